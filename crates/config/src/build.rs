@@ -1,0 +1,461 @@
+//! Builds the snapshot out of a validated document, and finds what no single key can show:
+//! duplicates, dangling names, combinations that mean nothing.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use evenkeel_model::{
+    AccessLog, AdminSettings, AdminState, CookieMethod, CookiePersistence, Fallback, Forwarded, HealthCheck,
+    HttpProbe, Limits, ListenAddress, LogFormat, LogSettings, Mode, Name, Persistence, Pool, Probe,
+    RealServer, SameSite, Scheduler, Snapshot, SourcePersistence, StatusSet, Timeouts, Vip, VirtualService,
+    Weight,
+};
+use toml::de::DeTable;
+
+use crate::problem::Problem;
+use crate::schema::{POOL_KEYS, ROOT};
+use crate::section::{Section, network};
+use crate::suggest::nearest;
+use crate::validate;
+
+/// Ports that one layer-7 service may listen on.
+const PORTS_AT_MOST: usize = 4096;
+
+/// Reads a whole configuration, or returns every problem in it, in the order of the text.
+pub fn read(text: &str) -> Result<Snapshot, Vec<Problem>> {
+    let (document, syntax) = DeTable::parse_recoverable(text);
+    let mut problems: Vec<Problem> = syntax
+        .iter()
+        .map(|e| Problem::new(e.span().unwrap_or(0..0), e.message().replace('\n', ", ")))
+        .collect();
+    if problems.is_empty() {
+        let root = document.get_ref();
+        validate::table(root, 0..0, &ROOT, &mut problems);
+        let mut builder = Builder { problems: &mut problems, bound: HashMap::new() };
+        let snapshot = builder.snapshot(Section { table: root });
+        if problems.is_empty() {
+            return Ok(snapshot);
+        }
+    }
+    problems.sort_by_key(|p| p.span.start);
+    Err(problems)
+}
+
+pub fn access_log(text: &str) -> Option<AccessLog> {
+    match text {
+        "off" => Some(AccessLog::Off),
+        "stdout" => Some(AccessLog::Stdout),
+        _ => match text.strip_prefix("syslog:") {
+            Some(address) => Some(AccessLog::Syslog(ListenAddress::parse(address).ok()?.0)),
+            None if text.starts_with('/') && !text.chars().any(char::is_control) => {
+                Some(AccessLog::File(text.into()))
+            }
+            None => None,
+        },
+    }
+}
+
+struct Builder<'p> {
+    problems: &'p mut Vec<Problem>,
+    /// Every address and port that something listens on already, and what that is.
+    bound: HashMap<SocketAddr, String>,
+}
+
+impl Builder<'_> {
+    fn problem(&mut self, span: Option<Range<usize>>, message: String, help: &str) {
+        let problem = Problem::new(span.unwrap_or(0..0), message);
+        self.problems.push(if help.is_empty() { problem } else { problem.help(help) });
+    }
+
+    fn snapshot(&mut self, root: Section<'_>) -> Snapshot {
+        let empty = DeTable::new();
+        let section = |key: &str| root.section(key).map(|s| s.table);
+        let admin = self.admin(Section { table: section("admin").unwrap_or(&empty) });
+        let log = Section { table: section("log").unwrap_or(&empty) };
+        let state = Section { table: section("state").unwrap_or(&empty) };
+        let limits = Section { table: section("limits").unwrap_or(&empty) };
+
+        let mut pools: Vec<Arc<Pool>> = Vec::new();
+        let mut pool_places: HashMap<Name, String> = HashMap::new();
+        for (pool, _) in root.sections("pool") {
+            let Some(name) = pool.name("name") else { continue };
+            match pool_places.entry(name.clone()) {
+                Entry::Occupied(_) => self.problem(
+                    pool.span("name"),
+                    format!("a second pool is named {name}"),
+                    "names of pools are unique",
+                ),
+                Entry::Vacant(entry) => {
+                    entry.insert(format!("pool {name}"));
+                    let built = self.pool(pool, name);
+                    pools.push(Arc::new(built));
+                }
+            }
+        }
+
+        let mut services = Vec::new();
+        let mut service_names: HashMap<Name, ()> = HashMap::new();
+        for (table, span) in root.sections("virtual-service") {
+            let Some(name) = table.name("name") else { continue };
+            if service_names.insert(name.clone(), ()).is_some() {
+                self.problem(
+                    table.span("name"),
+                    format!("a second virtual service is named {name}"),
+                    "names of virtual services are unique",
+                );
+                continue;
+            }
+            let Some(mode) = mode(table) else { continue };
+            let own_servers = table.value("real-server").is_some();
+            let pool_name = match (table.name("pool"), own_servers) {
+                (Some(pool), false) => {
+                    self.reference(table, &pool, &pool_places);
+                    pool
+                }
+                (None, true) => {
+                    if pool_places.insert(name.clone(), format!("service {name}")).is_some() {
+                        self.problem(
+                            table.span("name"),
+                            format!(
+                                "the service {name} has real servers of its own and a pool has the same name"
+                            ),
+                            "rename one of them",
+                        );
+                    }
+                    let built = self.pool(table, name.clone());
+                    pools.push(Arc::new(built));
+                    name.clone()
+                }
+                (Some(_), true) => {
+                    self.problem(
+                        table.span("pool"),
+                        format!("the service {name} names a pool and has real servers of its own"),
+                        "keep one of them",
+                    );
+                    continue;
+                }
+                (None, false) => {
+                    if table.value("pool").is_none() {
+                        self.problem(
+                            Some(span),
+                            format!("the service {name} has no real servers"),
+                            "add [[virtual-service.real-server]] tables, or name a pool with `pool = \"NAME\"`",
+                        );
+                    }
+                    continue;
+                }
+            };
+            services.push(Arc::new(self.service(table, name, mode, pool_name)));
+        }
+        self.modes(&root, &services, &pools);
+        Snapshot {
+            admin,
+            state_directory: state.text("directory").unwrap_or("/var/lib/evenkeel").into(),
+            log: LogSettings {
+                format: match log.text("format") {
+                    Some("json") => LogFormat::Json,
+                    _ => LogFormat::Haproxy,
+                },
+                access: log.text("access").and_then(access_log).unwrap_or(AccessLog::Off),
+            },
+            limits: Limits {
+                max_connections: limits.number("max-connections", 40_000),
+                workers: limits.number("workers", 0),
+                buffer_memory: limits.size("buffer-memory", 256 << 20),
+            },
+            services,
+            pools,
+        }
+    }
+
+    fn admin(&mut self, admin: Section<'_>) -> AdminSettings {
+        let mut plain_listen = Vec::new();
+        for item in admin.list("plain-listen") {
+            let parsed = item.get_ref().as_str().and_then(|t| ListenAddress::parse(t).ok());
+            if let Some(address) = parsed {
+                self.bind(address.0, "[admin] plain-listen", item.span());
+                plain_listen.push(address);
+            }
+        }
+        let metrics_allow = match admin.value("metrics-allow") {
+            Some(_) => admin.list("metrics-allow").filter_map(|v| network(v.get_ref().as_str()?)).collect(),
+            None => vec![(Ipv4Addr::new(127, 0, 0, 0).into(), 8), (Ipv6Addr::LOCALHOST.into(), 128)],
+        };
+        AdminSettings {
+            plain_listen,
+            socket: admin.text("socket").unwrap_or("/run/evenkeel/admin.sock").into(),
+            metrics_allow,
+        }
+    }
+
+    fn bind(&mut self, address: SocketAddr, owner: &str, span: Range<usize>) {
+        match self.bound.entry(address) {
+            Entry::Vacant(entry) => {
+                entry.insert(owner.to_owned());
+            }
+            Entry::Occupied(entry) => {
+                let message = format!("{address} is already taken by {}", entry.get());
+                self.problem(Some(span), message, "an address and port belong to one listener");
+            }
+        }
+    }
+
+    fn reference(&mut self, table: Section<'_>, pool: &Name, known: &HashMap<Name, String>) {
+        if !known.contains_key(pool) {
+            let near = nearest(pool.as_str(), known.keys().map(Name::as_str));
+            let help = match near {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => format!("add [[pool]] with name = \"{pool}\""),
+            };
+            self.problem(table.span("pool"), format!("there is no pool named {pool}"), &help);
+        }
+        for key in POOL_KEYS.iter().filter(|k| table.value(k).is_some()) {
+            self.problem(
+                table.span(key),
+                format!("`{key}` belongs to the pool {pool}, which this service refers to"),
+                "write it in [[pool]]; it then holds for every service of that pool",
+            );
+        }
+    }
+
+    fn service(&mut self, table: Section<'_>, name: Name, mode: Mode, pool: Name) -> VirtualService {
+        let owner = format!("virtual service {name}");
+        let mut vips: Vec<Vip> = Vec::new();
+        for item in table.list("vip") {
+            let Some(vip) = item.get_ref().as_str().and_then(|t| Vip::parse(t).ok()) else {
+                continue;
+            };
+            if vip.ports.is_all() {
+                let message = format!("all ports (`*`) in mode {:?} is not available yet", mode.as_str());
+                self.problem(Some(item.span()), message, "name the ports, such as 80,443 or 6000-6100");
+                continue;
+            }
+            let total = vip.ports.count() + vips.iter().map(|v| v.ports.count()).sum::<usize>();
+            if total > PORTS_AT_MOST {
+                let message = format!("the service {name} listens on {total} ports");
+                let help = format!("at most {PORTS_AT_MOST} in mode {:?}", mode.as_str());
+                self.problem(Some(item.span()), message, &help);
+                continue;
+            }
+            for address in vip.socket_addresses() {
+                self.bind(address, &owner, item.span());
+            }
+            vips.push(vip);
+        }
+        if vips.is_empty() && table.list("vip").next().is_none() {
+            self.problem(table.span("vip"), format!("the service {name} has no VIP"), "");
+        }
+        let forwarded = |word: &str| table.list("forwarded").any(|v| v.get_ref().as_str() == Some(word));
+        let forwarded = Forwarded {
+            x_forwarded_for: forwarded("x-forwarded-for"),
+            x_forwarded_proto: forwarded("x-forwarded-proto"),
+        };
+        if mode == Mode::Tcp && forwarded != Forwarded::default() {
+            self.problem(
+                table.span("forwarded"),
+                "`forwarded` adds headers, which mode \"tcp\" does not read".into(),
+                "use mode = \"http\", or remove it",
+            );
+        }
+        VirtualService {
+            fallback: self.fallback(table, mode),
+            timeouts: timeouts(table),
+            max_connections: table.number("max-connections", 0),
+            name,
+            vips,
+            mode,
+            pool,
+            forwarded,
+        }
+    }
+
+    fn fallback(&mut self, table: Section<'_>, mode: Mode) -> Option<Fallback> {
+        let fallback = table.section("fallback")?;
+        let place = table.span("fallback");
+        let page = ["status", "body", "content-type"].iter().any(|k| fallback.value(k).is_some());
+        if let Some(server) = fallback.listen("server") {
+            if page {
+                self.problem(place, "`fallback` is a page and a server at once".into(), "keep one of them");
+            }
+            return Some(Fallback::Server(server));
+        }
+        if mode == Mode::Tcp {
+            self.problem(
+                place,
+                "a fallback page needs mode \"http\"".into(),
+                "in mode \"tcp\" use fallback = { server = \"ADDRESS:PORT\" }",
+            );
+        }
+        let body = fallback.text("body").unwrap_or("Service unavailable.\n").to_owned();
+        let html = body.trim_start().starts_with('<');
+        let default_type = if html { "text/html; charset=utf-8" } else { "text/plain; charset=utf-8" };
+        Some(Fallback::Page {
+            status: fallback.number("status", 503),
+            content_type: fallback.text("content-type").unwrap_or(default_type).to_owned(),
+            body,
+        })
+    }
+
+    fn pool(&mut self, table: Section<'_>, name: Name) -> Pool {
+        let mut real_servers: Vec<RealServer> = Vec::new();
+        let mut names: HashMap<Name, ()> = HashMap::new();
+        let mut addresses: HashMap<SocketAddr, Name> = HashMap::new();
+        for (server, _) in table.sections("real-server") {
+            let (Some(server_name), Some(address)) = (server.name("name"), server.listen("address")) else {
+                continue;
+            };
+            if names.insert(server_name.clone(), ()).is_some() {
+                let message = format!("{name} has a second real server named {server_name}");
+                self.problem(server.span("name"), message, "names are unique in a pool");
+                continue;
+            }
+            if let Some(before) = addresses.insert(address, server_name.clone()) {
+                let message = format!("{server_name} has the address of {before}, {address}");
+                self.problem(
+                    server.span("address"),
+                    message,
+                    "a real server is in a pool once; give it a larger weight instead",
+                );
+                continue;
+            }
+            real_servers.push(RealServer {
+                name: server_name,
+                address,
+                weight: server.integer("weight").and_then(|w| Weight::new(w).ok()).unwrap_or_default(),
+                max_connections: server.number("max-connections", 0),
+                backup: server.flag("backup"),
+                admin_state: server.text("admin-state").and_then(AdminState::parse).unwrap_or_default(),
+            });
+        }
+        Pool {
+            scheduler: table.text("scheduler").and_then(Scheduler::parse).unwrap_or(Scheduler::RoundRobin),
+            persistence: persistence(table),
+            health_check: health_check(table),
+            slow_start: table.duration("slow-start", Duration::ZERO),
+            retries: table.number("retries", 3),
+            max_queue: table.number("max-queue", 10_000),
+            real_servers,
+            name,
+        }
+    }
+
+    /// What a pool's rules need of the services that use it, and loops.
+    fn modes(&mut self, root: &Section<'_>, services: &[Arc<VirtualService>], pools: &[Arc<Pool>]) {
+        let by_name: HashMap<&Name, &Arc<Pool>> = pools.iter().map(|p| (&p.name, p)).collect();
+        let tables: HashMap<&str, Section<'_>> =
+            root.sections("virtual-service").filter_map(|(t, _)| Some((t.text("name")?, t))).collect();
+        for service in services {
+            let Some(pool) = by_name.get(&service.pool) else { continue };
+            let Some(table) = tables.get(service.name.as_str()) else { continue };
+            if service.mode == Mode::Tcp {
+                let place = |key: &str| table.span(key).or_else(|| table.span("pool"));
+                if matches!(pool.persistence, Persistence::Cookie(_)) {
+                    let message = "cookie persistence needs mode \"http\"".to_owned();
+                    self.problem(place("persistence"), message, "in mode \"tcp\" use { type = \"source\" }");
+                }
+                if pool.scheduler == Scheduler::UriHash {
+                    let message = "scheduler \"uri-hash\" needs mode \"http\"".to_owned();
+                    self.problem(
+                        place("scheduler"),
+                        message,
+                        "in mode \"tcp\" use \"source-hash\" or \"maglev\"",
+                    );
+                }
+            }
+            let looped = pool.real_servers.iter().find(|s| {
+                service.vips.iter().any(|v| v.address == s.address.ip() && v.ports.contains(s.address.port()))
+            });
+            if let Some(server) = looped {
+                let message = format!(
+                    "the real server {} of {} is the service's own VIP {}",
+                    server.name, pool.name, server.address
+                );
+                self.problem(
+                    table.span("vip"),
+                    message,
+                    "traffic would go round in a loop; use the server's own address",
+                );
+            }
+        }
+    }
+}
+
+fn mode(table: Section<'_>) -> Option<Mode> {
+    match table.text("mode")? {
+        "http" => Some(Mode::Http),
+        "tcp" => Some(Mode::Tcp),
+        _ => None,
+    }
+}
+
+fn timeouts(table: Section<'_>) -> Timeouts {
+    let empty = DeTable::new();
+    let table = table.section("timeouts").map_or(&empty, |s| s.table);
+    let section = Section { table };
+    let seconds = |key, default| section.duration(key, Duration::from_secs(default));
+    Timeouts {
+        connect: seconds("connect", 4),
+        client: seconds("client", 42),
+        server: seconds("server", 43),
+        queue: seconds("queue", 10),
+        request: seconds("request", 10),
+        keep_alive: seconds("keep-alive", 60),
+        tunnel: seconds("tunnel", 3600),
+    }
+}
+
+fn persistence(table: Section<'_>) -> Persistence {
+    let Some(section) = table.section("persistence") else { return Persistence::None };
+    match section.text("type") {
+        Some("source") => Persistence::Source(SourcePersistence {
+            mask: section.number("mask", 32),
+            mask6: section.number("mask6", 128),
+            timeout: section.duration("timeout", Duration::from_secs(300)),
+            size: section.number("size", 65_536),
+        }),
+        Some("cookie") => Persistence::Cookie(CookiePersistence {
+            name: section.text("name").unwrap_or("SERVERID").to_owned(),
+            method: CookieMethod::Insert,
+            indirect: section.flag("indirect"),
+            nocache: section.flag("nocache"),
+            httponly: section.flag("httponly"),
+            secure: section.flag("secure"),
+            samesite: match section.text("samesite") {
+                Some("strict") => Some(SameSite::Strict),
+                Some("lax") => Some(SameSite::Lax),
+                Some("none") => Some(SameSite::None),
+                _ => None,
+            },
+            domain: section.text("domain").map(str::to_owned),
+        }),
+        _ => Persistence::None,
+    }
+}
+
+fn health_check(table: Section<'_>) -> HealthCheck {
+    let default = HealthCheck::default();
+    let Some(section) = table.section("health-check") else { return default };
+    let probe = match section.text("type") {
+        Some("http") => Probe::Http(HttpProbe {
+            method: section.text("method").unwrap_or("GET").to_owned(),
+            path: section.text("path").unwrap_or("/").to_owned(),
+            host: section.text("host").map(str::to_owned),
+            status: section.text("status").and_then(StatusSet::parse).unwrap_or(StatusSet(vec![(200, 399)])),
+            expect: section.text("expect").map(str::to_owned),
+        }),
+        Some("none") => Probe::None,
+        _ => Probe::Tcp,
+    };
+    HealthCheck {
+        probe,
+        interval: section.duration("interval", default.interval),
+        timeout: section.duration("timeout", default.timeout),
+        rise: section.number("rise", default.rise),
+        fall: section.number("fall", default.fall),
+        port: section.integer("port").and_then(|p| u16::try_from(p).ok()),
+    }
+}

@@ -1,0 +1,21 @@
+//! TOML text to a checked [`evenkeel_model::Snapshot`], in two stages: the text is held against
+//! one schema (which also makes the JSON Schema and the reference page), then built into types.
+//!
+//! In: text. Out: a snapshot or every problem at once, each with its place; a plan between two
+//! snapshots; the canonical form of a file. Never: a file, a socket, a clock.
+
+mod build;
+mod format;
+mod plan;
+mod problem;
+mod publish;
+mod schema;
+mod section;
+mod suggest;
+mod validate;
+
+pub use build::read;
+pub use format::format;
+pub use plan::{Impact, Plan, Step, plan};
+pub use problem::{Problem, Report};
+pub use publish::{json_schema, reference_markdown};

@@ -1,0 +1,104 @@
+//! The schema for others: JSON Schema (draft 2020-12) for editors, Markdown for people.
+
+use serde_json::{Map, Value, json};
+
+use crate::schema::{Available, Key, Kind, ROOT, Table};
+use crate::validate::expectation;
+
+pub fn json_schema() -> Value {
+    let mut schema = object(ROOT.keys, &[]);
+    schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
+    schema["title"] = json!("Evenkeel configuration");
+    schema
+}
+
+fn object(keys: &[Key], tag: &[(&str, &str)]) -> Value {
+    let mut properties = Map::new();
+    for (name, word) in tag {
+        properties.insert((*name).into(), json!({ "const": word }));
+    }
+    let now = || keys.iter().filter(|k| k.available == Available::Now);
+    for key in now() {
+        let mut value = kind(&key.kind);
+        value["description"] = json!(key.doc);
+        if !key.default.is_empty() && matches!(value["type"].as_str(), Some("string")) {
+            value["default"] = json!(key.default);
+        }
+        properties.insert(key.name.into(), value);
+    }
+    let required: Vec<_> =
+        tag.iter().map(|(name, _)| *name).chain(now().filter(|k| k.required).map(|k| k.name)).collect();
+    json!({ "type": "object", "additionalProperties": false, "properties": properties, "required": required })
+}
+
+fn kind(of: &Kind) -> Value {
+    match of {
+        Kind::Flag => json!({ "type": "boolean" }),
+        Kind::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        Kind::Choice(words) => {
+            let now = words.iter().filter(|w| w.available == Available::Now);
+            json!({ "type": "string", "enum": now.map(|w| w.word).collect::<Vec<_>>() })
+        }
+        Kind::List(inner) => json!({ "type": "array", "items": kind(inner) }),
+        Kind::Table(table) => object(table.keys, &[]),
+        Kind::Tables(table) => json!({ "type": "array", "items": object(table.keys, &[]) }),
+        Kind::Typed(variants) => {
+            let now = variants.iter().filter(|v| v.available == Available::Now);
+            let each: Vec<_> = now.map(|v| object(v.keys, &[("type", v.word)])).collect();
+            json!({ "oneOf": each })
+        }
+        Kind::Duration { .. } => {
+            json!({ "type": "string", "pattern": "^([0-9]+(\\.[0-9]+)?(ms|s|m|h|d))+$" })
+        }
+        Kind::Name => json!({ "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$" }),
+        _ => json!({ "type": "string" }),
+    }
+}
+
+/// The reference page of the configuration.
+pub fn reference_markdown() -> String {
+    let mut page = String::from(
+        "# Configuration reference\n\nMade from the program's own schema (`evenkeel check` uses the same); a test fails when this page drifts.\n",
+    );
+    markdown_table(&mut page, "", &ROOT, false);
+    page
+}
+
+fn markdown_table(page: &mut String, path: &str, table: &Table, many: bool) {
+    if !path.is_empty() {
+        let title = if many { format!("[[{path}]]") } else { format!("[{path}]") };
+        page.push_str(&format!("\n## `{title}`\n{}\n", table.doc));
+    }
+    markdown_keys(page, table.keys);
+    for key in table.keys.iter().filter(|k| k.available == Available::Now) {
+        let inner = if path.is_empty() { key.name.to_owned() } else { format!("{path}.{}", key.name) };
+        match key.kind {
+            Kind::Table(inner_table) => markdown_table(page, &inner, inner_table, false),
+            Kind::Tables(inner_table) => markdown_table(page, &inner, inner_table, true),
+            Kind::Typed(variants) => {
+                for variant in variants.iter().filter(|v| v.available == Available::Now) {
+                    page.push_str(&format!(
+                        "\n### `{inner} = {{ type = \"{}\" }}`\n{}\n",
+                        variant.word, variant.doc
+                    ));
+                    markdown_keys(page, variant.keys);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn markdown_keys(page: &mut String, keys: &[Key]) {
+    page.push_str("\n| key | value | default | meaning |\n| --- | --- | --- | --- |\n");
+    for key in keys {
+        let (value, default) = match (key.available, key.required) {
+            (Available::NotYet, _) => ("not available yet".into(), String::new()),
+            (_, true) => (expectation(&key.kind), "required".into()),
+            (_, false) if key.default.is_empty() => (expectation(&key.kind), String::new()),
+            (_, false) => (expectation(&key.kind), format!("`{}`", key.default)),
+        };
+        let value = value.replace('|', "\\|");
+        page.push_str(&format!("| `{}` | {value} | {default} | {} |\n", key.name, key.doc));
+    }
+}

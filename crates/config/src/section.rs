@@ -1,0 +1,81 @@
+//! Typed reading of a table that the validator has already judged: what it refused reads as absent.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::time::Duration;
+
+use evenkeel_model::{ListenAddress, Name, parse_duration, parse_size};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+#[derive(Clone, Copy)]
+pub struct Section<'a> {
+    pub table: &'a DeTable<'a>,
+}
+
+impl<'a> Section<'a> {
+    pub fn value(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
+        self.table.get(key)
+    }
+
+    pub fn span(&self, key: &str) -> Option<Range<usize>> {
+        self.value(key).map(Spanned::span)
+    }
+
+    pub fn text(&self, key: &str) -> Option<&'a str> {
+        self.value(key)?.get_ref().as_str()
+    }
+
+    pub fn name(&self, key: &str) -> Option<Name> {
+        Name::new(self.text(key)?).ok()
+    }
+
+    pub fn flag(&self, key: &str) -> bool {
+        self.value(key).and_then(|v| v.get_ref().as_bool()).unwrap_or(false)
+    }
+
+    pub fn integer(&self, key: &str) -> Option<i64> {
+        integer(self.value(key)?.get_ref())
+    }
+
+    pub fn number<T: TryFrom<i64>>(&self, key: &str, default: T) -> T {
+        self.integer(key).and_then(|n| T::try_from(n).ok()).unwrap_or(default)
+    }
+
+    pub fn duration(&self, key: &str, default: Duration) -> Duration {
+        self.text(key).and_then(|t| parse_duration(t).ok()).unwrap_or(default)
+    }
+
+    pub fn size(&self, key: &str, default: u64) -> u64 {
+        self.text(key).and_then(|t| parse_size(t).ok()).unwrap_or(default)
+    }
+
+    pub fn listen(&self, key: &str) -> Option<SocketAddr> {
+        Some(ListenAddress::parse(self.text(key)?).ok()?.0)
+    }
+
+    pub fn section(&self, key: &str) -> Option<Section<'a>> {
+        Some(Section { table: self.value(key)?.get_ref().as_table()? })
+    }
+
+    /// The elements of an array with their places; nothing when the key is absent.
+    pub fn list(&self, key: &str) -> impl Iterator<Item = &'a Spanned<DeValue<'a>>> + use<'a> {
+        let array = self.value(key).and_then(|v| v.get_ref().as_array());
+        array.into_iter().flat_map(|a| a.iter())
+    }
+
+    pub fn sections(&self, key: &str) -> impl Iterator<Item = (Section<'a>, Range<usize>)> + use<'a> {
+        self.list(key).filter_map(|v| Some((Section { table: v.get_ref().as_table()? }, v.span())))
+    }
+}
+
+pub fn integer(value: &DeValue<'_>) -> Option<i64> {
+    let found = value.as_integer()?;
+    i64::from_str_radix(found.as_str(), found.radix()).ok()
+}
+
+pub fn network(text: &str) -> Option<(IpAddr, u8)> {
+    let (address, prefix) = text.split_once('/')?;
+    let (address, prefix): (IpAddr, u8) = (address.parse().ok()?, prefix.parse().ok()?);
+    (prefix <= if address.is_ipv4() { 32 } else { 128 }).then_some((address, prefix))
+}

@@ -1,0 +1,258 @@
+//! Holds a parsed document against the schema and reports everything that does not fit.
+
+use std::ops::Range;
+
+use evenkeel_model::{
+    ListenAddress, Name, StatusSet, Vip, format_duration, format_size, parse_duration, parse_size,
+};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::problem::Problem;
+use crate::schema::{Available, Key, Kind, Table, Variant, Word};
+use crate::section;
+use crate::suggest::nearest;
+
+pub fn table(table: &DeTable<'_>, place: Range<usize>, schema: &Table, problems: &mut Vec<Problem>) {
+    let described = match schema.name {
+        "" => "the file".to_owned(),
+        name => format!("`{name}`"),
+    };
+    keys(table, place, &described, schema.keys, &[], problems);
+}
+
+fn keys(
+    table: &DeTable<'_>,
+    place: Range<usize>,
+    described: &str,
+    known: &[Key],
+    also_known: &[&str],
+    problems: &mut Vec<Problem>,
+) {
+    for (name, value) in table.iter() {
+        let found = known.iter().find(|k| k.name == name.get_ref());
+        match found {
+            Some(key) if key.available == Available::NotYet => {
+                problems.push(not_yet(name.span(), &format!("`{}`", key.name)));
+            }
+            Some(key) => check(value, key.name, &key.kind, problems),
+            None if also_known.contains(&&**name.get_ref()) => {}
+            None => problems.push(unknown_key(name, described, known, also_known)),
+        }
+    }
+    for key in known.iter().filter(|k| k.required && !table.contains_key(k.name)) {
+        let message = format!("{described} has no `{}`, which it needs", key.name);
+        problems.push(Problem::new(place.clone(), message).help(key.doc));
+    }
+}
+
+fn unknown_key(
+    name: &Spanned<std::borrow::Cow<'_, str>>,
+    described: &str,
+    known: &[Key],
+    also_known: &[&str],
+) -> Problem {
+    let words = known.iter().map(|k| k.name).chain(also_known.iter().copied());
+    let shown: String = name.get_ref().chars().take(80).collect();
+    let problem = Problem::new(name.span(), format!("{described} has no key {shown:?}"));
+    match nearest(name.get_ref(), words.clone()) {
+        Some(near) => problem.help(format!("did you mean `{near}`?")),
+        None => problem.help(format!("keys here: {}", words.collect::<Vec<_>>().join(", "))),
+    }
+}
+
+fn not_yet(span: Range<usize>, what: &str) -> Problem {
+    Problem::new(span, format!("{what} is not available yet"))
+        .help("this version of Evenkeel does not do it; remove it or use a later version")
+}
+
+fn check(value: &Spanned<DeValue<'_>>, key: &str, kind: &Kind, problems: &mut Vec<Problem>) {
+    let found = value.get_ref();
+    match kind {
+        Kind::Flag if found.is_bool() => {}
+        Kind::Integer { min, max } if found.is_integer() => match section::integer(found) {
+            Some(n) if (*min..=*max).contains(&n) => {}
+            _ => problems.push(
+                Problem::new(value.span(), format!("`{key}` is out of range"))
+                    .help(format!("a whole number from {min} to {max}")),
+            ),
+        },
+        Kind::List(inner) => match found.as_array() {
+            Some(items) => items.iter().for_each(|item| check(item, key, inner, problems)),
+            None => problems.push(wrong_type(value, key, kind)),
+        },
+        Kind::Table(schema) => match found.as_table() {
+            Some(inner) => table(inner, value.span(), schema, problems),
+            None => problems.push(wrong_type(value, key, kind)),
+        },
+        Kind::Tables(schema) => match found.as_array() {
+            Some(items) if items.iter().all(|i| i.get_ref().is_table()) => {
+                for item in items.iter() {
+                    if let Some(inner) = item.get_ref().as_table() {
+                        table(inner, item.span(), schema, problems);
+                    }
+                }
+            }
+            _ => problems.push(wrong_type(value, key, kind)),
+        },
+        Kind::Typed(variants) => match found.as_table() {
+            Some(inner) => typed(inner, value.span(), key, variants, problems),
+            None => problems.push(wrong_type(value, key, kind)),
+        },
+        Kind::Flag | Kind::Integer { .. } => problems.push(wrong_type(value, key, kind)),
+        _ => match found.as_str() {
+            Some(text) => problems.extend(check_text(value.span(), text, key, kind)),
+            None => problems.push(wrong_type(value, key, kind)),
+        },
+    }
+}
+
+fn wrong_type(value: &Spanned<DeValue<'_>>, key: &str, kind: &Kind) -> Problem {
+    let found = value.get_ref().type_str();
+    let expected = expectation(kind);
+    Problem::new(value.span(), format!("`{key}` is {expected}, not a value of type {found}"))
+}
+
+/// What a value of this kind is, in words and with an example.
+pub fn expectation(kind: &Kind) -> String {
+    match kind {
+        Kind::Text { .. } => "a text in quotes".into(),
+        Kind::Name => "a name in quotes".into(),
+        Kind::Flag => "true or false".into(),
+        Kind::Integer { min, max } => format!("a whole number from {min} to {max}"),
+        Kind::Duration { .. } => "a duration such as \"2s\"".into(),
+        Kind::Size { .. } => "a size such as \"64KiB\"".into(),
+        Kind::Choice(words) => format!("one of {}", choices(words)),
+        Kind::Listen => "an address and a port such as \"192.0.2.10:80\"".into(),
+        Kind::Vip => "an address and ports such as \"192.0.2.10:80,443\"".into(),
+        Kind::Network => "a network such as \"192.0.2.0/24\"".into(),
+        Kind::File => "an absolute path in quotes".into(),
+        Kind::Statuses => "statuses such as \"200-399\"".into(),
+        Kind::HttpPath => "a path such as \"/healthz\"".into(),
+        Kind::Token => "a word in quotes".into(),
+        Kind::AccessLog => "\"stdout\", \"off\", \"syslog:ADDRESS:PORT\" or a file".into(),
+        Kind::List(inner) => format!("a list, each {}", expectation(inner)),
+        Kind::Table(_) => "a table".into(),
+        Kind::Tables(schema) => format!("a list of tables, written [[{}]]", schema.name),
+        Kind::Typed(variants) => {
+            let types: Vec<_> = variants.iter().map(|v| format!("{:?}", v.word)).collect();
+            format!("a table such as {{ type = {} }}", types.join(" | "))
+        }
+    }
+}
+
+fn choices(words: &[Word]) -> String {
+    let now = words.iter().filter(|w| w.available == Available::Now);
+    now.map(|w| format!("{:?}", w.word)).collect::<Vec<_>>().join(", ")
+}
+
+fn typed(
+    table: &DeTable<'_>,
+    place: Range<usize>,
+    key: &str,
+    variants: &[Variant],
+    problems: &mut Vec<Problem>,
+) {
+    let words = || variants.iter().map(|v| v.word);
+    let types = words().collect::<Vec<_>>().join(", ");
+    let Some(tag) = table.get("type") else {
+        let message = format!("`{key}` has no `type`, which it needs");
+        problems.push(Problem::new(place, message).help(format!("one of {types}")));
+        return;
+    };
+    let Some(word) = tag.get_ref().as_str() else {
+        problems.push(Problem::new(tag.span(), format!("`type` is one of {types}, in quotes")));
+        return;
+    };
+    match variants.iter().find(|v| v.word == word) {
+        Some(variant) if variant.available == Available::NotYet => {
+            problems.push(not_yet(tag.span(), &format!("{key} of type {word:?}")));
+        }
+        Some(variant) => {
+            let described = format!("`{key}` of type {word:?}");
+            keys(table, place, &described, variant.keys, &["type"], problems);
+        }
+        None => {
+            let problem = Problem::new(tag.span(), format!("`{key}` has no type {word:?}"));
+            problems.push(match nearest(word, words()) {
+                Some(near) => problem.help(format!("did you mean {near:?}?")),
+                None => problem.help(format!("one of {types}")),
+            });
+        }
+    }
+}
+
+fn check_text(span: Range<usize>, text: &str, key: &str, kind: &Kind) -> Option<Problem> {
+    let refuse = |why: String| {
+        let problem = Problem::new(span.clone(), format!("`{key}`: {why}"));
+        Some(problem.help(format!("expected {}", expectation(kind))))
+    };
+    let control = |c: char| c.is_control();
+    match kind {
+        Kind::Text { max, lines } => {
+            let allowed = |c: char| *lines && matches!(c, '\n' | '\t' | '\r');
+            if text.len() > *max {
+                return refuse(format!("longer than {max} bytes"));
+            }
+            match text.chars().find(|c| control(*c) && !allowed(*c)) {
+                Some(c) => refuse(format!("holds the control character {c:?}")),
+                None => None,
+            }
+        }
+        Kind::Name => Name::new(text).err().and_then(|e| refuse(e.to_string())),
+        Kind::Duration { min_ms, max_ms } => match parse_duration(text) {
+            Err(error) => refuse(error.to_string()),
+            Ok(d) if !(*min_ms..=*max_ms).contains(&(d.as_millis() as u64)) => {
+                let show = |ms: u64| format_duration(std::time::Duration::from_millis(ms));
+                refuse(format!("from {} to {}, not {text}", show(*min_ms), show(*max_ms)))
+            }
+            Ok(_) => None,
+        },
+        Kind::Size { min, max } => match parse_size(text) {
+            Err(error) => refuse(error.to_string()),
+            Ok(n) if !(*min..=*max).contains(&n) => {
+                refuse(format!("from {} to {}, not {text}", format_size(*min), format_size(*max)))
+            }
+            Ok(_) => None,
+        },
+        Kind::Choice(words) => check_choice(span, text, key, words),
+        Kind::Listen => ListenAddress::parse(text).err().and_then(|e| refuse(e.to_string())),
+        Kind::Vip => Vip::parse(text).err().and_then(|e| refuse(e.to_string())),
+        Kind::Network if section::network(text).is_none() => refuse("not a network".into()),
+        Kind::File if !text.starts_with('/') || text.chars().any(control) => {
+            refuse("not an absolute path".into())
+        }
+        Kind::Statuses if StatusSet::parse(text).is_none() => refuse("not a set of statuses".into()),
+        Kind::HttpPath => {
+            let plain = |b: u8| b.is_ascii_graphic() && b != b'#';
+            let good = text.starts_with('/') && text.len() <= 2048 && text.bytes().all(plain);
+            if good { None } else { refuse("not a request path".into()) }
+        }
+        Kind::Token => {
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+            let good = !text.is_empty() && text.len() <= 128 && text.bytes().all(plain);
+            if good { None } else { refuse("not a single word".into()) }
+        }
+        Kind::AccessLog => match crate::build::access_log(text) {
+            Some(_) => None,
+            None => refuse(format!("{text:?} is none of these")),
+        },
+        _ => None,
+    }
+}
+
+fn check_choice(span: Range<usize>, text: &str, key: &str, words: &[Word]) -> Option<Problem> {
+    match words.iter().find(|w| w.word == text) {
+        Some(word) if word.available == Available::NotYet => Some(not_yet(span, &format!("{key} {text:?}"))),
+        Some(_) => None,
+        None => {
+            let shown: String = text.chars().take(80).collect();
+            let problem = Problem::new(span, format!("`{key}` has no choice {shown:?}"));
+            let now = words.iter().filter(|w| w.available == Available::Now);
+            Some(match nearest(text, now.map(|w| w.word)) {
+                Some(near) => problem.help(format!("did you mean {near:?}?")),
+                None => problem.help(format!("one of {}", choices(words))),
+            })
+        }
+    }
+}

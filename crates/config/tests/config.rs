@@ -1,0 +1,318 @@
+//! What a person sees of the configuration: errors that point, formatting that keeps, plans.
+
+use evenkeel_config::{Report, format, json_schema, plan, read};
+use proptest::prelude::*;
+
+const GOOD: &str = r#"
+[admin]
+plain-listen = ["127.0.0.1:9080"]
+socket = "/run/evenkeel/admin.sock"
+
+[limits]
+max-connections = 40000
+
+[[virtual-service]]
+name = "web"
+vip = ["127.0.0.1:8080", "[::1]:8080"]   # both families
+mode = "http"
+scheduler = "least-connections"
+persistence = { type = "cookie", name = "SERVERID", method = "insert", indirect = true, nocache = true, httponly = true }
+timeouts = { connect = "4s", client = "42s", server = "43s", queue = "10s" }
+forwarded = ["x-forwarded-for", "x-forwarded-proto"]
+health-check = { type = "http", path = "/healthz", interval = "2s", timeout = "1s", rise = 2, fall = 3 }
+fallback = { status = 503, body = "Back soon." }
+
+  [[virtual-service.real-server]]
+  name = "web1"
+  address = "127.0.0.1:9001"
+  weight = 100
+
+  [[virtual-service.real-server]]
+  name = "web2"
+  address = "127.0.0.1:9002"
+  weight = 100
+  max-connections = 500
+
+[[virtual-service]]
+name = "mail"
+vip = ["127.0.0.1:25,465,587"]
+mode = "tcp"
+pool = "mail"
+
+[[pool]]
+name = "mail"
+scheduler = "round-robin"
+  [[pool.real-server]]
+  name = "m1"
+  address = "127.0.0.1:9101"
+"#;
+
+fn report(text: &str) -> String {
+    match read(text) {
+        Ok(_) => String::new(),
+        Err(problems) => Report { file: "test.toml", text, problems: &problems }.to_string(),
+    }
+}
+
+#[test]
+fn a_good_file_becomes_a_snapshot() {
+    let snapshot = read(GOOD).unwrap_or_else(|_| panic!("{}", report(GOOD)));
+    assert_eq!(snapshot.services.len(), 2);
+    assert_eq!(snapshot.pools.len(), 2);
+    let web = snapshot.service("web").unwrap();
+    assert_eq!(web.vips.len(), 2);
+    assert_eq!(web.timeouts.server.as_secs(), 43);
+    assert_eq!(snapshot.service("mail").unwrap().vips[0].ports.count(), 3);
+}
+
+#[test]
+fn every_mistake_of_a_file_is_reported_at_once_with_its_place() {
+    let text = r#"[[virtual-service]]
+name = "web"
+vip = ["127.0.0.1:80"]
+mode = "htpp"
+sheduler = "round-robin"
+persistence = { type = "cookei" }
+timeouts = { connect = "4 s" }
+
+  [[virtual-service.real-server]]
+  name = "a b"
+  address = "127.0.0.1"
+  weight = 70000
+"#;
+    let expect = r#"test.toml:4:8: error: `mode` has no choice "htpp"
+4 | mode = "htpp"
+  |        ^^^^^^
+  = help: did you mean "http"?
+test.toml:5:1: error: `virtual-service` has no key "sheduler"
+5 | sheduler = "round-robin"
+  | ^^^^^^^^
+  = help: did you mean `scheduler`?
+test.toml:6:24: error: `persistence` has no type "cookei"
+6 | persistence = { type = "cookei" }
+  |                        ^^^^^^^^
+  = help: did you mean "cookie"?
+test.toml:7:24: error: `connect`: unknown unit " s", expected one of ms, s, m, h, d
+7 | timeouts = { connect = "4 s" }
+  |                        ^^^^^
+  = help: expected a duration such as "2s"
+test.toml:10:10: error: `name`: a name holds letters, digits and . _ : - only, this one holds ' '
+10 |   name = "a b"
+   |          ^^^^^
+   = help: expected a name in quotes
+test.toml:11:13: error: `address`: expected ADDRESS:PORTS, such as "192.0.2.10:80", "[2001:db8::1]:80,443" or "192.0.2.10:6000-6100"
+11 |   address = "127.0.0.1"
+   |             ^^^^^^^^^^^
+   = help: expected an address and a port such as "192.0.2.10:80"
+test.toml:12:12: error: `weight` is out of range
+12 |   weight = 70000
+   |            ^^^^^
+   = help: a whole number from 0 to 65535
+7 errors in test.toml
+"#;
+    assert_eq!(report(text), expect);
+}
+
+#[test]
+fn single_mistakes() {
+    let base = |service: &str, more: &str| {
+        format!(
+            "[[virtual-service]]\nname = \"web\"\nvip = [\"127.0.0.1:80\"]\nmode = \"http\"\n{service}\n[[virtual-service.real-server]]\nname = \"a\"\naddress = \"127.0.0.1:9001\"\n{more}"
+        )
+    };
+    let check = |text: &str, expect: &str| {
+        let report = report(text);
+        assert!(report.contains(expect), "expected {expect:?} in:\n{report}\nfor:\n{text}");
+    };
+    assert_eq!(report(&base("", "")), "");
+    check(&base("tls = { certificates = [] }", ""), "`tls` is not available yet");
+    check(&base("", "").replace("\"http\"", "\"dr\""), "mode \"dr\" is not available yet");
+    check(&base("scheduler = \"least-response-time\"", ""), "is not available yet");
+    check(
+        &base("persistence = { type = \"rdp-cookie\", expire = \"1h\" }", ""),
+        "persistence of type \"rdp-cookie\" is not available yet",
+    );
+    check(&base("[[virtual-service.route]]\nname = \"x\"", ""), "`route` is not available yet");
+    check("[pair]\nname = \"lb1\"", "`pair` is not available yet");
+    check(&base("pool = \"x\"", ""), "names a pool and has real servers of its own");
+    check(
+        "[[virtual-service]]\nname = \"w\"\nvip = [\"127.0.0.1:80\"]\nmode = \"http\"\n",
+        "has no real servers",
+    );
+    check(
+        "[[virtual-service]]\nname = \"w\"\nvip = [\"127.0.0.1:80\"]\nmode = \"http\"\npool = \"apo\"\n[[pool]]\nname=\"api\"\n",
+        "did you mean \"api\"?",
+    );
+    check(
+        "[[virtual-service]]\nname = \"w\"\nvip = [\"127.0.0.1:80\"]\nmode = \"http\"\npool = \"api\"\nscheduler = \"first\"\n[[pool]]\nname=\"api\"\n",
+        "belongs to the pool api",
+    );
+    check(
+        &base("", "[[virtual-service.real-server]]\nname = \"a\"\naddress = \"127.0.0.1:9002\"\n"),
+        "second real server named a",
+    );
+    check(
+        &base("", "[[virtual-service.real-server]]\nname = \"b\"\naddress = \"127.0.0.1:9001\"\n"),
+        "has the address of a",
+    );
+    check(&base("", "").repeat(2), "a second virtual service is named web");
+    check(
+        &format!("{}{}", base("", ""), base("", "").replace("\"web\"", "\"web2\"")),
+        "127.0.0.1:80 is already taken by virtual service web",
+    );
+    check(&base("", "").replace("127.0.0.1:80\"", "127.0.0.1:9001\""), "own VIP");
+    check(
+        &base("persistence = { type = \"cookie\" }", "").replace("\"http\"", "\"tcp\""),
+        "needs mode \"http\"",
+    );
+    check(&base("scheduler = \"uri-hash\"", "").replace("\"http\"", "\"tcp\""), "needs mode \"http\"");
+    check(&base("forwarded = [\"x-forwarded-for\"]", "").replace("\"http\"", "\"tcp\""), "does not read");
+    check(&base("fallback = { status = 503, server = \"127.0.0.1:1\" }", ""), "a page and a server at once");
+    check(&base("", "").replace(":80\"", ":*\""), "all ports (`*`) in mode \"http\" is not available yet");
+    check(&base("", "").replace(":80\"", ":1-60000\""), "listens on 60000 ports");
+    check(&base("", "").replace(":80\"", ":0\""), "is not a port");
+    check(&base("name = \"x\"", ""), "duplicate key");
+    check("virtual-service = 5", "a list of tables, written [[virtual-service]]");
+    check("[limits]\nmax-connections = \"many\"", "`max-connections` is a whole number");
+    check("[limits]\nmax-connections = 99999999999999999999", "`max-connections` is out of range");
+    check("[log]\naccess = \"nowhere\"", "none of these");
+    check("[admin]\nplain-listen = [\"127.0.0.1:80\", \"127.0.0.1:80\"]", "already taken");
+    check("[state]\ndirectory = \"relative\"", "not an absolute path");
+    check("[[virtual-service]]\nname = \"a\\u001b[2J\"", "holds");
+    assert!(!report("a = \"\\u001b[31m\"\n# \u{1b}[2J x\nb = 1").contains('\u{1b}'));
+}
+
+#[test]
+fn a_file_cut_at_any_byte_is_refused_or_read_but_never_a_panic() {
+    for end in (0..GOOD.len()).filter(|i| GOOD.is_char_boundary(*i)) {
+        let text = &GOOD[..end];
+        if let Err(problems) = read(text) {
+            assert!(!problems.is_empty());
+            report(text);
+        }
+        let _ = format(text);
+    }
+}
+
+#[test]
+fn formatting_keeps_comments_and_meaning_and_settles() {
+    let messy = r#"
+
+# who: ops
+[admin]
+plain-listen=[ "127.0.0.1:9080", ]   # local only
+
+
+[[virtual-service]]
+# the shop
+name="web"
+vip = ["127.0.0.1:8080"
+  , "[::1]:8080"]
+mode = "http"
+
+# sticky
+persistence = {type="source",mask=24}
+[[virtual-service.real-server]]
+name = "web1"
+# rack 4
+address = "127.0.0.1:9001"
+# the end
+"#;
+    let expect = r#"# who: ops
+[admin]
+plain-listen = ["127.0.0.1:9080"]  # local only
+
+[[virtual-service]]
+# the shop
+name = "web"
+vip = ["127.0.0.1:8080", "[::1]:8080"]
+mode = "http"
+
+# sticky
+persistence = { type = "source", mask = 24 }
+
+  [[virtual-service.real-server]]
+  name = "web1"
+  # rack 4
+  address = "127.0.0.1:9001"
+# the end
+"#;
+    assert_eq!(format(messy).unwrap(), expect);
+    assert_eq!(format(expect).unwrap(), expect);
+    assert_eq!(read(messy).unwrap(), read(expect).unwrap());
+    let good = format(GOOD).unwrap();
+    assert_eq!(format(&good).unwrap(), good);
+    assert_eq!(read(&good).unwrap(), read(GOOD).unwrap());
+}
+
+#[test]
+fn plans_say_what_happens() {
+    let old = read(GOOD).unwrap();
+    assert_eq!(plan(&old, &old).to_string(), "nothing changes\n");
+    let text = GOOD
+        .replace("weight = 100\n  max", "weight = 50\n  max")
+        .replace("\"least-connections\"", "\"first\"")
+        .replace("127.0.0.1:25,465,587", "127.0.0.1:25");
+    let new = read(&text).unwrap();
+    assert_eq!(
+        plan(&old, &new).to_string(),
+        "~ pool web: scheduler least-connections becomes first  (new connections follow the new rule, established ones finish)\n\
+         ~ real server web/web2: weight 100 becomes 50  (new connections follow the new rule, established ones finish)\n\
+         - virtual service mail: VIP 127.0.0.1:25,465,587  (established connections finish, no new ones)\n\
+         + virtual service mail: VIP 127.0.0.1:25  (no connection notices)\n"
+    );
+}
+
+#[test]
+fn a_hundred_thousand_services_are_checked_in_seconds() {
+    let mut text = String::new();
+    for i in 0..100_000u32 {
+        let [_, b, c, d] = i.to_be_bytes();
+        text.push_str(&format!("[[virtual-service]]\nname = \"s{i}\"\nvip = [\"10.{b}.{c}.{d}:80\"]\nmode = \"http\"\n[[virtual-service.real-server]]\nname = \"r\"\naddress = \"127.0.0.1:9001\"\n"));
+    }
+    assert_eq!(read(&text).unwrap().services.len(), 100_000);
+}
+
+#[test]
+fn the_schema_knows_the_keys() {
+    let schema = json_schema();
+    let service = &schema["properties"]["virtual-service"]["items"];
+    assert_eq!(service["required"], serde_json::json!(["name", "vip", "mode"]));
+    assert_eq!(service["properties"]["mode"]["enum"], serde_json::json!(["http", "tcp"]));
+    assert!(service["properties"].get("tls").is_none(), "what is not available is not offered");
+}
+
+#[test]
+fn the_reference_pages_are_current() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference");
+    let schema = serde_json::to_string_pretty(&json_schema()).unwrap() + "\n";
+    for (file, made) in
+        [("configuration.md", evenkeel_config::reference_markdown()), ("evenkeel.schema.json", schema)]
+    {
+        let path = root.join(file);
+        if std::env::var_os("UPDATE_REFERENCE").is_some() {
+            std::fs::create_dir_all(&root).unwrap();
+            std::fs::write(&path, &made).unwrap();
+        }
+        let kept = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(kept == made, "{file} drifted: run UPDATE_REFERENCE=1 cargo test -p evenkeel-config");
+    }
+}
+
+proptest! {
+    #[test]
+    fn noise_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200), at in 0usize..2000) {
+        let noise = String::from_utf8_lossy(&bytes);
+        let mut text = GOOD.to_owned();
+        let at = at.min(text.len());
+        if text.is_char_boundary(at) {
+            text.insert_str(at, &noise);
+        }
+        report(&text);
+        report(&noise);
+        if let Ok(formatted) = format(&text) {
+            prop_assert_eq!(format(&formatted).unwrap(), formatted.clone());
+            prop_assert_eq!(read(&formatted).is_ok(), read(&text).is_ok());
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! How a pool chooses and judges its servers: scheduler, persistence, health check.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scheduler {
+    RoundRobin,
+    LeastConnections,
+    SourceHash,
+    UriHash,
+    Maglev,
+    Random,
+    First,
+}
+
+impl Scheduler {
+    pub const ALL: [Scheduler; 7] = [
+        Scheduler::RoundRobin,
+        Scheduler::LeastConnections,
+        Scheduler::SourceHash,
+        Scheduler::UriHash,
+        Scheduler::Maglev,
+        Scheduler::Random,
+        Scheduler::First,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scheduler::RoundRobin => "round-robin",
+            Scheduler::LeastConnections => "least-connections",
+            Scheduler::SourceHash => "source-hash",
+            Scheduler::UriHash => "uri-hash",
+            Scheduler::Maglev => "maglev",
+            Scheduler::Random => "random",
+            Scheduler::First => "first",
+        }
+    }
+
+    /// Reads the canonical names and the weighted aliases that LVS users know.
+    pub fn parse(word: &str) -> Option<Scheduler> {
+        match word {
+            "weighted-round-robin" => Some(Scheduler::RoundRobin),
+            "weighted-least-connection" | "weighted-least-connections" | "least-connection" => {
+                Some(Scheduler::LeastConnections)
+            }
+            _ => Scheduler::ALL.into_iter().find(|s| s.as_str() == word),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    None,
+    Source(SourcePersistence),
+    Cookie(CookiePersistence),
+}
+
+/// The same client network goes to the same real server until `timeout` after its last connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourcePersistence {
+    pub mask: u8,
+    pub mask6: u8,
+    pub timeout: Duration,
+    /// Entries kept at most; the least recently used of a set gives way.
+    pub size: u32,
+}
+
+/// The leading `mask` bits (IPv4) or `mask6` bits (IPv6) of an address; IPv4-mapped counts as IPv4.
+pub fn mask_address(address: IpAddr, mask: u8, mask6: u8) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(a) => {
+            let keep = u32::MAX.checked_shl(32 - u32::from(mask.min(32))).unwrap_or(0);
+            IpAddr::V4((u32::from(a) & keep).into())
+        }
+        IpAddr::V6(a) => {
+            let keep = u128::MAX.checked_shl(128 - u32::from(mask6.min(128))).unwrap_or(0);
+            IpAddr::V6((u128::from(a) & keep).into())
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CookieMethod {
+    Insert,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SameSite {
+    Strict,
+    Lax,
+    None,
+}
+
+impl SameSite {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SameSite::Strict => "Strict",
+            SameSite::Lax => "Lax",
+            SameSite::None => "None",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CookiePersistence {
+    pub name: String,
+    pub method: CookieMethod,
+    /// Remove the cookie before the request goes to the real server.
+    pub indirect: bool,
+    /// Mark the response that sets the cookie as not cacheable by shared caches.
+    pub nocache: bool,
+    pub httponly: bool,
+    pub secure: bool,
+    pub samesite: Option<SameSite>,
+    pub domain: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    pub probe: Probe,
+    pub interval: Duration,
+    pub timeout: Duration,
+    /// Passed probes in a row that bring a server up.
+    pub rise: u32,
+    /// Failed probes in a row that take a server down.
+    pub fall: u32,
+    /// Probe this port instead of the real server's own.
+    pub port: Option<u16>,
+}
+
+impl Default for HealthCheck {
+    fn default() -> HealthCheck {
+        HealthCheck {
+            probe: Probe::Tcp,
+            interval: Duration::from_secs(2),
+            timeout: Duration::from_secs(1),
+            rise: 2,
+            fall: 3,
+            port: None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// No probes: only refused connections from traffic take a server out, for one interval.
+    None,
+    Tcp,
+    Http(HttpProbe),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpProbe {
+    pub method: String,
+    pub path: String,
+    pub host: Option<String>,
+    pub status: StatusSet,
+    /// Text that the first 64 KiB of the body must hold.
+    pub expect: Option<String>,
+}
+
+/// HTTP statuses that count as healthy: `200`, `200-399`, or several of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusSet(pub Vec<(u16, u16)>);
+
+impl StatusSet {
+    pub fn parse(text: &str) -> Option<StatusSet> {
+        let mut ranges = Vec::new();
+        for part in text.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let (first, last): (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
+            if first > last || !(100..=599).contains(&first) || last > 599 {
+                return None;
+            }
+            ranges.push((first, last));
+        }
+        Some(StatusSet(ranges))
+    }
+
+    pub fn contains(&self, status: u16) -> bool {
+        self.0.iter().any(|(first, last)| (*first..=*last).contains(&status))
+    }
+}
+
+impl std::fmt::Display for StatusSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (i, (first, last)) in self.0.iter().enumerate() {
+            let comma = if i > 0 { "," } else { "" };
+            match first == last {
+                true => write!(f, "{comma}{first}")?,
+                false => write!(f, "{comma}{first}-{last}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks() {
+        let check = |address: &str, mask, mask6, expect: &str| {
+            let masked = mask_address(address.parse().unwrap(), mask, mask6);
+            assert_eq!(masked, expect.parse::<IpAddr>().unwrap());
+        };
+        check("10.1.2.3", 24, 64, "10.1.2.0");
+        check("10.1.2.3", 32, 64, "10.1.2.3");
+        check("10.1.2.3", 0, 64, "0.0.0.0");
+        check("::ffff:10.1.2.3", 16, 64, "10.1.0.0");
+        check("2001:db8:1:2:3:4:5:6", 24, 64, "2001:db8:1:2::");
+        check("2001:db8::1", 24, 0, "::");
+        check("2001:db8::1", 24, 128, "2001:db8::1");
+    }
+
+    #[test]
+    fn scheduler_names() {
+        for scheduler in Scheduler::ALL {
+            assert_eq!(Scheduler::parse(scheduler.as_str()), Some(scheduler));
+        }
+        assert_eq!(Scheduler::parse("weighted-round-robin"), Some(Scheduler::RoundRobin));
+        assert_eq!(Scheduler::parse("weighted-least-connection"), Some(Scheduler::LeastConnections));
+        assert_eq!(Scheduler::parse("fastest"), None);
+    }
+
+    #[test]
+    fn status_sets() {
+        let set = StatusSet::parse("200-299,404").unwrap();
+        assert!(set.contains(204) && set.contains(404) && !set.contains(302));
+        assert_eq!(set.to_string(), "200-299,404");
+        for bad in ["", "99", "600", "300-200", "abc", "200,"] {
+            assert_eq!(StatusSet::parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The whole configuration as one immutable value.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::{HealthCheck, ListenAddress, Name, Persistence, Scheduler, Vip, Weight};
+
+/// One configuration, checked. Services and pools are shared so that an unchanged one is the
+/// same allocation in the next snapshot's plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    pub admin: AdminSettings,
+    pub state_directory: PathBuf,
+    pub log: LogSettings,
+    pub limits: Limits,
+    pub services: Vec<Arc<VirtualService>>,
+    /// Every pool, those written inside a service too (they carry the service's name).
+    pub pools: Vec<Arc<Pool>>,
+}
+
+impl Snapshot {
+    pub fn pool(&self, name: &Name) -> Option<&Arc<Pool>> {
+        self.pools.iter().find(|p| p.name == *name)
+    }
+
+    pub fn service(&self, name: &str) -> Option<&Arc<VirtualService>> {
+        self.services.iter().find(|s| s.name.as_str() == name)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminSettings {
+    pub plain_listen: Vec<ListenAddress>,
+    pub socket: PathBuf,
+    /// Networks (address, prefix length) that may read `/metrics` and `/healthz` unencrypted.
+    pub metrics_allow: Vec<(std::net::IpAddr, u8)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Haproxy,
+    Json,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    Off,
+    Stdout,
+    File(PathBuf),
+    Syslog(SocketAddr),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    pub format: LogFormat,
+    pub access: AccessLog,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Client connections of all layer-7 services together.
+    pub max_connections: u32,
+    /// Worker threads, one event loop each; 0 means one a core.
+    pub workers: u16,
+    /// Buffer memory of all workers together, in bytes.
+    pub buffer_memory: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Http,
+    Tcp,
+}
+
+impl Mode {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mode::Http => "http",
+            Mode::Tcp => "tcp",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forwarded {
+    pub x_forwarded_for: bool,
+    pub x_forwarded_proto: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fallback {
+    Page { status: u16, body: String, content_type: String },
+    Server(SocketAddr),
+}
+
+/// How long each state of a connection may last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    pub connect: Duration,
+    /// Silence of a client that owes bytes, or does not take them.
+    pub client: Duration,
+    /// Silence of a real server that owes bytes, or does not take them.
+    pub server: Duration,
+    pub queue: Duration,
+    /// From the first byte of a request's head to its last.
+    pub request: Duration,
+    /// Between two requests of one client connection.
+    pub keep_alive: Duration,
+    /// Silence on both sides of a WebSocket or another upgraded connection.
+    pub tunnel: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VirtualService {
+    pub name: Name,
+    pub vips: Vec<Vip>,
+    pub mode: Mode,
+    /// The pool that clients go to; always present in the snapshot's `pools`.
+    pub pool: Name,
+    pub forwarded: Forwarded,
+    pub fallback: Option<Fallback>,
+    pub timeouts: Timeouts,
+    /// Client connections of this service, over which new ones wait in the kernel; 0 is no limit.
+    pub max_connections: u32,
+}
+
+/// Real servers with the rules that choose among them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    pub name: Name,
+    pub scheduler: Scheduler,
+    pub persistence: Persistence,
+    pub health_check: HealthCheck,
+    /// How long a server that came up takes to reach its full weight; zero is at once.
+    pub slow_start: Duration,
+    /// Further attempts after a failed connection.
+    pub retries: u32,
+    /// Clients that may wait for a place on a real server of this pool.
+    pub max_queue: u32,
+    pub real_servers: Vec<RealServer>,
+}
+
+impl Pool {
+    pub fn real_server(&self, name: &str) -> Option<&RealServer> {
+        self.real_servers.iter().find(|s| s.name.as_str() == name)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RealServer {
+    pub name: Name,
+    pub address: SocketAddr,
+    pub weight: Weight,
+    /// Connections (tcp) or requests (http) at a time; 0 is no limit.
+    pub max_connections: u32,
+    /// Takes clients only while no other server of the pool can.
+    pub backup: bool,
+    pub admin_state: AdminState,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AdminState {
+    #[default]
+    Online,
+    /// No new clients; persistent ones and existing connections finish.
+    Draining,
+    /// Nothing; connections are closed.
+    Halted,
+}
+
+impl AdminState {
+    pub const ALL: [AdminState; 3] = [AdminState::Online, AdminState::Draining, AdminState::Halted];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AdminState::Online => "online",
+            AdminState::Draining => "draining",
+            AdminState::Halted => "halted",
+        }
+    }
+
+    pub fn parse(word: &str) -> Option<AdminState> {
+        AdminState::ALL.into_iter().find(|s| s.as_str() == word)
+    }
+}
