@@ -1,1 +1,18 @@
+//! Picks real servers.
+//!
+//! In: a pool's servers with their states, a key, random numbers, the time. Out: the index of a
+//! server, verdicts about its health, entries of a persistence table.
+//! Never: a socket, a clock, a file. Time is in milliseconds of any monotonic clock.
 
+mod balancer;
+mod hash;
+mod health;
+mod least;
+mod maglev;
+mod persistence;
+mod rotation;
+
+pub use balancer::{Balancer, Choice, Refusal, Server};
+pub use hash::{hash_address, hash_bytes, hash_flow};
+pub use health::{Health, Transition};
+pub use persistence::{Entry, SourceTable};

@@ -1,0 +1,288 @@
+//! One pool's servers and the scheduler among them. Each event loop has its own.
+
+use evenkeel_model::{AdminState, Scheduler};
+
+use crate::least::MinTree;
+use crate::maglev::Maglev;
+use crate::rotation::Rotation;
+
+/// What the scheduler knows of a real server.
+#[derive(Clone, Debug)]
+pub struct Server {
+    pub name: String,
+    pub weight: u16,
+    pub admin: AdminState,
+    pub up: bool,
+    pub backup: bool,
+    /// When it last came up, for slow start; `None` when it always was.
+    pub up_since_ms: Option<u64>,
+    /// Connections or requests this event loop has with it.
+    pub connections: u32,
+}
+
+impl Server {
+    pub fn takes_new_clients(&self) -> bool {
+        self.up && self.admin == AdminState::Online && self.weight > 0
+    }
+
+    /// Draining servers and those of weight 0 keep the clients they have.
+    pub fn takes_persistent_clients(&self) -> bool {
+        self.up && self.admin != AdminState::Halted
+    }
+}
+
+/// Why a server was not chosen, for `explain`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    Down,
+    Draining,
+    Halted,
+    WeightZero,
+    BackupNotNeeded,
+    Full,
+    NotItsTurn,
+}
+
+/// One server as the scheduler saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    pub server: usize,
+    pub effective_weight: u32,
+    pub connections: u32,
+    pub refusal: Option<Refusal>,
+}
+
+/// A weight of 1 in units of effective weight, which leaves room for slow start's fractions.
+const WEIGHT_UNIT: u32 = 256;
+
+#[derive(Clone, Debug)]
+pub struct Balancer {
+    scheduler: Scheduler,
+    slow_start_ms: u64,
+    servers: Vec<Server>,
+    /// Servers that may be picked now: primaries, or backups when no primary is left.
+    members: Vec<u32>,
+    /// Effective weight by server.
+    weights: Vec<u32>,
+    rotation: Rotation,
+    maglev: Maglev,
+    /// By position in `members`.
+    least: MinTree<(u64, u64)>,
+    position: Vec<u32>,
+    cumulative: Vec<u64>,
+    picks: u64,
+}
+
+impl Balancer {
+    pub fn new(scheduler: Scheduler, slow_start_ms: u64, servers: Vec<Server>, now_ms: u64) -> Balancer {
+        let mut balancer = Balancer {
+            scheduler,
+            slow_start_ms,
+            weights: vec![0; servers.len()],
+            position: vec![u32::MAX; servers.len()],
+            servers,
+            members: Vec::new(),
+            rotation: Rotation::default(),
+            maglev: Maglev::default(),
+            least: MinTree::default(),
+            cumulative: Vec::new(),
+            picks: 0,
+        };
+        balancer.rebuild(now_ms);
+        balancer
+    }
+
+    pub fn servers(&self) -> &[Server] {
+        &self.servers
+    }
+
+    /// Changes a server's state; the next pick follows it.
+    pub fn update(&mut self, server: usize, now_ms: u64, change: impl FnOnce(&mut Server)) {
+        change(&mut self.servers[server]);
+        self.rebuild(now_ms);
+    }
+
+    /// Slow start: call about once a second while [`Self::is_warming`].
+    pub fn tick(&mut self, now_ms: u64) {
+        if self.is_warming() {
+            self.rebuild(now_ms);
+        }
+    }
+
+    pub fn is_warming(&self) -> bool {
+        self.members.iter().any(|i| {
+            let i = *i as usize;
+            self.weights[i] < u32::from(self.servers[i].weight) * WEIGHT_UNIT
+        })
+    }
+
+    pub fn has_candidates(&self) -> bool {
+        !self.members.is_empty()
+    }
+
+    /// Picks a server for a new client. `key` is the hash for hashing schedulers, `random` any
+    /// number, `eligible` refuses servers that are full or were tried already.
+    pub fn pick(&mut self, key: u64, random: u64, eligible: impl Fn(usize) -> bool) -> Option<usize> {
+        let able = |i: u32| eligible(i as usize);
+        let picked = match self.scheduler {
+            Scheduler::RoundRobin => self.rotation.pick(able),
+            Scheduler::LeastConnections => self.pick_least(able),
+            Scheduler::SourceHash | Scheduler::UriHash | Scheduler::Maglev => {
+                // A server whose weight is tiny beside another's may own no slot of the table.
+                let any = || self.members.iter().copied().find(|i| able(*i));
+                self.maglev.pick(key, &able).or_else(any)
+            }
+            Scheduler::Random => self.pick_random(random, able),
+            Scheduler::First => self.members.iter().copied().find(|i| able(*i)),
+        }?;
+        Some(picked as usize)
+    }
+
+    pub fn connected(&mut self, server: usize) {
+        self.servers[server].connections += 1;
+        self.picks += 1;
+        self.reweigh(server);
+    }
+
+    pub fn disconnected(&mut self, server: usize) {
+        let connections = &mut self.servers[server].connections;
+        *connections = connections.saturating_sub(1);
+        self.reweigh_load(server);
+    }
+
+    /// Every server with the reason it would not be picked instead of `chosen`.
+    pub fn explain(&self, chosen: Option<usize>, full: impl Fn(usize) -> bool) -> Vec<Choice> {
+        let reason = |i: usize, server: &Server| match () {
+            () if chosen == Some(i) => None,
+            () if server.admin == AdminState::Halted => Some(Refusal::Halted),
+            () if !server.up => Some(Refusal::Down),
+            () if server.admin == AdminState::Draining => Some(Refusal::Draining),
+            () if server.weight == 0 => Some(Refusal::WeightZero),
+            () if !self.members.contains(&(i as u32)) => Some(Refusal::BackupNotNeeded),
+            () if full(i) => Some(Refusal::Full),
+            () => Some(Refusal::NotItsTurn),
+        };
+        let each = self.servers.iter().enumerate();
+        each.map(|(i, server)| Choice {
+            server: i,
+            effective_weight: self.weights[i] / WEIGHT_UNIT,
+            connections: server.connections,
+            refusal: reason(i, server),
+        })
+        .collect()
+    }
+
+    fn rebuild(&mut self, now_ms: u64) {
+        let able = |backup: bool| {
+            let all = self.servers.iter().enumerate();
+            all.filter(move |(_, s)| s.takes_new_clients() && s.backup == backup)
+                .map(|(i, _)| i as u32)
+                .collect::<Vec<_>>()
+        };
+        self.members = able(false);
+        if self.members.is_empty() {
+            self.members = able(true);
+        }
+        for (i, server) in self.servers.iter().enumerate() {
+            self.weights[i] = effective_weight(server, self.slow_start_ms, now_ms);
+        }
+        let (servers, weights) = (&self.servers, &self.weights);
+        match self.scheduler {
+            Scheduler::RoundRobin => {
+                self.rotation.rebuild(servers.len(), &self.members, |i| weights[i as usize]);
+            }
+            Scheduler::LeastConnections => {
+                self.position.fill(u32::MAX);
+                for (position, i) in self.members.iter().enumerate() {
+                    self.position[*i as usize] = position as u32;
+                }
+                let keys =
+                    self.members.iter().map(|i| (load(&servers[*i as usize], weights[*i as usize]), 0));
+                self.least.rebuild(keys.collect());
+            }
+            Scheduler::SourceHash | Scheduler::UriHash | Scheduler::Maglev => {
+                let named = self.members.iter().map(|i| {
+                    let slot = *i as usize;
+                    (*i, servers[slot].name.as_str(), weights[slot])
+                });
+                self.maglev.rebuild(servers.len(), &named.collect::<Vec<_>>());
+            }
+            Scheduler::Random => {
+                let mut sum = 0;
+                self.cumulative.clear();
+                self.cumulative.extend(self.members.iter().map(|i| {
+                    sum += u64::from(weights[*i as usize]);
+                    sum
+                }));
+            }
+            Scheduler::First => {}
+        }
+    }
+
+    fn pick_least(&self, able: impl Fn(u32) -> bool) -> Option<u32> {
+        let (position, _) = self.least.smallest()?;
+        if able(self.members[position]) {
+            return Some(self.members[position]);
+        }
+        let keys = self.least.keys().iter().zip(&self.members);
+        keys.filter(|(_, i)| able(**i)).min_by_key(|(key, _)| **key).map(|(_, i)| *i)
+    }
+
+    /// Among equally loaded servers the one picked longest ago goes first.
+    fn reweigh(&mut self, server: usize) {
+        if let Some(position) = self.least_position(server) {
+            let key = load(&self.servers[server], self.weights[server]);
+            self.least.set(position, (key, self.picks));
+        }
+    }
+
+    fn reweigh_load(&mut self, server: usize) {
+        if let Some(position) = self.least_position(server) {
+            let key = load(&self.servers[server], self.weights[server]);
+            let (_, picked) = self.least.keys()[position];
+            self.least.set(position, (key, picked));
+        }
+    }
+
+    fn least_position(&self, server: usize) -> Option<usize> {
+        let least = self.scheduler == Scheduler::LeastConnections;
+        let position = if least { self.position[server] } else { u32::MAX };
+        (position != u32::MAX).then_some(position as usize)
+    }
+
+    /// The less loaded of two drawn by weight (Mitzenmacher, "The Power of Two Choices", 2001).
+    fn pick_random(&self, random: u64, able: impl Fn(u32) -> bool) -> Option<u32> {
+        let total = *self.cumulative.last()?;
+        let draw = |number: u64| {
+            let at = number % total;
+            self.members[self.cumulative.partition_point(|sum| *sum <= at)]
+        };
+        let (a, b) = (draw(random & 0xffff_ffff), draw(random >> 32));
+        let weigh = |i: u32| load(&self.servers[i as usize], self.weights[i as usize]);
+        let better = if weigh(b) < weigh(a) { b } else { a };
+        if able(better) {
+            return Some(better);
+        }
+        self.members.iter().copied().filter(|i| able(*i)).min_by_key(|i| weigh(*i))
+    }
+}
+
+/// Connections a unit of weight would have with one more.
+fn load(server: &Server, weight: u32) -> u64 {
+    ((u64::from(server.connections) + 1) << 24) / u64::from(weight.max(1))
+}
+
+fn effective_weight(server: &Server, slow_start_ms: u64, now_ms: u64) -> u32 {
+    let full = u32::from(server.weight) * WEIGHT_UNIT;
+    let Some(since) = server.up_since_ms else { return full };
+    let age = now_ms.saturating_sub(since);
+    if age >= slow_start_ms || full == 0 {
+        return full;
+    }
+    // Starts at a tenth, so that the first clients come soon, and grows evenly.
+    let share = (u64::from(full) * (slow_start_ms + 9 * age)) / (10 * slow_start_ms);
+    (share as u32).clamp(1, full)
+}
+
+#[cfg(test)]
+mod tests;

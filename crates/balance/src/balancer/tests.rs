@@ -1,0 +1,195 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::hash::hash_bytes;
+
+fn server(name: &str, weight: u16) -> Server {
+    Server {
+        name: name.into(),
+        weight,
+        admin: AdminState::Online,
+        up: true,
+        backup: false,
+        up_since_ms: None,
+        connections: 0,
+    }
+}
+
+fn pool(scheduler: Scheduler, weights: &[u16]) -> Balancer {
+    let servers = weights.iter().enumerate().map(|(i, w)| server(&format!("s{i}"), *w)).collect();
+    Balancer::new(scheduler, 0, servers, 0)
+}
+
+/// Picks so often with keys and random numbers spread out; how often each server came.
+fn tally(balancer: &mut Balancer, picks: u64, hold: bool) -> Vec<u64> {
+    let mut counts = vec![0; balancer.servers().len()];
+    for n in 0..picks {
+        let hash = hash_bytes(&n.to_be_bytes());
+        if let Some(i) = balancer.pick(hash, hash.rotate_left(17), |_| true) {
+            counts[i] += 1;
+            balancer.connected(i);
+            if !hold {
+                balancer.disconnected(i);
+            }
+        }
+    }
+    counts
+}
+
+#[test]
+fn round_robin_is_exact_and_smooth() {
+    assert_eq!(tally(&mut pool(Scheduler::RoundRobin, &[5, 1, 1]), 700, false), [500, 100, 100]);
+    assert_eq!(tally(&mut pool(Scheduler::RoundRobin, &[100, 100]), 10, false), [5, 5]);
+    let mut balancer = pool(Scheduler::RoundRobin, &[3, 1]);
+    let order: Vec<usize> = (0..8).filter_map(|_| balancer.pick(0, 0, |_| true)).collect();
+    for window in order.windows(4) {
+        assert!(window.contains(&1), "the light server starves in {order:?}");
+    }
+}
+
+#[test]
+fn least_connections_follows_load_and_rotates_when_idle() {
+    assert_eq!(tally(&mut pool(Scheduler::LeastConnections, &[1, 1, 1]), 9, false), [3, 3, 3]);
+    assert_eq!(tally(&mut pool(Scheduler::LeastConnections, &[3, 1]), 400, true), [300, 100]);
+    let mut balancer = pool(Scheduler::LeastConnections, &[1, 1]);
+    balancer.connected(0);
+    assert_eq!(balancer.pick(0, 0, |_| true), Some(1));
+    assert_eq!(balancer.pick(0, 0, |i| i != 1), Some(0));
+}
+
+#[test]
+fn every_scheduler_respects_weight_state_and_eligibility() {
+    for scheduler in Scheduler::ALL {
+        let mut balancer = pool(scheduler, &[100, 100, 100, 0]);
+        balancer.update(1, 0, |s| s.up = false);
+        let counts = tally(&mut balancer, 3000, false);
+        assert_eq!(counts[1] + counts[3], 0, "{scheduler:?}");
+        assert_eq!(counts.iter().sum::<u64>(), 3000, "{scheduler:?}");
+        for n in 0..100u64 {
+            let picked = balancer.pick(hash_bytes(&n.to_be_bytes()), n << 32, |i| i != 0);
+            assert_eq!(picked, Some(2), "{scheduler:?}");
+        }
+        assert_eq!(balancer.pick(1, 1, |_| false), None, "{scheduler:?}");
+        for i in [0, 2] {
+            balancer.update(i, 0, |s| s.admin = AdminState::Draining);
+        }
+        assert_eq!(balancer.pick(1, 1, |_| true), None, "{scheduler:?}");
+        assert!(balancer.servers()[0].takes_persistent_clients());
+    }
+}
+
+#[test]
+fn backups_serve_only_when_no_other_can() {
+    let mut spare = server("spare", 100);
+    spare.backup = true;
+    let mut balancer =
+        Balancer::new(Scheduler::RoundRobin, 0, vec![server("a", 100), server("b", 100), spare], 0);
+    assert_eq!(tally(&mut balancer, 100, false), [50, 50, 0]);
+    balancer.update(0, 0, |s| s.up = false);
+    balancer.update(1, 0, |s| s.up = false);
+    assert_eq!(tally(&mut balancer, 100, false), [0, 0, 100]);
+    balancer.update(1, 0, |s| s.up = true);
+    assert_eq!(tally(&mut balancer, 100, false), [0, 100, 0]);
+}
+
+#[test]
+fn hashing_moves_little_when_a_server_goes() {
+    for count in [2usize, 3, 10, 100] {
+        let mut balancer = pool(Scheduler::Maglev, &vec![100; count]);
+        let keys: Vec<u64> = (0..20_000u64).map(|n| hash_bytes(&n.to_be_bytes())).collect();
+        let picks = |b: &mut Balancer| -> Vec<_> { keys.iter().map(|k| b.pick(*k, 0, |_| true)).collect() };
+        let before = picks(&mut balancer);
+        let mut share = vec![0usize; count];
+        before.iter().flatten().for_each(|i| share[*i] += 1);
+        let fair = keys.len() / count;
+        assert!(share.iter().all(|s| s.abs_diff(fair) < fair / 4 + 20), "{count}: {share:?}");
+        balancer.update(0, 0, |s| s.up = false);
+        let after = picks(&mut balancer);
+        let moved = before.iter().zip(&after).filter(|(b, a)| **b != Some(0) && a != b).count();
+        assert!(moved <= keys.len() / 20, "{count} servers: {moved} keys of others moved");
+        balancer.update(0, 0, |s| s.up = true);
+        assert_eq!(picks(&mut balancer), before, "coming back restores every key");
+    }
+}
+
+#[test]
+fn hashing_honours_weights() {
+    let counts = tally(&mut pool(Scheduler::SourceHash, &[300, 100]), 20_000, false);
+    assert!((14_000..16_000).contains(&counts[0]), "{counts:?}");
+}
+
+#[test]
+fn slow_start_grows_from_a_tenth() {
+    let mut slow = server("slow", 100);
+    slow.up_since_ms = Some(10_000);
+    let mut balancer = Balancer::new(Scheduler::RoundRobin, 10_000, vec![server("a", 100), slow], 10_000);
+    assert!(balancer.is_warming());
+    let counts = tally(&mut balancer, 1100, false);
+    assert!((90..=110).contains(&counts[1]), "{counts:?}");
+    balancer.tick(15_000);
+    let counts = tally(&mut balancer, 1550, false);
+    assert!((530..=560).contains(&counts[1]), "{counts:?}");
+    balancer.tick(20_000);
+    assert!(!balancer.is_warming());
+    let counts = tally(&mut balancer, 1000, false);
+    assert!((499..=501).contains(&counts[1]), "{counts:?}");
+}
+
+#[test]
+fn explains_each_server() {
+    let mut spare = server("spare", 100);
+    spare.backup = true;
+    let servers = vec![server("a", 100), server("b", 100), server("c", 0), server("d", 100), spare];
+    let mut balancer = Balancer::new(Scheduler::RoundRobin, 0, servers, 0);
+    balancer.update(3, 0, |s| s.up = false);
+    let reasons: Vec<_> = balancer.explain(Some(0), |i| i == 1).into_iter().map(|c| c.refusal).collect();
+    assert_eq!(
+        reasons,
+        [
+            None,
+            Some(Refusal::Full),
+            Some(Refusal::WeightZero),
+            Some(Refusal::Down),
+            Some(Refusal::BackupNotNeeded)
+        ]
+    );
+}
+
+proptest! {
+    /// Whatever happens to the servers, a pick is a server that may be picked, and there is one
+    /// whenever any may.
+    #[test]
+    fn picks_are_always_allowed(
+        scheduler in proptest::sample::select(Scheduler::ALL.to_vec()),
+        events in proptest::collection::vec((0usize..5, 0u8..6, any::<u64>()), 1..80),
+    ) {
+        let mut balancer = pool(scheduler, &[10, 20, 30, 1, 65535]);
+        for (time, (i, event, random)) in events.into_iter().enumerate() {
+            let now = time as u64 * 100;
+            match event {
+                0 => balancer.update(i, now, |s| s.up = !s.up),
+                1 => balancer.update(i, now, |s| s.weight = random as u16),
+                2 => balancer.update(i, now, |s| s.admin = AdminState::ALL[random as usize % 3]),
+                3 => balancer.update(i, now, |s| s.backup = !s.backup),
+                4 => balancer.disconnected(i),
+                _ => balancer.tick(now),
+            }
+            let picked = balancer.pick(random, random, |s| s != i);
+            let may = |s: &Server| s.takes_new_clients();
+            let candidates: Vec<usize> = {
+                let of = |backup: bool| -> Vec<usize> {
+                    let all = balancer.servers().iter().enumerate();
+                    all.filter(|(_, s)| may(s) && s.backup == backup).map(|(n, _)| n).collect()
+                };
+                if of(false).is_empty() { of(true) } else { of(false) }
+            };
+            match picked {
+                Some(p) => {
+                    prop_assert!(p != i && candidates.contains(&p));
+                    balancer.connected(p);
+                }
+                None => prop_assert!(candidates.iter().all(|c| *c == i)),
+            }
+        }
+    }
+}
