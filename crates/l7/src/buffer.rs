@@ -1,0 +1,163 @@
+//! Buffers of a loop, held only while bytes are in flight.
+
+use std::cell::{Cell, RefCell};
+
+/// Room in front of what is read, so that a head can grow in place.
+pub const HEADROOM: usize = 1024;
+/// Bytes one buffer takes from a socket at most.
+pub const CAPACITY: usize = 16 * 1024;
+
+/// The buffers of one loop: a bound on how many there are, and the unused ones.
+pub struct BufferPool {
+    unused: RefCell<Vec<Box<[u8]>>>,
+    in_use: Cell<usize>,
+    limit: usize,
+}
+
+/// Bytes between two marks of a fixed block of memory. Gives the block back when dropped.
+pub struct Buffer {
+    block: Box<[u8]>,
+    start: usize,
+    end: usize,
+    pool: &'static BufferPool,
+}
+
+impl BufferPool {
+    /// How many unused blocks are kept for the next burst.
+    const KEPT: usize = 256;
+
+    pub fn leak(memory: u64) -> &'static BufferPool {
+        let limit = (memory as usize / (HEADROOM + CAPACITY)).max(16);
+        let pool = BufferPool { unused: RefCell::default(), in_use: Cell::new(0), limit };
+        Box::leak(Box::new(pool))
+    }
+
+    /// An empty buffer; `None` when the memory bound is reached.
+    pub fn get(&'static self) -> Option<Buffer> {
+        if self.in_use.get() >= self.limit {
+            return None;
+        }
+        self.in_use.set(self.in_use.get() + 1);
+        let block = self.unused.borrow_mut().pop();
+        let block = block.unwrap_or_else(|| vec![0; HEADROOM + CAPACITY].into_boxed_slice());
+        Some(Buffer { block, start: HEADROOM, end: HEADROOM, pool: self })
+    }
+
+    pub fn in_use(&self) -> usize {
+        self.in_use.get()
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.pool.in_use.set(self.pool.in_use.get() - 1);
+        let mut unused = self.pool.unused.borrow_mut();
+        if unused.len() < BufferPool::KEPT {
+            unused.push(std::mem::take(&mut self.block));
+        }
+    }
+}
+
+impl Buffer {
+    pub fn bytes(&self) -> &[u8] {
+        &self.block[self.start..self.end]
+    }
+
+    pub fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Free room behind the bytes; [`Self::filled`] says how much of it was used.
+    pub fn room(&mut self) -> &mut [u8] {
+        &mut self.block[self.end..]
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.end == self.block.len()
+    }
+
+    pub fn filled(&mut self, count: usize) {
+        self.end = (self.end + count).min(self.block.len());
+    }
+
+    /// Forgets the first bytes.
+    pub fn consume(&mut self, count: usize) {
+        self.start = (self.start + count).min(self.end);
+        if self.start == self.end {
+            self.clear();
+        }
+    }
+
+    /// Forgets the last bytes.
+    pub fn truncate(&mut self, len: usize) {
+        self.end = self.end.min(self.start + len);
+    }
+
+    pub fn clear(&mut self) {
+        (self.start, self.end) = (HEADROOM, HEADROOM);
+    }
+
+    /// Moves the bytes to the front, leaving the headroom, so that more can be read.
+    pub fn compact(&mut self) {
+        if self.start > HEADROOM {
+            self.block.copy_within(self.start..self.end, HEADROOM);
+            (self.start, self.end) = (HEADROOM, HEADROOM + self.len());
+        }
+    }
+
+    /// Puts a new head in place of the first `old_len` bytes; whether it fitted.
+    pub fn replace_head(&mut self, old_len: usize, head: &[u8]) -> bool {
+        let body = self.start + old_len.min(self.len());
+        if head.len() > body {
+            return false;
+        }
+        self.start = body - head.len();
+        self.block[self.start..body].copy_from_slice(head);
+        true
+    }
+
+    /// Appends; whether it fitted.
+    pub fn append(&mut self, bytes: &[u8]) -> bool {
+        let room = self.room();
+        if bytes.len() > room.len() {
+            return false;
+        }
+        room[..bytes.len()].copy_from_slice(bytes);
+        self.filled(bytes.len());
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_grow_and_shrink_in_place() {
+        let pool = BufferPool::leak(1);
+        let mut buffer = pool.get().unwrap();
+        assert!(buffer.append(b"GET / HTTP/1.1\r\n\r\nbody"));
+        assert!(buffer.replace_head(18, b"GET /longer HTTP/1.1\r\nA: b\r\n\r\n"));
+        assert_eq!(buffer.bytes(), b"GET /longer HTTP/1.1\r\nA: b\r\n\r\nbody");
+        assert!(buffer.replace_head(30, b"G\r\n\r\n"));
+        assert_eq!(buffer.bytes(), b"G\r\n\r\nbody");
+        assert!(!buffer.replace_head(5, &[b'x'; HEADROOM + 100]));
+        buffer.consume(5);
+        buffer.compact();
+        assert_eq!(buffer.bytes(), b"body");
+    }
+
+    #[test]
+    fn the_pool_is_bounded_and_reuses() {
+        let pool = BufferPool::leak(1);
+        let all: Vec<_> = std::iter::from_fn(|| pool.get()).collect();
+        assert_eq!(all.len(), 16);
+        drop(all);
+        assert_eq!(pool.in_use(), 0);
+        assert!(pool.get().is_some_and(|b| b.is_empty()));
+    }
+}

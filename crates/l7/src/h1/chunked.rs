@@ -1,0 +1,173 @@
+//! Where a chunked body ends (RFC 9112 section 7.1), checked to the letter: bytes that pass are
+//! forwarded as they are, so nothing may pass that another reader takes differently.
+
+use super::Malformed;
+
+/// Extensions and trailers are allowed, but not much of them.
+const EXTENSION_BYTES: u16 = 256;
+const TRAILER_BYTES: u16 = 4096;
+/// Chunks this small many times over cost more than they carry: their number is bounded by size.
+const SIZE_DIGITS: u8 = 15;
+
+#[derive(Clone, Debug, Default)]
+pub struct Chunked {
+    state: State,
+    left: u64,
+    digits: u8,
+    spent: u16,
+    trailer: TrailerName,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Size,
+    Extension,
+    SizeLf,
+    Data,
+    DataCr,
+    DataLf,
+    TrailerStart,
+    TrailerName,
+    TrailerValue,
+    TrailerLf,
+    EndLf,
+    Complete,
+}
+
+impl Chunked {
+    pub fn is_complete(&self) -> bool {
+        self.state == State::Complete
+    }
+
+    /// How many of the bytes belong to the body: all of them, unless it ends within.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+        let mut at = 0;
+        while at < bytes.len() && self.state != State::Complete {
+            if self.state == State::Data {
+                let count = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len() - at);
+                self.left -= count as u64;
+                at += count;
+                if self.left == 0 {
+                    self.state = State::DataCr;
+                }
+                continue;
+            }
+            self.step(bytes[at])?;
+            at += 1;
+        }
+        Ok(at)
+    }
+
+    fn step(&mut self, byte: u8) -> Result<(), Malformed> {
+        self.state = match (self.state, byte) {
+            (State::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => self.size_digit(byte)?,
+            (State::Size, b'\r') if self.digits > 0 => State::SizeLf,
+            (State::Size, b';') if self.digits > 0 => State::Extension,
+            (State::Size, _) => return Err(Malformed::ChunkSize),
+            (State::Extension, b'\r') => State::SizeLf,
+            (State::Extension, b'\t' | 0x20..=0x7e | 0x80..) => {
+                self.spend(EXTENSION_BYTES, Malformed::ChunkExtension)?;
+                State::Extension
+            }
+            (State::Extension, _) => return Err(Malformed::ChunkExtension),
+            (State::SizeLf, b'\n') if self.left == 0 => {
+                self.spent = 0;
+                State::TrailerStart
+            }
+            (State::SizeLf, b'\n') => State::Data,
+            (State::DataCr, b'\r') => State::DataLf,
+            (State::DataLf, b'\n') => {
+                self.digits = 0;
+                State::Size
+            }
+            (State::TrailerStart, b'\r') => State::EndLf,
+            (State::TrailerStart, _) if is_token(byte) => {
+                self.trailer = TrailerName::default();
+                self.trailer_name(byte)?
+            }
+            (State::TrailerName, b':') if self.trailer.is_allowed() => State::TrailerValue,
+            (State::TrailerName, _) if is_token(byte) => self.trailer_name(byte)?,
+            (State::TrailerValue, b'\r') => State::TrailerLf,
+            (State::TrailerValue, b'\t' | 0x20..=0x7e | 0x80..) => {
+                self.spend(TRAILER_BYTES, Malformed::Trailer)?;
+                State::TrailerValue
+            }
+            (State::TrailerLf, b'\n') => State::TrailerStart,
+            (State::EndLf, b'\n') => State::Complete,
+            (State::DataCr | State::DataLf, _) => return Err(Malformed::Chunk),
+            (State::SizeLf, _) => return Err(Malformed::ChunkSize),
+            _ => return Err(Malformed::Trailer),
+        };
+        Ok(())
+    }
+
+    fn size_digit(&mut self, byte: u8) -> Result<State, Malformed> {
+        if self.digits == 0 {
+            self.left = 0;
+        }
+        self.digits += 1;
+        if self.digits > SIZE_DIGITS {
+            return Err(Malformed::ChunkSize);
+        }
+        let value = (byte as char).to_digit(16).unwrap_or(0);
+        self.left = self.left << 4 | u64::from(value);
+        Ok(State::Size)
+    }
+
+    fn trailer_name(&mut self, byte: u8) -> Result<State, Malformed> {
+        self.spend(TRAILER_BYTES, Malformed::Trailer)?;
+        self.trailer.push(byte);
+        Ok(State::TrailerName)
+    }
+
+    /// Extension bytes are counted over the whole body, so that endless small ones end too.
+    fn spend(&mut self, limit: u16, error: Malformed) -> Result<(), Malformed> {
+        self.spent += 1;
+        if self.spent > limit { Err(error) } else { Ok(()) }
+    }
+}
+
+/// The first bytes of a trailer's name, enough to know the forbidden ones.
+#[derive(Clone, Copy, Debug, Default)]
+struct TrailerName {
+    bytes: [u8; 24],
+    len: u8,
+}
+
+impl TrailerName {
+    fn push(&mut self, byte: u8) {
+        if let Some(slot) = self.bytes.get_mut(usize::from(self.len)) {
+            *slot = byte.to_ascii_lowercase();
+        }
+        self.len = self.len.saturating_add(1);
+    }
+
+    /// Fields that frame, route or authenticate must not come behind a body (RFC 9110 6.5.1).
+    fn is_allowed(&self) -> bool {
+        const FORBIDDEN: [&[u8]; 16] = [
+            b"content-length",
+            b"transfer-encoding",
+            b"host",
+            b"connection",
+            b"keep-alive",
+            b"upgrade",
+            b"te",
+            b"trailer",
+            b"expect",
+            b"authorization",
+            b"cookie",
+            b"set-cookie",
+            b"content-encoding",
+            b"content-type",
+            b"content-range",
+            b"proxy-connection",
+        ];
+        let name = self.bytes.get(..usize::from(self.len)).unwrap_or(&self.bytes);
+        !FORBIDDEN.contains(&name)
+    }
+}
+
+pub fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}

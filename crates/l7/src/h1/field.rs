@@ -1,0 +1,138 @@
+//! Header fields: which ones this proxy acts on, and small readings of their values.
+
+use super::{Malformed, Span};
+
+/// One header field of a parsed head.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    pub name: Span,
+    pub value: Span,
+    pub kind: Kind,
+}
+
+/// What a field means to this proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Passed on unread.
+    Other,
+    Host,
+    ContentLength,
+    TransferEncoding,
+    Connection,
+    /// Meant for this hop only: never passed on.
+    HopByHop,
+    Upgrade,
+    Expect,
+    Cookie,
+    SetCookie,
+    CacheControl,
+    XForwardedProto,
+    /// Named by `Connection`, so meant for this hop only.
+    Nominated,
+}
+
+impl Kind {
+    pub fn of(name: &[u8]) -> Kind {
+        let is = |word: &[u8]| name.eq_ignore_ascii_case(word);
+        match name.len() {
+            2 if is(b"te") => Kind::HopByHop,
+            4 if is(b"host") => Kind::Host,
+            6 if is(b"cookie") => Kind::Cookie,
+            6 if is(b"expect") => Kind::Expect,
+            7 if is(b"upgrade") => Kind::Upgrade,
+            10 if is(b"connection") => Kind::Connection,
+            10 if is(b"keep-alive") => Kind::HopByHop,
+            10 if is(b"set-cookie") => Kind::SetCookie,
+            13 if is(b"cache-control") => Kind::CacheControl,
+            14 if is(b"content-length") => Kind::ContentLength,
+            14 if is(b"http2-settings") => Kind::HopByHop,
+            16 if is(b"proxy-connection") => Kind::HopByHop,
+            17 if is(b"transfer-encoding") => Kind::TransferEncoding,
+            17 if is(b"x-forwarded-proto") => Kind::XForwardedProto,
+            _ => Kind::Other,
+        }
+    }
+}
+
+/// The comma-separated members of a value.
+pub fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|m| !m.is_empty())
+}
+
+pub fn has_member(value: &[u8], word: &[u8]) -> bool {
+    members(value).any(|m| m.eq_ignore_ascii_case(word))
+}
+
+/// `1*DIGIT` below 2^63, nothing else.
+pub fn content_length(value: &[u8]) -> Result<u64, Malformed> {
+    if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
+        return Err(Malformed::ContentLength);
+    }
+    let number = value.iter().try_fold(0u64, |n, b| n.checked_mul(10)?.checked_add(u64::from(b - b'0')));
+    number.filter(|n| *n < 1 << 63).ok_or(Malformed::ContentLength)
+}
+
+/// `chunked` alone is understood; other codings are not, and anything else is no coding.
+pub fn transfer_encoding(value: &[u8]) -> Result<(), Malformed> {
+    if value.eq_ignore_ascii_case(b"chunked") {
+        return Ok(());
+    }
+    let known = |m: &[u8]| {
+        [&b"gzip"[..], b"x-gzip", b"compress", b"deflate", b"identity"]
+            .iter()
+            .any(|k| m.eq_ignore_ascii_case(k))
+    };
+    let mut codings = value.split(|b| *b == b',').map(<[u8]>::trim_ascii);
+    let chunked_last = codings.clone().last().is_some_and(|m| m.eq_ignore_ascii_case(b"chunked"));
+    let all_known = codings.all(|m| known(m) || m.eq_ignore_ascii_case(b"chunked"));
+    match chunked_last && all_known {
+        true => Err(Malformed::UnknownCoding),
+        false => Err(Malformed::TransferEncoding),
+    }
+}
+
+/// Fields that `Connection` may not take away, because they mean something to the server behind.
+pub fn may_be_nominated(name: &[u8]) -> bool {
+    const END_TO_END: [&[u8]; 12] = [
+        b"cookie",
+        b"set-cookie",
+        b"authorization",
+        b"host",
+        b"date",
+        b"location",
+        b"cache-control",
+        b"forwarded",
+        b"via",
+        b"range",
+        b"origin",
+        b"referer",
+    ];
+    let starts = |prefix: &[u8]| name.get(..prefix.len()).is_some_and(|p| p.eq_ignore_ascii_case(prefix));
+    let end_to_end = END_TO_END.iter().any(|word| name.eq_ignore_ascii_case(word));
+    !(end_to_end || starts(b"x-") || starts(b"content-") || starts(b"access-control-") || starts(b"if-"))
+}
+
+/// The bytes of a cookie's value in a `Cookie` field, with the span of the whole pair.
+pub fn find_cookie<'a>(value: &'a [u8], name: &[u8]) -> Option<(&'a [u8], std::ops::Range<usize>)> {
+    let mut start = 0;
+    for pair in value.split(|b| *b == b';') {
+        let end = start + pair.len();
+        let trimmed = pair.trim_ascii();
+        if let Some(rest) = trimmed.strip_prefix(name)
+            && let Some(found) = rest.strip_prefix(b"=")
+        {
+            let found = found.strip_prefix(b"\"").and_then(|f| f.strip_suffix(b"\"")).unwrap_or(found);
+            return Some((found, start..end));
+        }
+        start = end + 1;
+    }
+    None
+}
+
+/// A `Cookie` value without one of its pairs.
+pub fn without_pair<'a>(value: &'a [u8], pair: &std::ops::Range<usize>) -> (&'a [u8], &'a [u8]) {
+    let before = value[..pair.start].trim_ascii_end();
+    let after = value.get(pair.end + 1..).unwrap_or(&[]).trim_ascii();
+    let before = before.strip_suffix(b";").unwrap_or(before).trim_ascii();
+    (before, after)
+}

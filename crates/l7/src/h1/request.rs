@@ -1,0 +1,371 @@
+//! A request's head: what it asks, how its body is framed, what goes on to the real server.
+
+use super::field::{self, Field, Kind};
+use super::{FIELDS, Framing, Malformed, Span};
+
+/// Facts of a parsed request head. Spans point into the buffer it was parsed from.
+#[derive(Debug)]
+pub struct Request {
+    pub head_len: usize,
+    pub method: Method,
+    /// The request line without its line ending, as it came.
+    pub line: Span,
+    pub method_span: Span,
+    /// Path and query: of an absolute target what follows the authority.
+    pub target: Span,
+    pub host: Span,
+    /// The target named scheme and authority.
+    absolute: bool,
+    pub version_11: bool,
+    pub framing: Framing,
+    /// The client wants to send another request on this connection.
+    pub keep_alive: bool,
+    /// `Connection: upgrade` with an `Upgrade` that is passed on.
+    pub upgrade: bool,
+    pub expects_continue: bool,
+    pub fields: Vec<Field>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    Get,
+    Head,
+    Post,
+    Put,
+    Delete,
+    Options,
+    Trace,
+    Other,
+}
+
+impl Method {
+    fn of(name: &[u8]) -> Method {
+        match name {
+            b"GET" => Method::Get,
+            b"HEAD" => Method::Head,
+            b"POST" => Method::Post,
+            b"PUT" => Method::Put,
+            b"DELETE" => Method::Delete,
+            b"OPTIONS" => Method::Options,
+            b"TRACE" => Method::Trace,
+            _ => Method::Other,
+        }
+    }
+
+    /// Doing it twice is as good as once (RFC 9110 section 9.2.2).
+    pub fn is_idempotent(self) -> bool {
+        !matches!(self, Method::Post | Method::Other)
+    }
+}
+
+/// What is changed on the way to the real server.
+#[derive(Debug, Default)]
+pub struct Edits<'a> {
+    /// `X-Forwarded-For` line to add.
+    pub forwarded_for: Option<&'a str>,
+    pub forwarded_proto: Option<&'a str>,
+    /// Remove this cookie.
+    pub hide_cookie: Option<&'a [u8]>,
+    /// `Host` for a request of HTTP/1.0 that has none.
+    pub default_host: &'a str,
+}
+
+impl Default for Request {
+    fn default() -> Request {
+        Request {
+            head_len: 0,
+            method: Method::Other,
+            line: Span::default(),
+            method_span: Span::default(),
+            target: Span::default(),
+            host: Span::default(),
+            absolute: false,
+            version_11: true,
+            framing: Framing::None,
+            keep_alive: true,
+            upgrade: false,
+            expects_continue: false,
+            fields: Vec::new(),
+        }
+    }
+}
+
+impl Request {
+    /// Reads a head into `self`, reusing its memory. `Ok(false)`: more bytes are needed.
+    pub fn parse(&mut self, buffer: &[u8]) -> Result<bool, Malformed> {
+        let mut storage = [const { std::mem::MaybeUninit::uninit() }; FIELDS];
+        let mut parsed = httparse::Request::new(&mut []);
+        let head_len = match parsed.parse_with_uninit_headers(buffer, &mut storage) {
+            Ok(httparse::Status::Complete(len)) => len,
+            Ok(httparse::Status::Partial) => return plausible(buffer).map(|()| false),
+            Err(httparse::Error::TooManyHeaders) => return Err(Malformed::TooManyFields),
+            Err(httparse::Error::Version) => return Err(bad_version(buffer)),
+            Err(httparse::Error::Token) => return Err(Malformed::RequestLine),
+            Err(httparse::Error::NewLine) => return Err(Malformed::LineEnding),
+            Err(_) => return Err(Malformed::Field),
+        };
+        let head = &buffer[..head_len];
+        let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version) else {
+            return Err(Malformed::RequestLine);
+        };
+        self.head_len = head_len;
+        self.method = Method::of(method.as_bytes());
+        self.method_span = Span::within(head, method.as_bytes());
+        self.version_11 = minor == 1;
+        let line_end = usize::from(Span::within(head, target.as_bytes()).end) + " HTTP/1.1".len();
+        self.line = Span { start: self.method_span.start, end: line_end as u16 };
+        // One empty line before a request is forgiven (RFC 9112 section 2.2).
+        if !matches!(&head[..usize::from(self.line.start)], b"" | b"\r\n") {
+            return Err(Malformed::RequestLine);
+        }
+        super::response::check_lines(head, line_end, parsed.headers)?;
+        self.read_fields(head, parsed.headers)?;
+        self.read_target(head, method, target)
+    }
+
+    fn read_fields(&mut self, head: &[u8], headers: &[httparse::Header<'_>]) -> Result<(), Malformed> {
+        self.fields.clear();
+        self.host = Span::default();
+        let (mut length, mut chunked) = (None, false);
+        let (mut close, mut keep, mut connection_upgrade, mut nominates) = (false, false, false, false);
+        let (mut hosts, mut upgrades, mut expect) = (0, false, false);
+        for header in headers {
+            let mut kind = Kind::of(header.name.as_bytes());
+            let value = header.value;
+            match kind {
+                Kind::Host => {
+                    hosts += 1;
+                    self.host = Span::within(head, value);
+                }
+                Kind::ContentLength => {
+                    let this = field::content_length(value)?;
+                    if length.replace(this).is_some_and(|before| before != this) {
+                        return Err(Malformed::ContentLength);
+                    }
+                }
+                Kind::TransferEncoding => {
+                    if std::mem::replace(&mut chunked, true) {
+                        return Err(Malformed::TransferEncoding);
+                    }
+                    field::transfer_encoding(value)?;
+                }
+                Kind::Connection => {
+                    for member in field::members(value) {
+                        match member {
+                            m if m.eq_ignore_ascii_case(b"close") => close = true,
+                            m if m.eq_ignore_ascii_case(b"keep-alive") => keep = true,
+                            m if m.eq_ignore_ascii_case(b"upgrade") => connection_upgrade = true,
+                            m => nominates |= field::may_be_nominated(m),
+                        }
+                    }
+                }
+                // HTTP/2 is not offered by upgrade; RFC 9113 withdrew it.
+                Kind::Upgrade if field::has_member(value, b"h2c") => kind = Kind::HopByHop,
+                Kind::Upgrade => upgrades = true,
+                Kind::Expect => expect |= value.eq_ignore_ascii_case(b"100-continue"),
+                _ => {}
+            }
+            self.fields.push(Field {
+                name: Span::within(head, header.name.as_bytes()),
+                value: Span::within(head, value),
+                kind,
+            });
+        }
+        self.framing = match (length, chunked) {
+            (Some(_), true) => return Err(Malformed::ConflictingFraming),
+            (None, true) if !self.version_11 => return Err(Malformed::TransferEncoding),
+            (None, true) => Framing::Chunked,
+            (Some(0), false) | (None, false) => Framing::None,
+            (Some(length), false) => Framing::Length(length),
+        };
+        match hosts {
+            0 if self.version_11 => return Err(Malformed::MissingHost),
+            0 => {}
+            1 if valid_host(self.host.of(head)) => {}
+            _ => return Err(Malformed::Host),
+        }
+        self.keep_alive = if self.version_11 { !close } else { keep && !close };
+        self.upgrade = upgrades && connection_upgrade && self.version_11;
+        self.expects_continue = expect && self.version_11 && self.framing != Framing::None;
+        if nominates {
+            self.nominate(head, headers);
+        }
+        Ok(())
+    }
+
+    /// Marks the fields that `Connection` names as meant for this hop.
+    fn nominate(&mut self, head: &[u8], headers: &[httparse::Header<'_>]) {
+        let named = |name: &[u8]| {
+            let connections = headers.iter().filter(|h| Kind::of(h.name.as_bytes()) == Kind::Connection);
+            connections.into_iter().any(|h| field::has_member(h.value, name))
+        };
+        for field in &mut self.fields {
+            let name = field.name.of(head);
+            if field.kind == Kind::Other && field::may_be_nominated(name) && named(name) {
+                field.kind = Kind::Nominated;
+            }
+        }
+    }
+
+    fn read_target(&mut self, head: &[u8], method: &str, target: &str) -> Result<bool, Malformed> {
+        if method == "CONNECT" {
+            return Err(Malformed::Method);
+        }
+        let plain = |b: &u8| matches!(b, 0x21..=0x7e) && *b != b'#';
+        if target.is_empty() || !target.as_bytes().iter().all(plain) {
+            return Err(Malformed::Target);
+        }
+        self.target = Span::within(head, target.as_bytes());
+        self.absolute = false;
+        if target.starts_with('/') || (target == "*" && method == "OPTIONS") {
+            return Ok(true);
+        }
+        let scheme = ["http://", "https://"]
+            .iter()
+            .find(|s| target.get(..s.len()).is_some_and(|start| start.eq_ignore_ascii_case(s)));
+        let rest = scheme.map(|s| &target[s.len()..]).ok_or(Malformed::Target)?;
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        let host = self.host.of(head);
+        let same = host.is_empty() && !self.version_11 || host.eq_ignore_ascii_case(authority.as_bytes());
+        if !valid_host(authority.as_bytes()) || authority.is_empty() || !same || path.starts_with('?') {
+            return Err(Malformed::Target);
+        }
+        self.absolute = true;
+        self.target = Span::within(head, path.as_bytes());
+        if path.is_empty() {
+            self.target = Span { start: self.line.end, end: self.line.end };
+        }
+        Ok(true)
+    }
+
+    /// The path and query, `/` when an absolute target has none.
+    pub fn path<'a>(&self, head: &'a [u8]) -> &'a [u8] {
+        match self.target.of(head) {
+            b"" => b"/",
+            path => path,
+        }
+    }
+
+    /// The value of a cookie that the client sent.
+    pub fn cookie<'a>(&self, head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+        let cookies = self.fields.iter().filter(|f| f.kind == Kind::Cookie);
+        cookies.map(|f| f.value.of(head)).find_map(|v| field::find_cookie(v, name)).map(|(value, _)| value)
+    }
+
+    /// Writes the head for the real server.
+    pub fn write(&self, head: &[u8], edits: &Edits<'_>, out: &mut Vec<u8>) {
+        out.clear();
+        if self.absolute {
+            out.extend_from_slice(self.method_span.of(head));
+            out.push(b' ');
+            out.extend_from_slice(self.path(head));
+            out.extend_from_slice(if self.version_11 { b" HTTP/1.1" } else { b" HTTP/1.0" });
+        } else {
+            out.extend_from_slice(self.line.of(head));
+        }
+        out.extend_from_slice(b"\r\n");
+        let mut lengths = 0;
+        for field in &self.fields {
+            let keep = match field.kind {
+                Kind::Connection | Kind::HopByHop | Kind::Nominated => false,
+                Kind::Upgrade => self.upgrade,
+                Kind::XForwardedProto => edits.forwarded_proto.is_none(),
+                Kind::ContentLength => {
+                    lengths += 1;
+                    lengths == 1
+                }
+                Kind::Cookie => match edits.hide_cookie {
+                    Some(name) => self.write_cookie(head, field, name, out),
+                    None => true,
+                },
+                _ => true,
+            };
+            if keep {
+                line(out, field.name.of(head), field.value.of(head));
+            }
+        }
+        if self.host == Span::default() {
+            line(out, b"Host", edits.default_host.as_bytes());
+        }
+        if let Some(client) = edits.forwarded_for {
+            line(out, b"X-Forwarded-For", client.as_bytes());
+        }
+        if let Some(scheme) = edits.forwarded_proto {
+            line(out, b"X-Forwarded-Proto", scheme.as_bytes());
+        }
+        if self.upgrade {
+            line(out, b"Connection", b"Upgrade");
+        } else if !self.version_11 {
+            line(out, b"Connection", b"keep-alive");
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Writes a `Cookie` line without one cookie; `true` when the line can stay as it is.
+    fn write_cookie(&self, head: &[u8], field: &Field, name: &[u8], out: &mut Vec<u8>) -> bool {
+        let value = field.value.of(head);
+        let Some((_, pair)) = field::find_cookie(value, name) else { return true };
+        let (before, after) = field::without_pair(value, &pair);
+        if before.is_empty() && after.is_empty() {
+            return false;
+        }
+        out.extend_from_slice(field.name.of(head));
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(before);
+        if !before.is_empty() && !after.is_empty() {
+            out.extend_from_slice(b"; ");
+        }
+        out.extend_from_slice(after);
+        out.extend_from_slice(b"\r\n");
+        false
+    }
+}
+
+pub fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// `host[:port]`: what may stand in a Host field. Empty is allowed by RFC 9112 section 3.2.
+fn valid_host(host: &[u8]) -> bool {
+    let (name, port) = match host.first() {
+        Some(b'[') => match host.iter().position(|b| *b == b']') {
+            Some(end) => host.split_at(end + 1),
+            None => return false,
+        },
+        _ => host.split_at(host.iter().position(|b| *b == b':').unwrap_or(host.len())),
+    };
+    let good_port = match port {
+        [] => true,
+        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+=[]:".contains(b);
+    good_port && name.iter().all(plain) && (port.is_empty() || !name.is_empty())
+}
+
+/// Refuses early what can no longer become a request line, so that noise is not waited for.
+fn plausible(buffer: &[u8]) -> Result<(), Malformed> {
+    let start = buffer.strip_prefix(b"\r\n").unwrap_or(buffer);
+    match start.first() {
+        Some(b) if !super::chunked::is_token(*b) && *b != b'\r' => Err(Malformed::RequestLine),
+        _ if start.starts_with(b"\r\n") => Err(Malformed::RequestLine),
+        _ => Ok(()),
+    }
+}
+
+fn bad_version(buffer: &[u8]) -> Malformed {
+    let line = buffer.split(|b| *b == b'\n').next().unwrap_or(buffer);
+    let version = line.rsplit(|b| *b == b' ').next().unwrap_or(&[]).trim_ascii_end();
+    match version {
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            Malformed::Version
+        }
+        _ => Malformed::RequestLine,
+    }
+}

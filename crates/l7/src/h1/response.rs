@@ -1,0 +1,200 @@
+//! A response's head: its status, how its body is framed, what goes on to the client.
+
+use super::field::{self, Field, Kind};
+use super::request::{Method, line};
+use super::{FIELDS, Framing, Malformed, Span};
+
+/// Facts of a parsed response head. Spans point into the buffer it was parsed from.
+#[derive(Debug)]
+pub struct Response {
+    pub head_len: usize,
+    pub status: u16,
+    pub version_11: bool,
+    pub framing: Framing,
+    /// The real server will take another request on this connection.
+    pub keep_alive: bool,
+    status_line: Span,
+    fields: Vec<Field>,
+}
+
+impl Default for Response {
+    fn default() -> Response {
+        Response {
+            head_len: 0,
+            status: 0,
+            version_11: true,
+            framing: Framing::None,
+            keep_alive: false,
+            status_line: Span::default(),
+            fields: Vec::new(),
+        }
+    }
+}
+
+/// What is changed on the way to the client.
+#[derive(Debug, Default)]
+pub struct Edits<'a> {
+    /// `Connection` to write, if any.
+    pub connection: Option<&'a str>,
+    pub set_cookie: Option<&'a str>,
+    /// Mark the response as not for shared caches.
+    pub private: bool,
+}
+
+impl Response {
+    /// Reads a head into `self`, reusing its memory. `Ok(false)`: more bytes are needed.
+    pub fn parse(&mut self, buffer: &[u8], request: Method) -> Result<bool, Malformed> {
+        let mut storage = [const { std::mem::MaybeUninit::uninit() }; FIELDS];
+        let mut parsed = httparse::Response::new(&mut []);
+        let config = httparse::ParserConfig::default();
+        let result = config.parse_response_with_uninit_headers(&mut parsed, buffer, &mut storage);
+        let head_len = match result {
+            Ok(httparse::Status::Complete(len)) => len,
+            Ok(httparse::Status::Partial) => return Ok(false),
+            Err(httparse::Error::TooManyHeaders) => return Err(Malformed::TooManyFields),
+            Err(httparse::Error::Version | httparse::Error::Status) => return Err(Malformed::StatusLine),
+            Err(_) => return Err(Malformed::Field),
+        };
+        let head = &buffer[..head_len];
+        let (Some(status), Some(minor)) = (parsed.code, parsed.version) else {
+            return Err(Malformed::StatusLine);
+        };
+        let end = memchr::memchr(b'\n', head).unwrap_or(head.len());
+        let text = head[..end].strip_suffix(b"\r").ok_or(Malformed::LineEnding)?;
+        if !(100..=599).contains(&status) || !text.starts_with(b"HTTP/1.") || text.contains(&b'\r') {
+            return Err(Malformed::StatusLine);
+        }
+        self.head_len = head_len;
+        self.status = status;
+        self.version_11 = minor == 1;
+        self.status_line = Span::within(head, text);
+        check_lines(head, text.len(), parsed.headers)?;
+        self.read_fields(head, parsed.headers, request)?;
+        Ok(true)
+    }
+
+    fn read_fields(
+        &mut self,
+        head: &[u8],
+        headers: &[httparse::Header<'_>],
+        request: Method,
+    ) -> Result<(), Malformed> {
+        self.fields.clear();
+        let (mut length, mut chunked) = (None, false);
+        let (mut close, mut keep) = (false, false);
+        for header in headers {
+            let kind = Kind::of(header.name.as_bytes());
+            match kind {
+                Kind::ContentLength => {
+                    let this = field::content_length(header.value)?;
+                    if length.replace(this).is_some_and(|before| before != this) {
+                        return Err(Malformed::ContentLength);
+                    }
+                }
+                Kind::TransferEncoding => {
+                    if std::mem::replace(&mut chunked, true) || !self.version_11 {
+                        return Err(Malformed::TransferEncoding);
+                    }
+                    field::transfer_encoding(header.value)?;
+                }
+                Kind::Connection => {
+                    close |= field::has_member(header.value, b"close");
+                    keep |= field::has_member(header.value, b"keep-alive");
+                }
+                _ => {}
+            }
+            self.fields.push(Field {
+                name: Span::within(head, header.name.as_bytes()),
+                value: Span::within(head, header.value),
+                kind,
+            });
+        }
+        if length.is_some() && chunked {
+            return Err(Malformed::ConflictingFraming);
+        }
+        let bodiless = request == Method::Head || self.status < 200 || matches!(self.status, 204 | 304);
+        self.framing = match (length, chunked) {
+            _ if bodiless => Framing::None,
+            (_, true) => Framing::Chunked,
+            (Some(0), _) => Framing::None,
+            (Some(length), _) => Framing::Length(length),
+            (None, false) => Framing::UntilClose,
+        };
+        self.keep_alive = if self.version_11 { !close } else { keep && !close };
+        self.keep_alive &= self.framing != Framing::UntilClose;
+        Ok(())
+    }
+
+    /// 100, 103 and the like: an interim answer, the final one follows.
+    pub fn is_interim(&self) -> bool {
+        (100..200).contains(&self.status) && self.status != 101
+    }
+
+    /// Writes the head for the client.
+    pub fn write(&self, head: &[u8], edits: &Edits<'_>, out: &mut Vec<u8>) {
+        out.clear();
+        out.extend_from_slice(b"HTTP/1.1");
+        out.extend_from_slice(&self.status_line.of(head)["HTTP/1.1".len()..]);
+        out.extend_from_slice(b"\r\n");
+        let switching = self.status == 101;
+        let mut lengths = 0;
+        for field in &self.fields {
+            let keep = match field.kind {
+                Kind::Connection | Kind::HopByHop => false,
+                Kind::Upgrade => switching || self.status == 426,
+                Kind::TransferEncoding => self.framing == Framing::Chunked || self.framing == Framing::None,
+                Kind::ContentLength => {
+                    lengths += 1;
+                    lengths == 1 && self.status >= 200 && self.status != 204
+                }
+                Kind::CacheControl => !edits.private,
+                _ => true,
+            };
+            if keep {
+                line(out, field.name.of(head), field.value.of(head));
+            }
+        }
+        if let Some(cookie) = edits.set_cookie {
+            line(out, b"set-cookie", cookie.as_bytes());
+        }
+        if edits.private {
+            line(out, b"cache-control", b"private");
+        }
+        if switching {
+            line(out, b"Connection", b"Upgrade");
+        } else if let Some(connection) = edits.connection {
+            line(out, b"Connection", connection.as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Every line of a head must end in CRLF: the parser alone would take a bare LF too.
+pub fn check_lines(
+    head: &[u8],
+    first_line_end: usize,
+    headers: &[httparse::Header<'_>],
+) -> Result<(), Malformed> {
+    let mut end = first_line_end;
+    for header in headers {
+        let name = Span::within(head, header.name.as_bytes());
+        if head.get(end..usize::from(name.start)) != Some(b"\r\n") {
+            return Err(Malformed::LineEnding);
+        }
+        if head.get(usize::from(name.end)) != Some(&b':') {
+            return Err(Malformed::Field);
+        }
+        // Trailing white space belongs to no value: skip it to the line's end.
+        end = match header.value {
+            [] => usize::from(name.end) + 1,
+            value => usize::from(Span::within(head, value).end),
+        };
+        while matches!(head.get(end), Some(b' ' | b'\t')) {
+            end += 1;
+        }
+    }
+    if head.get(end..) != Some(b"\r\n\r\n") {
+        return Err(Malformed::LineEnding);
+    }
+    Ok(())
+}

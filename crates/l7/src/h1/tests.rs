@@ -1,0 +1,375 @@
+use proptest::prelude::*;
+
+use super::field::{find_cookie, without_pair};
+use super::request::{Edits, Request};
+use super::response::{self, Response};
+use super::*;
+
+fn parse(head: &str) -> Result<Request, Malformed> {
+    let mut request = Request::default();
+    match request.parse(head.as_bytes())? {
+        true => Ok(request),
+        false => panic!("{head:?} is incomplete"),
+    }
+}
+
+/// A request line and fields of HTTP/1.1 with a host.
+fn with(fields: &str) -> String {
+    format!("POST /p HTTP/1.1\r\nHost: h\r\n{fields}\r\n")
+}
+
+#[test]
+fn framing_of_requests() {
+    let check = |fields: &str, expect: Result<Framing, Malformed>| {
+        assert_eq!(parse(&with(fields)).map(|r| r.framing), expect, "{fields:?}");
+    };
+    use Malformed::*;
+    check("", Ok(Framing::None));
+    check("Content-Length: 5\r\n", Ok(Framing::Length(5)));
+    check("Content-Length:5\r\n", Ok(Framing::Length(5)));
+    check("Content-Length: \t5 \r\n", Ok(Framing::Length(5)));
+    check("content-length: 0\r\n", Ok(Framing::None));
+    check("Content-Length: 5\r\ncontent-length: 5\r\n", Ok(Framing::Length(5)));
+    check("Content-Length: 5\r\nContent-Length: 6\r\n", Err(ContentLength));
+    for bad in [
+        "",
+        "5,",
+        "5, 5",
+        "+5",
+        "-5",
+        "0x5",
+        "5 5",
+        "9223372036854775808",
+        "99999999999999999999",
+        "5;",
+        "\u{665}",
+    ] {
+        check(&format!("Content-Length: {bad}\r\n"), Err(ContentLength));
+    }
+    check("Transfer-Encoding: chunked\r\n", Ok(Framing::Chunked));
+    check("Transfer-Encoding: Chunked\r\n", Ok(Framing::Chunked));
+    check("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", Err(ConflictingFraming));
+    check("Content-Length: 0\r\nTransfer-Encoding: chunked\r\n", Err(ConflictingFraming));
+    check("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", Err(TransferEncoding));
+    check("Transfer-Encoding: gzip, chunked\r\n", Err(UnknownCoding));
+    for bad in [
+        "xchunked",
+        "chunked, gzip",
+        "chunked, identity",
+        "identity",
+        "",
+        ",chunked",
+        "\"chunked\"",
+        "chunked;q=1",
+        "chu nked",
+        "gzip",
+    ] {
+        check(&format!("Transfer-Encoding: {bad}\r\n"), Err(TransferEncoding));
+    }
+    check("Transfer-Encoding:\u{b}chunked\r\n", Err(Field));
+    check("Transfer-Encoding: \r\n chunked\r\n", Err(Field));
+    let old = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
+    assert_eq!(parse(old).map(|r| r.framing), Err(TransferEncoding));
+}
+
+#[test]
+fn what_a_head_may_not_be() {
+    let check = |head: &str, expect: Malformed| {
+        assert_eq!(parse(head).map(|_| ()), Err(expect), "{head:?}");
+    };
+    use Malformed::*;
+    check(&with("A : b\r\n"), Field);
+    check(&with(" A: b\r\n"), Field);
+    check(&with("A: b\r\n c\r\n"), Field);
+    check(&with(": b\r\n"), Field);
+    check(&with("A\r\n"), Field);
+    check(&with("A: b\0c\r\n"), Field);
+    check(&with("A: b\rc\r\n"), Field);
+    check(&with("A: b\u{1}c\r\n"), Field);
+    check(&with("A: b\u{7f}c\r\n"), Field);
+    check(&with("A\0: b\r\n"), Field);
+    check(&with("A: b\n"), LineEnding);
+    check("GET / HTTP/1.1\nHost: h\r\n\r\n", LineEnding);
+    check("GET / HTTP/1.1\r\nHost: h\n\r\n", LineEnding);
+    check("GET / HTTP/1.1\r\nHost: h\r\n\n", LineEnding);
+    check("\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", RequestLine);
+    check("\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", RequestLine);
+    check("GET  / HTTP/1.1\r\nHost: h\r\n\r\n", RequestLine);
+    check("G(T / HTTP/1.1\r\nHost: h\r\n\r\n", RequestLine);
+    check("GET / HTTP/2.0\r\nHost: h\r\n\r\n", Version);
+    check("GET / HTTP/1.2\r\nHost: h\r\n\r\n", Version);
+    check("GET / http/1.1\r\nHost: h\r\n\r\n", RequestLine);
+    check("GET /\u{e9} HTTP/1.1\r\nHost: h\r\n\r\n", Target);
+    check("GET /#a HTTP/1.1\r\nHost: h\r\n\r\n", Target);
+    check("GET a HTTP/1.1\r\nHost: h\r\n\r\n", Target);
+    check("GET * HTTP/1.1\r\nHost: h\r\n\r\n", Target);
+    check("GET http://other/ HTTP/1.1\r\nHost: h\r\n\r\n", Target);
+    check("GET http://h@x/ HTTP/1.1\r\nHost: h\r\n\r\n", Target);
+    check("GET http://h?q HTTP/1.1\r\nHost: h\r\n\r\n", Target);
+    check("GET ftp://h/ HTTP/1.1\r\nHost: h\r\n\r\n", Target);
+    check("GET / HTTP/1.1\r\n\r\n", MissingHost);
+    check("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", Host);
+    for bad in ["a,b", "a@b", "a b", "a/b", "a:b", "a:999999", ":80", "[::1", "a\"", "a<b", "a\\b"] {
+        check(&format!("GET / HTTP/1.1\r\nHost: {bad}\r\n\r\n"), Host);
+    }
+    check("CONNECT h:80 HTTP/1.1\r\nHost: h\r\n\r\n", Method);
+    check(&with(&"A: b\r\n".repeat(200)), TooManyFields);
+    for noise in ["\u{16}\u{3}\u{1}", "\0", "\r\n\r\n", " GET"] {
+        assert!(Request::default().parse(noise.as_bytes()).is_err(), "{noise:?} is waited for");
+    }
+}
+
+#[test]
+fn heads_for_the_real_server() {
+    let check = |head: &str, edits: Edits<'_>, expect: &str| {
+        let mut out = Vec::new();
+        parse(head).unwrap().write(head.as_bytes(), &edits, &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), expect);
+    };
+    check(
+        "GET /a?b HTTP/1.1\r\nHost: h\r\nA:b\r\n\r\n",
+        Edits::default(),
+        "GET /a?b HTTP/1.1\r\nHost: h\r\nA: b\r\n\r\n",
+    );
+    check(
+        "\r\nGET http://h HTTP/1.1\r\nHost: h\r\n\r\n",
+        Edits::default(),
+        "GET / HTTP/1.1\r\nHost: h\r\n\r\n",
+    );
+    check(
+        "GET http://h/x HTTP/1.1\r\nHost: H\r\n\r\n",
+        Edits::default(),
+        "GET /x HTTP/1.1\r\nHost: H\r\n\r\n",
+    );
+    check(
+        "GET / HTTP/1.0\r\n\r\n",
+        Edits { default_host: "s", ..Edits::default() },
+        "GET / HTTP/1.0\r\nHost: s\r\nConnection: keep-alive\r\n\r\n",
+    );
+    check(
+        "GET / HTTP/1.1\r\nHost: h\r\nConnection: close, Cookie, X-Forwarded-For, Foo\r\nCookie: a=b\r\nX-Forwarded-For: 1\r\nFoo: 2\r\nTE: trailers\r\nKeep-Alive: 5\r\n\r\n",
+        Edits { forwarded_for: Some("9.9.9.9"), ..Edits::default() },
+        "GET / HTTP/1.1\r\nHost: h\r\nCookie: a=b\r\nX-Forwarded-For: 1\r\nX-Forwarded-For: 9.9.9.9\r\n\r\n",
+    );
+    check(
+        "GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-Proto: https\r\n\r\n",
+        Edits { forwarded_proto: Some("http"), ..Edits::default() },
+        "GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-Proto: http\r\n\r\n",
+    );
+    check(
+        "GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        Edits::default(),
+        "GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+    );
+    for (fields, what) in [
+        (
+            "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n",
+            "h2c is not passed on",
+        ),
+        ("Upgrade: websocket\r\n", "an upgrade needs Connection"),
+    ] {
+        let head = format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
+        let mut out = Vec::new();
+        let request = parse(&head).unwrap();
+        request.write(head.as_bytes(), &Edits::default(), &mut out);
+        assert_eq!(out, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", "{what}");
+        assert!(!request.upgrade);
+    }
+    let hide = || Edits { hide_cookie: Some(b"S"), ..Edits::default() };
+    let cookies = |value: &str| format!("GET / HTTP/1.1\r\nHost: h\r\nCookie: {value}\r\n\r\n");
+    check(&cookies("a=1; S=x; b=2"), hide(), &cookies("a=1; b=2"));
+    check(&cookies("S=x; b=2"), hide(), &cookies("b=2"));
+    check(&cookies("a=1; S=x"), hide(), &cookies("a=1"));
+    check(&cookies("S=x"), hide(), "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    check(&cookies("SS=x; a"), hide(), &cookies("SS=x; a"));
+}
+
+#[test]
+fn cookies() {
+    let check = |value: &str, expect: Option<&str>| {
+        let found = find_cookie(value.as_bytes(), b"S").map(|(v, _)| std::str::from_utf8(v).unwrap());
+        assert_eq!(found, expect, "{value:?}");
+    };
+    check("S=a", Some("a"));
+    check("x=1;S=a;y", Some("a"));
+    check("x=1; S=\"a\"", Some("a"));
+    check("XS=a; S =b; SS=c", None);
+    check("S=", Some(""));
+    check("", None);
+    check(";;;=;", None);
+    let (_, pair) = find_cookie(b"a=1 ;  S=2 ; b=3", b"S").unwrap();
+    assert_eq!(without_pair(b"a=1 ;  S=2 ; b=3", &pair), (&b"a=1"[..], &b"b=3"[..]));
+}
+
+fn respond(head: &str, method: request::Method) -> Result<Response, Malformed> {
+    let mut response = Response::default();
+    match response.parse(head.as_bytes(), method)? {
+        true => Ok(response),
+        false => panic!("{head:?} is incomplete"),
+    }
+}
+
+#[test]
+fn framing_of_responses() {
+    use request::Method::{Get, Head};
+    let check = |status: &str, fields: &str, method, expect: Result<(Framing, bool), Malformed>| {
+        let head = format!("HTTP/1.1 {status}\r\n{fields}\r\n");
+        assert_eq!(respond(&head, method).map(|r| (r.framing, r.keep_alive)), expect, "{head:?}");
+    };
+    check("200 OK", "Content-Length: 5\r\n", Get, Ok((Framing::Length(5), true)));
+    check("200", "Content-Length: 5\r\nConnection: close\r\n", Get, Ok((Framing::Length(5), false)));
+    check("200 OK", "Content-Length: 5\r\n", Head, Ok((Framing::None, true)));
+    check("304 Not Modified", "Content-Length: 5\r\n", Get, Ok((Framing::None, true)));
+    check("204 No Content", "", Get, Ok((Framing::None, true)));
+    check("200 OK", "", Get, Ok((Framing::UntilClose, false)));
+    check("200 OK", "Transfer-Encoding: chunked\r\n", Get, Ok((Framing::Chunked, true)));
+    check(
+        "200 OK",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        Get,
+        Err(Malformed::ConflictingFraming),
+    );
+    check("200 OK", "Content-Length: 5\r\nContent-Length: 6\r\n", Get, Err(Malformed::ContentLength));
+    check("200 OK", "Transfer-Encoding: gzip\r\n", Get, Err(Malformed::TransferEncoding));
+    check("099 No", "", Get, Err(Malformed::StatusLine));
+    check("600 No", "", Get, Err(Malformed::StatusLine));
+    check("200 OK", "A: b\n", Get, Err(Malformed::LineEnding));
+    assert_eq!(
+        respond("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", Get).map(|_| ()),
+        Err(Malformed::TransferEncoding)
+    );
+    assert!(respond("HTTP/2 200 OK\r\n\r\n", Get).is_err());
+    let old = respond("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 1\r\n\r\n", Get).unwrap();
+    assert!(old.keep_alive);
+}
+
+#[test]
+fn heads_for_the_client() {
+    let head = "HTTP/1.0 200 Fine\r\nConnection: keep-alive\r\nKeep-Alive: timeout=5\r\nCache-Control: public\r\nContent-Length: 1\r\nContent-Length: 1\r\nSet-Cookie: a=b\r\n\r\n";
+    let edits = response::Edits { connection: Some("close"), set_cookie: Some("S=1; path=/"), private: true };
+    let mut out = Vec::new();
+    respond(head, request::Method::Get).unwrap().write(head.as_bytes(), &edits, &mut out);
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        "HTTP/1.1 200 Fine\r\nContent-Length: 1\r\nSet-Cookie: a=b\r\nset-cookie: S=1; path=/\r\ncache-control: private\r\nConnection: close\r\n\r\n"
+    );
+}
+
+#[test]
+fn chunked_bodies() {
+    let check = |body: &str, expect: Result<usize, Malformed>| {
+        for piece in [1, 2, 3, 7, body.len().max(1)] {
+            let mut chunked = Chunked::default();
+            let mut taken = 0;
+            let mut result = Ok(());
+            for part in body.as_bytes().chunks(piece) {
+                match chunked.feed(part) {
+                    Ok(count) => taken += count,
+                    Err(error) => {
+                        result = Err(error);
+                        break;
+                    }
+                }
+                if chunked.is_complete() {
+                    break;
+                }
+            }
+            let got = result.map(|()| if chunked.is_complete() { taken } else { usize::MAX });
+            assert_eq!(got, expect, "{body:?} in pieces of {piece}");
+        }
+    };
+    use Malformed::*;
+    let unfinished = Ok(usize::MAX);
+    check("0\r\n\r\n", Ok(5));
+    check("5\r\nhello\r\n0\r\n\r\nGET", Ok(15));
+    check("5;a=b\r\nhello\r\n00\r\nX: y\r\n\r\n", Ok(26));
+    check("A\r\n0123456789\r\n0\r\n\r\n", Ok(20));
+    check("5\r\nhello\r\n", unfinished);
+    check("5\r\nhello\r\n0\r\n", unfinished);
+    for bad in [
+        "\r\n",
+        "+5\r\n",
+        "-5\r\n",
+        "0x5\r\n",
+        " 5\r\n",
+        "5 \r\n",
+        "5\n",
+        "g\r\n",
+        "5\rx",
+        "10000000000000000\r\n",
+        "8000000000000000\r\n",
+        "0000000000000000\r\n",
+    ] {
+        check(bad, Err(ChunkSize));
+    }
+    check("5\r\nhelloX", Err(Chunk));
+    check("5\r\nhello\n0\r\n\r\n", Err(Chunk));
+    check("5\r\nhello\rX", Err(Chunk));
+    check("5;a\nb\r\n", Err(ChunkExtension));
+    check("5;\0\r\n", Err(ChunkExtension));
+    check(&format!("5;{}\r\n", "a".repeat(300)), Err(ChunkExtension));
+    check(&"1;abcdefgh\r\nx\r\n".repeat(100), Err(ChunkExtension));
+    for bad in [
+        "Content-Length: 5",
+        "transfer-encoding: chunked",
+        "Host: x",
+        "Connection: close",
+        "Cookie: a",
+        " a: b",
+        "a b: c",
+        "a",
+        ": b",
+        "a: b\0",
+        "a: b\rc",
+    ] {
+        check(&format!("0\r\n{bad}\r\n\r\n"), Err(Trailer));
+    }
+    check(&format!("0\r\nA: {}\r\n\r\n", "x".repeat(5000)), Err(Trailer));
+    check("0\r\n\n", Err(Trailer));
+}
+
+proptest! {
+    #[test]
+    fn noise_never_panics_and_never_grows(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let mut request = Request::default();
+        if let Ok(true) = request.parse(&bytes) {
+            let mut out = Vec::new();
+            request.write(&bytes, &Edits::default(), &mut out);
+            prop_assert!(out.len() <= bytes.len() * 2 + 64);
+        }
+        let _ = Response::default().parse(&bytes, request::Method::Get);
+        let mut chunked = Chunked::default();
+        if let Ok(count) = chunked.feed(&bytes) {
+            prop_assert!(count <= bytes.len());
+        }
+        find_cookie(&bytes, b"S");
+    }
+
+    /// What is sent on reads back as the same request: no origin can see another one.
+    #[test]
+    fn a_forwarded_head_means_the_same(
+        method in "(GET|POST|PUT|PATCH|OPTIONS)",
+        target in "/[a-z0-9/?=%.;]{0,20}",
+        fields in proptest::collection::vec(("[A-Za-z-]{1,12}", "[ -~]{0,20}"), 0..8),
+        length in proptest::option::of(0u64..1000),
+    ) {
+        let mut head = format!("{method} {target} HTTP/1.1\r\nHost: example.org\r\n");
+        for (name, value) in &fields {
+            head.push_str(&format!("{name}:{value}\r\n"));
+        }
+        if let Some(length) = length {
+            head.push_str(&format!("Content-Length: {length}\r\n"));
+        }
+        head.push_str("\r\n");
+        let mut request = Request::default();
+        if let Ok(true) = request.parse(head.as_bytes()) {
+            let mut out = Vec::new();
+            request.write(head.as_bytes(), &Edits::default(), &mut out);
+            let mut again = Request::default();
+            prop_assert_eq!(again.parse(&out), Ok(true));
+            prop_assert_eq!(again.framing, request.framing);
+            prop_assert_eq!(again.path(&out), request.path(head.as_bytes()));
+            prop_assert_eq!(again.head_len, out.len());
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! A non-blocking socket of a loop, and the pipes that splice needs.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+use rustix::pipe::{PipeFlags, SpliceFlags};
+
+use super::{Loop, NEVER, NONE, Owner, Target};
+
+pub struct Sock {
+    fd: OwnedFd,
+    slot: u32,
+    reactor: Loop,
+}
+
+/// What one attempt came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Io {
+    Done(usize),
+    /// The peer will send no more.
+    Eof,
+    /// Not now: say what is wanted, then wait.
+    Blocked,
+    Failed(Errno),
+}
+
+impl Sock {
+    /// Takes a non-blocking socket. The kernel is not asked to watch it before someone waits.
+    pub fn new(reactor: Loop, fd: OwnedFd, owner: Owner) -> Sock {
+        let slot = reactor.add_slot(owner);
+        let sock = Sock { fd, slot, reactor };
+        if owner != Owner::Task {
+            sock.watch();
+        }
+        sock
+    }
+
+    /// Starts a TCP connection; it is up when the first write succeeds or [`Self::connected`].
+    pub fn connect(reactor: Loop, address: SocketAddr) -> io::Result<Sock> {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let fd = socket_with(family, SocketType::STREAM, flags, None)?;
+        sockopt::set_tcp_nodelay(&fd, true)?;
+        match connect(&fd, &address) {
+            Ok(()) | Err(Errno::INPROGRESS) => Ok(Sock::new(reactor, fd, Owner::Task)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    pub fn slot(&self) -> u32 {
+        self.slot
+    }
+
+    pub fn try_read(&self, buffer: &mut [u8]) -> Io {
+        if !self.readable() {
+            return Io::Blocked;
+        }
+        loop {
+            match rustix::net::recv(&self.fd, &mut *buffer, RecvFlags::empty()) {
+                Ok((0, _)) => return Io::Eof,
+                Ok((count, _)) => {
+                    // A short read has drained the socket: the next byte is a new edge.
+                    if count < buffer.len() {
+                        self.clear_readable();
+                    }
+                    return Io::Done(count);
+                }
+                Err(Errno::AGAIN) => {
+                    self.clear_readable();
+                    return Io::Blocked;
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Io::Failed(error),
+            }
+        }
+    }
+
+    pub fn try_write(&self, bytes: &[u8]) -> Io {
+        if !self.writable() {
+            return Io::Blocked;
+        }
+        loop {
+            match rustix::net::send(&self.fd, bytes, SendFlags::NOSIGNAL) {
+                Ok(count) => {
+                    if count < bytes.len() {
+                        self.clear_writable();
+                    }
+                    return Io::Done(count);
+                }
+                Err(Errno::AGAIN) => {
+                    self.clear_writable();
+                    return Io::Blocked;
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Io::Failed(error),
+            }
+        }
+    }
+
+    /// Moves bytes from this socket into a pipe without copying them through this process.
+    pub fn splice_into(&self, pipe: &mut Pipe, at_most: usize) -> Io {
+        if !self.readable() {
+            return Io::Blocked;
+        }
+        let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+        loop {
+            match rustix::pipe::splice(&self.fd, None, &pipe.write, None, at_most, flags) {
+                Ok(0) => return Io::Eof,
+                Ok(count) => {
+                    pipe.held += count;
+                    return Io::Done(count);
+                }
+                Err(Errno::AGAIN) => {
+                    self.clear_readable();
+                    return Io::Blocked;
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Io::Failed(error),
+            }
+        }
+    }
+
+    pub fn splice_from(&self, pipe: &mut Pipe) -> Io {
+        if !self.writable() {
+            return Io::Blocked;
+        }
+        let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+        loop {
+            match rustix::pipe::splice(&pipe.read, None, &self.fd, None, pipe.held, flags) {
+                Ok(count) => {
+                    pipe.held -= count.min(pipe.held);
+                    return Io::Done(count);
+                }
+                Err(Errno::AGAIN) => {
+                    self.clear_writable();
+                    return Io::Blocked;
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Io::Failed(error),
+            }
+        }
+    }
+
+    /// Whether a connection that was being opened is up; an error says why it is not.
+    pub fn connected(&self) -> Result<bool, Errno> {
+        if !self.writable() {
+            return Ok(false);
+        }
+        match rustix::net::sockopt::socket_error(&self.fd) {
+            Ok(Err(error)) => Err(error),
+            Ok(Ok(())) | Err(_) => match rustix::net::getpeername(&self.fd) {
+                Ok(_) => Ok(true),
+                Err(Errno::NOTCONN) => {
+                    self.clear_writable();
+                    Ok(false)
+                }
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    /// Whether an idle connection is still open and silent, asked of the kernel.
+    pub fn is_quiet(&self) -> bool {
+        let mut byte = [0u8; 1];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        matches!(rustix::net::recv(&self.fd, &mut byte, flags), Err(Errno::AGAIN))
+    }
+
+    /// Tells the peer that no more bytes come.
+    pub fn shutdown_write(&self) {
+        let _ = rustix::net::shutdown(&self.fd, rustix::net::Shutdown::Write);
+    }
+
+    /// Makes closing send a reset instead of an orderly end.
+    pub fn reset_on_close(&self) {
+        let _ = rustix::net::sockopt::set_socket_linger(&self.fd, Some(std::time::Duration::ZERO));
+    }
+
+    pub fn want_read(&self) {
+        let mut slots = self.reactor.slots.borrow_mut();
+        if let Some(slot) = slots.get_mut(self.slot as usize) {
+            slot.reader = self.reactor.current.get();
+            self.reactor.register(self.slot, slot, self.fd.as_fd());
+        }
+    }
+
+    pub fn want_write(&self) {
+        let mut slots = self.reactor.slots.borrow_mut();
+        if let Some(slot) = slots.get_mut(self.slot as usize) {
+            slot.writer = self.reactor.current.get();
+            self.reactor.register(self.slot, slot, self.fd.as_fd());
+        }
+    }
+
+    /// Who hears of this socket from now on; the kernel watches it.
+    pub fn set_owner(&self, owner: Owner) {
+        let mut slots = self.reactor.slots.borrow_mut();
+        if let Some(slot) = slots.get_mut(self.slot as usize) {
+            (slot.owner, slot.reader, slot.writer) = (owner, NONE, NONE);
+            slot.timer.deadline_ms = NEVER;
+            self.reactor.register(self.slot, slot, self.fd.as_fd());
+        }
+    }
+
+    fn watch(&self) {
+        let mut slots = self.reactor.slots.borrow_mut();
+        if let Some(slot) = slots.get_mut(self.slot as usize) {
+            self.reactor.register(self.slot, slot, self.fd.as_fd());
+        }
+    }
+
+    /// When the owner, where it is not a task, hears of this socket at the latest.
+    pub fn set_deadline(&self, deadline_ms: u64) {
+        let mut slots = self.reactor.slots.borrow_mut();
+        if let Some(slot) = slots.get_mut(self.slot as usize) {
+            slot.timer.deadline_ms = deadline_ms;
+            let generation = slot.generation;
+            self.reactor.arm(&mut slot.timer, Target::Slot(self.slot), generation);
+        }
+    }
+
+    pub fn readable(&self) -> bool {
+        let slots = self.reactor.slots.borrow();
+        slots.get(self.slot as usize).is_none_or(|s| s.readable || s.hung_up)
+    }
+
+    pub fn writable(&self) -> bool {
+        let slots = self.reactor.slots.borrow();
+        slots.get(self.slot as usize).is_none_or(|s| s.writable || s.broken)
+    }
+
+    /// Both directions are gone: reset, or closed by the peer after we closed ours.
+    pub fn is_broken(&self) -> bool {
+        let slots = self.reactor.slots.borrow();
+        slots.get(self.slot as usize).is_none_or(|s| s.broken)
+    }
+
+    /// The peer has closed its side, as far as the loop has heard.
+    pub fn is_hung_up(&self) -> bool {
+        let slots = self.reactor.slots.borrow();
+        slots.get(self.slot as usize).is_none_or(|s| s.hung_up)
+    }
+
+    fn clear_readable(&self) {
+        if let Some(slot) = self.reactor.slots.borrow_mut().get_mut(self.slot as usize) {
+            slot.readable = false;
+        }
+    }
+
+    fn clear_writable(&self) {
+        if let Some(slot) = self.reactor.slots.borrow_mut().get_mut(self.slot as usize) {
+            slot.writable = false;
+        }
+    }
+}
+
+impl Drop for Sock {
+    fn drop(&mut self) {
+        self.reactor.slots.borrow_mut().try_remove(self.slot as usize);
+    }
+}
+
+/// A kernel pipe that holds bytes between two sockets.
+pub struct Pipe {
+    read: OwnedFd,
+    write: OwnedFd,
+    held: usize,
+}
+
+impl Pipe {
+    /// How much a pipe is asked to hold.
+    pub const SIZE: usize = 256 * 1024;
+
+    pub fn new() -> io::Result<Pipe> {
+        let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        // Refused above the user's quota: the default of 64 KiB then has to do.
+        let _ = rustix::pipe::fcntl_setpipe_size(&write, Self::SIZE);
+        Ok(Pipe { read, write, held: 0 })
+    }
+
+    pub fn held(&self) -> usize {
+        self.held
+    }
+}
