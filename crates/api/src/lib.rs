@@ -1,1 +1,182 @@
+//! The JSON shapes of the REST API, and nothing else. Keys are kebab-case; times are in
+//! milliseconds where a name says so.
 
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Status {
+    pub revision: u64,
+    pub version: String,
+    pub uptime_seconds: u64,
+    pub node: Node,
+    pub connections: u64,
+    pub workers: usize,
+    pub virtual_services: Vec<Service>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Node {
+    /// `active`; a node without a peer always is.
+    pub role: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Service {
+    pub name: String,
+    pub mode: String,
+    pub vip: Vec<String>,
+    pub pool: String,
+    /// `up`, `degraded`, `down` or `halted`.
+    pub state: String,
+    pub current_connections: u64,
+    pub total_connections: u64,
+    pub requests: u64,
+    pub bad_requests: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub queued: u64,
+    pub real_servers: Vec<RealServer>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RealServer {
+    pub name: String,
+    pub address: String,
+    pub weight: u16,
+    /// `up` or `down`.
+    pub state: String,
+    /// `online`, `draining` or `halted`.
+    pub admin_state: String,
+    pub backup: bool,
+    pub check: Check,
+    pub current_connections: u64,
+    pub total_connections: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub connect_errors: u64,
+    pub response_errors: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Check {
+    /// `passed`, `failed` or `none` before the first probe.
+    pub verdict: String,
+    /// What the last probe found, or why traffic took the server out.
+    pub detail: String,
+    /// When the server's state last changed, in milliseconds since 1970.
+    pub since_ms: u64,
+}
+
+/// Live change of one real server. Absent fields stay as they are.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ServerChange {
+    pub admin_state: Option<String>,
+    pub weight: Option<u16>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Plan {
+    /// The running revision that the plan starts from.
+    pub from: u64,
+    pub steps: Vec<Step>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Step {
+    pub action: String,
+    pub subject: String,
+    pub detail: String,
+    pub impact: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Committed {
+    pub revision: u64,
+    pub plan: Plan,
+}
+
+/// Why a request was not carried out.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Failure {
+    pub error: String,
+    /// Configuration problems with their places.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Problem>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Problem {
+    pub line: usize,
+    pub column: usize,
+    pub message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Connection {
+    pub client: String,
+    pub vip: String,
+    pub service: String,
+    pub real_server: Option<String>,
+    pub state: String,
+    pub age_ms: u64,
+    pub requests: u32,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PersistenceEntry {
+    pub key: String,
+    pub real_server: String,
+    pub expires_in_ms: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Cleared {
+    pub cleared: usize,
+}
+
+/// A request or connection that is asked about.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Question {
+    /// `http://VIP:PORT/path`, or `tcp://VIP:PORT`.
+    pub target: String,
+    #[serde(default)]
+    pub headers: Vec<String>,
+    pub source: Option<String>,
+    /// A proposed configuration to ask instead of the running one.
+    pub configuration: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Explanation {
+    pub service: String,
+    pub pool: String,
+    pub scheduler: String,
+    /// Each consideration in its order, in a sentence.
+    pub reasons: Vec<String>,
+    /// The real server that the next such client goes to; `None` when there is none.
+    pub real_server: Option<String>,
+    pub candidates: Vec<Candidate>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Candidate {
+    pub real_server: String,
+    pub effective_weight: u32,
+    pub current_connections: u64,
+    /// `chosen`, or why not.
+    pub verdict: String,
+}

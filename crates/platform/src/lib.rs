@@ -1,1 +1,26 @@
+//! The operating system: limits, files that survive a crash, sockets handed from process to
+//! process, the service manager.
+//!
+//! In: paths, file descriptors. Out: the same, changed. Never: configuration, protocol, policy.
 
+mod files;
+mod handover;
+mod service_manager;
+
+pub use files::{listen_private, write_atomically};
+pub use handover::{HandoverError, Package, receive, send};
+pub use service_manager::notify_service_manager;
+
+/// Raises the limit of open files to what the system allows; the limit now in force.
+pub fn raise_file_limit() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.unwrap_or(u64::MAX).max(1_048_576);
+    for try_limit in [wanted, limit.maximum.unwrap_or(wanted)] {
+        let raised = Rlimit { current: Some(try_limit), maximum: limit.maximum.map(|m| m.max(try_limit)) };
+        if setrlimit(Resource::Nofile, raised).is_ok() {
+            return try_limit;
+        }
+    }
+    limit.current.unwrap_or(u64::MAX)
+}

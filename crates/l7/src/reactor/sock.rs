@@ -149,22 +149,17 @@ impl Sock {
         }
     }
 
-    /// Whether a connection that was being opened is up; an error says why it is not.
-    pub fn connected(&self) -> Result<bool, Errno> {
-        if !self.writable() {
-            return Ok(false);
+    /// A connection is being opened: `optimistic` tries the first write at once, otherwise the
+    /// kernel says when it is up.
+    pub fn expect_connect(&self, optimistic: bool) {
+        if !optimistic {
+            self.clear_writable();
         }
-        match rustix::net::sockopt::socket_error(&self.fd) {
-            Ok(Err(error)) => Err(error),
-            Ok(Ok(())) | Err(_) => match rustix::net::getpeername(&self.fd) {
-                Ok(_) => Ok(true),
-                Err(Errno::NOTCONN) => {
-                    self.clear_writable();
-                    Ok(false)
-                }
-                Err(error) => Err(error),
-            },
-        }
+    }
+
+    /// The error that a connection attempt ended with, if it did.
+    pub fn error(&self) -> Result<(), Errno> {
+        rustix::net::sockopt::socket_error(&self.fd).unwrap_or(Ok(()))
     }
 
     /// Whether an idle connection is still open and silent, asked of the kernel.
@@ -208,6 +203,19 @@ impl Sock {
             slot.timer.deadline_ms = NEVER;
             self.reactor.register(self.slot, slot, self.fd.as_fd());
         }
+    }
+
+    /// The kernel stops telling of this socket until [`Self::resume`].
+    pub fn pause(&self) {
+        let mut slots = self.reactor.slots.borrow_mut();
+        if let Some(slot) = slots.get_mut(self.slot as usize).filter(|s| s.registered) {
+            slot.registered = false;
+            let _ = rustix::event::epoll::delete(&self.reactor.epoll, &self.fd);
+        }
+    }
+
+    pub fn resume(&self) {
+        self.watch();
     }
 
     fn watch(&self) {

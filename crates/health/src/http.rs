@@ -1,0 +1,154 @@
+//! The HTTP probe: one request, and a scan of the answer that reads no more than it needs.
+
+use std::net::SocketAddr;
+
+use evenkeel_model::HttpProbe;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const HEAD_AT_MOST: usize = 16 * 1024;
+const BODY_AT_MOST: usize = 64 * 1024;
+
+pub async fn probe(mut stream: TcpStream, probe: &HttpProbe, address: SocketAddr) -> Result<String, String> {
+    let host = probe.host.clone().unwrap_or_else(|| address.to_string());
+    let request = format!(
+        "{} {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: evenkeel-health\r\nAccept: */*\r\nConnection: close\r\n\r\n",
+        probe.method, probe.path
+    );
+    let broken = |e: std::io::Error| format!("connection broke: {e}");
+    stream.write_all(request.as_bytes()).await.map_err(broken)?;
+    let mut scan = ResponseScan::default();
+    let mut buffer = vec![0; 8 * 1024];
+    loop {
+        let count = stream.read(&mut buffer).await.map_err(broken)?;
+        scan.feed(&buffer[..count]);
+        match scan.judge(probe, count == 0) {
+            Some(Ok(status)) => return Ok(format!("HTTP {status}")),
+            Some(Err(failure)) => return Err(failure.to_string()),
+            None => {}
+        }
+    }
+}
+
+/// Why an answer does not pass.
+#[derive(Debug, PartialEq, Eq)]
+pub enum HttpFailure {
+    NoHttp,
+    Status { got: u16, expected: String },
+    TextMissing { text: String },
+    Cut,
+}
+
+impl std::fmt::Display for HttpFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            HttpFailure::NoHttp => f.write_str("the answer is no HTTP"),
+            HttpFailure::Status { got, expected } => write!(f, "HTTP {got}, expected {expected}"),
+            HttpFailure::TextMissing { text } => write!(f, "the body does not hold {text:?}"),
+            HttpFailure::Cut => f.write_str("connection closed before the answer"),
+        }
+    }
+}
+
+/// Collects an answer, bounded, and judges it as soon as enough is there.
+#[derive(Debug, Default)]
+pub struct ResponseScan {
+    bytes: Vec<u8>,
+}
+
+impl ResponseScan {
+    pub fn feed(&mut self, bytes: &[u8]) {
+        let room = (HEAD_AT_MOST + BODY_AT_MOST).saturating_sub(self.bytes.len());
+        self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    /// The status when the answer passes, why it does not, or `None` while more is needed.
+    pub fn judge(&self, probe: &HttpProbe, ended: bool) -> Option<Result<u16, HttpFailure>> {
+        let mut headers = [httparse::EMPTY_HEADER; 128];
+        let mut response = httparse::Response::new(&mut headers);
+        let (status, head_len) = match response.parse(&self.bytes) {
+            Ok(httparse::Status::Complete(len)) => (response.code.unwrap_or(0), len),
+            Ok(httparse::Status::Partial) if ended => return Some(Err(HttpFailure::Cut)),
+            Ok(httparse::Status::Partial) if self.bytes.len() < HEAD_AT_MOST => return None,
+            _ => return Some(Err(HttpFailure::NoHttp)),
+        };
+        if !probe.status.contains(status) {
+            let expected = probe.status.to_string();
+            return Some(Err(HttpFailure::Status { got: status, expected }));
+        }
+        let Some(text) = &probe.expect else { return Some(Ok(status)) };
+        let chunked = response.headers.iter().any(|h| {
+            h.name.eq_ignore_ascii_case("transfer-encoding")
+                && h.value.to_ascii_lowercase().ends_with(b"chunked")
+        });
+        let body = &self.bytes[head_len..];
+        let plain = if chunked { dechunk(body) } else { body.to_vec() };
+        if memchr::memmem::find(&plain, text.as_bytes()).is_some() {
+            return Some(Ok(status));
+        }
+        let full = self.bytes.len() >= HEAD_AT_MOST + BODY_AT_MOST || body.len() >= BODY_AT_MOST;
+        (ended || full).then(|| Err(HttpFailure::TextMissing { text: text.clone() }))
+    }
+}
+
+/// The data of a chunked body, as far as it has come and makes sense.
+fn dechunk(mut body: &[u8]) -> Vec<u8> {
+    let mut data = Vec::new();
+    while let Some(end) = memchr::memchr(b'\n', body) {
+        let line = std::str::from_utf8(&body[..end]).unwrap_or("");
+        let digits = line.split(';').next().unwrap_or("").trim();
+        let Ok(size) = usize::from_str_radix(digits, 16) else { break };
+        let rest = &body[end + 1..];
+        let take = size.min(rest.len());
+        data.extend_from_slice(&rest[..take]);
+        if size == 0 || take < size {
+            break;
+        }
+        body = rest.get(size + 2..).unwrap_or(&[]);
+    }
+    data
+}
+
+#[cfg(test)]
+mod tests {
+    use evenkeel_model::StatusSet;
+
+    use super::*;
+
+    fn check(answer: &str, expect: Option<&str>, ended: bool, result: Option<Result<u16, HttpFailure>>) {
+        let probe = HttpProbe {
+            method: "GET".into(),
+            path: "/".into(),
+            host: None,
+            status: StatusSet(vec![(200, 399)]),
+            expect: expect.map(str::to_owned),
+        };
+        let mut scan = ResponseScan::default();
+        scan.feed(answer.as_bytes());
+        assert_eq!(scan.judge(&probe, ended), result, "{answer:?}");
+    }
+
+    #[test]
+    fn answers_are_judged() {
+        let missing = || Some(Err(HttpFailure::TextMissing { text: "all fine".into() }));
+        check("HTTP/1.1 200 OK\r\n\r\n", None, false, Some(Ok(200)));
+        check("HTTP/1.1 200 OK\r\n", None, false, None);
+        check("HTTP/1.1 200 OK\r\n", None, true, Some(Err(HttpFailure::Cut)));
+        check("", None, true, Some(Err(HttpFailure::Cut)));
+        check("SSH-2.0-x\r\n", None, false, Some(Err(HttpFailure::NoHttp)));
+        check(
+            "HTTP/1.1 500 No\r\n\r\n",
+            None,
+            false,
+            Some(Err(HttpFailure::Status { got: 500, expected: "200-399".into() })),
+        );
+        check("HTTP/1.1 200 OK\r\n\r\nall f", Some("all fine"), false, None);
+        check("HTTP/1.1 200 OK\r\n\r\nall f", Some("all fine"), true, missing());
+        check("HTTP/1.1 200 OK\r\n\r\nall fine", Some("all fine"), false, Some(Ok(200)));
+        let chunked =
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nall f\r\n3\r\nine\r\n0\r\n\r\n";
+        check(chunked, Some("all fine"), true, Some(Ok(200)));
+        let endless = format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(200_000));
+        check(&endless, Some("all fine"), false, missing());
+    }
+}

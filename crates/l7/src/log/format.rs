@@ -1,0 +1,332 @@
+//! The lines themselves.
+
+use std::net::{IpAddr, SocketAddr};
+
+use evenkeel_model::LogFormat;
+
+use super::{LocalTime, Record, Surroundings};
+
+/// Appends one line with its line ending.
+pub fn write_line(
+    format: LogFormat,
+    record: &Record,
+    around: &Surroundings<'_>,
+    time: &mut LocalTime,
+    out: &mut Vec<u8>,
+) {
+    match format {
+        LogFormat::Haproxy if around.http => haproxy_http(record, around, time, out),
+        LogFormat::Haproxy => haproxy_tcp(record, around, time, out),
+        LogFormat::Json => json(record, around, out),
+    }
+    out.push(b'\n');
+}
+
+/// HAProxy's `option httplog`:
+/// `%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS %tsc %ac/%fc/%bc/%sc/%rc %sq/%bq "%r"`
+fn haproxy_http(record: &Record, around: &Surroundings<'_>, time: &mut LocalTime, out: &mut Vec<u8>) {
+    opening(record, around, time, out);
+    let timers = Timers::of(record);
+    join(out, b'/', &[timers.request, timers.wait, timers.connect, timers.response, timers.active]);
+    out.push(b' ');
+    match record.status {
+        0 => out.extend_from_slice(b"-1"),
+        status => number(out, i64::from(status)),
+    }
+    out.push(b' ');
+    number(out, record.bytes_out as i64);
+    out.extend_from_slice(b" - - ");
+    let t = record.termination;
+    out.extend_from_slice(&[t.cause, t.phase, t.cookie, t.set_cookie, b' ']);
+    connections(record, around, out);
+    out.extend_from_slice(b" \"");
+    match record.line.as_slice() {
+        b"" => out.extend_from_slice(b"<BADREQ>"),
+        line => haproxy_escape(line, out),
+    }
+    out.push(b'"');
+}
+
+/// HAProxy's `option tcplog`: `%ci:%cp [%t] %ft %b/%s %Tw/%Tc/%Tt %B %ts %ac/%fc/%bc/%sc/%rc %sq/%bq`
+fn haproxy_tcp(record: &Record, around: &Surroundings<'_>, time: &mut LocalTime, out: &mut Vec<u8>) {
+    opening(record, around, time, out);
+    let timers = Timers::of(record);
+    join(out, b'/', &[timers.wait, timers.connect, timers.active]);
+    out.push(b' ');
+    number(out, record.bytes_out as i64);
+    out.extend_from_slice(&[b' ', record.termination.cause, record.termination.phase, b' ']);
+    connections(record, around, out);
+}
+
+fn opening(record: &Record, around: &Surroundings<'_>, time: &mut LocalTime, out: &mut Vec<u8>) {
+    address(out, record.client);
+    out.extend_from_slice(b" [");
+    out.extend_from_slice(time.clf(record.wall_ms).as_bytes());
+    out.push(b'.');
+    let millis = record.wall_ms % 1_000;
+    out.extend_from_slice(&[100, 10, 1].map(|scale| b'0' + (millis / scale % 10) as u8));
+    out.extend_from_slice(b"] ");
+    out.extend_from_slice(around.service.as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(around.pool.as_bytes());
+    out.push(b'/');
+    out.extend_from_slice(server_name(record).as_bytes());
+    out.push(b' ');
+}
+
+fn server_name(record: &Record) -> &str {
+    record.server.as_deref().map_or("<NOSRV>", |s| s.name())
+}
+
+fn connections(record: &Record, around: &Surroundings<'_>, out: &mut Vec<u8>) {
+    let counts = [around.process, around.service_now, around.pool_now, around.server_now];
+    join(out, b'/', &counts.map(|count| count as i64));
+    out.push(b'/');
+    if record.redispatched {
+        out.push(b'+');
+    }
+    number(out, i64::from(record.retries));
+    out.push(b' ');
+    join(out, b'/', &[i64::from(record.server_queue), i64::from(record.pool_queue)]);
+}
+
+/// HAProxy's five timers: milliseconds, -1 where the stage was not reached.
+struct Timers {
+    request: i64,
+    wait: i64,
+    connect: i64,
+    response: i64,
+    active: i64,
+}
+
+impl Timers {
+    fn of(record: &Record) -> Timers {
+        let between = |from: Option<u64>, to: Option<u64>| match (from, to) {
+            (Some(from), Some(to)) => to.saturating_sub(from) as i64,
+            _ => -1,
+        };
+        let start = Some(record.start_ms);
+        Timers {
+            request: between(start, record.head_ms),
+            wait: between(record.head_ms, record.queued_ms),
+            connect: between(record.queued_ms, record.connected_ms),
+            response: between(record.connected_ms, record.answered_ms),
+            active: between(start, Some(record.end_ms)),
+        }
+    }
+}
+
+fn json(record: &Record, around: &Surroundings<'_>, out: &mut Vec<u8>) {
+    let timers = Timers::of(record);
+    out.extend_from_slice(b"{\"time-ms\":");
+    number(out, record.wall_ms as i64);
+    out.extend_from_slice(b",\"client\":\"");
+    address(out, record.client);
+    out.extend_from_slice(b"\",\"service\":\"");
+    out.extend_from_slice(around.service.as_bytes());
+    out.extend_from_slice(b"\",\"pool\":\"");
+    out.extend_from_slice(around.pool.as_bytes());
+    out.extend_from_slice(b"\",\"server\":");
+    match &record.server {
+        Some(server) => quoted(server.name().as_bytes(), out),
+        None => out.extend_from_slice(b"null"),
+    }
+    if around.http {
+        out.extend_from_slice(b",\"request\":");
+        quoted(&record.line, out);
+        field(out, "status", i64::from(record.status));
+        field(out, "request-ms", timers.request);
+        field(out, "response-ms", timers.response);
+    }
+    field(out, "queue-ms", timers.wait);
+    field(out, "connect-ms", timers.connect);
+    field(out, "total-ms", timers.active);
+    field(out, "bytes-in", record.bytes_in as i64);
+    field(out, "bytes-out", record.bytes_out as i64);
+    field(out, "retries", i64::from(record.retries));
+    out.extend_from_slice(b",\"termination\":\"");
+    let t = record.termination;
+    out.extend_from_slice(&[t.cause, t.phase, t.cookie, t.set_cookie]);
+    out.extend_from_slice(b"\"}");
+}
+
+fn field(out: &mut Vec<u8>, name: &str, value: i64) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+    number(out, value);
+}
+
+/// A JSON string; bytes beyond ASCII are shown as Latin-1.
+fn quoted(bytes: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    for byte in bytes {
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
+            0x20..=0x7e => out.push(*byte),
+            _ => {
+                out.extend_from_slice(b"\\u00");
+                out.extend_from_slice(&hex(*byte));
+            }
+        }
+    }
+    out.push(b'"');
+}
+
+/// HAProxy writes what is not printable, and `"` and `#`, as `#XX`.
+fn haproxy_escape(bytes: &[u8], out: &mut Vec<u8>) {
+    for byte in bytes {
+        match byte {
+            b'"' | b'#' | 0..=0x1f | 0x7f.. => {
+                out.push(b'#');
+                out.extend_from_slice(&hex(*byte).map(|d| d.to_ascii_uppercase()));
+            }
+            _ => out.push(*byte),
+        }
+    }
+}
+
+fn hex(byte: u8) -> [u8; 2] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]
+}
+
+/// `ADDRESS:PORT` as HAProxy writes it: IPv6 without brackets.
+pub fn address(out: &mut Vec<u8>, address: SocketAddr) {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => {
+            for (i, octet) in ip.octets().into_iter().enumerate() {
+                if i > 0 {
+                    out.push(b'.');
+                }
+                number(out, i64::from(octet));
+            }
+        }
+        IpAddr::V6(ip) => out.extend_from_slice(ip.to_string().as_bytes()),
+    }
+    out.push(b':');
+    number(out, i64::from(address.port()));
+}
+
+fn join(out: &mut Vec<u8>, separator: u8, numbers: &[i64]) {
+    for (i, value) in numbers.iter().enumerate() {
+        if i > 0 {
+            out.push(separator);
+        }
+        number(out, *value);
+    }
+}
+
+fn number(out: &mut Vec<u8>, value: i64) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    let mut rest = value.unsigned_abs();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if value < 0 {
+        out.push(b'-');
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::Termination;
+
+    fn record() -> Record {
+        Record {
+            wall_ms: 1_700_000_000_123,
+            start_ms: 1_000,
+            head_ms: Some(1_001),
+            queued_ms: Some(1_001),
+            connected_ms: Some(1_003),
+            answered_ms: Some(1_010),
+            end_ms: 1_020,
+            status: 200,
+            bytes_in: 80,
+            bytes_out: 345,
+            line: b"GET /a\"b# HTTP/1.1".to_vec(),
+            ..Record::new("10.0.1.2:33317".parse().unwrap())
+        }
+    }
+
+    fn check(format: LogFormat, http: bool, record: &Record, expect: &str) {
+        let around = Surroundings {
+            service: "web",
+            pool: "static",
+            http,
+            process: 5,
+            service_now: 4,
+            pool_now: 3,
+            server_now: 2,
+        };
+        let mut out = Vec::new();
+        write_line(format, record, &around, &mut LocalTime::new(), &mut out);
+        let line = String::from_utf8(out).unwrap();
+        let shown = match (line.find('['), line.find(']')) {
+            (Some(start), Some(end)) => format!("{}{}", &line[..start], &line[end + 1..]),
+            _ => line,
+        };
+        assert_eq!(shown, expect);
+    }
+
+    #[test]
+    fn haproxy_lines() {
+        check(
+            LogFormat::Haproxy,
+            true,
+            &record(),
+            "10.0.1.2:33317  web static/<NOSRV> 1/0/2/7/20 200 345 - - ---- 5/4/3/2/0 0/0 \"GET /a#22b#23 HTTP/1.1\"\n",
+        );
+        check(
+            LogFormat::Haproxy,
+            false,
+            &record(),
+            "10.0.1.2:33317  web static/<NOSRV> 0/2/20 345 -- 5/4/3/2/0 0/0\n",
+        );
+        let failed = Record {
+            head_ms: None,
+            queued_ms: None,
+            connected_ms: None,
+            answered_ms: None,
+            status: 0,
+            line: Vec::new(),
+            retries: 3,
+            redispatched: true,
+            termination: Termination { cause: b'C', phase: b'R', ..Termination::NORMAL },
+            ..record()
+        };
+        check(
+            LogFormat::Haproxy,
+            true,
+            &failed,
+            "10.0.1.2:33317  web static/<NOSRV> -1/-1/-1/-1/20 -1 345 - - CR-- 5/4/3/2/+3 0/0 \"<BADREQ>\"\n",
+        );
+    }
+
+    #[test]
+    fn json_lines_are_json() {
+        check(
+            LogFormat::Json,
+            true,
+            &record(),
+            "{\"time-ms\":1700000000123,\"client\":\"10.0.1.2:33317\",\"service\":\"web\",\"pool\":\"static\",\"server\":null,\"request\":\"GET /a\\\"b# HTTP/1.1\",\"status\":200,\"request-ms\":1,\"response-ms\":7,\"queue-ms\":0,\"connect-ms\":2,\"total-ms\":20,\"bytes-in\":80,\"bytes-out\":345,\"retries\":0,\"termination\":\"----\"}\n",
+        );
+    }
+
+    #[test]
+    fn numbers() {
+        for value in [0, 7, -1, 10, 4_294_967_296, i64::MIN, i64::MAX] {
+            let mut out = Vec::new();
+            number(&mut out, value);
+            assert_eq!(String::from_utf8(out).unwrap(), value.to_string());
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The access log: one line a request or connection, in HAProxy's formats or JSON.
+//!
+//! A loop formats into its own buffer and hands full ones to a writer thread, so that a slow disk
+//! never holds up traffic.
+
+mod format;
+mod time;
+mod writer;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+pub use format::write_line;
+pub use time::LocalTime;
+pub use writer::LogHandle;
+
+use crate::proxy::ServerRuntime;
+
+/// How a request or connection ended (HAProxy manual, "Session state at disconnection").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Termination {
+    /// Which event ended it first: `-`, `C`lient, `S`erver, `P`roxy, `c`/`s` time-outs, `R`esource,
+    /// `D`own, `K`illed.
+    pub cause: u8,
+    /// What it was doing: `-`, `R`equest, `Q`ueue, `C`onnect, `H`eaders, `D`ata, `L`ast, `T`arpit.
+    pub phase: u8,
+    /// What the client's persistence cookie was: `-`, `N`one, `V`alid, `I`nvalid, `D`own.
+    pub cookie: u8,
+    /// What was done with the server's cookie: `-`, `N`othing, `I`nserted.
+    pub set_cookie: u8,
+}
+
+impl Termination {
+    pub const NORMAL: Termination = Termination { cause: b'-', phase: b'-', cookie: b'-', set_cookie: b'-' };
+}
+
+/// Everything a log line tells. Times are of the loop's monotonic clock, in milliseconds.
+pub struct Record {
+    pub client: SocketAddr,
+    /// When the request's first byte came (http) or the connection was accepted (tcp).
+    pub wall_ms: u64,
+    pub start_ms: u64,
+    pub head_ms: Option<u64>,
+    pub queued_ms: Option<u64>,
+    pub connected_ms: Option<u64>,
+    pub answered_ms: Option<u64>,
+    pub end_ms: u64,
+    pub status: u16,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub termination: Termination,
+    pub retries: u32,
+    /// The last retry went to another server.
+    pub redispatched: bool,
+    pub server: Option<Rc<ServerRuntime>>,
+    /// Requests before this one in the server's and in the pool's queue.
+    pub server_queue: u32,
+    pub pool_queue: u32,
+    /// The request line as it came, without its line ending.
+    pub line: Vec<u8>,
+}
+
+impl Record {
+    pub fn new(client: SocketAddr) -> Record {
+        Record {
+            client,
+            wall_ms: 0,
+            start_ms: 0,
+            head_ms: None,
+            queued_ms: None,
+            connected_ms: None,
+            answered_ms: None,
+            end_ms: 0,
+            status: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            termination: Termination::NORMAL,
+            retries: 0,
+            redispatched: false,
+            server: None,
+            server_queue: 0,
+            pool_queue: 0,
+            line: Vec::new(),
+        }
+    }
+
+    /// The next request of the same connection; keeps the memory of the line.
+    pub fn restart(&mut self, client: SocketAddr, start_ms: u64, wall_ms: u64) {
+        let mut line = std::mem::take(&mut self.line);
+        line.clear();
+        *self = Record { line, start_ms, wall_ms, ..Record::new(client) };
+    }
+}
+
+/// What a line tells beside its record.
+pub struct Surroundings<'a> {
+    pub service: &'a str,
+    pub pool: &'a str,
+    pub http: bool,
+    /// Connections now: of the process, the service, the pool, the server.
+    pub process: u64,
+    pub service_now: u64,
+    pub pool_now: u64,
+    pub server_now: u64,
+}

@@ -1,0 +1,54 @@
+//! Local time for log lines, computed once a second.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+/// `20/Nov/2026:21:33:21` of the last second asked for.
+pub struct LocalTime {
+    zone: TimeZone,
+    second: u64,
+    text: String,
+    syslog: String,
+}
+
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+impl LocalTime {
+    pub fn new() -> LocalTime {
+        LocalTime { zone: TimeZone::system(), second: u64::MAX, text: String::new(), syslog: String::new() }
+    }
+
+    fn refresh(&mut self, wall_ms: u64) {
+        let second = wall_ms / 1_000;
+        if second == self.second {
+            return;
+        }
+        self.second = second;
+        let stamp = Timestamp::from_second(second as i64).unwrap_or_default();
+        let local = stamp.to_zoned(self.zone.clone());
+        let month = MONTHS[(local.month() as usize - 1) % 12];
+        let (day, year) = (local.day(), local.year());
+        let (hour, minute, second) = (local.hour(), local.minute(), local.second());
+        self.text = format!("{day:02}/{month}/{year}:{hour:02}:{minute:02}:{second:02}");
+        self.syslog = format!("{month} {day:2} {hour:02}:{minute:02}:{second:02}");
+    }
+
+    /// `20/Nov/2026:21:33:21`, to which `.` and three digits of milliseconds are added.
+    pub fn clf(&mut self, wall_ms: u64) -> &str {
+        self.refresh(wall_ms);
+        &self.text
+    }
+
+    /// `Nov 20 21:33:21` (RFC 3164).
+    pub fn syslog(&mut self, wall_ms: u64) -> &str {
+        self.refresh(wall_ms);
+        &self.syslog
+    }
+}
+
+impl Default for LocalTime {
+    fn default() -> LocalTime {
+        LocalTime::new()
+    }
+}

@@ -1,0 +1,190 @@
+//! The thread that writes log lines: to a file, standard output, a syslog server, live readers.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::net::{SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
+
+use evenkeel_model::AccessLog;
+
+use super::LocalTime;
+use crate::reactor;
+
+/// Buffers that may wait for the writer before lines are dropped (and counted).
+const WAITING_AT_MOST: usize = 1024;
+
+const FOLLOWER_BUFFERS: usize = 256;
+
+enum Message {
+    Lines(Vec<u8>),
+    Target(AccessLog),
+    Follow(SyncSender<Vec<u8>>),
+    /// Answers when everything before it is written.
+    Flush(Sender<()>),
+    Reopen,
+}
+
+/// Where loops and the control side hand over their lines and wishes.
+#[derive(Clone)]
+pub struct LogHandle {
+    sender: SyncSender<Message>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// Somebody reads: loops format lines only then.
+    wanted: AtomicBool,
+    dropped: AtomicU64,
+}
+
+struct LogWriter {
+    receiver: Receiver<Message>,
+    shared: Arc<Shared>,
+    target: Target,
+    followers: Vec<SyncSender<Vec<u8>>>,
+    time: LocalTime,
+}
+
+enum Target {
+    Off,
+    Stdout,
+    File(PathBuf, Option<File>),
+    Syslog(SocketAddr, Option<UdpSocket>),
+}
+
+impl LogHandle {
+    /// Starts the writer's thread.
+    pub fn start() -> std::io::Result<LogHandle> {
+        let (sender, receiver) = sync_channel(WAITING_AT_MOST);
+        let shared = Arc::new(Shared::default());
+        let writer = LogWriter {
+            receiver,
+            shared: shared.clone(),
+            target: Target::Off,
+            followers: Vec::new(),
+            time: LocalTime::new(),
+        };
+        std::thread::Builder::new().name("access-log".into()).spawn(move || writer.run())?;
+        Ok(LogHandle { sender, shared })
+    }
+
+    pub fn is_wanted(&self) -> bool {
+        self.shared.wanted.load(Relaxed)
+    }
+
+    /// Buffers of lines that a writer too slow to take them has cost.
+    pub fn dropped(&self) -> u64 {
+        self.shared.dropped.load(Relaxed)
+    }
+
+    /// Never waits: a loop that logs faster than the disk takes it loses lines, not time.
+    pub fn lines(&self, lines: Vec<u8>) {
+        if let Err(TrySendError::Full(_)) = self.sender.try_send(Message::Lines(lines)) {
+            self.shared.dropped.fetch_add(1, Relaxed);
+        }
+    }
+
+    pub fn set_target(&self, target: AccessLog) {
+        let _ = self.sender.send(Message::Target(target));
+    }
+
+    /// Opens the file anew, after a log rotation.
+    pub fn reopen(&self) {
+        let _ = self.sender.send(Message::Reopen);
+    }
+
+    /// Lines from now on, until the receiver is dropped; one that is too slow misses some.
+    pub fn follow(&self) -> Receiver<Vec<u8>> {
+        let (sender, receiver) = sync_channel(FOLLOWER_BUFFERS);
+        self.shared.wanted.store(true, Relaxed);
+        let _ = self.sender.send(Message::Follow(sender));
+        receiver
+    }
+
+    pub fn flush(&self) {
+        let (sender, receiver) = channel();
+        if self.sender.send(Message::Flush(sender)).is_ok() {
+            let _ = receiver.recv_timeout(std::time::Duration::from_secs(2));
+        }
+    }
+}
+
+impl LogWriter {
+    fn run(mut self) {
+        while let Ok(message) = self.receiver.recv() {
+            match message {
+                Message::Lines(lines) => self.write(&lines),
+                Message::Target(target) => self.target = Target::new(target),
+                Message::Follow(follower) => self.followers.push(follower),
+                Message::Reopen => self.target.reopen(),
+                Message::Flush(done) => {
+                    let _ = done.send(());
+                }
+            }
+            let wanted = !matches!(self.target, Target::Off) || !self.followers.is_empty();
+            self.shared.wanted.store(wanted, Relaxed);
+        }
+    }
+
+    fn write(&mut self, lines: &[u8]) {
+        let gone = |result| matches!(result, Err(TrySendError::Disconnected(_)));
+        self.followers.retain(|follower| !gone(follower.try_send(lines.to_vec())));
+        if let Err(error) = self.target.write(lines, &mut self.time) {
+            // One line on standard error a failure would flood: the counter tells, writing goes on.
+            let _ = error;
+            self.shared.dropped.fetch_add(1, Relaxed);
+            self.target.reopen();
+        }
+    }
+}
+
+impl Target {
+    fn new(target: AccessLog) -> Target {
+        let mut target = match target {
+            AccessLog::Off => Target::Off,
+            AccessLog::Stdout => Target::Stdout,
+            AccessLog::File(path) => Target::File(path, None),
+            AccessLog::Syslog(address) => Target::Syslog(address, None),
+        };
+        target.reopen();
+        target
+    }
+
+    fn reopen(&mut self) {
+        match self {
+            Target::File(path, file) => {
+                *file = OpenOptions::new().create(true).append(true).open(path).ok();
+            }
+            Target::Syslog(address, socket) => {
+                let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+                *socket = UdpSocket::bind(any).ok();
+            }
+            Target::Off | Target::Stdout => {}
+        }
+    }
+
+    fn write(&mut self, lines: &[u8], time: &mut LocalTime) -> std::io::Result<()> {
+        let closed = || std::io::Error::other("the log target could not be opened");
+        match self {
+            Target::Off => Ok(()),
+            Target::Stdout => std::io::stdout().lock().write_all(lines),
+            Target::File(_, file) => file.as_mut().ok_or_else(closed)?.write_all(lines),
+            Target::Syslog(address, socket) => {
+                let socket = socket.as_ref().ok_or_else(closed)?;
+                let process = std::process::id();
+                for line in lines.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
+                    // RFC 3164: facility local0, severity info.
+                    let stamp = time.syslog(reactor::now().wall_ms);
+                    let mut datagram = format!("<134>{stamp} evenkeel[{process}]: ").into_bytes();
+                    datagram.extend_from_slice(line);
+                    socket.send_to(&datagram, *address)?;
+                }
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! The end of a request or connection: counters and the log line.
+
+use super::ServiceView;
+use super::session::Client;
+use crate::log::{Record, Surroundings, Termination, write_line};
+use crate::worker::Worker;
+
+/// Closes a record: counts it, writes its line if anybody reads lines.
+pub fn finish(worker: &Worker, view: &ServiceView, client: &Client, record: &mut Record, http: bool) {
+    let now_ms = worker.reactor.now_ms();
+    record.end_ms = now_ms;
+    let counters = view.counters(worker.core);
+    counters.bytes_in.add(record.bytes_in);
+    counters.bytes_out.add(record.bytes_out);
+    if http {
+        counters.requests.add(1);
+        counters.count_status(record.status);
+        counters.observe_latency(now_ms.saturating_sub(record.start_ms));
+    }
+    counters.retries.add(u64::from(record.retries));
+    if let Some(server) = &record.server {
+        let counters = server.counters();
+        counters.bytes_in.add(record.bytes_in);
+        counters.bytes_out.add(record.bytes_out);
+        counters.retries.add(u64::from(record.retries));
+        if let Some(class) = counters.responses.get(usize::from(record.status / 100)).filter(|_| http) {
+            class.add(1);
+        }
+    }
+    if worker.log.is_wanted() {
+        log(worker, view, client, record, http);
+    }
+}
+
+fn log(worker: &Worker, view: &ServiceView, client: &Client, record: &Record, http: bool) {
+    let service = &view.spec.service;
+    let around = Surroundings {
+        service: service.name.as_str(),
+        pool: service.pool.as_str(),
+        http,
+        process: worker.shared.connections(),
+        service_now: view.spec.counters.sum(|c| c.current_connections.get()),
+        pool_now: view.pool.spec().servers.iter().map(|s| s.counters.sum(|c| c.current.get())).sum(),
+        server_now: record.server.as_ref().map_or(0, |s| s.all_current()),
+    };
+    debug_assert_eq!(record.client, client.address);
+    worker.write_log(|format, time, out| write_line(format, record, &around, time, out));
+}
+
+/// Notes why a request or connection ended, unless something did before.
+pub fn blame(record: &mut Record, cause: u8, phase: u8) {
+    if record.termination.cause == b'-' {
+        record.termination = Termination { cause, phase, ..record.termination };
+    }
+}

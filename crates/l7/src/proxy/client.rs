@@ -1,0 +1,158 @@
+//! A client's HTTP/1 connection: reads one request after another and has each one answered.
+
+use std::rc::Rc;
+
+use super::account::{blame, finish};
+use super::exchange::{self, After};
+use super::session::{Client, Scratch, Session, State};
+use super::{ServiceView, answer};
+use crate::buffer::{Buffer, CAPACITY};
+use crate::reactor::{Io, Stop};
+use crate::worker::Worker;
+
+enum Head {
+    /// A whole head, with what followed it.
+    Ready(Buffer),
+    /// Nothing has come: the connection can wait without a session.
+    Quiet,
+    Closed,
+    Bad(u16),
+    TimedOut,
+    NoMemory,
+}
+
+/// Serves requests until the connection ends (`None`) or waits for its next one.
+pub async fn serve(
+    worker: &'static Worker,
+    session: &Session,
+    scratch: &mut Scratch,
+    mut client: Client,
+) -> Option<Client> {
+    loop {
+        let view = client.service.view();
+        let clock = worker.reactor.now();
+        scratch.record.restart(client.address, clock.mono_ms, clock.wall_ms);
+        session.state.set(State::Reading);
+        match read_head(worker, scratch, &mut client, &view).await {
+            Head::Ready(buffer) => {
+                client.requests += 1;
+                if let Some(shown) = session.shown.borrow_mut().as_mut() {
+                    shown.requests = client.requests;
+                }
+                let after = exchange::run(worker, session, scratch, &mut client, &view, buffer).await;
+                client.bytes_in += scratch.record.bytes_in;
+                client.bytes_out += scratch.record.bytes_out;
+                finish(worker, &view, &client, &mut scratch.record, true);
+                match after {
+                    After::NextRequest => {}
+                    After::Close => return None,
+                    After::Linger => {
+                        answer::linger(worker, &client).await;
+                        return None;
+                    }
+                }
+            }
+            Head::Quiet => return Some(client),
+            Head::Closed => {
+                if client.requests == 0 && scratch.record.bytes_in > 0 {
+                    blame(&mut scratch.record, b'C', b'R');
+                    refuse(worker, scratch, &view, &client, 400).await;
+                }
+                return None;
+            }
+            Head::Bad(status) => {
+                view.counters(worker.core).bad_requests.add(1);
+                blame(&mut scratch.record, b'P', b'R');
+                refuse(worker, scratch, &view, &client, status).await;
+                answer::linger(worker, &client).await;
+                return None;
+            }
+            Head::TimedOut => {
+                blame(&mut scratch.record, b'c', b'R');
+                refuse(worker, scratch, &view, &client, 408).await;
+                return None;
+            }
+            Head::NoMemory => {
+                blame(&mut scratch.record, b'R', b'R');
+                refuse(worker, scratch, &view, &client, 503).await;
+                return None;
+            }
+        }
+    }
+}
+
+async fn refuse(
+    worker: &Worker,
+    scratch: &mut Scratch,
+    view: &Rc<ServiceView>,
+    client: &Client,
+    status: u16,
+) {
+    answer::error(status, true, &mut scratch.head);
+    scratch.record.status = status;
+    let timeout_ms = view.spec.service.timeouts.client.as_millis() as u64;
+    if answer::send(worker, client, &scratch.head, timeout_ms.min(5_000)).await.is_ok() {
+        scratch.record.bytes_out += scratch.head.len() as u64;
+    }
+    finish(worker, view, client, &mut scratch.record, true);
+}
+
+async fn read_head(worker: &Worker, scratch: &mut Scratch, client: &mut Client, view: &ServiceView) -> Head {
+    let mut input = client.input.take();
+    let mut deadline_ms = 0;
+    // Bytes that were looked at already and hold no whole head.
+    let mut seen = 0;
+    loop {
+        if let Some(buffer) = input.as_mut().filter(|b| b.len() > seen) {
+            let first = seen == 0;
+            if first {
+                let clock = worker.reactor.now();
+                (scratch.record.start_ms, scratch.record.wall_ms) = (clock.mono_ms, clock.wall_ms);
+                deadline_ms = clock.mono_ms + view.spec.service.timeouts.request.as_millis() as u64;
+            }
+            // A head that came in pieces is parsed again only when its end may have come.
+            if first || ends_within(buffer.bytes(), seen) {
+                match scratch.request.parse(buffer.bytes()) {
+                    Ok(true) => return input.map_or(Head::Closed, Head::Ready),
+                    Ok(false) => {}
+                    Err(malformed) => return Head::Bad(malformed.status()),
+                }
+            }
+            seen = buffer.len();
+            buffer.compact();
+            if buffer.len() >= CAPACITY {
+                return Head::Bad(431);
+            }
+        }
+        let Some(buffer) = take_or_get(worker, &mut input) else { return Head::NoMemory };
+        match client.sock.try_read(buffer.room()) {
+            Io::Done(count) => {
+                buffer.filled(count);
+                scratch.record.bytes_in += count as u64;
+            }
+            Io::Eof | Io::Failed(_) => return Head::Closed,
+            Io::Blocked if buffer.is_empty() => return Head::Quiet,
+            Io::Blocked => {
+                client.sock.want_read();
+                match worker.reactor.wait(deadline_ms).await {
+                    Ok(()) => {}
+                    Err(Stop::TimedOut) => return Head::TimedOut,
+                    Err(Stop::Killed) => return Head::Closed,
+                }
+            }
+        }
+    }
+}
+
+fn take_or_get<'a>(worker: &Worker, input: &'a mut Option<Buffer>) -> Option<&'a mut Buffer> {
+    if input.is_none() {
+        *input = worker.buffers.get();
+    }
+    input.as_mut()
+}
+
+/// An empty line ends in the bytes after `seen`.
+fn ends_within(bytes: &[u8], seen: usize) -> bool {
+    let fresh = &bytes[seen.saturating_sub(3)..];
+    memchr::memmem::find(fresh, b"\n\r\n").is_some() || memchr::memmem::find(fresh, b"\n\n").is_some()
+}

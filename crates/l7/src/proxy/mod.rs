@@ -1,0 +1,14 @@
+//! The connection's journey: accept (`worker`), read just enough (`client`), pick (`pick`),
+//! connect or reuse and relay (`exchange`, `relay`), log and count (`account`).
+
+pub mod account;
+pub mod answer;
+pub mod client;
+pub mod exchange;
+pub mod pick;
+pub mod relay;
+mod runtime;
+pub mod session;
+pub mod tcp;
+
+pub use runtime::{PoolRuntime, ServerRuntime, Service, ServiceView, Waiter};

@@ -1,0 +1,238 @@
+//! Which real server a client goes to: persistence first, then the scheduler, then the queue.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use evenkeel_balance::{hash_address, hash_bytes, hash_flow};
+use evenkeel_model::{Persistence, Scheduler, mask_address};
+
+use super::session::{Session, State};
+use super::{PoolRuntime, ServerRuntime, Waiter};
+use crate::log::Record;
+use crate::reactor::Stop;
+use crate::worker::Worker;
+
+/// What is known of a client when a server is picked for it.
+pub struct Wish {
+    pub client: SocketAddr,
+    pub key: u64,
+    /// The server that the client's cookie names.
+    pub cookie: Option<usize>,
+    /// Tried for this request already.
+    pub avoid: Option<u32>,
+}
+
+/// A place on a server, given back when dropped.
+pub struct Lease {
+    pub server: Rc<ServerRuntime>,
+    pool: Option<Rc<PoolRuntime>>,
+    worker: &'static Worker,
+    limited: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum NoLease {
+    /// No server of the pool can take a client.
+    NoServer,
+    QueueFull,
+    QueueTimeout,
+    Killed,
+}
+
+enum Choice {
+    Server {
+        index: usize,
+        persistent: bool,
+    },
+    /// Wait: for one server, or for any.
+    Full(Option<u32>),
+    None,
+}
+
+/// The hash that the pool's scheduler wants.
+pub fn key_of(pool: &PoolRuntime, client: SocketAddr, uri: &[u8]) -> u64 {
+    match pool.spec().pool.scheduler {
+        Scheduler::SourceHash => hash_address(client.ip()),
+        Scheduler::Maglev => hash_flow(client),
+        Scheduler::UriHash => hash_bytes(uri.split(|b| *b == b'?').next().unwrap_or(uri)),
+        _ => 0,
+    }
+}
+
+/// Finds a place on a server, waiting in the queue when all are taken.
+pub async fn lease(
+    worker: &'static Worker,
+    session: &Session,
+    pool: &Rc<PoolRuntime>,
+    wish: &Wish,
+    queue_timeout_ms: u64,
+    record: &mut Record,
+) -> Result<Lease, NoLease> {
+    let deadline_ms = worker.reactor.now_ms() + queue_timeout_ms;
+    let mut queued = false;
+    loop {
+        let wanted = match choose(worker, pool, wish, queued) {
+            Choice::None => return Err(NoLease::NoServer),
+            Choice::Server { index, persistent } => {
+                let Some(server) = pool.server(index) else { return Err(NoLease::NoServer) };
+                let limited = server.max_connections() != 0;
+                if !limited || server.reserve() {
+                    remember(worker, pool, wish.client, server.id);
+                    return Ok(Lease::new(worker, Some(pool), server, index, limited));
+                }
+                persistent.then_some(server.id)
+            }
+            Choice::Full(wanted) => wanted,
+        };
+        let waiting = pool.spec().waiting.load(Relaxed);
+        if !queued {
+            if waiting >= pool.spec().pool.max_queue {
+                return Err(NoLease::QueueFull);
+            }
+            let ahead = |w: &&Waiter| w.server.is_some() && w.server == wanted;
+            record.server_queue = pool.queue.borrow().iter().filter(ahead).count() as u32;
+            record.pool_queue = if wanted.is_none() { waiting } else { 0 };
+        }
+        session.state.set(State::Queued);
+        let place = Queued::join(worker, pool, wanted, queued);
+        queued = true;
+        let woken = worker.reactor.wait(deadline_ms).await;
+        drop(place);
+        match woken {
+            Ok(()) => {}
+            Err(stop) => {
+                // Whoever woke this client in the same moment meant the place for someone.
+                if let Some(next) = pool.queue.borrow_mut().pop_front() {
+                    worker.reactor.wake(next.task);
+                }
+                return Err(match stop {
+                    Stop::TimedOut => NoLease::QueueTimeout,
+                    Stop::Killed => NoLease::Killed,
+                });
+            }
+        }
+    }
+}
+
+fn choose(worker: &Worker, pool: &PoolRuntime, wish: &Wish, queued: bool) -> Choice {
+    if let Some(index) = persistent_server(worker, pool, wish) {
+        match pool.server(index) {
+            Some(server) if Some(server.id) == wish.avoid => {}
+            Some(server) if server.is_full() => return Choice::Full(Some(server.id)),
+            _ => return Choice::Server { index, persistent: true },
+        }
+    }
+    if !queued && pool.queue.borrow().iter().any(|w| w.server.is_none()) {
+        // First come, first served: a place that just became free is somebody's already.
+        return Choice::Full(None);
+    }
+    let is_avoided = |index: usize| pool.server(index).is_some_and(|s| Some(s.id) == wish.avoid);
+    let is_free = |index: usize| pool.server(index).is_some_and(|s| !s.is_full());
+    let mut balancer = pool.balancer.borrow_mut();
+    let random = worker.random();
+    let picked = balancer
+        .pick(wish.key, random, |i| is_free(i) && !is_avoided(i))
+        // The server that just failed is better than none.
+        .or_else(|| wish.avoid.and_then(|_| balancer.pick(wish.key, random, is_free)));
+    match picked {
+        Some(index) => Choice::Server { index, persistent: false },
+        None if balancer.has_candidates() => Choice::Full(None),
+        None => Choice::None,
+    }
+}
+
+fn persistent_server(worker: &Worker, pool: &PoolRuntime, wish: &Wish) -> Option<usize> {
+    let spec = pool.spec();
+    let index = match (&spec.pool.persistence, &spec.table) {
+        (Persistence::Cookie(_), _) => wish.cookie,
+        (Persistence::Source(rule), Some(table)) => {
+            let client = mask_address(wish.client.ip(), rule.mask, rule.mask6);
+            table.lookup(client, worker.reactor.now_ms()).and_then(|id| pool.index_of(id))
+        }
+        _ => None,
+    };
+    index.filter(|index| pool.takes_persistent(*index))
+}
+
+fn remember(worker: &Worker, pool: &PoolRuntime, client: SocketAddr, server: u32) {
+    let spec = pool.spec();
+    if let (Persistence::Source(rule), Some(table)) = (&spec.pool.persistence, &spec.table) {
+        let client = mask_address(client.ip(), rule.mask, rule.mask6);
+        let usable = |id: u32| id == server;
+        table.insert_or_get(client, server, worker.reactor.now_ms(), usable);
+    }
+}
+
+impl Lease {
+    pub fn new(
+        worker: &'static Worker,
+        pool: Option<&Rc<PoolRuntime>>,
+        server: Rc<ServerRuntime>,
+        index: usize,
+        limited: bool,
+    ) -> Lease {
+        server.connections.set(server.connections.get() + 1);
+        let counters = server.counters();
+        counters.current.add(1);
+        counters.total.add(1);
+        if let Some(pool) = pool {
+            pool.balancer.borrow_mut().connected(index);
+        }
+        Lease { server, pool: pool.cloned(), worker, limited }
+    }
+
+    /// A server outside any pool: the fallback.
+    pub fn outside(worker: &'static Worker, server: Rc<ServerRuntime>) -> Lease {
+        Lease::new(worker, None, server, 0, false)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let server = &self.server;
+        server.connections.set(server.connections.get().saturating_sub(1));
+        server.counters().current.sub(1);
+        let Some(pool) = &self.pool else { return };
+        if let Some(index) = pool.index_of(server.id) {
+            pool.balancer.borrow_mut().disconnected(index);
+        }
+        if !self.limited {
+            return;
+        }
+        server.release();
+        if let Some(waiter) = pool.next_waiter(server.id) {
+            self.worker.reactor.wake(waiter.task);
+        } else if pool.spec().waiting.load(Relaxed) > 0 {
+            self.worker.nudge_others(pool.id, server.id);
+        }
+    }
+}
+
+/// A place in the queue, left when dropped.
+struct Queued<'a> {
+    worker: &'static Worker,
+    pool: &'a PoolRuntime,
+    task: u32,
+}
+
+impl<'a> Queued<'a> {
+    fn join(worker: &'static Worker, pool: &'a PoolRuntime, server: Option<u32>, again: bool) -> Queued<'a> {
+        let waiter = Waiter { task: worker.reactor.current_task(), server };
+        // Who was woken in vain keeps the head of the queue.
+        match again {
+            true => pool.queue.borrow_mut().push_front(waiter),
+            false => pool.queue.borrow_mut().push_back(waiter),
+        }
+        pool.spec().waiting.fetch_add(1, Relaxed);
+        Queued { worker, pool, task: waiter.task }
+    }
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        debug_assert_eq!(self.task, self.worker.reactor.current_task());
+        self.pool.queue.borrow_mut().retain(|w| w.task != self.task);
+        self.pool.spec().waiting.fetch_sub(1, Relaxed);
+    }
+}

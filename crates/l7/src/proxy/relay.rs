@@ -1,0 +1,178 @@
+//! Bytes both ways between two connections: TCP services and upgraded HTTP.
+//!
+//! Small amounts pass through a buffer, held only while it has bytes; a direction that fills its
+//! reads moves on to splice, where the kernel hands pages over. Half-closes are passed on.
+
+use super::session::Session;
+use crate::buffer::Buffer;
+use crate::reactor::{Io, Pipe, Sock, Stop};
+use crate::worker::Worker;
+
+pub struct Sides<'a> {
+    pub client: &'a Sock,
+    pub server: &'a Sock,
+    pub client_idle_ms: u64,
+    pub server_idle_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// HAProxy's letter for what ended it, `None` for an orderly end.
+    pub cause: Option<u8>,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+}
+
+/// Full reads in a row after which a direction counts as bulk.
+const BULK_AFTER: u8 = 2;
+
+#[derive(Default)]
+struct Direction {
+    buffer: Option<Buffer>,
+    pipe: Option<Pipe>,
+    full_reads: u8,
+    eof: bool,
+    shut: bool,
+    total: u64,
+}
+
+enum Step {
+    Moved,
+    Blocked,
+    /// Reading or writing failed: which side of this direction.
+    ReadFailed,
+    WriteFailed,
+}
+
+/// Relays until both sides have ended, one fails, or both are silent for too long. `up` and
+/// `down` are bytes that already came from the client and from the server.
+pub async fn run(
+    worker: &Worker,
+    session: &Session,
+    sides: Sides<'_>,
+    up: Option<Buffer>,
+    down: Option<Buffer>,
+) -> Ended {
+    let mut up = Direction { buffer: up, ..Direction::default() };
+    let mut down = Direction { buffer: down, ..Direction::default() };
+    let mut moved_ms = worker.reactor.now_ms();
+    let cause = loop {
+        let up_step = up.step(worker, sides.client, sides.server);
+        let down_step = down.step(worker, sides.server, sides.client);
+        session.bytes_in.set(up.total);
+        session.bytes_out.set(down.total);
+        match (&up_step, &down_step) {
+            (Step::ReadFailed, _) | (_, Step::WriteFailed) => break Some(b'C'),
+            (Step::WriteFailed, _) | (_, Step::ReadFailed) => break Some(b'S'),
+            (Step::Blocked, Step::Blocked) => {}
+            _ => {
+                moved_ms = worker.reactor.now_ms();
+                continue;
+            }
+        }
+        if up.shut && down.shut {
+            break None;
+        }
+        let idle_ms = sides.client_idle_ms.min(sides.server_idle_ms);
+        match worker.reactor.wait(moved_ms + idle_ms).await {
+            Ok(()) => {}
+            Err(Stop::Killed) => break Some(b'K'),
+            Err(Stop::TimedOut) if sides.client_idle_ms <= sides.server_idle_ms => break Some(b'c'),
+            Err(Stop::TimedOut) => break Some(b's'),
+        }
+    };
+    if cause.is_some_and(|c| c == b'C' || c == b'S') {
+        // Pass the failure on as what it was.
+        sides.client.reset_on_close();
+        sides.server.reset_on_close();
+    }
+    for direction in [&mut up, &mut down] {
+        if let Some(pipe) = direction.pipe.take() {
+            worker.give_pipe(pipe);
+        }
+    }
+    Ended { cause, bytes_in: up.total, bytes_out: down.total }
+}
+
+impl Direction {
+    fn step(&mut self, worker: &Worker, from: &Sock, to: &Sock) -> Step {
+        if self.shut {
+            return Step::Blocked;
+        }
+        if let Some(pipe) = self.pipe.as_mut().filter(|p| p.held() > 0) {
+            let written = to.splice_from(pipe);
+            return self.wrote(written, to);
+        }
+        if let Some(buffer) = self.buffer.as_mut().filter(|b| !b.is_empty()) {
+            let written = to.try_write(buffer.bytes());
+            if let Io::Done(count) = written {
+                buffer.consume(count);
+            }
+            return self.wrote(written, to);
+        }
+        if self.eof {
+            self.buffer = None;
+            self.shut = true;
+            to.shutdown_write();
+            return Step::Moved;
+        }
+        if !from.readable() {
+            return self.rest(worker, from);
+        }
+        if self.full_reads >= BULK_AFTER {
+            if self.pipe.is_none() {
+                self.pipe = worker.take_pipe();
+            }
+            if let Some(pipe) = &mut self.pipe {
+                let read = from.splice_into(pipe, Pipe::SIZE);
+                return self.read(worker, read, from);
+            }
+        }
+        if self.buffer.is_none() {
+            self.buffer = worker.buffers.get();
+        }
+        let Some(buffer) = &mut self.buffer else { return Step::ReadFailed };
+        let read = from.try_read(buffer.room());
+        if let Io::Done(count) = read {
+            buffer.filled(count);
+            self.full_reads = if buffer.is_full() { self.full_reads + 1 } else { 0 };
+        }
+        self.read(worker, read, from)
+    }
+
+    fn wrote(&mut self, written: Io, to: &Sock) -> Step {
+        match written {
+            Io::Done(count) => {
+                self.total += count as u64;
+                Step::Moved
+            }
+            Io::Blocked => {
+                to.want_write();
+                Step::Blocked
+            }
+            Io::Eof | Io::Failed(_) => Step::WriteFailed,
+        }
+    }
+
+    fn read(&mut self, worker: &Worker, read: Io, from: &Sock) -> Step {
+        match read {
+            Io::Done(_) => Step::Moved,
+            Io::Eof => {
+                self.eof = true;
+                Step::Moved
+            }
+            Io::Blocked => self.rest(worker, from),
+            Io::Failed(_) => Step::ReadFailed,
+        }
+    }
+
+    /// Nothing to move: holds no memory while waiting.
+    fn rest(&mut self, worker: &Worker, from: &Sock) -> Step {
+        self.buffer = None;
+        if let Some(pipe) = self.pipe.take_if(|p| p.held() == 0) {
+            worker.give_pipe(pipe);
+        }
+        from.want_read();
+        Step::Blocked
+    }
+}

@@ -1,0 +1,260 @@
+//! Services, pools and servers as one event loop has them. They outlive configurations: a new one
+//! changes their contents, and connections that hold them notice at their next request.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use evenkeel_balance::{Balancer, Server};
+use evenkeel_model::{AdminState, Persistence};
+
+use crate::counters::{ServerCounters, ServiceCounters};
+use crate::spec::{PoolSpec, ServerSpec, ServerState, ServiceSpec};
+
+/// A virtual service; `view` is what the next request sees.
+pub struct Service {
+    pub id: u32,
+    view: RefCell<Rc<ServiceView>>,
+    /// Removed from the configuration: its connections finish, then close.
+    pub gone: Cell<bool>,
+    pub core: usize,
+}
+
+/// A service under one configuration. Held by a request to its end.
+pub struct ServiceView {
+    pub spec: Arc<ServiceSpec>,
+    pub pool: Rc<PoolRuntime>,
+    pub fallback_server: Option<Rc<ServerRuntime>>,
+}
+
+impl Service {
+    pub fn new(core: usize, view: ServiceView) -> Service {
+        Service { id: view.spec.id, view: RefCell::new(Rc::new(view)), gone: Cell::new(false), core }
+    }
+
+    pub fn view(&self) -> Rc<ServiceView> {
+        self.view.borrow().clone()
+    }
+
+    pub fn replace(&self, view: ServiceView) {
+        self.gone.set(false);
+        *self.view.borrow_mut() = Rc::new(view);
+    }
+}
+
+impl ServiceView {
+    pub fn counters(&self, core: usize) -> &ServiceCounters {
+        self.spec.counters.of(core)
+    }
+}
+
+/// A client that waits for a place on a server.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiter {
+    pub task: u32,
+    /// The only server that will do, for a persistent client.
+    pub server: Option<u32>,
+}
+
+pub struct PoolRuntime {
+    pub id: u32,
+    pub core: usize,
+    /// Counted by `Rc` on the path, so that loops do not share its reference count.
+    spec: RefCell<Rc<Arc<PoolSpec>>>,
+    servers: RefCell<Vec<Rc<ServerRuntime>>>,
+    pub balancer: RefCell<Balancer>,
+    pub queue: RefCell<VecDeque<Waiter>>,
+    by_name: RefCell<HashMap<Vec<u8>, usize>>,
+}
+
+impl PoolRuntime {
+    pub fn new(
+        core: usize,
+        spec: Arc<PoolSpec>,
+        states: &HashMap<u32, ServerState>,
+        now_ms: u64,
+    ) -> PoolRuntime {
+        let scheduler = spec.pool.scheduler;
+        let pool = PoolRuntime {
+            id: spec.id,
+            core,
+            spec: RefCell::new(Rc::new(spec.clone())),
+            servers: RefCell::default(),
+            balancer: RefCell::new(Balancer::new(scheduler, 0, Vec::new(), now_ms)),
+            queue: RefCell::default(),
+            by_name: RefCell::default(),
+        };
+        pool.apply(spec, states, now_ms);
+        pool
+    }
+
+    pub fn spec(&self) -> Rc<Arc<PoolSpec>> {
+        self.spec.borrow().clone()
+    }
+
+    /// Takes a new configuration: servers that stay keep their connections and counts.
+    pub fn apply(&self, spec: Arc<PoolSpec>, states: &HashMap<u32, ServerState>, now_ms: u64) {
+        let mut known: HashMap<u32, Rc<ServerRuntime>> =
+            self.servers.borrow_mut().drain(..).map(|s| (s.id, s)).collect();
+        let servers: Vec<Rc<ServerRuntime>> = spec
+            .servers
+            .iter()
+            .map(|server| match known.remove(&server.id) {
+                Some(kept) => {
+                    *kept.spec.borrow_mut() = server.clone();
+                    kept
+                }
+                None => Rc::new(ServerRuntime::new(self.core, server.clone())),
+            })
+            .collect();
+        for removed in known.values() {
+            removed.gone.set(true);
+        }
+        let names = servers.iter().enumerate();
+        *self.by_name.borrow_mut() = match spec.pool.persistence {
+            Persistence::Cookie(_) => names.map(|(i, s)| (s.name().as_bytes().to_vec(), i)).collect(),
+            _ => HashMap::new(),
+        };
+        let balanced = servers.iter().map(|s| {
+            let spec = s.spec.borrow();
+            let state = states.get(&s.id).copied().unwrap_or(ServerState {
+                up: true,
+                up_since_ms: None,
+                admin: spec.server.admin_state,
+                weight: spec.server.weight.get(),
+            });
+            Server {
+                name: spec.server.name.as_str().to_owned(),
+                weight: state.weight,
+                admin: state.admin,
+                up: state.up,
+                backup: spec.server.backup,
+                up_since_ms: state.up_since_ms,
+                connections: s.connections.get(),
+            }
+        });
+        let slow_start_ms = spec.pool.slow_start.as_millis() as u64;
+        *self.balancer.borrow_mut() =
+            Balancer::new(spec.pool.scheduler, slow_start_ms, balanced.collect(), now_ms);
+        *self.servers.borrow_mut() = servers;
+        *self.spec.borrow_mut() = Rc::new(spec);
+    }
+
+    /// Health or people changed a server's state; whether it is one of this pool.
+    pub fn set_state(&self, server: u32, state: ServerState, now_ms: u64) -> bool {
+        let Some(index) = self.index_of(server) else { return false };
+        self.balancer.borrow_mut().update(index, now_ms, |s| {
+            (s.up, s.up_since_ms) = (state.up, state.up_since_ms);
+            (s.admin, s.weight) = (state.admin, state.weight);
+        });
+        true
+    }
+
+    /// A refused connection: out at once, before the control side has heard of it.
+    pub fn mark_down(&self, server: u32, now_ms: u64) {
+        if let Some(index) = self.index_of(server) {
+            self.balancer.borrow_mut().update(index, now_ms, |s| s.up = false);
+        }
+    }
+
+    pub fn server(&self, index: usize) -> Option<Rc<ServerRuntime>> {
+        self.servers.borrow().get(index).cloned()
+    }
+
+    pub fn index_of(&self, server: u32) -> Option<usize> {
+        self.servers.borrow().iter().position(|s| s.id == server)
+    }
+
+    pub fn index_by_cookie(&self, value: &[u8]) -> Option<usize> {
+        self.by_name.borrow().get(value).copied()
+    }
+
+    /// May a client that belongs to this server go there?
+    pub fn takes_persistent(&self, index: usize) -> bool {
+        self.balancer.borrow().servers().get(index).is_some_and(Server::takes_persistent_clients)
+    }
+
+    pub fn is_halted(&self, server: u32) -> bool {
+        let Some(index) = self.index_of(server) else { return false };
+        self.balancer.borrow().servers()[index].admin == AdminState::Halted
+    }
+
+    pub fn connections(&self) -> u64 {
+        self.servers.borrow().iter().map(|s| u64::from(s.connections.get())).sum()
+    }
+
+    /// A place became free: the waiter it suits, taken out of the queue.
+    pub fn next_waiter(&self, server: u32) -> Option<Waiter> {
+        let mut queue = self.queue.borrow_mut();
+        let at = queue.iter().position(|w| w.server.is_none_or(|only| only == server))?;
+        queue.remove(at)
+    }
+}
+
+pub struct ServerRuntime {
+    pub id: u32,
+    pub core: usize,
+    spec: RefCell<Arc<ServerSpec>>,
+    pub address: SocketAddr,
+    name: String,
+    /// Requests (http) or connections (tcp) this loop has with it.
+    pub connections: Cell<u32>,
+    /// Idle connections, by their key in the worker's list; the last is the freshest.
+    pub idle: RefCell<Vec<u32>>,
+    pub gone: Cell<bool>,
+    counters: Arc<crate::counters::PerCore<ServerCounters>>,
+}
+
+impl ServerRuntime {
+    pub fn new(core: usize, spec: Arc<ServerSpec>) -> ServerRuntime {
+        ServerRuntime {
+            id: spec.id,
+            core,
+            address: spec.server.address,
+            name: spec.server.name.as_str().to_owned(),
+            connections: Cell::new(0),
+            idle: RefCell::default(),
+            gone: Cell::new(false),
+            counters: spec.counters.clone(),
+            spec: RefCell::new(spec),
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn counters(&self) -> &ServerCounters {
+        self.counters.of(self.core)
+    }
+
+    pub fn all_current(&self) -> u64 {
+        self.counters.sum(|c| c.current.get())
+    }
+
+    pub fn max_connections(&self) -> u32 {
+        self.spec.borrow().server.max_connections
+    }
+
+    pub fn is_full(&self) -> bool {
+        let spec = self.spec.borrow();
+        let limit = spec.server.max_connections;
+        limit != 0 && spec.active.load(Relaxed) >= limit
+    }
+
+    /// Takes one of the places of a server that has a limit.
+    pub fn reserve(&self) -> bool {
+        let spec = self.spec.borrow();
+        let limit = spec.server.max_connections;
+        let take = |now: u32| (now < limit).then_some(now + 1);
+        spec.active.fetch_update(Relaxed, Relaxed, take).is_ok()
+    }
+
+    pub fn release(&self) {
+        let give = |now: u32| Some(now.saturating_sub(1));
+        let _ = self.spec.borrow().active.fetch_update(Relaxed, Relaxed, give);
+    }
+}

@@ -1,0 +1,159 @@
+//! A session: the task that serves one client connection while bytes are in flight.
+//!
+//! Sessions are kept and used again, the last one first, so that the next connection finds warm
+//! memory. A connection that waits for its next request has none.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use super::Service;
+use crate::buffer::Buffer;
+use crate::h1::request::Request;
+use crate::h1::response::Response;
+use crate::log::Record;
+use crate::reactor::Sock;
+use crate::worker::Worker;
+use evenkeel_model::Mode;
+
+/// A client's connection.
+pub struct Client {
+    pub sock: Sock,
+    pub service: Rc<Service>,
+    pub address: SocketAddr,
+    pub vip: SocketAddr,
+    pub accepted_ms: u64,
+    pub accepted_wall_ms: u64,
+    pub requests: u32,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    /// Bytes that came before their time: the next pipelined request.
+    pub input: Option<Buffer>,
+}
+
+/// What a session is doing, for listings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    #[default]
+    Free,
+    Reading,
+    Queued,
+    Connecting,
+    Waiting,
+    Answering,
+    Relaying,
+}
+
+impl State {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Free => "idle",
+            State::Reading => "reading",
+            State::Queued => "queued",
+            State::Connecting => "connecting",
+            State::Waiting => "waiting",
+            State::Answering => "answering",
+            State::Relaying => "relaying",
+        }
+    }
+}
+
+/// The part of a session that others see. The task owns the rest.
+#[derive(Default)]
+pub struct Session {
+    pub task: Cell<u32>,
+    pub state: Cell<State>,
+    pub job: RefCell<Option<Client>>,
+    /// The client as listings show it, while there is one.
+    pub shown: RefCell<Option<Shown>>,
+    pub server: RefCell<Option<Rc<super::ServerRuntime>>>,
+    pub bytes_in: Cell<u64>,
+    pub bytes_out: Cell<u64>,
+}
+
+pub struct Shown {
+    pub client: SocketAddr,
+    pub vip: SocketAddr,
+    pub service: Rc<Service>,
+    pub accepted_ms: u64,
+    pub requests: u32,
+}
+
+/// Memory that a session uses again for each request.
+pub struct Scratch {
+    pub request: Request,
+    pub response: Response,
+    pub head: Vec<u8>,
+    pub text: String,
+    pub record: Record,
+}
+
+impl Scratch {
+    pub fn new() -> Scratch {
+        let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
+        Scratch {
+            request: Request::default(),
+            response: Response::default(),
+            head: Vec::with_capacity(2048),
+            text: String::with_capacity(256),
+            record: Record::new(nobody),
+        }
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Scratch {
+        Scratch::new()
+    }
+}
+
+impl Session {
+    pub fn show(&self, client: &Client) {
+        *self.shown.borrow_mut() = Some(Shown {
+            client: client.address,
+            vip: client.vip,
+            service: client.service.clone(),
+            accepted_ms: client.accepted_ms,
+            requests: client.requests,
+        });
+    }
+
+    fn hide(&self) {
+        self.state.set(State::Free);
+        *self.shown.borrow_mut() = None;
+        *self.server.borrow_mut() = None;
+        self.bytes_in.set(0);
+        self.bytes_out.set(0);
+    }
+}
+
+/// The life of a session's task: serve the client it is given, rest, serve the next.
+pub async fn run(worker: &'static Worker, session: Rc<Session>) {
+    let mut scratch = Box::new(Scratch::new());
+    loop {
+        let job = session.job.borrow_mut().take();
+        let Some(client) = job else {
+            let _ = worker.reactor.wait(crate::reactor::NEVER).await;
+            continue;
+        };
+        session.show(&client);
+        session.state.set(State::Reading);
+        let service = client.service.clone();
+        let mode = service.view().spec.service.mode;
+        let parked = match mode {
+            Mode::Http => super::client::serve(worker, &session, &mut scratch, client).await,
+            Mode::Tcp => {
+                super::tcp::serve(worker, &session, &mut scratch, client).await;
+                None
+            }
+        };
+        session.hide();
+        match parked {
+            Some(client) => worker.park(client),
+            None => worker.client_left(&service),
+        }
+        if !worker.release_session(&session) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What the engine tells its event loops: the configuration with identities, counters and the
+//! few values that loops share.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use evenkeel_balance::SourceTable;
+use evenkeel_model::{AdminState, LogFormat, Pool, RealServer, VirtualService};
+
+use crate::counters::{PerCore, ServerCounters, ServiceCounters};
+
+/// One configuration as the event loops use it. Equal parts of two configurations are the same
+/// allocation, which is how a loop knows what did not change.
+#[derive(Debug)]
+pub struct EngineConfig {
+    pub services: Vec<Arc<ServiceSpec>>,
+    pub pools: Vec<Arc<PoolSpec>>,
+    pub log_format: LogFormat,
+    pub max_connections: u32,
+}
+
+#[derive(Debug)]
+pub struct ServiceSpec {
+    pub id: u32,
+    pub pool_id: u32,
+    pub service: Arc<VirtualService>,
+    pub counters: Arc<PerCore<ServiceCounters>>,
+    /// Client connections of all loops; kept only when the service has a limit.
+    pub connections: Arc<AtomicU32>,
+    /// The server that takes clients when no real server is left.
+    pub fallback_server: Option<Arc<ServerSpec>>,
+}
+
+pub struct PoolSpec {
+    pub id: u32,
+    pub pool: Arc<Pool>,
+    pub servers: Vec<Arc<ServerSpec>>,
+    pub table: Option<Arc<SourceTable>>,
+    /// Clients of all loops that wait for a place on a server of this pool.
+    pub waiting: Arc<AtomicU32>,
+}
+
+impl std::fmt::Debug for PoolSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PoolSpec").field("id", &self.id).field("pool", &self.pool).finish()
+    }
+}
+
+#[derive(Debug)]
+pub struct ServerSpec {
+    /// The same server (pool, name, address) keeps its number across configurations.
+    pub id: u32,
+    pub server: RealServer,
+    pub counters: Arc<PerCore<ServerCounters>>,
+    /// Requests or connections of all loops; kept only when the server has a limit.
+    pub active: Arc<AtomicU32>,
+}
+
+/// A real server's changing state, as health checks and people set it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerState {
+    pub up: bool,
+    pub up_since_ms: Option<u64>,
+    pub admin: AdminState,
+    pub weight: u16,
+}
+
+/// What traffic told a loop about a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// It refused a connection: this loop sends it nothing more until told otherwise.
+    Refused { server: u32 },
+    /// It did not answer in time, or was unreachable: worth a probe now.
+    Suspect { server: u32 },
+    /// This loop has no connection left and accepts no more.
+    Drained { core: usize },
+}
+
+/// One client connection, for listings.
+#[derive(Clone, Debug)]
+pub struct ConnectionInfo {
+    pub client: SocketAddr,
+    pub vip: SocketAddr,
+    pub service: String,
+    pub server: Option<String>,
+    /// `idle`, `reading`, `queued`, `connecting`, `waiting`, `answering`, `relaying`.
+    pub state: &'static str,
+    pub age_ms: u64,
+    pub requests: u32,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub core: usize,
+}

@@ -1,0 +1,664 @@
+//! One event loop of the proxy: accepts, parks idle connections, runs sessions, takes orders.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
+
+use evenkeel_model::{AdminState, LogFormat, Mode};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
+use slab::Slab;
+
+use crate::buffer::BufferPool;
+use crate::log::{LocalTime, LogHandle, Record};
+use crate::proxy::session::{self, Client, Session};
+use crate::proxy::{PoolRuntime, ServerRuntime, Service, ServiceView, account, answer};
+use crate::reactor::{Event, Loop, Owner, Pipe, Reactor, Sock};
+use crate::spec::{ConnectionInfo, EngineConfig, Notice, ServerState, ServiceSpec};
+
+/// Sessions that rest for the next burst of connections.
+const RESTING_SESSIONS: usize = 1024;
+const RESTING_PIPES: usize = 64;
+const ACCEPTS_A_TURN: usize = 64;
+const LOG_BUFFER: usize = 32 * 1024;
+const LOG_DELAY_MS: u64 = 50;
+const IDLE_SERVER_MS: u64 = 60_000;
+
+/// What loops share: a few numbers, and each other's mailboxes.
+pub struct Shared {
+    connections: AtomicU32,
+    max_connections: AtomicU32,
+    pub mailboxes: Vec<Mailbox>,
+}
+
+impl Shared {
+    pub fn new(mailboxes: Vec<Mailbox>) -> Shared {
+        Shared { connections: AtomicU32::new(0), max_connections: AtomicU32::new(u32::MAX), mailboxes }
+    }
+
+    pub fn connections(&self) -> u64 {
+        u64::from(self.connections.load(Relaxed))
+    }
+
+    pub fn set_max_connections(&self, limit: u32) {
+        self.max_connections.store(limit, Relaxed);
+    }
+
+    fn is_full(&self) -> bool {
+        self.connections.load(Relaxed) >= self.max_connections.load(Relaxed)
+    }
+}
+
+/// Where a loop takes orders.
+pub struct Mailbox {
+    sender: Sender<Message>,
+    bell: Arc<OwnedFd>,
+}
+
+impl Mailbox {
+    pub fn new() -> std::io::Result<(Mailbox, Receiver<Message>, Arc<OwnedFd>)> {
+        let bell = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        Ok((Mailbox { sender, bell: bell.clone() }, receiver, bell))
+    }
+
+    pub fn send(&self, message: Message) {
+        if self.sender.send(message).is_ok() {
+            let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+        }
+    }
+}
+
+pub enum Message {
+    Apply(Apply),
+    Server {
+        server: u32,
+        state: ServerState,
+    },
+    /// A place on a server became free in another loop.
+    Nudge {
+        pool: u32,
+        server: u32,
+    },
+    /// Accept no more, finish what there is, close idle connections after this long.
+    Drain {
+        idle_ms: u64,
+    },
+    List(Sender<Vec<ConnectionInfo>>),
+}
+
+pub struct Apply {
+    pub config: Arc<EngineConfig>,
+    pub states: Arc<HashMap<u32, ServerState>>,
+    pub close: Vec<u64>,
+    pub open: Vec<OpenListener>,
+    pub done: Sender<()>,
+}
+
+pub struct OpenListener {
+    pub id: u64,
+    pub service: u32,
+    pub address: SocketAddr,
+    pub fd: OwnedFd,
+}
+
+struct Listener {
+    id: u64,
+    sock: Sock,
+    address: SocketAddr,
+    service: Rc<Service>,
+    paused: Cell<bool>,
+}
+
+struct IdleServer {
+    sock: Sock,
+    server: Rc<ServerRuntime>,
+}
+
+pub struct Worker {
+    pub core: usize,
+    pub reactor: Loop,
+    pub buffers: &'static BufferPool,
+    pub log: LogHandle,
+    pub shared: Arc<Shared>,
+    services: RefCell<HashMap<u32, Rc<Service>>>,
+    pools: RefCell<HashMap<u32, Rc<PoolRuntime>>>,
+    listeners: RefCell<Slab<Listener>>,
+    idle_clients: RefCell<Slab<Client>>,
+    idle_servers: RefCell<Slab<IdleServer>>,
+    resting: RefCell<Vec<Rc<Session>>>,
+    sessions: RefCell<HashMap<u32, Rc<Session>>>,
+    pipes: RefCell<Vec<Pipe>>,
+    lines: RefCell<Vec<u8>>,
+    lines_since_ms: Cell<u64>,
+    time: RefCell<LocalTime>,
+    format: Cell<LogFormat>,
+    random: Cell<u64>,
+    /// Set while draining: how long idle connections may stay.
+    draining: Cell<Option<u64>>,
+    paused: Cell<bool>,
+    ticked_ms: Cell<u64>,
+    clients: Cell<u32>,
+    notices: Sender<Notice>,
+    orders: Receiver<Message>,
+    bell: Arc<OwnedFd>,
+}
+
+/// What a loop is started with.
+pub struct Start {
+    pub core: usize,
+    pub shared: Arc<Shared>,
+    pub log: LogHandle,
+    pub buffer_memory: u64,
+    pub notices: Sender<Notice>,
+    pub orders: Receiver<Message>,
+    pub bell: Arc<OwnedFd>,
+}
+
+/// Runs a loop until it has drained.
+pub fn run(start: Start) -> std::io::Result<()> {
+    let reactor = Reactor::leak()?;
+    let bell = Sock::new(reactor, start.bell.try_clone()?, Owner::Mailbox);
+    let worker = Box::leak(Box::new(Worker {
+        core: start.core,
+        reactor,
+        buffers: BufferPool::leak(start.buffer_memory),
+        log: start.log,
+        shared: start.shared,
+        services: RefCell::default(),
+        pools: RefCell::default(),
+        listeners: RefCell::default(),
+        idle_clients: RefCell::default(),
+        idle_servers: RefCell::default(),
+        resting: RefCell::default(),
+        sessions: RefCell::default(),
+        pipes: RefCell::default(),
+        lines: RefCell::default(),
+        lines_since_ms: Cell::new(0),
+        time: RefCell::default(),
+        format: Cell::new(LogFormat::Haproxy),
+        random: Cell::new(0x9e37_79b9_7f4a_7c15 ^ (reactor.now().wall_ms << 8) ^ start.core as u64),
+        draining: Cell::new(None),
+        paused: Cell::new(false),
+        ticked_ms: Cell::new(0),
+        clients: Cell::new(0),
+        notices: start.notices,
+        orders: start.orders,
+        bell: start.bell,
+    }));
+    let worker: &'static Worker = worker;
+    let mut events = Vec::with_capacity(512);
+    while !worker.is_done() {
+        let limit = Duration::from_millis(match (worker.paused.get(), worker.lines.borrow().is_empty()) {
+            (true, _) => 10,
+            (false, false) => LOG_DELAY_MS,
+            (false, true) => 1_000,
+        });
+        reactor.turn(&mut events, limit, |event| worker.handle(event))?;
+        worker.after_turn();
+    }
+    drop(bell);
+    worker.flush_log();
+    worker.notify(Notice::Drained { core: worker.core });
+    Ok(())
+}
+
+impl Worker {
+    pub fn notify(&self, notice: Notice) {
+        let _ = self.notices.send(notice);
+    }
+
+    pub fn random(&self) -> u64 {
+        // xorshift64*; good enough to spread clients, which is all it is for.
+        let mut x = self.random.get() | 1;
+        x ^= x >> 12;
+        x ^= x << 25;
+        x ^= x >> 27;
+        self.random.set(x);
+        x.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.get().is_some()
+    }
+
+    fn is_done(&self) -> bool {
+        self.is_draining() && self.clients.get() == 0
+    }
+
+    fn handle(&'static self, event: Event) {
+        match event {
+            Event::Ready(Owner::Listener(key)) => self.accept(key as usize),
+            Event::Ready(Owner::IdleClient(key)) => {
+                let client = self.idle_clients.borrow_mut().try_remove(key as usize);
+                if let Some(client) = client {
+                    client.sock.set_owner(Owner::Task);
+                    self.start_session(client);
+                }
+            }
+            Event::Ready(Owner::IdleServer(key)) | Event::Deadline(Owner::IdleServer(key)) => {
+                self.drop_idle_server(key);
+            }
+            Event::Deadline(Owner::IdleClient(key)) => self.expire_idle_client(key),
+            Event::Ready(Owner::Mailbox) => self.take_orders(),
+            Event::Ready(Owner::Task) | Event::Deadline(_) => {}
+        }
+    }
+
+    fn after_turn(&'static self) {
+        let now_ms = self.reactor.now_ms();
+        if !self.lines.borrow().is_empty() && now_ms >= self.lines_since_ms.get() + LOG_DELAY_MS {
+            self.flush_log();
+        }
+        if self.paused.get() {
+            self.resume_listeners();
+        }
+        if now_ms >= self.ticked_ms.get() + 1_000 {
+            self.ticked_ms.set(now_ms);
+            for pool in self.pools.borrow().values() {
+                pool.balancer.borrow_mut().tick(now_ms);
+            }
+        }
+    }
+
+    // Connections
+
+    fn accept(&'static self, key: usize) {
+        for _ in 0..ACCEPTS_A_TURN {
+            let accepted = {
+                let listeners = self.listeners.borrow();
+                let Some(listener) = listeners.get(key) else { return };
+                let view = listener.service.view();
+                let limit = view.spec.service.max_connections;
+                let service_full = limit != 0 && view.spec.connections.load(Relaxed) >= limit;
+                if service_full || self.shared.is_full() {
+                    self.pause(listener);
+                    return;
+                }
+                let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+                match rustix::net::acceptfrom_with(listener.sock.fd(), flags) {
+                    Ok((fd, address)) => (fd, address, listener.service.clone(), listener.address),
+                    Err(Errno::AGAIN) => return,
+                    Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO) => continue,
+                    Err(_) => {
+                        // Out of file descriptors or memory: breathe, then try again.
+                        self.pause(listener);
+                        return;
+                    }
+                }
+            };
+            let (fd, address, service, vip) = accepted;
+            let Some(address) = address.and_then(|a| SocketAddr::try_from(a).ok()) else { continue };
+            let vip = match vip.ip().is_unspecified() {
+                true => local_address(&fd).unwrap_or(vip),
+                false => vip,
+            };
+            self.welcome(fd, address, service, vip);
+        }
+    }
+
+    fn welcome(&'static self, fd: OwnedFd, address: SocketAddr, service: Rc<Service>, vip: SocketAddr) {
+        let clock = self.reactor.now();
+        self.clients.set(self.clients.get() + 1);
+        self.shared.connections.fetch_add(1, Relaxed);
+        let view = service.view();
+        let counters = view.counters(self.core);
+        counters.connections.add(1);
+        counters.current_connections.add(1);
+        if view.spec.service.max_connections != 0 {
+            view.spec.connections.fetch_add(1, Relaxed);
+        }
+        self.start_session(Client {
+            sock: Sock::new(self.reactor, fd, Owner::Task),
+            service,
+            address,
+            vip,
+            accepted_ms: clock.mono_ms,
+            accepted_wall_ms: clock.wall_ms,
+            requests: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            input: None,
+        });
+    }
+
+    /// A client's connection is closed.
+    pub fn client_left(&self, service: &Service) {
+        self.clients.set(self.clients.get().saturating_sub(1));
+        self.shared.connections.fetch_sub(1, Relaxed);
+        let view = service.view();
+        view.counters(self.core).current_connections.sub(1);
+        if view.spec.service.max_connections != 0 {
+            let less = |now: u32| Some(now.saturating_sub(1));
+            let _ = view.spec.connections.fetch_update(Relaxed, Relaxed, less);
+        }
+    }
+
+    fn start_session(&'static self, client: Client) {
+        let resting = self.resting.borrow_mut().pop();
+        let session = resting.unwrap_or_else(|| {
+            let session = Rc::new(Session::default());
+            let task = self.reactor.spawn(session::run(self, session.clone()));
+            session.task.set(task);
+            self.sessions.borrow_mut().insert(task, session.clone());
+            session
+        });
+        *session.job.borrow_mut() = Some(client);
+        self.reactor.run(session.task.get());
+    }
+
+    /// The session is free; `false` tells its task to end.
+    pub fn release_session(&self, session: &Rc<Session>) -> bool {
+        self.reactor.forgive(session.task.get());
+        if self.resting.borrow().len() >= RESTING_SESSIONS || self.is_draining() {
+            self.sessions.borrow_mut().remove(&session.task.get());
+            return false;
+        }
+        self.resting.borrow_mut().push(session.clone());
+        true
+    }
+
+    /// A connection that waits for its next request, without a session.
+    pub fn park(&self, client: Client) {
+        let now_ms = self.reactor.now_ms();
+        let timeouts = client.service.view().spec.service.timeouts.clone();
+        let patience = match client.requests {
+            0 => timeouts.request,
+            _ => timeouts.keep_alive,
+        };
+        let mut deadline_ms = now_ms + patience.as_millis() as u64;
+        if let Some(idle_ms) = self.draining.get() {
+            deadline_ms = deadline_ms.min(now_ms + idle_ms);
+        }
+        let mut clients = self.idle_clients.borrow_mut();
+        let entry = clients.vacant_entry();
+        client.sock.set_owner(Owner::IdleClient(entry.key() as u32));
+        client.sock.set_deadline(deadline_ms);
+        entry.insert(client);
+    }
+
+    fn expire_idle_client(&'static self, key: u32) {
+        let Some(client) = self.idle_clients.borrow_mut().try_remove(key as usize) else { return };
+        let service = client.service.clone();
+        let view = service.view();
+        if client.requests == 0 && view.spec.service.mode == Mode::Http {
+            let mut record = Record::new(client.address);
+            record.restart(client.address, client.accepted_ms, client.accepted_wall_ms);
+            let mut page = Vec::new();
+            answer::error(408, true, &mut page);
+            if let crate::reactor::Io::Done(count) = client.sock.try_write(&page) {
+                record.bytes_out = count as u64;
+            }
+            record.status = 408;
+            account::blame(&mut record, b'c', b'R');
+            account::finish(self, &view, &client, &mut record, true);
+        }
+        drop(client);
+        self.client_left(&service);
+    }
+
+    // Connections to real servers
+
+    /// An idle connection to a server. `verify` asks the kernel whether it is still open, for
+    /// requests that cannot be sent twice.
+    pub fn take_idle(&self, server: &ServerRuntime, verify: bool) -> Option<Sock> {
+        loop {
+            let key = server.idle.borrow_mut().pop()?;
+            let Some(idle) = self.idle_servers.borrow_mut().try_remove(key as usize) else { continue };
+            let sock = idle.sock;
+            sock.set_owner(Owner::Task);
+            if sock.is_hung_up() || ((verify || sock.readable()) && !sock.is_quiet()) {
+                continue;
+            }
+            return Some(sock);
+        }
+    }
+
+    pub fn keep_idle(&self, server: &Rc<ServerRuntime>, sock: Sock) {
+        let mut servers = self.idle_servers.borrow_mut();
+        let entry = servers.vacant_entry();
+        let key = entry.key() as u32;
+        sock.set_owner(Owner::IdleServer(key));
+        sock.set_deadline(self.reactor.now_ms() + IDLE_SERVER_MS);
+        server.idle.borrow_mut().push(key);
+        entry.insert(IdleServer { sock, server: server.clone() });
+    }
+
+    fn drop_idle_server(&self, key: u32) {
+        if let Some(idle) = self.idle_servers.borrow_mut().try_remove(key as usize) {
+            idle.server.idle.borrow_mut().retain(|k| *k != key);
+        }
+    }
+
+    pub fn take_pipe(&self) -> Option<Pipe> {
+        self.pipes.borrow_mut().pop().or_else(|| Pipe::new().ok())
+    }
+
+    pub fn give_pipe(&self, pipe: Pipe) {
+        let mut pipes = self.pipes.borrow_mut();
+        if pipe.held() == 0 && pipes.len() < RESTING_PIPES {
+            pipes.push(pipe);
+        }
+    }
+
+    pub fn nudge_others(&self, pool: u32, server: u32) {
+        for (core, mailbox) in self.shared.mailboxes.iter().enumerate() {
+            if core != self.core {
+                mailbox.send(Message::Nudge { pool, server });
+            }
+        }
+    }
+
+    // The log
+
+    pub fn write_log(&self, write: impl FnOnce(LogFormat, &mut LocalTime, &mut Vec<u8>)) {
+        let mut lines = self.lines.borrow_mut();
+        if lines.is_empty() {
+            self.lines_since_ms.set(self.reactor.now_ms());
+            lines.reserve(LOG_BUFFER + 2048);
+        }
+        write(self.format.get(), &mut self.time.borrow_mut(), &mut lines);
+        if lines.len() >= LOG_BUFFER {
+            self.log.lines(std::mem::take(&mut lines));
+        }
+    }
+
+    fn flush_log(&self) {
+        let lines = std::mem::take(&mut *self.lines.borrow_mut());
+        if !lines.is_empty() {
+            self.log.lines(lines);
+        }
+    }
+
+    // Orders
+
+    fn take_orders(&'static self) {
+        let mut count = [0u8; 8];
+        let _ = rustix::io::read(&*self.bell, &mut count);
+        while let Ok(order) = self.orders.try_recv() {
+            match order {
+                Message::Apply(apply) => self.apply(apply),
+                Message::Server { server, state } => self.set_server(server, state),
+                Message::Nudge { pool, server } => {
+                    let waiter = self.pools.borrow().get(&pool).and_then(|p| p.next_waiter(server));
+                    if let Some(waiter) = waiter {
+                        self.reactor.wake(waiter.task);
+                    }
+                }
+                Message::Drain { idle_ms } => self.drain(idle_ms),
+                Message::List(reply) => {
+                    let _ = reply.send(self.list());
+                }
+            }
+        }
+    }
+
+    fn apply(&'static self, apply: Apply) {
+        let now_ms = self.reactor.now_ms();
+        let config = &apply.config;
+        self.format.set(config.log_format);
+        let mut pools = self.pools.borrow_mut();
+        let mut old_pools = std::mem::take(&mut *pools);
+        for spec in &config.pools {
+            let pool = match old_pools.remove(&spec.id) {
+                Some(kept) if Arc::ptr_eq(&kept.spec(), spec) => kept,
+                Some(kept) => {
+                    kept.apply(spec.clone(), &apply.states, now_ms);
+                    kept
+                }
+                None => Rc::new(PoolRuntime::new(self.core, spec.clone(), &apply.states, now_ms)),
+            };
+            pools.insert(spec.id, pool);
+        }
+        let mut services = self.services.borrow_mut();
+        let mut old_services = std::mem::take(&mut *services);
+        for spec in &config.services {
+            let Some(pool) = pools.get(&spec.pool_id) else { continue };
+            let service = match old_services.remove(&spec.id) {
+                Some(kept) => {
+                    if !Arc::ptr_eq(&kept.view().spec, spec) || !Rc::ptr_eq(&kept.view().pool, pool) {
+                        kept.replace(self.view(spec, pool));
+                    }
+                    kept
+                }
+                None => Rc::new(Service::new(self.core, self.view(spec, pool))),
+            };
+            services.insert(spec.id, service);
+        }
+        for removed in old_services.values() {
+            removed.gone.set(true);
+        }
+        self.listeners.borrow_mut().retain(|_, listener| !apply.close.contains(&listener.id));
+        for open in apply.open {
+            if let Some(service) = services.get(&open.service) {
+                self.listen(open.id, open.fd, open.address, service.clone());
+            }
+        }
+        for pool in pools.values() {
+            self.wake_queue(pool);
+        }
+        let _ = apply.done.send(());
+    }
+
+    fn view(&self, spec: &Arc<ServiceSpec>, pool: &Rc<PoolRuntime>) -> ServiceView {
+        let fallback = spec.fallback_server.as_ref();
+        ServiceView {
+            spec: spec.clone(),
+            pool: pool.clone(),
+            fallback_server: fallback.map(|s| Rc::new(ServerRuntime::new(self.core, s.clone()))),
+        }
+    }
+
+    fn listen(&self, id: u64, fd: OwnedFd, address: SocketAddr, service: Rc<Service>) {
+        let mut listeners = self.listeners.borrow_mut();
+        let entry = listeners.vacant_entry();
+        let sock = Sock::new(self.reactor, fd, Owner::Listener(entry.key() as u32));
+        entry.insert(Listener { id, sock, address, service, paused: Cell::new(false) });
+    }
+
+    fn pause(&self, listener: &Listener) {
+        listener.sock.pause();
+        listener.paused.set(true);
+        self.paused.set(true);
+    }
+
+    fn resume_listeners(&self) {
+        if self.shared.is_full() {
+            return;
+        }
+        self.paused.set(false);
+        for (_, listener) in self.listeners.borrow().iter() {
+            if listener.paused.replace(false) {
+                listener.sock.resume();
+            }
+        }
+    }
+
+    fn set_server(&'static self, server: u32, state: ServerState) {
+        let now_ms = self.reactor.now_ms();
+        for pool in self.pools.borrow().values() {
+            if pool.set_state(server, state, now_ms) {
+                self.wake_queue(pool);
+            }
+        }
+        if state.admin == AdminState::Halted {
+            let sessions = self.sessions.borrow();
+            let on_it = |s: &&Rc<Session>| s.server.borrow().as_ref().is_some_and(|on| on.id == server);
+            for session in sessions.values().filter(on_it) {
+                self.reactor.kill(session.task.get());
+            }
+        }
+        if state.admin == AdminState::Halted || !state.up {
+            let stale: Vec<u32> = {
+                let idle = self.idle_servers.borrow();
+                idle.iter().filter(|(_, i)| i.server.id == server).map(|(k, _)| k as u32).collect()
+            };
+            stale.into_iter().for_each(|key| self.drop_idle_server(key));
+        }
+    }
+
+    /// Places may have become free: everybody looks again, in their order.
+    fn wake_queue(&self, pool: &PoolRuntime) {
+        for waiter in std::mem::take(&mut *pool.queue.borrow_mut()) {
+            self.reactor.wake(waiter.task);
+        }
+    }
+
+    fn drain(&'static self, idle_ms: u64) {
+        self.draining.set(Some(idle_ms));
+        self.listeners.borrow_mut().clear();
+        let now_ms = self.reactor.now_ms();
+        for (_, client) in self.idle_clients.borrow().iter() {
+            client.sock.set_deadline(now_ms + idle_ms);
+        }
+    }
+
+    fn list(&self) -> Vec<ConnectionInfo> {
+        let now_ms = self.reactor.now_ms();
+        let idle = self.idle_clients.borrow();
+        let name = |service: &Service| service.view().spec.service.name.as_str().to_owned();
+        let mut all: Vec<ConnectionInfo> = idle
+            .iter()
+            .map(|(_, client)| ConnectionInfo {
+                client: client.address,
+                vip: client.vip,
+                service: name(&client.service),
+                server: None,
+                state: "idle",
+                age_ms: now_ms.saturating_sub(client.accepted_ms),
+                requests: client.requests,
+                bytes_in: client.bytes_in,
+                bytes_out: client.bytes_out,
+                core: self.core,
+            })
+            .collect();
+        for session in self.sessions.borrow().values() {
+            let shown = session.shown.borrow();
+            let Some(shown) = shown.as_ref() else { continue };
+            all.push(ConnectionInfo {
+                client: shown.client,
+                vip: shown.vip,
+                service: name(&shown.service),
+                server: session.server.borrow().as_ref().map(|s| s.name().to_owned()),
+                state: session.state.get().as_str(),
+                age_ms: now_ms.saturating_sub(shown.accepted_ms),
+                requests: shown.requests,
+                bytes_in: session.bytes_in.get(),
+                bytes_out: session.bytes_out.get(),
+                core: self.core,
+            });
+        }
+        all
+    }
+}
+
+fn local_address(fd: impl AsFd) -> Option<SocketAddr> {
+    rustix::net::getsockname(fd).ok().and_then(|a| SocketAddr::try_from(a).ok())
+}
