@@ -16,3 +16,8 @@ mod worker;
 pub use engine::{ApplyError, Engine, EngineOptions, listen};
 pub use log::LogHandle;
 pub use spec::{ConnectionInfo, EngineConfig, Notice, PoolSpec, ServerSpec, ServerState, ServiceSpec};
+
+/// Milliseconds of the monotonic clock that event loops and persistence tables count in.
+pub fn monotonic_ms() -> u64 {
+    reactor::now().mono_ms
+}

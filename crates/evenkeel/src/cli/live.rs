@@ -1,0 +1,334 @@
+//! Verbs that ask the daemon.
+
+use std::collections::HashMap;
+use std::io::{IsTerminal, Write};
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use evenkeel_api as api;
+use serde::Serialize;
+
+use super::client::Client;
+use super::table::{Table, age, bytes};
+use super::{Common, Exit, Failure, Outcome, ServerName, StateArguments, files};
+
+pub fn print_json(value: &impl Serialize) -> Outcome {
+    let text = serde_json::to_string_pretty(value).map_err(anyhow::Error::from)?;
+    say(&text)
+}
+
+/// Prints a line; a reader that went away is no error.
+fn say(text: &str) -> Outcome {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+pub fn plan(common: &Common, file: &Path) -> Outcome {
+    let text = checked(file)?;
+    let plan: api::Plan = Client::new(&common.socket).post_text("/api/v1/plan", &text)?;
+    if common.json {
+        return print_json(&plan);
+    }
+    print_plan(&plan)
+}
+
+/// The text of a file that holds no error; otherwise the errors are printed with their places.
+fn checked(file: &Path) -> Result<String, Failure> {
+    let text = files::read(file)?;
+    if evenkeel_config::read(&text).is_err() {
+        files::check(file, false)?;
+    }
+    Ok(text)
+}
+
+fn print_plan(plan: &api::Plan) -> Outcome {
+    if plan.steps.is_empty() {
+        return say("nothing changes");
+    }
+    for step in &plan.steps {
+        let sign = match step.action.as_str() {
+            "add" => '+',
+            "remove" => '-',
+            _ => '~',
+        };
+        let detail = if step.detail.is_empty() { String::new() } else { format!(": {}", step.detail) };
+        say(&format!("{sign} {}{detail}  ({})", step.subject, step.impact))?;
+    }
+    Ok(())
+}
+
+pub fn commit(common: &Common, file: &Path) -> Outcome {
+    let text = checked(file)?;
+    let done: api::Committed = Client::new(&common.socket).post_text("/api/v1/commit", &text)?;
+    if common.json {
+        return print_json(&done);
+    }
+    print_plan(&done.plan)?;
+    say(&format!("revision {} is running", done.revision))
+}
+
+pub fn status(common: &Common, service: Option<&str>) -> Outcome {
+    let mut status: api::Status = Client::new(&common.socket).get("/api/v1/status")?;
+    if let Some(name) = service {
+        status.virtual_services.retain(|s| s.name == name);
+        if status.virtual_services.is_empty() {
+            return Err(Failure::new(Exit::Failed, format!("there is no virtual service named {name}")));
+        }
+    }
+    if common.json {
+        return print_json(&status);
+    }
+    say(&render_status(&status, None))
+}
+
+/// Rates need an earlier status and the time since.
+fn render_status(status: &api::Status, before: Option<(&api::Status, Duration)>) -> String {
+    let totals: HashMap<String, u64> = before
+        .iter()
+        .flat_map(|(old, _)| old.virtual_services.iter())
+        .flat_map(|s| {
+            let own = (s.name.clone(), s.requests.max(s.total_connections));
+            let servers = s.real_servers.iter();
+            servers.map(|r| (format!("{}/{}", s.name, r.name), r.total_connections)).chain([own])
+        })
+        .collect();
+    let rate = |name: &str, now: u64| match before {
+        Some((_, elapsed)) => {
+            let old = totals.get(name).copied().unwrap_or(now);
+            format!("{:.0}/s", now.saturating_sub(old) as f64 / elapsed.as_secs_f64().max(0.001))
+        }
+        None => now.to_string(),
+    };
+    let total = if before.is_some() { "RATE" } else { "TOTAL" };
+    let mut table = Table::new(
+        &["NAME", "STATE", "ADMIN", "WEIGHT", "CURRENT", total, "IN", "OUT", "ADDRESS / LAST CHECK"],
+        &[3, 4, 5, 6, 7],
+    );
+    for service in &status.virtual_services {
+        table.row(vec![
+            service.name.clone(),
+            service.state.clone(),
+            service.mode.clone(),
+            String::new(),
+            service.current_connections.to_string(),
+            rate(&service.name, service.requests.max(service.total_connections)),
+            bytes(service.bytes_in),
+            bytes(service.bytes_out),
+            service.vip.join(" "),
+        ]);
+        for server in &service.real_servers {
+            let name = format!("{}/{}", service.name, server.name);
+            table.row(vec![
+                format!("  {}{}", server.name, if server.backup { " (backup)" } else { "" }),
+                server.state.clone(),
+                server.admin_state.clone(),
+                server.weight.to_string(),
+                server.current_connections.to_string(),
+                rate(&name, server.total_connections),
+                bytes(server.bytes_in),
+                bytes(server.bytes_out),
+                format!("{}  {}", server.address, server.check.detail),
+            ]);
+        }
+    }
+    format!(
+        "revision {}, {} connections, up {}\n\n{table}",
+        status.revision,
+        status.connections,
+        age(status.uptime_seconds * 1000)
+    )
+}
+
+pub fn top(common: &Common, count: Option<u32>) -> Outcome {
+    let client = Client::new(&common.socket);
+    let mut before: Option<(api::Status, Instant)> = None;
+    let mut shown = 0;
+    loop {
+        let status: api::Status = client.get("/api/v1/status")?;
+        let now = Instant::now();
+        let clear = if std::io::stdout().is_terminal() { "\x1b[2J\x1b[H" } else { "" };
+        let earlier = before.as_ref().map(|(status, at)| (status, now - *at));
+        say(&format!("{clear}{}", render_status(&status, earlier)))?;
+        before = Some((status, now));
+        shown += 1;
+        if count.is_some_and(|count| shown >= count) {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+pub struct Filter {
+    pub service: Option<String>,
+    pub server: Option<String>,
+    pub state: Option<String>,
+    pub client: Option<IpAddr>,
+}
+
+pub fn connections(common: &Common, filter: &Filter) -> Outcome {
+    let mut all: Vec<api::Connection> = Client::new(&common.socket).get("/api/v1/connections")?;
+    let is =
+        |wanted: &Option<String>, found: Option<&str>| wanted.as_deref().is_none_or(|w| Some(w) == found);
+    all.retain(|c| {
+        let address = c.client.parse::<std::net::SocketAddr>().ok().map(|a| a.ip());
+        is(&filter.service, Some(&c.service))
+            && is(&filter.server, c.real_server.as_deref())
+            && is(&filter.state, Some(&c.state))
+            && filter.client.is_none_or(|wanted| Some(wanted) == address)
+    });
+    if common.json {
+        return print_json(&all);
+    }
+    let mut table = Table::new(
+        &["CLIENT", "VIP", "SERVICE", "SERVER", "STATE", "AGE", "REQUESTS", "IN", "OUT"],
+        &[5, 6, 7, 8],
+    );
+    for c in &all {
+        table.row(vec![
+            c.client.clone(),
+            c.vip.clone(),
+            c.service.clone(),
+            c.real_server.clone().unwrap_or_else(|| "-".into()),
+            c.state.clone(),
+            age(c.age_ms),
+            c.requests.to_string(),
+            bytes(c.bytes_in),
+            bytes(c.bytes_out),
+        ]);
+    }
+    say(&format!("{table}\n{} connections", all.len()))
+}
+
+pub fn logs(common: &Common, follow: bool, grep: Option<&str>, count: Option<usize>) -> Outcome {
+    if !follow {
+        let why = "only `logs --follow` is there so far: earlier lines are where [log] access writes them";
+        return Err(Failure::new(Exit::Failed, why));
+    }
+    let lines = Client::new(&common.socket).lines("/api/v1/logs")?;
+    let mut shown = 0;
+    for line in lines {
+        let line = line?;
+        if grep.is_some_and(|text| !line.contains(text)) {
+            continue;
+        }
+        say(&line)?;
+        shown += 1;
+        if count.is_some_and(|count| shown >= count) {
+            return Ok(());
+        }
+    }
+    Err(Failure::new(Exit::Unreachable, "the daemon has ended"))
+}
+
+pub fn change_state(common: &Common, arguments: &StateArguments, state: &str) -> Outcome {
+    let ServerName { service, server } = &arguments.server;
+    let change = api::ServerChange { admin_state: Some(state.into()), weight: None };
+    let client = Client::new(&common.socket);
+    let path = format!("/api/v1/servers/{service}/{server}");
+    let mut now: api::RealServer = client.post(&path, &change)?;
+    let started = Instant::now();
+    let waits = arguments.wait && state != "online";
+    while waits && now.current_connections > 0 {
+        if started.elapsed() >= arguments.timeout {
+            let left = now.current_connections;
+            let why = format!("{service}/{server} is {state}, but still has {left} connections");
+            return Err(Failure::new(Exit::TimedOut, why));
+        }
+        if std::io::stderr().is_terminal() {
+            eprint!("\r{service}/{server}: {} connections left \x1b[K", now.current_connections);
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        now = client.post(&path, &api::ServerChange::default())?;
+    }
+    if waits && std::io::stderr().is_terminal() {
+        eprint!("\r\x1b[K");
+    }
+    if common.json {
+        return print_json(&now);
+    }
+    let left = match now.current_connections {
+        0 => "no connections".to_owned(),
+        1 => "1 connection".to_owned(),
+        n => format!("{n} connections"),
+    };
+    say(&format!("{service}/{server} is {state}, {left}"))
+}
+
+pub fn weight(common: &Common, name: &ServerName, weight: u16) -> Outcome {
+    let change = api::ServerChange { admin_state: None, weight: Some(weight) };
+    let path = format!("/api/v1/servers/{}/{}", name.service, name.server);
+    let now: api::RealServer = Client::new(&common.socket).post(&path, &change)?;
+    if common.json {
+        return print_json(&now);
+    }
+    say(&format!("{}/{} has weight {}", name.service, name.server, now.weight))
+}
+
+pub fn persistence(common: &Common, service: &str) -> Outcome {
+    let path = format!("/api/v1/persistence/{service}");
+    let entries: Vec<api::PersistenceEntry> = Client::new(&common.socket).get(&path)?;
+    if common.json {
+        return print_json(&entries);
+    }
+    let mut table = Table::new(&["CLIENT", "SERVER", "EXPIRES IN"], &[2]);
+    for entry in &entries {
+        table.row(vec![entry.key.clone(), entry.real_server.clone(), age(entry.expires_in_ms)]);
+    }
+    say(&format!("{table}\n{} entries", entries.len()))
+}
+
+pub fn clear_persistence(common: &Common, service: &str, key: Option<&str>) -> Outcome {
+    let query = key.map(|k| format!("?key={k}")).unwrap_or_default();
+    let path = format!("/api/v1/persistence/{service}{query}");
+    let done: api::Cleared = Client::new(&common.socket).delete(&path)?;
+    if common.json {
+        return print_json(&done);
+    }
+    say(&format!("{} entries cleared", done.cleared))
+}
+
+pub fn explain(
+    common: &Common,
+    target: String,
+    headers: Vec<String>,
+    source: Option<IpAddr>,
+    config: Option<&Path>,
+) -> Outcome {
+    let configuration = config.map(checked).transpose()?;
+    let question = api::Question { target, headers, source: source.map(|s| s.to_string()), configuration };
+    let answer = match Client::new(&common.socket).post("/api/v1/explain", &question) {
+        // A proposed configuration can be asked without a daemon; every server then counts as up.
+        Err(failure) if failure.exit == Exit::Unreachable && config.is_some() => {
+            eprintln!("evenkeel: no daemon is running: every real server is taken to be up");
+            crate::daemon::explain_offline(&question).map_err(|why| Failure::new(Exit::Failed, why))?
+        }
+        other => other?,
+    };
+    if common.json {
+        return print_json(&answer);
+    }
+    say(&format!(
+        "virtual service {}, pool {}, scheduler {}",
+        answer.service, answer.pool, answer.scheduler
+    ))?;
+    for reason in &answer.reasons {
+        say(&format!("- {reason}"))?;
+    }
+    let mut table = Table::new(&["SERVER", "WEIGHT", "CURRENT", "VERDICT"], &[1, 2]);
+    for candidate in &answer.candidates {
+        table.row(vec![
+            candidate.real_server.clone(),
+            candidate.effective_weight.to_string(),
+            candidate.current_connections.to_string(),
+            candidate.verdict.clone(),
+        ]);
+    }
+    say(&format!("\n{table}"))?;
+    match &answer.real_server {
+        Some(server) => say(&format!("=> {server}")),
+        None => say("=> no real server"),
+    }
+}

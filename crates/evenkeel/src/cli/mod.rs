@@ -1,0 +1,304 @@
+//! The command line: what each verb takes, and who carries it out.
+
+mod client;
+mod demo;
+mod files;
+mod live;
+mod table;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+pub use files::{describe, read as read_file};
+
+/// How a verb ended, for scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    Done = 0,
+    Failed = 1,
+    TimedOut = 3,
+    Unreachable = 4,
+    Configuration = 78,
+}
+
+impl Exit {
+    pub fn code(self) -> ExitCode {
+        ExitCode::from(self as u8)
+    }
+}
+
+#[derive(Debug)]
+pub struct Failure {
+    pub exit: Exit,
+    /// Printed behind `evenkeel: ` unless empty.
+    pub message: String,
+}
+
+impl Failure {
+    pub fn new(exit: Exit, message: impl Into<String>) -> Failure {
+        Failure { exit, message: message.into() }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Failure {
+        Failure::new(Exit::Failed, format!("{error:#}"))
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        Failure::new(Exit::Failed, error.to_string())
+    }
+}
+
+pub type Outcome = Result<(), Failure>;
+
+const EXITS: &str =
+    "Exit status: 0 done, 1 failed, 2 usage, 3 timed out, 4 daemon not reachable, 78 configuration error.";
+
+#[derive(Parser, Debug)]
+#[command(name = "evenkeel", version, about = "A load balancer for people who run their own servers", after_help = EXITS)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Args, Debug, Clone)]
+pub struct Common {
+    /// The daemon's admin socket
+    #[arg(
+        long,
+        global = true,
+        env = "EVENKEEL_SOCKET",
+        default_value = "/run/evenkeel/admin.sock",
+        value_name = "PATH"
+    )]
+    pub socket: PathBuf,
+    /// Print JSON instead of tables and sentences
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Verb {
+    /// Run the daemon in the foreground
+    #[command(
+        after_help = "SIGHUP applies the file if it is valid. SIGTERM drains and stops. SIGUSR2 starts the program anew\nand hands the listening sockets over; so does starting it a second time.\n\nExample: evenkeel run --config /etc/evenkeel/evenkeel.toml"
+    )]
+    Run(RunArguments),
+    /// Report every error of a configuration file with its place
+    #[command(after_help = "Example: evenkeel check /etc/evenkeel/evenkeel.toml")]
+    Check { file: PathBuf },
+    /// Print a configuration file in canonical form, comments kept
+    #[command(after_help = "Example: evenkeel fmt --write evenkeel.toml")]
+    Fmt {
+        file: PathBuf,
+        /// Replace the file
+        #[arg(long, short)]
+        write: bool,
+        /// Print nothing; exit 1 when the file is not in canonical form
+        #[arg(long, conflicts_with = "write")]
+        check: bool,
+    },
+    /// Print the configuration's JSON Schema, for editors
+    Schema,
+    /// Show what committing a file would do
+    Plan { file: PathBuf },
+    /// Make a file the running configuration, and the one that the next start reads
+    Commit { file: PathBuf },
+    /// Show virtual services and their real servers
+    Status {
+        /// Only this virtual service
+        service: Option<String>,
+    },
+    /// Status, refreshed every second, with rates
+    Top {
+        /// Stop after so many refreshes
+        #[arg(long, value_name = "N")]
+        count: Option<u32>,
+    },
+    /// List client connections
+    #[command(after_help = "Example: evenkeel connections --service web --state idle")]
+    Connections {
+        #[arg(long)]
+        service: Option<String>,
+        #[arg(long)]
+        server: Option<String>,
+        #[arg(long)]
+        state: Option<String>,
+        #[arg(long, value_name = "ADDRESS")]
+        client: Option<std::net::IpAddr>,
+    },
+    /// Print access log lines as they come
+    #[command(after_help = "Example: evenkeel logs --follow --grep ' 503 '")]
+    Logs {
+        #[arg(long, short)]
+        follow: bool,
+        /// Only lines that hold this text
+        #[arg(long, value_name = "TEXT")]
+        grep: Option<String>,
+        /// Stop after so many lines
+        #[arg(long, value_name = "N")]
+        count: Option<usize>,
+    },
+    /// Send a real server no new clients; persistent ones and existing connections finish
+    #[command(after_help = "Example: evenkeel drain web/web1 --wait --timeout 5m")]
+    Drain(StateArguments),
+    /// Send a real server nothing and close its connections
+    Halt(StateArguments),
+    /// Let a real server take clients again
+    Online(StateArguments),
+    /// Change a real server's weight; survives restart
+    #[command(after_help = "Example: evenkeel weight web/web1 50")]
+    Weight {
+        #[arg(value_name = "SERVICE/SERVER")]
+        server: ServerName,
+        weight: u16,
+    },
+    /// List or clear entries of a persistence table
+    #[command(subcommand)]
+    Persistence(PersistenceVerb),
+    /// Say which real server a request would go to, and why not the others
+    #[command(
+        after_help = "Example: evenkeel explain http://127.0.0.1:8080/cart --header 'Cookie: SERVERID=web2' --source 192.0.2.7"
+    )]
+    Explain {
+        /// http://VIP:PORT/PATH, or tcp://VIP:PORT
+        target: String,
+        #[arg(long, short = 'H', value_name = "HEADER")]
+        header: Vec<String>,
+        /// The client's address
+        #[arg(long, value_name = "ADDRESS")]
+        source: Option<std::net::IpAddr>,
+        /// Ask a proposed configuration instead of the running one
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Start real servers, traffic and a view of who gets what, on this machine
+    Demo {
+        /// Stop by itself after this long, such as 30s
+        #[arg(long, value_parser = duration)]
+        duration: Option<Duration>,
+        /// First of the four loopback ports that it uses
+        #[arg(long, default_value_t = 8080)]
+        port: u16,
+    },
+    /// Print a completion script for a shell
+    #[command(after_help = "Example: evenkeel completion bash > /etc/bash_completion.d/evenkeel")]
+    Completion { shell: clap_complete::Shell },
+    /// Print the manual page, or write one for each verb into a folder
+    Man {
+        #[arg(value_name = "FOLDER")]
+        folder: Option<PathBuf>,
+    },
+    #[command(hide = true)]
+    DemoServer { name: String, address: std::net::SocketAddr },
+}
+
+#[derive(Args, Debug, Clone)]
+pub struct RunArguments {
+    /// The configuration file
+    #[arg(long, short, default_value = "/etc/evenkeel/evenkeel.toml", value_name = "FILE")]
+    pub config: PathBuf,
+    /// How long existing connections may go on after SIGTERM
+    #[arg(long, default_value = "30s", value_parser = duration, value_name = "TIME")]
+    pub drain_timeout: Duration,
+    /// Fail when another process serves the same admin socket, instead of taking over from it
+    #[arg(long)]
+    pub no_take_over: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct StateArguments {
+    #[arg(value_name = "SERVICE/SERVER")]
+    pub server: ServerName,
+    /// Wait until the real server has no connection left
+    #[arg(long)]
+    pub wait: bool,
+    /// Give up waiting after this long (exit status 3)
+    #[arg(long, default_value = "60s", value_parser = duration, value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum PersistenceVerb {
+    /// Show which client belongs to which real server
+    List { service: String },
+    /// Forget all entries of a service, or one
+    Clear { service: String, key: Option<String> },
+}
+
+/// `SERVICE/SERVER`
+#[derive(Clone, Debug)]
+pub struct ServerName {
+    pub service: String,
+    pub server: String,
+}
+
+impl std::str::FromStr for ServerName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ServerName, String> {
+        match text.split_once('/') {
+            Some((service, server)) if !service.is_empty() && !server.is_empty() => {
+                Ok(ServerName { service: service.into(), server: server.into() })
+            }
+            _ => Err("expected SERVICE/SERVER, such as web/web1".into()),
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    evenkeel_model::parse_duration(text).map_err(|e| e.to_string())
+}
+
+pub fn dispatch(arguments: Arguments) -> Outcome {
+    let common = arguments.common;
+    match arguments.verb {
+        Verb::Run(run) => crate::daemon::run(&run),
+        Verb::Check { file } => files::check(&file, common.json),
+        Verb::Fmt { file, write, check } => files::fmt(&file, write, check),
+        Verb::Schema => files::schema(),
+        Verb::Plan { file } => live::plan(&common, &file),
+        Verb::Commit { file } => live::commit(&common, &file),
+        Verb::Status { service } => live::status(&common, service.as_deref()),
+        Verb::Top { count } => live::top(&common, count),
+        Verb::Connections { service, server, state, client } => {
+            live::connections(&common, &live::Filter { service, server, state, client })
+        }
+        Verb::Logs { follow, grep, count } => live::logs(&common, follow, grep.as_deref(), count),
+        Verb::Drain(change) => live::change_state(&common, &change, "draining"),
+        Verb::Halt(change) => live::change_state(&common, &change, "halted"),
+        Verb::Online(change) => live::change_state(&common, &change, "online"),
+        Verb::Weight { server, weight } => live::weight(&common, &server, weight),
+        Verb::Persistence(PersistenceVerb::List { service }) => live::persistence(&common, &service),
+        Verb::Persistence(PersistenceVerb::Clear { service, key }) => {
+            live::clear_persistence(&common, &service, key.as_deref())
+        }
+        Verb::Explain { target, header, source, config } => {
+            live::explain(&common, target, header, source, config.as_deref())
+        }
+        Verb::Demo { duration, port } => demo::run(duration, port),
+        Verb::Completion { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "evenkeel", &mut std::io::stdout());
+            Ok(())
+        }
+        Verb::Man { folder } => man(folder),
+        Verb::DemoServer { name, address } => demo::serve(&name, address),
+    }
+}
+
+fn man(folder: Option<PathBuf>) -> Outcome {
+    let command = Arguments::command();
+    match folder {
+        Some(folder) => clap_mangen::generate_to(command, folder)?,
+        None => clap_mangen::Man::new(command).render(&mut std::io::stdout())?,
+    }
+    Ok(())
+}

@@ -1,0 +1,459 @@
+//! What runs, and every way to change it: commit, reload, drain, weights, probes, refusals.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use evenkeel_admin::{Kind, Refused};
+use evenkeel_api as api;
+use evenkeel_balance::{Health, Transition};
+use evenkeel_config::Problem;
+use evenkeel_health::{Checker, Report, Target};
+use evenkeel_l7::{Engine, Notice, PoolSpec, ServerSpec, ServerState, ServiceSpec};
+use evenkeel_model::{AdminState, Pool, Probe, RealServer, Snapshot};
+use tracing::{error, info, warn};
+
+use super::handover;
+use super::overrides::Overrides;
+
+pub struct Setup {
+    pub path: PathBuf,
+    pub engine: Engine,
+    pub checker: Checker,
+    pub inherited: Option<handover::State>,
+}
+
+pub struct Control {
+    path: PathBuf,
+    snapshot: Arc<Snapshot>,
+    overrides: Overrides,
+    engine: Engine,
+    checker: Checker,
+    servers: HashMap<u32, ServerHealth>,
+    started: Instant,
+    draining: bool,
+}
+
+/// What probes and traffic say about a server.
+pub struct ServerHealth {
+    pub pool: String,
+    pub name: String,
+    pub health: Health,
+    pub verdict: &'static str,
+    pub detail: String,
+    pub since_ms: u64,
+    up_since_ms: Option<u64>,
+    /// Without probes: when a refused server is tried again.
+    retry_at: Option<Instant>,
+}
+
+impl Control {
+    pub fn start(setup: Setup, text: String, snapshot: Snapshot) -> Result<Control, String> {
+        let mut overrides = Overrides::load(&snapshot.state_directory);
+        let inherited = setup.inherited.unwrap_or_default();
+        overrides.set_text(&text, inherited.revision);
+        let mut control = Control {
+            path: setup.path,
+            snapshot: Arc::new(snapshot.clone()),
+            overrides,
+            engine: setup.engine,
+            checker: setup.checker,
+            servers: HashMap::new(),
+            started: Instant::now(),
+            draining: false,
+        };
+        control.apply(snapshot, &inherited.servers).map_err(|e| e.to_string())?;
+        control.engine.forget_adopted();
+        control.restore_persistence(&inherited.persistence);
+        if let Err(error) = control.overrides.save() {
+            warn!(%error, directory = %control.snapshot.state_directory.display(), "the state directory cannot be written: live changes will not survive a restart");
+        }
+        Ok(control)
+    }
+
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub fn revision(&self) -> u64 {
+        self.overrides.revision()
+    }
+
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub fn health(&self, server: u32) -> Option<&ServerHealth> {
+        self.servers.get(&server)
+    }
+
+    // Configuration
+
+    pub fn plan(&self, text: &str) -> Result<api::Plan, Refused> {
+        let new = read(text)?;
+        Ok(self.plan_to(&new))
+    }
+
+    fn plan_to(&self, new: &Snapshot) -> api::Plan {
+        let steps = evenkeel_config::plan(&self.snapshot, new).steps.into_iter();
+        let steps = steps.map(|step| api::Step {
+            action: step.action.into(),
+            subject: step.subject,
+            detail: step.detail,
+            impact: step.impact.as_str().into(),
+        });
+        api::Plan { from: self.revision(), steps: steps.collect() }
+    }
+
+    /// Makes a text the running configuration and the file's content, or changes nothing.
+    pub fn commit(&mut self, text: String) -> Result<api::Committed, Refused> {
+        let new = read(&text)?;
+        let plan = self.plan_to(&new);
+        let before = self.snapshot.clone();
+        self.apply(new, &[]).map_err(|e| Refused::new(Kind::Failed, e))?;
+        let current = std::fs::read(&self.path).unwrap_or_default();
+        if current != text.as_bytes()
+            && let Err(error) = evenkeel_platform::write_atomically(&self.path, text.as_bytes())
+        {
+            let _ = self.apply((*before).clone(), &[]);
+            let why = format!("{} cannot be written: {error}; nothing was changed", self.path.display());
+            return Err(Refused::new(Kind::Failed, why));
+        }
+        self.committed(&text);
+        Ok(api::Committed { revision: self.revision(), plan })
+    }
+
+    fn committed(&mut self, text: &str) {
+        self.overrides.set_text(text, 0);
+        self.save_overrides();
+        info!(revision = self.revision(), "configuration committed");
+    }
+
+    /// SIGHUP: applies the file if it is valid, and says why if it is not.
+    pub fn reload(&mut self) {
+        evenkeel_platform::notify_service_manager("RELOADING=1");
+        self.engine.log().reopen();
+        let result = match std::fs::read_to_string(&self.path) {
+            Ok(text) => match evenkeel_config::read(&text) {
+                Ok(new) => self.apply(new, &[]).map(|()| self.committed(&text)),
+                Err(problems) => Err(first_problem(&text, &problems)),
+            },
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(why) = result {
+            error!(file = %self.path.display(), why, "the configuration was not applied; the old one runs on");
+        }
+        evenkeel_platform::notify_service_manager("READY=1");
+    }
+
+    fn apply(&mut self, new: Snapshot, inherited: &[handover::ServerState]) -> Result<(), String> {
+        self.forget_overridden(&new);
+        let overrides = &self.overrides;
+        let known = |pool: &Pool, server: &RealServer| {
+            inherited.iter().find(|s| {
+                s.pool == pool.name.as_str() && s.name == server.name.as_str() && s.address == server.address
+            })
+        };
+        let initial = |pool: &Pool, server: &RealServer| ServerState {
+            up: known(pool, server).is_none_or(|s| s.up),
+            up_since_ms: None,
+            admin: admin_of(overrides, pool, server),
+            weight: weight_of(overrides, pool, server),
+        };
+        self.engine.apply(&new, initial).map_err(|e| e.to_string())?;
+        self.snapshot = Arc::new(new);
+        let mut before = std::mem::take(&mut self.servers);
+        let mut targets = Vec::new();
+        for pool in &self.engine.config().pools.clone() {
+            let check = &pool.pool.health_check;
+            for server in &pool.servers {
+                targets.push(Target { id: server.id, address: server.server.address, check: check.clone() });
+                let inherited = known(&pool.pool, &server.server);
+                let health = before
+                    .remove(&server.id)
+                    .map_or_else(|| ServerHealth::new(pool, server, inherited), |old| old.renew(pool));
+                self.servers.insert(server.id, health);
+            }
+        }
+        self.checker.set_targets(targets);
+        self.push_states();
+        Ok(())
+    }
+
+    /// A live change lasts until the file itself says something new for that server.
+    fn forget_overridden(&mut self, new: &Snapshot) {
+        let old: HashMap<_, _> = self.snapshot.pools.iter().map(|p| (&p.name, p)).collect();
+        for pool in &new.pools {
+            let Some(before) = old.get(&pool.name) else { continue };
+            let servers: HashMap<_, _> = before.real_servers.iter().map(|s| (&s.name, s)).collect();
+            for server in &pool.real_servers {
+                let Some(was) = servers.get(&server.name) else { continue };
+                let (admin, weight) = (was.admin_state != server.admin_state, was.weight != server.weight);
+                self.overrides.forget(pool.name.as_str(), server.name.as_str(), admin, weight);
+            }
+        }
+    }
+
+    /// Tells the engine every state that differs from what it has.
+    fn push_states(&mut self) {
+        for pool in &self.engine.config().pools.clone() {
+            for server in &pool.servers {
+                self.push_state(pool, server);
+            }
+        }
+    }
+
+    fn push_state(&mut self, pool: &PoolSpec, server: &ServerSpec) {
+        let Some(health) = self.servers.get(&server.id) else { return };
+        let wanted = ServerState {
+            up: health.health.is_up(),
+            up_since_ms: health.up_since_ms,
+            admin: admin_of(&self.overrides, &pool.pool, &server.server),
+            weight: weight_of(&self.overrides, &pool.pool, &server.server),
+        };
+        if self.engine.state(server.id) != Some(wanted) {
+            self.engine.set_server(server.id, wanted);
+        }
+    }
+
+    fn find_id(&self, id: u32) -> Option<(Arc<PoolSpec>, Arc<ServerSpec>)> {
+        self.engine.config().pools.iter().find_map(|pool| {
+            let server = pool.servers.iter().find(|s| s.id == id)?;
+            Some((pool.clone(), server.clone()))
+        })
+    }
+
+    fn push_id(&mut self, id: u32) {
+        if let Some((pool, server)) = self.find_id(id) {
+            self.push_state(&pool, &server);
+        }
+    }
+
+    fn save_overrides(&self) {
+        if let Err(error) = self.overrides.save() {
+            error!(%error, "admin states and weights could not be stored");
+        }
+    }
+
+    // Live changes
+
+    /// Changes one server, by service (or pool) and name. Stored before it is acknowledged.
+    pub fn change(
+        &mut self,
+        service: &str,
+        server: &str,
+        change: &api::ServerChange,
+    ) -> Result<api::RealServer, Refused> {
+        let pool = self.pool_of(service)?;
+        let Some(spec) = pool.servers.iter().find(|s| s.server.name.as_str() == server).cloned() else {
+            let names: Vec<_> = pool.servers.iter().map(|s| s.server.name.as_str()).collect();
+            let why = format!("{service} has no real server named {server}; it has {}", names.join(", "));
+            return Err(Refused::new(Kind::NotFound, why));
+        };
+        let pool_name = pool.pool.name.as_str();
+        if let Some(word) = &change.admin_state {
+            let Some(state) = AdminState::parse(word) else {
+                let why = format!("admin-state is online, draining or halted, not {word:?}");
+                return Err(Refused::new(Kind::Invalid, why));
+            };
+            self.overrides.set_admin(pool_name, server, state);
+        }
+        if let Some(weight) = change.weight {
+            self.overrides.set_weight(pool_name, server, weight);
+        }
+        if change.admin_state.is_some() || change.weight.is_some() {
+            let stored = self.overrides.save();
+            stored.map_err(|e| Refused::new(Kind::Failed, format!("the change could not be stored: {e}")))?;
+            self.push_state(&pool, &spec);
+            info!(
+                service,
+                server,
+                admin_state = change.admin_state,
+                weight = change.weight,
+                "real server changed"
+            );
+        }
+        Ok(self.describe_server(&pool, &spec))
+    }
+
+    pub fn pool_of(&self, service: &str) -> Result<Arc<PoolSpec>, Refused> {
+        let config = self.engine.config();
+        let by_service = config.services.iter().find(|s| s.service.name.as_str() == service);
+        let pool = match by_service {
+            Some(found) => config.pools.iter().find(|p| p.id == found.pool_id),
+            None => config.pools.iter().find(|p| p.pool.name.as_str() == service),
+        };
+        let missing =
+            || Refused::new(Kind::NotFound, format!("there is no virtual service or pool named {service}"));
+        pool.cloned().ok_or_else(missing)
+    }
+
+    pub fn services(&self) -> &[Arc<ServiceSpec>] {
+        &self.engine.config().services
+    }
+
+    // Health
+
+    pub fn on_report(&mut self, report: Report) {
+        let Some(server) = self.servers.get_mut(&report.id) else { return };
+        let turned = server.health.on_probe(report.passed);
+        server.verdict = if report.passed { "passed" } else { "failed" };
+        server.detail = report.detail;
+        if let Some(transition) = turned {
+            self.turned(report.id, transition);
+        }
+    }
+
+    pub fn on_notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Refused { server } => {
+                let Some(health) = self.servers.get_mut(&server) else { return };
+                let turned = health.health.on_refused();
+                if turned.is_some() {
+                    health.detail = "connection refused by traffic".into();
+                    health.verdict = "failed";
+                    self.turned(server, Transition::Down);
+                }
+                self.schedule_retry(server);
+                self.checker.probe_now(server);
+            }
+            Notice::Suspect { server } => self.checker.probe_now(server),
+            Notice::Drained { .. } => {}
+        }
+    }
+
+    fn schedule_retry(&mut self, id: u32) {
+        let Some((pool, _)) = self.find_id(id) else { return };
+        let check = &pool.pool.health_check;
+        if let Some(health) = self.servers.get_mut(&id).filter(|_| check.probe == Probe::None) {
+            health.retry_at = Some(Instant::now() + check.interval);
+        }
+    }
+
+    fn turned(&mut self, id: u32, transition: Transition) {
+        let Some(server) = self.servers.get_mut(&id) else { return };
+        server.since_ms = wall_ms();
+        let up = transition == Transition::Up;
+        server.up_since_ms = up.then(monotonic_ms);
+        let (from, to) = if up { ("down", "up") } else { ("up", "down") };
+        info!(
+            pool = server.pool,
+            server = server.name,
+            from,
+            to,
+            reason = server.detail,
+            "server state changed"
+        );
+        self.push_id(id);
+    }
+
+    /// Servers without probes come back after their interval.
+    pub fn on_tick(&mut self) {
+        let now = Instant::now();
+        let due = self.servers.iter().filter(|(_, s)| s.retry_at.is_some_and(|at| at <= now));
+        let due: Vec<u32> = due.map(|(id, _)| *id).collect();
+        for id in due {
+            if let Some(server) = self.servers.get_mut(&id) {
+                server.retry_at = None;
+                server.health = Health::new(1, 1);
+                server.detail = "not probed; tried again after a refusal".into();
+                self.turned(id, Transition::Up);
+            }
+        }
+    }
+
+    // Ending
+
+    pub fn drain(&mut self, idle: Duration) {
+        self.draining = true;
+        self.engine.drain(idle);
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    pub fn state_for_successor(&self) -> handover::State {
+        let config = self.engine.config();
+        let each = config.pools.iter().flat_map(|p| p.servers.iter().map(move |s| (p, s)));
+        let servers = each.filter_map(|(pool, server)| {
+            let health = self.servers.get(&server.id)?;
+            Some(handover::ServerState {
+                pool: pool.pool.name.as_str().into(),
+                name: server.server.name.as_str().into(),
+                address: server.server.address,
+                up: health.health.is_up(),
+                detail: health.detail.clone(),
+                since_ms: health.since_ms,
+            })
+        });
+        handover::State {
+            revision: self.revision(),
+            servers: servers.collect(),
+            persistence: self.persistence_for_successor(),
+        }
+    }
+}
+
+impl ServerHealth {
+    fn new(pool: &PoolSpec, server: &ServerSpec, inherited: Option<&handover::ServerState>) -> ServerHealth {
+        let check = &pool.pool.health_check;
+        ServerHealth {
+            pool: pool.pool.name.as_str().into(),
+            name: server.server.name.as_str().into(),
+            health: match inherited {
+                Some(known) => Health::resume(check.rise, check.fall, known.up),
+                None => Health::new(check.rise, check.fall),
+            },
+            verdict: "none",
+            detail: inherited.map_or_else(|| "not probed yet".into(), |known| known.detail.clone()),
+            since_ms: inherited.map_or_else(wall_ms, |known| known.since_ms),
+            up_since_ms: None,
+            retry_at: None,
+        }
+    }
+
+    /// The same server under a new configuration.
+    fn renew(self, pool: &PoolSpec) -> ServerHealth {
+        let check = &pool.pool.health_check;
+        let health = Health::resume(check.rise, check.fall, self.health.is_up());
+        let health = if self.verdict == "none" { Health::new(check.rise, check.fall) } else { health };
+        ServerHealth { health, ..self }
+    }
+}
+
+fn admin_of(overrides: &Overrides, pool: &Pool, server: &RealServer) -> AdminState {
+    overrides.admin(pool.name.as_str(), server.name.as_str()).unwrap_or(server.admin_state)
+}
+
+fn weight_of(overrides: &Overrides, pool: &Pool, server: &RealServer) -> u16 {
+    overrides.weight(pool.name.as_str(), server.name.as_str()).unwrap_or(server.weight.get())
+}
+
+pub fn read(text: &str) -> Result<Snapshot, Refused> {
+    evenkeel_config::read(text).map_err(|problems| {
+        let problems = crate::cli::describe(text, &problems);
+        let error = format!("the configuration has {} errors", problems.len());
+        Refused { kind: Kind::Invalid, failure: api::Failure { error, problems } }
+    })
+}
+
+fn first_problem(text: &str, problems: &[Problem]) -> String {
+    let described = crate::cli::describe(text, problems);
+    let first = described.first().map(|p| format!("line {}, column {}: {}", p.line, p.column, p.message));
+    format!("{} errors, the first: {}", problems.len(), first.unwrap_or_default())
+}
+
+pub fn wall_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}
+
+/// The clock of the engine's event loops.
+pub fn monotonic_ms() -> u64 {
+    evenkeel_l7::monotonic_ms()
+}

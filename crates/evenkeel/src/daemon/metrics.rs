@@ -1,0 +1,213 @@
+//! Prometheus text exposition (version 0.0.4). Counters of all loops are added up here.
+
+use std::fmt::Write;
+use std::sync::atomic::Ordering::Relaxed;
+
+use evenkeel_l7::counters::{LATENCY_BOUNDS_MS, ServerCounters, ServiceCounters};
+
+use super::control::Control;
+
+/// One metric of every service or server.
+type Read<T> = (&'static str, &'static str, &'static str, fn(&T) -> u64);
+
+const SERVICE: &[Read<ServiceCounters>] = &[
+    ("evenkeel_service_connections_total", "counter", "Client connections accepted.", |c| {
+        c.connections.get()
+    }),
+    ("evenkeel_service_current_connections", "gauge", "Client connections now.", |c| {
+        c.current_connections.get()
+    }),
+    ("evenkeel_service_requests_total", "counter", "HTTP requests answered.", |c| c.requests.get()),
+    (
+        "evenkeel_service_bad_requests_total",
+        "counter",
+        "Requests refused for their syntax or framing.",
+        |c| c.bad_requests.get(),
+    ),
+    ("evenkeel_service_received_bytes_total", "counter", "Bytes from clients.", |c| c.bytes_in.get()),
+    ("evenkeel_service_sent_bytes_total", "counter", "Bytes to clients.", |c| c.bytes_out.get()),
+    (
+        "evenkeel_service_no_server_total",
+        "counter",
+        "Requests or connections for which no real server was left.",
+        |c| c.no_server.get(),
+    ),
+    ("evenkeel_service_queue_timeouts_total", "counter", "Clients that waited in the queue in vain.", |c| {
+        c.queue_timeouts.get()
+    }),
+    (
+        "evenkeel_service_client_aborts_total",
+        "counter",
+        "Clients that went away before their answer was complete.",
+        |c| c.client_aborts.get(),
+    ),
+    (
+        "evenkeel_service_retries_total",
+        "counter",
+        "Further attempts after failed connections to real servers.",
+        |c| c.retries.get(),
+    ),
+];
+
+const SERVER: &[Read<ServerCounters>] = &[
+    (
+        "evenkeel_server_current_connections",
+        "gauge",
+        "Requests (http) or connections (tcp) with the real server now.",
+        |c| c.current.get(),
+    ),
+    (
+        "evenkeel_server_connections_total",
+        "counter",
+        "Requests (http) or connections (tcp) sent to the real server.",
+        |c| c.total.get(),
+    ),
+    (
+        "evenkeel_server_opened_connections_total",
+        "counter",
+        "TCP connections opened to the real server.",
+        |c| c.connects.get(),
+    ),
+    (
+        "evenkeel_server_reused_connections_total",
+        "counter",
+        "Requests over a connection opened before.",
+        |c| c.reuses.get(),
+    ),
+    ("evenkeel_server_connect_errors_total", "counter", "Connections that could not be opened.", |c| {
+        c.connect_errors.get()
+    }),
+    (
+        "evenkeel_server_response_errors_total",
+        "counter",
+        "Answers that were missing, late, malformed or cut.",
+        |c| c.response_errors.get(),
+    ),
+    ("evenkeel_server_received_bytes_total", "counter", "Bytes from clients for the real server.", |c| {
+        c.bytes_in.get()
+    }),
+    ("evenkeel_server_sent_bytes_total", "counter", "Bytes of the real server's answers.", |c| {
+        c.bytes_out.get()
+    }),
+];
+
+pub fn render(control: &Control) -> String {
+    let mut out = String::new();
+    let engine = control.engine();
+    single(
+        &mut out,
+        "evenkeel_configuration_revision",
+        "gauge",
+        "Revision of the running configuration.",
+        control.revision(),
+    );
+    single(
+        &mut out,
+        "evenkeel_uptime_seconds",
+        "gauge",
+        "Seconds since the program started.",
+        control.uptime().as_secs(),
+    );
+    single(
+        &mut out,
+        "evenkeel_current_connections",
+        "gauge",
+        "Client connections of all services.",
+        engine.connection_count(),
+    );
+    single(
+        &mut out,
+        "evenkeel_log_dropped_total",
+        "counter",
+        "Batches of access log lines that could not be written in time.",
+        engine.log().dropped(),
+    );
+    for (name, kind, help, read) in SERVICE {
+        head(&mut out, name, kind, help);
+        for spec in control.services() {
+            let _ = writeln!(out, "{name}{{service=\"{}\"}} {}", spec.service.name, spec.counters.sum(read));
+        }
+    }
+    responses(&mut out, control);
+    latency(&mut out, control);
+    let pools = &engine.config().pools;
+    head(&mut out, "evenkeel_pool_queued", "gauge", "Clients waiting for a place on a real server.");
+    for pool in pools {
+        let _ = writeln!(
+            out,
+            "evenkeel_pool_queued{{pool=\"{}\"}} {}",
+            pool.pool.name,
+            pool.waiting.load(Relaxed)
+        );
+    }
+    for (name, kind, help, read) in SERVER {
+        head(&mut out, name, kind, help);
+        for (pool, server) in pools.iter().flat_map(|p| p.servers.iter().map(move |s| (p, s))) {
+            let (pool, name_of, value) = (&pool.pool.name, &server.server.name, server.counters.sum(read));
+            let _ = writeln!(out, "{name}{{pool=\"{pool}\",server=\"{name_of}\"}} {value}");
+        }
+    }
+    states(&mut out, control);
+    out
+}
+
+fn responses(out: &mut String, control: &Control) {
+    let name = "evenkeel_service_responses_total";
+    head(out, name, "counter", "Answers by class of status.");
+    for spec in control.services() {
+        for class in 1..=5 {
+            let value = spec.counters.sum(|c| c.responses[class].get());
+            let _ = writeln!(out, "{name}{{service=\"{}\",code=\"{class}xx\"}} {value}", spec.service.name);
+        }
+    }
+}
+
+fn latency(out: &mut String, control: &Control) {
+    let name = "evenkeel_service_response_seconds";
+    head(out, name, "histogram", "From a request's first byte to its answer's last.");
+    for spec in control.services() {
+        let service = &spec.service.name;
+        let mut below = 0;
+        for (bucket, bound) in LATENCY_BOUNDS_MS.iter().enumerate() {
+            below += spec.counters.sum(|c| c.latency[bucket].get());
+            let bound = *bound as f64 / 1000.0;
+            let _ = writeln!(out, "{name}_bucket{{service=\"{service}\",le=\"{bound}\"}} {below}");
+        }
+        below += spec.counters.sum(|c| c.latency[LATENCY_BOUNDS_MS.len()].get());
+        let sum = spec.counters.sum(|c| c.latency_sum_ms.get()) as f64 / 1000.0;
+        let _ = writeln!(out, "{name}_bucket{{service=\"{service}\",le=\"+Inf\"}} {below}");
+        let _ = writeln!(out, "{name}_sum{{service=\"{service}\"}} {sum}");
+        let _ = writeln!(out, "{name}_count{{service=\"{service}\"}} {below}");
+    }
+}
+
+fn states(out: &mut String, control: &Control) {
+    let engine = control.engine();
+    head(out, "evenkeel_server_up", "gauge", "1 when the real server's health is good.");
+    for (pool, server) in engine.config().pools.iter().flat_map(|p| p.servers.iter().map(move |s| (p, s))) {
+        let up = u8::from(engine.state(server.id).is_none_or(|s| s.up));
+        let _ = writeln!(
+            out,
+            "evenkeel_server_up{{pool=\"{}\",server=\"{}\"}} {up}",
+            pool.pool.name, server.server.name
+        );
+    }
+    head(out, "evenkeel_server_weight", "gauge", "The real server's weight now.");
+    for (pool, server) in engine.config().pools.iter().flat_map(|p| p.servers.iter().map(move |s| (p, s))) {
+        let weight = engine.state(server.id).map_or(0, |s| s.weight);
+        let _ = writeln!(
+            out,
+            "evenkeel_server_weight{{pool=\"{}\",server=\"{}\"}} {weight}",
+            pool.pool.name, server.server.name
+        );
+    }
+}
+
+fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+fn single(out: &mut String, name: &str, kind: &str, help: &str, value: u64) {
+    head(out, name, kind, help);
+    let _ = writeln!(out, "{name} {value}");
+}

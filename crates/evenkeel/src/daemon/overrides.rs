@@ -1,0 +1,95 @@
+//! What people changed live: admin states and weights, and the revision. Kept in one file of the
+//! state directory, replaced as a whole, so that a crash loses nothing that was acknowledged.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use evenkeel_model::AdminState;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug)]
+pub struct Overrides {
+    path: PathBuf,
+    content: Content,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Content {
+    revision: u64,
+    /// Of the text that the revision stands for.
+    #[serde(default)]
+    text_hash: u64,
+    /// By `pool/server`.
+    #[serde(default)]
+    admin_states: BTreeMap<String, String>,
+    #[serde(default)]
+    weights: BTreeMap<String, u16>,
+}
+
+impl Overrides {
+    /// Reads the file; a missing one is empty, a damaged one is set aside and reported.
+    pub fn load(directory: &Path) -> Overrides {
+        let path = directory.join("state.json");
+        let content = match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+                let aside = path.with_extension("json.damaged");
+                let _ = std::fs::rename(&path, &aside);
+                tracing::error!(file = %path.display(), kept = %aside.display(), %error, "the state file is damaged: admin states and weights are as configured");
+                Content::default()
+            }),
+            Err(_) => Content::default(),
+        };
+        Overrides { path, content }
+    }
+
+    pub fn revision(&self) -> u64 {
+        self.content.revision
+    }
+
+    /// The running text: a new one is a new revision.
+    pub fn set_text(&mut self, text: &str, at_least: u64) {
+        let hash = evenkeel_balance::hash_bytes(text.as_bytes());
+        let content = &mut self.content;
+        if content.text_hash != hash || content.revision == 0 {
+            content.text_hash = hash;
+            content.revision += 1;
+        }
+        content.revision = content.revision.max(at_least);
+    }
+
+    pub fn admin(&self, pool: &str, server: &str) -> Option<AdminState> {
+        self.content.admin_states.get(&format!("{pool}/{server}")).and_then(|word| AdminState::parse(word))
+    }
+
+    pub fn weight(&self, pool: &str, server: &str) -> Option<u16> {
+        self.content.weights.get(&format!("{pool}/{server}")).copied()
+    }
+
+    pub fn set_admin(&mut self, pool: &str, server: &str, state: AdminState) {
+        self.content.admin_states.insert(format!("{pool}/{server}"), state.as_str().into());
+    }
+
+    pub fn set_weight(&mut self, pool: &str, server: &str, weight: u16) {
+        self.content.weights.insert(format!("{pool}/{server}"), weight);
+    }
+
+    /// Forgets what the file now says itself, for one server.
+    pub fn forget(&mut self, pool: &str, server: &str, admin: bool, weight: bool) {
+        let key = format!("{pool}/{server}");
+        if admin {
+            self.content.admin_states.remove(&key);
+        }
+        if weight {
+            self.content.weights.remove(&key);
+        }
+    }
+
+    pub fn save(&self) -> std::io::Result<()> {
+        if let Some(folder) = self.path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let bytes = serde_json::to_vec_pretty(&self.content)?;
+        evenkeel_platform::write_atomically(&self.path, &bytes)
+    }
+}
