@@ -1,0 +1,286 @@
+//! Who gets what: weights, loss and return, drain, halt, persistence, queue, fallback.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use evenkeel_testbed::{Connection, Place, Scripted, eventually, get, nginx, read_head, require};
+
+use crate::{service, start};
+
+fn tally(vip: std::net::SocketAddr, requests: usize) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for _ in 0..requests {
+        *counts.entry(get(vip, "/").text()).or_insert(0) += 1;
+    }
+    counts
+}
+
+#[test]
+fn requests_are_spread_by_weight_over_real_servers() {
+    if !require(&["nginx"]) {
+        return;
+    }
+    let place = Place::new("weights");
+    let _servers = [nginx(&place, "one", place.at(9001)), nginx(&place, "two", place.at(9002))];
+    let config = service("web", "http", place.at(8080), &[place.at(9001), place.at(9002)], "");
+    let evenkeel = start(&place, &config.replace("9001\"", "9001\"\n  weight = 300"));
+    let counts = tally(place.at(8080), 400);
+    // Two event loops count their own turns, so each may be off by one round.
+    assert!((292..=308).contains(&counts["one"]), "{counts:?}");
+    evenkeel.ok(&["weight", "web/s1", "100"]);
+    let counts = tally(place.at(8080), 400);
+    assert!((192..=208).contains(&counts["one"]), "{counts:?}");
+}
+
+#[test]
+fn a_lost_server_costs_no_request_and_comes_back() {
+    if !require(&["nginx"]) {
+        return;
+    }
+    let place = Place::new("loss");
+    let mut first = nginx(&place, "one", place.at(9001));
+    let _second = nginx(&place, "two", place.at(9002));
+    let config = service("web", "http", place.at(8080), &[place.at(9001), place.at(9002)], "");
+    let evenkeel = start(&place, &config);
+    evenkeel.await_server("web", "s1", "up");
+    first.signal(rustix::process::Signal::TERM);
+    first.wait();
+    // The first refused connection takes it out; its request goes to the other server.
+    let counts = tally(place.at(8080), 50);
+    assert_eq!(counts.get("two"), Some(&50), "{counts:?}");
+    let server = evenkeel.server("web", "s1");
+    assert_eq!((&server["state"], &evenkeel.service("web")["state"]), (&"down".into(), &"degraded".into()));
+    assert!(server["check"]["detail"].as_str().unwrap().contains("refused"), "{server}");
+    let first = nginx(&place, "one", place.at(9001));
+    evenkeel.await_server("web", "s1", "up");
+    let counts = tally(place.at(8080), 20);
+    assert!(counts.get("one").is_some_and(|n| *n >= 8), "{counts:?}");
+    drop(first);
+}
+
+#[test]
+fn a_silent_server_is_found_within_six_seconds() {
+    let place = Place::new("silent");
+    // Accepts in the kernel, never answers: only an HTTP probe notices.
+    let silent = std::net::TcpListener::bind(place.at(9001)).unwrap();
+    let _other = Scripted::named(place.at(9002), "two");
+    let keys = "health-check = { type = \"http\" }";
+    let started = Instant::now();
+    let evenkeel =
+        start(&place, &service("web", "http", place.at(8080), &[place.at(9001), place.at(9002)], keys));
+    evenkeel.await_server("web", "s1", "down");
+    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
+    assert!(evenkeel.server("web", "s1")["check"]["detail"].as_str().unwrap().contains("no answer within"));
+    assert_eq!(tally(place.at(8080), 10)["two"], 10);
+    drop(silent);
+}
+
+#[test]
+fn draining_finishes_a_download_and_sends_nobody_new() {
+    let place = Place::new("drain");
+    let slow = |mut stream: std::net::TcpStream| {
+        while read_head(&mut stream).is_some() {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n");
+            for _ in 0..10 {
+                std::thread::sleep(Duration::from_millis(150));
+                let _ = stream.write_all(&[b'x'; 10]);
+            }
+        }
+    };
+    let _slow = Scripted::start(place.at(9001), slow);
+    let evenkeel = start(
+        &place,
+        &service("web", "http", place.at(8080), &[place.at(9001)], "health-check = { type = \"none\" }"),
+    );
+    let mut download = Connection::open(place.at(8080));
+    download.send("GET /big HTTP/1.1\r\nHost: test\r\n\r\n");
+    eventually("the download runs", Duration::from_secs(5), || {
+        evenkeel.server("web", "s1")["current-connections"] == 1
+    });
+    let early = evenkeel.cli(&["drain", "web/s1", "--wait", "--timeout", "200ms"]);
+    assert_eq!(early.code, 3, "{early:?}");
+    assert_eq!(get(place.at(8080), "/").status, 503);
+    let drained = evenkeel.ok(&["drain", "web/s1", "--wait"]);
+    assert_eq!(drained, "web/s1 is draining, no connections\n");
+    assert_eq!(download.answer().unwrap().body.len(), 100);
+    assert_eq!(evenkeel.service("web")["state"], "halted");
+    evenkeel.ok(&["online", "web/s1"]);
+    assert_eq!(get(place.at(8080), "/").status, 200);
+}
+
+#[test]
+fn halting_closes_connections() {
+    let place = Place::new("halt");
+    let _echo = Scripted::start(place.at(9001), |mut stream| {
+        let mut reader = stream.try_clone().unwrap();
+        let _ = std::io::copy(&mut reader, &mut stream);
+    });
+    let evenkeel = start(&place, &service("raw", "tcp", place.at(8081), &[place.at(9001)], ""));
+    let mut connection = Connection::open(place.at(8081));
+    connection.send("hello");
+    assert!(connection.read_some());
+    evenkeel.ok(&["halt", "raw/s1", "--wait"]);
+    assert!(connection.is_closed());
+    assert!(Connection::open(place.at(8081)).is_closed());
+}
+
+#[test]
+fn admin_states_and_weights_survive_a_restart() {
+    let place = Place::new("survive");
+    let _server = Scripted::named(place.at(9001), "one");
+    let config = service("web", "http", place.at(8080), &[place.at(9001)], "");
+    let mut evenkeel = start(&place, &config);
+    evenkeel.ok(&["drain", "web/s1"]);
+    evenkeel.ok(&["weight", "web/s1", "7"]);
+    evenkeel.process.kill();
+    let evenkeel = start(&place, &config);
+    let server = evenkeel.server("web", "s1");
+    assert_eq!((&server["admin-state"], &server["weight"]), (&"draining".into(), &7.into()));
+}
+
+#[test]
+fn a_cookie_keeps_a_client_on_its_server() {
+    let place = Place::new("cookie");
+    let echo = |name: &'static str| {
+        move |mut stream: std::net::TcpStream| {
+            while let Some(head) = read_head(&mut stream) {
+                let seen = head.lines().find(|l| l.to_lowercase().starts_with("cookie")).unwrap_or("none");
+                let body = format!("{name}|{seen}");
+                let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            }
+        }
+    };
+    let _one = Scripted::start(place.at(9001), echo("s1"));
+    let two = Scripted::start(place.at(9002), echo("s2"));
+    let keys = "persistence = { type = \"cookie\", name = \"SRV\", indirect = true, nocache = true, httponly = true, secure = true, samesite = \"lax\", domain = \"example.org\" }";
+    let evenkeel =
+        start(&place, &service("web", "http", place.at(8080), &[place.at(9001), place.at(9002)], keys));
+    let first = get(place.at(8080), "/");
+    let server = first.text()[..2].to_owned();
+    let expected = format!("SRV={server}; path=/; domain=example.org; HttpOnly; Secure; SameSite=Lax");
+    assert_eq!(first.field("set-cookie"), Some(expected.as_str()), "{}", first.head);
+    assert_eq!(first.field("cache-control"), Some("private"));
+    let with = |cookie: &str| {
+        let mut connection = Connection::open(place.at(8080));
+        connection.send(format!("GET / HTTP/1.1\r\nHost: test\r\nCookie: {cookie}\r\n\r\n"));
+        connection.answer().unwrap()
+    };
+    for _ in 0..10 {
+        let answer = with("a=1; SRV=s2; b=2");
+        assert_eq!(answer.text(), "s2|Cookie: a=1; b=2", "the server does not see the cookie");
+        assert_eq!(answer.field("set-cookie"), None);
+    }
+    assert!(with("SRV=nobody").field("set-cookie").is_some());
+    // A draining server keeps its clients; a dead one gives them up.
+    evenkeel.ok(&["drain", "web/s2"]);
+    assert_eq!(with("SRV=s2").text(), "s2|none");
+    assert!(get(place.at(8080), "/").text().starts_with("s1"));
+    drop(two);
+    eventually("s2 is down", Duration::from_secs(10), || evenkeel.server("web", "s2")["state"] == "down");
+    let moved = with("SRV=s2");
+    assert!(moved.text().starts_with("s1"), "{}", moved.text());
+    assert!(moved.field("set-cookie").is_some_and(|c| c.starts_with("SRV=s1")));
+}
+
+#[test]
+fn a_source_address_keeps_its_server_across_a_hand_over() {
+    let place = Place::new("source");
+    let _servers: Vec<_> = (1..=3).map(|n| Scripted::named(place.at(9000 + n), &format!("s{n}"))).collect();
+    let servers = [place.at(9001), place.at(9002), place.at(9003)];
+    let keys = "persistence = { type = \"source\", mask = 24, timeout = \"10m\" }";
+    let mut evenkeel = start(&place, &service("web", "http", place.at(8080), &servers, keys));
+    let server = get(place.at(8080), "/").text();
+    let stays = || (0..10).all(|_| get(place.at(8080), "/").text() == server);
+    assert!(stays());
+    let entries = evenkeel.json(&["persistence", "list", "web"]);
+    assert_eq!((entries.as_array().unwrap().len(), &entries[0]["real-server"]), (1, &server.clone().into()));
+    let old = evenkeel.hand_over();
+    assert!(stays(), "the successor knows the client");
+    drop(old);
+    let key = entries[0]["key"].as_str().unwrap();
+    assert_eq!(evenkeel.ok(&["persistence", "clear", "web", key]), "1 entries cleared\n");
+    assert_eq!(evenkeel.json(&["persistence", "list", "web"]).as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn the_fallback_serves_when_nobody_else_can() {
+    let place = Place::new("fallback");
+    let page = "fallback = { status = 503, body = \"<h1>Back soon.</h1>\" }";
+    let _spare = Scripted::named(place.at(9009), "spare");
+    let server = format!("fallback = {{ server = \"{}\" }}", place.at(9009));
+    let config = service("page", "http", place.at(8080), &[place.at(9001)], page)
+        + &service("spare", "http", place.at(8081), &[place.at(9001)], &server);
+    let _evenkeel = start(&place, &config);
+    let mut connection = Connection::open(place.at(8080));
+    for _ in 0..2 {
+        let answer = connection.get("/");
+        assert_eq!((answer.status, answer.text().as_str()), (503, "<h1>Back soon.</h1>"));
+        assert_eq!(answer.field("content-type"), Some("text/html; charset=utf-8"));
+    }
+    assert_eq!(get(place.at(8081), "/").text(), "spare");
+}
+
+#[test]
+fn full_servers_make_clients_wait_in_order() {
+    let place = Place::new("queue");
+    let _slow = Scripted::start(place.at(9001), |mut stream| {
+        while read_head(&mut stream).is_some() {
+            std::thread::sleep(Duration::from_millis(300));
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+    });
+    let keys = "timeouts = { queue = \"700ms\" }\nhealth-check = { type = \"none\" }";
+    let config = service("web", "http", place.at(8080), &[place.at(9001)], keys);
+    let evenkeel = start(&place, &config.replace("9001\"", "9001\"\n  max-connections = 1"));
+    let clients: Vec<_> = (0..5)
+        .map(|n| {
+            let vip = place.at(8080);
+            let client = std::thread::spawn(move || get(vip, "/").status);
+            std::thread::sleep(Duration::from_millis(20 * (n == 0) as u64));
+            client
+        })
+        .collect();
+    eventually("clients wait", Duration::from_secs(2), || {
+        evenkeel.service("web")["queued"].as_u64() > Some(1)
+    });
+    let statuses: Vec<u16> = clients.into_iter().map(|c| c.join().unwrap()).collect();
+    let served = statuses.iter().filter(|s| **s == 200).count();
+    // One at once, two within the queue's 700 ms, the rest told to go.
+    assert!((2..=3).contains(&served), "{statuses:?}");
+    assert!(statuses.iter().all(|s| *s == 200 || *s == 503), "{statuses:?}");
+    assert_eq!(get(place.at(8080), "/").status, 200);
+    assert_eq!(evenkeel.service("web")["queued"], 0);
+}
+
+#[test]
+fn backups_wait_for_their_turn() {
+    let place = Place::new("backup");
+    let one = Scripted::named(place.at(9001), "one");
+    let _two = Scripted::named(place.at(9002), "two");
+    let config = service("web", "http", place.at(8080), &[place.at(9001), place.at(9002)], "");
+    let _evenkeel = start(&place, &config.replace("9002\"", "9002\"\n  backup = true"));
+    assert_eq!(tally(place.at(8080), 10).get("one"), Some(&10));
+    drop(one);
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(tally(place.at(8080), 10).get("two"), Some(&10));
+}
+
+#[test]
+fn hashing_sends_a_path_to_one_server() {
+    let place = Place::new("urihash");
+    let _servers: Vec<_> = (1..=3).map(|n| Scripted::named(place.at(9000 + n), &format!("s{n}"))).collect();
+    let servers = [place.at(9001), place.at(9002), place.at(9003)];
+    let evenkeel =
+        start(&place, &service("web", "http", place.at(8080), &servers, "scheduler = \"uri-hash\""));
+    let mut used = std::collections::BTreeSet::new();
+    for n in 0..30 {
+        let path = format!("/page{n}");
+        let server = get(place.at(8080), &path).text();
+        assert_eq!(get(place.at(8080), &format!("{path}?x=1")).text(), server);
+        let explained = evenkeel.json(&["explain", &format!("http://{}{path}", place.at(8080))]);
+        assert_eq!(explained["real-server"], server.as_str().into(), "explain says what happens");
+        used.insert(server);
+    }
+    assert_eq!(used.len(), 3);
+}

@@ -1,0 +1,173 @@
+//! Changing a running system without anybody noticing.
+
+use std::process::Command;
+use std::time::Duration;
+
+use evenkeel_testbed::{Connection, Place, Process, Scripted, eventually, get, nginx, require};
+
+use crate::{service, start};
+
+/// The configuration number `n`: servers, weights, scheduler and a second service come and go.
+fn variant(place: &Place, n: usize) -> String {
+    let schedulers = ["round-robin", "least-connections", "random", "maglev"];
+    let keys = format!("scheduler = \"{}\"", schedulers[n % 4]);
+    let servers = [place.at(9001), place.at(9002), place.at(9003)];
+    let used = if n.is_multiple_of(3) { &servers[..2] } else { &servers[..] };
+    let mut text = service("web", "http", place.at(8080), used, &keys);
+    text = text.replace("9002\"", &format!("9002\"\n  weight = {}", 50 + n));
+    if n % 2 == 1 {
+        text.push_str(&service("other", "tcp", place.at(8081), &servers, ""));
+    }
+    text
+}
+
+#[test]
+fn twenty_changes_and_five_hand_overs_fail_no_request() {
+    if !require(&["nginx", "wrk"]) {
+        return;
+    }
+    let place = Place::new("changes");
+    let _servers: Vec<Process> =
+        (1..=3).map(|n| nginx(&place, &format!("n{n}"), place.at(9000 + n))).collect();
+    let mut evenkeel = start(&place, &variant(&place, 0));
+    for n in 1..=2 {
+        evenkeel.await_server("web", &format!("s{n}"), "up");
+    }
+    let load = Command::new("wrk")
+        .args(["-t1", "-c128", "-d20", "--timeout", "8s", &format!("http://{}/", place.at(8080))])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut old = Vec::new();
+    for n in 1..=20 {
+        std::thread::sleep(Duration::from_millis(400));
+        match n % 4 {
+            0 => old.push(evenkeel.hand_over()),
+            _ => {}
+        }
+        if n % 2 == 0 {
+            evenkeel.commit(&place, &variant(&place, n));
+        } else {
+            std::fs::write(
+                evenkeel.config_path(),
+                evenkeel_testbed::Evenkeel::complete(&place, &variant(&place, n)),
+            )
+            .unwrap();
+            let before = evenkeel.log().matches("configuration committed").count();
+            evenkeel.process.signal(rustix::process::Signal::HUP);
+            eventually("the file is applied", Duration::from_secs(5), || {
+                evenkeel.log().matches("configuration committed").count() > before
+            });
+        }
+    }
+    let output = load.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(told.contains("requests in"), "{told}");
+    assert!(!told.contains("Socket errors") && !told.contains("Non-2xx"), "{told}\n{}", evenkeel.log());
+    for mut process in old {
+        eventually("each old process ends", Duration::from_secs(15), || process.has_ended());
+    }
+}
+
+#[test]
+fn sigusr2_starts_a_successor_that_takes_over() {
+    let place = Place::new("usr2");
+    let _server = Scripted::named(place.at(9001), "one");
+    let mut evenkeel = start(&place, &service("web", "http", place.at(8080), &[place.at(9001)], ""));
+    evenkeel.process.signal(rustix::process::Signal::USR2);
+    eventually("the first process ends", Duration::from_secs(15), || evenkeel.process.has_ended());
+    assert_eq!(get(place.at(8080), "/").text(), "one");
+    // The successor is nobody's child here: end it by its number, which the log tells.
+    let log = evenkeel.log();
+    let number = log.split("process=").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+    let pid = rustix::process::Pid::from_raw(number.parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    eventually("the successor ends", Duration::from_secs(10), || {
+        std::net::TcpStream::connect(place.at(8080)).is_err()
+    });
+}
+
+#[test]
+fn a_successor_that_cannot_start_changes_nothing() {
+    let place = Place::new("badsuccessor");
+    let _server = Scripted::named(place.at(9001), "one");
+    let good = service("web", "http", place.at(8080), &[place.at(9001)], "");
+    let evenkeel = start(&place, &good);
+    let taken = std::net::TcpListener::bind(place.at(8099)).unwrap();
+    let bad = good.clone() + &service("more", "http", place.at(8099), &[place.at(9001)], "");
+    let path = place.write("bad.toml", evenkeel_testbed::Evenkeel::complete(&place, &bad));
+    let failed = evenkeel.cli(&["run", "--config", &path.display().to_string()]);
+    assert_eq!(failed.code, 1);
+    assert!(failed.err.contains("cannot listen on"), "{}", failed.err);
+    assert_eq!(get(place.at(8080), "/").text(), "one");
+    let refused = evenkeel.cli(&["commit", &path.display().to_string()]);
+    assert!(refused.code == 1 && refused.err.contains("cannot listen on"), "{refused:?}");
+    assert_eq!(get(place.at(8080), "/").text(), "one");
+    drop(taken);
+    let second = evenkeel.cli(&["run", "--no-take-over", "--config", &path.display().to_string()]);
+    assert!(second.code == 1 && second.err.contains("another process serves"), "{second:?}");
+}
+
+#[test]
+fn a_wrong_file_is_refused_and_the_old_one_runs_on() {
+    let place = Place::new("wrongfile");
+    let _server = Scripted::named(place.at(9001), "one");
+    let good = service("web", "http", place.at(8080), &[place.at(9001)], "");
+    let evenkeel = start(&place, &good);
+    let text = std::fs::read_to_string(evenkeel.config_path()).unwrap();
+    std::fs::write(evenkeel.config_path(), text.replace("mode", "mood")).unwrap();
+    evenkeel.process.signal(rustix::process::Signal::HUP);
+    eventually("the refusal is logged", Duration::from_secs(5), || {
+        evenkeel.log().contains("was not applied")
+    });
+    assert!(evenkeel.log().contains("has no key"), "{}", evenkeel.log());
+    assert_eq!(get(place.at(8080), "/").text(), "one");
+    let path = place.write("wrong.toml", "[[virtual-service]]\nname = 5");
+    assert_eq!(evenkeel.cli(&["commit", &path.display().to_string()]).code, 78);
+}
+
+#[test]
+fn a_removed_service_drains_and_a_kept_one_does_not_notice() {
+    let place = Place::new("removed");
+    let _server = Scripted::named(place.at(9001), "one");
+    let web = service("web", "http", place.at(8080), &[place.at(9001)], "");
+    let gone = service("gone", "http", place.at(8082), &[place.at(9001)], "");
+    let evenkeel = start(&place, &format!("{web}{gone}"));
+    let (mut kept, mut leaving) = (Connection::open(place.at(8080)), Connection::open(place.at(8082)));
+    assert_eq!((kept.get("/").status, leaving.get("/").status), (200, 200));
+    let plan = place.write("plan.toml", evenkeel_testbed::Evenkeel::complete(&place, &web));
+    let plan = evenkeel.ok(&["plan", &plan.display().to_string()]);
+    assert!(plan.contains("- virtual service gone: stops listening"), "{plan}");
+    evenkeel.commit(&place, &web);
+    assert!(std::net::TcpStream::connect(place.at(8082)).is_err());
+    let last = leaving.get("/");
+    assert_eq!((last.status, last.field("connection")), (200, Some("close")));
+    let answer = kept.get("/");
+    assert_eq!((answer.status, answer.field("connection")), (200, None));
+    let file = std::fs::read_to_string(evenkeel.config_path()).unwrap();
+    assert!(!file.contains("gone"), "the next start reads what was committed");
+}
+
+#[test]
+fn sigterm_finishes_requests_and_stops_within_its_bound() {
+    let place = Place::new("sigterm");
+    let _server = Scripted::start(place.at(9001), |mut stream| {
+        use std::io::Write;
+        while evenkeel_testbed::read_head(&mut stream).is_some() {
+            std::thread::sleep(Duration::from_millis(500));
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+    });
+    let keys = "health-check = { type = \"none\" }";
+    let mut evenkeel = start(&place, &service("web", "http", place.at(8080), &[place.at(9001)], keys));
+    let mut busy = Connection::open(place.at(8080));
+    let _idle = Connection::open(place.at(8080));
+    busy.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+    std::thread::sleep(Duration::from_millis(100));
+    evenkeel.process.signal(rustix::process::Signal::TERM);
+    let answer = busy.answer().unwrap();
+    assert_eq!((answer.text().as_str(), answer.field("connection")), ("ok", Some("close")));
+    eventually("it stops", Duration::from_secs(5), || evenkeel.process.has_ended());
+    assert_eq!(evenkeel.process.wait(), Some(0));
+    assert!(!evenkeel.socket().exists());
+}

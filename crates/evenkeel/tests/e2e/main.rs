@@ -1,0 +1,30 @@
+//! End to end: the program as its users meet it, before real and scripted servers.
+
+mod balancing;
+mod changes;
+mod command_line;
+mod http;
+mod limits;
+mod logs;
+mod tcp;
+
+use std::net::SocketAddr;
+
+use evenkeel_testbed::{Evenkeel, Place};
+
+fn start(place: &Place, config: &str) -> Evenkeel {
+    Evenkeel::start(env!("CARGO_BIN_EXE_evenkeel"), place, config)
+}
+
+/// A service named `web` or whatever, with servers `s1`, `s2`… and further keys.
+fn service(name: &str, mode: &str, vip: SocketAddr, servers: &[SocketAddr], keys: &str) -> String {
+    let mut text =
+        format!("[[virtual-service]]\nname = \"{name}\"\nvip = [\"{vip}\"]\nmode = \"{mode}\"\n{keys}\n");
+    for (i, server) in servers.iter().enumerate() {
+        text.push_str(&format!(
+            "  [[virtual-service.real-server]]\n  name = \"s{}\"\n  address = \"{server}\"\n",
+            i + 1
+        ));
+    }
+    text
+}

@@ -1,0 +1,79 @@
+//! Where a test runs: a folder and a loopback address that no other test uses.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+pub struct Place {
+    folder: PathBuf,
+    address: Ipv4Addr,
+}
+
+impl Place {
+    /// Tests run as processes of their own, so the process number makes the address unique.
+    pub fn new(test: &str) -> Place {
+        let process = std::process::id();
+        let folder = std::env::temp_dir().join(format!("evenkeel-test-{test}-{process}"));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).expect("a folder for the test");
+        let [_, a, b, c] = process.to_be_bytes();
+        let address = Ipv4Addr::new(127, 16 + (a ^ b) % 200, c, 1 + (b % 250));
+        Place { folder, address }
+    }
+
+    pub fn at(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(IpAddr::V4(self.address), port)
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.file(name);
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).expect("a folder");
+        }
+        std::fs::write(&path, content).expect("a file");
+        path
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+/// Waits until something holds; fails the test with what it was about when it never does.
+pub fn eventually(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < limit, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Programs that a test needs. Where one is missing the test says so and is counted as skipped
+/// by the reader of the output; in CI it fails.
+pub fn require(programs: &[&str]) -> bool {
+    let missing: Vec<_> = programs.iter().filter(|p| !crate::has_program(p)).collect();
+    if missing.is_empty() {
+        return true;
+    }
+    assert!(std::env::var_os("CI").is_none(), "CI must have {missing:?}");
+    println!("SKIPPED: needs {missing:?}");
+    if let Some(list) = std::env::var_os("EVENKEEL_SKIPS") {
+        use std::io::Write;
+        let name = std::thread::current().name().unwrap_or("a test").to_owned();
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(list);
+        let _ = file.and_then(|mut f| writeln!(f, "{name}: needs {missing:?}"));
+    }
+    false
+}
