@@ -43,7 +43,8 @@ impl BufferPool {
         Some(Buffer { block, start: HEADROOM, end: HEADROOM, pool: self })
     }
 
-    pub fn in_use(&self) -> usize {
+    #[cfg(test)]
+    fn in_use(&self) -> usize {
         self.in_use.get()
     }
 }

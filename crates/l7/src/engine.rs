@@ -92,7 +92,7 @@ impl Engine {
                 bell,
             };
             let name = format!("loop-{core}");
-            std::thread::Builder::new().name(name).spawn(move || worker::run(start))?;
+            std::thread::Builder::new().name(name).spawn(move || worker::guard(start))?;
         }
         let config = EngineConfig {
             services: Vec::new(),

@@ -75,6 +75,8 @@ pub enum Notice {
     Suspect { server: u32 },
     /// This loop has no connection left and accepts no more.
     Drained { core: usize },
+    /// This loop has ended by a fault of the program.
+    Broken { core: usize },
 }
 
 /// One client connection, for listings.

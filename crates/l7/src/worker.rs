@@ -162,8 +162,17 @@ pub struct Start {
     pub bell: Arc<OwnedFd>,
 }
 
+/// Runs a loop; should it fail as a whole, the daemon hears of it.
+pub fn guard(start: Start) {
+    let (core, notices) = (start.core, start.notices.clone());
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(start)));
+    if !matches!(ended, Ok(Ok(()))) {
+        let _ = notices.send(Notice::Broken { core });
+    }
+}
+
 /// Runs a loop until it has drained.
-pub fn run(start: Start) -> std::io::Result<()> {
+fn run(start: Start) -> std::io::Result<()> {
     let reactor = Reactor::leak()?;
     let bell = Sock::new(reactor, start.bell.try_clone()?, Owner::Mailbox);
     let worker = Box::leak(Box::new(Worker {
@@ -528,7 +537,7 @@ impl Worker {
                     }
                     kept
                 }
-                None => Rc::new(Service::new(self.core, self.view(spec, pool))),
+                None => Rc::new(Service::new(self.view(spec, pool))),
             };
             services.insert(spec.id, service);
         }

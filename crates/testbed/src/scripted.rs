@@ -2,8 +2,8 @@
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Runs a function for each connection, on a thread of its own, until dropped.
@@ -11,6 +11,7 @@ pub struct Scripted {
     address: SocketAddr,
     stop: Arc<AtomicBool>,
     connections: Arc<AtomicUsize>,
+    streams: Arc<Mutex<Vec<TcpStream>>>,
 }
 
 impl Scripted {
@@ -18,7 +19,8 @@ impl Scripted {
         let listener = TcpListener::bind(address).unwrap_or_else(|e| panic!("{address}: {e}"));
         let stop = Arc::new(AtomicBool::new(false));
         let connections = Arc::new(AtomicUsize::new(0));
-        let (stopped, counted) = (stop.clone(), connections.clone());
+        let streams = Arc::new(Mutex::new(Vec::new()));
+        let (stopped, counted, kept) = (stop.clone(), connections.clone(), streams.clone());
         let serve = Arc::new(serve);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
@@ -28,11 +30,19 @@ impl Scripted {
                 let Ok(stream) = stream else { continue };
                 counted.fetch_add(1, SeqCst);
                 let _ = stream.set_read_timeout(Some(Duration::from_secs(20)));
+                let (Ok(copy), Ok(ended)) = (stream.try_clone(), stream.try_clone()) else { continue };
+                if let Ok(mut kept) = kept.lock() {
+                    kept.push(copy);
+                }
                 let serve = serve.clone();
-                std::thread::spawn(move || serve(stream));
+                std::thread::spawn(move || {
+                    serve(stream);
+                    // The copy kept for the end must not keep the connection open.
+                    let _ = ended.shutdown(std::net::Shutdown::Both);
+                });
             }
         });
-        Scripted { address, stop, connections }
+        Scripted { address, stop, connections, streams }
     }
 
     /// Answers every request with the same bytes, on kept connections.
@@ -62,6 +72,9 @@ impl Drop for Scripted {
     fn drop(&mut self) {
         self.stop.store(true, SeqCst);
         let _ = TcpStream::connect(self.address);
+        for stream in self.streams.lock().iter().flat_map(|all| all.iter()) {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
     }
 }
 

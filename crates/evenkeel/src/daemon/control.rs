@@ -32,7 +32,6 @@ pub struct Control {
     checker: Checker,
     servers: HashMap<u32, ServerHealth>,
     started: Instant,
-    draining: bool,
 }
 
 /// What probes and traffic say about a server.
@@ -61,7 +60,6 @@ impl Control {
             checker: setup.checker,
             servers: HashMap::new(),
             started: Instant::now(),
-            draining: false,
         };
         control.apply(snapshot, &inherited.servers).map_err(|e| e.to_string())?;
         control.engine.forget_adopted();
@@ -323,6 +321,11 @@ impl Control {
                 self.checker.probe_now(server);
             }
             Notice::Suspect { server } => self.checker.probe_now(server),
+            Notice::Broken { core } => {
+                // Its connections are lost already; a supervisor's fresh start is the way back.
+                error!(core, "an event loop has failed; ending");
+                std::process::exit(1);
+            }
             Notice::Drained { .. } => {}
         }
     }
@@ -370,12 +373,7 @@ impl Control {
     // Ending
 
     pub fn drain(&mut self, idle: Duration) {
-        self.draining = true;
         self.engine.drain(idle);
-    }
-
-    pub fn is_draining(&self) -> bool {
-        self.draining
     }
 
     pub fn state_for_successor(&self) -> handover::State {

@@ -279,7 +279,7 @@ fn hashing_sends_a_path_to_one_server() {
         let server = get(place.at(8080), &path).text();
         assert_eq!(get(place.at(8080), &format!("{path}?x=1")).text(), server);
         let explained = evenkeel.json(&["explain", &format!("http://{}{path}", place.at(8080))]);
-        assert_eq!(explained["real-server"], server.as_str().into(), "explain says what happens");
+        assert_eq!(explained["real-server"].as_str(), Some(server.as_str()), "explain says what happens");
         used.insert(server);
     }
     assert_eq!(used.len(), 3);

@@ -41,9 +41,8 @@ fn twenty_changes_and_five_hand_overs_fail_no_request() {
     let mut old = Vec::new();
     for n in 1..=20 {
         std::thread::sleep(Duration::from_millis(400));
-        match n % 4 {
-            0 => old.push(evenkeel.hand_over()),
-            _ => {}
+        if n % 4 == 0 {
+            old.push(evenkeel.hand_over());
         }
         if n % 2 == 0 {
             evenkeel.commit(&place, &variant(&place, n));
@@ -120,7 +119,7 @@ fn a_wrong_file_is_refused_and_the_old_one_runs_on() {
     eventually("the refusal is logged", Duration::from_secs(5), || {
         evenkeel.log().contains("was not applied")
     });
-    assert!(evenkeel.log().contains("has no key"), "{}", evenkeel.log());
+    assert!(evenkeel.log().contains("has no `mode`"), "{}", evenkeel.log());
     assert_eq!(get(place.at(8080), "/").text(), "one");
     let path = place.write("wrong.toml", "[[virtual-service]]\nname = 5");
     assert_eq!(evenkeel.cli(&["commit", &path.display().to_string()]).code, 78);

@@ -28,6 +28,7 @@ fn check_and_fmt_and_schema() {
     let (code, _, err) = run(&["check", &path("binary.toml")]);
     assert!(code == 78 && err.contains("not UTF-8"), "{err}");
     assert_eq!(run(&["check", &path("missing.toml")]).0, 1);
+    place.write("good.toml", service("web", "http", place.at(8080), &[place.at(9001)], "retries=1"));
     assert_eq!(run(&["fmt", "--check", &path("good.toml")]).0, 1);
     assert_eq!(run(&["fmt", "--write", &path("good.toml")]).0, 0);
     assert_eq!(run(&["fmt", "--check", &path("good.toml")]).0, 0);

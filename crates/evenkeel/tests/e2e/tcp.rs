@@ -48,10 +48,9 @@ fn a_refused_connection_goes_to_the_next_server() {
     for _ in 0..10 {
         assert_eq!(Connection::open(place.at(8081)).read_all(), b"two");
     }
-    assert_eq!(
-        evenkeel.server("raw", "s1")["connect-errors"].as_u64().unwrap().min(2),
-        1.max(evenkeel.server("raw", "s1")["connect-errors"].as_u64().unwrap().min(2))
-    );
+    // Each event loop may find out for itself, once.
+    let errors = evenkeel.server("raw", "s1")["connect-errors"].as_u64().unwrap();
+    assert!((1..=2).contains(&errors), "{errors} attempts");
     assert_eq!(evenkeel.service("raw")["current-connections"], 0);
 }
 

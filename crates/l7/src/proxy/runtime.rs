@@ -9,18 +9,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use evenkeel_balance::{Balancer, Server};
-use evenkeel_model::{AdminState, Persistence};
+use evenkeel_model::Persistence;
 
 use crate::counters::{ServerCounters, ServiceCounters};
 use crate::spec::{PoolSpec, ServerSpec, ServerState, ServiceSpec};
 
 /// A virtual service; `view` is what the next request sees.
 pub struct Service {
-    pub id: u32,
     view: RefCell<Rc<ServiceView>>,
     /// Removed from the configuration: its connections finish, then close.
     pub gone: Cell<bool>,
-    pub core: usize,
 }
 
 /// A service under one configuration. Held by a request to its end.
@@ -31,8 +29,8 @@ pub struct ServiceView {
 }
 
 impl Service {
-    pub fn new(core: usize, view: ServiceView) -> Service {
-        Service { id: view.spec.id, view: RefCell::new(Rc::new(view)), gone: Cell::new(false), core }
+    pub fn new(view: ServiceView) -> Service {
+        Service { view: RefCell::new(Rc::new(view)), gone: Cell::new(false) }
     }
 
     pub fn view(&self) -> Rc<ServiceView> {
@@ -175,15 +173,6 @@ impl PoolRuntime {
     /// May a client that belongs to this server go there?
     pub fn takes_persistent(&self, index: usize) -> bool {
         self.balancer.borrow().servers().get(index).is_some_and(Server::takes_persistent_clients)
-    }
-
-    pub fn is_halted(&self, server: u32) -> bool {
-        let Some(index) = self.index_of(server) else { return false };
-        self.balancer.borrow().servers()[index].admin == AdminState::Halted
-    }
-
-    pub fn connections(&self) -> u64 {
-        self.servers.borrow().iter().map(|s| u64::from(s.connections.get())).sum()
     }
 
     /// A place became free: the waiter it suits, taken out of the queue.

@@ -40,7 +40,6 @@ pub struct Reactor {
     clock: Cell<Clock>,
     current: Cell<u32>,
     generation: Cell<u32>,
-    panics: Cell<u64>,
 }
 
 /// The time as of the last wake-up of the loop.
@@ -122,7 +121,6 @@ impl Reactor {
             clock: Cell::new(now()),
             current: Cell::new(NONE),
             generation: Cell::new(0),
-            panics: Cell::new(0),
         };
         Ok(Box::leak(Box::new(reactor)))
     }
@@ -133,11 +131,6 @@ impl Reactor {
 
     pub fn now_ms(&self) -> u64 {
         self.clock.get().mono_ms
-    }
-
-    /// Tasks that panicked; each lost its own connection only.
-    pub fn panics(&self) -> u64 {
-        self.panics.get()
     }
 
     /// Adds a task; it first runs when woken.
@@ -202,7 +195,8 @@ impl Reactor {
         }
         self.expire(&mut handle);
         // Tasks woken by tasks run now; those that they wake run in the next turn.
-        for _ in 0..self.woken.borrow().len() {
+        let count = self.woken.borrow().len();
+        for _ in 0..count {
             let next = self.woken.borrow_mut().pop_front();
             if let Some(task) = next {
                 self.run(task);
@@ -309,10 +303,8 @@ impl Reactor {
                     task.future = Some(future);
                 }
             }
-            ended => {
-                if ended.is_err() {
-                    self.panics.set(self.panics.get() + 1);
-                }
+            // The panic's message is on standard error already.
+            Ok(Poll::Ready(())) | Err(_) => {
                 self.tasks.borrow_mut().try_remove(index as usize);
             }
         }

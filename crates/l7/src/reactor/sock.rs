@@ -55,10 +55,6 @@ impl Sock {
         self.fd.as_fd()
     }
 
-    pub fn slot(&self) -> u32 {
-        self.slot
-    }
-
     pub fn try_read(&self, buffer: &mut [u8]) -> Io {
         if !self.readable() {
             return Io::Blocked;
