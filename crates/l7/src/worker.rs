@@ -374,6 +374,11 @@ impl Worker {
         true
     }
 
+    /// A session's task has ended by a panic.
+    pub fn forget_session(&self, session: &Session) {
+        self.sessions.borrow_mut().remove(&session.task.get());
+    }
+
     /// A connection that waits for its next request, without a session.
     pub fn park(&self, client: Client) {
         let now_ms = self.reactor.now_ms();

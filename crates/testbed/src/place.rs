@@ -2,7 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
+
+static COUNT: AtomicU16 = AtomicU16::new(0);
 
 pub struct Place {
     folder: PathBuf,
@@ -10,14 +13,17 @@ pub struct Place {
 }
 
 impl Place {
-    /// Tests run as processes of their own, so the process number makes the address unique.
+    /// The process number and a count make the address unique.
     pub fn new(test: &str) -> Place {
         let process = std::process::id();
         let folder = std::env::temp_dir().join(format!("evenkeel-test-{test}-{process}"));
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).expect("a folder for the test");
-        let [_, a, b, c] = process.to_be_bytes();
-        let address = Ipv4Addr::new(127, 16 + (a ^ b) % 200, c, 1 + (b % 250));
+        // Mixed, so that neighbouring numbers do not share an address.
+        let count = u64::from(COUNT.fetch_add(1, Ordering::Relaxed));
+        let mixed = (u64::from(process) << 16 | count).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let [a, b, c, ..] = mixed.to_be_bytes();
+        let address = Ipv4Addr::new(127, 1 + a % 254, b, 1 + c % 254);
         Place { folder, address }
     }
 

@@ -83,7 +83,7 @@ pub fn transfer_encoding(value: &[u8]) -> Result<(), Malformed> {
             .any(|k| m.eq_ignore_ascii_case(k))
     };
     let mut codings = value.split(|b| *b == b',').map(<[u8]>::trim_ascii);
-    let chunked_last = codings.clone().last().is_some_and(|m| m.eq_ignore_ascii_case(b"chunked"));
+    let chunked_last = codings.clone().next_back().is_some_and(|m| m.eq_ignore_ascii_case(b"chunked"));
     let all_known = codings.all(|m| known(m) || m.eq_ignore_ascii_case(b"chunked"));
     match chunked_last && all_known {
         true => Err(Malformed::UnknownCoding),

@@ -61,6 +61,7 @@ pub struct PoolRuntime {
     pub id: u32,
     pub core: usize,
     /// Counted by `Rc` on the path, so that loops do not share its reference count.
+    #[allow(clippy::redundant_allocation)]
     spec: RefCell<Rc<Arc<PoolSpec>>>,
     servers: RefCell<Vec<Rc<ServerRuntime>>>,
     pub balancer: RefCell<Balancer>,
@@ -89,6 +90,7 @@ impl PoolRuntime {
         pool
     }
 
+    #[allow(clippy::redundant_allocation)]
     pub fn spec(&self) -> Rc<Arc<PoolSpec>> {
         self.spec.borrow().clone()
     }

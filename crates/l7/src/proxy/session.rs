@@ -138,8 +138,9 @@ pub async fn run(worker: &'static Worker, session: Rc<Session>) {
         };
         session.show(&client);
         session.state.set(State::Reading);
-        let service = client.service.clone();
-        let mode = service.view().spec.service.mode;
+        let mut presence =
+            Presence { worker, session: &session, service: client.service.clone(), parked: false };
+        let mode = client.service.view().spec.service.mode;
         let parked = match mode {
             Mode::Http => super::client::serve(worker, &session, &mut scratch, client).await,
             Mode::Tcp => {
@@ -147,13 +148,33 @@ pub async fn run(worker: &'static Worker, session: Rc<Session>) {
                 None
             }
         };
-        session.hide();
-        match parked {
-            Some(client) => worker.park(client),
-            None => worker.client_left(&service),
+        presence.parked = parked.is_some();
+        drop(presence);
+        if let Some(client) = parked {
+            worker.park(client);
         }
         if !worker.release_session(&session) {
             return;
+        }
+    }
+}
+
+/// Counts a client as gone when its session ends, by a panic too.
+struct Presence<'a> {
+    worker: &'static Worker,
+    session: &'a Session,
+    service: Rc<Service>,
+    parked: bool,
+}
+
+impl Drop for Presence<'_> {
+    fn drop(&mut self) {
+        self.session.hide();
+        if !self.parked {
+            self.worker.client_left(&self.service);
+        }
+        if std::thread::panicking() {
+            self.worker.forget_session(self.session);
         }
     }
 }

@@ -1,0 +1,40 @@
+# The two commands that matter: make demo, make test.
+
+CARGO ?= cargo
+
+.PHONY: demo test lint bench fuzz reference install-build-tools install-tools install-bench-tools
+
+demo: install-build-tools
+	$(CARGO) build --release -p evenkeel
+	./target/release/evenkeel demo $(DEMO)
+
+# Every test. What a test needs and is missing is installed when run as root; otherwise such
+# tests are skipped, named and counted at the end.
+test: install-tools
+	sh scripts/test.sh
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+# Side by side with Debian's HAProxy and nginx; writes docs/benchmarks.md.
+bench: install-bench-tools
+	$(CARGO) build --release -p evenkeel -p evenkeel-bench
+	./target/release/evenkeel-bench $(BENCH)
+
+# Each fuzz target for SECONDS (default 60). Needs a nightly toolchain and cargo-fuzz.
+fuzz:
+	sh scripts/fuzz.sh $(SECONDS)
+
+# Pages and schemas that are made from the code.
+reference:
+	UPDATE_REFERENCE=1 $(CARGO) test -q -p evenkeel-config --test config the_reference_pages_are_current
+
+install-build-tools:
+	sh scripts/install.sh build
+
+install-tools:
+	sh scripts/install.sh build test
+
+install-bench-tools:
+	sh scripts/install.sh build bench

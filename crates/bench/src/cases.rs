@@ -1,0 +1,266 @@
+//! The cases, and how a round of one is run.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::peers::{self, Peer, Process, Setup, memory_of};
+
+pub struct Plan {
+    pub rounds: usize,
+    pub seconds: f64,
+    pub only: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    RequestsPerCpuSecond,
+    MegabytesPerCpuSecond,
+    Microseconds,
+    BytesPerConnection,
+    Milliseconds,
+    Megabytes,
+}
+
+impl Unit {
+    /// Whether more of it is better.
+    pub fn higher_is_better(self) -> bool {
+        matches!(self, Unit::RequestsPerCpuSecond | Unit::MegabytesPerCpuSecond)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Unit::RequestsPerCpuSecond => "requests a CPU second",
+            Unit::MegabytesPerCpuSecond => "MB a CPU second",
+            Unit::Microseconds => "p99, microseconds",
+            Unit::BytesPerConnection => "bytes a connection",
+            Unit::Milliseconds => "milliseconds",
+            Unit::Megabytes => "MB",
+        }
+    }
+}
+
+/// Figures of one program in one case, a round each.
+pub struct Series {
+    pub peer: &'static str,
+    pub figures: Vec<f64>,
+    pub errors: u64,
+}
+
+pub struct CaseResult {
+    pub name: String,
+    pub unit: Unit,
+    pub bar: &'static str,
+    pub series: Vec<Series>,
+}
+
+struct Case {
+    name: &'static str,
+    kind: &'static str,
+    tcp: bool,
+    path: &'static str,
+    connections: usize,
+    logging: bool,
+    unit: Unit,
+    bar: &'static str,
+}
+
+const fn http(
+    name: &'static str,
+    kind: &'static str,
+    path: &'static str,
+    connections: usize,
+    bar: &'static str,
+) -> Case {
+    Case { name, kind, tcp: false, path, connections, logging: false, unit: Unit::RequestsPerCpuSecond, bar }
+}
+
+const CASES: &[Case] = &[
+    http("kept alive, 64 connections, 128 B", "keep", "/s", 64, "1.3"),
+    http("kept alive, 512 connections, 128 B", "keep", "/s", 512, "1.3"),
+    http("kept alive, 64 connections, 10 KiB", "keep", "/k", 64, "1.3"),
+    http("kept alive, 512 connections, 10 KiB", "keep", "/k", 512, "1.3"),
+    Case {
+        logging: true,
+        ..http("kept alive, 64 connections, 128 B, access log to a file", "keep", "/s", 64, "1.3")
+    },
+    http("new connection a request, 64 at a time", "close", "/s", 64, "1.2 (HAProxy)"),
+    Case {
+        unit: Unit::MegabytesPerCpuSecond,
+        ..http("HTTP, 1 MiB answers, 16 connections", "keep", "/m", 16, "")
+    },
+    Case {
+        tcp: true,
+        unit: Unit::MegabytesPerCpuSecond,
+        ..http("TCP relay, 1 MiB answers, 16 connections", "keep", "/m", 16, "1.5 (HAProxy)")
+    },
+    Case {
+        tcp: true,
+        ..http("TCP relay, a short connection each, 64 at a time", "close", "/s", 64, "1.1 (HAProxy)")
+    },
+];
+
+pub fn run(plan: &Plan) -> anyhow::Result<Vec<CaseResult>> {
+    let folder = std::env::temp_dir().join(format!("evenkeel-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let _origin = peers::origin()?;
+    let wanted = |name: &str| plan.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
+    let mut results = Vec::new();
+    for logging in [false, true] {
+        let cases: Vec<&Case> = CASES.iter().filter(|c| c.logging == logging && wanted(c.name)).collect();
+        if cases.is_empty() {
+            continue;
+        }
+        let setup = Setup { folder: folder.clone(), logging };
+        let peers = [setup.evenkeel()?, setup.haproxy()?, setup.nginx()?];
+        for case in cases {
+            eprintln!("{}", case.name);
+            results.push(throughput(plan, case, &peers)?);
+        }
+        if !logging && wanted("latency") {
+            eprintln!("latency");
+            results.push(latency(plan, &peers)?);
+        }
+    }
+    if wanted("idle") {
+        eprintln!("idle connections");
+        results.push(idle(&folder)?);
+    }
+    if wanted("scale") {
+        eprintln!("scale");
+        results.extend(scale(&folder)?);
+    }
+    std::fs::remove_dir_all(&folder)?;
+    Ok(results)
+}
+
+fn throughput(plan: &Plan, case: &Case, peers: &[Peer]) -> anyhow::Result<CaseResult> {
+    let able: Vec<&Peer> = peers.iter().filter(|p| !case.tcp || p.has_tcp()).collect();
+    let mut series: Vec<Series> =
+        able.iter().map(|p| Series { peer: p.name, figures: Vec::new(), errors: 0 }).collect();
+    // The first round warms up and does not count.
+    for round in 0..=plan.rounds {
+        for (peer, series) in able.iter().zip(&mut series) {
+            let address = if case.tcp { peer.tcp } else { peer.http };
+            let before = peer.cpu();
+            let [requests, bytes, errors, _] =
+                peers::load(case.kind, address, case.path, case.connections, plan.seconds, 0.0)?;
+            let spent = (peer.cpu() - before).as_secs_f64();
+            let work = match case.unit {
+                Unit::MegabytesPerCpuSecond => bytes as f64 / 1e6,
+                _ => requests as f64,
+            };
+            if round > 0 {
+                series.figures.push(work / spent.max(1e-9));
+                series.errors += errors;
+            }
+        }
+    }
+    Ok(CaseResult { name: case.name.into(), unit: case.unit, bar: case.bar, series })
+}
+
+/// p99 at 70% of what HAProxy can do, the same rate for everybody.
+fn latency(plan: &Plan, peers: &[Peer]) -> anyhow::Result<CaseResult> {
+    let [requests, ..] = peers::load("keep", peers[1].http, "/s", 64, plan.seconds, 0.0)?;
+    let rate = requests as f64 / plan.seconds * 0.7;
+    let mut series: Vec<Series> =
+        peers.iter().map(|p| Series { peer: p.name, figures: Vec::new(), errors: 0 }).collect();
+    for _ in 0..plan.rounds {
+        for (peer, series) in peers.iter().zip(&mut series) {
+            let [_, _, errors, p99] = peers::load("rate", peer.http, "/s", 64, plan.seconds, rate)?;
+            series.figures.push(p99 as f64);
+            series.errors += errors;
+        }
+    }
+    let name = format!("latency at 70% of HAProxy's saturation ({rate:.0} requests a second)");
+    Ok(CaseResult { name, unit: Unit::Microseconds, bar: "1.0 (HAProxy)", series })
+}
+
+/// Memory that an idle, kept-alive client connection costs in the proxy's process.
+fn idle(folder: &std::path::Path) -> anyhow::Result<CaseResult> {
+    const CONNECTIONS: usize = 9_000;
+    let setup = Setup { folder: folder.to_path_buf(), logging: false };
+    let mut series = Vec::new();
+    for peer in [setup.evenkeel()?, setup.haproxy()?, setup.nginx()?] {
+        peers::load("keep", peer.http, "/s", 64, 1.0, 0.0)?;
+        std::thread::sleep(Duration::from_millis(500));
+        let before = peer.memory();
+        let held = peers::hold(peer.http, CONNECTIONS, 60.0)?;
+        std::thread::sleep(Duration::from_secs(1));
+        let each = peer.memory().saturating_sub(before) as f64 / CONNECTIONS as f64;
+        drop(held);
+        series.push(Series { peer: peer.name, figures: vec![each], errors: 0 });
+    }
+    let name = format!("{CONNECTIONS} idle connections");
+    Ok(CaseResult { name, unit: Unit::BytesPerConnection, bar: "2.0", series })
+}
+
+/// 10,000 services with 50,000 real servers: start, one change, memory.
+fn scale(folder: &std::path::Path) -> anyhow::Result<Vec<CaseResult>> {
+    let program = std::env::current_exe()?.with_file_name("evenkeel");
+    let config: PathBuf = folder.join("scale.toml");
+    let socket = folder.join("scale.sock");
+    let text = |weight: u32| {
+        let mut text = format!(
+            "[admin]\nsocket = \"{}\"\n[state]\ndirectory = \"{}/scale\"\n[limits]\nworkers = 1\n",
+            socket.display(),
+            folder.display()
+        );
+        for service in 0..10_000u32 {
+            let [_, _, c, d] = service.to_be_bytes();
+            text.push_str(&format!("[[virtual-service]]\nname = \"s{service}\"\nvip = [\"127.20.{c}.{d}:18200\"]\nmode = \"http\"\nhealth-check = {{ type = \"none\" }}\n"));
+            for server in 1..=5 {
+                let weight = if service == 5_000 && server == 1 { weight } else { 100 };
+                text.push_str(&format!("[[virtual-service.real-server]]\nname = \"r{server}\"\naddress = \"127.21.{c}.{d}:{}\"\nweight = {weight}\n", 18300 + server));
+            }
+        }
+        text
+    };
+    std::fs::write(&config, text(100))?;
+    let started = Instant::now();
+    let child = std::process::Command::new(&program)
+        .args(["run", "--drain-timeout", "0s", "--config"])
+        .arg(&config)
+        .stderr(std::process::Stdio::null())
+        .spawn()?;
+    let process = Process(child);
+    while std::net::TcpStream::connect("127.20.39.15:18200").is_err() || !socket.exists() {
+        anyhow::ensure!(started.elapsed() < Duration::from_secs(60), "10,000 services did not start");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let start = started.elapsed().as_secs_f64() * 1e3;
+    let memory = memory_of(process.0.id()) as f64 / 1e6;
+    let mut changes = Vec::new();
+    for _ in 0..5 {
+        let changing = Instant::now();
+        let status = std::process::Command::new(&program)
+            .args(["weight", "s5000/r1", "50", "--socket"])
+            .arg(&socket)
+            .stdout(std::process::Stdio::null())
+            .status()?;
+        anyhow::ensure!(status.success(), "the weight could not be changed");
+        changes.push(changing.elapsed().as_secs_f64() * 1e3);
+    }
+    let next = folder.join("scale-next.toml");
+    std::fs::write(&next, text(70))?;
+    let committing = Instant::now();
+    let status = std::process::Command::new(&program)
+        .args(["commit", "--socket"])
+        .arg(&socket)
+        .arg(&next)
+        .stdout(std::process::Stdio::null())
+        .status()?;
+    anyhow::ensure!(status.success(), "the commit failed");
+    let commit = committing.elapsed().as_secs_f64() * 1e3;
+    let one = |name: &str, unit, bar, figures| CaseResult {
+        name: format!("scale: 10,000 services, 50,000 real servers: {name}"),
+        unit,
+        bar,
+        series: vec![Series { peer: "evenkeel", figures, errors: 0 }],
+    };
+    Ok(vec![
+        one("start", Unit::Milliseconds, "below 5000", vec![start]),
+        one("one weight changed", Unit::Milliseconds, "below 50", changes),
+        one("whole file committed again with one change", Unit::Milliseconds, "", vec![commit]),
+        one("memory", Unit::Megabytes, "below 1000", vec![memory]),
+    ])
+}

@@ -1,0 +1,55 @@
+#!/bin/sh
+# Installs the Debian packages that building, testing or measuring needs, where they are missing.
+# Usage: install.sh build|test|bench ...
+set -eu
+
+missing=""
+want() { # program package
+    PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
+}
+
+for purpose in "$@"; do
+    case "$purpose" in
+    build)
+        want cc gcc
+        ;;
+    test)
+        want nginx nginx-light
+        want haproxy haproxy
+        want apache2 apache2
+        want node nodejs
+        want wrk wrk
+        want curl curl
+        ;;
+    bench)
+        want nginx nginx-light
+        want haproxy haproxy
+        ;;
+    *)
+        echo "install.sh: unknown purpose $purpose" >&2
+        exit 2
+        ;;
+    esac
+done
+
+command -v cargo >/dev/null 2>&1 || {
+    echo "install.sh: Rust is needed: https://rustup.rs, or Debian's rustup package" >&2
+    exit 1
+}
+[ -n "$missing" ] || exit 0
+if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+    echo "install.sh: missing, and not installed for want of root or apt:$missing" >&2
+    exit 0
+fi
+echo "installing:$missing"
+export DEBIAN_FRONTEND=noninteractive
+# Freshly installed servers must not start by themselves and take ports.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod +x "$policy"
+    trap 'rm -f "$policy"' EXIT
+fi
+apt-get update -q >/dev/null
+# shellcheck disable=SC2086
+apt-get install -q -y --no-install-recommends $missing >/dev/null
