@@ -177,7 +177,7 @@ fn latency(plan: &Plan, peers: &[Peer]) -> anyhow::Result<CaseResult> {
 
 /// Memory that an idle, kept-alive client connection costs in the proxy's process.
 fn idle(folder: &std::path::Path) -> anyhow::Result<CaseResult> {
-    const CONNECTIONS: usize = 9_000;
+    const CONNECTIONS: usize = 7_000;
     let setup = Setup { folder: folder.to_path_buf(), logging: false };
     let mut series = Vec::new();
     for peer in [setup.evenkeel()?, setup.haproxy()?, setup.nginx()?] {

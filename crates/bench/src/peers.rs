@@ -48,7 +48,6 @@ impl Peer {
         self.processes().iter().map(|id| memory_of(*id)).sum()
     }
 
-
     fn processes(&self) -> Vec<u32> {
         let id = self.process.0.id();
         let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
@@ -172,7 +171,7 @@ impl Setup {
             false => ("", ""),
         };
         let text = format!(
-            "global\n {log}\n nbthread 1\n maxconn 10500\n\
+            "global\n {log}\n nbthread 1\n maxconn 7500\n\
              defaults\n {option}\n timeout connect 4s\n timeout client 300s\n timeout server 300s\n\
              listen web\n mode http\n bind 127.0.0.1:18090\n server o {ORIGIN}\n\
              listen raw\n mode tcp\n option splice-auto\n bind 127.0.0.1:18091\n server o {ORIGIN}\n"

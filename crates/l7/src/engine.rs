@@ -48,7 +48,7 @@ struct ListenerSet {
     id: u64,
     service: u32,
     /// One a loop; more when an earlier process had more loops.
-    fds: Vec<OwnedFd>,
+    fds: Vec<Arc<OwnedFd>>,
 }
 
 /// The addresses that could not be bound. Nothing was changed.
@@ -167,7 +167,7 @@ impl Engine {
             let vips = service.service.vips.iter();
             wanted.extend(vips.flat_map(|v| v.socket_addresses()).map(|a| (a, service.id)));
         }
-        let mut fresh: BTreeMap<SocketAddr, Vec<OwnedFd>> = BTreeMap::new();
+        let mut fresh: BTreeMap<SocketAddr, Vec<Arc<OwnedFd>>> = BTreeMap::new();
         let mut unbound = Vec::new();
         let new: Vec<SocketAddr> =
             wanted.keys().filter(|a| !self.listeners.contains_key(a)).copied().collect();
@@ -200,7 +200,7 @@ impl Engine {
         &mut self,
         config: EngineConfig,
         wanted: &BTreeMap<SocketAddr, u32>,
-        mut fresh: BTreeMap<SocketAddr, Vec<OwnedFd>>,
+        mut fresh: BTreeMap<SocketAddr, Vec<Arc<OwnedFd>>>,
     ) {
         let mut close = Vec::new();
         let mut opened = Vec::new();
@@ -231,9 +231,11 @@ impl Engine {
                 opened.iter().flat_map(|address| self.listeners.get(address).map(|set| (address, set)));
             let mine = open.flat_map(|(address, set)| {
                 let fds = set.fds.iter().enumerate().filter(|(i, _)| i % self.workers == core);
-                fds.filter_map(|(_, fd)| {
-                    let fd = fd.try_clone().ok()?;
-                    Some(OpenListener { id: set.id, service: set.service, address: *address, fd })
+                fds.map(|(_, fd)| OpenListener {
+                    id: set.id,
+                    service: set.service,
+                    address: *address,
+                    fd: fd.clone(),
                 })
             });
             mailbox.send(Message::Apply(Apply {
@@ -252,10 +254,11 @@ impl Engine {
         self.next_listener
     }
 
-    fn open(&mut self, address: SocketAddr) -> std::io::Result<Vec<OwnedFd>> {
-        let mut fds = self.adopted.remove(&address).unwrap_or_default();
+    fn open(&mut self, address: SocketAddr) -> std::io::Result<Vec<Arc<OwnedFd>>> {
+        let adopted = self.adopted.remove(&address).unwrap_or_default();
+        let mut fds: Vec<Arc<OwnedFd>> = adopted.into_iter().map(Arc::new).collect();
         while fds.len() < self.workers {
-            fds.push(listen(address)?);
+            fds.push(Arc::new(listen(address)?));
         }
         Ok(fds)
     }

@@ -20,7 +20,7 @@ use crate::buffer::BufferPool;
 use crate::log::{LocalTime, LogHandle, Record};
 use crate::proxy::session::{self, Client, Session};
 use crate::proxy::{PoolRuntime, ServerRuntime, Service, ServiceView, account, answer};
-use crate::reactor::{Event, Loop, Owner, Pipe, Reactor, Sock};
+use crate::reactor::{Event, Loop, Owner, Pipe, Reactor, Sock, Watch};
 use crate::spec::{ConnectionInfo, EngineConfig, Notice, ServerState, ServiceSpec};
 
 /// Sessions that rest for the next burst of connections.
@@ -106,12 +106,12 @@ pub struct OpenListener {
     pub id: u64,
     pub service: u32,
     pub address: SocketAddr,
-    pub fd: OwnedFd,
+    pub fd: Arc<OwnedFd>,
 }
 
 struct Listener {
     id: u64,
-    sock: Sock,
+    watch: Watch,
     address: SocketAddr,
     service: Rc<Service>,
     paused: Cell<bool>,
@@ -292,7 +292,7 @@ impl Worker {
                     return;
                 }
                 let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-                match rustix::net::acceptfrom_with(listener.sock.fd(), flags) {
+                match rustix::net::acceptfrom_with(listener.watch.fd(), flags) {
                     Ok((fd, address)) => (fd, address, listener.service.clone(), listener.address),
                     Err(Errno::AGAIN) => return,
                     Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO) => continue,
@@ -570,15 +570,15 @@ impl Worker {
         }
     }
 
-    fn listen(&self, id: u64, fd: OwnedFd, address: SocketAddr, service: Rc<Service>) {
+    fn listen(&self, id: u64, fd: Arc<OwnedFd>, address: SocketAddr, service: Rc<Service>) {
         let mut listeners = self.listeners.borrow_mut();
         let entry = listeners.vacant_entry();
-        let sock = Sock::new(self.reactor, fd, Owner::Listener(entry.key() as u32));
-        entry.insert(Listener { id, sock, address, service, paused: Cell::new(false) });
+        let watch = Watch::new(self.reactor, fd, Owner::Listener(entry.key() as u32));
+        entry.insert(Listener { id, watch, address, service, paused: Cell::new(false) });
     }
 
     fn pause(&self, listener: &Listener) {
-        listener.sock.pause();
+        listener.watch.pause();
         listener.paused.set(true);
         self.paused.set(true);
     }
@@ -590,7 +590,7 @@ impl Worker {
         self.paused.set(false);
         for (_, listener) in self.listeners.borrow().iter() {
             if listener.paused.replace(false) {
-                listener.sock.resume();
+                listener.watch.resume();
             }
         }
     }

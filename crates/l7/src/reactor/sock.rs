@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
@@ -49,10 +50,6 @@ impl Sock {
             Ok(()) | Err(Errno::INPROGRESS) => Ok(Sock::new(reactor, fd, Owner::Task)),
             Err(error) => Err(error.into()),
         }
-    }
-
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
     }
 
     pub fn try_read(&self, buffer: &mut [u8]) -> Io {
@@ -201,19 +198,6 @@ impl Sock {
         }
     }
 
-    /// The kernel stops telling of this socket until [`Self::resume`].
-    pub fn pause(&self) {
-        let mut slots = self.reactor.slots.borrow_mut();
-        if let Some(slot) = slots.get_mut(self.slot as usize).filter(|s| s.registered) {
-            slot.registered = false;
-            let _ = rustix::event::epoll::delete(&self.reactor.epoll, &self.fd);
-        }
-    }
-
-    pub fn resume(&self) {
-        self.watch();
-    }
-
     fn watch(&self) {
         let mut slots = self.reactor.slots.borrow_mut();
         if let Some(slot) = slots.get_mut(self.slot as usize) {
@@ -263,6 +247,49 @@ impl Sock {
         if let Some(slot) = self.reactor.slots.borrow_mut().get_mut(self.slot as usize) {
             slot.writable = false;
         }
+    }
+}
+
+/// A listening socket that other loops and the control side hold too.
+pub struct Watch {
+    fd: Arc<OwnedFd>,
+    slot: u32,
+    reactor: Loop,
+}
+
+impl Watch {
+    pub fn new(reactor: Loop, fd: Arc<OwnedFd>, owner: Owner) -> Watch {
+        let watch = Watch { fd, slot: reactor.add_slot(owner), reactor };
+        watch.resume();
+        watch
+    }
+
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// The kernel stops telling of this socket until [`Self::resume`].
+    pub fn pause(&self) {
+        let mut slots = self.reactor.slots.borrow_mut();
+        if let Some(slot) = slots.get_mut(self.slot as usize).filter(|s| s.registered) {
+            slot.registered = false;
+            let _ = rustix::event::epoll::delete(&self.reactor.epoll, &self.fd);
+        }
+    }
+
+    pub fn resume(&self) {
+        let mut slots = self.reactor.slots.borrow_mut();
+        if let Some(slot) = slots.get_mut(self.slot as usize) {
+            self.reactor.register(self.slot, slot, self.fd.as_fd());
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // Closing alone would not do: the socket stays open elsewhere.
+        self.pause();
+        self.reactor.slots.borrow_mut().try_remove(self.slot as usize);
     }
 }
 
