@@ -52,7 +52,7 @@ pub fn apache(place: &Place, name: &str, address: SocketAddr) -> Process {
          LoadModule mpm_event_module {modules}/mod_mpm_event.so\n\
          LoadModule authz_core_module {modules}/mod_authz_core.so\n\
          LoadModule dir_module {modules}/mod_dir.so\n\
-         LogFormat \"%r|%{{Content-Length}}i|%{{Transfer-Encoding}}i\" seen\nCustomLog {base}/seen.log seen\n\
+         LogFormat \"\\\"%r\\\"\" seen\nCustomLog {base}/seen.log seen\n\
          DocumentRoot {base}/www\n<Directory {base}/www>\nRequire all granted\n</Directory>\n"
     );
     let path = place.write(&format!("{name}/apache.conf"), config);

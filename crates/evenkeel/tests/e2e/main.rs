@@ -6,6 +6,7 @@ mod command_line;
 mod http;
 mod limits;
 mod logs;
+mod smuggling;
 mod tcp;
 
 use std::net::SocketAddr;
