@@ -299,6 +299,29 @@ fn the_reference_pages_are_current() {
     }
 }
 
+/// The blocks of a page that are marked as TOML.
+fn examples(page: &str) -> Vec<String> {
+    let text =
+        std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(page))
+            .unwrap();
+    let blocks = text.split("```toml\n").skip(1);
+    blocks.map(|block| block.split("```").next().unwrap_or("").to_owned()).collect()
+}
+
+#[test]
+fn every_example_of_the_documentation_is_right() {
+    let blocks = examples("docs/configuration.md");
+    assert!(blocks.len() >= 3);
+    for block in blocks {
+        assert_eq!(report(&block), "", "{block}");
+    }
+    let readme =
+        std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md"))
+            .unwrap();
+    let inline = readme.split("<<'END'\n").nth(1).and_then(|rest| rest.split("\nEND").next()).unwrap();
+    assert_eq!(report(inline), "");
+}
+
 proptest! {
     #[test]
     fn noise_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200), at in 0usize..2000) {

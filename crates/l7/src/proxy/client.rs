@@ -3,7 +3,8 @@
 use std::rc::Rc;
 
 use super::account::{blame, finish};
-use super::exchange::{self, After};
+use super::exchange;
+use super::flow::After;
 use super::session::{Client, Scratch, Session, State};
 use super::{ServiceView, answer};
 use crate::buffer::{Buffer, CAPACITY};

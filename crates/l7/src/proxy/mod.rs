@@ -1,10 +1,11 @@
 //! The connection's journey: accept (`worker`), read just enough (`client`), pick (`pick`),
-//! connect or reuse and relay (`exchange`, `relay`), log and count (`account`).
+//! connect or reuse and relay (`exchange`, `flow`, `relay`), log and count (`account`).
 
 pub mod account;
 pub mod answer;
 pub mod client;
 pub mod exchange;
+mod flow;
 pub mod pick;
 pub mod relay;
 mod runtime;

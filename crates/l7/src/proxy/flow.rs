@@ -1,0 +1,560 @@
+//! One attempt of an exchange on one server: sends the request, reads the answer, passes it on.
+//!
+//! Both directions move at the same time, so that an answer may come before the request has
+//! ended. Bytes are sent as they come; only heads are rewritten, in place.
+
+use evenkeel_model::{CookiePersistence, Persistence};
+use rustix::io::Errno;
+
+use super::account::blame;
+use super::pick::Lease;
+use super::session::{Client, Scratch, Session, State};
+use super::{ServiceView, answer, relay};
+use crate::buffer::{Buffer, CAPACITY};
+use crate::h1::response::Edits as ResponseEdits;
+use crate::h1::{Body, Framing};
+use crate::reactor::{Io, Pipe, Sock, Stop};
+use crate::worker::Worker;
+
+/// Bodies with at least this much left are moved by splice.
+const SPLICE_FROM: u64 = 128 * 1024;
+/// Interim answers (1xx) to one request.
+const INTERIMS: u8 = 16;
+
+/// What becomes of the client's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    NextRequest,
+    Close,
+    /// Close, but the client may still be sending.
+    Linger,
+}
+
+/// The request on its way, kept whole until an answer begins so that it can be sent again.
+pub struct Outgoing {
+    pub buffer: Buffer,
+    pub sent: usize,
+    pub body: Body,
+    /// Nothing that was sent has left the buffer.
+    pub replayable: bool,
+    pub idempotent: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    Refused,
+    ConnectTimeout,
+    Unreachable,
+    /// A connection kept open from before turned out to be closed.
+    Stale,
+    /// The server closed or reset before it answered.
+    NoAnswer,
+    AnswerTimeout,
+    BadAnswer,
+    /// The client's body is malformed, or stopped coming.
+    BadBody,
+    BodyTimeout,
+    ClientGone,
+    Killed,
+    NoMemory,
+    /// The answer has begun and cannot be taken back.
+    Cut {
+        cause: u8,
+    },
+}
+
+/// One attempt on one server.
+#[allow(clippy::too_many_arguments)]
+pub async fn transact(
+    worker: &'static Worker,
+    session: &Session,
+    scratch: &mut Scratch,
+    client: &mut Client,
+    view: &ServiceView,
+    lease: &Lease,
+    outgoing: &mut Outgoing,
+    may_reuse: bool,
+) -> Result<After, Failure> {
+    let now_ms = worker.reactor.now_ms();
+    let reused = if may_reuse { worker.take_idle(&lease.server, !outgoing.idempotent) } else { None };
+    let (server, reused) = match reused {
+        Some(server) => (server, true),
+        None => {
+            lease.server.counters().connects.add(1);
+            let opened = Sock::connect(worker.reactor, lease.server.address);
+            (opened.map_err(|_| Failure::Unreachable)?, false)
+        }
+    };
+    if reused {
+        lease.server.counters().reuses.add(1);
+        scratch.record.connected_ms = Some(now_ms);
+    }
+    session.state.set(if reused { State::Waiting } else { State::Connecting });
+    let timeouts = &view.spec.service.timeouts;
+    let mut flow = Flow {
+        worker,
+        session,
+        scratch,
+        client,
+        view,
+        lease,
+        outgoing,
+        server,
+        reused,
+        connected: reused,
+        connect_deadline_ms: now_ms + timeouts.connect.as_millis() as u64,
+        up_dead: false,
+        down: None,
+        down_body: Body::new(Framing::None),
+        phase: Phase::Head,
+        pipe: None,
+        keep_client: false,
+        keep_server: false,
+        waits_on_client: false,
+        moved_ms: now_ms,
+        interims: 0,
+        reusable: false,
+    };
+    let done = flow.run().await;
+    let Flow { server, pipe, reusable, .. } = flow;
+    if let Some(pipe) = pipe {
+        worker.give_pipe(pipe);
+    }
+    if reusable {
+        worker.keep_idle(&lease.server, server);
+    }
+    done
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Head,
+    Body,
+    Done,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Moved,
+    Blocked,
+    /// A whole 1xx head lies at the start of the buffer.
+    Interim,
+    /// A whole 101 head does.
+    Upgraded,
+}
+
+struct Flow<'a> {
+    worker: &'static Worker,
+    session: &'a Session,
+    scratch: &'a mut Scratch,
+    client: &'a mut Client,
+    view: &'a ServiceView,
+    lease: &'a Lease,
+    outgoing: &'a mut Outgoing,
+    server: Sock,
+    reused: bool,
+    connected: bool,
+    connect_deadline_ms: u64,
+    /// The server takes no more of the request.
+    up_dead: bool,
+    down: Option<Buffer>,
+    down_body: Body,
+    phase: Phase,
+    pipe: Option<Pipe>,
+    keep_client: bool,
+    keep_server: bool,
+    waits_on_client: bool,
+    moved_ms: u64,
+    interims: u8,
+    /// The server's connection can carry another request.
+    reusable: bool,
+}
+
+impl Flow<'_> {
+    async fn run(&mut self) -> Result<After, Failure> {
+        loop {
+            self.waits_on_client = false;
+            let up = self.step_up()?;
+            let down = self.step_down()?;
+            if self.phase == Phase::Done {
+                return Ok(self.finish());
+            }
+            match down {
+                Step::Interim => self.pass_interim().await?,
+                Step::Upgraded => return self.tunnel().await,
+                Step::Moved => self.moved_ms = self.worker.reactor.now_ms(),
+                Step::Blocked if up == Step::Moved => self.moved_ms = self.worker.reactor.now_ms(),
+                Step::Blocked => self.wait().await?,
+            }
+        }
+    }
+
+    async fn wait(&mut self) -> Result<(), Failure> {
+        let timeouts = &self.view.spec.service.timeouts;
+        let deadline_ms = match (self.connected, self.waits_on_client) {
+            (false, _) => self.connect_deadline_ms,
+            (true, true) => self.moved_ms + timeouts.client.as_millis() as u64,
+            (true, false) => self.moved_ms + timeouts.server.as_millis() as u64,
+        };
+        let stop = match self.worker.reactor.wait(deadline_ms).await {
+            Ok(()) if self.client.sock.is_broken() => return Err(self.cut(b'C', Failure::ClientGone)),
+            Ok(()) => return Ok(()),
+            Err(stop) => stop,
+        };
+        Err(match (stop, self.connected, self.waits_on_client) {
+            (Stop::Killed, ..) => self.cut(b'K', Failure::Killed),
+            (_, false, _) => Failure::ConnectTimeout,
+            (_, true, true) => self.cut(b'c', Failure::BodyTimeout),
+            (_, true, false) => self.cut(b's', Failure::AnswerTimeout),
+        })
+    }
+
+    /// A failure before the answer began can still be answered; later it cannot.
+    fn cut(&self, cause: u8, before: Failure) -> Failure {
+        if self.phase == Phase::Head { before } else { Failure::Cut { cause } }
+    }
+
+    /// Moves the request on: what is in the buffer, then what the client sends.
+    fn step_up(&mut self) -> Result<Step, Failure> {
+        if self.up_dead {
+            return Ok(Step::Blocked);
+        }
+        let outgoing = &mut *self.outgoing;
+        if outgoing.sent < outgoing.buffer.len() {
+            return match self.server.try_write(&outgoing.buffer.bytes()[outgoing.sent..]) {
+                Io::Done(count) => {
+                    outgoing.sent += count;
+                    if !self.connected {
+                        self.connected = true;
+                        self.scratch.record.connected_ms = Some(self.worker.reactor.now_ms());
+                        self.session.state.set(State::Waiting);
+                    }
+                    Ok(Step::Moved)
+                }
+                Io::Blocked => {
+                    self.server.want_write();
+                    Ok(Step::Blocked)
+                }
+                Io::Failed(Errno::CONNREFUSED) if !self.connected => Err(Failure::Refused),
+                Io::Failed(_) | Io::Eof if !self.connected => Err(Failure::Unreachable),
+                Io::Failed(_) | Io::Eof => {
+                    // It may have answered before it stopped reading.
+                    self.up_dead = true;
+                    Ok(Step::Moved)
+                }
+            };
+        }
+        if outgoing.body.is_complete() {
+            return Ok(Step::Blocked);
+        }
+        self.refill_up()
+    }
+
+    fn refill_up(&mut self) -> Result<Step, Failure> {
+        let outgoing = &mut *self.outgoing;
+        outgoing.buffer.clear();
+        (outgoing.sent, outgoing.replayable) = (0, false);
+        match self.client.sock.try_read(outgoing.buffer.room()) {
+            Io::Done(count) => {
+                self.scratch.record.bytes_in += count as u64;
+                outgoing.buffer.filled(count);
+                let taken = outgoing.body.feed(outgoing.buffer.bytes());
+                let taken = taken.map_err(|_| self.cut(b'C', Failure::BadBody))?;
+                let outgoing = &mut *self.outgoing;
+                if taken < count {
+                    let mut rest = self.worker.buffers.get().ok_or(Failure::NoMemory)?;
+                    rest.append(&outgoing.buffer.bytes()[taken..]);
+                    outgoing.buffer.truncate(taken);
+                    self.client.input = Some(rest);
+                }
+                Ok(Step::Moved)
+            }
+            Io::Blocked => {
+                self.client.sock.want_read();
+                self.waits_on_client = true;
+                Ok(Step::Blocked)
+            }
+            Io::Eof | Io::Failed(_) => Err(self.cut(b'C', Failure::ClientGone)),
+        }
+    }
+
+    fn step_down(&mut self) -> Result<Step, Failure> {
+        if !self.connected {
+            return Ok(Step::Blocked);
+        }
+        match self.phase {
+            Phase::Head => self.read_answer(),
+            Phase::Body => self.pass_body(),
+            Phase::Done => Ok(Step::Blocked),
+        }
+    }
+
+    fn read_answer(&mut self) -> Result<Step, Failure> {
+        let down = match &mut self.down {
+            Some(down) => down,
+            None if !self.server.readable() => {
+                self.server.want_read();
+                return Ok(Step::Blocked);
+            }
+            none => none.insert(self.worker.buffers.get().ok_or(Failure::NoMemory)?),
+        };
+        match self.server.try_read(down.room()) {
+            Io::Done(count) => down.filled(count),
+            Io::Blocked => {
+                self.server.want_read();
+                if down.is_empty() {
+                    self.down = None;
+                }
+                return Ok(Step::Blocked);
+            }
+            Io::Eof | Io::Failed(_) => {
+                let nothing_came = down.is_empty() && self.interims == 0;
+                let outgoing = &self.outgoing;
+                let again = self.reused && nothing_came && outgoing.replayable && outgoing.idempotent;
+                return Err(if again { Failure::Stale } else { Failure::NoAnswer });
+            }
+        }
+        self.parse_answer()
+    }
+
+    fn parse_answer(&mut self) -> Result<Step, Failure> {
+        let Some(down) = &mut self.down else { return Ok(Step::Blocked) };
+        let Scratch { request, response, .. } = &mut *self.scratch;
+        match response.parse(down.bytes(), request.method) {
+            Err(_) => Err(Failure::BadAnswer),
+            Ok(false) if down.len() >= CAPACITY => Err(Failure::BadAnswer),
+            Ok(false) => Ok(Step::Moved),
+            Ok(true) if response.is_interim() && self.interims < INTERIMS => Ok(Step::Interim),
+            Ok(true) if response.status == 101 && request.upgrade => Ok(Step::Upgraded),
+            Ok(true) if response.status < 200 => Err(Failure::BadAnswer),
+            Ok(true) => self.begin_answer(),
+        }
+    }
+
+    /// The final head is there: decides what happens to both connections and rewrites it.
+    fn begin_answer(&mut self) -> Result<Step, Failure> {
+        let sent_all = self.outgoing.body.is_complete() && self.outgoing.sent == self.outgoing.buffer.len();
+        let closing = self.worker.is_draining() || self.client.service.gone.get();
+        let pool = self.view.pool.spec();
+        let in_pool = self.view.pool.index_of(self.lease.server.id).is_some();
+        let Scratch { request, response, head, text, record } = &mut *self.scratch;
+        let ends_itself = response.framing != Framing::UntilClose;
+        self.keep_client = request.keep_alive && sent_all && ends_itself && !closing;
+        self.keep_server = response.keep_alive && sent_all;
+        record.status = response.status;
+        record.answered_ms = Some(self.worker.reactor.now_ms());
+        let connection = match (self.keep_client, request.version_11) {
+            (false, _) => Some("close"),
+            (true, false) => Some("keep-alive"),
+            (true, true) => None,
+        };
+        let rule = match &pool.pool.persistence {
+            // The client has no cookie of the server that served it.
+            Persistence::Cookie(rule) if in_pool && record.termination.cookie != b'V' => Some(rule),
+            _ => None,
+        };
+        if let Some(rule) = rule {
+            set_cookie(rule, self.lease.server.name(), text);
+            record.termination.set_cookie = b'I';
+        }
+        let edits = ResponseEdits {
+            connection,
+            set_cookie: rule.map(|_| text.as_str()),
+            private: rule.is_some_and(|r| r.nocache),
+        };
+        let Some(down) = &mut self.down else { return Ok(Step::Blocked) };
+        response.write(down.bytes(), &edits, head);
+        let old_len = response.head_len;
+        let body_len = down.len() - old_len;
+        self.down_body = Body::new(response.framing);
+        let taken = self.down_body.feed(&down.bytes()[old_len..]).map_err(|_| Failure::BadAnswer)?;
+        if taken < body_len {
+            // Bytes that no request asked for: the connection cannot be trusted again.
+            self.keep_server = false;
+            down.truncate(old_len + taken);
+        }
+        if !down.replace_head(old_len, head) {
+            return Err(Failure::BadAnswer);
+        }
+        self.phase = Phase::Body;
+        self.session.state.set(State::Answering);
+        self.pass_body()
+    }
+
+    fn pass_body(&mut self) -> Result<Step, Failure> {
+        if let Some(pipe) = self.pipe.as_mut().filter(|p| p.held() > 0) {
+            let written = self.client.sock.splice_from(pipe);
+            return self.wrote(written);
+        }
+        if let Some(down) = self.down.as_mut().filter(|d| !d.is_empty()) {
+            let written = self.client.sock.try_write(down.bytes());
+            if let Io::Done(count) = written {
+                down.consume(count);
+                if down.is_empty() && self.down_body.is_complete() {
+                    self.phase = Phase::Done;
+                }
+            }
+            return self.wrote(written);
+        }
+        if self.down_body.is_complete() {
+            self.phase = Phase::Done;
+            return Ok(Step::Moved);
+        }
+        self.refill_down()
+    }
+
+    fn wrote(&mut self, written: Io) -> Result<Step, Failure> {
+        match written {
+            Io::Done(count) => {
+                self.scratch.record.bytes_out += count as u64;
+                self.session.bytes_out.set(self.scratch.record.bytes_out);
+                Ok(Step::Moved)
+            }
+            Io::Blocked => {
+                self.client.sock.want_write();
+                self.waits_on_client = true;
+                Ok(Step::Blocked)
+            }
+            Io::Eof | Io::Failed(_) => Err(Failure::Cut { cause: b'C' }),
+        }
+    }
+
+    fn refill_down(&mut self) -> Result<Step, Failure> {
+        if let Body::Length(left) = &mut self.down_body
+            && *left >= SPLICE_FROM
+        {
+            if self.pipe.is_none() {
+                self.pipe = self.worker.take_pipe();
+            }
+            if let Some(pipe) = &mut self.pipe {
+                let read = self.server.splice_into(pipe, Pipe::SIZE.min(*left as usize));
+                if let Io::Done(count) = read {
+                    *left -= count as u64;
+                    // Large bodies keep no buffer.
+                    self.down = None;
+                }
+                return self.read(read);
+            }
+        }
+        let down = match &mut self.down {
+            Some(down) => down,
+            none => none.insert(self.worker.buffers.get().ok_or(Failure::Cut { cause: b'R' })?),
+        };
+        let read = self.server.try_read(down.room());
+        if let Io::Done(count) = read {
+            down.filled(count);
+            let taken = self.down_body.feed(down.bytes()).map_err(|_| Failure::Cut { cause: b'S' })?;
+            if taken < count {
+                self.keep_server = false;
+                down.truncate(taken);
+            }
+        }
+        self.read(read)
+    }
+
+    fn read(&mut self, read: Io) -> Result<Step, Failure> {
+        match read {
+            Io::Done(_) => Ok(Step::Moved),
+            Io::Blocked => {
+                self.server.want_read();
+                Ok(Step::Blocked)
+            }
+            Io::Eof if matches!(self.down_body, Body::UntilClose) => {
+                self.phase = Phase::Done;
+                Ok(Step::Moved)
+            }
+            Io::Eof | Io::Failed(_) => {
+                self.lease.server.counters().response_errors.add(1);
+                Err(Failure::Cut { cause: b'S' })
+            }
+        }
+    }
+
+    /// Passes a 1xx on; HTTP/1.0 clients do not know them (RFC 9110 section 15.2).
+    async fn pass_interim(&mut self) -> Result<(), Failure> {
+        self.interims += 1;
+        let Some(down) = &mut self.down else { return Ok(()) };
+        let Scratch { request, response, head, record, .. } = &mut *self.scratch;
+        response.write(down.bytes(), &ResponseEdits::default(), head);
+        down.consume(response.head_len);
+        down.compact();
+        if request.version_11 {
+            let timeout_ms = self.view.spec.service.timeouts.client.as_millis() as u64;
+            let sent = answer::send(self.worker, self.client, head, timeout_ms).await;
+            sent.map_err(|()| Failure::ClientGone)?;
+            record.bytes_out += head.len() as u64;
+        }
+        self.moved_ms = self.worker.reactor.now_ms();
+        // The final head may have come with it.
+        if self.down.as_ref().is_some_and(|d| !d.is_empty()) {
+            match self.parse_answer()? {
+                Step::Interim => Box::pin(self.pass_interim()).await?,
+                Step::Upgraded => return Err(Failure::BadAnswer),
+                Step::Moved | Step::Blocked => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// 101: from here on both sides say what they like.
+    async fn tunnel(&mut self) -> Result<After, Failure> {
+        let Some(mut down) = self.down.take() else { return Err(Failure::BadAnswer) };
+        let Scratch { response, head, record, .. } = &mut *self.scratch;
+        response.write(down.bytes(), &ResponseEdits::default(), head);
+        record.status = 101;
+        record.answered_ms = Some(self.worker.reactor.now_ms());
+        if !down.replace_head(response.head_len, head) {
+            return Err(Failure::BadAnswer);
+        }
+        self.session.state.set(State::Relaying);
+        let idle_ms = self.view.spec.service.timeouts.tunnel.as_millis() as u64;
+        let sides = relay::Sides {
+            client: &self.client.sock,
+            server: &self.server,
+            client_idle_ms: idle_ms,
+            server_idle_ms: idle_ms,
+        };
+        let ended = relay::run(self.worker, self.session, sides, self.client.input.take(), Some(down)).await;
+        record.bytes_in += ended.bytes_in;
+        record.bytes_out += ended.bytes_out;
+        if let Some(cause) = ended.cause {
+            blame(record, cause, b'D');
+        }
+        Ok(After::Close)
+    }
+
+    /// The answer is complete: keeps what can be used again.
+    fn finish(&mut self) -> After {
+        let sent_all = self.outgoing.body.is_complete() && self.outgoing.sent == self.outgoing.buffer.len();
+        let gone = self.server.is_hung_up() || self.lease.server.gone.get();
+        self.reusable = self.keep_server && sent_all && !gone;
+        match (self.keep_client, sent_all && self.client.input.is_none()) {
+            (true, _) => After::NextRequest,
+            (false, true) => After::Close,
+            (false, false) => After::Linger,
+        }
+    }
+}
+
+/// The value of a `Set-Cookie` that names a server.
+fn set_cookie(rule: &CookiePersistence, server: &str, out: &mut String) {
+    out.clear();
+    out.push_str(&rule.name);
+    out.push('=');
+    out.push_str(server);
+    out.push_str("; path=/");
+    if let Some(domain) = &rule.domain {
+        out.push_str("; domain=");
+        out.push_str(domain);
+    }
+    if rule.httponly {
+        out.push_str("; HttpOnly");
+    }
+    if rule.secure {
+        out.push_str("; Secure");
+    }
+    if let Some(samesite) = rule.samesite {
+        out.push_str("; SameSite=");
+        out.push_str(samesite.as_str());
+    }
+}

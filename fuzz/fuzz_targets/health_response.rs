@@ -1,0 +1,22 @@
+//! Whatever a probed server says, the scan ends with bounded memory.
+#![no_main]
+
+use evenkeel_health::ResponseScan;
+use evenkeel_model::{HttpProbe, StatusSet};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let probe = HttpProbe {
+        method: "GET".into(),
+        path: "/".into(),
+        host: None,
+        status: StatusSet(vec![(200, 399)]),
+        expect: Some("ok".into()),
+    };
+    let mut scan = ResponseScan::default();
+    for part in bytes.chunks(7) {
+        scan.feed(part);
+        let _ = scan.judge(&probe, false);
+    }
+    assert!(scan.judge(&probe, true).is_some());
+});
