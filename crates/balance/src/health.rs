@@ -29,6 +29,11 @@ impl Health {
         Health { up, untested: false, ..Health::new(rise, fall) }
     }
 
+    /// The same verdict under other numbers.
+    pub fn with_limits(self, rise: u32, fall: u32) -> Health {
+        Health { rise: rise.max(1), fall: fall.max(1), against: 0, ..self }
+    }
+
     pub fn is_up(&self) -> bool {
         self.up
     }

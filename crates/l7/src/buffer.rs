@@ -32,6 +32,11 @@ impl BufferPool {
         Box::leak(Box::new(pool))
     }
 
+    /// A buffer for a new request: an eighth of all is kept for work that has begun.
+    pub fn get_for_new(&'static self) -> Option<Buffer> {
+        if self.in_use.get() >= self.limit - self.limit / 8 { None } else { self.get() }
+    }
+
     /// An empty buffer; `None` when the memory bound is reached.
     pub fn get(&'static self) -> Option<Buffer> {
         if self.in_use.get() >= self.limit {

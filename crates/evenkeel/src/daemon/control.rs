@@ -419,8 +419,11 @@ impl ServerHealth {
     /// The same server under a new configuration.
     fn renew(self, pool: &PoolSpec) -> ServerHealth {
         let check = &pool.pool.health_check;
-        let health = Health::resume(check.rise, check.fall, self.health.is_up());
-        let health = if self.verdict == "none" { Health::new(check.rise, check.fall) } else { health };
+        let health = match check.probe {
+            // Nothing would ever bring it back.
+            Probe::None if !self.health.is_up() => Health::new(check.rise, check.fall),
+            _ => self.health.clone().with_limits(check.rise, check.fall),
+        };
         ServerHealth { health, ..self }
     }
 }

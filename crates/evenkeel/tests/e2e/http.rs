@@ -306,6 +306,42 @@ fn old_clients_are_served() {
 }
 
 #[test]
+fn an_old_client_never_gets_chunks() {
+    let place = Place::new("oldchunks");
+    let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
+    let _server = Scripted::answering(place.at(9001), answer);
+    let _evenkeel = start(&place, &service("web", "http", place.at(8080), &[place.at(9001)], ""));
+    let mut connection = Connection::open(place.at(8080));
+    connection.send("GET / HTTP/1.0\r\n\r\n");
+    assert_eq!(connection.answer().unwrap().status, 502);
+    assert_eq!(get(place.at(8080), "/").text(), "ok");
+}
+
+#[test]
+fn a_client_that_goes_away_frees_its_place_on_the_server() {
+    let place = Place::new("abort");
+    let (evenkeel, _server) = before(&place, "", |mut stream| {
+        while let Some(head) = read_head(&mut stream) {
+            if head.starts_with("GET /slow") {
+                std::thread::sleep(Duration::from_secs(5));
+            }
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+    });
+    let mut connection = Connection::open(place.at(8080));
+    connection.get("/");
+    connection.send("GET /slow HTTP/1.1\r\nHost: test\r\n\r\n");
+    evenkeel_testbed::eventually("the request is on the server", Duration::from_secs(2), || {
+        evenkeel.server("web", "s1")["current-connections"] == 1
+    });
+    rustix::net::sockopt::set_socket_linger(connection.stream(), Some(Duration::ZERO)).unwrap();
+    drop(connection);
+    evenkeel_testbed::eventually("its place is free", Duration::from_secs(2), || {
+        evenkeel.server("web", "s1")["current-connections"] == 0
+    });
+}
+
+#[test]
 fn kept_connections_that_the_server_closed_cost_nothing() {
     let place = Place::new("stale");
     let (_evenkeel, server) = before(&place, "", |mut stream| {

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::account::{blame, finish};
 use super::exchange;
-use super::flow::After;
+use super::flow::{After, STEPS_A_TURN};
 use super::session::{Client, Scratch, Session, State};
 use super::{ServiceView, answer};
 use crate::buffer::{Buffer, CAPACITY};
@@ -29,7 +29,12 @@ pub async fn serve(
     scratch: &mut Scratch,
     mut client: Client,
 ) -> Option<Client> {
+    let mut pipelined = 0;
     loop {
+        pipelined += 1;
+        if pipelined % STEPS_A_TURN == 0 && worker.reactor.breathe().await.is_err() {
+            return None;
+        }
         let view = client.service.view();
         let clock = worker.reactor.now();
         scratch.record.restart(client.address, clock.mono_ms, clock.wall_ms);
@@ -147,7 +152,7 @@ async fn read_head(worker: &Worker, scratch: &mut Scratch, client: &mut Client, 
 
 fn take_or_get<'a>(worker: &Worker, input: &'a mut Option<Buffer>) -> Option<&'a mut Buffer> {
     if input.is_none() {
-        *input = worker.buffers.get();
+        *input = worker.buffers.get_for_new();
     }
     input.as_mut()
 }

@@ -21,6 +21,9 @@ const SPLICE_FROM: u64 = 128 * 1024;
 /// Interim answers (1xx) to one request.
 const INTERIMS: u8 = 16;
 
+/// Steps after which a busy exchange lets others run.
+pub const STEPS_A_TURN: u32 = 32;
+
 /// What becomes of the client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum After {
@@ -172,7 +175,13 @@ struct Flow<'a> {
 
 impl Flow<'_> {
     async fn run(&mut self) -> Result<After, Failure> {
+        let mut steps = 0;
         loop {
+            steps += 1;
+            if steps % STEPS_A_TURN == 0 {
+                let paused = self.worker.reactor.breathe().await;
+                paused.map_err(|_| self.cut(b'K', Failure::Killed))?;
+            }
             self.waits_on_client = false;
             let up = self.step_up()?;
             let down = self.step_down()?;
@@ -196,6 +205,7 @@ impl Flow<'_> {
             (true, true) => self.moved_ms + timeouts.client.as_millis() as u64,
             (true, false) => self.moved_ms + timeouts.server.as_millis() as u64,
         };
+        self.client.sock.want_hangup();
         let stop = match self.worker.reactor.wait(deadline_ms).await {
             Ok(()) if self.client.sock.is_broken() => return Err(self.cut(b'C', Failure::ClientGone)),
             Ok(()) => return Ok(()),
@@ -338,6 +348,10 @@ impl Flow<'_> {
         let pool = self.view.pool.spec();
         let in_pool = self.view.pool.index_of(self.lease.server.id).is_some();
         let Scratch { request, response, head, text, record } = &mut *self.scratch;
+        if response.framing == Framing::Chunked && !request.version_11 {
+            // Asked in HTTP/1.0, which has no chunks: the client could not read them.
+            return Err(Failure::BadAnswer);
+        }
         let ends_itself = response.framing != Framing::UntilClose;
         self.keep_client = request.keep_alive && sent_all && ends_itself && !closing;
         self.keep_server = response.keep_alive && sent_all;

@@ -5,7 +5,7 @@ pub mod account;
 pub mod answer;
 pub mod client;
 pub mod exchange;
-mod flow;
+pub mod flow;
 pub mod pick;
 pub mod relay;
 mod runtime;

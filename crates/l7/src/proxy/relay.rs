@@ -3,6 +3,7 @@
 //! Small amounts pass through a buffer, held only while it has bytes; a direction that fills its
 //! reads moves on to splice, where the kernel hands pages over. Half-closes are passed on.
 
+use super::flow::STEPS_A_TURN;
 use super::session::Session;
 use crate::buffer::Buffer;
 use crate::reactor::{Io, Pipe, Sock, Stop};
@@ -56,7 +57,12 @@ pub async fn run(
     let mut up = Direction { buffer: up, ..Direction::default() };
     let mut down = Direction { buffer: down, ..Direction::default() };
     let mut moved_ms = worker.reactor.now_ms();
+    let mut steps = 0;
     let cause = loop {
+        steps += 1;
+        if steps % STEPS_A_TURN == 0 && worker.reactor.breathe().await.is_err() {
+            break Some(b'K');
+        }
         let up_step = up.step(worker, sides.client, sides.server);
         let down_step = down.step(worker, sides.server, sides.client);
         session.bytes_in.set(up.total);

@@ -168,6 +168,12 @@ impl Reactor {
         Wait { reactor: self, deadline_ms, waited: false }
     }
 
+    /// Lets the other tasks run, for one that always finds something to do.
+    pub async fn breathe(&self) -> Result<(), Stop> {
+        self.wake(self.current.get());
+        self.wait(NEVER).await
+    }
+
     /// Sleeps until something happens, at most `limit`, and runs the tasks concerned.
     /// `handle` gets what is not a task's business.
     pub fn turn(

@@ -180,6 +180,15 @@ impl Sock {
         }
     }
 
+    /// Wakes the task when the peer breaks off, if the kernel is watching this socket anyway.
+    pub fn want_hangup(&self) {
+        if let Some(slot) = self.reactor.slots.borrow_mut().get_mut(self.slot as usize)
+            && slot.registered
+        {
+            slot.reader = self.reactor.current.get();
+        }
+    }
+
     pub fn want_write(&self) {
         let mut slots = self.reactor.slots.borrow_mut();
         if let Some(slot) = slots.get_mut(self.slot as usize) {
