@@ -54,8 +54,9 @@ pub fn run(duration: Option<Duration>, port: u16) -> Outcome {
         processes.children.insert(name.clone(), start_server(name, *address)?);
     }
     let vip = SocketAddr::from(([127, 0, 0, 1], port));
+    let tcp_vip = SocketAddr::from(([127, 0, 0, 1], port + 4));
     let config = folder.join("evenkeel.toml");
-    std::fs::write(&config, configuration(&folder, vip, &servers))?;
+    std::fs::write(&config, configuration(&folder, vip, tcp_vip, &servers))?;
     let daemon = Command::new(std::env::current_exe()?)
         .args(["run", "--config"])
         .arg(&config)
@@ -71,9 +72,11 @@ pub fn run(duration: Option<Duration>, port: u16) -> Outcome {
         stop: AtomicBool::new(false),
     });
     let clients: Vec<_> = (0..CLIENTS)
-        .map(|_| {
+        .map(|n| {
             let traffic = traffic.clone();
-            std::thread::spawn(move || client(vip, &traffic))
+            // Every other client talks to the TCP service, a new connection each time.
+            let (vip, keep) = if n % 2 == 0 { (vip, true) } else { (tcp_vip, false) };
+            std::thread::spawn(move || client(vip, keep, &traffic))
         })
         .collect();
     let told = show(&mut processes, &servers, vip, &socket, &traffic, duration);
@@ -93,14 +96,30 @@ fn start_server(name: &str, address: SocketAddr) -> Result<Child, Failure> {
         .spawn()?)
 }
 
-fn configuration(folder: &std::path::Path, vip: SocketAddr, servers: &[(String, SocketAddr)]) -> String {
-    let mut text = format!(
-        "[admin]\nsocket = \"{0}/admin.sock\"\n\n[state]\ndirectory = \"{0}/state\"\n\n[[virtual-service]]\nname = \"web\"\nvip = [\"{vip}\"]\nmode = \"http\"\nscheduler = \"round-robin\"\nhealth-check = {{ type = \"http\", path = \"/\", interval = \"1s\" }}\nfallback = {{ status = 503, body = \"Back soon.\" }}\n",
-        folder.display()
-    );
-    for (i, (name, address)) in servers.iter().enumerate() {
-        let weight = if i == 0 { 200 } else { 100 };
-        text.push_str(&format!("\n  [[virtual-service.real-server]]\n  name = \"{name}\"\n  address = \"{address}\"\n  weight = {weight}\n"));
+fn configuration(
+    folder: &std::path::Path,
+    vip: SocketAddr,
+    tcp_vip: SocketAddr,
+    servers: &[(String, SocketAddr)],
+) -> String {
+    let folder = folder.display();
+    let mut text =
+        format!("[admin]\nsocket = \"{folder}/admin.sock\"\n\n[state]\ndirectory = \"{folder}/state\"\n");
+    let services = [
+        (
+            "web",
+            "http",
+            vip,
+            "health-check = { type = \"http\", path = \"/\", interval = \"1s\" }\nfallback = { status = 503, body = \"Back soon.\" }",
+        ),
+        ("raw", "tcp", tcp_vip, "health-check = { type = \"tcp\", interval = \"1s\" }"),
+    ];
+    for (name, mode, vip, keys) in services {
+        text.push_str(&format!("\n[[virtual-service]]\nname = \"{name}\"\nvip = [\"{vip}\"]\nmode = \"{mode}\"\nscheduler = \"round-robin\"\n{keys}\n"));
+        for (i, (name, address)) in servers.iter().enumerate() {
+            let weight = if i == 0 { 200 } else { 100 };
+            text.push_str(&format!("\n  [[virtual-service.real-server]]\n  name = \"{name}\"\n  address = \"{address}\"\n  weight = {weight}\n"));
+        }
     }
     text
 }
@@ -127,7 +146,8 @@ fn show(
 ) -> Outcome {
     let terminal = std::io::stdout().is_terminal();
     println!("Evenkeel runs at http://{vip}/ before {} real servers. In another terminal:", servers.len());
-    println!("  curl http://{vip}/");
+    println!("  curl http://{vip}/        (HTTP)");
+    println!("  curl http://{}/        (TCP relay)", SocketAddr::new(vip.ip(), vip.port() + 4));
     println!("  evenkeel --socket {} status", socket.display());
     println!("  evenkeel --socket {} drain web/web3 --wait", socket.display());
     let started = Instant::now();
@@ -152,13 +172,15 @@ fn show(
             _ => {}
         }
         let status: api::Status = Client::new(socket).get("/api/v1/status")?;
-        let mut table = Table::new(&["SERVER", "STATE", "WEIGHT", "REQUESTS/S", "", "LAST CHECK"], &[2, 3]);
-        for server in status.virtual_services.iter().flat_map(|s| &s.real_servers) {
-            let old = before.insert(server.name.clone(), server.total_connections).unwrap_or(0);
+        let mut table = Table::new(&["SERVER", "STATE", "WEIGHT", "TAKES/S", "", "LAST CHECK"], &[2, 3]);
+        let all = status.virtual_services.iter().flat_map(|s| s.real_servers.iter().map(move |r| (s, r)));
+        for (service, server) in all {
+            let name = format!("{} {}/{}", service.mode, service.name, server.name);
+            let old = before.insert(name.clone(), server.total_connections).unwrap_or(0);
             let rate = server.total_connections - old;
-            let bar = "#".repeat((rate / 100).min(40) as usize);
+            let bar = "#".repeat((rate / 50).min(40) as usize);
             table.row(vec![
-                server.name.clone(),
+                name,
                 server.state.clone(),
                 server.weight.to_string(),
                 rate.to_string(),
@@ -180,35 +202,35 @@ fn show(
     }
 }
 
-/// A client that keeps its connection, and counts every request that is not answered with 200.
-fn client(vip: SocketAddr, traffic: &Traffic) {
+/// A client that keeps its connection or opens one each time, and counts every request that is
+/// not answered with 200. A TCP connection ends with its server, whatever stands in between; its
+/// client opens another and asks once more.
+fn client(vip: SocketAddr, keep: bool, traffic: &Traffic) {
     let mut connection: Option<BufReader<TcpStream>> = None;
     while !traffic.stop.load(Relaxed) {
-        let result = (|| -> std::io::Result<bool> {
-            let reader = match &mut connection {
-                Some(reader) => reader,
-                none => {
-                    let stream = TcpStream::connect(vip)?;
-                    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-                    none.insert(BufReader::new(stream))
-                }
-            };
-            reader.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: demo\r\n\r\n")?;
-            let (status, close) = read_answer(reader)?;
-            if close {
-                connection = None;
-            }
-            Ok(status == 200)
-        })();
-        match result {
-            Ok(true) => traffic.answered.fetch_add(1, Relaxed),
-            Ok(false) | Err(_) => {
-                connection = None;
-                traffic.failed.fetch_add(1, Relaxed)
-            }
-        };
+        let attempts = if keep { 1 } else { 2 };
+        let answered = (0..attempts).any(|_| matches!(ask(vip, keep, &mut connection), Ok(200)));
+        let counter = if answered { &traffic.answered } else { &traffic.failed };
+        counter.fetch_add(1, Relaxed);
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+fn ask(vip: SocketAddr, keep: bool, kept: &mut Option<BufReader<TcpStream>>) -> std::io::Result<u16> {
+    let mut reader = match kept.take() {
+        Some(reader) => reader,
+        None => {
+            let stream = TcpStream::connect(vip)?;
+            stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+            BufReader::new(stream)
+        }
+    };
+    reader.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: demo\r\n\r\n")?;
+    let (status, close) = read_answer(&mut reader)?;
+    if keep && !close {
+        *kept = Some(reader);
+    }
+    Ok(status)
 }
 
 fn read_answer(reader: &mut BufReader<TcpStream>) -> std::io::Result<(u16, bool)> {

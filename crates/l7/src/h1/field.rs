@@ -112,27 +112,28 @@ pub fn may_be_nominated(name: &[u8]) -> bool {
     !(end_to_end || starts(b"x-") || starts(b"content-") || starts(b"access-control-") || starts(b"if-"))
 }
 
-/// The bytes of a cookie's value in a `Cookie` field, with the span of the whole pair.
-pub fn find_cookie<'a>(value: &'a [u8], name: &[u8]) -> Option<(&'a [u8], std::ops::Range<usize>)> {
-    let mut start = 0;
-    for pair in value.split(|b| *b == b';') {
-        let end = start + pair.len();
-        let trimmed = pair.trim_ascii();
-        if let Some(rest) = trimmed.strip_prefix(name)
-            && let Some(found) = rest.strip_prefix(b"=")
-        {
-            let found = found.strip_prefix(b"\"").and_then(|f| f.strip_suffix(b"\"")).unwrap_or(found);
-            return Some((found, start..end));
-        }
-        start = end + 1;
-    }
-    None
+/// The value of the first cookie of a name in a `Cookie` field.
+pub fn find_cookie<'a>(value: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let found = pairs(value).find_map(|pair| cookie_value(pair, name))?;
+    Some(found.strip_prefix(b"\"").and_then(|f| f.strip_suffix(b"\"")).unwrap_or(found))
 }
 
-/// A `Cookie` value without one of its pairs.
-pub fn without_pair<'a>(value: &'a [u8], pair: &std::ops::Range<usize>) -> (&'a [u8], &'a [u8]) {
-    let before = value[..pair.start].trim_ascii_end();
-    let after = value.get(pair.end + 1..).unwrap_or(&[]).trim_ascii();
-    let before = before.strip_suffix(b";").unwrap_or(before).trim_ascii();
-    (before, after)
+/// Appends a `Cookie` value without the cookies of a name; whether anything is left of it.
+pub fn write_without(value: &[u8], name: &[u8], out: &mut Vec<u8>) -> bool {
+    let start = out.len();
+    for pair in pairs(value).filter(|pair| cookie_value(pair, name).is_none()) {
+        if out.len() > start {
+            out.extend_from_slice(b"; ");
+        }
+        out.extend_from_slice(pair);
+    }
+    out.len() > start
+}
+
+fn pairs(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|b| *b == b';').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty())
+}
+
+fn cookie_value<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    pair.strip_prefix(name)?.strip_prefix(b"=")
 }

@@ -250,7 +250,7 @@ impl Request {
     /// The value of a cookie that the client sent.
     pub fn cookie<'a>(&self, head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
         let cookies = self.fields.iter().filter(|f| f.kind == Kind::Cookie);
-        cookies.map(|f| f.value.of(head)).find_map(|v| field::find_cookie(v, name)).map(|(value, _)| value)
+        cookies.map(|f| f.value.of(head)).find_map(|v| field::find_cookie(v, name))
     }
 
     /// Writes the head for the real server.
@@ -305,19 +305,16 @@ impl Request {
     /// Writes a `Cookie` line without one cookie; `true` when the line can stay as it is.
     fn write_cookie(&self, head: &[u8], field: &Field, name: &[u8], out: &mut Vec<u8>) -> bool {
         let value = field.value.of(head);
-        let Some((_, pair)) = field::find_cookie(value, name) else { return true };
-        let (before, after) = field::without_pair(value, &pair);
-        if before.is_empty() && after.is_empty() {
-            return false;
+        if field::find_cookie(value, name).is_none() {
+            return true;
         }
+        let start = out.len();
         out.extend_from_slice(field.name.of(head));
         out.extend_from_slice(b": ");
-        out.extend_from_slice(before);
-        if !before.is_empty() && !after.is_empty() {
-            out.extend_from_slice(b"; ");
+        match field::write_without(value, name, out) {
+            true => out.extend_from_slice(b"\r\n"),
+            false => out.truncate(start),
         }
-        out.extend_from_slice(after);
-        out.extend_from_slice(b"\r\n");
         false
     }
 }

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::field::{find_cookie, without_pair};
+use super::field::{find_cookie, write_without};
 use super::request::{Edits, Request};
 use super::response::{self, Response};
 use super::*;
@@ -187,7 +187,7 @@ fn heads_for_the_real_server() {
 #[test]
 fn cookies() {
     let check = |value: &str, expect: Option<&str>| {
-        let found = find_cookie(value.as_bytes(), b"S").map(|(v, _)| std::str::from_utf8(v).unwrap());
+        let found = find_cookie(value.as_bytes(), b"S").map(|v| std::str::from_utf8(v).unwrap());
         assert_eq!(found, expect, "{value:?}");
     };
     check("S=a", Some("a"));
@@ -197,8 +197,14 @@ fn cookies() {
     check("S=", Some(""));
     check("", None);
     check(";;;=;", None);
-    let (_, pair) = find_cookie(b"a=1 ;  S=2 ; b=3", b"S").unwrap();
-    assert_eq!(without_pair(b"a=1 ;  S=2 ; b=3", &pair), (&b"a=1"[..], &b"b=3"[..]));
+    let without = |value: &str| {
+        let mut out = Vec::new();
+        let left = write_without(value.as_bytes(), b"S", &mut out);
+        assert_eq!(left, !out.is_empty());
+        String::from_utf8(out).unwrap()
+    };
+    assert_eq!(without("a=1 ;  S=2 ; b=3"), "a=1; b=3");
+    assert_eq!(without("S=1; S=2;S=3"), "", "every cookie of the name is taken out");
 }
 
 fn respond(head: &str, method: request::Method) -> Result<Response, Malformed> {
