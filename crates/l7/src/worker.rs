@@ -30,6 +30,10 @@ const ACCEPTS_A_TURN: usize = 64;
 const LOG_BUFFER: usize = 32 * 1024;
 const LOG_DELAY_MS: u64 = 50;
 const IDLE_SERVER_MS: u64 = 60_000;
+/// Servers close idle connections after five seconds and more.
+const TRUSTED_MS: u64 = 4_000;
+/// A server that closes after each answer has done so by then.
+const PROVEN_MS: u64 = 10;
 
 /// What loops share: a few numbers, and each other's mailboxes.
 pub struct Shared {
@@ -120,6 +124,9 @@ struct Listener {
 struct IdleServer {
     sock: Sock,
     server: Rc<ServerRuntime>,
+    /// Requests it has carried.
+    carried: u32,
+    since_ms: u64,
 }
 
 pub struct Worker {
@@ -420,29 +427,50 @@ impl Worker {
 
     // Connections to real servers
 
-    /// An idle connection to a server. `verify` asks the kernel whether it is still open, for
-    /// requests that cannot be sent twice.
-    pub fn take_idle(&self, server: &ServerRuntime, verify: bool) -> Option<Sock> {
+    /// An idle connection to a server, with the number of requests it has carried.
+    ///
+    /// A server may close a kept connection in the very moment that a request is sent, and a
+    /// request that is not idempotent cannot be sent again (RFC 9110 section 9.2.2). `once` asks
+    /// for a connection on which that is as good as impossible: the server has kept it open
+    /// before, or for a while; it was used lately; and the kernel knows of no end.
+    pub fn take_idle(&self, server: &ServerRuntime, once: bool) -> Option<(Sock, u32)> {
+        let now_ms = self.reactor.now_ms();
         loop {
-            let key = server.idle.borrow_mut().pop()?;
-            let Some(idle) = self.idle_servers.borrow_mut().try_remove(key as usize) else { continue };
+            let mut all = self.idle_servers.borrow_mut();
+            let trusted = |key: &&u32| {
+                let idle_ms = |i: &IdleServer| now_ms.saturating_sub(i.since_ms);
+                all.get(**key as usize)
+                    .is_some_and(|i| (i.carried > 1 || idle_ms(i) > PROVEN_MS) && idle_ms(i) < TRUSTED_MS)
+            };
+            let key = {
+                let mut idle = server.idle.borrow_mut();
+                match once {
+                    false => idle.pop_back()?,
+                    true if idle.back().as_ref().is_some_and(trusted) => idle.pop_back()?,
+                    true if idle.front().as_ref().is_some_and(trusted) => idle.pop_front()?,
+                    true => return None,
+                }
+            };
+            let Some(idle) = all.try_remove(key as usize) else { continue };
+            drop(all);
             let sock = idle.sock;
             sock.set_owner(Owner::Task);
-            if sock.is_hung_up() || ((verify || sock.readable()) && !sock.is_quiet()) {
+            if sock.is_hung_up() || ((once || sock.readable()) && !sock.is_quiet()) {
                 continue;
             }
-            return Some(sock);
+            return Some((sock, idle.carried));
         }
     }
 
-    pub fn keep_idle(&self, server: &Rc<ServerRuntime>, sock: Sock) {
+    pub fn keep_idle(&self, server: &Rc<ServerRuntime>, sock: Sock, carried: u32) {
         let mut servers = self.idle_servers.borrow_mut();
         let entry = servers.vacant_entry();
         let key = entry.key() as u32;
+        let since_ms = self.reactor.now_ms();
         sock.set_owner(Owner::IdleServer(key));
-        sock.set_deadline(self.reactor.now_ms() + IDLE_SERVER_MS);
-        server.idle.borrow_mut().push(key);
-        entry.insert(IdleServer { sock, server: server.clone() });
+        sock.set_deadline(since_ms + IDLE_SERVER_MS);
+        server.idle.borrow_mut().push_back(key);
+        entry.insert(IdleServer { sock, server: server.clone(), carried, since_ms });
     }
 
     fn drop_idle_server(&self, key: u32) {

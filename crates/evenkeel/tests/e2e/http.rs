@@ -72,12 +72,12 @@ fn pipelined_requests_are_answered_in_order() {
     let mut connection = Connection::open(place.at(8080));
     let mut all = String::new();
     for n in 0..50 {
-        all.push_str(&format!("POST /{n} HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\n{n:02}"));
+        all.push_str(&format!("PUT /{n} HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\n{n:02}"));
     }
     connection.send(all);
     for n in 0..50 {
         let text = connection.answer().unwrap().text();
-        assert!(text.starts_with(&format!("POST /{n} ")) && text.ends_with(&format!("{n:02}")), "{text}");
+        assert!(text.starts_with(&format!("PUT /{n} ")) && text.ends_with(&format!("{n:02}")), "{text}");
     }
     assert_eq!(server.connections(), 1, "the server's connection is kept");
 }

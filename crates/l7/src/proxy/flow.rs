@@ -80,14 +80,15 @@ pub async fn transact(
 ) -> Result<After, Failure> {
     let now_ms = worker.reactor.now_ms();
     let reused = if may_reuse { worker.take_idle(&lease.server, !outgoing.idempotent) } else { None };
-    let (server, reused) = match reused {
-        Some(server) => (server, true),
+    let (server, carried) = match reused {
+        Some((server, carried)) => (server, carried),
         None => {
             lease.server.counters().connects.add(1);
             let opened = Sock::connect(worker.reactor, lease.server.address);
-            (opened.map_err(|_| Failure::Unreachable)?, false)
+            (opened.map_err(|_| Failure::Unreachable)?, 0)
         }
     };
+    let reused = carried > 0;
     if reused {
         lease.server.counters().reuses.add(1);
         scratch.record.connected_ms = Some(now_ms);
@@ -124,7 +125,7 @@ pub async fn transact(
         worker.give_pipe(pipe);
     }
     if reusable {
-        worker.keep_idle(&lease.server, server);
+        worker.keep_idle(&lease.server, server, carried.saturating_add(1));
     }
     done
 }

@@ -194,7 +194,7 @@ pub struct ServerRuntime {
     /// Requests (http) or connections (tcp) this loop has with it.
     pub connections: Cell<u32>,
     /// Idle connections, by their key in the worker's list; the last is the freshest.
-    pub idle: RefCell<Vec<u32>>,
+    pub idle: RefCell<VecDeque<u32>>,
     pub gone: Cell<bool>,
     counters: Arc<crate::counters::PerCore<ServerCounters>>,
 }
