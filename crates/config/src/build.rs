@@ -17,7 +17,7 @@ use evenkeel_model::{
 use toml::de::DeTable;
 
 use crate::problem::Problem;
-use crate::schema::{POOL_KEYS, ROOT};
+use crate::schema::{POOL_RULES, ROOT};
 use crate::section::{Section, network};
 use crate::suggest::nearest;
 use crate::validate;
@@ -213,7 +213,7 @@ impl Builder<'_> {
             };
             self.problem(table.span("pool"), format!("there is no pool named {pool}"), &help);
         }
-        for key in POOL_KEYS.iter().filter(|k| table.value(k).is_some()) {
+        for key in POOL_RULES.iter().map(|k| k.name).filter(|k| table.value(k).is_some()) {
             self.problem(
                 table.span(key),
                 format!("`{key}` belongs to the pool {pool}, which this service refers to"),

@@ -59,7 +59,7 @@ pub struct Word {
     pub available: Available,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Key {
     pub name: &'static str,
     pub kind: Kind,
@@ -242,27 +242,12 @@ static SERVICE: Table = Table {
             "",
             "The pool that clients go to, when the servers are not written inside the service.",
         ),
-        key("scheduler", SCHEDULER, "round-robin", "How a real server is picked for a new client."),
-        key("persistence", PERSISTENCE, "", "Keeps a client on one real server."),
-        key("health-check", HEALTH_CHECK, "{ type = \"tcp\" }", "How real servers are probed."),
-        key(
-            "slow-start",
-            duration(0, DAY_MS),
-            "0s",
-            "How long a server that came up takes to reach its full weight.",
-        ),
-        key(
-            "retries",
-            Kind::Integer { min: 0, max: 10 },
-            "3",
-            "Further attempts after a failed connection, on another server where there is one.",
-        ),
-        key(
-            "max-queue",
-            Kind::Integer { min: 0, max: 1_000_000 },
-            "10000",
-            "Clients that may wait for a place on a real server.",
-        ),
+        POOL_RULES[0],
+        POOL_RULES[1],
+        POOL_RULES[2],
+        POOL_RULES[3],
+        POOL_RULES[4],
+        POOL_RULES[5],
         key("timeouts", Kind::Table(&TIMEOUTS), "", "How long each state of a connection may last."),
         key(
             "forwarded",
@@ -290,34 +275,40 @@ static POOL: Table = Table {
     doc: "Real servers that several services can share.",
     keys: &[
         required("name", Kind::Name, "The name that services refer to."),
-        key("scheduler", SCHEDULER, "round-robin", "How a real server is picked for a new client."),
-        key("persistence", PERSISTENCE, "", "Keeps a client on one real server."),
-        key("health-check", HEALTH_CHECK, "{ type = \"tcp\" }", "How real servers are probed."),
-        key(
-            "slow-start",
-            duration(0, DAY_MS),
-            "0s",
-            "How long a server that came up takes to reach its full weight.",
-        ),
-        key(
-            "retries",
-            Kind::Integer { min: 0, max: 10 },
-            "3",
-            "Further attempts after a failed connection, on another server where there is one.",
-        ),
-        key(
-            "max-queue",
-            Kind::Integer { min: 0, max: 1_000_000 },
-            "10000",
-            "Clients that may wait for a place on a real server.",
-        ),
+        POOL_RULES[0],
+        POOL_RULES[1],
+        POOL_RULES[2],
+        POOL_RULES[3],
+        POOL_RULES[4],
+        POOL_RULES[5],
         key("real-server", Kind::Tables(&REAL_SERVER), "", "The real servers."),
     ],
 };
 
 /// The keys that say how a pool works; in a service they describe its own servers.
-pub const POOL_KEYS: &[&str] =
-    &["scheduler", "persistence", "health-check", "slow-start", "retries", "max-queue"];
+pub const POOL_RULES: [Key; 6] = [
+    key("scheduler", SCHEDULER, "round-robin", "How a real server is picked for a new client."),
+    key("persistence", PERSISTENCE, "", "Keeps a client on one real server."),
+    key("health-check", HEALTH_CHECK, "{ type = \"tcp\" }", "How real servers are probed."),
+    key(
+        "slow-start",
+        duration(0, DAY_MS),
+        "0s",
+        "How long a server that came up takes to reach its full weight.",
+    ),
+    key(
+        "retries",
+        Kind::Integer { min: 0, max: 10 },
+        "3",
+        "Further attempts after a failed connection, on another server where there is one.",
+    ),
+    key(
+        "max-queue",
+        Kind::Integer { min: 0, max: 1_000_000 },
+        "10000",
+        "Clients that may wait for a place on a real server.",
+    ),
+];
 
 const SCHEDULER: Kind = Kind::Choice(&[
     word("round-robin"),

@@ -216,6 +216,10 @@ fn check_text(span: Range<usize>, text: &str, key: &str, kind: &Kind) -> Option<
             Ok(_) => None,
         },
         Kind::Choice(words) => check_choice(span, text, key, words),
+        Kind::Listen if text.parse::<std::net::IpAddr>().is_ok() => {
+            let problem = not_yet(span.clone(), &format!("`{key}` without a port"));
+            Some(problem.help("in modes \"http\" and \"tcp\" write ADDRESS:PORT"))
+        }
         Kind::Listen => ListenAddress::parse(text).err().and_then(|e| refuse(e.to_string())),
         Kind::Vip => Vip::parse(text).err().and_then(|e| refuse(e.to_string())),
         Kind::Network if section::network(text).is_none() => refuse("not a network".into()),

@@ -77,7 +77,7 @@ timeouts = { connect = "4 s" }
 
   [[virtual-service.real-server]]
   name = "a b"
-  address = "127.0.0.1"
+  address = "web:80"
   weight = 70000
 "#;
     let expect = r#"test.toml:4:8: error: `mode` has no choice "htpp"
@@ -100,9 +100,9 @@ test.toml:10:10: error: `name`: a name holds letters, digits and . _ : - only, t
 10 |   name = "a b"
    |          ^^^^^
    = help: expected a name in quotes
-test.toml:11:13: error: `address`: expected ADDRESS:PORTS, such as "192.0.2.10:80", "[2001:db8::1]:80,443" or "192.0.2.10:6000-6100"
-11 |   address = "127.0.0.1"
-   |             ^^^^^^^^^^^
+test.toml:11:13: error: `address`: "web" is not an IPv4 or IPv6 address
+11 |   address = "web:80"
+   |             ^^^^^^^^
    = help: expected an address and a port such as "192.0.2.10:80"
 test.toml:12:12: error: `weight` is out of range
 12 |   weight = 70000
@@ -133,6 +133,10 @@ fn single_mistakes() {
         "persistence of type \"rdp-cookie\" is not available yet",
     );
     check(&base("[[virtual-service.route]]\nname = \"x\"", ""), "`route` is not available yet");
+    check(
+        &base("", "").replace("127.0.0.1:9001", "127.0.0.1"),
+        "`address` without a port is not available yet",
+    );
     check("[pair]\nname = \"lb1\"", "`pair` is not available yet");
     check(&base("pool = \"x\"", ""), "names a pool and has real servers of its own");
     check(

@@ -56,46 +56,29 @@ impl Sock {
         if !self.readable() {
             return Io::Blocked;
         }
-        loop {
-            match rustix::net::recv(&self.fd, &mut *buffer, RecvFlags::empty()) {
-                Ok((0, _)) => return Io::Eof,
-                Ok((count, _)) => {
-                    // A short read has drained the socket: the next byte is a new edge.
-                    if count < buffer.len() {
-                        self.clear_readable();
-                    }
-                    return Io::Done(count);
-                }
-                Err(Errno::AGAIN) => {
-                    self.clear_readable();
-                    return Io::Blocked;
-                }
-                Err(Errno::INTR) => {}
-                Err(error) => return Io::Failed(error),
-            }
+        let room = buffer.len();
+        let done = attempt(|| rustix::net::recv(&self.fd, &mut *buffer, RecvFlags::empty()).map(|(n, _)| n));
+        match done {
+            Io::Done(0) => return Io::Eof,
+            // A short read has drained the socket: the next byte is a new edge.
+            Io::Done(count) if count < room => self.clear_readable(),
+            Io::Blocked => self.clear_readable(),
+            _ => {}
         }
+        done
     }
 
     pub fn try_write(&self, bytes: &[u8]) -> Io {
         if !self.writable() {
             return Io::Blocked;
         }
-        loop {
-            match rustix::net::send(&self.fd, bytes, SendFlags::NOSIGNAL) {
-                Ok(count) => {
-                    if count < bytes.len() {
-                        self.clear_writable();
-                    }
-                    return Io::Done(count);
-                }
-                Err(Errno::AGAIN) => {
-                    self.clear_writable();
-                    return Io::Blocked;
-                }
-                Err(Errno::INTR) => {}
-                Err(error) => return Io::Failed(error),
-            }
+        let done = attempt(|| rustix::net::send(&self.fd, bytes, SendFlags::NOSIGNAL));
+        match done {
+            Io::Done(count) if count < bytes.len() => self.clear_writable(),
+            Io::Blocked => self.clear_writable(),
+            _ => {}
         }
+        done
     }
 
     /// Moves bytes from this socket into a pipe without copying them through this process.
@@ -104,21 +87,14 @@ impl Sock {
             return Io::Blocked;
         }
         let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
-        loop {
-            match rustix::pipe::splice(&self.fd, None, &pipe.write, None, at_most, flags) {
-                Ok(0) => return Io::Eof,
-                Ok(count) => {
-                    pipe.held += count;
-                    return Io::Done(count);
-                }
-                Err(Errno::AGAIN) => {
-                    self.clear_readable();
-                    return Io::Blocked;
-                }
-                Err(Errno::INTR) => {}
-                Err(error) => return Io::Failed(error),
-            }
+        let done = attempt(|| rustix::pipe::splice(&self.fd, None, &pipe.write, None, at_most, flags));
+        match done {
+            Io::Done(0) => return Io::Eof,
+            Io::Done(count) => pipe.held += count,
+            Io::Blocked => self.clear_readable(),
+            _ => {}
         }
+        done
     }
 
     pub fn splice_from(&self, pipe: &mut Pipe) -> Io {
@@ -126,20 +102,13 @@ impl Sock {
             return Io::Blocked;
         }
         let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
-        loop {
-            match rustix::pipe::splice(&pipe.read, None, &self.fd, None, pipe.held, flags) {
-                Ok(count) => {
-                    pipe.held -= count.min(pipe.held);
-                    return Io::Done(count);
-                }
-                Err(Errno::AGAIN) => {
-                    self.clear_writable();
-                    return Io::Blocked;
-                }
-                Err(Errno::INTR) => {}
-                Err(error) => return Io::Failed(error),
-            }
+        let done = attempt(|| rustix::pipe::splice(&pipe.read, None, &self.fd, None, pipe.held, flags));
+        match done {
+            Io::Done(count) => pipe.held -= count.min(pipe.held),
+            Io::Blocked => self.clear_writable(),
+            _ => {}
         }
+        done
     }
 
     /// A connection is being opened: `optimistic` tries the first write at once, otherwise the
@@ -256,6 +225,18 @@ impl Sock {
         if let Some(slot) = self.reactor.slots.borrow_mut().get_mut(self.slot as usize) {
             slot.writable = false;
         }
+    }
+}
+
+/// One system call, begun again when a signal interrupts it.
+fn attempt(mut call: impl FnMut() -> Result<usize, Errno>) -> Io {
+    loop {
+        return match call() {
+            Ok(count) => Io::Done(count),
+            Err(Errno::AGAIN) => Io::Blocked,
+            Err(Errno::INTR) => continue,
+            Err(error) => Io::Failed(error),
+        };
     }
 }
 
