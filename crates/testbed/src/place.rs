@@ -15,6 +15,7 @@ pub struct Place {
 impl Place {
     /// The process number and a count make the address unique.
     pub fn new(test: &str) -> Place {
+        raise_file_limit();
         let process = std::process::id();
         let folder = std::env::temp_dir().join(format!("evenkeel-test-{test}-{process}"));
         let _ = std::fs::remove_dir_all(&folder);
@@ -55,6 +56,13 @@ impl Drop for Place {
             let _ = std::fs::remove_dir_all(&self.folder);
         }
     }
+}
+
+/// Thousands of connections need more descriptors than a shell gives.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 /// Waits until something holds; fails the test with what it was about when it never does.

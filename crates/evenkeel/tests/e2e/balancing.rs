@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use evenkeel_testbed::{Connection, Place, Scripted, eventually, get, nginx, read_head, require};
+use evenkeel_testbed::{Connection, Place, Scripted, eventually, get, nginx, nginx_with, read_head, require};
 
 use crate::{service, start};
 
@@ -74,6 +74,35 @@ fn a_silent_server_is_found_within_six_seconds() {
     assert!(evenkeel.server("web", "s1")["check"]["detail"].as_str().unwrap().contains("no answer within"));
     assert_eq!(tally(place.at(8080), 10)["two"], 10);
     drop(silent);
+}
+
+#[test]
+fn http_probes_judge_status_and_text() {
+    if !require(&["nginx"]) {
+        return;
+    }
+    let place = Place::new("probes");
+    let locations = "location /good { return 200 \"all is fine\"; } location /bad { return 500; } location / { return 302 /x; }";
+    let _nginx = nginx_with(&place, "origin", place.at(9001), locations);
+    let check = |name: &str, port: u16, keys: &str| {
+        let keys = format!("health-check = {{ type = \"http\", interval = \"200ms\", {keys} }}");
+        service(name, "http", place.at(port), &[place.at(9001)], &keys)
+    };
+    let config = check("good", 8080, "path = \"/good\", expect = \"is fine\"")
+        + &check("status", 8081, "path = \"/bad\"")
+        + &check("text", 8082, "path = \"/good\", expect = \"is broken\"")
+        + &check("redirect", 8083, "path = \"/\", status = \"200\"")
+        + &check("port", 8084, "path = \"/good\", port = 9002");
+    let evenkeel = start(&place, &config);
+    let detail = |service: &str, state: &str| {
+        evenkeel.await_server(service, "s1", state);
+        evenkeel.server(service, "s1")["check"]["detail"].as_str().unwrap().to_owned()
+    };
+    assert!(detail("good", "up").starts_with("HTTP 200 in"));
+    assert_eq!(detail("status", "down"), "HTTP 500, expected 200-399");
+    assert_eq!(detail("text", "down"), "the body does not hold \"is broken\"");
+    assert_eq!(detail("redirect", "down"), "HTTP 302, expected 200");
+    assert_eq!(detail("port", "down"), "connection refused");
 }
 
 #[test]

@@ -249,6 +249,25 @@ fn websockets_pass_and_survive_a_configuration_change() {
 }
 
 #[test]
+fn an_upgrade_may_come_with_an_interim_answer() {
+    let place = Place::new("interim101");
+    let (_evenkeel, _server) = before(&place, "", |mut stream| {
+        read_head(&mut stream);
+        let _ = stream.write_all(
+            b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\nhello",
+        );
+        std::thread::sleep(Duration::from_millis(300));
+    });
+    let mut connection = Connection::open(place.at(8080));
+    connection.send("GET / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n");
+    assert_eq!(connection.answer().unwrap().status, 103);
+    assert_eq!(connection.answer().unwrap().status, 101);
+    while connection.rest != b"hello" {
+        assert!(connection.read_some());
+    }
+}
+
+#[test]
 fn an_upgrade_that_is_refused_is_an_ordinary_answer() {
     let place = Place::new("noupgrade");
     let (_evenkeel, _server) = before(&place, "", |mut stream| {

@@ -66,7 +66,7 @@ fn heads_are_bounded() {
 
 #[test]
 fn thousands_of_idle_connections_cost_little() {
-    const IDLE: usize = 4_000;
+    const IDLE: usize = 10_000;
     let place = Place::new("idleload");
     let _server = Scripted::named(place.at(9001), "one");
     let keys = "timeouts = { keep-alive = \"5m\" }";

@@ -266,6 +266,7 @@ impl Request {
         }
         out.extend_from_slice(b"\r\n");
         let mut lengths = 0;
+        let mut copier = Copier::new(head);
         for field in &self.fields {
             let keep = match field.kind {
                 Kind::Connection | Kind::HopByHop | Kind::Nominated => false,
@@ -276,15 +277,19 @@ impl Request {
                     lengths == 1
                 }
                 Kind::Cookie => match edits.hide_cookie {
-                    Some(name) => self.write_cookie(head, field, name, out),
+                    Some(name) => {
+                        copier.flush(out);
+                        self.write_cookie(head, field, name, out)
+                    }
                     None => true,
                 },
                 _ => true,
             };
             if keep {
-                line(out, field.name.of(head), field.value.of(head));
+                copier.keep(field, out);
             }
         }
+        copier.flush(out);
         if self.host == Span::default() {
             line(out, b"Host", edits.default_host.as_bytes());
         }
@@ -316,6 +321,43 @@ impl Request {
             false => out.truncate(start),
         }
         false
+    }
+}
+
+/// Copies fields of a head, neighbours that are written canonically (`Name: value`) in one piece.
+pub struct Copier<'a> {
+    head: &'a [u8],
+    start: usize,
+    end: usize,
+}
+
+impl<'a> Copier<'a> {
+    pub fn new(head: &'a [u8]) -> Copier<'a> {
+        Copier { head, start: 0, end: 0 }
+    }
+
+    pub fn keep(&mut self, field: &Field, out: &mut Vec<u8>) {
+        let (name, value) = (field.name, field.value);
+        let (start, end) = (usize::from(name.start), usize::from(value.end) + 2);
+        let canonical = value.start == name.end + 2
+            && self.head.get(usize::from(name.end)..usize::from(value.start)) == Some(b": ")
+            && self.head.get(usize::from(value.end)..end) == Some(b"\r\n");
+        if canonical && start == self.end {
+            self.end = end;
+            return;
+        }
+        self.flush(out);
+        if canonical {
+            (self.start, self.end) = (start, end);
+        } else {
+            line(out, name.of(self.head), value.of(self.head));
+        }
+    }
+
+    /// Writes what was kept so far; needed before anything else is written.
+    pub fn flush(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.head[self.start..self.end]);
+        (self.start, self.end) = (0, 0);
     }
 }
 

@@ -1,7 +1,7 @@
 //! A response's head: its status, how its body is framed, what goes on to the client.
 
 use super::field::{self, Field, Kind};
-use super::request::{Method, line};
+use super::request::{Copier, Method, line};
 use super::{FIELDS, Framing, Malformed, Span};
 
 /// Facts of a parsed response head. Spans point into the buffer it was parsed from.
@@ -138,6 +138,7 @@ impl Response {
         out.extend_from_slice(b"\r\n");
         let switching = self.status == 101;
         let mut lengths = 0;
+        let mut copier = Copier::new(head);
         for field in &self.fields {
             let keep = match field.kind {
                 Kind::Connection | Kind::HopByHop => false,
@@ -151,9 +152,10 @@ impl Response {
                 _ => true,
             };
             if keep {
-                line(out, field.name.of(head), field.value.of(head));
+                copier.keep(field, out);
             }
         }
+        copier.flush(out);
         if let Some(cookie) = edits.set_cookie {
             line(out, b"set-cookie", cookie.as_bytes());
         }

@@ -117,6 +117,7 @@ pub async fn transact(
         waits_on_client: false,
         moved_ms: now_ms,
         interims: 0,
+        unread_head: false,
         reusable: false,
     };
     let done = flow.run().await;
@@ -170,6 +171,8 @@ struct Flow<'a> {
     waits_on_client: bool,
     moved_ms: u64,
     interims: u8,
+    /// Bytes of the next head came with an interim answer.
+    unread_head: bool,
     /// The server's connection can carry another request.
     reusable: bool,
 }
@@ -301,6 +304,9 @@ impl Flow<'_> {
     }
 
     fn read_answer(&mut self) -> Result<Step, Failure> {
+        if std::mem::take(&mut self.unread_head) {
+            return self.parse_answer();
+        }
         let down = match &mut self.down {
             Some(down) => down,
             None if !self.server.readable() => {
@@ -500,14 +506,7 @@ impl Flow<'_> {
             record.bytes_out += head.len() as u64;
         }
         self.moved_ms = self.worker.reactor.now_ms();
-        // The final head may have come with it.
-        if self.down.as_ref().is_some_and(|d| !d.is_empty()) {
-            match self.parse_answer()? {
-                Step::Interim => Box::pin(self.pass_interim()).await?,
-                Step::Upgraded => return Err(Failure::BadAnswer),
-                Step::Moved | Step::Blocked => {}
-            }
-        }
+        self.unread_head = self.down.as_ref().is_some_and(|d| !d.is_empty());
         Ok(())
     }
 
