@@ -2,6 +2,7 @@
 
 mod balancing;
 mod changes;
+mod chaos;
 mod command_line;
 mod http;
 mod limits;
