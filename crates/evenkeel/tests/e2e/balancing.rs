@@ -283,6 +283,23 @@ fn full_servers_make_clients_wait_in_order() {
 }
 
 #[test]
+fn a_server_that_came_up_starts_slowly() {
+    let place = Place::new("slowstart");
+    let _one = Scripted::named(place.at(9001), "one");
+    let keys = "slow-start = \"5s\"\nhealth-check = { type = \"tcp\", interval = \"100ms\", rise = 1 }";
+    let evenkeel =
+        start(&place, &service("web", "http", place.at(8080), &[place.at(9001), place.at(9002)], keys));
+    evenkeel.await_server("web", "s2", "down");
+    let _two = Scripted::named(place.at(9002), "two");
+    evenkeel.await_server("web", "s2", "up");
+    let early = tally(place.at(8080), 200).get("two").copied().unwrap_or(0);
+    assert!((1..70).contains(&early), "{early} of 200 at once");
+    std::thread::sleep(Duration::from_secs(6));
+    let late = tally(place.at(8080), 200)["two"];
+    assert!((95..=105).contains(&late), "{late} of 200 after the slow start");
+}
+
+#[test]
 fn backups_wait_for_their_turn() {
     let place = Place::new("backup");
     let one = Scripted::named(place.at(9001), "one");

@@ -119,3 +119,43 @@ fn memory_for_bytes_in_flight_is_bounded() {
     eventually("service returns", Duration::from_secs(5), || get(place.at(8080), "/").status == 200);
     drop(evenkeel);
 }
+
+#[test]
+fn slow_bodies_and_slow_readers_end_after_their_time() {
+    let place = Place::new("slowbody");
+    let _server = Scripted::start(place.at(9001), |mut stream| {
+        use std::io::{Read, Write};
+        while let Some(head) = evenkeel_testbed::read_head(&mut stream) {
+            if head.starts_with("POST") {
+                let mut body = [0; 100];
+                if stream.read_exact(&mut body).is_err() {
+                    return;
+                }
+            }
+            let size = if head.starts_with("GET /big") { 50_000_000 } else { 2 };
+            let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n");
+            if stream.write_all(&vec![b'x'; size]).is_err() {
+                return;
+            }
+        }
+    });
+    let keys = "timeouts = { client = \"400ms\" }\nhealth-check = { type = \"none\" }";
+    let evenkeel = start(&place, &service("web", "http", place.at(8080), &[place.at(9001)], keys));
+    let mut slow = Connection::open(place.at(8080));
+    slow.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\nsome");
+    assert_eq!(slow.answer().unwrap().status, 408);
+    let mut reader = Connection::open(place.at(8080));
+    reader.send("GET /big HTTP/1.1\r\nHost: test\r\n\r\n");
+    eventually("the place on the server is free again", Duration::from_secs(5), || {
+        evenkeel.server("web", "s1")["total-connections"] == 2
+            && evenkeel.server("web", "s1")["current-connections"] == 0
+    });
+    // Slow, but moving: not cut.
+    let mut moving = Connection::open(place.at(8080));
+    moving.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\n");
+    for _ in 0..10 {
+        std::thread::sleep(Duration::from_millis(100));
+        moving.send([b'x'; 10]);
+    }
+    assert_eq!(moving.answer().unwrap().status, 200);
+}
