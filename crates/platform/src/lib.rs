@@ -9,7 +9,9 @@ mod service_manager;
 
 pub use files::{listen_private, write_atomically};
 pub use handover::{HandoverError, Package, receive, send};
-pub use service_manager::notify_service_manager;
+pub use service_manager::{
+    forget_socket, has_service_manager, notify_service_manager, store_socket, stored_sockets,
+};
 
 /// Raises the limit of open files to what the system allows; the limit now in force.
 pub fn raise_file_limit() -> u64 {

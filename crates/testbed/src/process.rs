@@ -39,6 +39,12 @@ impl Process {
     }
 }
 
+impl From<Child> for Process {
+    fn from(child: Child) -> Process {
+        Process(child)
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         // Servers with children of their own end them when asked.

@@ -1,6 +1,7 @@
 //! What runs, and every way to change it: commit, reload, drain, weights, probes, refusals.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -17,6 +18,9 @@ use tracing::{error, info, warn};
 use super::handover;
 use super::overrides::Overrides;
 
+/// Sockets left with the service manager; its store is bounded too.
+const STORED_AT_MOST: usize = 1024;
+
 pub struct Setup {
     pub path: PathBuf,
     pub engine: Engine,
@@ -31,6 +35,8 @@ pub struct Control {
     engine: Engine,
     checker: Checker,
     servers: HashMap<u32, ServerHealth>,
+    /// Names of the sockets that the service manager keeps.
+    stored: HashSet<String>,
     started: Instant,
 }
 
@@ -59,6 +65,7 @@ impl Control {
             engine: setup.engine,
             checker: setup.checker,
             servers: HashMap::new(),
+            stored: HashSet::new(),
             started: Instant::now(),
         };
         control.apply(snapshot, &inherited.servers).map_err(|e| e.to_string())?;
@@ -180,7 +187,29 @@ impl Control {
         }
         self.checker.set_targets(targets);
         self.push_states();
+        self.store_sockets();
         Ok(())
+    }
+
+    /// Leaves the listening sockets with the service manager, so that connections wait in the
+    /// kernel while the service restarts.
+    fn store_sockets(&mut self) {
+        if !evenkeel_platform::has_service_manager() {
+            return;
+        }
+        let mut stored = HashSet::new();
+        let mut count: HashMap<SocketAddr, usize> = HashMap::new();
+        for (address, socket) in self.engine.listening().into_iter().take(STORED_AT_MOST) {
+            let number = count.entry(address).or_default();
+            *number += 1;
+            let name = format!("{address}-{number}").replace(':', "_");
+            if !self.stored.contains(&name) {
+                evenkeel_platform::store_socket(&name, socket);
+            }
+            stored.insert(name);
+        }
+        self.stored.difference(&stored).for_each(|name| evenkeel_platform::forget_socket(name));
+        self.stored = stored;
     }
 
     /// A live change lasts until the file itself says something new for that server.
@@ -276,7 +305,7 @@ impl Control {
                 "real server changed"
             );
         }
-        Ok(self.describe_server(&pool, &spec))
+        Ok(self.describe_server(&spec))
     }
 
     pub fn pool_of(&self, service: &str) -> Result<Arc<PoolSpec>, Refused> {

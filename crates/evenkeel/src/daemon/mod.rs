@@ -68,6 +68,7 @@ async fn serve(arguments: &RunArguments, text: String, snapshot: Snapshot) -> Ou
     let options = EngineOptions { workers, buffer_memory: snapshot.limits.buffer_memory };
     let mut engine = Engine::start(&options, &notices.0)?;
     let mut admin_sockets = Vec::new();
+    engine.adopt(evenkeel_platform::stored_sockets());
     if let Some(inherited) = &mut inherited {
         engine.adopt(std::mem::take(&mut inherited.listeners));
         admin_sockets = std::mem::take(&mut inherited.admin);
@@ -87,8 +88,8 @@ async fn serve(arguments: &RunArguments, text: String, snapshot: Snapshot) -> Ou
         inherited.ready()?;
     }
     evenkeel_platform::notify_service_manager(&format!("READY=1\nMAINPID={}", std::process::id()));
-    let connections = control.snapshot().services.len();
-    info!(services = connections, workers, revision = control.revision(), "running");
+    let services = control.snapshot().services.len();
+    info!(services, workers, revision = control.revision(), "running");
 
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;

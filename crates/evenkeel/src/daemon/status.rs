@@ -48,7 +48,7 @@ impl Control {
             bytes_in: counters.sum(|c| c.bytes_in.get()),
             bytes_out: counters.sum(|c| c.bytes_out.get()),
             queued: u64::from(pool.waiting.load(Relaxed)),
-            real_servers: pool.servers.iter().map(|s| self.describe_server(pool, s)).collect(),
+            real_servers: pool.servers.iter().map(|s| self.describe_server(s)).collect(),
         }
     }
 
@@ -64,7 +64,7 @@ impl Control {
         }
     }
 
-    pub fn describe_server(&self, _: &PoolSpec, spec: &ServerSpec) -> api::RealServer {
+    pub fn describe_server(&self, spec: &ServerSpec) -> api::RealServer {
         let state = self.engine().state(spec.id);
         let health = self.health(spec.id);
         let counters = &spec.counters;

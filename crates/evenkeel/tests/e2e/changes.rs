@@ -170,3 +170,70 @@ fn sigterm_finishes_requests_and_stops_within_its_bound() {
     assert_eq!(evenkeel.process.wait(), Some(0));
     assert!(!evenkeel.socket().exists());
 }
+
+/// The service manager's end of its socket: messages, each with the socket that came along.
+fn next_message(manager: &std::os::unix::net::UnixDatagram) -> (String, Option<std::os::fd::OwnedFd>) {
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+    let mut text = [0; 512];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut slices = [std::io::IoSliceMut::new(&mut text)];
+    let read = recvmsg(manager, &mut slices, &mut ancillary, RecvFlags::CMSG_CLOEXEC).expect("a message");
+    let mut sockets = ancillary.drain().flat_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(fds) => fds.collect::<Vec<_>>(),
+        _ => Vec::new(),
+    });
+    let socket = sockets.next();
+    (String::from_utf8_lossy(&text[..read.bytes]).into_owned(), socket)
+}
+
+#[test]
+fn sockets_left_with_the_service_manager_survive_a_restart() {
+    let place = Place::new("fdstore");
+    let _server = Scripted::named(place.at(9001), "one");
+    let config =
+        format!("[limits]\nworkers = 1\n{}", service("web", "http", place.at(8080), &[place.at(9001)], ""));
+    let path = place.write("evenkeel.toml", evenkeel_testbed::Evenkeel::complete(&place, &config));
+    let notify = place.file("notify.sock");
+    let manager = std::os::unix::net::UnixDatagram::bind(&notify).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let program = env!("CARGO_BIN_EXE_evenkeel");
+    let quiet = std::process::Stdio::null;
+    let mut first = Process::start(
+        Command::new(program)
+            .args(["run", "--config"])
+            .arg(&path)
+            .env("NOTIFY_SOCKET", &notify)
+            .stderr(quiet()),
+    );
+    let mut stored = None;
+    loop {
+        let (text, socket) = next_message(&manager);
+        if text.starts_with("FDSTORE=1") {
+            assert!(text.contains("FDNAME=127."), "{text}");
+            stored = socket;
+        } else if text.starts_with("READY=1") {
+            break;
+        }
+    }
+    let stored = stored.expect("the listening socket");
+    assert_eq!(get(place.at(8080), "/").text(), "one");
+    first.signal(rustix::process::Signal::TERM);
+    assert_eq!(first.wait(), Some(0));
+    // Between the two processes: the kernel keeps the connection.
+    let mut waiting = Connection::open(place.at(8080));
+    waiting.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+    // What systemd does: descriptor 3, and the number of the process it is meant for.
+    let script = format!(
+        "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec {program} run --config {}",
+        path.display()
+    );
+    let second = Command::new("sh")
+        .args(["-c", &script])
+        .stdin(std::process::Stdio::from(stored))
+        .stderr(quiet())
+        .spawn();
+    let second = Process::from(second.unwrap());
+    assert_eq!(waiting.answer().expect("an answer from the second process").text(), "one");
+    drop(second);
+}
