@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use evenkeel_balance::{hash_address, hash_bytes, hash_flow};
 use evenkeel_model::{Persistence, Scheduler, mask_address};
@@ -95,8 +95,14 @@ pub async fn lease(
             record.pool_queue = if wanted.is_none() { waiting } else { 0 };
         }
         session.state.set(State::Queued);
+        let joins_empty = !queued && pool.queue.borrow().is_empty();
         let place = Queued::join(worker, pool, wanted, queued);
         queued = true;
+        // Another loop may have freed a place just before it could see this client waiting:
+        // looked at once more, now that it can.
+        if joins_empty && has_place(pool, wanted) {
+            continue;
+        }
         let woken = worker.reactor.wait(deadline_ms).await;
         drop(place);
         match woken {
@@ -140,6 +146,19 @@ fn choose(worker: &Worker, pool: &PoolRuntime, wish: &Wish, queued: bool) -> Cho
         None if balancer.has_candidates() => Choice::Full(None),
         None => Choice::None,
     }
+}
+
+/// Whether a client who waits for one server, or for any, could go ahead.
+fn has_place(pool: &PoolRuntime, wanted: Option<u32>) -> bool {
+    let balancer = pool.balancer.borrow();
+    balancer.servers().iter().enumerate().any(|(index, server)| {
+        let Some(runtime) = pool.server(index) else { return false };
+        let suits = match wanted {
+            Some(only) => runtime.id == only,
+            None => server.takes_new_clients(),
+        };
+        suits && !runtime.is_full()
+    })
 }
 
 fn persistent_server(worker: &Worker, pool: &PoolRuntime, wish: &Wish) -> Option<usize> {
@@ -203,7 +222,7 @@ impl Drop for Lease {
         server.release();
         if let Some(waiter) = pool.next_waiter(server.id) {
             self.worker.reactor.wake(waiter.task);
-        } else if pool.spec().waiting.load(Relaxed) > 0 {
+        } else if pool.spec().waiting.load(SeqCst) > 0 {
             self.worker.nudge_others(pool.id, server.id);
         }
     }
@@ -224,7 +243,7 @@ impl<'a> Queued<'a> {
             true => pool.queue.borrow_mut().push_front(waiter),
             false => pool.queue.borrow_mut().push_back(waiter),
         }
-        pool.spec().waiting.fetch_add(1, Relaxed);
+        pool.spec().waiting.fetch_add(1, SeqCst);
         Queued { worker, pool, task: waiter.task }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::SeqCst;
 
 use evenkeel_balance::{Balancer, Server};
 use evenkeel_model::Persistence;
@@ -233,7 +233,7 @@ impl ServerRuntime {
     pub fn is_full(&self) -> bool {
         let spec = self.spec.borrow();
         let limit = spec.server.max_connections;
-        limit != 0 && spec.active.load(Relaxed) >= limit
+        limit != 0 && spec.active.load(SeqCst) >= limit
     }
 
     /// Takes one of the places of a server that has a limit.
@@ -241,11 +241,11 @@ impl ServerRuntime {
         let spec = self.spec.borrow();
         let limit = spec.server.max_connections;
         let take = |now: u32| (now < limit).then_some(now + 1);
-        spec.active.fetch_update(Relaxed, Relaxed, take).is_ok()
+        spec.active.fetch_update(SeqCst, SeqCst, take).is_ok()
     }
 
     pub fn release(&self) {
         let give = |now: u32| Some(now.saturating_sub(1));
-        let _ = self.spec.borrow().active.fetch_update(Relaxed, Relaxed, give);
+        let _ = self.spec.borrow().active.fetch_update(SeqCst, SeqCst, give);
     }
 }
