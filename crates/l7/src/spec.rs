@@ -26,7 +26,7 @@ pub struct ServiceSpec {
     pub pool_id: u32,
     pub service: Arc<VirtualService>,
     pub counters: Arc<PerCore<ServiceCounters>>,
-    /// Client connections of all loops; kept only when the service has a limit.
+    /// Client connections of all loops.
     pub connections: Arc<AtomicU32>,
     /// The server that takes clients when no real server is left.
     pub fallback_server: Option<Arc<ServerSpec>>,

@@ -328,9 +328,7 @@ impl Worker {
         let counters = view.counters(self.core);
         counters.connections.add(1);
         counters.current_connections.add(1);
-        if view.spec.service.max_connections != 0 {
-            view.spec.connections.fetch_add(1, Relaxed);
-        }
+        view.spec.connections.fetch_add(1, Relaxed);
         self.start_session(Client {
             sock: Sock::new(self.reactor, fd, Owner::Task),
             service,
@@ -351,10 +349,7 @@ impl Worker {
         self.shared.connections.fetch_sub(1, Relaxed);
         let view = service.view();
         view.counters(self.core).current_connections.sub(1);
-        if view.spec.service.max_connections != 0 {
-            let less = |now: u32| Some(now.saturating_sub(1));
-            let _ = view.spec.connections.fetch_update(Relaxed, Relaxed, less);
-        }
+        view.spec.connections.fetch_sub(1, Relaxed);
     }
 
     fn start_session(&'static self, client: Client) {

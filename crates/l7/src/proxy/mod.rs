@@ -1,4 +1,4 @@
-//! The connection's journey: accept (`worker`), read just enough (`client`), pick (`pick`),
+//! The connection's journey: accept (`worker`), read just enough (`client`), pick (`persist`, `pick`),
 //! connect or reuse and relay (`exchange`, `flow`, `relay`), log and count (`account`).
 
 pub mod account;
@@ -6,6 +6,7 @@ pub mod answer;
 pub mod client;
 pub mod exchange;
 pub mod flow;
+pub mod persist;
 pub mod pick;
 pub mod relay;
 mod runtime;

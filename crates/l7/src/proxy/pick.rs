@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use evenkeel_balance::{hash_address, hash_bytes, hash_flow};
-use evenkeel_model::{Persistence, Scheduler, mask_address};
+use evenkeel_model::Scheduler;
 
 use super::session::{Session, State};
 use super::{PoolRuntime, ServerRuntime, Waiter};
@@ -78,7 +78,9 @@ pub async fn lease(
                 let Some(server) = pool.server(index) else { return Err(NoLease::NoServer) };
                 let limited = server.max_connections() != 0;
                 if !limited || server.reserve() {
-                    remember(worker, pool, wish.client, server.id);
+                    if let Some(keeper) = pool.keeper() {
+                        keeper.keep(wish, server.id, worker.reactor.now_ms());
+                    }
                     return Ok(Lease::new(worker, Some(pool), server, index, limited));
                 }
                 persistent.then_some(server.id)
@@ -162,25 +164,8 @@ fn has_place(pool: &PoolRuntime, wanted: Option<u32>) -> bool {
 }
 
 fn persistent_server(worker: &Worker, pool: &PoolRuntime, wish: &Wish) -> Option<usize> {
-    let spec = pool.spec();
-    let index = match (&spec.pool.persistence, &spec.table) {
-        (Persistence::Cookie(_), _) => wish.cookie,
-        (Persistence::Source(rule), Some(table)) => {
-            let client = mask_address(wish.client.ip(), rule.mask, rule.mask6);
-            table.lookup(client, worker.reactor.now_ms()).and_then(|id| pool.index_of(id))
-        }
-        _ => None,
-    };
+    let index = pool.keeper()?.find(pool, wish, worker.reactor.now_ms());
     index.filter(|index| pool.takes_persistent(*index))
-}
-
-fn remember(worker: &Worker, pool: &PoolRuntime, client: SocketAddr, server: u32) {
-    let spec = pool.spec();
-    if let (Persistence::Source(rule), Some(table)) = (&spec.pool.persistence, &spec.table) {
-        let client = mask_address(client.ip(), rule.mask, rule.mask6);
-        let usable = |id: u32| id == server;
-        table.insert_or_get(client, server, worker.reactor.now_ms(), usable);
-    }
 }
 
 impl Lease {

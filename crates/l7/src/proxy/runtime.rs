@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use evenkeel_balance::{Balancer, Server};
 use evenkeel_model::Persistence;
 
+use super::persist::{self, Keeper};
 use crate::counters::{ServerCounters, ServiceCounters};
 use crate::spec::{PoolSpec, ServerSpec, ServerState, ServiceSpec};
 
@@ -67,6 +68,7 @@ pub struct PoolRuntime {
     pub balancer: RefCell<Balancer>,
     pub queue: RefCell<VecDeque<Waiter>>,
     by_name: RefCell<HashMap<Vec<u8>, usize>>,
+    keeper: RefCell<Option<Rc<dyn Keeper>>>,
 }
 
 impl PoolRuntime {
@@ -85,6 +87,7 @@ impl PoolRuntime {
             balancer: RefCell::new(Balancer::new(scheduler, 0, Vec::new(), now_ms)),
             queue: RefCell::default(),
             by_name: RefCell::default(),
+            keeper: RefCell::default(),
         };
         pool.apply(spec, states, now_ms);
         pool
@@ -93,6 +96,11 @@ impl PoolRuntime {
     #[allow(clippy::redundant_allocation)]
     pub fn spec(&self) -> Rc<Arc<PoolSpec>> {
         self.spec.borrow().clone()
+    }
+
+    /// What keeps clients on their servers, if the pool has persistence.
+    pub fn keeper(&self) -> Option<Rc<dyn Keeper>> {
+        self.keeper.borrow().clone()
     }
 
     /// Takes a new configuration: servers that stay keep their connections and counts.
@@ -140,6 +148,7 @@ impl PoolRuntime {
         *self.balancer.borrow_mut() =
             Balancer::new(spec.pool.scheduler, slow_start_ms, balanced.collect(), now_ms);
         *self.servers.borrow_mut() = servers;
+        *self.keeper.borrow_mut() = persist::keeper(&spec);
         *self.spec.borrow_mut() = Rc::new(spec);
     }
 
