@@ -47,7 +47,7 @@ pub fn render(plan: &Plan, results: &[CaseResult]) -> anyhow::Result<String> {
     )?;
     writeln!(
         out,
-        "another machine. The bar is what `ARCHITECTURE.md` wants against the better peer, or the one named.\n"
+        "another machine. The bar is the ratio aimed at, against the better peer or the one named.\n"
     )?;
     writeln!(out, "{}; {}\n", version("haproxy", "-v"), version("nginx", "-v"))?;
     writeln!(out, "| case | unit | Evenkeel | HAProxy | nginx | against HAProxy | against nginx | bar |")?;

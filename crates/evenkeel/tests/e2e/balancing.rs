@@ -77,6 +77,30 @@ fn a_silent_server_is_found_within_six_seconds() {
 }
 
 #[test]
+fn a_server_that_falls_silent_later_is_found_too() {
+    let place = Place::new("falls");
+    let silent = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let switch = silent.clone();
+    let _server = Scripted::start(place.at(9001), move |mut stream| {
+        while read_head(&mut stream).is_some() {
+            if switch.load(std::sync::atomic::Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_secs(20));
+                return;
+            }
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none");
+        }
+    });
+    let _other = Scripted::named(place.at(9002), "two");
+    let keys = "health-check = { type = \"http\" }";
+    let servers = [place.at(9001), place.at(9002)];
+    let evenkeel = start(&place, &service("web", "http", place.at(8080), &servers, keys));
+    evenkeel.await_server("web", "s1", "up");
+    silent.store(true, std::sync::atomic::Ordering::SeqCst);
+    eventually("it is down", Duration::from_secs(6), || evenkeel.server("web", "s1")["state"] == "down");
+    assert_eq!(tally(place.at(8080), 10)["two"], 10);
+}
+
+#[test]
 fn http_probes_judge_status_and_text() {
     if !require(&["nginx"]) {
         return;
