@@ -7,6 +7,9 @@ pub const HEADROOM: usize = 1024;
 /// Bytes one buffer takes from a socket at most.
 pub const CAPACITY: usize = 16 * 1024;
 
+/// Keeps the busy first bytes of neighbouring blocks out of the same cache sets.
+const STAGGER: usize = 64;
+
 /// The buffers of one loop: a bound on how many there are, and the unused ones.
 pub struct BufferPool {
     unused: RefCell<Vec<Box<[u8]>>>,
@@ -27,7 +30,7 @@ impl BufferPool {
     const KEPT: usize = 256;
 
     pub fn leak(memory: u64) -> &'static BufferPool {
-        let limit = (memory as usize / (HEADROOM + CAPACITY)).max(16);
+        let limit = (memory as usize / (HEADROOM + CAPACITY + STAGGER)).max(16);
         let pool = BufferPool { unused: RefCell::default(), in_use: Cell::new(0), limit };
         Box::leak(Box::new(pool))
     }
@@ -44,7 +47,7 @@ impl BufferPool {
         }
         self.in_use.set(self.in_use.get() + 1);
         let block = self.unused.borrow_mut().pop();
-        let block = block.unwrap_or_else(|| vec![0; HEADROOM + CAPACITY].into_boxed_slice());
+        let block = block.unwrap_or_else(|| vec![0; HEADROOM + CAPACITY + STAGGER].into_boxed_slice());
         Some(Buffer { block, start: HEADROOM, end: HEADROOM, pool: self })
     }
 
