@@ -239,9 +239,11 @@ impl Request {
         Ok(true)
     }
 
-    /// The path and query, `/` when an absolute target has none.
+    /// The path and query; of an absolute target without one `/`, for OPTIONS `*` (RFC 9112
+    /// section 3.2.4).
     pub fn path<'a>(&self, head: &'a [u8]) -> &'a [u8] {
         match self.target.of(head) {
+            b"" if self.method == Method::Options => b"*",
             b"" => b"/",
             path => path,
         }

@@ -137,6 +137,11 @@ fn heads_for_the_real_server() {
         "GET / HTTP/1.1\r\nHost: h\r\n\r\n",
     );
     check(
+        "OPTIONS http://h HTTP/1.1\r\nHost: h\r\n\r\n",
+        Edits::default(),
+        "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n",
+    );
+    check(
         "GET http://h/x HTTP/1.1\r\nHost: H\r\n\r\n",
         Edits::default(),
         "GET /x HTTP/1.1\r\nHost: H\r\n\r\n",
