@@ -39,7 +39,7 @@ impl Health {
     }
 
     /// Probes in a row that disagree with the verdict, and how many would change it.
-    pub fn progress(&self) -> (u32, u32) {
+    fn progress(&self) -> (u32, u32) {
         (self.against, if self.up { self.fall } else { self.rise })
     }
 

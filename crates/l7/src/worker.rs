@@ -384,7 +384,8 @@ impl Worker {
     /// A connection that waits for its next request, without a session.
     pub fn park(&self, client: Client) {
         let now_ms = self.reactor.now_ms();
-        let timeouts = client.service.view().spec.service.timeouts.clone();
+        let view = client.service.view();
+        let timeouts = &view.spec.service.timeouts;
         let patience = match client.requests {
             0 => timeouts.request,
             _ => timeouts.keep_alive,

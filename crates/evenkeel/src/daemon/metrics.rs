@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::sync::atomic::Ordering::Relaxed;
 
 use evenkeel_l7::counters::{LATENCY_BOUNDS_MS, ServerCounters, ServiceCounters};
+use evenkeel_l7::{PoolSpec, ServerSpec};
 
 use super::control::Control;
 
@@ -142,7 +143,7 @@ pub fn render(control: &Control) -> String {
     }
     for (name, kind, help, read) in SERVER {
         head(&mut out, name, kind, help);
-        for (pool, server) in pools.iter().flat_map(|p| p.servers.iter().map(move |s| (p, s))) {
+        for (pool, server) in servers(control) {
             let (pool, name_of, value) = (&pool.pool.name, &server.server.name, server.counters.sum(read));
             let _ = writeln!(out, "{name}{{pool=\"{pool}\",server=\"{name_of}\"}} {value}");
         }
@@ -184,7 +185,7 @@ fn latency(out: &mut String, control: &Control) {
 fn states(out: &mut String, control: &Control) {
     let engine = control.engine();
     head(out, "evenkeel_server_up", "gauge", "1 when the real server's health is good.");
-    for (pool, server) in engine.config().pools.iter().flat_map(|p| p.servers.iter().map(move |s| (p, s))) {
+    for (pool, server) in servers(control) {
         let up = u8::from(engine.state(server.id).is_none_or(|s| s.up));
         let _ = writeln!(
             out,
@@ -193,7 +194,7 @@ fn states(out: &mut String, control: &Control) {
         );
     }
     head(out, "evenkeel_server_weight", "gauge", "The real server's weight now.");
-    for (pool, server) in engine.config().pools.iter().flat_map(|p| p.servers.iter().map(move |s| (p, s))) {
+    for (pool, server) in servers(control) {
         let weight = engine.state(server.id).map_or(0, |s| s.weight);
         let _ = writeln!(
             out,
@@ -201,6 +202,12 @@ fn states(out: &mut String, control: &Control) {
             pool.pool.name, server.server.name
         );
     }
+}
+
+/// Every real server with its pool.
+fn servers(control: &Control) -> impl Iterator<Item = (&PoolSpec, &ServerSpec)> {
+    let pools = control.engine().config().pools.iter();
+    pools.flat_map(|pool| pool.servers.iter().map(move |server| (&**pool, &**server)))
 }
 
 fn head(out: &mut String, name: &str, kind: &str, help: &str) {

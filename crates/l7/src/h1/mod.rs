@@ -115,29 +115,6 @@ impl Malformed {
             _ => 400,
         }
     }
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Malformed::RequestLine => "request line",
-            Malformed::StatusLine => "status line",
-            Malformed::Version => "HTTP version",
-            Malformed::Target => "request target",
-            Malformed::Field => "header field",
-            Malformed::LineEnding => "line ending",
-            Malformed::TooManyFields => "too many header fields",
-            Malformed::MissingHost => "missing Host",
-            Malformed::Host => "Host",
-            Malformed::ContentLength => "Content-Length",
-            Malformed::TransferEncoding => "Transfer-Encoding",
-            Malformed::UnknownCoding => "unknown transfer coding",
-            Malformed::ConflictingFraming => "Content-Length beside Transfer-Encoding",
-            Malformed::ChunkSize => "chunk size",
-            Malformed::ChunkExtension => "chunk extension",
-            Malformed::Chunk => "chunk",
-            Malformed::Trailer => "trailer",
-            Malformed::Method => "method",
-        }
-    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,6 @@ use super::{PoolRuntime, ServiceView, answer};
 use crate::buffer::Buffer;
 use crate::h1::Body;
 use crate::h1::request::Edits as RequestEdits;
-use crate::spec::Notice;
 use crate::worker::Worker;
 
 /// Bytes of a request line that are logged.
@@ -46,13 +45,8 @@ pub async fn run(
     let mut body = Body::new(scratch.request.framing);
     let head_len = scratch.request.head_len;
     match body.feed(&buffer.bytes()[head_len..]) {
-        Ok(taken) if head_len + taken < buffer.len() => {
-            let Some(mut rest) = worker.buffers.get() else {
-                return fail(worker, scratch, client, view, Failure::NoMemory).await;
-            };
-            rest.append(&buffer.bytes()[head_len + taken..]);
-            buffer.truncate(head_len + taken);
-            client.input = Some(rest);
+        Ok(taken) if !client.set_aside(worker, &mut buffer, head_len + taken) => {
+            return fail(worker, scratch, client, view, Failure::NoMemory).await;
         }
         Ok(_) => {}
         Err(_) => return fail(worker, scratch, client, view, Failure::BadBody).await,
@@ -73,10 +67,7 @@ pub async fn run(
             },
             Err(why) => return not_queued(worker, scratch, client, view, why).await,
         };
-        let before = scratch.record.server.replace(lease.server.clone());
-        scratch.record.redispatched = before.is_some_and(|b| b.id != lease.server.id);
-        scratch.record.queued_ms = Some(worker.reactor.now_ms());
-        *session.server.borrow_mut() = Some(lease.server.clone());
+        lease.note(session, &mut scratch.record);
         let mut done = transact(worker, session, scratch, client, view, &lease, &mut outgoing, true).await;
         if done == Err(Failure::Stale) {
             outgoing.sent = 0;
@@ -85,9 +76,8 @@ pub async fn run(
         match done {
             Ok(after) => return after,
             Err(failure @ (Failure::Refused | Failure::Unreachable | Failure::ConnectTimeout)) => {
-                note_connect_failure(worker, pool, &lease, failure);
-                let last = scratch.record.retries >= spec.pool.retries
-                    || view.fallback_server.as_ref().is_some_and(|f| f.id == lease.server.id);
+                lease.connect_failed(failure == Failure::Refused);
+                let last = scratch.record.retries >= spec.pool.retries || lease.is_outside();
                 if last || !outgoing.replayable {
                     return fail(worker, scratch, client, view, failure).await;
                 }
@@ -142,17 +132,6 @@ fn rewrite_head(
     };
     request.write(buffer.bytes(), &edits, head);
     buffer.replace_head(request.head_len, head)
-}
-
-fn note_connect_failure(worker: &Worker, pool: &PoolRuntime, lease: &Lease, failure: Failure) {
-    let server = lease.server.id;
-    lease.server.counters().connect_errors.add(1);
-    if failure == Failure::Refused {
-        pool.mark_down(server, worker.reactor.now_ms());
-        worker.notify(Notice::Refused { server });
-    } else {
-        worker.notify(Notice::Suspect { server });
-    }
 }
 
 /// Ends a request that failed: an answer where one is still possible.
@@ -229,8 +208,7 @@ async fn no_server(
 ) -> After {
     view.counters(worker.core).no_server.add(1);
     blame(&mut scratch.record, b'S', b'C');
-    let closing = worker.is_draining() || client.service.gone.get();
-    let keep = scratch.request.keep_alive && outgoing.body.is_complete() && !closing;
+    let keep = scratch.request.keep_alive && outgoing.body.is_complete() && !client.must_close(worker);
     let head_only = scratch.request.method == crate::h1::request::Method::Head;
     let page = view.spec.service.fallback.as_ref();
     let Some(status) = page.and_then(|p| answer::page(p, !keep, head_only, &mut scratch.head)) else {

@@ -43,6 +43,13 @@ pub struct Outgoing {
     pub idempotent: bool,
 }
 
+impl Outgoing {
+    /// The server has all of it.
+    fn is_sent(&self) -> bool {
+        self.body.is_complete() && self.sent == self.buffer.len()
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     Refused,
@@ -274,12 +281,8 @@ impl Flow<'_> {
                 outgoing.buffer.filled(count);
                 let taken = outgoing.body.feed(outgoing.buffer.bytes());
                 let taken = taken.map_err(|_| self.cut(b'C', Failure::BadBody))?;
-                let outgoing = &mut *self.outgoing;
-                if taken < count {
-                    let mut rest = self.worker.buffers.get().ok_or(Failure::NoMemory)?;
-                    rest.append(&outgoing.buffer.bytes()[taken..]);
-                    outgoing.buffer.truncate(taken);
-                    self.client.input = Some(rest);
+                if !self.client.set_aside(self.worker, &mut self.outgoing.buffer, taken) {
+                    return Err(Failure::NoMemory);
                 }
                 Ok(Step::Moved)
             }
@@ -350,8 +353,8 @@ impl Flow<'_> {
 
     /// The final head is there: decides what happens to both connections and rewrites it.
     fn begin_answer(&mut self) -> Result<Step, Failure> {
-        let sent_all = self.outgoing.body.is_complete() && self.outgoing.sent == self.outgoing.buffer.len();
-        let closing = self.worker.is_draining() || self.client.service.gone.get();
+        let sent_all = self.outgoing.is_sent();
+        let closing = self.client.must_close(self.worker);
         let pool = self.view.pool.spec();
         let in_pool = self.view.pool.index_of(self.lease.server.id).is_some();
         let Scratch { request, response, head, text, record } = &mut *self.scratch;
@@ -539,7 +542,7 @@ impl Flow<'_> {
 
     /// The answer is complete: keeps what can be used again.
     fn finish(&mut self) -> After {
-        let sent_all = self.outgoing.body.is_complete() && self.outgoing.sent == self.outgoing.buffer.len();
+        let sent_all = self.outgoing.is_sent();
         let gone = self.server.is_hung_up() || self.lease.server.gone.get();
         self.reusable = self.keep_server && sent_all && !gone;
         match (self.keep_client, sent_all && self.client.input.is_none()) {

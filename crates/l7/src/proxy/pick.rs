@@ -11,6 +11,7 @@ use super::session::{Session, State};
 use super::{PoolRuntime, ServerRuntime, Waiter};
 use crate::log::Record;
 use crate::reactor::Stop;
+use crate::spec::Notice;
 use crate::worker::Worker;
 
 /// What is known of a client when a server is picked for it.
@@ -184,6 +185,33 @@ impl Lease {
             pool.balancer.borrow_mut().connected(index);
         }
         Lease { server, pool: pool.cloned(), worker, limited }
+    }
+
+    /// Notes who serves, for the log and for listings.
+    pub fn note(&self, session: &Session, record: &mut Record) {
+        let before = record.server.replace(self.server.clone());
+        record.redispatched = before.is_some_and(|b| b.id != self.server.id);
+        record.queued_ms = Some(self.worker.reactor.now_ms());
+        *session.server.borrow_mut() = Some(self.server.clone());
+    }
+
+    /// The server could not be reached. One that refused takes no more of this loop's clients.
+    pub fn connect_failed(&self, refused: bool) {
+        let server = self.server.id;
+        self.server.counters().connect_errors.add(1);
+        if refused {
+            if let Some(pool) = &self.pool {
+                pool.mark_down(server, self.worker.reactor.now_ms());
+            }
+            self.worker.notify(Notice::Refused { server });
+        } else {
+            self.worker.notify(Notice::Suspect { server });
+        }
+    }
+
+    /// The fallback server's: there is nowhere else to try.
+    pub fn is_outside(&self) -> bool {
+        self.pool.is_none()
     }
 
     /// A server outside any pool: the fallback.

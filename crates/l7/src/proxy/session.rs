@@ -31,6 +31,25 @@ pub struct Client {
     pub input: Option<Buffer>,
 }
 
+impl Client {
+    /// Keeps what follows the first `taken` bytes for the next request; whether there was memory.
+    pub fn set_aside(&mut self, worker: &Worker, buffer: &mut Buffer, taken: usize) -> bool {
+        if taken == buffer.len() {
+            return true;
+        }
+        let Some(mut rest) = worker.buffers.get() else { return false };
+        rest.append(&buffer.bytes()[taken..]);
+        buffer.truncate(taken);
+        self.input = Some(rest);
+        true
+    }
+
+    /// This answer is the connection's last: the process drains, or the service was removed.
+    pub fn must_close(&self, worker: &Worker) -> bool {
+        worker.is_draining() || self.service.gone.get()
+    }
+}
+
 /// What a session is doing, for listings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {

@@ -7,7 +7,6 @@ use super::{ServiceView, relay};
 use crate::buffer::Buffer;
 use crate::log::Record;
 use crate::reactor::{Io, Sock, Stop};
-use crate::spec::Notice;
 use crate::worker::Worker;
 use rustix::io::Errno;
 
@@ -56,10 +55,10 @@ async fn connect(
     let queue_ms = timeouts.queue.as_millis() as u64;
     let mut first = None;
     loop {
-        let (lease, outside) = match pick::lease(worker, session, pool, &wish, queue_ms, record).await {
-            Ok(lease) => (lease, false),
+        let lease = match pick::lease(worker, session, pool, &wish, queue_ms, record).await {
+            Ok(lease) => lease,
             Err(NoLease::NoServer) => match &view.fallback_server {
-                Some(server) => (Lease::outside(worker, server.clone()), true),
+                Some(server) => Lease::outside(worker, server.clone()),
                 None => {
                     view.counters(worker.core).no_server.add(1);
                     blame(record, b'S', b'C');
@@ -72,10 +71,7 @@ async fn connect(
                 return None;
             }
         };
-        let before = record.server.replace(lease.server.clone());
-        record.redispatched = before.is_some_and(|b| b.id != lease.server.id);
-        record.queued_ms = Some(worker.reactor.now_ms());
-        *session.server.borrow_mut() = Some(lease.server.clone());
+        lease.note(session, record);
         session.state.set(State::Connecting);
         lease.server.counters().connects.add(1);
         let timeout_ms = timeouts.connect.as_millis() as u64;
@@ -89,20 +85,13 @@ async fn connect(
                 return None;
             }
             Err(trouble) => {
-                let id = lease.server.id;
-                lease.server.counters().connect_errors.add(1);
-                if trouble == Trouble::Refused {
-                    pool.mark_down(id, worker.reactor.now_ms());
-                    worker.notify(Notice::Refused { server: id });
-                } else {
-                    worker.notify(Notice::Suspect { server: id });
-                }
-                if record.retries >= pool.spec().pool.retries || outside {
+                lease.connect_failed(trouble == Trouble::Refused);
+                if record.retries >= pool.spec().pool.retries || lease.is_outside() {
                     blame(record, if trouble == Trouble::TimedOut { b's' } else { b'S' }, b'C');
                     return None;
                 }
                 record.retries += 1;
-                wish.avoid = Some(id);
+                wish.avoid = Some(lease.server.id);
             }
         }
     }
