@@ -283,19 +283,25 @@ impl Control {
             return Err(Refused::new(Kind::NotFound, why));
         };
         let pool_name = pool.pool.name.as_str();
+        let mut changed = self.overrides.clone();
         if let Some(word) = &change.admin_state {
             let Some(state) = AdminState::parse(word) else {
                 let why = format!("admin-state is online, draining or halted, not {word:?}");
                 return Err(Refused::new(Kind::Invalid, why));
             };
-            self.overrides.set_admin(pool_name, server, state);
+            changed.set_admin(pool_name, server, state);
         }
         if let Some(weight) = change.weight {
-            self.overrides.set_weight(pool_name, server, weight);
+            changed.set_weight(pool_name, server, weight);
         }
         if change.admin_state.is_some() || change.weight.is_some() {
-            let stored = self.overrides.save();
-            stored.map_err(|e| Refused::new(Kind::Failed, format!("the change could not be stored: {e}")))?;
+            changed.save().map_err(|e| {
+                Refused::new(
+                    Kind::Failed,
+                    format!("the change could not be stored: {e}; nothing was changed"),
+                )
+            })?;
+            self.overrides = changed;
             self.push_state(&pool, &spec);
             info!(
                 service,

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use evenkeel_model::AdminState;
 use serde::{Deserialize, Serialize};
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Overrides {
     path: PathBuf,
     content: Content,
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct Content {
     revision: u64,

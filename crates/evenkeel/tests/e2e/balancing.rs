@@ -193,6 +193,26 @@ fn admin_states_and_weights_survive_a_restart() {
 }
 
 #[test]
+fn a_change_that_cannot_be_stored_is_refused_for_good() {
+    let place = Place::new("unstored");
+    let _servers = [Scripted::named(place.at(9001), "one"), Scripted::named(place.at(9002), "two")];
+    let servers = [place.at(9001), place.at(9002)];
+    let evenkeel = start(&place, &service("web", "http", place.at(8080), &servers, ""));
+    std::fs::remove_dir_all(place.file("state")).unwrap();
+    std::fs::write(place.file("state"), "in the way").unwrap();
+    let refused = evenkeel.cli(&["drain", "web/s1"]);
+    assert!(refused.code == 1 && refused.err.contains("could not be stored"), "{refused:?}");
+    std::fs::remove_file(place.file("state")).unwrap();
+    evenkeel.ok(&["weight", "web/s2", "50"]);
+    evenkeel.process.signal(rustix::process::Signal::HUP);
+    eventually("the file is applied", Duration::from_secs(5), || {
+        evenkeel.log().contains("configuration committed")
+    });
+    assert_eq!(evenkeel.server("web", "s1")["admin-state"], "online");
+    assert_eq!(evenkeel.server("web", "s2")["weight"], 50);
+}
+
+#[test]
 fn a_cookie_keeps_a_client_on_its_server() {
     let place = Place::new("cookie");
     let echo = |name: &'static str| {
