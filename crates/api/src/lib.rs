@@ -136,8 +136,29 @@ pub struct Connection {
 #[serde(rename_all = "kebab-case")]
 pub struct PersistenceEntry {
     pub key: String,
-    pub real_server: String,
+    pub real_server: Option<String>,
     pub expires_in_ms: u64,
+    /// What the key has done, in tables that routes count in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activity: Option<Activity>,
+}
+
+/// Totals of an entry's life, rates over its table's period, and connections now.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Activity {
+    pub current: u32,
+    pub connections: Counted,
+    pub requests: Counted,
+    pub errors: Counted,
+    pub bytes_in: Counted,
+    pub bytes_out: Counted,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Counted {
+    pub total: u64,
+    pub rate: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -154,6 +175,9 @@ pub struct Question {
     #[serde(default)]
     pub headers: Vec<String>,
     pub source: Option<String>,
+    /// The request method; GET when absent.
+    #[serde(default)]
+    pub method: Option<String>,
     /// A proposed configuration to ask instead of the running one.
     pub configuration: Option<String>,
 }
@@ -164,11 +188,32 @@ pub struct Explanation {
     pub service: String,
     pub pool: String,
     pub scheduler: String,
+    /// Every route that was tried, in its order.
+    #[serde(default)]
+    pub routes: Vec<RouteTried>,
     /// Each consideration in its order, in a sentence.
     pub reasons: Vec<String>,
     /// The real server that the next such client goes to; `None` when there is none.
     pub real_server: Option<String>,
     pub candidates: Vec<Candidate>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RouteTried {
+    pub name: String,
+    pub holds: bool,
+    /// Every test of the condition with its outcome.
+    pub tests: Vec<TestTried>,
+    /// What the route does, where it holds.
+    pub actions: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TestTried {
+    pub test: String,
+    pub holds: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

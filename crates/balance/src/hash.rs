@@ -20,3 +20,21 @@ pub fn hash_address(address: IpAddr) -> u64 {
 pub fn hash_flow(client: SocketAddr) -> u64 {
     hash_address(client.ip()) ^ u64::from(client.port()).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
+
+/// The hasher of tables whose keys are hashes already.
+#[derive(Default)]
+pub struct Identity(u64);
+
+impl std::hash::Hasher for Identity {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = hash_bytes(bytes);
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash.rotate_left(32);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}

@@ -8,11 +8,13 @@ mod balancer;
 mod hash;
 mod health;
 mod least;
+mod limiter;
 mod maglev;
-mod persistence;
 mod rotation;
+mod table;
 
 pub use balancer::{Balancer, Choice, Refusal, Server};
 pub use hash::{hash_address, hash_bytes, hash_flow};
 pub use health::{Health, Transition};
-pub use persistence::{Entry, SourceTable};
+pub use limiter::{ConcurrencyLimit, RateLimit};
+pub use table::{Activity, Counter, Entry, Key, Table};

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_model::{
-    AccessLog, AdminSettings, AdminState, CookieMethod, CookiePersistence, Fallback, Forwarded, HealthCheck,
-    HttpProbe, Limits, ListenAddress, LogFormat, LogSettings, Mode, Name, Persistence, Pool, Probe,
-    RealServer, SameSite, Scheduler, Snapshot, SourcePersistence, StatusSet, Timeouts, Vip, VirtualService,
-    Weight,
+    AccessLog, AdminSettings, AdminState, CookieMethod, CookiePersistence, ErrorPage, Fallback, Forwarded,
+    HealthCheck, HttpProbe, KeyedPersistence, Limits, ListenAddress, LogFormat, LogSettings, Mode, Name,
+    OutlierRule, Persistence, Pool, Probe, ProxyVersion, RealServer, SameSite, Scheduler, Snapshot,
+    SourceAddress, SourcePersistence, StatusSet, Timeouts, Vip, VirtualService, Weight,
 };
 use toml::de::DeTable;
 
@@ -20,7 +20,7 @@ use crate::problem::Problem;
 use crate::schema::{POOL_RULES, ROOT};
 use crate::section::{Section, network};
 use crate::suggest::nearest;
-use crate::validate;
+use crate::{route, tls, validate};
 
 /// Ports that one layer-7 service may listen on.
 const PORTS_AT_MOST: usize = 4096;
@@ -97,7 +97,8 @@ impl Builder<'_> {
             }
         }
 
-        let mut services = Vec::new();
+        let tables = route::tables(root, self.problems);
+        let (mut pending, mut services) = (Vec::new(), Vec::new());
         let mut service_names: HashMap<Name, ()> = HashMap::new();
         for (table, span) in root.sections("virtual-service") {
             let Some(name) = table.name("name") else { continue };
@@ -149,7 +150,14 @@ impl Builder<'_> {
                     continue;
                 }
             };
-            services.push(Arc::new(self.service(table, name, mode, pool_name)));
+            pending.push((table, name, mode, pool_name));
+        }
+        let names = route::Names {
+            pools: pools.iter().map(|p| p.name.as_str().to_owned()).collect(),
+            tables: tables.iter().map(|t| t.name.as_str().to_owned()).collect(),
+        };
+        for (table, name, mode, pool) in pending {
+            services.push(Arc::new(self.service(table, name, mode, pool, &names)));
         }
         self.modes(&root, &services, &pools);
         Snapshot {
@@ -167,6 +175,7 @@ impl Builder<'_> {
                 workers: limits.number("workers", 0),
                 buffer_memory: limits.size("buffer-memory", 256 << 20),
             },
+            tables,
             services,
             pools,
         }
@@ -222,7 +231,14 @@ impl Builder<'_> {
         }
     }
 
-    fn service(&mut self, table: Section<'_>, name: Name, mode: Mode, pool: Name) -> VirtualService {
+    fn service(
+        &mut self,
+        table: Section<'_>,
+        name: Name,
+        mode: Mode,
+        pool: Name,
+        names: &route::Names,
+    ) -> VirtualService {
         let owner = format!("virtual service {name}");
         let mut vips: Vec<Vip> = Vec::new();
         for item in table.list("vip") {
@@ -253,6 +269,10 @@ impl Builder<'_> {
         let forwarded = Forwarded {
             x_forwarded_for: forwarded("x-forwarded-for"),
             x_forwarded_proto: forwarded("x-forwarded-proto"),
+            x_forwarded_host: forwarded("x-forwarded-host"),
+            x_forwarded_port: forwarded("x-forwarded-port"),
+            forwarded: forwarded("forwarded"),
+            x_real_ip: forwarded("x-real-ip"),
         };
         if mode == Mode::Tcp && forwarded != Forwarded::default() {
             self.problem(
@@ -261,16 +281,40 @@ impl Builder<'_> {
                 "use mode = \"http\", or remove it",
             );
         }
+        let routes = route::read(table, mode, names, self.problems);
         VirtualService {
             fallback: self.fallback(table, mode),
+            proxy_protocol_from: table
+                .list("proxy-protocol-from")
+                .filter_map(|v| network(v.get_ref().as_str()?))
+                .collect(),
+            max_body: table.size("max-body", 0),
+            error_pages: self.error_pages(table),
+            routes,
             timeouts: timeouts(table),
             max_connections: table.number("max-connections", 0),
+            tls: tls::of_service(table, mode, self.problems),
             name,
             vips,
             mode,
             pool,
             forwarded,
         }
+    }
+
+    fn error_pages(&mut self, table: Section<'_>) -> Vec<ErrorPage> {
+        let mut pages = Vec::new();
+        for (status, file) in table.entries("error-pages") {
+            match (status.parse(), file.get_ref().as_str()) {
+                (Ok(status @ 400..=599), Some(path)) => pages.push(ErrorPage { status, file: path.into() }),
+                _ => self.problem(
+                    Some(file.span()),
+                    format!("`error-pages`: {status} is no status from 400 to 599"),
+                    "such as { 503 = \"/etc/evenkeel/503.html\" }",
+                ),
+            }
+        }
+        pages
     }
 
     fn fallback(&mut self, table: Section<'_>, mode: Mode) -> Option<Fallback> {
@@ -305,7 +349,7 @@ impl Builder<'_> {
         let mut names: HashMap<Name, ()> = HashMap::new();
         let mut addresses: HashMap<SocketAddr, Name> = HashMap::new();
         for (server, _) in table.sections("real-server") {
-            let (Some(server_name), Some(address)) = (server.name("name"), server.listen("address")) else {
+            let (Some(server_name), Some(address)) = (server.name("name"), server.server("address")) else {
                 continue;
             };
             if names.insert(server_name.clone(), ()).is_some() {
@@ -331,13 +375,47 @@ impl Builder<'_> {
                 admin_state: server.text("admin-state").and_then(AdminState::parse).unwrap_or_default(),
             });
         }
+        let mut health_check = health_check(table);
+        if let Some(server) = real_servers.iter().find(|s| s.address.port() == 0)
+            && health_check.port.is_none()
+            && health_check.probe != Probe::None
+        {
+            // Of a service's own servers the first port of its first VIP is probed.
+            let vip = table.list("vip").next().and_then(|v| Vip::parse(v.get_ref().as_str()?).ok());
+            health_check.port = vip.and_then(|v| v.ports.iter().next());
+            if health_check.port.is_none() {
+                let message =
+                    format!("the real server {} has no port, so its health check needs one", server.name);
+                let place = table.span("health-check").or_else(|| table.span("name"));
+                self.problem(place, message, "write health-check = { type = \"tcp\", port = 80 }");
+            }
+        }
         Pool {
             scheduler: table.text("scheduler").and_then(Scheduler::parse).unwrap_or(Scheduler::RoundRobin),
             persistence: persistence(table),
-            health_check: health_check(table),
+            health_check,
             slow_start: table.duration("slow-start", Duration::ZERO),
             retries: table.number("retries", 3),
             max_queue: table.number("max-queue", 10_000),
+            server_tls: tls::of_servers(table),
+            send_proxy: match table.text("send-proxy") {
+                Some("v1") => Some(ProxyVersion::V1),
+                Some("v2") => Some(ProxyVersion::V2),
+                _ => None,
+            },
+            source: match table.text("source") {
+                Some("client") => SourceAddress::Client,
+                Some(text) => text.parse().map_or(SourceAddress::Own, SourceAddress::Fixed),
+                None => SourceAddress::Own,
+            },
+            source_interface: table.text("source-interface").map(str::to_owned),
+            cut_when_down: table.text("on-marked-down") == Some("close"),
+            outlier: table.section("outlier").map(|outlier| OutlierRule {
+                failures: outlier.number("failures", 5),
+                pause: outlier.duration("pause", Duration::from_secs(10)),
+                max_percent: outlier.number("max-percent", 50),
+            }),
+            server_h2: false,
             real_servers,
             name,
         }
@@ -351,10 +429,20 @@ impl Builder<'_> {
         for service in services {
             let Some(pool) = by_name.get(&service.pool) else { continue };
             let Some(table) = tables.get(service.name.as_str()) else { continue };
+            if service.mode == Mode::Http
+                && matches!(pool.persistence, Persistence::RdpCookie(_) | Persistence::TlsSessionId(_))
+            {
+                let message = format!("persistence by {} needs mode \"tcp\"", pool.persistence.as_str());
+                let place = table.span("persistence").or_else(|| table.span("pool"));
+                self.problem(place, message, "in mode \"http\" use { type = \"cookie\" }");
+            }
             if service.mode == Mode::Tcp {
                 let place = |key: &str| table.span(key).or_else(|| table.span("pool"));
-                if matches!(pool.persistence, Persistence::Cookie(_)) {
-                    let message = "cookie persistence needs mode \"http\"".to_owned();
+                if matches!(
+                    pool.persistence,
+                    Persistence::Cookie(_) | Persistence::Header { .. } | Persistence::AppCookie { .. }
+                ) {
+                    let message = format!("persistence by {} needs mode \"http\"", pool.persistence.as_str());
                     self.problem(place("persistence"), message, "in mode \"tcp\" use { type = \"source\" }");
                 }
                 if pool.scheduler == Scheduler::UriHash {
@@ -419,7 +507,15 @@ fn persistence(table: Section<'_>) -> Persistence {
         }),
         Some("cookie") => Persistence::Cookie(CookiePersistence {
             name: section.text("name").unwrap_or("SERVERID").to_owned(),
-            method: CookieMethod::Insert,
+            method: match section.text("method") {
+                Some("rewrite") => CookieMethod::Rewrite,
+                Some("prefix") => CookieMethod::Prefix,
+                Some("passive") => CookieMethod::Passive,
+                _ => CookieMethod::Insert,
+            },
+            postonly: section.flag("postonly"),
+            max_idle: section.value("max-idle").map(|_| section.duration("max-idle", Duration::ZERO)),
+            max_life: section.value("max-life").map(|_| section.duration("max-life", Duration::ZERO)),
             indirect: section.flag("indirect"),
             nocache: section.flag("nocache"),
             httponly: section.flag("httponly"),
@@ -432,7 +528,24 @@ fn persistence(table: Section<'_>) -> Persistence {
             },
             domain: section.text("domain").map(str::to_owned),
         }),
+        Some("rdp-cookie") => Persistence::RdpCookie(keyed(section)),
+        Some("tls-session-id") => Persistence::TlsSessionId(keyed(section)),
+        Some("header") => Persistence::Header {
+            name: section.text("name").unwrap_or_default().to_owned(),
+            table: keyed(section),
+        },
+        Some("app-cookie") => Persistence::AppCookie {
+            name: section.text("name").unwrap_or_default().to_owned(),
+            table: keyed(section),
+        },
         _ => Persistence::None,
+    }
+}
+
+fn keyed(section: Section<'_>) -> KeyedPersistence {
+    KeyedPersistence {
+        expire: section.duration("expire", Duration::from_secs(3600)),
+        size: section.number("size", 65_536),
     }
 }
 

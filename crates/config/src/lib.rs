@@ -9,9 +9,11 @@ mod format;
 mod plan;
 mod problem;
 mod publish;
+mod route;
 mod schema;
 mod section;
 mod suggest;
+mod tls;
 mod validate;
 
 pub use build::read;

@@ -152,6 +152,7 @@ fn globals(old: &Snapshot, new: &Snapshot, steps: &mut Vec<Step>) {
         (old.limits.workers, old.limits.buffer_memory) != (new.limits.workers, new.limits.buffer_memory),
         Impact::Restart,
     );
+    changed("[[table]]", old.tables != new.tables, Impact::None);
     changed(
         "[limits] max-connections",
         old.limits.max_connections != new.limits.max_connections,
@@ -170,12 +171,23 @@ fn pool_steps(before: &Pool, after: &Pool, steps: &mut Vec<Step>) {
     field("persistence", format!("{:?}", before.persistence), format!("{:?}", after.persistence));
     field("health-check", format!("{:?}", before.health_check), format!("{:?}", after.health_check));
     field("slow-start", format!("{:?}", before.slow_start), format!("{:?}", after.slow_start));
+    field("server-tls", format!("{:?}", before.server_tls), format!("{:?}", after.server_tls));
+    field("send-proxy", format!("{:?}", before.send_proxy), format!("{:?}", after.send_proxy));
+    field("source", format!("{:?}", before.source), format!("{:?}", after.source));
+    field(
+        "source-interface",
+        format!("{:?}", before.source_interface),
+        format!("{:?}", after.source_interface),
+    );
+    field("on-marked-down", format!("{:?}", before.cut_when_down), format!("{:?}", after.cut_when_down));
+    field("outlier", format!("{:?}", before.outlier), format!("{:?}", after.outlier));
+    field("server-http", format!("{:?}", before.server_h2), format!("{:?}", after.server_h2));
     field("retries", before.retries.to_string(), after.retries.to_string());
     field("max-queue", before.max_queue.to_string(), after.max_queue.to_string());
     for (name, (old, new)) in fields {
         let detail = match name {
-            "persistence" | "health-check" => format!("{name} changes"),
-            _ => format!("{name} {old} becomes {new}"),
+            "scheduler" | "retries" | "max-queue" | "slow-start" => format!("{name} {old} becomes {new}"),
+            _ => format!("{name} changes"),
         };
         let impact = if name == "health-check" { Impact::None } else { Impact::NewConnections };
         steps.push(step("change", format!("pool {}", before.name), detail, impact));
@@ -244,6 +256,11 @@ fn service_steps(before: &VirtualService, after: &VirtualService, steps: &mut Ve
     }
     let same = [
         ("forwarded", before.forwarded == after.forwarded),
+        ("routes", before.routes == after.routes),
+        ("proxy-protocol-from", before.proxy_protocol_from == after.proxy_protocol_from),
+        ("max-body", before.max_body == after.max_body),
+        ("error-pages", before.error_pages == after.error_pages),
+        ("tls", before.tls == after.tls),
         ("fallback", before.fallback == after.fallback),
         ("timeouts", before.timeouts == after.timeouts),
         ("max-connections", before.max_connections == after.max_connections),

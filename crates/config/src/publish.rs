@@ -42,6 +42,7 @@ fn kind(of: &Kind) -> Value {
         Kind::List(inner) => json!({ "type": "array", "items": kind(inner) }),
         Kind::Table(table) => object(table.keys, &[]),
         Kind::Tables(table) => json!({ "type": "array", "items": object(table.keys, &[]) }),
+        Kind::Map(inner) => json!({ "type": "object", "additionalProperties": kind(inner) }),
         Kind::Typed(variants) => {
             let now = variants.iter().filter(|v| v.available == Available::Now);
             let each: Vec<_> = now.map(|v| object(v.keys, &[("type", v.word)])).collect();

@@ -54,6 +54,21 @@ impl<'a> Section<'a> {
         Some(ListenAddress::parse(self.text(key)?).ok()?.0)
     }
 
+    /// `ADDRESS:PORT`; port 0 where only an address is written.
+    pub fn server(&self, key: &str) -> Option<SocketAddr> {
+        let text = self.text(key)?;
+        let bare = text.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, 0));
+        bare.or_else(|| Some(ListenAddress::parse(text).ok()?.0))
+    }
+
+    /// The entries of a table whose keys are the user's own, in their written order.
+    pub fn entries(&self, key: &str) -> Vec<(&'a str, &'a Spanned<DeValue<'a>>)> {
+        let table = self.value(key).and_then(|v| v.get_ref().as_table());
+        let mut all: Vec<_> = table.into_iter().flat_map(|t| t.iter()).collect();
+        all.sort_by_key(|(name, _)| name.span().start);
+        all.into_iter().map(|(name, value)| (&**name.get_ref(), value)).collect()
+    }
+
     pub fn section(&self, key: &str) -> Option<Section<'a>> {
         Some(Section { table: self.value(key)?.get_ref().as_table()? })
     }
@@ -67,6 +82,20 @@ impl<'a> Section<'a> {
     pub fn sections(&self, key: &str) -> impl Iterator<Item = (Section<'a>, Range<usize>)> + use<'a> {
         self.list(key).filter_map(|v| Some((Section { table: v.get_ref().as_table()? }, v.span())))
     }
+}
+
+/// `100/10s`: how many, in what time.
+pub fn rate(text: &str) -> Option<(u32, Duration)> {
+    let (count, period) = text.split_once('/')?;
+    let count = count.trim().parse().ok().filter(|c| *c > 0)?;
+    let period = period.trim();
+    let whole = if period.starts_with(|c: char| c.is_ascii_digit()) {
+        period.to_owned()
+    } else {
+        format!("1{period}")
+    };
+    let period = parse_duration(&whole).ok().filter(|p| !p.is_zero() && *p <= Duration::from_secs(86_400))?;
+    Some((count, period))
 }
 
 pub fn integer(value: &DeValue<'_>) -> Option<i64> {

@@ -99,6 +99,15 @@ fn check(value: &Spanned<DeValue<'_>>, key: &str, kind: &Kind, problems: &mut Ve
             Some(inner) => typed(inner, value.span(), key, variants, problems),
             None => problems.push(wrong_type(value, key, kind)),
         },
+        Kind::Map(inner) => match found.as_table() {
+            Some(table) => {
+                for (name, value) in table.iter() {
+                    problems.extend(check_text(name.span(), name.get_ref(), key, &Kind::Token));
+                    check(value, name.get_ref(), inner, problems);
+                }
+            }
+            None => problems.push(wrong_type(value, key, kind)),
+        },
         Kind::Flag | Kind::Integer { .. } => problems.push(wrong_type(value, key, kind)),
         _ => match found.as_str() {
             Some(text) => problems.extend(check_text(value.span(), text, key, kind)),
@@ -130,6 +139,12 @@ pub fn expectation(kind: &Kind) -> String {
         Kind::Statuses => "statuses such as \"200-399\"".into(),
         Kind::HttpPath => "a path such as \"/healthz\"".into(),
         Kind::Token => "a word in quotes".into(),
+        Kind::Server => "an address with or without a port such as \"192.0.2.10:80\"".into(),
+        Kind::Condition => "a condition such as 'path(\"/api/*\")'".into(),
+        Kind::Template => "a text in quotes, which may hold {variables}".into(),
+        Kind::Rate => "a rate such as \"100/10s\"".into(),
+        Kind::Source => "an address, or \"client\"".into(),
+        Kind::Map(inner) => format!("a table of names, each with {}", expectation(inner)),
         Kind::AccessLog => "\"stdout\", \"off\", \"syslog:ADDRESS:PORT\" or a file".into(),
         Kind::List(inner) => format!("a list, each {}", expectation(inner)),
         Kind::Table(_) => "a table".into(),
@@ -221,6 +236,14 @@ fn check_text(span: Range<usize>, text: &str, key: &str, kind: &Kind) -> Option<
             Some(problem.help("in modes \"http\" and \"tcp\" write ADDRESS:PORT"))
         }
         Kind::Listen => ListenAddress::parse(text).err().and_then(|e| refuse(e.to_string())),
+        Kind::Server if text.parse::<std::net::IpAddr>().is_ok() => None,
+        Kind::Server => ListenAddress::parse(text).err().and_then(|e| refuse(e.to_string())),
+        Kind::Condition => evenkeel_rules::Expression::parse(text).err().map(|e| within(span, e)),
+        Kind::Template => evenkeel_rules::Template::parse(text).err().map(|e| within(span, e)),
+        Kind::Rate if section::rate(text).is_none() => refuse("not a rate".into()),
+        Kind::Source if text != "client" && text.parse::<std::net::IpAddr>().is_err() => {
+            refuse("neither an address nor \"client\"".into())
+        }
         Kind::Vip => Vip::parse(text).err().and_then(|e| refuse(e.to_string())),
         Kind::Network if section::network(text).is_none() => refuse("not a network".into()),
         Kind::File if !text.starts_with('/') || text.chars().any(control) => {
@@ -242,6 +265,18 @@ fn check_text(span: Range<usize>, text: &str, key: &str, kind: &Kind) -> Option<
             None => refuse(format!("{text:?} is none of these")),
         },
         _ => None,
+    }
+}
+
+/// A mistake inside a text: the text begins behind its quote, and holds no escapes if its length
+/// fits; else the whole text is pointed at.
+fn within(span: Range<usize>, error: evenkeel_rules::ParseError) -> Problem {
+    let inner = span.start + 1 + error.span.start..span.start + 1 + error.span.end.max(error.span.start + 1);
+    let place = if inner.end < span.end { inner } else { span };
+    let problem = Problem::new(place, error.message);
+    match error.help {
+        Some(help) => problem.help(help),
+        None => problem,
     }
 }
 

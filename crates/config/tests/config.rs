@@ -103,7 +103,7 @@ test.toml:10:10: error: `name`: a name holds letters, digits and . _ : - only, t
 test.toml:11:13: error: `address`: "web" is not an IPv4 or IPv6 address
 11 |   address = "web:80"
    |             ^^^^^^^^
-   = help: expected an address and a port such as "192.0.2.10:80"
+   = help: expected an address with or without a port such as "192.0.2.10:80"
 test.toml:12:12: error: `weight` is out of range
 12 |   weight = 70000
    |            ^^^^^
@@ -125,18 +125,40 @@ fn single_mistakes() {
         assert!(report.contains(expect), "expected {expect:?} in:\n{report}\nfor:\n{text}");
     };
     assert_eq!(report(&base("", "")), "");
-    check(&base("tls = { certificates = [] }", ""), "`tls` is not available yet");
+    check(&base("tls = { certificates = [] }", ""), "`tls` names no certificate");
     check(&base("", "").replace("\"http\"", "\"dr\""), "mode \"dr\" is not available yet");
     check(&base("scheduler = \"least-response-time\"", ""), "is not available yet");
     check(
         &base("persistence = { type = \"rdp-cookie\", expire = \"1h\" }", ""),
-        "persistence of type \"rdp-cookie\" is not available yet",
+        "persistence by rdp-cookie needs mode \"tcp\"",
     );
-    check(&base("[[virtual-service.route]]\nname = \"x\"", ""), "`route` is not available yet");
+    check(&base("[[virtual-service.route]]\nname = \"x\"", ""), "the route x does nothing");
+    assert_eq!(report(&base("", "").replace("127.0.0.1:9001", "127.0.0.9")), "");
     check(
-        &base("", "").replace("127.0.0.1:9001", "127.0.0.1"),
-        "`address` without a port is not available yet",
+        "[[pool]]\nname = \"p\"\n[[pool.real-server]]\nname = \"a\"\naddress = \"127.0.0.9\"\n",
+        "has no port, so its health check needs one",
     );
+    let routed = |keys: &str| {
+        base("", "").replace(
+            "[[virtual-service.real",
+            &format!("[[virtual-service.route]]\n{keys}\n[[virtual-service.real"),
+        )
+    };
+    check(&routed("when = 'path(\"/a\" && tls()'\ndeny = {}"), "expected `,` or `)`, found `&&`");
+    check(&routed("when = 'pth(\"/a\")'\ndeny = {}"), "test.toml:7:9: error: there is no function `pth`");
+    check(&routed("pool = \"wbe\""), "did you mean \"web\"?");
+    check(&routed("deny = {}\nredirect = { location = \"/\" }"), "ends in several ways");
+    check(&routed("redirect = { location = \"/{pth}\" }"), "there is no variable {pth}");
+    check(&routed("redirect = { location = \"/\", status = 305 }"), "305 is no redirection");
+    check(&routed("set-header = { Content-Length = \"5\" }"), "says how the message is framed");
+    check(&routed("set-header = { \"X A\" = \"5\" }"), "not a single word");
+    check(&routed("track = \"t\""), "there is no table named t");
+    check(&routed("when = 'rate(\"t\", \"requests\") > 1'\ndeny = {}"), "there is no table named t");
+    check(&routed("rate-limit = { rate = \"5\" }"), "not a rate");
+    check(&routed("when = 'path(\"/a\")'\ndeny = {}").replace("\"http\"", "\"tcp\""), "does not read");
+    check(&routed("redirect = { location = \"/\" }").replace("\"http\"", "\"tcp\""), "`redirect` needs mode");
+    check(&base("error-pages = { 200 = \"/x\" }", ""), "no status from 400 to 599");
+    check(&base("source = \"me\"", ""), "neither an address nor");
     check("[pair]\nname = \"lb1\"", "`pair` is not available yet");
     check(&base("pool = \"x\"", ""), "names a pool and has real servers of its own");
     check(
@@ -283,7 +305,7 @@ fn the_schema_knows_the_keys() {
     let service = &schema["properties"]["virtual-service"]["items"];
     assert_eq!(service["required"], serde_json::json!(["name", "vip", "mode"]));
     assert_eq!(service["properties"]["mode"]["enum"], serde_json::json!(["http", "tcp"]));
-    assert!(service["properties"].get("tls").is_none(), "what is not available is not offered");
+    assert!(service["properties"].get("protocol").is_none(), "what is not available is not offered");
 }
 
 #[test]

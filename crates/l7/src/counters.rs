@@ -52,10 +52,16 @@ pub struct ServiceCounters {
     pub requests: Counter,
     /// Requests that a client's bad framing or syntax ended.
     pub bad_requests: Counter,
+    /// TLS handshakes: finished, of them resumed, and failed.
+    pub tls_handshakes: Counter,
+    pub tls_resumed: Counter,
+    pub tls_failures: Counter,
     pub bytes_in: Counter,
     pub bytes_out: Counter,
     /// By first digit of the status; index 0 counts none.
     pub responses: [Counter; 6],
+    /// Refused by routes: denied, limited, sent to the tar pit.
+    pub refused: Counter,
     pub queue_timeouts: Counter,
     pub no_server: Counter,
     pub client_aborts: Counter,

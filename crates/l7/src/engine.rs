@@ -9,15 +9,19 @@ use std::sync::atomic::AtomicU32;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use evenkeel_balance::SourceTable;
+use evenkeel_balance::Table;
 use evenkeel_model::{
-    AdminState, Fallback, Name, Persistence, Pool, RealServer, Snapshot, VirtualService, Weight,
+    AdminState, Fallback, Name, Pool, RealServer, Snapshot, TableRule, VirtualService, Weight,
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
+use crate::auth;
 use crate::counters::PerCore;
+use crate::file_error::FileError;
 use crate::log::LogHandle;
+use crate::routing::{self, Compiler, Limits, TableSpec};
 use crate::spec::{ConnectionInfo, EngineConfig, Notice, PoolSpec, ServerSpec, ServerState, ServiceSpec};
+use crate::tls::{self, TicketKeys, TicketSecrets, TlsClient, TlsServer};
 use crate::worker::{self, Apply, Mailbox, Message, OpenListener, Shared, Start};
 
 /// Connections that the kernel holds for a listener before they are accepted.
@@ -40,6 +44,8 @@ pub struct Engine {
     /// Listening sockets of an earlier process, waiting for a service that wants them.
     adopted: HashMap<SocketAddr, Vec<OwnedFd>>,
     servers: HashMap<(Name, Name, SocketAddr), Arc<ServerSpec>>,
+    tickets: Arc<TicketKeys>,
+    limits: Limits,
     next_id: u32,
     next_listener: u64,
 }
@@ -52,9 +58,11 @@ struct ListenerSet {
 }
 
 /// The addresses that could not be bound. Nothing was changed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ApplyError {
     pub unbound: Vec<(SocketAddr, std::io::Error)>,
+    /// Files that services need and that cannot be used.
+    pub files: Vec<FileError>,
 }
 
 impl std::fmt::Display for ApplyError {
@@ -62,6 +70,10 @@ impl std::fmt::Display for ApplyError {
         for (i, (address, error)) in self.unbound.iter().enumerate() {
             let comma = if i > 0 { "; " } else { "" };
             write!(f, "{comma}cannot listen on {address}: {error}")?;
+        }
+        for (i, error) in self.files.iter().enumerate() {
+            let comma = if i > 0 || !self.unbound.is_empty() { "; " } else { "" };
+            write!(f, "{comma}{error}")?;
         }
         Ok(())
     }
@@ -81,6 +93,13 @@ impl Engine {
             ends.push((orders, bell));
         }
         let shared = Arc::new(Shared::new(boxes));
+        let answers = Arc::downgrade(&shared);
+        let hashing = auth::start(move |core, number, right| {
+            if let Some(mailbox) = answers.upgrade().as_ref().and_then(|s| s.mailboxes.get(core)) {
+                mailbox.send(Message::Verified { number, right });
+            }
+        })?;
+        let _ = shared.passwords.set(hashing);
         for (core, (orders, bell)) in ends.into_iter().enumerate() {
             let start = Start {
                 core,
@@ -97,6 +116,7 @@ impl Engine {
         let config = EngineConfig {
             services: Vec::new(),
             pools: Vec::new(),
+            tables: Vec::new(),
             log_format: evenkeel_model::LogFormat::Haproxy,
             max_connections: u32::MAX,
         };
@@ -109,6 +129,8 @@ impl Engine {
             listeners: BTreeMap::new(),
             adopted: HashMap::new(),
             servers: HashMap::new(),
+            tickets: Arc::new(TicketKeys::new(wall_seconds())),
+            limits: Limits::default(),
             next_id: 1,
             next_listener: 1,
         })
@@ -161,7 +183,7 @@ impl Engine {
         snapshot: &Snapshot,
         initial: impl Fn(&Pool, &RealServer) -> ServerState,
     ) -> Result<(), ApplyError> {
-        let config = self.specify(snapshot);
+        let config = self.specify(snapshot).map_err(|files| ApplyError { files, ..ApplyError::default() })?;
         let mut wanted: BTreeMap<SocketAddr, u32> = BTreeMap::new();
         for service in &config.services {
             let vips = service.service.vips.iter();
@@ -180,7 +202,7 @@ impl Engine {
             }
         }
         if !unbound.is_empty() {
-            return Err(ApplyError { unbound });
+            return Err(ApplyError { unbound, ..ApplyError::default() });
         }
         for pool in &config.pools {
             for server in &pool.servers {
@@ -290,44 +312,118 @@ impl Engine {
     }
 
     /// The snapshot with identities: what did not change is the same allocation as before.
-    fn specify(&mut self, snapshot: &Snapshot) -> EngineConfig {
+    fn specify(&mut self, snapshot: &Snapshot) -> Result<EngineConfig, Vec<FileError>> {
         let old = self.config.clone();
         let old_pools: HashMap<&Name, &Arc<PoolSpec>> = old.pools.iter().map(|p| (&p.pool.name, p)).collect();
         let old_services: HashMap<&Name, &Arc<ServiceSpec>> =
             old.services.iter().map(|s| (&s.service.name, s)).collect();
-        let pools: Vec<Arc<PoolSpec>> = snapshot
-            .pools
-            .iter()
-            .map(|pool| match old_pools.get(&pool.name) {
-                Some(same) if *same.pool == **pool => Arc::clone(same),
-                before => Arc::new(self.pool_spec(pool, before.copied())),
-            })
-            .collect();
+        let mut files = Vec::new();
+        let mut pools: Vec<Arc<PoolSpec>> = Vec::new();
+        for pool in &snapshot.pools {
+            match old_pools.get(&pool.name) {
+                Some(same) if *same.pool == **pool => pools.push(Arc::clone(same)),
+                before => match pool_tls(pool) {
+                    Ok(tls) => pools.push(Arc::new(self.pool_spec(pool, before.copied(), tls))),
+                    Err(error) => files.push(error),
+                },
+            }
+        }
         let ids: HashMap<&Name, u32> = pools.iter().map(|p| (&p.pool.name, p.id)).collect();
-        let services = snapshot.services.iter().filter_map(|service| {
-            let pool_id = *ids.get(&service.pool)?;
-            Some(match old_services.get(&service.name) {
-                Some(same) if *same.service == **service && same.pool_id == pool_id => Arc::clone(same),
-                before => Arc::new(self.service_spec(service, pool_id, before.copied())),
-            })
-        });
-        EngineConfig {
-            services: services.collect(),
+        let tables: Vec<Arc<TableSpec>> = snapshot.tables.iter().map(|rule| table_spec(rule, &old)).collect();
+        let names: Vec<Name> = pools.iter().map(|p| p.pool.name.clone()).collect();
+        let same_tables = tables.iter().zip(&old.tables).all(|(a, b)| Arc::ptr_eq(a, b));
+        let mut limits = std::mem::take(&mut self.limits);
+        let mut compiler = Compiler::new(&tables, &mut limits);
+        let mut services = Vec::new();
+        for service in &snapshot.services {
+            let Some(pool_id) = ids.get(&service.pool).copied() else { continue };
+            let before = old_services.get(&service.name).copied();
+            let tls = match self.service_tls(service, before) {
+                Ok(tls) => tls,
+                Err(error) => {
+                    files.push(error);
+                    continue;
+                }
+            };
+            let same = before.filter(|b| *b.service == **service && b.pool_id == pool_id && same_tables);
+            let fresh = |b: &&Arc<ServiceSpec>| {
+                let known =
+                    b.routes.pools.iter().zip(&b.pool_ids).all(|(name, id)| ids.get(name) == Some(id));
+                same_tls(&b.tls, &tls) && known && !b.routes.files_changed()
+            };
+            if let Some(same) = same.filter(fresh) {
+                services.push(Arc::clone(same));
+                continue;
+            }
+            let routed = compiler.compile(service, &names);
+            match routed.and_then(|routes| Ok((routes, routing::error_pages(&service.error_pages)?))) {
+                Ok((routes, pages)) => {
+                    let pool_ids = routes.pools.iter().filter_map(|name| ids.get(name).copied()).collect();
+                    let mut spec = self.service_spec(service, pool_id, before, tls);
+                    (spec.routes, spec.error_pages, spec.pool_ids) = (Arc::new(routes), pages, pool_ids);
+                    services.push(Arc::new(spec));
+                }
+                Err(error) => files.push(error),
+            }
+        }
+        self.limits = limits;
+        if !files.is_empty() {
+            return Err(files);
+        }
+        Ok(EngineConfig {
+            services,
             log_format: snapshot.log.format,
             max_connections: snapshot.limits.max_connections,
             pools: pools.clone(),
+            tables,
+        })
+    }
+
+    /// The TLS of a service; what runs goes on where its settings and files are the same.
+    fn service_tls(
+        &self,
+        service: &VirtualService,
+        before: Option<&Arc<ServiceSpec>>,
+    ) -> Result<Option<Arc<TlsServer>>, FileError> {
+        let Some(settings) = &service.tls else { return Ok(None) };
+        let running = before.filter(|b| b.service.tls == service.tls).and_then(|b| b.tls.clone());
+        match running.filter(|tls| tls.fingerprint == tls::fingerprint(settings)) {
+            Some(same) => Ok(Some(same)),
+            None => tls::load_server(settings, &self.tickets).map(|tls| Some(Arc::new(tls))),
         }
     }
 
-    fn pool_spec(&mut self, pool: &Arc<Pool>, before: Option<&Arc<PoolSpec>>) -> PoolSpec {
-        let table = match (&pool.persistence, before) {
-            (rule @ Persistence::Source(_), Some(before)) if before.pool.persistence == *rule => {
-                before.table.clone()
-            }
-            (Persistence::Source(rule), _) => {
-                Some(Arc::new(SourceTable::new(rule.size, rule.timeout.as_millis() as u64)))
-            }
-            _ => None,
+    /// Whether a certificate, key or list of a running service has changed on disk.
+    pub fn files_changed(&self) -> bool {
+        self.config.services.iter().any(|s| match (&s.service.tls, &s.tls) {
+            (Some(settings), Some(tls)) => tls.fingerprint != tls::fingerprint(settings),
+            _ => false,
+        } || s.routes.files_changed())
+    }
+
+    /// Keys of an earlier process, so that its clients' sessions are resumed.
+    pub fn adopt_tickets(&self, secrets: TicketSecrets) {
+        if !secrets.keys.is_empty() {
+            self.tickets.set(secrets);
+        }
+    }
+
+    /// The keys of TLS session tickets; they change with time.
+    pub fn tickets(&self) -> &TicketKeys {
+        self.tickets.rotate(wall_seconds());
+        &self.tickets
+    }
+
+    fn pool_spec(
+        &mut self,
+        pool: &Arc<Pool>,
+        before: Option<&Arc<PoolSpec>>,
+        tls: Option<Arc<TlsClient>>,
+    ) -> PoolSpec {
+        let table = match (pool.persistence.table(), before) {
+            (Some(_), Some(before)) if before.pool.persistence == pool.persistence => before.table.clone(),
+            (Some(rule), _) => Some(Arc::new(Table::new(rule.size, rule.expire.as_millis() as u64, 1_000))),
+            (None, _) => None,
         };
         let servers = pool.real_servers.iter().map(|server| self.server_spec(&pool.name, server));
         PoolSpec {
@@ -336,6 +432,7 @@ impl Engine {
             waiting: before.map_or_else(Arc::default, |b| b.waiting.clone()),
             pool: pool.clone(),
             table,
+            tls,
         }
     }
 
@@ -348,12 +445,14 @@ impl Engine {
                 server: server.clone(),
                 counters: before.counters.clone(),
                 active: before.active.clone(),
+                failures: before.failures.clone(),
             },
             None => ServerSpec {
                 id: self.id(),
                 server: server.clone(),
                 counters: Arc::new(PerCore::new(self.workers)),
                 active: Arc::new(AtomicU32::new(0)),
+                failures: Arc::default(),
             },
         };
         let spec = Arc::new(spec);
@@ -366,6 +465,7 @@ impl Engine {
         service: &Arc<VirtualService>,
         pool_id: u32,
         before: Option<&Arc<ServiceSpec>>,
+        tls: Option<Arc<TlsServer>>,
     ) -> ServiceSpec {
         let fallback_server = match &service.fallback {
             Some(Fallback::Server(address)) => Some(Arc::new(self.fallback(*address))),
@@ -374,10 +474,14 @@ impl Engine {
         ServiceSpec {
             id: before.map_or_else(|| self.id(), |b| b.id),
             pool_id,
+            pool_ids: vec![pool_id],
+            routes: Arc::default(),
+            error_pages: Vec::new(),
             service: service.clone(),
             counters: before.map_or_else(|| Arc::new(PerCore::new(self.workers)), |b| b.counters.clone()),
             connections: before.map_or_else(Arc::default, |b| b.connections.clone()),
             fallback_server,
+            tls,
         }
     }
 
@@ -396,6 +500,7 @@ impl Engine {
             },
             counters: Arc::new(PerCore::new(self.workers)),
             active: Arc::default(),
+            failures: Arc::default(),
         }
     }
 
@@ -403,6 +508,57 @@ impl Engine {
         self.next_id += 1;
         self.next_id
     }
+}
+
+/// Every file of a configuration that cannot be used, without using any.
+pub fn check_files(snapshot: &Snapshot) -> Vec<FileError> {
+    let tickets = Arc::new(TicketKeys::new(0));
+    let services = snapshot.services.iter().filter_map(|s| s.tls.as_ref());
+    let services = services.filter_map(|settings| tls::load_server(settings, &tickets).err());
+    let mut errors: Vec<FileError> =
+        services.chain(snapshot.pools.iter().filter_map(|pool| pool_tls(pool).err())).collect();
+    let nothing = EngineConfig {
+        services: Vec::new(),
+        pools: Vec::new(),
+        tables: Vec::new(),
+        log_format: evenkeel_model::LogFormat::Haproxy,
+        max_connections: 0,
+    };
+    let tables: Vec<Arc<TableSpec>> = snapshot.tables.iter().map(|rule| table_spec(rule, &nothing)).collect();
+    let names: Vec<Name> = snapshot.pools.iter().map(|p| p.name.clone()).collect();
+    let mut limits = Limits::default();
+    let mut compiler = Compiler::new(&tables, &mut limits);
+    for service in &snapshot.services {
+        errors.extend(compiler.compile(service, &names).err());
+        errors.extend(routing::error_pages(&service.error_pages).err());
+    }
+    errors
+}
+
+/// A table under its rule; what it holds is kept while the rule stays.
+fn table_spec(rule: &Arc<TableRule>, old: &EngineConfig) -> Arc<TableSpec> {
+    if let Some(same) = old.tables.iter().find(|t| t.rule == *rule) {
+        return same.clone();
+    }
+    let (expire_ms, period_ms) = (rule.expire.as_millis() as u64, rule.period.as_millis() as u64);
+    let table = Arc::new(Table::new(rule.size, expire_ms, period_ms));
+    Arc::new(TableSpec { rule: rule.clone(), key: routing::template(&rule.key), table })
+}
+
+fn same_tls(one: &Option<Arc<TlsServer>>, other: &Option<Arc<TlsServer>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (one, other) => one.is_none() && other.is_none(),
+    }
+}
+
+fn pool_tls(pool: &Pool) -> Result<Option<Arc<TlsClient>>, FileError> {
+    let Some(settings) = &pool.server_tls else { return Ok(None) };
+    tls::load_client(settings, &["http/1.1"]).map(|tls| Some(Arc::new(tls)))
+}
+
+fn wall_seconds() -> u64 {
+    crate::reactor::now().wall_ms / 1_000
 }
 
 fn wait_for(finished: &Receiver<()>, count: usize) {

@@ -3,19 +3,33 @@
 //! In: a checked snapshot, states of real servers, listening sockets handed over. Out: traffic,
 //! counters, log lines, notices about servers. Never: configuration files, health probes, JSON.
 
+mod auth;
 mod buffer;
 pub mod counters;
 mod engine;
+mod file_error;
 pub mod h1;
+mod link;
 mod log;
 mod proxy;
+pub mod proxy_header;
+pub mod rdp;
 mod reactor;
+mod routing;
 mod spec;
+pub mod tls;
 mod worker;
 
-pub use engine::{ApplyError, Engine, EngineOptions, listen};
+pub use engine::{ApplyError, Engine, EngineOptions, check_files, listen};
+pub use file_error::FileError;
 pub use log::LogHandle;
+pub use routing::{TableSpec, load_lists, look_up};
 pub use spec::{ConnectionInfo, EngineConfig, Notice, PoolSpec, ServerSpec, ServerState, ServiceSpec};
+
+/// The day of the week (0 is Monday) and the minute of the day, here and now.
+pub fn local_minute() -> (u8, u16) {
+    log::LocalTime::new().minute(reactor::now().wall_ms)
+}
 
 /// Milliseconds of the monotonic clock that event loops and persistence tables count in.
 pub fn monotonic_ms() -> u64 {

@@ -5,40 +5,47 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-use evenkeel_balance::SourceTable;
+use evenkeel_balance::Table;
 use evenkeel_model::{AdminState, LogFormat, Pool, RealServer, VirtualService};
 
 use crate::counters::{PerCore, ServerCounters, ServiceCounters};
+use crate::routing::{Page, Routes, TableSpec};
+use crate::tls::{TlsClient, TlsServer};
 
 /// One configuration as the event loops use it. Equal parts of two configurations are the same
 /// allocation, which is how a loop knows what did not change.
-#[derive(Debug)]
 pub struct EngineConfig {
     pub services: Vec<Arc<ServiceSpec>>,
     pub pools: Vec<Arc<PoolSpec>>,
+    pub tables: Vec<Arc<TableSpec>>,
     pub log_format: LogFormat,
     pub max_connections: u32,
 }
 
-#[derive(Debug)]
 pub struct ServiceSpec {
     pub id: u32,
     pub pool_id: u32,
+    /// The pools that routes name, by the number they use; the first is the service's own.
+    pub pool_ids: Vec<u32>,
+    pub routes: Arc<Routes>,
+    pub error_pages: Vec<(u16, Page)>,
     pub service: Arc<VirtualService>,
     pub counters: Arc<PerCore<ServiceCounters>>,
     /// Client connections of all loops.
     pub connections: Arc<AtomicU32>,
     /// The server that takes clients when no real server is left.
     pub fallback_server: Option<Arc<ServerSpec>>,
+    pub tls: Option<Arc<TlsServer>>,
 }
 
 pub struct PoolSpec {
     pub id: u32,
     pub pool: Arc<Pool>,
     pub servers: Vec<Arc<ServerSpec>>,
-    pub table: Option<Arc<SourceTable>>,
+    pub table: Option<Arc<Table>>,
     /// Clients of all loops that wait for a place on a server of this pool.
     pub waiting: Arc<AtomicU32>,
+    pub tls: Option<Arc<TlsClient>>,
 }
 
 impl std::fmt::Debug for PoolSpec {
@@ -55,6 +62,8 @@ pub struct ServerSpec {
     pub counters: Arc<PerCore<ServerCounters>>,
     /// Requests or connections of all loops; kept only when the server has a limit.
     pub active: Arc<AtomicU32>,
+    /// Failures in a row, of all loops; kept only when the pool ejects outliers.
+    pub failures: Arc<AtomicU32>,
 }
 
 /// A real server's changing state, as health checks and people set it.
@@ -67,12 +76,16 @@ pub struct ServerState {
 }
 
 /// What traffic told a loop about a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// It refused a connection: this loop sends it nothing more until told otherwise.
     Refused { server: u32 },
     /// It did not answer in time, or was unreachable: worth a probe now.
     Suspect { server: u32 },
+    /// It failed so often in a row that it gets a pause.
+    Outlier { server: u32 },
+    /// TLS with it came to nothing.
+    Handshake { server: u32, why: String },
     /// This loop has no connection left and accepts no more.
     Drained { core: usize },
     /// This loop has ended by a fault of the program.

@@ -6,17 +6,21 @@
 mod address;
 mod name;
 mod policy;
+mod route;
 mod service;
+mod tls;
 mod units;
 
 pub use address::{AddressError, ListenAddress, PortRange, PortSet, Vip};
 pub use name::{Name, NameError};
 pub use policy::{
-    CookieMethod, CookiePersistence, HealthCheck, HttpProbe, Persistence, Probe, SameSite, Scheduler,
-    SourcePersistence, StatusSet, mask_address,
+    CookieMethod, CookiePersistence, HealthCheck, HttpProbe, KeyedPersistence, OutlierRule, Persistence,
+    Probe, SameSite, Scheduler, SourcePersistence, StatusSet, mask_address,
 };
+pub use route::{Action, HeaderEdit, RateRule, Route, TableRule};
 pub use service::{
-    AccessLog, AdminSettings, AdminState, Fallback, Forwarded, Limits, LogFormat, LogSettings, Mode, Pool,
-    RealServer, Snapshot, Timeouts, VirtualService,
+    AccessLog, AdminSettings, AdminState, ErrorPage, Fallback, Forwarded, Limits, LogFormat, LogSettings,
+    Mode, Pool, ProxyVersion, RealServer, Snapshot, SourceAddress, Timeouts, VirtualService,
 };
+pub use tls::{ClientAuth, ServerTls, TlsPolicy, TlsSettings, TlsVersion};
 pub use units::{UnitError, Weight, format_duration, format_size, parse_duration, parse_size};

@@ -54,6 +54,66 @@ pub enum Persistence {
     None,
     Source(SourcePersistence),
     Cookie(CookiePersistence),
+    /// The user name of an RDP client (`mstshash`), or the token of a Connection Broker (`msts`).
+    RdpCookie(KeyedPersistence),
+    /// The session that a TLS client resumes, of connections passed through unopened.
+    TlsSessionId(KeyedPersistence),
+    /// A header of the request.
+    Header {
+        name: String,
+        table: KeyedPersistence,
+    },
+    /// A cookie of the application, learned from its answers.
+    AppCookie {
+        name: String,
+        table: KeyedPersistence,
+    },
+}
+
+impl Persistence {
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Persistence::None => "none",
+            Persistence::Source(_) => "source",
+            Persistence::Cookie(_) => "cookie",
+            Persistence::RdpCookie(_) => "rdp-cookie",
+            Persistence::TlsSessionId(_) => "tls-session-id",
+            Persistence::Header { .. } => "header",
+            Persistence::AppCookie { .. } => "app-cookie",
+        }
+    }
+
+    /// Size and expiry of the table, where the kind has one.
+    pub fn table(&self) -> Option<KeyedPersistence> {
+        match self {
+            Persistence::None | Persistence::Cookie(_) => None,
+            Persistence::Source(rule) => Some(KeyedPersistence { expire: rule.timeout, size: rule.size }),
+            Persistence::RdpCookie(table)
+            | Persistence::TlsSessionId(table)
+            | Persistence::Header { table, .. }
+            | Persistence::AppCookie { table, .. } => Some(table.clone()),
+        }
+    }
+}
+
+/// A table of keys that clients bring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyedPersistence {
+    /// After its last use.
+    pub expire: Duration,
+    /// Entries kept at most.
+    pub size: u32,
+}
+
+/// When a real server that answers its checks but fails its clients gets a pause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutlierRule {
+    /// Failures in a row: no answer, a broken one, or a status of 500 and above.
+    pub failures: u32,
+    /// The first pause; each further one is as much longer.
+    pub pause: Duration,
+    /// Share of a pool, in percent, that may be paused at a time.
+    pub max_percent: u8,
 }
 
 /// The same client network goes to the same real server until `timeout` after its last connection.
@@ -82,7 +142,14 @@ pub fn mask_address(address: IpAddr, mask: u8, mask6: u8) -> IpAddr {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CookieMethod {
+    /// This program sets a cookie of its own.
     Insert,
+    /// The real server sets it, this program writes the server's name into it.
+    Rewrite,
+    /// This program puts the server's name before the value of the application's cookie.
+    Prefix,
+    /// The application names the server itself.
+    Passive,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +181,11 @@ pub struct CookiePersistence {
     pub secure: bool,
     pub samesite: Option<SameSite>,
     pub domain: Option<String>,
+    /// Set it in answers to POST requests alone.
+    pub postonly: bool,
+    /// The cookie is forgotten so long after its last use, and after its first.
+    pub max_idle: Option<Duration>,
+    pub max_life: Option<Duration>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

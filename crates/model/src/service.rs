@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{HealthCheck, ListenAddress, Name, Persistence, Scheduler, Vip, Weight};
+use crate::{
+    HealthCheck, ListenAddress, Name, OutlierRule, Persistence, Route, Scheduler, ServerTls, TableRule,
+    TlsSettings, Vip, Weight,
+};
 
 /// One configuration, checked. Services and pools are shared so that an unchanged one is the
 /// same allocation in the next snapshot's plan.
@@ -15,6 +18,7 @@ pub struct Snapshot {
     pub state_directory: PathBuf,
     pub log: LogSettings,
     pub limits: Limits,
+    pub tables: Vec<Arc<TableRule>>,
     pub services: Vec<Arc<VirtualService>>,
     /// Every pool, those written inside a service too (they carry the service's name).
     pub pools: Vec<Arc<Pool>>,
@@ -87,12 +91,42 @@ impl Mode {
 pub struct Forwarded {
     pub x_forwarded_for: bool,
     pub x_forwarded_proto: bool,
+    pub x_forwarded_host: bool,
+    pub x_forwarded_port: bool,
+    /// RFC 7239.
+    pub forwarded: bool,
+    pub x_real_ip: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fallback {
     Page { status: u16, body: String, content_type: String },
     Server(SocketAddr),
+}
+
+/// What clients get instead of this program's own words for a status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorPage {
+    pub status: u16,
+    pub file: PathBuf,
+}
+
+/// Which header of the PROXY protocol a real server gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    V1,
+    V2,
+}
+
+/// The address that real servers see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SourceAddress {
+    /// Whichever the kernel takes.
+    #[default]
+    Own,
+    Fixed(std::net::IpAddr),
+    /// The client's own: full transparency.
+    Client,
 }
 
 /// How long each state of a connection may last.
@@ -124,6 +158,15 @@ pub struct VirtualService {
     pub timeouts: Timeouts,
     /// Client connections of this service, over which new ones wait in the kernel; 0 is no limit.
     pub max_connections: u32,
+    /// Tried in this order for each request (http) or connection (tcp).
+    pub routes: Vec<Route>,
+    /// Networks whose connections begin with a PROXY protocol header, which is believed.
+    pub proxy_protocol_from: Vec<(std::net::IpAddr, u8)>,
+    /// Bytes that a request's body may have; 0 is no limit.
+    pub max_body: u64,
+    pub error_pages: Vec<ErrorPage>,
+    /// Clients speak TLS.
+    pub tls: Option<TlsSettings>,
 }
 
 /// Real servers with the rules that choose among them.
@@ -139,10 +182,29 @@ pub struct Pool {
     pub retries: u32,
     /// Clients that may wait for a place on a real server of this pool.
     pub max_queue: u32,
+    pub send_proxy: Option<ProxyVersion>,
+    pub source: SourceAddress,
+    /// The network interface to reach real servers through.
+    pub source_interface: Option<String>,
+    /// Connections end when their real server goes down.
+    pub cut_when_down: bool,
+    pub outlier: Option<OutlierRule>,
+    /// Real servers speak HTTP/2.
+    pub server_h2: bool,
+    /// Real servers speak TLS.
+    pub server_tls: Option<ServerTls>,
     pub real_servers: Vec<RealServer>,
 }
 
 impl Pool {
+    /// Connections made for the one would be wrong for the other.
+    pub fn reaches_otherwise(&self, other: &Pool) -> bool {
+        let how = |p: &Pool| {
+            (p.server_tls.clone(), p.send_proxy, p.source, p.source_interface.clone(), p.server_h2)
+        };
+        how(self) != how(other)
+    }
+
     pub fn real_server(&self, name: &str) -> Option<&RealServer> {
         self.real_servers.iter().find(|s| s.name.as_str() == name)
     }
@@ -151,6 +213,7 @@ impl Pool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RealServer {
     pub name: Name,
+    /// Port 0: the port that the client connected to.
     pub address: SocketAddr,
     pub weight: Weight,
     /// Connections (tcp) or requests (http) at a time; 0 is no limit.

@@ -4,13 +4,15 @@
 //! Processes are ended by their own handle, whatever happens to the test.
 
 mod client;
+mod pki;
 mod place;
 mod process;
 mod scripted;
 mod server;
 
 pub use client::{Answer, Connection, get, parse_answer};
+pub use pki::Authority;
 pub use place::{Place, eventually, require};
-pub use process::{Evenkeel, Output, Process, has_program};
+pub use process::{Evenkeel, Output, Process, command, has_program};
 pub use scripted::{Scripted, read_head};
 pub use server::{apache, haproxy, nginx, nginx_with, node};

@@ -73,6 +73,18 @@ pub struct Output {
     pub err: String,
 }
 
+/// Runs a program to its end, bounded in time by `timeout`.
+pub fn command(program: &str, arguments: &[&str]) -> Output {
+    let mut command = Command::new("timeout");
+    let output = command.arg("30").arg(program).args(arguments).stdin(Stdio::null()).output();
+    let output = output.unwrap_or_else(|e| panic!("{program}: {e}"));
+    Output {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
 /// A running daemon of the program under test.
 pub struct Evenkeel {
     program: PathBuf,

@@ -28,7 +28,18 @@ pub fn describe(text: &str, problems: &[Problem]) -> Vec<api::Problem> {
 
 pub fn check(file: &Path, json: bool) -> Outcome {
     let text = read(file)?;
-    let problems = evenkeel_config::read(&text).err().unwrap_or_default();
+    let (problems, absent) = match evenkeel_config::read(&text) {
+        Err(problems) => (problems, Vec::new()),
+        Ok(snapshot) => {
+            let files = evenkeel_l7::check_files(&snapshot);
+            // What is not on this machine may be on the one that the configuration is for.
+            let (absent, wrong): (Vec<_>, Vec<_>) = files.into_iter().partition(|e| e.missing);
+            (wrong.iter().map(|e| file_problem(&text, e)).collect(), absent)
+        }
+    };
+    for error in absent {
+        eprintln!("warning: {error}; `run` and `commit` need it");
+    }
     if json {
         super::live::print_json(&describe(&text, &problems))?;
     } else if problems.is_empty() {
@@ -38,6 +49,16 @@ pub fn check(file: &Path, json: bool) -> Outcome {
         eprint!("{}", Report { file: &name, text: &text, problems: &problems });
     }
     if problems.is_empty() { Ok(()) } else { Err(Failure::new(Exit::Configuration, "")) }
+}
+
+/// A problem with a file, shown where the configuration names it.
+fn file_problem(text: &str, error: &evenkeel_l7::FileError) -> Problem {
+    let path = error.file.display().to_string();
+    let named = |path: &str| text.find(&format!("{path:?}")).map(|at| at..at + path.len() + 2);
+    let folder = error.file.parent().map(|p| p.display().to_string()).unwrap_or_default();
+    let folders = [format!("{folder}/"), folder];
+    let place = named(&path).or_else(|| folders.iter().find_map(|f| named(f)));
+    Problem::new(place.unwrap_or(0..0), error.to_string())
 }
 
 pub fn fmt(file: &Path, write: bool, check: bool) -> Outcome {

@@ -273,9 +273,20 @@ pub fn persistence(common: &Common, service: &str) -> Outcome {
     if common.json {
         return print_json(&entries);
     }
-    let mut table = Table::new(&["CLIENT", "SERVER", "EXPIRES IN"], &[2]);
+    let counts = entries.iter().any(|e| e.activity.is_some());
+    let heads = ["KEY", "SERVER", "EXPIRES IN", "CURRENT", "CONNECTIONS", "REQUESTS", "ERRORS", "IN", "OUT"];
+    let mut table = Table::new(if counts { &heads } else { &heads[..3] }, &[2, 3, 4, 5, 6, 7, 8]);
     for entry in &entries {
-        table.row(vec![entry.key.clone(), entry.real_server.clone(), age(entry.expires_in_ms)]);
+        let server = entry.real_server.clone().unwrap_or_else(|| "-".into());
+        let mut row = vec![entry.key.clone(), server, age(entry.expires_in_ms)];
+        if counts {
+            let activity = entry.activity.clone().unwrap_or_default();
+            let counted = |c: api::Counted| format!("{} ({})", c.total, c.rate);
+            row.push(activity.current.to_string());
+            row.extend([activity.connections, activity.requests, activity.errors].map(counted));
+            row.extend([activity.bytes_in, activity.bytes_out].map(|c| bytes(c.total)));
+        }
+        table.row(row);
     }
     say(&format!("{table}\n{} entries", entries.len()))
 }
@@ -290,15 +301,8 @@ pub fn clear_persistence(common: &Common, service: &str, key: Option<&str>) -> O
     say(&format!("{} entries cleared", done.cleared))
 }
 
-pub fn explain(
-    common: &Common,
-    target: String,
-    headers: Vec<String>,
-    source: Option<IpAddr>,
-    config: Option<&Path>,
-) -> Outcome {
-    let configuration = config.map(checked).transpose()?;
-    let question = api::Question { target, headers, source: source.map(|s| s.to_string()), configuration };
+pub fn explain(common: &Common, question: api::Question, config: Option<&Path>) -> Outcome {
+    let question = api::Question { configuration: config.map(checked).transpose()?, ..question };
     let answer = match Client::new(&common.socket).post("/api/v1/explain", &question) {
         // A proposed configuration can be asked without a daemon; every server then counts as up.
         Err(failure) if failure.exit == Exit::Unreachable && config.is_some() => {
@@ -314,8 +318,21 @@ pub fn explain(
         "virtual service {}, pool {}, scheduler {}",
         answer.service, answer.pool, answer.scheduler
     ))?;
+    for route in &answer.routes {
+        let verdict = if route.holds { "holds" } else { "does not hold" };
+        say(&format!("- route {} {verdict}", route.name))?;
+        for test in &route.tests {
+            say(&format!("    {} {}", if test.holds { "yes" } else { "no " }, test.test))?;
+        }
+        for action in &route.actions {
+            say(&format!("    => {action}"))?;
+        }
+    }
     for reason in &answer.reasons {
         say(&format!("- {reason}"))?;
+    }
+    if answer.candidates.is_empty() {
+        return Ok(());
     }
     let mut table = Table::new(&["SERVER", "WEIGHT", "CURRENT", "VERDICT"], &[1, 2]);
     for candidate in &answer.candidates {

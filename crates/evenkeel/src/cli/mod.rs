@@ -169,8 +169,11 @@ pub enum Verb {
         after_help = "Example: evenkeel explain http://127.0.0.1:8080/cart --header 'Cookie: SERVERID=web2' --source 192.0.2.7"
     )]
     Explain {
-        /// http://VIP:PORT/PATH, or tcp://VIP:PORT
+        /// http://VIP:PORT/PATH, https://…, or tcp://VIP:PORT
         target: String,
+        /// The request method
+        #[arg(long, short = 'X', value_name = "METHOD")]
+        method: Option<String>,
         #[arg(long, short = 'H', value_name = "HEADER")]
         header: Vec<String>,
         /// The client's address
@@ -281,8 +284,11 @@ pub fn dispatch(arguments: Arguments) -> Outcome {
         Verb::Persistence(PersistenceVerb::Clear { service, key }) => {
             live::clear_persistence(&common, &service, key.as_deref())
         }
-        Verb::Explain { target, header, source, config } => {
-            live::explain(&common, target, header, source, config.as_deref())
+        Verb::Explain { target, method, header, source, config } => {
+            let source = source.map(|s| s.to_string());
+            let question =
+                evenkeel_api::Question { target, headers: header, source, method, configuration: None };
+            live::explain(&common, question, config.as_deref())
         }
         Verb::Demo { duration, port } => demo::run(duration, port),
         Verb::Completion { shell } => {

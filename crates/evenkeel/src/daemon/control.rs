@@ -21,6 +21,9 @@ use super::overrides::Overrides;
 /// Sockets left with the service manager; its store is bounded too.
 const STORED_AT_MOST: usize = 1024;
 
+/// How soon a renewed certificate is noticed.
+const FILES_INTERVAL: Duration = Duration::from_secs(2);
+
 pub struct Setup {
     pub path: PathBuf,
     pub engine: Engine,
@@ -38,6 +41,9 @@ pub struct Control {
     /// Names of the sockets that the service manager keeps.
     stored: HashSet<String>,
     started: Instant,
+    /// When files that the configuration names are looked at again.
+    files_at: Instant,
+    files_refused: Option<String>,
 }
 
 /// What probes and traffic say about a server.
@@ -51,12 +57,17 @@ pub struct ServerHealth {
     up_since_ms: Option<u64>,
     /// Without probes: when a refused server is tried again.
     retry_at: Option<Instant>,
+    /// It passes its probes but failed its clients.
+    paused_until: Option<Instant>,
+    /// Pauses lately: each makes the next one longer.
+    pauses: u32,
 }
 
 impl Control {
     pub fn start(setup: Setup, text: String, snapshot: Snapshot) -> Result<Control, String> {
         let mut overrides = Overrides::load(&snapshot.state_directory);
         let inherited = setup.inherited.unwrap_or_default();
+        setup.engine.adopt_tickets(inherited.ticket_keys.clone());
         overrides.set_text(&text, inherited.revision);
         let mut control = Control {
             path: setup.path,
@@ -67,6 +78,8 @@ impl Control {
             servers: HashMap::new(),
             stored: HashSet::new(),
             started: Instant::now(),
+            files_at: Instant::now() + FILES_INTERVAL,
+            files_refused: None,
         };
         control.apply(snapshot, &inherited.servers).map_err(|e| e.to_string())?;
         control.engine.forget_adopted();
@@ -238,7 +251,7 @@ impl Control {
     fn push_state(&mut self, pool: &PoolSpec, server: &ServerSpec) {
         let Some(health) = self.servers.get(&server.id) else { return };
         let wanted = ServerState {
-            up: health.health.is_up(),
+            up: health.health.is_up() && health.paused_until.is_none(),
             up_since_ms: health.up_since_ms,
             admin: admin_of(&self.overrides, &pool.pool, &server.server),
             weight: weight_of(&self.overrides, &pool.pool, &server.server),
@@ -336,7 +349,9 @@ impl Control {
         let Some(server) = self.servers.get_mut(&report.id) else { return };
         let turned = server.health.on_probe(report.passed);
         server.verdict = if report.passed { "passed" } else { "failed" };
-        server.detail = report.detail;
+        if server.paused_until.is_none() {
+            server.detail = report.detail;
+        }
         if let Some(transition) = turned {
             self.turned(report.id, transition);
         }
@@ -355,6 +370,16 @@ impl Control {
                 self.schedule_retry(server);
                 self.checker.probe_now(server);
             }
+            Notice::Handshake { server, why } => {
+                let Some(health) = self.servers.get_mut(&server) else { return };
+                let detail = format!("TLS: {why}");
+                if health.detail != detail {
+                    warn!(pool = health.pool, server = health.name, why, "TLS with the real server failed");
+                    health.detail = detail;
+                }
+                self.checker.probe_now(server);
+            }
+            Notice::Outlier { server } => self.pause(server),
             Notice::Suspect { server } => self.checker.probe_now(server),
             Notice::Broken { core } => {
                 // Its connections are lost already; a supervisor's fresh start is the way back.
@@ -362,6 +387,54 @@ impl Control {
                 std::process::exit(1);
             }
             Notice::Drained { .. } => {}
+        }
+    }
+
+    /// Traffic found a server failing again and again although its probes pass.
+    fn pause(&mut self, id: u32) {
+        let Some((pool, _)) = self.find_id(id) else { return };
+        let Some(rule) = &pool.pool.outlier else { return };
+        let paused = |s: &&Arc<ServerSpec>| self.servers.get(&s.id).is_some_and(|h| h.paused_until.is_some());
+        let already = pool.servers.iter().filter(paused).count();
+        let allowed = pool.servers.len() * usize::from(rule.max_percent) / 100;
+        let Some(health) = self.servers.get_mut(&id).filter(|h| h.paused_until.is_none() && h.health.is_up())
+        else {
+            return;
+        };
+        if already >= allowed {
+            info!(
+                pool = health.pool,
+                server = health.name,
+                "failing its clients, but enough servers are paused"
+            );
+            return;
+        }
+        health.pauses = (health.pauses + 1).min(10);
+        let pause = rule.pause * health.pauses;
+        health.paused_until = Some(Instant::now() + pause);
+        health.since_ms = wall_ms();
+        health.detail = format!("paused for {} s: {} failures in a row", pause.as_secs_f32(), rule.failures);
+        info!(pool = health.pool, server = health.name, reason = health.detail, "server paused");
+        self.push_id(id);
+    }
+
+    fn end_pauses(&mut self, now: Instant) {
+        let due = self.servers.iter().filter(|(_, s)| s.paused_until.is_some_and(|until| until <= now));
+        for id in due.map(|(id, _)| *id).collect::<Vec<_>>() {
+            if let Some(server) = self.servers.get_mut(&id) {
+                server.paused_until = None;
+                server.since_ms = wall_ms();
+                server.up_since_ms = Some(monotonic_ms());
+                server.detail = "tried again after a pause".into();
+                info!(pool = server.pool, server = server.name, "server's pause has ended");
+            }
+            self.push_id(id);
+        }
+        // Who has been good for long enough starts anew.
+        for server in self.servers.values_mut().filter(|s| s.paused_until.is_none() && s.pauses > 0) {
+            if wall_ms().saturating_sub(server.since_ms) > 60_000 {
+                server.pauses = 0;
+            }
         }
     }
 
@@ -393,6 +466,11 @@ impl Control {
     /// Servers without probes come back after their interval.
     pub fn on_tick(&mut self) {
         let now = Instant::now();
+        if now >= self.files_at {
+            self.files_at = now + FILES_INTERVAL;
+            self.look_at_files();
+        }
+        self.end_pauses(now);
         let due = self.servers.iter().filter(|(_, s)| s.retry_at.is_some_and(|at| at <= now));
         let due: Vec<u32> = due.map(|(id, _)| *id).collect();
         for id in due {
@@ -401,6 +479,24 @@ impl Control {
                 server.health = Health::new(1, 1);
                 server.detail = "not probed; tried again after a refusal".into();
                 self.turned(id, Transition::Up);
+            }
+        }
+    }
+
+    /// Certificates are renewed on disk by others: what changed is taken over without a commit.
+    fn look_at_files(&mut self) {
+        self.engine.tickets();
+        if !self.engine.files_changed() {
+            self.files_refused = None;
+            return;
+        }
+        let snapshot = (*self.snapshot).clone();
+        match self.apply(snapshot, &[]) {
+            Ok(()) => info!("changed files are in use"),
+            Err(why) if self.files_refused.as_deref() == Some(&why) => {}
+            Err(why) => {
+                error!(why, "changed files cannot be used; what they held stays in use");
+                self.files_refused = Some(why);
             }
         }
     }
@@ -429,6 +525,7 @@ impl Control {
             revision: self.revision(),
             servers: servers.collect(),
             persistence: self.persistence_for_successor(),
+            ticket_keys: self.engine.tickets().secrets(),
         }
     }
 }
@@ -448,6 +545,8 @@ impl ServerHealth {
             since_ms: inherited.map_or_else(wall_ms, |known| known.since_ms),
             up_since_ms: None,
             retry_at: None,
+            paused_until: None,
+            pauses: 0,
         }
     }
 

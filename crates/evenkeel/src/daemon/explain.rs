@@ -4,15 +4,19 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use evenkeel_admin::{Kind, Refused};
 use evenkeel_api as api;
-use evenkeel_balance::{Balancer, Refusal, Server, hash_address, hash_bytes, hash_flow};
-use evenkeel_model::{Fallback, Mode, Persistence, Pool, Scheduler, Snapshot, VirtualService, mask_address};
+use evenkeel_balance::{Activity, Balancer, Key, Refusal, Server, hash_address, hash_bytes, hash_flow};
+use evenkeel_model::{
+    CookieMethod, Fallback, Mode, Persistence, Pool, Scheduler, Snapshot, VirtualService, mask_address,
+};
+use evenkeel_rules::{Captures, Facts};
 
 use super::control::{Control, monotonic_ms, read};
+use super::imagined::{self, Asked, Imagined};
 
 /// The state of one server of a pool, as the explanation uses it.
-struct Seen {
-    server: Server,
-    full: bool,
+pub struct Seen {
+    pub server: Server,
+    pub full: bool,
 }
 
 impl Control {
@@ -38,13 +42,20 @@ impl Control {
             }
             seen
         };
-        let remembered = |pool: &Pool, client: IpAddr| -> Option<String> {
+        let remembered = |pool: &Pool, key: &Key| -> Option<String> {
             let running = config.pools.iter().find(|p| p.pool.name == pool.name)?;
-            let entry = running.table.as_ref()?.peek(client, monotonic_ms())?;
-            let server = running.servers.iter().find(|s| s.id == entry.server)?;
+            let entry = running.table.as_ref()?.peek(key, monotonic_ms())?;
+            let server = running.servers.iter().find(|s| Some(s.id) == entry.server)?;
             Some(server.server.name.as_str().to_owned())
         };
-        explain(snapshot, question, live, remembered).map_err(|why| Refused::new(Kind::NotFound, why))
+        let activity = |table: &str, facts: &dyn Facts| -> Option<Activity> {
+            let found = config.tables.iter().find(|t| t.rule.name.as_str() == table)?;
+            let mut key = Vec::new();
+            found.key.render(facts, &Captures::default(), &mut key);
+            found.table.peek(&Key::text(&key), monotonic_ms())?.activity
+        };
+        let known = Known { servers: &live, remembered: &remembered, activity: &activity };
+        explain(snapshot, question, &known).map_err(|why| Refused::new(Kind::NotFound, why))
     }
 }
 
@@ -52,7 +63,8 @@ impl Control {
 pub fn offline(question: &api::Question) -> Result<api::Explanation, String> {
     let text = question.configuration.as_deref().ok_or("a configuration is needed")?;
     let snapshot = read(text).map_err(|refused| refused.failure.error)?;
-    explain(&snapshot, question, as_configured, |_, _| None)
+    let known = Known { servers: &as_configured, remembered: &|_, _| None, activity: &|_, _| None };
+    explain(&snapshot, question, &known)
 }
 
 fn as_configured(pool: &Pool) -> Vec<Seen> {
@@ -71,50 +83,21 @@ fn as_configured(pool: &Pool) -> Vec<Seen> {
     servers.collect()
 }
 
-/// What is asked about, read from the question.
-struct Asked {
-    vip: SocketAddr,
-    path: String,
-    http: bool,
-    client: SocketAddr,
-}
-
-fn parse(question: &api::Question) -> Result<Asked, String> {
-    let shape = "expected http://ADDRESS:PORT/PATH or tcp://ADDRESS:PORT";
-    let (scheme, rest) = question.target.split_once("://").ok_or(shape)?;
-    let http = match scheme {
-        "http" => true,
-        "tcp" => false,
-        _ => return Err(format!("{scheme}:// is not understood: {shape}")),
-    };
-    let (authority, path) = match rest.find('/') {
-        Some(at) => rest.split_at(at),
-        None => (rest, "/"),
-    };
-    let with_port = if http && authority.parse::<IpAddr>().is_ok() {
-        format!("{authority}:80")
-    } else {
-        authority.into()
-    };
-    let vip = with_port.parse().map_err(|_| {
-        format!(
-            "{authority:?} is not ADDRESS:PORT: name the VIP itself, and the host with --header 'Host: …'"
-        )
-    })?;
-    let source = match &question.source {
-        Some(text) => text.parse().map_err(|_| format!("{text:?} is not an address"))?,
-        None => IpAddr::V4(Ipv4Addr::LOCALHOST),
-    };
-    Ok(Asked { vip, path: path.into(), http, client: SocketAddr::new(source, 40_000) })
+/// What the running program knows beside the configuration.
+pub struct Known<'a> {
+    pub servers: &'a dyn Fn(&Pool) -> Vec<Seen>,
+    /// The server that a pool's table has for a key.
+    pub remembered: &'a dyn Fn(&Pool, &Key) -> Option<String>,
+    /// What a table that routes count in has for the request.
+    pub activity: &'a dyn Fn(&str, &dyn Facts) -> Option<Activity>,
 }
 
 fn explain(
     snapshot: &Snapshot,
     question: &api::Question,
-    servers: impl Fn(&Pool) -> Vec<Seen>,
-    remembered: impl Fn(&Pool, IpAddr) -> Option<String>,
+    known: &Known<'_>,
 ) -> Result<api::Explanation, String> {
-    let asked = parse(question)?;
+    let asked = Asked::parse(question)?;
     let service = find_service(snapshot, asked.vip)?;
     if asked.http && service.mode == Mode::Tcp {
         return Err(format!(
@@ -122,43 +105,34 @@ fn explain(
             service.name, asked.vip
         ));
     }
-    let pool = snapshot.pool(&service.pool).ok_or("the service's pool is missing")?;
-    let seen = servers(pool);
     let mut reasons = vec![format!(
         "{} is a VIP of virtual service {}, mode {}",
         asked.vip,
         service.name,
         service.mode.as_str()
     )];
-    let index_of = |name: &str| seen.iter().position(|s| s.server.name == name);
-    let belongs = match &pool.persistence {
-        Persistence::None => {
-            reasons.push("no persistence: the scheduler decides".into());
-            None
-        }
-        Persistence::Cookie(rule) => {
-            let value = cookie(&question.headers, &rule.name);
-            reasons.push(match &value {
-                None => {
-                    format!("no cookie {}: the scheduler decides, and the answer sets the cookie", rule.name)
-                }
-                Some(v) if index_of(v).is_none() => {
-                    format!("cookie {}={v} names no server of the pool: the scheduler decides", rule.name)
-                }
-                Some(v) => format!("cookie {}={v} names a server of the pool", rule.name),
-            });
-            value.and_then(|v| index_of(&v))
-        }
-        Persistence::Source(rule) => {
-            let network = mask_address(asked.client.ip(), rule.mask, rule.mask6);
-            let entry = remembered(pool, network);
-            reasons.push(match &entry {
-                Some(server) => format!("the persistence table has {network} on {server}"),
-                None => format!("the persistence table has no entry for {network}: the scheduler decides"),
-            });
-            entry.and_then(|name| index_of(&name))
-        }
+    let imagined = Imagined { asked: &asked, snapshot, known };
+    let walked = imagined::walk(&imagined, service)?;
+    let nowhere = |reasons| api::Explanation {
+        service: service.name.as_str().into(),
+        pool: String::new(),
+        scheduler: String::new(),
+        routes: walked.routes.clone(),
+        reasons,
+        candidates: Vec::new(),
+        real_server: None,
     };
+    let Some(pool_name) = &walked.pool else {
+        reasons.push(format!("a route ends it: {}", walked.ending));
+        return Ok(nowhere(reasons));
+    };
+    let pool = snapshot.pool(pool_name).ok_or("the service's pool is missing")?;
+    if !service.routes.is_empty() {
+        reasons.push(format!("{}: pool {}", walked.ending, pool.name));
+    }
+    let seen = (known.servers)(pool);
+    let index_of = |name: &str| seen.iter().position(|s| s.server.name == name);
+    let belongs = belongs(pool, &asked, known, &index_of, &mut reasons);
     let kept = belongs.filter(|i| {
         let usable = seen[*i].server.takes_persistent_clients();
         if !usable {
@@ -190,10 +164,79 @@ fn explain(
         service: service.name.as_str().into(),
         pool: pool.name.as_str().into(),
         scheduler: pool.scheduler.as_str().into(),
+        routes: walked.routes,
         reasons,
         candidates: candidates.collect(),
         real_server: chosen.map(|i| seen[i].server.name.clone()),
     })
+}
+
+/// The server that persistence has for the request, with the reasons.
+fn belongs(
+    pool: &Pool,
+    asked: &Asked,
+    known: &Known<'_>,
+    index_of: &dyn Fn(&str) -> Option<usize>,
+    reasons: &mut Vec<String>,
+) -> Option<usize> {
+    let by_table = |what: String, key: Key, reasons: &mut Vec<String>| {
+        let entry = (known.remembered)(pool, &key);
+        reasons.push(match &entry {
+            Some(server) => format!("the persistence table has {what} on {server}"),
+            None => format!("the persistence table has no entry for {what}: the scheduler decides"),
+        });
+        entry.and_then(|name| index_of(&name))
+    };
+    match &pool.persistence {
+        Persistence::None => {
+            reasons.push("no persistence: the scheduler decides".into());
+            None
+        }
+        Persistence::Cookie(rule) => {
+            let whole = asked.cookie(&rule.name);
+            let divider = if rule.method == CookieMethod::Prefix { '~' } else { '|' };
+            let value = whole.as_deref().map(|v| v.split(divider).next().unwrap_or(v));
+            reasons.push(match value {
+                None => {
+                    format!("no cookie {}: the scheduler decides, and the answer sets the cookie", rule.name)
+                }
+                Some(v) if index_of(v).is_none() => {
+                    format!("cookie {}={v} names no server of the pool: the scheduler decides", rule.name)
+                }
+                Some(v) => format!("cookie {}={v} names a server of the pool", rule.name),
+            });
+            value.and_then(index_of)
+        }
+        Persistence::Source(rule) => {
+            let network = mask_address(asked.client.ip(), rule.mask, rule.mask6);
+            by_table(network.to_string(), Key::address(network), reasons)
+        }
+        Persistence::Header { name, .. } => match asked.header(name) {
+            Some(value) => by_table(format!("{name}: {value}"), Key::text(value.as_bytes()), reasons),
+            None => {
+                reasons.push(format!("no header {name}: the scheduler decides"));
+                None
+            }
+        },
+        Persistence::AppCookie { name, .. } => match asked.cookie(name) {
+            Some(value) => by_table(format!("cookie {name}={value}"), Key::text(value.as_bytes()), reasons),
+            None => {
+                reasons.push(format!(
+                    "no cookie {name}: the scheduler decides, and the answer's cookie is learned"
+                ));
+                None
+            }
+        },
+        Persistence::RdpCookie(_) => {
+            let source = format!("source:{}", asked.client.ip().to_canonical());
+            reasons.push("the RDP cookie would decide; without one it is the client's address".into());
+            by_table(source.clone(), Key::text(source.as_bytes()), reasons)
+        }
+        Persistence::TlsSessionId(_) => {
+            reasons.push("the id of the TLS session would decide, which is not known here".into());
+            None
+        }
+    }
 }
 
 fn find_service(snapshot: &Snapshot, vip: SocketAddr) -> Result<&VirtualService, String> {
@@ -208,15 +251,6 @@ fn find_service(snapshot: &Snapshot, vip: SocketAddr) -> Result<&VirtualService,
     let exact = snapshot.services.iter().find(|s| listens(s, vip.ip()));
     let found = exact.or_else(|| snapshot.services.iter().find(|s| listens(s, any)));
     found.map(|s| &**s).ok_or_else(|| format!("no virtual service has the VIP {vip}"))
-}
-
-fn cookie(headers: &[String], name: &str) -> Option<String> {
-    let values = headers.iter().filter_map(|h| {
-        let (field, value) = h.split_once(':')?;
-        field.trim().eq_ignore_ascii_case("cookie").then_some(value)
-    });
-    let mut pairs = values.flat_map(|v| v.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(n, _)| *n == name).map(|(_, value)| value.trim_matches('"').to_owned())
 }
 
 fn how(scheduler: Scheduler, kept: bool, chosen: bool) -> Option<String> {

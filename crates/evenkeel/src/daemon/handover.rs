@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use evenkeel_l7::tls::TicketSecrets;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -23,6 +24,9 @@ pub struct State {
     pub revision: u64,
     pub servers: Vec<ServerState>,
     pub persistence: Vec<PersistenceEntry>,
+    /// So that TLS sessions are resumed.
+    #[serde(default)]
+    pub ticket_keys: TicketSecrets,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -39,7 +43,8 @@ pub struct ServerState {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PersistenceEntry {
     pub pool: String,
-    pub client: std::net::IpAddr,
+    /// The key's bytes.
+    pub key: Vec<u8>,
     pub server: String,
     pub expires_ms: u64,
 }

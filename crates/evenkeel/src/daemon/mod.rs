@@ -4,6 +4,7 @@
 mod control;
 mod explain;
 mod handover;
+mod imagined;
 mod metrics;
 mod overrides;
 mod status;

@@ -1,6 +1,5 @@
 //! What runs, in the shapes of the API.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::Receiver;
@@ -8,9 +7,9 @@ use std::time::Duration;
 
 use evenkeel_admin::{Kind, Refused};
 use evenkeel_api as api;
-use evenkeel_balance::Entry;
+use evenkeel_balance::{Activity, Counter, Key, Table};
 use evenkeel_l7::{ConnectionInfo, PoolSpec, ServerSpec, ServiceSpec};
-use evenkeel_model::AdminState;
+use evenkeel_model::{AdminState, Persistence};
 
 use super::control::{Control, monotonic_ms};
 use super::handover;
@@ -89,36 +88,53 @@ impl Control {
         }
     }
 
-    pub fn persistence(&self, service: &str) -> Result<Vec<api::PersistenceEntry>, Refused> {
-        let pool = self.pool_of(service)?;
-        let table = table_of(&pool, service)?;
+    /// The entries of a service's or pool's persistence, or of a table that routes count in.
+    pub fn persistence(&self, name: &str) -> Result<Vec<api::PersistenceEntry>, Refused> {
+        let found = self.table_of(name)?;
         let now_ms = monotonic_ms();
-        let mut entries: Vec<api::PersistenceEntry> = table
+        let mut entries: Vec<api::PersistenceEntry> = found
+            .table
             .entries(now_ms)
             .into_iter()
             .map(|entry| api::PersistenceEntry {
-                key: entry.client.to_string(),
-                real_server: server_name(&pool, entry.server),
+                key: found.show(&entry.key),
+                real_server: entry.server.map(|id| found.server_name(id)),
                 expires_in_ms: entry.expires_ms.saturating_sub(now_ms),
+                activity: entry.activity.map(|a| describe_activity(&a)),
             })
             .collect();
         entries.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(entries)
     }
 
-    pub fn clear_persistence(&self, service: &str, key: Option<&str>) -> Result<api::Cleared, Refused> {
-        let pool = self.pool_of(service)?;
-        let table = table_of(&pool, service)?;
+    pub fn clear_persistence(&self, name: &str, key: Option<&str>) -> Result<api::Cleared, Refused> {
+        let found = self.table_of(name)?;
         let cleared = match key {
-            None => table.clear(None),
+            None => found.table.clear(None),
             Some(key) => {
-                let client: IpAddr = key
-                    .parse()
-                    .map_err(|_| Refused::new(Kind::Invalid, format!("{key:?} is not an address")))?;
-                usize::from(table.remove(client))
+                let key = found.read(key).map_err(|why| Refused::new(Kind::Invalid, why))?;
+                usize::from(found.table.remove(&key))
             }
         };
         Ok(api::Cleared { cleared })
+    }
+
+    fn table_of(&self, name: &str) -> Result<Found, Refused> {
+        let config = self.engine().config();
+        if let Some(spec) = config.tables.iter().find(|t| t.rule.name.as_str() == name) {
+            return Ok(Found { table: spec.table.clone(), pool: None });
+        }
+        let pool = self.pool_of(name).map_err(|_| {
+            Refused::new(Kind::NotFound, format!("there is no virtual service, pool or table named {name}"))
+        })?;
+        match &pool.table {
+            Some(table) => Ok(Found { table: table.clone(), pool: Some(pool.clone()) }),
+            None => {
+                let kind = pool.pool.persistence.as_str();
+                let why = format!("{name} keeps no persistence table (its persistence is {kind})");
+                Err(Refused::new(Kind::Failed, why))
+            }
+        }
     }
 
     pub fn persistence_for_successor(&self) -> Vec<handover::PersistenceEntry> {
@@ -127,11 +143,13 @@ impl Control {
         let tables = config.pools.iter().filter_map(|p| Some((p, p.table.as_ref()?)));
         tables
             .flat_map(|(pool, table)| {
-                table.entries(now_ms).into_iter().map(move |entry| handover::PersistenceEntry {
-                    pool: pool.pool.name.as_str().into(),
-                    client: entry.client,
-                    server: server_name(pool, entry.server),
-                    expires_ms: entry.expires_ms,
+                table.entries(now_ms).into_iter().filter_map(move |entry| {
+                    Some(handover::PersistenceEntry {
+                        pool: pool.pool.name.as_str().into(),
+                        key: entry.key.bytes().to_vec(),
+                        server: server_name(pool, entry.server?),
+                        expires_ms: entry.expires_ms,
+                    })
                 })
             })
             .collect()
@@ -146,21 +164,68 @@ impl Control {
             };
             let server = pool.servers.iter().find(|s| s.server.name.as_str() == entry.server);
             if let (Some(table), Some(server)) = (&pool.table, server) {
-                let entry = Entry { client: entry.client, server: server.id, expires_ms: entry.expires_ms };
-                table.set(entry, now_ms);
+                table.set(&Key::text(&entry.key), Some(server.id), entry.expires_ms, now_ms);
             }
         }
     }
 }
 
-fn table_of<'a>(pool: &'a PoolSpec, service: &str) -> Result<&'a evenkeel_balance::SourceTable, Refused> {
-    let none = || {
-        Refused::new(
-            Kind::Failed,
-            format!("{service} keeps no persistence table (its persistence is not by source address)"),
-        )
+/// A table with what its keys mean.
+struct Found {
+    table: Arc<Table>,
+    /// The pool whose persistence it is; none of a table that routes count in.
+    pool: Option<Arc<PoolSpec>>,
+}
+
+impl Found {
+    fn by_address(&self) -> bool {
+        self.pool.as_ref().is_some_and(|p| matches!(p.pool.persistence, Persistence::Source(_)))
+    }
+
+    fn show(&self, key: &Key) -> String {
+        match key.to_address().filter(|_| self.by_address()) {
+            Some(address) => address.to_string(),
+            None if key.bytes().iter().all(|b| b.is_ascii_graphic() || *b == b' ') => {
+                String::from_utf8_lossy(key.bytes()).into_owned()
+            }
+            None => key.bytes().iter().fold("0x".to_owned(), |text, byte| format!("{text}{byte:02x}")),
+        }
+    }
+
+    fn read(&self, text: &str) -> Result<Key, String> {
+        if self.by_address() {
+            let address = text.parse().map_err(|_| format!("{text:?} is not an address"))?;
+            return Ok(Key::address(address));
+        }
+        let digits = text.strip_prefix("0x").filter(|d| d.len() % 2 == 0);
+        let bytes = digits.and_then(|digits| {
+            (0..digits.len())
+                .step_by(2)
+                .map(|at| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok())
+                .collect()
+        });
+        let bytes: Vec<u8> = bytes.unwrap_or_else(|| text.as_bytes().to_vec());
+        Ok(Key::text(&bytes))
+    }
+
+    fn server_name(&self, id: u32) -> String {
+        self.pool.as_ref().map_or_else(String::new, |pool| server_name(pool, id))
+    }
+}
+
+fn describe_activity(activity: &Activity) -> api::Activity {
+    let counted = |counter: Counter| api::Counted {
+        total: activity.totals[counter as usize],
+        rate: activity.rates[counter as usize],
     };
-    pool.table.as_deref().ok_or_else(none)
+    api::Activity {
+        current: activity.current,
+        connections: counted(Counter::Connections),
+        requests: counted(Counter::Requests),
+        errors: counted(Counter::Errors),
+        bytes_in: counted(Counter::BytesIn),
+        bytes_out: counted(Counter::BytesOut),
+    }
 }
 
 fn server_name(pool: &PoolSpec, id: u32) -> String {

@@ -1,5 +1,6 @@
 //! End to end: the program as its users meet it, before real and scripted servers.
 
+mod addresses;
 mod balancing;
 mod changes;
 mod chaos;
@@ -7,8 +8,11 @@ mod command_line;
 mod http;
 mod limits;
 mod logs;
+mod persistence;
+mod routes;
 mod smuggling;
 mod tcp;
+mod tls;
 
 use std::net::SocketAddr;
 

@@ -118,14 +118,26 @@ pub fn find_cookie<'a>(value: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     Some(found.strip_prefix(b"\"").and_then(|f| f.strip_suffix(b"\"")).unwrap_or(found))
 }
 
-/// Appends a `Cookie` value without the cookies of a name; whether anything is left of it.
-pub fn write_without(value: &[u8], name: &[u8], out: &mut Vec<u8>) -> bool {
+/// Appends a `Cookie` value without the cookies of a name, or (`strip`) with what follows the first
+/// `~` of their values; whether anything is left of it.
+pub fn write_without(value: &[u8], name: &[u8], strip: bool, out: &mut Vec<u8>) -> bool {
     let start = out.len();
-    for pair in pairs(value).filter(|pair| cookie_value(pair, name).is_none()) {
+    for pair in pairs(value) {
+        let ours = cookie_value(pair, name);
+        if ours.is_some() && !strip {
+            continue;
+        }
         if out.len() > start {
             out.extend_from_slice(b"; ");
         }
-        out.extend_from_slice(pair);
+        match ours.and_then(|v| memchr::memchr(b'~', v).map(|at| &v[at + 1..])) {
+            Some(rest) => {
+                out.extend_from_slice(name);
+                out.push(b'=');
+                out.extend_from_slice(rest);
+            }
+            None => out.extend_from_slice(pair),
+        }
     }
     out.len() > start
 }

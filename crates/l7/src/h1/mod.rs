@@ -13,6 +13,9 @@ use chunked::Chunked;
 /// Fields of one head at most.
 pub const FIELDS: usize = 128;
 
+/// Says of a field's name whether the field is meant.
+pub type NameTest<'a> = &'a dyn Fn(&[u8]) -> bool;
+
 /// A stretch of the buffer that a head was parsed from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {

@@ -1,7 +1,7 @@
 //! A request's head: what it asks, how its body is framed, what goes on to the real server.
 
 use super::field::{self, Field, Kind};
-use super::{FIELDS, Framing, Malformed, Span};
+use super::{FIELDS, Framing, Malformed, NameTest, Span};
 
 /// Facts of a parsed request head. Spans point into the buffer it was parsed from.
 #[derive(Debug)]
@@ -59,15 +59,23 @@ impl Method {
 }
 
 /// What is changed on the way to the real server.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Edits<'a> {
     /// `X-Forwarded-For` line to add.
     pub forwarded_for: Option<&'a str>,
     pub forwarded_proto: Option<&'a str>,
     /// Remove this cookie.
     pub hide_cookie: Option<&'a [u8]>,
+    /// Remove `SERVER~` from the value of this cookie.
+    pub strip_cookie: Option<&'a [u8]>,
     /// `Host` for a request of HTTP/1.0 that has none.
     pub default_host: &'a str,
+    /// Path and query instead of the client's.
+    pub target: Option<&'a [u8]>,
+    /// Fields that stay behind, by their names.
+    pub drops: Option<NameTest<'a>>,
+    /// Whole lines to add.
+    pub lines: &'a [u8],
 }
 
 impl Default for Request {
@@ -258,10 +266,10 @@ impl Request {
     /// Writes the head for the real server.
     pub fn write(&self, head: &[u8], edits: &Edits<'_>, out: &mut Vec<u8>) {
         out.clear();
-        if self.absolute {
+        if self.absolute || edits.target.is_some() {
             out.extend_from_slice(self.method_span.of(head));
             out.push(b' ');
-            out.extend_from_slice(self.path(head));
+            out.extend_from_slice(edits.target.unwrap_or_else(|| self.path(head)));
             out.extend_from_slice(if self.version_11 { b" HTTP/1.1" } else { b" HTTP/1.0" });
         } else {
             out.extend_from_slice(self.line.of(head));
@@ -269,7 +277,13 @@ impl Request {
         out.extend_from_slice(b"\r\n");
         let mut lengths = 0;
         let mut copier = Copier::new(head);
+        let mut drops_host = false;
         for field in &self.fields {
+            if edits.drops.is_some_and(|drops| drops(field.name.of(head))) {
+                // A request without Host would be none.
+                drops_host |= field.kind == Kind::Host;
+                continue;
+            }
             let keep = match field.kind {
                 Kind::Connection | Kind::HopByHop | Kind::Nominated => false,
                 Kind::Upgrade => self.upgrade,
@@ -278,12 +292,13 @@ impl Request {
                     lengths += 1;
                     lengths == 1
                 }
-                Kind::Cookie => match edits.hide_cookie {
-                    Some(name) => {
+                Kind::Cookie => match (edits.hide_cookie, edits.strip_cookie) {
+                    (None, None) => true,
+                    (hide, strip) => {
                         copier.flush(out);
-                        self.write_cookie(head, field, name, out)
+                        let name = hide.or(strip).unwrap_or_default();
+                        self.write_cookie(head, field, name, strip.is_some(), out)
                     }
-                    None => true,
                 },
                 _ => true,
             };
@@ -292,7 +307,12 @@ impl Request {
             }
         }
         copier.flush(out);
-        if self.host == Span::default() {
+        let has_host = |lines: &[u8]| {
+            lines.split(|b| *b == b'\n').any(|l| l.len() > 5 && l[..5].eq_ignore_ascii_case(b"host:"))
+        };
+        if drops_host && !has_host(edits.lines) {
+            line(out, b"Host", self.host.of(head));
+        } else if self.host == Span::default() && !has_host(edits.lines) {
             line(out, b"Host", edits.default_host.as_bytes());
         }
         if let Some(client) = edits.forwarded_for {
@@ -301,6 +321,7 @@ impl Request {
         if let Some(scheme) = edits.forwarded_proto {
             line(out, b"X-Forwarded-Proto", scheme.as_bytes());
         }
+        out.extend_from_slice(edits.lines);
         if self.upgrade {
             line(out, b"Connection", b"Upgrade");
         } else if !self.version_11 {
@@ -309,8 +330,8 @@ impl Request {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// Writes a `Cookie` line without one cookie; `true` when the line can stay as it is.
-    fn write_cookie(&self, head: &[u8], field: &Field, name: &[u8], out: &mut Vec<u8>) -> bool {
+    /// Writes a `Cookie` line without one cookie, or without what stands before its value's `~`; `true` when the line can stay as it is.
+    fn write_cookie(&self, head: &[u8], field: &Field, name: &[u8], strip: bool, out: &mut Vec<u8>) -> bool {
         let value = field.value.of(head);
         if field::find_cookie(value, name).is_none() {
             return true;
@@ -318,7 +339,7 @@ impl Request {
         let start = out.len();
         out.extend_from_slice(field.name.of(head));
         out.extend_from_slice(b": ");
-        match field::write_without(value, name, out) {
+        match field::write_without(value, name, strip, out) {
             true => out.extend_from_slice(b"\r\n"),
             false => out.truncate(start),
         }

@@ -2,7 +2,7 @@
 
 use super::field::{self, Field, Kind};
 use super::request::{Copier, Method, line};
-use super::{FIELDS, Framing, Malformed, Span};
+use super::{FIELDS, Framing, Malformed, NameTest, Span};
 
 /// Facts of a parsed response head. Spans point into the buffer it was parsed from.
 #[derive(Debug)]
@@ -32,13 +32,28 @@ impl Default for Response {
 }
 
 /// What is changed on the way to the client.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Edits<'a> {
     /// `Connection` to write, if any.
     pub connection: Option<&'a str>,
     pub set_cookie: Option<&'a str>,
     /// Mark the response as not for shared caches.
     pub private: bool,
+    /// What becomes of a cookie that the real server sets.
+    pub cookie: Option<(&'a [u8], CookieEdit<'a>)>,
+    /// Fields that stay behind, by their names.
+    pub drops: Option<NameTest<'a>>,
+    /// Whole lines to add.
+    pub lines: &'a [u8],
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum CookieEdit<'a> {
+    Drop,
+    /// The value becomes this.
+    Value(&'a [u8]),
+    /// This and `~` come before the value.
+    Prefix(&'a [u8]),
 }
 
 impl Response {
@@ -125,6 +140,12 @@ impl Response {
         Ok(())
     }
 
+    /// The value of a cookie that the answer sets.
+    pub fn sets_cookie<'a>(&self, head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+        let cookies = self.fields.iter().filter(|f| f.kind == Kind::SetCookie);
+        cookies.map(|f| f.value.of(head)).find_map(|value| set_value(value, name))
+    }
+
     /// 100, 103 and the like: an interim answer, the final one follows.
     pub fn is_interim(&self) -> bool {
         (100..200).contains(&self.status) && self.status != 101
@@ -140,7 +161,20 @@ impl Response {
         let mut lengths = 0;
         let mut copier = Copier::new(head);
         for field in &self.fields {
+            if edits.drops.is_some_and(|drops| drops(field.name.of(head))) {
+                continue;
+            }
             let keep = match field.kind {
+                Kind::SetCookie => {
+                    match edits.cookie.filter(|(name, _)| set_value(field.value.of(head), name).is_some()) {
+                        None => true,
+                        Some((name, edit)) => {
+                            copier.flush(out);
+                            write_set_cookie(field.value.of(head), name, edit, out);
+                            false
+                        }
+                    }
+                }
                 Kind::Connection | Kind::HopByHop => false,
                 Kind::Upgrade => switching || self.status == 426,
                 Kind::TransferEncoding => self.framing == Framing::Chunked || self.framing == Framing::None,
@@ -156,6 +190,7 @@ impl Response {
             }
         }
         copier.flush(out);
+        out.extend_from_slice(edits.lines);
         if let Some(cookie) = edits.set_cookie {
             line(out, b"set-cookie", cookie.as_bytes());
         }
@@ -169,6 +204,32 @@ impl Response {
         }
         out.extend_from_slice(b"\r\n");
     }
+}
+
+/// The value of a `Set-Cookie` of this name, with where it begins.
+fn set_value<'a>(field: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let pair = field.split(|b| *b == b';').next()?.trim_ascii();
+    pair.strip_prefix(name)?.strip_prefix(b"=")
+}
+
+fn write_set_cookie(field: &[u8], name: &[u8], edit: CookieEdit<'_>, out: &mut Vec<u8>) {
+    let Some(value) = set_value(field, name) else { return };
+    let attributes = memchr::memchr(b';', field).map_or(&b""[..], |at| &field[at..]);
+    let (front, rest): (&[u8], &[u8]) = match edit {
+        CookieEdit::Drop => return,
+        CookieEdit::Value(new) => (new, b""),
+        CookieEdit::Prefix(server) => (server, value),
+    };
+    out.extend_from_slice(b"Set-Cookie: ");
+    out.extend_from_slice(name);
+    out.push(b'=');
+    out.extend_from_slice(front);
+    if matches!(edit, CookieEdit::Prefix(_)) {
+        out.push(b'~');
+    }
+    out.extend_from_slice(rest);
+    out.extend_from_slice(attributes);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Every line of a head must end in CRLF: the parser alone would take a bare LF too.

@@ -204,7 +204,7 @@ fn cookies() {
     check(";;;=;", None);
     let without = |value: &str| {
         let mut out = Vec::new();
-        let left = write_without(value.as_bytes(), b"S", &mut out);
+        let left = write_without(value.as_bytes(), b"S", false, &mut out);
         assert_eq!(left, !out.is_empty());
         String::from_utf8(out).unwrap()
     };
@@ -257,7 +257,12 @@ fn framing_of_responses() {
 #[test]
 fn heads_for_the_client() {
     let head = "HTTP/1.0 200 Fine\r\nConnection: keep-alive\r\nKeep-Alive: timeout=5\r\nCache-Control: public\r\nContent-Length: 1\r\nContent-Length: 1\r\nSet-Cookie: a=b\r\n\r\n";
-    let edits = response::Edits { connection: Some("close"), set_cookie: Some("S=1; path=/"), private: true };
+    let edits = response::Edits {
+        connection: Some("close"),
+        set_cookie: Some("S=1; path=/"),
+        private: true,
+        ..response::Edits::default()
+    };
     let mut out = Vec::new();
     respond(head, request::Method::Get).unwrap().write(head.as_bytes(), &edits, &mut out);
     assert_eq!(

@@ -39,6 +39,11 @@ fn haproxy_http(record: &Record, around: &Surroundings<'_>, time: &mut LocalTime
     let t = record.termination;
     out.extend_from_slice(&[t.cause, t.phase, t.cookie, t.set_cookie, b' ']);
     connections(record, around, out);
+    if !record.captured.is_empty() {
+        out.extend_from_slice(b" {");
+        haproxy_escape(&record.captured, out);
+        out.push(b'}');
+    }
     out.extend_from_slice(b" \"");
     match record.line.as_slice() {
         b"" => out.extend_from_slice(b"<BADREQ>"),
@@ -67,6 +72,9 @@ fn opening(record: &Record, around: &Surroundings<'_>, time: &mut LocalTime, out
     out.extend_from_slice(&[100, 10, 1].map(|scale| b'0' + (millis / scale % 10) as u8));
     out.extend_from_slice(b"] ");
     out.extend_from_slice(around.service.as_bytes());
+    if around.tls.is_some() {
+        out.push(b'~');
+    }
     out.push(b' ');
     out.extend_from_slice(around.pool.as_bytes());
     out.push(b'/');
@@ -144,10 +152,37 @@ fn json(record: &Record, around: &Surroundings<'_>, out: &mut Vec<u8>) {
     field(out, "bytes-in", record.bytes_in as i64);
     field(out, "bytes-out", record.bytes_out as i64);
     field(out, "retries", i64::from(record.retries));
+    if around.http && around.h2 {
+        out.extend_from_slice(b",\"http-version\":\"2\"");
+    }
+    if !record.captured.is_empty() {
+        out.extend_from_slice(b",\"captured\":");
+        quoted(&record.captured, out);
+    }
+    if let Some(tls) = around.tls {
+        tls_fields(tls, out);
+    }
     out.extend_from_slice(b",\"termination\":\"");
     let t = record.termination;
     out.extend_from_slice(&[t.cause, t.phase, t.cookie, t.set_cookie]);
     out.extend_from_slice(b"\"}");
+}
+
+fn tls_fields(tls: &crate::tls::Facts, out: &mut Vec<u8>) {
+    let mut text = |name: &str, value: &str| {
+        out.extend_from_slice(b",\"");
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"\":");
+        quoted(value.as_bytes(), out);
+    };
+    text("tls-version", tls.version);
+    text("tls-cipher", tls.cipher);
+    if let Some(sni) = &tls.sni {
+        text("sni", sni);
+    }
+    if let Some(peer) = &tls.peer {
+        text("client-subject", &peer.subject);
+    }
 }
 
 fn field(out: &mut Vec<u8>, name: &str, value: i64) {
@@ -259,6 +294,8 @@ mod tests {
 
     fn check(format: LogFormat, http: bool, record: &Record, expect: &str) {
         let around = Surroundings {
+            tls: None,
+            h2: false,
             service: "web",
             pool: "static",
             http,

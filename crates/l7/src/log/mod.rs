@@ -14,7 +14,7 @@ pub use format::write_line;
 pub use time::LocalTime;
 pub use writer::LogHandle;
 
-use crate::proxy::ServerRuntime;
+use crate::proxy::{PoolRuntime, ServerRuntime};
 
 /// How a request or connection ended (HAProxy manual, "Session state at disconnection").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,9 @@ pub struct Record {
     pub pool_queue: u32,
     /// The request line as it came, without its line ending.
     pub line: Vec<u8>,
+    /// Texts that routes captured.
+    pub captured: Vec<u8>,
+    pub pool: Option<Rc<PoolRuntime>>,
 }
 
 impl Record {
@@ -81,14 +84,17 @@ impl Record {
             server_queue: 0,
             pool_queue: 0,
             line: Vec::new(),
+            captured: Vec::new(),
+            pool: None,
         }
     }
 
     /// The next request of the same connection; keeps the memory of the line.
     pub fn restart(&mut self, client: SocketAddr, start_ms: u64, wall_ms: u64) {
-        let mut line = std::mem::take(&mut self.line);
+        let (mut line, mut captured) = (std::mem::take(&mut self.line), std::mem::take(&mut self.captured));
         line.clear();
-        *self = Record { line, start_ms, wall_ms, ..Record::new(client) };
+        captured.clear();
+        *self = Record { line, captured, start_ms, wall_ms, ..Record::new(client) };
     }
 }
 
@@ -97,6 +103,8 @@ pub struct Surroundings<'a> {
     pub service: &'a str,
     pub pool: &'a str,
     pub http: bool,
+    pub tls: Option<&'a crate::tls::Facts>,
+    pub h2: bool,
     /// Connections now: of the process, the service, the pool, the server.
     pub process: u64,
     pub service_now: u64,

@@ -9,6 +9,9 @@ pub struct LocalTime {
     second: u64,
     text: String,
     syslog: String,
+    /// 0 is Monday.
+    weekday: u8,
+    minute_of_day: u16,
 }
 
 const MONTHS: [&str; 12] =
@@ -16,7 +19,14 @@ const MONTHS: [&str; 12] =
 
 impl LocalTime {
     pub fn new() -> LocalTime {
-        LocalTime { zone: TimeZone::system(), second: u64::MAX, text: String::new(), syslog: String::new() }
+        LocalTime {
+            zone: TimeZone::system(),
+            second: u64::MAX,
+            text: String::new(),
+            syslog: String::new(),
+            weekday: 0,
+            minute_of_day: 0,
+        }
     }
 
     fn refresh(&mut self, wall_ms: u64) {
@@ -31,6 +41,8 @@ impl LocalTime {
         let (day, year) = (local.day(), local.year());
         let (hour, minute, second) = (local.hour(), local.minute(), local.second());
         self.text = format!("{day:02}/{month}/{year}:{hour:02}:{minute:02}:{second:02}");
+        self.weekday = local.weekday().to_monday_zero_offset() as u8;
+        self.minute_of_day = (i16::from(hour) * 60 + i16::from(minute)) as u16;
         self.syslog = format!("{month} {day:2} {hour:02}:{minute:02}:{second:02}");
     }
 
@@ -38,6 +50,12 @@ impl LocalTime {
     pub fn clf(&mut self, wall_ms: u64) -> &str {
         self.refresh(wall_ms);
         &self.text
+    }
+
+    /// The day of the week (0 is Monday) and the minute of the day.
+    pub fn minute(&mut self, wall_ms: u64) -> (u8, u16) {
+        self.refresh(wall_ms);
+        (self.weekday, self.minute_of_day)
     }
 
     /// `Nov 20 21:33:21` (RFC 3164).

@@ -34,13 +34,16 @@ pub fn finish(worker: &Worker, view: &ServiceView, client: &Client, record: &mut
 
 fn log(worker: &Worker, view: &ServiceView, client: &Client, record: &Record, http: bool) {
     let service = &view.spec.service;
+    let pool = record.pool.as_ref().unwrap_or(&view.pool).spec();
     let around = Surroundings {
         service: service.name.as_str(),
-        pool: service.pool.as_str(),
+        pool: pool.pool.name.as_str(),
         http,
+        tls: client.tls.as_deref(),
+        h2: client.h2,
         process: worker.shared.connections(),
         service_now: view.spec.counters.sum(|c| c.current_connections.get()),
-        pool_now: view.pool.spec().servers.iter().map(|s| s.counters.sum(|c| c.current.get())).sum(),
+        pool_now: pool.servers.iter().map(|s| s.counters.sum(|c| c.current.get())).sum(),
         server_now: record.server.as_ref().map_or(0, |s| s.all_current()),
     };
     debug_assert_eq!(record.client, client.address);

@@ -5,19 +5,34 @@ use evenkeel_model::Fallback;
 use super::session::Client;
 use crate::h1::request::line;
 use crate::reactor::{Io, Stop};
+use crate::routing::Page;
 use crate::worker::Worker;
 
 pub fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
         400 => "Bad Request",
+        401 => "Unauthorized",
+        402 => "Payment Required",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
+        410 => "Gone",
         413 => "Content Too Large",
+        418 => "I'm a teapot",
+        421 => "Misdirected Request",
+        425 => "Too Early",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
+        451 => "Unavailable For Legal Reasons",
         500 => "Internal Server Error",
         501 => "Not Implemented",
         502 => "Bad Gateway",
@@ -28,31 +43,60 @@ pub fn reason(status: u16) -> &'static str {
     }
 }
 
-/// Writes a whole answer to a failed request.
-pub fn error(status: u16, close: bool, out: &mut Vec<u8>) {
-    let body = format!("{status} {}\n", reason(status));
-    write(status, "text/plain; charset=utf-8", body.as_bytes(), close, false, out);
+/// An answer of this program's own.
+#[derive(Default)]
+pub struct Own<'a> {
+    pub status: u16,
+    pub content_type: &'a str,
+    pub body: &'a [u8],
+    /// Whole lines to add.
+    pub lines: &'a [u8],
+    pub close: bool,
+    /// The answer to HEAD.
+    pub head_only: bool,
+}
+
+impl Own<'_> {
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.clear();
+        out.extend_from_slice(format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status)).as_bytes());
+        let bodiless = matches!(self.status, 204 | 304);
+        if !bodiless {
+            line(out, b"Content-Type", self.content_type.as_bytes());
+            line(out, b"Content-Length", self.body.len().to_string().as_bytes());
+        }
+        if self.status >= 400 || self.status == 200 {
+            line(out, b"Cache-Control", b"no-store");
+        }
+        out.extend_from_slice(self.lines);
+        if self.close {
+            line(out, b"Connection", b"close");
+        }
+        out.extend_from_slice(b"\r\n");
+        if !self.head_only && !bodiless {
+            out.extend_from_slice(self.body);
+        }
+    }
+}
+
+/// Writes a whole answer to a failed request: the service's page for it, or a few words.
+pub fn error(status: u16, pages: &[(u16, Page)], own: Own<'_>, out: &mut Vec<u8>) {
+    match pages.iter().find(|(of, _)| *of == status) {
+        Some((_, page)) => {
+            Own { status, content_type: &page.content_type, body: &page.body, ..own }.write(out);
+        }
+        None => {
+            let body = format!("{status} {}\n", reason(status));
+            let content_type = "text/plain; charset=utf-8";
+            Own { status, content_type, body: body.as_bytes(), ..own }.write(out);
+        }
+    }
 }
 
 pub fn page(fallback: &Fallback, close: bool, head_only: bool, out: &mut Vec<u8>) -> Option<u16> {
     let Fallback::Page { status, body, content_type } = fallback else { return None };
-    write(*status, content_type, body.as_bytes(), close, head_only, out);
+    Own { status: *status, content_type, body: body.as_bytes(), close, head_only, lines: b"" }.write(out);
     Some(*status)
-}
-
-fn write(status: u16, content_type: &str, body: &[u8], close: bool, head_only: bool, out: &mut Vec<u8>) {
-    out.clear();
-    out.extend_from_slice(format!("HTTP/1.1 {status} {}\r\n", reason(status)).as_bytes());
-    line(out, b"Content-Type", content_type.as_bytes());
-    line(out, b"Content-Length", body.len().to_string().as_bytes());
-    line(out, b"Cache-Control", b"no-store");
-    if close {
-        line(out, b"Connection", b"close");
-    }
-    out.extend_from_slice(b"\r\n");
-    if !head_only {
-        out.extend_from_slice(body);
-    }
 }
 
 /// Sends bytes to a client; `Err` when it no longer takes them.
@@ -60,10 +104,10 @@ pub async fn send(worker: &Worker, client: &Client, bytes: &[u8], timeout_ms: u6
     let mut sent = 0;
     let deadline_ms = worker.reactor.now_ms() + timeout_ms;
     while sent < bytes.len() {
-        match client.sock.try_write(&bytes[sent..]) {
+        match client.link.try_write(&bytes[sent..]) {
             Io::Done(count) => sent += count,
             Io::Blocked => {
-                client.sock.want_write();
+                client.link.want_write();
                 match worker.reactor.wait(deadline_ms).await {
                     Ok(()) => {}
                     Err(Stop::TimedOut | Stop::Killed) => return Err(()),
@@ -80,15 +124,15 @@ pub async fn send(worker: &Worker, client: &Client, bytes: &[u8], timeout_ms: u6
 pub async fn linger(worker: &Worker, client: &Client) {
     const LINGER_MS: u64 = 1_000;
     const LINGER_BYTES: usize = 256 * 1024;
-    client.sock.shutdown_write();
+    client.link.shutdown_write();
     let Some(mut buffer) = worker.buffers.get() else { return };
     let deadline_ms = worker.reactor.now_ms() + LINGER_MS;
     let mut discarded = 0;
     while discarded < LINGER_BYTES {
-        match client.sock.try_read(buffer.room()) {
+        match client.link.try_read(buffer.room()) {
             Io::Done(count) => discarded += count,
             Io::Blocked => {
-                client.sock.want_read();
+                client.link.want_read();
                 if worker.reactor.wait(deadline_ms).await.is_err() {
                     return;
                 }

@@ -6,7 +6,7 @@ use super::account::{blame, finish};
 use super::exchange;
 use super::flow::{After, STEPS_A_TURN};
 use super::session::{Client, Scratch, Session, State};
-use super::{ServiceView, answer};
+use super::{ServiceView, answer, route};
 use crate::buffer::{Buffer, CAPACITY};
 use crate::reactor::{Io, Stop};
 use crate::worker::Worker;
@@ -48,7 +48,8 @@ pub async fn serve(
                 let after = exchange::run(worker, session, scratch, &mut client, &view, buffer).await;
                 client.bytes_in += scratch.record.bytes_in;
                 client.bytes_out += scratch.record.bytes_out;
-                finish(worker, &view, &client, &mut scratch.record, true);
+                let Scratch { record, changes, .. } = &mut *scratch;
+                route::finish(worker, &view, &client, changes, record, true);
                 match after {
                     After::NextRequest => {}
                     After::Close => return None,
@@ -94,7 +95,8 @@ async fn refuse(
     client: &Client,
     status: u16,
 ) {
-    answer::error(status, true, &mut scratch.head);
+    let own = answer::Own { close: true, ..answer::Own::default() };
+    answer::error(status, &view.spec.error_pages, own, &mut scratch.head);
     scratch.record.status = status;
     let timeout_ms = view.spec.service.timeouts.client.as_millis() as u64;
     if answer::send(worker, client, &scratch.head, timeout_ms.min(5_000)).await.is_ok() {
@@ -131,7 +133,7 @@ async fn read_head(worker: &Worker, scratch: &mut Scratch, client: &mut Client, 
             }
         }
         let Some(buffer) = take_or_get(worker, &mut input) else { return Head::NoMemory };
-        match client.sock.try_read(buffer.room()) {
+        match client.link.try_read(buffer.room()) {
             Io::Done(count) => {
                 buffer.filled(count);
                 scratch.record.bytes_in += count as u64;
@@ -139,7 +141,7 @@ async fn read_head(worker: &Worker, scratch: &mut Scratch, client: &mut Client, 
             Io::Eof | Io::Failed(_) => return Head::Closed,
             Io::Blocked if buffer.is_empty() => return Head::Quiet,
             Io::Blocked => {
-                client.sock.want_read();
+                client.link.want_read();
                 match worker.reactor.wait(deadline_ms).await {
                     Ok(()) => {}
                     Err(Stop::TimedOut) => return Head::TimedOut,

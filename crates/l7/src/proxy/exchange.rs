@@ -1,18 +1,21 @@
-//! One HTTP exchange: picks a server, tries it and others where that is safe (`flow`), and
-//! answers itself where none can.
+//! One HTTP exchange: follows the service's routes (`route`), picks a server, tries it and others
+//! where that is safe (`flow`), and answers itself where none can.
 
 use std::rc::Rc;
 
-use evenkeel_model::{CookiePersistence, Persistence};
+use evenkeel_model::{CookieMethod, CookiePersistence, Persistence};
 
 use super::account::blame;
-use super::flow::{After, Failure, Outgoing, transact};
+use super::answer::Own;
+use super::flow::{After, Context, Failure, Outgoing, transact};
+use super::persist::CookieFound;
 use super::pick::{self, Lease, NoLease, Wish};
+use super::route::{self, Refusal, Verdict};
 use super::session::{Client, Scratch, Session};
-use super::{PoolRuntime, ServiceView, answer};
+use super::{PoolRuntime, ServiceView, answer, forwarded, persist};
 use crate::buffer::Buffer;
-use crate::h1::Body;
-use crate::h1::request::Edits as RequestEdits;
+use crate::h1::request::{Edits as RequestEdits, Method};
+use crate::h1::{Body, Framing};
 use crate::worker::Worker;
 
 /// Bytes of a request line that are logged.
@@ -25,22 +28,61 @@ pub async fn run(
     scratch: &mut Scratch,
     client: &mut Client,
     view: &Rc<ServiceView>,
-    mut buffer: Buffer,
+    buffer: Buffer,
 ) -> After {
-    let pool = &view.pool;
-    let spec = pool.spec();
     scratch.record.head_ms = Some(worker.reactor.now_ms());
     if worker.log.is_wanted() {
         let line = scratch.request.line.of(buffer.bytes());
         scratch.record.line.extend_from_slice(&line[..line.len().min(LOGGED_LINE)]);
     }
+    let max_body = view.spec.service.max_body;
+    if max_body != 0 && matches!(scratch.request.framing, Framing::Length(length) if length > max_body) {
+        return fail(worker, scratch, client, view, Failure::TooLarge).await;
+    }
+    let mut pool = &view.pool;
+    if !view.spec.routes.list.is_empty() {
+        let Scratch { request, changes, .. } = scratch;
+        let verdict =
+            route::walk(worker, view, client, Some((&*request, buffer.bytes())), None, changes).await;
+        pool = match verdict {
+            Verdict::Pool(number) => view.pools.get(number).unwrap_or(pool),
+            other => return follow(worker, scratch, client, view, other, buffer).await,
+        };
+    }
+    if !Rc::ptr_eq(pool, &view.pool) {
+        scratch.record.pool = Some(pool.clone());
+    }
+    proxy(worker, session, scratch, client, view, pool, buffer).await
+}
+
+/// Sends the request to a server of a pool.
+async fn proxy(
+    worker: &'static Worker,
+    session: &Session,
+    scratch: &mut Scratch,
+    client: &mut Client,
+    view: &Rc<ServiceView>,
+    pool: &Rc<PoolRuntime>,
+    mut buffer: Buffer,
+) -> After {
+    let spec = pool.spec();
     let rule = match &spec.pool.persistence {
         Persistence::Cookie(rule) => Some(rule),
         _ => None,
     };
-    let cookie = read_cookie(scratch, pool, rule, &buffer);
-    let key = pick::key_of(pool, client.address, scratch.request.path(buffer.bytes()));
-    let mut wish = Wish { client: client.address, key, cookie, avoid: None };
+    let Scratch { request, record, .. } = scratch;
+    let wall_s = worker.reactor.now().wall_ms / 1_000;
+    let cookie = match rule {
+        Some(rule) => persist::read_cookie(pool, rule, request, buffer.bytes(), wall_s, record),
+        None => CookieFound { server: None, first_set: None },
+    };
+    let mut wish = Wish {
+        key: pick::key_of(pool, client.address, request.path(buffer.bytes())),
+        named: cookie.server,
+        entry: persist::entry_of_request(pool, client, request, buffer.bytes()),
+        priority: scratch.changes.priority,
+        avoid: None,
+    };
 
     let mut body = Body::new(scratch.request.framing);
     let head_len = scratch.request.head_len;
@@ -51,11 +93,18 @@ pub async fn run(
         Ok(_) => {}
         Err(_) => return fail(worker, scratch, client, view, Failure::BadBody).await,
     }
+    let max_body = view.spec.service.max_body;
+    let first = (buffer.len() - head_len) as u64;
+    if max_body != 0 && first > max_body {
+        return fail(worker, scratch, client, view, Failure::TooLarge).await;
+    }
     if !rewrite_head(scratch, client, view, rule, &mut buffer) {
         return fail(worker, scratch, client, view, Failure::NoMemory).await;
     }
     let idempotent = scratch.request.method.is_idempotent();
-    let mut outgoing = Outgoing { buffer, sent: 0, body, replayable: true, idempotent };
+    let allowance = (max_body != 0).then(|| max_body - first);
+    let mut outgoing = Outgoing { buffer, sent: 0, body, replayable: true, idempotent, allowance };
+    let context = Context { view, pool, first_set: cookie.first_set };
 
     let queue_ms = view.spec.service.timeouts.queue.as_millis() as u64;
     loop {
@@ -68,15 +117,24 @@ pub async fn run(
             Err(why) => return not_queued(worker, scratch, client, view, why).await,
         };
         lease.note(session, &mut scratch.record);
-        let mut done = transact(worker, session, scratch, client, view, &lease, &mut outgoing, true).await;
+        let mut done =
+            transact(worker, session, scratch, client, &context, &lease, &mut outgoing, true).await;
         if done == Err(Failure::Stale) {
             outgoing.sent = 0;
-            done = transact(worker, session, scratch, client, view, &lease, &mut outgoing, false).await;
+            done = transact(worker, session, scratch, client, &context, &lease, &mut outgoing, false).await;
         }
-        match done {
+        let failure = match done {
             Ok(after) => return after,
-            Err(failure @ (Failure::Refused | Failure::Unreachable | Failure::ConnectTimeout)) => {
-                lease.connect_failed(failure == Failure::Refused);
+            Err(failure) => failure,
+        };
+        if failure.is_the_servers() {
+            lease.judge(true);
+        }
+        match failure {
+            Failure::Refused | Failure::Unreachable | Failure::ConnectTimeout | Failure::Handshake => {
+                if failure != Failure::Handshake {
+                    lease.connect_failed(failure == Failure::Refused);
+                }
                 let last = scratch.record.retries >= spec.pool.retries || lease.is_outside();
                 if last || !outgoing.replayable {
                     return fail(worker, scratch, client, view, failure).await;
@@ -85,29 +143,9 @@ pub async fn run(
                 wish.avoid = Some(lease.server.id);
                 outgoing.sent = 0;
             }
-            Err(failure) => return fail(worker, scratch, client, view, failure).await,
+            failure => return fail(worker, scratch, client, view, failure).await,
         }
     }
-}
-
-/// Finds the server that the client's cookie names, and notes for the log what the cookie was.
-fn read_cookie(
-    scratch: &mut Scratch,
-    pool: &PoolRuntime,
-    rule: Option<&CookiePersistence>,
-    buffer: &Buffer,
-) -> Option<usize> {
-    let rule = rule?;
-    let value = scratch.request.cookie(buffer.bytes(), rule.name.as_bytes());
-    let index = value.and_then(|value| pool.index_by_cookie(value));
-    scratch.record.termination.cookie = match (value, index) {
-        (None, _) => b'N',
-        (Some(_), None) => b'I',
-        (Some(_), Some(index)) if pool.takes_persistent(index) => b'V',
-        (Some(_), Some(_)) => b'D',
-    };
-    scratch.record.termination.set_cookie = b'N';
-    index
 }
 
 fn rewrite_head(
@@ -118,20 +156,97 @@ fn rewrite_head(
     buffer: &mut Buffer,
 ) -> bool {
     let service = &view.spec.service;
-    let Scratch { request, head, text, .. } = scratch;
+    let Scratch { request, head, text, changes, .. } = scratch;
     text.clear();
     if service.forwarded.x_forwarded_for {
         let _ = std::fmt::Write::write_fmt(text, format_args!("{}", client.address.ip().to_canonical()));
     }
+    forwarded::add(service, client, request, buffer.bytes(), &mut changes.request);
     let host = if request.version_11 { String::new() } else { client.vip.to_string() };
+    let drops = |name: &[u8]| changes.request.drops(name);
     let edits = RequestEdits {
         forwarded_for: service.forwarded.x_forwarded_for.then_some(text.as_str()),
-        forwarded_proto: service.forwarded.x_forwarded_proto.then_some("http"),
-        hide_cookie: rule.filter(|r| r.indirect).map(|r| r.name.as_bytes()),
+        forwarded_proto: service.forwarded.x_forwarded_proto.then_some(client.scheme()),
+        hide_cookie: rule
+            .filter(|r| r.indirect && r.method == CookieMethod::Insert)
+            .map(|r| r.name.as_bytes()),
+        strip_cookie: rule.filter(|r| r.method == CookieMethod::Prefix).map(|r| r.name.as_bytes()),
         default_host: &host,
+        target: changes.target.as_deref(),
+        drops: if changes.request.is_empty() { None } else { Some(&drops) },
+        lines: &changes.request.lines,
     };
     request.write(buffer.bytes(), &edits, head);
     buffer.replace_head(request.head_len, head)
+}
+
+/// Does what routes decided, where that is no pool.
+async fn follow(
+    worker: &Worker,
+    scratch: &mut Scratch,
+    client: &mut Client,
+    view: &ServiceView,
+    verdict: Verdict,
+    mut buffer: Buffer,
+) -> After {
+    blame(&mut scratch.record, b'L', b'R');
+    let mut status = 403;
+    let mut lines = std::mem::take(&mut scratch.changes.response.lines);
+    let mut page = None;
+    match verdict {
+        Verdict::Pool(_) => {}
+        Verdict::Redirect { status: with, location } => {
+            status = with;
+            crate::h1::request::line(&mut lines, b"Location", &location);
+        }
+        Verdict::Answer { status: with, page: found } => (status, page) = (with, Some(found)),
+        Verdict::Refuse(Refusal { status: with, retry_after_s }) => {
+            status = with;
+            scratch.record.termination.cause = b'P';
+            view.counters(worker.core).refused.add(1);
+            if let Some(seconds) = retry_after_s {
+                crate::h1::request::line(&mut lines, b"Retry-After", seconds.to_string().as_bytes());
+            }
+        }
+        Verdict::Tarpit { delay_ms, status: with } => {
+            status = with;
+            scratch.record.termination.cause = b'P';
+            scratch.record.termination.phase = b'T';
+            view.counters(worker.core).refused.add(1);
+            let until_ms = worker.reactor.now_ms() + delay_ms;
+            client.link.want_hangup();
+            while worker.reactor.wait(until_ms).await.is_ok() {
+                if client.link.is_broken() {
+                    return After::Close;
+                }
+            }
+        }
+        Verdict::Unauthorized { realm } => {
+            status = 401;
+            scratch.record.termination.cause = b'P';
+            let challenge = format!("Basic realm=\"{realm}\", charset=\"UTF-8\"");
+            crate::h1::request::line(&mut lines, b"WWW-Authenticate", challenge.as_bytes());
+        }
+    }
+    // Only a request that has come as a whole leaves the connection ready for the next.
+    let mut body = Body::new(scratch.request.framing);
+    let head_len = scratch.request.head_len;
+    let taken = body.feed(&buffer.bytes()[head_len..]).ok().filter(|_| body.is_complete());
+    let whole = taken.is_some_and(|taken| client.set_aside(worker, &mut buffer, head_len + taken));
+    let keep =
+        whole && scratch.request.keep_alive && scratch.request.version_11 && !client.must_close(worker);
+    let head_only = scratch.request.method == Method::Head;
+    let own = Own { lines: &lines, close: !keep, head_only, ..Own::default() };
+    match &page {
+        Some(page) => {
+            let (content_type, body) = (&page.content_type, &page.body);
+            Own { status, content_type, body, ..own }.write(&mut scratch.head);
+        }
+        None => answer::error(status, &view.spec.error_pages, own, &mut scratch.head),
+    }
+    scratch.record.status = status;
+    send_own(worker, scratch, client, view).await;
+    if keep { After::NextRequest } else { After::Linger }
 }
 
 /// Ends a request that failed: an answer where one is still possible.
@@ -144,12 +259,13 @@ async fn fail(
 ) -> After {
     let counters = view.counters(worker.core);
     let (status, cause, phase) = match failure {
-        Failure::Refused | Failure::Unreachable => (503, b'S', b'C'),
+        Failure::Refused | Failure::Unreachable | Failure::Handshake => (503, b'S', b'C'),
         Failure::ConnectTimeout => (503, b's', b'C'),
         Failure::Stale | Failure::NoAnswer => (502, b'S', b'H'),
         Failure::BadAnswer => (502, b'P', b'H'),
         Failure::AnswerTimeout => (504, b's', b'H'),
         Failure::BadBody => (400, b'P', b'D'),
+        Failure::TooLarge => (413, b'P', b'D'),
         Failure::BodyTimeout => (408, b'c', b'D'),
         Failure::Killed => (503, b'K', b'H'),
         Failure::NoMemory => (503, b'R', b'H'),
@@ -164,11 +280,11 @@ async fn fail(
             }
             blame(&mut scratch.record, cause, b'D');
             // The client must not take what it has for the whole.
-            client.sock.reset_on_close();
+            client.link.reset_on_close();
             return After::Close;
         }
     };
-    if failure == Failure::BadBody {
+    if matches!(failure, Failure::BadBody | Failure::TooLarge) {
         counters.bad_requests.add(1);
     }
     if let (502 | 504, Some(server)) = (status, &scratch.record.server) {
@@ -185,7 +301,9 @@ async fn answer_error(
     view: &ServiceView,
     status: u16,
 ) -> After {
-    answer::error(status, true, &mut scratch.head);
+    let head_only = scratch.request.method == Method::Head;
+    let own = Own { close: true, head_only, ..Own::default() };
+    answer::error(status, &view.spec.error_pages, own, &mut scratch.head);
     scratch.record.status = status;
     send_own(worker, scratch, client, view).await;
     After::Linger
@@ -209,7 +327,7 @@ async fn no_server(
     view.counters(worker.core).no_server.add(1);
     blame(&mut scratch.record, b'S', b'C');
     let keep = scratch.request.keep_alive && outgoing.body.is_complete() && !client.must_close(worker);
-    let head_only = scratch.request.method == crate::h1::request::Method::Head;
+    let head_only = scratch.request.method == Method::Head;
     let page = view.spec.service.fallback.as_ref();
     let Some(status) = page.and_then(|p| answer::page(p, !keep, head_only, &mut scratch.head)) else {
         return answer_error(worker, scratch, client, view, 503).await;

@@ -3,17 +3,23 @@
 //! Both directions move at the same time, so that an answer may come before the request has
 //! ended. Bytes are sent as they come; only heads are rewritten, in place.
 
-use evenkeel_model::{CookiePersistence, Persistence};
+use evenkeel_balance::Key;
+use evenkeel_model::{CookieMethod, Persistence};
+use std::rc::Rc;
+
 use rustix::io::Errno;
 
 use super::account::blame;
+use super::connect::{self, Trouble};
 use super::pick::Lease;
 use super::session::{Client, Scratch, Session, State};
-use super::{ServiceView, answer, relay};
+use super::{PoolRuntime, ServiceView, answer, persist, relay};
 use crate::buffer::{Buffer, CAPACITY};
-use crate::h1::response::Edits as ResponseEdits;
+use crate::h1::request::Method;
+use crate::h1::response::{CookieEdit, Edits as ResponseEdits};
 use crate::h1::{Body, Framing};
-use crate::reactor::{Io, Pipe, Sock, Stop};
+use crate::link::Link;
+use crate::reactor::{Io, Pipe, Stop};
 use crate::worker::Worker;
 
 /// Bodies with at least this much left are moved by splice.
@@ -33,6 +39,14 @@ pub enum After {
     Linger,
 }
 
+/// What holds for all attempts of an exchange.
+pub struct Context<'a> {
+    pub view: &'a Rc<ServiceView>,
+    pub pool: &'a Rc<PoolRuntime>,
+    /// When the client's persistence cookie was first set, in seconds since 1970.
+    pub first_set: Option<u64>,
+}
+
 /// The request on its way, kept whole until an answer begins so that it can be sent again.
 pub struct Outgoing {
     pub buffer: Buffer,
@@ -41,6 +55,8 @@ pub struct Outgoing {
     /// Nothing that was sent has left the buffer.
     pub replayable: bool,
     pub idempotent: bool,
+    /// Bytes of the body that may still come; `None` is no limit.
+    pub allowance: Option<u64>,
 }
 
 impl Outgoing {
@@ -55,6 +71,8 @@ pub enum Failure {
     Refused,
     ConnectTimeout,
     Unreachable,
+    /// TLS with the server came to nothing.
+    Handshake,
     /// A connection kept open from before turned out to be closed.
     Stale,
     /// The server closed or reset before it answered.
@@ -63,6 +81,8 @@ pub enum Failure {
     BadAnswer,
     /// The client's body is malformed, or stopped coming.
     BadBody,
+    /// More than the service takes.
+    TooLarge,
     BodyTimeout,
     ClientGone,
     Killed,
@@ -73,6 +93,35 @@ pub enum Failure {
     },
 }
 
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Failure {
+        match trouble {
+            Trouble::Refused => Failure::Refused,
+            Trouble::Unreachable => Failure::Unreachable,
+            Trouble::TimedOut => Failure::ConnectTimeout,
+            Trouble::Killed => Failure::Killed,
+            Trouble::Handshake => Failure::Handshake,
+        }
+    }
+}
+
+impl Failure {
+    /// Whether the server is to blame.
+    pub fn is_the_servers(self) -> bool {
+        matches!(
+            self,
+            Failure::Refused
+                | Failure::ConnectTimeout
+                | Failure::Unreachable
+                | Failure::Handshake
+                | Failure::NoAnswer
+                | Failure::AnswerTimeout
+                | Failure::BadAnswer
+                | Failure::Cut { cause: b'S' | b's' }
+        )
+    }
+}
+
 /// One attempt on one server.
 #[allow(clippy::too_many_arguments)]
 pub async fn transact(
@@ -80,40 +129,53 @@ pub async fn transact(
     session: &Session,
     scratch: &mut Scratch,
     client: &mut Client,
-    view: &ServiceView,
+    context: &Context<'_>,
     lease: &Lease,
     outgoing: &mut Outgoing,
     may_reuse: bool,
 ) -> Result<After, Failure> {
     let now_ms = worker.reactor.now_ms();
-    let reused = if may_reuse { worker.take_idle(&lease.server, !outgoing.idempotent) } else { None };
+    let shares = lease.shares_connections();
+    let reused = match may_reuse && shares {
+        true => worker.take_idle(&lease.server, !outgoing.idempotent),
+        false => None,
+    };
+    let timeouts = &context.view.spec.service.timeouts;
+    let connect_ms = timeouts.connect.as_millis() as u64;
+    session.state.set(if reused.is_some() { State::Waiting } else { State::Connecting });
+    let mut connected = reused.is_some();
     let (server, carried) = match reused {
         Some((server, carried)) => (server, carried),
         None => {
             lease.server.counters().connects.add(1);
-            let opened = Sock::connect(worker.reactor, lease.server.address);
-            (opened.map_err(|_| Failure::Unreachable)?, 0)
+            if connect::is_plain(lease) {
+                (Link::Plain(connect::begin(worker, client, lease)?), 0)
+            } else {
+                connected = true;
+                (connect::open(worker, client, lease, connect_ms).await?, 0)
+            }
         }
     };
     let reused = carried > 0;
     if reused {
         lease.server.counters().reuses.add(1);
-        scratch.record.connected_ms = Some(now_ms);
     }
-    session.state.set(if reused { State::Waiting } else { State::Connecting });
-    let timeouts = &view.spec.service.timeouts;
+    if connected {
+        scratch.record.connected_ms = Some(worker.reactor.now_ms());
+        session.state.set(State::Waiting);
+    }
     let mut flow = Flow {
         worker,
         session,
         scratch,
         client,
-        view,
+        context,
         lease,
         outgoing,
         server,
         reused,
-        connected: reused,
-        connect_deadline_ms: now_ms + timeouts.connect.as_millis() as u64,
+        connected,
+        connect_deadline_ms: now_ms + connect_ms,
         up_dead: false,
         down: None,
         down_body: Body::new(Framing::None),
@@ -122,7 +184,7 @@ pub async fn transact(
         keep_client: false,
         keep_server: false,
         waits_on_client: false,
-        moved_ms: now_ms,
+        moved_ms: worker.reactor.now_ms(),
         interims: 0,
         unread_head: false,
         reusable: false,
@@ -132,7 +194,7 @@ pub async fn transact(
     if let Some(pipe) = pipe {
         worker.give_pipe(pipe);
     }
-    if reusable {
+    if reusable && shares {
         worker.keep_idle(&lease.server, server, carried.saturating_add(1));
     }
     done
@@ -160,10 +222,10 @@ struct Flow<'a> {
     session: &'a Session,
     scratch: &'a mut Scratch,
     client: &'a mut Client,
-    view: &'a ServiceView,
+    context: &'a Context<'a>,
     lease: &'a Lease,
     outgoing: &'a mut Outgoing,
-    server: Sock,
+    server: Link,
     reused: bool,
     connected: bool,
     connect_deadline_ms: u64,
@@ -210,15 +272,15 @@ impl Flow<'_> {
     }
 
     async fn wait(&mut self) -> Result<(), Failure> {
-        let timeouts = &self.view.spec.service.timeouts;
+        let timeouts = &self.context.view.spec.service.timeouts;
         let deadline_ms = match (self.connected, self.waits_on_client) {
             (false, _) => self.connect_deadline_ms,
             (true, true) => self.moved_ms + timeouts.client.as_millis() as u64,
             (true, false) => self.moved_ms + timeouts.server.as_millis() as u64,
         };
-        self.client.sock.want_hangup();
+        self.client.link.want_hangup();
         let stop = match self.worker.reactor.wait(deadline_ms).await {
-            Ok(()) if self.client.sock.is_broken() => return Err(self.cut(b'C', Failure::ClientGone)),
+            Ok(()) if self.client.link.is_broken() => return Err(self.cut(b'C', Failure::ClientGone)),
             Ok(()) => return Ok(()),
             Err(stop) => stop,
         };
@@ -275,19 +337,26 @@ impl Flow<'_> {
         let outgoing = &mut *self.outgoing;
         outgoing.buffer.clear();
         (outgoing.sent, outgoing.replayable) = (0, false);
-        match self.client.sock.try_read(outgoing.buffer.room()) {
+        match self.client.link.try_read(outgoing.buffer.room()) {
             Io::Done(count) => {
                 self.scratch.record.bytes_in += count as u64;
                 outgoing.buffer.filled(count);
                 let taken = outgoing.body.feed(outgoing.buffer.bytes());
                 let taken = taken.map_err(|_| self.cut(b'C', Failure::BadBody))?;
+                if let Some(allowance) = &mut self.outgoing.allowance {
+                    let left = allowance.checked_sub(taken as u64);
+                    *allowance = left.unwrap_or(0);
+                    if left.is_none() {
+                        return Err(self.cut(b'P', Failure::TooLarge));
+                    }
+                }
                 if !self.client.set_aside(self.worker, &mut self.outgoing.buffer, taken) {
                     return Err(Failure::NoMemory);
                 }
                 Ok(Step::Moved)
             }
             Io::Blocked => {
-                self.client.sock.want_read();
+                self.client.link.want_read();
                 self.waits_on_client = true;
                 Ok(Step::Blocked)
             }
@@ -355,9 +424,10 @@ impl Flow<'_> {
     fn begin_answer(&mut self) -> Result<Step, Failure> {
         let sent_all = self.outgoing.is_sent();
         let closing = self.client.must_close(self.worker);
-        let pool = self.view.pool.spec();
-        let in_pool = self.view.pool.index_of(self.lease.server.id).is_some();
-        let Scratch { request, response, head, text, record } = &mut *self.scratch;
+        let pool = self.context.pool.spec();
+        let in_pool = self.context.pool.index_of(self.lease.server.id).is_some();
+        let now = self.worker.reactor.now();
+        let Scratch { request, response, head, text, record, changes } = &mut *self.scratch;
         if response.framing == Framing::Chunked && !request.version_11 {
             // Asked in HTTP/1.0, which has no chunks: the client could not read them.
             return Err(Failure::BadAnswer);
@@ -366,27 +436,68 @@ impl Flow<'_> {
         self.keep_client = request.keep_alive && sent_all && ends_itself && !closing;
         self.keep_server = response.keep_alive && sent_all;
         record.status = response.status;
-        record.answered_ms = Some(self.worker.reactor.now_ms());
+        record.answered_ms = Some(now.mono_ms);
+        self.lease.judge(response.status >= 500);
         let connection = match (self.keep_client, request.version_11) {
             (false, _) => Some("close"),
             (true, false) => Some("keep-alive"),
             (true, true) => None,
         };
-        let rule = match &pool.pool.persistence {
-            // The client has no cookie of the server that served it.
-            Persistence::Cookie(rule) if in_pool && record.termination.cookie != b'V' => Some(rule),
-            _ => None,
-        };
-        if let Some(rule) = rule {
-            set_cookie(rule, self.lease.server.name(), text);
-            record.termination.set_cookie = b'I';
+        let Some(down) = &mut self.down else { return Ok(Step::Blocked) };
+        let server = self.lease.server.name();
+        let (mut inserted, mut cookie) = (None, None);
+        match &pool.pool.persistence {
+            Persistence::Cookie(rule) if in_pool => {
+                let valid = record.termination.cookie == b'V';
+                let posted = !rule.postonly || request.method == Method::Post;
+                let own = response.sets_cookie(down.bytes(), rule.name.as_bytes()).is_some();
+                let name = rule.name.as_bytes();
+                match rule.method {
+                    CookieMethod::Insert => {
+                        // The client has no cookie of the server that served it, or an old one.
+                        if posted && (!valid || rule.max_idle.is_some()) {
+                            persist::set_cookie(
+                                rule,
+                                server,
+                                self.context.first_set,
+                                now.wall_ms / 1_000,
+                                text,
+                            );
+                            inserted = Some(rule);
+                            record.termination.set_cookie = if valid { b'U' } else { b'I' };
+                        }
+                        cookie = (inserted.is_some() || rule.indirect).then_some((name, CookieEdit::Drop));
+                    }
+                    CookieMethod::Rewrite => cookie = Some((name, CookieEdit::Value(server.as_bytes()))),
+                    CookieMethod::Prefix => cookie = Some((name, CookieEdit::Prefix(server.as_bytes()))),
+                    CookieMethod::Passive => {}
+                }
+                match rule.method {
+                    CookieMethod::Rewrite | CookieMethod::Prefix if own => {
+                        record.termination.set_cookie = b'R'
+                    }
+                    CookieMethod::Passive if own => record.termination.set_cookie = b'P',
+                    _ => {}
+                }
+            }
+            Persistence::AppCookie { name, table: rule } if in_pool => {
+                let value = response.sets_cookie(down.bytes(), name.as_bytes()).filter(|v| !v.is_empty());
+                if let (Some(value), Some(table)) = (value, self.context.pool.table()) {
+                    let expires_ms = now.mono_ms + rule.expire.as_millis() as u64;
+                    table.set(&Key::text(value), Some(self.lease.server.id), expires_ms, now.mono_ms);
+                }
+            }
+            _ => {}
         }
+        let drops = |name: &[u8]| changes.response.drops(name);
         let edits = ResponseEdits {
             connection,
-            set_cookie: rule.map(|_| text.as_str()),
-            private: rule.is_some_and(|r| r.nocache),
+            set_cookie: inserted.map(|_| text.as_str()),
+            private: inserted.is_some_and(|r| r.nocache),
+            cookie,
+            drops: if changes.response.is_empty() { None } else { Some(&drops) },
+            lines: &changes.response.lines,
         };
-        let Some(down) = &mut self.down else { return Ok(Step::Blocked) };
         response.write(down.bytes(), &edits, head);
         let old_len = response.head_len;
         let body_len = down.len() - old_len;
@@ -407,11 +518,11 @@ impl Flow<'_> {
 
     fn pass_body(&mut self) -> Result<Step, Failure> {
         if let Some(pipe) = self.pipe.as_mut().filter(|p| p.held() > 0) {
-            let written = self.client.sock.splice_from(pipe);
+            let written = self.client.link.splice_from(pipe);
             return self.wrote(written);
         }
         if let Some(down) = self.down.as_mut().filter(|d| !d.is_empty()) {
-            let written = self.client.sock.try_write(down.bytes());
+            let written = self.client.link.try_write(down.bytes());
             if let Io::Done(count) = written {
                 down.consume(count);
                 if down.is_empty() && self.down_body.is_complete() {
@@ -435,7 +546,7 @@ impl Flow<'_> {
                 Ok(Step::Moved)
             }
             Io::Blocked => {
-                self.client.sock.want_write();
+                self.client.link.want_write();
                 self.waits_on_client = true;
                 Ok(Step::Blocked)
             }
@@ -446,6 +557,8 @@ impl Flow<'_> {
     fn refill_down(&mut self) -> Result<Step, Failure> {
         if let Body::Length(left) = &mut self.down_body
             && *left >= SPLICE_FROM
+            && self.server.raw().is_some()
+            && self.client.link.raw().is_some()
         {
             if self.pipe.is_none() {
                 self.pipe = self.worker.take_pipe();
@@ -483,7 +596,7 @@ impl Flow<'_> {
                 self.server.want_read();
                 Ok(Step::Blocked)
             }
-            Io::Eof if matches!(self.down_body, Body::UntilClose) => {
+            Io::Eof if matches!(self.down_body, Body::UntilClose) && self.server.ended_cleanly() => {
                 self.phase = Phase::Done;
                 Ok(Step::Moved)
             }
@@ -503,7 +616,7 @@ impl Flow<'_> {
         down.consume(response.head_len);
         down.compact();
         if request.version_11 {
-            let timeout_ms = self.view.spec.service.timeouts.client.as_millis() as u64;
+            let timeout_ms = self.context.view.spec.service.timeouts.client.as_millis() as u64;
             let sent = answer::send(self.worker, self.client, head, timeout_ms).await;
             sent.map_err(|()| Failure::ClientGone)?;
             record.bytes_out += head.len() as u64;
@@ -524,12 +637,13 @@ impl Flow<'_> {
             return Err(Failure::BadAnswer);
         }
         self.session.state.set(State::Relaying);
-        let idle_ms = self.view.spec.service.timeouts.tunnel.as_millis() as u64;
+        let idle_ms = self.context.view.spec.service.timeouts.tunnel.as_millis() as u64;
         let sides = relay::Sides {
-            client: &self.client.sock,
+            client: &self.client.link,
             server: &self.server,
             client_idle_ms: idle_ms,
             server_idle_ms: idle_ms,
+            first_answer: None,
         };
         let ended = relay::run(self.worker, self.session, sides, self.client.input.take(), Some(down)).await;
         record.bytes_in += ended.bytes_in;
@@ -550,28 +664,5 @@ impl Flow<'_> {
             (false, true) => After::Close,
             (false, false) => After::Linger,
         }
-    }
-}
-
-/// The value of a `Set-Cookie` that names a server.
-fn set_cookie(rule: &CookiePersistence, server: &str, out: &mut String) {
-    out.clear();
-    out.push_str(&rule.name);
-    out.push('=');
-    out.push_str(server);
-    out.push_str("; path=/");
-    if let Some(domain) = &rule.domain {
-        out.push_str("; domain=");
-        out.push_str(domain);
-    }
-    if rule.httponly {
-        out.push_str("; HttpOnly");
-    }
-    if rule.secure {
-        out.push_str("; Secure");
-    }
-    if let Some(samesite) = rule.samesite {
-        out.push_str("; SameSite=");
-        out.push_str(samesite.as_str());
     }
 }

@@ -4,11 +4,16 @@
 pub mod account;
 pub mod answer;
 pub mod client;
+pub mod connect;
 pub mod exchange;
+pub mod facts;
 pub mod flow;
+pub mod forwarded;
+pub mod greet;
 pub mod persist;
 pub mod pick;
 pub mod relay;
+pub mod route;
 mod runtime;
 pub mod session;
 pub mod tcp;

@@ -1,63 +1,160 @@
-//! Ways to keep a client on its real server. Each kind of persistence is one [`Keeper`].
+//! Ways to keep a client on its real server: by what the client brings (a cookie that names the
+//! server) or by a table that remembers it.
 
-use std::rc::Rc;
-use std::sync::Arc;
-
-use evenkeel_balance::SourceTable;
-use evenkeel_model::{Persistence, SourcePersistence, mask_address};
+use evenkeel_balance::Key;
+use evenkeel_model::{CookieMethod, CookiePersistence, Persistence, mask_address};
 
 use super::PoolRuntime;
+use super::facts::Hello;
 use super::pick::Wish;
-use crate::spec::PoolSpec;
+use super::session::Client;
+use crate::h1::request::Request;
+use crate::log::Record;
+use crate::rdp;
 
-pub trait Keeper {
-    /// The server that a client belongs to, by its place in the pool, if that can be told.
-    fn find(&self, pool: &PoolRuntime, wish: &Wish, now_ms: u64) -> Option<usize>;
-
-    /// A client goes to this server from now on.
-    fn keep(&self, wish: &Wish, server: u32, now_ms: u64);
+/// The server that a client belongs to, by its place in the pool, if that can be told.
+pub fn find(pool: &PoolRuntime, wish: &Wish, now_ms: u64) -> Option<usize> {
+    let remembered = || {
+        let server = pool.table()?.lookup(wish.entry.as_ref()?, now_ms)?;
+        pool.index_of(server)
+    };
+    wish.named.or_else(remembered)
 }
 
-/// The keeper of a pool, if it has persistence.
-pub fn keeper(spec: &PoolSpec) -> Option<Rc<dyn Keeper>> {
-    match (&spec.pool.persistence, &spec.table) {
-        (Persistence::Source(rule), Some(table)) => {
-            Some(Rc::new(BySource { rule: rule.clone(), table: table.clone() }))
+/// A client goes to this server from now on.
+pub fn keep(pool: &PoolRuntime, wish: &Wish, server: u32, now_ms: u64) {
+    if let (Some(table), Some(entry)) = (pool.table(), &wish.entry) {
+        table.insert_or_get(entry, server, now_ms, |known| known == server);
+    }
+}
+
+/// The entry of a request in the pool's table.
+pub fn entry_of_request(pool: &PoolRuntime, client: &Client, request: &Request, head: &[u8]) -> Option<Key> {
+    match &pool.spec().pool.persistence {
+        Persistence::Header { name, .. } => {
+            let named = |f: &&crate::h1::field::Field| f.name.of(head).eq_ignore_ascii_case(name.as_bytes());
+            let value = request.fields.iter().find(named)?.value.of(head);
+            (!value.is_empty()).then(|| Key::text(value))
         }
-        (Persistence::Cookie(_), _) => Some(Rc::new(ByCookie)),
+        Persistence::AppCookie { name, .. } => {
+            request.cookie(head, name.as_bytes()).filter(|v| !v.is_empty()).map(Key::text)
+        }
+        _ => entry_of_client(pool, client),
+    }
+}
+
+pub fn entry_of_client(pool: &PoolRuntime, client: &Client) -> Option<Key> {
+    match &pool.spec().pool.persistence {
+        Persistence::Source(rule) => {
+            Some(Key::address(mask_address(client.address.ip(), rule.mask, rule.mask6)))
+        }
         _ => None,
     }
 }
 
-/// By the client's address: a table that all loops share.
-struct BySource {
-    rule: SourcePersistence,
-    table: Arc<SourceTable>,
-}
-
-impl BySource {
-    fn key(&self, wish: &Wish) -> std::net::IpAddr {
-        mask_address(wish.client.ip(), self.rule.mask, self.rule.mask6)
+/// The entry of a connection whose first bytes were looked at, and the server that a token names.
+pub fn of_first_bytes(
+    pool: &PoolRuntime,
+    client: &Client,
+    first: &[u8],
+    hello: Option<&Hello>,
+) -> (Option<Key>, Option<usize>) {
+    let by_address = || {
+        let text = format!("source:{}", client.address.ip().to_canonical());
+        Some(Key::text(text.as_bytes()))
+    };
+    match &pool.spec().pool.persistence {
+        Persistence::RdpCookie(_) => {
+            let request = rdp::parse(first).unwrap_or_default();
+            let named = request.token.and_then(|address| pool.index_by_address(address));
+            let entry = request.user.map(|user| Key::text(&rdp::user_key(user)));
+            (entry.or_else(by_address), named)
+        }
+        Persistence::TlsSessionId(_) => {
+            let session = hello.map(|h| h.session_id.as_slice()).filter(|id| !id.is_empty());
+            (session.map(Key::text), None)
+        }
+        _ => (entry_of_client(pool, client), None),
     }
 }
 
-impl Keeper for BySource {
-    fn find(&self, pool: &PoolRuntime, wish: &Wish, now_ms: u64) -> Option<usize> {
-        self.table.lookup(self.key(wish), now_ms).and_then(|id| pool.index_of(id))
-    }
-
-    fn keep(&self, wish: &Wish, server: u32, now_ms: u64) {
-        self.table.insert_or_get(self.key(wish), server, now_ms, |known| known == server);
-    }
+/// What the persistence cookie of a request says.
+pub struct CookieFound {
+    /// The server it names.
+    pub server: Option<usize>,
+    /// When it was first set, in seconds since 1970, where it tells.
+    pub first_set: Option<u64>,
 }
 
-/// By a cookie that the answer sets: the client itself remembers.
-struct ByCookie;
-
-impl Keeper for ByCookie {
-    fn find(&self, _: &PoolRuntime, wish: &Wish, _: u64) -> Option<usize> {
-        wish.cookie
+/// Finds the server that the client's cookie names, and notes for the log what the cookie was.
+pub fn read_cookie(
+    pool: &PoolRuntime,
+    rule: &CookiePersistence,
+    request: &Request,
+    head: &[u8],
+    wall_s: u64,
+    record: &mut Record,
+) -> CookieFound {
+    let mut value = request.cookie(head, rule.name.as_bytes());
+    if rule.method == CookieMethod::Prefix {
+        value = value.and_then(|v| memchr::memchr(b'~', v).map(|at| &v[..at]));
     }
+    let timed = rule.max_idle.is_some() || rule.max_life.is_some();
+    let mut found = CookieFound { server: None, first_set: None };
+    let mut old = false;
+    if let (Some(whole), true) = (value, timed) {
+        let mut parts = whole.split(|b| *b == b'|');
+        value = parts.next();
+        let mut time =
+            || parts.next().and_then(|t| u64::from_str_radix(std::str::from_utf8(t).ok()?, 16).ok());
+        let (last, first) = (time(), time());
+        let age = |at: Option<u64>| at.map_or(u64::MAX, |at| wall_s.saturating_sub(at));
+        old = rule.max_idle.is_some_and(|max| age(last) > max.as_secs())
+            || rule.max_life.is_some_and(|max| age(first) > max.as_secs());
+        found.first_set = first.filter(|_| !old);
+    }
+    let index = value.and_then(|value| pool.index_by_cookie(value)).filter(|_| !old);
+    record.termination.cookie = match (value, index) {
+        (None, _) => b'N',
+        (Some(_), None) if old => b'E',
+        (Some(_), None) => b'I',
+        (Some(_), Some(index)) if pool.takes_persistent(index) => b'V',
+        (Some(_), Some(_)) => b'D',
+    };
+    record.termination.set_cookie = b'N';
+    found.server = index;
+    found
+}
 
-    fn keep(&self, _: &Wish, _: u32, _: u64) {}
+/// The value of the `Set-Cookie` that names a server.
+pub fn set_cookie(
+    rule: &CookiePersistence,
+    server: &str,
+    first_set: Option<u64>,
+    wall_s: u64,
+    out: &mut String,
+) {
+    use std::fmt::Write;
+    out.clear();
+    out.push_str(&rule.name);
+    out.push('=');
+    out.push_str(server);
+    if rule.max_idle.is_some() || rule.max_life.is_some() {
+        let _ = write!(out, "|{wall_s:x}|{:x}", first_set.unwrap_or(wall_s));
+    }
+    out.push_str("; path=/");
+    if let Some(domain) = &rule.domain {
+        out.push_str("; domain=");
+        out.push_str(domain);
+    }
+    if rule.httponly {
+        out.push_str("; HttpOnly");
+    }
+    if rule.secure {
+        out.push_str("; Secure");
+    }
+    if let Some(samesite) = rule.samesite {
+        out.push_str("; SameSite=");
+        out.push_str(samesite.as_str());
+    }
 }

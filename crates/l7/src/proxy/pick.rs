@@ -2,24 +2,28 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
-use evenkeel_balance::{hash_address, hash_bytes, hash_flow};
-use evenkeel_model::Scheduler;
+use evenkeel_balance::{Key, hash_address, hash_bytes, hash_flow};
+use evenkeel_model::{Scheduler, SourceAddress};
 
 use super::session::{Session, State};
-use super::{PoolRuntime, ServerRuntime, Waiter};
+use super::{PoolRuntime, ServerRuntime, Waiter, persist};
 use crate::log::Record;
 use crate::reactor::Stop;
-use crate::spec::Notice;
+use crate::spec::{Notice, PoolSpec};
 use crate::worker::Worker;
 
 /// What is known of a client when a server is picked for it.
 pub struct Wish {
-    pub client: SocketAddr,
     pub key: u64,
-    /// The server that the client's cookie names.
-    pub cookie: Option<usize>,
+    /// The server that the client itself names, by a cookie or a token.
+    pub named: Option<usize>,
+    /// The client's entry in the pool's table.
+    pub entry: Option<Key>,
+    /// Smaller waits less.
+    pub priority: i16,
     /// Tried for this request already.
     pub avoid: Option<u32>,
 }
@@ -79,9 +83,7 @@ pub async fn lease(
                 let Some(server) = pool.server(index) else { return Err(NoLease::NoServer) };
                 let limited = server.max_connections() != 0;
                 if !limited || server.reserve() {
-                    if let Some(keeper) = pool.keeper() {
-                        keeper.keep(wish, server.id, worker.reactor.now_ms());
-                    }
+                    persist::keep(pool, wish, server.id, worker.reactor.now_ms());
                     return Ok(Lease::new(worker, Some(pool), server, index, limited));
                 }
                 persistent.then_some(server.id)
@@ -99,7 +101,7 @@ pub async fn lease(
         }
         session.state.set(State::Queued);
         let joins_empty = !queued && pool.queue.borrow().is_empty();
-        let place = Queued::join(worker, pool, wanted, queued);
+        let place = Queued::join(worker, pool, wanted, wish.priority, queued);
         queued = true;
         // Another loop may have freed a place just before it could see this client waiting:
         // looked at once more, now that it can.
@@ -132,7 +134,7 @@ fn choose(worker: &Worker, pool: &PoolRuntime, wish: &Wish, queued: bool) -> Cho
             _ => return Choice::Server { index, persistent: true },
         }
     }
-    if !queued && pool.queue.borrow().iter().any(|w| w.server.is_none()) {
+    if !queued && pool.queue.borrow().iter().any(|w| w.server.is_none() && w.priority <= wish.priority) {
         // First come, first served: a place that just became free is somebody's already.
         return Choice::Full(None);
     }
@@ -165,7 +167,7 @@ fn has_place(pool: &PoolRuntime, wanted: Option<u32>) -> bool {
 }
 
 fn persistent_server(worker: &Worker, pool: &PoolRuntime, wish: &Wish) -> Option<usize> {
-    let index = pool.keeper()?.find(pool, wish, worker.reactor.now_ms());
+    let index = persist::find(pool, wish, worker.reactor.now_ms());
     index.filter(|index| pool.takes_persistent(*index))
 }
 
@@ -209,6 +211,35 @@ impl Lease {
         }
     }
 
+    /// TLS came to nothing: the daemon says why.
+    pub fn handshake_failed(&self, why: String) {
+        self.server.counters().connect_errors.add(1);
+        self.worker.notify(Notice::Handshake { server: self.server.id, why });
+    }
+
+    /// Whether requests of several clients may go over one connection.
+    pub fn shares_connections(&self) -> bool {
+        let Some(spec) = self.pool() else { return true };
+        let own = spec.pool.send_proxy.is_none() && spec.pool.source != SourceAddress::Client;
+        own && self.server.address.port() != 0
+    }
+
+    /// Tells how an exchange with the server went, for the ejection of outliers.
+    pub fn judge(&self, failed: bool) {
+        let Some(spec) = self.pool.as_ref().map(|p| p.spec()) else { return };
+        if let Some(rule) = &spec.pool.outlier
+            && self.server.judge(rule, failed)
+        {
+            self.worker.notify(Notice::Outlier { server: self.server.id });
+        }
+    }
+
+    /// The rules of the server's pool; the fallback has none.
+    #[allow(clippy::redundant_allocation)]
+    pub fn pool(&self) -> Option<Rc<Arc<PoolSpec>>> {
+        Some(self.pool.as_ref()?.spec())
+    }
+
     /// The fallback server's: there is nowhere else to try.
     pub fn is_outside(&self) -> bool {
         self.pool.is_none()
@@ -249,13 +280,22 @@ struct Queued<'a> {
 }
 
 impl<'a> Queued<'a> {
-    fn join(worker: &'static Worker, pool: &'a PoolRuntime, server: Option<u32>, again: bool) -> Queued<'a> {
-        let waiter = Waiter { task: worker.reactor.current_task(), server };
-        // Who was woken in vain keeps the head of the queue.
-        match again {
-            true => pool.queue.borrow_mut().push_front(waiter),
-            false => pool.queue.borrow_mut().push_back(waiter),
-        }
+    fn join(
+        worker: &'static Worker,
+        pool: &'a PoolRuntime,
+        server: Option<u32>,
+        priority: i16,
+        again: bool,
+    ) -> Queued<'a> {
+        let waiter = Waiter { task: worker.reactor.current_task(), server, priority };
+        let mut queue = pool.queue.borrow_mut();
+        // Behind everybody of the same priority; who was woken in vain goes before them.
+        let at = match again {
+            true => queue.partition_point(|w| w.priority < priority),
+            false => queue.partition_point(|w| w.priority <= priority),
+        };
+        queue.insert(at, waiter);
+        drop(queue);
         pool.spec().waiting.fetch_add(1, SeqCst);
         Queued { worker, pool, task: waiter.task }
     }

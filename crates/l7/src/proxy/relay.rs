@@ -6,14 +6,20 @@
 use super::flow::STEPS_A_TURN;
 use super::session::Session;
 use crate::buffer::Buffer;
-use crate::reactor::{Io, Pipe, Sock, Stop};
+use crate::link::Link;
+use crate::reactor::{Io, Pipe, Stop};
 use crate::worker::Worker;
 
+/// Is shown bytes on their way.
+pub type Show<'a> = &'a dyn Fn(&[u8]);
+
 pub struct Sides<'a> {
-    pub client: &'a Sock,
-    pub server: &'a Sock,
+    pub client: &'a Link,
+    pub server: &'a Link,
     pub client_idle_ms: u64,
     pub server_idle_ms: u64,
+    /// Is shown the server's first bytes.
+    pub first_answer: Option<Show<'a>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +64,7 @@ pub async fn run(
     let mut down = Direction { buffer: down, ..Direction::default() };
     let mut moved_ms = worker.reactor.now_ms();
     let mut steps = 0;
+    let mut first_answer = sides.first_answer;
     let cause = loop {
         steps += 1;
         if steps % STEPS_A_TURN == 0 && worker.reactor.breathe().await.is_err() {
@@ -65,6 +72,11 @@ pub async fn run(
         }
         let up_step = up.step(worker, sides.client, sides.server);
         let down_step = down.step(worker, sides.server, sides.client);
+        if let Some(buffer) = down.buffer.as_ref().filter(|b| !b.is_empty())
+            && let Some(show) = first_answer.take()
+        {
+            show(buffer.bytes());
+        }
         session.bytes_in.set(up.total);
         session.bytes_out.set(down.total);
         match (&up_step, &down_step) {
@@ -101,7 +113,7 @@ pub async fn run(
 }
 
 impl Direction {
-    fn step(&mut self, worker: &Worker, from: &Sock, to: &Sock) -> Step {
+    fn step(&mut self, worker: &Worker, from: &Link, to: &Link) -> Step {
         if self.shut {
             return Step::Blocked;
         }
@@ -125,7 +137,7 @@ impl Direction {
         if !from.readable() {
             return self.rest(worker, from);
         }
-        if self.full_reads >= BULK_AFTER {
+        if self.full_reads >= BULK_AFTER && from.raw().is_some() && to.raw().is_some() {
             if self.pipe.is_none() {
                 self.pipe = worker.take_pipe();
             }
@@ -146,7 +158,7 @@ impl Direction {
         self.read(worker, read, from)
     }
 
-    fn wrote(&mut self, written: Io, to: &Sock) -> Step {
+    fn wrote(&mut self, written: Io, to: &Link) -> Step {
         match written {
             Io::Done(count) => {
                 self.total += count as u64;
@@ -160,7 +172,7 @@ impl Direction {
         }
     }
 
-    fn read(&mut self, worker: &Worker, read: Io, from: &Sock) -> Step {
+    fn read(&mut self, worker: &Worker, read: Io, from: &Link) -> Step {
         match read {
             Io::Done(_) => Step::Moved,
             Io::Eof => {
@@ -173,7 +185,7 @@ impl Direction {
     }
 
     /// Nothing to move: holds no memory while waiting.
-    fn rest(&mut self, worker: &Worker, from: &Sock) -> Step {
+    fn rest(&mut self, worker: &Worker, from: &Link) -> Step {
         self.buffer = None;
         if let Some(pipe) = self.pipe.take_if(|p| p.held() == 0) {
             worker.give_pipe(pipe);

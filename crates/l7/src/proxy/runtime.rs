@@ -8,10 +8,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
-use evenkeel_balance::{Balancer, Server};
-use evenkeel_model::Persistence;
+use evenkeel_balance::{Balancer, Server, Table};
+use evenkeel_model::{OutlierRule, Persistence};
 
-use super::persist::{self, Keeper};
 use crate::counters::{ServerCounters, ServiceCounters};
 use crate::spec::{PoolSpec, ServerSpec, ServerState, ServiceSpec};
 
@@ -26,6 +25,8 @@ pub struct Service {
 pub struct ServiceView {
     pub spec: Arc<ServiceSpec>,
     pub pool: Rc<PoolRuntime>,
+    /// The pools that routes name, by their number.
+    pub pools: Vec<Rc<PoolRuntime>>,
     pub fallback_server: Option<Rc<ServerRuntime>>,
 }
 
@@ -56,6 +57,8 @@ pub struct Waiter {
     pub task: u32,
     /// The only server that will do, for a persistent client.
     pub server: Option<u32>,
+    /// Smaller goes first.
+    pub priority: i16,
 }
 
 pub struct PoolRuntime {
@@ -68,7 +71,6 @@ pub struct PoolRuntime {
     pub balancer: RefCell<Balancer>,
     pub queue: RefCell<VecDeque<Waiter>>,
     by_name: RefCell<HashMap<Vec<u8>, usize>>,
-    keeper: RefCell<Option<Rc<dyn Keeper>>>,
 }
 
 impl PoolRuntime {
@@ -87,7 +89,6 @@ impl PoolRuntime {
             balancer: RefCell::new(Balancer::new(scheduler, 0, Vec::new(), now_ms)),
             queue: RefCell::default(),
             by_name: RefCell::default(),
-            keeper: RefCell::default(),
         };
         pool.apply(spec, states, now_ms);
         pool
@@ -98,9 +99,9 @@ impl PoolRuntime {
         self.spec.borrow().clone()
     }
 
-    /// What keeps clients on their servers, if the pool has persistence.
-    pub fn keeper(&self) -> Option<Rc<dyn Keeper>> {
-        self.keeper.borrow().clone()
+    /// What remembers which server a client belongs to.
+    pub fn table(&self) -> Option<Arc<Table>> {
+        self.spec.borrow().table.clone()
     }
 
     /// Takes a new configuration: servers that stay keep their connections and counts.
@@ -148,7 +149,6 @@ impl PoolRuntime {
         *self.balancer.borrow_mut() =
             Balancer::new(spec.pool.scheduler, slow_start_ms, balanced.collect(), now_ms);
         *self.servers.borrow_mut() = servers;
-        *self.keeper.borrow_mut() = persist::keeper(&spec);
         *self.spec.borrow_mut() = Rc::new(spec);
     }
 
@@ -160,6 +160,11 @@ impl PoolRuntime {
             (s.admin, s.weight) = (state.admin, state.weight);
         });
         true
+    }
+
+    /// Whether connections with this server end when it goes down.
+    pub fn cuts(&self, server: u32) -> bool {
+        self.spec.borrow().pool.cut_when_down && self.index_of(server).is_some()
     }
 
     /// A refused connection: out at once, before the control side has heard of it.
@@ -179,6 +184,13 @@ impl PoolRuntime {
 
     pub fn index_by_cookie(&self, value: &[u8]) -> Option<usize> {
         self.by_name.borrow().get(value).copied()
+    }
+
+    pub fn index_by_address(&self, address: SocketAddr) -> Option<usize> {
+        let same = |s: &Rc<ServerRuntime>| {
+            s.address.ip() == address.ip() && (s.address.port() == address.port() || s.address.port() == 0)
+        };
+        self.servers.borrow().iter().position(same)
     }
 
     /// May a client that belongs to this server go there?
@@ -225,6 +237,30 @@ impl ServerRuntime {
 
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Where to connect for a client that came to this address.
+    pub fn address_for(&self, vip: SocketAddr) -> SocketAddr {
+        match self.address.port() {
+            0 => SocketAddr::new(self.address.ip(), vip.port()),
+            _ => self.address,
+        }
+    }
+
+    /// Counts an exchange for outlier ejection; whether it was the failure too many.
+    pub fn judge(&self, rule: &OutlierRule, failed: bool) -> bool {
+        let failures = &self.spec.borrow().failures;
+        if !failed {
+            if failures.load(SeqCst) != 0 {
+                failures.store(0, SeqCst);
+            }
+            return false;
+        }
+        let reached = failures.fetch_add(1, SeqCst) + 1 >= rule.failures;
+        if reached {
+            failures.store(0, SeqCst);
+        }
+        reached
     }
 
     pub fn counters(&self) -> &ServerCounters {

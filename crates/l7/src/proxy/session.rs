@@ -8,22 +8,32 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::Service;
+use super::route::Changes;
 use crate::buffer::Buffer;
 use crate::h1::request::Request;
 use crate::h1::response::Response;
+use crate::link::Link;
 use crate::log::Record;
-use crate::reactor::Sock;
+use crate::tls::Facts;
 use crate::worker::Worker;
 use evenkeel_model::Mode;
 
 /// A client's connection.
 pub struct Client {
-    pub sock: Sock,
+    pub link: Link,
     pub service: Rc<Service>,
     pub address: SocketAddr,
     pub vip: SocketAddr,
     pub accepted_ms: u64,
     pub accepted_wall_ms: u64,
+    /// What its TLS handshake agreed on.
+    pub tls: Option<Rc<Facts>>,
+    /// TLS ended before this program, as a PROXY protocol header says.
+    pub over_tls: bool,
+    /// A stream of HTTP/2.
+    pub h2: bool,
+    /// What comes before the first request or byte is done: TLS.
+    pub greeted: bool,
     pub requests: u32,
     pub bytes_in: u64,
     pub bytes_out: u64,
@@ -44,6 +54,10 @@ impl Client {
         true
     }
 
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() || self.over_tls { "https" } else { "http" }
+    }
+
     /// This answer is the connection's last: the process drains, or the service was removed.
     pub fn must_close(&self, worker: &Worker) -> bool {
         worker.is_draining() || self.service.gone.get()
@@ -55,6 +69,7 @@ impl Client {
 pub enum State {
     #[default]
     Free,
+    Greeting,
     Reading,
     Queued,
     Connecting,
@@ -67,6 +82,7 @@ impl State {
     pub fn as_str(self) -> &'static str {
         match self {
             State::Free => "idle",
+            State::Greeting => "greeting",
             State::Reading => "reading",
             State::Queued => "queued",
             State::Connecting => "connecting",
@@ -105,6 +121,7 @@ pub struct Scratch {
     pub head: Vec<u8>,
     pub text: String,
     pub record: Record,
+    pub changes: Changes,
 }
 
 impl Scratch {
@@ -116,6 +133,7 @@ impl Scratch {
             head: Vec::with_capacity(2048),
             text: String::with_capacity(256),
             record: Record::new(nobody),
+            changes: Changes::default(),
         }
     }
 }
@@ -160,9 +178,10 @@ pub async fn run(worker: &'static Worker, session: Rc<Session>) {
         let mut presence =
             Presence { worker, session: &session, service: client.service.clone(), parked: false };
         let mode = client.service.view().spec.service.mode;
-        let parked = match mode {
-            Mode::Http => super::client::serve(worker, &session, &mut scratch, client).await,
-            Mode::Tcp => {
+        let parked = match (super::greet::greet(worker, &session, &mut scratch, client).await, mode) {
+            (None, _) => None,
+            (Some(client), Mode::Http) => super::client::serve(worker, &session, &mut scratch, client).await,
+            (Some(client), Mode::Tcp) => {
                 super::tcp::serve(worker, &session, &mut scratch, client).await;
                 None
             }

@@ -1,59 +1,177 @@
-//! A connection of a TCP service: a server is picked at once, then bytes are relayed.
+//! A connection of a TCP service: as much is read as routes and persistence need, a server is
+//! picked, then bytes are relayed.
 
-use super::account::{blame, finish};
-use super::pick::{self, Lease, NoLease, Wish};
-use super::session::{Client, Scratch, Session, State};
-use super::{ServiceView, relay};
-use crate::buffer::Buffer;
-use crate::log::Record;
-use crate::reactor::{Io, Sock, Stop};
-use crate::worker::Worker;
+use std::rc::Rc;
+
+use evenkeel_balance::Key;
+use evenkeel_model::Persistence;
 use rustix::io::Errno;
+
+use super::account::blame;
+use super::connect::{self, Trouble};
+use super::facts::Hello;
+use super::pick::{self, Lease, NoLease, Wish};
+use super::route::{self, Changes, Verdict};
+use super::session::{Client, Scratch, Session, State};
+use super::{PoolRuntime, ServiceView, persist, relay};
+use crate::buffer::Buffer;
+use crate::link::Link;
+use crate::log::Record;
+use crate::rdp;
+use crate::reactor::{Io, Stop};
+use crate::tls::hello::{self, NoHello};
+use crate::worker::Worker;
+
+/// How long a client may take to its first message where routes or persistence look at it.
+const INSPECT_MS: u64 = 5_000;
 
 pub async fn serve(worker: &'static Worker, session: &Session, scratch: &mut Scratch, mut client: Client) {
     let view = client.service.view();
-    let record = &mut scratch.record;
+    let Scratch { record, changes, .. } = scratch;
     record.restart(client.address, client.accepted_ms, client.accepted_wall_ms);
-    record.head_ms = Some(client.accepted_ms);
     client.requests = 1;
-    if let Some((lease, server, first)) = connect(worker, session, record, &client, &view).await {
-        session.state.set(State::Relaying);
-        let timeouts = &view.spec.service.timeouts;
-        let sides = relay::Sides {
-            client: &client.sock,
-            server: &server,
-            client_idle_ms: timeouts.client.as_millis() as u64,
-            server_idle_ms: timeouts.server.as_millis() as u64,
-        };
-        let ended = relay::run(worker, session, sides, first, None).await;
-        record.bytes_in += ended.bytes_in;
-        record.bytes_out += ended.bytes_out;
-        if let Some(cause) = ended.cause {
-            blame(record, cause, b'D');
+    let mut first = client.input.take();
+    let hello = inspect(worker, &client, &view, &mut first).await;
+    record.head_ms = Some(worker.reactor.now_ms());
+    let Some(pool) = lead(worker, &client, &view, hello.as_ref(), changes, record).await else {
+        client.link.reset_on_close();
+        return route::finish(worker, &view, &client, changes, record, false);
+    };
+    record.pool = Some(pool.clone());
+    let bytes = first.as_ref().map_or(&b""[..], Buffer::bytes);
+    let (entry, named) = persist::of_first_bytes(&pool, &client, bytes, hello.as_ref());
+    let wish = Wish {
+        key: pick::key_of(&pool, client.address, b""),
+        named,
+        entry,
+        priority: changes.priority,
+        avoid: None,
+    };
+    let learns = matches!(pool.spec().pool.persistence, Persistence::TlsSessionId(_));
+    match connect(worker, session, record, &client, &view, &pool, wish, first).await {
+        Some((lease, server, first)) => {
+            session.state.set(State::Relaying);
+            let timeouts = &view.spec.service.timeouts;
+            let learn = |bytes: &[u8]| learn_session(worker, &pool, &lease, bytes);
+            let sides = relay::Sides {
+                client: &client.link,
+                server: &server,
+                client_idle_ms: timeouts.client.as_millis() as u64,
+                server_idle_ms: timeouts.server.as_millis() as u64,
+                first_answer: if learns { Some(&learn) } else { None },
+            };
+            let ended = relay::run(worker, session, sides, first, None).await;
+            record.bytes_in += ended.bytes_in;
+            record.bytes_out += ended.bytes_out;
+            if let Some(cause) = ended.cause {
+                blame(record, cause, b'D');
+            }
+            drop(server);
+            drop(lease);
         }
-        drop(server);
-        drop(lease);
-    } else {
-        client.sock.reset_on_close();
+        None => client.link.reset_on_close(),
     }
-    finish(worker, &view, &client, record, false);
+    route::finish(worker, &view, &client, changes, record, false);
+}
+
+/// The session id that a server gives a client in its first message (TLS 1.2 and older).
+fn learn_session(worker: &Worker, pool: &PoolRuntime, lease: &Lease, bytes: &[u8]) {
+    // A handshake record with a ServerHello: its session id stands where the client's does.
+    let is_hello = bytes.len() > 44 && bytes[0] == 0x16 && bytes[5] == 2;
+    let Some(length) = bytes.get(43).filter(|_| is_hello).map(|b| usize::from(*b)) else { return };
+    let session = bytes.get(44..44 + length).filter(|id| !id.is_empty() && id.len() <= 32);
+    if let (Some(session), Some(table), Some(rule)) =
+        (session, pool.table(), pool.spec().pool.persistence.table())
+    {
+        let now_ms = worker.reactor.now_ms();
+        let expires_ms = now_ms + rule.expire.as_millis() as u64;
+        table.set(&Key::text(session), Some(lease.server.id), expires_ms, now_ms);
+    }
+}
+
+/// Reads the first message where something looks at it.
+async fn inspect(
+    worker: &'static Worker,
+    client: &Client,
+    view: &ServiceView,
+    first: &mut Option<Buffer>,
+) -> Option<Hello> {
+    let persistence =
+        |test: fn(&Persistence) -> bool| view.pools.iter().any(|p| test(&p.spec().pool.persistence));
+    let by_rdp = persistence(|p| matches!(p, Persistence::RdpCookie(_)));
+    let by_session = persistence(|p| matches!(p, Persistence::TlsSessionId(_)));
+    let by_hello = (view.spec.routes.reads_hello || by_session) && client.tls.is_none();
+    if !by_rdp && !by_hello {
+        return None;
+    }
+    let deadline_ms = worker.reactor.now_ms() + INSPECT_MS;
+    if first.is_none() {
+        *first = worker.buffers.get_for_new();
+    }
+    let buffer = first.as_mut()?;
+    loop {
+        let rdp_waits = by_rdp && rdp::parse(buffer.bytes()) == Err(rdp::NoRequest::Partial);
+        let hello = hello::parse(buffer.bytes());
+        let hello_waits = by_hello && matches!(hello, Err(NoHello::Partial));
+        let full = buffer.is_full();
+        // One that the bytes cannot be any more is not waited for.
+        if full || !(rdp_waits || hello_waits) {
+            return hello.ok().filter(|_| by_hello).map(|hello| Hello {
+                server_name: hello.server_name.map(str::to_ascii_lowercase),
+                alpn: hello.alpn.map(<[u8]>::to_vec),
+                session_id: hello.session_id.to_vec(),
+            });
+        }
+        match client.link.try_read(buffer.room()) {
+            Io::Done(count) => buffer.filled(count),
+            Io::Blocked => {
+                client.link.want_read();
+                if worker.reactor.wait(deadline_ms).await.is_err() {
+                    return None;
+                }
+            }
+            Io::Eof | Io::Failed(_) => return None,
+        }
+    }
+}
+
+/// The pool that the routes lead to, unless they refuse.
+async fn lead(
+    worker: &'static Worker,
+    client: &Client,
+    view: &Rc<ServiceView>,
+    hello: Option<&Hello>,
+    changes: &mut Changes,
+    record: &mut Record,
+) -> Option<Rc<PoolRuntime>> {
+    if view.spec.routes.list.is_empty() {
+        return Some(view.pool.clone());
+    }
+    match route::walk(worker, view, client, None, hello, changes).await {
+        Verdict::Pool(number) => view.pools.get(number).cloned(),
+        _ => {
+            view.counters(worker.core).refused.add(1);
+            blame(record, b'P', b'R');
+            None
+        }
+    }
 }
 
 /// Finds a server that takes the connection. Returns it with what is still to be sent of the
 /// client's first bytes.
+#[allow(clippy::too_many_arguments)]
 async fn connect(
     worker: &'static Worker,
     session: &Session,
     record: &mut Record,
     client: &Client,
     view: &ServiceView,
-) -> Option<(Lease, Sock, Option<Buffer>)> {
-    let pool = &view.pool;
+    pool: &Rc<PoolRuntime>,
+    mut wish: Wish,
+    mut first: Option<Buffer>,
+) -> Option<(Lease, Link, Option<Buffer>)> {
     let timeouts = &view.spec.service.timeouts;
-    let key = pick::key_of(pool, client.address, b"");
-    let mut wish = Wish { client: client.address, key, cookie: None, avoid: None };
     let queue_ms = timeouts.queue.as_millis() as u64;
-    let mut first = None;
     loop {
         let lease = match pick::lease(worker, session, pool, &wish, queue_ms, record).await {
             Ok(lease) => lease,
@@ -77,6 +195,7 @@ async fn connect(
         let timeout_ms = timeouts.connect.as_millis() as u64;
         match open(worker, client, &lease, timeout_ms, &mut first, &mut record.bytes_in).await {
             Ok(server) => {
+                lease.judge(false);
                 record.connected_ms = Some(worker.reactor.now_ms());
                 return Some((lease, server, first));
             }
@@ -85,7 +204,10 @@ async fn connect(
                 return None;
             }
             Err(trouble) => {
-                lease.connect_failed(trouble == Trouble::Refused);
+                lease.judge(true);
+                if trouble != Trouble::Handshake {
+                    lease.connect_failed(trouble == Trouble::Refused);
+                }
                 if record.retries >= pool.spec().pool.retries || lease.is_outside() {
                     blame(record, if trouble == Trouble::TimedOut { b's' } else { b'S' }, b'C');
                     return None;
@@ -97,29 +219,24 @@ async fn connect(
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trouble {
-    Refused,
-    Unreachable,
-    TimedOut,
-    Killed,
-}
-
 /// Opens a connection. Bytes that the client has sent already go with it: on a near network
 /// the first write finds the connection up and saves a wake-up.
 async fn open(
-    worker: &Worker,
+    worker: &'static Worker,
     client: &Client,
     lease: &Lease,
     timeout_ms: u64,
     first: &mut Option<Buffer>,
     sent: &mut u64,
-) -> Result<Sock, Trouble> {
+) -> Result<Link, Trouble> {
+    if !connect::is_plain(lease) {
+        return connect::open(worker, client, lease, timeout_ms).await;
+    }
     let deadline_ms = worker.reactor.now_ms() + timeout_ms;
-    let server = Sock::connect(worker.reactor, lease.server.address).map_err(|_| Trouble::Unreachable)?;
+    let server = connect::begin(worker, client, lease)?;
     if first.is_none() {
         let mut buffer = worker.buffers.get().ok_or(Trouble::Unreachable)?;
-        if let Io::Done(count) = client.sock.try_read(buffer.room()) {
+        if let Io::Done(count) = client.link.try_read(buffer.room()) {
             buffer.filled(count);
             *first = Some(buffer);
         }
@@ -132,7 +249,7 @@ async fn open(
                 Io::Done(count) => {
                     buffer.consume(count);
                     *sent += count as u64;
-                    return Ok(server);
+                    return Ok(Link::Plain(server));
                 }
                 Io::Blocked => {}
                 Io::Failed(Errno::CONNREFUSED) => return Err(Trouble::Refused),
@@ -140,7 +257,7 @@ async fn open(
             }
         } else if server.writable() {
             return match server.error() {
-                Ok(()) => Ok(server),
+                Ok(()) => Ok(Link::Plain(server)),
                 Err(Errno::CONNREFUSED) => Err(Trouble::Refused),
                 Err(_) => Err(Trouble::Unreachable),
             };

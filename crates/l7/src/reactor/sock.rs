@@ -17,6 +17,14 @@ pub struct Sock {
     reactor: Loop,
 }
 
+/// Where a connection seems to come from.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin {
+    pub address: Option<SocketAddr>,
+    /// The address is not of this machine (IP_TRANSPARENT).
+    pub foreign: bool,
+}
+
 /// What one attempt came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Io {
@@ -50,6 +58,43 @@ impl Sock {
             Ok(()) | Err(Errno::INPROGRESS) => Ok(Sock::new(reactor, fd, Owner::Task)),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Starts a TCP connection from an address, or through a network interface.
+    pub fn connect_from(
+        reactor: Loop,
+        address: SocketAddr,
+        origin: Origin,
+        interface: Option<&str>,
+    ) -> io::Result<Sock> {
+        use socket2::{Domain, Protocol, SockRef, Socket, Type};
+        let socket =
+            Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+        socket.set_tcp_nodelay(true)?;
+        let options = SockRef::from(&socket);
+        if let Some(interface) = interface {
+            options.bind_device(Some(interface.as_bytes()))?;
+        }
+        if let Some(from) = origin.address {
+            if origin.foreign {
+                options.set_ip_transparent_v4(true)?;
+            }
+            socket.set_reuse_address(true)?;
+            let bound = socket.bind(&from.into());
+            match bound {
+                // The client's port is in use here: any other will do.
+                Err(error) if origin.foreign && error.kind() == io::ErrorKind::AddrInUse => {
+                    socket.bind(&SocketAddr::new(from.ip(), 0).into())?;
+                }
+                other => other?,
+            }
+        }
+        match socket.connect(&address.into()) {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(Sock::new(reactor, socket.into(), Owner::Task))
     }
 
     pub fn try_read(&self, buffer: &mut [u8]) -> Io {

@@ -1,5 +1,9 @@
 //! One event loop of the proxy: accepts, parks idle connections, runs sessions, takes orders.
 
+mod orders;
+mod passwords;
+mod servers;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -7,44 +11,48 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, Sender, SyncSender};
 use std::time::Duration;
 
-use evenkeel_model::{AdminState, LogFormat, Mode};
+use evenkeel_model::{LogFormat, Mode};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use slab::Slab;
 
+use crate::auth::Attempt;
 use crate::buffer::BufferPool;
+use crate::link::Link;
 use crate::log::{LocalTime, LogHandle, Record};
 use crate::proxy::session::{self, Client, Session};
-use crate::proxy::{PoolRuntime, ServerRuntime, Service, ServiceView, account, answer};
+use crate::proxy::{PoolRuntime, Service, account, answer};
 use crate::reactor::{Event, Loop, Owner, Pipe, Reactor, Sock, Watch};
-use crate::spec::{ConnectionInfo, EngineConfig, Notice, ServerState, ServiceSpec};
+use crate::spec::{ConnectionInfo, EngineConfig, Notice, ServerState};
+use passwords::Passwords;
+use servers::IdleServer;
 
 /// Sessions that rest for the next burst of connections.
 const RESTING_SESSIONS: usize = 1024;
-const RESTING_PIPES: usize = 64;
 const ACCEPTS_A_TURN: usize = 64;
 const LOG_BUFFER: usize = 32 * 1024;
 const LOG_DELAY_MS: u64 = 50;
-const IDLE_SERVER_MS: u64 = 60_000;
-/// Servers close idle connections after five seconds and more.
-const TRUSTED_MS: u64 = 4_000;
-/// A server that closes after each answer has done so by then.
-const PROVEN_MS: u64 = 10;
-
 /// What loops share: a few numbers, and each other's mailboxes.
 pub struct Shared {
     connections: AtomicU32,
     max_connections: AtomicU32,
     pub mailboxes: Vec<Mailbox>,
+    /// The thread that hashes passwords.
+    pub passwords: std::sync::OnceLock<SyncSender<Attempt>>,
 }
 
 impl Shared {
     pub fn new(mailboxes: Vec<Mailbox>) -> Shared {
-        Shared { connections: AtomicU32::new(0), max_connections: AtomicU32::new(u32::MAX), mailboxes }
+        Shared {
+            connections: AtomicU32::new(0),
+            max_connections: AtomicU32::new(u32::MAX),
+            mailboxes,
+            passwords: std::sync::OnceLock::new(),
+        }
     }
 
     pub fn connections(&self) -> u64 {
@@ -96,6 +104,11 @@ pub enum Message {
         idle_ms: u64,
     },
     List(Sender<Vec<ConnectionInfo>>),
+    /// A password was hashed.
+    Verified {
+        number: u64,
+        right: bool,
+    },
 }
 
 pub struct Apply {
@@ -119,14 +132,6 @@ struct Listener {
     address: SocketAddr,
     service: Rc<Service>,
     paused: Cell<bool>,
-}
-
-struct IdleServer {
-    sock: Sock,
-    server: Rc<ServerRuntime>,
-    /// Requests it has carried.
-    carried: u32,
-    since_ms: u64,
 }
 
 pub struct Worker {
@@ -153,6 +158,7 @@ pub struct Worker {
     paused: Cell<bool>,
     ticked_ms: Cell<u64>,
     clients: Cell<u32>,
+    passwords: RefCell<Passwords>,
     notices: Sender<Notice>,
     orders: Receiver<Message>,
     bell: Arc<OwnedFd>,
@@ -205,6 +211,7 @@ fn run(start: Start) -> std::io::Result<()> {
         paused: Cell::new(false),
         ticked_ms: Cell::new(0),
         clients: Cell::new(0),
+        passwords: RefCell::default(),
         notices: start.notices,
         orders: start.orders,
         bell: start.bell,
@@ -255,13 +262,21 @@ impl Worker {
             Event::Ready(Owner::IdleClient(key)) => {
                 let client = self.idle_clients.borrow_mut().try_remove(key as usize);
                 if let Some(client) = client {
-                    client.sock.set_owner(Owner::Task);
+                    client.link.set_owner(Owner::Task);
                     self.start_session(client);
                 }
             }
-            Event::Ready(Owner::IdleServer(key)) | Event::Deadline(Owner::IdleServer(key)) => {
-                self.drop_idle_server(key);
+            Event::Ready(Owner::IdleServer(key)) => {
+                // Session tickets of TLS come late and say nothing about the connection.
+                let idle = self.idle_servers.borrow();
+                let ticket = |i: &IdleServer| i.link.tls().is_some() && i.link.is_quiet();
+                let stays = idle.get(key as usize).is_some_and(ticket);
+                drop(idle);
+                if !stays {
+                    self.drop_idle_server(key);
+                }
             }
+            Event::Deadline(Owner::IdleServer(key)) => self.drop_idle_server(key),
             Event::Deadline(Owner::IdleClient(key)) => self.expire_idle_client(key),
             Event::Ready(Owner::Mailbox) => self.take_orders(),
             Event::Ready(Owner::Task) | Event::Deadline(_) => {}
@@ -330,12 +345,16 @@ impl Worker {
         counters.current_connections.add(1);
         view.spec.connections.fetch_add(1, Relaxed);
         self.start_session(Client {
-            sock: Sock::new(self.reactor, fd, Owner::Task),
+            link: Link::Plain(Sock::new(self.reactor, fd, Owner::Task)),
             service,
             address,
             vip,
             accepted_ms: clock.mono_ms,
             accepted_wall_ms: clock.wall_ms,
+            tls: None,
+            over_tls: false,
+            h2: false,
+            greeted: false,
             requests: 0,
             bytes_in: 0,
             bytes_out: 0,
@@ -396,8 +415,8 @@ impl Worker {
         }
         let mut clients = self.idle_clients.borrow_mut();
         let entry = clients.vacant_entry();
-        client.sock.set_owner(Owner::IdleClient(entry.key() as u32));
-        client.sock.set_deadline(deadline_ms);
+        client.link.set_owner(Owner::IdleClient(entry.key() as u32));
+        client.link.set_deadline(deadline_ms);
         entry.insert(client);
     }
 
@@ -409,8 +428,9 @@ impl Worker {
             let mut record = Record::new(client.address);
             record.restart(client.address, client.accepted_ms, client.accepted_wall_ms);
             let mut page = Vec::new();
-            answer::error(408, true, &mut page);
-            if let crate::reactor::Io::Done(count) = client.sock.try_write(&page) {
+            let own = answer::Own { close: true, ..answer::Own::default() };
+            answer::error(408, &view.spec.error_pages, own, &mut page);
+            if let crate::reactor::Io::Done(count) = client.link.try_write(&page) {
                 record.bytes_out = count as u64;
             }
             record.status = 408;
@@ -421,77 +441,9 @@ impl Worker {
         self.client_left(&service);
     }
 
-    // Connections to real servers
-
-    /// An idle connection to a server, with the number of requests it has carried.
-    ///
-    /// A server may close a kept connection in the very moment that a request is sent, and a
-    /// request that is not idempotent cannot be sent again (RFC 9110 section 9.2.2). `once` asks
-    /// for a connection on which that is as good as impossible: the server has kept it open
-    /// before, or for a while; it was used lately; and the kernel knows of no end.
-    pub fn take_idle(&self, server: &ServerRuntime, once: bool) -> Option<(Sock, u32)> {
-        let now_ms = self.reactor.now_ms();
-        loop {
-            let mut all = self.idle_servers.borrow_mut();
-            let trusted = |key: &&u32| {
-                let idle_ms = |i: &IdleServer| now_ms.saturating_sub(i.since_ms);
-                all.get(**key as usize)
-                    .is_some_and(|i| (i.carried > 1 || idle_ms(i) > PROVEN_MS) && idle_ms(i) < TRUSTED_MS)
-            };
-            let key = {
-                let mut idle = server.idle.borrow_mut();
-                match once {
-                    false => idle.pop_back()?,
-                    true if idle.back().as_ref().is_some_and(trusted) => idle.pop_back()?,
-                    true if idle.front().as_ref().is_some_and(trusted) => idle.pop_front()?,
-                    true => return None,
-                }
-            };
-            let Some(idle) = all.try_remove(key as usize) else { continue };
-            drop(all);
-            let sock = idle.sock;
-            sock.set_owner(Owner::Task);
-            if sock.is_hung_up() || ((once || sock.readable()) && !sock.is_quiet()) {
-                continue;
-            }
-            return Some((sock, idle.carried));
-        }
-    }
-
-    pub fn keep_idle(&self, server: &Rc<ServerRuntime>, sock: Sock, carried: u32) {
-        let mut servers = self.idle_servers.borrow_mut();
-        let entry = servers.vacant_entry();
-        let key = entry.key() as u32;
-        let since_ms = self.reactor.now_ms();
-        sock.set_owner(Owner::IdleServer(key));
-        sock.set_deadline(since_ms + IDLE_SERVER_MS);
-        server.idle.borrow_mut().push_back(key);
-        entry.insert(IdleServer { sock, server: server.clone(), carried, since_ms });
-    }
-
-    fn drop_idle_server(&self, key: u32) {
-        if let Some(idle) = self.idle_servers.borrow_mut().try_remove(key as usize) {
-            idle.server.idle.borrow_mut().retain(|k| *k != key);
-        }
-    }
-
-    pub fn take_pipe(&self) -> Option<Pipe> {
-        self.pipes.borrow_mut().pop().or_else(|| Pipe::new().ok())
-    }
-
-    pub fn give_pipe(&self, pipe: Pipe) {
-        let mut pipes = self.pipes.borrow_mut();
-        if pipe.held() == 0 && pipes.len() < RESTING_PIPES {
-            pipes.push(pipe);
-        }
-    }
-
-    pub fn nudge_others(&self, pool: u32, server: u32) {
-        for (core, mailbox) in self.shared.mailboxes.iter().enumerate() {
-            if core != self.core {
-                mailbox.send(Message::Nudge { pool, server });
-            }
-        }
+    /// The day of the week (0 is Monday) and the minute of the day.
+    pub fn local_minute(&self) -> (u8, u16) {
+        self.time.borrow_mut().minute(self.reactor.now().wall_ms)
     }
 
     // The log
@@ -513,187 +465,6 @@ impl Worker {
         if !lines.is_empty() {
             self.log.lines(lines);
         }
-    }
-
-    // Orders
-
-    fn take_orders(&'static self) {
-        let mut count = [0u8; 8];
-        let _ = rustix::io::read(&*self.bell, &mut count);
-        while let Ok(order) = self.orders.try_recv() {
-            match order {
-                Message::Apply(apply) => self.apply(apply),
-                Message::Server { server, state } => self.set_server(server, state),
-                Message::Nudge { pool, server } => {
-                    let waiter = self.pools.borrow().get(&pool).and_then(|p| p.next_waiter(server));
-                    if let Some(waiter) = waiter {
-                        self.reactor.wake(waiter.task);
-                    }
-                }
-                Message::Drain { idle_ms } => self.drain(idle_ms),
-                Message::List(reply) => {
-                    let _ = reply.send(self.list());
-                }
-            }
-        }
-    }
-
-    fn apply(&'static self, apply: Apply) {
-        let now_ms = self.reactor.now_ms();
-        let config = &apply.config;
-        self.format.set(config.log_format);
-        let mut pools = self.pools.borrow_mut();
-        let mut old_pools = std::mem::take(&mut *pools);
-        for spec in &config.pools {
-            let pool = match old_pools.remove(&spec.id) {
-                Some(kept) if Arc::ptr_eq(&kept.spec(), spec) => kept,
-                Some(kept) => {
-                    kept.apply(spec.clone(), &apply.states, now_ms);
-                    kept
-                }
-                None => Rc::new(PoolRuntime::new(self.core, spec.clone(), &apply.states, now_ms)),
-            };
-            pools.insert(spec.id, pool);
-        }
-        let mut services = self.services.borrow_mut();
-        let mut old_services = std::mem::take(&mut *services);
-        for spec in &config.services {
-            let Some(pool) = pools.get(&spec.pool_id) else { continue };
-            let service = match old_services.remove(&spec.id) {
-                Some(kept) => {
-                    if !Arc::ptr_eq(&kept.view().spec, spec) || !Rc::ptr_eq(&kept.view().pool, pool) {
-                        kept.replace(self.view(spec, pool));
-                    }
-                    kept
-                }
-                None => Rc::new(Service::new(self.view(spec, pool))),
-            };
-            services.insert(spec.id, service);
-        }
-        for removed in old_services.values() {
-            removed.gone.set(true);
-        }
-        self.listeners.borrow_mut().retain(|_, listener| !apply.close.contains(&listener.id));
-        for open in apply.open {
-            if let Some(service) = services.get(&open.service) {
-                self.listen(open.id, open.fd, open.address, service.clone());
-            }
-        }
-        for pool in pools.values() {
-            self.wake_queue(pool);
-        }
-        let _ = apply.done.send(());
-    }
-
-    fn view(&self, spec: &Arc<ServiceSpec>, pool: &Rc<PoolRuntime>) -> ServiceView {
-        let fallback = spec.fallback_server.as_ref();
-        ServiceView {
-            spec: spec.clone(),
-            pool: pool.clone(),
-            fallback_server: fallback.map(|s| Rc::new(ServerRuntime::new(self.core, s.clone()))),
-        }
-    }
-
-    fn listen(&self, id: u64, fd: Arc<OwnedFd>, address: SocketAddr, service: Rc<Service>) {
-        let mut listeners = self.listeners.borrow_mut();
-        let entry = listeners.vacant_entry();
-        let watch = Watch::new(self.reactor, fd, Owner::Listener(entry.key() as u32));
-        entry.insert(Listener { id, watch, address, service, paused: Cell::new(false) });
-    }
-
-    fn pause(&self, listener: &Listener) {
-        listener.watch.pause();
-        listener.paused.set(true);
-        self.paused.set(true);
-    }
-
-    fn resume_listeners(&self) {
-        if self.shared.is_full() {
-            return;
-        }
-        self.paused.set(false);
-        for (_, listener) in self.listeners.borrow().iter() {
-            if listener.paused.replace(false) {
-                listener.watch.resume();
-            }
-        }
-    }
-
-    fn set_server(&'static self, server: u32, state: ServerState) {
-        let now_ms = self.reactor.now_ms();
-        for pool in self.pools.borrow().values() {
-            if pool.set_state(server, state, now_ms) {
-                self.wake_queue(pool);
-            }
-        }
-        if state.admin == AdminState::Halted {
-            let sessions = self.sessions.borrow();
-            let on_it = |s: &&Rc<Session>| s.server.borrow().as_ref().is_some_and(|on| on.id == server);
-            for session in sessions.values().filter(on_it) {
-                self.reactor.kill(session.task.get());
-            }
-        }
-        if state.admin == AdminState::Halted || !state.up {
-            let stale: Vec<u32> = {
-                let idle = self.idle_servers.borrow();
-                idle.iter().filter(|(_, i)| i.server.id == server).map(|(k, _)| k as u32).collect()
-            };
-            stale.into_iter().for_each(|key| self.drop_idle_server(key));
-        }
-    }
-
-    /// Places may have become free: everybody looks again, in their order.
-    fn wake_queue(&self, pool: &PoolRuntime) {
-        for waiter in std::mem::take(&mut *pool.queue.borrow_mut()) {
-            self.reactor.wake(waiter.task);
-        }
-    }
-
-    fn drain(&'static self, idle_ms: u64) {
-        self.draining.set(Some(idle_ms));
-        self.listeners.borrow_mut().clear();
-        let now_ms = self.reactor.now_ms();
-        for (_, client) in self.idle_clients.borrow().iter() {
-            client.sock.set_deadline(now_ms + idle_ms);
-        }
-    }
-
-    fn list(&self) -> Vec<ConnectionInfo> {
-        let now_ms = self.reactor.now_ms();
-        let idle = self.idle_clients.borrow();
-        let name = |service: &Service| service.view().spec.service.name.as_str().to_owned();
-        let mut all: Vec<ConnectionInfo> = idle
-            .iter()
-            .map(|(_, client)| ConnectionInfo {
-                client: client.address,
-                vip: client.vip,
-                service: name(&client.service),
-                server: None,
-                state: "idle",
-                age_ms: now_ms.saturating_sub(client.accepted_ms),
-                requests: client.requests,
-                bytes_in: client.bytes_in,
-                bytes_out: client.bytes_out,
-                core: self.core,
-            })
-            .collect();
-        for session in self.sessions.borrow().values() {
-            let shown = session.shown.borrow();
-            let Some(shown) = shown.as_ref() else { continue };
-            all.push(ConnectionInfo {
-                client: shown.client,
-                vip: shown.vip,
-                service: name(&shown.service),
-                server: session.server.borrow().as_ref().map(|s| s.name().to_owned()),
-                state: session.state.get().as_str(),
-                age_ms: now_ms.saturating_sub(shown.accepted_ms),
-                requests: shown.requests,
-                bytes_in: session.bytes_in.get(),
-                bytes_out: session.bytes_out.get(),
-                core: self.core,
-            });
-        }
-        all
     }
 }
 

@@ -1,0 +1,420 @@
+//! What is remembered of clients: which server one belongs to, and what it has done lately. A
+//! bounded table shared by all event loops.
+//!
+//! Striped: a look-up takes one of 16 short locks, held for a hash look-up and never across I/O.
+//! Only pools and routes that use tables come here. A table grows as keys come, to its bound;
+//! then the entry nearest its end among eight gives way.
+
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::hash::{Identity, hash_bytes};
+
+const STRIPES: usize = 16;
+const CANDIDATES: usize = 8;
+
+/// What entries are found by: a few bytes, without an allocation. Longer keys are told apart by
+/// a hash of them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    bytes: [u8; Key::LEN],
+    len: u8,
+}
+
+impl Key {
+    pub const LEN: usize = 64;
+
+    pub fn text(bytes: &[u8]) -> Key {
+        let mut key = Key { bytes: [0; Key::LEN], len: Key::LEN as u8 };
+        match key.bytes.get_mut(..bytes.len()) {
+            Some(place) => {
+                place.copy_from_slice(bytes);
+                key.len = bytes.len() as u8;
+            }
+            None => {
+                const KEPT: usize = Key::LEN - 16;
+                key.bytes[..KEPT].copy_from_slice(&bytes[..KEPT]);
+                key.bytes[KEPT..].copy_from_slice(&xxh3_128(bytes).to_be_bytes());
+            }
+        }
+        key
+    }
+
+    /// IPv4 and the IPv6 form of it are the same key.
+    pub fn address(address: IpAddr) -> Key {
+        let v6 = match address {
+            IpAddr::V4(a) => a.to_ipv6_mapped(),
+            IpAddr::V6(a) => a,
+        };
+        Key::text(&v6.octets())
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+
+    /// The address, of a key that was made of one.
+    pub fn to_address(&self) -> Option<IpAddr> {
+        let octets: [u8; 16] = self.bytes().try_into().ok()?;
+        Some(IpAddr::V6(Ipv6Addr::from(octets)).to_canonical())
+    }
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Key({})", self.bytes().escape_ascii())
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    Connections,
+    Requests,
+    Errors,
+    BytesIn,
+    BytesOut,
+}
+
+impl Counter {
+    pub const ALL: [Counter; 5] =
+        [Counter::Connections, Counter::Requests, Counter::Errors, Counter::BytesIn, Counter::BytesOut];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Counter::Connections => "connections",
+            Counter::Requests => "requests",
+            Counter::Errors => "errors",
+            Counter::BytesIn => "bytes-in",
+            Counter::BytesOut => "bytes-out",
+        }
+    }
+
+    pub fn parse(word: &str) -> Option<Counter> {
+        Counter::ALL.into_iter().find(|c| c.as_str() == word)
+    }
+}
+
+/// What one key has done: totals, rates over the table's period, connections now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Activity {
+    pub totals: [u64; 5],
+    pub rates: [u64; 5],
+    pub current: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub key: Key,
+    pub server: Option<u32>,
+    pub expires_ms: u64,
+    pub activity: Option<Activity>,
+}
+
+/// Counts of a span of time, so that a rate needs neither a list nor a timer: what the present
+/// span has, and the share of the last one that still lies within a period.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rate {
+    start_ms: u64,
+    now: u64,
+    before: u64,
+}
+
+impl Rate {
+    fn turn(&mut self, now_ms: u64, period_ms: u64) {
+        let age = now_ms.saturating_sub(self.start_ms);
+        if age >= 2 * period_ms {
+            *self = Rate { start_ms: now_ms, now: 0, before: 0 };
+        } else if age >= period_ms {
+            *self = Rate { start_ms: self.start_ms + period_ms, now: 0, before: self.now };
+        }
+    }
+
+    fn add(&mut self, amount: u64, now_ms: u64, period_ms: u64) {
+        self.turn(now_ms, period_ms);
+        self.now = self.now.saturating_add(amount);
+    }
+
+    fn get(mut self, now_ms: u64, period_ms: u64) -> u64 {
+        self.turn(now_ms, period_ms);
+        let left = period_ms.saturating_sub(now_ms.saturating_sub(self.start_ms));
+        let share = u128::from(self.before) * u128::from(left) / u128::from(period_ms.max(1));
+        self.now.saturating_add(share as u64)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    totals: [u64; 5],
+    rates: [Rate; 5],
+    current: u32,
+}
+
+pub struct Table {
+    stripes: [Mutex<Stripe>; STRIPES],
+    expire_ms: u64,
+    period_ms: u64,
+}
+
+struct Slot {
+    key: Key,
+    server: Option<u32>,
+    expires_ms: u64,
+    counts: Option<Box<Counts>>,
+}
+
+#[derive(Default)]
+struct Stripe {
+    index: HashMap<Box<[u8]>, u32, BuildHasherDefault<Identity>>,
+    slots: Vec<Slot>,
+    limit: usize,
+    hand: usize,
+}
+
+impl Table {
+    pub fn new(size: u32, expire_ms: u64, period_ms: u64) -> Table {
+        let limit = (size as usize).div_ceil(STRIPES).max(1);
+        let stripe = || Mutex::new(Stripe { limit, ..Stripe::default() });
+        Table { stripes: std::array::from_fn(|_| stripe()), expire_ms, period_ms: period_ms.max(1) }
+    }
+
+    /// The server of a key, whose entry lives on for another while.
+    pub fn lookup(&self, key: &Key, now_ms: u64) -> Option<u32> {
+        let mut stripe = self.stripe(key);
+        let slot = stripe.find(key, now_ms)?;
+        slot.expires_ms = now_ms + self.expire_ms;
+        slot.server
+    }
+
+    /// The entry as it is, without renewing it.
+    pub fn peek(&self, key: &Key, now_ms: u64) -> Option<Entry> {
+        let mut stripe = self.stripe(key);
+        let slot = stripe.find(key, now_ms)?;
+        Some(slot.entry(now_ms, self.period_ms))
+    }
+
+    /// Where two first connections of a client race, the first one's choice holds: the answer is
+    /// the server that the client goes to, which may not be the one proposed.
+    pub fn insert_or_get(&self, key: &Key, server: u32, now_ms: u64, usable: impl Fn(u32) -> bool) -> u32 {
+        let mut stripe = self.stripe(key);
+        let slot = stripe.find_or_insert(key, now_ms, self.expire_ms);
+        match slot.server.filter(|known| usable(*known)) {
+            Some(known) => known,
+            None => {
+                slot.server = Some(server);
+                server
+            }
+        }
+    }
+
+    /// Puts an entry of another process or of a person in place.
+    pub fn set(&self, key: &Key, server: Option<u32>, expires_ms: u64, now_ms: u64) {
+        let mut stripe = self.stripe(key);
+        let slot = stripe.find_or_insert(key, now_ms, self.expire_ms);
+        (slot.server, slot.expires_ms) = (server, expires_ms);
+    }
+
+    /// Removes the entry of one key; whether there was one.
+    pub fn remove(&self, key: &Key) -> bool {
+        self.stripe(key).remove(key.bytes())
+    }
+
+    /// Removes every entry, or those of one server; how many there were.
+    pub fn clear(&self, server: Option<u32>) -> usize {
+        let mut cleared = 0;
+        for stripe in &self.stripes {
+            let mut stripe = lock(stripe);
+            let doomed = stripe.slots.iter().filter(|s| server.is_none() || s.server == server);
+            let doomed: Vec<Key> = doomed.map(|s| s.key).collect();
+            cleared += doomed.len();
+            for key in doomed {
+                stripe.remove(key.bytes());
+            }
+        }
+        cleared
+    }
+
+    /// The live entries, in no order.
+    pub fn entries(&self, now_ms: u64) -> Vec<Entry> {
+        let mut all = Vec::new();
+        for stripe in &self.stripes {
+            let stripe = lock(stripe);
+            let live = stripe.slots.iter().filter(|s| s.expires_ms > now_ms);
+            all.extend(live.map(|slot| slot.entry(now_ms, self.period_ms)));
+        }
+        all
+    }
+
+    /// Counts something that a key did; its entry is made if there is none, and lives on.
+    pub fn count(&self, key: &Key, what: Counter, amount: u64, now_ms: u64) {
+        let mut stripe = self.stripe(key);
+        let slot = stripe.find_or_insert(key, now_ms, self.expire_ms);
+        let counts = slot.counts.get_or_insert_default();
+        counts.totals[what as usize] = counts.totals[what as usize].saturating_add(amount);
+        counts.rates[what as usize].add(amount, now_ms, self.period_ms);
+    }
+
+    /// A connection of a key began (`1`) or ended (`-1`).
+    pub fn current(&self, key: &Key, change: i32, now_ms: u64) {
+        let mut stripe = self.stripe(key);
+        let slot = stripe.find_or_insert(key, now_ms, self.expire_ms);
+        let counts = slot.counts.get_or_insert_default();
+        counts.current = counts.current.saturating_add_signed(change);
+    }
+
+    fn stripe(&self, key: &Key) -> MutexGuard<'_, Stripe> {
+        lock(&self.stripes[hash_bytes(key.bytes()) as usize % STRIPES])
+    }
+}
+
+/// A stripe stays sound at every step, so a panic elsewhere does not spoil it.
+fn lock(stripe: &Mutex<Stripe>) -> MutexGuard<'_, Stripe> {
+    stripe.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Slot {
+    fn entry(&self, now_ms: u64, period_ms: u64) -> Entry {
+        let activity = self.counts.as_ref().map(|counts| Activity {
+            totals: counts.totals,
+            rates: counts.rates.map(|rate| rate.get(now_ms, period_ms)),
+            current: counts.current,
+        });
+        Entry { key: self.key, server: self.server, expires_ms: self.expires_ms, activity }
+    }
+}
+
+impl Stripe {
+    fn find(&mut self, key: &Key, now_ms: u64) -> Option<&mut Slot> {
+        let at = *self.index.get(key.bytes())? as usize;
+        self.slots.get_mut(at).filter(|slot| slot.expires_ms > now_ms)
+    }
+
+    /// The entry of a key, renewed; a new one forgets what an expired one knew.
+    fn find_or_insert(&mut self, key: &Key, now_ms: u64, expire_ms: u64) -> &mut Slot {
+        let expires_ms = now_ms + expire_ms;
+        let fresh = || Slot { key: *key, server: None, expires_ms, counts: None };
+        let at = match self.index.get(key.bytes()).map(|at| *at as usize) {
+            Some(at) => {
+                if self.slots[at].expires_ms <= now_ms {
+                    // Connections that were counted in are still to be counted out.
+                    let current = self.slots[at].counts.as_ref().map_or(0, |c| c.current);
+                    self.slots[at] = fresh();
+                    if current > 0 {
+                        self.slots[at].counts = Some(Box::new(Counts { current, ..Counts::default() }));
+                    }
+                }
+                at
+            }
+            None if self.slots.len() < self.limit => {
+                self.slots.push(fresh());
+                self.index.insert(key.bytes().into(), self.slots.len() as u32 - 1);
+                self.slots.len() - 1
+            }
+            None => {
+                let count = self.slots.len();
+                let candidates = (0..CANDIDATES.min(count)).map(|i| (self.hand + i) % count);
+                let left = |at: &usize| self.slots[*at].expires_ms.saturating_sub(now_ms);
+                let victim = candidates.min_by_key(left).unwrap_or(0);
+                self.hand = (self.hand + CANDIDATES) % count;
+                self.index.remove(self.slots[victim].key.bytes());
+                self.index.insert(key.bytes().into(), victim as u32);
+                self.slots[victim] = fresh();
+                victim
+            }
+        };
+        let slot = &mut self.slots[at];
+        slot.expires_ms = expires_ms;
+        slot
+    }
+
+    fn remove(&mut self, key: &[u8]) -> bool {
+        let Some(at) = self.index.remove(key) else { return false };
+        self.slots.swap_remove(at as usize);
+        if let Some(moved) = self.slots.get(at as usize) {
+            self.index.insert(moved.key.bytes().into(), at);
+        }
+        self.hand = 0;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(n: u32) -> Key {
+        Key::address(IpAddr::V4(n.into()))
+    }
+
+    #[test]
+    fn entries_live_for_a_while_after_their_last_use() {
+        let table = Table::new(100, 1_000, 1_000);
+        assert_eq!(table.insert_or_get(&client(1), 7, 0, |_| true), 7);
+        assert_eq!(table.insert_or_get(&client(1), 8, 10, |_| true), 7, "the first choice holds");
+        assert_eq!(table.lookup(&client(1), 900), Some(7));
+        assert_eq!(table.lookup(&client(1), 1_800), Some(7));
+        assert_eq!(table.lookup(&client(1), 2_801), None);
+        assert_eq!(table.insert_or_get(&client(1), 8, 2_801, |_| true), 8);
+        let other = table.insert_or_get(&client(1), 9, 2_802, |s| s != 8);
+        assert_eq!(other, 9, "a dead server's entry gives way");
+        assert!(table.remove(&client(1)));
+        assert!(!table.remove(&client(1)));
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_keeps_the_fresh() {
+        let table = Table::new(160, 1_000, 1_000);
+        for n in 0..10_000 {
+            table.insert_or_get(&client(n), n, u64::from(n), |_| true);
+        }
+        let entries = table.entries(0);
+        assert!((150..=160).contains(&entries.len()), "{} entries", entries.len());
+        let recent = entries.iter().filter(|e| e.server > Some(9_000)).count();
+        assert!(recent > 130, "{recent} are recent");
+        assert_eq!(table.clear(Some(9_999)), 1);
+        assert_eq!(table.clear(None), entries.len() - 1);
+        assert!(table.entries(0).is_empty());
+    }
+
+    #[test]
+    fn keys_of_every_kind() {
+        let table = Table::new(16_000, 1_000, 1_000);
+        let v6: IpAddr = "2001:db8::1".parse().unwrap();
+        let long = [b'x'; 500];
+        let mut other = long;
+        other[499] = b'y';
+        for (i, key) in
+            [Key::address(v6), Key::text(b"user"), Key::text(&long), Key::text(&other)].iter().enumerate()
+        {
+            table.set(key, Some(i as u32), 50, 0);
+        }
+        assert_eq!(table.peek(&Key::address(v6), 10).and_then(|e| e.server), Some(0));
+        assert_eq!(table.peek(&Key::address(v6), 10).and_then(|e| e.key.to_address()), Some(v6));
+        assert_eq!(table.lookup(&Key::text(&long), 10), Some(2));
+        assert_eq!(table.lookup(&Key::text(&other), 10), Some(3));
+        assert_eq!(table.peek(&Key::text(b"user"), 60), None);
+        assert_eq!(client(0x0a00_0001).to_address(), "10.0.0.1".parse().ok());
+    }
+
+    #[test]
+    fn activity_is_counted_over_a_period() {
+        let table = Table::new(100, 60_000, 10_000);
+        let key = Key::text(b"k");
+        for second in 0..10 {
+            table.count(&key, Counter::Requests, 10, second * 1_000);
+        }
+        let activity = |now_ms| table.peek(&key, now_ms).and_then(|e| e.activity).unwrap();
+        assert_eq!(activity(9_999).rates[Counter::Requests as usize], 100);
+        assert_eq!(activity(15_000).rates[Counter::Requests as usize], 50);
+        assert_eq!(activity(25_000).rates[Counter::Requests as usize], 0);
+        assert_eq!(activity(25_000).totals[Counter::Requests as usize], 100);
+        table.current(&key, 1, 26_000);
+        table.current(&key, 1, 26_000);
+        table.current(&key, -1, 26_000);
+        assert_eq!(activity(26_000).current, 1);
+        assert_eq!(table.peek(&key, 26_000).and_then(|e| e.server), None);
+    }
+}

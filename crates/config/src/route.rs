@@ -1,0 +1,304 @@
+//! Routes and the tables they count in: from checked keys to actions in their order.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use evenkeel_model::{Action, HeaderEdit, Mode, Name, RateRule, Route, TableRule};
+use evenkeel_rules::{Expression, Fetch, Template};
+
+use crate::problem::Problem;
+use crate::section::{Section, rate};
+use crate::suggest::nearest;
+
+/// What routes can name.
+pub struct Names {
+    pub pools: HashSet<String>,
+    pub tables: HashSet<String>,
+}
+
+pub fn tables(root: Section<'_>, problems: &mut Vec<Problem>) -> Vec<Arc<TableRule>> {
+    let mut all: Vec<Arc<TableRule>> = Vec::new();
+    for (table, _) in root.sections("table") {
+        let Some(name) = table.name("name") else { continue };
+        if all.iter().any(|t| t.name == name) {
+            let place = table.span("name").unwrap_or(0..0);
+            problems.push(Problem::new(place, format!("a second table is named {name}")));
+            continue;
+        }
+        all.push(Arc::new(TableRule {
+            name,
+            key: table.text("key").unwrap_or("{source}").to_owned(),
+            size: table.number("size", 65_536),
+            expire: table.duration("expire", Duration::from_secs(600)),
+            period: table.duration("period", Duration::from_secs(10)),
+        }));
+    }
+    all
+}
+
+pub fn read(service: Section<'_>, mode: Mode, names: &Names, problems: &mut Vec<Problem>) -> Vec<Route> {
+    let mut routes: Vec<Route> = Vec::new();
+    for (number, (table, span)) in service.sections("route").enumerate() {
+        let default = || Name::new(&format!("route-{}", number + 1)).ok();
+        let Some(name) = table.name("name").or_else(default) else { continue };
+        if routes.iter().any(|r| r.name == name) {
+            let place = table.span("name").unwrap_or_else(|| span.clone());
+            problems.push(Problem::new(place, format!("the service has a second route named {name}")));
+        }
+        let mut reader = Reader { table, mode, names, problems: &mut *problems };
+        let when = reader.condition();
+        let actions = reader.actions();
+        let ends: Vec<usize> = (0..actions.len()).filter(|i| actions[*i].is_final()).collect();
+        if actions.is_empty() {
+            let problem = Problem::new(span.clone(), format!("the route {name} does nothing"));
+            problems.push(
+                problem.help("give it `pool`, `redirect`, `answer`, `deny`, `set-header` or another action"),
+            );
+        }
+        if ends.len() > 1 {
+            let problem = Problem::new(span, format!("the route {name} ends in several ways"));
+            problems.push(problem.help("keep one of pool, pool-map, redirect, answer, deny and tarpit"));
+        }
+        routes.push(Route { name, when, actions });
+    }
+    routes
+}
+
+struct Reader<'a, 'p> {
+    table: Section<'a>,
+    mode: Mode,
+    names: &'p Names,
+    problems: &'p mut Vec<Problem>,
+}
+
+impl<'a> Reader<'a, '_> {
+    fn problem(&mut self, place: Option<Range<usize>>, message: String, help: String) {
+        let problem = Problem::new(place.unwrap_or(0..0), message);
+        self.problems.push(if help.is_empty() { problem } else { problem.help(help) });
+    }
+
+    fn condition(&mut self) -> Option<String> {
+        let text = self.table.text("when")?;
+        let table = self.table;
+        let place = || table.span("when");
+        let expression = Expression::parse(text).ok()?;
+        if let Some(test) = expression.needs_http().filter(|_| self.mode == Mode::Tcp) {
+            let message = format!("{test} asks about a request, which mode \"tcp\" does not read");
+            self.problem(
+                place(),
+                message,
+                "sni, alpn, source, port and time can be asked in mode \"tcp\"".into(),
+            );
+        }
+        for (fetch, arguments) in expression.fetches() {
+            let (kind, known) = match fetch {
+                Fetch::ServersUp | Fetch::Connections | Fetch::Queued => ("pool", &self.names.pools),
+                Fetch::Rate | Fetch::Count => ("table", &self.names.tables),
+                _ => continue,
+            };
+            let asked = arguments.first().map_or("", String::as_str);
+            self.known(kind, asked, known, place());
+        }
+        Some(text.to_owned())
+    }
+
+    fn known(&mut self, kind: &str, name: &str, known: &HashSet<String>, place: Option<Range<usize>>) {
+        if known.contains(name) {
+            return;
+        }
+        let help = match nearest(name, known.iter().map(String::as_str)) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => format!("add [[{kind}]] with name = \"{name}\""),
+        };
+        self.problem(place, format!("there is no {kind} named {name}"), help);
+    }
+
+    fn reference(&mut self, section: Section<'_>, key: &str, kind: &str) -> Option<Name> {
+        let name = section.name(key)?;
+        let names = self.names;
+        let known = if kind == "pool" { &names.pools } else { &names.tables };
+        self.known(kind, name.as_str(), known, section.span(key));
+        Some(name)
+    }
+
+    /// What only a request has needs mode "http".
+    fn http(&mut self, key: &str) -> bool {
+        if self.table.value(key).is_some() && self.mode == Mode::Tcp {
+            let message = format!("`{key}` needs mode \"http\"");
+            self.problem(self.table.span(key), message, String::new());
+        }
+        self.table.value(key).is_some()
+    }
+
+    fn actions(&mut self) -> Vec<Action> {
+        let mut all = Vec::new();
+        if self.table.value("track").is_some() {
+            all.extend(self.reference(self.table, "track", "table").map(Action::Track));
+        }
+        all.extend(self.limits());
+        if self.http("basic-auth")
+            && let Some(auth) = self.table.section("basic-auth")
+            && let Some(users) = auth.text("users")
+        {
+            let realm = auth.text("realm").unwrap_or("restricted").replace(['"', '\\'], "'");
+            all.push(Action::BasicAuth { realm, users: users.into() });
+        }
+        for (name, value) in self.templates("capture") {
+            all.push(Action::Capture { name, value });
+        }
+        if self.table.value("priority").is_some() {
+            all.push(Action::Priority(self.table.number("priority", 0)));
+        }
+        if self.http("rewrite-path") {
+            all.extend(self.table.text("rewrite-path").map(|t| Action::RewritePath(t.into())));
+        }
+        if self.http("rewrite-query") {
+            all.extend(self.table.text("rewrite-query").map(|t| Action::RewriteQuery(t.into())));
+        }
+        self.headers("", Action::Header, &mut all);
+        self.headers("response-", Action::ResponseHeader, &mut all);
+        all.extend(self.endings());
+        all
+    }
+
+    fn limits(&mut self) -> Vec<Action> {
+        let mut all = Vec::new();
+        if let Some(limit) = self.table.section("rate-limit")
+            && let Some((count, period)) = limit.text("rate").and_then(rate)
+        {
+            let key = self.key(limit, "{source}");
+            all.push(Action::RateLimit(RateRule { key, count, period, status: limit.number("status", 429) }));
+        }
+        if let Some(limit) = self.table.section("concurrency-limit") {
+            let key = self.key(limit, "{source}");
+            let (max, status) = (limit.number("max", 1), limit.number("status", 429));
+            all.push(Action::ConcurrencyLimit { key, max, status });
+        }
+        all
+    }
+
+    fn key(&mut self, section: Section<'_>, default: &str) -> String {
+        let text = section.text("key").unwrap_or(default);
+        let needs = Template::parse(text).is_ok_and(|t| t.needs_http());
+        if needs && self.mode == Mode::Tcp {
+            self.problem(
+                section.span("key"),
+                "the key asks about a request, which mode \"tcp\" does not read".into(),
+                String::new(),
+            );
+        }
+        text.to_owned()
+    }
+
+    /// Pairs of a name and a text with variables.
+    fn templates(&mut self, key: &str) -> Vec<(String, String)> {
+        if self.table.value(key).is_none() {
+            return Vec::new();
+        }
+        self.http(key);
+        let entries = self.table.entries(key).into_iter();
+        entries
+            .filter_map(|(name, value)| Some((name.to_owned(), value.get_ref().as_str()?.to_owned())))
+            .collect()
+    }
+
+    fn headers(&mut self, kind: &str, action: impl Fn(HeaderEdit) -> Action, all: &mut Vec<Action>) {
+        let remove = format!("remove-{kind}header");
+        if self.http(&remove) {
+            for item in self.table.list(&remove) {
+                let Some(name) = item.get_ref().as_str() else { continue };
+                self.header_name(name, item.span());
+                all.push(action(HeaderEdit::Remove { name: name.to_owned() }));
+            }
+        }
+        for (word, set) in [("set", true), ("add", false)] {
+            let key = format!("{word}-{kind}header");
+            for (name, value) in self.templates(&key) {
+                self.header_name(&name, self.table.span(&key).unwrap_or(0..0));
+                all.push(action(match set {
+                    true => HeaderEdit::Set { name, value },
+                    false => HeaderEdit::Add { name, value },
+                }));
+            }
+        }
+    }
+
+    /// Framing and hops belong to the program: changed by hand they would break connections.
+    fn header_name(&mut self, name: &str, place: Range<usize>) {
+        const OWN: [&str; 9] = [
+            "content-length",
+            "transfer-encoding",
+            "connection",
+            "upgrade",
+            "te",
+            "trailer",
+            "keep-alive",
+            "proxy-connection",
+            "http2-settings",
+        ];
+        if OWN.contains(&name.to_ascii_lowercase().as_str()) {
+            let message = format!("{name} says how the message is framed: the program sets it itself");
+            self.problem(Some(place), message, String::new());
+        }
+    }
+
+    fn endings(&mut self) -> Vec<Action> {
+        let mut all = Vec::new();
+        if self.table.value("pool").is_some() {
+            all.extend(self.reference(self.table, "pool", "pool").map(Action::Pool));
+        }
+        if let Some(map) = self.table.section("pool-map")
+            && let Some(file) = map.text("file")
+        {
+            let key = self.key(map, if self.mode == Mode::Tcp { "{sni}" } else { "{host}" });
+            let default = self.reference(map, "default", "pool");
+            all.push(Action::PoolMap { key, file: file.into(), default });
+        }
+        if self.http("redirect")
+            && let Some(redirect) = self.table.section("redirect")
+        {
+            let status = redirect.number("status", 302);
+            if !matches!(status, 301 | 302 | 303 | 307 | 308) {
+                let message = format!("{status} is no redirection");
+                self.problem(redirect.span("status"), message, "301, 302, 303, 307 or 308".into());
+            }
+            all.push(Action::Redirect {
+                location: redirect.text("location").unwrap_or_default().to_owned(),
+                status,
+                drop_query: redirect.flag("drop-query"),
+            });
+        }
+        if self.http("answer")
+            && let Some(answer) = self.table.section("answer")
+        {
+            let body = answer.text("body").unwrap_or_default().to_owned();
+            if answer.value("body").is_some() && answer.value("file").is_some() {
+                self.problem(
+                    self.table.span("answer"),
+                    "`answer` has a body and a file".into(),
+                    "keep one of them".into(),
+                );
+            }
+            let html = body.trim_start().starts_with('<');
+            let kind = if html { "text/html; charset=utf-8" } else { "text/plain; charset=utf-8" };
+            all.push(Action::Answer {
+                status: answer.number("status", 200),
+                content_type: answer.text("content-type").unwrap_or(kind).to_owned(),
+                file: answer.text("file").map(Into::into),
+                body,
+            });
+        }
+        if let Some(deny) = self.table.section("deny") {
+            all.push(Action::Deny { status: deny.number("status", 403) });
+        }
+        if self.http("tarpit")
+            && let Some(tarpit) = self.table.section("tarpit")
+        {
+            let delay = tarpit.duration("delay", Duration::from_secs(10));
+            all.push(Action::Tarpit { delay, status: tarpit.number("status", 500) });
+        }
+        all
+    }
+}

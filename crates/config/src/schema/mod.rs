@@ -1,0 +1,246 @@
+//! Every key of the configuration, once: the validator, the JSON Schema and the reference page
+//! are made from this table.
+
+mod health;
+mod pool;
+mod route;
+mod service;
+
+use pool::POOL;
+pub use pool::POOL_RULES;
+use route::TABLE;
+use service::SERVICE;
+
+/// What a value must look like.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// Text of at most so many bytes, without control characters unless `lines`.
+    Text {
+        max: usize,
+        lines: bool,
+    },
+    Name,
+    Flag,
+    Integer {
+        min: i64,
+        max: i64,
+    },
+    Duration {
+        min_ms: u64,
+        max_ms: u64,
+    },
+    Size {
+        min: u64,
+        max: u64,
+    },
+    Choice(&'static [Word]),
+    /// `ADDRESS:PORT`
+    Listen,
+    /// `ADDRESS:PORTS`
+    Vip,
+    /// `ADDRESS/PREFIX`
+    Network,
+    File,
+    /// `200`, `200-399`, `200,404`
+    Statuses,
+    HttpPath,
+    /// A token of RFC 9110.
+    Token,
+    /// `ADDRESS:PORT`, or `ADDRESS` for the port that the client connected to.
+    Server,
+    /// A condition of the routes' language.
+    Condition,
+    /// A text with variables of the routes' language.
+    Template,
+    /// `100/10s`
+    Rate,
+    /// An address, or `client`.
+    Source,
+    /// A table whose keys are the user's own.
+    Map(&'static Kind),
+    /// `stdout`, `off`, `syslog:ADDRESS:PORT` or a file.
+    AccessLog,
+    List(&'static Kind),
+    Table(&'static Table),
+    Tables(&'static Table),
+    /// A table whose `type` says which other keys it has.
+    Typed(&'static [Variant]),
+}
+
+/// Whether the running program does what the key asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Available {
+    Now,
+    /// Known, refused, and never silently accepted.
+    NotYet,
+}
+
+#[derive(Debug)]
+pub struct Word {
+    pub word: &'static str,
+    pub available: Available,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub required: bool,
+    pub default: &'static str,
+    pub doc: &'static str,
+    pub available: Available,
+}
+
+#[derive(Debug)]
+pub struct Table {
+    pub name: &'static str,
+    pub doc: &'static str,
+    pub keys: &'static [Key],
+}
+
+#[derive(Debug)]
+pub struct Variant {
+    pub word: &'static str,
+    pub doc: &'static str,
+    pub available: Available,
+    pub keys: &'static [Key],
+}
+
+const fn key(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
+    Key { name, kind, required: false, default, doc, available: Available::Now }
+}
+
+const fn required(name: &'static str, kind: Kind, doc: &'static str) -> Key {
+    Key { name, kind, required: true, default: "", doc, available: Available::Now }
+}
+
+const fn later(name: &'static str, doc: &'static str) -> Key {
+    let kind = Kind::Text { max: 0, lines: false };
+    Key { name, kind, required: false, default: "", doc, available: Available::NotYet }
+}
+
+const fn word(word: &'static str) -> Word {
+    Word { word, available: Available::Now }
+}
+
+const fn later_word(word: &'static str) -> Word {
+    Word { word, available: Available::NotYet }
+}
+
+const fn line(max: usize) -> Kind {
+    Kind::Text { max, lines: false }
+}
+
+const fn duration(min_ms: u64, max_ms: u64) -> Kind {
+    Kind::Duration { min_ms, max_ms }
+}
+
+/// Two lists of keys as one.
+const fn join<const N: usize>(first: &[Key], second: &[Key]) -> [Key; N] {
+    let mut all = [first[0]; N];
+    let mut at = 0;
+    while at < N {
+        all[at] = if at < first.len() { first[at] } else { second[at - first.len()] };
+        at += 1;
+    }
+    all
+}
+
+const DAY_MS: u64 = 86_400_000;
+const STATE_TIMEOUT: Kind = duration(1, 7 * DAY_MS);
+
+pub static ROOT: Table = Table {
+    name: "",
+    doc: "The whole file.",
+    keys: &[
+        key("admin", Kind::Table(&ADMIN), "", "How the program is administered."),
+        key("state", Kind::Table(&STATE), "", "Where the program keeps what must survive a restart."),
+        key("log", Kind::Table(&LOG), "", "The access log."),
+        key("limits", Kind::Table(&LIMITS), "", "Bounds of the whole program."),
+        key("table", Kind::Tables(&TABLE), "", "What is counted of clients, for routes to act on."),
+        key("virtual-service", Kind::Tables(&SERVICE), "", "VIPs and ports, and how they are handled."),
+        key("pool", Kind::Tables(&POOL), "", "Real servers that several services can share."),
+        later("pair", "Two nodes that share floating IPs."),
+    ],
+};
+
+static ADMIN: Table = Table {
+    name: "admin",
+    doc: "How the program is administered.",
+    keys: &[
+        later("listen", "HTTPS addresses of the web UI and the REST API."),
+        key(
+            "plain-listen",
+            Kind::List(&Kind::Listen),
+            "[]",
+            "HTTP addresses that serve `/metrics` and `/healthz` to the networks of `metrics-allow`.",
+        ),
+        key(
+            "socket",
+            Kind::File,
+            "/run/evenkeel/admin.sock",
+            "The Unix socket that the command line talks to; only its owner may use it.",
+        ),
+        key(
+            "metrics-allow",
+            Kind::List(&Kind::Network),
+            "[\"127.0.0.0/8\", \"::1/128\"]",
+            "Networks that may read `/metrics` and `/healthz`.",
+        ),
+    ],
+};
+
+static STATE: Table = Table {
+    name: "state",
+    doc: "Where the program keeps what must survive a restart.",
+    keys: &[key(
+        "directory",
+        Kind::File,
+        "/var/lib/evenkeel",
+        "Admin states, live weights and the last revision number are kept here.",
+    )],
+};
+
+static LOG: Table = Table {
+    name: "log",
+    doc: "The access log: one line a request (http) or a connection (tcp).",
+    keys: &[
+        key(
+            "format",
+            Kind::Choice(&[word("haproxy"), word("json")]),
+            "haproxy",
+            "HAProxy's HTTP and TCP formats byte for byte, or one JSON object a line.",
+        ),
+        key(
+            "access",
+            Kind::AccessLog,
+            "off",
+            "`stdout`, `off`, `syslog:ADDRESS:PORT` (UDP), or the path of a file.",
+        ),
+    ],
+};
+
+static LIMITS: Table = Table {
+    name: "limits",
+    doc: "Bounds of the whole program.",
+    keys: &[
+        key(
+            "max-connections",
+            Kind::Integer { min: 1, max: 10_000_000 },
+            "40000",
+            "Client connections at a time; further ones wait in the kernel.",
+        ),
+        key(
+            "workers",
+            Kind::Integer { min: 0, max: 256 },
+            "0",
+            "Threads that move traffic, one event loop each; 0 is one a core.",
+        ),
+        key(
+            "buffer-memory",
+            Kind::Size { min: 1 << 20, max: 1 << 40 },
+            "256MiB",
+            "Memory for bytes in flight; when it is used up, new requests get a 503 instead of hurting old ones.",
+        ),
+    ],
+};

@@ -1,0 +1,266 @@
+//! Keys of a pool and its real servers.
+
+use super::health::HEALTH_CHECK;
+use super::route::SIZE;
+use super::{
+    Available, DAY_MS, Key, Kind, Table, Variant, duration, join, key, later, later_word, required, word,
+};
+
+pub static POOL: Table = Table {
+    name: "pool",
+    doc: "Real servers that several services can share.",
+    keys: &join::<{ OWN.len() + POOL_RULES.len() }>(OWN, POOL_RULES),
+};
+
+const OWN: &[Key] = &[
+    required("name", Kind::Name, "The name that services refer to."),
+    key("real-server", Kind::Tables(&REAL_SERVER), "", "The real servers."),
+];
+
+/// The keys that say how a pool works; in a service they describe its own servers.
+pub const POOL_RULES: &[Key] = &[
+    key("scheduler", SCHEDULER, "round-robin", "How a real server is picked for a new client."),
+    key("persistence", PERSISTENCE, "", "Keeps a client on one real server."),
+    key("health-check", HEALTH_CHECK, "{ type = \"tcp\" }", "How real servers are probed."),
+    key(
+        "slow-start",
+        duration(0, DAY_MS),
+        "0s",
+        "How long a server that came up takes to reach its full weight.",
+    ),
+    key(
+        "retries",
+        Kind::Integer { min: 0, max: 10 },
+        "3",
+        "Further attempts after a failed connection, on another server where there is one.",
+    ),
+    key(
+        "max-queue",
+        Kind::Integer { min: 0, max: 1_000_000 },
+        "10000",
+        "Clients that may wait for a place on a real server.",
+    ),
+    key("server-tls", Kind::Table(&SERVER_TLS), "", "Real servers speak TLS."),
+    key(
+        "send-proxy",
+        Kind::Choice(&[word("v1"), word("v2")]),
+        "",
+        "Real servers get a PROXY protocol header with the client's address first.",
+    ),
+    key(
+        "source",
+        Kind::Source,
+        "",
+        "The address that real servers see: one of this machine, or `client` for the client's own (full transparency, needs root).",
+    ),
+    key("source-interface", Kind::Token, "", "Network interface to reach real servers through."),
+    key(
+        "on-marked-down",
+        Kind::Choice(&[word("keep"), word("close")]),
+        "keep",
+        "What becomes of connections whose real server goes down.",
+    ),
+    key(
+        "outlier",
+        Kind::Table(&OUTLIER),
+        "",
+        "A pause for real servers that pass their checks but fail their clients.",
+    ),
+];
+
+const SCHEDULER: Kind = Kind::Choice(&[
+    word("round-robin"),
+    word("weighted-round-robin"),
+    word("least-connections"),
+    word("weighted-least-connection"),
+    word("source-hash"),
+    word("uri-hash"),
+    word("maglev"),
+    word("random"),
+    word("first"),
+    later_word("shortest-expected-delay"),
+    later_word("never-queue"),
+    later_word("destination-hash"),
+    later_word("header-hash"),
+    later_word("least-response-time"),
+    later_word("rdp-cookie-hash"),
+]);
+
+pub static REAL_SERVER: Table = Table {
+    name: "real-server",
+    doc: "One real server.",
+    keys: &[
+        required("name", Kind::Name, "The name in logs, metrics and commands; unique in its pool."),
+        required(
+            "address",
+            Kind::Server,
+            "`ADDRESS:PORT`, or `ADDRESS` for the port that the client connected to.",
+        ),
+        key(
+            "weight",
+            Kind::Integer { min: 0, max: 65535 },
+            "100",
+            "Its share beside the other servers; 0 takes no new clients.",
+        ),
+        later("min-connections", "Connections below which a full server takes clients again."),
+        key(
+            "max-connections",
+            Kind::Integer { min: 0, max: 10_000_000 },
+            "0",
+            "Requests (http) or connections (tcp) at a time, over which clients wait in the queue; 0 is no limit.",
+        ),
+        key("backup", Kind::Flag, "false", "Takes clients only while no other server of the pool can."),
+        key(
+            "admin-state",
+            Kind::Choice(&[word("online"), word("draining"), word("halted")]),
+            "online",
+            "The state it starts in.",
+        ),
+    ],
+};
+
+static OUTLIER: Table = Table {
+    name: "outlier",
+    doc: "A pause for real servers that pass their checks but fail their clients.",
+    keys: &[
+        key(
+            "failures",
+            Kind::Integer { min: 1, max: 10_000 },
+            "5",
+            "Failures in a row: no connection, no answer, a broken one, or a status of 500 and above.",
+        ),
+        key(
+            "pause",
+            duration(100, DAY_MS),
+            "10s",
+            "The first pause; the second is twice as long, and so on up to ten times.",
+        ),
+        key(
+            "max-percent",
+            Kind::Integer { min: 1, max: 100 },
+            "50",
+            "Share of the pool that may be paused at a time.",
+        ),
+    ],
+};
+
+static SERVER_TLS: Table = Table {
+    name: "server-tls",
+    doc: "Real servers speak TLS.",
+    keys: &[
+        key("verify", Kind::Flag, "true", "Use no real server whose certificate does not hold."),
+        key("ca", Kind::File, "", "PEM file of the authorities to trust; the system's when absent."),
+        key("sni", Kind::Token, "", "Host name to ask for and to verify; the server's address when absent."),
+        key("certificate", Kind::File, "", "PEM file with certificate and key to show to real servers."),
+    ],
+};
+
+const EXPIRE: Key =
+    key("expire", duration(1_000, 365 * DAY_MS), "1h", "How long an entry stays after its last use.");
+const ENTRIES: Key = key("size", SIZE, "65536", "Entries at most; the oldest give way.");
+
+const PERSISTENCE: Kind = Kind::Typed(&[
+    Variant {
+        word: "source",
+        doc: "By the client's address.",
+        available: Available::Now,
+        keys: &[
+            key(
+                "mask",
+                Kind::Integer { min: 0, max: 32 },
+                "32",
+                "Leading bits of an IPv4 address that make one client.",
+            ),
+            key(
+                "mask6",
+                Kind::Integer { min: 0, max: 128 },
+                "128",
+                "Leading bits of an IPv6 address that make one client.",
+            ),
+            key(
+                "timeout",
+                duration(1_000, 365 * DAY_MS),
+                "5m",
+                "How long an entry stays after its last use.",
+            ),
+            key(
+                "size",
+                Kind::Integer { min: 16, max: 16_777_216 },
+                "65536",
+                "Entries at most; the oldest give way.",
+            ),
+        ],
+    },
+    Variant {
+        word: "cookie",
+        doc: "By a cookie that names the real server.",
+        available: Available::Now,
+        keys: &[
+            key("name", Kind::Token, "SERVERID", "Name of the cookie."),
+            key(
+                "method",
+                Kind::Choice(&[word("insert"), word("rewrite"), word("prefix"), word("passive")]),
+                "insert",
+                "`insert`: the load balancer sets the cookie. `rewrite`: the real server sets it, its value becomes the server's name. `prefix`: the server's name and `~` come before the value of the application's cookie. `passive`: the application itself names the server.",
+            ),
+            key(
+                "indirect",
+                Kind::Flag,
+                "false",
+                "The real server never sees the cookie, and clients that have it get no new one.",
+            ),
+            key(
+                "nocache",
+                Kind::Flag,
+                "false",
+                "Responses that set the cookie are marked `Cache-control: private`.",
+            ),
+            key("httponly", Kind::Flag, "false", "Scripts in the page cannot read the cookie."),
+            key("secure", Kind::Flag, "false", "The cookie travels over TLS only."),
+            key(
+                "samesite",
+                Kind::Choice(&[word("strict"), word("lax"), word("none")]),
+                "",
+                "The cookie's SameSite attribute.",
+            ),
+            key("domain", Kind::Token, "", "The cookie's Domain attribute."),
+            key("postonly", Kind::Flag, "false", "Set the cookie in answers to POST requests alone."),
+            key(
+                "max-idle",
+                duration(1_000, 3650 * DAY_MS),
+                "",
+                "The cookie counts no longer so long after its last use.",
+            ),
+            key(
+                "max-life",
+                duration(1_000, 3650 * DAY_MS),
+                "",
+                "The cookie counts no longer so long after it was first set.",
+            ),
+        ],
+    },
+    Variant {
+        word: "rdp-cookie",
+        doc: "By the user name that an RDP client sends (`mstshash`; Windows cuts it at nine characters, domain included), by the token of a Connection Broker (`msts`) where it names a server of the pool, else by the client's address.",
+        available: Available::Now,
+        keys: &[EXPIRE, ENTRIES],
+    },
+    Variant {
+        word: "tls-session-id",
+        doc: "By the session that a TLS client resumes, in connections that are passed through unopened. TLS 1.3 has no such id: its clients, and those with none yet, are kept by their address.",
+        available: Available::Now,
+        keys: &[EXPIRE, ENTRIES],
+    },
+    Variant {
+        word: "header",
+        doc: "By a header of the request.",
+        available: Available::Now,
+        keys: &[required("name", Kind::Token, "Name of the header."), EXPIRE, ENTRIES],
+    },
+    Variant {
+        word: "app-cookie",
+        doc: "By a cookie of the application, learned from its answers.",
+        available: Available::Now,
+        keys: &[required("name", Kind::Token, "Name of the cookie."), EXPIRE, ENTRIES],
+    },
+]);

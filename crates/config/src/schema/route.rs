@@ -1,0 +1,154 @@
+//! Keys of routes and of the tables that they count in.
+
+use super::{DAY_MS, Kind, Table, duration, key, line, required};
+
+pub static TABLE: Table = Table {
+    name: "table",
+    doc: "What is counted of clients, for routes to act on: `track = \"NAME\"` counts, `rate(\"NAME\", \"requests\")` asks.",
+    keys: &[
+        required("name", Kind::Name, "The name that routes refer to."),
+        key("key", Kind::Template, "{source}", "Whose entry it is."),
+        key("size", SIZE, "65536", "Entries at most; the oldest give way."),
+        key("expire", duration(1_000, 365 * DAY_MS), "10m", "How long an entry stays after its last use."),
+        key("period", duration(1_000, DAY_MS), "10s", "The time that rates are counted over."),
+    ],
+};
+
+pub const SIZE: Kind = Kind::Integer { min: 16, max: 16_777_216 };
+const STATUS: Kind = Kind::Integer { min: 200, max: 599 };
+
+pub static ROUTE: Table = Table {
+    name: "route",
+    doc: "Which requests go to which pool or get which answer. Routes are tried in the written order; what one does is done in the order of this table. `pool`, `pool-map`, `redirect`, `answer`, `deny` and `tarpit` end it, everything else goes on with the next route.",
+    keys: &[
+        key("name", Kind::Name, "", "The name in explanations and logs; `route-1`… when absent."),
+        key("when", Kind::Condition, "", "The condition; a route without one holds always."),
+        key("track", Kind::Name, "", "Count the request for its entry in this table."),
+        key("rate-limit", Kind::Table(&RATE_LIMIT), "", "Refuse a key that comes too often."),
+        key(
+            "concurrency-limit",
+            Kind::Table(&CONCURRENCY_LIMIT),
+            "",
+            "Refuse a key that has too many requests at a time.",
+        ),
+        key("basic-auth", Kind::Table(&BASIC_AUTH), "", "Ask for a user name and a password."),
+        key(
+            "capture",
+            Kind::Map(&Kind::Template),
+            "",
+            "Texts for the log line: `{ name = \"text with {variables}\" }`.",
+        ),
+        key(
+            "priority",
+            Kind::Integer { min: -1000, max: 1000 },
+            "0",
+            "Place in the queue of a full server: smaller goes first.",
+        ),
+        key("rewrite-path", Kind::Template, "", "The path for the real server."),
+        key("rewrite-query", Kind::Template, "", "The query for the real server, without `?`."),
+        key("set-header", Kind::Map(&Kind::Template), "", "Request headers to replace or add."),
+        key("add-header", Kind::Map(&Kind::Template), "", "Request headers to add."),
+        key(
+            "remove-header",
+            Kind::List(&Kind::Token),
+            "",
+            "Request headers to remove; `x-internal-*` for all of a beginning.",
+        ),
+        key(
+            "set-response-header",
+            Kind::Map(&Kind::Template),
+            "",
+            "Response headers to replace or add; variables are of the request.",
+        ),
+        key("add-response-header", Kind::Map(&Kind::Template), "", "Response headers to add."),
+        key("remove-response-header", Kind::List(&Kind::Token), "", "Response headers to remove."),
+        key("pool", Kind::Name, "", "The pool that takes it."),
+        key("pool-map", Kind::Table(&POOL_MAP), "", "The pool that a map file names."),
+        key("redirect", Kind::Table(&REDIRECT), "", "Send the client elsewhere."),
+        key("answer", Kind::Table(&ANSWER), "", "Answer with a page."),
+        key("deny", Kind::Table(&DENY), "", "Refuse."),
+        key("tarpit", Kind::Table(&TARPIT), "", "Refuse after a while."),
+    ],
+};
+
+static RATE_LIMIT: Table = Table {
+    name: "rate-limit",
+    doc: "Refuse a key that comes too often.",
+    keys: &[
+        required("rate", Kind::Rate, "So many in a time, such as `100/10s`; as many at once."),
+        key("key", Kind::Template, "{source}", "What is limited."),
+        key("status", STATUS, "429", "Status of the refusal, which has Retry-After."),
+    ],
+};
+
+static CONCURRENCY_LIMIT: Table = Table {
+    name: "concurrency-limit",
+    doc: "Refuse a key that has too many requests at a time.",
+    keys: &[
+        required("max", Kind::Integer { min: 1, max: 1_000_000 }, "Requests at a time."),
+        key("key", Kind::Template, "{source}", "What is limited."),
+        key("status", STATUS, "429", "Status of the refusal."),
+    ],
+};
+
+static BASIC_AUTH: Table = Table {
+    name: "basic-auth",
+    doc: "Ask for a user name and a password (RFC 7617).",
+    keys: &[
+        required("users", Kind::File, "Lines of `NAME:HASH` as `htpasswd -B` writes them (bcrypt)."),
+        key("realm", line(128), "restricted", "What the client is told it is asked for."),
+    ],
+};
+
+static POOL_MAP: Table = Table {
+    name: "pool-map",
+    doc: "The pool that a map file names: lines of `KEY POOL`; keys may begin or end with `*`.",
+    keys: &[
+        required("file", Kind::File, "The map."),
+        key("key", Kind::Template, "{host}", "What is looked up."),
+        key(
+            "default",
+            Kind::Name,
+            "",
+            "The pool for keys that are not in the map; without it the next route is tried.",
+        ),
+    ],
+};
+
+static REDIRECT: Table = Table {
+    name: "redirect",
+    doc: "Send the client elsewhere.",
+    keys: &[
+        required("location", Kind::Template, "Where to. One that ends in `{path}` keeps the query."),
+        key("status", Kind::Integer { min: 301, max: 308 }, "302", "301, 302, 303, 307 or 308."),
+        key("drop-query", Kind::Flag, "false", "Do not keep the query."),
+    ],
+};
+
+static ANSWER: Table = Table {
+    name: "answer",
+    doc: "Answer with a page.",
+    keys: &[
+        key("status", STATUS, "200", "Status of the page."),
+        key("body", Kind::Text { max: 65_536, lines: true }, "", "Body of the page."),
+        key("file", Kind::File, "", "A file with the body instead, up to 1 MiB."),
+        key(
+            "content-type",
+            line(256),
+            "text/plain; charset=utf-8",
+            "Type of the page; a body that starts with `<` is `text/html` unless said otherwise.",
+        ),
+    ],
+};
+
+static DENY: Table =
+    Table { name: "deny", doc: "Refuse.", keys: &[key("status", STATUS, "403", "Status of the refusal.")] };
+
+static TARPIT: Table = Table {
+    name: "tarpit",
+    doc: "Refuse after a while, so that an attacker waits.",
+    keys: &[
+        key("delay", duration(1, 60_000), "10s", "How long the client waits."),
+        key("status", STATUS, "500", "Status of the refusal."),
+    ],
+};

@@ -1,0 +1,174 @@
+//! Keys of a virtual service.
+
+use super::pool::{POOL_RULES, REAL_SERVER};
+use super::route::ROUTE;
+use super::{Key, Kind, STATE_TIMEOUT, Table, join, key, later, later_word, line, required, word};
+
+pub static SERVICE: Table = Table {
+    name: "virtual-service",
+    doc: "VIPs and ports, and how they are handled.",
+    keys: &join::<{ OWN.len() + POOL_RULES.len() }>(OWN, POOL_RULES),
+};
+
+const OWN: &[Key] = &[
+    required("name", Kind::Name, "The name in logs, metrics and commands."),
+    required(
+        "vip",
+        Kind::List(&Kind::Vip),
+        "Addresses with ports: `ADDRESS:80`, `ADDRESS:80,443`, `ADDRESS:6000-6100`.",
+    ),
+    required(
+        "mode",
+        Kind::Choice(&[
+            word("http"),
+            word("tcp"),
+            later_word("dr"),
+            later_word("nat"),
+            later_word("tun"),
+            later_word("snat"),
+        ]),
+        "`http` reads requests, `tcp` relays bytes.",
+    ),
+    later("protocol", "Transport protocol of a layer-4 service."),
+    key("tls", Kind::Table(&TLS), "", "Clients speak TLS: certificates and policy."),
+    key("route", Kind::Tables(&ROUTE), "", "Which requests go to which pool or get which answer."),
+    key(
+        "pool",
+        Kind::Name,
+        "",
+        "The pool that clients go to, when the servers are not written inside the service.",
+    ),
+    key("timeouts", Kind::Table(&TIMEOUTS), "", "How long each state of a connection may last."),
+    key(
+        "forwarded",
+        Kind::List(&Kind::Choice(&[
+            word("x-forwarded-for"),
+            word("x-forwarded-proto"),
+            word("x-forwarded-host"),
+            word("x-forwarded-port"),
+            word("x-real-ip"),
+            word("forwarded"),
+        ])),
+        "[]",
+        "Headers that tell the real server about the client.",
+    ),
+    key("fallback", Kind::Table(&FALLBACK), "", "Where clients go when no real server is left."),
+    key(
+        "max-connections",
+        Kind::Integer { min: 0, max: 10_000_000 },
+        "0",
+        "Client connections of this service; 0 is no limit of its own.",
+    ),
+    key(
+        "proxy-protocol-from",
+        Kind::List(&Kind::Network),
+        "",
+        "Networks whose connections must begin with a PROXY protocol header (v1 or v2), whose addresses are then used.",
+    ),
+    key(
+        "max-body",
+        Kind::Size { min: 0, max: 1 << 50 },
+        "",
+        "Size of a request's body; larger ones get a 413.",
+    ),
+    key(
+        "error-pages",
+        Kind::Map(&Kind::File),
+        "",
+        "Files that clients get instead of this program's own words: `{ 503 = \"/etc/evenkeel/503.html\" }`.",
+    ),
+    key("real-server", Kind::Tables(&REAL_SERVER), "", "Real servers of this service alone."),
+];
+
+static TIMEOUTS: Table = Table {
+    name: "timeouts",
+    doc: "How long each state of a connection may last.",
+    keys: &[
+        key("connect", STATE_TIMEOUT, "4s", "Reaching a real server."),
+        key("client", STATE_TIMEOUT, "42s", "Silence of a client that owes bytes or does not take them."),
+        key(
+            "server",
+            STATE_TIMEOUT,
+            "43s",
+            "Silence of a real server that owes bytes or does not take them.",
+        ),
+        key("queue", STATE_TIMEOUT, "10s", "Waiting for a place on a real server."),
+        key("request", STATE_TIMEOUT, "10s", "From the first byte of a request's head to its last."),
+        key("keep-alive", STATE_TIMEOUT, "1m", "Between two requests of one client connection."),
+        key(
+            "tunnel",
+            STATE_TIMEOUT,
+            "1h",
+            "Silence on both sides of a WebSocket or another upgraded connection.",
+        ),
+    ],
+};
+
+static FALLBACK: Table = Table {
+    name: "fallback",
+    doc: "Where clients go when no real server is left: a page (http), or a server.",
+    keys: &[
+        key("status", Kind::Integer { min: 200, max: 599 }, "503", "Status of the page."),
+        key("body", Kind::Text { max: 65_536, lines: true }, "", "Body of the page."),
+        key(
+            "content-type",
+            line(256),
+            "text/plain; charset=utf-8",
+            "Type of the page; a body that starts with `<` is `text/html` unless said otherwise.",
+        ),
+        key("server", Kind::Listen, "", "A server that takes the clients instead."),
+    ],
+};
+
+static TLS: Table = Table {
+    name: "tls",
+    doc: "Clients speak TLS.",
+    keys: &[
+        required(
+            "certificates",
+            Kind::List(&Kind::File),
+            "PEM files (chain and key; the key may be in FILE.key) and folders of them. The first is for clients that name no known host. A file NAME.ocsp beside one is stapled.",
+        ),
+        key(
+            "min-version",
+            Kind::Choice(&[word("1.2"), word("1.3")]),
+            "1.2",
+            "The oldest TLS that is spoken.",
+        ),
+        key(
+            "policy",
+            Kind::Choice(&[word("modern"), word("intermediate")]),
+            "intermediate",
+            "`modern`: TLS 1.3 alone. `intermediate`: TLS 1.2 too, with forward secrecy and authenticated encryption. Both offer the post-quantum key exchange X25519MLKEM768.",
+        ),
+        key(
+            "alpn",
+            Kind::List(&Kind::Choice(&[word("h2"), word("http/1.1")])),
+            "[\"h2\", \"http/1.1\"] in mode http",
+            "Protocols offered, the preferred one first.",
+        ),
+        key("strict-sni", Kind::Flag, "false", "Refuse clients that name no host of a certificate."),
+        key("client-auth", Kind::Table(&CLIENT_AUTH), "", "Clients show certificates."),
+    ],
+};
+
+static CLIENT_AUTH: Table = Table {
+    name: "client-auth",
+    doc: "Clients show certificates.",
+    keys: &[
+        required("ca", Kind::File, "PEM file of the authorities that vouch for clients."),
+        key("crl", Kind::File, "", "Revoked certificates: a list of the authority, PEM or DER."),
+        key(
+            "mode",
+            Kind::Choice(&[word("required"), word("optional")]),
+            "required",
+            "`optional` serves clients without a certificate too; a bad one is always refused.",
+        ),
+        key(
+            "headers",
+            Kind::Flag,
+            "true",
+            "Tell the real server who the client is: X-Client-Cert-Subject, -Issuer, -CN, -Serial, -Fingerprint. What clients send under these names is removed.",
+        ),
+    ],
+};

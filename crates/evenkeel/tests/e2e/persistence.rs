@@ -1,0 +1,262 @@
+//! The ways to keep a client on its real server, beyond source address and inserted cookie.
+
+use std::io::{Read, Write};
+use std::time::Duration;
+
+use evenkeel_testbed::{Answer, Connection, Place, Scripted, command, eventually, read_head, require};
+
+use crate::{service, start};
+
+/// Servers that set a cookie of the application and tell the cookies that they got.
+fn applications(place: &Place, count: u16) -> Vec<Scripted> {
+    let one = |number: u16| {
+        Scripted::start(place.at(9000 + number), move |mut stream| {
+            while let Some(head) = read_head(&mut stream) {
+                let cookies: String = head.lines().filter(|l| l.starts_with("Cookie:")).collect();
+                let body = format!("s{number} {cookies}");
+                let set = if head.starts_with("GET /login") {
+                    "Set-Cookie: APP=id42; Path=/; HttpOnly\r\n"
+                } else {
+                    ""
+                };
+                let _ =
+                    write!(stream, "HTTP/1.1 200 OK\r\n{set}Content-Length: {}\r\n\r\n{body}", body.len());
+            }
+        })
+    };
+    (1..=count).map(one).collect()
+}
+
+fn config(place: &Place, persistence: &str) -> String {
+    let servers: Vec<_> = (1..=4).map(|n| place.at(9000 + n)).collect();
+    let keys = format!("health-check = {{ type = \"none\" }}\npersistence = {{ {persistence} }}");
+    service("web", "http", place.at(8080), &servers, &keys)
+}
+
+fn ask(place: &Place, request: &str) -> Answer {
+    let mut connection = Connection::open(place.at(8080));
+    connection.send(format!("{request}\r\nHost: a\r\n\r\n"));
+    connection.answer().unwrap_or_else(|| panic!("no answer to {request}"))
+}
+
+/// The server that answered each of some requests.
+fn who(place: &Place, request: &str) -> String {
+    ask(place, request).text().split(' ').next().unwrap_or("").to_owned()
+}
+
+/// The first cookie that an answer sets, and where it came from.
+fn login(place: &Place) -> (String, String) {
+    let answer = ask(place, "GET /login HTTP/1.1");
+    let cookie = answer.field("set-cookie").unwrap_or("").to_owned();
+    (cookie, answer.text().split(' ').next().unwrap_or("").to_owned())
+}
+
+#[test]
+fn cookies_of_the_application_are_rewritten_prefixed_or_read() {
+    let place = Place::new("cookies");
+    let _servers = applications(&place, 4);
+    let evenkeel = start(&place, &config(&place, "type = \"cookie\", name = \"APP\", method = \"rewrite\""));
+    for _ in 0..5 {
+        let (cookie, server) = login(&place);
+        assert_eq!(cookie, format!("APP={server}; Path=/; HttpOnly"));
+        for _ in 0..4 {
+            assert_eq!(who(&place, &format!("GET / HTTP/1.1\r\nCookie: APP={server}")), server);
+        }
+    }
+    evenkeel.commit(&place, &config(&place, "type = \"cookie\", name = \"APP\", method = \"prefix\""));
+    for _ in 0..5 {
+        let (cookie, server) = login(&place);
+        assert_eq!(cookie, format!("APP={server}~id42; Path=/; HttpOnly"));
+        let answer = ask(&place, &format!("GET / HTTP/1.1\r\nCookie: a=b; APP={server}~id42; c=d"));
+        assert_eq!(
+            answer.text(),
+            format!("{server} Cookie: a=b; APP=id42; c=d"),
+            "the application sees its own"
+        );
+    }
+    evenkeel.commit(&place, &config(&place, "type = \"cookie\", name = \"APP\", method = \"passive\""));
+    assert_eq!(login(&place).0, "APP=id42; Path=/; HttpOnly");
+    for _ in 0..4 {
+        assert_eq!(who(&place, "GET / HTTP/1.1\r\nCookie: APP=s3"), "s3");
+    }
+}
+
+#[test]
+fn inserted_cookies_are_for_posts_and_grow_old() {
+    let place = Place::new("cookie-age");
+    let _servers = applications(&place, 4);
+    let rule = "type = \"cookie\", name = \"S\", postonly = true, indirect = true, max-idle = \"1h\", max-life = \"2h\", secure = true, samesite = \"strict\", domain = \"example.org\"";
+    let _evenkeel = start(&place, &config(&place, rule));
+    assert_eq!(ask(&place, "GET / HTTP/1.1").field("set-cookie"), None);
+    let answer = ask(&place, "POST / HTTP/1.1\r\nContent-Length: 0");
+    let cookie = answer.field("set-cookie").unwrap().to_owned();
+    let server = answer.text().split(' ').next().unwrap().to_owned();
+    assert!(cookie.starts_with(&format!("S={server}|")), "{cookie}");
+    assert!(cookie.ends_with("; path=/; domain=example.org; Secure; SameSite=Strict"), "{cookie}");
+    let value = cookie.split(';').next().unwrap();
+    let again = ask(&place, &format!("POST / HTTP/1.1\r\nContent-Length: 0\r\nCookie: {value}"));
+    assert!(again.text().starts_with(&server) && again.field("set-cookie").is_some(), "renewed by its use");
+    assert!(!again.text().contains("Cookie"), "indirect");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let at = |last: u64, first: u64| {
+        let cookie = format!("GET / HTTP/1.1\r\nCookie: S=s2|{:x}|{:x}", now - last, now - first);
+        (0..6).all(|_| who(&place, &cookie) == "s2")
+    };
+    assert!(at(1800, 3000));
+    assert!(!at(3700, 3800), "idle for too long");
+    assert!(!at(100, 7300), "too old");
+    assert!(
+        (0..6).any(|_| who(&place, "GET / HTTP/1.1\r\nCookie: S=s2") != "s2"),
+        "without a time it counts as old"
+    );
+}
+
+#[test]
+fn headers_and_learned_cookies_have_tables() {
+    let place = Place::new("tables");
+    let _servers = applications(&place, 4);
+    let evenkeel = start(&place, &config(&place, "type = \"header\", name = \"X-User\", expire = \"1h\""));
+    for user in ["alice", "bob", "carol", "dave"] {
+        let server = who(&place, &format!("GET / HTTP/1.1\r\nX-User: {user}"));
+        for _ in 0..4 {
+            assert_eq!(who(&place, &format!("GET / HTTP/1.1\r\nx-user: {user}")), server);
+        }
+    }
+    let listed = evenkeel.json(&["persistence", "list", "web"]);
+    let keys: Vec<_> = listed.as_array().unwrap().iter().map(|e| e["key"].as_str().unwrap()).collect();
+    assert_eq!(keys, ["alice", "bob", "carol", "dave"]);
+    assert_eq!(evenkeel.ok(&["persistence", "clear", "web", "bob"]).trim(), "1 entries cleared");
+    evenkeel.commit(&place, &config(&place, "type = \"app-cookie\", name = \"APP\""));
+    let (cookie, server) = login(&place);
+    assert!(cookie.starts_with("APP=id42"), "{cookie}");
+    for _ in 0..6 {
+        assert_eq!(who(&place, "GET / HTTP/1.1\r\nCookie: APP=id42"), server);
+    }
+    assert_eq!(evenkeel.json(&["persistence", "list", "web"])[0]["real-server"], server.as_str());
+}
+
+/// A connection request of X.224 with a routing line, as RDP clients send it.
+fn rdp(line: &str) -> Vec<u8> {
+    let mut message = vec![0xe0, 0, 0, 0, 0, 0];
+    message.extend_from_slice(line.as_bytes());
+    message.extend_from_slice(&[1, 0, 8, 0, 3, 0, 0, 0]);
+    let mut bytes = vec![3, 0];
+    bytes.extend_from_slice(&(message.len() as u16 + 5).to_be_bytes());
+    bytes.push(message.len() as u8);
+    bytes.extend(message);
+    bytes
+}
+
+#[test]
+fn rdp_users_and_broker_tokens_find_their_server() {
+    let place = Place::new("rdp");
+    let _servers: Vec<_> = (1..=4u16)
+        .map(|number| {
+            Scripted::start(place.at(9000 + number), move |mut stream| {
+                let mut head = [0; 4];
+                if stream.read_exact(&mut head).is_err() {
+                    return;
+                }
+                let mut rest = vec![0; usize::from(u16::from_be_bytes([head[2], head[3]])) - 4];
+                if stream.read_exact(&mut rest).is_ok() {
+                    let _ = stream.write_all(format!("s{number}").as_bytes());
+                }
+            })
+        })
+        .collect();
+    let servers: Vec<_> = (1..=4).map(|n| place.at(9000 + n)).collect();
+    let keys = "health-check = { type = \"none\" }\npersistence = { type = \"rdp-cookie\", expire = \"1h\" }";
+    let config = service("ts", "tcp", place.at(3389), &servers, keys);
+    let evenkeel = start(&place, &format!("[limits]\nworkers = 1\n{config}"));
+    let ask = |bytes: &[u8]| {
+        let mut connection = Connection::open(place.at(3389));
+        connection.send(bytes);
+        connection.read_some();
+        String::from_utf8_lossy(&connection.rest).into_owned()
+    };
+    let mut seen = std::collections::BTreeSet::new();
+    for user in ["alice", "bob", "carol", "dave", "LONGDOMAI"] {
+        let server = ask(&rdp(&format!("Cookie: mstshash={user}\r\n")));
+        for _ in 0..3 {
+            assert_eq!(ask(&rdp(&format!("Cookie: mstshash={}\r\n", user.to_uppercase()))), server);
+        }
+        seen.insert(server);
+    }
+    assert_eq!(seen.len(), 4, "users spread over the servers");
+    let bob = ask(&rdp("Cookie: mstshash=bob\r\n"));
+    assert_eq!(ask(&rdp("Cookie: mstshash=C\\bob\r\n")), bob);
+    assert_eq!(ask(&rdp("Cookie: mstshash=bob@c\r\n")), bob);
+    // A broker's token names the server; one that is not of the pool counts as none.
+    let token = |address: std::net::SocketAddr| {
+        let std::net::IpAddr::V4(ip) = address.ip() else { unreachable!() };
+        format!("Cookie: msts={}.{}.0000\r\n", u32::from_le_bytes(ip.octets()), address.port().swap_bytes())
+    };
+    for (number, server) in servers.iter().enumerate() {
+        assert_eq!(ask(&rdp(&token(*server))), format!("s{}", number + 1));
+    }
+    let stranger = ask(&rdp(&token("192.0.2.1:3389".parse().unwrap())));
+    // Without a cookie the client's address decides.
+    for _ in 0..4 {
+        assert_eq!(ask(&rdp("")), stranger);
+    }
+    let listed = evenkeel.ok(&["persistence", "list", "ts"]);
+    for key in ["user:alice", "user:longdomai", "source:127."] {
+        assert!(listed.contains(key), "{key} in {listed}");
+    }
+    // Bytes in pieces, and what is no RDP at all.
+    let mut slow = Connection::open(place.at(3389));
+    for byte in rdp("Cookie: mstshash=bob\r\n") {
+        slow.send([byte]);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    slow.read_some();
+    assert_eq!(String::from_utf8_lossy(&slow.rest), bob);
+    let mut noise = Connection::open(place.at(3389));
+    noise.send([3, 0, 0, 8, 255, 255, 255, 255]);
+    assert!(noise.read_some() || noise.rest.is_empty());
+}
+
+#[test]
+fn tls_sessions_come_back_to_the_server_that_knows_them() {
+    if !require(&["openssl"]) {
+        return;
+    }
+    let place = Place::new("session-id");
+    let ca = evenkeel_testbed::Authority::new(&place, "ca");
+    let pem = ca.server(&place, "a.pem", &["a.example"]).display().to_string();
+    // Real servers with session caches of their own; tickets are off, so sessions have ids.
+    let servers: Vec<_> = (1..=3).map(|n| place.at(9000 + n)).collect();
+    let _running: Vec<_> = servers
+        .iter()
+        .map(|address| {
+            let mut command = std::process::Command::new("openssl");
+            command.args(["s_server", "-accept", &address.to_string(), "-cert", &pem, "-key", &pem]);
+            command.args(["-tls1_2", "-no_ticket", "-quiet", "-www"]);
+            evenkeel_testbed::Process::start(
+                command.stderr(std::process::Stdio::null()).stdout(std::process::Stdio::null()),
+            )
+        })
+        .collect();
+    for address in &servers {
+        eventually("openssl listens", Duration::from_secs(10), || {
+            std::net::TcpStream::connect(address).is_ok()
+        });
+    }
+    let keys = "health-check = { type = \"none\" }\npersistence = { type = \"tls-session-id\" }";
+    let evenkeel = start(&place, &service("tls", "tcp", place.at(8443), &servers, keys));
+    let run = |arguments: &str| {
+        let text = format!(
+            "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | timeout 10 openssl s_client -connect {} -tls1_2 -ign_eof {arguments} 2>&1",
+            place.at(8443)
+        );
+        command("sh", &["-c", &text]).out
+    };
+    for client in 0..4 {
+        let file = place.file(&format!("session{client}")).display().to_string();
+        assert!(run(&format!("-sess_out {file}")).contains("New, TLSv1.2"));
+        for _ in 0..4 {
+            assert!(run(&format!("-sess_in {file}")).contains("Reused, TLSv1.2"), "client {client}");
+        }
+    }
+    assert!(evenkeel.ok(&["persistence", "list", "tls"]).contains("0x"));
+}

@@ -1,0 +1,422 @@
+//! Routes: which requests go where, what is changed on the way, who is refused.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use evenkeel_testbed::{Connection, Evenkeel, Place, Scripted, eventually, get, read_head};
+
+use crate::{service, start};
+
+/// Answers with its name and the head that it got.
+fn telling(place: &Place, port: u16, name: &'static str) -> Scripted {
+    Scripted::start(place.at(port), move |mut stream| {
+        while let Some(head) = read_head(&mut stream) {
+            if head.starts_with("POST /late") {
+                std::thread::sleep(Duration::from_millis(300));
+            }
+            let body = format!("{name}\n{head}");
+            let _ = write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nServer: {name}\r\nX-Secret: 1\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+        }
+    })
+}
+
+fn pool(place: &Place, name: &str, port: u16) -> String {
+    format!(
+        "[[pool]]\nname = \"{name}\"\nhealth-check = {{ type = \"none\" }}\n[[pool.real-server]]\nname = \"{name}1\"\naddress = \"{}\"\n",
+        place.at(port)
+    )
+}
+
+/// A service with one server at 9001, the pools `api` (9002) and `img` (9003), and routes.
+fn with_routes(place: &Place, keys: &str, routes: &[&str]) -> String {
+    let mut text = pool(place, "api", 9002) + &pool(place, "img", 9003);
+    text += &service(
+        "web",
+        "http",
+        place.at(8080),
+        &[place.at(9001)],
+        &format!("health-check = {{ type = \"none\" }}\n{keys}"),
+    );
+    for route in routes {
+        text += &format!("[[virtual-service.route]]\n{route}\n");
+    }
+    text
+}
+
+fn servers(place: &Place) -> [Scripted; 3] {
+    [telling(place, 9001, "web"), telling(place, 9002, "api"), telling(place, 9003, "img")]
+}
+
+fn ask(place: &Place, request: &str) -> evenkeel_testbed::Answer {
+    let mut connection = Connection::open(place.at(8080));
+    connection.send(format!("{request}\r\n\r\n"));
+    let method = request.split(' ').next().unwrap_or("GET").to_owned();
+    connection.answer_to(&method).unwrap_or_else(|| panic!("no answer to {request}"))
+}
+
+fn who(place: &Place, request: &str) -> String {
+    ask(place, request).text().lines().next().unwrap_or("").to_owned()
+}
+
+#[test]
+fn requests_go_where_the_first_route_that_holds_says() {
+    let place = Place::new("routes-pools");
+    let _servers = servers(&place);
+    let evenkeel = start(
+        &place,
+        &with_routes(
+            &place,
+            "",
+            &[
+                "name = \"api\"\nwhen = 'path(\"/api/*\") && method(\"GET\", \"POST\")'\npool = \"api\"",
+                "name = \"old\"\nwhen = 'host(\"old.example.org\")'\nredirect = { location = \"https://www.example.org{path}\", status = 301 }",
+                "when = 'path(\"/api/v2/*\")'\npool = \"img\"",
+                "when = 'header(\"X-To\", \"img\") || cookie(\"to\", \"img\") || query(\"to\", \"img\")'\npool = \"img\"",
+            ],
+        ),
+    );
+    assert_eq!(who(&place, "GET /api/v2/x HTTP/1.1\r\nHost: a"), "api", "the written order decides");
+    assert_eq!(who(&place, "PUT /api/v2/x HTTP/1.1\r\nHost: a"), "img");
+    assert_eq!(who(&place, "GET / HTTP/1.1\r\nHost: a"), "web");
+    assert_eq!(who(&place, "GET / HTTP/1.1\r\nHost: a\r\nX-To: img"), "img");
+    assert_eq!(who(&place, "GET / HTTP/1.1\r\nHost: a\r\nCookie: a=b; to=img"), "img");
+    assert_eq!(who(&place, "GET /?a=b&to=img HTTP/1.1\r\nHost: a"), "img");
+    let moved = ask(&place, "GET /a/b?c=d HTTP/1.1\r\nHost: OLD.example.org:8080");
+    assert_eq!((moved.status, moved.field("location")), (301, Some("https://www.example.org/a/b?c=d")));
+    // One connection, three requests, three ways; and the pools' servers are counted apart.
+    let mut connection = Connection::open(place.at(8080));
+    assert!(connection.get("/api/a").text().starts_with("api"));
+    assert!(connection.get("/").text().starts_with("web"));
+    assert!(connection.get("/?to=img").text().starts_with("img"));
+    let explained = evenkeel.ok(&[
+        "explain",
+        &format!("http://{}/api/v2/x", place.at(8080)),
+        "-X",
+        "PUT",
+        "-H",
+        "Host: a",
+    ]);
+    for line in [
+        "- route api does not hold",
+        "yes path(\"/api/*\")",
+        "no  method(\"GET\", \"POST\")",
+        "- route route-3 holds",
+        "=> pool img",
+        "=> img1",
+    ] {
+        assert!(explained.contains(line), "{line} in:\n{explained}");
+    }
+    let explained =
+        evenkeel.ok(&["explain", &format!("http://{}/x", place.at(8080)), "-H", "Host: old.example.org"]);
+    assert!(
+        explained.contains("a route ends it: route old: redirect 301 to https://www.example.org/x"),
+        "{explained}"
+    );
+}
+
+#[test]
+fn heads_are_changed_both_ways() {
+    let place = Place::new("routes-heads");
+    let _servers = servers(&place);
+    let _evenkeel = start(
+        &place,
+        &with_routes(
+            &place,
+            "forwarded = [\"x-forwarded-for\", \"x-forwarded-host\", \"x-forwarded-port\", \"x-real-ip\", \"forwarded\"]",
+            &[
+                "set-header = { X-A = \"{method} {scheme} {port}\", X-B = \"gone\" }\nadd-header = { X-C = \"one\" }\nremove-header = [\"X-Internal-*\"]",
+                "when = 'path(\"/shop/*/item/*\")'\nrewrite-path = \"/item/{2}\"\nrewrite-query = \"shop={1}&{query}\"\nset-header = { Host = \"shop.internal\", X-B = \"{1}\" }\nadd-header = { X-C = \"two\" }",
+                "remove-response-header = [\"Server\"]\nset-response-header = { X-Secret = \"2\", X-From = \"{path}\" }",
+            ],
+        ),
+    );
+    let answer = ask(
+        &place,
+        "GET /shop/7/item/9?q=1 HTTP/1.1\r\nHost: shop.example\r\nX-A: forged\r\nX-internal-user: root\r\nX-Real-IP: 9.9.9.9\r\nX-B: x",
+    );
+    let text = answer.text();
+    let port = place.at(8080).port();
+    for line in [
+        "GET /item/9?shop=7&q=1 HTTP/1.1\r\n".to_owned(),
+        format!("X-A: GET http {port}\r\n"),
+        "X-B: 7\r\n".into(),
+        "X-C: one\r\n".into(),
+        "X-C: two\r\n".into(),
+        "Host: shop.internal\r\n".into(),
+        "X-Forwarded-Host: shop.example\r\n".into(),
+        format!("X-Forwarded-Port: {port}\r\n"),
+        "proto=http;host=\"shop.example\"\r\n".into(),
+    ] {
+        assert!(text.contains(&line), "{line} in {text}");
+    }
+    for line in ["forged", "root", "9.9.9.9", "gone"] {
+        assert!(!text.contains(line), "{line} in {text}");
+    }
+    assert_eq!(text.matches("Host:").count() - text.matches("-Host:").count(), 1, "{text}");
+    assert_eq!(answer.field("server"), None);
+    assert_eq!((answer.field("x-secret"), answer.field("x-from")), (Some("2"), Some("/shop/7/item/9")));
+}
+
+#[test]
+fn this_program_answers_itself() {
+    let place = Place::new("routes-answers");
+    let _servers = servers(&place);
+    let page = place.write("page.html", "<h1>Hello</h1>");
+    let raw =
+        place.write("503.http", "HTTP/1.0 503 No\r\nContent-Type: application/json\r\n\r\n{\"down\":true}");
+    let evenkeel = start(
+        &place,
+        &with_routes(
+            &place,
+            &format!(
+                "max-body = \"1KiB\"\nerror-pages = {{ 403 = \"{}\", 503 = \"{}\" }}",
+                page.display(),
+                raw.display()
+            ),
+            &[
+                &format!(
+                    "when = 'path(\"/page\")'\nanswer = {{ status = 200, file = \"{}\" }}",
+                    page.display()
+                ),
+                "when = 'path(\"/text\")'\nanswer = { body = \"hi\" }\nset-response-header = { X-Y = \"z\" }",
+                "when = 'path(\"/no\")'\ndeny = {}",
+                "when = 'path(\"/pit\")'\ntarpit = { delay = \"400ms\", status = 500 }",
+                "when = 'path(\"/gone\")'\ndeny = { status = 410 }",
+            ],
+        ),
+    );
+    let mut connection = Connection::open(place.at(8080));
+    let page = connection.get("/page");
+    assert_eq!((page.status, page.text().as_str()), (200, "<h1>Hello</h1>"));
+    assert_eq!(page.field("content-type"), Some("text/html; charset=utf-8"));
+    let text = connection.get("/text");
+    assert_eq!((text.text().as_str(), text.field("x-y")), ("hi", Some("z")));
+    let denied = connection.get("/no");
+    assert_eq!((denied.status, denied.text().as_str()), (403, "<h1>Hello</h1>"), "the page for its status");
+    assert_eq!(connection.get("/gone").status, 410, "the connection is still good");
+    let started = Instant::now();
+    assert_eq!(connection.get("/pit").status, 500);
+    assert!(started.elapsed() >= Duration::from_millis(390));
+    let head = ask(&place, "HEAD /page HTTP/1.1\r\nHost: a");
+    assert_eq!((head.status, head.field("content-length")), (200, Some("14")));
+    // Bodies: announced, and found to be too large on the way.
+    let large = ask(&place, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2000");
+    assert_eq!(large.status, 413);
+    let mut chunked = Connection::open(place.at(8080));
+    chunked.send(format!(
+        "POST /late HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{}\r\n",
+        900,
+        "x".repeat(900)
+    ));
+    std::thread::sleep(Duration::from_millis(50));
+    chunked.send(format!("{:x}\r\n{}\r\n0\r\n\r\n", 900, "x".repeat(900)));
+    assert_eq!(chunked.answer().map(|a| a.status), Some(413));
+    // A redirected upload: the answer comes, the connection ends.
+    let mut upload = Connection::open(place.at(8080));
+    upload.send("POST /no HTTP/1.1\r\nHost: a\r\nContent-Length: 500\r\n\r\nhalf");
+    let answer = upload.answer().unwrap();
+    assert_eq!((answer.status, answer.field("connection")), (403, Some("close")));
+    drop(_servers);
+    let down = ask(&place, "GET / HTTP/1.1\r\nHost: a");
+    assert_eq!(
+        (down.status, down.text().as_str(), down.field("content-type")),
+        (503, "{\"down\":true}", Some("application/json"))
+    );
+    assert_eq!(evenkeel.service("web")["state"], "down");
+}
+
+#[test]
+fn clients_that_come_too_often_are_refused() {
+    let place = Place::new("routes-limits");
+    let _servers = servers(&place);
+    let tables = pool(&place, "slow", 9004)
+        + "[[table]]\nname = \"clients\"\nperiod = \"10s\"\n[[table]]\nname = \"keys\"\nkey = \"{header:X-Key}\"\n";
+    let evenkeel = start(
+        &place,
+        &(tables
+            + &with_routes(
+                &place,
+                "",
+                &[
+                    "track = \"clients\"",
+                    "when = 'header(\"X-Key\")'\ntrack = \"keys\"",
+                    "when = 'rate(\"keys\", \"requests\") > 3'\ndeny = { status = 429 }",
+                    "when = 'path(\"/limited\")'\nrate-limit = { rate = \"5/10s\", key = \"{source}\" }",
+                    "when = 'path(\"/slow\")'\nconcurrency-limit = { max = 2 }\npool = \"slow\"",
+                ],
+            )),
+    );
+    let statuses: Vec<u16> = (0..7).map(|_| get(place.at(8080), "/limited").status).collect();
+    assert_eq!(statuses, [200, 200, 200, 200, 200, 429, 429]);
+    let refused = get(place.at(8080), "/limited");
+    assert!(
+        refused.field("retry-after").is_some_and(|s| s.parse::<u32>().is_ok_and(|s| (1..=2).contains(&s)))
+    );
+    let keyed: Vec<u16> =
+        (0..5).map(|_| ask(&place, "GET / HTTP/1.1\r\nHost: a\r\nX-Key: k1").status).collect();
+    assert_eq!(keyed, [200, 200, 200, 429, 429]);
+    assert_eq!(ask(&place, "GET / HTTP/1.1\r\nHost: a\r\nX-Key: k2").status, 200, "another key");
+    // Two at a time of one that takes its time.
+    let _slow = Scripted::start(place.at(9004), |mut stream| {
+        while read_head(&mut stream).is_some() {
+            std::thread::sleep(Duration::from_millis(500));
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    let mut all: Vec<Connection> = (0..3).map(|_| Connection::open(place.at(8080))).collect();
+    for connection in &mut all {
+        connection.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    let mut statuses: Vec<u16> = all.iter_mut().map(|c| c.answer().unwrap().status).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 200, 429]);
+    assert_eq!(get(place.at(8080), "/slow").status, 200, "places are given back");
+    let listed = evenkeel.json(&["persistence", "list", "clients"]);
+    assert_eq!(listed[0]["key"], all[0].stream().local_addr().unwrap().ip().to_string());
+    assert_eq!(listed[0]["activity"]["requests"]["total"], 18);
+    assert!(listed[0]["activity"]["errors"]["total"].as_u64().unwrap() >= 6, "{listed}");
+    assert_eq!(listed[0]["activity"]["current"], 0);
+    let keys = evenkeel.ok(&["persistence", "list", "keys"]);
+    assert!(keys.contains("k1") && keys.contains("k2"), "{keys}");
+    evenkeel.ok(&["persistence", "clear", "keys", "k1"]);
+    eventually("a cleared key starts anew", Duration::from_secs(5), || {
+        ask(&place, "GET / HTTP/1.1\r\nHost: a\r\nX-Key: k1").status == 200
+    });
+}
+
+#[test]
+fn names_and_passwords_are_asked_for() {
+    let place = Place::new("routes-auth");
+    let _servers = servers(&place);
+    // htpasswd -nbB alice secret, cost 5.
+    let users = place.write("users", "alice:$2y$05$c4WoMPo3SXsafkva.HHa6uXQZWr7oboPiC2bT/r7q1BB8I2s0BRqC\n");
+    let _evenkeel = start(
+        &place,
+        &with_routes(
+            &place,
+            "",
+            &[&format!(
+                "when = 'path(\"/private/*\")'\nbasic-auth = {{ users = \"{}\", realm = \"ours\" }}",
+                users.display()
+            )],
+        ),
+    );
+    let private = |more: &str| ask(&place, &format!("GET /private/ HTTP/1.1\r\nHost: a{more}"));
+    let none = private("");
+    assert_eq!(
+        (none.status, none.field("www-authenticate")),
+        (401, Some("Basic realm=\"ours\", charset=\"UTF-8\""))
+    );
+    assert_eq!(get(place.at(8080), "/").status, 200);
+    // alice:myPassword, alice:wrong, bob:myPassword
+    for _ in 0..3 {
+        assert_eq!(private("\r\nAuthorization: Basic YWxpY2U6bXlQYXNzd29yZA==").status, 200);
+        assert_eq!(private("\r\nAuthorization: Basic YWxpY2U6d3Jvbmc=").status, 401);
+        assert_eq!(private("\r\nAuthorization: Basic Ym9iOm15UGFzc3dvcmQ=").status, 401);
+    }
+}
+
+#[test]
+fn lists_and_maps_in_files_are_followed_as_they_change() {
+    let place = Place::new("routes-files");
+    let _servers = servers(&place);
+    let mut hosts: String = (0..100_000).map(|i| format!("h{i}.example.org api\n")).collect();
+    hosts.push_str("*.img.example img\n");
+    let map = place.write("pools.map", &hosts);
+    let blocked = place.write("blocked.list", "# nobody yet\n192.0.2.0/24\n");
+    let agents = place.write("agents.list", "BadBot*\n*crawler*\n");
+    let evenkeel = start(
+        &place,
+        &with_routes(
+            &place,
+            "",
+            &[
+                &format!("when = 'source(\"@{}\")'\ndeny = {{}}", blocked.display()),
+                &format!(
+                    "when = 'header(\"User-Agent\", \"@{}\")'\ndeny = {{ status = 418 }}",
+                    agents.display()
+                ),
+                &format!("pool-map = {{ file = \"{}\" }}", map.display()),
+            ],
+        ),
+    );
+    let host = |host: &str| who(&place, &format!("GET / HTTP/1.1\r\nHost: {host}"));
+    assert_eq!(host("H99999.example.org:80"), "api");
+    assert_eq!(host("a.b.img.example"), "img");
+    assert_eq!(host("h100000.example.org"), "web");
+    assert_eq!(ask(&place, "GET / HTTP/1.1\r\nHost: a\r\nUser-Agent: BadBot/2").status, 418);
+    std::fs::write(&map, "*.img.example api\n").unwrap();
+    eventually("the changed map is used", Duration::from_secs(10), || host("x.img.example") == "api");
+    std::fs::write(&map, "x nowhere\n").unwrap();
+    eventually("a bad map is refused", Duration::from_secs(10), || evenkeel.log().contains("nowhere"));
+    assert_eq!(host("x.img.example"), "api", "the last good one stays");
+    let config = |list: &str| {
+        Evenkeel::complete(
+            &place,
+            &with_routes(&place, "", &[&format!("when = 'source(\"@{list}\")'\ndeny = {{}}")]),
+        )
+    };
+    let bad = place.write("bad.list", "10.0.0.0/8\nten\n");
+    let file = place.write("bad.toml", config(&bad.display().to_string()));
+    let output = evenkeel.cli(&["check", &file.display().to_string()]);
+    assert!(
+        output.code == 78 && output.err.contains("bad.list: line 2: \"ten\" is no network"),
+        "{}",
+        output.err
+    );
+    std::fs::write(&map, "x api\n").unwrap();
+    std::fs::write(&blocked, "127.0.0.0/8\n").unwrap();
+    eventually("the changed list is used", Duration::from_secs(10), || {
+        ask(&place, "GET / HTTP/1.1\r\nHost: a").status == 403
+    });
+}
+
+#[test]
+fn the_queue_goes_by_priority_and_captures_are_logged() {
+    let place = Place::new("routes-priority");
+    let _server = Scripted::start(place.at(9001), |mut stream| {
+        while let Some(head) = read_head(&mut stream) {
+            std::thread::sleep(Duration::from_millis(if head.contains("/first") { 400 } else { 30 }));
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    let log = place.file("access.log");
+    let mut config = format!("[log]\naccess = \"{}\"\n[limits]\nworkers = 1\n", log.display());
+    config += &with_routes(
+        &place,
+        "",
+        &[
+            "capture = { agent = \"{header:User-Agent}\", id = \"{query:id}\" }",
+            "when = 'path(\"/vip\")'\npriority = -5",
+            "when = 'path(\"/bulk\")'\npriority = 5",
+        ],
+    )
+    .replace(
+        &format!("address = \"{}\"\n", place.at(9001)),
+        &format!("address = \"{}\"\nmax-connections = 1\n", place.at(9001)),
+    );
+    let _evenkeel = start(&place, &config);
+    let order = std::sync::Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for (i, path) in ["/first", "/bulk", "/plain", "/vip"].into_iter().enumerate() {
+            let (order, address) = (&order, place.at(8080));
+            scope.spawn(move || {
+                std::thread::sleep(Duration::from_millis(80 * i as u64));
+                let mut connection = Connection::open(address);
+                connection
+                    .send(format!("GET {path}?id={i} HTTP/1.1\r\nHost: a\r\nUser-Agent: t\"{i}\r\n\r\n"));
+                assert_eq!(connection.answer().map(|a| a.status), Some(200));
+                order.lock().unwrap().push(path);
+            });
+        }
+    });
+    assert_eq!(*order.lock().unwrap(), ["/first", "/vip", "/plain", "/bulk"]);
+    eventually("captures are in the log", Duration::from_secs(5), || {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        text.contains(" {t#223|3} \"GET /vip?id=3 HTTP/1.1\"")
+    });
+}

@@ -1,0 +1,359 @@
+//! TLS as clients and real servers speak it: curl and openssl before nginx.
+
+use std::time::Duration;
+
+use evenkeel_testbed::{Authority, Connection, Evenkeel, Place, Scripted, command, eventually, require};
+
+use crate::{service, start};
+
+/// `tls = { … }` with these certificates and further keys.
+fn tls(certificates: &[&std::path::Path], keys: &str) -> String {
+    let list: Vec<_> = certificates.iter().map(|c| format!("\"{}\"", c.display())).collect();
+    format!("health-check = {{ type = \"none\" }}\ntls = {{ certificates = [{}]{keys} }}", list.join(", "))
+}
+
+/// curl to a host name that the service stands for; further arguments first.
+fn curl(place: &Place, ca: &Authority, host: &str, arguments: &[&str]) -> evenkeel_testbed::Output {
+    let vip = place.at(8443);
+    let resolve = format!("{host}:{}:{}", vip.port(), vip.ip());
+    let (url, ca) = (format!("https://{host}:{}/", vip.port()), ca.file.display().to_string());
+    let mut all = vec!["-sS", "--max-time", "10", "--resolve", &resolve, "--cacert", &ca];
+    all.extend(arguments);
+    all.push(&url);
+    command("curl", &all)
+}
+
+fn s_client(place: &Place, arguments: &[&str]) -> String {
+    let vip = place.at(8443).to_string();
+    let mut all = vec!["s_client", "-connect", &vip];
+    all.extend(arguments);
+    let output = command("openssl", &all);
+    output.out + &output.err
+}
+
+#[test]
+fn certificates_are_chosen_by_the_name_asked_for() {
+    if !require(&["curl", "openssl"]) {
+        return;
+    }
+    let place = Place::new("tls-sni");
+    let ca = Authority::new(&place, "ca");
+    let first = ca.server(&place, "a.pem", &["a.example"]);
+    let wild = ca.server(&place, "more/wild.pem", &["*.b.example"]);
+    let rsa = ca.server_rsa(&place, "c-rsa.pem", &["c.example"]);
+    let ecdsa = ca.server(&place, "c-ec.pem", &["c.example"]);
+    let _server = Scripted::named(place.at(9001), "s1");
+    let keys = tls(&[&first, wild.parent().unwrap(), &rsa, &ecdsa], "");
+    let _evenkeel = start(&place, &service("web", "http", place.at(8443), &[place.at(9001)], &keys));
+    for host in ["a.example", "x.b.example", "c.example"] {
+        let output = curl(&place, &ca, host, &[]);
+        assert_eq!((output.out.as_str(), output.code), ("s1", 0), "{host}: {}", output.err);
+    }
+    // A label more than the wildcard has, and a name of no certificate: the first is shown.
+    let other = curl(&place, &ca, "x.y.b.example", &[]);
+    assert_ne!(other.code, 0, "{}", other.out);
+    assert!(s_client(&place, &["-servername", "nobody.example"]).contains("CN = a.example"));
+    // Old clients that know no elliptic curves in certificates get the RSA one.
+    let ec = s_client(&place, &["-servername", "c.example"]);
+    assert!(ec.contains("id-ecPublicKey"), "{ec}");
+    let old =
+        s_client(&place, &["-servername", "c.example", "-tls1_2", "-sigalgs", "RSA+SHA256:RSA-PSS+SHA256"]);
+    assert!(old.contains("rsaEncryption") && old.contains("TLSv1.2"), "{old}");
+}
+
+#[test]
+fn policies_decide_what_is_spoken() {
+    if !require(&["openssl"]) {
+        return;
+    }
+    let place = Place::new("tls-policy");
+    let ca = Authority::new(&place, "ca");
+    let pem = ca.server(&place, "a.pem", &["a.example"]);
+    let _server = Scripted::named(place.at(9001), "s1");
+    let config = |keys: &str| service("web", "http", place.at(8443), &[place.at(9001)], &tls(&[&pem], keys));
+    let evenkeel = start(&place, &config(", strict-sni = true"));
+    let spoken = |arguments: &[&str]| {
+        let mut all = vec!["-servername", "a.example"];
+        all.extend(arguments);
+        let text = s_client(&place, &all);
+        text.contains("Verify return code") && !text.contains("Cipher is (NONE)")
+    };
+    assert!(spoken(&["-tls1_3"]) && spoken(&["-tls1_2"]));
+    assert!(!spoken(&["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"]));
+    assert!(!spoken(&["-tls1_2", "-cipher", "AES128-SHA:AES128-GCM-SHA256"]), "no forward secrecy");
+    assert!(s_client(&place, &["-noservername"]).contains("alert"), "strict-sni");
+    for modern in [", policy = \"modern\"", ", min-version = \"1.3\""] {
+        evenkeel.commit(&place, &config(modern));
+        assert!(spoken(&["-tls1_3"]) && !spoken(&["-tls1_2"]), "{modern}");
+    }
+    let status = evenkeel.cli(&["status"]);
+    assert_eq!(status.code, 0);
+}
+
+#[test]
+fn clients_show_certificates() {
+    if !require(&["curl"]) {
+        return;
+    }
+    let place = Place::new("tls-mutual");
+    let ca = Authority::new(&place, "ca");
+    let people = Authority::new(&place, "people");
+    let strangers = Authority::new(&place, "strangers");
+    let pem = ca.server(&place, "a.pem", &["a.example"]);
+    let alice = people.client(&place, "alice.pem", "Alice", 0x0a0b);
+    let mallory = people.client(&place, "mallory.pem", "Mallory", 66);
+    let stranger = strangers.client(&place, "stranger.pem", "Alice", 0x0a0b);
+    let crl = people.revocations(&place, "crl.pem", &[66]);
+    let _server = Scripted::start(place.at(9001), |mut stream| {
+        while let Some(head) = evenkeel_testbed::read_head(&mut stream) {
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{head}", head.len());
+            let _ = std::io::Write::write_all(&mut stream, answer.as_bytes());
+        }
+    });
+    let config = |mode: &str| {
+        let auth = format!(
+            ", client-auth = {{ ca = \"{}\", crl = \"{}\", mode = \"{mode}\" }}",
+            people.file.display(),
+            crl.display()
+        );
+        let routes = "  [[virtual-service.route]]\n  when = 'client-cert-cn(\"Alice\") && client-cert() && tls-version(\"TLSv1.*\")'\n  set-header = { X-Known = \"{client-cert-cn} {tls-cipher}\" }\n";
+        service("web", "http", place.at(8443), &[place.at(9001)], &tls(&[&pem], &auth)) + routes
+    };
+    let evenkeel = start(&place, &config("required"));
+    let with = |file: &std::path::Path| {
+        curl(
+            &place,
+            &ca,
+            "a.example",
+            &["--cert", &file.display().to_string(), "-H", "X-Client-Cert-CN: Forged"],
+        )
+    };
+    let known = with(&alice);
+    for line in [
+        "X-Client-Cert-CN: Alice\r\n",
+        "X-Client-Cert-Serial: 0A0B\r\n",
+        "OU=Sales",
+        "X-Known: Alice TLS_AES_256_GCM_SHA384\r\n",
+    ] {
+        assert!(known.out.contains(line), "{line} in {}{}", known.out, known.err);
+    }
+    assert!(!known.out.contains("Forged"), "{}", known.out);
+    assert_ne!(with(&mallory).code, 0, "revoked");
+    assert_ne!(with(&stranger).code, 0, "of another authority");
+    assert_ne!(curl(&place, &ca, "a.example", &[]).code, 0, "none at all");
+    evenkeel.commit(&place, &config("optional"));
+    let none = curl(&place, &ca, "a.example", &["-H", "X-Client-Cert-CN: Forged"]);
+    assert!(none.out.starts_with("GET / ") && !none.out.contains("Forged"), "{}{}", none.out, none.err);
+    assert_ne!(with(&mallory).code, 0, "a bad one is refused all the same");
+}
+
+#[test]
+fn renewed_certificates_are_taken_up_and_sessions_are_resumed() {
+    if !require(&["curl", "openssl"]) {
+        return;
+    }
+    let place = Place::new("tls-renew");
+    let ca = Authority::new(&place, "ca");
+    let pem = ca.server(&place, "a.pem", &["a.example"]);
+    let _server = Scripted::named(place.at(9001), "s1");
+    let config = service("web", "http", place.at(8443), &[place.at(9001)], &tls(&[&pem], ""));
+    let mut evenkeel = start(&place, &config);
+    let session = place.file("session").display().to_string();
+    for version in ["-tls1_2", "-tls1_3"] {
+        let request = format!(
+            "printf 'GET / HTTP/1.1\\r\\nHost: a\\r\\nConnection: close\\r\\n\\r\\n' | timeout 10 openssl s_client -connect {} {version} -ign_eof",
+            place.at(8443)
+        );
+        let run = |more: &str| command("sh", &["-c", &format!("{request} {more} 2>&1")]).out;
+        let first = run(&format!("-sess_out {session}"));
+        assert!(first.contains("New, TLSv"), "{first}");
+        assert!(run(&format!("-sess_in {session}")).contains("Reused, TLSv"), "{version}");
+        let old = evenkeel.hand_over();
+        drop(old);
+        assert!(run(&format!("-sess_in {session}")).contains("Reused, TLSv"), "{version}, by the successor");
+    }
+    // A broken file changes nothing; a good one is taken up without a word to the daemon.
+    let good = std::fs::read(&pem).unwrap();
+    std::fs::write(&pem, &good[..good.len() / 2]).unwrap();
+    eventually("the daemon has looked", Duration::from_secs(10), || {
+        evenkeel.log().contains("changed files cannot be used")
+    });
+    assert_eq!(curl(&place, &ca, "a.example", &[]).out, "s1");
+    ca.server(&place, "a.pem", &["renewed.example"]);
+    eventually("the new certificate is shown", Duration::from_secs(10), || {
+        curl(&place, &ca, "renewed.example", &[]).out == "s1"
+    });
+}
+
+#[test]
+fn ocsp_answers_are_stapled() {
+    if !require(&["openssl"]) {
+        return;
+    }
+    let place = Place::new("tls-ocsp");
+    let ca = Authority::new(&place, "ca");
+    let pem = ca.server(&place, "a.pem", &["a.example"]);
+    // Not an answer that would verify: what is stapled is passed on as it is.
+    place.write("a.pem.ocsp", b"\x30\x03\x0a\x01\x06");
+    let _server = Scripted::named(place.at(9001), "s1");
+    let _evenkeel =
+        start(&place, &service("web", "http", place.at(8443), &[place.at(9001)], &tls(&[&pem], "")));
+    let text = s_client(&place, &["-status"]);
+    assert!(text.contains("OCSP Response Status: unauthorized (0x6)"), "{text}");
+}
+
+#[test]
+fn real_servers_speak_tls_and_are_verified() {
+    if !require(&["nginx"]) {
+        return;
+    }
+    let place = Place::new("tls-servers");
+    let ca = Authority::new(&place, "ca");
+    let other = Authority::new(&place, "other");
+    let pem = ca.server(&place, "s.pem", &["s.example"]);
+    let config = format!(
+        "daemon off; pid {0}/pid; error_log {0}/error.log; events {{}}\nhttp {{ access_log off; client_body_temp_path {0}/t; proxy_temp_path {0}/p; fastcgi_temp_path {0}/f; uwsgi_temp_path {0}/u; scgi_temp_path {0}/g;\nserver {{ listen {1} ssl; ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate {2}; ssl_certificate_key {2}; location / {{ return 200 \"$ssl_server_name $ssl_protocol\"; }} location /big {{ root {0}; }} }} }}\n",
+        place.folder().display(),
+        place.at(9443),
+        pem.display()
+    );
+    place.write("big", vec![b'x'; 3_000_000]);
+    let path = place.write("nginx.conf", config);
+    let _nginx = evenkeel_testbed::Process::start(
+        std::process::Command::new("nginx").arg("-c").arg(path).stderr(std::process::Stdio::null()),
+    );
+    eventually("nginx listens", Duration::from_secs(10), || {
+        std::net::TcpStream::connect(place.at(9443)).is_ok()
+    });
+    let config = |keys: &str| {
+        let keys = format!("health-check = {{ type = \"none\" }}\nretries = 0\nserver-tls = {{ {keys} }}");
+        service("web", "http", place.at(8080), &[place.at(9443)], &keys)
+    };
+    let good = format!("ca = \"{}\", sni = \"s.example\"", ca.file.display());
+    let evenkeel = start(&place, &config(&good));
+    let mut connection = Connection::open(place.at(8080));
+    for _ in 0..3 {
+        assert_eq!(connection.get("/").text(), "s.example TLSv1.3");
+    }
+    assert_eq!(connection.get("/big").body.len(), 3_000_000);
+    let server = &evenkeel.json(&["status"])["virtual-services"][0]["real-servers"][0];
+    assert_eq!(server["total-connections"], 4);
+    for (bad, why) in [
+        (format!("ca = \"{}\", sni = \"s.example\"", other.file.display()), "UnknownIssuer"),
+        (format!("ca = \"{}\", sni = \"t.example\"", ca.file.display()), "not valid for name"),
+        (format!("ca = \"{}\"", ca.file.display()), "not valid for name"),
+    ] {
+        evenkeel.commit(&place, &config(&bad));
+        assert_eq!(Connection::open(place.at(8080)).get("/").status, 503, "{bad}");
+        eventually(why, Duration::from_secs(5), || evenkeel.log().contains(why));
+    }
+    evenkeel.commit(&place, &config("verify = false"));
+    assert_eq!(Connection::open(place.at(8080)).get("/").status, 200);
+}
+
+#[test]
+fn connections_are_passed_through_by_name_unopened() {
+    if !require(&["curl"]) {
+        return;
+    }
+    let place = Place::new("tls-through");
+    let ca = Authority::new(&place, "ca");
+    let pem = ca.server(&place, "a.pem", &["a.example", "b.example"]);
+    let _servers = [Scripted::named(place.at(9001), "A"), Scripted::named(place.at(9002), "B")];
+    // Two services of the same program end the TLS; a third passes through to them.
+    let end = |name: &str, port, server| {
+        service(name, "http", place.at(port), &[place.at(server)], &tls(&[&pem], ""))
+    };
+    let pools = format!(
+        "[[pool]]\nname = \"pa\"\nhealth-check = {{ type = \"none\" }}\n[[pool.real-server]]\nname = \"a\"\naddress = \"{}\"\n[[pool]]\nname = \"pb\"\nhealth-check = {{ type = \"none\" }}\n[[pool.real-server]]\nname = \"b\"\naddress = \"{}\"\n",
+        place.at(7001),
+        place.at(7002)
+    );
+    let through = format!(
+        "[[virtual-service]]\nname = \"through\"\nvip = [\"{}\"]\nmode = \"tcp\"\npool = \"pa\"\n[[virtual-service.route]]\nname = \"b\"\nwhen = 'sni(\"B.example\")'\npool = \"pb\"\n[[virtual-service.route]]\nwhen = '!sni(\"*.example\")'\ndeny = {{}}\n",
+        place.at(8443)
+    );
+    let _evenkeel = start(&place, &(pools + &end("ea", 7001, 9001) + &end("eb", 7002, 9002) + &through));
+    assert_eq!(curl(&place, &ca, "a.example", &[]).out, "A");
+    assert_eq!(curl(&place, &ca, "b.example", &[]).out, "B");
+    assert_ne!(curl(&place, &ca, "c.other", &["-k"]).code, 0, "denied by its name");
+    // A hello that comes in small pieces is waited for.
+    let mut slow = Connection::open(place.at(8443));
+    slow.send([0x16, 3]);
+    std::thread::sleep(Duration::from_millis(50));
+    slow.send("this is no TLS");
+    assert!(slow.is_closed(), "no name: denied");
+}
+
+#[test]
+fn what_cannot_be_used_is_named() {
+    let place = Place::new("tls-files");
+    let ca = Authority::new(&place, "ca");
+    let pem = ca.server(&place, "a.pem", &["a.example"]);
+    let other = ca.server(&place, "b.pem", &["b.example"]);
+    let text = |path: &std::path::Path| std::fs::read_to_string(path).unwrap();
+    let split = |text: &str| text.find("-----BEGIN PRIVATE").unwrap();
+    let (certificate, key) = (text(&pem), text(&other));
+    place.write("mixed.pem", format!("{}{}", &certificate[..split(&certificate)], &key[split(&key)..]));
+    place.write("alone.pem", &certificate[..split(&certificate)]);
+    place.write(
+        "locked.pem",
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+    );
+    place.write("noise.pem", "hello");
+    std::fs::create_dir(place.file("empty")).unwrap();
+    let check = |file: &str, code: i32, expect: &str| {
+        let path = place.file(file);
+        let config = service("web", "http", place.at(8443), &[place.at(9001)], &tls(&[&path], ""));
+        let config = place.write("check.toml", Evenkeel::complete(&place, &config));
+        let output = command(env!("CARGO_BIN_EXE_evenkeel"), &["check", &config.display().to_string()]);
+        assert_eq!(output.code, code, "{file}: {}", output.err);
+        assert!(output.err.contains(expect), "{file}: {}", output.err);
+    };
+    check("mixed.pem", 78, "a private key belongs to no certificate of the file");
+    check("mixed.pem", 78, "check.toml:10:25");
+    check("alone.pem", 78, "holds no private key");
+    check("locked.pem", 78, "encrypted with a passphrase");
+    check("noise.pem", 78, "holds no certificate");
+    check("empty", 78, "holds no .pem or .crt file");
+    check("absent.pem", 0, "warning");
+    // Certbot's layout: the key stands beside.
+    place.write("live/fullchain.pem", &certificate[..split(&certificate)]);
+    place.write("live/privkey.pem", &certificate[split(&certificate)..]);
+    check("live/fullchain.pem", 0, "");
+    // What is not there stops a start, with its name.
+    let config =
+        service("web", "http", place.at(8443), &[place.at(9001)], &tls(&[&place.file("absent.pem")], ""));
+    let config = place.write("start.toml", Evenkeel::complete(&place, &config));
+    let output = command(env!("CARGO_BIN_EXE_evenkeel"), &["run", "--config", &config.display().to_string()]);
+    assert!(output.code != 0 && output.err.contains("absent.pem"), "{}", output.err);
+}
+
+#[test]
+fn handshakes_that_lie_or_stall_harm_nobody() {
+    let place = Place::new("tls-hostile");
+    let ca = Authority::new(&place, "ca");
+    let pem = ca.server(&place, "a.pem", &["a.example"]);
+    let _server = Scripted::named(place.at(9001), "s1");
+    let keys = tls(&[&pem], "") + "\ntimeouts = { request = \"300ms\" }";
+    let evenkeel = start(&place, &service("web", "http", place.at(8443), &[place.at(9001)], &keys));
+    for bytes in [
+        &b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..],
+        &[0x16, 3, 1, 0xff, 0xff, 1, 0xff, 0xff, 0xff],
+        &[0x16, 3, 1, 0, 4, 1, 0, 0, 0],
+        &[0x80, 0x2e, 1, 3, 1],
+        &[0; 2000],
+    ] {
+        let mut connection = Connection::open(place.at(8443));
+        connection.send(bytes);
+        while connection.read_some() {}
+    }
+    // Nothing, and half a record.
+    let mut silent = Connection::open(place.at(8443));
+    let mut half = Connection::open(place.at(8443));
+    half.send([0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc]);
+    assert!(silent.is_closed() && half.is_closed());
+    assert_eq!(curl(&place, &ca, "a.example", &[]).out, "s1");
+    let counted = &evenkeel.json(&["status"])["virtual-services"][0];
+    assert_eq!(counted["current-connections"], 0);
+}

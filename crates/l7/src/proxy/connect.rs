@@ -1,0 +1,128 @@
+//! Opens a connection to a real server: from which address, with which header first, and TLS.
+
+use std::net::SocketAddr;
+
+use evenkeel_model::{ProxyVersion, SourceAddress};
+use rustix::io::Errno;
+
+use super::pick::Lease;
+use super::session::Client;
+use crate::link::Link;
+use crate::proxy_header::{Addresses, write_v1, write_v2};
+use crate::reactor::{Io, Origin, Sock, Stop};
+use crate::tls::{HandshakeError, TlsLink};
+use crate::worker::Worker;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    Refused,
+    Unreachable,
+    TimedOut,
+    Killed,
+    /// The server was there, but TLS with it came to nothing.
+    Handshake,
+}
+
+/// Whether the first bytes of a request can go out at once, before the connection is known to
+/// be up.
+pub fn is_plain(lease: &Lease) -> bool {
+    lease.pool().is_none_or(|spec| spec.tls.is_none() && spec.pool.send_proxy.is_none())
+}
+
+/// Begins a connection to the server of a lease, from the address that its pool says.
+pub fn begin(worker: &Worker, client: &Client, lease: &Lease) -> Result<Sock, Trouble> {
+    let address = lease.server.address_for(client.vip);
+    let Some(spec) = lease.pool() else {
+        return Sock::connect(worker.reactor, address).map_err(|_| Trouble::Unreachable);
+    };
+    let origin = match spec.pool.source {
+        SourceAddress::Own if spec.pool.source_interface.is_none() => {
+            return Sock::connect(worker.reactor, address).map_err(|_| Trouble::Unreachable);
+        }
+        SourceAddress::Own => Origin { address: None, foreign: false },
+        SourceAddress::Fixed(ip) => Origin { address: Some(SocketAddr::new(ip, 0)), foreign: false },
+        SourceAddress::Client => Origin {
+            address: Some(SocketAddr::new(client.address.ip().to_canonical(), client.address.port())),
+            foreign: true,
+        },
+    };
+    let interface = spec.pool.source_interface.as_deref();
+    Sock::connect_from(worker.reactor, address, origin, interface).map_err(|_| Trouble::Unreachable)
+}
+
+/// A connection that is up, with everything said and agreed that comes before the first byte.
+pub async fn open(worker: &Worker, client: &Client, lease: &Lease, timeout_ms: u64) -> Result<Link, Trouble> {
+    let deadline_ms = worker.reactor.now_ms() + timeout_ms;
+    let sock = begin(worker, client, lease)?;
+    sock.expect_connect(false);
+    up(worker, &sock, deadline_ms).await?;
+    let Some(spec) = lease.pool() else { return Ok(Link::Plain(sock)) };
+    if let Some(version) = spec.pool.send_proxy {
+        introduce(worker, client, &sock, version, deadline_ms).await?;
+    }
+    let Some(tls) = &spec.tls else { return Ok(Link::Plain(sock)) };
+    let connection = tls.connection(lease.server.address.ip()).map_err(|_| Trouble::Handshake)?;
+    match TlsLink::handshake(worker.reactor, sock, connection, &[], deadline_ms).await {
+        Ok(link) => Ok(Link::Tls(Box::new(link))),
+        Err((_, error)) => Err(after_handshake(lease, error)),
+    }
+}
+
+/// Says who the client is.
+async fn introduce(
+    worker: &Worker,
+    client: &Client,
+    sock: &Sock,
+    version: ProxyVersion,
+    deadline_ms: u64,
+) -> Result<(), Trouble> {
+    let mut header = Vec::with_capacity(128);
+    let addresses = Addresses { source: client.address, destination: client.vip };
+    match version {
+        ProxyVersion::V1 => write_v1(&addresses, &mut header),
+        ProxyVersion::V2 => write_v2(&addresses, client.tls.as_deref(), &mut header),
+    }
+    let mut sent = 0;
+    while sent < header.len() {
+        match sock.try_write(&header[sent..]) {
+            Io::Done(count) => sent += count,
+            Io::Blocked => {
+                sock.want_write();
+                wait(worker, deadline_ms).await?;
+            }
+            Io::Eof | Io::Failed(_) => return Err(Trouble::Unreachable),
+        }
+    }
+    Ok(())
+}
+
+fn after_handshake(lease: &Lease, error: HandshakeError) -> Trouble {
+    let why = match error {
+        HandshakeError::TimedOut => return Trouble::TimedOut,
+        HandshakeError::Killed => return Trouble::Killed,
+        HandshakeError::Gone(_) => "the server closed the connection during the handshake".to_owned(),
+        HandshakeError::Refused(why) => why,
+    };
+    lease.handshake_failed(why);
+    Trouble::Handshake
+}
+
+async fn wait(worker: &Worker, deadline_ms: u64) -> Result<(), Trouble> {
+    worker.reactor.wait(deadline_ms).await.map_err(|stop| match stop {
+        Stop::TimedOut => Trouble::TimedOut,
+        Stop::Killed => Trouble::Killed,
+    })
+}
+
+/// Waits until a connection that was begun is up.
+async fn up(worker: &Worker, sock: &Sock, deadline_ms: u64) -> Result<(), Trouble> {
+    while !sock.writable() {
+        sock.want_write();
+        wait(worker, deadline_ms).await?;
+    }
+    match sock.error() {
+        Ok(()) => Ok(()),
+        Err(Errno::CONNREFUSED) => Err(Trouble::Refused),
+        Err(_) => Err(Trouble::Unreachable),
+    }
+}

@@ -1,0 +1,197 @@
+//! What the conditions of routes can ask about a request or a connection.
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+
+use evenkeel_balance::{Counter, Key};
+use evenkeel_rules::{Captures, Facts, Fetch, LocalTime};
+
+use super::ServiceView;
+use super::session::Client;
+use crate::h1::field;
+use crate::h1::request::Request;
+use crate::worker::Worker;
+
+/// A request with its head, or a connection without one.
+pub struct Asked<'a> {
+    pub worker: &'static Worker,
+    pub view: &'a ServiceView,
+    pub client: &'a Client,
+    pub request: Option<(&'a Request, &'a [u8])>,
+    /// Of a TLS connection that is passed through unopened.
+    pub hello: Option<&'a Hello>,
+    /// Memory for the keys of tables.
+    pub key: RefCell<Vec<u8>>,
+}
+
+/// What the first message of a TLS client says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hello {
+    pub server_name: Option<String>,
+    pub alpn: Option<Vec<u8>>,
+    pub session_id: Vec<u8>,
+}
+
+impl Asked<'_> {
+    fn head(&self) -> Option<(&Request, &[u8])> {
+        self.request
+    }
+
+    /// The path and the query behind it.
+    fn target(&self) -> (&[u8], &[u8]) {
+        let Some((request, head)) = self.head() else { return (b"", b"") };
+        let target = request.path(head);
+        match memchr::memchr(b'?', target) {
+            Some(at) => (&target[..at], &target[at + 1..]),
+            None => (target, b""),
+        }
+    }
+
+    fn method(&self) -> &[u8] {
+        self.head().map_or(b"", |(request, head)| request.method_span.of(head))
+    }
+
+    fn host(&self) -> &[u8] {
+        let host = self.head().map_or(&b""[..], |(request, head)| request.host.of(head));
+        without_port(host)
+    }
+
+    fn peer(
+        &self,
+        part: impl Fn(&crate::tls::Identity) -> &str,
+        test: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> bool {
+        let peer = self.client.tls.as_ref().and_then(|tls| tls.peer.as_ref());
+        peer.is_some_and(|peer| test(part(peer).as_bytes()))
+    }
+}
+
+/// The host of `host:port`; an IPv6 address keeps its brackets.
+pub fn without_port(host: &[u8]) -> &[u8] {
+    let end = if host.starts_with(b"[") {
+        memchr::memchr(b']', host).map(|at| at + 1)
+    } else {
+        memchr::memchr(b':', host)
+    };
+    &host[..end.unwrap_or(host.len())]
+}
+
+impl Facts for Asked<'_> {
+    fn texts(&self, fetch: Fetch, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        let tls = self.client.tls.as_ref();
+        match fetch {
+            Fetch::Host => !self.host().is_empty() && test(self.host()),
+            Fetch::Path => test(self.target().0),
+            Fetch::Method => test(self.method()),
+            Fetch::Query if name.is_empty() => test(self.target().1),
+            Fetch::Query => {
+                let pairs = self.target().1.split(|b| *b == b'&');
+                pairs.filter_map(|pair| value_of(pair, name.as_bytes())).any(test)
+            }
+            Fetch::Header => self.head().is_some_and(|(request, head)| {
+                let named = |f: &&field::Field| f.name.of(head).eq_ignore_ascii_case(name.as_bytes());
+                request.fields.iter().filter(named).any(|f| test(f.value.of(head)))
+            }),
+            Fetch::Cookie => self
+                .head()
+                .is_some_and(|(request, head)| request.cookie(head, name.as_bytes()).is_some_and(test)),
+            Fetch::Version => match self.head() {
+                Some(_) if self.client.h2 => test(b"2"),
+                Some((request, _)) => test(if request.version_11 { b"1.1" } else { b"1.0" }),
+                None => false,
+            },
+            Fetch::Scheme => test(self.client.scheme().as_bytes()),
+            Fetch::Sni => match (self.hello, tls) {
+                (Some(hello), _) => hello.server_name.as_ref().is_some_and(|n| test(n.as_bytes())),
+                (None, Some(tls)) => tls.sni.as_ref().is_some_and(|n| test(n.as_bytes())),
+                (None, None) => false,
+            },
+            Fetch::Alpn => match (self.hello, tls) {
+                (Some(hello), _) => hello.alpn.as_ref().is_some_and(|p| test(p)),
+                (None, Some(tls)) => test(if tls.h2 { b"h2" } else { b"http/1.1" }),
+                (None, None) => false,
+            },
+            Fetch::TlsVersion => tls.is_some_and(|tls| test(tls.version.as_bytes())),
+            Fetch::TlsCipher => tls.is_some_and(|tls| test(tls.cipher.as_bytes())),
+            Fetch::ClientCertCn => self.peer(|p| &p.common_name, test),
+            Fetch::ClientCertSubject => self.peer(|p| &p.subject, test),
+            Fetch::ClientCertIssuer => self.peer(|p| &p.issuer, test),
+            Fetch::ClientCertSerial => self.peer(|p| &p.serial, test),
+            Fetch::ClientCertFingerprint => self.peer(|p| &p.fingerprint, test),
+            _ => false,
+        }
+    }
+
+    fn address(&self, fetch: Fetch) -> Option<IpAddr> {
+        match fetch {
+            Fetch::Source => Some(self.client.address.ip().to_canonical()),
+            Fetch::Destination => Some(self.client.vip.ip().to_canonical()),
+            _ => None,
+        }
+    }
+
+    fn number(&self, fetch: Fetch, arguments: &[String]) -> Option<u64> {
+        match fetch {
+            Fetch::Port => Some(u64::from(self.client.vip.port())),
+            Fetch::SourcePort => Some(u64::from(self.client.address.port())),
+            Fetch::ContentLength => match self.head()?.0.framing {
+                crate::h1::Framing::Length(length) => Some(length),
+                crate::h1::Framing::None => Some(0),
+                _ => None,
+            },
+            Fetch::ServersUp | Fetch::Connections | Fetch::Queued => {
+                let name = arguments.first()?;
+                let pool = self.view.pools.iter().find(|p| p.spec().pool.name.as_str() == name)?;
+                Some(match fetch {
+                    Fetch::ServersUp => {
+                        pool.balancer.borrow().servers().iter().filter(|s| s.takes_new_clients()).count()
+                            as u64
+                    }
+                    Fetch::Connections => {
+                        pool.spec().servers.iter().map(|s| s.counters.sum(|c| c.current.get())).sum()
+                    }
+                    _ => u64::from(pool.spec().waiting.load(std::sync::atomic::Ordering::Relaxed)),
+                })
+            }
+            Fetch::Rate | Fetch::Count => {
+                let [table, counter] = arguments else { return None };
+                let table = self.view.spec.routes.tables.iter().find(|t| t.rule.name.as_str() == table)?;
+                let mut key = self.key.take();
+                key.clear();
+                table.key.render(self, &Captures::default(), &mut key);
+                let found = table.table.peek(&Key::text(&key), self.worker.reactor.now_ms());
+                self.key.replace(key);
+                let activity = found.and_then(|e| e.activity).unwrap_or_default();
+                Some(match (Counter::parse(counter), fetch) {
+                    (None, _) => u64::from(activity.current),
+                    (Some(counter), Fetch::Rate) => activity.rates[counter as usize],
+                    (Some(counter), _) => activity.totals[counter as usize],
+                })
+            }
+            _ => None,
+        }
+    }
+
+    fn flag(&self, fetch: Fetch) -> bool {
+        let tls = self.client.tls.as_ref();
+        match fetch {
+            Fetch::Tls => tls.is_some() || self.client.over_tls,
+            Fetch::ClientCert => tls.is_some_and(|t| t.peer.is_some()),
+            _ => false,
+        }
+    }
+
+    fn local_time(&self) -> LocalTime {
+        let (weekday, minute_of_day) = self.worker.local_minute();
+        LocalTime { weekday, minute_of_day }
+    }
+}
+
+/// The value of `name=value` or of `name` alone.
+fn value_of<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    match pair.strip_prefix(name)? {
+        [b'=', value @ ..] => Some(value),
+        [] => Some(b""),
+        _ => None,
+    }
+}

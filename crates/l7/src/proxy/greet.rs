@@ -1,0 +1,128 @@
+//! What happens once on a client's connection before its first request or byte: the PROXY
+//! protocol header of a trusted sender, then TLS.
+
+use std::net::IpAddr;
+
+use evenkeel_model::Mode;
+
+use super::account::{blame, finish};
+use super::answer;
+use super::session::{Client, Scratch, Session, State};
+use crate::buffer::Buffer;
+use crate::link::Link;
+use crate::proxy_header::{self, NoHeader};
+use crate::reactor::{Io, Reactor, Sock};
+use crate::tls::{HandshakeError, TlsLink, TlsServer};
+use crate::worker::Worker;
+
+/// Greets a client that has not been greeted; `None` when its connection ended there.
+pub async fn greet(
+    worker: &'static Worker,
+    session: &Session,
+    scratch: &mut Scratch,
+    client: Client,
+) -> Option<Client> {
+    if client.greeted {
+        return Some(client);
+    }
+    let mut client = Client { greeted: true, ..client };
+    let view = client.service.view();
+    let service = &view.spec.service;
+    let deadline_ms = worker.reactor.now_ms() + service.timeouts.request.as_millis() as u64;
+    session.state.set(State::Greeting);
+    if trusts(&service.proxy_protocol_from, client.address.ip()) {
+        if let Err(NoHeader::Bad) = read_header(worker, &mut client, deadline_ms).await {
+            view.counters(worker.core).bad_requests.add(1);
+            let record = &mut scratch.record;
+            record.restart(client.address, client.accepted_ms, client.accepted_wall_ms);
+            blame(record, b'P', b'R');
+            finish(worker, &view, &client, record, service.mode == Mode::Http);
+            return None;
+        }
+        session.show(&client);
+    }
+    let Some(tls) = &view.spec.tls else { return Some(client) };
+    let counters = view.counters(worker.core);
+    let Link::Plain(sock) = client.link else { return Some(client) };
+    let early = client.input.take();
+    let early_bytes = early.as_ref().map_or(&b""[..], Buffer::bytes);
+    match accept(worker.reactor, sock, tls, early_bytes, deadline_ms).await {
+        Ok(link) => {
+            counters.tls_handshakes.add(1);
+            counters.tls_resumed.add(u64::from(link.facts().resumed));
+            client.tls = Some(link.facts().clone());
+            client.link = Link::Tls(Box::new(link));
+            Some(client)
+        }
+        // Whoever looks whether the port is open has done no wrong.
+        Err((_, HandshakeError::Gone(_))) => None,
+        Err((sock, error)) => {
+            let client = Client { link: Link::Plain(sock), ..client };
+            counters.tls_failures.add(1);
+            let record = &mut scratch.record;
+            record.restart(client.address, client.accepted_ms, client.accepted_wall_ms);
+            blame(record, if error == HandshakeError::TimedOut { b'c' } else { b'P' }, b'R');
+            finish(worker, &view, &client, record, service.mode == Mode::Http);
+            if matches!(error, HandshakeError::Refused(_)) {
+                // So that the alert arrives.
+                answer::linger(worker, &client).await;
+            }
+            None
+        }
+    }
+}
+
+fn trusts(networks: &[(IpAddr, u8)], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    networks.iter().any(|(network, prefix)| {
+        network.is_ipv4() == address.is_ipv4()
+            && evenkeel_model::mask_address(address, *prefix, *prefix)
+                == evenkeel_model::mask_address(*network, *prefix, *prefix)
+    })
+}
+
+/// Reads the header that must come first, and believes it.
+async fn read_header(worker: &'static Worker, client: &mut Client, deadline_ms: u64) -> Result<(), NoHeader> {
+    let mut buffer = worker.buffers.get_for_new().ok_or(NoHeader::Bad)?;
+    loop {
+        match proxy_header::parse(buffer.bytes()) {
+            Ok(header) => {
+                if let Some(addresses) = header.addresses {
+                    client.address = addresses.source;
+                    client.vip = addresses.destination;
+                }
+                client.over_tls = header.tls;
+                buffer.consume(header.len);
+                client.input = Some(buffer).filter(|b| !b.is_empty());
+                return Ok(());
+            }
+            Err(NoHeader::Bad) => return Err(NoHeader::Bad),
+            Err(NoHeader::Partial) => {}
+        }
+        match client.link.try_read(buffer.room()) {
+            Io::Done(count) => buffer.filled(count),
+            Io::Blocked => {
+                client.link.want_read();
+                worker.reactor.wait(deadline_ms).await.map_err(|_| NoHeader::Bad)?;
+            }
+            // Nothing at all is whoever looks whether the port is open.
+            Io::Eof | Io::Failed(_) if buffer.is_empty() => return Err(NoHeader::Partial),
+            Io::Eof | Io::Failed(_) => return Err(NoHeader::Bad),
+        }
+    }
+}
+
+async fn accept(
+    reactor: &Reactor,
+    sock: Sock,
+    tls: &TlsServer,
+    early: &[u8],
+    deadline_ms: u64,
+) -> Result<TlsLink, (Sock, HandshakeError)> {
+    let refused = |e: rustls::Error| HandshakeError::Refused(e.to_string());
+    let connection = match rustls::ServerConnection::new(tls.config.clone()) {
+        Ok(connection) => connection.into(),
+        Err(error) => return Err((sock, refused(error))),
+    };
+    TlsLink::handshake(reactor, sock, connection, early, deadline_ms).await
+}

@@ -1,0 +1,389 @@
+//! The routes of a service, walked for one request or connection: what is changed, counted and
+//! refused on the way, and where it ends.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use evenkeel_balance::{ConcurrencyLimit, Counter, Key};
+use evenkeel_rules::{Captures, Template};
+
+use super::facts::{Asked, Hello};
+use super::session::Client;
+use super::{ServiceView, account};
+use crate::auth;
+use crate::h1::request::Request;
+use crate::log::Record;
+use crate::routing::{CompiledEdit, Page, Step, TableSpec};
+use crate::worker::Worker;
+
+/// Where the routes lead.
+pub enum Verdict {
+    /// The pool of this number in the service's list.
+    Pool(usize),
+    Redirect {
+        status: u16,
+        location: Vec<u8>,
+    },
+    Answer {
+        status: u16,
+        page: Arc<Page>,
+    },
+    Refuse(Refusal),
+    Tarpit {
+        delay_ms: u64,
+        status: u16,
+    },
+    /// A name and a password are wanted.
+    Unauthorized {
+        realm: String,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub status: u16,
+    pub retry_after_s: Option<u64>,
+}
+
+/// What routes have said of one request: changes to its head and to its answer's, what it is
+/// counted for. Memory is used again for the next.
+#[derive(Default)]
+pub struct Changes {
+    /// The new path with query, when it changes.
+    pub target: Option<Vec<u8>>,
+    pub request: HeadChanges,
+    pub response: HeadChanges,
+    /// Texts for the log line, divided by `|`.
+    pub captured: Vec<u8>,
+    pub priority: i16,
+    tracked: Vec<Tracked>,
+    places: Vec<Place>,
+    captures: Captures,
+    key: RefCell<Vec<u8>>,
+    rendered: Vec<u8>,
+}
+
+/// Fields to remove and lines to add.
+#[derive(Default)]
+pub struct HeadChanges {
+    drops: Vec<(Box<[u8]>, bool)>,
+    /// Whole lines, in their order.
+    pub lines: Vec<u8>,
+}
+
+impl HeadChanges {
+    pub fn is_empty(&self) -> bool {
+        self.drops.is_empty() && self.lines.is_empty()
+    }
+
+    /// Whether a field of the original head stays behind.
+    pub fn drops(&self, field: &[u8]) -> bool {
+        self.drops.iter().any(|(name, prefix)| match prefix {
+            false => field.eq_ignore_ascii_case(name),
+            true => field.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)),
+        })
+    }
+
+    pub fn drop_named(&mut self, name: &[u8], prefix: bool) {
+        self.drops.push((name.into(), prefix));
+    }
+
+    pub fn add(&mut self, name: &[u8], value: &[u8]) {
+        self.lines.extend_from_slice(name);
+        self.lines.extend_from_slice(b": ");
+        self.lines.extend_from_slice(value);
+        self.lines.extend_from_slice(b"\r\n");
+    }
+
+    fn clear(&mut self) {
+        self.drops.clear();
+        self.lines.clear();
+    }
+
+    fn apply(&mut self, edit: &CompiledEdit, value: &[u8]) {
+        match edit {
+            CompiledEdit::Remove { name, prefix } => {
+                self.forget(edit);
+                self.drop_named(name, *prefix);
+            }
+            CompiledEdit::Set { name, .. } => {
+                self.forget(edit);
+                self.drop_named(name, false);
+                self.add(name, value);
+            }
+            CompiledEdit::Add { name, .. } => self.add(name, value),
+        }
+    }
+
+    /// Takes back lines that earlier routes added and a later one replaces.
+    fn forget(&mut self, edit: &CompiledEdit) {
+        let mut at = 0;
+        while at < self.lines.len() {
+            let end = memchr::memchr(b'\n', &self.lines[at..]).map_or(self.lines.len(), |n| at + n + 1);
+            let name = self.lines[at..end].split(|b| *b == b':').next().unwrap_or(b"");
+            match edit.drops(name) {
+                true => {
+                    self.lines.drain(at..end);
+                }
+                false => at = end,
+            }
+        }
+    }
+}
+
+/// A request that an entry of a table counts as going on.
+struct Tracked {
+    table: Arc<TableSpec>,
+    key: Key,
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        self.table.table.current(&self.key, -1, crate::reactor::now().mono_ms);
+    }
+}
+
+/// One of the requests that a key may have at a time.
+struct Place {
+    limit: Arc<ConcurrencyLimit>,
+    number: u64,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.limit.leave(self.number);
+    }
+}
+
+impl Changes {
+    pub fn clear(&mut self) {
+        self.target = None;
+        self.request.clear();
+        self.response.clear();
+        self.captured.clear();
+        self.priority = 0;
+        self.tracked.clear();
+        self.places.clear();
+    }
+
+    /// Counts for every tracked key, at the end.
+    pub fn count(&mut self, worker: &Worker, record: &Record, http: bool) {
+        let now_ms = worker.reactor.now_ms();
+        for Tracked { table, key } in &self.tracked {
+            let failed = if http {
+                record.status >= 400 && record.status < 500
+            } else {
+                record.termination.cause != b'-'
+            };
+            let counts = [
+                (Counter::Errors, u64::from(failed)),
+                (Counter::BytesIn, record.bytes_in),
+                (Counter::BytesOut, record.bytes_out),
+            ];
+            for (counter, amount) in counts {
+                if amount > 0 {
+                    table.table.count(key, counter, amount, now_ms);
+                }
+            }
+        }
+        self.tracked.clear();
+        self.places.clear();
+    }
+}
+
+/// Walks the routes of a service. `request` is the parsed request with its head, in mode http.
+pub async fn walk(
+    worker: &'static Worker,
+    view: &ServiceView,
+    client: &Client,
+    request: Option<(&Request, &[u8])>,
+    hello: Option<&Hello>,
+    changes: &mut Changes,
+) -> Verdict {
+    let routes = &view.spec.routes;
+    let mut asked = Asked { worker, view, client, request, hello, key: RefCell::new(changes.key.take()) };
+    let mut verdict = Verdict::Pool(0);
+    'routes: for route in &routes.list {
+        changes.captures.clear();
+        changes.captures.wanted = route.captures;
+        if route.when.as_ref().is_some_and(|when| !when.holds(&asked, &mut changes.captures)) {
+            continue;
+        }
+        for step in &route.steps {
+            if let Some(found) = take(&mut asked, step, changes).await {
+                verdict = found;
+                break 'routes;
+            }
+        }
+    }
+    changes.key.replace(asked.key.take());
+    verdict
+}
+
+async fn take(asked: &mut Asked<'_>, step: &Step, changes: &mut Changes) -> Option<Verdict> {
+    let now_ms = asked.worker.reactor.now_ms();
+    let mut rendered = std::mem::take(&mut changes.rendered);
+    let mut render = |text: &Template| {
+        rendered.clear();
+        text.render(asked, &changes.captures, &mut rendered);
+    };
+    let refuse = |status, retry_after_s| Some(Verdict::Refuse(Refusal { status, retry_after_s }));
+    let verdict = match step {
+        Step::Track(table) => {
+            render(&table.key);
+            let key = Key::text(&rendered);
+            let first = if asked.request.is_some() { Counter::Requests } else { Counter::Connections };
+            if asked.client.requests <= 1 && first == Counter::Requests {
+                table.table.count(&key, Counter::Connections, 1, now_ms);
+            }
+            table.table.count(&key, first, 1, now_ms);
+            table.table.current(&key, 1, now_ms);
+            changes.tracked.push(Tracked { table: table.clone(), key });
+            None
+        }
+        Step::RateLimit { key, limit, status } => {
+            render(key);
+            match limit.take(&rendered, now_ms) {
+                Ok(()) => None,
+                Err(wait_ms) => refuse(*status, Some(wait_ms.div_ceil(1_000).max(1))),
+            }
+        }
+        Step::ConcurrencyLimit { key, limit, status } => {
+            render(key);
+            match limit.enter(&rendered) {
+                Some(number) => {
+                    changes.places.push(Place { limit: limit.clone(), number });
+                    None
+                }
+                None => refuse(*status, None),
+            }
+        }
+        Step::BasicAuth { realm, users } => match knows(asked, users).await {
+            true => None,
+            false => Some(Verdict::Unauthorized { realm: realm.clone() }),
+        },
+        Step::Capture { value, .. } => {
+            render(value);
+            if !changes.captured.is_empty() {
+                changes.captured.push(b'|');
+            }
+            changes.captured.extend_from_slice(&rendered[..rendered.len().min(256)]);
+            None
+        }
+        Step::Priority(priority) => {
+            changes.priority = *priority;
+            None
+        }
+        Step::RewritePath(text) => {
+            render(text);
+            let query = asked.request.and_then(|(request, head)| {
+                let now = changes.target.as_deref().unwrap_or_else(|| request.path(head));
+                memchr::memchr(b'?', now).map(|at| now[at..].to_vec())
+            });
+            let mut target = sanitized(&rendered, true);
+            target.extend(query.into_iter().flatten());
+            changes.target = Some(target);
+            None
+        }
+        Step::RewriteQuery(text) => {
+            render(text);
+            let mut target = asked.request.map_or_else(Vec::new, |(request, head)| {
+                let now = changes.target.as_deref().unwrap_or_else(|| request.path(head));
+                now[..memchr::memchr(b'?', now).unwrap_or(now.len())].to_vec()
+            });
+            if !rendered.is_empty() {
+                target.push(b'?');
+                target.extend(sanitized(&rendered, false));
+            }
+            changes.target = Some(target);
+            None
+        }
+        Step::Header(edit) | Step::ResponseHeader(edit) => {
+            rendered.clear();
+            if let CompiledEdit::Set { value, .. } | CompiledEdit::Add { value, .. } = edit {
+                value.render(asked, &changes.captures, &mut rendered);
+            }
+            let head =
+                if matches!(step, Step::Header(_)) { &mut changes.request } else { &mut changes.response };
+            head.apply(edit, &rendered);
+            None
+        }
+        Step::Pool(pool) => Some(Verdict::Pool(*pool)),
+        Step::PoolMap { key, map, default } => {
+            render(key);
+            rendered.make_ascii_lowercase();
+            let named = map.get(&rendered);
+            let pools = &asked.view.spec.routes.pools;
+            let found = named.and_then(|name| pools.iter().position(|p| p.as_str() == name));
+            found.or(*default).map(Verdict::Pool)
+        }
+        Step::Redirect { location, status, keep_query } => {
+            render(location);
+            let mut location = rendered.clone();
+            if *keep_query && let Some((request, head)) = asked.request {
+                let target = request.path(head);
+                if let Some(at) = memchr::memchr(b'?', target) {
+                    location.extend_from_slice(&target[at..]);
+                }
+            }
+            Some(Verdict::Redirect { status: *status, location })
+        }
+        Step::Answer { status, page } => Some(Verdict::Answer { status: *status, page: page.clone() }),
+        Step::Deny { status } => refuse(*status, None),
+        Step::Tarpit { delay, status } => {
+            Some(Verdict::Tarpit { delay_ms: delay.as_millis() as u64, status: *status })
+        }
+    };
+    changes.rendered = rendered;
+    verdict
+}
+
+/// What can stand in a request line: captured texts come from one, so little is ever replaced.
+fn sanitized(text: &[u8], path: bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + 1);
+    if path && text.first() != Some(&b'/') && text != b"*" {
+        out.push(b'/');
+    }
+    for byte in text {
+        match byte {
+            0x21..=0x7e if *byte != b'#' && !(path && *byte == b'?') => out.push(*byte),
+            _ => out.extend_from_slice(format!("%{byte:02X}").as_bytes()),
+        }
+    }
+    out
+}
+
+/// Whether the request names a user with the right password.
+async fn knows(asked: &Asked<'_>, users: &auth::Users) -> bool {
+    let Some((request, head)) = asked.request else { return false };
+    let named = |f: &&crate::h1::field::Field| f.name.of(head).eq_ignore_ascii_case(b"authorization");
+    let field = request.fields.iter().find(named).map(|f| f.value.of(head));
+    let Some((name, password)) = field.and_then(auth::credentials) else { return false };
+    match users.hash_of(&name) {
+        Some(hash) => asked.worker.verify_password(&name, password, hash).await,
+        None => false,
+    }
+}
+
+/// Notes what was captured for the log line.
+pub fn note(changes: &Changes, record: &mut Record) {
+    record.captured.clear();
+    record.captured.extend_from_slice(&changes.captured);
+}
+
+/// Counts a request that ended, with what its routes track.
+pub fn finish(
+    worker: &Worker,
+    view: &ServiceView,
+    client: &Client,
+    changes: &mut Changes,
+    record: &mut Record,
+    http: bool,
+) {
+    if !changes.tracked.is_empty() || !changes.captured.is_empty() {
+        note(changes, record);
+        changes.count(worker, record, http);
+    }
+    account::finish(worker, view, client, record, http);
+    changes.clear();
+}

@@ -1,0 +1,253 @@
+//! The PROXY protocol, versions 1 and 2: who the client is, said by another proxy before the
+//! first byte (<https://www.haproxy.org/download/2.8/doc/proxy-protocol.txt>).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// What a header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The addresses, unless the connection is the proxy's own (LOCAL, UNKNOWN).
+    pub addresses: Option<Addresses>,
+    /// The client spoke TLS with the sender.
+    pub tls: bool,
+    /// Bytes that the header takes.
+    pub len: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    pub source: SocketAddr,
+    pub destination: SocketAddr,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoHeader {
+    Partial,
+    Bad,
+}
+
+const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
+/// The longest version 1 header, line ending included.
+const V1_AT_MOST: usize = 107;
+/// Longer ones hold nothing that is used.
+const V2_AT_MOST: usize = 2048;
+const TYPE_SSL: u8 = 0x20;
+
+pub fn parse(bytes: &[u8]) -> Result<Header, NoHeader> {
+    let common = bytes.len().min(SIGNATURE.len());
+    if bytes[..common] == SIGNATURE[..common] {
+        return v2(bytes);
+    }
+    let start = bytes.len().min(6);
+    if bytes[..start] != b"PROXY "[..start] {
+        return Err(NoHeader::Bad);
+    }
+    v1(bytes)
+}
+
+fn v1(bytes: &[u8]) -> Result<Header, NoHeader> {
+    let within = &bytes[..bytes.len().min(V1_AT_MOST)];
+    let Some(end) = memchr::memmem::find(within, b"\r\n") else {
+        return Err(if bytes.len() < V1_AT_MOST { NoHeader::Partial } else { NoHeader::Bad });
+    };
+    let line = std::str::from_utf8(&bytes[..end]).map_err(|_| NoHeader::Bad)?;
+    let words: Vec<&str> = line.split(' ').collect();
+    let len = end + 2;
+    let addresses = match words.as_slice() {
+        ["PROXY", "UNKNOWN", ..] => None,
+        ["PROXY", family @ ("TCP4" | "TCP6"), source, destination, from, to] => {
+            let address =
+                |text: &str| text.parse::<IpAddr>().ok().filter(|a| a.is_ipv4() == (*family == "TCP4"));
+            let port =
+                |text: &str| text.parse::<u16>().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
+            let read = || {
+                Some(Addresses {
+                    source: SocketAddr::new(address(source)?, port(from)?),
+                    destination: SocketAddr::new(address(destination)?, port(to)?),
+                })
+            };
+            Some(read().ok_or(NoHeader::Bad)?)
+        }
+        _ => return Err(NoHeader::Bad),
+    };
+    Ok(Header { addresses, tls: false, len })
+}
+
+fn v2(bytes: &[u8]) -> Result<Header, NoHeader> {
+    let Some((head, rest)) = bytes.split_at_checked(16) else { return Err(NoHeader::Partial) };
+    let length = usize::from(u16::from_be_bytes([head[14], head[15]]));
+    if head[12] >> 4 != 2 || length > V2_AT_MOST {
+        return Err(NoHeader::Bad);
+    }
+    let Some(body) = rest.get(..length) else { return Err(NoHeader::Partial) };
+    let (addresses, taken) = match (head[12] & 0x0f, head[13] >> 4, head[13] & 0x0f) {
+        (0, ..) => (None, length),
+        (1, 1, 1) => (Some(v2_addresses(body, 4)?), 12),
+        (1, 2, 1) => (Some(v2_addresses(body, 16)?), 36),
+        (1, 0, 0) => (None, 0),
+        // Datagrams and Unix sockets do not come this way.
+        _ => return Err(NoHeader::Bad),
+    };
+    let tls = extras(&body[taken..])?;
+    Ok(Header { addresses, tls, len: 16 + length })
+}
+
+fn v2_addresses(body: &[u8], width: usize) -> Result<Addresses, NoHeader> {
+    let bytes = body.get(..2 * width + 4).ok_or(NoHeader::Bad)?;
+    let address = |at: usize| -> IpAddr {
+        match <[u8; 16]>::try_from(&bytes[at..at + width]) {
+            Ok(octets) => Ipv6Addr::from(octets).into(),
+            Err(_) => Ipv4Addr::new(bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]).into(),
+        }
+    };
+    let port = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+    Ok(Addresses {
+        source: SocketAddr::new(address(0), port(2 * width)),
+        destination: SocketAddr::new(address(width), port(2 * width + 2)),
+    })
+}
+
+/// Walks the extra values, which must fit; whether one says that the client spoke TLS.
+fn extras(mut rest: &[u8]) -> Result<bool, NoHeader> {
+    let mut tls = false;
+    while !rest.is_empty() {
+        let (head, after) = rest.split_at_checked(3).ok_or(NoHeader::Bad)?;
+        let length = usize::from(u16::from_be_bytes([head[1], head[2]]));
+        let (value, next) = after.split_at_checked(length).ok_or(NoHeader::Bad)?;
+        tls |= head[0] == TYPE_SSL && value.first().is_some_and(|client| client & 1 == 1);
+        rest = next;
+    }
+    Ok(tls)
+}
+
+/// Writes a version 1 header.
+pub fn write_v1(addresses: &Addresses, out: &mut Vec<u8>) {
+    use std::io::Write;
+    let (source, destination) = same_family(addresses);
+    let family = if source.is_ipv4() { "TCP4" } else { "TCP6" };
+    let (from, to) = (addresses.source.port(), addresses.destination.port());
+    let _ = write!(out, "PROXY {family} {source} {destination} {from} {to}\r\n");
+}
+
+/// Writes a version 2 header, which can say that the client spoke TLS and for which host.
+pub fn write_v2(addresses: &Addresses, tls: Option<&crate::tls::Facts>, out: &mut Vec<u8>) {
+    let mut body = Vec::with_capacity(64);
+    let (source, destination) = same_family(addresses);
+    for address in [source, destination] {
+        match address {
+            IpAddr::V4(ip) => body.extend_from_slice(&ip.octets()),
+            IpAddr::V6(ip) => body.extend_from_slice(&ip.octets()),
+        }
+    }
+    body.extend_from_slice(&addresses.source.port().to_be_bytes());
+    body.extend_from_slice(&addresses.destination.port().to_be_bytes());
+    if let Some(tls) = tls {
+        let mut value = |kind: u8, value: &[u8]| {
+            body.push(kind);
+            body.extend_from_slice(&(value.len() as u16).to_be_bytes());
+            body.extend_from_slice(value);
+        };
+        if let Some(name) = &tls.sni {
+            value(0x02, name.as_bytes());
+        }
+        let version = tls.version.as_bytes();
+        let verified = tls.peer.is_some();
+        let mut ssl = vec![if verified { 0x07 } else { 0x01 }, 0, 0, 0, u8::from(!verified)];
+        if !verified {
+            // Nothing was verified and nothing failed.
+            ssl[4] = 0;
+        }
+        ssl.push(0x21);
+        ssl.extend_from_slice(&(version.len() as u16).to_be_bytes());
+        ssl.extend_from_slice(version);
+        if let Some(peer) = &tls.peer {
+            ssl.push(0x22);
+            ssl.extend_from_slice(&(peer.common_name.len() as u16).to_be_bytes());
+            ssl.extend_from_slice(peer.common_name.as_bytes());
+        }
+        value(TYPE_SSL, &ssl);
+    }
+    out.extend_from_slice(SIGNATURE);
+    out.push(0x21);
+    out.push(if source.is_ipv4() { 0x11 } else { 0x21 });
+    out.extend_from_slice(&(body.len() as u16).to_be_bytes());
+    out.extend_from_slice(&body);
+}
+
+/// Both addresses in one family, as a header must have them.
+fn same_family(addresses: &Addresses) -> (IpAddr, IpAddr) {
+    let (source, destination) =
+        (addresses.source.ip().to_canonical(), addresses.destination.ip().to_canonical());
+    let wide = |address: IpAddr| match address {
+        IpAddr::V4(ip) => IpAddr::V6(ip.to_ipv6_mapped()),
+        IpAddr::V6(_) => address,
+    };
+    match source.is_ipv4() == destination.is_ipv4() {
+        true => (source, destination),
+        false => (wide(source), wide(destination)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(source: &str, destination: &str) -> Addresses {
+        Addresses { source: source.parse().unwrap(), destination: destination.parse().unwrap() }
+    }
+
+    #[test]
+    fn headers_come_back_as_they_were_written() {
+        for both in [addresses("1.2.3.4:5", "6.7.8.9:10"), addresses("[2001:db8::1]:5", "[::2]:65535")] {
+            let mut v1 = Vec::new();
+            write_v1(&both, &mut v1);
+            let mut v2 = Vec::new();
+            write_v2(&both, None, &mut v2);
+            let mut tls = Vec::new();
+            let facts =
+                crate::tls::Facts { version: "TLSv1.3", sni: Some("a.example".into()), ..Default::default() };
+            write_v2(&both, Some(&facts), &mut tls);
+            for (bytes, spoke) in [(v1, false), (v2, false), (tls, true)] {
+                let mut more = bytes.clone();
+                more.extend_from_slice(b"GET /");
+                let header = parse(&more).unwrap();
+                assert_eq!((header.addresses, header.len, header.tls), (Some(both), bytes.len(), spoke));
+                for cut in 0..bytes.len() {
+                    assert_eq!(parse(&bytes[..cut]), Err(NoHeader::Partial), "{cut}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_lies_is_refused() {
+        assert_eq!(parse(b"PROXY UNKNOWN\r\n").unwrap().addresses, None);
+        assert_eq!(parse(b"PROXY UNKNOWN ffff:: ::1 1 2\r\nX").unwrap().len, 30);
+        for bad in [
+            &b"GET / HTTP/1.1\r\n"[..],
+            b"PROXY TCP4 1.2.3.4 5.6.7.8 1\r\n",
+            b"PROXY TCP4 ::1 ::2 1 2\r\n",
+            b"PROXY TCP6 1.2.3.4 5.6.7.8 1 2\r\n",
+            b"PROXY TCP4 1.2.3.4 5.6.7.8 70000 2\r\n",
+            b"PROXY TCP4 1.2.3.4 5.6.7.8 +1 2\r\n",
+            b"PROXY TCP4 1.2.3.4  5.6.7.8 1 2\r\n",
+            &[b'P'; 200],
+        ] {
+            assert_eq!(parse(bad), Err(NoHeader::Bad), "{:?}", bad.escape_ascii().to_string());
+        }
+        let long = [b"PROXY ".as_slice(), &[b'x'; 200]].concat();
+        assert_eq!(parse(&long), Err(NoHeader::Bad));
+        let v2 = |command: u8, family: u8, body: &[u8], claimed: u16| {
+            [SIGNATURE.as_slice(), &[command, family], &claimed.to_be_bytes(), body].concat()
+        };
+        assert_eq!(parse(&v2(0x20, 0, b"", 0)).unwrap().addresses, None, "LOCAL");
+        assert_eq!(parse(&v2(0x21, 0, b"", 0)).unwrap().addresses, None, "UNSPEC");
+        assert_eq!(parse(&v2(0x21, 0x11, &[0; 11], 11)), Err(NoHeader::Bad), "too short for its family");
+        assert_eq!(parse(&v2(0x21, 0x12, &[0; 12], 12)), Err(NoHeader::Bad), "datagrams");
+        assert_eq!(parse(&v2(0x11, 0x11, &[0; 12], 12)), Err(NoHeader::Bad), "version 1 in 2's clothes");
+        assert_eq!(parse(&v2(0x22, 0x11, &[0; 12], 12)), Err(NoHeader::Bad), "no such command");
+        assert_eq!(parse(&v2(0x21, 0x11, &[0; 12], 0xffff)), Err(NoHeader::Bad), "endless");
+        let past = [&[0; 12][..], &[0x20, 0xff, 0xff, 1]].concat();
+        assert_eq!(parse(&v2(0x21, 0x11, &past, 16)), Err(NoHeader::Bad), "a value past the end");
+    }
+}

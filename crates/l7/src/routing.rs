@@ -1,0 +1,429 @@
+//! Routes as the event loops use them: compiled once for each configuration, with the lists and
+//! maps that stand in files.
+//!
+//! In: checked routes, files. Out: [`Routes`]. Never: a request.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use evenkeel_balance::{ConcurrencyLimit, RateLimit, Table};
+use evenkeel_model::{Action, ErrorPage, HeaderEdit, Name, Route, TableRule, VirtualService};
+use evenkeel_rules::{
+    Expression, Fetch, Map, NetworkSet, PatternSet, Template, read_networks, read_patterns,
+};
+
+use crate::auth::Users;
+use crate::file_error::FileError;
+
+/// A page that a file may hold.
+const PAGE_AT_MOST: u64 = 1 << 20;
+
+/// The routes of one service.
+#[derive(Default)]
+pub struct Routes {
+    pub list: Vec<CompiledRoute>,
+    /// Tables that conditions ask.
+    pub tables: Vec<Arc<TableSpec>>,
+    /// Names of pools, by the number that steps and conditions use; the first is the service's.
+    pub pools: Vec<Name>,
+    /// A condition or a map asks what a TLS client's first message says.
+    pub reads_hello: bool,
+    files: Vec<(PathBuf, Stamp)>,
+}
+
+/// A table that routes count in, with the text that makes its keys.
+pub struct TableSpec {
+    pub rule: Arc<TableRule>,
+    pub key: Template,
+    pub table: Arc<Table>,
+}
+
+pub struct CompiledRoute {
+    pub name: Name,
+    pub when: Option<Expression>,
+    /// A text of the route uses what the condition captured.
+    pub captures: bool,
+    pub steps: Vec<Step>,
+}
+
+pub enum Step {
+    Track(Arc<TableSpec>),
+    RateLimit { key: Template, limit: Arc<RateLimit>, status: u16 },
+    ConcurrencyLimit { key: Template, limit: Arc<ConcurrencyLimit>, status: u16 },
+    BasicAuth { realm: String, users: Arc<Users> },
+    Capture { name: String, value: Template },
+    Priority(i16),
+    RewritePath(Template),
+    RewriteQuery(Template),
+    Header(CompiledEdit),
+    ResponseHeader(CompiledEdit),
+    Pool(usize),
+    PoolMap { key: Template, map: Arc<Map>, default: Option<usize> },
+    Redirect { location: Template, status: u16, keep_query: bool },
+    Answer { status: u16, page: Arc<Page> },
+    Deny { status: u16 },
+    Tarpit { delay: Duration, status: u16 },
+}
+
+pub enum CompiledEdit {
+    Set {
+        name: Box<[u8]>,
+        value: Template,
+    },
+    Add {
+        name: Box<[u8]>,
+        value: Template,
+    },
+    /// `prefix`: of a name's beginning.
+    Remove {
+        name: Box<[u8]>,
+        prefix: bool,
+    },
+}
+
+impl CompiledEdit {
+    fn of(edit: &HeaderEdit) -> CompiledEdit {
+        let name = |name: &str| name.as_bytes().into();
+        match edit {
+            HeaderEdit::Set { name: n, value } => CompiledEdit::Set { name: name(n), value: template(value) },
+            HeaderEdit::Add { name: n, value } => CompiledEdit::Add { name: name(n), value: template(value) },
+            HeaderEdit::Remove { name: n } => CompiledEdit::Remove {
+                name: name(n.strip_suffix('*').unwrap_or(n)),
+                prefix: n.ends_with('*'),
+            },
+        }
+    }
+
+    fn value(&self) -> Option<&Template> {
+        match self {
+            CompiledEdit::Set { value, .. } | CompiledEdit::Add { value, .. } => Some(value),
+            CompiledEdit::Remove { .. } => None,
+        }
+    }
+
+    /// Whether a field of this name does not go on.
+    pub fn drops(&self, field: &[u8]) -> bool {
+        match self {
+            CompiledEdit::Set { name, .. } => field.eq_ignore_ascii_case(name),
+            CompiledEdit::Remove { name, prefix: false } => field.eq_ignore_ascii_case(name),
+            CompiledEdit::Remove { name, .. } => {
+                field.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
+            }
+            CompiledEdit::Add { .. } => false,
+        }
+    }
+}
+
+/// A page with its type.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Page {
+    pub content_type: String,
+    pub body: Vec<u8>,
+}
+
+type Stamp = Option<(u64, SystemTime)>;
+
+fn stamp(path: &Path) -> Stamp {
+    let about = std::fs::metadata(path).ok()?;
+    Some((about.len(), about.modified().ok()?))
+}
+
+/// Limits outlive configurations: what clients have used up stays used up.
+#[derive(Default)]
+pub struct Limits {
+    rates: HashMap<String, Arc<RateLimit>>,
+    places: HashMap<String, Arc<ConcurrencyLimit>>,
+}
+
+/// Compiles the routes of services; lists that several name are read once.
+pub struct Compiler<'a> {
+    pub tables: &'a [Arc<TableSpec>],
+    pub limits: &'a mut Limits,
+    patterns: HashMap<(PathBuf, bool), Arc<PatternSet>>,
+    networks: HashMap<PathBuf, Arc<NetworkSet>>,
+    maps: HashMap<PathBuf, Arc<Map>>,
+}
+
+impl<'a> Compiler<'a> {
+    pub fn new(tables: &'a [Arc<TableSpec>], limits: &'a mut Limits) -> Compiler<'a> {
+        Compiler { tables, limits, patterns: HashMap::new(), networks: HashMap::new(), maps: HashMap::new() }
+    }
+
+    pub fn compile(&mut self, service: &VirtualService, known: &[Name]) -> Result<Routes, FileError> {
+        let mut routes = Routes {
+            list: Vec::new(),
+            tables: Vec::new(),
+            pools: vec![service.pool.clone()],
+            reads_hello: false,
+            files: Vec::new(),
+        };
+        for route in &service.routes {
+            let compiled = self.route(service, route, known, &mut routes)?;
+            routes.list.push(compiled);
+        }
+        for page in &service.error_pages {
+            routes.note(&page.file);
+        }
+        Ok(routes)
+    }
+
+    fn route(
+        &mut self,
+        service: &VirtualService,
+        route: &Route,
+        known: &[Name],
+        routes: &mut Routes,
+    ) -> Result<CompiledRoute, FileError> {
+        let mut when = route.when.as_deref().and_then(|text| Expression::parse(text).ok());
+        if let Some(when) = &mut when {
+            when.files().iter().for_each(|file| routes.note(file));
+            let (patterns, networks) = (&mut self.patterns, &mut self.networks);
+            when.load(&mut |path, folds| list(patterns, path, folds), &mut |path| {
+                network_list(networks, path)
+            })?;
+            for (fetch, arguments) in when.fetches() {
+                let name = arguments.first().map_or("", String::as_str);
+                match fetch {
+                    Fetch::ServersUp | Fetch::Connections | Fetch::Queued => {
+                        if let Some(pool) = known.iter().find(|p| p.as_str() == name) {
+                            routes.pool(pool);
+                        }
+                    }
+                    Fetch::Rate | Fetch::Count => {
+                        routes
+                            .tables
+                            .extend(self.tables.iter().find(|t| t.rule.name.as_str() == name).cloned());
+                    }
+                    Fetch::Sni | Fetch::Alpn => routes.reads_hello = true,
+                    _ => {}
+                }
+            }
+        }
+        let mut steps = Vec::new();
+        for (number, action) in route.actions.iter().enumerate() {
+            let place = format!("{}/{}/{number}/{action:?}", service.name, route.name);
+            steps.extend(self.step(action, &place, known, routes)?);
+        }
+        let captures = steps.iter().flat_map(Step::templates).any(Template::has_captures);
+        Ok(CompiledRoute { name: route.name.clone(), when, captures, steps })
+    }
+
+    fn step(
+        &mut self,
+        action: &Action,
+        place: &str,
+        known: &[Name],
+        routes: &mut Routes,
+    ) -> Result<Option<Step>, FileError> {
+        Ok(Some(match action {
+            Action::Track(name) => match self.tables.iter().find(|t| t.rule.name == *name) {
+                Some(table) => Step::Track(table.clone()),
+                None => return Ok(None),
+            },
+            Action::RateLimit(rule) => {
+                let new = || Arc::new(RateLimit::new(rule.count, rule.period.as_millis() as u64));
+                let limit = self.limits.rates.entry(place.to_owned()).or_insert_with(new).clone();
+                Step::RateLimit { key: template(&rule.key), limit, status: rule.status }
+            }
+            Action::ConcurrencyLimit { key, max, status } => {
+                let new = || Arc::new(ConcurrencyLimit::new(*max));
+                let limit = self.limits.places.entry(place.to_owned()).or_insert_with(new).clone();
+                Step::ConcurrencyLimit { key: template(key), limit, status: *status }
+            }
+            Action::BasicAuth { realm, users } => {
+                routes.note(users);
+                let users = Users::read(&text(users)?).map_err(|why| FileError::new(users, why))?;
+                Step::BasicAuth { realm: realm.clone(), users: Arc::new(users) }
+            }
+            Action::Capture { name, value } => Step::Capture { name: name.clone(), value: template(value) },
+            Action::Priority(priority) => Step::Priority(*priority),
+            Action::RewritePath(text) => Step::RewritePath(template(text)),
+            Action::RewriteQuery(text) => Step::RewriteQuery(template(text)),
+            Action::Header(edit) => Step::Header(CompiledEdit::of(edit)),
+            Action::ResponseHeader(edit) => Step::ResponseHeader(CompiledEdit::of(edit)),
+            Action::Pool(name) => Step::Pool(routes.pool(name)),
+            Action::PoolMap { key, file, default } => {
+                routes.note(file);
+                routes.reads_hello |= key.contains("{sni}") || key.contains("{alpn}");
+                let map = self.map(file)?;
+                for value in map.values() {
+                    match known.iter().find(|p| p.as_str() == value) {
+                        Some(pool) => routes.pool(pool),
+                        None => {
+                            let shown: String = value.chars().take(80).collect();
+                            return Err(FileError::new(
+                                file,
+                                format!("names the pool {shown:?}, which is not there"),
+                            ));
+                        }
+                    };
+                }
+                let default = default.as_ref().map(|name| routes.pool(name));
+                Step::PoolMap { key: template(key), map, default }
+            }
+            Action::Redirect { location, status, drop_query } => {
+                let location = template(location);
+                let keep_query = !drop_query && location.ends_in_path();
+                Step::Redirect { location, status: *status, keep_query }
+            }
+            Action::Answer { status, content_type, body, file } => {
+                let page = match file {
+                    None => Page { content_type: content_type.clone(), body: body.clone().into_bytes() },
+                    Some(file) => {
+                        routes.note(file);
+                        read_page(file)?
+                    }
+                };
+                Step::Answer { status: *status, page: Arc::new(page) }
+            }
+            Action::Deny { status } => Step::Deny { status: *status },
+            Action::Tarpit { delay, status } => Step::Tarpit { delay: *delay, status: *status },
+        }))
+    }
+
+    fn map(&mut self, file: &Path) -> Result<Arc<Map>, FileError> {
+        if let Some(map) = self.maps.get(file) {
+            return Ok(map.clone());
+        }
+        let map = Map::read(&text(file)?);
+        let map = Arc::new(map.map_err(|e| FileError::new(file, format!("line {}: {}", e.line, e.why)))?);
+        self.maps.insert(file.to_owned(), map.clone());
+        Ok(map)
+    }
+}
+
+impl Routes {
+    /// The number of a pool, which steps name it by.
+    fn pool(&mut self, name: &Name) -> usize {
+        match self.pools.iter().position(|p| p == name) {
+            Some(at) => at,
+            None => {
+                self.pools.push(name.clone());
+                self.pools.len() - 1
+            }
+        }
+    }
+
+    fn note(&mut self, file: &Path) {
+        self.files.push((file.to_owned(), stamp(file)));
+    }
+
+    /// Whether a list, map or page has changed on disk.
+    pub fn files_changed(&self) -> bool {
+        self.files.iter().any(|(path, before)| stamp(path) != *before)
+    }
+}
+
+impl Step {
+    fn templates(&self) -> Vec<&Template> {
+        match self {
+            Step::RateLimit { key, .. } | Step::ConcurrencyLimit { key, .. } | Step::PoolMap { key, .. } => {
+                vec![key]
+            }
+            Step::Capture { value, .. } => vec![value],
+            Step::RewritePath(text) | Step::RewriteQuery(text) => vec![text],
+            Step::Redirect { location, .. } => vec![location],
+            Step::Header(edit) | Step::ResponseHeader(edit) => edit.value().into_iter().collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Loads the lists of one condition, for explanations.
+pub fn load_lists(expression: &mut Expression) -> Result<(), FileError> {
+    let (mut patterns, mut networks) = (HashMap::new(), HashMap::new());
+    expression.load(&mut |path, folds| list(&mut patterns, path, folds), &mut |path| {
+        network_list(&mut networks, path)
+    })
+}
+
+/// What a map file says for a key.
+pub fn look_up(file: &Path, key: &[u8]) -> Result<Option<String>, FileError> {
+    let map =
+        Map::read(&text(file)?).map_err(|e| FileError::new(file, format!("line {}: {}", e.line, e.why)))?;
+    Ok(map.get(key).map(str::to_owned))
+}
+
+/// A text that `config` has checked.
+pub fn template(text: &str) -> Template {
+    Template::parse(text).unwrap_or_default()
+}
+
+fn text(file: &Path) -> Result<String, FileError> {
+    const AT_MOST: u64 = 256 << 20;
+    let about = std::fs::metadata(file).map_err(|e| FileError::unreadable(file, &e))?;
+    if about.len() > AT_MOST {
+        return Err(FileError::new(file, "larger than 256 MiB"));
+    }
+    let bytes = std::fs::read(file).map_err(|e| FileError::unreadable(file, &e))?;
+    String::from_utf8(bytes).map_err(|_| FileError::new(file, "is not UTF-8"))
+}
+
+fn list(
+    read: &mut HashMap<(PathBuf, bool), Arc<PatternSet>>,
+    path: &Path,
+    folds: bool,
+) -> Result<Arc<PatternSet>, FileError> {
+    if let Some(known) = read.get(&(path.to_owned(), folds)) {
+        return Ok(known.clone());
+    }
+    let set = Arc::new(read_patterns(&text(path)?, folds));
+    read.insert((path.to_owned(), folds), set.clone());
+    Ok(set)
+}
+
+fn network_list(
+    read: &mut HashMap<PathBuf, Arc<NetworkSet>>,
+    path: &Path,
+) -> Result<Arc<NetworkSet>, FileError> {
+    if let Some(known) = read.get(path) {
+        return Ok(known.clone());
+    }
+    let wrong = |(line, entry): (usize, String)| {
+        FileError::new(path, format!("line {line}: {entry:?} is no network"))
+    };
+    let set = Arc::new(read_networks(&text(path)?).map_err(wrong)?);
+    read.insert(path.to_owned(), set.clone());
+    Ok(set)
+}
+
+/// The pages of a service for statuses, by status.
+pub fn error_pages(pages: &[ErrorPage]) -> Result<Vec<(u16, Page)>, FileError> {
+    pages.iter().map(|page| Ok((page.status, read_page(&page.file)?))).collect()
+}
+
+/// A page from a file. One that begins as an HTTP answer does (as HAProxy's error files) gives
+/// its body and type.
+fn read_page(file: &Path) -> Result<Page, FileError> {
+    let about = std::fs::metadata(file).map_err(|e| FileError::unreadable(file, &e))?;
+    if about.len() > PAGE_AT_MOST {
+        return Err(FileError::new(file, "larger than 1 MiB"));
+    }
+    let bytes = std::fs::read(file).map_err(|e| FileError::unreadable(file, &e))?;
+    if bytes.starts_with(b"HTTP/") {
+        let lines = memchr::memmem::find(&bytes, b"\r\n\r\n").map(|at| (at, at + 4));
+        let found = lines.or_else(|| memchr::memmem::find(&bytes, b"\n\n").map(|at| (at, at + 2)));
+        let (end, body) =
+            found.ok_or_else(|| FileError::new(file, "is an HTTP answer without an empty line"))?;
+        let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+        let named = head.lines().filter_map(|line| line.split_once(':'));
+        let kind = named.filter(|(name, _)| name.eq_ignore_ascii_case("content-type")).map(|(_, v)| v.trim());
+        let content_type = kind.into_iter().next().unwrap_or("text/html").to_owned();
+        return Ok(Page { content_type, body: bytes[body..].to_vec() });
+    }
+    let content_type = match file.extension().and_then(|e| e.to_str()) {
+        Some("html" | "htm" | "http") => "text/html; charset=utf-8",
+        Some("json") => "application/json",
+        Some("svg") => "image/svg+xml",
+        Some("css") => "text/css; charset=utf-8",
+        Some("js") => "text/javascript; charset=utf-8",
+        Some("xml") => "application/xml",
+        Some("png") => "image/png",
+        Some("ico") => "image/x-icon",
+        _ if bytes.trim_ascii_start().starts_with(b"<") => "text/html; charset=utf-8",
+        _ => "text/plain; charset=utf-8",
+    };
+    Ok(Page { content_type: content_type.to_owned(), body: bytes })
+}

@@ -1,0 +1,251 @@
+//! Certificates and keys from PEM files, and what is in them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::pki_types::pem::{PemObject, SectionKind};
+use rustls::pki_types::{
+    CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
+};
+use rustls::sign::{CertifiedKey, SigningKey};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use super::{Identity, read};
+use crate::file_error::FileError;
+
+/// A certificate with its key, ready to be shown to clients.
+#[derive(Debug)]
+pub struct Loaded {
+    pub key: Arc<CertifiedKey>,
+    pub info: CertificateInfo,
+}
+
+/// What people want to know of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateInfo {
+    pub file: PathBuf,
+    /// Host names it is for, in lower case; `*.example.org` for any one label.
+    pub names: Vec<String>,
+    pub issuer: String,
+    /// `ECDSA`, `RSA`, `Ed25519`
+    pub algorithm: &'static str,
+    /// Seconds since 1970.
+    pub not_before: i64,
+    pub not_after: i64,
+    pub stapled: bool,
+}
+
+/// Every certificate of a file, or of each file in a folder.
+pub fn load(path: &Path) -> Result<Vec<Loaded>, FileError> {
+    if !path.is_dir() {
+        return load_file(path);
+    }
+    let entries = std::fs::read_dir(path).map_err(|e| FileError::unreadable(path, &e))?;
+    let mut files: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
+    files.retain(|f| f.is_file() && matches!(f.extension().and_then(|e| e.to_str()), Some("pem" | "crt")));
+    files.sort();
+    if files.is_empty() {
+        return Err(FileError::new(path, "the folder holds no .pem or .crt file"));
+    }
+    let mut all = Vec::new();
+    for file in files {
+        all.extend(load_file(&file)?);
+    }
+    Ok(all)
+}
+
+struct Bundle {
+    certificates: Vec<CertificateDer<'static>>,
+    keys: Vec<PrivateKeyDer<'static>>,
+}
+
+fn load_file(file: &Path) -> Result<Vec<Loaded>, FileError> {
+    let mut bundle = read_bundle(file)?;
+    if bundle.certificates.is_empty() {
+        return Err(FileError::new(
+            file,
+            "holds no certificate (a block that begins with BEGIN CERTIFICATE)",
+        ));
+    }
+    if bundle.keys.is_empty() {
+        bundle.keys = key_beside(file)?;
+    }
+    let keys: Vec<Arc<dyn SigningKey>> = bundle
+        .keys
+        .into_iter()
+        .map(|key| rustls::crypto::aws_lc_rs::sign::any_supported_type(&key))
+        .collect::<Result<_, _>>()
+        .map_err(|e| FileError::new(file, format!("the private key cannot be used: {e}")))?;
+    let belongs = |key: &Arc<dyn SigningKey>, der: &CertificateDer<'static>| {
+        CertifiedKey::new(vec![der.clone()], key.clone()).keys_match().is_ok()
+    };
+    let leaf_of = |key| bundle.certificates.iter().position(|der| belongs(key, der));
+    let leaves: Vec<Option<usize>> = keys.iter().map(leaf_of).collect();
+    let mut all = Vec::new();
+    for (key, leaf) in keys.iter().zip(&leaves) {
+        let Some(leaf) = leaf else {
+            return Err(FileError::new(file, "a private key belongs to no certificate of the file"));
+        };
+        let others = bundle.certificates.iter().enumerate().filter(|(i, _)| !leaves.contains(&Some(*i)));
+        let chain = std::iter::once(&bundle.certificates[*leaf]).chain(others.map(|(_, der)| der));
+        let mut certified = CertifiedKey::new(chain.cloned().collect(), key.clone());
+        certified.ocsp = read(&beside(file, "ocsp")).ok().filter(|der| !der.is_empty());
+        let info = describe(file, &bundle.certificates[*leaf], key, certified.ocsp.is_some())?;
+        all.push(Loaded { key: Arc::new(certified), info });
+    }
+    Ok(all)
+}
+
+fn beside(file: &Path, extension: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".");
+    name.push(extension);
+    name.into()
+}
+
+/// The key of a file that holds certificates alone: `FILE.key`, `NAME.key`, or certbot's
+/// `privkey.pem` in the same folder.
+fn key_beside(file: &Path) -> Result<Vec<PrivateKeyDer<'static>>, FileError> {
+    let certbot = file.with_file_name("privkey.pem");
+    for candidate in [beside(file, "key"), file.with_extension("key"), certbot] {
+        if candidate.is_file() && candidate != file {
+            let keys = read_bundle(&candidate)?.keys;
+            if !keys.is_empty() {
+                return Ok(keys);
+            }
+        }
+    }
+    let name = beside(file, "key");
+    let why = format!("holds no private key, and {} is not there either", name.display());
+    Err(FileError::new(file, why))
+}
+
+fn read_bundle(file: &Path) -> Result<Bundle, FileError> {
+    let text = read(file)?;
+    let has = |words: &str| memchr::memmem::find(&text, words.as_bytes()).is_some();
+    if has("BEGIN ENCRYPTED PRIVATE KEY") || has("Proc-Type: 4,ENCRYPTED") {
+        let why = "the private key is encrypted with a passphrase; write it without one: openssl pkey -in KEY -out PLAIN";
+        return Err(FileError::new(file, why));
+    }
+    let mut bundle = Bundle { certificates: Vec::new(), keys: Vec::new() };
+    for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(&text) {
+        let (kind, der) = section.map_err(|e| FileError::new(file, format!("is no PEM: {e}")))?;
+        match kind {
+            SectionKind::Certificate => bundle.certificates.push(der.into()),
+            SectionKind::PrivateKey => bundle.keys.push(PrivatePkcs8KeyDer::from(der).into()),
+            SectionKind::RsaPrivateKey => bundle.keys.push(PrivatePkcs1KeyDer::from(der).into()),
+            SectionKind::EcPrivateKey => bundle.keys.push(PrivateSec1KeyDer::from(der).into()),
+            _ => {}
+        }
+    }
+    Ok(bundle)
+}
+
+/// Certificate chain and key of a file that holds one of each.
+pub fn one(file: &Path) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), FileError> {
+    let bundle = read_bundle(file)?;
+    let mut keys = if bundle.keys.is_empty() { key_beside(file)? } else { bundle.keys };
+    match (bundle.certificates.is_empty(), keys.pop()) {
+        (false, Some(key)) => Ok((bundle.certificates, key)),
+        _ => Err(FileError::new(file, "holds no certificate with a private key")),
+    }
+}
+
+/// The certificates of a bundle of authorities.
+pub fn authorities(file: &Path) -> Result<rustls::RootCertStore, FileError> {
+    let mut store = rustls::RootCertStore::empty();
+    for der in read_bundle(file)?.certificates {
+        // Bundles of systems hold some that nothing can use.
+        let _ = store.add(der);
+    }
+    match store.is_empty() {
+        true => Err(FileError::new(file, "holds no certificate of an authority")),
+        false => Ok(store),
+    }
+}
+
+pub fn revocations(
+    file: &Path,
+) -> Result<Vec<rustls::pki_types::CertificateRevocationListDer<'static>>, FileError> {
+    let bytes = read(file)?;
+    let mut lists = Vec::new();
+    for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(&bytes) {
+        if let Ok((SectionKind::Crl, der)) = section {
+            lists.push(der.into());
+        }
+    }
+    if lists.is_empty() {
+        // Authorities publish DER.
+        x509_parser::revocation_list::CertificateRevocationList::from_der(&bytes)
+            .map_err(|_| FileError::new(file, "holds no certificate revocation list"))?;
+        lists.push(bytes.into());
+    }
+    Ok(lists)
+}
+
+fn describe(
+    file: &Path,
+    der: &CertificateDer<'_>,
+    key: &Arc<dyn SigningKey>,
+    stapled: bool,
+) -> Result<CertificateInfo, FileError> {
+    let (_, parsed) = X509Certificate::from_der(der)
+        .map_err(|e| FileError::new(file, format!("a certificate cannot be read: {e}")))?;
+    let mut names = dns_names(&parsed);
+    if names.is_empty() {
+        names.extend(common_name(&parsed));
+    }
+    for name in &mut names {
+        name.make_ascii_lowercase();
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._*".contains(&b);
+        if !name.bytes().all(plain) {
+            let why = format!("the certificate is for {name:?}, which is no host name");
+            return Err(FileError::new(file, why));
+        }
+    }
+    Ok(CertificateInfo {
+        file: file.to_owned(),
+        names,
+        issuer: parsed.issuer().to_string(),
+        algorithm: match key.algorithm() {
+            rustls::SignatureAlgorithm::RSA => "RSA",
+            rustls::SignatureAlgorithm::ECDSA => "ECDSA",
+            rustls::SignatureAlgorithm::ED25519 => "Ed25519",
+            _ => "other",
+        },
+        not_before: parsed.validity().not_before.timestamp(),
+        not_after: parsed.validity().not_after.timestamp(),
+        stapled,
+    })
+}
+
+fn dns_names(parsed: &X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(extension)) = parsed.subject_alternative_name() else { return Vec::new() };
+    let names = extension.value.general_names.iter().filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        _ => None,
+    });
+    names.collect()
+}
+
+fn common_name(parsed: &X509Certificate<'_>) -> Option<String> {
+    Some(parsed.subject().iter_common_name().next()?.as_str().ok()?.to_owned())
+}
+
+/// Who a peer is. `None` when its certificate, verified as it is, cannot be read.
+pub fn identity(der: &[u8]) -> Option<Identity> {
+    let (_, parsed) = X509Certificate::from_der(der).ok()?;
+    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der);
+    // Header values: control bytes have no business in them.
+    let clean =
+        |text: String| text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
+    Some(Identity {
+        subject: clean(parsed.subject().to_string()),
+        common_name: clean(common_name(&parsed).unwrap_or_default()),
+        issuer: clean(parsed.issuer().to_string()),
+        serial: hex(parsed.raw_serial()).to_ascii_uppercase(),
+        fingerprint: hex(digest.as_ref()),
+        names: dns_names(&parsed).into_iter().map(clean).collect(),
+    })
+}

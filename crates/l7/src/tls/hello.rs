@@ -1,0 +1,106 @@
+//! The ClientHello (RFC 8446 section 4.1.2) of a connection that is passed through unopened: which
+//! host it is for, and which session it wants to resume. Reads no more than it needs.
+
+/// What a ClientHello says, as far as routing needs it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Hello<'a> {
+    /// Not empty, of host-name characters.
+    pub server_name: Option<&'a str>,
+    pub session_id: &'a [u8],
+    /// Names the first protocol offered by ALPN.
+    pub alpn: Option<&'a [u8]>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoHello {
+    /// More bytes are needed to tell.
+    Partial,
+    /// No TLS, or nothing that a TLS client would send.
+    NotTls,
+}
+
+/// A ClientHello that does not fit one record is not looked into.
+const RECORD_AT_MOST: usize = 16 * 1024;
+
+pub fn parse(bytes: &[u8]) -> Result<Hello<'_>, NoHello> {
+    let known = [(0, 0x16u8), (1, 3), (5, 1)];
+    if known.iter().any(|(at, want)| bytes.get(*at).is_some_and(|b| b != want)) {
+        return Err(NoHello::NotTls);
+    }
+    let Some((header, rest)) = bytes.split_at_checked(5) else { return Err(NoHello::Partial) };
+    let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
+    if !(4..=RECORD_AT_MOST).contains(&length) {
+        return Err(NoHello::NotTls);
+    }
+    let Some(record) = rest.get(..length) else { return Err(NoHello::Partial) };
+    let mut record = Reader(record);
+    let message = (|| {
+        record.take(1)?;
+        let length = record.number(3)?;
+        record.take(length)
+    })();
+    body(Reader(message.ok_or(NoHello::NotTls)?)).ok_or(NoHello::NotTls)
+}
+
+fn body<'a>(mut hello: Reader<'a>) -> Option<Hello<'a>> {
+    hello.take(2 + 32)?;
+    let session_id = hello.vector(1)?;
+    if session_id.len() > 32 {
+        return None;
+    }
+    let suites = hello.vector(2)?;
+    let methods = hello.vector(1)?;
+    if suites.is_empty() || methods.is_empty() {
+        return None;
+    }
+    let mut found = Hello { session_id, ..Hello::default() };
+    if hello.0.is_empty() {
+        return Some(found);
+    }
+    let mut extensions = Reader(hello.vector(2)?);
+    while !extensions.0.is_empty() {
+        let kind = extensions.number(2)?;
+        let value = Reader(extensions.vector(2)?);
+        match kind {
+            0 => found.server_name = Some(server_name(value)?),
+            16 => found.alpn = Some(first_protocol(value)?),
+            _ => {}
+        }
+    }
+    Some(found)
+}
+
+fn server_name(mut value: Reader<'_>) -> Option<&str> {
+    let mut list = Reader(value.vector(2)?);
+    if list.number(1)? != 0 {
+        return None;
+    }
+    let name = list.vector(2)?;
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-._".contains(b);
+    let good = !name.is_empty() && name.len() <= 253 && name.iter().all(plain);
+    if good { std::str::from_utf8(name).ok() } else { None }
+}
+
+fn first_protocol(mut value: Reader<'_>) -> Option<&[u8]> {
+    Reader(value.vector(2)?).vector(1)
+}
+
+#[derive(Clone, Copy)]
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn number(&mut self, bytes: usize) -> Option<usize> {
+        Some(self.take(bytes)?.iter().fold(0, |n, b| n << 8 | usize::from(*b)))
+    }
+
+    fn vector(&mut self, length_bytes: usize) -> Option<&'a [u8]> {
+        let length = self.number(length_bytes)?;
+        self.take(length)
+    }
+}

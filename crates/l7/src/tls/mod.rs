@@ -1,0 +1,102 @@
+//! TLS towards clients and towards real servers, by rustls.
+//!
+//! In: settings, PEM files, ClientHellos. Out: agreed connections and what is known of them.
+//! Never: an own cipher, an own parser of certificates on the path of trust.
+
+mod certificate;
+mod client;
+pub mod hello;
+mod link;
+mod server;
+mod ticket;
+
+use std::path::Path;
+
+use crate::file_error::FileError;
+pub use certificate::CertificateInfo;
+pub use client::{TlsClient, load as load_client};
+pub use link::{HandshakeError, TlsLink};
+use rustls::{Connection, ProtocolVersion};
+pub use server::{TlsServer, fingerprint, load as load_server};
+pub use ticket::{TicketKeys, TicketSecrets};
+
+/// What both sides agreed on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// `TLSv1.3`, as HAProxy and OpenSSL write it.
+    pub version: &'static str,
+    pub cipher: &'static str,
+    pub h2: bool,
+    pub resumed: bool,
+    /// The host name that the client asked for.
+    pub sni: Option<Box<str>>,
+    /// The peer's certificate, which was verified.
+    pub peer: Option<Box<Identity>>,
+}
+
+/// Who a client is, by its certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    pub subject: String,
+    pub common_name: String,
+    pub issuer: String,
+    /// Hexadecimal, in upper case.
+    pub serial: String,
+    /// SHA-256 of the certificate, hexadecimal in lower case.
+    pub fingerprint: String,
+    pub names: Vec<String>,
+}
+
+impl Facts {
+    fn of(connection: &Connection) -> Facts {
+        let resumed = connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
+        let leaf = connection.peer_certificates().and_then(|chain| chain.first());
+        let (sni, peer) = match connection {
+            Connection::Server(server) => (
+                server.server_name().map(Into::into),
+                leaf.and_then(|der| certificate::identity(der)).map(Box::new),
+            ),
+            Connection::Client(_) => (None, None),
+        };
+        Facts {
+            version: match connection.protocol_version() {
+                Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+                Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+                _ => "-",
+            },
+            cipher: connection.negotiated_cipher_suite().map_or("-", |s| cipher_name(s.suite())),
+            h2: connection.alpn_protocol() == Some(b"h2"),
+            resumed,
+            sni,
+            peer,
+        }
+    }
+}
+
+/// The name that RFC 8446 and OpenSSL give a TLS 1.3 suite.
+fn cipher_name(suite: rustls::CipherSuite) -> &'static str {
+    match suite {
+        rustls::CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
+        rustls::CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
+        rustls::CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
+        other => other.as_str().unwrap_or("unknown"),
+    }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, FileError> {
+    /// A bundle of thousands of authorities is below 1 MiB.
+    const AT_MOST: u64 = 16 << 20;
+    let unreadable = |e: std::io::Error| FileError::unreadable(file, &e);
+    let length = std::fs::metadata(file).map_err(unreadable)?.len();
+    if length > AT_MOST {
+        return Err(FileError::new(file, "larger than 16 MiB"));
+    }
+    std::fs::read(file).map_err(unreadable)
+}
+
+fn provider() -> std::sync::Arc<rustls::crypto::CryptoProvider> {
+    std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! TLS of a service: which certificate for which host, which versions, whose clients.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use evenkeel_model::{ClientAuth, TlsPolicy, TlsSettings, TlsVersion};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, SupportedProtocolVersion};
+
+use super::TicketKeys;
+use super::certificate::{self, CertificateInfo, Loaded};
+use crate::file_error::FileError;
+
+/// A service's TLS, ready to accept clients.
+#[derive(Debug)]
+pub struct TlsServer {
+    pub config: Arc<ServerConfig>,
+    pub certificates: Vec<CertificateInfo>,
+    /// Names the files and their state, so that a change of them is seen.
+    pub fingerprint: u64,
+}
+
+/// Reads every file that the settings name.
+pub fn load(settings: &TlsSettings, tickets: &Arc<TicketKeys>) -> Result<TlsServer, FileError> {
+    let fingerprint = fingerprint(settings);
+    let mut loaded = Vec::new();
+    for path in &settings.certificates {
+        loaded.extend(certificate::load(path)?);
+    }
+    let certificates = loaded.iter().map(|l| l.info.clone()).collect();
+    let provider = super::provider();
+    let builder = ServerConfig::builder_with_provider(provider.clone());
+    let builder = builder.with_protocol_versions(versions(settings)).map_err(|e| internal(settings, e))?;
+    let builder = match &settings.client_auth {
+        None => builder.with_no_client_auth(),
+        Some(auth) => builder.with_client_cert_verifier(verifier(auth, provider)?),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(Resolver::new(loaded, settings.strict_sni)));
+    let offered = settings.alpn.iter().filter(|p| *p != "h2");
+    config.alpn_protocols = offered.map(|p| p.as_bytes().to_vec()).collect();
+    config.ticketer = tickets.clone();
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.ignore_client_order = true;
+    Ok(TlsServer { config: Arc::new(config), certificates, fingerprint })
+}
+
+/// Changes whenever one of the files does, without reading them.
+pub fn fingerprint(settings: &TlsSettings) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let mut note = |path: &PathBuf| {
+        let about = std::fs::metadata(path).ok();
+        let changed = about.as_ref().and_then(|m| m.modified().ok());
+        let since = changed.and_then(|t| t.duration_since(SystemTime::UNIX_EPOCH).ok());
+        (path, about.map(|m| m.len()), since).hash(&mut hasher);
+    };
+    for path in &settings.certificates {
+        note(path);
+        let files = std::fs::read_dir(path).into_iter().flatten().filter_map(|e| Some(e.ok()?.path()));
+        let mut files: Vec<PathBuf> = files.collect();
+        for extension in ["key", "ocsp"] {
+            let mut name = path.as_os_str().to_owned();
+            name.push(format!(".{extension}"));
+            files.push(name.into());
+        }
+        files.push(path.with_extension("key"));
+        files.push(path.with_file_name("privkey.pem"));
+        files.sort();
+        files.iter().for_each(&mut note);
+    }
+    if let Some(auth) = &settings.client_auth {
+        note(&auth.ca);
+        auth.crl.iter().for_each(&mut note);
+    }
+    hasher.finish()
+}
+
+fn internal(settings: &TlsSettings, error: rustls::Error) -> FileError {
+    FileError::new(settings.certificates.first().unwrap_or(&PathBuf::new()), error.to_string())
+}
+
+static TLS13_ALONE: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
+
+fn versions(settings: &TlsSettings) -> &'static [&'static SupportedProtocolVersion] {
+    match (settings.policy, settings.min_version) {
+        (TlsPolicy::Intermediate, TlsVersion::Tls12) => rustls::ALL_VERSIONS,
+        _ => TLS13_ALONE,
+    }
+}
+
+fn verifier(
+    auth: &ClientAuth,
+    provider: Arc<rustls::crypto::CryptoProvider>,
+) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, FileError> {
+    let roots = Arc::new(certificate::authorities(&auth.ca)?);
+    let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider);
+    if let Some(crl) = &auth.crl {
+        // Authorities without a list of theirs are taken at their word.
+        builder = builder.with_crls(certificate::revocations(crl)?).allow_unknown_revocation_status();
+    }
+    if !auth.required {
+        builder = builder.allow_unauthenticated();
+    }
+    builder.build().map_err(|e| FileError::new(auth.crl.as_ref().unwrap_or(&auth.ca), e.to_string()))
+}
+
+/// Certificates by host name: exact names before wildcards before the first of all.
+#[derive(Debug)]
+struct Resolver {
+    exact: HashMap<String, Vec<Arc<CertifiedKey>>>,
+    /// By what follows the first label.
+    wildcard: HashMap<String, Vec<Arc<CertifiedKey>>>,
+    default: Vec<Arc<CertifiedKey>>,
+    strict: bool,
+}
+
+impl Resolver {
+    fn new(loaded: Vec<Loaded>, strict: bool) -> Resolver {
+        let mut resolver =
+            Resolver { exact: HashMap::new(), wildcard: HashMap::new(), default: Vec::new(), strict };
+        let first_names = loaded.first().map(|l| l.info.names.clone()).unwrap_or_default();
+        // Elliptic curves first: where a client takes both, they cost a tenth.
+        let mut ordered = loaded;
+        ordered.sort_by_key(|l| l.info.algorithm == "RSA");
+        for one in ordered {
+            if one.info.names == first_names {
+                resolver.default.push(one.key.clone());
+            }
+            for name in &one.info.names {
+                let (table, name) = match name.strip_prefix("*.") {
+                    Some(rest) => (&mut resolver.wildcard, rest),
+                    None => (&mut resolver.exact, name.as_str()),
+                };
+                table.entry(name.to_owned()).or_default().push(one.key.clone());
+            }
+        }
+        resolver
+    }
+
+    fn candidates(&self, name: Option<&str>) -> &[Arc<CertifiedKey>] {
+        // rustls gives names in lower case.
+        let known = name.and_then(|name| {
+            let exact = self.exact.get(name);
+            exact.or_else(|| self.wildcard.get(name.split_once('.')?.1))
+        });
+        match known {
+            Some(found) => found,
+            None if self.strict => &[],
+            None => &self.default,
+        }
+    }
+}
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let all = self.candidates(hello.server_name());
+        let suits = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
+        all.iter().find(suits).or(all.first()).cloned()
+    }
+}

@@ -1,0 +1,213 @@
+//! What a loop does when the control side tells it to: configurations, states of servers, lists.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use evenkeel_model::AdminState;
+
+use super::{Apply, Listener, Message, Worker};
+use crate::proxy::session::Session;
+use crate::proxy::{PoolRuntime, ServerRuntime, Service, ServiceView};
+use crate::reactor::{Owner, Watch};
+use crate::spec::{ConnectionInfo, ServerState, ServiceSpec};
+
+impl Worker {
+    pub fn take_orders(&'static self) {
+        let mut count = [0u8; 8];
+        let _ = rustix::io::read(&*self.bell, &mut count);
+        while let Ok(order) = self.orders.try_recv() {
+            match order {
+                Message::Apply(apply) => self.apply(apply),
+                Message::Server { server, state } => self.set_server(server, state),
+                Message::Nudge { pool, server } => {
+                    let waiter = self.pools.borrow().get(&pool).and_then(|p| p.next_waiter(server));
+                    if let Some(waiter) = waiter {
+                        self.reactor.wake(waiter.task);
+                    }
+                }
+                Message::Drain { idle_ms } => self.drain(idle_ms),
+                Message::Verified { number, right } => {
+                    if let Some(waiting) = self.passwords.borrow_mut().waiting.get_mut(&number) {
+                        waiting.1 = Some(right);
+                        self.reactor.wake(waiting.0);
+                    }
+                }
+                Message::List(reply) => {
+                    let _ = reply.send(self.list());
+                }
+            }
+        }
+    }
+
+    fn apply(&'static self, apply: Apply) {
+        let now_ms = self.reactor.now_ms();
+        let config = &apply.config;
+        self.format.set(config.log_format);
+        let mut pools = self.pools.borrow_mut();
+        let mut old_pools = std::mem::take(&mut *pools);
+        for spec in &config.pools {
+            let pool = match old_pools.remove(&spec.id) {
+                Some(kept) if Arc::ptr_eq(&kept.spec(), spec) => kept,
+                Some(kept) => {
+                    if kept.spec().pool.reaches_otherwise(&spec.pool) {
+                        spec.servers.iter().for_each(|server| self.drop_idle_of(server.id));
+                    }
+                    kept.apply(spec.clone(), &apply.states, now_ms);
+                    kept
+                }
+                None => Rc::new(PoolRuntime::new(self.core, spec.clone(), &apply.states, now_ms)),
+            };
+            pools.insert(spec.id, pool);
+        }
+        let mut services = self.services.borrow_mut();
+        let mut old_services = std::mem::take(&mut *services);
+        for spec in &config.services {
+            let Some(pool) = pools.get(&spec.pool_id) else { continue };
+            let routed: Vec<Rc<PoolRuntime>> =
+                spec.pool_ids.iter().filter_map(|id| pools.get(id).cloned()).collect();
+            let service = match old_services.remove(&spec.id) {
+                Some(kept) => {
+                    let view = kept.view();
+                    let same_pools = view.pools.len() == routed.len()
+                        && view.pools.iter().zip(&routed).all(|(a, b)| Rc::ptr_eq(a, b));
+                    if !Arc::ptr_eq(&view.spec, spec) || !Rc::ptr_eq(&view.pool, pool) || !same_pools {
+                        kept.replace(self.view(spec, pool, routed));
+                    }
+                    kept
+                }
+                None => Rc::new(Service::new(self.view(spec, pool, routed))),
+            };
+            services.insert(spec.id, service);
+        }
+        for removed in old_services.values() {
+            removed.gone.set(true);
+        }
+        self.listeners.borrow_mut().retain(|_, listener| !apply.close.contains(&listener.id));
+        for open in apply.open {
+            if let Some(service) = services.get(&open.service) {
+                self.listen(open.id, open.fd, open.address, service.clone());
+            }
+        }
+        for pool in pools.values() {
+            self.wake_queue(pool);
+        }
+        let _ = apply.done.send(());
+    }
+
+    fn view(
+        &self,
+        spec: &Arc<ServiceSpec>,
+        pool: &Rc<PoolRuntime>,
+        pools: Vec<Rc<PoolRuntime>>,
+    ) -> ServiceView {
+        let fallback = spec.fallback_server.as_ref();
+        ServiceView {
+            spec: spec.clone(),
+            pool: pool.clone(),
+            pools,
+            fallback_server: fallback.map(|s| Rc::new(ServerRuntime::new(self.core, s.clone()))),
+        }
+    }
+
+    fn listen(&self, id: u64, fd: Arc<OwnedFd>, address: SocketAddr, service: Rc<Service>) {
+        let mut listeners = self.listeners.borrow_mut();
+        let entry = listeners.vacant_entry();
+        let watch = Watch::new(self.reactor, fd, Owner::Listener(entry.key() as u32));
+        entry.insert(Listener { id, watch, address, service, paused: Cell::new(false) });
+    }
+
+    pub(super) fn pause(&self, listener: &Listener) {
+        listener.watch.pause();
+        listener.paused.set(true);
+        self.paused.set(true);
+    }
+
+    pub fn resume_listeners(&self) {
+        if self.shared.is_full() {
+            return;
+        }
+        self.paused.set(false);
+        for (_, listener) in self.listeners.borrow().iter() {
+            if listener.paused.replace(false) {
+                listener.watch.resume();
+            }
+        }
+    }
+
+    fn set_server(&'static self, server: u32, state: ServerState) {
+        let now_ms = self.reactor.now_ms();
+        for pool in self.pools.borrow().values() {
+            if pool.set_state(server, state, now_ms) {
+                self.wake_queue(pool);
+            }
+        }
+        let cut = !state.up && self.pools.borrow().values().any(|p| p.cuts(server));
+        if state.admin == AdminState::Halted || cut {
+            let sessions = self.sessions.borrow();
+            let on_it = |s: &&Rc<Session>| s.server.borrow().as_ref().is_some_and(|on| on.id == server);
+            for session in sessions.values().filter(on_it) {
+                self.reactor.kill(session.task.get());
+            }
+        }
+        if state.admin == AdminState::Halted || !state.up {
+            self.drop_idle_of(server);
+        }
+    }
+
+    /// Places may have become free: everybody looks again, in their order.
+    fn wake_queue(&self, pool: &PoolRuntime) {
+        for waiter in std::mem::take(&mut *pool.queue.borrow_mut()) {
+            self.reactor.wake(waiter.task);
+        }
+    }
+
+    fn drain(&'static self, idle_ms: u64) {
+        self.draining.set(Some(idle_ms));
+        self.listeners.borrow_mut().clear();
+        let now_ms = self.reactor.now_ms();
+        for (_, client) in self.idle_clients.borrow().iter() {
+            client.link.set_deadline(now_ms + idle_ms);
+        }
+    }
+
+    fn list(&self) -> Vec<ConnectionInfo> {
+        let now_ms = self.reactor.now_ms();
+        let idle = self.idle_clients.borrow();
+        let name = |service: &Service| service.view().spec.service.name.as_str().to_owned();
+        let mut all: Vec<ConnectionInfo> = idle
+            .iter()
+            .map(|(_, client)| ConnectionInfo {
+                client: client.address,
+                vip: client.vip,
+                service: name(&client.service),
+                server: None,
+                state: "idle",
+                age_ms: now_ms.saturating_sub(client.accepted_ms),
+                requests: client.requests,
+                bytes_in: client.bytes_in,
+                bytes_out: client.bytes_out,
+                core: self.core,
+            })
+            .collect();
+        for session in self.sessions.borrow().values() {
+            let shown = session.shown.borrow();
+            let Some(shown) = shown.as_ref() else { continue };
+            all.push(ConnectionInfo {
+                client: shown.client,
+                vip: shown.vip,
+                service: name(&shown.service),
+                server: session.server.borrow().as_ref().map(|s| s.name().to_owned()),
+                state: session.state.get().as_str(),
+                age_ms: now_ms.saturating_sub(shown.accepted_ms),
+                requests: shown.requests,
+                bytes_in: session.bytes_in.get(),
+                bytes_out: session.bytes_out.get(),
+                core: self.core,
+            });
+        }
+        all
+    }
+}

@@ -1,0 +1,106 @@
+//! Connections to real servers that wait for their next request, and resting pipes.
+
+use std::rc::Rc;
+
+use super::Message;
+use super::Worker;
+use crate::link::Link;
+use crate::proxy::ServerRuntime;
+use crate::reactor::{Owner, Pipe};
+
+const RESTING_PIPES: usize = 64;
+const IDLE_SERVER_MS: u64 = 60_000;
+/// Servers close idle connections after five seconds and more.
+const TRUSTED_MS: u64 = 4_000;
+/// A server that closes after each answer has done so by then.
+const PROVEN_MS: u64 = 10;
+
+pub struct IdleServer {
+    pub link: Link,
+    pub server: Rc<ServerRuntime>,
+    /// Requests it has carried.
+    carried: u32,
+    since_ms: u64,
+}
+
+impl Worker {
+    /// An idle connection to a server, with the number of requests it has carried.
+    ///
+    /// A server may close a kept connection in the very moment that a request is sent, and a
+    /// request that is not idempotent cannot be sent again (RFC 9110 section 9.2.2). `once` asks
+    /// for a connection on which that is as good as impossible: the server has kept it open
+    /// before, or for a while; it was used lately; and the kernel knows of no end.
+    pub fn take_idle(&self, server: &ServerRuntime, once: bool) -> Option<(Link, u32)> {
+        let now_ms = self.reactor.now_ms();
+        loop {
+            let mut all = self.idle_servers.borrow_mut();
+            let trusted = |key: &&u32| {
+                let idle_ms = |i: &IdleServer| now_ms.saturating_sub(i.since_ms);
+                all.get(**key as usize)
+                    .is_some_and(|i| (i.carried > 1 || idle_ms(i) > PROVEN_MS) && idle_ms(i) < TRUSTED_MS)
+            };
+            let key = {
+                let mut idle = server.idle.borrow_mut();
+                match once {
+                    false => idle.pop_back()?,
+                    true if idle.back().as_ref().is_some_and(trusted) => idle.pop_back()?,
+                    true if idle.front().as_ref().is_some_and(trusted) => idle.pop_front()?,
+                    true => return None,
+                }
+            };
+            let Some(idle) = all.try_remove(key as usize) else { continue };
+            drop(all);
+            let link = idle.link;
+            link.set_owner(Owner::Task);
+            if link.is_hung_up() || ((once || link.readable()) && !link.is_quiet()) {
+                continue;
+            }
+            return Some((link, idle.carried));
+        }
+    }
+
+    pub fn keep_idle(&self, server: &Rc<ServerRuntime>, link: Link, carried: u32) {
+        let mut servers = self.idle_servers.borrow_mut();
+        let entry = servers.vacant_entry();
+        let key = entry.key() as u32;
+        let since_ms = self.reactor.now_ms();
+        link.set_owner(Owner::IdleServer(key));
+        link.set_deadline(since_ms + IDLE_SERVER_MS);
+        server.idle.borrow_mut().push_back(key);
+        entry.insert(IdleServer { link, server: server.clone(), carried, since_ms });
+    }
+
+    pub fn drop_idle_server(&self, key: u32) {
+        if let Some(idle) = self.idle_servers.borrow_mut().try_remove(key as usize) {
+            idle.server.idle.borrow_mut().retain(|k| *k != key);
+        }
+    }
+
+    /// Closes every idle connection with a server.
+    pub fn drop_idle_of(&self, server: u32) {
+        let stale: Vec<u32> = {
+            let idle = self.idle_servers.borrow();
+            idle.iter().filter(|(_, i)| i.server.id == server).map(|(k, _)| k as u32).collect()
+        };
+        stale.into_iter().for_each(|key| self.drop_idle_server(key));
+    }
+
+    pub fn take_pipe(&self) -> Option<Pipe> {
+        self.pipes.borrow_mut().pop().or_else(|| Pipe::new().ok())
+    }
+
+    pub fn give_pipe(&self, pipe: Pipe) {
+        let mut pipes = self.pipes.borrow_mut();
+        if pipe.held() == 0 && pipes.len() < RESTING_PIPES {
+            pipes.push(pipe);
+        }
+    }
+
+    pub fn nudge_others(&self, pool: u32, server: u32) {
+        for (core, mailbox) in self.shared.mailboxes.iter().enumerate() {
+            if core != self.core {
+                mailbox.send(Message::Nudge { pool, server });
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Routes: conditions in their written order, and what is done where one holds. Conditions and
+//! texts with variables are in the language of the `rules` crate, and were checked.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::Name;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub name: Name,
+    /// Always, when absent.
+    pub when: Option<String>,
+    /// Carried out in this order; one that ends the journey is the last.
+    pub actions: Vec<Action>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    // These go on with the next.
+    /// Counts the request for its entry in a table.
+    Track(Name),
+    RateLimit(RateRule),
+    ConcurrencyLimit {
+        key: String,
+        max: u32,
+        status: u16,
+    },
+    BasicAuth {
+        realm: String,
+        users: PathBuf,
+    },
+    /// Puts a text into the log line.
+    Capture {
+        name: String,
+        value: String,
+    },
+    /// Smaller waits less in the queue; 0 is usual.
+    Priority(i16),
+    RewritePath(String),
+    RewriteQuery(String),
+    Header(HeaderEdit),
+    ResponseHeader(HeaderEdit),
+    // These end it.
+    Pool(Name),
+    /// The pool that a map file names for a key.
+    PoolMap {
+        key: String,
+        file: PathBuf,
+        default: Option<Name>,
+    },
+    Redirect {
+        location: String,
+        status: u16,
+        drop_query: bool,
+    },
+    Answer {
+        status: u16,
+        content_type: String,
+        body: String,
+        file: Option<PathBuf>,
+    },
+    /// Refuses at once.
+    Deny {
+        status: u16,
+    },
+    /// Refuses after a while, so that an attacker waits.
+    Tarpit {
+        delay: Duration,
+        status: u16,
+    },
+}
+
+impl Action {
+    /// Whether the journey ends with it.
+    pub fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Action::Pool(_)
+                | Action::PoolMap { .. }
+                | Action::Redirect { .. }
+                | Action::Answer { .. }
+                | Action::Deny { .. }
+                | Action::Tarpit { .. }
+        )
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateRule {
+    pub key: String,
+    pub count: u32,
+    pub period: Duration,
+    pub status: u16,
+}
+
+/// Names are in the case to write them in; comparing ignores it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeaderEdit {
+    /// Replaces every header of the name.
+    Set {
+        name: String,
+        value: String,
+    },
+    Add {
+        name: String,
+        value: String,
+    },
+    /// A `*` at the end stands for anything.
+    Remove {
+        name: String,
+    },
+}
+
+/// A table that routes count in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableRule {
+    pub name: Name,
+    /// Whose entry it is: a text with variables.
+    pub key: String,
+    pub size: u32,
+    pub expire: Duration,
+    /// The time that rates are counted over.
+    pub period: Duration,
+}

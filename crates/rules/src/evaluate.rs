@@ -1,0 +1,334 @@
+//! An expression as a tree, and its evaluation.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::fetch::{Fetch, NeedsHttp};
+use crate::pattern::{NetworkSet, PatternSet, glob_match};
+
+/// A condition that was checked.
+#[derive(Clone, Debug)]
+pub struct Expression {
+    pub(crate) root: Node,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Node {
+    All(Vec<Node>),
+    Any(Vec<Node>),
+    Not(Box<Node>),
+    Test(Box<Test>),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Test {
+    /// As it was written.
+    pub text: String,
+    pub fetch: Fetch,
+    pub needs: NeedsHttp,
+    pub folds: bool,
+    pub arguments: Vec<String>,
+    pub check: Check,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Check {
+    Present,
+    Patterns {
+        set: PatternSet,
+        globs: Vec<Box<[u8]>>,
+        files: Vec<List<PatternSet>>,
+    },
+    Networks {
+        set: NetworkSet,
+        files: Vec<List<NetworkSet>>,
+    },
+    Exact {
+        value: Box<[u8]>,
+        negated: bool,
+    },
+    Regex {
+        regex: Box<regex::bytes::Regex>,
+        negated: bool,
+    },
+    Numbers(Vec<u64>),
+    Compare(Compare, u64),
+    Flag,
+    /// Minutes of the day.
+    Time {
+        from: u16,
+        to: u16,
+    },
+    /// Bit 0 is Monday.
+    Weekdays(u8),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Compare {
+    Equal,
+    NotEqual,
+    Less,
+    AtMost,
+    More,
+    AtLeast,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct List<T> {
+    pub path: PathBuf,
+    pub loaded: Option<Arc<T>>,
+}
+
+/// The local time that a condition is evaluated at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LocalTime {
+    /// 0 is Monday.
+    pub weekday: u8,
+    pub minute_of_day: u16,
+}
+
+/// What is known of the request or connection in question.
+pub trait Facts {
+    /// Gives every value there is to `test` until it says that one will do; whether one did.
+    fn texts(&self, fetch: Fetch, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool;
+    fn address(&self, fetch: Fetch) -> Option<IpAddr>;
+    fn number(&self, fetch: Fetch, arguments: &[String]) -> Option<u64>;
+    fn flag(&self, fetch: Fetch) -> bool;
+    fn local_time(&self) -> LocalTime;
+}
+
+/// Reads a list of patterns; the flag says whether upper and lower case are the same.
+pub type PatternLoader<'a, E> = dyn FnMut(&Path, bool) -> Result<Arc<PatternSet>, E> + 'a;
+pub type NetworkLoader<'a, E> = dyn FnMut(&Path) -> Result<Arc<NetworkSet>, E> + 'a;
+
+/// What the stars and groups of a condition stood for.
+#[derive(Clone, Debug, Default)]
+pub struct Captures {
+    /// Somebody will read them; otherwise none are kept.
+    pub wanted: bool,
+    texts: Vec<Vec<u8>>,
+    count: usize,
+}
+
+impl Captures {
+    const AT_MOST: usize = 9;
+
+    pub fn wanted() -> Captures {
+        Captures { wanted: true, ..Captures::default() }
+    }
+
+    pub fn clear(&mut self) {
+        self.count = 0;
+    }
+
+    fn push(&mut self, text: &[u8]) {
+        if self.count >= Self::AT_MOST {
+            return;
+        }
+        if self.texts.len() <= self.count {
+            self.texts.push(Vec::new());
+        }
+        self.texts[self.count].clear();
+        self.texts[self.count].extend_from_slice(text);
+        self.count += 1;
+    }
+
+    /// The text of a number from 1.
+    pub fn get(&self, number: usize) -> &[u8] {
+        let index = number.wrapping_sub(1);
+        if index < self.count { &self.texts[index] } else { &[] }
+    }
+}
+
+/// One test of a condition, for explanations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    pub text: String,
+    pub holds: bool,
+}
+
+impl Expression {
+    pub fn holds(&self, facts: &dyn Facts, captures: &mut Captures) -> bool {
+        self.root.holds(facts, captures)
+    }
+
+    /// Every test with its outcome, in the written order, also those that evaluating skips.
+    pub fn explain(&self, facts: &dyn Facts) -> Vec<Leaf> {
+        let mut leaves = Vec::new();
+        self.root.visit(&mut |test| {
+            let holds = test.holds(facts, &mut Captures::default());
+            leaves.push(Leaf { text: test.text.clone(), holds });
+        });
+        leaves
+    }
+
+    /// The first test that needs a request to be read, as it was written.
+    pub fn needs_http(&self) -> Option<String> {
+        let mut found = None;
+        self.root.visit(&mut |test| {
+            if test.needs == NeedsHttp::Yes && found.is_none() {
+                found = Some(test.text.clone());
+            }
+        });
+        found
+    }
+
+    /// What is asked, each with its arguments.
+    pub fn fetches(&self) -> Vec<(Fetch, Vec<String>)> {
+        let mut all = Vec::new();
+        self.root.visit(&mut |test| all.push((test.fetch, test.arguments.clone())));
+        all
+    }
+
+    /// Loads the lists that stand in files.
+    pub fn load<E>(
+        &mut self,
+        patterns: &mut PatternLoader<'_, E>,
+        networks: &mut NetworkLoader<'_, E>,
+    ) -> Result<(), E> {
+        self.root.load(patterns, networks)
+    }
+
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut all = Vec::new();
+        self.root.visit(&mut |test| match &test.check {
+            Check::Patterns { files, .. } => all.extend(files.iter().map(|f| f.path.clone())),
+            Check::Networks { files, .. } => all.extend(files.iter().map(|f| f.path.clone())),
+            _ => {}
+        });
+        all
+    }
+}
+
+impl Node {
+    fn holds(&self, facts: &dyn Facts, captures: &mut Captures) -> bool {
+        match self {
+            Node::All(nodes) => nodes.iter().all(|node| node.holds(facts, captures)),
+            Node::Any(nodes) => nodes.iter().any(|node| node.holds(facts, captures)),
+            Node::Not(node) => !node.holds(facts, captures),
+            Node::Test(test) => test.holds(facts, captures),
+        }
+    }
+
+    fn visit(&self, each: &mut dyn FnMut(&Test)) {
+        match self {
+            Node::All(nodes) | Node::Any(nodes) => nodes.iter().for_each(|node| node.visit(each)),
+            Node::Not(node) => node.visit(each),
+            Node::Test(test) => each(test),
+        }
+    }
+
+    fn load<E>(
+        &mut self,
+        patterns: &mut PatternLoader<'_, E>,
+        networks: &mut NetworkLoader<'_, E>,
+    ) -> Result<(), E> {
+        match self {
+            Node::All(nodes) | Node::Any(nodes) => {
+                nodes.iter_mut().try_for_each(|node| node.load(patterns, networks))
+            }
+            Node::Not(node) => node.load(patterns, networks),
+            Node::Test(test) => {
+                match &mut test.check {
+                    Check::Patterns { files, .. } => {
+                        for file in files {
+                            file.loaded = Some(patterns(&file.path, test.folds)?);
+                        }
+                    }
+                    Check::Networks { files, .. } => {
+                        for file in files {
+                            file.loaded = Some(networks(&file.path)?);
+                        }
+                    }
+                    _ => {}
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Test {
+    fn name(&self) -> &str {
+        self.arguments.first().map_or("", String::as_str)
+    }
+
+    fn any(&self, facts: &dyn Facts, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        facts.texts(self.fetch, self.name(), test)
+    }
+
+    fn holds(&self, facts: &dyn Facts, captures: &mut Captures) -> bool {
+        match &self.check {
+            Check::Present => self.any(facts, &mut |_| true),
+            Check::Patterns { set, globs, files } => self.any(facts, &mut |value| {
+                if captures.wanted && !globs.is_empty() {
+                    return set.matches(value) && {
+                        capture(globs, value, self.folds, captures);
+                        true
+                    } || files.iter().any(|f| f.loaded.as_ref().is_some_and(|l| l.matches(value)));
+                }
+                set.matches(value)
+                    || files.iter().any(|f| f.loaded.as_ref().is_some_and(|l| l.matches(value)))
+            }),
+            Check::Networks { set, files } => facts.address(self.fetch).is_some_and(|address| {
+                set.contains(address)
+                    || files.iter().any(|f| f.loaded.as_ref().is_some_and(|l| l.contains(address)))
+            }),
+            Check::Exact { value, negated } => {
+                let same = |found: &[u8]| match self.folds {
+                    true => found.eq_ignore_ascii_case(value),
+                    false => found == &**value,
+                };
+                self.any(facts, &mut |found| same(found)) != *negated
+            }
+            Check::Regex { regex, negated } => {
+                let matched = self.any(facts, &mut |value| {
+                    if !captures.wanted || *negated || regex.captures_len() == 1 {
+                        return regex.is_match(value);
+                    }
+                    let Some(found) = regex.captures(value) else { return false };
+                    captures.clear();
+                    for group in found.iter().skip(1) {
+                        captures.push(group.map_or(&[], |g| g.as_bytes()));
+                    }
+                    true
+                });
+                matched != *negated
+            }
+            Check::Numbers(numbers) => {
+                facts.number(self.fetch, &self.arguments).is_some_and(|n| numbers.contains(&n))
+            }
+            Check::Compare(compare, with) => {
+                let Some(number) = facts.number(self.fetch, &self.arguments) else { return false };
+                match compare {
+                    Compare::Equal => number == *with,
+                    Compare::NotEqual => number != *with,
+                    Compare::Less => number < *with,
+                    Compare::AtMost => number <= *with,
+                    Compare::More => number > *with,
+                    Compare::AtLeast => number >= *with,
+                }
+            }
+            Check::Flag => facts.flag(self.fetch),
+            Check::Time { from, to } => {
+                let now = facts.local_time().minute_of_day;
+                if from <= to { (*from..*to).contains(&now) } else { now >= *from || now < *to }
+            }
+            Check::Weekdays(mask) => mask >> facts.local_time().weekday & 1 == 1,
+        }
+    }
+}
+
+/// Keeps what the stars of the first pattern that matches stand for.
+fn capture(globs: &[Box<[u8]>], value: &[u8], folds: bool, captures: &mut Captures) {
+    let lower = if folds { value.to_ascii_lowercase() } else { Vec::new() };
+    let subject = if folds { &lower } else { value };
+    for glob in globs {
+        if glob_match(glob, subject, &mut |_| {}) {
+            captures.clear();
+            glob_match(glob, subject, &mut |star| captures.push(star));
+            return;
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! What a condition can ask about, once: the parser, the reference page and the suggestions are
+//! made from this table.
+
+/// What a function looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fetch {
+    Host,
+    Path,
+    Method,
+    Query,
+    Header,
+    Cookie,
+    Version,
+    Scheme,
+    Sni,
+    Alpn,
+    TlsVersion,
+    TlsCipher,
+    ClientCertCn,
+    ClientCertSubject,
+    ClientCertIssuer,
+    ClientCertSerial,
+    ClientCertFingerprint,
+    Source,
+    Destination,
+    Port,
+    SourcePort,
+    ContentLength,
+    ServersUp,
+    Connections,
+    Queued,
+    Rate,
+    Count,
+    Tls,
+    ClientCert,
+    Time,
+    Weekday,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Patterns decide; without one: whether it is there.
+    Text,
+    /// Networks decide.
+    Address,
+    /// Compared with a number, or given the numbers that match.
+    Number,
+    Flag,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NeedsHttp {
+    Yes,
+    No,
+}
+
+#[derive(Debug)]
+pub struct Function {
+    pub name: &'static str,
+    pub fetch: Fetch,
+    pub kind: Kind,
+    /// Arguments before the patterns: `NAME` of a header, `TABLE`, `POOL`.
+    pub arguments: &'static [&'static str],
+    pub needs: NeedsHttp,
+    /// Upper and lower case are the same.
+    pub folds: bool,
+    pub doc: &'static str,
+    pub example: &'static str,
+}
+
+const fn function(
+    name: &'static str,
+    fetch: Fetch,
+    kind: Kind,
+    needs: NeedsHttp,
+    doc: &'static str,
+    example: &'static str,
+) -> Function {
+    Function { name, fetch, kind, arguments: &[], needs, folds: false, doc, example }
+}
+
+const fn with(function: Function, arguments: &'static [&'static str]) -> Function {
+    Function { arguments, ..function }
+}
+
+const fn folded(function: Function) -> Function {
+    Function { folds: true, ..function }
+}
+
+use Fetch as F;
+use Kind::{Address, Flag, Number, Text};
+use NeedsHttp::{No, Yes};
+
+pub static FUNCTIONS: &[Function] = &[
+    folded(function(
+        "host",
+        F::Host,
+        Text,
+        Yes,
+        "The host the request is for, without port.",
+        r#"host("www.example.org", "*.example.net")"#,
+    )),
+    function("path", F::Path, Text, Yes, "The path of the request, without the query.", r#"path("/api/*")"#),
+    function("method", F::Method, Text, Yes, "The request method.", r#"method("GET", "HEAD")"#),
+    with(
+        function(
+            "query",
+            F::Query,
+            Text,
+            Yes,
+            "A parameter of the query, not decoded.",
+            r#"query("lang", "de")"#,
+        ),
+        &["NAME"],
+    ),
+    with(
+        function(
+            "header",
+            F::Header,
+            Text,
+            Yes,
+            "A header of the request; of several the one that matches.",
+            r#"header("User-Agent", "*bot*")"#,
+        ),
+        &["NAME"],
+    ),
+    with(
+        function("cookie", F::Cookie, Text, Yes, "A cookie of the request.", r#"cookie("beta", "1")"#),
+        &["NAME"],
+    ),
+    function("version", F::Version, Text, Yes, "The HTTP version: `1.0`, `1.1` or `2`.", r#"version("1.0")"#),
+    function(
+        "scheme",
+        F::Scheme,
+        Text,
+        Yes,
+        "`https` when the client speaks TLS with this program, else `http`.",
+        r#"scheme("http")"#,
+    ),
+    folded(function(
+        "sni",
+        F::Sni,
+        Text,
+        No,
+        "The host name that a TLS client asks for; in mode tcp also of connections that are passed through unopened.",
+        r#"sni("*.example.org")"#,
+    )),
+    function(
+        "alpn",
+        F::Alpn,
+        Text,
+        No,
+        "The protocol agreed on by ALPN; passed through: the first one offered.",
+        r#"alpn("h2")"#,
+    ),
+    function("tls-version", F::TlsVersion, Text, No, "`TLSv1.2` or `TLSv1.3`.", r#"tls-version("TLSv1.2")"#),
+    function("tls-cipher", F::TlsCipher, Text, No, "The cipher suite.", r#"tls-cipher("*CHACHA20*")"#),
+    function(
+        "client-cert-cn",
+        F::ClientCertCn,
+        Text,
+        No,
+        "The common name of the client's certificate.",
+        r#"client-cert-cn("admin-*")"#,
+    ),
+    function(
+        "client-cert-subject",
+        F::ClientCertSubject,
+        Text,
+        No,
+        "The subject of the client's certificate.",
+        r#"client-cert-subject("*OU=Sales*")"#,
+    ),
+    function(
+        "client-cert-issuer",
+        F::ClientCertIssuer,
+        Text,
+        No,
+        "Who issued the client's certificate.",
+        r#"client-cert-issuer("*CN=Our CA*")"#,
+    ),
+    folded(function(
+        "client-cert-serial",
+        F::ClientCertSerial,
+        Text,
+        No,
+        "The serial number of the client's certificate, hexadecimal.",
+        r#"client-cert-serial("0A1B")"#,
+    )),
+    folded(function(
+        "client-cert-fingerprint",
+        F::ClientCertFingerprint,
+        Text,
+        No,
+        "SHA-256 of the client's certificate, hexadecimal.",
+        r#"client-cert-fingerprint("9f86d081*")"#,
+    )),
+    function(
+        "source",
+        F::Source,
+        Address,
+        No,
+        "The client's address.",
+        r#"source("10.0.0.0/8", "2001:db8::/32")"#,
+    ),
+    function(
+        "destination",
+        F::Destination,
+        Address,
+        No,
+        "The address that the client connected to.",
+        r#"destination("192.0.2.10")"#,
+    ),
+    function("port", F::Port, Number, No, "The port that the client connected to.", r#"port(80, 443)"#),
+    function("source-port", F::SourcePort, Number, No, "The client's port.", r#"source-port < 1024"#),
+    function(
+        "content-length",
+        F::ContentLength,
+        Number,
+        Yes,
+        "The length of the body in bytes, where it is known.",
+        r#"content-length > 1000000"#,
+    ),
+    with(
+        function(
+            "servers-up",
+            F::ServersUp,
+            Number,
+            No,
+            "Real servers of a pool that can take clients.",
+            r#"servers-up("web") < 2"#,
+        ),
+        &["POOL"],
+    ),
+    with(
+        function(
+            "connections",
+            F::Connections,
+            Number,
+            No,
+            "Requests (http) or connections (tcp) that a pool has now.",
+            r#"connections("web") >= 500"#,
+        ),
+        &["POOL"],
+    ),
+    with(
+        function(
+            "queued",
+            F::Queued,
+            Number,
+            No,
+            "Clients that wait for a place in a pool.",
+            r#"queued("web") > 20"#,
+        ),
+        &["POOL"],
+    ),
+    with(
+        function(
+            "rate",
+            F::Rate,
+            Number,
+            No,
+            "What an entry of a table counted in its period: `connections`, `requests`, `errors`, `bytes-in`, `bytes-out`.",
+            r#"rate("per-client", "requests") > 100"#,
+        ),
+        &["TABLE", "COUNTER"],
+    ),
+    with(
+        function(
+            "count",
+            F::Count,
+            Number,
+            No,
+            "What an entry of a table counted in its life, or `current` connections.",
+            r#"count("per-client", "current") > 10"#,
+        ),
+        &["TABLE", "COUNTER"],
+    ),
+    function("tls", F::Tls, Flag, No, "The client speaks TLS with this program.", "!tls()"),
+    function(
+        "client-cert",
+        F::ClientCert,
+        Flag,
+        No,
+        "The client showed a certificate, which was verified.",
+        "client-cert()",
+    ),
+    with(
+        function(
+            "time",
+            F::Time,
+            Flag,
+            No,
+            "The time of day of this machine; a span may pass midnight.",
+            r#"time("22:00-06:00")"#,
+        ),
+        &["SPAN"],
+    ),
+    with(
+        function(
+            "weekday",
+            F::Weekday,
+            Flag,
+            No,
+            "The day of the week: `mon`, `tue`…, spans too.",
+            r#"weekday("mon-fri")"#,
+        ),
+        &["DAYS"],
+    ),
+];
+
+/// Counters of table entries.
+pub const COUNTERS: [&str; 5] = ["connections", "requests", "errors", "bytes-in", "bytes-out"];
+
+/// What may stand in braces in a text.
+#[derive(Debug)]
+pub struct Variable {
+    pub name: &'static str,
+    pub doc: &'static str,
+}
+
+pub static VARIABLES: &[Variable] = &[
+    Variable { name: "host", doc: "the host the request is for, without port" },
+    Variable { name: "path", doc: "the path, without the query" },
+    Variable { name: "query", doc: "the query, without `?`; `{query:NAME}` one parameter" },
+    Variable { name: "uri", doc: "path and query" },
+    Variable { name: "method", doc: "the request method" },
+    Variable { name: "scheme", doc: "`http` or `https`" },
+    Variable { name: "source", doc: "the client's address" },
+    Variable { name: "source-port", doc: "the client's port" },
+    Variable { name: "destination", doc: "the address that the client connected to" },
+    Variable { name: "port", doc: "the port that the client connected to" },
+    Variable { name: "header:NAME", doc: "a header of the request" },
+    Variable { name: "cookie:NAME", doc: "a cookie of the request" },
+    Variable { name: "sni", doc: "the host name that the TLS client asked for" },
+    Variable { name: "tls-version", doc: "`TLSv1.2` or `TLSv1.3`" },
+    Variable { name: "tls-cipher", doc: "the cipher suite" },
+    Variable { name: "client-cert-cn", doc: "the common name of the client's certificate" },
+    Variable { name: "client-cert-subject", doc: "its subject; `-issuer`, `-serial` and `-fingerprint` too" },
+    Variable { name: "1", doc: "what the first `*` or group of the route's condition matched, up to `9`" },
+];

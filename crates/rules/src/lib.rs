@@ -1,0 +1,23 @@
+//! The language of routes: conditions (`when = 'path("/api/*") && method("GET")'`), texts with
+//! variables in them (`https://www.example.org{path}`), lists and maps.
+//!
+//! In: text, facts about a request or connection. Out: true or false, bytes, the reasons.
+//! Never: a file, a socket, a clock. Lists are loaded by the caller.
+
+mod evaluate;
+mod fetch;
+mod lexer;
+mod map;
+mod parse;
+mod pattern;
+mod template;
+
+pub use evaluate::{Captures, Expression, Facts, Leaf, LocalTime};
+pub use fetch::{FUNCTIONS, Fetch, Function, NeedsHttp, VARIABLES, Variable};
+pub use map::{Map, MapError};
+pub use parse::ParseError;
+pub use pattern::{NetworkSet, PatternSet, read_networks, read_patterns};
+pub use template::Template;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,189 @@
+//! Sets of patterns and networks, quick however many there are.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+/// Patterns with `*` for anything. Exact texts and those with one `*` at an end are found by
+/// hash, one look-up for each length that occurs; others are tried one after the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PatternSet {
+    folds: bool,
+    exact: HashSet<Box<[u8]>>,
+    /// `text*`
+    prefixes: ByLength,
+    /// `*text`
+    suffixes: ByLength,
+    globs: Vec<Box<[u8]>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct ByLength {
+    texts: HashSet<Box<[u8]>>,
+    /// Ascending.
+    lengths: Vec<usize>,
+}
+
+impl ByLength {
+    fn insert(&mut self, text: &[u8]) {
+        if let Err(at) = self.lengths.binary_search(&text.len()) {
+            self.lengths.insert(at, text.len());
+        }
+        self.texts.insert(text.into());
+    }
+
+    fn any<'a>(&self, value: &'a [u8], part: impl Fn(&'a [u8], usize) -> &'a [u8]) -> bool {
+        let fitting = self.lengths.iter().take_while(|length| **length <= value.len());
+        fitting.into_iter().any(|length| self.texts.contains(part(value, *length)))
+    }
+}
+
+impl PatternSet {
+    pub fn new(folds: bool) -> PatternSet {
+        PatternSet { folds, ..PatternSet::default() }
+    }
+
+    pub fn insert(&mut self, pattern: &str) {
+        let text = if self.folds { pattern.to_ascii_lowercase() } else { pattern.to_owned() };
+        let text = text.as_bytes();
+        match (text, text.iter().filter(|b| **b == b'*').count()) {
+            (_, 0) => {
+                self.exact.insert(text.into());
+            }
+            ([rest @ .., b'*'], 1) => self.prefixes.insert(rest),
+            ([b'*', rest @ ..], 1) => self.suffixes.insert(rest),
+            _ => self.globs.push(text.into()),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.exact.len() + self.prefixes.texts.len() + self.suffixes.texts.len() + self.globs.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether one of the patterns matches.
+    pub fn matches(&self, value: &[u8]) -> bool {
+        if !self.folds || !value.iter().any(u8::is_ascii_uppercase) {
+            return self.holds(value);
+        }
+        let mut small = [0; 256];
+        match small.get_mut(..value.len()) {
+            Some(lower) => {
+                lower.copy_from_slice(value);
+                lower.make_ascii_lowercase();
+                self.holds(lower)
+            }
+            None => self.holds(&value.to_ascii_lowercase()),
+        }
+    }
+
+    fn holds(&self, value: &[u8]) -> bool {
+        self.exact.contains(value)
+            || self.prefixes.any(value, |v, length| &v[..length])
+            || self.suffixes.any(value, |v, length| &v[v.len() - length..])
+            || self.globs.iter().any(|glob| glob_match(glob, value, &mut |_| {}))
+    }
+}
+
+/// Whether a pattern matches; `star` gets what each `*` stood for. Takes time in proportion to
+/// the lengths multiplied at worst.
+pub fn glob_match(pattern: &[u8], value: &[u8], star: &mut dyn FnMut(&[u8])) -> bool {
+    let mut parts = pattern.split(|b| *b == b'*');
+    let first = parts.next().unwrap_or(&[]);
+    let Some(mut rest) = value.strip_prefix(first) else { return false };
+    let mut parts = parts.peekable();
+    if parts.peek().is_none() {
+        return rest.is_empty();
+    }
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            let Some(middle) = rest.strip_suffix(part) else { return false };
+            star(middle);
+            return true;
+        }
+        let Some(at) = memchr::memmem::find(rest, part) else { return false };
+        star(&rest[..at]);
+        rest = &rest[at + part.len()..];
+    }
+    true
+}
+
+/// Networks, one look-up for each prefix length that occurs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NetworkSet {
+    networks: HashSet<(u128, u8)>,
+    lengths: Vec<u8>,
+}
+
+fn bits(address: IpAddr) -> u128 {
+    match address.to_canonical() {
+        IpAddr::V4(a) => a.to_ipv6_mapped().into(),
+        IpAddr::V6(a) => a.into(),
+    }
+}
+
+fn masked(bits: u128, length: u8) -> u128 {
+    bits & u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0)
+}
+
+impl NetworkSet {
+    /// Adds `ADDRESS` or `ADDRESS/PREFIX`; whether it was one.
+    pub fn insert(&mut self, text: &str) -> bool {
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let Ok(address) = address.parse::<IpAddr>() else { return false };
+        let (width, base) = if address.is_ipv4() { (32, 96) } else { (128, 0) };
+        let length: u8 = match prefix.map(str::parse) {
+            None => width,
+            Some(Ok(length)) if length <= width => length,
+            _ => return false,
+        };
+        let length = length + base;
+        self.networks.insert((masked(bits(address), length), length));
+        if let Err(at) = self.lengths.binary_search(&length) {
+            self.lengths.insert(at, length);
+        }
+        true
+    }
+
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let bits = bits(address);
+        self.lengths.iter().rev().any(|length| self.networks.contains(&(masked(bits, *length), *length)))
+    }
+
+    pub fn len(&self) -> usize {
+        self.networks.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.networks.is_empty()
+    }
+}
+
+/// The entries of a list file: one a line, `#` begins a comment.
+fn entries(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines =
+        text.lines().enumerate().map(|(i, line)| (i + 1, line.split('#').next().unwrap_or("").trim()));
+    lines.filter(|(_, entry)| !entry.is_empty())
+}
+
+pub fn read_patterns(text: &str, folds: bool) -> PatternSet {
+    let mut set = PatternSet::new(folds);
+    entries(text).for_each(|(_, entry)| set.insert(entry));
+    set
+}
+
+/// The line of the first entry that is no network, and that entry.
+pub fn read_networks(text: &str) -> Result<NetworkSet, (usize, String)> {
+    let mut set = NetworkSet::default();
+    for (line, entry) in entries(text) {
+        if !set.insert(entry) {
+            return Err((line, entry.chars().take(80).collect()));
+        }
+    }
+    Ok(set)
+}

@@ -1,0 +1,164 @@
+//! Texts with variables: `https://www.example.org{path}`.
+
+use crate::evaluate::{Captures, Facts};
+use crate::fetch::{Fetch, NeedsHttp, VARIABLES};
+use crate::parse::ParseError;
+
+/// A text that was checked. `{{` and `}}` stand for the braces themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Template {
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(Box<[u8]>),
+    Text1(Fetch, Box<str>),
+    /// Path and query.
+    Uri,
+    Address(Fetch),
+    Number(Fetch),
+    Capture(usize),
+}
+
+impl Template {
+    pub fn parse(text: &str) -> Result<Template, ParseError> {
+        let mut parts: Vec<Part> = Vec::new();
+        let mut literal = Vec::new();
+        let mut at = 0;
+        while at < text.len() {
+            let rest = &text[at..];
+            if let Some(brace) = ["{{", "}}"].into_iter().find(|b| rest.starts_with(b)) {
+                literal.push(brace.as_bytes()[0]);
+                at += 2;
+            } else if rest.starts_with('{') {
+                let Some(end) = rest.find('}') else {
+                    return Err(ParseError::at(at..text.len(), "`{` without `}`").help("`{{` writes a brace"));
+                };
+                if !literal.is_empty() {
+                    parts.push(Part::Text(std::mem::take(&mut literal).into()));
+                }
+                parts.push(variable(&rest[1..end]).map_err(|e| ParseError { span: at..at + end + 1, ..e })?);
+                at += end + 1;
+            } else {
+                let length = rest.chars().next().map_or(1, char::len_utf8);
+                literal.extend_from_slice(&rest.as_bytes()[..length]);
+                at += length;
+            }
+        }
+        if !literal.is_empty() {
+            parts.push(Part::Text(literal.into()));
+        }
+        Ok(Template { parts })
+    }
+
+    pub fn render(&self, facts: &dyn Facts, captures: &Captures, out: &mut Vec<u8>) {
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => out.extend_from_slice(text),
+                Part::Text1(fetch, name) => append(facts, *fetch, name, out),
+                Part::Uri => {
+                    append(facts, Fetch::Path, "", out);
+                    let start = out.len();
+                    out.push(b'?');
+                    append(facts, Fetch::Query, "", out);
+                    if out.len() == start + 1 {
+                        out.truncate(start);
+                    }
+                }
+                Part::Address(fetch) => {
+                    if let Some(address) = facts.address(*fetch) {
+                        let _ = std::io::Write::write_fmt(out, format_args!("{}", address.to_canonical()));
+                    }
+                }
+                Part::Number(fetch) => {
+                    if let Some(number) = facts.number(*fetch, &[]) {
+                        let _ = std::io::Write::write_fmt(out, format_args!("{number}"));
+                    }
+                }
+                Part::Capture(number) => out.extend_from_slice(captures.get(*number)),
+            }
+        }
+    }
+
+    /// Whether it holds what a condition captured.
+    pub fn has_captures(&self) -> bool {
+        self.parts.iter().any(|p| matches!(p, Part::Capture(_)))
+    }
+
+    /// Whether it ends in the path, so that a query can follow.
+    pub fn ends_in_path(&self) -> bool {
+        matches!(self.parts.last(), Some(Part::Text1(Fetch::Path, _)))
+    }
+
+    /// Whether a request must have been read to render it.
+    pub fn needs_http(&self) -> bool {
+        let needs = |fetch: &Fetch| {
+            let function = crate::FUNCTIONS.iter().find(|f| f.fetch == *fetch);
+            function.is_some_and(|f| f.needs == NeedsHttp::Yes)
+        };
+        self.parts.iter().any(|part| match part {
+            Part::Uri => true,
+            Part::Text1(fetch, _) => needs(fetch),
+            _ => false,
+        })
+    }
+
+    /// The text, where no variable is in it.
+    pub fn constant(&self) -> Option<&[u8]> {
+        match self.parts.as_slice() {
+            [] => Some(&[]),
+            [Part::Text(text)] => Some(text),
+            _ => None,
+        }
+    }
+}
+
+fn append(facts: &dyn Facts, fetch: Fetch, name: &str, out: &mut Vec<u8>) {
+    facts.texts(fetch, name, &mut |value| {
+        out.extend_from_slice(value);
+        true
+    });
+}
+
+fn variable(word: &str) -> Result<Part, ParseError> {
+    if let Some((kind, name)) = word.split_once(':') {
+        let fetch = match kind {
+            "header" => Fetch::Header,
+            "cookie" => Fetch::Cookie,
+            "query" => Fetch::Query,
+            _ => return Err(unknown(word)),
+        };
+        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~[]".contains(&b);
+        return match !name.is_empty() && name.len() <= 128 && name.bytes().all(token) {
+            true => Ok(Part::Text1(fetch, name.into())),
+            false => Err(ParseError::at(0..0, format!("{name:?} is no name"))),
+        };
+    }
+    if let Ok(number @ 1..=9) = word.parse::<usize>() {
+        return Ok(Part::Capture(number));
+    }
+    Ok(match word {
+        "uri" => Part::Uri,
+        "source" => Part::Address(Fetch::Source),
+        "destination" => Part::Address(Fetch::Destination),
+        "port" => Part::Number(Fetch::Port),
+        "source-port" => Part::Number(Fetch::SourcePort),
+        _ => {
+            let known =
+                crate::FUNCTIONS.iter().find(|f| f.name == word && f.kind == crate::fetch::Kind::Text);
+            match known {
+                Some(function) if function.fetch == Fetch::Query || function.arguments.is_empty() => {
+                    Part::Text1(function.fetch, "".into())
+                }
+                _ => return Err(unknown(word)),
+            }
+        }
+    })
+}
+
+fn unknown(word: &str) -> ParseError {
+    let names: Vec<_> = VARIABLES.iter().map(|v| format!("{{{}}}", v.name)).collect();
+    ParseError::at(0..0, format!("there is no variable {{{word}}}"))
+        .help(format!("variables: {}", names.join(", ")))
+}

@@ -1,0 +1,241 @@
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A request as the tests have it.
+struct Request {
+    path: &'static str,
+    query: &'static str,
+    headers: Vec<(&'static str, &'static str)>,
+    source: IpAddr,
+    time: LocalTime,
+}
+
+fn request() -> Request {
+    Request {
+        path: "/api/v1/users/7",
+        query: "lang=de&debug",
+        headers: vec![("Host", "WWW.example.org"), ("X-A", "one"), ("X-A", "two")],
+        source: "10.1.2.3".parse().unwrap(),
+        time: LocalTime { weekday: 4, minute_of_day: 23 * 60 },
+    }
+}
+
+impl Facts for Request {
+    fn texts(&self, fetch: Fetch, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        let value: Cow<'_, str> = match fetch {
+            Fetch::Path => self.path.into(),
+            Fetch::Host => "WWW.example.org".into(),
+            Fetch::Method => "GET".into(),
+            Fetch::Scheme => "https".into(),
+            Fetch::Query if name.is_empty() => self.query.into(),
+            Fetch::Query => match self.query.split('&').find_map(|p| p.strip_prefix(name)) {
+                Some(rest) => rest.strip_prefix('=').unwrap_or(rest).into(),
+                None => return false,
+            },
+            Fetch::Header => {
+                let mut all = self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
+                return all.any(|(_, v)| test(v.as_bytes()));
+            }
+            _ => return false,
+        };
+        test(value.as_bytes())
+    }
+
+    fn address(&self, fetch: Fetch) -> Option<IpAddr> {
+        (fetch == Fetch::Source).then_some(self.source)
+    }
+
+    fn number(&self, fetch: Fetch, arguments: &[String]) -> Option<u64> {
+        match fetch {
+            Fetch::Port => Some(443),
+            Fetch::ServersUp if arguments == ["web"] => Some(2),
+            _ => None,
+        }
+    }
+
+    fn flag(&self, fetch: Fetch) -> bool {
+        fetch == Fetch::Tls
+    }
+
+    fn local_time(&self) -> LocalTime {
+        self.time
+    }
+}
+
+fn holds(text: &str) -> bool {
+    let expression = Expression::parse(text).unwrap_or_else(|e| panic!("{text}: {e:?}"));
+    expression.holds(&request(), &mut Captures::default())
+}
+
+#[test]
+fn conditions() {
+    for yes in [
+        r#"path("/api/*") && method("GET", "POST")"#,
+        r#"host("www.example.org")"#,
+        r#"host("*.example.org") and not method("POST")"#,
+        r#"header("x-a", "two")"#,
+        r#"header("X-A")"#,
+        r#"!header("X-B")"#,
+        r#"header("X-B") != "two""#,
+        r#"query("lang", "de") && query("debug")"#,
+        r#"path =~ "^/api/v[0-9]+/" && path !~ "admin""#,
+        r#"path == "/api/v1/users/7""#,
+        r#"source("10.0.0.0/8") && !source("10.1.2.0/25", "::/0") || source("10.1.2.3")"#,
+        "port(80, 443) && port == 443 && port >= 443 && port < 444 && tls()",
+        r#"servers-up("web") > 1"#,
+        r#"time("22:00-06:00") && weekday("fri,sat") && weekday("thu-mon") && !time("06:00-22:00")"#,
+        r#"(path("/x") || path("/api/*/users/*")) && scheme("https")"#,
+        r#"method("POST") || method("GET") && port(443)"#,
+    ] {
+        assert!(holds(yes), "{yes}");
+        assert!(!holds(&format!("!({yes})")), "not {yes}");
+    }
+    for no in [
+        r#"servers-up("other") > 0"#,
+        r#"host("example.org")"#,
+        r#"path("/api")"#,
+        r#"weekday("sat-thu")"#,
+        r#"cookie("a")"#,
+        r#"(method("POST") || method("GET")) && port(80)"#,
+    ] {
+        assert!(!holds(no), "{no}");
+    }
+}
+
+#[test]
+fn the_example_of_every_function_is_right() {
+    for function in FUNCTIONS {
+        Expression::parse(function.example).unwrap_or_else(|e| panic!("{}: {e:?}", function.example));
+    }
+}
+
+#[test]
+fn mistakes_are_pointed_at() {
+    let check = |text: &str, at: &str, message: &str, help: &str| {
+        let error = Expression::parse(text).expect_err(text);
+        assert_eq!(&text[error.span.clone()], at, "{text}: {error:?}");
+        assert!(error.message.contains(message), "{text}: {error:?}");
+        assert!(error.help.clone().unwrap_or_default().contains(help), "{text}: {error:?}");
+    };
+    check(r#"pth("/a")"#, "pth", "no function `pth`", "did you mean `path`?");
+    check(r#"path("/a" method("GET")"#, "method", "expected `,` or `)`", "");
+    check(r#"path("/a") method("GET")"#, "method", "expected `&&`, `||` or the end", "");
+    check(r#"path("/a") &&"#, "", "expected a function", "");
+    check(r#"(path("/a")"#, "", "expected `)`", "");
+    check(r#"path("/a"#, r#""/a"#, "no closing quote", "");
+    check("path & port", "&", "means nothing here", "&& ||");
+    check("header()", "header", "needs its NAME", r#"header("User-Agent""#);
+    check(r#"source("10.0.0.0/33")"#, r#""10.0.0.0/33""#, "is no network", "192.0.2.0/24");
+    check(r#"path =~ "(""#, r#""(""#, "no regular expression: unclosed group", "");
+    check("path > 5", ">", "compares numbers", "==");
+    check("port", "port", "compared with nothing", "port(80, 443)");
+    check(r#"port("80")"#, r#""80""#, "without quotes", "");
+    check(r#"time("8-9")"#, "time", "no span of the day", "08:00");
+    check(r#"weekday("monday")"#, "weekday", "no day of the week", "mon-fri");
+    check(r#"rate("t", "hits") > 1"#, r#""hits""#, "no counter", "requests");
+    check("port > 99999999999999999999999", "99999999999999999999999", "too large", "");
+    check(r#"host("@list")"#, r#""@list""#, "absolute path", "");
+    check("tls() > 1", ">", "cannot be compared", "");
+    check(&"!".repeat(1000), "!", "nested more than", "");
+    check(&format!("{}tls(){}", "(".repeat(1000), ")".repeat(1000)), "(", "nested more than", "");
+}
+
+#[test]
+fn texts_with_variables() {
+    let render = |condition: &str, text: &str| {
+        let mut captures = Captures::wanted();
+        Expression::parse(condition).unwrap().holds(&request(), &mut captures);
+        let mut out = Vec::new();
+        Template::parse(text).unwrap().render(&request(), &captures, &mut out);
+        String::from_utf8(out).unwrap()
+    };
+    assert_eq!(render("tls()", "https://www.example.net{path}"), "https://www.example.net/api/v1/users/7");
+    assert_eq!(
+        render("tls()", "{scheme}://{host}:{port}{uri} {{x}} {header:x-a} {source}"),
+        "https://WWW.example.org:443/api/v1/users/7?lang=de&debug {x} one 10.1.2.3"
+    );
+    assert_eq!(render(r#"path("/api/*/users/*")"#, "/u/{2}/{1}{3}"), "/u/7/v1");
+    assert_eq!(render(r#"path =~ "^/api/(v.)/(.*)$""#, "{2}-{1}"), "users/7-v1");
+    assert_eq!(render("tls()", "{query:lang} {query}"), "de lang=de&debug");
+    for (bad, message) in [
+        ("{pth}", "no variable {pth}"),
+        ("a{path", "without"),
+        ("{header:a b}", "no name"),
+        ("{0}", "no variable"),
+    ] {
+        let error = Template::parse(bad).expect_err(bad);
+        assert!(error.message.contains(message), "{bad}: {error:?}");
+    }
+}
+
+#[test]
+fn explanations_show_every_test() {
+    let expression = Expression::parse(r#"path("/x") && (method("GET") || port == 80)"#).unwrap();
+    let leaves = expression.explain(&request());
+    let shown: Vec<_> = leaves.iter().map(|l| (l.text.as_str(), l.holds)).collect();
+    assert_eq!(shown, [(r#"path("/x")"#, false), (r#"method("GET")"#, true), ("port == 80", false)]);
+}
+
+#[test]
+fn lists_of_a_hundred_thousand() {
+    let mut text = String::from("# hosts\n");
+    for i in 0..100_000 {
+        text.push_str(&format!("h{i}.example.org\n*.d{i}.example.net # any of these\n"));
+    }
+    let set = read_patterns(&text, true);
+    assert_eq!(set.len(), 200_000);
+    assert!(set.matches(b"H99999.Example.org") && set.matches(b"a.b.d77.example.net"));
+    assert!(!set.matches(b"h100000.example.org") && !set.matches(b"d77.example.net"));
+    let networks: String = (0..100_000u32).map(|i| format!("{}/32\n", std::net::Ipv4Addr::from(i))).collect();
+    let set = read_networks(&networks).unwrap();
+    assert!(set.contains("0.1.134.159".parse().unwrap()) && !set.contains("0.1.134.160".parse().unwrap()));
+    assert_eq!(read_networks("10.0.0.0/8\n\n10.0.0.0/99\n"), Err((3, "10.0.0.0/99".into())));
+}
+
+#[test]
+fn maps() {
+    let map = Map::read("# comment\na one\n/img/* images\n/img/big/* big\n*.org  org pool\n").unwrap();
+    let get = |key: &str| map.get(key.as_bytes());
+    assert_eq!(get("a"), Some("one"));
+    assert_eq!(get("/img/x"), Some("images"));
+    assert_eq!(get("/img/big/x"), Some("big"));
+    assert_eq!(get("example.org"), Some("org pool"));
+    assert_eq!(get("b"), None);
+    assert_eq!(Map::read("a b\nc\n"), Err(MapError { line: 2, why: "expected KEY VALUE".into() }));
+    assert!(Map::read("*a* b\n").is_err() && Map::read("a*b c\n").is_err());
+}
+
+proptest! {
+    #[test]
+    fn nothing_that_is_typed_panics(text in ".{0,200}") {
+        let _ = Expression::parse(&text);
+        let _ = Template::parse(&text);
+        let _ = Map::read(&text);
+    }
+
+    /// Built from the language's own words, so that most of it parses.
+    #[test]
+    fn nothing_that_parses_panics(words in proptest::collection::vec(
+        prop::sample::select(vec!["path", "(", ")", "\"/a*b*\"", "&&", "||", "!", "port", "==", "443", ",", "header", "=~", "tls()", "source(\"::/0\")"]), 0..24)) {
+        if let Ok(expression) = Expression::parse(&words.join(" ")) {
+            let mut captures = Captures::wanted();
+            expression.holds(&request(), &mut captures);
+            expression.explain(&request());
+        }
+    }
+
+    #[test]
+    fn sets_agree_with_plain_matching(patterns in proptest::collection::vec("[ab*]{1,5}", 1..6), value in "[ab]{0,6}") {
+        let mut set = PatternSet::new(false);
+        patterns.iter().for_each(|p| set.insert(p));
+        let plain = patterns.iter().any(|p| {
+            let regex = format!("^{}$", p.replace('*', ".*"));
+            regex::Regex::new(&regex).unwrap().is_match(&value)
+        });
+        prop_assert_eq!(set.matches(value.as_bytes()), plain);
+    }
+}
