@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|value: &[u8]| {
     let mut out = Vec::new();
-    assert_eq!(write_without(value, b"S", &mut out), !out.is_empty());
+    assert_eq!(write_without(value, b"S", false, &mut out), !out.is_empty());
     assert!(find_cookie(&out, b"S").is_none());
     assert!(out.len() <= value.len() * 2);
     assert_eq!(find_cookie(value, b"T"), find_cookie(&out, b"T"));

@@ -415,7 +415,7 @@ impl Builder<'_> {
                 pause: outlier.duration("pause", Duration::from_secs(10)),
                 max_percent: outlier.number("max-percent", 50),
             }),
-            server_h2: false,
+            server_h2: table.text("server-http") == Some("2"),
             real_servers,
             name,
         }
@@ -435,6 +435,10 @@ impl Builder<'_> {
                 let message = format!("persistence by {} needs mode \"tcp\"", pool.persistence.as_str());
                 let place = table.span("persistence").or_else(|| table.span("pool"));
                 self.problem(place, message, "in mode \"http\" use { type = \"cookie\" }");
+            }
+            if service.mode == Mode::Tcp && pool.server_h2 {
+                let place = table.span("server-http").or_else(|| table.span("pool"));
+                self.problem(place, "`server-http` needs mode \"http\"".to_owned(), "");
             }
             if service.mode == Mode::Tcp {
                 let place = |key: &str| table.span(key).or_else(|| table.span("pool"));

@@ -554,7 +554,8 @@ fn same_tls(one: &Option<Arc<TlsServer>>, other: &Option<Arc<TlsServer>>) -> boo
 
 fn pool_tls(pool: &Pool) -> Result<Option<Arc<TlsClient>>, FileError> {
     let Some(settings) = &pool.server_tls else { return Ok(None) };
-    tls::load_client(settings, &["http/1.1"]).map(|tls| Some(Arc::new(tls)))
+    tls::load_client(settings, if pool.server_h2 { &["h2"] } else { &["http/1.1"] })
+        .map(|tls| Some(Arc::new(tls)))
 }
 
 fn wall_seconds() -> u64 {

@@ -9,6 +9,7 @@ pub mod counters;
 mod engine;
 mod file_error;
 pub mod h1;
+pub mod h2;
 mod link;
 mod log;
 mod proxy;
@@ -17,6 +18,7 @@ pub mod rdp;
 mod reactor;
 mod routing;
 mod spec;
+mod stream;
 pub mod tls;
 mod worker;
 

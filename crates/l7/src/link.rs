@@ -4,11 +4,13 @@
 use rustix::io::Errno;
 
 use crate::reactor::{Io, Owner, Pipe, Sock};
+use crate::stream::StreamLink;
 use crate::tls::TlsLink;
 
 pub enum Link {
     Plain(Sock),
     Tls(Box<TlsLink>),
+    Stream(StreamLink),
 }
 
 /// Calls the same method of whichever link it is.
@@ -17,6 +19,7 @@ macro_rules! each {
         match $self {
             Link::Plain($link) => $call,
             Link::Tls($link) => $call,
+            Link::Stream($link) => $call,
         }
     };
 }
@@ -36,7 +39,7 @@ impl Link {
     pub fn raw(&self) -> Option<&Sock> {
         match self {
             Link::Plain(sock) => Some(sock),
-            Link::Tls(_) => None,
+            Link::Tls(_) | Link::Stream(_) => None,
         }
     }
 
@@ -49,15 +52,27 @@ impl Link {
     }
 
     pub fn want_read(&self) {
-        each!(self, link => link.want_read())
+        match self {
+            Link::Plain(link) => link.want_read(),
+            Link::Tls(link) => link.want_read(),
+            Link::Stream(link) => link.want(),
+        }
     }
 
     pub fn want_write(&self) {
-        each!(self, link => link.want_write())
+        match self {
+            Link::Plain(link) => link.want_write(),
+            Link::Tls(link) => link.want_write(),
+            Link::Stream(link) => link.want(),
+        }
     }
 
     pub fn want_hangup(&self) {
-        each!(self, link => link.want_hangup())
+        match self {
+            Link::Plain(link) => link.want_hangup(),
+            Link::Tls(link) => link.want_hangup(),
+            Link::Stream(link) => link.want(),
+        }
     }
 
     pub fn readable(&self) -> bool {
@@ -66,7 +81,11 @@ impl Link {
 
     /// Whether an idle connection is still open and silent, asked of the kernel.
     pub fn is_quiet(&self) -> bool {
-        each!(self, link => link.is_quiet())
+        match self {
+            Link::Plain(link) => link.is_quiet(),
+            Link::Tls(link) => link.is_quiet(),
+            Link::Stream(link) => !link.readable(),
+        }
     }
 
     /// Both directions are gone.
@@ -75,13 +94,17 @@ impl Link {
     }
 
     pub fn is_hung_up(&self) -> bool {
-        each!(self, link => link.is_hung_up())
+        match self {
+            Link::Plain(link) => link.is_hung_up(),
+            Link::Tls(link) => link.is_hung_up(),
+            Link::Stream(link) => link.is_broken(),
+        }
     }
 
     /// The peer said that it had sent all, where the protocol can tell that from a cut.
     pub fn ended_cleanly(&self) -> bool {
         match self {
-            Link::Plain(_) => true,
+            Link::Plain(_) | Link::Stream(_) => true,
             Link::Tls(link) => link.ended_cleanly(),
         }
     }
@@ -95,18 +118,32 @@ impl Link {
         each!(self, link => link.reset_on_close())
     }
 
+    /// Streams always belong to a task.
     pub fn set_owner(&self, owner: Owner) {
-        each!(self, link => link.set_owner(owner))
+        match self {
+            Link::Plain(link) => link.set_owner(owner),
+            Link::Tls(link) => link.set_owner(owner),
+            Link::Stream(_) => {}
+        }
     }
 
     pub fn set_deadline(&self, deadline_ms: u64) {
-        each!(self, link => link.set_deadline(deadline_ms))
+        match self {
+            Link::Plain(link) => link.set_deadline(deadline_ms),
+            Link::Tls(link) => link.set_deadline(deadline_ms),
+            Link::Stream(_) => {}
+        }
+    }
+
+    /// The peer says that it has not begun with the request.
+    pub fn is_untouched(&self) -> bool {
+        matches!(self, Link::Stream(link) if link.is_untouched())
     }
 
     pub fn tls(&self) -> Option<&TlsLink> {
         match self {
             Link::Tls(link) => Some(link),
-            Link::Plain(_) => None,
+            Link::Plain(_) | Link::Stream(_) => None,
         }
     }
 }

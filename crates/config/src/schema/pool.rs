@@ -40,6 +40,12 @@ pub const POOL_RULES: &[Key] = &[
         "10000",
         "Clients that may wait for a place on a real server.",
     ),
+    key(
+        "server-http",
+        Kind::Choice(&[word("1.1"), word("2")]),
+        "1.1",
+        "HTTP version towards real servers; `2` without `server-tls` is spoken by prior knowledge.",
+    ),
     key("server-tls", Kind::Table(&SERVER_TLS), "", "Real servers speak TLS."),
     key(
         "send-proxy",

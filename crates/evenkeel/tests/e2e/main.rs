@@ -6,6 +6,7 @@ mod changes;
 mod chaos;
 mod command_line;
 mod http;
+mod http2;
 mod limits;
 mod logs;
 mod persistence;

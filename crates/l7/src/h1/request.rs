@@ -39,7 +39,7 @@ pub enum Method {
 }
 
 impl Method {
-    fn of(name: &[u8]) -> Method {
+    pub fn of(name: &[u8]) -> Method {
         match name {
             b"GET" => Method::Get,
             b"HEAD" => Method::Head,

@@ -140,6 +140,10 @@ impl Response {
         Ok(())
     }
 
+    pub fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
     /// The value of a cookie that the answer sets.
     pub fn sets_cookie<'a>(&self, head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
         let cookies = self.fields.iter().filter(|f| f.kind == Kind::SetCookie);

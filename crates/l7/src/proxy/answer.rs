@@ -122,6 +122,10 @@ pub async fn send(worker: &Worker, client: &Client, bytes: &[u8], timeout_ms: u6
 /// Closes a connection whose client may still be sending: an immediate close would reset it and
 /// could take the answer away with it (RFC 9112 section 9.6).
 pub async fn linger(worker: &Worker, client: &Client) {
+    if client.h2 {
+        // The end of a stream takes nothing away.
+        return;
+    }
     const LINGER_MS: u64 = 1_000;
     const LINGER_BYTES: usize = 256 * 1024;
     client.link.shutdown_write();

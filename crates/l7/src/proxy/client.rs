@@ -8,12 +8,15 @@ use super::flow::{After, STEPS_A_TURN};
 use super::session::{Client, Scratch, Session, State};
 use super::{ServiceView, answer, route};
 use crate::buffer::{Buffer, CAPACITY};
+use crate::h2::connection::{self, is_preface};
 use crate::reactor::{Io, Stop};
 use crate::worker::Worker;
 
 enum Head {
     /// A whole head, with what followed it.
     Ready(Buffer),
+    /// The client speaks HTTP/2.
+    Two(Buffer),
     /// Nothing has come: the connection can wait without a session.
     Quiet,
     Closed,
@@ -51,6 +54,7 @@ pub async fn serve(
                 let Scratch { record, changes, .. } = &mut *scratch;
                 route::finish(worker, &view, &client, changes, record, true);
                 match after {
+                    After::NextRequest if client.h2 => return None,
                     After::NextRequest => {}
                     After::Close => return None,
                     After::Linger => {
@@ -58,6 +62,10 @@ pub async fn serve(
                         return None;
                     }
                 }
+            }
+            Head::Two(buffer) => {
+                Box::pin(connection::serve(worker, session, client, Some(buffer))).await;
+                return None;
             }
             Head::Quiet => return Some(client),
             Head::Closed => {
@@ -119,6 +127,9 @@ async fn read_head(worker: &Worker, scratch: &mut Scratch, client: &mut Client, 
                 deadline_ms = clock.mono_ms + view.spec.service.timeouts.request.as_millis() as u64;
             }
             // A head that came in pieces is parsed again only when its end may have come.
+            if first && client.requests == 0 && client.tls.is_none() && is_preface(buffer.bytes()) {
+                return input.map_or(Head::Closed, Head::Two);
+            }
             if first || ends_within(buffer.bytes(), seen) {
                 match scratch.request.parse(buffer.bytes()) {
                     Ok(true) => return input.map_or(Head::Closed, Head::Ready),

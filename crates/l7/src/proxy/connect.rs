@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use super::pick::Lease;
 use super::session::Client;
+use crate::h2::connection::Upstream;
 use crate::link::Link;
 use crate::proxy_header::{Addresses, write_v1, write_v2};
 use crate::reactor::{Io, Origin, Sock, Stop};
@@ -68,6 +69,36 @@ pub async fn open(worker: &Worker, client: &Client, lease: &Lease, timeout_ms: u
     }
 }
 
+/// A stream to a server that speaks HTTP/2; the flag says that its connection was open before.
+pub async fn stream(
+    worker: &'static Worker,
+    client: &Client,
+    lease: &Lease,
+    timeout_ms: u64,
+    may_reuse: bool,
+) -> Result<(Link, bool), Trouble> {
+    let shares = lease.shares_connections();
+    if may_reuse && shares {
+        let mut known = lease.server.upstreams.borrow_mut();
+        known.retain(|upstream| !upstream.is_over());
+        if let Some(link) = known.iter().find_map(|upstream| upstream.open()) {
+            return Ok((link, true));
+        }
+    }
+    lease.server.counters().connects.add(1);
+    let link = open(worker, client, lease, timeout_ms).await?;
+    if link.tls().is_some_and(|tls| !tls.facts().h2) {
+        lease.handshake_failed("the server does not speak HTTP/2".to_owned());
+        return Err(Trouble::Handshake);
+    }
+    let upstream = Upstream::start(worker, link);
+    let stream = upstream.open().ok_or(Trouble::Unreachable)?;
+    if shares {
+        lease.server.upstreams.borrow_mut().push(upstream);
+    }
+    Ok((stream, false))
+}
+
 /// Says who the client is.
 async fn introduce(
     worker: &Worker,
@@ -101,6 +132,9 @@ fn after_handshake(lease: &Lease, error: HandshakeError) -> Trouble {
         HandshakeError::TimedOut => return Trouble::TimedOut,
         HandshakeError::Killed => return Trouble::Killed,
         HandshakeError::Gone(_) => "the server closed the connection during the handshake".to_owned(),
+        HandshakeError::Refused(why) if why.contains("NoApplicationProtocol") => {
+            "the server does not speak HTTP/2".to_owned()
+        }
         HandshakeError::Refused(why) => why,
     };
     lease.handshake_failed(why);

@@ -34,6 +34,10 @@ pub async fn run(
     if worker.log.is_wanted() {
         let line = scratch.request.line.of(buffer.bytes());
         scratch.record.line.extend_from_slice(&line[..line.len().min(LOGGED_LINE)]);
+        if client.h2 && scratch.record.line.ends_with(b"HTTP/1.1") {
+            let version = scratch.record.line.len() - 3;
+            scratch.record.line[version..].copy_from_slice(b"2.0");
+        }
     }
     let max_body = view.spec.service.max_body;
     if max_body != 0 && matches!(scratch.request.framing, Framing::Length(length) if length > max_body) {

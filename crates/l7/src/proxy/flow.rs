@@ -146,6 +146,11 @@ pub async fn transact(
     let mut connected = reused.is_some();
     let (server, carried) = match reused {
         Some((server, carried)) => (server, carried),
+        None if lease.pool().is_some_and(|spec| spec.pool.server_h2) => {
+            let (link, kept) = connect::stream(worker, client, lease, connect_ms, may_reuse).await?;
+            connected = true;
+            (link, u32::from(kept))
+        }
         None => {
             lease.server.counters().connects.add(1);
             if connect::is_plain(lease) {
@@ -194,7 +199,7 @@ pub async fn transact(
     if let Some(pipe) = pipe {
         worker.give_pipe(pipe);
     }
-    if reusable && shares {
+    if reusable && shares && !matches!(server, Link::Stream(_)) {
         worker.keep_idle(&lease.server, server, carried.saturating_add(1));
     }
     done
@@ -399,7 +404,9 @@ impl Flow<'_> {
             Io::Eof | Io::Failed(_) => {
                 let nothing_came = down.is_empty() && self.interims == 0;
                 let outgoing = &self.outgoing;
-                let again = self.reused && nothing_came && outgoing.replayable && outgoing.idempotent;
+                let untouched = self.server.is_untouched();
+                let safe = untouched || (self.reused && outgoing.idempotent);
+                let again = safe && nothing_came && outgoing.replayable;
                 return Err(if again { Failure::Stale } else { Failure::NoAnswer });
             }
         }

@@ -12,6 +12,7 @@ use evenkeel_balance::{Balancer, Server, Table};
 use evenkeel_model::{OutlierRule, Persistence};
 
 use crate::counters::{ServerCounters, ServiceCounters};
+use crate::h2::connection::Upstream;
 use crate::spec::{PoolSpec, ServerSpec, ServerState, ServiceSpec};
 
 /// A virtual service; `view` is what the next request sees.
@@ -174,6 +175,13 @@ impl PoolRuntime {
         }
     }
 
+    /// Requests to this server open a new connection of HTTP/2 next.
+    pub fn forget_upstreams(&self, server: u32) {
+        if let Some(runtime) = self.index_of(server).and_then(|index| self.server(index)) {
+            runtime.upstreams.borrow_mut().clear();
+        }
+    }
+
     pub fn server(&self, index: usize) -> Option<Rc<ServerRuntime>> {
         self.servers.borrow().get(index).cloned()
     }
@@ -216,6 +224,8 @@ pub struct ServerRuntime {
     pub connections: Cell<u32>,
     /// Idle connections, by their key in the worker's list; the last is the freshest.
     pub idle: RefCell<VecDeque<u32>>,
+    /// Connections of HTTP/2, which requests share.
+    pub upstreams: RefCell<Vec<Rc<Upstream>>>,
     pub gone: Cell<bool>,
     counters: Arc<crate::counters::PerCore<ServerCounters>>,
 }
@@ -229,6 +239,7 @@ impl ServerRuntime {
             name: spec.server.name.as_str().to_owned(),
             connections: Cell::new(0),
             idle: RefCell::default(),
+            upstreams: RefCell::default(),
             gone: Cell::new(false),
             counters: spec.counters.clone(),
             spec: RefCell::new(spec),

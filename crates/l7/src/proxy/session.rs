@@ -12,6 +12,7 @@ use super::route::Changes;
 use crate::buffer::Buffer;
 use crate::h1::request::Request;
 use crate::h1::response::Response;
+use crate::h2::connection;
 use crate::link::Link;
 use crate::log::Record;
 use crate::tls::Facts;
@@ -176,17 +177,21 @@ pub async fn run(worker: &'static Worker, session: Rc<Session>) {
         session.show(&client);
         session.state.set(State::Reading);
         let mut presence =
-            Presence { worker, session: &session, service: client.service.clone(), parked: false };
+            Presence { worker, session: &session, service: client.service.clone(), parked: client.h2 };
         let mode = client.service.view().spec.service.mode;
         let parked = match (super::greet::greet(worker, &session, &mut scratch, client).await, mode) {
             (None, _) => None,
+            (Some(client), Mode::Http) if !client.h2 && client.tls.as_ref().is_some_and(|t| t.h2) => {
+                Box::pin(connection::serve(worker, &session, client, None)).await;
+                None
+            }
             (Some(client), Mode::Http) => super::client::serve(worker, &session, &mut scratch, client).await,
             (Some(client), Mode::Tcp) => {
                 super::tcp::serve(worker, &session, &mut scratch, client).await;
                 None
             }
         };
-        presence.parked = parked.is_some();
+        presence.parked |= parked.is_some();
         drop(presence);
         if let Some(client) = parked {
             worker.park(client);
@@ -202,6 +207,7 @@ struct Presence<'a> {
     worker: &'static Worker,
     session: &'a Session,
     service: Rc<Service>,
+    /// It is still counted elsewhere: it waits, or it is a stream of a connection.
     parked: bool,
 }
 

@@ -40,8 +40,7 @@ pub fn load(settings: &TlsSettings, tickets: &Arc<TicketKeys>) -> Result<TlsServ
         Some(auth) => builder.with_client_cert_verifier(verifier(auth, provider)?),
     };
     let mut config = builder.with_cert_resolver(Arc::new(Resolver::new(loaded, settings.strict_sni)));
-    let offered = settings.alpn.iter().filter(|p| *p != "h2");
-    config.alpn_protocols = offered.map(|p| p.as_bytes().to_vec()).collect();
+    config.alpn_protocols = settings.alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
     config.ticketer = tickets.clone();
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ignore_client_order = true;

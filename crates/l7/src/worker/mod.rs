@@ -371,7 +371,7 @@ impl Worker {
         view.spec.connections.fetch_sub(1, Relaxed);
     }
 
-    fn start_session(&'static self, client: Client) {
+    pub fn start_session(&'static self, client: Client) {
         let resting = self.resting.borrow_mut().pop();
         let session = resting.unwrap_or_else(|| {
             let session = Rc::new(Session::default());

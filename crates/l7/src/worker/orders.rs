@@ -53,7 +53,10 @@ impl Worker {
                 Some(kept) if Arc::ptr_eq(&kept.spec(), spec) => kept,
                 Some(kept) => {
                     if kept.spec().pool.reaches_otherwise(&spec.pool) {
-                        spec.servers.iter().for_each(|server| self.drop_idle_of(server.id));
+                        for server in &spec.servers {
+                            kept.forget_upstreams(server.id);
+                            self.drop_idle_of(server.id);
+                        }
                     }
                     kept.apply(spec.clone(), &apply.states, now_ms);
                     kept
@@ -153,6 +156,7 @@ impl Worker {
             }
         }
         if state.admin == AdminState::Halted || !state.up {
+            self.pools.borrow().values().for_each(|pool| pool.forget_upstreams(server));
             self.drop_idle_of(server);
         }
     }
@@ -167,6 +171,8 @@ impl Worker {
     fn drain(&'static self, idle_ms: u64) {
         self.draining.set(Some(idle_ms));
         self.listeners.borrow_mut().clear();
+        // Connections of HTTP/2 say goodbye.
+        self.sessions.borrow().keys().for_each(|task| self.reactor.wake(*task));
         let now_ms = self.reactor.now_ms();
         for (_, client) in self.idle_clients.borrow().iter() {
             client.link.set_deadline(now_ms + idle_ms);

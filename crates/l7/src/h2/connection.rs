@@ -1,0 +1,321 @@
+//! The tasks of HTTP/2 connections: a client's, which gives each stream a session, and a real
+//! server's, which sessions share.
+
+use std::rc::Rc;
+
+use super::frame::Code;
+use super::mux::{Mux, Role};
+use crate::buffer::Buffer;
+use crate::link::Link;
+use crate::proxy::flow::STEPS_A_TURN;
+use crate::proxy::session::{Client, Session, State};
+use crate::reactor::{Io, NEVER, Stop};
+use crate::stream::{Signal, StreamLink};
+use crate::worker::Worker;
+
+/// Memory that an idle connection may keep for its output.
+const KEPT: usize = 4 * 1024;
+
+/// Serves a connection to its end. `first` are bytes that came already.
+pub async fn serve(worker: &'static Worker, session: &Session, mut client: Client, first: Option<Buffer>) {
+    session.state.set(State::Relaying);
+    let signal = Signal::new(worker.reactor);
+    signal.set_task(worker.reactor.current_task());
+    let mut connection = Connection {
+        worker,
+        mux: Mux::new(Role::Server, signal.clone(), client.tls.is_some(), worker.random()),
+        input: first,
+        sent: 0,
+        moved_ms: worker.reactor.now_ms(),
+        failed: false,
+        gone: false,
+    };
+    let mut steps = 0;
+    loop {
+        steps += 1;
+        if steps % STEPS_A_TURN == 0 && worker.reactor.breathe().await.is_err() {
+            connection.mux.fail(Code::NoError);
+            connection.write(&client.link);
+            return;
+        }
+        connection.read(&mut client, session);
+        connection.mux.produce(worker.reactor.now_ms());
+        connection.write(&client.link);
+        session.bytes_in.set(client.bytes_in);
+        session.bytes_out.set(client.bytes_out);
+        if connection.gone {
+            return connection.mux.abandon();
+        }
+        if client.must_close(worker) && !connection.mux.is_retired() {
+            connection.mux.retire();
+            continue;
+        }
+        let flushed = connection.sent == connection.mux.out.len();
+        let over = connection.failed || (connection.mux.is_retired() && connection.mux.stream_count() == 0);
+        if flushed && over {
+            // So that the last frames arrive.
+            return crate::proxy::answer::linger(worker, &client).await;
+        }
+        signal.look();
+        if flushed && signal.has_ready() {
+            continue;
+        }
+        let timeouts = &client.service.view().spec.service.timeouts;
+        let patience = match (flushed, connection.mux.stream_count()) {
+            (false, _) => timeouts.client,
+            (true, 0) if client.requests == 0 => timeouts.request,
+            (true, 0) => timeouts.keep_alive,
+            (true, _) => std::time::Duration::MAX,
+        };
+        let patience_ms = u64::try_from(patience.as_millis()).unwrap_or(NEVER);
+        connection.rest();
+        let until_ms = connection.moved_ms.saturating_add(patience_ms);
+        let next_ms = connection.mux.deadline_ms().unwrap_or(NEVER);
+        match worker.reactor.wait(until_ms.min(next_ms)).await {
+            Ok(()) => {}
+            Err(Stop::TimedOut) if next_ms < until_ms => {}
+            Err(Stop::TimedOut) if flushed && !connection.mux.is_retired() => connection.mux.retire(),
+            Err(_) => {
+                connection.mux.fail(Code::NoError);
+                connection.write(&client.link);
+                return;
+            }
+        }
+    }
+}
+
+struct Connection {
+    worker: &'static Worker,
+    mux: Mux,
+    input: Option<Buffer>,
+    /// Bytes of the output that the kernel has.
+    sent: usize,
+    moved_ms: u64,
+    /// The peer broke the rules: what is left is to say so.
+    failed: bool,
+    gone: bool,
+}
+
+impl Connection {
+    fn read(&mut self, client: &mut Client, session: &Session) {
+        while !self.failed && !self.gone {
+            if let Some(buffer) = self.input.as_mut().filter(|b| !b.is_empty()) {
+                match self.mux.receive(buffer.bytes()) {
+                    Ok(taken) => buffer.consume(taken),
+                    Err(fatal) => {
+                        client.service.view().counters(self.worker.core).bad_requests.add(1);
+                        self.mux.fail(fatal.0);
+                        self.failed = true;
+                    }
+                }
+                buffer.compact();
+                let full = buffer.is_full();
+                self.start_sessions(client, session);
+                if full {
+                    // The peer must read before it is read from.
+                    return;
+                }
+            }
+            if !client.link.readable() {
+                return client.link.want_read();
+            }
+            if self.input.is_none() {
+                self.input = self.worker.buffers.get();
+            }
+            let Some(buffer) = &mut self.input else {
+                // No memory: the next turn tries again.
+                self.worker.reactor.wake(self.worker.reactor.current_task());
+                return;
+            };
+            match client.link.try_read(buffer.room()) {
+                Io::Done(count) => {
+                    buffer.filled(count);
+                    client.bytes_in += count as u64;
+                    self.moved_ms = self.worker.reactor.now_ms();
+                }
+                Io::Blocked => return client.link.want_read(),
+                Io::Eof | Io::Failed(_) => self.gone = true,
+            }
+        }
+    }
+
+    fn start_sessions(&mut self, client: &mut Client, session: &Session) {
+        for opened in std::mem::take(&mut self.mux.opened) {
+            client.requests += 1;
+            if let Some(shown) = session.shown.borrow_mut().as_mut() {
+                shown.requests = client.requests;
+            }
+            let clock = self.worker.reactor.now();
+            self.worker.start_session(Client {
+                link: Link::Stream(StreamLink::new(opened.stream)),
+                service: client.service.clone(),
+                address: client.address,
+                vip: client.vip,
+                accepted_ms: clock.mono_ms,
+                accepted_wall_ms: clock.wall_ms,
+                tls: client.tls.clone(),
+                over_tls: client.over_tls,
+                h2: true,
+                greeted: true,
+                requests: 0,
+                bytes_in: 0,
+                bytes_out: 0,
+                input: None,
+            });
+        }
+    }
+
+    fn write(&mut self, link: &Link) {
+        let out = &mut self.mux.out;
+        while self.sent < out.len() {
+            match link.try_write(&out[self.sent..]) {
+                Io::Done(count) => {
+                    self.sent += count;
+                    self.moved_ms = self.worker.reactor.now_ms();
+                }
+                Io::Blocked => {
+                    link.want_write();
+                    // What is sent need not be kept, but what follows must stay where it is.
+                    return;
+                }
+                Io::Eof | Io::Failed(_) => {
+                    self.gone = true;
+                    return;
+                }
+            }
+        }
+        out.clear();
+        self.sent = 0;
+    }
+
+    /// Holds no memory that it does not need while waiting.
+    fn rest(&mut self) {
+        self.input.take_if(|b| b.is_empty());
+        if self.mux.out.is_empty() && self.mux.out.capacity() > KEPT && self.mux.stream_count() == 0 {
+            self.mux.out = Vec::new();
+        }
+    }
+}
+
+/// Whether bytes begin as a connection of HTTP/2 does (RFC 9113 section 3.3).
+pub fn is_preface(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"PRI * HTTP/2.0\r\n")
+}
+
+/// A connection to a real server as sessions share it.
+pub struct Upstream {
+    pub mux: std::cell::RefCell<Mux>,
+    signal: Rc<Signal>,
+}
+
+impl Upstream {
+    /// Takes a connection that is up, and gives it a task.
+    pub fn start(worker: &'static Worker, link: Link) -> Rc<Upstream> {
+        let signal = Signal::new(worker.reactor);
+        let mux = Mux::new(Role::Client, signal.clone(), link.tls().is_some(), worker.random());
+        let upstream = Rc::new(Upstream { mux: mux.into(), signal: signal.clone() });
+        let task = worker.reactor.spawn(run(worker, upstream.clone(), link));
+        signal.set_task(task);
+        worker.reactor.wake(task);
+        upstream
+    }
+
+    /// A stream for a request, if the server takes one more.
+    pub fn open(&self) -> Option<Link> {
+        let mut mux = self.mux.borrow_mut();
+        let stream = mux.takes_streams().then(|| mux.open())?;
+        Some(Link::Stream(StreamLink::new(stream)))
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.mux.borrow().is_retired()
+    }
+}
+
+/// How long a connection to a real server stays without a stream.
+const IDLE_MS: u64 = 60_000;
+
+/// The life of a connection to a real server.
+async fn run(worker: &'static Worker, upstream: Rc<Upstream>, link: Link) {
+    let mut input: Option<Buffer> = None;
+    let mut sent = 0;
+    let mut steps = 0;
+    let mut used_ms = worker.reactor.now_ms();
+    loop {
+        steps += 1;
+        if steps % STEPS_A_TURN == 0 && worker.reactor.breathe().await.is_err() {
+            return upstream.mux.borrow_mut().abandon();
+        }
+        let mut gone = read(worker, &upstream, &link, &mut input);
+        {
+            let mut mux = upstream.mux.borrow_mut();
+            mux.produce(worker.reactor.now_ms());
+            while sent < mux.out.len() && !gone {
+                match link.try_write(&mux.out[sent..]) {
+                    Io::Done(count) => sent += count,
+                    Io::Blocked => {
+                        link.want_write();
+                        break;
+                    }
+                    Io::Eof | Io::Failed(_) => gone = true,
+                }
+            }
+            if sent == mux.out.len() {
+                mux.out.clear();
+                sent = 0;
+            }
+            let idle = mux.stream_count() == 0;
+            if !idle {
+                used_ms = worker.reactor.now_ms();
+            }
+            let unused = idle && worker.reactor.now_ms() >= used_ms + IDLE_MS;
+            if gone || (idle && mux.is_retired()) || unused || (idle && worker.is_draining()) {
+                return mux.abandon();
+            }
+        }
+        upstream.signal.look();
+        if sent == 0 && upstream.signal.has_ready() {
+            continue;
+        }
+        input.take_if(|b| b.is_empty());
+        let idle = upstream.mux.borrow().stream_count() == 0;
+        let _ = worker.reactor.wait(if idle { used_ms + IDLE_MS } else { NEVER }).await;
+    }
+}
+
+/// Reads what there is; whether the connection is gone.
+fn read(worker: &Worker, upstream: &Upstream, link: &Link, input: &mut Option<Buffer>) -> bool {
+    loop {
+        if let Some(buffer) = input.as_mut().filter(|b| !b.is_empty()) {
+            match upstream.mux.borrow_mut().receive(buffer.bytes()) {
+                Ok(taken) => buffer.consume(taken),
+                Err(fatal) => {
+                    let mut mux = upstream.mux.borrow_mut();
+                    mux.fail(fatal.0);
+                    let _ = link.try_write(&mux.out);
+                    return true;
+                }
+            }
+            buffer.compact();
+            if buffer.is_full() {
+                return false;
+            }
+        }
+        if !link.readable() {
+            link.want_read();
+            return false;
+        }
+        if input.is_none() {
+            *input = worker.buffers.get();
+        }
+        let Some(buffer) = input else { return true };
+        match link.try_read(buffer.room()) {
+            Io::Done(count) => buffer.filled(count),
+            Io::Blocked => {
+                link.want_read();
+                return false;
+            }
+            Io::Eof | Io::Failed(_) => return true,
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Decoded fields of one header block, and what RFC 9113 section 8 says of them.
+
+/// What one block may decode to: names, values and 32 bytes a field, as SETTINGS say.
+pub const LIST_AT_MOST: usize = 16 * 1024;
+const COUNT_AT_MOST: usize = crate::h1::FIELDS;
+
+#[derive(Default)]
+pub struct Fields {
+    bytes: Vec<u8>,
+    /// Where each name begins, and the lengths of name and value.
+    places: Vec<(u32, u16, u16)>,
+    /// More came than is taken.
+    pub too_many: bool,
+}
+
+/// The stream is at fault (section 8.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed;
+
+impl Fields {
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.places.clear();
+        self.too_many = false;
+    }
+
+    pub fn push(&mut self, name: &[u8], value: &[u8]) {
+        let size = self.bytes.len() + name.len() + value.len() + 32 * (self.places.len() + 1);
+        if size > LIST_AT_MOST || self.places.len() >= COUNT_AT_MOST {
+            self.too_many = true;
+            return;
+        }
+        self.places.push((self.bytes.len() as u32, name.len() as u16, value.len() as u16));
+        self.bytes.extend_from_slice(name);
+        self.bytes.extend_from_slice(value);
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.places.iter().map(|(start, name, value)| {
+            let (start, name) = (*start as usize, usize::from(*name));
+            let value = start + name..start + name + usize::from(*value);
+            (&self.bytes[start..start + name], &self.bytes[value])
+        })
+    }
+}
+
+/// The pseudo-fields of a request.
+#[derive(Default)]
+pub struct Pseudo<'a> {
+    pub method: Option<&'a [u8]>,
+    pub scheme: Option<&'a [u8]>,
+    pub authority: Option<&'a [u8]>,
+    pub path: Option<&'a [u8]>,
+    pub protocol: Option<&'a [u8]>,
+    pub status: Option<&'a [u8]>,
+}
+
+/// Checks a block and finds its pseudo-fields: known ones, once each, before all others; names
+/// in lower case; nothing that belongs to one connection of HTTP/1; values that stay in their
+/// line.
+pub fn check(fields: &Fields, trailers: bool) -> Result<Pseudo<'_>, Malformed> {
+    let mut pseudo = Pseudo::default();
+    let mut regular = false;
+    for (name, value) in fields.iter() {
+        if value.iter().any(|b| matches!(b, 0..=8 | 10..=31 | 127)) || !is_trimmed(value) {
+            return Err(Malformed);
+        }
+        let Some(short) = name.strip_prefix(b":") else {
+            regular = true;
+            check_name(name, value)?;
+            continue;
+        };
+        let slot = match short {
+            b"method" => &mut pseudo.method,
+            b"scheme" => &mut pseudo.scheme,
+            b"authority" => &mut pseudo.authority,
+            b"path" => &mut pseudo.path,
+            b"protocol" => &mut pseudo.protocol,
+            b"status" => &mut pseudo.status,
+            _ => return Err(Malformed),
+        };
+        if regular || trailers || slot.replace(value).is_some() {
+            return Err(Malformed);
+        }
+    }
+    Ok(pseudo)
+}
+
+/// Whether no white space stands at either end.
+fn is_trimmed(value: &[u8]) -> bool {
+    let space = |b: Option<&u8>| matches!(b, Some(b' ' | b'\t'));
+    !space(value.first()) && !space(value.last())
+}
+
+fn check_name(name: &[u8], value: &[u8]) -> Result<(), Malformed> {
+    let plain = |b: &u8| crate::h1::chunked::is_token(*b) && !b.is_ascii_uppercase();
+    if name.is_empty() || !name.iter().all(plain) {
+        return Err(Malformed);
+    }
+    match name {
+        b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding" | b"upgrade" => {
+            Err(Malformed)
+        }
+        b"te" if value != b"trailers" => Err(Malformed),
+        _ => Ok(()),
+    }
+}

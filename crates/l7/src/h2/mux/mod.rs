@@ -1,0 +1,327 @@
+//! One connection of HTTP/2 (RFC 9113), either end of it: frames in and out, streams between them.
+//!
+//! In: bytes of the peer, what sessions wrote. Out: bytes for the peer, HTTP/1 for the sessions,
+//! new streams. Never: a socket, a clock.
+//!
+//! What a peer may cost is bounded: streams, memory a stream and a connection (by the windows),
+//! header lists, frames without use. Resets, whoever causes them, use up a patience that finished
+//! requests give back, so that a peer that opens streams to throw them away is sent away.
+
+mod receive;
+mod send;
+
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+
+use super::dechunk::Dechunk;
+use super::fields::{Fields, LIST_AT_MOST};
+use super::frame::{self, Code, HEADER, Head, PAYLOAD_AT_MOST, flag, kind, setting};
+use super::hpack::Decoder;
+use crate::h1::request::{Method, Request};
+use crate::h1::response::Response;
+use crate::stream::{Signal, Stream};
+
+/// Requests of a client at a time.
+const STREAMS_AT_MOST: usize = 100;
+/// Sessions of streams that are over may take a moment to end.
+const SESSIONS_AT_MOST: usize = 2 * STREAMS_AT_MOST;
+/// Bytes that a peer may have on their way, for one stream and for all: the default, and more.
+const STREAM_WINDOW: usize = 65_535;
+const CONNECTION_WINDOW: usize = 256 * 1024;
+/// Bytes kept for the peer before streams have to wait.
+const OUT_AT_MOST: usize = 64 * 1024;
+/// Answers to control frames that pile up because the peer reads nothing.
+const BACKLOG_AT_MOST: usize = 256 * 1024;
+/// A header block as it comes.
+const BLOCK_AT_MOST: usize = 32 * 1024;
+const CONTINUATIONS_AT_MOST: u32 = 16;
+const PATIENCE: u32 = 200;
+/// Control frames in a row without a request or data.
+const IDLE_FRAMES_AT_MOST: u32 = 2_000;
+/// How long a client may go on sending a request that was answered.
+const LINGER_MS: u64 = 500;
+const WINDOW_LIMIT: i64 = 0x7fff_ffff;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Towards clients.
+    Server,
+    /// Towards real servers.
+    Client,
+}
+
+/// The connection cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fatal(pub Code);
+
+/// A stream that a client opened.
+pub struct Opened {
+    pub stream: Rc<Stream>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sending {
+    Head,
+    Length(u64),
+    Chunks(Dechunk),
+    Raw,
+    Done,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Receiving {
+    /// Of a real server's answer.
+    Head,
+    Length(u64),
+    Chunks,
+    Raw,
+    /// The body of an answer that has none.
+    Nothing,
+    Done,
+}
+
+struct Entry {
+    stream: Rc<Stream>,
+    method: Method,
+    tunnel: bool,
+    sending: Sending,
+    receiving: Receiving,
+    /// What the peer lets this side send.
+    send_window: i64,
+    /// What this side lets the peer send.
+    receive_window: i64,
+    /// Received, and not yet read by the session.
+    held: usize,
+    /// Read, and not yet granted anew.
+    granted: usize,
+    /// What a WebSocket's client expects of the answer.
+    accept: Option<String>,
+}
+
+struct Block {
+    stream: u32,
+    ends: bool,
+    bytes: Vec<u8>,
+    continuations: u32,
+}
+
+pub struct Mux {
+    role: Role,
+    signal: Rc<Signal>,
+    scheme: &'static [u8],
+    decoder: Decoder,
+    fields: Fields,
+    streams: HashMap<u32, Entry>,
+    pub opened: Vec<Opened>,
+    pub out: Vec<u8>,
+    /// Answered streams whose requests have not ended, with the time to end them.
+    lingering: VecDeque<(u64, u32)>,
+    now_ms: u64,
+    /// Streams with data, which wait for the connection's window.
+    starved: Vec<Rc<Stream>>,
+    block: Option<Block>,
+    preface_left: usize,
+    settings_came: bool,
+    last_opened: u32,
+    next_stream: u32,
+    send_window: i64,
+    receive_window: i64,
+    granted: usize,
+    peer_stream_window: i64,
+    peer_streams: usize,
+    pub peer_connects: bool,
+    goaway_sent: bool,
+    /// The peer takes no more streams.
+    goaway_came: bool,
+    patience: u32,
+    idle_frames: u32,
+    random: u64,
+    request: Request,
+    response: Response,
+    head: Vec<u8>,
+}
+
+impl Mux {
+    pub fn new(role: Role, signal: Rc<Signal>, tls: bool, seed: u64) -> Mux {
+        let mut out = Vec::with_capacity(1024);
+        if role == Role::Client {
+            out.extend_from_slice(frame::PREFACE);
+        }
+        let mut settings = vec![(setting::MAX_HEADER_LIST_SIZE, LIST_AT_MOST as u32)];
+        match role {
+            Role::Server => settings.extend([
+                (setting::MAX_CONCURRENT_STREAMS, STREAMS_AT_MOST as u32),
+                (setting::ENABLE_CONNECT_PROTOCOL, 1),
+            ]),
+            Role::Client => settings.push((setting::ENABLE_PUSH, 0)),
+        }
+        frame::write_settings(&settings, &mut out);
+        frame::write_window_update(0, (CONNECTION_WINDOW - STREAM_WINDOW) as u32, &mut out);
+        Mux {
+            role,
+            signal,
+            scheme: if tls { b"https" } else { b"http" },
+            decoder: Decoder::default(),
+            fields: Fields::default(),
+            streams: HashMap::new(),
+            opened: Vec::new(),
+            out,
+            lingering: VecDeque::new(),
+            now_ms: 0,
+            starved: Vec::new(),
+            block: None,
+            preface_left: if role == Role::Server { frame::PREFACE.len() } else { 0 },
+            settings_came: false,
+            last_opened: 0,
+            next_stream: 1,
+            send_window: STREAM_WINDOW as i64,
+            receive_window: CONNECTION_WINDOW as i64,
+            granted: 0,
+            peer_stream_window: STREAM_WINDOW as i64,
+            peer_streams: 100,
+            peer_connects: false,
+            goaway_sent: false,
+            goaway_came: false,
+            patience: PATIENCE,
+            idle_frames: 0,
+            random: seed | 1,
+            request: Request::default(),
+            response: Response::default(),
+            head: Vec::new(),
+        }
+    }
+
+    pub fn stream_count(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Whether another request can go to this real server now.
+    pub fn takes_streams(&self) -> bool {
+        !self.goaway_came
+            && self.streams.len() < self.peer_streams.min(STREAMS_AT_MOST)
+            && self.next_stream < 1 << 30
+    }
+
+    /// Opens a stream for a request, which its session then writes.
+    pub fn open(&mut self) -> Rc<Stream> {
+        let id = self.next_stream;
+        self.next_stream += 2;
+        let stream = Stream::new(&self.signal, id);
+        self.insert(stream.clone(), Method::Other, Receiving::Head);
+        stream
+    }
+
+    fn insert(&mut self, stream: Rc<Stream>, method: Method, receiving: Receiving) {
+        let entry = Entry {
+            method,
+            tunnel: false,
+            sending: Sending::Head,
+            receiving,
+            send_window: self.peer_stream_window,
+            receive_window: STREAM_WINDOW as i64,
+            held: 0,
+            granted: 0,
+            accept: None,
+            stream: stream.clone(),
+        };
+        self.streams.insert(stream.id, entry);
+    }
+
+    /// Takes what bytes it can of those that the peer sent: whole frames.
+    pub fn receive(&mut self, bytes: &[u8]) -> Result<usize, Fatal> {
+        let mut at = 0;
+        if self.preface_left > 0 {
+            let done = frame::PREFACE.len() - self.preface_left;
+            let count = self.preface_left.min(bytes.len());
+            if bytes[..count] != frame::PREFACE[done..done + count] {
+                return Err(Fatal(Code::Protocol));
+            }
+            self.preface_left -= count;
+            at = count;
+        }
+        while let Some(head) = Head::parse(&bytes[at..]) {
+            if head.length > PAYLOAD_AT_MOST {
+                return Err(Fatal(Code::FrameSize));
+            }
+            let Some(payload) = bytes.get(at + HEADER..at + HEADER + head.length) else { break };
+            if self.out.len() > BACKLOG_AT_MOST {
+                break;
+            }
+            self.frame(head, payload)?;
+            at += HEADER + head.length;
+        }
+        Ok(at)
+    }
+
+    fn frame(&mut self, head: Head, payload: &[u8]) -> Result<(), Fatal> {
+        if !self.settings_came && head.kind != kind::SETTINGS {
+            return Err(Fatal(Code::Protocol));
+        }
+        let continues = head.kind == kind::CONTINUATION;
+        if self.block.as_ref().is_some_and(|b| !continues || b.stream != head.stream) {
+            return Err(Fatal(Code::Protocol));
+        }
+        let useful = match head.kind {
+            kind::DATA => !payload.is_empty() || head.has(flag::END_STREAM),
+            kind::HEADERS => true,
+            _ => false,
+        };
+        self.idle_frames = if useful { 0 } else { self.idle_frames + 1 };
+        if self.idle_frames > IDLE_FRAMES_AT_MOST {
+            return Err(Fatal(Code::EnhanceYourCalm));
+        }
+        match head.kind {
+            kind::DATA => self.on_data(head, payload),
+            kind::HEADERS => self.on_headers(head, payload),
+            kind::CONTINUATION => self.on_continuation(head, payload),
+            kind::SETTINGS => self.on_settings(head, payload),
+            kind::PING => self.on_ping(head, payload),
+            kind::WINDOW_UPDATE => self.on_window_update(head, payload),
+            kind::RST_STREAM => self.on_reset(head, payload),
+            kind::GOAWAY => self.on_goaway(head, payload),
+            kind::PRIORITY => match (head.stream, payload.len()) {
+                (0, _) => Err(Fatal(Code::Protocol)),
+                (id, 5)
+                    if u32::from_be_bytes([payload[0] & 0x7f, payload[1], payload[2], payload[3]]) == id =>
+                {
+                    self.fault(id, Code::Protocol)
+                }
+                (_, 5) => Ok(()),
+                (id, _) => self.fault(id, Code::FrameSize),
+            },
+            kind::PUSH_PROMISE => Err(Fatal(Code::Protocol)),
+            // Unknown ones are ignored (section 4.1).
+            _ => Ok(()),
+        }
+    }
+
+    // The end
+
+    /// Takes no more streams; those that there are finish.
+    pub fn retire(&mut self) {
+        if !std::mem::replace(&mut self.goaway_sent, true) {
+            frame::write_goaway(self.last_opened, Code::NoError, &mut self.out);
+        }
+    }
+
+    pub fn is_retired(&self) -> bool {
+        self.goaway_sent || self.goaway_came
+    }
+
+    /// Ends everything, and says why.
+    pub fn fail(&mut self, code: Code) {
+        if code != Code::NoError || !self.goaway_sent {
+            frame::write_goaway(self.last_opened, code, &mut self.out);
+        }
+        self.goaway_came = true;
+        self.abandon();
+    }
+
+    /// The connection is gone.
+    pub fn abandon(&mut self) {
+        self.goaway_came = true;
+        for (_, entry) in self.streams.drain() {
+            entry.stream.break_off(false);
+        }
+    }
+}

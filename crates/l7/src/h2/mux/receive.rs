@@ -1,0 +1,399 @@
+//! What the peer sends: frames of the connection and of its streams.
+
+use super::{
+    BLOCK_AT_MOST, Block, CONTINUATIONS_AT_MOST, Fatal, Mux, Opened, PATIENCE, Receiving, Role,
+    SESSIONS_AT_MOST, STREAMS_AT_MOST, Sending, WINDOW_LIMIT,
+};
+use crate::h2::fields::Fields;
+use crate::h2::frame::{self, Code, Head, flag, kind, setting};
+use crate::h2::text::{self, Following};
+use crate::stream::Stream;
+
+impl Mux {
+    pub(super) fn on_settings(&mut self, head: Head, payload: &[u8]) -> Result<(), Fatal> {
+        if head.stream != 0 {
+            return Err(Fatal(Code::Protocol));
+        }
+        if head.has(flag::ACK) {
+            return if payload.is_empty() { Ok(()) } else { Err(Fatal(Code::FrameSize)) };
+        }
+        let (pairs, []) = payload.as_chunks::<6>() else { return Err(Fatal(Code::FrameSize)) };
+        for pair in pairs {
+            let name = u16::from_be_bytes([pair[0], pair[1]]);
+            let value = u32::from_be_bytes([pair[2], pair[3], pair[4], pair[5]]);
+            match name {
+                setting::INITIAL_WINDOW_SIZE => {
+                    if i64::from(value) > WINDOW_LIMIT {
+                        return Err(Fatal(Code::FlowControl));
+                    }
+                    let change = i64::from(value) - self.peer_stream_window;
+                    self.peer_stream_window = i64::from(value);
+                    for entry in self.streams.values_mut() {
+                        entry.send_window += change;
+                        if entry.send_window > WINDOW_LIMIT {
+                            return Err(Fatal(Code::FlowControl));
+                        }
+                        entry.stream.list();
+                    }
+                }
+                setting::MAX_FRAME_SIZE if !(16_384..1 << 24).contains(&value) => {
+                    return Err(Fatal(Code::Protocol));
+                }
+                setting::ENABLE_PUSH if value > 1 => return Err(Fatal(Code::Protocol)),
+                setting::ENABLE_CONNECT_PROTOCOL if value > 1 => return Err(Fatal(Code::Protocol)),
+                setting::ENABLE_CONNECT_PROTOCOL => self.peer_connects = value == 1,
+                setting::MAX_CONCURRENT_STREAMS => self.peer_streams = value as usize,
+                _ => {}
+            }
+        }
+        self.settings_came = true;
+        frame::write(kind::SETTINGS, flag::ACK, 0, &[], &mut self.out);
+        Ok(())
+    }
+
+    pub(super) fn on_ping(&mut self, head: Head, payload: &[u8]) -> Result<(), Fatal> {
+        match (head.stream, payload.len()) {
+            (0, 8) => {}
+            (0, _) => return Err(Fatal(Code::FrameSize)),
+            _ => return Err(Fatal(Code::Protocol)),
+        }
+        if !head.has(flag::ACK) {
+            frame::write(kind::PING, flag::ACK, 0, payload, &mut self.out);
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_goaway(&mut self, head: Head, payload: &[u8]) -> Result<(), Fatal> {
+        let (Some(last), 0) = (payload.get(..4), head.stream) else { return Err(Fatal(Code::Protocol)) };
+        if payload.len() < 8 {
+            return Err(Fatal(Code::FrameSize));
+        }
+        self.goaway_came = true;
+        if self.role == Role::Client {
+            // Streams above the last one were not begun with.
+            let last = u32::from_be_bytes([last[0] & 0x7f, last[1], last[2], last[3]]);
+            let lost: Vec<u32> = self.streams.keys().copied().filter(|id| *id > last).collect();
+            for id in lost {
+                self.remove(id, |stream| stream.break_off(true));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_window_update(&mut self, head: Head, payload: &[u8]) -> Result<(), Fatal> {
+        let bytes: [u8; 4] = payload.try_into().map_err(|_| Fatal(Code::FrameSize))?;
+        let increment = i64::from(u32::from_be_bytes(bytes) & 0x7fff_ffff);
+        if head.stream == 0 {
+            self.send_window += increment;
+            if increment == 0 || self.send_window > WINDOW_LIMIT {
+                return Err(Fatal(if increment == 0 { Code::Protocol } else { Code::FlowControl }));
+            }
+            self.starved.drain(..).for_each(|stream| stream.list());
+            return Ok(());
+        }
+        self.known(head.stream)?;
+        let Some(entry) = self.streams.get_mut(&head.stream) else { return Ok(()) };
+        entry.send_window += increment;
+        if increment == 0 {
+            return self.fault(head.stream, Code::Protocol);
+        }
+        if entry.send_window > WINDOW_LIMIT {
+            return self.fault(head.stream, Code::FlowControl);
+        }
+        entry.stream.list();
+        Ok(())
+    }
+
+    /// Frames of streams that nobody has opened are an error of the connection (section 5.1).
+    pub(super) fn known(&self, stream: u32) -> Result<(), Fatal> {
+        let opened = match self.role {
+            Role::Server => stream % 2 == 1 && stream <= self.last_opened,
+            Role::Client => stream % 2 == 1 && stream < self.next_stream,
+        };
+        if opened { Ok(()) } else { Err(Fatal(Code::Protocol)) }
+    }
+
+    // What the peer says of a stream
+
+    pub(super) fn on_reset(&mut self, head: Head, payload: &[u8]) -> Result<(), Fatal> {
+        let bytes: [u8; 4] = payload.try_into().map_err(|_| Fatal(Code::FrameSize))?;
+        self.known(head.stream)?;
+        let untouched = u32::from_be_bytes(bytes) == Code::RefusedStream as u32;
+        let existed = self.remove(head.stream, |stream| stream.break_off(untouched));
+        if existed && self.role == Role::Server { self.strain() } else { Ok(()) }
+    }
+
+    /// A reset has a price, whoever sent it.
+    pub(super) fn strain(&mut self) -> Result<(), Fatal> {
+        self.patience = self.patience.saturating_sub(1);
+        if self.patience == 0 { Err(Fatal(Code::EnhanceYourCalm)) } else { Ok(()) }
+    }
+
+    /// Ends a stream that the peer treats wrongly.
+    pub(super) fn fault(&mut self, stream: u32, code: Code) -> Result<(), Fatal> {
+        self.known(stream)?;
+        frame::write_reset(stream, code, &mut self.out);
+        self.remove(stream, |stream| stream.break_off(false));
+        self.strain()
+    }
+
+    /// Forgets a stream, whose bytes on their way count no more.
+    pub(super) fn remove(&mut self, stream: u32, last: impl FnOnce(&Stream)) -> bool {
+        let Some(entry) = self.streams.remove(&stream) else { return false };
+        self.granted += entry.held;
+        last(&entry.stream);
+        true
+    }
+
+    pub(super) fn on_data(&mut self, head: Head, payload: &[u8]) -> Result<(), Fatal> {
+        self.known(head.stream)?;
+        self.receive_window -= payload.len() as i64;
+        if self.receive_window < 0 {
+            return Err(Fatal(Code::FlowControl));
+        }
+        let data = frame::unpad(&head, payload).ok_or(Fatal(Code::Protocol))?;
+        let ends = head.has(flag::END_STREAM);
+        let Some(entry) = self.streams.get_mut(&head.stream) else {
+            // Sent before our reset arrived, or after the end: the connection's window is theirs again.
+            self.granted += payload.len();
+            self.grant();
+            return Ok(());
+        };
+        entry.receive_window -= payload.len() as i64;
+        entry.held += data.len();
+        entry.granted += payload.len() - data.len();
+        self.granted += payload.len() - data.len();
+        if entry.receive_window < 0 {
+            return self.fault(head.stream, Code::FlowControl);
+        }
+        let good = match &mut entry.receiving {
+            Receiving::Length(left) => {
+                let enough = left.checked_sub(data.len() as u64);
+                *left = enough.unwrap_or(0);
+                enough.is_some() && (!ends || *left == 0)
+            }
+            Receiving::Chunks | Receiving::Raw => true,
+            Receiving::Nothing => data.is_empty() && ends,
+            Receiving::Head => return self.fault(head.stream, Code::Protocol),
+            Receiving::Done => return self.fault(head.stream, Code::StreamClosed),
+        };
+        if !good {
+            return self.fault(head.stream, Code::Protocol);
+        }
+        let chunked = entry.receiving == Receiving::Chunks;
+        if !data.is_empty() && !entry.stream.session_is_gone() {
+            entry.stream.deliver(|out| {
+                if chunked {
+                    out.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
+                }
+                out.extend_from_slice(data);
+                if chunked {
+                    out.extend_from_slice(b"\r\n");
+                }
+            });
+        }
+        if ends {
+            if chunked {
+                entry.stream.deliver(|out| out.extend_from_slice(b"0\r\n\r\n"));
+            }
+            self.received_all(head.stream);
+        }
+        if let Some(entry) = self.streams.get(&head.stream) {
+            entry.stream.list();
+        }
+        Ok(())
+    }
+
+    /// The peer has sent the last of a stream.
+    pub(super) fn received_all(&mut self, stream: u32) {
+        let Some(entry) = self.streams.get_mut(&stream) else { return };
+        entry.receiving = Receiving::Done;
+        entry.stream.end();
+        if entry.sending == Sending::Done {
+            self.finish(stream);
+        }
+    }
+
+    pub(super) fn finish(&mut self, stream: u32) {
+        self.remove(stream, |_| {});
+        self.patience = (self.patience + 1).min(PATIENCE);
+    }
+
+    pub(super) fn on_headers(&mut self, head: Head, payload: &[u8]) -> Result<(), Fatal> {
+        let fresh = match self.role {
+            Role::Server => {
+                let fresh = head.stream > self.last_opened;
+                if head.stream.is_multiple_of(2) {
+                    return Err(Fatal(Code::Protocol));
+                }
+                self.last_opened = self.last_opened.max(head.stream);
+                fresh
+            }
+            Role::Client => {
+                self.known(head.stream)?;
+                false
+            }
+        };
+        if !fresh && !self.streams.contains_key(&head.stream) && self.role == Role::Server {
+            // A closed stream; its block must still be decoded for the tables' sake, but section
+            // 5.1 lets the connection end.
+            return Err(Fatal(Code::StreamClosed));
+        }
+        let itself = payload.get(usize::from(head.has(flag::PADDED))..).and_then(|p| p.get(..4));
+        if head.has(flag::PRIORITY)
+            && itself.is_some_and(|p| u32::from_be_bytes([p[0] & 0x7f, p[1], p[2], p[3]]) == head.stream)
+        {
+            return Err(Fatal(Code::Protocol));
+        }
+        let fragment = frame::unpad(&head, payload).ok_or(Fatal(Code::Protocol))?;
+        let ends = head.has(flag::END_STREAM);
+        if head.has(flag::END_HEADERS) {
+            return self.on_block(head.stream, ends, fragment);
+        }
+        self.block = Some(Block { stream: head.stream, ends, bytes: fragment.to_vec(), continuations: 0 });
+        Ok(())
+    }
+
+    pub(super) fn on_continuation(&mut self, head: Head, payload: &[u8]) -> Result<(), Fatal> {
+        let Some(mut block) = self.block.take() else { return Err(Fatal(Code::Protocol)) };
+        block.continuations += 1;
+        block.bytes.extend_from_slice(payload);
+        if block.bytes.len() > BLOCK_AT_MOST || block.continuations > CONTINUATIONS_AT_MOST {
+            return Err(Fatal(Code::EnhanceYourCalm));
+        }
+        if head.has(flag::END_HEADERS) {
+            return self.on_block(block.stream, block.ends, &block.bytes);
+        }
+        self.block = Some(block);
+        Ok(())
+    }
+
+    pub(super) fn on_block(&mut self, stream: u32, ends: bool, block: &[u8]) -> Result<(), Fatal> {
+        let mut fields = std::mem::take(&mut self.fields);
+        fields.clear();
+        let decoded = self.decoder.decode(block, |name, value| fields.push(name, value));
+        let done = match decoded {
+            Err(_) => Err(Fatal(Code::Compression)),
+            Ok(()) if self.streams.contains_key(&stream) => self.on_more(stream, ends, &fields),
+            Ok(()) if self.role == Role::Client => Ok(()),
+            Ok(()) => self.on_request(stream, ends, &fields),
+        };
+        self.fields = fields;
+        done
+    }
+
+    pub(super) fn on_request(&mut self, id: u32, ends: bool, fields: &Fields) -> Result<(), Fatal> {
+        if self.goaway_sent {
+            return Ok(());
+        }
+        if self.streams.len() >= STREAMS_AT_MOST || self.signal.alive() >= SESSIONS_AT_MOST {
+            frame::write_reset(id, Code::RefusedStream, &mut self.out);
+            return self.strain();
+        }
+        if fields.too_many {
+            // Too large a head has an answer of its own (section 10.5.1).
+            let mut block = Vec::new();
+            crate::h2::hpack::encode_status(431, &mut block);
+            frame::write_headers(id, true, &block, &mut self.out);
+            if !ends {
+                frame::write_reset(id, Code::NoError, &mut self.out);
+            }
+            return self.strain();
+        }
+        let mut head = std::mem::take(&mut self.head);
+        head.clear();
+        let key = self.websocket_key();
+        let received = text::request_to_text(fields, ends, &key, &mut head);
+        let done = match received {
+            Err(_) => {
+                frame::write_reset(id, Code::Protocol, &mut self.out);
+                self.strain()
+            }
+            Ok(received) => {
+                let stream = Stream::new(&self.signal, id);
+                stream.deliver(|out| out.extend_from_slice(&head));
+                let receiving = match received.following {
+                    Following::Nothing => Receiving::Done,
+                    Following::Length(length) => Receiving::Length(length),
+                    Following::Chunks => Receiving::Chunks,
+                    Following::Raw => Receiving::Raw,
+                };
+                if receiving == Receiving::Done {
+                    stream.end();
+                }
+                self.insert(stream.clone(), received.method, receiving);
+                if let Some(entry) = self.streams.get_mut(&id) {
+                    entry.tunnel = receiving == Receiving::Raw;
+                }
+                self.opened.push(Opened { stream });
+                Ok(())
+            }
+        };
+        self.head = head;
+        done
+    }
+
+    /// A block for a stream that is open: an answer, or trailers.
+    pub(super) fn on_more(&mut self, id: u32, ends: bool, fields: &Fields) -> Result<(), Fatal> {
+        let Some(entry) = self.streams.get_mut(&id) else { return Ok(()) };
+        if fields.too_many {
+            return self.fault(id, Code::EnhanceYourCalm);
+        }
+        if entry.receiving == Receiving::Head {
+            let mut head = Vec::with_capacity(512);
+            let accept = entry.accept.as_deref();
+            let (status, following) =
+                match text::response_to_text(fields, ends, entry.method, accept, &mut head) {
+                    Ok(read) => read,
+                    Err(_) => return self.fault(id, Code::Protocol),
+                };
+            let interim = (100..200).contains(&status);
+            if interim && ends {
+                return self.fault(id, Code::Protocol);
+            }
+            entry.stream.deliver(|out| out.extend_from_slice(&head));
+            if !interim {
+                entry.receiving = match following {
+                    Following::Nothing => Receiving::Nothing,
+                    Following::Length(length) => Receiving::Length(length),
+                    Following::Chunks => Receiving::Chunks,
+                    Following::Raw => Receiving::Raw,
+                };
+                if ends {
+                    self.received_all(id);
+                }
+            }
+            return Ok(());
+        }
+        // Trailers end a stream, and what was announced must have come.
+        let complete = match entry.receiving {
+            Receiving::Length(left) => left == 0,
+            Receiving::Done => return self.fault(id, Code::StreamClosed),
+            _ => true,
+        };
+        if !ends || !complete {
+            return self.fault(id, Code::Protocol);
+        }
+        let mut lines = Vec::new();
+        if text::trailers_to_text(fields, &mut lines).is_err() {
+            return self.fault(id, Code::Protocol);
+        }
+        if entry.receiving == Receiving::Chunks {
+            entry.stream.deliver(|out| out.extend_from_slice(&lines));
+        }
+        self.received_all(id);
+        Ok(())
+    }
+
+    /// Sixteen random bytes, as a WebSocket's client sends them (RFC 6455 section 4.1).
+    pub(super) fn websocket_key(&mut self) -> String {
+        let mut bytes = [0; 16];
+        for part in bytes.as_chunks_mut::<8>().0 {
+            self.random ^= self.random << 13;
+            self.random ^= self.random >> 7;
+            self.random ^= self.random << 17;
+            *part = self.random.to_le_bytes();
+        }
+        crate::h2::base64(&bytes)
+    }
+}

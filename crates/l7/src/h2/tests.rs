@@ -1,0 +1,523 @@
+//! A connection under a peer that follows no rule: what is refused, and that it stays cheap.
+
+use proptest::prelude::*;
+
+use super::frame::{self, Code, Head, flag, kind, setting};
+use super::hpack::{Decoder, encode};
+use super::mux::{Fatal, Mux, Role};
+use crate::reactor::{Io, Reactor};
+use crate::stream::{Signal, StreamLink};
+
+struct Peer {
+    mux: Mux,
+    links: Vec<StreamLink>,
+    now_ms: u64,
+}
+
+impl Peer {
+    fn new() -> Peer {
+        let reactor = Reactor::leak().unwrap();
+        let mut peer = Peer {
+            mux: Mux::new(Role::Server, Signal::new(reactor), false, 7),
+            links: Vec::new(),
+            now_ms: 0,
+        };
+        let mut hello = frame::PREFACE.to_vec();
+        frame::write_settings(&[], &mut hello);
+        peer.send(&hello).unwrap();
+        peer.mux.out.clear();
+        peer
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> Result<(), Fatal> {
+        assert_eq!(self.mux.receive(bytes)?, bytes.len(), "whole frames are taken");
+        self.links.extend(self.mux.opened.drain(..).map(|o| StreamLink::new(o.stream)));
+        Ok(())
+    }
+
+    fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Result<(), Fatal> {
+        let mut bytes = Vec::new();
+        frame::write(kind, flags, stream, payload, &mut bytes);
+        self.send(&bytes)
+    }
+
+    fn request(&mut self, stream: u32, ends: bool, more: &[(&str, &str)]) -> Result<(), Fatal> {
+        let mut bytes = Vec::new();
+        frame::write_headers(stream, ends, &block(&get(more)), &mut bytes);
+        self.send(&bytes)
+    }
+
+    /// What was sent to the peer: kind, flags, stream, payload.
+    fn answers(&mut self) -> Vec<(u8, u8, u32, Vec<u8>)> {
+        self.mux.produce(self.now_ms);
+        let (mut all, mut at) = (Vec::new(), 0);
+        while let Some(head) = Head::parse(&self.mux.out[at..]) {
+            let payload = self.mux.out[at + 9..at + 9 + head.length].to_vec();
+            all.push((head.kind, head.flags, head.stream, payload));
+            at += 9 + head.length;
+        }
+        self.mux.out.clear();
+        all
+    }
+
+    /// The codes that streams were reset with.
+    fn resets(&mut self) -> Vec<(u32, u32)> {
+        let all = self.answers().into_iter().filter(|a| a.0 == kind::RST_STREAM);
+        all.map(|(_, _, stream, code)| (stream, u32::from_be_bytes(code.try_into().unwrap()))).collect()
+    }
+
+    fn text(&mut self, link: usize) -> String {
+        let mut buffer = [0; 65_536];
+        match self.links[link].try_read(&mut buffer) {
+            Io::Done(count) => String::from_utf8_lossy(&buffer[..count]).into_owned(),
+            other => format!("{other:?}"),
+        }
+    }
+}
+
+fn get<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let usual = [(":method", "GET"), (":scheme", "https"), (":path", "/"), (":authority", "a.example")];
+    // A field that is given replaces the usual one; `""` takes it away.
+    let usual = usual.into_iter().filter(|(n, _)| !more.iter().any(|(m, _)| m == n));
+    usual.chain(more.iter().copied()).filter(|(n, v)| !(n.starts_with(':') && v.is_empty())).collect()
+}
+
+fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    // Pseudo-fields first, as a good peer sends them.
+    let (pseudo, rest): (Vec<_>, Vec<_>) = fields.iter().partition(|(n, _)| n.starts_with(':'));
+    pseudo.iter().chain(&rest).for_each(|(n, v)| encode(n.as_bytes(), v.as_bytes(), &mut out));
+    out
+}
+
+#[test]
+fn requests_become_http1_and_answers_frames() {
+    let mut peer = Peer::new();
+    peer.request(1, true, &[("cookie", "a=b"), ("cookie", "c=d"), ("te", "trailers"), ("x-a", "1")]).unwrap();
+    assert_eq!(peer.text(0), "GET / HTTP/1.1\r\nhost: a.example\r\nx-a: 1\r\ncookie: a=b; c=d\r\n\r\n");
+    let answer = b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nX-B: 2\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n5\r\nhello\r\n0\r\nGrpc-Status: 0\r\n\r\n";
+    assert_eq!(peer.links[0].try_write(answer), Io::Done(answer.len()));
+    let answers = peer.answers();
+    let kinds: Vec<_> = answers.iter().map(|a| (a.0, a.1)).collect();
+    let end = flag::END_HEADERS | flag::END_STREAM;
+    assert_eq!(
+        kinds,
+        [
+            (kind::HEADERS, flag::END_HEADERS),
+            (kind::HEADERS, flag::END_HEADERS),
+            (kind::DATA, 0),
+            (kind::HEADERS, end)
+        ]
+    );
+    let mut decoder = Decoder::default();
+    let mut fields = Vec::new();
+    for part in [&answers[0].3, &answers[1].3, &answers[3].3] {
+        decoder
+            .decode(part, |n, v| fields.push(format!("{}={}", n.escape_ascii(), v.escape_ascii())))
+            .unwrap();
+    }
+    assert_eq!(fields, [":status=103", "link=x", ":status=200", "x-b=2", "grpc-status=0"]);
+    assert_eq!(answers[2].3, b"hello");
+    assert_eq!(peer.mux.stream_count(), 0);
+
+    peer.request(3, false, &[(":method", "POST"), ("content-length", "5")]).unwrap();
+    peer.frame(kind::DATA, 0, 3, b"he").unwrap();
+    peer.frame(kind::DATA, flag::END_STREAM | flag::PADDED, 3, b"\x02llo..").unwrap();
+    assert!(peer.text(1).ends_with("content-length: 5\r\n\r\nhello"));
+    peer.request(5, false, &[(":method", "POST")]).unwrap();
+    peer.frame(kind::DATA, 0, 5, b"0123456789abcdef").unwrap();
+    let mut trailers = Vec::new();
+    frame::write_headers(5, true, &block(&[("x-sum", "9"), ("content-length", "9")]), &mut trailers);
+    peer.send(&trailers).unwrap();
+    assert!(
+        peer.text(2)
+            .ends_with("transfer-encoding: chunked\r\n\r\n10\r\n0123456789abcdef\r\n0\r\nx-sum: 9\r\n\r\n")
+    );
+}
+
+#[test]
+fn malformed_requests_end_their_stream_alone() {
+    let mut peer = Peer::new();
+    let cases: &[&[(&str, &str)]] = &[
+        &[(":method", "")],
+        &[(":path", "")],
+        &[(":scheme", "")],
+        &[(":scheme", "ftp")],
+        &[(":path", "x")],
+        &[(":path", "/a b")],
+        &[(":path", "/a#b")],
+        &[(":path", "*")],
+        &[(":authority", "")],
+        &[(":authority", "u@a")],
+        &[(":authority", "a"), ("host", "b")],
+        &[("host", "a.example"), ("host", "a.example")],
+        &[(":method", "GE T")],
+        &[(":method", "CONNECT")],
+        &[(":method", "CONNECT"), (":protocol", "websocket")],
+        &[(":protocol", "websocket")],
+        &[(":status", "200")],
+        &[(":what", "x")],
+        &[("X-Upper", "1")],
+        &[("x y", "1")],
+        &[("", "1")],
+        &[("connection", "close")],
+        &[("transfer-encoding", "chunked")],
+        &[("upgrade", "h2c")],
+        &[("keep-alive", "1")],
+        &[("te", "gzip")],
+        &[("x-a", "b\r\nc: d")],
+        &[("x-a", "b\nc")],
+        &[("x-a", "b\0")],
+        &[("x-a", " b")],
+        &[("content-length", "5")],
+        &[("content-length", "+0")],
+        &[("content-length", "0"), ("content-length", "1")],
+    ];
+    let mut stream = 1;
+    for case in cases {
+        peer.request(stream, true, case).unwrap();
+        assert_eq!(peer.resets(), [(stream, Code::Protocol as u32)], "{case:?}");
+        stream += 2;
+    }
+    // Pseudo-fields behind others, and twice.
+    for order in [&[("x-a", "1"), (":method", "GET")][..], &[(":method", "GET"), (":method", "GET")]] {
+        let mut bytes = Vec::new();
+        let mut all = Vec::new();
+        order.iter().for_each(|(n, v)| encode(n.as_bytes(), v.as_bytes(), &mut all));
+        all.extend(block(&[(":scheme", "https"), (":path", "/"), (":authority", "a")]));
+        frame::write_headers(stream, true, &all, &mut bytes);
+        peer.send(&bytes).unwrap();
+        assert_eq!(peer.resets().len(), 1);
+        stream += 2;
+    }
+    // A body that is longer or shorter than announced.
+    for (data, ends) in [(&b"123456"[..], false), (b"1234", true)] {
+        peer.request(stream, false, &[(":method", "POST"), ("content-length", "5")]).unwrap();
+        peer.frame(kind::DATA, if ends { flag::END_STREAM } else { 0 }, stream, data).unwrap();
+        assert_eq!(peer.resets(), [(stream, Code::Protocol as u32)]);
+        stream += 2;
+    }
+    peer.request(stream, true, &[]).unwrap();
+    assert!(peer.text(peer.links.len() - 1).starts_with("GET / "), "the connection is well");
+}
+
+#[test]
+fn rules_of_the_connection() {
+    let check = |what: &str, code: Code, act: &mut dyn FnMut(&mut Peer) -> Result<(), Fatal>| {
+        let mut peer = Peer::new();
+        assert_eq!(act(&mut peer), Err(Fatal(code)), "{what}");
+    };
+    check("DATA on no stream", Code::Protocol, &mut |p| p.frame(kind::DATA, 0, 0, b"x"));
+    check("DATA on a stream nobody opened", Code::Protocol, &mut |p| p.frame(kind::DATA, 0, 1, b"x"));
+    check("an even stream", Code::Protocol, &mut |p| p.request(2, true, &[]));
+    check("a stream that is over", Code::StreamClosed, &mut |p| {
+        p.request(5, true, &[])?;
+        p.request(3, true, &[])
+    });
+    check("PUSH_PROMISE", Code::Protocol, &mut |p| p.frame(kind::PUSH_PROMISE, 4, 1, &[0; 8]));
+    check("CONTINUATION out of place", Code::Protocol, &mut |p| p.frame(kind::CONTINUATION, 4, 1, b""));
+    check("a frame amid a header block", Code::Protocol, &mut |p| {
+        p.frame(kind::HEADERS, 0, 1, &block(&get(&[])))?;
+        p.frame(kind::PING, 0, 0, &[0; 8])
+    });
+    check("padding beyond the frame", Code::Protocol, &mut |p| {
+        p.frame(kind::HEADERS, flag::PADDED | 5, 1, b"\x09ab")
+    });
+    check("a block that cannot be decoded", Code::Compression, &mut |p| {
+        p.frame(kind::HEADERS, 5, 1, &[0xff; 9])
+    });
+    check("PING of a wrong size", Code::FrameSize, &mut |p| p.frame(kind::PING, 0, 0, b"1234567"));
+    check("SETTINGS of a wrong size", Code::FrameSize, &mut |p| p.frame(kind::SETTINGS, 0, 0, b"12345"));
+    check("SETTINGS on a stream", Code::Protocol, &mut |p| p.frame(kind::SETTINGS, 0, 1, b""));
+    check("an acknowledgement with content", Code::FrameSize, &mut |p| {
+        p.frame(kind::SETTINGS, 1, 0, &[0; 6])
+    });
+    for (name, value, code) in [
+        (setting::INITIAL_WINDOW_SIZE, 1 << 31, Code::FlowControl),
+        (setting::MAX_FRAME_SIZE, 16_383, Code::Protocol),
+        (setting::ENABLE_PUSH, 2, Code::Protocol),
+    ] {
+        check("a setting out of range", code, &mut |p| {
+            let mut bytes = Vec::new();
+            frame::write_settings(&[(name, value)], &mut bytes);
+            p.send(&bytes)
+        });
+    }
+    check("a window of the connection that overflows", Code::FlowControl, &mut |p| {
+        p.frame(kind::WINDOW_UPDATE, 0, 0, &0x7fff_ffffu32.to_be_bytes())
+    });
+    check("no increment at all", Code::Protocol, &mut |p| p.frame(kind::WINDOW_UPDATE, 0, 0, &[0; 4]));
+    check("a frame too large", Code::FrameSize, &mut |p| {
+        let head = Head { length: 16_385, kind: kind::DATA, flags: 0, stream: 1 };
+        p.send(&head.bytes())
+    });
+    check("a stream that depends on itself", Code::Protocol, &mut |p| {
+        p.frame(kind::HEADERS, flag::PRIORITY | 5, 1, &[0, 0, 0, 1, 9])
+    });
+    let mut other = Mux::new(Role::Server, Signal::new(Reactor::leak().unwrap()), false, 7);
+    assert_eq!(other.receive(b"GET / HTTP/1.1\r\n"), Err(Fatal(Code::Protocol)));
+    let mut late = frame::PREFACE.to_vec();
+    frame::write(kind::PING, 0, 0, &[0; 8], &mut late);
+    assert_eq!(other.receive(&[]), Ok(0));
+    let mut third = Mux::new(Role::Server, Signal::new(Reactor::leak().unwrap()), false, 7);
+    assert_eq!(third.receive(&late), Err(Fatal(Code::Protocol)), "SETTINGS come first");
+}
+
+#[test]
+fn a_stream_alone_pays_for_its_windows() {
+    let mut peer = Peer::new();
+    peer.request(1, true, &[]).unwrap();
+    peer.frame(kind::WINDOW_UPDATE, 0, 1, &0x7fff_ffffu32.to_be_bytes()).unwrap();
+    assert_eq!(peer.resets(), [(1, Code::FlowControl as u32)]);
+    peer.request(3, true, &[]).unwrap();
+    peer.frame(kind::WINDOW_UPDATE, 0, 3, &[0; 4]).unwrap();
+    assert_eq!(peer.resets(), [(3, Code::Protocol as u32)]);
+    // More than the stream's window, without the session reading.
+    peer.request(5, false, &[(":method", "POST")]).unwrap();
+    for _ in 0..4 {
+        peer.frame(kind::DATA, 0, 5, &[b'x'; 16_384]).unwrap();
+    }
+    assert_eq!(peer.resets(), [(5, Code::FlowControl as u32)]);
+    // A window of nothing: data waits, and moves when it opens; negative windows too.
+    let mut settings = Vec::new();
+    frame::write_settings(&[(setting::INITIAL_WINDOW_SIZE, 10)], &mut settings);
+    peer.send(&settings).unwrap();
+    peer.request(7, true, &[]).unwrap();
+    let link = peer.links.len() - 1;
+    peer.links[link]
+        .try_write(b"HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n012345678901234567890123456789");
+    let sent = |peer: &mut Peer| -> usize {
+        peer.answers().iter().filter(|a| a.0 == kind::DATA).map(|a| a.3.len()).sum()
+    };
+    assert_eq!(sent(&mut peer), 10);
+    let mut smaller = Vec::new();
+    frame::write_settings(&[(setting::INITIAL_WINDOW_SIZE, 0)], &mut smaller);
+    peer.send(&smaller).unwrap();
+    peer.frame(kind::WINDOW_UPDATE, 0, 7, &15u32.to_be_bytes()).unwrap();
+    assert_eq!(sent(&mut peer), 5);
+    peer.send(&settings).unwrap();
+    assert_eq!(sent(&mut peer), 10);
+    peer.frame(kind::WINDOW_UPDATE, 0, 7, &100u32.to_be_bytes()).unwrap();
+    assert_eq!(sent(&mut peer), 5);
+    assert_eq!(peer.mux.stream_count(), 0);
+}
+
+#[test]
+fn floods_are_ended() {
+    // Rapid reset: streams opened to be thrown away.
+    let mut peer = Peer::new();
+    let ended = (0..1000).find_map(|n| {
+        let stream = 1 + 2 * n;
+        peer.request(stream, true, &[]).err().or_else(|| {
+            peer.links.clear();
+            peer.frame(kind::RST_STREAM, 0, stream, &8u32.to_be_bytes()).err().map(|e| (n, e).1)
+        })
+    });
+    assert_eq!(ended, Some(Fatal(Code::EnhanceYourCalm)));
+    // The same, with the server made to do the resetting.
+    let mut peer = Peer::new();
+    let ended = (0..1000).find_map(|n| {
+        let stream = 1 + 2 * n;
+        peer.request(stream, true, &[])
+            .err()
+            .or_else(|| peer.frame(kind::WINDOW_UPDATE, 0, stream, &[0; 4]).err())
+    });
+    assert_eq!(ended, Some(Fatal(Code::EnhanceYourCalm)));
+    // Finished requests give the patience back.
+    let mut peer = Peer::new();
+    for n in 0..5000 {
+        peer.request(1 + 2 * n, true, &[]).unwrap();
+        if n % 2 == 0 {
+            peer.frame(kind::RST_STREAM, 0, 1 + 2 * n, &8u32.to_be_bytes()).unwrap();
+        } else {
+            peer.links[0].try_write(b"HTTP/1.1 204 No\r\n\r\n");
+        }
+        peer.answers();
+        peer.links.clear();
+    }
+    // Frames without use.
+    for (kind, stream, payload) in [
+        (kind::PING, 0, &[0; 8][..]),
+        (kind::SETTINGS, 0, &[]),
+        (kind::PRIORITY, 1, &[0; 5]),
+        (kind::DATA, 1, &[]),
+        (kind::WINDOW_UPDATE, 0, &[0, 0, 0, 1]),
+        (77, 0, &[]),
+    ] {
+        let mut peer = Peer::new();
+        peer.request(1, false, &[(":method", "POST")]).unwrap();
+        let ended = (0..10_000).find_map(|_| {
+            peer.mux.out.clear();
+            peer.frame(kind, 0, stream, payload).err()
+        });
+        assert_eq!(ended, Some(Fatal(Code::EnhanceYourCalm)), "frames of kind {kind}");
+    }
+    // Header blocks without end.
+    for (size, count) in [(16_384, 10), (0, 1000)] {
+        let mut peer = Peer::new();
+        peer.frame(kind::HEADERS, 0, 1, &block(&get(&[]))).unwrap();
+        let ended = (0..count).find_map(|_| peer.frame(kind::CONTINUATION, 0, 1, &vec![0; size]).err());
+        assert_eq!(ended, Some(Fatal(Code::EnhanceYourCalm)));
+    }
+}
+
+#[test]
+fn header_bombs_get_431_and_too_many_streams_are_refused() {
+    let mut peer = Peer::new();
+    // One entry of 4000 bytes in the table, then named four thousand times.
+    let mut bomb = block(&get(&[]));
+    bomb.push(0x40);
+    bomb.extend_from_slice(b"\x01x\x7f\xa1\x1e");
+    bomb.extend_from_slice(&[b'a'; 4000]);
+    bomb.extend(std::iter::repeat_n(0xbe, 4000));
+    peer.frame(kind::HEADERS, 5, 1, &bomb).unwrap();
+    let answers = peer.answers();
+    assert_eq!((answers[0].0, answers[0].2), (kind::HEADERS, 1));
+    assert!(peer.links.is_empty());
+    for n in 1..=101 {
+        peer.request(1 + 2 * n, true, &[]).unwrap();
+    }
+    assert_eq!(peer.resets(), [(203, Code::RefusedStream as u32)]);
+    assert_eq!(peer.links.len(), 100);
+}
+
+#[test]
+fn sessions_that_end_early_end_their_stream() {
+    let mut peer = Peer::new();
+    // A whole answer before the request has ended: nothing is wrong.
+    peer.request(1, false, &[(":method", "POST")]).unwrap();
+    peer.links[0].try_write(b"HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno");
+    peer.links.clear();
+    assert_eq!(peer.resets(), [], "it may take a moment to notice");
+    peer.frame(kind::DATA, 0, 1, b"more").unwrap();
+    peer.now_ms = 1_000;
+    assert_eq!(peer.resets(), [(1, Code::NoError as u32)]);
+    // Data that was on its way is taken and thrown away.
+    peer.frame(kind::DATA, 0, 1, b"late").unwrap();
+    // Half an answer.
+    peer.request(3, true, &[]).unwrap();
+    peer.links[0].try_write(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nhalf");
+    peer.links.clear();
+    assert_eq!(peer.resets(), [(3, Code::Internal as u32)]);
+    // An answer that ends with its connection.
+    peer.request(5, true, &[]).unwrap();
+    peer.links[0].try_write(b"HTTP/1.1 200 OK\r\n\r\nall");
+    peer.links.clear();
+    let answers = peer.answers();
+    let last = answers.last().unwrap();
+    assert_eq!((last.0, last.1, last.3.as_slice()), (kind::DATA, flag::END_STREAM, &b"all"[..]));
+    // The same, cut.
+    peer.request(7, true, &[]).unwrap();
+    peer.links[0].try_write(b"HTTP/1.1 200 OK\r\n\r\nhalf");
+    peer.links[0].reset_on_close();
+    peer.links.clear();
+    assert_eq!(peer.resets(), [(7, Code::Internal as u32)]);
+    assert_eq!(peer.mux.stream_count(), 0);
+}
+
+#[test]
+fn websockets_are_tunnelled() {
+    let mut peer = Peer::new();
+    peer.request(
+        1,
+        false,
+        &[(":method", "CONNECT"), (":protocol", "websocket"), ("sec-websocket-version", "13")],
+    )
+    .unwrap();
+    let text = peer.text(0);
+    assert!(
+        text.starts_with("GET / HTTP/1.1\r\n") && text.contains("upgrade: websocket\r\nsec-websocket-key: "),
+        "{text}"
+    );
+    peer.links[0].try_write(b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\nframe");
+    let answers = peer.answers();
+    let mut fields = Vec::new();
+    Decoder::default()
+        .decode(&answers[0].3, |n, v| fields.push(format!("{}={}", n.escape_ascii(), v.escape_ascii())))
+        .unwrap();
+    assert_eq!(fields, [":status=200"]);
+    assert_eq!(answers[1].3, b"frame");
+    peer.frame(kind::DATA, 0, 1, b"back").unwrap();
+    assert_eq!(peer.text(0), "back");
+    assert_eq!(super::base64(b"a"), "YQ==");
+}
+
+#[test]
+fn both_ends_understand_each_other() {
+    let reactor = Reactor::leak().unwrap();
+    let (client_signal, server_signal) = (Signal::new(reactor), Signal::new(reactor));
+    let mut client = Mux::new(Role::Client, client_signal, true, 1);
+    let mut server = Mux::new(Role::Server, server_signal, true, 2);
+    let asks: Vec<_> = (0..20).map(|_| StreamLink::new(client.open())).collect();
+    for (n, link) in asks.iter().enumerate() {
+        let body = "x".repeat(n * 1000);
+        let text = format!("POST /{n} HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len().max(1)).replace("\r\n1\r\n\r\n0", "\r\n0");
+        assert_eq!(link.try_write(text.as_bytes()), Io::Done(text.len()));
+    }
+    let mut serving: Vec<(StreamLink, Vec<u8>)> = Vec::new();
+    let mut got: Vec<Vec<u8>> = vec![Vec::new(); asks.len()];
+    let mut buffer = vec![0; 65_536];
+    for _ in 0..200 {
+        client.produce(0);
+        let taken = server.receive(&client.out).unwrap();
+        client.out.drain(..taken);
+        serving.extend(server.opened.drain(..).map(|o| (StreamLink::new(o.stream), Vec::new())));
+        for (link, seen) in &mut serving {
+            while let Io::Done(count) = link.try_read(&mut buffer) {
+                seen.extend_from_slice(&buffer[..count]);
+                if seen.ends_with(b"0\r\n\r\n") {
+                    link.try_write(
+                        format!(
+                            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}",
+                            seen.len(),
+                            "y".repeat(seen.len())
+                        )
+                        .as_bytes(),
+                    );
+                }
+            }
+        }
+        server.produce(0);
+        let taken = client.receive(&server.out).unwrap();
+        server.out.drain(..taken);
+        for (link, seen) in asks.iter().zip(&mut got) {
+            while let Io::Done(count) = link.try_read(&mut buffer) {
+                seen.extend_from_slice(&buffer[..count]);
+            }
+        }
+    }
+    assert!(
+        serving
+            .iter()
+            .all(|(_, seen)| memchr::memmem::find(seen, b"content-type: application/grpc").is_some())
+    );
+    for (n, seen) in got.iter().enumerate() {
+        let text = String::from_utf8_lossy(seen);
+        let length: usize =
+            text.split("content-length: ").nth(1).unwrap().split("\r\n").next().unwrap().parse().unwrap();
+        assert!(
+            text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with(&"y".repeat(length)),
+            "{n}: {}",
+            &text[..100]
+        );
+        assert!(length > n * 1000);
+    }
+    assert_eq!((client.stream_count(), server.stream_count()), (0, 0));
+}
+
+proptest! {
+    #[test]
+    fn noise_ends_connections_and_nothing_else(frames in proptest::collection::vec((0u8..11, any::<u8>(), 0u32..8, proptest::collection::vec(any::<u8>(), 0..64)), 0..60)) {
+        let mut peer = Peer::new();
+        for (kind, flags, stream, payload) in frames {
+            if peer.frame(kind, flags, stream, &payload).is_err() {
+                break;
+            }
+            peer.mux.produce(0);
+            if stream == 3 {
+                peer.links.clear();
+            }
+        }
+        peer.mux.fail(Code::NoError);
+    }
+}

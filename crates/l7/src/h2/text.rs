@@ -1,0 +1,270 @@
+//! Between the fields of HTTP/2 and the heads of HTTP/1, which sessions read and write.
+
+use super::fields::{Fields, Malformed, check};
+use super::hpack::{encode, encode_status};
+use crate::h1::field::Kind;
+use crate::h1::request::{Method, Request};
+use crate::h1::response::Response;
+use crate::h1::{Framing, field};
+
+/// What a head says of the body that follows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Following {
+    Nothing,
+    /// So many bytes, as they are.
+    Length(u64),
+    /// Bytes that HTTP/1 carries in chunks.
+    Chunks,
+    /// Bytes of another protocol, until the end.
+    Raw,
+}
+
+/// A request as it was received.
+#[derive(Clone, Copy, Debug)]
+pub struct Received {
+    pub method: Method,
+    pub following: Following,
+}
+
+/// Writes a request's head as HTTP/1. `ended`: no body follows. `key` is for a WebSocket.
+pub fn request_to_text(
+    fields: &Fields,
+    ended: bool,
+    key: &str,
+    out: &mut Vec<u8>,
+) -> Result<Received, Malformed> {
+    let pseudo = check(fields, false)?;
+    let (Some(method), None) = (pseudo.method, pseudo.status) else { return Err(Malformed) };
+    let (Some(scheme), Some(path)) = (pseudo.scheme, pseudo.path) else { return Err(Malformed) };
+    let tunnel = match (method, pseudo.protocol) {
+        (b"CONNECT", Some(b"websocket")) if !ended => true,
+        (b"CONNECT", _) | (_, Some(_)) => return Err(Malformed),
+        _ => false,
+    };
+    let token = |b: &u8| crate::h1::chunked::is_token(*b);
+    let plain = |b: &u8| matches!(b, 0x21..=0x7e) && *b != b'#';
+    if !(method.iter().all(token) && !method.is_empty() && path.iter().all(plain)) {
+        return Err(Malformed);
+    }
+    let rooted = path.first() == Some(&b'/') || (path == b"*" && method == b"OPTIONS");
+    if !rooted || !matches!(scheme, b"http" | b"https") {
+        return Err(Malformed);
+    }
+    let mut hosts = fields.iter().filter(|(name, _)| *name == b"host").map(|(_, value)| value);
+    let host = hosts.next();
+    let authority = match (pseudo.authority.filter(|a| !a.is_empty()), host) {
+        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => return Err(Malformed),
+        (Some(authority), _) => authority,
+        (None, Some(host)) => host,
+        (None, None) => return Err(Malformed),
+    };
+    if hosts.next().is_some() || authority.contains(&b'@') {
+        return Err(Malformed);
+    }
+    out.extend_from_slice(if tunnel { b"GET" } else { method });
+    out.push(b' ');
+    out.extend_from_slice(path);
+    out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
+    out.extend_from_slice(authority);
+    out.extend_from_slice(b"\r\n");
+    let length = copy_fields(fields, out)?;
+    let following = match (tunnel, ended, length) {
+        (true, ..) => {
+            out.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: ");
+            out.extend_from_slice(key.as_bytes());
+            out.extend_from_slice(b"\r\n");
+            Following::Raw
+        }
+        (_, true, Some(1..)) => return Err(Malformed),
+        (_, true, length) => {
+            if length.is_none() && matches!(method, b"POST" | b"PUT" | b"PATCH") {
+                out.extend_from_slice(b"content-length: 0\r\n");
+            }
+            Following::Nothing
+        }
+        (_, false, Some(length)) => Following::Length(length),
+        (_, false, None) => {
+            out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+            Following::Chunks
+        }
+    };
+    out.extend_from_slice(b"\r\n");
+    Ok(Received { method: Method::of(if tunnel { b"GET" } else { method }), following })
+}
+
+/// Copies all but the pseudo-fields and the host; crumbs of cookies become one line again
+/// (RFC 9113 section 8.2.3). Returns the length of the body, if a field tells it.
+fn copy_fields(fields: &Fields, out: &mut Vec<u8>) -> Result<Option<u64>, Malformed> {
+    let mut length = None;
+    for (name, value) in fields.iter() {
+        match name {
+            [b':', ..] | b"host" | b"te" | b"cookie" => continue,
+            b"content-length" => {
+                let this = field::content_length(value).map_err(|_| Malformed)?;
+                if length.replace(this).is_some_and(|before| before != this) {
+                    return Err(Malformed);
+                }
+            }
+            _ => {}
+        }
+        line(name, value, out);
+    }
+    let mut crumbs = fields.iter().filter(|(name, _)| *name == b"cookie").map(|(_, value)| value);
+    if let Some(first) = crumbs.next() {
+        out.extend_from_slice(b"cookie: ");
+        out.extend_from_slice(first);
+        for crumb in crumbs {
+            out.extend_from_slice(b"; ");
+            out.extend_from_slice(crumb);
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+    Ok(length)
+}
+
+fn line(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes an answer's head as HTTP/1. `accept` is what a WebSocket's client expects.
+pub fn response_to_text(
+    fields: &Fields,
+    ended: bool,
+    method: Method,
+    accept: Option<&str>,
+    out: &mut Vec<u8>,
+) -> Result<(u16, Following), Malformed> {
+    let pseudo = check(fields, false)?;
+    let status = pseudo.status.and_then(|s| std::str::from_utf8(s).ok()?.parse::<u16>().ok());
+    let status = status.filter(|s| (100..600).contains(s) && *s != 101).ok_or(Malformed)?;
+    if pseudo.method.is_some() || pseudo.path.is_some() {
+        return Err(Malformed);
+    }
+    let switches = accept.filter(|_| status == 200);
+    let shown = if switches.is_some() { 101 } else { status };
+    out.extend_from_slice(format!("HTTP/1.1 {shown} {}\r\n", crate::proxy::answer::reason(shown)).as_bytes());
+    let length = copy_fields(fields, out)?;
+    let bodiless = method == Method::Head || status < 200 || matches!(status, 204 | 304);
+    let following = match (switches, ended, length) {
+        (Some(accept), ..) => {
+            line(b"connection", b"upgrade", out);
+            line(b"upgrade", b"websocket", out);
+            line(b"sec-websocket-accept", accept.as_bytes(), out);
+            Following::Raw
+        }
+        (None, ..) if bodiless => Following::Nothing,
+        (None, true, Some(1..)) => return Err(Malformed),
+        (None, true, length) => {
+            if length.is_none() {
+                line(b"content-length", b"0", out);
+            }
+            Following::Nothing
+        }
+        (None, false, Some(length)) => Following::Length(length),
+        (None, false, None) => {
+            line(b"transfer-encoding", b"chunked", out);
+            Following::Chunks
+        }
+    };
+    out.extend_from_slice(b"\r\n");
+    Ok((status, following))
+}
+
+/// Writes trailers after the last chunk.
+pub fn trailers_to_text(fields: &Fields, out: &mut Vec<u8>) -> Result<(), Malformed> {
+    check(fields, true)?;
+    out.extend_from_slice(b"0\r\n");
+    for (name, value) in fields.iter() {
+        // What frames a message, or routes it, has no business behind it.
+        if !matches!(name, b"content-length" | b"host" | b"cookie" | b"authorization" | b"trailer" | b"te") {
+            line(name, value, out);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+    Ok(())
+}
+
+/// Encodes a parsed answer's head.
+pub fn response_to_block(response: &Response, head: &[u8], tunnel: bool, out: &mut Vec<u8>) -> Following {
+    encode_status(if tunnel && response.status == 101 { 200 } else { response.status }, out);
+    for f in response.fields() {
+        let name = f.name.of(head);
+        let own = tunnel && name.eq_ignore_ascii_case(b"sec-websocket-accept");
+        match f.kind {
+            Kind::Connection | Kind::HopByHop | Kind::Upgrade | Kind::TransferEncoding => {}
+            _ if own => {}
+            _ => encode_lower(name, f.value.of(head), out),
+        }
+    }
+    match response.framing {
+        _ if response.status == 101 => Following::Raw,
+        Framing::None => Following::Nothing,
+        Framing::Length(length) => Following::Length(length),
+        Framing::Chunked => Following::Chunks,
+        Framing::UntilClose => Following::Raw,
+    }
+}
+
+/// Encodes a parsed request's head.
+pub fn request_to_block(request: &Request, head: &[u8], scheme: &[u8], out: &mut Vec<u8>) -> Following {
+    let tunnel = request.upgrade;
+    encode(b":method", if tunnel { b"CONNECT" } else { request.method_span.of(head) }, out);
+    if tunnel {
+        encode(b":protocol", b"websocket", out);
+    }
+    encode(b":scheme", scheme, out);
+    encode(b":authority", request.host.of(head), out);
+    encode(b":path", request.path(head), out);
+    let mut grpc = false;
+    for f in &request.fields {
+        let (name, value) = (f.name.of(head), f.value.of(head));
+        let own = tunnel && name.eq_ignore_ascii_case(b"sec-websocket-key");
+        match f.kind {
+            Kind::Connection
+            | Kind::HopByHop
+            | Kind::Nominated
+            | Kind::Upgrade
+            | Kind::TransferEncoding
+            | Kind::Host => {}
+            _ if own => {}
+            _ => {
+                grpc |= name.eq_ignore_ascii_case(b"content-type") && value.starts_with(b"application/grpc");
+                encode_lower(name, value, out);
+            }
+        }
+    }
+    if grpc {
+        // Servers of gRPC want to know that trailers are read.
+        encode(b"te", b"trailers", out);
+    }
+    match request.framing {
+        _ if tunnel => Following::Raw,
+        Framing::None => Following::Nothing,
+        Framing::Length(length) => Following::Length(length),
+        Framing::Chunked | Framing::UntilClose => Following::Chunks,
+    }
+}
+
+/// Encodes the lines of a trailer section.
+pub fn trailers_to_block(section: &[u8], out: &mut Vec<u8>) {
+    for text in section.split(|b| *b == b'\n') {
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        let Some(at) = memchr::memchr(b':', text) else { continue };
+        encode_lower(&text[..at], text[at + 1..].trim_ascii(), out);
+    }
+}
+
+fn encode_lower(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    let mut lower = [0; 128];
+    match lower.get_mut(..name.len()) {
+        Some(lower) => {
+            lower.copy_from_slice(name);
+            lower.make_ascii_lowercase();
+            encode(lower, value, out);
+        }
+        None => encode(&name.to_ascii_lowercase(), value, out),
+    }
+}
