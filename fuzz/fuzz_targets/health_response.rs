@@ -12,6 +12,10 @@ fuzz_target!(|bytes: &[u8]| {
         host: None,
         status: StatusSet(vec![(200, 399)]),
         expect: Some("ok".into()),
+        headers: Vec::new(),
+        body: String::new(),
+        expect_regex: Some("o.k".into()),
+        expect_headers: Vec::new(),
     };
     let mut scan = ResponseScan::default();
     for part in bytes.chunks(7) {

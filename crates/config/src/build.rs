@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use evenkeel_model::{
     AccessLog, AdminSettings, AdminState, CookieMethod, CookiePersistence, ErrorPage, Fallback, Forwarded,
-    HealthCheck, HttpProbe, KeyedPersistence, Limits, ListenAddress, LogFormat, LogSettings, Mode, Name,
-    OutlierRule, Persistence, Pool, Probe, ProxyVersion, RealServer, SameSite, Scheduler, Snapshot,
-    SourceAddress, SourcePersistence, StatusSet, Timeouts, Vip, VirtualService, Weight,
+    KeyedPersistence, Limits, ListenAddress, LogFormat, LogSettings, Mode, Name, OutlierRule, Persistence,
+    Pool, Probe, ProxyVersion, RealServer, SameSite, Scheduler, Snapshot, SourceAddress, SourcePersistence,
+    Timeouts, Vip, VirtualService, Weight,
 };
 use toml::de::DeTable;
 
@@ -20,7 +20,7 @@ use crate::problem::Problem;
 use crate::schema::{POOL_RULES, ROOT};
 use crate::section::{Section, network};
 use crate::suggest::nearest;
-use crate::{route, tls, validate};
+use crate::{health, route, tls, validate};
 
 /// Ports that one layer-7 service may listen on.
 const PORTS_AT_MOST: usize = 4096;
@@ -375,10 +375,11 @@ impl Builder<'_> {
                 admin_state: server.text("admin-state").and_then(AdminState::parse).unwrap_or_default(),
             });
         }
-        let mut health_check = health_check(table);
+        let mut health_check = health::read(table, self.problems);
         if let Some(server) = real_servers.iter().find(|s| s.address.port() == 0)
             && health_check.port.is_none()
             && health_check.probe != Probe::None
+            && health_check.probe != Probe::Ping
         {
             // Of a service's own servers the first port of its first VIP is probed.
             let vip = table.list("vip").next().and_then(|v| Vip::parse(v.get_ref().as_str()?).ok());
@@ -550,29 +551,5 @@ fn keyed(section: Section<'_>) -> KeyedPersistence {
     KeyedPersistence {
         expire: section.duration("expire", Duration::from_secs(3600)),
         size: section.number("size", 65_536),
-    }
-}
-
-fn health_check(table: Section<'_>) -> HealthCheck {
-    let default = HealthCheck::default();
-    let Some(section) = table.section("health-check") else { return default };
-    let probe = match section.text("type") {
-        Some("http") => Probe::Http(HttpProbe {
-            method: section.text("method").unwrap_or("GET").to_owned(),
-            path: section.text("path").unwrap_or("/").to_owned(),
-            host: section.text("host").map(str::to_owned),
-            status: section.text("status").and_then(StatusSet::parse).unwrap_or(StatusSet(vec![(200, 399)])),
-            expect: section.text("expect").map(str::to_owned),
-        }),
-        Some("none") => Probe::None,
-        _ => Probe::Tcp,
-    };
-    HealthCheck {
-        probe,
-        interval: section.duration("interval", default.interval),
-        timeout: section.duration("timeout", default.timeout),
-        rise: section.number("rise", default.rise),
-        fall: section.number("fall", default.fall),
-        port: section.integer("port").and_then(|p| u16::try_from(p).ok()),
     }
 }

@@ -6,6 +6,7 @@
 
 mod build;
 mod format;
+mod health;
 mod plan;
 mod problem;
 mod publish;

@@ -37,11 +37,14 @@ pub fn of_service(service: Section<'_>, mode: Mode, problems: &mut Vec<Problem>)
 }
 
 pub fn of_servers(pool: Section<'_>) -> Option<ServerTls> {
-    let table = pool.section("server-tls")?;
-    Some(ServerTls {
+    pool.section("server-tls").map(of_table)
+}
+
+pub fn of_table(table: Section<'_>) -> ServerTls {
+    ServerTls {
         verify: table.value("verify").is_none() || table.flag("verify"),
         ca: table.text("ca").map(Into::into),
         sni: table.text("sni").map(str::to_owned),
         certificate: table.text("certificate").map(Into::into),
-    })
+    }
 }

@@ -4,23 +4,29 @@ use std::net::SocketAddr;
 
 use evenkeel_model::HttpProbe;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+
+use crate::connect::Stream;
 
 const HEAD_AT_MOST: usize = 16 * 1024;
 const BODY_AT_MOST: usize = 64 * 1024;
 
-pub async fn probe(mut stream: TcpStream, probe: &HttpProbe, address: SocketAddr) -> Result<String, String> {
-    let host = probe.host.clone().unwrap_or_else(|| address.to_string());
-    let request = format!(
-        "{} {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: evenkeel-health\r\nAccept: */*\r\nConnection: close\r\n\r\n",
-        probe.method, probe.path
-    );
+pub async fn probe(
+    stream: &mut dyn Stream,
+    probe: &HttpProbe,
+    address: SocketAddr,
+) -> Result<String, String> {
+    let request = request(probe, address);
     let broken = |e: std::io::Error| format!("connection broke: {e}");
     stream.write_all(request.as_bytes()).await.map_err(broken)?;
+    stream.flush().await.map_err(broken)?;
     let mut scan = ResponseScan::default();
     let mut buffer = vec![0; 8 * 1024];
     loop {
-        let count = stream.read(&mut buffer).await.map_err(broken)?;
+        // TLS tells an end without a goodbye as an error: what came before it counts.
+        let count = match stream.read(&mut buffer).await {
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => 0,
+            other => other.map_err(broken)?,
+        };
         scan.feed(&buffer[..count]);
         match scan.judge(probe, count == 0) {
             Some(Ok(status)) => return Ok(format!("HTTP {status}")),
@@ -30,12 +36,44 @@ pub async fn probe(mut stream: TcpStream, probe: &HttpProbe, address: SocketAddr
     }
 }
 
+fn request(probe: &HttpProbe, address: SocketAddr) -> String {
+    use std::fmt::Write;
+    let host = probe.host.clone().unwrap_or_else(|| address.to_string());
+    let mut request =
+        format!("{} {} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n", probe.method, probe.path);
+    let has = |name: &str| probe.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
+    for (name, value) in [("User-Agent", "evenkeel-health"), ("Accept", "*/*")] {
+        if !has(name) {
+            let _ = write!(request, "{name}: {value}\r\n");
+        }
+    }
+    for (name, value) in &probe.headers {
+        let _ = write!(request, "{name}: {value}\r\n");
+    }
+    if !probe.body.is_empty() {
+        let _ = write!(request, "Content-Length: {}\r\n", probe.body.len());
+    }
+    request + "\r\n" + &probe.body
+}
+
 /// Why an answer does not pass.
 #[derive(Debug, PartialEq, Eq)]
 pub enum HttpFailure {
     NoHttp,
-    Status { got: u16, expected: String },
-    TextMissing { text: String },
+    Status {
+        got: u16,
+        expected: String,
+    },
+    TextMissing {
+        text: String,
+    },
+    /// A regular expression that nothing matches, or that is none.
+    NoMatch {
+        pattern: String,
+    },
+    HeaderMissing {
+        name: String,
+    },
     Cut,
 }
 
@@ -45,6 +83,8 @@ impl std::fmt::Display for HttpFailure {
             HttpFailure::NoHttp => f.write_str("the answer is no HTTP"),
             HttpFailure::Status { got, expected } => write!(f, "HTTP {got}, expected {expected}"),
             HttpFailure::TextMissing { text } => write!(f, "the body does not hold {text:?}"),
+            HttpFailure::NoMatch { pattern } => write!(f, "the body does not match /{pattern}/"),
+            HttpFailure::HeaderMissing { name } => write!(f, "the header {name} is not as expected"),
             HttpFailure::Cut => f.write_str("connection closed before the answer"),
         }
     }
@@ -76,18 +116,41 @@ impl ResponseScan {
             let expected = probe.status.to_string();
             return Some(Err(HttpFailure::Status { got: status, expected }));
         }
-        let Some(text) = &probe.expect else { return Some(Ok(status)) };
+        for (name, holds) in &probe.expect_headers {
+            let named = |h: &&httparse::Header<'_>| h.name.eq_ignore_ascii_case(name);
+            let found = response.headers.iter().filter(named);
+            if !found.into_iter().any(|h| memchr::memmem::find(h.value, holds.as_bytes()).is_some()) {
+                return Some(Err(HttpFailure::HeaderMissing { name: name.clone() }));
+            }
+        }
+        if probe.expect.is_none() && probe.expect_regex.is_none() {
+            return Some(Ok(status));
+        }
         let chunked = response.headers.iter().any(|h| {
             h.name.eq_ignore_ascii_case("transfer-encoding")
                 && h.value.to_ascii_lowercase().ends_with(b"chunked")
         });
         let body = &self.bytes[head_len..];
         let plain = if chunked { dechunk(body) } else { body.to_vec() };
-        if memchr::memmem::find(&plain, text.as_bytes()).is_some() {
-            return Some(Ok(status));
-        }
+        let missing = missing(probe, &plain);
+        let Some(missing) = missing else { return Some(Ok(status)) };
         let full = self.bytes.len() >= HEAD_AT_MOST + BODY_AT_MOST || body.len() >= BODY_AT_MOST;
-        (ended || full).then(|| Err(HttpFailure::TextMissing { text: text.clone() }))
+        (ended || full).then_some(Err(missing))
+    }
+}
+
+/// What a body does not have that it should.
+fn missing(probe: &HttpProbe, body: &[u8]) -> Option<HttpFailure> {
+    if let Some(text) = &probe.expect
+        && memchr::memmem::find(body, text.as_bytes()).is_none()
+    {
+        return Some(HttpFailure::TextMissing { text: text.clone() });
+    }
+    let pattern = probe.expect_regex.as_ref()?;
+    let regex = regex::bytes::RegexBuilder::new(pattern).unicode(false).size_limit(1 << 20).build();
+    match regex {
+        Ok(regex) if regex.is_match(body) => None,
+        _ => Some(HttpFailure::NoMatch { pattern: pattern.clone() }),
     }
 }
 
@@ -122,6 +185,10 @@ mod tests {
             host: None,
             status: StatusSet(vec![(200, 399)]),
             expect: expect.map(str::to_owned),
+            headers: Vec::new(),
+            body: String::new(),
+            expect_regex: None,
+            expect_headers: Vec::new(),
         };
         let mut scan = ResponseScan::default();
         scan.feed(answer.as_bytes());

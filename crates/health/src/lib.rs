@@ -2,8 +2,16 @@
 //!
 //! In: targets. Out: one [`Report`] a probe. Never: the verdict (that is `balance`), the traffic.
 
+mod agent;
+mod connect;
+mod datagram;
+mod grpc;
 mod http;
+mod ping;
 mod runner;
+mod script;
+mod steps;
 
+pub use agent::{AgentAdmin, AgentState, parse as parse_agent};
 pub use http::{HttpFailure, ResponseScan};
 pub use runner::{Checker, Report, Target};

@@ -5,20 +5,26 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use evenkeel_model::{HealthCheck, Probe};
-use tokio::net::TcpStream;
+use evenkeel_model::{AgentCheck, HealthCheck, Probe, ServerTls, Step};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::{sleep, timeout};
 
-use crate::http;
+use crate::agent::{self, AgentState};
+use crate::connect::Stream;
+use crate::script::Said;
+use crate::{datagram, http, steps};
 
 /// A server to probe. `id` is the caller's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     pub id: u32,
     pub address: SocketAddr,
+    /// The first VIP and port of a service that uses the server, for scripts.
+    pub vip: Option<SocketAddr>,
+    /// The pool speaks TLS with it, and HTTP probes do too unless told otherwise.
+    pub tls: Option<ServerTls>,
     pub check: HealthCheck,
 }
 
@@ -27,6 +33,10 @@ pub struct Target {
 pub struct Report {
     pub id: u32,
     pub passed: bool,
+    /// From an agent or a script: how much of its weight the server wants, and more.
+    pub agent: Option<AgentState>,
+    /// Only the agent was asked: what the probe last found still holds.
+    pub agent_only: bool,
     /// For people: `connected in 1 ms`, `HTTP 500, expected 200-399`.
     pub detail: String,
     pub took: Duration,
@@ -42,8 +52,6 @@ enum Order {
     Now(u32),
 }
 
-/// While a server fails, probes come at least this often, so that both verdicts come soon.
-const FAST_INTERVAL: Duration = Duration::from_secs(1);
 /// Starts are spread over at most this long.
 const SPREAD: Duration = Duration::from_millis(1_000);
 
@@ -74,6 +82,7 @@ struct Running {
     target: Target,
     now: Rc<Notify>,
     task: JoinHandle<()>,
+    agent: Option<JoinHandle<()>>,
 }
 
 async fn serve(mut inbox: UnboundedReceiver<Order>, reports: UnboundedSender<Report>) {
@@ -87,12 +96,16 @@ async fn serve(mut inbox: UnboundedReceiver<Order>, reports: UnboundedSender<Rep
             }
             Order::Targets(targets) => {
                 let mut before = std::mem::take(&mut running);
-                for target in targets.into_iter().filter(|t| t.check.probe != Probe::None) {
+                let probed = |t: &Target| t.check.probe != Probe::None || t.check.agent.is_some();
+                for target in targets.into_iter().filter(probed) {
                     let id = target.id;
                     let kept = before.remove(&id).filter(|r| r.target == target);
                     running.insert(id, kept.unwrap_or_else(|| launch(target, &reports)));
                 }
-                before.into_values().for_each(|gone| gone.task.abort());
+                for gone in before.into_values() {
+                    gone.task.abort();
+                    gone.agent.iter().for_each(JoinHandle::abort);
+                }
             }
         }
     }
@@ -101,10 +114,15 @@ async fn serve(mut inbox: UnboundedReceiver<Order>, reports: UnboundedSender<Rep
 fn launch(target: Target, reports: &UnboundedSender<Report>) -> Running {
     let now = Rc::new(Notify::new());
     let task = tokio::task::spawn_local(watch(target.clone(), now.clone(), reports.clone()));
-    Running { target, now, task }
+    let agent = target.check.agent.clone();
+    let agent = agent.map(|check| tokio::task::spawn_local(follow(target.clone(), check, reports.clone())));
+    Running { target, now, task, agent }
 }
 
 async fn watch(target: Target, now: Rc<Notify>, reports: UnboundedSender<Report>) {
+    if target.check.probe == Probe::None {
+        return;
+    }
     let spread = SPREAD.min(target.check.interval);
     // Multiplicative hashing spreads neighbouring numbers evenly.
     let share = f64::from(target.id.wrapping_mul(0x9e37_79b1)) / f64::from(u32::MAX);
@@ -115,11 +133,14 @@ async fn watch(target: Target, now: Rc<Notify>, reports: UnboundedSender<Report>
         let result = probe(&target).await;
         let took = started.elapsed();
         let passed = result.is_ok();
-        let detail = result.unwrap_or_else(|why| why);
-        if reports.send(Report { id: target.id, passed, detail, took }).is_err() {
+        let (detail, weight) = result.unwrap_or_else(|why| (why, None));
+        let agent = weight.map(|weight| AgentState { weight: Some(weight), ..AgentState::default() });
+        let report = Report { id: target.id, passed, agent, agent_only: false, detail, took };
+        if reports.send(report).is_err() {
             return;
         }
-        let interval = if passed { target.check.interval } else { FAST_INTERVAL.min(target.check.interval) };
+        let check = &target.check;
+        let interval = if passed { check.interval } else { check.fast_interval.min(check.interval) };
         pause = interval.saturating_sub(took);
         if asked && !passed {
             // Asked for again and again by failing traffic: not faster than this.
@@ -128,33 +149,91 @@ async fn watch(target: Target, now: Rc<Notify>, reports: UnboundedSender<Report>
     }
 }
 
-/// One attempt: what it found, or why it failed.
-async fn probe(target: &Target) -> Result<String, String> {
-    let mut address = target.address;
-    if let Some(port) = target.check.port {
-        address.set_port(port);
-    }
-    let limit = target.check.timeout;
-    let started = Instant::now();
-    let attempt = async {
-        let stream = TcpStream::connect(address).await.map_err(|e| connect_error(&e))?;
-        match &target.check.probe {
-            Probe::Http(probe) => http::probe(stream, probe, address).await,
-            Probe::Tcp | Probe::None => Ok("connected".to_owned()),
+/// Asks the agent again and again; what it says is reported when it changes.
+async fn follow(target: Target, check: AgentCheck, reports: UnboundedSender<Report>) {
+    let mut last: Option<AgentState> = None;
+    loop {
+        let started = Instant::now();
+        // An agent that cannot be asked says nothing: the probes alone decide.
+        if let Ok(Ok(state)) = timeout(target.check.timeout, agent::ask(&check, target.address)).await
+            && last.as_ref() != Some(&state)
+        {
+            last = Some(state.clone());
+            let (passed, detail) = (state.up != Some(false), format!("agent: {}", state.said));
+            let took = started.elapsed();
+            let report = Report { id: target.id, passed, agent: Some(state), agent_only: true, detail, took };
+            if reports.send(report).is_err() {
+                return;
+            }
         }
-    };
-    match timeout(limit, attempt).await {
-        Ok(Ok(what)) => Ok(format!("{what} in {} ms", started.elapsed().as_millis())),
-        Ok(Err(why)) => Err(why),
-        Err(_) => Err(format!("no answer within {} ms", limit.as_millis())),
+        sleep(check.interval.saturating_sub(started.elapsed())).await;
     }
 }
 
-fn connect_error(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::ConnectionRefused => "connection refused".into(),
-        std::io::ErrorKind::HostUnreachable => "host unreachable".into(),
-        std::io::ErrorKind::NetworkUnreachable => "network unreachable".into(),
-        _ => error.to_string(),
+/// One attempt: what it found, with the weight that a script gave, or why it failed.
+async fn probe(target: &Target) -> Result<Said, String> {
+    let check = &target.check;
+    let mut address = target.address;
+    if let Some(port) = check.port {
+        address.set_port(port);
+    }
+    if let Some(ip) = check.address {
+        address.set_ip(ip);
+    }
+    let started = Instant::now();
+    match timeout(check.timeout, attempt(target, address)).await {
+        Ok(Ok((what, weight))) => Ok((format!("{what} in {} ms", started.elapsed().as_millis()), weight)),
+        Ok(Err(why)) => Err(why),
+        Err(_) => Err(format!("no answer within {} ms", check.timeout.as_millis())),
+    }
+}
+
+async fn attempt(target: &Target, address: SocketAddr) -> Result<Said, String> {
+    let check = &target.check;
+    let found = match &check.probe {
+        Probe::Script(script) => return crate::script::probe(script, target.vip, address).await,
+        Probe::Ping => crate::ping::probe(address, target.id as u16).await,
+        Probe::Dns { name } => datagram::dns(address, name).await,
+        Probe::Ntp => datagram::ntp(address).await,
+        Probe::Radius { user, password, secret } => datagram::radius(address, user, password, secret).await,
+        Probe::Sip { udp: true } => datagram::sip(address).await,
+        _ => converse(target, address).await,
+    };
+    found.map(|what| (what, None))
+}
+
+/// Probes over a connection.
+async fn converse(target: &Target, address: SocketAddr) -> Result<String, String> {
+    let check = &target.check;
+    let mut check = std::borrow::Cow::Borrowed(check);
+    if check.tls.is_none() {
+        check.to_mut().tls = match check.probe {
+            // As the pool's own connections are made.
+            Probe::Http(_) | Probe::Grpc { .. } => target.tls.clone(),
+            Probe::Tls => Some(ServerTls { verify: false, ca: None, sni: None, certificate: None }),
+            _ => None,
+        };
+    }
+    // A little before the probe is given up, so that it can say what came instead.
+    let deadline = tokio::time::Instant::now() + check.timeout.mul_f64(0.95);
+    let alpn: &[u8] = if matches!(check.probe, Probe::Grpc { .. }) { b"h2" } else { b"" };
+    let mut stream = crate::connect::open(&check, address, alpn).await?;
+    let stream: &mut dyn Stream = &mut stream;
+    match &check.probe {
+        Probe::Http(probe) => http::probe(stream, probe, address).await,
+        Probe::Steps(taken) => steps::run(stream, taken, deadline).await,
+        Probe::Tls => Ok("TLS handshake".to_owned()),
+        Probe::Sip { .. } => {
+            let ask = Step::Send(datagram::sip_options(address, "TCP").into_bytes());
+            steps::run(stream, &[ask, Step::Expect(b"SIP/2.0 200".to_vec())], deadline).await
+        }
+        Probe::Grpc { service } => {
+            crate::grpc::probe(stream, service, &address.to_string(), check.tls.is_some()).await
+        }
+        Probe::Mysql => steps::mysql(stream).await,
+        Probe::PostgreSql { user } => steps::postgresql(stream, user).await,
+        Probe::Ldap => steps::ldap(stream).await,
+        Probe::Rdp => steps::rdp(stream).await,
+        _ => Ok("connected".to_owned()),
     }
 }

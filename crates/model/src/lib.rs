@@ -4,6 +4,7 @@
 //! Never: a socket, a clock, a file, a thread.
 
 mod address;
+mod health;
 mod name;
 mod policy;
 mod route;
@@ -12,10 +13,11 @@ mod tls;
 mod units;
 
 pub use address::{AddressError, ListenAddress, PortRange, PortSet, Vip};
+pub use health::{AgentCheck, HealthCheck, HttpProbe, Probe, ScriptProbe, Step};
 pub use name::{Name, NameError};
 pub use policy::{
-    CookieMethod, CookiePersistence, HealthCheck, HttpProbe, KeyedPersistence, OutlierRule, Persistence,
-    Probe, SameSite, Scheduler, SourcePersistence, StatusSet, mask_address,
+    CookieMethod, CookiePersistence, KeyedPersistence, OutlierRule, Persistence, SameSite, Scheduler,
+    SourcePersistence, StatusSet, mask_address,
 };
 pub use route::{Action, HeaderEdit, RateRule, Route, TableRule};
 pub use service::{

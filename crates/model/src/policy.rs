@@ -188,52 +188,8 @@ pub struct CookiePersistence {
     pub max_life: Option<Duration>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HealthCheck {
-    pub probe: Probe,
-    pub interval: Duration,
-    pub timeout: Duration,
-    /// Passed probes in a row that bring a server up.
-    pub rise: u32,
-    /// Failed probes in a row that take a server down.
-    pub fall: u32,
-    /// Probe this port instead of the real server's own.
-    pub port: Option<u16>,
-}
-
-impl Default for HealthCheck {
-    fn default() -> HealthCheck {
-        HealthCheck {
-            probe: Probe::Tcp,
-            interval: Duration::from_secs(2),
-            timeout: Duration::from_secs(1),
-            rise: 2,
-            fall: 3,
-            port: None,
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Probe {
-    /// No probes: only refused connections from traffic take a server out, for one interval.
-    None,
-    Tcp,
-    Http(HttpProbe),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HttpProbe {
-    pub method: String,
-    pub path: String,
-    pub host: Option<String>,
-    pub status: StatusSet,
-    /// Text that the first 64 KiB of the body must hold.
-    pub expect: Option<String>,
-}
-
 /// HTTP statuses that count as healthy: `200`, `200-399`, or several of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StatusSet(pub Vec<(u16, u16)>);
 
 impl StatusSet {

@@ -68,7 +68,7 @@ pub struct ClientAuth {
 }
 
 /// TLS towards the real servers of a pool.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServerTls {
     /// Refuse a real server whose certificate does not hold.
     pub verify: bool,

@@ -15,7 +15,7 @@ mod template;
 pub use evaluate::{Captures, Expression, Facts, Leaf, LocalTime};
 pub use fetch::{FUNCTIONS, Fetch, Function, NeedsHttp, VARIABLES, Variable};
 pub use map::{Map, MapError};
-pub use parse::ParseError;
+pub use parse::{ParseError, check_regex};
 pub use pattern::{NetworkSet, PatternSet, read_networks, read_patterns};
 pub use template::Template;
 

@@ -49,6 +49,15 @@ impl Expression {
     }
 }
 
+/// Why a text is no regular expression that is taken here, in few words.
+pub fn check_regex(pattern: &str) -> Result<(), String> {
+    let built = regex::bytes::RegexBuilder::new(pattern).unicode(false).size_limit(REGEX_SIZE).build();
+    built.map(|_| ()).map_err(|e| {
+        let why = e.to_string();
+        why.lines().last().unwrap_or("").trim_start_matches("error: ").to_owned()
+    })
+}
+
 struct Parser<'a> {
     text: &'a str,
     tokens: Vec<(Token, Range<usize>)>,
@@ -261,10 +270,9 @@ impl Parser<'_> {
                     .case_insensitive(function.folds)
                     .size_limit(REGEX_SIZE)
                     .build();
-                let regex = built.map_err(|e| {
-                    let why = e.to_string();
-                    let last = why.lines().last().unwrap_or("").trim_start_matches("error: ").to_owned();
-                    ParseError::at(span, format!("no regular expression: {last}"))
+                let regex = built.map_err(|_| {
+                    let why = check_regex(&text).err().unwrap_or_default();
+                    ParseError::at(span, format!("no regular expression: {why}"))
                 })?;
                 Ok(Check::Regex { regex: Box::new(regex), negated: sign == "!~" })
             }

@@ -1,8 +1,11 @@
 //! Keys of health checks.
 
-use super::{Available, DAY_MS, Key, Kind, Variant, duration, key, line};
+use super::pool::SERVER_TLS;
+use super::{Available, DAY_MS, Key, Kind, Table, Variant, duration, key, line, required};
 
 const INTERVAL: Key = key("interval", duration(50, DAY_MS), "2s", "From one probe to the next.");
+const FAST: Key =
+    key("fast-interval", duration(50, DAY_MS), "1s", "From one probe to the next while they fail.");
 const TIMEOUT: Key = key("timeout", duration(10, DAY_MS), "1s", "How long a probe may take.");
 const RISE: Key =
     key("rise", Kind::Integer { min: 1, max: 100 }, "2", "Passed probes in a row that bring a server up.");
@@ -10,35 +13,155 @@ const FALL: Key =
     key("fall", Kind::Integer { min: 1, max: 100 }, "3", "Failed probes in a row that take a server down.");
 const PORT: Key =
     key("port", Kind::Integer { min: 1, max: 65535 }, "", "Probe this port instead of the server's own.");
+const ADDRESS: Key = key("address", Kind::Address, "", "Probe this address instead of the server's own.");
+const TLS: Key = key(
+    "tls",
+    Kind::Table(&SERVER_TLS),
+    "",
+    "Probe over TLS; HTTP and gRPC do as the pool's `server-tls` says.",
+);
+const SEND_PROXY: Key =
+    key("send-proxy", Kind::Flag, "false", "Begin with a PROXY protocol header of type LOCAL.");
+const AGENT: Key =
+    key("agent", Kind::Table(&AGENT_CHECK), "", "Ask an agent on the server for its weight and state.");
+
+static AGENT_CHECK: Table = Table {
+    name: "agent",
+    doc: "A program on the real server that answers with a line of words: `75%`, `up`, `down`, `drain`, `maint`, `ready`, `maxconn:30` (HAProxy's agent protocol, which feedback agents speak too).",
+    keys: &[
+        key("port", Kind::Integer { min: 1, max: 65535 }, "3333", "Where the agent listens."),
+        key("interval", duration(50, DAY_MS), "2s", "From one question to the next."),
+        key("send", line(256), "", "What to send first."),
+    ],
+};
+
+static STEP: Table = Table {
+    name: "steps",
+    doc: "One step of a conversation: `{ send = \"…\" }`, `{ expect = \"…\" }`…",
+    keys: &[
+        key("send", Kind::Text { max: 4096, lines: true }, "", "Text to send; write line endings as \\r\\n."),
+        key("send-hex", line(8192), "", "Bytes to send, in hexadecimal."),
+        key(
+            "expect",
+            Kind::Text { max: 1024, lines: true },
+            "",
+            "Text that must come, whatever comes before it.",
+        ),
+        key("expect-hex", line(2048), "", "Bytes that must come, in hexadecimal."),
+        key("expect-regex", line(1024), "", "A regular expression that what comes must match."),
+    ],
+};
+
+const USER: Key = key("user", line(128), "", "Log in as this user.");
+const PASSWORD: Key = key("password", line(128), "", "The user's password.");
+
+macro_rules! check {
+    ($word:expr, $doc:expr, $keys:expr $(,)?) => {
+        Variant { word: $word, doc: $doc, available: Available::Now, keys: $keys }
+    };
+}
+
+/// The keys of checks over a connection.
+macro_rules! keys {
+    ($($own:expr),* $(,)?) => {
+        &[INTERVAL, FAST, TIMEOUT, RISE, FALL, PORT, ADDRESS, TLS, SEND_PROXY, AGENT, $($own),*]
+    };
+}
+
+/// The keys of other checks.
+macro_rules! bare {
+    ($($own:expr),* $(,)?) => {
+        &[INTERVAL, FAST, TIMEOUT, RISE, FALL, PORT, ADDRESS, AGENT, $($own),*]
+    };
+}
 
 pub const HEALTH_CHECK: Kind = Kind::Typed(&[
-    Variant {
-        word: "tcp",
-        doc: "A connection can be opened.",
-        available: Available::Now,
-        keys: &[INTERVAL, TIMEOUT, RISE, FALL, PORT],
-    },
-    Variant {
-        word: "http",
-        doc: "A request gets the expected answer.",
-        available: Available::Now,
-        keys: &[
-            INTERVAL,
-            TIMEOUT,
-            RISE,
-            FALL,
-            PORT,
+    check!(
+        "tcp",
+        "A connection can be opened, and a conversation goes as expected where one is written.",
+        keys!(
+            key("send", Kind::Text { max: 4096, lines: true }, "", "Text to send."),
+            key("expect", Kind::Text { max: 1024, lines: true }, "", "Text that must come."),
+            key("steps", Kind::Tables(&STEP), "", "Several steps, in their order."),
+        ),
+    ),
+    check!(
+        "http",
+        "A request gets the expected answer.",
+        keys!(
             key("method", Kind::Token, "GET", "Request method."),
             key("path", Kind::HttpPath, "/", "Request target."),
             key("host", line(255), "", "`Host` header; the server's address when absent."),
+            key("headers", Kind::Map(&line(1024)), "", "Further request headers."),
+            key("body", Kind::Text { max: 4096, lines: true }, "", "Request body."),
             key("status", Kind::Statuses, "200-399", "Statuses that pass."),
             key("expect", line(1024), "", "Text that the first 64 KiB of the body must hold."),
-        ],
-    },
-    Variant {
-        word: "none",
-        doc: "No probes; a refused connection takes a server out for `interval`.",
-        available: Available::Now,
-        keys: &[INTERVAL],
-    },
+            key("expect-regex", line(1024), "", "A regular expression that they must match."),
+            key(
+                "expect-headers",
+                Kind::Map(&line(1024)),
+                "",
+                "Headers of the answer with a text that each must hold."
+            ),
+        ),
+    ),
+    check!("tls", "A TLS handshake comes to its end.", keys!()),
+    check!(
+        "grpc",
+        "gRPC's health protocol says SERVING.",
+        keys!(key("service", line(100), "", "The service asked about; the whole server when absent.")),
+    ),
+    check!(
+        "smtp",
+        "A mail server greets, and answers HELO.",
+        keys!(key("host", Kind::Token, "localhost", "Name to say in HELO.")),
+    ),
+    check!("imap", "An IMAP server greets; with `user` it lets that user in.", keys!(USER, PASSWORD)),
+    check!("pop", "A POP3 server greets; with `user` it lets that user in.", keys!(USER, PASSWORD)),
+    check!("ftp", "An FTP server greets; with `user` it lets that user in.", keys!(USER, PASSWORD)),
+    check!("redis", "Redis answers PING.", keys!(PASSWORD)),
+    check!("mysql", "MySQL or MariaDB greets.", keys!()),
+    check!(
+        "postgresql",
+        "PostgreSQL asks a user to authenticate.",
+        keys!(key("user", line(64), "postgres", "The user.")),
+    ),
+    check!("ldap", "An LDAP server accepts an anonymous bind.", keys!()),
+    check!("rdp", "A terminal server confirms a connection.", keys!()),
+    check!(
+        "sip",
+        "A SIP server answers OPTIONS with 200.",
+        keys!(key("udp", Kind::Flag, "true", "Over UDP; else over TCP.")),
+    ),
+    check!("ping", "The host answers ICMP echo.", bare!()),
+    check!(
+        "dns",
+        "A DNS server answers a question.",
+        bare!(key("name", line(253), ".", "The name to ask for.")),
+    ),
+    check!("ntp", "A time server is synchronised.", bare!()),
+    check!(
+        "radius",
+        "A RADIUS server accepts a user.",
+        bare!(
+            required("user", line(128), "The user."),
+            required("password", line(120), "The user's password."),
+            required("secret", line(128), "The secret shared with the server."),
+        ),
+    ),
+    check!(
+        "script",
+        "A program says it: exit status 0 is up. It runs as nobody, in a few bounds, and gets VIP, its port, the server's address and its port as arguments (as ldirectord's and HAProxy's do).",
+        bare!(
+            required("command", Kind::File, "The program."),
+            key("arguments", Kind::List(&line(1024)), "[]", "Arguments before those."),
+            key(
+                "keepalived",
+                Kind::Flag,
+                "false",
+                "keepalived's convention: no further arguments, and an exit status from 2 to 255 is a weight from 0 to 253 percent."
+            ),
+        ),
+    ),
+    check!("none", "No probes; a refused connection takes a server out for `interval`.", &[INTERVAL, AGENT],),
 ]);

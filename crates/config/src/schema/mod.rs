@@ -54,6 +54,8 @@ pub enum Kind {
     Template,
     /// `100/10s`
     Rate,
+    /// An address alone.
+    Address,
     /// An address, or `client`.
     Source,
     /// A table whose keys are the user's own.

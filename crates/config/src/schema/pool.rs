@@ -150,7 +150,7 @@ static OUTLIER: Table = Table {
     ],
 };
 
-static SERVER_TLS: Table = Table {
+pub static SERVER_TLS: Table = Table {
     name: "server-tls",
     doc: "Real servers speak TLS.",
     keys: &[

@@ -10,7 +10,7 @@ use evenkeel_admin::{Kind, Refused};
 use evenkeel_api as api;
 use evenkeel_balance::{Health, Transition};
 use evenkeel_config::Problem;
-use evenkeel_health::{Checker, Report, Target};
+use evenkeel_health::{AgentAdmin, AgentState, Checker, Report, Target};
 use evenkeel_l7::{Engine, Notice, PoolSpec, ServerSpec, ServerState, ServiceSpec};
 use evenkeel_model::{AdminState, Pool, Probe, RealServer, Snapshot};
 use tracing::{error, info, warn};
@@ -38,6 +38,8 @@ pub struct Control {
     engine: Engine,
     checker: Checker,
     servers: HashMap<u32, ServerHealth>,
+    /// Servers that share the probes of another.
+    followers: HashMap<u32, Vec<u32>>,
     /// Names of the sockets that the service manager keeps.
     stored: HashSet<String>,
     started: Instant,
@@ -57,6 +59,8 @@ pub struct ServerHealth {
     up_since_ms: Option<u64>,
     /// Without probes: when a refused server is tried again.
     retry_at: Option<Instant>,
+    /// What its agent said last.
+    pub agent: AgentState,
     /// It passes its probes but failed its clients.
     paused_until: Option<Instant>,
     /// Pauses lately: each makes the next one longer.
@@ -76,6 +80,7 @@ impl Control {
             engine: setup.engine,
             checker: setup.checker,
             servers: HashMap::new(),
+            followers: HashMap::new(),
             stored: HashSet::new(),
             started: Instant::now(),
             files_at: Instant::now() + FILES_INTERVAL,
@@ -186,11 +191,29 @@ impl Control {
         self.engine.apply(&new, initial).map_err(|e| e.to_string())?;
         self.snapshot = Arc::new(new);
         let mut before = std::mem::take(&mut self.servers);
-        let mut targets = Vec::new();
+        let mut targets: Vec<Target> = Vec::new();
+        // Servers of several pools that are probed alike are probed once.
+        let mut alike: HashMap<(SocketAddr, evenkeel_model::HealthCheck, Option<SocketAddr>), u32> =
+            HashMap::new();
+        self.followers.clear();
         for pool in &self.engine.config().pools.clone() {
             let check = &pool.pool.health_check;
             for server in &pool.servers {
-                targets.push(Target { id: server.id, address: server.server.address, check: check.clone() });
+                let mut address = server.server.address;
+                if address.port() == 0 {
+                    address.set_port(check.port.unwrap_or(0));
+                }
+                let is_script = matches!(check.probe, Probe::Script(_));
+                let vip = if is_script { vip_of(&self.snapshot, &pool.pool) } else { None };
+                let key = (address, check.clone(), vip);
+                match alike.get(&key) {
+                    Some(first) => self.followers.entry(*first).or_default().push(server.id),
+                    None => {
+                        alike.insert(key, server.id);
+                        let (check, tls) = (check.clone(), pool.pool.server_tls.clone());
+                        targets.push(Target { id: server.id, address, vip, tls, check });
+                    }
+                }
                 let inherited = known(&pool.pool, &server.server);
                 let health = before
                     .remove(&server.id)
@@ -250,11 +273,22 @@ impl Control {
 
     fn push_state(&mut self, pool: &PoolSpec, server: &ServerSpec) {
         let Some(health) = self.servers.get(&server.id) else { return };
+        let agent = &health.agent;
+        let mut admin = admin_of(&self.overrides, &pool.pool, &server.server);
+        if admin == AdminState::Online {
+            admin = match agent.admin {
+                Some(AgentAdmin::Drain) => AdminState::Draining,
+                Some(AgentAdmin::Maintenance) => AdminState::Halted,
+                _ => AdminState::Online,
+            };
+        }
+        let weight = weight_of(&self.overrides, &pool.pool, &server.server);
+        let share = u32::from(agent.weight.unwrap_or(100));
         let wanted = ServerState {
-            up: health.health.is_up() && health.paused_until.is_none(),
+            up: health.health.is_up() && health.paused_until.is_none() && agent.up != Some(false),
             up_since_ms: health.up_since_ms,
-            admin: admin_of(&self.overrides, &pool.pool, &server.server),
-            weight: weight_of(&self.overrides, &pool.pool, &server.server),
+            admin,
+            weight: (u32::from(weight) * share).div_ceil(100) as u16,
         };
         if self.engine.state(server.id) != Some(wanted) {
             self.engine.set_server(server.id, wanted);
@@ -346,6 +380,19 @@ impl Control {
     // Health
 
     pub fn on_report(&mut self, report: Report) {
+        for follower in self.followers.get(&report.id).cloned().unwrap_or_default() {
+            self.take_report(Report { id: follower, ..report.clone() });
+        }
+        self.take_report(report);
+    }
+
+    fn take_report(&mut self, report: Report) {
+        if let Some(agent) = report.agent {
+            self.take_agent(report.id, agent);
+        }
+        if report.agent_only {
+            return;
+        }
         let Some(server) = self.servers.get_mut(&report.id) else { return };
         let turned = server.health.on_probe(report.passed);
         server.verdict = if report.passed { "passed" } else { "failed" };
@@ -354,6 +401,29 @@ impl Control {
         }
         if let Some(transition) = turned {
             self.turned(report.id, transition);
+        }
+    }
+
+    /// What an agent or a script says of a server, beside up and down.
+    fn take_agent(&mut self, id: u32, said: AgentState) {
+        let Some(server) = self.servers.get_mut(&id) else { return };
+        let before = server.agent.clone();
+        let now = &mut server.agent;
+        now.weight = said.weight.or(now.weight);
+        now.up = said.up.or(now.up);
+        now.admin = said.admin.or(now.admin);
+        if !said.said.is_empty() {
+            now.said = said.said;
+        }
+        if before != *now {
+            info!(
+                pool = server.pool,
+                server = server.name,
+                agent = now.said,
+                weight = now.weight,
+                "the server's agent spoke"
+            );
+            self.push_id(id);
         }
     }
 
@@ -545,6 +615,7 @@ impl ServerHealth {
             since_ms: inherited.map_or_else(wall_ms, |known| known.since_ms),
             up_since_ms: None,
             retry_at: None,
+            agent: AgentState::default(),
             paused_until: None,
             pauses: 0,
         }
@@ -560,6 +631,12 @@ impl ServerHealth {
         };
         ServerHealth { health, ..self }
     }
+}
+
+/// The first VIP and port of a service that uses a pool.
+fn vip_of(snapshot: &Snapshot, pool: &Pool) -> Option<SocketAddr> {
+    let service = snapshot.services.iter().find(|s| s.pool == pool.name)?;
+    service.vips.first()?.socket_addresses().next()
 }
 
 fn admin_of(overrides: &Overrides, pool: &Pool, server: &RealServer) -> AdminState {

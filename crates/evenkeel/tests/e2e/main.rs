@@ -5,6 +5,7 @@ mod balancing;
 mod changes;
 mod chaos;
 mod command_line;
+mod health;
 mod http;
 mod http2;
 mod limits;

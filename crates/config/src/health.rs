@@ -1,0 +1,192 @@
+//! Health checks: from checked keys to probes. Presets of text protocols become steps.
+
+use std::time::Duration;
+
+use evenkeel_model::{AgentCheck, HealthCheck, HttpProbe, Probe, ScriptProbe, StatusSet, Step};
+
+use crate::problem::Problem;
+use crate::section::Section;
+use crate::tls;
+
+pub fn read(pool: Section<'_>, problems: &mut Vec<Problem>) -> HealthCheck {
+    let default = HealthCheck::default();
+    let Some(section) = pool.section("health-check") else { return default };
+    let flag = |key: &str, default: bool| section.value(key).map_or(default, |_| section.flag(key));
+    HealthCheck {
+        probe: probe(section, &flag, problems),
+        interval: section.duration("interval", default.interval),
+        fast_interval: section.duration("fast-interval", default.fast_interval),
+        timeout: section.duration("timeout", default.timeout),
+        rise: section.number("rise", default.rise),
+        fall: section.number("fall", default.fall),
+        address: section.text("address").and_then(|t| t.parse().ok()),
+        port: section.integer("port").and_then(|p| u16::try_from(p).ok()),
+        tls: section.section("tls").map(tls::of_table),
+        send_proxy: section.flag("send-proxy"),
+        agent: section.section("agent").map(|agent| AgentCheck {
+            port: agent.number("port", 3333),
+            interval: agent.duration("interval", Duration::from_secs(2)),
+            send: agent.text("send").unwrap_or_default().to_owned(),
+        }),
+    }
+}
+
+fn probe(section: Section<'_>, flag: &dyn Fn(&str, bool) -> bool, problems: &mut Vec<Problem>) -> Probe {
+    let text = |key: &str, default: &str| section.text(key).unwrap_or(default).to_owned();
+    let user = section.text("user").map(|user| (user.to_owned(), text("password", "")));
+    match section.text("type") {
+        Some("http") => http(section, problems),
+        Some("none") => Probe::None,
+        Some("tls") => Probe::Tls,
+        Some("grpc") => Probe::Grpc { service: text("service", "") },
+        Some("smtp") => conversation(&[
+            ("", "220"),
+            (&format!("HELO {}", text("host", "localhost")), "250"),
+            ("QUIT", "221"),
+        ]),
+        Some("imap") => match user {
+            None => conversation(&[("", "* OK"), ("a1 LOGOUT", "a1 OK")]),
+            Some((user, password)) => {
+                let login = format!("a1 LOGIN {} {}", quoted(&user), quoted(&password));
+                conversation(&[("", "* OK"), (&login, "a1 OK"), ("a2 LOGOUT", "a2 OK")])
+            }
+        },
+        Some("pop") => match user {
+            None => conversation(&[("", "+OK"), ("QUIT", "+OK")]),
+            Some((user, password)) => conversation(&[
+                ("", "+OK"),
+                (&format!("USER {user}"), "+OK"),
+                (&format!("PASS {password}"), "+OK"),
+                ("QUIT", "+OK"),
+            ]),
+        },
+        Some("ftp") => match user {
+            None => conversation(&[("", "220"), ("QUIT", "221")]),
+            Some((user, password)) => conversation(&[
+                ("", "220"),
+                (&format!("USER {user}"), "331"),
+                (&format!("PASS {password}"), "230"),
+                ("QUIT", "221"),
+            ]),
+        },
+        Some("redis") => match section.text("password") {
+            None => conversation(&[("PING", "+PONG")]),
+            Some(password) => conversation(&[(&format!("AUTH {password}"), "+OK"), ("PING", "+PONG")]),
+        },
+        Some("mysql") => Probe::Mysql,
+        Some("postgresql") => Probe::PostgreSql { user: text("user", "postgres") },
+        Some("ldap") => Probe::Ldap,
+        Some("rdp") => Probe::Rdp,
+        Some("sip") => Probe::Sip { udp: flag("udp", true) },
+        Some("ping") => Probe::Ping,
+        Some("dns") => Probe::Dns { name: text("name", ".") },
+        Some("ntp") => Probe::Ntp,
+        Some("radius") => Probe::Radius {
+            user: text("user", ""),
+            password: text("password", ""),
+            secret: text("secret", ""),
+        },
+        Some("script") => Probe::Script(ScriptProbe {
+            command: text("command", "").into(),
+            arguments: section
+                .list("arguments")
+                .filter_map(|v| Some(v.get_ref().as_str()?.to_owned()))
+                .collect(),
+            keepalived: section.flag("keepalived"),
+        }),
+        _ => tcp(section, problems),
+    }
+}
+
+fn http(section: Section<'_>, problems: &mut Vec<Problem>) -> Probe {
+    let pairs = |key: &str| {
+        let all = section.entries(key).into_iter();
+        all.filter_map(|(name, value)| Some((name.to_owned(), value.get_ref().as_str()?.to_owned())))
+            .collect()
+    };
+    check_regex(section, problems);
+    Probe::Http(HttpProbe {
+        method: section.text("method").unwrap_or("GET").to_owned(),
+        path: section.text("path").unwrap_or("/").to_owned(),
+        host: section.text("host").map(str::to_owned),
+        headers: pairs("headers"),
+        body: section.text("body").unwrap_or_default().to_owned(),
+        status: section.text("status").and_then(StatusSet::parse).unwrap_or(StatusSet(vec![(200, 399)])),
+        expect: section.text("expect").map(str::to_owned),
+        expect_regex: section.text("expect-regex").map(str::to_owned),
+        expect_headers: pairs("expect-headers"),
+    })
+}
+
+fn check_regex(section: Section<'_>, problems: &mut Vec<Problem>) {
+    let Some(pattern) = section.text("expect-regex") else { return };
+    if let Err(why) = evenkeel_rules::check_regex(pattern) {
+        let place = section.span("expect-regex").unwrap_or(0..0);
+        problems.push(Problem::new(place, format!("`expect-regex`: no regular expression: {why}")));
+    }
+}
+
+fn tcp(section: Section<'_>, problems: &mut Vec<Problem>) -> Probe {
+    let mut steps = Vec::new();
+    for key in ["send", "expect"] {
+        if let Some(text) = section.text(key) {
+            let bytes = text.as_bytes().to_vec();
+            steps.push(if key == "send" { Step::Send(bytes) } else { Step::Expect(bytes) });
+        }
+    }
+    for (table, span) in section.sections("steps") {
+        check_regex(table, problems);
+        let before = steps.len();
+        for key in ["send", "send-hex", "expect", "expect-hex", "expect-regex"] {
+            let Some(text) = table.text(key) else { continue };
+            let bytes = if key.ends_with("-hex") { hex(text) } else { Some(text.as_bytes().to_vec()) };
+            let Some(bytes) = bytes else {
+                let place = table.span(key).unwrap_or(0..0);
+                problems
+                    .push(Problem::new(place, format!("`{key}`: not an even number of hexadecimal digits")));
+                continue;
+            };
+            steps.push(match key {
+                "send" | "send-hex" => Step::Send(bytes),
+                "expect-regex" => Step::ExpectRegex(text.to_owned()),
+                _ => Step::Expect(bytes),
+            });
+        }
+        if steps.len() != before + 1 {
+            problems.push(
+                Problem::new(span, "a step does one thing").help("such as { send = \"PING\\\\r\\\\n\" }"),
+            );
+        }
+    }
+    if steps.is_empty() { Probe::Tcp } else { Probe::Steps(steps) }
+}
+
+/// Lines to send, each with the beginning of the answer.
+fn conversation(lines: &[(&str, &str)]) -> Probe {
+    let mut steps = Vec::new();
+    for (number, (send, expect)) in lines.iter().enumerate() {
+        if !send.is_empty() {
+            steps.push(Step::Send(format!("{send}\r\n").into_bytes()));
+        }
+        // At the beginning of a line: `550 220 is full` is no greeting.
+        let start = if number == 0 { "^" } else { "(?:^|\\n)" };
+        let escaped: String = expect
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || c == ' ' { c.to_string() } else { format!("\\{c}") })
+            .collect();
+        steps.push(Step::ExpectRegex(format!("{start}{escaped}[^\\n]*\\n")));
+    }
+    Probe::Steps(steps)
+}
+
+/// A quoted string of IMAP (RFC 3501 section 4.3).
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+fn hex(text: &str) -> Option<Vec<u8>> {
+    let digits: String = text.split_whitespace().collect();
+    let even = digits.len().is_multiple_of(2) && digits.is_ascii();
+    let pairs = (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok());
+    if even { pairs.collect() } else { None }
+}

@@ -1,0 +1,140 @@
+//! Connections of probes: plain or TLS, with a PROXY header where the server wants one.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use evenkeel_model::{HealthCheck, ServerTls};
+use rustls::ClientConfig;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+pub trait Stream: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
+
+/// A PROXY header, version 2, for a connection of the sender's own (LOCAL).
+const LOCAL: &[u8; 16] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+
+/// Opens a connection as the check wants it; `alpn` is offered over TLS.
+pub async fn open(check: &HealthCheck, address: SocketAddr, alpn: &[u8]) -> Result<Box<dyn Stream>, String> {
+    let mut stream = TcpStream::connect(address).await.map_err(|e| describe(&e))?;
+    // A probe that ends leaves no socket in TIME_WAIT behind.
+    let _ = socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO));
+    if check.send_proxy {
+        stream.write_all(LOCAL).await.map_err(|e| describe(&e))?;
+    }
+    let Some(tls) = &check.tls else { return Ok(Box::new(stream)) };
+    let config = config(tls, alpn)?;
+    let name = match &tls.sni {
+        Some(name) => ServerName::try_from(name.clone()).map_err(|_| format!("{name:?} is no host name"))?,
+        None => ServerName::IpAddress(address.ip().into()),
+    };
+    let stream = TlsConnector::from(config).connect(name, stream).await;
+    stream.map(|s| Box::new(s) as Box<dyn Stream>).map_err(|e| format!("TLS: {e}"))
+}
+
+pub fn describe(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => "connection refused".into(),
+        std::io::ErrorKind::HostUnreachable => "host unreachable".into(),
+        std::io::ErrorKind::NetworkUnreachable => "network unreachable".into(),
+        _ => error.to_string(),
+    }
+}
+
+type Configs = HashMap<(ServerTls, Vec<u8>), Arc<ClientConfig>>;
+
+thread_local! {
+    /// Reading authorities takes longer than a probe: once for each setting.
+    static CONFIGS: RefCell<Configs> = RefCell::default();
+}
+
+fn config(tls: &ServerTls, alpn: &[u8]) -> Result<Arc<ClientConfig>, String> {
+    let key = (tls.clone(), alpn.to_vec());
+    if let Some(known) = CONFIGS.with_borrow(|all| all.get(&key).cloned()) {
+        return Ok(known);
+    }
+    let made = Arc::new(make(tls, alpn)?);
+    CONFIGS.with_borrow_mut(|all| all.insert(key, made.clone()));
+    Ok(made)
+}
+
+fn make(tls: &ServerTls, alpn: &[u8]) -> Result<ClientConfig, String> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone());
+    let builder = builder.with_safe_default_protocol_versions().map_err(|e| e.to_string())?;
+    let builder = match (tls.verify, &tls.ca) {
+        (false, _) => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider))),
+        (true, ca) => {
+            let system = Path::new("/etc/ssl/certs/ca-certificates.crt");
+            let file = ca.as_deref().unwrap_or(system);
+            let unusable = |why: String| format!("{}: {why}", file.display());
+            let mut roots = rustls::RootCertStore::empty();
+            for der in CertificateDer::pem_file_iter(file).map_err(|e| unusable(e.to_string()))? {
+                let _ = roots.add(der.map_err(|e| unusable(e.to_string()))?);
+            }
+            builder.with_root_certificates(roots)
+        }
+    };
+    let mut config = match &tls.certificate {
+        None => builder.with_no_client_auth(),
+        Some(file) => {
+            let unusable = |why: String| format!("{}: {why}", file.display());
+            let chain: Result<Vec<_>, _> =
+                CertificateDer::pem_file_iter(file).map_err(|e| unusable(e.to_string()))?.collect();
+            let key = PrivateKeyDer::from_pem_file(file).map_err(|e| unusable(e.to_string()))?;
+            let chain = chain.map_err(|e| unusable(e.to_string()))?;
+            builder.with_client_auth_cert(chain, key).map_err(|e| unusable(e.to_string()))?
+        }
+    };
+    if !alpn.is_empty() {
+        config.alpn_protocols = vec![alpn.to_vec()];
+    }
+    Ok(config)
+}
+
+/// Takes any certificate, where the check is told not to verify.
+#[derive(Debug)]
+struct Anyone(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,125 @@
+//! How real servers are probed.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::{ServerTls, StatusSet};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HealthCheck {
+    pub probe: Probe,
+    pub interval: Duration,
+    /// Between probes while they fail.
+    pub fast_interval: Duration,
+    pub timeout: Duration,
+    /// Passed probes in a row that bring a server up.
+    pub rise: u32,
+    /// Failed probes in a row that take a server down.
+    pub fall: u32,
+    /// Probe this address or port instead of the real server's own.
+    pub address: Option<IpAddr>,
+    pub port: Option<u16>,
+    /// Probe over TLS.
+    pub tls: Option<ServerTls>,
+    /// Begin with a PROXY protocol header that says LOCAL.
+    pub send_proxy: bool,
+    pub agent: Option<AgentCheck>,
+}
+
+impl Default for HealthCheck {
+    fn default() -> HealthCheck {
+        HealthCheck {
+            probe: Probe::Tcp,
+            interval: Duration::from_secs(2),
+            fast_interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            rise: 2,
+            fall: 3,
+            address: None,
+            port: None,
+            tls: None,
+            send_proxy: false,
+            agent: None,
+        }
+    }
+}
+
+/// A program on the real server that says how it is (HAProxy's agent protocol).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct AgentCheck {
+    pub port: u16,
+    pub interval: Duration,
+    /// What to send first, if anything.
+    pub send: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Probe {
+    /// No probes: only refused connections from traffic take a server out, for one interval.
+    None,
+    /// A connection can be opened; where steps are given, they are taken.
+    Tcp,
+    Steps(Vec<Step>),
+    Http(HttpProbe),
+    /// A TLS handshake.
+    Tls,
+    Ping,
+    Dns {
+        name: String,
+    },
+    Ntp,
+    Radius {
+        user: String,
+        password: String,
+        secret: String,
+    },
+    Sip {
+        udp: bool,
+    },
+    Grpc {
+        service: String,
+    },
+    Mysql,
+    PostgreSql {
+        user: String,
+    },
+    Ldap,
+    Rdp,
+    Script(ScriptProbe),
+}
+
+/// One step of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    Send(Vec<u8>),
+    /// These bytes come, whatever comes before them.
+    Expect(Vec<u8>),
+    /// What comes matches this regular expression.
+    ExpectRegex(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HttpProbe {
+    pub method: String,
+    pub path: String,
+    pub host: Option<String>,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+    pub status: StatusSet,
+    /// Text that the first 64 KiB of the body must hold.
+    pub expect: Option<String>,
+    /// A regular expression that they must match.
+    pub expect_regex: Option<String>,
+    /// Headers that the answer must have, each with a text that its value holds.
+    pub expect_headers: Vec<(String, String)>,
+}
+
+/// A program of the user's own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ScriptProbe {
+    pub command: PathBuf,
+    pub arguments: Vec<String>,
+    /// keepalived's convention: no arguments of ours, exit status 2 and above is a weight.
+    pub keepalived: bool,
+}
