@@ -6,6 +6,7 @@
 mod files;
 mod handover;
 mod service_manager;
+mod transparency;
 
 pub use files::{listen_private, write_atomically};
 pub use handover::{HandoverError, Package, receive, send};
@@ -26,3 +27,4 @@ pub fn raise_file_limit() -> u64 {
     }
     limit.current.unwrap_or(u64::MAX)
 }
+pub use transparency::{remove_transparency, set_up_transparency, transparency_is_set_up};

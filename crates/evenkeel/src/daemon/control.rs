@@ -12,7 +12,7 @@ use evenkeel_balance::{Health, Transition};
 use evenkeel_config::Problem;
 use evenkeel_health::{AgentAdmin, AgentState, Checker, Report, Target};
 use evenkeel_l7::{Engine, Notice, PoolSpec, ServerSpec, ServerState, ServiceSpec};
-use evenkeel_model::{AdminState, Pool, Probe, RealServer, Snapshot};
+use evenkeel_model::{AdminState, Pool, Probe, RealServer, Snapshot, SourceAddress};
 use tracing::{error, info, warn};
 
 use super::handover;
@@ -23,6 +23,8 @@ const STORED_AT_MOST: usize = 1024;
 
 /// How soon a renewed certificate is noticed.
 const FILES_INTERVAL: Duration = Duration::from_secs(2);
+/// How soon rules that somebody removed are set again.
+const TRANSPARENCY_INTERVAL: Duration = Duration::from_secs(10);
 
 pub struct Setup {
     pub path: PathBuf,
@@ -46,6 +48,9 @@ pub struct Control {
     /// When files that the configuration names are looked at again.
     files_at: Instant,
     files_refused: Option<String>,
+    /// Full transparency is set up; looked at again at this time.
+    transparent: bool,
+    transparent_at: Instant,
 }
 
 /// What probes and traffic say about a server.
@@ -85,6 +90,8 @@ impl Control {
             started: Instant::now(),
             files_at: Instant::now() + FILES_INTERVAL,
             files_refused: None,
+            transparent: false,
+            transparent_at: Instant::now(),
         };
         control.apply(snapshot, &inherited.servers).map_err(|e| e.to_string())?;
         control.engine.forget_adopted();
@@ -176,6 +183,7 @@ impl Control {
 
     fn apply(&mut self, new: Snapshot, inherited: &[handover::ServerState]) -> Result<(), String> {
         self.forget_overridden(&new);
+        self.set_transparency(&new)?;
         let overrides = &self.overrides;
         let known = |pool: &Pool, server: &RealServer| {
             inherited.iter().find(|s| {
@@ -225,6 +233,29 @@ impl Control {
         self.push_states();
         self.store_sockets();
         Ok(())
+    }
+
+    /// Sets up or removes what full transparency needs of the kernel.
+    fn set_transparency(&mut self, new: &Snapshot) -> Result<(), String> {
+        let wanted = new.pools.iter().any(|p| p.source == SourceAddress::Client);
+        if wanted && !self.transparent {
+            evenkeel_platform::set_up_transparency().map_err(|why| {
+                format!("source = \"client\" cannot be set up: {why}; it needs root, nft and ip")
+            })?;
+            info!("full transparency is set up: nftables table evenkeel_transparency, routing table 17739");
+        } else if !wanted && self.transparent {
+            evenkeel_platform::remove_transparency();
+            info!("full transparency is removed");
+        }
+        self.transparent = wanted;
+        Ok(())
+    }
+
+    /// The end of the process, unless another one goes on.
+    pub fn clean_up(&mut self) {
+        if std::mem::take(&mut self.transparent) {
+            evenkeel_platform::remove_transparency();
+        }
     }
 
     /// Leaves the listening sockets with the service manager, so that connections wait in the
@@ -539,6 +570,15 @@ impl Control {
         if now >= self.files_at {
             self.files_at = now + FILES_INTERVAL;
             self.look_at_files();
+        }
+        if self.transparent && now >= self.transparent_at {
+            self.transparent_at = now + TRANSPARENCY_INTERVAL;
+            if !evenkeel_platform::transparency_is_set_up() {
+                warn!("somebody has removed what full transparency needs: setting it up again");
+                if let Err(why) = evenkeel_platform::set_up_transparency() {
+                    error!(why, "full transparency cannot be set up");
+                }
+            }
         }
         self.end_pauses(now);
         let due = self.servers.iter().filter(|(_, s)| s.retry_at.is_some_and(|at| at <= now));

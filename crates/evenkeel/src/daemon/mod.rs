@@ -180,6 +180,7 @@ async fn drain(
     }
     control.engine().log().flush();
     if !handed_over {
+        control.clean_up();
         let socket = &control.snapshot().admin.socket;
         let _ = std::fs::remove_file(socket);
         let _ = std::fs::remove_file(handover::path(socket));

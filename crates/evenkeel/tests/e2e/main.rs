@@ -15,6 +15,7 @@ mod routes;
 mod smuggling;
 mod tcp;
 mod tls;
+mod transparency;
 
 use std::net::SocketAddr;
 
