@@ -20,10 +20,16 @@ for purpose in "$@"; do
         want node nodejs
         want wrk wrk
         want curl curl
+        want openssl openssl
+        want h2load nghttp2-client
+        want ip iproute2
+        want nft nftables
         ;;
     bench)
         want nginx nginx-light
         want haproxy haproxy
+        want openssl openssl
+        want h2load nghttp2-client
         ;;
     *)
         echo "install.sh: unknown purpose $purpose" >&2

@@ -53,10 +53,39 @@ pub struct CaseResult {
     pub series: Vec<Series>,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tool {
+    Own,
+    /// `h2load` with these arguments: HTTP/2, and HTTP/1.1 over TLS.
+    H2load(&'static [&'static str]),
+    /// `openssl s_time` with these arguments: TLS handshakes, a request each.
+    Handshakes(&'static [&'static str]),
+}
+
+/// Which of a program's listeners is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Port {
+    Http,
+    Tcp,
+    Tls,
+    TlsRsa,
+    OneRoute,
+    HundredRoutes,
+    LargeMap,
+}
+
+impl Port {
+    fn only_ours(self) -> bool {
+        matches!(self, Port::OneRoute | Port::HundredRoutes | Port::LargeMap)
+    }
+}
+
 struct Case {
     name: &'static str,
     kind: &'static str,
-    tcp: bool,
+    /// What makes the load; the own generator where nothing is named.
+    tool: Tool,
+    port: Port,
     path: &'static str,
     connections: usize,
     logging: bool,
@@ -71,7 +100,8 @@ const fn http(
     connections: usize,
     bar: &'static str,
 ) -> Case {
-    Case { name, kind, tcp: false, path, connections, logging: false, unit: Unit::RequestsPerCpuSecond, bar }
+    let (tool, port) = (Tool::Own, Port::Http);
+    Case { name, kind, tool, port, path, connections, logging: false, unit: Unit::RequestsPerCpuSecond, bar }
 }
 
 const CASES: &[Case] = &[
@@ -89,15 +119,69 @@ const CASES: &[Case] = &[
         ..http("HTTP, 1 MiB answers, 16 connections", "keep", "/m", 16, "")
     },
     Case {
-        tcp: true,
+        port: Port::Tcp,
         unit: Unit::MegabytesPerCpuSecond,
         ..http("TCP relay, 1 MiB answers, 16 connections", "keep", "/m", 16, "1.5 (HAProxy)")
     },
     Case {
-        tcp: true,
+        port: Port::Tcp,
         ..http("TCP relay, a short connection each, 64 at a time", "close", "/s", 64, "1.1 (HAProxy)")
     },
+    Case {
+        tool: Tool::H2load(&["--h1", "-n", "60000", "-c", "64"]),
+        port: Port::Tls,
+        ..http("HTTPS kept alive, HTTP/1.1, 64 connections, 128 B", "", "/s", 64, "1.2 (HAProxy)")
+    },
+    Case {
+        tool: Tool::H2load(&["-n", "100000", "-c", "4", "-m", "100"]),
+        port: Port::Tls,
+        ..http(
+            "HTTP/2 over TLS from clients, HTTP/1.1 to servers, 4 x 100 streams",
+            "",
+            "/s",
+            4,
+            "1.0, then 1.2 (HAProxy)",
+        )
+    },
+    Case {
+        tool: Tool::Handshakes(&["-new"]),
+        port: Port::Tls,
+        ..http("TLS 1.3 full handshake with a request, ECDSA P-256", "", "/s", 1, "1.4 (HAProxy)")
+    },
+    Case {
+        tool: Tool::Handshakes(&["-new"]),
+        port: Port::TlsRsa,
+        ..http("TLS 1.3 full handshake with a request, RSA-2048", "", "/s", 1, "1.4 (HAProxy)")
+    },
+    Case {
+        tool: Tool::Handshakes(&["-reuse"]),
+        port: Port::Tls,
+        ..http("TLS 1.3 resumed handshake with a request", "", "/s", 1, "1.4 (HAProxy)")
+    },
+    Case { port: Port::OneRoute, ..http("routes: one", "keep", "/s", 64, "") },
+    Case {
+        port: Port::HundredRoutes,
+        ..http("routes: 100, the last one holds", "keep", "/s", 64, "0.95 of one route")
+    },
+    Case {
+        port: Port::LargeMap,
+        ..http("routes: a map of 100,000 hosts", "keep", "/s", 64, "0.95 of one route")
+    },
 ];
+
+/// One round with the case's tool; requests, bytes, errors.
+fn one_round(plan: &Plan, case: &Case, peer: &Peer) -> anyhow::Result<[u64; 3]> {
+    let address = std::net::SocketAddr::new(peer.http.ip(), peer.http.port() + case.port as u16);
+    match case.tool {
+        Tool::Own => {
+            let [requests, bytes, errors, _] =
+                peers::load(case.kind, address, case.path, case.connections, plan.seconds, 0.0)?;
+            Ok([requests, bytes, errors])
+        }
+        Tool::H2load(arguments) => peers::h2load(arguments, address, case.path),
+        Tool::Handshakes(arguments) => peers::handshakes(arguments, address, case.path, plan.seconds),
+    }
+}
 
 pub fn run(plan: &Plan) -> anyhow::Result<Vec<CaseResult>> {
     let folder = std::env::temp_dir().join(format!("evenkeel-bench-{}", std::process::id()));
@@ -134,16 +218,18 @@ pub fn run(plan: &Plan) -> anyhow::Result<Vec<CaseResult>> {
 }
 
 fn throughput(plan: &Plan, case: &Case, peers: &[Peer]) -> anyhow::Result<CaseResult> {
-    let able: Vec<&Peer> = peers.iter().filter(|p| !case.tcp || p.has_tcp()).collect();
+    let able: Vec<&Peer> = peers
+        .iter()
+        .filter(|p| case.port != Port::Tcp || p.has_tcp())
+        .filter(|p| !case.port.only_ours() || p.name == "evenkeel")
+        .collect();
     let mut series: Vec<Series> =
         able.iter().map(|p| Series { peer: p.name, figures: Vec::new(), errors: 0 }).collect();
     // The first round warms up and does not count.
     for round in 0..=plan.rounds {
         for (peer, series) in able.iter().zip(&mut series) {
-            let address = if case.tcp { peer.tcp } else { peer.http };
             let before = peer.cpu();
-            let [requests, bytes, errors, _] =
-                peers::load(case.kind, address, case.path, case.connections, plan.seconds, 0.0)?;
+            let [requests, bytes, errors] = one_round(plan, case, peer)?;
             let spent = (peer.cpu() - before).as_secs_f64();
             let work = match case.unit {
                 Unit::MegabytesPerCpuSecond => bytes as f64 / 1e6,

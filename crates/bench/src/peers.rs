@@ -110,6 +110,42 @@ pub fn load(
     numbers.try_into().map_err(|_| anyhow::anyhow!("the load generator said {text:?}"))
 }
 
+/// A round of `h2load`; requests that succeeded, bytes, requests that failed.
+pub fn h2load(arguments: &[&str], address: SocketAddr, path: &str) -> anyhow::Result<[u64; 3]> {
+    let url = format!("https://{address}{path}");
+    let output = pinned("1", "h2load").args(arguments).arg(url).output().context("h2load cannot be run")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let before = |word: &str| {
+        let line = text.lines().find(|l| l.starts_with("requests:")).unwrap_or("");
+        let part = line.split(',').find(|p| p.trim_end().ends_with(word)).unwrap_or("");
+        part.split_whitespace().find_map(|w| w.parse::<u64>().ok()).unwrap_or(0)
+    };
+    if before("succeeded") == 0 {
+        bail!("h2load said {text:?}");
+    }
+    Ok([before("succeeded"), 0, before("failed")])
+}
+
+/// A round of handshakes, one after the other, each with a request.
+pub fn handshakes(
+    arguments: &[&str],
+    address: SocketAddr,
+    path: &str,
+    seconds: f64,
+) -> anyhow::Result<[u64; 3]> {
+    let seconds = (seconds.ceil() as u64).max(1).to_string();
+    let output = pinned("1", "openssl")
+        .args(["s_time", "-connect", &address.to_string(), "-www", path, "-time", &seconds])
+        .args(arguments)
+        .output()
+        .context("openssl cannot be run")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    // `1234 connections in 2 real seconds, 0 bytes read per connection`
+    let line = text.lines().find(|l| l.contains("real seconds")).unwrap_or("");
+    let count = line.split_whitespace().next().and_then(|w| w.parse::<u64>().ok());
+    count.map(|count| [count, 0, 0]).with_context(|| format!("openssl said {text:?}"))
+}
+
 /// Starts connections that are held idle until the handle is dropped.
 pub fn hold(address: SocketAddr, connections: usize, seconds: f64) -> anyhow::Result<Process> {
     use std::io::BufRead;
@@ -150,13 +186,66 @@ impl Setup {
         Ok(path)
     }
 
+    /// Certificates that all programs use: elliptic curves and RSA.
+    fn certificates(&self) -> anyhow::Result<[PathBuf; 2]> {
+        let make = |name: &str, key: &[&str]| -> anyhow::Result<PathBuf> {
+            let (pem, key_file) =
+                (self.folder.join(format!("{name}.pem")), self.folder.join(format!("{name}.key")));
+            if pem.exists() {
+                return Ok(pem);
+            }
+            let mut command = Command::new("openssl");
+            command
+                .args(["req", "-x509", "-nodes", "-days", "30", "-subj", "/CN=localhost", "-newkey"])
+                .args(key);
+            command.arg("-keyout").arg(&key_file).arg("-out").arg(&pem).stderr(Stdio::null());
+            anyhow::ensure!(command.status()?.success(), "openssl made no certificate");
+            let whole = std::fs::read_to_string(&pem)? + &std::fs::read_to_string(&key_file)?;
+            std::fs::write(&pem, whole)?;
+            // HAProxy would take it for the key of the .pem.
+            std::fs::remove_file(&key_file)?;
+            Ok(pem)
+        };
+        Ok([make("ecdsa", &["ec", "-pkeyopt", "ec_paramgen_curve:P-256"])?, make("rsa", &["rsa:2048"])?])
+    }
+
+    /// Services of ours with routes: one, a hundred, a large map.
+    fn routes(&self) -> anyhow::Result<String> {
+        let map: String = (0..100_000).map(|n| format!("h{n}.example.org web-pool\n")).collect();
+        let map = self.write("hosts.map", map + "127.0.0.1 web-pool\n")?;
+        let mut text = format!(
+            "[[pool]]\nname = \"web-pool\"\n[[pool.real-server]]\nname = \"o\"\naddress = \"{ORIGIN}\"\n"
+        );
+        let last = "[[virtual-service.route]]\nwhen = 'path(\"/s\")'\npool = \"web-pool\"\n";
+        let hundred: String = (0..99)
+            .map(|n| format!("[[virtual-service.route]]\nwhen = 'path(\"/app{n}/*\") && method(\"GET\")'\npool = \"web-pool\"\n"))
+            .collect();
+        let mapped = format!("[[virtual-service.route]]\npool-map = {{ file = \"{}\" }}\n", map.display());
+        for (name, port, routes) in
+            [("one", 18084, last.to_owned()), ("hundred", 18085, hundred + last), ("map", 18086, mapped)]
+        {
+            text += &format!(
+                "[[virtual-service]]\nname = \"{name}\"\nvip = [\"127.0.0.1:{port}\"]\nmode = \"http\"\npool = \"web-pool\"\n{routes}"
+            );
+        }
+        Ok(text)
+    }
+
     pub fn evenkeel(&self) -> anyhow::Result<Peer> {
         let folder = self.folder.display();
+        let certificates = self.certificates()?;
+        let tls: String = [("tls", 18082, &certificates[0]), ("rsa", 18083, &certificates[1])]
+            .iter()
+            .map(|(name, port, file)| {
+                format!("[[virtual-service]]\nname = \"{name}\"\nvip = [\"127.0.0.1:{port}\"]\nmode = \"http\"\ntls = {{ certificates = [\"{}\"] }}\npool = \"web-pool\"\n", file.display())
+            })
+            .collect();
+        let routes = self.routes()?;
         let access = if self.logging { format!("{folder}/evenkeel.log") } else { "off".into() };
         let text = format!(
             "[admin]\nsocket = \"{folder}/admin.sock\"\n[state]\ndirectory = \"{folder}/state\"\n[log]\naccess = \"{access}\"\n[limits]\nworkers = 1\n\
              [[virtual-service]]\nname = \"web\"\nvip = [\"127.0.0.1:18080\"]\nmode = \"http\"\n[[virtual-service.real-server]]\nname = \"o\"\naddress = \"{ORIGIN}\"\n\
-             [[virtual-service]]\nname = \"raw\"\nvip = [\"127.0.0.1:18081\"]\nmode = \"tcp\"\n[[virtual-service.real-server]]\nname = \"o\"\naddress = \"{ORIGIN}\"\n"
+             [[virtual-service]]\nname = \"raw\"\nvip = [\"127.0.0.1:18081\"]\nmode = \"tcp\"\n[[virtual-service.real-server]]\nname = \"o\"\naddress = \"{ORIGIN}\"\n{tls}{routes}"
         );
         let config = self.write("evenkeel.toml", text)?;
         let program = std::env::current_exe()?.with_file_name("evenkeel");
@@ -166,6 +255,7 @@ impl Setup {
     }
 
     pub fn haproxy(&self) -> anyhow::Result<Peer> {
+        let certificates = self.certificates()?;
         let (log, option) = match self.logging {
             true => ("log stdout format raw local0", "log global\n option httplog"),
             false => ("", ""),
@@ -174,7 +264,11 @@ impl Setup {
             "global\n {log}\n nbthread 1\n maxconn 7500\n\
              defaults\n {option}\n timeout connect 4s\n timeout client 300s\n timeout server 300s\n\
              listen web\n mode http\n bind 127.0.0.1:18090\n server o {ORIGIN}\n\
-             listen raw\n mode tcp\n option splice-auto\n bind 127.0.0.1:18091\n server o {ORIGIN}\n"
+             listen tls\n mode http\n bind 127.0.0.1:18092 ssl crt {0} alpn h2,http/1.1\n server o {ORIGIN}\n\
+             listen rsa\n mode http\n bind 127.0.0.1:18093 ssl crt {1} alpn h2,http/1.1\n server o {ORIGIN}\n\
+             listen raw\n mode tcp\n option splice-auto\n bind 127.0.0.1:18091\n server o {ORIGIN}\n",
+            certificates[0].display(),
+            certificates[1].display()
         );
         let config = self.write("haproxy.cfg", text)?;
         let log = std::fs::File::create(self.folder.join("haproxy.log"))?;
@@ -184,6 +278,16 @@ impl Setup {
 
     pub fn nginx(&self) -> anyhow::Result<Peer> {
         let folder = self.folder.display();
+        let certificates = self.certificates()?;
+        let proxied =
+            "location / { proxy_pass http://o; proxy_http_version 1.1; proxy_set_header Connection \"\"; }";
+        let tls: String = [(18102, &certificates[0]), (18103, &certificates[1])]
+            .iter()
+            .map(|(port, file)| {
+                let file = file.display();
+                format!("server {{ listen 127.0.0.1:{port} ssl http2 backlog=4096; http2_max_requests 1000000000; ssl_protocols TLSv1.2 TLSv1.3; ssl_session_tickets on; ssl_certificate {file}; ssl_certificate_key {file}; {proxied} }}\n")
+            })
+            .collect();
         let log =
             if self.logging { format!("access_log {folder}/nginx.log;") } else { "access_log off;".into() };
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -194,7 +298,7 @@ impl Setup {
             "daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx.err;\nevents {{ worker_connections 12000; }}\n\
              http {{ {log} {temporary} keepalive_requests 1000000000; keepalive_timeout 300s;\n\
              upstream o {{ server {ORIGIN}; keepalive 1024; keepalive_requests 1000000000; }}\n\
-             server {{ listen 127.0.0.1:18100 backlog=4096; location / {{ proxy_pass http://o; proxy_http_version 1.1; proxy_set_header Connection \"\"; }} }} }}\n\
+             server {{ listen 127.0.0.1:18100 backlog=4096; location / {{ proxy_pass http://o; proxy_http_version 1.1; proxy_set_header Connection \"\"; }} }} {tls} }}\n\
              stream {{ server {{ listen 127.0.0.1:18101 backlog=4096; proxy_pass {ORIGIN}; }} }}\n"
         );
         let module = Path::new("/usr/lib/nginx/modules/ngx_stream_module.so");

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use evenkeel_balance::{ConcurrencyLimit, RateLimit, Table};
 use evenkeel_model::{Action, ErrorPage, HeaderEdit, Name, Route, TableRule, VirtualService};
 use evenkeel_rules::{
-    Expression, Fetch, Map, NetworkSet, PatternSet, Template, read_networks, read_patterns,
+    Expression, Fetch, Map, NetworkSet, PathGate, PatternSet, Template, read_networks, read_patterns,
 };
 
 use crate::auth::Users;
@@ -43,6 +43,8 @@ pub struct TableSpec {
 pub struct CompiledRoute {
     pub name: Name,
     pub when: Option<Expression>,
+    /// The paths that the condition can hold for.
+    pub gate: Option<PathGate>,
     /// A text of the route uses what the condition captured.
     pub captures: bool,
     pub steps: Vec<Step>,
@@ -207,7 +209,8 @@ impl<'a> Compiler<'a> {
             steps.extend(self.step(action, &place, known, routes)?);
         }
         let captures = steps.iter().flat_map(Step::templates).any(Template::has_captures);
-        Ok(CompiledRoute { name: route.name.clone(), when, captures, steps })
+        let gate = when.as_ref().and_then(Expression::path_gate);
+        Ok(CompiledRoute { name: route.name.clone(), when, gate, captures, steps })
     }
 
     fn step(

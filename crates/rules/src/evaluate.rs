@@ -141,6 +141,17 @@ impl Captures {
     }
 }
 
+/// What the path of a request must be for a condition to hold at all: asked first, so that most
+/// of many routes cost next to nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathGate(Vec<(Box<[u8]>, bool)>);
+
+impl PathGate {
+    pub fn lets(&self, path: &[u8]) -> bool {
+        self.0.iter().any(|(text, exact)| if *exact { path == &**text } else { path.starts_with(text) })
+    }
+}
+
 /// One test of a condition, for explanations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leaf {
@@ -161,6 +172,22 @@ impl Expression {
             leaves.push(Leaf { text: test.text.clone(), holds });
         });
         leaves
+    }
+
+    /// The paths that it can hold for, where a test of them must hold.
+    pub fn path_gate(&self) -> Option<PathGate> {
+        let tests = match &self.root {
+            Node::All(nodes) => nodes.as_slice(),
+            node => std::slice::from_ref(node),
+        };
+        tests.iter().find_map(|node| match node {
+            Node::Test(test) if test.fetch == Fetch::Path => match &test.check {
+                Check::Patterns { set, files, .. } if files.is_empty() => set.beginnings().map(PathGate),
+                Check::Exact { value, negated: false } => Some(PathGate(vec![(value.clone(), true)])),
+                _ => None,
+            },
+            _ => None,
+        })
     }
 
     /// The first test that needs a request to be read, as it was written.

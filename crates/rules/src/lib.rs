@@ -12,7 +12,7 @@ mod parse;
 mod pattern;
 mod template;
 
-pub use evaluate::{Captures, Expression, Facts, Leaf, LocalTime};
+pub use evaluate::{Captures, Expression, Facts, Leaf, LocalTime, PathGate};
 pub use fetch::{FUNCTIONS, Fetch, Function, NeedsHttp, VARIABLES, Variable};
 pub use map::{Map, MapError};
 pub use parse::{ParseError, check_regex};

@@ -14,6 +14,29 @@ pub struct PatternSet {
     /// `*text`
     suffixes: ByLength,
     globs: Vec<Box<[u8]>>,
+    /// The same patterns, as long as they are few: comparing some is quicker than hashing.
+    few: Vec<Simple>,
+}
+
+const FEW: usize = 8;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Simple {
+    Exact(Box<[u8]>),
+    Prefix(Box<[u8]>),
+    Suffix(Box<[u8]>),
+    Glob(Box<[u8]>),
+}
+
+impl Simple {
+    fn matches(&self, value: &[u8]) -> bool {
+        match self {
+            Simple::Exact(text) => value == &**text,
+            Simple::Prefix(text) => value.starts_with(text),
+            Simple::Suffix(text) => value.ends_with(text),
+            Simple::Glob(glob) => glob_match(glob, value, &mut |_| {}),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,6 +68,14 @@ impl PatternSet {
     pub fn insert(&mut self, pattern: &str) {
         let text = if self.folds { pattern.to_ascii_lowercase() } else { pattern.to_owned() };
         let text = text.as_bytes();
+        if self.few.len() <= FEW {
+            self.few.push(match (text, text.iter().filter(|b| **b == b'*').count()) {
+                (_, 0) => Simple::Exact(text.into()),
+                ([rest @ .., b'*'], 1) => Simple::Prefix(rest.into()),
+                ([b'*', rest @ ..], 1) => Simple::Suffix(rest.into()),
+                _ => Simple::Glob(text.into()),
+            });
+        }
         match (text, text.iter().filter(|b| **b == b'*').count()) {
             (_, 0) => {
                 self.exact.insert(text.into());
@@ -53,6 +84,16 @@ impl PatternSet {
             ([b'*', rest @ ..], 1) => self.suffixes.insert(rest),
             _ => self.globs.push(text.into()),
         }
+    }
+
+    /// The exact texts and beginnings that a value must have one of, where there is nothing else.
+    pub(crate) fn beginnings(&self) -> Option<Vec<(Box<[u8]>, bool)>> {
+        let each = self.few.iter().map(|pattern| match pattern {
+            Simple::Exact(text) => Some((text.clone(), true)),
+            Simple::Prefix(text) => Some((text.clone(), false)),
+            _ => None,
+        });
+        if self.few.len() <= FEW && !self.folds { each.collect() } else { None }
     }
 
     pub fn len(&self) -> usize {
@@ -80,6 +121,9 @@ impl PatternSet {
     }
 
     fn holds(&self, value: &[u8]) -> bool {
+        if self.few.len() <= FEW {
+            return self.few.iter().any(|pattern| pattern.matches(value));
+        }
         self.exact.contains(value)
             || self.prefixes.any(value, |v, length| &v[..length])
             || self.suffixes.any(value, |v, length| &v[v.len() - length..])

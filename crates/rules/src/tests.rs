@@ -181,6 +181,24 @@ fn explanations_show_every_test() {
 }
 
 #[test]
+fn gates_let_through_what_can_hold() {
+    let gate = |text: &str| Expression::parse(text).unwrap().path_gate();
+    let lets = |text: &str, path: &str| gate(text).unwrap().lets(path.as_bytes());
+    assert!(lets(r#"method("GET") && path("/a/*", "/b")"#, "/a/x") && lets(r#"path("/a/*", "/b")"#, "/b"));
+    assert!(!lets(r#"path("/a/*", "/b")"#, "/b/c") && !lets(r#"path == "/x""#, "/xy"));
+    for open in [
+        r#"path("/a") || tls()"#,
+        r#"!path("/a")"#,
+        r#"path("*.png")"#,
+        r#"path != "/a""#,
+        r#"path =~ "a""#,
+        "tls()",
+    ] {
+        assert_eq!(gate(open), None, "{open}");
+    }
+}
+
+#[test]
 fn lists_of_a_hundred_thousand() {
     let mut text = String::from("# hosts\n");
     for i in 0..100_000 {

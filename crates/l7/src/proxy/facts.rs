@@ -18,6 +18,10 @@ pub struct Asked<'a> {
     pub view: &'a ServiceView,
     pub client: &'a Client,
     pub request: Option<(&'a Request, &'a [u8])>,
+    /// Of the request: what is asked for most, found once.
+    pub path: &'a [u8],
+    query: &'a [u8],
+    host: &'a [u8],
     /// Of a TLS connection that is passed through unopened.
     pub hello: Option<&'a Hello>,
     /// Memory for the keys of tables.
@@ -32,28 +36,32 @@ pub struct Hello {
     pub session_id: Vec<u8>,
 }
 
+impl<'a> Asked<'a> {
+    pub fn new(
+        worker: &'static Worker,
+        view: &'a ServiceView,
+        client: &'a Client,
+        request: Option<(&'a Request, &'a [u8])>,
+        hello: Option<&'a Hello>,
+        key: Vec<u8>,
+    ) -> Asked<'a> {
+        let target = request.map_or(&b""[..], |(request, head)| request.path(head));
+        let (path, query) = match memchr::memchr(b'?', target) {
+            Some(at) => (&target[..at], &target[at + 1..]),
+            None => (target, &b""[..]),
+        };
+        let host = without_port(request.map_or(&b""[..], |(request, head)| request.host.of(head)));
+        Asked { worker, view, client, request, path, query, host, hello, key: RefCell::new(key) }
+    }
+}
+
 impl Asked<'_> {
     fn head(&self) -> Option<(&Request, &[u8])> {
         self.request
     }
 
-    /// The path and the query behind it.
-    fn target(&self) -> (&[u8], &[u8]) {
-        let Some((request, head)) = self.head() else { return (b"", b"") };
-        let target = request.path(head);
-        match memchr::memchr(b'?', target) {
-            Some(at) => (&target[..at], &target[at + 1..]),
-            None => (target, b""),
-        }
-    }
-
     fn method(&self) -> &[u8] {
         self.head().map_or(b"", |(request, head)| request.method_span.of(head))
-    }
-
-    fn host(&self) -> &[u8] {
-        let host = self.head().map_or(&b""[..], |(request, head)| request.host.of(head));
-        without_port(host)
     }
 
     fn peer(
@@ -80,12 +88,12 @@ impl Facts for Asked<'_> {
     fn texts(&self, fetch: Fetch, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         let tls = self.client.tls.as_ref();
         match fetch {
-            Fetch::Host => !self.host().is_empty() && test(self.host()),
-            Fetch::Path => test(self.target().0),
+            Fetch::Host => !self.host.is_empty() && test(self.host),
+            Fetch::Path => test(self.path),
             Fetch::Method => test(self.method()),
-            Fetch::Query if name.is_empty() => test(self.target().1),
+            Fetch::Query if name.is_empty() => test(self.query),
             Fetch::Query => {
-                let pairs = self.target().1.split(|b| *b == b'&');
+                let pairs = self.query.split(|b| *b == b'&');
                 pairs.filter_map(|pair| value_of(pair, name.as_bytes())).any(test)
             }
             Fetch::Header => self.head().is_some_and(|(request, head)| {

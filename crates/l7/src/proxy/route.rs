@@ -201,9 +201,12 @@ pub async fn walk(
     changes: &mut Changes,
 ) -> Verdict {
     let routes = &view.spec.routes;
-    let mut asked = Asked { worker, view, client, request, hello, key: RefCell::new(changes.key.take()) };
+    let mut asked = Asked::new(worker, view, client, request, hello, changes.key.take());
     let mut verdict = Verdict::Pool(0);
     'routes: for route in &routes.list {
+        if route.gate.as_ref().is_some_and(|gate| !gate.lets(asked.path)) {
+            continue;
+        }
         changes.captures.clear();
         changes.captures.wanted = route.captures;
         if route.when.as_ref().is_some_and(|when| !when.holds(&asked, &mut changes.captures)) {
