@@ -21,4 +21,4 @@ pub use build::read;
 pub use format::format;
 pub use plan::{Impact, Plan, Step, plan};
 pub use problem::{Problem, Report};
-pub use publish::{json_schema, reference_markdown};
+pub use publish::{json_schema, reference_markdown, routes_markdown};

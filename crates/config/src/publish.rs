@@ -103,3 +103,21 @@ fn markdown_keys(page: &mut String, keys: &[Key]) {
         page.push_str(&format!("| `{}` | {value} | {default} | {} |\n", key.name, key.doc));
     }
 }
+
+/// The reference page of the language of routes.
+pub fn routes_markdown() -> String {
+    let mut page = String::from(
+        "# Conditions and variables of routes\n\nMade from the program's own table; a test fails when this page drifts, and parses every example.\n\n## Functions of conditions\n\n| function | asks | mode | example |\n| --- | --- | --- | --- |\n",
+    );
+    for function in evenkeel_rules::FUNCTIONS {
+        let mode = if function.needs == evenkeel_rules::NeedsHttp::Yes { "http" } else { "http, tcp" };
+        let example = function.example.replace('|', "\\|");
+        page.push_str(&format!("| `{}` | {} | {mode} | `{example}` |\n", function.name, function.doc));
+    }
+    page.push_str("\n## Variables in texts\n\n| variable | stands for |\n| --- | --- |\n");
+    for variable in evenkeel_rules::VARIABLES {
+        page.push_str(&format!("| `{{{}}}` | {} |\n", variable.name, variable.doc));
+    }
+    page.push_str("\n`{{` and `}}` write the braces themselves.\n");
+    page
+}

@@ -312,9 +312,11 @@ fn the_schema_knows_the_keys() {
 fn the_reference_pages_are_current() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference");
     let schema = serde_json::to_string_pretty(&json_schema()).unwrap() + "\n";
-    for (file, made) in
-        [("configuration.md", evenkeel_config::reference_markdown()), ("evenkeel.schema.json", schema)]
-    {
+    for (file, made) in [
+        ("configuration.md", evenkeel_config::reference_markdown()),
+        ("routes.md", evenkeel_config::routes_markdown()),
+        ("evenkeel.schema.json", schema),
+    ] {
         let path = root.join(file);
         if std::env::var_os("UPDATE_REFERENCE").is_some() {
             std::fs::create_dir_all(&root).unwrap();
@@ -336,8 +338,9 @@ fn examples(page: &str) -> Vec<String> {
 
 #[test]
 fn every_example_of_the_documentation_is_right() {
-    let blocks = examples("docs/configuration.md");
-    assert!(blocks.len() >= 3);
+    let pages = ["configuration", "tls", "routes", "persistence", "addresses", "health"];
+    let blocks: Vec<String> = pages.iter().flat_map(|page| examples(&format!("docs/{page}.md"))).collect();
+    assert!(blocks.len() >= 13);
     for block in blocks {
         assert_eq!(report(&block), "", "{block}");
     }

@@ -11,6 +11,10 @@ use crate::reactor::{Io, Loop};
 
 /// Bytes that a session may write ahead of what the connection has taken.
 const AHEAD: usize = 32 * 1024;
+/// What all streams of a connection may have ahead; above it each has only a little, so that a
+/// peer that opens many streams and reads none holds little memory.
+const AHEAD_OF_ALL: usize = 256 * 1024;
+const LITTLE: usize = 2 * 1024;
 
 /// What the streams of a connection tell its task.
 pub struct Signal {
@@ -20,6 +24,8 @@ pub struct Signal {
     ready: RefCell<VecDeque<Rc<Stream>>>,
     /// Streams whose sessions still run.
     alive: Cell<usize>,
+    /// Bytes that sessions have written and the connection has not taken.
+    ahead: Cell<usize>,
 }
 
 impl Signal {
@@ -30,6 +36,7 @@ impl Signal {
             awake: Cell::new(true),
             ready: RefCell::default(),
             alive: Cell::new(0),
+            ahead: Cell::new(0),
         })
     }
 
@@ -170,13 +177,12 @@ impl Stream {
     /// was used.
     pub fn collect<T>(&self, take: impl FnOnce(&[u8], bool) -> (usize, T)) -> T {
         let mut half = self.outward.borrow_mut();
-        let was_full = half.pending().len() >= AHEAD;
         let ended = half.ended || self.session_gone.get();
         let (count, result) = take(half.pending(), ended);
         half.consume(count);
-        let freed = was_full && half.pending().len() < AHEAD;
         drop(half);
-        if freed {
+        if count > 0 {
+            self.signal.ahead.set(self.signal.ahead.get().saturating_sub(count));
             self.wake_session();
         }
         result
@@ -199,6 +205,13 @@ impl Stream {
     /// The session wants the peer to know that something was cut.
     pub fn is_cut(&self) -> bool {
         self.cut.get()
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let left = self.outward.get_mut().pending().len();
+        self.signal.ahead.set(self.signal.ahead.get().saturating_sub(left));
     }
 }
 
@@ -237,13 +250,15 @@ impl StreamLink {
             return Io::Failed(Errno::PIPE);
         }
         let mut half = stream.outward.borrow_mut();
-        let room = AHEAD.saturating_sub(half.pending().len());
+        let most = if stream.signal.ahead.get() < AHEAD_OF_ALL { AHEAD } else { LITTLE };
+        let room = most.saturating_sub(half.pending().len());
         if room == 0 {
             return Io::Blocked;
         }
         let count = bytes.len().min(room);
         half.bytes.extend_from_slice(&bytes[..count]);
         drop(half);
+        stream.signal.ahead.set(stream.signal.ahead.get() + count);
         stream.note();
         Io::Done(count)
     }

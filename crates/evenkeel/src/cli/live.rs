@@ -19,7 +19,7 @@ pub fn print_json(value: &impl Serialize) -> Outcome {
 }
 
 /// Prints a line; a reader that went away is no error.
-fn say(text: &str) -> Outcome {
+pub fn say(text: &str) -> Outcome {
     match writeln!(std::io::stdout(), "{text}") {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
@@ -200,27 +200,6 @@ pub fn connections(common: &Common, filter: &Filter) -> Outcome {
         ]);
     }
     say(&format!("{table}\n{} connections", all.len()))
-}
-
-pub fn logs(common: &Common, follow: bool, grep: Option<&str>, count: Option<usize>) -> Outcome {
-    if !follow {
-        let why = "only `logs --follow` is there so far: earlier lines are where [log] access writes them";
-        return Err(Failure::new(Exit::Failed, why));
-    }
-    let lines = Client::new(&common.socket).lines("/api/v1/logs")?;
-    let mut shown = 0;
-    for line in lines {
-        let line = line?;
-        if grep.is_some_and(|text| !line.contains(text)) {
-            continue;
-        }
-        say(&line)?;
-        shown += 1;
-        if count.is_some_and(|count| shown >= count) {
-            return Ok(());
-        }
-    }
-    Err(Failure::new(Exit::Unreachable, "the daemon has ended"))
 }
 
 pub fn change_state(common: &Common, arguments: &StateArguments, state: &str) -> Outcome {

@@ -4,6 +4,7 @@ mod client;
 mod demo;
 mod files;
 mod live;
+mod logs;
 mod table;
 
 use std::path::PathBuf;
@@ -136,13 +137,25 @@ pub enum Verb {
         client: Option<std::net::IpAddr>,
     },
     /// Print access log lines as they come
-    #[command(after_help = "Example: evenkeel logs --follow --grep ' 503 '")]
+    #[command(after_help = "Example: evenkeel logs --follow --service web --status 5xx")]
     Logs {
         #[arg(long, short)]
         follow: bool,
         /// Only lines that hold this text
         #[arg(long, value_name = "TEXT")]
         grep: Option<String>,
+        /// Only lines of this virtual service
+        #[arg(long)]
+        service: Option<String>,
+        /// Only lines of this real server
+        #[arg(long)]
+        server: Option<String>,
+        /// Only answers with this status, such as 503 or 5xx
+        #[arg(long)]
+        status: Option<String>,
+        /// Only lines of this client
+        #[arg(long, value_name = "ADDRESS")]
+        client: Option<std::net::IpAddr>,
         /// Stop after so many lines
         #[arg(long, value_name = "N")]
         count: Option<usize>,
@@ -275,7 +288,10 @@ pub fn dispatch(arguments: Arguments) -> Outcome {
         Verb::Connections { service, server, state, client } => {
             live::connections(&common, &live::Filter { service, server, state, client })
         }
-        Verb::Logs { follow, grep, count } => live::logs(&common, follow, grep.as_deref(), count),
+        Verb::Logs { follow, grep, service, server, status, client, count } => {
+            let client = client.map(|c| c.to_string());
+            logs::follow(&common, follow, &logs::Filter { grep, service, server, status, client }, count)
+        }
         Verb::Drain(change) => live::change_state(&common, &change, "draining"),
         Verb::Halt(change) => live::change_state(&common, &change, "halted"),
         Verb::Online(change) => live::change_state(&common, &change, "online"),

@@ -36,6 +36,24 @@ const SERVICE: &[Read<ServiceCounters>] = &[
     ("evenkeel_service_queue_timeouts_total", "counter", "Clients that waited in the queue in vain.", |c| {
         c.queue_timeouts.get()
     }),
+    ("evenkeel_service_refused_total", "counter", "Requests or connections that routes refused.", |c| {
+        c.refused.get()
+    }),
+    (
+        "evenkeel_service_tls_handshakes_total",
+        "counter",
+        "TLS handshakes with clients that were finished.",
+        |c| c.tls_handshakes.get(),
+    ),
+    (
+        "evenkeel_service_tls_resumed_total",
+        "counter",
+        "Finished TLS handshakes that resumed a session.",
+        |c| c.tls_resumed.get(),
+    ),
+    ("evenkeel_service_tls_failures_total", "counter", "TLS handshakes with clients that failed.", |c| {
+        c.tls_failures.get()
+    }),
     (
         "evenkeel_service_client_aborts_total",
         "counter",

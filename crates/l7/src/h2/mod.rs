@@ -37,5 +37,64 @@ fn websocket_accept(request: &Request, head: &[u8]) -> String {
     base64(digest(&SHA1_FOR_LEGACY_USE_ONLY, &whole).as_ref())
 }
 
+/// Drives both ends of a connection with bytes of anybody's making: for the fuzz target. Each
+/// stream that is opened is answered, and read.
+pub fn exercise(bytes: &[u8]) {
+    use crate::reactor::{Io, Reactor};
+    use crate::stream::{Signal, StreamLink};
+    use std::cell::OnceCell;
+
+    thread_local! {
+        static LOOP: OnceCell<crate::reactor::Loop> = const { OnceCell::new() };
+    }
+    let Ok(made) = LOOP.with(|kept| match kept.get() {
+        Some(reactor) => Ok(*reactor),
+        None => Reactor::leak().inspect(|reactor| {
+            let _ = kept.set(reactor);
+        }),
+    }) else {
+        return;
+    };
+    for role in [mux::Role::Server, mux::Role::Client] {
+        let mut connection = mux::Mux::new(role, Signal::new(made), false, 1);
+        let mut links = Vec::new();
+        let mut all = Vec::new();
+        if role == mux::Role::Server {
+            all.extend_from_slice(frame::PREFACE);
+        } else {
+            links.push(StreamLink::new(connection.open()));
+            links[0].try_write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc");
+        }
+        frame::write_settings(&[], &mut all);
+        all.extend_from_slice(bytes);
+        let (mut at, mut end) = (0, 0);
+        let mut buffer = [0; 512];
+        while end < all.len() {
+            end = (end + 97).min(all.len());
+            match connection.receive(&all[at..end]) {
+                Ok(taken) => at += taken,
+                Err(_) => break,
+            }
+            for opened in std::mem::take(&mut connection.opened) {
+                let link = StreamLink::new(opened.stream);
+                link.try_write(
+                    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+                );
+                links.push(link);
+            }
+            for link in &links {
+                while let Io::Done(_) = link.try_read(&mut buffer) {}
+            }
+            connection.produce(end as u64);
+            assert!(connection.out.len() < 1 << 20, "output is bounded");
+            connection.out.clear();
+            if links.len() > 8 {
+                links.clear();
+            }
+        }
+        connection.abandon();
+    }
+}
+
 #[cfg(test)]
 mod tests;

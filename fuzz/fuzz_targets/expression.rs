@@ -1,0 +1,46 @@
+//! Any text as a condition, a text with variables, a map and a list.
+#![no_main]
+
+use evenkeel_rules::{Captures, Expression, Facts, Fetch, LocalTime, Map, Template, read_networks, read_patterns};
+use libfuzzer_sys::fuzz_target;
+
+struct Nothing;
+
+impl Facts for Nothing {
+    fn texts(&self, _: Fetch, _: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        test(b"/a/b.example?c=d")
+    }
+    fn address(&self, _: Fetch) -> Option<std::net::IpAddr> {
+        Some([10, 0, 0, 1].into())
+    }
+    fn number(&self, _: Fetch, _: &[String]) -> Option<u64> {
+        Some(443)
+    }
+    fn flag(&self, _: Fetch) -> bool {
+        true
+    }
+    fn local_time(&self) -> LocalTime {
+        LocalTime { weekday: 6, minute_of_day: 1439 }
+    }
+}
+
+fuzz_target!(|text: &str| {
+    let mut captures = Captures::wanted();
+    match Expression::parse(text) {
+        Ok(expression) => {
+            let holds = expression.holds(&Nothing, &mut captures);
+            let gated = expression.path_gate().is_some_and(|gate| !gate.lets(b"/a/b.example?c=d"));
+            assert!(!(holds && gated), "a gate keeps nothing out that holds");
+            expression.explain(&Nothing);
+        }
+        Err(error) => assert!(error.span.end <= text.len() && error.span.start <= error.span.end),
+    }
+    if let Ok(template) = Template::parse(text) {
+        template.render(&Nothing, &captures, &mut Vec::new());
+    }
+    if let Ok(map) = Map::read(text) {
+        map.get(text.as_bytes());
+    }
+    read_patterns(text, true).matches(text.as_bytes());
+    let _ = read_networks(text);
+});
