@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use evenkeel_model::{HealthCheck, ServerTls};
+use evenkeel_model::{HealthCheck, Probe, ServerTls};
 use rustls::ClientConfig;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -25,8 +25,10 @@ const LOCAL: &[u8; 16] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 /// Opens a connection as the check wants it; `alpn` is offered over TLS.
 pub async fn open(check: &HealthCheck, address: SocketAddr, alpn: &[u8]) -> Result<Box<dyn Stream>, String> {
     let mut stream = TcpStream::connect(address).await.map_err(|e| describe(&e))?;
-    // A probe that ends leaves no socket in TIME_WAIT behind.
-    let _ = socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO));
+    // A bare connection leaves no socket in TIME_WAIT behind; conversations end in order.
+    if check.probe == Probe::Tcp {
+        let _ = socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO));
+    }
     if check.send_proxy {
         stream.write_all(LOCAL).await.map_err(|e| describe(&e))?;
     }

@@ -118,11 +118,18 @@ impl Buffer {
         }
     }
 
-    /// Puts a new head in place of the first `old_len` bytes; whether it fitted.
+    /// Puts a new head in place of the first `old_len` bytes; whether it fitted. One that has grown
+    /// beyond the headroom moves what follows it.
     pub fn replace_head(&mut self, old_len: usize, head: &[u8]) -> bool {
-        let body = self.start + old_len.min(self.len());
+        let mut body = self.start + old_len.min(self.len());
         if head.len() > body {
-            return false;
+            let more = head.len() - body;
+            if self.end + more > self.block.len() {
+                return false;
+            }
+            self.block.copy_within(body..self.end, body + more);
+            self.end += more;
+            body += more;
         }
         self.start = body - head.len();
         self.block[self.start..body].copy_from_slice(head);
@@ -154,8 +161,10 @@ mod tests {
         assert_eq!(buffer.bytes(), b"GET /longer HTTP/1.1\r\nA: b\r\n\r\nbody");
         assert!(buffer.replace_head(30, b"G\r\n\r\n"));
         assert_eq!(buffer.bytes(), b"G\r\n\r\nbody");
-        assert!(!buffer.replace_head(5, &[b'x'; HEADROOM + 100]));
-        buffer.consume(5);
+        assert!(buffer.replace_head(5, &[b'x'; 2 * HEADROOM]));
+        assert_eq!(buffer.len(), 2 * HEADROOM + 4);
+        assert!(!buffer.replace_head(2 * HEADROOM, &[b'x'; HEADROOM + CAPACITY + STAGGER]));
+        buffer.consume(2 * HEADROOM);
         buffer.compact();
         assert_eq!(buffer.bytes(), b"body");
     }

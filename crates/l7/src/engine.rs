@@ -333,6 +333,7 @@ impl Engine {
         let names: Vec<Name> = pools.iter().map(|p| p.pool.name.clone()).collect();
         let same_tables = tables.iter().zip(&old.tables).all(|(a, b)| Arc::ptr_eq(a, b));
         let mut limits = std::mem::take(&mut self.limits);
+        limits.prune();
         let mut compiler = Compiler::new(&tables, &mut limits);
         let mut services = Vec::new();
         for service in &snapshot.services {

@@ -139,6 +139,14 @@ pub struct Limits {
     places: HashMap<String, Arc<ConcurrencyLimit>>,
 }
 
+impl Limits {
+    /// Forgets those that no configuration uses any more.
+    pub fn prune(&mut self) {
+        self.rates.retain(|_, limit| Arc::strong_count(limit) > 1);
+        self.places.retain(|_, limit| Arc::strong_count(limit) > 1);
+    }
+}
+
 /// Compiles the routes of services; lists that several name are read once.
 pub struct Compiler<'a> {
     pub tables: &'a [Arc<TableSpec>],

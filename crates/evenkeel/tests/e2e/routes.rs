@@ -162,6 +162,26 @@ fn heads_are_changed_both_ways() {
 }
 
 #[test]
+fn heads_may_grow_far() {
+    let place = Place::new("routes-growth");
+    let _servers = servers(&place);
+    let long = "x".repeat(3000);
+    let _evenkeel = start(
+        &place,
+        &with_routes(
+            &place,
+            "",
+            &[&format!(
+                "set-header = {{ X-Long = \"{long}\" }}\nset-response-header = {{ X-Long = \"{long}\" }}"
+            )],
+        ),
+    );
+    let answer = ask(&place, "GET / HTTP/1.1\r\nHost: a\r\nX-Own: 1");
+    assert!(answer.text().contains(&format!("X-Long: {long}\r\n")));
+    assert_eq!(answer.field("x-long"), Some(long.as_str()));
+}
+
+#[test]
 fn this_program_answers_itself() {
     let place = Place::new("routes-answers");
     let _servers = servers(&place);
