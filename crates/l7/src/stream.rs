@@ -22,6 +22,8 @@ pub struct Signal {
     task: Cell<u32>,
     awake: Cell<bool>,
     ready: RefCell<VecDeque<Rc<Stream>>>,
+    /// The connection is over: nobody looks any more.
+    closed: Cell<bool>,
     /// Streams whose sessions still run.
     alive: Cell<usize>,
     /// Bytes that sessions have written and the connection has not taken.
@@ -35,6 +37,7 @@ impl Signal {
             task: Cell::new(u32::MAX),
             awake: Cell::new(true),
             ready: RefCell::default(),
+            closed: Cell::new(false),
             alive: Cell::new(0),
             ahead: Cell::new(0),
         })
@@ -50,8 +53,15 @@ impl Signal {
         self.awake.set(false);
     }
 
+    /// The end: streams and their connection hold each other no longer.
+    pub fn close(&self) {
+        self.closed.set(true);
+        let listed = std::mem::take(&mut *self.ready.borrow_mut());
+        drop(listed);
+    }
+
     pub fn wake(&self) {
-        if !self.awake.replace(true) {
+        if !self.closed.get() && !self.awake.replace(true) {
             self.reactor.wake(self.task.get());
         }
     }
@@ -142,7 +152,7 @@ impl Stream {
 
     /// Puts the stream at the end of those that have news.
     pub fn list(self: &Rc<Self>) {
-        if !self.listed.replace(true) {
+        if !self.signal.closed.get() && !self.listed.replace(true) {
             self.signal.ready.borrow_mut().push_back(self.clone());
         }
     }

@@ -443,6 +443,23 @@ fn websockets_are_tunnelled() {
 }
 
 #[test]
+fn a_connection_that_ends_leaves_no_memory_behind() {
+    let reactor = Reactor::leak().unwrap();
+    let signal = Signal::new(reactor);
+    let mut mux = Mux::new(Role::Client, signal.clone(), false, 1);
+    let streams: Vec<_> = (0..5).map(|_| mux.open()).collect();
+    let links: Vec<_> = streams.iter().map(|s| StreamLink::new(s.clone())).collect();
+    for link in &links {
+        link.try_write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    drop(mux);
+    drop(links);
+    assert!(streams.iter().all(|s| std::rc::Rc::strong_count(s) == 1), "nobody else holds a stream");
+    drop(streams);
+    assert_eq!(std::rc::Rc::strong_count(&signal), 1);
+}
+
+#[test]
 fn both_ends_understand_each_other() {
     let reactor = Reactor::leak().unwrap();
     let (client_signal, server_signal) = (Signal::new(reactor), Signal::new(reactor));

@@ -325,3 +325,10 @@ impl Mux {
         }
     }
 }
+
+impl Drop for Mux {
+    fn drop(&mut self) {
+        self.abandon();
+        self.signal.close();
+    }
+}
