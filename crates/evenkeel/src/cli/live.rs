@@ -246,9 +246,13 @@ pub fn weight(common: &Common, name: &ServerName, weight: u16) -> Outcome {
     say(&format!("{}/{} has weight {}", name.service, name.server, now.weight))
 }
 
-pub fn persistence(common: &Common, service: &str) -> Outcome {
+pub fn persistence(common: &Common, service: &str, key: Option<&str>, server: Option<&str>) -> Outcome {
     let path = format!("/api/v1/persistence/{service}");
-    let entries: Vec<api::PersistenceEntry> = Client::new(&common.socket).get(&path)?;
+    let mut entries: Vec<api::PersistenceEntry> = Client::new(&common.socket).get(&path)?;
+    entries.retain(|entry| {
+        key.is_none_or(|text| entry.key.contains(text))
+            && server.is_none_or(|name| entry.real_server.as_deref() == Some(name))
+    });
     if common.json {
         return print_json(&entries);
     }

@@ -244,8 +244,17 @@ pub struct StateArguments {
 
 #[derive(Subcommand, Debug)]
 pub enum PersistenceVerb {
-    /// Show which client belongs to which real server
-    List { service: String },
+    /// Show which client belongs to which real server, or what clients have done (a table)
+    #[command(after_help = "Example: evenkeel persistence list terminal-servers --key user: --server ts1")]
+    List {
+        service: String,
+        /// Only keys that hold this text
+        #[arg(long, value_name = "TEXT")]
+        key: Option<String>,
+        /// Only entries of this real server
+        #[arg(long)]
+        server: Option<String>,
+    },
     /// Forget all entries of a service, or one
     Clear { service: String, key: Option<String> },
 }
@@ -296,7 +305,9 @@ pub fn dispatch(arguments: Arguments) -> Outcome {
         Verb::Halt(change) => live::change_state(&common, &change, "halted"),
         Verb::Online(change) => live::change_state(&common, &change, "online"),
         Verb::Weight { server, weight } => live::weight(&common, &server, weight),
-        Verb::Persistence(PersistenceVerb::List { service }) => live::persistence(&common, &service),
+        Verb::Persistence(PersistenceVerb::List { service, key, server }) => {
+            live::persistence(&common, &service, key.as_deref(), server.as_deref())
+        }
         Verb::Persistence(PersistenceVerb::Clear { service, key }) => {
             live::clear_persistence(&common, &service, key.as_deref())
         }

@@ -184,7 +184,9 @@ fn servers_that_fail_their_clients_get_a_pause() {
         evenkeel.service("web")["real-servers"][1]["check"]["verdict"] == "passed"
     });
     let bad = || (0..20).filter(|_| get(place.at(8080), "/").status == 500).count();
-    assert_eq!(bad(), 3, "three failures, then a pause");
+    // The loop tells the daemon, which decides: one or two more may be on their way meanwhile.
+    let failed = bad();
+    assert!((3..=6).contains(&failed), "three failures, then a pause: {failed}");
     let server = &evenkeel.service("web")["real-servers"][1];
     assert_eq!(
         (server["state"].as_str(), server["check"]["verdict"].as_str()),

@@ -125,6 +125,11 @@ fn headers_and_learned_cookies_have_tables() {
     let listed = evenkeel.json(&["persistence", "list", "web"]);
     let keys: Vec<_> = listed.as_array().unwrap().iter().map(|e| e["key"].as_str().unwrap()).collect();
     assert_eq!(keys, ["alice", "bob", "carol", "dave"]);
+    let some = evenkeel.json(&["persistence", "list", "web", "--key", "ar"]);
+    assert_eq!((some.as_array().unwrap().len(), &some[0]["key"]), (1, &listed[2]["key"]));
+    let server = listed[0]["real-server"].as_str().unwrap();
+    let on_it = evenkeel.json(&["persistence", "list", "web", "--server", server]);
+    assert!(on_it.as_array().unwrap().iter().all(|e| e["real-server"] == server));
     assert_eq!(evenkeel.ok(&["persistence", "clear", "web", "bob"]).trim(), "1 entries cleared");
     evenkeel.commit(&place, &config(&place, "type = \"app-cookie\", name = \"APP\""));
     let (cookie, server) = login(&place);
