@@ -108,14 +108,17 @@ impl CompiledEdit {
     /// Whether a field of this name does not go on.
     pub fn drops(&self, field: &[u8]) -> bool {
         match self {
-            CompiledEdit::Set { name, .. } => field.eq_ignore_ascii_case(name),
-            CompiledEdit::Remove { name, prefix: false } => field.eq_ignore_ascii_case(name),
-            CompiledEdit::Remove { name, .. } => {
-                field.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
-            }
+            CompiledEdit::Set { name, .. } => is_named(field, name, false),
+            CompiledEdit::Remove { name, prefix } => is_named(field, name, *prefix),
             CompiledEdit::Add { .. } => false,
         }
     }
+}
+
+/// Whether a field has this name, or one that begins with it.
+pub fn is_named(field: &[u8], name: &[u8], prefix: bool) -> bool {
+    let compared = if prefix { field.get(..name.len()) } else { Some(field) };
+    compared.is_some_and(|part| part.eq_ignore_ascii_case(name))
 }
 
 /// A page with its type.

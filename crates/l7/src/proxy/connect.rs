@@ -141,7 +141,8 @@ fn after_handshake(lease: &Lease, error: HandshakeError) -> Trouble {
     Trouble::Handshake
 }
 
-async fn wait(worker: &Worker, deadline_ms: u64) -> Result<(), Trouble> {
+/// Waits for something to try again.
+pub async fn wait(worker: &Worker, deadline_ms: u64) -> Result<(), Trouble> {
     worker.reactor.wait(deadline_ms).await.map_err(|stop| match stop {
         Stop::TimedOut => Trouble::TimedOut,
         Stop::Killed => Trouble::Killed,
@@ -154,6 +155,11 @@ async fn up(worker: &Worker, sock: &Sock, deadline_ms: u64) -> Result<(), Troubl
         sock.want_write();
         wait(worker, deadline_ms).await?;
     }
+    outcome(sock)
+}
+
+/// How an attempt to connect came out, once the socket can be written to.
+pub fn outcome(sock: &Sock) -> Result<(), Trouble> {
     match sock.error() {
         Ok(()) => Ok(()),
         Err(Errno::CONNREFUSED) => Err(Trouble::Refused),

@@ -56,12 +56,8 @@ impl<'a> Asked<'a> {
 }
 
 impl Asked<'_> {
-    fn head(&self) -> Option<(&Request, &[u8])> {
-        self.request
-    }
-
     fn method(&self) -> &[u8] {
-        self.head().map_or(b"", |(request, head)| request.method_span.of(head))
+        self.request.map_or(b"", |(request, head)| request.method_span.of(head))
     }
 
     fn peer(
@@ -96,14 +92,14 @@ impl Facts for Asked<'_> {
                 let pairs = self.query.split(|b| *b == b'&');
                 pairs.filter_map(|pair| value_of(pair, name.as_bytes())).any(test)
             }
-            Fetch::Header => self.head().is_some_and(|(request, head)| {
+            Fetch::Header => self.request.is_some_and(|(request, head)| {
                 let named = |f: &&field::Field| f.name.of(head).eq_ignore_ascii_case(name.as_bytes());
                 request.fields.iter().filter(named).any(|f| test(f.value.of(head)))
             }),
             Fetch::Cookie => self
-                .head()
+                .request
                 .is_some_and(|(request, head)| request.cookie(head, name.as_bytes()).is_some_and(test)),
-            Fetch::Version => match self.head() {
+            Fetch::Version => match self.request {
                 Some(_) if self.client.h2 => test(b"2"),
                 Some((request, _)) => test(if request.version_11 { b"1.1" } else { b"1.0" }),
                 None => false,
@@ -142,7 +138,7 @@ impl Facts for Asked<'_> {
         match fetch {
             Fetch::Port => Some(u64::from(self.client.vip.port())),
             Fetch::SourcePort => Some(u64::from(self.client.address.port())),
-            Fetch::ContentLength => match self.head()?.0.framing {
+            Fetch::ContentLength => match self.request?.0.framing {
                 crate::h1::Framing::Length(length) => Some(length),
                 crate::h1::Framing::None => Some(0),
                 _ => None,

@@ -32,6 +32,9 @@ pub struct Wish {
 pub struct Lease {
     pub server: Rc<ServerRuntime>,
     pool: Option<Rc<PoolRuntime>>,
+    /// The pool's rules when the place was taken: an attempt follows them to its end.
+    #[allow(clippy::redundant_allocation)]
+    spec: Option<Rc<Arc<PoolSpec>>>,
     worker: &'static Worker,
     limited: bool,
 }
@@ -186,7 +189,7 @@ impl Lease {
         if let Some(pool) = pool {
             pool.balancer.borrow_mut().connected(index);
         }
-        Lease { server, pool: pool.cloned(), worker, limited }
+        Lease { server, pool: pool.cloned(), spec: pool.map(|p| p.spec()), worker, limited }
     }
 
     /// Notes who serves, for the log and for listings.
@@ -226,7 +229,7 @@ impl Lease {
 
     /// Tells how an exchange with the server went, for the ejection of outliers.
     pub fn judge(&self, failed: bool) {
-        let Some(spec) = self.pool.as_ref().map(|p| p.spec()) else { return };
+        let Some(spec) = self.pool() else { return };
         if let Some(rule) = &spec.pool.outlier
             && self.server.judge(rule, failed)
         {
@@ -235,9 +238,8 @@ impl Lease {
     }
 
     /// The rules of the server's pool; the fallback has none.
-    #[allow(clippy::redundant_allocation)]
-    pub fn pool(&self) -> Option<Rc<Arc<PoolSpec>>> {
-        Some(self.pool.as_ref()?.spec())
+    pub fn pool(&self) -> Option<&PoolSpec> {
+        self.spec.as_ref().map(|spec| &***spec)
     }
 
     /// The fallback server's: there is nowhere else to try.

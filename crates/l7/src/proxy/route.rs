@@ -13,7 +13,7 @@ use super::{ServiceView, account};
 use crate::auth;
 use crate::h1::request::Request;
 use crate::log::Record;
-use crate::routing::{CompiledEdit, Page, Step, TableSpec};
+use crate::routing::{CompiledEdit, Page, Step, TableSpec, is_named};
 use crate::worker::Worker;
 
 /// Where the routes lead.
@@ -78,10 +78,7 @@ impl HeadChanges {
 
     /// Whether a field of the original head stays behind.
     pub fn drops(&self, field: &[u8]) -> bool {
-        self.drops.iter().any(|(name, prefix)| match prefix {
-            false => field.eq_ignore_ascii_case(name),
-            true => field.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)),
-        })
+        self.drops.iter().any(|(name, prefix)| is_named(field, name, *prefix))
     }
 
     pub fn drop_named(&mut self, name: &[u8], prefix: bool) {

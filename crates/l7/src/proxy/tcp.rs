@@ -18,7 +18,7 @@ use crate::buffer::Buffer;
 use crate::link::Link;
 use crate::log::Record;
 use crate::rdp;
-use crate::reactor::{Io, Stop};
+use crate::reactor::Io;
 use crate::tls::hello::{self, NoHello};
 use crate::worker::Worker;
 
@@ -256,17 +256,9 @@ async fn open(
                 Io::Failed(_) | Io::Eof => return Err(Trouble::Unreachable),
             }
         } else if server.writable() {
-            return match server.error() {
-                Ok(()) => Ok(Link::Plain(server)),
-                Err(Errno::CONNREFUSED) => Err(Trouble::Refused),
-                Err(_) => Err(Trouble::Unreachable),
-            };
+            return connect::outcome(&server).map(|()| Link::Plain(server));
         }
         server.want_write();
-        match worker.reactor.wait(deadline_ms).await {
-            Ok(()) => {}
-            Err(Stop::TimedOut) => return Err(Trouble::TimedOut),
-            Err(Stop::Killed) => return Err(Trouble::Killed),
-        }
+        connect::wait(worker, deadline_ms).await?;
     }
 }

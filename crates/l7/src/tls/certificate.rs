@@ -103,11 +103,20 @@ fn beside(file: &Path, extension: &str) -> PathBuf {
     name.into()
 }
 
+/// Where the key of a file is looked for that holds certificates alone.
+fn key_files(file: &Path) -> [PathBuf; 3] {
+    [beside(file, "key"), file.with_extension("key"), file.with_file_name("privkey.pem")]
+}
+
+/// Every file that is read beside one that the configuration names.
+pub fn companions(file: &Path) -> impl Iterator<Item = PathBuf> {
+    key_files(file).into_iter().chain([beside(file, "ocsp")])
+}
+
 /// The key of a file that holds certificates alone: `FILE.key`, `NAME.key`, or certbot's
 /// `privkey.pem` in the same folder.
 fn key_beside(file: &Path) -> Result<Vec<PrivateKeyDer<'static>>, FileError> {
-    let certbot = file.with_file_name("privkey.pem");
-    for candidate in [beside(file, "key"), file.with_extension("key"), certbot] {
+    for candidate in key_files(file) {
         if candidate.is_file() && candidate != file {
             let keys = read_bundle(&candidate)?.keys;
             if !keys.is_empty() {

@@ -59,14 +59,7 @@ pub fn fingerprint(settings: &TlsSettings) -> u64 {
     for path in &settings.certificates {
         note(path);
         let files = std::fs::read_dir(path).into_iter().flatten().filter_map(|e| Some(e.ok()?.path()));
-        let mut files: Vec<PathBuf> = files.collect();
-        for extension in ["key", "ocsp"] {
-            let mut name = path.as_os_str().to_owned();
-            name.push(format!(".{extension}"));
-            files.push(name.into());
-        }
-        files.push(path.with_extension("key"));
-        files.push(path.with_file_name("privkey.pem"));
+        let mut files: Vec<PathBuf> = files.chain(certificate::companions(path)).collect();
         files.sort();
         files.iter().for_each(&mut note);
     }
