@@ -8,10 +8,22 @@ want() { # program package
     PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
 }
 
+have_header() { # header package
+    for folder in /usr/include /usr/include/*-linux-gnu; do
+        [ -e "$folder/$1" ] && return
+    done
+    missing="$missing $2"
+}
+
 for purpose in "$@"; do
     case "$purpose" in
     build)
         want cc gcc
+        # The XDP program, and libbpf, which loads it.
+        want clang clang
+        want make make
+        have_header libelf.h libelf-dev
+        have_header zlib.h zlib1g-dev
         ;;
     test)
         want nginx nginx-light
@@ -24,6 +36,8 @@ for purpose in "$@"; do
         want h2load nghttp2-client
         want ip iproute2
         want nft nftables
+        want ethtool ethtool
+        want tcpdump tcpdump
         ;;
     bench)
         want nginx nginx-light

@@ -16,7 +16,7 @@ pub enum Request {
     Plan { text: String, reply: Reply<api::Plan> },
     Commit { text: String, reply: Reply<api::Committed> },
     Change { service: String, server: String, change: api::ServerChange, reply: Reply<api::RealServer> },
-    Connections(oneshot::Sender<Vec<api::Connection>>),
+    Connections { filter: api::ConnectionFilter, reply: oneshot::Sender<Vec<api::Connection>> },
     Persistence { service: String, reply: Reply<Vec<api::PersistenceEntry>> },
     ClearPersistence { service: String, key: Option<String>, reply: Reply<api::Cleared> },
     Explain { question: api::Question, reply: Reply<api::Explanation> },

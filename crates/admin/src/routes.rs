@@ -117,8 +117,11 @@ async fn change(
     ask(&handle, |reply| Request::Change { service, server, change, reply }).await?.map(Json)
 }
 
-async fn connections(State(handle): State<Handle>) -> Answer<Vec<api::Connection>> {
-    ask(&handle, Request::Connections).await.map(Json)
+async fn connections(
+    State(handle): State<Handle>,
+    Query(filter): Query<api::ConnectionFilter>,
+) -> Answer<Vec<api::Connection>> {
+    ask(&handle, |reply| Request::Connections { filter, reply }).await.map(Json)
 }
 
 async fn persistence(

@@ -12,7 +12,31 @@ pub struct Status {
     pub node: Node,
     pub connections: u64,
     pub workers: usize,
+    /// Absent while no service is of layer 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer_4: Option<Layer4>,
     pub virtual_services: Vec<Service>,
+}
+
+/// The packet path.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Layer4 {
+    pub interfaces: Vec<AttachedInterface>,
+    /// Entries of the connection table, as of the last sweep.
+    pub flows: u64,
+    pub capacity: u64,
+    /// What became of packets, by reason.
+    pub reasons: std::collections::BTreeMap<String, u64>,
+    /// Real servers whose MAC address is not known.
+    pub unreachable: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AttachedInterface {
+    pub name: String,
+    /// `native` (in the driver) or `generic` (in the network stack).
+    pub attached: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -118,9 +142,24 @@ pub struct Problem {
     pub help: Option<String>,
 }
 
+/// Which connections to list.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ConnectionFilter {
+    pub service: Option<String>,
+    pub server: Option<String>,
+    pub state: Option<String>,
+    pub client: Option<std::net::IpAddr>,
+    /// At most so many; 10,000 unless said otherwise.
+    pub limit: Option<usize>,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Connection {
+    /// `tcp` or `udp`.
+    #[serde(default)]
+    pub protocol: String,
     pub client: String,
     pub vip: String,
     pub service: String,

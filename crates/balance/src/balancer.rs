@@ -126,8 +126,10 @@ impl Balancer {
         let able = |i: u32| eligible(i as usize);
         let picked = match self.scheduler {
             Scheduler::RoundRobin => self.rotation.pick(able),
-            Scheduler::LeastConnections => self.pick_least(able),
-            Scheduler::SourceHash | Scheduler::UriHash | Scheduler::Maglev => {
+            Scheduler::LeastConnections | Scheduler::ShortestExpectedDelay | Scheduler::NeverQueue => {
+                self.pick_least(able)
+            }
+            Scheduler::SourceHash | Scheduler::DestinationHash | Scheduler::UriHash | Scheduler::Maglev => {
                 // A server whose weight is tiny beside another's may own no slot of the table.
                 let any = || self.members.iter().copied().find(|i| able(*i));
                 self.maglev.pick(key, &able).or_else(any)
@@ -191,7 +193,7 @@ impl Balancer {
             Scheduler::RoundRobin => {
                 self.rotation.rebuild(servers.len(), &self.members, |i| weights[i as usize]);
             }
-            Scheduler::LeastConnections => {
+            Scheduler::LeastConnections | Scheduler::ShortestExpectedDelay | Scheduler::NeverQueue => {
                 self.position.fill(u32::MAX);
                 for (position, i) in self.members.iter().enumerate() {
                     self.position[*i as usize] = position as u32;
@@ -200,7 +202,7 @@ impl Balancer {
                     self.members.iter().map(|i| (load(&servers[*i as usize], weights[*i as usize]), 0));
                 self.least.rebuild(keys.collect());
             }
-            Scheduler::SourceHash | Scheduler::UriHash | Scheduler::Maglev => {
+            Scheduler::SourceHash | Scheduler::DestinationHash | Scheduler::UriHash | Scheduler::Maglev => {
                 let named = self.members.iter().map(|i| {
                     let slot = *i as usize;
                     (*i, servers[slot].name.as_str(), weights[slot])
@@ -245,7 +247,10 @@ impl Balancer {
     }
 
     fn least_position(&self, server: usize) -> Option<usize> {
-        let least = self.scheduler == Scheduler::LeastConnections;
+        let least = matches!(
+            self.scheduler,
+            Scheduler::LeastConnections | Scheduler::ShortestExpectedDelay | Scheduler::NeverQueue
+        );
         let position = if least { self.position[server] } else { u32::MAX };
         (position != u32::MAX).then_some(position as usize)
     }

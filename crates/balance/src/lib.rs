@@ -17,4 +17,5 @@ pub use balancer::{Balancer, Choice, Refusal, Server};
 pub use hash::{hash_address, hash_bytes, hash_flow};
 pub use health::{Health, Transition};
 pub use limiter::{ConcurrencyLimit, RateLimit};
+pub use maglev::Maglev;
 pub use table::{Activity, Counter, Entry, Key, Table};

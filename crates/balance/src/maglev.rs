@@ -44,6 +44,11 @@ impl Maglev {
         }
     }
 
+    /// The table itself: a server for each slot.
+    pub fn slots(&self) -> &[u32] {
+        &self.slots
+    }
+
     /// The server of a key; where it is not eligible, the next eligible one in the table.
     pub fn pick(&self, key: u64, mut eligible: impl FnMut(u32) -> bool) -> Option<u32> {
         let size = self.slots.len();

@@ -11,8 +11,8 @@ use std::time::Duration;
 use evenkeel_model::{
     AccessLog, AdminSettings, AdminState, CookieMethod, CookiePersistence, ErrorPage, Fallback, Forwarded,
     KeyedPersistence, Limits, ListenAddress, LogFormat, LogSettings, Mode, Name, OutlierRule, Persistence,
-    Pool, Probe, ProxyVersion, RealServer, SameSite, Scheduler, Snapshot, SourceAddress, SourcePersistence,
-    Timeouts, Vip, VirtualService, Weight,
+    Pool, PortRange, Probe, ProxyVersion, RealServer, SameSite, Scheduler, Snapshot, SourceAddress,
+    SourcePersistence, Timeouts, Vip, VirtualService, Weight,
 };
 use toml::de::DeTable;
 
@@ -20,7 +20,7 @@ use crate::problem::Problem;
 use crate::schema::{POOL_RULES, ROOT};
 use crate::section::{Section, network};
 use crate::suggest::nearest;
-use crate::{health, route, tls, validate};
+use crate::{health, layer4, route, tls, validate};
 
 /// Ports that one layer-7 service may listen on.
 const PORTS_AT_MOST: usize = 4096;
@@ -35,7 +35,8 @@ pub fn read(text: &str) -> Result<Snapshot, Vec<Problem>> {
     if problems.is_empty() {
         let root = document.get_ref();
         validate::table(root, 0..0, &ROOT, &mut problems);
-        let mut builder = Builder { problems: &mut problems, bound: HashMap::new() };
+        let mut builder =
+            Builder { problems: &mut problems, bound: HashMap::new(), taken: layer4::Taken::default() };
         let snapshot = builder.snapshot(Section { table: root });
         if problems.is_empty() {
             return Ok(snapshot);
@@ -63,6 +64,8 @@ struct Builder<'p> {
     problems: &'p mut Vec<Problem>,
     /// Every address and port that something listens on already, and what that is.
     bound: HashMap<SocketAddr, String>,
+    /// The same of layer 4.
+    taken: layer4::Taken,
 }
 
 impl Builder<'_> {
@@ -175,6 +178,8 @@ impl Builder<'_> {
                 workers: limits.number("workers", 0),
                 buffer_memory: limits.size("buffer-memory", 256 << 20),
             },
+            packet_path: layer4::packet_path(root),
+            addresses: layer4::addresses(root),
             tables,
             services,
             pools,
@@ -202,6 +207,12 @@ impl Builder<'_> {
     }
 
     fn bind(&mut self, address: SocketAddr, owner: &str, span: Range<usize>) {
+        let port = PortRange { first: address.port(), last: address.port() };
+        if let Some((_, other)) = self.taken.owner(address.ip(), false, port) {
+            let message = format!("{address} is already taken by {other}");
+            self.problem(Some(span), message, "an address and port belong to one service");
+            return;
+        }
         match self.bound.entry(address) {
             Entry::Vacant(entry) => {
                 entry.insert(owner.to_owned());
@@ -240,11 +251,28 @@ impl Builder<'_> {
         names: &route::Names,
     ) -> VirtualService {
         let owner = format!("virtual service {name}");
+        let layer4 = layer4::of_service(table, mode, self.problems);
         let mut vips: Vec<Vip> = Vec::new();
         for item in table.list("vip") {
             let Some(vip) = item.get_ref().as_str().and_then(|t| Vip::parse(t).ok()) else {
                 continue;
             };
+            if let Some(layer4) = &layer4 {
+                let proxied = self
+                    .bound
+                    .iter()
+                    .find(|(a, _)| layer4.tcp && a.ip() == vip.address && vip.ports.contains(a.port()));
+                let taken = match proxied {
+                    Some((address, other)) => Err((*address, other.clone())),
+                    None => self.taken.take(&vip, layer4, &owner),
+                };
+                if let Err((address, other)) = taken {
+                    let message = format!("{address} is already taken by {other}");
+                    self.problem(Some(item.span()), message, "an address and port belong to one service");
+                }
+                vips.push(vip);
+                continue;
+            }
             if vip.ports.is_all() {
                 let message = format!("all ports (`*`) in mode {:?} is not available yet", mode.as_str());
                 self.problem(Some(item.span()), message, "name the ports, such as 80,443 or 6000-6100");
@@ -294,6 +322,7 @@ impl Builder<'_> {
             timeouts: timeouts(table),
             max_connections: table.number("max-connections", 0),
             tls: tls::of_service(table, mode, self.problems),
+            layer4,
             name,
             vips,
             mode,
@@ -327,11 +356,11 @@ impl Builder<'_> {
             }
             return Some(Fallback::Server(server));
         }
-        if mode == Mode::Tcp {
+        if mode != Mode::Http {
             self.problem(
                 place,
                 "a fallback page needs mode \"http\"".into(),
-                "in mode \"tcp\" use fallback = { server = \"ADDRESS:PORT\" }",
+                "in other modes use fallback = { server = \"ADDRESS:PORT\" }",
             );
         }
         let body = fallback.text("body").unwrap_or("Service unavailable.\n").to_owned();
@@ -371,6 +400,7 @@ impl Builder<'_> {
                 address,
                 weight: server.integer("weight").and_then(|w| Weight::new(w).ok()).unwrap_or_default(),
                 max_connections: server.number("max-connections", 0),
+                min_connections: server.number("min-connections", 0),
                 backup: server.flag("backup"),
                 admin_state: server.text("admin-state").and_then(AdminState::parse).unwrap_or_default(),
             });
@@ -411,6 +441,7 @@ impl Builder<'_> {
             },
             source_interface: table.text("source-interface").map(str::to_owned),
             cut_when_down: table.text("on-marked-down") == Some("close"),
+            cut_when_removed: table.text("on-removal") == Some("close"),
             outlier: table.section("outlier").map(|outlier| OutlierRule {
                 failures: outlier.number("failures", 5),
                 pause: outlier.duration("pause", Duration::from_secs(10)),
@@ -430,6 +461,19 @@ impl Builder<'_> {
         for service in services {
             let Some(pool) = by_name.get(&service.pool) else { continue };
             let Some(table) = tables.get(service.name.as_str()) else { continue };
+            if service.mode.is_layer4() {
+                layer4::check_pool(*table, service, pool, self.problems);
+                continue;
+            }
+            if pool.scheduler.is_of_layer4() {
+                let message = format!(
+                    "scheduler {:?} does nothing in mode {:?}",
+                    pool.scheduler.as_str(),
+                    service.mode.as_str()
+                );
+                let place = table.span("scheduler").or_else(|| table.span("pool"));
+                self.problem(place, message, "it needs mode \"dr\", \"nat\", \"tun\" or \"snat\"");
+            }
             if service.mode == Mode::Http
                 && matches!(pool.persistence, Persistence::RdpCookie(_) | Persistence::TlsSessionId(_))
             {
@@ -481,6 +525,10 @@ fn mode(table: Section<'_>) -> Option<Mode> {
     match table.text("mode")? {
         "http" => Some(Mode::Http),
         "tcp" => Some(Mode::Tcp),
+        "dr" => Some(Mode::Dr),
+        "nat" => Some(Mode::Nat),
+        "tun" => Some(Mode::Tun),
+        "snat" => Some(Mode::Snat),
         _ => None,
     }
 }

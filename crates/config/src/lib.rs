@@ -7,6 +7,7 @@
 mod build;
 mod format;
 mod health;
+mod layer4;
 mod plan;
 mod problem;
 mod publish;

@@ -24,7 +24,7 @@ pub fn of_service(service: Section<'_>, mode: Mode, problems: &mut Vec<Problem>)
     let alpn = match (table.value("alpn"), mode) {
         (Some(_), _) => texts("alpn").map(str::to_owned).collect(),
         (None, Mode::Http) => vec!["h2".to_owned(), "http/1.1".to_owned()],
-        (None, Mode::Tcp) => Vec::new(),
+        (None, _) => Vec::new(),
     };
     Some(TlsSettings {
         certificates: texts("certificates").map(Into::into).collect(),

@@ -143,6 +143,7 @@ pub fn expectation(kind: &Kind) -> String {
         Kind::Condition => "a condition such as 'path(\"/api/*\")'".into(),
         Kind::Template => "a text in quotes, which may hold {variables}".into(),
         Kind::Rate => "a rate such as \"100/10s\"".into(),
+        Kind::Ports => "ports such as \"1024-32767\"".into(),
         Kind::Address => "an address such as \"192.0.2.10\"".into(),
         Kind::Source => "an address, or \"client\"".into(),
         Kind::Map(inner) => format!("a table of names, each with {}", expectation(inner)),
@@ -242,6 +243,7 @@ fn check_text(span: Range<usize>, text: &str, key: &str, kind: &Kind) -> Option<
         Kind::Condition => evenkeel_rules::Expression::parse(text).err().map(|e| within(span, e)),
         Kind::Template => evenkeel_rules::Template::parse(text).err().map(|e| within(span, e)),
         Kind::Rate if section::rate(text).is_none() => refuse("not a rate".into()),
+        Kind::Ports if crate::layer4::ports(text).is_none() => refuse("not a range of ports".into()),
         Kind::Address if text.parse::<std::net::IpAddr>().is_err() => refuse("not an address".into()),
         Kind::Source if text != "client" && text.parse::<std::net::IpAddr>().is_err() => {
             refuse("neither an address nor \"client\"".into())

@@ -126,7 +126,6 @@ fn single_mistakes() {
     };
     assert_eq!(report(&base("", "")), "");
     check(&base("tls = { certificates = [] }", ""), "`tls` names no certificate");
-    check(&base("", "").replace("\"http\"", "\"dr\""), "mode \"dr\" is not available yet");
     check(&base("scheduler = \"least-response-time\"", ""), "is not available yet");
     check(
         &base("persistence = { type = \"rdp-cookie\", expire = \"1h\" }", ""),
@@ -300,12 +299,58 @@ fn a_hundred_thousand_services_are_checked_in_seconds() {
 }
 
 #[test]
+fn mistakes_in_layer_4() {
+    let base = |mode: &str, vip: &str, address: &str, service: &str| {
+        format!(
+            "[[virtual-service]]\nname = \"web\"\nvip = [\"{vip}\"]\nmode = \"{mode}\"\n{service}\n[[virtual-service.real-server]]\nname = \"a\"\naddress = \"{address}\"\n"
+        )
+    };
+    let check = |text: &str, expect: &str| {
+        let report = report(text);
+        let right = if expect.is_empty() { report.is_empty() } else { report.contains(expect) };
+        assert!(right, "expected {expect:?} in:\n{report}\nfor:\n{text}");
+    };
+    let (vip, real) = ("10.0.0.100:80", "10.0.0.1");
+    for mode in ["dr", "nat", "tun", "snat"] {
+        check(&base(mode, vip, real, ""), "");
+        check(&base(mode, vip, "10.0.0.100", ""), "has the VIP 10.0.0.100 as its address");
+        check(&base(mode, vip, real, "tls = { certificates = [\"/a.pem\"] }"), "`tls` does nothing in mode");
+        check(&base(mode, vip, real, "retries = 2"), "`retries` does nothing in mode");
+        check(&base(mode, vip, real, "timeouts = { client = \"5s\" }"), "`timeouts.client` does nothing");
+        check(&base(mode, vip, real, "persistence = { type = \"cookie\" }"), "needs a proxy");
+        check(&base(mode, vip, real, "scheduler = \"uri-hash\""), "reads requests");
+        check(&base(mode, vip, real, "fallback = { status = 503 }"), "a fallback page needs mode");
+    }
+    check(&base("dr", vip, "10.0.0.1:8080", ""), "cannot change ports");
+    check(&base("dr", vip, "10.0.0.1:80", ""), "");
+    check(&base("nat", vip, "10.0.0.1:8080", ""), "");
+    check(&base("nat", vip, "[fd00::1]:80", ""), "not of one IP version");
+    check(&base("tun", vip, "fd00::1", ""), "");
+    check(&base("nat", vip, real, "tunnel = \"gue\""), "`tunnel` does nothing in mode \"nat\"");
+    check(&base("snat", vip, real, "source-ports = \"1-2,5\""), "not a range of ports");
+    check(&base("http", vip, "10.0.0.1:80", "protocol = \"udp\""), "does nothing in mode \"http\"");
+    check(&base("tcp", vip, "10.0.0.1:80", "scheduler = \"never-queue\""), "does nothing in mode \"tcp\"");
+    let two = |first: &str, second: &str| {
+        base("dr", first, real, "") + &base("nat", second, "10.0.0.2", "").replace("\"web\"", "\"two\"")
+    };
+    check(&two("10.0.0.100:80-90", "10.0.0.100:85"), "10.0.0.100:85 is already taken by virtual service web");
+    check(&two("10.0.0.100:*", "10.0.0.100:443"), "10.0.0.100:443 is already taken");
+    check(&two("10.0.0.100:80", "10.0.0.101:80"), "");
+    let http = base("http", vip, "10.0.0.1:80", "").replace("\"web\"", "\"two\"");
+    check(&(base("dr", "10.0.0.100:*", real, "") + &http), "already taken by virtual service");
+    check(&(http + &base("dr", "10.0.0.100:*", real, "")), "already taken by virtual service");
+}
+
+#[test]
 fn the_schema_knows_the_keys() {
     let schema = json_schema();
     let service = &schema["properties"]["virtual-service"]["items"];
     assert_eq!(service["required"], serde_json::json!(["name", "vip", "mode"]));
-    assert_eq!(service["properties"]["mode"]["enum"], serde_json::json!(["http", "tcp"]));
-    assert!(service["properties"].get("protocol").is_none(), "what is not available is not offered");
+    assert_eq!(
+        service["properties"]["mode"]["enum"],
+        serde_json::json!(["http", "tcp", "dr", "nat", "tun", "snat"])
+    );
+    assert!(schema["properties"].get("pair").is_none(), "what is not available is not offered");
 }
 
 #[test]

@@ -185,7 +185,7 @@ impl Engine {
     ) -> Result<(), ApplyError> {
         let config = self.specify(snapshot).map_err(|files| ApplyError { files, ..ApplyError::default() })?;
         let mut wanted: BTreeMap<SocketAddr, u32> = BTreeMap::new();
-        for service in &config.services {
+        for service in config.services.iter().filter(|s| !s.service.mode.is_layer4()) {
             let vips = service.service.vips.iter();
             wanted.extend(vips.flat_map(|v| v.socket_addresses()).map(|a| (a, service.id)));
         }
@@ -496,6 +496,7 @@ impl Engine {
                 address,
                 weight: Weight::default(),
                 max_connections: 0,
+                min_connections: 0,
                 backup: true,
                 admin_state: AdminState::Online,
             },

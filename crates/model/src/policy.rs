@@ -7,7 +7,10 @@ use std::time::Duration;
 pub enum Scheduler {
     RoundRobin,
     LeastConnections,
+    ShortestExpectedDelay,
+    NeverQueue,
     SourceHash,
+    DestinationHash,
     UriHash,
     Maglev,
     Random,
@@ -15,10 +18,13 @@ pub enum Scheduler {
 }
 
 impl Scheduler {
-    pub const ALL: [Scheduler; 7] = [
+    pub const ALL: [Scheduler; 10] = [
         Scheduler::RoundRobin,
         Scheduler::LeastConnections,
+        Scheduler::ShortestExpectedDelay,
+        Scheduler::NeverQueue,
         Scheduler::SourceHash,
+        Scheduler::DestinationHash,
         Scheduler::UriHash,
         Scheduler::Maglev,
         Scheduler::Random,
@@ -29,12 +35,20 @@ impl Scheduler {
         match self {
             Scheduler::RoundRobin => "round-robin",
             Scheduler::LeastConnections => "least-connections",
+            Scheduler::ShortestExpectedDelay => "shortest-expected-delay",
+            Scheduler::NeverQueue => "never-queue",
             Scheduler::SourceHash => "source-hash",
+            Scheduler::DestinationHash => "destination-hash",
             Scheduler::UriHash => "uri-hash",
             Scheduler::Maglev => "maglev",
             Scheduler::Random => "random",
             Scheduler::First => "first",
         }
+    }
+
+    /// Needs the count of connections and the destination as layer 4 has them.
+    pub fn is_of_layer4(self) -> bool {
+        matches!(self, Scheduler::ShortestExpectedDelay | Scheduler::NeverQueue | Scheduler::DestinationHash)
     }
 
     /// Reads the canonical names and the weighted aliases that LVS users know.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    HealthCheck, ListenAddress, Name, OutlierRule, Persistence, Route, Scheduler, ServerTls, TableRule,
-    TlsSettings, Vip, Weight,
+    Addresses, HealthCheck, Layer4, ListenAddress, Name, OutlierRule, PacketPath, Persistence, Route,
+    Scheduler, ServerTls, TableRule, TlsSettings, Vip, Weight,
 };
 
 /// One configuration, checked. Services and pools are shared so that an unchanged one is the
@@ -18,6 +18,8 @@ pub struct Snapshot {
     pub state_directory: PathBuf,
     pub log: LogSettings,
     pub limits: Limits,
+    pub packet_path: PacketPath,
+    pub addresses: Addresses,
     pub tables: Vec<Arc<TableRule>>,
     pub services: Vec<Arc<VirtualService>>,
     /// Every pool, those written inside a service too (they carry the service's name).
@@ -76,6 +78,10 @@ pub struct Limits {
 pub enum Mode {
     Http,
     Tcp,
+    Dr,
+    Nat,
+    Tun,
+    Snat,
 }
 
 impl Mode {
@@ -83,7 +89,16 @@ impl Mode {
         match self {
             Mode::Http => "http",
             Mode::Tcp => "tcp",
+            Mode::Dr => "dr",
+            Mode::Nat => "nat",
+            Mode::Tun => "tun",
+            Mode::Snat => "snat",
         }
+    }
+
+    /// Packets are forwarded in the kernel; else connections end at this program.
+    pub fn is_layer4(self) -> bool {
+        !matches!(self, Mode::Http | Mode::Tcp)
     }
 }
 
@@ -167,6 +182,8 @@ pub struct VirtualService {
     pub error_pages: Vec<ErrorPage>,
     /// Clients speak TLS.
     pub tls: Option<TlsSettings>,
+    /// Of the modes of layer 4.
+    pub layer4: Option<Layer4>,
 }
 
 /// Real servers with the rules that choose among them.
@@ -188,6 +205,8 @@ pub struct Pool {
     pub source_interface: Option<String>,
     /// Connections end when their real server goes down.
     pub cut_when_down: bool,
+    /// Connections end when their real server leaves the configuration (layer 4).
+    pub cut_when_removed: bool,
     pub outlier: Option<OutlierRule>,
     /// Real servers speak HTTP/2.
     pub server_h2: bool,
@@ -218,6 +237,8 @@ pub struct RealServer {
     pub weight: Weight,
     /// Connections (tcp) or requests (http) at a time; 0 is no limit.
     pub max_connections: u32,
+    /// Once full, it takes clients again below this number (layer 4); 0 is three quarters.
+    pub min_connections: u32,
     /// Takes clients only while no other server of the pool can.
     pub backup: bool,
     pub admin_state: AdminState,

@@ -5,35 +5,13 @@
 //! that table says that everything is local. Set up through `nft` and `ip`, verified by reading
 //! back, removed at the end.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+use crate::command::run;
 
 /// A mark, a table and a preference that nobody else is likely to use.
 const MARK: &str = "0x454b4c";
 const TABLE: &str = "17739";
 
 const RULES: &str = "table inet evenkeel_transparency\ndelete table inet evenkeel_transparency\ntable inet evenkeel_transparency {\n chain prerouting {\n  type filter hook prerouting priority mangle; policy accept;\n  meta l4proto tcp socket transparent 1 meta mark set 0x454b4c accept\n }\n}\n";
-
-fn run(program: &str, arguments: &[&str], input: &str) -> Result<String, String> {
-    let child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut child = child.map_err(|e| format!("{program} cannot be run: {e}"))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        let _ = stdin.write_all(input.as_bytes());
-    }
-    let output = child.wait_with_output().map_err(|e| format!("{program}: {e}"))?;
-    match output.status.success() {
-        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        false => {
-            let why = String::from_utf8_lossy(&output.stderr);
-            Err(format!("{program} {}: {}", arguments.join(" "), why.lines().next().unwrap_or("failed")))
-        }
-    }
-}
 
 /// Sets everything up, whatever was there before.
 pub fn set_up_transparency() -> Result<(), String> {

@@ -4,6 +4,7 @@
 //! Processes are ended by their own handle, whatever happens to the test.
 
 mod client;
+mod hosts;
 mod pki;
 mod place;
 mod process;
@@ -11,6 +12,7 @@ mod scripted;
 mod server;
 
 pub use client::{Answer, Connection, get, parse_answer};
+pub use hosts::Hosts;
 pub use pki::Authority;
 pub use place::{Place, eventually, require};
 pub use process::{Evenkeel, Output, Process, command, has_program};

@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 
 const PURE: &[&str] = &["model", "rules", "config", "balance"];
-const EDGES: &[&str] = &["l7", "health", "platform"];
+const EDGES: &[&str] = &["l4", "l7", "health", "platform"];
 const TOP: &[&str] = &["api", "admin", "evenkeel"];
 const DEVELOPMENT: &[&str] = &["testbed", "bench"];
 

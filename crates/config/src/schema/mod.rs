@@ -56,6 +56,8 @@ pub enum Kind {
     Rate,
     /// An address alone.
     Address,
+    /// A range of ports.
+    Ports,
     /// An address, or `client`.
     Source,
     /// A table whose keys are the user's own.
@@ -159,6 +161,8 @@ pub static ROOT: Table = Table {
         key("state", Kind::Table(&STATE), "", "Where the program keeps what must survive a restart."),
         key("log", Kind::Table(&LOG), "", "The access log."),
         key("limits", Kind::Table(&LIMITS), "", "Bounds of the whole program."),
+        key("layer-4", Kind::Table(&LAYER4), "", "The packet path of layer 4."),
+        key("network", Kind::Table(&NETWORK), "", "Addresses that the program gives to this machine."),
         key("table", Kind::Tables(&TABLE), "", "What is counted of clients, for routes to act on."),
         key("virtual-service", Kind::Tables(&SERVICE), "", "VIPs and ports, and how they are handled."),
         key("pool", Kind::Tables(&POOL), "", "Real servers that several services can share."),
@@ -218,6 +222,68 @@ static LOG: Table = Table {
             Kind::AccessLog,
             "off",
             "`stdout`, `off`, `syslog:ADDRESS:PORT` (UDP), or the path of a file.",
+        ),
+    ],
+};
+
+static LAYER4: Table = Table {
+    name: "layer-4",
+    doc: "The packet path of the modes `dr`, `nat`, `tun` and `snat`.",
+    keys: &[
+        key(
+            "connections",
+            Kind::Integer { min: 1024, max: 67_108_864 },
+            "1000000",
+            "Entries of the connection table, of about 110 bytes each.",
+        ),
+        key(
+            "persistent-clients",
+            Kind::Integer { min: 1024, max: 16_777_216 },
+            "262144",
+            "Clients that persistence remembers, of all layer-4 services.",
+        ),
+        key(
+            "lease",
+            duration(200, 60_000),
+            "1s",
+            "How long packets are forwarded without word from the daemon: a dead or frozen one loses its traffic after that.",
+        ),
+        key(
+            "grace",
+            duration(0, 600_000),
+            "30s",
+            "The same after an orderly stop (SIGTERM), so that a restart loses nothing.",
+        ),
+        key(
+            "attach",
+            Kind::Choice(&[word("auto"), word("native"), word("generic")]),
+            "auto",
+            "Where the program runs: in the driver, or in the network stack. `auto` takes the driver where it can.",
+        ),
+        key(
+            "interfaces",
+            Kind::List(&line(15)),
+            "those of the VIPs and of the routes to real servers",
+            "Interfaces whose packets are looked at.",
+        ),
+    ],
+};
+
+static NETWORK: Table = Table {
+    name: "network",
+    doc: "Addresses that the program gives to this machine.",
+    keys: &[
+        key(
+            "own-vips",
+            Kind::Flag,
+            "true",
+            "Put the VIPs of layer-4 services on the interface whose network they are in.",
+        ),
+        key(
+            "floating-ips",
+            Kind::List(&Kind::Network),
+            "[]",
+            "Further addresses with prefix length, such as the default gateway of real servers in mode `nat`.",
         ),
     ],
 };

@@ -2,9 +2,7 @@
 
 use super::health::HEALTH_CHECK;
 use super::route::SIZE;
-use super::{
-    Available, DAY_MS, Key, Kind, Table, Variant, duration, join, key, later, later_word, required, word,
-};
+use super::{Available, DAY_MS, Key, Kind, Table, Variant, duration, join, key, later_word, required, word};
 
 pub static POOL: Table = Table {
     name: "pool",
@@ -67,6 +65,12 @@ pub const POOL_RULES: &[Key] = &[
         "What becomes of connections whose real server goes down.",
     ),
     key(
+        "on-removal",
+        Kind::Choice(&[word("keep"), word("close")]),
+        "keep",
+        "Layer 4: what becomes of connections whose real server leaves the configuration.",
+    ),
+    key(
         "outlier",
         Kind::Table(&OUTLIER),
         "",
@@ -84,9 +88,9 @@ const SCHEDULER: Kind = Kind::Choice(&[
     word("maglev"),
     word("random"),
     word("first"),
-    later_word("shortest-expected-delay"),
-    later_word("never-queue"),
-    later_word("destination-hash"),
+    word("shortest-expected-delay"),
+    word("never-queue"),
+    word("destination-hash"),
     later_word("header-hash"),
     later_word("least-response-time"),
     later_word("rdp-cookie-hash"),
@@ -108,12 +112,17 @@ pub static REAL_SERVER: Table = Table {
             "100",
             "Its share beside the other servers; 0 takes no new clients.",
         ),
-        later("min-connections", "Connections below which a full server takes clients again."),
+        key(
+            "min-connections",
+            Kind::Integer { min: 0, max: 10_000_000 },
+            "0",
+            "Layer 4: connections below which a server that was full takes clients again; 0 is three quarters of `max-connections`.",
+        ),
         key(
             "max-connections",
             Kind::Integer { min: 0, max: 10_000_000 },
             "0",
-            "Requests (http) or connections (tcp) at a time, over which clients wait in the queue; 0 is no limit.",
+            "Requests (http) or connections at a time; 0 is no limit. Over it clients wait in the queue, or go to other servers in layer 4.",
         ),
         key("backup", Kind::Flag, "false", "Takes clients only while no other server of the pool can."),
         key(

@@ -2,7 +2,7 @@
 
 use super::pool::{POOL_RULES, REAL_SERVER};
 use super::route::ROUTE;
-use super::{Key, Kind, STATE_TIMEOUT, Table, join, key, later, later_word, line, required, word};
+use super::{DAY_MS, Key, Kind, STATE_TIMEOUT, Table, duration, join, key, line, required, word};
 
 pub static SERVICE: Table = Table {
     name: "virtual-service",
@@ -19,17 +19,45 @@ const OWN: &[Key] = &[
     ),
     required(
         "mode",
-        Kind::Choice(&[
-            word("http"),
-            word("tcp"),
-            later_word("dr"),
-            later_word("nat"),
-            later_word("tun"),
-            later_word("snat"),
-        ]),
-        "`http` reads requests, `tcp` relays bytes.",
+        Kind::Choice(&[word("http"), word("tcp"), word("dr"), word("nat"), word("tun"), word("snat")]),
+        "`http` reads requests, `tcp` relays bytes; `dr`, `nat`, `tun` and `snat` forward packets in the kernel (layer 4).",
     ),
-    later("protocol", "Transport protocol of a layer-4 service."),
+    key(
+        "protocol",
+        Kind::Choice(&[word("tcp"), word("udp"), word("both")]),
+        "tcp",
+        "Layer 4: transport protocol of the service.",
+    ),
+    key(
+        "tunnel",
+        Kind::Choice(&[word("ipip"), word("gue")]),
+        "ipip",
+        "Mode `tun`: `ipip` (also IPv6 in either place), or `gue` (in UDP, port 6080).",
+    ),
+    key(
+        "source-addresses",
+        Kind::List(&Kind::Address),
+        "that of the route",
+        "Mode `snat`: addresses of this machine that real servers see.",
+    ),
+    key(
+        "source-ports",
+        Kind::Ports,
+        "1024-32767",
+        "Mode `snat`: ports of those addresses; each real server can have as many connections as addresses times ports.",
+    ),
+    key(
+        "auto-nat",
+        Kind::Flag,
+        "false",
+        "Mode `nat`: connections that the real servers open themselves leave with this machine's address.",
+    ),
+    key(
+        "protection",
+        Kind::Table(&PROTECTION),
+        "",
+        "Layer 4: limits on new connections, before they cost an entry.",
+    ),
     key("tls", Kind::Table(&TLS), "", "Clients speak TLS: certificates and policy."),
     key("route", Kind::Tables(&ROUTE), "", "Which requests go to which pool or get which answer."),
     key(
@@ -100,6 +128,30 @@ static TIMEOUTS: Table = Table {
             STATE_TIMEOUT,
             "1h",
             "Silence on both sides of a WebSocket or another upgraded connection.",
+        ),
+        key("syn", STATE_TIMEOUT, "30s", "Layer 4: a first segment, until the client's next one."),
+        key("established", duration(1_000, 7 * DAY_MS), "1h", "Layer 4: silence of a TCP connection."),
+        key(
+            "closing",
+            STATE_TIMEOUT,
+            "2m",
+            "Layer 4: silence after one side has ended (in `dr` and `tun`: the client).",
+        ),
+        key("closed", STATE_TIMEOUT, "10s", "Layer 4: after a reset, or the end of both sides."),
+        key("udp", STATE_TIMEOUT, "5m", "Layer 4: silence of a UDP flow."),
+    ],
+};
+
+static PROTECTION: Table = Table {
+    name: "protection",
+    doc: "Limits on new connections, before they cost an entry in the table.",
+    keys: &[
+        key("new-connections", Kind::Rate, "", "New connections of the service: `20000/s`."),
+        key(
+            "per-source",
+            Kind::Rate,
+            "",
+            "New connections of one client address (IPv4) or /64 network (IPv6): `100/s`.",
         ),
     ],
 };

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
-use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -134,12 +133,35 @@ fn render_status(status: &api::Status, before: Option<(&api::Status, Duration)>)
             ]);
         }
     }
+    let packets = status.layer_4.as_ref().map_or_else(String::new, render_layer4);
     format!(
-        "revision {}, {} connections, up {}\n\n{table}",
+        "revision {}, {} connections, up {}\n{packets}\n{table}",
         status.revision,
         status.connections,
         age(status.uptime_seconds * 1000)
     )
+}
+
+fn render_layer4(layer4: &api::Layer4) -> String {
+    let attached: Vec<String> =
+        layer4.interfaces.iter().map(|i| format!("{} ({})", i.name, i.attached)).collect();
+    let mut text =
+        format!("layer 4 on {}: {} of {} flows\n", attached.join(", "), layer4.flows, layer4.capacity);
+    // What went well is in the table below.
+    let quiet = ["forwarded", "new-flow", "icmp-forwarded", "fragment-forwarded"];
+    let loud: Vec<String> = layer4
+        .reasons
+        .iter()
+        .filter(|(name, count)| **count > 0 && !quiet.contains(&name.as_str()))
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
+    if !loud.is_empty() {
+        text.push_str(&format!("packets not forwarded: {}\n", loud.join(", ")));
+    }
+    if !layer4.unreachable.is_empty() {
+        text.push_str(&format!("no MAC address known of: {}\n", layer4.unreachable.join(", ")));
+    }
+    text
 }
 
 pub fn top(common: &Common, count: Option<u32>) -> Outcome {
@@ -161,33 +183,34 @@ pub fn top(common: &Common, count: Option<u32>) -> Outcome {
     }
 }
 
-pub struct Filter {
-    pub service: Option<String>,
-    pub server: Option<String>,
-    pub state: Option<String>,
-    pub client: Option<IpAddr>,
-}
-
-pub fn connections(common: &Common, filter: &Filter) -> Outcome {
-    let mut all: Vec<api::Connection> = Client::new(&common.socket).get("/api/v1/connections")?;
-    let is =
-        |wanted: &Option<String>, found: Option<&str>| wanted.as_deref().is_none_or(|w| Some(w) == found);
-    all.retain(|c| {
-        let address = c.client.parse::<std::net::SocketAddr>().ok().map(|a| a.ip());
-        is(&filter.service, Some(&c.service))
-            && is(&filter.server, c.real_server.as_deref())
-            && is(&filter.state, Some(&c.state))
-            && filter.client.is_none_or(|wanted| Some(wanted) == address)
-    });
+pub fn connections(common: &Common, filter: &api::ConnectionFilter) -> Outcome {
+    let mut query = String::new();
+    let client = filter.client.map(|c| c.to_string());
+    let limit = filter.limit.map(|l| l.to_string());
+    for (key, value) in [
+        ("service", &filter.service),
+        ("server", &filter.server),
+        ("state", &filter.state),
+        ("client", &client),
+        ("limit", &limit),
+    ] {
+        if let Some(value) = value {
+            let mark = if query.is_empty() { '?' } else { '&' };
+            query.push_str(&format!("{mark}{key}={}", escape(value)));
+        }
+    }
+    let all: Vec<api::Connection> =
+        Client::new(&common.socket).get(&format!("/api/v1/connections{query}"))?;
     if common.json {
         return print_json(&all);
     }
     let mut table = Table::new(
-        &["CLIENT", "VIP", "SERVICE", "SERVER", "STATE", "AGE", "REQUESTS", "IN", "OUT"],
-        &[5, 6, 7, 8],
+        &["", "CLIENT", "VIP", "SERVICE", "SERVER", "STATE", "AGE", "REQUESTS", "IN", "OUT"],
+        &[6, 7, 8, 9],
     );
     for c in &all {
         table.row(vec![
+            c.protocol.clone(),
             c.client.clone(),
             c.vip.clone(),
             c.service.clone(),
@@ -200,6 +223,18 @@ pub fn connections(common: &Common, filter: &Filter) -> Outcome {
         ]);
     }
     say(&format!("{table}\n{} connections", all.len()))
+}
+
+/// A value of a query (RFC 3986, section 2.1).
+fn escape(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~:".contains(&b);
+    text.bytes().fold(String::new(), |mut out, byte| {
+        match plain(byte) {
+            true => out.push(char::from(byte)),
+            false => out.push_str(&format!("%{byte:02X}")),
+        }
+        out
+    })
 }
 
 pub fn change_state(common: &Common, arguments: &StateArguments, state: &str) -> Outcome {

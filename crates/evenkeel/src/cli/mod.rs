@@ -5,6 +5,7 @@ mod demo;
 mod files;
 mod live;
 mod logs;
+mod real_server;
 mod table;
 
 use std::path::PathBuf;
@@ -135,7 +136,13 @@ pub enum Verb {
         state: Option<String>,
         #[arg(long, value_name = "ADDRESS")]
         client: Option<std::net::IpAddr>,
+        /// List so many at most [default: 10000]
+        #[arg(long)]
+        limit: Option<usize>,
     },
+    /// Make this machine a real server of mode dr or tun, check it, undo it
+    #[command(subcommand)]
+    RealServer(real_server::RealServerVerb),
     /// Print access log lines as they come
     #[command(after_help = "Example: evenkeel logs --follow --service web --status 5xx")]
     Logs {
@@ -294,9 +301,11 @@ pub fn dispatch(arguments: Arguments) -> Outcome {
         Verb::Commit { file } => live::commit(&common, &file),
         Verb::Status { service } => live::status(&common, service.as_deref()),
         Verb::Top { count } => live::top(&common, count),
-        Verb::Connections { service, server, state, client } => {
-            live::connections(&common, &live::Filter { service, server, state, client })
+        Verb::Connections { service, server, state, client, limit } => {
+            let filter = evenkeel_api::ConnectionFilter { service, server, state, client, limit };
+            live::connections(&common, &filter)
         }
+        Verb::RealServer(verb) => real_server::run(&common, verb),
         Verb::Logs { follow, grep, service, server, status, client, count } => {
             let client = client.map(|c| c.to_string());
             logs::follow(&common, follow, &logs::Filter { grep, service, server, status, client }, count)

@@ -16,6 +16,7 @@ use evenkeel_model::{AdminState, Pool, Probe, RealServer, Snapshot, SourceAddres
 use tracing::{error, info, warn};
 
 use super::handover;
+use super::layer4::{self, Layer4};
 use super::overrides::Overrides;
 
 /// Sockets left with the service manager; its store is bounded too.
@@ -51,6 +52,9 @@ pub struct Control {
     /// Full transparency is set up; looked at again at this time.
     transparent: bool,
     transparent_at: Instant,
+    layer4: Layer4,
+    /// Pools whose servers have states that layer 4 does not know yet.
+    changed_pools: HashSet<u32>,
 }
 
 /// What probes and traffic say about a server.
@@ -92,6 +96,8 @@ impl Control {
             files_refused: None,
             transparent: false,
             transparent_at: Instant::now(),
+            layer4: Layer4::default(),
+            changed_pools: HashSet::new(),
         };
         control.apply(snapshot, &inherited.servers).map_err(|e| e.to_string())?;
         control.engine.forget_adopted();
@@ -182,6 +188,7 @@ impl Control {
     }
 
     fn apply(&mut self, new: Snapshot, inherited: &[handover::ServerState]) -> Result<(), String> {
+        self.layer4.prepare(&new, &new.state_directory)?;
         self.forget_overridden(&new);
         self.set_transparency(&new)?;
         let overrides = &self.overrides;
@@ -231,8 +238,41 @@ impl Control {
         }
         self.checker.set_targets(targets);
         self.push_states();
+        self.changed_pools.clear();
+        let specs = self.layer4_specs();
+        let snapshot = self.snapshot.clone();
+        self.layer4.apply(&snapshot, specs)?;
         self.store_sockets();
         Ok(())
+    }
+
+    fn layer4_specs(&self) -> Vec<evenkeel_l4::ServiceSpec> {
+        let config = self.engine.config();
+        let pools: HashMap<u32, &Arc<PoolSpec>> = config.pools.iter().map(|p| (p.id, p)).collect();
+        let services = config.services.iter().filter(|s| s.service.mode.is_layer4());
+        services
+            .filter_map(|s| layer4::specify(&s.service, pools.get(&s.pool_id)?, |id| self.engine.state(id)))
+            .collect()
+    }
+
+    /// Tells layer 4 what has changed since it was last told.
+    pub fn flush_layer4(&mut self) {
+        if self.changed_pools.is_empty() {
+            return;
+        }
+        let changed = std::mem::take(&mut self.changed_pools);
+        let config = self.engine.config().clone();
+        for pool in config.pools.iter().filter(|p| changed.contains(&p.id)) {
+            for service in config.services.iter().filter(|s| s.pool_id == pool.id) {
+                if let Some(spec) = layer4::specify(&service.service, pool, |id| self.engine.state(id)) {
+                    self.layer4.update(spec);
+                }
+            }
+        }
+    }
+
+    pub fn layer4(&self) -> &Layer4 {
+        &self.layer4
     }
 
     /// Sets up or removes what full transparency needs of the kernel.
@@ -255,6 +295,15 @@ impl Control {
     pub fn clean_up(&mut self) {
         if std::mem::take(&mut self.transparent) {
             evenkeel_platform::remove_transparency();
+        }
+    }
+
+    /// A service manager's stop may be half of a restart: packets are forwarded on for a while.
+    /// A person's interrupt is not.
+    pub fn end_layer4(&mut self, for_good: bool) {
+        match for_good {
+            true => self.layer4.take_away(),
+            false => self.layer4.leave_running(),
         }
     }
 
@@ -323,6 +372,7 @@ impl Control {
         };
         if self.engine.state(server.id) != Some(wanted) {
             self.engine.set_server(server.id, wanted);
+            self.changed_pools.insert(pool.id);
         }
     }
 
@@ -389,7 +439,13 @@ impl Control {
                 "real server changed"
             );
         }
-        Ok(self.describe_server(&spec))
+        let mut described = self.describe_server(&spec);
+        if let Some(plane) = self.layer4.plane() {
+            let counts = plane.counts(service, server);
+            described.current_connections += u64::from(counts.active);
+            described.total_connections += counts.flows;
+        }
+        Ok(described)
     }
 
     pub fn pool_of(&self, service: &str) -> Result<Arc<PoolSpec>, Refused> {
@@ -567,6 +623,7 @@ impl Control {
     /// Servers without probes come back after their interval.
     pub fn on_tick(&mut self) {
         let now = Instant::now();
+        self.layer4.tick();
         if now >= self.files_at {
             self.files_at = now + FILES_INTERVAL;
             self.look_at_files();

@@ -262,6 +262,11 @@ fn how(scheduler: Scheduler, kept: bool, chosen: bool) -> Option<String> {
         Scheduler::LeastConnections => "least-connections: the fewest connections for its weight".into(),
         Scheduler::Random => "random: the less loaded of two drawn by weight; the one shown is an example".into(),
         Scheduler::First => "first: the first server in the written order that can take it".into(),
+        Scheduler::ShortestExpectedDelay => {
+            "shortest-expected-delay: the fewest connections, with this one, for its weight".into()
+        }
+        Scheduler::NeverQueue => "never-queue: an idle server, else the shortest expected delay".into(),
+        Scheduler::DestinationHash => "destination-hash: by the hash of the VIP".into(),
         Scheduler::SourceHash => "source-hash: by the hash of the client's address".into(),
         Scheduler::UriHash => "uri-hash: by the hash of the path".into(),
         Scheduler::Maglev => "maglev: by the hash of the client's address and port (40000 is assumed)".into(),

@@ -5,6 +5,7 @@ mod control;
 mod explain;
 mod handover;
 mod imagined;
+mod layer4;
 mod metrics;
 mod overrides;
 mod status;
@@ -98,7 +99,8 @@ async fn serve(arguments: &RunArguments, text: String, snapshot: Snapshot) -> Ou
     let mut again = signal(SignalKind::user_defined2())?;
     let mut notice_inbox = notices.1;
     let mut tick = tokio::time::interval(Duration::from_millis(200));
-    let handed_over = loop {
+    let (mut handed_over, mut for_good) = (false, false);
+    loop {
         tokio::select! {
             Some(request) = request_inbox.recv() => control.answer(request),
             Some(report) = report_inbox.recv() => control.on_report(report),
@@ -106,15 +108,21 @@ async fn serve(arguments: &RunArguments, text: String, snapshot: Snapshot) -> Ou
             _ = tick.tick() => control.on_tick(),
             _ = hangup.recv() => control.reload(),
             _ = again.recv() => start_successor(program.as_ref()),
-            _ = terminate.recv() => break false,
-            _ = interrupt.recv() => break false,
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => {
+                for_good = true;
+                break;
+            }
             Some(successor) = successors.recv() => {
                 if hand_over(&mut control, &plain, successor).await {
-                    break true;
+                    handed_over = true;
+                    break;
                 }
             }
         }
-    };
+        control.flush_layer4();
+    }
+    control.end_layer4(for_good);
     drop(request_inbox);
     drain(control, notice_inbox, handed_over, arguments.drain_timeout, workers, terminate, interrupt).await;
     Ok(())
@@ -270,10 +278,9 @@ impl Control {
             Request::Change { service, server, change, reply: to } => {
                 reply(to, self.change(&service, &server, &change));
             }
-            Request::Connections(to) => {
-                let parts = self.engine().connections();
-                let workers = self.engine().workers();
-                tokio::task::spawn_blocking(move || reply(to, status::connections(&parts, workers)));
+            Request::Connections { filter, reply: to } => {
+                let listing = self.connections(filter);
+                tokio::task::spawn_blocking(move || reply(to, listing.collect()));
             }
             Request::Persistence { service, reply: to } => reply(to, self.persistence(&service)),
             Request::ClearPersistence { service, key, reply: to } => {

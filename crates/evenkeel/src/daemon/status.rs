@@ -1,5 +1,6 @@
 //! What runs, in the shapes of the API.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::Receiver;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use evenkeel_admin::{Kind, Refused};
 use evenkeel_api as api;
 use evenkeel_balance::{Activity, Counter, Key, Table};
+use evenkeel_l4::{FlowInfo, FlowReader, Plane};
 use evenkeel_l7::{ConnectionInfo, PoolSpec, ServerSpec, ServiceSpec};
 use evenkeel_model::{AdminState, Persistence};
 
@@ -15,6 +17,46 @@ use super::control::{Control, monotonic_ms};
 use super::handover;
 
 impl Control {
+    pub fn connections(&self, filter: api::ConnectionFilter) -> Listing {
+        Listing {
+            parts: self.engine().connections(),
+            workers: self.engine().workers(),
+            flows: self.layer4().plane().and_then(|p| p.flow_reader().ok()),
+            filter,
+        }
+    }
+
+    fn describe_layer4(&self) -> Option<api::Layer4> {
+        let plane = self.layer4().plane()?;
+        let (flows, capacity) = plane.flow_count();
+        let attached = self.layer4().attached().into_iter();
+        Some(api::Layer4 {
+            interfaces: attached
+                .map(|(name, how)| api::AttachedInterface { name, attached: how.into() })
+                .collect(),
+            flows,
+            capacity,
+            reasons: plane.reasons().into_iter().map(|(name, count)| (name.into(), count)).collect(),
+            unreachable: self.layer4().unreachable().iter().map(ToString::to_string).collect(),
+        })
+    }
+
+    /// The counts of a service of layer 4 and its servers.
+    fn describe_flows(&self, spec: &ServiceSpec, pool: &PoolSpec, described: &mut api::Service) {
+        let Some(plane) = self.layer4().plane() else { return };
+        let name = spec.service.name.as_str();
+        for (server, shown) in pool.servers.iter().zip(&mut described.real_servers) {
+            let counts = plane.counts(name, server.server.name.as_str());
+            shown.current_connections = u64::from(counts.active);
+            shown.total_connections = counts.flows;
+            (shown.bytes_in, shown.bytes_out) = (counts.bytes_in, counts.bytes_out);
+            described.current_connections += shown.current_connections;
+            described.total_connections += shown.total_connections;
+            described.bytes_in += shown.bytes_in;
+            described.bytes_out += shown.bytes_out;
+        }
+    }
+
     pub fn status(&self) -> api::Status {
         let config = self.engine().config();
         let pools: std::collections::HashMap<u32, &Arc<PoolSpec>> =
@@ -28,13 +70,14 @@ impl Control {
             node: api::Node { role: "active".into() },
             connections: self.engine().connection_count(),
             workers: self.engine().workers(),
+            layer_4: self.describe_layer4(),
             virtual_services: services.collect(),
         }
     }
 
     fn describe_service(&self, spec: &ServiceSpec, pool: &PoolSpec) -> api::Service {
         let counters = &spec.counters;
-        api::Service {
+        let mut described = api::Service {
             name: spec.service.name.as_str().into(),
             mode: spec.service.mode.as_str().into(),
             vip: spec.service.vips.iter().map(ToString::to_string).collect(),
@@ -48,7 +91,11 @@ impl Control {
             bytes_out: counters.sum(|c| c.bytes_out.get()),
             queued: u64::from(pool.waiting.load(Relaxed)),
             real_servers: pool.servers.iter().map(|s| self.describe_server(s)).collect(),
+        };
+        if spec.service.mode.is_layer4() {
+            self.describe_flows(spec, pool, &mut described);
         }
+        described
     }
 
     /// `up`: every server serves. `degraded`: some do. `down`: none can. `halted`: none may.
@@ -90,6 +137,20 @@ impl Control {
 
     /// The entries of a service's or pool's persistence, or of a table that routes count in.
     pub fn persistence(&self, name: &str) -> Result<Vec<api::PersistenceEntry>, Refused> {
+        if let Some(plane) = self.keeps_in_kernel(name) {
+            let known = plane.persistent(name).map_err(|e| Refused::new(Kind::Failed, e.to_string()))?;
+            let mut entries: Vec<api::PersistenceEntry> = known
+                .into_iter()
+                .map(|entry| api::PersistenceEntry {
+                    key: entry.client.to_string(),
+                    real_server: Some(entry.server),
+                    expires_in_ms: entry.expires.as_millis() as u64,
+                    activity: None,
+                })
+                .collect();
+            entries.sort_by(|a, b| a.key.cmp(&b.key));
+            return Ok(entries);
+        }
         let found = self.table_of(name)?;
         let now_ms = monotonic_ms();
         let mut entries: Vec<api::PersistenceEntry> = found
@@ -107,7 +168,25 @@ impl Control {
         Ok(entries)
     }
 
+    /// Services of layer 4 remember their clients beside the packets.
+    fn keeps_in_kernel(&self, name: &str) -> Option<&Plane> {
+        let config = self.engine().config();
+        let service = config.services.iter().find(|s| s.service.name.as_str() == name)?;
+        let pool = config.pools.iter().find(|p| p.id == service.pool_id)?;
+        let keeps =
+            service.service.mode.is_layer4() && matches!(pool.pool.persistence, Persistence::Source(_));
+        self.layer4().plane().filter(|_| keeps)
+    }
+
     pub fn clear_persistence(&self, name: &str, key: Option<&str>) -> Result<api::Cleared, Refused> {
+        if let Some(plane) = self.keeps_in_kernel(name) {
+            let invalid =
+                |_| Refused::new(Kind::Invalid, format!("{:?} is not an address", key.unwrap_or("")));
+            let client = key.map(str::parse).transpose().map_err(invalid)?;
+            let cleared = plane.forget_persistent(name, client);
+            let cleared = cleared.map_err(|e| Refused::new(Kind::Failed, e.to_string()))?;
+            return Ok(api::Cleared { cleared });
+        }
         let found = self.table_of(name)?;
         let cleared = match key {
             None => found.table.clear(None),
@@ -233,22 +312,64 @@ fn server_name(pool: &PoolSpec, id: u32) -> String {
     server.map_or_else(|| "(removed)".into(), |s| s.server.name.as_str().into())
 }
 
-/// Collects what each loop lists.
-pub fn connections(parts: &Receiver<Vec<ConnectionInfo>>, workers: usize) -> Vec<api::Connection> {
-    let mut all = Vec::new();
-    for _ in 0..workers {
-        let Ok(part) = parts.recv_timeout(Duration::from_secs(5)) else { break };
-        all.extend(part.into_iter().map(|c| api::Connection {
-            client: c.client.to_string(),
-            vip: c.vip.to_string(),
-            service: c.service,
-            real_server: c.server,
-            state: c.state.into(),
-            age_ms: c.age_ms,
-            requests: c.requests,
-            bytes_in: c.bytes_in,
-            bytes_out: c.bytes_out,
+/// Connections of both layers, to be collected beside the daemon's loop.
+pub struct Listing {
+    parts: Receiver<Vec<ConnectionInfo>>,
+    workers: usize,
+    flows: Option<FlowReader>,
+    filter: api::ConnectionFilter,
+}
+
+/// Connections listed unless the question says how many.
+const LISTED: usize = 10_000;
+
+impl Listing {
+    pub fn collect(self) -> Vec<api::Connection> {
+        let limit = self.filter.limit.unwrap_or(LISTED);
+        let mut all = Vec::new();
+        for _ in 0..self.workers {
+            let Ok(part) = self.parts.recv_timeout(Duration::from_secs(5)) else { break };
+            let part = part
+                .into_iter()
+                .filter(|c| self.is_wanted(&c.service, c.server.as_deref(), c.state, c.client.ip()));
+            all.extend(part.map(|c| api::Connection {
+                protocol: "tcp".into(),
+                client: c.client.to_string(),
+                vip: c.vip.to_string(),
+                service: c.service,
+                real_server: c.server,
+                state: c.state.into(),
+                age_ms: c.age_ms,
+                requests: c.requests,
+                bytes_in: c.bytes_in,
+                bytes_out: c.bytes_out,
+            }));
+        }
+        all.truncate(limit);
+        let Some(reader) = &self.flows else { return all };
+        let wanted = |f: &FlowInfo| self.is_wanted(&f.service, Some(&f.server), f.state, f.client.ip());
+        let flows = reader.flows(limit - all.len(), wanted).unwrap_or_default();
+        all.extend(flows.into_iter().map(|f| api::Connection {
+            protocol: f.protocol.into(),
+            client: f.client.to_string(),
+            vip: f.vip.to_string(),
+            service: f.service,
+            real_server: Some(f.server),
+            state: f.state.into(),
+            age_ms: f.age.as_millis() as u64,
+            requests: 0,
+            bytes_in: f.bytes_in,
+            bytes_out: f.bytes_out,
         }));
+        all
     }
-    all
+
+    fn is_wanted(&self, service: &str, server: Option<&str>, state: &str, client: IpAddr) -> bool {
+        let is =
+            |wanted: &Option<String>, found: Option<&str>| wanted.as_deref().is_none_or(|w| Some(w) == found);
+        is(&self.filter.service, Some(service))
+            && is(&self.filter.server, server)
+            && is(&self.filter.state, Some(state))
+            && self.filter.client.is_none_or(|wanted| wanted == client)
+    }
 }

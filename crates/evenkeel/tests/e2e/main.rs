@@ -8,6 +8,7 @@ mod command_line;
 mod health;
 mod http;
 mod http2;
+mod layer4;
 mod limits;
 mod logs;
 mod persistence;

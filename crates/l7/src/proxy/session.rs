@@ -186,7 +186,8 @@ pub async fn run(worker: &'static Worker, session: Rc<Session>) {
                 None
             }
             (Some(client), Mode::Http) => super::client::serve(worker, &session, &mut scratch, client).await,
-            (Some(client), Mode::Tcp) => {
+            // No listener is opened for the modes of layer 4.
+            (Some(client), _) => {
                 super::tcp::serve(worker, &session, &mut scratch, client).await;
                 None
             }

@@ -1,0 +1,383 @@
+//! `evenkeel real-server`: makes a Linux machine a real server of mode `dr` or `tun`, looks at
+//! whether it is one, and undoes it; for other systems it prints what to do.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
+
+use clap::{Args, Subcommand, ValueEnum};
+use evenkeel_l4::Decapsulator;
+use evenkeel_platform::{Interface, Network};
+use serde::Serialize;
+
+use super::live::{print_json, say};
+use super::{Common, Exit, Failure, Outcome};
+
+#[derive(Debug, Subcommand)]
+pub enum RealServerVerb {
+    /// Make this machine a real server for these VIPs
+    #[command(after_help = "Example: evenkeel real-server setup --mode dr --vip 192.0.2.10 --persist")]
+    Setup {
+        #[command(flatten)]
+        arguments: Arguments,
+        /// Do it again at every boot (a systemd unit)
+        #[arg(long)]
+        persist: bool,
+    },
+    /// Say whether this machine is a real server for these VIPs, and what is missing
+    Check {
+        #[command(flatten)]
+        arguments: Arguments,
+    },
+    /// Undo what `setup` did
+    Undo {
+        #[command(flatten)]
+        arguments: Arguments,
+    },
+    /// Print the steps for another operating system
+    #[command(after_help = "Example: evenkeel real-server steps windows --mode dr --vip 192.0.2.10")]
+    Steps {
+        system: System,
+        #[command(flatten)]
+        arguments: Arguments,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Arguments {
+    #[arg(long, default_value = "dr")]
+    mode: ServerMode,
+    /// An address that clients use; several are possible
+    #[arg(long, required = true, value_name = "ADDRESS")]
+    vip: Vec<IpAddr>,
+    /// The interface that packets come by [default: that of the default route, else every one]
+    #[arg(long)]
+    interface: Vec<String>,
+    /// Mode dr: accept packets for the VIP by an address on the loopback interface, or by an
+    /// nftables redirect without any address
+    #[arg(long, default_value = "loopback")]
+    method: Method,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ServerMode {
+    Dr,
+    Tun,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Method {
+    Loopback,
+    Redirect,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum System {
+    Windows,
+    Solaris,
+    Macos,
+    Bsd,
+}
+
+/// One thing that must be so, and how to make it so by hand.
+#[derive(Serialize)]
+struct Finding {
+    ok: bool,
+    what: String,
+    fix: String,
+}
+
+const UNIT: &str = "/etc/systemd/system/evenkeel-real-server.service";
+const TABLE: &str = "evenkeel_real_server";
+/// Answers ARP for addresses of the interface asked on alone, and names no other in questions.
+const ARP: [(&str, &str); 4] = [
+    ("net/ipv4/conf/all/arp_ignore", "1"),
+    ("net/ipv4/conf/all/arp_announce", "2"),
+    ("net/ipv4/conf/lo/arp_ignore", "1"),
+    ("net/ipv4/conf/lo/arp_announce", "2"),
+];
+
+pub fn run(common: &Common, verb: RealServerVerb) -> Outcome {
+    match verb {
+        RealServerVerb::Setup { arguments, persist } => {
+            setup(&arguments)?;
+            if persist {
+                write_unit(&arguments)?;
+            }
+            check(common, &arguments)
+        }
+        RealServerVerb::Check { arguments } => check(common, &arguments),
+        RealServerVerb::Undo { arguments } => undo(common, &arguments),
+        RealServerVerb::Steps { system, arguments } => say(&steps(system, &arguments)),
+    }
+}
+
+fn failed(why: impl std::fmt::Display) -> Failure {
+    Failure::new(Exit::Failed, format!("{why}; it needs root"))
+}
+
+fn whole(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+impl Arguments {
+    fn on_loopback(&self) -> bool {
+        self.mode == ServerMode::Tun || self.method == Method::Loopback
+    }
+
+    /// The interfaces that the load balancer's packets come by.
+    fn interfaces(&self, network: &mut Network) -> Result<Vec<Interface>, Failure> {
+        let all = network.interfaces().map_err(failed)?;
+        if let Some(unknown) = self.interface.iter().find(|n| !all.iter().any(|i| i.name == **n)) {
+            let names: Vec<_> = all.iter().map(|i| i.name.as_str()).collect();
+            let why = format!("there is no interface {unknown}; there are {}", names.join(", "));
+            return Err(Failure::new(Exit::Failed, why));
+        }
+        if !self.interface.is_empty() {
+            return Ok(all.into_iter().filter(|i| self.interface.contains(&i.name)).collect());
+        }
+        let outside: IpAddr = [192, 0, 2, 1].into();
+        let default = network.way_to(outside).ok().map(|way| way.interface);
+        let up = all.into_iter().filter(|i| i.up && !i.loopback);
+        Ok(up.filter(|i| default.is_none_or(|d| d == i.index)).collect())
+    }
+}
+
+fn setup(arguments: &Arguments) -> Outcome {
+    let mut network = Network::open().map_err(failed)?;
+    let interfaces = arguments.interfaces(&mut network)?;
+    // Before the address is there: nobody may hear of it.
+    if arguments.vip.iter().any(IpAddr::is_ipv4) {
+        for (key, value) in ARP {
+            std::fs::write(Path::new("/proc/sys").join(key), value)
+                .map_err(|e| failed(format!("{key} cannot be set: {e}")))?;
+        }
+    }
+    if arguments.on_loopback() {
+        let loopback = loopback(&mut network)?;
+        for vip in &arguments.vip {
+            let add = network.add_address(loopback, *vip, whole(*vip));
+            add.map_err(|e| failed(format!("{vip} cannot be added to the loopback interface: {e}")))?;
+        }
+    } else {
+        evenkeel_platform::set_redirect(TABLE, &arguments.vip).map_err(failed)?;
+    }
+    if arguments.mode == ServerMode::Tun {
+        for interface in interfaces.iter().filter(|i| !Decapsulator::is_attached(i.index)) {
+            Decapsulator::attach(interface.index, &arguments.vip).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+fn loopback(network: &mut Network) -> Result<u32, Failure> {
+    let all = network.interfaces().map_err(failed)?;
+    let found = all.iter().find(|i| i.loopback).map(|i| i.index);
+    found.ok_or_else(|| Failure::new(Exit::Failed, "there is no loopback interface"))
+}
+
+fn findings(arguments: &Arguments) -> Result<Vec<Finding>, Failure> {
+    let mut network = Network::open().map_err(failed)?;
+    let own = network.addresses().map_err(failed)?;
+    let loopback = loopback(&mut network)?;
+    let mut all = Vec::new();
+    for vip in &arguments.vip {
+        let elsewhere = own.iter().find(|o| o.address == *vip && o.interface != loopback);
+        if let Some(elsewhere) = elsewhere {
+            let names = network.interfaces().map_err(failed)?;
+            let name = names.iter().find(|i| i.index == elsewhere.interface).map(|i| i.name.clone());
+            let name = name.unwrap_or_default();
+            all.push(Finding {
+                ok: false,
+                what: format!("{vip} is on {name}, where this machine answers ARP for it"),
+                fix: format!("ip addr del {vip}/{} dev {name}", elsewhere.prefix),
+            });
+        }
+        if arguments.on_loopback() {
+            all.push(Finding {
+                ok: own.iter().any(|o| o.address == *vip && o.interface == loopback),
+                what: format!("{vip} is on the loopback interface"),
+                fix: format!("ip addr add {vip}/{} dev lo", whole(*vip)),
+            });
+        } else {
+            all.push(Finding {
+                ok: evenkeel_platform::has_redirect(TABLE, *vip),
+                what: format!("packets for {vip} are redirected to this machine"),
+                fix: format!("nft add rule inet {TABLE} prerouting ip daddr {vip} redirect"),
+            });
+        }
+    }
+    if arguments.vip.iter().any(IpAddr::is_ipv4) && arguments.on_loopback() {
+        for (key, wanted) in &ARP[..2] {
+            let found = std::fs::read_to_string(Path::new("/proc/sys").join(key)).unwrap_or_default();
+            let number = |text: &str| text.trim().parse::<u32>().unwrap_or(0);
+            let name = key.replace('/', ".");
+            all.push(Finding {
+                ok: number(&found) >= number(wanted),
+                what: format!("{name} is {} (at least {wanted} is needed: no ARP for the VIP)", found.trim()),
+                fix: format!("sysctl -w {name}={wanted}"),
+            });
+        }
+    }
+    if arguments.mode == ServerMode::Tun {
+        for interface in arguments.interfaces(&mut network)? {
+            all.push(Finding {
+                ok: Decapsulator::is_attached(interface.index) || has_tunnel(&mut network),
+                what: format!("tunnels are opened on {}", interface.name),
+                fix: "evenkeel real-server setup --mode tun --vip ADDRESS".into(),
+            });
+        }
+    }
+    Ok(all)
+}
+
+/// The kernel's own tunnel device, set up by somebody else.
+fn has_tunnel(network: &mut Network) -> bool {
+    network.interfaces().is_ok_and(|all| all.iter().any(|i| i.up && i.name.starts_with("tunl")))
+}
+
+fn check(common: &Common, arguments: &Arguments) -> Outcome {
+    let all = findings(arguments)?;
+    let wrong = all.iter().filter(|f| !f.ok).count();
+    if common.json {
+        print_json(&all)?;
+    } else {
+        for finding in &all {
+            say(&format!("{} {}", if finding.ok { "ok     " } else { "MISSING" }, finding.what))?;
+            if !finding.ok {
+                say(&format!("        fix: {}", finding.fix))?;
+            }
+        }
+    }
+    match wrong {
+        0 => Ok(()),
+        n => Err(Failure::new(Exit::Failed, format!("{n} of {} points are not right", all.len()))),
+    }
+}
+
+fn undo(common: &Common, arguments: &Arguments) -> Outcome {
+    let mut network = Network::open().map_err(failed)?;
+    let own = network.addresses().map_err(failed)?;
+    let loopback = loopback(&mut network)?;
+    let mut done: BTreeMap<String, &str> = BTreeMap::new();
+    for vip in
+        arguments.vip.iter().filter(|v| own.iter().any(|o| o.address == **v && o.interface == loopback))
+    {
+        network.remove_address(loopback, *vip, whole(*vip)).map_err(failed)?;
+        done.insert(vip.to_string(), "removed from the loopback interface");
+    }
+    evenkeel_platform::remove_redirect(TABLE);
+    for interface in arguments.interfaces(&mut network)? {
+        if Decapsulator::is_attached(interface.index) {
+            Decapsulator::detach(interface.index).map_err(failed)?;
+            done.insert(interface.name, "opens no tunnels any more");
+        }
+    }
+    if Path::new(UNIT).exists() {
+        let _ = std::process::Command::new("systemctl").args(["disable", "evenkeel-real-server"]).status();
+        std::fs::remove_file(UNIT).map_err(failed)?;
+        done.insert(UNIT.into(), "removed");
+    }
+    // With no VIP left on the loopback interface the settings for ARP go back to the kernel's own.
+    let left = own
+        .iter()
+        .any(|o| o.interface == loopback && !o.address.is_loopback() && !arguments.vip.contains(&o.address));
+    if !left && arguments.vip.iter().any(IpAddr::is_ipv4) {
+        for (key, _) in ARP {
+            std::fs::write(Path::new("/proc/sys").join(key), "0").map_err(failed)?;
+        }
+        done.insert("arp_ignore, arp_announce".into(), "back to 0");
+    }
+    if common.json {
+        return print_json(&done);
+    }
+    for (what, how) in &done {
+        say(&format!("{what}: {how}"))?;
+    }
+    Ok(())
+}
+
+fn write_unit(arguments: &Arguments) -> Outcome {
+    let program = std::env::current_exe()?;
+    let mut command = format!("{} real-server setup", program.display());
+    command += match arguments.mode {
+        ServerMode::Dr => " --mode dr",
+        ServerMode::Tun => " --mode tun",
+    };
+    if arguments.method == Method::Redirect {
+        command += " --method redirect";
+    }
+    arguments.vip.iter().for_each(|vip| command += &format!(" --vip {vip}"));
+    arguments.interface.iter().for_each(|name| command += &format!(" --interface {name}"));
+    let unit = format!(
+        "# Written by `evenkeel real-server setup --persist`; `undo` removes it.\n[Unit]\nDescription=Real server of a load balancer\nAfter=network.target\n\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart={command}\n\n[Install]\nWantedBy=multi-user.target\n"
+    );
+    evenkeel_platform::write_atomically(Path::new(UNIT), unit.as_bytes())
+        .map_err(|e| failed(format!("{UNIT} cannot be written: {e}")))?;
+    let enabled = std::process::Command::new("systemctl").args(["enable", "evenkeel-real-server"]).status();
+    match enabled {
+        Ok(status) if status.success() => Ok(()),
+        _ => say(&format!("{UNIT} is written; enable it with: systemctl enable evenkeel-real-server")),
+    }
+}
+
+fn steps(system: System, arguments: &Arguments) -> String {
+    let mut text = String::new();
+    for vip in &arguments.vip {
+        text += &steps_for(system, arguments.mode, *vip);
+    }
+    text
+}
+
+fn steps_for(system: System, mode: ServerMode, vip: IpAddr) -> String {
+    let v4 = vip.is_ipv4();
+    let tun = match mode {
+        ServerMode::Dr => "",
+        ServerMode::Tun => {
+            "Mode tun needs IP-in-IP as well, which this system has no simple way to open for any sender: use mode dr or nat.\n"
+        }
+    };
+    let body = match (system, v4) {
+        (System::Windows, true) => format!(
+            "Windows Server, in PowerShell as Administrator (\"Ethernet\" is the real network card, \"loopback\" the new one):\n\
+             1. Add the loopback adapter: Device Manager, Action, Add legacy hardware, Network adapters, Microsoft KM-TEST Loopback Adapter; then\n   \
+             Rename-NetAdapter -InterfaceDescription \"Microsoft KM-TEST Loopback Adapter\" -NewName loopback\n\
+             2. New-NetIPAddress -InterfaceAlias loopback -IPAddress {vip} -PrefixLength 32 -SkipAsSource $true\n\
+             3. Set-NetIPInterface -InterfaceAlias loopback -InterfaceMetric 254\n\
+             4. netsh interface ipv4 set interface \"Ethernet\" weakhostreceive=enabled\n\
+             5. netsh interface ipv4 set interface \"loopback\" weakhostreceive=enabled\n\
+             6. netsh interface ipv4 set interface \"loopback\" weakhostsend=enabled\n\
+             7. Disable-NetAdapterBinding -Name loopback -ComponentID ms_msclient,ms_server   (no file sharing on the VIP)\n"
+        ),
+        (System::Windows, false) => format!(
+            "Windows Server, in PowerShell as Administrator (\"Ethernet\" is the real network card, \"loopback\" the Microsoft KM-TEST Loopback Adapter):\n\
+             1. New-NetIPAddress -InterfaceAlias loopback -IPAddress {vip} -PrefixLength 128 -SkipAsSource $true\n\
+             2. netsh interface ipv6 set interface \"Ethernet\" weakhostreceive=enabled\n\
+             3. netsh interface ipv6 set interface \"loopback\" weakhostreceive=enabled weakhostsend=enabled dadtransmits=0\n"
+        ),
+        (System::Solaris, true) => format!(
+            "Solaris 11 (Solaris answers no ARP for addresses of lo0):\n\
+             1. ipadm create-addr -T static -a {vip}/32 lo0/evenkeel\n\
+             2. ipadm set-prop -p hostmodel=weak ipv4\n"
+        ),
+        (System::Solaris, false) => format!(
+            "Solaris 11:\n1. ipadm create-addr -T static -a {vip}/128 lo0/evenkeel6\n2. ipadm set-prop -p hostmodel=weak ipv6\n"
+        ),
+        (System::Macos, true) => format!(
+            "macOS (lost at reboot; a launchd job with the same command makes it last):\n1. sudo ifconfig lo0 alias {vip} netmask 255.255.255.255\n"
+        ),
+        (System::Macos, false) => format!("macOS:\n1. sudo ifconfig lo0 inet6 {vip} prefixlen 128 alias\n"),
+        (System::Bsd, true) => format!(
+            "FreeBSD:\n1. ifconfig lo0 alias {vip} netmask 255.255.255.255\n\
+             2. sysrc ifconfig_lo0_alias0=\"inet {vip} netmask 255.255.255.255\"\n\
+             OpenBSD: echo 'inet alias {vip} 255.255.255.255' >> /etc/hostname.lo0; sh /etc/netstart lo0\n\
+             NetBSD: ifconfig lo0 alias {vip} netmask 255.255.255.255; the same line without \"ifconfig lo0\" goes into /etc/ifconfig.lo0\n"
+        ),
+        (System::Bsd, false) => format!(
+            "FreeBSD:\n1. ifconfig lo0 inet6 {vip} prefixlen 128 alias\n2. sysrc ifconfig_lo0_ipv6=\"inet6 {vip} prefixlen 128\"\n"
+        ),
+    };
+    format!(
+        "{body}The server must listen on {vip} (or on every address), and its default route must lead to the clients, not to the load balancer.\n{tun}"
+    )
+}

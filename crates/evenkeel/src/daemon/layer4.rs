@@ -1,0 +1,425 @@
+//! Layer 4 in the daemon: turns services and server states into what the packet path needs, and
+//! keeps it in step with the kernel's routes, neighbours and interfaces.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::{BuildHasher, Hasher};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use evenkeel_l4::{
+    Attached, Forwarding, Hop, Options, Persist, Pick, Plane, Server, ServiceSpec, Sizes, Takes,
+};
+use evenkeel_l7::{PoolSpec, ServerState};
+use evenkeel_model::{
+    AdminState, Attach, Fallback, Mode, PacketPath, Persistence, Scheduler, Snapshot, VirtualService,
+};
+use evenkeel_platform::{Interface, Network, OwnAddress, WayTo, count_network_changes};
+use tracing::{error, info, warn};
+
+/// Neighbours are looked for again after this time, so that a moved one is noticed.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// The name of the server that takes clients when no real server is left.
+pub const FALLBACK: &str = "(fallback)";
+
+#[derive(Default)]
+pub struct Layer4 {
+    path: Option<Path>,
+}
+
+/// What there is while a service of layer 4 is configured.
+struct Path {
+    plane: Plane,
+    network: Network,
+    changes: Arc<AtomicU64>,
+    seen_changes: u64,
+    look_at: Instant,
+    rules: PacketPath,
+    interfaces: Vec<Interface>,
+    /// Those of this machine.
+    addresses: Vec<OwnAddress>,
+    /// Addresses that this process added.
+    added: BTreeSet<(u32, IpAddr, u8)>,
+    wanted: Wanted,
+    hops: HashMap<IpAddr, Hop>,
+    auto_nat: Vec<IpAddr>,
+    missing: HashSet<IpAddr>,
+}
+
+/// Addresses of a configuration.
+#[derive(Default, PartialEq, Eq, Clone)]
+struct Wanted {
+    vips: BTreeSet<IpAddr>,
+    real: BTreeSet<IpAddr>,
+    own_vips: bool,
+    floating: Vec<(IpAddr, u8)>,
+}
+
+impl Layer4 {
+    /// Loads the packet path if this configuration needs one; it must not fail later.
+    pub fn prepare(&mut self, snapshot: &Snapshot, directory: &std::path::Path) -> Result<(), String> {
+        let needed = snapshot.services.iter().any(|s| s.mode.is_layer4());
+        if !needed || self.path.is_some() {
+            return Ok(());
+        }
+        let mut network = Network::open().map_err(|e| format!("netlink cannot be opened: {e}"))?;
+        let interfaces = network.interfaces().map_err(|e| format!("the interfaces cannot be read: {e}"))?;
+        let changes = count_network_changes().map_err(|e| format!("netlink cannot be opened: {e}"))?;
+        let rules = snapshot.packet_path.clone();
+        let random = || std::collections::hash_map::RandomState::new().build_hasher().finish();
+        let options = Options {
+            sizes: Sizes { flows: rules.connections, persistent: rules.persistent },
+            lease: rules.lease,
+            book: PathBuf::from(directory).join("layer-4.json"),
+            interfaces: interfaces.iter().map(|i| i.index).collect(),
+            seed: (random(), random()),
+        };
+        let plane = Plane::start(&options).map_err(|e| format!("layer 4 cannot be started: {e}"))?;
+        self.path = Some(Path {
+            plane,
+            network,
+            changes,
+            seen_changes: 0,
+            look_at: Instant::now(),
+            rules,
+            interfaces,
+            addresses: Vec::new(),
+            added: BTreeSet::new(),
+            wanted: Wanted::default(),
+            hops: HashMap::new(),
+            auto_nat: Vec::new(),
+            missing: HashSet::new(),
+        });
+        Ok(())
+    }
+
+    /// Makes these the services.
+    pub fn apply(&mut self, snapshot: &Snapshot, specs: Vec<ServiceSpec>) -> Result<(), String> {
+        let Some(path) = &mut self.path else { return Ok(()) };
+        if specs.is_empty() {
+            path.take_away();
+            self.path = None;
+            info!("layer 4 is removed: no service needs it");
+            return Ok(());
+        }
+        if snapshot.packet_path != path.rules {
+            warn!("[layer-4] has changed; it is used after the next restart");
+        }
+        path.wanted = wanted(snapshot);
+        path.look();
+        path.plane.set_services(specs).map_err(|e| e.to_string())?;
+        path.set_auto_nat(snapshot);
+        Ok(())
+    }
+
+    /// A server of this service has another state.
+    pub fn update(&mut self, spec: ServiceSpec) {
+        if let Some(path) = &mut self.path
+            && let Err(error) = path.plane.set_service(spec)
+        {
+            error!(%error, "layer 4 does not know the new state of a server");
+        }
+    }
+
+    pub fn tick(&mut self) {
+        let Some(path) = &mut self.path else { return };
+        path.plane.tick();
+        let changes = path.changes.load(Relaxed);
+        let now = Instant::now();
+        if changes != path.seen_changes || now >= path.look_at {
+            path.seen_changes = changes;
+            path.look();
+        }
+    }
+
+    pub fn plane(&self) -> Option<&Plane> {
+        self.path.as_ref().map(|p| &p.plane)
+    }
+
+    /// Interfaces by name, with how the program is attached to them.
+    pub fn attached(&self) -> Vec<(String, &'static str)> {
+        let Some(path) = &self.path else { return Vec::new() };
+        let name = |index: u32| path.interfaces.iter().find(|i| i.index == index).map(|i| i.name.clone());
+        let attached = path.plane.attached().iter();
+        attached.map(|(index, how)| (name(*index).unwrap_or_default(), how.as_str())).collect()
+    }
+
+    /// Real servers whose MAC is not known.
+    pub fn unreachable(&self) -> Vec<IpAddr> {
+        let missing = self.path.as_ref().map(|p| p.missing.iter().copied().collect());
+        let mut missing: Vec<IpAddr> = missing.unwrap_or_default();
+        missing.sort();
+        missing
+    }
+
+    /// Ends with the process, but packets are forwarded for the configured time more.
+    pub fn leave_running(&mut self) {
+        if let Some(path) = &mut self.path {
+            path.plane.leave_running(path.rules.grace);
+        }
+    }
+
+    /// Takes everything out of the kernel again.
+    pub fn take_away(&mut self) {
+        if let Some(mut path) = self.path.take() {
+            path.take_away();
+        }
+    }
+}
+
+fn wanted(snapshot: &Snapshot) -> Wanted {
+    let mut wanted = Wanted {
+        own_vips: snapshot.addresses.own_vips,
+        floating: snapshot.addresses.floating.clone(),
+        ..Wanted::default()
+    };
+    for service in snapshot.services.iter().filter(|s| s.mode.is_layer4()) {
+        wanted.vips.extend(service.vips.iter().map(|v| v.address));
+        if let Some(Fallback::Server(address)) = &service.fallback {
+            wanted.real.insert(address.ip());
+        }
+        let pool = snapshot.pool(&service.pool);
+        wanted.real.extend(pool.iter().flat_map(|p| p.real_servers.iter().map(|s| s.address.ip())));
+    }
+    wanted
+}
+
+impl Path {
+    /// Looks at the kernel's tables and follows them.
+    fn look(&mut self) {
+        self.look_at = Instant::now() + LOOK_AGAIN;
+        if let Err(error) = self.try_look() {
+            error!(%error, "the kernel's network tables cannot be followed");
+        }
+    }
+
+    fn try_look(&mut self) -> Result<(), String> {
+        let io = |e: std::io::Error| e.to_string();
+        self.interfaces = self.network.interfaces().map_err(io)?;
+        let mut used: BTreeSet<u32> = BTreeSet::new();
+        self.place_addresses(&mut used).map_err(io)?;
+        let neighbours = self.network.neighbours().map_err(io)?;
+        let mut hops = HashMap::new();
+        self.missing.clear();
+        for real in self.wanted.real.clone() {
+            let Ok(way) = self.network.way_to(real) else {
+                self.missing.insert(real);
+                continue;
+            };
+            used.insert(way.interface);
+            match self.hop(real, &way, &neighbours) {
+                Some(hop) => {
+                    hops.insert(real, hop);
+                }
+                None => {
+                    self.missing.insert(real);
+                    let _ = self.network.look_for(way.interface, way.next_hop(real));
+                }
+            }
+        }
+        if !self.rules.interfaces.is_empty() {
+            let named = |i: &&Interface| self.rules.interfaces.contains(&i.name);
+            used = self.interfaces.iter().filter(named).map(|i| i.index).collect();
+        }
+        let found = self.interfaces.iter().filter(|i| used.contains(&i.index) && i.up && !i.loopback);
+        let attach: Vec<(u32, [u8; 6])> = found.map(|i| (i.index, i.mac)).collect();
+        let how = |index: u32| match self.rules.attach {
+            Attach::Native => Some(Attached::Native),
+            Attach::Generic => Some(Attached::Generic),
+            // The driver's way needs a program on the other end of the pair too.
+            Attach::Auto if self.interfaces.iter().any(|i| i.index == index && i.veth) => {
+                Some(Attached::Generic)
+            }
+            Attach::Auto => None,
+        };
+        self.plane.set_interfaces(&attach, how).map_err(|e| e.to_string())?;
+        self.plane.set_hops(hops.clone()).map_err(|e| e.to_string())?;
+        self.hops = hops;
+        Ok(())
+    }
+
+    /// The way to a real server. What was known is used on while its neighbour is looked for.
+    fn hop(&self, real: IpAddr, way: &WayTo, neighbours: &HashMap<(u32, IpAddr), [u8; 6]>) -> Option<Hop> {
+        let interface = self.interfaces.iter().find(|i| i.index == way.interface && !i.loopback)?;
+        let mac = neighbours.get(&(way.interface, way.next_hop(real))).copied();
+        let known = self.hops.get(&real).filter(|h| h.interface == way.interface).map(|h| h.mac);
+        let source = way.source.filter(|s| !self.wanted.vips.contains(s));
+        let source = source.or_else(|| self.own_source(real, way.interface));
+        let hop = |mac| Hop { interface: way.interface, mac, source, mtu: interface.mtu };
+        mac.or(known).map(hop)
+    }
+
+    /// An address of the interface that is no VIP, the nearest to the server.
+    fn own_source(&self, real: IpAddr, interface: u32) -> Option<IpAddr> {
+        let own = self.addresses.iter().filter(|o| {
+            o.interface == interface
+                && o.address.is_ipv4() == real.is_ipv4()
+                && !self.wanted.vips.contains(&o.address)
+        });
+        own.max_by_key(|o| in_network(real, o.address, o.prefix)).map(|o| o.address)
+    }
+
+    /// Puts VIPs and floating addresses on interfaces, and notes which interfaces clients come by.
+    fn place_addresses(&mut self, used: &mut BTreeSet<u32>) -> std::io::Result<()> {
+        self.addresses = self.network.addresses()?;
+        let own = &self.addresses;
+        let mut placed = BTreeSet::new();
+        let whole = |a: IpAddr| if a.is_ipv4() { 32 } else { 128 };
+        let vips = self.wanted.vips.iter().map(|v| (*v, whole(*v), self.wanted.own_vips));
+        let floating = self.wanted.floating.iter().map(|(a, prefix)| (*a, *prefix, true));
+        for (address, prefix, place) in vips.chain(floating).collect::<Vec<_>>() {
+            let network = own
+                .iter()
+                .filter(|o| o.prefix < whole(address) && o.address.is_ipv4() == address.is_ipv4())
+                .find(|o| in_network(address, o.address, o.prefix) && o.address != address);
+            let there = own.iter().find(|o| o.address == address);
+            // An address of no network here is routed to this machine.
+            let interface = match (network, there) {
+                (Some(network), _) => Some(network.interface),
+                (None, Some(there)) => Some(there.interface),
+                (None, None) => self.network.way_to(address).ok().map(|way| way.interface),
+            };
+            let Some(interface) = interface else { continue };
+            used.insert(interface);
+            let ours = self.added.iter().find(|a| a.1 == address).copied();
+            if there.is_none() && place {
+                match self.network.add_address(interface, address, prefix) {
+                    Ok(()) => info!(%address, interface, "address added"),
+                    Err(error) => warn!(%address, interface, %error, "the address cannot be added"),
+                }
+                placed.insert((interface, address, prefix));
+            } else if let Some(ours) = ours.filter(|_| place) {
+                placed.insert(ours);
+            }
+        }
+        for (interface, address, prefix) in self.added.difference(&placed) {
+            let _ = self.network.remove_address(*interface, *address, *prefix);
+            info!(%address, interface, "address removed");
+        }
+        self.added = placed;
+        Ok(())
+    }
+
+    fn set_auto_nat(&mut self, snapshot: &Snapshot) {
+        let services = snapshot.services.iter().filter(|s| s.layer4.as_ref().is_some_and(|l| l.auto_nat));
+        let pools = services.filter_map(|s| snapshot.pool(&s.pool));
+        let mut servers: Vec<IpAddr> =
+            pools.flat_map(|p| p.real_servers.iter().map(|s| s.address.ip())).collect();
+        servers.sort();
+        servers.dedup();
+        if servers == self.auto_nat {
+            return;
+        }
+        match evenkeel_platform::set_auto_nat(&servers) {
+            Ok(()) => info!(servers = servers.len(), "auto-nat is set up: nftables table evenkeel_auto_nat"),
+            Err(why) => error!(why, "auto-nat cannot be set up"),
+        }
+        self.auto_nat = servers;
+    }
+
+    fn take_away(&mut self) {
+        self.plane.remove();
+        for (interface, address, prefix) in std::mem::take(&mut self.added) {
+            let _ = self.network.remove_address(interface, address, prefix);
+        }
+        if !self.auto_nat.is_empty() {
+            let _ = evenkeel_platform::set_auto_nat(&[]);
+        }
+    }
+}
+
+fn in_network(address: IpAddr, network: IpAddr, prefix: u8) -> bool {
+    use evenkeel_model::mask_address;
+    mask_address(address, prefix, prefix) == mask_address(network, prefix, prefix)
+}
+
+/// A service of layer 4 as the packet path needs it, with the states that its servers have now.
+pub fn specify(
+    service: &VirtualService,
+    pool: &PoolSpec,
+    state: impl Fn(u32) -> Option<ServerState>,
+) -> Option<ServiceSpec> {
+    let layer4 = service.layer4.as_ref()?;
+    let forwarding = match service.mode {
+        Mode::Dr => Forwarding::Dr,
+        Mode::Nat => Forwarding::Nat,
+        Mode::Tun => Forwarding::Tun(layer4.tunnel),
+        Mode::Snat => Forwarding::Snat,
+        Mode::Http | Mode::Tcp => return None,
+    };
+    let rules = &pool.pool;
+    let mut servers: Vec<(bool, Server)> = Vec::new();
+    for spec in &pool.servers {
+        let Some(now) = state(spec.id) else { continue };
+        let server = Server {
+            name: spec.server.name.as_str().into(),
+            address: spec.server.address,
+            weight: now.weight,
+            takes: takes(now, rules.cut_when_down),
+            max_connections: spec.server.max_connections,
+            min_connections: spec.server.min_connections,
+            keep_when_removed: !rules.cut_when_removed,
+        };
+        servers.push((spec.server.backup, server));
+    }
+    let primary = servers.iter().any(|(backup, s)| !backup && s.takes.new && s.weight > 0);
+    if primary {
+        servers.iter_mut().filter(|s| s.0).for_each(|s| s.1.takes.new = false);
+    }
+    let mut servers: Vec<Server> = servers.into_iter().map(|s| s.1).collect();
+    if let Some(Fallback::Server(address)) = &service.fallback {
+        let alone = !servers.iter().any(|s| s.takes.new && s.weight > 0);
+        servers.push(Server {
+            name: FALLBACK.into(),
+            address: *address,
+            weight: 1,
+            takes: Takes { new: alone, persistent: alone, existing: true, resets: false },
+            max_connections: 0,
+            min_connections: 0,
+            keep_when_removed: true,
+        });
+    }
+    Some(ServiceSpec {
+        name: service.name.as_str().into(),
+        vips: service.vips.clone(),
+        tcp: layer4.tcp,
+        udp: layer4.udp,
+        forwarding,
+        pick: match rules.scheduler {
+            Scheduler::RoundRobin => Pick::RoundRobin,
+            Scheduler::LeastConnections => Pick::LeastConnections,
+            Scheduler::ShortestExpectedDelay => Pick::ShortestExpectedDelay,
+            Scheduler::NeverQueue => Pick::NeverQueue,
+            Scheduler::SourceHash => Pick::SourceHash,
+            Scheduler::DestinationHash => Pick::DestinationHash,
+            Scheduler::Maglev | Scheduler::UriHash => Pick::Maglev,
+            Scheduler::Random => Pick::Random,
+            Scheduler::First => Pick::First,
+        },
+        persist: match &rules.persistence {
+            Persistence::Source(rule) => {
+                Some(Persist { mask: rule.mask, mask6: rule.mask6, timeout: rule.timeout })
+            }
+            _ => None,
+        },
+        timeouts: layer4.timeouts,
+        rate: layer4.rate,
+        source_rate: layer4.source_rate,
+        sources: layer4.sources.clone(),
+        source_ports: layer4.source_ports,
+        servers,
+    })
+}
+
+fn takes(now: ServerState, cut_when_down: bool) -> Takes {
+    if now.admin == AdminState::Halted {
+        return Takes { resets: true, ..Takes::default() };
+    }
+    if !now.up {
+        return Takes { existing: !cut_when_down, resets: cut_when_down, ..Takes::default() };
+    }
+    let new = now.admin == AdminState::Online && now.weight > 0;
+    Takes { new, persistent: true, existing: true, resets: false }
+}

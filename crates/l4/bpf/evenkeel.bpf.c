@@ -1,0 +1,740 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+/* Forwards the packets of layer-4 services.
+ *
+ * In: frames of the interfaces it is attached to, and the maps that user space fills. Out: the
+ * frame on its way to a real server or back to a client, an answer of its own, or the frame
+ * untouched for the kernel. Never: memory of its own, a decision about configuration.
+ *
+ * A packet of a known flow reads one cache line of tags, its entry and its destination; no helper
+ * that is not inlined runs on that way. Every rule here is also in src/reference.rs. */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
+
+#include "shared.h"
+#include "packet.h"
+#include "tables.h"
+#include "rewrite.h"
+#include "answer.h"
+#include "schedule.h"
+
+/* The kernel asks what licence the helpers' user has. */
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* What is known of the packet in hand, for the rarer ways. */
+struct work {
+    struct packet packet;
+    __u64 hash;
+    __u64 jiffies;
+    __u64 client_hop;
+    __u32 tick;
+    __u32 closed;  /* the lease has ended */
+    __u32 replies; /* some service's replies pass here */
+};
+
+MAP(works, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct work, 1, 0);
+
+static __always_inline void add_traffic(__u32 destination, __u32 bytes, int reply, int fresh)
+{
+    struct traffic *traffic = bpf_map_lookup_elem(&traffics, &destination);
+    if (!traffic)
+        return;
+    if (reply) {
+        traffic->packets_out += 1;
+        traffic->bytes_out += bytes;
+    } else {
+        traffic->packets_in += 1;
+        traffic->bytes_in += bytes;
+    }
+    traffic->flows += fresh;
+}
+
+/* What a segment says about its connection. Only the client is seen in DR and TUN. */
+static __always_inline void advance(struct flow *flow, __u32 slot, __u8 flags, int reply)
+{
+    __u8 before = flow->state;
+    __u8 after = before;
+    if (flags & TCP_RST) {
+        after = STATE_CLOSED;
+    } else if (flags & TCP_FIN) {
+        __u32 mark = reply ? FLOW_SERVER_FIN : FLOW_CLIENT_FIN;
+        if (!(flow->marks & mark))
+            __sync_fetch_and_or(&flow->marks, mark);
+        __u32 both = FLOW_CLIENT_FIN | FLOW_SERVER_FIN;
+        after = (flow->marks & both) == both ? STATE_CLOSED : STATE_CLOSING;
+        if (before == STATE_CLOSED)
+            after = before;
+    } else if (!reply && before == STATE_SYN && (flags & (TCP_ACK | TCP_SYN)) == TCP_ACK) {
+        after = STATE_ESTABLISHED;
+    } else if (reply && before == STATE_PICKED_UP) {
+        after = STATE_ESTABLISHED;
+    }
+    if (after == before)
+        return;
+    flow->state = after;
+    flow->seen = 0;
+    if (after == STATE_CLOSING || after == STATE_CLOSED) {
+        if (flow->marks & FLOW_COUNTED)
+            uncount(slot, 1);
+    }
+}
+
+static __always_inline void persist(const struct service *service, const struct tuple *t, struct client_key *key)
+{
+    const __u64 *mask = (const __u64 *)service->mask6;
+    if (t->source[0] == 0 && (__u32)t->source[1] == 0xffff0000)
+        mask = (const __u64 *)service->mask;
+    key->client[0] = t->source[0] & mask[0];
+    key->client[1] = t->source[1] & mask[1];
+}
+
+/* Once a tick at most: the flow lives on, and so does what its client is remembered by. */
+CHECKED_APART int prolong(__u32 slot, __u32 number, __u32 tick)
+{
+    struct place found = {};
+    struct place *place = &found;
+    struct service *service = bpf_map_lookup_elem(&services, &number);
+    if (!service || !flow_at(slot, tick, place))
+        return 0;
+    struct flow *flow = place->flow;
+    __u32 ticks = service->timeout_ticks[flow->state & (STATES - 1)];
+    __u64 wanted = (place->seen_tag & 0xffffffff00000000ULL) | (tick + ticks);
+    flow->seen = tick;
+    __sync_val_compare_and_swap(place->tag, place->seen_tag, wanted);
+    if (flow->marks & FLOW_PERSISTENT && flow->state != STATE_CLOSED) {
+        struct tuple t = {.source = {flow->client[0], flow->client[1]}};
+        struct client_key key = {.service = number};
+        persist(service, &t, &key);
+        keep_persistent(&key, flow->destination, tick, service->persistence_ticks);
+    }
+    return 0;
+}
+
+static __always_inline __be16 real_port(const struct destination *d, const struct flow *flow)
+{
+    return d->port_be ? d->port_be : flow->vip_port_be;
+}
+
+#define TTL_IS_LOW -1
+#define IS_TOO_BIG -2
+
+/* Towards the real server: addresses, ports, checksums, the next hop. */
+static __always_inline int forward(struct xdp_md *xdp, struct packet *p, struct flow *flow, struct destination *d, __u64 hash)
+{
+    void *data = (void *)(long)xdp->data;
+    void *end = (void *)(long)xdp->data_end;
+    __u64 hop = d->next_hop;
+    if (!interface_of(hop)) {
+        count(REASON_NO_NEIGHBOUR);
+        return XDP_DROP;
+    }
+    if (ttl_is_low(p, data, end)) {
+        count(REASON_TTL_EXCEEDED);
+        return TTL_IS_LOW;
+    }
+    const __u64 *real = (const __u64 *)d->address;
+    if (d->mode == MODE_DR) {
+        if (!write_ip(p, data, end, 0, 0))
+            return XDP_DROP;
+        return send_to(xdp, data, end, hop);
+    }
+    if (d->mode == MODE_TUN) {
+        if (p->length + overhead_of(d) > d->mtu) {
+            count(REASON_TOO_BIG);
+            return IS_TOO_BIG;
+        }
+        if (!write_ip(p, data, end, 0, 0))
+            return XDP_DROP;
+        return encapsulate(xdp, p, d, hash, hop);
+    }
+    __u64 change = difference(p->tuple.target, real);
+    __be16 source_port = p->tuple.source_port;
+    __u64 source[2] = {p->tuple.source[0], p->tuple.source[1]};
+    if (d->mode == MODE_SNAT) {
+        __u32 index = flow->source;
+        struct address *own = bpf_map_lookup_elem(&sources, &index);
+        if (!own)
+            return XDP_DROP;
+        source[0] = ((const __u64 *)own)[0];
+        source[1] = ((const __u64 *)own)[1];
+        change += difference(p->tuple.source, source);
+        source_port = flow->source_port_be;
+    }
+    if (p->fragment != FRAGMENT_LATER &&
+        !write_transport(p, data, end, source_port, real_port(d, flow), change))
+        return XDP_DROP;
+    if (!write_ip(p, data, end, source, real))
+        return XDP_DROP;
+    return send_to(xdp, data, end, hop);
+}
+
+/* Back to the client, of NAT and SNAT. */
+static __always_inline int forward_reply(struct xdp_md *xdp, struct packet *p, struct flow *flow,
+                                         struct destination *d)
+{
+    void *data = (void *)(long)xdp->data;
+    void *end = (void *)(long)xdp->data_end;
+    if (ttl_is_low(p, data, end)) {
+        count(REASON_TTL_EXCEEDED);
+        return TTL_IS_LOW;
+    }
+    __u64 hop = flow->client_hop;
+    __u64 vip[2] = {flow->vip[0], flow->vip[1]};
+    __u64 client[2] = {flow->client[0], flow->client[1]};
+    __u64 change = difference(p->tuple.source, vip);
+    __u64 target[2] = {p->tuple.target[0], p->tuple.target[1]};
+    __be16 target_port = p->tuple.target_port;
+    if (d->mode == MODE_SNAT) {
+        change += difference(p->tuple.target, client);
+        target[0] = client[0];
+        target[1] = client[1];
+        target_port = flow->client_port_be;
+    }
+    if (p->fragment != FRAGMENT_LATER &&
+        !write_transport(p, data, end, flow->vip_port_be, target_port, change))
+        return XDP_DROP;
+    if (!write_ip(p, data, end, vip, target))
+        return XDP_DROP;
+    return send_to(xdp, data, end, hop);
+}
+
+/* The same for the rarer ways. */
+CHECKED_APART int forward_apart(struct xdp_md *xdp, struct work *w, struct flow *flow, struct destination *d)
+{
+    if (!w || !flow || !d)
+        return XDP_DROP;
+    return forward(xdp, &w->packet, flow, d, w->hash);
+}
+
+CHECKED_APART int forward_reply_apart(struct xdp_md *xdp, struct work *w, struct flow *flow,
+                                      struct destination *d)
+{
+    if (!w || !flow || !d)
+        return XDP_DROP;
+    return forward_reply(xdp, &w->packet, flow, d);
+}
+
+/* Later fragments name no port: the first one leaves word where they go. */
+CHECKED_APART int note_fragment(struct work *w, __u32 slot, __u32 fingerprint, __u32 reply)
+{
+    if (!w)
+        return 0;
+    struct fragment_key key = {.identity = w->packet.identity, .protocol = w->packet.tuple.protocol};
+    key.source[0] = w->packet.tuple.source[0];
+    key.source[1] = w->packet.tuple.source[1];
+    key.target[0] = w->packet.tuple.target[0];
+    key.target[1] = w->packet.tuple.target[1];
+    struct fragment fragment = {
+        .slot = slot,
+        .tag = fingerprint,
+        .reply = reply,
+        .until = w->tick + (250 * 30 >> 5),
+    };
+    bpf_map_update_elem(&fragments, &key, &fragment, BPF_ANY);
+    return 0;
+}
+
+/* A packet that cannot go on: its sender is told, within a rate. */
+CHECKED_APART int give_back(struct xdp_md *xdp, struct work *w, int action, struct destination *d)
+{
+    if (!w || !d || !icmp_allowed(w->jiffies))
+        return XDP_DROP;
+    if (action == TTL_IS_LOW)
+        return answer_time_exceeded(xdp, &w->packet);
+    return answer_too_big(xdp, &w->packet, d->mtu - overhead_of(d));
+}
+
+static __always_inline int take_known(struct xdp_md *xdp, struct work *w, struct place *place, struct destination *d)
+{
+    struct packet *p = &w->packet;
+    struct flow *flow = place->flow;
+    if (flow->client_hop != w->client_hop)
+        flow->client_hop = w->client_hop;
+    if (p->tuple.protocol == PROTOCOL_TCP && p->tcp_flags & (TCP_FIN | TCP_RST | TCP_ACK))
+        advance(flow, place->slot, p->tcp_flags, 0);
+    flow->bytes_in += p->length;
+    add_traffic(flow->destination, p->length, 0, 0);
+    if (flow->seen != w->tick)
+        prolong(place->slot, d->service, w->tick);
+    int action = forward(xdp, p, flow, d, w->hash);
+    return action < 0 ? give_back(xdp, w, action, d) : action;
+}
+
+static __always_inline int take_reply(struct xdp_md *xdp, struct work *w, struct place *place, struct destination *d)
+{
+    struct packet *p = &w->packet;
+    struct flow *flow = place->flow;
+    if (p->tuple.protocol == PROTOCOL_TCP && p->tcp_flags)
+        advance(flow, place->slot, p->tcp_flags, 1);
+    flow->bytes_out += p->length;
+    add_traffic(flow->destination, p->length, 1, 0);
+    if (flow->seen != w->tick)
+        prolong(place->slot, d->service, w->tick);
+    int action = forward_reply(xdp, p, flow, d);
+    return action < 0 ? give_back(xdp, w, action, d) : action;
+}
+
+/* New flows */
+
+/* Generic cell rate algorithm; time in 1/1024 jiffies. */
+static __always_inline int within_rate(__u64 *due, __u64 jiffies, __u64 interval, __u64 burst)
+{
+    if (!interval)
+        return 1;
+    __u64 now = jiffies << 10;
+    __u64 at = *due > now ? *due : now;
+    if (at - now > burst)
+        return 0;
+    *due = at + interval;
+    return 1;
+}
+
+static __always_inline int within_rates(struct work *w, __u32 number, const struct service *service,
+                                        struct service_state *state)
+{
+    const struct tuple *t = &w->packet.tuple;
+    if (service->source_interval) {
+        __u64 network = t->source[0];
+        if (network == 0)
+            network = t->source[1];
+        __u64 hash = mix(mix(setup.seed_b, network), number);
+        __u32 index = hash & (SOURCE_RATES - 1);
+        __u64 *due = bpf_map_lookup_elem(&source_rates, &index);
+        if (due && !within_rate(due, w->jiffies, service->source_interval, service->source_burst)) {
+            count(REASON_SOURCE_LIMITED);
+            return 0;
+        }
+    }
+    if (!within_rate(&state->flow_due, w->jiffies, service->flow_interval, service->flow_burst)) {
+        count(REASON_RATE_LIMITED);
+        return 0;
+    }
+    return 1;
+}
+
+static __always_inline __u32 service_of(const struct tuple *t)
+{
+    struct vip_key key = {.port_be = t->target_port, .protocol = t->protocol};
+    const __u32 *words = (const __u32 *)t->target;
+    for (int i = 0; i < 4; i++)
+        key.address[i] = words[i];
+    struct vip *vip = bpf_map_lookup_elem(&vips, &key);
+    if (vip)
+        return vip->service;
+    key.port_be = 0;
+    vip = bpf_map_lookup_elem(&vips, &key);
+    if (!vip)
+        return MAX_SERVICES;
+    __u16 port = bpf_ntohs(t->target_port);
+    for (int i = 0; i < MAX_RANGES; i++) {
+        if (i >= vip->range_count)
+            break;
+        if (vip->ranges[i].first <= port && port <= vip->ranges[i].last)
+            return vip->ranges[i].service;
+    }
+    return MAX_SERVICES;
+}
+
+static __always_inline void reply_of(const struct flow *flow, const struct destination *d,
+                                     struct tuple *reply)
+{
+    const __u64 *real = (const __u64 *)d->address;
+    reply->protocol = flow->protocol;
+    reply->source_port = real_port(d, flow);
+    reply->source[0] = real[0];
+    reply->source[1] = real[1];
+}
+
+/* One choice of address and port for a flow of SNAT: taken unless another flow to the same real
+ * server has it. The word in the reverse table is what reserves it. */
+CHECKED_APART int try_source(struct flow *flow, struct destination *d, __u32 slot, __u32 choice, __u32 tick)
+{
+    if (!flow || !d)
+        return 0;
+    __u32 ports = d->port_last - d->port_first + 1;
+    __u32 index = d->source_at + choice / ports;
+    struct address *own = bpf_map_lookup_elem(&sources, &index);
+    if (!own)
+        return 0;
+    struct tuple reply = {};
+    reply_of(flow, d, &reply);
+    reply.target[0] = ((const __u64 *)own)[0];
+    reply.target[1] = ((const __u64 *)own)[1];
+    reply.target_port = bpf_htons(d->port_first + choice % ports);
+    __u64 hash = hash_tuple(&reply);
+    if (find_reply(&reply, hash, tick) != NOWHERE)
+        return 0;
+    flow->source = index;
+    flow->source_port_be = reply.target_port;
+    flow->reverse = claim_word(hash, slot);
+    return flow->reverse != 0;
+}
+
+/* Choices of address and port that a new flow of SNAT tries before it is refused. */
+#define SOURCES_TRIED 32
+
+static __always_inline int take_source(struct work *w, struct flow *flow, struct destination *d, __u32 slot)
+{
+    __u32 choices = (d->port_last - d->port_first + 1) * d->source_count;
+    if (!choices)
+        return 0;
+    __u32 start = (w->hash >> 17) % choices;
+    __u32 step = (w->hash >> 40) % choices | 1;
+    for (int i = 0; i < SOURCES_TRIED; i++) {
+        if (try_source(flow, d, slot, start % choices, w->tick))
+            return 1;
+        start += step;
+    }
+    return 0;
+}
+
+CHECKED_APART int take_reverse(struct flow *flow, struct destination *d, __u32 slot)
+{
+    if (!flow || !d)
+        return 0;
+    struct tuple reply = {};
+    reply_of(flow, d, &reply);
+    reply.target[0] = flow->client[0];
+    reply.target[1] = flow->client[1];
+    reply.target_port = flow->client_port_be;
+    flow->reverse = claim_word(hash_tuple(&reply), slot);
+    return flow->reverse != 0;
+}
+
+/* Writes the entry of a new flow; its tag makes it visible last. */
+static __always_inline int insert(struct work *w, struct place *place, struct destination *d, __u32 index,
+                                  __u8 state, const struct service *service)
+{
+    const struct tuple *t = &w->packet.tuple;
+    __u32 slot = claim_flow(w->hash, w->tick);
+    struct flow_bucket *b = flow_bucket_at(slot / WAYS);
+    if (slot == NOWHERE || !b) {
+        count(REASON_TABLE_FULL);
+        return 0;
+    }
+    struct flow *flow = &b->flow[slot & (WAYS - 1)];
+    place->flow = flow;
+    place->tag = &b->tag[slot & (WAYS - 1)];
+    place->slot = slot;
+    flow->client[0] = t->source[0];
+    flow->client[1] = t->source[1];
+    flow->vip[0] = t->target[0];
+    flow->vip[1] = t->target[1];
+    flow->client_port_be = t->source_port;
+    flow->vip_port_be = t->target_port;
+    flow->protocol = t->protocol;
+    flow->state = state;
+    flow->destination = index;
+    flow->seen = w->tick;
+    flow->client_hop = w->client_hop;
+    flow->source = 0;
+    flow->source_port_be = 0;
+    flow->reverse = 0;
+    flow->bytes_in = w->packet.length;
+    flow->bytes_out = 0;
+    flow->marks = FLOW_COUNTED | (service->persistence_ticks ? FLOW_PERSISTENT : 0);
+    flow->created = w->tick;
+    int kept = 1;
+    if (d->mode == MODE_SNAT && !take_source(w, flow, d, place->slot)) {
+        count(REASON_PORTS_EXHAUSTED);
+        kept = 0;
+    } else if (d->mode == MODE_NAT && !take_reverse(flow, d, place->slot)) {
+        count(REASON_TABLE_FULL);
+        kept = 0;
+    }
+    if (!kept) {
+        PUBLISH(place->tag, 0);
+        place->flow = 0;
+        return 0;
+    }
+    __u64 tag = (__u64)fingerprint_of(w->hash) << 32 |
+                (__u32)(w->tick + service->timeout_ticks[state & (STATES - 1)]);
+    PUBLISH(place->tag, tag);
+    place->seen_tag = tag;
+    struct load *load = bpf_map_lookup_elem(&loads, &index);
+    if (load) {
+        __u32 active = __sync_fetch_and_add(&load->active, 1) + 1;
+        if (d->upper && active >= d->upper)
+            load->full = 1;
+    }
+    count(REASON_NEW_FLOW);
+    return 1;
+}
+
+CHECKED_APART int take_new(struct xdp_md *xdp, struct work *w)
+{
+    if (!w)
+        return XDP_DROP;
+    struct packet *p = &w->packet;
+    struct tuple *t = &p->tuple;
+    __u32 index = service_of(t);
+    struct service *service = bpf_map_lookup_elem(&services, &index);
+    struct service_state *state = bpf_map_lookup_elem(&service_states, &index);
+    if (!service || !state)
+        return XDP_PASS;
+    if (w->closed) {
+        count(REASON_LEASE_ENDED);
+        return XDP_DROP;
+    }
+    __u8 first = STATE_UDP;
+    if (t->protocol == PROTOCOL_TCP) {
+        if (p->tcp_flags & TCP_RST) {
+            count(REASON_STRAY_RESET);
+            return XDP_DROP;
+        }
+        first = (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN ? STATE_SYN : STATE_PICKED_UP;
+    }
+    if (!within_rates(w, index, service, state))
+        return XDP_DROP;
+    struct client_key key = {.service = index};
+    __u32 chosen = MAX_DESTINATIONS;
+    if (service->persistence_ticks) {
+        persist(service, t, &key);
+        chosen = find_persistent(&key, w->tick);
+        struct destination *known = bpf_map_lookup_elem(&destinations, &chosen);
+        if (known && (!(known->takes & TAKES_PERSISTENT) || known->service != index || is_full(chosen)))
+            chosen = MAX_DESTINATIONS;
+    }
+    if (chosen == MAX_DESTINATIONS)
+        chosen = first == STATE_PICKED_UP ? pick_by_flow(service, t) : schedule(service, state, t);
+    struct destination *d = bpf_map_lookup_elem(&destinations, &chosen);
+    if (!d) {
+        count(REASON_NO_REAL_SERVER);
+        return t->protocol == PROTOCOL_TCP ? answer_reset(xdp, p) : XDP_DROP;
+    }
+    if (first == STATE_PICKED_UP && d->mode == MODE_SNAT) {
+        /* Which port it had is not known any more: say so at once. */
+        count(REASON_UNKNOWN_FLOW);
+        return answer_reset(xdp, p);
+    }
+    struct place place = {};
+    if (insert(w, &place, d, chosen, first, service)) {
+        if (service->persistence_ticks)
+            keep_persistent(&key, chosen, w->tick, service->persistence_ticks);
+        if (p->fragment == FRAGMENT_FIRST)
+            note_fragment(w, place.slot, place.seen_tag >> 32, 0);
+    } else {
+        if (d->mode == MODE_NAT || d->mode == MODE_SNAT)
+            return XDP_DROP;
+        /* No room: the flow goes where its hash says, packet by packet. */
+        chosen = pick_by_flow(service, t);
+        d = bpf_map_lookup_elem(&destinations, &chosen);
+        if (!d)
+            return XDP_DROP;
+        count(REASON_STATELESS);
+    }
+    add_traffic(chosen, p->length, 0, 1);
+    struct flow none = {};
+    int action = forward_apart(xdp, w, place.flow ? place.flow : &none, d);
+    return action < 0 ? give_back(xdp, w, action, d) : action;
+}
+
+#define STARTS_ANEW -3
+
+/* A packet of a flow whose destination no longer takes it as it is. */
+CHECKED_APART int take_unwanted(struct xdp_md *xdp, struct work *w, __u32 slot, __u32 takes)
+{
+    if (!w)
+        return XDP_DROP;
+    struct packet *p = &w->packet;
+    int tcp = p->tuple.protocol == PROTOCOL_TCP;
+    int opens = tcp && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+    if (w->closed) {
+        count(REASON_LEASE_ENDED);
+        return XDP_DROP;
+    }
+    struct place place = {};
+    if (flow_at(slot, w->tick, &place))
+        end_flow(&place);
+    if (opens || !tcp)
+        return STARTS_ANEW;
+    return takes & RESETS_EXISTING ? answer_reset(xdp, p) : XDP_DROP;
+}
+
+#include "icmp.h"
+
+/* Whether the flow goes on as it is; a new connection on the ports of an old one does not. */
+static __always_inline int goes_on(const struct packet *p, const struct flow *flow,
+                                   const struct destination *d)
+{
+    if (!(d->takes & TAKES_EXISTING))
+        return 0;
+    if (p->tuple.protocol == PROTOCOL_UDP)
+        return d->takes & (TAKES_NEW | TAKES_PERSISTENT);
+    if ((p->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
+        return 1;
+    int over = flow->state == STATE_CLOSING || flow->state == STATE_CLOSED || flow->state == STATE_PICKED_UP;
+    return !over && d->takes & (TAKES_NEW | TAKES_PERSISTENT);
+}
+
+static __always_inline int take_fragment(struct xdp_md *xdp, struct work *w)
+{
+    struct packet *p = &w->packet;
+    struct fragment_key key = {.identity = p->identity, .protocol = p->tuple.protocol};
+    key.source[0] = p->tuple.source[0];
+    key.source[1] = p->tuple.source[1];
+    key.target[0] = p->tuple.target[0];
+    key.target[1] = p->tuple.target[1];
+    struct fragment *known = bpf_map_lookup_elem(&fragments, &key);
+    struct place place = {};
+    if (!known || known->until <= w->tick || !flow_at(known->slot, w->tick, &place) ||
+        place.seen_tag >> 32 != known->tag)
+        return -1;
+    struct destination *d = bpf_map_lookup_elem(&destinations, &place.flow->destination);
+    if (!d || w->closed || !(d->takes & TAKES_EXISTING))
+        return XDP_DROP;
+    count(REASON_FRAGMENT_FORWARDED);
+    add_traffic(place.flow->destination, p->length, known->reply, 0);
+    int action;
+    if (known->reply)
+        action = forward_reply_apart(xdp, w, place.flow, d);
+    else
+        action = forward_apart(xdp, w, place.flow, d);
+    return action < 0 ? XDP_DROP : action;
+}
+
+/* A later fragment for an address of a service is not for the kernel either. */
+CHECKED_APART int take_later_fragment(struct xdp_md *xdp, struct work *w)
+{
+    if (!w)
+        return XDP_DROP;
+    int action = take_fragment(xdp, w);
+    if (action >= 0)
+        return action;
+    struct vip_key key = {.protocol = 0};
+    const __u32 *words = (const __u32 *)w->packet.tuple.target;
+    for (int i = 0; i < 4; i++)
+        key.address[i] = words[i];
+    if (!bpf_map_lookup_elem(&vips, &key))
+        return XDP_PASS;
+    count(REASON_FRAGMENT_UNKNOWN);
+    return XDP_DROP;
+}
+
+SEC("xdp")
+int evenkeel_l4(struct xdp_md *xdp)
+{
+    void *data = (void *)(long)xdp->data;
+    void *end = (void *)(long)xdp->data_end;
+    __u32 index = xdp->ingress_ifindex;
+    struct interface *interface = bpf_map_lookup_elem(&interfaces, &index);
+    __u32 zero = 0;
+    struct gate *gate = bpf_map_lookup_elem(&gates, &zero);
+    ALL_OF(ethernet, ethernet, data) return XDP_PASS;
+    if (!interface || !gate || !(interface->marks & INTERFACE_IN_USE))
+        return XDP_PASS;
+    __u32 mac_low, own_low;
+    __u16 mac_high, own_high;
+    __builtin_memcpy(&mac_low, ethernet->target, 4);
+    __builtin_memcpy(&mac_high, ethernet->target + 4, 2);
+    __builtin_memcpy(&own_low, interface->mac, 4);
+    __builtin_memcpy(&own_high, interface->mac + 4, 2);
+    if (mac_low != own_low || mac_high != own_high)
+        return XDP_PASS;
+
+    struct work *w = bpf_map_lookup_elem(&works, &zero);
+    if (!w)
+        return XDP_PASS;
+    struct packet *p = &w->packet;
+    __builtin_memset(p, 0, sizeof(*p));
+    int read = read_packet(p, data, end, ethernet->type);
+    if (read == READ_OTHER)
+        return XDP_PASS;
+    if (read == READ_MALFORMED) {
+        count(REASON_MALFORMED);
+        return XDP_DROP;
+    }
+    w->jiffies = bpf_jiffies64();
+    w->tick = w->jiffies >> setup.tick_shift;
+    w->closed = w->jiffies >= gate->lease_until;
+    w->replies = gate->marks & GATE_REPLIES;
+    w->client_hop = hop_back(ethernet, index);
+    if (p->fragment == FRAGMENT_LATER)
+        return take_later_fragment(xdp, w);
+    if (p->tuple.protocol == PROTOCOL_ICMP || p->tuple.protocol == PROTOCOL_ICMP6)
+        return take_icmp(xdp, w);
+    if (p->tuple.protocol != PROTOCOL_TCP && p->tuple.protocol != PROTOCOL_UDP)
+        return XDP_PASS;
+
+    w->hash = hash_tuple(&p->tuple);
+    struct place place = {};
+    __u32 slot = find_flow(&p->tuple, w->hash, w->tick);
+    if (slot != NOWHERE && flow_at(slot, w->tick, &place)) {
+        struct destination *d = bpf_map_lookup_elem(&destinations, &place.flow->destination);
+        if (!d)
+            return XDP_DROP;
+        if (w->closed || !goes_on(p, place.flow, d)) {
+            int action = take_unwanted(xdp, w, place.slot, d->takes);
+            return action == STARTS_ANEW ? take_new(xdp, w) : action;
+        }
+        if (p->fragment == FRAGMENT_FIRST)
+            note_fragment(w, place.slot, place.seen_tag >> 32, 0);
+        return take_known(xdp, w, &place, d);
+    }
+    if (w->replies)
+        slot = find_reply(&p->tuple, w->hash, w->tick);
+    if (slot != NOWHERE && flow_at(slot, w->tick, &place)) {
+        struct destination *d = bpf_map_lookup_elem(&destinations, &place.flow->destination);
+        if (!d || w->closed || !(d->takes & TAKES_EXISTING))
+            return XDP_DROP;
+        if (p->fragment == FRAGMENT_FIRST)
+            note_fragment(w, place.slot, place.seen_tag >> 32, 1);
+        return take_reply(xdp, w, &place, d);
+    }
+    return take_new(xdp, w);
+}
+
+/* Run by the loader, not by packets. */
+
+SEC("syscall")
+int renew(struct renewal *renewal)
+{
+    __u32 zero = 0;
+    struct gate *gate = bpf_map_lookup_elem(&gates, &zero);
+    if (!gate)
+        return 1;
+    __u64 now = bpf_jiffies64();
+    if (renewal->lease_jiffies)
+        gate->lease_until = now + renewal->lease_jiffies;
+    renewal->jiffies = now;
+    return 0;
+}
+
+struct sweeper {
+    __u32 from;
+    __u32 tick;
+    __u32 live;
+    __u32 ended;
+};
+
+static long sweep_bucket(__u32 i, struct sweeper *s)
+{
+    __u32 bucket = s->from + i;
+    struct flow_bucket *b = flow_bucket_at(bucket);
+    if (!b)
+        return 1;
+    for (int way = 0; way < WAYS; way++) {
+        __u64 tag = b->tag[way];
+        if (!(tag >> 32))
+            continue;
+        if ((__u32)tag > s->tick) {
+            s->live += 1;
+            continue;
+        }
+        if (__sync_val_compare_and_swap(&b->tag[way], tag, 0) == tag) {
+            release(bucket * WAYS + way);
+            s->ended += 1;
+        }
+    }
+    return 0;
+}
+
+SEC("syscall")
+int sweep(struct sweeping *sweeping)
+{
+    struct sweeper s = {.from = sweeping->from, .tick = bpf_jiffies64() >> setup.tick_shift};
+    bpf_loop(sweeping->count, sweep_bucket, &s, 0);
+    sweeping->live = s.live;
+    sweeping->ended = s.ended;
+    return 0;
+}

@@ -1,0 +1,176 @@
+//! Which numbers the packet path knows things by. Kept on disk, so that the next process reads the
+//! tables of this one as they were meant.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::shared::{MAX_DESTINATIONS, MAX_SERVICES, MAX_SLOT_LINES, MAX_SOURCES, SLOTS_A_LINE};
+
+/// A stretch of the table of slots, in whole lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extent {
+    pub at: u32,
+    pub length: u32,
+}
+
+impl Extent {
+    fn lines(self) -> u32 {
+        self.length.div_ceil(SLOTS_A_LINE)
+    }
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Book {
+    /// The secret of the tables that this is about.
+    pub seed: u64,
+    pub services: BTreeMap<String, ServiceNote>,
+    pub destinations: BTreeMap<u32, DestinationNote>,
+    pub sources: Vec<IpAddr>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ServiceNote {
+    pub number: u32,
+    pub ring: Extent,
+    pub hash: Extent,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct DestinationNote {
+    pub service: String,
+    pub name: String,
+    pub address: SocketAddr,
+    /// No longer configured: there until its last flow has ended.
+    pub leaving: bool,
+}
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Full {
+    #[error("layer 4 holds {MAX_SERVICES} services at most")]
+    Services,
+    #[error("layer 4 holds {MAX_DESTINATIONS} real servers at most")]
+    Destinations,
+    #[error("the tables of the schedulers are full: too many real servers in layer 4")]
+    Slots,
+    #[error("layer 4 holds {MAX_SOURCES} source addresses at most")]
+    Sources,
+}
+
+impl Book {
+    pub fn read(text: &[u8]) -> Option<Book> {
+        serde_json::from_slice(text).ok()
+    }
+
+    pub fn text(&self) -> Vec<u8> {
+        serde_json::to_vec_pretty(self).unwrap_or_default()
+    }
+
+    pub fn service(&mut self, name: &str) -> Result<u32, Full> {
+        if let Some(note) = self.services.get(name) {
+            return Ok(note.number);
+        }
+        let mut used: Vec<u32> = self.services.values().map(|n| n.number).collect();
+        used.sort_unstable();
+        let number = first_free(used.into_iter());
+        if number >= MAX_SERVICES {
+            return Err(Full::Services);
+        }
+        self.services.insert(name.into(), ServiceNote { number, ..ServiceNote::default() });
+        Ok(number)
+    }
+
+    /// The number of a real server of a service, and whether it is a new one.
+    pub fn destination(
+        &mut self,
+        service: &str,
+        name: &str,
+        address: SocketAddr,
+    ) -> Result<(u32, bool), Full> {
+        let same = |n: &DestinationNote| n.service == service && n.name == name && n.address == address;
+        if let Some((number, note)) = self.destinations.iter_mut().find(|(_, n)| same(n)) {
+            note.leaving = false;
+            return Ok((*number, false));
+        }
+        let number = first_free(self.destinations.keys().copied());
+        if number >= MAX_DESTINATIONS {
+            return Err(Full::Destinations);
+        }
+        let note = DestinationNote { service: service.into(), name: name.into(), address, leaving: false };
+        self.destinations.insert(number, note);
+        Ok((number, true))
+    }
+
+    /// Numbers of addresses that stand beside each other, in this order.
+    pub fn sources(&mut self, wanted: &[IpAddr]) -> Result<u32, Full> {
+        let known = self.sources.windows(wanted.len().max(1)).position(|w| w == wanted);
+        let at = known.unwrap_or(self.sources.len());
+        if known.is_none() {
+            self.sources.extend(wanted);
+        }
+        if self.sources.len() > MAX_SOURCES as usize { Err(Full::Sources) } else { Ok(at as u32) }
+    }
+
+    /// A stretch of slots that nothing uses, not even what was given back just now.
+    pub fn room(&self, length: u32, cooling: &[Extent]) -> Result<Extent, Full> {
+        let used = self.services.values().flat_map(|n| [n.ring, n.hash]);
+        let mut used: Vec<Extent> = used.chain(cooling.iter().copied()).filter(|e| e.length > 0).collect();
+        used.sort_unstable_by_key(|e| e.at);
+        let wanted = Extent { at: 0, length };
+        let mut line = 0;
+        for extent in used {
+            if extent.at / SLOTS_A_LINE >= line + wanted.lines() {
+                break;
+            }
+            line = line.max(extent.at / SLOTS_A_LINE + extent.lines());
+        }
+        match line + wanted.lines() > MAX_SLOT_LINES {
+            true => Err(Full::Slots),
+            false => Ok(Extent { at: line * SLOTS_A_LINE, length }),
+        }
+    }
+}
+
+fn first_free(used: impl Iterator<Item = u32>) -> u32 {
+    let mut free = 0;
+    for number in used {
+        if number != free {
+            break;
+        }
+        free += 1;
+    }
+    free
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_stay_and_are_used_again() {
+        let mut book = Book::default();
+        let address: SocketAddr = "10.0.0.1:80".parse().unwrap();
+        assert_eq!(book.service("a"), Ok(0));
+        assert_eq!(book.service("b"), Ok(1));
+        book.services.remove("a");
+        assert_eq!(book.service("c"), Ok(0));
+        assert_eq!(book.destination("c", "s", address), Ok((0, true)));
+        assert_eq!(book.destination("b", "s", address), Ok((1, true)));
+        assert_eq!(book.destination("c", "s", address), Ok((0, false)));
+        let read = Book::read(&book.text()).unwrap();
+        assert_eq!(read.destinations, book.destinations);
+    }
+
+    #[test]
+    fn room_is_between_what_is_used() {
+        let mut book = Book::default();
+        book.service("a").unwrap();
+        book.services.get_mut("a").unwrap().ring = Extent { at: 0, length: 20 };
+        book.services.get_mut("a").unwrap().hash = Extent { at: 64, length: 16 };
+        assert_eq!(book.room(32, &[]).unwrap().at, 32);
+        assert_eq!(book.room(33, &[]).unwrap().at, 80);
+        assert_eq!(book.room(16, &[Extent { at: 32, length: 32 }]).unwrap().at, 80);
+        assert_eq!(book.room(MAX_SLOT_LINES * SLOTS_A_LINE, &[]), Err(Full::Slots));
+    }
+}

@@ -1,0 +1,23 @@
+//! Layer 4: packets are forwarded by an XDP program (bpf/evenkeel.bpf.c) that this crate loads,
+//! fills with services and watches.
+//!
+//! In: services with everything decided, next hops. Out: forwarded packets (in the kernel), counts,
+//! a listing of flows. Never: routes or neighbours (it is told), configuration, the network itself.
+
+mod book;
+mod decapsulate;
+mod keeper;
+mod listing;
+mod plane;
+mod program;
+mod shared;
+mod spec;
+mod table;
+mod write;
+
+pub use book::Full;
+pub use decapsulate::Decapsulator;
+pub use listing::{FlowReader, PersistentInfo};
+pub use plane::{Options, Plane, PlaneError};
+pub use program::{Attached, LoadError, Run, Sizes};
+pub use spec::{Counts, FlowInfo, Forwarding, Hop, Persist, Pick, Server, ServiceSpec, Takes};

@@ -1,0 +1,651 @@
+//! The packet path as the daemon sees it: services go in, counts come out.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use evenkeel_model::{FlowRate, Tunnel};
+use tracing::{info, warn};
+use zerocopy::FromZeros;
+
+use crate::book::{Book, Extent, Full};
+use crate::keeper::Keeper;
+use crate::program::{Attached, LoadError, Loaded, Predecessor, Run, Sizes};
+use crate::shared::*;
+use crate::spec::{Counts, Forwarding, Hop, Pick, Server, ServiceSpec};
+use crate::table::{self, Member};
+use crate::write::{Array, Hash, PerCpu};
+
+/// Ports of a range that get an entry each; a longer range is compared.
+const PORTS_LISTED: usize = 256;
+/// How long a stretch of slots that was given back may still be read.
+const COOLING: Duration = Duration::from_secs(1);
+
+#[derive(Debug, thiserror::Error)]
+pub enum PlaneError {
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Full(#[from] Full),
+    #[error("{0} has more than {MAX_RANGES} long ranges of ports")]
+    Ranges(IpAddr),
+    #[error("the layer-4 thread cannot be started: {0}")]
+    Thread(std::io::Error),
+}
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub sizes: Sizes,
+    /// Without renewal packets are forwarded for so long.
+    pub lease: Duration,
+    /// Where the numbers of things are kept for the next process.
+    pub book: PathBuf,
+    /// Interfaces on which the program of an earlier process may be.
+    pub interfaces: Vec<u32>,
+    /// Secret of the tables.
+    pub seed: (u64, u64),
+}
+
+pub struct Plane {
+    pub(crate) loaded: Arc<Loaded>,
+    keeper: Keeper,
+    pub(crate) book: Book,
+    saved: Vec<u8>,
+    path: PathBuf,
+    pub(crate) maps: Maps,
+    attached: BTreeMap<u32, Attached>,
+    services: BTreeMap<String, ServiceSpec>,
+    hops: HashMap<IpAddr, Hop>,
+    written: Written,
+    cooling: Vec<(Instant, Extent)>,
+}
+
+pub(crate) struct Maps {
+    gates: Array<Gate>,
+    interfaces: Array<Interface>,
+    vips: Hash<VipKey, Vip>,
+    services: Array<Service>,
+    destinations: Array<Destination>,
+    loads: Array<Load>,
+    traffics: PerCpu<Traffic>,
+    reasons: PerCpu<u64>,
+    slot_lines: Array<SlotLine>,
+    sources: Array<Address>,
+    pub flows: Array<FlowBucket>,
+    pub persistences: Array<PersistenceBucket>,
+}
+
+/// What is in the maps, so that only differences are written.
+#[derive(Default)]
+struct Written {
+    services: HashMap<u32, Service>,
+    destinations: HashMap<u32, Destination>,
+    vips: BTreeMap<[u8; 20], (VipKey, Vip)>,
+    tables: HashMap<u32, (Vec<u32>, Vec<u32>)>,
+    sources: usize,
+}
+
+impl Maps {
+    fn of(loaded: &Loaded) -> Result<Maps, LoadError> {
+        Ok(Maps {
+            gates: Array::of(loaded, "gates")?,
+            interfaces: Array::of(loaded, "interfaces")?,
+            vips: Hash::of(loaded, "vips")?,
+            services: Array::of(loaded, "services")?,
+            destinations: Array::of(loaded, "destinations")?,
+            loads: Array::of(loaded, "loads")?,
+            traffics: PerCpu::of(loaded, "traffics")?,
+            reasons: PerCpu::of(loaded, "reasons")?,
+            slot_lines: Array::of(loaded, "slot_lines")?,
+            sources: Array::of(loaded, "sources")?,
+            flows: Array::of(loaded, "flows")?,
+            persistences: Array::of(loaded, "persistences")?,
+        })
+    }
+}
+
+/// Names of the counted reasons, in the order of their numbers.
+const REASON_NAMES: [(&str, u32); 22] = [
+    ("forwarded", REASON_FORWARDED),
+    ("new-flow", REASON_NEW_FLOW),
+    ("lease-ended", REASON_LEASE_ENDED),
+    ("malformed", REASON_MALFORMED),
+    ("no-real-server", REASON_NO_REAL_SERVER),
+    ("no-neighbour", REASON_NO_NEIGHBOUR),
+    ("table-full", REASON_TABLE_FULL),
+    ("evicted", REASON_EVICTED),
+    ("snat-ports-exhausted", REASON_PORTS_EXHAUSTED),
+    ("ttl-exceeded", REASON_TTL_EXCEEDED),
+    ("too-big", REASON_TOO_BIG),
+    ("fragment-unknown", REASON_FRAGMENT_UNKNOWN),
+    ("rate-limited", REASON_RATE_LIMITED),
+    ("source-rate-limited", REASON_SOURCE_LIMITED),
+    ("reset-sent", REASON_RESET_SENT),
+    ("stray-reset", REASON_STRAY_RESET),
+    ("unknown-flow", REASON_UNKNOWN_FLOW),
+    ("icmp-forwarded", REASON_ICMP_FORWARDED),
+    ("fragment-forwarded", REASON_FRAGMENT_FORWARDED),
+    ("cookie-sent", REASON_COOKIE_SENT),
+    ("cookie-wrong", REASON_COOKIE_WRONG),
+    ("stateless", REASON_STATELESS),
+];
+
+impl Plane {
+    /// Loads the program. Where an earlier process left one on an interface, its tables are used
+    /// on and no flow is lost.
+    pub fn start(options: &Options) -> Result<Plane, PlaneError> {
+        let predecessor = Predecessor::find(&options.interfaces);
+        let text = std::fs::read(&options.book).unwrap_or_default();
+        let known = Book::read(&text)
+            .filter(|book| predecessor.as_ref().is_some_and(|p| p.setup.seed_a == book.seed));
+        let predecessor = predecessor.filter(|_| known.is_some());
+        let loaded = Arc::new(Loaded::load(options.sizes, options.seed, predecessor.as_ref())?);
+        let book = match (loaded.adopted, known) {
+            (true, Some(book)) => book,
+            _ => Book { seed: loaded.setup.seed_a, ..Book::default() },
+        };
+        let maps = Maps::of(&loaded)?;
+        let keeper = Keeper::start(loaded.clone(), options.lease).map_err(PlaneError::Thread)?;
+        let written = Written::default();
+        let mut plane = Plane {
+            keeper,
+            saved: Vec::new(),
+            path: options.book.clone(),
+            attached: BTreeMap::new(),
+            services: BTreeMap::new(),
+            hops: HashMap::new(),
+            cooling: Vec::new(),
+            written,
+            loaded,
+            book,
+            maps,
+        };
+        plane.remember();
+        if plane.loaded.adopted {
+            info!("layer 4 goes on with the flows of the process before");
+        }
+        Ok(plane)
+    }
+
+    /// What an earlier process wrote is there already.
+    fn remember(&mut self) {
+        for note in self.book.services.values() {
+            self.written.services.insert(note.number, self.maps.services.read(note.number));
+        }
+        for number in self.book.destinations.keys() {
+            self.written.destinations.insert(*number, self.maps.destinations.read(*number));
+        }
+        if self.loaded.adopted {
+            for key in self.maps.vips.keys() {
+                let bytes = zerocopy::transmute!(key);
+                self.written.vips.insert(bytes, (key, Vip::new_zeroed()));
+            }
+        }
+    }
+
+    pub fn has_adopted(&self) -> bool {
+        self.loaded.adopted
+    }
+
+    /// To be called again and again while the daemon is well.
+    pub fn tick(&mut self) {
+        self.keeper.well();
+        let now = Instant::now();
+        self.cooling.retain(|(since, _)| now - *since < COOLING);
+        let leaving = self.book.destinations.iter().filter(|(_, note)| note.leaving);
+        let gone: Vec<u32> = leaving
+            .map(|(number, _)| *number)
+            .filter(|number| {
+                let load = self.maps.loads.read(*number);
+                load.active == 0 && load.inactive == 0
+            })
+            .collect();
+        for number in gone {
+            self.book.destinations.remove(&number);
+            self.written.destinations.remove(&number);
+        }
+        self.save();
+    }
+
+    fn save(&mut self) {
+        let text = self.book.text();
+        if text == self.saved {
+            return;
+        }
+        let temporary = self.path.with_extension("new");
+        let _ = self.path.parent().map(std::fs::create_dir_all);
+        let written =
+            std::fs::write(&temporary, &text).and_then(|()| std::fs::rename(&temporary, &self.path));
+        match written {
+            Ok(()) => self.saved = text,
+            Err(error) => {
+                warn!(%error, file = %self.path.display(), "a restart would lose layer 4's flows");
+                self.saved = text;
+            }
+        }
+    }
+
+    // Interfaces
+
+    /// The interfaces whose packets are looked at, with their MACs and the wanted way to attach;
+    /// without a wish native where that is possible and generic elsewhere.
+    pub fn set_interfaces(
+        &mut self,
+        wanted: &[(u32, [u8; 6])],
+        how: impl Fn(u32) -> Option<Attached>,
+    ) -> Result<(), PlaneError> {
+        let kept: HashSet<u32> = wanted.iter().map(|w| w.0).collect();
+        let gone: Vec<u32> = self.attached.keys().filter(|i| !kept.contains(i)).copied().collect();
+        for interface in gone {
+            if let Some(how) = self.attached.remove(&interface) {
+                self.loaded.detach(interface, how);
+                self.maps.interfaces.write(interface, &Interface::new_zeroed())?;
+            }
+        }
+        for (interface, mac) in wanted {
+            let entry = Interface { mac: *mac, marks: INTERFACE_IN_USE as u16 };
+            if self.maps.interfaces.read(*interface) != entry {
+                self.maps.interfaces.write(*interface, &entry)?;
+            }
+            if !self.attached.contains_key(interface) {
+                let attached = self.attach(*interface, how(*interface))?;
+                info!(interface, mode = attached.as_str(), "layer 4 is attached");
+                self.attached.insert(*interface, attached);
+            }
+        }
+        Ok(())
+    }
+
+    fn attach(&self, interface: u32, how: Option<Attached>) -> Result<Attached, LoadError> {
+        if let Some(how) = how {
+            // Whatever is attached otherwise is in the way.
+            let other = if how == Attached::Native { Attached::Generic } else { Attached::Native };
+            self.loaded.detach(interface, other);
+            return self.loaded.attach(interface, how).map(|()| how);
+        }
+        match self.loaded.attach(interface, Attached::Native) {
+            Ok(()) => Ok(Attached::Native),
+            Err(_) => self.loaded.attach(interface, Attached::Generic).map(|()| Attached::Generic),
+        }
+    }
+
+    pub fn attached(&self) -> &BTreeMap<u32, Attached> {
+        &self.attached
+    }
+
+    /// Where next hops are, as of now. Services that use them are written again.
+    pub fn set_hops(&mut self, hops: HashMap<IpAddr, Hop>) -> Result<(), PlaneError> {
+        if hops == self.hops {
+            return Ok(());
+        }
+        self.hops = hops;
+        for spec in self.services.values().cloned().collect::<Vec<_>>() {
+            self.write_service(&spec)?;
+        }
+        Ok(())
+    }
+
+    // Services
+
+    /// Makes these the services, all of them.
+    pub fn set_services(&mut self, wanted: Vec<ServiceSpec>) -> Result<(), PlaneError> {
+        let names: HashSet<&str> = wanted.iter().map(|s| s.name.as_str()).collect();
+        let gone: Vec<String> =
+            self.book.services.keys().filter(|n| !names.contains(n.as_str())).cloned().collect();
+        for spec in &wanted {
+            self.write_service(spec)?;
+        }
+        let replies = wanted.iter().any(|s| matches!(s.forwarding, Forwarding::Nat | Forwarding::Snat));
+        self.set_marks(if replies { GATE_REPLIES } else { 0 })?;
+        self.services = wanted.into_iter().map(|s| (s.name.clone(), s)).collect();
+        self.write_vips()?;
+        for name in gone {
+            self.remove_service(&name)?;
+        }
+        self.save();
+        Ok(())
+    }
+
+    /// Makes one known service this.
+    pub fn set_service(&mut self, spec: ServiceSpec) -> Result<(), PlaneError> {
+        self.write_service(&spec)?;
+        self.services.insert(spec.name.clone(), spec);
+        Ok(())
+    }
+
+    fn set_marks(&self, marks: u32) -> Result<(), LoadError> {
+        let gate = self.maps.gates.read(0);
+        // Only where it differs: the kernel writes beside it.
+        match gate.marks == marks {
+            true => Ok(()),
+            false => self.maps.gates.write(0, &Gate { marks, ..gate }),
+        }
+    }
+
+    fn write_service(&mut self, spec: &ServiceSpec) -> Result<(), PlaneError> {
+        let number = self.book.service(&spec.name)?;
+        let mut members = Vec::new();
+        let mut present = HashSet::new();
+        for server in &spec.servers {
+            let place = self.book.destination(&spec.name, &server.name, server.address)?;
+            self.write_destination(spec, number, server, place)?;
+            present.insert(place.0);
+            if server.takes.new && server.weight > 0 {
+                members.push(Member { number: place.0, name: &server.name, weight: server.weight });
+            }
+        }
+        self.leave(&spec.name, &present)?;
+        let tables = (table::ring(spec.pick, &members), table::hash(spec.servers.len(), &members));
+        if self.written.tables.get(&number) != Some(&tables) {
+            let ring = self.write_table(&tables.0)?;
+            // Noted at once, so that the second does not get the same room.
+            let cooling = (Instant::now(), ring);
+            self.cooling.push(cooling);
+            let hash = self.write_table(&tables.1)?;
+            if let Some(note) = self.book.services.get_mut(&spec.name) {
+                let old = [std::mem::replace(&mut note.ring, ring), std::mem::replace(&mut note.hash, hash)];
+                self.cooling.extend(old.map(|extent| (Instant::now(), extent)));
+            }
+            self.written.tables.insert(number, tables);
+        }
+        let note = self.book.services.get(&spec.name).cloned().unwrap_or_default();
+        let service = self.service_of(spec, note.ring, note.hash);
+        if self.written.services.get(&number) != Some(&service) {
+            self.maps.services.write(number, &service)?;
+            self.written.services.insert(number, service);
+        }
+        Ok(())
+    }
+
+    fn write_table(&self, slots: &[u32]) -> Result<Extent, PlaneError> {
+        let cooling: Vec<Extent> = self.cooling.iter().map(|c| c.1).collect();
+        let extent = self.book.room(slots.len() as u32, &cooling)?;
+        let lines: Vec<SlotLine> = slots
+            .chunks(SLOTS_A_LINE as usize)
+            .map(|chunk| {
+                let mut line = SlotLine { destination: [MAX_DESTINATIONS; SLOTS_A_LINE as usize] };
+                line.destination[..chunk.len()].copy_from_slice(chunk);
+                line
+            })
+            .collect();
+        self.maps.slot_lines.write_many(extent.at / SLOTS_A_LINE, &lines)?;
+        Ok(extent)
+    }
+
+    fn write_destination(
+        &mut self,
+        spec: &ServiceSpec,
+        service: u32,
+        server: &Server,
+        (number, fresh): (u32, bool),
+    ) -> Result<(), PlaneError> {
+        if fresh {
+            self.maps.loads.write(number, &Load::new_zeroed())?;
+            self.maps.traffics.clear(number)?;
+        }
+        let destination = self.destination_of(spec, service, server)?;
+        if self.written.destinations.get(&number) != Some(&destination) {
+            self.maps.destinations.write(number, &destination)?;
+            self.written.destinations.insert(number, destination);
+        }
+        Ok(())
+    }
+
+    fn destination_of(
+        &mut self,
+        spec: &ServiceSpec,
+        service: u32,
+        server: &Server,
+    ) -> Result<Destination, PlaneError> {
+        let hop = self.hops.get(&server.address.ip()).copied();
+        let mut sources = spec.sources.clone();
+        if sources.is_empty() {
+            sources.extend(hop.and_then(|h| h.source));
+        }
+        sources.retain(|s| s.is_ipv4() == server.address.is_ipv4());
+        let source_at = match spec.forwarding {
+            Forwarding::Snat => self.write_sources(&sources)?,
+            _ => 0,
+        };
+        let takes = [
+            (server.takes.new, TAKES_NEW),
+            (server.takes.persistent, TAKES_PERSISTENT),
+            (server.takes.existing, TAKES_EXISTING),
+            (server.takes.resets, RESETS_EXISTING),
+        ];
+        Ok(Destination {
+            next_hop: hop.map_or(0, |h| crate::shared::hop(h.mac, h.interface as u16)),
+            source_mac: [0; 6],
+            port_be: match spec.forwarding {
+                Forwarding::Nat | Forwarding::Snat => server.address.port().to_be(),
+                _ => 0,
+            },
+            address: words(server.address.ip()),
+            tunnel_source: hop.and_then(|h| h.source).map_or([0; 4], words),
+            service,
+            takes: takes.iter().filter(|t| t.0).map(|t| t.1 as u16).sum(),
+            mode: match spec.forwarding {
+                Forwarding::Dr => MODE_DR,
+                Forwarding::Nat => MODE_NAT,
+                Forwarding::Tun(_) => MODE_TUN,
+                Forwarding::Snat => MODE_SNAT,
+            } as u8,
+            tunnel: match spec.forwarding {
+                Forwarding::Tun(Tunnel::Gue) => TUNNEL_GUE,
+                _ => TUNNEL_IPIP,
+            } as u8,
+            mtu: hop.map_or(1500, |h| h.mtu),
+            source_at: source_at as u16,
+            source_count: sources.len() as u16,
+            weight: u32::from(server.weight),
+            upper: server.max_connections,
+            lower: server.min_connections,
+            port_first: spec.source_ports.first,
+            port_last: spec.source_ports.last,
+        })
+    }
+
+    fn write_sources(&mut self, sources: &[IpAddr]) -> Result<u32, PlaneError> {
+        let at = self.book.sources(sources)?;
+        for (index, address) in self.book.sources.iter().enumerate().skip(self.written.sources) {
+            self.maps.sources.write(index as u32, &Address { word: words(*address) })?;
+        }
+        self.written.sources = self.book.sources.len();
+        Ok(at)
+    }
+
+    fn service_of(&self, spec: &ServiceSpec, ring: Extent, hash: Extent) -> Service {
+        let ticks = |time: Duration| {
+            let jiffies = time.as_millis() as u64 * self.loaded.hertz / 1000;
+            u32::try_from(jiffies >> self.loaded.setup.tick_shift)
+                .unwrap_or(u32::MAX / 4)
+                .clamp(1, u32::MAX / 4)
+                + 1
+        };
+        let mut timeout_ticks = [ticks(spec.timeouts.syn); STATES as usize];
+        timeout_ticks[STATE_ESTABLISHED as usize] = ticks(spec.timeouts.established);
+        timeout_ticks[STATE_CLOSING as usize] = ticks(spec.timeouts.closing);
+        timeout_ticks[STATE_CLOSED as usize] = ticks(spec.timeouts.closed);
+        timeout_ticks[STATE_UDP as usize] = ticks(spec.timeouts.udp);
+        let rate = |rate: Option<FlowRate>| {
+            let Some(rate) = rate else { return (0, 0) };
+            let interval = (self.loaded.hertz * 1024 / u64::from(rate.per_second.max(1))).max(1);
+            (interval, interval * u64::from(rate.burst))
+        };
+        let (flow_interval, flow_burst) = rate(spec.rate);
+        let (source_interval, source_burst) = rate(spec.source_rate);
+        Service {
+            ring_at: ring.at,
+            ring_length: ring.length,
+            hash_at: hash.at,
+            hash_length: hash.length,
+            scheduler: match spec.pick {
+                Pick::RoundRobin => SCHEDULER_RING,
+                Pick::LeastConnections => SCHEDULER_LEAST,
+                Pick::ShortestExpectedDelay => SCHEDULER_DELAY,
+                Pick::NeverQueue => SCHEDULER_NEVER_QUEUE,
+                Pick::SourceHash => SCHEDULER_SOURCE,
+                Pick::DestinationHash => SCHEDULER_DESTINATION,
+                Pick::Maglev => SCHEDULER_FLOW,
+                Pick::Random => SCHEDULER_RANDOM,
+                Pick::First => SCHEDULER_FIRST,
+            },
+            persistence_ticks: spec.persist.map_or(0, |p| ticks(p.timeout)),
+            mask: mask_words(spec.persist.map_or(32, |p| p.mask), true),
+            mask6: mask_words(spec.persist.map_or(128, |p| p.mask6), false),
+            timeout_ticks,
+            flow_interval,
+            flow_burst,
+            source_interval,
+            source_burst,
+        }
+    }
+
+    /// Servers of a service that are configured no more keep or cut what they have.
+    fn leave(&mut self, service: &str, present: &HashSet<u32>) -> Result<(), PlaneError> {
+        let keeps = |name: &str| {
+            let spec = self.services.get(service);
+            let server = spec.and_then(|s| s.servers.iter().find(|s| s.name == name));
+            server.is_none_or(|s| s.keep_when_removed)
+        };
+        let notes = self.book.destinations.iter();
+        let gone: Vec<(u32, bool)> = notes
+            .filter(|(number, n)| n.service == service && !n.leaving && !present.contains(number))
+            .map(|(number, n)| (*number, keeps(&n.name)))
+            .collect();
+        for (number, keeps) in gone {
+            self.retire(number, if keeps { TAKES_EXISTING } else { RESETS_EXISTING })?;
+        }
+        Ok(())
+    }
+
+    fn retire(&mut self, number: u32, takes: u32) -> Result<(), PlaneError> {
+        if let Some(written) = self.written.destinations.get_mut(&number) {
+            written.takes = takes as u16;
+            self.maps.destinations.write(number, written)?;
+        }
+        if let Some(note) = self.book.destinations.get_mut(&number) {
+            note.leaving = true;
+        }
+        Ok(())
+    }
+
+    /// A service that is gone: its VIPs are no longer answered for, its flows end.
+    fn remove_service(&mut self, name: &str) -> Result<(), PlaneError> {
+        let notes = self.book.destinations.iter();
+        let own: Vec<u32> = notes.filter(|(_, n)| n.service == name).map(|(number, _)| *number).collect();
+        for number in own {
+            self.retire(number, RESETS_EXISTING)?;
+        }
+        if let Some(note) = self.book.services.remove(name) {
+            self.cooling.extend([note.ring, note.hash].map(|e| (Instant::now(), e)));
+            self.written.services.remove(&note.number);
+            self.written.tables.remove(&note.number);
+        }
+        Ok(())
+    }
+
+    fn write_vips(&mut self) -> Result<(), PlaneError> {
+        let mut wanted: BTreeMap<[u8; 20], (VipKey, Vip)> = BTreeMap::new();
+        for spec in self.services.values() {
+            let service = self.book.service(&spec.name)?;
+            let protocols = [(spec.tcp, 6u8), (spec.udp, 17)];
+            for vip in &spec.vips {
+                // That the address is a VIP at all: for fragments, which have no port.
+                add_vip(&mut wanted, vip.address, 0, 0, service);
+                for (_, protocol) in protocols.iter().filter(|p| p.0) {
+                    for range in vip.ports.ranges() {
+                        if usize::from(range.last - range.first) < PORTS_LISTED {
+                            for port in range.first..=range.last {
+                                add_vip(&mut wanted, vip.address, port, *protocol, service);
+                            }
+                        } else {
+                            let entry = add_vip(&mut wanted, vip.address, 0, *protocol, MAX_SERVICES);
+                            let count = entry.range_count as usize;
+                            let Some(place) = entry.ranges.get_mut(count) else {
+                                return Err(PlaneError::Ranges(vip.address));
+                            };
+                            *place = PortRange { first: range.first, last: range.last, service };
+                            entry.range_count += 1;
+                        }
+                    }
+                }
+            }
+        }
+        for (bytes, (key, vip)) in &wanted {
+            if self.written.vips.get(bytes).map(|w| &w.1) != Some(vip) {
+                self.maps.vips.write(key, vip)?;
+            }
+        }
+        for (_, (key, _)) in self.written.vips.iter().filter(|(bytes, _)| !wanted.contains_key(*bytes)) {
+            self.maps.vips.remove(key);
+        }
+        self.written.vips = wanted;
+        Ok(())
+    }
+
+    // Watching
+
+    pub fn counts(&self, service: &str, server: &str) -> Counts {
+        let found = self.book.destinations.iter();
+        let mut found = found.filter(|(_, n)| n.service == service && n.name == server && !n.leaving);
+        let Some((number, _)) = found.next() else { return Counts::default() };
+        let load = self.maps.loads.read(*number);
+        let mut counts = Counts { active: load.active, inactive: load.inactive, ..Counts::default() };
+        for cpu in self.maps.traffics.read(*number) {
+            counts.flows += cpu.flows;
+            counts.packets_in += cpu.packets_in;
+            counts.bytes_in += cpu.bytes_in;
+            counts.packets_out += cpu.packets_out;
+            counts.bytes_out += cpu.bytes_out;
+        }
+        counts
+    }
+
+    /// What became of packets, by reason.
+    pub fn reasons(&self) -> Vec<(&'static str, u64)> {
+        let of = |number| self.maps.reasons.read(number).iter().sum();
+        REASON_NAMES.iter().map(|(name, number)| (*name, of(*number))).collect()
+    }
+
+    /// Flows in the table and room in it.
+    pub fn flow_count(&self) -> (u64, u64) {
+        (self.keeper.live(), u64::from(self.maps.flows.length()) * u64::from(WAYS))
+    }
+
+    /// One frame through the program, as if it came in on the loopback interface.
+    pub fn run_frame(&self, frame: &[u8], out: &mut [u8], repeat: u32) -> Result<Run, LoadError> {
+        self.loaded.run_frame(frame, out, repeat)
+    }
+
+    // Ending
+
+    /// Leaves the program in place: it forwards for `grace` longer, or until a next process goes on.
+    pub fn leave_running(&mut self, grace: Duration) {
+        self.save();
+        self.keeper.stop(grace);
+    }
+
+    /// Takes the program away; packets for VIPs go to the kernel again.
+    pub fn remove(&mut self) {
+        self.keeper.stop(Duration::from_millis(1));
+        for (interface, how) in std::mem::take(&mut self.attached) {
+            self.loaded.detach(interface, how);
+        }
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn add_vip(
+    all: &mut BTreeMap<[u8; 20], (VipKey, Vip)>,
+    address: IpAddr,
+    port: u16,
+    protocol: u8,
+    service: u32,
+) -> &mut Vip {
+    let key = VipKey { address: words(address), port_be: port.to_be(), protocol, unused: 0 };
+    let empty = || (key, Vip { service, ..Vip::new_zeroed() });
+    &mut all.entry(zerocopy::transmute!(key)).or_insert_with(empty).1
+}

@@ -1,0 +1,319 @@
+//! The kernel's view of the network, over netlink: interfaces, addresses, routes, neighbours.
+//!
+//! In: questions, and addresses to add or remove. Out: plain values. Never: a decision.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload,
+};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, CacheInfo};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+
+/// Groups of rtnetlink(7): links, neighbours, addresses and routes of both families.
+const GROUPS: [u32; 7] = [1, 3, 5, 7, 9, 11, 28];
+/// Answers of one question at most.
+const ANSWERS: usize = 1_000_000;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    pub index: u32,
+    pub name: String,
+    pub mac: [u8; 6],
+    pub mtu: u32,
+    pub up: bool,
+    pub loopback: bool,
+    /// One end of a virtual pair, whose native XDP needs a program on the other end as well.
+    pub veth: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnAddress {
+    pub interface: u32,
+    pub address: IpAddr,
+    pub prefix: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WayTo {
+    pub interface: u32,
+    /// The router, where the address is not on the link itself.
+    pub gateway: Option<IpAddr>,
+    /// What this machine would send from.
+    pub source: Option<IpAddr>,
+}
+
+impl WayTo {
+    pub fn next_hop(&self, target: IpAddr) -> IpAddr {
+        self.gateway.unwrap_or(target)
+    }
+}
+
+/// A connection to the kernel's routing tables.
+pub struct Network {
+    socket: Socket,
+    sequence: u32,
+}
+
+fn family(address: IpAddr) -> AddressFamily {
+    if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
+impl Network {
+    pub fn open() -> io::Result<Network> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        Ok(Network { socket, sequence: 0 })
+    }
+
+    pub fn interfaces(&mut self) -> io::Result<Vec<Interface>> {
+        let answers = self.ask(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP)?;
+        Ok(answers.iter().filter_map(interface_of).collect())
+    }
+
+    pub fn addresses(&mut self) -> io::Result<Vec<OwnAddress>> {
+        let answers = self.ask(RouteNetlinkMessage::GetAddress(AddressMessage::default()), NLM_F_DUMP)?;
+        Ok(answers.iter().filter_map(own_address_of).collect())
+    }
+
+    /// MACs of neighbours that are known and have not failed.
+    pub fn neighbours(&mut self) -> io::Result<HashMap<(u32, IpAddr), [u8; 6]>> {
+        let answers = self.ask(RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default()), NLM_F_DUMP)?;
+        Ok(answers.iter().filter_map(neighbour_of).collect())
+    }
+
+    /// The way that the kernel's routes choose for an address.
+    pub fn way_to(&mut self, target: IpAddr) -> io::Result<WayTo> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family(target);
+        message.header.destination_prefix_length = if target.is_ipv4() { 32 } else { 128 };
+        message.attributes.push(RouteAttribute::Destination(target.into()));
+        let answers = self.ask(RouteNetlinkMessage::GetRoute(message), 0)?;
+        let found = answers.iter().find_map(|answer| {
+            let RouteNetlinkMessage::NewRoute(route) = answer else { return None };
+            let mut way = WayTo { interface: 0, gateway: None, source: None };
+            for attribute in &route.attributes {
+                match attribute {
+                    RouteAttribute::Oif(index) => way.interface = *index,
+                    RouteAttribute::Gateway(address) => way.gateway = plain(address),
+                    RouteAttribute::PrefSource(address) => way.source = plain(address),
+                    _ => {}
+                }
+            }
+            (way.interface > 0).then_some(way)
+        });
+        found
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NetworkUnreachable, format!("no route to {target}")))
+    }
+
+    /// Has the kernel look for a neighbour, as if it had a packet for it.
+    pub fn look_for(&mut self, interface: u32, address: IpAddr) -> io::Result<()> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = family(address);
+        message.header.ifindex = interface;
+        message.header.flags = NeighbourFlags::Use;
+        message.header.state = NeighbourState::None;
+        let target = match address {
+            IpAddr::V4(a) => NeighbourAddress::Inet(a),
+            IpAddr::V6(a) => NeighbourAddress::Inet6(a),
+        };
+        message.attributes.push(NeighbourAttribute::Destination(target));
+        let flags = NLM_F_CREATE | NLM_F_REPLACE | NLM_F_ACK;
+        self.ask(RouteNetlinkMessage::NewNeighbour(message), flags).map(drop)
+    }
+
+    /// Adds an address; that it is there already is no error. Duplicate detection of IPv6 is left
+    /// out: an address that moves between nodes must work at once.
+    pub fn add_address(&mut self, interface: u32, address: IpAddr, prefix: u8) -> io::Result<()> {
+        let message = RouteNetlinkMessage::NewAddress(address_message(interface, address, prefix));
+        match self.ask(message, NLM_F_CREATE | NLM_F_ACK) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    pub fn remove_address(&mut self, interface: u32, address: IpAddr, prefix: u8) -> io::Result<()> {
+        let message = RouteNetlinkMessage::DelAddress(address_message(interface, address, prefix));
+        self.ask(message, NLM_F_ACK).map(drop)
+    }
+
+    fn ask(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
+        self.sequence += 1;
+        let mut packet = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(message));
+        packet.header.flags = NLM_F_REQUEST | flags;
+        packet.header.sequence_number = self.sequence;
+        packet.finalize();
+        let mut bytes = vec![0; packet.buffer_len()];
+        packet.serialize(&mut bytes);
+        self.socket.send(&bytes, 0)?;
+        let many = flags & NLM_F_DUMP == NLM_F_DUMP;
+        let mut answers = Vec::new();
+        loop {
+            let (received, _) = self.socket.recv_from_full()?;
+            let mut rest = received.as_slice();
+            while rest.len() >= 16 && answers.len() < ANSWERS {
+                let length = u32::from_ne_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
+                if length < 16 || length > rest.len() {
+                    break;
+                }
+                // What this library cannot read is of no use here either.
+                let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&rest[..length]);
+                rest = &rest[length.next_multiple_of(4).min(rest.len())..];
+                let Ok(answer) = answer else { continue };
+                if answer.header.sequence_number != self.sequence {
+                    continue;
+                }
+                match answer.payload {
+                    NetlinkPayload::Done(_) => return Ok(answers),
+                    NetlinkPayload::Error(error) if error.code.is_none() => return Ok(answers),
+                    NetlinkPayload::Error(error) => return Err(error.to_io()),
+                    NetlinkPayload::InnerMessage(inner) => {
+                        answers.push(inner);
+                        if !many && flags & NLM_F_ACK == 0 {
+                            return Ok(answers);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+/// Counts changes of links, addresses, routes and neighbours.
+pub fn count_network_changes() -> io::Result<Arc<AtomicU64>> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    // Groups that this kernel lacks bring no news.
+    GROUPS.iter().for_each(|group| drop(socket.add_membership(*group)));
+    let changes = Arc::new(AtomicU64::new(1));
+    let own = Arc::downgrade(&changes);
+    std::thread::Builder::new().name("network".into()).spawn(move || {
+        loop {
+            // An overflow of the socket is news too.
+            let read = socket.recv_from_full();
+            let Some(changes) = own.upgrade() else { return };
+            changes.fetch_add(1, Relaxed);
+            if read.is_err() {
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            }
+        }
+    })?;
+    Ok(changes)
+}
+
+fn plain(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(a) => Some(IpAddr::V4(*a)),
+        RouteAddress::Inet6(a) => Some(IpAddr::V6(*a)),
+        _ => None,
+    }
+}
+
+fn address_message(interface: u32, address: IpAddr, prefix: u8) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = family(address);
+    message.header.prefix_len = prefix;
+    message.header.index = interface;
+    if address.is_ipv6() {
+        message.header.flags = AddressHeaderFlags::Nodad;
+        // Deprecated from the start: what this machine itself sends must not come from it.
+        let mut life = CacheInfo::default();
+        (life.ifa_preferred, life.ifa_valid) = (0, u32::MAX);
+        message.attributes.push(AddressAttribute::CacheInfo(life));
+    }
+    message.attributes.push(AddressAttribute::Local(address));
+    message.attributes.push(AddressAttribute::Address(address));
+    message
+}
+
+fn interface_of(answer: &RouteNetlinkMessage) -> Option<Interface> {
+    let RouteNetlinkMessage::NewLink(link) = answer else { return None };
+    let mut interface = Interface {
+        index: link.header.index,
+        name: String::new(),
+        mac: [0; 6],
+        mtu: 1500,
+        up: link.header.flags.contains(LinkFlags::Up),
+        loopback: link.header.link_layer_type == LinkLayerType::Loopback,
+        veth: false,
+    };
+    for attribute in &link.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => interface.name.clone_from(name),
+            LinkAttribute::Address(mac) => interface.mac = mac.as_slice().try_into().unwrap_or_default(),
+            LinkAttribute::Mtu(mtu) => interface.mtu = *mtu,
+            LinkAttribute::LinkInfo(all) => {
+                interface.veth = all.iter().any(|i| matches!(i, LinkInfo::Kind(InfoKind::Veth)));
+            }
+            _ => {}
+        }
+    }
+    Some(interface)
+}
+
+fn own_address_of(answer: &RouteNetlinkMessage) -> Option<OwnAddress> {
+    let RouteNetlinkMessage::NewAddress(message) = answer else { return None };
+    let mut found = None;
+    for attribute in &message.attributes {
+        match attribute {
+            // The own end, where the two differ.
+            AddressAttribute::Local(address) => found = Some(*address),
+            AddressAttribute::Address(address) => found = found.or(Some(*address)),
+            _ => {}
+        }
+    }
+    Some(OwnAddress { interface: message.header.index, address: found?, prefix: message.header.prefix_len })
+}
+
+fn neighbour_of(answer: &RouteNetlinkMessage) -> Option<((u32, IpAddr), [u8; 6])> {
+    let RouteNetlinkMessage::NewNeighbour(message) = answer else { return None };
+    if matches!(
+        message.header.state,
+        NeighbourState::Failed | NeighbourState::Incomplete | NeighbourState::None
+    ) {
+        return None;
+    }
+    let (mut address, mut mac) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(a)) => address = Some(IpAddr::V4(*a)),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(a)) => address = Some(IpAddr::V6(*a)),
+            NeighbourAttribute::LinkLayerAddress(bytes) => mac = bytes.as_slice().try_into().ok(),
+            _ => {}
+        }
+    }
+    Some(((message.header.ifindex, address?), mac?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loopback_interface_is_there() {
+        let mut network = Network::open().unwrap();
+        let interfaces = network.interfaces().unwrap();
+        let loopback = interfaces.iter().find(|i| i.loopback).unwrap();
+        assert_eq!(loopback.name, "lo");
+        let addresses = network.addresses().unwrap();
+        let local: IpAddr = "127.0.0.1".parse().unwrap();
+        let own = addresses.iter().find(|a| a.address == local).unwrap();
+        assert_eq!((own.interface, own.prefix), (loopback.index, 8));
+        let way = network.way_to(local).unwrap();
+        assert_eq!((way.interface, way.gateway), (loopback.index, None));
+        network.neighbours().unwrap();
+    }
+}
