@@ -7,6 +7,7 @@
 mod cases;
 mod load;
 mod origin;
+mod packets;
 mod peers;
 mod poll;
 mod report;
@@ -39,6 +40,8 @@ enum Role {
     /// The cheap origin: answers every request with canned bytes
     #[command(hide = true)]
     Origin { address: SocketAddr },
+    /// Layer 4: nanoseconds a packet; needs root
+    Packets,
     /// One round of load; prints what it counted
     #[command(hide = true)]
     Load {
@@ -56,6 +59,10 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     match arguments.role {
         Some(Role::Origin { address }) => origin::serve(address),
+        Some(Role::Packets) => {
+            println!("{}", packets::render(&packets::run(arguments.rounds.max(15))?));
+            Ok(())
+        }
         Some(Role::Load { kind, address, path, connections, seconds, rate }) => {
             let counted = load::run(kind, address, &path, connections, seconds, rate)?;
             println!("{} {} {} {}", counted.requests, counted.bytes, counted.errors, counted.p99_us);

@@ -302,14 +302,15 @@ CHECKED_APART __u32 claim(__u32 bucket, __u32 tick, __u32 evict)
     return bucket * WAYS + best;
 }
 
-/* A slot for a new flow, in the emptier of its two buckets. */
+/* A slot for a new flow: in its first bucket while that is half empty, so that most look-ups read
+ * one; else in the emptier of the two, so that the table fills evenly. */
 static __always_inline __u32 claim_flow(__u64 hash, __u32 tick)
 {
     __u32 fingerprint = fingerprint_of(hash);
     __u32 first = (__u32)hash & setup.flow_mask;
     __u32 second = other_bucket(first, fingerprint);
     __u32 free = free_ways(first, tick);
-    if (free < 2 && free_ways(second, tick) > free) {
+    if (free < WAYS / 2 && free_ways(second, tick) > free) {
         __u32 swap = first;
         first = second;
         second = swap;

@@ -6,6 +6,7 @@
 
 mod book;
 mod decapsulate;
+mod floor;
 mod keeper;
 mod listing;
 mod plane;
@@ -17,6 +18,7 @@ mod write;
 
 pub use book::Full;
 pub use decapsulate::Decapsulator;
+pub use floor::Floor;
 pub use listing::{FlowReader, PersistentInfo};
 pub use plane::{Options, Plane, PlaneError};
 pub use program::{Attached, LoadError, Run, Sizes};

@@ -147,6 +147,8 @@ impl Plane {
             _ => Book { seed: loaded.setup.seed_a, ..Book::default() },
         };
         let maps = Maps::of(&loaded)?;
+        // Packets may come before the thread's first turn.
+        loaded.renew(options.lease.as_millis() as u64 * loaded.hertz / 1000 + 1)?;
         let keeper = Keeper::start(loaded.clone(), options.lease).map_err(PlaneError::Thread)?;
         let written = Written::default();
         let mut plane = Plane {
@@ -613,6 +615,11 @@ impl Plane {
     /// Flows in the table and room in it.
     pub fn flow_count(&self) -> (u64, u64) {
         (self.keeper.live(), u64::from(self.maps.flows.length()) * u64::from(WAYS))
+    }
+
+    /// Names the interface that frames of test runs come in on, without attaching anything.
+    pub fn set_frame_interface(&self, interface: u32, mac: [u8; 6]) -> Result<(), LoadError> {
+        self.maps.interfaces.write(interface, &Interface { mac, marks: INTERFACE_IN_USE as u16 })
     }
 
     /// One frame through the program, as if it came in on the loopback interface.

@@ -4,6 +4,7 @@
 //! Processes are ended by their own handle, whatever happens to the test.
 
 mod client;
+pub mod frame;
 mod hosts;
 mod pki;
 mod place;
