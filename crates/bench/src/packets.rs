@@ -118,6 +118,7 @@ pub fn run(rounds: usize) -> anyhow::Result<Vec<Measured>> {
         book: book.clone(),
         interfaces: Vec::new(),
         seed: (0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03),
+        icmp_rate: 1000,
     })?;
     // Frames of test runs come in on the loopback interface, and go out there.
     plane.set_frame_interface(1, [2, 0, 0, 0, 0, 1])?;
@@ -136,22 +137,24 @@ pub fn run(rounds: usize) -> anyhow::Result<Vec<Measured>> {
     let mut out = vec![0; 4096];
     let mut cases: Vec<Case> = Vec::new();
     floor.add_vip(SocketAddr::new(vip(0, false), 80))?;
-    let mut established = |name: String, mode: usize, v6: bool, flows: u32, from: u32| -> anyhow::Result<()> {
-        let target = SocketAddr::new(vip(mode, v6), 80);
-        for number in from..from + flows {
-            for flags in [SYN, ACK] {
-                plane.run_frame(&Frame::tcp(client(number, v6), target, flags).bytes(), &mut out, 1)?;
+    let mut established =
+        |name: String, mode: usize, v6: bool, flows: u32, from: u32| -> anyhow::Result<()> {
+            let target = SocketAddr::new(vip(mode, v6), 80);
+            for number in from..from + flows {
+                for flags in [SYN, ACK] {
+                    plane.run_frame(&Frame::tcp(client(number, v6), target, flags).bytes(), &mut out, 1)?;
+                }
             }
-        }
-        let mut random = 1u64;
-        let make = move || {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let number = from + ((random >> 33) as u32) % flows;
-            Frame::tcp(client(number, v6), target, ACK).bytes()
+            let mut random = 1u64;
+            let make = move || {
+                random =
+                    random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let number = from + ((random >> 33) as u32) % flows;
+                Frame::tcp(client(number, v6), target, ACK).bytes()
+            };
+            cases.push(Case { name, floor: None, make: Box::new(make), window: WINDOW, expect: 3 });
+            Ok(())
         };
-        cases.push(Case { name, floor: None, make: Box::new(make), window: WINDOW, expect: 3 });
-        Ok(())
-    };
     established("established, dr, 1 flow".into(), 0, false, 1, 0)?;
     established("established, dr, 1k flows".into(), 0, false, 1_000, 0)?;
     established("established, dr, 64k flows".into(), 0, false, 65_536, 0)?;
@@ -173,7 +176,13 @@ pub fn run(rounds: usize) -> anyhow::Result<Vec<Measured>> {
             Frame::tcp(client(((random >> 33) as u32) % flows, false), target, ACK).bytes()
         };
         let name = format!("look-ups alone, hash and LRU, {name} flows");
-        cases.push(Case { name, floor: Some("floor_lookups"), make: Box::new(make), window: WINDOW, expect: 3 });
+        cases.push(Case {
+            name,
+            floor: Some("floor_lookups"),
+            make: Box::new(make),
+            window: WINDOW,
+            expect: 3,
+        });
     }
     for (name, mode, v6, floor) in [
         ("new flow with insert, dr", 0, false, None),

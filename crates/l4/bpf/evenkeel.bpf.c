@@ -82,7 +82,7 @@ static __always_inline void advance(struct flow *flow, __u32 slot, __u8 flags, i
 static __always_inline void persist(const struct service *service, const struct tuple *t, struct client_key *key)
 {
     const __u64 *mask = (const __u64 *)service->mask6;
-    if (t->source[0] == 0 && (__u32)t->source[1] == 0xffff0000)
+    if (is_mapped(t->source))
         mask = (const __u64 *)service->mask;
     key->client[0] = t->source[0] & mask[0];
     key->client[1] = t->source[1] & mask[1];
@@ -105,7 +105,7 @@ CHECKED_APART int prolong(__u32 slot, __u32 number, __u32 tick)
         struct tuple t = {.source = {flow->client[0], flow->client[1]}};
         struct client_key key = {.service = number};
         persist(service, &t, &key);
-        keep_persistent(&key, flow->destination, tick, service->persistence_ticks);
+        keep_persistent(&key, flow->destination, tick, service->persistence_ticks, 0);
     }
     return 0;
 }
@@ -215,9 +215,12 @@ CHECKED_APART int forward_reply_apart(struct xdp_md *xdp, struct work *w, struct
 }
 
 /* Later fragments name no port: the first one leaves word where they go. */
-CHECKED_APART int note_fragment(struct work *w, __u32 slot, __u32 fingerprint, __u32 reply)
+CHECKED_APART int note_fragment(struct work *w, __u32 slot, __u32 reply)
 {
     if (!w)
+        return 0;
+    struct place place = {};
+    if (!flow_at(slot, w->tick, &place))
         return 0;
     struct fragment_key key = {.identity = w->packet.identity, .protocol = w->packet.tuple.protocol};
     key.source[0] = w->packet.tuple.source[0];
@@ -226,7 +229,8 @@ CHECKED_APART int note_fragment(struct work *w, __u32 slot, __u32 fingerprint, _
     key.target[1] = w->packet.tuple.target[1];
     struct fragment fragment = {
         .slot = slot,
-        .tag = fingerprint,
+        .tag = place.seen_tag >> 32,
+        .generation = place.flow->marks >> FLOW_GENERATION,
         .reply = reply,
         .until = w->tick + (250 * 30 >> 5),
     };
@@ -388,7 +392,10 @@ static __always_inline int take_source(struct work *w, struct flow *flow, struct
     return 0;
 }
 
-CHECKED_APART int take_reverse(struct flow *flow, struct destination *d, __u32 slot)
+/* The way back of NAT. Two ports of a VIP that are one port of the server can meet there with the
+ * same client address and port; the server could not tell them apart, so the later one has to come
+ * from another port. */
+CHECKED_APART int take_reverse(struct flow *flow, struct destination *d, __u32 slot, __u32 tick)
 {
     if (!flow || !d)
         return 0;
@@ -397,7 +404,19 @@ CHECKED_APART int take_reverse(struct flow *flow, struct destination *d, __u32 s
     reply.target[0] = flow->client[0];
     reply.target[1] = flow->client[1];
     reply.target_port = flow->client_port_be;
-    flow->reverse = claim_word(hash_tuple(&reply), slot);
+    __u64 hash = hash_tuple(&reply);
+    struct place other = {};
+    __u32 taken = find_reply(&reply, hash, tick);
+    if (taken != NOWHERE && flow_at(taken, tick, &other)) {
+        if (other.flow->state != STATE_CLOSING && other.flow->state != STATE_CLOSED) {
+            count(REASON_SAME_AT_SERVER);
+            return 0;
+        }
+        end_flow(&other);
+    }
+    flow->reverse = claim_word(hash, slot);
+    if (!flow->reverse)
+        count(REASON_TABLE_FULL);
     return flow->reverse != 0;
 }
 
@@ -432,14 +451,14 @@ static __always_inline int insert(struct work *w, struct place *place, struct de
     flow->reverse = 0;
     flow->bytes_in = w->packet.length;
     flow->bytes_out = 0;
-    flow->marks = FLOW_COUNTED | (service->persistence_ticks ? FLOW_PERSISTENT : 0);
+    __u32 generation = (flow->marks >> FLOW_GENERATION) + 1;
+    flow->marks = generation << FLOW_GENERATION | FLOW_COUNTED | (service->persistence_ticks ? FLOW_PERSISTENT : 0);
     flow->created = w->tick;
     int kept = 1;
     if (d->mode == MODE_SNAT && !take_source(w, flow, d, place->slot)) {
         count(REASON_PORTS_EXHAUSTED);
         kept = 0;
-    } else if (d->mode == MODE_NAT && !take_reverse(flow, d, place->slot)) {
-        count(REASON_TABLE_FULL);
+    } else if (d->mode == MODE_NAT && !take_reverse(flow, d, place->slot, w->tick)) {
         kept = 0;
     }
     if (!kept) {
@@ -476,6 +495,10 @@ CHECKED_APART int take_new(struct xdp_md *xdp, struct work *w)
         count(REASON_LEASE_ENDED);
         return XDP_DROP;
     }
+    if (ttl_is_low(p, (void *)(long)xdp->data, (void *)(long)xdp->data_end)) {
+        count(REASON_TTL_EXCEEDED);
+        return icmp_allowed(w->jiffies) ? answer_time_exceeded(xdp, p) : XDP_DROP;
+    }
     __u8 first = STATE_UDP;
     if (t->protocol == PROTOCOL_TCP) {
         if (p->tcp_flags & TCP_RST) {
@@ -510,9 +533,9 @@ CHECKED_APART int take_new(struct xdp_md *xdp, struct work *w)
     struct place place = {};
     if (insert(w, &place, d, chosen, first, service)) {
         if (service->persistence_ticks)
-            keep_persistent(&key, chosen, w->tick, service->persistence_ticks);
+            keep_persistent(&key, chosen, w->tick, service->persistence_ticks, 1);
         if (p->fragment == FRAGMENT_FIRST)
-            note_fragment(w, place.slot, place.seen_tag >> 32, 0);
+            note_fragment(w, place.slot, 0);
     } else {
         if (d->mode == MODE_NAT || d->mode == MODE_SNAT)
             return XDP_DROP;
@@ -578,7 +601,7 @@ static __always_inline int take_fragment(struct xdp_md *xdp, struct work *w)
     struct fragment *known = bpf_map_lookup_elem(&fragments, &key);
     struct place place = {};
     if (!known || known->until <= w->tick || !flow_at(known->slot, w->tick, &place) ||
-        place.seen_tag >> 32 != known->tag)
+        place.seen_tag >> 32 != known->tag || place.flow->marks >> FLOW_GENERATION != known->generation)
         return -1;
     struct destination *d = bpf_map_lookup_elem(&destinations, &place.flow->destination);
     if (!d || w->closed || !(d->takes & TAKES_EXISTING))
@@ -668,7 +691,7 @@ int evenkeel_l4(struct xdp_md *xdp)
             return action == STARTS_ANEW ? take_new(xdp, w) : action;
         }
         if (p->fragment == FRAGMENT_FIRST)
-            note_fragment(w, place.slot, place.seen_tag >> 32, 0);
+            note_fragment(w, place.slot, 0);
         return take_known(xdp, w, &place, d);
     }
     if (w->replies)
@@ -678,7 +701,7 @@ int evenkeel_l4(struct xdp_md *xdp)
         if (!d || w->closed || !(d->takes & TAKES_EXISTING))
             return XDP_DROP;
         if (p->fragment == FRAGMENT_FIRST)
-            note_fragment(w, place.slot, place.seen_tag >> 32, 1);
+            note_fragment(w, place.slot, 1);
         return take_reply(xdp, w, &place, d);
     }
     return take_new(xdp, w);

@@ -107,6 +107,11 @@ static __always_inline __u64 mapped(__u32 address)
     return ((__u64)address << 32) | 0xffff0000ULL;
 }
 
+static __always_inline int is_mapped(const __u64 *address)
+{
+    return address[0] == 0 && (__u32)address[1] == 0xffff0000;
+}
+
 static __always_inline int read_ports(struct packet *p, void *data, void *end)
 {
     void *at = data + (p->transport & 0x1ff);
@@ -161,6 +166,11 @@ static __always_inline int read_ipv6(struct packet *p, void *data, void *end)
     if ((ip->version_flow & bpf_htonl(0xf0000000)) != bpf_htonl(0x60000000))
         return READ_MALFORMED;
     if (total > end - data - ETHERNET)
+        return READ_MALFORMED;
+    /* Addresses that stand for IPv4 never travel (RFC 4942, section 2.2); here they would be taken
+     * for IPv4's own flows. */
+    __u64 source[2] = {ip->source[0], ip->source[1]}, target[2] = {ip->target[0], ip->target[1]};
+    if (is_mapped(source) || is_mapped(target))
         return READ_MALFORMED;
     p->is_v6 = 1;
     p->length = total;

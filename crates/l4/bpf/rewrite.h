@@ -148,7 +148,7 @@ static __always_inline int send_to(struct xdp_md *xdp, void *data, void *end, __
 static __always_inline __u32 overhead_of(const struct destination *d)
 {
     const __u64 *real = (const __u64 *)d->address;
-    __u32 bytes = real[0] == 0 && (__u32)real[1] == 0xffff0000 ? sizeof(struct ipv4) : sizeof(struct ipv6);
+    __u32 bytes = is_mapped(real) ? sizeof(struct ipv4) : sizeof(struct ipv6);
     return bytes + (d->tunnel == TUNNEL_GUE ? sizeof(struct udp) : 0);
 }
 
@@ -167,7 +167,7 @@ static __always_inline int encapsulate(struct xdp_md *xdp, struct packet *p, con
 {
     const __u64 *real = (const __u64 *)d->address;
     const __u64 *own = (const __u64 *)d->tunnel_source;
-    int outer_v4 = real[0] == 0 && (__u32)real[1] == 0xffff0000;
+    int outer_v4 = is_mapped(real);
     int gue = d->tunnel == TUNNEL_GUE;
     __u32 overhead = overhead_of(d);
     void *data = (void *)(long)xdp->data;

@@ -57,6 +57,8 @@
 #define FLOW_PERSISTENT 2
 #define FLOW_CLIENT_FIN 4
 #define FLOW_SERVER_FIN 8
+/* Above these bits a slot counts the flows it has had. */
+#define FLOW_GENERATION 8
 
 /* Marks of an interface. */
 #define INTERFACE_IN_USE 1
@@ -87,6 +89,7 @@
 #define REASON_COOKIE_SENT 19
 #define REASON_COOKIE_WRONG 20
 #define REASON_STATELESS 21
+#define REASON_SAME_AT_SERVER 22
 #define REASONS 24
 
 struct setup {
@@ -243,6 +246,7 @@ struct fragment_key {
 struct fragment {
     __u32 slot;
     __u32 tag;
+    __u32 generation;
     __u32 reply;
     __u32 until;
 };

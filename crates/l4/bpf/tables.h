@@ -390,8 +390,10 @@ CHECKED_APART __u32 find_persistent(const struct client_key *k, __u32 tick)
     return MAX_DESTINATIONS;
 }
 
-/* Remembers a client, or prolongs what is known; the entry nearest to its end gives way. */
-CHECKED_APART int keep_persistent(const struct client_key *k, __u32 destination, __u32 tick, __u32 ticks)
+/* Remembers a client, or prolongs what is known; the entry nearest to its end gives way. A client
+ * that was sent elsewhere since is not called back by an older flow: `fresh` says which this is. */
+CHECKED_APART int keep_persistent(const struct client_key *k, __u32 destination, __u32 tick, __u32 ticks,
+                                  __u32 fresh)
 {
     if (!k)
         return 0;
@@ -407,6 +409,8 @@ CHECKED_APART int keep_persistent(const struct client_key *k, __u32 destination,
     for (int way = 0; way < WAYS; way++) {
         __u64 tag = b->tag[way];
         if ((__u32)(tag >> 32) == fingerprint && persistent_is(&b->entry[way], k)) {
+            if (!fresh && b->entry[way].destination != destination && (__u32)tag > tick)
+                return 0;
             b->entry[way].destination = destination;
             b->tag[way] = wanted;
             return 0;

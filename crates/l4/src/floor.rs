@@ -30,8 +30,10 @@ impl Floor {
 
     /// Nanoseconds of one run of `floor_pass`, `floor_tx` or `floor_lookups`.
     pub fn run(&self, program: &str, frame: &[u8], out: &mut [u8]) -> Result<u64, LoadError> {
-        let found = self.object.progs_mut().find(|p| p.name() == program).ok_or(LoadError::Missing("a floor"))?;
-        let input = ProgramInput { data_in: Some(frame), data_out: Some(out), repeat: 1, ..ProgramInput::default() };
+        let found =
+            self.object.progs_mut().find(|p| p.name() == program).ok_or(LoadError::Missing("a floor"))?;
+        let input =
+            ProgramInput { data_in: Some(frame), data_out: Some(out), repeat: 1, ..ProgramInput::default() };
         Ok(found.test_run(input)?.duration.as_nanos() as u64)
     }
 }

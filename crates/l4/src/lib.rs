@@ -11,6 +11,7 @@ mod keeper;
 mod listing;
 mod plane;
 mod program;
+pub mod reference;
 mod shared;
 mod spec;
 mod table;

@@ -46,6 +46,8 @@ pub struct Options {
     pub interfaces: Vec<u32>,
     /// Secret of the tables.
     pub seed: (u64, u64),
+    /// ICMP errors a second that are sent at most; 0 is no limit.
+    pub icmp_rate: u32,
 }
 
 pub struct Plane {
@@ -107,7 +109,8 @@ impl Maps {
 }
 
 /// Names of the counted reasons, in the order of their numbers.
-const REASON_NAMES: [(&str, u32); 22] = [
+const REASON_NAMES: [(&str, u32); 23] = [
+    ("same-at-server", REASON_SAME_AT_SERVER),
     ("forwarded", REASON_FORWARDED),
     ("new-flow", REASON_NEW_FLOW),
     ("lease-ended", REASON_LEASE_ENDED),
@@ -141,7 +144,7 @@ impl Plane {
         let known = Book::read(&text)
             .filter(|book| predecessor.as_ref().is_some_and(|p| p.setup.seed_a == book.seed));
         let predecessor = predecessor.filter(|_| known.is_some());
-        let loaded = Arc::new(Loaded::load(options.sizes, options.seed, predecessor.as_ref())?);
+        let loaded = Arc::new(Loaded::load(options, predecessor.as_ref())?);
         let book = match (loaded.adopted, known) {
             (true, Some(book)) => book,
             _ => Book { seed: loaded.setup.seed_a, ..Book::default() },

@@ -9,6 +9,7 @@ use libbpf_rs::{
 };
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
+use crate::plane::Options;
 use crate::shared::{Gate, Renewal, Setup, Sweeping, WAYS};
 
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/evenkeel.o"));
@@ -94,11 +95,8 @@ fn configured_hertz() -> Option<u64> {
 
 impl Loaded {
     /// Loads the program. With a predecessor its maps are used on, with all that is in them.
-    pub fn load(
-        sizes: Sizes,
-        seed: (u64, u64),
-        predecessor: Option<&Predecessor>,
-    ) -> Result<Loaded, LoadError> {
+    pub fn load(options: &Options, predecessor: Option<&Predecessor>) -> Result<Loaded, LoadError> {
+        let (sizes, seed) = (options.sizes, options.seed);
         let known = predecessor.filter(|p| p.fits(sizes));
         let hertz = measure_hertz()?;
         let setup = match known {
@@ -109,7 +107,7 @@ impl Loaded {
                 flow_mask: sizes.flow_buckets() - 1,
                 persistence_mask: sizes.persistence_buckets() - 1,
                 tick_shift: tick_shift(hertz),
-                icmp_interval: (hertz * 1024 / 1000) as u32,
+                icmp_interval: (hertz * 1024).checked_div(u64::from(options.icmp_rate)).unwrap_or(0) as u32,
             },
         };
         let mut open = open(sizes, &setup).map_err(LoadError::Load)?;

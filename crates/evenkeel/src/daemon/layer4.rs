@@ -21,6 +21,8 @@ use tracing::{error, info, warn};
 
 /// Neighbours are looked for again after this time, so that a moved one is noticed.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// ICMP errors a second that the packet path sends at most.
+const ICMP_RATE: u32 = 1000;
 /// The name of the server that takes clients when no real server is left.
 pub const FALLBACK: &str = "(fallback)";
 
@@ -75,6 +77,7 @@ impl Layer4 {
             book: PathBuf::from(directory).join("layer-4.json"),
             interfaces: interfaces.iter().map(|i| i.index).collect(),
             seed: (random(), random()),
+            icmp_rate: ICMP_RATE,
         };
         let plane = Plane::start(&options).map_err(|e| format!("layer 4 cannot be started: {e}"))?;
         self.path = Some(Path {

@@ -1,0 +1,915 @@
+//! The rules of bpf/evenkeel.bpf.c once more, in plain Rust: what should become of a frame.
+//!
+//! In: services, next hops, frames in their order. Out: the action and the frame as it should be.
+//! Never: the kernel, time (nothing expires here), the secret of the tables. What the program draws
+//! by that secret (source ports of SNAT and GUE) is read from its answer and then held against the
+//! rules.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+
+use evenkeel_model::Tunnel;
+
+use crate::shared::{GUE_PORT, address_of};
+use crate::spec::{Forwarding, Hop, Server, ServiceSpec};
+
+pub const DROP: u32 = 1;
+pub const PASS: u32 = 2;
+pub const SEND: u32 = 3;
+
+const FIN: u8 = 1;
+const SYN: u8 = 2;
+const RST: u8 = 4;
+const ACK: u8 = 16;
+
+/// What should become of a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub action: u32,
+    /// Of [`SEND`]; else nobody sees it again.
+    pub frame: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Tuple {
+    source: SocketAddr,
+    target: SocketAddr,
+    protocol: u8,
+}
+
+impl Tuple {
+    fn turned(self) -> Tuple {
+        Tuple { source: self.target, target: self.source, protocol: self.protocol }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Syn,
+    Established,
+    Closing,
+    Closed,
+    Udp,
+    PickedUp,
+}
+
+#[derive(Clone, Debug)]
+struct Flow {
+    service: usize,
+    server: usize,
+    state: State,
+    client_mac: [u8; 6],
+    client_fin: bool,
+    server_fin: bool,
+    /// Of SNAT: what the real server sees.
+    own: Option<SocketAddr>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct FragmentKey {
+    source: IpAddr,
+    target: IpAddr,
+    identity: u32,
+    protocol: u8,
+}
+
+/// A frame taken apart.
+#[derive(Clone, Debug)]
+struct Packet {
+    v6: bool,
+    source: IpAddr,
+    target: IpAddr,
+    protocol: u8,
+    /// First and last byte of the IP packet, and where its transport begins.
+    length: usize,
+    transport: usize,
+    plain: bool,
+    fragment: Fragment,
+    identity: u32,
+    ports: (u16, u16),
+    flags: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fragment {
+    None,
+    First,
+    Later,
+}
+
+enum Read {
+    Fine(Packet),
+    Other,
+    Malformed,
+}
+
+const ETHERNET: usize = 14;
+
+#[derive(Default)]
+pub struct Reference {
+    pub mac: [u8; 6],
+    services: Vec<ServiceSpec>,
+    hops: HashMap<IpAddr, Hop>,
+    flows: HashMap<Tuple, Flow>,
+    /// What real servers send, to the flow it belongs to.
+    replies: HashMap<Tuple, Tuple>,
+    fragments: HashMap<FragmentKey, (Tuple, bool)>,
+    turns: HashMap<String, u64>,
+    clients: HashMap<(usize, IpAddr), usize>,
+}
+
+impl Reference {
+    pub fn new(mac: [u8; 6]) -> Reference {
+        Reference { mac, ..Reference::default() }
+    }
+
+    /// Services keep their places: flows name them.
+    pub fn set_services(&mut self, services: Vec<ServiceSpec>, hops: HashMap<IpAddr, Hop>) {
+        (self.services, self.hops) = (services, hops);
+    }
+
+    pub fn flow_count(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// What should become of a frame. `seen` is what the program made of it.
+    pub fn process(&mut self, frame: &[u8], seen: &[u8]) -> Verdict {
+        let pass = || Verdict { action: PASS, frame: frame.to_vec() };
+        if frame.len() < ETHERNET || frame[..6] != self.mac {
+            return pass();
+        }
+        let packet = match read(frame) {
+            Read::Other => return pass(),
+            Read::Malformed => return drop_it(),
+            Read::Fine(packet) => packet,
+        };
+        if packet.fragment == Fragment::Later {
+            return self.later_fragment(frame, &packet, seen);
+        }
+        match packet.protocol {
+            1 | 58 => self.icmp(frame, &packet, seen),
+            6 | 17 => self.transport(frame, &packet, seen),
+            _ => pass(),
+        }
+    }
+
+    fn transport(&mut self, frame: &[u8], packet: &Packet, seen: &[u8]) -> Verdict {
+        let tuple = packet.tuple();
+        if let Some(flow) = self.flows.get(&tuple).cloned() {
+            let takes = self.server(&flow).takes;
+            if goes_on(packet, &flow, takes) {
+                self.note_fragment(packet, tuple, false);
+                return self.known(frame, packet, tuple, seen);
+            }
+            self.end(tuple);
+            let opens = packet.protocol == 17 || packet.flags & (SYN | ACK) == SYN;
+            return match (opens, takes.resets) {
+                (true, _) => self.fresh(frame, packet, seen),
+                (false, true) => reset(frame, packet),
+                (false, false) => drop_it(),
+            };
+        }
+        if let Some(forward) = self.replies.get(&tuple).copied() {
+            let flow = self.flows[&forward].clone();
+            if !self.server(&flow).takes.existing {
+                return drop_it();
+            }
+            self.note_fragment(packet, forward, true);
+            if packet.protocol == 6 && packet.flags != 0 {
+                self.advance(forward, packet.flags, true);
+            }
+            return self.to_client(frame, packet, forward);
+        }
+        self.fresh(frame, packet, seen)
+    }
+
+    fn known(&mut self, frame: &[u8], packet: &Packet, tuple: Tuple, seen: &[u8]) -> Verdict {
+        if let Some(flow) = self.flows.get_mut(&tuple) {
+            flow.client_mac = mac_at(frame, 6);
+        }
+        if packet.protocol == 6 && packet.flags & (FIN | RST | ACK) != 0 {
+            self.advance(tuple, packet.flags, false);
+        }
+        self.to_server(frame, packet, &self.flows[&tuple].clone(), tuple, seen)
+    }
+
+    fn fresh(&mut self, frame: &[u8], packet: &Packet, seen: &[u8]) -> Verdict {
+        let tuple = packet.tuple();
+        let found = self.services.iter().position(|s| {
+            let speaks = if tuple.protocol == 6 { s.tcp } else { s.udp };
+            speaks
+                && s.vips
+                    .iter()
+                    .any(|v| v.address == tuple.target.ip() && v.ports.contains(tuple.target.port()))
+        });
+        let Some(service) = found else { return Verdict { action: PASS, frame: frame.to_vec() } };
+        if is_last_hop(frame, packet) {
+            return answer(frame, packet, Answer::TimeExceeded);
+        }
+        let mut state = State::Udp;
+        if tuple.protocol == 6 {
+            if packet.flags & RST != 0 {
+                return drop_it();
+            }
+            state = if packet.flags & (SYN | ACK) == SYN { State::Syn } else { State::PickedUp };
+        }
+        let known = self.persistent(service, tuple.source.ip());
+        let Some(server) = known.or_else(|| self.pick(service, state, seen)) else {
+            return if tuple.protocol == 6 { reset(frame, packet) } else { drop_it() };
+        };
+        let spec = &self.services[service];
+        let snat = spec.forwarding == Forwarding::Snat;
+        if snat && state == State::PickedUp {
+            return reset(frame, packet);
+        }
+        let mut flow = Flow {
+            service,
+            server,
+            state,
+            client_mac: mac_at(frame, 6),
+            client_fin: false,
+            server_fin: false,
+            own: None,
+        };
+        if snat {
+            match self.source_seen(packet, seen, &flow, tuple) {
+                Some(own) => flow.own = Some(own),
+                None => return drop_it(),
+            }
+        }
+        if let Some(reply) = self.reply_of(&flow, tuple) {
+            if let Some(other) = self.replies.get(&reply).copied() {
+                let over = |f: &Flow| matches!(f.state, State::Closing | State::Closed);
+                if !self.flows.get(&other).is_some_and(over) {
+                    return drop_it();
+                }
+                self.end(other);
+            }
+            self.replies.insert(reply, tuple);
+        }
+        if let Some(key) = self.client_key(service, tuple.source.ip()) {
+            self.clients.insert(key, server);
+        }
+        self.flows.insert(tuple, flow.clone());
+        self.note_fragment(packet, tuple, false);
+        self.to_server(frame, packet, &flow, tuple, seen)
+    }
+
+    fn client_key(&self, service: usize, client: IpAddr) -> Option<(usize, IpAddr)> {
+        let rule = self.services[service].persist?;
+        Some((service, evenkeel_model::mask_address(client, rule.mask, rule.mask6)))
+    }
+
+    /// The server that this client is remembered to have.
+    fn persistent(&self, service: usize, client: IpAddr) -> Option<usize> {
+        let server = *self.clients.get(&self.client_key(service, client)?)?;
+        self.services[service].servers[server].takes.persistent.then_some(server)
+    }
+
+    /// A flow of which real servers answer through here, for a test to answer: what they would send.
+    pub fn some_reply(&self, number: usize) -> Option<(SocketAddr, SocketAddr, bool)> {
+        let reply = self.replies.keys().nth(number % self.replies.len().max(1))?;
+        Some((reply.source, reply.target, reply.protocol == 17))
+    }
+
+    /// The server whose turn it is; for a segment in mid-flow one of those that take new clients, as
+    /// the program's hash has it.
+    fn pick(&mut self, service: usize, state: State, seen: &[u8]) -> Option<usize> {
+        let spec = &self.services[service];
+        let able: Vec<usize> = (0..spec.servers.len())
+            .filter(|i| spec.servers[*i].takes.new && spec.servers[*i].weight > 0)
+            .collect();
+        if able.is_empty() {
+            return None;
+        }
+        if state == State::PickedUp {
+            let goes_to = |i: &&usize| {
+                let hop = self.hops.get(&spec.servers[**i].address.ip());
+                hop.is_some_and(|hop| seen.starts_with(&hop.mac))
+            };
+            return Some(*able.iter().find(goes_to).unwrap_or(&able[0]));
+        }
+        let turn = self.turns.entry(spec.name.clone()).or_default();
+        let chosen = able[(*turn % able.len() as u64) as usize];
+        *turn += 1;
+        Some(chosen)
+    }
+
+    /// The address and port that the program drew, if the rules allow it.
+    fn source_seen(&self, packet: &Packet, seen: &[u8], flow: &Flow, tuple: Tuple) -> Option<SocketAddr> {
+        let at = ETHERNET + if packet.v6 { 8 } else { 12 };
+        let size = if packet.v6 { 16 } else { 4 };
+        if seen.len() < packet.transport + 2 {
+            return None;
+        }
+        let address = ip_at(seen, at, size);
+        let port = u16_at(seen, packet.transport);
+        let own = SocketAddr::new(address, port);
+        let spec = &self.services[flow.service];
+        let hop = self.hops.get(&self.server(flow).address.ip())?;
+        let allowed =
+            if spec.sources.is_empty() { hop.source.into_iter().collect() } else { spec.sources.clone() };
+        let ports = spec.source_ports;
+        let free = Flow { own: Some(own), ..flow.clone() };
+        let taken = self.reply_of(&free, tuple).is_some_and(|r| self.replies.contains_key(&r));
+        (allowed.contains(&address) && (ports.first..=ports.last).contains(&port) && !taken).then_some(own)
+    }
+
+    fn server(&self, flow: &Flow) -> &Server {
+        &self.services[flow.service].servers[flow.server]
+    }
+
+    fn real(&self, flow: &Flow, tuple: Tuple) -> SocketAddr {
+        let address = self.server(flow).address;
+        match (address.port(), self.services[flow.service].forwarding) {
+            (0, _) | (_, Forwarding::Dr | Forwarding::Tun(_)) => {
+                SocketAddr::new(address.ip(), tuple.target.port())
+            }
+            _ => address,
+        }
+    }
+
+    fn reply_of(&self, flow: &Flow, tuple: Tuple) -> Option<Tuple> {
+        let source = self.real(flow, tuple);
+        match self.services[flow.service].forwarding {
+            Forwarding::Nat => Some(Tuple { source, target: tuple.source, protocol: tuple.protocol }),
+            Forwarding::Snat => Some(Tuple { source, target: flow.own?, protocol: tuple.protocol }),
+            _ => None,
+        }
+    }
+
+    fn end(&mut self, tuple: Tuple) {
+        if let Some(flow) = self.flows.remove(&tuple)
+            && let Some(reply) = self.reply_of(&flow, tuple)
+        {
+            self.replies.remove(&reply);
+        }
+        self.fragments.retain(|_, (flow, _)| *flow != tuple);
+    }
+
+    fn advance(&mut self, tuple: Tuple, flags: u8, reply: bool) {
+        let Some(flow) = self.flows.get_mut(&tuple) else { return };
+        if flags & RST != 0 {
+            flow.state = State::Closed;
+        } else if flags & FIN != 0 {
+            if reply {
+                flow.server_fin = true;
+            } else {
+                flow.client_fin = true;
+            }
+            if flow.state != State::Closed {
+                let both = flow.client_fin && flow.server_fin;
+                flow.state = if both { State::Closed } else { State::Closing };
+            }
+        } else if !reply && flow.state == State::Syn && flags & (ACK | SYN) == ACK
+            || reply && flow.state == State::PickedUp
+        {
+            flow.state = State::Established;
+        }
+    }
+
+    fn note_fragment(&mut self, packet: &Packet, flow: Tuple, reply: bool) {
+        if packet.fragment == Fragment::First {
+            self.fragments.insert(packet.fragment_key(), (flow, reply));
+        }
+    }
+
+    fn later_fragment(&mut self, frame: &[u8], packet: &Packet, seen: &[u8]) -> Verdict {
+        if let Some((tuple, reply)) = self.fragments.get(&packet.fragment_key()).copied()
+            && let Some(flow) = self.flows.get(&tuple).cloned()
+        {
+            if !self.server(&flow).takes.existing || is_last_hop(frame, packet) {
+                return drop_it();
+            }
+            return match reply {
+                true => self.to_client(frame, packet, tuple),
+                false => match self.to_server(frame, packet, &flow, tuple, seen) {
+                    // Too big or at its end: of fragments the sender is told nothing.
+                    verdict if verdict.frame.len() < frame.len() => drop_it(),
+                    verdict => verdict,
+                },
+            };
+        }
+        match self.services.iter().any(|s| s.vips.iter().any(|v| v.address == packet.target)) {
+            true => drop_it(),
+            false => Verdict { action: PASS, frame: frame.to_vec() },
+        }
+    }
+
+    /// The frame on its way to the real server.
+    fn to_server(&self, frame: &[u8], packet: &Packet, flow: &Flow, tuple: Tuple, seen: &[u8]) -> Verdict {
+        let Some(hop) = self.hops.get(&self.server(flow).address.ip()) else { return drop_it() };
+        if is_last_hop(frame, packet) {
+            return answer(frame, packet, Answer::TimeExceeded);
+        }
+        let forwarding = self.services[flow.service].forwarding;
+        let real = self.real(flow, tuple);
+        let mut out = frame.to_vec();
+        match forwarding {
+            Forwarding::Dr => lower_ttl(&mut out, packet),
+            Forwarding::Tun(tunnel) => {
+                let header = if real.is_ipv4() { 20 } else { 40 };
+                let overhead = header + if tunnel == Tunnel::Gue { 8 } else { 0 };
+                if packet.length + overhead > hop.mtu as usize {
+                    return answer(frame, packet, Answer::TooBig(hop.mtu as u16 - overhead as u16));
+                }
+                lower_ttl(&mut out, packet);
+                let Some(own) = hop.source else { return drop_it() };
+                out = encapsulate(&out, packet, own, real.ip(), tunnel, seen);
+            }
+            Forwarding::Nat | Forwarding::Snat => {
+                let source = flow.own.unwrap_or(tuple.source);
+                translate(&mut out, packet, (source, real));
+                lower_ttl(&mut out, packet);
+            }
+        }
+        out[..6].copy_from_slice(&hop.mac);
+        out[6..12].copy_from_slice(&self.mac);
+        Verdict { action: SEND, frame: out }
+    }
+
+    fn to_client(&self, frame: &[u8], packet: &Packet, forward: Tuple) -> Verdict {
+        if is_last_hop(frame, packet) {
+            return answer(frame, packet, Answer::TimeExceeded);
+        }
+        let flow = &self.flows[&forward];
+        let mut out = frame.to_vec();
+        translate(&mut out, packet, (forward.target, forward.source));
+        lower_ttl(&mut out, packet);
+        out[..6].copy_from_slice(&flow.client_mac);
+        out[6..12].copy_from_slice(&self.mac);
+        Verdict { action: SEND, frame: out }
+    }
+
+    fn icmp(&mut self, frame: &[u8], packet: &Packet, seen: &[u8]) -> Verdict {
+        let pass = || Verdict { action: PASS, frame: frame.to_vec() };
+        let at = packet.transport;
+        if frame.len() < at + 8 {
+            return pass();
+        }
+        let kinds: HashSet<u8> = if packet.v6 { (1..=4).collect() } else { [3, 11, 12].into() };
+        let Some(quoted) = kinds.contains(&frame[at]).then(|| quoted(frame, packet)).flatten() else {
+            return pass();
+        };
+        let about = quoted.turned();
+        let (tuple, to_server) = match (self.flows.contains_key(&about), self.replies.get(&about)) {
+            (true, _) => (about, true),
+            (false, Some(forward)) => (*forward, false),
+            (false, None) => return pass(),
+        };
+        let flow = self.flows[&tuple].clone();
+        if !self.server(&flow).takes.existing || is_last_hop(frame, packet) {
+            return drop_it();
+        }
+        let real = self.real(&flow, tuple);
+        let Some(hop) = self.hops.get(&real.ip()) else { return drop_it() };
+        let forwarding = self.services[flow.service].forwarding;
+        if to_server && matches!(forwarding, Forwarding::Dr | Forwarding::Tun(_)) {
+            let verdict = self.to_server(frame, packet, &flow, tuple, seen);
+            return if verdict.frame.len() < frame.len() { drop_it() } else { verdict };
+        }
+        let mut out = frame.to_vec();
+        let (written, outer, mac) = if to_server {
+            let written = Tuple { source: real, target: flow.own.unwrap_or(quoted.target), ..quoted };
+            (written, (packet.source, real.ip()), hop.mac)
+        } else {
+            let written = Tuple { source: tuple.source, target: tuple.target, ..quoted };
+            let source = if packet.source == real.ip() { tuple.target.ip() } else { packet.source };
+            let target = if forwarding == Forwarding::Snat { tuple.source.ip() } else { packet.target };
+            (written, (source, target), flow.client_mac)
+        };
+        write_quoted(&mut out, packet, written);
+        write_outer(&mut out, packet, outer);
+        lower_ttl(&mut out, packet);
+        out[..6].copy_from_slice(&mac);
+        out[6..12].copy_from_slice(&self.mac);
+        Verdict { action: SEND, frame: out }
+    }
+}
+
+fn drop_it() -> Verdict {
+    Verdict { action: DROP, frame: Vec::new() }
+}
+
+fn goes_on(packet: &Packet, flow: &Flow, takes: crate::spec::Takes) -> bool {
+    let alive = takes.new || takes.persistent;
+    let over = matches!(flow.state, State::Closing | State::Closed | State::PickedUp);
+    let opens = packet.flags & (SYN | ACK) == SYN;
+    takes.existing
+        && match packet.protocol {
+            17 => alive,
+            _ => !opens || !over && alive,
+        }
+}
+
+impl Packet {
+    fn tuple(&self) -> Tuple {
+        Tuple {
+            source: SocketAddr::new(self.source, self.ports.0),
+            target: SocketAddr::new(self.target, self.ports.1),
+            protocol: self.protocol,
+        }
+    }
+
+    fn fragment_key(&self) -> FragmentKey {
+        FragmentKey {
+            source: self.source,
+            target: self.target,
+            identity: self.identity,
+            protocol: self.protocol,
+        }
+    }
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+fn mac_at(bytes: &[u8], at: usize) -> [u8; 6] {
+    let mut mac = [0; 6];
+    mac.copy_from_slice(&bytes[at..at + 6]);
+    mac
+}
+
+fn ip_at(bytes: &[u8], at: usize, size: usize) -> IpAddr {
+    let mut octets = [0; 16];
+    if size == 4 {
+        octets[10..12].copy_from_slice(&[0xff, 0xff]);
+        octets[12..].copy_from_slice(&bytes[at..at + 4]);
+        return address_of(octets);
+    }
+    octets.copy_from_slice(&bytes[at..at + 16]);
+    address_of(octets)
+}
+
+fn read(frame: &[u8]) -> Read {
+    match u16_at(frame, 12) {
+        0x0800 => read_v4(frame),
+        0x86dd => read_v6(frame),
+        _ => Read::Other,
+    }
+}
+
+fn read_v4(frame: &[u8]) -> Read {
+    let ip = &frame[ETHERNET..];
+    if ip.len() < 20 {
+        return Read::Malformed;
+    }
+    let (header, total) = (usize::from(ip[0] & 15) * 4, usize::from(u16_at(ip, 2)));
+    if ip[0] >> 4 != 4 || header < 20 || total < header || total > ip.len() {
+        return Read::Malformed;
+    }
+    let fragment = u16_at(ip, 6) & 0x3fff;
+    read_ports(
+        frame,
+        Packet {
+            v6: false,
+            source: ip_at(ip, 12, 4),
+            target: ip_at(ip, 16, 4),
+            protocol: ip[9],
+            length: total,
+            transport: ETHERNET + header,
+            plain: header == 20,
+            fragment: match (fragment, fragment & 0x1fff) {
+                (0, _) => Fragment::None,
+                (_, 0) => Fragment::First,
+                _ => Fragment::Later,
+            },
+            identity: u32::from(u16_at(ip, 4)),
+            ports: (0, 0),
+            flags: 0,
+        },
+    )
+}
+
+fn read_v6(frame: &[u8]) -> Read {
+    let ip = &frame[ETHERNET..];
+    if ip.len() < 40 || ip[0] >> 4 != 6 || usize::from(u16_at(ip, 4)) + 40 > ip.len() {
+        return Read::Malformed;
+    }
+    let total = usize::from(u16_at(ip, 4)) + 40;
+    if ip_at(ip, 8, 16).is_ipv4() || ip_at(ip, 24, 16).is_ipv4() {
+        return Read::Malformed;
+    }
+    let mut packet = Packet {
+        v6: true,
+        source: ip_at(ip, 8, 16),
+        target: ip_at(ip, 24, 16),
+        protocol: ip[6],
+        length: total,
+        transport: ETHERNET + 40,
+        plain: true,
+        fragment: Fragment::None,
+        identity: 0,
+        ports: (0, 0),
+        flags: 0,
+    };
+    let mut at = packet.transport;
+    for _ in 0..6 {
+        if matches!(packet.protocol, 6 | 17) && at == ETHERNET + 40 {
+            break;
+        }
+        match packet.protocol {
+            0 | 43 | 60 => {
+                let Some(header) = frame.get(at..at + 8) else { return Read::Malformed };
+                packet.protocol = header[0];
+                at += (usize::from(header[1]) + 1) * 8;
+                packet.plain = false;
+            }
+            44 => {
+                let Some(header) = frame.get(at..at + 8) else { return Read::Malformed };
+                packet.protocol = header[0];
+                let offset = u16_at(header, 2) & 0xfff9;
+                packet.identity = u32::from_ne_bytes([header[4], header[5], header[6], header[7]]);
+                if offset != 0 {
+                    packet.fragment = if offset >> 3 != 0 { Fragment::Later } else { Fragment::First };
+                }
+                at += 8;
+                packet.plain = false;
+                if packet.fragment == Fragment::Later {
+                    break;
+                }
+            }
+            _ => {}
+        }
+        if at > 0x1ff - 64 {
+            return Read::Other;
+        }
+    }
+    if at - ETHERNET > total {
+        return Read::Malformed;
+    }
+    packet.transport = at;
+    read_ports(frame, packet)
+}
+
+fn read_ports(frame: &[u8], mut packet: Packet) -> Read {
+    if packet.fragment == Fragment::Later {
+        return Read::Fine(packet);
+    }
+    let left = packet.length + ETHERNET - packet.transport;
+    let body = &frame[packet.transport.min(frame.len())..];
+    match packet.protocol {
+        6 => {
+            if body.len() < 20 {
+                return Read::Malformed;
+            }
+            let header = usize::from(body[12] >> 4) * 4;
+            if header < 20 || header > left {
+                return Read::Malformed;
+            }
+            packet.flags = body[13];
+        }
+        17 if body.len() < 8 || left < 8 => return Read::Malformed,
+        17 => {}
+        _ => return Read::Fine(packet),
+    }
+    packet.ports = (u16_at(body, 0), u16_at(body, 2));
+    Read::Fine(packet)
+}
+
+fn is_last_hop(frame: &[u8], packet: &Packet) -> bool {
+    frame[ETHERNET + if packet.v6 { 7 } else { 8 }] <= 1
+}
+
+/// RFC 1624, equation 3, over whole words.
+fn adjust(sum: u16, from: &[u8], to: &[u8]) -> u16 {
+    let mut total = u32::from(!sum);
+    for (a, b) in from.chunks(2).zip(to.chunks(2)) {
+        total += u32::from(!u16_at(a, 0)) + u32::from(u16_at(b, 0));
+    }
+    while total > 0xffff {
+        total = (total & 0xffff) + (total >> 16);
+    }
+    !(total as u16)
+}
+
+/// Replaces bytes and adjusts the checksums that cover them.
+fn replace(frame: &mut [u8], at: usize, new: &[u8], sums: &[usize]) {
+    let old = frame[at..at + new.len()].to_vec();
+    frame[at..at + new.len()].copy_from_slice(new);
+    for sum in sums {
+        let adjusted = adjust(u16_at(frame, *sum), &old, new);
+        frame[*sum..sum + 2].copy_from_slice(&adjusted.to_be_bytes());
+    }
+}
+
+fn lower_ttl(frame: &mut [u8], packet: &Packet) {
+    if packet.v6 {
+        frame[ETHERNET + 7] -= 1;
+        return;
+    }
+    let word = [frame[ETHERNET + 8] - 1, frame[ETHERNET + 9]];
+    replace(frame, ETHERNET + 8, &word, &[ETHERNET + 10]);
+}
+
+fn octets(address: IpAddr, v6: bool) -> Vec<u8> {
+    match address {
+        IpAddr::V4(a) if v6 => a.to_ipv6_mapped().octets().to_vec(),
+        IpAddr::V4(a) => a.octets().to_vec(),
+        IpAddr::V6(a) => a.octets().to_vec(),
+    }
+}
+
+fn translate(frame: &mut [u8], packet: &Packet, (source, target): (SocketAddr, SocketAddr)) {
+    let (first, size) = if packet.v6 { (ETHERNET + 8, 16) } else { (ETHERNET + 12, 4) };
+    let at = packet.transport;
+    let mut sums = Vec::new();
+    let mut udp_without = false;
+    if packet.fragment != Fragment::Later {
+        let sum = at + if packet.protocol == 6 { 16 } else { 6 };
+        udp_without = packet.protocol == 17 && u16_at(frame, sum) == 0;
+        if !udp_without {
+            sums.push(sum);
+        }
+        replace(frame, at, &source.port().to_be_bytes(), &sums);
+        replace(frame, at + 2, &target.port().to_be_bytes(), &sums);
+    }
+    if !packet.v6 {
+        sums.push(ETHERNET + 10);
+    }
+    replace(frame, first, &octets(source.ip(), packet.v6), &sums);
+    replace(frame, first + size, &octets(target.ip(), packet.v6), &sums);
+    if packet.fragment != Fragment::Later && packet.protocol == 17 && !udp_without {
+        // Zero would say that there is no checksum (RFC 768).
+        let sum = at + 6;
+        if u16_at(frame, sum) == 0 {
+            frame[sum..sum + 2].copy_from_slice(&[0xff, 0xff]);
+        }
+    }
+}
+
+fn encapsulate(
+    frame: &[u8],
+    packet: &Packet,
+    own: IpAddr,
+    real: IpAddr,
+    tunnel: Tunnel,
+    seen: &[u8],
+) -> Vec<u8> {
+    let mut out = frame[..12].to_vec();
+    let tos = match packet.v6 {
+        true => frame[ETHERNET] << 4 | frame[ETHERNET + 1] >> 4,
+        false => frame[ETHERNET + 1],
+    };
+    let inner = if packet.v6 { 41 } else { 4 };
+    let (protocol, udp) = if tunnel == Tunnel::Gue { (17, 8) } else { (inner, 0) };
+    let header = if real.is_ipv4() { 20 } else { 40 };
+    if real.is_ipv4() {
+        out.extend_from_slice(&[8, 0, 0x45, tos]);
+        out.extend_from_slice(&((packet.length + 20 + udp) as u16).to_be_bytes());
+        out.extend_from_slice(&[0, 0, 0x40, 0, 64, protocol, 0, 0]);
+        out.extend(octets(own, false));
+        out.extend(octets(real, false));
+        let zero = vec![0; 20];
+        let sum = adjust(0xffff, &zero, &out[ETHERNET..ETHERNET + 20]);
+        out[ETHERNET + 10..ETHERNET + 12].copy_from_slice(&sum.to_be_bytes());
+    } else {
+        out.extend_from_slice(&[0x86, 0xdd, 0x60 | tos >> 4, tos << 4, 0, 0]);
+        out.extend_from_slice(&((packet.length + udp) as u16).to_be_bytes());
+        out.extend_from_slice(&[protocol, 64]);
+        out.extend(octets(own, true));
+        out.extend(octets(real, true));
+    }
+    if tunnel == Tunnel::Gue {
+        let at = ETHERNET + header;
+        let port = if seen.len() > at + 2 { u16_at(seen, at) } else { 0 };
+        out.extend_from_slice(&port.max(49_152).to_be_bytes());
+        out.extend_from_slice(&(GUE_PORT as u16).to_be_bytes());
+        out.extend_from_slice(&((packet.length + 8) as u16).to_be_bytes());
+        out.extend_from_slice(&[0, 0]);
+    }
+    out.extend_from_slice(&frame[ETHERNET..]);
+    out
+}
+
+enum Answer {
+    TimeExceeded,
+    TooBig(u16),
+}
+
+/// An ICMP error for the sender of this packet.
+fn answer(frame: &[u8], packet: &Packet, what: Answer) -> Verdict {
+    let quoted = if packet.v6 { 48 } else { 28 };
+    if !packet.plain || frame.len() < ETHERNET + quoted {
+        return drop_it();
+    }
+    let ip = &frame[ETHERNET..ETHERNET + quoted];
+    let (kind, code, mtu) = match (what, packet.v6) {
+        (Answer::TimeExceeded, false) => (11, 0, 0),
+        (Answer::TooBig(mtu), false) => (3, 4, mtu),
+        (Answer::TimeExceeded, true) => (3, 0, 0),
+        (Answer::TooBig(mtu), true) => (2, 0, mtu),
+    };
+    let mut icmp = vec![kind, code, 0, 0, 0, 0];
+    icmp.extend_from_slice(&mtu.to_be_bytes());
+    icmp.extend_from_slice(ip);
+    let mut out = [&frame[6..12], &frame[..6], &frame[12..14]].concat();
+    if packet.v6 {
+        out.extend_from_slice(&[0x60, 0, 0, 0, 0, icmp.len() as u8, 58, 64]);
+        out.extend_from_slice(&ip[24..40]);
+        out.extend_from_slice(&ip[8..24]);
+        let pseudo = [&ip[8..40], &[0, icmp.len() as u8, 0, 58], &icmp].concat();
+        let sum = adjust(0xffff, &vec![0; pseudo.len()], &pseudo);
+        icmp[2..4].copy_from_slice(&sum.to_be_bytes());
+    } else {
+        let mut header = vec![0x45, 0xc0, 0, (20 + icmp.len()) as u8, 0, 0, 0, 0, 64, 1, 0, 0];
+        header.extend_from_slice(&ip[16..20]);
+        header.extend_from_slice(&ip[12..16]);
+        let sum = adjust(0xffff, &[0; 20], &header);
+        header[10..12].copy_from_slice(&sum.to_be_bytes());
+        out.extend_from_slice(&header);
+        let sum = adjust(0xffff, &vec![0; icmp.len()], &icmp);
+        icmp[2..4].copy_from_slice(&sum.to_be_bytes());
+    }
+    out.extend_from_slice(&icmp);
+    Verdict { action: SEND, frame: out }
+}
+
+/// A reset for the sender of this segment.
+fn reset(frame: &[u8], packet: &Packet) -> Verdict {
+    let network = if packet.v6 { 40 } else { 20 };
+    if !packet.plain || frame.len() < ETHERNET + network + 20 || packet.flags & RST != 0 {
+        return drop_it();
+    }
+    let mut out = [&frame[6..12], &frame[..6], &frame[12..ETHERNET + network + 20]].concat();
+    let tcp = ETHERNET + network;
+    let segment = &frame[tcp..tcp + 20];
+    let spoken = packet.length as u32 - network as u32 - u32::from(segment[12] >> 4) * 4
+        + u32::from(packet.flags & SYN != 0)
+        + u32::from(packet.flags & FIN != 0);
+    out[tcp..tcp + 2].copy_from_slice(&segment[2..4]);
+    out[tcp + 2..tcp + 4].copy_from_slice(&segment[..2]);
+    let sequence = u32::from_be_bytes([segment[4], segment[5], segment[6], segment[7]]);
+    if packet.flags & ACK != 0 {
+        out[tcp + 4..tcp + 8].copy_from_slice(&segment[8..12]);
+        out[tcp + 8..tcp + 12].fill(0);
+        out[tcp + 13] = RST;
+    } else {
+        out[tcp + 4..tcp + 8].fill(0);
+        out[tcp + 8..tcp + 12].copy_from_slice(&sequence.wrapping_add(spoken).to_be_bytes());
+        out[tcp + 13] = RST | ACK;
+    }
+    out[tcp + 12] = 5 << 4;
+    out[tcp + 14..tcp + 20].fill(0);
+    let ip = ETHERNET;
+    if packet.v6 {
+        out[ip + 4..ip + 6].copy_from_slice(&20u16.to_be_bytes());
+        out[ip + 7] = 64;
+        out[ip + 8..ip + 24].copy_from_slice(&frame[ip + 24..ip + 40]);
+        out[ip + 24..ip + 40].copy_from_slice(&frame[ip + 8..ip + 24]);
+    } else {
+        out[ip + 2..ip + 4].copy_from_slice(&40u16.to_be_bytes());
+        out[ip + 6..ip + 8].copy_from_slice(&[0x40, 0]);
+        out[ip + 8] = 64;
+        out[ip + 10..ip + 12].fill(0);
+        out[ip + 12..ip + 16].copy_from_slice(&frame[ip + 16..ip + 20]);
+        out[ip + 16..ip + 20].copy_from_slice(&frame[ip + 12..ip + 16]);
+        let sum = adjust(0xffff, &[0; 20], &out[ip..ip + 20]);
+        out[ip + 10..ip + 12].copy_from_slice(&sum.to_be_bytes());
+    }
+    let addresses = if packet.v6 { ip + 8..ip + 40 } else { ip + 12..ip + 20 };
+    let pseudo = [&out[addresses], &[0, 20, 0, 6], &out[tcp..tcp + 20]].concat();
+    let sum = adjust(0xffff, &vec![0; pseudo.len()], &pseudo);
+    out[tcp + 16..tcp + 18].copy_from_slice(&sum.to_be_bytes());
+    Verdict { action: SEND, frame: out }
+}
+
+/// The packet that an ICMP error is about.
+fn quoted(frame: &[u8], packet: &Packet) -> Option<Tuple> {
+    let at = packet.transport + 8;
+    let (header, size, first) = if packet.v6 { (40, 16, 8) } else { (20, 4, 12) };
+    let ip = frame.get(at..at + header)?;
+    if !packet.v6 && (ip[0] != 0x45 || u16_at(ip, 6) & 0x1fff != 0) {
+        return None;
+    }
+    let protocol = if packet.v6 { ip[6] } else { ip[9] };
+    let ports = frame.get(at + header..at + header + 8)?;
+    matches!(protocol, 6 | 17).then(|| Tuple {
+        source: SocketAddr::new(ip_at(ip, first, size), u16_at(ports, 0)),
+        target: SocketAddr::new(ip_at(ip, first + size, size), u16_at(ports, 2)),
+        protocol,
+    })
+}
+
+fn write_quoted(frame: &mut [u8], packet: &Packet, to: Tuple) {
+    let icmp = packet.transport + 2;
+    let at = packet.transport + 8;
+    let (header, size, first) = if packet.v6 { (40, 16, 8) } else { (20, 4, 12) };
+    let before = u16_at(frame, icmp);
+    let old = frame[at..at + header + 4].to_vec();
+    let sums: &[usize] = if packet.v6 { &[] } else { &[at + 10] };
+    replace(frame, at + first, &octets(to.source.ip(), packet.v6), sums);
+    replace(frame, at + first + size, &octets(to.target.ip(), packet.v6), sums);
+    replace(frame, at + header, &to.source.port().to_be_bytes(), &[]);
+    replace(frame, at + header + 2, &to.target.port().to_be_bytes(), &[]);
+    let adjusted = adjust(before, &old, &frame[at..at + header + 4]);
+    frame[icmp..icmp + 2].copy_from_slice(&adjusted.to_be_bytes());
+}
+
+fn write_outer(frame: &mut [u8], packet: &Packet, (source, target): (IpAddr, IpAddr)) {
+    let (first, size) = if packet.v6 { (ETHERNET + 8, 16) } else { (ETHERNET + 12, 4) };
+    let sum = if packet.v6 { packet.transport + 2 } else { ETHERNET + 10 };
+    replace(frame, first, &octets(source, packet.v6), &[sum]);
+    replace(frame, first + size, &octets(target, packet.v6), &[sum]);
+}

@@ -1,0 +1,259 @@
+//! Random and adversarial frames: the program and the reference must agree on each.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use evenkeel_l4::reference::{Reference, SEND};
+use evenkeel_l4::{Forwarding, Persist, ServiceSpec, Takes};
+use evenkeel_model::Tunnel;
+use evenkeel_testbed::frame::{ACK, FIN, Frame, RST, SYN, checksum, transport_sum};
+
+use super::{MAC, hops, ip, plane, service};
+
+/// Frames of each seed.
+const FRAMES: usize = 250_000;
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+
+    fn one_in(&mut self, bound: usize) -> bool {
+        self.below(bound) == 0
+    }
+
+    fn of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len())]
+    }
+}
+
+const REAL: [&str; 6] = ["10.8.0.1", "10.8.0.2", "fd08::1", "fd08::2", "10.8.0.3", "fd08::3"];
+
+fn services() -> Vec<ServiceSpec> {
+    let at = |address: &str, port: u16| SocketAddr::new(ip(address), port);
+    let (a4, b4, a6) = (at("10.8.0.1", 0), at("10.8.0.2", 0), at("fd08::1", 0));
+    let (t4, t6) = (at("10.8.0.1", 8080), at("fd08::1", 8080));
+    let vip4 = |n: u8| format!("10.7.0.{n}:80,443");
+    let vip6 = |n: u8| format!("[fd07::{n}]:80,443");
+    let tun = Forwarding::Tun(Tunnel::Ip);
+    let gue = Forwarding::Tun(Tunnel::Gue);
+    let one = |name: &str, vip: String, forwarding, real| service(name, &[&vip], forwarding, &[("a", real)]);
+    let mut all = vec![
+        one("dr4", vip4(1), Forwarding::Dr, a4),
+        one("dr6", vip6(1), Forwarding::Dr, a6),
+        one("nat4", vip4(2), Forwarding::Nat, t4),
+        one("nat6", vip6(2), Forwarding::Nat, t6),
+        one("snat4", vip4(3), Forwarding::Snat, t4),
+        one("snat6", vip6(3), Forwarding::Snat, t6),
+        one("tun44", vip4(4), tun, a4),
+        one("tun66", vip6(4), tun, a6),
+        one("tun46", vip4(5), tun, a6),
+        one("tun64", vip6(5), tun, a4),
+        one("gue4", vip4(6), gue, a4),
+        one("gue6", vip6(6), gue, a6),
+        service("all", &["10.7.0.7:*"], Forwarding::Nat, &[("a", a4)]),
+        service("kept", &["10.7.0.8:80"], Forwarding::Dr, &[("a", a4), ("b", b4)]),
+        service("empty", &["10.7.0.9:80", "[fd07::9]:80"], Forwarding::Nat, &[]),
+    ];
+    all[13].persist = Some(Persist { mask: 30, mask6: 64, timeout: std::time::Duration::from_secs(3600) });
+    all
+}
+
+fn client(random: &mut Random, v6: bool) -> SocketAddr {
+    let n = random.below(24) as u16;
+    let address = match v6 {
+        false => IpAddr::V4(Ipv4Addr::new(10, 6, 0, n as u8)),
+        true => IpAddr::V6(Ipv6Addr::new(0xfd06, 0, 0, 0, 0, 0, 0, n)),
+    };
+    SocketAddr::new(address, 40_000 + random.below(8) as u16)
+}
+
+/// A frame that means something: of a client, or of a real server.
+fn sensible(random: &mut Random, reference: &Reference) -> Frame {
+    let kinds = [SYN, SYN, ACK, ACK, ACK, ACK | 8, FIN | ACK, RST, RST | ACK, SYN | ACK, 0, FIN, 0xff];
+    let (source, target, udp, flags) = match random.below(4) {
+        0 => {
+            let number = random.below(64);
+            let Some((source, target, udp)) = reference.some_reply(number) else {
+                return Frame::udp(client(random, false), SocketAddr::new(ip("10.5.0.1"), 53), b"?");
+            };
+            (source, target, udp, random.of(&[SYN | ACK, ACK, ACK, ACK, FIN | ACK, RST]))
+        }
+        _ => {
+            let v6 = random.one_in(2);
+            let n = 1 + random.below(10) as u16;
+            let vip = match v6 {
+                false => IpAddr::V4(Ipv4Addr::new(10, 7, 0, n as u8)),
+                true => IpAddr::V6(Ipv6Addr::new(0xfd07, 0, 0, 0, 0, 0, 0, n)),
+            };
+            let port = random.of(&[80, 80, 80, 443, 8080]);
+            let udp = random.one_in(4);
+            let mut flags = random.of(&kinds);
+            // Which of two servers a segment without a flow goes to is the program's secret.
+            if n == 8 && flags & (SYN | ACK) != SYN {
+                flags = SYN;
+            }
+            (client(random, v6), SocketAddr::new(vip, port), udp, flags)
+        }
+    };
+    let mut frame = Frame::tcp(source, target, flags);
+    frame.udp = udp;
+    let size = random.of(&[0, 1, 8, 100, 1000, 1440, 1460]);
+    frame.payload = (0..size).map(|_| random.next() as u8).collect();
+    frame.ttl = random.of(&[64, 64, 64, 64, 255, 2, 1, 0]);
+    if random.one_in(8) {
+        frame.options = vec![1; 4 * random.below(11)];
+    }
+    if source.is_ipv6() && random.one_in(8) {
+        for _ in 0..=random.below(7) {
+            let length = random.below(3);
+            let mut body = vec![0; 8 * (length + 1)];
+            body[1] = length as u8;
+            frame.extensions.push((random.of(&[0, 43, 60]), body));
+        }
+    }
+    if random.one_in(6) {
+        let offset = random.of(&[0, 0, 8, 16, 1480, 65_528]);
+        frame.fragment = Some((random.below(4) as u32, offset, random.one_in(2) || offset == 0));
+    }
+    frame
+}
+
+/// An ICMP error about a packet, from a router or from the packet's target.
+fn error_about(random: &mut Random, about: &Frame) -> Vec<u8> {
+    // Most are about what the other side sent.
+    let mut about = about.clone();
+    if !random.one_in(4) {
+        std::mem::swap(&mut about.source, &mut about.target);
+    }
+    let inner = about.bytes()[14..].to_vec();
+    let inner = &inner[..inner.len().min(random.of(&[28, 48, 60, 128]))];
+    let v6 = about.source.is_ipv6();
+    let router = if v6 { ip("fd05::5") } else { ip("10.5.0.5") };
+    let from = if random.one_in(2) { router } else { about.target.ip() };
+    let kind = if v6 { random.of(&[1, 2, 3, 4, 128]) } else { random.of(&[3, 11, 12, 8, 5]) };
+    let mut icmp = vec![kind, 4, 0, 0, 0, 0, 5, 0xdc];
+    icmp.extend_from_slice(inner);
+    let mut frame = Frame::udp(SocketAddr::new(from, 0), SocketAddr::new(about.source.ip(), 0), &[]);
+    frame.ttl = random.of(&[64, 64, 64, 1]);
+    let shell = frame.bytes();
+    let header = if v6 { 54 } else { 34 };
+    let mut out = shell[..header].to_vec();
+    let sum = match v6 {
+        true => transport_sum(from, about.source.ip(), 58, &icmp),
+        false => checksum(&[&icmp]),
+    };
+    icmp[2..4].copy_from_slice(&sum.to_be_bytes());
+    if v6 {
+        out[18..20].copy_from_slice(&(icmp.len() as u16).to_be_bytes());
+        out[20] = 58;
+    } else {
+        out[16..18].copy_from_slice(&(20 + icmp.len() as u16).to_be_bytes());
+        out[23] = 1;
+        out[24..26].copy_from_slice(&[0, 0]);
+        let sum = checksum(&[&out[14..34]]);
+        out[24..26].copy_from_slice(&sum.to_be_bytes());
+    }
+    out.extend_from_slice(&icmp);
+    out
+}
+
+/// Changes what a sender never would.
+fn spoil(random: &mut Random, frame: &mut Vec<u8>) {
+    match random.below(6) {
+        0 => frame.truncate(random.below(frame.len()).max(14)),
+        1 => frame.extend((0..random.below(40)).map(|_| 0)),
+        _ => {
+            for _ in 0..=random.below(3) {
+                let at = random.below(frame.len().min(90));
+                frame[at] = random.of(&[0, 1, 0xff, 0x45, 6, 17, 44, random.0 as u8]);
+            }
+        }
+    }
+}
+
+fn compare(seed: u64) {
+    let Some((mut plane, book)) = plane(1 << 18) else { return };
+    let hops = hops(&REAL);
+    let mut now = services();
+    plane.set_hops(hops.clone()).unwrap();
+    plane.set_services(now.clone()).unwrap();
+    let mut reference = Reference::new(MAC);
+    reference.set_services(now.clone(), hops.clone());
+    let mut random = Random(seed);
+    let mut out = vec![0u8; 4096];
+    let mut sent = 0;
+    for number in 0..FRAMES {
+        if number % 10_000 == 9_999 {
+            plane.tick();
+            // Servers come and go, and take their flows along or not.
+            let service = random.below(now.len());
+            if let Some(server) = now[service].servers.first_mut() {
+                server.takes = random.of(&[
+                    Takes { new: true, persistent: true, existing: true, resets: false },
+                    Takes { new: true, persistent: true, existing: true, resets: false },
+                    Takes { new: false, persistent: true, existing: true, resets: false },
+                    Takes { new: false, persistent: false, existing: true, resets: false },
+                    Takes { new: false, persistent: false, existing: false, resets: true },
+                    Takes::default(),
+                ]);
+            }
+            // One server where segments may be picked up.
+            if service == 13 {
+                now[13].servers[0].takes.new = true;
+            }
+            plane.set_services(now.clone()).unwrap();
+            reference.set_services(now.clone(), hops.clone());
+        }
+        let sensible = sensible(&mut random, &reference);
+        let mut frame = match random.one_in(6) {
+            true => error_about(&mut random, &sensible),
+            false => sensible.bytes(),
+        };
+        if random.one_in(5) {
+            spoil(&mut random, &mut frame);
+        }
+        let run = plane.run_frame(&frame, &mut out, 1).unwrap();
+        let seen = &out[..run.length];
+        let expected = reference.process(&frame, seen);
+        let frame_of = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let context = || format!("seed {seed}, frame {number}: {}", frame_of(&frame));
+        assert_eq!(run.action, expected.action, "{}\n{:?}", context(), plane.reasons());
+        if run.action == SEND {
+            sent += 1;
+            assert_eq!(frame_of(seen), frame_of(&expected.frame), "{}", context());
+        }
+    }
+    assert!(sent > FRAMES / 4, "only {sent} frames were sent on");
+    assert!(reference.flow_count() > 500);
+    let _ = std::fs::remove_file(book);
+}
+
+#[test]
+fn the_program_agrees_with_the_reference_1() {
+    compare(1);
+}
+
+#[test]
+fn the_program_agrees_with_the_reference_2() {
+    compare(2);
+}
+
+#[test]
+fn the_program_agrees_with_the_reference_3() {
+    compare(3);
+}
+
+#[test]
+fn the_program_agrees_with_the_reference_4() {
+    compare(4);
+}
