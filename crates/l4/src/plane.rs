@@ -331,18 +331,38 @@ impl Plane {
 
     fn write_service(&mut self, spec: &ServiceSpec) -> Result<(), PlaneError> {
         let number = self.book.service(&spec.name)?;
-        let mut members = Vec::new();
+        let (mut members, mut all) = (Vec::new(), Vec::new());
         let mut present = HashSet::new();
         for server in &spec.servers {
             let place = self.book.destination(&spec.name, &server.name, server.address)?;
             self.write_destination(spec, number, server, place)?;
             present.insert(place.0);
+            let member = Member { number: place.0, name: &server.name, weight: server.weight };
             if server.takes.new && server.weight > 0 {
-                members.push(Member { number: place.0, name: &server.name, weight: server.weight });
+                members.push(member.clone());
+            }
+            if server.weight > 0 {
+                all.push(member);
             }
         }
         self.leave(&spec.name, &present)?;
-        let tables = (table::ring(spec.pick, &members), table::hash(spec.servers.len(), &members));
+        // Who leaves keeps its place until its last flow has ended: nobody else's clients move.
+        let notes = self.book.destinations.iter().filter(|(_, n)| n.leaving && n.service == spec.name);
+        let leaving: Vec<(u32, String, u16)> = notes
+            .filter_map(|(number, n)| {
+                let weight = self.written.destinations.get(number)?.weight;
+                Some((*number, n.name.clone(), weight as u16))
+            })
+            .filter(|l| l.2 > 0)
+            .collect();
+        all.extend(leaving.iter().map(|(number, name, weight)| Member {
+            number: *number,
+            name,
+            weight: *weight,
+        }));
+        // The same order on every node.
+        all.sort_by(|a, b| a.name.cmp(b.name));
+        let tables = (table::ring(spec.pick, &members), table::hash(&all, &members));
         if self.written.tables.get(&number) != Some(&tables) {
             let ring = self.write_table(&tables.0)?;
             // Noted at once, so that the second does not get the same room.

@@ -1,6 +1,8 @@
 //! What the schedulers of the packet path read: a ring of turns, a list of members, a table of
 //! consistent hashing. Made here, so that a packet only looks things up.
 
+use std::collections::HashSet;
+
 use evenkeel_balance::Maglev;
 
 use crate::spec::Pick;
@@ -48,12 +50,28 @@ fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// `all` counts servers in any state, so that the table keeps its size while they come and go.
-pub fn hash(all: usize, members: &[Member<'_>]) -> Vec<u32> {
-    let mut maglev = Maglev::default();
-    let members: Vec<_> = members.iter().map(|m| (m.number, m.name, u32::from(m.weight))).collect();
-    maglev.rebuild(all, &members);
-    maglev.slots().to_vec()
+/// Slots of consistent hashing. The table is made of all servers, and those that take no new
+/// clients are then replaced slot by slot, so that a server that goes and comes again moves no
+/// client of another.
+pub fn hash(all: &[Member<'_>], able: &[Member<'_>]) -> Vec<u32> {
+    let build = |members: &[Member<'_>]| {
+        let mut maglev = Maglev::default();
+        let members: Vec<_> = members.iter().map(|m| (m.number, m.name, u32::from(m.weight))).collect();
+        maglev.rebuild(all.len(), &members);
+        maglev.slots().to_vec()
+    };
+    if able.is_empty() {
+        return Vec::new();
+    }
+    let mut slots = build(all);
+    if able.len() < all.len() {
+        let numbers: HashSet<u32> = able.iter().map(|m| m.number).collect();
+        let instead = build(able);
+        for (slot, other) in slots.iter_mut().zip(instead).filter(|(slot, _)| !numbers.contains(*slot)) {
+            *slot = other;
+        }
+    }
+    slots
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! eye: checksums and addresses.
 
 mod differential;
+mod rules;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};

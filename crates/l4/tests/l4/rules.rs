@@ -1,0 +1,360 @@
+//! Single rules of the packet path, each with frames made for it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use evenkeel_l4::reference::{DROP, PASS, SEND};
+use evenkeel_l4::{Forwarding, Persist, Pick, Plane, Run, ServiceSpec, Takes};
+use evenkeel_model::{FlowRate, PortRange};
+use evenkeel_testbed::eventually;
+use evenkeel_testbed::frame::{ACK, FIN, Frame, RST, SYN};
+
+use super::{hops, ip, plane, service};
+
+const SERVERS: [&str; 10] = [
+    "10.8.0.1",
+    "10.8.0.2",
+    "10.8.0.3",
+    "10.8.0.4",
+    "10.8.0.5",
+    "10.8.0.6",
+    "10.8.0.7",
+    "10.8.0.8",
+    "10.8.0.9",
+    "10.8.0.10",
+];
+const VIP: &str = "10.7.0.1:80";
+
+struct Bench {
+    plane: Plane,
+    book: std::path::PathBuf,
+    out: Vec<u8>,
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.book);
+    }
+}
+
+/// A DR service with so many servers, changed by the test.
+fn bench(servers: usize, change: impl FnOnce(&mut ServiceSpec)) -> Option<(Bench, ServiceSpec)> {
+    sized(1 << 16, servers, change)
+}
+
+fn sized(flows: u32, servers: usize, change: impl FnOnce(&mut ServiceSpec)) -> Option<(Bench, ServiceSpec)> {
+    let (mut plane, book) = plane(flows)?;
+    let names: Vec<String> = (0..servers).map(|n| n.to_string()).collect();
+    let list: Vec<(&str, SocketAddr)> =
+        (0..servers).map(|n| (names[n].as_str(), SocketAddr::new(ip(SERVERS[n]), 0))).collect();
+    let mut spec = service("web", &[VIP], Forwarding::Dr, &list);
+    change(&mut spec);
+    plane.set_hops(hops(&SERVERS)).unwrap();
+    plane.set_services(vec![spec.clone()]).unwrap();
+    Some((Bench { plane, book, out: vec![0; 4096] }, spec))
+}
+
+fn client(number: u32) -> SocketAddr {
+    let [a, b, c, _] = (number / 50_000 * 256 + 1).to_be_bytes();
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(20 + a, b, c, 1)), 1024 + (number % 50_000) as u16)
+}
+
+impl Bench {
+    fn send(&mut self, frame: &Frame) -> Run {
+        self.plane.run_frame(&frame.bytes(), &mut self.out, 1).unwrap()
+    }
+
+    /// The server that a segment to the VIP goes to.
+    fn server(&mut self, client: SocketAddr, flags: u8) -> Option<usize> {
+        let run = self.send(&Frame::tcp(client, VIP.parse().unwrap(), flags));
+        (run.action == SEND && self.out[..5] == [2, 0, 0, 0, 1]).then(|| usize::from(self.out[5]))
+    }
+
+    fn open(&mut self, number: u32) -> Option<usize> {
+        let server = self.server(client(number), SYN);
+        if server.is_some() {
+            assert_eq!(self.server(client(number), ACK), server, "the second segment follows the first");
+        }
+        server
+    }
+
+    fn close(&mut self, number: u32) {
+        self.server(client(number), RST);
+    }
+
+    fn tally(&mut self, clients: std::ops::Range<u32>) -> BTreeMap<usize, usize> {
+        let mut tally = BTreeMap::new();
+        for number in clients {
+            *tally.entry(self.open(number).unwrap()).or_default() += 1;
+        }
+        tally
+    }
+
+    fn reason(&self, name: &str) -> u64 {
+        self.plane.reasons().into_iter().find(|r| r.0 == name).unwrap().1
+    }
+}
+
+#[test]
+fn schedulers_share_as_they_say() {
+    let Some((mut b, mut spec)) = bench(3, |s| s.servers[0].weight = 200) else { return };
+    assert_eq!(b.tally(0..400), [(0, 200), (1, 100), (2, 100)].into());
+    for (pick, at) in
+        [(Pick::LeastConnections, 1_000), (Pick::ShortestExpectedDelay, 2_000), (Pick::NeverQueue, 3_000)]
+    {
+        spec.pick = pick;
+        spec.name = format!("{pick:?}");
+        b.plane.set_services(vec![spec.clone()]).unwrap();
+        let tally = b.tally(at..at + 400);
+        assert!((195..=205).contains(&tally[&0]) && (95..=105).contains(&tally[&1]), "{pick:?}: {tally:?}");
+        // Who loses half its connections gets the next ones.
+        let lost: Vec<u32> =
+            (at..at + 400).filter(|n| b.server(client(*n), ACK) == Some(1)).take(50).collect();
+        lost.iter().for_each(|n| b.close(*n));
+        let tally = b.tally(at + 400..at + 440);
+        assert!(tally.get(&1).copied().unwrap_or(0) >= 38, "{pick:?}: {tally:?}");
+    }
+    for pick in [Pick::Maglev, Pick::Random, Pick::SourceHash] {
+        spec.pick = pick;
+        spec.name = format!("{pick:?}");
+        b.plane.set_services(vec![spec.clone()]).unwrap();
+        let mut tally: BTreeMap<usize, usize> = BTreeMap::new();
+        for n in 0..4_000u32 {
+            let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::from(0x3000_0000 + n * 7)), 5000);
+            *tally.entry(b.server(address, SYN).unwrap()).or_default() += 1;
+        }
+        assert!((1_800..=2_200).contains(&tally[&0]), "{pick:?}: {tally:?}");
+        if pick == Pick::SourceHash {
+            let one = |port| SocketAddr::new(ip("48.0.0.1"), port);
+            let first = b.server(one(1), SYN);
+            assert!((2..50).all(|port| b.server(one(port), SYN) == first), "one address, one server");
+        }
+    }
+    spec.pick = Pick::DestinationHash;
+    spec.name = "destination".into();
+    b.plane.set_services(vec![spec.clone()]).unwrap();
+    assert_eq!(b.tally(5_000..5_100).len(), 1);
+    spec.pick = Pick::First;
+    spec.name = "first".into();
+    spec.servers[0].max_connections = 10;
+    b.plane.set_services(vec![spec]).unwrap();
+    assert_eq!(b.tally(6_000..6_030), [(0, 10), (1, 20)].into());
+}
+
+#[test]
+fn a_full_server_takes_clients_again_below_its_minimum() {
+    let limits = |s: &mut ServiceSpec| {
+        (s.servers[0].max_connections, s.servers[0].min_connections) = (10, 5);
+    };
+    let Some((mut b, _)) = bench(2, limits) else { return };
+    assert_eq!(b.tally(0..40), [(0, 10), (1, 30)].into());
+    let own: Vec<u32> = (0..40).filter(|n| b.server(client(*n), ACK) == Some(0)).collect();
+    own.iter().take(5).for_each(|n| b.close(*n));
+    assert_eq!(b.tally(40..60), [(1, 20)].into(), "five are not below five");
+    b.close(own[5]);
+    assert_eq!(b.tally(60..80)[&0], 6);
+    // With both full nobody is served, and told so.
+    let Some((mut b, _)) = bench(1, |s| s.servers[0].max_connections = 3) else { return };
+    b.tally(0..3);
+    let run = b.send(&Frame::tcp(client(9), VIP.parse().unwrap(), SYN));
+    assert_eq!((run.action, b.out[47]), (SEND, RST | ACK));
+    assert_eq!(b.reason("no-real-server"), 1);
+}
+
+#[test]
+fn losing_one_of_ten_servers_moves_its_own_clients_alone() {
+    let Some((mut b, spec)) = bench(10, |s| s.pick = Pick::Maglev) else { return };
+    let before: Vec<usize> = (0..5_000).map(|n| b.open(n).unwrap()).collect();
+    let probe = |b: &mut Bench| -> Vec<usize> {
+        // New flows with the same hash each time: their entries are ended again.
+        let address = |n: u32| SocketAddr::new(IpAddr::V4(Ipv4Addr::from(0x5000_0000 + n)), 7);
+        let found = (0..5_000).map(|n| b.server(address(n), SYN).unwrap()).collect();
+        (0..5_000).for_each(|n| assert!(b.server(address(n), RST).is_some()));
+        found
+    };
+    let first = probe(&mut b);
+    let share = first.iter().filter(|s| **s == 3).count();
+    for removed in [false, true] {
+        let mut changed = spec.clone();
+        if removed {
+            changed.servers.remove(3);
+        } else {
+            changed.servers[3].takes = Takes { existing: true, ..Takes::default() };
+        }
+        b.plane.set_services(vec![changed]).unwrap();
+        let after: Vec<usize> = (0..5_000).map(|n| b.server(client(n), ACK).unwrap()).collect();
+        assert_eq!(before, after, "established flows stay");
+        let second = probe(&mut b);
+        let moved = first.iter().zip(&second).filter(|(a, b)| a != b).count();
+        assert_eq!(moved, share, "its own, and no other (removed: {removed})");
+        assert!(second.iter().all(|s| *s != 3));
+    }
+}
+
+#[test]
+fn one_persistence_entry_for_all_ports_and_addresses() {
+    let remember = |s: &mut ServiceSpec| {
+        s.vips = ["10.7.0.1:80,443", "10.7.0.2:6000-7000", "10.7.0.3:*"]
+            .iter()
+            .map(|v| evenkeel_model::Vip::parse(v).unwrap())
+            .collect();
+        s.persist = Some(Persist { mask: 24, mask6: 64, timeout: Duration::from_secs(60) });
+    };
+    let Some((mut b, mut spec)) = bench(4, remember) else { return };
+    let mut chosen = HashMap::new();
+    let targets =
+        ["10.7.0.1:80", "10.7.0.1:443", "10.7.0.2:6000", "10.7.0.2:6999", "10.7.0.3:1", "10.7.0.3:65535"];
+    for round in 0..3u16 {
+        for network in 0..20u8 {
+            for (n, target) in targets.iter().enumerate() {
+                for udp in [false, true] {
+                    let source = SocketAddr::new(
+                        IpAddr::V4(Ipv4Addr::new(30, 0, network, 1 + round as u8)),
+                        1000 * (round + 1) + n as u16,
+                    );
+                    let mut frame = Frame::tcp(source, target.parse().unwrap(), SYN);
+                    frame.udp = udp;
+                    assert_eq!(b.send(&frame).action, SEND, "{target}");
+                    let server = b.out[5];
+                    assert_eq!(
+                        *chosen.entry(network).or_insert(server),
+                        server,
+                        "{target}, network {network}"
+                    );
+                }
+            }
+        }
+    }
+    assert_eq!(chosen.values().collect::<std::collections::BTreeSet<_>>().len(), 4);
+    let outside = Frame::tcp(client(1), "10.7.0.2:5999".parse().unwrap(), SYN);
+    assert_eq!(b.send(&outside).action, PASS, "a port of nobody is the kernel's");
+    let known = b.plane.persistent("web").unwrap();
+    assert_eq!(known.len(), 20);
+    // A draining server keeps its persistent clients, another does not get new ones.
+    let drained = usize::from(chosen[&0]);
+    spec.servers[drained].takes.new = false;
+    b.plane.set_services(vec![spec]).unwrap();
+    let at = |network: u8, port: u16| SocketAddr::new(IpAddr::V4(Ipv4Addr::new(30, 0, network, 99)), port);
+    assert_eq!(b.server(at(0, 1), SYN), Some(drained));
+    assert!((100..160).all(|network| b.server(at(network, 1), SYN) != Some(drained)));
+    assert_eq!(b.plane.forget_persistent("web", Some(ip("30.0.0.0"))).unwrap(), 1);
+    assert_ne!(b.server(at(0, 2), SYN), Some(drained), "forgotten");
+}
+
+#[test]
+fn a_full_table_keeps_what_is_established() {
+    let Some((mut b, _)) = sized(128, 4, |s| s.pick = Pick::Maglev) else { return };
+    let mut established: Vec<(u32, usize)> = Vec::new();
+    for number in 0..60 {
+        established.push((number, b.open(number).unwrap()));
+    }
+    // A flood of first segments: each is served, none at the cost of the established.
+    for number in 1_000..21_000 {
+        assert!(b.server(client(number), SYN).is_some());
+    }
+    for (number, server) in &established {
+        assert_eq!(b.server(client(*number), ACK), Some(*server));
+    }
+    assert!(b.reason("evicted") > 10_000);
+    let flows = b.plane.flow_reader().unwrap().flows(1_000, |f| f.state == "established").unwrap();
+    assert_eq!(flows.len(), 60);
+    // Where all is established, flows go where their hash says, and are not forgotten half-way.
+    let all: Vec<usize> = (100_000..100_400).map(|n| b.open(n).unwrap()).collect();
+    assert!(b.reason("stateless") > 0 && b.reason("table-full") > 0);
+    let again: Vec<usize> = (100_000..100_400).map(|n| b.server(client(n), ACK).unwrap()).collect();
+    assert_eq!(all, again);
+}
+
+#[test]
+fn ports_of_snat_run_out_loudly() {
+    let few = |s: &mut ServiceSpec| {
+        s.forwarding = Forwarding::Snat;
+        s.source_ports = PortRange { first: 2000, last: 2009 };
+        s.sources = vec![ip("10.9.0.1"), ip("10.9.0.2")];
+    };
+    let Some((mut b, _)) = bench(1, few) else { return };
+    let mut used = std::collections::BTreeSet::new();
+    let mut open = Vec::new();
+    for number in 0..400 {
+        let run = b.send(&Frame::tcp(client(number), VIP.parse().unwrap(), SYN));
+        if run.action == SEND {
+            let port = u16::from_be_bytes([b.out[34], b.out[35]]);
+            assert!(used.insert((b.out[29], port)), "no port twice");
+            assert!((2000..=2009).contains(&port));
+            open.push(number);
+        }
+    }
+    assert!(used.len() >= 18, "{}", used.len());
+    assert!(b.reason("snat-ports-exhausted") > 300);
+    b.close(open[0]);
+    std::thread::sleep(Duration::from_millis(10));
+    assert_eq!(b.plane.counts("web", "0").active as usize, used.len() - 1);
+}
+
+#[test]
+fn limits_on_new_flows_leave_known_ones_alone() {
+    let limit = |s: &mut ServiceSpec| s.rate = Some(FlowRate { per_second: 50, burst: 100 });
+    let Some((mut b, _)) = bench(2, limit) else { return };
+    let taken = (0..1_000).filter(|n| b.open(*n).is_some()).count();
+    assert!((100..=140).contains(&taken), "{taken}");
+    assert!(b.reason("rate-limited") > 800);
+    assert!((0..100).all(|n| b.server(client(n), ACK).is_some()), "established flows are served");
+    let limit = |s: &mut ServiceSpec| s.source_rate = Some(FlowRate { per_second: 10, burst: 20 });
+    let Some((mut b, _)) = bench(2, limit) else { return };
+    let of = |host: u8, port: u16| SocketAddr::new(IpAddr::V4(Ipv4Addr::new(40, 0, 0, host)), port);
+    let greedy = (0..500).filter(|port| b.server(of(1, 1000 + port), SYN).is_some()).count();
+    assert!((20..=26).contains(&greedy), "{greedy}");
+    assert!((2..20).all(|host| b.server(of(host, 1), SYN).is_some()), "others are not held up");
+}
+
+#[test]
+fn states_are_what_the_client_shows() {
+    let short = |s: &mut ServiceSpec| {
+        s.timeouts.closed = Duration::from_millis(300);
+        s.timeouts.syn = Duration::from_millis(300);
+    };
+    let Some((mut b, _)) = bench(1, short) else { return };
+    let state = |b: &Bench| {
+        let flows = b.plane.flow_reader().unwrap().flows(10, |_| true).unwrap();
+        flows.first().map_or("", |f| f.state)
+    };
+    let loads = |b: &Bench| {
+        let counts = b.plane.counts("web", "0");
+        (counts.active, counts.inactive)
+    };
+    b.server(client(0), SYN);
+    assert_eq!((state(&b), loads(&b)), ("syn-received", (1, 0)));
+    b.server(client(0), ACK);
+    assert_eq!((state(&b), loads(&b)), ("established", (1, 0)));
+    b.server(client(0), FIN | ACK);
+    assert_eq!((state(&b), loads(&b)), ("closing", (0, 1)));
+    b.server(client(0), ACK);
+    assert_eq!(state(&b), "closing");
+    b.server(client(0), RST);
+    assert_eq!((state(&b), loads(&b)), ("closed", (0, 1)));
+    let gone = || (state(&b), loads(&b)) == ("", (0, 0));
+    eventually("the closed flow is swept", Duration::from_secs(10), gone);
+    b.server(client(1), SYN);
+    let gone = || (state(&b), loads(&b)) == ("", (0, 0));
+    eventually("a first segment alone does not last", Duration::from_secs(10), gone);
+    assert_eq!(b.plane.counts("web", "0").flows, 2);
+}
+
+#[test]
+fn only_own_frames_and_only_within_the_lease() {
+    let Some((mut b, _)) = bench(1, |_| {}) else { return };
+    b.open(0).unwrap();
+    let mut frame = Frame::tcp(client(0), VIP.parse().unwrap(), ACK);
+    assert_eq!(b.send(&frame).action, SEND);
+    frame.target_mac[5] = 9;
+    assert_eq!(b.send(&frame).action, PASS, "a frame for another machine");
+    frame.target_mac[5] = 1;
+    b.plane.leave_running(Duration::from_millis(200));
+    assert_eq!(b.send(&frame).action, SEND, "within the grace");
+    std::thread::sleep(Duration::from_millis(400));
+    assert_eq!(b.send(&frame).action, DROP);
+    assert_eq!(b.send(&Frame::tcp(client(5), VIP.parse().unwrap(), SYN)).action, DROP);
+    assert_eq!(b.send(&Frame::tcp(client(5), "10.7.0.99:80".parse().unwrap(), SYN)).action, PASS);
+    assert_eq!(b.reason("lease-ended"), 2);
+}
