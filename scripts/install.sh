@@ -38,6 +38,7 @@ for purpose in "$@"; do
         want nft nftables
         want ethtool ethtool
         want tcpdump tcpdump
+        want arping iputils-arping
         ;;
     bench)
         want nginx nginx-light

@@ -214,6 +214,66 @@ CHECKED_APART int forward_reply_apart(struct xdp_md *xdp, struct work *w, struct
     return forward_reply(xdp, &w->packet, flow, d);
 }
 
+/* A real server that may keep nothing goes on sending: what it says first becomes a reset for the
+ * client, in the place of the data, and what it says then is answered with a reset. */
+CHECKED_APART int cut_reply(struct xdp_md *xdp, struct work *w, __u32 slot)
+{
+    struct place place = {};
+    if (!w || !flow_at(slot, w->tick, &place))
+        return XDP_DROP;
+    struct packet *p = &w->packet;
+    struct flow *flow = place.flow;
+    if (p->tuple.protocol != PROTOCOL_TCP || p->tcp_flags & TCP_RST)
+        return XDP_DROP;
+    if (flow->state == STATE_CLOSED) {
+        end_flow(&place);
+        return answer_reset(xdp, p);
+    }
+    void *data = (void *)(long)xdp->data;
+    void *end = (void *)(long)xdp->data_end;
+    __u32 network = p->is_v6 ? sizeof(struct ipv6) : sizeof(struct ipv4);
+    int surplus = (int)(end - data) - (int)(ETHERNET + network + sizeof(struct tcp));
+    if (!p->plain || surplus < 0 || ttl_is_low(p, data, end))
+        return XDP_DROP;
+    if (surplus > 0 && bpf_xdp_adjust_tail(xdp, -surplus))
+        return XDP_DROP;
+    data = (void *)(long)xdp->data;
+    end = (void *)(long)xdp->data_end;
+    ALL_OF(tcp, tcp, data + ETHERNET + network) return XDP_DROP;
+    advance(flow, slot, TCP_RST, 1);
+    __u64 vip[2] = {flow->vip[0], flow->vip[1]};
+    __u64 client[2] = {flow->client[0], flow->client[1]};
+    tcp->source = flow->vip_port_be;
+    tcp->target = flow->client_port_be;
+    tcp->offset = 5 << 4;
+    tcp->flags = TCP_RST | TCP_ACK;
+    tcp->window = 0;
+    tcp->urgent = 0;
+    tcp->sum = 0;
+    __u64 sum = (__u16)~sum_of_words(tcp, sizeof(*tcp));
+    sum += bpf_htons(PROTOCOL_TCP) + bpf_htons(sizeof(*tcp)) + words_of(vip) + words_of(client);
+    /* What marks an address as IPv4 is 0xffff, which is nothing in one's complement. */
+    tcp->sum = ~fold(sum);
+    if (p->is_v6) {
+        ALL_OF(ipv6, ip, data + ETHERNET) return XDP_DROP;
+        write_v6(ip->source, vip);
+        write_v6(ip->target, client);
+        ip->payload = bpf_htons(sizeof(*tcp));
+        ip->hops = 64;
+    } else {
+        ALL_OF(ipv4, ip, data + ETHERNET) return XDP_DROP;
+        ip->source = v4_of(vip);
+        ip->target = v4_of(client);
+        ip->total = bpf_htons(sizeof(*ip) + sizeof(*tcp));
+        ip->fragment = bpf_htons(0x4000);
+        ip->ttl = 64;
+        ip->sum = 0;
+        ip->sum = sum_of_words(ip, sizeof(*ip));
+    }
+    count(REASON_RESET_SENT);
+    return send_to(xdp, data, end, flow->client_hop);
+}
+
 /* Later fragments name no port: the first one leaves word where they go. */
 CHECKED_APART int note_fragment(struct work *w, __u32 slot, __u32 reply)
 {
@@ -698,8 +758,10 @@ int evenkeel_l4(struct xdp_md *xdp)
         slot = find_reply(&p->tuple, w->hash, w->tick);
     if (slot != NOWHERE && flow_at(slot, w->tick, &place)) {
         struct destination *d = bpf_map_lookup_elem(&destinations, &place.flow->destination);
-        if (!d || w->closed || !(d->takes & TAKES_EXISTING))
+        if (!d || w->closed)
             return XDP_DROP;
+        if (!(d->takes & TAKES_EXISTING))
+            return d->takes & RESETS_EXISTING ? cut_reply(xdp, w, slot) : XDP_DROP;
         if (p->fragment == FRAGMENT_FIRST)
             note_fragment(w, place.slot, 1);
         return take_reply(xdp, w, &place, d);

@@ -171,8 +171,9 @@ impl Reference {
         }
         if let Some(forward) = self.replies.get(&tuple).copied() {
             let flow = self.flows[&forward].clone();
-            if !self.server(&flow).takes.existing {
-                return drop_it();
+            let takes = self.server(&flow).takes;
+            if !takes.existing {
+                return if takes.resets { self.cut_reply(frame, packet, forward) } else { drop_it() };
             }
             self.note_fragment(packet, forward, true);
             if packet.protocol == 6 && packet.flags != 0 {
@@ -181,6 +182,42 @@ impl Reference {
             return self.to_client(frame, packet, forward);
         }
         self.fresh(frame, packet, seen)
+    }
+
+    /// A real server that may keep nothing: its first segment becomes a reset for the client, the
+    /// next one is answered with a reset.
+    fn cut_reply(&mut self, frame: &[u8], packet: &Packet, forward: Tuple) -> Verdict {
+        if packet.protocol != 6 || packet.flags & RST != 0 {
+            return drop_it();
+        }
+        let flow = self.flows[&forward].clone();
+        if flow.state == State::Closed {
+            self.end(forward);
+            return reset(frame, packet);
+        }
+        let network = if packet.v6 { 40 } else { 20 };
+        if !packet.plain || frame.len() < ETHERNET + network + 20 || is_last_hop(frame, packet) {
+            return drop_it();
+        }
+        self.advance(forward, RST, true);
+        // As if the client had asked for a reset of what it has: the same frame, turned round twice.
+        let mut asked = frame.to_vec();
+        let at = ETHERNET + network;
+        let (first, size) = if packet.v6 { (ETHERNET + 8, 16) } else { (ETHERNET + 12, 4) };
+        asked[first..first + size].copy_from_slice(&octets(forward.source.ip(), packet.v6));
+        asked[first + size..first + 2 * size].copy_from_slice(&octets(forward.target.ip(), packet.v6));
+        asked[at..at + 2].copy_from_slice(&forward.source.port().to_be_bytes());
+        asked[at + 2..at + 4].copy_from_slice(&forward.target.port().to_be_bytes());
+        let (sequence, acknowledged) = (frame[at + 4..at + 8].to_vec(), frame[at + 8..at + 12].to_vec());
+        let mut out = reset(&asked, packet).frame;
+        // Sequence and acknowledgement stay the server's own.
+        replace(&mut out, at + 4, &sequence, &[at + 16]);
+        replace(&mut out, at + 8, &acknowledged, &[at + 16]);
+        let word = [out[at + 12], RST | ACK];
+        replace(&mut out, at + 12, &word, &[at + 16]);
+        out[..6].copy_from_slice(&flow.client_mac);
+        out[6..12].copy_from_slice(&self.mac);
+        Verdict { action: SEND, frame: out }
     }
 
     fn known(&mut self, frame: &[u8], packet: &Packet, tuple: Tuple, seen: &[u8]) -> Verdict {

@@ -2,6 +2,7 @@
 
 mod client;
 mod demo;
+mod doctor;
 mod files;
 mod live;
 mod logs;
@@ -140,6 +141,9 @@ pub enum Verb {
         #[arg(long)]
         limit: Option<usize>,
     },
+    /// Say what keeps clients from being served, and how to mend it
+    #[command(after_help = "Run it on the load balancer, as root. Example: evenkeel doctor --json")]
+    Doctor,
     /// Make this machine a real server of mode dr or tun, check it, undo it
     #[command(subcommand)]
     RealServer(real_server::RealServerVerb),
@@ -305,6 +309,7 @@ pub fn dispatch(arguments: Arguments) -> Outcome {
             let filter = evenkeel_api::ConnectionFilter { service, server, state, client, limit };
             live::connections(&common, &filter)
         }
+        Verb::Doctor => doctor::run(&common),
         Verb::RealServer(verb) => real_server::run(&common, verb),
         Verb::Logs { follow, grep, service, server, status, client, count } => {
             let client = client.map(|c| c.to_string());

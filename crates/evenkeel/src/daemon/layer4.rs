@@ -42,7 +42,9 @@ struct Path {
     interfaces: Vec<Interface>,
     /// Those of this machine.
     addresses: Vec<OwnAddress>,
-    /// Addresses that this process added.
+    /// Where the next process learns which of them are this program's.
+    addresses_file: PathBuf,
+    /// Addresses that this program added, in this process or an earlier one.
     added: BTreeSet<(u32, IpAddr, u8)>,
     wanted: Wanted,
     hops: HashMap<IpAddr, Hop>,
@@ -80,7 +82,13 @@ impl Layer4 {
             icmp_rate: ICMP_RATE,
         };
         let plane = Plane::start(&options).map_err(|e| format!("layer 4 cannot be started: {e}"))?;
+        // Whether it can be written shows when something is.
+        let _ = std::fs::create_dir_all(directory);
+        let addresses_file = PathBuf::from(directory).join("addresses.json");
+        let added = std::fs::read(&addresses_file).ok();
+        let added = added.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
         self.path = Some(Path {
+            addresses_file,
             plane,
             network,
             changes,
@@ -89,7 +97,7 @@ impl Layer4 {
             rules,
             interfaces,
             addresses: Vec::new(),
-            added: BTreeSet::new(),
+            added,
             wanted: Wanted::default(),
             hops: HashMap::new(),
             auto_nat: Vec::new(),
@@ -301,6 +309,12 @@ impl Path {
             let _ = self.network.remove_address(*interface, *address, *prefix);
             info!(%address, interface, "address removed");
         }
+        if self.added != placed {
+            let text = serde_json::to_vec(&placed).unwrap_or_default();
+            if let Err(error) = evenkeel_platform::write_atomically(&self.addresses_file, &text) {
+                warn!(%error, "the addresses that were added cannot be noted: a later process would leave them");
+            }
+        }
         self.added = placed;
         Ok(())
     }
@@ -327,6 +341,7 @@ impl Path {
         for (interface, address, prefix) in std::mem::take(&mut self.added) {
             let _ = self.network.remove_address(interface, address, prefix);
         }
+        let _ = std::fs::remove_file(&self.addresses_file);
         if !self.auto_nat.is_empty() {
             let _ = evenkeel_platform::set_auto_nat(&[]);
         }

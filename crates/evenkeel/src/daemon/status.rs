@@ -116,7 +116,11 @@ impl Control {
         let counters = &spec.counters;
         api::RealServer {
             name: spec.server.name.as_str().into(),
-            address: spec.server.address.to_string(),
+            address: match spec.server.address.port() {
+                // The port is the client's.
+                0 => spec.server.address.ip().to_string(),
+                _ => spec.server.address.to_string(),
+            },
             weight: state.map_or(spec.server.weight.get(), |s| s.weight),
             state: if state.is_none_or(|s| s.up) { "up" } else { "down" }.into(),
             admin_state: state.map_or(spec.server.admin_state, |s| s.admin).as_str().into(),

@@ -9,15 +9,15 @@ const PROGRAMS: &[&str] = &["ip", "curl", "nginx", "ethtool", "tcpdump", "node"]
 
 /// A load balancer with clients `c` and `d` and servers `s1`, `s2` beside it, and servers `b1`,
 /// `b2` behind it.
-struct Lab {
-    hosts: Hosts,
-    place: Place,
-    daemon: Option<Process>,
+pub struct Lab {
+    pub hosts: Hosts,
+    pub place: Place,
+    pub daemon: Option<Process>,
     _servers: Vec<Process>,
 }
 
 impl Lab {
-    fn new(test: &str, native: bool) -> Option<Lab> {
+    pub fn new(test: &str, native: bool) -> Option<Lab> {
         if !require(PROGRAMS) {
             return None;
         }
@@ -52,14 +52,14 @@ impl Lab {
         Some(Lab { hosts, place, daemon: None, _servers: servers.into() })
     }
 
-    fn config(&self, keys: &str, services: &str) -> String {
+    pub fn config(&self, keys: &str, services: &str) -> String {
         let folder = self.place.folder().display();
         format!(
             "[admin]\nsocket = \"{folder}/admin.sock\"\n[state]\ndirectory = \"{folder}/state\"\n{keys}\n{services}"
         )
     }
 
-    fn start(&mut self, config: &str) {
+    pub fn start(&mut self, config: &str) {
         let file = self.place.write("evenkeel.toml", config).display().to_string();
         let log = self.place.file("daemon.log");
         let program = env!("CARGO_BIN_EXE_evenkeel");
@@ -67,30 +67,30 @@ impl Lab {
         eventually("the daemon answers", Duration::from_secs(20), || self.cli(&["status"]).code == 0);
     }
 
-    fn cli(&self, arguments: &[&str]) -> Output {
+    pub fn cli(&self, arguments: &[&str]) -> Output {
         let socket = self.place.file("admin.sock").display().to_string();
         command(env!("CARGO_BIN_EXE_evenkeel"), &[arguments, &["--socket", &socket]].concat())
     }
 
-    fn real_server(&self, host: &str, verb: &str, mode: &str, vips: &[&str]) -> Output {
+    pub fn real_server(&self, host: &str, verb: &str, mode: &str, vips: &[&str]) -> Output {
         let vips: Vec<&str> = vips.iter().flat_map(|v| ["--vip", v]).collect();
         let arguments = [&["real-server", verb, "--mode", mode][..], &vips].concat();
         self.hosts.run(host, env!("CARGO_BIN_EXE_evenkeel"), &arguments)
     }
 
-    fn set_up(&self, mode: &str, vips: &[&str]) {
+    pub fn set_up(&self, mode: &str, vips: &[&str]) {
         for server in ["s1", "s2"] {
             let done = self.real_server(server, "setup", mode, vips);
             assert_eq!(done.code, 0, "{}{}", done.out, done.err);
         }
     }
 
-    fn curl(&self, client: &str, url: &str, more: &[&str]) -> Output {
+    pub fn curl(&self, client: &str, url: &str, more: &[&str]) -> Output {
         self.hosts.run(client, "curl", &[&["-sS", "-g", "--max-time", "5"], more, &[url]].concat())
     }
 
     /// Every server answers, sees this address of the client and this port of its own.
-    fn serves(&self, client: &str, vip: &str, servers: &[&str], sees: &str, port: u16) {
+    pub fn serves(&self, client: &str, vip: &str, servers: &[&str], sees: &str, port: u16) {
         let url = format!("http://{vip}/");
         let (mut found, mut last) = (BTreeSet::new(), String::new());
         eventually(&format!("{servers:?} answer at {vip}"), Duration::from_secs(10), || {
@@ -119,7 +119,7 @@ impl Lab {
     }
 }
 
-fn service(name: &str, vip: &str, mode: &str, keys: &str, servers: &[(&str, &str)]) -> String {
+pub fn service(name: &str, vip: &str, mode: &str, keys: &str, servers: &[(&str, &str)]) -> String {
     let mut text =
         format!("[[virtual-service]]\nname = \"{name}\"\nvip = [\"{vip}\"]\nmode = \"{mode}\"\n{keys}\n");
     for (name, address) in servers {
@@ -128,7 +128,7 @@ fn service(name: &str, vip: &str, mode: &str, keys: &str, servers: &[(&str, &str
     text
 }
 
-const FRONT4: &[(&str, &str)] = &[("s1", "10.77.0.11"), ("s2", "10.77.0.12")];
+pub const FRONT4: &[(&str, &str)] = &[("s1", "10.77.0.11"), ("s2", "10.77.0.12")];
 const FRONT6: &[(&str, &str)] = &[("s1", "fd77::11"), ("s2", "fd77::12")];
 
 fn every_mode(native: bool) {

@@ -9,6 +9,8 @@ mod health;
 mod http;
 mod http2;
 mod layer4;
+mod layer4_doctor;
+mod layer4_life;
 mod limits;
 mod logs;
 mod persistence;

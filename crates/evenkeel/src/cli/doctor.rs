@@ -1,0 +1,404 @@
+//! `evenkeel doctor`: looks for what keeps an installation from working although its configuration
+//! is right, and says how to mend it. Runs on the load balancer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::process::Command;
+
+use evenkeel_api as api;
+use evenkeel_platform::{Interface, Network, OwnAddress};
+use serde::Serialize;
+
+use super::client::Client;
+use super::live::{print_json, say};
+use super::{Common, Exit, Failure, Outcome};
+
+/// First segments without a second one: younger flows may still get on.
+const STUCK_MS: u64 = 2_000;
+/// Flows that are looked at.
+const LOOKED_AT: usize = 100_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    /// Clients are turned away or hang.
+    Error,
+    /// Works, but not for everybody or not for long.
+    Warning,
+    /// Could not be looked at.
+    Unknown,
+}
+
+#[derive(Debug, Serialize)]
+struct Finding {
+    level: Level,
+    subject: String,
+    what: String,
+    fix: String,
+}
+
+struct Doctor {
+    status: api::Status,
+    interfaces: Vec<Interface>,
+    addresses: Vec<OwnAddress>,
+    findings: Vec<Finding>,
+}
+
+pub fn run(common: &Common) -> Outcome {
+    let client = Client::new(&common.socket);
+    let status: api::Status = client.get("/api/v1/status")?;
+    let flows = format!("/api/v1/connections?limit={LOOKED_AT}");
+    let connections: Vec<api::Connection> = client.get(&flows)?;
+    let mut network = Network::open()?;
+    let mut doctor = Doctor {
+        status,
+        interfaces: network.interfaces()?,
+        addresses: network.addresses()?,
+        findings: Vec::new(),
+    };
+    doctor.servers();
+    doctor.packet_path();
+    doctor.vips(&mut network);
+    doctor.progress(&connections);
+    doctor.names_of_rdp_clients(&client);
+    let mut findings = doctor.findings;
+    findings.sort_by_key(|f| f.level);
+    if common.json {
+        print_json(&findings)?;
+    } else {
+        for finding in &findings {
+            let level = match finding.level {
+                Level::Error => "ERROR  ",
+                Level::Warning => "WARNING",
+                Level::Unknown => "UNKNOWN",
+            };
+            say(&format!("{level} {}: {}\n        fix: {}", finding.subject, finding.what, finding.fix))?;
+        }
+        if findings.is_empty() {
+            say("nothing is wrong that can be seen from here")?;
+        }
+    }
+    match findings.iter().filter(|f| f.level == Level::Error).count() {
+        0 => Ok(()),
+        n => Err(Failure::new(Exit::Failed, format!("{n} things keep clients from being served"))),
+    }
+}
+
+fn is_layer4(mode: &str) -> bool {
+    matches!(mode, "dr" | "nat" | "tun" | "snat")
+}
+
+/// The address of `ADDRESS:PORTS`.
+fn address_of(vip: &str) -> Option<IpAddr> {
+    vip.rsplit_once(':')?.0.trim_matches(['[', ']']).parse().ok()
+}
+
+fn host_of(server: &str) -> Option<IpAddr> {
+    server.parse::<SocketAddr>().map(|a| a.ip()).ok().or_else(|| server.parse().ok())
+}
+
+impl Doctor {
+    fn report(
+        &mut self,
+        level: Level,
+        subject: impl Into<String>,
+        what: impl Into<String>,
+        fix: impl Into<String>,
+    ) {
+        self.findings.push(Finding { level, subject: subject.into(), what: what.into(), fix: fix.into() });
+    }
+
+    fn layer4_services(&self) -> Vec<api::Service> {
+        self.status.virtual_services.iter().filter(|s| is_layer4(&s.mode)).cloned().collect()
+    }
+
+    fn servers(&mut self) {
+        for service in self.status.virtual_services.clone() {
+            if service.state == "down" {
+                self.report(
+                    Level::Error,
+                    &service.name,
+                    "no real server is up",
+                    format!("evenkeel status {}: its last column says what each check found", service.name),
+                );
+            }
+        }
+    }
+
+    fn packet_path(&mut self) {
+        let Some(layer4) = self.status.layer_4.clone() else { return };
+        for server in &layer4.unreachable {
+            self.report(
+                Level::Error,
+                server,
+                "its MAC address is not known: it does not answer ARP (or neighbour discovery), or there is no route to it",
+                "is the machine up and on the network that the route says? `ip route get ADDRESS; ip neigh`",
+            );
+        }
+        if layer4.interfaces.is_empty() {
+            self.report(
+                Level::Error,
+                "layer 4",
+                "the program is attached to no interface",
+                "do routes to the real servers exist? name interfaces with [layer-4] interfaces = [...]",
+            );
+        }
+        let explain: &[(&str, Level, &str, &str)] = &[
+            (
+                "lease-ended",
+                Level::Warning,
+                "packets were dropped because the daemon did not renew its lease",
+                "was it stopped, frozen or starved of CPU? a longer [layer-4] lease bears longer pauses",
+            ),
+            (
+                "table-full",
+                Level::Warning,
+                "the connection table was full for some new connections",
+                "raise [layer-4] connections, or shorten the services' timeouts",
+            ),
+            (
+                "snat-ports-exhausted",
+                Level::Error,
+                "connections of mode snat were refused: no source port was free",
+                "add source-addresses to the service, or widen source-ports",
+            ),
+            (
+                "no-neighbour",
+                Level::Warning,
+                "packets were dropped while a real server's MAC address was not known",
+                "does it answer ARP at all times?",
+            ),
+            (
+                "too-big",
+                Level::Warning,
+                "packets were too big for the tunnel; their senders were told",
+                "raise the MTU between here and the real servers by 20 (ipip), 28 (gue) or 40 (IPv6) bytes; firewalls before here must pass ICMP",
+            ),
+            (
+                "fragment-unknown",
+                Level::Warning,
+                "fragments came whose first part was never seen",
+                "lower the clients' MTU, or look for a path that reorders",
+            ),
+            (
+                "same-at-server",
+                Level::Warning,
+                "clients used one port for two ports of a VIP that are one port of the server",
+                "give the ports of the VIP ports of their own at the server",
+            ),
+        ];
+        for (reason, level, what, fix) in explain {
+            let count = layer4.reasons.get(*reason).copied().unwrap_or(0);
+            if count > 0 {
+                self.report(*level, "layer 4", format!("{what} ({reason}: {count})"), *fix);
+            }
+        }
+        let rewrites = self.layer4_services().iter().any(|s| s.mode != "dr");
+        for attached in layer4.interfaces.iter().filter(|_| rewrites) {
+            self.offloads(&attached.name, attached.attached == "generic");
+        }
+    }
+
+    /// Merged packets come to a generic program as one, with checksums that are not filled in.
+    fn offloads(&mut self, interface: &str, generic: bool) {
+        let Some(text) = output("ethtool", &["-k", interface]) else {
+            let fix = "apt install ethtool";
+            self.report(Level::Unknown, interface, "its offloads cannot be read without ethtool", fix);
+            return;
+        };
+        let is_on = |feature: &str| text.lines().any(|l| l.trim().starts_with(&format!("{feature}: on")));
+        let bad = ["generic-receive-offload", "large-receive-offload", "rx-gro-hw"];
+        let on: Vec<&str> = bad.iter().copied().filter(|f| is_on(f)).collect();
+        if generic && !on.is_empty() {
+            self.report(
+                Level::Error,
+                interface,
+                format!("{} is on: merged packets cannot be rewritten or tunnelled", on.join(", ")),
+                format!("ethtool -K {interface} gro off lro off rx-gro-hw off"),
+            );
+        }
+    }
+
+    fn vips(&mut self, network: &mut Network) {
+        for service in self.layer4_services() {
+            let vips: BTreeSet<IpAddr> = service.vip.iter().filter_map(|v| address_of(v)).collect();
+            for vip in vips {
+                let whole = if vip.is_ipv4() { 32 } else { 128 };
+                if let Some(own) = self.addresses.iter().find(|o| o.address == vip && o.prefix < whole) {
+                    let name = self.name_of(own.interface);
+                    self.report(
+                        Level::Warning,
+                        &service.name,
+                        format!("the VIP {vip} is the own address of {name}: it cannot move to another node, and traffic of this machine itself may be balanced"),
+                        "use an address of its own for the VIP",
+                    );
+                }
+                if !self.addresses.iter().any(|o| o.address == vip)
+                    && network.way_to(vip).is_ok_and(|w| w.gateway.is_none())
+                {
+                    self.report(
+                        Level::Error,
+                        &service.name,
+                        format!(
+                            "the VIP {vip} is on no interface of this machine, so nobody answers ARP for it"
+                        ),
+                        format!("own-vips = true in [network], or: ip addr add {vip}/{whole} dev INTERFACE"),
+                    );
+                }
+                if matches!(service.mode.as_str(), "dr" | "tun") && vip.is_ipv4() {
+                    self.who_answers(&service, vip);
+                }
+            }
+            if service.mode == "tun" {
+                self.tunnel_room(&service, network);
+            }
+        }
+    }
+
+    fn name_of(&self, interface: u32) -> String {
+        self.interfaces.iter().find(|i| i.index == interface).map(|i| i.name.clone()).unwrap_or_default()
+    }
+
+    /// Asks who has the VIP: nobody but this machine may say so.
+    fn who_answers(&mut self, service: &api::Service, vip: IpAddr) {
+        let networks = self.addresses.iter().filter(|o| o.prefix < 32 && o.address.is_ipv4());
+        let near = networks.filter(|o| {
+            evenkeel_model::mask_address(vip, o.prefix, 0)
+                == evenkeel_model::mask_address(o.address, o.prefix, 0)
+        });
+        for interface in
+            near.map(|o| self.name_of(o.interface)).filter(|n| n != "lo").collect::<BTreeSet<_>>()
+        {
+            // Duplicate address detection: asks without claiming the address.
+            let asked = ["-D", "-c", "2", "-w", "2", "-I", &interface, &vip.to_string()];
+            let Some(text) = output("arping", &asked) else {
+                let what = format!("who answers ARP for {vip} cannot be asked without arping");
+                self.report(Level::Unknown, &service.name, what, "apt install iputils-arping");
+                continue;
+            };
+            let macs: BTreeSet<&str> =
+                text.lines().filter_map(|l| Some(l.split_once('[')?.1.split_once(']')?.0)).collect();
+            for mac in macs {
+                let who = self.server_with(mac, service);
+                self.report(
+                    Level::Error,
+                    &service.name,
+                    format!("{who} answers ARP for the VIP {vip}: clients go there directly and past this machine"),
+                    format!("on that machine: evenkeel real-server setup --mode {} --vip {vip} (and take {vip} off its network card)", service.mode),
+                );
+            }
+        }
+    }
+
+    fn server_with(&self, mac: &str, service: &api::Service) -> String {
+        let wanted: Vec<u8> = mac.split(':').filter_map(|p| u8::from_str_radix(p, 16).ok()).collect();
+        let neighbours = Network::open().and_then(|mut n| n.neighbours()).unwrap_or_default();
+        let address = neighbours.iter().find(|(_, m)| m.as_slice() == wanted).map(|((_, a), _)| *a);
+        let known = service.real_servers.iter().find(|s| address.is_some() && host_of(&s.address) == address);
+        match (known, address) {
+            (Some(server), _) => format!("the real server {} ({}, {mac})", server.name, server.address),
+            (None, Some(address)) => format!("{address} ({mac})"),
+            (None, None) => format!("a machine with the MAC {mac}"),
+        }
+    }
+
+    fn tunnel_room(&mut self, service: &api::Service, network: &mut Network) {
+        let hosts: Vec<IpAddr> = service.real_servers.iter().filter_map(|s| host_of(&s.address)).collect();
+        let ways = hosts.iter().filter_map(|h| network.way_to(*h).ok());
+        let interfaces: BTreeSet<u32> = ways.map(|w| w.interface).collect();
+        for interface in self.interfaces.clone().iter().filter(|i| interfaces.contains(&i.index)) {
+            if interface.mtu < 1520 {
+                self.report(
+                    Level::Warning,
+                    &service.name,
+                    format!("the MTU of {} is {}: full packets of clients do not fit into the tunnel, and are answered with ICMP \"too big\"", interface.name, interface.mtu),
+                    format!("ip link set {} mtu 1600, if switches and real servers bear it; else see that ICMP reaches the clients", interface.name),
+                );
+            }
+        }
+    }
+
+    /// First segments that were never followed by a second one.
+    fn progress(&mut self, connections: &[api::Connection]) {
+        #[derive(Default)]
+        struct Seen {
+            stuck: u64,
+            fine: u64,
+            answered: u64,
+        }
+        let mut servers: BTreeMap<(String, String), Seen> = BTreeMap::new();
+        for c in connections.iter().filter(|c| c.protocol == "tcp") {
+            let seen =
+                servers.entry((c.service.clone(), c.real_server.clone().unwrap_or_default())).or_default();
+            match c.state.as_str() {
+                "syn-received" if c.age_ms >= STUCK_MS => {
+                    seen.stuck += 1;
+                    seen.answered += u64::from(c.bytes_out > 0);
+                }
+                "established" | "closing" => seen.fine += 1,
+                _ => {}
+            }
+        }
+        for service in self.layer4_services() {
+            for ((_, server), seen) in servers.iter().filter(|((name, _), _)| *name == service.name) {
+                if seen.stuck < 2 || seen.stuck <= seen.fine {
+                    continue;
+                }
+                let subject = format!("{}/{server}", service.name);
+                let what = format!("{} clients sent a first segment and never a second one", seen.stuck);
+                match service.mode.as_str() {
+                    "nat" if seen.answered == 0 => self.report(
+                        Level::Error,
+                        subject,
+                        format!("{what}: the server's answers do not come back through this machine"),
+                        "the real server's default gateway must be this machine (a floating IP, see [network]); with clients in its own network use mode snat",
+                    ),
+                    "nat" | "snat" if seen.answered == 0 => self.report(
+                        Level::Error,
+                        subject,
+                        format!("{what}: the server does not answer"),
+                        "does it listen on that port, and does its firewall let this machine through?",
+                    ),
+                    "nat" | "snat" => self.report(
+                        Level::Error,
+                        subject,
+                        format!("{what}, although the server answers: the answers do not reach the clients, or their checksums are wrong"),
+                        "between virtual machines of one host switch off checksum offload: ethtool -K INTERFACE tx off",
+                    ),
+                    mode => self.report(
+                        Level::Error,
+                        subject,
+                        format!("{what}: the real server does not take packets for the VIP, or its answers do not reach the clients"),
+                        format!("on the real server: evenkeel real-server check --mode {mode} --vip VIP (the VIP on its loopback interface, the service listening on it, a default route to the clients)"),
+                    ),
+                }
+            }
+        }
+    }
+
+    /// RDP clients cut the name in their cookie at nine characters.
+    fn names_of_rdp_clients(&mut self, client: &Client) {
+        for service in self.status.virtual_services.clone().iter().filter(|s| s.mode == "tcp") {
+            let path = format!("/api/v1/persistence/{}", service.name);
+            let Ok(entries) = client.get::<Vec<api::PersistenceEntry>>(&path) else { continue };
+            let mut cut: Vec<&str> =
+                entries.iter().map(|e| e.key.as_str()).filter(|k| k.len() == 9).collect();
+            cut.retain(|k| k.parse::<IpAddr>().is_err() && !k.starts_with("0x"));
+            if let Some(example) = cut.first() {
+                self.report(
+                    Level::Warning,
+                    &service.name,
+                    format!("{} names in RDP cookies have nine characters, such as {example:?}: some clients cut there, and users whose names begin alike then share a real server", cut.len()),
+                    "use a Connection Broker's tokens, or persistence = { type = \"source\" }",
+                );
+            }
+        }
+    }
+}
+
+/// What a program prints, whatever it exits with; `None` where it is not installed.
+fn output(program: &str, arguments: &[&str]) -> Option<String> {
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let output = Command::new(program).args(arguments).env("PATH", path).output().ok()?;
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -1,0 +1,285 @@
+//! Layer 4 over time: restarts, a daemon that dies or freezes, servers that come and go, UDP,
+//! errors of routers on the way.
+
+use std::time::Duration;
+
+use evenkeel_testbed::{Process, eventually};
+use rustix::process::Signal;
+
+use super::layer4::{FRONT4, Lab, service};
+
+const BACK: &[(&str, &str)] = &[("b1", "10.78.0.11:8080"), ("b2", "10.78.0.12:8080")];
+
+/// A download that takes about six seconds.
+struct Download {
+    process: Process,
+    file: std::path::PathBuf,
+}
+
+impl Lab {
+    fn download(&self, vip: &str, name: &str) -> Download {
+        let file = self.place.file(name);
+        let url = format!("http://{vip}/slow");
+        let arguments = ["-sS", "--max-time", "60", "-o", "/dev/null", "-w", "%{size_download}", &url];
+        let process = self.hosts.start("c", "curl", &arguments, &file);
+        std::thread::sleep(Duration::from_millis(500));
+        Download { process, file }
+    }
+
+    fn modes(&self) -> String {
+        self.config(
+            "",
+            &(service("dr", "10.77.0.100:80", "dr", "", FRONT4)
+                + &service("nat", "10.77.0.105:80", "nat", "", BACK)
+                + &service("snat", "10.77.0.101:80", "snat", "", BACK)),
+        )
+    }
+
+    fn again(&mut self) {
+        let config = std::fs::read_to_string(self.place.file("evenkeel.toml")).unwrap();
+        self.start(&config);
+    }
+
+    fn answers(&self, vip: &str) -> bool {
+        let url = format!("http://{vip}/");
+        self.curl("c", &url, &["--max-time", "1"]).code == 0
+    }
+}
+
+impl Download {
+    fn is_whole(mut self) {
+        eventually("the download ends", Duration::from_secs(40), || self.process.has_ended());
+        let got = std::fs::read_to_string(&self.file).unwrap();
+        assert_eq!(got, (4 << 20).to_string(), "{}", self.file.display());
+    }
+}
+
+const VIPS: [&str; 3] = ["10.77.0.100", "10.77.0.105", "10.77.0.101"];
+
+#[test]
+fn connections_survive_restart_and_upgrade() {
+    let Some(mut lab) = Lab::new("l4-restart", false) else { return };
+    lab.set_up("dr", &["10.77.0.100"]);
+    let config = lab.modes();
+    lab.start(&config);
+    VIPS.iter().for_each(|vip| eventually(vip, Duration::from_secs(10), || lab.answers(vip)));
+    // A stop and a start, with a pause between.
+    let downloads = VIPS.map(|vip| lab.download(vip, &format!("restart-{vip}")));
+    let mut daemon = lab.daemon.take().unwrap();
+    daemon.signal(Signal::TERM);
+    eventually("the daemon stops", Duration::from_secs(20), || daemon.has_ended());
+    assert!(lab.answers(VIPS[0]), "packets are forwarded without a daemon, for a while");
+    std::thread::sleep(Duration::from_secs(1));
+    lab.again();
+    downloads.into_iter().for_each(Download::is_whole);
+    let log = std::fs::read_to_string(lab.place.file("daemon.log")).unwrap();
+    assert!(log.contains("goes on with the flows of the process before"), "{log}");
+    // Killed: what was under way goes on when the next one is there.
+    let downloads = VIPS.map(|vip| lab.download(vip, &format!("killed-{vip}")));
+    let mut daemon = lab.daemon.take().unwrap();
+    daemon.signal(Signal::KILL);
+    eventually("the daemon is dead", Duration::from_secs(5), || daemon.has_ended());
+    eventually("and its traffic with it", Duration::from_secs(3), || !lab.answers(VIPS[1]));
+    lab.again();
+    downloads.into_iter().for_each(Download::is_whole);
+    // An upgrade in place.
+    let downloads = VIPS.map(|vip| lab.download(vip, &format!("upgrade-{vip}")));
+    let before = lab.cli(&["status", "--json"]).out;
+    lab.daemon.as_ref().unwrap().signal(Signal::USR2);
+    eventually("the successor answers", Duration::from_secs(20), || {
+        let now = lab.cli(&["status", "--json"]);
+        now.code == 0 && uptime(&now.out) < uptime(&before)
+    });
+    VIPS.iter().for_each(|vip| assert!(lab.answers(vip), "{vip}"));
+    downloads.into_iter().for_each(Download::is_whole);
+    // The successor is a process of its own: end it by its number.
+    let pids = lab.hosts.run("lb", "pgrep", &["-f", &lab.place.file("evenkeel.toml").display().to_string()]);
+    for pid in pids.out.split_whitespace() {
+        lab.hosts.run("lb", "kill", &["-INT", pid]);
+    }
+    let mut left = String::new();
+    eventually("an interrupt takes all away", Duration::from_secs(20), || {
+        left = lab.hosts.run("lb", "ip", &["addr"]).out;
+        !left.contains("10.77.0.100") && !left.contains("xdp")
+    });
+}
+
+fn uptime(status: &str) -> u64 {
+    let after = status.split("\"uptime-seconds\":").nth(1).unwrap_or("");
+    after.trim().split(|c: char| !c.is_ascii_digit()).next().and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+#[test]
+fn a_frozen_daemon_loses_its_traffic_and_gets_it_back() {
+    let Some(mut lab) = Lab::new("l4-frozen", false) else { return };
+    lab.set_up("dr", &["10.77.0.100"]);
+    let config = lab.modes();
+    lab.start(&config);
+    VIPS.iter().for_each(|vip| eventually(vip, Duration::from_secs(10), || lab.answers(vip)));
+    let download = lab.download(VIPS[1], "frozen");
+    lab.daemon.as_ref().unwrap().signal(Signal::STOP);
+    std::thread::sleep(Duration::from_millis(1200));
+    VIPS.iter().for_each(|vip| assert!(!lab.answers(vip), "{vip} is served after the lease"));
+    lab.daemon.as_ref().unwrap().signal(Signal::CONT);
+    VIPS.iter().for_each(|vip| eventually(vip, Duration::from_secs(10), || lab.answers(vip)));
+    download.is_whole();
+}
+
+#[test]
+fn servers_drain_halt_leave_and_fail_without_hurting_others() {
+    let Some(mut lab) = Lab::new("l4-servers", false) else { return };
+    lab.set_up("dr", &["10.77.0.100"]);
+    let check =
+        "health-check = { type = \"tcp\", interval = \"300ms\", timeout = \"200ms\", fall = 2, rise = 1 }";
+    let with = |keys: &str, servers: &[(&str, &str)]| service("nat", "10.77.0.105:80", "nat", keys, servers);
+    let config = lab.config("", &with(check, BACK));
+    lab.start(&config);
+    let vip = "10.77.0.105";
+    eventually("it serves", Duration::from_secs(10), || lab.answers(vip));
+    let who = |lab: &Lab| {
+        let answer = lab.curl("c", "http://10.77.0.105/", &["--max-time", "2"]);
+        answer.out.split(' ').next().unwrap_or("").to_owned()
+    };
+    let only = |lab: &Lab, server: &str| (0..6).all(|_| who(lab) == server);
+    // Two downloads, one on each server.
+    let downloads = [lab.download(vip, "one"), lab.download(vip, "two")];
+    let listed = lab.cli(&["connections", "--service", "nat", "--state", "established"]).out;
+    assert!(listed.contains("b1") && listed.contains("b2"), "{listed}");
+    assert_eq!(lab.cli(&["drain", "nat/b1"]).code, 0);
+    assert!(only(&lab, "b2"), "a draining server gets nobody new");
+    assert_eq!(lab.cli(&["online", "nat/b1"]).code, 0);
+    // The server leaves the configuration and is there again; its download does not notice.
+    let without = lab.place.write("without.toml", lab.config("", &with(check, &BACK[1..])));
+    let done = lab.cli(&["commit", &without.display().to_string()]);
+    assert_eq!(done.code, 0, "{}", done.err);
+    assert!(only(&lab, "b2"), "a removed server gets nobody new");
+    let with_both = lab.place.write("with.toml", lab.config("", &with(check, BACK)));
+    assert_eq!(lab.cli(&["commit", &with_both.display().to_string()]).code, 0);
+    eventually("the server is back", Duration::from_secs(5), || who(&lab) == "b1");
+    downloads.into_iter().for_each(Download::is_whole);
+    // Halted: its connections end at once, and say so.
+    let downloads = [lab.download(vip, "three"), lab.download(vip, "four")];
+    assert_eq!(lab.cli(&["halt", "nat/b1"]).code, 0);
+    let mut ended = 0;
+    for mut download in downloads {
+        std::thread::sleep(Duration::from_millis(700));
+        if download.process.has_ended() {
+            let text = std::fs::read_to_string(&download.file).unwrap();
+            assert!(text.contains("reset"), "{text}");
+            ended += 1;
+        } else {
+            download.is_whole();
+        }
+    }
+    assert_eq!(ended, 1, "the halted server's connection ends, the other's does not");
+    assert_eq!(lab.cli(&["online", "nat/b1"]).code, 0);
+    // A dead server is left out once its checks fail.
+    lab.hosts.ip("b1", &["link", "set", "e0", "down"]);
+    eventually("its checks fail", Duration::from_secs(10), || {
+        lab.cli(&["status"]).out.lines().any(|l| l.contains("b1 ") && l.contains("down"))
+    });
+    assert!(only(&lab, "b2"));
+    lab.hosts.ip("b1", &["link", "set", "e0", "up"]);
+    lab.hosts.ip("b1", &["route", "add", "default", "via", "10.78.0.1"]);
+    eventually("it serves again", Duration::from_secs(10), || who(&lab) == "b1");
+    // Nobody left: clients are told at once.
+    for server in ["nat/b1", "nat/b2"] {
+        assert_eq!(lab.cli(&["drain", server]).code, 0);
+    }
+    let refused = lab.curl("c", "http://10.77.0.105/", &[]);
+    assert_eq!(refused.code, 7, "refused: {}", refused.err);
+}
+
+#[test]
+fn udp_ranges_and_all_ports() {
+    let Some(mut lab) = Lab::new("l4-udp", false) else { return };
+    let echo = "const d=require('dgram');for(const [t,p] of [['udp4',53],['udp4',6005],['udp4',9999]]){const s=d.createSocket(t);s.on('message',(m,r)=>s.send(process.argv[1]+' '+p+' '+m,r.port,r.address));s.bind(p)}";
+    let mut servers = Vec::new();
+    for server in ["b1", "b2"] {
+        let log = lab.place.file(&format!("echo-{server}"));
+        servers.push(lab.hosts.start(server, "node", &["-e", echo, server], &log));
+    }
+    let plain: &[(&str, &str)] = &[("b1", "10.78.0.11"), ("b2", "10.78.0.12")];
+    let check = "health-check = { type = \"ping\" }";
+    let udp = format!("protocol = \"udp\"\n{check}");
+    let both =
+        format!("protocol = \"both\"\n{check}\npersistence = {{ type = \"source\", timeout = \"1m\" }}");
+    let config = lab.config(
+        "",
+        &(service("dns", "10.77.0.110:53", "nat", &udp, &[("b1", "10.78.0.11:53"), ("b2", "10.78.0.12:53")])
+            + &service("range", "10.77.0.110:6000-6010", "nat", &udp, plain)
+            + &service("every", "10.77.0.111:*", "nat", &both, plain)),
+    );
+    lab.start(&config);
+    let ask = "const s=require('dgram').createSocket('udp4');s.on('message',m=>{console.log(''+m);process.exit(0)});s.send('hi',+process.argv[2],process.argv[1]);setTimeout(()=>process.exit(1),2000)";
+    let say =
+        |vip: &str, port: &str| lab.hosts.run("c", "node", &["-e", ask, vip, port]).out.trim().to_owned();
+    eventually("an answer over UDP", Duration::from_secs(15), || say("10.77.0.110", "53").ends_with("53 hi"));
+    eventually("in a range", Duration::from_secs(10), || say("10.77.0.110", "6005").ends_with("6005 hi"));
+    // One client, one server, over every port and both protocols.
+    let mut found: std::collections::BTreeSet<String> = std::collections::BTreeSet::new();
+    eventually("on every port", Duration::from_secs(10), || say("10.77.0.111", "9999").ends_with("9999 hi"));
+    for port in ["9999", "6005", "53"] {
+        found.insert(say("10.77.0.111", port).split(' ').next().unwrap_or("").to_owned());
+    }
+    for port in ["80", "8080"] {
+        let answer = lab.curl("c", &format!("http://10.77.0.111:{port}/"), &[]).out;
+        found.insert(answer.split(' ').next().unwrap_or("").to_owned());
+    }
+    assert_eq!(found.len(), 1, "{found:?}");
+    let kept = lab.cli(&["persistence", "list", "every"]).out;
+    assert!(kept.contains("10.77.0.2"), "{kept}");
+    let listed = lab.cli(&["connections", "--service", "dns"]).out;
+    assert!(listed.contains("udp") && listed.contains("10.77.0.110:53"), "{listed}");
+}
+
+#[test]
+fn path_mtu_messages_reach_the_right_server() {
+    let Some(mut lab) = Lab::new("l4-mtu", false) else { return };
+    // A client behind a router whose link carries less than the others.
+    lab.hosts.add(
+        "r",
+        &[("front", &["10.77.0.254/24", "fd77::254/64"]), ("far", &["10.79.0.1/24", "fd79::1/64"])],
+    );
+    lab.hosts.add("far", &[("far", &["10.79.0.2/24", "fd79::2/64"])]);
+    lab.hosts.run("r", "sysctl", &["-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"]);
+    lab.hosts.ip("r", &["route", "change", "10.79.0.0/24", "dev", "e1", "mtu", "lock", "1300"]);
+    lab.hosts.ip("r", &["-6", "route", "add", "fd79::/64", "dev", "e1", "mtu", "1300", "metric", "10"]);
+    lab.hosts.ip("far", &["route", "add", "default", "via", "10.79.0.1"]);
+    lab.hosts.ip("far", &["-6", "route", "add", "default", "via", "fd79::1"]);
+    for host in ["lb", "s1", "s2"] {
+        lab.hosts.ip(host, &["route", "add", "10.79.0.0/24", "via", "10.77.0.254"]);
+        lab.hosts.ip(host, &["-6", "route", "add", "fd79::/64", "via", "fd77::254"]);
+    }
+    lab.set_up("dr", &["10.77.0.100", "fd77::100"]);
+    lab.set_up("tun", &["10.77.0.102"]);
+    let back6: &[(&str, &str)] = &[("b1", "[fd78::11]:8080"), ("b2", "[fd78::12]:8080")];
+    let front6: &[(&str, &str)] = &[("s1", "fd77::11"), ("s2", "fd77::12")];
+    let config = lab.config(
+        "",
+        &(service("dr", "10.77.0.100:80", "dr", "", FRONT4)
+            + &service("dr6", "[fd77::100]:80", "dr", "", front6)
+            + &service("nat", "10.77.0.105:80", "nat", "", BACK)
+            + &service("nat6", "[fd77::105]:80", "nat", "", back6)
+            + &service("snat", "10.77.0.101:80", "snat", "", BACK)
+            + &service("tun", "10.77.0.102:80", "tun", "", FRONT4)),
+    );
+    lab.start(&config);
+    for vip in ["10.77.0.100", "[fd77::100]", "10.77.0.105", "[fd77::105]", "10.77.0.101", "10.77.0.102"] {
+        let url = format!("http://{vip}/");
+        eventually(vip, Duration::from_secs(10), || lab.curl("far", &url, &["--max-time", "1"]).code == 0);
+        // Two, so that both servers learn.
+        for _ in 0..2 {
+            let large = lab.curl(
+                "far",
+                &format!("http://{vip}/large"),
+                &["-o", "/dev/null", "-w", "%{size_download}", "--max-time", "10"],
+            );
+            assert_eq!(large.out, (4 << 20).to_string(), "{vip}: {}", large.err);
+        }
+    }
+    let status = lab.cli(&["status", "--json"]).out;
+    let forwarded = status.split("\"icmp-forwarded\":").nth(1).unwrap_or("0");
+    let count: u64 = forwarded.trim().split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap();
+    assert!(count >= 8, "{status}");
+}
