@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use evenkeel_l4::{Floor, Forwarding, Hop, Options, Persist, Pick, Plane, Server, ServiceSpec, Sizes, Takes};
-use evenkeel_model::{FlowTimeouts, PortRange, Tunnel, Vip};
+use evenkeel_model::{FlowTimeouts, PortRange, SynCookies, Tunnel, Vip};
 use evenkeel_testbed::frame::{ACK, Frame, SYN};
 
 /// Runs of one window; fewer where each makes a new flow.
@@ -101,6 +101,7 @@ fn services() -> Vec<ServiceSpec> {
                 },
                 rate: None,
                 source_rate: None,
+                syn_cookies: SynCookies::Off,
                 sources: Vec::new(),
                 source_ports: PortRange { first: 1024, last: 65_000 },
                 servers: servers.collect(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use evenkeel_model::{
     Addresses, Attach, FlowRate, FlowTimeouts, Layer4, Mode, PacketPath, Persistence, Pool, PortRange,
-    PortSet, Scheduler, Tunnel, Vip, VirtualService,
+    PortSet, Scheduler, SynCookies, Tunnel, Vip, VirtualService,
 };
 use toml::de::DeTable;
 
@@ -72,6 +72,14 @@ pub fn of_service(table: Section<'_>, mode: Mode, problems: &mut Vec<Problem>) -
         refuse(table.span(key), key, &format!("{:?}", needed.as_str()));
     }
     let protection = Section { table: table.section("protection").map_or(&empty, |s| s.table) };
+    let both_ways = matches!(mode, Mode::Nat | Mode::Snat);
+    if !both_ways && protection.value("syn-cookies").is_some() {
+        refuse(
+            protection.span("syn-cookies"),
+            "protection.syn-cookies",
+            "\"nat\" or \"snat\": else the server's numbers are not seen",
+        );
+    }
     let seconds = |key, default| timeouts.duration(key, Duration::from_secs(default));
     let sources = table.list("source-addresses");
     Some(Layer4 {
@@ -87,6 +95,12 @@ pub fn of_service(table: Section<'_>, mode: Mode, problems: &mut Vec<Problem>) -
         },
         rate: protection.text("new-connections").and_then(flow_rate),
         source_rate: protection.text("per-source").and_then(flow_rate),
+        syn_cookies: match protection.text("syn-cookies") {
+            _ if !both_ways => SynCookies::Off,
+            Some("off") => SynCookies::Off,
+            Some("always") => SynCookies::Always,
+            _ => SynCookies::OverRate,
+        },
         sources: sources.filter_map(|v| v.get_ref().as_str()?.parse().ok()).collect(),
         source_ports: table
             .text("source-ports")

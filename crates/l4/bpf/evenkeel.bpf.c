@@ -30,6 +30,10 @@ struct work {
     __u32 tick;
     __u32 closed;  /* the lease has ended */
     __u32 replies; /* some service's replies pass here */
+    __u32 client_number;
+    __u32 own_number;
+    struct flow none;  /* of a packet that has no entry */
+    __u32 own_numbers; /* the segment in hand was written here, numbers and all */
 };
 
 MAP(works, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct work, 1, 0);
@@ -115,6 +119,22 @@ static __always_inline __be16 real_port(const struct destination *d, const struc
     return d->port_be ? d->port_be : flow->vip_port_be;
 }
 
+/* Adds the difference to the number that speaks of the server's bytes; what changes in the sum. */
+static __always_inline __u64 shift_numbers(struct packet *p, void *data, void *end, const struct flow *flow,
+                                           int reply)
+{
+    void *at = data + (p->transport & 0x1ff);
+    ALL_OF(tcp, tcp, at) return 0;
+    __be32 *number = reply ? &tcp->sequence : &tcp->acknowledged;
+    __u32 before = *number;
+    if (!reply && !(p->tcp_flags & TCP_ACK))
+        return 0;
+    __u32 host = bpf_ntohl(before);
+    __u32 after = bpf_htonl(reply ? host - flow->difference : host + flow->difference);
+    *number = after;
+    return (__u64)after + (__u32)~before;
+}
+
 #define TTL_IS_LOW -1
 #define IS_TOO_BIG -2
 
@@ -160,6 +180,8 @@ static __always_inline int forward(struct xdp_md *xdp, struct packet *p, struct 
         change += difference(p->tuple.source, source);
         source_port = flow->source_port_be;
     }
+    if (flow->marks & FLOW_SHIFTED && flow->state != STATE_COOKIE && p->fragment != FRAGMENT_LATER)
+        change += shift_numbers(p, data, end, flow, 0);
     if (p->fragment != FRAGMENT_LATER &&
         !write_transport(p, data, end, source_port, real_port(d, flow), change))
         return XDP_DROP;
@@ -170,7 +192,7 @@ static __always_inline int forward(struct xdp_md *xdp, struct packet *p, struct 
 
 /* Back to the client, of NAT and SNAT. */
 static __always_inline int forward_reply(struct xdp_md *xdp, struct packet *p, struct flow *flow,
-                                         struct destination *d)
+                                         struct destination *d, int own_numbers)
 {
     void *data = (void *)(long)xdp->data;
     void *end = (void *)(long)xdp->data_end;
@@ -190,6 +212,8 @@ static __always_inline int forward_reply(struct xdp_md *xdp, struct packet *p, s
         target[1] = client[1];
         target_port = flow->client_port_be;
     }
+    if (flow->marks & FLOW_SHIFTED && !own_numbers && p->fragment != FRAGMENT_LATER)
+        change += shift_numbers(p, data, end, flow, 1);
     if (p->fragment != FRAGMENT_LATER &&
         !write_transport(p, data, end, flow->vip_port_be, target_port, change))
         return XDP_DROP;
@@ -211,8 +235,10 @@ CHECKED_APART int forward_reply_apart(struct xdp_md *xdp, struct work *w, struct
 {
     if (!w || !flow || !d)
         return XDP_DROP;
-    return forward_reply(xdp, &w->packet, flow, d);
+    return forward_reply(xdp, &w->packet, flow, d, w->own_numbers);
 }
+
+#include "icmp.h"
 
 /* A real server that may keep nothing goes on sending: what it says first becomes a reset for the
  * client, in the place of the data, and what it says then is answered with a reset. */
@@ -274,6 +300,8 @@ CHECKED_APART int cut_reply(struct xdp_md *xdp, struct work *w, __u32 slot)
     return send_to(xdp, data, end, flow->client_hop);
 }
 
+#include "cookie.h"
+
 /* Later fragments name no port: the first one leaves word where they go. */
 CHECKED_APART int note_fragment(struct work *w, __u32 slot, __u32 reply)
 {
@@ -334,7 +362,7 @@ static __always_inline int take_reply(struct xdp_md *xdp, struct work *w, struct
     add_traffic(flow->destination, p->length, 1, 0);
     if (flow->seen != w->tick)
         prolong(place->slot, d->service, w->tick);
-    int action = forward_reply(xdp, p, flow, d);
+    int action = forward_reply(xdp, p, flow, d, 0);
     return action < 0 ? give_back(xdp, w, action, d) : action;
 }
 
@@ -353,6 +381,8 @@ static __always_inline int within_rate(__u64 *due, __u64 jiffies, __u64 interval
     return 1;
 }
 
+#define OVER_RATE 2
+
 static __always_inline int within_rates(struct work *w, __u32 number, const struct service *service,
                                         struct service_state *state)
 {
@@ -369,9 +399,11 @@ static __always_inline int within_rates(struct work *w, __u32 number, const stru
             return 0;
         }
     }
+    if (service->cookies == COOKIES_ALWAYS)
+        return OVER_RATE;
     if (!within_rate(&state->flow_due, w->jiffies, service->flow_interval, service->flow_burst)) {
         count(REASON_RATE_LIMITED);
-        return 0;
+        return OVER_RATE;
     }
     return 1;
 }
@@ -512,7 +544,9 @@ static __always_inline int insert(struct work *w, struct place *place, struct de
     flow->bytes_in = w->packet.length;
     flow->bytes_out = 0;
     __u32 generation = (flow->marks >> FLOW_GENERATION) + 1;
-    flow->marks = generation << FLOW_GENERATION | FLOW_COUNTED | (service->persistence_ticks ? FLOW_PERSISTENT : 0);
+    flow->client_number = w->client_number;
+    flow->difference = w->own_number;
+    flow->marks = generation << FLOW_GENERATION | (state == STATE_COOKIE ? FLOW_SHIFTED : 0) | FLOW_COUNTED | (service->persistence_ticks ? FLOW_PERSISTENT : 0);
     flow->created = w->tick;
     int kept = 1;
     if (d->mode == MODE_SNAT && !take_source(w, flow, d, place->slot)) {
@@ -567,7 +601,14 @@ CHECKED_APART int take_new(struct xdp_md *xdp, struct work *w)
         }
         first = (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN ? STATE_SYN : STATE_PICKED_UP;
     }
-    if (!within_rates(w, index, service, state))
+    if (first == STATE_PICKED_UP && state->cookies_until > w->jiffies && check_cookie(xdp, w))
+        first = STATE_COOKIE;
+    int rate = first == STATE_COOKIE ? 1 : within_rates(w, index, service, state);
+    if (rate == OVER_RATE && first == STATE_SYN && service->cookies) {
+        state->cookies_until = w->jiffies + (1ULL << (setup.tick_shift + 10));
+        return answer_cookie(xdp, w);
+    }
+    if (rate != 1 && service->cookies != COOKIES_ALWAYS)
         return XDP_DROP;
     struct client_key key = {.service = index};
     __u32 chosen = MAX_DESTINATIONS;
@@ -594,6 +635,8 @@ CHECKED_APART int take_new(struct xdp_md *xdp, struct work *w)
     if (insert(w, &place, d, chosen, first, service)) {
         if (service->persistence_ticks)
             keep_persistent(&key, chosen, w->tick, service->persistence_ticks, 1);
+        if (first == STATE_COOKIE && !write_first(xdp, w, place.flow))
+            return XDP_DROP;
         if (p->fragment == FRAGMENT_FIRST)
             note_fragment(w, place.slot, 0);
     } else {
@@ -607,8 +650,8 @@ CHECKED_APART int take_new(struct xdp_md *xdp, struct work *w)
         count(REASON_STATELESS);
     }
     add_traffic(chosen, p->length, 0, 1);
-    struct flow none = {};
-    int action = forward_apart(xdp, w, place.flow ? place.flow : &none, d);
+    __builtin_memset(&w->none, 0, sizeof(w->none));
+    int action = place.flow ? forward_apart(xdp, w, place.flow, d) : forward_apart(xdp, w, &w->none, d);
     return action < 0 ? give_back(xdp, w, action, d) : action;
 }
 
@@ -634,7 +677,6 @@ CHECKED_APART int take_unwanted(struct xdp_md *xdp, struct work *w, __u32 slot, 
     return takes & RESETS_EXISTING ? answer_reset(xdp, p) : XDP_DROP;
 }
 
-#include "icmp.h"
 
 /* Whether the flow goes on as it is; a new connection on the ports of an old one does not. */
 static __always_inline int goes_on(const struct packet *p, const struct flow *flow,
@@ -720,6 +762,7 @@ int evenkeel_l4(struct xdp_md *xdp)
         return XDP_PASS;
     struct packet *p = &w->packet;
     __builtin_memset(p, 0, sizeof(*p));
+    w->client_number = w->own_number = w->own_numbers = 0;
     int read = read_packet(p, data, end, ethernet->type);
     if (read == READ_OTHER)
         return XDP_PASS;
@@ -750,6 +793,8 @@ int evenkeel_l4(struct xdp_md *xdp)
             int action = take_unwanted(xdp, w, place.slot, d->takes);
             return action == STARTS_ANEW ? take_new(xdp, w) : action;
         }
+        if (place.flow->state == STATE_COOKIE)
+            return take_client_waiting(xdp, w, slot);
         if (p->fragment == FRAGMENT_FIRST)
             note_fragment(w, place.slot, 0);
         return take_known(xdp, w, &place, d);
@@ -762,6 +807,10 @@ int evenkeel_l4(struct xdp_md *xdp)
             return XDP_DROP;
         if (!(d->takes & TAKES_EXISTING))
             return d->takes & RESETS_EXISTING ? cut_reply(xdp, w, slot) : XDP_DROP;
+        if (place.flow->marks & FLOW_SHIFTED && (place.flow->state == STATE_COOKIE || p->tcp_flags & TCP_SYN)) {
+            w->own_numbers = 1;
+            return take_server_answer(xdp, w, slot);
+        }
         if (p->fragment == FRAGMENT_FIRST)
             note_fragment(w, place.slot, 1);
         return take_reply(xdp, w, &place, d);

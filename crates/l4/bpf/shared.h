@@ -50,6 +50,7 @@
 #define STATE_CLOSED 4
 #define STATE_UDP 5
 #define STATE_PICKED_UP 6
+#define STATE_COOKIE 7
 #define STATES 8
 
 /* Marks of a flow. */
@@ -57,8 +58,14 @@
 #define FLOW_PERSISTENT 2
 #define FLOW_CLIENT_FIN 4
 #define FLOW_SERVER_FIN 8
+#define FLOW_SHIFTED 16
 /* Above these bits a slot counts the flows it has had. */
 #define FLOW_GENERATION 8
+
+/* When first segments are answered with cookies. */
+#define COOKIES_NEVER 0
+#define COOKIES_OVER_RATE 1
+#define COOKIES_ALWAYS 2
 
 /* Marks of an interface. */
 #define INTERFACE_IN_USE 1
@@ -142,6 +149,8 @@ struct service {
     __u32 mask[4];
     __u32 mask6[4];
     __u32 timeout_ticks[STATES];
+    __u32 cookies;
+    __u32 unused;
     __u64 flow_interval;
     __u64 flow_burst;
     __u64 source_interval;
@@ -151,6 +160,7 @@ struct service {
 struct service_state {
     __u64 turn;
     __u64 flow_due;
+    __u64 cookies_until;
 };
 
 struct destination {
@@ -214,6 +224,8 @@ struct flow {
     __u64 bytes_out;
     __u32 marks;
     __u32 created;
+    __u32 client_number;
+    __u32 difference;
 };
 
 struct flow_bucket {

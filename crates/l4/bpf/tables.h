@@ -71,9 +71,13 @@ static __always_inline __u32 fingerprint_of(__u64 hash)
     return (__u32)(hash >> 32) | 1;
 }
 
-static __always_inline __u32 other_bucket(__u32 bucket, __u32 fingerprint)
+/* The other of two places. The table of replies has twice as many buckets: its words cannot give way
+ * to each other, so it must not fill. */
+#define REPLY_MASK (setup.flow_mask * 2 + 1)
+
+static __always_inline __u32 other_bucket(__u32 bucket, __u32 fingerprint, __u32 mask)
 {
-    return (bucket ^ (fingerprint * 0x5bd1e995)) & setup.flow_mask;
+    return (bucket ^ (fingerprint * 0x5bd1e995)) & mask;
 }
 
 static __always_inline struct flow_bucket *flow_bucket_at(__u32 bucket)
@@ -131,7 +135,7 @@ CHECKED_APART __u32 find_flow(const struct tuple *t, __u64 hash, __u32 tick)
     __u32 slot = find_in(bucket, fingerprint, t, tick);
     if (slot != NOWHERE)
         return slot;
-    return find_in(other_bucket(bucket, fingerprint), fingerprint, t, tick);
+    return find_in(other_bucket(bucket, fingerprint, setup.flow_mask), fingerprint, t, tick);
 }
 
 static __always_inline int flow_at(__u32 slot, __u32 tick, struct place *place)
@@ -191,13 +195,13 @@ static __always_inline __u32 find_reply_in(__u32 bucket, __u32 fingerprint, cons
 CHECKED_APART __u32 find_reply(const struct tuple *t, __u64 hash, __u32 tick)
 {
     __u32 fingerprint = fingerprint_of(hash);
-    __u32 bucket = (__u32)hash & setup.flow_mask;
+    __u32 bucket = (__u32)hash & REPLY_MASK;
     if (!t)
         return NOWHERE;
     __u32 slot = find_reply_in(bucket, fingerprint, t, tick);
     if (slot != NOWHERE)
         return slot;
-    return find_reply_in(other_bucket(bucket, fingerprint), fingerprint, t, tick);
+    return find_reply_in(other_bucket(bucket, fingerprint, REPLY_MASK), fingerprint, t, tick);
 }
 
 /* The flow in a slot leaves the count of its destination, once: for good, or to the inactive. */
@@ -308,7 +312,7 @@ static __always_inline __u32 claim_flow(__u64 hash, __u32 tick)
 {
     __u32 fingerprint = fingerprint_of(hash);
     __u32 first = (__u32)hash & setup.flow_mask;
-    __u32 second = other_bucket(first, fingerprint);
+    __u32 second = other_bucket(first, fingerprint, setup.flow_mask);
     __u32 free = free_ways(first, tick);
     if (free < WAYS / 2 && free_ways(second, tick) > free) {
         __u32 swap = first;
@@ -341,10 +345,10 @@ static __always_inline __u32 claim_word_in(__u32 bucket, __u64 word)
 CHECKED_APART __u32 claim_word(__u64 hash, __u32 slot)
 {
     __u32 fingerprint = fingerprint_of(hash);
-    __u32 bucket = (__u32)hash & setup.flow_mask;
+    __u32 bucket = (__u32)hash & REPLY_MASK;
     __u64 word = (__u64)fingerprint << 32 | slot;
     __u32 at = claim_word_in(bucket, word);
-    return at ? at : claim_word_in(other_bucket(bucket, fingerprint), word);
+    return at ? at : claim_word_in(other_bucket(bucket, fingerprint, REPLY_MASK), word);
 }
 
 /* Persistence */

@@ -13,7 +13,7 @@ use crate::spec::FlowInfo;
 use crate::write::Array;
 
 const STATE_NAMES: [&str; STATES as usize] =
-    ["", "syn-received", "established", "closing", "closed", "udp", "picked-up", ""];
+    ["", "syn-received", "established", "closing", "closed", "udp", "picked-up", "asking-server"];
 
 /// A client that persistence knows, with its service and real server.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use evenkeel_model::{FlowRate, Tunnel};
+use evenkeel_model::{FlowRate, SynCookies, Tunnel};
 use tracing::{info, warn};
 use zerocopy::FromZeros;
 
@@ -521,6 +521,12 @@ impl Plane {
             mask: mask_words(spec.persist.map_or(32, |p| p.mask), true),
             mask6: mask_words(spec.persist.map_or(128, |p| p.mask6), false),
             timeout_ticks,
+            cookies: match spec.syn_cookies {
+                SynCookies::Off => COOKIES_NEVER,
+                SynCookies::OverRate => COOKIES_OVER_RATE,
+                SynCookies::Always => COOKIES_ALWAYS,
+            },
+            unused: 0,
             flow_interval,
             flow_burst,
             source_interval,

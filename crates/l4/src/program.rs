@@ -195,7 +195,9 @@ fn open(sizes: Sizes, setup: &Setup) -> Result<OpenObject, libbpf_rs::Error> {
     for mut map in open.maps_mut() {
         let name = map.name().to_string_lossy().into_owned();
         match name.as_str() {
-            "flows" | "reverses" => map.set_max_entries(sizes.flow_buckets())?,
+            "flows" => map.set_max_entries(sizes.flow_buckets())?,
+            // Never full: see tables.h.
+            "reverses" => map.set_max_entries(sizes.flow_buckets() * 2)?,
             "persistences" => map.set_max_entries(sizes.persistence_buckets())?,
             name if name.ends_with("rodata") => map.set_initial_value(setup.as_bytes())?,
             _ => {}

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use evenkeel_model::{FlowRate, FlowTimeouts, PortRange, Tunnel, Vip};
+use evenkeel_model::{FlowRate, FlowTimeouts, PortRange, SynCookies, Tunnel, Vip};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forwarding {
@@ -45,6 +45,7 @@ pub struct ServiceSpec {
     pub timeouts: FlowTimeouts,
     pub rate: Option<FlowRate>,
     pub source_rate: Option<FlowRate>,
+    pub syn_cookies: SynCookies,
     /// Addresses of this machine that flows of SNAT come from; empty: that of the route.
     pub sources: Vec<IpAddr>,
     pub source_ports: PortRange,

@@ -34,6 +34,16 @@ pub struct FlowRate {
     pub burst: u32,
 }
 
+/// When first segments are answered without an entry in the table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SynCookies {
+    Off,
+    /// Over the rate of new connections, in place of dropping them.
+    #[default]
+    OverRate,
+    Always,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer4 {
     pub tcp: bool,
@@ -44,6 +54,8 @@ pub struct Layer4 {
     pub rate: Option<FlowRate>,
     /// New flows of one client address (IPv4) or /64 network (IPv6).
     pub source_rate: Option<FlowRate>,
+    /// Of the modes that see both directions; else off.
+    pub syn_cookies: SynCookies,
     /// Addresses of this machine that real servers see in mode `snat`; empty is that of the route.
     pub sources: Vec<IpAddr>,
     pub source_ports: PortRange,

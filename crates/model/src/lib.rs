@@ -15,7 +15,7 @@ mod units;
 
 pub use address::{AddressError, ListenAddress, PortRange, PortSet, Vip};
 pub use health::{AgentCheck, HealthCheck, HttpProbe, Probe, ScriptProbe, Step};
-pub use layer4::{Addresses, Attach, FlowRate, FlowTimeouts, Layer4, PacketPath, Tunnel};
+pub use layer4::{Addresses, Attach, FlowRate, FlowTimeouts, Layer4, PacketPath, SynCookies, Tunnel};
 pub use name::{Name, NameError};
 pub use policy::{
     CookieMethod, CookiePersistence, KeyedPersistence, OutlierRule, Persistence, SameSite, Scheduler,

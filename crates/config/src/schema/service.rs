@@ -153,6 +153,12 @@ static PROTECTION: Table = Table {
             "",
             "New connections of one client address (IPv4) or /64 network (IPv6): `100/s`.",
         ),
+        key(
+            "syn-cookies",
+            Kind::Choice(&[word("over-rate"), word("always"), word("off")]),
+            "over-rate",
+            "Modes `nat` and `snat`: over `new-connections` (or always) clients of TCP are asked to prove their address, without an entry in the table, in place of being dropped.",
+        ),
     ],
 };
 

@@ -425,6 +425,7 @@ pub fn specify(
         timeouts: layer4.timeouts,
         rate: layer4.rate,
         source_rate: layer4.source_rate,
+        syn_cookies: layer4.syn_cookies,
         sources: layer4.sources.clone(),
         source_ports: layer4.source_ports,
         servers,

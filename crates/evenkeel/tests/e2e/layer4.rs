@@ -107,7 +107,7 @@ impl Lab {
     }
 
     /// Four MiB each way.
-    fn carries(&self, client: &str, vip: &str) {
+    pub fn carries(&self, client: &str, vip: &str) {
         let down =
             self.curl(client, &format!("http://{vip}/large"), &["-o", "/dev/null", "-w", "%{size_download}"]);
         assert_eq!(down.out, (4 << 20).to_string(), "{vip}: {}", down.err);

@@ -283,3 +283,40 @@ fn path_mtu_messages_reach_the_right_server() {
     let count: u64 = forwarded.trim().split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap();
     assert!(count >= 8, "{status}");
 }
+
+#[test]
+fn clients_that_must_prove_their_address_are_served() {
+    let Some(mut lab) = Lab::new("l4-cookies", false) else { return };
+    let always = "protection = { syn-cookies = \"always\" }";
+    let over = "protection = { new-connections = \"1/10s\" }";
+    let back6: &[(&str, &str)] = &[("b1", "[fd78::11]:8080"), ("b2", "[fd78::12]:8080")];
+    let config = lab.config(
+        "",
+        &(service("nat", "10.77.0.105:80", "nat", always, BACK)
+            + &service("nat6", "[fd77::105]:80", "nat", always, back6)
+            + &service("snat", "10.77.0.101:80", "snat", always, BACK)
+            + &service("snat6", "[fd77::101]:80", "snat", always, back6)
+            + &service("over", "10.77.0.106:80", "nat", over, BACK)),
+    );
+    lab.start(&config);
+    for (vip, sees) in [
+        ("10.77.0.105", "10.77.0.2"),
+        ("[fd77::105]", "fd77::2"),
+        ("10.77.0.101", "10.78.0.1"),
+        ("[fd77::101]", "fd78::1"),
+        ("10.77.0.106", "10.77.0.2"),
+    ] {
+        lab.serves("c", vip, &["b1", "b2"], sees, 8080);
+        lab.carries("c", vip);
+    }
+    // A server that refuses is heard.
+    let check = "health-check = { type = \"ping\" }";
+    let refused =
+        service("nat", "10.77.0.105:80", "nat", &format!("{always}\n{check}"), &[("b1", "10.78.0.11:99")]);
+    let file = lab.place.write("refused.toml", lab.config("", &refused));
+    assert_eq!(lab.cli(&["commit", &file.display().to_string()]).code, 0);
+    let answer = lab.curl("c", "http://10.77.0.105/", &["--max-time", "3"]);
+    // Refused (7), or reset (56) when the client was quicker; not left to its own clock (28).
+    assert!(matches!(answer.code, 7 | 56), "{}", answer.err);
+    assert!(lab.cli(&["status"]).out.contains("cookie-sent"));
+}

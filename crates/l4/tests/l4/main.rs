@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use evenkeel_l4::{Forwarding, Hop, Options, Pick, Plane, Server, ServiceSpec, Sizes, Takes};
-use evenkeel_model::{FlowTimeouts, PortRange, Vip};
+use evenkeel_model::{FlowTimeouts, PortRange, SynCookies, Vip};
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
@@ -60,6 +60,7 @@ fn service(name: &str, vips: &[&str], forwarding: Forwarding, servers: &[(&str, 
         timeouts: FlowTimeouts { syn: hour, established: hour, closing: hour, closed: hour, udp: hour },
         rate: None,
         source_rate: None,
+        syn_cookies: SynCookies::Off,
         sources: Vec::new(),
         source_ports: PortRange { first: 1024, last: 32_767 },
         servers: servers.collect(),

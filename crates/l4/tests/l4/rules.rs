@@ -358,3 +358,49 @@ fn only_own_frames_and_only_within_the_lease() {
     assert_eq!(b.send(&Frame::tcp(client(5), "10.7.0.99:80".parse().unwrap(), SYN)).action, PASS);
     assert_eq!(b.reason("lease-ended"), 2);
 }
+
+/// First segments of so many random addresses.
+fn flood(b: &mut Bench, count: u32) {
+    let mut random = 88_172_645_463_325_252u64;
+    for _ in 0..count {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let source =
+            SocketAddr::new(IpAddr::V4(Ipv4Addr::from(random as u32 | 0x4000_0000)), (random >> 40) as u16);
+        b.server(source, SYN);
+    }
+}
+
+#[test]
+fn a_million_random_first_segments_leave_established_clients_served() {
+    for forwarding in [Forwarding::Dr, Forwarding::Nat] {
+        let Some((mut b, _)) = sized(1 << 14, 4, |s| s.forwarding = forwarding) else { return };
+        let before: Vec<Option<usize>> = (0..1_000).map(|n| b.open(n)).collect();
+        assert!(before.iter().all(Option::is_some));
+        flood(&mut b, 1_000_000);
+        let after: Vec<Option<usize>> = (0..1_000).map(|n| b.server(client(n), ACK)).collect();
+        assert_eq!(before, after, "{forwarding:?}");
+        assert!((0..100).all(|n| b.open(2_000 + n).is_some()), "{forwarding:?}: new clients get in as well");
+    }
+}
+
+#[test]
+fn over_its_rate_a_service_asks_for_proof_and_keeps_no_entry() {
+    let limit = |s: &mut ServiceSpec| {
+        s.forwarding = Forwarding::Nat;
+        s.rate = Some(FlowRate { per_second: 10, burst: 100 });
+        s.syn_cookies = evenkeel_model::SynCookies::OverRate;
+    };
+    let Some((mut b, _)) = bench(2, limit) else { return };
+    let known: Vec<u32> = (0..50).filter(|n| b.open(*n).is_some()).collect();
+    flood(&mut b, 20_000);
+    let asked = b.reason("cookie-sent");
+    assert!(asked > 19_000, "{asked}");
+    assert!(known.iter().all(|n| b.server(client(*n), ACK).is_some()));
+    let flows = b.plane.flow_reader().unwrap().flows(100_000, |_| true).unwrap();
+    assert!(flows.len() < 300, "{}", flows.len());
+    // A wrong number proves nothing.
+    let forged = b.server(SocketAddr::new(ip("50.0.0.1"), 99), ACK);
+    assert_eq!((forged, b.reason("cookie-wrong")), (None, 1));
+}
