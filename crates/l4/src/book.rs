@@ -1,7 +1,7 @@
 //! Which numbers the packet path knows things by. Kept on disk, so that the next process reads the
 //! tables of this one as they were meant.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,16 @@ pub struct Book {
     pub services: BTreeMap<String, ServiceNote>,
     pub destinations: BTreeMap<u32, DestinationNote>,
     pub sources: Vec<IpAddr>,
+    /// Numbers of destinations by what they are.
+    #[serde(skip)]
+    index: HashMap<(String, String, SocketAddr), u32>,
+    /// Where the next free number and the next free slots are likely.
+    #[serde(skip)]
+    next_service: u32,
+    #[serde(skip)]
+    next_destination: u32,
+    #[serde(skip)]
+    next_line: u32,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -59,8 +69,18 @@ pub enum Full {
 }
 
 impl Book {
+    pub fn new(seed: u64) -> Book {
+        Book { seed, ..Book::default() }
+    }
+
     pub fn read(text: &[u8]) -> Option<Book> {
-        serde_json::from_slice(text).ok()
+        let mut book: Book = serde_json::from_slice(text).ok()?;
+        let key = |n: &DestinationNote| (n.service.clone(), n.name.clone(), n.address);
+        book.index = book.destinations.iter().map(|(number, n)| (key(n), *number)).collect();
+        // Behind everything that is in use.
+        let extents = book.services.values().flat_map(|n| [n.ring, n.hash]);
+        book.next_line = extents.map(|e| e.at / SLOTS_A_LINE + e.lines()).max().unwrap_or(0);
+        Some(book)
     }
 
     pub fn text(&self) -> Vec<u8> {
@@ -71,12 +91,14 @@ impl Book {
         if let Some(note) = self.services.get(name) {
             return Ok(note.number);
         }
-        let mut used: Vec<u32> = self.services.values().map(|n| n.number).collect();
-        used.sort_unstable();
-        let number = first_free(used.into_iter());
-        if number >= MAX_SERVICES {
-            return Err(Full::Services);
-        }
+        let used: HashSet<u32> = match self.services.len() as u32 == self.next_service {
+            // Nothing was ever given back.
+            true => HashSet::new(),
+            false => self.services.values().map(|n| n.number).collect(),
+        };
+        let mut numbers = (self.next_service..MAX_SERVICES).chain(0..self.next_service);
+        let number = numbers.find(|n| !used.contains(n)).ok_or(Full::Services)?;
+        self.next_service = number + 1;
         self.services.insert(name.into(), ServiceNote { number, ..ServiceNote::default() });
         Ok(number)
     }
@@ -88,18 +110,31 @@ impl Book {
         name: &str,
         address: SocketAddr,
     ) -> Result<(u32, bool), Full> {
-        let same = |n: &DestinationNote| n.service == service && n.name == name && n.address == address;
-        if let Some((number, note)) = self.destinations.iter_mut().find(|(_, n)| same(n)) {
-            note.leaving = false;
-            return Ok((*number, false));
+        let key = (service.to_owned(), name.to_owned(), address);
+        if let Some(number) = self.index.get(&key).copied() {
+            if let Some(note) = self.destinations.get_mut(&number) {
+                note.leaving = false;
+            }
+            return Ok((number, false));
         }
-        let number = first_free(self.destinations.keys().copied());
-        if number >= MAX_DESTINATIONS {
-            return Err(Full::Destinations);
-        }
+        let mut numbers = (self.next_destination..MAX_DESTINATIONS).chain(0..self.next_destination);
+        let number = numbers.find(|n| !self.destinations.contains_key(n)).ok_or(Full::Destinations)?;
+        self.next_destination = number + 1;
         let note = DestinationNote { service: service.into(), name: name.into(), address, leaving: false };
         self.destinations.insert(number, note);
+        self.index.insert(key, number);
         Ok((number, true))
+    }
+
+    /// The number of a known real server.
+    pub fn find(&self, service: &str, name: &str, address: SocketAddr) -> Option<u32> {
+        self.index.get(&(service.to_owned(), name.to_owned(), address)).copied()
+    }
+
+    pub fn forget_destination(&mut self, number: u32) {
+        if let Some(note) = self.destinations.remove(&number) {
+            self.index.remove(&(note.service, note.name, note.address));
+        }
     }
 
     /// Numbers of addresses that stand beside each other, in this order.
@@ -113,11 +148,17 @@ impl Book {
     }
 
     /// A stretch of slots that nothing uses, not even what was given back just now.
-    pub fn room(&self, length: u32, cooling: &[Extent]) -> Result<Extent, Full> {
+    pub fn room(&mut self, length: u32, cooling: &[Extent]) -> Result<Extent, Full> {
+        let wanted = Extent { at: 0, length };
+        if self.next_line + wanted.lines() <= MAX_SLOT_LINES {
+            let line = self.next_line;
+            self.next_line += wanted.lines();
+            return Ok(Extent { at: line * SLOTS_A_LINE, length });
+        }
+        // The end is reached: what lies between the others.
         let used = self.services.values().flat_map(|n| [n.ring, n.hash]);
         let mut used: Vec<Extent> = used.chain(cooling.iter().copied()).filter(|e| e.length > 0).collect();
         used.sort_unstable_by_key(|e| e.at);
-        let wanted = Extent { at: 0, length };
         let mut line = 0;
         for extent in used {
             if extent.at / SLOTS_A_LINE >= line + wanted.lines() {
@@ -132,17 +173,6 @@ impl Book {
     }
 }
 
-fn first_free(used: impl Iterator<Item = u32>) -> u32 {
-    let mut free = 0;
-    for number in used {
-        if number != free {
-            break;
-        }
-        free += 1;
-    }
-    free
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,7 +184,7 @@ mod tests {
         assert_eq!(book.service("a"), Ok(0));
         assert_eq!(book.service("b"), Ok(1));
         book.services.remove("a");
-        assert_eq!(book.service("c"), Ok(0));
+        assert_eq!(book.service("c"), Ok(2), "a number is used again late");
         assert_eq!(book.destination("c", "s", address), Ok((0, true)));
         assert_eq!(book.destination("b", "s", address), Ok((1, true)));
         assert_eq!(book.destination("c", "s", address), Ok((0, false)));
@@ -163,11 +193,17 @@ mod tests {
     }
 
     #[test]
-    fn room_is_between_what_is_used() {
+    fn room_is_at_the_end_and_then_between_what_is_used() {
         let mut book = Book::default();
         book.service("a").unwrap();
-        book.services.get_mut("a").unwrap().ring = Extent { at: 0, length: 20 };
-        book.services.get_mut("a").unwrap().hash = Extent { at: 64, length: 16 };
+        assert_eq!(book.room(20, &[]).unwrap(), Extent { at: 0, length: 20 });
+        assert_eq!(book.room(16, &[]).unwrap().at, 32);
+        let note = book.services.get_mut("a").unwrap();
+        note.ring = Extent { at: 0, length: 20 };
+        note.hash = Extent { at: 64, length: 16 };
+        let mut book = Book::read(&book.text()).unwrap();
+        assert_eq!(book.room(16, &[]).unwrap().at, 80, "behind what is in use");
+        book.room((MAX_SLOT_LINES - 6) * SLOTS_A_LINE, &[]).unwrap();
         assert_eq!(book.room(32, &[]).unwrap().at, 32);
         assert_eq!(book.room(33, &[]).unwrap().at, 80);
         assert_eq!(book.room(16, &[Extent { at: 32, length: 32 }]).unwrap().at, 80);

@@ -1,7 +1,7 @@
 //! The packet path as the daemon sees it: services go in, counts come out.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -147,7 +147,7 @@ impl Plane {
         let loaded = Arc::new(Loaded::load(options, predecessor.as_ref())?);
         let book = match (loaded.adopted, known) {
             (true, Some(book)) => book,
-            _ => Book { seed: loaded.setup.seed_a, ..Book::default() },
+            _ => Book::new(loaded.setup.seed_a),
         };
         let maps = Maps::of(&loaded)?;
         // Packets may come before the thread's first turn.
@@ -208,7 +208,7 @@ impl Plane {
             })
             .collect();
         for number in gone {
-            self.book.destinations.remove(&number);
+            self.book.forget_destination(number);
             self.written.destinations.remove(&number);
         }
         self.save();
@@ -384,7 +384,7 @@ impl Plane {
         Ok(())
     }
 
-    fn write_table(&self, slots: &[u32]) -> Result<Extent, PlaneError> {
+    fn write_table(&mut self, slots: &[u32]) -> Result<Extent, PlaneError> {
         let cooling: Vec<Extent> = self.cooling.iter().map(|c| c.1).collect();
         let extent = self.book.room(slots.len() as u32, &cooling)?;
         let lines: Vec<SlotLine> = slots
@@ -619,13 +619,11 @@ impl Plane {
 
     // Watching
 
-    pub fn counts(&self, service: &str, server: &str) -> Counts {
-        let found = self.book.destinations.iter();
-        let mut found = found.filter(|(_, n)| n.service == service && n.name == server && !n.leaving);
-        let Some((number, _)) = found.next() else { return Counts::default() };
-        let load = self.maps.loads.read(*number);
+    pub fn counts(&self, service: &str, server: &str, address: SocketAddr) -> Counts {
+        let Some(number) = self.book.find(service, server, address) else { return Counts::default() };
+        let load = self.maps.loads.read(number);
         let mut counts = Counts { active: load.active, inactive: load.inactive, ..Counts::default() };
-        for cpu in self.maps.traffics.read(*number) {
+        for cpu in self.maps.traffics.read(number) {
             counts.flows += cpu.flows;
             counts.packets_in += cpu.packets_in;
             counts.bytes_in += cpu.bytes_in;

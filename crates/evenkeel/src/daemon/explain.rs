@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use evenkeel_admin::{Kind, Refused};
 use evenkeel_api as api;
 use evenkeel_balance::{Activity, Balancer, Key, Refusal, Server, hash_address, hash_bytes, hash_flow};
+use evenkeel_l7::PoolSpec;
 use evenkeel_model::{
     CookieMethod, Fallback, Mode, Persistence, Pool, Scheduler, Snapshot, VirtualService, mask_address,
 };
@@ -31,7 +32,9 @@ impl Control {
             let mut seen = as_configured(pool);
             for one in &mut seen {
                 let Some(spec) = spec(&one.server.name) else { continue };
-                let current = spec.counters.sum(|c| c.current.get());
+                let flows =
+                    running.map_or(0, |pool| super::metrics::flows_of_server(self, pool, spec).active);
+                let current = spec.counters.sum(|c| c.current.get()) + u64::from(flows);
                 one.server.connections = current as u32;
                 one.full =
                     spec.server.max_connections != 0 && current >= u64::from(spec.server.max_connections);
@@ -44,6 +47,9 @@ impl Control {
         };
         let remembered = |pool: &Pool, key: &Key| -> Option<String> {
             let running = config.pools.iter().find(|p| p.pool.name == pool.name)?;
+            if let Some(name) = self.remembered_in_kernel(running, key) {
+                return Some(name);
+            }
             let entry = running.table.as_ref()?.peek(key, monotonic_ms())?;
             let server = running.servers.iter().find(|s| Some(s.id) == entry.server)?;
             Some(server.server.name.as_str().to_owned())
@@ -56,6 +62,17 @@ impl Control {
         };
         let known = Known { servers: &live, remembered: &remembered, activity: &activity };
         explain(snapshot, question, &known).map_err(|why| Refused::new(Kind::NotFound, why))
+    }
+}
+
+impl Control {
+    /// What a service of layer 4 remembers of a client's network.
+    fn remembered_in_kernel(&self, pool: &PoolSpec, key: &Key) -> Option<String> {
+        let address = key.to_address()?;
+        let services = self.services().iter();
+        let service = services.into_iter().find(|s| s.pool_id == pool.id && s.service.mode.is_layer4())?;
+        let known = self.layer4().plane()?.persistent(service.service.name.as_str()).ok()?;
+        known.into_iter().find(|k| k.client == address).map(|k| k.server)
     }
 }
 
@@ -99,10 +116,12 @@ fn explain(
 ) -> Result<api::Explanation, String> {
     let asked = Asked::parse(question)?;
     let service = find_service(snapshot, asked.vip)?;
-    if asked.http && service.mode == Mode::Tcp {
+    if asked.http && service.mode != Mode::Http {
         return Err(format!(
-            "{} is in mode \"tcp\" and reads no requests: ask tcp://{}",
-            service.name, asked.vip
+            "{} is in mode {:?} and reads no requests: ask tcp://{}",
+            service.name,
+            service.mode.as_str(),
+            asked.vip
         ));
     }
     let mut reasons = vec![format!(
@@ -150,7 +169,20 @@ fn explain(
     let states = seen.iter().map(|s| s.server.clone()).collect();
     let mut balancer = Balancer::new(pool.scheduler, slow_start_ms, states, monotonic_ms());
     let chosen = kept.or_else(|| balancer.pick(key, 0x5555_5555_5555_5555, |i| !seen[i].full));
-    reasons.extend(how(pool.scheduler, kept.is_some(), chosen.is_some()));
+    // The tables of the packet path have other hashes, and turns of their own.
+    let by_hash = matches!(
+        pool.scheduler,
+        Scheduler::SourceHash | Scheduler::DestinationHash | Scheduler::Maglev | Scheduler::RoundRobin
+    );
+    let open = service.mode.is_layer4() && kept.is_none() && by_hash && chosen.is_some();
+    if open {
+        reasons.push(format!(
+            "{}: which of the able servers it is, the packet path alone decides",
+            pool.scheduler.as_str()
+        ));
+    } else {
+        reasons.extend(how(pool.scheduler, kept.is_some(), chosen.is_some()));
+    }
     if chosen.is_none() {
         reasons.push(no_server(service, seen.iter().any(|s| s.full)));
     }
@@ -167,7 +199,7 @@ fn explain(
         routes: walked.routes,
         reasons,
         candidates: candidates.collect(),
-        real_server: chosen.map(|i| seen[i].server.name.clone()),
+        real_server: chosen.filter(|_| !open).map(|i| seen[i].server.name.clone()),
     })
 }
 

@@ -3,8 +3,9 @@
 use std::fmt::Write;
 use std::sync::atomic::Ordering::Relaxed;
 
+use evenkeel_l4::Counts;
 use evenkeel_l7::counters::{LATENCY_BOUNDS_MS, ServerCounters, ServiceCounters};
-use evenkeel_l7::{PoolSpec, ServerSpec};
+use evenkeel_l7::{PoolSpec, ServerSpec, ServiceSpec};
 
 use super::control::Control;
 
@@ -144,7 +145,8 @@ pub fn render(control: &Control) -> String {
     for (name, kind, help, read) in SERVICE {
         head(&mut out, name, kind, help);
         for spec in control.services() {
-            let _ = writeln!(out, "{name}{{service=\"{}\"}} {}", spec.service.name, spec.counters.sum(read));
+            let value = spec.counters.sum(read) + of_flows(&flows_of_service(control, spec), name);
+            let _ = writeln!(out, "{name}{{service=\"{}\"}} {value}", spec.service.name);
         }
     }
     responses(&mut out, control);
@@ -162,12 +164,67 @@ pub fn render(control: &Control) -> String {
     for (name, kind, help, read) in SERVER {
         head(&mut out, name, kind, help);
         for (pool, server) in servers(control) {
-            let (pool, name_of, value) = (&pool.pool.name, &server.server.name, server.counters.sum(read));
+            let flows = flows_of_server(control, pool, server);
+            let value = server.counters.sum(read) + of_flows(&flows, name);
+            let (pool, name_of) = (&pool.pool.name, &server.server.name);
             let _ = writeln!(out, "{name}{{pool=\"{pool}\",server=\"{name_of}\"}} {value}");
         }
     }
     states(&mut out, control);
+    layer4(&mut out, control);
     out
+}
+
+/// What the packet path counts, under the names that proxied connections have.
+fn of_flows(counts: &Counts, name: &str) -> u64 {
+    match name.split_once('_').map_or("", |n| n.1) {
+        "service_connections_total" | "server_connections_total" => counts.flows,
+        "service_current_connections" | "server_current_connections" => u64::from(counts.active),
+        "service_received_bytes_total" | "server_sent_bytes_total" => counts.bytes_in,
+        "service_sent_bytes_total" | "server_received_bytes_total" => counts.bytes_out,
+        _ => 0,
+    }
+}
+
+fn flows_of_service(control: &Control, spec: &ServiceSpec) -> Counts {
+    let pools = &control.engine().config().pools;
+    let plane = control.layer4().plane().filter(|_| spec.service.mode.is_layer4());
+    let Some((plane, pool)) = plane.zip(pools.iter().find(|p| p.id == spec.pool_id)) else {
+        return Counts::default();
+    };
+    let servers = pool.servers.iter();
+    sum(servers.map(|s| plane.counts(spec.service.name.as_str(), s.server.name.as_str(), s.server.address)))
+}
+
+pub fn flows_of_server(control: &Control, pool: &PoolSpec, server: &ServerSpec) -> Counts {
+    let Some(plane) = control.layer4().plane() else { return Counts::default() };
+    let services = control.services().iter().filter(|s| s.pool_id == pool.id);
+    let name = server.server.name.as_str();
+    sum(services.map(|s| plane.counts(s.service.name.as_str(), name, server.server.address)))
+}
+
+fn sum(all: impl Iterator<Item = Counts>) -> Counts {
+    all.fold(Counts::default(), |a, b| Counts {
+        active: a.active + b.active,
+        inactive: a.inactive + b.inactive,
+        flows: a.flows + b.flows,
+        packets_in: a.packets_in + b.packets_in,
+        bytes_in: a.bytes_in + b.bytes_in,
+        packets_out: a.packets_out + b.packets_out,
+        bytes_out: a.bytes_out + b.bytes_out,
+    })
+}
+
+fn layer4(out: &mut String, control: &Control) {
+    let Some(plane) = control.layer4().plane() else { return };
+    let (flows, capacity) = plane.flow_count();
+    single(out, "evenkeel_layer4_flows", "gauge", "Entries of layer 4's connection table.", flows);
+    single(out, "evenkeel_layer4_flow_capacity", "gauge", "Room in layer 4's connection table.", capacity);
+    let name = "evenkeel_layer4_packets_total";
+    head(out, name, "counter", "What became of packets of layer 4, where it was not plain forwarding.");
+    for (reason, count) in plane.reasons().into_iter().filter(|r| r.0 != "forwarded") {
+        let _ = writeln!(out, "{name}{{reason=\"{reason}\"}} {count}");
+    }
 }
 
 fn responses(out: &mut String, control: &Control) {

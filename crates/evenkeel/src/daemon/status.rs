@@ -46,7 +46,7 @@ impl Control {
         let Some(plane) = self.layer4().plane() else { return };
         let name = spec.service.name.as_str();
         for (server, shown) in pool.servers.iter().zip(&mut described.real_servers) {
-            let counts = plane.counts(name, server.server.name.as_str());
+            let counts = plane.counts(name, server.server.name.as_str(), server.server.address);
             shown.current_connections = u64::from(counts.active);
             shown.total_connections = counts.flows;
             (shown.bytes_in, shown.bytes_out) = (counts.bytes_in, counts.bytes_out);

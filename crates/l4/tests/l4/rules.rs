@@ -289,7 +289,10 @@ fn ports_of_snat_run_out_loudly() {
     assert!(b.reason("snat-ports-exhausted") > 300);
     b.close(open[0]);
     std::thread::sleep(Duration::from_millis(10));
-    assert_eq!(b.plane.counts("web", "0").active as usize, used.len() - 1);
+    assert_eq!(
+        b.plane.counts("web", "0", SocketAddr::new(ip(SERVERS[0]), 0)).active as usize,
+        used.len() - 1
+    );
 }
 
 #[test]
@@ -320,7 +323,7 @@ fn states_are_what_the_client_shows() {
         flows.first().map_or("", |f| f.state)
     };
     let loads = |b: &Bench| {
-        let counts = b.plane.counts("web", "0");
+        let counts = b.plane.counts("web", "0", SocketAddr::new(ip(SERVERS[0]), 0));
         (counts.active, counts.inactive)
     };
     b.server(client(0), SYN);
@@ -338,7 +341,7 @@ fn states_are_what_the_client_shows() {
     b.server(client(1), SYN);
     let gone = || (state(&b), loads(&b)) == ("", (0, 0));
     eventually("a first segment alone does not last", Duration::from_secs(10), gone);
-    assert_eq!(b.plane.counts("web", "0").flows, 2);
+    assert_eq!(b.plane.counts("web", "0", SocketAddr::new(ip(SERVERS[0]), 0)).flows, 2);
 }
 
 #[test]
