@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: demo test lint bench fuzz reference install-build-tools install-tools install-bench-tools
+.PHONY: demo test lint bench bench-packets fuzz reference install-build-tools install-tools install-bench-tools
 
 demo: install-build-tools
 	$(CARGO) build --release -p evenkeel
@@ -21,6 +21,11 @@ lint:
 bench: install-bench-tools
 	$(CARGO) build --release -p evenkeel -p evenkeel-bench
 	./target/release/evenkeel-bench $(BENCH)
+
+# Layer 4: nanoseconds a packet, and live frames beside nftables; needs root.
+bench-packets: install-build-tools install-tools
+	$(CARGO) build --release -p evenkeel -p evenkeel-bench
+	./target/release/evenkeel-bench packets
 
 # Each fuzz target for SECONDS (default 60). Needs a nightly toolchain and cargo-fuzz.
 fuzz:

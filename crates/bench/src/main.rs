@@ -5,6 +5,7 @@
 //! the median of several short rounds, in which the programs take turns.
 
 mod cases;
+mod live;
 mod load;
 mod origin;
 mod packets;
@@ -42,6 +43,9 @@ enum Role {
     Origin { address: SocketAddr },
     /// Layer 4: nanoseconds a packet; needs root
     Packets,
+    /// Sends UDP datagrams; prints how many
+    #[command(hide = true)]
+    Send { address: SocketAddr, flows: usize, seconds: f64 },
     /// One round of load; prints what it counted
     #[command(hide = true)]
     Load {
@@ -60,7 +64,12 @@ fn main() -> anyhow::Result<()> {
     match arguments.role {
         Some(Role::Origin { address }) => origin::serve(address),
         Some(Role::Packets) => {
-            println!("{}", packets::render(&packets::run(arguments.rounds.max(15))?));
+            let text = packets_page(arguments.rounds)?;
+            println!("{text}");
+            Ok(std::fs::write("docs/benchmarks-layer4.md", text)?)
+        }
+        Some(Role::Send { address, flows, seconds }) => {
+            println!("{}", live::send(address, flows, seconds)?);
             Ok(())
         }
         Some(Role::Load { kind, address, path, connections, seconds, rate }) => {
@@ -81,4 +90,19 @@ fn main() -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+/// Layer 4's page: test runs and live frames.
+fn packets_page(rounds: usize) -> anyhow::Result<String> {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut text = format!(
+        "# Layer 4: nanoseconds a packet\n\nWritten by `make bench-packets` on Linux {}, one core; JIT on. Each figure is of single frames through BPF_PROG_TEST_RUN, in windows of 1,000 to 10,000 in which the cases take turns. The floor (a program that sends the frame back at once) is taken off in the last two columns. \"Look-ups alone\" is a program that does what a load balancer on the kernel's hash and LRU maps cannot do without (a VIP in a hash, a flow in an LRU, a server in an array, two counters, the clock), and nothing else: no header is changed.\n\n",
+        kernel.trim()
+    );
+    text += &packets::render(&packets::run(rounds.max(15))?);
+    text += "\nLive frames: UDP datagrams of one core through virtual pairs and a bridge, NAT to another network, beside nftables (DNAT and masquerade). Sender, switch and load balancer share that core; the floor is the same way to a load balancer that drops at once.\n";
+    for flows in [256, 16_000] {
+        text += &format!("\n{}", live::render(&live::run(3, flows)?, flows));
+    }
+    Ok(text)
 }

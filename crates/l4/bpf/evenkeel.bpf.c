@@ -6,7 +6,7 @@
  * untouched for the kernel. Never: memory of its own, a decision about configuration.
  *
  * A packet of a known flow reads one cache line of tags, its entry and its destination; no helper
- * that is not inlined runs on that way. Every rule here is also in src/reference.rs. */
+ * that is not inlined runs on that way. Every rule here is also in src/reference/. */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
