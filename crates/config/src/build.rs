@@ -465,6 +465,11 @@ impl Builder<'_> {
                 layer4::check_pool(*table, service, pool, self.problems);
                 continue;
             }
+            if pool.health_check.through_vip {
+                let message = format!("`through-vip` does nothing in mode {:?}", service.mode.as_str());
+                let place = table.span("health-check").or_else(|| table.span("pool"));
+                self.problem(place, message, "it needs mode \"dr\" or \"tun\"");
+            }
             if pool.scheduler.is_of_layer4() {
                 let message = format!(
                     "scheduler {:?} does nothing in mode {:?}",

@@ -23,6 +23,8 @@ pub fn read(pool: Section<'_>, problems: &mut Vec<Problem>) -> HealthCheck {
         port: section.integer("port").and_then(|p| u16::try_from(p).ok()),
         tls: section.section("tls").map(tls::of_table),
         send_proxy: section.flag("send-proxy"),
+        through_vip: section.flag("through-vip"),
+        mark: 0,
         agent: section.section("agent").map(|agent| AgentCheck {
             port: agent.number("port", 3333),
             interval: agent.duration("interval", Duration::from_secs(2)),

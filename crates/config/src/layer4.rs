@@ -140,6 +140,24 @@ pub fn check_pool(table: Section<'_>, service: &VirtualService, pool: &Pool, pro
         let message = format!("scheduler \"uri-hash\" reads requests, mode {mode:?} does not");
         report("scheduler", message, "in layer 4 use \"maglev\" or \"source-hash\"");
     }
+    let check = &pool.health_check;
+    if check.through_vip {
+        if !matches!(service.mode, Mode::Dr | Mode::Tun) {
+            let message =
+                format!("`through-vip` does nothing in mode {mode:?}: the server never sees the VIP");
+            report("health-check", message, "it needs mode \"dr\" or \"tun\"");
+        }
+        let mixed = pool
+            .real_servers
+            .iter()
+            .any(|s| !service.vips.iter().any(|v| v.address.is_ipv4() == s.address.is_ipv4()));
+        let gue = service.layer4.as_ref().is_some_and(|l| l.tunnel == Tunnel::Gue);
+        if service.mode == Mode::Tun && (mixed || gue) {
+            let message =
+                "`through-vip` needs an IPIP tunnel and one IP version inside and outside".to_owned();
+            report("health-check", message, "check the server's own address instead");
+        }
+    }
     let has = |v4: bool| service.vips.iter().any(|v| v.address.is_ipv4() == v4);
     for server in &pool.real_servers {
         let address = server.address;

@@ -13,7 +13,7 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
 pub trait Stream: AsyncRead + AsyncWrite + Unpin {}
@@ -24,7 +24,11 @@ const LOCAL: &[u8; 16] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 
 /// Opens a connection as the check wants it; `alpn` is offered over TLS.
 pub async fn open(check: &HealthCheck, address: SocketAddr, alpn: &[u8]) -> Result<Box<dyn Stream>, String> {
-    let mut stream = TcpStream::connect(address).await.map_err(|e| describe(&e))?;
+    let mut stream = match check.mark {
+        0 => TcpStream::connect(address).await,
+        mark => connect_marked(address, mark).await,
+    }
+    .map_err(|e| describe(&e))?;
     // A bare connection leaves no socket in TIME_WAIT behind; conversations end in order.
     if check.probe == Probe::Tcp {
         let _ = socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO));
@@ -40,6 +44,15 @@ pub async fn open(check: &HealthCheck, address: SocketAddr, alpn: &[u8]) -> Resu
     };
     let stream = TlsConnector::from(config).connect(name, stream).await;
     stream.map(|s| Box::new(s) as Box<dyn Stream>).map_err(|e| format!("TLS: {e}"))
+}
+
+async fn connect_marked(address: SocketAddr, mark: u32) -> std::io::Result<TcpStream> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket2::SockRef::from(&socket).set_mark(mark)?;
+    socket.connect(address).await
 }
 
 pub fn describe(error: &std::io::Error) -> String {

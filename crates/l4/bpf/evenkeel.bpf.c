@@ -30,6 +30,7 @@ struct work {
     __u32 tick;
     __u32 closed;  /* the lease has ended */
     __u32 replies; /* some service's replies pass here */
+    __u32 probes;  /* some checks go through the VIP */
     __u32 client_number;
     __u32 own_number;
     struct flow none;  /* of a packet that has no entry */
@@ -574,6 +575,8 @@ static __always_inline int insert(struct work *w, struct place *place, struct de
     return 1;
 }
 
+#include "probe.h"
+
 CHECKED_APART int take_new(struct xdp_md *xdp, struct work *w)
 {
     if (!w)
@@ -584,7 +587,7 @@ CHECKED_APART int take_new(struct xdp_md *xdp, struct work *w)
     struct service *service = bpf_map_lookup_elem(&services, &index);
     struct service_state *state = bpf_map_lookup_elem(&service_states, &index);
     if (!service || !state)
-        return XDP_PASS;
+        return w->probes ? take_probe_answer(xdp, w) : XDP_PASS;
     if (w->closed) {
         count(REASON_LEASE_ENDED);
         return XDP_DROP;
@@ -774,6 +777,7 @@ int evenkeel_l4(struct xdp_md *xdp)
     w->tick = w->jiffies >> setup.tick_shift;
     w->closed = w->jiffies >= gate->lease_until;
     w->replies = gate->marks & GATE_REPLIES;
+    w->probes = gate->marks & GATE_PROBES;
     w->client_hop = hop_back(ethernet, index);
     if (p->fragment == FRAGMENT_LATER)
         return take_later_fragment(xdp, w);

@@ -72,6 +72,7 @@
 
 /* Marks of the gate. */
 #define GATE_REPLIES 1
+#define GATE_PROBES 2
 
 /* Counted reasons. */
 #define REASON_FORWARDED 0
@@ -261,6 +262,24 @@ struct fragment {
     __u32 generation;
     __u32 reply;
     __u32 until;
+};
+
+/* Health checks through the VIP: sockets to the real server's address have a mark; on their way out
+ * the address becomes the VIP, on the way back again the real server's. */
+struct probe {
+    __u32 real[4];
+    __u32 vip[4];
+    __u32 tunnel_source[4];
+    __u32 mode;
+    __u32 unused;
+};
+
+struct probe_key {
+    __u64 vip[2];
+    __u64 own[2];
+    __u16 vip_port_be;
+    __u16 own_port_be;
+    __u32 unused;
 };
 
 struct renewal {

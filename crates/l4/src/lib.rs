@@ -23,4 +23,4 @@ pub use floor::Floor;
 pub use listing::{FlowReader, PersistentInfo};
 pub use plane::{Options, Plane, PlaneError};
 pub use program::{Attached, LoadError, Run, Sizes};
-pub use spec::{Counts, FlowInfo, Forwarding, Hop, Persist, Pick, Server, ServiceSpec, Takes};
+pub use spec::{Counts, FlowInfo, Forwarding, Hop, Persist, Pick, ProbeSpec, Server, ServiceSpec, Takes};

@@ -14,7 +14,7 @@ use crate::book::{Book, Extent, Full};
 use crate::keeper::Keeper;
 use crate::program::{Attached, LoadError, Loaded, Predecessor, Run, Sizes};
 use crate::shared::*;
-use crate::spec::{Counts, Forwarding, Hop, Pick, Server, ServiceSpec};
+use crate::spec::{Counts, Forwarding, Hop, Pick, ProbeSpec, Server, ServiceSpec};
 use crate::table::{self, Member};
 use crate::write::{Array, Hash, PerCpu};
 
@@ -62,6 +62,9 @@ pub struct Plane {
     hops: HashMap<IpAddr, Hop>,
     written: Written,
     cooling: Vec<(Instant, Extent)>,
+    probes: Vec<ProbeSpec>,
+    /// Interfaces whose way out has the program of probes.
+    probing: HashSet<u32>,
 }
 
 pub(crate) struct Maps {
@@ -72,6 +75,7 @@ pub(crate) struct Maps {
     destinations: Array<Destination>,
     loads: Array<Load>,
     traffics: PerCpu<Traffic>,
+    probes: Hash<u32, Probe>,
     reasons: PerCpu<u64>,
     slot_lines: Array<SlotLine>,
     sources: Array<Address>,
@@ -99,6 +103,7 @@ impl Maps {
             destinations: Array::of(loaded, "destinations")?,
             loads: Array::of(loaded, "loads")?,
             traffics: PerCpu::of(loaded, "traffics")?,
+            probes: Hash::of(loaded, "probes")?,
             reasons: PerCpu::of(loaded, "reasons")?,
             slot_lines: Array::of(loaded, "slot_lines")?,
             sources: Array::of(loaded, "sources")?,
@@ -162,6 +167,8 @@ impl Plane {
             services: BTreeMap::new(),
             hops: HashMap::new(),
             cooling: Vec::new(),
+            probes: Vec::new(),
+            probing: HashSet::new(),
             written,
             loaded,
             book,
@@ -289,7 +296,8 @@ impl Plane {
         for spec in self.services.values().cloned().collect::<Vec<_>>() {
             self.write_service(&spec)?;
         }
-        Ok(())
+        // Tunnels of probes have an own address of the way, too.
+        self.set_probes(self.probes.clone())
     }
 
     // Services
@@ -302,14 +310,49 @@ impl Plane {
         for spec in &wanted {
             self.write_service(spec)?;
         }
-        let replies = wanted.iter().any(|s| matches!(s.forwarding, Forwarding::Nat | Forwarding::Snat));
-        self.set_marks(if replies { GATE_REPLIES } else { 0 })?;
         self.services = wanted.into_iter().map(|s| (s.name.clone(), s)).collect();
+        self.set_marks()?;
         self.write_vips()?;
         for name in gone {
             self.remove_service(&name)?;
         }
         self.save();
+        Ok(())
+    }
+
+    /// The health checks that go through a VIP, all of them.
+    pub fn set_probes(&mut self, wanted: Vec<ProbeSpec>) -> Result<(), PlaneError> {
+        for spec in &wanted {
+            let hop = self.hops.get(&spec.real);
+            let probe = Probe {
+                real: words(spec.real),
+                vip: words(spec.vip),
+                tunnel_source: hop.and_then(|h| h.source).map_or([0; 4], words),
+                mode: if spec.tunnelled { MODE_TUN } else { MODE_DR },
+                unused: 0,
+            };
+            self.maps.probes.write(&spec.mark, &probe)?;
+        }
+        let marks: HashSet<u32> = wanted.iter().map(|p| p.mark).collect();
+        for spec in self.probes.iter().filter(|p| !marks.contains(&p.mark)) {
+            self.maps.probes.remove(&spec.mark);
+        }
+        self.probes = wanted;
+        self.set_marks()?;
+        let interfaces: Vec<u32> = self.attached.keys().copied().collect();
+        for interface in interfaces {
+            match (self.probes.is_empty(), self.probing.contains(&interface)) {
+                (false, false) => {
+                    self.loaded.attach_probes(interface)?;
+                    self.probing.insert(interface);
+                }
+                (true, true) => {
+                    self.loaded.detach_probes(interface);
+                    self.probing.remove(&interface);
+                }
+                _ => {}
+            }
+        }
         Ok(())
     }
 
@@ -320,7 +363,10 @@ impl Plane {
         Ok(())
     }
 
-    fn set_marks(&self, marks: u32) -> Result<(), LoadError> {
+    fn set_marks(&self) -> Result<(), LoadError> {
+        let both_ways = |s: &ServiceSpec| matches!(s.forwarding, Forwarding::Nat | Forwarding::Snat);
+        let replies = if self.services.values().any(both_ways) { GATE_REPLIES } else { 0 };
+        let marks = replies | if self.probes.is_empty() { 0 } else { GATE_PROBES };
         let gate = self.maps.gates.read(0);
         // Only where it differs: the kernel writes beside it.
         match gate.marks == marks {
@@ -665,6 +711,9 @@ impl Plane {
     /// Takes the program away; packets for VIPs go to the kernel again.
     pub fn remove(&mut self) {
         self.keeper.stop(Duration::from_millis(1));
+        for interface in std::mem::take(&mut self.probing) {
+            self.loaded.detach_probes(interface);
+        }
         for (interface, how) in std::mem::take(&mut self.attached) {
             self.loaded.detach(interface, how);
         }

@@ -5,7 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use libbpf_rs::query::{ProgInfoIter, ProgInfoQueryOptions};
 use libbpf_rs::{
-    MapCore, MapHandle, Object, ObjectBuilder, OpenObject, Program, ProgramInput, Xdp, XdpFlags,
+    MapCore, MapHandle, Object, ObjectBuilder, OpenObject, Program, ProgramInput, TC_EGRESS, TcHook,
+    TcHookBuilder, Xdp, XdpFlags,
 };
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -14,6 +15,9 @@ use crate::shared::{Gate, Renewal, Setup, Sweeping, WAYS};
 
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/evenkeel.o"));
 const PROGRAM: &str = "evenkeel_l4";
+const PROBES: &str = "probe_out";
+/// Handle and priority of the filter, so that a next process replaces it.
+const FILTER: (u32, u32) = (0x454b, 17_739);
 
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -146,6 +150,23 @@ impl Loaded {
         }
     }
 
+    /// Puts the program that turns probes to the VIP on an interface's way out.
+    pub fn attach_probes(&self, interface: u32) -> Result<(), LoadError> {
+        let failed = |why| LoadError::Attach { interface, why };
+        let object = self.object.lock().unwrap_or_else(PoisonError::into_inner);
+        let program = object.progs().find(|p| p.name() == PROBES).ok_or(LoadError::Missing(PROBES))?;
+        let mut hook = probe_hook(&program, interface);
+        hook.create().map_err(failed)?;
+        hook.attach().map_err(failed).map(drop)
+    }
+
+    pub fn detach_probes(&self, interface: u32) {
+        let object = self.object.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(program) = object.progs().find(|p| p.name() == PROBES) {
+            let _ = probe_hook(&program, interface).detach();
+        }
+    }
+
     /// Prolongs the lease under which packets are forwarded; the kernel's jiffies.
     pub fn renew(&self, jiffies: u64) -> Result<u64, LoadError> {
         let mut renewal = Renewal { lease_jiffies: jiffies, jiffies: 0 };
@@ -180,6 +201,12 @@ impl Loaded {
         let length = output.data.map_or(0, |d| d.len());
         Ok(Run { action: output.return_value, length, nanoseconds: output.duration.as_nanos() as u64 })
     }
+}
+
+fn probe_hook(program: &Program<'_>, interface: u32) -> TcHook {
+    let mut builder = TcHookBuilder::new(program.as_fd());
+    builder.ifindex(interface as i32).replace(true).handle(FILTER.0).priority(FILTER.1);
+    builder.hook(TC_EGRESS)
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -272,7 +299,8 @@ impl Predecessor {
             return false;
         }
         let Ok(open) = open(sizes, &setup) else { return false };
-        let fits = open.maps().all(|map| {
+        // That of probes belongs to another program, and is filled anew.
+        let fits = open.maps().filter(|m| m.name() != "probes").all(|map| {
             let known = self.maps.iter().find(|m| m.name() == map.name());
             known.is_some_and(|k| {
                 k.value_size() == map.value_size()

@@ -78,6 +78,16 @@ pub struct Server {
     pub keep_when_removed: bool,
 }
 
+/// A health check whose packets reach the real server with the VIP as target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeSpec {
+    /// The mark of its sockets.
+    pub mark: u32,
+    pub real: IpAddr,
+    pub vip: IpAddr,
+    pub tunnelled: bool,
+}
+
 /// The way to a real server, as the kernel's routes and neighbours have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hop {

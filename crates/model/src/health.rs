@@ -24,6 +24,10 @@ pub struct HealthCheck {
     pub tls: Option<ServerTls>,
     /// Begin with a PROXY protocol header that says LOCAL.
     pub send_proxy: bool,
+    /// Probe as a client's packet would come, with the VIP as target (modes dr and tun).
+    pub through_vip: bool,
+    /// Mark of the sockets of such probes, by which the packet path knows them; the daemon gives it.
+    pub mark: u32,
     pub agent: Option<AgentCheck>,
 }
 
@@ -40,6 +44,8 @@ impl Default for HealthCheck {
             port: None,
             tls: None,
             send_proxy: false,
+            through_vip: false,
+            mark: 0,
             agent: None,
         }
     }

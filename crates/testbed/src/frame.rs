@@ -61,7 +61,7 @@ impl Frame {
                 out.extend_from_slice(&[8, 0]);
                 let header = 20 + self.options.len();
                 let (identity, offset, more) = self.fragment.unwrap_or((0, 0, false));
-                let mut flags = offset / 8 | u16::from(more) << 13;
+                let mut flags = (offset / 8) | (u16::from(more) << 13);
                 if self.do_not_fragment && self.fragment.is_none() {
                     flags |= 0x4000;
                 }

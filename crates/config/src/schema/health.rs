@@ -22,6 +22,12 @@ const TLS: Key = key(
 );
 const SEND_PROXY: Key =
     key("send-proxy", Kind::Flag, "false", "Begin with a PROXY protocol header of type LOCAL.");
+const THROUGH_VIP: Key = key(
+    "through-vip",
+    Kind::Flag,
+    "false",
+    "Modes `dr` and `tun`: the probe reaches the real server as a client's packets do, with the VIP as target. For checks over TCP.",
+);
 const AGENT: Key =
     key("agent", Kind::Table(&AGENT_CHECK), "", "Ask an agent on the server for its weight and state.");
 
@@ -64,7 +70,7 @@ macro_rules! check {
 /// The keys of checks over a connection.
 macro_rules! keys {
     ($($own:expr),* $(,)?) => {
-        &[INTERVAL, FAST, TIMEOUT, RISE, FALL, PORT, ADDRESS, TLS, SEND_PROXY, AGENT, $($own),*]
+        &[INTERVAL, FAST, TIMEOUT, RISE, FALL, PORT, ADDRESS, TLS, SEND_PROXY, THROUGH_VIP, AGENT, $($own),*]
     };
 }
 

@@ -211,12 +211,20 @@ impl Control {
         let mut alike: HashMap<(SocketAddr, evenkeel_model::HealthCheck, Option<SocketAddr>), u32> =
             HashMap::new();
         self.followers.clear();
+        let mut probes = Vec::new();
         for pool in &self.engine.config().pools.clone() {
             let check = &pool.pool.health_check;
             for server in &pool.servers {
                 let mut address = server.server.address;
                 if address.port() == 0 {
                     address.set_port(check.port.unwrap_or(0));
+                }
+                let mut check = check.clone();
+                if check.through_vip
+                    && let Some(probe) = layer4::probe(&self.snapshot, &pool.pool, server.id, address.ip())
+                {
+                    check.mark = probe.mark;
+                    probes.push(probe);
                 }
                 let is_script = matches!(check.probe, Probe::Script(_));
                 let vip = if is_script { vip_of(&self.snapshot, &pool.pool) } else { None };
@@ -225,7 +233,7 @@ impl Control {
                     Some(first) => self.followers.entry(*first).or_default().push(server.id),
                     None => {
                         alike.insert(key, server.id);
-                        let (check, tls) = (check.clone(), pool.pool.server_tls.clone());
+                        let tls = pool.pool.server_tls.clone();
                         targets.push(Target { id: server.id, address, vip, tls, check });
                     }
                 }
@@ -236,12 +244,13 @@ impl Control {
                 self.servers.insert(server.id, health);
             }
         }
-        self.checker.set_targets(targets);
         self.push_states();
         self.changed_pools.clear();
         let specs = self.layer4_specs();
         let snapshot = self.snapshot.clone();
-        self.layer4.apply(&snapshot, specs)?;
+        self.layer4.apply(&snapshot, specs, probes)?;
+        // After the packet path knows them.
+        self.checker.set_targets(targets);
         self.store_sockets();
         Ok(())
     }

@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use evenkeel_l4::{
-    Attached, Forwarding, Hop, Options, Persist, Pick, Plane, Server, ServiceSpec, Sizes, Takes,
+    Attached, Forwarding, Hop, Options, Persist, Pick, Plane, ProbeSpec, Server, ServiceSpec, Sizes, Takes,
 };
 use evenkeel_l7::{PoolSpec, ServerState};
 use evenkeel_model::{
-    AdminState, Attach, Fallback, Mode, PacketPath, Persistence, Scheduler, Snapshot, VirtualService,
+    AdminState, Attach, Fallback, Mode, PacketPath, Persistence, Pool, Scheduler, Snapshot, VirtualService,
 };
 use evenkeel_platform::{Interface, Network, OwnAddress, WayTo, count_network_changes};
 use tracing::{error, info, warn};
@@ -23,6 +23,8 @@ use tracing::{error, info, warn};
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// ICMP errors a second that the packet path sends at most.
 const ICMP_RATE: u32 = 1000;
+/// Marks of sockets of health checks; the server's number is below.
+const PROBE_MARK: u32 = 0x4500_0000;
 /// The name of the server that takes clients when no real server is left.
 pub const FALLBACK: &str = "(fallback)";
 
@@ -107,7 +109,12 @@ impl Layer4 {
     }
 
     /// Makes these the services.
-    pub fn apply(&mut self, snapshot: &Snapshot, specs: Vec<ServiceSpec>) -> Result<(), String> {
+    pub fn apply(
+        &mut self,
+        snapshot: &Snapshot,
+        specs: Vec<ServiceSpec>,
+        probes: Vec<ProbeSpec>,
+    ) -> Result<(), String> {
         let Some(path) = &mut self.path else { return Ok(()) };
         if specs.is_empty() {
             path.take_away();
@@ -121,6 +128,7 @@ impl Layer4 {
         path.wanted = wanted(snapshot);
         path.look();
         path.plane.set_services(specs).map_err(|e| e.to_string())?;
+        path.plane.set_probes(probes).map_err(|e| e.to_string())?;
         path.set_auto_nat(snapshot);
         Ok(())
     }
@@ -351,6 +359,19 @@ impl Path {
 fn in_network(address: IpAddr, network: IpAddr, prefix: u8) -> bool {
     use evenkeel_model::mask_address;
     mask_address(address, prefix, prefix) == mask_address(network, prefix, prefix)
+}
+
+/// How the health check of a server goes through the VIP of the first service that wants it so.
+pub fn probe(snapshot: &Snapshot, pool: &Pool, server: u32, real: IpAddr) -> Option<ProbeSpec> {
+    let services = snapshot.services.iter().filter(|s| s.pool == pool.name);
+    let service = services.into_iter().find(|s| matches!(s.mode, Mode::Dr | Mode::Tun))?;
+    let vip = service.vips.iter().find(|v| v.address.is_ipv4() == real.is_ipv4())?;
+    Some(ProbeSpec {
+        mark: PROBE_MARK | (server & 0x00ff_ffff),
+        real,
+        vip: vip.address,
+        tunnelled: service.mode == Mode::Tun,
+    })
 }
 
 /// A service of layer 4 as the packet path needs it, with the states that its servers have now.

@@ -47,7 +47,7 @@ impl Lab {
 }
 
 impl Download {
-    fn is_whole(mut self) {
+    fn must_be_whole(mut self) {
         eventually("the download ends", Duration::from_secs(40), || self.process.has_ended());
         let got = std::fs::read_to_string(&self.file).unwrap();
         assert_eq!(got, (4 << 20).to_string(), "{}", self.file.display());
@@ -71,7 +71,7 @@ fn connections_survive_restart_and_upgrade() {
     assert!(lab.answers(VIPS[0]), "packets are forwarded without a daemon, for a while");
     std::thread::sleep(Duration::from_secs(1));
     lab.again();
-    downloads.into_iter().for_each(Download::is_whole);
+    downloads.into_iter().for_each(Download::must_be_whole);
     let log = std::fs::read_to_string(lab.place.file("daemon.log")).unwrap();
     assert!(log.contains("goes on with the flows of the process before"), "{log}");
     // Killed: what was under way goes on when the next one is there.
@@ -81,7 +81,7 @@ fn connections_survive_restart_and_upgrade() {
     eventually("the daemon is dead", Duration::from_secs(5), || daemon.has_ended());
     eventually("and its traffic with it", Duration::from_secs(3), || !lab.answers(VIPS[1]));
     lab.again();
-    downloads.into_iter().for_each(Download::is_whole);
+    downloads.into_iter().for_each(Download::must_be_whole);
     // An upgrade in place.
     let downloads = VIPS.map(|vip| lab.download(vip, &format!("upgrade-{vip}")));
     let before = lab.cli(&["status", "--json"]).out;
@@ -91,7 +91,7 @@ fn connections_survive_restart_and_upgrade() {
         now.code == 0 && uptime(&now.out) < uptime(&before)
     });
     VIPS.iter().for_each(|vip| assert!(lab.answers(vip), "{vip}"));
-    downloads.into_iter().for_each(Download::is_whole);
+    downloads.into_iter().for_each(Download::must_be_whole);
     // The successor is a process of its own: end it by its number.
     let pids = lab.hosts.run("lb", "pgrep", &["-f", &lab.place.file("evenkeel.toml").display().to_string()]);
     for pid in pids.out.split_whitespace() {
@@ -122,7 +122,7 @@ fn a_frozen_daemon_loses_its_traffic_and_gets_it_back() {
     VIPS.iter().for_each(|vip| assert!(!lab.answers(vip), "{vip} is served after the lease"));
     lab.daemon.as_ref().unwrap().signal(Signal::CONT);
     VIPS.iter().for_each(|vip| eventually(vip, Duration::from_secs(10), || lab.answers(vip)));
-    download.is_whole();
+    download.must_be_whole();
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn servers_drain_halt_leave_and_fail_without_hurting_others() {
     let with_both = lab.place.write("with.toml", lab.config("", &with(check, BACK)));
     assert_eq!(lab.cli(&["commit", &with_both.display().to_string()]).code, 0);
     eventually("the server is back", Duration::from_secs(5), || who(&lab) == "b1");
-    downloads.into_iter().for_each(Download::is_whole);
+    downloads.into_iter().for_each(Download::must_be_whole);
     // Halted: its connections end at once, and say so.
     let downloads = [lab.download(vip, "three"), lab.download(vip, "four")];
     assert_eq!(lab.cli(&["halt", "nat/b1"]).code, 0);
@@ -168,7 +168,7 @@ fn servers_drain_halt_leave_and_fail_without_hurting_others() {
             assert!(text.contains("reset"), "{text}");
             ended += 1;
         } else {
-            download.is_whole();
+            download.must_be_whole();
         }
     }
     assert_eq!(ended, 1, "the halted server's connection ends, the other's does not");
@@ -319,4 +319,48 @@ fn clients_that_must_prove_their_address_are_served() {
     // Refused (7), or reset (56) when the client was quicker; not left to its own clock (28).
     assert!(matches!(answer.code, 7 | 56), "{}", answer.err);
     assert!(lab.cli(&["status"]).out.contains("cookie-sent"));
+}
+
+#[test]
+fn checks_through_the_vip_find_servers_that_do_not_know_it() {
+    let Some(mut lab) = Lab::new("l4-through", false) else { return };
+    let check = "health-check = { type = \"http\", path = \"/\", through-vip = true, interval = \"300ms\", timeout = \"250ms\", fall = 2, rise = 1 }";
+    let front6: &[(&str, &str)] = &[("s1", "fd77::11"), ("s2", "fd77::12")];
+    let config = lab.config(
+        "",
+        &(service("dr", "10.77.0.100:80", "dr", check, FRONT4)
+            + &service("dr6", "[fd77::100]:80", "dr", check, front6)
+            + &service("tun", "10.77.0.102:80", "tun", check, FRONT4)
+            + &service("tun6", "[fd77::102]:80", "tun", check, front6)),
+    );
+    lab.start(&config);
+    let services = ["dr", "dr6", "tun", "tun6"];
+    let state = |lab: &Lab, service: &str, server: &str| {
+        let status = lab.cli(&["status", service]).out;
+        let line = status.lines().find(|l| l.trim_start().starts_with(&format!("{server} "))).unwrap_or("");
+        line.split_whitespace().nth(1).unwrap_or("").to_owned()
+    };
+    // nginx runs and answers on the servers' own addresses, but nobody has the VIPs yet.
+    for service in services {
+        for server in ["s1", "s2"] {
+            eventually(&format!("{service}/{server} is down"), Duration::from_secs(10), || {
+                state(&lab, service, server) == "down"
+            });
+        }
+    }
+    lab.real_server("s1", "setup", "dr", &["10.77.0.100", "fd77::100"]);
+    lab.real_server("s1", "setup", "tun", &["10.77.0.102", "fd77::102"]);
+    for service in services {
+        eventually(&format!("{service}/s1 is up"), Duration::from_secs(10), || {
+            state(&lab, service, "s1") == "up"
+        });
+        assert_eq!(state(&lab, service, "s2"), "down", "{service}");
+    }
+    lab.serves("c", "10.77.0.100", &["s1"], "10.77.0.2", 80);
+    assert_eq!(lab.real_server("s1", "undo", "dr", &["10.77.0.100", "fd77::100"]).code, 0);
+    for service in ["dr", "dr6"] {
+        eventually("without the VIP it is down", Duration::from_secs(10), || {
+            state(&lab, service, "s1") == "down"
+        });
+    }
 }
