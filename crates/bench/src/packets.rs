@@ -157,7 +157,7 @@ pub fn run(rounds: usize) -> anyhow::Result<Vec<Measured>> {
             Ok(())
         };
     established("established, dr, 1 flow".into(), 0, false, 1, 0)?;
-    established("established, dr, 1k flows".into(), 0, false, 1_000, 0)?;
+    established("established, dr, 1k flows".into(), 0, false, 1_000, 2_000_000)?;
     established("established, dr, 64k flows".into(), 0, false, 65_536, 0)?;
     established("established, dr, 512k flows".into(), 0, false, 524_288, 0)?;
     established("established, dr, IPv6, 1k flows".into(), 0, true, 1_000, 0)?;

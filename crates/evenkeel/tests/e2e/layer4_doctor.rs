@@ -73,7 +73,8 @@ fn doctor_finds_a_missing_gateway_and_own_addresses_and_offloads() {
     lab.hosts.ip("b1", &["route", "del", "default"]);
     lab.hosts.ip("b2", &["route", "del", "default"]);
     lab.hosts.run("lb", "ethtool", &["-K", "e1", "gro", "on"]);
-    let back: &[(&str, &str)] = &[("b1", "10.78.0.11:8080"), ("b2", "10.78.0.12:8080")];
+    let back: &[(&str, &str)] =
+        &[("b1", "10.78.0.11:8080"), ("b2", "10.78.0.12:8080"), ("nobody", "10.78.0.99:8080")];
     let config = lab.config(
         "",
         &(service("web", "10.77.0.105:80", "nat", "", back)
@@ -88,6 +89,7 @@ fn doctor_finds_a_missing_gateway_and_own_addresses_and_offloads() {
         "web/b1: ",
         "the server's answers do not come back through this machine",
         "default gateway must be this machine",
+        "10.78.0.99: its MAC address is not known",
         "the VIP 10.77.0.1 is the own address of e0",
         "generic-receive-offload is on",
         "ethtool -K e1 gro off",

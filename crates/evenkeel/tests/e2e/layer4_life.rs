@@ -364,3 +364,118 @@ fn checks_through_the_vip_find_servers_that_do_not_know_it() {
         });
     }
 }
+
+#[test]
+fn the_gateway_floats_and_servers_get_out_through_it() {
+    let Some(mut lab) = Lab::new("l4-gateway-ip", false) else { return };
+    for (server, number) in [("b1", 11), ("b2", 12)] {
+        lab.hosts.ip(server, &["route", "replace", "default", "via", "10.78.0.254"]);
+        let seen = lab.hosts.run(server, "ip", &["addr"]).out;
+        assert!(seen.contains(&format!("10.78.0.{number}")));
+    }
+    let keys = "[network]\nfloating-ips = [\"10.78.0.254/24\"]\n";
+    let out = |lab: &Lab| lab.hosts.run("b1", "curl", &["-sS", "--max-time", "2", "http://10.77.0.11/"]).out;
+    let config = lab.config(keys, &service("nat", "10.77.0.105:80", "nat", "", BACK));
+    lab.start(&config);
+    eventually("the floating gateway carries answers", Duration::from_secs(10), || {
+        lab.answers("10.77.0.105")
+    });
+    assert_eq!(out(&lab), "", "without auto-nat the server does not get out");
+    let with = lab.config(keys, &service("nat", "10.77.0.105:80", "nat", "auto-nat = true", BACK));
+    let file = lab.place.write("auto.toml", with);
+    assert_eq!(lab.cli(&["commit", &file.display().to_string()]).code, 0);
+    // s1 says whom it saw: the load balancer.
+    eventually("the server gets out", Duration::from_secs(10), || out(&lab) == "s1 10.77.0.1 80");
+    assert!(lab.answers("10.77.0.105"), "and is still balanced");
+    lab.daemon.as_ref().unwrap().signal(Signal::INT);
+    eventually("rules and addresses are gone", Duration::from_secs(10), || {
+        !lab.hosts.run("lb", "nft", &["list", "tables"]).out.contains("evenkeel")
+            && !lab.hosts.run("lb", "ip", &["addr"]).out.contains("10.78.0.254")
+    });
+}
+
+#[test]
+fn a_redirect_does_for_a_vip_and_removal_may_close() {
+    let Some(mut lab) = Lab::new("l4-redirect", false) else { return };
+    for server in ["s1", "s2"] {
+        let program = env!("CARGO_BIN_EXE_evenkeel");
+        let arguments = ["real-server", "setup", "--vip", "10.77.0.100", "--method", "redirect"];
+        let done = lab.hosts.run(server, program, &arguments);
+        assert_eq!(done.code, 0, "{}{}", done.out, done.err);
+        assert!(!lab.hosts.run(server, "ip", &["addr"]).out.contains("10.77.0.100"));
+    }
+    let close = "on-removal = \"close\"";
+    let config = lab.config("", &service("web", "10.77.0.100:80", "dr", close, FRONT4));
+    lab.start(&config);
+    lab.serves("c", "10.77.0.100", &["s1", "s2"], "10.77.0.2", 80);
+    let mut downloads = [lab.download("10.77.0.100", "one"), lab.download("10.77.0.100", "two")];
+    let less = lab
+        .place
+        .write("less.toml", lab.config("", &service("web", "10.77.0.100:80", "dr", close, &FRONT4[1..])));
+    assert_eq!(lab.cli(&["commit", &less.display().to_string()]).code, 0);
+    std::thread::sleep(Duration::from_millis(1500));
+    let ended = downloads.iter_mut().filter_map(|d| d.process.has_ended().then_some(())).count();
+    assert_eq!(ended, 1, "the removed server's connection is closed");
+    for download in downloads {
+        let whole = std::fs::read_to_string(&download.file).unwrap();
+        if !whole.contains("reset") {
+            download.must_be_whole();
+        }
+    }
+}
+
+/// What the wire shows: MACs, TTL and checksums as another program reads them.
+#[test]
+fn a_capture_finds_macs_ttl_and_checksums_right() {
+    let Some(mut lab) = Lab::new("l4-capture", false) else { return };
+    lab.set_up("dr", &["10.77.0.100", "fd77::100"]);
+    lab.set_up("tun", &["10.77.0.102"]);
+    // Checks come from this machine with a TTL of their own.
+    let none = "health-check = { type = \"none\" }";
+    let front6: &[(&str, &str)] = &[("s1", "fd77::11")];
+    let back6: &[(&str, &str)] = &[("b1", "[fd78::11]:8080")];
+    let config = lab.config(
+        "",
+        &(service("dr", "10.77.0.100:80", "dr", none, &FRONT4[..1])
+            + &service("dr6", "[fd77::100]:80", "dr", none, front6)
+            + &service("tun", "10.77.0.102:80", "tun", none, &FRONT4[..1])
+            + &service("nat", "10.77.0.105:80", "nat", none, &BACK[..1])
+            + &service("nat6", "[fd77::105]:80", "nat", none, back6)
+            + &service("snat", "10.77.0.101:80", "snat", none, &BACK[..1])),
+    );
+    lab.start(&config);
+    let mac = |host: &str, end: &str| {
+        let path = format!("/sys/class/net/{end}/address");
+        lab.hosts.run(host, "cat", &[&path]).out.trim().to_owned()
+    };
+    let vips = ["10.77.0.100", "[fd77::100]", "10.77.0.102", "10.77.0.105", "[fd77::105]", "10.77.0.101"];
+    vips.iter().for_each(|vip| eventually(vip, Duration::from_secs(10), || lab.answers(vip)));
+    let captures: Vec<(&str, Process, std::path::PathBuf)> = ["s1", "b1", "c"]
+        .into_iter()
+        .map(|host| {
+            let file = lab.place.file(&format!("capture-{host}"));
+            // The receiving side alone: what a host sends, its driver may still complete.
+            let arguments = ["-i", "e0", "-nevvv", "-l", "-Q", "in", "tcp or ip proto 4"];
+            (host, lab.hosts.start(host, "tcpdump", &arguments, &file), file)
+        })
+        .collect();
+    std::thread::sleep(Duration::from_secs(1));
+    for vip in vips {
+        assert!(lab.answers(vip), "{vip}");
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    for (host, process, file) in captures {
+        process.signal(Signal::INT);
+        std::thread::sleep(Duration::from_millis(300));
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.matches("cksum").count() > 10 && text.contains("(correct)"), "{host}: {text}");
+        assert!(!text.contains("incorrect") && !text.contains("bad cksum"), "{host}: {text}");
+        // From the load balancer's MAC to this host's; a client's TTL of 64 is one less.
+        let from = mac("lb", if host == "b1" { "e1" } else { "e0" });
+        let balanced = format!("{from} > {}", mac(host, "e0"));
+        assert!(text.contains(&balanced), "{host}: {balanced}\n{text}");
+        let lines = text.lines().filter(|l| l.contains(&balanced));
+        assert!(lines.clone().all(|l| !l.contains("ttl 64") || l.contains("proto IPIP")), "{host}: {text}");
+        assert!(lines.clone().any(|l| l.contains("ttl 63") || l.contains("hlim 63")), "{host}: {text}");
+    }
+}
