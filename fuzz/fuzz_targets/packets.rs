@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use evenkeel_l4::reference::{Reference, SEND};
+use evenkeel_l4::reference::{DROP, Reference, SEND};
 use evenkeel_l4::{Forwarding, Hop, Options, Pick, Plane, Server, ServiceSpec, Sizes, Takes};
 use evenkeel_model::{FlowTimeouts, PortRange, SynCookies, Tunnel, Vip};
 use libfuzzer_sys::fuzz_target;
@@ -94,6 +94,9 @@ fuzz_target!(|bytes: &[u8]| {
             let frame = [&MAC[..], &[2, 0, 0, 0, 0, 9], &kind, body].concat();
             let run = plane.run_frame(&frame, &mut out, 1).unwrap();
             let expected = reference.process(&frame, &out[..run.length]);
+            if run.action == DROP && expected.action == SEND && reference.may_have_forgotten(&frame) {
+                continue;
+            }
             assert_eq!(run.action, expected.action);
             if run.action == SEND {
                 assert_eq!(&out[..run.length], expected.frame);

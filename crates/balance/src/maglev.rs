@@ -18,9 +18,14 @@ impl Maglev {
     /// `capacity`: servers of the pool in any state, so that the table's size never changes
     /// while servers come and go.
     pub fn rebuild(&mut self, capacity: usize, members: &[(u32, &str, u32)]) {
+        self.rebuild_with(SLOTS_PER_SERVER, capacity, members);
+    }
+
+    /// The same with so many slots a server, where less than fair shares are good enough.
+    pub fn rebuild_with(&mut self, slots: usize, capacity: usize, members: &[(u32, &str, u32)]) {
         self.slots.clear();
         let Some(heaviest) = members.iter().map(|m| m.2).max() else { return };
-        let wanted = capacity.max(members.len()) * SLOTS_PER_SERVER;
+        let wanted = capacity.max(members.len()) * slots;
         let largest = SIZES[SIZES.len() - 1];
         let size = SIZES.into_iter().find(|s| *s as usize >= wanted).unwrap_or(largest);
         let mut walks: Vec<Walk> = members.iter().map(|m| Walk::new(m.1, size)).collect();

@@ -112,25 +112,12 @@ fn services() -> Vec<ServiceSpec> {
 }
 
 pub fn run(rounds: usize) -> anyhow::Result<Vec<Measured>> {
-    let book = std::env::temp_dir().join(format!("evenkeel-bench-{}.json", std::process::id()));
-    let mut plane = Plane::start(&Options {
-        sizes: Sizes { flows: 1 << 20, persistent: 1 << 18 },
-        lease: Duration::from_secs(60),
-        book: book.clone(),
-        interfaces: Vec::new(),
-        seed: (0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03),
-        icmp_rate: 1000,
-    })?;
+    let (mut plane, book) = start()?;
     // Frames of test runs come in on the loopback interface, and go out there.
     plane.set_frame_interface(1, [2, 0, 0, 0, 0, 1])?;
-    let hops: HashMap<IpAddr, Hop> = [false, true]
-        .into_iter()
-        .flat_map(|v6| (1..=10).map(move |n| real(n, v6)))
-        .map(|real| {
-            let source = if real.is_ipv4() { self::real(1000, false) } else { self::real(1000, true) };
-            (real, Hop { interface: 1, mac: [2, 0, 0, 0, 1, 1], source: Some(source), mtu: 1500 })
-        })
-        .collect();
+    let both = [false, true].into_iter();
+    let hops: HashMap<IpAddr, Hop> =
+        both.flat_map(|v6| (1..=10).map(move |n| (real(n, v6), hop(v6)))).collect();
     plane.set_hops(hops)?;
     plane.set_services(services())?;
     plane.tick();
@@ -239,6 +226,53 @@ pub fn run(rounds: usize) -> anyhow::Result<Vec<Measured>> {
             Measured { name, least: of_case[0], median: of_case[of_case.len() / 2] }
         })
         .collect())
+}
+
+/// Ten thousand services of five servers each: seconds to tell the packet path, and to change one.
+pub fn scale() -> anyhow::Result<(f64, f64)> {
+    let (mut plane, book) = start()?;
+    let template = services().swap_remove(0);
+    let hops: HashMap<IpAddr, Hop> = (1..=10).map(|n| (real(n, false), hop(false))).collect();
+    plane.set_hops(hops)?;
+    let many: Vec<ServiceSpec> = (0..10_000u32)
+        .map(|n| {
+            let [_, _, high, low] = n.to_be_bytes();
+            let mut service = template.clone();
+            service.name = format!("service-{n}");
+            service.vips = Vip::parse(&format!("10.55.{high}.{low}:80")).into_iter().collect();
+            service.servers.truncate(5);
+            service.pick = Pick::RoundRobin;
+            service
+        })
+        .collect();
+    let begin = std::time::Instant::now();
+    plane.set_services(many.clone())?;
+    let all = begin.elapsed().as_secs_f64();
+    let begin = std::time::Instant::now();
+    let mut one = many[5_000].clone();
+    one.servers[2].takes.new = false;
+    plane.set_service(one)?;
+    let change = begin.elapsed().as_secs_f64();
+    plane.remove();
+    let _ = std::fs::remove_file(book);
+    Ok((all, change))
+}
+
+fn start() -> anyhow::Result<(Plane, std::path::PathBuf)> {
+    let book = std::env::temp_dir().join(format!("evenkeel-bench-{}.json", std::process::id()));
+    let plane = Plane::start(&Options {
+        sizes: Sizes { flows: 1 << 20, persistent: 1 << 18 },
+        lease: Duration::from_secs(60),
+        book: book.clone(),
+        interfaces: Vec::new(),
+        seed: (0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03),
+        icmp_rate: 1000,
+    })?;
+    Ok((plane, book))
+}
+
+fn hop(v6: bool) -> Hop {
+    Hop { interface: 1, mac: [2, 0, 0, 0, 1, 1], source: Some(real(1000, v6)), mtu: 1500 }
 }
 
 pub fn render(all: &[Measured]) -> String {

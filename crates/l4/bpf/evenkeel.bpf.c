@@ -321,7 +321,7 @@ CHECKED_APART int note_fragment(struct work *w, __u32 slot, __u32 reply)
         .tag = place.seen_tag >> 32,
         .generation = place.flow->marks >> FLOW_GENERATION,
         .reply = reply,
-        .until = w->tick + (250 * 30 >> 5),
+        .until = w->tick + setup.fragment_ticks,
     };
     bpf_map_update_elem(&fragments, &key, &fragment, BPF_ANY);
     return 0;

@@ -11,7 +11,7 @@
 #define MAX_INTERFACES 65536
 #define MAX_SOURCES 1024
 #define SLOTS_A_LINE 16
-#define MAX_SLOT_LINES 262144
+#define MAX_SLOT_LINES 524288
 #define MAX_RANGES 16
 #define SOURCE_RATES 65536
 
@@ -75,7 +75,6 @@
 #define GATE_PROBES 2
 
 /* Counted reasons. */
-#define REASON_FORWARDED 0
 #define REASON_NEW_FLOW 1
 #define REASON_LEASE_ENDED 2
 #define REASON_MALFORMED 3
@@ -107,6 +106,8 @@ struct setup {
     __u32 persistence_mask;
     __u32 tick_shift;
     __u32 icmp_interval;
+    __u32 fragment_ticks;
+    __u32 unused;
 };
 
 struct gate {
@@ -166,7 +167,7 @@ struct service_state {
 
 struct destination {
     __u64 next_hop;
-    __u8 source_mac[6];
+    __u8 unused[6];
     __u16 port_be;
     __u32 address[4];
     __u32 tunnel_source[4];

@@ -54,7 +54,8 @@ pub struct Plane {
     pub(crate) loaded: Arc<Loaded>,
     keeper: Keeper,
     pub(crate) book: Book,
-    saved: Vec<u8>,
+    /// The book on disk is behind.
+    unsaved: bool,
     path: PathBuf,
     pub(crate) maps: Maps,
     attached: BTreeMap<u32, Attached>,
@@ -114,9 +115,8 @@ impl Maps {
 }
 
 /// Names of the counted reasons, in the order of their numbers.
-const REASON_NAMES: [(&str, u32); 23] = [
+const REASON_NAMES: [(&str, u32); 22] = [
     ("same-at-server", REASON_SAME_AT_SERVER),
-    ("forwarded", REASON_FORWARDED),
     ("new-flow", REASON_NEW_FLOW),
     ("lease-ended", REASON_LEASE_ENDED),
     ("malformed", REASON_MALFORMED),
@@ -161,7 +161,7 @@ impl Plane {
         let written = Written::default();
         let mut plane = Plane {
             keeper,
-            saved: Vec::new(),
+            unsaved: true,
             path: options.book.clone(),
             attached: BTreeMap::new(),
             services: BTreeMap::new(),
@@ -216,26 +216,21 @@ impl Plane {
             .collect();
         for number in gone {
             self.book.forget_destination(number);
+            self.unsaved = true;
             self.written.destinations.remove(&number);
         }
         self.save();
     }
 
     fn save(&mut self) {
-        let text = self.book.text();
-        if text == self.saved {
+        if !std::mem::take(&mut self.unsaved) {
             return;
         }
         let temporary = self.path.with_extension("new");
         let _ = self.path.parent().map(std::fs::create_dir_all);
-        let written =
-            std::fs::write(&temporary, &text).and_then(|()| std::fs::rename(&temporary, &self.path));
-        match written {
-            Ok(()) => self.saved = text,
-            Err(error) => {
-                warn!(%error, file = %self.path.display(), "a restart would lose layer 4's flows");
-                self.saved = text;
-            }
+        let written = std::fs::write(&temporary, self.book.text());
+        if let Err(error) = written.and_then(|()| std::fs::rename(&temporary, &self.path)) {
+            warn!(%error, file = %self.path.display(), "a restart would lose layer 4's flows");
         }
     }
 
@@ -408,7 +403,7 @@ impl Plane {
         }));
         // The same order on every node.
         all.sort_by(|a, b| a.name.cmp(b.name));
-        let tables = (table::ring(spec.pick, &members), table::hash(&all, &members));
+        let tables = (table::ring(spec.pick, &members), table::hash(spec.pick, &all, &members));
         if self.written.tables.get(&number) != Some(&tables) {
             let ring = self.write_table(&tables.0)?;
             // Noted at once, so that the second does not get the same room.
@@ -420,6 +415,7 @@ impl Plane {
                 self.cooling.extend(old.map(|extent| (Instant::now(), extent)));
             }
             self.written.tables.insert(number, tables);
+            self.unsaved = true;
         }
         let note = self.book.services.get(&spec.name).cloned().unwrap_or_default();
         let service = self.service_of(spec, note.ring, note.hash);
@@ -453,6 +449,7 @@ impl Plane {
         (number, fresh): (u32, bool),
     ) -> Result<(), PlaneError> {
         if fresh {
+            self.unsaved = true;
             self.maps.loads.write(number, &Load::new_zeroed())?;
             self.maps.traffics.clear(number)?;
         }
@@ -488,7 +485,7 @@ impl Plane {
         ];
         Ok(Destination {
             next_hop: hop.map_or(0, |h| crate::shared::hop(h.mac, h.interface as u16)),
-            source_mac: [0; 6],
+            unused: [0; 6],
             port_be: match spec.forwarding {
                 Forwarding::Nat | Forwarding::Snat => server.address.port().to_be(),
                 _ => 0,
@@ -605,6 +602,7 @@ impl Plane {
         }
         if let Some(note) = self.book.destinations.get_mut(&number) {
             note.leaving = true;
+            self.unsaved = true;
         }
         Ok(())
     }
@@ -617,6 +615,7 @@ impl Plane {
             self.retire(number, RESETS_EXISTING)?;
         }
         if let Some(note) = self.book.services.remove(name) {
+            self.unsaved = true;
             self.cooling.extend([note.ring, note.hash].map(|e| (Instant::now(), e)));
             self.written.services.remove(&note.number);
             self.written.tables.remove(&note.number);

@@ -53,11 +53,16 @@ fn gcd(a: u64, b: u64) -> u64 {
 /// Slots of consistent hashing. The table is made of all servers, and those that take no new
 /// clients are then replaced slot by slot, so that a server that goes and comes again moves no
 /// client of another.
-pub fn hash(all: &[Member<'_>], able: &[Member<'_>]) -> Vec<u32> {
+pub fn hash(pick: Pick, all: &[Member<'_>], able: &[Member<'_>]) -> Vec<u32> {
+    // Other schedulers use it only where there is no entry, and shares may be rough.
+    let slots = match pick {
+        Pick::Maglev | Pick::SourceHash | Pick::DestinationHash => 100,
+        _ => 20,
+    };
     let build = |members: &[Member<'_>]| {
         let mut maglev = Maglev::default();
         let members: Vec<_> = members.iter().map(|m| (m.number, m.name, u32::from(m.weight))).collect();
-        maglev.rebuild(all.len(), &members);
+        maglev.rebuild_with(slots, all.len(), &members);
         maglev.slots().to_vec()
     };
     if able.is_empty() {

@@ -24,3 +24,8 @@ pub fn run(program: &str, arguments: &[&str], input: &str) -> Result<String, Str
         }
     }
 }
+
+/// Switches off the merging of received packets on an interface.
+pub fn stop_merging(interface: &str) -> Result<(), String> {
+    run("ethtool", &["-K", interface, "gro", "off", "lro", "off"], "").map(drop)
+}

@@ -13,9 +13,10 @@ mod service_manager;
 mod transparency;
 
 pub use auto_nat::set_auto_nat;
+pub use command::stop_merging;
 pub use files::{listen_private, write_atomically};
 pub use handover::{HandoverError, Package, receive, send};
-pub use network::{Interface, Network, OwnAddress, WayTo, count_network_changes};
+pub use network::{Interface, Network, NetworkChanges, OwnAddress, WayTo};
 pub use redirect::{has_redirect, remove_redirect, set_redirect};
 pub use service_manager::{
     forget_socket, has_service_manager, notify_service_manager, store_socket, stored_sockets,

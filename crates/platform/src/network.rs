@@ -21,8 +21,10 @@ use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-/// Groups of rtnetlink(7): links, neighbours, addresses and routes of both families.
-const GROUPS: [u32; 7] = [1, 3, 5, 7, 9, 11, 28];
+/// Groups of rtnetlink(7).
+const NEIGHBOURS: &[u32] = &[3];
+/// Links, addresses and routes of both families.
+const ROUTES: &[u32] = &[1, 5, 7, 9, 11];
 /// Answers of one question at most.
 const ANSWERS: usize = 1_000_000;
 
@@ -192,12 +194,32 @@ impl Network {
     }
 }
 
-/// Counts changes of links, addresses, routes and neighbours.
-pub fn count_network_changes() -> io::Result<Arc<AtomicU64>> {
+/// Counts changes of the kernel's tables.
+pub struct NetworkChanges {
+    neighbours: Arc<AtomicU64>,
+    routes: Arc<AtomicU64>,
+}
+
+impl NetworkChanges {
+    pub fn watch() -> io::Result<NetworkChanges> {
+        Ok(NetworkChanges { neighbours: count_changes(NEIGHBOURS)?, routes: count_changes(ROUTES)? })
+    }
+
+    pub fn of_neighbours(&self) -> u64 {
+        self.neighbours.load(Relaxed)
+    }
+
+    /// Of links, addresses and routes.
+    pub fn of_routes(&self) -> u64 {
+        self.routes.load(Relaxed)
+    }
+}
+
+fn count_changes(groups: &[u32]) -> io::Result<Arc<AtomicU64>> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;
     // Groups that this kernel lacks bring no news.
-    GROUPS.iter().for_each(|group| drop(socket.add_membership(*group)));
+    groups.iter().for_each(|group| drop(socket.add_membership(*group)));
     let changes = Arc::new(AtomicU64::new(1));
     let own = Arc::downgrade(&changes);
     std::thread::Builder::new().name("network".into()).spawn(move || {

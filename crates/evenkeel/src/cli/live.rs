@@ -148,7 +148,7 @@ fn render_layer4(layer4: &api::Layer4) -> String {
     let mut text =
         format!("layer 4 on {}: {} of {} flows\n", attached.join(", "), layer4.flows, layer4.capacity);
     // What went well is in the table below.
-    let quiet = ["forwarded", "new-flow", "icmp-forwarded", "fragment-forwarded"];
+    let quiet = ["new-flow", "icmp-forwarded", "fragment-forwarded"];
     let loud: Vec<String> = layer4
         .reasons
         .iter()

@@ -280,6 +280,10 @@ impl Control {
         }
     }
 
+    pub fn tick_layer4(&mut self) {
+        self.layer4.tick();
+    }
+
     pub fn layer4(&self) -> &Layer4 {
         &self.layer4
     }

@@ -5,8 +5,6 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher};
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use evenkeel_l4::{
@@ -16,7 +14,7 @@ use evenkeel_l7::{PoolSpec, ServerState};
 use evenkeel_model::{
     AdminState, Attach, Fallback, Mode, PacketPath, Persistence, Pool, Scheduler, Snapshot, VirtualService,
 };
-use evenkeel_platform::{Interface, Network, OwnAddress, WayTo, count_network_changes};
+use evenkeel_platform::{Interface, Network, NetworkChanges, OwnAddress, WayTo};
 use tracing::{error, info, warn};
 
 /// Neighbours are looked for again after this time, so that a moved one is noticed.
@@ -37,8 +35,11 @@ pub struct Layer4 {
 struct Path {
     plane: Plane,
     network: Network,
-    changes: Arc<AtomicU64>,
-    seen_changes: u64,
+    changes: NetworkChanges,
+    /// Changes of neighbours and of routes that were looked at.
+    seen: (u64, u64),
+    /// Ways to real servers, until routes change.
+    ways: HashMap<IpAddr, WayTo>,
     look_at: Instant,
     rules: PacketPath,
     interfaces: Vec<Interface>,
@@ -72,7 +73,7 @@ impl Layer4 {
         }
         let mut network = Network::open().map_err(|e| format!("netlink cannot be opened: {e}"))?;
         let interfaces = network.interfaces().map_err(|e| format!("the interfaces cannot be read: {e}"))?;
-        let changes = count_network_changes().map_err(|e| format!("netlink cannot be opened: {e}"))?;
+        let changes = NetworkChanges::watch().map_err(|e| format!("netlink cannot be opened: {e}"))?;
         let rules = snapshot.packet_path.clone();
         let random = || std::collections::hash_map::RandomState::new().build_hasher().finish();
         let options = Options {
@@ -94,7 +95,8 @@ impl Layer4 {
             plane,
             network,
             changes,
-            seen_changes: 0,
+            seen: (0, 0),
+            ways: HashMap::new(),
             look_at: Instant::now(),
             rules,
             interfaces,
@@ -145,10 +147,12 @@ impl Layer4 {
     pub fn tick(&mut self) {
         let Some(path) = &mut self.path else { return };
         path.plane.tick();
-        let changes = path.changes.load(Relaxed);
-        let now = Instant::now();
-        if changes != path.seen_changes || now >= path.look_at {
-            path.seen_changes = changes;
+        let seen = (path.changes.of_neighbours(), path.changes.of_routes());
+        if seen != path.seen || Instant::now() >= path.look_at {
+            if seen.1 != path.seen.1 {
+                path.ways.clear();
+            }
+            path.seen = seen;
             path.look();
         }
     }
@@ -223,9 +227,15 @@ impl Path {
         let mut hops = HashMap::new();
         self.missing.clear();
         for real in self.wanted.real.clone() {
-            let Ok(way) = self.network.way_to(real) else {
-                self.missing.insert(real);
-                continue;
+            let way = match self.ways.get(&real) {
+                Some(way) => *way,
+                None => match self.network.way_to(real) {
+                    Ok(way) => *self.ways.entry(real).or_insert(way),
+                    Err(_) => {
+                        self.missing.insert(real);
+                        continue;
+                    }
+                },
             };
             used.insert(way.interface);
             match self.hop(real, &way, &neighbours) {
@@ -253,7 +263,21 @@ impl Path {
             }
             Attach::Auto => None,
         };
+        let before: HashSet<u32> = self.plane.attached().keys().copied().collect();
         self.plane.set_interfaces(&attach, how).map_err(|e| e.to_string())?;
+        let fresh = self.plane.attached().iter().filter(|(index, _)| !before.contains(index));
+        for (index, _) in fresh.filter(|(_, how)| **how == Attached::Generic) {
+            let Some(interface) = self.interfaces.iter().find(|i| i.index == *index && !i.veth) else {
+                continue;
+            };
+            // The network stack hands merged packets on, whose checksums are not filled in.
+            match evenkeel_platform::stop_merging(&interface.name) {
+                Ok(()) => info!(interface = interface.name, "packets are no longer merged (gro, lro off)"),
+                Err(why) => {
+                    warn!(interface = interface.name, why, "merging of packets cannot be switched off")
+                }
+            }
+        }
         self.plane.set_hops(hops.clone()).map_err(|e| e.to_string())?;
         self.hops = hops;
         Ok(())

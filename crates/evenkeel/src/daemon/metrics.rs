@@ -222,7 +222,7 @@ fn layer4(out: &mut String, control: &Control) {
     single(out, "evenkeel_layer4_flow_capacity", "gauge", "Room in layer 4's connection table.", capacity);
     let name = "evenkeel_layer4_packets_total";
     head(out, name, "counter", "What became of packets of layer 4, where it was not plain forwarding.");
-    for (reason, count) in plane.reasons().into_iter().filter(|r| r.0 != "forwarded") {
+    for (reason, count) in plane.reasons() {
         let _ = writeln!(out, "{name}{{reason=\"{reason}\"}} {count}");
     }
 }

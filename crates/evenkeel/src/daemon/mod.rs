@@ -122,9 +122,9 @@ async fn serve(arguments: &RunArguments, text: String, snapshot: Snapshot) -> Ou
         }
         control.flush_layer4();
     }
-    control.end_layer4(for_good);
     drop(request_inbox);
-    drain(control, notice_inbox, handed_over, arguments.drain_timeout, workers, terminate, interrupt).await;
+    let end = End { handed_over, for_good };
+    drain(control, notice_inbox, end, arguments.drain_timeout, workers, terminate, interrupt).await;
     Ok(())
 }
 
@@ -151,10 +151,19 @@ async fn hand_over(control: &mut Control, plain: &[(SocketAddr, OwnedFd)], succe
     }
 }
 
+/// How a process comes to its end.
+#[derive(Clone, Copy)]
+struct End {
+    /// Another one goes on.
+    handed_over: bool,
+    /// A person wants everything gone.
+    for_good: bool,
+}
+
 async fn drain(
     mut control: Control,
     mut notices: UnboundedReceiver<Notice>,
-    handed_over: bool,
+    End { handed_over, for_good }: End,
     limit: Duration,
     workers: usize,
     mut terminate: tokio::signal::unix::Signal,
@@ -162,6 +171,9 @@ async fn drain(
 ) {
     if !handed_over {
         evenkeel_platform::notify_service_manager("STOPPING=1");
+    }
+    if handed_over {
+        control.end_layer4(false);
     }
     let connections = control.engine().connection_count();
     info!(connections, handed_over, "draining");
@@ -171,6 +183,8 @@ async fn drain(
     let limit = if handed_over { Duration::from_secs(24 * 3600) } else { limit };
     let deadline = tokio::time::sleep(limit);
     tokio::pin!(deadline);
+    // Packets are forwarded for as long as connections are finished.
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
     while left > 0 {
         tokio::select! {
             Some(notice) = notices.recv() => {
@@ -178,6 +192,7 @@ async fn drain(
                     left -= 1;
                 }
             }
+            _ = tick.tick(), if !handed_over => control.tick_layer4(),
             () = &mut deadline => {
                 warn!(connections = control.engine().connection_count(), "connections were cut at the end of the drain time");
                 break;
@@ -188,6 +203,7 @@ async fn drain(
     }
     control.engine().log().flush();
     if !handed_over {
+        control.end_layer4(for_good);
         control.clean_up();
         let socket = &control.snapshot().admin.socket;
         let _ = std::fs::remove_file(socket);

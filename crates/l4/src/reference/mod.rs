@@ -107,6 +107,13 @@ impl Reference {
         self.flows.len()
     }
 
+    /// The program's table of fragments is bounded and forgets the oldest; whether this frame is one
+    /// that it may have forgotten. From now on it is unknown here, too.
+    pub fn may_have_forgotten(&mut self, frame: &[u8]) -> bool {
+        let Read::Fine(packet) = read(frame) else { return false };
+        packet.fragment == Fragment::Later && self.fragments.remove(&packet.fragment_key()).is_some()
+    }
+
     /// What should become of a frame. `seen` is what the program made of it.
     pub fn process(&mut self, frame: &[u8], seen: &[u8]) -> Verdict {
         let pass = || Verdict { action: PASS, frame: frame.to_vec() };
