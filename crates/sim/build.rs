@@ -1,0 +1,147 @@
+//! Writes mutants of the pair's rules for tests/mutants.rs: each with one rule broken. A mutant
+//! whose place in the sources is gone stops the build, so that the list stays true.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+/// Name, file, what stands there, what stands there instead. Two rules are not among them, because no
+/// seed missed them while the others hold: a node keeps its own promise (it ends with the silence that
+/// is waited for anyway), and a hand-over from before the last change of roles does not count.
+const MUTANTS: &[(&str, &str, &str, &str)] = &[
+    (
+        "too_quick_to_bury",
+        "election",
+        "now.saturating_sub(heard_at.max(self.silent_from))",
+        "now.saturating_sub(heard_at.max(self.silent_from)) + 100",
+    ),
+    (
+        "time_it_did_not_run_counts_as_silence",
+        "election",
+        "            self.silent_from = now;",
+        "            self.silent_from = self.silent_from.max(0);",
+    ),
+    (
+        "a_thawed_node_goes_on",
+        "election",
+        "Role::Active if missed >= self.settings.dead_ms => self.give_up(Why::DidNotRun, now),",
+        "",
+    ),
+    (
+        "promises_are_counted_from_their_arrival",
+        "election",
+        "self.peer_promise_until.max(at + Millis::from(beat.promise_ms))",
+        "{ let _ = at; now + Millis::from(beat.promise_ms) + 30 }",
+    ),
+    (
+        "active_without_the_peers_leave",
+        "election",
+        "if peer.beat.role != Role::Active && vouched && self.asks(now) {",
+        "if peer.beat.role != Role::Active && self.asks(now) {",
+    ),
+    ("both_stay_active", "election", "if deaf || beat.fitness.beats(&self.fitness()) {", "if deaf {"),
+    ("both_give_up", "election", "if deaf || beat.fitness.beats(&self.fitness()) {", "if now >= since {"),
+    (
+        "the_deaf_are_not_given_way",
+        "election",
+        "if deaf || beat.fitness.beats(&self.fitness()) {",
+        "if !deaf && beat.fitness.beats(&self.fitness()) {",
+    ),
+    (
+        "stays_without_a_quorum",
+        "election",
+        "Role::Active if !self.may_stay(now) => self.give_up(Why::NoQuorum, now),",
+        "",
+    ),
+    (
+        "takes_over_without_the_witness",
+        "election",
+        "Some(_) => now < self.stays_until(),",
+        "Some(_) => true,",
+    ),
+    (
+        "starts_active",
+        "election",
+        "Role::Joining if now >= self.join_until => self.become_passive(Why::Started, now),",
+        "Role::Joining if now >= self.last_tick => self.become_active(Why::Started, now),",
+    ),
+    (
+        "never_takes_over",
+        "election",
+        "            if vouched && self.silence(now) >= self.settings.dead_ms {",
+        "            if vouched && self.silence(now) >= self.settings.dead_ms * 100 {",
+    ),
+    (
+        "two_askers_wait_for_each_other",
+        "election",
+        "(p.asks && (!asks || p.fitness.beats(&self.fitness())))",
+        "(p.asks && !asks)",
+    ),
+    (
+        "the_witness_lends_to_both",
+        "witness",
+        "self.holder.is_some_and(|(node, until)| node != ask.node && now < until)",
+        "false",
+    ),
+    (
+        "leases_are_counted_from_the_answer",
+        "election",
+        "self.witness_until.max(asked_at + Millis::from(answer.lease_ms))",
+        "{ let _ = asked_at; now + Millis::from(answer.lease_ms) + 60 }",
+    ),
+    ("seals_are_not_looked_at", "seal", "            return Err(Refused::Forged);", ""),
+    (
+        "replays_are_taken",
+        "seal",
+        "                peer.take(number)?;",
+        "                let _ = peer.take(number);",
+    ),
+    (
+        "any_life_is_believed",
+        "seal",
+        "        if !named {",
+        "        if !named && self.peer.is_none() && self.number == 0 {",
+    ),
+];
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    let vrrp = Path::new("../vrrp/src");
+    let files = ["beat", "election", "seal", "witness"].map(|f| (f, vrrp.join(f).with_extension("rs")));
+    let world = ("world", PathBuf::from("src/truth/world.rs"));
+    let sources: Vec<(&str, String)> = files
+        .into_iter()
+        .chain([world])
+        .map(|(name, path)| {
+            println!("cargo::rerun-if-changed={}", path.display());
+            let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            let text = text.split("\n#[cfg(test)]").next().unwrap_or("").to_owned();
+            let text = text.replace("use crate::Millis", "use evenkeel_vrrp::Millis");
+            (name, text.replace("use crate::", "use super::"))
+        })
+        .collect();
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default());
+    let (mut modules, mut list) = (String::new(), String::new());
+    for (mutant, file, from, to) in MUTANTS {
+        let folder = out.join(mutant);
+        std::fs::create_dir_all(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+        let _ = writeln!(modules, "mod {mutant} {{");
+        for (name, text) in &sources {
+            let text = match name == file {
+                true => {
+                    let places = text.matches(from).count();
+                    assert!(places == 1, "mutant {mutant}: {places} places in {file}.rs");
+                    text.replace(from, to)
+                }
+                false => text.clone(),
+            };
+            let path = folder.join(name).with_extension("rs");
+            std::fs::write(&path, text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            let _ = writeln!(modules, "    #[path = {:?}]\n    pub mod {name};", path.display().to_string());
+        }
+        let _ = writeln!(modules, "}}");
+        let _ = writeln!(list, "    ({mutant:?}, |seed| {mutant}::world::broken(seed)),");
+    }
+    let text = format!("{modules}\nconst MUTANTS: &[(&str, fn(u64) -> Option<String>)] = &[\n{list}];\n");
+    let path = out.join("mutants.rs");
+    std::fs::write(&path, text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+}

@@ -1,0 +1,10 @@
+//! The pair's rules in a made-up world, by seed.
+//!
+//! In: a seed. Out: whether everything held that must hold. Never: a real clock or socket.
+
+/// The true rules with the world around them.
+pub mod truth {
+    pub use evenkeel_vrrp::{beat, election, seal, witness};
+
+    pub mod world;
+}

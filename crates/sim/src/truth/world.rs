@@ -1,0 +1,718 @@
+//! Two nodes, maybe a witness, and what lies between them. Everything that happens follows from a
+//! seed: start times, losses, delays, copies, partitions, freezes, deaths, an attacker.
+//!
+//! This file is compiled once with the true rules beside it, and once for each mutant of them.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+use super::beat::{Beat, Role};
+use super::election::{Election, Settings};
+use super::seal::{Conversation, Keys};
+use super::witness::{Answer, Ask, Witness};
+
+type Millis = u64;
+
+const EVERY: Millis = 50;
+const DEAD: Millis = 150;
+const JOIN: Millis = 400;
+/// After so much silence of the daemon its guard takes the addresses away.
+const GUARD: Millis = 250;
+const LEASE: u32 = 200;
+/// Nobody may have the addresses for no longer than this after the last fault.
+const UNOWNED: Millis = 1_200;
+/// The witness's own quiet time at its start is over by then.
+const START: Millis = 10_000;
+const FAULTS_END: Millis = START + 7_000;
+const END: Millis = FAULTS_END + 4_000;
+const WAYS: usize = 2;
+const KEY: [u8; 32] = [42; 32];
+
+/// A small generator (splitmix64): the same everywhere.
+pub struct Chance(u64);
+
+impl Chance {
+    pub fn new(seed: u64) -> Chance {
+        Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound.max(1)
+    }
+
+    pub fn percent(&mut self, share: u64) -> bool {
+        self.below(100) < share
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Dead,
+    Runs,
+    Frozen,
+}
+
+struct Node {
+    life: Life,
+    election: Election,
+    peer: Conversation,
+    witness: Conversation,
+    /// Between this node's clock and the world's.
+    offset: Millis,
+    /// Its clock gains one millisecond in so many.
+    drift: u64,
+    /// What the kernel keeps while the process is frozen.
+    inbox: VecDeque<Packet>,
+    holds: bool,
+    frozen_at: Millis,
+    heard_number: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Packet {
+    to: usize,
+    from: usize,
+    /// Of the attacker.
+    forged: bool,
+    bytes: Vec<u8>,
+}
+
+#[derive(Clone, Debug)]
+enum Fault {
+    Kill(usize),
+    Freeze(usize, Millis),
+    Thaw(usize),
+    Start(usize),
+    /// One direction of one way, or of all.
+    Cut {
+        from: usize,
+        to: usize,
+        way: Option<usize>,
+        lasts: Millis,
+    },
+    Loss {
+        percent: u64,
+        lasts: Millis,
+    },
+    Give(usize),
+    Want(usize),
+    Trouble(usize, u16),
+    WitnessDies,
+    WitnessStarts,
+    Heal,
+}
+
+#[derive(Clone, Debug)]
+enum Happens {
+    Arrives(Packet),
+    Wakes(usize),
+    Fault(Fault),
+    Attack,
+}
+
+const WITNESS: usize = 2;
+
+pub struct World {
+    chance: Chance,
+    attacker: Chance,
+    now: Millis,
+    order: u64,
+    queue: BinaryHeap<Reverse<(Millis, u64, usize)>>,
+    events: Vec<Option<Happens>>,
+    nodes: Vec<Node>,
+    with_witness: bool,
+    healthy: bool,
+    failback: bool,
+    witness: Option<(Witness, [Conversation; 2])>,
+    /// Until when each direction of each way is cut.
+    cut: [[[Millis; WAYS]; 3]; 3],
+    loss: (u64, Millis),
+    delay: Millis,
+    recorded: Vec<Packet>,
+    last_fault: Millis,
+    /// Since then each direction has carried beats well.
+    heard_at: [Millis; 2],
+    excused_until: Millis,
+    one_deaf_since: Option<Millis>,
+    long_deaf_at: Millis,
+    two_until: Millis,
+    unowned_since: Option<Millis>,
+    /// Roles, for a comparison with the same world without an attacker.
+    pub history: Vec<(Millis, usize, &'static str)>,
+    pub trace: Option<Vec<String>>,
+}
+
+/// What went wrong in a world.
+#[derive(Debug)]
+pub struct Broken {
+    pub seed: u64,
+    pub at: Millis,
+    pub what: String,
+}
+
+/// Plays one seed to its end.
+pub fn play(seed: u64, attacked: bool) -> Result<World, Broken> {
+    play_traced(seed, attacked, false)
+}
+
+/// What is wrong with a seed's world, an attacker's traces among it.
+pub fn broken(seed: u64) -> Option<String> {
+    let attacked = match play(seed, true) {
+        Ok(world) => world,
+        Err(broken) => return Some(format!("{} ms: {}", broken.at, broken.what)),
+    };
+    // Every eighth world is healthy: there not a role may change at another time.
+    if seed.is_multiple_of(8) {
+        return match play(seed, false) {
+            Ok(calm) if calm.history == attacked.history => None,
+            Ok(_) => Some("forged and replayed messages changed something".into()),
+            Err(broken) => Some(format!("without an attacker, {} ms: {}", broken.at, broken.what)),
+        };
+    }
+    None
+}
+
+pub fn play_traced(seed: u64, attacked: bool, traced: bool) -> Result<World, Broken> {
+    let mut world = World::new(seed, attacked);
+    world.trace = traced.then(Vec::new);
+    let result = world.run();
+    if let Some(trace) = &world.trace {
+        trace.iter().for_each(|line| println!("{line}"));
+    }
+    match result {
+        Ok(()) => Ok(world),
+        Err(what) => Err(Broken { seed, at: world.now, what }),
+    }
+}
+
+impl World {
+    fn new(seed: u64, attacked: bool) -> World {
+        let mut chance = Chance::new(seed);
+        let with_witness = chance.percent(40);
+        let failback = chance.percent(30);
+        let delay = 1 + chance.below(8);
+        let mut world = World {
+            attacker: Chance::new(seed ^ 0xa77a_c4e2),
+            now: START - 1_000,
+            order: 0,
+            queue: BinaryHeap::new(),
+            events: Vec::new(),
+            nodes: Vec::new(),
+            with_witness,
+            healthy: seed.is_multiple_of(8),
+            failback,
+            witness: None,
+            cut: Default::default(),
+            loss: (if chance.percent(30) && !seed.is_multiple_of(8) { chance.below(8) } else { 0 }, END),
+            delay,
+            recorded: Vec::new(),
+            last_fault: START,
+            heard_at: [START; 2],
+            excused_until: START + 1_500,
+            one_deaf_since: None,
+            long_deaf_at: 0,
+            two_until: 0,
+            unowned_since: None,
+            history: Vec::new(),
+            trace: None,
+            chance,
+        };
+        if with_witness {
+            world.start_witness(0);
+        }
+        for at in 0..2 {
+            let node = world.new_node(at, START);
+            world.nodes.push(node);
+            world.nodes[at].life = Life::Dead;
+            let start = START - 500 + world.chance.below(900);
+            world.at(start, Happens::Fault(Fault::Start(at)));
+        }
+        world.plan();
+        if attacked {
+            for _ in 0..40 {
+                let when = START + world.attacker.below(END - START - 500);
+                world.at(when, Happens::Attack);
+            }
+        }
+        world
+    }
+
+    fn plan(&mut self) {
+        // Troubles that come and go while it is not yet clear who is active.
+        if self.chance.percent(30) {
+            let mut when = START - 200 + self.chance.below(600);
+            for _ in 0..12 {
+                when += 10 + self.chance.below(70);
+                let node = self.chance.below(2) as usize;
+                let trouble = self.chance.below(3) as u16;
+                self.at(when, Happens::Fault(Fault::Trouble(node, trouble)));
+            }
+            self.at(when + 50, Happens::Fault(Fault::Trouble(0, 0)));
+            self.at(when + 50, Happens::Fault(Fault::Trouble(1, 0)));
+        }
+        // Somebody who cannot make up their mind.
+        if self.chance.percent(20) {
+            let mut when = START + 1_500 + self.chance.below(3_000);
+            for _ in 0..16 {
+                when += 1 + self.chance.below(40);
+                let node = self.chance.below(2) as usize;
+                let fault = if self.chance.percent(70) { Fault::Give(node) } else { Fault::Want(node) };
+                self.at(when, Happens::Fault(fault));
+            }
+        }
+        for _ in 0..1 + self.chance.below(4) {
+            let when = START + 800 + self.chance.below(FAULTS_END - START - 800);
+            let node = self.chance.below(2) as usize;
+            let lasts = 20 + self.chance.below(1_500);
+            // In every eighth world nothing fails: there an attacker must not change a thing.
+            let kind = if self.healthy { 6 + self.chance.below(3) } else { self.chance.below(11) };
+            let fault = match kind {
+                0 => {
+                    let back = when + 10 + self.chance.below(2_000);
+                    self.at(back, Happens::Fault(Fault::Start(node)));
+                    Fault::Kill(node)
+                }
+                1 => {
+                    self.at(when + lasts, Happens::Fault(Fault::Thaw(node)));
+                    Fault::Freeze(node, lasts)
+                }
+                2 | 3 => {
+                    let other = 1 - node;
+                    if self.chance.percent(60) {
+                        let back = Fault::Cut { from: other, to: node, way: None, lasts };
+                        self.at(when, Happens::Fault(back));
+                    }
+                    Fault::Cut { from: node, to: other, way: None, lasts }
+                }
+                4 => Fault::Cut { from: node, to: 1 - node, way: Some(self.chance.below(2) as usize), lasts },
+                5 => Fault::Loss { percent: 20 + self.chance.below(60), lasts },
+                6 => Fault::Give(node),
+                7 => Fault::Want(node),
+                8 => {
+                    let back = when + lasts;
+                    self.at(back, Happens::Fault(Fault::Trouble(node, 0)));
+                    Fault::Trouble(node, 1 + self.chance.below(100) as u16)
+                }
+                9 if self.with_witness => {
+                    self.at(when + lasts, Happens::Fault(Fault::WitnessStarts));
+                    Fault::WitnessDies
+                }
+                _ if self.with_witness => {
+                    self.at(when, Happens::Fault(Fault::Cut { from: WITNESS, to: node, way: None, lasts }));
+                    Fault::Cut { from: node, to: WITNESS, way: None, lasts }
+                }
+                _ => Fault::Give(node),
+            };
+            self.at(when, Happens::Fault(fault));
+        }
+        self.at(FAULTS_END, Happens::Fault(Fault::Heal));
+    }
+
+    fn at(&mut self, when: Millis, what: Happens) {
+        self.order += 1;
+        self.queue.push(Reverse((when, self.order, self.events.len())));
+        self.events.push(Some(what));
+    }
+
+    fn note(&mut self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:>6} {}", self.now - START + 1_000, line()));
+        }
+    }
+
+    fn new_node(&mut self, at: usize, now: Millis) -> Node {
+        let settings = Settings {
+            node: at as u64 + 1,
+            priority: if self.chance.percent(50) { 100 } else { 100 + at as u8 },
+            every_ms: EVERY,
+            dead_ms: DEAD,
+            join_ms: JOIN,
+            failback: self.failback,
+            takes_over_alone: true,
+            witness_lease_ms: self.with_witness.then_some(LEASE),
+        };
+        let offset = self.chance.below(1 << 40);
+        let drift = 2_000 + self.chance.below(100_000);
+        let life = self.chance.next();
+        let local = now + offset + now / drift;
+        Node {
+            life: Life::Runs,
+            election: Election::new(settings, local),
+            peer: Conversation::new(Keys::new(&[KEY]), life, 0),
+            witness: Conversation::new(Keys::new(&[KEY]), life, 1),
+            offset,
+            drift,
+            inbox: VecDeque::new(),
+            holds: false,
+            frozen_at: 0,
+            heard_number: 0,
+        }
+    }
+
+    fn start_witness(&mut self, since: Millis) {
+        let mut end = || Conversation::new(Keys::new(&[KEY]), self.chance.next(), 1);
+        self.witness = Some((Witness::new(since), [end(), end()]));
+    }
+
+    fn local(&self, node: usize) -> Millis {
+        let node = &self.nodes[node];
+        self.now + node.offset + self.now / node.drift
+    }
+
+    // The run
+
+    fn run(&mut self) -> Result<(), String> {
+        while let Some(Reverse((when, _, index))) = self.queue.pop() {
+            if when > END {
+                break;
+            }
+            // Between two events nothing moves: what lasted too long shows at the next.
+            self.now = when;
+            self.guard();
+            let Some(what) = self.events[index].take() else { continue };
+            match what {
+                Happens::Arrives(packet) => self.arrive(packet),
+                Happens::Wakes(node) => self.wake(node),
+                Happens::Fault(fault) => self.fault(fault),
+                Happens::Attack => self.attack(),
+            }
+            self.check()?;
+        }
+        self.check_end()
+    }
+
+    /// The guard of a process that is frozen, or has died.
+    fn guard(&mut self) {
+        for node in &mut self.nodes {
+            let late = node.life == Life::Frozen && self.now >= node.frozen_at + GUARD;
+            if node.life == Life::Dead || late {
+                node.holds = false;
+            }
+        }
+    }
+
+    fn wake(&mut self, at: usize) {
+        if self.nodes[at].life != Life::Runs {
+            return;
+        }
+        let now = self.local(at);
+        let node = &mut self.nodes[at];
+        node.election.tick(now);
+        self.after(at);
+        let now = self.local(at);
+        let next = self.nodes[at].election.next_at(now + 1);
+        // Timers are late now and then.
+        let late = if self.chance.percent(5) { self.chance.below(15) } else { 0 };
+        let when = self.now + (next - now).max(1) + late;
+        self.at(when, Happens::Wakes(at));
+    }
+
+    /// Whatever happened to a node: its messages go out, its addresses come or go.
+    fn after(&mut self, at: usize) {
+        let now = self.local(at);
+        let node = &mut self.nodes[at];
+        for event in node.election.take_events() {
+            if let Some(trace) = &mut self.trace {
+                trace.push(format!("{:>6} node {at}: {event:?}", self.now - START + 1_000));
+            }
+        }
+        node.election.check_invariants(now);
+        let holds = node.election.role() == Role::Active;
+        if holds != node.holds {
+            node.holds = holds;
+            self.history.push((self.now, at, node.election.role().as_str()));
+        }
+        let number = node.peer.next_number();
+        let beat = node.election.poll_beat(number, node.heard_number, 0, now);
+        let sealed = beat.map(|beat| node.peer.seal(&beat.encode()));
+        let ask = node.election.poll_ask(now).map(|ask| node.witness.seal(&ask.encode()));
+        if let Some(bytes) = sealed {
+            for way in 0..WAYS {
+                self.send(at, 1 - at, way, bytes.clone());
+            }
+        }
+        if let Some(bytes) = ask {
+            self.send(at, WITNESS, 0, bytes);
+        }
+    }
+
+    fn send(&mut self, from: usize, to: usize, way: usize, bytes: Vec<u8>) {
+        let (percent, until) = self.loss;
+        let lost = self.now < until && self.chance.percent(percent);
+        let copies = 1 + u64::from(self.chance.percent(3));
+        for _ in 0..copies {
+            let late = if self.chance.percent(4) { self.chance.below(40) } else { 0 };
+            let when = self.now + self.chance.below(self.delay) + late;
+            if !lost && self.now >= self.cut[from][to][way] {
+                let packet = Packet { to, from, forged: false, bytes: bytes.clone() };
+                self.at(when, Happens::Arrives(packet));
+            }
+        }
+    }
+
+    fn arrive(&mut self, packet: Packet) {
+        // What was heard once; something kept back and delivered later is a late message, no replay.
+        let heard = match self.nodes.get(packet.to) {
+            Some(node) => node.life == Life::Runs,
+            None => self.witness.is_some(),
+        };
+        if !packet.forged && heard && self.recorded.len() < 400 {
+            self.recorded.push(Packet { forged: true, ..packet.clone() });
+        }
+        if packet.to == WITNESS {
+            return self.arrive_at_witness(&packet);
+        }
+        match self.nodes[packet.to].life {
+            Life::Dead => {}
+            Life::Frozen => {
+                self.heard_at[packet.to] = self.now;
+                let inbox = &mut self.nodes[packet.to].inbox;
+                if inbox.len() < 64 {
+                    inbox.push_back(packet);
+                }
+            }
+            Life::Runs => self.take(packet),
+        }
+    }
+
+    fn take(&mut self, packet: Packet) {
+        let (at, now) = (packet.to, self.local(packet.to));
+        if packet.from == WITNESS {
+            let node = &mut self.nodes[at];
+            let answer = node.witness.open(&packet.bytes).ok().and_then(|o| Answer::parse(o.body));
+            if let Some(answer) = answer {
+                node.election.hear_witness(&answer, now);
+                self.after(at);
+            }
+            return;
+        }
+        let node = &mut self.nodes[at];
+        let Ok(opened) = node.peer.open(&packet.bytes) else {
+            return;
+        };
+        let Some(beat) = Beat::parse(opened.body) else { return };
+        if opened.new_life || beat.number > node.heard_number {
+            node.heard_number = beat.number;
+        }
+        node.election.hear(beat, opened.new_life, now);
+        self.heard_at[at] = self.now;
+        self.after(at);
+    }
+
+    fn arrive_at_witness(&mut self, packet: &Packet) {
+        let Some((witness, ends)) = &mut self.witness else { return };
+        let Some(end) = ends.get_mut(packet.from) else { return };
+        let answer = match end.open(&packet.bytes) {
+            Ok(opened) => Ask::parse(opened.body).map(|ask| witness.ask(&ask, self.now)),
+            // Whoever introduces itself learns this life.
+            Err(_) if packet.forged => None,
+            Err(_) => Some(Answer { number: 0, granted: false, lease_ms: 0 }),
+        };
+        if let Some(answer) = answer {
+            let bytes = end.seal(&answer.encode());
+            self.send(WITNESS, packet.from, 0, bytes);
+        }
+    }
+
+    fn fault(&mut self, fault: Fault) {
+        self.note(|| format!("{fault:?}"));
+        self.last_fault = self.last_fault.max(self.now);
+        match fault {
+            Fault::Kill(at) => {
+                self.nodes[at].life = Life::Dead;
+                self.nodes[at].inbox.clear();
+            }
+            Fault::Start(at) if self.nodes[at].life == Life::Dead => {
+                let drift = self.nodes[at].drift;
+                let mut node = self.new_node(at, self.now);
+                // The machine's clock goes on.
+                node.drift = drift;
+                node.offset = self.nodes[at].offset;
+                let local = self.now + node.offset + self.now / drift;
+                node.election = Election::new(node.election.settings().clone(), local);
+                self.nodes[at] = node;
+                self.excuse(JOIN + 2 * DEAD);
+                self.at(self.now, Happens::Wakes(at));
+            }
+            Fault::Start(_) => {}
+            Fault::Freeze(at, lasts) if self.nodes[at].life == Life::Runs => {
+                self.nodes[at].life = Life::Frozen;
+                self.nodes[at].frozen_at = self.now;
+                self.last_fault = self.last_fault.max(self.now + lasts);
+                // Its guard needs as long.
+                if self.nodes[at].holds {
+                    self.excuse(if lasts < DEAD { lasts + DEAD + EVERY } else { lasts.min(GUARD) + 20 });
+                }
+            }
+            Fault::Thaw(at) if self.nodes[at].life == Life::Frozen => {
+                self.nodes[at].life = Life::Runs;
+                // Before it knows, what it does is done without the addresses.
+                for packet in std::mem::take(&mut self.nodes[at].inbox) {
+                    // The timer is looked at first: see the daemon's loop.
+                    let now = self.local(at);
+                    self.nodes[at].election.tick(now);
+                    self.take(packet);
+                }
+                self.wake(at);
+            }
+            Fault::Freeze(..) | Fault::Thaw(_) => {}
+            Fault::Cut { from, to, way, lasts } => {
+                for (n, until) in self.cut[from][to].iter_mut().enumerate() {
+                    if way.is_none_or(|w| w == n) {
+                        *until = (*until).max(self.now + lasts);
+                    }
+                }
+                self.last_fault = self.last_fault.max(self.now + lasts);
+            }
+            Fault::Loss { percent, lasts } => {
+                self.loss = (percent, self.now + lasts);
+                self.last_fault = self.last_fault.max(self.now + lasts);
+            }
+            Fault::Give(at) if self.nodes[at].life == Life::Runs => {
+                let now = self.local(at);
+                self.nodes[at].election.give_to_peer(now);
+                self.after(at);
+            }
+            Fault::Want(at) if self.nodes[at].life == Life::Runs => {
+                self.nodes[at].election.want();
+            }
+            Fault::Trouble(at, trouble) => self.nodes[at].election.set_trouble(trouble),
+            Fault::Give(_) | Fault::Want(_) => {}
+            Fault::WitnessDies => self.witness = None,
+            Fault::WitnessStarts if self.witness.is_none() => {
+                // Its quiet time is cut short: what its former life lent has ended by then.
+                self.start_witness(self.now - 10_000 + u64::from(LEASE));
+                self.last_fault = self.last_fault.max(self.now + u64::from(LEASE));
+            }
+            Fault::WitnessStarts => {}
+            Fault::Heal => {
+                self.cut = Default::default();
+                self.loss = (0, 0);
+                for at in 0..2 {
+                    match self.nodes[at].life {
+                        Life::Dead => self.fault(Fault::Start(at)),
+                        Life::Frozen => self.fault(Fault::Thaw(at)),
+                        Life::Runs => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Plays back what it has heard, alters it, and makes things up.
+    fn attack(&mut self) {
+        let at = self.attacker.below(2) as usize;
+        let mut packets = Vec::new();
+        for _ in 0..6 {
+            if self.recorded.is_empty() {
+                break;
+            }
+            let index = self.attacker.below(self.recorded.len() as u64) as usize;
+            let mut packet = self.recorded[index].clone();
+            if self.attacker.percent(30) {
+                let byte = self.attacker.below(packet.bytes.len() as u64) as usize;
+                packet.bytes[byte] ^= 1 << self.attacker.below(8);
+            }
+            if self.attacker.percent(30) {
+                packet.to = at;
+            }
+            packets.push(packet);
+        }
+        for packet in packets {
+            // A frozen node's are left out: in its inbox a copy could be first, which is no replay.
+            if packet.to == WITNESS || self.nodes[packet.to].life == Life::Runs {
+                self.arrive(packet);
+            }
+        }
+    }
+
+    // What must hold
+
+    fn excuse(&mut self, lasts: Millis) {
+        self.excused_until = self.excused_until.max(self.now + lasts);
+    }
+
+    fn check(&mut self) -> Result<(), String> {
+        let holders = self.nodes.iter().filter(|n| n.holds).count();
+        let runs = [0, 1].map(|at| self.nodes[at].life == Life::Runs);
+        let mut deaf = [false; 2];
+        for at in 0..2 {
+            // Beats that did not come for nearly the time of death are a partition, unless nobody
+            // was there to send them.
+            if !runs[1 - at] && self.cut[1 - at][at].iter().any(|until| self.now >= *until) {
+                self.heard_at[at] = self.now;
+            }
+            deaf[at] = self.now.saturating_sub(self.heard_at[at]) >= DEAD - 20;
+        }
+        let both_run = runs[0] && runs[1];
+        if deaf[0] || deaf[1] {
+            self.excuse(DEAD + EVERY + 60);
+        }
+        if holders == 2 {
+            self.two_until = self.now;
+        }
+        if holders == 2 && both_run && deaf[0] != deaf[1] {
+            let since = *self.one_deaf_since.get_or_insert(self.now);
+            if self.now - since > EVERY / 2 {
+                self.long_deaf_at = self.now;
+            }
+            if self.now - since > 2 * DEAD + 2 * EVERY {
+                return Err("two nodes have the addresses although one hears the other".into());
+            }
+        } else {
+            self.one_deaf_since = None;
+        }
+        // Where one was deaf for long, the end of that and its giving up may cross.
+        let told = self.now.saturating_sub(self.last_fault) < 5;
+        let crossed = told
+            || (self.now < self.loss.1 + DEAD && self.loss.0 >= 20)
+            || self.now - self.long_deaf_at < DEAD;
+        if holders == 0 && both_run && !self.with_witness && self.now - self.two_until < 3 && !crossed {
+            return Err("both nodes gave the addresses up".into());
+        }
+        let active = |n: &&Node| n.life == Life::Runs && n.election.role() == Role::Active;
+        let believers = self.nodes.iter().filter(active).count();
+        if self.with_witness && believers > 1 {
+            return Err("two nodes are active beside a witness".into());
+        }
+        if holders > 1 && self.now > self.excused_until {
+            return Err("two nodes have the addresses, and nothing parts them".into());
+        }
+        if holders > 0 {
+            self.unowned_since = None;
+            return Ok(());
+        }
+        let since = *self.unowned_since.get_or_insert(self.now);
+        let connected = |a: usize, b: usize| {
+            let up = |from: usize, to: usize| self.cut[from][to].iter().any(|until| self.now >= *until);
+            up(a, b) && up(b, a)
+        };
+        let can = |at: usize| {
+            let asked = self.witness.is_some()
+                && self.cut[at][WITNESS][0] <= self.now
+                && self.cut[WITNESS][at][0] <= self.now;
+            runs[at] && (!self.with_witness || asked || (runs[1 - at] && connected(0, 1)))
+        };
+        let quiet = self.now.saturating_sub(since.max(self.last_fault));
+        if quiet > UNOWNED && (can(0) || can(1)) {
+            return Err(format!("nobody has had the addresses for {quiet} ms"));
+        }
+        Ok(())
+    }
+
+    fn check_end(&mut self) -> Result<(), String> {
+        let roles: Vec<Role> = self.nodes.iter().map(|n| n.election.role()).collect();
+        match roles[..] {
+            [Role::Active, Role::Passive] | [Role::Passive, Role::Active] => Ok(()),
+            _ => Err(format!("at the end the nodes are {roles:?}")),
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Who of two nodes is active.
+//!
+//! In: messages that were received, the time, what is known of this node's own health. Out: the
+//! role, and messages to send. Never: a socket, a clock, randomness of its own.
+//!
+//! Two Evenkeel nodes elect by sealed beats ([`beat`], [`seal`], [`election`]), with or without a
+//! third that is asked when they cannot hear each other ([`witness`]). Beside routers of other
+//! makes the rules of RFC 9568 hold ([`advert`], [`router`]).
+
+pub mod advert;
+pub mod beat;
+pub mod election;
+pub mod router;
+pub mod seal;
+pub mod witness;
+
+/// Milliseconds of a clock that only goes forward.
+pub type Millis = u64;

@@ -1,0 +1,335 @@
+//! Sealed messages: only who has the pair's key can make them, and each is taken once.
+//!
+//! A message carries the sender's life (a random number of this start of the program) and the
+//! receiver's life as the sender knows it. One that does not name the receiver's present life only
+//! introduces its sender: nothing recorded before the receiver started can count. Within a life,
+//! numbers only go up; a window lets the ways a message takes overtake each other.
+
+use std::collections::HashSet;
+
+use aws_lc_rs::hmac;
+
+const MAGIC: [u8; 4] = *b"EKS1";
+/// Lives that a message names: the proven one, and such as may be proving themselves.
+const NAMES: usize = 5;
+const HEAD: usize = 4 + 4 + 8 + 8 + 8 * NAMES;
+const TAG: usize = 16;
+/// Numbers that may come late.
+const WINDOW: u64 = 64;
+/// Lives of the other side that may be proving themselves at a time.
+const STRANGERS: usize = 64;
+
+/// Why a message was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refused {
+    Malformed,
+    /// Of a key that is not known here.
+    Key,
+    /// The seal is wrong.
+    Forged,
+    /// Heard before, or too old.
+    Replayed,
+    /// It names a life of this node that is over, or none: its sender is answered, not believed.
+    Stranger,
+    /// It came from this node itself.
+    Own,
+}
+
+impl Refused {
+    pub const ALL: [Refused; 6] = [
+        Refused::Malformed,
+        Refused::Key,
+        Refused::Forged,
+        Refused::Replayed,
+        Refused::Stranger,
+        Refused::Own,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Refused::Malformed => "malformed",
+            Refused::Key => "unknown key",
+            Refused::Forged => "wrong seal",
+            Refused::Replayed => "replayed",
+            Refused::Stranger => "introduction",
+            Refused::Own => "own",
+        }
+    }
+}
+
+struct Key {
+    id: u32,
+    key: hmac::Key,
+}
+
+/// The keys of a pair: the first seals, all of them open, so that keys change without a gap.
+pub struct Keys(Vec<Key>);
+
+impl Keys {
+    pub fn new(secrets: &[[u8; 32]]) -> Keys {
+        let keys = secrets.iter().map(|secret| {
+            let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+            let tag = hmac::sign(&key, b"evenkeel key id");
+            let id = tag.as_ref().iter().take(4).fold(0, |id, byte| id << 8 | u32::from(*byte));
+            Key { id, key }
+        });
+        Keys(keys.collect())
+    }
+
+    fn sign(key: &Key, bytes: &[u8]) -> [u8; TAG] {
+        let mut tag = [0; TAG];
+        tag.copy_from_slice(&hmac::sign(&key.key, bytes).as_ref()[..TAG]);
+        tag
+    }
+}
+
+/// One end of a conversation that goes by several ways at once.
+pub struct Conversation {
+    keys: Keys,
+    /// Of this start of the program.
+    life: u64,
+    number: u64,
+    /// Which conversation of the node this is: with its peer, or with a witness.
+    topic: u8,
+    /// The other side's life, proven.
+    peer: Option<Peer>,
+    /// Lives that have introduced themselves; the latest are answered, all of them in turn.
+    strangers: Vec<u64>,
+    /// Lives of the other side that are over.
+    past: HashSet<u64>,
+}
+
+struct Peer {
+    life: u64,
+    highest: u64,
+    /// Bit n: `highest - n` was heard.
+    seen: u64,
+}
+
+/// A message that was believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opened<'a> {
+    pub number: u64,
+    pub body: &'a [u8],
+    /// It is the first of a new life of the other side.
+    pub new_life: bool,
+}
+
+impl Conversation {
+    /// `life` is random and never 0.
+    pub fn new(keys: Keys, life: u64, topic: u8) -> Conversation {
+        Conversation {
+            keys,
+            life: life.max(1),
+            number: 0,
+            topic,
+            peer: None,
+            strangers: Vec::new(),
+            past: HashSet::new(),
+        }
+    }
+
+    pub fn set_keys(&mut self, keys: Keys) {
+        self.keys = keys;
+    }
+
+    pub fn life(&self) -> u64 {
+        self.life
+    }
+
+    /// Goes on where another process of this node stopped.
+    pub fn resume(&mut self, life: u64, number: u64) {
+        (self.life, self.number) = (life, number);
+    }
+
+    /// The number that the next message gets.
+    pub fn next_number(&self) -> u64 {
+        self.number + 1
+    }
+
+    /// Somebody is proving itself: it needs an answer soon.
+    pub fn has_stranger(&self) -> bool {
+        !self.strangers.is_empty()
+    }
+
+    pub fn seal(&mut self, body: &[u8]) -> Vec<u8> {
+        self.number += 1;
+        let known = self.peer.as_ref().map_or(0, |p| p.life);
+        // A stranger is answered beside the peer that is known: a recorded introduction must not
+        // make this node deaf or dumb to the true one.
+        let turn = self.strangers.len().min(NAMES - 1);
+        self.strangers.rotate_left(turn);
+        let strangers = self.strangers.iter().rev().copied().chain(std::iter::repeat(0));
+        let Some(key) = self.keys.0.first() else { return Vec::new() };
+        let mut message = Vec::with_capacity(HEAD + 8 + body.len() + TAG);
+        message.extend(MAGIC);
+        message.extend(key.id.to_be_bytes());
+        message.extend(self.life.to_be_bytes());
+        message.extend((self.number << 8 | u64::from(self.topic)).to_be_bytes());
+        for name in std::iter::once(known).chain(strangers).take(NAMES) {
+            message.extend(name.to_be_bytes());
+        }
+        message.extend(body);
+        let tag = Keys::sign(key, &message);
+        message.extend(tag);
+        message
+    }
+
+    pub fn open<'a>(&mut self, message: &'a [u8]) -> Result<Opened<'a>, Refused> {
+        let head = message.get(..HEAD).ok_or(Refused::Malformed)?;
+        let end = message.len().checked_sub(TAG).filter(|end| *end >= HEAD).ok_or(Refused::Malformed)?;
+        if head[..4] != MAGIC {
+            return Err(Refused::Malformed);
+        }
+        let long = |at: usize| head[at..at + 8].iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
+        let key_id = (long(4) >> 32) as u32;
+        let key = self.keys.0.iter().find(|k| k.id == key_id).ok_or(Refused::Key)?;
+        if aws_lc_rs::constant_time::verify_slices_are_equal(
+            &Keys::sign(key, &message[..end]),
+            &message[end..],
+        )
+        .is_err()
+        {
+            return Err(Refused::Forged);
+        }
+        let (life, number) = (long(8), long(16));
+        let named = (0..NAMES).any(|n| long(24 + n * 8) == self.life);
+        let (number, topic) = (number >> 8, number as u8);
+        if life == self.life {
+            return Err(Refused::Own);
+        }
+        if self.past.contains(&life) {
+            return Err(Refused::Replayed);
+        }
+        if topic != self.topic {
+            return Err(Refused::Malformed);
+        }
+        if !named {
+            if self.peer.as_ref().is_none_or(|p| p.life != life) && !self.strangers.contains(&life) {
+                if self.strangers.len() >= STRANGERS {
+                    self.strangers.remove(0);
+                }
+                self.strangers.push(life);
+            }
+            return Err(Refused::Stranger);
+        }
+        let body = &message[HEAD..end];
+        match &mut self.peer {
+            Some(peer) if peer.life == life => {
+                peer.take(number)?;
+                self.strangers.retain(|s| *s != life);
+                Ok(Opened { number, body, new_life: false })
+            }
+            // It names this life, so it was made after this one began and answers it.
+            _ => {
+                if let Some(before) = self.peer.replace(Peer { life, highest: number, seen: 1 }) {
+                    self.past.insert(before.life);
+                }
+                self.strangers.clear();
+                Ok(Opened { number, body, new_life: true })
+            }
+        }
+    }
+}
+
+impl Peer {
+    fn take(&mut self, number: u64) -> Result<(), Refused> {
+        if number > self.highest {
+            let ahead = number - self.highest;
+            self.seen = if ahead >= WINDOW { 0 } else { self.seen << ahead };
+            self.seen |= 1;
+            self.highest = number;
+            return Ok(());
+        }
+        let behind = self.highest - number;
+        if behind >= WINDOW || self.seen & 1 << behind > 0 {
+            return Err(Refused::Replayed);
+        }
+        self.seen |= 1 << behind;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ends() -> (Conversation, Conversation) {
+        let end = |life| Conversation::new(Keys::new(&[[7; 32]]), life, 0);
+        (end(100), end(200))
+    }
+
+    /// Lets two ends get to know each other.
+    fn introduce(a: &mut Conversation, b: &mut Conversation) {
+        assert_eq!(b.open(&a.seal(b"1")), Err(Refused::Stranger));
+        assert!(a.open(&b.seal(b"2")).unwrap().new_life);
+        assert!(b.open(&a.seal(b"3")).unwrap().new_life);
+    }
+
+    #[test]
+    fn messages_are_taken_once_and_in_nearly_any_order() {
+        let (mut a, mut b) = ends();
+        introduce(&mut a, &mut b);
+        let sealed: Vec<Vec<u8>> = (0..100u8).map(|n| a.seal(&[n])).collect();
+        for at in [3, 1, 0, 2, 60] {
+            assert_eq!(b.open(&sealed[at]).map(|o| o.body[0]), Ok(at as u8));
+            assert_eq!(b.open(&sealed[at]), Err(Refused::Replayed), "{at} again");
+        }
+        assert!(b.open(&sealed[99]).is_ok());
+        assert_eq!(b.open(&sealed[20]), Err(Refused::Replayed), "too far behind");
+        assert!(b.open(&sealed[50]).is_ok());
+        let own = a.seal(b"x");
+        assert_eq!(a.open(&own), Err(Refused::Own));
+    }
+
+    #[test]
+    fn nothing_altered_is_taken() {
+        let (mut a, mut b) = ends();
+        introduce(&mut a, &mut b);
+        let sealed = a.seal(b"body");
+        for at in 0..sealed.len() * 8 {
+            let mut altered = sealed.clone();
+            altered[at / 8] ^= 1 << (at % 8);
+            assert!(b.open(&altered).is_err(), "bit {at}");
+        }
+        for cut in 0..sealed.len() {
+            assert!(b.open(&sealed[..cut]).is_err(), "cut at {cut}");
+        }
+        assert!(b.open(&sealed).is_ok());
+    }
+
+    #[test]
+    fn what_was_recorded_before_a_start_is_worth_nothing() {
+        let (mut a, mut b) = ends();
+        introduce(&mut a, &mut b);
+        let recorded: Vec<Vec<u8>> = (0..10).map(|_| a.seal(b"i am active")).collect();
+        let mut reborn = Conversation::new(Keys::new(&[[7; 32]]), 201, 0);
+        assert!(recorded.iter().all(|m| reborn.open(m) == Err(Refused::Stranger)));
+        // The other one starts anew, and its former life is replayed to the one that knew it.
+        let mut second = Conversation::new(Keys::new(&[[7; 32]]), 101, 0);
+        let _ = b.open(&second.seal(b"hello"));
+        assert!(second.open(&b.seal(b"hello")).is_ok());
+        assert!(b.open(&second.seal(b"hello")).unwrap().new_life);
+        assert!(recorded.iter().all(|m| b.open(m) == Err(Refused::Replayed)));
+        // And recorded introductions do not make it dumb to the true one.
+        let mut other = Conversation::new(Keys::new(&[[7; 32]]), 55, 0);
+        assert_eq!(b.open(&other.seal(b"?")), Err(Refused::Stranger));
+        assert!(second.open(&b.seal(b"on")).is_ok());
+        assert!(b.open(&second.seal(b"on")).is_ok());
+    }
+
+    #[test]
+    fn keys_change_without_a_gap() {
+        let (mut a, mut b) = ends();
+        introduce(&mut a, &mut b);
+        b.set_keys(Keys::new(&[[7; 32], [8; 32]]));
+        assert!(b.open(&a.seal(b"old")).is_ok());
+        a.set_keys(Keys::new(&[[8; 32], [7; 32]]));
+        assert!(b.open(&a.seal(b"new")).is_ok());
+        assert!(a.open(&b.seal(b"old")).is_ok());
+        b.set_keys(Keys::new(&[[8; 32]]));
+        assert!(a.open(&b.seal(b"new")).is_ok());
+        a.set_keys(Keys::new(&[[9; 32]]));
+        assert_eq!(b.open(&a.seal(b"foreign")), Err(Refused::Key));
+    }
+}

@@ -1,0 +1,121 @@
+//! A third that lends a lease to one of two nodes at a time.
+//!
+//! In: a node's request, the time. Out: the lease, or who has it. A lease runs from the sending of
+//! the request on the node and from its arrival here, so it always ends on the node first.
+
+use crate::Millis;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Comes back in the answer.
+    pub number: u64,
+    pub node: u64,
+    /// 0 gives the lease back.
+    pub lease_ms: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub number: u64,
+    pub granted: bool,
+    pub lease_ms: u32,
+}
+
+impl Ask {
+    pub fn encode(&self) -> [u8; 20] {
+        let mut bytes = [0; 20];
+        bytes[..8].copy_from_slice(&self.number.to_be_bytes());
+        bytes[8..16].copy_from_slice(&self.node.to_be_bytes());
+        bytes[16..].copy_from_slice(&self.lease_ms.to_be_bytes());
+        bytes
+    }
+
+    pub fn parse(bytes: &[u8]) -> Option<Ask> {
+        let (number, rest) = bytes.split_first_chunk()?;
+        let (node, rest) = rest.split_first_chunk()?;
+        let (lease, _) = rest.split_first_chunk()?;
+        Some(Ask {
+            number: u64::from_be_bytes(*number),
+            node: u64::from_be_bytes(*node),
+            lease_ms: u32::from_be_bytes(*lease),
+        })
+    }
+}
+
+impl Answer {
+    pub fn encode(&self) -> [u8; 13] {
+        let mut bytes = [0; 13];
+        bytes[..8].copy_from_slice(&self.number.to_be_bytes());
+        bytes[8..12].copy_from_slice(&self.lease_ms.to_be_bytes());
+        bytes[12] = u8::from(self.granted);
+        bytes
+    }
+
+    pub fn parse(bytes: &[u8]) -> Option<Answer> {
+        let (number, rest) = bytes.split_first_chunk()?;
+        let (lease, rest) = rest.split_first_chunk()?;
+        Some(Answer {
+            number: u64::from_be_bytes(*number),
+            lease_ms: u32::from_be_bytes(*lease),
+            granted: *rest.first()? == 1,
+        })
+    }
+}
+
+/// Leases that a witness lends at most.
+pub const LONGEST_LEASE_MS: u32 = 10_000;
+
+#[derive(Clone, Debug)]
+pub struct Witness {
+    /// What a former life of this witness may have lent ends now.
+    quiet_until: Millis,
+    holder: Option<(u64, Millis)>,
+}
+
+impl Witness {
+    pub fn new(now: Millis) -> Witness {
+        Witness { quiet_until: now + Millis::from(LONGEST_LEASE_MS), holder: None }
+    }
+
+    pub fn ask(&mut self, ask: &Ask, now: Millis) -> Answer {
+        let lease_ms = ask.lease_ms.min(LONGEST_LEASE_MS);
+        let others = self.holder.is_some_and(|(node, until)| node != ask.node && now < until);
+        let granted = !others && now >= self.quiet_until && lease_ms > 0;
+        if granted {
+            self.holder = Some((ask.node, now + Millis::from(lease_ms)));
+        } else if lease_ms == 0 && self.holder.is_some_and(|(node, _)| node == ask.node) {
+            self.holder = None;
+        }
+        Answer { number: ask.number, granted, lease_ms: if granted { lease_ms } else { 0 } }
+    }
+
+    pub fn holder(&self, now: Millis) -> Option<u64> {
+        self.holder.filter(|(_, until)| now < *until).map(|(node, _)| node)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_at_a_time() {
+        let mut witness = Witness::new(0);
+        let ask = |node, lease_ms| Ask { number: 1, node, lease_ms };
+        assert!(!witness.ask(&ask(1, 200), 9_999).granted, "a former life may have lent it");
+        assert!(witness.ask(&ask(1, 200), 10_000).granted);
+        assert!(!witness.ask(&ask(2, 200), 10_199).granted);
+        assert!(witness.ask(&ask(1, 200), 10_150).granted, "prolonged");
+        assert!(!witness.ask(&ask(2, 200), 10_300).granted);
+        assert!(witness.ask(&ask(2, 200), 10_350).granted);
+        assert_eq!(witness.holder(10_351), Some(2));
+        assert!(!witness.ask(&ask(1, 0), 10_360).granted);
+        assert_eq!(witness.holder(10_361), Some(2), "nobody gives back what is not theirs");
+        witness.ask(&ask(2, 0), 10_370);
+        assert!(witness.ask(&ask(1, 200), 10_371).granted);
+        let answer = Answer { number: 9, granted: true, lease_ms: 5 };
+        assert_eq!(Answer::parse(&answer.encode()), Some(answer));
+        assert_eq!(Ask::parse(&ask(3, 4).encode()), Some(ask(3, 4)));
+        assert_eq!(Ask::parse(&[0; 19]), None);
+    }
+}
