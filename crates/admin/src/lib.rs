@@ -20,6 +20,11 @@ pub enum Request {
     Persistence { service: String, reply: Reply<Vec<api::PersistenceEntry>> },
     ClearPersistence { service: String, key: Option<String>, reply: Reply<api::Cleared> },
     Explain { question: api::Question, reply: Reply<api::Explanation> },
+    Pair(Reply<api::Pair>),
+    SwitchOver(Reply<api::SwitchedOver>),
+    Hold { held: bool, reply: Reply<api::Pair> },
+    Invite(Reply<api::Invitation>),
+    Join { code: String, reply: Reply<api::Pair> },
     Metrics(oneshot::Sender<String>),
     Logs(oneshot::Sender<std::sync::mpsc::Receiver<Vec<u8>>>),
 }

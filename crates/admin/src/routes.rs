@@ -30,6 +30,11 @@ pub fn socket_router(handle: Handle) -> Router {
         .route("/api/v1/persistence/{service}", get(persistence).delete(clear_persistence))
         .route("/api/v1/explain", post(explain))
         .route("/api/v1/logs", get(logs))
+        .route("/api/v1/pair", get(pair))
+        .route("/api/v1/pair/switch-over", post(switch_over))
+        .route("/api/v1/pair/hold", post(hold).delete(release))
+        .route("/api/v1/pair/invite", post(invite))
+        .route("/api/v1/pair/join", post(join))
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .layer(DefaultBodyLimit::max(BODY_AT_MOST))
@@ -150,6 +155,30 @@ async fn explain(
     Json(question): Json<api::Question>,
 ) -> Answer<api::Explanation> {
     ask(&handle, |reply| Request::Explain { question, reply }).await?.map(Json)
+}
+
+async fn pair(State(handle): State<Handle>) -> Answer<api::Pair> {
+    ask(&handle, Request::Pair).await?.map(Json)
+}
+
+async fn switch_over(State(handle): State<Handle>) -> Answer<api::SwitchedOver> {
+    ask(&handle, Request::SwitchOver).await?.map(Json)
+}
+
+async fn hold(State(handle): State<Handle>) -> Answer<api::Pair> {
+    ask(&handle, |reply| Request::Hold { held: true, reply }).await?.map(Json)
+}
+
+async fn release(State(handle): State<Handle>) -> Answer<api::Pair> {
+    ask(&handle, |reply| Request::Hold { held: false, reply }).await?.map(Json)
+}
+
+async fn join(State(handle): State<Handle>, Json(join): Json<api::Join>) -> Answer<api::Pair> {
+    ask(&handle, |reply| Request::Join { code: join.code, reply }).await?.map(Json)
+}
+
+async fn invite(State(handle): State<Handle>) -> Answer<api::Invitation> {
+    ask(&handle, Request::Invite).await?.map(Json)
 }
 
 async fn metrics(State(handle): State<Handle>) -> Result<Response, Refused> {

@@ -41,8 +41,124 @@ pub struct AttachedInterface {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Node {
-    /// `active`; a node without a peer always is.
+    /// `active`, `passive` or `joining`; a node without a pair always is active.
     pub role: String,
+}
+
+/// The pair as one node sees it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Pair {
+    pub name: String,
+    pub role: String,
+    /// Why it has that role.
+    pub why: String,
+    pub since_ms: u64,
+    /// It has the pair's key.
+    pub paired: bool,
+    /// It stays passive until told otherwise.
+    pub held: bool,
+    pub split_brain: bool,
+    /// What is wrong with this node, weighed.
+    pub trouble: u16,
+    pub troubles: Vec<String>,
+    pub priority: u8,
+    pub revision: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<PairPeer>,
+    pub paths: Vec<PairPath>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witness: Option<PairWitness>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<PairLink>,
+    /// Messages that changed nothing, by reason.
+    pub refused: std::collections::BTreeMap<String, u64>,
+    /// When the addresses were announced last (gratuitous ARP, neighbour adverts).
+    pub announced_ms_ago: Option<u64>,
+    pub addresses_without_interface: Vec<String>,
+    /// Who else answered for an address at the last takeover.
+    pub conflict: Option<String>,
+    /// A second process removes the addresses should this one die or freeze.
+    pub guarded: bool,
+    /// The election runs before everything else.
+    pub real_time: bool,
+}
+
+/// What the other node said last.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PairPeer {
+    pub address: String,
+    pub heard: bool,
+    pub heard_ms_ago: Option<u64>,
+    pub role: Option<String>,
+    pub trouble: Option<u16>,
+    pub priority: Option<u8>,
+    pub revision: Option<u64>,
+    pub hears_this_node_ms_ago: Option<u64>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PairPath {
+    pub name: String,
+    pub heard_ms_ago: Option<u64>,
+    /// Why it does not work.
+    pub trouble: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PairWitness {
+    pub address: String,
+    pub heard_ms_ago: Option<u64>,
+}
+
+/// The link over which the nodes keep each other up to date.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PairLink {
+    pub connected: bool,
+    /// Why it is not, or what it said last.
+    pub detail: String,
+    pub peer_version: Option<String>,
+    /// `same`, `this node is ahead`, `the peer is ahead` or `differs`.
+    pub configuration: String,
+    /// Messages that wait to be sent.
+    pub waiting: u64,
+    /// The peer has everything that was said until so long ago.
+    pub lag_ms: Option<u64>,
+    pub sent: u64,
+    pub received: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SwitchedOver {
+    pub active: String,
+    pub took_ms: u64,
+}
+
+/// What a rehearsal saw: the VIPs as a client would have.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Rehearsal {
+    pub there_ms: u64,
+    pub back_ms: u64,
+    pub target: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Join {
+    pub code: String,
+}
+
+/// What a node that joins needs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Invitation {
+    pub code: String,
+    pub valid_seconds: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

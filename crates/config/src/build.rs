@@ -20,7 +20,7 @@ use crate::problem::Problem;
 use crate::schema::{POOL_RULES, ROOT};
 use crate::section::{Section, network};
 use crate::suggest::nearest;
-use crate::{health, layer4, route, tls, validate};
+use crate::{health, layer4, pair, route, tls, validate};
 
 /// Ports that one layer-7 service may listen on.
 const PORTS_AT_MOST: usize = 4096;
@@ -180,6 +180,7 @@ impl Builder<'_> {
             },
             packet_path: layer4::packet_path(root),
             addresses: layer4::addresses(root),
+            pair: pair::pair(root, &services, self.problems),
             tables,
             services,
             pools,

@@ -8,6 +8,7 @@ mod build;
 mod format;
 mod health;
 mod layer4;
+mod pair;
 mod plan;
 mod problem;
 mod publish;

@@ -152,6 +152,7 @@ fn globals(old: &Snapshot, new: &Snapshot, steps: &mut Vec<Step>) {
         (old.limits.workers, old.limits.buffer_memory) != (new.limits.workers, new.limits.buffer_memory),
         Impact::Restart,
     );
+    changed("[pair]", old.pair != new.pair, Impact::None);
     changed("[[table]]", old.tables != new.tables, Impact::None);
     changed(
         "[limits] max-connections",

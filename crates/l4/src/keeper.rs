@@ -21,12 +21,29 @@ pub struct Keeper {
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
+/// Opens and closes the way of packets, from any thread.
+#[derive(Clone)]
+pub struct FlowGate(Arc<Shared>);
+
+impl FlowGate {
+    /// At once: packets are forwarded, or are the network stack's own.
+    pub fn set(&self, open: bool) {
+        self.0.active.store(open, Relaxed);
+        match open {
+            true => self.0.renew(self.0.lease),
+            false => self.0.close(),
+        }
+    }
+}
+
 struct Shared {
     loaded: Arc<Loaded>,
     started: Instant,
     /// Milliseconds since the start at which the owner was well.
     well_at: AtomicU64,
     stopped: AtomicBool,
+    /// This node has the VIPs.
+    active: AtomicBool,
     live: AtomicU64,
     lease: Duration,
 }
@@ -38,6 +55,7 @@ impl Keeper {
             started: Instant::now(),
             well_at: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
+            active: AtomicBool::new(true),
             live: AtomicU64::new(0),
             lease,
         });
@@ -51,6 +69,10 @@ impl Keeper {
         self.shared.well_at.store(self.shared.started.elapsed().as_millis() as u64, Relaxed);
     }
 
+    pub fn gate(&self) -> FlowGate {
+        FlowGate(self.shared.clone())
+    }
+
     /// Flows in the table, as of the last whole sweep.
     pub fn live(&self) -> u64 {
         self.shared.live.load(Relaxed)
@@ -61,7 +83,9 @@ impl Keeper {
         self.shared.stopped.store(true, Relaxed);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
-            self.shared.renew(grace);
+            if self.shared.active.load(Relaxed) {
+                self.shared.renew(grace);
+            }
         }
     }
 }
@@ -73,8 +97,12 @@ impl Shared {
         let (mut from, mut live) = (0, 0);
         while !self.stopped.load(Relaxed) {
             let silent = self.started.elapsed().as_millis() as u64 - self.well_at.load(Relaxed);
-            if silent < SILENCE.as_millis() as u64 {
+            if silent < SILENCE.as_millis() as u64 && self.active.load(Relaxed) {
                 self.renew(self.lease);
+                // The role may have gone in between.
+                if !self.active.load(Relaxed) {
+                    self.close();
+                }
             }
             match self.loaded.sweep(from, share.min(buckets - from)) {
                 Ok((found, _)) => live += u64::from(found),
@@ -87,6 +115,10 @@ impl Shared {
             }
             std::thread::sleep((self.lease / 8).min(Duration::from_millis(100)));
         }
+    }
+
+    fn close(&self) {
+        self.renew(Duration::ZERO);
     }
 
     fn renew(&self, lease: Duration) {

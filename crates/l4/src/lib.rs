@@ -20,6 +20,7 @@ mod write;
 pub use book::Full;
 pub use decapsulate::Decapsulator;
 pub use floor::Floor;
+pub use keeper::FlowGate;
 pub use listing::{FlowReader, PersistentInfo};
 pub use plane::{Options, Plane, PlaneError};
 pub use program::{Attached, LoadError, Run, Sizes};

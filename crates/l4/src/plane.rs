@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use zerocopy::FromZeros;
 
 use crate::book::{Book, Extent, Full};
-use crate::keeper::Keeper;
+use crate::keeper::{FlowGate, Keeper};
 use crate::program::{Attached, LoadError, Loaded, Predecessor, Run, Sizes};
 use crate::shared::*;
 use crate::spec::{Counts, Forwarding, Hop, Pick, ProbeSpec, Server, ServiceSpec};
@@ -195,6 +195,10 @@ impl Plane {
                 self.written.vips.insert(bytes, (key, Vip::new_zeroed()));
             }
         }
+    }
+
+    pub fn gate(&self) -> FlowGate {
+        self.keeper.gate()
     }
 
     pub fn has_adopted(&self) -> bool {

@@ -46,6 +46,8 @@ pub struct Engine {
     servers: HashMap<(Name, Name, SocketAddr), Arc<ServerSpec>>,
     tickets: Arc<TicketKeys>,
     limits: Limits,
+    /// VIPs may be on the other node now.
+    floating: bool,
     next_id: u32,
     next_listener: u64,
 }
@@ -131,6 +133,7 @@ impl Engine {
             servers: HashMap::new(),
             tickets: Arc::new(TicketKeys::new(wall_seconds())),
             limits: Limits::default(),
+            floating: false,
             next_id: 1,
             next_listener: 1,
         })
@@ -184,6 +187,7 @@ impl Engine {
         initial: impl Fn(&Pool, &RealServer) -> ServerState,
     ) -> Result<(), ApplyError> {
         let config = self.specify(snapshot).map_err(|files| ApplyError { files, ..ApplyError::default() })?;
+        self.floating = snapshot.pair.is_some();
         let mut wanted: BTreeMap<SocketAddr, u32> = BTreeMap::new();
         for service in config.services.iter().filter(|s| !s.service.mode.is_layer4()) {
             let vips = service.service.vips.iter();
@@ -280,7 +284,7 @@ impl Engine {
         let adopted = self.adopted.remove(&address).unwrap_or_default();
         let mut fds: Vec<Arc<OwnedFd>> = adopted.into_iter().map(Arc::new).collect();
         while fds.len() < self.workers {
-            fds.push(Arc::new(listen(address)?));
+            fds.push(Arc::new(listen(address, self.floating)?));
         }
         Ok(fds)
     }
@@ -572,8 +576,9 @@ fn wait_for(finished: &Receiver<()>, count: usize) {
     }
 }
 
-/// Opens a listening TCP socket that shares its address with others of this program.
-pub fn listen(address: SocketAddr) -> std::io::Result<OwnedFd> {
+/// Opens a listening TCP socket that shares its address with others of this program. The address of a
+/// pair may be on the other node now.
+pub fn listen(address: SocketAddr, not_here_yet: bool) -> std::io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
@@ -581,6 +586,10 @@ pub fn listen(address: SocketAddr) -> std::io::Result<OwnedFd> {
     sockopt::set_socket_reuseport(&fd, true)?;
     if address.is_ipv6() {
         sockopt::set_ipv6_v6only(&fd, true)?;
+    }
+    match address.is_ipv4() {
+        true => sockopt::set_ip_freebind(&fd, not_here_yet)?,
+        false => sockopt::set_ipv6_freebind(&fd, not_here_yet)?,
     }
     // Accepted connections inherit it.
     sockopt::set_tcp_nodelay(&fd, true)?;

@@ -7,6 +7,7 @@ mod address;
 mod health;
 mod layer4;
 mod name;
+mod pair;
 mod policy;
 mod route;
 mod service;
@@ -17,6 +18,7 @@ pub use address::{AddressError, ListenAddress, PortRange, PortSet, Vip};
 pub use health::{AgentCheck, HealthCheck, HttpProbe, Probe, ScriptProbe, Step};
 pub use layer4::{Addresses, Attach, FlowRate, FlowTimeouts, Layer4, PacketPath, SynCookies, Tunnel};
 pub use name::{Name, NameError};
+pub use pair::{PairSettings, VrrpSettings};
 pub use policy::{
     CookieMethod, CookiePersistence, KeyedPersistence, OutlierRule, Persistence, SameSite, Scheduler,
     SourcePersistence, StatusSet, mask_address,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    Addresses, HealthCheck, Layer4, ListenAddress, Name, OutlierRule, PacketPath, Persistence, Route,
+    Addresses, HealthCheck, Layer4, ListenAddress, Name, OutlierRule, PacketPath, PairSettings, Persistence, Route,
     Scheduler, ServerTls, TableRule, TlsSettings, Vip, Weight,
 };
 
@@ -20,6 +20,7 @@ pub struct Snapshot {
     pub limits: Limits,
     pub packet_path: PacketPath,
     pub addresses: Addresses,
+    pub pair: Option<PairSettings>,
     pub tables: Vec<Arc<TableRule>>,
     pub services: Vec<Arc<VirtualService>>,
     /// Every pool, those written inside a service too (they carry the service's name).

@@ -9,11 +9,20 @@ use std::path::Path;
 /// Replaces a file so that a crash at any moment leaves the old or the new content. Keeps the
 /// permissions of the file that was there.
 pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mode = fs::metadata(path).map(|m| m.permissions().mode() & 0o777).unwrap_or(0o640);
+    write_with_mode(path, content, mode)
+}
+
+/// The same, for the eyes of this user alone.
+pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    write_with_mode(path, content, 0o600)
+}
+
+fn write_with_mode(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().ok_or_else(|| io::Error::other("a file name is needed"))?;
     let mut temporary = folder.to_path_buf();
     temporary.push(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
-    let mode = fs::metadata(path).map(|m| m.permissions().mode() & 0o777).unwrap_or(0o640);
     let result = (|| {
         let mut file =
             OpenOptions::new().create(true).truncate(true).write(true).mode(mode).open(&temporary)?;

@@ -3,24 +3,33 @@
 //!
 //! In: paths, file descriptors. Out: the same, changed. Never: configuration, protocol, policy.
 
+mod announce;
 mod auto_nat;
 mod command;
 mod files;
 mod handover;
 mod network;
+mod realtime;
 mod redirect;
+mod serial;
 mod service_manager;
 mod transparency;
+mod vrrp;
 
+pub use announce::Announcer;
 pub use auto_nat::set_auto_nat;
 pub use command::stop_merging;
-pub use files::{listen_private, write_atomically};
+pub use files::{listen_private, write_atomically, write_private};
 pub use handover::{HandoverError, Package, receive, send};
 pub use network::{Interface, Network, NetworkChanges, OwnAddress, WayTo};
+pub use realtime::run_first;
 pub use redirect::{has_redirect, remove_redirect, set_redirect};
+pub use serial::SerialLine;
 pub use service_manager::{
     forget_socket, has_service_manager, notify_service_manager, store_socket, stored_sockets,
 };
+pub use transparency::{remove_transparency, set_up_transparency, transparency_is_set_up};
+pub use vrrp::{VrrpPacket, VrrpSocket};
 
 /// Raises the limit of open files to what the system allows; the limit now in force.
 pub fn raise_file_limit() -> u64 {
@@ -35,4 +44,13 @@ pub fn raise_file_limit() -> u64 {
     }
     limit.current.unwrap_or(u64::MAX)
 }
-pub use transparency::{remove_transparency, set_up_transparency, transparency_is_set_up};
+
+/// A UDP socket on an address that the next process may open while this one still has it.
+pub fn shared_udp(address: std::net::SocketAddr) -> std::io::Result<std::net::UdpSocket> {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}

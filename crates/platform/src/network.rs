@@ -35,6 +35,8 @@ pub struct Interface {
     pub mac: [u8; 6],
     pub mtu: u32,
     pub up: bool,
+    /// A cable with somebody at its other end.
+    pub carrier: bool,
     pub loopback: bool,
     /// One end of a virtual pair, whose native XDP needs a program on the other end as well.
     pub veth: bool,
@@ -269,6 +271,7 @@ fn interface_of(answer: &RouteNetlinkMessage) -> Option<Interface> {
         mac: [0; 6],
         mtu: 1500,
         up: link.header.flags.contains(LinkFlags::Up),
+        carrier: link.header.flags.contains(LinkFlags::LowerUp),
         loopback: link.header.link_layer_type == LinkLayerType::Loopback,
         veth: false,
     };

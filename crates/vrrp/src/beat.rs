@@ -12,6 +12,8 @@ pub enum Role {
 }
 
 impl Role {
+    pub const ALL: [Role; 3] = [Role::Joining, Role::Passive, Role::Active];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Role::Joining => "joining",
@@ -29,7 +31,7 @@ impl Role {
     }
 
     fn of(number: u8) -> Option<Role> {
-        [Role::Joining, Role::Passive, Role::Active].into_iter().find(|r| r.number() == number)
+        Role::ALL.into_iter().find(|r| r.number() == number)
     }
 }
 

@@ -109,6 +109,8 @@ pub struct Election {
     handing_over_until: Millis,
     /// What the other one said before it heard this of this node was meant for an active one.
     gave_up_with: u64,
+    /// Somebody else answers for the addresses; no takeover before.
+    retreat_until: Millis,
     /// No voluntary change before.
     calm_until: Millis,
     witness_until: Millis,
@@ -143,6 +145,7 @@ impl Election {
             promised_until: 0,
             handing_over_until: 0,
             gave_up_with: 0,
+            retreat_until: 0,
             calm_until: 0,
             witness_until: 0,
             asked: VecDeque::new(),
@@ -231,6 +234,15 @@ impl Election {
     pub fn want(&mut self) -> bool {
         self.wanted = !self.held && self.role != Role::Active;
         self.wanted
+    }
+
+    /// Takes back becoming active a moment ago: the addresses are in use. Tried again at `until`.
+    pub fn retreat(&mut self, until: Millis, now: Millis) {
+        if self.role == Role::Active {
+            (self.role, self.role_since) = (Role::Passive, now);
+            self.retreat_until = until;
+            self.beat_at = now;
+        }
     }
 
     fn peer_can_serve(&self) -> bool {
@@ -415,7 +427,7 @@ impl Election {
 
     /// Whether a passive node becomes active.
     fn consider(&mut self, now: Millis) {
-        if self.role != Role::Passive || self.held {
+        if self.role != Role::Passive || self.held || now < self.retreat_until {
             return;
         }
         let vouched = now + self.settings.dead_ms / 5 < self.peer_promise_until;

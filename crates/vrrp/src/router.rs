@@ -125,6 +125,13 @@ impl Group {
         if router < self.routers.len() { self.priority(router) } else { 0 }
     }
 
+    /// What the adverts of a router name.
+    pub fn set_addresses(&mut self, router: usize, addresses: Vec<IpAddr>) {
+        if let Some(place) = self.routers.get_mut(router) {
+            place.settings.addresses = addresses;
+        }
+    }
+
     pub fn hear(&mut self, router: usize, advert: &Advert, from: IpAddr, own: IpAddr, now: Millis) {
         if router >= self.routers.len() {
             return;

@@ -2,10 +2,12 @@
 //! are made from this table.
 
 mod health;
+mod pair;
 mod pool;
 mod route;
 mod service;
 
+use pair::PAIR;
 use pool::POOL;
 pub use pool::POOL_RULES;
 use route::TABLE;
@@ -166,7 +168,7 @@ pub static ROOT: Table = Table {
         key("table", Kind::Tables(&TABLE), "", "What is counted of clients, for routes to act on."),
         key("virtual-service", Kind::Tables(&SERVICE), "", "VIPs and ports, and how they are handled."),
         key("pool", Kind::Tables(&POOL), "", "Real servers that several services can share."),
-        later("pair", "Two nodes that share floating IPs."),
+        key("pair", Kind::Table(&PAIR), "", "The other node, and who of the two is active."),
     ],
 };
 

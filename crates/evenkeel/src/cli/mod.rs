@@ -6,6 +6,7 @@ mod doctor;
 mod files;
 mod live;
 mod logs;
+mod pair;
 mod real_server;
 mod table;
 
@@ -207,6 +208,19 @@ pub enum Verb {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Two nodes that share floating IPs: join them, see them, switch over
+    #[command(subcommand)]
+    Pair(pair::PairVerb),
+    /// Be the third machine that two nodes ask when they cannot hear each other
+    #[command(
+        after_help = "The folder holds the file `key` of a node's state directory (pair/key).\nExample: evenkeel witness --listen 0.0.0.0:9695 --folder /var/lib/evenkeel-witness"
+    )]
+    Witness {
+        #[arg(long, default_value = "0.0.0.0:9695", value_name = "ADDRESS:PORT")]
+        listen: std::net::SocketAddr,
+        #[arg(long, default_value = "/var/lib/evenkeel-witness", value_name = "FOLDER")]
+        folder: PathBuf,
+    },
     /// Start real servers, traffic and a view of who gets what, on this machine
     Demo {
         /// Stop by itself after this long, such as 30s
@@ -224,6 +238,8 @@ pub enum Verb {
         #[arg(value_name = "FOLDER")]
         folder: Option<PathBuf>,
     },
+    #[command(hide = true)]
+    Guard { silence_ms: u64 },
     #[command(hide = true)]
     DemoServer { name: String, address: std::net::SocketAddr },
 }
@@ -331,6 +347,9 @@ pub fn dispatch(arguments: Arguments) -> Outcome {
                 evenkeel_api::Question { target, headers: header, source, method, configuration: None };
             live::explain(&common, question, config.as_deref())
         }
+        Verb::Pair(verb) => pair::run(&common, verb),
+        Verb::Witness { listen, folder } => pair::witness(listen, &folder),
+        Verb::Guard { silence_ms } => pair::guard(silence_ms),
         Verb::Demo { duration, port } => demo::run(duration, port),
         Verb::Completion { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "evenkeel", &mut std::io::stdout());

@@ -13,11 +13,13 @@ use evenkeel_config::Problem;
 use evenkeel_health::{AgentAdmin, AgentState, Checker, Report, Target};
 use evenkeel_l7::{Engine, Notice, PoolSpec, ServerSpec, ServerState, ServiceSpec};
 use evenkeel_model::{AdminState, Pool, Probe, RealServer, Snapshot, SourceAddress};
+use tokio::sync::mpsc::UnboundedSender;
 use tracing::{error, info, warn};
 
 use super::handover;
 use super::layer4::{self, Layer4};
 use super::overrides::Overrides;
+use super::pair::{self, News, Pair, Resume};
 
 /// Sockets left with the service manager; its store is bounded too.
 const STORED_AT_MOST: usize = 1024;
@@ -53,6 +55,9 @@ pub struct Control {
     transparent: bool,
     transparent_at: Instant,
     layer4: Layer4,
+    /// This node's part in a pair, once it may be played.
+    pair: Option<Pair>,
+    pair_news: Option<UnboundedSender<News>>,
     /// Pools whose servers have states that layer 4 does not know yet.
     changed_pools: HashSet<u32>,
 }
@@ -97,6 +102,8 @@ impl Control {
             transparent: false,
             transparent_at: Instant::now(),
             layer4: Layer4::default(),
+            pair: None,
+            pair_news: None,
             changed_pools: HashSet::new(),
         };
         control.apply(snapshot, &inherited.servers).map_err(|e| e.to_string())?;
@@ -167,6 +174,9 @@ impl Control {
     fn committed(&mut self, text: &str) {
         self.overrides.set_text(text, 0);
         self.save_overrides();
+        if let Some(pair) = &self.pair {
+            pair.set_revision(self.revision());
+        }
         info!(revision = self.revision(), "configuration committed");
     }
 
@@ -252,7 +262,62 @@ impl Control {
         // After the packet path knows them.
         self.checker.set_targets(targets);
         self.store_sockets();
+        self.follow_pair(None)
+    }
+
+    /// From now on this process plays the node's part in a pair, if the configuration has one.
+    pub fn start_pair(&mut self, news: UnboundedSender<News>, resume: Option<Resume>) -> Result<(), String> {
+        self.pair_news = Some(news);
+        self.follow_pair(resume)
+    }
+
+    fn follow_pair(&mut self, resume: Option<Resume>) -> Result<(), String> {
+        let Some(news) = self.pair_news.clone() else { return Ok(()) };
+        let snapshot = self.snapshot.clone();
+        match (&mut self.pair, &snapshot.pair) {
+            (Some(pair), Some(settings)) => pair.apply(settings, &snapshot),
+            (place @ None, Some(settings)) => {
+                *place = Some(Pair::start(settings.clone(), &snapshot, resume, news)?);
+            }
+            (place @ Some(_), None) => {
+                if let Some(pair) = place.take() {
+                    pair.stop(true);
+                    info!("this node is no longer part of a pair");
+                }
+            }
+            (None, None) => {}
+        }
+        let Some(pair) = &self.pair else { return Ok(()) };
+        pair.set_revision(self.overrides.revision());
+        if let Some(plane) = self.layer4.plane() {
+            pair.shared().set_gate(plane.gate());
+        }
         Ok(())
+    }
+
+    pub fn pair(&self) -> Option<&Pair> {
+        self.pair.as_ref()
+    }
+
+    pub fn pair_or_refused(&mut self) -> Result<&mut Pair, Refused> {
+        let why = "this node is part of no pair: the configuration has no [pair]";
+        self.pair.as_mut().ok_or_else(|| Refused::new(Kind::NotFound, why))
+    }
+
+    pub fn end_pair(&mut self, keep: bool) -> Option<Resume> {
+        Some(self.pair.take()?.stop(keep))
+    }
+
+    pub fn on_news(&mut self, news: &News) {
+        pair::log(news);
+    }
+
+    /// `active`, `passive` or `joining`.
+    pub fn role(&self) -> &'static str {
+        match &self.pair {
+            Some(pair) => pair.shared().view().role.map_or("joining", |role| role.as_str()),
+            None => "active",
+        }
     }
 
     fn layer4_specs(&self) -> Vec<evenkeel_l4::ServiceSpec> {
@@ -637,6 +702,10 @@ impl Control {
     pub fn on_tick(&mut self) {
         let now = Instant::now();
         self.layer4.tick();
+        if let Some(pair) = &mut self.pair {
+            let none = self.servers.is_empty();
+            pair.tick(none || self.servers.values().any(|s| s.health.is_up()));
+        }
         if now >= self.files_at {
             self.files_at = now + FILES_INTERVAL;
             self.look_at_files();
@@ -706,6 +775,7 @@ impl Control {
             servers: servers.collect(),
             persistence: self.persistence_for_successor(),
             ticket_keys: self.engine.tickets().secrets(),
+            in_pair: self.pair.is_some(),
         }
     }
 }

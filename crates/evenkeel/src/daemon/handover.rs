@@ -13,6 +13,7 @@ use evenkeel_l7::tls::TicketSecrets;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use super::pair::Resume;
 use crate::cli::{Exit, Failure};
 
 /// How long a successor may take from the sockets to being ready.
@@ -27,6 +28,9 @@ pub struct State {
     /// So that TLS sessions are resumed.
     #[serde(default)]
     pub ticket_keys: TicketSecrets,
+    /// The process has a role in a pair, and says at the end which.
+    #[serde(default)]
+    pub in_pair: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -95,10 +99,18 @@ pub fn take_over(socket: &Path, refuse: bool) -> Result<Option<Inherited>, Failu
 }
 
 impl Inherited {
-    /// The old process may stop now.
-    pub fn ready(mut self) -> Result<(), Failure> {
+    /// The old process may stop now. What it says of its part in a pair comes last, so that the
+    /// peer is told without a gap.
+    pub fn ready(mut self) -> Result<Option<Resume>, Failure> {
         self.stream.write_all(b"R")?;
-        Ok(())
+        if !self.state.in_pair {
+            return Ok(None);
+        }
+        self.stream.set_read_timeout(Some(Duration::from_secs(3)))?;
+        let mut text = Vec::new();
+        // An old process that dies meanwhile says nothing.
+        let _ = self.stream.read_to_end(&mut text);
+        Ok(serde_json::from_slice(&text).ok())
     }
 }
 
@@ -150,7 +162,13 @@ impl Successor {
 }
 
 impl Waiting {
-    pub fn until_ready(mut self) -> std::io::Result<()> {
+    /// The last word.
+    pub fn say(&mut self, resume: &Resume) {
+        let text = serde_json::to_vec(resume).unwrap_or_default();
+        let _ = self.0.write_all(&text);
+    }
+
+    pub fn until_ready(&mut self) -> std::io::Result<()> {
         self.0.set_read_timeout(Some(READY_LIMIT))?;
         let mut word = [0];
         self.0.read_exact(&mut word)?;

@@ -62,6 +62,8 @@ struct Wanted {
     real: BTreeSet<IpAddr>,
     own_vips: bool,
     floating: Vec<(IpAddr, u8)>,
+    /// The addresses move with the role of a pair: others add and remove them.
+    of_a_pair: bool,
 }
 
 impl Layer4 {
@@ -195,6 +197,7 @@ impl Layer4 {
 fn wanted(snapshot: &Snapshot) -> Wanted {
     let mut wanted = Wanted {
         own_vips: snapshot.addresses.own_vips,
+        of_a_pair: snapshot.pair.is_some(),
         floating: snapshot.addresses.floating.clone(),
         ..Wanted::default()
     };
@@ -310,8 +313,8 @@ impl Path {
         let own = &self.addresses;
         let mut placed = BTreeSet::new();
         let whole = |a: IpAddr| if a.is_ipv4() { 32 } else { 128 };
-        let vips = self.wanted.vips.iter().map(|v| (*v, whole(*v), self.wanted.own_vips));
-        let floating = self.wanted.floating.iter().map(|(a, prefix)| (*a, *prefix, true));
+        let vips = self.wanted.vips.iter().map(|v| (*v, whole(*v), self.wanted.own_vips && !self.wanted.of_a_pair));
+        let floating = self.wanted.floating.iter().map(|(a, prefix)| (*a, *prefix, !self.wanted.of_a_pair));
         for (address, prefix, place) in vips.chain(floating).collect::<Vec<_>>() {
             let network = own
                 .iter()
@@ -336,6 +339,10 @@ impl Path {
             } else if let Some(ours) = ours.filter(|_| place) {
                 placed.insert(ours);
             }
+        }
+        if self.wanted.of_a_pair {
+            self.added.clear();
+            return Ok(());
         }
         for (interface, address, prefix) in self.added.difference(&placed) {
             let _ = self.network.remove_address(*interface, *address, *prefix);

@@ -8,6 +8,7 @@ mod imagined;
 mod layer4;
 mod metrics;
 mod overrides;
+mod pair;
 mod status;
 
 use std::io::IsTerminal;
@@ -26,6 +27,7 @@ use tracing::{error, info, warn};
 
 use crate::cli::{Exit, Failure, Outcome, RunArguments};
 use control::{Control, Setup};
+pub use pair::{run_guard as guard, run_witness as witness};
 pub use explain::offline as explain_offline;
 use handover::Successor;
 
@@ -86,9 +88,12 @@ async fn serve(arguments: &RunArguments, text: String, snapshot: Snapshot) -> Ou
     let (requests, mut request_inbox) = channel(64);
     let plain = start_admin(&control, Handle(requests), admin_sockets)?;
     let mut successors = handover::listen(&control.snapshot().admin.socket)?;
-    if let Some(inherited) = inherited {
-        inherited.ready()?;
-    }
+    let resume = match inherited {
+        Some(inherited) => inherited.ready()?,
+        None => None,
+    };
+    let (news, mut news_inbox) = tokio::sync::mpsc::unbounded_channel();
+    control.start_pair(news, resume).map_err(|e| Failure::new(Exit::Failed, e))?;
     evenkeel_platform::notify_service_manager(&format!("READY=1\nMAINPID={}", std::process::id()));
     let services = control.snapshot().services.len();
     info!(services, workers, revision = control.revision(), "running");
@@ -105,6 +110,7 @@ async fn serve(arguments: &RunArguments, text: String, snapshot: Snapshot) -> Ou
             Some(request) = request_inbox.recv() => control.answer(request),
             Some(report) = report_inbox.recv() => control.on_report(report),
             Some(notice) = notice_inbox.recv() => control.on_notice(notice),
+            Some(news) = news_inbox.recv() => control.on_news(&news),
             _ = tick.tick() => control.on_tick(),
             _ = hangup.recv() => control.reload(),
             _ = again.recv() => start_successor(program.as_ref()),
@@ -134,15 +140,21 @@ async fn hand_over(control: &mut Control, plain: &[(SocketAddr, OwnedFd)], succe
     let state = control.state_for_successor();
     let listening = control.engine().listening();
     let admin = plain.iter().map(|(address, fd)| (*address, fd.as_fd()));
-    let waiting = match successor.give(&listening, &admin.collect::<Vec<_>>(), &state) {
+    let mut waiting = match successor.give(&listening, &admin.collect::<Vec<_>>(), &state) {
         Ok(waiting) => waiting,
         Err(error) => {
             warn!(%error, "the other process did not take over");
             return false;
         }
     };
-    match tokio::task::spawn_blocking(move || waiting.until_ready()).await {
-        Ok(Ok(())) => true,
+    let ready = tokio::task::spawn_blocking(move || waiting.until_ready().map(|()| waiting));
+    match ready.await {
+        Ok(Ok(mut waiting)) => {
+            if let Some(resume) = control.end_pair(true) {
+                waiting.say(&resume);
+            }
+            true
+        }
         Ok(Err(error)) => {
             warn!(%error, "the other process did not get ready; this one goes on");
             false
@@ -172,6 +184,8 @@ async fn drain(
     if !handed_over {
         evenkeel_platform::notify_service_manager("STOPPING=1");
     }
+    // The peer takes new clients at once; where there is none, the addresses stay.
+    control.end_pair(handed_over);
     if handed_over {
         control.end_layer4(false);
     }
@@ -246,7 +260,7 @@ fn start_admin(
         let address = listen.0;
         let fd = match adopted.iter().position(|(a, _)| *a == address) {
             Some(at) => adopted.swap_remove(at).1,
-            None => evenkeel_l7::listen(address)
+            None => evenkeel_l7::listen(address, false)
                 .map_err(|e| Failure::new(Exit::Failed, format!("cannot listen on {address}: {e}")))?,
         };
         kept.push((address, fd.try_clone()?));
@@ -303,6 +317,26 @@ impl Control {
                 reply(to, self.clear_persistence(&service, key.as_deref()));
             }
             Request::Explain { question, reply: to } => reply(to, self.explain(&question)),
+            Request::Pair(to) => {
+                let revision = self.revision();
+                reply(to, self.pair_or_refused().map(|pair| pair.status(revision)));
+            }
+            Request::SwitchOver(to) => match self.pair_or_refused() {
+                Ok(pair) => {
+                    let switch = pair.switch();
+                    tokio::task::spawn_blocking(move || reply(to, switch.over()));
+                }
+                Err(refused) => reply(to, Err(refused)),
+            },
+            Request::Hold { held, reply: to } => {
+                let revision = self.revision();
+                let pair = self.pair_or_refused();
+                reply(to, pair.and_then(|pair| pair.hold(held).map(|()| pair.status(revision))));
+            }
+            Request::Invite(to) => reply(to, self.pair_or_refused().and_then(|pair| pair.invite())),
+            Request::Join { code, reply: to } => {
+                drop((code, to));
+            }
             Request::Metrics(to) => reply(to, metrics::render(self)),
             Request::Logs(to) => reply(to, self.engine().log().follow()),
         }

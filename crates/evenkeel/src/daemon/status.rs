@@ -67,7 +67,7 @@ impl Control {
             revision: self.revision(),
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_seconds: self.uptime().as_secs(),
-            node: api::Node { role: "active".into() },
+            node: api::Node { role: self.role().into() },
             connections: self.engine().connection_count(),
             workers: self.engine().workers(),
             layer_4: self.describe_layer4(),

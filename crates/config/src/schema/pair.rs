@@ -1,0 +1,103 @@
+//! Keys of the pair.
+
+use super::{Kind, Table, duration, key, line, required, word};
+
+pub static PAIR: Table = Table {
+    name: "pair",
+    doc: "This node's part in a pair. With `peer` the other node is Evenkeel too: both are joined by a key (`evenkeel pair invite`), and their messages are sealed with it. Without `peer`, VRRP is spoken with routers of any make. This table is each node's own; the rest of the file is the pair's.",
+    keys: &[
+        required("name", Kind::Name, "The name of this node."),
+        key("peer", Kind::Listen, "", "The other node's address and port on the peer link."),
+        key("listen", Kind::Listen, "0.0.0.0:9694", "Where this node takes the peer's connections and beats."),
+        key(
+            "priority",
+            Kind::Integer { min: 1, max: 254 },
+            "100",
+            "The node with the higher one becomes active where both may.",
+        ),
+        key(
+            "failback",
+            Kind::Flag,
+            "false",
+            "The node of the higher priority takes over again when it is back.",
+        ),
+        key(
+            "dead-after",
+            Kind::Integer { min: 2, max: 100 },
+            "3",
+            "Beats without which the peer counts as dead, on every path.",
+        ),
+        key(
+            "on-silence",
+            Kind::Choice(&[word("take-over"), word("wait")]),
+            "take-over",
+            "What a passive node does when every path is silent and there is no witness: `take-over` may make both active where the network between them is cut, `wait` leaves nobody active when the active one dies.",
+        ),
+        key(
+            "join-wait",
+            duration(0, 600_000),
+            "1s",
+            "How long a node that starts listens before it may become active.",
+        ),
+        key("serial", Kind::File, "", "A serial line to the peer, as one more path for beats."),
+        key(
+            "witness",
+            Kind::Listen,
+            "",
+            "A third machine (`evenkeel witness`) that is asked when the peer is silent: with it exactly one node is active, however the network is cut.",
+        ),
+        key(
+            "ping",
+            Kind::List(&Kind::Address),
+            "[]",
+            "Addresses that a fit node reaches, such as the router: the node that reaches more of them is active.",
+        ),
+        key(
+            "track",
+            Kind::List(&line(1024)),
+            "[]",
+            "A command and its arguments, run every two seconds; while it fails this node would rather not be active.",
+        ),
+        key(
+            "notify",
+            Kind::File,
+            "",
+            "Called at every change of role with keepalived's arguments: `INSTANCE NAME MASTER|BACKUP|FAULT PRIORITY`.",
+        ),
+        key(
+            "vrrp",
+            Kind::Tables(&VRRP),
+            "",
+            "Interfaces on which beats (or, without `peer`, adverts of VRRP) are sent.",
+        ),
+    ],
+};
+
+static VRRP: Table = Table {
+    name: "vrrp",
+    doc: "One virtual router. All of them have one role.",
+    keys: &[
+        required("interface", line(15), "The interface."),
+        required("router-id", Kind::Integer { min: 1, max: 255 }, "The virtual router's number on this network."),
+        key("priority", Kind::Integer { min: 1, max: 254 }, "that of the pair", "This node's priority there."),
+        key(
+            "interval",
+            duration(10, 40_950),
+            "50ms with a peer, 1s without",
+            "Between two messages. Version 2 knows whole seconds alone.",
+        ),
+        key(
+            "version",
+            Kind::Integer { min: 2, max: 3 },
+            "3",
+            "Of VRRP: 3 (RFC 9568) or 2 (RFC 3768, IPv4 alone). Sealed beats are the same with both.",
+        ),
+        key(
+            "family",
+            Kind::Choice(&[word("ipv4"), word("ipv6")]),
+            "ipv4",
+            "Of the messages, and of the VIPs they name.",
+        ),
+        key("unicast", Kind::List(&Kind::Address), "[]", "Send to these addresses instead of the group."),
+    ],
+};

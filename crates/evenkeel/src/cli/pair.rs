@@ -1,0 +1,158 @@
+//! Verbs of the pair.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Subcommand;
+use evenkeel_api as api;
+
+use super::client::Client;
+use super::live::{print_json, say};
+use super::table::Table;
+use super::{Common, Outcome};
+
+#[derive(Subcommand, Debug)]
+pub enum PairVerb {
+    /// Make a one-time code by which the other node joins this one
+    #[command(after_help = "Example: evenkeel pair invite")]
+    Invite,
+    /// Join the node that made a code: its key and its configuration become this node's too
+    #[command(after_help = "Example, on the second node: evenkeel pair join CODE")]
+    Join { code: String },
+    /// Show both nodes' roles, and why; the paths between them; what the peer has
+    Status,
+    /// Make the other node active (or this one, if it is passive)
+    SwitchOver,
+    /// Keep this node passive until `release`; survives a restart
+    Hold,
+    /// Let a node that was held be active again
+    Release,
+}
+
+pub fn run(common: &Common, verb: PairVerb) -> Outcome {
+    let client = Client::new(&common.socket);
+    match verb {
+        PairVerb::Status => {
+            let pair: api::Pair = client.get("/api/v1/pair")?;
+            if common.json { print_json(&pair) } else { show(&pair) }
+        }
+        PairVerb::SwitchOver => {
+            let done: api::SwitchedOver = client.post("/api/v1/pair/switch-over", &())?;
+            match common.json {
+                true => print_json(&done),
+                false => say(&format!("{} is active, after {} ms", done.active, done.took_ms)),
+            }
+        }
+        PairVerb::Hold => {
+            let pair: api::Pair = client.post("/api/v1/pair/hold", &())?;
+            if common.json { print_json(&pair) } else { say("this node stays passive until `evenkeel pair release`") }
+        }
+        PairVerb::Release => {
+            let pair: api::Pair = client.delete("/api/v1/pair/hold")?;
+            if common.json { print_json(&pair) } else { say("this node may be active again") }
+        }
+        PairVerb::Invite => {
+            let invitation: api::Invitation = client.post("/api/v1/pair/invite", &())?;
+            if common.json {
+                return print_json(&invitation);
+            }
+            say(&format!("On the other node, within {} minutes:\n", invitation.valid_seconds / 60))?;
+            say(&format!("  evenkeel pair join {}", invitation.code))
+        }
+        PairVerb::Join { code } => {
+            let joined: api::Pair = client.post("/api/v1/pair/join", &api::Join { code })?;
+            if common.json {
+                return print_json(&joined);
+            }
+            say("joined: this node has the pair's key and configuration")?;
+            show(&joined)
+        }
+    }
+}
+
+fn ago(ms: Option<u64>) -> String {
+    match ms {
+        None => "never".into(),
+        Some(ms) if ms < 10_000 => format!("{ms} ms ago"),
+        Some(ms) => format!("{} s ago", ms / 1000),
+    }
+}
+
+fn show(pair: &api::Pair) -> Outcome {
+    let mut nodes = Table::new(&["NODE", "ROLE", "PRIORITY", "TROUBLE", "REVISION", "HEARD"], &[2, 3, 4]);
+    let number = |n: Option<u64>| n.map_or_else(|| "-".into(), |n| n.to_string());
+    nodes.row(vec![
+        format!("{} (this)", pair.name),
+        pair.role.clone(),
+        pair.priority.to_string(),
+        pair.trouble.to_string(),
+        pair.revision.to_string(),
+        String::new(),
+    ]);
+    if let Some(peer) = &pair.peer {
+        nodes.row(vec![
+            peer.address.clone(),
+            match (peer.heard, &peer.role) {
+                (true, Some(role)) => role.clone(),
+                (false, Some(role)) => format!("silent (was {role})"),
+                (_, None) => "never heard".into(),
+            },
+            number(peer.priority.map(u64::from)),
+            number(peer.trouble.map(u64::from)),
+            number(peer.revision),
+            ago(peer.heard_ms_ago),
+        ]);
+    }
+    say(nodes.to_string().trim_end())?;
+    say(&format!("\n{} for {} s: {}", pair.role, pair.since_ms / 1000, pair.why))?;
+    if !pair.paired {
+        say("not paired yet: `evenkeel pair invite` on the first node, `evenkeel pair join CODE` on the second")?;
+    }
+    if pair.held {
+        say("held: stays passive until `evenkeel pair release`")?;
+    }
+    if pair.split_brain {
+        say("SPLIT BRAIN: both nodes are active")?;
+    }
+    for trouble in &pair.troubles {
+        say(&format!("trouble: {trouble}"))?;
+    }
+    if let Some(conflict) = &pair.conflict {
+        say(&format!("conflict: {conflict}"))?;
+    }
+    for path in &pair.paths {
+        let trouble = path.trouble.as_ref().map_or_else(String::new, |t| format!(": {t}"));
+        say(&format!("path {}: heard {}{trouble}", path.name, ago(path.heard_ms_ago)))?;
+    }
+    if let Some(witness) = &pair.witness {
+        say(&format!("witness {}: heard {}", witness.address, ago(witness.heard_ms_ago)))?;
+    }
+    if let Some(link) = &pair.link {
+        let state = if link.connected { "connected" } else { "not connected" };
+        say(&format!("link: {state}; configuration: {}; {}", link.configuration, link.detail))?;
+    }
+    for address in &pair.addresses_without_interface {
+        say(&format!("{address} is in the network of no interface of this node"))?;
+    }
+    say(&format!("addresses announced: {}", ago(pair.announced_ms_ago)))?;
+    for (why, count) in pair.refused.iter().filter(|(why, _)| !why.starts_with("heard before")) {
+        say(&format!("messages refused: {count} ({why})"))?;
+    }
+    if !pair.guarded {
+        say("no guard process: the addresses would outlive a daemon that is killed")?;
+    }
+    if !pair.real_time {
+        say("no real-time priority: a busy machine may lose its role for nothing")?;
+    }
+    Ok(())
+}
+
+/// `evenkeel witness`
+pub fn witness(listen: std::net::SocketAddr, key: &PathBuf) -> Outcome {
+    crate::daemon::witness(listen, key)
+}
+
+/// `evenkeel guard MILLISECONDS`
+pub fn guard(silence_ms: u64) -> Outcome {
+    Ok(crate::daemon::guard(Duration::from_millis(silence_ms))?)
+}

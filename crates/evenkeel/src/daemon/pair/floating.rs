@@ -1,0 +1,237 @@
+//! The floating addresses of a pair: where they belong, adding and removing them, saying so.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
+
+use evenkeel_model::{Mode, Snapshot, mask_address};
+use evenkeel_platform::{Announcer, Interface, Network, OwnAddress};
+use tracing::{info, warn};
+
+use super::guard::{Guard, Place};
+
+/// After a takeover the addresses are announced again at these times, then every minute: a switch or
+/// a router may have missed the first.
+const AGAIN_MS: &[u64] = &[50, 150, 400, 1_000, 2_000, 5_000, 10_000];
+const EVERY: Duration = Duration::from_secs(60);
+/// How long somebody who has the address may take to say so.
+const ASK: Duration = Duration::from_millis(25);
+
+pub struct Floating {
+    network: Network,
+    wanted: BTreeSet<(IpAddr, Option<u8>)>,
+    places: BTreeSet<Place>,
+    held: bool,
+    /// Those on interfaces now, of this program.
+    added: BTreeSet<Place>,
+    /// Writes them down for a later process: a disk must not hold up a takeover.
+    notes: Sender<BTreeSet<Place>>,
+    announcers: HashMap<u32, Announcer>,
+    interfaces: Vec<Interface>,
+    announcements: Vec<Instant>,
+    pub announced_at: Option<Instant>,
+    /// Addresses of no interface of this machine's.
+    pub homeless: Vec<IpAddr>,
+}
+
+/// The addresses that move with the role: VIPs, except such as never leave a machine, and more.
+pub fn floating_of(snapshot: &Snapshot) -> BTreeSet<(IpAddr, Option<u8>)> {
+    let moves = |a: &IpAddr| !a.is_unspecified() && !a.is_loopback() && !a.is_multicast();
+    let vips = snapshot.services.iter().flat_map(|s| s.vips.iter().map(|v| v.address));
+    let own = snapshot.addresses.own_vips;
+    let vips = vips.filter(|_| own).filter(moves).map(|a| (a, None));
+    let sources = snapshot.services.iter().filter(|s| s.mode == Mode::Snat);
+    let sources = sources.filter_map(|s| s.layer4.as_ref()).flat_map(|l| l.sources.iter().copied());
+    let floating = snapshot.addresses.floating.iter().map(|(a, prefix)| (*a, Some(*prefix)));
+    let named: BTreeSet<IpAddr> = snapshot.addresses.floating.iter().map(|f| f.0).collect();
+    let others = vips.chain(sources.map(|a| (a, None))).filter(|(a, _)| !named.contains(a));
+    others.chain(floating).collect()
+}
+
+impl Floating {
+    pub fn new(file: PathBuf) -> std::io::Result<Floating> {
+        let added = std::fs::read(&file).ok();
+        let added = added.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        let (notes, inbox) = channel::<BTreeSet<Place>>();
+        std::thread::Builder::new().name("addresses".into()).spawn(move || {
+            while let Ok(mut added) = inbox.recv() {
+                // The last word counts.
+                added = inbox.try_iter().last().unwrap_or(added);
+                let text = serde_json::to_vec(&added).unwrap_or_default();
+                if let Err(error) = evenkeel_platform::write_atomically(&file, &text) {
+                    warn!(%error, "the addresses that were added cannot be noted: a later process would leave them");
+                }
+            }
+        })?;
+        Ok(Floating {
+            network: Network::open()?,
+            wanted: BTreeSet::new(),
+            places: BTreeSet::new(),
+            held: false,
+            added,
+            notes,
+            announcers: HashMap::new(),
+            interfaces: Vec::new(),
+            announcements: Vec::new(),
+            announced_at: None,
+            homeless: Vec::new(),
+        })
+    }
+
+    pub fn set_wanted(&mut self, wanted: BTreeSet<(IpAddr, Option<u8>)>) {
+        self.wanted = wanted;
+    }
+
+    pub fn interfaces(&self) -> &[Interface] {
+        &self.interfaces
+    }
+
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.places.iter().map(|p| p.1)
+    }
+
+    pub fn are_held(&self) -> bool {
+        self.held
+    }
+
+    /// Looks where the addresses belong, ahead of time: a takeover then only adds them.
+    pub fn look(&mut self, guard: &mut Guard) -> std::io::Result<()> {
+        self.interfaces = self.network.interfaces()?;
+        let own = self.network.addresses()?;
+        let foreign = |o: &&OwnAddress| !self.added.contains(&(o.interface, o.address, o.prefix));
+        self.homeless.clear();
+        let mut places = BTreeSet::new();
+        for (address, prefix) in &self.wanted {
+            let whole = if address.is_ipv4() { 32 } else { 128 };
+            // One that is configured on the machine itself stays there.
+            if own.iter().filter(foreign).any(|o| o.address == *address) {
+                continue;
+            }
+            let home = own.iter().filter(foreign).find(|o| {
+                o.address.is_ipv4() == address.is_ipv4()
+                    && o.prefix < whole
+                    && mask_address(o.address, o.prefix, o.prefix) == mask_address(*address, o.prefix, o.prefix)
+            });
+            let interface = match home {
+                Some(home) => Some(home.interface),
+                None => self.network.way_to(*address).ok().map(|way| way.interface),
+            };
+            match interface {
+                Some(interface) => drop(places.insert((interface, *address, prefix.unwrap_or(whole)))),
+                None => self.homeless.push(*address),
+            }
+        }
+        self.announcers.retain(|index, a| {
+            self.interfaces.iter().any(|i| i.index == *index && i.mac == a.mac())
+        });
+        for index in places.iter().map(|p| p.0) {
+            let Some(interface) = self.interfaces.iter().find(|i| i.index == index && !i.loopback) else {
+                continue;
+            };
+            if !self.announcers.contains_key(&index) {
+                match Announcer::open(index, &interface.name, interface.mac) {
+                    Ok(announcer) => drop(self.announcers.insert(index, announcer)),
+                    Err(error) => warn!(interface = interface.name, %error, "addresses cannot be announced"),
+                }
+            }
+        }
+        let changed = places != self.places;
+        self.places = places;
+        if self.held {
+            let there = |p: &Place| own.iter().any(|o| (o.interface, o.address, o.prefix) == *p);
+            if changed || !self.places.iter().all(there) {
+                self.place(guard);
+            }
+        } else if !self.added.is_empty() {
+            self.remove_all();
+            guard.drop_all();
+        }
+        Ok(())
+    }
+
+    /// Whoever else has one of the addresses, and answers.
+    pub fn conflict(&mut self) -> Option<(IpAddr, [u8; 6])> {
+        let mut by_interface: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
+        for (interface, address, _) in &self.places {
+            by_interface.entry(*interface).or_default().push(*address);
+        }
+        by_interface.into_iter().find_map(|(interface, addresses)| {
+            // A few tell as much as all.
+            let some = &addresses[..addresses.len().min(4)];
+            self.announcers.get_mut(&interface)?.ask(some, ASK)
+        })
+    }
+
+    /// Adds the addresses and says so.
+    pub fn take(&mut self, guard: &mut Guard) {
+        self.held = true;
+        self.place(guard);
+    }
+
+    fn place(&mut self, guard: &mut Guard) {
+        let gone: Vec<Place> = self.added.difference(&self.places).copied().collect();
+        for (interface, address, prefix) in gone {
+            let _ = self.network.remove_address(interface, address, prefix);
+            info!(%address, interface, "address removed");
+        }
+        guard.drop_all();
+        for place in self.places.clone() {
+            let (interface, address, prefix) = place;
+            guard.hold(place);
+            if let Err(error) = self.network.add_address(interface, address, prefix) {
+                warn!(%address, interface, %error, "the address cannot be added");
+            }
+        }
+        self.announce();
+        self.added = self.places.clone();
+        self.note();
+        let now = Instant::now();
+        self.announcements = AGAIN_MS.iter().rev().map(|ms| now + Duration::from_millis(*ms)).collect();
+    }
+
+    /// Removes the addresses, at once.
+    pub fn give(&mut self, guard: &mut Guard) {
+        self.held = false;
+        self.announcements.clear();
+        self.remove_all();
+        guard.drop_all();
+    }
+
+    fn remove_all(&mut self) {
+        for (interface, address, prefix) in std::mem::take(&mut self.added) {
+            let _ = self.network.remove_address(interface, address, prefix);
+        }
+        self.note();
+    }
+
+    fn note(&self) {
+        let _ = self.notes.send(self.added.clone());
+    }
+
+    /// Says where the addresses are, again and again.
+    pub fn announce(&mut self) {
+        for (interface, address, _) in &self.places {
+            if let Some(announcer) = self.announcers.get_mut(interface) {
+                let _ = announcer.announce(*address);
+            }
+        }
+        self.announced_at = Some(Instant::now());
+    }
+
+    pub fn announce_when_due(&mut self, now: Instant) {
+        let late = self.announced_at.is_some_and(|at| now >= at + EVERY);
+        let due = self.announcements.last().is_some_and(|at| now >= *at);
+        if self.held && (due || late) {
+            self.announcements.pop();
+            self.announce();
+        }
+    }
+
+    /// The addresses stay: another process of this node has them now.
+    pub fn leave(&mut self) {
+        self.held = false;
+        self.added.clear();
+    }
+}

@@ -1,0 +1,224 @@
+//! The pair in the daemon: what the thread of the election needs, what is told of it.
+
+mod floating;
+mod guard;
+mod keys;
+mod paths;
+mod thread;
+mod trouble;
+mod witness;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use evenkeel_admin::{Kind, Refused};
+use evenkeel_api as api;
+use evenkeel_model::{PairSettings, Snapshot};
+use evenkeel_vrrp::beat::Role;
+use tokio::sync::mpsc::UnboundedSender;
+use tracing::{info, warn};
+
+pub use guard::run as run_guard;
+pub use witness::run as run_witness;
+pub use keys::{Keys, random};
+pub use thread::{News, Resume, Shared, log};
+use thread::{Handle, Order, Start, View};
+use trouble::Troubles;
+
+/// The pair of a configuration that has one.
+pub struct Pair {
+    handle: Handle,
+    settings: PairSettings,
+    keys: Keys,
+    troubles: Troubles,
+    /// The file whose presence keeps this node passive.
+    held_file: PathBuf,
+}
+
+impl Pair {
+    pub fn start(
+        settings: PairSettings,
+        snapshot: &Snapshot,
+        resume: Option<Resume>,
+        news: UnboundedSender<News>,
+    ) -> Result<Pair, String> {
+        let folder = snapshot.state_directory.join("pair");
+        let keys = Keys::load(&folder)?;
+        let held_file = folder.join("held");
+        let handle = thread::start(Start {
+            keys: keys.secrets(),
+            node: keys.node(),
+            life: random(),
+            held: held_file.exists(),
+            resume,
+            wanted: floating::floating_of(snapshot),
+            addresses_file: snapshot.state_directory.join("addresses.json"),
+            settings: settings.clone(),
+            news,
+        })
+        .map_err(|e| format!("the pair's thread cannot be started: {e}"))?;
+        if settings.peer.is_some() && keys.secrets().is_empty() {
+            warn!("this node has no key of a pair yet and stays passive: `evenkeel pair invite` makes one, `evenkeel pair join CODE` takes the peer's");
+        }
+        let troubles = Troubles::start(&settings).map_err(|e| e.to_string())?;
+        Ok(Pair { handle, settings, keys, troubles, held_file })
+    }
+
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
+    }
+
+    pub fn settings(&self) -> &PairSettings {
+        &self.settings
+    }
+
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    pub fn is_active(&self) -> bool {
+        self.handle.shared.is_active()
+    }
+
+    /// Follows a new configuration.
+    pub fn apply(&mut self, settings: &PairSettings, snapshot: &Snapshot) {
+        self.handle.tell(Order::Wanted(floating::floating_of(snapshot)));
+        if *settings != self.settings {
+            self.handle.tell(Order::Settings(Box::new(settings.clone())));
+            self.troubles.set(settings);
+            self.settings = settings.clone();
+        }
+    }
+
+    pub fn set_revision(&self, revision: u64) {
+        self.handle.shared.revision.store(revision, Relaxed);
+    }
+
+    /// `serving`: whether any service has a real server that is up.
+    pub fn tick(&mut self, serving: bool) {
+        if let Some(trouble) = self.troubles.look(&self.settings, serving) {
+            info!(trouble, what = self.troubles.describe().join("; "), "this node's fitness changed");
+            self.handle.tell(Order::Trouble(trouble));
+        }
+    }
+
+    pub fn stop(self, keep: bool) -> Resume {
+        self.handle.stop(keep)
+    }
+
+    /// Uses the keys that are on disk now.
+    pub fn set_keys(&mut self, keys: Keys) {
+        self.handle.tell(Order::Keys(keys.secrets()));
+        self.keys = keys;
+    }
+
+    /// What it takes to move the role, away from the daemon's loop.
+    pub fn switch(&self) -> Switch {
+        Switch { handle: self.handle.clone(), has_peer: self.settings.peer.is_some() }
+    }
+
+    pub fn invite(&mut self) -> Result<api::Invitation, Refused> {
+        let key = self.keys.ensure().map_err(|e| Refused::new(Kind::Failed, e))?;
+        self.handle.tell(Order::Keys(self.keys.secrets()));
+        Ok(api::Invitation { code: keys::hex(&key), valid_seconds: 600 })
+    }
+
+    /// Keeps this node passive, or lets it be active again; survives a restart.
+    pub fn hold(&self, held: bool) -> Result<(), Refused> {
+        let noted = match held {
+            true => write_new(&self.held_file),
+            false => match std::fs::remove_file(&self.held_file) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            },
+        };
+        noted.map_err(|e| Refused::new(Kind::Failed, format!("{}: {e}", self.held_file.display())))?;
+        self.handle.tell(Order::Hold(held));
+        Ok(())
+    }
+
+    pub fn status(&self, revision: u64) -> api::Pair {
+        let view = self.handle.shared.view();
+        let ago = |at: Option<Instant>| at.map(|at| at.elapsed().as_millis() as u64);
+        api::Pair {
+            name: self.settings.name.as_str().into(),
+            role: view.role.map_or("joining", Role::as_str).into(),
+            why: view.why,
+            since_ms: ago(view.since).unwrap_or(0),
+            paired: view.paired,
+            held: view.held,
+            split_brain: view.split_brain,
+            trouble: view.trouble,
+            troubles: self.troubles.describe(),
+            priority: self.settings.priority,
+            revision,
+            peer: self.settings.peer.map(|address| api::PairPeer {
+                address: address.to_string(),
+                heard: view.peer_alive,
+                heard_ms_ago: ago(view.peer_heard),
+                role: view.peer.map(|p| p.role.as_str().into()),
+                trouble: view.peer.map(|p| p.fitness.trouble),
+                priority: view.peer.map(|p| p.fitness.priority),
+                revision: view.peer.map(|p| p.revision),
+                hears_this_node_ms_ago: view.peer.filter(|p| p.heard > 0).map(|p| u64::from(p.heard_age_ms)),
+            }),
+            paths: view
+                .paths
+                .into_iter()
+                .map(|(name, heard, trouble)| api::PairPath { name, heard_ms_ago: ago(heard), trouble })
+                .collect(),
+            witness: view.witness.map(|(address, heard)| api::PairWitness {
+                address: address.to_string(),
+                heard_ms_ago: ago(heard),
+            }),
+            link: None,
+            refused: view.refused.into_iter().map(|(why, count)| (why.to_owned(), count)).collect(),
+            announced_ms_ago: ago(view.announced),
+            addresses_without_interface: view.homeless.iter().map(ToString::to_string).collect(),
+            conflict: view.conflict,
+            guarded: view.guarded,
+            real_time: view.real_time.is_none(),
+        }
+    }
+}
+
+/// Moves the role to the other node, or here if this one is passive.
+pub struct Switch {
+    handle: Handle,
+    has_peer: bool,
+}
+
+impl Switch {
+    pub fn over(&self) -> Result<api::SwitchedOver, Refused> {
+        let (reply, answer) = std::sync::mpsc::channel();
+        let began = Instant::now();
+        let was_active = self.handle.shared.is_active();
+        self.handle.tell(if was_active { Order::Give(reply) } else { Order::Want(reply) });
+        let silent = || Err("the pair's thread does not answer".into());
+        let told = answer.recv_timeout(Duration::from_secs(2)).unwrap_or_else(|_| silent());
+        told.map_err(|why| Refused::new(Kind::Failed, why))?;
+        // The other role is a matter of milliseconds.
+        let done = |view: &View| match was_active {
+            true => !self.has_peer || view.peer.is_some_and(|p| p.role == Role::Active),
+            false => view.role == Some(Role::Active),
+        };
+        while began.elapsed() < Duration::from_secs(2) {
+            if done(&self.handle.shared.view()) {
+                let active = if was_active { "peer" } else { "this node" };
+                return Ok(api::SwitchedOver { active: active.into(), took_ms: began.elapsed().as_millis() as u64 });
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Err(Refused::new(Kind::Failed, "the role has not moved within 2 s; see `evenkeel pair status`"))
+    }
+}
+
+fn write_new(path: &Path) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    evenkeel_platform::write_atomically(path, b"held\n")
+}
+

@@ -1,0 +1,766 @@
+//! The one thread of real-time priority: beats, the election, and the addresses that follow it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use evenkeel_l4::FlowGate;
+use evenkeel_model::PairSettings;
+use evenkeel_platform::Network;
+use evenkeel_vrrp::advert::Version;
+use evenkeel_vrrp::beat::{Beat, Role};
+use evenkeel_vrrp::election::{Election, Event, Settings};
+use evenkeel_vrrp::router::{Group, RouterSettings};
+use evenkeel_vrrp::seal::{Conversation, Keys, Refused};
+use evenkeel_vrrp::witness::Answer;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use tokio::sync::mpsc::UnboundedSender;
+use tracing::{error, info, warn};
+
+use super::floating::Floating;
+use super::guard::Guard;
+use super::paths::{Path, Received, paths_of};
+
+/// Between two looks at interfaces and paths.
+const LOOK: Duration = Duration::from_secs(1);
+/// The guard takes the addresses away after such a silence of this thread.
+const GUARD: Duration = Duration::from_millis(250);
+/// Somebody who answers for the addresses is let be for so long, should the peer's daemon alone be
+/// dead: its guard needs a moment.
+const CONFLICT: Duration = Duration::from_secs(1);
+/// What a takeover is put off by then.
+const RETREAT_MS: u64 = 60;
+/// The witness's lease beside the shortest time of death.
+const LEASE_MS: u64 = 200;
+
+/// What the daemon tells the thread.
+pub enum Order {
+    Wanted(BTreeSet<(IpAddr, Option<u8>)>),
+    Trouble(u16),
+    Settings(Box<PairSettings>),
+    Keys(Vec<[u8; 32]>),
+    Hold(bool),
+    /// The peer shall be active.
+    Give(Sender<Result<(), String>>),
+    /// This node shall be.
+    Want(Sender<Result<(), String>>),
+    /// Ends: with the addresses kept for the next process, or handed to the peer.
+    Stop { keep: bool, done: Sender<Resume> },
+}
+
+/// What the thread tells the daemon.
+#[derive(Clone, Debug)]
+pub enum News {
+    Role(Role, String),
+    PeerFound,
+    PeerLost,
+    SplitBrain(bool),
+}
+
+/// For the next process of this node, so that the peer sees one life.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct Resume {
+    pub active: bool,
+    pub life: u64,
+    pub number: u64,
+}
+
+/// What can be seen of the thread, renewed as it goes.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    pub role: Option<Role>,
+    pub why: String,
+    pub since: Option<Instant>,
+    pub peer_alive: bool,
+    pub peer: Option<Beat>,
+    pub peer_heard: Option<Instant>,
+    pub split_brain: bool,
+    pub held: bool,
+    pub trouble: u16,
+    pub paired: bool,
+    pub paths: Vec<(String, Option<Instant>, Option<String>)>,
+    pub refused: BTreeMap<&'static str, u64>,
+    pub announced: Option<Instant>,
+    pub homeless: Vec<IpAddr>,
+    pub real_time: Option<String>,
+    pub guarded: bool,
+    pub witness: Option<(SocketAddr, Option<Instant>)>,
+    pub conflict: Option<String>,
+}
+
+/// Things shared with the daemon.
+pub struct Shared {
+    pub view: Mutex<View>,
+    /// Of the configuration that runs, told to the peer.
+    pub revision: AtomicU64,
+    /// Opened and closed with the role.
+    gate: Mutex<Option<FlowGate>>,
+    active: AtomicBool,
+}
+
+impl Shared {
+    pub fn view(&self) -> View {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The packet path follows the role from now on.
+    pub fn set_gate(&self, gate: FlowGate) {
+        let mut place = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        gate.set(self.active.load(Relaxed));
+        *place = Some(gate);
+    }
+
+    fn set_active(&self, active: bool) {
+        let place = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        self.active.store(active, Relaxed);
+        if let Some(gate) = &*place {
+            gate.set(active);
+        }
+    }
+
+    pub fn is_active(&self) -> bool {
+        self.active.load(Relaxed)
+    }
+}
+
+#[derive(Clone)]
+pub struct Handle {
+    orders: Sender<Order>,
+    bell: Arc<OwnedFd>,
+    pub shared: Arc<Shared>,
+}
+
+impl Handle {
+    pub fn tell(&self, order: Order) {
+        let _ = self.orders.send(order);
+        let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+    }
+
+    /// Ends the thread; what the next process needs.
+    pub fn stop(&self, keep: bool) -> Resume {
+        let (done, answer) = channel();
+        self.tell(Order::Stop { keep, done });
+        answer.recv_timeout(Duration::from_secs(2)).unwrap_or_default()
+    }
+}
+
+pub struct Start {
+    pub settings: PairSettings,
+    pub keys: Vec<[u8; 32]>,
+    pub node: u64,
+    pub life: u64,
+    pub held: bool,
+    pub resume: Option<Resume>,
+    pub wanted: BTreeSet<(IpAddr, Option<u8>)>,
+    pub addresses_file: PathBuf,
+    pub news: UnboundedSender<News>,
+}
+
+pub fn start(start: Start) -> std::io::Result<Handle> {
+    let (orders, inbox) = channel();
+    let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+    let shared = Arc::new(Shared {
+        view: Mutex::default(),
+        revision: AtomicU64::new(0),
+        gate: Mutex::default(),
+        active: AtomicBool::new(false),
+    });
+    let (own_bell, own_shared) = (bell.clone(), shared.clone());
+    let floating = Floating::new(start.addresses_file.clone())?;
+    std::thread::Builder::new().name("pair".into()).spawn(move || {
+        let mut thread = Thread::new(start, floating, inbox, own_bell, own_shared);
+        thread.run();
+    })?;
+    Ok(Handle { orders, bell, shared })
+}
+
+enum Brain {
+    /// With an Evenkeel node as peer.
+    Pair { election: Box<Election>, peer: Conversation, heard: u64 },
+    /// Beside routers of any make.
+    Routers(Group),
+}
+
+struct Thread {
+    settings: PairSettings,
+    keys: Vec<[u8; 32]>,
+    node: u64,
+    brain: Brain,
+    witness: Option<(UdpSocket, SocketAddr, Conversation)>,
+    witness_heard: Option<Instant>,
+    paths: Vec<Path>,
+    floating: Floating,
+    network: Option<Network>,
+    guard: Guard,
+    orders: Receiver<Order>,
+    bell: Arc<OwnedFd>,
+    shared: Arc<Shared>,
+    news: UnboundedSender<News>,
+    started: Instant,
+    look_at: Instant,
+    show_at: Instant,
+    refused: BTreeMap<&'static str, u64>,
+    trouble: u16,
+    why: String,
+    conflict_since: Option<Instant>,
+    conflict: Option<String>,
+    real_time: Option<String>,
+}
+
+fn settings_of(settings: &PairSettings, node: u64) -> Settings {
+    let every_ms = settings.interval().as_millis() as u64;
+    let dead_ms = every_ms * u64::from(settings.dead_after);
+    Settings {
+        node,
+        priority: settings.routers.iter().map(|r| r.priority).max().unwrap_or(settings.priority),
+        every_ms,
+        dead_ms,
+        join_ms: settings.join.as_millis() as u64,
+        failback: settings.failback,
+        takes_over_alone: settings.takes_over_alone,
+        witness_lease_ms: settings.witness.map(|_| LEASE_MS.max(dead_ms + dead_ms / 3) as u32),
+    }
+}
+
+impl Thread {
+    fn new(
+        start: Start,
+        floating: Floating,
+        orders: Receiver<Order>,
+        bell: Arc<OwnedFd>,
+        shared: Arc<Shared>,
+    ) -> Thread {
+        let started = Instant::now();
+        let settings = start.settings;
+        let resume = start.resume.filter(|r| r.life > 0);
+        let brain = match settings.peer {
+            Some(_) => {
+                let mut election = Box::new(Election::new(settings_of(&settings, start.node), 0));
+                let mut peer = Conversation::new(Keys::new(&start.keys), start.life, 0);
+                if let Some(resume) = &resume {
+                    // Room for what the former process sent after it wrote this down.
+                    peer.resume(resume.life, resume.number + 1_000);
+                    election.resume(if resume.active { Role::Active } else { Role::Passive }, 0);
+                }
+                election.hold(start.held || start.keys.is_empty(), 0);
+                Brain::Pair { election, peer, heard: 0 }
+            }
+            None => {
+                let routers = settings.routers.iter().map(|r| RouterSettings {
+                    version: if r.version == 2 { Version::V2 } else { Version::V3 },
+                    router_id: r.router_id,
+                    priority: r.priority,
+                    interval_ms: r.interval.as_millis() as u32,
+                    addresses: Vec::new(),
+                });
+                let mut group = Group::new(routers.collect(), settings.failback, 0);
+                group.hold(start.held, 0);
+                Brain::Routers(group)
+            }
+        };
+        let mut thread = Thread {
+            paths: paths_of(&settings),
+            witness: None,
+            witness_heard: None,
+            keys: start.keys,
+            node: start.node,
+            brain,
+            floating,
+            network: Network::open().ok(),
+            guard: Guard::start(GUARD),
+            orders,
+            bell,
+            shared,
+            news: start.news,
+            started,
+            look_at: started,
+            show_at: started,
+            refused: BTreeMap::new(),
+            trouble: 0,
+            why: "started".into(),
+            conflict_since: None,
+            conflict: None,
+            real_time: None,
+            settings,
+        };
+        thread.open_witness(start.life);
+        thread.set_wanted(start.wanted);
+        if resume.is_some_and(|r| r.active) {
+            thread.why = "taken over from the process before".into();
+            thread.look();
+            thread.become_role(Role::Active);
+        }
+        thread
+    }
+
+    fn open_witness(&mut self, life: u64) {
+        let Some(address) = self.settings.witness else { return };
+        let any: IpAddr = if address.is_ipv4() { [0, 0, 0, 0].into() } else { [0u16; 8].into() };
+        let opened = UdpSocket::bind((any, 0)).and_then(|s| s.set_nonblocking(true).map(|()| s));
+        match opened {
+            Ok(socket) => {
+                self.witness = Some((socket, address, Conversation::new(Keys::new(&self.keys), life, 1)));
+            }
+            Err(error) => error!(%error, "the witness cannot be asked"),
+        }
+    }
+
+    fn set_wanted(&mut self, wanted: BTreeSet<(IpAddr, Option<u8>)>) {
+        if let Brain::Routers(group) = &mut self.brain {
+            for (at, router) in self.settings.routers.iter().enumerate() {
+                let fits = wanted.iter().map(|w| w.0).filter(|a| a.is_ipv6() == router.ipv6);
+                group.set_addresses(at, fits.collect());
+            }
+        }
+        self.floating.set_wanted(wanted);
+        self.look_at = Instant::now();
+    }
+
+    fn now(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    fn role(&self) -> Role {
+        match &self.brain {
+            Brain::Pair { election, .. } => election.role(),
+            Brain::Routers(group) => group.role(),
+        }
+    }
+
+    fn run(&mut self) {
+        self.real_time = evenkeel_platform::run_first().err();
+        if let Some(why) = &self.real_time {
+            warn!(why, "the pair's thread has no real-time priority: a busy machine may lose its role for nothing");
+        }
+        loop {
+            self.wait();
+            // The time first: what was not heard while this did not run is no silence.
+            self.tick();
+            self.receive();
+            let mut stopped = None;
+            while let Ok(order) = self.orders.try_recv() {
+                if let Order::Stop { keep, done } = order {
+                    stopped = Some((keep, done));
+                    break;
+                }
+                self.obey(order);
+            }
+            self.follow();
+            if let Some((keep, done)) = stopped {
+                let resume = self.stop(keep);
+                let _ = done.send(resume);
+                return;
+            }
+            self.send();
+            self.guard.beat();
+            let now = Instant::now();
+            self.floating.announce_when_due(now);
+            if now >= self.look_at {
+                self.look();
+            }
+            if now >= self.show_at {
+                self.show_at = now + Duration::from_millis(100);
+                self.show();
+            }
+        }
+    }
+
+    fn wait(&self) {
+        let now = self.now();
+        let next = match &self.brain {
+            Brain::Pair { election, .. } => election.next_at(now),
+            Brain::Routers(group) => group.next_at(now),
+        };
+        // The guard wants to hear of this thread, too.
+        let left = Duration::from_millis(next.saturating_sub(now).clamp(1, 50));
+        let mut fds: Vec<PollFd<'_>> = vec![PollFd::new(&*self.bell, PollFlags::IN)];
+        fds.extend(self.witness.iter().map(|w| PollFd::from_borrowed_fd(w.0.as_fd(), PollFlags::IN)));
+        let open = self.paths.iter().filter_map(Path::fd);
+        fds.extend(open.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        let limit = Timespec { tv_sec: 0, tv_nsec: left.subsec_nanos().into() };
+        let hung = match poll(&mut fds, Some(&limit)) {
+            Ok(_) => fds.iter().any(|fd| fd.revents().intersects(PollFlags::HUP | PollFlags::ERR)),
+            Err(_) => false,
+        };
+        if hung {
+            // A line whose other end is gone is ready all the time.
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let mut count = [0; 8];
+        let _ = rustix::io::read(&self.bell, &mut count);
+    }
+
+    fn tick(&mut self) {
+        let now = self.now();
+        match &mut self.brain {
+            Brain::Pair { election, .. } => election.tick(now),
+            Brain::Routers(group) => group.tick(now),
+        }
+    }
+
+    fn receive(&mut self) {
+        let now = self.now();
+        let mut came = Vec::new();
+        for path in &mut self.paths {
+            came.clear();
+            path.receive(&mut came);
+            for received in came.drain(..) {
+                let refused = match (received, &mut self.brain) {
+                    (Received::Sealed(bytes), Brain::Pair { election, peer, heard }) => match peer.open(&bytes) {
+                        Ok(opened) => {
+                            path.heard_at = Some(Instant::now());
+                            if let Some(beat) = Beat::parse(opened.body) {
+                                if opened.new_life || beat.number > *heard {
+                                    *heard = beat.number;
+                                }
+                                election.hear(beat, opened.new_life, now);
+                            }
+                            None
+                        }
+                        // The same beat by another way.
+                        Err(Refused::Replayed) => {
+                            path.heard_at = Some(Instant::now());
+                            Some("heard before, or replayed")
+                        }
+                        Err(why) => Some(why.as_str()),
+                    },
+                    (Received::Advert { router, advert, source, own }, Brain::Routers(group)) => {
+                        path.heard_at = Some(Instant::now());
+                        group.hear(router, &advert, source, own, now);
+                        None
+                    }
+                    (Received::Advert { .. }, Brain::Pair { .. }) => Some("VRRP without a seal"),
+                    (Received::Sealed(_), Brain::Routers(_)) => Some("sealed, but there is no peer"),
+                    (Received::Malformed(why), _) => Some(why.as_str()),
+                };
+                if let Some(why) = refused {
+                    *self.refused.entry(why).or_default() += 1;
+                }
+            }
+        }
+        let (Some((socket, address, conversation)), Brain::Pair { election, .. }) =
+            (&mut self.witness, &mut self.brain)
+        else {
+            return;
+        };
+        let mut buffer = [0; 1024];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            if from != *address {
+                continue;
+            }
+            if let Ok(opened) = conversation.open(&buffer[..length]) {
+                self.witness_heard = Some(Instant::now());
+                if let Some(answer) = Answer::parse(opened.body) {
+                    election.hear_witness(&answer, now);
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        let now = self.now();
+        match order {
+            Order::Wanted(wanted) => self.set_wanted(wanted),
+            Order::Trouble(trouble) => {
+                self.trouble = trouble;
+                match &mut self.brain {
+                    Brain::Pair { election, .. } => election.set_trouble(trouble),
+                    Brain::Routers(group) => group.set_trouble(trouble),
+                }
+            }
+            Order::Settings(settings) => self.set_settings(*settings),
+            Order::Keys(keys) => self.set_keys(keys),
+            Order::Hold(held) => match &mut self.brain {
+                Brain::Pair { election, .. } => election.hold(held || self.keys.is_empty(), now),
+                Brain::Routers(group) => group.hold(held, now),
+            },
+            Order::Give(reply) => {
+                let given = match &mut self.brain {
+                    Brain::Pair { election, .. } if election.role() != Role::Active => {
+                        Err("this node is not active".to_owned())
+                    }
+                    Brain::Pair { election, .. } => match election.give_to_peer(now) {
+                        true => Ok(()),
+                        false => Err("the peer cannot take over: it is not heard, not passive, or held".to_owned()),
+                    },
+                    Brain::Routers(group) => {
+                        group.resign(now);
+                        Ok(())
+                    }
+                };
+                let _ = reply.send(given);
+            }
+            Order::Want(reply) => {
+                let wanted = match &mut self.brain {
+                    Brain::Pair { election, .. } => match election.want() {
+                        true => Ok(()),
+                        false => Err("this node is active already, or held passive".to_owned()),
+                    },
+                    Brain::Routers(_) => Err("ask the active router to switch over".to_owned()),
+                };
+                let _ = reply.send(wanted);
+            }
+            Order::Stop { .. } => {}
+        }
+    }
+
+    /// A new configuration of the pair itself. What cannot change at run time is told at the commit.
+    fn set_settings(&mut self, settings: PairSettings) {
+        if let Brain::Pair { election, .. } = &mut self.brain {
+            election.set_settings(settings_of(&settings, self.node));
+        }
+        let same_paths = (settings.peer, settings.listen, &settings.serial, &settings.routers)
+            == (self.settings.peer, self.settings.listen, &self.settings.serial, &self.settings.routers);
+        if !same_paths && settings.peer.is_some() {
+            self.paths = paths_of(&settings);
+        }
+        self.settings = settings;
+        self.look_at = Instant::now();
+    }
+
+    fn set_keys(&mut self, keys: Vec<[u8; 32]>) {
+        let first = self.keys.is_empty() && !keys.is_empty();
+        let now = self.now();
+        if let Brain::Pair { election, peer, .. } = &mut self.brain {
+            peer.set_keys(Keys::new(&keys));
+            if first {
+                election.hold(false, now);
+            }
+        }
+        if let Some((_, _, conversation)) = &mut self.witness {
+            conversation.set_keys(Keys::new(&keys));
+        }
+        self.keys = keys;
+    }
+
+    /// What the election has decided is done here, before anybody is told.
+    fn follow(&mut self) {
+        let mut news = Vec::new();
+        match &mut self.brain {
+            Brain::Pair { election, .. } => {
+                for event in election.take_events() {
+                    match event {
+                        Event::Became(role, why) => news.push(News::Role(role, why.as_str().into())),
+                        Event::PeerFound => news.push(News::PeerFound),
+                        Event::PeerLost => news.push(News::PeerLost),
+                        Event::SplitBrain => news.push(News::SplitBrain(true)),
+                        Event::SplitBrainOver => news.push(News::SplitBrain(false)),
+                    }
+                }
+            }
+            Brain::Routers(group) => {
+                use evenkeel_vrrp::router::Change;
+                for (role, change) in group.take_changes() {
+                    let why = match change {
+                        Change::MasterSilent => "no router of higher rank is heard",
+                        Change::Outranked => "a router of higher rank is active",
+                        Change::Told => "switched over by command",
+                    };
+                    news.push(News::Role(role, why.into()));
+                }
+            }
+        }
+        for item in news {
+            match &item {
+                News::Role(Role::Active, why) => {
+                    if self.in_conflict(why) {
+                        continue;
+                    }
+                    self.why.clone_from(why);
+                    self.become_role(Role::Active);
+                }
+                News::Role(role, why) => {
+                    self.why.clone_from(why);
+                    self.become_role(*role);
+                }
+                // Others may have learnt the wrong place meanwhile.
+                News::SplitBrain(false) if self.floating.are_held() => self.floating.announce(),
+                _ => {}
+            }
+            let _ = self.news.send(item);
+        }
+    }
+
+    /// Before a takeover that nobody offered: does somebody have the addresses?
+    fn in_conflict(&mut self, why: &str) -> bool {
+        let silent = evenkeel_vrrp::election::Why::PeerSilent.as_str();
+        if why != silent || self.conflict_since.is_some_and(|since| since.elapsed() >= CONFLICT) {
+            return false;
+        }
+        let Some((address, mac)) = self.floating.conflict() else {
+            (self.conflict_since, self.conflict) = (None, None);
+            return false;
+        };
+        let mac: Vec<String> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
+        let since = *self.conflict_since.get_or_insert_with(Instant::now);
+        if self.conflict.is_none() {
+            warn!(%address, mac = mac.join(":"), "the peer is silent on every path, but somebody has its addresses: the takeover waits a moment");
+        }
+        self.conflict = Some(format!("{} has {address}", mac.join(":")));
+        let now = self.now();
+        let Brain::Pair { election, .. } = &mut self.brain else { return false };
+        if since.elapsed() >= CONFLICT {
+            return false;
+        }
+        election.retreat(now + RETREAT_MS, now);
+        true
+    }
+
+    fn become_role(&mut self, role: Role) {
+        let active = role == Role::Active;
+        if active {
+            self.shared.set_active(true);
+            self.floating.take(&mut self.guard);
+        } else {
+            self.shared.set_active(false);
+            self.floating.give(&mut self.guard);
+        }
+        self.show_at = Instant::now();
+        let Some(script) = self.settings.notify.clone() else { return };
+        let word = if active { "MASTER" } else { "BACKUP" };
+        let (name, priority) = (self.settings.name.as_str().to_owned(), self.settings.priority.to_string());
+        std::thread::spawn(move || {
+            let run = std::process::Command::new(&script).args(["INSTANCE", &name, word, &priority]).status();
+            match run {
+                Ok(status) if status.success() => {}
+                Ok(status) => warn!(script = %script.display(), %status, "the notify script failed"),
+                Err(error) => warn!(script = %script.display(), %error, "the notify script cannot be run"),
+            }
+        });
+    }
+
+    fn send(&mut self) {
+        let now = self.now();
+        match &mut self.brain {
+            Brain::Pair { election, peer, heard } => {
+                let revision = self.shared.revision.load(Relaxed);
+                let number = peer.next_number();
+                if !self.keys.is_empty()
+                    && let Some(beat) = election.poll_beat(number, *heard, revision, now)
+                {
+                    let message = peer.seal(&beat.encode());
+                    self.paths.iter_mut().for_each(|path| path.send_sealed(&message));
+                }
+                if let Some((socket, address, conversation)) = &mut self.witness
+                    && let Some(ask) = election.poll_ask(now)
+                {
+                    let _ = socket.send_to(&conversation.seal(&ask.encode()), *address);
+                }
+            }
+            Brain::Routers(group) => {
+                for (router, advert) in group.take_messages() {
+                    let own = self.paths.iter_mut().filter(|p| p.router() == Some(router));
+                    own.for_each(|path| path.send_advert(&advert));
+                }
+            }
+        }
+    }
+
+    fn look(&mut self) {
+        self.look_at = Instant::now() + LOOK;
+        if let Err(error) = self.floating.look(&mut self.guard) {
+            warn!(%error, "the interfaces cannot be read");
+        }
+        if !self.guard.is_there() {
+            self.guard = Guard::start(GUARD);
+            if self.floating.are_held() {
+                self.floating.take(&mut self.guard);
+            }
+        }
+        if let Some(network) = &mut self.network {
+            let interfaces = self.floating.interfaces();
+            for path in &mut self.paths {
+                let before = path.trouble.clone();
+                path.open(network, interfaces);
+                if path.trouble.is_some() && path.trouble != before {
+                    warn!(path = path.name, why = path.trouble, "a path to the peer does not work");
+                }
+            }
+        }
+    }
+
+    fn stop(&mut self, keep: bool) -> Resume {
+        let active = self.role() == Role::Active;
+        let now = self.now();
+        let alone = match &self.brain {
+            Brain::Pair { election, .. } => active && !election.peer_alive(),
+            Brain::Routers(_) => false,
+        };
+        if keep || alone {
+            self.floating.leave();
+            std::mem::replace(&mut self.guard, Guard::none()).leave();
+        } else {
+            match &mut self.brain {
+                Brain::Pair { election, .. } => {
+                    if !election.give_to_peer(now) {
+                        election.hold(true, now);
+                    }
+                }
+                Brain::Routers(group) => group.hold(true, now),
+            }
+            self.follow();
+            self.send();
+        }
+        match &self.brain {
+            Brain::Pair { peer, .. } if keep => {
+                Resume { active, life: peer.life(), number: peer.next_number() }
+            }
+            _ => Resume { active, life: 1, number: 0 },
+        }
+    }
+
+    fn show(&mut self) {
+        let mut view = View {
+            role: Some(self.role()),
+            why: self.why.clone(),
+            trouble: self.trouble,
+            paired: !self.keys.is_empty(),
+            paths: self.paths.iter().map(|p| (p.name.clone(), p.heard_at, p.trouble.clone())).collect(),
+            refused: self.refused.clone(),
+            announced: self.floating.announced_at,
+            homeless: self.floating.homeless.clone(),
+            real_time: self.real_time.clone(),
+            guarded: self.guard.is_there(),
+            witness: self.settings.witness.map(|address| (address, self.witness_heard)),
+            conflict: self.conflict.clone(),
+            ..View::default()
+        };
+        let at = |ms: u64| self.started + Duration::from_millis(ms);
+        match &self.brain {
+            Brain::Pair { election, .. } => {
+                view.since = Some(at(election.role_since()));
+                view.peer_alive = election.peer_alive();
+                view.peer = election.peer().map(|p| p.beat);
+                view.peer_heard = election.peer().map(|p| at(p.heard_at));
+                view.split_brain = election.is_split();
+                view.held = election.is_held();
+            }
+            Brain::Routers(group) => {
+                view.since = Some(at(group.role_since()));
+                view.held = group.is_held();
+                view.paired = true;
+                let heard = (0..self.settings.routers.len()).filter_map(|r| group.heard(r)).map(|h| h.2).max();
+                view.peer_heard = heard.map(at);
+                let recent = heard.is_some_and(|h| self.now().saturating_sub(h) < 4_000);
+                view.peer_alive = recent;
+            }
+        }
+        *self.shared.view.lock().unwrap_or_else(PoisonError::into_inner) = view;
+    }
+}
+
+/// Says a change of role in the daemon's log.
+pub fn log(item: &News) {
+    match item {
+        News::Role(role, why) => info!(role = role.as_str(), why, "role changed"),
+        News::PeerFound => info!("the peer is heard"),
+        News::PeerLost => warn!("the peer is silent on every path"),
+        News::SplitBrain(true) => error!("split brain: both nodes are active"),
+        News::SplitBrain(false) => warn!("split brain is over"),
+    }
+}
