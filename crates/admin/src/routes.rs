@@ -33,6 +33,7 @@ pub fn socket_router(handle: Handle) -> Router {
         .route("/api/v1/pair", get(pair))
         .route("/api/v1/pair/switch-over", post(switch_over))
         .route("/api/v1/pair/hold", post(hold).delete(release))
+        .route("/api/v1/pair/push", post(push))
         .route("/api/v1/pair/invite", post(invite))
         .route("/api/v1/pair/join", post(join))
         .route("/metrics", get(metrics))
@@ -161,11 +162,11 @@ async fn pair(State(handle): State<Handle>) -> Answer<api::Pair> {
     ask(&handle, Request::Pair).await?.map(Json)
 }
 
-async fn switch_over(State(handle): State<Handle>) -> Answer<api::SwitchedOver> {
+async fn switch_over(State(handle): State<Handle>, _: Bytes) -> Answer<api::SwitchedOver> {
     ask(&handle, Request::SwitchOver).await?.map(Json)
 }
 
-async fn hold(State(handle): State<Handle>) -> Answer<api::Pair> {
+async fn hold(State(handle): State<Handle>, _: Bytes) -> Answer<api::Pair> {
     ask(&handle, |reply| Request::Hold { held: true, reply }).await?.map(Json)
 }
 
@@ -173,11 +174,15 @@ async fn release(State(handle): State<Handle>) -> Answer<api::Pair> {
     ask(&handle, |reply| Request::Hold { held: false, reply }).await?.map(Json)
 }
 
+async fn push(State(handle): State<Handle>, _: Bytes) -> Answer<api::Pair> {
+    ask(&handle, Request::Push).await?.map(Json)
+}
+
 async fn join(State(handle): State<Handle>, Json(join): Json<api::Join>) -> Answer<api::Pair> {
     ask(&handle, |reply| Request::Join { code: join.code, reply }).await?.map(Json)
 }
 
-async fn invite(State(handle): State<Handle>) -> Answer<api::Invitation> {
+async fn invite(State(handle): State<Handle>, _: Bytes) -> Answer<api::Invitation> {
     ask(&handle, Request::Invite).await?.map(Json)
 }
 

@@ -236,6 +236,9 @@ pub struct Step {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Committed {
+    /// What became of it on the other node of a pair.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
     pub revision: u64,
     pub plan: Plan,
 }

@@ -5,10 +5,10 @@
 //! Only pools and routes that use tables come here. A table grows as keys come, to its bound;
 //! then the entry nearest its end among eight gives way.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasherDefault;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -146,6 +146,23 @@ impl Rate {
     }
 }
 
+/// What another node needs to have the same entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub key: Key,
+    /// Absent: the entry was removed.
+    pub entry: Option<ToldEntry>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ToldEntry {
+    pub server: Option<u32>,
+    pub left_ms: u64,
+    /// Totals, and for each the counts of the present span and of the one before, with the age of
+    /// the present one.
+    pub counts: Option<[(u64, u64, u64, u64); 5]>,
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
     totals: [u64; 5],
@@ -157,13 +174,21 @@ pub struct Table {
     stripes: [Mutex<Stripe>; STRIPES],
     expire_ms: u64,
     period_ms: u64,
+    /// Called when there is something to tell, where another node follows this table.
+    bell: OnceLock<Bell>,
 }
+
+type Bell = Box<dyn Fn() + Send + Sync>;
 
 struct Slot {
     key: Key,
     server: Option<u32>,
     expires_ms: u64,
     counts: Option<Box<Counts>>,
+    /// It is among the changes to tell.
+    changed: bool,
+    /// When the other node lets it expire.
+    told_ms: u64,
 }
 
 #[derive(Default)]
@@ -172,13 +197,87 @@ struct Stripe {
     slots: Vec<Slot>,
     limit: usize,
     hand: usize,
+    /// Another node follows: keys of changed entries, and keys of removed ones.
+    followed: bool,
+    changed: Vec<Key>,
 }
 
 impl Table {
     pub fn new(size: u32, expire_ms: u64, period_ms: u64) -> Table {
         let limit = (size as usize).div_ceil(STRIPES).max(1);
         let stripe = || Mutex::new(Stripe { limit, ..Stripe::default() });
-        Table { stripes: std::array::from_fn(|_| stripe()), expire_ms, period_ms: period_ms.max(1) }
+        let stripes = std::array::from_fn(|_| stripe());
+        Table { stripes, expire_ms, period_ms: period_ms.max(1), bell: OnceLock::new() }
+    }
+
+    /// From now on changes are kept for [`Table::changes`], and `bell` is rung when some are there.
+    pub fn follow(&self, bell: impl Fn() + Send + Sync + 'static) {
+        if self.bell.set(Box::new(bell)).is_ok() {
+            self.stripes.iter().for_each(|stripe| lock(stripe).followed = true);
+        }
+    }
+
+    /// What has changed since the last call, at most so many entries.
+    pub fn changes(&self, now_ms: u64, most: usize) -> Vec<Told> {
+        let mut told = Vec::new();
+        for stripe in &self.stripes {
+            let mut stripe = lock(stripe);
+            while told.len() < most {
+                let Some(key) = stripe.changed.pop() else { break };
+                told.push(stripe.tell(key, now_ms));
+            }
+        }
+        told
+    }
+
+    /// Every live entry, a stripe at a time, as changes would tell it.
+    pub fn whole(&self, now_ms: u64, mut each: impl FnMut(Vec<Told>)) {
+        for stripe in &self.stripes {
+            let mut stripe = lock(stripe);
+            let live: Vec<Key> =
+                stripe.slots.iter().filter(|s| s.expires_ms > now_ms).map(|s| s.key).collect();
+            let told = live.into_iter().map(|key| stripe.tell(key, now_ms)).collect();
+            drop(stripe);
+            each(told);
+        }
+    }
+
+    /// Does what another node has done.
+    pub fn hear(&self, told: &Told, now_ms: u64) {
+        let mut stripe = self.stripe(&told.key);
+        let Some(entry) = &told.entry else {
+            stripe.remove(told.key.bytes());
+            return;
+        };
+        let slot = stripe.find_or_insert(&told.key, now_ms, self.expire_ms);
+        slot.server = entry.server;
+        slot.expires_ms = now_ms + entry.left_ms;
+        slot.told_ms = slot.expires_ms;
+        if let Some(heard) = &entry.counts {
+            let counts = slot.counts.get_or_insert_default();
+            for (at, (total, now, before, age)) in heard.iter().enumerate() {
+                counts.totals[at] = *total;
+                counts.rates[at] = Rate { start_ms: now_ms.saturating_sub(*age), now: *now, before: *before };
+            }
+        }
+    }
+
+    /// Forgets entries that another node, which has told everything, does not have.
+    pub fn keep_only(&self, known: &HashSet<Box<[u8]>>) {
+        for stripe in &self.stripes {
+            let mut stripe = lock(stripe);
+            let unknown = stripe.slots.iter().filter(|s| !known.contains(s.key.bytes()));
+            let unknown: Vec<Key> = unknown.map(|s| s.key).collect();
+            for key in unknown {
+                stripe.remove(key.bytes());
+            }
+        }
+    }
+
+    fn ring(&self, new: bool) {
+        if new && let Some(bell) = self.bell.get() {
+            bell();
+        }
     }
 
     /// The server of a key, whose entry lives on for another while.
@@ -186,7 +285,13 @@ impl Table {
         let mut stripe = self.stripe(key);
         let slot = stripe.find(key, now_ms)?;
         slot.expires_ms = now_ms + self.expire_ms;
-        slot.server
+        let server = slot.server;
+        // The other node need not know each renewal.
+        let stale = slot.told_ms < slot.expires_ms - self.expire_ms / 8;
+        let new = stale && stripe.note(key);
+        drop(stripe);
+        self.ring(new);
+        server
     }
 
     /// The entry as it is, without renewing it.
@@ -201,13 +306,14 @@ impl Table {
     pub fn insert_or_get(&self, key: &Key, server: u32, now_ms: u64, usable: impl Fn(u32) -> bool) -> u32 {
         let mut stripe = self.stripe(key);
         let slot = stripe.find_or_insert(key, now_ms, self.expire_ms);
-        match slot.server.filter(|known| usable(*known)) {
-            Some(known) => known,
-            None => {
-                slot.server = Some(server);
-                server
-            }
+        if let Some(known) = slot.server.filter(|known| usable(*known)) {
+            return known;
         }
+        slot.server = Some(server);
+        let new = stripe.note(key);
+        drop(stripe);
+        self.ring(new);
+        server
     }
 
     /// Puts an entry of another process or of a person in place.
@@ -215,11 +321,19 @@ impl Table {
         let mut stripe = self.stripe(key);
         let slot = stripe.find_or_insert(key, now_ms, self.expire_ms);
         (slot.server, slot.expires_ms) = (server, expires_ms);
+        let new = stripe.note(key);
+        drop(stripe);
+        self.ring(new);
     }
 
     /// Removes the entry of one key; whether there was one.
     pub fn remove(&self, key: &Key) -> bool {
-        self.stripe(key).remove(key.bytes())
+        let mut stripe = self.stripe(key);
+        let was = stripe.remove(key.bytes());
+        let new = was && stripe.note(key);
+        drop(stripe);
+        self.ring(new);
+        was
     }
 
     /// Removes every entry, or those of one server; how many there were.
@@ -230,9 +344,13 @@ impl Table {
             let doomed = stripe.slots.iter().filter(|s| server.is_none() || s.server == server);
             let doomed: Vec<Key> = doomed.map(|s| s.key).collect();
             cleared += doomed.len();
+            let mut new = false;
             for key in doomed {
                 stripe.remove(key.bytes());
+                new |= stripe.note(&key);
             }
+            drop(stripe);
+            self.ring(new);
         }
         cleared
     }
@@ -255,6 +373,9 @@ impl Table {
         let counts = slot.counts.get_or_insert_default();
         counts.totals[what as usize] = counts.totals[what as usize].saturating_add(amount);
         counts.rates[what as usize].add(amount, now_ms, self.period_ms);
+        let new = stripe.note(key);
+        drop(stripe);
+        self.ring(new);
     }
 
     /// A connection of a key began (`1`) or ended (`-1`).
@@ -295,13 +416,15 @@ impl Stripe {
     /// The entry of a key, renewed; a new one forgets what an expired one knew.
     fn find_or_insert(&mut self, key: &Key, now_ms: u64, expire_ms: u64) -> &mut Slot {
         let expires_ms = now_ms + expire_ms;
-        let fresh = || Slot { key: *key, server: None, expires_ms, counts: None };
+        let fresh = || Slot { key: *key, server: None, expires_ms, counts: None, changed: false, told_ms: 0 };
         let at = match self.index.get(key.bytes()).map(|at| *at as usize) {
             Some(at) => {
                 if self.slots[at].expires_ms <= now_ms {
                     // Connections that were counted in are still to be counted out.
                     let current = self.slots[at].counts.as_ref().map_or(0, |c| c.current);
+                    let changed = self.slots[at].changed;
                     self.slots[at] = fresh();
+                    self.slots[at].changed = changed;
                     if current > 0 {
                         self.slots[at].counts = Some(Box::new(Counts { current, ..Counts::default() }));
                     }
@@ -328,6 +451,39 @@ impl Stripe {
         let slot = &mut self.slots[at];
         slot.expires_ms = expires_ms;
         slot
+    }
+
+    /// Notes a change to tell; whether the other node had nothing to hear of this stripe before.
+    fn note(&mut self, key: &Key) -> bool {
+        if !self.followed {
+            return false;
+        }
+        let first = self.changed.is_empty();
+        if let Some(at) = self.index.get(key.bytes()) {
+            if std::mem::replace(&mut self.slots[*at as usize].changed, true) {
+                return false;
+            }
+        }
+        self.changed.push(*key);
+        first
+    }
+
+    fn tell(&mut self, key: Key, now_ms: u64) -> Told {
+        let at = self.index.get(key.bytes()).map(|at| *at as usize);
+        let Some(slot) = at.and_then(|at| self.slots.get_mut(at)) else { return Told { key, entry: None } };
+        slot.changed = false;
+        slot.told_ms = slot.expires_ms;
+        let left_ms = slot.expires_ms.saturating_sub(now_ms);
+        if left_ms == 0 {
+            return Told { key, entry: None };
+        }
+        let counts = slot.counts.as_ref().map(|counts| {
+            std::array::from_fn(|at| {
+                let rate = counts.rates[at];
+                (counts.totals[at], rate.now, rate.before, now_ms.saturating_sub(rate.start_ms))
+            })
+        });
+        Told { key, entry: Some(ToldEntry { server: slot.server, left_ms, counts }) }
     }
 
     fn remove(&mut self, key: &[u8]) -> bool {

@@ -15,10 +15,12 @@ mod publish;
 mod route;
 mod schema;
 mod section;
+mod shared;
 mod suggest;
 mod tls;
 mod validate;
 
+pub use shared::{OWN as OWN_TABLES, adopt, shared};
 pub use build::read;
 pub use format::format;
 pub use plan::{Impact, Plan, Step, plan};

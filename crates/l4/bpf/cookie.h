@@ -263,6 +263,7 @@ CHECKED_APART int take_server_answer(struct xdp_md *xdp, struct work *w, __u32 s
         flow->difference = number - own;
         flow->state = STATE_ESTABLISHED;
         flow->seen = 0;
+        tell(slot);
         if (!write_segment(xdp, p, &same, own + 1, flow->client_number + 1, TCP_ACK, window, 0))
             return XDP_DROP;
         return forward_reply_apart(xdp, w, flow, d);

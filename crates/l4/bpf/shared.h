@@ -14,6 +14,8 @@
 #define MAX_SLOT_LINES 524288
 #define MAX_RANGES 16
 #define SOURCE_RATES 65536
+/* Slots of flows that changed lately, for the other node of a pair. */
+#define FRESH 65536
 
 /* Modes. */
 #define MODE_DR 1
@@ -73,6 +75,7 @@
 /* Marks of the gate. */
 #define GATE_REPLIES 1
 #define GATE_PROBES 2
+#define GATE_PEER 4
 
 /* Counted reasons. */
 #define REASON_NEW_FLOW 1
@@ -280,6 +283,40 @@ struct probe_key {
     __u64 own[2];
     __u16 vip_port_be;
     __u16 own_port_be;
+    __u32 unused;
+};
+
+struct fresh_head {
+    __u64 count;
+};
+
+/* A flow that the other node of a pair has. */
+struct adoption {
+    __u64 client[2];
+    __u64 vip[2];
+    __u16 client_port_be;
+    __u16 vip_port_be;
+    __u8 protocol;
+    __u8 state;
+    __u16 source_port_be;
+    __u32 destination;
+    __u32 source;
+    __u32 ticks;
+    __u32 age;
+    __u32 marks;
+    __u32 client_number;
+    __u32 difference;
+    __u32 adopted;
+    __u64 bytes_in;
+    __u64 bytes_out;
+};
+
+/* A client that its persistence knows. */
+struct adopted_client {
+    __u64 client[2];
+    __u32 service;
+    __u32 destination;
+    __u32 ticks;
     __u32 unused;
 };
 

@@ -31,6 +31,8 @@ MAP(source_rates, BPF_MAP_TYPE_ARRAY, __u32, __u64, SOURCE_RATES, 0);
 MAP(flows, BPF_MAP_TYPE_ARRAY, __u32, struct flow_bucket, 1, BPF_F_MMAPABLE);
 MAP(reverses, BPF_MAP_TYPE_ARRAY, __u32, struct reverse_bucket, 1, BPF_F_MMAPABLE);
 MAP(persistences, BPF_MAP_TYPE_ARRAY, __u32, struct persistence_bucket, 1, BPF_F_MMAPABLE);
+MAP(fresh, BPF_MAP_TYPE_ARRAY, __u32, __u32, FRESH, 0);
+MAP(fresh_heads, BPF_MAP_TYPE_ARRAY, __u32, struct fresh_head, 1, 0);
 MAP(fragments, BPF_MAP_TYPE_LRU_HASH, struct fragment_key, struct fragment, 16384, 0);
 
 const volatile struct setup setup;
@@ -88,6 +90,20 @@ static __always_inline struct flow_bucket *flow_bucket_at(__u32 bucket)
 static __always_inline int tag_lives(__u64 tag, __u32 fingerprint, __u32 tick)
 {
     return (__u32)(tag >> 32) == fingerprint && (__u32)tag > tick;
+}
+
+/* The other node of a pair is to hear of the flow in a slot. */
+static __always_inline void tell(__u32 slot)
+{
+    __u32 zero = 0;
+    struct gate *gate = bpf_map_lookup_elem(&gates, &zero);
+    struct fresh_head *head = bpf_map_lookup_elem(&fresh_heads, &zero);
+    if (!gate || !head || !(gate->marks & GATE_PEER))
+        return;
+    __u32 at = __sync_fetch_and_add(&head->count, 1) & (FRESH - 1);
+    __u32 *place = bpf_map_lookup_elem(&fresh, &at);
+    if (place)
+        *place = slot;
 }
 
 /* No flow, no word. */

@@ -15,6 +15,7 @@ pub mod reference;
 mod shared;
 mod spec;
 mod table;
+mod tap;
 mod write;
 
 pub use book::Full;
@@ -24,4 +25,5 @@ pub use keeper::FlowGate;
 pub use listing::{FlowReader, PersistentInfo};
 pub use plane::{Options, Plane, PlaneError};
 pub use program::{Attached, LoadError, Run, Sizes};
+pub use tap::{Batch, Tap};
 pub use spec::{Counts, FlowInfo, Forwarding, Hop, Persist, Pick, ProbeSpec, Server, ServiceSpec, Takes};

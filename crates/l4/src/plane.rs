@@ -64,6 +64,9 @@ pub struct Plane {
     written: Written,
     cooling: Vec<(Instant, Extent)>,
     probes: Vec<ProbeSpec>,
+    /// Flows that change are told to another node.
+    has_peer: bool,
+    pub(crate) names: Arc<std::sync::Mutex<Arc<crate::tap::Names>>>,
     /// Interfaces whose way out has the program of probes.
     probing: HashSet<u32>,
 }
@@ -168,6 +171,8 @@ impl Plane {
             hops: HashMap::new(),
             cooling: Vec::new(),
             probes: Vec::new(),
+            has_peer: false,
+            names: Arc::default(),
             probing: HashSet::new(),
             written,
             loaded,
@@ -195,6 +200,12 @@ impl Plane {
                 self.written.vips.insert(bytes, (key, Vip::new_zeroed()));
             }
         }
+    }
+
+    /// From now on changes of flows are noted for a [`crate::Tap`].
+    pub fn set_peer(&mut self, has_peer: bool) -> Result<(), LoadError> {
+        self.has_peer = has_peer;
+        self.set_marks()
     }
 
     pub fn gate(&self) -> FlowGate {
@@ -316,6 +327,7 @@ impl Plane {
             self.remove_service(&name)?;
         }
         self.save();
+        self.rename();
         Ok(())
     }
 
@@ -365,7 +377,8 @@ impl Plane {
     fn set_marks(&self) -> Result<(), LoadError> {
         let both_ways = |s: &ServiceSpec| matches!(s.forwarding, Forwarding::Nat | Forwarding::Snat);
         let replies = if self.services.values().any(both_ways) { GATE_REPLIES } else { 0 };
-        let marks = replies | if self.probes.is_empty() { 0 } else { GATE_PROBES };
+        let probes = if self.probes.is_empty() { 0 } else { GATE_PROBES };
+        let marks = replies | probes | if self.has_peer { GATE_PEER } else { 0 };
         let gate = self.maps.gates.read(0);
         // Only where it differs: the kernel writes beside it.
         match gate.marks == marks {

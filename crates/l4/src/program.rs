@@ -11,7 +11,7 @@ use libbpf_rs::{
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use crate::plane::Options;
-use crate::shared::{Gate, Renewal, Setup, Sweeping, WAYS};
+use crate::shared::{AdoptedClient, Adoption, Gate, Renewal, Setup, Sweeping, WAYS};
 
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/evenkeel.o"));
 const PROGRAM: &str = "evenkeel_l4";
@@ -184,6 +184,16 @@ impl Loaded {
         let mut sweeping = Sweeping { from, count, live: 0, ended: 0 };
         self.call("sweep", sweeping.as_mut_bytes())?;
         Ok((sweeping.live, sweeping.ended))
+    }
+
+    /// Puts a flow of another node into the table; whether it is there now.
+    pub(crate) fn adopt(&self, adoption: &mut Adoption) -> Result<bool, LoadError> {
+        self.call("adopt", adoption.as_mut_bytes())?;
+        Ok(adoption.adopted > 0)
+    }
+
+    pub(crate) fn adopt_client(&self, client: &mut AdoptedClient) -> Result<(), LoadError> {
+        self.call("adopt_client", client.as_mut_bytes())
     }
 
     fn call(&self, name: &'static str, context: &mut [u8]) -> Result<(), LoadError> {

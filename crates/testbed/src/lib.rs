@@ -6,6 +6,7 @@
 mod client;
 pub mod frame;
 mod hosts;
+pub mod pair;
 mod pki;
 mod place;
 mod process;

@@ -217,6 +217,16 @@ impl Election {
         }
     }
 
+    /// Listens first, as after a start: what was silent until now may have been deafness.
+    pub fn rejoin(&mut self, now: Millis) {
+        self.held = false;
+        self.silent_from = now;
+        if self.role != Role::Active {
+            (self.role, self.role_since) = (Role::Joining, now);
+            self.join_until = now + self.settings.join_ms.max(self.settings.dead_ms * 2);
+        }
+    }
+
     pub fn is_held(&self) -> bool {
         self.held
     }

@@ -23,6 +23,8 @@ pub enum PairVerb {
     Status,
     /// Make the other node active (or this one, if it is passive)
     SwitchOver,
+    /// Make the peer take this node's configuration, where the two differ
+    Push,
     /// Keep this node passive until `release`; survives a restart
     Hold,
     /// Let a node that was held be active again
@@ -42,6 +44,10 @@ pub fn run(common: &Common, verb: PairVerb) -> Outcome {
                 true => print_json(&done),
                 false => say(&format!("{} is active, after {} ms", done.active, done.took_ms)),
             }
+        }
+        PairVerb::Push => {
+            let pair: api::Pair = client.post("/api/v1/pair/push", &())?;
+            if common.json { print_json(&pair) } else { say("told the peer; `evenkeel pair status` shows when it has it") }
         }
         PairVerb::Hold => {
             let pair: api::Pair = client.post("/api/v1/pair/hold", &())?;

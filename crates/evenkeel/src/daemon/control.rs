@@ -10,16 +10,17 @@ use evenkeel_admin::{Kind, Refused};
 use evenkeel_api as api;
 use evenkeel_balance::{Health, Transition};
 use evenkeel_config::Problem;
-use evenkeel_health::{AgentAdmin, AgentState, Checker, Report, Target};
-use evenkeel_l7::{Engine, Notice, PoolSpec, ServerSpec, ServerState, ServiceSpec};
+use evenkeel_health::{AgentAdmin, Checker, Target};
+use evenkeel_l7::{Engine, PoolSpec, ServerSpec, ServerState, ServiceSpec};
 use evenkeel_model::{AdminState, Pool, Probe, RealServer, Snapshot, SourceAddress};
-use tokio::sync::mpsc::UnboundedSender;
 use tracing::{error, info, warn};
 
 use super::handover;
 use super::layer4::{self, Layer4};
+use super::servers::ServerHealth;
 use super::overrides::Overrides;
-use super::pair::{self, News, Pair, Resume};
+use super::pair::{self, News, Pair, PairNews, PeerLink, Resume};
+use super::sync::Sync;
 
 /// Sockets left with the service manager; its store is bounded too.
 const STORED_AT_MOST: usize = 1024;
@@ -37,48 +38,32 @@ pub struct Setup {
 }
 
 pub struct Control {
-    path: PathBuf,
-    snapshot: Arc<Snapshot>,
-    overrides: Overrides,
-    engine: Engine,
-    checker: Checker,
-    servers: HashMap<u32, ServerHealth>,
+    pub(super) path: PathBuf,
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) overrides: Overrides,
+    pub(super) engine: Engine,
+    pub(super) checker: Checker,
+    pub(super) servers: HashMap<u32, ServerHealth>,
     /// Servers that share the probes of another.
-    followers: HashMap<u32, Vec<u32>>,
+    pub(super) followers: HashMap<u32, Vec<u32>>,
     /// Names of the sockets that the service manager keeps.
-    stored: HashSet<String>,
-    started: Instant,
+    pub(super) stored: HashSet<String>,
+    pub(super) started: Instant,
     /// When files that the configuration names are looked at again.
-    files_at: Instant,
-    files_refused: Option<String>,
+    pub(super) files_at: Instant,
+    pub(super) files_refused: Option<String>,
     /// Full transparency is set up; looked at again at this time.
-    transparent: bool,
-    transparent_at: Instant,
-    layer4: Layer4,
+    pub(super) transparent: bool,
+    pub(super) transparent_at: Instant,
+    pub(super) layer4: Layer4,
     /// This node's part in a pair, once it may be played.
-    pair: Option<Pair>,
-    pair_news: Option<UnboundedSender<News>>,
+    pub(super) pair: Option<Pair>,
+    pub(super) pair_news: Option<PairNews>,
+    pub(super) sync: Sync,
+    /// What runs, as it was written.
+    pub(super) text: String,
     /// Pools whose servers have states that layer 4 does not know yet.
-    changed_pools: HashSet<u32>,
-}
-
-/// What probes and traffic say about a server.
-pub struct ServerHealth {
-    pub pool: String,
-    pub name: String,
-    pub health: Health,
-    pub verdict: &'static str,
-    pub detail: String,
-    pub since_ms: u64,
-    up_since_ms: Option<u64>,
-    /// Without probes: when a refused server is tried again.
-    retry_at: Option<Instant>,
-    /// What its agent said last.
-    pub agent: AgentState,
-    /// It passes its probes but failed its clients.
-    paused_until: Option<Instant>,
-    /// Pauses lately: each makes the next one longer.
-    pauses: u32,
+    pub(super) changed_pools: HashSet<u32>,
 }
 
 impl Control {
@@ -104,11 +89,20 @@ impl Control {
             layer4: Layer4::default(),
             pair: None,
             pair_news: None,
+            sync: Sync::default(),
+            text: text.clone(),
             changed_pools: HashSet::new(),
         };
         control.apply(snapshot, &inherited.servers).map_err(|e| e.to_string())?;
         control.engine.forget_adopted();
         control.restore_persistence(&inherited.persistence);
+        if control.snapshot.pair.is_some() && inherited.persistence.is_empty() {
+            let journal = control.snapshot.state_directory.join("clients.journal");
+            let entries = pair::replay(&journal, &pair::tables_of(control.engine.config()));
+            if entries > 0 {
+                info!(entries, "what was remembered of clients is there again");
+            }
+        }
         if let Err(error) = control.overrides.save() {
             warn!(%error, directory = %control.snapshot.state_directory.display(), "the state directory cannot be written: live changes will not survive a restart");
         }
@@ -155,6 +149,11 @@ impl Control {
 
     /// Makes a text the running configuration and the file's content, or changes nothing.
     pub fn commit(&mut self, text: String) -> Result<api::Committed, Refused> {
+        self.commit_as(text, 0)
+    }
+
+    /// The same, as a revision of at least this number.
+    pub fn commit_as(&mut self, text: String, revision: u64) -> Result<api::Committed, Refused> {
         let new = read(&text)?;
         let plan = self.plan_to(&new);
         let before = self.snapshot.clone();
@@ -167,12 +166,13 @@ impl Control {
             let why = format!("{} cannot be written: {error}; nothing was changed", self.path.display());
             return Err(Refused::new(Kind::Failed, why));
         }
-        self.committed(&text);
-        Ok(api::Committed { revision: self.revision(), plan })
+        self.committed(&text, revision);
+        Ok(api::Committed { peer: None, revision: self.revision(), plan })
     }
 
-    fn committed(&mut self, text: &str) {
-        self.overrides.set_text(text, 0);
+    fn committed(&mut self, text: &str, revision: u64) {
+        text.clone_into(&mut self.text);
+        self.overrides.set_text(text, revision);
         self.save_overrides();
         if let Some(pair) = &self.pair {
             pair.set_revision(self.revision());
@@ -186,11 +186,12 @@ impl Control {
         self.engine.log().reopen();
         let result = match std::fs::read_to_string(&self.path) {
             Ok(text) => match evenkeel_config::read(&text) {
-                Ok(new) => self.apply(new, &[]).map(|()| self.committed(&text)),
+                Ok(new) => self.apply(new, &[]).map(|()| self.committed(&text, 0)),
                 Err(problems) => Err(first_problem(&text, &problems)),
             },
             Err(error) => Err(error.to_string()),
         };
+        self.tell_configuration();
         if let Err(why) = result {
             error!(file = %self.path.display(), why, "the configuration was not applied; the old one runs on");
         }
@@ -266,7 +267,7 @@ impl Control {
     }
 
     /// From now on this process plays the node's part in a pair, if the configuration has one.
-    pub fn start_pair(&mut self, news: UnboundedSender<News>, resume: Option<Resume>) -> Result<(), String> {
+    pub fn start_pair(&mut self, news: PairNews, resume: Option<Resume>) -> Result<(), String> {
         self.pair_news = Some(news);
         self.follow_pair(resume)
     }
@@ -277,11 +278,18 @@ impl Control {
         match (&mut self.pair, &snapshot.pair) {
             (Some(pair), Some(settings)) => pair.apply(settings, &snapshot),
             (place @ None, Some(settings)) => {
-                *place = Some(Pair::start(settings.clone(), &snapshot, resume, news)?);
+                *place = Some(Pair::start(settings.clone(), &snapshot, resume, news.roles)?);
+                if settings.peer.is_some() {
+                    let folder = snapshot.state_directory.join("pair");
+                    let journal = snapshot.state_directory.join("clients.journal");
+                    let (link, tables) = PeerLink::start(settings, &folder, journal, news.peer)?;
+                    self.sync = Sync::with(link, tables);
+                }
             }
             (place @ Some(_), None) => {
                 if let Some(pair) = place.take() {
                     pair.stop(true);
+                    self.sync = Sync::default();
                     info!("this node is no longer part of a pair");
                 }
             }
@@ -292,7 +300,36 @@ impl Control {
         if let Some(plane) = self.layer4.plane() {
             pair.shared().set_gate(plane.gate());
         }
+        self.follow_services();
         Ok(())
+    }
+
+    pub fn sync(&self) -> &Sync {
+        &self.sync
+    }
+
+    pub fn sync_mut(&mut self) -> &mut Sync {
+        &mut self.sync
+    }
+
+    pub fn overrides(&self) -> &Overrides {
+        &self.overrides
+    }
+
+    pub fn overrides_mut(&mut self) -> &mut Overrides {
+        &mut self.overrides
+    }
+
+    pub fn layer4_mut(&mut self) -> &mut Layer4 {
+        &mut self.layer4
+    }
+
+    pub fn pair_mut(&mut self) -> Option<&mut Pair> {
+        self.pair.as_mut()
+    }
+
+    pub fn running_text(&self) -> String {
+        self.text.clone()
     }
 
     pub fn pair(&self) -> Option<&Pair> {
@@ -305,11 +342,16 @@ impl Control {
     }
 
     pub fn end_pair(&mut self, keep: bool) -> Option<Resume> {
-        Some(self.pair.take()?.stop(keep))
+        let pair = self.pair.take()?;
+        self.sync = Sync::default();
+        Some(pair.stop(keep))
     }
 
     pub fn on_news(&mut self, news: &News) {
         pair::log(news);
+        if let News::Role { active, handed_over, .. } = news {
+            self.follow_role(*active, *handed_over);
+        }
     }
 
     /// `active`, `passive` or `joining`.
@@ -421,7 +463,7 @@ impl Control {
     }
 
     /// Tells the engine every state that differs from what it has.
-    fn push_states(&mut self) {
+    pub(super) fn push_states(&mut self) {
         for pool in &self.engine.config().pools.clone() {
             for server in &pool.servers {
                 self.push_state(pool, server);
@@ -454,20 +496,20 @@ impl Control {
         }
     }
 
-    fn find_id(&self, id: u32) -> Option<(Arc<PoolSpec>, Arc<ServerSpec>)> {
+    pub(super) fn find_id(&self, id: u32) -> Option<(Arc<PoolSpec>, Arc<ServerSpec>)> {
         self.engine.config().pools.iter().find_map(|pool| {
             let server = pool.servers.iter().find(|s| s.id == id)?;
             Some((pool.clone(), server.clone()))
         })
     }
 
-    fn push_id(&mut self, id: u32) {
+    pub(super) fn push_id(&mut self, id: u32) {
         if let Some((pool, server)) = self.find_id(id) {
             self.push_state(&pool, &server);
         }
     }
 
-    fn save_overrides(&self) {
+    pub(super) fn save_overrides(&self) {
         if let Err(error) = self.overrides.save() {
             error!(%error, "admin states and weights could not be stored");
         }
@@ -508,6 +550,7 @@ impl Control {
                 )
             })?;
             self.overrides = changed;
+            self.tell_live();
             self.push_state(&pool, &spec);
             info!(
                 service,
@@ -542,166 +585,13 @@ impl Control {
         &self.engine.config().services
     }
 
-    // Health
-
-    pub fn on_report(&mut self, report: Report) {
-        for follower in self.followers.get(&report.id).cloned().unwrap_or_default() {
-            self.take_report(Report { id: follower, ..report.clone() });
-        }
-        self.take_report(report);
-    }
-
-    fn take_report(&mut self, report: Report) {
-        if let Some(agent) = report.agent {
-            self.take_agent(report.id, agent);
-        }
-        if report.agent_only {
-            return;
-        }
-        let Some(server) = self.servers.get_mut(&report.id) else { return };
-        let turned = server.health.on_probe(report.passed);
-        server.verdict = if report.passed { "passed" } else { "failed" };
-        if server.paused_until.is_none() {
-            server.detail = report.detail;
-        }
-        if let Some(transition) = turned {
-            self.turned(report.id, transition);
-        }
-    }
-
-    /// What an agent or a script says of a server, beside up and down.
-    fn take_agent(&mut self, id: u32, said: AgentState) {
-        let Some(server) = self.servers.get_mut(&id) else { return };
-        let before = server.agent.clone();
-        let now = &mut server.agent;
-        now.weight = said.weight.or(now.weight);
-        now.up = said.up.or(now.up);
-        now.admin = said.admin.or(now.admin);
-        if !said.said.is_empty() {
-            now.said = said.said;
-        }
-        if before != *now {
-            info!(
-                pool = server.pool,
-                server = server.name,
-                agent = now.said,
-                weight = now.weight,
-                "the server's agent spoke"
-            );
-            self.push_id(id);
-        }
-    }
-
-    pub fn on_notice(&mut self, notice: Notice) {
-        match notice {
-            Notice::Refused { server } => {
-                let Some(health) = self.servers.get_mut(&server) else { return };
-                let turned = health.health.on_refused();
-                if turned.is_some() {
-                    health.detail = "connection refused by traffic".into();
-                    health.verdict = "failed";
-                    self.turned(server, Transition::Down);
-                }
-                self.schedule_retry(server);
-                self.checker.probe_now(server);
-            }
-            Notice::Handshake { server, why } => {
-                let Some(health) = self.servers.get_mut(&server) else { return };
-                let detail = format!("TLS: {why}");
-                if health.detail != detail {
-                    warn!(pool = health.pool, server = health.name, why, "TLS with the real server failed");
-                    health.detail = detail;
-                }
-                self.checker.probe_now(server);
-            }
-            Notice::Outlier { server } => self.pause(server),
-            Notice::Suspect { server } => self.checker.probe_now(server),
-            Notice::Broken { core } => {
-                // Its connections are lost already; a supervisor's fresh start is the way back.
-                error!(core, "an event loop has failed; ending");
-                std::process::exit(1);
-            }
-            Notice::Drained { .. } => {}
-        }
-    }
-
-    /// Traffic found a server failing again and again although its probes pass.
-    fn pause(&mut self, id: u32) {
-        let Some((pool, _)) = self.find_id(id) else { return };
-        let Some(rule) = &pool.pool.outlier else { return };
-        let paused = |s: &&Arc<ServerSpec>| self.servers.get(&s.id).is_some_and(|h| h.paused_until.is_some());
-        let already = pool.servers.iter().filter(paused).count();
-        let allowed = pool.servers.len() * usize::from(rule.max_percent) / 100;
-        let Some(health) = self.servers.get_mut(&id).filter(|h| h.paused_until.is_none() && h.health.is_up())
-        else {
-            return;
-        };
-        if already >= allowed {
-            info!(
-                pool = health.pool,
-                server = health.name,
-                "failing its clients, but enough servers are paused"
-            );
-            return;
-        }
-        health.pauses = (health.pauses + 1).min(10);
-        let pause = rule.pause * health.pauses;
-        health.paused_until = Some(Instant::now() + pause);
-        health.since_ms = wall_ms();
-        health.detail = format!("paused for {} s: {} failures in a row", pause.as_secs_f32(), rule.failures);
-        info!(pool = health.pool, server = health.name, reason = health.detail, "server paused");
-        self.push_id(id);
-    }
-
-    fn end_pauses(&mut self, now: Instant) {
-        let due = self.servers.iter().filter(|(_, s)| s.paused_until.is_some_and(|until| until <= now));
-        for id in due.map(|(id, _)| *id).collect::<Vec<_>>() {
-            if let Some(server) = self.servers.get_mut(&id) {
-                server.paused_until = None;
-                server.since_ms = wall_ms();
-                server.up_since_ms = Some(monotonic_ms());
-                server.detail = "tried again after a pause".into();
-                info!(pool = server.pool, server = server.name, "server's pause has ended");
-            }
-            self.push_id(id);
-        }
-        // Who has been good for long enough starts anew.
-        for server in self.servers.values_mut().filter(|s| s.paused_until.is_none() && s.pauses > 0) {
-            if wall_ms().saturating_sub(server.since_ms) > 60_000 {
-                server.pauses = 0;
-            }
-        }
-    }
-
-    fn schedule_retry(&mut self, id: u32) {
-        let Some((pool, _)) = self.find_id(id) else { return };
-        let check = &pool.pool.health_check;
-        if let Some(health) = self.servers.get_mut(&id).filter(|_| check.probe == Probe::None) {
-            health.retry_at = Some(Instant::now() + check.interval);
-        }
-    }
-
-    fn turned(&mut self, id: u32, transition: Transition) {
-        let Some(server) = self.servers.get_mut(&id) else { return };
-        server.since_ms = wall_ms();
-        let up = transition == Transition::Up;
-        server.up_since_ms = up.then(monotonic_ms);
-        let (from, to) = if up { ("down", "up") } else { ("up", "down") };
-        info!(
-            pool = server.pool,
-            server = server.name,
-            from,
-            to,
-            reason = server.detail,
-            "server state changed"
-        );
-        self.push_id(id);
-    }
+    // Time
 
     /// Servers without probes come back after their interval.
     pub fn on_tick(&mut self) {
         let now = Instant::now();
         self.layer4.tick();
+        self.tick_sync();
         if let Some(pair) = &mut self.pair {
             let none = self.servers.is_empty();
             pair.tick(none || self.servers.values().any(|s| s.health.is_up()));
@@ -777,39 +667,6 @@ impl Control {
             ticket_keys: self.engine.tickets().secrets(),
             in_pair: self.pair.is_some(),
         }
-    }
-}
-
-impl ServerHealth {
-    fn new(pool: &PoolSpec, server: &ServerSpec, inherited: Option<&handover::ServerState>) -> ServerHealth {
-        let check = &pool.pool.health_check;
-        ServerHealth {
-            pool: pool.pool.name.as_str().into(),
-            name: server.server.name.as_str().into(),
-            health: match inherited {
-                Some(known) => Health::resume(check.rise, check.fall, known.up),
-                None => Health::new(check.rise, check.fall),
-            },
-            verdict: "none",
-            detail: inherited.map_or_else(|| "not probed yet".into(), |known| known.detail.clone()),
-            since_ms: inherited.map_or_else(wall_ms, |known| known.since_ms),
-            up_since_ms: None,
-            retry_at: None,
-            agent: AgentState::default(),
-            paused_until: None,
-            pauses: 0,
-        }
-    }
-
-    /// The same server under a new configuration.
-    fn renew(self, pool: &PoolSpec) -> ServerHealth {
-        let check = &pool.pool.health_check;
-        let health = match check.probe {
-            // Nothing would ever bring it back.
-            Probe::None if !self.health.is_up() => Health::new(check.rise, check.fall),
-            _ => self.health.clone().with_limits(check.rise, check.fall),
-        };
-        ServerHealth { health, ..self }
     }
 }
 

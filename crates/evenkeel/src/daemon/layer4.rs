@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use evenkeel_l4::{
-    Attached, Forwarding, Hop, Options, Persist, Pick, Plane, ProbeSpec, Server, ServiceSpec, Sizes, Takes,
+    Attached, Batch, Tap, Forwarding, Hop, Options, Persist, Pick, Plane, ProbeSpec, Server, ServiceSpec, Sizes, Takes,
 };
 use evenkeel_l7::{PoolSpec, ServerState};
 use evenkeel_model::{
@@ -157,6 +157,12 @@ impl Layer4 {
             path.seen = seen;
             path.look();
         }
+    }
+
+    /// Tells what flows do, if there are any.
+    pub fn tap(&mut self, out: impl FnMut(Batch) + Send + 'static) -> Option<Tap> {
+        let path = self.path.as_mut()?;
+        path.plane.tap(out).inspect_err(|error| error!(%error, "flows cannot be told to the peer")).ok()
     }
 
     pub fn plane(&self) -> Option<&Plane> {

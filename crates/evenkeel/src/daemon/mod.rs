@@ -9,7 +9,9 @@ mod layer4;
 mod metrics;
 mod overrides;
 mod pair;
+mod servers;
 mod status;
+mod sync;
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -92,8 +94,9 @@ async fn serve(arguments: &RunArguments, text: String, snapshot: Snapshot) -> Ou
         Some(inherited) => inherited.ready()?,
         None => None,
     };
-    let (news, mut news_inbox) = tokio::sync::mpsc::unbounded_channel();
-    control.start_pair(news, resume).map_err(|e| Failure::new(Exit::Failed, e))?;
+    let (roles, mut news_inbox) = unbounded_channel();
+    let (peer, mut peer_inbox) = unbounded_channel();
+    control.start_pair(pair::PairNews { roles, peer }, resume).map_err(|e| Failure::new(Exit::Failed, e))?;
     evenkeel_platform::notify_service_manager(&format!("READY=1\nMAINPID={}", std::process::id()));
     let services = control.snapshot().services.len();
     info!(services, workers, revision = control.revision(), "running");
@@ -111,6 +114,7 @@ async fn serve(arguments: &RunArguments, text: String, snapshot: Snapshot) -> Ou
             Some(report) = report_inbox.recv() => control.on_report(report),
             Some(notice) = notice_inbox.recv() => control.on_notice(notice),
             Some(news) = news_inbox.recv() => control.on_news(&news),
+            Some(news) = peer_inbox.recv() => control.on_peer(news),
             _ = tick.tick() => control.on_tick(),
             _ = hangup.recv() => control.reload(),
             _ = again.recv() => start_successor(program.as_ref()),
@@ -304,7 +308,7 @@ impl Control {
         match request {
             Request::Status(to) => reply(to, self.status()),
             Request::Plan { text, reply: to } => reply(to, self.plan(&text)),
-            Request::Commit { text, reply: to } => reply(to, self.commit(text)),
+            Request::Commit { text, reply: to } => self.commit_on_both(text, to),
             Request::Change { service, server, change, reply: to } => {
                 reply(to, self.change(&service, &server, &change));
             }
@@ -317,10 +321,8 @@ impl Control {
                 reply(to, self.clear_persistence(&service, key.as_deref()));
             }
             Request::Explain { question, reply: to } => reply(to, self.explain(&question)),
-            Request::Pair(to) => {
-                let revision = self.revision();
-                reply(to, self.pair_or_refused().map(|pair| pair.status(revision)));
-            }
+            Request::Pair(to) => reply(to, self.pair_status()),
+            Request::Push(to) => reply(to, self.push_configuration()),
             Request::SwitchOver(to) => match self.pair_or_refused() {
                 Ok(pair) => {
                     let switch = pair.switch();
@@ -329,14 +331,11 @@ impl Control {
                 Err(refused) => reply(to, Err(refused)),
             },
             Request::Hold { held, reply: to } => {
-                let revision = self.revision();
-                let pair = self.pair_or_refused();
-                reply(to, pair.and_then(|pair| pair.hold(held).map(|()| pair.status(revision))));
+                let done = self.pair_or_refused().and_then(|pair| pair.hold(held));
+                reply(to, done.and_then(|()| self.pair_status()));
             }
-            Request::Invite(to) => reply(to, self.pair_or_refused().and_then(|pair| pair.invite())),
-            Request::Join { code, reply: to } => {
-                drop((code, to));
-            }
+            Request::Invite(to) => reply(to, self.invite()),
+            Request::Join { code, reply: to } => self.join(&code, to),
             Request::Metrics(to) => reply(to, metrics::render(self)),
             Request::Logs(to) => reply(to, self.engine().log().follow()),
         }

@@ -14,18 +14,34 @@ pub struct Overrides {
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 struct Content {
     revision: u64,
     /// Of the text that the revision stands for.
     #[serde(default)]
     text_hash: u64,
-    /// By `pool/server`.
+    #[serde(default, flatten)]
+    live: Live,
+    /// Hashes of what a pair's nodes had in common, the latest last.
+    #[serde(default)]
+    history: Vec<u64>,
+}
+
+/// What people changed live, by `pool/server`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Live {
+    /// Counts changes: of two nodes' the higher one is the later.
+    #[serde(default)]
+    stamp: u64,
     #[serde(default)]
     admin_states: BTreeMap<String, String>,
     #[serde(default)]
     weights: BTreeMap<String, u16>,
 }
+
+/// Configurations that a node remembers it had.
+const REMEMBERED: usize = 500;
 
 impl Overrides {
     /// Reads the file; a missing one is empty, a damaged one is set aside and reported.
@@ -56,32 +72,72 @@ impl Overrides {
             content.revision += 1;
         }
         content.revision = content.revision.max(at_least);
+        let shared = evenkeel_config::shared(text).unwrap_or_default();
+        let hash = evenkeel_balance::hash_bytes(shared.trim().as_bytes());
+        if content.history.last() != Some(&hash) {
+            content.history.push(hash);
+            let surplus = content.history.len().saturating_sub(REMEMBERED);
+            content.history.drain(..surplus);
+        }
+    }
+
+    /// A hash of what both nodes have of the running text.
+    pub fn shared_hash(&self) -> u64 {
+        self.content.history.last().copied().unwrap_or(0)
+    }
+
+    pub fn history(&self) -> &[u64] {
+        &self.content.history
+    }
+
+    /// The other node's past is this one's too.
+    pub fn adopt_history(&mut self, history: &[u64]) {
+        let own = self.shared_hash();
+        self.content.history = history.to_vec();
+        if self.shared_hash() != own {
+            self.content.history.push(own);
+        }
+    }
+
+    pub fn live(&self) -> &Live {
+        &self.content.live
+    }
+
+    /// Takes what the other node has if it is later; whether it was.
+    pub fn adopt_live(&mut self, live: &Live) -> bool {
+        let later = live.stamp > self.content.live.stamp;
+        if later {
+            self.content.live = live.clone();
+        }
+        later
     }
 
     pub fn admin(&self, pool: &str, server: &str) -> Option<AdminState> {
-        self.content.admin_states.get(&format!("{pool}/{server}")).and_then(|word| AdminState::parse(word))
+        self.content.live.admin_states.get(&format!("{pool}/{server}")).and_then(|word| AdminState::parse(word))
     }
 
     pub fn weight(&self, pool: &str, server: &str) -> Option<u16> {
-        self.content.weights.get(&format!("{pool}/{server}")).copied()
+        self.content.live.weights.get(&format!("{pool}/{server}")).copied()
     }
 
     pub fn set_admin(&mut self, pool: &str, server: &str, state: AdminState) {
-        self.content.admin_states.insert(format!("{pool}/{server}"), state.as_str().into());
+        self.content.live.stamp += 1;
+        self.content.live.admin_states.insert(format!("{pool}/{server}"), state.as_str().into());
     }
 
     pub fn set_weight(&mut self, pool: &str, server: &str, weight: u16) {
-        self.content.weights.insert(format!("{pool}/{server}"), weight);
+        self.content.live.stamp += 1;
+        self.content.live.weights.insert(format!("{pool}/{server}"), weight);
     }
 
     /// Forgets what the file now says itself, for one server.
     pub fn forget(&mut self, pool: &str, server: &str, admin: bool, weight: bool) {
         let key = format!("{pool}/{server}");
         if admin {
-            self.content.admin_states.remove(&key);
+            self.content.live.admin_states.remove(&key);
         }
         if weight {
-            self.content.weights.remove(&key);
+            self.content.live.weights.remove(&key);
         }
     }
 

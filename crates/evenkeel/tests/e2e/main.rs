@@ -13,6 +13,7 @@ mod layer4_doctor;
 mod layer4_life;
 mod limits;
 mod logs;
+mod pair;
 mod persistence;
 mod routes;
 mod smuggling;

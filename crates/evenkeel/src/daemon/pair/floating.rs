@@ -88,10 +88,6 @@ impl Floating {
         &self.interfaces
     }
 
-    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        self.places.iter().map(|p| p.1)
-    }
-
     pub fn are_held(&self) -> bool {
         self.held
     }

@@ -28,16 +28,12 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-pub fn unhex(text: &str) -> Option<[u8; 32]> {
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
     let text = text.trim();
-    if text.len() != 64 || !text.is_ascii() {
+    if text.len() % 2 > 0 || !text.is_ascii() {
         return None;
     }
-    let mut bytes = [0; 32];
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(at * 2..at * 2 + 2)?, 16).ok()?;
-    }
-    Some(bytes)
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
 }
 
 impl Keys {
@@ -60,7 +56,7 @@ impl Keys {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(failed(&file, error)),
         };
-        let secrets: Option<Vec<[u8; 32]>> = text.lines().map(unhex).collect();
+        let secrets: Option<Vec<[u8; 32]>> = text.lines().map(|line| unhex(line)?.try_into().ok()).collect();
         let secrets = secrets.ok_or_else(|| {
             format!("{} is damaged: join the pair again with `evenkeel pair join`", file.display())
         })?;

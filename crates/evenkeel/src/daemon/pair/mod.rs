@@ -3,7 +3,9 @@
 mod floating;
 mod guard;
 mod keys;
+mod link;
 mod paths;
+mod tables;
 mod thread;
 mod trouble;
 mod witness;
@@ -23,9 +25,18 @@ use tracing::{info, warn};
 pub use guard::run as run_guard;
 pub use witness::run as run_witness;
 pub use keys::{Keys, random};
+pub use link::{FromPeer, INVITED, PeerLink, Say, Stand};
+pub use tables::{Tables, replay, tables_of};
 pub use thread::{News, Resume, Shared, log};
 use thread::{Handle, Order, Start, View};
 use trouble::Troubles;
+
+/// Where news of the pair go.
+#[derive(Clone)]
+pub struct PairNews {
+    pub roles: UnboundedSender<News>,
+    pub peer: UnboundedSender<FromPeer>,
+}
 
 /// The pair of a configuration that has one.
 pub struct Pair {
@@ -108,21 +119,23 @@ impl Pair {
         self.handle.stop(keep)
     }
 
-    /// Uses the keys that are on disk now.
-    pub fn set_keys(&mut self, keys: Keys) {
-        self.handle.tell(Order::Keys(keys.secrets()));
-        self.keys = keys;
-    }
-
     /// What it takes to move the role, away from the daemon's loop.
     pub fn switch(&self) -> Switch {
         Switch { handle: self.handle.clone(), has_peer: self.settings.peer.is_some() }
     }
 
-    pub fn invite(&mut self) -> Result<api::Invitation, Refused> {
-        let key = self.keys.ensure().map_err(|e| Refused::new(Kind::Failed, e))?;
+    /// Makes the pair's key if there is none.
+    pub fn make_key(&mut self) -> Result<(), String> {
+        self.keys.ensure()?;
         self.handle.tell(Order::Keys(self.keys.secrets()));
-        Ok(api::Invitation { code: keys::hex(&key), valid_seconds: 600 })
+        Ok(())
+    }
+
+    /// Takes the keys of the node that it joins.
+    pub fn take_keys(&mut self, secrets: Vec<[u8; 32]>) -> Result<(), String> {
+        self.keys.store(secrets)?;
+        self.handle.tell(Order::Keys(self.keys.secrets()));
+        Ok(())
     }
 
     /// Keeps this node passive, or lets it be active again; survives a restart.

@@ -91,13 +91,6 @@ impl Path {
         }
     }
 
-    pub fn own(&self) -> Option<IpAddr> {
-        match &self.kind {
-            Kind::Vrrp { socket, .. } => Some(socket.source),
-            _ => None,
-        }
-    }
-
     pub fn send_sealed(&mut self, message: &[u8]) {
         let sent = match &mut self.kind {
             Kind::Link { socket, peer } => socket.send_to(message, *peer).map(drop),

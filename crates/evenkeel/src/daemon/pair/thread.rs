@@ -14,7 +14,7 @@ use evenkeel_model::PairSettings;
 use evenkeel_platform::Network;
 use evenkeel_vrrp::advert::Version;
 use evenkeel_vrrp::beat::{Beat, Role};
-use evenkeel_vrrp::election::{Election, Event, Settings};
+use evenkeel_vrrp::election::{Election, Event, Settings, Why};
 use evenkeel_vrrp::router::{Group, RouterSettings};
 use evenkeel_vrrp::seal::{Conversation, Keys, Refused};
 use evenkeel_vrrp::witness::Answer;
@@ -56,10 +56,16 @@ pub enum Order {
 /// What the thread tells the daemon.
 #[derive(Clone, Debug)]
 pub enum News {
-    Role(Role, String),
+    Role { active: bool, handed_over: bool, role: Role, why: String },
     PeerFound,
     PeerLost,
     SplitBrain(bool),
+}
+
+impl News {
+    fn of(role: Role, handed_over: bool, why: &str) -> News {
+        News::Role { active: role == Role::Active, handed_over, role, why: why.into() }
+    }
 }
 
 /// For the next process of this node, so that the peer sees one life.
@@ -519,8 +525,13 @@ impl Thread {
         if !same_paths && settings.peer.is_some() {
             self.paths = paths_of(&settings);
         }
+        let other_witness = settings.witness != self.settings.witness;
         self.settings = settings;
         self.look_at = Instant::now();
+        if other_witness {
+            self.witness = None;
+            self.open_witness(super::random());
+        }
     }
 
     fn set_keys(&mut self, keys: Vec<[u8; 32]>) {
@@ -529,7 +540,7 @@ impl Thread {
         if let Brain::Pair { election, peer, .. } = &mut self.brain {
             peer.set_keys(Keys::new(&keys));
             if first {
-                election.hold(false, now);
+                election.rejoin(now);
             }
         }
         if let Some((_, _, conversation)) = &mut self.witness {
@@ -545,7 +556,10 @@ impl Thread {
             Brain::Pair { election, .. } => {
                 for event in election.take_events() {
                     match event {
-                        Event::Became(role, why) => news.push(News::Role(role, why.as_str().into())),
+                        Event::Became(role, why) => {
+                            let handed_over = why == Why::HandedOver;
+                            news.push(News::of(role, handed_over, why.as_str()));
+                        }
                         Event::PeerFound => news.push(News::PeerFound),
                         Event::PeerLost => news.push(News::PeerLost),
                         Event::SplitBrain => news.push(News::SplitBrain(true)),
@@ -561,20 +575,20 @@ impl Thread {
                         Change::Outranked => "a router of higher rank is active",
                         Change::Told => "switched over by command",
                     };
-                    news.push(News::Role(role, why.into()));
+                    news.push(News::of(role, false, why));
                 }
             }
         }
         for item in news {
             match &item {
-                News::Role(Role::Active, why) => {
+                News::Role { active: true, why, .. } => {
                     if self.in_conflict(why) {
                         continue;
                     }
                     self.why.clone_from(why);
                     self.become_role(Role::Active);
                 }
-                News::Role(role, why) => {
+                News::Role { role, why, .. } => {
                     self.why.clone_from(why);
                     self.become_role(*role);
                 }
@@ -588,7 +602,7 @@ impl Thread {
 
     /// Before a takeover that nobody offered: does somebody have the addresses?
     fn in_conflict(&mut self, why: &str) -> bool {
-        let silent = evenkeel_vrrp::election::Why::PeerSilent.as_str();
+        let silent = Why::PeerSilent.as_str();
         if why != silent || self.conflict_since.is_some_and(|since| since.elapsed() >= CONFLICT) {
             return false;
         }
@@ -757,7 +771,7 @@ impl Thread {
 /// Says a change of role in the daemon's log.
 pub fn log(item: &News) {
     match item {
-        News::Role(role, why) => info!(role = role.as_str(), why, "role changed"),
+        News::Role { role, why, .. } => info!(role = role.as_str(), why, "role changed"),
         News::PeerFound => info!("the peer is heard"),
         News::PeerLost => warn!("the peer is silent on every path"),
         News::SplitBrain(true) => error!("split brain: both nodes are active"),

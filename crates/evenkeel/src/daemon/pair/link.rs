@@ -1,0 +1,288 @@
+//! The link to the peer in the daemon: what the nodes tell each other over it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use evenkeel_api as api;
+use evenkeel_l4::Batch;
+use evenkeel_model::PairSettings;
+use evenkeel_peer::{Code, Event, Frame, Identity, Invite, Joined, Link, LinkOptions, fingerprint};
+use rustls::pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tracing::{info, warn};
+
+use super::super::overrides::Live;
+use super::keys::{Keys, hex, unhex};
+use super::tables::{Outlet, Tables};
+
+const SAY: u8 = 16;
+const TABLES: u8 = 17;
+const FLOWS: u8 = 18;
+/// How long a code is good for.
+pub const INVITED: Duration = Duration::from_secs(600);
+
+/// What one node says to the other. A newer version may say more: what is not known is passed over.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "say", rename_all = "kebab-case")]
+pub enum Say {
+    /// Where the sender stands.
+    Hello {
+        name: String,
+        active: bool,
+        stand: Stand,
+        /// Earlier configurations, the latest last.
+        history: Vec<u64>,
+        live: Live,
+    },
+    /// Take this configuration: the receiver's is an ancestor of it, or a person wants it so.
+    Configuration { stand: Stand, history: Vec<u64>, text: String, forced: bool },
+    /// Is this the next configuration of both?
+    Prepare { id: u64, base: u64, stand: Stand, text: String },
+    Prepared { id: u64, refused: Option<String> },
+    /// It is.
+    Commit { id: u64 },
+    Committed { id: u64, failed: Option<String> },
+    /// Admin states and weights.
+    Live { live: Live },
+    /// Keys of TLS session tickets.
+    Tickets { secrets: evenkeel_l7::tls::TicketSecrets },
+    #[serde(other)]
+    Unknown,
+}
+
+/// A configuration: its number, and a hash of what both nodes have of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stand {
+    pub revision: u64,
+    pub hash: u64,
+}
+
+/// What comes from the peer, for the daemon's loop.
+#[derive(Debug)]
+pub enum FromPeer {
+    Up { program: String },
+    Down,
+    Joined { name: String },
+    Said(Say),
+    Flows(Batch),
+    /// What came of this node's own joining.
+    JoinedOther {
+        result: Result<(Vec<[u8; 32]>, serde_json::Value), String>,
+        reply: evenkeel_admin::Reply<api::Pair>,
+    },
+}
+
+/// The link of a node.
+pub struct PeerLink {
+    link: Arc<Link>,
+    folder: PathBuf,
+    runtime: tokio::runtime::Handle,
+    identity: Arc<Identity>,
+    out: UnboundedSender<FromPeer>,
+    /// Ends the runtime's thread.
+    _alive: std::sync::mpsc::Sender<()>,
+    pub program: Option<String>,
+}
+
+struct ToPeer(Arc<Link>);
+
+impl Outlet for ToPeer {
+    fn is_open(&self) -> bool {
+        self.0.is_up()
+    }
+
+    fn send(&self, body: Vec<u8>) {
+        self.0.send(Frame { kind: TABLES, body });
+    }
+}
+
+impl PeerLink {
+    /// Starts the link on a thread of its own, and the tables' pump beside it.
+    pub fn start(
+        settings: &PairSettings,
+        folder: &Path,
+        journal: PathBuf,
+        out: UnboundedSender<FromPeer>,
+    ) -> Result<(PeerLink, Arc<Tables>), String> {
+        let peer = settings.peer.ok_or("there is no peer")?;
+        let identity = Arc::new(own_identity(folder, settings.name.as_str())?);
+        let options = LinkOptions {
+            listen: settings.listen,
+            peer,
+            identity: own_identity(folder, settings.name.as_str())?,
+            peer_certificate: peer_certificate(folder),
+            program: format!("evenkeel {}", env!("CARGO_PKG_VERSION")),
+        };
+        let (ready, started) = std::sync::mpsc::channel();
+        let (alive, end) = std::sync::mpsc::channel::<()>();
+        let folder = folder.to_path_buf();
+        let place = folder.clone();
+        let own_out = out.clone();
+        std::thread::Builder::new()
+            .name("peer".into())
+            .spawn(move || {
+                let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                    Ok(runtime) => runtime,
+                    Err(error) => return drop(ready.send(Err(error.to_string()))),
+                };
+                runtime.block_on(async move {
+                    let (events, mut inbox) = unbounded_channel();
+                    let link = match Link::start(options, events) {
+                        Ok(link) => Arc::new(link),
+                        Err(error) => return drop(ready.send(Err(error.to_string()))),
+                    };
+                    let tables = Arc::new(Tables::start(journal, ToPeer(link.clone())));
+                    let handle = tokio::runtime::Handle::current();
+                    let _ = ready.send(Ok((link, tables.clone(), handle)));
+                    let mut pulse = tokio::time::interval(Duration::from_millis(500));
+                    loop {
+                        tokio::select! {
+                            event = inbox.recv() => match event {
+                                Some(event) => hear(event, &tables, &place, &out),
+                                None => return,
+                            },
+                            _ = pulse.tick() => {
+                                if end.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected) {
+                                    return;
+                                }
+                            }
+                        }
+                    }
+                });
+            })
+            .map_err(|e| e.to_string())?;
+        let (link, tables, runtime) = started.recv().map_err(|e| e.to_string())??;
+        Ok((PeerLink { link, folder, runtime, identity, out: own_out, _alive: alive, program: None }, tables))
+    }
+
+    pub fn say(&self, say: &Say) {
+        if let Ok(body) = serde_json::to_vec(say) {
+            self.link.send(Frame { kind: SAY, body });
+        }
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.link.is_up()
+    }
+
+    /// Where flows go, from the thread that reads them.
+    pub fn flow_outlet(&self) -> impl FnMut(Batch) + Send + use<> {
+        let link = self.link.clone();
+        move |batch: Batch| {
+            if link.is_up() {
+                link.send(Frame { kind: FLOWS, body: batch.encode() });
+            }
+        }
+    }
+
+    /// Opens an invitation.
+    pub fn invite(&self, settings: &PairSettings, keys: &Keys, body: serde_json::Value) -> Result<Code, String> {
+        let peer = settings.peer.ok_or("there is no peer")?;
+        let mut secret = [0; 16];
+        secret.copy_from_slice(&Keys::fresh()[..16]);
+        let mut answer = serde_json::json!({ "keys": keys.secrets().iter().map(|k| hex(k)).collect::<Vec<_>>() });
+        answer["more"] = body;
+        let joined = Joined { certificate: hex(&self.identity.certificate), body: answer };
+        self.link.invite(Invite { secret, until: Instant::now() + INVITED, tries: 0, answer: joined });
+        let address = match settings.listen.ip() {
+            ip if !ip.is_unspecified() => ip,
+            _ => evenkeel_platform::Network::open()
+                .and_then(|mut network| network.way_to(peer.ip()))
+                .ok()
+                .and_then(|way| way.source)
+                .ok_or_else(|| format!("there is no way to the peer's address {}", peer.ip()))?,
+        };
+        let address = std::net::SocketAddr::new(address, settings.listen.port());
+        Ok(Code { address, secret, fingerprint: fingerprint(&self.identity.certificate) })
+    }
+
+    /// Joins the node that made a code; what comes of it is news.
+    pub fn join(&self, code: Code, name: String, reply: evenkeel_admin::Reply<api::Pair>) {
+        let out = self.out.clone();
+        let (identity, folder, link) = (self.identity.clone(), self.folder.clone(), self.link.clone());
+        self.runtime.spawn(async move {
+            let joined = evenkeel_peer::join(&identity, &code, &name).await;
+            let result = joined.and_then(|joined| {
+                let keys = joined.body["keys"].as_array().cloned().unwrap_or_default();
+                let keys: Option<Vec<[u8; 32]>> = keys.iter().map(|k| unhex(k.as_str()?)?.try_into().ok()).collect();
+                let keys = keys.filter(|k| !k.is_empty()).ok_or("the other node sent no key")?;
+                let certificate = unhex(&joined.certificate).ok_or("the other node sent no certificate")?;
+                store_peer(&folder, &certificate)?;
+                link.set_peer(CertificateDer::from(certificate));
+                Ok((keys, joined.body["more"].clone()))
+            });
+            let _ = out.send(FromPeer::JoinedOther { result, reply });
+        });
+    }
+
+    pub fn status(&self) -> api::PairLink {
+        use std::sync::atomic::Ordering::Relaxed;
+        let state = &self.link.state;
+        api::PairLink {
+            connected: self.link.is_up(),
+            detail: state.detail(),
+            peer_version: self.program.clone(),
+            configuration: String::new(),
+            waiting: state.waiting(),
+            lag_ms: self.link.lag().map(|lag| lag.as_millis() as u64),
+            sent: state.sent.load(Relaxed),
+            received: state.received.load(Relaxed),
+        }
+    }
+}
+
+fn hear(event: Event, tables: &Tables, folder: &Path, out: &UnboundedSender<FromPeer>) {
+    let news = match event {
+        Event::Up { program } => FromPeer::Up { program },
+        Event::Down(_) => FromPeer::Down,
+        Event::Joined { certificate, name } => {
+            if let Err(error) = store_peer(folder, &certificate) {
+                warn!(error, "the peer's certificate cannot be stored");
+            }
+            info!(peer = name, "a node has joined");
+            FromPeer::Joined { name }
+        }
+        Event::Frame(frame) => match frame.kind {
+            TABLES => return tables.hear(&frame.body),
+            SAY => match serde_json::from_slice(&frame.body) {
+                Ok(say) => FromPeer::Said(say),
+                Err(error) => return warn!(%error, "a message of the peer is not understood"),
+            },
+            FLOWS => match Batch::parse(&frame.body) {
+                Some(batch) => FromPeer::Flows(batch),
+                None => return warn!("flows of the peer are not understood"),
+            },
+            // Of a later version.
+            _ => return,
+        },
+    };
+    let _ = out.send(news);
+}
+
+fn own_identity(folder: &Path, name: &str) -> Result<Identity, String> {
+    let file = folder.join("identity.pem");
+    let pem = match std::fs::read_to_string(&file) {
+        Ok(pem) => pem,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let pem = Identity::make(name).map_err(|e| e.to_string())?;
+            std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+            evenkeel_platform::write_private(&file, pem.as_bytes())
+                .map_err(|e| format!("{}: {e}", file.display()))?;
+            pem
+        }
+        Err(error) => return Err(format!("{}: {error}", file.display())),
+    };
+    Identity::read(&pem, &file).map_err(|e| e.to_string())
+}
+
+fn peer_certificate(folder: &Path) -> Option<CertificateDer<'static>> {
+    let der = std::fs::read(folder.join("peer.der")).ok()?;
+    (!der.is_empty()).then(|| CertificateDer::from(der))
+}
+
+fn store_peer(folder: &Path, certificate: &[u8]) -> Result<(), String> {
+    let file = folder.join("peer.der");
+    evenkeel_platform::write_private(&file, certificate).map_err(|e| format!("{}: {e}", file.display()))
+}

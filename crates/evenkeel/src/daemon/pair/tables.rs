@@ -1,0 +1,462 @@
+//! What is remembered of clients, kept by others too: each change goes to the peer at once, and to
+//! a journal on disk within a second.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use evenkeel_balance::{Key, Table, Told, ToldEntry, hash_bytes};
+use evenkeel_l7::EngineConfig;
+use tokio::sync::Notify;
+use tracing::{error, warn};
+
+use super::super::control::{monotonic_ms, wall_ms};
+
+const CHANGES: u8 = 0;
+/// Everything of a table follows, and then nothing else is true.
+const BEGIN: u8 = 1;
+const END: u8 = 2;
+/// Entries of one message.
+const BATCH: usize = 1_000;
+/// How long changes may gather for the disk.
+const SAVE: Duration = Duration::from_millis(500);
+/// The journal is written anew when it is so much longer than what lives.
+const SURPLUS: u64 = 4 << 20;
+/// Frames of the journal: what more claims to be one is damage.
+const LONGEST: usize = 1 << 22;
+
+/// A table with the names of what its numbers mean.
+#[derive(Clone)]
+pub struct TableRef {
+    pub name: String,
+    pub table: Arc<Table>,
+    servers: Arc<Vec<(u32, String)>>,
+}
+
+/// The tables of a configuration: of pools, and of routes.
+pub fn tables_of(config: &EngineConfig) -> Vec<TableRef> {
+    let pools = config.pools.iter().filter_map(|pool| {
+        let servers = pool.servers.iter().map(|s| (s.id, s.server.name.as_str().to_owned()));
+        Some(TableRef {
+            name: format!("pool:{}", pool.pool.name),
+            table: pool.table.clone()?,
+            servers: Arc::new(servers.collect()),
+        })
+    });
+    let counting = config.tables.iter().map(|spec| TableRef {
+        name: format!("table:{}", spec.rule.name),
+        table: spec.table.clone(),
+        servers: Arc::default(),
+    });
+    pools.chain(counting).collect()
+}
+
+pub struct Tables {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    tables: Mutex<Arc<Vec<TableRef>>>,
+    bell: Arc<Notify>,
+    stopped: AtomicBool,
+    /// The peer is to be told everything.
+    whole: AtomicBool,
+    /// Keys of tables that the peer tells from the start.
+    hearing: Mutex<HashMap<String, HashSet<Box<[u8]>>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where messages for the peer go.
+pub trait Outlet: Send + 'static {
+    fn is_open(&self) -> bool;
+    fn send(&self, body: Vec<u8>);
+}
+
+impl Tables {
+    /// Must be called within a tokio runtime.
+    pub fn start(journal: PathBuf, outlet: impl Outlet) -> Tables {
+        let shared = Arc::new(Shared {
+            tables: Mutex::default(),
+            bell: Arc::new(Notify::new()),
+            stopped: AtomicBool::new(false),
+            whole: AtomicBool::new(false),
+            hearing: Mutex::default(),
+        });
+        tokio::spawn(pump(shared.clone(), journal, outlet));
+        Tables { shared }
+    }
+
+    /// Follows these tables from now on.
+    pub fn set(&self, tables: Vec<TableRef>) {
+        for table in &tables {
+            let bell = self.shared.bell.clone();
+            table.table.follow(move || bell.notify_one());
+        }
+        *lock(&self.shared.tables) = Arc::new(tables);
+    }
+
+    /// Tells the peer everything.
+    pub fn tell_whole(&self) {
+        self.shared.whole.store(true, Relaxed);
+        self.shared.bell.notify_one();
+    }
+
+    /// A message of the peer.
+    pub fn hear(&self, body: &[u8]) {
+        let tables = lock(&self.shared.tables).clone();
+        let now_ms = monotonic_ms();
+        let Some(message) = Message::parse(body) else {
+            return warn!("a message of the peer about tables is not understood");
+        };
+        let Some(table) = tables.iter().find(|t| t.name == message.table) else { return };
+        let mut hearing = lock(&self.shared.hearing);
+        match message.kind {
+            BEGIN => drop(hearing.insert(message.table.clone(), HashSet::new())),
+            END => {
+                if let Some(known) = hearing.remove(&message.table) {
+                    table.table.keep_only(&known);
+                }
+            }
+            _ => {
+                if let Some(known) = hearing.get_mut(&message.table) {
+                    known.extend(message.entries.iter().map(|e| e.key.bytes().into()));
+                }
+            }
+        }
+        drop(hearing);
+        for entry in message.entries {
+            table.table.hear(&entry.resolve(table), now_ms);
+        }
+    }
+}
+
+impl Drop for Tables {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Relaxed);
+        self.shared.bell.notify_one();
+    }
+}
+
+async fn pump(shared: Arc<Shared>, path: PathBuf, outlet: impl Outlet) {
+    let mut journal = Journal::open(path);
+    let mut save_at = Instant::now() + SAVE;
+    loop {
+        let _ = tokio::time::timeout(SAVE, shared.bell.notified()).await;
+        let tables = lock(&shared.tables).clone();
+        if outlet.is_open() && shared.whole.swap(false, Relaxed) {
+            for table in tables.iter() {
+                outlet.send(encode(BEGIN, table, &[]));
+                table.table.whole(monotonic_ms(), |told| {
+                    told.chunks(BATCH).for_each(|some| outlet.send(encode(CHANGES, table, some)));
+                });
+                outlet.send(encode(END, table, &[]));
+            }
+        }
+        for table in tables.iter() {
+            loop {
+                let told = table.table.changes(monotonic_ms(), BATCH);
+                if told.is_empty() {
+                    break;
+                }
+                let body = encode(CHANGES, table, &told);
+                journal.add(&body);
+                if outlet.is_open() {
+                    outlet.send(body);
+                }
+                // Others run here too.
+                tokio::task::yield_now().await;
+            }
+        }
+        let stopped = shared.stopped.load(Relaxed);
+        if stopped || Instant::now() >= save_at {
+            save_at = Instant::now() + SAVE;
+            journal.save(&tables);
+        }
+        if stopped {
+            return;
+        }
+    }
+}
+
+// Messages
+
+struct Message {
+    kind: u8,
+    table: String,
+    entries: Vec<NamedEntry>,
+}
+
+struct NamedEntry {
+    key: Key,
+    server: Option<String>,
+    entry: Option<ToldEntry>,
+}
+
+impl NamedEntry {
+    fn resolve(self, table: &TableRef) -> Told {
+        let number = self.server.and_then(|name| table.servers.iter().find(|(_, n)| *n == name));
+        let server = number.map(|(id, _)| *id);
+        Told { key: self.key, entry: self.entry.map(|entry| ToldEntry { server, ..entry }) }
+    }
+}
+
+const PRESENT: u8 = 1;
+const HAS_SERVER: u8 = 2;
+const HAS_COUNTS: u8 = 4;
+
+fn encode(kind: u8, table: &TableRef, told: &[Told]) -> Vec<u8> {
+    let mut bytes = vec![kind, table.name.len().min(255) as u8];
+    bytes.extend(table.name.bytes().take(255));
+    for told in told {
+        bytes.push(told.key.bytes().len() as u8);
+        bytes.extend(told.key.bytes());
+        let Some(entry) = &told.entry else {
+            bytes.push(0);
+            continue;
+        };
+        let server = entry.server.and_then(|id| table.servers.iter().find(|(n, _)| *n == id));
+        let flags = PRESENT
+            | if server.is_some() { HAS_SERVER } else { 0 }
+            | if entry.counts.is_some() { HAS_COUNTS } else { 0 };
+        bytes.push(flags);
+        bytes.extend(entry.left_ms.to_be_bytes());
+        if let Some((_, name)) = server {
+            bytes.push(name.len().min(255) as u8);
+            bytes.extend(name.bytes().take(255));
+        }
+        for (total, now, before, age) in entry.counts.iter().flatten() {
+            [total, now, before, age].iter().for_each(|n| bytes.extend(n.to_be_bytes()));
+        }
+    }
+    bytes
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        self.take(1)?.first().copied()
+    }
+
+    fn text(&mut self) -> Option<String> {
+        let length = usize::from(self.byte()?);
+        Some(String::from_utf8_lossy(self.take(length)?).into_owned())
+    }
+
+    fn long(&mut self) -> Option<u64> {
+        Some(u64::from_be_bytes(self.take(8)?.try_into().ok()?))
+    }
+}
+
+impl Message {
+    fn parse(bytes: &[u8]) -> Option<Message> {
+        let mut reader = Reader(bytes);
+        let kind = reader.byte()?;
+        let table = reader.text()?;
+        let mut entries = Vec::new();
+        while !reader.0.is_empty() {
+            let length = usize::from(reader.byte()?);
+            if length > Key::LEN {
+                return None;
+            }
+            let key = Key::text(reader.take(length)?);
+            let flags = reader.byte()?;
+            if flags & PRESENT == 0 {
+                entries.push(NamedEntry { key, server: None, entry: None });
+                continue;
+            }
+            let left_ms = reader.long()?;
+            let server = if flags & HAS_SERVER > 0 { Some(reader.text()?) } else { None };
+            let counts = match flags & HAS_COUNTS {
+                0 => None,
+                _ => {
+                    let mut all = [(0, 0, 0, 0); 5];
+                    for one in &mut all {
+                        *one = (reader.long()?, reader.long()?, reader.long()?, reader.long()?);
+                    }
+                    Some(all)
+                }
+            };
+            entries.push(NamedEntry { key, server, entry: Some(ToldEntry { server: None, left_ms, counts }) });
+        }
+        Some(Message { kind, table, entries })
+    }
+}
+
+// The journal: length, checksum, and what it is of: time of writing, message. What is torn at the end is passed over.
+
+struct Journal {
+    path: PathBuf,
+    file: Option<File>,
+    unsaved: Vec<u8>,
+    length: u64,
+    /// Of the last time that it was written as a whole.
+    whole: u64,
+}
+
+impl Journal {
+    fn open(path: PathBuf) -> Journal {
+        Journal { path, file: None, unsaved: Vec::new(), length: 0, whole: 0 }
+    }
+
+    fn add(&mut self, body: &[u8]) {
+        frame(&mut self.unsaved, body);
+    }
+
+    fn save(&mut self, tables: &[TableRef]) {
+        if self.unsaved.is_empty() {
+            return;
+        }
+        let unsaved = std::mem::take(&mut self.unsaved);
+        let result = match self.file.is_none() || self.length > 2 * self.whole + SURPLUS {
+            true => self.write_whole(tables),
+            false => self.append(&unsaved),
+        };
+        if let Err(error) = result {
+            error!(file = %self.path.display(), %error, "what is remembered of clients cannot be stored");
+            self.file = None;
+        }
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        file.write_all(bytes)?;
+        file.sync_data()?;
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn write_whole(&mut self, tables: &[TableRef]) -> std::io::Result<()> {
+        let mut bytes = Vec::new();
+        for table in tables {
+            table.table.whole(monotonic_ms(), |told| {
+                told.chunks(BATCH).for_each(|some| frame(&mut bytes, &encode(CHANGES, table, some)));
+            });
+        }
+        if let Some(folder) = self.path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        evenkeel_platform::write_private(&self.path, &bytes)?;
+        self.file = Some(OpenOptions::new().append(true).open(&self.path)?);
+        (self.length, self.whole) = (bytes.len() as u64, bytes.len() as u64);
+        Ok(())
+    }
+}
+
+fn frame(into: &mut Vec<u8>, body: &[u8]) {
+    into.extend((body.len() as u32 + 8).to_be_bytes());
+    let mut stamped = wall_ms().to_be_bytes().to_vec();
+    stamped.extend(body);
+    into.extend(hash_bytes(&stamped).to_be_bytes());
+    into.extend(stamped);
+}
+
+/// Puts what a journal holds into tables; how many entries there were.
+pub fn replay(path: &Path, tables: &[TableRef]) -> usize {
+    let Ok(bytes) = std::fs::read(path) else { return 0 };
+    let (now_ms, wall_ms) = (monotonic_ms(), wall_ms());
+    let mut reader = Reader(&bytes);
+    let mut count = 0;
+    while let Some(head) = reader.take(4) {
+        let length = u32::from_be_bytes(head.try_into().unwrap_or_default()) as usize;
+        let (Some(sum), true) = (reader.long(), length <= LONGEST) else { break };
+        let Some(stamped) = reader.take(length).filter(|stamped| hash_bytes(stamped) == sum) else { break };
+        let mut stamped = Reader(stamped);
+        let Some(at) = stamped.long() else { break };
+        let Some(message) = Message::parse(stamped.0) else { break };
+        let Some(table) = tables.iter().find(|t| t.name == message.table) else { continue };
+        // A clock that was set back makes an entry live longer, not for ever.
+        let passed = wall_ms.saturating_sub(at);
+        for entry in message.entries {
+            let mut told = entry.resolve(table);
+            if let Some(entry) = &mut told.entry {
+                entry.left_ms = entry.left_ms.saturating_sub(passed);
+                if entry.left_ms == 0 {
+                    continue;
+                }
+            }
+            table.table.hear(&told, now_ms);
+            count += 1;
+        }
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(name: &str) -> TableRef {
+        let servers = Arc::new(vec![(7, "s1".to_owned()), (8, "s2".to_owned())]);
+        TableRef { name: name.into(), table: Arc::new(Table::new(10_000, 60_000, 10_000)), servers }
+    }
+
+    #[test]
+    fn messages_come_back_as_they_were_and_nothing_cut_is_taken() {
+        let one = table("pool:web");
+        let now = monotonic_ms();
+        one.table.follow(|| {});
+        one.table.set(&Key::text(b"client"), Some(8), now + 5_000, now);
+        one.table.count(&Key::text(b"other"), evenkeel_balance::Counter::Requests, 3, now);
+        one.table.set(&Key::text(b"gone"), Some(7), now + 5_000, now);
+        one.table.remove(&Key::text(b"gone"));
+        let told = one.table.changes(now, 100);
+        assert_eq!(told.len(), 3);
+        assert!(one.table.changes(now, 100).is_empty());
+        let bytes = encode(CHANGES, &one, &told);
+        let other = table("pool:web");
+        other.table.set(&Key::text(b"gone"), Some(7), now + 5_000, now);
+        for entry in Message::parse(&bytes).unwrap().entries {
+            other.table.hear(&entry.resolve(&other), now);
+        }
+        assert_eq!(other.table.peek(&Key::text(b"client"), now).unwrap().server, Some(8));
+        assert_eq!(other.table.peek(&Key::text(b"gone"), now), None);
+        let activity = other.table.peek(&Key::text(b"other"), now).unwrap().activity.unwrap();
+        assert_eq!((activity.totals[1], activity.rates[1]), (3, 3));
+        for cut in 0..bytes.len() {
+            let _ = Message::parse(&bytes[..cut]);
+        }
+    }
+
+    #[test]
+    fn a_journal_cut_or_altered_anywhere_gives_what_is_whole() {
+        let one = table("pool:web");
+        let now = monotonic_ms();
+        let mut bytes = Vec::new();
+        for n in 0..20u8 {
+            let told = Told {
+                key: Key::text(&[n]),
+                entry: Some(ToldEntry { server: Some(7), left_ms: 50_000, counts: None }),
+            };
+            frame(&mut bytes, &encode(CHANGES, &one, &[told]));
+        }
+        let path = std::env::temp_dir().join(format!("evenkeel-journal-{}", std::process::id()));
+        let size = bytes.len() / 20;
+        for cut in 0..=bytes.len() {
+            std::fs::write(&path, &bytes[..cut]).unwrap();
+            let fresh = table("pool:web");
+            assert_eq!(replay(&path, std::slice::from_ref(&fresh)), cut / size, "cut at {cut}");
+            assert_eq!(fresh.table.entries(now).len(), cut / size);
+        }
+        for at in 0..bytes.len() {
+            let mut altered = bytes.clone();
+            altered[at] ^= 4;
+            std::fs::write(&path, &altered).unwrap();
+            assert!(replay(&path, &[table("pool:web")]) >= at / size, "altered at {at}");
+        }
+        let _ = std::fs::remove_file(&path);
+    }
+}

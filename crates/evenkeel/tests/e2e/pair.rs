@@ -1,0 +1,368 @@
+//! Two nodes with floating addresses, seen by clients that count everything.
+
+use std::time::Duration;
+
+use evenkeel_testbed::pair::{KEPT_CONNECTIONS, NEW_CONNECTIONS, PairLab};
+use evenkeel_testbed::{eventually, require};
+use rustix::process::Signal;
+
+use crate::layer4::service;
+
+const PROGRAMS: &[&str] = &["ip", "curl", "nginx", "ethtool", "node", "chrt"];
+
+fn lab(test: &str) -> Option<PairLab> {
+    if !require(PROGRAMS) {
+        return None;
+    }
+    PairLab::new(test, env!("CARGO_BIN_EXE_evenkeel"))
+}
+
+const FRONT: &[(&str, &str)] = &[("s1", "10.77.0.11:80"), ("s2", "10.77.0.12:80")];
+const BACK: &[(&str, &str)] = &[("b1", "10.78.0.11:8080"), ("b2", "10.78.0.12:8080")];
+
+/// A service of layer 7, and one of each mode of layer 4 that needs no helper on the servers.
+fn shared() -> String {
+    let web = "persistence = { type = \"source\" }\nhealth-check = { type = \"tcp\", interval = \"1s\" }";
+    let check = "health-check = { type = \"tcp\", interval = \"1s\" }";
+    [
+        "[network]\nfloating-ips = [\"10.78.0.254/24\", \"10.77.0.150/24\"]\n".to_owned(),
+        service("web", "10.77.0.100:80", "http", web, FRONT),
+        service("web6", "[fd77::100]:80", "http", check, FRONT),
+        service("nat", "10.77.0.101:80", "nat", check, BACK),
+        service(
+            "snat",
+            "10.77.0.102:80",
+            "snat",
+            &format!("scheduler = \"least-connections\"\nsource-addresses = [\"10.77.0.150\"]\n{check}"),
+            FRONT,
+        ),
+        service("dr", "10.77.0.103:80", "dr", check, &[("s1", "10.77.0.11"), ("s2", "10.77.0.12")]),
+    ]
+    .concat()
+}
+
+fn dr_servers(lab: &PairLab) {
+    for server in ["s1", "s2"] {
+        let arguments = ["real-server", "setup", "--mode", "dr", "--vip", "10.77.0.103"];
+        let done = lab.hosts.run(server, env!("CARGO_BIN_EXE_evenkeel"), &arguments);
+        assert_eq!(done.code, 0, "{}{}", done.out, done.err);
+    }
+}
+
+fn only(lab: &PairLab, node: usize) {
+    for address in ["10.77.0.100", "10.77.0.101", "10.78.0.254", "fd77::100"] {
+        eventually(&format!("{address} is on one node"), Duration::from_secs(5), || {
+            lab.has(node, address) && !lab.has(1 - node, address)
+        });
+    }
+}
+
+#[test]
+fn connections_of_layer_4_outlive_their_node() {
+    let Some(mut lab) = lab("pair-flows") else { return };
+    dr_servers(&lab);
+    lab.start_pair("", &shared());
+    only(&lab, 0);
+    let vips = ["10.77.0.101", "10.77.0.102", "10.77.0.103"];
+    let kept: Vec<_> =
+        vips.iter().map(|vip| lab.traffic("c", KEPT_CONNECTIONS, &[vip, "80", "40", "100"])).collect();
+    std::thread::sleep(Duration::from_secs(3));
+    let known = lab.json(1, &["status"])["layer-4"]["flows"].as_u64();
+    // First an orderly change, then a death without a word.
+    let switched = lab.json(0, &["pair", "switch-over"]);
+    assert_eq!(switched["active"], "peer", "{switched} {known:?}");
+    lab.await_role(1, "active");
+    only(&lab, 1);
+    std::thread::sleep(Duration::from_secs(2));
+    lab.nodes[1].take().unwrap().signal(Signal::KILL);
+    lab.await_role(0, "active");
+    only(&lab, 0);
+    std::thread::sleep(Duration::from_secs(3));
+    for (vip, kept) in vips.iter().zip(kept) {
+        let seen = kept.end();
+        assert_eq!((&seen["opened"], &seen["ended"], &seen["hung"]), (&40.into(), &0.into(), &0.into()), "{vip}: {seen}");
+        assert!(seen["requests"].as_u64() > Some(1_000), "{vip}: {seen}");
+    }
+}
+
+#[test]
+fn a_dead_a_frozen_and_a_cut_off_node_are_replaced_at_once() {
+    let Some(mut lab) = lab("pair-failover") else { return };
+    lab.start_pair("", &shared());
+    let new = |lab: &PairLab, vip: &str| lab.traffic("c", NEW_CONNECTIONS, &[vip, "80", "10"]);
+    let gap = |seen: &serde_json::Value| seen["gap_ms"].as_u64().unwrap_or(u64::MAX);
+
+    // An orderly change: no request fails.
+    let client = new(&lab, "10.77.0.100");
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(lab.cli(0, &["pair", "switch-over"]).code, 0);
+    std::thread::sleep(Duration::from_secs(2));
+    let seen = client.end();
+    assert!(gap(&seen) < 1_000, "{seen}");
+    only(&lab, 1);
+
+    // SIGKILL: the guard takes the addresses away, the peer has them.
+    let client = new(&lab, "10.77.0.100");
+    std::thread::sleep(Duration::from_secs(1));
+    lab.nodes[1].take().unwrap().signal(Signal::KILL);
+    lab.await_role(0, "active");
+    only(&lab, 0);
+    std::thread::sleep(Duration::from_secs(2));
+    let seen = client.end();
+    assert!(gap(&seen) < 2_000, "{seen}");
+
+    // A node that comes back joins passive and disturbs nothing.
+    lab.start(1);
+    lab.await_role(1, "passive");
+    only(&lab, 0);
+
+    // SIGSTOP: the same, and when it wakes up it knows its place.
+    lab.nodes[0].as_ref().unwrap().signal(Signal::STOP);
+    only(&lab, 1);
+    lab.nodes[0].as_ref().unwrap().signal(Signal::CONT);
+    lab.await_role(0, "passive");
+    only(&lab, 1);
+    assert!(lab.log(0).contains("did not run for a while"), "{}", lab.log(0));
+
+    // The cable of the active node: the other one is fitter.
+    lab.hosts.ip("switch", &["link", "set", "lb20", "down"]);
+    lab.await_role(0, "active");
+    assert!(lab.log(1).contains("e0 is down"), "{}", lab.log(1));
+    lab.hosts.ip("switch", &["link", "set", "lb20", "up"]);
+    only(&lab, 0);
+
+    // All paths at once: both are active until they hear each other, then one of them, always the
+    // same.
+    lab.hosts.ip("switch", &["link", "set", "lb20", "down"]);
+    lab.hosts.ip("switch", &["link", "set", "lb22", "down"]);
+    lab.await_role(1, "active");
+    lab.hosts.ip("switch", &["link", "set", "lb22", "up"]);
+    lab.hosts.ip("switch", &["link", "set", "lb20", "up"]);
+    lab.await_role(1, "passive");
+    only(&lab, 0);
+    assert!((lab.log(0) + &lab.log(1)).contains("split brain"), "{}{}", lab.log(0), lab.log(1));
+
+    // SIGTERM hands over without waiting for silence; SIGUSR2 changes nothing for the peer.
+    lab.nodes[0].as_ref().unwrap().signal(Signal::USR2);
+    eventually("the successor runs", Duration::from_secs(20), || lab.log(0).matches("running").count() > 1);
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!((lab.role(0), lab.role(1)), ("active".into(), "passive".into()), "{}", lab.log(0));
+    assert!(!lab.log(1).rsplit("split brain is over").next().unwrap().contains("silent"), "{}", lab.log(1));
+    let successor = lab.json(0, &["status"]);
+    assert_eq!(successor["node"]["role"], "active");
+    lab.nodes[0].take().unwrap().kill();
+}
+
+#[test]
+fn either_node_edits_and_both_have_it() {
+    let Some(mut lab) = lab("pair-edits") else { return };
+    lab.start_pair("", &shared());
+    let edit = |lab: &PairLab, node: usize, from: &str, to: &str| {
+        let text = std::fs::read_to_string(lab.config_file(node)).unwrap();
+        assert!(text.contains(from), "{text}");
+        let file = lab.place.write(&format!("edit{node}.toml"), text.replace(from, to));
+        file.display().to_string()
+    };
+    let text = |lab: &PairLab, node: usize| std::fs::read_to_string(lab.config_file(node)).unwrap();
+
+    // On the passive node; the active one has it too, and keeps its own part.
+    let file = edit(&lab, 1, "name = \"web\"", "name = \"shop\" # renamed");
+    let committed = lab.json(1, &["commit", &file]);
+    assert_eq!(committed["peer"], "committed", "{committed}");
+    assert!(text(&lab, 0).contains("# renamed") && text(&lab, 0).contains("name = \"lb1\""));
+    assert!(lab.cli(0, &["status"]).out.contains("shop"));
+
+    // What one node refuses is on none.
+    let file = edit(&lab, 0, "10.77.0.101:80", "10.77.0.100:80");
+    let refused = lab.cli(0, &["commit", &file]);
+    assert_ne!(refused.code, 0);
+    assert!(text(&lab, 0).contains("10.77.0.101:80") && text(&lab, 1).contains("10.77.0.101:80"));
+
+    // Both edit at once: one is told why not, and both have the same.
+    let files = [edit(&lab, 0, "renamed", "by one"), edit(&lab, 1, "renamed", "by two")];
+    let outputs = std::thread::scope(|scope| {
+        let lab = &lab;
+        let handles = [0, 1].map(|node| {
+            let file = &files[node];
+            scope.spawn(move || lab.cli(node, &["commit", file]))
+        });
+        handles.map(|h| h.join().unwrap())
+    });
+    let same = |lab: &PairLab| text(lab, 0).contains("# by one") == text(lab, 1).contains("# by one");
+    eventually("both have the same", Duration::from_secs(5), || same(&lab));
+    let failed: Vec<_> = outputs.iter().filter(|o| o.code != 0).collect();
+    assert!(failed.iter().all(|o| o.err.contains("same revision") || o.err.contains("under way") || o.err.contains("does not know")), "{outputs:?}");
+
+    // Live changes and persistence are on both.
+    assert_eq!(lab.cli(0, &["weight", "shop/s1", "7"]).code, 0);
+    assert_eq!(lab.cli(1, &["drain", "nat/b1"]).code, 0);
+    eventually("weights and states are on both", Duration::from_secs(5), || {
+        (0..2).all(|node| {
+            let status = lab.json(node, &["status"]).to_string();
+            status.contains("\"weight\":7") && status.contains("draining")
+        })
+    });
+    let answer = lab.hosts.run("c", "curl", &["-sS", "--max-time", "3", "http://10.77.0.100/"]);
+    let server = answer.out.split(' ').next().unwrap().to_owned();
+    eventually("the client is known on both", Duration::from_secs(5), || {
+        lab.cli(1, &["persistence", "list", "shop"]).out.contains(&format!("10.77.0.9  {server}"))
+    });
+    assert_eq!(lab.cli(1, &["persistence", "clear", "shop"]).code, 0);
+    eventually("it is forgotten on both", Duration::from_secs(5), || {
+        !lab.cli(0, &["persistence", "list", "shop"]).out.contains("10.77.0.9")
+    });
+
+    // A node that was away catches up; deleted entries do not return with it.
+    let _ = lab.hosts.run("c", "curl", &["-sS", "--max-time", "3", "http://10.77.0.100/"]);
+    eventually("the client is known again", Duration::from_secs(5), || {
+        lab.cli(1, &["persistence", "list", "shop"]).out.contains("10.77.0.9")
+    });
+    std::thread::sleep(Duration::from_secs(1));
+    lab.nodes[1].take().unwrap().signal(Signal::KILL);
+    eventually("the link is down", Duration::from_secs(10), || {
+        lab.json(0, &["pair", "status"])["link"]["connected"] == false
+    });
+    assert_eq!(lab.cli(0, &["persistence", "clear", "shop"]).code, 0);
+    let file = edit(&lab, 0, "name = \"shop\"", "name = \"market\"");
+    let committed = lab.json(0, &["commit", &file]);
+    assert!(committed["peer"].as_str().unwrap_or("").contains("not reachable"), "{committed}");
+    lab.start(1);
+    eventually("the node that was away has caught up", Duration::from_secs(10), || {
+        text(&lab, 1).contains("market") || lab.log(1).contains("cannot be taken")
+    });
+    assert!(text(&lab, 1).contains("market"), "{}", lab.log(1));
+    assert!(!lab.cli(1, &["persistence", "list", "market"]).out.contains("10.77.0.9"));
+
+    // Tables outlive the death of both.
+    let _ = lab.hosts.run("c", "curl", &["-sS", "--max-time", "3", "http://10.77.0.100/"]);
+    eventually("the client is known", Duration::from_secs(5), || {
+        (0..2).all(|node| lab.cli(node, &["persistence", "list", "market"]).out.contains("10.77.0.9"))
+    });
+    std::thread::sleep(Duration::from_millis(1_200));
+    for node in 0..2 {
+        lab.nodes[node].take().unwrap().signal(Signal::KILL);
+    }
+    lab.start(0);
+    assert!(lab.cli(0, &["persistence", "list", "market"]).out.contains("10.77.0.9"), "{}", lab.log(0));
+}
+
+/// Messages that anybody could send change nothing.
+#[test]
+fn forged_adverts_change_nothing() {
+    let Some(mut lab) = lab("pair-forged") else { return };
+    if !require(&["keepalived"]) {
+        return;
+    }
+    lab.start_pair("", &shared());
+    let config = "global_defs {\n vrrp_version 3\n vrrp_garp_master_delay 60\n}\nvrrp_instance A {\n state MASTER\n interface e0\n virtual_router_id 51\n priority 255\n advert_int 0.05\n virtual_ipaddress { 10.77.0.240/32 dev e0 }\n}\n";
+    let file = lab.place.write("forger.conf", config).display().to_string();
+    let log = lab.place.file("forger.log");
+    let pid = lab.place.file("forger.pid").display().to_string();
+    let client = lab.traffic("c", NEW_CONNECTIONS, &["10.77.0.100", "80", "10"]);
+    // Adverts without a fault: those of an Evenkeel that has no peer.
+    let folder = lab.place.folder().join("other").display().to_string();
+    let text = format!(
+        "[admin]\nsocket = \"{folder}/admin.sock\"\n[state]\ndirectory = \"{folder}/state\"\n[pair]\nname = \"other\"\n[[pair.vrrp]]\ninterface = \"e0\"\nrouter-id = 51\npriority = 254\ninterval = \"20ms\"\n"
+    );
+    let other = lab.place.write("other.toml", text).display().to_string();
+    let other_log = lab.place.file("other.log");
+    let program = env!("CARGO_BIN_EXE_evenkeel");
+    let _other = lab.hosts.start("d", program, &["run", "--config", &other], &other_log);
+    let forger = lab.hosts.start("d", "keepalived", &["-n", "-l", "-f", &file, "-p", &pid, "-r", &format!("{pid}.v")], &log);
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!((lab.role(0), lab.role(1)), ("active".into(), "passive".into()));
+    let refused = lab.json(0, &["pair", "status"])["refused"].clone();
+    assert!(refused["VRRP without a seal"].as_u64() > Some(10), "{refused} {}", std::fs::read_to_string(&log).unwrap());
+    drop(forger);
+    let seen = client.end();
+    assert_eq!(seen["failed"], 0, "{seen}");
+    only(&lab, 0);
+}
+
+#[test]
+fn a_real_keepalived_is_a_peer_in_both_directions() {
+    let Some(mut lab) = lab("pair-keepalived") else { return };
+    if !require(&["keepalived"]) {
+        return;
+    }
+    let folder = lab.folder(0).display().to_string();
+    let text = |version: u8, interval: &str| {
+        format!(
+            "[admin]\nsocket = \"{folder}/admin.sock\"\n[state]\ndirectory = \"{folder}/state\"\n[pair]\nname = \"lb1\"\nfailback = true\n[[pair.vrrp]]\ninterface = \"e0\"\nrouter-id = 51\npriority = 150\nversion = {version}\ninterval = \"{interval}\"\n[[pair.vrrp]]\ninterface = \"e1\"\nrouter-id = 52\npriority = 150\nversion = {version}\ninterval = \"{interval}\"\n{}",
+            service("web", "10.77.0.100:80", "http", "", FRONT)
+        )
+    };
+    for (version, interval, advert) in [(3, "100ms", "0.1"), (2, "1s", "1")] {
+        let instance = |name: &str, interface: &str, id: u8, address: &str| {
+            format!("vrrp_instance {name} {{\n state BACKUP\n interface {interface}\n virtual_router_id {id}\n priority 100\n advert_int {advert}\n virtual_ipaddress {{ {address} }}\n}}\n")
+        };
+        let config = format!(
+            "global_defs {{\n vrrp_version {version}\n}}\nvrrp_sync_group G {{\n group {{\n  A\n  B\n }}\n}}\n{}{}",
+            instance("A", "e0", 51, "10.77.0.100/32 dev e0"),
+            instance("B", "e1", 52, "10.78.0.254/24 dev e1"),
+        );
+        let file = lab.place.write("keepalived.conf", config).display().to_string();
+        let log = lab.place.file(&format!("keepalived{version}.log"));
+        let pid = lab.place.file(&format!("keepalived{version}.pid")).display().to_string();
+        let peer = lab.hosts.start("lb2", "keepalived", &["-n", "-l", "-f", &file, "-p", &pid, "-r", &format!("{pid}.v")], &log);
+        eventually("keepalived alone is active", Duration::from_secs(15), || lab.has(1, "10.77.0.100"));
+        // The higher priority takes over, and keepalived gives way.
+        let wanted = text(version, interval);
+        lab.write(0, &wanted);
+        lab.start(0);
+        eventually(&format!("evenkeel took over from keepalived, version {version}"), Duration::from_secs(15), || {
+            lab.has(0, "10.77.0.100") && !lab.has(1, "10.77.0.100")
+        });
+        // One that gives up is followed at once, the whole group of it.
+        lab.nodes[0].take().unwrap().signal(Signal::TERM);
+        eventually("keepalived has it again", Duration::from_secs(15), || {
+            !lab.has(0, "10.77.0.100") && lab.has(1, "10.77.0.100")
+        });
+        drop(peer);
+        eventually("keepalived is gone", Duration::from_secs(10), || !lab.has(1, "10.77.0.100"));
+    }
+}
+
+#[test]
+fn a_witness_leaves_exactly_one_active() {
+    let Some(mut lab) = lab("pair-witness") else { return };
+    let folder = lab.place.folder().join("witness");
+    std::fs::create_dir_all(&folder).unwrap();
+    lab.start_pair("", &shared());
+    std::fs::copy(lab.folder(0).join("state/pair/key"), folder.join("key")).unwrap();
+    let log = lab.place.file("witness.log");
+    let program = env!("CARGO_BIN_EXE_evenkeel");
+    let arguments = ["witness", "--listen", "10.77.0.8:9695", "--folder", &folder.display().to_string()];
+    let _witness = lab.hosts.start("d", program, &arguments, &log);
+    // It lends nothing before what a former life may have lent has ended.
+    std::thread::sleep(Duration::from_millis(10_500));
+    for node in 0..2 {
+        lab.write(node, &lab.config(node, "witness = \"10.77.0.8:9695\"", &shared()));
+        lab.nodes[node].as_ref().unwrap().signal(Signal::HUP);
+    }
+    eventually("the witness is heard", Duration::from_secs(5), || {
+        lab.json(0, &["pair", "status"])["witness"]["heard-ms-ago"].is_u64()
+    });
+    lab.await_role(0, "active");
+    // The nodes do not hear each other, and both reach the witness: the active one has the lease.
+    for end in ["lb12", "lb22"] {
+        lab.hosts.ip("switch", &["link", "set", end, "down"]);
+    }
+    let cut = |lab: &PairLab, how: &str| {
+        let table = "table netdev cut { chain c { type filter hook ingress device e0 priority 0; ip saddr 10.77.0.1 ip protocol 112 drop; }; }";
+        match how {
+            "cut" => lab.hosts.run("lb2", "nft", &[table]),
+            _ => lab.hosts.run("lb2", "nft", &["delete", "table", "netdev", "cut"]),
+        }
+    };
+    let done = cut(&lab, "cut");
+    assert_eq!(done.code, 0, "{}{}", done.out, done.err);
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!((lab.role(0), lab.role(1)), ("active".into(), "passive".into()), "{}", lab.log(1));
+    only(&lab, 0);
+    // The active one is cut off from everybody: it gives up by itself, and the other one has it.
+    lab.hosts.ip("switch", &["link", "set", "lb10", "down"]);
+    lab.await_role(1, "active");
+    lab.await_role(0, "passive");
+    assert!(!lab.has(0, "10.77.0.100"));
+}

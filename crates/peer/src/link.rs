@@ -1,0 +1,459 @@
+//! The link. Each node dials the other and sends on that connection; acknowledgements come back
+//! on it. What could not be sent is dropped with the connection: a new one begins with everything.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::{CertificateDer, ServerName};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tracing::{info, warn};
+
+use crate::code::Code;
+use crate::frame::{self, Frame, LONGEST};
+use crate::identity::{Expected, Identity};
+
+const HELLO: u8 = 0;
+const JOIN: u8 = 1;
+const JOINED: u8 = 2;
+/// From here on the frames are the users'.
+pub const FIRST_KIND: u8 = 16;
+const RETRY: Duration = Duration::from_millis(200);
+const CONNECT: Duration = Duration::from_secs(3);
+/// A word at least so often, so that a dead link shows.
+const IDLE: Duration = Duration::from_millis(500);
+const SILENCE: Duration = Duration::from_secs(3);
+/// Bytes of a stranger's frame.
+const STRANGER: usize = 4096;
+/// Wrong codes that end an invitation.
+const TRIES: u32 = 5;
+
+pub struct LinkOptions {
+    pub listen: SocketAddr,
+    pub peer: SocketAddr,
+    pub identity: Identity,
+    /// Its very certificate, once the nodes have joined.
+    pub peer_certificate: Option<CertificateDer<'static>>,
+    pub program: String,
+}
+
+/// What happens on the link.
+#[derive(Debug)]
+pub enum Event {
+    /// Frames may be sent; what was sent before may not have come.
+    Up { program: String },
+    Down(String),
+    Frame(Frame),
+    /// A node has joined by a code: its certificate is the peer's from now on.
+    Joined { certificate: CertificateDer<'static>, name: String },
+}
+
+/// Numbers for people.
+#[derive(Debug, Default)]
+pub struct LinkState {
+    pub up: AtomicBool,
+    pub sent: AtomicU64,
+    pub acknowledged: AtomicU64,
+    pub received: AtomicU64,
+    /// When the oldest frame without an answer was sent, in milliseconds since the start; 0 is none.
+    pub oldest_ms: AtomicU64,
+    pub detail: Mutex<String>,
+}
+
+impl LinkState {
+    fn say(&self, detail: impl Into<String>) {
+        *self.detail.lock().unwrap_or_else(PoisonError::into_inner) = detail.into();
+    }
+
+    pub fn detail(&self) -> String {
+        self.detail.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn waiting(&self) -> u64 {
+        self.sent.load(Relaxed).saturating_sub(self.acknowledged.load(Relaxed))
+    }
+}
+
+/// An invitation that is open.
+pub struct Invite {
+    pub secret: [u8; 16],
+    pub until: Instant,
+    pub tries: u32,
+    /// What the one who joins is told.
+    pub answer: Joined,
+}
+
+/// What a node that joins is told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Joined {
+    pub certificate: String,
+    /// The daemon's own matters.
+    pub body: serde_json::Value,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Hello {
+    version: u32,
+    oldest: u32,
+    program: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct JoinRequest {
+    secret: String,
+    name: String,
+}
+
+pub struct Link {
+    frames: UnboundedSender<Frame>,
+    pub state: Arc<LinkState>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    options: LinkOptions,
+    peer: Mutex<Option<CertificateDer<'static>>>,
+    invite: Mutex<Option<Invite>>,
+    events: UnboundedSender<Event>,
+    state: Arc<LinkState>,
+    stopped: AtomicBool,
+    started: Instant,
+}
+
+impl Link {
+    /// Must be called within a tokio runtime.
+    pub fn start(options: LinkOptions, events: UnboundedSender<Event>) -> std::io::Result<Link> {
+        let state = Arc::new(LinkState::default());
+        let shared = Arc::new(Shared {
+            peer: Mutex::new(options.peer_certificate.clone()),
+            options,
+            invite: Mutex::new(None),
+            events,
+            state: state.clone(),
+            stopped: AtomicBool::new(false),
+            started: Instant::now(),
+        });
+        let (frames, queue) = unbounded_channel();
+        tokio::spawn(accept(shared.clone()));
+        tokio::spawn(dial(shared.clone(), queue));
+        Ok(Link { frames, state, shared })
+    }
+
+    pub fn send(&self, frame: Frame) {
+        let _ = self.frames.send(frame);
+    }
+
+    pub fn set_peer(&self, certificate: CertificateDer<'static>) {
+        *lock(&self.shared.peer) = Some(certificate);
+    }
+
+    pub fn invite(&self, invite: Invite) {
+        *lock(&self.shared.invite) = Some(invite);
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.state.up.load(Relaxed)
+    }
+
+    /// How long the oldest frame waits for its answer.
+    pub fn lag(&self) -> Option<Duration> {
+        let oldest = self.state.oldest_ms.load(Relaxed);
+        let now = self.shared.started.elapsed().as_millis() as u64;
+        self.is_up().then(|| Duration::from_millis(if oldest == 0 { 0 } else { now.saturating_sub(oldest) }))
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Relaxed);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// The way out
+
+async fn dial(shared: Arc<Shared>, mut queue: UnboundedReceiver<Frame>) {
+    let mut said = String::new();
+    while !shared.stopped.load(Relaxed) {
+        let known = lock(&shared.peer).clone();
+        let ended = match known {
+            Some(certificate) => speak(&shared, &mut queue, certificate).await,
+            None => Err("the nodes have not joined yet".into()),
+        };
+        let why = ended.err().unwrap_or_else(|| "the peer has closed the link".into());
+        if shared.state.up.swap(false, Relaxed) {
+            warn!(why, "the link to the peer is down");
+            let _ = shared.events.send(Event::Down(why.clone()));
+        } else if why != said {
+            info!(why, "the link to the peer is not up");
+        }
+        shared.state.say(why.clone());
+        said = why;
+        // What was meant for that connection is worth nothing on the next.
+        while queue.try_recv().is_ok() {}
+        if queue.is_closed() {
+            return;
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+async fn connect(shared: &Shared, certificate: CertificateDer<'static>) -> Result<tokio_rustls::client::TlsStream<TcpStream>, String> {
+    let config = shared.options.identity.client(Expected::Certificate(certificate)).map_err(|e| e.to_string())?;
+    let peer = shared.options.peer;
+    let opening = async {
+        let stream = TcpStream::connect(peer).await.map_err(|e| format!("{peer}: {e}"))?;
+        stream.set_nodelay(true).map_err(|e| e.to_string())?;
+        let name = ServerName::try_from("evenkeel-pair").map_err(|e| e.to_string())?;
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|e| format!("{peer}: {e}"))
+    };
+    tokio::time::timeout(CONNECT, opening).await.map_err(|_| format!("{peer} does not answer"))?
+}
+
+async fn speak(
+    shared: &Shared,
+    queue: &mut UnboundedReceiver<Frame>,
+    certificate: CertificateDer<'static>,
+) -> Result<(), String> {
+    let stream = connect(shared, certificate).await?;
+    let (mut reader, writer) = tokio::io::split(stream);
+    let mut writer = BufWriter::new(writer);
+    let program = shared.options.program.clone();
+    let hello = Hello { version: crate::VERSION, oldest: crate::OLDEST_VERSION, program };
+    let body = serde_json::to_vec(&hello).map_err(|e| e.to_string())?;
+    let io = |e: std::io::Error| e.to_string();
+    frame::write(&mut writer, &Frame { kind: HELLO, body }).await.map_err(io)?;
+    writer.flush().await.map_err(io)?;
+    let answer = tokio::time::timeout(CONNECT, frame::read(&mut reader, STRANGER)).await;
+    let answer = answer.map_err(|_| "the peer says nothing")?.map_err(|e| e.to_string())?;
+    let theirs: Hello = serde_json::from_slice(&answer.body).map_err(|_| "the peer does not say its version")?;
+    if theirs.version < crate::OLDEST_VERSION || theirs.oldest > crate::VERSION {
+        return Err(format!(
+            "the peer ({}) speaks versions {} to {} of the link, this node {} to {}",
+            theirs.program, theirs.oldest, theirs.version, crate::OLDEST_VERSION, crate::VERSION
+        ));
+    }
+    let state = &shared.state;
+    state.sent.store(0, Relaxed);
+    state.acknowledged.store(0, Relaxed);
+    state.oldest_ms.store(0, Relaxed);
+    state.up.store(true, Relaxed);
+    state.say(format!("with {}", theirs.program));
+    info!(peer = theirs.program, "the link to the peer is up");
+    let _ = shared.events.send(Event::Up { program: theirs.program });
+    let mut heard = Instant::now();
+    let mut pulse = tokio::time::interval(IDLE);
+    let mut acknowledged = [0; 8];
+    let mut got = 0;
+    loop {
+        tokio::select! {
+            frame = queue.recv() => {
+                let Some(frame) = frame else { return Ok(()) };
+                let now = shared.started.elapsed().as_millis() as u64;
+                let _ = state.oldest_ms.compare_exchange(0, now.max(1), Relaxed, Relaxed);
+                frame::write(&mut writer, &frame).await.map_err(io)?;
+                state.sent.fetch_add(1, Relaxed);
+                // What waits already goes along.
+                while let Ok(more) = queue.try_recv() {
+                    frame::write(&mut writer, &more).await.map_err(io)?;
+                    state.sent.fetch_add(1, Relaxed);
+                }
+                writer.flush().await.map_err(io)?;
+            }
+            read = reader.read(&mut acknowledged[got..]) => {
+                // One that is killed says no goodbye.
+                let read = match read {
+                    Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(0),
+                    other => other,
+                };
+                match read.map_err(io)? {
+                    0 => return Ok(()),
+                    n => got += n,
+                }
+                heard = Instant::now();
+                if got == 8 {
+                    got = 0;
+                    state.acknowledged.store(u64::from_be_bytes(acknowledged), Relaxed);
+                    if state.waiting() == 0 {
+                        state.oldest_ms.store(0, Relaxed);
+                    }
+                }
+            }
+            _ = pulse.tick() => {
+                if heard.elapsed() > SILENCE {
+                    return Err("the peer is silent on the link".into());
+                }
+                if shared.stopped.load(Relaxed) {
+                    return Ok(());
+                }
+                if *lock(&shared.peer) == None {
+                    return Err("the nodes have parted".into());
+                }
+                frame::write(&mut writer, &Frame { kind: HELLO, body: Vec::new() }).await.map_err(io)?;
+                writer.flush().await.map_err(io)?;
+            }
+        }
+    }
+}
+
+// The way in
+
+async fn accept(shared: Arc<Shared>) {
+    let config = match shared.options.identity.server() {
+        Ok(config) => Arc::new(config),
+        Err(error) => return warn!(%error, "the link cannot be listened on"),
+    };
+    let mut said = false;
+    loop {
+        let listener = match open(shared.options.listen, shared.options.peer) {
+            Ok(listener) => listener,
+            Err(error) => {
+                if !std::mem::replace(&mut said, true) {
+                    warn!(address = %shared.options.listen, %error, "the link cannot be listened on; trying again");
+                }
+                tokio::time::sleep(RETRY).await;
+                continue;
+            }
+        };
+        while !shared.stopped.load(Relaxed) {
+            let accepted = tokio::time::timeout(Duration::from_secs(1), listener.accept()).await;
+            if let Ok(Ok((stream, from))) = accepted {
+                let (shared, acceptor) = (shared.clone(), TlsAcceptor::from(config.clone()));
+                tokio::spawn(async move {
+                    if let Err(why) = listen(&shared, acceptor, stream).await {
+                        tracing::debug!(%from, why, "a connection to the link has ended");
+                    }
+                });
+            }
+        }
+        return;
+    }
+}
+
+fn open(listen: SocketAddr, peer: SocketAddr) -> std::io::Result<TcpListener> {
+    use tokio::net::TcpSocket;
+    let listen = match (listen.is_ipv4(), peer.is_ipv4()) {
+        (true, false) => SocketAddr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), listen.port()),
+        _ => listen,
+    };
+    let socket = if listen.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    // The next process of this node opens it while this one still has it.
+    socket.set_reuseport(true)?;
+    socket.bind(listen)?;
+    socket.listen(16)
+}
+
+async fn listen(shared: &Shared, acceptor: TlsAcceptor, stream: TcpStream) -> Result<(), String> {
+    stream.set_nodelay(true).map_err(|e| e.to_string())?;
+    let handshake = tokio::time::timeout(CONNECT, acceptor.accept(stream)).await;
+    let mut stream = handshake.map_err(|_| "no handshake")?.map_err(|e| e.to_string())?;
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first()).cloned();
+    let certificate = certificate.ok_or("no certificate")?.into_owned();
+    let known = lock(&shared.peer).clone();
+    if known.as_ref() != Some(&certificate) {
+        return join_request(shared, &mut stream, certificate).await;
+    }
+    let io = |e: std::io::Error| e.to_string();
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let first = tokio::time::timeout(CONNECT, frame::read(&mut reader, STRANGER)).await;
+    let first = first.map_err(|_| "silent")?.map_err(|e| e.to_string())?;
+    if first.kind != HELLO {
+        return Err("it does not say hello".into());
+    }
+    let program = shared.options.program.clone();
+    let hello = Hello { version: crate::VERSION, oldest: crate::OLDEST_VERSION, program };
+    let body = serde_json::to_vec(&hello).map_err(|e| e.to_string())?;
+    frame::write(&mut writer, &Frame { kind: HELLO, body }).await.map_err(io)?;
+    writer.flush().await.map_err(io)?;
+    let mut count = 0u64;
+    loop {
+        let read = tokio::time::timeout(SILENCE, frame::read(&mut reader, LONGEST)).await;
+        let frame = read.map_err(|_| "silent")?.map_err(|e| e.to_string())?;
+        if shared.stopped.load(Relaxed) || *lock(&shared.peer) != known {
+            return Ok(());
+        }
+        if frame.kind >= FIRST_KIND {
+            count += 1;
+            shared.state.received.fetch_add(1, Relaxed);
+            if shared.events.send(Event::Frame(frame)).is_err() {
+                return Ok(());
+            }
+        }
+        writer.write_all(&count.to_be_bytes()).await.map_err(io)?;
+        writer.flush().await.map_err(io)?;
+    }
+}
+
+/// Somebody who is not the peer may say one thing: that it was invited.
+async fn join_request(
+    shared: &Shared,
+    stream: &mut tokio_rustls::server::TlsStream<TcpStream>,
+    certificate: CertificateDer<'static>,
+) -> Result<(), String> {
+    let read = tokio::time::timeout(CONNECT, frame::read(stream, STRANGER)).await;
+    let frame = read.map_err(|_| "silent")?.map_err(|e| e.to_string())?;
+    if frame.kind != JOIN {
+        return Err("a stranger".into());
+    }
+    let request: JoinRequest = serde_json::from_slice(&frame.body).map_err(|e| e.to_string())?;
+    let answer = {
+        let mut place = lock(&shared.invite);
+        let Some(invite) = place.as_mut().filter(|i| Instant::now() < i.until) else {
+            return Err("nobody is invited".into());
+        };
+        let right = aws_lc_rs::constant_time::verify_slices_are_equal(hex(&invite.secret).as_bytes(), request.secret.as_bytes());
+        if right.is_err() {
+            invite.tries += 1;
+            if invite.tries >= TRIES {
+                warn!("too many wrong codes: the invitation has ended");
+                *place = None;
+            }
+            return Err("a wrong code".into());
+        }
+        let answer = invite.answer.clone();
+        *place = None;
+        answer
+    };
+    let body = serde_json::to_vec(&answer).map_err(|e| e.to_string())?;
+    *lock(&shared.peer) = Some(certificate.clone());
+    let _ = shared.events.send(Event::Joined { certificate, name: request.name });
+    frame::write(stream, &Frame { kind: JOINED, body }).await.map_err(|e| e.to_string())?;
+    stream.flush().await.map_err(|e| e.to_string())?;
+    let _ = stream.shutdown().await;
+    Ok(())
+}
+
+/// Joins the node that made a code.
+pub async fn join(identity: &Identity, code: &Code, name: &str) -> Result<Joined, String> {
+    let config = identity.client(Expected::Fingerprint(code.fingerprint)).map_err(|e| e.to_string())?;
+    let address = code.address;
+    let joining = async {
+        let stream = TcpStream::connect(address).await.map_err(|e| format!("{address}: {e}"))?;
+        let server = ServerName::try_from("evenkeel-pair").map_err(|e| e.to_string())?;
+        let mut stream = TlsConnector::from(Arc::new(config))
+            .connect(server, stream)
+            .await
+            .map_err(|e| format!("{address}: {e}"))?;
+        let request = JoinRequest { secret: hex(&code.secret), name: name.to_owned() };
+        let body = serde_json::to_vec(&request).map_err(|e| e.to_string())?;
+        frame::write(&mut stream, &Frame { kind: JOIN, body }).await.map_err(|e| e.to_string())?;
+        stream.flush().await.map_err(|e| e.to_string())?;
+        let refused = "the other node refused: the code has been used, is older than its time, or is wrong";
+        let answer = frame::read(&mut stream, LONGEST).await.map_err(|_| refused.to_owned())?;
+        serde_json::from_slice::<Joined>(&answer.body).map_err(|e| e.to_string())
+    };
+    tokio::time::timeout(CONNECT * 3, joining).await.map_err(|_| format!("{address} does not answer"))?
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
