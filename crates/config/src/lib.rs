@@ -20,9 +20,9 @@ mod suggest;
 mod tls;
 mod validate;
 
-pub use shared::{OWN as OWN_TABLES, adopt, shared};
 pub use build::read;
 pub use format::format;
 pub use plan::{Impact, Plan, Step, plan};
 pub use problem::{Problem, Report};
 pub use publish::{json_schema, reference_markdown, routes_markdown};
+pub use shared::{OWN as OWN_TABLES, adopt, shared};

@@ -18,16 +18,17 @@ pub fn pair(
 ) -> Option<PairSettings> {
     let table = root.section("pair")?;
     let name = table.name("name").or_else(|| Name::new("node").ok())?;
-    let place = |section: Section<'_>, key: &str| {
-        section.span(key).or_else(|| root.span("pair")).unwrap_or(0..0)
-    };
+    let place =
+        |section: Section<'_>, key: &str| section.span(key).or_else(|| root.span("pair")).unwrap_or(0..0);
     let peer = table.listen("peer");
     let priority = table.number("priority", 100);
     let routers: Vec<VrrpSettings> =
         table.sections("vrrp").map(|(vrrp, _)| router(vrrp, priority, peer.is_some(), problems)).collect();
     for (at, (vrrp, span)) in table.sections("vrrp").enumerate() {
         let Some(own) = routers.get(at) else { continue };
-        let same = |r: &VrrpSettings| (&r.interface, r.router_id, r.ipv6) == (&own.interface, own.router_id, own.ipv6);
+        let same = |r: &VrrpSettings| {
+            (&r.interface, r.router_id, r.ipv6) == (&own.interface, own.router_id, own.ipv6)
+        };
         if routers[..at].iter().any(same) {
             let what = format!("a second virtual router {} on {}", own.router_id, own.interface);
             problems.push(Problem::new(vrrp.span("router-id").unwrap_or(span), what));
@@ -37,7 +38,8 @@ pub fn pair(
     if peer.is_none() {
         if routers.is_empty() {
             let what = "a pair needs `peer`, or [[pair.vrrp]] for routers of other makes";
-            let help = "peer = \"ADDRESS:9694\" with the other node's address, then `evenkeel pair invite` there";
+            let help =
+                "peer = \"ADDRESS:9694\" with the other node's address, then `evenkeel pair invite` there";
             problems.push(Problem::new(place(table, "name"), what).help(help));
         }
         for key in ["serial", "witness"] {
@@ -96,7 +98,11 @@ fn router(vrrp: Section<'_>, priority: u8, sealed: bool, problems: &mut Vec<Prob
     let unicast: Vec<IpAddr> =
         vrrp.list("unicast").filter_map(|v| v.get_ref().as_str()?.parse().ok()).collect();
     if unicast.iter().any(|a| a.is_ipv6() != ipv6) {
-        refuse("unicast", "an address of another family than the router's", "set `family`, or another address");
+        refuse(
+            "unicast",
+            "an address of another family than the router's",
+            "set `family`, or another address",
+        );
     }
     VrrpSettings {
         interface: vrrp.text("interface").unwrap_or("").into(),

@@ -51,12 +51,16 @@ mod tests {
     use super::*;
 
     const ONE: &str = "# of lb1\n[pair]\nname = \"lb1\"\npeer = \"10.0.0.2:9694\"\n[[pair.vrrp]]\ninterface = \"eth0\"\nrouter-id = 5\n\n[admin]\nsocket = \"/tmp/a\"\n\n# what we sell\n[[virtual-service]]\nname = \"web\" # the shop\nvip = [\"10.0.0.9:80\"]\n";
-    const OTHER: &str = "[pair]\nname = \"lb2\"\npeer = \"10.0.0.1:9694\"\n[[virtual-service]]\nname = \"old\"\n";
+    const OTHER: &str =
+        "[pair]\nname = \"lb2\"\npeer = \"10.0.0.1:9694\"\n[[virtual-service]]\nname = \"old\"\n";
 
     #[test]
     fn each_node_keeps_its_own() {
         let common = shared(ONE).unwrap();
-        assert!(!common.contains("lb1") && !common.contains("/tmp/a") && !common.contains("eth0"), "{common}");
+        assert!(
+            !common.contains("lb1") && !common.contains("/tmp/a") && !common.contains("eth0"),
+            "{common}"
+        );
         assert!(common.contains("# what we sell") && common.contains("# the shop"));
         let adopted = adopt(OTHER, &common).unwrap();
         assert!(adopted.contains("lb2") && adopted.contains("web") && !adopted.contains("old"), "{adopted}");

@@ -25,5 +25,5 @@ pub use keeper::FlowGate;
 pub use listing::{FlowReader, PersistentInfo};
 pub use plane::{Options, Plane, PlaneError};
 pub use program::{Attached, LoadError, Run, Sizes};
-pub use tap::{Batch, Tap};
 pub use spec::{Counts, FlowInfo, Forwarding, Hop, Persist, Pick, ProbeSpec, Server, ServiceSpec, Takes};
+pub use tap::{Batch, Tap};

@@ -376,13 +376,7 @@ impl Reader {
 
     fn filling<'a, F: FnMut(Batch)>(&self, out: &'a mut F) -> Filling<'a, F> {
         let names = self.book.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        Filling {
-            names,
-            batch: Batch::default(),
-            destinations: HashMap::new(),
-            sources: HashMap::new(),
-            out,
-        }
+        Filling { names, batch: Batch::default(), destinations: HashMap::new(), sources: HashMap::new(), out }
     }
 
     fn tick(&self) -> Result<u32, LoadError> {
@@ -448,7 +442,11 @@ impl Reader {
                 }
                 let Some(destination) = filling.destination(entry.destination) else { continue };
                 let left_ms = left.saturating_mul(tick_ms).to_be_bytes();
-                filling.batch.clients.push(ClientRecord { client: octets(entry.client), destination, left_ms });
+                filling.batch.clients.push(ClientRecord {
+                    client: octets(entry.client),
+                    destination,
+                    left_ms,
+                });
                 if filling.batch.clients.len() >= BATCH {
                     filling.flush();
                 }

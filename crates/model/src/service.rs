@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    Addresses, HealthCheck, Layer4, ListenAddress, Name, OutlierRule, PacketPath, PairSettings, Persistence, Route,
-    Scheduler, ServerTls, TableRule, TlsSettings, Vip, Weight,
+    Addresses, HealthCheck, Layer4, ListenAddress, Name, OutlierRule, PacketPath, PairSettings, Persistence,
+    Route, Scheduler, ServerTls, TableRule, TlsSettings, Vip, Weight,
 };
 
 /// One configuration, checked. Services and pools are shared so that an unchanged one is the

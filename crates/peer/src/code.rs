@@ -21,7 +21,8 @@ impl Code {
         }
         let mut bytes = [0; 32];
         for (at, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&digits[at * 2..at * 2 + 2], 16).map_err(|_| "the code has a wrong letter")?;
+            *byte = u8::from_str_radix(&digits[at * 2..at * 2 + 2], 16)
+                .map_err(|_| "the code has a wrong letter")?;
         }
         let (mut secret, mut fingerprint) = ([0; 16], [0; 16]);
         secret.copy_from_slice(&bytes[..16]);
@@ -47,7 +48,8 @@ mod tests {
 
     #[test]
     fn a_code_comes_back_as_it_was() {
-        let code = Code { address: "10.0.0.1:9694".parse().unwrap(), secret: [7; 16], fingerprint: [0xab; 16] };
+        let code =
+            Code { address: "10.0.0.1:9694".parse().unwrap(), secret: [7; 16], fingerprint: [0xab; 16] };
         assert_eq!(Code::parse(&code.to_string()), Ok(code.clone()));
         let v6 = Code { address: "[2001:db8::1]:9694".parse().unwrap(), ..code };
         assert_eq!(Code::parse(&format!(" {v6}\n")), Ok(v6.clone()));

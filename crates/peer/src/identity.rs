@@ -49,7 +49,8 @@ impl Identity {
 
     pub fn read(pem: &str, path: &Path) -> Result<Identity, IdentityError> {
         let damaged = |e: String| IdentityError::Damaged(path.to_path_buf(), e);
-        let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| damaged(e.to_string()))?;
+        let certificate =
+            CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| damaged(e.to_string()))?;
         let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|e| damaged(e.to_string()))?;
         let end = pem.find("-----END CERTIFICATE-----").map_or(pem.len(), |at| at + 25);
         Ok(Identity { certificate, key, pem: pem[..end].to_owned() + "\n" })

@@ -46,11 +46,16 @@ pub struct LinkOptions {
 #[derive(Debug)]
 pub enum Event {
     /// Frames may be sent; what was sent before may not have come.
-    Up { program: String },
+    Up {
+        program: String,
+    },
     Down(String),
     Frame(Frame),
     /// A node has joined by a code: its certificate is the peer's from now on.
-    Joined { certificate: CertificateDer<'static>, name: String },
+    Joined {
+        certificate: CertificateDer<'static>,
+        name: String,
+    },
 }
 
 /// Numbers for people.
@@ -206,8 +211,12 @@ async fn dial(shared: Arc<Shared>, mut queue: UnboundedReceiver<Frame>) {
     }
 }
 
-async fn connect(shared: &Shared, certificate: CertificateDer<'static>) -> Result<tokio_rustls::client::TlsStream<TcpStream>, String> {
-    let config = shared.options.identity.client(Expected::Certificate(certificate)).map_err(|e| e.to_string())?;
+async fn connect(
+    shared: &Shared,
+    certificate: CertificateDer<'static>,
+) -> Result<tokio_rustls::client::TlsStream<TcpStream>, String> {
+    let config =
+        shared.options.identity.client(Expected::Certificate(certificate)).map_err(|e| e.to_string())?;
     let peer = shared.options.peer;
     let opening = async {
         let stream = TcpStream::connect(peer).await.map_err(|e| format!("{peer}: {e}"))?;
@@ -234,11 +243,16 @@ async fn speak(
     writer.flush().await.map_err(io)?;
     let answer = tokio::time::timeout(CONNECT, frame::read(&mut reader, STRANGER)).await;
     let answer = answer.map_err(|_| "the peer says nothing")?.map_err(|e| e.to_string())?;
-    let theirs: Hello = serde_json::from_slice(&answer.body).map_err(|_| "the peer does not say its version")?;
+    let theirs: Hello =
+        serde_json::from_slice(&answer.body).map_err(|_| "the peer does not say its version")?;
     if theirs.version < crate::OLDEST_VERSION || theirs.oldest > crate::VERSION {
         return Err(format!(
             "the peer ({}) speaks versions {} to {} of the link, this node {} to {}",
-            theirs.program, theirs.oldest, theirs.version, crate::OLDEST_VERSION, crate::VERSION
+            theirs.program,
+            theirs.oldest,
+            theirs.version,
+            crate::OLDEST_VERSION,
+            crate::VERSION
         ));
     }
     let state = &shared.state;
@@ -410,7 +424,10 @@ async fn join_request(
         let Some(invite) = place.as_mut().filter(|i| Instant::now() < i.until) else {
             return Err("nobody is invited".into());
         };
-        let right = aws_lc_rs::constant_time::verify_slices_are_equal(hex(&invite.secret).as_bytes(), request.secret.as_bytes());
+        let right = aws_lc_rs::constant_time::verify_slices_are_equal(
+            hex(&invite.secret).as_bytes(),
+            request.secret.as_bytes(),
+        );
         if right.is_err() {
             invite.tries += 1;
             if invite.tries >= TRIES {

@@ -6,7 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6};
 use std::os::fd::IntoRawFd;
 use std::time::{Duration, Instant};
 
-use pnet_datalink::{Channel, ChannelType, Config, DataLinkReceiver, DataLinkSender, MacAddr, NetworkInterface};
+use pnet_datalink::{
+    Channel, ChannelType, Config, DataLinkReceiver, DataLinkSender, MacAddr, NetworkInterface,
+};
 use socket2::{Domain, Protocol, Socket, Type};
 
 const BROADCAST: [u8; 6] = [0xff; 6];

@@ -15,6 +15,7 @@ mod serial;
 mod service_manager;
 mod transparency;
 mod vrrp;
+mod wake;
 
 pub use announce::Announcer;
 pub use auto_nat::set_auto_nat;
@@ -30,6 +31,7 @@ pub use service_manager::{
 };
 pub use transparency::{remove_transparency, set_up_transparency, transparency_is_set_up};
 pub use vrrp::{VrrpPacket, VrrpSocket};
+pub use wake::Waker;
 
 /// Raises the limit of open files to what the system allows; the limit now in force.
 pub fn raise_file_limit() -> u64 {

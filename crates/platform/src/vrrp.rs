@@ -93,7 +93,12 @@ impl VrrpSocket {
             let head: &[u8; 20] = packet.get(..20)?.try_into().ok()?;
             let four = |at: usize| Ipv4Addr::new(head[at], head[at + 1], head[at + 2], head[at + 3]);
             let payload = packet.get(usize::from(head[0] & 15) * 4..)?.to_vec();
-            return Some(VrrpPacket { payload, source: four(12).into(), target: four(16).into(), ttl: head[8] });
+            return Some(VrrpPacket {
+                payload,
+                source: four(12).into(),
+                target: four(16).into(),
+                ttl: head[8],
+            });
         }
         let source = SocketAddr::try_from(from?).ok()?.ip();
         let IpAddr::V6(v6) = source else { return None };

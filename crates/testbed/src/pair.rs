@@ -73,7 +73,8 @@ impl PairLab {
         if number > 0 {
             let _ = std::fs::rename(&log, self.folder(node).join(format!("daemon.log.{number}")));
         }
-        self.nodes[node] = Some(self.hosts.start(NODES[node], &self.program, &["run", "--config", &file], &log));
+        self.nodes[node] =
+            Some(self.hosts.start(NODES[node], &self.program, &["run", "--config", &file], &log));
         eventually(&format!("{} answers", NODES[node]), Duration::from_secs(20), || {
             self.cli(node, &["status"]).code == 0
         });
@@ -143,7 +144,8 @@ impl PairLab {
 
     /// Traffic from a host: see [`Traffic`].
     pub fn traffic(&self, host: &str, script: &str, arguments: &[&str]) -> Traffic {
-        let number = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+        let number =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
         let file = self.place.write(&format!("traffic-{number}.js"), script).display().to_string();
         let out = self.place.file(&format!("traffic-{number}.json"));
         let log = self.place.file(&format!("traffic-{number}.log"));
@@ -238,6 +240,7 @@ function keep() {
   s.on('close', () => { if (open) { ended++; endedAfter = Math.max(endedAfter, ms() - last); } waits.delete(s); });
 }
 for (let i = 0; i < +count; i++) setTimeout(keep, i * 5);
+setInterval(() => {}, 1000);
 process.on('SIGTERM', () => {
   const now = ms();
   let hung = 0;

@@ -8,7 +8,12 @@ pub static PAIR: Table = Table {
     keys: &[
         required("name", Kind::Name, "The name of this node."),
         key("peer", Kind::Listen, "", "The other node's address and port on the peer link."),
-        key("listen", Kind::Listen, "0.0.0.0:9694", "Where this node takes the peer's connections and beats."),
+        key(
+            "listen",
+            Kind::Listen,
+            "0.0.0.0:9694",
+            "Where this node takes the peer's connections and beats.",
+        ),
         key(
             "priority",
             Kind::Integer { min: 1, max: 254 },
@@ -78,8 +83,17 @@ static VRRP: Table = Table {
     doc: "One virtual router. All of them have one role.",
     keys: &[
         required("interface", line(15), "The interface."),
-        required("router-id", Kind::Integer { min: 1, max: 255 }, "The virtual router's number on this network."),
-        key("priority", Kind::Integer { min: 1, max: 254 }, "that of the pair", "This node's priority there."),
+        required(
+            "router-id",
+            Kind::Integer { min: 1, max: 255 },
+            "The virtual router's number on this network.",
+        ),
+        key(
+            "priority",
+            Kind::Integer { min: 1, max: 254 },
+            "that of the pair",
+            "This node's priority there.",
+        ),
         key(
             "interval",
             duration(10, 40_950),

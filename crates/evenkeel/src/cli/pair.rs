@@ -1,7 +1,8 @@
 //! Verbs of the pair.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use clap::Subcommand;
 use evenkeel_api as api;
@@ -9,7 +10,7 @@ use evenkeel_api as api;
 use super::client::Client;
 use super::live::{print_json, say};
 use super::table::Table;
-use super::{Common, Outcome};
+use super::{Common, Exit, Failure, Outcome};
 
 #[derive(Subcommand, Debug)]
 pub enum PairVerb {
@@ -23,6 +24,11 @@ pub enum PairVerb {
     Status,
     /// Make the other node active (or this one, if it is passive)
     SwitchOver,
+    /// Switch over and back, and measure how long the VIPs were away
+    #[command(
+        after_help = "Run it on the active node. Connections of layer 7 end by it, as by any switch-over."
+    )]
+    Rehearse,
     /// Make the peer take this node's configuration, where the two differ
     Push,
     /// Keep this node passive until `release`; survives a restart
@@ -45,13 +51,22 @@ pub fn run(common: &Common, verb: PairVerb) -> Outcome {
                 false => say(&format!("{} is active, after {} ms", done.active, done.took_ms)),
             }
         }
+        PairVerb::Rehearse => rehearse(common, &client),
         PairVerb::Push => {
             let pair: api::Pair = client.post("/api/v1/pair/push", &())?;
-            if common.json { print_json(&pair) } else { say("told the peer; `evenkeel pair status` shows when it has it") }
+            if common.json {
+                print_json(&pair)
+            } else {
+                say("told the peer; `evenkeel pair status` shows when it has it")
+            }
         }
         PairVerb::Hold => {
             let pair: api::Pair = client.post("/api/v1/pair/hold", &())?;
-            if common.json { print_json(&pair) } else { say("this node stays passive until `evenkeel pair release`") }
+            if common.json {
+                print_json(&pair)
+            } else {
+                say("this node stays passive until `evenkeel pair release`")
+            }
         }
         PairVerb::Release => {
             let pair: api::Pair = client.delete("/api/v1/pair/hold")?;
@@ -74,6 +89,46 @@ pub fn run(common: &Common, verb: PairVerb) -> Outcome {
             show(&joined)
         }
     }
+}
+
+/// Gives the role away and takes it back. While it is passive this node is a client like any other.
+fn rehearse(common: &Common, client: &Client<'_>) -> Outcome {
+    let status: api::Status = client.get("/api/v1/status")?;
+    if status.node.role != "active" {
+        let why = format!("this node is {}: rehearse on the active one", status.node.role);
+        return Err(Failure::new(Exit::Failed, why));
+    }
+    let usable = |s: &&api::Service| ["http", "tcp", "nat", "snat"].contains(&s.mode.as_str());
+    let services = || status.virtual_services.iter().filter(usable);
+    let proxied = services().find(|s| s.mode == "http" || s.mode == "tcp");
+    let vips = proxied.or(services().next()).into_iter().flat_map(|s| &s.vip);
+    let Some(target) = vips.filter_map(|v| v.parse::<SocketAddr>().ok()).next() else {
+        let why = "no service has a VIP and port that this node could try (modes http, tcp, nat, snat)";
+        return Err(Failure::new(Exit::Failed, why));
+    };
+    let until_answered = |since: Instant| -> Result<u64, Failure> {
+        while since.elapsed() < Duration::from_secs(10) {
+            if TcpStream::connect_timeout(&target, Duration::from_millis(20)).is_ok() {
+                return Ok(since.elapsed().as_millis() as u64);
+            }
+        }
+        Err(Failure::new(Exit::TimedOut, format!("{target} did not answer within 10 s of the switch-over")))
+    };
+    let began = Instant::now();
+    let _: api::SwitchedOver = client.post("/api/v1/pair/switch-over", &())?;
+    let there_ms = until_answered(began)?;
+    std::thread::sleep(Duration::from_secs(2));
+    let began = Instant::now();
+    let back: api::SwitchedOver = client.post("/api/v1/pair/switch-over", &())?;
+    // Its own packets do not pass layer 4: there the role is what can be seen.
+    let back_ms = if proxied.is_some() { until_answered(began)? } else { back.took_ms };
+    let seen = api::Rehearsal { there_ms, back_ms, target: target.to_string() };
+    if common.json {
+        return print_json(&seen);
+    }
+    say(&format!(
+        "{target} answered {there_ms} ms after the switch-over began, and {back_ms} ms after the one back"
+    ))
 }
 
 fn ago(ms: Option<u64>) -> String {
@@ -112,7 +167,9 @@ fn show(pair: &api::Pair) -> Outcome {
     say(nodes.to_string().trim_end())?;
     say(&format!("\n{} for {} s: {}", pair.role, pair.since_ms / 1000, pair.why))?;
     if !pair.paired {
-        say("not paired yet: `evenkeel pair invite` on the first node, `evenkeel pair join CODE` on the second")?;
+        say(
+            "not paired yet: `evenkeel pair invite` on the first node, `evenkeel pair join CODE` on the second",
+        )?;
     }
     if pair.held {
         say("held: stays passive until `evenkeel pair release`")?;
@@ -154,7 +211,7 @@ fn show(pair: &api::Pair) -> Outcome {
 }
 
 /// `evenkeel witness`
-pub fn witness(listen: std::net::SocketAddr, key: &PathBuf) -> Outcome {
+pub fn witness(listen: SocketAddr, key: &Path) -> Outcome {
     crate::daemon::witness(listen, key)
 }
 

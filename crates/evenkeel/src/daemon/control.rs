@@ -17,9 +17,9 @@ use tracing::{error, info, warn};
 
 use super::handover;
 use super::layer4::{self, Layer4};
-use super::servers::ServerHealth;
 use super::overrides::Overrides;
 use super::pair::{self, News, Pair, PairNews, PeerLink, Resume};
+use super::servers::ServerHealth;
 use super::sync::Sync;
 
 /// Sockets left with the service manager; its store is bounded too.

@@ -65,6 +65,7 @@ pub struct Inherited {
     pub listeners: Vec<(SocketAddr, OwnedFd)>,
     pub admin: Vec<(SocketAddr, OwnedFd)>,
     pub state: State,
+    in_pair: bool,
     stream: UnixStream,
 }
 
@@ -95,7 +96,8 @@ pub fn take_over(socket: &Path, refuse: bool) -> Result<Option<Inherited>, Failu
     let mut take =
         |addresses: Vec<SocketAddr>| -> Vec<_> { addresses.into_iter().zip(sockets.by_ref()).collect() };
     let (listeners, admin) = (take(manifest.listeners), take(manifest.admin));
-    Ok(Some(Inherited { listeners, admin, state: manifest.state, stream }))
+    let in_pair = manifest.state.in_pair;
+    Ok(Some(Inherited { listeners, admin, state: manifest.state, in_pair, stream }))
 }
 
 impl Inherited {
@@ -103,7 +105,7 @@ impl Inherited {
     /// peer is told without a gap.
     pub fn ready(mut self) -> Result<Option<Resume>, Failure> {
         self.stream.write_all(b"R")?;
-        if !self.state.in_pair {
+        if !self.in_pair {
             return Ok(None);
         }
         self.stream.set_read_timeout(Some(Duration::from_secs(3)))?;

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use evenkeel_l4::{
-    Attached, Batch, Tap, Forwarding, Hop, Options, Persist, Pick, Plane, ProbeSpec, Server, ServiceSpec, Sizes, Takes,
+    Attached, Batch, Forwarding, Hop, Options, Persist, Pick, Plane, ProbeSpec, Server, ServiceSpec, Sizes,
+    Takes, Tap,
 };
 use evenkeel_l7::{PoolSpec, ServerState};
 use evenkeel_model::{
@@ -319,7 +320,8 @@ impl Path {
         let own = &self.addresses;
         let mut placed = BTreeSet::new();
         let whole = |a: IpAddr| if a.is_ipv4() { 32 } else { 128 };
-        let vips = self.wanted.vips.iter().map(|v| (*v, whole(*v), self.wanted.own_vips && !self.wanted.of_a_pair));
+        let vips =
+            self.wanted.vips.iter().map(|v| (*v, whole(*v), self.wanted.own_vips && !self.wanted.of_a_pair));
         let floating = self.wanted.floating.iter().map(|(a, prefix)| (*a, *prefix, !self.wanted.of_a_pair));
         for (address, prefix, place) in vips.chain(floating).collect::<Vec<_>>() {
             let network = own

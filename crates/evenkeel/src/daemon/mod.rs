@@ -29,9 +29,9 @@ use tracing::{error, info, warn};
 
 use crate::cli::{Exit, Failure, Outcome, RunArguments};
 use control::{Control, Setup};
-pub use pair::{run_guard as guard, run_witness as witness};
 pub use explain::offline as explain_offline;
 use handover::Successor;
+pub use pair::{run_guard as guard, run_witness as witness};
 
 /// Idle connections of a process that stops: long enough for a client in mid-thought.
 const IDLE_AT_STOP: Duration = Duration::from_millis(500);

@@ -113,7 +113,11 @@ impl Overrides {
     }
 
     pub fn admin(&self, pool: &str, server: &str) -> Option<AdminState> {
-        self.content.live.admin_states.get(&format!("{pool}/{server}")).and_then(|word| AdminState::parse(word))
+        self.content
+            .live
+            .admin_states
+            .get(&format!("{pool}/{server}"))
+            .and_then(|word| AdminState::parse(word))
     }
 
     pub fn weight(&self, pool: &str, server: &str) -> Option<u16> {

@@ -188,7 +188,11 @@ impl Control {
 }
 
 impl ServerHealth {
-    pub fn new(pool: &PoolSpec, server: &ServerSpec, inherited: Option<&handover::ServerState>) -> ServerHealth {
+    pub fn new(
+        pool: &PoolSpec,
+        server: &ServerSpec,
+        inherited: Option<&handover::ServerState>,
+    ) -> ServerHealth {
         let check = &pool.pool.health_check;
         ServerHealth {
             pool: pool.pool.name.as_str().into(),
@@ -219,4 +223,3 @@ impl ServerHealth {
         ServerHealth { health, ..self }
     }
 }
-

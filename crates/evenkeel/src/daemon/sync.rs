@@ -1,7 +1,9 @@
 //! Two nodes, one configuration: commits that are on both, catching up, live changes, ticket keys,
 //! flows and tables.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use evenkeel_admin::{Kind, Refused, Reply};
@@ -16,6 +18,8 @@ use super::pair::{FromPeer, Pair, PeerLink, Say, Stand, Tables, tables_of};
 
 /// How long the peer may take to say whether it would commit.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Connections of the peer that are remembered.
+const MOST_CONNECTIONS: usize = 1_000_000;
 
 /// What goes on between the two nodes.
 #[derive(Default)]
@@ -29,6 +33,11 @@ pub struct Sync {
     prepared: Option<Prepared>,
     tickets: TicketSecrets,
     next_id: u64,
+    /// Connections that the peer has been told of; taken while they are listed.
+    told: Arc<Mutex<HashSet<(SocketAddr, SocketAddr)>>>,
+    tell_at: Option<Instant>,
+    /// The active peer's connections of layer 7.
+    theirs: HashSet<(SocketAddr, SocketAddr)>,
 }
 
 #[derive(Clone, Debug)]
@@ -72,7 +81,9 @@ impl Relation {
             Relation::Same => "same",
             Relation::Ahead => "this node is ahead",
             Relation::Behind => "the peer is ahead",
-            Relation::Differs => "differs: `evenkeel pair push` on the node whose configuration shall be kept",
+            Relation::Differs => {
+                "differs: `evenkeel pair push` on the node whose configuration shall be kept"
+            }
         }
     }
 }
@@ -124,6 +135,7 @@ impl Control {
                 if let Some(link) = &mut self.sync_mut().link {
                     link.program = Some(program);
                 }
+                self.sync().told.lock().unwrap_or_else(PoisonError::into_inner).clear();
                 self.say_hello();
                 // What the peer said of itself may have come first.
                 self.compare();
@@ -221,6 +233,20 @@ impl Control {
                 }
             }
             Say::Live { live } => self.take_live(&live),
+            Say::Connections { begun, ended, anew } => {
+                let theirs = &mut self.sync_mut().theirs;
+                if anew {
+                    theirs.clear();
+                }
+                for connection in &ended {
+                    theirs.remove(connection);
+                }
+                theirs.extend(begun);
+                // More than fit a busy node are not the peer's.
+                if theirs.len() > MOST_CONNECTIONS {
+                    theirs.clear();
+                }
+            }
             Say::Tickets { secrets } => {
                 if !self.is_active_node() {
                     self.engine().adopt_tickets(secrets);
@@ -269,12 +295,11 @@ impl Control {
         let in_step = self.link_up().is_some() && self.relation() == Relation::Same;
         if !in_step {
             let result = self.commit(text).map(|mut committed| {
-                committed.peer = self.pair().filter(|p| p.settings().peer.is_some()).map(|_| {
-                    match self.relation() {
+                committed.peer =
+                    self.pair().filter(|p| p.settings().peer.is_some()).map(|_| match self.relation() {
                         Relation::Differs => "NOT committed: it has another configuration".into(),
                         _ => "NOT committed: it is not reachable now, and follows when it is back".into(),
-                    }
-                });
+                    });
                 committed
             });
             self.compare();
@@ -285,9 +310,11 @@ impl Control {
             let _ = reply.send(Err(refused));
             return;
         }
-        if self.sync().pending.is_some() || self.sync().prepared.as_ref().is_some_and(|p| Instant::now() < p.until)
+        if self.sync().pending.is_some()
+            || self.sync().prepared.as_ref().is_some_and(|p| Instant::now() < p.until)
         {
-            let why = "another commit is under way on one of the nodes; look at what it changed, then try again";
+            let why =
+                "another commit is under way on one of the nodes; look at what it changed, then try again";
             let _ = reply.send(Err(Refused::new(Kind::Failed, why)));
             return;
         }
@@ -316,7 +343,8 @@ impl Control {
                     self.pending_difference()
                 ));
             }
-            let theirs = difference(&evenkeel_config::shared(&self.running_text()).unwrap_or_default(), &shared);
+            let theirs =
+                difference(&evenkeel_config::shared(&self.running_text()).unwrap_or_default(), &shared);
             if let Some(pending) = self.sync_mut().pending.take() {
                 let why = format!(
                     "the other node commits another change of the same revision now; nothing was changed here. Its change:\n{theirs}"
@@ -327,9 +355,12 @@ impl Control {
         let text = evenkeel_config::adopt(&self.running_text(), &shared).ok_or("it is no TOML")?;
         if let Err(refused) = read(&text) {
             let first = refused.failure.problems.first();
-            return Err(first.map_or(refused.failure.error.clone(), |p| format!("line {}: {}", p.line, p.message)));
+            return Err(
+                first.map_or(refused.failure.error.clone(), |p| format!("line {}: {}", p.line, p.message))
+            );
         }
-        self.sync_mut().prepared = Some(Prepared { id, stand, text: shared, until: Instant::now() + PATIENCE });
+        self.sync_mut().prepared =
+            Some(Prepared { id, stand, text: shared, until: Instant::now() + PATIENCE });
         Ok(())
     }
 
@@ -340,7 +371,9 @@ impl Control {
     }
 
     fn on_prepared(&mut self, id: u64, refused: Option<String>) {
-        let Some(pending) = self.sync_mut().pending.take_if(|p| p.id == id && p.done.is_none()) else { return };
+        let Some(pending) = self.sync_mut().pending.take_if(|p| p.id == id && p.done.is_none()) else {
+            return;
+        };
         if let Some(why) = refused {
             let why = format!("nothing was changed: the other node refuses: {why}");
             let _ = pending.reply.send(Err(Refused::new(Kind::Failed, why)));
@@ -406,6 +439,7 @@ impl Control {
             self.settle_pending("the peer did not answer in time");
         }
         self.sync_mut().prepared.take_if(|p| now >= p.until);
+        self.tell_connections(now);
         if self.sync().link.is_some() && self.is_active_node() {
             let secrets = self.engine().tickets().secrets();
             if secrets != self.sync().tickets {
@@ -420,10 +454,72 @@ impl Control {
         if let Some(tap) = &self.sync().tap {
             tap.tell(active);
         }
+        self.sync().told.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        if active {
+            self.wake_clients();
+        }
         // What it knows is the truth now; after a hand-over both know the same.
         if active && !handed_over && self.link_up().is_some() {
             self.tell_everything();
         }
+    }
+
+    /// Lists the connections of layer 7 for the peer, now and then.
+    fn tell_connections(&mut self, now: Instant) {
+        if self.sync().tell_at.is_some_and(|at| now < at) || !self.is_active_node() {
+            return;
+        }
+        let Some(link) = self.link_up() else { return };
+        let say = link.sayer();
+        let count = self.engine().connection_count();
+        let (parts, workers) = (self.engine().connections(), self.engine().workers());
+        let told = self.sync().told.clone();
+        let pause = match count {
+            0..5_000 => 400,
+            5_000..50_000 => 2_000,
+            _ => 10_000,
+        };
+        self.sync_mut().tell_at = Some(now + Duration::from_millis(pause));
+        tokio::task::spawn_blocking(move || {
+            let lists = (0..workers).filter_map(|_| parts.recv_timeout(Duration::from_secs(1)).ok());
+            let present: HashSet<(SocketAddr, SocketAddr)> =
+                lists.flatten().map(|c| (c.client, c.vip)).collect();
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            let begun: Vec<_> = present.difference(&told).copied().collect();
+            let ended: Vec<_> = told.difference(&present).copied().collect();
+            if !begun.is_empty() || !ended.is_empty() {
+                say(&Say::Connections { begun, ended, anew: told.is_empty() });
+            }
+            *told = present;
+        });
+    }
+
+    /// Clients that wait on connections of the former active node hear that these are over.
+    fn wake_clients(&mut self) {
+        let theirs = std::mem::take(&mut self.sync_mut().theirs);
+        if theirs.is_empty() {
+            return;
+        }
+        info!(
+            connections = theirs.len(),
+            "clients of the former active node are told that their connections are over"
+        );
+        std::thread::spawn(move || {
+            let waker = match evenkeel_platform::Waker::open() {
+                Ok(waker) => waker,
+                Err(error) => return warn!(%error, "clients cannot be told"),
+            };
+            // A segment may be lost, or come before the address does.
+            for pause_ms in [0, 150, 500] {
+                std::thread::sleep(Duration::from_millis(pause_ms));
+                for (at, (client, vip)) in theirs.iter().enumerate() {
+                    let _ = waker.wake(*vip, *client);
+                    if at % 500 == 499 {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                }
+            }
+        });
     }
 
     /// The services have changed: what is told to the peer changes with them.
@@ -456,7 +552,8 @@ impl Control {
         let pair = self.pair_or_refused()?;
         pair.make_key().map_err(refuse)?;
         let (settings, keys) = (pair.settings().clone(), pair.keys().clone());
-        let why = "a pair with routers of other makes has no code: name the other Evenkeel node in [pair] peer";
+        let why =
+            "a pair with routers of other makes has no code: name the other Evenkeel node in [pair] peer";
         let link = self.sync().link.as_ref().ok_or_else(|| refuse(why.into()))?;
         let code = link.invite(&settings, &keys, more).map_err(refuse)?;
         Ok(api::Invitation { code: code.to_string(), valid_seconds: super::pair::INVITED.as_secs() })

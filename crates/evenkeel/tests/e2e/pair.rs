@@ -80,7 +80,11 @@ fn connections_of_layer_4_outlive_their_node() {
     std::thread::sleep(Duration::from_secs(3));
     for (vip, kept) in vips.iter().zip(kept) {
         let seen = kept.end();
-        assert_eq!((&seen["opened"], &seen["ended"], &seen["hung"]), (&40.into(), &0.into(), &0.into()), "{vip}: {seen}");
+        assert_eq!(
+            (&seen["opened"], &seen["ended"], &seen["hung"]),
+            (&40.into(), &0.into(), &0.into()),
+            "{vip}: {seen}"
+        );
         assert!(seen["requests"].as_u64() > Some(1_000), "{vip}: {seen}");
     }
 }
@@ -115,6 +119,19 @@ fn a_dead_a_frozen_and_a_cut_off_node_are_replaced_at_once() {
     lab.start(1);
     lab.await_role(1, "passive");
     only(&lab, 0);
+
+    // Connections of layer 7 cannot live on, but none hangs: even an idle one ends.
+    let idle = lab.traffic("c", KEPT_CONNECTIONS, &["10.77.0.100", "80", "60", "60000"]);
+    let busy = lab.traffic("c", KEPT_CONNECTIONS, &["fd77::100", "80", "60", "100"]);
+    std::thread::sleep(Duration::from_millis(2_500));
+    assert_eq!(lab.cli(0, &["pair", "switch-over"]).code, 0);
+    std::thread::sleep(Duration::from_millis(1_500));
+    for (what, kept) in [("idle", idle), ("busy", busy)] {
+        let seen = kept.end();
+        assert_eq!((&seen["opened"], &seen["ended"]), (&60.into(), &60.into()), "{what}: {seen}");
+    }
+    assert_eq!(lab.cli(1, &["pair", "switch-over"]).code, 0);
+    lab.await_role(0, "active");
 
     // SIGSTOP: the same, and when it wakes up it knows its place.
     lab.nodes[0].as_ref().unwrap().signal(Signal::STOP);
@@ -191,7 +208,12 @@ fn either_node_edits_and_both_have_it() {
     let same = |lab: &PairLab| text(lab, 0).contains("# by one") == text(lab, 1).contains("# by one");
     eventually("both have the same", Duration::from_secs(5), || same(&lab));
     let failed: Vec<_> = outputs.iter().filter(|o| o.code != 0).collect();
-    assert!(failed.iter().all(|o| o.err.contains("same revision") || o.err.contains("under way") || o.err.contains("does not know")), "{outputs:?}");
+    assert!(
+        failed.iter().all(|o| o.err.contains("same revision")
+            || o.err.contains("under way")
+            || o.err.contains("does not know")),
+        "{outputs:?}"
+    );
 
     // Live changes and persistence are on both.
     assert_eq!(lab.cli(0, &["weight", "shop/s1", "7"]).code, 0);
@@ -268,11 +290,20 @@ fn forged_adverts_change_nothing() {
     let other_log = lab.place.file("other.log");
     let program = env!("CARGO_BIN_EXE_evenkeel");
     let _other = lab.hosts.start("d", program, &["run", "--config", &other], &other_log);
-    let forger = lab.hosts.start("d", "keepalived", &["-n", "-l", "-f", &file, "-p", &pid, "-r", &format!("{pid}.v")], &log);
+    let forger = lab.hosts.start(
+        "d",
+        "keepalived",
+        &["-n", "-l", "-f", &file, "-p", &pid, "-r", &format!("{pid}.v")],
+        &log,
+    );
     std::thread::sleep(Duration::from_secs(4));
     assert_eq!((lab.role(0), lab.role(1)), ("active".into(), "passive".into()));
     let refused = lab.json(0, &["pair", "status"])["refused"].clone();
-    assert!(refused["VRRP without a seal"].as_u64() > Some(10), "{refused} {}", std::fs::read_to_string(&log).unwrap());
+    assert!(
+        refused["VRRP without a seal"].as_u64() > Some(10),
+        "{refused} {}",
+        std::fs::read_to_string(&log).unwrap()
+    );
     drop(forger);
     let seen = client.end();
     assert_eq!(seen["failed"], 0, "{seen}");
@@ -294,7 +325,9 @@ fn a_real_keepalived_is_a_peer_in_both_directions() {
     };
     for (version, interval, advert) in [(3, "100ms", "0.1"), (2, "1s", "1")] {
         let instance = |name: &str, interface: &str, id: u8, address: &str| {
-            format!("vrrp_instance {name} {{\n state BACKUP\n interface {interface}\n virtual_router_id {id}\n priority 100\n advert_int {advert}\n virtual_ipaddress {{ {address} }}\n}}\n")
+            format!(
+                "vrrp_instance {name} {{\n state BACKUP\n interface {interface}\n virtual_router_id {id}\n priority 100\n advert_int {advert}\n virtual_ipaddress {{ {address} }}\n}}\n"
+            )
         };
         let config = format!(
             "global_defs {{\n vrrp_version {version}\n}}\nvrrp_sync_group G {{\n group {{\n  A\n  B\n }}\n}}\n{}{}",
@@ -304,15 +337,22 @@ fn a_real_keepalived_is_a_peer_in_both_directions() {
         let file = lab.place.write("keepalived.conf", config).display().to_string();
         let log = lab.place.file(&format!("keepalived{version}.log"));
         let pid = lab.place.file(&format!("keepalived{version}.pid")).display().to_string();
-        let peer = lab.hosts.start("lb2", "keepalived", &["-n", "-l", "-f", &file, "-p", &pid, "-r", &format!("{pid}.v")], &log);
+        let peer = lab.hosts.start(
+            "lb2",
+            "keepalived",
+            &["-n", "-l", "-f", &file, "-p", &pid, "-r", &format!("{pid}.v")],
+            &log,
+        );
         eventually("keepalived alone is active", Duration::from_secs(15), || lab.has(1, "10.77.0.100"));
         // The higher priority takes over, and keepalived gives way.
         let wanted = text(version, interval);
         lab.write(0, &wanted);
         lab.start(0);
-        eventually(&format!("evenkeel took over from keepalived, version {version}"), Duration::from_secs(15), || {
-            lab.has(0, "10.77.0.100") && !lab.has(1, "10.77.0.100")
-        });
+        eventually(
+            &format!("evenkeel took over from keepalived, version {version}"),
+            Duration::from_secs(15),
+            || lab.has(0, "10.77.0.100") && !lab.has(1, "10.77.0.100"),
+        );
         // One that gives up is followed at once, the whole group of it.
         lab.nodes[0].take().unwrap().signal(Signal::TERM);
         eventually("keepalived has it again", Duration::from_secs(15), || {
@@ -321,6 +361,79 @@ fn a_real_keepalived_is_a_peer_in_both_directions() {
         drop(peer);
         eventually("keepalived is gone", Duration::from_secs(10), || !lab.has(1, "10.77.0.100"));
     }
+}
+
+/// Two ends of a serial line that are connected for as long as this lives.
+fn serial_line() -> [(std::fs::File, String); 2] {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    [(), ()].map(|()| {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+        (master.into(), name)
+    })
+}
+
+#[test]
+fn a_serial_line_is_a_path_when_all_else_is_cut() {
+    use std::io::{Read, Write};
+    let Some(mut lab) = lab("pair-serial") else { return };
+    let ends = serial_line();
+    for (from, to) in [(0, 1), (1, 0)] {
+        let (mut from, mut to) = (ends[from].0.try_clone().unwrap(), ends[to].0.try_clone().unwrap());
+        std::thread::spawn(move || {
+            let mut buffer = [0; 256];
+            loop {
+                match from.read(&mut buffer) {
+                    Ok(n) if n > 0 => drop(to.write_all(&buffer[..n])),
+                    // Nobody has it open at the moment.
+                    _ => std::thread::sleep(Duration::from_millis(5)),
+                }
+            }
+        });
+    }
+    for node in 0..2 {
+        let own = format!("serial = \"{}\"", ends[node].1);
+        lab.write(node, &lab.config(node, &own, &shared()));
+        lab.start(node);
+    }
+    lab.join();
+    let heard = |lab: &PairLab, word: &str| {
+        let pair = lab.json(0, &["pair", "status"]);
+        let paths = pair["paths"].as_array().cloned().unwrap_or_default();
+        let path = paths.iter().find(|p| p["name"].as_str().unwrap_or("").starts_with(word)).cloned();
+        path.and_then(|p| p["heard-ms-ago"].as_u64()).unwrap_or(u64::MAX)
+    };
+    eventually("the line is heard", Duration::from_secs(5), || heard(&lab, "serial") < 300);
+    for end in ["lb12", "lb22", "lb10"] {
+        lab.hosts.ip("switch", &["link", "set", end, "down"]);
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(heard(&lab, "link") > 1_000 && heard(&lab, "vrrp") > 1_000 && heard(&lab, "serial") < 300);
+    // The active node's cable is out, and the line tells the other that it is fitter.
+    assert_eq!((lab.role(0), lab.role(1)), ("passive".into(), "active".into()), "{}", lab.log(1));
+    assert!(!lab.log(0).contains("split brain") && !lab.log(1).contains("split brain"));
+}
+
+#[test]
+fn a_rehearsal_measures_what_it_does() {
+    let Some(mut lab) = lab("pair-rehearsal") else { return };
+    lab.start_pair("", &shared());
+    let seen = lab.cli(0, &["pair", "rehearse", "--json"]);
+    let seen: serde_json::Value = serde_json::from_str(&seen.out).unwrap_or_else(|_| panic!("{}", seen.err));
+    assert!(seen["there-ms"].as_u64() < Some(2_000) && seen["back-ms"].as_u64() < Some(2_000), "{seen}");
+    lab.await_role(0, "active");
+    assert_ne!(lab.cli(1, &["pair", "rehearse"]).code, 0);
+    // A node that is held stays passive even when it is alone.
+    assert_eq!(lab.cli(1, &["pair", "hold"]).code, 0);
+    lab.nodes[1].take().unwrap().signal(Signal::KILL);
+    lab.start(1);
+    lab.nodes[0].take().unwrap().signal(Signal::KILL);
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(lab.role(1), "passive");
+    assert_eq!(lab.cli(1, &["pair", "release"]).code, 0);
+    lab.await_role(1, "active");
 }
 
 #[test]

@@ -108,7 +108,8 @@ impl Floating {
             let home = own.iter().filter(foreign).find(|o| {
                 o.address.is_ipv4() == address.is_ipv4()
                     && o.prefix < whole
-                    && mask_address(o.address, o.prefix, o.prefix) == mask_address(*address, o.prefix, o.prefix)
+                    && mask_address(o.address, o.prefix, o.prefix)
+                        == mask_address(*address, o.prefix, o.prefix)
             });
             let interface = match home {
                 Some(home) => Some(home.interface),
@@ -119,9 +120,8 @@ impl Floating {
                 None => self.homeless.push(*address),
             }
         }
-        self.announcers.retain(|index, a| {
-            self.interfaces.iter().any(|i| i.index == *index && i.mac == a.mac())
-        });
+        self.announcers
+            .retain(|index, a| self.interfaces.iter().any(|i| i.index == *index && i.mac == a.mac()));
         for index in places.iter().map(|p| p.0) {
             let Some(interface) = self.interfaces.iter().find(|i| i.index == index && !i.loopback) else {
                 continue;

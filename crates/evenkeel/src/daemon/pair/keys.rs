@@ -41,7 +41,8 @@ impl Keys {
         let failed = |what: &Path, e: std::io::Error| format!("{}: {e}", what.display());
         std::fs::create_dir_all(folder).map_err(|e| failed(folder, e))?;
         let (file, node_file) = (folder.join("key"), folder.join("node"));
-        let node = std::fs::read_to_string(&node_file).ok().and_then(|t| u64::from_str_radix(t.trim(), 16).ok());
+        let node =
+            std::fs::read_to_string(&node_file).ok().and_then(|t| u64::from_str_radix(t.trim(), 16).ok());
         let node = match node {
             Some(node) => node,
             None => {

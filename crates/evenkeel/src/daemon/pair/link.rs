@@ -1,5 +1,6 @@
 //! The link to the peer in the daemon: what the nodes tell each other over it.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,17 +38,46 @@ pub enum Say {
         live: Live,
     },
     /// Take this configuration: the receiver's is an ancestor of it, or a person wants it so.
-    Configuration { stand: Stand, history: Vec<u64>, text: String, forced: bool },
+    Configuration {
+        stand: Stand,
+        history: Vec<u64>,
+        text: String,
+        forced: bool,
+    },
     /// Is this the next configuration of both?
-    Prepare { id: u64, base: u64, stand: Stand, text: String },
-    Prepared { id: u64, refused: Option<String> },
+    Prepare {
+        id: u64,
+        base: u64,
+        stand: Stand,
+        text: String,
+    },
+    Prepared {
+        id: u64,
+        refused: Option<String>,
+    },
     /// It is.
-    Commit { id: u64 },
-    Committed { id: u64, failed: Option<String> },
+    Commit {
+        id: u64,
+    },
+    Committed {
+        id: u64,
+        failed: Option<String>,
+    },
     /// Admin states and weights.
-    Live { live: Live },
+    Live {
+        live: Live,
+    },
+    /// Connections of layer 7 that began and ended lately: client and VIP. They cannot move to the
+    /// other node; but who waits on one can be told.
+    Connections {
+        begun: Vec<(SocketAddr, SocketAddr)>,
+        ended: Vec<(SocketAddr, SocketAddr)>,
+        anew: bool,
+    },
     /// Keys of TLS session tickets.
-    Tickets { secrets: evenkeel_l7::tls::TicketSecrets },
+    Tickets {
+        secrets: evenkeel_l7::tls::TicketSecrets,
+    },
     #[serde(other)]
     Unknown,
 }
@@ -62,9 +92,13 @@ pub struct Stand {
 /// What comes from the peer, for the daemon's loop.
 #[derive(Debug)]
 pub enum FromPeer {
-    Up { program: String },
+    Up {
+        program: String,
+    },
     Down,
-    Joined { name: String },
+    Joined {
+        name: String,
+    },
     Said(Say),
     Flows(Batch),
     /// What came of this node's own joining.
@@ -163,6 +197,16 @@ impl PeerLink {
         }
     }
 
+    /// For threads that say something by themselves.
+    pub fn sayer(&self) -> impl Fn(&Say) + Send + use<> {
+        let link = self.link.clone();
+        move |say| {
+            if let Ok(body) = serde_json::to_vec(say) {
+                link.send(Frame { kind: SAY, body });
+            }
+        }
+    }
+
     pub fn is_up(&self) -> bool {
         self.link.is_up()
     }
@@ -178,11 +222,17 @@ impl PeerLink {
     }
 
     /// Opens an invitation.
-    pub fn invite(&self, settings: &PairSettings, keys: &Keys, body: serde_json::Value) -> Result<Code, String> {
+    pub fn invite(
+        &self,
+        settings: &PairSettings,
+        keys: &Keys,
+        body: serde_json::Value,
+    ) -> Result<Code, String> {
         let peer = settings.peer.ok_or("there is no peer")?;
         let mut secret = [0; 16];
         secret.copy_from_slice(&Keys::fresh()[..16]);
-        let mut answer = serde_json::json!({ "keys": keys.secrets().iter().map(|k| hex(k)).collect::<Vec<_>>() });
+        let mut answer =
+            serde_json::json!({ "keys": keys.secrets().iter().map(|k| hex(k)).collect::<Vec<_>>() });
         answer["more"] = body;
         let joined = Joined { certificate: hex(&self.identity.certificate), body: answer };
         self.link.invite(Invite { secret, until: Instant::now() + INVITED, tries: 0, answer: joined });
@@ -194,7 +244,7 @@ impl PeerLink {
                 .and_then(|way| way.source)
                 .ok_or_else(|| format!("there is no way to the peer's address {}", peer.ip()))?,
         };
-        let address = std::net::SocketAddr::new(address, settings.listen.port());
+        let address = SocketAddr::new(address, settings.listen.port());
         Ok(Code { address, secret, fingerprint: fingerprint(&self.identity.certificate) })
     }
 
@@ -206,7 +256,8 @@ impl PeerLink {
             let joined = evenkeel_peer::join(&identity, &code, &name).await;
             let result = joined.and_then(|joined| {
                 let keys = joined.body["keys"].as_array().cloned().unwrap_or_default();
-                let keys: Option<Vec<[u8; 32]>> = keys.iter().map(|k| unhex(k.as_str()?)?.try_into().ok()).collect();
+                let keys: Option<Vec<[u8; 32]>> =
+                    keys.iter().map(|k| unhex(k.as_str()?)?.try_into().ok()).collect();
                 let keys = keys.filter(|k| !k.is_empty()).ok_or("the other node sent no key")?;
                 let certificate = unhex(&joined.certificate).ok_or("the other node sent no certificate")?;
                 store_peer(&folder, &certificate)?;

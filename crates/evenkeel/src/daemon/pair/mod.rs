@@ -23,13 +23,13 @@ use tokio::sync::mpsc::UnboundedSender;
 use tracing::{info, warn};
 
 pub use guard::run as run_guard;
-pub use witness::run as run_witness;
 pub use keys::{Keys, random};
 pub use link::{FromPeer, INVITED, PeerLink, Say, Stand};
 pub use tables::{Tables, replay, tables_of};
-pub use thread::{News, Resume, Shared, log};
 use thread::{Handle, Order, Start, View};
+pub use thread::{News, Resume, Shared, log};
 use trouble::Troubles;
+pub use witness::run as run_witness;
 
 /// Where news of the pair go.
 #[derive(Clone)]
@@ -71,7 +71,9 @@ impl Pair {
         })
         .map_err(|e| format!("the pair's thread cannot be started: {e}"))?;
         if settings.peer.is_some() && keys.secrets().is_empty() {
-            warn!("this node has no key of a pair yet and stays passive: `evenkeel pair invite` makes one, `evenkeel pair join CODE` takes the peer's");
+            warn!(
+                "this node has no key of a pair yet and stays passive: `evenkeel pair invite` makes one, `evenkeel pair join CODE` takes the peer's"
+            );
         }
         let troubles = Troubles::start(&settings).map_err(|e| e.to_string())?;
         Ok(Pair { handle, settings, keys, troubles, held_file })
@@ -220,7 +222,10 @@ impl Switch {
         while began.elapsed() < Duration::from_secs(2) {
             if done(&self.handle.shared.view()) {
                 let active = if was_active { "peer" } else { "this node" };
-                return Ok(api::SwitchedOver { active: active.into(), took_ms: began.elapsed().as_millis() as u64 });
+                return Ok(api::SwitchedOver {
+                    active: active.into(),
+                    took_ms: began.elapsed().as_millis() as u64,
+                });
             }
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -234,4 +239,3 @@ fn write_new(path: &Path) -> std::io::Result<()> {
     }
     evenkeel_platform::write_atomically(path, b"held\n")
 }
-

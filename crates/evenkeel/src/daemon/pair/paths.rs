@@ -18,8 +18,16 @@ pub struct Path {
 }
 
 enum Kind {
-    Link { socket: UdpSocket, peer: SocketAddr },
-    Vrrp { socket: VrrpSocket, router: usize, router_id: u8, priority: u8 },
+    Link {
+        socket: UdpSocket,
+        peer: SocketAddr,
+    },
+    Vrrp {
+        socket: VrrpSocket,
+        router: usize,
+        router_id: u8,
+        priority: u8,
+    },
     Serial(SerialLine),
     /// Could not be opened; tried again.
     Closed(Wanted),
@@ -116,7 +124,14 @@ impl Path {
         self.trouble = match sent {
             Ok(()) => None,
             // The peer's port is closed, or a queue is full: that passes.
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::WouldBlock) => None,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::WouldBlock
+                ) =>
+            {
+                None
+            }
             Err(error) => Some(error.to_string()),
         };
     }
@@ -142,7 +157,9 @@ impl Path {
                     }
                     let message = advert::parse(&packet.payload, packet.source, packet.target, packet.ttl);
                     match message {
-                        Ok(Message::Sealed(id, body)) if id == *router_id => into.push(Received::Sealed(body)),
+                        Ok(Message::Sealed(id, body)) if id == *router_id => {
+                            into.push(Received::Sealed(body))
+                        }
                         Ok(Message::Advert(advert)) if advert.router_id == *router_id => {
                             let (source, own) = (packet.source, socket.source);
                             into.push(Received::Advert { router: *router, advert, source, own });

@@ -290,7 +290,11 @@ impl Message {
                     Some(all)
                 }
             };
-            entries.push(NamedEntry { key, server, entry: Some(ToldEntry { server: None, left_ms, counts }) });
+            entries.push(NamedEntry {
+                key,
+                server,
+                entry: Some(ToldEntry { server: None, left_ms, counts }),
+            });
         }
         Some(Message { kind, table, entries })
     }

@@ -50,7 +50,10 @@ pub enum Order {
     /// This node shall be.
     Want(Sender<Result<(), String>>),
     /// Ends: with the addresses kept for the next process, or handed to the peer.
-    Stop { keep: bool, done: Sender<Resume> },
+    Stop {
+        keep: bool,
+        done: Sender<Resume>,
+    },
 }
 
 /// What the thread tells the daemon.
@@ -341,7 +344,10 @@ impl Thread {
     fn run(&mut self) {
         self.real_time = evenkeel_platform::run_first().err();
         if let Some(why) = &self.real_time {
-            warn!(why, "the pair's thread has no real-time priority: a busy machine may lose its role for nothing");
+            warn!(
+                why,
+                "the pair's thread has no real-time priority: a busy machine may lose its role for nothing"
+            );
         }
         loop {
             self.wait();
@@ -417,24 +423,26 @@ impl Thread {
             path.receive(&mut came);
             for received in came.drain(..) {
                 let refused = match (received, &mut self.brain) {
-                    (Received::Sealed(bytes), Brain::Pair { election, peer, heard }) => match peer.open(&bytes) {
-                        Ok(opened) => {
-                            path.heard_at = Some(Instant::now());
-                            if let Some(beat) = Beat::parse(opened.body) {
-                                if opened.new_life || beat.number > *heard {
-                                    *heard = beat.number;
+                    (Received::Sealed(bytes), Brain::Pair { election, peer, heard }) => {
+                        match peer.open(&bytes) {
+                            Ok(opened) => {
+                                path.heard_at = Some(Instant::now());
+                                if let Some(beat) = Beat::parse(opened.body) {
+                                    if opened.new_life || beat.number > *heard {
+                                        *heard = beat.number;
+                                    }
+                                    election.hear(beat, opened.new_life, now);
                                 }
-                                election.hear(beat, opened.new_life, now);
+                                None
                             }
-                            None
+                            // The same beat by another way.
+                            Err(Refused::Replayed) => {
+                                path.heard_at = Some(Instant::now());
+                                Some("heard before, or replayed")
+                            }
+                            Err(why) => Some(why.as_str()),
                         }
-                        // The same beat by another way.
-                        Err(Refused::Replayed) => {
-                            path.heard_at = Some(Instant::now());
-                            Some("heard before, or replayed")
-                        }
-                        Err(why) => Some(why.as_str()),
-                    },
+                    }
                     (Received::Advert { router, advert, source, own }, Brain::Routers(group)) => {
                         path.heard_at = Some(Instant::now());
                         group.hear(router, &advert, source, own, now);
@@ -492,7 +500,9 @@ impl Thread {
                     }
                     Brain::Pair { election, .. } => match election.give_to_peer(now) {
                         true => Ok(()),
-                        false => Err("the peer cannot take over: it is not heard, not passive, or held".to_owned()),
+                        false => {
+                            Err("the peer cannot take over: it is not heard, not passive, or held".to_owned())
+                        }
                     },
                     Brain::Routers(group) => {
                         group.resign(now);
@@ -758,7 +768,8 @@ impl Thread {
                 view.since = Some(at(group.role_since()));
                 view.held = group.is_held();
                 view.paired = true;
-                let heard = (0..self.settings.routers.len()).filter_map(|r| group.heard(r)).map(|h| h.2).max();
+                let heard =
+                    (0..self.settings.routers.len()).filter_map(|r| group.heard(r)).map(|h| h.2).max();
                 view.peer_heard = heard.map(at);
                 let recent = heard.is_some_and(|h| self.now().saturating_sub(h) < 4_000);
                 view.peer_alive = recent;

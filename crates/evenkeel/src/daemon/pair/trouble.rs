@@ -103,9 +103,10 @@ impl Troubles {
     fn look_at_links(&mut self, settings: &PairSettings) {
         let Some(network) = &mut self.network else { return };
         let Ok(interfaces) = network.interfaces() else { return };
-        let down = settings.routers.iter().filter(|router| {
-            !interfaces.iter().any(|i| i.name == router.interface && i.up && i.carrier)
-        });
+        let down = settings
+            .routers
+            .iter()
+            .filter(|router| !interfaces.iter().any(|i| i.name == router.interface && i.up && i.carrier));
         let mut down: Vec<String> = down.map(|r| r.interface.clone()).collect();
         down.dedup();
         self.links_down = down;

@@ -17,7 +17,10 @@ const NODES: usize = 64;
 pub fn run(listen: SocketAddr, folder: &Path) -> Outcome {
     let keys = Keys::load(folder).map_err(|e| Failure::new(Exit::Failed, e))?.secrets();
     if keys.is_empty() {
-        let why = format!("{} is missing: copy the file `pair/key` of a node's state directory there", folder.join("key").display());
+        let why = format!(
+            "{} is missing: copy the file `pair/key` of a node's state directory there",
+            folder.join("key").display()
+        );
         return Err(Failure::new(Exit::Failed, why));
     }
     let socket = UdpSocket::bind(listen)
@@ -35,12 +38,15 @@ pub fn run(listen: SocketAddr, folder: &Path) -> Outcome {
         if ends.len() >= NODES && !ends.contains_key(&from.ip()) {
             ends.clear();
         }
-        let fresh = || Conversation::new(SealKeys::new(&keys), life.wrapping_add(u64::from(from.port())) | 1, 1);
+        let fresh =
+            || Conversation::new(SealKeys::new(&keys), life.wrapping_add(u64::from(from.port())) | 1, 1);
         let end = ends.entry(from.ip()).or_insert_with(fresh);
         let answer = match end.open(&buffer[..length]) {
             Ok(opened) => Ask::parse(opened.body).map(|ask| witness.ask(&ask, now())),
             // Whoever introduces itself learns this life.
-            Err(evenkeel_vrrp::seal::Refused::Stranger) => Some(Answer { number: 0, granted: false, lease_ms: 0 }),
+            Err(evenkeel_vrrp::seal::Refused::Stranger) => {
+                Some(Answer { number: 0, granted: false, lease_ms: 0 })
+            }
             Err(_) => None,
         };
         if let Some(answer) = answer {
