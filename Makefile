@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: demo test lint bench bench-packets fuzz reference install-build-tools install-tools install-bench-tools
+.PHONY: demo test lint bench bench-packets bench-pair sim fuzz reference install-build-tools install-tools install-bench-tools
 
 demo: install-build-tools
 	$(CARGO) build --release -p evenkeel
@@ -21,6 +21,15 @@ lint:
 bench: install-bench-tools
 	$(CARGO) build --release -p evenkeel -p evenkeel-bench
 	./target/release/evenkeel-bench $(BENCH)
+
+# A pair beside keepalived and HAProxy; needs root.
+bench-pair: install-build-tools install-tools install-bench-tools
+	$(CARGO) build --release -p evenkeel -p evenkeel-bench
+	./target/release/evenkeel-bench pair
+
+# The pair's rules in 100,000 made-up worlds.
+sim:
+	$(CARGO) run --release -p evenkeel-sim
 
 # Layer 4: nanoseconds a packet, and live frames beside nftables; needs root.
 bench-packets: install-build-tools install-tools

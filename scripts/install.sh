@@ -39,12 +39,16 @@ for purpose in "$@"; do
         want ethtool ethtool
         want tcpdump tcpdump
         want arping iputils-arping
+        want keepalived keepalived
+        want chrt util-linux
         ;;
     bench)
         want nginx nginx-light
         want haproxy haproxy
+        want keepalived keepalived
         want openssl openssl
         want h2load nghttp2-client
+        want pgrep procps
         ;;
     *)
         echo "install.sh: unknown purpose $purpose" >&2

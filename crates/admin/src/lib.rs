@@ -14,7 +14,11 @@ pub use routes::{metrics_router, socket_router};
 pub enum Request {
     Status(oneshot::Sender<api::Status>),
     Plan { text: String, reply: Reply<api::Plan> },
-    Commit { text: String, reply: Reply<api::Committed> },
+    Commit { text: String, options: api::CommitOptions, reply: Reply<api::Committed> },
+    Confirm(Reply<api::Confirmed>),
+    Rollback { rollback: api::Rollback, reply: Reply<api::Committed> },
+    History(oneshot::Sender<Vec<api::Revision>>),
+    Revision { revision: u64, reply: Reply<api::RevisionText> },
     Change { service: String, server: String, change: api::ServerChange, reply: Reply<api::RealServer> },
     Connections { filter: api::ConnectionFilter, reply: oneshot::Sender<Vec<api::Connection>> },
     Persistence { service: String, reply: Reply<Vec<api::PersistenceEntry>> },

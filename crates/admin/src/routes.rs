@@ -25,6 +25,10 @@ pub fn socket_router(handle: Handle) -> Router {
         .route("/api/v1/status", get(status))
         .route("/api/v1/plan", post(plan))
         .route("/api/v1/commit", post(commit))
+        .route("/api/v1/confirm", post(confirm))
+        .route("/api/v1/rollback", post(rollback))
+        .route("/api/v1/revisions", get(history))
+        .route("/api/v1/revisions/{revision}", get(revision))
         .route("/api/v1/servers/{service}/{server}", post(change))
         .route("/api/v1/connections", get(connections))
         .route("/api/v1/persistence/{service}", get(persistence).delete(clear_persistence))
@@ -110,9 +114,32 @@ async fn plan(State(handle): State<Handle>, body: Bytes) -> Answer<api::Plan> {
     ask(&handle, |reply| Request::Plan { text, reply }).await?.map(Json)
 }
 
-async fn commit(State(handle): State<Handle>, body: Bytes) -> Answer<api::Committed> {
+async fn commit(
+    State(handle): State<Handle>,
+    Query(options): Query<api::CommitOptions>,
+    body: Bytes,
+) -> Answer<api::Committed> {
     let text = text(&body)?;
-    ask(&handle, |reply| Request::Commit { text, reply }).await?.map(Json)
+    ask(&handle, |reply| Request::Commit { text, options, reply }).await?.map(Json)
+}
+
+async fn confirm(State(handle): State<Handle>, _: Bytes) -> Answer<api::Confirmed> {
+    ask(&handle, Request::Confirm).await?.map(Json)
+}
+
+async fn rollback(
+    State(handle): State<Handle>,
+    Json(rollback): Json<api::Rollback>,
+) -> Answer<api::Committed> {
+    ask(&handle, |reply| Request::Rollback { rollback, reply }).await?.map(Json)
+}
+
+async fn history(State(handle): State<Handle>) -> Answer<Vec<api::Revision>> {
+    ask(&handle, Request::History).await.map(Json)
+}
+
+async fn revision(State(handle): State<Handle>, Path(revision): Path<u64>) -> Answer<api::RevisionText> {
+    ask(&handle, |reply| Request::Revision { revision, reply }).await?.map(Json)
 }
 
 async fn change(

@@ -234,8 +234,55 @@ pub struct Step {
     pub impact: String,
 }
 
+/// What is said of a commit, beside its text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CommitOptions {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Without a word the revision before comes back after this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm_ms: Option<u64>,
+}
+
+/// One configuration that has run.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Revision {
+    pub revision: u64,
+    pub time_ms: u64,
+    pub author: String,
+    pub message: String,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RevisionText {
+    pub revision: u64,
+    pub text: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Rollback {
+    /// Absent: the one before the running one.
+    #[serde(default)]
+    pub revision: Option<u64>,
+    #[serde(default)]
+    pub author: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Confirmed {
+    pub revision: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Committed {
+    /// It goes back by itself unless it is confirmed within this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm_within_ms: Option<u64>,
     /// What became of it on the other node of a pair.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,

@@ -459,10 +459,10 @@ impl Stripe {
             return false;
         }
         let first = self.changed.is_empty();
-        if let Some(at) = self.index.get(key.bytes()) {
-            if std::mem::replace(&mut self.slots[*at as usize].changed, true) {
-                return false;
-            }
+        if let Some(at) = self.index.get(key.bytes())
+            && std::mem::replace(&mut self.slots[*at as usize].changed, true)
+        {
+            return false;
         }
         self.changed.push(*key);
         first

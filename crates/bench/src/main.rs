@@ -9,6 +9,7 @@ mod live;
 mod load;
 mod origin;
 mod packets;
+mod pair;
 mod peers;
 mod poll;
 mod report;
@@ -43,6 +44,8 @@ enum Role {
     Origin { address: SocketAddr },
     /// Layer 4: nanoseconds a packet; needs root
     Packets,
+    /// A pair beside keepalived and HAProxy; needs root
+    Pair,
     /// Sends UDP datagrams; prints how many
     #[command(hide = true)]
     Send { address: SocketAddr, flows: usize, seconds: f64 },
@@ -67,6 +70,11 @@ fn main() -> anyhow::Result<()> {
             let text = packets_page(arguments.rounds)?;
             println!("{text}");
             Ok(std::fs::write("docs/benchmarks-layer4.md", text)?)
+        }
+        Some(Role::Pair) => {
+            let text = pair::run(arguments.rounds * 2)?;
+            println!("{text}");
+            Ok(std::fs::write("docs/benchmarks-pair.md", text)?)
         }
         Some(Role::Send { address, flows, seconds }) => {
             println!("{}", live::send(address, flows, seconds)?);

@@ -89,7 +89,7 @@ fn router(vrrp: Section<'_>, priority: u8, sealed: bool, problems: &mut Vec<Prob
     let mut refuse = |key: &str, what: &str, help: &str| {
         problems.push(Problem::new(vrrp.span(key).unwrap_or(0..0), what).help(help));
     };
-    if version == 2 && !sealed && (interval.as_millis() % 1000 != 0 || interval.as_secs() > 255) {
+    if version == 2 && !sealed && (!interval.as_millis().is_multiple_of(1000) || interval.as_secs() > 255) {
         refuse("interval", "VRRP version 2 knows whole seconds up to 255 alone", "use version 3, or \"1s\"");
     }
     if version == 2 && ipv6 {

@@ -158,7 +158,23 @@ fn single_mistakes() {
     check(&routed("redirect = { location = \"/\" }").replace("\"http\"", "\"tcp\""), "`redirect` needs mode");
     check(&base("error-pages = { 200 = \"/x\" }", ""), "no status from 400 to 599");
     check(&base("source = \"me\"", ""), "neither an address nor");
-    check("[pair]\nname = \"lb1\"", "`pair` is not available yet");
+    check("[pair]\nname = \"lb1\"", "a pair needs `peer`, or [[pair.vrrp]]");
+    let peer = "[pair]\nname = \"lb1\"\npeer = \"10.0.0.2:9694\"\n";
+    check(&format!("{peer}listen = \"[::1]:9694\""), "different families");
+    check(
+        "[pair]\nname = \"lb1\"\nserial = \"/dev/ttyS0\"\n[[pair.vrrp]]\ninterface = \"e\"\nrouter-id = 1",
+        "`serial` needs `peer`",
+    );
+    let router = "[[pair.vrrp]]\ninterface = \"eth0\"\nrouter-id = 5\n";
+    check(&format!("{peer}{router}{router}"), "a second virtual router 5 on eth0");
+    check(&format!("[pair]\nname = \"lb1\"\n{router}version = 2\ninterval = \"500ms\""), "whole seconds");
+    check(&format!("{peer}{router}unicast = [\"::1\"]"), "of another family");
+    check(
+        &format!(
+            "{peer}[[virtual-service]]\nname = \"w\"\nvip = [\"10.0.0.9:80\"]\nmode = \"snat\"\n[[virtual-service.real-server]]\nname = \"a\"\naddress = \"10.0.0.1:80\""
+        ),
+        "has no source-addresses",
+    );
     check(&base("pool = \"x\"", ""), "names a pool and has real servers of its own");
     check(
         "[[virtual-service]]\nname = \"w\"\nvip = [\"127.0.0.1:80\"]\nmode = \"http\"\n",
@@ -350,7 +366,11 @@ fn the_schema_knows_the_keys() {
         service["properties"]["mode"]["enum"],
         serde_json::json!(["http", "tcp", "dr", "nat", "tun", "snat"])
     );
-    assert!(schema["properties"].get("pair").is_none(), "what is not available is not offered");
+    assert!(schema["properties"].get("pair").is_some());
+    assert!(
+        schema["properties"]["admin"]["properties"].get("listen").is_none(),
+        "what is not available is not offered"
+    );
 }
 
 #[test]

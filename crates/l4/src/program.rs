@@ -114,7 +114,7 @@ impl Loaded {
                 flow_mask: sizes.flow_buckets() - 1,
                 persistence_mask: sizes.persistence_buckets() - 1,
                 tick_shift: tick_shift(hertz),
-                fragment_ticks: (hertz * FRAGMENT_SECONDS >> tick_shift(hertz)) as u32,
+                fragment_ticks: ((hertz * FRAGMENT_SECONDS) >> tick_shift(hertz)) as u32,
                 unused: 0,
                 icmp_interval: (hertz * 1024).checked_div(u64::from(options.icmp_rate)).unwrap_or(0) as u32,
             },

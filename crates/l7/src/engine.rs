@@ -297,6 +297,13 @@ impl Engine {
         }
     }
 
+    /// Ends every client connection to a VIP that another node has now.
+    pub fn cut_clients(&self) {
+        for mailbox in &self.shared.mailboxes {
+            mailbox.send(Message::CutClients);
+        }
+    }
+
     /// Every client connection.
     pub fn connections(&self) -> Receiver<Vec<ConnectionInfo>> {
         let (reply, answers) = channel();

@@ -308,7 +308,7 @@ async fn speak(
                 if shared.stopped.load(Relaxed) {
                     return Ok(());
                 }
-                if *lock(&shared.peer) == None {
+                if (*lock(&shared.peer)).is_none() {
                     return Err("the nodes have parted".into());
                 }
                 frame::write(&mut writer, &Frame { kind: HELLO, body: Vec::new() }).await.map_err(io)?;

@@ -7,10 +7,10 @@ use std::process::Command;
 
 use serde_json::Value;
 
-const PURE: &[&str] = &["model", "rules", "config", "balance"];
-const EDGES: &[&str] = &["l4", "l7", "health", "platform"];
+const PURE: &[&str] = &["model", "rules", "config", "balance", "vrrp"];
+const EDGES: &[&str] = &["l4", "l7", "health", "platform", "peer"];
 const TOP: &[&str] = &["api", "admin", "evenkeel"];
-const DEVELOPMENT: &[&str] = &["testbed", "bench"];
+const DEVELOPMENT: &[&str] = &["testbed", "bench", "sim"];
 
 /// Libraries that reach for a socket, a clock or a thread.
 const IMPURE_LIBRARIES: &[&str] = &["tokio", "rustix", "axum", "hyper", "slab", "jiff", "tracing"];

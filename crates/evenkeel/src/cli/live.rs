@@ -59,14 +59,43 @@ fn print_plan(plan: &api::Plan) -> Outcome {
     Ok(())
 }
 
-pub fn commit(common: &Common, file: &Path) -> Outcome {
+pub fn commit(common: &Common, file: &Path, confirm: Option<Duration>, message: Option<String>) -> Outcome {
     let text = checked(file)?;
-    let done: api::Committed = Client::new(&common.socket).post_text("/api/v1/commit", &text)?;
+    let confirm_ms = confirm.map(|c| c.as_millis().to_string());
+    let options = [("author", Some(author())), ("message", message), ("confirm-ms", confirm_ms)];
+    let options = options.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", encoded(&value?))));
+    let path = format!("/api/v1/commit?{}", options.collect::<Vec<_>>().join("&"));
+    let done: api::Committed = Client::new(&common.socket).post_text(&path, &text)?;
+    print_committed(common, &done)
+}
+
+pub fn print_committed(common: &Common, done: &api::Committed) -> Outcome {
     if common.json {
-        return print_json(&done);
+        return print_json(done);
     }
     print_plan(&done.plan)?;
-    say(&format!("revision {} is running", done.revision))
+    say(&format!("revision {} is running", done.revision))?;
+    if let Some(peer) = &done.peer {
+        say(&format!("the peer: {peer}"))?;
+    }
+    match done.confirm_within_ms {
+        Some(ms) => {
+            say(&format!("it goes back by itself in {} s unless you run `evenkeel confirm`", ms / 1000))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Who sits at the terminal.
+pub fn author() -> String {
+    let name = |variable| std::env::var(variable).ok().filter(|name| !name.is_empty());
+    name("SUDO_USER").or_else(|| name("USER")).unwrap_or_else(|| "command line".into())
+}
+
+/// For a query of a URL.
+fn encoded(text: &str) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(byte);
+    text.bytes().map(|b| if plain(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 pub fn status(common: &Common, service: Option<&str>) -> Outcome {

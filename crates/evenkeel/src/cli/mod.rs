@@ -8,6 +8,7 @@ mod live;
 mod logs;
 mod pair;
 mod real_server;
+mod revisions;
 mod table;
 
 use std::path::PathBuf;
@@ -115,7 +116,28 @@ pub enum Verb {
     /// Show what committing a file would do
     Plan { file: PathBuf },
     /// Make a file the running configuration, and the one that the next start reads
-    Commit { file: PathBuf },
+    #[command(
+        after_help = "On a pair it is on both nodes afterwards, or the answer says so.\nExample: evenkeel commit evenkeel.toml --confirm 60s --message 'new web servers', then: evenkeel confirm"
+    )]
+    Commit {
+        file: PathBuf,
+        /// Go back by itself unless `evenkeel confirm` comes within this time
+        #[arg(long, value_parser = duration, value_name = "TIME")]
+        confirm: Option<Duration>,
+        /// Why, for the history
+        #[arg(long, short, value_name = "TEXT")]
+        message: Option<String>,
+    },
+    /// Keep the revision that a commit with --confirm has made
+    Confirm,
+    /// Make an earlier revision the running one: the one before, or the one that is named
+    #[command(after_help = "Example: evenkeel rollback 12")]
+    Rollback { revision: Option<u64> },
+    /// List the revisions that have run: when, by whom, why
+    History,
+    /// Show what differs between two revisions, or between one and the running configuration
+    #[command(after_help = "Example: evenkeel diff 11 12")]
+    Diff { from: u64, to: Option<u64> },
     /// Show virtual services and their real servers
     Status {
         /// Only this virtual service
@@ -318,7 +340,11 @@ pub fn dispatch(arguments: Arguments) -> Outcome {
         Verb::Fmt { file, write, check } => files::fmt(&file, write, check),
         Verb::Schema => files::schema(),
         Verb::Plan { file } => live::plan(&common, &file),
-        Verb::Commit { file } => live::commit(&common, &file),
+        Verb::Commit { file, confirm, message } => live::commit(&common, &file, confirm, message),
+        Verb::Confirm => revisions::confirm(&common),
+        Verb::Rollback { revision } => revisions::rollback(&common, revision),
+        Verb::History => revisions::history(&common),
+        Verb::Diff { from, to } => revisions::diff(&common, from, to),
         Verb::Status { service } => live::status(&common, service.as_deref()),
         Verb::Top { count } => live::top(&common, count),
         Verb::Connections { service, server, state, client, limit } => {

@@ -16,8 +16,9 @@ use evenkeel_model::{AdminState, Pool, Probe, RealServer, Snapshot, SourceAddres
 use tracing::{error, info, warn};
 
 use super::handover;
+use super::history::History;
 use super::layer4::{self, Layer4};
-use super::overrides::Overrides;
+use super::overrides::{Overrides, Unconfirmed};
 use super::pair::{self, News, Pair, PairNews, PeerLink, Resume};
 use super::servers::ServerHealth;
 use super::sync::Sync;
@@ -60,6 +61,7 @@ pub struct Control {
     pub(super) pair: Option<Pair>,
     pub(super) pair_news: Option<PairNews>,
     pub(super) sync: Sync,
+    pub(super) history: History,
     /// What runs, as it was written.
     pub(super) text: String,
     /// Pools whose servers have states that layer 4 does not know yet.
@@ -90,11 +92,14 @@ impl Control {
             pair: None,
             pair_news: None,
             sync: Sync::default(),
+            history: History::new(&snapshot.state_directory),
             text: text.clone(),
             changed_pools: HashSet::new(),
         };
         control.apply(snapshot, &inherited.servers).map_err(|e| e.to_string())?;
         control.engine.forget_adopted();
+        let about = api::CommitOptions { author: Some("the file at a start".into()), ..Default::default() };
+        control.history.keep(control.revision(), &control.text, &about);
         control.restore_persistence(&inherited.persistence);
         if control.snapshot.pair.is_some() && inherited.persistence.is_empty() {
             let journal = control.snapshot.state_directory.join("clients.journal");
@@ -148,12 +153,13 @@ impl Control {
     }
 
     /// Makes a text the running configuration and the file's content, or changes nothing.
-    pub fn commit(&mut self, text: String) -> Result<api::Committed, Refused> {
-        self.commit_as(text, 0)
-    }
-
-    /// The same, as a revision of at least this number.
-    pub fn commit_as(&mut self, text: String, revision: u64) -> Result<api::Committed, Refused> {
+    /// The revision gets at least this number.
+    pub fn commit_as(
+        &mut self,
+        text: String,
+        revision: u64,
+        options: &api::CommitOptions,
+    ) -> Result<api::Committed, Refused> {
         let new = read(&text)?;
         let plan = self.plan_to(&new);
         let before = self.snapshot.clone();
@@ -166,13 +172,22 @@ impl Control {
             let why = format!("{} cannot be written: {error}; nothing was changed", self.path.display());
             return Err(Refused::new(Kind::Failed, why));
         }
-        self.committed(&text, revision);
-        Ok(api::Committed { peer: None, revision: self.revision(), plan })
+        self.committed(&text, revision, options);
+        let confirm_within_ms = self.overrides.unconfirmed().and(options.confirm_ms);
+        Ok(api::Committed { confirm_within_ms, peer: None, revision: self.revision(), plan })
     }
 
-    fn committed(&mut self, text: &str, revision: u64) {
+    fn committed(&mut self, text: &str, revision: u64, options: &api::CommitOptions) {
         text.clone_into(&mut self.text);
+        // A second commit is confirmed with the first: both go back to what was before.
+        let back_to = self.overrides.unconfirmed().map_or(self.revision(), |u| u.back_to);
         self.overrides.set_text(text, revision);
+        self.history.keep(self.revision(), text, options);
+        self.overrides.set_unconfirmed(options.confirm_ms.map(|ms| Unconfirmed {
+            revision: self.overrides.revision(),
+            until_ms: wall_ms() + ms,
+            back_to,
+        }));
         self.save_overrides();
         if let Some(pair) = &self.pair {
             pair.set_revision(self.revision());
@@ -186,7 +201,11 @@ impl Control {
         self.engine.log().reopen();
         let result = match std::fs::read_to_string(&self.path) {
             Ok(text) => match evenkeel_config::read(&text) {
-                Ok(new) => self.apply(new, &[]).map(|()| self.committed(&text, 0)),
+                Ok(new) => {
+                    let about =
+                        api::CommitOptions { author: Some("the edited file".into()), ..Default::default() };
+                    self.apply(new, &[]).map(|()| self.committed(&text, 0, &about))
+                }
                 Err(problems) => Err(first_problem(&text, &problems)),
             },
             Err(error) => Err(error.to_string()),

@@ -111,6 +111,46 @@ const SERVER: &[Read<ServerCounters>] = &[
     }),
 ];
 
+fn pair(out: &mut String, control: &Control) {
+    let active = u64::from(control.role() == "active");
+    single(
+        out,
+        "evenkeel_node_active",
+        "gauge",
+        "1 while this node has the VIPs; a node alone always has.",
+        active,
+    );
+    let Some(pair) = control.pair() else { return };
+    let view = pair.shared().view();
+    let heard = u64::from(view.peer_alive);
+    single(out, "evenkeel_pair_peer_heard", "gauge", "1 while the other node is heard by some path.", heard);
+    let split = u64::from(view.split_brain);
+    single(out, "evenkeel_pair_split_brain", "gauge", "1 while both nodes are active.", split);
+    let trouble = u64::from(view.trouble);
+    single(
+        out,
+        "evenkeel_pair_trouble",
+        "gauge",
+        "What makes this node less fit to be active, weighed.",
+        trouble,
+    );
+    let name = "evenkeel_pair_refused_total";
+    head(out, name, "counter", "Messages of the pair's paths that changed nothing.");
+    for (reason, count) in view.refused {
+        let _ = writeln!(out, "{name}{{reason=\"{reason}\"}} {count}");
+    }
+    let Some(link) = control.link_status() else { return };
+    let up = u64::from(link.connected);
+    single(out, "evenkeel_pair_link_up", "gauge", "1 while the link to the other node is up.", up);
+    single(
+        out,
+        "evenkeel_pair_link_waiting",
+        "gauge",
+        "Messages that the other node has not taken yet.",
+        link.waiting,
+    );
+}
+
 pub fn render(control: &Control) -> String {
     let mut out = String::new();
     let engine = control.engine();
@@ -172,6 +212,7 @@ pub fn render(control: &Control) -> String {
     }
     states(&mut out, control);
     layer4(&mut out, control);
+    pair(&mut out, control);
     out
 }
 

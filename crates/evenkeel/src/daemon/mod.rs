@@ -4,6 +4,7 @@
 mod control;
 mod explain;
 mod handover;
+mod history;
 mod imagined;
 mod layer4;
 mod metrics;
@@ -308,7 +309,11 @@ impl Control {
         match request {
             Request::Status(to) => reply(to, self.status()),
             Request::Plan { text, reply: to } => reply(to, self.plan(&text)),
-            Request::Commit { text, reply: to } => self.commit_on_both(text, to),
+            Request::Commit { text, options, reply: to } => self.commit_on_both(text, options, to),
+            Request::Confirm(to) => reply(to, self.confirm()),
+            Request::Rollback { rollback, reply: to } => self.roll_back(rollback, to),
+            Request::History(to) => reply(to, self.history.list()),
+            Request::Revision { revision, reply: to } => reply(to, self.revision_text(revision)),
             Request::Change { service, server, change, reply: to } => {
                 reply(to, self.change(&service, &server, &change));
             }

@@ -25,6 +25,18 @@ struct Content {
     /// Hashes of what a pair's nodes had in common, the latest last.
     #[serde(default)]
     history: Vec<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unconfirmed: Option<Unconfirmed>,
+}
+
+/// A revision that goes unless somebody confirms it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Unconfirmed {
+    pub revision: u64,
+    /// Of the wall clock, so that a crash does not make it last.
+    pub until_ms: u64,
+    pub back_to: u64,
 }
 
 /// What people changed live, by `pool/server`.
@@ -97,6 +109,14 @@ impl Overrides {
         if self.shared_hash() != own {
             self.content.history.push(own);
         }
+    }
+
+    pub fn unconfirmed(&self) -> Option<Unconfirmed> {
+        self.content.unconfirmed.filter(|u| u.revision == self.content.revision)
+    }
+
+    pub fn set_unconfirmed(&mut self, unconfirmed: Option<Unconfirmed>) {
+        self.content.unconfirmed = unconfirmed;
     }
 
     pub fn live(&self) -> &Live {

@@ -13,7 +13,7 @@ use evenkeel_l7::tls::TicketSecrets;
 use evenkeel_peer::Code;
 use tracing::{info, warn};
 
-use super::control::{Control, read};
+use super::control::{Control, read, wall_ms};
 use super::pair::{FromPeer, Pair, PeerLink, Say, Stand, Tables, tables_of};
 
 /// How long the peer may take to say whether it would commit.
@@ -51,6 +51,7 @@ struct PeerStand {
 struct Pending {
     id: u64,
     text: String,
+    options: api::CommitOptions,
     deadline: Instant,
     /// Committed here; the peer has been told.
     done: Option<api::Committed>,
@@ -61,6 +62,7 @@ struct Prepared {
     id: u64,
     stand: Stand,
     text: String,
+    options: api::CommitOptions,
     until: Instant,
 }
 
@@ -198,22 +200,23 @@ impl Control {
             Say::Configuration { stand, history, text, forced } => {
                 let known = history.contains(&self.overrides().shared_hash());
                 if forced || known {
-                    match self.take_configuration(&text, stand, &history) {
+                    let about = from_peer();
+                    match self.take_configuration(&text, stand, &history, &about) {
                         Ok(()) => info!(revision = stand.revision, "took the peer's configuration"),
                         Err(why) => warn!(why, "the peer's configuration cannot be taken"),
                     }
                     self.say_hello();
                 }
             }
-            Say::Prepare { id, base, stand, text } => {
-                let refused = self.prepare(id, base, stand, text).err();
+            Say::Prepare { id, base, stand, text, options } => {
+                let refused = self.prepare(id, base, stand, text, options).err();
                 self.say(&Say::Prepared { id, refused });
             }
             Say::Prepared { id, refused } => self.on_prepared(id, refused),
             Say::Commit { id } => {
                 let prepared = self.sync_mut().prepared.take().filter(|p| p.id == id);
                 let failed = match prepared {
-                    Some(prepared) => self.take_configuration(&prepared.text, prepared.stand, &[]).err(),
+                    Some(p) => self.take_configuration(&p.text, p.stand, &[], &p.options).err(),
                     None => Some("it was not prepared".into()),
                 };
                 if let Some(why) = &failed {
@@ -230,6 +233,13 @@ impl Control {
                         Some(why) => format!("NOT committed: {why}"),
                     });
                     let _ = reply.send(Ok(committed));
+                }
+            }
+            Say::Confirm { revision } => {
+                if self.overrides().unconfirmed().is_some_and(|u| u.revision == revision) {
+                    self.overrides_mut().set_unconfirmed(None);
+                    self.save_overrides();
+                    info!(revision, "the configuration is confirmed on the other node");
                 }
             }
             Say::Live { live } => self.take_live(&live),
@@ -274,13 +284,19 @@ impl Control {
         self.say(&Say::Configuration { stand: self.stand(), history, text, forced });
     }
 
-    fn take_configuration(&mut self, shared: &str, stand: Stand, history: &[u64]) -> Result<(), String> {
+    fn take_configuration(
+        &mut self,
+        shared: &str,
+        stand: Stand,
+        history: &[u64],
+        options: &api::CommitOptions,
+    ) -> Result<(), String> {
         let text = evenkeel_config::adopt(&self.running_text(), shared).ok_or("it is no TOML")?;
         let refused = |refused: Refused| match refused.failure.problems.first() {
             Some(p) => format!("line {}: {}", p.line, p.message),
             None => refused.failure.error,
         };
-        self.commit_as(text, stand.revision).map_err(refused)?;
+        self.commit_as(text, stand.revision, options).map_err(refused)?;
         if !history.is_empty() {
             self.overrides_mut().adopt_history(history);
             self.save_overrides();
@@ -291,10 +307,15 @@ impl Control {
     // Commits
 
     /// Commits on both nodes, or says that it could not.
-    pub fn commit_on_both(&mut self, text: String, reply: Reply<api::Committed>) {
+    pub fn commit_on_both(
+        &mut self,
+        text: String,
+        options: api::CommitOptions,
+        reply: Reply<api::Committed>,
+    ) {
         let in_step = self.link_up().is_some() && self.relation() == Relation::Same;
         if !in_step {
-            let result = self.commit(text).map(|mut committed| {
+            let result = self.commit_as(text, 0, &options).map(|mut committed| {
                 committed.peer =
                     self.pair().filter(|p| p.settings().peer.is_some()).map(|_| match self.relation() {
                         Relation::Differs => "NOT committed: it has another configuration".into(),
@@ -326,12 +347,19 @@ impl Control {
         let base = self.overrides().shared_hash();
         self.sync_mut().next_id += 1;
         let id = self.sync().next_id;
-        self.say(&Say::Prepare { id, base, stand, text: shared });
+        self.say(&Say::Prepare { id, base, stand, text: shared, options: options.clone() });
         let deadline = Instant::now() + PATIENCE;
-        self.sync_mut().pending = Some(Pending { id, text, deadline, done: None, reply });
+        self.sync_mut().pending = Some(Pending { id, text, options, deadline, done: None, reply });
     }
 
-    fn prepare(&mut self, id: u64, base: u64, stand: Stand, shared: String) -> Result<(), String> {
+    fn prepare(
+        &mut self,
+        id: u64,
+        base: u64,
+        stand: Stand,
+        shared: String,
+        options: api::CommitOptions,
+    ) -> Result<(), String> {
         if base != self.overrides().shared_hash() {
             return Err(format!("it has revision {}, which this node does not know", self.revision()));
         }
@@ -360,7 +388,7 @@ impl Control {
             );
         }
         self.sync_mut().prepared =
-            Some(Prepared { id, stand, text: shared, until: Instant::now() + PATIENCE });
+            Some(Prepared { id, stand, text: shared, options, until: Instant::now() + PATIENCE });
         Ok(())
     }
 
@@ -379,7 +407,7 @@ impl Control {
             let _ = pending.reply.send(Err(Refused::new(Kind::Failed, why)));
             return;
         }
-        match self.commit(pending.text.clone()) {
+        match self.commit_as(pending.text.clone(), 0, &pending.options) {
             Err(refused) => drop(pending.reply.send(Err(refused))),
             Ok(committed) => {
                 self.say(&Say::Commit { id });
@@ -387,6 +415,64 @@ impl Control {
                 let deadline = Instant::now() + PATIENCE;
                 self.sync_mut().pending = Some(Pending { done: Some(committed), deadline, ..pending });
             }
+        }
+    }
+
+    /// The running revision stays.
+    pub fn confirm(&mut self) -> Result<api::Confirmed, Refused> {
+        if self.overrides().unconfirmed().is_none() {
+            return Err(Refused::new(Kind::NotFound, "no commit waits to be confirmed"));
+        }
+        self.overrides_mut().set_unconfirmed(None);
+        self.save_overrides();
+        let revision = self.revision();
+        self.say(&Say::Confirm { revision });
+        info!(revision, "the configuration is confirmed");
+        Ok(api::Confirmed { revision })
+    }
+
+    pub fn roll_back(&mut self, rollback: api::Rollback, reply: Reply<api::Committed>) {
+        let wanted = rollback.revision.or_else(|| self.history.before(self.revision()));
+        let found = wanted.and_then(|revision| Some((revision, self.history.text(revision)?)));
+        let Some((revision, text)) = found else {
+            let why = match wanted {
+                Some(revision) => {
+                    format!("revision {revision} is not kept; `evenkeel history` lists those that are")
+                }
+                None => "there is no revision before the running one".into(),
+            };
+            let _ = reply.send(Err(Refused::new(Kind::NotFound, why)));
+            return;
+        };
+        let message = Some(format!("back to revision {revision}"));
+        self.commit_on_both(
+            text,
+            api::CommitOptions { author: rollback.author, message, confirm_ms: None },
+            reply,
+        );
+    }
+
+    pub fn revision_text(&self, revision: u64) -> Result<api::RevisionText, Refused> {
+        let missing = || Refused::new(Kind::NotFound, format!("revision {revision} is not kept"));
+        self.history.text(revision).map(|text| api::RevisionText { revision, text }).ok_or_else(missing)
+    }
+
+    /// Goes back where nobody confirmed in time. The passive node waits a little longer: the active
+    /// one does it for both.
+    fn look_at_unconfirmed(&mut self) {
+        let Some(unconfirmed) = self.overrides().unconfirmed() else { return };
+        let grace_ms = if self.is_active_node() { 0 } else { 3_000 };
+        if wall_ms() < unconfirmed.until_ms + grace_ms || self.sync().pending.is_some() {
+            return;
+        }
+        warn!(back_to = unconfirmed.back_to, "nobody has confirmed the configuration: going back");
+        let (reply, _) = tokio::sync::oneshot::channel();
+        let author = Some("evenkeel: not confirmed".into());
+        self.roll_back(api::Rollback { revision: Some(unconfirmed.back_to), author }, reply);
+        if self.sync().pending.is_none() {
+            // Done, or impossible: not again.
+            self.overrides_mut().set_unconfirmed(None);
+            self.save_overrides();
         }
     }
 
@@ -435,6 +521,7 @@ impl Control {
 
     pub fn tick_sync(&mut self) {
         let now = Instant::now();
+        self.look_at_unconfirmed();
         if self.sync().pending.as_ref().is_some_and(|p| now >= p.deadline) {
             self.settle_pending("the peer did not answer in time");
         }
@@ -455,8 +542,12 @@ impl Control {
             tap.tell(active);
         }
         self.sync().told.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        if active {
-            self.wake_clients();
+        match active {
+            true => {
+                self.wake_clients();
+                self.say(&Say::Connections { begun: Vec::new(), ended: Vec::new(), anew: true });
+            }
+            false => self.engine().cut_clients(),
         }
         // What it knows is the truth now; after a hand-over both know the same.
         if active && !handed_over && self.link_up().is_some() {
@@ -583,7 +674,7 @@ impl Control {
         let text = more["text"].as_str().ok_or("the other node sent no configuration")?;
         let stand: Stand = serde_json::from_value(more["stand"].clone()).map_err(|e| e.to_string())?;
         let history: Vec<u64> = serde_json::from_value(more["history"].clone()).map_err(|e| e.to_string())?;
-        self.take_configuration(text, stand, &history)
+        self.take_configuration(text, stand, &history, &from_peer())
             .map_err(|why| format!("joined, but its configuration cannot be used here: {why}"))?;
         if let Ok(live) = serde_json::from_value(more["live"].clone()) {
             self.take_live(&live);
@@ -602,6 +693,10 @@ impl Control {
     fn is_active_node(&self) -> bool {
         self.pair().is_none_or(Pair::is_active)
     }
+}
+
+fn from_peer() -> api::CommitOptions {
+    api::CommitOptions { author: Some("the other node".into()), ..api::CommitOptions::default() }
 }
 
 /// The lines that differ, for people.

@@ -237,3 +237,71 @@ fn sockets_left_with_the_service_manager_survive_a_restart() {
     assert_eq!(waiting.answer().expect("an answer from the second process").text(), "one");
     drop(second);
 }
+
+#[test]
+fn a_commit_that_nobody_confirms_goes_back_and_any_revision_comes_back() {
+    let place = Place::new("revisions");
+    let servers = [place.at(9001)];
+    let text = |scheduler: &str| {
+        service("web", "http", place.at(8080), &servers, &format!("scheduler = \"{scheduler}\""))
+    };
+    let evenkeel = start(&place, &text("round-robin"));
+    let running =
+        |evenkeel: &evenkeel_testbed::Evenkeel| std::fs::read_to_string(evenkeel.config_path()).unwrap();
+    let file = |scheduler: &str| {
+        let text = evenkeel_testbed::Evenkeel::complete(&place, &text(scheduler));
+        place.write(&format!("{scheduler}.toml"), text).display().to_string()
+    };
+    // Nobody confirms.
+    let done = evenkeel.json(&["commit", &file("maglev"), "--confirm", "1s", "--message", "just trying"]);
+    assert_eq!((&done["revision"], &done["confirm-within-ms"]), (&2.into(), &1000.into()), "{done}");
+    assert!(running(&evenkeel).contains("maglev"));
+    eventually("it goes back", Duration::from_secs(5), || running(&evenkeel).contains("round-robin"));
+    assert_eq!(evenkeel.json(&["status"])["revision"], 3);
+    // Somebody does.
+    evenkeel.ok(&["commit", &file("random"), "--confirm", "2s"]);
+    evenkeel.ok(&["confirm"]);
+    assert_ne!(evenkeel.cli(&["confirm"]).code, 0, "nothing waits any more");
+    std::thread::sleep(Duration::from_millis(2_500));
+    assert!(running(&evenkeel).contains("random"));
+    // A daemon that dies meanwhile goes back when it is there again.
+    evenkeel.ok(&["commit", &file("first"), "--confirm", "1s"]);
+    evenkeel.process.signal(rustix::process::Signal::KILL);
+    std::thread::sleep(Duration::from_millis(1_200));
+    drop(evenkeel);
+    let config = place.folder().join("evenkeel.toml").display().to_string();
+    let again = start_again(&place, &config);
+    eventually("it goes back after a crash", Duration::from_secs(10), || {
+        std::fs::read_to_string(&config).unwrap().contains("random")
+    });
+    // History, differences, and the way back.
+    let socket = place.file("admin.sock").display().to_string();
+    let cli = |arguments: &[&str]| {
+        let output = evenkeel_testbed::command(
+            env!("CARGO_BIN_EXE_evenkeel"),
+            &[arguments, &["--socket", &socket]].concat(),
+        );
+        assert_eq!(output.code, 0, "{arguments:?}: {}{}", output.out, output.err);
+        output.out
+    };
+    let history = cli(&["history"]);
+    assert!(history.contains("just trying") && history.contains("not confirmed"), "{history}");
+    let diff = cli(&["diff", "1", "2"]);
+    assert!(
+        diff.contains("-scheduler = \"round-robin\"") && diff.contains("+scheduler = \"maglev\""),
+        "{diff}"
+    );
+    cli(&["rollback", "2"]);
+    assert!(std::fs::read_to_string(&config).unwrap().contains("maglev"));
+    cli(&["rollback"]);
+    assert!(std::fs::read_to_string(&config).unwrap().contains("random"));
+    drop(again);
+}
+
+fn start_again(place: &Place, config: &str) -> Process {
+    let log = std::fs::File::create(place.file("again.log")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+    command.args(["run", "--config", config]).stdin(std::process::Stdio::null());
+    let output = log.try_clone().unwrap();
+    Process::start(command.stdout(output).stderr(log))
+}

@@ -393,8 +393,8 @@ fn a_serial_line_is_a_path_when_all_else_is_cut() {
             }
         });
     }
-    for node in 0..2 {
-        let own = format!("serial = \"{}\"", ends[node].1);
+    for (node, end) in ends.iter().enumerate() {
+        let own = format!("serial = \"{}\"", end.1);
         lab.write(node, &lab.config(node, &own, &shared()));
         lab.start(node);
     }

@@ -103,6 +103,8 @@ pub enum Message {
     Drain {
         idle_ms: u64,
     },
+    /// The VIPs are another node's now: no client of theirs is one of this node's.
+    CutClients,
     List(Sender<Vec<ConnectionInfo>>),
     /// A password was hashed.
     Verified {

@@ -29,6 +29,7 @@ impl Worker {
                     }
                 }
                 Message::Drain { idle_ms } => self.drain(idle_ms),
+                Message::CutClients => self.cut_clients(),
                 Message::Verified { number, right } => {
                     if let Some(waiting) = self.passwords.borrow_mut().waiting.get_mut(&number) {
                         waiting.1 = Some(right);
@@ -176,6 +177,25 @@ impl Worker {
         let now_ms = self.reactor.now_ms();
         for (_, client) in self.idle_clients.borrow().iter() {
             client.link.set_deadline(now_ms + idle_ms);
+        }
+    }
+
+    /// A socket that stayed would answer a later connection with the same ports. Those on loopback
+    /// are nobody else's.
+    fn cut_clients(&'static self) {
+        let moved = |vip: std::net::SocketAddr| !vip.ip().is_loopback();
+        let mut idle = self.idle_clients.borrow_mut();
+        idle.retain(|_, client| {
+            if moved(client.vip) {
+                client.link.reset_on_close();
+            }
+            !moved(client.vip)
+        });
+        drop(idle);
+        for session in self.sessions.borrow().values() {
+            if session.shown.borrow().as_ref().is_some_and(|shown| moved(shown.vip)) {
+                self.reactor.kill(session.task.get());
+            }
         }
     }
 

@@ -36,16 +36,16 @@ impl Chance {
         Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d)
     }
 
-    pub fn next(&mut self) -> u64 {
+    fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
     }
 
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
+        self.draw() % bound.max(1)
     }
 
     pub fn percent(&mut self, share: u64) -> bool {
@@ -341,7 +341,7 @@ impl World {
         };
         let offset = self.chance.below(1 << 40);
         let drift = 2_000 + self.chance.below(100_000);
-        let life = self.chance.next();
+        let life = self.chance.draw();
         let local = now + offset + now / drift;
         Node {
             life: Life::Runs,
@@ -358,7 +358,7 @@ impl World {
     }
 
     fn start_witness(&mut self, since: Millis) {
-        let mut end = || Conversation::new(Keys::new(&[KEY]), self.chance.next(), 1);
+        let mut end = || Conversation::new(Keys::new(&[KEY]), self.chance.draw(), 1);
         self.witness = Some((Witness::new(since), [end(), end()]));
     }
 

@@ -1,5 +1,6 @@
 //! The floating addresses of a pair: where they belong, adding and removing them, saying so.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -126,11 +127,10 @@ impl Floating {
             let Some(interface) = self.interfaces.iter().find(|i| i.index == index && !i.loopback) else {
                 continue;
             };
-            if !self.announcers.contains_key(&index) {
-                match Announcer::open(index, &interface.name, interface.mac) {
-                    Ok(announcer) => drop(self.announcers.insert(index, announcer)),
-                    Err(error) => warn!(interface = interface.name, %error, "addresses cannot be announced"),
-                }
+            let Entry::Vacant(place) = self.announcers.entry(index) else { continue };
+            match Announcer::open(index, &interface.name, interface.mac) {
+                Ok(announcer) => drop(place.insert_entry(announcer)),
+                Err(error) => warn!(interface = interface.name, %error, "addresses cannot be announced"),
             }
         }
         let changed = places != self.places;

@@ -50,6 +50,8 @@ pub enum Say {
         base: u64,
         stand: Stand,
         text: String,
+        #[serde(default)]
+        options: api::CommitOptions,
     },
     Prepared {
         id: u64,
@@ -62,6 +64,10 @@ pub enum Say {
     Committed {
         id: u64,
         failed: Option<String>,
+    },
+    /// A revision that would have gone back by itself stays.
+    Confirm {
+        revision: u64,
     },
     /// Admin states and weights.
     Live {

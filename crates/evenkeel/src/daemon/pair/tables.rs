@@ -67,6 +67,8 @@ struct Shared {
     whole: AtomicBool,
     /// Keys of tables that the peer tells from the start.
     hearing: Mutex<HashMap<String, HashSet<Box<[u8]>>>>,
+    /// Messages of the peer for the journal; what it tells is kept on both disks.
+    heard: Mutex<Vec<Vec<u8>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -88,6 +90,7 @@ impl Tables {
             stopped: AtomicBool::new(false),
             whole: AtomicBool::new(false),
             hearing: Mutex::default(),
+            heard: Mutex::default(),
         });
         tokio::spawn(pump(shared.clone(), journal, outlet));
         Tables { shared }
@@ -134,6 +137,7 @@ impl Tables {
         for entry in message.entries {
             table.table.hear(&entry.resolve(table), now_ms);
         }
+        lock(&self.shared.heard).push(body.to_vec());
     }
 }
 
@@ -172,6 +176,13 @@ async fn pump(shared: Arc<Shared>, path: PathBuf, outlet: impl Outlet) {
                 }
                 // Others run here too.
                 tokio::task::yield_now().await;
+            }
+        }
+        for body in std::mem::take(&mut *lock(&shared.heard)) {
+            match body.first() {
+                // What the peer did not name is gone: the journal begins anew.
+                Some(&END) => journal.begin_anew(),
+                _ => journal.add(&body),
             }
         }
         let stopped = shared.stopped.load(Relaxed);
@@ -316,6 +327,11 @@ impl Journal {
         Journal { path, file: None, unsaved: Vec::new(), length: 0, whole: 0 }
     }
 
+    fn begin_anew(&mut self) {
+        self.file = None;
+        self.unsaved.push(0);
+    }
+
     fn add(&mut self, body: &[u8]) {
         frame(&mut self.unsaved, body);
     }
@@ -418,7 +434,8 @@ mod tests {
         one.table.set(&Key::text(b"gone"), Some(7), now + 5_000, now);
         one.table.remove(&Key::text(b"gone"));
         let told = one.table.changes(now, 100);
-        assert_eq!(told.len(), 3);
+        // The removed one was noted when it came, and when it went.
+        assert_eq!(told.len(), 4);
         assert!(one.table.changes(now, 100).is_empty());
         let bytes = encode(CHANGES, &one, &told);
         let other = table("pool:web");
