@@ -27,6 +27,7 @@ pub enum Request {
     Pair(Reply<api::Pair>),
     SwitchOver(Reply<api::SwitchedOver>),
     Hold { held: bool, reply: Reply<api::Pair> },
+    RotateKey(Reply<api::Pair>),
     Push(Reply<api::Pair>),
     Invite(Reply<api::Invitation>),
     Join { code: String, reply: Reply<api::Pair> },

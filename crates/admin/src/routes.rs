@@ -37,6 +37,7 @@ pub fn socket_router(handle: Handle) -> Router {
         .route("/api/v1/pair", get(pair))
         .route("/api/v1/pair/switch-over", post(switch_over))
         .route("/api/v1/pair/hold", post(hold).delete(release))
+        .route("/api/v1/pair/rotate-key", post(rotate_key))
         .route("/api/v1/pair/push", post(push))
         .route("/api/v1/pair/invite", post(invite))
         .route("/api/v1/pair/join", post(join))
@@ -199,6 +200,10 @@ async fn hold(State(handle): State<Handle>, _: Bytes) -> Answer<api::Pair> {
 
 async fn release(State(handle): State<Handle>) -> Answer<api::Pair> {
     ask(&handle, |reply| Request::Hold { held: false, reply }).await?.map(Json)
+}
+
+async fn rotate_key(State(handle): State<Handle>, _: Bytes) -> Answer<api::Pair> {
+    ask(&handle, Request::RotateKey).await?.map(Json)
 }
 
 async fn push(State(handle): State<Handle>, _: Bytes) -> Answer<api::Pair> {

@@ -31,6 +31,8 @@ pub enum PairVerb {
     Rehearse,
     /// Make the peer take this node's configuration, where the two differ
     Push,
+    /// Give both nodes a new key, without a gap; a witness needs the new file
+    RotateKey,
     /// Keep this node passive until `release`; survives a restart
     Hold,
     /// Let a node that was held be active again
@@ -59,6 +61,10 @@ pub fn run(common: &Common, verb: PairVerb) -> Outcome {
             } else {
                 say("told the peer; `evenkeel pair status` shows when it has it")
             }
+        }
+        PairVerb::RotateKey => {
+            let pair: api::Pair = client.post("/api/v1/pair/rotate-key", &())?;
+            if common.json { print_json(&pair) } else { say("both nodes have a new key") }
         }
         PairVerb::Hold => {
             let pair: api::Pair = client.post("/api/v1/pair/hold", &())?;

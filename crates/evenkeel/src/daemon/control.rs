@@ -307,7 +307,7 @@ impl Control {
             }
             (place @ Some(_), None) => {
                 if let Some(pair) = place.take() {
-                    pair.stop(true);
+                    pair.stop(pair::End::Restart);
                     self.sync = Sync::default();
                     info!("this node is no longer part of a pair");
                 }
@@ -360,10 +360,10 @@ impl Control {
         self.pair.as_mut().ok_or_else(|| Refused::new(Kind::NotFound, why))
     }
 
-    pub fn end_pair(&mut self, keep: bool) -> Option<Resume> {
+    pub fn end_pair(&mut self, end: pair::End) -> Option<Resume> {
         let pair = self.pair.take()?;
         self.sync = Sync::default();
-        Some(pair.stop(keep))
+        Some(pair.stop(end))
     }
 
     pub fn on_news(&mut self, news: &News) {

@@ -155,7 +155,7 @@ async fn hand_over(control: &mut Control, plain: &[(SocketAddr, OwnedFd)], succe
     let ready = tokio::task::spawn_blocking(move || waiting.until_ready().map(|()| waiting));
     match ready.await {
         Ok(Ok(mut waiting)) => {
-            if let Some(resume) = control.end_pair(true) {
+            if let Some(resume) = control.end_pair(pair::End::Successor) {
                 waiting.say(&resume);
             }
             true
@@ -190,7 +190,7 @@ async fn drain(
         evenkeel_platform::notify_service_manager("STOPPING=1");
     }
     // The peer takes new clients at once; where there is none, the addresses stay.
-    control.end_pair(handed_over);
+    control.end_pair(if for_good { pair::End::ForGood } else { pair::End::Restart });
     if handed_over {
         control.end_layer4(false);
     }
@@ -327,6 +327,7 @@ impl Control {
             }
             Request::Explain { question, reply: to } => reply(to, self.explain(&question)),
             Request::Pair(to) => reply(to, self.pair_status()),
+            Request::RotateKey(to) => reply(to, self.rotate_key()),
             Request::Push(to) => reply(to, self.push_configuration()),
             Request::SwitchOver(to) => match self.pair_or_refused() {
                 Ok(pair) => {

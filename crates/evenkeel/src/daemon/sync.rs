@@ -14,7 +14,7 @@ use evenkeel_peer::Code;
 use tracing::{info, warn};
 
 use super::control::{Control, read, wall_ms};
-use super::pair::{FromPeer, Pair, PeerLink, Say, Stand, Tables, tables_of};
+use super::pair::{FromPeer, Keys, Pair, PeerLink, Say, Stand, Tables, tables_of};
 
 /// How long the peer may take to say whether it would commit.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -255,6 +255,23 @@ impl Control {
                 // More than fit a busy node are not the peer's.
                 if theirs.len() > MOST_CONNECTIONS {
                     theirs.clear();
+                }
+            }
+            Say::Keys { secrets, old_first } => match self.use_keys(secrets) {
+                Ok(()) if old_first => self.say(&Say::KeysTaken),
+                Ok(()) => info!("the pair has a new key"),
+                Err(why) => warn!(why, "the pair's new key cannot be used"),
+            },
+            // Both open with both keys: now both may seal with the new one.
+            Say::KeysTaken => {
+                let mut secrets = self.pair().map(|p| p.keys().secrets()).unwrap_or_default();
+                secrets.reverse();
+                match self.use_keys(secrets.clone()) {
+                    Ok(()) => {
+                        self.say(&Say::Keys { secrets, old_first: false });
+                        info!("the pair has a new key");
+                    }
+                    Err(why) => warn!(why, "the pair's new key cannot be used"),
                 }
             }
             Say::Tickets { secrets } => {
@@ -600,15 +617,12 @@ impl Control {
                 Ok(waker) => waker,
                 Err(error) => return warn!(%error, "clients cannot be told"),
             };
-            // A segment may be lost, or come before the address does.
-            for pause_ms in [0, 150, 500] {
-                std::thread::sleep(Duration::from_millis(pause_ms));
-                for (at, (client, vip)) in theirs.iter().enumerate() {
-                    let _ = waker.wake(*vip, *client);
-                    if at % 500 == 499 {
-                        std::thread::sleep(Duration::from_millis(1));
-                    }
-                }
+            let mut theirs = theirs;
+            // A segment may be lost, or come before the address does; and a client answers such
+            // ones twice a second at most.
+            for within_ms in [100, 600, 600] {
+                waker.ask(&theirs);
+                waker.reset(&mut theirs, Duration::from_millis(within_ms));
             }
         });
     }
@@ -680,6 +694,25 @@ impl Control {
             self.take_live(&live);
         }
         Ok(())
+    }
+
+    fn use_keys(&mut self, secrets: Vec<[u8; 32]>) -> Result<(), String> {
+        self.pair_mut().ok_or("this node has no [pair]")?.take_keys(secrets)
+    }
+
+    /// Makes a new key for the pair. Both nodes open with both before one seals with the new one, so
+    /// no beat is lost.
+    pub fn rotate_key(&mut self) -> Result<api::Pair, Refused> {
+        let refuse = |why: &str| Refused::new(Kind::Failed, why);
+        if self.link_up().is_none() {
+            return Err(refuse("the peer is not reachable: it would not know the new key"));
+        }
+        let pair = self.pair_or_refused()?;
+        let current = pair.keys().secrets().first().copied();
+        let secrets = vec![current.ok_or_else(|| refuse("there is no key yet"))?, Keys::fresh()];
+        self.use_keys(secrets.clone()).map_err(|why| refuse(&why))?;
+        self.say(&Say::Keys { secrets, old_first: true });
+        self.pair_status()
     }
 
     pub fn pair_status(&mut self) -> Result<api::Pair, Refused> {

@@ -479,3 +479,66 @@ fn a_witness_leaves_exactly_one_active() {
     lab.await_role(0, "passive");
     assert!(!lab.has(0, "10.77.0.100"));
 }
+
+#[test]
+fn counts_tls_sessions_and_keys_are_the_pairs() {
+    let Some(mut lab) = lab("pair-shares") else { return };
+    if !require(&["openssl"]) {
+        return;
+    }
+    let ca = evenkeel_testbed::Authority::new(&lab.place, "ca");
+    let pem = ca.server(&lab.place, "a.pem", &["a.example"]).display().to_string();
+    let tables = "[[table]]\nname = \"clients\"\nperiod = \"60s\"\n";
+    let shared = [
+        tables.to_owned(),
+        service("web", "10.77.0.100:80", "http", "", FRONT),
+        "[[virtual-service.route]]\nname = \"count\"\ntrack = \"clients\"\n".to_owned(),
+        service(
+            "secure",
+            "10.77.0.100:443",
+            "http",
+            &format!("tls = {{ certificates = [\"{pem}\"] }}"),
+            FRONT,
+        ),
+    ]
+    .concat();
+    lab.start_pair("", &shared);
+    let ask = |lab: &PairLab, count: usize| {
+        for _ in 0..count {
+            let answer = lab.hosts.run("c", "curl", &["-sS", "--max-time", "3", "http://10.77.0.100/"]);
+            assert_eq!(answer.code, 0, "{}", answer.err);
+        }
+    };
+    let session = lab.place.file("session").display().to_string();
+    let handshake = |lab: &PairLab, more: &str| {
+        let line = format!(
+            "printf 'GET / HTTP/1.1\\r\\nHost: a\\r\\nConnection: close\\r\\n\\r\\n' | timeout 10 openssl s_client -connect 10.77.0.100:443 -ign_eof {more} 2>&1"
+        );
+        lab.hosts.run("c", "sh", &["-c", &line]).out
+    };
+    ask(&lab, 10);
+    assert!(handshake(&lab, &format!("-sess_out {session}")).contains("New, TLSv"));
+    assert_eq!(lab.cli(0, &["pair", "rotate-key"]).code, 0);
+    eventually("both have the new key", Duration::from_secs(5), || {
+        let keys =
+            [0, 1].map(|node| std::fs::read_to_string(lab.folder(node).join("state/pair/key")).unwrap());
+        keys[0] == keys[1] && lab.log(0).contains("the pair has a new key")
+    });
+    assert!(!lab.log(1).contains("silent on every path"), "{}", lab.log(1));
+    assert_eq!(lab.cli(0, &["pair", "switch-over"]).code, 0);
+    lab.await_role(1, "active");
+    only_vip(&lab, 1);
+    ask(&lab, 10);
+    let listed = lab.cli(1, &["persistence", "list", "clients", "--json"]).out;
+    let entries: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let all = entries.as_array().cloned().unwrap_or_default();
+    let client = all.iter().find(|e| e["key"].as_str().unwrap_or("").contains("10.77.0.9")).cloned();
+    assert_eq!(client.unwrap_or_default()["activity"]["requests"]["total"], 20, "{entries}");
+    assert!(handshake(&lab, &format!("-sess_in {session}")).contains("Reused, TLSv"));
+}
+
+fn only_vip(lab: &PairLab, node: usize) {
+    eventually("the VIP is on one node", Duration::from_secs(5), || {
+        lab.has(node, "10.77.0.100") && !lab.has(1 - node, "10.77.0.100")
+    });
+}

@@ -80,6 +80,13 @@ pub enum Say {
         ended: Vec<(SocketAddr, SocketAddr)>,
         anew: bool,
     },
+    /// Keys of the pair, the one in use first. `old_first` while the other node may not have the new one.
+    Keys {
+        secrets: Vec<[u8; 32]>,
+        old_first: bool,
+    },
+    /// The receiver of keys has them.
+    KeysTaken,
     /// Keys of TLS session tickets.
     Tickets {
         secrets: evenkeel_l7::tls::TicketSecrets,

@@ -26,8 +26,8 @@ pub use guard::run as run_guard;
 pub use keys::{Keys, random};
 pub use link::{FromPeer, INVITED, PeerLink, Say, Stand};
 pub use tables::{Tables, replay, tables_of};
+pub use thread::{End, News, Resume, Shared, log};
 use thread::{Handle, Order, Start, View};
-pub use thread::{News, Resume, Shared, log};
 use trouble::Troubles;
 pub use witness::run as run_witness;
 
@@ -117,8 +117,8 @@ impl Pair {
         }
     }
 
-    pub fn stop(self, keep: bool) -> Resume {
-        self.handle.stop(keep)
+    pub fn stop(self, end: End) -> Resume {
+        self.handle.stop(end)
     }
 
     /// What it takes to move the role, away from the daemon's loop.

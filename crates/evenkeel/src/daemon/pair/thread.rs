@@ -49,11 +49,21 @@ pub enum Order {
     Give(Sender<Result<(), String>>),
     /// This node shall be.
     Want(Sender<Result<(), String>>),
-    /// Ends: with the addresses kept for the next process, or handed to the peer.
     Stop {
-        keep: bool,
+        end: End,
         done: Sender<Resume>,
     },
+}
+
+/// What becomes of the addresses when the thread ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The next process of this node has them already.
+    Successor,
+    /// The peer gets them; where there is none they stay for the next process.
+    Restart,
+    /// They go.
+    ForGood,
 }
 
 /// What the thread tells the daemon.
@@ -151,9 +161,9 @@ impl Handle {
     }
 
     /// Ends the thread; what the next process needs.
-    pub fn stop(&self, keep: bool) -> Resume {
+    pub fn stop(&self, end: End) -> Resume {
         let (done, answer) = channel();
-        self.tell(Order::Stop { keep, done });
+        self.tell(Order::Stop { end, done });
         answer.recv_timeout(Duration::from_secs(2)).unwrap_or_default()
     }
 }
@@ -356,15 +366,15 @@ impl Thread {
             self.receive();
             let mut stopped = None;
             while let Ok(order) = self.orders.try_recv() {
-                if let Order::Stop { keep, done } = order {
-                    stopped = Some((keep, done));
+                if let Order::Stop { end, done } = order {
+                    stopped = Some((end, done));
                     break;
                 }
                 self.obey(order);
             }
             self.follow();
-            if let Some((keep, done)) = stopped {
-                let resume = self.stop(keep);
+            if let Some((end, done)) = stopped {
+                let resume = self.stop(end);
                 let _ = done.send(resume);
                 return;
             }
@@ -602,6 +612,7 @@ impl Thread {
                     self.why.clone_from(why);
                     self.become_role(*role);
                 }
+                News::PeerFound => self.conflict_since = None,
                 // Others may have learnt the wrong place meanwhile.
                 News::SplitBrain(false) if self.floating.are_held() => self.floating.announce(),
                 _ => {}
@@ -610,27 +621,26 @@ impl Thread {
         }
     }
 
-    /// Before a takeover that nobody offered: does somebody have the addresses?
+    /// Before a takeover that nobody offered: does somebody have the addresses? It waits then, but
+    /// not for ever.
     fn in_conflict(&mut self, why: &str) -> bool {
-        let silent = Why::PeerSilent.as_str();
-        if why != silent || self.conflict_since.is_some_and(|since| since.elapsed() >= CONFLICT) {
+        if why != Why::PeerSilent.as_str() {
             return false;
         }
-        let Some((address, mac)) = self.floating.conflict() else {
-            (self.conflict_since, self.conflict) = (None, None);
+        let found = self.floating.conflict();
+        let since = *self.conflict_since.get_or_insert_with(Instant::now);
+        let Some((address, mac)) = found.filter(|_| since.elapsed() < CONFLICT) else {
+            self.conflict_since = None;
             return false;
         };
         let mac: Vec<String> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
-        let since = *self.conflict_since.get_or_insert_with(Instant::now);
-        if self.conflict.is_none() {
+        let what = format!("{} has {address}", mac.join(":"));
+        if self.conflict.as_ref() != Some(&what) {
             warn!(%address, mac = mac.join(":"), "the peer is silent on every path, but somebody has its addresses: the takeover waits a moment");
+            self.conflict = Some(what);
         }
-        self.conflict = Some(format!("{} has {address}", mac.join(":")));
         let now = self.now();
         let Brain::Pair { election, .. } = &mut self.brain else { return false };
-        if since.elapsed() >= CONFLICT {
-            return false;
-        }
         election.retreat(now + RETREAT_MS, now);
         true
     }
@@ -708,13 +718,14 @@ impl Thread {
         }
     }
 
-    fn stop(&mut self, keep: bool) -> Resume {
+    fn stop(&mut self, end: End) -> Resume {
         let active = self.role() == Role::Active;
         let now = self.now();
         let alone = match &self.brain {
-            Brain::Pair { election, .. } => active && !election.peer_alive(),
+            Brain::Pair { election, .. } => end == End::Restart && active && !election.peer_alive(),
             Brain::Routers(_) => false,
         };
+        let keep = end == End::Successor;
         if keep || alone {
             self.floating.leave();
             std::mem::replace(&mut self.guard, Guard::none()).leave();
