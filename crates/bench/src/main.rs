@@ -72,9 +72,13 @@ fn main() -> anyhow::Result<()> {
             Ok(std::fs::write("docs/benchmarks-layer4.md", text)?)
         }
         Some(Role::Pair) => {
-            let text = pair::run(arguments.rounds * 2)?;
+            let whole = arguments.only.is_none();
+            let text = pair::run(arguments.rounds * 2, whole)?;
             println!("{text}");
-            Ok(std::fs::write("docs/benchmarks-pair.md", text)?)
+            if whole {
+                std::fs::write("docs/benchmarks-pair.md", text)?;
+            }
+            Ok(())
         }
         Some(Role::Send { address, flows, seconds }) => {
             println!("{}", live::send(address, flows, seconds)?);

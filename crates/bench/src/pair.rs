@@ -205,10 +205,12 @@ fn spread(all: Vec<u64>) -> String {
 /// Every row of the table, by its name.
 type Rows = BTreeMap<&'static str, Vec<(String, String)>>;
 
-pub fn run(rounds: usize) -> anyhow::Result<String> {
+/// `faults`: the rows of faults too, not those of memory alone.
+pub fn run(rounds: usize, faults_too: bool) -> anyhow::Result<String> {
     let program = std::env::current_exe()?.with_file_name("evenkeel").display().to_string();
     let mut rows: Rows = BTreeMap::new();
-    for who in [Who::Evenkeel, Who::Keepalived("0.1"), Who::Keepalived("1")] {
+    let all = [Who::Evenkeel, Who::Keepalived("0.1"), Who::Keepalived("1")];
+    for who in all.into_iter().filter(|_| faults_too) {
         let rounds = if who == Who::Keepalived("1") { rounds.min(3) } else { rounds };
         let mut bench = Bench::new(who, &program)?;
         bench.start();
@@ -396,7 +398,7 @@ fn ask_socket(path: &std::path::Path, request: &str) -> anyhow::Result<String> {
 fn known(bench: &Bench, node: usize) -> usize {
     let socket = bench.lab.folder(node).join("admin.sock");
     let text = ask_socket(&socket, "GET /api/v1/persistence/web HTTP/1.0\r\n\r\n").unwrap_or_default();
-    text.matches("\"server\"").count()
+    text.matches("\"real-server\"").count()
 }
 
 /// From an answer to the entry on the other node, as a poller of its socket sees it.

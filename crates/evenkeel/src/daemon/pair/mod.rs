@@ -2,6 +2,7 @@
 
 mod floating;
 mod guard;
+mod handle;
 mod keys;
 mod link;
 mod paths;
@@ -23,11 +24,12 @@ use tokio::sync::mpsc::UnboundedSender;
 use tracing::{info, warn};
 
 pub use guard::run as run_guard;
+pub use handle::{End, News, Resume, Shared, log};
+use handle::{Handle, Order, View};
 pub use keys::{Keys, random};
 pub use link::{FromPeer, INVITED, PeerLink, Say, Stand};
 pub use tables::{Tables, replay, tables_of};
-pub use thread::{End, News, Resume, Shared, log};
-use thread::{Handle, Order, Start, View};
+use thread::Start;
 use trouble::Troubles;
 pub use witness::run as run_witness;
 

@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use evenkeel_l4::FlowGate;
 use evenkeel_model::PairSettings;
 use evenkeel_platform::Network;
 use evenkeel_vrrp::advert::Version;
@@ -20,10 +19,11 @@ use evenkeel_vrrp::seal::{Conversation, Keys, Refused};
 use evenkeel_vrrp::witness::Answer;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use tokio::sync::mpsc::UnboundedSender;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::floating::Floating;
 use super::guard::Guard;
+use super::handle::{End, Handle, News, Order, Resume, Shared, View};
 use super::paths::{Path, Received, paths_of};
 
 /// Between two looks at interfaces and paths.
@@ -37,136 +37,6 @@ const CONFLICT: Duration = Duration::from_secs(1);
 const RETREAT_MS: u64 = 60;
 /// The witness's lease beside the shortest time of death.
 const LEASE_MS: u64 = 200;
-
-/// What the daemon tells the thread.
-pub enum Order {
-    Wanted(BTreeSet<(IpAddr, Option<u8>)>),
-    Trouble(u16),
-    Settings(Box<PairSettings>),
-    Keys(Vec<[u8; 32]>),
-    Hold(bool),
-    /// The peer shall be active.
-    Give(Sender<Result<(), String>>),
-    /// This node shall be.
-    Want(Sender<Result<(), String>>),
-    Stop {
-        end: End,
-        done: Sender<Resume>,
-    },
-}
-
-/// What becomes of the addresses when the thread ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The next process of this node has them already.
-    Successor,
-    /// The peer gets them; where there is none they stay for the next process.
-    Restart,
-    /// They go.
-    ForGood,
-}
-
-/// What the thread tells the daemon.
-#[derive(Clone, Debug)]
-pub enum News {
-    Role { active: bool, handed_over: bool, role: Role, why: String },
-    PeerFound,
-    PeerLost,
-    SplitBrain(bool),
-}
-
-impl News {
-    fn of(role: Role, handed_over: bool, why: &str) -> News {
-        News::Role { active: role == Role::Active, handed_over, role, why: why.into() }
-    }
-}
-
-/// For the next process of this node, so that the peer sees one life.
-#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
-pub struct Resume {
-    pub active: bool,
-    pub life: u64,
-    pub number: u64,
-}
-
-/// What can be seen of the thread, renewed as it goes.
-#[derive(Clone, Debug, Default)]
-pub struct View {
-    pub role: Option<Role>,
-    pub why: String,
-    pub since: Option<Instant>,
-    pub peer_alive: bool,
-    pub peer: Option<Beat>,
-    pub peer_heard: Option<Instant>,
-    pub split_brain: bool,
-    pub held: bool,
-    pub trouble: u16,
-    pub paired: bool,
-    pub paths: Vec<(String, Option<Instant>, Option<String>)>,
-    pub refused: BTreeMap<&'static str, u64>,
-    pub announced: Option<Instant>,
-    pub homeless: Vec<IpAddr>,
-    pub real_time: Option<String>,
-    pub guarded: bool,
-    pub witness: Option<(SocketAddr, Option<Instant>)>,
-    pub conflict: Option<String>,
-}
-
-/// Things shared with the daemon.
-pub struct Shared {
-    pub view: Mutex<View>,
-    /// Of the configuration that runs, told to the peer.
-    pub revision: AtomicU64,
-    /// Opened and closed with the role.
-    gate: Mutex<Option<FlowGate>>,
-    active: AtomicBool,
-}
-
-impl Shared {
-    pub fn view(&self) -> View {
-        self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// The packet path follows the role from now on.
-    pub fn set_gate(&self, gate: FlowGate) {
-        let mut place = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
-        gate.set(self.active.load(Relaxed));
-        *place = Some(gate);
-    }
-
-    fn set_active(&self, active: bool) {
-        let place = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
-        self.active.store(active, Relaxed);
-        if let Some(gate) = &*place {
-            gate.set(active);
-        }
-    }
-
-    pub fn is_active(&self) -> bool {
-        self.active.load(Relaxed)
-    }
-}
-
-#[derive(Clone)]
-pub struct Handle {
-    orders: Sender<Order>,
-    bell: Arc<OwnedFd>,
-    pub shared: Arc<Shared>,
-}
-
-impl Handle {
-    pub fn tell(&self, order: Order) {
-        let _ = self.orders.send(order);
-        let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
-    }
-
-    /// Ends the thread; what the next process needs.
-    pub fn stop(&self, end: End) -> Resume {
-        let (done, answer) = channel();
-        self.tell(Order::Stop { end, done });
-        answer.recv_timeout(Duration::from_secs(2)).unwrap_or_default()
-    }
-}
 
 pub struct Start {
     pub settings: PairSettings,
@@ -183,12 +53,7 @@ pub struct Start {
 pub fn start(start: Start) -> std::io::Result<Handle> {
     let (orders, inbox) = channel();
     let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-    let shared = Arc::new(Shared {
-        view: Mutex::default(),
-        revision: AtomicU64::new(0),
-        gate: Mutex::default(),
-        active: AtomicBool::new(false),
-    });
+    let shared = Arc::new(Shared::new());
     let (own_bell, own_shared) = (bell.clone(), shared.clone());
     let floating = Floating::new(start.addresses_file.clone())?;
     std::thread::Builder::new().name("pair".into()).spawn(move || {
@@ -787,16 +652,5 @@ impl Thread {
             }
         }
         *self.shared.view.lock().unwrap_or_else(PoisonError::into_inner) = view;
-    }
-}
-
-/// Says a change of role in the daemon's log.
-pub fn log(item: &News) {
-    match item {
-        News::Role { role, why, .. } => info!(role = role.as_str(), why, "role changed"),
-        News::PeerFound => info!("the peer is heard"),
-        News::PeerLost => warn!("the peer is silent on every path"),
-        News::SplitBrain(true) => error!("split brain: both nodes are active"),
-        News::SplitBrain(false) => warn!("split brain is over"),
     }
 }

@@ -1,0 +1,164 @@
+//! What the daemon and the pair's thread say to each other, and what both can see.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use evenkeel_l4::FlowGate;
+use evenkeel_model::PairSettings;
+use evenkeel_vrrp::beat::{Beat, Role};
+use tracing::{error, info, warn};
+
+/// What the daemon tells the thread.
+pub enum Order {
+    Wanted(BTreeSet<(IpAddr, Option<u8>)>),
+    Trouble(u16),
+    Settings(Box<PairSettings>),
+    Keys(Vec<[u8; 32]>),
+    Hold(bool),
+    /// The peer shall be active.
+    Give(Sender<Result<(), String>>),
+    /// This node shall be.
+    Want(Sender<Result<(), String>>),
+    Stop {
+        end: End,
+        done: Sender<Resume>,
+    },
+}
+
+/// What becomes of the addresses when the thread ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The next process of this node has them already.
+    Successor,
+    /// The peer gets them; where there is none they stay for the next process.
+    Restart,
+    /// They go.
+    ForGood,
+}
+
+/// What the thread tells the daemon.
+#[derive(Clone, Debug)]
+pub enum News {
+    Role { active: bool, handed_over: bool, role: Role, why: String },
+    PeerFound,
+    PeerLost,
+    SplitBrain(bool),
+}
+
+impl News {
+    pub fn of(role: Role, handed_over: bool, why: &str) -> News {
+        News::Role { active: role == Role::Active, handed_over, role, why: why.into() }
+    }
+}
+
+/// For the next process of this node, so that the peer sees one life.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct Resume {
+    pub active: bool,
+    pub life: u64,
+    pub number: u64,
+}
+
+/// What can be seen of the thread, renewed as it goes.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    pub role: Option<Role>,
+    pub why: String,
+    pub since: Option<Instant>,
+    pub peer_alive: bool,
+    pub peer: Option<Beat>,
+    pub peer_heard: Option<Instant>,
+    pub split_brain: bool,
+    pub held: bool,
+    pub trouble: u16,
+    pub paired: bool,
+    pub paths: Vec<(String, Option<Instant>, Option<String>)>,
+    pub refused: BTreeMap<&'static str, u64>,
+    pub announced: Option<Instant>,
+    pub homeless: Vec<IpAddr>,
+    pub real_time: Option<String>,
+    pub guarded: bool,
+    pub witness: Option<(SocketAddr, Option<Instant>)>,
+    pub conflict: Option<String>,
+}
+
+/// Things shared with the daemon.
+pub struct Shared {
+    pub view: Mutex<View>,
+    /// Of the configuration that runs, told to the peer.
+    pub revision: AtomicU64,
+    /// Opened and closed with the role.
+    gate: Mutex<Option<FlowGate>>,
+    active: AtomicBool,
+}
+
+impl Shared {
+    pub fn new() -> Shared {
+        Shared {
+            view: Mutex::default(),
+            revision: AtomicU64::new(0),
+            gate: Mutex::default(),
+            active: AtomicBool::new(false),
+        }
+    }
+
+    pub fn view(&self) -> View {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The packet path follows the role from now on.
+    pub fn set_gate(&self, gate: FlowGate) {
+        let mut place = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        gate.set(self.active.load(Relaxed));
+        *place = Some(gate);
+    }
+
+    pub fn set_active(&self, active: bool) {
+        let place = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        self.active.store(active, Relaxed);
+        if let Some(gate) = &*place {
+            gate.set(active);
+        }
+    }
+
+    pub fn is_active(&self) -> bool {
+        self.active.load(Relaxed)
+    }
+}
+
+#[derive(Clone)]
+pub struct Handle {
+    pub orders: Sender<Order>,
+    pub bell: Arc<OwnedFd>,
+    pub shared: Arc<Shared>,
+}
+
+impl Handle {
+    pub fn tell(&self, order: Order) {
+        let _ = self.orders.send(order);
+        let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+    }
+
+    /// Ends the thread; what the next process needs.
+    pub fn stop(&self, end: End) -> Resume {
+        let (done, answer) = channel();
+        self.tell(Order::Stop { end, done });
+        answer.recv_timeout(Duration::from_secs(2)).unwrap_or_default()
+    }
+}
+
+/// Says a change of role in the daemon's log.
+pub fn log(item: &News) {
+    match item {
+        News::Role { role, why, .. } => info!(role = role.as_str(), why, "role changed"),
+        News::PeerFound => info!("the peer is heard"),
+        News::PeerLost => warn!("the peer is silent on every path"),
+        News::SplitBrain(true) => error!("split brain: both nodes are active"),
+        News::SplitBrain(false) => warn!("split brain is over"),
+    }
+}
