@@ -43,6 +43,7 @@ fuzz:
 # Pages and schemas that are made from the code.
 reference:
 	UPDATE_REFERENCE=1 $(CARGO) test -q -p evenkeel-config --test config the_reference_pages_are_current
+	UPDATE_REFERENCE=1 $(CARGO) test -q -p evenkeel-admin --lib the_document_describes_every_route
 
 install-build-tools:
 	sh scripts/install.sh build

@@ -1,36 +1,127 @@
-//! The admin server: REST API on the Unix socket, `/metrics` and `/healthz` on plain HTTP.
+//! The admin server: REST API, web UI, metrics; who may use it; the audit log.
 //!
 //! In: HTTP requests. Out: [`Request`]s to the daemon's one loop, their answers as JSON.
-//! Never: a decision of its own.
+//! Never: a decision about traffic, a file of the configuration.
 
+mod accounts;
+mod audit;
+mod gate;
+mod live;
+mod openapi;
+mod people;
+mod picture;
 mod routes;
+mod serve;
+mod table;
+mod ui;
+
+use std::sync::Arc;
 
 use evenkeel_api as api;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-pub use routes::{metrics_router, socket_router};
+pub use accounts::{Accounts, By, Who, Write};
+pub use audit::Audit;
+pub use gate::now_ms;
+pub use rustls::ServerConfig;
+pub use serve::{Listening, Tls, plain, secure, socket, tls};
+pub use ui::is_built as ui_is_built;
 
 /// What the admin server asks of the daemon.
 pub enum Request {
     Status(oneshot::Sender<api::Status>),
-    Plan { text: String, reply: Reply<api::Plan> },
-    Commit { text: String, options: api::CommitOptions, reply: Reply<api::Committed> },
+    Configuration(Reply<api::Configuration>),
+    Propose {
+        edits: api::Edits,
+        reply: Reply<api::Proposal>,
+    },
+    Schema(oneshot::Sender<serde_json::Value>),
+    Plan {
+        text: String,
+        reply: Reply<api::Plan>,
+    },
+    Commit {
+        text: String,
+        options: api::CommitOptions,
+        reply: Reply<api::Committed>,
+    },
     Confirm(Reply<api::Confirmed>),
-    Rollback { rollback: api::Rollback, reply: Reply<api::Committed> },
+    Rollback {
+        rollback: api::Rollback,
+        reply: Reply<api::Committed>,
+    },
     History(oneshot::Sender<Vec<api::Revision>>),
-    Revision { revision: u64, reply: Reply<api::RevisionText> },
-    Change { service: String, server: String, change: api::ServerChange, reply: Reply<api::RealServer> },
-    Connections { filter: api::ConnectionFilter, reply: oneshot::Sender<Vec<api::Connection>> },
-    Persistence { service: String, reply: Reply<Vec<api::PersistenceEntry>> },
-    ClearPersistence { service: String, key: Option<String>, reply: Reply<api::Cleared> },
-    Explain { question: api::Question, reply: Reply<api::Explanation> },
+    Revision {
+        revision: u64,
+        reply: Reply<api::RevisionText>,
+    },
+    Change {
+        service: String,
+        server: String,
+        change: api::ServerChange,
+        reply: Reply<api::RealServer>,
+    },
+    Connections {
+        filter: api::ConnectionFilter,
+        reply: oneshot::Sender<Vec<api::Connection>>,
+    },
+    Persistence {
+        service: String,
+        reply: Reply<Vec<api::PersistenceEntry>>,
+    },
+    ClearPersistence {
+        service: String,
+        key: Option<String>,
+        reply: Reply<api::Cleared>,
+    },
+    Explain {
+        question: api::Question,
+        reply: Reply<api::Explanation>,
+    },
+    Series {
+        query: api::SeriesQuery,
+        reply: Reply<api::Series>,
+    },
+    Happenings(oneshot::Sender<Vec<api::Happening>>),
+    Certificates(oneshot::Sender<Vec<api::Certificate>>),
+    PutCertificate {
+        name: String,
+        pem: String,
+        reply: Reply<api::Certificate>,
+    },
+    Doctor(Reply<serde_json::Value>),
+    Attempt {
+        attempt: api::Attempt,
+        reply: Reply<api::Attempted>,
+    },
+    TestAlerts(Reply<api::AlertsTested>),
+    Backup(Reply<api::Backup>),
+    Restore {
+        backup: Box<api::Backup>,
+        who: String,
+        reply: Reply<api::Restored>,
+    },
+    SupportBundle(Reply<serde_json::Value>),
+    /// The part of a lockdown that is not about people; the rest has been done.
+    Lockdown {
+        who: String,
+        from: String,
+        reply: Reply<api::Lockdown>,
+    },
+    Restart(Reply<api::Restarting>),
     Pair(Reply<api::Pair>),
     SwitchOver(Reply<api::SwitchedOver>),
-    Hold { held: bool, reply: Reply<api::Pair> },
+    Hold {
+        held: bool,
+        reply: Reply<api::Pair>,
+    },
     RotateKey(Reply<api::Pair>),
     Push(Reply<api::Pair>),
     Invite(Reply<api::Invitation>),
-    Join { code: String, reply: Reply<api::Pair> },
+    Join {
+        code: String,
+        reply: Reply<api::Pair>,
+    },
     Metrics(oneshot::Sender<String>),
     Logs(oneshot::Sender<std::sync::mpsc::Receiver<Vec<u8>>>),
 }
@@ -46,20 +137,49 @@ pub struct Refused {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The configuration has problems.
+    /// What was sent has problems.
     Invalid,
     /// What the request names does not exist.
     NotFound,
     /// It is right, but could not be done now.
     Failed,
+    /// It was made for a revision that no longer is the running one.
+    Changed,
+    /// Nobody knows who asks.
+    Unknown,
+    /// All is right but the second factor.
+    SecondFactor,
+    /// It is known who asks, and they may not.
+    Forbidden,
+    /// Too many attempts have failed.
+    Locked,
 }
 
 impl Refused {
-    pub fn new(kind: Kind, error: impl Into<String>) -> Refused {
-        Refused { kind, failure: api::Failure { error: error.into(), problems: Vec::new() } }
+    pub fn new(kind: Kind, detail: impl Into<String>) -> Refused {
+        Refused { kind, failure: api::Failure { detail: detail.into(), ..api::Failure::default() } }
     }
 }
 
 /// Where requests go.
 #[derive(Clone)]
 pub struct Handle(pub mpsc::Sender<Request>);
+
+/// What goes on, for those who watch.
+#[derive(Clone)]
+pub struct Feed {
+    /// A new status every second while anybody watches.
+    pub status: Arc<watch::Sender<Arc<api::Status>>>,
+    pub happenings: broadcast::Sender<api::Happening>,
+}
+
+/// Everything that a route may need. Cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    pub handle: Handle,
+    pub accounts: Accounts,
+    pub audit: Audit,
+    pub feed: Feed,
+    /// This node's name.
+    pub node: Arc<str>,
+}

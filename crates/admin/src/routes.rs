@@ -1,107 +1,216 @@
-//! Paths, methods and the JSON on both sides.
+//! The routes of the daemon's own things, and the JSON on both sides.
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::time::Duration;
-
-use axum::body::{Body, Bytes};
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, Request as HttpRequest, State};
-use axum::http::{StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Extension, Path, Query, State};
+use axum::http::{HeaderMap, HeaderName, header};
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use axum::{Json, Router};
 use evenkeel_api as api;
-use tokio::sync::{mpsc, oneshot};
+use serde::Serialize;
+use tokio::sync::oneshot;
 
-use crate::{Handle, Kind, Refused, Request};
+use crate::accounts::{By, Who};
+use crate::gate::{Detail, Right, from_socket, headers};
+use crate::table::{Entry, delete, get, post, put, router};
+use crate::{App, Handle, Kind, Refused, Request, live, openapi, people, ui};
 
 /// A configuration of 100,000 services is some 20 MB.
 const BODY_AT_MOST: usize = 256 << 20;
+/// The same for those who are not known yet.
+const STRANGERS_BODY_AT_MOST: usize = 16 << 10;
+/// How many of a list, unless more are asked for.
+const PAGE: usize = 1000;
+
+/// Every route there is.
+pub fn entries() -> Vec<Entry> {
+    use Right::{Certificates, Configure, Open, Operate, Read, See};
+    let mut all = vec![
+        get("/api/v1/status", See, "Virtual services and their real servers", status).gives::<api::Status>(),
+        get("/api/v1/live", See, "States and happenings as they change: server-sent events", live::stream)
+            .gives_text("text/event-stream"),
+        get("/api/v1/happenings", See, "What happened lately, the latest first", happenings)
+            .query::<api::Page>()
+            .gives::<Vec<api::Happening>>(),
+        get(
+            "/api/v1/configuration",
+            Read,
+            "The running configuration; its ETag is the revision",
+            configuration,
+        )
+        .gives::<api::Configuration>(),
+        post(
+            "/api/v1/configuration/propose",
+            Read,
+            "What edits would make of a configuration: text, diff, problems, plan; comments stay",
+            propose,
+        )
+        .takes::<api::Edits>()
+        .gives::<api::Proposal>(),
+        get("/api/v1/schema", See, "JSON Schema of the configuration", schema).gives::<serde_json::Value>(),
+        post("/api/v1/plan", Read, "What committing a text would do", plan)
+            .takes_text("application/toml")
+            .gives::<api::Plan>(),
+        post("/api/v1/commit", Configure, "Make a text the running configuration", commit)
+            .query::<api::CommitOptions>()
+            .takes_text("application/toml")
+            .gives::<api::Committed>(),
+        post("/api/v1/confirm", Configure, "Keep a revision that would go back by itself", confirm)
+            .gives::<api::Confirmed>(),
+        post("/api/v1/rollback", Configure, "Make an earlier revision the running one", rollback)
+            .takes::<api::Rollback>()
+            .gives::<api::Committed>(),
+        get("/api/v1/revisions", See, "Revisions that have run, the latest first", history)
+            .query::<api::Page>()
+            .gives::<Vec<api::Revision>>(),
+        get("/api/v1/revisions/{revision}", Read, "The text of a revision", revision)
+            .gives::<api::RevisionText>(),
+        post(
+            "/api/v1/servers/{service}/{server}",
+            Operate,
+            "Drain, halt, online, weigh a real server",
+            change,
+        )
+        .takes::<api::ServerChange>()
+        .gives::<api::RealServer>(),
+        get("/api/v1/connections", See, "Client connections", connections)
+            .query::<api::ConnectionFilter>()
+            .gives::<Vec<api::Connection>>(),
+        get("/api/v1/persistence/{service}", See, "Which client belongs to which real server", persistence)
+            .query::<api::Page>()
+            .gives::<Vec<api::PersistenceEntry>>(),
+        delete("/api/v1/persistence/{service}", Operate, "Forget entries, or one", clear_persistence)
+            .query::<KeyQuery>()
+            .gives::<api::Cleared>(),
+        post("/api/v1/explain", See, "Why a request goes to which real server", explain)
+            .takes::<api::Question>()
+            .gives::<api::Explanation>(),
+        get("/api/v1/series", See, "What was, for graphs", series)
+            .query::<api::SeriesQuery>()
+            .gives::<api::Series>(),
+        get("/api/v1/series.csv", See, "The same as CSV", series_csv)
+            .query::<api::SeriesQuery>()
+            .gives_text("text/csv"),
+        get("/api/v1/series.png", See, "The same as a picture", series_png)
+            .query::<api::SeriesQuery>()
+            .gives_text("image/png"),
+        get("/api/v1/logs", See, "Access log lines as they come", live::logs).gives_text("text/plain"),
+        get("/api/v1/certificates", See, "Certificates and when they end", certificates)
+            .gives::<Vec<api::Certificate>>(),
+        put(
+            "/api/v1/certificates/{name}",
+            Certificates,
+            "Replace a certificate and its key (PEM)",
+            put_certificate,
+        )
+        .takes_text("application/x-pem-file")
+        .gives::<api::Certificate>(),
+        get("/api/v1/doctor", See, "What keeps clients from being served, and how to mend it", doctor)
+            .gives::<serde_json::Value>(),
+        post("/api/v1/attempt", Operate, "Whether a real server would pass its check", attempt)
+            .takes::<api::Attempt>()
+            .gives::<api::Attempted>(),
+        post(
+            "/api/v1/alerts/test",
+            Configure,
+            "Send a test message to every receiver of alerts",
+            test_alerts,
+        )
+        .gives::<api::AlertsTested>(),
+        get("/api/v1/backup", Configure, "Everything that makes this node what it is", backup)
+            .gives::<api::Backup>(),
+        post("/api/v1/restore", Configure, "Make a backup the running state", restore)
+            .takes::<api::Backup>()
+            .gives::<api::Restored>(),
+        get(
+            "/api/v1/support-bundle",
+            Configure,
+            "What a helper needs to see, without secrets",
+            support_bundle,
+        )
+        .gives::<serde_json::Value>(),
+        post("/api/v1/restart", Configure, "Start the program anew; connections are kept", restart)
+            .gives::<api::Restarting>(),
+        get("/api/v1/pair", See, "The pair as this node sees it", pair).gives::<api::Pair>(),
+        post("/api/v1/pair/switch-over", Operate, "Make the other node the active one", switch_over)
+            .gives::<api::SwitchedOver>(),
+        post("/api/v1/pair/hold", Operate, "Stay passive until released", hold).gives::<api::Pair>(),
+        delete("/api/v1/pair/hold", Operate, "Release", release).gives::<api::Pair>(),
+        post("/api/v1/pair/rotate-key", Configure, "Give the pair a new key", rotate_key)
+            .gives::<api::Pair>(),
+        post("/api/v1/pair/push", Configure, "Give the other node this configuration", push)
+            .gives::<api::Pair>(),
+        post("/api/v1/pair/invite", Configure, "A one-time code for a node that joins", invite)
+            .gives::<api::Invitation>(),
+        post("/api/v1/pair/join", Configure, "Join with a code", join)
+            .takes::<api::Join>()
+            .gives::<api::Pair>(),
+        get("/metrics", See, "Prometheus metrics", metrics).gives_text("text/plain"),
+        get("/healthz", Open, "Whether the program answers", healthz).gives_text("text/plain"),
+        get("/api/v1/openapi.json", Open, "This document", document).gives::<serde_json::Value>(),
+    ];
+    all.extend(people::entries());
+    all
+}
 
 /// Everything, for the Unix socket, which only its owner may open.
-pub fn socket_router(handle: Handle) -> Router {
+pub fn socket_router(app: &App) -> Router {
+    router(entries(), app).layer(from_fn(from_socket)).layer(DefaultBodyLimit::max(BODY_AT_MOST))
+}
+
+/// The same and the web UI, for those who log in.
+pub fn secure_router(app: &App) -> Router {
+    let (open, guarded): (Vec<_>, Vec<_>) = entries().into_iter().partition(|e| e.right == Right::Open);
+    let strangers = router(open, app).layer(DefaultBodyLimit::max(STRANGERS_BODY_AT_MOST));
+    let known = router(guarded, app).layer(DefaultBodyLimit::max(BODY_AT_MOST));
+    strangers.merge(known).fallback(ui::serve).layer(from_fn(headers))
+}
+
+/// `/metrics` and `/healthz`, for networks that are allowed to read them.
+pub fn metrics_router(app: &App) -> Router {
     Router::new()
-        .route("/api/v1/status", get(status))
-        .route("/api/v1/plan", post(plan))
-        .route("/api/v1/commit", post(commit))
-        .route("/api/v1/confirm", post(confirm))
-        .route("/api/v1/rollback", post(rollback))
-        .route("/api/v1/revisions", get(history))
-        .route("/api/v1/revisions/{revision}", get(revision))
-        .route("/api/v1/servers/{service}/{server}", post(change))
-        .route("/api/v1/connections", get(connections))
-        .route("/api/v1/persistence/{service}", get(persistence).delete(clear_persistence))
-        .route("/api/v1/explain", post(explain))
-        .route("/api/v1/logs", get(logs))
-        .route("/api/v1/pair", get(pair))
-        .route("/api/v1/pair/switch-over", post(switch_over))
-        .route("/api/v1/pair/hold", post(hold).delete(release))
-        .route("/api/v1/pair/rotate-key", post(rotate_key))
-        .route("/api/v1/pair/push", post(push))
-        .route("/api/v1/pair/invite", post(invite))
-        .route("/api/v1/pair/join", post(join))
-        .route("/metrics", get(metrics))
-        .route("/healthz", get(healthz))
-        .layer(DefaultBodyLimit::max(BODY_AT_MOST))
-        .with_state(handle)
-}
-
-/// `/metrics` and `/healthz` for the networks that may read them.
-pub fn metrics_router(handle: Handle, allowed: Vec<(IpAddr, u8)>) -> Router {
-    Router::new()
-        .route("/metrics", get(metrics))
-        .route("/healthz", get(healthz))
-        .with_state(handle)
-        .layer(from_fn_with_state(Arc::new(allowed), only_from))
-}
-
-async fn only_from(
-    State(allowed): State<Arc<Vec<(IpAddr, u8)>>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    request: HttpRequest,
-    next: Next,
-) -> Response {
-    if allowed.iter().any(|network| contains(*network, peer.ip())) {
-        return next.run(request).await;
-    }
-    (StatusCode::FORBIDDEN, "not in [admin] metrics-allow\n").into_response()
-}
-
-fn contains((network, prefix): (IpAddr, u8), address: IpAddr) -> bool {
-    let bits = |address: IpAddr| match address {
-        IpAddr::V4(a) => (u128::from(u32::from(a)) << 96, 32),
-        IpAddr::V6(a) => (u128::from(a), 128),
-    };
-    let ((network, length), (address, address_length)) = (bits(network), bits(address.to_canonical()));
-    let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
-    length == address_length && network & mask == address & mask
+        .route("/metrics", axum::routing::get(metrics))
+        .route("/healthz", axum::routing::get(healthz))
+        .with_state(app.clone())
 }
 
 fn gone() -> Refused {
     Refused::new(Kind::Failed, "the daemon is stopping")
 }
 
-async fn ask<T>(handle: &Handle, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Refused> {
+pub async fn ask<T>(
+    handle: &Handle,
+    request: impl FnOnce(oneshot::Sender<T>) -> Request,
+) -> Result<T, Refused> {
     let (reply, answer) = oneshot::channel();
     handle.0.send(request(reply)).await.map_err(|_| gone())?;
     answer.await.map_err(|_| gone())
 }
 
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        let status = match self.kind {
-            Kind::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
-            Kind::NotFound => StatusCode::NOT_FOUND,
-            Kind::Failed => StatusCode::CONFLICT,
-        };
-        (status, Json(self.failure)).into_response()
-    }
+/// A part of a list; how long the whole is stands in a header.
+pub fn paged<T: Serialize>(all: Vec<T>, page: api::Page) -> Response {
+    let total = all.len();
+    let part: Vec<T> =
+        all.into_iter().skip(page.offset.unwrap_or(0)).take(page.limit.unwrap_or(PAGE)).collect();
+    ([(HeaderName::from_static("x-total-count"), total.to_string())], Json(part)).into_response()
 }
 
-type Answer<T> = Result<Json<T>, Refused>;
+/// The revision that a change was made for.
+fn base(headers: &HeaderMap) -> Result<Option<u64>, Refused> {
+    let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
+    let text = value.to_str().unwrap_or("").trim();
+    if text == "*" {
+        return Ok(None);
+    }
+    let revision = text.trim_matches('"').parse();
+    revision
+        .map(Some)
+        .map_err(|_| Refused::new(Kind::Invalid, "If-Match is no ETag of /api/v1/configuration"))
+}
 
-async fn status(State(handle): State<Handle>) -> Answer<api::Status> {
+pub type Answer<T> = Result<Json<T>, Refused>;
+
+async fn status(State(App { handle, .. }): State<App>) -> Answer<api::Status> {
     ask(&handle, Request::Status).await.map(Json)
 }
 
@@ -110,68 +219,120 @@ fn text(body: &Bytes) -> Result<String, Refused> {
     String::from_utf8(body.to_vec()).map_err(not_text)
 }
 
-async fn plan(State(handle): State<Handle>, body: Bytes) -> Answer<api::Plan> {
+async fn plan(State(App { handle, .. }): State<App>, body: Bytes) -> Answer<api::Plan> {
     let text = text(&body)?;
     ask(&handle, |reply| Request::Plan { text, reply }).await?.map(Json)
 }
 
 async fn commit(
-    State(handle): State<Handle>,
-    Query(options): Query<api::CommitOptions>,
+    State(App { handle, .. }): State<App>,
+    Extension(who): Extension<Who>,
+    Query(mut options): Query<api::CommitOptions>,
+    headers: HeaderMap,
     body: Bytes,
-) -> Answer<api::Committed> {
+) -> Result<Response, Refused> {
     let text = text(&body)?;
-    ask(&handle, |reply| Request::Commit { text, options, reply }).await?.map(Json)
+    options.base = base(&headers)?.or(options.base);
+    // Only the socket's owner may speak for others.
+    if who.by != By::Socket || options.author.is_none() {
+        options.author = Some(who.name);
+    }
+    let done = ask(&handle, |reply| Request::Commit { text, options, reply }).await??;
+    Ok((Extension(Detail(format!("revision {}", done.revision))), Json(done)).into_response())
 }
 
-async fn confirm(State(handle): State<Handle>, _: Bytes) -> Answer<api::Confirmed> {
+async fn configuration(State(App { handle, .. }): State<App>) -> Result<Response, Refused> {
+    let configuration = ask(&handle, Request::Configuration).await??;
+    let tag = format!("\"{}\"", configuration.revision);
+    Ok(([(header::ETAG, tag)], Json(configuration)).into_response())
+}
+
+async fn propose(
+    State(App { handle, .. }): State<App>,
+    Json(edits): Json<api::Edits>,
+) -> Answer<api::Proposal> {
+    ask(&handle, |reply| Request::Propose { edits, reply }).await?.map(Json)
+}
+
+async fn schema(State(App { handle, .. }): State<App>) -> Answer<serde_json::Value> {
+    ask(&handle, Request::Schema).await.map(Json)
+}
+
+async fn confirm(State(App { handle, .. }): State<App>, _: Bytes) -> Answer<api::Confirmed> {
     ask(&handle, Request::Confirm).await?.map(Json)
 }
 
 async fn rollback(
-    State(handle): State<Handle>,
-    Json(rollback): Json<api::Rollback>,
-) -> Answer<api::Committed> {
-    ask(&handle, |reply| Request::Rollback { rollback, reply }).await?.map(Json)
+    State(App { handle, .. }): State<App>,
+    Extension(who): Extension<Who>,
+    headers: HeaderMap,
+    Json(mut rollback): Json<api::Rollback>,
+) -> Result<Response, Refused> {
+    rollback.base = base(&headers)?.or(rollback.base);
+    if who.by != By::Socket || rollback.author.is_none() {
+        rollback.author = Some(who.name);
+    }
+    let done = ask(&handle, |reply| Request::Rollback { rollback, reply }).await??;
+    Ok((Extension(Detail(format!("revision {}", done.revision))), Json(done)).into_response())
 }
 
-async fn history(State(handle): State<Handle>) -> Answer<Vec<api::Revision>> {
-    ask(&handle, Request::History).await.map(Json)
+async fn history(
+    State(App { handle, .. }): State<App>,
+    Query(page): Query<api::Page>,
+) -> Result<Response, Refused> {
+    ask(&handle, Request::History).await.map(|all| paged(all, page))
 }
 
-async fn revision(State(handle): State<Handle>, Path(revision): Path<u64>) -> Answer<api::RevisionText> {
+async fn happenings(
+    State(App { handle, .. }): State<App>,
+    Query(page): Query<api::Page>,
+) -> Result<Response, Refused> {
+    ask(&handle, Request::Happenings).await.map(|all| paged(all, page))
+}
+
+async fn revision(
+    State(App { handle, .. }): State<App>,
+    Path(revision): Path<u64>,
+) -> Answer<api::RevisionText> {
     ask(&handle, |reply| Request::Revision { revision, reply }).await?.map(Json)
 }
 
 async fn change(
-    State(handle): State<Handle>,
+    State(App { handle, .. }): State<App>,
     Path((service, server)): Path<(String, String)>,
     Json(change): Json<api::ServerChange>,
-) -> Answer<api::RealServer> {
-    ask(&handle, |reply| Request::Change { service, server, change, reply }).await?.map(Json)
+) -> Result<Response, Refused> {
+    let weight = change.weight.map(|w| format!("weight {w}"));
+    let words: Vec<String> = change.admin_state.clone().into_iter().chain(weight).collect();
+    let detail = Extension(Detail(words.join(", ")));
+    let done = ask(&handle, |reply| Request::Change { service, server, change, reply }).await??;
+    Ok((detail, Json(done)).into_response())
 }
 
 async fn connections(
-    State(handle): State<Handle>,
+    State(App { handle, .. }): State<App>,
     Query(filter): Query<api::ConnectionFilter>,
 ) -> Answer<Vec<api::Connection>> {
     ask(&handle, |reply| Request::Connections { filter, reply }).await.map(Json)
 }
 
 async fn persistence(
-    State(handle): State<Handle>,
+    State(App { handle, .. }): State<App>,
     Path(service): Path<String>,
-) -> Answer<Vec<api::PersistenceEntry>> {
-    ask(&handle, |reply| Request::Persistence { service, reply }).await?.map(Json)
+    Query(page): Query<api::Page>,
+) -> Result<Response, Refused> {
+    let all = ask(&handle, |reply| Request::Persistence { service, reply }).await??;
+    // The command line shows all of a table.
+    Ok(paged(all, api::Page { limit: page.limit.or(Some(usize::MAX)), ..page }))
 }
 
-#[derive(serde::Deserialize)]
+#[derive(serde::Deserialize, schemars::JsonSchema)]
 struct KeyQuery {
     key: Option<String>,
 }
 
 async fn clear_persistence(
-    State(handle): State<Handle>,
+    State(App { handle, .. }): State<App>,
     Path(service): Path<String>,
     Query(query): Query<KeyQuery>,
 ) -> Answer<api::Cleared> {
@@ -180,105 +341,136 @@ async fn clear_persistence(
 }
 
 async fn explain(
-    State(handle): State<Handle>,
+    State(App { handle, .. }): State<App>,
     Json(question): Json<api::Question>,
 ) -> Answer<api::Explanation> {
     ask(&handle, |reply| Request::Explain { question, reply }).await?.map(Json)
 }
 
-async fn pair(State(handle): State<Handle>) -> Answer<api::Pair> {
+async fn series(
+    State(App { handle, .. }): State<App>,
+    Query(query): Query<api::SeriesQuery>,
+) -> Answer<api::Series> {
+    ask(&handle, |reply| Request::Series { query, reply }).await?.map(Json)
+}
+
+async fn series_csv(
+    State(App { handle, .. }): State<App>,
+    Query(query): Query<api::SeriesQuery>,
+) -> Result<Response, Refused> {
+    let series = ask(&handle, |reply| Request::Series { query, reply }).await??;
+    Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], crate::picture::csv(&series)).into_response())
+}
+
+async fn series_png(
+    State(App { handle, .. }): State<App>,
+    Query(query): Query<api::SeriesQuery>,
+) -> Result<Response, Refused> {
+    let title = match (&query.service, &query.server) {
+        (Some(service), Some(server)) => format!("{service}/{server}"),
+        (Some(service), None) => service.clone(),
+        _ => "this node".into(),
+    };
+    let series = ask(&handle, |reply| Request::Series { query, reply }).await??;
+    let drawn = tokio::task::spawn_blocking(move || crate::picture::png(&title, &series)).await;
+    let bytes =
+        drawn.ok().flatten().ok_or_else(|| Refused::new(Kind::Failed, "the picture cannot be drawn"))?;
+    Ok(([(header::CONTENT_TYPE, "image/png")], bytes).into_response())
+}
+
+async fn certificates(State(App { handle, .. }): State<App>) -> Answer<Vec<api::Certificate>> {
+    ask(&handle, Request::Certificates).await.map(Json)
+}
+
+async fn put_certificate(
+    State(App { handle, .. }): State<App>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Answer<api::Certificate> {
+    let pem = text(&body)?;
+    ask(&handle, |reply| Request::PutCertificate { name, pem, reply }).await?.map(Json)
+}
+
+async fn doctor(State(App { handle, .. }): State<App>) -> Answer<serde_json::Value> {
+    ask(&handle, Request::Doctor).await?.map(Json)
+}
+
+async fn attempt(
+    State(App { handle, .. }): State<App>,
+    Json(attempt): Json<api::Attempt>,
+) -> Answer<api::Attempted> {
+    ask(&handle, |reply| Request::Attempt { attempt, reply }).await?.map(Json)
+}
+
+async fn test_alerts(State(App { handle, .. }): State<App>, _: Bytes) -> Answer<api::AlertsTested> {
+    ask(&handle, Request::TestAlerts).await?.map(Json)
+}
+
+async fn backup(State(App { handle, .. }): State<App>) -> Answer<api::Backup> {
+    ask(&handle, Request::Backup).await?.map(Json)
+}
+
+async fn restore(
+    State(App { handle, .. }): State<App>,
+    Extension(who): Extension<Who>,
+    Json(backup): Json<Box<api::Backup>>,
+) -> Answer<api::Restored> {
+    let who = who.name;
+    ask(&handle, |reply| Request::Restore { backup, who, reply }).await?.map(Json)
+}
+
+async fn support_bundle(State(App { handle, .. }): State<App>) -> Answer<serde_json::Value> {
+    ask(&handle, Request::SupportBundle).await?.map(Json)
+}
+
+async fn restart(State(App { handle, .. }): State<App>, _: Bytes) -> Answer<api::Restarting> {
+    ask(&handle, Request::Restart).await?.map(Json)
+}
+
+async fn document() -> Json<serde_json::Value> {
+    Json(openapi::document())
+}
+
+async fn pair(State(App { handle, .. }): State<App>) -> Answer<api::Pair> {
     ask(&handle, Request::Pair).await?.map(Json)
 }
 
-async fn switch_over(State(handle): State<Handle>, _: Bytes) -> Answer<api::SwitchedOver> {
+async fn switch_over(State(App { handle, .. }): State<App>, _: Bytes) -> Answer<api::SwitchedOver> {
     ask(&handle, Request::SwitchOver).await?.map(Json)
 }
 
-async fn hold(State(handle): State<Handle>, _: Bytes) -> Answer<api::Pair> {
+async fn hold(State(App { handle, .. }): State<App>, _: Bytes) -> Answer<api::Pair> {
     ask(&handle, |reply| Request::Hold { held: true, reply }).await?.map(Json)
 }
 
-async fn release(State(handle): State<Handle>) -> Answer<api::Pair> {
+async fn release(State(App { handle, .. }): State<App>) -> Answer<api::Pair> {
     ask(&handle, |reply| Request::Hold { held: false, reply }).await?.map(Json)
 }
 
-async fn rotate_key(State(handle): State<Handle>, _: Bytes) -> Answer<api::Pair> {
+async fn rotate_key(State(App { handle, .. }): State<App>, _: Bytes) -> Answer<api::Pair> {
     ask(&handle, Request::RotateKey).await?.map(Json)
 }
 
-async fn push(State(handle): State<Handle>, _: Bytes) -> Answer<api::Pair> {
+async fn push(State(App { handle, .. }): State<App>, _: Bytes) -> Answer<api::Pair> {
     ask(&handle, Request::Push).await?.map(Json)
 }
 
-async fn join(State(handle): State<Handle>, Json(join): Json<api::Join>) -> Answer<api::Pair> {
+async fn join(State(App { handle, .. }): State<App>, Json(join): Json<api::Join>) -> Answer<api::Pair> {
     ask(&handle, |reply| Request::Join { code: join.code, reply }).await?.map(Json)
 }
 
-async fn invite(State(handle): State<Handle>, _: Bytes) -> Answer<api::Invitation> {
+async fn invite(State(App { handle, .. }): State<App>, _: Bytes) -> Answer<api::Invitation> {
     ask(&handle, Request::Invite).await?.map(Json)
 }
 
-async fn metrics(State(handle): State<Handle>) -> Result<Response, Refused> {
+pub async fn metrics(State(App { handle, .. }): State<App>) -> Result<Response, Refused> {
     let text = ask(&handle, Request::Metrics).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }
 
-async fn healthz() -> &'static str {
+pub async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Access log lines as they come, until the reader goes away.
-async fn logs(State(handle): State<Handle>) -> Result<Response, Refused> {
-    let lines = ask(&handle, Request::Logs).await?;
-    let (sender, receiver) = mpsc::channel::<Bytes>(64);
-    tokio::task::spawn_blocking(move || {
-        loop {
-            match lines.recv_timeout(Duration::from_secs(1)) {
-                Ok(batch) => {
-                    if sender.blocking_send(batch.into()).is_err() {
-                        return;
-                    }
-                }
-                Err(std::sync::mpsc::RecvTimeoutError::Timeout) if !sender.is_closed() => {}
-                Err(_) => return,
-            }
-        }
-    });
-    let stream = Lines(receiver);
-    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], Body::new(stream)).into_response())
-}
-
-/// A body fed by a channel.
-struct Lines(mpsc::Receiver<Bytes>);
-
-impl http_body::Body for Lines {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
-        self.0.poll_recv(context).map(|item| item.map(|bytes| Ok(http_body::Frame::data(bytes))))
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn networks() {
-        let check = |network: &str, prefix, address: &str, expect| {
-            let network = (network.parse().unwrap(), prefix);
-            assert_eq!(contains(network, address.parse().unwrap()), expect, "{network:?} {address}");
-        };
-        check("127.0.0.0", 8, "127.9.9.9", true);
-        check("127.0.0.0", 8, "128.0.0.1", false);
-        check("127.0.0.0", 8, "::ffff:127.0.0.1", true);
-        check("0.0.0.0", 0, "8.8.8.8", true);
-        check("0.0.0.0", 0, "::1", false);
-        check("::1", 128, "::1", true);
-        check("2001:db8::", 32, "2001:db8:1::", true);
-    }
-}
+mod tests;

@@ -1,9 +1,18 @@
 //! The JSON shapes of the REST API, and nothing else. Keys are kebab-case; times are in
 //! milliseconds where a name says so.
 
+mod admin;
+mod edit;
+mod series;
+
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+pub use admin::*;
+pub use edit::*;
+pub use series::*;
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Status {
     pub revision: u64,
@@ -19,7 +28,7 @@ pub struct Status {
 }
 
 /// The packet path.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Layer4 {
     pub interfaces: Vec<AttachedInterface>,
@@ -32,21 +41,21 @@ pub struct Layer4 {
     pub unreachable: Vec<String>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct AttachedInterface {
     pub name: String,
     /// `native` (in the driver) or `generic` (in the network stack).
     pub attached: String,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Node {
     /// `active`, `passive` or `joining`; a node without a pair always is active.
     pub role: String,
 }
 
 /// The pair as one node sees it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Pair {
     pub name: String,
@@ -85,7 +94,7 @@ pub struct Pair {
 }
 
 /// What the other node said last.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct PairPeer {
     pub address: String,
@@ -98,7 +107,7 @@ pub struct PairPeer {
     pub hears_this_node_ms_ago: Option<u64>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct PairPath {
     pub name: String,
@@ -107,7 +116,7 @@ pub struct PairPath {
     pub trouble: Option<String>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct PairWitness {
     pub address: String,
@@ -115,7 +124,7 @@ pub struct PairWitness {
 }
 
 /// The link over which the nodes keep each other up to date.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct PairLink {
     pub connected: bool,
@@ -132,7 +141,7 @@ pub struct PairLink {
     pub received: u64,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct SwitchedOver {
     pub active: String,
@@ -140,7 +149,7 @@ pub struct SwitchedOver {
 }
 
 /// What a rehearsal saw: the VIPs as a client would have.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Rehearsal {
     pub there_ms: u64,
@@ -148,20 +157,20 @@ pub struct Rehearsal {
     pub target: String,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Join {
     pub code: String,
 }
 
 /// What a node that joins needs.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Invitation {
     pub code: String,
     pub valid_seconds: u64,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Service {
     pub name: String,
@@ -180,7 +189,7 @@ pub struct Service {
     pub real_servers: Vec<RealServer>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct RealServer {
     pub name: String,
@@ -200,7 +209,7 @@ pub struct RealServer {
     pub response_errors: u64,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Check {
     /// `passed`, `failed` or `none` before the first probe.
@@ -212,21 +221,21 @@ pub struct Check {
 }
 
 /// Live change of one real server. Absent fields stay as they are.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ServerChange {
     pub admin_state: Option<String>,
     pub weight: Option<u16>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Plan {
     /// The running revision that the plan starts from.
     pub from: u64,
     pub steps: Vec<Step>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Step {
     pub action: String,
     pub subject: String,
@@ -235,7 +244,7 @@ pub struct Step {
 }
 
 /// What is said of a commit, beside its text.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct CommitOptions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -245,10 +254,13 @@ pub struct CommitOptions {
     /// Without a word the revision before comes back after this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirm_ms: Option<u64>,
+    /// Only if this is the running revision (`If-Match`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<u64>,
 }
 
 /// One configuration that has run.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Revision {
     pub revision: u64,
@@ -257,27 +269,29 @@ pub struct Revision {
     pub message: String,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct RevisionText {
     pub revision: u64,
     pub text: String,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Rollback {
     /// Absent: the one before the running one.
     #[serde(default)]
     pub revision: Option<u64>,
     #[serde(default)]
     pub author: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<u64>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Confirmed {
     pub revision: u64,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Committed {
     /// It goes back by itself unless it is confirmed within this time.
@@ -290,16 +304,22 @@ pub struct Committed {
     pub plan: Plan,
 }
 
-/// Why a request was not carried out.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// Why a request was not carried out: problem details of RFC 9457.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Failure {
-    pub error: String,
+    /// The kind of failure, the same in every language.
+    #[serde(default)]
+    pub title: String,
+    #[serde(default)]
+    pub status: u16,
+    /// What was wrong, where, and what to do.
+    pub detail: String,
     /// Configuration problems with their places.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<Problem>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
     pub line: usize,
     pub column: usize,
@@ -309,7 +329,7 @@ pub struct Problem {
 }
 
 /// Which connections to list.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct ConnectionFilter {
     pub service: Option<String>,
@@ -320,7 +340,7 @@ pub struct ConnectionFilter {
     pub limit: Option<usize>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Connection {
     /// `tcp` or `udp`.
@@ -337,7 +357,7 @@ pub struct Connection {
     pub bytes_out: u64,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct PersistenceEntry {
     pub key: String,
@@ -349,7 +369,7 @@ pub struct PersistenceEntry {
 }
 
 /// Totals of an entry's life, rates over its table's period, and connections now.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Activity {
     pub current: u32,
@@ -360,19 +380,19 @@ pub struct Activity {
     pub bytes_out: Counted,
 }
 
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Counted {
     pub total: u64,
     pub rate: u64,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Cleared {
     pub cleared: usize,
 }
 
 /// A request or connection that is asked about.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Question {
     /// `http://VIP:PORT/path`, or `tcp://VIP:PORT`.
@@ -387,7 +407,7 @@ pub struct Question {
     pub configuration: Option<String>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Explanation {
     pub service: String,
@@ -403,7 +423,7 @@ pub struct Explanation {
     pub candidates: Vec<Candidate>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct RouteTried {
     pub name: String,
@@ -414,14 +434,14 @@ pub struct RouteTried {
     pub actions: Vec<String>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct TestTried {
     pub test: String,
     pub holds: bool,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Candidate {
     pub real_server: String,

@@ -20,7 +20,7 @@ use crate::problem::Problem;
 use crate::schema::{POOL_RULES, ROOT};
 use crate::section::{Section, network};
 use crate::suggest::nearest;
-use crate::{health, layer4, pair, route, tls, validate};
+use crate::{alert, health, layer4, pair, route, tls, validate};
 
 /// Ports that one layer-7 service may listen on.
 const PORTS_AT_MOST: usize = 4096;
@@ -181,6 +181,8 @@ impl Builder<'_> {
             packet_path: layer4::packet_path(root),
             addresses: layer4::addresses(root),
             pair: pair::pair(root, &services, self.problems),
+            alerts: alert::alerts(root, self.problems),
+            graphs_size: root.section("graphs").map_or(64 << 20, |g| g.size("size", 64 << 20)),
             tables,
             services,
             pools,
@@ -200,7 +202,21 @@ impl Builder<'_> {
             Some(_) => admin.list("metrics-allow").filter_map(|v| network(v.get_ref().as_str()?)).collect(),
             None => vec![(Ipv4Addr::new(127, 0, 0, 0).into(), 8), (Ipv6Addr::LOCALHOST.into(), 128)],
         };
+        let mut listen = Vec::new();
+        for item in admin.list("listen") {
+            let parsed = item.get_ref().as_str().and_then(|t| ListenAddress::parse(t).ok());
+            if let Some(address) = parsed {
+                self.bind(address.0, "[admin] listen", item.span());
+                listen.push(address);
+            }
+        }
+        let allow = admin.list("allow").filter_map(|v| network(v.get_ref().as_str()?)).collect();
         AdminSettings {
+            listen,
+            certificate: admin.text("certificate").map(Into::into),
+            only_tls13: admin.text("min-tls") == Some("1.3"),
+            allow,
+            session_timeout: admin.duration("session-timeout", Duration::from_secs(12 * 3600)),
             plain_listen,
             socket: admin.text("socket").unwrap_or("/run/evenkeel/admin.sock").into(),
             metrics_allow,

@@ -4,7 +4,9 @@
 //! In: text. Out: a snapshot or every problem at once, each with its place; a plan between two
 //! snapshots; the canonical form of a file. Never: a file, a socket, a clock.
 
+mod alert;
 mod build;
+mod edit;
 mod format;
 mod health;
 mod layer4;
@@ -21,6 +23,7 @@ mod tls;
 mod validate;
 
 pub use build::read;
+pub use edit::{Change, edit, values};
 pub use format::format;
 pub use plan::{Impact, Plan, Step, plan};
 pub use problem::{Problem, Report};

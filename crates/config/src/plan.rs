@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::path::PathBuf;
 
-use evenkeel_model::{Name, Pool, Snapshot, VirtualService};
+use evenkeel_model::{AdminSettings, Name, Pool, Snapshot, VirtualService};
 
 /// Steps in the order they are carried out. Two equal snapshots have an empty plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,7 +145,11 @@ fn globals(old: &Snapshot, new: &Snapshot, steps: &mut Vec<Step>) {
             steps.push(step("change", what.to_owned(), String::new(), impact));
         }
     };
-    changed("[admin]", old.admin != new.admin, Impact::Restart);
+    changed("[admin] socket", old.admin.socket != new.admin.socket, Impact::Restart);
+    let rest = |s: &Snapshot| AdminSettings { socket: PathBuf::new(), ..s.admin.clone() };
+    changed("[admin]", rest(old) != rest(new), Impact::None);
+    changed("[alerts]", old.alerts != new.alerts, Impact::None);
+    changed("[graphs]", old.graphs_size != new.graphs_size, Impact::None);
     changed("[state]", old.state_directory != new.state_directory, Impact::Restart);
     changed("[log]", old.log != new.log, Impact::None);
     changed(

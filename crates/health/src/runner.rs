@@ -50,6 +50,7 @@ pub struct Checker {
 enum Order {
     Targets(Vec<Target>),
     Now(u32),
+    Once(Box<Target>, tokio::sync::oneshot::Sender<Report>),
 }
 
 /// Starts are spread over at most this long.
@@ -70,6 +71,11 @@ impl Checker {
     /// keeps its rhythm.
     pub fn set_targets(&self, targets: Vec<Target>) {
         let _ = self.orders.send(Order::Targets(targets));
+    }
+
+    /// Probes something once that is no target.
+    pub fn attempt(&self, target: Target, reply: tokio::sync::oneshot::Sender<Report>) {
+        let _ = self.orders.send(Order::Once(Box::new(target), reply));
     }
 
     /// Probes a target without waiting for its turn.
@@ -94,6 +100,9 @@ async fn serve(mut inbox: UnboundedReceiver<Order>, reports: UnboundedSender<Rep
                     one.now.notify_one();
                 }
             }
+            Order::Once(target, reply) => drop(tokio::task::spawn_local(async move {
+                let _ = reply.send(look(&target).await);
+            })),
             Order::Targets(targets) => {
                 let mut before = std::mem::take(&mut running);
                 let probed = |t: &Target| t.check.probe != Probe::None || t.check.agent.is_some();
@@ -129,13 +138,8 @@ async fn watch(target: Target, now: Rc<Notify>, reports: UnboundedSender<Report>
     let mut pause = spread.mul_f64(share);
     loop {
         let asked = timeout(pause, now.notified()).await.is_ok();
-        let started = Instant::now();
-        let result = probe(&target).await;
-        let took = started.elapsed();
-        let passed = result.is_ok();
-        let (detail, weight) = result.unwrap_or_else(|why| (why, None));
-        let agent = weight.map(|weight| AgentState { weight: Some(weight), ..AgentState::default() });
-        let report = Report { id: target.id, passed, agent, agent_only: false, detail, took };
+        let report = look(&target).await;
+        let (passed, took) = (report.passed, report.took);
         if reports.send(report).is_err() {
             return;
         }
@@ -147,6 +151,16 @@ async fn watch(target: Target, now: Rc<Notify>, reports: UnboundedSender<Report>
             sleep(Duration::from_millis(100)).await;
         }
     }
+}
+
+async fn look(target: &Target) -> Report {
+    let started = Instant::now();
+    let result = probe(target).await;
+    let took = started.elapsed();
+    let passed = result.is_ok();
+    let (detail, weight) = result.unwrap_or_else(|why| (why, None));
+    let agent = weight.map(|weight| AgentState { weight: Some(weight), ..AgentState::default() });
+    Report { id: target.id, passed, agent, agent_only: false, detail, took }
 }
 
 /// Asks the agent again and again; what it says is reported when it changes.

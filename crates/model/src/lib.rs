@@ -4,6 +4,7 @@
 //! Never: a socket, a clock, a file, a thread.
 
 mod address;
+mod alert;
 mod health;
 mod layer4;
 mod name;
@@ -15,6 +16,7 @@ mod tls;
 mod units;
 
 pub use address::{AddressError, ListenAddress, PortRange, PortSet, Vip};
+pub use alert::{AlertSettings, Delivery, EmailSettings, MailSecurity, Receiver, Transport};
 pub use health::{AgentCheck, HealthCheck, HttpProbe, Probe, ScriptProbe, Step};
 pub use layer4::{Addresses, Attach, FlowRate, FlowTimeouts, Layer4, PacketPath, SynCookies, Tunnel};
 pub use name::{Name, NameError};

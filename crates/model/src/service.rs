@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    Addresses, HealthCheck, Layer4, ListenAddress, Name, OutlierRule, PacketPath, PairSettings, Persistence,
-    Route, Scheduler, ServerTls, TableRule, TlsSettings, Vip, Weight,
+    Addresses, AlertSettings, HealthCheck, Layer4, ListenAddress, Name, OutlierRule, PacketPath,
+    PairSettings, Persistence, Route, Scheduler, ServerTls, TableRule, TlsSettings, Vip, Weight,
 };
 
 /// One configuration, checked. Services and pools are shared so that an unchanged one is the
@@ -21,6 +21,9 @@ pub struct Snapshot {
     pub packet_path: PacketPath,
     pub addresses: Addresses,
     pub pair: Option<PairSettings>,
+    pub alerts: AlertSettings,
+    /// Bytes of the file that remembers for graphs; 0 for none.
+    pub graphs_size: u64,
     pub tables: Vec<Arc<TableRule>>,
     pub services: Vec<Arc<VirtualService>>,
     /// Every pool, those written inside a service too (they carry the service's name).
@@ -39,6 +42,13 @@ impl Snapshot {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminSettings {
+    /// HTTPS.
+    pub listen: Vec<ListenAddress>,
+    pub certificate: Option<PathBuf>,
+    pub only_tls13: bool,
+    /// Networks (address, prefix length) that may connect to `listen`.
+    pub allow: Vec<(std::net::IpAddr, u8)>,
+    pub session_timeout: Duration,
     pub plain_listen: Vec<ListenAddress>,
     pub socket: PathBuf,
     /// Networks (address, prefix length) that may read `/metrics` and `/healthz` unencrypted.

@@ -1,12 +1,14 @@
 //! Every key of the configuration, once: the validator, the JSON Schema and the reference page
 //! are made from this table.
 
+mod admin;
 mod health;
 mod pair;
 mod pool;
 mod route;
 mod service;
 
+use admin::{ADMIN, ALERTS, GRAPHS};
 use pair::PAIR;
 use pool::POOL;
 pub use pool::POOL_RULES;
@@ -120,11 +122,6 @@ const fn required(name: &'static str, kind: Kind, doc: &'static str) -> Key {
     Key { name, kind, required: true, default: "", doc, available: Available::Now }
 }
 
-const fn later(name: &'static str, doc: &'static str) -> Key {
-    let kind = Kind::Text { max: 0, lines: false };
-    Key { name, kind, required: false, default: "", doc, available: Available::NotYet }
-}
-
 const fn word(word: &'static str) -> Word {
     Word { word, available: Available::Now }
 }
@@ -168,33 +165,9 @@ pub static ROOT: Table = Table {
         key("table", Kind::Tables(&TABLE), "", "What is counted of clients, for routes to act on."),
         key("virtual-service", Kind::Tables(&SERVICE), "", "VIPs and ports, and how they are handled."),
         key("pool", Kind::Tables(&POOL), "", "Real servers that several services can share."),
+        key("alerts", Kind::Table(&ALERTS), "", "Who is told when something happens."),
+        key("graphs", Kind::Table(&GRAPHS), "", "What is remembered for graphs."),
         key("pair", Kind::Table(&PAIR), "", "The other node, and who of the two is active."),
-    ],
-};
-
-static ADMIN: Table = Table {
-    name: "admin",
-    doc: "How the program is administered.",
-    keys: &[
-        later("listen", "HTTPS addresses of the web UI and the REST API."),
-        key(
-            "plain-listen",
-            Kind::List(&Kind::Listen),
-            "[]",
-            "HTTP addresses that serve `/metrics` and `/healthz` to the networks of `metrics-allow`.",
-        ),
-        key(
-            "socket",
-            Kind::File,
-            "/run/evenkeel/admin.sock",
-            "The Unix socket that the command line talks to; only its owner may use it.",
-        ),
-        key(
-            "metrics-allow",
-            Kind::List(&Kind::Network),
-            "[\"127.0.0.0/8\", \"::1/128\"]",
-            "Networks that may read `/metrics` and `/healthz`.",
-        ),
     ],
 };
 

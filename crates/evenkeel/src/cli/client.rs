@@ -37,6 +37,15 @@ impl<'a> Client<'a> {
         self.request("POST", path, "application/json", &body)
     }
 
+    pub fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+        let body = serde_json::to_vec(body).map_err(anyhow::Error::from)?;
+        self.request("PUT", path, "application/json", &body)
+    }
+
+    pub fn put_text<T: DeserializeOwned>(&self, path: &str, text: &str) -> Result<T, Failure> {
+        self.request("PUT", path, "application/x-pem-file", text.as_bytes())
+    }
+
     fn request<T: DeserializeOwned>(
         &self,
         method: &str,
@@ -87,7 +96,8 @@ impl<'a> Client<'a> {
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         // HTTP/1.0: the answer is not chunked and ends with the connection.
         let head = format!(
-            "{method} {path} HTTP/1.0\r\nHost: evenkeel\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
+            "{method} {path} HTTP/1.0\r\nHost: evenkeel\r\nX-Evenkeel-User: {}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
+            super::live::author(),
             body.len()
         );
         stream.write_all(head.as_bytes())?;
@@ -111,7 +121,7 @@ fn refusal(status: u16, answer: &[u8]) -> Failure {
         return Failure::new(Exit::Failed, format!("the daemon answered {status}: {}", text.trim()));
     };
     let exit = if status == 422 { Exit::Configuration } else { Exit::Failed };
-    let mut message = failure.error;
+    let mut message = failure.detail;
     for problem in failure.problems {
         message
             .push_str(&format!("\n  line {}, column {}: {}", problem.line, problem.column, problem.message));

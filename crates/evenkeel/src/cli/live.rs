@@ -89,11 +89,12 @@ pub fn print_committed(common: &Common, done: &api::Committed) -> Outcome {
 /// Who sits at the terminal.
 pub fn author() -> String {
     let name = |variable| std::env::var(variable).ok().filter(|name| !name.is_empty());
-    name("SUDO_USER").or_else(|| name("USER")).unwrap_or_else(|| "command line".into())
+    let found = name("SUDO_USER").or_else(|| name("USER")).unwrap_or_else(|| "command line".into());
+    found.chars().filter(|c| !c.is_control()).collect()
 }
 
-/// For a query of a URL.
-fn encoded(text: &str) -> String {
+/// For a part of a URL.
+pub fn encoded(text: &str) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(byte);
     text.bytes().map(|b| if plain(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }

@@ -7,9 +7,11 @@ mod files;
 mod live;
 mod logs;
 mod pair;
+mod people;
 mod real_server;
 mod revisions;
 mod table;
+mod upkeep;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -243,6 +245,45 @@ pub enum Verb {
         #[arg(long, default_value = "/var/lib/evenkeel-witness", value_name = "FOLDER")]
         folder: PathBuf,
     },
+    /// People who may log in to the web UI
+    #[command(subcommand)]
+    User(people::UserVerb),
+    /// Tokens with which scripts use the REST API
+    #[command(subcommand)]
+    Token(people::TokenVerb),
+    /// Show what people did, or prove that nobody has changed the record
+    Audit {
+        /// Check every entry's seal; exit 1 where it is broken
+        #[arg(long)]
+        verify: bool,
+        #[arg(long, default_value_t = 100, value_name = "N")]
+        limit: usize,
+    },
+    /// List certificates and when they end, or replace one
+    #[command(after_help = "Example: evenkeel cert --replace www.pem new.pem")]
+    Cert {
+        /// Replace the file of this name by FILE, which holds the chain and the key
+        #[arg(long, num_args = 2, value_names = ["NAME", "FILE"])]
+        replace: Option<Vec<String>>,
+    },
+    /// Show what happened lately: servers, services, roles, commits
+    Events {
+        #[arg(long, default_value_t = 50, value_name = "N")]
+        limit: usize,
+    },
+    /// Send a test message to every receiver of alerts
+    TestAlerts,
+    /// Write everything that makes this node what it is: configuration, certificates, people, live states
+    #[command(
+        after_help = "It holds private keys: keep it as safe as they are.\nExample: evenkeel backup lb1.backup"
+    )]
+    Backup { file: Option<PathBuf> },
+    /// Make a backup the running state; a node of a pair stays passive until it is released
+    Restore { file: PathBuf },
+    /// Write what a helper needs to see, without secrets
+    SupportBundle { file: Option<PathBuf> },
+    /// Close what is open: addresses, old TLS, tokens without an end, sessions; rotate the pair's key
+    Lockdown,
     /// Start real servers, traffic and a view of who gets what, on this machine
     Demo {
         /// Stop by itself after this long, such as 30s
@@ -376,6 +417,19 @@ pub fn dispatch(arguments: Arguments) -> Outcome {
         Verb::Pair(verb) => pair::run(&common, verb),
         Verb::Witness { listen, folder } => pair::witness(listen, &folder),
         Verb::Guard { silence_ms } => pair::guard(silence_ms),
+        Verb::User(verb) => people::user(&common, verb),
+        Verb::Token(verb) => people::token(&common, verb),
+        Verb::Audit { verify, limit } => people::audit(&common, verify, limit),
+        Verb::Cert { replace } => {
+            let both = replace.and_then(|mut both| both.pop().zip(both.pop()));
+            upkeep::certificates(&common, both.map(|(file, name)| (name, file.into())))
+        }
+        Verb::Events { limit } => upkeep::happenings(&common, limit),
+        Verb::TestAlerts => upkeep::test_alerts(&common),
+        Verb::Backup { file } => upkeep::backup(&common, file.as_deref()),
+        Verb::Restore { file } => upkeep::restore(&common, &file),
+        Verb::SupportBundle { file } => upkeep::support_bundle(&common, file.as_deref()),
+        Verb::Lockdown => upkeep::lockdown(&common),
         Verb::Demo { duration, port } => demo::run(duration, port),
         Verb::Completion { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "evenkeel", &mut std::io::stdout());

@@ -17,7 +17,7 @@ pub fn confirm(common: &Common) -> Outcome {
 }
 
 pub fn rollback(common: &Common, revision: Option<u64>) -> Outcome {
-    let request = api::Rollback { revision, author: Some(author()) };
+    let request = api::Rollback { revision, author: Some(author()), base: None };
     let done: api::Committed = Client::new(&common.socket).post("/api/v1/rollback", &request)?;
     print_committed(common, &done)
 }
@@ -29,9 +29,7 @@ pub fn history(common: &Common) -> Outcome {
     }
     let mut table = Table::new(&["REVISION", "TIME (UTC)", "BY", "WHY"], &[0]);
     for one in revisions {
-        let time = i64::try_from(one.time_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-        let time = time.map_or_else(String::new, |t| t.strftime("%F %T").to_string());
-        table.row(vec![one.revision.to_string(), time, one.author, one.message]);
+        table.row(vec![one.revision.to_string(), time(one.time_ms), one.author, one.message]);
     }
     say(table.to_string().trim_end())
 }
@@ -51,4 +49,10 @@ pub fn diff(common: &Common, from: u64, to: Option<u64>) -> Outcome {
         true => print_json(&serde_json::json!({ "from": from, "to": to, "diff": unified })),
         false => say(if unified.is_empty() { "nothing differs" } else { unified.trim_end() }),
     }
+}
+
+/// A moment, of the wall clock.
+pub fn time(ms: u64) -> String {
+    let at = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    at.map_or_else(String::new, |t| t.strftime("%F %T").to_string())
 }

@@ -15,11 +15,14 @@ use evenkeel_l7::{Engine, PoolSpec, ServerSpec, ServerState, ServiceSpec};
 use evenkeel_model::{AdminState, Pool, Probe, RealServer, Snapshot, SourceAddress};
 use tracing::{error, info, warn};
 
+use super::administration::{Administration, Bound, Sockets};
 use super::handover;
+use super::happenings::Happenings;
 use super::history::History;
 use super::layer4::{self, Layer4};
 use super::overrides::{Overrides, Unconfirmed};
 use super::pair::{self, News, Pair, PairNews, PeerLink, Resume};
+use super::recorder::Recorder;
 use super::servers::ServerHealth;
 use super::sync::Sync;
 
@@ -64,6 +67,12 @@ pub struct Control {
     pub(super) history: History,
     /// What runs, as it was written.
     pub(super) text: String,
+    pub(super) administration: Option<Administration>,
+    pub(super) happenings: Happenings,
+    pub(super) recorder: Recorder,
+    /// What is told to those who watch.
+    pub(super) status_feed: Option<Arc<tokio::sync::watch::Sender<Arc<api::Status>>>>,
+    second_at: Instant,
     /// Pools whose servers have states that layer 4 does not know yet.
     pub(super) changed_pools: HashSet<u32>,
 }
@@ -94,6 +103,11 @@ impl Control {
             sync: Sync::default(),
             history: History::new(&snapshot.state_directory),
             text: text.clone(),
+            administration: None,
+            happenings: Happenings::default(),
+            recorder: Recorder::default(),
+            status_feed: None,
+            second_at: Instant::now(),
             changed_pools: HashSet::new(),
         };
         control.apply(snapshot, &inherited.servers).map_err(|e| e.to_string())?;
@@ -193,6 +207,10 @@ impl Control {
             pair.set_revision(self.revision());
         }
         info!(revision = self.revision(), "configuration committed");
+        let author = options.author.as_deref().unwrap_or("somebody");
+        let why = options.message.as_deref().map_or_else(String::new, |m| format!(": {m}"));
+        let told = format!("{author} committed revision {}{why}", self.revision());
+        self.happen("configuration", "info", &format!("revision {}", self.revision()), told);
     }
 
     /// SIGHUP: applies the file if it is valid, and says why if it is not.
@@ -219,6 +237,10 @@ impl Control {
 
     fn apply(&mut self, new: Snapshot, inherited: &[handover::ServerState]) -> Result<(), String> {
         self.layer4.prepare(&new, &new.state_directory)?;
+        let bound = match &self.administration {
+            Some(administration) => administration.bind(&new.admin, Sockets::new())?,
+            None => Bound::default(),
+        };
         self.forget_overridden(&new);
         self.set_transparency(&new)?;
         let overrides = &self.overrides;
@@ -282,7 +304,34 @@ impl Control {
         // After the packet path knows them.
         self.checker.set_targets(targets);
         self.store_sockets();
+        if let Some(administration) = &mut self.administration {
+            administration.follow(&snapshot, bound)?;
+        }
+        self.recorder.follow(&snapshot);
+        self.follow_alerts();
         self.follow_pair(None)
+    }
+
+    /// Opens the doors of the administration.
+    pub fn start_administration(
+        &mut self,
+        handle: evenkeel_admin::Handle,
+        adopted: Sockets,
+    ) -> Result<(), crate::cli::Failure> {
+        let status = Arc::new(tokio::sync::watch::channel(Arc::new(self.status())).0);
+        let feed = evenkeel_admin::Feed { status: status.clone(), happenings: self.happenings.feed() };
+        let (snapshot, node) = (self.snapshot.clone(), self.node_name());
+        self.status_feed = Some(status);
+        self.administration = Some(Administration::start(&snapshot, &node, handle, feed, adopted)?);
+        Ok(())
+    }
+
+    pub fn administration(&self) -> Option<&Administration> {
+        self.administration.as_ref()
+    }
+
+    pub fn administration_mut(&mut self) -> Option<&mut Administration> {
+        self.administration.as_mut()
     }
 
     /// From now on this process plays the node's part in a pair, if the configuration has one.
@@ -368,6 +417,7 @@ impl Control {
 
     pub fn on_news(&mut self, news: &News) {
         pair::log(news);
+        self.pair_news(news);
         if let News::Role { active, handed_over, .. } = news {
             self.follow_role(*active, *handed_over);
         }
@@ -490,7 +540,7 @@ impl Control {
         }
     }
 
-    fn push_state(&mut self, pool: &PoolSpec, server: &ServerSpec) {
+    pub(super) fn push_state(&mut self, pool: &PoolSpec, server: &ServerSpec) {
         let Some(health) = self.servers.get(&server.id) else { return };
         let agent = &health.agent;
         let mut admin = admin_of(&self.overrides, &pool.pool, &server.server);
@@ -534,72 +584,6 @@ impl Control {
         }
     }
 
-    // Live changes
-
-    /// Changes one server, by service (or pool) and name. Stored before it is acknowledged.
-    pub fn change(
-        &mut self,
-        service: &str,
-        server: &str,
-        change: &api::ServerChange,
-    ) -> Result<api::RealServer, Refused> {
-        let pool = self.pool_of(service)?;
-        let Some(spec) = pool.servers.iter().find(|s| s.server.name.as_str() == server).cloned() else {
-            let names: Vec<_> = pool.servers.iter().map(|s| s.server.name.as_str()).collect();
-            let why = format!("{service} has no real server named {server}; it has {}", names.join(", "));
-            return Err(Refused::new(Kind::NotFound, why));
-        };
-        let pool_name = pool.pool.name.as_str();
-        let mut changed = self.overrides.clone();
-        if let Some(word) = &change.admin_state {
-            let Some(state) = AdminState::parse(word) else {
-                let why = format!("admin-state is online, draining or halted, not {word:?}");
-                return Err(Refused::new(Kind::Invalid, why));
-            };
-            changed.set_admin(pool_name, server, state);
-        }
-        if let Some(weight) = change.weight {
-            changed.set_weight(pool_name, server, weight);
-        }
-        if change.admin_state.is_some() || change.weight.is_some() {
-            changed.save().map_err(|e| {
-                Refused::new(
-                    Kind::Failed,
-                    format!("the change could not be stored: {e}; nothing was changed"),
-                )
-            })?;
-            self.overrides = changed;
-            self.tell_live();
-            self.push_state(&pool, &spec);
-            info!(
-                service,
-                server,
-                admin_state = change.admin_state,
-                weight = change.weight,
-                "real server changed"
-            );
-        }
-        let mut described = self.describe_server(&spec);
-        if let Some(plane) = self.layer4.plane() {
-            let counts = plane.counts(service, server, spec.server.address);
-            described.current_connections += u64::from(counts.active);
-            described.total_connections += counts.flows;
-        }
-        Ok(described)
-    }
-
-    pub fn pool_of(&self, service: &str) -> Result<Arc<PoolSpec>, Refused> {
-        let config = self.engine.config();
-        let by_service = config.services.iter().find(|s| s.service.name.as_str() == service);
-        let pool = match by_service {
-            Some(found) => config.pools.iter().find(|p| p.id == found.pool_id),
-            None => config.pools.iter().find(|p| p.pool.name.as_str() == service),
-        };
-        let missing =
-            || Refused::new(Kind::NotFound, format!("there is no virtual service or pool named {service}"));
-        pool.cloned().ok_or_else(missing)
-    }
-
     pub fn services(&self) -> &[Arc<ServiceSpec>] {
         &self.engine.config().services
     }
@@ -618,6 +602,10 @@ impl Control {
         if now >= self.files_at {
             self.files_at = now + FILES_INTERVAL;
             self.look_at_files();
+        }
+        if now >= self.second_at {
+            self.second_at = (self.second_at + Duration::from_secs(1)).max(now);
+            self.on_second();
         }
         if self.transparent && now >= self.transparent_at {
             self.transparent_at = now + TRANSPARENCY_INTERVAL;
@@ -641,9 +629,23 @@ impl Control {
         }
     }
 
+    /// What graphs, watchers and alerts live on.
+    fn on_second(&mut self) {
+        let status = self.status();
+        self.record(&status);
+        self.watch_services(&status);
+        if let Some(feed) = self.status_feed.as_ref().filter(|f| f.receiver_count() > 0) {
+            feed.send_replace(Arc::new(status));
+        }
+    }
+
     /// Certificates are renewed on disk by others: what changed is taken over without a commit.
-    fn look_at_files(&mut self) {
+    pub(super) fn look_at_files(&mut self) {
         self.engine.tickets();
+        let snapshot = self.snapshot.clone();
+        if let Some(administration) = &mut self.administration {
+            administration.look_at_files(&snapshot);
+        }
         if !self.engine.files_changed() {
             self.files_refused = None;
             return;
@@ -706,8 +708,8 @@ fn weight_of(overrides: &Overrides, pool: &Pool, server: &RealServer) -> u16 {
 pub fn read(text: &str) -> Result<Snapshot, Refused> {
     evenkeel_config::read(text).map_err(|problems| {
         let problems = crate::cli::describe(text, &problems);
-        let error = format!("the configuration has {} errors", problems.len());
-        Refused { kind: Kind::Invalid, failure: api::Failure { error, problems } }
+        let detail = format!("the configuration has {} errors", problems.len());
+        Refused { kind: Kind::Invalid, failure: api::Failure { detail, problems, ..Default::default() } }
     })
 }
 

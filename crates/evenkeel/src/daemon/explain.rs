@@ -79,7 +79,7 @@ impl Control {
 /// Without a daemon: servers are as the configuration says, and all up.
 pub fn offline(question: &api::Question) -> Result<api::Explanation, String> {
     let text = question.configuration.as_deref().ok_or("a configuration is needed")?;
-    let snapshot = read(text).map_err(|refused| refused.failure.error)?;
+    let snapshot = read(text).map_err(|refused| refused.failure.detail)?;
     let known = Known { servers: &as_configured, remembered: &|_, _| None, activity: &|_, _| None };
     explain(&snapshot, question, &known)
 }

@@ -151,6 +151,27 @@ fn pair(out: &mut String, control: &Control) {
     );
 }
 
+fn administration(out: &mut String, control: &Control) {
+    let (sent, failed) = control.happenings.counts();
+    let name = "evenkeel_alerts_total";
+    head(out, name, "counter", "Messages of alerts that were sent, or given up.");
+    let _ = writeln!(out, "{name}{{result=\"sent\"}} {sent}\n{name}{{result=\"failed\"}} {failed}");
+    let failures = control.administration().map_or(0, |a| a.app().accounts.failures());
+    single(
+        out,
+        "evenkeel_login_failures_total",
+        "counter",
+        "Attempts to log in that failed, by name and by address.",
+        failures,
+    );
+    head(out, "evenkeel_certificate_not_after_seconds", "gauge", "When a certificate ends, since 1970.");
+    for one in control.certificates().into_iter().filter(|c| c.trouble.is_none()) {
+        let file = one.file.replace('\\', "\\\\").replace('"', "\\\"");
+        let seconds = one.not_after_ms / 1000;
+        let _ = writeln!(out, "evenkeel_certificate_not_after_seconds{{file=\"{file}\"}} {seconds}");
+    }
+}
+
 pub fn render(control: &Control) -> String {
     let mut out = String::new();
     let engine = control.engine();
@@ -213,6 +234,7 @@ pub fn render(control: &Control) -> String {
     states(&mut out, control);
     layer4(&mut out, control);
     pair(&mut out, control);
+    administration(&mut out, control);
     out
 }
 

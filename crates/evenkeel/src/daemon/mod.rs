@@ -1,26 +1,30 @@
 //! The daemon: one loop that owns the configuration and the servers' states, and tells the
 //! engine, the health checker and the admin server what to do.
 
+mod administration;
+mod certificates;
 mod control;
 mod explain;
 mod handover;
+mod happenings;
 mod history;
 mod imagined;
 mod layer4;
 mod metrics;
 mod overrides;
 mod pair;
+mod recorder;
 mod servers;
 mod status;
 mod sync;
+mod upkeep;
 
 use std::io::IsTerminal;
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use evenkeel_admin::{Handle, Request, metrics_router, socket_router};
+use evenkeel_admin::{Handle, Kind, Refused, Request};
+use evenkeel_api as api;
 use evenkeel_config::Report;
 use evenkeel_l7::{Engine, EngineOptions, Notice};
 use evenkeel_model::Snapshot;
@@ -89,7 +93,7 @@ async fn serve(arguments: &RunArguments, text: String, snapshot: Snapshot) -> Ou
     };
     let mut control = Control::start(setup, text, snapshot).map_err(|e| Failure::new(Exit::Failed, e))?;
     let (requests, mut request_inbox) = channel(64);
-    let plain = start_admin(&control, Handle(requests), admin_sockets)?;
+    control.start_administration(Handle(requests), admin_sockets)?;
     let mut successors = handover::listen(&control.snapshot().admin.socket)?;
     let resume = match inherited {
         Some(inherited) => inherited.ready()?,
@@ -118,14 +122,18 @@ async fn serve(arguments: &RunArguments, text: String, snapshot: Snapshot) -> Ou
             Some(news) = peer_inbox.recv() => control.on_peer(news),
             _ = tick.tick() => control.on_tick(),
             _ = hangup.recv() => control.reload(),
-            _ = again.recv() => start_successor(program.as_ref()),
+            _ = again.recv() => {
+                if let Err(why) = start_successor(program.as_ref()) {
+                    error!(why, "no successor");
+                }
+            }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => {
                 for_good = true;
                 break;
             }
             Some(successor) = successors.recv() => {
-                if hand_over(&mut control, &plain, successor).await {
+                if hand_over(&mut control, successor).await {
                     handed_over = true;
                     break;
                 }
@@ -140,12 +148,12 @@ async fn serve(arguments: &RunArguments, text: String, snapshot: Snapshot) -> Ou
 }
 
 /// Gives the sockets and states to a successor; whether it has taken them.
-async fn hand_over(control: &mut Control, plain: &[(SocketAddr, OwnedFd)], successor: Successor) -> bool {
+async fn hand_over(control: &mut Control, successor: Successor) -> bool {
     info!("another process takes over");
     let state = control.state_for_successor();
     let listening = control.engine().listening();
-    let admin = plain.iter().map(|(address, fd)| (*address, fd.as_fd()));
-    let mut waiting = match successor.give(&listening, &admin.collect::<Vec<_>>(), &state) {
+    let admin = control.administration().map(|a| a.sockets()).unwrap_or_default();
+    let mut waiting = match successor.give(&listening, &admin, &state) {
         Ok(waiting) => waiting,
         Err(error) => {
             warn!(%error, "the other process did not take over");
@@ -155,6 +163,8 @@ async fn hand_over(control: &mut Control, plain: &[(SocketAddr, OwnedFd)], succe
     let ready = tokio::task::spawn_blocking(move || waiting.until_ready().map(|()| waiting));
     match ready.await {
         Ok(Ok(mut waiting)) => {
+            // People are the successor's from here on, and what they change.
+            control.administration_mut().into_iter().for_each(|a| a.silence());
             if let Some(resume) = control.end_pair(pair::End::Successor) {
                 waiting.say(&resume);
             }
@@ -245,58 +255,18 @@ fn forward_notices() -> (std::sync::mpsc::Sender<Notice>, UnboundedReceiver<Noti
     (sender, inbox)
 }
 
-/// Serves the admin socket and the plain listeners; returns the latter for a hand-over.
-fn start_admin(
-    control: &Control,
-    handle: Handle,
-    mut adopted: Vec<(SocketAddr, OwnedFd)>,
-) -> Result<Vec<(SocketAddr, OwnedFd)>, Failure> {
-    let admin = &control.snapshot().admin;
-    let private = |e: std::io::Error| {
-        Failure::new(Exit::Failed, format!("cannot listen on {}: {e}", admin.socket.display()))
-    };
-    let socket = evenkeel_platform::listen_private(&admin.socket).map_err(private)?;
-    socket.set_nonblocking(true)?;
-    let socket = tokio::net::UnixListener::from_std(socket)?;
-    let router = socket_router(handle.clone());
-    tokio::spawn(async move { axum::serve(socket, router).await });
-    let mut kept = Vec::new();
-    for listen in &admin.plain_listen {
-        let address = listen.0;
-        let fd = match adopted.iter().position(|(a, _)| *a == address) {
-            Some(at) => adopted.swap_remove(at).1,
-            None => evenkeel_l7::listen(address, false)
-                .map_err(|e| Failure::new(Exit::Failed, format!("cannot listen on {address}: {e}")))?,
-        };
-        kept.push((address, fd.try_clone()?));
-        let listener = tokio::net::TcpListener::from_std(fd.into())?;
-        let router = metrics_router(handle.clone(), admin.metrics_allow.clone());
-        let service = router.into_make_service_with_connect_info::<SocketAddr>();
-        tokio::spawn(async move { axum::serve(listener, service).await });
-    }
-    Ok(kept)
-}
-
-/// SIGUSR2: the program file may be a new one by now. It asks for the sockets itself.
-fn start_successor(program: Option<&PathBuf>) {
-    let Some(program) = program else {
-        error!("SIGUSR2: the path of the program is not known");
-        return;
-    };
+/// The program file may be a new one by now. It asks for the sockets itself.
+fn start_successor(program: Option<&PathBuf>) -> Result<(), String> {
+    let program = program.ok_or("the path of the program is not known")?;
     // A replaced file shows as deleted in /proc.
     let text = program.to_string_lossy();
     let path = text.strip_suffix(" (deleted)").unwrap_or(&text).to_owned();
-    match std::process::Command::new(&path).args(std::env::args_os().skip(1)).spawn() {
-        Ok(child) => {
-            info!(process = child.id(), program = path, "started a successor");
-            // Reaped when it ends, which is after this process in the usual case.
-            std::thread::spawn(move || {
-                let mut child = child;
-                let _ = child.wait();
-            });
-        }
-        Err(error) => error!(%error, program = path, "a successor could not be started"),
-    }
+    let started = std::process::Command::new(&path).args(std::env::args_os().skip(1)).spawn();
+    let mut child = started.map_err(|e| format!("{path} could not be started: {e}"))?;
+    info!(process = child.id(), program = path, "started a successor");
+    // Reaped when it ends, which is after this process in the usual case.
+    std::thread::spawn(move || child.wait());
+    Ok(())
 }
 
 /// Sends an answer; whoever asked may have gone.
@@ -342,6 +312,26 @@ impl Control {
             }
             Request::Invite(to) => reply(to, self.invite()),
             Request::Join { code, reply: to } => self.join(&code, to),
+            Request::Configuration(to) => reply(to, Ok(self.configuration())),
+            Request::Propose { edits, reply: to } => reply(to, self.propose(edits)),
+            Request::Schema(to) => reply(to, evenkeel_config::json_schema()),
+            Request::Series { query, reply: to } => self.series(&query, to),
+            Request::Happenings(to) => reply(to, self.happenings.list()),
+            Request::Certificates(to) => reply(to, self.certificates()),
+            Request::PutCertificate { name, pem, reply: to } => reply(to, self.put_certificate(&name, &pem)),
+            Request::Doctor(to) => self.doctor(to),
+            Request::Attempt { attempt, reply: to } => self.attempt(attempt, to),
+            Request::TestAlerts(to) => self.test_alerts(to),
+            Request::Backup(to) => reply(to, self.backup()),
+            Request::Restore { backup, who, reply: to } => self.restore(*backup, &who, to),
+            Request::SupportBundle(to) => reply(to, Ok(self.support_bundle())),
+            Request::Lockdown { who, from, reply: to } => self.lockdown(&who, &from, to),
+            Request::Restart(to) => {
+                let restarted = start_successor(std::env::current_exe().ok().as_ref());
+                let failed = |why| Refused::new(Kind::Failed, why);
+                let detail = "the program starts anew and takes over; connections are kept".into();
+                reply(to, restarted.map(|()| api::Restarting { detail }).map_err(failed));
+            }
             Request::Metrics(to) => reply(to, metrics::render(self)),
             Request::Logs(to) => reply(to, self.engine().log().follow()),
         }

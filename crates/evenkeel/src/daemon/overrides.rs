@@ -119,6 +119,12 @@ impl Overrides {
         self.content.unconfirmed = unconfirmed;
     }
 
+    /// Takes a live state from a backup: it is later than every one before.
+    pub fn restore_live(&mut self, live: Live) {
+        let stamp = self.content.live.stamp.max(live.stamp) + 1;
+        self.content.live = Live { stamp, ..live };
+    }
+
     pub fn live(&self) -> &Live {
         &self.content.live
     }

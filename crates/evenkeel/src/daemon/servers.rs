@@ -1,12 +1,14 @@
-//! What probes, agents and traffic say about real servers, and what follows from it.
+//! What people, probes, agents and traffic say about real servers, and what follows from it.
 
 use std::sync::Arc;
 use std::time::Instant;
 
+use evenkeel_admin::{Kind, Refused};
+use evenkeel_api as api;
 use evenkeel_balance::{Health, Transition};
 use evenkeel_health::{AgentState, Report};
 use evenkeel_l7::{Notice, PoolSpec, ServerSpec};
-use evenkeel_model::Probe;
+use evenkeel_model::{AdminState, Probe};
 use tracing::{error, info, warn};
 
 use super::control::{Control, monotonic_ms, wall_ms};
@@ -32,6 +34,86 @@ pub struct ServerHealth {
 }
 
 impl Control {
+    // Live changes
+
+    /// Changes one server, by service (or pool) and name. Stored before it is acknowledged.
+    pub fn change(
+        &mut self,
+        service: &str,
+        server: &str,
+        change: &api::ServerChange,
+    ) -> Result<api::RealServer, Refused> {
+        let pool = self.pool_of(service)?;
+        let Some(spec) = pool.servers.iter().find(|s| s.server.name.as_str() == server).cloned() else {
+            let names: Vec<_> = pool.servers.iter().map(|s| s.server.name.as_str()).collect();
+            let why = format!("{service} has no real server named {server}; it has {}", names.join(", "));
+            return Err(Refused::new(Kind::NotFound, why));
+        };
+        let pool_name = pool.pool.name.as_str();
+        let mut changed = self.overrides.clone();
+        if let Some(word) = &change.admin_state {
+            let Some(state) = AdminState::parse(word) else {
+                let why = format!("admin-state is online, draining or halted, not {word:?}");
+                return Err(Refused::new(Kind::Invalid, why));
+            };
+            changed.set_admin(pool_name, server, state);
+        }
+        if let Some(weight) = change.weight {
+            changed.set_weight(pool_name, server, weight);
+        }
+        if change.admin_state.is_some() || change.weight.is_some() {
+            changed.save().map_err(|e| {
+                Refused::new(
+                    Kind::Failed,
+                    format!("the change could not be stored: {e}; nothing was changed"),
+                )
+            })?;
+            self.overrides = changed;
+            self.tell_live();
+            self.push_state(&pool, &spec);
+            info!(
+                service,
+                server,
+                admin_state = change.admin_state,
+                weight = change.weight,
+                "real server changed"
+            );
+            let subject = format!("{service}/{server}");
+            if let Some(word) = &change.admin_state {
+                self.happen("admin-state", "info", &subject, format!("{subject} is set {word}"));
+            }
+            if let Some(weight) = change.weight {
+                self.happen(
+                    "admin-state",
+                    "info",
+                    &subject,
+                    format!("{subject} has the weight {weight} now"),
+                );
+            }
+        }
+        let mut described = self.describe_server(&spec);
+        if let Some(plane) = self.layer4.plane() {
+            let counts = plane.counts(service, server, spec.server.address);
+            described.current_connections += u64::from(counts.active);
+            described.total_connections += counts.flows;
+        }
+        Ok(described)
+    }
+
+    pub fn pool_of(&self, service: &str) -> Result<Arc<PoolSpec>, Refused> {
+        let config = self.engine.config();
+        let by_service = config.services.iter().find(|s| s.service.name.as_str() == service);
+        let pool = match by_service {
+            Some(found) => config.pools.iter().find(|p| p.id == found.pool_id),
+            None => config.pools.iter().find(|p| p.pool.name.as_str() == service),
+        };
+        let missing =
+            || Refused::new(Kind::NotFound, format!("there is no virtual service or pool named {service}"));
+        pool.cloned().ok_or_else(missing)
+    }
+
+    // What is found out
+
     pub fn on_report(&mut self, report: Report) {
         for follower in self.followers.get(&report.id).cloned().unwrap_or_default() {
             self.take_report(Report { id: follower, ..report.clone() });
@@ -183,6 +265,8 @@ impl Control {
             reason = server.detail,
             "server state changed"
         );
+        let (pool, name, reason) = (server.pool.clone(), server.name.clone(), server.detail.clone());
+        self.server_turned(&pool, &name, up, &reason);
         self.push_id(id);
     }
 }

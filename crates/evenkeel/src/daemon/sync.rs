@@ -311,7 +311,7 @@ impl Control {
         let text = evenkeel_config::adopt(&self.running_text(), shared).ok_or("it is no TOML")?;
         let refused = |refused: Refused| match refused.failure.problems.first() {
             Some(p) => format!("line {}: {}", p.line, p.message),
-            None => refused.failure.error,
+            None => refused.failure.detail,
         };
         self.commit_as(text, stand.revision, options).map_err(refused)?;
         if !history.is_empty() {
@@ -330,6 +330,14 @@ impl Control {
         options: api::CommitOptions,
         reply: Reply<api::Committed>,
     ) {
+        if let Some(base) = options.base.filter(|base| *base != self.revision()) {
+            let why = format!(
+                "it was made for revision {base}, and revision {} is the running one: look at what changed, then try again",
+                self.revision()
+            );
+            let _ = reply.send(Err(Refused::new(Kind::Changed, why)));
+            return;
+        }
         let in_step = self.link_up().is_some() && self.relation() == Relation::Same;
         if !in_step {
             let result = self.commit_as(text, 0, &options).map(|mut committed| {
@@ -401,7 +409,7 @@ impl Control {
         if let Err(refused) = read(&text) {
             let first = refused.failure.problems.first();
             return Err(
-                first.map_or(refused.failure.error.clone(), |p| format!("line {}: {}", p.line, p.message))
+                first.map_or(refused.failure.detail.clone(), |p| format!("line {}: {}", p.line, p.message))
             );
         }
         self.sync_mut().prepared =
@@ -464,7 +472,7 @@ impl Control {
         let message = Some(format!("back to revision {revision}"));
         self.commit_on_both(
             text,
-            api::CommitOptions { author: rollback.author, message, confirm_ms: None },
+            api::CommitOptions { author: rollback.author, message, confirm_ms: None, base: rollback.base },
             reply,
         );
     }
@@ -485,7 +493,8 @@ impl Control {
         warn!(back_to = unconfirmed.back_to, "nobody has confirmed the configuration: going back");
         let (reply, _) = tokio::sync::oneshot::channel();
         let author = Some("evenkeel: not confirmed".into());
-        self.roll_back(api::Rollback { revision: Some(unconfirmed.back_to), author }, reply);
+        let revision = Some(unconfirmed.back_to);
+        self.roll_back(api::Rollback { revision, author, base: None }, reply);
         if self.sync().pending.is_none() {
             // Done, or impossible: not again.
             self.overrides_mut().set_unconfirmed(None);

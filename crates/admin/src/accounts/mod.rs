@@ -1,0 +1,579 @@
+//! People, their sessions and tokens, in one file of the state directory.
+//!
+//! In: names, passwords, codes, tokens, and the time. Out: who it is and what they may do, or a
+//! refusal that tells an attacker nothing. Never: a password, a token or a session id in the file;
+//! only their hashes.
+
+mod lock;
+mod password;
+mod second_factor;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aws_lc_rs::{digest, rand};
+use evenkeel_api as api;
+use evenkeel_api::Role;
+use serde::{Deserialize, Serialize};
+
+use crate::{Kind, Refused};
+use lock::Lock;
+
+const MOST_SESSIONS: usize = 1000;
+const MOST_USERS: usize = 1000;
+const MOST_TOKENS: usize = 1000;
+/// How often a session that is used is written down as seen.
+const SEEN_STEP_MS: u64 = 60_000;
+const DAY_MS: u64 = 86_400_000;
+
+/// Who asks, as found by session, token or socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Who {
+    pub name: String,
+    pub role: Role,
+    pub from: String,
+    pub by: By,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum By {
+    Socket,
+    Session { id: String, csrf: String },
+    Token { id: String },
+}
+
+/// Replaces a file at once, for the eyes of this user alone.
+pub type Write = fn(&Path, &[u8]) -> std::io::Result<()>;
+
+/// Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Accounts(Arc<Mutex<Inner>>);
+
+struct Inner {
+    file: PathBuf,
+    write: Write,
+    stored: Stored,
+    lock: Lock,
+    /// Of the code of the first start, while nobody exists.
+    first: Option<String>,
+    /// A second factor that waits for its first code: by whom, and the secret.
+    waiting: Vec<(String, String)>,
+    idle_ms: u64,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Stored {
+    users: Vec<StoredUser>,
+    tokens: Vec<StoredToken>,
+    sessions: Vec<StoredSession>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct StoredUser {
+    name: String,
+    role: Role,
+    /// PHC string, Argon2id.
+    password: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    second_factor: Option<String>,
+    /// The step of the last code that was taken: each is good once.
+    #[serde(default)]
+    last_step: u64,
+    created_ms: u64,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct StoredToken {
+    id: String,
+    name: String,
+    role: Role,
+    owner: String,
+    created_ms: u64,
+    expires_ms: Option<u64>,
+    hash: String,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct StoredSession {
+    id: String,
+    user: String,
+    from: String,
+    agent: String,
+    created_ms: u64,
+    seen_ms: u64,
+    csrf: String,
+    hash: String,
+}
+
+fn refused(kind: Kind, why: impl Into<String>) -> Refused {
+    Refused::new(kind, why)
+}
+
+/// So many random bytes as hexadecimal digits.
+fn random(bytes: usize) -> String {
+    let mut raw = vec![0; bytes];
+    if rand::fill(&mut raw).is_err() {
+        // Without randomness there is no secret; nothing good can follow.
+        std::process::abort();
+    }
+    hex(&raw)
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn hash(secret: &str) -> String {
+    hex(digest::digest(&digest::SHA256, secret.as_bytes()).as_ref())
+}
+
+fn same(a: &str, b: &str) -> bool {
+    aws_lc_rs::constant_time::verify_slices_are_equal(a.as_bytes(), b.as_bytes()).is_ok()
+}
+
+fn valid_name(name: &str) -> Result<(), Refused> {
+    let good = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
+    match !name.is_empty() && name.len() <= 64 && name.chars().all(good) {
+        true => Ok(()),
+        false => {
+            Err(refused(Kind::Invalid, "a name has 1 to 64 letters, digits and `-_.@`, and nothing else"))
+        }
+    }
+}
+
+impl Accounts {
+    /// Reads the file, or begins without anybody.
+    pub fn open(file: &Path, idle_ms: u64, write: Write) -> Result<Accounts, String> {
+        let stored = match std::fs::read(file) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|e| format!("{} is damaged: {e}; nobody can log in", file.display()))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Stored::default(),
+            Err(error) => return Err(format!("{} cannot be read: {error}", file.display())),
+        };
+        let inner = Inner {
+            file: file.to_owned(),
+            write,
+            stored,
+            lock: Lock::default(),
+            first: None,
+            waiting: Vec::new(),
+            idle_ms,
+        };
+        Ok(Accounts(Arc::new(Mutex::new(inner))))
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn set_idle(&self, idle_ms: u64) {
+        self.inner().idle_ms = idle_ms;
+    }
+
+    /// A code with which the first person can be made; `None` when somebody exists.
+    pub fn first_code(&self) -> Option<String> {
+        let mut inner = self.inner();
+        if !inner.stored.users.is_empty() {
+            return None;
+        }
+        let code = random(10);
+        let code = [&code[..5], &code[5..10], &code[10..15], &code[15..]].join("-");
+        inner.first = Some(hash(&code));
+        Some(code)
+    }
+
+    pub fn door(&self) -> api::Door {
+        let first = self.inner().stored.users.is_empty();
+        api::Door { first, version: env!("CARGO_PKG_VERSION").into() }
+    }
+
+    /// Makes the first person.
+    pub fn set_up(&self, set_up: &api::SetUp, now_ms: u64) -> Result<(), Refused> {
+        {
+            let mut inner = self.inner();
+            inner.lock.may("first", now_ms)?;
+            let expected = inner.first.as_ref().filter(|_| inner.stored.users.is_empty());
+            if !expected.is_some_and(|e| same(e, &hash(set_up.code.trim()))) {
+                inner.lock.failed("first", now_ms);
+                return Err(refused(Kind::Unknown, "this is not the code that the last start has printed"));
+            }
+        }
+        let (name, password) = (set_up.name.clone(), set_up.password.clone());
+        self.add_user(&api::NewUser { name, role: Role::Admin, password }, now_ms)?;
+        self.inner().first = None;
+        Ok(())
+    }
+
+    /// The cookie's value and who it is. Slow on purpose: call it where blocking is fine.
+    pub fn log_in(
+        &self,
+        login: &api::Login,
+        from: &str,
+        agent: &str,
+        now_ms: u64,
+    ) -> Result<(String, Who), Refused> {
+        let keys = [format!("user {}", login.name), format!("address {from}")];
+        let user = {
+            let mut inner = self.inner();
+            for key in &keys {
+                inner.lock.may(key, now_ms)?;
+            }
+            inner.stored.users.iter().find(|u| u.name == login.name).cloned()
+        };
+        let right = password::is_right(user.as_ref().map(|u| u.password.as_str()), &login.password);
+        let mut inner = self.inner();
+        let Some(user) = user.filter(|_| right) else {
+            keys.iter().for_each(|key| inner.lock.failed(key, now_ms));
+            return Err(refused(Kind::Unknown, "name or password is wrong"));
+        };
+        if let Some(secret) = &user.second_factor {
+            let Some(code) = login.code.as_deref().filter(|c| !c.is_empty()) else {
+                return Err(refused(Kind::SecondFactor, "the six digits of the second factor are needed"));
+            };
+            let Some(step) = second_factor::step(secret, code, now_ms, user.last_step) else {
+                keys.iter().for_each(|key| inner.lock.failed(key, now_ms));
+                return Err(refused(Kind::SecondFactor, "the code is wrong, or was used before"));
+            };
+            let stored = inner.stored.users.iter_mut().find(|u| u.name == user.name);
+            stored.into_iter().for_each(|u| u.last_step = step);
+        }
+        keys.iter().for_each(|key| inner.lock.succeeded(key));
+        let (secret, csrf, id) = (random(32), random(16), random(8));
+        let agent: String = agent.chars().filter(|c| !c.is_control()).take(200).collect();
+        inner.end_old_sessions(now_ms);
+        inner.stored.sessions.push(StoredSession {
+            id: id.clone(),
+            user: user.name.clone(),
+            from: from.into(),
+            agent,
+            created_ms: now_ms,
+            seen_ms: now_ms,
+            csrf: csrf.clone(),
+            hash: hash(&secret),
+        });
+        inner.save()?;
+        let by = By::Session { id, csrf };
+        Ok((secret, Who { name: user.name, role: user.role, from: from.into(), by }))
+    }
+
+    /// Whose session this is.
+    pub fn of_session(&self, secret: &str, from: &str, now_ms: u64) -> Option<Who> {
+        let mut inner = self.inner();
+        let (hash, idle) = (hash(secret), inner.idle_ms);
+        let session = inner.stored.sessions.iter_mut().find(|s| same(&s.hash, &hash))?;
+        if now_ms.saturating_sub(session.seen_ms) > idle {
+            return None;
+        }
+        let write = now_ms.saturating_sub(session.seen_ms) > SEEN_STEP_MS;
+        if write {
+            session.seen_ms = now_ms;
+        }
+        let session = session.clone();
+        let user = inner.stored.users.iter().find(|u| u.name == session.user)?;
+        let by = By::Session { id: session.id, csrf: session.csrf };
+        let who = Who { name: user.name.clone(), role: user.role, from: from.into(), by };
+        if write {
+            let _ = inner.save();
+        }
+        Some(who)
+    }
+
+    /// Whose token this is.
+    pub fn of_token(&self, token: &str, from: &str, now_ms: u64) -> Option<Who> {
+        let inner = self.inner();
+        let hash = hash(token);
+        let token = inner.stored.tokens.iter().find(|t| same(&t.hash, &hash))?;
+        if token.expires_ms.is_some_and(|at| at <= now_ms) {
+            return None;
+        }
+        let name = format!("{} (token {})", token.owner, token.name);
+        Some(Who { name, role: token.role, from: from.into(), by: By::Token { id: token.id.clone() } })
+    }
+
+    pub fn log_out(&self, session: &str) -> Result<(), Refused> {
+        let mut inner = self.inner();
+        let before = inner.stored.sessions.len();
+        inner.stored.sessions.retain(|s| s.id != session);
+        match inner.stored.sessions.len() < before {
+            true => inner.save(),
+            false => Err(refused(Kind::NotFound, "there is no such session")),
+        }
+    }
+
+    pub fn sessions(&self, own: &Who, now_ms: u64) -> Vec<api::Session> {
+        let inner = self.inner();
+        let alive =
+            inner.stored.sessions.iter().filter(|s| now_ms.saturating_sub(s.seen_ms) <= inner.idle_ms);
+        let describe = |s: &StoredSession| api::Session {
+            id: s.id.clone(),
+            user: s.user.clone(),
+            from: s.from.clone(),
+            agent: s.agent.clone(),
+            created_ms: s.created_ms,
+            seen_ms: s.seen_ms,
+            own: matches!(&own.by, By::Session { id, .. } if *id == s.id),
+        };
+        alive.map(describe).collect()
+    }
+
+    /// How many sessions were ended.
+    pub fn end_all_sessions(&self, but: &Who) -> Result<usize, Refused> {
+        let mut inner = self.inner();
+        let before = inner.stored.sessions.len();
+        let own = |s: &StoredSession| matches!(&but.by, By::Session { id, .. } if *id == s.id);
+        inner.stored.sessions.retain(own);
+        let ended = before - inner.stored.sessions.len();
+        inner.save().map(|()| ended)
+    }
+
+    pub fn has_second_factor(&self, name: &str) -> bool {
+        self.inner().stored.users.iter().any(|u| u.name == name && u.second_factor.is_some())
+    }
+
+    pub fn users(&self, now_ms: u64) -> Vec<api::User> {
+        let inner = self.inner();
+        let describe = |u: &StoredUser| api::User {
+            name: u.name.clone(),
+            role: u.role,
+            second_factor: u.second_factor.is_some(),
+            created_ms: u.created_ms,
+            locked_ms: inner.lock.left_ms(&format!("user {}", u.name), now_ms),
+        };
+        inner.stored.users.iter().map(describe).collect()
+    }
+
+    pub fn add_user(&self, new: &api::NewUser, now_ms: u64) -> Result<(), Refused> {
+        valid_name(&new.name)?;
+        let password = password::make(&new.password)?;
+        let mut inner = self.inner();
+        if inner.stored.users.iter().any(|u| u.name == new.name) {
+            return Err(refused(Kind::Failed, format!("there is a user {:?} already", new.name)));
+        }
+        if inner.stored.users.len() >= MOST_USERS {
+            return Err(refused(Kind::Failed, format!("{MOST_USERS} users are the most")));
+        }
+        inner.stored.users.push(StoredUser {
+            name: new.name.clone(),
+            role: new.role,
+            password,
+            second_factor: None,
+            last_step: 0,
+            created_ms: now_ms,
+        });
+        inner.save()
+    }
+
+    /// A new role or password ends the sessions of that person.
+    pub fn change_user(&self, name: &str, change: &api::UserChange) -> Result<(), Refused> {
+        let password = change.password.as_deref().map(password::make).transpose()?;
+        let mut inner = self.inner();
+        if change.role.is_some_and(|r| r != Role::Admin) {
+            inner.keep_an_admin(name)?;
+        }
+        let user = inner.user(name)?;
+        let ends = password.is_some() || change.role.is_some_and(|r| r != user.role);
+        user.role = change.role.unwrap_or(user.role);
+        if let Some(password) = password {
+            user.password = password;
+        }
+        match change.second_factor {
+            Some(false) => user.second_factor = None,
+            Some(true) if user.second_factor.is_none() => {
+                let why = "a second factor is set up by its owner: POST /api/v1/self/second-factor";
+                return Err(refused(Kind::Invalid, why));
+            }
+            _ => {}
+        }
+        inner.lock.succeeded(&format!("user {name}"));
+        if ends {
+            inner.stored.sessions.retain(|s| s.user != name);
+        }
+        inner.save()
+    }
+
+    pub fn remove_user(&self, name: &str) -> Result<(), Refused> {
+        let mut inner = self.inner();
+        inner.user(name)?;
+        inner.keep_an_admin(name)?;
+        inner.stored.users.retain(|u| u.name != name);
+        inner.stored.sessions.retain(|s| s.user != name);
+        inner.stored.tokens.retain(|t| t.owner != name);
+        inner.save()
+    }
+
+    /// Ends the person's other sessions.
+    pub fn change_password(
+        &self,
+        who: &Who,
+        change: &api::PasswordChange,
+        now_ms: u64,
+    ) -> Result<(), Refused> {
+        let key = format!("user {}", who.name);
+        let old = {
+            let mut inner = self.inner();
+            inner.lock.may(&key, now_ms)?;
+            inner.user(&who.name)?.password.clone()
+        };
+        if !password::is_right(Some(&old), &change.old) {
+            self.inner().lock.failed(&key, now_ms);
+            return Err(refused(Kind::Invalid, "the old password is wrong"));
+        }
+        let new = password::make(&change.new)?;
+        let mut inner = self.inner();
+        inner.user(&who.name)?.password = new;
+        let own = |s: &StoredSession| matches!(&who.by, By::Session { id, .. } if *id == s.id);
+        inner.stored.sessions.retain(|s| s.user != who.name || own(s));
+        inner.save()
+    }
+
+    /// A secret that becomes the second factor with its first code.
+    pub fn begin_second_factor(&self, who: &Who, node: &str) -> Result<api::SecondFactor, Refused> {
+        let mut inner = self.inner();
+        inner.user(&who.name)?;
+        let (secret, shown) = second_factor::make(&who.name, node)?;
+        inner.waiting.retain(|(name, _)| *name != who.name);
+        inner.waiting.push((who.name.clone(), secret));
+        Ok(shown)
+    }
+
+    pub fn finish_second_factor(&self, who: &Who, code: &str, now_ms: u64) -> Result<(), Refused> {
+        let mut inner = self.inner();
+        inner.lock.may(&format!("factor {}", who.name), now_ms)?;
+        let waiting = inner.waiting.iter().find(|(name, _)| *name == who.name);
+        let Some((_, secret)) = waiting.cloned() else {
+            return Err(refused(Kind::NotFound, "no second factor waits for a code"));
+        };
+        let Some(step) = second_factor::step(&secret, code, now_ms, 0) else {
+            inner.lock.failed(&format!("factor {}", who.name), now_ms);
+            return Err(refused(Kind::Invalid, "the code is wrong; is the clock of the phone right?"));
+        };
+        let user = inner.user(&who.name)?;
+        user.second_factor = Some(secret);
+        user.last_step = step;
+        inner.waiting.retain(|(name, _)| *name != who.name);
+        inner.save()
+    }
+
+    pub fn tokens(&self) -> Vec<api::Token> {
+        self.inner().stored.tokens.iter().map(|t| described(t, None)).collect()
+    }
+
+    pub fn add_token(&self, new: &api::NewToken, who: &Who, now_ms: u64) -> Result<api::Token, Refused> {
+        valid_name(&new.name)?;
+        let mut inner = self.inner();
+        if inner.stored.tokens.len() >= MOST_TOKENS {
+            return Err(refused(Kind::Failed, format!("{MOST_TOKENS} tokens are the most")));
+        }
+        let secret = format!("ek_{}", random(32));
+        let token = StoredToken {
+            id: random(8),
+            name: new.name.clone(),
+            role: new.role,
+            owner: who.name.clone(),
+            created_ms: now_ms,
+            expires_ms: new.valid_days.map(|days| now_ms + u64::from(days) * DAY_MS),
+            hash: hash(&secret),
+        };
+        let shown = described(&token, Some(secret));
+        inner.stored.tokens.push(token);
+        inner.save().map(|()| shown)
+    }
+
+    pub fn remove_token(&self, id: &str) -> Result<(), Refused> {
+        let mut inner = self.inner();
+        let before = inner.stored.tokens.len();
+        inner.stored.tokens.retain(|t| t.id != id);
+        match inner.stored.tokens.len() < before {
+            true => inner.save(),
+            false => Err(refused(Kind::NotFound, "there is no such token")),
+        }
+    }
+
+    /// Names of the tokens that never end, which are revoked by this.
+    pub fn revoke_endless_tokens(&self) -> Result<Vec<String>, Refused> {
+        let mut inner = self.inner();
+        let (ends, endless): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut inner.stored.tokens).into_iter().partition(|t| t.expires_ms.is_some());
+        inner.stored.tokens = ends;
+        inner.save()?;
+        Ok(endless.into_iter().map(|t| t.name).collect())
+    }
+
+    /// Whoever asked may still do so: nothing has been revoked in the meantime.
+    pub fn still(&self, who: &Who, now_ms: u64) -> bool {
+        let inner = self.inner();
+        match &who.by {
+            By::Socket => true,
+            By::Session { id, .. } => inner.stored.sessions.iter().any(|s| s.id == *id),
+            By::Token { id } => {
+                let token = inner.stored.tokens.iter().find(|t| t.id == *id);
+                token.is_some_and(|t| t.expires_ms.is_none_or(|at| at > now_ms))
+            }
+        }
+    }
+
+    /// Takes people and tokens from a backup; sessions end. How many people there are.
+    pub fn restore(&self, text: &str) -> Result<usize, Refused> {
+        let stored: Stored = serde_json::from_str(text)
+            .map_err(|e| refused(Kind::Invalid, format!("the people of the backup: {e}")))?;
+        if !stored.users.iter().any(|u| u.role == Role::Admin) {
+            return Err(refused(Kind::Invalid, "the backup has no admin"));
+        }
+        let mut inner = self.inner();
+        inner.stored = Stored { sessions: Vec::new(), ..stored };
+        inner.save().map(|()| inner.stored.users.len())
+    }
+
+    /// Attempts that failed, since the start.
+    pub fn failures(&self) -> u64 {
+        self.inner().lock.failures()
+    }
+}
+
+fn described(token: &StoredToken, secret: Option<String>) -> api::Token {
+    api::Token {
+        id: token.id.clone(),
+        name: token.name.clone(),
+        role: token.role,
+        owner: token.owner.clone(),
+        created_ms: token.created_ms,
+        expires_ms: token.expires_ms,
+        token: secret,
+    }
+}
+
+impl Inner {
+    fn user(&mut self, name: &str) -> Result<&mut StoredUser, Refused> {
+        let found = self.stored.users.iter_mut().find(|u| u.name == name);
+        found.ok_or_else(|| refused(Kind::NotFound, format!("there is no user {name:?}")))
+    }
+
+    fn keep_an_admin(&self, without: &str) -> Result<(), Refused> {
+        let left = self.stored.users.iter().any(|u| u.role == Role::Admin && u.name != without);
+        match left {
+            true => Ok(()),
+            false => Err(refused(Kind::Failed, format!("{without:?} is the last admin; make another first"))),
+        }
+    }
+
+    fn end_old_sessions(&mut self, now_ms: u64) {
+        let idle = self.idle_ms;
+        self.stored.sessions.retain(|s| now_ms.saturating_sub(s.seen_ms) <= idle);
+        if self.stored.sessions.len() >= MOST_SESSIONS {
+            self.stored.sessions.remove(0);
+        }
+    }
+
+    fn save(&self) -> Result<(), Refused> {
+        let bytes = serde_json::to_vec_pretty(&self.stored).unwrap_or_default();
+        (self.write)(&self.file, &bytes)
+            .map_err(|e| refused(Kind::Failed, format!("{} cannot be written: {e}", self.file.display())))
+    }
+}
+
+#[cfg(test)]
+mod tests;

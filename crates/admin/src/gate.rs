@@ -1,0 +1,204 @@
+//! Who asks, and may they: one table says what each role may do; every route names its right.
+
+use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::extract::{ConnectInfo, Request as HttpRequest, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use evenkeel_api as api;
+use evenkeel_api::Role;
+
+use crate::accounts::{By, Who};
+use crate::{App, Kind, Refused};
+
+/// What a route asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// Nothing: it is there for those who are not known yet.
+    Open,
+    /// One's own password, sessions and second factor.
+    Own,
+    /// States, graphs, reports, logs.
+    See,
+    /// The configuration's text, which may hold secrets.
+    Read,
+    /// What is live: admin states, weights, persistence, roles of the pair.
+    Operate,
+    /// Certificates and their keys.
+    Certificates,
+    /// The configuration, people, backups.
+    Configure,
+}
+
+/// The one table.
+const MAY: &[(Role, &[Right])] = &[
+    (Role::Viewer, &[Right::Open, Right::Own, Right::See]),
+    (Role::Operator, &[Right::Open, Right::Own, Right::See, Right::Read, Right::Operate]),
+    (Role::CertificateManager, &[Right::Open, Right::Own, Right::See, Right::Read, Right::Certificates]),
+    (
+        Role::Admin,
+        &[
+            Right::Open,
+            Right::Own,
+            Right::See,
+            Right::Read,
+            Right::Operate,
+            Right::Certificates,
+            Right::Configure,
+        ],
+    ),
+];
+
+pub fn may(role: Role, right: Right) -> bool {
+    MAY.iter().any(|(r, rights)| *r == role && rights.contains(&right))
+}
+
+pub const COOKIE: &str = "__Host-evenkeel";
+const CSRF: &str = "x-evenkeel-csrf";
+
+/// What the audit says of a request, beside its route.
+#[derive(Clone)]
+pub struct Detail(pub String);
+
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}
+
+pub fn cookie(headers: &HeaderMap) -> Option<&str> {
+    let all = headers.get_all(header::COOKIE).iter().filter_map(|v| v.to_str().ok());
+    let mut pairs = all.flat_map(|v| v.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(name, _)| *name == COOKIE).map(|(_, value)| value)
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
+fn who(app: &App, headers: &HeaderMap, from: &str) -> Option<Who> {
+    match bearer(headers) {
+        Some(token) => app.accounts.of_token(token, from, now_ms()),
+        None => app.accounts.of_session(cookie(headers)?, from, now_ms()),
+    }
+}
+
+/// A browser sends its cookie with requests that other sites have made it send.
+fn is_forged(who: &Who, method: &Method, headers: &HeaderMap) -> bool {
+    let By::Session { csrf, .. } = &who.by else { return false };
+    let value = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
+    if value("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none") {
+        return true;
+    }
+    !method.is_safe() && value(CSRF) != Some(csrf)
+}
+
+/// In front of every route of the listener: `right` is the route's.
+pub async fn guard(
+    State((app, right)): State<(App, Right)>,
+    mut request: HttpRequest,
+    next: Next,
+) -> Response {
+    let socket = request.extensions().get::<Who>().cloned();
+    let from = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let from = from.map_or_else(String::new, |c| c.0.ip().to_canonical().to_string());
+    let (method, what) = (request.method().clone(), format!("{} {}", request.method(), request.uri().path()));
+    let found = socket.or_else(|| who(&app, request.headers(), &from));
+    let nobody = || Who { name: "nobody".into(), role: Role::Viewer, from: from.clone(), by: By::Socket };
+    let refusal = match &found {
+        _ if right == Right::Open => None,
+        None => Some(Refused::new(Kind::Unknown, "log in, or send a token: Authorization: Bearer …")),
+        Some(who) if is_forged(who, &method, request.headers()) => Some(Refused::new(
+            Kind::Forbidden,
+            "the request does not come from Evenkeel's own pages: X-Evenkeel-Csrf is missing or wrong",
+        )),
+        Some(who) if !may(who.role, right) => {
+            Some(Refused::new(Kind::Forbidden, format!("the role {} may not do this", who.role.as_str())))
+        }
+        Some(_) => None,
+    };
+    let known = found.clone();
+    let response = match refusal {
+        Some(refusal) => refusal.into_response(),
+        None => {
+            if let Some(who) = found {
+                request.extensions_mut().insert(who);
+            }
+            explained(next.run(request).await).await
+        }
+    };
+    if !method.is_safe() && (right != Right::Open || response.extensions().get::<Detail>().is_some()) {
+        let who = response.extensions().get::<Who>().cloned().or(known).unwrap_or_else(nobody);
+        let detail = response.extensions().get::<Detail>().map(|d| d.0.clone());
+        let status = response.status().as_u16().to_string();
+        let audit = app.audit.clone();
+        let what = detail.map_or(what.clone(), |d| format!("{what}: {d}"));
+        // The disk is waited for elsewhere; the answer is sent when it has been written.
+        let written = tokio::task::spawn_blocking(move || audit.note(&who, &what, &status, now_ms()));
+        let _ = written.await;
+    }
+    response
+}
+
+/// What a library has refused in plain words, in the form of every refusal.
+async fn explained(response: Response) -> Response {
+    let is_problem =
+        response.headers().get(header::CONTENT_TYPE).is_some_and(|t| t.as_bytes().ends_with(b"json"));
+    if is_problem || !response.status().is_client_error() {
+        return response;
+    }
+    let status = response.status();
+    let body = axum::body::to_bytes(response.into_body(), 4096).await.unwrap_or_default();
+    let detail = String::from_utf8_lossy(&body).into_owned();
+    let mut explained = Refused::new(Kind::Invalid, detail).into_response();
+    *explained.status_mut() = status;
+    explained
+}
+
+/// Everything that comes by the Unix socket, which only its owner may open.
+pub async fn from_socket(mut request: HttpRequest, next: Next) -> Response {
+    let person = request.headers().get("x-evenkeel-user").and_then(|v| v.to_str().ok()).unwrap_or("root");
+    let name = person.chars().filter(|c| !c.is_control()).take(64).collect();
+    request.extensions_mut().insert(Who { name, role: Role::Admin, from: "socket".into(), by: By::Socket });
+    next.run(request).await
+}
+
+/// What every answer of the listener says to browsers.
+pub async fn headers(request: HttpRequest, next: Next) -> Response {
+    let is_api = request.uri().path().starts_with("/api/");
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    let mut set = |name, value| drop(headers.insert(name, HeaderValue::from_static(value)));
+    set(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000");
+    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(header::X_FRAME_OPTIONS, "DENY");
+    set(header::REFERRER_POLICY, "no-referrer");
+    set(
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    );
+    if is_api {
+        set(header::CACHE_CONTROL, "no-store");
+    }
+    response
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let (status, title) = match self.kind {
+            Kind::Invalid => (StatusCode::UNPROCESSABLE_ENTITY, "what was sent is not valid"),
+            Kind::NotFound => (StatusCode::NOT_FOUND, "not found"),
+            Kind::Failed => (StatusCode::CONFLICT, "it could not be done"),
+            Kind::Changed => (StatusCode::PRECONDITION_FAILED, "somebody else has changed it"),
+            Kind::Unknown => (StatusCode::UNAUTHORIZED, "not logged in"),
+            Kind::SecondFactor => (StatusCode::UNAUTHORIZED, "second factor"),
+            Kind::Forbidden => (StatusCode::FORBIDDEN, "not allowed"),
+            Kind::Locked => (StatusCode::TOO_MANY_REQUESTS, "too many attempts"),
+        };
+        let failure = api::Failure { title: title.into(), status: status.as_u16(), ..self.failure };
+        let body = serde_json::to_vec(&failure).unwrap_or_default();
+        (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+    }
+}

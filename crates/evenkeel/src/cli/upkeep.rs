@@ -1,0 +1,110 @@
+//! Verbs of looking after a node: backups, lockdown, certificates, what happened, alerts.
+
+use std::io::Write;
+use std::path::Path;
+
+use evenkeel_api as api;
+
+use super::client::Client;
+use super::live::{encoded, print_json, say};
+use super::revisions::time;
+use super::table::Table;
+use super::{Common, Exit, Failure, Outcome};
+
+fn write_out(file: Option<&Path>, value: &impl serde::Serialize, what: &str) -> Outcome {
+    let bytes = serde_json::to_vec_pretty(value).map_err(anyhow::Error::from)?;
+    match file {
+        Some(file) => {
+            evenkeel_platform::write_private(file, &bytes)?;
+            say(&format!("{what} is in {}", file.display()))
+        }
+        None => Ok(std::io::stdout().write_all(&bytes)?),
+    }
+}
+
+pub fn backup(common: &Common, file: Option<&Path>) -> Outcome {
+    let backup: api::Backup = Client::new(&common.socket).get("/api/v1/backup")?;
+    write_out(file, &backup, "the backup")
+}
+
+pub fn restore(common: &Common, file: &Path) -> Outcome {
+    let text = super::read_file(file)?;
+    let wrong = |e| Failure::new(Exit::Failed, format!("{} is no backup: {e}", file.display()));
+    let backup: api::Backup = serde_json::from_str(&text).map_err(wrong)?;
+    let restored: api::Restored = Client::new(&common.socket).post("/api/v1/restore", &backup)?;
+    if common.json {
+        return print_json(&restored);
+    }
+    let notes = restored.notes.iter().map(|n| format!("\n  {n}")).collect::<String>();
+    say(&format!("restored as revision {}{notes}", restored.revision))
+}
+
+pub fn support_bundle(common: &Common, file: Option<&Path>) -> Outcome {
+    let bundle: serde_json::Value = Client::new(&common.socket).get("/api/v1/support-bundle")?;
+    write_out(file, &bundle, "the bundle, without secrets,")
+}
+
+pub fn lockdown(common: &Common) -> Outcome {
+    let report: api::Lockdown = Client::new(&common.socket).post("/api/v1/lockdown", &())?;
+    if common.json {
+        return print_json(&report);
+    }
+    let mut text = String::new();
+    report.done.iter().for_each(|line| text.push_str(&format!("done  {line}\n")));
+    report.left.iter().for_each(|line| text.push_str(&format!("LEFT  {line}\n")));
+    say(text.trim_end())
+}
+
+pub fn certificates(common: &Common, replace: Option<(String, std::path::PathBuf)>) -> Outcome {
+    let client = Client::new(&common.socket);
+    let all: Vec<api::Certificate> = match replace {
+        None => client.get("/api/v1/certificates")?,
+        Some((name, file)) => {
+            let pem = super::read_file(&file)?;
+            vec![client.put_text(&format!("/api/v1/certificates/{}", encoded(&name)), &pem)?]
+        }
+    };
+    if common.json {
+        return print_json(&all);
+    }
+    let mut table = Table::new(&["DAYS LEFT", "NAMES", "USED BY", "FILE", "ISSUER"], &[0]);
+    for one in all {
+        let (days, issuer) = match one.trouble {
+            Some(trouble) => ("?".into(), trouble),
+            None => (one.days_left.to_string(), one.issuer),
+        };
+        table.row(vec![days, one.names.join(", "), one.used_by.join(", "), one.file, issuer]);
+    }
+    say(table.to_string().trim_end())
+}
+
+pub fn happenings(common: &Common, limit: usize) -> Outcome {
+    let all: Vec<api::Happening> =
+        Client::new(&common.socket).get(&format!("/api/v1/happenings?limit={limit}"))?;
+    if common.json {
+        return print_json(&all);
+    }
+    let mut table = Table::new(&["TIME (UTC)", "KIND", "WHAT"], &[]);
+    for one in all.into_iter().rev() {
+        table.row(vec![time(one.time_ms), one.kind, one.text]);
+    }
+    say(table.to_string().trim_end())
+}
+
+pub fn test_alerts(common: &Common) -> Outcome {
+    let tested: api::AlertsTested = Client::new(&common.socket).post("/api/v1/alerts/test", &())?;
+    let failed = tested.receivers.iter().filter(|r| !r.sent).count();
+    if common.json {
+        print_json(&tested)?;
+    } else {
+        let mut table = Table::new(&["RECEIVER", "SENT", "SAID"], &[]);
+        for one in tested.receivers {
+            table.row(vec![one.receiver, if one.sent { "yes" } else { "NO" }.into(), one.detail]);
+        }
+        say(table.to_string().trim_end())?;
+    }
+    match failed {
+        0 => Ok(()),
+        n => Err(Failure::new(Exit::Failed, format!("{n} receivers did not take the message"))),
+    }
+}

@@ -1,0 +1,237 @@
+//! The listeners of the administration: the Unix socket, HTTPS, plain HTTP; who may come in.
+//! Listeners follow the configuration; those that stay the same keep their socket.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, RwLock};
+use std::time::SystemTime;
+
+use evenkeel_admin::{Accounts, App, Audit, Feed, Handle, Listening, Tls};
+use evenkeel_model::{AdminSettings, Snapshot};
+use tracing::{error, info, warn};
+
+use super::control::wall_ms;
+use crate::cli::{Exit, Failure};
+
+/// What is inherited: addresses with their sockets.
+pub type Sockets = Vec<(SocketAddr, OwnedFd)>;
+
+pub struct Administration {
+    app: App,
+    _socket: Listening,
+    places: Vec<Place>,
+    tls: Option<Tls>,
+    /// Of the certificate's file when it was read.
+    read_at: Option<SystemTime>,
+    settings: AdminSettings,
+    refused: Option<String>,
+}
+
+struct Place {
+    address: SocketAddr,
+    kept: OwnedFd,
+    listening: Option<Listening>,
+    https: bool,
+}
+
+/// Sockets of a configuration that is about to run.
+#[derive(Default)]
+pub struct Bound(Sockets);
+
+impl Administration {
+    pub fn start(
+        snapshot: &Snapshot,
+        node: &str,
+        handle: Handle,
+        feed: Feed,
+        adopted: Sockets,
+    ) -> Result<Administration, Failure> {
+        let failed = |e: String| Failure::new(Exit::Failed, e);
+        let folder = &snapshot.state_directory;
+        std::fs::create_dir_all(folder)?;
+        let idle = snapshot.admin.session_timeout.as_millis() as u64;
+        let write = evenkeel_platform::write_private;
+        let accounts = Accounts::open(&folder.join("accounts.json"), idle, write).map_err(failed)?;
+        let audit = Audit::open(&folder.join("audit"), write).map_err(failed)?;
+        let app = App { handle, accounts, audit, feed, node: node.into() };
+        let private = |e: std::io::Error| {
+            let socket = snapshot.admin.socket.display();
+            Failure::new(Exit::Failed, format!("cannot listen on {socket}: {e}"))
+        };
+        let socket = evenkeel_platform::listen_private(&snapshot.admin.socket).map_err(private)?;
+        socket.set_nonblocking(true)?;
+        let socket = evenkeel_admin::socket(tokio::net::UnixListener::from_std(socket)?, &app);
+        let none = AdminSettings { listen: Vec::new(), plain_listen: Vec::new(), ..snapshot.admin.clone() };
+        let mut administration = Administration {
+            app,
+            _socket: socket,
+            places: Vec::new(),
+            tls: None,
+            read_at: None,
+            settings: none,
+            refused: None,
+        };
+        let bound = administration.bind(&snapshot.admin, adopted).map_err(failed)?;
+        administration.follow(snapshot, bound).map_err(failed)?;
+        administration.greet();
+        Ok(administration)
+    }
+
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// For a successor.
+    pub fn sockets(&self) -> Vec<(SocketAddr, BorrowedFd<'_>)> {
+        self.places.iter().map(|p| (p.address, p.kept.as_fd())).collect()
+    }
+
+    /// Ends the conversations; the sockets stay for whoever has them.
+    pub fn silence(&mut self) {
+        self.places.iter_mut().for_each(|p| p.listening = None);
+    }
+
+    /// Opens what a configuration needs beside what is open, before anything is changed.
+    pub fn bind(&self, settings: &AdminSettings, mut adopted: Sockets) -> Result<Bound, String> {
+        let mut bound = Vec::new();
+        for address in settings.listen.iter().chain(&settings.plain_listen).map(|l| l.0) {
+            if self.places.iter().any(|p| p.address == address) {
+                continue;
+            }
+            let socket = match adopted.iter().position(|(a, _)| *a == address) {
+                Some(at) => adopted.swap_remove(at).1,
+                None => evenkeel_l7::listen(address, false)
+                    .map_err(|e| format!("cannot listen on {address}: {e}"))?,
+            };
+            bound.push((address, socket));
+        }
+        Ok(Bound(bound))
+    }
+
+    /// Listens where the configuration says, with its certificate.
+    pub fn follow(&mut self, snapshot: &Snapshot, bound: Bound) -> Result<(), String> {
+        let new = &snapshot.admin;
+        self.app.accounts.set_idle(new.session_timeout.as_millis() as u64);
+        let same = *new == self.settings;
+        if same && bound.0.is_empty() {
+            return Ok(());
+        }
+        if !new.listen.is_empty() {
+            let config = self.read_tls(snapshot)?;
+            match &self.tls {
+                Some(tls) => *tls.write().unwrap_or_else(std::sync::PoisonError::into_inner) = config,
+                None => self.tls = Some(Arc::new(RwLock::new(config))),
+            }
+        }
+        let mut sockets: Sockets = bound.0;
+        sockets.extend(std::mem::take(&mut self.places).into_iter().map(|p| (p.address, p.kept)));
+        let wanted =
+            new.listen.iter().map(|l| (l.0, true)).chain(new.plain_listen.iter().map(|l| (l.0, false)));
+        let https = new.listen.first().map(|l| l.0.port());
+        for (address, is_https) in wanted {
+            let Some(at) = sockets.iter().position(|(a, _)| *a == address) else { continue };
+            let kept = sockets.swap_remove(at).1;
+            let clone = kept.try_clone().map_err(|e| e.to_string())?;
+            let listener = tokio::net::TcpListener::from_std(clone.into()).map_err(|e| e.to_string())?;
+            let listening = match (&self.tls, is_https) {
+                (Some(tls), true) => {
+                    evenkeel_admin::secure(listener, tls.clone(), new.allow.clone(), &self.app)
+                }
+                _ => evenkeel_admin::plain(listener, new.metrics_allow.clone(), https, &self.app),
+            };
+            self.places.push(Place { address, kept, listening: Some(listening), https: is_https });
+        }
+        self.settings = new.clone();
+        Ok(())
+    }
+
+    fn read_tls(&mut self, snapshot: &Snapshot) -> Result<Arc<evenkeel_admin::ServerConfig>, String> {
+        let file = match &snapshot.admin.certificate {
+            Some(file) => file.clone(),
+            None => own_certificate(&snapshot.state_directory, &self.app.node)?,
+        };
+        let named = |e: String| format!("[admin] certificate {}: {e}", file.display());
+        let pem = std::fs::read_to_string(&file).map_err(|e| named(e.to_string()))?;
+        self.read_at = modified(&file);
+        evenkeel_admin::tls(&pem, snapshot.admin.only_tls13).map_err(named)
+    }
+
+    /// Takes a certificate that was renewed on disk.
+    pub fn look_at_files(&mut self, snapshot: &Snapshot) {
+        let Some(file) = snapshot.admin.certificate.clone().filter(|_| self.tls.is_some()) else { return };
+        if modified(&file) == self.read_at {
+            return;
+        }
+        match self.read_tls(snapshot) {
+            Ok(config) => {
+                if let Some(tls) = &self.tls {
+                    *tls.write().unwrap_or_else(std::sync::PoisonError::into_inner) = config;
+                }
+                self.refused = None;
+                info!(file = %file.display(), "the web UI has a new certificate");
+            }
+            Err(why) if self.refused.as_deref() == Some(&why) => {}
+            Err(why) => {
+                error!(why, "the web UI keeps its old certificate");
+                self.refused = Some(why);
+            }
+        }
+    }
+
+    /// Where the web UI is, and how the first person is made.
+    fn greet(&self) {
+        let https = self.places.iter().filter(|p| p.https).map(|p| p.address);
+        for address in https {
+            info!("the web UI is at https://{address}/");
+        }
+        if self.places.iter().any(|p| p.https)
+            && let Some(code) = self.app.accounts.first_code()
+        {
+            warn!(
+                "nobody can log in yet: open the web UI and make the first person with the code {code}, or run `evenkeel user add NAME --role admin`"
+            );
+        }
+        if !evenkeel_admin::ui_is_built() && self.places.iter().any(|p| p.https) {
+            warn!("this program was built without the web UI; the REST API is complete");
+        }
+    }
+}
+
+fn modified(file: &Path) -> Option<SystemTime> {
+    std::fs::metadata(file).and_then(|m| m.modified()).ok()
+}
+
+/// A certificate of this node's own making, made anew before it ends.
+fn own_certificate(folder: &Path, node: &str) -> Result<std::path::PathBuf, String> {
+    const DAYS: u64 = 397;
+    let file = folder.join("admin.pem");
+    let half = std::time::Duration::from_secs(DAYS / 2 * 86_400);
+    let fresh = modified(&file).and_then(|at| at.elapsed().ok()).is_some_and(|age| age < half);
+    if fresh {
+        return Ok(file);
+    }
+    let failed = |e: &dyn std::fmt::Display| format!("a certificate cannot be made: {e}");
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    names.push(node.to_owned());
+    names.retain(|n| n.chars().all(|c| c.is_ascii_alphanumeric() || "-.:".contains(c)));
+    let mut parameters = rcgen::CertificateParams::new(names).map_err(|e| failed(&e))?;
+    parameters.distinguished_name = rcgen::DistinguishedName::new();
+    parameters.distinguished_name.push(rcgen::DnType::CommonName, format!("Evenkeel {node}"));
+    let now = wall_ms() / 1000;
+    let day = |seconds: u64| {
+        let at = jiff::Timestamp::from_second(seconds as i64).unwrap_or_default();
+        let date = at.to_zoned(jiff::tz::TimeZone::UTC).date();
+        rcgen::date_time_ymd(i32::from(date.year()), date.month() as u8, date.day() as u8)
+    };
+    parameters.not_before = day(now.saturating_sub(86_400));
+    parameters.not_after = day(now + (DAYS - 1) * 86_400);
+    parameters.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+    parameters.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
+    let key = rcgen::KeyPair::generate().map_err(|e| failed(&e))?;
+    let certificate = parameters.self_signed(&key).map_err(|e| failed(&e))?;
+    let pem = format!("{}{}", certificate.pem(), key.serialize_pem());
+    evenkeel_platform::write_private(&file, pem.as_bytes()).map_err(|e| failed(&e))?;
+    info!(file = %file.display(), "made a certificate for the web UI");
+    Ok(file)
+}

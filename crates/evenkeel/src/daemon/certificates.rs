@@ -1,0 +1,132 @@
+//! Certificates of services and of the web UI: who uses which, and when they end; replacing one.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use evenkeel_admin::{Kind, Refused};
+use evenkeel_api as api;
+use tracing::info;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use super::control::{Control, wall_ms};
+
+const DAY_MS: i64 = 86_400_000;
+
+impl Control {
+    /// Files with certificates, and who uses them.
+    pub fn certificate_files(&self) -> BTreeMap<PathBuf, Vec<String>> {
+        let mut files: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
+        for service in &self.snapshot().services {
+            let Some(tls) = &service.tls else { continue };
+            for path in &tls.certificates {
+                for file in files_in(path) {
+                    files.entry(file).or_default().push(service.name.as_str().to_owned());
+                }
+            }
+        }
+        let admin = &self.snapshot().admin;
+        if !admin.listen.is_empty() {
+            let own = self.snapshot().state_directory.join("admin.pem");
+            let file = admin.certificate.clone().unwrap_or(own);
+            files.entry(file).or_default().push("the web UI".into());
+        }
+        files
+    }
+
+    /// The first certificate of every file; the first to end comes first.
+    pub fn certificates(&self) -> Vec<api::Certificate> {
+        let files = self.certificate_files().into_iter();
+        let mut all: Vec<_> = files.map(|(file, used_by)| describe(&file, used_by)).collect();
+        all.sort_by_key(|c| c.not_after_ms);
+        all
+    }
+
+    /// Replaces a file that the configuration names: a certificate and its key, checked together.
+    pub fn put_certificate(&mut self, name: &str, pem: &str) -> Result<api::Certificate, Refused> {
+        let files = self.certificate_files();
+        let found = files.into_iter().find(|(file, _)| file.file_name().is_some_and(|f| f == name));
+        let Some((file, used_by)) = found else {
+            let why = format!(
+                "no service uses a certificate file named {name}; GET /api/v1/certificates lists them"
+            );
+            return Err(Refused::new(Kind::NotFound, why));
+        };
+        let invalid = |why: String| Refused::new(Kind::Invalid, why);
+        // What could not be served must not replace what can.
+        evenkeel_admin::tls(pem, false).map_err(invalid)?;
+        let new = describe_text(&file, pem.as_bytes(), used_by.clone());
+        if let Some(trouble) = new.trouble {
+            return Err(invalid(trouble));
+        }
+        if new.not_after_ms <= wall_ms() as i64 {
+            return Err(invalid("the certificate has ended already".into()));
+        }
+        let failed = |e: std::io::Error| Refused::new(Kind::Failed, format!("{}: {e}", file.display()));
+        evenkeel_platform::write_private(&file, pem.as_bytes()).map_err(failed)?;
+        info!(file = %file.display(), "certificate replaced");
+        self.look_at_files();
+        Ok(describe(&file, used_by))
+    }
+}
+
+fn files_in(path: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(path) else { return vec![path.to_owned()] };
+    let mut files: Vec<PathBuf> = entries.flatten().map(|e| e.path()).filter(|p| p.is_file()).collect();
+    files.sort();
+    files
+}
+
+fn describe(file: &Path, used_by: Vec<String>) -> api::Certificate {
+    match std::fs::read(file) {
+        Ok(pem) => describe_text(file, &pem, used_by),
+        Err(error) => troubled(file, used_by, error.to_string()),
+    }
+}
+
+fn troubled(file: &Path, used_by: Vec<String>, why: String) -> api::Certificate {
+    api::Certificate {
+        file: file.display().to_string(),
+        used_by,
+        names: Vec::new(),
+        issuer: String::new(),
+        not_before_ms: 0,
+        not_after_ms: 0,
+        days_left: 0,
+        trouble: Some(why),
+    }
+}
+
+fn describe_text(file: &Path, pem: &[u8], used_by: Vec<String>) -> api::Certificate {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+    let first = CertificateDer::pem_slice_iter(pem).next();
+    let Some(Ok(der)) = first else { return troubled(file, used_by, "there is no certificate in it".into()) };
+    let Ok((_, certificate)) = X509Certificate::from_der(&der) else {
+        return troubled(file, used_by, "the certificate cannot be read".into());
+    };
+    let mut names: Vec<String> = Vec::new();
+    if let Ok(Some(alternative)) = certificate.subject_alternative_name() {
+        for name in &alternative.value.general_names {
+            match name {
+                GeneralName::DNSName(name) => names.push((*name).to_owned()),
+                GeneralName::IPAddress([a, b, c, d]) => names.push(format!("{a}.{b}.{c}.{d}")),
+                _ => {}
+            }
+        }
+    }
+    if names.is_empty() {
+        names.push(certificate.subject().to_string());
+    }
+    let ms = |time: &x509_parser::time::ASN1Time| time.timestamp() * 1000;
+    let (from, to) = (ms(&certificate.validity().not_before), ms(&certificate.validity().not_after));
+    api::Certificate {
+        file: file.display().to_string(),
+        used_by,
+        names,
+        issuer: certificate.issuer().to_string(),
+        not_before_ms: from,
+        not_after_ms: to,
+        days_left: (to - wall_ms() as i64).div_euclid(DAY_MS),
+        trouble: None,
+    }
+}
