@@ -2,15 +2,19 @@
 
 CARGO ?= cargo
 
-.PHONY: demo test lint bench bench-packets bench-pair sim fuzz reference install-build-tools install-tools install-bench-tools
+.PHONY: demo ui test lint bench bench-packets bench-pair sim fuzz reference install-build-tools install-tools install-bench-tools
 
-demo: install-build-tools
+demo: install-build-tools ui
 	$(CARGO) build --release -p evenkeel
 	./target/release/evenkeel demo $(DEMO)
 
+# The web UI, which the program embeds; without npm the program is built without it.
+ui:
+	sh scripts/ui.sh
+
 # Every test. What a test needs and is missing is installed when run as root; otherwise such
 # tests are skipped, named and counted at the end.
-test: install-tools
+test: install-tools ui
 	sh scripts/test.sh
 
 lint:

@@ -24,6 +24,9 @@ for purpose in "$@"; do
         want make make
         have_header libelf.h libelf-dev
         have_header zlib.h zlib1g-dev
+        # The web UI.
+        want node nodejs
+        want npm npm
         ;;
     test)
         want nginx nginx-light
@@ -31,6 +34,7 @@ for purpose in "$@"; do
         want apache2 apache2
         want node nodejs
         want wrk wrk
+        want chromium chromium
         want curl curl
         want openssl openssl
         want h2load nghttp2-client

@@ -33,7 +33,7 @@ const shown = (unit: string) => (value: number | null | undefined): string => {
 
 export function Graphs() {
   const query = new URLSearchParams(place.value.split("?")[1] ?? "");
-  const [range, setRange] = useState("1h");
+  const [range, setRange] = useState("5m");
   const service = query.get("service") ?? "";
   const server = query.get("server") ?? "";
   const ask = new URLSearchParams({ range });
@@ -89,6 +89,15 @@ export function Graphs() {
   );
 }
 
+/** A mark of the time axis: hours within a day or two, days beyond. */
+function moment(seconds: number, span: number, at: number): string {
+  const when = new Date(seconds * 1000);
+  const day = when.toLocaleDateString([], { day: "numeric", month: "short" });
+  if (span > 3 * 86400) return day;
+  const clock = when.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: span < 600 ? "2-digit" : undefined, hourCycle: "h23" });
+  return at === 0 && span > 3600 ? `${clock}\n${day}` : clock;
+}
+
 function Graph({ title, note, series, columns }: { title: string; note?: string; series: Series; columns: Series["columns"] }) {
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
@@ -104,8 +113,8 @@ function Graph({ title, note, series, columns }: { title: string; note?: string;
         width: box.current.clientWidth,
         height: 180,
         scales: { y: { range: (_, __, most) => [0, most > 0 ? most * 1.1 : 1] } },
-        axes: [axis, { ...axis, size: 74, values: (_, all) => all.map((v) => shown(unit)(v)) }],
-        series: [{}, ...columns.map((c, at) => ({ label: c.title, stroke: STROKES[at], width: 2, points: { show: false }, value: (_: uPlot, v: number | null) => shown(c.unit)(v) }))],
+        axes: [{ ...axis, values: (_, splits) => splits.map((t, i) => moment(t, splits[splits.length - 1] - splits[0], i)) }, { ...axis, size: 74, values: (_, all) => all.map((v) => shown(unit)(v)) }],
+        series: [{}, ...columns.map((c, at) => ({ label: c.title, stroke: STROKES[at], width: 2, value: (_: uPlot, v: number | null) => shown(c.unit)(v) }))],
         legend: { live: true },
       },
       data,

@@ -194,14 +194,14 @@ function ServerRow({ service, server }: { service: Service; server: Server }) {
       <td><strong>{server.name}</strong>{server.backup && <small> backup</small>}<br /><small>{server.address}</small></td>
       <td><Lamp of={serverColour(server)} />{state === "draining" && <Drain service={service.name} server={server} />}</td>
       <td class="why">{server.check.detail || "—"}<br /><small>for {ago(Date.now() - server.check["since-ms"])}</small></td>
-      <td class="n">
+      <td class="n" data-label="Weight">
         {may("operate")
           ? <input class="weight" type="number" min="0" max="65535" value={server.weight} onChange={weigh} aria-label={`Weight of ${server.name}`} />
           : server.weight}
       </td>
-      <td class="n">{number(server["current-connections"])}</td>
-      <td class="n">{number(server["total-connections"])}</td>
-      <td class={server["connect-errors"] + server["response-errors"] > 0 ? "n bad" : "n"}>{number(server["connect-errors"] + server["response-errors"])}</td>
+      <td class="n" data-label="Connections">{number(server["current-connections"])}</td>
+      <td class="n" data-label="Total">{number(server["total-connections"])}</td>
+      <td class={server["connect-errors"] + server["response-errors"] > 0 ? "n bad" : "n"} data-label="Errors">{number(server["connect-errors"] + server["response-errors"])}</td>
       {may("operate") && (
         <td class="do">
           {state !== "online" && <button type="button" onClick={() => set("online")}>Online</button>}

@@ -129,7 +129,10 @@ pub async fn guard(
             explained(next.run(request).await).await
         }
     };
-    if !method.is_safe() && (right != Right::Open || response.extensions().get::<Detail>().is_some()) {
+    // What changes nothing is not worth a line, but whoever was turned away is.
+    let changes = !matches!(right, Right::Open | Right::See | Right::Read);
+    let told = response.extensions().get::<Detail>().is_some() || response.status() == StatusCode::FORBIDDEN;
+    if !method.is_safe() && (changes || told) {
         let who = response.extensions().get::<Who>().cloned().or(known).unwrap_or_else(nobody);
         let detail = response.extensions().get::<Detail>().map(|d| d.0.clone());
         let status = response.status().as_u16().to_string();

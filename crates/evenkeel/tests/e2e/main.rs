@@ -20,6 +20,7 @@ mod smuggling;
 mod tcp;
 mod tls;
 mod transparency;
+mod web;
 
 use std::net::SocketAddr;
 
