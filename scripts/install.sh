@@ -35,6 +35,7 @@ for purpose in "$@"; do
         want node nodejs
         want wrk wrk
         want chromium chromium
+        want aiosmtpd python3-aiosmtpd
         want curl curl
         want openssl openssl
         want h2load nghttp2-client

@@ -1,7 +1,7 @@
 // The home: every virtual service with its state, its real servers, and what can be done with them.
 import { computed, signal, type Signal } from "@preact/signals";
 import { memo } from "preact/compat";
-import { useEffect, useState } from "preact/hooks";
+import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { get, may, post, type Edit, type Schemas, type Server, type Service } from "./api";
 import { head, second, services, type LiveService } from "./live";
 import { ago, bits, go, Link, number, Review, say, tried } from "./parts";
@@ -58,18 +58,17 @@ const shown = computed(() => {
 
 export function Overview() {
   const [move, setMove] = useState<{ edits: Edit[]; base: number } | null>(null);
-  const counts = useCounts();
-  const moved = (name: string, to: number) => {
-    if (head.value) setMove({ edits: [{ do: "move", at: ["virtual-service", name], to }], base: head.value.revision });
-  };
+  // The same function each time: rows are drawn again for what is theirs alone.
+  const moved = useCallback((name: string, to: number) => {
+    const running = head.peek();
+    if (running) setMove({ edits: [{ do: "move", at: ["virtual-service", name], to }], base: running.revision });
+  }, []);
   const own = order.value === "own" && !filter.value && may("configure");
   return (
     <section>
       <header class="page">
         <h1>Virtual services</h1>
-        <p class="counts" aria-live="off">
-          {(["red", "yellow", "blue", "green"] as const).map((c) => counts[c] > 0 && <span class={`lamp ${c}`} key={c}>{counts[c]} {WORDS[c]}</span>)}
-        </p>
+        <Counts />
         {may("configure") && <Link to="/wizard">New service</Link>}
       </header>
       <div class="tools">
@@ -102,17 +101,29 @@ export function Overview() {
 
 const WORDS = { red: "down", yellow: "degraded", blue: "in maintenance", green: "up" };
 
-function useCounts(): Record<string, number> {
+function Counts() {
   second.value;
   const counts: Record<string, number> = { red: 0, yellow: 0, blue: 0, green: 0 };
   services.value.forEach((one) => counts[colour(one.peek().service).colour]++);
-  return counts;
+  return (
+    <p class="counts" aria-live="off">
+      {(["red", "yellow", "blue", "green"] as const).map((c) => counts[c] > 0 && <span class={`lamp ${c}`} key={c}>{counts[c]} {WORDS[c]}</span>)}
+    </p>
+  );
 }
 
 let dragged = "";
 
 const Row = memo(function Row({ one, own, moved }: { one: Signal<LiveService>; own: boolean; moved: (name: string, to: number) => void }) {
-  const { service, rates } = one.value;
+  // A row that nobody sees is not drawn again until somebody does.
+  const [seen, setSeen] = useState(true);
+  const item = useRef<HTMLLIElement>(null);
+  useEffect(() => {
+    const watch = new IntersectionObserver(([entry]) => setSeen(entry.isIntersecting), { rootMargin: "200px" });
+    watch.observe(item.current!);
+    return () => watch.disconnect();
+  }, []);
+  const { service, rates } = seen ? one.value : one.peek();
   const isOpen = open.value.has(service.name);
   const toggle = () => {
     const next = new Set(open.value);
@@ -129,6 +140,7 @@ const Row = memo(function Row({ one, own, moved }: { one: Signal<LiveService>; o
   const look = colour(service);
   return (
     <li
+      ref={item}
       class={look.colour}
       data-service={service.name}
       draggable={own}
@@ -147,7 +159,7 @@ const Row = memo(function Row({ one, own, moved }: { one: Signal<LiveService>; o
         <span class="figure"><b>{up}</b>/{service["real-servers"].length} <small>servers</small></span>
         <span class="figure"><b>{number(service["current-connections"])}</b> <small>connections now</small></span>
         <span class="figure"><b>{number(service.mode === "http" ? rates.requests : rates.connections)}</b> <small>{service.mode === "http" ? "requests/s" : "new/s"}</small></span>
-        <span class="figure wide"><b>{bits(rates.out)}</b> <small>to clients</small></span>
+        <span class="figure wide"><b>{bits(rates.out)}</b> <small>out</small></span>
         {service.queued > 0 && <span class="figure bad"><b>{number(service.queued)}</b> <small>waiting</small></span>}
       </button>
       {isOpen && <Servers service={service} />}

@@ -155,9 +155,14 @@ async fn explained(response: Response) -> Response {
     let status = response.status();
     let body = axum::body::to_bytes(response.into_body(), 4096).await.unwrap_or_default();
     let detail = String::from_utf8_lossy(&body).into_owned();
-    let mut explained = Refused::new(Kind::Invalid, detail).into_response();
-    *explained.status_mut() = status;
-    explained
+    problem(status, "what was sent is not valid", api::Failure { detail, ..api::Failure::default() })
+}
+
+/// Problem details of RFC 9457.
+fn problem(status: StatusCode, title: &str, failure: api::Failure) -> Response {
+    let failure = api::Failure { title: title.into(), status: status.as_u16(), ..failure };
+    let body = serde_json::to_vec(&failure).unwrap_or_default();
+    (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
 }
 
 /// Everything that comes by the Unix socket, which only its owner may open.
@@ -200,8 +205,6 @@ impl IntoResponse for Refused {
             Kind::Forbidden => (StatusCode::FORBIDDEN, "not allowed"),
             Kind::Locked => (StatusCode::TOO_MANY_REQUESTS, "too many attempts"),
         };
-        let failure = api::Failure { title: title.into(), status: status.as_u16(), ..self.failure };
-        let body = serde_json::to_vec(&failure).unwrap_or_default();
-        (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+        problem(status, title, self.failure)
     }
 }

@@ -63,7 +63,9 @@ impl Control {
 
     pub fn backup(&self) -> Result<api::Backup, Refused> {
         let mut certificates = BTreeMap::new();
-        for file in self.certificate_files().into_keys() {
+        // The one that the node has made itself is the node's own.
+        let own = self.snapshot().state_directory.join("admin.pem");
+        for file in self.certificate_files().into_keys().filter(|file| *file != own) {
             let text = std::fs::read_to_string(&file)
                 .map_err(|e| refuse(Kind::Failed, format!("{}: {e}", file.display())))?;
             certificates.insert(file.display().to_string(), text);
@@ -122,8 +124,7 @@ impl Control {
             let inside = |named: &String| {
                 path == named || path.starts_with(&format!("{}/", named.trim_end_matches('/')))
             };
-            let own = self.snapshot().state_directory.join("admin.pem").display().to_string();
-            if !plain || !(named.iter().any(inside) || *path == own) {
+            if !plain || !named.iter().any(inside) {
                 let why = format!("the backup holds {path}, which its configuration does not name");
                 return Err(refuse(Kind::Invalid, why));
             }

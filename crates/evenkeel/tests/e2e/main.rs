@@ -1,6 +1,7 @@
 //! End to end: the program as its users meet it, before real and scripted servers.
 
 mod addresses;
+mod alerts;
 mod balancing;
 mod changes;
 mod chaos;
