@@ -25,6 +25,8 @@ use crate::routes::{metrics_router, secure_router, socket_router};
 
 /// How long a handshake, or the head of a request, may take.
 const SLOWEST: Duration = Duration::from_secs(10);
+/// How long an answer may take after its listener is gone.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 /// Connections of a listener at a time.
 const MOST: usize = 1000;
 const MOST_STREAMS: u32 = 100;
@@ -54,6 +56,7 @@ pub fn tls(pem: &str, only_13: bool) -> Result<Arc<ServerConfig>, String> {
         .with_no_client_auth()
         .with_single_cert(certificates, key)
         .map_err(|e| format!("certificate and key: {e}"))?;
+    config.ignore_client_order = true;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
@@ -178,9 +181,12 @@ where
     let talk = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(talk);
     tokio::select! {
-        _ = &mut talk => {}
+        _ = &mut talk => return,
         _ = stopped.changed() => {}
     }
+    // Whoever closed the door gets the answer to that.
+    talk.as_mut().graceful_shutdown();
+    let _ = tokio::time::timeout(LAST_WORDS, talk).await;
 }
 
 fn contains((network, prefix): (IpAddr, u8), address: IpAddr) -> bool {
