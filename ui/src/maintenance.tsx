@@ -1,7 +1,7 @@
 // Looking after a node: people, tokens, sessions, audit, backups, lockdown, one's own account.
 import { useState } from "preact/hooks";
-import { get, list, may, me, post, put, remove, type Myself, type Schemas } from "./api";
-import { ago, Dialog, download, Link, place, say, time, tried, useAsk } from "./parts";
+import { get, list, may, me, post, put, remove, type Edit, type Myself, type Schemas } from "./api";
+import { ago, Dialog, download, Link, place, Review, say, time, tried, useAsk } from "./parts";
 
 const ROLES = ["viewer", "operator", "certificate-manager", "admin"];
 
@@ -28,6 +28,7 @@ export function Maintenance() {
 function System() {
   const [report, setReport] = useState<Schemas["Lockdown"] | null>(null);
   const [alerts, setAlerts] = useState<Schemas["AlertsTested"] | null>(null);
+  const [reset, setReset] = useState<{ edits: Edit[]; base: number } | null>(null);
   const [ask, setAsk] = useState<{ title: string; text: string; act: () => void } | null>(null);
   const stamp = () => new Date().toISOString().slice(0, 16).replaceAll(":", "");
   const save = (path: string, name: string) => tried(async () => download(`${name}-${stamp()}.json`, JSON.stringify(await get(path), null, 1)));
@@ -51,6 +52,12 @@ function System() {
     text: "Only this address may connect to the web UI; TLS 1.3 only; tokens without an end are revoked; all other sessions end; the pair gets a new key.",
     act: () => tried(async () => setReport(await post("/api/v1/lockdown"))),
   });
+  const defaults = () => tried(async () => {
+    const running = await get<Schemas["Configuration"]>("/api/v1/configuration");
+    const kept = ["admin", "state", "pair"];
+    const parts = Object.keys(running.values as object).filter((key) => !kept.includes(key));
+    setReset({ edits: parts.map((key) => ({ do: "remove", at: [key] })), base: running.revision });
+  });
   const restart = () => setAsk({
     title: "Start the program anew?",
     text: "A new process takes over the listening sockets; connections are kept by the old one until they end. A newer program on disk is used.",
@@ -63,12 +70,14 @@ function System() {
       <article><h2>Support bundle</h2><p>What a helper needs to see, without secrets.</p><button type="button" onClick={() => save("/api/v1/support-bundle", "evenkeel-support")}>Download</button></article>
       <article><h2>Alerts</h2><p>Sends a test message to every receiver.</p><button type="button" onClick={() => tried(async () => setAlerts(await post("/api/v1/alerts/test")))}>Send a test</button>{alerts && <ul>{alerts.receivers.map((r) => <li key={r.receiver} class={r.sent ? "safe" : "bad"}>{r.receiver}: {r.detail}</li>)}</ul>}</article>
       <article><h2>Restart</h2><p>Starts the program anew; connections are kept.</p><button type="button" onClick={restart}>Restart</button></article>
+      <article><h2>Defaults</h2><p>Removes every service and setting but the way in, the state folder and the pair. The history keeps what was.</p><button type="button" onClick={defaults}>Review the change</button></article>
       <article><h2>Configuration</h2><p>Earlier revisions, and the way back to them.</p><Link to="/configuration?view=history">History</Link></article>
       {report && (
         <Dialog title="Lockdown" close={() => setReport(null)}>
           <ul>{report.done.map((l) => <li key={l} class="safe">{l}</li>)}{report.left.map((l) => <li key={l} class="bad">left: {l}</li>)}</ul>
         </Dialog>
       )}
+      {reset && <Review edits={reset.edits} base={reset.base} close={() => setReset(null)} done={() => setReset(null)} />}
       {ask && (
         <Dialog title={ask.title} close={() => setAsk(null)}>
           <p>{ask.text}</p>

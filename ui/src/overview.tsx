@@ -204,12 +204,13 @@ function ServerRow({ service, server }: { service: Service; server: Server }) {
   return (
     <tr data-server={server.name}>
       <td><strong>{server.name}</strong>{server.backup && <small> backup</small>}<br /><small>{server.address}</small></td>
-      <td><Lamp of={serverColour(server)} />{state === "draining" && <Drain service={service.name} server={server} />}</td>
+      <td><Lamp of={serverColour(server)} />{server["configured-admin-state"] != null && <small> in the file {server["configured-admin-state"]}</small>}{state === "draining" && <Drain service={service.name} server={server} />}</td>
       <td class="why">{server.check.detail || "—"}<br /><small>for {ago(Date.now() - server.check["since-ms"])}</small></td>
       <td class="n" data-label="Weight">
         {may("operate")
           ? <input class="weight" type="number" min="0" max="65535" value={server.weight} onChange={weigh} aria-label={`Weight of ${server.name}`} />
           : server.weight}
+        {server["configured-weight"] != null && <small> in the file {server["configured-weight"]}</small>}
       </td>
       <td class="n" data-label="Connections">{number(server["current-connections"])}</td>
       <td class="n" data-label="Total">{number(server["total-connections"])}</td>

@@ -106,9 +106,12 @@ fn fields<T: serde::Serialize>(a: &T, b: &T) -> Value {
         Ok(Value::Object(map)) => map,
         _ => serde_json::Map::new(),
     };
-    let old = map(a);
-    let differs = map(b).into_iter().filter(|(key, value)| old.get(key) != Some(value));
-    Value::Object(differs.collect())
+    let (old, new) = (map(a), map(b));
+    // What is no longer there is told as null.
+    let gone = old.keys().filter(|key| !new.contains_key(*key)).map(|key| (key.clone(), Value::Null));
+    let gone: Vec<_> = gone.collect();
+    let differs = new.into_iter().filter(|(key, value)| old.get(key) != Some(value));
+    Value::Object(differs.chain(gone).collect())
 }
 
 /// Access log lines, until the reader goes away.

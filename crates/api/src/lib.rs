@@ -199,6 +199,11 @@ pub struct RealServer {
     pub state: String,
     /// `online`, `draining` or `halted`.
     pub admin_state: String,
+    /// What the configuration says, where somebody has changed it live.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configured_weight: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configured_admin_state: Option<String>,
     pub backup: bool,
     pub check: Check,
     pub current_connections: u64,

@@ -327,7 +327,7 @@ mod tests {
     }
 
     fn check(change: Change, lines_out: &[&str], lines_in: &[&str]) -> String {
-        let edited = edit(TEXT, &[change.clone()]).unwrap_or_else(|e| panic!("{change:?}: {e}"));
+        let edited = edit(TEXT, std::slice::from_ref(&change)).unwrap_or_else(|e| panic!("{change:?}: {e}"));
         let (old, new): (Vec<&str>, Vec<&str>) = (TEXT.lines().collect(), edited.lines().collect());
         let out: Vec<&str> = old.iter().filter(|l| !new.contains(l)).copied().collect();
         let r#in: Vec<&str> = new.iter().filter(|l| !old.contains(l)).copied().collect();
@@ -426,7 +426,7 @@ mod tests {
             Change::Move { at: at("virtual-service/none"), to: 0 },
             Change::Set { at: at("virtual-service/web/name/deeper"), value: json!(1) },
         ] {
-            assert!(edit(TEXT, &[change.clone()]).is_err(), "{change:?}");
+            assert!(edit(TEXT, std::slice::from_ref(&change)).is_err(), "{change:?}");
         }
         assert!(edit("[broken", &[]).is_err());
         assert_eq!(values("[broken"), Json::Null);

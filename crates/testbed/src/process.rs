@@ -126,6 +126,15 @@ impl Evenkeel {
         Process::start(Command::new(program).args(["run", "--config"]).arg(config).stderr(file))
     }
 
+    /// After its end: the same configuration again.
+    pub fn start_again(&mut self) {
+        self.process = Self::launch(&self.program, &self.config, &self.log);
+        eventually("the daemon answers again", Duration::from_secs(10), || {
+            assert!(self.process_is_there(), "the daemon ended:\n{}", self.log());
+            self.cli(&["status"]).code == 0
+        });
+    }
+
     /// Starts a second daemon on the same configuration, which takes over; returns the old one.
     pub fn hand_over(&mut self) -> Process {
         let before = self.log().matches("INFO running").count();

@@ -64,6 +64,9 @@ struct Inner {
 #[derive(Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct Stored {
+    /// Counts changes of people and tokens: of two nodes' the higher one is the later.
+    #[serde(default)]
+    stamp: u64,
     users: Vec<StoredUser>,
     tokens: Vec<StoredToken>,
     sessions: Vec<StoredSession>,
@@ -364,7 +367,7 @@ impl Accounts {
             last_step: 0,
             created_ms: now_ms,
         });
-        inner.save()
+        inner.save_people()
     }
 
     /// A new role or password ends the sessions of that person.
@@ -392,7 +395,7 @@ impl Accounts {
         if ends {
             inner.stored.sessions.retain(|s| s.user != name);
         }
-        inner.save()
+        inner.save_people()
     }
 
     pub fn remove_user(&self, name: &str) -> Result<(), Refused> {
@@ -402,7 +405,7 @@ impl Accounts {
         inner.stored.users.retain(|u| u.name != name);
         inner.stored.sessions.retain(|s| s.user != name);
         inner.stored.tokens.retain(|t| t.owner != name);
-        inner.save()
+        inner.save_people()
     }
 
     /// Ends the person's other sessions.
@@ -427,7 +430,7 @@ impl Accounts {
         inner.user(&who.name)?.password = new;
         let own = |s: &StoredSession| matches!(&who.by, By::Session { id, .. } if *id == s.id);
         inner.stored.sessions.retain(|s| s.user != who.name || own(s));
-        inner.save()
+        inner.save_people()
     }
 
     /// A secret that becomes the second factor with its first code.
@@ -455,7 +458,7 @@ impl Accounts {
         user.second_factor = Some(secret);
         user.last_step = step;
         inner.waiting.retain(|(name, _)| *name != who.name);
-        inner.save()
+        inner.save_people()
     }
 
     pub fn tokens(&self) -> Vec<api::Token> {
@@ -480,7 +483,7 @@ impl Accounts {
         };
         let shown = described(&token, Some(secret));
         inner.stored.tokens.push(token);
-        inner.save().map(|()| shown)
+        inner.save_people().map(|()| shown)
     }
 
     pub fn remove_token(&self, id: &str) -> Result<(), Refused> {
@@ -488,7 +491,7 @@ impl Accounts {
         let before = inner.stored.tokens.len();
         inner.stored.tokens.retain(|t| t.id != id);
         match inner.stored.tokens.len() < before {
-            true => inner.save(),
+            true => inner.save_people(),
             false => Err(refused(Kind::NotFound, "there is no such token")),
         }
     }
@@ -499,7 +502,7 @@ impl Accounts {
         let (ends, endless): (Vec<_>, Vec<_>) =
             std::mem::take(&mut inner.stored.tokens).into_iter().partition(|t| t.expires_ms.is_some());
         inner.stored.tokens = ends;
-        inner.save()?;
+        inner.save_people()?;
         Ok(endless.into_iter().map(|t| t.name).collect())
     }
 
@@ -516,6 +519,39 @@ impl Accounts {
         }
     }
 
+    /// People and tokens for the other node of a pair, and how late they are.
+    pub fn shared(&self) -> (u64, String) {
+        let inner = self.inner();
+        let Stored { stamp, users, tokens, .. } = &inner.stored;
+        let shared =
+            Stored { stamp: *stamp, users: users.clone(), tokens: tokens.clone(), sessions: Vec::new() };
+        (*stamp, serde_json::to_string(&shared).unwrap_or_default())
+    }
+
+    pub fn stamp(&self) -> u64 {
+        self.inner().stored.stamp
+    }
+
+    /// Takes the other node's people and tokens if they are later; whether they were. Sessions of
+    /// those who are gone end.
+    pub fn adopt(&self, text: &str) -> Result<bool, Refused> {
+        let theirs: Stored = serde_json::from_str(text)
+            .map_err(|e| refused(Kind::Invalid, format!("the people of the other node: {e}")))?;
+        let mut inner = self.inner();
+        if theirs.stamp <= inner.stored.stamp {
+            return Ok(false);
+        }
+        let before = std::mem::take(&mut inner.stored);
+        let kept = |s: &StoredSession| {
+            let same = |u: &&StoredUser| u.name == s.user;
+            let (was, is) = (before.users.iter().find(same), theirs.users.iter().find(same));
+            was.zip(is).is_some_and(|(a, b)| a.password == b.password && a.role == b.role)
+        };
+        let sessions = before.sessions.iter().filter(|s| kept(s)).cloned().collect();
+        inner.stored = Stored { sessions, ..theirs };
+        inner.save().map(|()| true)
+    }
+
     /// Takes people and tokens from a backup; sessions end. How many people there are.
     pub fn restore(&self, text: &str) -> Result<usize, Refused> {
         let stored: Stored = serde_json::from_str(text)
@@ -524,8 +560,9 @@ impl Accounts {
             return Err(refused(Kind::Invalid, "the backup has no admin"));
         }
         let mut inner = self.inner();
-        inner.stored = Stored { sessions: Vec::new(), ..stored };
-        inner.save().map(|()| inner.stored.users.len())
+        let stamp = inner.stored.stamp.max(stored.stamp);
+        inner.stored = Stored { stamp, sessions: Vec::new(), ..stored };
+        inner.save_people().map(|()| inner.stored.users.len())
     }
 
     /// Attempts that failed, since the start.
@@ -566,6 +603,12 @@ impl Inner {
         if self.stored.sessions.len() >= MOST_SESSIONS {
             self.stored.sessions.remove(0);
         }
+    }
+
+    /// People or tokens have changed.
+    fn save_people(&mut self) -> Result<(), Refused> {
+        self.stored.stamp += 1;
+        self.save()
     }
 
     fn save(&self) -> Result<(), Refused> {

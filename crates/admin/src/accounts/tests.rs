@@ -110,3 +110,24 @@ fn a_damaged_file_opens_no_door() {
     assert!(Accounts::open(&file, 1, write).is_err());
     let _ = std::fs::remove_file(file);
 }
+
+#[test]
+fn the_other_node_has_the_same_people() {
+    let ((file, one), (other_file, other)) = (accounts("pair-1"), accounts("pair-2"));
+    add(&one, "ann", Role::Admin);
+    let (secret, _) = one.log_in(&login("ann", "correct horse"), "192.0.2.1", "x", NOW).unwrap();
+    assert!(other.adopt(&one.shared().1).unwrap() && !other.adopt(&one.shared().1).unwrap());
+    other.log_in(&login("ann", "correct horse"), "192.0.2.1", "x", NOW).unwrap();
+    assert_eq!(other.of_session(&secret, "192.0.2.1", NOW), None, "sessions are of one node");
+    add(&other, "bob", Role::Viewer);
+    assert!(one.adopt(&other.shared().1).unwrap());
+    assert!(one.users(NOW).len() == 2 && one.of_session(&secret, "192.0.2.1", NOW).is_some());
+    let change = api::UserChange { password: Some("battery staple".into()), ..Default::default() };
+    other.change_user("ann", &change).unwrap();
+    assert!(one.adopt(&other.shared().1).unwrap());
+    assert_eq!(one.of_session(&secret, "192.0.2.1", NOW), None, "its password is another");
+    assert!(one.adopt("{").is_err());
+    for file in [file, other_file] {
+        let _ = std::fs::remove_file(file);
+    }
+}

@@ -114,7 +114,10 @@ impl Control {
         let state = self.engine().state(spec.id);
         let health = self.health(spec.id);
         let counters = &spec.counters;
+        let (weight, admin) = (spec.server.weight.get(), spec.server.admin_state);
         api::RealServer {
+            configured_weight: state.filter(|s| s.weight != weight).map(|_| weight),
+            configured_admin_state: state.filter(|s| s.admin != admin).map(|_| admin.as_str().into()),
             name: spec.server.name.as_str().into(),
             address: match spec.server.address.port() {
                 // The port is the client's.

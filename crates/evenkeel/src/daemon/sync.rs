@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,8 @@ pub struct Sync {
     /// A configuration of the peer's that this node has said it would take.
     prepared: Option<Prepared>,
     tickets: TicketSecrets,
+    /// The stamp of the people that the peer was told of.
+    people: AtomicU64,
     next_id: u64,
     /// Connections that the peer has been told of; taken while they are listed.
     told: Arc<Mutex<HashSet<(SocketAddr, SocketAddr)>>>,
@@ -177,6 +180,7 @@ impl Control {
             history: self.overrides().history().to_vec(),
             live: self.overrides().live().clone(),
         });
+        self.tell_people();
     }
 
     /// To a peer that knows nothing, or has been away.
@@ -243,6 +247,7 @@ impl Control {
                 }
             }
             Say::Live { live } => self.take_live(&live),
+            Say::People { text } => self.take_people(&text),
             Say::Connections { begun, ended, anew } => {
                 let theirs = &mut self.sync_mut().theirs;
                 if anew {
@@ -545,8 +550,33 @@ impl Control {
         }
     }
 
+    fn tell_people(&self) {
+        if let Some(administration) = self.administration() {
+            let (stamp, text) = administration.app().accounts.shared();
+            self.sync().people.store(stamp, Relaxed);
+            self.say(&Say::People { text });
+        }
+    }
+
+    fn take_people(&self, text: &str) {
+        let Some(administration) = self.administration() else { return };
+        let accounts = &administration.app().accounts;
+        match accounts.adopt(text) {
+            Ok(true) => {
+                self.sync().people.store(accounts.stamp(), Relaxed);
+                info!("took the peer's people and tokens");
+            }
+            Ok(false) => {}
+            Err(refused) => warn!(why = refused.failure.detail, "the peer's people cannot be taken"),
+        }
+    }
+
     pub fn tick_sync(&mut self) {
         let now = Instant::now();
+        let stamp = self.administration().map_or(0, |a| a.app().accounts.stamp());
+        if stamp != self.sync().people.load(Relaxed) && self.link_up().is_some() {
+            self.tell_people();
+        }
         self.look_at_unconfirmed();
         if self.sync().pending.as_ref().is_some_and(|p| now >= p.deadline) {
             self.settle_pending("the peer did not answer in time");

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use evenkeel_testbed::{Connection, Place, Process, Scripted, eventually, get, nginx, require};
+use evenkeel_testbed::{Connection, Evenkeel, Place, Process, Scripted, eventually, get, nginx, require};
 
 use crate::{service, start};
 
@@ -304,4 +304,49 @@ fn start_again(place: &Place, config: &str) -> Process {
     command.args(["run", "--config", config]).stdin(std::process::Stdio::null());
     let output = log.try_clone().unwrap();
     Process::start(command.stdout(output).stderr(log))
+}
+
+/// SIGKILL at any moment of a commit: the file, the history and the running configuration are the
+/// old or the new one, whole.
+#[test]
+fn a_kill_at_any_moment_leaves_the_old_or_the_new() {
+    let place = Place::new("kill-commit");
+    let _server = Scripted::named(place.at(9001), "one");
+    // Long enough that a torn write would show.
+    let filler: String = (0..2000).map(|n| format!("# line {n} of a long file\n")).collect();
+    let text = |word: &str| {
+        let keys = format!("retries = {}", word.len());
+        format!(
+            "# {word}\n{filler}{}# end of {word}\n",
+            service("web", "http", place.at(8080), &[place.at(9001)], &keys)
+        )
+    };
+    let texts = ["odd", "longer"].map(|word| Evenkeel::complete(&place, &text(word)));
+    let files = [0, 1].map(|n| place.write(&format!("next{n}.toml"), &texts[n]));
+    let mut evenkeel = start(&place, &text("odd"));
+    let mut seen = [0, 0];
+    for round in 0..24_u64 {
+        let mut commit = std::process::Command::new(env!("CARGO_BIN_EXE_evenkeel"))
+            .env("EVENKEEL_SOCKET", evenkeel.socket())
+            .arg("commit")
+            .arg(&files[(round % 2) as usize])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(3 + round * 7 % 60));
+        evenkeel.process.kill();
+        let _ = commit.wait();
+        let left = std::fs::read_to_string(evenkeel.config_path()).unwrap();
+        let which = texts.iter().position(|t| *t == left).unwrap_or_else(|| panic!("torn: {left}"));
+        seen[which] += 1;
+        evenkeel.start_again();
+        let shown = evenkeel.json(&["history"]);
+        let latest = shown[0]["revision"].as_u64().unwrap();
+        assert_eq!(evenkeel.json(&["status"])["revision"], latest);
+        let kept =
+            std::fs::read_to_string(place.file(&format!("state/revisions/{latest:010}.toml"))).unwrap();
+        assert!(texts.contains(&kept) && kept == left, "revision {latest}");
+    }
+    assert!(seen[0] > 0 && seen[1] > 0, "{seen:?}");
 }

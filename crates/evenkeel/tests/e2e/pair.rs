@@ -159,6 +159,12 @@ fn a_dead_a_frozen_and_a_cut_off_node_are_replaced_at_once() {
     only(&lab, 0);
     assert!((lab.log(0) + &lab.log(1)).contains("split brain"), "{}{}", lab.log(0), lab.log(1));
 
+    // People are told of it.
+    let events = lab.cli(0, &["events"]).out + &lab.cli(1, &["events"]).out;
+    for told in ["lb1 is active", "both nodes of the pair are active", "lb2 does not hear its peer"] {
+        assert!(events.contains(told), "{told}: {events}");
+    }
+
     // SIGTERM hands over without waiting for silence; SIGUSR2 changes nothing for the peer.
     lab.nodes[0].as_ref().unwrap().signal(Signal::USR2);
     eventually("the successor runs", Duration::from_secs(20), || lab.log(0).matches("running").count() > 1);
@@ -181,6 +187,12 @@ fn either_node_edits_and_both_have_it() {
         file.display().to_string()
     };
     let text = |lab: &PairLab, node: usize| std::fs::read_to_string(lab.config_file(node)).unwrap();
+
+    // People and tokens are the pair's.
+    assert_eq!(lab.cli(1, &["token", "add", "of-both"]).code, 0);
+    eventually("the other node knows the token", Duration::from_secs(10), || {
+        lab.cli(0, &["token", "list"]).out.contains("of-both")
+    });
 
     // On the passive node; the active one has it too, and keeps its own part.
     let file = edit(&lab, 1, "name = \"web\"", "name = \"shop\" # renamed");

@@ -38,7 +38,7 @@ fn call(address: SocketAddr, method: &str, path: &str, headers: &[String], body:
     for header in headers {
         command.args(["-H", header]);
     }
-    if let Some(body) = body {
+    if body.is_some() {
         if !headers.iter().any(|h| h.starts_with("Content-Type")) {
             command.args(["-H", "Content-Type: application/json"]);
         }

@@ -73,6 +73,10 @@ pub enum Say {
     Live {
         live: Live,
     },
+    /// Who may log in, and tokens.
+    People {
+        text: String,
+    },
     /// Connections of layer 7 that began and ended lately: client and VIP. They cannot move to the
     /// other node; but who waits on one can be told.
     Connections {
