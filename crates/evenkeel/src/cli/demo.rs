@@ -56,7 +56,8 @@ pub fn run(duration: Option<Duration>, port: u16) -> Outcome {
     let vip = SocketAddr::from(([127, 0, 0, 1], port));
     let tcp_vip = SocketAddr::from(([127, 0, 0, 1], port + 4));
     let config = folder.join("evenkeel.toml");
-    std::fs::write(&config, configuration(&folder, vip, tcp_vip, &servers))?;
+    let web = SocketAddr::from(([127, 0, 0, 1], port + 5));
+    std::fs::write(&config, configuration(&folder, web, vip, tcp_vip, &servers))?;
     let daemon = Command::new(std::env::current_exe()?)
         .args(["run", "--config"])
         .arg(&config)
@@ -65,6 +66,11 @@ pub fn run(duration: Option<Duration>, port: u16) -> Outcome {
     processes.children.insert("evenkeel".into(), daemon);
     let socket = folder.join("admin.sock");
     wait_until_running(&socket, &folder)?;
+    let password = password()?;
+    let new = api::NewUser { name: "demo".into(), role: api::Role::Admin, password: password.clone() };
+    let _: Vec<api::User> = Client::new(&socket).post("/api/v1/users", &new)?;
+    println!("Web UI:  https://{web}/   user demo, password {password}");
+    println!("         (the certificate is of its own making: the browser asks once)");
 
     let traffic = Arc::new(Traffic {
         answered: AtomicU64::new(0),
@@ -88,6 +94,14 @@ pub fn run(duration: Option<Duration>, port: u16) -> Outcome {
     if failed > 0 { Err(Failure::new(Exit::Failed, "requests failed")) } else { Ok(()) }
 }
 
+/// Of this run alone.
+fn password() -> Result<String, Failure> {
+    let mut raw = [0; 8];
+    let failed = |_| Failure::new(Exit::Failed, "there is no randomness");
+    aws_lc_rs::rand::fill(&mut raw).map_err(failed)?;
+    Ok(raw.iter().map(|b| format!("{b:02x}")).collect())
+}
+
 fn start_server(name: &str, address: SocketAddr) -> Result<Child, Failure> {
     let program = std::env::current_exe()?;
     Ok(Command::new(program)
@@ -98,13 +112,15 @@ fn start_server(name: &str, address: SocketAddr) -> Result<Child, Failure> {
 
 fn configuration(
     folder: &std::path::Path,
+    web: SocketAddr,
     vip: SocketAddr,
     tcp_vip: SocketAddr,
     servers: &[(String, SocketAddr)],
 ) -> String {
     let folder = folder.display();
-    let mut text =
-        format!("[admin]\nsocket = \"{folder}/admin.sock\"\n\n[state]\ndirectory = \"{folder}/state\"\n");
+    let mut text = format!(
+        "[admin]\nsocket = \"{folder}/admin.sock\"\nlisten = [\"{web}\"]\n\n[state]\ndirectory = \"{folder}/state\"\n"
+    );
     let services = [
         (
             "web",

@@ -289,7 +289,7 @@ pub enum Verb {
         /// Stop by itself after this long, such as 30s
         #[arg(long, value_parser = duration)]
         duration: Option<Duration>,
-        /// First of the five loopback ports that it uses
+        /// First of the six loopback ports that it uses
         #[arg(long, default_value_t = 8080)]
         port: u16,
     },

@@ -116,6 +116,20 @@ fn live_tail_and_json_and_metrics() {
     assert_eq!(lines.lines().count(), 2, "{lines}");
     assert!(lines.contains("\"request\":\"GET /seen HTTP/1.1\",\"status\":200"), "{lines}");
     let metrics = get(place.at(9080), "/metrics").text();
+    // Grafana's dashboard asks for nothing that is not there.
+    let dashboard =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/grafana/evenkeel.json");
+    let dashboard = std::fs::read_to_string(dashboard).unwrap();
+    let panels: serde_json::Value = serde_json::from_str(&dashboard).unwrap();
+    assert!(panels["panels"].as_array().unwrap().len() > 10);
+    for word in dashboard
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|w| w.starts_with("evenkeel_"))
+    {
+        // No service of this test ends TLS.
+        let there = metrics.contains(&format!("# TYPE {word} ")) || metrics.contains(&format!("\n{word}{{"));
+        assert!(there, "the dashboard asks for {word}");
+    }
     let value = |name: &str| {
         let line =
             metrics.lines().find(|l| l.starts_with(name)).unwrap_or_else(|| panic!("{name} in {metrics}"));
