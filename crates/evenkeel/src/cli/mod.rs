@@ -4,6 +4,7 @@ mod client;
 mod demo;
 mod doctor;
 mod files;
+mod import;
 mod live;
 mod logs;
 mod pair;
@@ -115,6 +116,18 @@ pub enum Verb {
     },
     /// Print the configuration's JSON Schema, for editors
     Schema,
+    /// Print an Evenkeel configuration made of another load balancer's
+    #[command(
+        after_help = "What could not be carried over is listed on standard error. Several sources make one configuration.\nKinds: haproxy, keepalived, ldirectord, lvs, pound, apache.\nExample: evenkeel import keepalived keepalived.conf haproxy haproxy.cfg > evenkeel.toml"
+    )]
+    Import {
+        /// KIND FILE... and further kinds with their files
+        #[arg(required = true, num_args = 2.., value_name = "KIND FILE")]
+        sources: Vec<String>,
+        /// Exit with 1 when anything was left
+        #[arg(long)]
+        strict: bool,
+    },
     /// Show what committing a file would do
     Plan { file: PathBuf },
     /// Make a file the running configuration, and the one that the next start reads
@@ -380,6 +393,7 @@ pub fn dispatch(arguments: Arguments) -> Outcome {
         Verb::Check { file } => files::check(&file, common.json),
         Verb::Fmt { file, write, check } => files::fmt(&file, write, check),
         Verb::Schema => files::schema(),
+        Verb::Import { sources, strict } => import::run(&sources, strict, common.json),
         Verb::Plan { file } => live::plan(&common, &file),
         Verb::Commit { file, confirm, message } => live::commit(&common, &file, confirm, message),
         Verb::Confirm => revisions::confirm(&common),

@@ -9,6 +9,7 @@ mod command_line;
 mod health;
 mod http;
 mod http2;
+mod import;
 mod layer4;
 mod layer4_doctor;
 mod layer4_life;

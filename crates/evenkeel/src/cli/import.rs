@@ -1,0 +1,89 @@
+//! `evenkeel import`: what people have, as a configuration of Evenkeel.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use evenkeel_import::{Kind, Source, import};
+
+use super::{Exit, Failure, Outcome};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum From {
+    Haproxy,
+    Keepalived,
+    Ldirectord,
+    /// Piranha's lvs.cf
+    Lvs,
+    Pound,
+    Apache,
+}
+
+impl From {
+    fn kind(self) -> Kind {
+        match self {
+            From::Haproxy => Kind::Haproxy,
+            From::Keepalived => Kind::Keepalived,
+            From::Ldirectord => Kind::Ldirectord,
+            From::Lvs => Kind::Lvs,
+            From::Pound => Kind::Pound,
+            From::Apache => Kind::Apache,
+        }
+    }
+}
+
+/// `KIND FILE... [KIND FILE...]`
+pub fn run(words: &[String], strict: bool, json: bool) -> Outcome {
+    let mut sources = Vec::new();
+    let mut kind: Option<From> = None;
+    for word in words {
+        // A word that is a kind and no file says whose the next files are.
+        match From::from_str(word, true) {
+            Ok(next) if !PathBuf::from(word).exists() || kind.is_none() => kind = Some(next),
+            _ => {
+                let Some(kind) = kind else {
+                    let why = format!(
+                        "{word} is no kind of configuration: use haproxy, keepalived, ldirectord, lvs, pound or apache, then files"
+                    );
+                    return Err(Failure::new(Exit::Failed, why));
+                };
+                let text = super::read_file(&PathBuf::from(word))?;
+                sources.push(Source { kind: kind.kind(), file: word.clone(), text });
+            }
+        }
+    }
+    if sources.is_empty() {
+        return Err(Failure::new(
+            Exit::Failed,
+            "name a file behind the kind, such as: evenkeel import haproxy haproxy.cfg",
+        ));
+    }
+    let variables: BTreeMap<String, String> = std::env::vars().collect();
+    let imported = import(&sources, &variables);
+    if json {
+        let left = imported.left.iter().map(|l| {
+            serde_json::json!({ "file": l.file, "line": l.line, "keyword": l.keyword, "consequence": l.consequence })
+        });
+        super::live::print_json(
+            &serde_json::json!({ "configuration": imported.text, "left": left.collect::<Vec<_>>() }),
+        )?;
+    } else {
+        super::live::say(imported.text.trim_end())?;
+        for left in &imported.left {
+            eprintln!("{}:{}: {}: {}", left.file, left.line, left.keyword, left.consequence);
+        }
+    }
+    if let Err(problems) = evenkeel_config::read(&imported.text) {
+        let first = super::describe(&imported.text, &problems);
+        let first = first.first().map_or_else(String::new, |p| format!(": line {}: {}", p.line, p.message));
+        let why = format!("the configuration has {} errors that only you can mend{first}", problems.len());
+        return Err(Failure::new(Exit::Configuration, why));
+    }
+    if !imported.left.is_empty() && !json {
+        eprintln!("{} lines were not carried over as they were", imported.left.len());
+    }
+    match strict && !imported.left.is_empty() {
+        true => Err(Failure::new(Exit::Failed, "--strict: something was left")),
+        false => Ok(()),
+    }
+}

@@ -1,0 +1,363 @@
+//! Apache's `mod_proxy_balancer`.
+
+use crate::draft::{Draft, Pool, Service, Table};
+use crate::words::{address, list, literal, name, quoted, split_port, with_port};
+
+#[derive(Default)]
+struct Host {
+    line: usize,
+    places: Vec<String>,
+    names: Vec<String>,
+    comments: Vec<String>,
+    lines: Vec<(usize, Vec<String>)>,
+}
+
+/// A line and its words.
+type Words = (usize, Vec<String>);
+/// Its line, its name, what is inside.
+type Balancer = (usize, String, Vec<Words>);
+
+pub fn read(text: &str, draft: &mut Draft) {
+    let mut server = Host { places: vec!["*:80".into()], ..Host::default() };
+    let mut hosts: Vec<Host> = Vec::new();
+    let mut balancers: Vec<Balancer> = Vec::new();
+    let (mut in_host, mut in_proxy, mut skipped) = (false, false, String::new());
+    let mut comments = Vec::new();
+    for (at, line) in joined(text) {
+        let bare = line.trim();
+        if let Some(comment) = bare.strip_prefix('#') {
+            comments.push(comment.trim().to_owned());
+            continue;
+        }
+        let words = words(bare);
+        let Some(keyword) = words.first().map(|w| w.to_lowercase()) else { continue };
+        if !skipped.is_empty() {
+            if keyword == skipped {
+                skipped.clear();
+            }
+            continue;
+        }
+        match keyword.as_str() {
+            "<virtualhost" => {
+                let places = words[1..]
+                    .iter()
+                    .map(|p| p.trim_end_matches('>').to_owned())
+                    .filter(|p| !p.is_empty())
+                    .collect();
+                hosts.push(Host {
+                    line: at,
+                    places,
+                    comments: std::mem::take(&mut comments),
+                    ..Host::default()
+                });
+                in_host = true;
+            }
+            "</virtualhost>" => in_host = false,
+            "<proxy" => {
+                let place = words.get(1).map_or("", String::as_str).trim_end_matches('>').to_owned();
+                match place.strip_prefix("balancer://") {
+                    Some(name) => {
+                        balancers.push((at, name.trim_end_matches('/').to_owned(), Vec::new()));
+                        in_proxy = true;
+                    }
+                    None => skipped = "</proxy>".into(),
+                }
+            }
+            "</proxy>" => in_proxy = false,
+            // What is inside protects or shows something of Apache's own.
+            "<location" | "<directory" | "<files" => skipped = format!("</{}>", &keyword[1..]),
+            word if word.starts_with('<') => {}
+            _ if in_proxy => balancers.last_mut().into_iter().for_each(|b| b.2.push((at, words.clone()))),
+            _ => {
+                let host = if in_host { hosts.last_mut().unwrap_or(&mut server) } else { &mut server };
+                match keyword.as_str() {
+                    "servername" | "serveralias" => {
+                        host.names.extend(words[1..].iter().map(|n| split_port(n).0.to_owned()))
+                    }
+                    _ => host.lines.push((at, words)),
+                }
+            }
+        }
+    }
+    let passes = |host: &Host| host.lines.iter().any(|(_, w)| w[0].eq_ignore_ascii_case("ProxyPass"));
+    if passes(&server) {
+        hosts.push(server);
+    }
+    for (line, of, lines) in &balancers {
+        let sticky = hosts.iter().flat_map(|h| &h.lines).find_map(|(_, w)| sticky(w, of));
+        pool(*line, of, lines, sticky, &hosts, draft);
+    }
+    hosts.iter().filter(|h| passes(h)).for_each(|host| service(host, draft));
+}
+
+/// Lines that end with a backslash go on.
+fn joined(text: &str) -> Vec<(usize, String)> {
+    let mut all: Vec<(usize, String)> = Vec::new();
+    let mut open = false;
+    for (at, line) in text.lines().enumerate() {
+        let part = line.trim_end().trim_end_matches('\\');
+        match all.last_mut().filter(|_| open) {
+            Some((_, whole)) => whole.push_str(part),
+            None => all.push((at + 1, part.to_owned())),
+        }
+        open = line.trim_end().ends_with('\\');
+    }
+    all
+}
+
+fn words(line: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    for (part, text) in line.split('"').enumerate() {
+        match part % 2 {
+            0 => all.extend(text.split_whitespace().map(str::to_owned)),
+            _ => all.push(text.to_owned()),
+        }
+    }
+    all
+}
+
+fn sticky(words: &[String], of: &str) -> Option<String> {
+    let passes = words[0].eq_ignore_ascii_case("ProxyPass")
+        && words.iter().any(|w| w.contains(&format!("balancer://{of}")));
+    words.iter().filter(|_| passes).find_map(|w| w.strip_prefix("stickysession=")).map(str::to_owned)
+}
+
+fn pool(
+    line: usize,
+    of: &str,
+    lines: &[(usize, Vec<String>)],
+    from_pass: Option<String>,
+    hosts: &[Host],
+    draft: &mut Draft,
+) {
+    let mut pool = Pool { name: draft.fresh(&name(of)), ..Pool::default() };
+    let mut session = from_pass;
+    for (at, words) in lines {
+        match words[0].to_lowercase().as_str() {
+            "balancermember" => {
+                let place = words.get(1).map_or("", String::as_str);
+                let (scheme, rest) = place.split_once("://").unwrap_or(("http", place));
+                let (host, port) = split_port(rest.trim_end_matches('/'));
+                let Some(host) = address(host) else {
+                    draft.left(*at, place, "it is no address: the member is left out; write its address");
+                    continue;
+                };
+                if scheme == "https" {
+                    pool.table.set("server-tls", "{ verify = false }");
+                } else if scheme != "http" {
+                    draft.left(*at, place, format!("{scheme} is not spoken: the member is left out"));
+                    continue;
+                }
+                let port = port.unwrap_or(if scheme == "https" { "443" } else { "80" });
+                let mut server = Table::default();
+                let wanted = words
+                    .iter()
+                    .find_map(|w| w.strip_prefix("route="))
+                    .map_or_else(|| host.replace([':', '.'], "-"), str::to_owned);
+                server.text("name", &name(&wanted));
+                server.text("address", &with_port(&host, port));
+                for option in &words[2..] {
+                    match option.split_once('=') {
+                        Some(("loadfactor", value)) => match value.parse::<f64>() {
+                            Ok(factor) if factor > 0.0 => {
+                                server.set("weight", format!("{}", (factor * 100.0) as u32))
+                            }
+                            _ => draft.left(*at, option, "not carried over"),
+                        },
+                        Some(("status", value)) if value.contains('H') => {
+                            server.set_with("backup", "true", "a hot standby")
+                        }
+                        Some(("status", value)) if value.contains('D') => {
+                            server.set_with("admin-state", "\"halted\"", "it was disabled")
+                        }
+                        Some(("max", value)) => server.set("max-connections", value.to_owned()),
+                        Some((
+                            "route" | "retry" | "ping" | "keepalive" | "min" | "smax" | "ttl" | "acquire"
+                            | "timeout" | "connectiontimeout" | "disablereuse" | "flushpackets",
+                            _,
+                        )) => {}
+                        _ => draft.left(*at, option, "not carried over"),
+                    }
+                }
+                pool.servers.push(server);
+            }
+            "proxyset" => {
+                for option in &words[1..] {
+                    match option.split_once('=') {
+                        Some(("lbmethod", "byrequests")) => pool.table.text("scheduler", "round-robin"),
+                        Some(("lbmethod", "bybusyness")) => pool.table.text("scheduler", "least-connections"),
+                        Some(("lbmethod", other)) => {
+                            draft.left(
+                                *at,
+                                &format!("lbmethod={other}"),
+                                "the server with the fewest connections is taken",
+                            );
+                            pool.table.text("scheduler", "least-connections");
+                        }
+                        Some(("stickysession", value)) => session = Some(value.to_owned()),
+                        Some(("maxattempts", value)) => pool.table.set("retries", value.to_owned()),
+                        Some(("timeout" | "nofailover" | "failontimeout", _)) => {}
+                        _ => draft.left(*at, option, "not carried over"),
+                    }
+                }
+            }
+            "order" | "allow" | "deny" | "require" => {}
+            _ => draft.left(*at, &words.join(" "), "not carried over"),
+        }
+    }
+    if let Some(session) = session {
+        let cookie = session.split('|').next().unwrap_or("").to_owned();
+        // Apache sets the cookie itself where a Header directive says so; else the application does.
+        let sets = hosts.iter().flat_map(|h| &h.lines).any(|(_, w)| {
+            w[0].eq_ignore_ascii_case("Header")
+                && w.iter()
+                    .any(|v| v.starts_with(&format!("{cookie}=")) && v.contains("BALANCER_WORKER_ROUTE"))
+        });
+        match sets {
+            true => pool.table.set_with(
+                "persistence",
+                format!("{{ type = \"cookie\", name = {}, method = \"insert\" }}", quoted(&cookie)),
+                "clients choose anew once: the value is the server's name",
+            ),
+            false => pool
+                .table
+                .set("persistence", format!("{{ type = \"app-cookie\", name = {} }}", quoted(&cookie))),
+        }
+    }
+    if pool.servers.is_empty() {
+        return draft.left(line, &format!("balancer://{of}"), "it has no members and is left out");
+    }
+    draft.pools.push(pool);
+}
+
+fn service(host: &Host, draft: &mut Draft) {
+    let vips: Vec<String> = host
+        .places
+        .iter()
+        .filter_map(|place| {
+            let (at, port) = split_port(place);
+            let at = if at == "*" || at == "_default_" { "0.0.0.0".into() } else { address(at)? };
+            Some(with_port(&at, port.filter(|p| *p != "*").unwrap_or("80")))
+        })
+        .collect();
+    if vips.is_empty() {
+        return draft.left(
+            host.line,
+            "VirtualHost",
+            format!("{} is no address: it is left out", host.places.join(" ")),
+        );
+    }
+    let wanted = name(host.names.first().map_or("web", String::as_str));
+    let mut service = Service { name: draft.fresh(&wanted), mode: "http".into(), vips, ..Service::default() };
+    service.table.comments.clone_from(&host.comments);
+    service.table.set("forwarded", list(&["x-forwarded-for", "x-forwarded-host"]));
+    let mut certificate = None;
+    let mut has_tls = false;
+    for (at, words) in &host.lines {
+        match words[0].to_lowercase().as_str() {
+            "proxypass" => pass(*at, words, &mut service, draft),
+            "sslengine" => has_tls = words.get(1).is_some_and(|v| v.eq_ignore_ascii_case("on")),
+            "sslcertificatefile" => certificate = words.get(1).cloned(),
+            "sslcertificatekeyfile"
+            | "sslcertificatechainfile"
+            | "sslprotocol"
+            | "sslciphersuite"
+            | "sslhonorcipherorder"
+            | "proxypassreverse"
+            | "proxyrequests"
+            | "proxypreservehost"
+            | "header"
+            | "requestheader"
+            | "documentroot"
+            | "errorlog"
+            | "customlog"
+            | "loglevel"
+            | "listen"
+            | "loadmodule"
+            | "serveradmin"
+            | "namevirtualhost"
+            | "proxyvia"
+            | "proxytimeout"
+            | "sslproxyengine" => {
+                if words[0].eq_ignore_ascii_case("SSLCertificateKeyFile") {
+                    draft.left(
+                        *at,
+                        &words[0],
+                        "the key is looked for in FILE.key beside the certificate, or in the same file",
+                    );
+                }
+            }
+            _ => draft.left(*at, &words.join(" "), "not carried over"),
+        }
+    }
+    if let (true, Some(file)) = (has_tls, certificate) {
+        service.table.set("tls", format!("{{ certificates = {} }}", list(&[file])));
+    }
+    if service.pool.is_none() && service.own.is_none() {
+        match service.routes.iter().find_map(|r| r.get("pool").map(|p| p.trim_matches('"').to_owned())) {
+            Some(pool) => {
+                let mut rest = Table {
+                    comments: vec!["What is not passed on was Apache's own.".into()],
+                    lines: Vec::new(),
+                };
+                rest.text("name", "not-here");
+                rest.set("deny", "{ status = 404 }");
+                service.routes.push(rest);
+                service.pool = Some(pool);
+            }
+            None => {
+                return draft.left(host.line, "VirtualHost", "nothing of it is passed on: it is left out");
+            }
+        }
+    }
+    // Several hosts on one address are one service: its routes ask for the host.
+    if let Some(known) = draft.services.iter_mut().find(|s| s.vips == service.vips && s.mode == "http") {
+        let hosts = host.names.iter().map(|n| quoted(n)).collect::<Vec<_>>().join(", ");
+        let mut route = Table { comments: host.comments.clone(), lines: Vec::new() };
+        route.text("name", &service.name);
+        route.set("when", literal(&format!("host({hosts})")));
+        if let Some(pool) = &service.pool {
+            route.text("pool", pool);
+        }
+        known.routes.push(route);
+        return;
+    }
+    draft.services.push(service);
+}
+
+fn pass(at: usize, words: &[String], service: &mut Service, draft: &mut Draft) {
+    let (path, to) = (words.get(1).map_or("/", String::as_str), words.get(2).map_or("", String::as_str));
+    if to == "!" {
+        draft.left(
+            at,
+            &format!("ProxyPass {path} !"),
+            "that was Apache's own page (the balancer manager is Evenkeel's web UI)",
+        );
+        return;
+    }
+    let Some(of) = to.strip_prefix("balancer://") else {
+        draft.left(at, &words.join(" "), "write its server into a pool");
+        return;
+    };
+    let (of, below) = of.split_once('/').unwrap_or((of, ""));
+    let pool = name(of);
+    if !draft.pools.iter().any(|p| p.name == pool) {
+        draft.left(at, &words.join(" "), format!("there is no balancer {of} with members"));
+        return;
+    }
+    let under = path.trim_end_matches('/');
+    if under.is_empty() && below.is_empty() {
+        service.pool = Some(pool);
+        return;
+    }
+    let mut route = Table::default();
+    route.text("name", &format!("to-{pool}"));
+    let (all, below_it) = (quoted(if under.is_empty() { "/" } else { under }), quoted(&format!("{under}/*")));
+    route.set("when", literal(&format!("path({all}, {below_it})")));
+    let there = format!("/{}", below.trim_matches('/'));
+    if there != under && !(there == "/" && under.is_empty()) {
+        route.text("rewrite-path", &format!("{}/{{1}}", there.trim_end_matches('/')));
+    }
+    route.text("pool", &pool);
+    service.routes.push(route);
+}

@@ -1,0 +1,223 @@
+//! What is gathered from the sources before it is printed.
+
+use crate::Left;
+use crate::words::{list, quoted, split_port};
+
+/// A key, its value as TOML has it, and what was decided for the reader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    pub key: String,
+    pub value: String,
+    pub comment: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Table {
+    /// Comments before it, without `#`.
+    pub comments: Vec<String>,
+    pub lines: Vec<Line>,
+}
+
+impl Table {
+    pub fn set(&mut self, key: &str, value: impl Into<String>) {
+        self.set_with(key, value, "");
+    }
+
+    /// A later word replaces an earlier one.
+    pub fn set_with(&mut self, key: &str, value: impl Into<String>, comment: &str) {
+        let line = Line { key: key.into(), value: value.into(), comment: comment.into() };
+        match self.lines.iter_mut().find(|l| l.key == key) {
+            Some(old) => *old = line,
+            None => self.lines.push(line),
+        }
+    }
+
+    pub fn text(&mut self, key: &str, value: &str) {
+        self.set(key, quoted(value));
+    }
+
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.lines.iter().find(|l| l.key == key).map(|l| l.value.as_str())
+    }
+
+    fn print(&self, head: &str, indent: usize, out: &mut String) {
+        let space = " ".repeat(indent);
+        out.push('\n');
+        for comment in &self.comments {
+            out.push_str(&format!("{space}#{}{comment}\n", if comment.is_empty() { "" } else { " " }));
+        }
+        out.push_str(&format!("{space}{head}\n"));
+        for Line { key, value, comment } in &self.lines {
+            let comment = if comment.is_empty() { String::new() } else { format!("  # {comment}") };
+            out.push_str(&format!("{space}{key} = {value}{comment}\n"));
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Pool {
+    pub name: String,
+    pub table: Table,
+    pub servers: Vec<Table>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Service {
+    pub name: String,
+    pub table: Table,
+    pub vips: Vec<String>,
+    pub mode: String,
+    pub routes: Vec<Table>,
+    pub timeouts: Table,
+    /// The pool by name, or servers of its own.
+    pub pool: Option<String>,
+    pub own: Option<Pool>,
+}
+
+#[derive(Debug, Default)]
+pub struct Draft {
+    /// The source that is read.
+    pub file: String,
+    pub head: Vec<String>,
+    pub globals: Vec<(String, Table)>,
+    pub routers: Vec<Table>,
+    pub services: Vec<Service>,
+    pub pools: Vec<Pool>,
+    pub left: Vec<Left>,
+}
+
+impl Draft {
+    pub fn left(&mut self, line: usize, keyword: &str, consequence: impl Into<String>) {
+        let (file, keyword) = (self.file.clone(), keyword.to_owned());
+        self.left.push(Left { file, line, keyword, consequence: consequence.into() });
+    }
+
+    pub fn global(&mut self, table: &str) -> &mut Table {
+        let at = match self.globals.iter().position(|(name, _)| name == table) {
+            Some(at) => at,
+            None => {
+                self.globals.push((table.to_owned(), Table::default()));
+                self.globals.len() - 1
+            }
+        };
+        &mut self.globals[at].1
+    }
+
+    /// A name that no other service or pool has.
+    pub fn fresh(&self, wanted: &str) -> String {
+        let taken = |name: &str| {
+            self.services.iter().any(|s| s.name == name) || self.pools.iter().any(|p| p.name == name)
+        };
+        let mut name = wanted.to_owned();
+        let mut number = 2;
+        while taken(&name) {
+            name = format!("{wanted}-{number}");
+            number += 1;
+        }
+        name
+    }
+
+    /// A service that ends TLS and hands over to another service of this machine becomes one with it.
+    pub fn join_layers(&mut self) {
+        let mut at = 0;
+        while at < self.services.len() {
+            let front = &self.services[at];
+            let ends_tls = front.table.get("tls").is_some() && front.routes.is_empty();
+            let only = front.own.as_ref().filter(|p| p.servers.len() == 1 && ends_tls);
+            let target =
+                only.and_then(|p| p.servers[0].get("address")).map(|a| a.trim_matches('"').to_owned());
+            let found = target.and_then(|target| {
+                self.services.iter().position(|s| {
+                    s.table.get("tls").is_none() && s.vips.iter().any(|vip| covers(vip, &target))
+                })
+            });
+            let Some(back) = found.filter(|back| *back != at) else {
+                at += 1;
+                continue;
+            };
+            let front = self.services.remove(at);
+            let back = if back > at { back - 1 } else { back };
+            self.merge(front, back);
+        }
+    }
+
+    /// The front's VIPs, certificates and comments; the back's servers and everything else.
+    fn merge(&mut self, front: Service, back: usize) {
+        let inner = self.services[back].clone();
+        let mut joined = inner.clone();
+        joined.name = self.fresh(&format!("{}-tls", inner.name));
+        joined.table.comments = vec![
+            format!("{} ended TLS in front of {}: here it is one service.", front.name, inner.name),
+            "Real servers see the client's address where the service behind them says so.".into(),
+        ];
+        joined.table.comments.extend(front.table.comments.clone());
+        joined.vips.clone_from(&front.vips);
+        joined.mode.clone_from(&inner.mode);
+        for key in ["tls", "forwarded"] {
+            if let Some(line) = front.table.lines.iter().find(|l| l.key == key) {
+                joined.table.set_with(key, line.value.clone(), &line.comment);
+            }
+        }
+        joined.routes.splice(0..0, front.routes);
+        // Both use the same servers.
+        if let Some(mut own) = joined.own.take() {
+            let name = self.fresh(&format!("{}-servers", inner.name));
+            own.name.clone_from(&name);
+            own.table.comments.clear();
+            joined.pool = Some(name.clone());
+            let behind = &mut self.services[back];
+            (behind.own, behind.pool) = (None, Some(name));
+            self.pools.push(own);
+        }
+        self.services.push(joined);
+    }
+
+    pub fn print(&self) -> String {
+        let mut out = String::new();
+        self.head.iter().for_each(|line| out.push_str(&format!("# {line}\n")));
+        for (name, table) in &self.globals {
+            table.print(&format!("[{name}]"), 0, &mut out);
+            if name == "pair" {
+                self.routers.iter().for_each(|r| r.print("[[pair.vrrp]]", 2, &mut out));
+            }
+        }
+        for service in &self.services {
+            let mut head = Table { comments: service.table.comments.clone(), lines: Vec::new() };
+            head.text("name", &service.name);
+            head.set("vip", list(&service.vips));
+            head.text("mode", &service.mode);
+            if let Some(pool) = &service.pool {
+                head.text("pool", pool);
+            }
+            service.table.lines.iter().for_each(|l| head.set_with(&l.key, l.value.clone(), &l.comment));
+            if !service.timeouts.lines.is_empty() {
+                let each: Vec<String> =
+                    service.timeouts.lines.iter().map(|l| format!("{} = {}", l.key, l.value)).collect();
+                head.set("timeouts", format!("{{ {} }}", each.join(", ")));
+            }
+            if let Some(own) = &service.own {
+                own.table.lines.iter().for_each(|l| head.set_with(&l.key, l.value.clone(), &l.comment));
+            }
+            head.print("[[virtual-service]]", 0, &mut out);
+            service.routes.iter().for_each(|r| r.print("[[virtual-service.route]]", 2, &mut out));
+            let servers = service.own.iter().flat_map(|own| &own.servers);
+            servers.for_each(|s| s.print("[[virtual-service.real-server]]", 2, &mut out));
+        }
+        for pool in &self.pools {
+            let mut head = Table { comments: pool.table.comments.clone(), lines: Vec::new() };
+            head.text("name", &pool.name);
+            pool.table.lines.iter().for_each(|l| head.set_with(&l.key, l.value.clone(), &l.comment));
+            head.print("[[pool]]", 0, &mut out);
+            pool.servers.iter().for_each(|s| s.print("[[pool.real-server]]", 2, &mut out));
+        }
+        // The canonical form, where it is one.
+        evenkeel_config::format(&out).unwrap_or(out)
+    }
+}
+
+/// Whether a VIP has this address and port.
+fn covers(vip: &str, target: &str) -> bool {
+    let ((host, ports), (address, port)) = (split_port(vip), split_port(target));
+    let any = ["0.0.0.0", "[::]"].contains(&host);
+    (any || host == address) && ports.zip(port).is_some_and(|(all, one)| all.split(',').any(|p| p == one))
+}

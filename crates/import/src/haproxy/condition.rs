@@ -1,0 +1,223 @@
+//! ACLs as conditions of routes.
+
+use std::collections::BTreeMap;
+
+use super::proxy::Proxy;
+use crate::draft::Draft;
+use crate::words::quoted;
+
+/// Named conditions of a proxy; several lines of one name are one or the other.
+#[derive(Default)]
+pub struct Acls(BTreeMap<String, String>);
+
+impl Acls {
+    pub fn of(proxy: &Proxy, draft: &mut Draft) -> Acls {
+        let mut acls = Acls::default();
+        for word in proxy.all("acl") {
+            let words = &word.words;
+            let Some(name) = words.get(1) else { continue };
+            // What waits for an RDP cookie is a part of persistence.
+            if words.get(2).is_some_and(|w| w.starts_with("req_rdp_cookie") || w.starts_with("rdp_cookie")) {
+                continue;
+            }
+            match criterion(&words[2..]) {
+                Ok(text) => {
+                    let entry = acls.0.entry(name.clone()).or_default();
+                    *entry = if entry.is_empty() { text } else { format!("{entry} || {text}") };
+                }
+                Err(why) => {
+                    draft.left(word.line, &words.join(" "), format!("{why}: what uses {name} is left out"))
+                }
+            }
+        }
+        acls
+    }
+
+    /// The condition behind `if` or `unless`; empty where there is none.
+    pub fn condition(&self, words: &[String]) -> Result<String, String> {
+        let Some(sense) = words.first() else { return Ok(String::new()) };
+        let mut any: Vec<String> = Vec::new();
+        let mut all: Vec<String> = Vec::new();
+        let mut at = 1;
+        while let Some(word) = words.get(at) {
+            at += 1;
+            let (not, bare) = match word.strip_prefix('!') {
+                Some("") => {
+                    at += 1;
+                    (true, words.get(at - 1).map_or("", String::as_str))
+                }
+                Some(rest) => (true, rest),
+                None => (false, word.as_str()),
+            };
+            let text = match bare {
+                "or" | "||" | "OR" => {
+                    any.push(all.join(" && "));
+                    all.clear();
+                    continue;
+                }
+                "{" => {
+                    let end = words[at..].iter().position(|w| w == "}").ok_or("a { has no }")?;
+                    let text = criterion(&words[at..at + end])?;
+                    at += end + 1;
+                    text
+                }
+                name => self.named(name)?,
+            };
+            let wrapped =
+                if text.contains(" || ") || not && text.contains(' ') { format!("({text})") } else { text };
+            all.push(if not { format!("!{wrapped}") } else { wrapped });
+        }
+        any.push(all.join(" && "));
+        let text = any.join(" || ");
+        Ok(match sense.as_str() {
+            "unless" if text.contains(' ') => format!("!({text})"),
+            "unless" => format!("!{text}"),
+            _ => text,
+        })
+    }
+
+    fn named(&self, name: &str) -> Result<String, String> {
+        if let Some(text) = self.0.get(name) {
+            return Ok(text.clone());
+        }
+        let text = match name {
+            "TRUE" | "always_true" => "source-port >= 0",
+            "METH_GET" => "method(\"GET\", \"HEAD\")",
+            "METH_POST" => "method(\"POST\")",
+            "METH_HEAD" => "method(\"HEAD\")",
+            "METH_OPTIONS" => "method(\"OPTIONS\")",
+            "LOCALHOST" => "source(\"127.0.0.0/8\")",
+            "HTTP_1.0" => "version(\"1.0\")",
+            "HTTP_1.1" => "version(\"1.1\")",
+            _ => return Err(format!("there is no ACL {name} here")),
+        };
+        Ok(text.into())
+    }
+}
+
+/// One test: a fetch, flags, values.
+fn criterion(words: &[String]) -> Result<String, String> {
+    let Some(fetch) = words.first() else { return Err("an empty test".into()) };
+    let (mut name, argument) = match fetch.split_once('(') {
+        Some((name, rest)) => (name, rest.trim_end_matches(')').split(',').next().unwrap_or("")),
+        None => (fetch.as_str(), ""),
+    };
+    name = name.strip_prefix("req.").unwrap_or(name);
+    let mut kind = "";
+    let mut values: Vec<&str> = Vec::new();
+    let mut rest = words[1..].iter();
+    while let Some(word) = rest.next() {
+        match word.as_str() {
+            // Hosts and paths: hosts are compared without case in any case.
+            "-i" | "-n" => {}
+            "-m" => kind = rest.next().map_or("", String::as_str),
+            "-f" => return Err("values from a file: name it as \"@FILE\" in the route".into()),
+            "--" => values.extend(rest.by_ref().map(String::as_str)),
+            value => values.push(value),
+        }
+    }
+    for (ending, of) in
+        [("_beg", "beg"), ("_end", "end"), ("_sub", "sub"), ("_reg", "reg"), ("_dom", "dom"), ("_dir", "dir")]
+    {
+        if let Some(base) = name.strip_suffix(ending) {
+            (name, kind) = (base, of);
+        }
+    }
+    let subject = match (name, argument.to_ascii_lowercase().as_str()) {
+        ("hdr" | "hdr_ip", "host") => ("host", None),
+        ("hdr" | "fhdr", _) if !argument.is_empty() => ("header", Some(argument)),
+        ("cook" | "cookie", _) if !argument.is_empty() => ("cookie", Some(argument)),
+        ("url_param" | "urlp", _) if !argument.is_empty() => ("query", Some(argument)),
+        ("path" | "url" | "capture.req.uri", _) => ("path", None),
+        ("method" | "meth", _) => ("method", None),
+        ("ssl_fc_sni" | "ssl_sni" | "req_ssl_sni", _) => ("sni", None),
+        ("ssl_c_s_dn", "cn") => ("client-cert-cn", None),
+        ("src", _) => return Ok(format!("source({})", texts(&values))),
+        ("dst", _) => return Ok(format!("destination({})", texts(&values))),
+        ("dst_port", _) => return numbers("port", &values),
+        ("src_port", _) => return numbers("source-port", &values),
+        ("ssl_fc", _) => return Ok("tls()".into()),
+        ("ssl_c_used", _) => return Ok("client-cert()".into()),
+        ("nbsrv", _) if !argument.is_empty() => {
+            return numbers(&format!("servers-up({})", quoted(argument)), &values);
+        }
+        ("queue", _) if !argument.is_empty() => {
+            return numbers(&format!("queued({})", quoted(argument)), &values);
+        }
+        ("be_conn", _) if !argument.is_empty() => {
+            return numbers(&format!("connections({})", quoted(argument)), &values);
+        }
+        ("always_true", _) => return Ok("source-port >= 0".into()),
+        ("always_false", _) => return Ok("source-port < 0".into()),
+        _ => return Err(format!("the test {fetch} has no counterpart")),
+    };
+    if values.is_empty() && kind != "found" {
+        return Err(format!("the test {fetch} has no values"));
+    }
+    let call = |values: &[String]| {
+        let first: Vec<String> = subject.1.map(quoted).into_iter().collect();
+        let all: Vec<String> = first.into_iter().chain(values.iter().map(|v| quoted(v))).collect();
+        format!("{}({})", subject.0, all.join(", "))
+    };
+    if values.iter().any(|v| v.contains('*')) && kind != "reg" {
+        return Err("a value holds `*`, which stands for anything here".into());
+    }
+    let patterns = |shape: fn(&str) -> String| values.iter().map(|v| shape(v)).collect::<Vec<_>>();
+    Ok(match kind {
+        "" | "str" => call(&patterns(|v| v.to_owned())),
+        "beg" => call(&patterns(|v| format!("{v}*"))),
+        "end" => call(&patterns(|v| format!("*{v}"))),
+        "sub" => call(&patterns(|v| format!("*{v}*"))),
+        "dir" => {
+            call(&values.iter().flat_map(|v| [format!("*/{v}/*"), format!("*/{v}")]).collect::<Vec<_>>())
+        }
+        "dom" => call(
+            &values
+                .iter()
+                .flat_map(|v| [(*v).to_owned(), format!("*.{v}"), format!("{v}.*"), format!("*.{v}.*")])
+                .collect::<Vec<_>>(),
+        ),
+        "found" => call(&["*".to_owned()]),
+        "reg" => {
+            let subject = match subject.1 {
+                Some(argument) => format!("{}({})", subject.0, quoted(argument)),
+                None => subject.0.to_owned(),
+            };
+            let insensitive = words.iter().any(|w| w == "-i");
+            let each = values.iter().map(|v| {
+                let flag = if insensitive { "(?i)" } else { "" };
+                format!("{subject} =~ {}", quoted(&format!("{flag}{v}")))
+            });
+            each.collect::<Vec<_>>().join(" || ")
+        }
+        other => return Err(format!("the match -m {other} has no counterpart")),
+    })
+}
+
+fn texts(values: &[&str]) -> String {
+    values.iter().map(|v| quoted(v)).collect::<Vec<_>>().join(", ")
+}
+
+fn numbers(subject: &str, values: &[&str]) -> Result<String, String> {
+    let sign = |word: &str| {
+        Some(match word {
+            "lt" => "<",
+            "le" => "<=",
+            "gt" => ">",
+            "ge" => ">=",
+            "eq" => "==",
+            _ => return None,
+        })
+    };
+    if let [word, number] = values
+        && let Some(sign) = sign(word)
+        && number.parse::<u64>().is_ok()
+    {
+        return Ok(format!("{subject} {sign} {number}"));
+    }
+    let plain: Vec<&str> = values.iter().copied().filter(|v| sign(v).is_none()).collect();
+    if plain.is_empty() || plain.iter().any(|v| v.parse::<u64>().is_err()) {
+        return Err(format!("the numbers {} have no counterpart", values.join(" ")));
+    }
+    Ok(plain.iter().map(|v| format!("{subject} == {v}")).collect::<Vec<_>>().join(" || "))
+}

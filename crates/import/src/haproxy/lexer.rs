@@ -1,0 +1,88 @@
+//! Lines into words: quotes, escapes, variables, comments (HAProxy's configuration manual, 2.2).
+
+use std::collections::BTreeMap;
+
+pub struct Line {
+    pub number: usize,
+    pub words: Vec<String>,
+    /// Of a line that has nothing else.
+    pub comment: Option<String>,
+}
+
+pub fn lines(text: &str, variables: &BTreeMap<String, String>) -> Vec<Line> {
+    text.lines().enumerate().map(|(at, line)| split(at + 1, line, variables)).collect()
+}
+
+fn split(number: usize, line: &str, variables: &BTreeMap<String, String>) -> Line {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut comment = None;
+    let mut chars = line.chars().peekable();
+    let mut weak = false;
+    while let Some(c) = chars.next() {
+        match c {
+            '"' => {
+                weak = !weak;
+                word.get_or_insert_default();
+            }
+            '\'' if !weak => {
+                let strong: String = chars.by_ref().take_while(|c| *c != '\'').collect();
+                word.get_or_insert_default().push_str(&strong);
+            }
+            '\\' => match chars.next() {
+                Some('n') => word.get_or_insert_default().push('\n'),
+                Some('r') => word.get_or_insert_default().push('\r'),
+                Some('t') => word.get_or_insert_default().push('\t'),
+                Some('x') => {
+                    let code: String = chars.by_ref().take(2).collect();
+                    let byte = u8::from_str_radix(&code, 16).map_or('?', char::from);
+                    word.get_or_insert_default().push(byte);
+                }
+                Some(other) => word.get_or_insert_default().push(other),
+                None => {}
+            },
+            '$' if weak => {
+                let braced = chars.next_if_eq(&'{').is_some();
+                let mut key = String::new();
+                while let Some(c) = chars.next_if(|c| c.is_ascii_alphanumeric() || *c == '_') {
+                    key.push(c);
+                }
+                // `${NAME-default}`
+                let mut fallback = String::new();
+                if braced {
+                    fallback = chars.by_ref().take_while(|c| *c != '}').collect();
+                }
+                let value = variables.get(&key).cloned();
+                let fallback = fallback.trim_start_matches('-').to_owned();
+                word.get_or_insert_default().push_str(&value.unwrap_or(fallback));
+            }
+            '#' if !weak => {
+                let rest: String = chars.by_ref().collect();
+                comment = Some(rest.trim().to_owned());
+            }
+            c if c.is_whitespace() && !weak => words.extend(word.take()),
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    Line { number, words, comment }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words() {
+        let variables = BTreeMap::from([("PORT".to_owned(), "80 81".to_owned())]);
+        let check = |line: &str, expect: &[&str]| {
+            assert_eq!(lines(line, &variables)[0].words, expect, "{line}");
+        };
+        check("bind :80  # all", &["bind", ":80"]);
+        check(r"a\ b 'c # d' e\#f", &["a b", "c # d", "e#f"]);
+        check(r#"x "a $PORT b" "${PORT}" '$PORT' "${NONE-7}""#, &["x", "a 80 81 b", "80 81", "$PORT", "7"]);
+        check(r#"return string "it's""#, &["return", "string", "it's"]);
+        check("  ", &[]);
+        assert_eq!(lines("# why", &variables)[0].comment.as_deref(), Some("why"));
+    }
+}

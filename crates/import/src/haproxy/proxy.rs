@@ -1,0 +1,637 @@
+//! `listen`, `frontend` and `backend` as services and pools.
+
+use std::collections::BTreeMap;
+
+use super::condition::Acls;
+use super::rules::rule;
+use super::server;
+use crate::draft::{Draft, Pool, Service, Table};
+use crate::words::{address, duration, list, literal, name, quoted, split_port};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Listen,
+    Frontend,
+    Backend,
+}
+
+/// A line of a section.
+#[derive(Clone, Debug)]
+pub struct Word {
+    pub line: usize,
+    pub words: Vec<String>,
+    pub comments: Vec<String>,
+}
+
+pub struct Proxy {
+    pub kind: Kind,
+    pub name: String,
+    pub line: usize,
+    pub comments: Vec<String>,
+    /// Of its `defaults` first.
+    pub words: Vec<Word>,
+    /// How many of them are the defaults'.
+    inherited: usize,
+}
+
+/// Keywords that Evenkeel does by itself, or that mean nothing to it.
+const MOOT: &[&str] = &[
+    "log",
+    "mode",
+    "default-server",
+    "server",
+    "acl",
+    "bind",
+    "description",
+    "id",
+    "backlog",
+    "fullconn",
+    "grace",
+    "hash-type",
+    "email-alert",
+    "unique-id-format",
+    "unique-id-header",
+    "log-format",
+    "log-tag",
+    "load-server-state-from-file",
+    "rate-limit",
+    "default_backend",
+    "balance",
+    "cookie",
+    "stick-table",
+    "timeout",
+    "contimeout",
+    "clitimeout",
+    "srvtimeout",
+    "maxconn",
+    "http-check",
+    "tcp-check",
+    "persist",
+    "retries",
+    "appsession",
+    "enabled",
+    "disabled",
+    "option",
+];
+/// Options that are how Evenkeel works anyway, or that mean nothing to it.
+const MOOT_OPTIONS: &[&str] = &[
+    "redispatch",
+    "httpclose",
+    "http-server-close",
+    "http-keep-alive",
+    "forceclose",
+    "http-pretend-keepalive",
+    "http-tunnel",
+    "httplog",
+    "tcplog",
+    "dontlognull",
+    "dontlog-normal",
+    "abortonclose",
+    "tcpka",
+    "clitcpka",
+    "srvtcpka",
+    "log-health-checks",
+    "log-separate-errors",
+    "logasap",
+    "nolinger",
+    "persist",
+    "splice-auto",
+    "splice-request",
+    "splice-response",
+    "contstats",
+    "tcp-smart-accept",
+    "tcp-smart-connect",
+    "prefer-last-server",
+    "allbackups",
+    "checkcache",
+    "accept-invalid-http-request",
+    "accept-invalid-http-response",
+    "http-no-delay",
+    "http-use-proxy-header",
+    "http-use-htx",
+    "httpchk",
+    "ssl-hello-chk",
+    "smtpchk",
+    "ldap-check",
+    "mysql-check",
+    "pgsql-check",
+    "redis-check",
+    "tcp-check",
+    "forwardfor",
+    "originalto",
+    "socket-stats",
+    "independent-streams",
+    "http-ignore-probes",
+    "idle-close-on-response",
+    "transparent",
+    "http-buffer-request",
+    "http-restrict-req-hdr-names",
+    "h1-case-adjust-bogus-client",
+    "h1-case-adjust-bogus-server",
+];
+
+impl Word {
+    /// A word of it; empty where there is none.
+    fn arg(&self, at: usize) -> &str {
+        self.words.get(at).map_or("", String::as_str)
+    }
+}
+
+impl Proxy {
+    pub fn new(kind: Kind, name: &str, line: usize, comments: Vec<String>, defaults: Vec<Word>) -> Proxy {
+        let inherited = defaults.len();
+        Proxy { kind, name: name.into(), line, comments, words: defaults, inherited }
+    }
+
+    pub fn all(&self, keyword: &str) -> impl Iterator<Item = &Word> {
+        self.words.iter().filter(move |w| w.words[0] == keyword)
+    }
+
+    /// The last word on something.
+    fn last(&self, keyword: &str) -> Option<&Word> {
+        self.words.iter().rfind(|w| w.words[0] == keyword)
+    }
+
+    fn option(&self, wanted: &str) -> Option<&Word> {
+        let on = |w: &&Word| w.words[0] == "option" && w.words.get(1).is_some_and(|o| o == wanted);
+        let found = self.words.iter().rposition(|w| on(&w));
+        let off = self.words.iter().rposition(|w| {
+            w.words[0] == "no"
+                && w.words.get(1).is_some_and(|o| o == "option")
+                && w.words.get(2).is_some_and(|o| o == wanted)
+        });
+        found.filter(|at| off.is_none_or(|off| off < *at)).map(|at| &self.words[at])
+    }
+
+    pub fn is_http(&self) -> bool {
+        // HAProxy's mode is tcp unless it is told otherwise.
+        self.last("mode").and_then(|w| w.words.get(1)).is_some_and(|m| m == "http")
+    }
+
+    /// A timeout by its new or its old name.
+    pub fn time(&self, which: &str) -> Option<String> {
+        let old = match which {
+            "connect" => "contimeout",
+            "client" => "clitimeout",
+            "server" => "srvtimeout",
+            _ => "",
+        };
+        let found = self.words.iter().rfind(|w| {
+            w.words[0] == old && !old.is_empty()
+                || w.words[0] == "timeout" && w.words.get(1).is_some_and(|t| t == which)
+        })?;
+        let longest = |time: String| {
+            // Zero is for ever there, a week the longest here.
+            if time.starts_with("0") { "7d".into() } else { time }
+        };
+        duration(found.words.last()?, "ms").map(longest)
+    }
+
+    /// Servers and all that belongs to them.
+    pub fn pool(&self, draft: &mut Draft) -> Pool {
+        let mut pool = Pool { name: name(&self.name), ..Pool::default() };
+        pool.table.comments.clone_from(&self.comments);
+        self.balance(&mut pool, draft);
+        self.persistence(&mut pool, draft);
+        if let Some(word) = self.last("retries").and_then(|w| w.words.get(1)) {
+            pool.table.set("retries", word.clone());
+        }
+        let ports: usize = self.all("bind").flat_map(|w| w.arg(1).split(',')).count();
+        let ranges = self.all("bind").any(|w| split_port(w.arg(1)).1.is_some_and(|p| p.contains('-')));
+        server::servers(self, ports > 1 || ranges || self.kind == Kind::Backend, &mut pool, draft);
+        if self.kind == Kind::Backend {
+            self.what_is_left(draft);
+        }
+        pool
+    }
+
+    fn balance(&self, pool: &mut Pool, draft: &mut Draft) {
+        let Some(word) = self.last("balance") else { return };
+        let algorithm = word.words.get(1).map_or("roundrobin", String::as_str);
+        let scheduler = match algorithm.split('(').next().unwrap_or("") {
+            "roundrobin" | "static-rr" => "round-robin",
+            "leastconn" => "least-connections",
+            "source" => "source-hash",
+            "uri" => "uri-hash",
+            "random" => "random",
+            "first" => "first",
+            "rdp-cookie" => {
+                pool.table.set_with(
+                    "scheduler",
+                    "\"least-connections\"",
+                    "the RDP cookie is kept by persistence",
+                );
+                return;
+            }
+            other => {
+                draft.left(word.line, &format!("balance {other}"), "round robin is used instead");
+                "round-robin"
+            }
+        };
+        pool.table.text("scheduler", scheduler);
+    }
+
+    fn persistence(&self, pool: &mut Pool, draft: &mut Draft) {
+        let table = self.last("stick-table");
+        let of_table =
+            |key: &str| table.and_then(|t| t.words.iter().skip_while(|w| *w != key).nth(1).cloned());
+        let expire = of_table("expire").and_then(|e| duration(&e, "ms"));
+        let size = of_table("size").and_then(|size| {
+            let digits = size.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+            let factor = match &size[digits.len()..] {
+                "k" => 1024,
+                "m" => 1024 * 1024,
+                _ => 1,
+            };
+            Some((digits.parse::<u64>().ok()? * factor).clamp(16, 16_777_216))
+        });
+        let entries = |kind: &str, key: &str| {
+            let mut value = format!("{{ type = \"{kind}\"");
+            if let Some(expire) = &expire {
+                value += &format!(", {key} = \"{expire}\"");
+            }
+            if let Some(size) = size {
+                value += &format!(", size = {size}");
+            }
+            value + " }"
+        };
+        let balances_rdp =
+            self.last("balance").is_some_and(|w| w.words.get(1).is_some_and(|b| b.starts_with("rdp-cookie")));
+        if self.all("persist").any(|w| w.words.get(1).is_some_and(|p| p.starts_with("rdp-cookie")))
+            || balances_rdp
+        {
+            pool.table.set("persistence", entries("rdp-cookie", "expire"));
+        }
+        for word in self.words.iter().filter(|w| w.words[0] == "stick") {
+            let what = word.words.get(2).map_or("", String::as_str);
+            let value =
+                match (word.words.get(1).map_or("", String::as_str), what.split('(').next().unwrap_or("")) {
+                    ("on" | "match", "src") => entries("source", "timeout"),
+                    ("on" | "match", "rdp_cookie" | "req.rdp_cookie" | "req_rdp_cookie") => {
+                        entries("rdp-cookie", "expire")
+                    }
+                    ("on" | "match", "ssl_fc_session_id") => entries("tls-session-id", "expire"),
+                    ("on" | "match", "hdr" | "req.hdr") => {
+                        let header = what.split_once('(').map_or("", |(_, h)| h.trim_end_matches(')'));
+                        entries("header", "expire").replacen(
+                            " }",
+                            &format!(", name = {} }}", quoted(header)),
+                            1,
+                        )
+                    }
+                    ("store-request", _) => continue,
+                    _ => {
+                        draft.left(word.line, &word.words.join(" "), "not carried over");
+                        continue;
+                    }
+                };
+            pool.table.set("persistence", value);
+        }
+        if let Some(word) = self.last("cookie").filter(|_| self.is_http()) {
+            pool.table.set("persistence", cookie(word, draft));
+        }
+        if let Some(word) = self.last("appsession") {
+            let name = word.words.get(1).map_or("", String::as_str);
+            pool.table.set("persistence", format!("{{ type = \"app-cookie\", name = {} }}", quoted(name)));
+        }
+    }
+
+    /// The service, or two where some of its ports speak TLS.
+    pub fn services(&self, backends: &BTreeMap<&str, &Proxy>, acls: &Acls, draft: &mut Draft) {
+        let is_page = self.all("stats").next().is_some() && self.all("server").next().is_none();
+        if is_page {
+            let place = self.all("bind").next().map_or(":9443", |w| w.arg(1));
+            let why = format!(
+                "the page at {place} is Evenkeel's web UI: see [admin] listen, and `evenkeel user add`"
+            );
+            draft.left(
+                self.line,
+                &format!("{} {}", if self.kind == Kind::Listen { "listen" } else { "frontend" }, self.name),
+                why,
+            );
+            return;
+        }
+        let mut plain: Vec<String> = Vec::new();
+        let mut secret: Vec<String> = Vec::new();
+        let mut tls = Table::default();
+        let mut more = Table::default();
+        for word in self.all("bind") {
+            let ends_tls = word.words.iter().any(|w| w == "ssl");
+            for place in word.arg(1).split(',') {
+                match vip(place) {
+                    Some(vip) if ends_tls => secret.push(vip),
+                    Some(vip) => plain.push(vip),
+                    None => draft.left(word.line, place, "nothing listens there: an ADDRESS:PORT is needed"),
+                }
+            }
+            bind_options(word, &mut tls, &mut more, draft);
+        }
+        if plain.is_empty() && secret.is_empty() {
+            draft.left(self.line, &self.name, "it has no address and is left out");
+            return;
+        }
+        let mut service = Service { name: draft.fresh(&name(&self.name)), ..Service::default() };
+        service.table.comments.clone_from(&self.comments);
+        service.mode = if self.is_http() { "http" } else { "tcp" }.into();
+        service.routes = self.routes(backends, acls, draft);
+        self.own_or_named(&mut service, draft);
+        let target = self.last("default_backend").and_then(|w| backends.get(w.arg(1)).copied());
+        self.timeouts(target, &mut service);
+        let forwards = |proxy: &Proxy| proxy.option("forwardfor").is_some();
+        if self.is_http() && (forwards(self) || target.is_some_and(forwards)) {
+            service.table.set("forwarded", list(&["x-forwarded-for"]));
+        }
+        if let Some(max) = self.words[self.inherited..].iter().rfind(|w| w.words[0] == "maxconn") {
+            service.table.set("max-connections", max.arg(1));
+        }
+        more.lines.iter().for_each(|l| service.table.set_with(&l.key, l.value.clone(), &l.comment));
+        self.what_is_left(draft);
+        let keys: Vec<String> = tls.lines.iter().map(|l| format!("{} = {}", l.key, l.value)).collect();
+        let tls = format!("{{ {} }}", keys.join(", "));
+        if plain.is_empty() {
+            service.table.set("tls", tls);
+            service.vips = gathered(&secret);
+        } else if secret.is_empty() {
+            service.vips = gathered(&plain);
+        } else {
+            // Both: a second service on the same servers.
+            if let Some(mut own) = service.own.take() {
+                own.name = draft.fresh(&format!("{}-servers", service.name));
+                service.pool = Some(own.name.clone());
+                draft.pools.push(own);
+            }
+            service.vips = gathered(&plain);
+            let mut second = service.clone();
+            draft.services.push(service);
+            second.name = draft.fresh(&format!("{}-tls", second.name));
+            second.table.comments = vec!["The same with TLS.".into()];
+            second.vips = gathered(&secret);
+            second.table.set("tls", tls);
+            draft.services.push(second);
+            return;
+        }
+        draft.services.push(service);
+    }
+
+    fn own_or_named(&self, service: &mut Service, draft: &mut Draft) {
+        let named = self.last("default_backend").and_then(|w| w.words.get(1)).map(|n| name(n));
+        if self.kind == Kind::Listen && self.all("server").next().is_some() {
+            let mut pool = self.pool(draft);
+            pool.table.comments.clear();
+            service.own = Some(pool);
+            return;
+        }
+        match named.filter(|n| draft.pools.iter().any(|p| p.name == *n)) {
+            Some(named) => service.pool = Some(named),
+            None => {
+                // Routes may answer everything; what they do not has no server.
+                let first =
+                    service.routes.iter().find_map(|r| r.get("pool").map(|p| p.trim_matches('"').to_owned()));
+                match first {
+                    Some(pool) => {
+                        let mut last = Table {
+                            comments: vec!["What no rule takes had no backend.".into()],
+                            lines: Vec::new(),
+                        };
+                        last.text("name", "no-backend");
+                        last.set("deny", "{ status = 503 }");
+                        service.routes.push(last);
+                        service.pool = Some(pool);
+                    }
+                    None => {
+                        draft.left(
+                            self.line,
+                            &self.name,
+                            "it has no servers: what it answers by itself is kept in routes",
+                        );
+                        let mut pool = Pool::default();
+                        let mut nobody = Table::default();
+                        nobody.text("name", "nobody");
+                        nobody.text("address", "127.0.0.1:9");
+                        nobody.set_with("admin-state", "\"halted\"", "there was no server");
+                        pool.servers.push(nobody);
+                        service.own = Some(pool);
+                    }
+                }
+            }
+        }
+    }
+
+    fn timeouts(&self, target: Option<&Proxy>, service: &mut Service) {
+        let mut set = |key: &str, time: Option<String>| {
+            if let Some(time) = time {
+                service.timeouts.text(key, &time);
+            }
+        };
+        let behind = |which: &str| target.and_then(|t| t.time(which)).or_else(|| self.time(which));
+        set("connect", behind("connect"));
+        set("client", self.time("client"));
+        set("server", behind("server"));
+        set("queue", behind("queue"));
+        if self.is_http() {
+            set("request", self.time("http-request"));
+            set("keep-alive", self.time("http-keep-alive"));
+            set("tunnel", behind("tunnel"));
+        }
+    }
+
+    /// Rules, in the order in which HAProxy takes them: those of requests, then the backends.
+    fn routes(&self, backends: &BTreeMap<&str, &Proxy>, acls: &Acls, draft: &mut Draft) -> Vec<Table> {
+        let mut routes = Vec::new();
+        for pass in ["early", "request", "redirect", "backend"] {
+            for word in &self.words {
+                let keyword = word.words[0].as_str();
+                let of_pass = match keyword {
+                    "tcp-request" | "block" => "early",
+                    "http-request" | "http-response" | "reqadd" | "rspadd" => "request",
+                    "redirect" => "redirect",
+                    "use_backend" => "backend",
+                    _ => continue,
+                };
+                if of_pass != pass {
+                    continue;
+                }
+                match rule(word, acls, backends, self.is_http()) {
+                    Ok(Some(mut route)) => {
+                        route.comments.clone_from(&word.comments);
+                        routes.push(route);
+                    }
+                    Ok(None) => {}
+                    Err(why) => draft.left(word.line, &word.words.join(" "), why),
+                }
+            }
+        }
+        for (at, route) in routes.iter_mut().enumerate() {
+            if route.get("name").is_none() {
+                route.lines.insert(
+                    0,
+                    crate::draft::Line {
+                        key: "name".into(),
+                        value: quoted(&format!("rule-{}", at + 1)),
+                        comment: String::new(),
+                    },
+                );
+            }
+        }
+        routes
+    }
+
+    /// What nobody has looked at.
+    fn what_is_left(&self, draft: &mut Draft) {
+        for word in &self.words[self.inherited..] {
+            let keyword = word.words[0].as_str();
+            let rule = [
+                "tcp-request",
+                "http-request",
+                "http-response",
+                "block",
+                "redirect",
+                "use_backend",
+                "reqadd",
+                "rspadd",
+            ]
+            .contains(&keyword);
+            match keyword {
+                _ if rule && self.kind != Kind::Backend => {}
+                "stick" => {}
+                "option" if word.words.get(1).is_some_and(|o| MOOT_OPTIONS.contains(&o.as_str())) => {}
+                "option" => draft.left(word.line, &word.words.join(" "), "not carried over"),
+                "no" => {}
+                "stats" => draft.left(word.line, "stats", "the page is Evenkeel's web UI: see [admin] listen"),
+                "errorfile" => draft.left(word.line, "errorfile", "write error-pages = { STATUS = \"FILE\" }; the file holds the page alone, without a head"),
+                keyword if rule => draft.left(word.line, keyword, "rules of a backend: write them as routes of the service"),
+                keyword if MOOT.contains(&keyword) => {}
+                _ => draft.left(word.line, &word.words.join(" "), "not carried over"),
+            }
+        }
+    }
+}
+
+fn cookie(word: &Word, draft: &mut Draft) -> String {
+    let mut value = format!(
+        "{{ type = \"cookie\", name = {}",
+        quoted(word.words.get(1).map_or("SERVERID", String::as_str))
+    );
+    let mut rest = word.words.iter().skip(2);
+    let mut method = "passive";
+    let mut keys = String::new();
+    while let Some(option) = rest.next() {
+        match option.as_str() {
+            "insert" | "rewrite" | "prefix" => method = option,
+            "indirect" | "nocache" | "httponly" | "secure" | "postonly" => {
+                keys += &format!(", {option} = true")
+            }
+            "domain" => keys += &format!(", domain = {}", quoted(rest.next().map_or("", String::as_str))),
+            "maxidle" | "maxlife" => {
+                let time = rest.next().and_then(|t| duration(t, "s")).unwrap_or_else(|| "1h".into());
+                keys += &format!(", max-{} = \"{time}\"", &option[3..]);
+            }
+            "attr" => match rest.next().map(|a| a.to_lowercase()) {
+                Some(attribute) if attribute.starts_with("samesite=") => {
+                    keys += &format!(", samesite = {}", quoted(&attribute[9..]))
+                }
+                other => {
+                    draft.left(word.line, "attr", format!("{}: not carried over", other.unwrap_or_default()))
+                }
+            },
+            "preserve" | "dynamic" => draft.left(word.line, option, "not carried over"),
+            _ => draft.left(word.line, option, "not carried over"),
+        }
+    }
+    value += &format!(", method = \"{method}\"{keys} }}");
+    value
+}
+
+/// `ADDRESS:PORTS`, of what HAProxy binds.
+fn vip(place: &str) -> Option<String> {
+    let (host, port) = split_port(place);
+    let port = port.filter(|p| p.split('-').all(|n| n.parse::<u16>().is_ok()))?;
+    let host = match host {
+        "" | "*" | "0.0.0.0" | "ipv4@" | "ipv4@*" => "0.0.0.0".into(),
+        "::" | "[::]" | "ipv6@" | "ipv6@*" => "::".into(),
+        host => address(host)?,
+    };
+    Some(crate::words::with_port(&host, port))
+}
+
+/// VIPs with all ports of an address together.
+fn gathered(vips: &[String]) -> Vec<String> {
+    let mut all: Vec<(String, Vec<String>)> = Vec::new();
+    for vip in vips {
+        let (host, port) = split_port(vip);
+        let port = port.unwrap_or("").to_owned();
+        match all.iter_mut().find(|(h, _)| h == host) {
+            Some((_, ports)) if !ports.contains(&port) => ports.push(port),
+            Some(_) => {}
+            None => all.push((host.to_owned(), vec![port])),
+        }
+    }
+    all.into_iter().map(|(host, ports)| format!("{host}:{}", ports.join(","))).collect()
+}
+
+fn bind_options(word: &Word, tls: &mut Table, more: &mut Table, draft: &mut Draft) {
+    let mut files: Vec<String> = Vec::new();
+    let mut auth: Vec<String> = Vec::new();
+    let mut rest = word.words.iter().skip(2);
+    while let Some(option) = rest.next() {
+        let mut value = || rest.next().cloned().unwrap_or_default();
+        match option.as_str() {
+            "ssl" | "defer-accept" | "tfo" | "transparent" | "v4v6" | "v6only" | "no-sslv3" | "no-tlsv10"
+            | "no-tlsv11" | "no-tls-tickets" => {}
+            "crt" => files.push(value()),
+            "alpn" => {
+                let all = value();
+                let known: Vec<&str> = all.split(',').filter(|p| ["h2", "http/1.1"].contains(p)).collect();
+                tls.set("alpn", list(&known));
+            }
+            "ssl-min-ver" => match value().as_str() {
+                "TLSv1.3" => tls.text("min-version", "1.3"),
+                "TLSv1.2" => tls.text("min-version", "1.2"),
+                old => draft.left(
+                    word.line,
+                    "ssl-min-ver",
+                    format!("{old}: TLS 1.2 is the oldest that is spoken"),
+                ),
+            },
+            "strict-sni" => tls.set("strict-sni", "true"),
+            "ca-file" => auth.push(format!("ca = {}", quoted(&value()))),
+            "crl-file" => auth.push(format!("crl = {}", quoted(&value()))),
+            "verify" => {
+                if value() == "optional" {
+                    auth.push("mode = \"optional\"".into());
+                }
+            }
+            "accept-proxy" => more.set_with(
+                "proxy-protocol-from",
+                list(&["0.0.0.0/0", "::/0"]),
+                "name the networks that really send it",
+            ),
+            "name" | "backlog" | "maxconn" | "mss" | "id" | "nice" | "process" | "thread" | "level"
+            | "mode" | "user" | "uid" | "gid" | "group" | "tcp-ut" | "ciphers" | "ciphersuites"
+            | "curves" | "ecdhe" | "npn" | "shards" => drop(value()),
+            "interface" => {
+                let on = value();
+                draft.left(
+                    word.line,
+                    "interface",
+                    format!("{on}: the service listens on its address, whatever the interface"),
+                );
+            }
+            other => draft.left(word.line, other, "not carried over"),
+        }
+    }
+    if !files.is_empty() {
+        let known = tls.get("certificates").map(str::to_owned);
+        let new = list(&files);
+        tls.set(
+            "certificates",
+            match known {
+                Some(known) => format!("{}, {}", known.trim_end_matches(']'), new.trim_start_matches('[')),
+                None => new,
+            },
+        );
+    }
+    if !auth.is_empty() {
+        tls.set("client-auth", format!("{{ {} }}", auth.join(", ")));
+    }
+}

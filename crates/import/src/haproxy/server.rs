@@ -1,0 +1,302 @@
+//! `server` and `default-server`, and the checks of a backend.
+
+use super::proxy::Proxy;
+use crate::draft::{Draft, Pool, Table};
+use crate::words::{address, duration, quoted, split_port, with_port};
+
+/// What all servers of a pool have in common in Evenkeel; HAProxy has it a server.
+#[derive(Default)]
+struct Common {
+    checked: bool,
+    check: Table,
+    from: usize,
+}
+
+/// Options that need nothing here.
+const MOOT: &[&str] = &[
+    "no-agent-check",
+    "non-stick",
+    "no-check",
+    "stick",
+    "resolve-prefer",
+    "check-reuse-pool",
+    "init-state",
+    "pool-purge-delay",
+    "pool-max-conn",
+    "proto-check",
+    "tcp-ut",
+    "enabled",
+    "no-backup",
+    "no-verifyhost",
+];
+/// Options with a value that need nothing here.
+const MOOT_VALUE: &[&str] = &[
+    "id",
+    "init-addr",
+    "resolvers",
+    "pool-purge-delay",
+    "pool-max-conn",
+    "pool-low-conn",
+    "error-limit",
+    "on-error",
+    "observe",
+    "ciphers",
+    "ciphersuites",
+    "log-proto",
+    "shard",
+];
+
+pub fn servers(proxy: &Proxy, many_ports: bool, pool: &mut Pool, draft: &mut Draft) {
+    let defaults: Vec<String> = proxy.all("default-server").flat_map(|w| w.words[1..].to_vec()).collect();
+    let mut common = Common::default();
+    let all: Vec<_> = proxy.all("server").cloned().collect();
+    let weighted =
+        all.iter().any(|w| w.words.iter().any(|o| o == "weight")) || defaults.iter().any(|o| o == "weight");
+    for word in &all {
+        let (Some(name), Some(place)) = (word.words.get(1), word.words.get(2)) else {
+            draft.left(word.line, "server", "a name and an address are needed");
+            continue;
+        };
+        let (host, port) = split_port(place);
+        let Some(host) = address(host) else {
+            let why = format!("{place} is no address: the server is left out; write its address");
+            draft.left(word.line, name, why);
+            continue;
+        };
+        let mut server = Table { comments: word.comments.clone(), lines: Vec::new() };
+        server.text("name", &crate::words::name(name));
+        match port {
+            Some(port) if port.parse::<u16>().is_ok() => server.text("address", &with_port(&host, port)),
+            Some(port) => {
+                draft.left(
+                    word.line,
+                    place,
+                    format!("the port {port} is not carried over: the client's port is kept"),
+                );
+                server.text("address", &host);
+            }
+            None if many_ports => {
+                server.set_with("address", quoted(&host), "the port that the client came to")
+            }
+            None => server.text("address", &host),
+        }
+        if weighted {
+            server.set("weight", "1");
+        }
+        let options = [defaults.as_slice(), &word.words[3..]].concat();
+        option_by_option(&options, word.line, name, &mut server, pool, &mut common, draft);
+        pool.servers.push(server);
+    }
+    checks(proxy, common, pool, draft);
+}
+
+fn option_by_option(
+    options: &[String],
+    line: usize,
+    name: &str,
+    server: &mut Table,
+    pool: &mut Pool,
+    common: &mut Common,
+    draft: &mut Draft,
+) {
+    let mut rest = options.iter();
+    let mut checked = false;
+    let mut own = Table::default();
+    while let Some(option) = rest.next() {
+        let mut value = || rest.next().cloned().unwrap_or_default();
+        match option.as_str() {
+            "weight" => server.set("weight", value()),
+            "maxconn" => server.set("max-connections", value()),
+            "backup" => server.set("backup", "true"),
+            "disabled" => server.set_with("admin-state", "\"halted\"", "it was disabled"),
+            "check" => checked = true,
+            "check-ssl" => own.set("tls", "{ verify = false }"),
+            "check-send-proxy" => own.set("send-proxy", "true"),
+            "inter" => time(&mut own, "interval", &value()),
+            "fastinter" => time(&mut own, "fast-interval", &value()),
+            "downinter" => drop(value()),
+            "rise" => own.set("rise", value()),
+            "fall" => own.set("fall", value()),
+            "port" => own.set("port", value()),
+            "addr" => own.text("address", &value()),
+            "cookie" => {
+                let given = value();
+                if crate::words::name(name) != given {
+                    let why = format!(
+                        "the cookie's value is the server's name here ({name}, not {given}): clients choose anew once"
+                    );
+                    draft.left(line, "cookie", why);
+                }
+            }
+            "ssl" => {
+                if pool.table.get("server-tls").is_none() {
+                    pool.table.set("server-tls", "{}");
+                }
+            }
+            "verify" => {
+                if value() == "none" {
+                    pool.table.set("server-tls", "{ verify = false }");
+                }
+            }
+            "ca-file" => {
+                let file = value();
+                pool.table.set("server-tls", format!("{{ ca = {} }}", quoted(&file)));
+            }
+            "send-proxy" => pool.table.text("send-proxy", "v1"),
+            "send-proxy-v2" | "send-proxy-v2-ssl" | "send-proxy-v2-ssl-cn" => {
+                pool.table.text("send-proxy", "v2")
+            }
+            "slowstart" => match duration(&value(), "ms") {
+                Some(time) => pool.table.text("slow-start", &time),
+                None => draft.left(line, "slowstart", "not carried over"),
+            },
+            "on-marked-down" => {
+                if value() == "shutdown-sessions" {
+                    pool.table.text("on-marked-down", "close");
+                }
+            }
+            "source" => {
+                let from = value();
+                match rest.as_slice() {
+                    [uses, whose, ..] if uses == "usesrc" => {
+                        if ["clientip", "client"].contains(&whose.as_str()) {
+                            pool.table.set_with(
+                                "source",
+                                "\"client\"",
+                                "full transparency: the rules of the kernel are set up by Evenkeel",
+                            );
+                        } else {
+                            draft.left(line, "usesrc", format!("{whose}: not carried over"));
+                        }
+                        rest.nth(1);
+                    }
+                    _ if from.starts_with("0.0.0.0") || from == "*" => {}
+                    _ => pool.table.text("source", split_port(&from).0),
+                }
+            }
+            "proto" => {
+                if value() == "h2" {
+                    pool.table.text("server-http", "2");
+                }
+            }
+            "alpn" => {
+                if value().contains("h2") {
+                    pool.table.text("server-http", "2");
+                }
+            }
+            "agent-check" => draft.left(line, "agent-check", "write agent = { port = … } into health-check"),
+            "agent-port" | "agent-inter" | "agent-addr" | "agent-send" => drop(value()),
+            "track" => {
+                let of = value();
+                draft.left(line, "track", format!("{of}: checks that are alike are made once by themselves"));
+            }
+            "sni" | "check-sni" | "verifyhost" | "crt" | "redir" | "minconn" | "maxqueue" | "namespace"
+            | "socks4" | "ws" | "max-reuse" | "crl-file" | "check-alpn" | "check-proto" => {
+                let given = value();
+                draft.left(line, option, format!("{given}: not carried over"));
+            }
+            word if MOOT.contains(&word) => {}
+            word if MOOT_VALUE.contains(&word) => drop(value()),
+            word => draft.left(line, word, "not carried over"),
+        }
+    }
+    if checked && !common.checked {
+        (common.checked, common.check, common.from) = (true, own, line);
+    } else if checked && own != common.check {
+        let why = format!("all servers of a pool are checked alike: as in line {}", common.from);
+        draft.left(line, name, why);
+    }
+}
+
+fn time(table: &mut Table, key: &str, text: &str) {
+    if let Some(time) = duration(text, "ms") {
+        table.text(key, &time);
+    }
+}
+
+/// The pool's one health check.
+fn checks(proxy: &Proxy, common: Common, pool: &mut Pool, draft: &mut Draft) {
+    if pool.servers.is_empty() {
+        return;
+    }
+    if !common.checked {
+        pool.table.set_with(
+            "health-check",
+            "{ type = \"none\" }",
+            "no server was checked; a refused connection counts all the same",
+        );
+        return;
+    }
+    let mut check = Table::default();
+    check.text("type", "tcp");
+    for word in
+        proxy.words.iter().filter(|w| ["option", "http-check", "tcp-check"].contains(&w.words[0].as_str()))
+    {
+        let words: Vec<&str> = word.words.iter().map(String::as_str).collect();
+        match words.as_slice() {
+            ["option", "httpchk", rest @ ..] => {
+                check.text("type", "http");
+                match rest {
+                    [] => check.text("method", "OPTIONS"),
+                    [path] => check.text("path", path),
+                    [method, path, more @ ..] => {
+                        check.text("method", method);
+                        check.text("path", path);
+                        // `HTTP/1.1\r\nHost:\ www`, as it was written before 2.2.
+                        let text = more.join(" ");
+                        for field in text.split("\r\n").skip(1) {
+                            if let Some(("Host" | "host", host)) = field.split_once(':') {
+                                check.text("host", host.trim());
+                            }
+                        }
+                    }
+                }
+            }
+            ["option", "ssl-hello-chk"] => check.text("type", "tls"),
+            ["option", "smtpchk", ..] => check.text("type", "smtp"),
+            ["option", "ldap-check"] => check.text("type", "ldap"),
+            ["option", "mysql-check", ..] => check.text("type", "mysql"),
+            ["option", "pgsql-check", ..] => check.text("type", "postgresql"),
+            ["option", "redis-check"] => check.text("type", "redis"),
+            ["http-check", "expect", "status", status] => check.text("status", status),
+            ["http-check", "expect", "string", text @ ..] => check.text("expect", &text.join(" ")),
+            ["http-check", "expect", "rstring", text @ ..] => check.text("expect-regex", &text.join(" ")),
+            ["http-check", "send", rest @ ..] => {
+                let mut rest = rest.iter();
+                while let Some(word) = rest.next() {
+                    match *word {
+                        "meth" => check.text("method", rest.next().unwrap_or(&"GET")),
+                        "uri" => check.text("path", rest.next().unwrap_or(&"/")),
+                        "hdr" => {
+                            let (name, value) = (rest.next().unwrap_or(&""), rest.next().unwrap_or(&""));
+                            match name.eq_ignore_ascii_case("host") {
+                                true => check.text("host", value),
+                                false => check
+                                    .set("headers", format!("{{ {} = {} }}", quoted(name), quoted(value))),
+                            }
+                        }
+                        "ver" => drop(rest.next()),
+                        other => draft.left(word_line(proxy, "http-check"), other, "not carried over"),
+                    }
+                }
+            }
+            ["tcp-check", "send", text @ ..] => check.text("send", &text.join(" ")),
+            ["tcp-check", "expect", "string", text @ ..] => check.text("expect", &text.join(" ")),
+            ["tcp-check", "connect", ..] | ["http-check", "connect", ..] | ["option", "tcp-check"] => {}
+            ["http-check" | "tcp-check", ..] => {
+                draft.left(word.line, &word.words.join(" "), "not carried over")
+            }
+            _ => {}
+        }
+    }
+    if let Some(timeout) = proxy.time("check") {
+        check.text("timeout", &timeout);
+    }
+    common.check.lines.iter().for_each(|l| check.set(&l.key, l.value.clone()));
+    let each: Vec<String> = check.lines.iter().map(|l| format!("{} = {}", l.key, l.value)).collect();
+    pool.table.set("health-check", format!("{{ {} }}", each.join(", ")));
+}
+
+fn word_line(proxy: &Proxy, keyword: &str) -> usize {
+    proxy.all(keyword).next().map_or(proxy.line, |w| w.line)
+}

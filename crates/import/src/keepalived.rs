@@ -1,0 +1,437 @@
+//! `keepalived.conf`: virtual servers, checkers, VRRP.
+
+use crate::draft::{Draft, Pool, Service, Table};
+use crate::words::{address, list, name, quoted, with_port};
+
+/// A line, and what stands in its braces.
+struct Node {
+    line: usize,
+    words: Vec<String>,
+    children: Vec<Node>,
+    comments: Vec<String>,
+}
+
+impl Node {
+    fn is(&self, keyword: &str) -> bool {
+        self.words.first().is_some_and(|w| w == keyword)
+    }
+
+    fn child(&self, keyword: &str) -> Option<&Node> {
+        self.children.iter().find(|c| c.is(keyword))
+    }
+
+    fn value(&self, keyword: &str) -> Option<&str> {
+        self.child(keyword)?.words.get(1).map(String::as_str)
+    }
+}
+
+/// Braces within braces; nobody has more.
+const DEEPEST: usize = 32;
+
+/// Words, with quotes and comments; a brace is a word of its own.
+fn parse(text: &str) -> Vec<Node> {
+    let mut stack: Vec<Vec<Node>> = vec![Vec::new()];
+    let mut comments = Vec::new();
+    for (at, line) in text.lines().enumerate() {
+        let mut words: Vec<String> = Vec::new();
+        let mut rest = line.trim();
+        while !rest.is_empty() {
+            if let Some(comment) = rest.strip_prefix(['#', '!']) {
+                if words.is_empty() {
+                    comments.push(comment.trim().to_owned());
+                }
+                break;
+            }
+            let (word, after) = match rest.strip_prefix('"') {
+                Some(inner) => inner.split_once('"').unwrap_or((inner, "")),
+                None => rest.split_at(rest.find(char::is_whitespace).unwrap_or(rest.len())),
+            };
+            words.push(word.to_owned());
+            rest = after.trim_start();
+        }
+        for part in words.split_inclusive(|w| w == "{" || w == "}") {
+            let (opens, closes) =
+                (part.last().is_some_and(|w| w == "{"), part.last().is_some_and(|w| w == "}"));
+            let own: Vec<String> = part.iter().filter(|w| *w != "{" && *w != "}").cloned().collect();
+            if !own.is_empty() || opens {
+                let comments = std::mem::take(&mut comments);
+                let node = Node { line: at + 1, words: own, children: Vec::new(), comments };
+                if let Some(level) = stack.last_mut() {
+                    level.push(node);
+                }
+            }
+            if opens && stack.len() < DEEPEST {
+                stack.push(Vec::new());
+            } else if closes && stack.len() > 1 {
+                let children = stack.pop().unwrap_or_default();
+                if let Some(parent) = stack.last_mut().and_then(|level| level.last_mut()) {
+                    parent.children = children;
+                }
+            }
+        }
+    }
+    while stack.len() > 1 {
+        let children = stack.pop().unwrap_or_default();
+        if let Some(parent) = stack.last_mut().and_then(|level| level.last_mut()) {
+            parent.children = children;
+        }
+    }
+    stack.pop().unwrap_or_default()
+}
+
+pub fn read(text: &str, draft: &mut Draft) {
+    let all = parse(text);
+    let synced = all.iter().any(|n| n.is("vrrp_sync_group"));
+    for node in &all {
+        match node.words.first().map_or("", String::as_str) {
+            "global_defs" => mail(node, draft),
+            "virtual_server" => virtual_server(node, &all, draft),
+            "vrrp_instance" => instance(node, synced, draft),
+            "vrrp_sync_group" | "virtual_server_group" => {}
+            "vrrp_script" => {
+                let script = node.value("script").unwrap_or("").to_owned();
+                draft.left(
+                    node.line,
+                    "vrrp_script",
+                    format!("{script}: write it as [pair] track-script, if the key fits"),
+                );
+            }
+            other => draft.left(node.line, other, "not carried over"),
+        }
+    }
+}
+
+/// Who is told by mail.
+fn mail(node: &Node, draft: &mut Draft) {
+    let to: Vec<&str> = node.child("notification_email").map_or(Vec::new(), |n| {
+        n.children.iter().filter_map(|c| c.words.first().map(String::as_str)).collect()
+    });
+    if to.is_empty() {
+        return;
+    }
+    let server = node.value("smtp_server").unwrap_or("127.0.0.1").to_owned();
+    let from = node.value("notification_email_from").unwrap_or("evenkeel@localhost").to_owned();
+    let mut email = format!(
+        "[{{ server = {}, security = \"none\", from = {}, to = {} }}]",
+        quoted(&with_port(&server, "25")),
+        quoted(&from),
+        list(&to)
+    );
+    email = email.replace("\n", "");
+    draft.global("alerts").set("email", email);
+}
+
+fn seconds(text: &str) -> String {
+    match text.split_once('.') {
+        Some(_) => format!("{}ms", (text.parse::<f64>().unwrap_or(1.0) * 1000.0) as u64),
+        None => format!("{text}s"),
+    }
+}
+
+fn instance(node: &Node, synced: bool, draft: &mut Draft) {
+    let get = |key: &str| node.value(key).map(str::to_owned);
+    if draft.globals.iter().all(|(name, _)| name != "pair") {
+        let pair = draft.global("pair");
+        pair.comments
+            .push("VRRP as before, with routers of any make. Between two nodes of Evenkeel, set".into());
+        pair.comments
+            .push("peer = \"ADDRESS:9694\" and run `evenkeel pair invite`: see docs/pair.md.".into());
+        pair.set_with("name", "\"lb1\"", "the name of this node");
+        let failback = node.child("nopreempt").is_none();
+        pair.set("failback", failback.to_string());
+    }
+    let mut router = Table { comments: node.comments.clone(), lines: Vec::new() };
+    router.comments.push(node.words.get(1).cloned().unwrap_or_default());
+    router.text("interface", &get("interface").unwrap_or_else(|| "eth0".into()));
+    router.set("router-id", get("virtual_router_id").unwrap_or_else(|| "51".into()));
+    router.set("priority", get("priority").unwrap_or_else(|| "100".into()));
+    if let Some(interval) = get("advert_int") {
+        router.text("interval", &seconds(&interval));
+    }
+    if get("version").is_none_or(|v| v == "2") {
+        router.set_with("version", "2", "keepalived's own default");
+    }
+    draft.routers.push(router);
+    let addresses = ["virtual_ipaddress", "virtual_ipaddress_excluded"];
+    let floating: Vec<String> = addresses
+        .iter()
+        .filter_map(|key| node.child(key))
+        .flat_map(|n| &n.children)
+        .filter_map(|c| c.words.first().cloned())
+        .map(|a| {
+            if a.contains('/') {
+                a
+            } else if a.contains(':') {
+                format!("{a}/128")
+            } else {
+                format!("{a}/32")
+            }
+        })
+        .collect();
+    if !floating.is_empty() {
+        let network = draft.global("network");
+        let before = network.get("floating-ips").map(str::to_owned).unwrap_or_else(|| "[]".into());
+        let new = list(&floating);
+        let joined = if before == "[]" {
+            new
+        } else {
+            format!("{}, {}", before.trim_end_matches(']'), new.trim_start_matches('['))
+        };
+        network.set("floating-ips", joined);
+    }
+    if synced && draft.routers.len() == 2 {
+        draft.left(node.line, "vrrp_sync_group", "all routers of [pair] move together by themselves");
+    }
+    for child in &node.children {
+        let keyword = child.words.first().map_or("", String::as_str);
+        match keyword {
+            "interface" | "virtual_router_id" | "priority" | "advert_int" | "virtual_ipaddress" | "virtual_ipaddress_excluded" | "nopreempt" | "state" | "version" | "garp_master_delay" | "garp_master_refresh" | "dont_track_primary" | "smtp_alert" | "preempt_delay" => {}
+            "authentication" => draft.left(child.line, keyword, "VRRP's password protects nothing (RFC 9568, section 9); a pair of Evenkeel seals its messages"),
+            "notify_master" | "notify_backup" | "notify_fault" | "notify" | "notify_stop" => {
+                let script = child.words.get(1).cloned().unwrap_or_default();
+                draft.left(child.line, keyword, format!("{script}: see `notify` of [pair], or [[alerts.script]] with kinds = [\"role\"]"));
+            }
+            _ => draft.left(child.line, keyword, "not carried over"),
+        }
+    }
+}
+
+fn virtual_server(node: &Node, all: &[Node], draft: &mut Draft) {
+    let protocol = node.value("protocol").unwrap_or("TCP").to_lowercase();
+    let vips: Vec<String> = match (node.words.get(1).map(String::as_str), node.words.get(2)) {
+        (Some("group"), Some(group)) => {
+            let found = all.iter().find(|n| n.is("virtual_server_group") && n.words.get(1) == Some(group));
+            let lines = found.map_or(&[][..], |n| &n.children[..]);
+            lines
+                .iter()
+                .filter_map(|c| Some(with_port(&address(c.words.first()?)?, c.words.get(1)?)))
+                .collect()
+        }
+        (Some("fwmark"), mark) => {
+            let mark = mark.cloned().unwrap_or_default();
+            draft.left(node.line, "fwmark", format!("the service of mark {mark} needs its addresses and ports: vip = [\"ADDRESS:80,443\"] has one entry for all"));
+            return;
+        }
+        (Some(host), port) => address(host)
+            .map(|a| with_port(&a, port.map_or("*", |p| if p == "0" { "*" } else { p })))
+            .into_iter()
+            .collect(),
+        _ => Vec::new(),
+    };
+    if vips.is_empty() {
+        return draft.left(node.line, "virtual_server", "it has no address and is left out");
+    }
+    let mode = match node
+        .value("lb_kind")
+        .or_else(|| node.value("lvs_method"))
+        .unwrap_or("NAT")
+        .to_uppercase()
+        .as_str()
+    {
+        "DR" => "dr",
+        "TUN" => "tun",
+        _ => "nat",
+    };
+    let wanted = format!("service-{}", vips[0].trim_start_matches('[').replace([':', '.', ']'], "-"));
+    let mut service =
+        Service { name: draft.fresh(&name(&wanted)), mode: mode.into(), vips, ..Service::default() };
+    service.table.comments.clone_from(&node.comments);
+    service.table.text("protocol", if protocol == "udp" { "udp" } else { "tcp" });
+    let mut pool = Pool::default();
+    if let Some(word) = node.value("lb_algo").or_else(|| node.value("lvs_sched")) {
+        match scheduler(word) {
+            Some(scheduler) => pool.table.text("scheduler", scheduler),
+            None => draft.left(node.line, word, "round robin is used instead"),
+        }
+    }
+    if let Some(timeout) = node.value("persistence_timeout") {
+        let mask = node.value("persistence_granularity").and_then(prefix);
+        let mask = mask.map_or_else(String::new, |m| format!(", mask = {m}"));
+        pool.table.set("persistence", format!("{{ type = \"source\", timeout = \"{timeout}s\"{mask} }}"));
+    }
+    if let Some(sorry) = node.child("sorry_server")
+        && let Some(host) = sorry.words.get(1).and_then(|h| address(h))
+    {
+        let mut server = Table { comments: vec!["sorry_server".into()], lines: Vec::new() };
+        server.text("name", "sorry");
+        server.text("address", &place(&host, sorry.words.get(2).map(String::as_str), mode));
+        server.set("backup", "true");
+        pool.servers.push(server);
+    }
+    let delay = node.value("delay_loop").map(str::to_owned);
+    let mut check: Option<(String, usize)> = None;
+    for real in node.children.iter().filter(|c| c.is("real_server")) {
+        let Some(host) = real.words.get(1).and_then(|h| address(h)) else { continue };
+        let mut server = Table { comments: real.comments.clone(), lines: Vec::new() };
+        server.text(
+            "name",
+            &name(
+                &format!("{host}-{}", real.words.get(2).map_or("0", String::as_str)).replace([':', '.'], "-"),
+            ),
+        );
+        server.text("address", &place(&host, real.words.get(2).map(String::as_str), mode));
+        server.set("weight", real.value("weight").unwrap_or("1").to_owned());
+        for (key, to) in [("uthreshold", "max-connections"), ("lthreshold", "min-connections")] {
+            if let Some(value) = real.value(key) {
+                server.set(to, value.to_owned());
+            }
+        }
+        pool.servers.insert(pool.servers.iter().filter(|s| s.get("backup").is_none()).count(), server);
+        let found = checker(real, delay.as_deref(), draft);
+        match (&check, found) {
+            (None, Some(found)) => check = Some((found, real.line)),
+            (Some((known, line)), Some(found)) if *known != found => {
+                let why = format!("all servers of a service are checked alike: as in line {line}");
+                draft.left(real.line, "real_server", why);
+            }
+            _ => {}
+        }
+        for script in real.children.iter().filter(|c| c.words[0].starts_with("notify_")) {
+            draft.left(
+                script.line,
+                &script.words[0],
+                "see [[alerts.script]] with kinds = [\"server-up\", \"server-down\"]",
+            );
+        }
+    }
+    let none = "{ type = \"none\" }".to_owned();
+    pool.table.set("health-check", check.map_or(none, |(check, _)| check));
+    for child in &node.children {
+        let keyword = child.words.first().map_or("", String::as_str);
+        let known = [
+            "delay_loop",
+            "lb_algo",
+            "lvs_sched",
+            "lb_kind",
+            "lvs_method",
+            "persistence_timeout",
+            "persistence_granularity",
+            "protocol",
+            "sorry_server",
+            "real_server",
+            "nat_mask",
+            "virtualhost",
+            "ha_suspend",
+            "alpha",
+            "omega",
+            "retry",
+            "delay_before_retry",
+            "warmup",
+        ];
+        if !known.contains(&keyword) {
+            draft.left(child.line, keyword, "not carried over");
+        }
+    }
+    service.own = Some(pool);
+    draft.services.push(service);
+}
+
+/// In `dr` and `tun` the port is the VIP's.
+fn place(host: &str, port: Option<&str>, mode: &str) -> String {
+    match port.filter(|p| *p != "0" && mode == "nat") {
+        Some(port) => with_port(host, port),
+        None => host.to_owned(),
+    }
+}
+
+/// IPVS's schedulers.
+pub fn scheduler(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "rr" | "wrr" => "round-robin",
+        "lc" | "wlc" => "least-connections",
+        "sed" => "shortest-expected-delay",
+        "nq" => "never-queue",
+        "sh" => "source-hash",
+        "dh" => "destination-hash",
+        "mh" => "maglev",
+        _ => return None,
+    })
+}
+
+/// Leading bits of a netmask, or the number itself.
+pub fn prefix(mask: &str) -> Option<u32> {
+    mask.parse::<u32>()
+        .ok()
+        .or_else(|| mask.parse::<std::net::Ipv4Addr>().ok().map(|m| m.to_bits().leading_ones()))
+}
+
+fn checker(real: &Node, delay: Option<&str>, draft: &mut Draft) -> Option<String> {
+    let mut check = Table::default();
+    let found = real.children.iter().find(|c| {
+        [
+            "TCP_CHECK",
+            "HTTP_GET",
+            "SSL_GET",
+            "SMTP_CHECK",
+            "DNS_CHECK",
+            "MISC_CHECK",
+            "PING_CHECK",
+            "UDP_CHECK",
+        ]
+        .contains(&c.words[0].as_str())
+    })?;
+    match found.words[0].as_str() {
+        "TCP_CHECK" => check.text("type", "tcp"),
+        "SMTP_CHECK" => check.text("type", "smtp"),
+        "PING_CHECK" => check.text("type", "ping"),
+        "DNS_CHECK" => {
+            check.text("type", "dns");
+            check.text("name", found.value("name").unwrap_or("."));
+        }
+        "HTTP_GET" | "SSL_GET" => {
+            check.text("type", "http");
+            let url = found.child("url");
+            if let Some(path) = url.and_then(|u| u.value("path")) {
+                check.text("path", path);
+            }
+            if let Some(status) = url.and_then(|u| u.value("status_code")) {
+                check.text("status", status);
+            }
+            if let Some(host) =
+                found.value("virtualhost").or_else(|| url.and_then(|u| u.value("virtualhost")))
+            {
+                check.text("host", host);
+            }
+            if let Some(digest) = url.and_then(|u| u.child("digest")) {
+                draft.left(
+                    digest.line,
+                    "digest",
+                    "write expect = \"a text of the page\" instead of a sum of all of it",
+                );
+            }
+            if found.is("SSL_GET") {
+                check.set("tls", "{ verify = false }");
+            }
+        }
+        "MISC_CHECK" => {
+            check.text("type", "script");
+            let script = found.value("misc_path").unwrap_or("").to_owned();
+            let mut words = script.split_whitespace();
+            check.text("command", words.next().unwrap_or(""));
+            let arguments: Vec<&str> = words.collect();
+            if !arguments.is_empty() {
+                check.set("arguments", list(&arguments));
+            }
+        }
+        other => {
+            draft.left(found.line, other, "a TCP connection is tried instead");
+            check.text("type", "tcp");
+        }
+    }
+    if let Some(port) = found.value("connect_port") {
+        check.set("port", port.to_owned());
+    }
+    if let Some(timeout) = found.value("connect_timeout").or_else(|| found.value("misc_timeout")) {
+        check.text("timeout", &seconds(timeout));
+    }
+    if let Some(delay) = delay {
+        check.text("interval", &seconds(delay));
+    }
+    if let Some(retry) =
+        found.value("retry").or_else(|| found.value("nb_get_retry")).and_then(|r| r.parse::<u32>().ok())
+    {
+        check.set("fall", (retry.max(1)).to_string());
+    }
+    let each: Vec<String> = check.lines.iter().map(|l| format!("{} = {}", l.key, l.value)).collect();
+    Some(format!("{{ {} }}", each.join(", ")))
+}

@@ -1,0 +1,251 @@
+//! `ldirectord.cf`.
+
+use crate::draft::{Draft, Pool, Service, Table};
+use crate::keepalived::{prefix, scheduler};
+use crate::words::{address, name, split_port, with_port};
+
+#[derive(Default)]
+struct Virtual {
+    line: usize,
+    place: String,
+    comments: Vec<String>,
+    /// Key, value, line.
+    options: Vec<(String, String, usize)>,
+}
+
+impl Virtual {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.options.iter().rfind(|(k, ..)| k == key).map(|(_, v, _)| v.as_str())
+    }
+}
+
+pub fn read(text: &str, draft: &mut Draft) {
+    let mut globals = Virtual::default();
+    let mut all: Vec<Virtual> = Vec::new();
+    let mut comments = Vec::new();
+    for (at, line) in text.lines().enumerate() {
+        let bare = line.trim();
+        if let Some(comment) = bare.strip_prefix('#') {
+            comments.push(comment.trim().to_owned());
+            continue;
+        }
+        let Some((key, value)) = bare.split_once('=') else { continue };
+        let (key, value) =
+            (key.trim().to_lowercase(), value.split(" #").next().unwrap_or("").trim().to_owned());
+        let inside = line.starts_with([' ', '\t']);
+        if key == "virtual" || key == "virtual6" {
+            all.push(Virtual {
+                line: at + 1,
+                place: value,
+                comments: std::mem::take(&mut comments),
+                options: Vec::new(),
+            });
+        } else {
+            let into = if inside { all.last_mut().unwrap_or(&mut globals) } else { &mut globals };
+            into.options.push((key, value, at + 1));
+        }
+    }
+    for (key, value, line) in &globals.options {
+        match key.as_str() {
+            "checktimeout" | "checkinterval" | "negotiatetimeout" | "checkcount" | "failurecount"
+            | "fallback" | "quiescent" | "autoreload" | "logfile" | "fork" | "supervised" | "cleanstop"
+            | "maintenancedir" => {}
+            "emailalert" => draft.left(*line, key, format!("{value}: see [[alerts.email]]")),
+            _ => draft.left(*line, key, "not carried over"),
+        }
+    }
+    for one in &all {
+        service(one, &globals, draft);
+    }
+}
+
+fn unquoted(text: &str) -> &str {
+    text.trim().trim_matches('"')
+}
+
+fn service(one: &Virtual, globals: &Virtual, draft: &mut Draft) {
+    let (host, port) = split_port(&one.place);
+    let (Some(host), Some(port)) = (address(host), port.or(Some("*"))) else {
+        return draft.left(
+            one.line,
+            "virtual",
+            format!("{} is no address and port (a firewall mark?): the service is left out", one.place),
+        );
+    };
+    let protocol = one.get("protocol").unwrap_or("tcp");
+    if protocol == "fwm" {
+        return draft.left(
+            one.line,
+            "protocol=fwm",
+            "write the addresses and ports: vip = [\"ADDRESS:80,443\"] has one entry for all",
+        );
+    }
+    let mut pool = Pool::default();
+    let mut mode = "";
+    for (key, value, line) in one.options.iter().filter(|(k, ..)| k == "real" || k == "real6") {
+        let words: Vec<&str> = value.split_whitespace().collect();
+        let forward = match words.get(1).copied().unwrap_or("masq") {
+            "gate" => "dr",
+            "ipip" => "tun",
+            _ => "nat",
+        };
+        if mode.is_empty() {
+            mode = forward;
+        } else if mode != forward {
+            draft.left(*line, key, format!("one service has one mode here: {mode}"));
+        }
+        let place = words.first().copied().unwrap_or("");
+        for (real, real_port) in servers(place) {
+            let mut server = Table::default();
+            server.text("name", &name(&real.replace([':', '.'], "-")));
+            match real_port.filter(|_| mode == "nat") {
+                Some(port) => server.text("address", &with_port(&real, &port)),
+                None => server.text("address", &real),
+            }
+            server
+                .set("weight", words.get(2).filter(|w| w.parse::<u16>().is_ok()).unwrap_or(&"1").to_string());
+            pool.servers.push(server);
+        }
+    }
+    if pool.servers.is_empty() {
+        return draft.left(one.line, "virtual", format!("{} has no real servers and is left out", one.place));
+    }
+    if let Some(fallback) = one.get("fallback").or_else(|| globals.get("fallback")) {
+        let place = fallback.split_whitespace().next().unwrap_or("");
+        let (host, port) = split_port(place);
+        match address(host).filter(|h| !h.starts_with("127.")) {
+            Some(host) => {
+                let mut server = Table { comments: vec!["fallback".into()], lines: Vec::new() };
+                server.text("name", "fallback");
+                match port.filter(|_| mode == "nat") {
+                    Some(port) => server.text("address", &with_port(&host, port)),
+                    None => server.text("address", &host),
+                }
+                server.set("backup", "true");
+                pool.servers.push(server);
+            }
+            None => draft.left(
+                one.line,
+                "fallback",
+                format!("{place}: layer 4 reaches no server of this machine; mode tcp or http can"),
+            ),
+        }
+    }
+    let wanted = name(&format!("service-{}-{port}", host.replace([':', '.'], "-")));
+    let mut service = Service {
+        name: draft.fresh(&wanted),
+        mode: mode.into(),
+        vips: vec![with_port(&host, port)],
+        ..Service::default()
+    };
+    service.table.comments.clone_from(&one.comments);
+    service.table.text("protocol", if protocol == "udp" { "udp" } else { "tcp" });
+    if let Some(word) = one.get("scheduler") {
+        match scheduler(word) {
+            Some(scheduler) => pool.table.text("scheduler", scheduler),
+            None => draft.left(one.line, word, "round robin is used instead"),
+        }
+    }
+    if let Some(time) = one.get("persistent") {
+        let mask = one.get("netmask").and_then(prefix).map_or_else(String::new, |m| format!(", mask = {m}"));
+        pool.table.set("persistence", format!("{{ type = \"source\", timeout = \"{time}s\"{mask} }}"));
+    }
+    check(one, globals, port, &mut pool, draft);
+    service.own = Some(pool);
+    draft.services.push(service);
+}
+
+/// `ADDRESS:PORT`, or `FIRST->LAST:PORT`.
+fn servers(place: &str) -> Vec<(String, Option<String>)> {
+    let (range, port) = split_port(place);
+    let port = port.map(str::to_owned);
+    let Some((first, last)) = range.split_once("->") else {
+        return address(range).map(|a| (a, port)).into_iter().collect();
+    };
+    match (first.trim().parse::<std::net::Ipv4Addr>(), last.trim().parse::<std::net::Ipv4Addr>()) {
+        (Ok(first), Ok(last)) => (first.to_bits()..=last.to_bits())
+            .take(1024)
+            .map(|bits| (std::net::Ipv4Addr::from_bits(bits).to_string(), port.clone()))
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn check(one: &Virtual, globals: &Virtual, port: &str, pool: &mut Pool, draft: &mut Draft) {
+    let get = |key: &str| one.get(key).or_else(|| globals.get(key));
+    let kind = get("checktype").unwrap_or("negotiate");
+    let service = one.get("service").unwrap_or(match port {
+        "80" => "http",
+        "443" => "https",
+        "25" => "smtp",
+        "110" => "pop",
+        "143" => "imap",
+        "21" => "ftp",
+        "53" => "dns",
+        "389" => "ldap",
+        "3306" => "mysql",
+        "5432" => "pgsql",
+        "5060" => "sip",
+        _ => "none",
+    });
+    let mut check = Table::default();
+    match (kind, service) {
+        ("on" | "off", _) => {
+            pool.table.set("health-check", "{ type = \"none\" }");
+            return;
+        }
+        ("ping", _) => check.text("type", "ping"),
+        ("connect", _) | ("negotiate", "none" | "simpletcp") => check.text("type", "tcp"),
+        ("external" | "external-perl", _) => {
+            check.text("type", "script");
+            check.text("command", unquoted(get("checkcommand").unwrap_or("")));
+        }
+        (_, "http" | "https") => {
+            check.text("type", "http");
+            if service == "https" {
+                check.set("tls", "{ verify = false }");
+            }
+            if let Some(path) = one.get("request") {
+                let path = unquoted(path);
+                check.text("path", &if path.starts_with('/') { path.to_owned() } else { format!("/{path}") });
+            }
+            if let Some(text) = one.get("receive") {
+                check.text("expect-regex", unquoted(text));
+            }
+            if let Some(host) = one.get("virtualhost") {
+                check.text("host", unquoted(host));
+            }
+            if let Some(method) = one.get("httpmethod") {
+                check.text("method", &method.to_uppercase());
+            }
+        }
+        (_, "smtp" | "imap" | "pop" | "ftp" | "ldap" | "mysql" | "sip") => check.text("type", service),
+        (_, "pgsql") => check.text("type", "postgresql"),
+        (_, "dns") => {
+            check.text("type", "dns");
+            check.text("name", unquoted(one.get("request").unwrap_or("example.org")));
+        }
+        (other, service) => {
+            draft.left(
+                one.line,
+                &format!("checktype={other}"),
+                format!("{service}: a TCP connection is tried instead"),
+            );
+            check.text("type", "tcp");
+        }
+    }
+    if let Some(interval) = get("checkinterval") {
+        check.text("interval", &format!("{interval}s"));
+    }
+    if let Some(timeout) = get("checktimeout").or_else(|| get("negotiatetimeout")) {
+        check.text("timeout", &format!("{timeout}s"));
+    }
+    if let Some(port) = get("checkport") {
+        check.set("port", port.to_owned());
+    }
+    if let Some(count) = get("failurecount").or_else(|| get("checkcount")) {
+        check.set("fall", count.to_owned());
+    }
+    let each: Vec<String> = check.lines.iter().map(|l| format!("{} = {}", l.key, l.value)).collect();
+    pool.table.set("health-check", format!("{{ {} }}", each.join(", ")));
+}

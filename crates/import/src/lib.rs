@@ -1,0 +1,92 @@
+//! Configurations of other load balancers, as Evenkeel's: readable, with the names and comments of
+//! the source, and a list of what could not be carried over.
+//!
+//! In: texts, and the variables that they may use. Out: one text, and what is left. Never: a file, a
+//! guess that is not said.
+
+mod apache;
+mod draft;
+mod haproxy;
+mod keepalived;
+mod ldirectord;
+mod lvs;
+mod pound;
+mod words;
+
+use std::collections::BTreeMap;
+
+use draft::Draft;
+
+/// Whose configuration a text is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Haproxy,
+    Keepalived,
+    Ldirectord,
+    /// Piranha's `lvs.cf`.
+    Lvs,
+    Pound,
+    Apache,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 6] =
+        [Kind::Haproxy, Kind::Keepalived, Kind::Ldirectord, Kind::Lvs, Kind::Pound, Kind::Apache];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Haproxy => "haproxy",
+            Kind::Keepalived => "keepalived",
+            Kind::Ldirectord => "ldirectord",
+            Kind::Lvs => "lvs",
+            Kind::Pound => "pound",
+            Kind::Apache => "apache",
+        }
+    }
+}
+
+/// One file of the source.
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub kind: Kind,
+    pub file: String,
+    pub text: String,
+}
+
+/// Something that could not be carried over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    pub file: String,
+    pub line: usize,
+    pub keyword: String,
+    /// What that means for whoever relied on it.
+    pub consequence: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct Imported {
+    pub text: String,
+    pub left: Vec<Left>,
+}
+
+/// Several sources make one configuration.
+pub fn import(sources: &[Source], variables: &BTreeMap<String, String>) -> Imported {
+    let mut draft = Draft::default();
+    for source in sources {
+        draft.file.clone_from(&source.file);
+        match source.kind {
+            Kind::Haproxy => haproxy::read(&source.text, variables, &mut draft),
+            Kind::Keepalived => keepalived::read(&source.text, &mut draft),
+            Kind::Ldirectord => ldirectord::read(&source.text, &mut draft),
+            Kind::Lvs => lvs::read(&source.text, &mut draft),
+            Kind::Pound => pound::read(&source.text, &mut draft),
+            Kind::Apache => apache::read(&source.text, &mut draft),
+        }
+    }
+    draft.join_layers();
+    let text = draft.print();
+    Imported { text, left: draft.left }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,200 @@
+//! Piranha's `lvs.cf`.
+
+use crate::draft::{Draft, Pool, Service, Table};
+use crate::keepalived::{prefix, scheduler};
+use crate::words::{address, name, with_port};
+
+#[derive(Default)]
+struct Block {
+    line: usize,
+    name: String,
+    comments: Vec<String>,
+    values: Vec<(String, String, usize)>,
+    servers: Vec<Block>,
+}
+
+impl Block {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.values.iter().find(|(k, ..)| k == key).map(|(_, v, _)| v.as_str())
+    }
+}
+
+pub fn read(text: &str, draft: &mut Draft) {
+    let mut root = Block::default();
+    let mut virtuals: Vec<Block> = Vec::new();
+    let mut comments = Vec::new();
+    let mut depth = 0_usize;
+    for (at, line) in text.lines().enumerate() {
+        let bare = line.trim();
+        if let Some(comment) = bare.strip_prefix('#') {
+            comments.push(comment.trim_matches(['#', ' ']).to_owned());
+            continue;
+        }
+        let words: Vec<&str> = bare.split_whitespace().collect();
+        match words.as_slice() {
+            ["virtual" | "failover", name, ..] if bare.ends_with('{') => {
+                virtuals.push(Block {
+                    line: at + 1,
+                    name: (*name).to_owned(),
+                    comments: std::mem::take(&mut comments),
+                    ..Block::default()
+                });
+                depth = 1;
+            }
+            ["server", name, ..] if bare.ends_with('{') => {
+                let server = Block { line: at + 1, name: (*name).to_owned(), ..Block::default() };
+                if let Some(last) = virtuals.last_mut() {
+                    last.servers.push(server);
+                }
+                depth = 2;
+            }
+            ["}", ..] => depth = depth.saturating_sub(1),
+            _ => {
+                let Some((key, value)) = bare.split_once('=') else { continue };
+                let entry = (key.trim().to_owned(), value.trim().trim_matches('"').to_owned(), at + 1);
+                let into = match depth {
+                    0 => Some(&mut root),
+                    1 => virtuals.last_mut(),
+                    _ => virtuals.last_mut().and_then(|v| v.servers.last_mut()),
+                };
+                into.into_iter().for_each(|block| block.values.push(entry.clone()));
+            }
+        }
+    }
+    let mode = match root.get("network").unwrap_or("nat") {
+        "direct" => "dr",
+        "tunnel" => "tun",
+        _ => "nat",
+    };
+    if let Some(router) = root.get("nat_router") {
+        let place = router.split_whitespace().next().unwrap_or("");
+        let bits = root.get("nat_nmask").and_then(prefix).unwrap_or(24);
+        draft.global("network").set_with(
+            "floating-ips",
+            format!("[\"{place}/{bits}\"]"),
+            "the gateway of the real servers",
+        );
+    }
+    if root.get("backup_active") == Some("1") {
+        let primary = root.get("primary").unwrap_or("").to_owned();
+        let backup = root.get("backup").unwrap_or("").to_owned();
+        draft.left(1, "backup", format!("{primary} and {backup} were a pair: write [pair] on both, then `evenkeel pair invite` (docs/pair.md)"));
+    }
+    for one in &virtuals {
+        service(one, mode, draft);
+    }
+}
+
+fn service(one: &Block, mode: &str, draft: &mut Draft) {
+    let host = one.get("address").and_then(|a| a.split_whitespace().next()).and_then(address);
+    let (Some(host), port) = (host, one.get("port").unwrap_or("80")) else {
+        let place = one.get("address").unwrap_or("").to_owned();
+        return draft.left(
+            one.line,
+            &format!("virtual {}", one.name),
+            format!("{place:?} is no address: the service is left out"),
+        );
+    };
+    if one.get("active") == Some("0") {
+        return draft.left(one.line, &format!("virtual {}", one.name), "it was not active and is left out");
+    }
+    let mut service = Service {
+        name: draft.fresh(&name(&one.name)),
+        mode: mode.into(),
+        vips: vec![with_port(&host, port)],
+        ..Service::default()
+    };
+    service.table.comments.clone_from(&one.comments);
+    service.table.text("protocol", if one.get("protocol") == Some("udp") { "udp" } else { "tcp" });
+    let mut pool = Pool::default();
+    if let Some(word) = one.get("scheduler") {
+        match scheduler(word) {
+            Some(scheduler) => pool.table.text("scheduler", scheduler),
+            None => draft.left(one.line, word, "round robin is used instead"),
+        }
+    }
+    if let Some(time) = one.get("persistent") {
+        let mask = one.get("pmask").and_then(prefix).map_or_else(String::new, |m| format!(", mask = {m}"));
+        pool.table.set("persistence", format!("{{ type = \"source\", timeout = \"{time}s\"{mask} }}"));
+    }
+    let mut check = Table::default();
+    match (one.get("send_program"), one.get("expect")) {
+        (Some(program), _) => {
+            draft.left(one.line, "send_program", format!("{program}: write health-check = {{ type = \"script\", … }}; a TCP connection is tried instead"));
+            check.text("type", "tcp");
+        }
+        (None, Some(expect)) if port == "80" && one.get("send").is_some_and(|s| s.starts_with("GET ")) => {
+            check.text("type", "http");
+            check.text("path", one.get("send").and_then(|s| s.split(' ').nth(1)).unwrap_or("/"));
+            if !expect.starts_with("HTTP") {
+                check.text("expect", expect);
+            }
+        }
+        (None, Some(expect)) => {
+            check.text("type", "tcp");
+            if let Some(send) = one.get("send") {
+                check.text("send", &send.replace("\\r", "\r").replace("\\n", "\n"));
+            }
+            check.text("expect", expect);
+        }
+        (None, None) => check.text("type", "tcp"),
+    }
+    if let Some(timeout) = one.get("timeout") {
+        check.text("interval", &format!("{timeout}s"));
+    }
+    let each: Vec<String> = check.lines.iter().map(|l| format!("{} = {}", l.key, l.value)).collect();
+    pool.table.set("health-check", format!("{{ {} }}", each.join(", ")));
+    for real in &one.servers {
+        let Some(place) = real.get("address").and_then(address) else {
+            draft.left(real.line, &format!("server {}", real.name), "it has no address and is left out");
+            continue;
+        };
+        let mut server = Table::default();
+        server.text("name", &name(&real.name));
+        match real.get("port").or(Some(port)).filter(|_| mode == "nat") {
+            Some(port) => server.text("address", &with_port(&place, port)),
+            None => server.text("address", &place),
+        }
+        server.set("weight", real.get("weight").unwrap_or("1").to_owned());
+        if real.get("active") == Some("0") {
+            server.set_with("admin-state", "\"halted\"", "it was not active");
+        }
+        pool.servers.push(server);
+    }
+    if let Some(sorry) = one.get("sorry_server").and_then(address) {
+        let mut server = Table::default();
+        server.text("name", "sorry");
+        server.text("address", &if mode == "nat" { with_port(&sorry, port) } else { sorry });
+        server.set("backup", "true");
+        pool.servers.push(server);
+    }
+    if pool.servers.is_empty() {
+        return draft.left(one.line, &format!("virtual {}", one.name), "it has no servers and is left out");
+    }
+    for (key, value, line) in &one.values {
+        let known = [
+            "active",
+            "address",
+            "vip_nmask",
+            "port",
+            "protocol",
+            "scheduler",
+            "persistent",
+            "pmask",
+            "send",
+            "expect",
+            "send_program",
+            "use_regex",
+            "load_monitor",
+            "timeout",
+            "reentry",
+            "quiesce_server",
+            "sorry_server",
+        ];
+        if !known.contains(&key.as_str()) {
+            draft.left(*line, key, format!("{value}: not carried over"));
+        }
+    }
+    service.own = Some(pool);
+    draft.services.push(service);
+}

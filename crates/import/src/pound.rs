@@ -1,0 +1,326 @@
+//! Pound's configuration.
+
+use crate::draft::{Draft, Pool, Service, Table};
+use crate::words::{address, list, literal, name, quoted, with_port};
+
+/// Blocks within blocks; nobody has more.
+const DEEPEST: usize = 16;
+
+/// A directive or a block that ends with `End`.
+struct Node {
+    line: usize,
+    words: Vec<String>,
+    children: Vec<Node>,
+    comments: Vec<String>,
+}
+
+impl Node {
+    fn value(&self, keyword: &str) -> Option<&str> {
+        let found = self.children.iter().find(|c| c.words[0].eq_ignore_ascii_case(keyword))?;
+        found.words.get(1).map(String::as_str)
+    }
+}
+
+const BLOCKS: [&str; 7] =
+    ["listenhttp", "listenhttps", "service", "backend", "emergency", "session", "control"];
+
+fn parse(text: &str) -> Vec<Node> {
+    let mut stack: Vec<Vec<Node>> = vec![Vec::new()];
+    let mut comments = Vec::new();
+    for (at, line) in text.lines().enumerate() {
+        let bare = line.trim();
+        if let Some(comment) = bare.strip_prefix('#') {
+            comments.push(comment.trim().to_owned());
+            continue;
+        }
+        let mut words: Vec<String> = Vec::new();
+        for (part, text) in bare.split('"').enumerate() {
+            match part % 2 {
+                0 => words.extend(text.split_whitespace().map(str::to_owned)),
+                _ => words.push(text.to_owned()),
+            }
+        }
+        let Some(keyword) = words.first().map(|w| w.to_lowercase()) else { continue };
+        if keyword == "end" {
+            if stack.len() > 1 {
+                let children = stack.pop().unwrap_or_default();
+                if let Some(parent) = stack.last_mut().and_then(|l| l.last_mut()) {
+                    parent.children = children;
+                }
+            }
+            continue;
+        }
+        let node =
+            Node { line: at + 1, words, children: Vec::new(), comments: std::mem::take(&mut comments) };
+        if let Some(level) = stack.last_mut() {
+            level.push(node);
+        }
+        if BLOCKS.contains(&keyword.as_str()) && stack.len() < DEEPEST {
+            stack.push(Vec::new());
+        }
+    }
+    while stack.len() > 1 {
+        let children = stack.pop().unwrap_or_default();
+        if let Some(parent) = stack.last_mut().and_then(|l| l.last_mut()) {
+            parent.children = children;
+        }
+    }
+    stack.pop().unwrap_or_default()
+}
+
+pub fn read(text: &str, draft: &mut Draft) {
+    let all = parse(text);
+    let is = |node: &Node, word: &str| node.words[0].eq_ignore_ascii_case(word);
+    let timeout = all.iter().find(|n| is(n, "TimeOut")).and_then(|n| n.words.get(1)).cloned();
+    let client = all.iter().find(|n| is(n, "Client")).and_then(|n| n.words.get(1)).cloned();
+    let transparent = all.iter().any(|n| is(n, "TProxy") && n.words.get(1).is_some_and(|v| v == "1"));
+    // Services outside of listeners are for all of them, after their own.
+    let common: Vec<&Node> = all.iter().filter(|n| is(n, "Service")).collect();
+    for node in &all {
+        match node.words[0].to_lowercase().as_str() {
+            "listenhttp" | "listenhttps" => {
+                listener(node, &common, (timeout.as_deref(), client.as_deref(), transparent), draft);
+            }
+            "service" | "timeout" | "client" | "tproxy" | "user" | "group" | "rootjail" | "daemon"
+            | "loglevel" | "logfacility" | "alive" | "control" | "grace" | "threads" | "ignorecase"
+            | "dynscale" => {}
+            other => draft.left(node.line, other, "not carried over"),
+        }
+    }
+}
+
+fn listener(
+    node: &Node,
+    common: &[&Node],
+    (timeout, client, transparent): (Option<&str>, Option<&str>, bool),
+    draft: &mut Draft,
+) {
+    let https = node.words[0].eq_ignore_ascii_case("ListenHTTPS");
+    let host =
+        node.value("Address").and_then(|a| if a == "0.0.0.0" { Some(a.to_owned()) } else { address(a) });
+    let (Some(host), Some(port)) = (host, node.value("Port")) else {
+        return draft.left(
+            node.line,
+            &node.words[0],
+            "an Address and a Port are needed: the listener is left out",
+        );
+    };
+    let wanted = if https { "https" } else { "http" };
+    let mut service = Service {
+        name: draft.fresh(&name(&format!("{wanted}-{port}"))),
+        mode: "http".into(),
+        vips: vec![with_port(&host, port)],
+        ..Service::default()
+    };
+    service.table.comments.clone_from(&node.comments);
+    service.table.set_with(
+        "forwarded",
+        list(&["x-forwarded-for", "x-forwarded-proto"]),
+        "as Pound did by itself",
+    );
+    if https {
+        let all = node.children.iter().filter(|c| c.words[0].eq_ignore_ascii_case("Cert"));
+        let files: Vec<String> = all.filter_map(|c| c.words.get(1).cloned()).collect();
+        service.table.set("tls", format!("{{ certificates = {} }}", list(&files)));
+    }
+    if let Some(client) = client {
+        service.timeouts.text("client", &format!("{client}s"));
+    }
+    if let Some(timeout) = node
+        .children
+        .iter()
+        .find_map(|c| {
+            c.words[0].eq_ignore_ascii_case("TimeOut").then(|| c.words.get(1).map_or("60", String::as_str))
+        })
+        .or(timeout)
+    {
+        service.timeouts.text("server", &format!("{timeout}s"));
+    }
+    let mut last_pool: Option<Pool> = None;
+    let own = node.children.iter().filter(|c| c.words[0].eq_ignore_ascii_case("Service"));
+    for (at, inner) in own.chain(common.iter().copied()).enumerate() {
+        let when = conditions(inner, draft);
+        if let Some(to) = inner.value("Redirect") {
+            let mut route = Table { comments: inner.comments.clone(), lines: Vec::new() };
+            route.text("name", &format!("redirect-{}", at + 1));
+            if !when.is_empty() {
+                route.set("when", literal(&when));
+            }
+            let status = inner
+                .children
+                .iter()
+                .find(|c| c.words[0].eq_ignore_ascii_case("Redirect"))
+                .and_then(|c| c.words.get(2));
+            let status = status.filter(|s| s.len() == 3).map_or("302", String::as_str);
+            route.set(
+                "redirect",
+                format!(
+                    "{{ location = {}, status = {status} }}",
+                    quoted(&format!("{}{{path}}", to.trim_end_matches('/')))
+                ),
+            );
+            service.routes.push(route);
+            continue;
+        }
+        let mut pool = backends(inner, transparent, draft);
+        if pool.servers.is_empty() {
+            continue;
+        }
+        if when.is_empty() && last_pool.is_none() {
+            last_pool = Some(pool);
+            continue;
+        }
+        pool.name = draft.fresh(&name(&format!("{}-{}", service.name, at + 1)));
+        let mut route = Table { comments: inner.comments.clone(), lines: Vec::new() };
+        route.text("name", &format!("to-{}", pool.name));
+        if !when.is_empty() {
+            route.set("when", literal(&when));
+        }
+        route.text("pool", &pool.name);
+        service.routes.push(route);
+        draft.pools.push(pool);
+    }
+    match last_pool {
+        Some(pool) => service.own = Some(pool),
+        None => {
+            let first =
+                service.routes.iter().find_map(|r| r.get("pool").map(|p| p.trim_matches('"').to_owned()));
+            let Some(first) = first else {
+                return draft.left(node.line, &node.words[0], "it has no back ends and is left out");
+            };
+            let mut refuse = Table {
+                comments: vec!["Pound answered 503 where no Service fits.".into()],
+                lines: Vec::new(),
+            };
+            refuse.text("name", "no-service");
+            refuse.set("deny", "{ status = 503 }");
+            service.routes.push(refuse);
+            service.pool = Some(first);
+        }
+    }
+    for child in &node.children {
+        let keyword = child.words[0].to_lowercase();
+        match keyword.as_str() {
+            "address"
+            | "port"
+            | "cert"
+            | "service"
+            | "timeout"
+            | "client"
+            | "xhttp"
+            | "ciphers"
+            | "disable"
+            | "sslhonorcipherorder"
+            | "sslallowclientrenegotiation"
+            | "logfile" => {}
+            "headremove" => {
+                let pattern = child.words.get(1).cloned().unwrap_or_default();
+                let header = pattern.split(':').next().unwrap_or("").to_owned();
+                let mut route = Table::default();
+                route.text("name", &format!("without-{}", name(&header)));
+                route.set("remove-header", list(&[header]));
+                service.routes.insert(0, route);
+            }
+            "addheader" => {
+                let field = child.words.get(1).cloned().unwrap_or_default();
+                let (header, value) = field.split_once(':').unwrap_or((&field, ""));
+                let mut route = Table::default();
+                route.text("name", &format!("with-{}", name(header)));
+                route.set("add-header", format!("{{ {} = {} }}", quoted(header), quoted(value.trim())));
+                service.routes.insert(0, route);
+            }
+            "rewritelocation" if child.words.get(1).is_some_and(|v| v == "0") => {}
+            "rewritelocation" | "rewritedestination" => {
+                draft.left(child.line, &keyword, "addresses in answers are left as they are")
+            }
+            _ => draft.left(child.line, &child.words[0], "not carried over"),
+        }
+    }
+    draft.services.push(service);
+}
+
+fn conditions(node: &Node, draft: &mut Draft) -> String {
+    let mut all = Vec::new();
+    for child in &node.children {
+        let value = child.words.get(1).cloned().unwrap_or_default();
+        match child.words[0].to_lowercase().as_str() {
+            "url" => all.push(format!("path =~ {}", quoted(&value))),
+            "headrequire" => {
+                let (header, pattern) = value.split_once(':').unwrap_or((&value, ""));
+                let pattern = pattern.trim();
+                let plain: String = pattern.replace("\\.", ".");
+                let is_plain = !plain.is_empty()
+                    && plain.chars().all(|c| c.is_ascii_alphanumeric() || ".-:".contains(c));
+                all.push(match (header.eq_ignore_ascii_case("host"), is_plain) {
+                    (true, true) => format!("host({})", quoted(&plain)),
+                    (true, false) => format!("host =~ {}", quoted(pattern)),
+                    (false, _) => format!("header({}) =~ {}", quoted(header), quoted(pattern)),
+                });
+            }
+            "headdeny" => {
+                let (header, pattern) = value.split_once(':').unwrap_or((&value, ""));
+                all.push(format!("!(header({}) =~ {})", quoted(header), quoted(pattern.trim())));
+            }
+            "backend" | "emergency" | "session" | "redirect" | "ignorecase" | "dynscale" | "disabled" => {}
+            _ => draft.left(child.line, &child.words[0], "not carried over"),
+        }
+    }
+    all.join(" && ")
+}
+
+fn backends(node: &Node, transparent: bool, draft: &mut Draft) -> Pool {
+    let mut pool = Pool::default();
+    for child in &node.children {
+        let kind = child.words[0].to_lowercase();
+        match kind.as_str() {
+            "backend" | "emergency" => {
+                let (Some(host), Some(port)) =
+                    (child.value("Address").and_then(address), child.value("Port"))
+                else {
+                    draft.left(
+                        child.line,
+                        &child.words[0],
+                        "an address and a port are needed: it is left out",
+                    );
+                    continue;
+                };
+                let mut server = Table { comments: child.comments.clone(), lines: Vec::new() };
+                server.text("name", &name(&format!("{}-{port}", host.replace([':', '.'], "-"))));
+                server.text("address", &with_port(&host, port));
+                if let Some(priority) = child.value("Priority") {
+                    server.set("weight", priority.to_owned());
+                }
+                if kind == "emergency" {
+                    server.set("backup", "true");
+                }
+                if child.children.iter().any(|c| c.words[0].eq_ignore_ascii_case("HTTPS")) {
+                    pool.table.set("server-tls", "{ verify = false }");
+                }
+                pool.servers.push(server);
+            }
+            "session" => {
+                let time = child.value("TTL").map_or_else(|| "5m".into(), |t| format!("{t}s"));
+                let id = child.value("ID").unwrap_or("session").to_owned();
+                let value = match child.value("Type").unwrap_or("IP").to_uppercase().as_str() {
+                    "COOKIE" => {
+                        format!("{{ type = \"app-cookie\", name = {}, expire = \"{time}\" }}", quoted(&id))
+                    }
+                    "HEADER" => {
+                        format!("{{ type = \"header\", name = {}, expire = \"{time}\" }}", quoted(&id))
+                    }
+                    "IP" => format!("{{ type = \"source\", timeout = \"{time}\" }}"),
+                    other => {
+                        draft.left(child.line, "Session", format!("{other}: not carried over"));
+                        continue;
+                    }
+                };
+                pool.table.set("persistence", value);
+            }
+            _ => {}
+        }
+    }
+    if transparent && !pool.servers.is_empty() {
+        pool.table.set_with("source", "\"client\"", "TProxy: the rules of the kernel are set up by Evenkeel");
+    }
+    pool
+}

@@ -1,0 +1,321 @@
+use std::collections::BTreeMap;
+
+use super::*;
+
+/// Imports, checks that the result is a configuration, and that it holds these texts; what is left
+/// is told by its keywords.
+fn check(sources: &[(Kind, &str)], holds: &[&str], left: &[&str]) -> String {
+    let sources: Vec<Source> = sources
+        .iter()
+        .map(|(kind, text)| Source {
+            kind: *kind,
+            file: format!("{}.conf", kind.as_str()),
+            text: (*text).into(),
+        })
+        .collect();
+    let imported = import(&sources, &BTreeMap::new());
+    let (text, all) = (&imported.text, &imported.left);
+    if let Err(problems) = evenkeel_config::read(text) {
+        panic!("{problems:#?}\n{text}\n{all:#?}");
+    }
+    for part in holds {
+        assert!(text.contains(part), "{part}\n---\n{text}\n{all:#?}");
+    }
+    let keywords: Vec<&str> = all.iter().map(|l| l.keyword.as_str()).collect();
+    assert_eq!(keywords, left, "{text}\n{all:#?}");
+    imported.text
+}
+
+#[test]
+fn many_ports_in_the_old_form() {
+    let text = "global\n  daemon\n  maxconn 40000\n  ulimit-n 81000\n  stats socket /run/h.stat mode 600\n\ndefaults\n  mode http\n  contimeout 4000\n  clitimeout 1800000\n  srvtimeout 1800000\n  balance roundrobin\n\n# telephones\nlisten OCS_ALL 192.0.2.20:5061\n  bind 192.0.2.20:5060,192.0.2.20:5065\n  mode tcp\n  balance leastconn\n  stick-table type ip size 10240k expire 30m\n  stick on src\n  server one 192.0.2.4 weight 1 check port 5061 inter 2000 rise 2 fall 3\n  server two 192.0.2.5 weight 1 check port 5061 inter 2000 rise 2 fall 3\n  server last 127.0.0.1:9081 backup\n  option redispatch\n\nlisten stats :7777\n  stats enable\n  stats uri /\n";
+    check(
+        &[(Kind::Haproxy, text)],
+        &[
+            "max-connections = 40000",
+            "# telephones",
+            "vip = [\"192.0.2.20:5061,5060,5065\"]",
+            "mode = \"tcp\"",
+            "scheduler = \"least-connections\"",
+            "persistence = { type = \"source\", timeout = \"30m\", size = 10485760 }",
+            "health-check = { type = \"tcp\", port = 5061, interval = \"2s\", rise = 2, fall = 3 }",
+            "timeouts = { connect = \"4s\", client = \"30m\", server = \"30m\" }",
+            "address = \"192.0.2.4\"  # the port that the client came to",
+            "backup = true",
+        ],
+        &["stats", "listen stats"],
+    );
+}
+
+#[test]
+fn remote_desktops() {
+    let text = "defaults\n clitimeout 1h\n srvtimeout 1h\nlisten VIP1 192.0.2.10:3389\n mode tcp\n tcp-request inspect-delay 5s\n tcp-request content accept if RDP_COOKIE\n persist rdp-cookie\n balance rdp-cookie\n option tcpka\n option tcplog\n server a 192.0.2.11:3389 weight 1 check inter 2000 rise 2 fall 3\n server b 192.0.2.12:3389 weight 1 check inter 2000 rise 2 fall 3\n option redispatch\n";
+    check(
+        &[(Kind::Haproxy, text)],
+        &[
+            "persistence = { type = \"rdp-cookie\" }",
+            "scheduler = \"least-connections\"  # the RDP cookie is kept by persistence",
+            "timeouts = { client = \"1h\", server = \"1h\" }",
+        ],
+        &[],
+    );
+}
+
+#[test]
+fn front_and_back_ends() {
+    let text = "defaults\n mode http\n timeout connect 4s\n timeout client 1m\n timeout server 1m\n option httplog\nfrontend web\n bind :80\n bind *:443 ssl crt /etc/ssl/www.pem alpn h2,http/1.1\n # the shop's own\n acl shop hdr(host) -i shop.example.org www.shop.example.org\n acl static path_beg /img /css\n acl static path_end .png\n acl old path_reg -i ^/old/[0-9]+$\n acl few nbsrv(app) lt 2\n acl odd env(X) y\n http-request deny deny_status 429 if { src 198.51.100.0/24 } !shop\n http-request redirect scheme https code 301 unless { ssl_fc }\n http-request set-header X-Host \"%[req.hdr(host)] of %[src]\"\n http-request set-header X-Odd %[rand]\n use_backend static if static or old\n use_backend app if shop !static\n use_backend app if odd\n use_backend none if shop\n redirect location https://www.example.org/ if { path /home }\n default_backend app\n option forwardfor\nbackend app\n balance uri\n cookie SID insert indirect nocache httponly attr SameSite=Lax\n option httpchk GET /health HTTP/1.1\\r\\nHost:\\ app\n http-check expect status 200\n default-server check inter 3s fall 2\n server app1 192.0.2.31:8080 cookie app1 maxconn 200\n server app2 192.0.2.32:8080 cookie b disabled\n server app3 app3.example.org:8080\n errorfile 503 /etc/haproxy/503.http\nbackend static\n server s1 192.0.2.41:80\nbackend none\n";
+    let made = check(
+        &[(Kind::Haproxy, text)],
+        &[
+            "vip = [\"0.0.0.0:80\"]",
+            "vip = [\"0.0.0.0:443\"]",
+            "tls = { alpn = [\"h2\", \"http/1.1\"], certificates = [\"/etc/ssl/www.pem\"] }",
+            "forwarded = [\"x-forwarded-for\"]",
+            "deny = { status = 429 }",
+            "redirect = { location = \"https://{host}{path}\", status = 301 }",
+            "when = '!tls()'",
+            "set-header = { \"X-Host\" = \"{host} of {source}\" }",
+            "pool = \"static\"",
+            "max-connections = 200",
+            "admin-state = \"halted\"  # it was disabled",
+            "persistence = { type = \"cookie\", name = \"SID\", method = \"insert\", indirect = true, nocache = true, httponly = true, samesite = \"lax\" }",
+            "health-check = { type = \"http\", method = \"GET\", path = \"/health\", host = \"app\", status = \"200\", interval = \"3s\", fall = 2 }",
+            "health-check = { type = \"none\" }  # no server was checked",
+        ],
+        &[
+            "cookie",
+            "app3",
+            "errorfile",
+            "backend",
+            "acl odd env(X) y",
+            "http-request set-header X-Odd %[rand]",
+            "use_backend app if odd",
+            "use_backend none if shop",
+        ],
+    );
+    let conditions: Vec<&str> = made.lines().filter(|l| l.trim().starts_with("when")).collect();
+    assert!(
+        conditions[0].contains("source(\"198.51.100.0/24\") && !(host(\"shop.example.org\""),
+        "{conditions:?}"
+    );
+    assert!(made.contains("=~ \"(?i)^/old/[0-9]+$\"") && made.contains("# The same with TLS."), "{made}");
+}
+
+#[test]
+fn keepalived_with_every_checker() {
+    let text = "! configuration\nglobal_defs {\n notification_email {\n  ops@example.org\n }\n notification_email_from lb@example.org\n smtp_server 192.0.2.25\n}\nvrrp_sync_group G { group { VI_1 } }\nvrrp_instance VI_1 {\n state MASTER\n interface eth0\n virtual_router_id 51\n priority 150\n advert_int 1\n nopreempt\n authentication {\n  auth_type PASS\n  auth_pass 1111\n }\n virtual_ipaddress {\n  192.0.2.10/24 dev eth0\n  192.0.2.11\n }\n notify_master \"/etc/master.sh now\"\n}\nvirtual_server 192.0.2.10 80 {\n delay_loop 6\n lb_algo wlc\n lb_kind DR\n persistence_timeout 50\n protocol TCP\n sorry_server 192.0.2.99 80\n # the first\n real_server 192.0.2.21 80 {\n  weight 3\n  HTTP_GET {\n   url {\n    path /up\n    status_code 200\n   }\n   connect_timeout 3\n   retry 2\n  }\n }\n real_server 192.0.2.22 80 {\n  weight 1\n  TCP_CHECK {\n   connect_timeout 3\n  }\n }\n}\nvirtual_server 192.0.2.11 53 {\n lb_algo sh\n lb_kind NAT\n protocol UDP\n real_server 192.0.2.31 5353 { weight 1 }\n}\nvirtual_server fwmark 7 { lb_kind DR }\n";
+    check(
+        &[(Kind::Keepalived, text)],
+        &[
+            "name = \"lb1\"",
+            "router-id = 51",
+            "priority = 150",
+            "interval = \"1s\"",
+            "version = 2",
+            "failback = false",
+            "floating-ips = [\"192.0.2.10/24\", \"192.0.2.11/32\"]",
+            "mode = \"dr\"",
+            "scheduler = \"least-connections\"",
+            "persistence = { type = \"source\", timeout = \"50s\" }",
+            "health-check = { type = \"http\", path = \"/up\", status = \"200\", timeout = \"3s\", interval = \"6s\", fall = 2 }",
+            "# the first",
+            "weight = 3",
+            "protocol = \"udp\"",
+            "address = \"192.0.2.31:5353\"",
+            "to = [\"ops@example.org\"]",
+        ],
+        &["authentication", "notify_master", "real_server", "fwmark"],
+    );
+}
+
+#[test]
+fn ldirectord_and_piranha() {
+    let text = "checktimeout=3\ncheckinterval=5\nautoreload=yes\nquiescent=no\n\n# shop\nvirtual=192.0.2.10:80\n  real=192.0.2.21->192.0.2.23:80 gate 5\n  fallback=127.0.0.1:80\n  service=http\n  request=\"index.html\"\n  receive=\"Test Page\"\n  scheduler=wrr\n  persistent=600\n  netmask=255.255.255.0\n  protocol=tcp\n  checktype=negotiate\nvirtual=192.0.2.10:3389\n  real=192.0.2.31:3389 masq\n  checktype=connect\n";
+    check(
+        &[(Kind::Ldirectord, text)],
+        &[
+            "# shop",
+            "address = \"192.0.2.23\"",
+            "weight = 5",
+            "mode = \"dr\"",
+            "mode = \"nat\"",
+            "persistence = { type = \"source\", timeout = \"600s\", mask = 24 }",
+            "health-check = { type = \"http\", path = \"/index.html\", expect-regex = \"Test Page\", interval = \"5s\", timeout = \"3s\" }",
+        ],
+        &["fallback"],
+    );
+    let text = "serial_no = 4\nprimary = 192.0.2.1\nservice = lvs\nbackup_active = 1\nbackup = 192.0.2.2\nnetwork = tunnel\ndebug_level = NONE\n\n## plain\nvirtual http-pool {\n active = 1\n address = 192.0.2.10 eth0:1\n vip_nmask = 255.255.255.255\n port = 80\n send = \"GET / HTTP/1.0\\r\\n\\r\\n\"\n expect = \"HTTP\"\n load_monitor = none\n scheduler = wlc\n protocol = tcp\n timeout = 6\n reentry = 15\n quiesce_server = 0\n server web1 {\n  address = 192.0.2.21\n  active = 1\n  weight = 2\n }\n server web2 {\n  address = 192.0.2.22\n  active = 0\n  weight = 1\n }\n}\nvirtual ssl-pool {\n active = 1\n address = 192.0.2.10 eth0:1\n port = 443\n persistent = 600\n scheduler = lblc\n server web1 {\n  address = 192.0.2.21\n  active = 1\n  weight = 1\n }\n}\n";
+    check(
+        &[(Kind::Lvs, text)],
+        &[
+            "name = \"http-pool\"",
+            "# plain",
+            "mode = \"tun\"",
+            "weight = 2",
+            "admin-state = \"halted\"  # it was not active",
+            "timeout = \"600s\"",
+            "health-check = { type = \"http\", path = \"/\", interval = \"6s\" }",
+        ],
+        &["backup", "lblc"],
+    );
+}
+
+#[test]
+fn pound_in_front_of_haproxy_is_one_service() {
+    let pound = "TimeOut 60\nClient 30\nListenHTTPS\n  Address 192.0.2.142\n  Port 443\n  Cert \"/etc/pound/www.pem\"\n  Service\n    BackEnd\n      Address 192.0.2.142\n      Port 81\n    End\n  End\nEnd\n";
+    let haproxy = "defaults\n mode http\n contimeout 4000\n clitimeout 42000\n srvtimeout 43000\nlisten SSL_Backend 192.0.2.142:81\n option forwardfor\n cookie SERVERID insert nocache indirect\n server RIP 192.0.2.98:80 weight 1 cookie RIP check inter 2000\n";
+    check(
+        &[(Kind::Pound, pound), (Kind::Haproxy, haproxy)],
+        &[
+            "vip = [\"192.0.2.142:443\"]",
+            "vip = [\"192.0.2.142:81\"]",
+            "tls = { certificates = [\"/etc/pound/www.pem\"] }",
+            "pool = \"SSL_Backend-servers\"",
+            "ended TLS in front of SSL_Backend: here it is one service.",
+            "name = \"SERVERID\"",
+        ],
+        &[],
+    );
+    let alone = "# front\nListenHTTP\n  Address 192.0.2.22\n  Port 80\n  HeadRemove \"X-Secret:.*\"\n  Service\n    HeadRequire \"Host: .*www\\.example\\.org.*\"\n    URL \"^/shop\"\n    BackEnd\n      Address 192.0.2.31\n      Port 8080\n      Priority 5\n    End\n    Session\n      Type COOKIE\n      ID \"JSESSIONID\"\n      TTL 300\n    End\n  End\n  Service\n    Redirect \"https://www.example.org\"\n  End\nEnd\n";
+    check(
+        &[(Kind::Pound, alone)],
+        &[
+            "# front",
+            "weight = 5",
+            "persistence = { type = \"app-cookie\", name = \"JSESSIONID\", expire = \"300s\" }",
+            "redirect = { location = \"https://www.example.org{path}\", status = 302 }",
+            "remove-header = [\"X-Secret\"]",
+        ],
+        &[],
+    );
+}
+
+#[test]
+fn apaches_balancer() {
+    let text = "<VirtualHost *:80>\n  ServerName www.example.org\n  ServerAlias example.org\n  ProxyRequests off\n  # two of them\n  <Proxy balancer://mycluster>\n    BalancerMember http://192.0.2.21:80 route=web1 loadfactor=2\n    BalancerMember http://192.0.2.22:80 route=web2\n    BalancerMember http://192.0.2.23:80 status=+H\n    Order Deny,Allow\n    Allow from all\n    ProxySet lbmethod=byrequests stickysession=JSESSIONID|jsessionid\n  </Proxy>\n  <Location /balancer-manager>\n    SetHandler balancer-manager\n  </Location>\n  ProxyPass /balancer-manager !\n  ProxyPass /app balancer://mycluster/app\n  ProxyPass / balancer://mycluster/\n</VirtualHost>\n";
+    check(
+        &[(Kind::Apache, text)],
+        &[
+            "name = \"www.example.org\"",
+            "name = \"mycluster\"",
+            "weight = 200",
+            "backup = true  # a hot standby",
+            "persistence = { type = \"app-cookie\", name = \"JSESSIONID\" }",
+            "pool = \"mycluster\"",
+            "scheduler = \"round-robin\"",
+        ],
+        &["ProxyPass /balancer-manager !"],
+    );
+}
+
+/// What is no configuration at all must not end the importer.
+#[test]
+fn noise_is_survived() {
+    let texts = [
+        "",
+        "{{{{",
+        "}\n}\n",
+        "listen",
+        "frontend x\n bind\n",
+        "virtual =",
+        "ListenHTTPS\nEnd\nEnd\nEnd",
+        "<Proxy",
+        "real_server {",
+        "\u{0}\u{fffd}\"",
+        "server x {\n address",
+        "acl a hdr(\nuse_backend b if {",
+        "listen a :80\n server s\n server t 1.2.3.4:x check inter\n stick on\n timeout\n balance\n cookie\n retries\n option\n bind\n redirect\n http-request\n",
+    ];
+    for kind in Kind::ALL {
+        for text in texts {
+            let source = Source { kind, file: "noise".into(), text: text.into() };
+            let _ = import(&[source], &BTreeMap::new());
+        }
+    }
+}
+
+proptest::proptest! {
+    /// Lines out of words that the languages know, in any order: nothing panics.
+    #[test]
+    fn any_order_of_words_is_survived(words in proptest::collection::vec(0_usize..WORDS.len(), 0..120)) {
+        let text: String = words.iter().map(|w| WORDS[*w]).collect();
+        for kind in Kind::ALL {
+            let source = Source { kind, file: "words".into(), text: text.clone() };
+            let _ = import(&[source], &BTreeMap::new());
+        }
+    }
+}
+
+const WORDS: &[&str] = &[
+    "\n",
+    "\n",
+    "\n",
+    " ",
+    " ",
+    "listen ",
+    "frontend ",
+    "backend ",
+    "defaults\n",
+    "global\n",
+    "bind ",
+    ":80",
+    "server ",
+    "a ",
+    "192.0.2.1:80 ",
+    "check ",
+    "inter ",
+    "acl ",
+    "if ",
+    "unless ",
+    "{ ",
+    "} ",
+    "path_beg ",
+    "hdr(host) ",
+    "use_backend ",
+    "http-request ",
+    "redirect ",
+    "set-header ",
+    "%[src]",
+    "cookie ",
+    "stick ",
+    "on ",
+    "src ",
+    "timeout ",
+    "4s ",
+    "\"",
+    "'",
+    "\\",
+    "#",
+    "!",
+    "virtual_server ",
+    "192.0.2.1 80 ",
+    "real_server ",
+    "{\n",
+    "}\n",
+    "HTTP_GET ",
+    "vrrp_instance ",
+    "virtual_ipaddress ",
+    "virtual=",
+    "\treal=",
+    "192.0.2.1->192.0.2.3:80 ",
+    "gate ",
+    "virtual x {\n",
+    "server y {\n",
+    "address = ",
+    "ListenHTTPS\n",
+    "Service\n",
+    "BackEnd\n",
+    "Address 192.0.2.1\n",
+    "Port 80\n",
+    "End\n",
+    "URL ",
+    "<VirtualHost *:80>\n",
+    "</VirtualHost>\n",
+    "<Proxy balancer://b>\n",
+    "BalancerMember http://192.0.2.1 ",
+    "</Proxy>\n",
+    "ProxyPass / balancer://b/\n",
+    "=",
+    ",",
+    "é",
+];

@@ -1,0 +1,69 @@
+//! What the languages of the sources have in common: durations, addresses, names.
+
+/// A duration: a number in some unit, or a number in the unit that goes without saying.
+pub fn duration(text: &str, unit: &str) -> Option<String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().ok()?;
+    let unit = if digits == text.len() { unit } else { &text[digits..] };
+    Some(match unit {
+        "us" => format!("{}ms", number.div_ceil(1000)),
+        "ms" if number > 0 && number.is_multiple_of(3_600_000) => format!("{}h", number / 3_600_000),
+        "ms" if number > 0 && number.is_multiple_of(60_000) => format!("{}m", number / 60_000),
+        "ms" if number > 0 && number.is_multiple_of(1000) => format!("{}s", number / 1000),
+        "ms" | "s" | "m" | "h" | "d" => format!("{number}{unit}"),
+        _ => return None,
+    })
+}
+
+/// A name as Evenkeel takes it, of any text.
+pub fn name(text: &str) -> String {
+    let good = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
+    let plain: String = text.chars().map(good).collect();
+    let trimmed = plain.trim_matches(['-', '.', '_']);
+    let short: String = trimmed.chars().take(64).collect();
+    if short.is_empty() { "service".into() } else { short }
+}
+
+/// Whether a host is an address; `localhost` is one.
+pub fn address(host: &str) -> Option<String> {
+    let bare = host.trim_start_matches("ipv4@").trim_start_matches("ipv6@").trim_matches(['[', ']']);
+    if bare == "localhost" {
+        return Some("127.0.0.1".into());
+    }
+    bare.parse::<std::net::IpAddr>().ok().map(|a| a.to_string())
+}
+
+/// `ADDRESS` and the text behind its last colon; IPv6 with or without brackets.
+pub fn split_port(text: &str) -> (&str, Option<&str>) {
+    let bare_ipv6 = text.ends_with(']') || text.parse::<std::net::Ipv6Addr>().is_ok() && text != "::";
+    match text.rsplit_once(':') {
+        Some((host, port)) if !bare_ipv6 => (host, Some(port)),
+        _ => (text, None),
+    }
+}
+
+/// An address with a port, brackets where they are needed.
+pub fn with_port(address: &str, port: &str) -> String {
+    match address.contains(':') && !address.starts_with('[') {
+        true => format!("[{address}]:{port}"),
+        false => format!("{address}:{port}"),
+    }
+}
+
+/// A text between quotes, as TOML has it.
+pub fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// The same, easier to read where it holds quotes itself.
+pub fn literal(text: &str) -> String {
+    match text.contains('\'') || text.contains(char::is_control) {
+        true => quoted(text),
+        false => format!("'{text}'"),
+    }
+}
+
+/// A list of texts.
+pub fn list<S: AsRef<str>>(items: &[S]) -> String {
+    format!("[{}]", items.iter().map(|i| quoted(i.as_ref())).collect::<Vec<_>>().join(", "))
+}
