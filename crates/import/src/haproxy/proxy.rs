@@ -6,7 +6,7 @@ use super::condition::Acls;
 use super::rules::rule;
 use super::server;
 use crate::draft::{Draft, Pool, Service, Table};
-use crate::words::{address, duration, list, literal, name, quoted, split_port};
+use crate::words::{address, duration, list, name, quoted, split_port};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
