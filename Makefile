@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: demo ui test lint bench bench-packets bench-pair sim fuzz reference install-build-tools install-tools install-bench-tools
+.PHONY: demo ui deb test lint bench bench-packets bench-pair sim fuzz reference install-build-tools install-tools install-bench-tools
 
 demo: install-build-tools ui
 	$(CARGO) build --release -p evenkeel
@@ -11,6 +11,10 @@ demo: install-build-tools ui
 # The web UI, which the program embeds; without npm the program is built without it.
 ui:
 	sh scripts/ui.sh
+
+# A Debian package in target/.
+deb: install-build-tools ui
+	sh scripts/deb.sh target
 
 # Every test. What a test needs and is missing is installed when run as root; otherwise such
 # tests are skipped, named and counted at the end.

@@ -36,6 +36,8 @@ for purpose in "$@"; do
         want wrk wrk
         want chromium chromium
         want aiosmtpd python3-aiosmtpd
+        want debootstrap debootstrap
+        want unshare util-linux
         want curl curl
         want openssl openssl
         want h2load nghttp2-client

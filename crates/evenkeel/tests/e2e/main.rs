@@ -15,6 +15,7 @@ mod layer4_doctor;
 mod layer4_life;
 mod limits;
 mod logs;
+mod package;
 mod pair;
 mod persistence;
 mod routes;
