@@ -121,6 +121,8 @@ export function Plan({ plan }: { plan: Proposal["plan"] }) {
   if (!plan) return null;
   if (plan.steps.length === 0) return <p>Nothing would change.</p>;
   return (
+    <>
+    {plan.peer && <p class="notice">{plan.peer}</p>}
     <table class="plan">
       <thead><tr><th>Step</th><th>What</th><th>Connections</th></tr></thead>
       <tbody>
@@ -133,6 +135,7 @@ export function Plan({ plan }: { plan: Proposal["plan"] }) {
         ))}
       </tbody>
     </table>
+    </>
   );
 }
 

@@ -206,6 +206,29 @@ const other = await page.evaluate(async (text) => {
 assert.deepEqual([other.status, other.type], [412, "application/problem+json"]);
 assert.match(other.body.detail, /made for revision 1/);
 
+// The own order, by the keyboard and by dragging
+await page.evaluate(async (vip) => {
+  const headers = { "X-Evenkeel-Csrf": (await (await fetch("/api/v1/self")).json()).csrf, "Content-Type": "application/json" };
+  const value = { name: "second", vip: [`${vip.split(":")[0]}:8099`], mode: "tcp", "real-server": [{ name: "s", address: "127.0.0.1:1" }] };
+  const propose = await fetch("/api/v1/configuration/propose", { method: "POST", headers, body: JSON.stringify({ edits: [{ do: "add", at: ["virtual-service"], value }] }) });
+  await fetch("/api/v1/commit", { method: "POST", headers: { ...headers, "Content-Type": "application/toml" }, body: (await propose.json()).text });
+}, vip);
+await go(page, "Overview");
+const order = () => page.locator("ul.services > li").evaluateAll((all) => all.map((li) => li.dataset.service).join());
+await page.locator('[data-service="second"]').waitFor();
+assert.equal(await order(), "shop,second");
+await page.locator('[data-service="second"] button.row').focus();
+await page.keyboard.press("Alt+ArrowUp");
+await page.getByText("What changes").waitFor();
+await commit(page, "second first");
+await page.locator('ul.services > li:first-child[data-service="second"]').waitFor();
+await page.locator('[data-service="shop"] button.row').dragTo(page.locator('[data-service="second"] button.row'));
+await page.getByText("What changes").waitFor();
+await commit(page, "shop first");
+await page.locator('ul.services > li:first-child[data-service="shop"]').waitFor();
+assert.match(readFileSync(given.config, "utf8"), /"shop"[\s\S]*"second"/);
+step("services are where somebody put them");
+
 // A stopped server is a visible drop
 await go(page, "Graphs");
 await page.getByLabel(/^Of/).selectOption("shop");

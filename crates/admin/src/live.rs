@@ -10,22 +10,35 @@ use axum::response::{IntoResponse, Response};
 use evenkeel_api as api;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
 use crate::accounts::Who;
 use crate::gate::now_ms;
 use crate::routes::ask;
-use crate::{App, Refused, Request};
+use crate::{App, Kind, Refused, Request};
 
 /// Messages that may wait for a slow browser before it is let go.
 const WAITING: usize = 8;
 
+/// Streams of all listeners at a time; those of logs hold a thread each.
+static STREAMS: Semaphore = Semaphore::const_new(400);
+static TAILS: Semaphore = Semaphore::const_new(40);
+
+fn place(of: &'static Semaphore) -> Result<SemaphorePermit<'static>, Refused> {
+    of.try_acquire()
+        .map_err(|_| Refused::new(Kind::Failed, "too many are watching already; close another page"))
+}
+
 /// Server-sent events: `status` whole at first and whenever services come or go, then `change` with
 /// what differs, and `happening`.
 pub async fn stream(State(app): State<App>, Extension(who): Extension<Who>) -> Result<Response, Refused> {
+    let place = place(&STREAMS)?;
     let first = ask(&app.handle, Request::Status).await?;
     let (sender, receiver) = mpsc::channel::<Bytes>(WAITING);
-    tokio::spawn(follow(app, who, first, sender));
+    tokio::spawn(async move {
+        follow(app, who, first, sender).await;
+        drop(place);
+    });
     let kind = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
     Ok((kind, Body::new(Lines(receiver))).into_response())
 }
@@ -116,9 +129,11 @@ fn fields<T: serde::Serialize>(a: &T, b: &T) -> Value {
 
 /// Access log lines, until the reader goes away.
 pub async fn logs(State(app): State<App>, Extension(who): Extension<Who>) -> Result<Response, Refused> {
+    let place = place(&TAILS)?;
     let lines = ask(&app.handle, Request::Logs).await?;
     let (sender, receiver) = mpsc::channel::<Bytes>(64);
     tokio::task::spawn_blocking(move || {
+        let _place = place;
         loop {
             match lines.recv_timeout(Duration::from_secs(1)) {
                 Ok(batch) => {

@@ -238,6 +238,9 @@ pub struct Plan {
     /// The running revision that the plan starts from.
     pub from: u64,
     pub steps: Vec<Step>,
+    /// What the other node of a pair will do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

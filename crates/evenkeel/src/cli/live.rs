@@ -47,6 +47,9 @@ fn print_plan(plan: &api::Plan) -> Outcome {
     if plan.steps.is_empty() {
         return say("nothing changes");
     }
+    if let Some(peer) = &plan.peer {
+        say(peer)?;
+    }
     for step in &plan.steps {
         let sign = match step.action.as_str() {
             "add" => '+',

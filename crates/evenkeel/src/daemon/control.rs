@@ -163,7 +163,7 @@ impl Control {
             detail: step.detail,
             impact: step.impact.as_str().into(),
         });
-        api::Plan { from: self.revision(), steps: steps.collect() }
+        api::Plan { from: self.revision(), steps: steps.collect(), peer: self.peer_would() }
     }
 
     /// Makes a text the running configuration and the file's content, or changes nothing.

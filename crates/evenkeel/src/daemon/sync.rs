@@ -328,6 +328,18 @@ impl Control {
 
     // Commits
 
+    /// What the other node would do at a commit now; nothing where there is none.
+    pub fn peer_would(&self) -> Option<String> {
+        self.pair().filter(|p| p.settings().peer.is_some())?;
+        let words = match (self.link_up().is_some(), self.relation()) {
+            (true, Relation::Same) => "the other node commits it too, or neither does",
+            (true, Relation::Differs) => "the other node keeps its own configuration: it differs",
+            (true, _) => "the other node is brought up to date first",
+            (false, _) => "the other node is not reachable, and follows when it is back",
+        };
+        Some(words.into())
+    }
+
     /// Commits on both nodes, or says that it could not.
     pub fn commit_on_both(
         &mut self,

@@ -13,13 +13,15 @@ use evenkeel_health::Target;
 use evenkeel_model::Probe;
 use serde_json::{Value, json};
 use similar::TextDiff;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::control::{Control, read, wall_ms};
 use super::overrides::Live;
 
 /// Of backups.
 const FORMAT: u32 = 1;
+/// Each is a process.
+static DOCTORS: Semaphore = Semaphore::const_new(2);
 /// How long the doctor may take.
 const DOCTOR_LIMIT: Duration = Duration::from_secs(60);
 
@@ -120,11 +122,7 @@ impl Control {
         // Files are only written where the configuration that comes with them looks for them.
         let named = paths_named(&backup.configuration);
         for path in backup.certificates.keys() {
-            let plain = !path.split('/').any(|part| part == "..") && path.starts_with('/');
-            let inside = |named: &String| {
-                path == named || path.starts_with(&format!("{}/", named.trim_end_matches('/')))
-            };
-            if !plain || !named.iter().any(inside) {
+            if !is_named(path, &named) {
                 let why = format!("the backup holds {path}, which its configuration does not name");
                 return Err(refuse(Kind::Invalid, why));
             }
@@ -190,7 +188,12 @@ impl Control {
     /// Runs the doctor as a program of its own: it asks this daemon, which goes on meanwhile.
     pub fn doctor(&self, reply: Reply<Value>) {
         let socket = self.snapshot().admin.socket.clone();
+        let Ok(place) = DOCTORS.try_acquire() else {
+            let why = "the doctor is looking already; ask again in a moment";
+            return drop(reply.send(Err(refuse(Kind::Failed, why))));
+        };
         tokio::spawn(async move {
+            let _place = place;
             let run = async {
                 let program = std::env::current_exe()?;
                 let mut command = tokio::process::Command::new(program);
@@ -345,6 +348,13 @@ fn paths_named(text: &str) -> Vec<String> {
     lists.filter_map(Value::as_str).chain(admin).map(str::to_owned).collect()
 }
 
+/// Whether a path is one of those, or in a folder that is, and climbs out of none.
+fn is_named(path: &str, named: &[String]) -> bool {
+    let plain = path.starts_with('/') && !path.split('/').any(|part| part == "..");
+    let holds = |n: &String| path == n || path.starts_with(&format!("{}/", n.trim_end_matches('/')));
+    plain && named.iter().any(holds)
+}
+
 /// Words in the names of keys whose values nobody else should see.
 const SECRET: [&str; 6] = ["password", "secret", "url", "users", "key", "send"];
 
@@ -416,6 +426,23 @@ mod tests {
         let good = backup.clone();
         backup.configuration = "b".into();
         assert!(digest_of(&good) == good.digest && digest_of(&backup) != backup.digest);
+    }
+
+    #[test]
+    fn no_path_climbs_out() {
+        let named = paths_named(
+            "[admin]\ncertificate = \"/etc/e/admin.pem\"\n[[virtual-service]]\ntls = { certificates = [\"/etc/e/certs/\", \"/etc/e/a.pem\"] }\n",
+        );
+        let check = |path: &str, expect| assert_eq!(is_named(path, &named), expect, "{path}");
+        check("/etc/e/admin.pem", true);
+        check("/etc/e/a.pem", true);
+        check("/etc/e/certs/www.pem", true);
+        check("/etc/e/certs/../../shadow", false);
+        check("/etc/e/certs", false);
+        check("/etc/e/a.pem.sh", false);
+        check("/root/.ssh/authorized_keys", false);
+        check("etc/e/a.pem", false);
+        check("", false);
     }
 
     #[test]

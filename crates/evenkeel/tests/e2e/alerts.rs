@@ -230,3 +230,53 @@ fn a_receiver_that_hangs_holds_up_nobody() {
         );
     }
 }
+
+#[test]
+fn a_certificate_that_ends_soon_is_told_of() {
+    let place = Place::new("alerts-certificate");
+    if !require(&["openssl"]) {
+        return;
+    }
+    let (key, pem) = (place.file("www.key"), place.file("www.pem"));
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "5",
+        ])
+        .args(["-subj", "/CN=www.example.org", "-addext", "subjectAltName=DNS:www.example.org", "-keyout"])
+        .arg(&key)
+        .arg("-out")
+        .arg(&pem)
+        .stderr(Stdio::null())
+        .status();
+    assert!(made.unwrap().success());
+    let both = std::fs::read_to_string(&pem).unwrap() + &std::fs::read_to_string(&key).unwrap();
+    std::fs::write(&pem, both).unwrap();
+    let log = UdpSocket::bind(place.at(5514)).unwrap();
+    log.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
+    let _origin = Scripted::named(place.at(9100), "one");
+    let config = format!(
+        "[alerts]\n[[alerts.syslog]]\nserver = \"{}\"\nkinds = [\"certificate\"]\n{}",
+        place.at(5514),
+        servers(&place, 1).replace(
+            "mode = \"tcp\"",
+            &format!("mode = \"tcp\"\ntls = {{ certificates = [\"{}\"] }}", pem.display())
+        )
+    );
+    let evenkeel = start(&place, &config);
+    let mut packet = [0; 2000];
+    let length = log.recv(&mut packet).unwrap();
+    let line = String::from_utf8_lossy(&packet[..length]).into_owned();
+    assert!(
+        line.contains(" certificate [origin") && line.contains("www.example.org ends in 4 days"),
+        "{line}"
+    );
+    assert!(evenkeel.ok(&["cert"]).contains("www.example.org"));
+}
