@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use evenkeel_admin::{Accounts, App, Audit, Feed, Handle, Listening, Tls};
@@ -35,9 +35,18 @@ struct Place {
     https: bool,
 }
 
-/// Sockets of a configuration that is about to run.
+/// What a configuration that is about to run needs, and could fail for.
 #[derive(Default)]
-pub struct Bound(Sockets);
+pub struct Prepared {
+    sockets: Sockets,
+    tls: Option<Certificate>,
+}
+
+/// A certificate that is ready for use, and of when its file is.
+struct Certificate {
+    config: Arc<evenkeel_admin::ServerConfig>,
+    read_at: Option<SystemTime>,
+}
 
 impl Administration {
     pub fn start(
@@ -72,8 +81,8 @@ impl Administration {
             settings: none,
             refused: None,
         };
-        let bound = administration.bind(&snapshot.admin, adopted).map_err(failed)?;
-        administration.follow(snapshot, bound).map_err(failed)?;
+        let prepared = administration.prepare(snapshot, adopted).map_err(failed)?;
+        administration.follow(snapshot, prepared).map_err(failed)?;
         administration.greet();
         Ok(administration)
     }
@@ -93,8 +102,13 @@ impl Administration {
     }
 
     /// Opens what a configuration needs beside what is open, before anything is changed.
-    pub fn bind(&self, settings: &AdminSettings, mut adopted: Sockets) -> Result<Bound, String> {
-        let mut bound = Vec::new();
+    pub fn prepare(&self, snapshot: &Snapshot, mut adopted: Sockets) -> Result<Prepared, String> {
+        let settings = &snapshot.admin;
+        let tls = match settings.listen.is_empty() || *settings == self.settings {
+            true => None,
+            false => Some(self.read_tls(snapshot)?),
+        };
+        let mut sockets = Vec::new();
         for address in settings.listen.iter().chain(&settings.plain_listen).map(|l| l.0) {
             if self.places.iter().any(|p| p.address == address) {
                 continue;
@@ -104,27 +118,22 @@ impl Administration {
                 None => evenkeel_l7::listen(address, false)
                     .map_err(|e| format!("cannot listen on {address}: {e}"))?,
             };
-            bound.push((address, socket));
+            sockets.push((address, socket));
         }
-        Ok(Bound(bound))
+        Ok(Prepared { sockets, tls })
     }
 
     /// Listens where the configuration says, with its certificate.
-    pub fn follow(&mut self, snapshot: &Snapshot, bound: Bound) -> Result<(), String> {
+    pub fn follow(&mut self, snapshot: &Snapshot, prepared: Prepared) -> Result<(), String> {
         let new = &snapshot.admin;
         self.app.accounts.set_idle(new.session_timeout.as_millis() as u64);
-        let same = *new == self.settings;
-        if same && bound.0.is_empty() {
+        if *new == self.settings && prepared.sockets.is_empty() {
             return Ok(());
         }
-        if !new.listen.is_empty() {
-            let config = self.read_tls(snapshot)?;
-            match &self.tls {
-                Some(tls) => *tls.write().unwrap_or_else(std::sync::PoisonError::into_inner) = config,
-                None => self.tls = Some(Arc::new(RwLock::new(config))),
-            }
+        if let Some(certificate) = prepared.tls {
+            self.show(certificate);
         }
-        let mut sockets: Sockets = bound.0;
+        let mut sockets: Sockets = prepared.sockets;
         sockets.extend(std::mem::take(&mut self.places).into_iter().map(|p| (p.address, p.kept)));
         let wanted =
             new.listen.iter().map(|l| (l.0, true)).chain(new.plain_listen.iter().map(|l| (l.0, false)));
@@ -146,15 +155,24 @@ impl Administration {
         Ok(())
     }
 
-    fn read_tls(&mut self, snapshot: &Snapshot) -> Result<Arc<evenkeel_admin::ServerConfig>, String> {
+    /// New connections see this certificate.
+    fn show(&mut self, certificate: Certificate) {
+        self.read_at = certificate.read_at;
+        match &self.tls {
+            Some(tls) => *tls.write().unwrap_or_else(PoisonError::into_inner) = certificate.config,
+            None => self.tls = Some(Arc::new(RwLock::new(certificate.config))),
+        }
+    }
+
+    fn read_tls(&self, snapshot: &Snapshot) -> Result<Certificate, String> {
         let file = match &snapshot.admin.certificate {
             Some(file) => file.clone(),
             None => own_certificate(&snapshot.state_directory, &self.app.node)?,
         };
         let named = |e: String| format!("[admin] certificate {}: {e}", file.display());
         let pem = std::fs::read_to_string(&file).map_err(|e| named(e.to_string()))?;
-        self.read_at = modified(&file);
-        evenkeel_admin::tls(&pem, snapshot.admin.only_tls13).map_err(named)
+        let config = evenkeel_admin::tls(&pem, snapshot.admin.only_tls13).map_err(named)?;
+        Ok(Certificate { config, read_at: modified(&file) })
     }
 
     /// Takes a certificate that was renewed on disk.
@@ -164,10 +182,8 @@ impl Administration {
             return;
         }
         match self.read_tls(snapshot) {
-            Ok(config) => {
-                if let Some(tls) = &self.tls {
-                    *tls.write().unwrap_or_else(std::sync::PoisonError::into_inner) = config;
-                }
+            Ok(certificate) => {
+                self.show(certificate);
                 self.refused = None;
                 info!(file = %file.display(), "the web UI has a new certificate");
             }

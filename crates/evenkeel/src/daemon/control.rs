@@ -15,7 +15,7 @@ use evenkeel_l7::{Engine, PoolSpec, ServerSpec, ServerState, ServiceSpec};
 use evenkeel_model::{AdminState, Pool, Probe, RealServer, Snapshot, SourceAddress};
 use tracing::{error, info, warn};
 
-use super::administration::{Administration, Bound, Sockets};
+use super::administration::{Administration, Prepared, Sockets};
 use super::handover;
 use super::happenings::Happenings;
 use super::history::History;
@@ -237,9 +237,9 @@ impl Control {
 
     fn apply(&mut self, new: Snapshot, inherited: &[handover::ServerState]) -> Result<(), String> {
         self.layer4.prepare(&new, &new.state_directory)?;
-        let bound = match &self.administration {
-            Some(administration) => administration.bind(&new.admin, Sockets::new())?,
-            None => Bound::default(),
+        let doors = match &self.administration {
+            Some(administration) => administration.prepare(&new, Sockets::new())?,
+            None => Prepared::default(),
         };
         self.forget_overridden(&new);
         self.set_transparency(&new)?;
@@ -305,7 +305,7 @@ impl Control {
         self.checker.set_targets(targets);
         self.store_sockets();
         if let Some(administration) = &mut self.administration {
-            administration.follow(&snapshot, bound)?;
+            administration.follow(&snapshot, doors)?;
         }
         self.recorder.follow(&snapshot);
         self.follow_alerts();

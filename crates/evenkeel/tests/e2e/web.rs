@@ -389,6 +389,17 @@ fn a_lockdown_closes_what_is_open() {
     assert_eq!(call(at, "GET", "/api/v1/self", &session, None).status, 401);
     assert_eq!(call(at, "GET", "/api/v1/status", &ending, None).status, 200);
     assert!(evenkeel.ok(&["history"]).contains("lockdown"));
+    // One that is not there is refused before anything changes.
+    let text = std::fs::read_to_string(evenkeel.config_path()).unwrap();
+    let before = evenkeel.json(&["status"])["revision"].clone();
+    let bad = text
+        .replace("[admin]\n", "[admin]\ncertificate = \"/nowhere/admin.pem\"\n")
+        .replace("\"web\"", "\"other\"");
+    let bad = place.write("bad.toml", bad);
+    let refused = evenkeel.cli(&["commit", &bad.display().to_string()]);
+    assert!(refused.code == 1 && refused.err.contains("/nowhere/admin.pem"), "{refused:?}");
+    assert_eq!(evenkeel.json(&["status"])["revision"], before);
+    assert!(evenkeel.ok(&["status"]).contains("web") && speaks("tls1_3"));
     // A certificate of one's own, given by the API and by the file.
     let keys = format!("certificate = \"{}\"\n", place.file("admin-own.pem").display());
     let first = authority.server(&place, "admin-own.pem", &["lb1.example.org"]);
