@@ -20,7 +20,7 @@ use std::sync::Arc;
 use evenkeel_api as api;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-pub use accounts::{Accounts, By, Who, Write};
+pub use accounts::{Accounts, By, Who, Write, hex};
 pub use audit::Audit;
 pub use gate::now_ms;
 pub use rustls::ServerConfig;

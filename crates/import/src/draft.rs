@@ -40,6 +40,12 @@ impl Table {
         self.lines.iter().find(|l| l.key == key).map(|l| l.value.as_str())
     }
 
+    /// All of it on one line.
+    pub fn inline(&self) -> String {
+        let each: Vec<String> = self.lines.iter().map(|l| format!("{} = {}", l.key, l.value)).collect();
+        format!("{{ {} }}", each.join(", "))
+    }
+
     fn print(&self, head: &str, indent: usize, out: &mut String) {
         let space = " ".repeat(indent);
         out.push('\n');
@@ -59,6 +65,43 @@ pub struct Pool {
     pub name: String,
     pub table: Table,
     pub servers: Vec<Table>,
+}
+
+impl Pool {
+    /// One of IPVS's schedulers.
+    pub fn ipvs_scheduler(&mut self, word: Option<&str>, line: usize, draft: &mut Draft) {
+        match word.map(|word| (word, ipvs_scheduler(word))) {
+            Some((_, Some(scheduler))) => self.table.text("scheduler", scheduler),
+            Some((word, None)) => draft.left(line, word, "round robin is used instead"),
+            None => {}
+        }
+    }
+
+    /// Clients stay by their address, for so many seconds, masked by a netmask or a length.
+    pub fn by_source(&mut self, seconds: Option<&str>, mask: Option<&str>) {
+        let Some(seconds) = seconds else { return };
+        let mask = mask.and_then(prefix).map_or_else(String::new, |m| format!(", mask = {m}"));
+        self.table.set("persistence", format!("{{ type = \"source\", timeout = \"{seconds}s\"{mask} }}"));
+    }
+}
+
+fn ipvs_scheduler(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "rr" | "wrr" => "round-robin",
+        "lc" | "wlc" => "least-connections",
+        "sed" => "shortest-expected-delay",
+        "nq" => "never-queue",
+        "sh" => "source-hash",
+        "dh" => "destination-hash",
+        "mh" => "maglev",
+        _ => return None,
+    })
+}
+
+/// Leading bits of a netmask, or the number itself.
+pub fn prefix(mask: &str) -> Option<u32> {
+    let bits = |m: std::net::Ipv4Addr| m.to_bits().leading_ones();
+    mask.parse::<u32>().ok().or_else(|| mask.parse().ok().map(bits))
 }
 
 #[derive(Clone, Debug, Default)]
@@ -191,9 +234,7 @@ impl Draft {
             }
             service.table.lines.iter().for_each(|l| head.set_with(&l.key, l.value.clone(), &l.comment));
             if !service.timeouts.lines.is_empty() {
-                let each: Vec<String> =
-                    service.timeouts.lines.iter().map(|l| format!("{} = {}", l.key, l.value)).collect();
-                head.set("timeouts", format!("{{ {} }}", each.join(", ")));
+                head.set("timeouts", service.timeouts.inline());
             }
             if let Some(own) = &service.own {
                 own.table.lines.iter().for_each(|l| head.set_with(&l.key, l.value.clone(), &l.comment));

@@ -1,36 +1,12 @@
 //! `keepalived.conf`: virtual servers, checkers, VRRP.
 
 use crate::draft::{Draft, Pool, Service, Table};
+use crate::tree::{Node, Tree};
 use crate::words::{address, list, name, quoted, with_port};
-
-/// A line, and what stands in its braces.
-struct Node {
-    line: usize,
-    words: Vec<String>,
-    children: Vec<Node>,
-    comments: Vec<String>,
-}
-
-impl Node {
-    fn is(&self, keyword: &str) -> bool {
-        self.words.first().is_some_and(|w| w == keyword)
-    }
-
-    fn child(&self, keyword: &str) -> Option<&Node> {
-        self.children.iter().find(|c| c.is(keyword))
-    }
-
-    fn value(&self, keyword: &str) -> Option<&str> {
-        self.child(keyword)?.words.get(1).map(String::as_str)
-    }
-}
-
-/// Braces within braces; nobody has more.
-const DEEPEST: usize = 32;
 
 /// Words, with quotes and comments; a brace is a word of its own.
 fn parse(text: &str) -> Vec<Node> {
-    let mut stack: Vec<Vec<Node>> = vec![Vec::new()];
+    let mut tree = Tree::new();
     let mut comments = Vec::new();
     for (at, line) in text.lines().enumerate() {
         let mut words: Vec<String> = Vec::new();
@@ -55,28 +31,16 @@ fn parse(text: &str) -> Vec<Node> {
             let own: Vec<String> = part.iter().filter(|w| *w != "{" && *w != "}").cloned().collect();
             if !own.is_empty() || opens {
                 let comments = std::mem::take(&mut comments);
-                let node = Node { line: at + 1, words: own, children: Vec::new(), comments };
-                if let Some(level) = stack.last_mut() {
-                    level.push(node);
-                }
+                tree.push(Node { line: at + 1, words: own, children: Vec::new(), comments });
             }
-            if opens && stack.len() < DEEPEST {
-                stack.push(Vec::new());
-            } else if closes && stack.len() > 1 {
-                let children = stack.pop().unwrap_or_default();
-                if let Some(parent) = stack.last_mut().and_then(|level| level.last_mut()) {
-                    parent.children = children;
-                }
+            if opens {
+                tree.begin();
+            } else if closes {
+                tree.end();
             }
         }
     }
-    while stack.len() > 1 {
-        let children = stack.pop().unwrap_or_default();
-        if let Some(parent) = stack.last_mut().and_then(|level| level.last_mut()) {
-            parent.children = children;
-        }
-    }
-    stack.pop().unwrap_or_default()
+    tree.finish()
 }
 
 pub fn read(text: &str, draft: &mut Draft) {
@@ -238,17 +202,8 @@ fn virtual_server(node: &Node, all: &[Node], draft: &mut Draft) {
     service.table.comments.clone_from(&node.comments);
     service.table.text("protocol", if protocol == "udp" { "udp" } else { "tcp" });
     let mut pool = Pool::default();
-    if let Some(word) = node.value("lb_algo").or_else(|| node.value("lvs_sched")) {
-        match scheduler(word) {
-            Some(scheduler) => pool.table.text("scheduler", scheduler),
-            None => draft.left(node.line, word, "round robin is used instead"),
-        }
-    }
-    if let Some(timeout) = node.value("persistence_timeout") {
-        let mask = node.value("persistence_granularity").and_then(prefix);
-        let mask = mask.map_or_else(String::new, |m| format!(", mask = {m}"));
-        pool.table.set("persistence", format!("{{ type = \"source\", timeout = \"{timeout}s\"{mask} }}"));
-    }
+    pool.ipvs_scheduler(node.value("lb_algo").or_else(|| node.value("lvs_sched")), node.line, draft);
+    pool.by_source(node.value("persistence_timeout"), node.value("persistence_granularity"));
     if let Some(sorry) = node.child("sorry_server")
         && let Some(host) = sorry.words.get(1).and_then(|h| address(h))
     {
@@ -334,27 +289,6 @@ fn place(host: &str, port: Option<&str>, mode: &str) -> String {
     }
 }
 
-/// IPVS's schedulers.
-pub fn scheduler(word: &str) -> Option<&'static str> {
-    Some(match word {
-        "rr" | "wrr" => "round-robin",
-        "lc" | "wlc" => "least-connections",
-        "sed" => "shortest-expected-delay",
-        "nq" => "never-queue",
-        "sh" => "source-hash",
-        "dh" => "destination-hash",
-        "mh" => "maglev",
-        _ => return None,
-    })
-}
-
-/// Leading bits of a netmask, or the number itself.
-pub fn prefix(mask: &str) -> Option<u32> {
-    mask.parse::<u32>()
-        .ok()
-        .or_else(|| mask.parse::<std::net::Ipv4Addr>().ok().map(|m| m.to_bits().leading_ones()))
-}
-
 fn checker(real: &Node, delay: Option<&str>, draft: &mut Draft) -> Option<String> {
     let mut check = Table::default();
     let found = real.children.iter().find(|c| {
@@ -432,6 +366,5 @@ fn checker(real: &Node, delay: Option<&str>, draft: &mut Draft) -> Option<String
     {
         check.set("fall", (retry.max(1)).to_string());
     }
-    let each: Vec<String> = check.lines.iter().map(|l| format!("{} = {}", l.key, l.value)).collect();
-    Some(format!("{{ {} }}", each.join(", ")))
+    Some(check.inline())
 }

@@ -1,7 +1,6 @@
 //! `ldirectord.cf`.
 
 use crate::draft::{Draft, Pool, Service, Table};
-use crate::keepalived::{prefix, scheduler};
 use crate::words::{address, name, split_port, with_port};
 
 #[derive(Default)]
@@ -140,16 +139,8 @@ fn service(one: &Virtual, globals: &Virtual, draft: &mut Draft) {
     };
     service.table.comments.clone_from(&one.comments);
     service.table.text("protocol", if protocol == "udp" { "udp" } else { "tcp" });
-    if let Some(word) = one.get("scheduler") {
-        match scheduler(word) {
-            Some(scheduler) => pool.table.text("scheduler", scheduler),
-            None => draft.left(one.line, word, "round robin is used instead"),
-        }
-    }
-    if let Some(time) = one.get("persistent") {
-        let mask = one.get("netmask").and_then(prefix).map_or_else(String::new, |m| format!(", mask = {m}"));
-        pool.table.set("persistence", format!("{{ type = \"source\", timeout = \"{time}s\"{mask} }}"));
-    }
+    pool.ipvs_scheduler(one.get("scheduler"), one.line, draft);
+    pool.by_source(one.get("persistent"), one.get("netmask"));
     check(one, globals, port, &mut pool, draft);
     service.own = Some(pool);
     draft.services.push(service);
@@ -246,6 +237,5 @@ fn check(one: &Virtual, globals: &Virtual, port: &str, pool: &mut Pool, draft: &
     if let Some(count) = get("failurecount").or_else(|| get("checkcount")) {
         check.set("fall", count.to_owned());
     }
-    let each: Vec<String> = check.lines.iter().map(|l| format!("{} = {}", l.key, l.value)).collect();
-    pool.table.set("health-check", format!("{{ {} }}", each.join(", ")));
+    pool.table.set("health-check", check.inline());
 }

@@ -11,6 +11,7 @@ mod keepalived;
 mod ldirectord;
 mod lvs;
 mod pound;
+mod tree;
 mod words;
 
 use std::collections::BTreeMap;

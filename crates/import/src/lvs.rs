@@ -1,7 +1,6 @@
 //! Piranha's `lvs.cf`.
 
-use crate::draft::{Draft, Pool, Service, Table};
-use crate::keepalived::{prefix, scheduler};
+use crate::draft::{Draft, Pool, Service, Table, prefix};
 use crate::words::{address, name, with_port};
 
 #[derive(Default)]
@@ -107,16 +106,8 @@ fn service(one: &Block, mode: &str, draft: &mut Draft) {
     service.table.comments.clone_from(&one.comments);
     service.table.text("protocol", if one.get("protocol") == Some("udp") { "udp" } else { "tcp" });
     let mut pool = Pool::default();
-    if let Some(word) = one.get("scheduler") {
-        match scheduler(word) {
-            Some(scheduler) => pool.table.text("scheduler", scheduler),
-            None => draft.left(one.line, word, "round robin is used instead"),
-        }
-    }
-    if let Some(time) = one.get("persistent") {
-        let mask = one.get("pmask").and_then(prefix).map_or_else(String::new, |m| format!(", mask = {m}"));
-        pool.table.set("persistence", format!("{{ type = \"source\", timeout = \"{time}s\"{mask} }}"));
-    }
+    pool.ipvs_scheduler(one.get("scheduler"), one.line, draft);
+    pool.by_source(one.get("persistent"), one.get("pmask"));
     let mut check = Table::default();
     match (one.get("send_program"), one.get("expect")) {
         (Some(program), _) => {
@@ -142,8 +133,7 @@ fn service(one: &Block, mode: &str, draft: &mut Draft) {
     if let Some(timeout) = one.get("timeout") {
         check.text("interval", &format!("{timeout}s"));
     }
-    let each: Vec<String> = check.lines.iter().map(|l| format!("{} = {}", l.key, l.value)).collect();
-    pool.table.set("health-check", format!("{{ {} }}", each.join(", ")));
+    pool.table.set("health-check", check.inline());
     for real in &one.servers {
         let Some(place) = real.get("address").and_then(address) else {
             draft.left(real.line, &format!("server {}", real.name), "it has no address and is left out");

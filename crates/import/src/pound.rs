@@ -1,31 +1,14 @@
 //! Pound's configuration.
 
 use crate::draft::{Draft, Pool, Service, Table};
+use crate::tree::{Node, Tree};
 use crate::words::{address, list, literal, name, quoted, with_port};
-
-/// Blocks within blocks; nobody has more.
-const DEEPEST: usize = 16;
-
-/// A directive or a block that ends with `End`.
-struct Node {
-    line: usize,
-    words: Vec<String>,
-    children: Vec<Node>,
-    comments: Vec<String>,
-}
-
-impl Node {
-    fn value(&self, keyword: &str) -> Option<&str> {
-        let found = self.children.iter().find(|c| c.words[0].eq_ignore_ascii_case(keyword))?;
-        found.words.get(1).map(String::as_str)
-    }
-}
 
 const BLOCKS: [&str; 7] =
     ["listenhttp", "listenhttps", "service", "backend", "emergency", "session", "control"];
 
 fn parse(text: &str) -> Vec<Node> {
-    let mut stack: Vec<Vec<Node>> = vec![Vec::new()];
+    let mut tree = Tree::new();
     let mut comments = Vec::new();
     for (at, line) in text.lines().enumerate() {
         let bare = line.trim();
@@ -42,40 +25,25 @@ fn parse(text: &str) -> Vec<Node> {
         }
         let Some(keyword) = words.first().map(|w| w.to_lowercase()) else { continue };
         if keyword == "end" {
-            if stack.len() > 1 {
-                let children = stack.pop().unwrap_or_default();
-                if let Some(parent) = stack.last_mut().and_then(|l| l.last_mut()) {
-                    parent.children = children;
-                }
-            }
+            tree.end();
             continue;
         }
-        let node =
-            Node { line: at + 1, words, children: Vec::new(), comments: std::mem::take(&mut comments) };
-        if let Some(level) = stack.last_mut() {
-            level.push(node);
-        }
-        if BLOCKS.contains(&keyword.as_str()) && stack.len() < DEEPEST {
-            stack.push(Vec::new());
+        let comments = std::mem::take(&mut comments);
+        tree.push(Node { line: at + 1, words, children: Vec::new(), comments });
+        if BLOCKS.contains(&keyword.as_str()) {
+            tree.begin();
         }
     }
-    while stack.len() > 1 {
-        let children = stack.pop().unwrap_or_default();
-        if let Some(parent) = stack.last_mut().and_then(|l| l.last_mut()) {
-            parent.children = children;
-        }
-    }
-    stack.pop().unwrap_or_default()
+    tree.finish()
 }
 
 pub fn read(text: &str, draft: &mut Draft) {
     let all = parse(text);
-    let is = |node: &Node, word: &str| node.words[0].eq_ignore_ascii_case(word);
-    let timeout = all.iter().find(|n| is(n, "TimeOut")).and_then(|n| n.words.get(1)).cloned();
-    let client = all.iter().find(|n| is(n, "Client")).and_then(|n| n.words.get(1)).cloned();
-    let transparent = all.iter().any(|n| is(n, "TProxy") && n.words.get(1).is_some_and(|v| v == "1"));
+    let timeout = all.iter().find(|n| n.is("TimeOut")).and_then(|n| n.words.get(1)).cloned();
+    let client = all.iter().find(|n| n.is("Client")).and_then(|n| n.words.get(1)).cloned();
+    let transparent = all.iter().any(|n| n.is("TProxy") && n.words.get(1).is_some_and(|v| v == "1"));
     // Services outside of listeners are for all of them, after their own.
-    let common: Vec<&Node> = all.iter().filter(|n| is(n, "Service")).collect();
+    let common: Vec<&Node> = all.iter().filter(|n| n.is("Service")).collect();
     for node in &all {
         match node.words[0].to_lowercase().as_str() {
             "listenhttp" | "listenhttps" => {
@@ -95,7 +63,7 @@ fn listener(
     (timeout, client, transparent): (Option<&str>, Option<&str>, bool),
     draft: &mut Draft,
 ) {
-    let https = node.words[0].eq_ignore_ascii_case("ListenHTTPS");
+    let https = node.is("ListenHTTPS");
     let host =
         node.value("Address").and_then(|a| if a == "0.0.0.0" { Some(a.to_owned()) } else { address(a) });
     let (Some(host), Some(port)) = (host, node.value("Port")) else {
@@ -119,7 +87,7 @@ fn listener(
         "as Pound did by itself",
     );
     if https {
-        let all = node.children.iter().filter(|c| c.words[0].eq_ignore_ascii_case("Cert"));
+        let all = node.children.iter().filter(|c| c.is("Cert"));
         let files: Vec<String> = all.filter_map(|c| c.words.get(1).cloned()).collect();
         service.table.set("tls", format!("{{ certificates = {} }}", list(&files)));
     }
@@ -129,15 +97,13 @@ fn listener(
     if let Some(timeout) = node
         .children
         .iter()
-        .find_map(|c| {
-            c.words[0].eq_ignore_ascii_case("TimeOut").then(|| c.words.get(1).map_or("60", String::as_str))
-        })
+        .find_map(|c| c.is("TimeOut").then(|| c.words.get(1).map_or("60", String::as_str)))
         .or(timeout)
     {
         service.timeouts.text("server", &format!("{timeout}s"));
     }
     let mut last_pool: Option<Pool> = None;
-    let own = node.children.iter().filter(|c| c.words[0].eq_ignore_ascii_case("Service"));
+    let own = node.children.iter().filter(|c| c.is("Service"));
     for (at, inner) in own.chain(common.iter().copied()).enumerate() {
         let when = conditions(inner, draft);
         if let Some(to) = inner.value("Redirect") {
@@ -146,11 +112,7 @@ fn listener(
             if !when.is_empty() {
                 route.set("when", literal(&when));
             }
-            let status = inner
-                .children
-                .iter()
-                .find(|c| c.words[0].eq_ignore_ascii_case("Redirect"))
-                .and_then(|c| c.words.get(2));
+            let status = inner.children.iter().find(|c| c.is("Redirect")).and_then(|c| c.words.get(2));
             let status = status.filter(|s| s.len() == 3).map_or("302", String::as_str);
             route.set(
                 "redirect",
@@ -293,7 +255,7 @@ fn backends(node: &Node, transparent: bool, draft: &mut Draft) -> Pool {
                 if kind == "emergency" {
                     server.set("backup", "true");
                 }
-                if child.children.iter().any(|c| c.words[0].eq_ignore_ascii_case("HTTPS")) {
+                if child.children.iter().any(|c| c.is("HTTPS")) {
                     pool.table.set("server-tls", "{ verify = false }");
                 }
                 pool.servers.push(server);

@@ -99,7 +99,7 @@ fn password() -> Result<String, Failure> {
     let mut raw = [0; 8];
     let failed = |_| Failure::new(Exit::Failed, "there is no randomness");
     aws_lc_rs::rand::fill(&mut raw).map_err(failed)?;
-    Ok(raw.iter().map(|b| format!("{b:02x}")).collect())
+    Ok(evenkeel_admin::hex(&raw))
 }
 
 fn start_server(name: &str, address: SocketAddr) -> Result<Child, Failure> {

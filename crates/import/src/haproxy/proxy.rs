@@ -346,8 +346,7 @@ impl Proxy {
         }
         more.lines.iter().for_each(|l| service.table.set_with(&l.key, l.value.clone(), &l.comment));
         self.what_is_left(draft);
-        let keys: Vec<String> = tls.lines.iter().map(|l| format!("{} = {}", l.key, l.value)).collect();
-        let tls = format!("{{ {} }}", keys.join(", "));
+        let tls = tls.inline();
         if plain.is_empty() {
             service.table.set("tls", tls);
             service.vips = gathered(&secret);

@@ -293,8 +293,7 @@ fn checks(proxy: &Proxy, common: Common, pool: &mut Pool, draft: &mut Draft) {
         check.text("timeout", &timeout);
     }
     common.check.lines.iter().for_each(|l| check.set(&l.key, l.value.clone()));
-    let each: Vec<String> = check.lines.iter().map(|l| format!("{} = {}", l.key, l.value)).collect();
-    pool.table.set("health-check", format!("{{ {} }}", each.join(", ")));
+    pool.table.set("health-check", check.inline());
 }
 
 fn word_line(proxy: &Proxy, keyword: &str) -> usize {
