@@ -91,9 +91,14 @@ fn a_web_farm_is_as_it_was() {
     let evenkeel = start(&other, &imported.out);
     evenkeel.await_server("shop", "web1", "up");
     evenkeel.await_server("shop", "web2", "up");
-    // Distribution, stickiness, refusals, the cookie itself.
-    for (count, cookie) in [(20, None), (6, Some("SERVERID=web2")), (6, Some("other=1; SERVERID=web1"))] {
-        assert_eq!(answers(ours, count, cookie), answers(vip, count, cookie), "{cookie:?}");
+    // Distribution: each event loop takes its own turns, so that they differ by one or two.
+    for at in [ours, vip] {
+        let seen = answers(at, 20, None);
+        assert!(seen.len() == 2 && seen.values().all(|count| (8..=12).contains(count)), "{seen:?}");
+    }
+    // Stickiness, refusals, the cookie itself.
+    for cookie in ["SERVERID=web2", "other=1; SERVERID=web1"] {
+        assert_eq!(answers(ours, 6, Some(cookie)), answers(vip, 6, Some(cookie)), "{cookie:?}");
     }
     assert_eq!((get(ours, "/secret/x").status, get(vip, "/secret/x").status), (403, 403));
     let cookie = |at| {
