@@ -51,10 +51,6 @@ impl Group {
         Group { node, gather_ms, quiet_ms, waiting: Vec::new(), first_ms: 0, sent_ms: None, lost: 0 }
     }
 
-    pub fn set(&mut self, gather_ms: u64, quiet_ms: u64) {
-        (self.gather_ms, self.quiet_ms) = (gather_ms, quiet_ms);
-    }
-
     pub fn on(&mut self, happening: Happening, now_ms: u64) {
         if self.waiting.is_empty() {
             self.first_ms = now_ms;

@@ -93,10 +93,6 @@ impl Alerts {
     pub fn counts(&self) -> (u64, u64) {
         (self.counts.sent.load(Relaxed), self.counts.failed.load(Relaxed))
     }
-
-    pub fn settings(&self) -> &AlertSettings {
-        &self.settings
-    }
 }
 
 /// Sends a test message to every receiver, and tells what became of it. Blocks.

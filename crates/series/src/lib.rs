@@ -52,7 +52,6 @@ struct Directory {
     known: HashMap<String, Entry>,
     /// Columns given out so far.
     used: u64,
-    full: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -174,7 +173,6 @@ impl Store {
             let first = entry.first as usize;
             row[first..first + values.len()].copy_from_slice(values);
         }
-        directory.full = full;
         drop(directory);
         self.write_row(0, now / TIERS[0].step, &row)?;
         for (tier, Tier { step, .. }) in TIERS.iter().enumerate().skip(1) {
@@ -185,11 +183,6 @@ impl Store {
             }
         }
         Ok(full)
-    }
-
-    /// Some subjects have no place in the file.
-    pub fn is_full(&self) -> bool {
-        self.directory().full
     }
 
     fn place_of(

@@ -3,43 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use clap::ValueEnum;
 use evenkeel_import::{Kind, Source, import};
 
 use super::{Exit, Failure, Outcome};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum From {
-    Haproxy,
-    Keepalived,
-    Ldirectord,
-    /// Piranha's lvs.cf
-    Lvs,
-    Pound,
-    Apache,
-}
-
-impl From {
-    fn kind(self) -> Kind {
-        match self {
-            From::Haproxy => Kind::Haproxy,
-            From::Keepalived => Kind::Keepalived,
-            From::Ldirectord => Kind::Ldirectord,
-            From::Lvs => Kind::Lvs,
-            From::Pound => Kind::Pound,
-            From::Apache => Kind::Apache,
-        }
-    }
-}
-
 /// `KIND FILE... [KIND FILE...]`
 pub fn run(words: &[String], strict: bool, json: bool) -> Outcome {
     let mut sources = Vec::new();
-    let mut kind: Option<From> = None;
+    let mut kind: Option<Kind> = None;
     for word in words {
         // A word that is a kind and no file says whose the next files are.
-        match From::from_str(word, true) {
-            Ok(next) if !PathBuf::from(word).exists() || kind.is_none() => kind = Some(next),
+        match Kind::ALL.into_iter().find(|k| k.as_str().eq_ignore_ascii_case(word)) {
+            Some(next) if !PathBuf::from(word).exists() || kind.is_none() => kind = Some(next),
             _ => {
                 let Some(kind) = kind else {
                     let why = format!(
@@ -48,7 +23,7 @@ pub fn run(words: &[String], strict: bool, json: bool) -> Outcome {
                     return Err(Failure::new(Exit::Failed, why));
                 };
                 let text = super::read_file(&PathBuf::from(word))?;
-                sources.push(Source { kind: kind.kind(), file: word.clone(), text });
+                sources.push(Source { kind, file: word.clone(), text });
             }
         }
     }

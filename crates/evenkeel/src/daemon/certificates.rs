@@ -1,7 +1,9 @@
 //! Certificates of services and of the web UI: who uses which, and when they end; replacing one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
 use evenkeel_admin::{Kind, Refused};
 use evenkeel_api as api;
@@ -11,6 +13,9 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use super::control::{Control, wall_ms};
 
 const DAY_MS: i64 = 86_400_000;
+
+/// What files held when they were last read, and of when they were.
+pub type Read = Mutex<HashMap<PathBuf, (Option<SystemTime>, api::Certificate)>>;
 
 impl Control {
     /// Files with certificates, and who uses them.
@@ -35,8 +40,20 @@ impl Control {
 
     /// The first certificate of every file; the first to end comes first.
     pub fn certificates(&self) -> Vec<api::Certificate> {
-        let files = self.certificate_files().into_iter();
-        let mut all: Vec<_> = files.map(|(file, used_by)| describe(&file, used_by)).collect();
+        // A scrape of the metrics asks for all of them: only files that are new are read.
+        let mut known = self.certificates_read.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::take(&mut *known);
+        let mut all = Vec::new();
+        for (file, used_by) in self.certificate_files() {
+            let changed = std::fs::metadata(&file).and_then(|m| m.modified()).ok();
+            let same = before.get(&file).filter(|(at, _)| changed.is_some() && *at == changed);
+            let mut one = same.map_or_else(|| describe(&file, used_by.clone()), |(_, one)| one.clone());
+            known.insert(file, (changed, one.clone()));
+            if one.trouble.is_none() {
+                one.days_left = days_left(one.not_after_ms);
+            }
+            all.push(api::Certificate { used_by, ..one });
+        }
         all.sort_by_key(|c| c.not_after_ms);
         all
     }
@@ -67,6 +84,10 @@ impl Control {
         self.look_at_files();
         Ok(describe(&file, used_by))
     }
+}
+
+fn days_left(not_after_ms: i64) -> i64 {
+    (not_after_ms - wall_ms() as i64).div_euclid(DAY_MS)
 }
 
 fn files_in(path: &Path) -> Vec<PathBuf> {
@@ -126,7 +147,7 @@ fn describe_text(file: &Path, pem: &[u8], used_by: Vec<String>) -> api::Certific
         issuer: certificate.issuer().to_string(),
         not_before_ms: from,
         not_after_ms: to,
-        days_left: (to - wall_ms() as i64).div_euclid(DAY_MS),
+        days_left: days_left(to),
         trouble: None,
     }
 }

@@ -70,6 +70,7 @@ pub struct Control {
     pub(super) administration: Option<Administration>,
     pub(super) happenings: Happenings,
     pub(super) recorder: Recorder,
+    pub(super) certificates_read: super::certificates::Read,
     /// What is told to those who watch.
     pub(super) status_feed: Option<Arc<tokio::sync::watch::Sender<Arc<api::Status>>>>,
     second_at: Instant,
@@ -106,6 +107,7 @@ impl Control {
             administration: None,
             happenings: Happenings::default(),
             recorder: Recorder::default(),
+            certificates_read: super::certificates::Read::default(),
             status_feed: None,
             second_at: Instant::now(),
             changed_pools: HashSet::new(),
