@@ -11,6 +11,7 @@ use evenkeel_model::{Mode, Snapshot, mask_address};
 use evenkeel_platform::{Announcer, Interface, Network, OwnAddress};
 use tracing::{info, warn};
 
+use super::eyes::Seen;
 use super::guard::{Guard, Place};
 
 /// After a takeover the addresses are announced again at these times, then every minute: a switch or
@@ -27,6 +28,8 @@ pub struct Floating {
     held: bool,
     /// Those on interfaces now, of this program.
     added: BTreeSet<Place>,
+    /// When addresses were last added or removed: what was seen before is no longer true.
+    pub changed_at: Instant,
     /// Writes them down for a later process: a disk must not hold up a takeover.
     notes: Sender<BTreeSet<Place>>,
     announcers: HashMap<u32, Announcer>,
@@ -72,6 +75,7 @@ impl Floating {
             places: BTreeSet::new(),
             held: false,
             added,
+            changed_at: Instant::now(),
             notes,
             announcers: HashMap::new(),
             interfaces: Vec::new(),
@@ -93,10 +97,13 @@ impl Floating {
         self.held
     }
 
-    /// Looks where the addresses belong, ahead of time: a takeover then only adds them.
-    pub fn look(&mut self, guard: &mut Guard) -> std::io::Result<()> {
-        self.interfaces = self.network.interfaces()?;
-        let own = self.network.addresses()?;
+    pub fn wanted(&self) -> BTreeSet<IpAddr> {
+        self.wanted.iter().map(|w| w.0).collect()
+    }
+
+    /// Where the addresses belong, ahead of time: a takeover then only adds them.
+    pub fn see(&mut self, Seen { interfaces, own, ways, .. }: Seen, guard: &mut Guard) {
+        self.interfaces = interfaces;
         let foreign = |o: &&OwnAddress| !self.added.contains(&(o.interface, o.address, o.prefix));
         self.homeless.clear();
         let mut places = BTreeSet::new();
@@ -114,7 +121,7 @@ impl Floating {
             });
             let interface = match home {
                 Some(home) => Some(home.interface),
-                None => self.network.way_to(*address).ok().map(|way| way.interface),
+                None => ways.get(address).copied(),
             };
             match interface {
                 Some(interface) => drop(places.insert((interface, *address, prefix.unwrap_or(whole)))),
@@ -144,7 +151,6 @@ impl Floating {
             self.remove_all();
             guard.drop_all();
         }
-        Ok(())
     }
 
     /// Whoever else has one of the addresses, and answers.
@@ -184,6 +190,7 @@ impl Floating {
         self.added = self.places.clone();
         self.note();
         let now = Instant::now();
+        self.changed_at = now;
         self.announcements = AGAIN_MS.iter().rev().map(|ms| now + Duration::from_millis(*ms)).collect();
     }
 
@@ -199,6 +206,7 @@ impl Floating {
         for (interface, address, prefix) in std::mem::take(&mut self.added) {
             let _ = self.network.remove_address(interface, address, prefix);
         }
+        self.changed_at = Instant::now();
         self.note();
     }
 

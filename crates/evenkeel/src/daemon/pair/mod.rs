@@ -1,5 +1,6 @@
 //! The pair in the daemon: what the thread of the election needs, what is told of it.
 
+mod eyes;
 mod floating;
 mod guard;
 mod handle;

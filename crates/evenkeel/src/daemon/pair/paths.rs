@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use evenkeel_model::{PairSettings, VrrpSettings};
-use evenkeel_platform::{Interface, Network, SerialLine, VrrpSocket};
+use evenkeel_platform::{Interface, OwnAddress, SerialLine, VrrpSocket};
 use evenkeel_vrrp::advert::{self, Advert, Malformed, Message};
 
 pub struct Path {
@@ -65,11 +65,11 @@ pub fn paths_of(settings: &PairSettings) -> Vec<Path> {
 
 impl Path {
     /// Opens the path if it is not open.
-    pub fn open(&mut self, network: &mut Network, interfaces: &[Interface]) {
+    pub fn open(&mut self, own: &[OwnAddress], interfaces: &[Interface]) {
         let Kind::Closed(wanted) = &self.kind else { return };
         let opened = match wanted {
             Wanted::Link(listen, peer) => open_link(*listen, *peer),
-            Wanted::Vrrp(router, vrrp) => open_vrrp(*router, vrrp, network, interfaces),
+            Wanted::Vrrp(router, vrrp) => open_vrrp(*router, vrrp, own, interfaces),
             Wanted::Serial(path) => {
                 SerialLine::open(path).map(Kind::Serial).map_err(|e| format!("{}: {e}", path.display()))
             }
@@ -194,12 +194,11 @@ fn open_link(listen: SocketAddr, peer: SocketAddr) -> Result<Kind, String> {
 fn open_vrrp(
     router: usize,
     vrrp: &VrrpSettings,
-    network: &mut Network,
+    own: &[OwnAddress],
     interfaces: &[Interface],
 ) -> Result<Kind, String> {
     let found = interfaces.iter().find(|i| i.name == vrrp.interface);
     let interface = found.ok_or_else(|| format!("there is no interface {}", vrrp.interface))?;
-    let own = network.addresses().map_err(|e| e.to_string())?;
     let fits = |a: &IpAddr| match a {
         IpAddr::V4(_) => !vrrp.ipv6,
         // RFC 9568 §5.1.2.1

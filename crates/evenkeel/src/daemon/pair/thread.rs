@@ -21,13 +21,12 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{error, warn};
 
+use super::eyes::{self, Eyes, Seen};
 use super::floating::Floating;
 use super::guard::Guard;
 use super::handle::{End, Handle, News, Order, Resume, Shared, View};
 use super::paths::{Path, Received, paths_of};
 
-/// Between two looks at interfaces and paths.
-const LOOK: Duration = Duration::from_secs(1);
 /// The guard takes the addresses away after such a silence of this thread.
 const GUARD: Duration = Duration::from_millis(250);
 /// Somebody who answers for the addresses is let be for so long, should the peer's daemon alone be
@@ -56,8 +55,9 @@ pub fn start(start: Start) -> std::io::Result<Handle> {
     let shared = Arc::new(Shared::new());
     let (own_bell, own_shared) = (bell.clone(), shared.clone());
     let floating = Floating::new(start.addresses_file.clone())?;
+    let eyes = Eyes::open(bell.clone())?;
     std::thread::Builder::new().name("pair".into()).spawn(move || {
-        let mut thread = Thread::new(start, floating, inbox, own_bell, own_shared);
+        let mut thread = Thread::new(start, floating, eyes, inbox, own_bell, own_shared);
         thread.run();
     })?;
     Ok(Handle { orders, bell, shared })
@@ -79,14 +79,13 @@ struct Thread {
     witness_heard: Option<Instant>,
     paths: Vec<Path>,
     floating: Floating,
-    network: Option<Network>,
+    eyes: Eyes,
     guard: Guard,
     orders: Receiver<Order>,
     bell: Arc<OwnedFd>,
     shared: Arc<Shared>,
     news: UnboundedSender<News>,
     started: Instant,
-    look_at: Instant,
     show_at: Instant,
     refused: BTreeMap<&'static str, u64>,
     trouble: u16,
@@ -111,10 +110,32 @@ fn settings_of(settings: &PairSettings, node: u64) -> Settings {
     }
 }
 
+/// Tells what has held the thread up: people will ask why it lost its role.
+struct Stages(Instant);
+
+impl Stages {
+    /// A probe for conflicts takes 60 ms; a peer takes over after 150 by default.
+    const SLOW: Duration = Duration::from_millis(100);
+
+    fn start() -> Stages {
+        Stages(Instant::now())
+    }
+
+    fn done(&mut self, stage: &'static str) {
+        let now = Instant::now();
+        let took = now - self.0;
+        if took >= Stages::SLOW {
+            warn!(stage, ms = took.as_millis() as u64, "the pair's thread was held up");
+        }
+        self.0 = now;
+    }
+}
+
 impl Thread {
     fn new(
         start: Start,
         floating: Floating,
+        eyes: Eyes,
         orders: Receiver<Order>,
         bell: Arc<OwnedFd>,
         shared: Arc<Shared>,
@@ -155,14 +176,13 @@ impl Thread {
             node: start.node,
             brain,
             floating,
-            network: Network::open().ok(),
+            eyes,
             guard: Guard::start(GUARD),
             orders,
             bell,
             shared,
             news: start.news,
             started,
-            look_at: started,
             show_at: started,
             refused: BTreeMap::new(),
             trouble: 0,
@@ -176,7 +196,12 @@ impl Thread {
         thread.set_wanted(start.wanted);
         if resume.is_some_and(|r| r.active) {
             thread.why = "taken over from the process before".into();
-            thread.look();
+            // The addresses are on the interfaces already; they are only to be known.
+            let seen = Network::open().and_then(|mut n| eyes::look(&mut n, &thread.floating.wanted()));
+            match seen {
+                Ok(seen) => thread.see(seen),
+                Err(error) => warn!(%error, "the interfaces cannot be read"),
+            }
             thread.become_role(Role::Active);
         }
         thread
@@ -202,7 +227,7 @@ impl Thread {
             }
         }
         self.floating.set_wanted(wanted);
-        self.look_at = Instant::now();
+        self.eyes.look_for(self.floating.wanted());
     }
 
     fn now(&self) -> u64 {
@@ -226,9 +251,11 @@ impl Thread {
         }
         loop {
             self.wait();
+            let mut stages = Stages::start();
             // The time first: what was not heard while this did not run is no silence.
             self.tick();
             self.receive();
+            stages.done("receiving");
             let mut stopped = None;
             while let Ok(order) = self.orders.try_recv() {
                 if let Order::Stop { end, done } = order {
@@ -237,22 +264,32 @@ impl Thread {
                 }
                 self.obey(order);
             }
+            stages.done("orders");
             self.follow();
+            stages.done("a change of role");
             if let Some((end, done)) = stopped {
                 let resume = self.stop(end);
                 let _ = done.send(resume);
                 return;
             }
             self.send();
+            stages.done("sending");
             self.guard.beat();
+            stages.done("the guard");
             let now = Instant::now();
             self.floating.announce_when_due(now);
-            if now >= self.look_at {
-                self.look();
+            stages.done("announcing");
+            if let Some(seen) = self.eyes.seen() {
+                match seen.at > self.floating.changed_at {
+                    true => self.see(seen),
+                    false => self.eyes.look_for(self.floating.wanted()),
+                }
+                stages.done("following the interfaces");
             }
             if now >= self.show_at {
                 self.show_at = now + Duration::from_millis(100);
                 self.show();
+                stages.done("showing");
             }
         }
     }
@@ -412,7 +449,7 @@ impl Thread {
         }
         let other_witness = settings.witness != self.settings.witness;
         self.settings = settings;
-        self.look_at = Instant::now();
+        self.eyes.look_for(self.floating.wanted());
         if other_witness {
             self.witness = None;
             self.open_witness(super::random());
@@ -560,25 +597,21 @@ impl Thread {
         }
     }
 
-    fn look(&mut self) {
-        self.look_at = Instant::now() + LOOK;
-        if let Err(error) = self.floating.look(&mut self.guard) {
-            warn!(%error, "the interfaces cannot be read");
-        }
+    fn see(&mut self, seen: Seen) {
+        let own = seen.own.clone();
+        self.floating.see(seen, &mut self.guard);
         if !self.guard.is_there() {
             self.guard = Guard::start(GUARD);
             if self.floating.are_held() {
                 self.floating.take(&mut self.guard);
             }
         }
-        if let Some(network) = &mut self.network {
-            let interfaces = self.floating.interfaces();
-            for path in &mut self.paths {
-                let before = path.trouble.clone();
-                path.open(network, interfaces);
-                if path.trouble.is_some() && path.trouble != before {
-                    warn!(path = path.name, why = path.trouble, "a path to the peer does not work");
-                }
+        let interfaces = self.floating.interfaces();
+        for path in &mut self.paths {
+            let before = path.trouble.clone();
+            path.open(&own, interfaces);
+            if path.trouble.is_some() && path.trouble != before {
+                warn!(path = path.name, why = path.trouble, "a path to the peer does not work");
             }
         }
     }

@@ -1,0 +1,93 @@
+//! What the kernel says of interfaces and addresses, read on a thread of its own: while somebody else
+//! changes the network, such a question may wait, and beats must not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use evenkeel_platform::{Interface, Network, OwnAddress};
+use tracing::warn;
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The network at one moment.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// When the look began.
+    pub at: Instant,
+    pub interfaces: Vec<Interface>,
+    pub own: Vec<OwnAddress>,
+    /// Where addresses lie that are in no network of an interface.
+    pub ways: BTreeMap<IpAddr, u32>,
+}
+
+pub struct Eyes {
+    wanted: Sender<BTreeSet<IpAddr>>,
+    seen: Receiver<Seen>,
+}
+
+impl Eyes {
+    /// Rings the bell for each look.
+    pub fn open(bell: Arc<OwnedFd>) -> std::io::Result<Eyes> {
+        let (wanted, inbox) = channel::<BTreeSet<IpAddr>>();
+        let (outbox, seen) = channel();
+        let mut network = Network::open()?;
+        std::thread::Builder::new().name("pair-eyes".into()).spawn(move || {
+            let mut wanted = BTreeSet::new();
+            loop {
+                match inbox.recv_timeout(LOOK) {
+                    Ok(new) => wanted = inbox.try_iter().last().unwrap_or(new),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
+                match look(&mut network, &wanted) {
+                    Ok(seen) => {
+                        if outbox.send(seen).is_err() {
+                            return;
+                        }
+                        let _ = rustix::io::write(&bell, &1u64.to_ne_bytes());
+                    }
+                    Err(error) => warn!(%error, "the interfaces cannot be read"),
+                }
+            }
+        })?;
+        Ok(Eyes { wanted, seen })
+    }
+
+    /// Looks at once, and from now on for these addresses.
+    pub fn look_for(&self, wanted: BTreeSet<IpAddr>) {
+        let _ = self.wanted.send(wanted);
+    }
+
+    /// The last look, if there was one since the last question.
+    pub fn seen(&self) -> Option<Seen> {
+        self.seen.try_iter().last()
+    }
+}
+
+/// One look, at once.
+pub fn look(network: &mut Network, wanted: &BTreeSet<IpAddr>) -> std::io::Result<Seen> {
+    let at = Instant::now();
+    let (interfaces, own) = (network.interfaces()?, network.addresses()?);
+    let mut ways = BTreeMap::new();
+    for address in wanted {
+        let whole = if address.is_ipv4() { 32 } else { 128 };
+        let is_home = |o: &OwnAddress| {
+            o.address.is_ipv4() == address.is_ipv4()
+                && o.prefix < whole
+                && !wanted.contains(&o.address)
+                && evenkeel_model::mask_address(o.address, o.prefix, o.prefix)
+                    == evenkeel_model::mask_address(*address, o.prefix, o.prefix)
+        };
+        if !own.iter().any(is_home)
+            && let Ok(way) = network.way_to(*address)
+        {
+            ways.insert(*address, way.interface);
+        }
+    }
+    Ok(Seen { at, interfaces, own, ways })
+}
