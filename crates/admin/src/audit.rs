@@ -26,7 +26,6 @@ struct Inner {
     file: PathBuf,
     out: File,
     key: hmac::Key,
-    write: Write,
     number: u64,
     seal: String,
 }
@@ -50,7 +49,7 @@ impl Audit {
         let last = entries(&file).last();
         let (number, seal) = last.map_or((0, String::new()), |e| (e.number, e.seal));
         let key = hmac::Key::new(hmac::HMAC_SHA256, &raw);
-        Ok(Audit(Arc::new(Mutex::new(Inner { file, out, key, write, number, seal }))))
+        Ok(Audit(Arc::new(Mutex::new(Inner { file, out, key, number, seal }))))
     }
 
     /// Written and flushed when this returns.
@@ -72,8 +71,13 @@ impl Audit {
             return;
         }
         (inner.number, inner.seal) = (entry.number, entry.seal);
+        // Not flushed: a count that is one behind after a power cut breaks nothing.
         let head = format!("{} {}\n", inner.number, inner.seal);
-        let _ = (inner.write)(&inner.file.with_extension("head"), head.as_bytes());
+        let next = inner.file.with_extension("head.new");
+        let mut options = OpenOptions::new();
+        let opened = options.write(true).create(true).truncate(true).mode(0o600).open(&next);
+        let written = opened.and_then(|mut file| file.write_all(head.as_bytes()));
+        let _ = written.and_then(|()| std::fs::rename(&next, inner.file.with_extension("head")));
     }
 
     /// The latest first.

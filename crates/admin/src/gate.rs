@@ -11,7 +11,7 @@ use evenkeel_api as api;
 use evenkeel_api::Role;
 
 use crate::accounts::{By, Who};
-use crate::{App, Kind, Refused};
+use crate::{App, Kind, Refused, leftover};
 
 /// What a route asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,11 +96,7 @@ fn is_forged(who: &Who, method: &Method, headers: &HeaderMap) -> bool {
 }
 
 /// In front of every route of the listener: `right` is the route's.
-pub async fn guard(
-    State((app, right)): State<(App, Right)>,
-    mut request: HttpRequest,
-    next: Next,
-) -> Response {
+pub async fn guard(State((app, right)): State<(App, Right)>, request: HttpRequest, next: Next) -> Response {
     let socket = request.extensions().get::<Who>().cloned();
     let from = request.extensions().get::<ConnectInfo<SocketAddr>>();
     let from = from.map_or_else(String::new, |c| c.0.ip().to_canonical().to_string());
@@ -120,8 +116,14 @@ pub async fn guard(
         Some(_) => None,
     };
     let known = found.clone();
+    let (parts, body) = request.into_parts();
+    let (body, leftover) = leftover::lend(body);
+    let mut request = HttpRequest::from_parts(parts, body);
     let response = match refusal {
-        Some(refusal) => refusal.into_response(),
+        Some(refusal) => {
+            drop(request);
+            refusal.into_response()
+        }
         None => {
             if let Some(who) = found {
                 request.extensions_mut().insert(who);
@@ -129,6 +131,9 @@ pub async fn guard(
             explained(next.run(request).await).await
         }
     };
+    if response.status().is_client_error() {
+        leftover.drain().await;
+    }
     // What changes nothing is not worth a line, but whoever was turned away is.
     let changes = !matches!(right, Right::Open | Right::See | Right::Read);
     let told = response.extensions().get::<Detail>().is_some() || response.status() == StatusCode::FORBIDDEN;

@@ -6,6 +6,7 @@
 mod accounts;
 mod audit;
 mod gate;
+mod leftover;
 mod live;
 mod openapi;
 mod people;

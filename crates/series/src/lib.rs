@@ -153,6 +153,11 @@ impl Store {
         self.file.write_all_at(&raw, HEAD + entry.place * ENTRY)
     }
 
+    /// How many subjects it can hold at most.
+    pub fn subjects(&self) -> usize {
+        self.entries as usize
+    }
+
     /// Remembers a second: what each subject's columns are. Subjects that do not fit are left out;
     /// whether that happened is told.
     pub fn record(&self, now: u64, subjects: &[(&str, &[f32])]) -> io::Result<bool> {
@@ -164,10 +169,14 @@ impl Store {
                 entry.present = true;
             }
         }
-        let mut full = false;
+        // Widths for which there is no place any more: nobody searches for one again.
+        let mut full = std::collections::HashSet::new();
         for (name, values) in subjects {
+            if full.contains(&values.len()) && !directory.known.contains_key(*name) {
+                continue;
+            }
             let Some(entry) = self.place_of(&mut directory, name, values.len() as u64, now)? else {
-                full = true;
+                full.insert(values.len());
                 continue;
             };
             let first = entry.first as usize;
@@ -182,7 +191,7 @@ impl Store {
                 self.roll_up(tier, slot)?;
             }
         }
-        Ok(full)
+        Ok(!full.is_empty())
     }
 
     fn place_of(
