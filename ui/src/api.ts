@@ -5,6 +5,7 @@ import type { components } from "./openapi";
 export type Schemas = components["schemas"];
 export type Status = Schemas["Status"];
 export type Service = Schemas["Service"];
+export type Pool = Schemas["Pool"];
 export type Server = Schemas["RealServer"];
 export type Myself = Schemas["Myself"];
 export type Proposal = Schemas["Proposal"];

@@ -1,7 +1,7 @@
 // What runs, kept current by server-sent events. Each service is a signal of its own, so that only
 // what has changed is drawn again.
 import { batch, signal, type Signal } from "@preact/signals";
-import type { Happening, Server, Service, Status } from "./api";
+import type { Happening, Pool, Server, Service, Status } from "./api";
 import { me } from "./api";
 
 export type Rates = { connections: number; requests: number; in: number; out: number };
@@ -21,7 +21,28 @@ type Change = {
   connections: number;
   node: Status["node"];
   services: [number, Partial<Service>, [number, Partial<Server>][]][];
+  pools?: Pool[];
 };
+
+/** Pools that only routes lead to stand behind the services, and look like them. */
+function asService(pool: Pool): Service {
+  const sum = (key: "current-connections" | "total-connections" | "bytes-in" | "bytes-out") =>
+    pool["real-servers"].reduce((total, server) => total + server[key], 0);
+  return {
+    ...pool,
+    mode: "pool",
+    vip: [],
+    pool: pool.name,
+    requests: 0,
+    "bad-requests": 0,
+    refused: 0,
+    answers: [0, 0, 0, 0, 0],
+    "current-connections": sum("current-connections"),
+    "total-connections": sum("total-connections"),
+    "bytes-in": sum("bytes-in"),
+    "bytes-out": sum("bytes-out"),
+  };
+}
 
 let source: EventSource | null = null;
 let last = 0;
@@ -58,7 +79,8 @@ function whole(status: Status): void {
   batch(() => {
     const { "virtual-services": all, ...rest } = status;
     head.value = rest;
-    services.value = all.map((service) => {
+    const shown = [...all, ...(status.pools ?? []).map(asService)];
+    services.value = shown.map((service) => {
       const known = before.get(service.name);
       if (!known) return signal({ service, rates: NONE });
       known.value = { service, rates: known.value.rates };
@@ -67,6 +89,11 @@ function whole(status: Status): void {
     second.value++;
   });
   last = performance.now();
+}
+
+function rates(old: Service, now: Service, seconds: number): Rates {
+  const rate = (key: "total-connections" | "requests" | "bytes-in" | "bytes-out") => Math.max(0, now[key] - old[key]) / seconds;
+  return { connections: rate("total-connections"), requests: rate("requests"), in: rate("bytes-in"), out: rate("bytes-out") };
 }
 
 function change(change: Change): void {
@@ -90,10 +117,16 @@ function change(change: Change): void {
           service["real-servers"][at] = { ...old["real-servers"][at], ...changed };
         }
       }
-      const rate = (key: "total-connections" | "requests" | "bytes-in" | "bytes-out") => Math.max(0, service[key] - old[key]) / seconds;
-      const rates = { connections: rate("total-connections"), requests: rate("requests"), in: rate("bytes-in"), out: rate("bytes-out") };
-      one.value = { service, rates };
+      one.value = { service, rates: rates(old, service, seconds) };
     }
+    const first = services.value.length - (change.pools?.length ?? 0);
+    change.pools?.forEach((pool, at) => {
+      const one = services.value[first + at];
+      if (!one || one.value.service.name !== pool.name) return;
+      touched.add(first + at);
+      const service = asService(pool);
+      one.value = { service, rates: rates(one.value.service, service, seconds) };
+    });
     services.value.forEach((one, place) => {
       const { rates } = one.value;
       if (!touched.has(place) && rates !== NONE) one.value = { service: one.value.service, rates: NONE };

@@ -100,12 +100,15 @@ fn difference(old: &api::Status, new: &api::Status) -> Bytes {
             services.push(json!([place, own, changed]));
         }
     }
-    let head = json!({
+    let mut head = json!({
         "uptime-seconds": new.uptime_seconds,
         "connections": new.connections,
         "node": new.node,
         "services": services,
     });
+    if old.pools != new.pools {
+        head["pools"] = json!(new.pools);
+    }
     event("change", &head)
 }
 

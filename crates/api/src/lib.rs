@@ -25,6 +25,20 @@ pub struct Status {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer_4: Option<Layer4>,
     pub virtual_services: Vec<Service>,
+    /// Pools that only routes lead to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pools: Vec<Pool>,
+}
+
+/// A pool that is no service's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Pool {
+    pub name: String,
+    /// `up`, `degraded`, `down` or `halted`.
+    pub state: String,
+    pub queued: u64,
+    pub real_servers: Vec<RealServer>,
 }
 
 /// The packet path.
@@ -183,6 +197,12 @@ pub struct Service {
     pub total_connections: u64,
     pub requests: u64,
     pub bad_requests: u64,
+    /// Connections and requests that rules or limits have refused.
+    #[serde(default)]
+    pub refused: u64,
+    /// Answers by class: 1xx, 2xx, 3xx, 4xx, 5xx.
+    #[serde(default)]
+    pub answers: [u64; 5],
     pub bytes_in: u64,
     pub bytes_out: u64,
     pub queued: u64,
@@ -212,6 +232,9 @@ pub struct RealServer {
     pub bytes_out: u64,
     pub connect_errors: u64,
     pub response_errors: u64,
+    /// Answers by class: 1xx, 2xx, 3xx, 4xx, 5xx.
+    #[serde(default)]
+    pub answers: [u64; 5],
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -71,7 +71,12 @@ pub struct Balancer {
     position: Vec<u32>,
     cumulative: Vec<u64>,
     picks: u64,
+    /// The number of the next turn, as far as is known here.
+    turn: u64,
 }
+
+/// Turns of others that are caught up with, one by one.
+const TURNS_AT_MOST: u64 = 64;
 
 impl Balancer {
     pub fn new(scheduler: Scheduler, slow_start_ms: u64, servers: Vec<Server>, now_ms: u64) -> Balancer {
@@ -87,6 +92,7 @@ impl Balancer {
             least: MinTree::default(),
             cumulative: Vec::new(),
             picks: 0,
+            turn: 0,
         };
         balancer.rebuild(now_ms);
         balancer
@@ -118,6 +124,27 @@ impl Balancer {
 
     pub fn has_candidates(&self) -> bool {
         !self.members.is_empty()
+    }
+
+    /// Several balancers of one pool may go through one round.
+    pub fn takes_turns(&self) -> bool {
+        self.scheduler == Scheduler::RoundRobin
+    }
+
+    /// The next pick has this number among those of all balancers of the pool: turns that others took
+    /// are taken here as well. One that is far behind begins at the same place of a round.
+    pub fn follow(&mut self, turn: u64) {
+        let missed = turn.saturating_sub(self.turn);
+        let count = self.members.len() as u64;
+        let steps = match missed {
+            0..=TURNS_AT_MOST => missed,
+            _ if (1..=TURNS_AT_MOST).contains(&count) => missed % count,
+            _ => 0,
+        };
+        for _ in 0..steps {
+            self.rotation.pick(|_| true);
+        }
+        self.turn = turn + 1;
     }
 
     /// Picks a server for a new client. `key` is the hash for hashing schedulers, `random` any

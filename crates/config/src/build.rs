@@ -51,6 +51,9 @@ pub fn access_log(text: &str) -> Option<AccessLog> {
         "off" => Some(AccessLog::Off),
         "stdout" => Some(AccessLog::Stdout),
         _ => match text.strip_prefix("syslog:") {
+            Some(path) if path.starts_with('/') && !path.chars().any(char::is_control) => {
+                Some(AccessLog::SyslogSocket(path.into()))
+            }
             Some(address) => Some(AccessLog::Syslog(ListenAddress::parse(address).ok()?.0)),
             None if text.starts_with('/') && !text.chars().any(char::is_control) => {
                 Some(AccessLog::File(text.into()))
@@ -172,6 +175,8 @@ impl Builder<'_> {
                     _ => LogFormat::Haproxy,
                 },
                 access: log.text("access").and_then(access_log).unwrap_or(AccessLog::Off),
+                tag: log.text("tag").unwrap_or("evenkeel").into(),
+                facility: log.number("facility", 16),
             },
             limits: Limits {
                 max_connections: limits.number("max-connections", 40_000),
@@ -394,6 +399,7 @@ impl Builder<'_> {
         let mut real_servers: Vec<RealServer> = Vec::new();
         let mut names: HashMap<Name, ()> = HashMap::new();
         let mut addresses: HashMap<SocketAddr, Name> = HashMap::new();
+        let mut cookies: HashMap<String, Name> = HashMap::new();
         for (server, _) in table.sections("real-server") {
             let (Some(server_name), Some(address)) = (server.name("name"), server.server("address")) else {
                 continue;
@@ -403,12 +409,21 @@ impl Builder<'_> {
                 self.problem(server.span("name"), message, "names are unique in a pool");
                 continue;
             }
-            if let Some(before) = addresses.insert(address, server_name.clone()) {
+            let value = server.text("cookie").unwrap_or(server_name.as_str()).to_owned();
+            if let Some(before) = cookies.insert(value.clone(), server_name.clone()) {
+                let message = format!("{server_name} has the cookie of {before}, {value:?}");
+                let place = server.span("cookie").or_else(|| server.span("name"));
+                self.problem(place, message, "a cookie's value names one real server of the pool");
+                continue;
+            }
+            if let Some(before) = addresses.insert(address, server_name.clone())
+                && !table.flag("same-address")
+            {
                 let message = format!("{server_name} has the address of {before}, {address}");
                 self.problem(
                     server.span("address"),
                     message,
-                    "a real server is in a pool once; give it a larger weight instead",
+                    "a real server is in a pool once; give it a larger weight, or set same-address = true",
                 );
                 continue;
             }
@@ -420,6 +435,8 @@ impl Builder<'_> {
                 min_connections: server.number("min-connections", 0),
                 backup: server.flag("backup"),
                 admin_state: server.text("admin-state").and_then(AdminState::parse).unwrap_or_default(),
+                cookie: server.text("cookie").map(str::to_owned),
+                check: server.value("check").is_none() || server.flag("check"),
             });
         }
         let mut health_check = health::read(table, self.problems);

@@ -145,6 +145,9 @@ impl<'a> Reader<'a, '_> {
             let realm = auth.text("realm").unwrap_or("restricted").replace(['"', '\\'], "'");
             all.push(Action::BasicAuth { realm, users: users.into() });
         }
+        for (name, value) in self.templates("set-variable") {
+            all.push(Action::SetVariable { name, value });
+        }
         for (name, value) in self.templates("capture") {
             all.push(Action::Capture { name, value });
         }

@@ -147,7 +147,9 @@ pub fn expectation(kind: &Kind) -> String {
         Kind::Address => "an address such as \"192.0.2.10\"".into(),
         Kind::Source => "an address, or \"client\"".into(),
         Kind::Map(inner) => format!("a table of names, each with {}", expectation(inner)),
-        Kind::AccessLog => "\"stdout\", \"off\", \"syslog:ADDRESS:PORT\" or a file".into(),
+        Kind::AccessLog => {
+            "\"stdout\", \"off\", \"syslog:ADDRESS:PORT\", \"syslog:/SOCKET\" or a file".into()
+        }
         Kind::List(inner) => format!("a list, each {}", expectation(inner)),
         Kind::Table(_) => "a table".into(),
         Kind::Tables(schema) => format!("a list of tables, written [[{}]]", schema.name),

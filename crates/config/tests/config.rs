@@ -401,7 +401,7 @@ fn examples(page: &str) -> Vec<String> {
 
 #[test]
 fn every_example_of_the_documentation_is_right() {
-    let pages = ["configuration", "tls", "routes", "persistence", "addresses", "health"];
+    let pages = ["configuration", "tls", "routes", "persistence", "addresses", "health", "coming-from"];
     let blocks: Vec<String> = pages.iter().flat_map(|page| examples(&format!("docs/{page}.md"))).collect();
     assert!(blocks.len() >= 13);
     for block in blocks {

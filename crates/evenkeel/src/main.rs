@@ -2,10 +2,17 @@
 
 mod cli;
 mod daemon;
+mod haproxy;
 
 use clap::Parser;
 
 fn main() -> std::process::ExitCode {
+    if haproxy::is_called_so(std::env::args_os().next().as_ref()) {
+        return haproxy::main(&texts(1));
+    }
+    if std::env::args_os().nth(1).is_some_and(|word| word == "haproxy") {
+        return haproxy::main(&texts(2));
+    }
     let arguments = cli::Arguments::parse();
     match cli::dispatch(arguments) {
         Ok(()) => cli::Exit::Done.code(),
@@ -16,4 +23,9 @@ fn main() -> std::process::ExitCode {
             failure.exit.code()
         }
     }
+}
+
+/// The words of the command line from one on.
+fn texts(from: usize) -> Vec<String> {
+    std::env::args_os().skip(from).map(|word| word.to_string_lossy().into_owned()).collect()
 }

@@ -1,7 +1,8 @@
 //! What is gathered from the sources before it is printed.
 
-use crate::Left;
+use crate::haproxy::run::Run;
 use crate::words::{list, quoted, split_port};
+use crate::{Gravity, Left};
 
 /// A key, its value as TOML has it, and what was decided for the reader.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,12 +128,27 @@ pub struct Draft {
     pub services: Vec<Service>,
     pub pools: Vec<Pool>,
     pub left: Vec<Left>,
+    /// What else is gathered where HAProxy's configuration is run as it is.
+    pub run: Option<Run>,
 }
 
 impl Draft {
     pub fn left(&mut self, line: usize, keyword: &str, consequence: impl Into<String>) {
+        self.tell(Gravity::Lost, line, keyword, consequence.into());
+    }
+
+    /// Something differs that nobody will miss.
+    pub fn note(&mut self, line: usize, keyword: &str, consequence: impl Into<String>) {
+        self.tell(Gravity::Note, line, keyword, consequence.into());
+    }
+
+    pub fn wrong(&mut self, line: usize, keyword: &str, why: impl Into<String>) {
+        self.tell(Gravity::Wrong, line, keyword, why.into());
+    }
+
+    fn tell(&mut self, gravity: Gravity, line: usize, keyword: &str, consequence: String) {
         let (file, keyword) = (self.file.clone(), keyword.to_owned());
-        self.left.push(Left { file, line, keyword, consequence: consequence.into() });
+        self.left.push(Left { gravity, file, line, keyword, consequence });
     }
 
     pub fn global(&mut self, table: &str) -> &mut Table {

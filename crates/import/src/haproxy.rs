@@ -1,16 +1,24 @@
 //! `haproxy.cfg`, new and old forms.
 
 mod condition;
+mod keywords;
 mod lexer;
+mod preprocess;
 mod proxy;
 mod rules;
+pub mod run;
+mod sample;
 mod server;
+mod stats;
 
 use std::collections::BTreeMap;
 
+use crate::Source;
 use crate::draft::Draft;
 use crate::words::name;
 use condition::Acls;
+use preprocess::Branch;
+pub use preprocess::condition_holds;
 use proxy::{Kind, Proxy, Word};
 
 /// Keywords of the `global` section that Evenkeel does by itself, or that mean nothing to it.
@@ -54,115 +62,339 @@ const GLOBAL_MOOT: &[&str] = &[
     "zero-warning",
 ];
 
-pub fn read(text: &str, variables: &BTreeMap<String, String>, draft: &mut Draft) {
-    let mut proxies: Vec<Proxy> = Vec::new();
-    let mut defaults: Vec<Word> = Vec::new();
-    let mut section = String::new();
-    let mut comments: Vec<String> = Vec::new();
-    for line in lexer::lines(text, variables) {
-        if let Some(comment) = line.comment.filter(|_| line.words.is_empty()) {
-            comments.push(comment);
-            continue;
+/// All files together are one configuration.
+pub fn read(sources: &[&Source], variables: &BTreeMap<String, String>, draft: &mut Draft) {
+    let mut reader = Reader { variables: variables.clone(), ..Reader::default() };
+    for source in sources {
+        draft.file.clone_from(&source.file);
+        reader.section.clear();
+        reader.feed(&source.text, draft);
+    }
+    build(&reader.proxies, draft);
+}
+
+#[derive(Default)]
+struct Reader {
+    variables: BTreeMap<String, String>,
+    proxies: Vec<Proxy>,
+    /// By name; those without one under their place.
+    defaults: Vec<(String, Vec<Word>)>,
+    section: String,
+    comments: Vec<String>,
+    branches: Vec<Branch>,
+}
+
+impl Reader {
+    fn feed(&mut self, text: &str, draft: &mut Draft) {
+        let mut number = 0;
+        for raw in text.lines() {
+            number += 1;
+            let line = lexer::split(number, raw, &self.variables);
+            if let Some(problem) = line.problem {
+                draft.wrong(number, raw.split_whitespace().next().unwrap_or(""), problem);
+                continue;
+            }
+            if line.words.first().is_some_and(|w| w.starts_with('.')) {
+                self.directive(number, raw, draft);
+                continue;
+            }
+            if !self.branches.iter().all(|b| b.taken) {
+                continue;
+            }
+            self.line(line, draft);
         }
-        let Some(keyword) = line.words.first().cloned() else { continue };
-        let own = std::mem::take(&mut comments);
+        if !self.branches.is_empty() {
+            self.branches.clear();
+            draft.wrong(number, ".if", "the file ends inside of a block");
+        }
+        draft.head.append(&mut self.comments);
+    }
+
+    /// `.if` and its like, and messages.
+    fn directive(&mut self, number: usize, raw: &str, draft: &mut Draft) {
+        let raw = raw.trim();
+        let (word, rest) = raw.split_once(char::is_whitespace).unwrap_or((raw, ""));
+        let outer = |branches: &[Branch]| branches.iter().all(|b| b.taken);
+        let holds = |draft: &mut Draft| {
+            let holds = condition_holds(rest, &self.variables);
+            holds.unwrap_or_else(|why| {
+                draft.wrong(number, word, why);
+                false
+            })
+        };
+        match word {
+            ".if" => {
+                let taken = outer(&self.branches);
+                let holds = taken && holds(draft);
+                self.branches.push(Branch { taken: holds, done: holds || !taken, last: false });
+            }
+            ".elif" | ".else" => {
+                let Some(mut branch) = self.branches.pop() else {
+                    return draft.wrong(number, word, format!("lone '{word}' with no matching '.if'"));
+                };
+                if branch.last {
+                    draft.wrong(number, word, format!("'{word}' after '.else'"));
+                }
+                branch.last |= word == ".else";
+                branch.taken = !branch.done && (word == ".else" || holds(draft));
+                branch.done |= branch.taken;
+                self.branches.push(branch);
+            }
+            ".endif" => {
+                if self.branches.pop().is_none() {
+                    draft.wrong(number, word, "lone '.endif' with no matching '.if'");
+                }
+            }
+            _ if !outer(&self.branches) => {}
+            ".notice" | ".warning" | ".diag" => draft.note(number, word, rest.trim_matches('"')),
+            ".alert" => draft.wrong(number, word, rest.trim_matches('"')),
+            _ => draft.wrong(number, word, format!("unknown directive '{word}'")),
+        }
+    }
+
+    fn line(&mut self, line: lexer::Line, draft: &mut Draft) {
+        if let Some(comment) = line.comment.filter(|_| line.words.is_empty()) {
+            self.comments.push(comment);
+            return;
+        }
+        let Some(keyword) = line.words.first().cloned() else { return };
+        let own = std::mem::take(&mut self.comments);
         let (number, words) = (line.number, line.words);
         match keyword.as_str() {
             "global" => {
-                section = keyword;
+                self.section = keyword;
                 draft.head.extend(own);
             }
             "defaults" => {
-                section = keyword;
-                defaults = Vec::new();
+                self.section = keyword;
+                let inherited = self.inherited(&words, 2, number, draft).unwrap_or_default();
+                let unnamed = words.get(1).is_none_or(|w| w == "from");
+                let name = if unnamed { format!(" {number}") } else { words[1].clone() };
+                self.defaults.push((name, inherited));
                 draft.head.extend(own);
             }
-            "listen" | "frontend" | "backend" => {
-                section = keyword;
-                let kind = match section.as_str() {
-                    "listen" => Kind::Listen,
-                    "frontend" => Kind::Frontend,
-                    _ => Kind::Backend,
-                };
-                let wanted = words.get(1).map_or("service", String::as_str);
-                let mut proxy = Proxy::new(kind, wanted, number, own, defaults.clone());
-                // `listen NAME ADDRESS:PORT`, as it was written before 1.5.
-                if let Some(bind) = words.get(2) {
-                    proxy.words.push(Word {
-                        line: number,
-                        words: vec!["bind".into(), bind.clone()],
-                        comments: vec![],
-                    });
-                }
-                proxies.push(proxy);
-            }
+            "listen" | "frontend" | "backend" => self.open(keyword, number, &words, own, draft),
             "userlist" | "peers" | "resolvers" | "mailers" | "program" | "cache" | "ring" | "http-errors"
             | "fcgi-app" | "log-forward" | "crt-store" | "traces" => {
-                section = keyword.clone();
-                let consequence = match keyword.as_str() {
-                    "peers" => "tables are the pair's by themselves: see [pair]",
-                    "mailers" => "see [alerts] for mail",
-                    "userlist" => "write the users into a file with htpasswd -B, and name it in basic-auth",
-                    _ => "the section is not carried over",
-                };
-                draft.left(number, &keyword, consequence);
+                self.section = keyword.clone();
+                match keyword.as_str() {
+                    "peers" => {
+                        draft.note(number, &keyword, "tables are the pair's by themselves: see [pair]")
+                    }
+                    "mailers" => draft.left(number, &keyword, "see [alerts] for mail"),
+                    "userlist" => draft.left(
+                        number,
+                        &keyword,
+                        "write the users into a file with htpasswd -B, and name it in basic-auth",
+                    ),
+                    "resolvers" => {
+                        draft.note(number, &keyword, "names are looked up once, when the program starts")
+                    }
+                    _ => draft.left(number, &keyword, "the section is not carried over"),
+                }
             }
-            _ if section == "global" => global(number, &words, draft),
-            _ if section == "defaults" => defaults.push(Word { line: number, words, comments: own }),
-            _ if ["listen", "frontend", "backend"].contains(&section.as_str()) => {
-                if let Some(proxy) = proxies.last_mut() {
+            _ if self.section == "global" => self.global(number, &words, draft),
+            _ if self.section == "defaults" => {
+                if let Some((_, defaults)) = self.defaults.last_mut() {
+                    defaults.push(Word { line: number, words, comments: own });
+                }
+            }
+            _ if ["listen", "frontend", "backend"].contains(&self.section.as_str()) => {
+                if let Some(proxy) = self.proxies.last_mut() {
                     proxy.words.push(Word { line: number, words, comments: own });
                 }
             }
             // A section that was left as a whole, or none at all.
-            _ if section.is_empty() => draft.left(number, &keyword, "it is in no section"),
+            _ if self.section.is_empty() => {
+                draft.wrong(number, &keyword, format!("unknown keyword '{keyword}' out of section"));
+            }
             _ => {}
         }
     }
-    build(&proxies, draft);
+
+    /// The defaults that a section names behind `from`, or the last ones; none while there are none.
+    fn inherited(
+        &self,
+        words: &[String],
+        from: usize,
+        number: usize,
+        draft: &mut Draft,
+    ) -> Option<Vec<Word>> {
+        let named = (1..=from).find(|at| words.get(*at).is_some_and(|w| w == "from"));
+        let Some(name) = named.and_then(|at| words.get(at + 1)) else {
+            return self.defaults.last().filter(|_| words[0] != "defaults").map(|(_, words)| words.clone());
+        };
+        let found = self.defaults.iter().rfind(|(n, _)| n == name).map(|(_, words)| words.clone());
+        if found.is_none() {
+            draft.wrong(number, name, format!("defaults section '{name}' not found"));
+        }
+        found
+    }
+
+    fn open(
+        &mut self,
+        keyword: String,
+        number: usize,
+        words: &[String],
+        own: Vec<String>,
+        draft: &mut Draft,
+    ) {
+        let kind = match keyword.as_str() {
+            "listen" => Kind::Listen,
+            "frontend" => Kind::Frontend,
+            _ => Kind::Backend,
+        };
+        self.section = keyword;
+        let Some(wanted) = words.get(1) else {
+            return draft.wrong(number, &self.section, format!("'{}' expects a name", self.section));
+        };
+        let twice = self.proxies.iter().find(|p| {
+            p.name == *wanted && (p.kind == kind || (p.kind == Kind::Backend) == (kind == Kind::Backend))
+        });
+        if let Some(other) = twice {
+            let why = format!("'{wanted}' has the same name as the proxy declared at line {}", other.line);
+            draft.wrong(number, wanted, why);
+        }
+        let defaults = self.inherited(words, 3, number, draft).unwrap_or_default();
+        let mut proxy = Proxy::new(kind, wanted, number, own, defaults);
+        proxy.file.clone_from(&draft.file);
+        // `listen NAME ADDRESS:PORT`, as it was written before 1.5.
+        if let Some(bind) = words.get(2).filter(|w| *w != "from") {
+            let words = vec!["bind".into(), bind.clone()];
+            proxy.words.push(Word { line: number, words, comments: vec![] });
+        }
+        self.proxies.push(proxy);
+    }
+
+    fn global(&mut self, number: usize, words: &[String], draft: &mut Draft) {
+        let value = |at: usize| words.get(at).cloned().unwrap_or_default();
+        match words[0].as_str() {
+            "setenv" => drop(self.variables.insert(value(1), value(2))),
+            "presetenv" => drop(self.variables.entry(value(1)).or_insert_with(|| value(2))),
+            "unsetenv" => words[1..].iter().for_each(|name| drop(self.variables.remove(name))),
+            "resetenv" => self.variables.retain(|name, _| words[1..].contains(name)),
+            "maxconn" => draft.global("limits").set("max-connections", value(1)),
+            "stats" if draft.run.is_some() => stats::socket(number, words, draft),
+            "stats" => draft.note(
+                number,
+                "stats",
+                "the admin socket is Evenkeel's own: `evenkeel status`, `drain`, `weight`…; see [admin] socket",
+            ),
+            "log" => log(number, words, draft),
+            "log-tag" => draft.global("log").text("tag", &value(1)),
+            _ => {}
+        }
+        if let Some(run) = &mut draft.run {
+            let process = &mut run.process;
+            match words[0].as_str() {
+                "daemon" => process.daemon = true,
+                "master-worker" => process.master_worker = true,
+                "quiet" => process.quiet = true,
+                "zero-warning" => process.zero_warning = true,
+                "pidfile" => process.pidfile = words.get(1).cloned(),
+                "maxconn" => process.maxconn = words.get(1).and_then(|n| n.parse().ok()),
+                "nbthread" => {
+                    process.threads = words.get(1).and_then(|n| n.parse().ok());
+                    draft.global("limits").set("workers", value(1));
+                }
+                "node" => process.node = words.get(1).cloned(),
+                "description" => process.description = Some(words[1..].join(" ")),
+                _ => {}
+            }
+        }
+        let done = ["setenv", "presetenv", "unsetenv", "resetenv", "maxconn", "stats", "log", "log-tag"];
+        match words[0].as_str() {
+            word if done.contains(&word) => {}
+            word if GLOBAL_MOOT.contains(&word)
+                || word.starts_with("tune.")
+                || word.starts_with("thread") => {}
+            word if keywords::GLOBAL.contains(&word) => draft.left(number, word, "not carried over"),
+            "no" if words.get(1).is_some_and(|w| keywords::GLOBAL.contains(&w.as_str())) => {}
+            word => draft.wrong(number, word, format!("unknown keyword '{word}' in 'global' section")),
+        }
+    }
 }
 
-fn global(number: usize, words: &[String], draft: &mut Draft) {
-    match words[0].as_str() {
-        "maxconn" => {
-            let value = words.get(1).cloned().unwrap_or_default();
-            draft.global("limits").set("max-connections", value);
+/// `log ADDRESS [len N] [format F] FACILITY [LEVEL]`; the first one is used.
+fn log(number: usize, words: &[String], draft: &mut Draft) {
+    let Some(to) = words.get(1) else { return draft.wrong(number, "log", "an address is needed") };
+    let known = draft.global("log").get("access").map(crate::words::unquoted);
+    if let Some(known) = known {
+        if !known.contains(to.trim_start_matches("udp@")) {
+            draft.note(number, "log", format!("{to}: lines go to one place, the first that was named"));
         }
-        "stats" => draft.left(
-            number,
-            "stats",
-            "the admin socket is Evenkeel's own: `evenkeel status`, `drain`, `weight`…; see [admin] socket",
-        ),
-        "log" => match words.get(1).filter(|to| to.parse::<std::net::IpAddr>().is_ok()) {
-            Some(address) => {
-                let to = crate::words::with_port(address, "514");
-                draft.global("log").text("access", &format!("syslog:{to}"));
+        return;
+    }
+    let access = match to.as_str() {
+        "stdout" => "stdout".to_owned(),
+        "stderr" => {
+            draft.note(number, "log", "stderr: lines go to standard output");
+            "stdout".into()
+        }
+        path if path.starts_with('/') => format!("syslog:{path}"),
+        place => {
+            let (host, port) = crate::words::split_port(place.trim_start_matches("udp@"));
+            match crate::words::address(host) {
+                Some(host) => {
+                    format!("syslog:{}", crate::words::with_port(&host, port.unwrap_or("514")))
+                }
+                None => {
+                    let why = format!("{place}: write [log] access: a file, stdout, or syslog:ADDRESS:PORT");
+                    return draft.left(number, "log", why);
+                }
             }
-            None if words.get(1).is_some_and(|to| to.contains(':') && !to.starts_with('/')) => {
-                let to = format!("syslog:{}", words[1]);
-                draft.global("log").text("access", &to);
-            }
-            None => draft.left(number, "log", "write [log] access: a file, stdout, or syslog:ADDRESS:PORT"),
-        },
-        word if GLOBAL_MOOT.contains(&word) || word.starts_with("tune.") || word.starts_with("thread") => {}
-        word => draft.left(number, word, "not carried over"),
+        }
+    };
+    let log = draft.global("log");
+    log.text("access", &access);
+    if let Some(facility) =
+        words.iter().skip(2).find_map(|w| keywords::FACILITIES.iter().position(|f| f == w))
+    {
+        log.set("facility", facility.to_string());
     }
 }
 
 fn build(proxies: &[Proxy], draft: &mut Draft) {
     let backends: BTreeMap<&str, &Proxy> =
         proxies.iter().filter(|p| p.kind != Kind::Frontend).map(|p| (p.name.as_str(), p)).collect();
-    for proxy in proxies.iter().filter(|p| p.kind == Kind::Backend) {
+    for (at, proxy) in proxies.iter().enumerate() {
+        draft.file.clone_from(&proxy.file);
+        for word in proxy.all("log").filter(|w| w.words.get(1).is_some_and(|to| to != "global")) {
+            log(word.line, &word.words, draft);
+        }
+        proxy.check(draft);
+        let facts = proxy.facts(at);
+        if let Some(run) = &mut draft.run {
+            run.proxies.push(facts);
+        }
+    }
+    for (at, proxy) in proxies.iter().enumerate().filter(|(_, p)| p.kind == Kind::Backend) {
+        draft.file.clone_from(&proxy.file);
         let mut pool = proxy.pool(draft);
-        pool.name = name(&proxy.name);
+        pool.name = draft.fresh(&name(&proxy.name));
         if pool.servers.is_empty() {
-            draft.left(proxy.line, "backend", format!("{} has no servers and is left out", proxy.name));
+            let why = format!("{} has no servers: what comes to it is refused with 503", proxy.name);
+            draft.note(proxy.line, "backend", why);
             continue;
+        }
+        if let Some(run) = &mut draft.run {
+            run.proxies[at].pool = Some(pool.name.clone());
         }
         draft.pools.push(pool);
     }
-    for proxy in proxies.iter().filter(|p| p.kind != Kind::Backend) {
+    for (at, proxy) in proxies.iter().enumerate().filter(|(_, p)| p.kind != Kind::Backend) {
+        draft.file.clone_from(&proxy.file);
         let acls = Acls::of(proxy, draft);
+        let before = draft.services.len();
         proxy.services(&backends, &acls, draft);
+        let made: Vec<String> = draft.services[before..].iter().map(|s| s.name.clone()).collect();
+        let own = proxy.kind == Kind::Listen && proxy.all("server").next().is_some();
+        let pool = draft.services.get(before).filter(|_| own).map(|s| match &s.pool {
+            Some(pool) => pool.clone(),
+            None => s.name.clone(),
+        });
+        if let Some(run) = &mut draft.run {
+            (run.proxies[at].services, run.proxies[at].pool) = (made, pool);
+        }
     }
 }

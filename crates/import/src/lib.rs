@@ -17,6 +17,10 @@ mod words;
 use std::collections::BTreeMap;
 
 use draft::Draft;
+pub use haproxy::condition_holds;
+pub use haproxy::run::{
+    Places, Process, Proxy, ProxyKind, Running, Server, StatsPage, StatsSocket, places, running,
+};
 
 /// Whose configuration a text is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,9 +58,21 @@ pub struct Source {
     pub text: String,
 }
 
+/// What it means that a line was left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gravity {
+    /// Nothing is lost; something differs.
+    Note,
+    /// Something that the source does is not done.
+    Lost,
+    /// The source itself is not right.
+    Wrong,
+}
+
 /// Something that could not be carried over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Left {
+    pub gravity: Gravity,
     pub file: String,
     pub line: usize,
     pub keyword: String,
@@ -73,10 +89,14 @@ pub struct Imported {
 /// Several sources make one configuration.
 pub fn import(sources: &[Source], variables: &BTreeMap<String, String>) -> Imported {
     let mut draft = Draft::default();
+    let haproxy: Vec<&Source> = sources.iter().filter(|s| s.kind == Kind::Haproxy).collect();
+    if !haproxy.is_empty() {
+        haproxy::read(&haproxy, variables, &mut draft);
+    }
     for source in sources {
         draft.file.clone_from(&source.file);
         match source.kind {
-            Kind::Haproxy => haproxy::read(&source.text, variables, &mut draft),
+            Kind::Haproxy => {}
             Kind::Keepalived => keepalived::read(&source.text, &mut draft),
             Kind::Ldirectord => ldirectord::read(&source.text, &mut draft),
             Kind::Lvs => lvs::read(&source.text, &mut draft),

@@ -83,14 +83,11 @@ fn front_and_back_ends() {
             "health-check = { type = \"none\" }  # no server was checked",
         ],
         &[
-            "cookie",
             "app3",
-            "errorfile",
             "backend",
             "acl odd env(X) y",
             "http-request set-header X-Odd %[rand]",
             "use_backend app if odd",
-            "use_backend none if shop",
         ],
     );
     let conditions: Vec<&str> = made.lines().filter(|l| l.trim().starts_with("when")).collect();

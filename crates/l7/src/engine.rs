@@ -218,7 +218,7 @@ impl Engine {
         self.states.retain(|id, _| known.contains(id));
         self.servers.retain(|_, spec| known.contains(&spec.id));
         self.hand_out(config, &wanted, fresh);
-        self.log.set_target(snapshot.log.access.clone());
+        self.log.set_target(snapshot.log.clone());
         Ok(())
     }
 
@@ -284,7 +284,14 @@ impl Engine {
         let adopted = self.adopted.remove(&address).unwrap_or_default();
         let mut fds: Vec<Arc<OwnedFd>> = adopted.into_iter().map(Arc::new).collect();
         while fds.len() < self.workers {
-            fds.push(Arc::new(listen(address, self.floating)?));
+            match listen(address, self.floating) {
+                Ok(fd) => fds.push(Arc::new(fd)),
+                // One that was given and does not share its address: the loops share it.
+                Err(error) => match fds.first() {
+                    Some(given) => fds.push(Arc::new(given.try_clone()?)),
+                    None => return Err(error),
+                },
+            }
         }
         Ok(fds)
     }
@@ -442,6 +449,7 @@ impl Engine {
             servers: servers.collect(),
             id: before.map_or_else(|| self.id(), |b| b.id),
             waiting: before.map_or_else(Arc::default, |b| b.waiting.clone()),
+            turns: before.map_or_else(Arc::default, |b| b.turns.clone()),
             pool: pool.clone(),
             table,
             tls,
@@ -510,6 +518,8 @@ impl Engine {
                 min_connections: 0,
                 backup: true,
                 admin_state: AdminState::Online,
+                cookie: None,
+                check: true,
             },
             counters: Arc::new(PerCore::new(self.workers)),
             active: Arc::default(),

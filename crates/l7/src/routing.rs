@@ -55,6 +55,7 @@ pub enum Step {
     RateLimit { key: Template, limit: Arc<RateLimit>, status: u16 },
     ConcurrencyLimit { key: Template, limit: Arc<ConcurrencyLimit>, status: u16 },
     BasicAuth { realm: String, users: Arc<Users> },
+    SetVariable { name: Box<str>, value: Template },
     Capture { name: String, value: Template },
     Priority(i16),
     RewritePath(Template),
@@ -251,6 +252,9 @@ impl<'a> Compiler<'a> {
                 let users = Users::read(&text(users)?).map_err(|why| FileError::new(users, why))?;
                 Step::BasicAuth { realm: realm.clone(), users: Arc::new(users) }
             }
+            Action::SetVariable { name, value } => {
+                Step::SetVariable { name: name.as_str().into(), value: template(value) }
+            }
             Action::Capture { name, value } => Step::Capture { name: name.clone(), value: template(value) },
             Action::Priority(priority) => Step::Priority(*priority),
             Action::RewritePath(text) => Step::RewritePath(template(text)),
@@ -336,7 +340,7 @@ impl Step {
             Step::RateLimit { key, .. } | Step::ConcurrencyLimit { key, .. } | Step::PoolMap { key, .. } => {
                 vec![key]
             }
-            Step::Capture { value, .. } => vec![value],
+            Step::Capture { value, .. } | Step::SetVariable { value, .. } => vec![value],
             Step::RewritePath(text) | Step::RewriteQuery(text) => vec![text],
             Step::Redirect { location, .. } => vec![location],
             Step::Header(edit) | Step::ResponseHeader(edit) => edit.value().into_iter().collect(),

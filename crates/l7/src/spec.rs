@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use evenkeel_balance::Table;
 use evenkeel_model::{AdminState, LogFormat, Pool, RealServer, VirtualService};
@@ -45,6 +45,8 @@ pub struct PoolSpec {
     pub table: Option<Arc<Table>>,
     /// Clients of all loops that wait for a place on a server of this pool.
     pub waiting: Arc<AtomicU32>,
+    /// Whose turn it is in round robin, of all loops.
+    pub turns: Arc<AtomicU64>,
     pub tls: Option<Arc<TlsClient>>,
 }
 

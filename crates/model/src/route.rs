@@ -30,6 +30,12 @@ pub enum Action {
         realm: String,
         users: PathBuf,
     },
+    /// Keeps a text for later routes of the same request; names that begin with `sess.` for all
+    /// requests of the connection.
+    SetVariable {
+        name: String,
+        value: String,
+    },
     /// Puts a text into the log line.
     Capture {
         name: String,

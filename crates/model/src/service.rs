@@ -67,12 +67,18 @@ pub enum AccessLog {
     Stdout,
     File(PathBuf),
     Syslog(SocketAddr),
+    /// A socket of this machine, such as `/dev/log`.
+    SyslogSocket(PathBuf),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSettings {
     pub format: LogFormat,
     pub access: AccessLog,
+    /// The program's name in lines for syslog.
+    pub tag: String,
+    /// RFC 3164's number.
+    pub facility: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -253,6 +259,16 @@ pub struct RealServer {
     /// Takes clients only while no other server of the pool can.
     pub backup: bool,
     pub admin_state: AdminState,
+    /// What a persistence cookie names it by, where that is not its name.
+    pub cookie: Option<String>,
+    /// The pool's health check probes it.
+    pub check: bool,
+}
+
+impl RealServer {
+    pub fn cookie(&self) -> &str {
+        self.cookie.as_deref().unwrap_or(self.name.as_str())
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::Template;
 use crate::fetch::{Fetch, NeedsHttp};
 use crate::pattern::{NetworkSet, PatternSet, glob_match};
 
@@ -29,6 +30,8 @@ pub(crate) struct Test {
     pub needs: NeedsHttp,
     pub folds: bool,
     pub arguments: Vec<String>,
+    /// What is asked, where it is a text with variables.
+    pub template: Option<Template>,
     pub check: Check,
 }
 
@@ -282,7 +285,21 @@ impl Test {
     }
 
     fn any(&self, facts: &dyn Facts, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-        facts.texts(self.fetch, self.name(), test)
+        match &self.template {
+            Some(template) => {
+                let mut text = Vec::new();
+                template.render(facts, &Captures::default(), &mut text);
+                !text.is_empty() && test(&text)
+            }
+            None => facts.texts(self.fetch, self.name(), test),
+        }
+    }
+
+    fn number(&self, facts: &dyn Facts) -> Option<u64> {
+        let Some(template) = &self.template else { return facts.number(self.fetch, &self.arguments) };
+        let mut text = Vec::new();
+        template.render(facts, &Captures::default(), &mut text);
+        std::str::from_utf8(&text).ok()?.trim().parse().ok()
     }
 
     fn holds(&self, facts: &dyn Facts, captures: &mut Captures) -> bool {
@@ -323,11 +340,9 @@ impl Test {
                 });
                 matched != *negated
             }
-            Check::Numbers(numbers) => {
-                facts.number(self.fetch, &self.arguments).is_some_and(|n| numbers.contains(&n))
-            }
+            Check::Numbers(numbers) => self.number(facts).is_some_and(|n| numbers.contains(&n)),
             Check::Compare(compare, with) => {
-                let Some(number) = facts.number(self.fetch, &self.arguments) else { return false };
+                let Some(number) = self.number(facts) else { return false };
                 match compare {
                     Compare::Equal => number == *with,
                     Compare::NotEqual => number != *with,

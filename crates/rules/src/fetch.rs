@@ -35,6 +35,11 @@ pub enum Fetch {
     ClientCert,
     Time,
     Weekday,
+    Variable,
+    /// A text with variables, rendered.
+    Text,
+    /// The same as a number.
+    Number,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -307,6 +312,39 @@ pub static FUNCTIONS: &[Function] = &[
         ),
         &["DAYS"],
     ),
+    with(
+        function(
+            "variable",
+            F::Variable,
+            Text,
+            No,
+            "What `set-variable` of an earlier route has kept.",
+            r#"variable("user", "admin")"#,
+        ),
+        &["NAME"],
+    ),
+    with(
+        function(
+            "text",
+            F::Text,
+            Text,
+            No,
+            "A text with variables and converters.",
+            r#"text("{header:Host|lower|field(1,\".\")}", "www")"#,
+        ),
+        &["TEXT"],
+    ),
+    with(
+        function(
+            "number",
+            F::Number,
+            Number,
+            No,
+            "The same as a number; nothing holds where it is none.",
+            r#"number("{path|length}") > 1000"#,
+        ),
+        &["TEXT"],
+    ),
 ];
 
 /// Counters of table entries.
@@ -337,5 +375,7 @@ pub static VARIABLES: &[Variable] = &[
     Variable { name: "tls-cipher", doc: "the cipher suite" },
     Variable { name: "client-cert-cn", doc: "the common name of the client's certificate" },
     Variable { name: "client-cert-subject", doc: "its subject; `-issuer`, `-serial` and `-fingerprint` too" },
+    Variable { name: "variable:NAME", doc: "what `set-variable` of an earlier route has kept" },
+    Variable { name: "\"TEXT\"", doc: "a text itself, to be converted" },
     Variable { name: "1", doc: "what the first `*` or group of the route's condition matched, up to `9`" },
 ];

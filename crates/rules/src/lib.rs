@@ -4,6 +4,7 @@
 //! In: text, facts about a request or connection. Out: true or false, bytes, the reasons.
 //! Never: a file, a socket, a clock. Lists are loaded by the caller.
 
+mod convert;
 mod evaluate;
 mod fetch;
 mod lexer;
@@ -12,6 +13,7 @@ mod parse;
 mod pattern;
 mod template;
 
+pub use convert::{CONVERTERS, ConverterDoc};
 pub use evaluate::{Captures, Expression, Facts, Leaf, LocalTime, PathGate};
 pub use fetch::{FUNCTIONS, Fetch, Function, NeedsHttp, VARIABLES, Variable};
 pub use map::{Map, MapError};

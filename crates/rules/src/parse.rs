@@ -3,8 +3,9 @@
 use std::ops::Range;
 use std::path::PathBuf;
 
+use crate::Template;
 use crate::evaluate::{Check, Compare, Expression, List, Node, Test};
-use crate::fetch::{COUNTERS, FUNCTIONS, Fetch, Function, Kind};
+use crate::fetch::{COUNTERS, FUNCTIONS, Fetch, Function, Kind, NeedsHttp};
 use crate::lexer::{Token, tokens};
 use crate::pattern::{NetworkSet, PatternSet};
 
@@ -170,10 +171,16 @@ impl Parser<'_> {
         let check = self.check(function, &arguments, values, span.clone(), parens)?;
         let end = self.tokens.get(self.at - 1).map_or(span.end, |(_, s)| s.end);
         let text = self.text[span.start..end].to_owned();
+        let template = match function.fetch {
+            Fetch::Text | Fetch::Number => arguments.first().and_then(|text| Template::parse(text).ok()),
+            _ => None,
+        };
+        let needs_http = template.as_ref().is_some_and(Template::needs_http);
         Ok(Test {
             text,
             fetch: function.fetch,
-            needs: function.needs,
+            needs: if needs_http { NeedsHttp::Yes } else { function.needs },
+            template,
             folds: function.folds,
             arguments,
             check,
@@ -318,6 +325,10 @@ fn distance(one: &str, other: &str) -> usize {
 }
 
 fn check_argument(name: &str, text: &str, place: Range<usize>) -> Result<(), ParseError> {
+    if name == "TEXT" {
+        let wrong = |e: ParseError| ParseError { span: place.clone(), ..e };
+        return Template::parse(text).map(|_| ()).map_err(wrong);
+    }
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~[]:".contains(&b);
     if text.is_empty() || text.len() > 128 || (name != "SPAN" && name != "DAYS" && !text.bytes().all(token)) {
         return Err(ParseError::at(place, format!("{text:?} is no {name}")));

@@ -1,16 +1,17 @@
 //! Texts with variables: `https://www.example.org{path}`.
 
+use crate::convert::{self, Converter};
 use crate::evaluate::{Captures, Facts};
 use crate::fetch::{Fetch, NeedsHttp, VARIABLES};
 use crate::parse::ParseError;
 
 /// A text that was checked. `{{` and `}}` stand for the braces themselves.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Template {
     parts: Vec<Part>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 enum Part {
     Text(Box<[u8]>),
     Text1(Fetch, Box<str>),
@@ -19,6 +20,7 @@ enum Part {
     Address(Fetch),
     Number(Fetch),
     Capture(usize),
+    Converted(Box<Part>, Vec<Converter>),
 }
 
 impl Template {
@@ -32,7 +34,7 @@ impl Template {
                 literal.push(brace.as_bytes()[0]);
                 at += 2;
             } else if rest.starts_with('{') {
-                let Some(end) = rest.find('}') else {
+                let Some(end) = end_of(rest) else {
                     return Err(ParseError::at(at..text.len(), "`{` without `}`").help("`{{` writes a brace"));
                 };
                 if !literal.is_empty() {
@@ -53,37 +55,12 @@ impl Template {
     }
 
     pub fn render(&self, facts: &dyn Facts, captures: &Captures, out: &mut Vec<u8>) {
-        for part in &self.parts {
-            match part {
-                Part::Text(text) => out.extend_from_slice(text),
-                Part::Text1(fetch, name) => append(facts, *fetch, name, out),
-                Part::Uri => {
-                    append(facts, Fetch::Path, "", out);
-                    let start = out.len();
-                    out.push(b'?');
-                    append(facts, Fetch::Query, "", out);
-                    if out.len() == start + 1 {
-                        out.truncate(start);
-                    }
-                }
-                Part::Address(fetch) => {
-                    if let Some(address) = facts.address(*fetch) {
-                        let _ = std::io::Write::write_fmt(out, format_args!("{}", address.to_canonical()));
-                    }
-                }
-                Part::Number(fetch) => {
-                    if let Some(number) = facts.number(*fetch, &[]) {
-                        let _ = std::io::Write::write_fmt(out, format_args!("{number}"));
-                    }
-                }
-                Part::Capture(number) => out.extend_from_slice(captures.get(*number)),
-            }
-        }
+        self.parts.iter().for_each(|part| part.render(facts, captures, out));
     }
 
     /// Whether it holds what a condition captured.
     pub fn has_captures(&self) -> bool {
-        self.parts.iter().any(|p| matches!(p, Part::Capture(_)))
+        self.parts.iter().any(|p| matches!(p.source(), Part::Capture(_)))
     }
 
     /// Whether it ends in the path, so that a query can follow.
@@ -97,7 +74,7 @@ impl Template {
             let function = crate::FUNCTIONS.iter().find(|f| f.fetch == *fetch);
             function.is_some_and(|f| f.needs == NeedsHttp::Yes)
         };
-        self.parts.iter().any(|part| match part {
+        self.parts.iter().any(|part| match part.source() {
             Part::Uri => true,
             Part::Text1(fetch, _) => needs(fetch),
             _ => false,
@@ -114,6 +91,84 @@ impl Template {
     }
 }
 
+impl Part {
+    fn render(&self, facts: &dyn Facts, captures: &Captures, out: &mut Vec<u8>) {
+        match self {
+            Part::Text(text) => out.extend_from_slice(text),
+            Part::Text1(fetch, name) => append(facts, *fetch, name, out),
+            Part::Uri => {
+                append(facts, Fetch::Path, "", out);
+                let start = out.len();
+                out.push(b'?');
+                append(facts, Fetch::Query, "", out);
+                if out.len() == start + 1 {
+                    out.truncate(start);
+                }
+            }
+            Part::Address(fetch) => {
+                if let Some(address) = facts.address(*fetch) {
+                    let _ = std::io::Write::write_fmt(out, format_args!("{}", address.to_canonical()));
+                }
+            }
+            Part::Number(fetch) => {
+                if let Some(number) = facts.number(*fetch, &[]) {
+                    let _ = std::io::Write::write_fmt(out, format_args!("{number}"));
+                }
+            }
+            Part::Capture(number) => out.extend_from_slice(captures.get(*number)),
+            Part::Converted(source, converters) => {
+                let start = out.len();
+                source.render(facts, captures, out);
+                converters.iter().for_each(|converter| converter.apply(out, start));
+            }
+        }
+    }
+
+    /// What it begins with, before anything is made of it.
+    fn source(&self) -> &Part {
+        match self {
+            Part::Converted(source, _) => source.source(),
+            part => part,
+        }
+    }
+}
+
+/// The place of the `}` that ends a variable; one between quotes does not.
+fn end_of(text: &str) -> Option<usize> {
+    let mut quoted = false;
+    let mut escaped = false;
+    text.bytes().position(|byte| {
+        let ends = byte == b'}' && !quoted;
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ => {}
+        }
+        ends
+    })
+}
+
+/// The variable and its converters.
+fn pieces(text: &str) -> Vec<&str> {
+    let mut all = Vec::new();
+    let (mut quoted, mut escaped, mut from) = (false, false, 0);
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'|' if !quoted => {
+                all.push(&text[from..at]);
+                from = at + 1;
+            }
+            _ => {}
+        }
+    }
+    all.push(&text[from..]);
+    all
+}
+
 fn append(facts: &dyn Facts, fetch: Fetch, name: &str, out: &mut Vec<u8>) {
     facts.texts(fetch, name, &mut |value| {
         out.extend_from_slice(value);
@@ -121,12 +176,27 @@ fn append(facts: &dyn Facts, fetch: Fetch, name: &str, out: &mut Vec<u8>) {
     });
 }
 
-fn variable(word: &str) -> Result<Part, ParseError> {
+fn variable(text: &str) -> Result<Part, ParseError> {
+    let pieces = pieces(text);
+    let (word, converters) = pieces.split_first().map_or((text, &[][..]), |(word, rest)| (word.trim(), rest));
+    let source = source(word)?;
+    if converters.is_empty() {
+        return Ok(source);
+    }
+    let converters = converters.iter().map(|text| convert::parse(text)).collect::<Result<_, _>>()?;
+    Ok(Part::Converted(Box::new(source), converters))
+}
+
+fn source(word: &str) -> Result<Part, ParseError> {
+    if let Some(text) = word.strip_prefix('"').and_then(|t| t.strip_suffix('"')) {
+        return Ok(Part::Text(text.replace("\\\"", "\"").replace("\\\\", "\\").into_bytes().into()));
+    }
     if let Some((kind, name)) = word.split_once(':') {
         let fetch = match kind {
             "header" => Fetch::Header,
             "cookie" => Fetch::Cookie,
             "query" => Fetch::Query,
+            "variable" => Fetch::Variable,
             _ => return Err(unknown(word)),
         };
         let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~[]".contains(&b);

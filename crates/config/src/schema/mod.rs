@@ -66,7 +66,7 @@ pub enum Kind {
     Source,
     /// A table whose keys are the user's own.
     Map(&'static Kind),
-    /// `stdout`, `off`, `syslog:ADDRESS:PORT` or a file.
+    /// `stdout`, `off`, `syslog:ADDRESS:PORT`, `syslog:/SOCKET` or a file.
     AccessLog,
     List(&'static Kind),
     Table(&'static Table),
@@ -196,7 +196,14 @@ static LOG: Table = Table {
             "access",
             Kind::AccessLog,
             "off",
-            "`stdout`, `off`, `syslog:ADDRESS:PORT` (UDP), or the path of a file.",
+            "`stdout`, `off`, `syslog:ADDRESS:PORT` (UDP), `syslog:/dev/log`, or the path of a file.",
+        ),
+        key("tag", line(32), "evenkeel", "The program's name in lines for syslog."),
+        key(
+            "facility",
+            Kind::Integer { min: 0, max: 23 },
+            "16",
+            "The facility of lines for syslog: 3 is daemon, 16 to 23 are local0 to local7.",
         ),
     ],
 };

@@ -33,6 +33,12 @@ pub const POOL_RULES: &[Key] = &[
         "Further attempts after a failed connection, on another server where there is one.",
     ),
     key(
+        "same-address",
+        Kind::Flag,
+        "false",
+        "Several real servers of the pool may have one address. It is a mistake otherwise.",
+    ),
+    key(
         "max-queue",
         Kind::Integer { min: 0, max: 1_000_000 },
         "10000",
@@ -130,6 +136,18 @@ pub static REAL_SERVER: Table = Table {
             Kind::Choice(&[word("online"), word("draining"), word("halted")]),
             "online",
             "The state it starts in.",
+        ),
+        key(
+            "check",
+            Kind::Flag,
+            "true",
+            "The pool's health check probes it; without, only refused connections count.",
+        ),
+        key(
+            "cookie",
+            Kind::Token,
+            "its name",
+            "What a persistence cookie names it by: clients that another load balancer gave a cookie stay where they are.",
         ),
     ],
 };

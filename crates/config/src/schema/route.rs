@@ -33,6 +33,12 @@ pub static ROUTE: Table = Table {
         ),
         key("basic-auth", Kind::Table(&BASIC_AUTH), "", "Ask for a user name and a password."),
         key(
+            "set-variable",
+            Kind::Map(&Kind::Template),
+            "",
+            "Texts that later routes use as `{variable:NAME}`, for this request; names that begin with `sess.` for all requests of an HTTP/1 connection.",
+        ),
+        key(
             "capture",
             Kind::Map(&Kind::Template),
             "",

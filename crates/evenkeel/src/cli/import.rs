@@ -37,7 +37,7 @@ pub fn run(words: &[String], strict: bool, json: bool) -> Outcome {
     let imported = import(&sources, &variables);
     if json {
         let left = imported.left.iter().map(|l| {
-            serde_json::json!({ "file": l.file, "line": l.line, "keyword": l.keyword, "consequence": l.consequence })
+            serde_json::json!({ "file": l.file, "line": l.line, "gravity": format!("{:?}", l.gravity).to_lowercase(), "keyword": l.keyword, "consequence": l.consequence })
         });
         super::live::print_json(
             &serde_json::json!({ "configuration": imported.text, "left": left.collect::<Vec<_>>() }),

@@ -126,6 +126,10 @@ fn render_status(status: &api::Status, before: Option<(&api::Status, Duration)>)
             let servers = s.real_servers.iter();
             servers.map(|r| (format!("{}/{}", s.name, r.name), r.total_connections)).chain([own])
         })
+        .chain(before.iter().flat_map(|(old, _)| &old.pools).flat_map(|p| {
+            let servers = p.real_servers.iter();
+            servers.map(|r| (format!("{}/{}", p.name, r.name), r.total_connections))
+        }))
         .collect();
     let rate = |name: &str, now: u64| match before {
         Some((_, elapsed)) => {
@@ -151,20 +155,13 @@ fn render_status(status: &api::Status, before: Option<(&api::Status, Duration)>)
             bytes(service.bytes_out),
             service.vip.join(" "),
         ]);
-        for server in &service.real_servers {
-            let name = format!("{}/{}", service.name, server.name);
-            table.row(vec![
-                format!("  {}{}", server.name, if server.backup { " (backup)" } else { "" }),
-                server.state.clone(),
-                server.admin_state.clone(),
-                server.weight.to_string(),
-                server.current_connections.to_string(),
-                rate(&name, server.total_connections),
-                bytes(server.bytes_in),
-                bytes(server.bytes_out),
-                format!("{}  {}", server.address, server.check.detail),
-            ]);
-        }
+        add_servers(&mut table, &service.name, &service.real_servers, &rate);
+    }
+    for pool in &status.pools {
+        let mut row = vec![pool.name.clone(), pool.state.clone(), "pool".into()];
+        row.resize(9, String::new());
+        table.row(row);
+        add_servers(&mut table, &pool.name, &pool.real_servers, &rate);
     }
     let packets = status.layer_4.as_ref().map_or_else(String::new, render_layer4);
     format!(
@@ -173,6 +170,23 @@ fn render_status(status: &api::Status, before: Option<(&api::Status, Duration)>)
         status.connections,
         age(status.uptime_seconds * 1000)
     )
+}
+
+fn add_servers(table: &mut Table, of: &str, servers: &[api::RealServer], rate: &dyn Fn(&str, u64) -> String) {
+    for server in servers {
+        let name = format!("{of}/{}", server.name);
+        table.row(vec![
+            format!("  {}{}", server.name, if server.backup { " (backup)" } else { "" }),
+            server.state.clone(),
+            server.admin_state.clone(),
+            server.weight.to_string(),
+            server.current_connections.to_string(),
+            rate(&name, server.total_connections),
+            bytes(server.bytes_in),
+            bytes(server.bytes_out),
+            format!("{}  {}", server.address, server.check.detail),
+        ]);
+    }
 }
 
 fn render_layer4(layer4: &api::Layer4) -> String {

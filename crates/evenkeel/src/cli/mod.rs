@@ -21,6 +21,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 pub use files::{describe, read as read_file};
+pub use live::encoded;
 
 /// How a verb ended, for scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +128,15 @@ pub enum Verb {
         /// Exit with 1 when anything was left
         #[arg(long)]
         strict: bool,
+    },
+    /// Run HAProxy's configuration as it is, with HAProxy's command line
+    #[command(
+        disable_help_flag = true,
+        after_help = "A program of the name `haproxy`, such as a link to this one, takes the same words.\nExample: evenkeel haproxy -f /etc/haproxy/haproxy.cfg"
+    )]
+    Haproxy {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
+        words: Vec<String>,
     },
     /// Show what committing a file would do
     Plan { file: PathBuf },
@@ -393,6 +403,7 @@ pub fn dispatch(arguments: Arguments) -> Outcome {
         Verb::Check { file } => files::check(&file, common.json),
         Verb::Fmt { file, write, check } => files::fmt(&file, write, check),
         Verb::Schema => files::schema(),
+        Verb::Haproxy { .. } => Ok(()),
         Verb::Import { sources, strict } => import::run(&sources, strict, common.json),
         Verb::Plan { file } => live::plan(&common, &file),
         Verb::Commit { file, confirm, message } => live::commit(&common, &file, confirm, message),

@@ -274,6 +274,9 @@ impl Control {
                     address.set_port(check.port.unwrap_or(0));
                 }
                 let mut check = check.clone();
+                if !server.server.check {
+                    (check.probe, check.agent) = (Probe::None, None);
+                }
                 if check.through_vip
                     && let Some(probe) = layer4::probe(&self.snapshot, &pool.pool, server.id, address.ip())
                 {
@@ -292,9 +295,10 @@ impl Control {
                     }
                 }
                 let inherited = known(&pool.pool, &server.server);
-                let health = before
-                    .remove(&server.id)
-                    .map_or_else(|| ServerHealth::new(pool, server, inherited), |old| old.renew(pool));
+                let health = before.remove(&server.id).map_or_else(
+                    || ServerHealth::new(pool, server, inherited),
+                    |old| old.renew(pool, server),
+                );
                 self.servers.insert(server.id, health);
             }
         }
@@ -633,11 +637,10 @@ impl Control {
 
     /// What graphs, watchers and alerts live on.
     fn on_second(&mut self) {
-        let status = self.status();
-        self.record(&status);
-        self.watch_services(&status);
+        self.record();
+        self.watch_services();
         if let Some(feed) = self.status_feed.as_ref().filter(|f| f.receiver_count() > 0) {
-            feed.send_replace(Arc::new(status));
+            feed.send_replace(Arc::new(self.status()));
         }
     }
 

@@ -1,5 +1,6 @@
 //! Why a request goes where it goes: the journey of a connection, walked without one.
 
+use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use evenkeel_admin::{Kind, Refused};
@@ -130,7 +131,7 @@ fn explain(
         service.name,
         service.mode.as_str()
     )];
-    let imagined = Imagined { asked: &asked, snapshot, known };
+    let imagined = Imagined { asked: &asked, snapshot, known, variables: RefCell::default() };
     let walked = imagined::walk(&imagined, service)?;
     let nowhere = |reasons| api::Explanation {
         service: service.name.as_str().into(),

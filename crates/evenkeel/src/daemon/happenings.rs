@@ -1,11 +1,13 @@
 //! What happens, for people: kept for a while, told to those who watch, and to the alerts.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use evenkeel_admin::{Kind, Refused, Reply};
 use evenkeel_alert::{Alerts, Flaps, Happening, Verdict};
 use evenkeel_api as api;
+use evenkeel_l7::PoolSpec;
 use tokio::sync::broadcast;
 use tracing::warn;
 
@@ -139,36 +141,40 @@ impl Control {
     }
 
     /// Once a second: services that came or went, certificates that end.
-    pub fn watch_services(&mut self, status: &api::Status) {
-        let states: Vec<(String, &'static str)> = status
-            .virtual_services
-            .iter()
-            .map(|s| {
-                let state = match s.state.as_str() {
-                    "down" => "down",
-                    "halted" => "halted",
-                    _ => "up",
-                };
-                (s.name.clone(), state)
-            })
-            .collect();
-        let before = std::mem::take(&mut self.happenings.services);
-        for (name, state) in &states {
-            match (before.get(name).copied().unwrap_or("up"), *state) {
-                ("up", "down") => {
-                    let service = status.virtual_services.iter().find(|s| s.name == *name);
-                    let why = service.and_then(|s| s.real_servers.first()).map(|s| s.check.detail.as_str());
-                    let text = format!(
-                        "{name} is down: no real server can serve; the first says: {}",
-                        why.unwrap_or("nothing")
-                    );
-                    self.happen("service-down", "bad", name, text);
-                }
-                ("down", "up") => self.happen("service-up", "good", name, format!("{name} is served again")),
-                _ => {}
+    pub fn watch_services(&mut self) {
+        let config = self.engine().config();
+        let pools: HashMap<u32, &Arc<PoolSpec>> = config.pools.iter().map(|p| (p.id, p)).collect();
+        let mut turned = Vec::new();
+        for spec in &config.services {
+            let Some(pool) = pools.get(&spec.pool_id) else { continue };
+            let name = spec.service.name.as_str();
+            let now = match self.service_state(pool) {
+                state @ ("down" | "halted") => state,
+                _ => "up",
+            };
+            let before = self.happenings.services.get(name).copied().unwrap_or("up");
+            if before != now {
+                let why = pool.servers.first().and_then(|s| self.health(s.id)).map(|h| h.detail.clone());
+                turned.push((name.to_owned(), before, now, why));
             }
         }
-        self.happenings.services = states.into_iter().collect();
+        // Those that are gone are forgotten.
+        if self.happenings.services.len() > config.services.len() {
+            let known: HashSet<String> = config.services.iter().map(|s| s.service.name.to_string()).collect();
+            self.happenings.services.retain(|name, _| known.contains(name));
+        }
+        for (name, before, now, why) in turned {
+            match (before, now) {
+                ("up", "down") => {
+                    let why = why.unwrap_or_else(|| "nothing".into());
+                    let text = format!("{name} is down: no real server can serve; the first says: {why}");
+                    self.happen("service-down", "bad", &name, text);
+                }
+                ("down", "up") => self.happen("service-up", "good", &name, format!("{name} is served again")),
+                _ => {}
+            }
+            self.happenings.services.insert(name, now);
+        }
         if Instant::now() >= self.happenings.certificates_at {
             self.happenings.certificates_at = Instant::now() + DAY;
             let days = i64::from(self.snapshot().alerts.certificate_days);

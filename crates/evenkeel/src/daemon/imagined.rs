@@ -1,5 +1,7 @@
 //! A request that nobody sent: what is known of it, and where the routes lead it.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use evenkeel_api as api;
@@ -86,6 +88,8 @@ pub struct Imagined<'a> {
     pub asked: &'a Asked,
     pub snapshot: &'a Snapshot,
     pub known: &'a Known<'a>,
+    /// What routes have kept on the way.
+    pub variables: RefCell<BTreeMap<String, Vec<u8>>>,
 }
 
 impl Facts for Imagined<'_> {
@@ -105,6 +109,7 @@ impl Facts for Imagined<'_> {
                 let mut named = asked.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
                 return named.any(|(_, v)| test(v.as_bytes()));
             }
+            Fetch::Variable => return self.variables.borrow().get(name).is_some_and(|value| test(value)),
             Fetch::Cookie => asked.cookie(name),
             Fetch::Version => Some("1.1".to_owned()),
             Fetch::Scheme => Some(if asked.tls { "https" } else { "http" }.to_owned()),
@@ -233,6 +238,11 @@ fn describe(
             (format!("{} may have {max} requests at a time", render(key)), None)
         }
         Action::BasicAuth { realm, .. } => (format!("a name and a password are asked for ({realm})"), None),
+        Action::SetVariable { name, value } => {
+            let value = render(value);
+            facts.variables.borrow_mut().insert(name.clone(), value.clone().into_bytes());
+            (format!("{name} is {value:?}"), None)
+        }
         Action::Capture { name, value } => (format!("log {name}: {:?}", render(value)), None),
         Action::Priority(priority) => (format!("priority {priority} in the queue"), None),
         Action::RewritePath(text) => (format!("the path becomes {}", render(text)), None),

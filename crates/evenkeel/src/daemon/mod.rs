@@ -20,6 +20,8 @@ mod sync;
 mod upkeep;
 
 use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,6 +35,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, channel, unbounded_channel};
 use tracing::{error, info, warn};
 
 use crate::cli::{Exit, Failure, Outcome, RunArguments};
+pub use control::wall_ms;
 use control::{Control, Setup};
 pub use explain::offline as explain_offline;
 use handover::Successor;
@@ -42,6 +45,36 @@ pub use pair::{run_guard as guard, run_witness as witness};
 const IDLE_AT_STOP: Duration = Duration::from_millis(500);
 /// The same where a successor runs: nobody is in a hurry.
 const IDLE_AT_HANDOVER: Duration = Duration::from_secs(10);
+/// The last connection decides.
+const FOR_EVER: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How a process is run.
+pub struct Start {
+    /// The file that commits are written to.
+    pub config: PathBuf,
+    pub text: String,
+    pub snapshot: Snapshot,
+    pub no_take_over: bool,
+    pub drain_timeout: Duration,
+    pub signals: Signals,
+    /// Listening sockets that the process was given.
+    pub adopted: Vec<(SocketAddr, OwnedFd)>,
+    /// The admin socket of the process to take over from, where that is another than the own.
+    pub predecessor: Option<PathBuf>,
+    /// Told when everything runs.
+    pub ready: Option<Ready>,
+}
+
+pub type Ready = Box<dyn FnOnce(Handle) -> Outcome>;
+
+/// What signals mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signals {
+    /// HUP reads the file anew, TERM drains, INT stops for good, USR2 starts a successor.
+    Own,
+    /// USR1 finishes what there is, however long that takes; TERM and INT end at once.
+    Haproxy,
+}
 
 pub fn run(arguments: &RunArguments) -> Outcome {
     // Standard output may be the access log.
@@ -56,14 +89,28 @@ pub fn run(arguments: &RunArguments) -> Outcome {
         eprint!("{}", Report { file: &file, text: &text, problems: &problems });
         Failure::new(Exit::Configuration, "")
     })?;
+    let start = Start {
+        config: arguments.config.clone(),
+        text,
+        snapshot,
+        no_take_over: arguments.no_take_over,
+        drain_timeout: arguments.drain_timeout,
+        signals: Signals::Own,
+        adopted: Vec::new(),
+        predecessor: None,
+        ready: None,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(arguments, text, snapshot))
+    runtime.block_on(serve(start))
 }
 
-async fn serve(arguments: &RunArguments, text: String, snapshot: Snapshot) -> Outcome {
+pub async fn serve(start: Start) -> Outcome {
+    let Start { config, text, snapshot, no_take_over, drain_timeout, signals, adopted, predecessor, ready } =
+        start;
     let files = evenkeel_platform::raise_file_limit();
     let program = std::env::current_exe().ok();
-    let mut inherited = handover::take_over(&snapshot.admin.socket, arguments.no_take_over)?;
+    let from = predecessor.as_ref().unwrap_or(&snapshot.admin.socket);
+    let mut inherited = handover::take_over(from, no_take_over)?;
     let workers = match snapshot.limits.workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n => usize::from(n),
@@ -80,20 +127,22 @@ async fn serve(arguments: &RunArguments, text: String, snapshot: Snapshot) -> Ou
     let mut engine = Engine::start(&options, &notices.0)?;
     let mut admin_sockets = Vec::new();
     engine.adopt(evenkeel_platform::stored_sockets());
+    engine.adopt(adopted);
     if let Some(inherited) = &mut inherited {
         engine.adopt(std::mem::take(&mut inherited.listeners));
         admin_sockets = std::mem::take(&mut inherited.admin);
     }
     let (reports, mut report_inbox) = unbounded_channel();
     let setup = Setup {
-        path: arguments.config.clone(),
+        path: config,
         engine,
         checker: evenkeel_health::Checker::start(reports)?,
         inherited: inherited.as_mut().map(|i| std::mem::take(&mut i.state)),
     };
     let mut control = Control::start(setup, text, snapshot).map_err(|e| Failure::new(Exit::Failed, e))?;
     let (requests, mut request_inbox) = channel(64);
-    control.start_administration(Handle(requests), admin_sockets)?;
+    let handle = Handle(requests);
+    control.start_administration(handle.clone(), admin_sockets)?;
     let mut successors = handover::listen(&control.snapshot().admin.socket)?;
     let resume = match inherited {
         Some(inherited) => inherited.ready()?,
@@ -104,12 +153,17 @@ async fn serve(arguments: &RunArguments, text: String, snapshot: Snapshot) -> Ou
     control.start_pair(pair::PairNews { roles, peer }, resume).map_err(|e| Failure::new(Exit::Failed, e))?;
     evenkeel_platform::notify_service_manager(&format!("READY=1\nMAINPID={}", std::process::id()));
     let services = control.snapshot().services.len();
-    info!(services, workers, revision = control.revision(), "running");
-
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut again = signal(SignalKind::user_defined2())?;
+    let mut softly = signal(SignalKind::user_defined1())?;
+    let own = signals == Signals::Own;
+    info!(services, workers, revision = control.revision(), "running");
+    if let Some(ready) = ready {
+        ready(handle)?;
+    }
+    let mut drain_timeout = drain_timeout;
     let mut notice_inbox = notices.1;
     let mut tick = tokio::time::interval(Duration::from_millis(200));
     let (mut handed_over, mut for_good) = (false, false);
@@ -121,15 +175,25 @@ async fn serve(arguments: &RunArguments, text: String, snapshot: Snapshot) -> Ou
             Some(news) = news_inbox.recv() => control.on_news(&news),
             Some(news) = peer_inbox.recv() => control.on_peer(news),
             _ = tick.tick() => control.on_tick(),
-            _ = hangup.recv() => control.reload(),
-            _ = again.recv() => {
+            _ = hangup.recv() => {
+                if own {
+                    control.reload();
+                }
+            }
+            _ = softly.recv() => {
+                if !own {
+                    drain_timeout = FOR_EVER;
+                    break;
+                }
+            }
+            _ = again.recv(), if own => {
                 if let Err(why) = start_successor(program.as_ref()) {
                     error!(why, "no successor");
                 }
             }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => {
-                for_good = true;
+                for_good = own;
                 break;
             }
             Some(successor) = successors.recv() => {
@@ -143,7 +207,7 @@ async fn serve(arguments: &RunArguments, text: String, snapshot: Snapshot) -> Ou
     }
     drop(request_inbox);
     let end = End { handed_over, for_good };
-    drain(control, notice_inbox, end, arguments.drain_timeout, workers, terminate, interrupt).await;
+    drain(control, notice_inbox, end, drain_timeout, workers, terminate, interrupt).await;
     Ok(())
 }
 
@@ -209,7 +273,7 @@ async fn drain(
     control.drain(if handed_over { IDLE_AT_HANDOVER } else { IDLE_AT_STOP });
     let mut left = workers;
     // After a hand-over the last connection decides: a successor serves everybody else.
-    let limit = if handed_over { Duration::from_secs(24 * 3600) } else { limit };
+    let limit = if handed_over { FOR_EVER } else { limit };
     let deadline = tokio::time::sleep(limit);
     tokio::pin!(deadline);
     // Packets are forwarded for as long as connections are finished.

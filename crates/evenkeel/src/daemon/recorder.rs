@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use evenkeel_admin::{Kind, Refused, Reply};
 use evenkeel_api as api;
 use evenkeel_l7::counters::LATENCY_BOUNDS_MS;
+use evenkeel_l7::{PoolSpec, ServerSpec, ServiceSpec};
 use evenkeel_model::Snapshot;
 use evenkeel_series::{Points, Store};
 use tracing::{info, warn};
@@ -64,12 +66,9 @@ const BUCKETS: usize = LATENCY_BOUNDS_MS.len() + 1;
 #[derive(Default)]
 pub struct Recorder {
     store: Option<Arc<Store>>,
+    samples: Option<SyncSender<Sample>>,
     size: u64,
-    /// Counters at the last second, by subject.
-    before: HashMap<String, Vec<u64>>,
-    processor: Option<(u64, u64)>,
     second: u64,
-    told_full: bool,
 }
 
 impl Recorder {
@@ -79,13 +78,22 @@ impl Recorder {
         }
         self.size = snapshot.graphs_size;
         let path = snapshot.state_directory.join("graphs");
-        self.store = None;
+        (self.store, self.samples) = (None, None);
         if self.size == 0 {
             return;
         }
         let opened = std::fs::create_dir_all(&snapshot.state_directory);
-        match opened.and_then(|()| Store::open(&path, self.size)) {
-            Ok(store) => self.store = Some(Arc::new(store)),
+        let started = opened.and_then(|()| Store::open(&path, self.size)).and_then(|store| {
+            let store = Arc::new(store);
+            let (samples, inbox) = sync_channel(2);
+            let own = store.clone();
+            std::thread::Builder::new()
+                .name("graphs".into())
+                .spawn(move || Writer::default().run(&own, &inbox))?;
+            Ok((store, samples))
+        });
+        match started {
+            Ok((store, samples)) => (self.store, self.samples) = (Some(store), Some(samples)),
             Err(error) => warn!(%error, file = %path.display(), "nothing is remembered for graphs"),
         }
     }
@@ -151,98 +159,172 @@ fn own_memory() -> Option<f32> {
     Some(pages * rustix::param::page_size() as f32)
 }
 
-impl Control {
-    /// Once a second.
-    pub fn record(&mut self, status: &api::Status) {
-        let now = wall_ms() / 1000;
-        let since = now.saturating_sub(self.recorder.second).clamp(1, 60);
-        if self.recorder.store.is_none() || now == self.recorder.second {
-            return;
+/// Counts of layer 4, which the packet path keeps.
+#[derive(Clone, Copy, Default)]
+struct Flows {
+    new: u64,
+    current: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+}
+
+/// A service and those of its servers that fit, as they were at one moment.
+struct Sampled {
+    spec: Arc<ServiceSpec>,
+    flows: Option<Flows>,
+    servers: Vec<(Arc<ServerSpec>, bool, Option<Flows>)>,
+}
+
+/// What the event loop hands to the recorder's thread.
+struct Sample {
+    second: u64,
+    services: Vec<Sampled>,
+}
+
+/// The recorder's thread: reads the counters, and writes the row.
+#[derive(Default)]
+struct Writer {
+    /// Counters at the last second, by subject.
+    before: HashMap<String, Vec<u64>>,
+    processor: Option<(u64, u64)>,
+    second: u64,
+    told_full: bool,
+}
+
+impl Writer {
+    fn run(mut self, store: &Store, samples: &Receiver<Sample>) {
+        while let Ok(sample) = samples.recv() {
+            let (second, subjects) = (sample.second, self.subjects(sample));
+            let borrowed: Vec<(&str, &[f32])> =
+                subjects.iter().map(|(n, v)| (n.as_str(), v.as_slice())).collect();
+            match store.record(second, &borrowed) {
+                Ok(full) => {
+                    if full && !self.told_full {
+                        info!("[graphs] size does not suffice for every real server; services come first");
+                    }
+                    self.told_full = full;
+                }
+                Err(error) => {
+                    warn!(%error, "graphs cannot be written; nothing more is remembered until the next start");
+                    return;
+                }
+            }
         }
-        let mut subjects: Vec<(String, Vec<f32>)> = Vec::new();
+    }
+
+    fn subjects(&mut self, sample: Sample) -> Vec<(String, Vec<f32>)> {
+        let since = sample.second.saturating_sub(self.second).clamp(1, 60);
+        let mut subjects: Vec<(String, Vec<f32>)> = vec![("node".into(), Vec::new())];
         let mut counters: HashMap<String, Vec<u64>> = HashMap::new();
-        let mut rated = |recorder: &Recorder, name: &str, values: Vec<u64>| {
-            let rates = rates(recorder.before.get(name), &values, since);
+        let before = std::mem::take(&mut self.before);
+        let mut rated = |name: &str, values: Vec<u64>| {
+            let rates = rates(before.get(name), &values, since);
             counters.insert(name.to_owned(), values);
             rates
         };
-        let recorder = &self.recorder;
+        let mut all = Flows::default();
+        for Sampled { spec, flows, .. } in &sample.services {
+            let counters = &spec.counters;
+            let now = flows.unwrap_or_else(|| Flows {
+                new: counters.sum(|c| c.connections.get()),
+                current: counters.sum(|c| c.current_connections.get()),
+                bytes_in: counters.sum(|c| c.bytes_in.get()),
+                bytes_out: counters.sum(|c| c.bytes_out.get()),
+            });
+            all.new += now.new;
+            all.current += now.current;
+            all.bytes_in += now.bytes_in;
+            all.bytes_out += now.bytes_out;
+            let mut counts = vec![now.new, counters.sum(|c| c.requests.get()), now.bytes_in, now.bytes_out];
+            counts.extend((2..=5).map(|class| counters.sum(|c| c.responses[class].get())));
+            counts.push(counters.sum(|c| c.refused.get() + c.no_server.get() + c.bad_requests.get()));
+            counts.extend((0..BUCKETS).map(|bucket| counters.sum(|c| c.latency[bucket].get())));
+            let name = format!("service {}", spec.service.name);
+            let rate = rated(&name, counts);
+            let time = |share| percentile(&rate[9..], share);
+            let head = [rate[0], now.current as f32, rate[1], rate[2], rate[3]];
+            let times = [time(0.5), time(0.95), time(0.99)];
+            subjects.push((name, head.into_iter().chain(times).chain(rate[4..9].iter().copied()).collect()));
+        }
+        // Services come first where the file is too small.
+        for Sampled { spec: service, servers, .. } in &sample.services {
+            for (spec, up, flows) in servers {
+                let counters = &spec.counters;
+                let now = flows.unwrap_or_else(|| Flows {
+                    new: counters.sum(|c| c.total.get()),
+                    current: counters.sum(|c| c.current.get()),
+                    bytes_in: counters.sum(|c| c.bytes_in.get()),
+                    bytes_out: counters.sum(|c| c.bytes_out.get()),
+                });
+                let errors = counters.sum(|c| c.connect_errors.get() + c.response_errors.get());
+                let name = format!("server {}/{}", service.service.name, spec.server.name);
+                let rate = rated(&name, vec![now.new, now.bytes_in, now.bytes_out, errors]);
+                let up = f32::from(u8::from(*up));
+                subjects.push((name, vec![rate[0], now.current as f32, rate[1], rate[2], rate[3], up]));
+            }
+        }
         let busy = processor();
-        let cpu = match (busy, recorder.processor) {
+        let cpu = match (busy, self.processor) {
             (Some((busy, all)), Some((busy0, all0))) if all > all0 => {
                 100.0 * (busy.saturating_sub(busy0)) as f32 / (all - all0) as f32
             }
             _ => f32::NAN,
         };
-        let of_all = |read: fn(&api::Service) -> u64| status.virtual_services.iter().map(read).sum::<u64>();
-        let sums = [of_all(|s| s.total_connections), of_all(|s| s.bytes_in), of_all(|s| s.bytes_out)];
-        let node = rated(recorder, "", sums.to_vec());
+        let node = rated("", vec![all.new, all.bytes_in, all.bytes_out]);
         let known = |value: Option<f32>| value.unwrap_or(f32::NAN);
-        let current = of_all(|s| s.current_connections) as f32;
         let gauges = [cpu, known(memory_percent()), known(load()), known(own_memory())];
-        let values = [node[0], current, node[1], node[2]].into_iter().chain(gauges).collect();
-        subjects.push(("node".into(), values));
-        for (service, spec) in status.virtual_services.iter().zip(self.services()) {
-            let name = format!("service {}", service.name);
-            let counters = &spec.counters;
-            let mut counts =
-                vec![service.total_connections, service.requests, service.bytes_in, service.bytes_out];
-            counts.extend((2..=5).map(|class| counters.sum(|c| c.responses[class].get())));
-            counts.push(counters.sum(|c| c.refused.get() + c.no_server.get() + c.bad_requests.get()));
-            counts.extend((0..BUCKETS).map(|bucket| counters.sum(|c| c.latency[bucket].get())));
-            let rate = rated(recorder, &name, counts);
-            let time = |share| percentile(&rate[9..], share);
-            let values = vec![
-                rate[0],
-                service.current_connections as f32,
-                rate[1],
-                rate[2],
-                rate[3],
-                time(0.5),
-                time(0.95),
-                time(0.99),
-                rate[4],
-                rate[5],
-                rate[6],
-                rate[7],
-                rate[8],
-            ];
-            subjects.push((name, values));
+        let head = [node[0], all.current as f32, node[1], node[2]];
+        subjects[0].1 = head.into_iter().chain(gauges).collect();
+        (self.before, self.processor, self.second) = (counters, busy, sample.second);
+        subjects
+    }
+}
+
+impl Control {
+    /// Once a second. Only looks what there is; counting and writing are the thread's.
+    pub fn record(&mut self) {
+        let Some((store, samples)) = self.recorder.store.as_ref().zip(self.recorder.samples.as_ref()) else {
+            return;
+        };
+        let second = wall_ms() / 1000;
+        if second == self.recorder.second {
+            return;
         }
-        // Services come first where the file is too small.
-        for service in &status.virtual_services {
-            for server in &service.real_servers {
-                let name = format!("server {}/{}", service.name, server.name);
-                let counts = vec![
-                    server.total_connections,
-                    server.bytes_in,
-                    server.bytes_out,
-                    server.connect_errors + server.response_errors,
-                ];
-                let rate = rated(recorder, &name, counts);
-                let up = f32::from(u8::from(server.state == "up"));
-                let current = server.current_connections as f32;
-                subjects.push((name, vec![rate[0], current, rate[1], rate[2], rate[3], up]));
-            }
-        }
-        let borrowed: Vec<(&str, &[f32])> =
-            subjects.iter().map(|(n, v)| (n.as_str(), v.as_slice())).collect();
-        let recorder = &mut self.recorder;
-        (recorder.before, recorder.processor, recorder.second) = (counters, busy, now);
-        let Some(store) = &recorder.store else { return };
-        match store.record(now, &borrowed) {
-            Ok(full) => {
-                if full && !recorder.told_full {
-                    info!("[graphs] size does not suffice for every real server; services come first");
+        let config = self.engine().config();
+        let pools: HashMap<u32, &Arc<PoolSpec>> = config.pools.iter().map(|p| (p.id, p)).collect();
+        let mut room = store.subjects().saturating_sub(1 + config.services.len());
+        let sampled = |spec: &Arc<ServiceSpec>| {
+            let pool = pools.get(&spec.pool_id)?;
+            let plane = self.layer4().plane().filter(|_| spec.service.mode.is_layer4());
+            let name = spec.service.name.as_str();
+            let mut sum = plane.map(|_| Flows::default());
+            let mut servers = Vec::with_capacity(room.min(pool.servers.len()));
+            for server in &pool.servers {
+                let flows = plane.map(|plane| {
+                    let counts = plane.counts(name, server.server.name.as_str(), server.server.address);
+                    let (new, current) = (counts.flows, u64::from(counts.active));
+                    Flows { new, current, bytes_in: counts.bytes_in, bytes_out: counts.bytes_out }
+                });
+                if let (Some(sum), Some(flows)) = (&mut sum, flows) {
+                    sum.new += flows.new;
+                    sum.current += flows.current;
+                    sum.bytes_in += flows.bytes_in;
+                    sum.bytes_out += flows.bytes_out;
                 }
-                recorder.told_full = full;
+                if room > 0 {
+                    room -= 1;
+                    let up = self.engine().state(server.id).is_none_or(|s| s.up);
+                    servers.push((server.clone(), up, flows));
+                } else if plane.is_none() {
+                    break;
+                }
             }
-            Err(error) => {
-                warn!(%error, "graphs cannot be written; nothing more is remembered until the next commit");
-                recorder.store = None;
-                recorder.size = 0;
-            }
-        }
+            Some(Sampled { spec: spec.clone(), flows: sum, servers })
+        };
+        let sample = Sample { second, services: config.services.iter().filter_map(sampled).collect() };
+        // A disk that hangs costs seconds of the graphs, and nothing else.
+        let _ = samples.try_send(sample);
+        self.recorder.second = second;
     }
 
     pub fn series(&self, query: &api::SeriesQuery, reply: Reply<api::Series>) {

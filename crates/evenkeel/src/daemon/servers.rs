@@ -244,9 +244,10 @@ impl Control {
     }
 
     fn schedule_retry(&mut self, id: u32) {
-        let Some((pool, _)) = self.find_id(id) else { return };
+        let Some((pool, server)) = self.find_id(id) else { return };
         let check = &pool.pool.health_check;
-        if let Some(health) = self.servers.get_mut(&id).filter(|_| check.probe == Probe::None) {
+        let unprobed = check.probe == Probe::None || !server.server.check;
+        if let Some(health) = self.servers.get_mut(&id).filter(|_| unprobed) {
             health.retry_at = Some(Instant::now() + check.interval);
         }
     }
@@ -297,11 +298,12 @@ impl ServerHealth {
     }
 
     /// The same server under a new configuration.
-    pub fn renew(self, pool: &PoolSpec) -> ServerHealth {
+    pub fn renew(self, pool: &PoolSpec, server: &ServerSpec) -> ServerHealth {
         let check = &pool.pool.health_check;
-        let health = match check.probe {
+        let unprobed = check.probe == Probe::None || !server.server.check;
+        let health = match self.health.is_up() {
             // Nothing would ever bring it back.
-            Probe::None if !self.health.is_up() => Health::new(check.rise, check.fall),
+            false if unprobed => Health::new(check.rise, check.fall),
             _ => self.health.clone().with_limits(check.rise, check.fall),
         };
         ServerHealth { health, ..self }

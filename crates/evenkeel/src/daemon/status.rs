@@ -63,6 +63,8 @@ impl Control {
             config.pools.iter().map(|p| (p.id, p)).collect();
         let services =
             config.services.iter().filter_map(|s| Some(self.describe_service(s, pools.get(&s.pool_id)?)));
+        let of_services: std::collections::HashSet<u32> = config.services.iter().map(|s| s.pool_id).collect();
+        let others = config.pools.iter().filter(|p| !of_services.contains(&p.id));
         api::Status {
             revision: self.revision(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -72,6 +74,16 @@ impl Control {
             workers: self.engine().workers(),
             layer_4: self.describe_layer4(),
             virtual_services: services.collect(),
+            pools: others.map(|pool| self.describe_pool(pool)).collect(),
+        }
+    }
+
+    fn describe_pool(&self, pool: &PoolSpec) -> api::Pool {
+        api::Pool {
+            name: pool.pool.name.as_str().into(),
+            state: self.service_state(pool).into(),
+            queued: u64::from(pool.waiting.load(Relaxed)),
+            real_servers: pool.servers.iter().map(|s| self.describe_server(s)).collect(),
         }
     }
 
@@ -87,6 +99,8 @@ impl Control {
             total_connections: counters.sum(|c| c.connections.get()),
             requests: counters.sum(|c| c.requests.get()),
             bad_requests: counters.sum(|c| c.bad_requests.get()),
+            refused: counters.sum(|c| c.refused.get()),
+            answers: [1, 2, 3, 4, 5].map(|class: usize| counters.sum(|c| c.responses[class].get())),
             bytes_in: counters.sum(|c| c.bytes_in.get()),
             bytes_out: counters.sum(|c| c.bytes_out.get()),
             queued: u64::from(pool.waiting.load(Relaxed)),
@@ -139,6 +153,7 @@ impl Control {
             bytes_out: counters.sum(|c| c.bytes_out.get()),
             connect_errors: counters.sum(|c| c.connect_errors.get()),
             response_errors: counters.sum(|c| c.response_errors.get()),
+            answers: [1, 2, 3, 4, 5].map(|class: usize| counters.sum(|c| c.responses[class].get())),
         }
     }
 

@@ -441,3 +441,34 @@ fn the_queue_goes_by_priority_and_captures_are_logged() {
         text.contains(" {t#223|3} \"GET /vip?id=3 HTTP/1.1\"")
     });
 }
+
+#[test]
+fn values_are_converted_kept_and_tested() {
+    let place = Place::new("routes-converters");
+    let _servers = servers(&place);
+    let config = with_routes(
+        &place,
+        "",
+        &[
+            "set-variable = { user = \"{header:X-User|lower}\", \"sess.first\" = \"{variable:sess.first|default(\\\"{\\\")}\" }",
+            "when = 'variable(\"user\", \"admin\")'\nset-header = { X-Role = \"{variable:user|sha256|hex|bytes(0,8)}\" }",
+            "when = 'text(\"{path|field(2,\\\"/\\\")}\", \"api\") && number(\"{path|length}\") > 6'\npool = \"api\"",
+            "when = 'path(\"/old/*\")'\nrewrite-path = \"{path|replace(\\\"^/old/([a-z]+)\\\",\\\"/new/${1}\\\")}\"",
+        ],
+    );
+    let evenkeel = start(&place, &config);
+    // SHA-256 of "admin" begins with 8c6976e5.
+    let mut connection = Connection::open(place.at(8080));
+    connection.send("GET /x HTTP/1.1\r\nHost: t\r\nX-User: ADMIN\r\n\r\n");
+    let answer = connection.answer().unwrap().text();
+    assert!(answer.contains("X-Role: 8c6976e5\r\n"), "{answer}");
+    // What one request has kept is not the next one's.
+    let answer = connection.get("/x").text();
+    assert!(!answer.contains("X-Role"), "{answer}");
+    assert!(get(place.at(8080), "/api/list").text().starts_with("api\n"));
+    assert!(get(place.at(8080), "/api/x").text().starts_with("web\n"));
+    assert!(get(place.at(8080), "/old/page/1").text().contains("GET /new/page/1 "));
+    let url = format!("http://{}/x", place.at(8080));
+    let explained = evenkeel.ok(&["explain", &url, "--header", "X-User: Admin"]);
+    assert!(explained.contains("user is \"admin\"") && explained.contains("8c6976e5"), "{explained}");
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::proxy::Proxy;
+use super::sample;
 use crate::draft::Draft;
 use crate::words::quoted;
 
@@ -98,6 +99,10 @@ impl Acls {
 /// One test: a fetch, flags, values.
 fn criterion(words: &[String]) -> Result<String, String> {
     let Some(fetch) = words.first() else { return Err("an empty test".into()) };
+    let parts = sample::chain(fetch);
+    if parts.len() > 1 || ["var", "str", "int"].contains(&parts[0].0.as_str()) {
+        return converted(fetch, &words[1..]);
+    }
     let (mut name, argument) = match fetch.split_once('(') {
         Some((name, rest)) => (name, rest.trim_end_matches(')').split(',').next().unwrap_or("")),
         None => (fetch.as_str(), ""),
@@ -189,6 +194,66 @@ fn criterion(words: &[String]) -> Result<String, String> {
                 format!("{subject} =~ {}", quoted(&format!("{flag}{v}")))
             });
             each.collect::<Vec<_>>().join(" || ")
+        }
+        other => return Err(format!("the match -m {other} has no counterpart")),
+    })
+}
+
+/// A test of a sample with converters, or of a variable.
+fn converted(fetch: &str, words: &[String]) -> Result<String, String> {
+    let template = sample::template(fetch)?;
+    let text = |template: &str| format!("text({})", quoted(template));
+    let (mut kind, mut folds, mut values) = ("str", false, Vec::new());
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        match word.as_str() {
+            "-i" => folds = true,
+            "-n" => {}
+            "-m" => kind = rest.next().map_or("", String::as_str),
+            "-f" => return Err("values from a file: name it as \"@FILE\" in the route".into()),
+            "--" => values.extend(rest.by_ref().map(String::as_str)),
+            value => values.push(value),
+        }
+    }
+    let template = match folds {
+        true => template.strip_suffix('}').map_or(template.clone(), |t| format!("{t}|lower}}")),
+        false => template,
+    };
+    let lower: Vec<String> =
+        values.iter().map(|v| if folds { v.to_lowercase() } else { (*v).to_owned() }).collect();
+    let call = |shape: fn(&str) -> String| {
+        let patterns: Vec<String> = lower.iter().map(|v| quoted(&shape(v))).collect();
+        format!("text({}, {})", quoted(&template), patterns.join(", "))
+    };
+    let signs = ["lt", "le", "gt", "ge", "eq"];
+    if kind == "int" || values.first().is_some_and(|v| signs.contains(v)) {
+        return numbers(&format!("number({})", quoted(&template)), &values);
+    }
+    if kind == "found" {
+        return Ok(text(&template));
+    }
+    if kind == "bool" {
+        let flag = template.strip_suffix('}').map(|t| format!("{t}|if(\"1\",\"0\")}}")).unwrap_or(template);
+        return Ok(format!("text({}, \"1\")", quoted(&flag)));
+    }
+    if values.is_empty() {
+        return Err(format!("the test {fetch} has no values"));
+    }
+    if kind == "reg" {
+        let each = values.iter().map(|v| format!("{} =~ {}", text(&template), quoted(v)));
+        return Ok(each.collect::<Vec<_>>().join(" || "));
+    }
+    if values.iter().any(|v| v.contains('*')) {
+        return Err("a value holds `*`, which stands for anything here".into());
+    }
+    Ok(match kind {
+        "str" | "" => call(str::to_owned),
+        "beg" => call(|v| format!("{v}*")),
+        "end" => call(|v| format!("*{v}")),
+        "sub" => call(|v| format!("*{v}*")),
+        "len" => {
+            let length = template.strip_suffix('}').map(|t| format!("{t}|length}}")).unwrap_or(template);
+            numbers(&format!("number({})", quoted(&length)), &values)?
         }
         other => return Err(format!("the match -m {other} has no counterpart")),
     })

@@ -7,16 +7,28 @@ pub struct Line {
     pub words: Vec<String>,
     /// Of a line that has nothing else.
     pub comment: Option<String>,
+    /// A quote that does not end.
+    pub problem: Option<&'static str>,
 }
 
 pub fn lines(text: &str, variables: &BTreeMap<String, String>) -> Vec<Line> {
     text.lines().enumerate().map(|(at, line)| split(at + 1, line, variables)).collect()
 }
 
-fn split(number: usize, line: &str, variables: &BTreeMap<String, String>) -> Line {
+/// The words of a text that is no line of a file.
+pub fn tokens(text: &str, variables: &BTreeMap<String, String>) -> Result<Vec<String>, String> {
+    let line = split(1, text, variables);
+    match line.problem {
+        Some(problem) => Err(problem.into()),
+        None => Ok(line.words),
+    }
+}
+
+pub fn split(number: usize, line: &str, variables: &BTreeMap<String, String>) -> Line {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut comment = None;
+    let mut problem = None;
     let mut chars = line.chars().peekable();
     let mut weak = false;
     while let Some(c) = chars.next() {
@@ -26,7 +38,17 @@ fn split(number: usize, line: &str, variables: &BTreeMap<String, String>) -> Lin
                 word.get_or_insert_default();
             }
             '\'' if !weak => {
-                let strong: String = chars.by_ref().take_while(|c| *c != '\'').collect();
+                let mut ended = false;
+                let strong: String = chars
+                    .by_ref()
+                    .take_while(|c| {
+                        ended = *c == '\'';
+                        !ended
+                    })
+                    .collect();
+                if !ended {
+                    problem = Some("unmatched quote");
+                }
                 word.get_or_insert_default().push_str(&strong);
             }
             '\\' => match chars.next() {
@@ -47,14 +69,25 @@ fn split(number: usize, line: &str, variables: &BTreeMap<String, String>) -> Lin
                 while let Some(c) = chars.next_if(|c| c.is_ascii_alphanumeric() || *c == '_') {
                     key.push(c);
                 }
-                // `${NAME-default}`
+                // `${NAME-default}`, and `${NAME[*]}` for several words.
                 let mut fallback = String::new();
                 if braced {
                     fallback = chars.by_ref().take_while(|c| *c != '}').collect();
                 }
-                let value = variables.get(&key).cloned();
-                let fallback = fallback.trim_start_matches('-').to_owned();
-                word.get_or_insert_default().push_str(&value.unwrap_or(fallback));
+                let several = fallback.starts_with("[*]");
+                let fallback = fallback.trim_start_matches("[*]").trim_start_matches('-').to_owned();
+                let value = variables.get(&key).cloned().unwrap_or(fallback);
+                if several {
+                    let mut parts = value.split_whitespace();
+                    if let Some(first) = parts.next() {
+                        word.get_or_insert_default().push_str(first);
+                    }
+                    for part in parts {
+                        words.extend(word.replace(part.to_owned()));
+                    }
+                } else {
+                    word.get_or_insert_default().push_str(&value);
+                }
             }
             '#' if !weak => {
                 let rest: String = chars.by_ref().collect();
@@ -65,7 +98,10 @@ fn split(number: usize, line: &str, variables: &BTreeMap<String, String>) -> Lin
         }
     }
     words.extend(word);
-    Line { number, words, comment }
+    if weak {
+        problem = Some("unmatched quote");
+    }
+    Line { number, words, comment, problem }
 }
 
 #[cfg(test)]

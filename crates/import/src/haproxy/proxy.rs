@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::condition::Acls;
-use super::rules::rule;
-use super::server;
+use super::rules::{also, rule};
+use super::{keywords, run, server, stats};
 use crate::draft::{Draft, Pool, Service, Table};
-use crate::words::{address, duration, list, name, quoted, split_port};
+use crate::words::{address, duration, list, name, quoted, split_port, with_port};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -26,6 +26,7 @@ pub struct Word {
 pub struct Proxy {
     pub kind: Kind,
     pub name: String,
+    pub file: String,
     pub line: usize,
     pub comments: Vec<String>,
     /// Of its `defaults` first.
@@ -36,7 +37,6 @@ pub struct Proxy {
 
 /// Keywords that Evenkeel does by itself, or that mean nothing to it.
 const MOOT: &[&str] = &[
-    "log",
     "mode",
     "default-server",
     "server",
@@ -45,16 +45,10 @@ const MOOT: &[&str] = &[
     "description",
     "id",
     "backlog",
-    "fullconn",
     "grace",
-    "hash-type",
-    "email-alert",
-    "unique-id-format",
-    "unique-id-header",
-    "log-format",
-    "log-tag",
     "load-server-state-from-file",
-    "rate-limit",
+    "http-reuse",
+    "max-keep-alive-queue",
     "default_backend",
     "balance",
     "cookie",
@@ -102,10 +96,6 @@ const MOOT_OPTIONS: &[&str] = &[
     "tcp-smart-accept",
     "tcp-smart-connect",
     "prefer-last-server",
-    "allbackups",
-    "checkcache",
-    "accept-invalid-http-request",
-    "accept-invalid-http-response",
     "http-no-delay",
     "http-use-proxy-header",
     "http-use-htx",
@@ -140,7 +130,7 @@ impl Word {
 impl Proxy {
     pub fn new(kind: Kind, name: &str, line: usize, comments: Vec<String>, defaults: Vec<Word>) -> Proxy {
         let inherited = defaults.len();
-        Proxy { kind, name: name.into(), line, comments, words: defaults, inherited }
+        Proxy { kind, name: name.into(), file: String::new(), line, comments, words: defaults, inherited }
     }
 
     pub fn all(&self, keyword: &str) -> impl Iterator<Item = &Word> {
@@ -161,6 +151,75 @@ impl Proxy {
                 && w.words.get(2).is_some_and(|o| o == wanted)
         });
         found.filter(|at| off.is_none_or(|off| off < *at)).map(|at| &self.words[at])
+    }
+
+    /// What cannot be right, whatever it becomes.
+    pub fn check(&self, draft: &mut Draft) {
+        let (name, section) = (&self.name, self.section());
+        for word in &self.words[self.inherited..] {
+            let keyword = word.words[0].as_str();
+            let plain = if keyword == "no" || keyword == "default" { word.arg(1) } else { keyword };
+            if !keywords::PROXY.contains(&plain) {
+                draft.wrong(
+                    word.line,
+                    keyword,
+                    format!("unknown keyword '{keyword}' in '{section}' section"),
+                );
+            }
+            if keyword == "mode" && !["http", "tcp", "health", "log"].contains(&word.arg(1)) {
+                draft.wrong(word.line, "mode", format!("unknown proxy mode '{}'", word.arg(1)));
+            }
+            if self.kind == Kind::Backend && keyword == "bind" {
+                draft.wrong(word.line, "bind", format!("'bind' cannot be used in a backend ('{name}')"));
+            }
+            if self.kind == Kind::Frontend && keyword == "server" {
+                draft.wrong(word.line, "server", format!("'server' cannot be used in a frontend ('{name}')"));
+            }
+        }
+    }
+
+    fn section(&self) -> &'static str {
+        match self.kind {
+            Kind::Listen => "listen",
+            Kind::Frontend => "frontend",
+            Kind::Backend => "backend",
+        }
+    }
+
+    /// What those need to know who name it as HAProxy does.
+    pub fn facts(&self, at: usize) -> run::Proxy {
+        let defaults: Vec<String> = self.all("default-server").flat_map(|w| w.words[1..].to_vec()).collect();
+        let servers = self.all("server").filter(|w| w.words.len() > 2).map(|word| run::Server {
+            name: word.arg(1).into(),
+            own: name(word.arg(1)),
+            checked: defaults.iter().chain(&word.words).any(|w| w == "check"),
+        });
+        let table = self.last("stick-table").map(|word| {
+            let after =
+                |key: &str| word.words.iter().skip_while(|w| *w != key).nth(1).map_or("", String::as_str);
+            (after("type").to_owned(), size(after("size")).unwrap_or(0))
+        });
+        run::Proxy {
+            name: self.name.clone(),
+            kind: match self.kind {
+                Kind::Listen => run::ProxyKind::Listen,
+                Kind::Frontend => run::ProxyKind::Frontend,
+                Kind::Backend => run::ProxyKind::Backend,
+            },
+            // The first one is 2, as HAProxy counts.
+            id: self.last("id").and_then(|w| w.arg(1).parse().ok()).unwrap_or(at as u32 + 2),
+            http: self.is_http(),
+            services: Vec::new(),
+            pool: None,
+            servers: servers.collect(),
+            disabled: self.is_disabled(),
+            table,
+        }
+    }
+
+    fn is_disabled(&self) -> bool {
+        let found = self.words.iter().rfind(|w| ["disabled", "enabled"].contains(&w.words[0].as_str()));
+        found.is_some_and(|w| w.words[0] == "disabled")
     }
 
     pub fn is_http(&self) -> bool {
@@ -236,15 +295,7 @@ impl Proxy {
         let of_table =
             |key: &str| table.and_then(|t| t.words.iter().skip_while(|w| *w != key).nth(1).cloned());
         let expire = of_table("expire").and_then(|e| duration(&e, "ms"));
-        let size = of_table("size").and_then(|size| {
-            let digits = size.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-            let factor = match &size[digits.len()..] {
-                "k" => 1024,
-                "m" => 1024 * 1024,
-                _ => 1,
-            };
-            Some((digits.parse::<u64>().ok()? * factor).clamp(16, 16_777_216))
-        });
+        let size = of_table("size").and_then(|text| Some(size(&text)?.clamp(16, 16_777_216)));
         let entries = |kind: &str, key: &str| {
             let mut value = format!("{{ type = \"{kind}\"");
             if let Some(expire) = &expire {
@@ -299,16 +350,16 @@ impl Proxy {
     /// The service, or two where some of its ports speak TLS.
     pub fn services(&self, backends: &BTreeMap<&str, &Proxy>, acls: &Acls, draft: &mut Draft) {
         let is_page = self.all("stats").next().is_some() && self.all("server").next().is_none();
-        if is_page {
+        if self.is_disabled() {
+            draft.note(self.line, &self.name, "it is disabled and is left out");
+            return;
+        }
+        if is_page && draft.run.is_none() {
             let place = self.all("bind").next().map_or(":9443", |w| w.arg(1));
             let why = format!(
                 "the page at {place} is Evenkeel's web UI: see [admin] listen, and `evenkeel user add`"
             );
-            draft.left(
-                self.line,
-                &format!("{} {}", if self.kind == Kind::Listen { "listen" } else { "frontend" }, self.name),
-                why,
-            );
+            draft.note(self.line, &format!("{} {}", self.section(), self.name), why);
             return;
         }
         let mut plain: Vec<String> = Vec::new();
@@ -318,7 +369,11 @@ impl Proxy {
         for word in self.all("bind") {
             let ends_tls = word.words.iter().any(|w| w == "ssl");
             for place in word.arg(1).split(',') {
-                match vip(place) {
+                let known = draft.run.as_ref().and_then(|run| run.places.sockets.get(place));
+                match known
+                    .map(|a| with_port(&a.ip().to_string(), &a.port().to_string()))
+                    .or_else(|| vip(place))
+                {
                     Some(vip) if ends_tls => secret.push(vip),
                     Some(vip) => plain.push(vip),
                     None => draft.left(word.line, place, "nothing listens there: an ADDRESS:PORT is needed"),
@@ -334,6 +389,21 @@ impl Proxy {
         service.table.comments.clone_from(&self.comments);
         service.mode = if self.is_http() { "http" } else { "tcp" }.into();
         service.routes = self.routes(backends, acls, draft);
+        let names: Vec<Option<String>> =
+            service.routes.iter().map(|r| r.get("name").map(str::to_owned)).collect();
+        for (at, route) in service.routes.iter_mut().enumerate() {
+            let own = names[at].clone();
+            let twice = own.is_some() && names[..at].contains(&own);
+            if own.is_none() || twice {
+                let line = crate::draft::Line {
+                    key: "name".into(),
+                    value: quoted(&format!("rule-{}", at + 1)),
+                    comment: String::new(),
+                };
+                route.lines.retain(|l| l.key != "name");
+                route.lines.insert(0, line);
+            }
+        }
         self.own_or_named(&mut service, draft);
         let target = self.last("default_backend").and_then(|w| backends.get(w.arg(1)).copied());
         self.timeouts(target, &mut service);
@@ -343,6 +413,22 @@ impl Proxy {
         }
         if let Some(max) = self.words[self.inherited..].iter().rfind(|w| w.words[0] == "maxconn") {
             service.table.set("max-connections", max.arg(1));
+        }
+        let pages: Vec<String> = target
+            .into_iter()
+            .chain([self])
+            .flat_map(|p| p.all("errorfile"))
+            .filter(|w| w.words.len() > 2)
+            .map(|w| format!("{} = {}", w.arg(1), quoted(w.arg(2))))
+            .collect();
+        if !pages.is_empty() && self.is_http() {
+            // The last word counts.
+            let mut known: BTreeMap<&str, &String> = BTreeMap::new();
+            for page in &pages {
+                known.insert(page.split(' ').next().unwrap_or(""), page);
+            }
+            let each: Vec<&str> = known.values().map(|p| p.as_str()).collect();
+            service.table.set("error-pages", format!("{{ {} }}", each.join(", ")));
         }
         more.lines.iter().for_each(|l| service.table.set_with(&l.key, l.value.clone(), &l.comment));
         self.what_is_left(draft);
@@ -393,12 +479,12 @@ impl Proxy {
                             lines: Vec::new(),
                         };
                         last.text("name", "no-backend");
-                        last.set("deny", "{ status = 503 }");
+                        last.set("deny", if self.is_http() { "{ status = 503 }" } else { "{}" });
                         service.routes.push(last);
                         service.pool = Some(pool);
                     }
                     None => {
-                        draft.left(
+                        draft.note(
                             self.line,
                             &self.name,
                             "it has no servers: what it answers by itself is kept in routes",
@@ -437,41 +523,91 @@ impl Proxy {
     /// Rules, in the order in which HAProxy takes them: those of requests, then the backends.
     fn routes(&self, backends: &BTreeMap<&str, &Proxy>, acls: &Acls, draft: &mut Draft) -> Vec<Table> {
         let mut routes = Vec::new();
-        for pass in ["early", "request", "redirect", "backend"] {
-            for word in &self.words {
-                let keyword = word.words[0].as_str();
-                let of_pass = match keyword {
-                    "tcp-request" | "block" => "early",
-                    "http-request" | "http-response" | "reqadd" | "rspadd" => "request",
-                    "redirect" => "redirect",
-                    "use_backend" => "backend",
-                    _ => continue,
-                };
-                if of_pass != pass {
-                    continue;
-                }
-                match rule(word, acls, backends, self.is_http()) {
-                    Ok(Some(mut route)) => {
-                        route.comments.clone_from(&word.comments);
-                        routes.push(route);
+        for pass in ["early", "request", "statistics", "redirect", "response", "backend"] {
+            if pass == "statistics" {
+                routes.extend(stats::page(self, draft));
+            }
+            routes.extend(self.pass(pass, backends, acls, draft));
+        }
+        // The default backend has its rules, too.
+        let target = self.last("default_backend").map(|w| w.arg(1)).filter(|_| self.kind == Kind::Frontend);
+        match target.map(|name| (name, backends.get(name))) {
+            Some((_, Some(backend))) => routes.extend(backend.rules_behind("", backends, draft)),
+            Some((wanted, None)) => {
+                let line = self.last("default_backend").map_or(self.line, |w| w.line);
+                let why = format!("unable to find required default_backend: '{wanted}'");
+                draft.wrong(line, "default_backend", why);
+            }
+            None => {}
+        }
+        routes
+    }
+
+    /// The rules of one stage.
+    fn pass(
+        &self,
+        pass: &str,
+        backends: &BTreeMap<&str, &Proxy>,
+        acls: &Acls,
+        draft: &mut Draft,
+    ) -> Vec<Table> {
+        let mut routes = Vec::new();
+        for word in &self.words {
+            let keyword = word.words[0].as_str();
+            let of_pass = match keyword {
+                "tcp-request" | "block" => "early",
+                "http-request" | "reqadd" | "rspadd" => "request",
+                "capture" => "request",
+                // What is answered by rules before these is not changed by them.
+                "http-response" | "http-after-response" => "response",
+                "redirect" => "redirect",
+                "use_backend" => "backend",
+                _ => continue,
+            };
+            if of_pass != pass {
+                continue;
+            }
+            if !self.is_http() && keyword.starts_with("http-") {
+                continue;
+            }
+            match rule(word, acls, backends, self.is_http()) {
+                Ok(Some(mut route)) => {
+                    let behind = route.get("pool").is_some() || route.get("deny").is_some();
+                    if let Some(backend) =
+                        backends.get(word.arg(1)).filter(|_| behind && keyword == "use_backend")
+                    {
+                        let when = route.get("when").map(crate::words::unquoted).unwrap_or_default();
+                        routes.extend(backend.rules_behind(&when, backends, draft));
                     }
-                    Ok(None) => {}
-                    Err(why) => draft.left(word.line, &word.words.join(" "), why),
+                    route.comments.clone_from(&word.comments);
+                    routes.push(route);
                 }
+                Ok(None) => {}
+                Err(why) => draft.left(word.line, &word.words.join(" "), why),
             }
         }
-        for (at, route) in routes.iter_mut().enumerate() {
-            if route.get("name").is_none() {
-                route.lines.insert(
-                    0,
-                    crate::draft::Line {
-                        key: "name".into(),
-                        value: quoted(&format!("rule-{}", at + 1)),
-                        comment: String::new(),
-                    },
-                );
+        routes
+    }
+
+    /// The rules of a backend, for those that come to it by a condition.
+    fn rules_behind(&self, when: &str, backends: &BTreeMap<&str, &Proxy>, draft: &mut Draft) -> Vec<Table> {
+        if self.kind != Kind::Backend {
+            return Vec::new();
+        }
+        let mut unheard = Draft::default();
+        let acls = Acls::of(self, &mut unheard);
+        // Each service that comes here asks anew; what cannot be carried over is told once.
+        let mut routes = Vec::new();
+        for pass in ["early", "request", "redirect", "response"] {
+            routes.extend(self.pass(pass, backends, &acls, &mut unheard));
+        }
+        for left in unheard.left {
+            let told = draft.left.iter().any(|l| (l.line, &l.keyword) == (left.line, &left.keyword));
+            if !told {
+                draft.left.push(crate::Left { file: self.file.clone(), ..left });
             }
         }
+        routes.iter_mut().for_each(|route| also(route, when));
         routes
     }
 
@@ -483,23 +619,29 @@ impl Proxy {
                 "tcp-request",
                 "http-request",
                 "http-response",
+                "http-after-response",
                 "block",
                 "redirect",
                 "use_backend",
+                "capture",
                 "reqadd",
                 "rspadd",
             ]
             .contains(&keyword);
             match keyword {
-                _ if rule && self.kind != Kind::Backend => {}
+                _ if rule => {}
                 "stick" => {}
+                // Where the lines of all go was told before.
+                "log" => {}
                 "option" if word.words.get(1).is_some_and(|o| MOOT_OPTIONS.contains(&o.as_str())) => {}
                 "option" => draft.left(word.line, &word.words.join(" "), "not carried over"),
                 "no" => {}
-                "stats" => draft.left(word.line, "stats", "the page is Evenkeel's web UI: see [admin] listen"),
-                "errorfile" => draft.left(word.line, "errorfile", "write error-pages = { STATUS = \"FILE\" }; the file holds the page alone, without a head"),
-                keyword if rule => draft.left(word.line, keyword, "rules of a backend: write them as routes of the service"),
-                keyword if MOOT.contains(&keyword) => {}
+                "stats" if draft.run.is_some() => {}
+                "stats" => {
+                    draft.note(word.line, "stats", "the page is Evenkeel's web UI: see [admin] listen")
+                }
+                "errorfile" => {}
+                keyword if MOOT.contains(&keyword) || !keywords::PROXY.contains(&keyword) => {}
                 _ => draft.left(word.line, &word.words.join(" "), "not carried over"),
             }
         }
@@ -539,6 +681,18 @@ fn cookie(word: &Word, draft: &mut Draft) -> String {
     }
     value += &format!(", method = \"{method}\"{keys} }}");
     value
+}
+
+/// A count with HAProxy's units.
+fn size(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match &text[digits.len()..] {
+        "k" => 1024,
+        "m" => 1024 * 1024,
+        "g" => 1024 * 1024 * 1024,
+        _ => 1,
+    };
+    Some(digits.parse::<u64>().ok()?.saturating_mul(factor))
 }
 
 /// `ADDRESS:PORTS`, of what HAProxy binds.
@@ -608,6 +762,8 @@ fn bind_options(word: &Word, tls: &mut Table, more: &mut Table, draft: &mut Draf
             "name" | "backlog" | "maxconn" | "mss" | "id" | "nice" | "process" | "thread" | "level"
             | "mode" | "user" | "uid" | "gid" | "group" | "tcp-ut" | "ciphers" | "ciphersuites"
             | "curves" | "ecdhe" | "npn" | "shards" => drop(value()),
+            // Both versions are spoken to whoever begins with them.
+            "proto" if word.words.iter().any(|w| w == "h2" || w == "h1") => drop(value()),
             "interface" => {
                 let on = value();
                 draft.left(

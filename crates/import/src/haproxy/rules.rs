@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::condition::Acls;
 use super::proxy::{Proxy, Word};
+use super::sample::{self, variables};
 use crate::draft::Table;
 use crate::words::{list, literal, name, quoted};
 
@@ -38,11 +39,14 @@ pub fn rule(
             if backend.contains('%') {
                 return Err("a backend by variable: see pool-map".into());
             }
-            if backends.get(backend).is_none_or(|b| b.all("server").next().is_none()) {
-                return Err(format!("there is no backend {backend} with servers"));
-            }
+            let Some(target) = backends.get(backend) else {
+                return Err(format!("unable to find required use_backend: '{backend}'"));
+            };
             route.text("name", &format!("to-{}", name(backend)));
-            set(&mut route, "pool", quoted(&name(backend)));
+            match target.all("server").next().is_some() {
+                true => set(&mut route, "pool", quoted(&name(backend))),
+                false => set(&mut route, "deny", if http { "{ status = 503 }" } else { "{}" }.into()),
+            }
         }
         ["http-request" | "tcp-request", rest @ ..]
             if rest.first() == Some(&"deny")
@@ -85,29 +89,85 @@ pub fn rule(
         ["http-request", "add-header", name, value @ ..] => {
             set(&mut route, "add-header", table(name, &value.join(" "))?)
         }
-        ["http-request", "del-header", name] => set(&mut route, "remove-header", list(&[name])),
+        ["http-request", "del-header", rest @ ..] => set(&mut route, "remove-header", list(&[named(rest)?])),
+        ["http-request", "set-query", query] => set(&mut route, "rewrite-query", quoted(&variables(query)?)),
+        ["http-request", "replace-path", regex, text] => {
+            let value = format!("{{path|{}}}", sample::replace(regex, text, false)?);
+            set(&mut route, "rewrite-path", quoted(&value));
+        }
+        ["http-request", "replace-header" | "replace-value", name, regex, text] => {
+            let value =
+                format!("{{header:{name}|{}}}", sample::replace(regex, text, does[1] == "replace-value")?);
+            set(&mut route, "set-header", format!("{{ {} = {} }}", quoted(name), quoted(&value)));
+            also(&mut route, &format!("header({})", quoted(name)));
+        }
+        ["http-request" | "http-response" | "http-after-response" | "tcp-request", rest @ ..]
+            if rest.iter().take(2).any(|w| w.starts_with("set-var") || w.starts_with("unset-var")) =>
+        {
+            let rest = if rest[0] == "content" || rest[0] == "connection" || rest[0] == "session" {
+                &rest[1..]
+            } else {
+                rest
+            };
+            let (what, name) = rest[0].split_once('(').ok_or("a variable is needed")?;
+            let name = sample::variable(name.trim_end_matches(')'))?;
+            let value = match what {
+                "set-var" => sample::template(&rest[1..].join(" "))?,
+                "set-var-fmt" => variables(&rest[1..].join(" "))?,
+                "unset-var" => String::new(),
+                _ => return Err("not carried over".into()),
+            };
+            set(&mut route, "set-variable", format!("{{ {} = {} }}", quoted(&name), quoted(&value)));
+        }
+        ["http-request", "capture", what @ .., "len", length] => {
+            set(&mut route, "capture", captured(&what.join(" "), length)?);
+        }
+        ["capture", "request", "header", name, "len", length] => {
+            set(&mut route, "capture", captured(&format!("req.fhdr({name})"), length)?);
+        }
+        ["http-request", "auth", ..] => {
+            return Err("write the users into a file with htpasswd -B, and name it in basic-auth".into());
+        }
         ["http-request", "set-path", path] => set(&mut route, "rewrite-path", quoted(&variables(path)?)),
         ["http-request", "return", rest @ ..] => {
-            let after = |key: &str| rest.iter().skip_while(|w| **w != key).nth(1);
-            let mut keys = vec![format!("status = {}", after("status").unwrap_or(&"200"))];
-            if let Some(text) = after("string").or_else(|| after("lf-string")) {
-                keys.push(format!("body = {}", quoted(&variables(text)?)));
-            }
-            if let Some(file) = after("file") {
-                keys.push(format!("file = {}", quoted(file)));
-            }
-            if let Some(kind) = after("content-type") {
-                keys.push(format!("content-type = {}", quoted(kind)));
+            let mut keys = vec!["status = 200".to_owned()];
+            let mut headers = Vec::new();
+            let mut rest = rest.iter();
+            while let Some(word) = rest.next() {
+                let mut value = || rest.next().copied().unwrap_or("");
+                match *word {
+                    "status" => keys[0] = format!("status = {}", value()),
+                    "string" => keys.push(format!("body = {}", quoted(value()))),
+                    "lf-string" => {
+                        let text = value();
+                        if text.replace("%%", "").contains('%') {
+                            return Err("a body with variables is not carried over".into());
+                        }
+                        keys.push(format!("body = {}", quoted(&text.replace("%%", "%"))));
+                    }
+                    "file" => keys.push(format!("file = {}", quoted(value()))),
+                    "content-type" => keys.push(format!("content-type = {}", quoted(value()))),
+                    "hdr" => {
+                        let name = value();
+                        headers.push(format!("{} = {}", quoted(name), quoted(&variables(value())?)));
+                    }
+                    other => return Err(format!("return {other} is not carried over")),
+                }
             }
             set(&mut route, "answer", format!("{{ {} }}", keys.join(", ")));
+            if !headers.is_empty() {
+                set(&mut route, "add-response-header", format!("{{ {} }}", headers.join(", ")));
+            }
         }
-        ["http-response", "set-header", name, value @ ..] => {
+        ["http-response" | "http-after-response", "set-header", name, value @ ..] => {
             set(&mut route, "set-response-header", table(name, &value.join(" "))?)
         }
-        ["http-response", "add-header", name, value @ ..] => {
+        ["http-response" | "http-after-response", "add-header", name, value @ ..] => {
             set(&mut route, "add-response-header", table(name, &value.join(" "))?)
         }
-        ["http-response", "del-header", name] => set(&mut route, "remove-response-header", list(&[name])),
+        ["http-response" | "http-after-response", "del-header", rest @ ..] => {
+            set(&mut route, "remove-response-header", list(&[named(rest)?]))
+        }
         ["reqadd", field] | ["rspadd", field] => {
             let (name, value) = field.split_once(':').ok_or("a header has a colon")?;
             let key = if does[0] == "reqadd" { "add-header" } else { "add-response-header" };
@@ -118,56 +178,38 @@ pub fn rule(
     Ok(Some(route))
 }
 
-/// A text with HAProxy's variables, with Evenkeel's.
-fn variables(text: &str) -> Result<String, String> {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find('%') {
-        out.push_str(&rest[..at].replace('{', "{{").replace('}', "}}"));
-        rest = &rest[at + 1..];
-        if let Some(after) = rest.strip_prefix('%') {
-            out.push('%');
-            rest = after;
-            continue;
-        }
-        let (word, after) = match rest.strip_prefix('[') {
-            Some(inner) => inner.split_once(']').ok_or("a %[ has no ]")?,
-            None => {
-                let end = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
-                rest.split_at(end)
-            }
-        };
-        rest = after;
-        let fetch = word.split(',').next().unwrap_or("");
-        let inner = fetch.split_once('(').map_or("", |(_, a)| a.trim_end_matches(')'));
-        let known = match fetch
-            .split('(')
-            .next()
-            .unwrap_or("")
-            .trim_start_matches("req.")
-            .trim_start_matches("capture.req.")
-        {
-            "src" | "ci" => "{source}".into(),
-            "src_port" | "cp" => "{source-port}".into(),
-            "dst" | "fi" => "{destination}".into(),
-            "dst_port" | "fp" => "{port}".into(),
-            "path" | "HP" => "{path}".into(),
-            "uri" | "url" | "HU" => "{uri}".into(),
-            "query" | "HQ" => "{query}".into(),
-            "method" | "HM" => "{method}".into(),
-            "ssl_fc_sni" => "{sni}".into(),
-            "ssl_fc_protocol" | "sslv" => "{tls-version}".into(),
-            "ssl_c_s_dn" => "{client-cert-subject}".into(),
-            "hdr" | "fhdr" if inner.eq_ignore_ascii_case("host") => "{host}".into(),
-            "hdr" | "fhdr" if !inner.is_empty() => format!("{{header:{inner}}}"),
-            "cook" if !inner.is_empty() => format!("{{cookie:{inner}}}"),
-            _ => return Err(format!("the variable {word} has no counterpart")),
-        };
-        if word.contains(',') {
-            return Err(format!("the converters of {word} have no counterpart"));
-        }
-        out.push_str(&known);
+/// The route only applies where another condition holds as well.
+pub fn also(route: &mut Table, when: &str) {
+    if when.is_empty() {
+        return;
     }
-    out.push_str(&rest.replace('{', "{{").replace('}', "}}"));
-    Ok(out)
+    let wrapped = |text: &str| if text.contains(" || ") { format!("({text})") } else { text.to_owned() };
+    let whole = match route.get("when").map(crate::words::unquoted) {
+        Some(own) => format!("{} && {}", wrapped(when), wrapped(&own)),
+        None => when.to_owned(),
+    };
+    let value = literal(&whole);
+    match route.lines.iter_mut().find(|l| l.key == "when") {
+        Some(line) => line.value = value,
+        None => {
+            let line = crate::draft::Line { key: "when".into(), value, comment: String::new() };
+            route.lines.insert(usize::from(route.get("name").is_some()), line);
+        }
+    }
+}
+
+/// `NAME [-m str|beg]` of headers.
+fn named(words: &[&str]) -> Result<String, String> {
+    match words {
+        [name] | [name, "-m", "str"] => Ok((*name).to_owned()),
+        [name, "-m", "beg"] => Ok(format!("{name}*")),
+        _ => Err("only whole names and beginnings of names are carried over".into()),
+    }
+}
+
+fn captured(what: &str, length: &str) -> Result<String, String> {
+    let template = sample::template(what)?;
+    let cut = template.strip_suffix('}').map(|t| format!("{t}|bytes(0,{length})}}")).unwrap_or(template);
+    let name: String = what.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+    Ok(format!("{{ {} = {} }}", quoted(&name), quoted(&cut)))
 }

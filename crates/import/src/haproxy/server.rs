@@ -52,13 +52,19 @@ pub fn servers(proxy: &Proxy, many_ports: bool, pool: &mut Pool, draft: &mut Dra
     let all: Vec<_> = proxy.all("server").cloned().collect();
     let weighted =
         all.iter().any(|w| w.words.iter().any(|o| o == "weight")) || defaults.iter().any(|o| o == "weight");
+    // Those who look at weights by HAProxy's names see HAProxy's.
+    let weighted = weighted || draft.run.is_some();
     for word in &all {
         let (Some(name), Some(place)) = (word.words.get(1), word.words.get(2)) else {
             draft.left(word.line, "server", "a name and an address are needed");
             continue;
         };
-        let (host, port) = split_port(place);
-        let Some(host) = address(host) else {
+        let known = draft.run.as_ref().and_then(|run| run.places.sockets.get(place)).copied();
+        let whole = known.map(|a| with_port(&a.ip().to_string(), &a.port().to_string()));
+        let (host, port) = split_port(whole.as_deref().unwrap_or(place));
+        let looked_up =
+            draft.run.as_ref().and_then(|run| run.places.hosts.get(host.trim_matches(['[', ']'])));
+        let Some(host) = address(host).or_else(|| looked_up.map(ToString::to_string)) else {
             let why = format!("{place} is no address: the server is left out; write its address");
             draft.left(word.line, name, why);
             continue;
@@ -85,6 +91,10 @@ pub fn servers(proxy: &Proxy, many_ports: bool, pool: &mut Pool, draft: &mut Dra
         }
         let options = [defaults.as_slice(), &word.words[3..]].concat();
         option_by_option(&options, word.line, name, &mut server, pool, &mut common, draft);
+        let same = |other: &Table| other.get("address") == server.get("address");
+        if pool.servers.iter().any(same) {
+            pool.table.set("same-address", "true");
+        }
         pool.servers.push(server);
     }
     checks(proxy, common, pool, draft);
@@ -112,7 +122,7 @@ fn option_by_option(
             "check" => checked = true,
             "check-ssl" => own.set("tls", "{ verify = false }"),
             "check-send-proxy" => own.set("send-proxy", "true"),
-            "inter" => time(&mut own, "interval", &value()),
+            "inter" => interval(&mut own, &value(), line, draft),
             "fastinter" => time(&mut own, "fast-interval", &value()),
             "downinter" => drop(value()),
             "rise" => own.set("rise", value()),
@@ -121,11 +131,11 @@ fn option_by_option(
             "addr" => own.text("address", &value()),
             "cookie" => {
                 let given = value();
-                if crate::words::name(name) != given {
-                    let why = format!(
-                        "the cookie's value is the server's name here ({name}, not {given}): clients choose anew once"
-                    );
-                    draft.left(line, "cookie", why);
+                let plain = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+                if !given.chars().all(plain) || given.is_empty() {
+                    draft.left(line, "cookie", format!("{given:?} is no value of a cookie"));
+                } else if crate::words::name(name) != given {
+                    server.text("cookie", &given);
                 }
             }
             "ssl" => {
@@ -188,7 +198,7 @@ fn option_by_option(
             "agent-port" | "agent-inter" | "agent-addr" | "agent-send" => drop(value()),
             "track" => {
                 let of = value();
-                draft.left(line, "track", format!("{of}: checks that are alike are made once by themselves"));
+                draft.note(line, "track", format!("{of}: checks that are alike are made once by themselves"));
             }
             "sni" | "check-sni" | "verifyhost" | "crt" | "redir" | "minconn" | "maxqueue" | "namespace"
             | "socks4" | "ws" | "max-reuse" | "crl-file" | "check-alpn" | "check-proto" => {
@@ -200,12 +210,25 @@ fn option_by_option(
             word => draft.left(line, word, "not carried over"),
         }
     }
+    if !checked {
+        server.set("check", "false");
+    }
     if checked && !common.checked {
         (common.checked, common.check, common.from) = (true, own, line);
     } else if checked && own != common.check {
         let why = format!("all servers of a pool are checked alike: as in line {}", common.from);
         draft.left(line, name, why);
     }
+}
+
+/// HAProxy takes shorter intervals than are of use.
+fn interval(table: &mut Table, text: &str, line: usize, draft: &mut Draft) {
+    let Some(time) = duration(text, "ms") else { return };
+    let short = time.strip_suffix("ms").and_then(|n| n.parse::<u64>().ok()).is_some_and(|n| n < 50);
+    if short {
+        draft.note(line, "inter", format!("{time} is shorter than 50 ms, which is used instead"));
+    }
+    table.text("interval", if short { "50ms" } else { &time });
 }
 
 fn time(table: &mut Table, key: &str, text: &str) {
@@ -220,6 +243,7 @@ fn checks(proxy: &Proxy, common: Common, pool: &mut Pool, draft: &mut Draft) {
         return;
     }
     if !common.checked {
+        pool.servers.iter_mut().for_each(|s| s.lines.retain(|l| l.key != "check"));
         pool.table.set_with(
             "health-check",
             "{ type = \"none\" }",

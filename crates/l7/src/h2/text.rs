@@ -52,11 +52,13 @@ pub fn request_to_text(
     }
     let mut hosts = fields.iter().filter(|(name, _)| *name == b"host").map(|(_, value)| value);
     let host = hosts.next();
-    let authority = match (pseudo.authority.filter(|a| !a.is_empty()), host) {
+    let authority = match (pseudo.authority, host) {
+        (Some(b""), _) => return Err(Malformed),
         (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => return Err(Malformed),
         (Some(authority), _) => authority,
         (None, Some(host)) => host,
-        (None, None) => return Err(Malformed),
+        // Neither has to be there (RFC 9113 section 8.3.1); HTTP/1 then has an empty one (RFC 9112 section 3.2).
+        (None, None) => b"",
     };
     if hosts.next().is_some() || authority.contains(&b'@') {
         return Err(Malformed);

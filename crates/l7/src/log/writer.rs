@@ -3,12 +3,13 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
 
-use evenkeel_model::AccessLog;
+use evenkeel_model::{AccessLog, LogSettings};
 
 use super::LocalTime;
 use crate::reactor;
@@ -20,7 +21,7 @@ const FOLLOWER_BUFFERS: usize = 256;
 
 enum Message {
     Lines(Vec<u8>),
-    Target(AccessLog),
+    Target(LogSettings),
     Follow(SyncSender<Vec<u8>>),
     /// Answers when everything before it is written.
     Flush(Sender<()>),
@@ -53,7 +54,46 @@ enum Target {
     Off,
     Stdout,
     File(PathBuf, Option<File>),
-    Syslog(SocketAddr, Option<UdpSocket>),
+    Syslog(Place, Line),
+}
+
+/// Where a syslog server listens, with the socket to it.
+enum Place {
+    Udp(SocketAddr, Option<UdpSocket>),
+    Local(PathBuf, Option<UnixDatagram>),
+}
+
+/// What a line for syslog begins with.
+struct Line {
+    tag: String,
+    priority: u8,
+}
+
+impl Place {
+    fn open(&mut self) {
+        match self {
+            Place::Udp(address, socket) => {
+                let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+                *socket = UdpSocket::bind(any).ok();
+            }
+            // Its server may begin anew at any time.
+            Place::Local(path, socket) => {
+                *socket = UnixDatagram::unbound().ok().filter(|s| {
+                    let _ = s.set_nonblocking(true);
+                    s.connect(path).is_ok()
+                });
+            }
+        }
+    }
+
+    fn send(&self, datagram: &[u8]) -> std::io::Result<()> {
+        let closed = || std::io::Error::other("the log target could not be opened");
+        match self {
+            Place::Udp(address, socket) => socket.as_ref().ok_or_else(closed)?.send_to(datagram, *address)?,
+            Place::Local(_, socket) => socket.as_ref().ok_or_else(closed)?.send(datagram)?,
+        };
+        Ok(())
+    }
 }
 
 impl LogHandle {
@@ -88,7 +128,11 @@ impl LogHandle {
         }
     }
 
-    pub fn set_target(&self, target: AccessLog) {
+    pub fn set_target(&self, target: LogSettings) {
+        // Requests from now on have a line, before the writer has read this.
+        if target.access != AccessLog::Off {
+            self.shared.wanted.store(true, Relaxed);
+        }
         let _ = self.sender.send(Message::Target(target));
     }
 
@@ -143,12 +187,15 @@ impl LogWriter {
 }
 
 impl Target {
-    fn new(target: AccessLog) -> Target {
-        let mut target = match target {
+    fn new(LogSettings { access, tag, facility, .. }: LogSettings) -> Target {
+        // Severity info.
+        let line = Line { tag, priority: facility * 8 + 6 };
+        let mut target = match access {
             AccessLog::Off => Target::Off,
             AccessLog::Stdout => Target::Stdout,
             AccessLog::File(path) => Target::File(path, None),
-            AccessLog::Syslog(address) => Target::Syslog(address, None),
+            AccessLog::Syslog(address) => Target::Syslog(Place::Udp(address, None), line),
+            AccessLog::SyslogSocket(path) => Target::Syslog(Place::Local(path, None), line),
         };
         target.reopen();
         target
@@ -159,10 +206,7 @@ impl Target {
             Target::File(path, file) => {
                 *file = OpenOptions::new().create(true).append(true).open(path).ok();
             }
-            Target::Syslog(address, socket) => {
-                let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-                *socket = UdpSocket::bind(any).ok();
-            }
+            Target::Syslog(place, _) => place.open(),
             Target::Off | Target::Stdout => {}
         }
     }
@@ -173,15 +217,14 @@ impl Target {
             Target::Off => Ok(()),
             Target::Stdout => std::io::stdout().lock().write_all(lines),
             Target::File(_, file) => file.as_mut().ok_or_else(closed)?.write_all(lines),
-            Target::Syslog(address, socket) => {
-                let socket = socket.as_ref().ok_or_else(closed)?;
+            Target::Syslog(place, Line { tag, priority }) => {
                 let process = std::process::id();
                 for line in lines.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
-                    // RFC 3164: facility local0, severity info.
+                    // RFC 3164.
                     let stamp = time.syslog(reactor::now().wall_ms);
-                    let mut datagram = format!("<134>{stamp} evenkeel[{process}]: ").into_bytes();
+                    let mut datagram = format!("<{priority}>{stamp} {tag}[{process}]: ").into_bytes();
                     datagram.extend_from_slice(line);
-                    socket.send_to(&datagram, *address)?;
+                    place.send(&datagram)?;
                 }
                 Ok(())
             }

@@ -62,7 +62,9 @@ impl Own<'_> {
         out.extend_from_slice(format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status)).as_bytes());
         let bodiless = matches!(self.status, 204 | 304);
         if !bodiless {
-            line(out, b"Content-Type", self.content_type.as_bytes());
+            if !self.body.is_empty() {
+                line(out, b"Content-Type", self.content_type.as_bytes());
+            }
             line(out, b"Content-Length", self.body.len().to_string().as_bytes());
         }
         if self.status >= 400 || self.status == 200 {

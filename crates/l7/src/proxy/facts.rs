@@ -26,6 +26,33 @@ pub struct Asked<'a> {
     pub hello: Option<&'a Hello>,
     /// Memory for the keys of tables.
     pub key: RefCell<Vec<u8>>,
+    pub variables: Variables,
+}
+
+/// What routes have kept for later ones, by name. Memory is used again.
+#[derive(Debug, Default)]
+pub struct Variables(Vec<(Box<str>, Option<Vec<u8>>)>);
+
+impl Variables {
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.0.iter().find(|(known, _)| **known == *name)?.1.as_deref()
+    }
+
+    pub fn set(&mut self, name: &str, value: &[u8]) {
+        match self.0.iter_mut().find(|(known, _)| **known == *name) {
+            Some((_, Some(kept))) => {
+                kept.clear();
+                kept.extend_from_slice(value);
+            }
+            Some((_, kept)) => *kept = Some(value.to_vec()),
+            None => self.0.push((name.into(), Some(value.to_vec()))),
+        }
+    }
+
+    /// The request has ended; the connection's variables stay.
+    pub fn end_request(&mut self) {
+        self.0.iter_mut().filter(|(name, _)| !name.starts_with("sess.")).for_each(|(_, value)| *value = None);
+    }
 }
 
 /// What the first message of a TLS client says.
@@ -51,7 +78,18 @@ impl<'a> Asked<'a> {
             None => (target, &b""[..]),
         };
         let host = without_port(request.map_or(&b""[..], |(request, head)| request.host.of(head)));
-        Asked { worker, view, client, request, path, query, host, hello, key: RefCell::new(key) }
+        Asked {
+            worker,
+            view,
+            client,
+            request,
+            path,
+            query,
+            host,
+            hello,
+            key: RefCell::new(key),
+            variables: Variables::default(),
+        }
     }
 }
 
@@ -121,6 +159,7 @@ impl Facts for Asked<'_> {
             Fetch::ClientCertSubject => self.peer(|p| &p.subject, test),
             Fetch::ClientCertIssuer => self.peer(|p| &p.issuer, test),
             Fetch::ClientCertSerial => self.peer(|p| &p.serial, test),
+            Fetch::Variable => self.variables.get(name).is_some_and(test),
             Fetch::ClientCertFingerprint => self.peer(|p| &p.fingerprint, test),
             _ => false,
         }

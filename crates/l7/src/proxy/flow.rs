@@ -451,7 +451,7 @@ impl Flow<'_> {
             (true, true) => None,
         };
         let Some(down) = &mut self.down else { return Ok(Step::Blocked) };
-        let server = self.lease.server.name();
+        let server = self.lease.server.cookie();
         let (mut inserted, mut cookie) = (None, None);
         match &pool.pool.persistence {
             Persistence::Cookie(rule) if in_pool => {
@@ -465,7 +465,7 @@ impl Flow<'_> {
                         if posted && (!valid || rule.max_idle.is_some()) {
                             persist::set_cookie(
                                 rule,
-                                server,
+                                &server,
                                 self.context.first_set,
                                 now.wall_ms / 1_000,
                                 text,

@@ -145,6 +145,9 @@ fn choose(worker: &Worker, pool: &PoolRuntime, wish: &Wish, queued: bool) -> Cho
     let is_free = |index: usize| pool.server(index).is_some_and(|s| !s.is_full());
     let mut balancer = pool.balancer.borrow_mut();
     let random = worker.random();
+    if balancer.takes_turns() {
+        balancer.follow(pool.turn());
+    }
     let picked = balancer
         .pick(wish.key, random, |i| is_free(i) && !is_avoided(i))
         // The server that just failed is better than none.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use evenkeel_balance::{ConcurrencyLimit, Counter, Key};
 use evenkeel_rules::{Captures, Template};
 
-use super::facts::{Asked, Hello};
+use super::facts::{Asked, Hello, Variables};
 use super::session::Client;
 use super::{ServiceView, account};
 use crate::auth;
@@ -61,6 +61,7 @@ pub struct Changes {
     captures: Captures,
     key: RefCell<Vec<u8>>,
     rendered: Vec<u8>,
+    variables: Variables,
 }
 
 /// Fields to remove and lines to add.
@@ -161,6 +162,7 @@ impl Changes {
         self.priority = 0;
         self.tracked.clear();
         self.places.clear();
+        self.variables.end_request();
     }
 
     /// Counts for every tracked key, at the end.
@@ -199,6 +201,7 @@ pub async fn walk(
 ) -> Verdict {
     let routes = &view.spec.routes;
     let mut asked = Asked::new(worker, view, client, request, hello, changes.key.take());
+    asked.variables = std::mem::take(&mut changes.variables);
     let mut verdict = Verdict::Pool(0);
     'routes: for route in &routes.list {
         if route.gate.as_ref().is_some_and(|gate| !gate.lets(asked.path)) {
@@ -217,6 +220,7 @@ pub async fn walk(
         }
     }
     changes.key.replace(asked.key.take());
+    changes.variables = asked.variables;
     verdict
 }
 
@@ -262,6 +266,11 @@ async fn take(asked: &mut Asked<'_>, step: &Step, changes: &mut Changes) -> Opti
             true => None,
             false => Some(Verdict::Unauthorized { realm: realm.clone() }),
         },
+        Step::SetVariable { name, value } => {
+            render(value);
+            asked.variables.set(name, &rendered);
+            None
+        }
         Step::Capture { value, .. } => {
             render(value);
             if !changes.captured.is_empty() {

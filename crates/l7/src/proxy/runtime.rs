@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use evenkeel_balance::{Balancer, Server, Table};
 use evenkeel_model::{OutlierRule, Persistence};
@@ -100,6 +100,11 @@ impl PoolRuntime {
         self.spec.borrow().clone()
     }
 
+    /// The number of this turn, among all loops.
+    pub fn turn(&self) -> u64 {
+        self.spec.borrow().turns.fetch_add(1, Relaxed)
+    }
+
     /// What remembers which server a client belongs to.
     pub fn table(&self) -> Option<Arc<Table>> {
         self.spec.borrow().table.clone()
@@ -115,6 +120,9 @@ impl PoolRuntime {
             .map(|server| match known.remove(&server.id) {
                 Some(kept) => {
                     *kept.spec.borrow_mut() = server.clone();
+                    if *kept.cookie() != *server.server.cookie() {
+                        *kept.cookie.borrow_mut() = server.server.cookie().into();
+                    }
                     kept
                 }
                 None => Rc::new(ServerRuntime::new(self.core, server.clone())),
@@ -125,7 +133,7 @@ impl PoolRuntime {
         }
         let names = servers.iter().enumerate();
         *self.by_name.borrow_mut() = match spec.pool.persistence {
-            Persistence::Cookie(_) => names.map(|(i, s)| (s.name().as_bytes().to_vec(), i)).collect(),
+            Persistence::Cookie(_) => names.map(|(i, s)| (s.cookie().as_bytes().to_vec(), i)).collect(),
             _ => HashMap::new(),
         };
         let balanced = servers.iter().map(|s| {
@@ -220,6 +228,7 @@ pub struct ServerRuntime {
     spec: RefCell<Arc<ServerSpec>>,
     pub address: SocketAddr,
     name: String,
+    cookie: RefCell<Rc<str>>,
     /// Requests (http) or connections (tcp) this loop has with it.
     pub connections: Cell<u32>,
     /// Idle connections, by their key in the worker's list; the last is the freshest.
@@ -237,6 +246,7 @@ impl ServerRuntime {
             core,
             address: spec.server.address,
             name: spec.server.name.as_str().to_owned(),
+            cookie: RefCell::new(spec.server.cookie().into()),
             connections: Cell::new(0),
             idle: RefCell::default(),
             upstreams: RefCell::default(),
@@ -248,6 +258,10 @@ impl ServerRuntime {
 
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    pub fn cookie(&self) -> Rc<str> {
+        self.cookie.borrow().clone()
     }
 
     /// Where to connect for a client that came to this address.

@@ -204,14 +204,10 @@ fn describe(
     if names.is_empty() {
         names.extend(common_name(&parsed));
     }
-    for name in &mut names {
-        name.make_ascii_lowercase();
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._*".contains(&b);
-        if !name.bytes().all(plain) {
-            let why = format!("the certificate is for {name:?}, which is no host name");
-            return Err(FileError::new(file, why));
-        }
-    }
+    names.iter_mut().for_each(|name| name.make_ascii_lowercase());
+    // A name that is none of a host's finds nobody; the certificate may still be the default one.
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._*".contains(&b);
+    names.retain(|name| name.bytes().all(plain));
     Ok(CertificateInfo {
         file: file.to_owned(),
         names,

@@ -328,7 +328,9 @@ impl Worker {
                 }
             };
             let (fd, address, service, vip) = accepted;
-            let Some(address) = address.and_then(|a| SocketAddr::try_from(a).ok()) else { continue };
+            // A client of a socket that is a file has no address but the one that stands for the file.
+            let address = address.and_then(|a| SocketAddr::try_from(a).ok());
+            let address = address.unwrap_or_else(|| SocketAddr::new(vip.ip(), 0));
             let vip = match vip.ip().is_unspecified() {
                 true => local_address(&fd).unwrap_or(vip),
                 false => vip,

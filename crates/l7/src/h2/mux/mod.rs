@@ -125,6 +125,8 @@ pub struct Mux {
     last_opened: u32,
     next_stream: u32,
     send_window: i64,
+    /// The connection has its full window.
+    wide: bool,
     receive_window: i64,
     granted: usize,
     peer_stream_window: i64,
@@ -156,7 +158,11 @@ impl Mux {
             Role::Client => settings.push((setting::ENABLE_PUSH, 0)),
         }
         frame::write_settings(&settings, &mut out);
-        frame::write_window_update(0, (CONNECTION_WINDOW - STREAM_WINDOW) as u32, &mut out);
+        // Requests seldom have bodies: the window of the connection grows with the first that has one.
+        let wide = role == Role::Client;
+        if wide {
+            frame::write_window_update(0, (CONNECTION_WINDOW - STREAM_WINDOW) as u32, &mut out);
+        }
         Mux {
             role,
             signal,
@@ -175,7 +181,8 @@ impl Mux {
             last_opened: 0,
             next_stream: 1,
             send_window: STREAM_WINDOW as i64,
-            receive_window: CONNECTION_WINDOW as i64,
+            receive_window: if wide { CONNECTION_WINDOW } else { STREAM_WINDOW } as i64,
+            wide,
             granted: 0,
             peer_stream_window: STREAM_WINDOW as i64,
             peer_streams: 100,

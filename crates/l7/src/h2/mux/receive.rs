@@ -1,8 +1,8 @@
 //! What the peer sends: frames of the connection and of its streams.
 
 use super::{
-    BLOCK_AT_MOST, Block, CONTINUATIONS_AT_MOST, Fatal, Mux, Opened, PATIENCE, Receiving, Role,
-    SESSIONS_AT_MOST, STREAMS_AT_MOST, Sending, WINDOW_LIMIT,
+    BLOCK_AT_MOST, Block, CONNECTION_WINDOW, CONTINUATIONS_AT_MOST, Fatal, Mux, Opened, PATIENCE, Receiving,
+    Role, SESSIONS_AT_MOST, STREAM_WINDOW, STREAMS_AT_MOST, Sending, WINDOW_LIMIT,
 };
 use crate::h2::fields::Fields;
 use crate::h2::frame::{self, Code, Head, flag, kind, setting};
@@ -150,6 +150,12 @@ impl Mux {
         self.receive_window -= payload.len() as i64;
         if self.receive_window < 0 {
             return Err(Fatal(Code::FlowControl));
+        }
+        if !self.wide {
+            self.wide = true;
+            let more = CONNECTION_WINDOW - STREAM_WINDOW;
+            frame::write_window_update(0, more as u32, &mut self.out);
+            self.receive_window += more as i64;
         }
         let data = frame::unpad(&head, payload).ok_or(Fatal(Code::Protocol))?;
         let ends = head.has(flag::END_STREAM);

@@ -1,0 +1,691 @@
+//! The stats socket: HAProxy's runtime commands (its management guide, section 9.3).
+
+use std::sync::Arc;
+
+use evenkeel_admin::Request;
+use evenkeel_api as api;
+use evenkeel_import::{Proxy, ProxyKind, Server};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+
+use super::sample::Known;
+use super::sockets::Door;
+use super::statistics::{self, Selection};
+
+/// A line longer than this is no command.
+const LONGEST: u64 = 16_384;
+/// Clients at a time, of one door.
+const CLIENTS: usize = 64;
+/// Silence after which a client is let go.
+const IDLE: std::time::Duration = std::time::Duration::from_secs(10);
+/// The same of one who wants a prompt: a person.
+const IDLE_PERSON: std::time::Duration = std::time::Duration::from_secs(600);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    User,
+    Operator,
+    Admin,
+}
+
+impl Level {
+    pub fn of(word: &str) -> Level {
+        match word {
+            "admin" => Level::Admin,
+            "user" => Level::User,
+            _ => Level::Operator,
+        }
+    }
+}
+
+const HELP: &str = "The following commands are valid at this level:
+  clear counters [all]                    : clear max statistics counters
+  clear table <table> [<filter>]*         : remove an entry from a table (filter: key)
+  disable server (DEPRECATED)             : disable a server for maintenance (use 'set server' instead)
+  enable server  (DEPRECATED)             : enable a disabled server (use 'set server' instead)
+  get weight <bk>/<srv>                   : report a server's current weight
+  operator                                : lower the level of the current CLI session to operator
+  set server <bk>/<srv> [opts]            : change a server's state or weight
+  set weight <bk>/<srv>  (DEPRECATED)     : change a server's weight (use 'set server' instead)
+  show backend                            : list backends in the current running config
+  show cli level                          : display the level of the current CLI session
+  show cli sockets                        : dump list of cli sockets
+  show env [var]                          : dump environment variables known to the process
+  show info [desc|json|typed|float]*      : report information about the running process
+  show servers conn [<backend>]           : dump server connections status (all or for a single backend)
+  show servers state [<backend>]          : dump volatile server information (all or for a single backend)
+  show sess                               : report the list of current sessions
+  show stat [desc|json|no-maint|typed|up]*: report counters for each proxy and server
+  show table <table> [<filter>]*          : report table usage stats or dump this table's contents (filter: key)
+  show version                            : show version of the current process
+  user                                    : lower the level of the current CLI session to user
+  help [<command>]                        : list matching or all commands
+  prompt                                  : toggle interactive mode with prompt
+  quit                                    : disconnect
+";
+
+/// HAProxy's commands that are known and not there.
+const MISSING: &[&str] = &[
+    "abort ssl",
+    "add acl",
+    "add map",
+    "add server",
+    "add ssl",
+    "clear acl",
+    "clear map",
+    "commit acl",
+    "commit map",
+    "commit ssl",
+    "del acl",
+    "del map",
+    "del server",
+    "del ssl",
+    "disable agent",
+    "disable dynamic-cookie",
+    "disable frontend",
+    "disable health",
+    "enable agent",
+    "enable dynamic-cookie",
+    "enable frontend",
+    "enable health",
+    "get acl",
+    "get map",
+    "get var",
+    "new ssl",
+    "prepare acl",
+    "prepare map",
+    "set dynamic-cookie-key",
+    "set map",
+    "set maxconn",
+    "set profiling",
+    "set rate-limit",
+    "set severity-output",
+    "set ssl",
+    "set table",
+    "set timeout",
+    "set var",
+    "show acl",
+    "show activity",
+    "show cache",
+    "show errors",
+    "show events",
+    "show fd",
+    "show libs",
+    "show map",
+    "show peers",
+    "show pools",
+    "show profiling",
+    "show resolvers",
+    "show schema",
+    "show ssl",
+    "show startup-logs",
+    "show tasks",
+    "show threads",
+    "show tls-keys",
+    "show trace",
+    "shutdown frontend",
+    "shutdown session",
+    "trace",
+    "debug",
+];
+
+/// Serves a door until the process ends.
+pub fn serve(door: Door, level: Level, known: Arc<Known>) {
+    let places = Arc::new(tokio::sync::Semaphore::new(CLIENTS));
+    tokio::spawn(async move {
+        loop {
+            let Ok(place) = places.clone().acquire_owned().await else { return };
+            let known = known.clone();
+            match &door {
+                Door::Local(listener) => {
+                    if let Ok((stream, _)) = listener.accept().await {
+                        tokio::spawn(async move {
+                            session(stream, level, &known).await;
+                            drop(place);
+                        });
+                    }
+                }
+                Door::Tcp(listener) => {
+                    if let Ok((stream, _)) = listener.accept().await {
+                        tokio::spawn(async move {
+                            session(stream, level, &known).await;
+                            drop(place);
+                        });
+                    }
+                }
+            }
+        }
+    });
+}
+
+struct Session<'a> {
+    known: &'a Known,
+    level: Level,
+    prompt: bool,
+    ended: bool,
+}
+
+async fn session<S: AsyncRead + AsyncWrite>(stream: S, level: Level, known: &Known) {
+    let (reader, mut writer) = tokio::io::split(stream);
+    let mut reader = BufReader::new(reader);
+    let mut session = Session { known, level, prompt: false, ended: false };
+    loop {
+        let mut line = Vec::new();
+        let idle = if session.prompt { IDLE_PERSON } else { IDLE };
+        let read = tokio::time::timeout(idle, (&mut reader).take(LONGEST).read_until(b'\n', &mut line)).await;
+        if !matches!(read, Ok(Ok(n)) if n > 0) {
+            return;
+        }
+        let text = String::from_utf8_lossy(&line).into_owned();
+        let mut out = String::new();
+        for command in split_commands(text.trim_end_matches(['\r', '\n'])) {
+            let words = words_of(&command);
+            if words.is_empty() {
+                continue;
+            }
+            out.push_str(&session.carry_out(&words).await);
+            // Each answer ends with an empty line.
+            out.push('\n');
+            if session.ended {
+                break;
+            }
+        }
+        if session.prompt && !session.ended {
+            out.push_str("> ");
+        }
+        if writer.write_all(out.as_bytes()).await.is_err() || session.ended || !session.prompt {
+            let _ = writer.shutdown().await;
+            return;
+        }
+    }
+}
+
+/// Commands are separated by `;`, unless it is escaped.
+fn split_commands(line: &str) -> Vec<String> {
+    let mut commands = vec![String::new()];
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        let last = commands.len() - 1;
+        match c {
+            '\\' => {
+                commands[last].push('\\');
+                commands[last].extend(chars.next());
+            }
+            ';' => commands.push(String::new()),
+            c => commands[last].push(c),
+        }
+    }
+    commands
+}
+
+fn words_of(command: &str) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    let mut word = String::new();
+    let mut chars = command.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => word.extend(chars.next()),
+            c if c.is_whitespace() => {
+                if !word.is_empty() {
+                    words.push(std::mem::take(&mut word));
+                }
+            }
+            c => word.push(c),
+        }
+    }
+    if !word.is_empty() {
+        words.push(word);
+    }
+    words
+}
+
+impl Session<'_> {
+    async fn carry_out(&mut self, words: &[String]) -> String {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        match words.as_slice() {
+            ["help", ..] => HELP.into(),
+            ["quit"] => {
+                self.ended = true;
+                String::new()
+            }
+            ["prompt", ..] => {
+                self.prompt = !self.prompt;
+                String::new()
+            }
+            ["user"] => {
+                self.level = Level::User;
+                String::new()
+            }
+            ["operator"] => {
+                self.level = self.level.min(Level::Operator);
+                String::new()
+            }
+            ["show", rest @ ..] => self.show(rest).await,
+            ["get", "weight", place, ..] => self.get_weight(place).await,
+            ["clear", "counters", ..] => self.allowed(Level::Operator).map_or_else(
+                |no| no,
+                |()| {
+                    self.known.forget_maxima();
+                    String::new()
+                },
+            ),
+            ["clear", "table", rest @ ..] => match self.allowed(Level::Operator) {
+                Ok(()) => self.clear_table(rest).await,
+                Err(no) => no,
+            },
+            ["set" | "enable" | "disable", ..] => match self.allowed(Level::Admin) {
+                Ok(()) => self.change(&words).await,
+                Err(no) => no,
+            },
+            _ => unknown(&words),
+        }
+    }
+
+    fn allowed(&self, level: Level) -> Result<(), String> {
+        if self.level >= level { Ok(()) } else { Err("Permission denied\n".into()) }
+    }
+
+    async fn show(&self, words: &[&str]) -> String {
+        match words {
+            ["cli", "level"] => format!("{:?}\n", self.level).to_lowercase(),
+            ["cli", "sockets"] => {
+                let each =
+                    self.known.running.sockets.iter().map(|s| format!("{} {} all\n", s.place, s.level));
+                format!("# socket lvl processes\n{}", each.collect::<String>())
+            }
+            ["version"] => format!("{}-evenkeel-{}\n", super::VERSION, env!("CARGO_PKG_VERSION")),
+            ["backend", ..] => {
+                let backends = self.known.running.proxies.iter().filter(|p| p.kind != ProxyKind::Frontend);
+                format!("# name\n{}", backends.map(|p| format!("{}\n", p.name)).collect::<String>())
+            }
+            ["env", name, ..] => std::env::var(name)
+                .map_or_else(|_| "Variable not found\n".into(), |value| format!("{name}={value}\n")),
+            ["env"] => match self.allowed(Level::Operator) {
+                Ok(()) => std::env::vars().map(|(name, value)| format!("{name}={value}\n")).collect(),
+                Err(no) => no,
+            },
+            ["stat", rest @ ..] => self.show_stat(rest).await,
+            ["info", rest @ ..] => self.show_info(rest).await,
+            ["servers", what @ ("state" | "conn"), rest @ ..] => self.show_servers(what, rest).await,
+            ["table", rest @ ..] => self.show_table(rest).await,
+            ["sess", ..] => self.show_sessions().await,
+            _ => unknown(&[&["show"], words].concat()),
+        }
+    }
+
+    async fn show_stat(&self, words: &[&str]) -> String {
+        let Some(status) = self.known.status().await else { return stopping() };
+        let mut selection = Selection::default();
+        let (mut typed, mut json) = (false, false);
+        let mut numbers = 0;
+        for word in words {
+            match *word {
+                "typed" => typed = true,
+                "json" => json = true,
+                "up" => selection.only_up = true,
+                "no-maint" => selection.no_maintenance = true,
+                "desc" | "float" => {}
+                word => {
+                    let number = word.parse::<i64>().ok();
+                    let of_name = self.known.running.proxies.iter().find(|p| p.name == word);
+                    match numbers {
+                        0 => {
+                            selection.proxy = number.or(of_name.map(|p| i64::from(p.id)));
+                            if selection.proxy.is_none() {
+                                return "No such proxy.\n".into();
+                            }
+                        }
+                        1 => selection.kinds = number,
+                        _ => selection.server = number,
+                    }
+                    numbers += 1;
+                }
+            }
+        }
+        let rows = statistics::rows(self.known, &status, &selection);
+        match (typed, json) {
+            (true, _) => statistics::typed(&rows),
+            (_, true) => statistics::json(&rows) + "\n",
+            _ => statistics::csv(&rows),
+        }
+    }
+
+    async fn show_info(&self, words: &[&str]) -> String {
+        let Some(status) = self.known.status().await else { return stopping() };
+        let uptime = self.known.started.elapsed().as_secs();
+        let of_all = |read: fn(&api::Service) -> u64| status.virtual_services.iter().map(read).sum::<u64>();
+        let (day, hour, minute, second) =
+            (uptime / 86_400, uptime / 3600 % 24, uptime / 60 % 60, uptime % 60);
+        let rate: u64 =
+            self.known.running.proxies.iter().map(|p| self.known.sample_of(&p.name, "FRONTEND").rate).sum();
+        let node = self.known.running.process.node.clone().unwrap_or_else(super::process::host_name);
+        let mut lines: Vec<(&str, String)> = vec![
+            ("Name", "HAProxy".into()),
+            ("Version", format!("{}-evenkeel-{}", super::VERSION, env!("CARGO_PKG_VERSION"))),
+            ("Nbthread", status.workers.to_string()),
+            ("Nbproc", "1".into()),
+            ("Process_num", "1".into()),
+            ("Pid", std::process::id().to_string()),
+            ("Uptime", format!("{day}d {hour}h{minute:02}m{second:02}s")),
+            ("Uptime_sec", uptime.to_string()),
+            ("Maxconn", self.known.max_connections.to_string()),
+            ("Hard_maxconn", self.known.max_connections.to_string()),
+            ("CurrConns", status.connections.to_string()),
+            ("CumConns", of_all(|s| s.total_connections).to_string()),
+            ("CumReq", of_all(|s| s.requests).to_string()),
+            ("ConnRate", rate.to_string()),
+            ("SessRate", rate.to_string()),
+            ("node", node),
+            ("Stopping", "0".into()),
+            ("TotalBytesOut", of_all(|s| s.bytes_out).to_string()),
+        ];
+        if let Some(description) = &self.known.running.process.description {
+            lines.push(("description", description.clone()));
+        }
+        if words.contains(&"json") {
+            let all = lines.iter().enumerate().map(|(at, (name, value))| {
+                let value = match value.parse::<u64>() {
+                    Ok(number) => serde_json::json!({ "type": "u64", "value": number }),
+                    Err(_) => serde_json::json!({ "type": "str", "value": value }),
+                };
+                serde_json::json!({ "field": { "pos": at, "name": name }, "processNum": 1, "value": value })
+            });
+            return serde_json::Value::from(all.collect::<Vec<_>>()).to_string() + "\n";
+        }
+        let typed = words.contains(&"typed");
+        let line = |(at, (name, value)): (usize, &(&str, String))| {
+            let kind = if value.parse::<u64>().is_ok() { "u64" } else { "str" };
+            if typed { format!("{at}.{name}.1:POS:{kind}:{value}\n") } else { format!("{name}: {value}\n") }
+        };
+        lines.iter().enumerate().map(line).collect()
+    }
+
+    async fn show_servers(&self, what: &str, words: &[&str]) -> String {
+        let Some(status) = self.known.status().await else { return stopping() };
+        let only = words.first();
+        let all = self.known.now(&status);
+        if only.is_some_and(|name| !all.iter().any(|n| n.proxy.name == **name && n.backend.is_some())) {
+            return "Can't find backend.\n".into();
+        }
+        let mut out = match what {
+            "state" => "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight srv_time_since_last_change srv_check_status srv_check_result srv_check_health srv_check_state srv_agent_state bk_f_forced_id srv_f_forced_id srv_fqdn srv_port srvrecord srv_use_ssl srv_check_port srv_check_addr srv_agent_addr srv_agent_port\n".to_owned(),
+            _ => "# bkname/svname bkid/svid addr port - purge_delay used_cur used_max need_est unsafe_nb safe_nb idle_lim idle_cur idle_per_thr[1]\n".into(),
+        };
+        for now in all.iter().filter(|n| only.is_none_or(|name| n.proxy.name == **name)) {
+            let Some(backend) = &now.backend else { continue };
+            for (at, (server, shown)) in backend.servers.iter().enumerate() {
+                let Some(shown) = shown else { continue };
+                let (address, port) = shown.address.rsplit_once(':').unwrap_or((&shown.address, "0"));
+                let address = address.trim_matches(['[', ']']);
+                let (proxy, id) = (now.proxy, at + 1);
+                if what == "conn" {
+                    let current = shown.current_connections;
+                    out.push_str(&format!(
+                        "{}/{} {}/{id} {address} {port} - 0 {current} {current} 0 0 0 -1 0 0\n",
+                        proxy.name, server.name, proxy.id
+                    ));
+                    continue;
+                }
+                let up = if shown.state == "up" && shown.admin_state != "halted" { 2 } else { 0 };
+                let admin = match shown.admin_state.as_str() {
+                    "halted" => 1,
+                    "draining" => 8,
+                    _ => 0,
+                };
+                let (check, result, health, state) = match (server.checked, shown.state.as_str()) {
+                    (false, _) => (1, 0, 2, 0),
+                    (true, "up") => (if proxy.http { 15 } else { 6 }, 3, 4, 6),
+                    (true, _) => (8, 2, 0, 6),
+                };
+                let initial = shown.configured_weight.unwrap_or(shown.weight);
+                let seconds = crate::daemon::wall_ms().saturating_sub(shown.check.since_ms) / 1000;
+                out.push_str(&format!(
+                    "{} {} {id} {} {address} {up} {admin} {} {initial} {seconds} {check} {result} {health} {state} 0 0 0 - {port} - 0 0 - - 0\n",
+                    proxy.id, proxy.name, server.name, shown.weight
+                ));
+            }
+        }
+        out
+    }
+
+    fn tables(&self) -> impl Iterator<Item = (&Proxy, &(String, u64))> {
+        self.known.running.proxies.iter().filter_map(|p| Some((p, p.table.as_ref()?)))
+    }
+
+    async fn entries(&self, proxy: &Proxy) -> Vec<api::PersistenceEntry> {
+        let Some(pool) = proxy.pool.clone() else { return Vec::new() };
+        let found = self.known.ask(|reply| Request::Persistence { service: pool, reply }).await;
+        found.and_then(Result::ok).unwrap_or_default()
+    }
+
+    async fn show_table(&self, words: &[&str]) -> String {
+        let only = words.first();
+        let mut out = String::new();
+        for (proxy, (kind, size)) in self.tables().filter(|(p, _)| only.is_none_or(|name| p.name == **name)) {
+            let entries = self.entries(proxy).await;
+            out.push_str(&format!(
+                "# table: {}, type: {kind}, size:{size}, used:{}\n",
+                proxy.name,
+                entries.len()
+            ));
+            if only.is_none() {
+                continue;
+            }
+            let key = words.iter().position(|w| *w == "key").and_then(|at| words.get(at + 1));
+            for (at, entry) in entries.iter().enumerate().filter(|(_, e)| key.is_none_or(|k| e.key == **k)) {
+                let server = proxy.servers.iter().position(|s| Some(&s.own) == entry.real_server.as_ref());
+                let named = server.map_or_else(String::new, |i| {
+                    format!(" server_id={} server_name={}", i + 1, proxy.servers[i].name)
+                });
+                out.push_str(&format!(
+                    "{:#x}: key={} use=0 exp={} shard=0{named}\n",
+                    at + 1,
+                    entry.key,
+                    entry.expires_in_ms
+                ));
+            }
+        }
+        match (out.is_empty(), only) {
+            (true, Some(_)) => "No such table\n".into(),
+            _ => out,
+        }
+    }
+
+    async fn clear_table(&self, words: &[&str]) -> String {
+        let found = words.first().and_then(|name| self.tables().find(|(p, _)| p.name == **name));
+        let Some((proxy, _)) = found else {
+            return if words.is_empty() {
+                "\"table\" expects a table name\n".into()
+            } else {
+                "No such table\n".into()
+            };
+        };
+        let key = match words[1..] {
+            [] => None,
+            ["key", key] => Some(key.to_owned()),
+            _ => return "Only 'key' is supported as a filter\n".into(),
+        };
+        let Some(pool) = proxy.pool.clone() else { return String::new() };
+        let done = self
+            .known
+            .ask(|reply| Request::ClearPersistence { service: pool, key: key.clone(), reply })
+            .await;
+        match done {
+            Some(Ok(_)) => String::new(),
+            Some(Err(_)) if key.is_some() => "Key not found.\n".into(),
+            // A table that keeps nobody holds nothing.
+            Some(Err(_)) => String::new(),
+            None => stopping(),
+        }
+    }
+
+    async fn show_sessions(&self) -> String {
+        let filter = api::ConnectionFilter::default();
+        let Some(all) = self.known.ask(|reply| Request::Connections { filter, reply }).await else {
+            return stopping();
+        };
+        let mut out = String::new();
+        for (at, c) in all.iter().enumerate() {
+            let server = c.real_server.as_deref().unwrap_or("<none>");
+            out.push_str(&format!(
+                "{:#x}: proto=tcpv4 src={} fe={} be={} srv={server} age={}s calls=1 rate=0\n",
+                at + 1,
+                c.client,
+                c.service,
+                c.service,
+                c.age_ms / 1000
+            ));
+        }
+        out
+    }
+
+    /// The backend and the server of `backend/server`.
+    fn find(&self, place: &str) -> Result<(&Proxy, &Server), String> {
+        let Some((backend, server)) = place.split_once('/') else {
+            return Err("Require 'backend/server'.\n".into());
+        };
+        let proxies = self.known.running.proxies.iter();
+        let proxy = proxies
+            .filter(|p| p.kind != ProxyKind::Frontend)
+            .find(|p| p.name == backend || backend.strip_prefix('#').is_some_and(|n| n == p.id.to_string()))
+            .ok_or("No such backend.\n")?;
+        let numbered = |at: usize| server.strip_prefix('#').is_some_and(|n| n == (at + 1).to_string());
+        let found = proxy.servers.iter().enumerate().find(|(at, s)| s.name == server || numbered(*at));
+        Ok((proxy, found.ok_or("No such server.\n")?.1))
+    }
+
+    async fn shown(&self, place: &str) -> Result<api::RealServer, String> {
+        let (proxy, server) = self.find(place)?;
+        let status = self.known.status().await.ok_or_else(stopping)?;
+        let all = self.known.now(&status);
+        let now = all.iter().find(|n| n.proxy.name == proxy.name && n.backend.is_some());
+        let servers = now.and_then(|n| n.backend.as_ref()).map(|b| &b.servers);
+        let found = servers.and_then(|all| all.iter().find(|(known, _)| known.name == server.name)?.1);
+        found.cloned().ok_or_else(|| "No such server.\n".into())
+    }
+
+    async fn get_weight(&self, place: &str) -> String {
+        match self.shown(place).await {
+            Ok(shown) => {
+                format!("{} (initial {})\n", shown.weight, shown.configured_weight.unwrap_or(shown.weight))
+            }
+            Err(why) => why,
+        }
+    }
+
+    async fn change(&self, words: &[&str]) -> String {
+        let state = |word| api::ServerChange { admin_state: Some(word), ..api::ServerChange::default() };
+        let outcome = match words {
+            ["set", "server"] => Err("Require 'backend/server'.\n".to_owned()),
+            ["set", "server", place, "state", word] => match *word {
+                "ready" => self.order(place, state("online".to_owned())).await,
+                "drain" => self.order(place, state("draining".to_owned())).await,
+                "maint" => self.order(place, state("halted".to_owned())).await,
+                _ => self
+                    .find(place)
+                    .and(Err("'set server <srv> state' expects 'ready', 'drain' and 'maint'.\n".to_owned())),
+            },
+            ["set", "server", place, "state"] => self
+                .find(place)
+                .and(Err("'set server <srv> state' expects 'ready', 'drain' and 'maint'.\n".to_owned())),
+            ["set", "server", place, "weight", weight] | ["set", "weight", place, weight] => {
+                self.set_weight(place, weight).await
+            }
+            ["set", "weight", ..] => Err("Require <weight> or <weight%>.\n".to_owned()),
+            ["set", "server", place, what @ ("addr" | "agent" | "agent-addr" | "agent-port" | "agent-send" | "check-addr" | "check-port" | "fqdn" | "health" | "ssl"), ..] => {
+                self.find(place).and(Err(format!(
+                    "'set server <srv> {what}' is known but not supported by Evenkeel: change the configuration.\n"
+                )))
+            }
+            ["set", "server", place, ..] => self.find(place).and(Err(
+                "usage:\nset server <backend>/<server> weight [<weight>|<weight%>]\nset server <backend>/<server> state [ready|drain|maint]\n".to_owned(),
+            )),
+            ["enable", "server", place] => self.order(place, state("online".to_owned())).await,
+            ["disable", "server", place] => self.order(place, state("halted".to_owned())).await,
+            ["enable" | "disable", "server"] => Err("Require 'backend/server'.\n".to_owned()),
+            _ => return unknown(words),
+        };
+        outcome.err().unwrap_or_default()
+    }
+
+    async fn set_weight(&self, place: &str, text: &str) -> Result<(), String> {
+        let shown = self.shown(place).await?;
+        let initial = shown.configured_weight.unwrap_or(shown.weight);
+        let weight = match text.strip_suffix('%') {
+            Some(percent) => {
+                let percent: u64 = percent.parse().map_err(|_| "Invalid weight value.\n")?;
+                if percent > 25_600 {
+                    return Err("Relative weight can only be between 0 and 256000 inclusive.\n".into());
+                }
+                (u64::from(initial) * percent).div_ceil(100)
+            }
+            None => {
+                let weight: u64 = text.parse().map_err(|_| "Invalid weight value.\n")?;
+                if weight > 256 {
+                    return Err("Absolute weight can only be between 0 and 256 inclusive.\n".into());
+                }
+                weight
+            }
+        };
+        let weight = Some(weight.min(65_535) as u16);
+        self.order(place, api::ServerChange { weight, ..api::ServerChange::default() }).await
+    }
+
+    async fn order(&self, place: &str, change: api::ServerChange) -> Result<(), String> {
+        let (proxy, server) = self.find(place)?;
+        change_server(self.known, proxy, server, change).await
+    }
+}
+
+/// A change of one server, for the socket and for the page.
+pub async fn change_server(
+    known: &Known,
+    proxy: &Proxy,
+    server: &Server,
+    change: api::ServerChange,
+) -> Result<(), String> {
+    let (service, server) = (proxy.pool.clone().unwrap_or_default(), server.own.clone());
+    match known.ask(|reply| Request::Change { service, server, change, reply }).await {
+        Some(Ok(_)) => Ok(()),
+        Some(Err(refused)) => Err(format!("{}\n", refused.failure.detail)),
+        None => Err(stopping()),
+    }
+}
+
+fn stopping() -> String {
+    "The process is stopping.\n".into()
+}
+
+fn unknown(words: &[&str]) -> String {
+    let text = words.join(" ");
+    match MISSING.iter().find(|known| text.starts_with(**known)) {
+        Some(known) => format!("'{known}' is known but not supported by Evenkeel.\n"),
+        None => {
+            let first = words.first().copied().unwrap_or("");
+            let close = HELP.lines().skip(1).filter(|l| l.trim_start().split(' ').next() == Some(first));
+            let close: String = close.map(|l| format!("{l}\n")).collect();
+            match close.is_empty() {
+                true => format!("Unknown command: '{first}'. {HELP}"),
+                false => format!(
+                    "Unknown command, but maybe one of the following ones is a better match:\n{close}"
+                ),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_commands_and_words() {
+        assert_eq!(split_commands("show info;show stat \\; x"), ["show info", "show stat \\; x"]);
+        assert_eq!(
+            words_of("  set  server a\\ b/c  state ready "),
+            ["set", "server", "a b/c", "state", "ready"]
+        );
+        assert!(unknown(&["add", "map", "x"]).contains("known but not supported"));
+        assert!(unknown(&["foo"]).starts_with("Unknown command"));
+        assert!(Level::of("admin") > Level::of("operator") && Level::of("operator") > Level::of("user"));
+    }
+}

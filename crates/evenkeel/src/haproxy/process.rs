@@ -1,0 +1,318 @@
+//! The process as HAProxy's users handle it: background, master and worker, pids, reloads.
+
+use std::io::Write;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, getuid, kill_process};
+use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
+
+use super::arguments::Arguments;
+
+/// Tells a child of this program what it is.
+const PART: &str = "EVENKEEL_HAPROXY_PART";
+/// Where a child says that it is ready.
+const READY: &str = "EVENKEEL_HAPROXY_READY";
+/// How long a start may take.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+pub fn random_word() -> String {
+    let mut raw = [0u8; 16];
+    // Without randomness nobody can name it either: the page then refuses everybody.
+    let _ = aws_lc_rs::rand::fill(&mut raw);
+    evenkeel_admin::hex(&raw)
+}
+
+fn part() -> Option<String> {
+    std::env::var(PART).ok()
+}
+
+pub fn is_worker() -> bool {
+    part().as_deref() == Some("worker")
+}
+
+pub fn is_background() -> bool {
+    part().is_some_and(|p| p == "background")
+}
+
+/// What belongs to a process while it runs.
+pub fn folder(pid: u32) -> PathBuf {
+    base().join(pid.to_string())
+}
+
+fn base() -> PathBuf {
+    match (getuid().is_root(), std::env::var_os("XDG_RUNTIME_DIR")) {
+        (true, _) => PathBuf::from("/run/evenkeel-haproxy"),
+        (false, Some(runtime)) => PathBuf::from(runtime).join("evenkeel-haproxy"),
+        (false, None) => std::env::temp_dir().join(format!("evenkeel-haproxy-{}", getuid().as_raw())),
+    }
+}
+
+/// A folder that nobody else may look into.
+fn make_private(folder: &Path) -> Result<(), String> {
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+    let failed = |e: std::io::Error| format!("{}: {e}", folder.display());
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+    let about = std::fs::symlink_metadata(folder).map_err(failed)?;
+    if !about.is_dir() || about.uid() != getuid().as_raw() || about.mode() & 0o077 != 0 {
+        return Err(format!("{} belongs to somebody else, or is open to others", folder.display()));
+    }
+    Ok(())
+}
+
+pub fn make_folder(folder: &Path) -> Result<(), String> {
+    make_private(&base())?;
+    let _ = std::fs::remove_dir_all(folder);
+    make_private(folder)?;
+    make_private(&folder.join("state"))
+}
+
+pub fn remove_folder(folder: &Path) {
+    let _ = std::fs::remove_dir_all(folder);
+}
+
+/// The admin socket of the process to take the listening sockets from.
+pub fn predecessor(arguments: &Arguments, pids: &[u32]) -> Option<PathBuf> {
+    let asked = arguments.take_from.as_deref().and_then(|socket| match pid_behind(socket) {
+        Some(pid) => Some(pid),
+        None => {
+            eprintln!("[WARNING]  ({}) : -x {socket}: nobody answers there", std::process::id());
+            None
+        }
+    });
+    let socket = |pid: &u32| folder(*pid).join("admin.sock");
+    let all: Vec<u32> = asked.into_iter().chain(pids.iter().rev().copied()).collect();
+    all.iter().map(socket).find(|s| {
+        let mut name = s.as_os_str().to_owned();
+        name.push(".handover");
+        Path::new(&name).exists()
+    })
+}
+
+/// The process that serves a stats socket.
+fn pid_behind(socket: &str) -> Option<u32> {
+    use std::io::Read;
+    let mut stream = UnixStream::connect(socket.strip_prefix("unix@").unwrap_or(socket)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    stream.write_all(b"show info\n").ok()?;
+    let mut text = String::new();
+    let _ = stream.read_to_string(&mut text);
+    text.lines().find_map(|l| l.strip_prefix("Pid: "))?.trim().parse().ok()
+}
+
+/// Old processes finish or end, now that this one serves.
+pub fn end_others(finish: &[u32], terminate: &[u32]) {
+    send(finish, Signal::USR1);
+    send(terminate, Signal::TERM);
+}
+
+fn send(pids: &[u32], signal: Signal) {
+    for pid in pids.iter().filter_map(|p| Pid::from_raw(*p as i32)) {
+        let _ = kill_process(pid, signal);
+    }
+}
+
+/// Tells whoever started this process that it serves.
+pub fn say_ready() {
+    if let Some(socket) = std::env::var_os(READY)
+        && let Ok(mut stream) = UnixStream::connect(socket)
+    {
+        let _ = stream.write_all(b"R");
+    }
+    if is_background() {
+        detach();
+    }
+}
+
+/// A worker does not outlive its master.
+pub fn end_with_the_master() {
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::TERM));
+}
+
+/// Whoever started this process may wait for the end of its output.
+fn detach() {
+    let _ = rustix::process::setsid();
+    if let Ok(nothing) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null") {
+        let _ = rustix::stdio::dup2_stdin(&nothing);
+        let _ = rustix::stdio::dup2_stdout(&nothing);
+        let _ = rustix::stdio::dup2_stderr(&nothing);
+    }
+}
+
+/// A child that is starting.
+struct Starting {
+    child: Child,
+    ready: UnixListener,
+    file: PathBuf,
+}
+
+/// This program again, as another part of it.
+fn spawn(part: &str, more: &[String]) -> Result<Starting, String> {
+    make_private(&base())?;
+    let file = base().join(format!("ready-{}", random_word()));
+    let ready = UnixListener::bind(&file).map_err(|e| format!("{}: {e}", file.display()))?;
+    let _ = ready.set_nonblocking(true);
+    let mut words = std::env::args_os();
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0(words.next().unwrap_or_else(|| "haproxy".into()));
+    command.args(words).args(more).env(PART, part).env(READY, &file).stdin(Stdio::null());
+    let child = command.spawn().map_err(|e| format!("the process cannot be started: {e}"))?;
+    Ok(Starting { child, ready, file })
+}
+
+impl Starting {
+    /// Waits until it serves; otherwise how it ended.
+    fn wait(mut self) -> Result<Child, ExitCode> {
+        let end = std::time::Instant::now() + START_LIMIT;
+        let outcome = loop {
+            if self.ready.accept().is_ok() {
+                break Ok(());
+            }
+            match self.child.try_wait() {
+                Ok(Some(status)) => break Err(code_of(status)),
+                Ok(None) if std::time::Instant::now() < end => std::thread::sleep(Duration::from_millis(5)),
+                _ => {
+                    let _ = self.child.kill();
+                    break Err(ExitCode::FAILURE);
+                }
+            }
+        };
+        let _ = std::fs::remove_file(&self.file);
+        outcome.map(|()| self.child)
+    }
+}
+
+fn code_of(status: ExitStatus) -> ExitCode {
+    let signal = status.signal().map(|s| 128 + s);
+    ExitCode::from(status.code().or(signal).unwrap_or(1).clamp(0, 255) as u8)
+}
+
+fn write_pid(file: Option<&Path>, pid: u32) -> Result<(), String> {
+    let Some(file) = file else { return Ok(()) };
+    std::fs::write(file, format!("{pid}\n"))
+        .map_err(|e| format!("Cannot create pidfile {}: {e}", file.display()))
+}
+
+/// `-D`: ends as soon as the process in the background serves.
+pub fn go_to_background(arguments: &Arguments, pidfile: Option<&str>) -> Result<ExitCode, String> {
+    let pidfile = arguments.pidfile.clone().or_else(|| pidfile.map(PathBuf::from));
+    match spawn("background", &[])?.wait() {
+        Ok(child) => {
+            write_pid(pidfile.as_deref(), child.id())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(code) => Ok(code),
+    }
+}
+
+/// `-W`: a process that starts workers, and a new one at SIGUSR2 or SIGHUP, which takes over.
+pub fn run_master(
+    arguments: &Arguments,
+    runtime: &tokio::runtime::Runtime,
+    background: bool,
+    pidfile: Option<&str>,
+) -> Result<ExitCode, String> {
+    if background && !is_background() {
+        return go_to_background(arguments, pidfile);
+    }
+    let pidfile = arguments.pidfile.clone().or_else(|| pidfile.map(PathBuf::from));
+    let signals = Signals::new()?;
+    let first = match spawn("worker", &[])?.wait() {
+        Ok(child) => child,
+        Err(code) => return Ok(code),
+    };
+    if !is_background() {
+        write_pid(pidfile.as_deref(), std::process::id())?;
+    }
+    evenkeel_platform::notify_service_manager(&format!("READY=1\nMAINPID={}", std::process::id()));
+    say_ready();
+    runtime.block_on(attend(first, signals))
+}
+
+/// Heard from before the first worker serves.
+struct Signals {
+    again: Stream,
+    hangup: Stream,
+    softly: Stream,
+    terminate: Stream,
+    interrupt: Stream,
+    children: Stream,
+}
+
+impl Signals {
+    fn new() -> Result<Signals, String> {
+        let stream = |kind| signal(kind).map_err(|e| e.to_string());
+        Ok(Signals {
+            again: stream(SignalKind::user_defined2())?,
+            hangup: stream(SignalKind::hangup())?,
+            softly: stream(SignalKind::user_defined1())?,
+            terminate: stream(SignalKind::terminate())?,
+            interrupt: stream(SignalKind::interrupt())?,
+            children: stream(SignalKind::child())?,
+        })
+    }
+}
+
+async fn attend(first: Child, signals: Signals) -> Result<ExitCode, String> {
+    let Signals { mut again, mut hangup, mut softly, mut terminate, mut interrupt, mut children } = signals;
+    let mut current = first;
+    let mut old: Vec<Child> = Vec::new();
+    let mut stopping = false;
+    loop {
+        let reload = tokio::select! {
+            _ = again.recv() => true,
+            _ = hangup.recv() => true,
+            _ = softly.recv() => {
+                stopping = true;
+                send(&[current.id()], Signal::USR1);
+                false
+            }
+            _ = terminate.recv() => {
+                stopping = true;
+                let all: Vec<u32> = old.iter().map(Child::id).chain([current.id()]).collect();
+                send(&all, Signal::TERM);
+                false
+            }
+            _ = interrupt.recv() => {
+                stopping = true;
+                let all: Vec<u32> = old.iter().map(Child::id).chain([current.id()]).collect();
+                send(&all, Signal::INT);
+                false
+            }
+            _ = children.recv() => false,
+        };
+        if reload && !stopping {
+            evenkeel_platform::notify_service_manager("RELOADING=1");
+            let started = spawn("worker", &["-sf".into(), current.id().to_string()])?;
+            let outcome =
+                tokio::task::spawn_blocking(move || started.wait()).await.map_err(|e| e.to_string())?;
+            match outcome {
+                Ok(child) => old.push(std::mem::replace(&mut current, child)),
+                Err(_) => eprintln!(
+                    "[WARNING]  ({}) : the new worker did not start; the old one goes on",
+                    std::process::id()
+                ),
+            }
+            evenkeel_platform::notify_service_manager("READY=1");
+        }
+        old.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+        if let Ok(Some(status)) = current.try_wait() {
+            if stopping {
+                return Ok(ExitCode::SUCCESS);
+            }
+            eprintln!(
+                "[ALERT]    ({}) : Current worker ({}) exited: {status}",
+                std::process::id(),
+                current.id()
+            );
+            return Ok(code_of(status));
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Sockets that HAProxy names otherwise than by an address: given descriptors, files, abstract names;
+//! and the doors of `stats socket`.
+
+use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use evenkeel_import::{Places, Source, StatsSocket};
+use rustix::net::{AddressFamily, SocketAddrAny};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+
+use super::commands::Level;
+
+#[derive(Default)]
+pub struct Sockets {
+    /// Listening sockets by the address that stands for them.
+    pub adopted: Vec<(SocketAddr, OwnedFd)>,
+    wanted: Vec<(String, SocketAddr)>,
+    /// Files of sockets, to be removed at the end, with their inodes.
+    files: Vec<(PathBuf, u64)>,
+}
+
+/// A door for administrators.
+pub enum Door {
+    Local(tokio::net::UnixListener),
+    Tcp(tokio::net::TcpListener),
+}
+
+/// What stands for a socket that has no address, in the block for traffic that goes nowhere
+/// (RFC 6666): no client and no rule ever means it by accident. The same in every process.
+fn placeholder(place: &str) -> SocketAddr {
+    let mut hasher = std::hash::DefaultHasher::new();
+    place.hash(&mut hasher);
+    let hash = hasher.finish();
+    let part = |at: u32| (hash >> (16 * at)) as u16;
+    let ip = Ipv6Addr::new(0x100, 0, 0, 0, part(0), part(1), part(2), part(3));
+    SocketAddr::new(IpAddr::V6(ip), 1)
+}
+
+/// A descriptor that this process was given, as one of its own.
+fn given(number: &str) -> Result<OwnedFd, String> {
+    let raw: i32 = number.parse().map_err(|_| format!("'{number}' is no file descriptor"))?;
+    let failed = |e: rustix::io::Errno| format!("cannot use file descriptor '{number}' : {e}");
+    let own: Pid = getpid();
+    let pidfd = pidfd_open(own, PidfdFlags::empty()).map_err(failed)?;
+    let fd = pidfd_getfd(pidfd, raw, PidfdGetfdFlags::empty()).map_err(failed)?;
+    rustix::io::ioctl_fionbio(&fd, true).map_err(failed)?;
+    Ok(fd)
+}
+
+fn own_address(fd: &OwnedFd) -> Option<SocketAddr> {
+    let name: SocketAddrAny = rustix::net::getsockname(fd).ok()?;
+    SocketAddr::try_from(name).ok()
+}
+
+impl Sockets {
+    /// What the machine makes of the words that are no addresses. Nothing is opened yet.
+    pub fn places(
+        &mut self,
+        sources: &[Source],
+        variables: &BTreeMap<String, String>,
+        stats: (SocketAddr, String),
+        only_check: bool,
+    ) -> Result<Places, String> {
+        let (binds, servers, hosts) = evenkeel_import::places(sources, variables);
+        let mut places = Places { stats: Some(stats), ..Places::default() };
+        for bind in binds {
+            let mut address = placeholder(&bind);
+            if let Some(number) = bind.strip_prefix("fd@") {
+                if !only_check {
+                    let fd = given(number)?;
+                    address = own_address(&fd).filter(|a| a.port() > 0).unwrap_or(address);
+                    self.adopted.push((address, fd));
+                }
+            } else {
+                self.wanted.push((bind.clone(), address));
+            }
+            places.sockets.insert(bind, address);
+        }
+        let _ = servers;
+        for host in hosts {
+            let found = (host.as_str(), 0).to_socket_addrs().ok().and_then(|mut all| all.next());
+            if let Some(found) = found {
+                places.hosts.insert(host, found.ip());
+            }
+        }
+        Ok(places)
+    }
+
+    /// Opens the files and abstract names that services are bound to.
+    pub fn open_listeners(&mut self) -> Result<(), String> {
+        for (bind, address) in std::mem::take(&mut self.wanted) {
+            let listener = self.listen(&bind, None)?;
+            self.adopted.push((address, listener.into()));
+        }
+        Ok(())
+    }
+
+    fn listen(&mut self, place: &str, mode: Option<u32>) -> Result<UnixListener, String> {
+        let failed = |e: std::io::Error| format!("Starting proxy: cannot bind UNIX socket [{place}]: {e}");
+        let listener = match place.strip_prefix("abns@") {
+            Some(name) => {
+                let address = std::os::unix::net::SocketAddr::from_abstract_name(name).map_err(failed)?;
+                UnixListener::bind_addr(&address).map_err(failed)?
+            }
+            None => {
+                let path = Path::new(place.strip_prefix("unix@").unwrap_or(place));
+                // Whoever comes meanwhile finds the old one or the new one.
+                let fresh = path.with_extension(format!("{}.tmp", std::process::id()));
+                let _ = std::fs::remove_file(&fresh);
+                let listener = UnixListener::bind(&fresh).map_err(failed)?;
+                if let Some(mode) = mode {
+                    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(mode))
+                        .map_err(failed)?;
+                }
+                let inode = std::fs::symlink_metadata(&fresh).map_err(failed)?.ino();
+                std::fs::rename(&fresh, path).map_err(failed)?;
+                self.files.push((path.to_owned(), inode));
+                listener
+            }
+        };
+        listener.set_nonblocking(true).map_err(failed)?;
+        Ok(listener)
+    }
+
+    /// The doors of `stats socket`, and what may be done there.
+    pub fn open_doors(&mut self, wanted: &[StatsSocket]) -> Result<Vec<(Door, Level)>, String> {
+        let mut doors = Vec::new();
+        for socket in wanted {
+            let level = Level::of(&socket.level);
+            let place = socket.place.as_str();
+            let failed =
+                |e: std::io::Error| format!("Starting frontend GLOBAL: cannot bind socket [{place}]: {e}");
+            let door = if let Some(number) = place.strip_prefix("fd@") {
+                door_of(given(number)?).map_err(failed)?
+            } else if place.starts_with('/') || place.starts_with("unix@") || place.starts_with("abns@") {
+                let listener = self.listen(place, Some(socket.mode.unwrap_or(0o600)))?;
+                self.give_to(place, socket)?;
+                Door::Local(tokio::net::UnixListener::from_std(listener).map_err(failed)?)
+            } else {
+                let plain = place.trim_start_matches("ipv4@").trim_start_matches("ipv6@");
+                let plain =
+                    plain.strip_prefix("*:").map_or_else(|| plain.to_owned(), |p| format!("0.0.0.0:{p}"));
+                let plain = if plain.starts_with(':') { format!("0.0.0.0{plain}") } else { plain };
+                let listener = std::net::TcpListener::bind(&plain).map_err(failed)?;
+                listener.set_nonblocking(true).map_err(failed)?;
+                Door::Tcp(tokio::net::TcpListener::from_std(listener).map_err(failed)?)
+            };
+            doors.push((door, level));
+        }
+        Ok(doors)
+    }
+
+    /// The owner that a socket's file is to have.
+    fn give_to(&self, place: &str, socket: &StatsSocket) -> Result<(), String> {
+        let path = place.strip_prefix("unix@").unwrap_or(place);
+        let user = socket.user.as_deref().map(|name| number_of("/etc/passwd", name)).transpose()?;
+        let group = socket.group.as_deref().map(|name| number_of("/etc/group", name)).transpose()?;
+        if user.is_none() && group.is_none() {
+            return Ok(());
+        }
+        std::os::unix::fs::chown(path, user, group)
+            .map_err(|e| format!("{path}: the owner cannot be set: {e}"))
+    }
+
+    pub fn remove_files(&self) {
+        for (file, inode) in &self.files {
+            // A successor has put its own there.
+            if std::fs::symlink_metadata(file).is_ok_and(|m| m.ino() == *inode) {
+                let _ = std::fs::remove_file(file);
+            }
+        }
+    }
+}
+
+fn door_of(fd: OwnedFd) -> std::io::Result<Door> {
+    let name: SocketAddrAny = rustix::net::getsockname(fd.as_fd())?;
+    match name.address_family() {
+        AddressFamily::UNIX => Ok(Door::Local(tokio::net::UnixListener::from_std(fd.into())?)),
+        _ => Ok(Door::Tcp(tokio::net::TcpListener::from_std(fd.into())?)),
+    }
+}
+
+/// The number of a user or a group, by its name.
+fn number_of(file: &str, name: &str) -> Result<u32, String> {
+    if let Ok(number) = name.parse() {
+        return Ok(number);
+    }
+    let text = std::fs::read_to_string(file).map_err(|e| format!("{file}: {e}"))?;
+    let found =
+        text.lines().map(|l| l.split(':').collect::<Vec<_>>()).find(|fields| fields.first() == Some(&name));
+    let number = found.and_then(|fields| fields.get(2)?.parse().ok());
+    number.ok_or_else(|| format!("'{name}' is not in {file}"))
+}

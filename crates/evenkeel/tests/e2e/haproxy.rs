@@ -1,0 +1,342 @@
+//! `evenkeel haproxy -f`: HAProxy's command line, stats socket and page, beside HAProxy itself.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use evenkeel_testbed::{Connection, Place, Process, Scripted, eventually, get, require};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// This program under the name that makes it take HAProxy's words.
+fn ours() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+    command.arg("haproxy");
+    command
+}
+
+struct Told {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn told(command: &mut Command) -> Told {
+    let output = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Told { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
+}
+
+fn ask(socket: &Path, command: &str) -> String {
+    let mut stream = UnixStream::connect(socket).unwrap_or_else(|e| panic!("{}: {e}", socket.display()));
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    writeln!(stream, "{command}").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// Two web servers behind a frontend with a page, on this place's addresses.
+fn config(place: &Place, more: &str) -> (String, PathBuf) {
+    let socket = place.file("stats.sock");
+    let text = format!(
+        "global\n  stats socket {} mode 600 level admin\n{more}\ndefaults\n  mode http\n  timeout connect 2s\n  timeout client 5s\n  timeout server 5s\nfrontend fe\n  bind {}\n  stats enable\n  stats uri /st\n  stats auth admin:secret\n  stats admin if TRUE\n  default_backend be\nbackend be\n  balance roundrobin\n  stick-table type ip size 10k expire 5m\n  server s1 {} check inter 200 rise 1 fall 1 weight 10\n  server s2 {} weight 10\nbackend spare\n  server s3 {} backup\n",
+        socket.display(),
+        place.at(8080),
+        place.at(9001),
+        place.at(9002),
+        place.at(9003),
+    );
+    (text, socket)
+}
+
+fn serving(place: &Place) -> bool {
+    std::net::TcpStream::connect(place.at(8080)).is_ok()
+}
+
+fn run(place: &Place, mut command: Command, text: &str) -> Process {
+    let file = place.write("haproxy.cfg", text);
+    let log = std::fs::File::create(place.file("haproxy.log")).unwrap();
+    command.arg("-db").arg("-f").arg(file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    let process = Process::start(&mut command);
+    eventually("it serves", Duration::from_secs(20), || serving(place));
+    process
+}
+
+#[test]
+fn configurations_are_checked_in_its_words() {
+    let place = Place::new("haproxy-check");
+    let check = |text: &str, more: &[&str]| {
+        let file = place.write("check.cfg", text);
+        told(ours().arg("-c").args(more).arg("-f").arg(file))
+    };
+    let (good, _) = config(&place, "");
+    let ok = check(&good, &[]);
+    assert_eq!((ok.code, ok.out.as_str()), (0, "Configuration file is valid\n"), "{}", ok.err);
+    let bad = check("global\n  maxcon 5\nlisten a\n  bind 127.0.0.1:1\n  cook x\n", &[]);
+    assert_eq!(bad.code, 1);
+    for part in [
+        "[NOTICE]   (",
+        "[ALERT]    (",
+        "check.cfg:2] : unknown keyword 'maxcon' in 'global' section",
+        "check.cfg:5] : unknown keyword 'cook' in 'listen' section",
+        "config : Error(s) found in configuration file : ",
+        "config : Fatal errors found in configuration.",
+    ] {
+        assert!(bad.err.contains(part), "{part}: {}", bad.err);
+    }
+    // Known and not there is an error too, never a silence.
+    let lost = check("listen a\n  mode http\n  bind 127.0.0.1:1\n  compression algo gzip\n", &[]);
+    assert_eq!(lost.code, 1);
+    assert!(
+        lost.err.contains("check.cfg:4] : 'compression algo gzip' is known but not supported"),
+        "{}",
+        lost.err
+    );
+    // Variables, quotes and conditions.
+    let text = "listen a\n  bind \"127.0.0.1:${PORT-18}1\"\n.if defined(NOWHERE)\n  nonsense\n.else\n  mode http\n.endif\n";
+    assert_eq!(check(text, &[]).code, 0);
+    assert_eq!(check("defaults x\n mode http\nlisten a from y\n bind 127.0.0.1:1\n", &[]).code, 1);
+    let holds = |text: &str| told(ours().args(["-cc", text])).code;
+    assert_eq!(
+        (holds("version_atleast(2.4) && !streq(a,b)"), holds("version_atleast(9)"), holds("(")),
+        (0, 1, 1)
+    );
+    let version = told(ours().arg("-v"));
+    assert!(version.out.starts_with("HAProxy version 2.6"), "{}", version.out);
+    assert_eq!(told(ours().args(["-f", "/nowhere/at/all.cfg"])).code, 1);
+    assert_eq!(told(ours().arg("-Z")).code, 1);
+}
+
+/// Rows of `show stat` by proxy and server, with some of their columns.
+fn rows(text: &str, wanted: &[&str]) -> Vec<Vec<String>> {
+    let mut lines = text.lines();
+    let heads: Vec<&str> = lines.next().unwrap().trim_start_matches("# ").split(',').collect();
+    let places: Vec<usize> = wanted
+        .iter()
+        .map(|w| heads.iter().position(|h| h == w).unwrap_or_else(|| panic!("no {w}")))
+        .collect();
+    let fields = lines.filter(|l| !l.is_empty()).map(|l| l.split(',').map(str::to_owned).collect::<Vec<_>>());
+    fields.map(|f| places.iter().map(|at| f[*at].clone()).collect()).collect()
+}
+
+#[test]
+fn the_stats_socket_says_what_haproxys_says() {
+    if !require(&["haproxy"]) {
+        return;
+    }
+    let (place, other) = (Place::new("haproxy-stats"), Place::new("haproxy-stats-old"));
+    let _servers: Vec<Scripted> = [&place, &other]
+        .iter()
+        .flat_map(|p| [(9001, "one"), (9002, "two")].map(|(port, name)| Scripted::named(p.at(port), name)))
+        .collect();
+    let ((text, socket), (old_text, old_socket)) = (config(&place, ""), config(&other, ""));
+    let _new = run(&place, ours(), &text);
+    let _old = run(&other, Command::new("haproxy"), &old_text);
+    let wanted = [
+        "pxname", "svname", "status", "weight", "act", "bck", "iid", "sid", "type", "stot", "hrsp_2xx",
+        "mode",
+    ];
+    for at in [place.at(8080), other.at(8080)] {
+        for _ in 0..6 {
+            assert_eq!(get(at, "/").status, 200);
+        }
+    }
+    eventually("the checked server is up on both", Duration::from_secs(5), || {
+        [&socket, &old_socket]
+            .iter()
+            .all(|s| ask(s, "show stat").contains(",s1,") && !ask(s, "show stat").contains("UP 1/"))
+    });
+    // HAProxy counts the connection that was tried for a start as well: totals of the frontend differ.
+    let strip = |mut rows: Vec<Vec<String>>| {
+        rows.iter_mut().filter(|r| r[1] == "FRONTEND").for_each(|r| r[9].clear());
+        rows
+    };
+    let (new, old) = (ask(&socket, "show stat"), ask(&old_socket, "show stat"));
+    assert_eq!(strip(rows(&new, &wanted)), strip(rows(&old, &wanted)));
+    // The columns are HAProxy's, in its order.
+    let heads =
+        |text: &str| text.lines().next().unwrap().split(',').take(100).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(heads(&new), heads(&old));
+    // Words of refusal and of success.
+    for command in [
+        "get weight be/s1",
+        "set weight be/s1 5",
+        "get weight be/s1",
+        "set weight be/s1 50%",
+        "set weight be/s1 300",
+        "get weight xx/yy",
+        "set server be/nope state ready",
+        "set server be/s1 state foo",
+        "set server",
+        "show backend",
+        "show servers state nope",
+        "show table nope",
+        "show table",
+        "clear table be",
+        "clear counters",
+        "disable server be/s2",
+    ] {
+        assert_eq!(ask(&socket, command), ask(&old_socket, command), "{command}");
+    }
+    // Distribution and states after the change.
+    for (at, stats) in [(place.at(8080), &socket), (other.at(8080), &old_socket)] {
+        let seen: Vec<String> = (0..4).map(|_| get(at, "/").text()).collect();
+        assert!(seen.iter().all(|s| s == "one"), "{seen:?}");
+        let status = rows(&ask(stats, "show stat"), &["pxname", "svname", "status", "weight"]);
+        assert!(status.contains(&["be", "s2", "MAINT", "10"].map(str::to_owned).to_vec()), "{status:?}");
+        let state = ask(stats, "show servers state be");
+        let fields: Vec<Vec<&str>> = state.lines().skip(2).map(|l| l.split(' ').collect()).collect();
+        assert_eq!((fields[1][3], fields[1][5], fields[1][6]), ("s2", "0", "1"), "{state}");
+    }
+    ask(&socket, "set server be/s2 state ready; set server be/s1 state drain");
+    eventually("only the second serves", Duration::from_secs(2), || get(place.at(8080), "/").text() == "two");
+    let info = ask(&socket, "show info");
+    assert!(
+        info.contains("Name: HAProxy\n") && info.contains("\nPid: ") && info.contains("\nUptime_sec: "),
+        "{info}"
+    );
+    assert!(ask(&socket, "add map x y z").contains("known but not supported"));
+    assert!(ask(&socket, "nonsense").starts_with("Unknown command"));
+    assert!(ask(&socket, "user;set weight be/s1 3").contains("Permission denied"));
+    assert!(ask(&socket, "show stat typed").contains("S.3.1.1.svname.1:MGP:str:s1\n"));
+    serde_json::from_str::<serde_json::Value>(&ask(&socket, "show stat json")).unwrap();
+}
+
+#[test]
+fn the_page_shows_and_changes_servers() {
+    let place = Place::new("haproxy-page");
+    let _servers = [(9001, "one"), (9002, "two")].map(|(port, name)| Scripted::named(place.at(port), name));
+    let (text, _) = config(&place, "");
+    let _process = run(&place, ours(), &text);
+    let at = place.at(8080);
+    let send = |head: &str, body: &str| {
+        let mut connection = Connection::open(at);
+        connection.send(format!("{head} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\nConnection: close\r\nAuthorization: Basic YWRtaW46c2VjcmV0\r\n\r\n{body}", body.len()));
+        connection.answer().unwrap()
+    };
+    assert_eq!(get(at, "/st").status, 401);
+    let page = send("GET /st", "");
+    assert!(page.status == 200 && page.text().contains("Statistics Report for HAProxy"), "{}", page.text());
+    let csv = send("GET /st;csv", "").text();
+    assert!(csv.starts_with("# pxname,svname,") && csv.contains("\nbe,BACKEND,"), "{csv}");
+    assert!(!send("GET /st?;csv;scope=spare", "").text().contains("\nbe,"));
+    let done = send("POST /st", "s=s1&s=s2&action=maint&b=%233");
+    assert_eq!((done.status, done.field("location")), (303, Some("/st;st=DONE")));
+    assert_eq!(get(at, "/").status, 503);
+    assert_eq!(send("POST /st", "s=s1&action=ready&b=be").field("location"), Some("/st;st=DONE"));
+    assert_eq!(get(at, "/").text(), "one");
+    assert_eq!(send("POST /st", "s=nobody&action=ready&b=be").field("location"), Some("/st;st=ERRP"));
+    // Nobody else gets to the page's own server: a header of the client's does not open it.
+    let mut connection = Connection::open(at);
+    connection.send("GET /st HTTP/1.1\r\nHost: t\r\nX-Evenkeel-Statistics: 0\r\n\r\n");
+    assert_eq!(connection.answer().unwrap().status, 401);
+}
+
+#[test]
+fn a_reload_by_pid_loses_no_request() {
+    let place = Place::new("haproxy-reload");
+    let _servers = [(9001, "one"), (9002, "two")].map(|(port, name)| Scripted::named(place.at(port), name));
+    let (text, socket) = config(&place, "");
+    let pidfile = place.file("haproxy.pid");
+    let file = place.write("haproxy.cfg", text);
+    let start = |more: &[String]| {
+        let mut command = ours();
+        command.arg("-D").arg("-f").arg(&file).arg("-p").arg(&pidfile).args(more);
+        let told = told(&mut command);
+        assert_eq!(told.code, 0, "{}", told.err);
+        std::fs::read_to_string(&pidfile).unwrap().trim().parse::<i32>().unwrap()
+    };
+    let mut pid = start(&[]);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let failed = std::thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            let (mut done, mut failed) = (0, 0);
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let mut connection = Connection::open(place.at(8080));
+                connection.send("GET / HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n");
+                match connection.answer() {
+                    Some(answer) if answer.status == 200 => done += 1,
+                    _ => failed += 1,
+                }
+            }
+            (done, failed)
+        });
+        for _ in 0..3 {
+            std::thread::sleep(Duration::from_millis(300));
+            let before = pid;
+            pid = start(&["-sf".into(), before.to_string()]);
+            let gone = || !Path::new(&format!("/proc/{before}/stat")).exists();
+            eventually("the old process has ended", Duration::from_secs(10), gone);
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        load.join().unwrap()
+    });
+    assert!(failed.0 > 50 && failed.1 == 0, "{failed:?} requests done and failed");
+    assert!(ask(&socket, "show info").contains(&format!("\nPid: {pid}\n")));
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::USR1).unwrap();
+    eventually("it finishes", Duration::from_secs(10), || !serving(&place));
+    eventually("its socket is gone", Duration::from_secs(10), || !socket.exists());
+}
+
+#[test]
+fn a_master_changes_its_worker() {
+    let place = Place::new("haproxy-master");
+    let _servers = [(9001, "one"), (9002, "two")].map(|(port, name)| Scripted::named(place.at(port), name));
+    let (text, socket) = config(&place, "");
+    let mut command = ours();
+    command.arg("-W");
+    let mut master = run(&place, command, &text);
+    let worker = || {
+        let info = ask(&socket, "show info");
+        let line = info.lines().find_map(|l| l.strip_prefix("Pid: "));
+        line.and_then(|p| p.parse::<u32>().ok()).unwrap_or_else(|| panic!("{info}"))
+    };
+    let first = worker();
+    assert_ne!(first, master.id());
+    master.signal(Signal::USR2);
+    eventually("another worker serves", Duration::from_secs(10), || worker() != first);
+    assert_eq!(get(place.at(8080), "/").status, 200);
+    // A configuration that is not right changes nothing.
+    let second = worker();
+    place.write("haproxy.cfg", "global\n  nonsense\n");
+    master.signal(Signal::USR2);
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!((worker(), get(place.at(8080), "/").status), (second, 200));
+    master.signal(Signal::TERM);
+    assert_eq!(master.wait(), Some(0));
+    assert!(!serving(&place));
+}
+
+#[test]
+fn sockets_may_be_given_or_be_files() {
+    let place = Place::new("haproxy-fd");
+    let _server = Scripted::named(place.at(9001), "one");
+    // A listening socket of whoever starts it, as its fourth descriptor.
+    let listener = std::net::TcpListener::bind(place.at(8080)).unwrap();
+    let path = place.file("front.sock");
+    let file = place.write(
+        "haproxy.cfg",
+        format!(
+            "defaults\n  mode http\n  timeout connect 2s\n  timeout client 5s\n  timeout server 5s\nlisten a\n  bind \"fd@${{FRONT}}\"\n  bind unix@{}\n  server s {}\n",
+            path.display(),
+            place.at(9001)
+        ),
+    );
+    let inherited = listener.try_clone().unwrap();
+    rustix::io::fcntl_setfd(&inherited, rustix::io::FdFlags::empty()).unwrap();
+    let number = std::os::fd::AsRawFd::as_raw_fd(&inherited);
+    let mut command = ours();
+    command.arg("-db").arg("-f").arg(file).env("FRONT", number.to_string()).stderr(Stdio::null());
+    let process = Process::start(&mut command);
+    drop((inherited, listener));
+    assert_eq!(get(place.at(8080), "/").text(), "one");
+    eventually("the file is there", Duration::from_secs(10), || path.exists());
+    let mut stream = UnixStream::connect(&path).unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 200") && text.ends_with("one"), "{text}");
+    drop(process);
+}

@@ -1,0 +1,150 @@
+//! HAProxy's configuration as it is run: what is made of it for Evenkeel, and what only those need
+//! who know it by HAProxy's names.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use super::{lexer, read};
+use crate::draft::Draft;
+use crate::words::split_port;
+use crate::{Kind, Left, Source};
+
+/// What the machine makes of words that are no addresses.
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    /// Sockets by what HAProxy calls them (`fd@5`, `unix@/run/x`, `/run/x`): the address that stands
+    /// for them.
+    pub sockets: BTreeMap<String, SocketAddr>,
+    pub hosts: BTreeMap<String, IpAddr>,
+    /// Where pages of statistics are served, and what a request must bring along to be believed.
+    pub stats: Option<(SocketAddr, String)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyKind {
+    Frontend,
+    Backend,
+    Listen,
+}
+
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// As HAProxy has it.
+    pub name: String,
+    /// The real server's.
+    pub own: String,
+    pub checked: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    pub name: String,
+    pub kind: ProxyKind,
+    pub id: u32,
+    pub http: bool,
+    /// The virtual services that it became.
+    pub services: Vec<String>,
+    /// The pool's name, or that of the service whose own it is.
+    pub pool: Option<String>,
+    pub servers: Vec<Server>,
+    pub disabled: bool,
+    /// The kind of keys of its table, as HAProxy names it, and the table's size.
+    pub table: Option<(String, u64)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatsSocket {
+    pub line: usize,
+    pub place: String,
+    pub level: String,
+    pub mode: Option<u32>,
+    pub user: Option<String>,
+    pub group: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StatsPage {
+    pub proxy: String,
+    pub uri: String,
+    pub realm: String,
+    pub users: Vec<String>,
+    /// The condition of `stats admin`, if it always holds.
+    pub admin: bool,
+    pub refresh: Option<u32>,
+    pub hide_version: bool,
+    pub scope: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Process {
+    pub daemon: bool,
+    pub master_worker: bool,
+    pub quiet: bool,
+    pub pidfile: Option<String>,
+    pub maxconn: Option<u64>,
+    pub threads: Option<u64>,
+    pub node: Option<String>,
+    pub description: Option<String>,
+    pub zero_warning: bool,
+    pub environment: Vec<(String, Option<String>)>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Run {
+    pub places: Places,
+    pub proxies: Vec<Proxy>,
+    pub sockets: Vec<StatsSocket>,
+    pub pages: Vec<StatsPage>,
+    pub process: Process,
+}
+
+/// What is run.
+#[derive(Clone, Debug)]
+pub struct Running {
+    pub text: String,
+    pub left: Vec<Left>,
+    pub proxies: Vec<Proxy>,
+    pub sockets: Vec<StatsSocket>,
+    pub pages: Vec<StatsPage>,
+    pub process: Process,
+}
+
+/// Binds and servers whose places only the machine knows: sockets, and host names.
+pub fn places(
+    sources: &[Source],
+    variables: &BTreeMap<String, String>,
+) -> (BTreeSet<String>, BTreeSet<String>, BTreeSet<String>) {
+    let (mut binds, mut servers, mut hosts) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for line in sources.iter().flat_map(|s| lexer::lines(&s.text, variables)) {
+        let words: Vec<&str> = line.words.iter().map(String::as_str).collect();
+        let (all, is_bind) = match words.as_slice() {
+            ["bind", place, ..] | ["listen" | "frontend", _, place, ..] => (*place, true),
+            ["server", _, place, ..] => (*place, false),
+            _ => continue,
+        };
+        for place in all.split(',') {
+            if is_socket(place) {
+                if is_bind { &mut binds } else { &mut servers }.insert(place.to_owned());
+            } else if !is_bind {
+                let host = split_port(place).0.trim_matches(['[', ']']);
+                if host.parse::<IpAddr>().is_err() && !host.is_empty() && host != "*" {
+                    hosts.insert(host.to_owned());
+                }
+            }
+        }
+    }
+    (binds, servers, hosts)
+}
+
+pub fn is_socket(place: &str) -> bool {
+    place.starts_with('/') || ["fd@", "unix@", "abns@"].iter().any(|p| place.starts_with(p))
+}
+
+pub fn running(sources: &[Source], variables: &BTreeMap<String, String>, places: Places) -> Running {
+    let mut draft = Draft { run: Some(Run { places, ..Run::default() }), ..Draft::default() };
+    let haproxy: Vec<&Source> = sources.iter().filter(|s| s.kind == Kind::Haproxy).collect();
+    read(&haproxy, variables, &mut draft);
+    let text = draft.print();
+    let Run { proxies, sockets, pages, process, .. } = draft.run.take().unwrap_or_default();
+    Running { text, left: draft.left, proxies, sockets, pages, process }
+}

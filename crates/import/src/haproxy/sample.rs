@@ -1,0 +1,286 @@
+//! HAProxy's samples and their converters as texts with variables.
+
+use crate::draft::prefix;
+use crate::words::quoted;
+
+/// A text with HAProxy's variables, with Evenkeel's.
+pub fn variables(text: &str) -> Result<String, String> {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('%') {
+        out.push_str(&literal(&rest[..at]));
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('%') {
+            out.push('%');
+            rest = after;
+            continue;
+        }
+        let (word, after) = match rest.strip_prefix('[') {
+            Some(inner) => {
+                let end = end_of(inner).ok_or("a %[ has no ]")?;
+                (&inner[..end], &inner[end + 1..])
+            }
+            None => {
+                let end = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
+                rest.split_at(end)
+            }
+        };
+        rest = after;
+        out.push_str(&template(word)?);
+    }
+    out.push_str(&literal(rest));
+    Ok(out)
+}
+
+fn literal(text: &str) -> String {
+    text.replace('{', "{{").replace('}', "}}")
+}
+
+/// The bracket that ends a sample; those of arguments do not.
+fn end_of(text: &str) -> Option<usize> {
+    let mut depth = 0i32;
+    text.bytes().position(|byte| {
+        match byte {
+            b'(' => depth += 1,
+            b')' => depth -= 1,
+            _ => {}
+        }
+        byte == b']' && depth <= 0
+    })
+}
+
+/// A sample with its converters: names, and what stands in their parentheses.
+pub fn chain(text: &str) -> Vec<(String, Option<String>)> {
+    let mut parts = vec![String::new()];
+    let (mut depth, mut quote) = (0i32, None);
+    for c in text.trim().chars() {
+        let last = parts.len() - 1;
+        match c {
+            '"' | '\'' if quote == Some(c) => quote = None,
+            '"' | '\'' if quote.is_none() && depth > 0 => quote = Some(c),
+            '(' if quote.is_none() => depth += 1,
+            ')' if quote.is_none() => depth -= 1,
+            ',' if depth == 0 && quote.is_none() => {
+                parts.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        parts[last].push(c);
+    }
+    let split = |part: String| match part.trim().split_once('(') {
+        Some((name, rest)) => (name.to_owned(), Some(rest.strip_suffix(')').unwrap_or(rest).to_owned())),
+        None => (part.trim().to_owned(), None),
+    };
+    parts.into_iter().map(split).collect()
+}
+
+/// The arguments of a converter, quotes taken away.
+fn arguments(text: Option<&str>) -> Vec<String> {
+    let Some(text) = text else { return Vec::new() };
+    let mut all = vec![String::new()];
+    let mut quote = None;
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        let last = all.len() - 1;
+        match c {
+            '"' | '\'' if quote == Some(c) => quote = None,
+            '"' | '\'' if quote.is_none() => quote = Some(c),
+            '\\' if quote != Some('\'') => all[last].extend(chars.next()),
+            ',' if quote.is_none() => all.push(String::new()),
+            c => all[last].push(c),
+        }
+    }
+    all
+}
+
+/// A variable's name: those of one request or one connection have a counterpart.
+pub fn variable(name: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    match name.split_once('.') {
+        Some(("txn" | "req" | "res" | "sess", rest)) if !rest.is_empty() && name.chars().all(plain) => {
+            Ok(name.into())
+        }
+        _ => Err(format!("the variable {name} has no counterpart")),
+    }
+}
+
+/// A sample as a text with one variable, and its converters.
+pub fn template(text: &str) -> Result<String, String> {
+    let parts = chain(text);
+    let Some(((name, argument), converters)) = parts.split_first() else {
+        return Err("a sample is needed".into());
+    };
+    let whole = source(name, argument.as_deref())?;
+    if converters.is_empty() {
+        return Ok(whole);
+    }
+    let (Some(inner), 1) =
+        (whole.strip_prefix('{').and_then(|w| w.strip_suffix('}')), whole.matches('{').count())
+    else {
+        return Err(format!("the converters of {name} have no counterpart"));
+    };
+    let mut out = inner.to_owned();
+    for (name, argument) in converters {
+        let converted = converter(name, &arguments(argument.as_deref()))?;
+        if !converted.is_empty() {
+            out = format!("{out}|{converted}");
+        }
+    }
+    Ok(format!("{{{out}}}"))
+}
+
+fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
+    let whole = argument.unwrap_or("");
+    let argument = whole.trim();
+    let (first, occurrence) = argument.split_once(',').unwrap_or((argument, ""));
+    let bare = name.trim_start_matches("req.").trim_start_matches("capture.req.");
+    Ok(match bare {
+        "str" => {
+            let text = arguments(Some(whole)).join(",");
+            if text.contains(['{', '}']) {
+                return Err("a text with braces has no counterpart here".into());
+            }
+            format!("{{{}}}", quoted(&text))
+        }
+        "int" | "bool" if argument.parse::<i64>().is_ok() => format!("{{{}}}", quoted(argument)),
+        "var" => format!("{{variable:{}}}", variable(first)?),
+        "src" | "ci" => "{source}".into(),
+        "src_port" | "cp" => "{source-port}".into(),
+        "dst" | "fi" => "{destination}".into(),
+        "dst_port" | "fp" => "{port}".into(),
+        "path" | "HP" => "{path}".into(),
+        "uri" | "url" | "pathq" | "HU" | "HPO" => "{uri}".into(),
+        "query" | "HQ" => "{query}".into(),
+        "method" | "HM" => "{method}".into(),
+        "base" => "{host}{path}".into(),
+        "ssl_fc_sni" => "{sni}".into(),
+        "ssl_fc_protocol" | "sslv" => "{tls-version}".into(),
+        "ssl_fc_cipher" | "sslc" => "{tls-cipher}".into(),
+        "ssl_c_s_dn" if argument.is_empty() => "{client-cert-subject}".into(),
+        "ssl_c_s_dn" if argument.eq_ignore_ascii_case("cn") => "{client-cert-cn}".into(),
+        "ssl_c_i_dn" if argument.is_empty() => "{client-cert-issuer}".into(),
+        "ssl_c_serial" => "{client-cert-serial|hex-decode}".into(),
+        "hdr" | "fhdr" if first.eq_ignore_ascii_case("host") => "{host}".into(),
+        "fhdr" if !first.is_empty() && occurrence.is_empty() => format!("{{header:{first}}}"),
+        // The parts of a list are values of their own there; the last one is used.
+        "hdr" if !first.is_empty() => {
+            let at: i64 = match occurrence.trim() {
+                "" => -1,
+                text => text.parse().map_err(|_| format!("the occurrence {text} is no number"))?,
+            };
+            format!("{{header:{first}|field({at},\",\")|trim}}")
+        }
+        "cook" | "cookie" | "cook_val" if !first.is_empty() => format!("{{cookie:{first}}}"),
+        "url_param" | "urlp" if !first.is_empty() => format!("{{query:{first}}}"),
+        _ => return Err(format!("the variable {name} has no counterpart")),
+    })
+}
+
+/// A text as an argument of Evenkeel's converters.
+fn argument(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// `replace(…)` of a regular expression and a text with `\\1`.
+pub fn replace(regex: &str, text: &str, all: bool) -> Result<String, String> {
+    let mut out = String::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '%' => return Err("a replacement with variables is not carried over".into()),
+            '$' => out.push_str("$$"),
+            '\\' => match chars.next() {
+                Some(digit @ '0'..='9') => out.push_str(&format!("${{{digit}}}")),
+                Some(other) => out.push(other),
+                None => {}
+            },
+            c => out.push(c),
+        }
+    }
+    Ok(format!("replace({},{}{})", argument(regex), argument(&out), if all { ",all" } else { "" }))
+}
+
+fn converter(name: &str, arguments: &[String]) -> Result<String, String> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let digest = |text: &str| {
+        let plain = text.to_ascii_lowercase().replace('-', "");
+        match ["sha1", "sha224", "sha256", "sha384", "sha512"].contains(&plain.as_str()) {
+            true => Ok(plain),
+            false => Err(format!("the digest {text} has no counterpart")),
+        }
+    };
+    Ok(match (name, words.as_slice()) {
+        ("lower" | "upper" | "length" | "base64" | "sha1" | "crc32", []) => name.into(),
+        ("crc32", ["0"]) => "crc32".into(),
+        ("b64dec", []) => "base64-decode".into(),
+        ("ub64enc", []) => "base64url".into(),
+        ("ub64dec", []) => "base64url-decode".into(),
+        ("hex", []) => "hex|upper".into(),
+        ("url_dec", [] | ["0"]) => "uri-decode".into(),
+        ("url_dec", ["1"]) => "form-decode".into(),
+        ("url_enc", [] | ["query"]) => "url-encode".into(),
+        ("json", [] | ["ascii"] | ["utf8"] | ["utf8s"]) => "json".into(),
+        ("sha2", []) => "sha256".into(),
+        ("sha2", [bits]) => digest(&format!("sha{bits}"))?,
+        ("digest", [kind]) => digest(kind)?,
+        ("hmac", [kind, key]) => {
+            let key = unbase64(key).ok_or("a key in a variable has no counterpart")?;
+            let digits: String = key.iter().map(|b| format!("{b:02x}")).collect();
+            format!("hmac({},\"hex:{digits}\")", digest(kind)?)
+        }
+        ("field" | "word", [at, signs]) => format!("{name}({at},{})", argument(signs)),
+        ("bytes", [offset]) => format!("bytes({offset})"),
+        ("bytes", [offset, length]) => format!("bytes({offset},{length})"),
+        ("iif", [then, other]) => format!("if({},{})", argument(then), argument(other)),
+        ("ipmask", [v4]) => format!("network({})", prefix(v4).ok_or("the mask is none")?),
+        ("ipmask", [v4, v6]) => format!("network({},{v6})", prefix(v4).ok_or("the mask is none")?),
+        ("add" | "sub" | "mul" | "div" | "mod", [n]) if n.parse::<i64>().is_ok() => format!("{name}({n})"),
+        ("regsub", [regex, text]) => replace(regex, text, false)?,
+        ("regsub", [regex, text, flags]) => {
+            let regex = if flags.contains('i') { format!("(?i){regex}") } else { (*regex).to_owned() };
+            replace(&regex, text, flags.contains('g'))?
+        }
+        ("concat", [text]) => format!("append({})", argument(text)),
+        ("str" | "ltrim" | "rtrim", _) | (_, _) => {
+            return Err(format!("the converter {name} has no counterpart"));
+        }
+    })
+}
+
+fn unbase64(text: &str) -> Option<Vec<u8>> {
+    const SIGNS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let (mut out, mut bits, mut count) = (Vec::new(), 0u32, 0);
+    for byte in text.trim_end_matches('=').bytes() {
+        bits = bits << 6 | SIGNS.iter().position(|s| *s == byte)? as u32;
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            out.push((bits >> count) as u8);
+        }
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_with_converters() {
+        let check = |text: &str, expect: &str| assert_eq!(variables(text).as_deref(), Ok(expect), "{text}");
+        check("a %[src] %% {x}", "a {source} % {{x}}");
+        check("%[req.fhdr(X-Id),lower]", "{header:X-Id|lower}");
+        check("%[req.hdr(X-Id)]", "{header:X-Id|field(-1,\",\")|trim}");
+        check("%[var(txn.a),sha2(512),hex]", "{variable:txn.a|sha512|hex|upper}");
+        check("%[path,field(2,/)]-%ci", "{path|field(2,\"/\")}-{source}");
+        check("%[str(a b),base64]", "{\"a b\"|base64}");
+        check("%[src,ipmask(24,64)]", "{source|network(24,64)}");
+        check("%[path,regsub(^/(.)/,/x\\1,g)]", "{path|replace(\"^/(.)/\",\"/x1\",all)}");
+        check("%[path,regsub('^/(.)','\\1')]", "{path|replace(\"^/(.)\",\"${1}\")}");
+        check("%[path,hmac(sha256,a2V5)]", "{path|hmac(sha256,\"hex:6b6579\")}");
+        for bad in ["%[rand]", "%[path,wt6]", "%[var(proc.x)]", "%[path", "%[base,lower]"] {
+            assert!(variables(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,515 @@
+//! Converters: what is made of a value before it is used (`{header:X-User|lower|sha256}`).
+
+use aws_lc_rs::{digest, hmac};
+use regex::bytes::Regex;
+
+use crate::parse::ParseError;
+
+/// One converter, for the reference and for whoever mistypes it.
+#[derive(Debug)]
+pub struct ConverterDoc {
+    pub name: &'static str,
+    pub doc: &'static str,
+    pub example: &'static str,
+}
+
+const fn doc(name: &'static str, doc: &'static str, example: &'static str) -> ConverterDoc {
+    ConverterDoc { name, doc, example }
+}
+
+pub static CONVERTERS: &[ConverterDoc] = &[
+    doc("lower", "lower case", "{host|lower}"),
+    doc("upper", "upper case", "{method|upper}"),
+    doc("trim", "without white space at both ends", "{header:X-Name|trim}"),
+    doc("length", "how many bytes it has", "{path|length}"),
+    doc("base64", "in Base64", "{source|base64}"),
+    doc("base64-decode", "Base64 decoded; nothing where it is none", "{header:X-Data|base64-decode}"),
+    doc("base64url", "in Base64 for addresses, without padding", "{path|base64url}"),
+    doc("base64url-decode", "the same decoded", "{query:data|base64url-decode}"),
+    doc("hex", "two hexadecimal digits a byte", "{path|sha256|hex}"),
+    doc("hex-decode", "the bytes of hexadecimal digits", "{header:X-Id|hex-decode}"),
+    doc("url-encode", "`%41` for what may not stand in a query", "{path|url-encode}"),
+    doc("url-decode", "`%41` decoded", "{query:q|url-decode}"),
+    doc("uri-decode", "the same of a whole address: `+` is a space in its query", "{uri|uri-decode}"),
+    doc("form-decode", "the same, and `+` is a space", "{query:q|form-decode}"),
+    doc("sha1", "the SHA-1 of it: 20 bytes", "{uri|sha1|hex}"),
+    doc("sha224", "the SHA-224: 28 bytes", "{uri|sha224|hex}"),
+    doc("sha256", "the SHA-256: 32 bytes", "{uri|sha256|hex}"),
+    doc("sha384", "the SHA-384: 48 bytes", "{uri|sha384|hex}"),
+    doc("sha512", "the SHA-512: 64 bytes", "{uri|sha512|hex}"),
+    doc("hmac", "the HMAC with a digest and a key", "{path|hmac(sha256,\"the key\")|hex}"),
+    doc("crc32", "the CRC-32 as a number", "{path|crc32}"),
+    doc(
+        "field",
+        "the part of this number between the signs, from 1; from the end below 0",
+        "{path|field(2,\"/\")}",
+    ),
+    doc("word", "the same, but several signs are one border", "{path|word(1,\"/\")}"),
+    doc("bytes", "so many bytes from an offset", "{host|bytes(0,3)}"),
+    doc(
+        "replace",
+        "what a regular expression finds, replaced: once, or everywhere with `all`",
+        "{path|replace(\"/v[0-9]+\",\"\")}",
+    ),
+    doc("json", "fit to stand between the quotes of JSON", "{header:User-Agent|json}"),
+    doc("default", "another text where there is nothing", "{header:X-Lang|default(\"en\")}"),
+    doc(
+        "if",
+        "one text where it is true (not empty, not 0), else another",
+        "{tls-version|if(\"secret\",\"plain\")}",
+    ),
+    doc("network", "an address masked: bits of IPv4, bits of IPv6", "{source|network(24,64)}"),
+    doc("add", "a number and this one", "{port|add(1000)}"),
+    doc("sub", "a number less this one", "{port|sub(1000)}"),
+    doc("mul", "a number times this one", "{path|length|mul(2)}"),
+    doc("div", "a number divided by this one", "{path|length|div(2)}"),
+    doc("mod", "what is left of that", "{source-port|mod(10)}"),
+    doc("append", "with a text behind it", "{host|append(\":8080\")}"),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arithmetic {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Mod,
+}
+
+/// What a `+` stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plus {
+    Sign,
+    Space,
+    /// A space behind the first `?`.
+    SpaceInQuery,
+}
+
+#[derive(Clone, Debug)]
+pub enum Converter {
+    Lower,
+    Upper,
+    Trim,
+    Length,
+    Base64 { url: bool },
+    Base64Decode { url: bool },
+    Hex,
+    HexDecode,
+    UrlEncode,
+    UrlDecode(Plus),
+    Digest(&'static digest::Algorithm),
+    Hmac(Box<hmac::Key>),
+    Crc32,
+    Field { number: i64, signs: Box<[u8]>, merge: bool },
+    Bytes { offset: usize, length: usize },
+    Replace { regex: Box<Regex>, text: Box<[u8]>, all: bool },
+    Json,
+    Default(Box<[u8]>),
+    If { then: Box<[u8]>, other: Box<[u8]> },
+    Network { v4: u8, v6: u8 },
+    Arithmetic(Arithmetic, i64),
+    Append(Box<[u8]>),
+}
+
+/// A word with its arguments, as it stands behind a `|`.
+pub fn parse(text: &str) -> Result<Converter, ParseError> {
+    let text = text.trim();
+    let (name, arguments) = match text.split_once('(') {
+        Some((name, rest)) => {
+            let inner = rest.strip_suffix(')').ok_or_else(|| wrong(format!("`{name}(` has no `)`")))?;
+            (name.trim(), arguments(inner)?)
+        }
+        None => (text, Vec::new()),
+    };
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    build(name, &words)
+}
+
+fn build(name: &str, words: &[&str]) -> Result<Converter, ParseError> {
+    let number = |text: &str| text.parse::<i64>().map_err(|_| wrong(format!("{text:?} is no number")));
+    let arithmetic = |kind, text| Ok::<_, ParseError>(Converter::Arithmetic(kind, number(text)?));
+    Ok(match (name, words) {
+        ("lower", []) => Converter::Lower,
+        ("upper", []) => Converter::Upper,
+        ("trim", []) => Converter::Trim,
+        ("length", []) => Converter::Length,
+        ("base64", []) => Converter::Base64 { url: false },
+        ("base64url", []) => Converter::Base64 { url: true },
+        ("base64-decode", []) => Converter::Base64Decode { url: false },
+        ("base64url-decode", []) => Converter::Base64Decode { url: true },
+        ("hex", []) => Converter::Hex,
+        ("hex-decode", []) => Converter::HexDecode,
+        ("url-encode", []) => Converter::UrlEncode,
+        ("url-decode", []) => Converter::UrlDecode(Plus::Sign),
+        ("uri-decode", []) => Converter::UrlDecode(Plus::SpaceInQuery),
+        ("form-decode", []) => Converter::UrlDecode(Plus::Space),
+        ("sha1" | "sha224" | "sha256" | "sha384" | "sha512", []) => Converter::Digest(algorithm(name)?),
+        ("hmac", [kind, key]) => {
+            let algorithm = match *kind {
+                "sha1" => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
+                "sha224" => hmac::HMAC_SHA224,
+                "sha256" => hmac::HMAC_SHA256,
+                "sha384" => hmac::HMAC_SHA384,
+                "sha512" => hmac::HMAC_SHA512,
+                _ => return Err(wrong(format!("{kind:?} is no digest: sha1, sha256, sha384 or sha512"))),
+            };
+            // A key that is no text may be written in hexadecimal digits.
+            let raw = key.strip_prefix("hex:").and_then(unhex);
+            let raw = raw.unwrap_or_else(|| key.as_bytes().to_vec());
+            Converter::Hmac(Box::new(hmac::Key::new(algorithm, &raw)))
+        }
+        ("crc32", []) => Converter::Crc32,
+        ("field" | "word", [at, signs]) => {
+            let at = number(at)?;
+            if at == 0 || signs.is_empty() {
+                return Err(wrong("parts are numbered from 1, and from -1 at the end; signs divide them"));
+            }
+            Converter::Field { number: at, signs: signs.as_bytes().into(), merge: name == "word" }
+        }
+        ("bytes", [offset, rest @ ..]) if rest.len() <= 1 => {
+            let length = rest.first().map_or(Ok(i64::MAX), |l| number(l))?;
+            let unsigned = |n: i64| usize::try_from(n).map_err(|_| wrong("an offset and a length from 0"));
+            Converter::Bytes { offset: unsigned(number(offset)?)?, length: unsigned(length)? }
+        }
+        ("replace", [regex, text, rest @ ..]) if rest.is_empty() || rest == ["all"] => {
+            let built = regex::bytes::RegexBuilder::new(regex).size_limit(1 << 20).unicode(false).build();
+            let regex = built.map_err(|e| wrong(format!("{regex:?} is no regular expression: {e}")))?;
+            Converter::Replace { regex: Box::new(regex), text: text.as_bytes().into(), all: !rest.is_empty() }
+        }
+        ("json", []) => Converter::Json,
+        ("default", [text]) => Converter::Default(text.as_bytes().into()),
+        ("if", [then, other]) => {
+            Converter::If { then: then.as_bytes().into(), other: other.as_bytes().into() }
+        }
+        ("network", [v4, rest @ ..]) if rest.len() <= 1 => {
+            let bits = |text: &str, most: u8| {
+                text.parse::<u8>()
+                    .ok()
+                    .filter(|b| *b <= most)
+                    .ok_or_else(|| wrong(format!("{text:?} is no prefix length")))
+            };
+            Converter::Network { v4: bits(v4, 32)?, v6: rest.first().map_or(Ok(128), |v| bits(v, 128))? }
+        }
+        ("add", [n]) => arithmetic(Arithmetic::Add, n)?,
+        ("sub", [n]) => arithmetic(Arithmetic::Sub, n)?,
+        ("mul", [n]) => arithmetic(Arithmetic::Mul, n)?,
+        ("div", [n]) => arithmetic(Arithmetic::Div, n)?,
+        ("mod", [n]) => arithmetic(Arithmetic::Mod, n)?,
+        ("append", [text]) => Converter::Append(text.as_bytes().into()),
+        _ => {
+            let why = match CONVERTERS.iter().find(|c| c.name == name) {
+                Some(known) => format!("`{name}` has other arguments, such as in {}", known.example),
+                None => format!("there is no converter {name:?}"),
+            };
+            let names: Vec<&str> = CONVERTERS.iter().map(|c| c.name).collect();
+            return Err(wrong(why).help(format!("converters: {}", names.join(", "))));
+        }
+    })
+}
+
+fn wrong(why: impl Into<String>) -> ParseError {
+    ParseError::at(0..0, why.into())
+}
+
+fn algorithm(name: &str) -> Result<&'static digest::Algorithm, ParseError> {
+    Ok(match name {
+        "sha1" => &digest::SHA1_FOR_LEGACY_USE_ONLY,
+        "sha224" => &digest::SHA224,
+        "sha256" => &digest::SHA256,
+        "sha384" => &digest::SHA384,
+        "sha512" => &digest::SHA512,
+        _ => return Err(wrong(format!("{name:?} is no digest"))),
+    })
+}
+
+/// Divided by commas; in double quotes anything may stand, a quote and a backslash behind a backslash.
+fn arguments(text: &str) -> Result<Vec<String>, ParseError> {
+    let mut all = vec![String::new()];
+    let mut quoted = false;
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        let last = all.len() - 1;
+        match c {
+            '"' => quoted = !quoted,
+            '\\' if quoted => all[last].extend(chars.next()),
+            ',' if !quoted => all.push(String::new()),
+            c if c.is_whitespace() && !quoted => {}
+            c => all[last].push(c),
+        }
+    }
+    if quoted { Err(wrong("a quote does not end")) } else { Ok(all) }
+}
+
+impl Converter {
+    /// Changes what stands in `out` from `start` on.
+    pub fn apply(&self, out: &mut Vec<u8>, start: usize) {
+        let replaced: Vec<u8> = match self {
+            Converter::Lower => return out[start..].make_ascii_lowercase(),
+            Converter::Upper => return out[start..].make_ascii_uppercase(),
+            Converter::Bytes { offset, length } => {
+                let from = start + (*offset).min(out.len() - start);
+                out.truncate(from.saturating_add(*length).min(out.len()));
+                out.drain(start..from);
+                return;
+            }
+            Converter::Append(text) => return out.extend_from_slice(text),
+            Converter::Default(text) => {
+                if out.len() == start {
+                    out.extend_from_slice(text);
+                }
+                return;
+            }
+            Converter::Trim => out[start..].trim_ascii().to_vec(),
+            Converter::Length => (out.len() - start).to_string().into_bytes(),
+            Converter::Base64 { url } => base64(&out[start..], *url),
+            Converter::Base64Decode { url } => unbase64(&out[start..], *url).unwrap_or_default(),
+            Converter::Hex => hex(&out[start..]),
+            Converter::HexDecode => {
+                std::str::from_utf8(&out[start..]).ok().and_then(unhex).unwrap_or_default()
+            }
+            Converter::UrlEncode => url_encoded(&out[start..]),
+            Converter::UrlDecode(plus) => url_decoded(&out[start..], *plus),
+            Converter::Digest(algorithm) => digest::digest(algorithm, &out[start..]).as_ref().to_vec(),
+            Converter::Hmac(key) => hmac::sign(key, &out[start..]).as_ref().to_vec(),
+            Converter::Crc32 => crc32(&out[start..]).to_string().into_bytes(),
+            Converter::Field { number, signs, merge } => part(&out[start..], *number, signs, *merge).to_vec(),
+            Converter::Replace { regex, text, all } => {
+                let limit = usize::from(!all);
+                regex.replacen(&out[start..], limit, &**text).into_owned()
+            }
+            Converter::Json => json(&out[start..]),
+            Converter::If { then, other } => {
+                let value = &out[start..];
+                if value.is_empty() || value == b"0" { other.to_vec() } else { then.to_vec() }
+            }
+            Converter::Network { v4, v6 } => network(&out[start..], *v4, *v6),
+            Converter::Arithmetic(kind, with) => calculated(&out[start..], *kind, *with),
+        };
+        out.truncate(start);
+        out.extend_from_slice(&replaced);
+    }
+}
+
+const SIGNS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+const URL_SIGNS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+fn base64(bytes: &[u8], url: bool) -> Vec<u8> {
+    let signs = if url { URL_SIGNS } else { SIGNS };
+    let mut out = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
+    for three in bytes.chunks(3) {
+        let byte = |at: usize| u32::from(three.get(at).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for at in 0..4 {
+            match at <= three.len() {
+                true => out.push(signs[(bits >> (18 - 6 * at) & 63) as usize]),
+                false if !url => out.push(b'='),
+                false => {}
+            }
+        }
+    }
+    out
+}
+
+fn unbase64(text: &[u8], url: bool) -> Option<Vec<u8>> {
+    let signs = if url { URL_SIGNS } else { SIGNS };
+    let end = text.iter().rposition(|b| *b != b'=').map_or(0, |at| at + 1);
+    let (mut out, mut bits, mut count) = (Vec::new(), 0u32, 0);
+    for byte in &text[..end] {
+        bits = bits << 6 | signs.iter().position(|s| s == byte)? as u32;
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            out.push((bits >> count) as u8);
+        }
+    }
+    Some(out)
+}
+
+fn hex(bytes: &[u8]) -> Vec<u8> {
+    bytes.iter().flat_map(|b| format!("{b:02x}").into_bytes()).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes();
+    let pairs = digits.chunks_exact(2);
+    let whole = pairs.remainder().is_empty();
+    let each = pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+    each.collect::<Option<Vec<u8>>>().filter(|_| whole)
+}
+
+fn url_encoded(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    for byte in bytes {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(*byte),
+            _ => out.extend_from_slice(format!("%{byte:02X}").as_bytes()),
+        }
+    }
+    out
+}
+
+fn url_decoded(bytes: &[u8], plus: Plus) -> Vec<u8> {
+    let mut form = plus == Plus::Space;
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
+        let code = after.get(..2).and_then(|d| std::str::from_utf8(d).ok());
+        match (byte, code.and_then(|d| u8::from_str_radix(d, 16).ok())) {
+            (b'%', Some(code)) => {
+                out.push(code);
+                rest = &after[2..];
+            }
+            (b'+', _) if form => out.push(b' '),
+            (b'?', _) => {
+                form |= plus == Plus::SpaceInQuery;
+                out.push(b'?');
+            }
+            _ => out.push(*byte),
+        }
+    }
+    out
+}
+
+/// Of ISO 3309, as zlib has it.
+fn crc32(bytes: &[u8]) -> u32 {
+    let mut crc = u32::MAX;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = crc >> 1 ^ (0xedb8_8320 & (crc & 1).wrapping_neg());
+        }
+    }
+    !crc
+}
+
+fn part<'a>(bytes: &'a [u8], number: i64, signs: &[u8], merge: bool) -> &'a [u8] {
+    let divides = |b: &u8| signs.contains(b);
+    let wanted = |p: &&[u8]| !merge || !p.is_empty();
+    let index = (number.unsigned_abs() - 1) as usize;
+    let found = match number > 0 {
+        true => bytes.split(divides).filter(wanted).nth(index),
+        false => bytes.rsplit(divides).filter(wanted).nth(index),
+    };
+    found.unwrap_or(&[])
+}
+
+fn json(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    for c in String::from_utf8_lossy(bytes).chars() {
+        match c {
+            '"' | '\\' | '/' => out.extend_from_slice(format!("\\{c}").as_bytes()),
+            '\n' => out.extend_from_slice(b"\\n"),
+            '\r' => out.extend_from_slice(b"\\r"),
+            '\t' => out.extend_from_slice(b"\\t"),
+            '\u{8}' => out.extend_from_slice(b"\\b"),
+            '\u{c}' => out.extend_from_slice(b"\\f"),
+            ' '..='~' => out.push(c as u8),
+            c => {
+                let mut units = [0; 2];
+                for unit in c.encode_utf16(&mut units) {
+                    out.extend_from_slice(format!("\\u{unit:04x}").as_bytes());
+                }
+            }
+        }
+    }
+    out
+}
+
+fn network(bytes: &[u8], v4: u8, v6: u8) -> Vec<u8> {
+    let text = std::str::from_utf8(bytes).unwrap_or("");
+    let masked = match text.parse::<std::net::IpAddr>() {
+        Ok(std::net::IpAddr::V4(address)) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(v4)).unwrap_or(0);
+            std::net::Ipv4Addr::from_bits(address.to_bits() & mask).to_string()
+        }
+        Ok(std::net::IpAddr::V6(address)) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(v6)).unwrap_or(0);
+            std::net::Ipv6Addr::from_bits(address.to_bits() & mask).to_string()
+        }
+        Err(_) => String::new(),
+    };
+    masked.into_bytes()
+}
+
+fn calculated(bytes: &[u8], kind: Arithmetic, with: i64) -> Vec<u8> {
+    let Some(value) = std::str::from_utf8(bytes).ok().and_then(|t| t.trim().parse::<i64>().ok()) else {
+        return Vec::new();
+    };
+    let result = match kind {
+        Arithmetic::Add => value.saturating_add(with),
+        Arithmetic::Sub => value.saturating_sub(with),
+        Arithmetic::Mul => value.saturating_mul(with),
+        Arithmetic::Div => value.checked_div(with).unwrap_or(i64::MAX),
+        Arithmetic::Mod => value.checked_rem(with).unwrap_or(0),
+    };
+    result.to_string().into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn converted(value: &str, chain: &[&str]) -> String {
+        let mut out = b"before ".to_vec();
+        out.extend_from_slice(value.as_bytes());
+        chain.iter().for_each(|text| parse(text).unwrap().apply(&mut out, 7));
+        assert!(out.starts_with(b"before "), "{chain:?}");
+        String::from_utf8_lossy(&out[7..]).into_owned()
+    }
+
+    #[test]
+    fn what_is_made_of_values() {
+        // RFC 4648 section 10, FIPS 180, RFC 4231 test case 2, zlib's check value.
+        for (value, chain, expect) in [
+            ("foob", &["base64"][..], "Zm9vYg=="),
+            ("Zm9vYmE=", &["base64-decode"], "fooba"),
+            ("fo?", &["base64url"], "Zm8_"),
+            ("abc", &["sha1", "hex"], "a9993e364706816aba3e25717850c26c9cd0d89d"),
+            ("abc", &["sha256", "hex", "bytes(0,8)", "upper"], "BA7816BF"),
+            (
+                "what do ya want for nothing?",
+                &["hmac(sha256,\"Jefe\")", "hex", "bytes(0,16)"],
+                "5bdcc146bf60754e",
+            ),
+            ("123456789", &["crc32"], "3421780262"),
+            ("/a//b/c", &["field(3,\"/\")"], ""),
+            ("/a//b/c", &["word(2,\"/\")"], "b"),
+            ("/a//b/c", &["field(-1,/)"], "c"),
+            ("a%20b+c%zz", &["url-decode"], "a b+c%zz"),
+            ("a%20b+c", &["form-decode"], "a b c"),
+            ("/a+b?c=d+e%20", &["uri-decode"], "/a+b?c=d e "),
+            ("a b/ä", &["url-encode"], "a%20b%2F%C3%A4"),
+            ("say \"ü\"\n", &["json"], "say \\\"\\u00fc\\\"\\n"),
+            ("", &["default(\"x, y\")"], "x, y"),
+            ("0", &["if(a,b)"], "b"),
+            ("192.0.2.77", &["network(24)"], "192.0.2.0"),
+            ("2001:db8::1:2", &["network(24,32)"], "2001:db8::"),
+            ("12", &["add(3)", "mul(-2)", "div(0)"], "9223372036854775807"),
+            ("/v1/x/v2", &["replace(\"/v[0-9]+\",\"\",all)"], "/x"),
+            ("ab", &["append(\"c\")", "length"], "3"),
+            ("4a4B", &["hex-decode"], "JK"),
+            ("zz", &["hex-decode"], ""),
+            (" a ", &["trim"], "a"),
+            ("abc", &["bytes(5,1)"], ""),
+        ] {
+            assert_eq!(converted(value, chain), expect, "{value:?} {chain:?}");
+        }
+        for bad in [
+            "lowr",
+            "field(0,\"/\")",
+            "field(1)",
+            "hmac(md4,\"k\")",
+            "bytes(-1)",
+            "replace(\"(\",\"\")",
+            "add(x)",
+            "field(1,\"/",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        for known in CONVERTERS {
+            let text = known.example;
+            assert!(crate::Template::parse(text).is_ok(), "{text}");
+        }
+    }
+}
