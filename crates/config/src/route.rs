@@ -160,6 +160,9 @@ impl<'a> Reader<'a, '_> {
         if self.http("rewrite-query") {
             all.extend(self.table.text("rewrite-query").map(|t| Action::RewriteQuery(t.into())));
         }
+        if self.http("rewrite-uri") {
+            all.extend(self.table.text("rewrite-uri").map(|t| Action::RewriteUri(t.into())));
+        }
         self.headers("", Action::Header, &mut all);
         self.headers("response-", Action::ResponseHeader, &mut all);
         all.extend(self.endings());
@@ -284,6 +287,11 @@ impl<'a> Reader<'a, '_> {
                     "keep one of them".into(),
                 );
             }
+            let variables = answer.flag("variables");
+            if variables && let Err(error) = evenkeel_rules::Template::parse(&body) {
+                let help = error.help.unwrap_or_default();
+                self.problem(self.table.span("answer"), format!("`body`: {}", error.message), help);
+            }
             let html = body.trim_start().starts_with('<');
             let kind = if html { "text/html; charset=utf-8" } else { "text/plain; charset=utf-8" };
             all.push(Action::Answer {
@@ -291,6 +299,7 @@ impl<'a> Reader<'a, '_> {
                 content_type: answer.text("content-type").unwrap_or(kind).to_owned(),
                 file: answer.text("file").map(Into::into),
                 body,
+                variables,
             });
         }
         if let Some(deny) = self.table.section("deny") {

@@ -1,5 +1,6 @@
 //! `haproxy.cfg`, new and old forms.
 
+mod bind;
 mod condition;
 mod keywords;
 mod lexer;
@@ -388,7 +389,7 @@ fn build(proxies: &[Proxy], draft: &mut Draft) {
         let before = draft.services.len();
         proxy.services(&backends, &acls, draft);
         let made: Vec<String> = draft.services[before..].iter().map(|s| s.name.clone()).collect();
-        let own = proxy.kind == Kind::Listen && proxy.all("server").next().is_some();
+        let own = proxy.kind == Kind::Listen && proxy.has_servers();
         let pool = draft.services.get(before).filter(|_| own).map(|s| match &s.pool {
             Some(pool) => pool.clone(),
             None => s.name.clone(),

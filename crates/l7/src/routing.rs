@@ -52,22 +52,58 @@ pub struct CompiledRoute {
 
 pub enum Step {
     Track(Arc<TableSpec>),
-    RateLimit { key: Template, limit: Arc<RateLimit>, status: u16 },
-    ConcurrencyLimit { key: Template, limit: Arc<ConcurrencyLimit>, status: u16 },
-    BasicAuth { realm: String, users: Arc<Users> },
-    SetVariable { name: Box<str>, value: Template },
-    Capture { name: String, value: Template },
+    RateLimit {
+        key: Template,
+        limit: Arc<RateLimit>,
+        status: u16,
+    },
+    ConcurrencyLimit {
+        key: Template,
+        limit: Arc<ConcurrencyLimit>,
+        status: u16,
+    },
+    BasicAuth {
+        realm: String,
+        users: Arc<Users>,
+    },
+    SetVariable {
+        name: Box<str>,
+        value: Template,
+    },
+    Capture {
+        name: String,
+        value: Template,
+    },
     Priority(i16),
     RewritePath(Template),
     RewriteQuery(Template),
+    RewriteUri(Template),
     Header(CompiledEdit),
     ResponseHeader(CompiledEdit),
     Pool(usize),
-    PoolMap { key: Template, map: Arc<Map>, default: Option<usize> },
-    Redirect { location: Template, status: u16, keep_query: bool },
-    Answer { status: u16, page: Arc<Page> },
-    Deny { status: u16 },
-    Tarpit { delay: Duration, status: u16 },
+    PoolMap {
+        key: Template,
+        map: Arc<Map>,
+        default: Option<usize>,
+    },
+    Redirect {
+        location: Template,
+        status: u16,
+        keep_query: bool,
+    },
+    /// `text`: the body, where it has variables.
+    Answer {
+        status: u16,
+        page: Arc<Page>,
+        text: Option<Template>,
+    },
+    Deny {
+        status: u16,
+    },
+    Tarpit {
+        delay: Duration,
+        status: u16,
+    },
 }
 
 pub enum CompiledEdit {
@@ -259,6 +295,7 @@ impl<'a> Compiler<'a> {
             Action::Priority(priority) => Step::Priority(*priority),
             Action::RewritePath(text) => Step::RewritePath(template(text)),
             Action::RewriteQuery(text) => Step::RewriteQuery(template(text)),
+            Action::RewriteUri(text) => Step::RewriteUri(template(text)),
             Action::Header(edit) => Step::Header(CompiledEdit::of(edit)),
             Action::ResponseHeader(edit) => Step::ResponseHeader(CompiledEdit::of(edit)),
             Action::Pool(name) => Step::Pool(routes.pool(name)),
@@ -286,7 +323,7 @@ impl<'a> Compiler<'a> {
                 let keep_query = !drop_query && location.ends_in_path();
                 Step::Redirect { location, status: *status, keep_query }
             }
-            Action::Answer { status, content_type, body, file } => {
+            Action::Answer { status, content_type, body, file, variables } => {
                 let page = match file {
                     None => Page { content_type: content_type.clone(), body: body.clone().into_bytes() },
                     Some(file) => {
@@ -294,7 +331,15 @@ impl<'a> Compiler<'a> {
                         read_page(file)?
                     }
                 };
-                Step::Answer { status: *status, page: Arc::new(page) }
+                let text = match (variables, file) {
+                    (false, _) => None,
+                    (true, None) => Some(template(body)),
+                    (true, Some(file)) => {
+                        let text = String::from_utf8_lossy(&page.body);
+                        Some(Template::parse(&text).map_err(|e| FileError::new(file, e.message))?)
+                    }
+                };
+                Step::Answer { status: *status, page: Arc::new(page), text }
             }
             Action::Deny { status } => Step::Deny { status: *status },
             Action::Tarpit { delay, status } => Step::Tarpit { delay: *delay, status: *status },
@@ -341,7 +386,8 @@ impl Step {
                 vec![key]
             }
             Step::Capture { value, .. } | Step::SetVariable { value, .. } => vec![value],
-            Step::RewritePath(text) | Step::RewriteQuery(text) => vec![text],
+            Step::RewritePath(text) | Step::RewriteQuery(text) | Step::RewriteUri(text) => vec![text],
+            Step::Answer { text, .. } => text.iter().collect(),
             Step::Redirect { location, .. } => vec![location],
             Step::Header(edit) | Step::ResponseHeader(edit) => edit.value().into_iter().collect(),
             _ => Vec::new(),

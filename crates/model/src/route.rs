@@ -45,6 +45,8 @@ pub enum Action {
     Priority(i16),
     RewritePath(String),
     RewriteQuery(String),
+    /// Path and query at once.
+    RewriteUri(String),
     Header(HeaderEdit),
     ResponseHeader(HeaderEdit),
     // These end it.
@@ -65,6 +67,8 @@ pub enum Action {
         content_type: String,
         body: String,
         file: Option<PathBuf>,
+        /// The body is a text with variables.
+        variables: bool,
     },
     /// Refuses at once.
     Deny {

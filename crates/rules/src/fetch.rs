@@ -369,6 +369,7 @@ pub static VARIABLES: &[Variable] = &[
     Variable { name: "destination", doc: "the address that the client connected to" },
     Variable { name: "port", doc: "the port that the client connected to" },
     Variable { name: "header:NAME", doc: "a header of the request" },
+    Variable { name: "header-count:NAME", doc: "how many values the headers of a name have" },
     Variable { name: "cookie:NAME", doc: "a cookie of the request" },
     Variable { name: "sni", doc: "the host name that the TLS client asked for" },
     Variable { name: "tls-version", doc: "`TLSv1.2` or `TLSv1.3`" },

@@ -20,6 +20,8 @@ enum Part {
     Address(Fetch),
     Number(Fetch),
     Capture(usize),
+    /// How many values the headers of a name have, divided by commas.
+    HeaderCount(Box<str>),
     Converted(Box<Part>, Vec<Converter>),
 }
 
@@ -75,7 +77,7 @@ impl Template {
             function.is_some_and(|f| f.needs == NeedsHttp::Yes)
         };
         self.parts.iter().any(|part| match part.source() {
-            Part::Uri => true,
+            Part::Uri | Part::HeaderCount(_) => true,
             Part::Text1(fetch, _) => needs(fetch),
             _ => false,
         })
@@ -116,6 +118,14 @@ impl Part {
                 }
             }
             Part::Capture(number) => out.extend_from_slice(captures.get(*number)),
+            Part::HeaderCount(name) => {
+                let mut count = 0;
+                facts.texts(Fetch::Header, name, &mut |value| {
+                    count += value.split(|b| *b == b',').count();
+                    false
+                });
+                let _ = std::io::Write::write_fmt(out, format_args!("{count}"));
+            }
             Part::Converted(source, converters) => {
                 let start = out.len();
                 source.render(facts, captures, out);
@@ -197,10 +207,15 @@ fn source(word: &str) -> Result<Part, ParseError> {
             "cookie" => Fetch::Cookie,
             "query" => Fetch::Query,
             "variable" => Fetch::Variable,
+            "header-count" => Fetch::Header,
             _ => return Err(unknown(word)),
         };
         let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~[]".contains(&b);
-        return match !name.is_empty() && name.len() <= 128 && name.bytes().all(token) {
+        let good = !name.is_empty() && name.len() <= 128 && name.bytes().all(token);
+        if kind == "header-count" && good {
+            return Ok(Part::HeaderCount(name.into()));
+        }
+        return match good {
             true => Ok(Part::Text1(fetch, name.into())),
             false => Err(ParseError::at(0..0, format!("{name:?} is no name"))),
         };

@@ -19,7 +19,7 @@ const STATUS: Kind = Kind::Integer { min: 200, max: 599 };
 
 pub static ROUTE: Table = Table {
     name: "route",
-    doc: "Which requests go to which pool or get which answer. Routes are tried in the written order; what one does is done in the order of this table. `pool`, `pool-map`, `redirect`, `answer`, `deny` and `tarpit` end it, everything else goes on with the next route.",
+    doc: "Which requests go to which pool or get which answer. Routes are tried in the written order; what one does is done in the order of this table, and the next ones see the request as it has become. `pool`, `pool-map`, `redirect`, `answer`, `deny` and `tarpit` end it, everything else goes on with the next route.",
     keys: &[
         key("name", Kind::Name, "", "The name in explanations and logs; `route-1`… when absent."),
         key("when", Kind::Condition, "", "The condition; a route without one holds always."),
@@ -52,6 +52,7 @@ pub static ROUTE: Table = Table {
         ),
         key("rewrite-path", Kind::Template, "", "The path for the real server."),
         key("rewrite-query", Kind::Template, "", "The query for the real server, without `?`."),
+        key("rewrite-uri", Kind::Template, "", "Path and query for the real server at once."),
         key("set-header", Kind::Map(&Kind::Template), "", "Request headers to replace or add."),
         key("add-header", Kind::Map(&Kind::Template), "", "Request headers to add."),
         key(
@@ -138,6 +139,7 @@ static ANSWER: Table = Table {
         key("status", STATUS, "200", "Status of the page."),
         key("body", Kind::Text { max: 65_536, lines: true }, "", "Body of the page."),
         key("file", Kind::File, "", "A file with the body instead, up to 1 MiB."),
+        key("variables", Kind::Flag, "false", "The body is a text with `{variables}`."),
         key(
             "content-type",
             line(256),

@@ -131,7 +131,8 @@ fn explain(
         service.name,
         service.mode.as_str()
     )];
-    let imagined = Imagined { asked: &asked, snapshot, known, variables: RefCell::default() };
+    let imagined =
+        Imagined { asked: &asked, snapshot, known, variables: RefCell::default(), now: RefCell::default() };
     let walked = imagined::walk(&imagined, service)?;
     let nowhere = |reasons| api::Explanation {
         service: service.name.as_str().into(),

@@ -90,12 +90,62 @@ pub struct Imagined<'a> {
     pub known: &'a Known<'a>,
     /// What routes have kept on the way.
     pub variables: RefCell<BTreeMap<String, Vec<u8>>>,
+    /// What they have made of the request.
+    pub now: RefCell<Now>,
+}
+
+/// The request as routes have changed it.
+#[derive(Clone, Debug, Default)]
+pub struct Now {
+    target: Option<String>,
+    /// What this route makes of it: seen by the next.
+    next_target: Option<String>,
+    headers: Option<Vec<(String, String)>>,
+}
+
+impl Imagined<'_> {
+    fn target(&self) -> String {
+        self.now.borrow().target.clone().unwrap_or_else(|| self.asked.path.clone())
+    }
+
+    /// Path and query as they will be.
+    fn next_target(&self) -> String {
+        self.now.borrow().next_target.clone().unwrap_or_else(|| self.target())
+    }
+
+    fn end_route(&self) {
+        let mut now = self.now.borrow_mut();
+        if let Some(next) = now.next_target.take() {
+            now.target = Some(next);
+        }
+    }
+
+    fn headers(&self) -> Vec<(String, String)> {
+        self.now.borrow().headers.clone().unwrap_or_else(|| self.asked.headers.clone())
+    }
+
+    fn change(&self, edit: &HeaderEdit, value: impl Fn(&str) -> String) {
+        let mut headers = self.headers();
+        match edit {
+            HeaderEdit::Set { name, value: text } => {
+                headers.retain(|(n, _)| !n.eq_ignore_ascii_case(name));
+                headers.push((name.clone(), value(text)));
+            }
+            HeaderEdit::Add { name, value: text } => headers.push((name.clone(), value(text))),
+            HeaderEdit::Remove { name } => headers.retain(|(n, _)| match name.strip_suffix('*') {
+                Some(beginning) => !n.to_ascii_lowercase().starts_with(&beginning.to_ascii_lowercase()),
+                None => !n.eq_ignore_ascii_case(name),
+            }),
+        }
+        self.now.borrow_mut().headers = Some(headers);
+    }
 }
 
 impl Facts for Imagined<'_> {
     fn texts(&self, fetch: Fetch, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         let asked = self.asked;
-        let (path, query) = asked.path.split_once('?').unwrap_or((&asked.path, ""));
+        let target = self.target();
+        let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         let value = match fetch {
             Fetch::Host => Some(asked.host()),
             Fetch::Path => Some(path.to_owned()),
@@ -106,7 +156,8 @@ impl Facts for Imagined<'_> {
                 None => (pair == name).then(String::new),
             }),
             Fetch::Header => {
-                let mut named = asked.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
+                let headers = self.headers();
+                let mut named = headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
                 return named.any(|(_, v)| test(v.as_bytes()));
             }
             Fetch::Variable => return self.variables.borrow().get(name).is_some_and(|value| test(value)),
@@ -200,6 +251,7 @@ pub fn walk(imagined: &Imagined<'_>, service: &VirtualService) -> Result<Walked,
             }
             actions.push(text);
         }
+        imagined.end_route();
         tried.push(api::RouteTried { name: route.name.as_str().into(), holds, tests, actions });
         if let Some((ending, pool)) = ending {
             let ending = format!("route {}: {ending}", route.name);
@@ -245,9 +297,29 @@ fn describe(
         }
         Action::Capture { name, value } => (format!("log {name}: {:?}", render(value)), None),
         Action::Priority(priority) => (format!("priority {priority} in the queue"), None),
-        Action::RewritePath(text) => (format!("the path becomes {}", render(text)), None),
-        Action::RewriteQuery(text) => (format!("the query becomes {}", render(text)), None),
-        Action::Header(e) => (edit("request", e), None),
+        Action::RewritePath(text) => {
+            let path = render(text);
+            let query =
+                facts.next_target().split_once('?').map_or_else(String::new, |(_, q)| format!("?{q}"));
+            facts.now.borrow_mut().next_target = Some(format!("{path}{query}"));
+            (format!("the path becomes {path}"), None)
+        }
+        Action::RewriteQuery(text) => {
+            let query = render(text);
+            let path = facts.next_target().split('?').next().unwrap_or("").to_owned();
+            facts.now.borrow_mut().next_target =
+                Some(format!("{path}?{query}").trim_end_matches('?').to_owned());
+            (format!("the query becomes {query}"), None)
+        }
+        Action::RewriteUri(text) => {
+            let uri = render(text);
+            facts.now.borrow_mut().next_target = Some(uri.clone());
+            (format!("path and query become {uri}"), None)
+        }
+        Action::Header(e) => {
+            facts.change(e, render);
+            (edit("request", e), None)
+        }
         Action::ResponseHeader(e) => (edit("response", e), None),
         Action::Pool(pool) => (format!("pool {pool}"), Some(pool.clone())),
         Action::PoolMap { key, file, default } => {

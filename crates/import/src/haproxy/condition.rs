@@ -110,17 +110,23 @@ fn criterion(words: &[String]) -> Result<String, String> {
     name = name.strip_prefix("req.").unwrap_or(name);
     let mut kind = "";
     let mut values: Vec<&str> = Vec::new();
+    let mut files: Vec<String> = Vec::new();
     let mut rest = words[1..].iter();
     while let Some(word) = rest.next() {
         match word.as_str() {
             // Hosts and paths: hosts are compared without case in any case.
             "-i" | "-n" => {}
             "-m" => kind = rest.next().map_or("", String::as_str),
-            "-f" => return Err("values from a file: name it as \"@FILE\" in the route".into()),
+            "-f" => files.push(list_file(rest.next())?),
             "--" => values.extend(rest.by_ref().map(String::as_str)),
             value => values.push(value),
         }
     }
+    // A list has whole values, or networks.
+    if !files.is_empty() && !["", "str", "ip"].contains(&kind) {
+        return Err(format!("a file of values for -m {kind} has no counterpart"));
+    }
+    values.extend(files.iter().map(String::as_str));
     for (ending, of) in
         [("_beg", "beg"), ("_end", "end"), ("_sub", "sub"), ("_reg", "reg"), ("_dom", "dom"), ("_dir", "dir")]
     {
@@ -197,6 +203,15 @@ fn criterion(words: &[String]) -> Result<String, String> {
         }
         other => return Err(format!("the match -m {other} has no counterpart")),
     })
+}
+
+/// A list in a file, as a route names it.
+fn list_file(path: Option<&String>) -> Result<String, String> {
+    let path = path.ok_or("-f needs a file")?;
+    match path.starts_with('/') {
+        true => Ok(format!("@{path}")),
+        false => Err(format!("the list {path} is named by an absolute path: \"@/etc/evenkeel/list\"")),
+    }
 }
 
 /// A test of a sample with converters, or of a variable.

@@ -60,7 +60,9 @@ pub fn split(number: usize, line: &str, variables: &BTreeMap<String, String>) ->
                     let byte = u8::from_str_radix(&code, 16).map_or('?', char::from);
                     word.get_or_insert_default().push(byte);
                 }
-                Some(other) => word.get_or_insert_default().push(other),
+                Some(sign @ (' ' | '\\' | '#' | '\'' | '"' | '$')) => word.get_or_insert_default().push(sign),
+                // Any other backslash stays: regular expressions have many.
+                Some(other) => word.get_or_insert_default().extend(['\\', other]),
                 None => {}
             },
             '$' if weak => {
@@ -116,6 +118,7 @@ mod tests {
         };
         check("bind :80  # all", &["bind", ":80"]);
         check(r"a\ b 'c # d' e\#f", &["a b", "c # d", "e#f"]);
+        check(r"reqrep ^([^\ :]*)\ /a\.b \1\\", &["reqrep", "^([^ :]*) /a\\.b", "\\1\\"]);
         check(r#"x "a $PORT b" "${PORT}" '$PORT' "${NONE-7}""#, &["x", "a 80 81 b", "80 81", "$PORT", "7"]);
         check(r#"return string "it's""#, &["return", "string", "it's"]);
         check("  ", &[]);

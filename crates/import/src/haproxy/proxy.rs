@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::bind::{bind_options, cookie, gathered, size, vip};
 use super::condition::Acls;
 use super::rules::{also, rule};
 use super::{keywords, run, server, stats};
 use crate::draft::{Draft, Pool, Service, Table};
-use crate::words::{address, duration, list, name, quoted, split_port, with_port};
+use crate::words::{duration, list, name, quoted, split_port, with_port};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -48,6 +49,7 @@ const MOOT: &[&str] = &[
     "grace",
     "load-server-state-from-file",
     "http-reuse",
+    "dispatch",
     "max-keep-alive-queue",
     "default_backend",
     "balance",
@@ -122,7 +124,7 @@ const MOOT_OPTIONS: &[&str] = &[
 
 impl Word {
     /// A word of it; empty where there is none.
-    fn arg(&self, at: usize) -> &str {
+    pub fn arg(&self, at: usize) -> &str {
         self.words.get(at).map_or("", String::as_str)
     }
 }
@@ -215,6 +217,10 @@ impl Proxy {
             disabled: self.is_disabled(),
             table,
         }
+    }
+
+    pub fn has_servers(&self) -> bool {
+        self.all("server").chain(self.all("dispatch")).next().is_some()
     }
 
     fn is_disabled(&self) -> bool {
@@ -460,7 +466,7 @@ impl Proxy {
 
     fn own_or_named(&self, service: &mut Service, draft: &mut Draft) {
         let named = self.last("default_backend").and_then(|w| w.words.get(1)).map(|n| name(n));
-        if self.kind == Kind::Listen && self.all("server").next().is_some() {
+        if self.kind == Kind::Listen && self.has_servers() {
             let mut pool = self.pool(draft);
             pool.table.comments.clear();
             service.own = Some(pool);
@@ -523,7 +529,7 @@ impl Proxy {
     /// Rules, in the order in which HAProxy takes them: those of requests, then the backends.
     fn routes(&self, backends: &BTreeMap<&str, &Proxy>, acls: &Acls, draft: &mut Draft) -> Vec<Table> {
         let mut routes = Vec::new();
-        for pass in ["early", "request", "statistics", "redirect", "response", "backend"] {
+        for pass in ["monitor", "early", "request", "statistics", "redirect", "response", "backend"] {
             if pass == "statistics" {
                 routes.extend(stats::page(self, draft));
             }
@@ -558,6 +564,7 @@ impl Proxy {
                 "tcp-request" | "block" => "early",
                 "http-request" | "reqadd" | "rspadd" => "request",
                 "capture" => "request",
+                "monitor-uri" => "monitor",
                 // What is answered by rules before these is not changed by them.
                 "http-response" | "http-after-response" => "response",
                 "redirect" => "redirect",
@@ -570,7 +577,8 @@ impl Proxy {
             if !self.is_http() && keyword.starts_with("http-") {
                 continue;
             }
-            match rule(word, acls, backends, self.is_http()) {
+            let constants = [("fe_name", &self.name), ("be_name", &self.name)];
+            match rule(&with_constants(word, &constants), acls, backends, self.is_http()) {
                 Ok(Some(mut route)) => {
                     let behind = route.get("pool").is_some() || route.get("deny").is_some();
                     if let Some(backend) =
@@ -624,6 +632,7 @@ impl Proxy {
                 "redirect",
                 "use_backend",
                 "capture",
+                "monitor-uri",
                 "reqadd",
                 "rspadd",
             ]
@@ -648,145 +657,13 @@ impl Proxy {
     }
 }
 
-fn cookie(word: &Word, draft: &mut Draft) -> String {
-    let mut value = format!(
-        "{{ type = \"cookie\", name = {}",
-        quoted(word.words.get(1).map_or("SERVERID", String::as_str))
-    );
-    let mut rest = word.words.iter().skip(2);
-    let mut method = "passive";
-    let mut keys = String::new();
-    while let Some(option) = rest.next() {
-        match option.as_str() {
-            "insert" | "rewrite" | "prefix" => method = option,
-            "indirect" | "nocache" | "httponly" | "secure" | "postonly" => {
-                keys += &format!(", {option} = true")
-            }
-            "domain" => keys += &format!(", domain = {}", quoted(rest.next().map_or("", String::as_str))),
-            "maxidle" | "maxlife" => {
-                let time = rest.next().and_then(|t| duration(t, "s")).unwrap_or_else(|| "1h".into());
-                keys += &format!(", max-{} = \"{time}\"", &option[3..]);
-            }
-            "attr" => match rest.next().map(|a| a.to_lowercase()) {
-                Some(attribute) if attribute.starts_with("samesite=") => {
-                    keys += &format!(", samesite = {}", quoted(&attribute[9..]))
-                }
-                other => {
-                    draft.left(word.line, "attr", format!("{}: not carried over", other.unwrap_or_default()))
-                }
-            },
-            "preserve" | "dynamic" => draft.left(word.line, option, "not carried over"),
-            _ => draft.left(word.line, option, "not carried over"),
+/// The word with samples that are known beforehand as texts.
+fn with_constants(word: &Word, constants: &[(&str, &String)]) -> Word {
+    let mut word = word.clone();
+    for text in &mut word.words {
+        for (sample, value) in constants {
+            *text = text.replace(&format!("%[{sample}]"), &value.replace('%', "%%"));
         }
     }
-    value += &format!(", method = \"{method}\"{keys} }}");
-    value
-}
-
-/// A count with HAProxy's units.
-fn size(text: &str) -> Option<u64> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let factor = match &text[digits.len()..] {
-        "k" => 1024,
-        "m" => 1024 * 1024,
-        "g" => 1024 * 1024 * 1024,
-        _ => 1,
-    };
-    Some(digits.parse::<u64>().ok()?.saturating_mul(factor))
-}
-
-/// `ADDRESS:PORTS`, of what HAProxy binds.
-fn vip(place: &str) -> Option<String> {
-    let (host, port) = split_port(place);
-    let port = port.filter(|p| p.split('-').all(|n| n.parse::<u16>().is_ok()))?;
-    let host = match host {
-        "" | "*" | "0.0.0.0" | "ipv4@" | "ipv4@*" => "0.0.0.0".into(),
-        "::" | "[::]" | "ipv6@" | "ipv6@*" => "::".into(),
-        host => address(host)?,
-    };
-    Some(crate::words::with_port(&host, port))
-}
-
-/// VIPs with all ports of an address together.
-fn gathered(vips: &[String]) -> Vec<String> {
-    let mut all: Vec<(String, Vec<String>)> = Vec::new();
-    for vip in vips {
-        let (host, port) = split_port(vip);
-        let port = port.unwrap_or("").to_owned();
-        match all.iter_mut().find(|(h, _)| h == host) {
-            Some((_, ports)) if !ports.contains(&port) => ports.push(port),
-            Some(_) => {}
-            None => all.push((host.to_owned(), vec![port])),
-        }
-    }
-    all.into_iter().map(|(host, ports)| format!("{host}:{}", ports.join(","))).collect()
-}
-
-fn bind_options(word: &Word, tls: &mut Table, more: &mut Table, draft: &mut Draft) {
-    let mut files: Vec<String> = Vec::new();
-    let mut auth: Vec<String> = Vec::new();
-    let mut rest = word.words.iter().skip(2);
-    while let Some(option) = rest.next() {
-        let mut value = || rest.next().cloned().unwrap_or_default();
-        match option.as_str() {
-            "ssl" | "defer-accept" | "tfo" | "transparent" | "v4v6" | "v6only" | "no-sslv3" | "no-tlsv10"
-            | "no-tlsv11" | "no-tls-tickets" => {}
-            "crt" => files.push(value()),
-            "alpn" => {
-                let all = value();
-                let known: Vec<&str> = all.split(',').filter(|p| ["h2", "http/1.1"].contains(p)).collect();
-                tls.set("alpn", list(&known));
-            }
-            "ssl-min-ver" => match value().as_str() {
-                "TLSv1.3" => tls.text("min-version", "1.3"),
-                "TLSv1.2" => tls.text("min-version", "1.2"),
-                old => draft.left(
-                    word.line,
-                    "ssl-min-ver",
-                    format!("{old}: TLS 1.2 is the oldest that is spoken"),
-                ),
-            },
-            "strict-sni" => tls.set("strict-sni", "true"),
-            "ca-file" => auth.push(format!("ca = {}", quoted(&value()))),
-            "crl-file" => auth.push(format!("crl = {}", quoted(&value()))),
-            "verify" => {
-                if value() == "optional" {
-                    auth.push("mode = \"optional\"".into());
-                }
-            }
-            "accept-proxy" => more.set_with(
-                "proxy-protocol-from",
-                list(&["0.0.0.0/0", "::/0"]),
-                "name the networks that really send it",
-            ),
-            "name" | "backlog" | "maxconn" | "mss" | "id" | "nice" | "process" | "thread" | "level"
-            | "mode" | "user" | "uid" | "gid" | "group" | "tcp-ut" | "ciphers" | "ciphersuites"
-            | "curves" | "ecdhe" | "npn" | "shards" => drop(value()),
-            // Both versions are spoken to whoever begins with them.
-            "proto" if word.words.iter().any(|w| w == "h2" || w == "h1") => drop(value()),
-            "interface" => {
-                let on = value();
-                draft.left(
-                    word.line,
-                    "interface",
-                    format!("{on}: the service listens on its address, whatever the interface"),
-                );
-            }
-            other => draft.left(word.line, other, "not carried over"),
-        }
-    }
-    if !files.is_empty() {
-        let known = tls.get("certificates").map(str::to_owned);
-        let new = list(&files);
-        tls.set(
-            "certificates",
-            match known {
-                Some(known) => format!("{}, {}", known.trim_end_matches(']'), new.trim_start_matches('[')),
-                None => new,
-            },
-        );
-    }
-    if !auth.is_empty() {
-        tls.set("client-auth", format!("{{ {} }}", auth.join(", ")));
-    }
+    word
 }

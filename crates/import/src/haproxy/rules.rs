@@ -43,7 +43,7 @@ pub fn rule(
                 return Err(format!("unable to find required use_backend: '{backend}'"));
             };
             route.text("name", &format!("to-{}", name(backend)));
-            match target.all("server").next().is_some() {
+            match target.has_servers() {
                 true => set(&mut route, "pool", quoted(&name(backend))),
                 false => set(&mut route, "deny", if http { "{ status = 503 }" } else { "{}" }.into()),
             }
@@ -91,6 +91,17 @@ pub fn rule(
         }
         ["http-request", "del-header", rest @ ..] => set(&mut route, "remove-header", list(&[named(rest)?])),
         ["http-request", "set-query", query] => set(&mut route, "rewrite-query", quoted(&variables(query)?)),
+        ["http-request", "set-uri" | "set-pathq", text] => {
+            set(&mut route, "rewrite-uri", quoted(&variables(text)?))
+        }
+        ["http-request", "replace-uri" | "replace-pathq", regex, text] => {
+            let value = format!("{{uri|{}}}", sample::replace(regex, text, false)?);
+            set(&mut route, "rewrite-uri", quoted(&value));
+        }
+        ["monitor-uri", path] => {
+            set(&mut route, "answer", MONITOR.into());
+            also(&mut route, &format!("path({})", quoted(path)));
+        }
         ["http-request", "replace-path", regex, text] => {
             let value = format!("{{path|{}}}", sample::replace(regex, text, false)?);
             set(&mut route, "rewrite-path", quoted(&value));
@@ -139,13 +150,13 @@ pub fn rule(
                     "status" => keys[0] = format!("status = {}", value()),
                     "string" => keys.push(format!("body = {}", quoted(value()))),
                     "lf-string" => {
-                        let text = value();
-                        if text.replace("%%", "").contains('%') {
-                            return Err("a body with variables is not carried over".into());
-                        }
-                        keys.push(format!("body = {}", quoted(&text.replace("%%", "%"))));
+                        keys.push(format!("body = {}", quoted(&variables(value())?)));
+                        keys.push("variables = true".into());
                     }
                     "file" => keys.push(format!("file = {}", quoted(value()))),
+                    "lf-file" => {
+                        return Err("a file with variables has other variables here: see `answer`".into());
+                    }
                     "content-type" => keys.push(format!("content-type = {}", quoted(value()))),
                     "hdr" => {
                         let name = value();
@@ -197,6 +208,9 @@ pub fn also(route: &mut Table, when: &str) {
         }
     }
 }
+
+/// What HAProxy says at `monitor-uri`.
+const MONITOR: &str = "{ status = 200, content-type = \"text/html\", body = \"<html><body><h1>200 OK</h1>\\nService ready.\\n</body></html>\\n\" }";
 
 /// `NAME [-m str|beg]` of headers.
 fn named(words: &[&str]) -> Result<String, String> {

@@ -143,6 +143,8 @@ fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
             }
             format!("{{{}}}", quoted(&text))
         }
+        "bin" if argument.bytes().all(|b| b.is_ascii_hexdigit()) => format!("{{\"{argument}\"|hex-decode}}"),
+        "hdr_cnt" if !first.is_empty() => format!("{{header-count:{first}}}"),
         "int" | "bool" if argument.parse::<i64>().is_ok() => format!("{{{}}}", quoted(argument)),
         "var" => format!("{{variable:{}}}", variable(first)?),
         "src" | "ci" => "{source}".into(),

@@ -7,9 +7,17 @@ use crate::words::{address, duration, quoted, split_port, with_port};
 /// What all servers of a pool have in common in Evenkeel; HAProxy has it a server.
 #[derive(Default)]
 struct Common {
+    agent: bool,
+    agent_port: Option<String>,
     checked: bool,
     check: Table,
     from: usize,
+}
+
+impl Common {
+    fn agent(&self) -> String {
+        self.agent_port.as_ref().map_or_else(|| "{}".into(), |port| format!("{{ port = {port} }}"))
+    }
 }
 
 /// Options that need nothing here.
@@ -49,7 +57,13 @@ const MOOT_VALUE: &[&str] = &[
 pub fn servers(proxy: &Proxy, many_ports: bool, pool: &mut Pool, draft: &mut Draft) {
     let defaults: Vec<String> = proxy.all("default-server").flat_map(|w| w.words[1..].to_vec()).collect();
     let mut common = Common::default();
-    let all: Vec<_> = proxy.all("server").cloned().collect();
+    let mut all: Vec<_> = proxy.all("server").cloned().collect();
+    // One server for everybody, in the oldest form.
+    if let Some(word) = proxy.all("dispatch").last().filter(|_| all.is_empty()) {
+        let mut words = word.words.clone();
+        words.splice(0..1, ["server".to_owned(), "dispatch".to_owned()]);
+        all.push(super::proxy::Word { words, ..word.clone() });
+    }
     let weighted =
         all.iter().any(|w| w.words.iter().any(|o| o == "weight")) || defaults.iter().any(|o| o == "weight");
     // Those who look at weights by HAProxy's names see HAProxy's.
@@ -194,8 +208,12 @@ fn option_by_option(
                     pool.table.text("server-http", "2");
                 }
             }
-            "agent-check" => draft.left(line, "agent-check", "write agent = { port = … } into health-check"),
-            "agent-port" | "agent-inter" | "agent-addr" | "agent-send" => drop(value()),
+            "agent-check" => common.agent = true,
+            "agent-port" => common.agent_port = Some(value()),
+            "agent-inter" | "agent-addr" | "agent-send" => {
+                let given = value();
+                draft.left(line, option, format!("{given}: not carried over"));
+            }
             "track" => {
                 let of = value();
                 draft.note(line, "track", format!("{of}: checks that are alike are made once by themselves"));
@@ -244,6 +262,13 @@ fn checks(proxy: &Proxy, common: Common, pool: &mut Pool, draft: &mut Draft) {
     }
     if !common.checked {
         pool.servers.iter_mut().for_each(|s| s.lines.retain(|l| l.key != "check"));
+        if common.agent {
+            let mut check = Table::default();
+            check.text("type", "none");
+            check.set("agent", common.agent());
+            pool.table.set("health-check", check.inline());
+            return;
+        }
         pool.table.set_with(
             "health-check",
             "{ type = \"none\" }",
@@ -317,6 +342,9 @@ fn checks(proxy: &Proxy, common: Common, pool: &mut Pool, draft: &mut Draft) {
         check.text("timeout", &timeout);
     }
     common.check.lines.iter().for_each(|l| check.set(&l.key, l.value.clone()));
+    if common.agent {
+        check.set("agent", common.agent());
+    }
     pool.table.set("health-check", check.inline());
 }
 

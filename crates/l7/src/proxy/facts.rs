@@ -7,6 +7,7 @@ use evenkeel_balance::{Counter, Key};
 use evenkeel_rules::{Captures, Facts, Fetch, LocalTime};
 
 use super::ServiceView;
+use super::route::HeadChanges;
 use super::session::Client;
 use crate::h1::field;
 use crate::h1::request::Request;
@@ -19,9 +20,14 @@ pub struct Asked<'a> {
     pub client: &'a Client,
     pub request: Option<(&'a Request, &'a [u8])>,
     /// Of the request: what is asked for most, found once.
-    pub path: &'a [u8],
+    path: &'a [u8],
     query: &'a [u8],
     host: &'a [u8],
+    /// What routes before have made of path and query, and of the head: later ones see it.
+    pub target: Option<Vec<u8>>,
+    /// What this route makes of it: seen by the next.
+    pub next_target: Option<Vec<u8>>,
+    pub edits: HeadChanges,
     /// Of a TLS connection that is passed through unopened.
     pub hello: Option<&'a Hello>,
     /// Memory for the keys of tables.
@@ -89,11 +95,44 @@ impl<'a> Asked<'a> {
             hello,
             key: RefCell::new(key),
             variables: Variables::default(),
+            target: None,
+            next_target: None,
+            edits: HeadChanges::default(),
         }
     }
 }
 
 impl Asked<'_> {
+    pub fn path(&self) -> &[u8] {
+        match &self.target {
+            Some(target) => &target[..memchr::memchr(b'?', target).unwrap_or(target.len())],
+            None => self.path,
+        }
+    }
+
+    fn query(&self) -> &[u8] {
+        match &self.target {
+            Some(target) => memchr::memchr(b'?', target).map_or(&[], |at| &target[at + 1..]),
+            None => self.query,
+        }
+    }
+
+    /// Path and query as they will be.
+    pub fn whole_target(&self) -> &[u8] {
+        match (self.next_target.as_ref().or(self.target.as_ref()), self.request) {
+            (Some(target), _) => target,
+            (None, Some((request, head))) => request.path(head),
+            (None, None) => b"",
+        }
+    }
+
+    fn host(&self) -> &[u8] {
+        match self.edits.lines_named(b"host").last() {
+            Some(host) => without_port(host),
+            None => self.host,
+        }
+    }
+
     fn method(&self) -> &[u8] {
         self.request.map_or(b"", |(request, head)| request.method_span.of(head))
     }
@@ -122,17 +161,20 @@ impl Facts for Asked<'_> {
     fn texts(&self, fetch: Fetch, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         let tls = self.client.tls.as_ref();
         match fetch {
-            Fetch::Host => !self.host.is_empty() && test(self.host),
-            Fetch::Path => test(self.path),
+            Fetch::Host => !self.host().is_empty() && test(self.host()),
+            Fetch::Path => test(self.path()),
             Fetch::Method => test(self.method()),
-            Fetch::Query if name.is_empty() => test(self.query),
+            Fetch::Query if name.is_empty() => test(self.query()),
             Fetch::Query => {
-                let pairs = self.query.split(|b| *b == b'&');
+                let pairs = self.query().split(|b| *b == b'&');
                 pairs.filter_map(|pair| value_of(pair, name.as_bytes())).any(test)
             }
             Fetch::Header => self.request.is_some_and(|(request, head)| {
                 let named = |f: &&field::Field| f.name.of(head).eq_ignore_ascii_case(name.as_bytes());
-                request.fields.iter().filter(named).any(|f| test(f.value.of(head)))
+                let original =
+                    request.fields.iter().filter(named).filter(|_| !self.edits.drops(name.as_bytes()));
+                original.map(|f| f.value.of(head)).any(&mut *test)
+                    || self.edits.lines_named(name.as_bytes()).any(&mut *test)
             }),
             Fetch::Cookie => self
                 .request

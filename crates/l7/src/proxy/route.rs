@@ -93,6 +93,15 @@ impl HeadChanges {
         self.lines.extend_from_slice(b"\r\n");
     }
 
+    /// Values of the lines that were added under a name.
+    pub fn lines_named<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        let lines = self.lines.split(|b| *b == b'\n').filter_map(|line| {
+            let at = memchr::memchr(b':', line)?;
+            Some((&line[..at], line[at + 1..].trim_ascii()))
+        });
+        lines.filter(|(of, _)| of.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
     fn clear(&mut self) {
         self.drops.clear();
         self.lines.clear();
@@ -202,9 +211,10 @@ pub async fn walk(
     let routes = &view.spec.routes;
     let mut asked = Asked::new(worker, view, client, request, hello, changes.key.take());
     asked.variables = std::mem::take(&mut changes.variables);
+    asked.edits = std::mem::take(&mut changes.request);
     let mut verdict = Verdict::Pool(0);
     'routes: for route in &routes.list {
-        if route.gate.as_ref().is_some_and(|gate| !gate.lets(asked.path)) {
+        if route.gate.as_ref().is_some_and(|gate| !gate.lets(asked.path())) {
             continue;
         }
         changes.captures.clear();
@@ -218,9 +228,11 @@ pub async fn walk(
                 break 'routes;
             }
         }
+        asked.target = asked.next_target.take().or(asked.target);
     }
+    asked.target = asked.next_target.take().or(asked.target);
     changes.key.replace(asked.key.take());
-    changes.variables = asked.variables;
+    (changes.variables, changes.request, changes.target) = (asked.variables, asked.edits, asked.target);
     verdict
 }
 
@@ -285,26 +297,33 @@ async fn take(asked: &mut Asked<'_>, step: &Step, changes: &mut Changes) -> Opti
         }
         Step::RewritePath(text) => {
             render(text);
-            let query = asked.request.and_then(|(request, head)| {
-                let now = changes.target.as_deref().unwrap_or_else(|| request.path(head));
-                memchr::memchr(b'?', now).map(|at| now[at..].to_vec())
-            });
+            let now = asked.whole_target();
+            let query = memchr::memchr(b'?', now).map_or(&[][..], |at| &now[at..]);
             let mut target = sanitized(&rendered, true);
-            target.extend(query.into_iter().flatten());
-            changes.target = Some(target);
+            target.extend_from_slice(query);
+            asked.next_target = Some(target);
             None
         }
         Step::RewriteQuery(text) => {
             render(text);
-            let mut target = asked.request.map_or_else(Vec::new, |(request, head)| {
-                let now = changes.target.as_deref().unwrap_or_else(|| request.path(head));
-                now[..memchr::memchr(b'?', now).unwrap_or(now.len())].to_vec()
-            });
+            let now = asked.whole_target();
+            let mut target = now[..memchr::memchr(b'?', now).unwrap_or(now.len())].to_vec();
             if !rendered.is_empty() {
                 target.push(b'?');
                 target.extend(sanitized(&rendered, false));
             }
-            changes.target = Some(target);
+            asked.next_target = Some(target);
+            None
+        }
+        Step::RewriteUri(text) => {
+            render(text);
+            let at = memchr::memchr(b'?', &rendered);
+            let mut target = sanitized(&rendered[..at.unwrap_or(rendered.len())], true);
+            if let Some(at) = at {
+                target.push(b'?');
+                target.extend(sanitized(&rendered[at + 1..], false));
+            }
+            asked.next_target = Some(target);
             None
         }
         Step::Header(edit) | Step::ResponseHeader(edit) => {
@@ -312,8 +331,7 @@ async fn take(asked: &mut Asked<'_>, step: &Step, changes: &mut Changes) -> Opti
             if let CompiledEdit::Set { value, .. } | CompiledEdit::Add { value, .. } = edit {
                 value.render(asked, &changes.captures, &mut rendered);
             }
-            let head =
-                if matches!(step, Step::Header(_)) { &mut changes.request } else { &mut changes.response };
+            let head = if matches!(step, Step::Header(_)) { &mut asked.edits } else { &mut changes.response };
             head.apply(edit, &rendered);
             None
         }
@@ -329,15 +347,22 @@ async fn take(asked: &mut Asked<'_>, step: &Step, changes: &mut Changes) -> Opti
         Step::Redirect { location, status, keep_query } => {
             render(location);
             let mut location = rendered.clone();
-            if *keep_query && let Some((request, head)) = asked.request {
-                let target = request.path(head);
-                if let Some(at) = memchr::memchr(b'?', target) {
-                    location.extend_from_slice(&target[at..]);
-                }
+            let target = asked.whole_target();
+            if *keep_query && let Some(at) = memchr::memchr(b'?', target) {
+                location.extend_from_slice(&target[at..]);
             }
             Some(Verdict::Redirect { status: *status, location })
         }
-        Step::Answer { status, page } => Some(Verdict::Answer { status: *status, page: page.clone() }),
+        Step::Answer { status, page, text } => {
+            let page = match text {
+                None => page.clone(),
+                Some(text) => {
+                    render(text);
+                    Arc::new(Page { content_type: page.content_type.clone(), body: rendered.clone() })
+                }
+            };
+            Some(Verdict::Answer { status: *status, page })
+        }
         Step::Deny { status } => refuse(*status, None),
         Step::Tarpit { delay, status } => {
             Some(Verdict::Tarpit { delay_ms: delay.as_millis() as u64, status: *status })

@@ -1,0 +1,148 @@
+//! `bind` lines, and cookies.
+
+use super::proxy::Word;
+use crate::draft::{Draft, Table};
+use crate::words::{address, duration, list, quoted, split_port};
+
+pub fn cookie(word: &Word, draft: &mut Draft) -> String {
+    let mut value = format!(
+        "{{ type = \"cookie\", name = {}",
+        quoted(word.words.get(1).map_or("SERVERID", String::as_str))
+    );
+    let mut rest = word.words.iter().skip(2);
+    let mut method = "passive";
+    let mut keys = String::new();
+    while let Some(option) = rest.next() {
+        match option.as_str() {
+            "insert" | "rewrite" | "prefix" => method = option,
+            "indirect" | "nocache" | "httponly" | "secure" | "postonly" => {
+                keys += &format!(", {option} = true")
+            }
+            "domain" => keys += &format!(", domain = {}", quoted(rest.next().map_or("", String::as_str))),
+            "maxidle" | "maxlife" => {
+                let time = rest.next().and_then(|t| duration(t, "s")).unwrap_or_else(|| "1h".into());
+                keys += &format!(", max-{} = \"{time}\"", &option[3..]);
+            }
+            "attr" => match rest.next().map(|a| a.to_lowercase()) {
+                Some(attribute) if attribute.starts_with("samesite=") => {
+                    keys += &format!(", samesite = {}", quoted(&attribute[9..]))
+                }
+                other => {
+                    draft.left(word.line, "attr", format!("{}: not carried over", other.unwrap_or_default()))
+                }
+            },
+            "preserve" | "dynamic" => draft.left(word.line, option, "not carried over"),
+            _ => draft.left(word.line, option, "not carried over"),
+        }
+    }
+    value += &format!(", method = \"{method}\"{keys} }}");
+    value
+}
+
+/// A count with HAProxy's units.
+pub fn size(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match &text[digits.len()..] {
+        "k" => 1024,
+        "m" => 1024 * 1024,
+        "g" => 1024 * 1024 * 1024,
+        _ => 1,
+    };
+    Some(digits.parse::<u64>().ok()?.saturating_mul(factor))
+}
+
+/// `ADDRESS:PORTS`, of what HAProxy binds.
+pub fn vip(place: &str) -> Option<String> {
+    let (host, port) = split_port(place);
+    let port = port.filter(|p| p.split('-').all(|n| n.parse::<u16>().is_ok()))?;
+    let host = match host {
+        "" | "*" | "0.0.0.0" | "ipv4@" | "ipv4@*" => "0.0.0.0".into(),
+        "::" | "[::]" | "ipv6@" | "ipv6@*" => "::".into(),
+        host => address(host)?,
+    };
+    Some(crate::words::with_port(&host, port))
+}
+
+/// VIPs with all ports of an address together.
+pub fn gathered(vips: &[String]) -> Vec<String> {
+    let mut all: Vec<(String, Vec<String>)> = Vec::new();
+    for vip in vips {
+        let (host, port) = split_port(vip);
+        let port = port.unwrap_or("").to_owned();
+        match all.iter_mut().find(|(h, _)| h == host) {
+            Some((_, ports)) if !ports.contains(&port) => ports.push(port),
+            Some(_) => {}
+            None => all.push((host.to_owned(), vec![port])),
+        }
+    }
+    all.into_iter().map(|(host, ports)| format!("{host}:{}", ports.join(","))).collect()
+}
+
+pub fn bind_options(word: &Word, tls: &mut Table, more: &mut Table, draft: &mut Draft) {
+    let mut files: Vec<String> = Vec::new();
+    let mut auth: Vec<String> = Vec::new();
+    let mut rest = word.words.iter().skip(2);
+    while let Some(option) = rest.next() {
+        let mut value = || rest.next().cloned().unwrap_or_default();
+        match option.as_str() {
+            "ssl" | "defer-accept" | "tfo" | "transparent" | "v4v6" | "v6only" | "no-sslv3" | "no-tlsv10"
+            | "no-tlsv11" | "no-tls-tickets" => {}
+            "crt" => files.push(value()),
+            "alpn" => {
+                let all = value();
+                let known: Vec<&str> = all.split(',').filter(|p| ["h2", "http/1.1"].contains(p)).collect();
+                tls.set("alpn", list(&known));
+            }
+            "ssl-min-ver" => match value().as_str() {
+                "TLSv1.3" => tls.text("min-version", "1.3"),
+                "TLSv1.2" => tls.text("min-version", "1.2"),
+                old => draft.left(
+                    word.line,
+                    "ssl-min-ver",
+                    format!("{old}: TLS 1.2 is the oldest that is spoken"),
+                ),
+            },
+            "strict-sni" => tls.set("strict-sni", "true"),
+            "ca-file" => auth.push(format!("ca = {}", quoted(&value()))),
+            "crl-file" => auth.push(format!("crl = {}", quoted(&value()))),
+            "verify" => {
+                if value() == "optional" {
+                    auth.push("mode = \"optional\"".into());
+                }
+            }
+            "accept-proxy" => more.set_with(
+                "proxy-protocol-from",
+                list(&["0.0.0.0/0", "::/0"]),
+                "name the networks that really send it",
+            ),
+            "name" | "backlog" | "maxconn" | "mss" | "id" | "nice" | "process" | "thread" | "level"
+            | "mode" | "user" | "uid" | "gid" | "group" | "tcp-ut" | "ciphers" | "ciphersuites"
+            | "curves" | "ecdhe" | "npn" | "shards" => drop(value()),
+            // Both versions are spoken to whoever begins with them.
+            "proto" if word.words.iter().any(|w| w == "h2" || w == "h1") => drop(value()),
+            "interface" => {
+                let on = value();
+                draft.left(
+                    word.line,
+                    "interface",
+                    format!("{on}: the service listens on its address, whatever the interface"),
+                );
+            }
+            other => draft.left(word.line, other, "not carried over"),
+        }
+    }
+    if !files.is_empty() {
+        let known = tls.get("certificates").map(str::to_owned);
+        let new = list(&files);
+        tls.set(
+            "certificates",
+            match known {
+                Some(known) => format!("{}, {}", known.trim_end_matches(']'), new.trim_start_matches('[')),
+                None => new,
+            },
+        );
+    }
+    if !auth.is_empty() {
+        tls.set("client-auth", format!("{{ {} }}", auth.join(", ")));
+    }
+}
