@@ -128,8 +128,19 @@ pub struct Draft {
     pub services: Vec<Service>,
     pub pools: Vec<Pool>,
     pub left: Vec<Left>,
+    /// Folders of certificates and authorities that are named without one.
+    pub crt_base: Option<String>,
+    pub ca_base: Option<String>,
     /// What else is gathered where HAProxy's configuration is run as it is.
     pub run: Option<Run>,
+}
+
+/// A file in its folder, unless it has one.
+pub fn based(base: Option<&String>, file: &str) -> String {
+    match base {
+        Some(base) if !file.starts_with('/') => format!("{}/{file}", base.trim_end_matches('/')),
+        _ => file.to_owned(),
+    }
 }
 
 impl Draft {

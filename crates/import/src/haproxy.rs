@@ -27,11 +27,6 @@ const GLOBAL_MOOT: &[&str] = &[
     "daemon",
     "pidfile",
     "ulimit-n",
-    "user",
-    "group",
-    "uid",
-    "gid",
-    "chroot",
     "nbproc",
     "nbthread",
     "quiet",
@@ -46,14 +41,8 @@ const GLOBAL_MOOT: &[&str] = &[
     "nopoll",
     "nosplice",
     "tune.ssl.default-dh-param",
-    "ssl-default-bind-ciphers",
-    "ssl-default-bind-ciphersuites",
     "ssl-default-bind-options",
-    "ssl-default-server-ciphers",
-    "ssl-default-server-ciphersuites",
     "ssl-default-server-options",
-    "ca-base",
-    "crt-base",
     "hard-stop-after",
     "log-send-hostname",
     "log-tag",
@@ -281,6 +270,8 @@ impl Reader {
                 "stats",
                 "the admin socket is Evenkeel's own: `evenkeel status`, `drain`, `weight`…; see [admin] socket",
             ),
+            "crt-base" => draft.crt_base = words.get(1).cloned(),
+            "ca-base" => draft.ca_base = words.get(1).cloned(),
             "log" => log(number, words, draft),
             "log-tag" => draft.global("log").text("tag", &value(1)),
             _ => {}
@@ -303,9 +294,30 @@ impl Reader {
                 _ => {}
             }
         }
-        let done = ["setenv", "presetenv", "unsetenv", "resetenv", "maxconn", "stats", "log", "log-tag"];
+        let done = [
+            "setenv",
+            "presetenv",
+            "unsetenv",
+            "resetenv",
+            "maxconn",
+            "stats",
+            "log",
+            "log-tag",
+            "crt-base",
+            "ca-base",
+        ];
         match words[0].as_str() {
             word if done.contains(&word) => {}
+            word @ ("user" | "group" | "uid" | "gid" | "chroot") => {
+                draft.note(number, word, "the program keeps the user and the root that it is started with");
+            }
+            word if word.starts_with("ssl-default-") && word.contains("cipher") => {
+                draft.note(
+                    number,
+                    word,
+                    "the cipher suites are those of TLS 1.2 and 1.3 that are held to be good",
+                );
+            }
             word if GLOBAL_MOOT.contains(&word)
                 || word.starts_with("tune.")
                 || word.starts_with("thread") => {}
@@ -346,8 +358,12 @@ fn log(number: usize, words: &[String], draft: &mut Draft) {
             }
         }
     };
+    let named = draft.run.is_some() && draft.global("log").get("tag").is_none();
     let log = draft.global("log");
     log.text("access", &access);
+    if named {
+        log.text("tag", "haproxy");
+    }
     if let Some(facility) =
         words.iter().skip(2).find_map(|w| keywords::FACILITIES.iter().position(|f| f == w))
     {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use clap::CommandFactory;
 use evenkeel_import::{Kind, Source, import};
 
 use super::{Exit, Failure, Outcome};
@@ -28,10 +29,8 @@ pub fn run(words: &[String], strict: bool, json: bool) -> Outcome {
         }
     }
     if sources.is_empty() {
-        return Err(Failure::new(
-            Exit::Failed,
-            "name a file behind the kind, such as: evenkeel import haproxy haproxy.cfg",
-        ));
+        let why = "name a file behind the kind, such as: evenkeel import haproxy haproxy.cfg";
+        super::Arguments::command().error(clap::error::ErrorKind::MissingRequiredArgument, why).exit();
     }
     let variables: BTreeMap<String, String> = std::env::vars().collect();
     let imported = import(&sources, &variables);

@@ -123,7 +123,7 @@ pub enum Verb {
     )]
     Import {
         /// KIND FILE... and further kinds with their files
-        #[arg(required = true, num_args = 2.., value_name = "KIND FILE")]
+        #[arg(required = true, num_args = 1.., value_name = "KIND FILE")]
         sources: Vec<String>,
         /// Exit with 1 when anything was left
         #[arg(long)]

@@ -283,7 +283,8 @@ fn run(
     process::make_folder(&folder)?;
     let config = folder.join("evenkeel.toml");
     evenkeel_platform::write_atomically(&config, running.text.as_bytes()).map_err(|e| e.to_string())?;
-    let pids: Vec<u32> = arguments.finish.iter().chain(&arguments.terminate).copied().collect();
+    let (finish, terminate) = process::others(arguments);
+    let pids: Vec<u32> = finish.iter().chain(&terminate).copied().collect();
     let predecessor = process::predecessor(arguments, &pids);
     let doors = sockets.open_doors(&running.sockets)?;
     let text = running.text.clone();
@@ -294,7 +295,6 @@ fn run(
     // The master or the parent writes it for its children.
     let pidfile = pidfile
         .filter(|_| !process::is_worker() && !process::is_background() && known.running.process.daemon);
-    let (finish, terminate) = (arguments.finish.clone(), arguments.terminate.clone());
     let own = known.clone();
     let ready = move |handle: evenkeel_admin::Handle| {
         own.begin(handle.clone());

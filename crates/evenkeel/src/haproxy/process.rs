@@ -14,6 +14,8 @@ use super::arguments::Arguments;
 
 /// Tells a child of this program what it is.
 const PART: &str = "EVENKEEL_HAPROXY_PART";
+/// The worker that a new one replaces.
+const REPLACES: &str = "EVENKEEL_HAPROXY_REPLACES";
 /// Where a child says that it is ready.
 const READY: &str = "EVENKEEL_HAPROXY_READY";
 /// How long a start may take.
@@ -76,6 +78,14 @@ pub fn make_folder(folder: &Path) -> Result<(), String> {
 
 pub fn remove_folder(folder: &Path) {
     let _ = std::fs::remove_dir_all(folder);
+}
+
+/// Processes that finish and that end when this one serves: what the command line says, or the worker before.
+pub fn others(arguments: &Arguments) -> (Vec<u32>, Vec<u32>) {
+    match std::env::var(REPLACES).ok().and_then(|pid| pid.parse().ok()) {
+        Some(pid) => (vec![pid], Vec::new()),
+        None => (arguments.finish.clone(), arguments.terminate.clone()),
+    }
 }
 
 /// The admin socket of the process to take the listening sockets from.
@@ -154,7 +164,7 @@ struct Starting {
 }
 
 /// This program again, as another part of it.
-fn spawn(part: &str, more: &[String]) -> Result<Starting, String> {
+fn spawn(part: &str, replaces: Option<u32>) -> Result<Starting, String> {
     make_private(&base())?;
     let file = base().join(format!("ready-{}", random_word()));
     let ready = UnixListener::bind(&file).map_err(|e| format!("{}: {e}", file.display()))?;
@@ -162,7 +172,11 @@ fn spawn(part: &str, more: &[String]) -> Result<Starting, String> {
     let mut words = std::env::args_os();
     let mut command = Command::new("/proc/self/exe");
     command.arg0(words.next().unwrap_or_else(|| "haproxy".into()));
-    command.args(words).args(more).env(PART, part).env(READY, &file).stdin(Stdio::null());
+    command.args(words).env(PART, part).env(READY, &file).stdin(Stdio::null());
+    match replaces {
+        Some(pid) => command.env(REPLACES, pid.to_string()),
+        None => command.env_remove(REPLACES),
+    };
     let child = command.spawn().map_err(|e| format!("the process cannot be started: {e}"))?;
     Ok(Starting { child, ready, file })
 }
@@ -203,7 +217,7 @@ fn write_pid(file: Option<&Path>, pid: u32) -> Result<(), String> {
 /// `-D`: ends as soon as the process in the background serves.
 pub fn go_to_background(arguments: &Arguments, pidfile: Option<&str>) -> Result<ExitCode, String> {
     let pidfile = arguments.pidfile.clone().or_else(|| pidfile.map(PathBuf::from));
-    match spawn("background", &[])?.wait() {
+    match spawn("background", None)?.wait() {
         Ok(child) => {
             write_pid(pidfile.as_deref(), child.id())?;
             Ok(ExitCode::SUCCESS)
@@ -224,7 +238,7 @@ pub fn run_master(
     }
     let pidfile = arguments.pidfile.clone().or_else(|| pidfile.map(PathBuf::from));
     let signals = Signals::new()?;
-    let first = match spawn("worker", &[])?.wait() {
+    let first = match spawn("worker", None)?.wait() {
         Ok(child) => child,
         Err(code) => return Ok(code),
     };
@@ -290,12 +304,16 @@ async fn attend(first: Child, signals: Signals) -> Result<ExitCode, String> {
         };
         if reload && !stopping {
             evenkeel_platform::notify_service_manager("RELOADING=1");
-            let started = spawn("worker", &["-sf".into(), current.id().to_string()])?;
-            let outcome =
-                tokio::task::spawn_blocking(move || started.wait()).await.map_err(|e| e.to_string())?;
+            let outcome = match spawn("worker", Some(current.id())) {
+                Ok(started) => tokio::task::spawn_blocking(move || started.wait()).await.ok(),
+                Err(why) => {
+                    eprintln!("[WARNING]  ({}) : {why}", std::process::id());
+                    None
+                }
+            };
             match outcome {
-                Ok(child) => old.push(std::mem::replace(&mut current, child)),
-                Err(_) => eprintln!(
+                Some(Ok(child)) => old.push(std::mem::replace(&mut current, child)),
+                _ => eprintln!(
                     "[WARNING]  ({}) : the new worker did not start; the old one goes on",
                     std::process::id()
                 ),

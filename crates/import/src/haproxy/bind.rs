@@ -1,7 +1,7 @@
 //! `bind` lines, and cookies.
 
 use super::proxy::Word;
-use crate::draft::{Draft, Table};
+use crate::draft::{Draft, Table, based};
 use crate::words::{address, duration, list, quoted, split_port};
 
 pub fn cookie(word: &Word, draft: &mut Draft) -> String {
@@ -87,7 +87,7 @@ pub fn bind_options(word: &Word, tls: &mut Table, more: &mut Table, draft: &mut 
         match option.as_str() {
             "ssl" | "defer-accept" | "tfo" | "transparent" | "v4v6" | "v6only" | "no-sslv3" | "no-tlsv10"
             | "no-tlsv11" | "no-tls-tickets" => {}
-            "crt" => files.push(value()),
+            "crt" => files.push(based(draft.crt_base.as_ref(), &value())),
             "alpn" => {
                 let all = value();
                 let known: Vec<&str> = all.split(',').filter(|p| ["h2", "http/1.1"].contains(p)).collect();
@@ -103,8 +103,8 @@ pub fn bind_options(word: &Word, tls: &mut Table, more: &mut Table, draft: &mut 
                 ),
             },
             "strict-sni" => tls.set("strict-sni", "true"),
-            "ca-file" => auth.push(format!("ca = {}", quoted(&value()))),
-            "crl-file" => auth.push(format!("crl = {}", quoted(&value()))),
+            "ca-file" => auth.push(format!("ca = {}", quoted(&based(draft.ca_base.as_ref(), &value())))),
+            "crl-file" => auth.push(format!("crl = {}", quoted(&based(draft.ca_base.as_ref(), &value())))),
             "verify" => {
                 if value() == "optional" {
                     auth.push("mode = \"optional\"".into());

@@ -163,7 +163,7 @@ fn option_by_option(
                 }
             }
             "ca-file" => {
-                let file = value();
+                let file = crate::draft::based(draft.ca_base.as_ref(), &value());
                 pool.table.set("server-tls", format!("{{ ca = {} }}", quoted(&file)));
             }
             "send-proxy" => pool.table.text("send-proxy", "v1"),
