@@ -51,7 +51,9 @@ pub fn main(words: &[String]) -> ExitCode {
         print_version(level);
         return ExitCode::SUCCESS;
     }
-    let mut messages = Messages::new(arguments.quiet);
+    // The process before has told what differs.
+    let again = process::is_worker() || process::is_background();
+    let mut messages = Messages::new(arguments.quiet || again);
     let variables: BTreeMap<String, String> = std::env::vars().collect();
     if let Some(condition) = &arguments.condition {
         return match evenkeel_import::condition_holds(condition, &variables) {
@@ -93,8 +95,7 @@ fn start(
     messages: &mut Messages,
 ) -> Result<ExitCode, String> {
     if let Some(folder) = &arguments.directory {
-        std::env::set_current_dir(folder)
-            .map_err(|e| format!("Could not change to directory {}: {e}", folder.display()))?;
+        process::change_folder(folder)?;
     }
     let sources = read(&arguments.files)?;
     if sources.is_empty() {
@@ -296,14 +297,22 @@ fn run(
     let pidfile = pidfile
         .filter(|_| !process::is_worker() && !process::is_background() && known.running.process.daemon);
     let own = known.clone();
+    let published = sockets.to_publish();
     let ready = move |handle: evenkeel_admin::Handle| {
         own.begin(handle.clone());
+        // The process before has gone by now: nothing here may end this one.
+        if let Err(error) = published.publish() {
+            tracing::error!(%error, "a socket's file cannot get its name");
+        }
         for (door, level) in doors {
             commands::serve(door, level, own.clone());
         }
         page.serve(own.clone());
         if let Some(file) = &pidfile {
-            std::fs::write(file, format!("{}\n", std::process::id()))?;
+            let written = std::fs::write(file, format!("{}\n", std::process::id()));
+            if let Err(error) = written {
+                tracing::error!(%error, file = %file.display(), "the pid cannot be written");
+            }
         }
         process::end_others(&finish, &terminate);
         process::say_ready();
@@ -321,7 +330,7 @@ fn run(
         ready: Some(Box::new(ready)),
     };
     let outcome = runtime.block_on(daemon::serve(start));
-    sockets.remove_files();
+    drop(sockets);
     process::remove_folder(&folder);
     outcome.map(|()| ExitCode::SUCCESS).map_err(|failure| failure.message)
 }

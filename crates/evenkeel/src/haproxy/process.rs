@@ -5,6 +5,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, getuid, kill_process};
@@ -20,6 +21,16 @@ const REPLACES: &str = "EVENKEEL_HAPROXY_REPLACES";
 const READY: &str = "EVENKEEL_HAPROXY_READY";
 /// How long a start may take.
 const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// Where the command line's relative paths begin, also for processes that are started later.
+static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+
+/// `-C`: from here on paths begin in that folder.
+pub fn change_folder(folder: &Path) -> Result<(), String> {
+    let failed = |e: std::io::Error| format!("Could not change to directory {}: {e}", folder.display());
+    let _ = FOLDER.set(std::env::current_dir().map_err(failed)?);
+    std::env::set_current_dir(folder).map_err(failed)
+}
 
 pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
@@ -173,6 +184,9 @@ fn spawn(part: &str, replaces: Option<u32>) -> Result<Starting, String> {
     let mut command = Command::new("/proc/self/exe");
     command.arg0(words.next().unwrap_or_else(|| "haproxy".into()));
     command.args(words).env(PART, part).env(READY, &file).stdin(Stdio::null());
+    if let Some(folder) = FOLDER.get() {
+        command.current_dir(folder);
+    }
     match replaces {
         Some(pid) => command.env(REPLACES, pid.to_string()),
         None => command.env_remove(REPLACES),

@@ -21,8 +21,26 @@ pub struct Sockets {
     /// Listening sockets by the address that stands for them.
     pub adopted: Vec<(SocketAddr, OwnedFd)>,
     wanted: Vec<(String, SocketAddr)>,
-    /// Files of sockets, to be removed at the end, with their inodes.
-    files: Vec<(PathBuf, u64)>,
+    /// Files of sockets, to be removed at the end.
+    files: Vec<SocketFile>,
+}
+
+/// A socket's file under a name of its own until the process serves: one that does not come so far leaves
+/// the process before as it is.
+#[derive(Clone, Debug)]
+struct SocketFile {
+    fresh: PathBuf,
+    path: PathBuf,
+    inode: u64,
+}
+
+/// Files that get their names when the process serves.
+pub struct ToPublish(Vec<SocketFile>);
+
+impl ToPublish {
+    pub fn publish(self) -> std::io::Result<()> {
+        self.0.iter().try_for_each(|file| std::fs::rename(&file.fresh, &file.path))
+    }
 }
 
 /// A door for administrators.
@@ -110,8 +128,10 @@ impl Sockets {
             }
             None => {
                 let path = Path::new(place.strip_prefix("unix@").unwrap_or(place));
-                // Whoever comes meanwhile finds the old one or the new one.
-                let fresh = path.with_extension(format!("{}.tmp", std::process::id()));
+                // Whoever comes meanwhile finds the old one or the new one, never none.
+                let mut fresh = path.as_os_str().to_owned();
+                fresh.push(format!(".{}.tmp", std::process::id()));
+                let fresh = PathBuf::from(fresh);
                 let _ = std::fs::remove_file(&fresh);
                 let listener = UnixListener::bind(&fresh).map_err(failed)?;
                 if let Some(mode) = mode {
@@ -119,8 +139,7 @@ impl Sockets {
                         .map_err(failed)?;
                 }
                 let inode = std::fs::symlink_metadata(&fresh).map_err(failed)?.ino();
-                std::fs::rename(&fresh, path).map_err(failed)?;
-                self.files.push((path.to_owned(), inode));
+                self.files.push(SocketFile { fresh, path: path.to_owned(), inode });
                 listener
             }
         };
@@ -158,23 +177,36 @@ impl Sockets {
 
     /// The owner that a socket's file is to have.
     fn give_to(&self, place: &str, socket: &StatsSocket) -> Result<(), String> {
-        let path = place.strip_prefix("unix@").unwrap_or(place);
+        let path = Path::new(place.strip_prefix("unix@").unwrap_or(place));
+        let path = self.files.iter().find(|f| f.path == path).map_or(path, |f| &f.fresh);
         let user = socket.user.as_deref().map(|name| number_of("/etc/passwd", name)).transpose()?;
         let group = socket.group.as_deref().map(|name| number_of("/etc/group", name)).transpose()?;
         if user.is_none() && group.is_none() {
             return Ok(());
         }
         std::os::unix::fs::chown(path, user, group)
-            .map_err(|e| format!("{path}: the owner cannot be set: {e}"))
+            .map_err(|e| format!("{place}: the owner cannot be set: {e}"))
     }
 
-    pub fn remove_files(&self) {
-        for (file, inode) in &self.files {
+    pub fn to_publish(&self) -> ToPublish {
+        ToPublish(self.files.clone())
+    }
+
+    fn remove_files(&self) {
+        for SocketFile { fresh, path, inode } in &self.files {
             // A successor has put its own there.
-            if std::fs::symlink_metadata(file).is_ok_and(|m| m.ino() == *inode) {
-                let _ = std::fs::remove_file(file);
+            for file in [fresh, path] {
+                if std::fs::symlink_metadata(file).is_ok_and(|m| m.ino() == *inode) {
+                    let _ = std::fs::remove_file(file);
+                }
             }
         }
+    }
+}
+
+impl Drop for Sockets {
+    fn drop(&mut self) {
+        self.remove_files();
     }
 }
 

@@ -60,7 +60,8 @@ fn run(place: &Place, mut command: Command, text: &str) -> Process {
     let log = std::fs::File::create(place.file("haproxy.log")).unwrap();
     command.arg("-db").arg("-f").arg(file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     let process = Process::start(&mut command);
-    eventually("it serves", Duration::from_secs(20), || serving(place));
+    // The file of the stats socket gets its name when the process serves.
+    eventually("it serves", Duration::from_secs(20), || serving(place) && place.file("stats.sock").exists());
     process
 }
 
