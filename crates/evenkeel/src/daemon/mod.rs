@@ -61,6 +61,8 @@ pub struct Start {
     pub adopted: Vec<(SocketAddr, OwnedFd)>,
     /// The admin socket of the process to take over from, where that is another than the own.
     pub predecessor: Option<PathBuf>,
+    /// Told when all is there to serve, before the process that is taken over from stops.
+    pub about_to_serve: Option<Box<dyn FnOnce()>>,
     /// Told when everything runs.
     pub ready: Option<Ready>,
 }
@@ -98,6 +100,7 @@ pub fn run(arguments: &RunArguments) -> Outcome {
         signals: Signals::Own,
         adopted: Vec::new(),
         predecessor: None,
+        about_to_serve: None,
         ready: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -105,8 +108,18 @@ pub fn run(arguments: &RunArguments) -> Outcome {
 }
 
 pub async fn serve(start: Start) -> Outcome {
-    let Start { config, text, snapshot, no_take_over, drain_timeout, signals, adopted, predecessor, ready } =
-        start;
+    let Start {
+        config,
+        text,
+        snapshot,
+        no_take_over,
+        drain_timeout,
+        signals,
+        adopted,
+        predecessor,
+        about_to_serve,
+        ready,
+    } = start;
     let files = evenkeel_platform::raise_file_limit();
     let program = std::env::current_exe().ok();
     let from = predecessor.as_ref().unwrap_or(&snapshot.admin.socket);
@@ -144,6 +157,9 @@ pub async fn serve(start: Start) -> Outcome {
     let handle = Handle(requests);
     control.start_administration(handle.clone(), admin_sockets)?;
     let mut successors = handover::listen(&control.snapshot().admin.socket)?;
+    if let Some(about) = about_to_serve {
+        about();
+    }
     let resume = match inherited {
         Some(inherited) => inherited.ready()?,
         None => None,

@@ -298,12 +298,14 @@ fn run(
         .filter(|_| !process::is_worker() && !process::is_background() && known.running.process.daemon);
     let own = known.clone();
     let published = sockets.to_publish();
-    let ready = move |handle: evenkeel_admin::Handle| {
-        own.begin(handle.clone());
-        // The process before has gone by now: nothing here may end this one.
+    // Who asks from now on is answered by this process, as soon as it serves.
+    let about_to_serve = move || {
         if let Err(error) = published.publish() {
             tracing::error!(%error, "a socket's file cannot get its name");
         }
+    };
+    let ready = move |handle: evenkeel_admin::Handle| {
+        own.begin(handle.clone());
         for (door, level) in doors {
             commands::serve(door, level, own.clone());
         }
@@ -327,6 +329,7 @@ fn run(
         signals: daemon::Signals::Haproxy,
         adopted,
         predecessor,
+        about_to_serve: Some(Box::new(about_to_serve)),
         ready: Some(Box::new(ready)),
     };
     let outcome = runtime.block_on(daemon::serve(start));
