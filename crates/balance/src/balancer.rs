@@ -73,10 +73,18 @@ pub struct Balancer {
     picks: u64,
     /// The number of the next turn, as far as is known here.
     turn: u64,
+    /// Turns until all begins again; 0 where that takes too long to follow others.
+    round: u64,
+    /// The place in the round is not the one of the others.
+    astray: bool,
 }
 
 /// Turns of others that are caught up with, one by one.
 const TURNS_AT_MOST: u64 = 64;
+/// Rounds that are longer are each balancer's own.
+const LONGEST_ROUND: u64 = 256;
+/// So often every balancer finds its place by the number of the turn.
+const SAME_PLACE_EVERY: u64 = 1024;
 
 impl Balancer {
     pub fn new(scheduler: Scheduler, slow_start_ms: u64, servers: Vec<Server>, now_ms: u64) -> Balancer {
@@ -93,6 +101,8 @@ impl Balancer {
             cumulative: Vec::new(),
             picks: 0,
             turn: 0,
+            round: 0,
+            astray: true,
         };
         balancer.rebuild(now_ms);
         balancer
@@ -132,19 +142,28 @@ impl Balancer {
     }
 
     /// The next pick has this number among those of all balancers of the pool: turns that others took
-    /// are taken here as well. One that is far behind begins at the same place of a round.
+    /// are taken here as well. Where a round is too long for that, each goes through its own.
     pub fn follow(&mut self, turn: u64) {
+        if self.round == 0 {
+            return;
+        }
         let missed = turn.saturating_sub(self.turn);
-        let count = self.members.len() as u64;
-        let steps = match missed {
-            0..=TURNS_AT_MOST => missed,
-            _ if (1..=TURNS_AT_MOST).contains(&count) => missed % count,
-            _ => 0,
-        };
-        for _ in 0..steps {
+        // Full servers are passed over by one balancer alone: from time to time all begin at one place.
+        if self.astray || turn / SAME_PLACE_EVERY != self.turn.saturating_sub(1) / SAME_PLACE_EVERY {
+            self.rotation.restart();
+            self.take_turns(turn % self.round);
+        } else if missed <= self.round.max(TURNS_AT_MOST) {
+            self.take_turns(missed);
+        } else {
+            self.take_turns(missed % self.round);
+        }
+        (self.astray, self.turn) = (false, turn + 1);
+    }
+
+    fn take_turns(&mut self, count: u64) {
+        for _ in 0..count {
             self.rotation.pick(|_| true);
         }
-        self.turn = turn + 1;
     }
 
     /// Picks a server for a new client. `key` is the hash for hashing schedulers, `random` any
@@ -219,6 +238,10 @@ impl Balancer {
         match self.scheduler {
             Scheduler::RoundRobin => {
                 self.rotation.rebuild(servers.len(), &self.members, |i| weights[i as usize]);
+                let all = || self.members.iter().map(|i| u64::from(weights[*i as usize]));
+                let divisor = all().fold(0, greatest_divisor).max(1);
+                let round = all().sum::<u64>() / divisor;
+                (self.round, self.astray) = (if round <= LONGEST_ROUND { round } else { 0 }, true);
             }
             Scheduler::LeastConnections | Scheduler::ShortestExpectedDelay | Scheduler::NeverQueue => {
                 self.position.fill(u32::MAX);
@@ -297,6 +320,10 @@ impl Balancer {
         }
         self.members.iter().copied().filter(|i| able(*i)).min_by_key(|i| weigh(*i))
     }
+}
+
+fn greatest_divisor(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { greatest_divisor(b, a % b) }
 }
 
 /// Connections a unit of weight would have with one more.

@@ -44,6 +44,15 @@ impl Rotation {
         self.heap = members.map(|i| Reverse((self.deadlines[i as usize], i))).collect();
     }
 
+    /// Begins the round anew, as every rotation of these weights does.
+    pub fn restart(&mut self) {
+        for Reverse((_, i)) in &self.heap {
+            self.deadlines[*i as usize] = self.steps[*i as usize];
+        }
+        self.now = 0;
+        self.reheap();
+    }
+
     pub fn pick(&mut self, eligible: impl Fn(u32) -> bool) -> Option<u32> {
         let Reverse((_, first)) = *self.heap.peek()?;
         let picked = if eligible(first) { first } else { self.next_eligible(eligible)? };

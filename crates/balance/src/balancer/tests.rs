@@ -193,3 +193,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn balancers_that_follow_each_other_go_through_one_round() {
+    for weights in [&[100u16, 100][..], &[3, 1], &[10, 20, 30]] {
+        let mut both = [pool(Scheduler::RoundRobin, weights), pool(Scheduler::RoundRobin, weights)];
+        // One was busy alone before, and one hears later that a server was away.
+        for _ in 0..5 {
+            both[0].pick(0, 0, |_| true);
+        }
+        both[1].update(0, 0, |s| s.up = false);
+        both[1].update(0, 0, |s| s.up = true);
+        let (mut counts, mut random) = (vec![0u32; weights.len()], 7u64);
+        let total: u32 = weights.iter().map(|w| u32::from(*w)).sum();
+        let turns = u64::from(total) * 12;
+        for turn in 0..turns {
+            random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let balancer = &mut both[(random >> 63) as usize];
+            balancer.follow(turn);
+            counts[balancer.pick(0, 0, |_| true).unwrap()] += 1;
+        }
+        let wanted: Vec<u32> = weights.iter().map(|w| u32::from(*w) * 12).collect();
+        assert_eq!(counts, wanted, "{weights:?}");
+    }
+}
