@@ -310,7 +310,8 @@ fn base64(bytes: &[u8], url: bool) -> Vec<u8> {
     out
 }
 
-fn unbase64(text: &[u8], url: bool) -> Option<Vec<u8>> {
+/// The bytes of a text in Base64, with or without padding.
+pub fn unbase64(text: &[u8], url: bool) -> Option<Vec<u8>> {
     let signs = if url { URL_SIGNS } else { SIGNS };
     let end = text.iter().rposition(|b| *b != b'=').map_or(0, |at| at + 1);
     let (mut out, mut bits, mut count) = (Vec::new(), 0u32, 0);

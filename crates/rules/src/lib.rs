@@ -13,7 +13,7 @@ mod parse;
 mod pattern;
 mod template;
 
-pub use convert::{CONVERTERS, ConverterDoc};
+pub use convert::{CONVERTERS, ConverterDoc, unbase64};
 pub use evaluate::{Captures, Expression, Facts, Leaf, LocalTime, PathGate};
 pub use fetch::{FUNCTIONS, Fetch, Function, NeedsHttp, VARIABLES, Variable};
 pub use map::{Map, MapError};

@@ -153,26 +153,13 @@ fn is_known(page: &StatsPage, authorization: Option<&str>) -> bool {
     if page.users.is_empty() {
         return true;
     }
-    let given = authorization.and_then(|a| a.strip_prefix("Basic ")).and_then(base64);
+    let given = authorization.and_then(|a| a.strip_prefix("Basic "));
+    let given = given.and_then(|text| evenkeel_rules::unbase64(text.trim().as_bytes(), false));
     let Some(given) = given else { return false };
     // Every user is compared, each in the same time.
     page.users.iter().fold(false, |found, user| {
         found | aws_lc_rs::constant_time::verify_slices_are_equal(user.as_bytes(), &given).is_ok()
     })
-}
-
-fn base64(text: &str) -> Option<Vec<u8>> {
-    const SIGNS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let (mut out, mut bits, mut count) = (Vec::new(), 0u32, 0);
-    for byte in text.trim().trim_end_matches('=').bytes() {
-        bits = bits << 6 | SIGNS.iter().position(|s| *s == byte)? as u32;
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            out.push((bits >> count) as u8);
-        }
-    }
-    Some(out)
 }
 
 /// An action of the form: `s=SERVER&…&action=ACTION&b=BACKEND`; how it ended, in HAProxy's four letters.
@@ -334,7 +321,7 @@ mod tests {
         assert!(asked.csv && asked.scope == "b1");
         assert!(Asked::of(&"/?;csv;scope=b1".parse().unwrap()).csv);
         assert_eq!(Asked::of(&"/s;st=DONE".parse().unwrap()).told, "DONE");
-        assert_eq!(base64("YWRtaW46cHc=").unwrap(), b"admin:pw");
+        assert_eq!(evenkeel_rules::unbase64(b"YWRtaW46cHc=", false).unwrap(), b"admin:pw");
         let page = StatsPage { users: vec!["admin:pw".into()], ..StatsPage::default() };
         assert!(is_known(&page, Some("Basic YWRtaW46cHc=")) && !is_known(&page, Some("Basic YWRtaW46cHg=")));
         assert!(!is_known(&page, None) && is_known(&StatsPage::default(), None));

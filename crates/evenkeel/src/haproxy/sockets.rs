@@ -85,7 +85,7 @@ impl Sockets {
         stats: (SocketAddr, String),
         only_check: bool,
     ) -> Result<Places, String> {
-        let (binds, servers, hosts) = evenkeel_import::places(sources, variables);
+        let (binds, hosts) = evenkeel_import::places(sources, variables);
         let mut places = Places { stats: Some(stats), ..Places::default() };
         for bind in binds {
             let mut address = placeholder(&bind);
@@ -100,7 +100,6 @@ impl Sockets {
             }
             places.sockets.insert(bind, address);
         }
-        let _ = servers;
         for host in hosts {
             let found = (host.as_str(), 0).to_socket_addrs().ok().and_then(|mut all| all.next());
             if let Some(found) = found {

@@ -109,12 +109,12 @@ pub struct Running {
     pub process: Process,
 }
 
-/// Binds and servers whose places only the machine knows: sockets, and host names.
+/// What only the machine knows: sockets that are bound, and host names of servers.
 pub fn places(
     sources: &[Source],
     variables: &BTreeMap<String, String>,
-) -> (BTreeSet<String>, BTreeSet<String>, BTreeSet<String>) {
-    let (mut binds, mut servers, mut hosts) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+) -> (BTreeSet<String>, BTreeSet<String>) {
+    let (mut binds, mut hosts) = (BTreeSet::new(), BTreeSet::new());
     for line in sources.iter().flat_map(|s| lexer::lines(&s.text, variables)) {
         let words: Vec<&str> = line.words.iter().map(String::as_str).collect();
         let (all, is_bind) = match words.as_slice() {
@@ -124,7 +124,9 @@ pub fn places(
         };
         for place in all.split(',') {
             if is_socket(place) {
-                if is_bind { &mut binds } else { &mut servers }.insert(place.to_owned());
+                if is_bind {
+                    binds.insert(place.to_owned());
+                }
             } else if !is_bind {
                 let host = split_port(place).0.trim_matches(['[', ']']);
                 if host.parse::<IpAddr>().is_err() && !host.is_empty() && host != "*" {
@@ -133,7 +135,7 @@ pub fn places(
             }
         }
     }
-    (binds, servers, hosts)
+    (binds, hosts)
 }
 
 pub fn is_socket(place: &str) -> bool {

@@ -1,5 +1,7 @@
 //! HAProxy's samples and their converters as texts with variables.
 
+use evenkeel_rules::unbase64;
+
 use crate::draft::prefix;
 use crate::words::quoted;
 
@@ -227,7 +229,7 @@ fn converter(name: &str, arguments: &[String]) -> Result<String, String> {
         ("sha2", [bits]) => digest(&format!("sha{bits}"))?,
         ("digest", [kind]) => digest(kind)?,
         ("hmac", [kind, key]) => {
-            let key = unbase64(key).ok_or("a key in a variable has no counterpart")?;
+            let key = unbase64(key.as_bytes(), false).ok_or("a key in a variable has no counterpart")?;
             let digits: String = key.iter().map(|b| format!("{b:02x}")).collect();
             format!("hmac({},\"hex:{digits}\")", digest(kind)?)
         }
@@ -248,20 +250,6 @@ fn converter(name: &str, arguments: &[String]) -> Result<String, String> {
             return Err(format!("the converter {name} has no counterpart"));
         }
     })
-}
-
-fn unbase64(text: &str) -> Option<Vec<u8>> {
-    const SIGNS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let (mut out, mut bits, mut count) = (Vec::new(), 0u32, 0);
-    for byte in text.trim_end_matches('=').bytes() {
-        bits = bits << 6 | SIGNS.iter().position(|s| *s == byte)? as u32;
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            out.push((bits >> count) as u8);
-        }
-    }
-    Some(out)
 }
 
 #[cfg(test)]
