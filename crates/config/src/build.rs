@@ -11,7 +11,7 @@ use std::time::Duration;
 use evenkeel_model::{
     AccessLog, AdminSettings, AdminState, CookieMethod, CookiePersistence, ErrorPage, Fallback, Forwarded,
     KeyedPersistence, Limits, ListenAddress, LogFormat, LogSettings, Mode, Name, OutlierRule, Persistence,
-    Pool, PortRange, Probe, ProxyVersion, RealServer, SameSite, Scheduler, Snapshot, SourceAddress,
+    Pool, PortRange, Probe, ProxyVersion, RealServer, RetryOn, SameSite, Scheduler, Snapshot, SourceAddress,
     SourcePersistence, Timeouts, Vip, VirtualService, Weight,
 };
 use toml::de::DeTable;
@@ -461,6 +461,13 @@ impl Builder<'_> {
             health_check,
             slow_start: table.duration("slow-start", Duration::ZERO),
             retries: table.number("retries", 3),
+            retry_on: match table.value("retry-on") {
+                Some(_) => {
+                    let words = table.list("retry-on").filter_map(|w| RetryOn::parse(w.get_ref().as_str()?));
+                    words.fold(RetryOn::NOTHING, RetryOn::and)
+                }
+                None => RetryOn::NO_ANSWER,
+            },
             max_queue: table.number("max-queue", 10_000),
             server_tls: tls::of_servers(table),
             send_proxy: match table.text("send-proxy") {

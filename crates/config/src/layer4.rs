@@ -25,6 +25,7 @@ const OF_LAYER7: &[&str] = &[
     "max-connections",
     "slow-start",
     "retries",
+    "retry-on",
     "max-queue",
     "server-http",
     "server-tls",

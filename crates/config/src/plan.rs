@@ -189,10 +189,13 @@ fn pool_steps(before: &Pool, after: &Pool, steps: &mut Vec<Step>) {
     field("outlier", format!("{:?}", before.outlier), format!("{:?}", after.outlier));
     field("server-http", format!("{:?}", before.server_h2), format!("{:?}", after.server_h2));
     field("retries", before.retries.to_string(), after.retries.to_string());
+    field("retry-on", before.retry_on.to_string(), after.retry_on.to_string());
     field("max-queue", before.max_queue.to_string(), after.max_queue.to_string());
     for (name, (old, new)) in fields {
         let detail = match name {
-            "scheduler" | "retries" | "max-queue" | "slow-start" => format!("{name} {old} becomes {new}"),
+            "scheduler" | "retries" | "retry-on" | "max-queue" | "slow-start" => {
+                format!("{name} {old} becomes {new}")
+            }
             _ => format!("{name} changes"),
         };
         let impact = if name == "health-check" { Impact::None } else { Impact::NewConnections };

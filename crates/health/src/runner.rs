@@ -146,7 +146,7 @@ async fn watch(target: Target, now: Rc<Notify>, reports: UnboundedSender<Report>
         let check = &target.check;
         let interval = if passed { check.interval } else { check.fast_interval.min(check.interval) };
         pause = interval.saturating_sub(took);
-        if asked && !passed {
+        if asked {
             // Asked for again and again by failing traffic: not faster than this.
             sleep(Duration::from_millis(100)).await;
         }

@@ -10,6 +10,7 @@ mod layer4;
 mod name;
 mod pair;
 mod policy;
+mod retry;
 mod route;
 mod service;
 mod tls;
@@ -25,6 +26,7 @@ pub use policy::{
     CookieMethod, CookiePersistence, KeyedPersistence, OutlierRule, Persistence, SameSite, Scheduler,
     SourcePersistence, StatusSet, mask_address,
 };
+pub use retry::RetryOn;
 pub use route::{Action, HeaderEdit, RateRule, Route, TableRule};
 pub use service::{
     AccessLog, AdminSettings, AdminState, ErrorPage, Fallback, Forwarded, Limits, LogFormat, LogSettings,

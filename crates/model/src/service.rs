@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::{
     Addresses, AlertSettings, HealthCheck, Layer4, ListenAddress, Name, OutlierRule, PacketPath,
-    PairSettings, Persistence, Route, Scheduler, ServerTls, TableRule, TlsSettings, Vip, Weight,
+    PairSettings, Persistence, RetryOn, Route, Scheduler, ServerTls, TableRule, TlsSettings, Vip, Weight,
 };
 
 /// One configuration, checked. Services and pools are shared so that an unchanged one is the
@@ -214,6 +214,8 @@ pub struct Pool {
     pub slow_start: Duration,
     /// Further attempts after a failed connection.
     pub retries: u32,
+    /// What else a request is tried again for.
+    pub retry_on: RetryOn,
     /// Clients that may wait for a place on a real server of this pool.
     pub max_queue: u32,
     pub send_proxy: Option<ProxyVersion>,

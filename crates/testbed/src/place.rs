@@ -67,11 +67,19 @@ fn raise_file_limit() {
 
 /// Waits until something holds; fails the test with what it was about when it never does.
 pub fn eventually(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
+    assert!(within(limit, &mut holds), "not within {limit:?}: {what}");
+}
+
+/// Whether something comes to hold in time.
+pub fn within(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
     let started = Instant::now();
     while !holds() {
-        assert!(started.elapsed() < limit, "not within {limit:?}: {what}");
+        if started.elapsed() >= limit {
+            return false;
+        }
         std::thread::sleep(Duration::from_millis(20));
     }
+    true
 }
 
 /// Programs that a test needs. Where one is missing the test says so and is counted as skipped

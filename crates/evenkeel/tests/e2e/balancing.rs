@@ -374,3 +374,58 @@ fn hashing_sends_a_path_to_one_server() {
     }
     assert_eq!(used.len(), 3);
 }
+
+#[test]
+fn requests_that_may_be_sent_twice_get_an_answer_from_another_server() {
+    let place = Place::new("retry-on");
+    // Takes requests, and ends the connection without a word, answers 503, or says nothing.
+    let failing = |answer: &'static str, pause: u64| {
+        move |mut stream: std::net::TcpStream| {
+            while read_head(&mut stream).is_some() {
+                std::thread::sleep(Duration::from_millis(pause));
+                if answer.is_empty() || stream.write_all(answer.as_bytes()).is_err() {
+                    return;
+                }
+            }
+        }
+    };
+    const BUSY: &str = "HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy";
+    let _servers = [
+        Scripted::start(place.at(9001), failing("", 0)),
+        Scripted::start(place.at(9002), failing(BUSY, 0)),
+        Scripted::start(place.at(9003), failing("", 700)),
+        Scripted::start(place.at(9004), failing("no HTTP at all\r\n\r\n", 0)),
+        Scripted::named(place.at(9009), "good"),
+    ];
+    let mut text = String::new();
+    for (name, vip, bad, keys) in [
+        ("default", 8081, 9001, ""),
+        ("off", 8082, 9001, "retry-on = []"),
+        ("busy", 8083, 9002, "retry-on = [\"503\"]"),
+        ("slow", 8084, 9003, "retry-on = [\"timeout\"]\ntimeouts = { server = \"200ms\" }"),
+        ("noise", 8085, 9004, "retry-on = [\"bad-answer\"]"),
+        ("alone", 8086, 9002, "retry-on = [\"503\"]"),
+    ] {
+        let servers = [place.at(bad), place.at(9009)];
+        let servers = if name == "alone" { &servers[..1] } else { &servers[..] };
+        let keys = format!("health-check = {{ type = \"none\" }}\n{keys}");
+        text.push_str(&service(name, "http", place.at(vip), servers, &keys));
+    }
+    let evenkeel = start(&place, &text);
+    let good = |vip: u16, method: &str| {
+        let asked = (0..10).filter(|_| {
+            let mut connection = Connection::open(place.at(vip));
+            connection.send(format!("{method} / HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n"));
+            connection.answer().is_some_and(|answer| answer.text() == "good")
+        });
+        asked.count()
+    };
+    for vip in [8081, 8083, 8084, 8085] {
+        assert_eq!((vip, good(vip, "GET")), (vip, 10));
+        assert_eq!((vip, good(vip, "POST")), (vip, 5), "only what may be sent twice");
+    }
+    assert_eq!(good(8082, "GET"), 5);
+    // There is nobody better: the last answer is the client's.
+    assert_eq!(get(place.at(8086), "/").text(), "busy");
+    assert_eq!(evenkeel.server("alone", "s1")["total-connections"], 4);
+}

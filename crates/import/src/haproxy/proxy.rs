@@ -64,6 +64,7 @@ const MOOT: &[&str] = &[
     "tcp-check",
     "persist",
     "retries",
+    "retry-on",
     "appsession",
     "enabled",
     "disabled",
@@ -261,6 +262,7 @@ impl Proxy {
         if let Some(word) = self.last("retries").and_then(|w| w.words.get(1)) {
             pool.table.set("retries", word.clone());
         }
+        self.retry_on(&mut pool, draft);
         let ports: usize = self.all("bind").flat_map(|w| w.arg(1).split(',')).count();
         let ranges = self.all("bind").any(|w| split_port(w.arg(1)).1.is_some_and(|p| p.contains('-')));
         server::servers(self, ports > 1 || ranges || self.kind == Kind::Backend, &mut pool, draft);
@@ -268,6 +270,36 @@ impl Proxy {
             self.what_is_left(draft);
         }
         pool
+    }
+
+    /// What requests are tried again for. Those that may not be sent twice never are.
+    fn retry_on(&self, pool: &mut Pool, draft: &mut Draft) {
+        let Some(word) = self.last("retry-on") else {
+            if draft.run.is_some() && self.is_http() {
+                pool.table.set("retry-on", "[]");
+            }
+            return;
+        };
+        let mut causes: Vec<&str> = Vec::new();
+        for cause in &word.words[1..] {
+            match cause.as_str() {
+                "none" => pool.table.set("retries", "0"),
+                "conn-failure" => {}
+                "empty-response" => causes.push("no-answer"),
+                "junk-response" => causes.push("bad-answer"),
+                "response-timeout" => causes.push("timeout"),
+                "all-retryable-errors" => {
+                    causes.extend(["no-answer", "bad-answer", "timeout", "500", "502", "503", "504"]);
+                }
+                "401" | "403" | "404" | "408" | "425" | "429" | "500" | "501" | "502" | "503" | "504" => {
+                    causes.push(cause);
+                }
+                other => draft.left(word.line, &format!("retry-on {other}"), "not carried over"),
+            }
+        }
+        let words: Vec<String> = causes.iter().map(|cause| format!("\"{cause}\"")).collect();
+        let note = "only requests that may be sent twice (not POST)";
+        pool.table.set_with("retry-on", format!("[{}]", words.join(", ")), note);
     }
 
     fn balance(&self, pool: &mut Pool, draft: &mut Draft) {

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use evenkeel_model::{CookieMethod, CookiePersistence, Persistence};
+use evenkeel_model::{CookieMethod, CookiePersistence, Persistence, RetryOn};
 
 use super::account::blame;
 use super::answer::Own;
@@ -134,21 +134,27 @@ async fn proxy(
         if failure.is_the_servers() {
             lease.judge(true);
         }
-        match failure {
-            Failure::Refused | Failure::Unreachable | Failure::ConnectTimeout | Failure::Handshake => {
-                if failure != Failure::Handshake {
-                    lease.connect_failed(failure == Failure::Refused);
-                }
-                let last = scratch.record.retries >= spec.pool.retries || lease.is_outside();
-                if last || !outgoing.replayable {
-                    return fail(worker, scratch, client, view, failure).await;
-                }
-                scratch.record.retries += 1;
-                wish.avoid = Some(lease.server.id);
-                outgoing.sent = 0;
+        let again = match failure {
+            Failure::Refused | Failure::Unreachable | Failure::ConnectTimeout => {
+                lease.connect_failed(failure == Failure::Refused);
+                true
             }
-            failure => return fail(worker, scratch, client, view, failure).await,
+            Failure::Handshake | Failure::Unwanted => true,
+            Failure::NoAnswer => {
+                lease.suspect();
+                outgoing.idempotent && spec.pool.retry_on.has(RetryOn::NO_ANSWER)
+            }
+            Failure::BadAnswer => outgoing.idempotent && spec.pool.retry_on.has(RetryOn::BAD_ANSWER),
+            Failure::AnswerTimeout => outgoing.idempotent && spec.pool.retry_on.has(RetryOn::TIMEOUT),
+            _ => false,
+        };
+        let last = scratch.record.retries >= spec.pool.retries || lease.is_outside();
+        if last || !again || !outgoing.replayable {
+            return fail(worker, scratch, client, view, failure).await;
         }
+        scratch.record.retries += 1;
+        wish.avoid = Some(lease.server.id);
+        outgoing.sent = 0;
     }
 }
 
@@ -265,7 +271,7 @@ async fn fail(
     let (status, cause, phase) = match failure {
         Failure::Refused | Failure::Unreachable | Failure::Handshake => (503, b'S', b'C'),
         Failure::ConnectTimeout => (503, b's', b'C'),
-        Failure::Stale | Failure::NoAnswer => (502, b'S', b'H'),
+        Failure::Stale | Failure::NoAnswer | Failure::Unwanted => (502, b'S', b'H'),
         Failure::BadAnswer => (502, b'P', b'H'),
         Failure::AnswerTimeout => (504, b's', b'H'),
         Failure::BadBody => (400, b'P', b'D'),

@@ -79,6 +79,8 @@ pub enum Failure {
     NoAnswer,
     AnswerTimeout,
     BadAnswer,
+    /// An answer whose status makes another attempt worth it.
+    Unwanted,
     /// The client's body is malformed, or stopped coming.
     BadBody,
     /// More than the service takes.
@@ -423,8 +425,21 @@ impl Flow<'_> {
             Ok(true) if response.is_interim() && self.interims < INTERIMS => Ok(Step::Interim),
             Ok(true) if response.status == 101 && request.upgrade => Ok(Step::Upgraded),
             Ok(true) if response.status < 200 => Err(Failure::BadAnswer),
+            Ok(true) if self.is_unwanted() => {
+                self.lease.judge(self.scratch.response.status >= 500);
+                Err(Failure::Unwanted)
+            }
             Ok(true) => self.begin_answer(),
         }
+    }
+
+    /// The answer is one that another server may do better than.
+    fn is_unwanted(&self) -> bool {
+        let Some(spec) = self.lease.pool() else { return false };
+        let (retry_on, outgoing) = (spec.pool.retry_on, &self.outgoing);
+        let able = outgoing.idempotent && outgoing.replayable && outgoing.is_sent();
+        able && self.scratch.record.retries < spec.pool.retries
+            && retry_on.has_status(self.scratch.response.status)
     }
 
     /// The final head is there: decides what happens to both connections and rewrites it.

@@ -213,8 +213,13 @@ impl Lease {
             }
             self.worker.notify(Notice::Refused { server });
         } else {
-            self.worker.notify(Notice::Suspect { server });
+            self.suspect();
         }
+    }
+
+    /// The server broke off: it is probed at once.
+    pub fn suspect(&self) {
+        self.worker.notify(Notice::Suspect { server: self.server.id });
     }
 
     /// TLS came to nothing: the daemon says why.
