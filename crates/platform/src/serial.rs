@@ -2,10 +2,15 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::termios::{OptionalActions, speed, tcgetattr, tcsetattr};
 
@@ -15,24 +20,37 @@ const ESCAPED_END: u8 = 0xdc;
 const ESCAPED_ESCAPE: u8 = 0xdd;
 /// Longer ones are noise.
 const LONGEST: usize = 1024;
+/// Messages that wait for their reader; more are lost, as on a line that is cut.
+const WAITING: usize = 64;
 
 pub struct SerialLine {
     file: File,
-    partial: Vec<u8>,
-    escaped: bool,
+    /// Read by a thread of its own: the kernel lets whoever asks a terminal for bytes wait for a worker
+    /// of ordinary priority that brings them, however short the time that the asker has.
+    messages: Receiver<Vec<u8>>,
+    closed: Arc<AtomicBool>,
     /// What a full line has not taken yet.
     unsent: Vec<u8>,
 }
 
 impl SerialLine {
-    pub fn open(path: &Path) -> io::Result<SerialLine> {
+    /// Rings the bell (an eventfd) for every message that comes.
+    pub fn open(path: &Path, bell: Arc<OwnedFd>) -> io::Result<SerialLine> {
         let flags = OFlags::NOCTTY | OFlags::NONBLOCK;
         let file = OpenOptions::new().read(true).write(true).custom_flags(flags.bits() as i32).open(path)?;
         let mut terminal = tcgetattr(&file)?;
         terminal.make_raw();
         terminal.set_speed(speed::B115200)?;
         tcsetattr(&file, OptionalActions::Now, &terminal)?;
-        Ok(SerialLine { file, partial: Vec::new(), escaped: false, unsent: Vec::new() })
+        let (outbox, messages) = sync_channel(WAITING);
+        let closed = Arc::new(AtomicBool::new(false));
+        let (line, end) = (file.try_clone()?, closed.clone());
+        std::thread::Builder::new().name("serial".into()).spawn(move || {
+            // Without the priority it is a slower path, not a wrong one.
+            let _ = crate::run_first();
+            read(line, &end, &outbox, &bell);
+        })?;
+        Ok(SerialLine { file, messages, closed, unsent: Vec::new() })
     }
 
     /// Sends a message, or nothing where the line has not taken the last one yet.
@@ -60,11 +78,51 @@ impl SerialLine {
     }
 
     /// The messages that have come in whole.
-    pub fn receive(&mut self) -> Vec<Vec<u8>> {
-        let mut buffer = [0; 4096];
-        let Ok(length) = self.file.read(&mut buffer) else { return Vec::new() };
+    pub fn receive(&mut self) -> impl Iterator<Item = Vec<u8>> {
+        self.messages.try_iter()
+    }
+}
+
+impl Drop for SerialLine {
+    fn drop(&mut self) {
+        self.closed.store(true, Relaxed);
+    }
+}
+
+fn read(mut line: File, closed: &AtomicBool, outbox: &SyncSender<Vec<u8>>, bell: &OwnedFd) {
+    const A_WHILE: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
+    let mut frames = Frames::default();
+    let mut buffer = [0; 4096];
+    while !closed.load(Relaxed) {
+        let _ = poll(&mut [PollFd::new(&line, PollFlags::IN)], Some(&A_WHILE));
+        match line.read(&mut buffer) {
+            Ok(length) if length > 0 => {
+                for message in frames.take(&buffer[..length]) {
+                    match outbox.try_send(message) {
+                        Ok(()) | Err(TrySendError::Full(_)) => {}
+                        Err(TrySendError::Disconnected(_)) => return,
+                    }
+                }
+                let _ = rustix::io::write(bell, &1u64.to_ne_bytes());
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // A line whose other end is gone is ready all the time.
+            _ => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+/// Finds messages in what comes.
+#[derive(Default)]
+struct Frames {
+    partial: Vec<u8>,
+    escaped: bool,
+}
+
+impl Frames {
+    fn take(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
         let mut whole = Vec::new();
-        for byte in &buffer[..length] {
+        for byte in bytes {
             match *byte {
                 END => {
                     self.escaped = false;
@@ -89,8 +147,19 @@ impl SerialLine {
     }
 }
 
-impl AsFd for SerialLine {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_found_between_noise() {
+        let mut frames = Frames::default();
+        assert!(frames.take(b"noise").is_empty());
+        let found = frames.take(&[END, b'a', ESCAPE, ESCAPED_END, ESCAPE, ESCAPED_ESCAPE, b'b', END, b'c']);
+        assert_eq!(found, [b"noise".to_vec(), vec![b'a', END, ESCAPE, b'b']]);
+        assert_eq!(frames.take(&[END, END, END]), [b"c".to_vec()]);
+        let long = vec![b'x'; LONGEST * 2];
+        assert!(frames.take(&long).is_empty());
+        assert_eq!(frames.take(&[END])[0].len(), LONGEST);
     }
 }

@@ -1,8 +1,9 @@
 //! The ways by which this node and its peer hear each other.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use evenkeel_model::{PairSettings, VrrpSettings};
@@ -65,14 +66,14 @@ pub fn paths_of(settings: &PairSettings) -> Vec<Path> {
 
 impl Path {
     /// Opens the path if it is not open.
-    pub fn open(&mut self, own: &[OwnAddress], interfaces: &[Interface]) {
+    pub fn open(&mut self, own: &[OwnAddress], interfaces: &[Interface], bell: &Arc<OwnedFd>) {
         let Kind::Closed(wanted) = &self.kind else { return };
         let opened = match wanted {
             Wanted::Link(listen, peer) => open_link(*listen, *peer),
             Wanted::Vrrp(router, vrrp) => open_vrrp(*router, vrrp, own, interfaces),
-            Wanted::Serial(path) => {
-                SerialLine::open(path).map(Kind::Serial).map_err(|e| format!("{}: {e}", path.display()))
-            }
+            Wanted::Serial(path) => SerialLine::open(path, bell.clone())
+                .map(Kind::Serial)
+                .map_err(|e| format!("{}: {e}", path.display())),
         };
         match opened {
             Ok(kind) => {
@@ -87,8 +88,8 @@ impl Path {
         match &self.kind {
             Kind::Link { socket, .. } => Some(socket.as_fd()),
             Kind::Vrrp { socket, .. } => Some(socket.as_fd()),
-            Kind::Serial(line) => Some(line.as_fd()),
-            Kind::Closed(_) => None,
+            // These ring the bell.
+            Kind::Serial(_) | Kind::Closed(_) => None,
         }
     }
 
@@ -169,7 +170,7 @@ impl Path {
                     }
                 }
             }
-            Kind::Serial(line) => into.extend(line.receive().into_iter().map(Received::Sealed)),
+            Kind::Serial(line) => into.extend(line.receive().map(Received::Sealed)),
             Kind::Closed(_) => {}
         }
     }

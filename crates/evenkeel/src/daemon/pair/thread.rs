@@ -250,8 +250,9 @@ impl Thread {
             );
         }
         loop {
-            self.wait();
             let mut stages = Stages::start();
+            self.wait();
+            stages.done("waiting");
             // The time first: what was not heard while this did not run is no silence.
             self.tick();
             self.receive();
@@ -307,12 +308,9 @@ impl Thread {
         let open = self.paths.iter().filter_map(Path::fd);
         fds.extend(open.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         let limit = Timespec { tv_sec: 0, tv_nsec: left.subsec_nanos().into() };
-        let hung = match poll(&mut fds, Some(&limit)) {
-            Ok(_) => fds.iter().any(|fd| fd.revents().intersects(PollFlags::HUP | PollFlags::ERR)),
-            Err(_) => false,
-        };
-        if hung {
-            // A line whose other end is gone is ready all the time.
+        let _ = poll(&mut fds, Some(&limit));
+        if fds.iter().any(|fd| fd.revents().intersects(PollFlags::HUP | PollFlags::ERR)) {
+            // What stays so must not keep this thread, which goes first, busy for ever.
             std::thread::sleep(Duration::from_millis(2));
         }
         let mut count = [0; 8];
@@ -609,7 +607,7 @@ impl Thread {
         let interfaces = self.floating.interfaces();
         for path in &mut self.paths {
             let before = path.trouble.clone();
-            path.open(&own, interfaces);
+            path.open(&own, interfaces, &self.bell);
             if path.trouble.is_some() && path.trouble != before {
                 warn!(path = path.name, why = path.trouble, "a path to the peer does not work");
             }
