@@ -44,7 +44,7 @@ Architecture: $arch
 Maintainer: Evenkeel <evenkeel@localhost>
 Installed-Size: $(du -sk "$tree" | cut -f 1)
 Depends: libc6 (>= 2.36), libelf1 | libelf1t64, zlib1g
-Recommends: nftables, iproute2, iputils-arping
+Recommends: nftables, iproute2
 Section: net
 Priority: optional
 Description: load balancer for people who run their own servers

@@ -45,7 +45,6 @@ for purpose in "$@"; do
         want nft nftables
         want ethtool ethtool
         want tcpdump tcpdump
-        want arping iputils-arping
         want keepalived keepalived
         want chrt util-linux
         ;;

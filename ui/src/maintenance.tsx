@@ -25,8 +25,18 @@ export function Maintenance() {
   );
 }
 
+const PARTS: Record<Schemas["Part"], { title: string; what: string }> = {
+  program: { title: "the whole program", what: "A new process takes over the listening sockets; connections are kept by the old one until they end. A newer program on disk is used." },
+  checks: { title: "the health checks", what: "Every check begins again. States stay until it has found something." },
+  layer4: { title: "layer 4", what: "The programs are attached again in place of what is there; routes and neighbours are read again. Flows are kept." },
+  web: { title: "the web UI", what: "Listeners are closed and opened, the certificate is read again. Who is logged in stays so." },
+  pair: { title: "the paths to the other node", what: "The pair's paths are closed and opened again. The role stays." },
+  logs: { title: "the access log", what: "Its files are opened again." },
+};
+
 function System() {
   const [report, setReport] = useState<Schemas["Lockdown"] | null>(null);
+  const [part, setPart] = useState<Schemas["Part"]>("program");
   const [alerts, setAlerts] = useState<Schemas["AlertsTested"] | null>(null);
   const [reset, setReset] = useState<{ edits: Edit[]; base: number } | null>(null);
   const [ask, setAsk] = useState<{ title: string; text: string; act: () => void } | null>(null);
@@ -59,9 +69,9 @@ function System() {
     setReset({ edits: parts.map((key) => ({ do: "remove", at: [key] })), base: running.revision });
   });
   const restart = () => setAsk({
-    title: "Start the program anew?",
-    text: "A new process takes over the listening sockets; connections are kept by the old one until they end. A newer program on disk is used.",
-    act: () => tried(async () => say((await post<Schemas["Restarting"]>("/api/v1/restart")).detail)),
+    title: part === "program" ? "Start the program anew?" : `Start ${PARTS[part].title} anew?`,
+    text: PARTS[part].what,
+    act: () => tried(async () => say((await post<Schemas["Restarting"]>("/api/v1/restart", { part })).detail)),
   });
   return (
     <div class="cards">
@@ -69,7 +79,7 @@ function System() {
       <article><h2>Lockdown</h2><p>Closes what is open, rotates keys, and says what is left to do.</p><button type="button" onClick={lockdown}>Lock down</button></article>
       <article><h2>Support bundle</h2><p>What a helper needs to see, without secrets.</p><button type="button" onClick={() => save("/api/v1/support-bundle", "evenkeel-support")}>Download</button></article>
       <article><h2>Alerts</h2><p>Sends a test message to every receiver.</p><button type="button" onClick={() => tried(async () => setAlerts(await post("/api/v1/alerts/test")))}>Send a test</button>{alerts && <ul>{alerts.receivers.map((r) => <li key={r.receiver} class={r.sent ? "safe" : "bad"}>{r.receiver}: {r.detail}</li>)}</ul>}</article>
-      <article><h2>Restart</h2><p>Starts the program anew; connections are kept.</p><button type="button" onClick={restart}>Restart</button></article>
+      <article><h2>Restart</h2><p>Starts the program, or one part of it, anew; connections are kept.</p><label>Part<select value={part} onChange={(e) => setPart(e.currentTarget.value as Schemas["Part"])}>{Object.entries(PARTS).map(([key, { title }]) => <option key={key} value={key}>{title}</option>)}</select></label><button type="button" onClick={restart}>Restart</button></article>
       <article><h2>Defaults</h2><p>Removes every service and setting but the way in, the state folder and the pair. The history keeps what was.</p><button type="button" onClick={defaults}>Review the change</button></article>
       <article><h2>Configuration</h2><p>Earlier revisions, and the way back to them.</p><Link to="/configuration?view=history">History</Link></article>
       {report && (

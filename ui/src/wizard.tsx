@@ -44,6 +44,7 @@ export function Wizard() {
   const [review, setReview] = useState<Edit[] | null>(null);
   const [problem, setProblem] = useState("");
   const { value } = useAsk<Schemas["Configuration"]>(() => get("/api/v1/configuration"), []);
+  const [holders, setHolders] = useState<Schemas["Holder"][]>([]);
   const doctor = useAsk<{ findings?: { what: string; fix: string; subject: string }[] } | { what: string; fix: string; subject: string }[]>(() => (mode === "dr" || mode === "tun" ? get("/api/v1/doctor") : Promise.resolve([])), [mode]);
   if (!may("configure")) return <section><h1>New service</h1><p>Your role may not change the configuration.</p></section>;
 
@@ -55,6 +56,7 @@ export function Wizard() {
     if (!name || TEMPLATES.some((t) => t.key === name)) setName(next.key);
   };
   const made = template.services(ports).map((s) => ({ ...s, mode: template.modes.length > 1 ? mode : s.mode }));
+  const isDirect = made[0].mode === "dr" || made[0].mode === "tun";
   const isLayer4 = !["http", "tcp"].includes(made[0].mode);
 
   const row = (at: number, change: Partial<Row>) => setRows((all) => all.map((r, i) => (i === at ? { ...r, ...change } : r)));
@@ -73,6 +75,22 @@ export function Wizard() {
     } catch (error) {
       row(at, { busy: false, result: { passed: false, detail: error instanceof Refusal ? error.failure.detail : why(error), "took-ms": 0 } });
     }
+  };
+
+  // Somebody else who has the address: the ARP problem, or a mistake.
+  const whoHas = async () => {
+    setHolders([]);
+    if (!vip) return;
+    try {
+      setHolders(await get<Schemas["Holder"][]>(`/api/v1/who-has?address=${encodeURIComponent(vip.replace(/^\[|\]$/g, ""))}`));
+    } catch {
+      // What is no address is said when the change is reviewed.
+    }
+  };
+  const holder = (h: Schemas["Holder"]) => {
+    const server = rows.find((r) => h["known-as"] && r.address.trim().replace(/:\d+$/, "").replace(/^\[|\]$/g, "") === h["known-as"]);
+    const who = server ? `The real server ${server.name} (${h.mac})` : h["known-as"] ? `${h["known-as"]} (${h.mac})` : `A machine with the MAC ${h.mac}`;
+    return `${who} answers for ${vip} on ${h.interface}: clients there would go past this machine. ${isDirect ? `On a real server: evenkeel real-server setup --mode ${mode} --vip ${vip}` : "Take the address off it, or choose another one."}`;
   };
 
   const submit = (event: Event) => {
@@ -125,7 +143,8 @@ export function Wizard() {
         <fieldset>
           <legend>Where do clients come?</legend>
           <label>Name<input name="name" required value={name} pattern="[A-Za-z0-9][A-Za-z0-9._:\-]{0,63}" onInput={(e) => setName(e.currentTarget.value)} placeholder={template.key} /></label>
-          <label>Address (VIP)<input name="vip" required value={vip} onInput={(e) => setVip(e.currentTarget.value.trim())} placeholder="192.0.2.10" /></label>
+          <label>Address (VIP)<input name="vip" required value={vip} onInput={(e) => setVip(e.currentTarget.value.trim())} onBlur={whoHas} placeholder="192.0.2.10" /></label>
+          {holders.map((h) => <p key={h.mac + h.interface} class="bad" role="alert">{holder(h)}</p>)}
           {made.length === 1 && <label>Ports<input name="ports" required value={ports} onInput={(e) => setPorts(e.currentTarget.value.trim())} /><small>80, or 80,443, or 6000-6100</small></label>}
           {template.modes.length > 1 && (
             <label>How

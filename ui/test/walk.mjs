@@ -104,6 +104,17 @@ await page.getByRole("radio", { name: /^Web HTTP/ }).check();
 await page.getByLabel("Name", { exact: true }).first().fill("shop");
 await page.getByLabel("Address (VIP)").fill(vip.split(":")[0]);
 await page.getByLabel("Ports").fill(vip.split(":")[1]);
+// Nobody but this machine has a loopback address; a real server with the ARP problem is answered for.
+await page.waitForResponse((r) => r.url().includes("/who-has?address=127.") && r.status() === 200);
+await page.route("**/api/v1/who-has*", (route) => route.fulfill({ json: [{ interface: "e0", mac: "02:00:00:00:00:07", "known-as": given.servers[0].split(":")[0] }] }));
+await page.getByLabel("Address of real server 1").fill(given.servers[0]);
+await page.getByLabel("Address (VIP)").focus();
+await page.getByLabel("Ports").focus();
+await page.getByText(/real server server1 \(02:00:00:00:00:07\) answers for/).waitFor();
+await page.unroute("**/api/v1/who-has*");
+await page.getByLabel("Address (VIP)").focus();
+await page.getByLabel("Ports").focus();
+await page.getByText(/answers for/).waitFor({ state: "detached" });
 await page.getByLabel("Address of real server 1").fill(given.servers[0]);
 await page.getByLabel("Address of real server 2").fill("127.0.0.1:1");
 await page.getByLabel("Address of real server 2").blur();
@@ -289,8 +300,16 @@ await request("/page?in-the-log");
 await page.getByText("in-the-log").waitFor();
 step("reports, logs, pair, maintenance");
 
-// A viewer changes nothing
+// A part is started anew
 await go(page, "Maintenance");
+await page.getByLabel("Part").selectOption("checks");
+await page.getByRole("button", { name: "Restart" }).click();
+await page.getByText("Start the health checks anew?").waitFor();
+await page.getByRole("button", { name: "Do it" }).click();
+await page.getByText(/checks begin again/).waitFor();
+step("the checks are started anew");
+
+// A viewer changes nothing
 await page.locator(".tabs").getByRole("link", { name: "People" }).click();
 await page.getByLabel("Name").first().fill("vic");
 await page.getByLabel("Password").fill(PASSWORD);

@@ -95,6 +95,10 @@ pub enum Request {
         attempt: api::Attempt,
         reply: Reply<api::Attempted>,
     },
+    WhoHas {
+        address: std::net::IpAddr,
+        reply: Reply<Vec<api::Holder>>,
+    },
     TestAlerts(Reply<api::AlertsTested>),
     Backup(Reply<api::Backup>),
     Restore {
@@ -109,7 +113,10 @@ pub enum Request {
         from: String,
         reply: Reply<api::Lockdown>,
     },
-    Restart(Reply<api::Restarting>),
+    Restart {
+        part: api::Part,
+        reply: Reply<api::Restarting>,
+    },
     Pair(Reply<api::Pair>),
     SwitchOver(Reply<api::SwitchedOver>),
     Hold {

@@ -110,6 +110,9 @@ pub fn entries() -> Vec<Entry> {
         post("/api/v1/attempt", Operate, "Whether a real server would pass its check", attempt)
             .takes::<api::Attempt>()
             .gives::<api::Attempted>(),
+        get("/api/v1/who-has", Operate, "Which machines on the network answer for an address", who_has)
+            .query::<api::WhoHas>()
+            .gives::<Vec<api::Holder>>(),
         post(
             "/api/v1/alerts/test",
             Configure,
@@ -129,7 +132,8 @@ pub fn entries() -> Vec<Entry> {
             support_bundle,
         )
         .gives::<serde_json::Value>(),
-        post("/api/v1/restart", Configure, "Start the program anew; connections are kept", restart)
+        post("/api/v1/restart", Configure, "Start the program or a part anew; connections are kept", restart)
+            .takes::<api::Restart>()
             .gives::<api::Restarting>(),
         get("/api/v1/pair", See, "The pair as this node sees it", pair).gives::<api::Pair>(),
         post("/api/v1/pair/switch-over", Operate, "Make the other node the active one", switch_over)
@@ -402,6 +406,13 @@ async fn attempt(
     ask(&handle, |reply| Request::Attempt { attempt, reply }).await?.map(Json)
 }
 
+async fn who_has(
+    State(App { handle, .. }): State<App>,
+    Query(api::WhoHas { address }): Query<api::WhoHas>,
+) -> Answer<Vec<api::Holder>> {
+    ask(&handle, |reply| Request::WhoHas { address, reply }).await?.map(Json)
+}
+
 async fn test_alerts(State(App { handle, .. }): State<App>, _: Bytes) -> Answer<api::AlertsTested> {
     ask(&handle, Request::TestAlerts).await?.map(Json)
 }
@@ -423,8 +434,11 @@ async fn support_bundle(State(App { handle, .. }): State<App>) -> Answer<serde_j
     ask(&handle, Request::SupportBundle).await?.map(Json)
 }
 
-async fn restart(State(App { handle, .. }): State<App>, _: Bytes) -> Answer<api::Restarting> {
-    ask(&handle, Request::Restart).await?.map(Json)
+async fn restart(
+    State(App { handle, .. }): State<App>,
+    Json(restart): Json<api::Restart>,
+) -> Answer<api::Restarting> {
+    ask(&handle, |reply| Request::Restart { part: restart.part, reply }).await?.map(Json)
 }
 
 async fn document() -> Json<serde_json::Value> {

@@ -316,6 +316,49 @@ pub struct Restored {
     pub notes: Vec<String>,
 }
 
+/// What is started anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    /// The whole program: a new process takes over the listening sockets.
+    #[default]
+    Program,
+    /// Every check begins again; states stay until it has found something.
+    Checks,
+    /// The programs of layer 4 are attached again, routes and neighbours are read again.
+    Layer4,
+    /// The web UI's and API's listeners, with their certificate.
+    Web,
+    /// The paths to the pair's other node.
+    Pair,
+    /// Files of the access log are opened again.
+    Logs,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Restart {
+    #[serde(default)]
+    pub part: Part,
+}
+
+/// A machine that answers for an address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Holder {
+    /// The network interface of this machine on which it answered.
+    pub interface: String,
+    pub mac: String,
+    /// Another address that this MAC is known by: a real server's, perhaps.
+    pub known_as: Option<std::net::IpAddr>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct WhoHas {
+    pub address: std::net::IpAddr,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Restarting {

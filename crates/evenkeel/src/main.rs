@@ -3,6 +3,7 @@
 mod cli;
 mod daemon;
 mod haproxy;
+mod neighbours;
 
 use clap::Parser;
 

@@ -45,6 +45,8 @@ pub struct Report {
 /// The handle of the probing thread; probing ends when it is dropped.
 pub struct Checker {
     orders: UnboundedSender<Order>,
+    reports: UnboundedSender<Report>,
+    targets: Vec<Target>,
 }
 
 enum Order {
@@ -61,15 +63,25 @@ impl Checker {
     pub fn start(reports: UnboundedSender<Report>) -> std::io::Result<Checker> {
         let (orders, inbox) = unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let to = reports.clone();
         std::thread::Builder::new()
             .name("health".into())
-            .spawn(move || LocalSet::new().block_on(&runtime, serve(inbox, reports)))?;
-        Ok(Checker { orders })
+            .spawn(move || LocalSet::new().block_on(&runtime, serve(inbox, to)))?;
+        Ok(Checker { orders, reports, targets: Vec::new() })
+    }
+
+    /// Begins anew on a new thread; returns how many targets there are.
+    pub fn restart(&mut self) -> std::io::Result<usize> {
+        let mut anew = Checker::start(self.reports.clone())?;
+        anew.set_targets(std::mem::take(&mut self.targets));
+        *self = anew;
+        Ok(self.targets.len())
     }
 
     /// Probes these targets from now on, and no others. One that was there before, unchanged,
     /// keeps its rhythm.
-    pub fn set_targets(&self, targets: Vec<Target>) {
+    pub fn set_targets(&mut self, targets: Vec<Target>) {
+        self.targets.clone_from(&targets);
         let _ = self.orders.send(Order::Targets(targets));
     }
 

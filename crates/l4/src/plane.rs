@@ -293,6 +293,15 @@ impl Plane {
         }
     }
 
+    /// Puts the program on its interfaces once more, in place of whatever is there now. No packet
+    /// passes in between.
+    pub fn attach_again(&self) -> Result<(), PlaneError> {
+        for (interface, how) in &self.attached {
+            self.loaded.attach(*interface, *how)?;
+        }
+        Ok(())
+    }
+
     pub fn attached(&self) -> &BTreeMap<u32, Attached> {
         &self.attached
     }

@@ -1,7 +1,8 @@
 //! Tells a network where an address is now: gratuitous ARP and unsolicited neighbour adverts; and
 //! asks it whether somebody else has one.
 
-use std::io;
+use std::collections::BTreeSet;
+use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6};
 use std::os::fd::IntoRawFd;
 use std::time::{Duration, Instant};
@@ -18,6 +19,9 @@ const ARP: [u8; 2] = ETHERTYPE_ARP.to_be_bytes();
 const WAITING: usize = 2_000;
 const REQUEST: u8 = 1;
 const REPLY: u8 = 2;
+/// How long one look for an answer takes at most.
+const READ: Duration = Duration::from_millis(2);
+const NEIGHBOUR_SOLICITATION: u8 = 135;
 const NEIGHBOUR_ADVERT: u8 = 136;
 /// Override: what the receiver knew is wrong.
 const OVERRIDE: u8 = 0x20;
@@ -28,6 +32,7 @@ const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 /// than sending.
 pub struct Announcer {
     index: u32,
+    name: String,
     mac: [u8; 6],
     sender: Box<dyn DataLinkSender>,
     receiver: Box<dyn DataLinkReceiver>,
@@ -48,14 +53,16 @@ impl Announcer {
         let protocol = Protocol::from(i32::from(ETHERTYPE_ARP.to_be()));
         let socket = Socket::new(Domain::PACKET, Type::RAW, Some(protocol))?;
         let config = Config {
-            read_timeout: Some(Duration::from_millis(2)),
+            read_timeout: Some(READ),
             channel_type: ChannelType::Layer3(ETHERTYPE_ARP),
             promiscuous: false,
             socket_fd: Some(socket.into_raw_fd()),
             ..Config::default()
         };
         match pnet_datalink::channel(&interface, config)? {
-            Channel::Ethernet(sender, receiver) => Ok(Announcer { index, mac, sender, receiver }),
+            Channel::Ethernet(sender, receiver) => {
+                Ok(Announcer { index, name: name.into(), mac, sender, receiver })
+            }
             _ => Err(io::Error::other("no Ethernet")),
         }
     }
@@ -93,33 +100,79 @@ impl Announcer {
         socket.send_to(&message, &SocketAddrV6::new(ALL_NODES, 0, 0, self.index).into()).map(drop)
     }
 
-    /// Whoever else answers for one of these addresses within a time (RFC 5227's probe).
+    /// Whoever else answers first for one of these addresses.
     pub fn ask(&mut self, addresses: &[IpAddr], within: Duration) -> Option<(IpAddr, [u8; 6])> {
-        let asked: Vec<Ipv4Addr> = addresses
-            .iter()
-            .filter_map(|a| match a {
-                IpAddr::V4(a) => Some(*a),
-                IpAddr::V6(_) => None,
-            })
-            .collect();
-        if asked.is_empty() {
-            return None;
-        }
-        let _ = (0..WAITING).find(|_| self.receiver.next().is_err());
-        for address in &asked {
-            let probe = arp(REQUEST, self.mac, Ipv4Addr::UNSPECIFIED, [0; 6], *address);
-            let _ = self.send(&probe);
-        }
-        let end = Instant::now() + within;
-        while Instant::now() < end {
-            // A time-out of the socket is an error here.
-            let Ok(frame) = self.receiver.next() else { continue };
-            let Some((mac, address)) = reply_of(frame) else { continue };
-            if mac != self.mac && asked.contains(&address) {
-                return Some((address.into(), mac));
+        let mut first = None;
+        self.probe(addresses, within, |address, mac| {
+            first = Some((address, mac));
+            true
+        });
+        first
+    }
+
+    /// All others that answer for an address.
+    pub fn ask_all(&mut self, address: IpAddr, within: Duration) -> BTreeSet<[u8; 6]> {
+        let mut all = BTreeSet::new();
+        self.probe(&[address], within, |_, mac| {
+            all.insert(mac);
+            false
+        });
+        all
+    }
+
+    /// Asks without claiming the addresses (RFC 5227, RFC 4862 §5.4), and listens until somebody has
+    /// heard enough.
+    fn probe(
+        &mut self,
+        addresses: &[IpAddr],
+        within: Duration,
+        mut enough: impl FnMut(IpAddr, [u8; 6]) -> bool,
+    ) {
+        let (mut asked4, mut ears6) = (false, None);
+        for address in addresses {
+            match address {
+                IpAddr::V4(address) => {
+                    if !asked4 {
+                        let _ = (0..WAITING).find(|_| self.receiver.next().is_err());
+                    }
+                    asked4 = true;
+                    let probe = arp(REQUEST, self.mac, Ipv4Addr::UNSPECIFIED, [0; 6], *address);
+                    let _ = self.send(&probe);
+                }
+                IpAddr::V6(address) => {
+                    if ears6.is_none() {
+                        ears6 = self.listen6().ok();
+                    }
+                    let _ = self.send(&solicitation(self.mac, *address));
+                }
             }
         }
-        None
+        let end = Instant::now() + within;
+        while (asked4 || ears6.is_some()) && Instant::now() < end {
+            let heard4 = match asked4 {
+                // A time-out of the socket is an error here.
+                true => self.receiver.next().ok().and_then(reply_of),
+                false => None,
+            };
+            let heard4 = heard4.map(|(mac, address)| (mac, IpAddr::V4(address)));
+            let mut message = [0; 1500];
+            let length = ears6.as_mut().and_then(|socket| socket.read(&mut message).ok()).unwrap_or(0);
+            let heard6 = advert_of(&message[..length]).map(|(mac, address)| (mac, IpAddr::V6(address)));
+            for (mac, address) in heard4.into_iter().chain(heard6) {
+                if mac != self.mac && addresses.contains(&address) && enough(address, mac) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Hears the neighbour adverts of this interface.
+    fn listen6(&self) -> io::Result<Socket> {
+        let socket = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6))?;
+        socket.bind_device(Some(self.name.as_bytes()))?;
+        socket.join_multicast_v6(&ALL_NODES, self.index)?;
+        socket.set_read_timeout(Some(READ))?;
+        Ok(socket)
     }
 }
 
@@ -144,4 +197,39 @@ fn reply_of(frame: &[u8]) -> Option<([u8; 6], Ipv4Addr)> {
     let is_reply = frame[12..14] == ARP && frame[20..22] == [0, REPLY];
     let mac = frame[22..28].try_into().ok()?;
     is_reply.then_some((mac, Ipv4Addr::new(frame[28], frame[29], frame[30], frame[31])))
+}
+
+/// Asks for an address from none (RFC 4861 §4.3): everybody hears the answer.
+fn solicitation(mac: [u8; 6], target: Ipv6Addr) -> [u8; 78] {
+    const LENGTH: u8 = 24;
+    const ICMPV6: u8 = 58;
+    let octets = target.octets();
+    let mut group = [0; 16];
+    group[..13].copy_from_slice(&[0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff]);
+    group[13..].copy_from_slice(&octets[13..]);
+    let mut frame = [0; 78];
+    let mut put = |at: usize, bytes: &[u8]| frame[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, &[0x33, 0x33]);
+    put(2, &group[12..]);
+    put(6, &mac);
+    put(12, &[0x86, 0xdd, 0x60, 0, 0, 0, 0, LENGTH, ICMPV6, 255]);
+    put(38, &group);
+    put(54, &[NEIGHBOUR_SOLICITATION]);
+    put(62, &octets);
+    // The pseudo header of RFC 8200 §8.1; the source is zero.
+    let words = frame[38..78].chunks_exact(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])));
+    let mut sum = words.sum::<u32>() + u32::from(LENGTH) + u32::from(ICMPV6);
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    frame[56..58].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    frame
+}
+
+/// Who a neighbour advert is from, and for which address.
+fn advert_of(message: &[u8]) -> Option<([u8; 6], Ipv6Addr)> {
+    let fixed: &[u8; 24] = message.get(..24)?.try_into().ok()?;
+    let target: [u8; 16] = fixed[8..].try_into().ok()?;
+    let option = message.get(24..32).filter(|o| o[..2] == [TARGET_LINK_ADDRESS, 1])?;
+    (fixed[0] == NEIGHBOUR_ADVERT).then_some((option[2..].try_into().ok()?, target.into()))
 }

@@ -334,6 +334,13 @@ impl Accounts {
         inner.save().map(|()| ended)
     }
 
+    /// Everybody logs in again.
+    pub fn end_every_session(&self) -> Result<usize, Refused> {
+        let mut inner = self.inner();
+        let ended = std::mem::take(&mut inner.stored.sessions).len();
+        inner.save().map(|()| ended)
+    }
+
     pub fn has_second_factor(&self, name: &str) -> bool {
         self.inner().stored.users.iter().any(|u| u.name == name && u.second_factor.is_some())
     }

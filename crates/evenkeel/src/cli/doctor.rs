@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
+use std::time::Duration;
 
 use evenkeel_api as api;
 use evenkeel_platform::{Interface, Network, OwnAddress};
@@ -15,6 +16,8 @@ use super::{Common, Exit, Failure, Outcome};
 
 /// First segments without a second one: younger flows may still get on.
 const STUCK_MS: u64 = 2_000;
+/// How long a machine that has an address may take to say so.
+const ANSWER: Duration = Duration::from_secs(1);
 /// Flows that are looked at.
 const LOOKED_AT: usize = 100_000;
 
@@ -245,7 +248,7 @@ impl Doctor {
                         format!("own-vips = true in [network], or: ip addr add {vip}/{whole} dev INTERFACE"),
                     );
                 }
-                if matches!(service.mode.as_str(), "dr" | "tun") && vip.is_ipv4() {
+                if matches!(service.mode.as_str(), "dr" | "tun") {
                     self.who_answers(&service, vip);
                 }
             }
@@ -261,44 +264,30 @@ impl Doctor {
 
     /// Asks who has the VIP: nobody but this machine may say so.
     fn who_answers(&mut self, service: &api::Service, vip: IpAddr) {
-        let networks = self.addresses.iter().filter(|o| o.prefix < 32 && o.address.is_ipv4());
-        let near = networks.filter(|o| {
-            evenkeel_model::mask_address(vip, o.prefix, 0)
-                == evenkeel_model::mask_address(o.address, o.prefix, 0)
-        });
-        for interface in
-            near.map(|o| self.name_of(o.interface)).filter(|n| n != "lo").collect::<BTreeSet<_>>()
-        {
-            // Duplicate address detection: asks without claiming the address.
-            let asked = ["-D", "-c", "2", "-w", "2", "-I", &interface, &vip.to_string()];
-            let Some(text) = output("arping", &asked) else {
-                let what = format!("who answers ARP for {vip} cannot be asked without arping");
-                self.report(Level::Unknown, &service.name, what, "apt install iputils-arping");
-                continue;
-            };
-            let macs: BTreeSet<&str> =
-                text.lines().filter_map(|l| Some(l.split_once('[')?.1.split_once(']')?.0)).collect();
-            for mac in macs {
-                let who = self.server_with(mac, service);
-                self.report(
-                    Level::Error,
-                    &service.name,
-                    format!("{who} answers ARP for the VIP {vip}: clients go there directly and past this machine"),
-                    format!("on that machine: evenkeel real-server setup --mode {} --vip {vip} (and take {vip} off its network card)", service.mode),
-                );
+        let holders = match crate::neighbours::who_has(vip, ANSWER) {
+            Ok(holders) => holders,
+            Err(error) => {
+                let what = format!("who answers for {vip} cannot be asked: {error}");
+                return self.report(Level::Unknown, &service.name, what, "run it as root");
             }
-        }
-    }
-
-    fn server_with(&self, mac: &str, service: &api::Service) -> String {
-        let wanted: Vec<u8> = mac.split(':').filter_map(|p| u8::from_str_radix(p, 16).ok()).collect();
-        let neighbours = Network::open().and_then(|mut n| n.neighbours()).unwrap_or_default();
-        let address = neighbours.iter().find(|(_, m)| m.as_slice() == wanted).map(|((_, a), _)| *a);
-        let known = service.real_servers.iter().find(|s| address.is_some() && host_of(&s.address) == address);
-        match (known, address) {
-            (Some(server), _) => format!("the real server {} ({}, {mac})", server.name, server.address),
-            (None, Some(address)) => format!("{address} ({mac})"),
-            (None, None) => format!("a machine with the MAC {mac}"),
+        };
+        let asked = if vip.is_ipv4() { "ARP" } else { "neighbour discovery" };
+        for holder in holders {
+            let at =
+                |s: &&api::RealServer| holder.known_as.is_some() && host_of(&s.address) == holder.known_as;
+            let who = match (service.real_servers.iter().find(at), holder.known_as) {
+                (Some(server), _) => {
+                    format!("the real server {} ({}, {})", server.name, server.address, holder.mac)
+                }
+                (None, Some(address)) => format!("{address} ({})", holder.mac),
+                (None, None) => format!("a machine with the MAC {}", holder.mac),
+            };
+            self.report(
+                Level::Error,
+                &service.name,
+                format!("{who} answers {asked} for the VIP {vip}: clients go there directly and past this machine"),
+                format!("on that machine: evenkeel real-server setup --mode {} --vip {vip} (and take {vip} off its network card)", service.mode),
+            );
         }
     }
 

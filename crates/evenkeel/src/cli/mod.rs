@@ -307,6 +307,17 @@ pub enum Verb {
     SupportBundle { file: Option<PathBuf> },
     /// Close what is open: addresses, old TLS, tokens without an end, sessions; rotate the pair's key
     Lockdown,
+    /// Start the program, or one part of it, anew; connections are kept
+    #[command(
+        after_help = "program: a new process takes over, also a newer program on disk\nchecks: every health check begins again\nlayer4: the programs are attached again; routes and neighbours are read again\nweb: listeners and certificate of the web UI\npair: the paths to the other node\nlogs: files of the access log\nExample: evenkeel restart checks"
+    )]
+    Restart {
+        #[arg(value_parser = ["program", "checks", "layer4", "web", "pair", "logs"], default_value = "program")]
+        part: String,
+    },
+    /// Ask the network which machines answer for an address
+    #[command(after_help = "Example: evenkeel who-has 192.0.2.10")]
+    WhoHas { address: std::net::IpAddr },
     /// Start real servers, traffic and a view of who gets what, on this machine
     Demo {
         /// Stop by itself after this long, such as 30s
@@ -455,6 +466,8 @@ pub fn dispatch(arguments: Arguments) -> Outcome {
         Verb::Restore { file } => upkeep::restore(&common, &file),
         Verb::SupportBundle { file } => upkeep::support_bundle(&common, file.as_deref()),
         Verb::Lockdown => upkeep::lockdown(&common),
+        Verb::Restart { part } => upkeep::restart(&common, &part),
+        Verb::WhoHas { address } => upkeep::who_has(&common, address),
         Verb::Demo { duration, port } => demo::run(duration, port),
         Verb::Completion { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "evenkeel", &mut std::io::stdout());

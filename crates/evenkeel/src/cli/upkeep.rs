@@ -55,6 +55,29 @@ pub fn lockdown(common: &Common) -> Outcome {
     say(text.trim_end())
 }
 
+pub fn restart(common: &Common, part: &str) -> Outcome {
+    let what = serde_json::json!({ "part": part });
+    let started: api::Restarting = Client::new(&common.socket).post("/api/v1/restart", &what)?;
+    if common.json { print_json(&started) } else { say(&started.detail) }
+}
+
+pub fn who_has(common: &Common, address: std::net::IpAddr) -> Outcome {
+    let holders: Vec<api::Holder> =
+        Client::new(&common.socket).get(&format!("/api/v1/who-has?address={address}"))?;
+    if common.json {
+        return print_json(&holders);
+    }
+    if holders.is_empty() {
+        return say(&format!("no other machine on this node's networks answers for {address}"));
+    }
+    let mut table = Table::new(&["MAC", "INTERFACE", "KNOWN AS"], &[]);
+    for holder in holders {
+        let known = holder.known_as.map_or_else(|| "-".into(), |a| a.to_string());
+        table.row(vec![holder.mac, holder.interface, known]);
+    }
+    say(table.to_string().trim_end())
+}
+
 pub fn certificates(common: &Common, replace: Option<(String, std::path::PathBuf)>) -> Outcome {
     let client = Client::new(&common.socket);
     let all: Vec<api::Certificate> = match replace {

@@ -40,6 +40,8 @@ struct Place {
 pub struct Prepared {
     sockets: Sockets,
     tls: Option<Certificate>,
+    /// Even what has not changed.
+    anew: bool,
 }
 
 /// A certificate that is ready for use, and of when its file is.
@@ -120,14 +122,14 @@ impl Administration {
             };
             sockets.push((address, socket));
         }
-        Ok(Prepared { sockets, tls })
+        Ok(Prepared { sockets, tls, anew: false })
     }
 
     /// Listens where the configuration says, with its certificate.
     pub fn follow(&mut self, snapshot: &Snapshot, prepared: Prepared) -> Result<(), String> {
         let new = &snapshot.admin;
         self.app.accounts.set_idle(new.session_timeout.as_millis() as u64);
-        if *new == self.settings && prepared.sockets.is_empty() {
+        if *new == self.settings && prepared.sockets.is_empty() && !prepared.anew {
             return Ok(());
         }
         if let Some(certificate) = prepared.tls {
@@ -153,6 +155,14 @@ impl Administration {
         }
         self.settings = new.clone();
         Ok(())
+    }
+
+    /// Closes what is open, and listens with the certificate as the file has it now.
+    pub fn restart(&mut self, snapshot: &Snapshot) -> Result<(), String> {
+        let settings = &snapshot.admin;
+        let tls = if settings.listen.is_empty() { None } else { Some(self.read_tls(snapshot)?) };
+        self.silence();
+        self.follow(snapshot, Prepared { sockets: Sockets::new(), tls, anew: true })
     }
 
     /// New connections see this certificate.

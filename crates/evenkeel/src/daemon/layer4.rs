@@ -166,6 +166,15 @@ impl Layer4 {
         path.plane.tap(out).inspect_err(|error| error!(%error, "flows cannot be told to the peer")).ok()
     }
 
+    /// Attaches the programs again and reads the kernel's tables anew. Returns the interfaces.
+    pub fn restart(&mut self) -> Result<Option<Vec<String>>, String> {
+        let Some(path) = &mut self.path else { return Ok(None) };
+        path.plane.attach_again().map_err(|e| e.to_string())?;
+        path.ways.clear();
+        path.look();
+        Ok(Some(self.attached().into_iter().map(|(name, _)| name).collect()))
+    }
+
     pub fn plane(&self) -> Option<&Plane> {
         self.path.as_ref().map(|p| &p.plane)
     }

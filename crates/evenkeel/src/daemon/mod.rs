@@ -10,9 +10,11 @@ mod happenings;
 mod history;
 mod imagined;
 mod layer4;
+mod lockdown;
 mod metrics;
 mod overrides;
 mod pair;
+mod parts;
 mod recorder;
 mod servers;
 mod status;
@@ -25,8 +27,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use evenkeel_admin::{Handle, Kind, Refused, Request};
-use evenkeel_api as api;
+use evenkeel_admin::{Handle, Request};
 use evenkeel_config::Report;
 use evenkeel_l7::{Engine, EngineOptions, Notice};
 use evenkeel_model::Snapshot;
@@ -406,12 +407,8 @@ impl Control {
             Request::Restore { backup, who, reply: to } => self.restore(*backup, &who, to),
             Request::SupportBundle(to) => reply(to, Ok(self.support_bundle())),
             Request::Lockdown { who, from, reply: to } => self.lockdown(&who, &from, to),
-            Request::Restart(to) => {
-                let restarted = start_successor(std::env::current_exe().ok().as_ref());
-                let failed = |why| Refused::new(Kind::Failed, why);
-                let detail = "the program starts anew and takes over; connections are kept".into();
-                reply(to, restarted.map(|()| api::Restarting { detail }).map_err(failed));
-            }
+            Request::Restart { part, reply: to } => reply(to, self.restart(part)),
+            Request::WhoHas { address, reply: to } => parts::who_has(address, to),
             Request::Metrics(to) => reply(to, metrics::render(self)),
             Request::Logs(to) => reply(to, self.engine().log().follow()),
         }

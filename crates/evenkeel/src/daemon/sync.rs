@@ -28,7 +28,7 @@ pub struct Sync {
     pub link: Option<PeerLink>,
     pub tables: Option<Arc<Tables>>,
     pub tap: Option<Tap>,
-    peer: Option<PeerStand>,
+    pub(super) peer: Option<PeerStand>,
     pending: Option<Pending>,
     /// A configuration of the peer's that this node has said it would take.
     prepared: Option<Prepared>,
@@ -39,13 +39,15 @@ pub struct Sync {
     /// Connections that the peer has been told of; taken while they are listed.
     told: Arc<Mutex<HashSet<(SocketAddr, SocketAddr)>>>,
     tell_at: Option<Instant>,
+    /// A lockdown of both nodes that began here.
+    pub(super) asking: Option<super::lockdown::Asking>,
     /// The active peer's connections of layer 7.
     theirs: HashSet<(SocketAddr, SocketAddr)>,
 }
 
 #[derive(Clone, Debug)]
-struct PeerStand {
-    name: String,
+pub(super) struct PeerStand {
+    pub(super) name: String,
     stand: Stand,
     history: Vec<u64>,
 }
@@ -122,7 +124,7 @@ impl Control {
         Some(status)
     }
 
-    fn link_up(&self) -> Option<&PeerLink> {
+    pub(super) fn link_up(&self) -> Option<&PeerLink> {
         self.sync().link.as_ref().filter(|link| link.is_up())
     }
 
@@ -284,6 +286,8 @@ impl Control {
                     self.engine().adopt_tickets(secrets);
                 }
             }
+            Say::LockDown { who } => self.lock_down_for_peer(&who),
+            Say::LockedDown { report } => self.peer_is_locked_down(report),
             Say::Unknown => {}
         }
     }
@@ -590,6 +594,7 @@ impl Control {
             self.tell_people();
         }
         self.look_at_unconfirmed();
+        self.tick_lockdown();
         if self.sync().pending.as_ref().is_some_and(|p| now >= p.deadline) {
             self.settle_pending("the peer did not answer in time");
         }

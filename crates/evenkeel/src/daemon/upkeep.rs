@@ -1,7 +1,6 @@
-//! Looking after a node: backup and restore, support bundle, lockdown, doctor, attempts, restart.
+//! Looking after a node: backup and restore, support bundle, doctor, attempts.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -230,84 +229,6 @@ impl Control {
                 took_ms: r.took.as_millis() as u64,
             }));
         });
-    }
-
-    // Lockdown
-
-    /// Closes what the configuration leaves open, and gives the pair a new key.
-    pub fn lockdown(&mut self, who: &str, from: &str, reply: Reply<api::Lockdown>) {
-        let mut report = api::Lockdown::default();
-        let changes = self.closing_changes(from, &mut report);
-        if self.pair().is_some() {
-            match self.rotate_key() {
-                Ok(_) => report.done.push("the pair has a new key, on both nodes".into()),
-                Err(refused) => report.left.push(format!("the pair's key: {}", refused.failure.detail)),
-            }
-        }
-        if self.snapshot().admin.certificate.is_none() && !self.snapshot().admin.listen.is_empty() {
-            report
-                .left
-                .push("the web UI has a certificate of its own making: set [admin] certificate".into());
-        }
-        if changes.is_empty() {
-            report.done.push("the configuration leaves nothing open".into());
-            let _ = reply.send(Ok(report));
-            return;
-        }
-        let text = match evenkeel_config::edit(&self.running_text(), &changes) {
-            Ok(text) => text,
-            Err(why) => return drop(reply.send(Err(refuse(Kind::Failed, why)))),
-        };
-        let options = api::CommitOptions {
-            author: Some(who.to_owned()),
-            message: Some("lockdown".into()),
-            ..Default::default()
-        };
-        let (sender, done) = oneshot::channel();
-        self.commit_on_both(text, options, sender);
-        answer(done, reply, move |committed| {
-            report.done.push(format!("committed as revision {}", committed.revision));
-            report
-        });
-    }
-
-    fn closing_changes(&self, from: &str, report: &mut api::Lockdown) -> Vec<Change> {
-        let admin = &self.snapshot().admin;
-        let mut changes = Vec::new();
-        let mut set = |at: &[&str], value: Value, why: String| {
-            let at = at.iter().map(|part| (*part).to_owned()).collect();
-            changes.push(Change::Set { at, value });
-            report.done.push(why);
-        };
-        if !admin.listen.is_empty() && !admin.only_tls13 {
-            set(&["admin", "min-tls"], json!("1.3"), "the web UI speaks TLS 1.3 only".into());
-        }
-        let everybody = |networks: &[(IpAddr, u8)]| networks.is_empty() || networks.iter().any(|n| n.1 == 0);
-        let far = |ip: IpAddr| !ip.is_loopback();
-        if admin.listen.iter().any(|l| far(l.0.ip())) && everybody(&admin.allow) {
-            let mut allowed = vec!["127.0.0.0/8".to_owned(), "::1/128".to_owned()];
-            if let Ok(ip) = from.parse::<IpAddr>()
-                && far(ip)
-            {
-                allowed.push(format!("{ip}/{}", if ip.is_ipv4() { 32 } else { 128 }));
-            }
-            let why = format!("only {} may connect to the web UI ([admin] allow)", allowed.join(", "));
-            set(&["admin", "allow"], json!(allowed), why);
-        }
-        let open_plain = admin.plain_listen.iter().any(|l| far(l.0.ip()));
-        if open_plain && everybody(&admin.metrics_allow) {
-            let why = "/metrics is for this machine only ([admin] metrics-allow)".to_owned();
-            set(&["admin", "metrics-allow"], json!(["127.0.0.0/8", "::1/128"]), why);
-        }
-        for service in &self.snapshot().services {
-            let Some(tls) = &service.tls else { continue };
-            if tls.min_version < evenkeel_model::TlsVersion::Tls12 {
-                let name = service.name.as_str();
-                let why = format!("{name} speaks TLS 1.2 and 1.3 only");
-                set(&["virtual-service", name, "tls", "min-version"], json!("1.2"), why);
-            }
-        }
-        changes
     }
 }
 

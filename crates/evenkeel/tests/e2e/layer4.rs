@@ -129,7 +129,7 @@ pub fn service(name: &str, vip: &str, mode: &str, keys: &str, servers: &[(&str, 
 }
 
 pub const FRONT4: &[(&str, &str)] = &[("s1", "10.77.0.11"), ("s2", "10.77.0.12")];
-const FRONT6: &[(&str, &str)] = &[("s1", "fd77::11"), ("s2", "fd77::12")];
+pub const FRONT6: &[(&str, &str)] = &[("s1", "fd77::11"), ("s2", "fd77::12")];
 
 fn every_mode(native: bool) {
     let name = if native { "l4-native" } else { "l4-generic" };

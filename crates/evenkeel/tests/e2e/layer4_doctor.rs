@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use evenkeel_testbed::{eventually, require};
+use evenkeel_testbed::eventually;
 
-use super::layer4::{FRONT4, Lab, service};
+use super::layer4::{FRONT4, FRONT6, Lab, service};
 
 impl Lab {
     /// What the doctor says; it runs on the load balancer.
@@ -26,9 +26,6 @@ impl Lab {
 #[test]
 fn doctor_finds_nothing_where_all_is_well() {
     let Some(mut lab) = Lab::new("l4-well", false) else { return };
-    if !require(&["arping"]) {
-        return;
-    }
     lab.set_up("dr", &["10.77.0.100"]);
     let config = lab.config("", &service("web", "10.77.0.100:80", "dr", "", FRONT4));
     lab.start(&config);
@@ -46,18 +43,28 @@ fn doctor_finds_nothing_where_all_is_well() {
 #[test]
 fn doctor_finds_servers_that_answer_arp_or_know_no_vip() {
     let Some(mut lab) = Lab::new("l4-arp", false) else { return };
-    if !require(&["arping"]) {
-        return;
-    }
     // One has the VIP on its network card, the other not at all.
     lab.hosts.ip("s1", &["addr", "add", "10.77.0.100/32", "dev", "e0"]);
-    let config = lab.config("", &service("web", "10.77.0.100:80", "dr", "", FRONT4));
+    lab.hosts.ip("s2", &["addr", "add", "fd77::100/128", "dev", "e0", "nodad"]);
+    let config = lab.config(
+        "",
+        &[
+            service("web", "10.77.0.100:80", "dr", "", FRONT4),
+            service("six", "[fd77::100]:80", "dr", "", FRONT6),
+        ]
+        .concat(),
+    );
     lab.start(&config);
     lab.finds(&[
         "the real server s1 (10.77.0.11, ",
         "answers ARP for the VIP 10.77.0.100",
         "real-server setup --mode dr",
     ]);
+    lab.finds(&["the real server s2 (fd77::12, ", "answers neighbour discovery for the VIP fd77::100"]);
+    let told = lab.cli(&["who-has", "10.77.0.100"]);
+    assert!(told.out.contains("10.77.0.11"), "{told:?}");
+    let told = lab.cli(&["who-has", "10.77.0.55"]);
+    assert!(told.out.contains("no other machine"), "{told:?}");
     let check = lab.real_server("s1", "check", "dr", &["10.77.0.100"]);
     assert!(check.out.contains("10.77.0.100 is on e0"), "{}", check.out);
     lab.hosts.ip("s1", &["addr", "del", "10.77.0.100/32", "dev", "e0"]);

@@ -63,6 +63,14 @@ fn connections_survive_restart_and_upgrade() {
     let config = lab.modes();
     lab.start(&config);
     VIPS.iter().for_each(|vip| eventually(vip, Duration::from_secs(10), || lab.answers(vip)));
+    // A part alone.
+    let downloads = VIPS.map(|vip| lab.download(vip, &format!("part-{vip}")));
+    let said = lab.cli(&["restart", "layer4"]);
+    assert!(said.out.contains("attached again to ") && said.out.contains("flows are kept"), "{said:?}");
+    let said = lab.cli(&["restart", "checks"]);
+    assert!(said.out.contains(" checks begin again"), "{said:?}");
+    VIPS.iter().for_each(|vip| assert!(lab.answers(vip), "{vip}"));
+    downloads.into_iter().for_each(Download::must_be_whole);
     // A stop and a start, with a pause between.
     let downloads = VIPS.map(|vip| lab.download(vip, &format!("restart-{vip}")));
     let mut daemon = lab.daemon.take().unwrap();

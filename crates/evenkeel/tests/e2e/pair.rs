@@ -433,10 +433,12 @@ fn a_serial_line_is_a_path_when_all_else_is_cut() {
     for end in ["lb12", "lb22", "lb10"] {
         lab.hosts.ip("switch", &["link", "set", end, "down"]);
     }
-    std::thread::sleep(Duration::from_secs(2));
-    assert!(heard(&lab, "link") > 1_000 && heard(&lab, "vrrp") > 1_000 && heard(&lab, "serial") < 300);
+    eventually("only the line is heard", Duration::from_secs(5), || {
+        heard(&lab, "link") > 1_000 && heard(&lab, "vrrp") > 1_000 && heard(&lab, "serial") < 300
+    });
     // The active node's cable is out, and the line tells the other that it is fitter.
-    assert_eq!((lab.role(0), lab.role(1)), ("passive".into(), "active".into()), "{}", lab.log(1));
+    lab.await_role(1, "active");
+    lab.await_role(0, "passive");
     assert!(!lab.log(0).contains("split brain") && !lab.log(1).contains("split brain"));
 }
 
@@ -527,6 +529,9 @@ fn counts_tls_sessions_and_keys_are_the_pairs() {
     ]
     .concat();
     lab.start_pair("", &shared);
+    // Nodes hear each other again at once, and nobody's role changes.
+    assert!(lab.cli(1, &["restart", "pair"]).out.contains("opened again"));
+    assert!(lab.cli(0, &["restart", "pair"]).out.contains("the role stays"));
     let ask = |lab: &PairLab, count: usize| {
         for _ in 0..count {
             let answer = lab.hosts.run("c", "curl", &["-sS", "--max-time", "3", "http://10.77.0.100/"]);
@@ -565,4 +570,47 @@ fn only_vip(lab: &PairLab, node: usize) {
     eventually("the VIP is on one node", Duration::from_secs(5), || {
         lab.has(node, "10.77.0.100") && !lab.has(1 - node, "10.77.0.100")
     });
+}
+
+#[test]
+fn a_lockdown_is_of_both_nodes() {
+    let Some(mut lab) = lab("pair-lockdown") else { return };
+    for node in 0..2 {
+        let doors = format!("[admin]\nlisten = [\"10.79.0.{}:9443\"]\n", node + 1);
+        lab.write(node, &lab.config(node, "", &shared()).replace("[admin]\n", &doors));
+        lab.start(node);
+    }
+    lab.join();
+    eventually("each node knows where the other stands", Duration::from_secs(5), || {
+        lab.json(0, &["pair", "status"])["link"]["configuration"] == "same"
+    });
+    let key = |lab: &PairLab, node: usize| std::fs::read(lab.folder(node).join("state/pair/key")).unwrap();
+    let before = key(&lab, 0);
+    let report = lab.cli(1, &["lockdown"]);
+    for line in [
+        "lb1: the web UI speaks TLS 1.3 only",
+        "lb1: only 127.0.0.0/8, ::1/128 may connect to the web UI",
+        "done  the web UI speaks TLS 1.3 only",
+        "the pair has a new key, on both nodes",
+        "committed as revision",
+    ] {
+        assert!(report.out.contains(line), "{line}: {report:?}");
+    }
+    for node in 0..2 {
+        let text = std::fs::read_to_string(lab.config_file(node)).unwrap();
+        assert!(text.contains("min-tls = \"1.3\"") && text.contains("allow = ["), "{text}");
+    }
+    eventually("both have the new key", Duration::from_secs(5), || {
+        key(&lab, 0) == key(&lab, 1)
+            && key(&lab, 0) != before
+            && lab.log(1).contains("the pair has a new key")
+    });
+    assert_eq!((lab.role(0), lab.role(1)), ("active".into(), "passive".into()));
+    // One alone says that the other is left.
+    lab.nodes[0].take().unwrap().signal(Signal::KILL);
+    eventually("the link is down", Duration::from_secs(10), || {
+        lab.json(1, &["pair", "status"])["link"]["connected"] == false
+    });
+    let report = lab.cli(1, &["lockdown"]);
+    assert!(report.out.contains("LEFT  the other node is not reachable"), "{report:?}");
 }

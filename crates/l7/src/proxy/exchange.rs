@@ -144,7 +144,9 @@ async fn proxy(
                 lease.suspect();
                 outgoing.idempotent && spec.pool.retry_on.has(RetryOn::NO_ANSWER)
             }
-            Failure::BadAnswer => outgoing.idempotent && spec.pool.retry_on.has(RetryOn::BAD_ANSWER),
+            Failure::BadAnswer | Failure::HalfAnswer => {
+                outgoing.idempotent && spec.pool.retry_on.has(RetryOn::BAD_ANSWER)
+            }
             Failure::AnswerTimeout => outgoing.idempotent && spec.pool.retry_on.has(RetryOn::TIMEOUT),
             _ => false,
         };
@@ -271,7 +273,7 @@ async fn fail(
     let (status, cause, phase) = match failure {
         Failure::Refused | Failure::Unreachable | Failure::Handshake => (503, b'S', b'C'),
         Failure::ConnectTimeout => (503, b's', b'C'),
-        Failure::Stale | Failure::NoAnswer | Failure::Unwanted => (502, b'S', b'H'),
+        Failure::Stale | Failure::NoAnswer | Failure::HalfAnswer | Failure::Unwanted => (502, b'S', b'H'),
         Failure::BadAnswer => (502, b'P', b'H'),
         Failure::AnswerTimeout => (504, b's', b'H'),
         Failure::BadBody => (400, b'P', b'D'),

@@ -77,6 +77,8 @@ pub enum Failure {
     Stale,
     /// The server closed or reset before it answered.
     NoAnswer,
+    /// It did in the middle of the head.
+    HalfAnswer,
     AnswerTimeout,
     BadAnswer,
     /// An answer whose status makes another attempt worth it.
@@ -117,6 +119,7 @@ impl Failure {
                 | Failure::Unreachable
                 | Failure::Handshake
                 | Failure::NoAnswer
+                | Failure::HalfAnswer
                 | Failure::AnswerTimeout
                 | Failure::BadAnswer
                 | Failure::Cut { cause: b'S' | b's' }
@@ -408,8 +411,12 @@ impl Flow<'_> {
                 let outgoing = &self.outgoing;
                 let untouched = self.server.is_untouched();
                 let safe = untouched || (self.reused && outgoing.idempotent);
-                let again = safe && nothing_came && outgoing.replayable;
-                return Err(if again { Failure::Stale } else { Failure::NoAnswer });
+                let again = safe && outgoing.replayable;
+                return Err(match nothing_came {
+                    true if again => Failure::Stale,
+                    true => Failure::NoAnswer,
+                    false => Failure::HalfAnswer,
+                });
             }
         }
         self.parse_answer()

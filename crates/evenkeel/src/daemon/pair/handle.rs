@@ -20,6 +20,8 @@ pub enum Order {
     Settings(Box<PairSettings>),
     Keys(Vec<[u8; 32]>),
     Hold(bool),
+    /// The paths are closed and opened again.
+    Reopen,
     /// The peer shall be active.
     Give(Sender<Result<(), String>>),
     /// This node shall be.

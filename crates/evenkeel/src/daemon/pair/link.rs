@@ -95,6 +95,13 @@ pub enum Say {
     Tickets {
         secrets: evenkeel_l7::tls::TicketSecrets,
     },
+    /// Close what is open on the receiver, too.
+    LockDown {
+        who: String,
+    },
+    LockedDown {
+        report: api::Lockdown,
+    },
     #[serde(other)]
     Unknown,
 }

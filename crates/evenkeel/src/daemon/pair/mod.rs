@@ -143,6 +143,11 @@ impl Pair {
         Ok(())
     }
 
+    /// Opens the paths to the other node anew.
+    pub fn restart(&self) {
+        self.handle.tell(Order::Reopen);
+    }
+
     /// Keeps this node passive, or lets it be active again; survives a restart.
     pub fn hold(&self, held: bool) -> Result<(), Refused> {
         let noted = match held {

@@ -399,6 +399,10 @@ impl Thread {
             }
             Order::Settings(settings) => self.set_settings(*settings),
             Order::Keys(keys) => self.set_keys(keys),
+            Order::Reopen => {
+                self.paths = paths_of(&self.settings);
+                self.eyes.look_for(self.floating.wanted());
+            }
             Order::Hold(held) => match &mut self.brain {
                 Brain::Pair { election, .. } => election.hold(held || self.keys.is_empty(), now),
                 Brain::Routers(group) => group.hold(held, now),
