@@ -230,7 +230,7 @@ fn modified(file: &Path) -> Option<SystemTime> {
 
 /// A certificate of this node's own making, made anew before it ends.
 fn own_certificate(folder: &Path, node: &str) -> Result<std::path::PathBuf, String> {
-    const DAYS: u64 = 397;
+    const DAYS: u64 = 365;
     let file = folder.join("admin.pem");
     let half = std::time::Duration::from_secs(DAYS / 2 * 86_400);
     let fresh = modified(&file).and_then(|at| at.elapsed().ok()).is_some_and(|age| age < half);

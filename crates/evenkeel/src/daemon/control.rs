@@ -105,7 +105,7 @@ impl Control {
             history: History::new(&snapshot.state_directory),
             text: text.clone(),
             administration: None,
-            happenings: Happenings::default(),
+            happenings: Happenings::open(&snapshot.state_directory),
             recorder: Recorder::default(),
             certificates_read: super::certificates::Read::default(),
             status_feed: None,

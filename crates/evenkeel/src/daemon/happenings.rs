@@ -1,7 +1,11 @@
 //! What happens, for people: kept for a while, told to those who watch, and to the alerts.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use evenkeel_admin::{Kind, Refused, Reply};
@@ -20,6 +24,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 pub struct Happenings {
     recent: VecDeque<api::Happening>,
+    /// To the thread that writes them down.
+    diary: Option<Sender<api::Happening>>,
     feed: broadcast::Sender<api::Happening>,
     alerts: Option<Alerts>,
     flaps: Flaps,
@@ -28,10 +34,19 @@ pub struct Happenings {
     certificates_at: Instant,
 }
 
-impl Default for Happenings {
-    fn default() -> Happenings {
+impl Happenings {
+    /// With what earlier processes have seen; without a file when it cannot be kept.
+    pub fn open(folder: &Path) -> Happenings {
+        let file = folder.join("happenings.log");
+        let recent = read(&file);
+        let made = std::fs::create_dir_all(folder);
+        let diary = made.and_then(|()| keep_diary(file.clone(), &recent));
+        if let Err(error) = &diary {
+            warn!(file = %file.display(), %error, "what happens is not kept over a restart");
+        }
         Happenings {
-            recent: VecDeque::new(),
+            recent,
+            diary: diary.ok(),
             feed: broadcast::channel(256).0,
             alerts: None,
             flaps: Flaps::default(),
@@ -39,9 +54,18 @@ impl Default for Happenings {
             certificates_at: Instant::now() + Duration::from_secs(5),
         }
     }
-}
 
-impl Happenings {
+    fn keep(&mut self, happening: api::Happening) {
+        if let Some(diary) = &self.diary {
+            let _ = diary.send(happening.clone());
+        }
+        let _ = self.feed.send(happening.clone());
+        self.recent.push_back(happening);
+        if self.recent.len() > KEPT {
+            self.recent.pop_front();
+        }
+    }
+
     pub fn feed(&self) -> broadcast::Sender<api::Happening> {
         self.feed.clone()
     }
@@ -54,6 +78,59 @@ impl Happenings {
     pub fn counts(&self) -> (u64, u64) {
         self.alerts.as_ref().map_or((0, 0), Alerts::counts)
     }
+}
+
+/// The last ones of a file; lines that a crash has cut are passed over.
+fn read(file: &Path) -> VecDeque<api::Happening> {
+    let text = std::fs::read(file).unwrap_or_default();
+    let lines = text.split(|b| *b == b'\n').rev();
+    let mut recent: VecDeque<_> =
+        lines.filter_map(|line| serde_json::from_slice(line).ok()).take(KEPT).collect();
+    recent.make_contiguous().reverse();
+    recent
+}
+
+fn write(to: &mut impl Write, happening: &api::Happening) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(happening)?;
+    line.push(b'\n');
+    to.write_all(&line)
+}
+
+/// Begins a file of what is known, and goes on writing on a thread of its own: a slow disk must hold
+/// up nothing. The file is begun anew before it grows large.
+fn keep_diary(file: PathBuf, recent: &VecDeque<api::Happening>) -> std::io::Result<Sender<api::Happening>> {
+    let begin = move |recent: &VecDeque<api::Happening>| -> std::io::Result<File> {
+        let mut text = Vec::new();
+        recent.iter().try_for_each(|happening| write(&mut text, happening))?;
+        evenkeel_platform::write_private(&file, &text)?;
+        File::options().append(true).open(&file)
+    };
+    let mut open = begin(recent)?;
+    let mut recent = recent.clone();
+    let (diary, inbox) = channel::<api::Happening>();
+    std::thread::Builder::new().name("happenings".into()).spawn(move || {
+        let mut written = recent.len();
+        let mut silent = false;
+        while let Ok(happening) = inbox.recv() {
+            let mut done = write(&mut open, &happening);
+            recent.push_back(happening);
+            if recent.len() > KEPT {
+                recent.pop_front();
+            }
+            written += 1;
+            if written > 4 * KEPT {
+                done = done.and_then(|()| begin(&recent).map(|anew| open = anew));
+                written = recent.len();
+            }
+            if let Err(error) = done.as_ref()
+                && !std::mem::replace(&mut silent, true)
+            {
+                warn!(%error, "what happens cannot be written down");
+            }
+            silent &= done.is_err();
+        }
+    })?;
+    Ok(diary)
 }
 
 impl Control {
@@ -98,11 +175,7 @@ impl Control {
                 text: happening.text.clone(),
             });
         }
-        let _ = happenings.feed.send(happening.clone());
-        happenings.recent.push_back(happening);
-        if happenings.recent.len() > KEPT {
-            happenings.recent.pop_front();
-        }
+        happenings.keep(happening);
     }
 
     pub fn server_turned(&mut self, pool: &str, server: &str, up: bool, reason: &str) {
@@ -209,5 +282,44 @@ impl Control {
             let receivers = evenkeel_alert::test(&node, &settings).into_iter().map(outcome).collect();
             let _ = reply.send(Ok(api::AlertsTested { receivers }));
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happened_outlives_a_crash_and_stays_bounded() {
+        let folder = std::env::temp_dir().join(format!("evenkeel-happenings-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("happenings.log");
+        let one = |n: u64| api::Happening {
+            time_ms: n,
+            kind: "test".into(),
+            level: "info".into(),
+            subject: "web/web1".into(),
+            text: format!("number {n}"),
+        };
+        let last = |happenings: &Happenings| happenings.list().first().map(|h| h.time_ms);
+        let mut happenings = Happenings::open(&folder);
+        assert_eq!(last(&happenings), None);
+        let count = 4 * KEPT as u64 + 7;
+        (1..=count).for_each(|n| happenings.keep(one(n)));
+        let started = Instant::now();
+        let written = |n: u64| read(&file).back().is_some_and(|h| h.time_ms == n);
+        while !written(count) && started.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        drop(happenings);
+        // Cut in the middle of a line, and begun anew.
+        let text = std::fs::read(&file).unwrap();
+        assert!(text.iter().filter(|b| **b == b'\n').count() < 2 * KEPT);
+        std::fs::write(&file, &text[..text.len() - 5]).unwrap();
+        let again = Happenings::open(&folder);
+        assert_eq!((last(&again), again.list().len()), (Some(count - 1), KEPT));
+        std::fs::write(&file, b"\xff\0 no line at all").unwrap();
+        assert_eq!(last(&Happenings::open(&folder)), None);
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -72,7 +72,7 @@ fn names_that_do_not_exist_are_said_so() {
 fn status_and_explain_say_what_and_why() {
     let place = Place::new("status");
     let _one = Scripted::named(place.at(9001), "one");
-    let evenkeel =
+    let mut evenkeel =
         start(&place, &service("web", "http", place.at(8080), &[place.at(9001), place.at(9002)], ""));
     evenkeel.await_server("web", "s2", "down");
     let status = evenkeel.ok(&["status"]);
@@ -96,6 +96,13 @@ fn status_and_explain_say_what_and_why() {
     assert!(told.contains("scheduler first"), "{told}");
     get(place.at(8080), "/");
     assert!(evenkeel.ok(&["top", "--count", "2"]).contains("/s"));
+    // What happened is known after a crash.
+    assert!(evenkeel.ok(&["events"]).contains("web/s2 is down: connection refused"));
+    let happened = evenkeel.json(&["events"]);
+    evenkeel.process.kill();
+    evenkeel.start_again();
+    let now = evenkeel.json(&["events"]);
+    assert!(now.as_array().unwrap().ends_with(happened.as_array().unwrap()), "{now}");
 }
 
 #[test]
