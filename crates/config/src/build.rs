@@ -332,6 +332,7 @@ impl Builder<'_> {
             );
         }
         let routes = route::read(table, mode, names, self.problems);
+        let answer_routes = route::read_answers(table, mode, names, self.problems);
         VirtualService {
             fallback: self.fallback(table, mode),
             proxy_protocol_from: table
@@ -341,6 +342,7 @@ impl Builder<'_> {
             max_body: table.size("max-body", 0),
             error_pages: self.error_pages(table),
             routes,
+            answer_routes,
             timeouts: timeouts(table),
             max_connections: table.number("max-connections", 0),
             tls: tls::of_service(table, mode, self.problems),
@@ -488,6 +490,7 @@ impl Builder<'_> {
                 pause: outlier.duration("pause", Duration::from_secs(10)),
                 max_percent: outlier.number("max-percent", 50),
             }),
+            own_connections: table.text("connection-reuse") == Some("client"),
             server_h2: table.text("server-http") == Some("2"),
             real_servers,
             name,

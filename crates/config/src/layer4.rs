@@ -18,6 +18,7 @@ use crate::section::{Section, network, rate};
 const OF_LAYER7: &[&str] = &[
     "tls",
     "route",
+    "answer-route",
     "forwarded",
     "proxy-protocol-from",
     "max-body",
@@ -26,6 +27,7 @@ const OF_LAYER7: &[&str] = &[
     "slow-start",
     "retries",
     "retry-on",
+    "connection-reuse",
     "max-queue",
     "server-http",
     "server-tls",

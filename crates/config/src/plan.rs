@@ -188,6 +188,7 @@ fn pool_steps(before: &Pool, after: &Pool, steps: &mut Vec<Step>) {
     field("on-marked-down", format!("{:?}", before.cut_when_down), format!("{:?}", after.cut_when_down));
     field("outlier", format!("{:?}", before.outlier), format!("{:?}", after.outlier));
     field("server-http", format!("{:?}", before.server_h2), format!("{:?}", after.server_h2));
+    field("connection-reuse", before.own_connections.to_string(), after.own_connections.to_string());
     field("retries", before.retries.to_string(), after.retries.to_string());
     field("retry-on", before.retry_on.to_string(), after.retry_on.to_string());
     field("max-queue", before.max_queue.to_string(), after.max_queue.to_string());
@@ -266,6 +267,7 @@ fn service_steps(before: &VirtualService, after: &VirtualService, steps: &mut Ve
     let same = [
         ("forwarded", before.forwarded == after.forwarded),
         ("routes", before.routes == after.routes),
+        ("answer-routes", before.answer_routes == after.answer_routes),
         ("proxy-protocol-from", before.proxy_protocol_from == after.proxy_protocol_from),
         ("max-body", before.max_body == after.max_body),
         ("error-pages", before.error_pages == after.error_pages),

@@ -110,7 +110,11 @@ pub fn routes_markdown() -> String {
         "# Conditions and variables of routes\n\nMade from the program's own table; a test fails when this page drifts, and parses every example.\n\n## Functions of conditions\n\n| function | asks | mode | example |\n| --- | --- | --- | --- |\n",
     );
     for function in evenkeel_rules::FUNCTIONS {
-        let mode = if function.needs == evenkeel_rules::NeedsHttp::Yes { "http" } else { "http, tcp" };
+        let mode = match function.needs {
+            evenkeel_rules::NeedsHttp::Yes => "http",
+            evenkeel_rules::NeedsHttp::No => "http, tcp",
+            evenkeel_rules::NeedsHttp::Answer => "answers",
+        };
         let example = function.example.replace('|', "\\|");
         page.push_str(&format!("| `{}` | {} | {mode} | `{example}` |\n", function.name, function.doc));
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenkeel_model::{Action, HeaderEdit, Mode, Name, RateRule, Route, TableRule};
+use evenkeel_model::{Action, AnswerRoute, Answers, HeaderEdit, Mode, Name, RateRule, Route, TableRule};
 use evenkeel_rules::{Expression, Fetch, Template};
 
 use crate::problem::Problem;
@@ -47,7 +47,7 @@ pub fn read(service: Section<'_>, mode: Mode, names: &Names, problems: &mut Vec<
             let place = table.span("name").unwrap_or_else(|| span.clone());
             problems.push(Problem::new(place, format!("the service has a second route named {name}")));
         }
-        let mut reader = Reader { table, mode, names, problems: &mut *problems };
+        let mut reader = Reader { table, mode, names, problems: &mut *problems, of_answers: false };
         let when = reader.condition();
         let actions = reader.actions();
         let ends: Vec<usize> = (0..actions.len()).filter(|i| actions[*i].is_final()).collect();
@@ -66,7 +66,61 @@ pub fn read(service: Section<'_>, mode: Mode, names: &Names, problems: &mut Vec<
     routes
 }
 
+/// What is done with answers.
+pub fn read_answers(
+    service: Section<'_>,
+    mode: Mode,
+    names: &Names,
+    problems: &mut Vec<Problem>,
+) -> Vec<AnswerRoute> {
+    let mut all: Vec<AnswerRoute> = Vec::new();
+    for (number, (table, span)) in service.sections("answer-route").enumerate() {
+        let default = || Name::new(&format!("answer-route-{}", number + 1)).ok();
+        let Some(name) = table.name("name").or_else(default) else { continue };
+        let mut problem = |message: String, help: &str| {
+            problems
+                .push(Problem::new(table.span("name").unwrap_or_else(|| span.clone()), message).help(help));
+        };
+        if mode != Mode::Http {
+            problem("`answer-route` needs mode \"http\"".into(), "other modes read no answers");
+            continue;
+        }
+        if all.iter().any(|r| r.route.name == name) {
+            problem(format!("the service has a second answer-route named {name}"), "names are unique");
+        }
+        let mut reader = Reader { table, mode, names, problems: &mut *problems, of_answers: true };
+        let when = reader.condition();
+        let actions = reader.answer_actions();
+        let stop = table.flag("stop");
+        let of = match table.text("of") {
+            Some("servers") => Answers::OfServers,
+            Some("own") => Answers::Own,
+            _ => Answers::All,
+        };
+        let denies = actions.iter().any(|a| matches!(a, Action::Deny { .. }));
+        let mut problem = |message: String, help: &str| {
+            problems.push(Problem::new(span.clone(), message).help(help));
+        };
+        if actions.is_empty() && !stop {
+            problem(
+                format!("the answer-route {name} does nothing"),
+                "give it `set-header`, `remove-header`, `status`, `deny`, `stop` or another action",
+            );
+        }
+        if denies && of == Answers::Own {
+            problem(
+                "this program's own answers cannot be denied".into(),
+                "of = \"servers\", or remove `deny`",
+            );
+        }
+        all.push(AnswerRoute { route: Route { name, when, actions }, of, stop });
+    }
+    all
+}
+
 struct Reader<'a, 'p> {
+    /// There is an answer to ask about.
+    of_answers: bool,
     table: Section<'a>,
     mode: Mode,
     names: &'p Names,
@@ -91,6 +145,10 @@ impl<'a> Reader<'a, '_> {
                 message,
                 "sni, alpn, source, port and time can be asked in mode \"tcp\"".into(),
             );
+        }
+        if let Some(test) = expression.needs_answer().filter(|_| !self.of_answers) {
+            let message = format!("{test} asks about an answer, which there is none of yet");
+            self.problem(place(), message, "it can be asked in [[virtual-service.answer-route]]".into());
         }
         for (fetch, arguments) in expression.fetches() {
             let (kind, known) = match fetch {
@@ -204,10 +262,37 @@ impl<'a> Reader<'a, '_> {
             return Vec::new();
         }
         self.http(key);
-        let entries = self.table.entries(key).into_iter();
-        entries
-            .filter_map(|(name, value)| Some((name.to_owned(), value.get_ref().as_str()?.to_owned())))
-            .collect()
+        let mut all = Vec::new();
+        for (name, value) in self.table.entries(key) {
+            let Some(text) = value.get_ref().as_str() else { continue };
+            if !self.of_answers && Template::parse(text).is_ok_and(|t| t.needs_answer()) {
+                let message = format!("{name} asks about an answer, which there is none of yet");
+                let help = "it can be asked in [[virtual-service.answer-route]]";
+                self.problem(Some(value.span()), message, help.into());
+            }
+            all.push((name.to_owned(), text.to_owned()));
+        }
+        all
+    }
+
+    fn answer_actions(&mut self) -> Vec<Action> {
+        let mut all = Vec::new();
+        let pairs = |all: &mut Vec<Action>, pairs: Vec<(String, String)>, set: bool| {
+            all.extend(pairs.into_iter().map(|(name, value)| match set {
+                true => Action::SetVariable { name, value },
+                false => Action::Capture { name, value },
+            }));
+        };
+        pairs(&mut all, self.templates("set-variable"), true);
+        pairs(&mut all, self.templates("capture"), false);
+        if self.table.value("status").is_some() {
+            all.push(Action::Status(self.table.number("status", 200)));
+        }
+        self.headers("", Action::ResponseHeader, &mut all);
+        if let Some(deny) = self.table.section("deny") {
+            all.push(Action::Deny { status: deny.number("status", 502) });
+        }
+        all
     }
 
     fn headers(&mut self, kind: &str, action: impl Fn(HeaderEdit) -> Action, all: &mut Vec<Action>) {

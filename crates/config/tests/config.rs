@@ -156,6 +156,15 @@ fn single_mistakes() {
     check(&routed("rate-limit = { rate = \"5\" }"), "not a rate");
     check(&routed("when = 'path(\"/a\")'\ndeny = {}").replace("\"http\"", "\"tcp\""), "does not read");
     check(&routed("redirect = { location = \"/\" }").replace("\"http\"", "\"tcp\""), "`redirect` needs mode");
+    check(&routed("when = 'status == 500'\ndeny = {}"), "asks about an answer, which there is none of yet");
+    check(&routed("set-header = { X = \"{status}\" }"), "asks about an answer");
+    let answered = |keys: &str| routed(keys).replace("virtual-service.route", "virtual-service.answer-route");
+    assert_eq!(report(&answered("when = 'status >= 500'\ndeny = {}")), "");
+    check(&answered("when = 'status >= 500'"), "does nothing");
+    check(&answered("of = \"own\"\ndeny = {}"), "cannot be denied");
+    check(&answered("pool = \"web\""), "has no key \"pool\"");
+    check(&answered("set-header = { Content-Length = \"5\" }"), "says how the message is framed");
+    check(&answered("stop = true").replace("\"http\"", "\"tcp\""), "`answer-route` needs mode");
     check(&base("error-pages = { 200 = \"/x\" }", ""), "no status from 400 to 599");
     check(&base("source = \"me\"", ""), "neither an address nor");
     check("[pair]\nname = \"lb1\"", "a pair needs `peer`, or [[pair.vrrp]]");

@@ -112,6 +112,7 @@ pub struct Service {
     pub vips: Vec<String>,
     pub mode: String,
     pub routes: Vec<Table>,
+    pub answer_routes: Vec<Table>,
     pub timeouts: Table,
     /// The pool by name, or servers of its own.
     pub pool: Option<String>,
@@ -268,6 +269,8 @@ impl Draft {
             }
             head.print("[[virtual-service]]", 0, &mut out);
             service.routes.iter().for_each(|r| r.print("[[virtual-service.route]]", 2, &mut out));
+            let answers = service.answer_routes.iter();
+            answers.for_each(|r| r.print("[[virtual-service.answer-route]]", 2, &mut out));
             let servers = service.own.iter().flat_map(|own| &own.servers);
             servers.for_each(|s| s.print("[[virtual-service.real-server]]", 2, &mut out));
         }

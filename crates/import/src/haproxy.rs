@@ -1,5 +1,6 @@
 //! `haproxy.cfg`, new and old forms.
 
+mod answers;
 mod bind;
 mod condition;
 mod keywords;

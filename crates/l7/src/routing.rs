@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use evenkeel_balance::{ConcurrencyLimit, RateLimit, Table};
-use evenkeel_model::{Action, ErrorPage, HeaderEdit, Name, Route, TableRule, VirtualService};
+use evenkeel_model::{Action, Answers, ErrorPage, HeaderEdit, Name, Route, TableRule, VirtualService};
 use evenkeel_rules::{
     Expression, Fetch, Map, NetworkSet, PathGate, PatternSet, Template, read_networks, read_patterns,
 };
@@ -24,6 +24,8 @@ const PAGE_AT_MOST: u64 = 1 << 20;
 #[derive(Default)]
 pub struct Routes {
     pub list: Vec<CompiledRoute>,
+    /// What is done with answers.
+    pub answers: Vec<CompiledAnswerRoute>,
     /// Tables that conditions ask.
     pub tables: Vec<Arc<TableSpec>>,
     /// Names of pools, by the number that steps and conditions use; the first is the service's.
@@ -48,6 +50,12 @@ pub struct CompiledRoute {
     /// A text of the route uses what the condition captured.
     pub captures: bool,
     pub steps: Vec<Step>,
+}
+
+pub struct CompiledAnswerRoute {
+    pub route: CompiledRoute,
+    pub of: Answers,
+    pub stop: bool,
 }
 
 pub enum Step {
@@ -80,6 +88,7 @@ pub enum Step {
     RewriteUri(Template),
     Header(CompiledEdit),
     ResponseHeader(CompiledEdit),
+    Status(u16),
     Pool(usize),
     PoolMap {
         key: Template,
@@ -135,7 +144,7 @@ impl CompiledEdit {
         }
     }
 
-    fn value(&self) -> Option<&Template> {
+    pub fn value(&self) -> Option<&Template> {
         match self {
             CompiledEdit::Set { value, .. } | CompiledEdit::Add { value, .. } => Some(value),
             CompiledEdit::Remove { .. } => None,
@@ -204,6 +213,7 @@ impl<'a> Compiler<'a> {
     pub fn compile(&mut self, service: &VirtualService, known: &[Name]) -> Result<Routes, FileError> {
         let mut routes = Routes {
             list: Vec::new(),
+            answers: Vec::new(),
             tables: Vec::new(),
             pools: vec![service.pool.clone()],
             reads_hello: false,
@@ -212,6 +222,10 @@ impl<'a> Compiler<'a> {
         for route in &service.routes {
             let compiled = self.route(service, route, known, &mut routes)?;
             routes.list.push(compiled);
+        }
+        for answer in &service.answer_routes {
+            let route = self.route(service, &answer.route, known, &mut routes)?;
+            routes.answers.push(CompiledAnswerRoute { route, of: answer.of, stop: answer.stop });
         }
         for page in &service.error_pages {
             routes.note(&page.file);
@@ -298,6 +312,7 @@ impl<'a> Compiler<'a> {
             Action::RewriteUri(text) => Step::RewriteUri(template(text)),
             Action::Header(edit) => Step::Header(CompiledEdit::of(edit)),
             Action::ResponseHeader(edit) => Step::ResponseHeader(CompiledEdit::of(edit)),
+            Action::Status(status) => Step::Status(*status),
             Action::Pool(name) => Step::Pool(routes.pool(name)),
             Action::PoolMap { key, file, default } => {
                 routes.note(file);

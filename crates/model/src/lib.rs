@@ -27,7 +27,7 @@ pub use policy::{
     SourcePersistence, StatusSet, mask_address,
 };
 pub use retry::RetryOn;
-pub use route::{Action, HeaderEdit, RateRule, Route, TableRule};
+pub use route::{Action, AnswerRoute, Answers, HeaderEdit, RateRule, Route, TableRule};
 pub use service::{
     AccessLog, AdminSettings, AdminState, ErrorPage, Fallback, Forwarded, Limits, LogFormat, LogSettings,
     Mode, Pool, ProxyVersion, RealServer, Snapshot, SourceAddress, Timeouts, VirtualService,

@@ -49,6 +49,8 @@ pub enum Action {
     RewriteUri(String),
     Header(HeaderEdit),
     ResponseHeader(HeaderEdit),
+    /// The status of an answer.
+    Status(u16),
     // These end it.
     Pool(Name),
     /// The pool that a map file names for a key.
@@ -94,6 +96,25 @@ impl Action {
                 | Action::Tarpit { .. }
         )
     }
+}
+
+/// What is done with answers on their way to the client, in the written order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnswerRoute {
+    pub route: Route,
+    pub of: Answers,
+    /// Later ones do not see an answer for which this one holds.
+    pub stop: bool,
+}
+
+/// Whose answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Answers {
+    #[default]
+    All,
+    OfServers,
+    /// This program's: pages, redirects, refusals, errors.
+    Own,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

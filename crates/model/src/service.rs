@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    Addresses, AlertSettings, HealthCheck, Layer4, ListenAddress, Name, OutlierRule, PacketPath,
+    Addresses, AlertSettings, AnswerRoute, HealthCheck, Layer4, ListenAddress, Name, OutlierRule, PacketPath,
     PairSettings, Persistence, RetryOn, Route, Scheduler, ServerTls, TableRule, TlsSettings, Vip, Weight,
 };
 
@@ -192,6 +192,7 @@ pub struct VirtualService {
     pub max_connections: u32,
     /// Tried in this order for each request (http) or connection (tcp).
     pub routes: Vec<Route>,
+    pub answer_routes: Vec<AnswerRoute>,
     /// Networks whose connections begin with a PROXY protocol header, which is believed.
     pub proxy_protocol_from: Vec<(std::net::IpAddr, u8)>,
     /// Bytes that a request's body may have; 0 is no limit.
@@ -227,6 +228,8 @@ pub struct Pool {
     /// Connections end when their real server leaves the configuration (layer 4).
     pub cut_when_removed: bool,
     pub outlier: Option<OutlierRule>,
+    /// A connection to a real server is used again by the client that it was made for alone.
+    pub own_connections: bool,
     /// Real servers speak HTTP/2.
     pub server_h2: bool,
     /// Real servers speak TLS.
@@ -238,7 +241,8 @@ impl Pool {
     /// Connections made for the one would be wrong for the other.
     pub fn reaches_otherwise(&self, other: &Pool) -> bool {
         let how = |p: &Pool| {
-            (p.server_tls.clone(), p.send_proxy, p.source, p.source_interface.clone(), p.server_h2)
+            let from = (p.send_proxy, p.source, p.source_interface.clone());
+            (p.server_tls.clone(), from, p.server_h2, p.own_connections)
         };
         how(self) != how(other)
     }

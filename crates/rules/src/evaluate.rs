@@ -204,6 +204,17 @@ impl Expression {
         found
     }
 
+    /// The first test that needs an answer.
+    pub fn needs_answer(&self) -> Option<String> {
+        let mut found = None;
+        self.root.visit(&mut |test| {
+            if test.needs == NeedsHttp::Answer && found.is_none() {
+                found = Some(test.text.clone());
+            }
+        });
+        found
+    }
+
     /// What is asked, each with its arguments.
     pub fn fetches(&self) -> Vec<(Fetch, Vec<String>)> {
         let mut all = Vec::new();

@@ -36,6 +36,10 @@ pub enum Fetch {
     Time,
     Weekday,
     Variable,
+    /// Of an answer.
+    Status,
+    AnswerHeader,
+    Server,
     /// A text with variables, rendered.
     Text,
     /// The same as a number.
@@ -57,6 +61,8 @@ pub enum Kind {
 pub enum NeedsHttp {
     Yes,
     No,
+    /// And its answer.
+    Answer,
 }
 
 #[derive(Debug)]
@@ -94,7 +100,7 @@ const fn folded(function: Function) -> Function {
 
 use Fetch as F;
 use Kind::{Address, Flag, Number, Text};
-use NeedsHttp::{No, Yes};
+use NeedsHttp::{Answer, No, Yes};
 
 pub static FUNCTIONS: &[Function] = &[
     folded(function(
@@ -218,6 +224,33 @@ pub static FUNCTIONS: &[Function] = &[
     ),
     function("port", F::Port, Number, No, "The port that the client connected to.", r#"port(80, 443)"#),
     function("source-port", F::SourcePort, Number, No, "The client's port.", r#"source-port < 1024"#),
+    function(
+        "status",
+        F::Status,
+        Number,
+        Answer,
+        "The status of the answer; in `answer-route` alone.",
+        r#"status >= 500"#,
+    ),
+    with(
+        function(
+            "answer-header",
+            F::AnswerHeader,
+            Text,
+            Answer,
+            "A header of the answer; of several the one that matches. In `answer-route` alone.",
+            r#"answer-header("Content-Type", "text/html*")"#,
+        ),
+        &["NAME"],
+    ),
+    function(
+        "server",
+        F::Server,
+        Text,
+        Answer,
+        "The real server that answered; none where this program did. In `answer-route` alone.",
+        r#"server("web1")"#,
+    ),
     function(
         "content-length",
         F::ContentLength,
@@ -377,6 +410,9 @@ pub static VARIABLES: &[Variable] = &[
     Variable { name: "client-cert-cn", doc: "the common name of the client's certificate" },
     Variable { name: "client-cert-subject", doc: "its subject; `-issuer`, `-serial` and `-fingerprint` too" },
     Variable { name: "variable:NAME", doc: "what `set-variable` of an earlier route has kept" },
+    Variable { name: "status", doc: "the status of the answer, in `answer-route`" },
+    Variable { name: "answer-header:NAME", doc: "a header of the answer, in `answer-route`" },
+    Variable { name: "server", doc: "the real server that answered, in `answer-route`" },
     Variable { name: "\"TEXT\"", doc: "a text itself, to be converted" },
     Variable { name: "1", doc: "what the first `*` or group of the route's condition matched, up to `9`" },
 ];

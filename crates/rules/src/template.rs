@@ -83,6 +83,15 @@ impl Template {
         })
     }
 
+    /// Whether there must be an answer to render it.
+    pub fn needs_answer(&self) -> bool {
+        let of_answers = [Fetch::Status, Fetch::AnswerHeader, Fetch::Server];
+        self.parts.iter().any(|part| match part.source() {
+            Part::Text1(fetch, _) | Part::Number(fetch) => of_answers.contains(fetch),
+            _ => false,
+        })
+    }
+
     /// The text, where no variable is in it.
     pub fn constant(&self) -> Option<&[u8]> {
         match self.parts.as_slice() {
@@ -208,6 +217,7 @@ fn source(word: &str) -> Result<Part, ParseError> {
             "query" => Fetch::Query,
             "variable" => Fetch::Variable,
             "header-count" => Fetch::Header,
+            "answer-header" => Fetch::AnswerHeader,
             _ => return Err(unknown(word)),
         };
         let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~[]".contains(&b);
@@ -229,6 +239,7 @@ fn source(word: &str) -> Result<Part, ParseError> {
         "destination" => Part::Address(Fetch::Destination),
         "port" => Part::Number(Fetch::Port),
         "source-port" => Part::Number(Fetch::SourcePort),
+        "status" => Part::Number(Fetch::Status),
         _ => {
             let known =
                 crate::FUNCTIONS.iter().find(|f| f.name == word && f.kind == crate::fetch::Kind::Text);

@@ -54,6 +54,12 @@ pub const POOL_RULES: &[Key] = &[
         "What else makes a further attempt: the connection ends before an answer comes, the answer cannot be read, none comes in time, or it has one of these statuses. Only requests that may be sent twice are (GET, HEAD, OPTIONS, TRACE, PUT, DELETE; RFC 9110, section 9.2.2), and only while they are held whole, up to 16 KiB.",
     ),
     key(
+        "connection-reuse",
+        Kind::Choice(&[word("all"), word("client")]),
+        "all",
+        "Who uses a kept connection to a real server again: requests of all clients, or only those of the client connection that it was made for. One on which NTLM or Negotiate was spoken, or whose server was told the client's address, is its client's in any case.",
+    ),
+    key(
         "same-address",
         Kind::Flag,
         "false",

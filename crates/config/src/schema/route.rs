@@ -1,6 +1,6 @@
 //! Keys of routes and of the tables that they count in.
 
-use super::{DAY_MS, Kind, Table, duration, key, line, required};
+use super::{DAY_MS, Kind, Table, duration, key, line, required, word};
 
 pub static TABLE: Table = Table {
     name: "table",
@@ -76,6 +76,50 @@ pub static ROUTE: Table = Table {
         key("deny", Kind::Table(&DENY), "", "Refuse."),
         key("tarpit", Kind::Table(&TARPIT), "", "Refuse after a while."),
     ],
+};
+
+pub static ANSWER_ROUTE: Table = Table {
+    name: "answer-route",
+    doc: "What is done with answers on their way to the client. They are tried in the written order; later ones see the answer as it has become. Conditions and texts can ask what routes can ask of the request, and `status`, `answer-header` and `server` of the answer. Answers that switch protocols (101) and interim ones pass unseen.",
+    keys: &[
+        key("name", Kind::Name, "", "The name in explanations; `answer-route-1`… when absent."),
+        key("when", Kind::Condition, "", "The condition; one without holds always."),
+        key(
+            "of",
+            Kind::Choice(&[word("all"), word("servers"), word("own")]),
+            "all",
+            "Whose answers: of real servers, this program's own (pages, redirects, refusals, errors), or both.",
+        ),
+        key(
+            "set-variable",
+            Kind::Map(&Kind::Template),
+            "",
+            "Texts that later ones use as `{variable:NAME}`; names that begin with `sess.` stay for the connection.",
+        ),
+        key("capture", Kind::Map(&Kind::Template), "", "Texts for the log line."),
+        key("status", STATUS, "", "Another status; the body stays."),
+        key(
+            "remove-header",
+            Kind::List(&Kind::Token),
+            "",
+            "Headers to remove; `x-internal-*` for all of a beginning.",
+        ),
+        key("set-header", Kind::Map(&Kind::Template), "", "Headers to replace or add."),
+        key("add-header", Kind::Map(&Kind::Template), "", "Headers to add."),
+        key(
+            "deny",
+            Kind::Table(&DENY_ANSWER),
+            "",
+            "Do not let a real server's answer out: the client gets an error instead.",
+        ),
+        key("stop", Kind::Flag, "false", "Later ones are not tried."),
+    ],
+};
+
+static DENY_ANSWER: Table = Table {
+    name: "deny",
+    doc: "Do not let the answer out.",
+    keys: &[key("status", STATUS, "502", "Status of the error that the client gets.")],
 };
 
 static RATE_LIMIT: Table = Table {

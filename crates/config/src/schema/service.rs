@@ -1,7 +1,7 @@
 //! Keys of a virtual service.
 
 use super::pool::{POOL_RULES, REAL_SERVER};
-use super::route::ROUTE;
+use super::route::{ANSWER_ROUTE, ROUTE};
 use super::{DAY_MS, Key, Kind, STATE_TIMEOUT, Table, duration, join, key, line, required, word};
 
 pub static SERVICE: Table = Table {
@@ -60,6 +60,7 @@ const OWN: &[Key] = &[
     ),
     key("tls", Kind::Table(&TLS), "", "Clients speak TLS: certificates and policy."),
     key("route", Kind::Tables(&ROUTE), "", "Which requests go to which pool or get which answer."),
+    key("answer-route", Kind::Tables(&ANSWER_ROUTE), "", "What is done with answers."),
     key(
         "pool",
         Kind::Name,

@@ -161,6 +161,10 @@ fn explain(
         }
         usable
     });
+    for answer in &service.answer_routes {
+        let when = answer.route.when.as_ref().map_or_else(String::new, |when| format!(" when {when}"));
+        reasons.push(format!("answer-route {} looks at the answer{when}", answer.route.name));
+    }
     let key = match pool.scheduler {
         Scheduler::SourceHash => hash_address(asked.client.ip()),
         Scheduler::Maglev => hash_flow(asked.client),

@@ -321,6 +321,7 @@ fn describe(
             (edit("request", e), None)
         }
         Action::ResponseHeader(e) => (edit("response", e), None),
+        Action::Status(status) => (format!("the status becomes {status}"), None),
         Action::Pool(pool) => (format!("pool {pool}"), Some(pool.clone())),
         Action::PoolMap { key, file, default } => {
             let key = render(key).to_ascii_lowercase();

@@ -427,5 +427,6 @@ fn servers_of_several_pools_are_probed_once() {
     let before = server.connections();
     std::thread::sleep(Duration::from_millis(1_000));
     let probes = server.connections() - before;
-    assert!((3..=7).contains(&probes), "{probes} probes in a second");
+    // Each pool for itself would make fifty.
+    assert!((1..=10).contains(&probes), "{probes} probes in a second");
 }

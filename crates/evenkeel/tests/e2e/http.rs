@@ -408,3 +408,89 @@ fn a_server_that_says_nonsense_is_a_bad_gateway() {
     check("HTTP/1.1 200 OK\r\n", 502);
     check("", 504);
 }
+
+/// Identity that a server keeps for a connection (NTLM) must never reach another client.
+#[test]
+fn connections_on_which_a_client_was_named_are_its_own() {
+    let place = Place::new("named-connections");
+    // Asks who it is, in two steps, and remembers the name for the connection, as IIS does.
+    let serve = |name: &'static str| {
+        move |mut stream: std::net::TcpStream| {
+            let (mut known, mut challenged) = (String::from("nobody"), false);
+            while let Some(head) = read_head(&mut stream) {
+                let given = head.lines().find_map(|l| l.strip_prefix("Authorization: NTLM "));
+                let challenge = match given {
+                    Some("hello") => {
+                        challenged = true;
+                        Some("NTLM challenge")
+                    }
+                    Some(who) if challenged => {
+                        known = who.to_owned();
+                        None
+                    }
+                    _ if known == "nobody" && head.contains("/private") => Some("NTLM"),
+                    _ => None,
+                };
+                let (status, field) = match challenge {
+                    Some(text) => ("401 Unauthorized", format!("WWW-Authenticate: {text}\r\n")),
+                    None => ("200 OK", String::new()),
+                };
+                let body = format!("{name} {known}");
+                let _ = write!(
+                    stream,
+                    "HTTP/1.1 {status}\r\n{field}Content-Length: {}\r\n\r\n{body}",
+                    body.len()
+                );
+            }
+        }
+    };
+    let servers =
+        [Scripted::start(place.at(9001), serve("s1")), Scripted::start(place.at(9002), serve("s2"))];
+    let config = service(
+        "web",
+        "http",
+        place.at(8080),
+        &[place.at(9001), place.at(9002)],
+        "health-check = { type = \"none\" }",
+    ) + &service(
+        "own",
+        "http",
+        place.at(8081),
+        &[place.at(9001)],
+        "health-check = { type = \"none\" }\nconnection-reuse = \"client\"",
+    );
+    let _evenkeel = start(&place, &config);
+    let ask = |connection: &mut Connection, path: &str, method: &str, who: &str| {
+        let field = if who.is_empty() { String::new() } else { format!("Authorization: NTLM {who}\r\n") };
+        connection
+            .send(format!("{method} {path} HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n{field}\r\n"));
+        let answer = connection.answer_to(method).expect("an answer");
+        (answer.status, answer.text())
+    };
+    for round in 0..8 {
+        let mut connection = Connection::open(place.at(8080));
+        assert_eq!(ask(&mut connection, "/private", "GET", "").0, 401);
+        assert_eq!(ask(&mut connection, "/private", "GET", "hello").0, 401);
+        let me = format!("user{round}");
+        let (status, body) = ask(&mut connection, "/private", "POST", &me);
+        assert_eq!(status, 200, "the answer to the challenge goes where the challenge came from");
+        let server = body.split(' ').next().unwrap().to_owned();
+        for method in ["GET", "POST", "GET"] {
+            let now = ask(&mut connection, "/private", method, "");
+            assert_eq!(now, (200, format!("{server} {me}")), "the same server knows it still");
+            // Others, at the same time and afterwards, are nobody.
+            let (_, other) = ask(&mut Connection::open(place.at(8080)), "/", "GET", "");
+            assert!(other.ends_with(" nobody"), "{other}");
+        }
+    }
+    for _ in 0..20 {
+        assert!(get(place.at(8080), "/").text().ends_with(" nobody"));
+    }
+    // Where it is wanted, every client has its own connections.
+    let before = servers[0].connections();
+    for _ in 0..3 {
+        let mut connection = Connection::open(place.at(8081));
+        (0..4).for_each(|_| assert_eq!(connection.get("/").status, 200));
+    }
+    assert_eq!(servers[0].connections() - before, 3);
+}

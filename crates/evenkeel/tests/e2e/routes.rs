@@ -478,3 +478,76 @@ fn values_are_converted_kept_and_tested() {
     let explained = evenkeel.ok(&["explain", &url, "--header", "X-User: Admin"]);
     assert!(explained.contains("user is \"admin\"") && explained.contains("8c6976e5"), "{explained}");
 }
+
+#[test]
+fn answers_have_routes_of_their_own() {
+    let place = Place::new("answer-routes");
+    // Says what the path asks for: /STATUS/TYPE.
+    let _server = Scripted::start(place.at(9001), |mut stream| {
+        while let Some(head) = read_head(&mut stream) {
+            let target = head.split(' ').nth(1).unwrap_or("/").to_owned();
+            let mut parts = target.split('/').skip(1);
+            let (status, kind) = (parts.next().unwrap_or("200"), parts.next().unwrap_or("plain"));
+            let body = if status == "304" { "" } else { "body" };
+            let _ = write!(
+                stream,
+                "HTTP/1.1 {status} Said\r\nServer: secret\r\nX-Debug-A: 1\r\nContent-Type: text/{kind}\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+        }
+    });
+    let log = place.file("access.log");
+    let mut text = format!("[log]\naccess = \"{}\"\nformat = \"json\"\n", log.display());
+    text +=
+        &with_routes(&place, "", &["when = 'path(\"/own\")'\nanswer = { status = 403, body = \"mine\" }"]);
+    for route in [
+        "set-variable = { seen = \"{status}/{answer-header:content-type}\" }\ncapture = { seen = \"{variable:seen} {server}\" }",
+        "remove-header = [\"Server\", \"X-Debug-*\"]\nset-header = { X-Seen = \"{variable:seen} {path} {header:X-Ask}\" }",
+        "when = 'answer-header(\"Server\")'\nset-header = { X-Never = \"the header is gone\" }",
+        "when = 'status >= 500 && !path(\"/503/*\")'\nof = \"servers\"\ndeny = {}",
+        "when = 'status == 503'\nof = \"servers\"\nstatus = 418\nstop = true",
+        "when = 'status >= 400'\nof = \"own\"\nset-header = { X-Own = \"{status}\" }",
+        "when = 'answer-header(\"Content-Type\", \"text/html*\") && method(\"GET\")'\nadd-header = { Cache-Control = \"no-cache\" }",
+        "set-header = { X-Last = \"yes\" }",
+    ] {
+        text += &format!("[[virtual-service.answer-route]]\n{route}\n");
+    }
+    let evenkeel = start(&place, &text);
+    let asked = |path: &str| ask(&place, &format!("GET {path} HTTP/1.1\r\nHost: test\r\nX-Ask: me"));
+    let answer = asked("/200/html");
+    assert_eq!((answer.status, answer.text().as_str()), (200, "body"));
+    assert_eq!(answer.field("X-Seen"), Some("200/text/html /200/html me"));
+    assert_eq!(
+        (answer.field("Server"), answer.field("X-Debug-A"), answer.field("X-Never")),
+        (None, None, None)
+    );
+    assert_eq!((answer.field("Cache-Control"), answer.field("X-Last")), (Some("no-cache"), Some("yes")));
+    assert_eq!(asked("/304").status, 304);
+    // One that is denied is an error of this program's, and those have their routes as well.
+    let answer = asked("/500");
+    assert_eq!((answer.status, answer.field("X-Own")), (502, Some("502")));
+    assert!(!answer.text().contains("body"), "{}", answer.text());
+    let answer = asked("/503/plain");
+    assert_eq!((answer.status, answer.text().as_str(), answer.field("X-Last")), (418, "body", None));
+    let answer = asked("/own");
+    assert_eq!((answer.status, answer.text().as_str(), answer.field("X-Own")), (403, "mine", Some("403")));
+    assert_eq!(
+        (answer.field("X-Last"), answer.field("X-Seen")),
+        (Some("yes"), Some("403/text/plain; charset=utf-8 /own me"))
+    );
+    // A kept connection goes on; HEAD has no body.
+    let mut connection = Connection::open(place.at(8080));
+    for _ in 0..3 {
+        assert_eq!(connection.get("/200/html").field("X-Last"), Some("yes"));
+    }
+    assert_eq!(ask(&place, "HEAD /own HTTP/1.1\r\nHost: test").field("X-Own"), Some("403"));
+    eventually("captures are in the log", Duration::from_secs(5), || {
+        std::fs::read_to_string(&log).is_ok_and(|text| {
+            text.contains("200/text/html s1")
+                && text.contains("\"status\":418")
+                && text.contains("403/text/plain; charset=utf-8 ")
+        })
+    });
+    let told = evenkeel.ok(&["explain", &format!("http://{}/200", place.at(8080))]);
+    assert!(told.contains("answer-route answer-route-4 looks at the answer when status >= 500"), "{told}");
+}

@@ -137,6 +137,8 @@ fn criterion(words: &[String]) -> Result<String, String> {
     let subject = match (name, argument.to_ascii_lowercase().as_str()) {
         ("hdr" | "hdr_ip", "host") => ("host", None),
         ("hdr" | "fhdr", _) if !argument.is_empty() => ("header", Some(argument)),
+        ("res.hdr" | "res.fhdr" | "shdr", _) if !argument.is_empty() => ("answer-header", Some(argument)),
+        ("status", _) => return numbers("status", &values),
         ("cook" | "cookie", _) if !argument.is_empty() => ("cookie", Some(argument)),
         ("url_param" | "urlp", _) if !argument.is_empty() => ("query", Some(argument)),
         ("path" | "url" | "capture.req.uri", _) => ("path", None),
@@ -295,9 +297,22 @@ fn numbers(subject: &str, values: &[&str]) -> Result<String, String> {
     {
         return Ok(format!("{subject} {sign} {number}"));
     }
-    let plain: Vec<&str> = values.iter().copied().filter(|v| sign(v).is_none()).collect();
-    if plain.is_empty() || plain.iter().any(|v| v.parse::<u64>().is_err()) {
-        return Err(format!("the numbers {} have no counterpart", values.join(" ")));
-    }
-    Ok(plain.iter().map(|v| format!("{subject} == {v}")).collect::<Vec<_>>().join(" || "))
+    let one = |text: &&str| -> Option<String> {
+        if text.parse::<u64>().is_ok() {
+            return Some(format!("{subject} == {text}"));
+        }
+        let (from, to) = text.split_once(':')?;
+        let good = [from, to].iter().all(|n| n.is_empty() || n.parse::<u64>().is_ok());
+        match (good, from, to) {
+            (false, ..) | (_, "", "") => None,
+            (_, from, "") => Some(format!("{subject} >= {from}")),
+            (_, "", to) => Some(format!("{subject} <= {to}")),
+            (_, from, to) => Some(format!("({subject} >= {from} && {subject} <= {to})")),
+        }
+    };
+    let plain = values.iter().filter(|v| sign(v).is_none());
+    let each: Option<Vec<String>> = plain.map(one).collect();
+    let each = each.filter(|all| !all.is_empty());
+    each.map(|all| all.join(" || "))
+        .ok_or_else(|| format!("the numbers {} have no counterpart", values.join(" ")))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::answers;
 use super::bind::{bind_options, cookie, gathered, size, vip};
 use super::condition::Acls;
 use super::rules::{also, rule};
@@ -141,7 +142,7 @@ impl Proxy {
     }
 
     /// The last word on something.
-    fn last(&self, keyword: &str) -> Option<&Word> {
+    pub fn last(&self, keyword: &str) -> Option<&Word> {
         self.words.iter().rfind(|w| w.words[0] == keyword)
     }
 
@@ -263,6 +264,9 @@ impl Proxy {
             pool.table.set("retries", word.clone());
         }
         self.retry_on(&mut pool, draft);
+        if self.is_http() && self.last("http-reuse").is_some_and(|w| w.arg(1) == "never") {
+            pool.table.text("connection-reuse", "client");
+        }
         let ports: usize = self.all("bind").flat_map(|w| w.arg(1).split(',')).count();
         let ranges = self.all("bind").any(|w| split_port(w.arg(1)).1.is_some_and(|p| p.contains('-')));
         server::servers(self, ports > 1 || ranges || self.kind == Kind::Backend, &mut pool, draft);
@@ -426,7 +430,11 @@ impl Proxy {
         let mut service = Service { name: draft.fresh(&name(&self.name)), ..Service::default() };
         service.table.comments.clone_from(&self.comments);
         service.mode = if self.is_http() { "http" } else { "tcp" }.into();
-        service.routes = self.routes(backends, acls, draft);
+        let sees = [self].into_iter().chain(backends.values().copied()).any(answers::must_see);
+        service.routes = self.routes(backends, acls, sees, draft);
+        if self.is_http() {
+            service.answer_routes = self.answer_routes(backends, acls, sees, draft);
+        }
         let names: Vec<Option<String>> =
             service.routes.iter().map(|r| r.get("name").map(str::to_owned)).collect();
         for (at, route) in service.routes.iter_mut().enumerate() {
@@ -559,18 +567,27 @@ impl Proxy {
     }
 
     /// Rules, in the order in which HAProxy takes them: those of requests, then the backends.
-    fn routes(&self, backends: &BTreeMap<&str, &Proxy>, acls: &Acls, draft: &mut Draft) -> Vec<Table> {
+    fn routes(
+        &self,
+        backends: &BTreeMap<&str, &Proxy>,
+        acls: &Acls,
+        sees: bool,
+        draft: &mut Draft,
+    ) -> Vec<Table> {
         let mut routes = Vec::new();
         for pass in ["monitor", "early", "request", "statistics", "redirect", "response", "backend"] {
+            if pass == "response" && sees {
+                continue;
+            }
             if pass == "statistics" {
                 routes.extend(stats::page(self, draft));
             }
-            routes.extend(self.pass(pass, backends, acls, draft));
+            routes.extend(self.pass(pass, backends, acls, sees, draft));
         }
         // The default backend has its rules, too.
         let target = self.last("default_backend").map(|w| w.arg(1)).filter(|_| self.kind == Kind::Frontend);
         match target.map(|name| (name, backends.get(name))) {
-            Some((_, Some(backend))) => routes.extend(backend.rules_behind("", backends, draft)),
+            Some((_, Some(backend))) => routes.extend(backend.rules_behind("", backends, sees, draft)),
             Some((wanted, None)) => {
                 let line = self.last("default_backend").map_or(self.line, |w| w.line);
                 let why = format!("unable to find required default_backend: '{wanted}'");
@@ -587,6 +604,7 @@ impl Proxy {
         pass: &str,
         backends: &BTreeMap<&str, &Proxy>,
         acls: &Acls,
+        sees: bool,
         draft: &mut Draft,
     ) -> Vec<Table> {
         let mut routes = Vec::new();
@@ -595,10 +613,11 @@ impl Proxy {
             let of_pass = match keyword {
                 "tcp-request" | "block" => "early",
                 "http-request" | "reqadd" | "rspadd" => "request",
+                "capture" if word.arg(1) == "response" => continue,
                 "capture" => "request",
                 "monitor-uri" => "monitor",
                 // What is answered by rules before these is not changed by them.
-                "http-response" | "http-after-response" => "response",
+                "http-response" => "response",
                 "redirect" => "redirect",
                 "use_backend" => "backend",
                 _ => continue,
@@ -617,7 +636,7 @@ impl Proxy {
                         backends.get(word.arg(1)).filter(|_| behind && keyword == "use_backend")
                     {
                         let when = route.get("when").map(crate::words::unquoted).unwrap_or_default();
-                        routes.extend(backend.rules_behind(&when, backends, draft));
+                        routes.extend(backend.rules_behind(&when, backends, sees, draft));
                     }
                     route.comments.clone_from(&word.comments);
                     routes.push(route);
@@ -630,7 +649,13 @@ impl Proxy {
     }
 
     /// The rules of a backend, for those that come to it by a condition.
-    fn rules_behind(&self, when: &str, backends: &BTreeMap<&str, &Proxy>, draft: &mut Draft) -> Vec<Table> {
+    fn rules_behind(
+        &self,
+        when: &str,
+        backends: &BTreeMap<&str, &Proxy>,
+        sees: bool,
+        draft: &mut Draft,
+    ) -> Vec<Table> {
         if self.kind != Kind::Backend {
             return Vec::new();
         }
@@ -639,16 +664,23 @@ impl Proxy {
         // Each service that comes here asks anew; what cannot be carried over is told once.
         let mut routes = Vec::new();
         for pass in ["early", "request", "redirect", "response"] {
-            routes.extend(self.pass(pass, backends, &acls, &mut unheard));
+            if pass != "response" || !sees {
+                routes.extend(self.pass(pass, backends, &acls, sees, &mut unheard));
+            }
         }
+        self.tell(unheard, draft);
+        routes.iter_mut().for_each(|route| also(route, when));
+        routes
+    }
+
+    /// What could not be carried over, once.
+    pub fn tell(&self, unheard: Draft, draft: &mut Draft) {
         for left in unheard.left {
             let told = draft.left.iter().any(|l| (l.line, &l.keyword) == (left.line, &left.keyword));
             if !told {
                 draft.left.push(crate::Left { file: self.file.clone(), ..left });
             }
         }
-        routes.iter_mut().for_each(|route| also(route, when));
-        routes
     }
 
     /// What nobody has looked at.
@@ -690,7 +722,7 @@ impl Proxy {
 }
 
 /// The word with samples that are known beforehand as texts.
-fn with_constants(word: &Word, constants: &[(&str, &String)]) -> Word {
+pub fn with_constants(word: &Word, constants: &[(&str, &String)]) -> Word {
     let mut word = word.clone();
     for text in &mut word.words {
         for (sample, value) in constants {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::answers;
 use super::condition::Acls;
 use super::proxy::{Proxy, Word};
 use super::sample::{self, variables};
@@ -30,9 +31,7 @@ pub fn rule(
         }
         route.set(key, value);
     };
-    let table = |name: &str, value: &str| -> Result<String, String> {
-        Ok(format!("{{ {} = {} }}", quoted(name), quoted(&variables(value)?)))
-    };
+    let table = table_of;
     let does: Vec<&str> = does.iter().map(String::as_str).collect();
     match does.as_slice() {
         ["use_backend", backend, ..] => {
@@ -186,7 +185,15 @@ pub fn rule(
         }
         _ => return Err("not carried over".into()),
     }
+    if let Some(line) = route.lines.iter().find(|line| answers::asks(&line.key, &line.value)) {
+        return Err(format!("{} asks about an answer, which there is none of yet", line.value));
+    }
     Ok(Some(route))
+}
+
+/// A name with a text with variables.
+pub fn table_of(name: &str, value: &str) -> Result<String, String> {
+    Ok(format!("{{ {} = {} }}", quoted(name), quoted(&variables(value)?)))
 }
 
 /// The route only applies where another condition holds as well.
@@ -213,7 +220,7 @@ pub fn also(route: &mut Table, when: &str) {
 const MONITOR: &str = "{ status = 200, content-type = \"text/html\", body = \"<html><body><h1>200 OK</h1>\\nService ready.\\n</body></html>\\n\" }";
 
 /// `NAME [-m str|beg]` of headers.
-fn named(words: &[&str]) -> Result<String, String> {
+pub fn named(words: &[&str]) -> Result<String, String> {
     match words {
         [name] | [name, "-m", "str"] => Ok((*name).to_owned()),
         [name, "-m", "beg"] => Ok(format!("{name}*")),
@@ -221,7 +228,7 @@ fn named(words: &[&str]) -> Result<String, String> {
     }
 }
 
-fn captured(what: &str, length: &str) -> Result<String, String> {
+pub fn captured(what: &str, length: &str) -> Result<String, String> {
     let template = sample::template(what)?;
     let cut = template.strip_suffix('}').map(|t| format!("{t}|bytes(0,{length})}}")).unwrap_or(template);
     let name: String = what.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();

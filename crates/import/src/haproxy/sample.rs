@@ -153,6 +153,12 @@ fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
         "src_port" | "cp" => "{source-port}".into(),
         "dst" | "fi" => "{destination}".into(),
         "dst_port" | "fp" => "{port}".into(),
+        "status" => "{status}".into(),
+        "srv_name" => "{server}".into(),
+        "res.fhdr" if !first.is_empty() && occurrence.is_empty() => format!("{{answer-header:{first}}}"),
+        "res.hdr" | "shdr" if !first.is_empty() => {
+            format!("{{answer-header:{first}|field({},\",\")|trim}}", occurrence_of(occurrence)?)
+        }
         "path" | "HP" => "{path}".into(),
         "uri" | "url" | "pathq" | "HU" | "HPO" => "{uri}".into(),
         "query" | "HQ" => "{query}".into(),
@@ -169,16 +175,20 @@ fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
         "fhdr" if !first.is_empty() && occurrence.is_empty() => format!("{{header:{first}}}"),
         // The parts of a list are values of their own there; the last one is used.
         "hdr" if !first.is_empty() => {
-            let at: i64 = match occurrence.trim() {
-                "" => -1,
-                text => text.parse().map_err(|_| format!("the occurrence {text} is no number"))?,
-            };
-            format!("{{header:{first}|field({at},\",\")|trim}}")
+            format!("{{header:{first}|field({},\",\")|trim}}", occurrence_of(occurrence)?)
         }
         "cook" | "cookie" | "cook_val" if !first.is_empty() => format!("{{cookie:{first}}}"),
         "url_param" | "urlp" if !first.is_empty() => format!("{{query:{first}}}"),
         _ => return Err(format!("the variable {name} has no counterpart")),
     })
+}
+
+/// Which of several values; the last one unless it says otherwise.
+fn occurrence_of(text: &str) -> Result<i64, String> {
+    match text.trim() {
+        "" => Ok(-1),
+        text => text.parse().map_err(|_| format!("the occurrence {text} is no number")),
+    }
 }
 
 /// A text as an argument of Evenkeel's converters.

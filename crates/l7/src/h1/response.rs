@@ -45,6 +45,8 @@ pub struct Edits<'a> {
     pub drops: Option<NameTest<'a>>,
     /// Whole lines to add.
     pub lines: &'a [u8],
+    /// Another status, with its phrase.
+    pub status: Option<(u16, &'a str)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -159,7 +161,10 @@ impl Response {
     pub fn write(&self, head: &[u8], edits: &Edits<'_>, out: &mut Vec<u8>) {
         out.clear();
         out.extend_from_slice(b"HTTP/1.1");
-        out.extend_from_slice(&self.status_line.of(head)["HTTP/1.1".len()..]);
+        match edits.status {
+            None => out.extend_from_slice(&self.status_line.of(head)["HTTP/1.1".len()..]),
+            Some((status, phrase)) => out.extend_from_slice(format!(" {status} {phrase}").as_bytes()),
+        }
         out.extend_from_slice(b"\r\n");
         let switching = self.status == 101;
         let mut lengths = 0;

@@ -161,6 +161,7 @@ impl Connection {
                 bytes_in: 0,
                 bytes_out: 0,
                 input: None,
+                own: None,
             });
         }
     }

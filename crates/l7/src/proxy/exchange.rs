@@ -7,14 +7,15 @@ use evenkeel_model::{CookieMethod, CookiePersistence, Persistence, RetryOn};
 
 use super::account::blame;
 use super::answer::Own;
-use super::flow::{After, Context, Failure, Outgoing, transact};
+use super::flow::{After, Context, Failure, Outgoing, is_named_by, transact};
 use super::persist::CookieFound;
 use super::pick::{self, Lease, NoLease, Wish};
-use super::route::{self, Refusal, Verdict};
+use super::route::{self, Answered, Refusal, Verdict};
 use super::session::{Client, Scratch, Session};
 use super::{PoolRuntime, ServiceView, answer, forwarded, persist};
 use crate::buffer::Buffer;
 use crate::h1::request::{Edits as RequestEdits, Method};
+use crate::h1::response::Edits as ResponseEdits;
 use crate::h1::{Body, Framing};
 use crate::worker::Worker;
 
@@ -38,6 +39,12 @@ pub async fn run(
             let version = scratch.record.line.len() - 3;
             scratch.record.line[version..].copy_from_slice(b"2.0");
         }
+    }
+    if !view.spec.routes.answers.is_empty() {
+        // Routes of answers ask about the request as it came.
+        let head = &buffer.bytes()[..scratch.request.head_len];
+        scratch.kept_head.clear();
+        scratch.kept_head.extend_from_slice(head);
     }
     let max_body = view.spec.service.max_body;
     if max_body != 0 && matches!(scratch.request.framing, Framing::Length(length) if length > max_body) {
@@ -86,6 +93,7 @@ async fn proxy(
         entry: persist::entry_of_request(pool, client, request, buffer.bytes()),
         priority: scratch.changes.priority,
         avoid: None,
+        known_by: client.own.as_ref().filter(|own| own.knows_client).map(|own| own.server),
     };
 
     let mut body = Body::new(scratch.request.framing);
@@ -102,12 +110,17 @@ async fn proxy(
     if max_body != 0 && first > max_body {
         return fail(worker, scratch, client, view, Failure::TooLarge).await;
     }
+    let request = &scratch.request;
+    let idempotent = request.method.is_idempotent();
+    let head = buffer.bytes();
+    let names_client =
+        request.fields.iter().any(|f| is_named_by(f.name.of(head), b"authorization", f.value.of(head)));
     if !rewrite_head(scratch, client, view, rule, &mut buffer) {
         return fail(worker, scratch, client, view, Failure::NoMemory).await;
     }
-    let idempotent = scratch.request.method.is_idempotent();
     let allowance = (max_body != 0).then(|| max_body - first);
-    let mut outgoing = Outgoing { buffer, sent: 0, body, replayable: true, idempotent, allowance };
+    let mut outgoing =
+        Outgoing { buffer, sent: 0, body, replayable: true, idempotent, names_client, allowance };
     let context = Context { view, pool, first_set: cookie.first_set };
 
     let queue_ms = view.spec.service.timeouts.queue.as_millis() as u64;
@@ -194,7 +207,7 @@ fn rewrite_head(
 
 /// Does what routes decided, where that is no pool.
 async fn follow(
-    worker: &Worker,
+    worker: &'static Worker,
     scratch: &mut Scratch,
     client: &mut Client,
     view: &ServiceView,
@@ -263,7 +276,7 @@ async fn follow(
 
 /// Ends a request that failed: an answer where one is still possible.
 async fn fail(
-    worker: &Worker,
+    worker: &'static Worker,
     scratch: &mut Scratch,
     client: &Client,
     view: &ServiceView,
@@ -275,6 +288,7 @@ async fn fail(
         Failure::ConnectTimeout => (503, b's', b'C'),
         Failure::Stale | Failure::NoAnswer | Failure::HalfAnswer | Failure::Unwanted => (502, b'S', b'H'),
         Failure::BadAnswer => (502, b'P', b'H'),
+        Failure::Denied { status } => (status, b'P', b'H'),
         Failure::AnswerTimeout => (504, b's', b'H'),
         Failure::BadBody => (400, b'P', b'D'),
         Failure::TooLarge => (413, b'P', b'D'),
@@ -299,7 +313,9 @@ async fn fail(
     if matches!(failure, Failure::BadBody | Failure::TooLarge) {
         counters.bad_requests.add(1);
     }
-    if let (502 | 504, Some(server)) = (status, &scratch.record.server) {
+    if let (502 | 504, Some(server), false) =
+        (status, &scratch.record.server, matches!(failure, Failure::Denied { .. }))
+    {
         server.counters().response_errors.add(1);
     }
     blame(&mut scratch.record, cause, phase);
@@ -307,7 +323,7 @@ async fn fail(
 }
 
 async fn answer_error(
-    worker: &Worker,
+    worker: &'static Worker,
     scratch: &mut Scratch,
     client: &Client,
     view: &ServiceView,
@@ -321,16 +337,44 @@ async fn answer_error(
     After::Linger
 }
 
-async fn send_own(worker: &Worker, scratch: &mut Scratch, client: &Client, view: &ServiceView) {
+async fn send_own(worker: &'static Worker, scratch: &mut Scratch, client: &Client, view: &ServiceView) {
+    if !view.spec.routes.answers.is_empty() {
+        edit_own(worker, scratch, client, view);
+    }
     let timeout_ms = view.spec.service.timeouts.client.as_millis() as u64;
     if answer::send(worker, client, &scratch.head, timeout_ms).await.is_ok() {
         scratch.record.bytes_out += scratch.head.len() as u64;
     }
 }
 
+/// Has the routes of answers change one of this program's own, which lies whole in `head`.
+fn edit_own(worker: &'static Worker, scratch: &mut Scratch, client: &Client, view: &ServiceView) {
+    let Scratch { request, response, head, record, changes, kept_head, .. } = scratch;
+    if response.parse(head, request.method) != Ok(true) {
+        return;
+    }
+    // What routes of the request have said is in the head already.
+    changes.response.clear();
+    let answered = Answered { request: (request, kept_head), response: (response, head), server: None };
+    let verdict = route::walk_answer(worker, view, client, &answered, changes);
+    let drops = |name: &[u8]| changes.response.drops(name);
+    let edits = ResponseEdits {
+        connection: (!response.keep_alive).then_some("close"),
+        drops: if changes.response.is_empty() { None } else { Some(&drops) },
+        lines: &changes.response.lines,
+        status: verdict.status.map(|status| (status, answer::reason(status))),
+        ..ResponseEdits::default()
+    };
+    let mut edited = Vec::with_capacity(head.len() + changes.response.lines.len() + 64);
+    response.write(head, &edits, &mut edited);
+    edited.extend_from_slice(&head[response.head_len..]);
+    *head = edited;
+    record.status = verdict.status.unwrap_or(record.status);
+}
+
 /// No real server is left: the fallback page, or 503.
 async fn no_server(
-    worker: &Worker,
+    worker: &'static Worker,
     scratch: &mut Scratch,
     client: &Client,
     view: &ServiceView,
@@ -350,7 +394,7 @@ async fn no_server(
 }
 
 async fn not_queued(
-    worker: &Worker,
+    worker: &'static Worker,
     scratch: &mut Scratch,
     client: &Client,
     view: &ServiceView,

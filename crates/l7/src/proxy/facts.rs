@@ -11,6 +11,7 @@ use super::route::HeadChanges;
 use super::session::Client;
 use crate::h1::field;
 use crate::h1::request::Request;
+use crate::h1::response::Response;
 use crate::worker::Worker;
 
 /// A request with its head, or a connection without one.
@@ -30,9 +31,21 @@ pub struct Asked<'a> {
     pub edits: HeadChanges,
     /// Of a TLS connection that is passed through unopened.
     pub hello: Option<&'a Hello>,
+    /// What came of the request, for the routes of answers.
+    pub answer: Option<Answer<'a>>,
     /// Memory for the keys of tables.
     pub key: RefCell<Vec<u8>>,
     pub variables: Variables,
+}
+
+/// An answer on its way to the client.
+pub struct Answer<'a> {
+    pub response: &'a Response,
+    pub head: &'a [u8],
+    pub status: u16,
+    /// What answer routes have made of its head.
+    pub edits: HeadChanges,
+    pub server: Option<&'a str>,
 }
 
 /// What routes have kept for later ones, by name. Memory is used again.
@@ -93,6 +106,7 @@ impl<'a> Asked<'a> {
             query,
             host,
             hello,
+            answer: None,
             key: RefCell::new(key),
             variables: Variables::default(),
             target: None,
@@ -176,6 +190,18 @@ impl Facts for Asked<'_> {
                 original.map(|f| f.value.of(head)).any(&mut *test)
                     || self.edits.lines_named(name.as_bytes()).any(&mut *test)
             }),
+            Fetch::AnswerHeader => self.answer.as_ref().is_some_and(|answer| {
+                let named = |f: &&field::Field| {
+                    let field = f.name.of(answer.head);
+                    field.eq_ignore_ascii_case(name.as_bytes()) && !answer.edits.drops(field)
+                };
+                let original = answer.response.fields().iter().filter(named);
+                original.map(|f| f.value.of(answer.head)).any(&mut *test)
+                    || answer.edits.lines_named(name.as_bytes()).any(&mut *test)
+            }),
+            Fetch::Server => {
+                self.answer.as_ref().and_then(|a| a.server).is_some_and(|name| test(name.as_bytes()))
+            }
             Fetch::Cookie => self
                 .request
                 .is_some_and(|(request, head)| request.cookie(head, name.as_bytes()).is_some_and(test)),
@@ -217,6 +243,7 @@ impl Facts for Asked<'_> {
 
     fn number(&self, fetch: Fetch, arguments: &[String]) -> Option<u64> {
         match fetch {
+            Fetch::Status => self.answer.as_ref().map(|answer| u64::from(answer.status)),
             Fetch::Port => Some(u64::from(self.client.vip.port())),
             Fetch::SourcePort => Some(u64::from(self.client.address.port())),
             Fetch::ContentLength => match self.request?.0.framing {

@@ -13,8 +13,9 @@ use super::account::blame;
 use super::connect::{self, Trouble};
 use super::pick::Lease;
 use super::session::{Client, Scratch, Session, State};
-use super::{PoolRuntime, ServiceView, answer, persist, relay};
+use super::{PoolRuntime, ServiceView, answer, persist, relay, route};
 use crate::buffer::{Buffer, CAPACITY};
+use crate::h1::field::Field;
 use crate::h1::request::Method;
 use crate::h1::response::{CookieEdit, Edits as ResponseEdits};
 use crate::h1::{Body, Framing};
@@ -55,6 +56,8 @@ pub struct Outgoing {
     /// Nothing that was sent has left the buffer.
     pub replayable: bool,
     pub idempotent: bool,
+    /// It says who the client is, in a way that servers keep for the connection.
+    pub names_client: bool,
     /// Bytes of the body that may still come; `None` is no limit.
     pub allowance: Option<u64>,
 }
@@ -81,6 +84,10 @@ pub enum Failure {
     HalfAnswer,
     AnswerTimeout,
     BadAnswer,
+    /// A route of answers does not let it out.
+    Denied {
+        status: u16,
+    },
     /// An answer whose status makes another attempt worth it.
     Unwanted,
     /// The client's body is malformed, or stopped coming.
@@ -141,9 +148,15 @@ pub async fn transact(
 ) -> Result<After, Failure> {
     let now_ms = worker.reactor.now_ms();
     let shares = lease.shares_connections();
-    let reused = match may_reuse && shares {
-        true => worker.take_idle(&lease.server, !outgoing.idempotent),
-        false => None,
+    let names_client = outgoing.names_client;
+    let own = client.own.take().filter(|own| may_reuse && own.server == lease.server.id);
+    let knows_client = own.as_ref().is_some_and(|own| own.knows_client);
+    let own = own.and_then(|own| own.take(!outgoing.idempotent));
+    let is_own = own.is_some() || !shares || outgoing.names_client;
+    let reused = match own {
+        Some(own) => Some(own),
+        None if may_reuse && shares => worker.take_idle(&lease.server, !outgoing.idempotent),
+        None => None,
     };
     let timeouts = &context.view.spec.service.timeouts;
     let connect_ms = timeouts.connect.as_millis() as u64;
@@ -198,14 +211,21 @@ pub async fn transact(
         interims: 0,
         unread_head: false,
         reusable: false,
+        is_own,
+        knows_client: knows_client || names_client,
     };
     let done = flow.run().await;
-    let Flow { server, pipe, reusable, .. } = flow;
+    let Flow { server, pipe, reusable, is_own, knows_client, .. } = flow;
     if let Some(pipe) = pipe {
         worker.give_pipe(pipe);
     }
-    if reusable && shares && !matches!(server, Link::Stream(_)) {
-        worker.keep_idle(&lease.server, server, carried.saturating_add(1));
+    if reusable && !matches!(server, Link::Stream(_)) {
+        let carried = carried.saturating_add(1);
+        match is_own {
+            false => worker.keep_idle(&lease.server, server, carried),
+            true if client.h2 => {}
+            true => client.own = Some(worker.keep_own(&lease.server, server, carried, knows_client)),
+        }
     }
     done
 }
@@ -254,6 +274,17 @@ struct Flow<'a> {
     unread_head: bool,
     /// The server's connection can carry another request.
     reusable: bool,
+    /// Of this client alone.
+    is_own: bool,
+    /// By the connection.
+    knows_client: bool,
+}
+
+/// Whether a field asks for, or gives, a name that a server keeps for the whole connection: NTLM,
+/// and Negotiate, which may be NTLM inside. On such a connection nobody else's request may go.
+pub fn is_named_by(field: &[u8], name: &[u8], value: &[u8]) -> bool {
+    let scheme = |word: &[u8]| value.get(..word.len()).is_some_and(|v| v.eq_ignore_ascii_case(word));
+    field.len() == name.len() && field.eq_ignore_ascii_case(name) && (scheme(b"ntlm") || scheme(b"negotiate"))
 }
 
 impl Flow<'_> {
@@ -456,7 +487,7 @@ impl Flow<'_> {
         let pool = self.context.pool.spec();
         let in_pool = self.context.pool.index_of(self.lease.server.id).is_some();
         let now = self.worker.reactor.now();
-        let Scratch { request, response, head, text, record, changes } = &mut *self.scratch;
+        let Scratch { request, response, head, text, record, changes, kept_head } = &mut *self.scratch;
         if response.framing == Framing::Chunked && !request.version_11 {
             // Asked in HTTP/1.0, which has no chunks: the client could not read them.
             return Err(Failure::BadAnswer);
@@ -467,6 +498,17 @@ impl Flow<'_> {
         record.status = response.status;
         record.answered_ms = Some(now.mono_ms);
         self.lease.judge(response.status >= 500);
+        if matches!(response.status, 401 | 407)
+            && let Some(down) = &self.down
+        {
+            let asks = |f: &Field| {
+                [&b"www-authenticate"[..], b"proxy-authenticate"]
+                    .iter()
+                    .any(|name| is_named_by(f.name.of(down.bytes()), name, f.value.of(down.bytes())))
+            };
+            let asked = response.fields().iter().any(asks);
+            (self.is_own, self.knows_client) = (self.is_own || asked, self.knows_client || asked);
+        }
         let connection = match (self.keep_client, request.version_11) {
             (false, _) => Some("close"),
             (true, false) => Some("keep-alive"),
@@ -518,8 +560,23 @@ impl Flow<'_> {
             }
             _ => {}
         }
+        let mut status = None;
+        if !self.context.view.spec.routes.answers.is_empty() && response.status != 101 {
+            let answered = route::Answered {
+                request: (request, kept_head),
+                response: (response, down.bytes()),
+                server: Some(self.lease.server.name()),
+            };
+            let verdict = route::walk_answer(self.worker, self.context.view, self.client, &answered, changes);
+            if let Some(status) = verdict.deny {
+                return Err(Failure::Denied { status });
+            }
+            status = verdict.status;
+            record.status = status.unwrap_or(record.status);
+        }
         let drops = |name: &[u8]| changes.response.drops(name);
         let edits = ResponseEdits {
+            status: status.map(|status| (status, answer::reason(status))),
             connection,
             set_cookie: inserted.map(|_| text.as_str()),
             private: inserted.is_some_and(|r| r.nocache),

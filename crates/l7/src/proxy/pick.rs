@@ -22,6 +22,8 @@ pub struct Wish {
     pub named: Option<usize>,
     /// The client's entry in the pool's table.
     pub entry: Option<Key>,
+    /// The server that knows the client by a connection.
+    pub known_by: Option<u32>,
     /// Smaller waits less.
     pub priority: i16,
     /// Tried for this request already.
@@ -130,6 +132,10 @@ pub async fn lease(
 }
 
 fn choose(worker: &Worker, pool: &PoolRuntime, wish: &Wish, queued: bool) -> Choice {
+    let known_by = wish.known_by.filter(|id| Some(*id) != wish.avoid).and_then(|id| pool.index_of(id));
+    if let Some(index) = known_by.filter(|index| pool.takes_persistent(*index)) {
+        return Choice::Server { index, persistent: true };
+    }
     if let Some(index) = persistent_server(worker, pool, wish) {
         match pool.server(index) {
             Some(server) if Some(server.id) == wish.avoid => {}
@@ -228,11 +234,12 @@ impl Lease {
         self.worker.notify(Notice::Handshake { server: self.server.id, why });
     }
 
-    /// Whether requests of several clients may go over one connection.
+    /// Whether requests of several clients may go over one connection. What a server learns of a
+    /// client by its connection (a PROXY header, an address, a port) is true for that client alone.
     pub fn shares_connections(&self) -> bool {
         let Some(spec) = self.pool() else { return true };
         let own = spec.pool.send_proxy.is_none() && spec.pool.source != SourceAddress::Client;
-        own && self.server.address.port() != 0
+        own && self.server.address.port() != 0 && !spec.pool.own_connections
     }
 
     /// Tells how an exchange with the server went, for the ejection of outliers.

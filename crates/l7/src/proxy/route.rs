@@ -5,15 +5,17 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use evenkeel_balance::{ConcurrencyLimit, Counter, Key};
+use evenkeel_model::Answers;
 use evenkeel_rules::{Captures, Template};
 
-use super::facts::{Asked, Hello, Variables};
+use super::facts::{Answer, Asked, Hello, Variables};
 use super::session::Client;
 use super::{ServiceView, account};
 use crate::auth;
 use crate::h1::request::Request;
+use crate::h1::response::Response;
 use crate::log::Record;
-use crate::routing::{CompiledEdit, Page, Step, TableSpec, is_named};
+use crate::routing::{CompiledEdit, CompiledRoute, Page, Step, TableSpec, is_named};
 use crate::worker::Worker;
 
 /// Where the routes lead.
@@ -102,7 +104,7 @@ impl HeadChanges {
         lines.filter(|(of, _)| of.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.drops.clear();
         self.lines.clear();
     }
@@ -174,6 +176,14 @@ impl Changes {
         self.variables.end_request();
     }
 
+    /// A text for the log line.
+    fn capture(&mut self, text: &[u8]) {
+        if !self.captured.is_empty() {
+            self.captured.push(b'|');
+        }
+        self.captured.extend_from_slice(&text[..text.len().min(256)]);
+    }
+
     /// Counts for every tracked key, at the end.
     pub fn count(&mut self, worker: &Worker, record: &Record, http: bool) {
         let now_ms = worker.reactor.now_ms();
@@ -236,6 +246,102 @@ pub async fn walk(
     verdict
 }
 
+/// What the routes of answers have said of one.
+#[derive(Default)]
+pub struct AnswerVerdict {
+    /// Another status.
+    pub status: Option<u16>,
+    /// It does not go out.
+    pub deny: Option<u16>,
+}
+
+/// An answer for `walk_answer`: the request with its head as it came, and the answer's own.
+pub struct Answered<'a> {
+    pub request: (&'a Request, &'a [u8]),
+    pub response: (&'a Response, &'a [u8]),
+    /// None where this program answers itself.
+    pub server: Option<&'a str>,
+}
+
+/// Walks the routes of answers. What becomes of the head is in `changes.response` afterwards.
+pub fn walk_answer(
+    worker: &'static Worker,
+    view: &ServiceView,
+    client: &Client,
+    answered: &Answered<'_>,
+    changes: &mut Changes,
+) -> AnswerVerdict {
+    let key = changes.key.take();
+    let mut asked = Asked::new(worker, view, client, Some(answered.request), None, key);
+    asked.variables = std::mem::take(&mut changes.variables);
+    asked.edits = std::mem::take(&mut changes.request);
+    asked.target = changes.target.take();
+    let (response, head) = answered.response;
+    let edits = std::mem::take(&mut changes.response);
+    asked.answer = Some(Answer { response, head, status: response.status, edits, server: answered.server });
+    let mut verdict = AnswerVerdict::default();
+    for each in &view.spec.routes.answers {
+        let wanted = match each.of {
+            Answers::All => true,
+            Answers::OfServers => answered.server.is_some(),
+            Answers::Own => answered.server.is_none(),
+        };
+        let CompiledRoute { when, gate, captures, steps, .. } = &each.route;
+        if !wanted || gate.as_ref().is_some_and(|gate| !gate.lets(asked.path())) {
+            continue;
+        }
+        changes.captures.clear();
+        changes.captures.wanted = *captures;
+        if when.as_ref().is_some_and(|when| !when.holds(&asked, &mut changes.captures)) {
+            continue;
+        }
+        for step in steps {
+            take_answer(&mut asked, step, changes, &mut verdict);
+        }
+        if each.stop || verdict.deny.is_some() {
+            break;
+        }
+    }
+    changes.key.replace(asked.key.take());
+    changes.response = asked.answer.map(|answer| answer.edits).unwrap_or_default();
+    (changes.variables, changes.request, changes.target) = (asked.variables, asked.edits, asked.target);
+    verdict
+}
+
+fn take_answer(asked: &mut Asked<'_>, step: &Step, changes: &mut Changes, verdict: &mut AnswerVerdict) {
+    let mut rendered = std::mem::take(&mut changes.rendered);
+    rendered.clear();
+    match step {
+        Step::SetVariable { name, value } => {
+            value.render(asked, &changes.captures, &mut rendered);
+            asked.variables.set(name, &rendered);
+        }
+        Step::Capture { value, .. } => {
+            value.render(asked, &changes.captures, &mut rendered);
+            changes.capture(&rendered);
+        }
+        Step::ResponseHeader(edit) => {
+            if let Some(value) = edit.value() {
+                value.render(asked, &changes.captures, &mut rendered);
+            }
+            if let Some(answer) = &mut asked.answer {
+                answer.edits.apply(edit, &rendered);
+            }
+        }
+        Step::Status(status) => {
+            verdict.status = Some(*status);
+            if let Some(answer) = &mut asked.answer {
+                answer.status = *status;
+            }
+        }
+        Step::Deny { status } if asked.answer.as_ref().is_some_and(|a| a.server.is_some()) => {
+            verdict.deny = Some(*status);
+        }
+        _ => {}
+    }
+    changes.rendered = rendered;
+}
+
 async fn take(asked: &mut Asked<'_>, step: &Step, changes: &mut Changes) -> Option<Verdict> {
     let now_ms = asked.worker.reactor.now_ms();
     let mut rendered = std::mem::take(&mut changes.rendered);
@@ -285,10 +391,7 @@ async fn take(asked: &mut Asked<'_>, step: &Step, changes: &mut Changes) -> Opti
         }
         Step::Capture { value, .. } => {
             render(value);
-            if !changes.captured.is_empty() {
-                changes.captured.push(b'|');
-            }
-            changes.captured.extend_from_slice(&rendered[..rendered.len().min(256)]);
+            changes.capture(&rendered);
             None
         }
         Step::Priority(priority) => {
@@ -328,13 +431,15 @@ async fn take(asked: &mut Asked<'_>, step: &Step, changes: &mut Changes) -> Opti
         }
         Step::Header(edit) | Step::ResponseHeader(edit) => {
             rendered.clear();
-            if let CompiledEdit::Set { value, .. } | CompiledEdit::Add { value, .. } = edit {
+            if let Some(value) = edit.value() {
                 value.render(asked, &changes.captures, &mut rendered);
             }
             let head = if matches!(step, Step::Header(_)) { &mut asked.edits } else { &mut changes.response };
             head.apply(edit, &rendered);
             None
         }
+        // Of answers.
+        Step::Status(_) => None,
         Step::Pool(pool) => Some(Verdict::Pool(*pool)),
         Step::PoolMap { key, map, default } => {
             render(key);

@@ -16,7 +16,7 @@ use crate::h2::connection;
 use crate::link::Link;
 use crate::log::Record;
 use crate::tls::Facts;
-use crate::worker::Worker;
+use crate::worker::{OwnConnection, Worker};
 use evenkeel_model::Mode;
 
 /// A client's connection.
@@ -40,6 +40,8 @@ pub struct Client {
     pub bytes_out: u64,
     /// Bytes that came before their time: the next pipelined request.
     pub input: Option<Buffer>,
+    /// A connection to a server that only this client may use.
+    pub own: Option<OwnConnection>,
 }
 
 impl Client {
@@ -123,6 +125,8 @@ pub struct Scratch {
     pub text: String,
     pub record: Record,
     pub changes: Changes,
+    /// The request's head as it came, where routes of answers may ask for it.
+    pub kept_head: Vec<u8>,
 }
 
 impl Scratch {
@@ -135,6 +139,7 @@ impl Scratch {
             text: String::with_capacity(256),
             record: Record::new(nobody),
             changes: Changes::default(),
+            kept_head: Vec::new(),
         }
     }
 }

@@ -46,6 +46,7 @@ pub async fn serve(worker: &'static Worker, session: &Session, scratch: &mut Scr
         entry,
         priority: changes.priority,
         avoid: None,
+        known_by: None,
     };
     let learns = matches!(pool.spec().pool.persistence, Persistence::TlsSessionId(_));
     match connect(worker, session, record, &client, &view, &pool, wish, first).await {

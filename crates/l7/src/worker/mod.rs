@@ -30,6 +30,7 @@ use crate::reactor::{Event, Loop, Owner, Pipe, Reactor, Sock, Watch};
 use crate::spec::{ConnectionInfo, EngineConfig, Notice, ServerState};
 use passwords::Passwords;
 use servers::IdleServer;
+pub use servers::OwnConnection;
 
 /// Sessions that rest for the next burst of connections.
 const RESTING_SESSIONS: usize = 1024;
@@ -147,6 +148,8 @@ pub struct Worker {
     listeners: RefCell<Slab<Listener>>,
     idle_clients: RefCell<Slab<Client>>,
     idle_servers: RefCell<Slab<IdleServer>>,
+    /// How many connections were kept for one client.
+    own_connections: Cell<u64>,
     resting: RefCell<Vec<Rc<Session>>>,
     sessions: RefCell<HashMap<u32, Rc<Session>>>,
     pipes: RefCell<Vec<Pipe>>,
@@ -201,6 +204,7 @@ fn run(start: Start) -> std::io::Result<()> {
         listeners: RefCell::default(),
         idle_clients: RefCell::default(),
         idle_servers: RefCell::default(),
+        own_connections: Cell::new(0),
         resting: RefCell::default(),
         sessions: RefCell::default(),
         pipes: RefCell::default(),
@@ -269,10 +273,10 @@ impl Worker {
                 }
             }
             Event::Ready(Owner::IdleServer(key)) => {
-                // Session tickets of TLS come late and say nothing about the connection.
+                // That it can be written to, and session tickets of TLS, come late and say nothing about
+                // the connection.
                 let idle = self.idle_servers.borrow();
-                let ticket = |i: &IdleServer| i.link.tls().is_some() && i.link.is_quiet();
-                let stays = idle.get(key as usize).is_some_and(ticket);
+                let stays = idle.get(key as usize).is_some_and(|idle| idle.link.is_quiet());
                 drop(idle);
                 if !stays {
                     self.drop_idle_server(key);
@@ -363,6 +367,7 @@ impl Worker {
             bytes_in: 0,
             bytes_out: 0,
             input: None,
+            own: None,
         });
     }
 

@@ -10,6 +10,8 @@ use crate::reactor::{Owner, Pipe};
 
 const RESTING_PIPES: usize = 64;
 const IDLE_SERVER_MS: u64 = 60_000;
+/// Of a client that the server knows by the connection.
+const KNOWN_SERVER_MS: u64 = 600_000;
 /// Servers close idle connections after five seconds and more.
 const TRUSTED_MS: u64 = 4_000;
 /// A server that closes after each answer has done so by then.
@@ -21,6 +23,52 @@ pub struct IdleServer {
     /// Requests it has carried.
     carried: u32,
     since_ms: u64,
+    /// The number of the client that alone may use it; 0 is anybody.
+    whose: u64,
+}
+
+/// A connection to a server that waits for the next request of one client, and goes with it.
+pub struct OwnConnection {
+    worker: &'static Worker,
+    key: u32,
+    number: u64,
+    pub server: u32,
+    /// The server knows who the client is by this connection.
+    pub knows_client: bool,
+}
+
+impl OwnConnection {
+    /// With the number of requests it has carried; nothing when it has ended.
+    pub fn take(self, once: bool) -> Option<(Link, u32)> {
+        let now_ms = self.worker.reactor.now_ms();
+        let mut all = self.worker.idle_servers.borrow_mut();
+        let idle = all.get(self.key as usize).filter(|idle| idle.whose == self.number)?;
+        // Another one would have to ask the client for its name again.
+        let good = !once || self.knows_client || idle.is_trusted(now_ms);
+        let idle = all.try_remove(self.key as usize)?;
+        drop(all);
+        idle.link.set_owner(Owner::Task);
+        let over = idle.link.is_hung_up() || (idle.link.readable() && !idle.link.is_quiet());
+        (good && !over).then_some((idle.link, idle.carried))
+    }
+}
+
+impl Drop for OwnConnection {
+    fn drop(&mut self) {
+        let mut all = self.worker.idle_servers.borrow_mut();
+        let own = all.get(self.key as usize).is_some_and(|idle| idle.whose == self.number);
+        let ended = if own { all.try_remove(self.key as usize) } else { None };
+        drop(all);
+        drop(ended);
+    }
+}
+
+impl IdleServer {
+    /// As good as certain to be open still.
+    fn is_trusted(&self, now_ms: u64) -> bool {
+        let idle_ms = now_ms.saturating_sub(self.since_ms);
+        (self.carried > 1 || idle_ms > PROVEN_MS) && idle_ms < TRUSTED_MS
+    }
 }
 
 impl Worker {
@@ -34,11 +82,7 @@ impl Worker {
         let now_ms = self.reactor.now_ms();
         loop {
             let mut all = self.idle_servers.borrow_mut();
-            let trusted = |key: &&u32| {
-                let idle_ms = |i: &IdleServer| now_ms.saturating_sub(i.since_ms);
-                all.get(**key as usize)
-                    .is_some_and(|i| (i.carried > 1 || idle_ms(i) > PROVEN_MS) && idle_ms(i) < TRUSTED_MS)
-            };
+            let trusted = |key: &&u32| all.get(**key as usize).is_some_and(|i| i.is_trusted(now_ms));
             let key = {
                 let mut idle = server.idle.borrow_mut();
                 match once {
@@ -67,7 +111,27 @@ impl Worker {
         link.set_owner(Owner::IdleServer(key));
         link.set_deadline(since_ms + IDLE_SERVER_MS);
         server.idle.borrow_mut().push_back(key);
-        entry.insert(IdleServer { link, server: server.clone(), carried, since_ms });
+        entry.insert(IdleServer { link, server: server.clone(), carried, since_ms, whose: 0 });
+    }
+
+    /// Keeps a connection for one client.
+    pub fn keep_own(
+        &'static self,
+        server: &Rc<ServerRuntime>,
+        link: Link,
+        carried: u32,
+        knows_client: bool,
+    ) -> OwnConnection {
+        let number = self.own_connections.get() + 1;
+        self.own_connections.set(number);
+        let mut servers = self.idle_servers.borrow_mut();
+        let entry = servers.vacant_entry();
+        let key = entry.key() as u32;
+        let since_ms = self.reactor.now_ms();
+        link.set_owner(Owner::IdleServer(key));
+        link.set_deadline(since_ms + if knows_client { KNOWN_SERVER_MS } else { IDLE_SERVER_MS });
+        entry.insert(IdleServer { link, server: server.clone(), carried, since_ms, whose: number });
+        OwnConnection { worker: self, key, number, server: server.id, knows_client }
     }
 
     pub fn drop_idle_server(&self, key: u32) {

@@ -1,0 +1,152 @@
+//! `http-response` and `http-after-response` as routes of answers.
+
+use std::collections::BTreeMap;
+
+use super::condition::Acls;
+use super::proxy::{Kind, Proxy, Word, with_constants};
+use super::rules::{also, captured, named, table_of};
+use super::sample::{self, variables};
+use crate::draft::{Draft, Table};
+use crate::words::{list, literal, quoted};
+
+/// Whether a line of a route asks about the answer.
+pub fn asks(key: &str, text: &str) -> bool {
+    let variables = ["{status}", "{status|", "{answer-header:", "{server}", "{server|"];
+    let tests = ["status ==", "status !=", "status >", "status <", "answer-header(", "server("];
+    variables.iter().any(|word| text.contains(word))
+        || key == "when" && tests.iter().any(|word| text.contains(word))
+}
+
+/// Whether the rules of a proxy must see the answer; otherwise they are settled with the request.
+pub fn must_see(proxy: &Proxy) -> bool {
+    const SETTLED: &[&str] = &["set-header", "add-header", "del-header"];
+    proxy.words.iter().filter(|w| w.words[0] == "http-response").any(|word| {
+        let verb = word.words.get(1).map_or("", String::as_str);
+        let settled = SETTLED.contains(&verb) || verb.starts_with("set-var") || verb.starts_with("unset-var");
+        let of_answer = |w: &String| {
+            ["status", "srv_name", "res.hdr", "res.fhdr", "shdr"].iter().any(|name| w.contains(name))
+        };
+        !settled || word.words[2..].iter().any(of_answer)
+    }) || proxy
+        .words
+        .iter()
+        .any(|w| w.words[0] == "capture" && w.words.get(1).is_some_and(|w| w == "response"))
+}
+
+impl Proxy {
+    /// Rules of answers, in the order in which HAProxy takes them: the backends' before the frontend's,
+    /// and those that see this program's own answers last.
+    pub fn answer_routes(
+        &self,
+        backends: &BTreeMap<&str, &Proxy>,
+        acls: &Acls,
+        sees: bool,
+        draft: &mut Draft,
+    ) -> Vec<Table> {
+        let mut behind: Vec<(&Proxy, String)> = Vec::new();
+        if self.kind == Kind::Frontend {
+            for word in self.all("use_backend") {
+                let cut =
+                    word.words.iter().position(|w| w == "if" || w == "unless").unwrap_or(word.words.len());
+                if let (Some(backend), Ok(when)) =
+                    (backends.get(word.arg(1)), acls.condition(&word.words[cut..]))
+                {
+                    behind.push((*backend, when));
+                }
+            }
+            let default = self.last("default_backend").and_then(|w| backends.get(w.arg(1)));
+            behind.extend(default.map(|backend| (*backend, String::new())));
+        }
+        let mut routes = Vec::new();
+        for keyword in ["http-response", "http-after-response"] {
+            if keyword == "http-response" && !sees {
+                continue;
+            }
+            for (backend, when) in &behind {
+                let mut unheard = Draft::default();
+                let own = Acls::of(backend, &mut unheard);
+                let mut rules = backend.answer_rules(keyword, &own, &mut unheard);
+                backend.tell(unheard, draft);
+                rules.iter_mut().for_each(|route| also(route, when));
+                routes.extend(rules);
+            }
+            routes.extend(self.answer_rules(keyword, acls, draft));
+        }
+        routes
+    }
+
+    fn answer_rules(&self, keyword: &str, acls: &Acls, draft: &mut Draft) -> Vec<Table> {
+        let mut routes = Vec::new();
+        for word in &self.words {
+            let captures = word.words[0] == "capture" && word.arg(1) == "response";
+            if word.words[0] != keyword && !(captures && keyword == "http-response") {
+                continue;
+            }
+            let constants = [("fe_name", &self.name), ("be_name", &self.name)];
+            match rule(&with_constants(word, &constants), acls) {
+                Ok(mut route) => {
+                    route.comments.clone_from(&word.comments);
+                    routes.push(route);
+                }
+                Err(why) => draft.left(word.line, &word.words.join(" "), why),
+            }
+        }
+        routes
+    }
+}
+
+/// One rule of answers.
+fn rule(word: &Word, acls: &Acls) -> Result<Table, String> {
+    let words = &word.words;
+    let cut = words.iter().position(|w| w == "if" || w == "unless").unwrap_or(words.len());
+    let (does, when) = words.split_at(cut);
+    let condition = acls.condition(when)?;
+    let mut route = Table::default();
+    if !condition.is_empty() {
+        route.set("when", literal(&condition));
+    }
+    if does[0] != "http-after-response" {
+        route.text("of", "servers");
+    }
+    let does: Vec<&str> = does.iter().map(String::as_str).collect();
+    match &does[1..] {
+        ["set-header", name, value @ ..] => route.set("set-header", table_of(name, &value.join(" "))?),
+        ["add-header", name, value @ ..] => route.set("add-header", table_of(name, &value.join(" "))?),
+        ["del-header", rest @ ..] => route.set("remove-header", list(&[named(rest)?])),
+        [verb @ ("replace-header" | "replace-value"), name, regex, text] => {
+            let value = format!(
+                "{{answer-header:{name}|{}}}",
+                sample::replace(regex, text, *verb == "replace-value")?
+            );
+            route.set("set-header", format!("{{ {} = {} }}", quoted(name), quoted(&value)));
+            also(&mut route, &format!("answer-header({})", quoted(name)));
+        }
+        ["set-status", status] => route.set("status", *status),
+        ["set-status", status, "reason", ..] => {
+            route.set_with("status", *status, "its phrase is the usual one");
+        }
+        ["deny", rest @ ..] => {
+            let status = rest.iter().skip_while(|w| **w != "deny_status" && **w != "status").nth(1);
+            route.set("deny", format!("{{ status = {} }}", status.unwrap_or(&"502")));
+        }
+        ["allow"] => route.set("stop", "true"),
+        [set, value @ ..] if set.starts_with("set-var") || set.starts_with("unset-var") => {
+            let (what, name) = set.split_once('(').ok_or("a variable is needed")?;
+            let name = sample::variable(name.trim_end_matches(')'))?;
+            let value = match what {
+                "set-var" => sample::template(&value.join(" "))?,
+                "set-var-fmt" => variables(&value.join(" "))?,
+                _ => String::new(),
+            };
+            route.set("set-variable", format!("{{ {} = {} }}", quoted(&name), quoted(&value)));
+        }
+        ["capture", what @ .., "len", length] => {
+            route.set("capture", captured(&what.join(" "), length)?);
+        }
+        ["response", "header", name, "len", length] => {
+            route.set("capture", captured(&format!("res.fhdr({name})"), length)?);
+        }
+        _ => return Err("not carried over".into()),
+    }
+    Ok(route)
+}
