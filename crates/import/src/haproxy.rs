@@ -159,6 +159,10 @@ impl Reader {
             "defaults" => {
                 self.section = keyword;
                 let inherited = self.inherited(&words, 2, number, draft).unwrap_or_default();
+                if inherited.iter().any(Word::is_rule) {
+                    let why = "a defaults section with rules cannot be used to initialize another one";
+                    draft.wrong(number, "defaults", why);
+                }
                 let unnamed = words.get(1).is_none_or(|w| w == "from");
                 let name = if unnamed { format!(" {number}") } else { words[1].clone() };
                 self.defaults.push((name, inherited));
@@ -186,7 +190,22 @@ impl Reader {
             }
             _ if self.section == "global" => self.global(number, &words, draft),
             _ if self.section == "defaults" => {
-                if let Some((_, defaults)) = self.defaults.last_mut() {
+                if let Some((name, defaults)) = self.defaults.last_mut() {
+                    if name.starts_with(' ')
+                        && (Word { line: number, words: words.clone(), comments: Vec::new() }).is_rule()
+                    {
+                        let why = format!("'{keyword}' is not allowed in anonymous 'defaults' section");
+                        draft.wrong(number, &keyword, why);
+                    }
+                    let negated = keyword == "no" || keyword == "default";
+                    let plain = if negated { words.get(1).map_or("", String::as_str) } else { &keyword };
+                    if !keywords::PROXY.contains(&plain) {
+                        draft.wrong(
+                            number,
+                            &keyword,
+                            format!("unknown keyword '{keyword}' in 'defaults' section"),
+                        );
+                    }
                     defaults.push(Word { line: number, words, comments: own });
                 }
             }
@@ -222,6 +241,36 @@ impl Reader {
         found
     }
 
+    /// Why defaults with rules cannot be those of a proxy.
+    fn misused(&self, kind: Kind, words: &[String], defaults: &[Word]) -> Option<String> {
+        let name = words.iter().skip_while(|w| *w != "from").nth(1)?;
+        if !defaults.iter().any(Word::is_rule) {
+            return None;
+        }
+        let has = |first: &str, seconds: &[&str]| {
+            defaults.iter().any(|w| w.words[0] == first && seconds.contains(&w.arg(1)))
+        };
+        let of_clients = has("tcp-request", &["connection", "session"]);
+        let other = |p: &Proxy| p.kind != kind && p.defaults.as_ref() == Some(name);
+        Some(match kind {
+            Kind::Listen => {
+                format!("defaults section '{name}' has rules and cannot be used by a listen section")
+            }
+            Kind::Backend if of_clients => {
+                format!("defaults section '{name}' has rules of connections and cannot be used by a backend")
+            }
+            Kind::Frontend if has("tcp-response", &["content", "inspect-delay"]) => {
+                format!("defaults section '{name}' has rules of responses and cannot be used by a frontend")
+            }
+            _ if self.proxies.iter().any(other) => {
+                format!(
+                    "defaults section '{name}' has rules and cannot be used by frontends and backends at once"
+                )
+            }
+            _ => return None,
+        })
+    }
+
     fn open(
         &mut self,
         keyword: String,
@@ -247,7 +296,12 @@ impl Reader {
             draft.wrong(number, wanted, why);
         }
         let defaults = self.inherited(words, 3, number, draft).unwrap_or_default();
+        if let Some(why) = self.misused(kind, words, &defaults) {
+            draft.wrong(number, &words[0], why);
+        }
+        let named = words.iter().skip_while(|w| *w != "from").nth(1).cloned();
         let mut proxy = Proxy::new(kind, wanted, number, own, defaults);
+        proxy.defaults = named;
         proxy.file.clone_from(&draft.file);
         // `listen NAME ADDRESS:PORT`, as it was written before 1.5.
         if let Some(bind) = words.get(2).filter(|w| *w != "from") {

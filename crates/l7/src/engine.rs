@@ -217,8 +217,9 @@ impl Engine {
             config.pools.iter().flat_map(|p| p.servers.iter().map(|s| s.id)).collect();
         self.states.retain(|id, _| known.contains(id));
         self.servers.retain(|_, spec| known.contains(&spec.id));
-        self.hand_out(config, &wanted, fresh);
+        // The first request already has its line.
         self.log.set_target(snapshot.log.clone());
+        self.hand_out(config, &wanted, fresh);
         Ok(())
     }
 

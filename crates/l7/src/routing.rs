@@ -171,7 +171,16 @@ pub fn is_named(field: &[u8], name: &[u8], prefix: bool) -> bool {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Page {
     pub content_type: String,
+    /// More lines of the head, of a file that is a whole HTTP answer.
+    pub lines: Vec<u8>,
     pub body: Vec<u8>,
+}
+
+impl Page {
+    /// An empty file in place of an error: the connection closes without a word.
+    pub fn is_silence(&self) -> bool {
+        self.body.is_empty() && self.lines.is_empty()
+    }
 }
 
 type Stamp = Option<(u64, SystemTime)>;
@@ -340,7 +349,11 @@ impl<'a> Compiler<'a> {
             }
             Action::Answer { status, content_type, body, file, variables } => {
                 let page = match file {
-                    None => Page { content_type: content_type.clone(), body: body.clone().into_bytes() },
+                    None => Page {
+                        content_type: content_type.clone(),
+                        lines: Vec::new(),
+                        body: body.clone().into_bytes(),
+                    },
                     Some(file) => {
                         routes.note(file);
                         read_page(file)?
@@ -474,7 +487,7 @@ pub fn error_pages(pages: &[ErrorPage]) -> Result<Vec<(u16, Page)>, FileError> {
 }
 
 /// A page from a file. One that begins as an HTTP answer does (as HAProxy's error files) gives
-/// its body and type.
+/// its body and its head, but for the status.
 fn read_page(file: &Path) -> Result<Page, FileError> {
     let about = std::fs::metadata(file).map_err(|e| FileError::unreadable(file, &e))?;
     if about.len() > PAGE_AT_MOST {
@@ -487,10 +500,22 @@ fn read_page(file: &Path) -> Result<Page, FileError> {
         let (end, body) =
             found.ok_or_else(|| FileError::new(file, "is an HTTP answer without an empty line"))?;
         let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
-        let named = head.lines().filter_map(|line| line.split_once(':'));
-        let kind = named.filter(|(name, _)| name.eq_ignore_ascii_case("content-type")).map(|(_, v)| v.trim());
-        let content_type = kind.into_iter().next().unwrap_or("text/html").to_owned();
-        return Ok(Page { content_type, body: bytes[body..].to_vec() });
+        let (mut content_type, mut lines) = ("text/html".to_owned(), Vec::new());
+        for (name, value) in head.lines().skip(1).filter_map(|line| line.split_once(':')) {
+            let value = value.trim();
+            let good =
+                !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+            match name.to_ascii_lowercase().as_str() {
+                _ if !good || value.bytes().any(|b| b.is_ascii_control()) => {
+                    return Err(FileError::new(file, format!("{name:?} is no header")));
+                }
+                "content-type" => content_type = value.to_owned(),
+                // The program sets these itself.
+                "content-length" | "transfer-encoding" | "connection" | "keep-alive" | "date" => {}
+                _ => crate::h1::request::line(&mut lines, name.as_bytes(), value.as_bytes()),
+            }
+        }
+        return Ok(Page { content_type, lines, body: bytes[body..].to_vec() });
     }
     let content_type = match file.extension().and_then(|e| e.to_str()) {
         Some("html" | "htm" | "http") => "text/html; charset=utf-8",
@@ -504,5 +529,5 @@ fn read_page(file: &Path) -> Result<Page, FileError> {
         _ if bytes.trim_ascii_start().starts_with(b"<") => "text/html; charset=utf-8",
         _ => "text/plain; charset=utf-8",
     };
-    Ok(Page { content_type: content_type.to_owned(), body: bytes })
+    Ok(Page { content_type: content_type.to_owned(), lines: Vec::new(), body: bytes })
 }

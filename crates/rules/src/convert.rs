@@ -3,7 +3,9 @@
 use aws_lc_rs::{digest, hmac};
 use regex::bytes::Regex;
 
+use crate::evaluate::{Captures, Facts};
 use crate::parse::ParseError;
+use crate::template::Template;
 
 /// One converter, for the reference and for whoever mistypes it.
 #[derive(Debug)]
@@ -37,7 +39,11 @@ pub static CONVERTERS: &[ConverterDoc] = &[
     doc("sha256", "the SHA-256: 32 bytes", "{uri|sha256|hex}"),
     doc("sha384", "the SHA-384: 48 bytes", "{uri|sha384|hex}"),
     doc("sha512", "the SHA-512: 64 bytes", "{uri|sha512|hex}"),
-    doc("hmac", "the HMAC with a digest and a key", "{path|hmac(sha256,\"the key\")|hex}"),
+    doc(
+        "hmac",
+        "the HMAC with a digest and a key, which may have variables",
+        "{path|hmac(sha256,\"the key\")|hex}",
+    ),
     doc("crc32", "the CRC-32 as a number", "{path|crc32}"),
     doc(
         "field",
@@ -64,7 +70,17 @@ pub static CONVERTERS: &[ConverterDoc] = &[
     doc("mul", "a number times this one", "{path|length|mul(2)}"),
     doc("div", "a number divided by this one", "{path|length|div(2)}"),
     doc("mod", "what is left of that", "{source-port|mod(10)}"),
-    doc("append", "with a text behind it", "{host|append(\":8080\")}"),
+    doc("append", "with a text behind it, which may have variables", "{host|append(\":{port}\")}"),
+    doc(
+        "append-item",
+        "the same of a list: with a separator, unless the list or the text is empty",
+        "{variable:seen|append-item(\",\",\"{source}\")}",
+    ),
+    doc(
+        "equals",
+        "`1` where it is this text, which may have variables, else `0`; takes as long for any text",
+        "{header:X-Key|sha256|hex|equals(\"{variable:key}\")}",
+    ),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,24 +107,52 @@ pub enum Converter {
     Upper,
     Trim,
     Length,
-    Base64 { url: bool },
-    Base64Decode { url: bool },
+    Base64 {
+        url: bool,
+    },
+    Base64Decode {
+        url: bool,
+    },
     Hex,
     HexDecode,
     UrlEncode,
     UrlDecode(Plus),
     Digest(&'static digest::Algorithm),
     Hmac(Box<hmac::Key>),
+    /// The key is known with the request.
+    HmacWith(hmac::Algorithm, Template),
     Crc32,
-    Field { number: i64, signs: Box<[u8]>, merge: bool },
-    Bytes { offset: usize, length: usize },
-    Replace { regex: Box<Regex>, text: Box<[u8]>, all: bool },
+    Field {
+        number: i64,
+        signs: Box<[u8]>,
+        merge: bool,
+    },
+    Bytes {
+        offset: usize,
+        length: usize,
+    },
+    Replace {
+        regex: Box<Regex>,
+        text: Box<[u8]>,
+        all: bool,
+    },
     Json,
     Default(Box<[u8]>),
-    If { then: Box<[u8]>, other: Box<[u8]> },
-    Network { v4: u8, v6: u8 },
+    If {
+        then: Box<[u8]>,
+        other: Box<[u8]>,
+    },
+    Network {
+        v4: u8,
+        v6: u8,
+    },
     Arithmetic(Arithmetic, i64),
-    Append(Box<[u8]>),
+    Append(Template),
+    AppendItem {
+        separator: Box<[u8]>,
+        item: Template,
+    },
+    Equals(Template),
 }
 
 /// A word with its arguments, as it stands behind a `|`.
@@ -153,6 +197,10 @@ fn build(name: &str, words: &[&str]) -> Result<Converter, ParseError> {
                 "sha512" => hmac::HMAC_SHA512,
                 _ => return Err(wrong(format!("{kind:?} is no digest: sha1, sha256, sha384 or sha512"))),
             };
+            let template = text_of(key)?;
+            if template.constant().is_none() {
+                return Ok(Converter::HmacWith(algorithm, template));
+            }
             // A key that is no text may be written in hexadecimal digits.
             let raw = key.strip_prefix("hex:").and_then(unhex);
             let raw = raw.unwrap_or_else(|| key.as_bytes().to_vec());
@@ -195,7 +243,11 @@ fn build(name: &str, words: &[&str]) -> Result<Converter, ParseError> {
         ("mul", [n]) => arithmetic(Arithmetic::Mul, n)?,
         ("div", [n]) => arithmetic(Arithmetic::Div, n)?,
         ("mod", [n]) => arithmetic(Arithmetic::Mod, n)?,
-        ("append", [text]) => Converter::Append(text.as_bytes().into()),
+        ("append", [text]) => Converter::Append(text_of(text)?),
+        ("append-item", [separator, item]) => {
+            Converter::AppendItem { separator: separator.as_bytes().into(), item: text_of(item)? }
+        }
+        ("equals", [text]) => Converter::Equals(text_of(text)?),
         _ => {
             let why = match CONVERTERS.iter().find(|c| c.name == name) {
                 Some(known) => format!("`{name}` has other arguments, such as in {}", known.example),
@@ -205,6 +257,10 @@ fn build(name: &str, words: &[&str]) -> Result<Converter, ParseError> {
             return Err(wrong(why).help(format!("converters: {}", names.join(", "))));
         }
     })
+}
+
+fn text_of(text: &str) -> Result<Template, ParseError> {
+    Template::parse(text).map_err(|e| ParseError { span: 0..0, ..e })
 }
 
 fn wrong(why: impl Into<String>) -> ParseError {
@@ -241,8 +297,22 @@ fn arguments(text: &str) -> Result<Vec<String>, ParseError> {
 }
 
 impl Converter {
+    /// A text of its own that has variables.
+    pub fn text(&self) -> Option<&Template> {
+        match self {
+            Converter::HmacWith(_, text) | Converter::Append(text) | Converter::Equals(text) => Some(text),
+            Converter::AppendItem { item, .. } => Some(item),
+            _ => None,
+        }
+    }
+
     /// Changes what stands in `out` from `start` on.
-    pub fn apply(&self, out: &mut Vec<u8>, start: usize) {
+    pub fn apply(&self, facts: &dyn Facts, captures: &Captures, out: &mut Vec<u8>, start: usize) {
+        let rendered = |text: &Template| {
+            let mut value = Vec::new();
+            text.render(facts, captures, &mut value);
+            value
+        };
         let replaced: Vec<u8> = match self {
             Converter::Lower => return out[start..].make_ascii_lowercase(),
             Converter::Upper => return out[start..].make_ascii_uppercase(),
@@ -252,7 +322,21 @@ impl Converter {
                 out.drain(start..from);
                 return;
             }
-            Converter::Append(text) => return out.extend_from_slice(text),
+            Converter::Append(text) => return text.render(facts, captures, out),
+            Converter::AppendItem { separator, item } => {
+                let item = rendered(item);
+                if out.len() > start && !item.is_empty() {
+                    out.extend_from_slice(separator);
+                }
+                return out.extend_from_slice(&item);
+            }
+            Converter::Equals(text) => {
+                let same = aws_lc_rs::constant_time::verify_slices_are_equal(&out[start..], &rendered(text));
+                vec![if same.is_ok() { b'1' } else { b'0' }]
+            }
+            Converter::HmacWith(algorithm, key) => {
+                hmac::sign(&hmac::Key::new(*algorithm, &rendered(key)), &out[start..]).as_ref().to_vec()
+            }
             Converter::Default(text) => {
                 if out.len() == start {
                     out.extend_from_slice(text);
@@ -451,10 +535,35 @@ fn calculated(bytes: &[u8], kind: Arithmetic, with: i64) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    /// Nothing is known of it.
+    struct Nothing;
+
+    impl Facts for Nothing {
+        fn texts(&self, _: crate::Fetch, _: &str, _: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+            false
+        }
+
+        fn address(&self, _: crate::Fetch) -> Option<std::net::IpAddr> {
+            None
+        }
+
+        fn number(&self, _: crate::Fetch, _: &[String]) -> Option<u64> {
+            None
+        }
+
+        fn flag(&self, _: crate::Fetch) -> bool {
+            false
+        }
+
+        fn local_time(&self) -> crate::LocalTime {
+            crate::LocalTime { weekday: 0, minute_of_day: 0 }
+        }
+    }
+
     fn converted(value: &str, chain: &[&str]) -> String {
         let mut out = b"before ".to_vec();
         out.extend_from_slice(value.as_bytes());
-        chain.iter().for_each(|text| parse(text).unwrap().apply(&mut out, 7));
+        chain.iter().for_each(|text| parse(text).unwrap().apply(&Nothing, &Captures::default(), &mut out, 7));
         assert!(out.starts_with(b"before "), "{chain:?}");
         String::from_utf8_lossy(&out[7..]).into_owned()
     }

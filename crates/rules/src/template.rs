@@ -15,10 +15,13 @@ pub struct Template {
 enum Part {
     Text(Box<[u8]>),
     Text1(Fetch, Box<str>),
+    /// Of several the last one.
+    Last(Fetch, Box<str>),
     /// Path and query.
     Uri,
     Address(Fetch),
     Number(Fetch),
+    Flag(Fetch),
     Capture(usize),
     /// How many values the headers of a name have, divided by commas.
     HeaderCount(Box<str>),
@@ -62,7 +65,9 @@ impl Template {
 
     /// Whether it holds what a condition captured.
     pub fn has_captures(&self) -> bool {
-        self.parts.iter().any(|p| matches!(p.source(), Part::Capture(_)))
+        self.parts
+            .iter()
+            .any(|p| matches!(p.source(), Part::Capture(_)) || p.inner().any(Template::has_captures))
     }
 
     /// Whether it ends in the path, so that a query can follow.
@@ -76,19 +81,27 @@ impl Template {
             let function = crate::FUNCTIONS.iter().find(|f| f.fetch == *fetch);
             function.is_some_and(|f| f.needs == NeedsHttp::Yes)
         };
-        self.parts.iter().any(|part| match part.source() {
-            Part::Uri | Part::HeaderCount(_) => true,
-            Part::Text1(fetch, _) => needs(fetch),
-            _ => false,
+        self.parts.iter().any(|part| {
+            let own = match part.source() {
+                Part::Uri | Part::HeaderCount(_) => true,
+                Part::Text1(fetch, _) | Part::Last(fetch, _) => needs(fetch),
+                _ => false,
+            };
+            own || part.inner().any(Template::needs_http)
         })
     }
 
     /// Whether there must be an answer to render it.
     pub fn needs_answer(&self) -> bool {
         let of_answers = [Fetch::Status, Fetch::AnswerHeader, Fetch::Server];
-        self.parts.iter().any(|part| match part.source() {
-            Part::Text1(fetch, _) | Part::Number(fetch) => of_answers.contains(fetch),
-            _ => false,
+        self.parts.iter().any(|part| {
+            let own = match part.source() {
+                Part::Text1(fetch, _) | Part::Last(fetch, _) | Part::Number(fetch) => {
+                    of_answers.contains(fetch)
+                }
+                _ => false,
+            };
+            own || part.inner().any(Template::needs_answer)
         })
     }
 
@@ -107,6 +120,14 @@ impl Part {
         match self {
             Part::Text(text) => out.extend_from_slice(text),
             Part::Text1(fetch, name) => append(facts, *fetch, name, out),
+            Part::Last(fetch, name) => {
+                let start = out.len();
+                facts.texts(*fetch, name, &mut |value| {
+                    out.truncate(start);
+                    out.extend_from_slice(value);
+                    false
+                });
+            }
             Part::Uri => {
                 append(facts, Fetch::Path, "", out);
                 let start = out.len();
@@ -126,6 +147,7 @@ impl Part {
                     let _ = std::io::Write::write_fmt(out, format_args!("{number}"));
                 }
             }
+            Part::Flag(fetch) => out.push(if facts.flag(*fetch) { b'1' } else { b'0' }),
             Part::Capture(number) => out.extend_from_slice(captures.get(*number)),
             Part::HeaderCount(name) => {
                 let mut count = 0;
@@ -138,9 +160,18 @@ impl Part {
             Part::Converted(source, converters) => {
                 let start = out.len();
                 source.render(facts, captures, out);
-                converters.iter().for_each(|converter| converter.apply(out, start));
+                converters.iter().for_each(|converter| converter.apply(facts, captures, out, start));
             }
         }
+    }
+
+    /// Texts with variables that converters have.
+    fn inner(&self) -> impl Iterator<Item = &Template> {
+        let converters = match self {
+            Part::Converted(_, converters) => converters.as_slice(),
+            _ => &[],
+        };
+        converters.iter().filter_map(Converter::text)
     }
 
     /// What it begins with, before anything is made of it.
@@ -217,7 +248,8 @@ fn source(word: &str) -> Result<Part, ParseError> {
             "query" => Fetch::Query,
             "variable" => Fetch::Variable,
             "header-count" => Fetch::Header,
-            "answer-header" => Fetch::AnswerHeader,
+            "last-header" => Fetch::Header,
+            "answer-header" | "last-answer-header" => Fetch::AnswerHeader,
             _ => return Err(unknown(word)),
         };
         let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~[]".contains(&b);
@@ -226,6 +258,7 @@ fn source(word: &str) -> Result<Part, ParseError> {
             return Ok(Part::HeaderCount(name.into()));
         }
         return match good {
+            true if kind.starts_with("last-") => Ok(Part::Last(fetch, name.into())),
             true => Ok(Part::Text1(fetch, name.into())),
             false => Err(ParseError::at(0..0, format!("{name:?} is no name"))),
         };
@@ -241,9 +274,10 @@ fn source(word: &str) -> Result<Part, ParseError> {
         "source-port" => Part::Number(Fetch::SourcePort),
         "status" => Part::Number(Fetch::Status),
         _ => {
-            let known =
-                crate::FUNCTIONS.iter().find(|f| f.name == word && f.kind == crate::fetch::Kind::Text);
+            let kinds = [crate::fetch::Kind::Text, crate::fetch::Kind::Flag];
+            let known = crate::FUNCTIONS.iter().find(|f| f.name == word && kinds.contains(&f.kind));
             match known {
+                Some(function) if function.kind == crate::fetch::Kind::Flag => Part::Flag(function.fetch),
                 Some(function) if function.fetch == Fetch::Query || function.arguments.is_empty() => {
                     Part::Text1(function.fetch, "".into())
                 }

@@ -161,6 +161,20 @@ fn texts_with_variables() {
     assert_eq!(render(r#"path("/api/*/users/*")"#, "/u/{2}/{1}{3}"), "/u/7/v1");
     assert_eq!(render(r#"path =~ "^/api/(v.)/(.*)$""#, "{2}-{1}"), "users/7-v1");
     assert_eq!(render("tls()", "{query:lang} {query}"), "de lang=de&debug");
+    assert_eq!(render("tls()", "{last-header:X-A} {tls} {first-request}"), "two 1 0");
+    // Texts within converters have variables as well.
+    assert_eq!(render("tls()", r#"{method|append("-{header:X-A|upper}")}"#), "GET-ONE");
+    assert_eq!(render("tls()", r#"{header:X-A|append-item(",","{scheme}")}"#), "one,https");
+    assert_eq!(render("tls()", r#"{header:X-B|append-item(",","{scheme}")}"#), "https");
+    assert_eq!(render("tls()", r#"{header:X-A|equals("one")}{header:X-A|equals("{method}")}"#), "10");
+    let with = |key: &str| render("tls()", &format!("{{path|hmac(sha256,\"{key}\")|hex}}"));
+    assert_eq!(with("{method}"), with("GET"));
+    assert_ne!(with("{method}"), with("one"));
+    assert_eq!(render(r#"path("/api/*")"#, r#"{method|append("{1}")}"#), "GETv1/users/7");
+    let needs =
+        |text: &str| Template::parse(text).map(|t| (t.needs_http(), t.needs_answer(), t.has_captures()));
+    assert_eq!(needs(r#"{source|append("{status}")}"#), Ok((false, true, false)));
+    assert_eq!(needs(r#"{source|append("{path}{1}")}"#), Ok((true, false, true)));
     for (bad, message) in [
         ("{pth}", "no variable {pth}"),
         ("a{path", "without"),

@@ -104,7 +104,7 @@ const OWN: &[Key] = &[
         "error-pages",
         Kind::Map(&Kind::File),
         "",
-        "Files that clients get instead of this program's own words: `{ 503 = \"/etc/evenkeel/503.html\" }`.",
+        "Files that clients get instead of this program's own words: `{ 503 = \"/etc/evenkeel/503.html\" }`. A file that is a whole HTTP answer gives its head as well; an empty one closes the connection without a word.",
     ),
     key("real-server", Kind::Tables(&REAL_SERVER), "", "Real servers of this service alone."),
 ];

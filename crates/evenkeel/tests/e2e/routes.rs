@@ -188,15 +188,17 @@ fn this_program_answers_itself() {
     let _servers = servers(&place);
     let page = place.write("page.html", "<h1>Hello</h1>");
     let raw =
-        place.write("503.http", "HTTP/1.0 503 No\r\nContent-Type: application/json\r\n\r\n{\"down\":true}");
+        place.write("503.http", "HTTP/1.0 503 No\r\nContent-Type: application/json\r\nX-Why: gone\r\nCache-Control: private\r\nContent-Length: 99\r\n\r\n{\"down\":true}");
+    let silence = place.write("silence", "");
     let evenkeel = start(
         &place,
         &with_routes(
             &place,
             &format!(
-                "max-body = \"1KiB\"\nerror-pages = {{ 403 = \"{}\", 503 = \"{}\" }}",
+                "max-body = \"1KiB\"\nerror-pages = {{ 403 = \"{}\", 503 = \"{}\", 418 = \"{}\" }}",
                 page.display(),
-                raw.display()
+                raw.display(),
+                silence.display()
             ),
             &[
                 &format!(
@@ -207,6 +209,7 @@ fn this_program_answers_itself() {
                 "when = 'path(\"/no\")'\ndeny = {}",
                 "when = 'path(\"/pit\")'\ntarpit = { delay = \"400ms\", status = 500 }",
                 "when = 'path(\"/gone\")'\ndeny = { status = 410 }",
+                "when = 'path(\"/silence\")'\ndeny = { status = 418 }",
             ],
         ),
     );
@@ -219,6 +222,9 @@ fn this_program_answers_itself() {
     let denied = connection.get("/no");
     assert_eq!((denied.status, denied.text().as_str()), (403, "<h1>Hello</h1>"), "the page for its status");
     assert_eq!(connection.get("/gone").status, 410, "the connection is still good");
+    let mut silent = Connection::open(place.at(8080));
+    silent.send("GET /silence HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(silent.read_all(), b"", "an empty page closes without a word");
     let started = Instant::now();
     assert_eq!(connection.get("/pit").status, 500);
     assert!(started.elapsed() >= Duration::from_millis(390));
@@ -247,6 +253,8 @@ fn this_program_answers_itself() {
         down.status == 503
             && down.text() == "{\"down\":true}"
             && down.field("content-type") == Some("application/json")
+            && (down.field("x-why"), down.field("cache-control")) == (Some("gone"), Some("private"))
+            && down.field("content-length") == Some("13")
     });
     assert_eq!(evenkeel.service("web")["state"], "down");
 }

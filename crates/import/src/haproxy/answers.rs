@@ -11,7 +11,7 @@ use crate::words::{list, literal, quoted};
 
 /// Whether a line of a route asks about the answer.
 pub fn asks(key: &str, text: &str) -> bool {
-    let variables = ["{status}", "{status|", "{answer-header:", "{server}", "{server|"];
+    let variables = ["{status}", "{status|", "answer-header:", "{server}", "{server|"];
     let tests = ["status ==", "status !=", "status >", "status <", "answer-header(", "server("];
     variables.iter().any(|word| text.contains(word))
         || key == "when" && tests.iter().any(|word| text.contains(word))
@@ -130,15 +130,18 @@ fn rule(word: &Word, acls: &Acls) -> Result<Table, String> {
             route.set("deny", format!("{{ status = {} }}", status.unwrap_or(&"502")));
         }
         ["allow"] => route.set("stop", "true"),
-        [set, value @ ..] if set.starts_with("set-var") || set.starts_with("unset-var") => {
+        [set, value_words @ ..] if set.starts_with("set-var") || set.starts_with("unset-var") => {
             let (what, name) = set.split_once('(').ok_or("a variable is needed")?;
             let name = sample::variable(name.trim_end_matches(')'))?;
             let value = match what {
-                "set-var" => sample::template(&value.join(" "))?,
-                "set-var-fmt" => variables(&value.join(" "))?,
+                "set-var" => sample::template(&value_words.join(" "))?,
+                "set-var-fmt" => variables(&value_words.join(" "))?,
                 _ => String::new(),
             };
             route.set("set-variable", format!("{{ {} = {} }}", quoted(&name), quoted(&value)));
+            if what == "set-var" {
+                also(&mut route, &sample::presence(&value_words.join(" ")));
+            }
         }
         ["capture", what @ .., "len", length] => {
             route.set("capture", captured(&what.join(" "), length)?);

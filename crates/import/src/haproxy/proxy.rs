@@ -31,6 +31,8 @@ pub struct Proxy {
     pub file: String,
     pub line: usize,
     pub comments: Vec<String>,
+    /// The name of its `defaults`, where it says one.
+    pub defaults: Option<String>,
     /// Of its `defaults` first.
     pub words: Vec<Word>,
     /// How many of them are the defaults'.
@@ -125,6 +127,12 @@ const MOOT_OPTIONS: &[&str] = &[
 ];
 
 impl Word {
+    /// Something that is done with each request, connection or answer.
+    pub fn is_rule(&self) -> bool {
+        ["http-request", "http-response", "http-after-response", "tcp-request", "tcp-response"]
+            .contains(&self.words[0].as_str())
+    }
+
     /// A word of it; empty where there is none.
     pub fn arg(&self, at: usize) -> &str {
         self.words.get(at).map_or("", String::as_str)
@@ -134,7 +142,16 @@ impl Word {
 impl Proxy {
     pub fn new(kind: Kind, name: &str, line: usize, comments: Vec<String>, defaults: Vec<Word>) -> Proxy {
         let inherited = defaults.len();
-        Proxy { kind, name: name.into(), file: String::new(), line, comments, words: defaults, inherited }
+        Proxy {
+            kind,
+            name: name.into(),
+            file: String::new(),
+            line,
+            comments,
+            defaults: None,
+            words: defaults,
+            inherited,
+        }
     }
 
     pub fn all(&self, keyword: &str) -> impl Iterator<Item = &Word> {
@@ -264,7 +281,8 @@ impl Proxy {
             pool.table.set("retries", word.clone());
         }
         self.retry_on(&mut pool, draft);
-        if self.is_http() && self.last("http-reuse").is_some_and(|w| w.arg(1) == "never") {
+        let never = self.last("http-reuse").is_some_and(|w| w.arg(1) == "never");
+        if self.is_http() && (never || self.last("dispatch").is_some()) {
             pool.table.text("connection-reuse", "client");
         }
         let ports: usize = self.all("bind").flat_map(|w| w.arg(1).split(',')).count();
@@ -703,6 +721,9 @@ impl Proxy {
             .contains(&keyword);
             match keyword {
                 _ if rule => {}
+                "tcp-response" if word.arg(1) == "inspect-delay" => {}
+                // What is let through anyway.
+                "tcp-response" if word.words[1..] == ["content", "accept"] => {}
                 "stick" => {}
                 // Where the lines of all go was told before.
                 "log" => {}

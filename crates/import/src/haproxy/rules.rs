@@ -99,7 +99,15 @@ pub fn rule(
         }
         ["monitor-uri", path] => {
             set(&mut route, "answer", MONITOR.into());
-            also(&mut route, &format!("path({})", quoted(path)));
+            let at = path.split_once("://").and_then(|(_, rest)| Some((rest, rest.find('/')?)));
+            let when = match at {
+                Some((rest, slash)) => {
+                    let host = rest[..slash].split(':').next().unwrap_or("");
+                    format!("host({}) && path({})", quoted(host), quoted(&rest[slash..]))
+                }
+                None => format!("path({})", quoted(path)),
+            };
+            also(&mut route, &when);
         }
         ["http-request", "replace-path", regex, text] => {
             let value = format!("{{path|{}}}", sample::replace(regex, text, false)?);
@@ -128,6 +136,9 @@ pub fn rule(
                 _ => return Err("not carried over".into()),
             };
             set(&mut route, "set-variable", format!("{{ {} = {} }}", quoted(&name), quoted(&value)));
+            if what == "set-var" {
+                also(&mut route, &sample::presence(&rest[1..].join(" ")));
+            }
         }
         ["http-request", "capture", what @ .., "len", length] => {
             set(&mut route, "capture", captured(&what.join(" "), length)?);

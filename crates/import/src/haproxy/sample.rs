@@ -153,11 +153,13 @@ fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
         "src_port" | "cp" => "{source-port}".into(),
         "dst" | "fi" => "{destination}".into(),
         "dst_port" | "fp" => "{port}".into(),
+        "http_first_req" => "{first-request}".into(),
+        "ssl_fc" => "{tls}".into(),
         "status" => "{status}".into(),
         "srv_name" => "{server}".into(),
-        "res.fhdr" if !first.is_empty() && occurrence.is_empty() => format!("{{answer-header:{first}}}"),
+        "res.fhdr" if !first.is_empty() && occurrence.is_empty() => format!("{{last-answer-header:{first}}}"),
         "res.hdr" | "shdr" if !first.is_empty() => {
-            format!("{{answer-header:{first}|field({},\",\")|trim}}", occurrence_of(occurrence)?)
+            format!("{{last-answer-header:{first}|field({},\",\")|trim}}", occurrence_of(occurrence)?)
         }
         "path" | "HP" => "{path}".into(),
         "uri" | "url" | "pathq" | "HU" | "HPO" => "{uri}".into(),
@@ -172,10 +174,15 @@ fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
         "ssl_c_i_dn" if argument.is_empty() => "{client-cert-issuer}".into(),
         "ssl_c_serial" => "{client-cert-serial|hex-decode}".into(),
         "hdr" | "fhdr" if first.eq_ignore_ascii_case("host") => "{host}".into(),
-        "fhdr" if !first.is_empty() && occurrence.is_empty() => format!("{{header:{first}}}"),
+        "fhdr" if !first.is_empty() && occurrence.is_empty() => format!("{{last-header:{first}}}"),
         // The parts of a list are values of their own there; the last one is used.
         "hdr" if !first.is_empty() => {
-            format!("{{header:{first}|field({},\",\")|trim}}", occurrence_of(occurrence)?)
+            let (which, at) = match occurrence_of(occurrence)? {
+                // Counted from the first of all.
+                at @ 1.. => ("header", at),
+                at => ("last-header", at),
+            };
+            format!("{{{which}:{first}|field({at},\",\")|trim}}")
         }
         "cook" | "cookie" | "cook_val" if !first.is_empty() => format!("{{cookie:{first}}}"),
         "url_param" | "urlp" if !first.is_empty() => format!("{{query:{first}}}"),
@@ -189,6 +196,23 @@ fn occurrence_of(text: &str) -> Result<i64, String> {
         "" => Ok(-1),
         text => text.parse().map_err(|_| format!("the occurrence {text} is no number")),
     }
+}
+
+/// When a sample has a value; empty where it always has one. Without one HAProxy leaves a variable as it
+/// was.
+pub fn presence(text: &str) -> String {
+    let parts = chain(text);
+    let Some((name, Some(argument))) = parts.first() else { return String::new() };
+    let first = argument.split(',').next().unwrap_or("").trim();
+    let test = match name.trim_start_matches("req.") {
+        "hdr" | "fhdr" => "header",
+        "cook" | "cookie" | "cook_val" => "cookie",
+        "url_param" | "urlp" => "query",
+        "res.hdr" | "res.fhdr" | "shdr" => "answer-header",
+        "var" => "variable",
+        _ => return String::new(),
+    };
+    if first.is_empty() { String::new() } else { format!("{test}({})", quoted(first)) }
 }
 
 /// A text as an argument of Evenkeel's converters.
@@ -239,7 +263,10 @@ fn converter(name: &str, arguments: &[String]) -> Result<String, String> {
         ("sha2", [bits]) => digest(&format!("sha{bits}"))?,
         ("digest", [kind]) => digest(kind)?,
         ("hmac", [kind, key]) => {
-            let key = unbase64(key.as_bytes(), false).ok_or("a key in a variable has no counterpart")?;
+            if let Ok(name) = variable(key) {
+                return Ok(format!("hmac({},\"{{variable:{name}|base64-decode}}\")", digest(kind)?));
+            }
+            let key = unbase64(key.as_bytes(), false).ok_or("a key is in Base64, or a variable")?;
             let digits: String = key.iter().map(|b| format!("{b:02x}")).collect();
             format!("hmac({},\"hex:{digits}\")", digest(kind)?)
         }
@@ -255,7 +282,22 @@ fn converter(name: &str, arguments: &[String]) -> Result<String, String> {
             let regex = if flags.contains('i') { format!("(?i){regex}") } else { (*regex).to_owned() };
             replace(&regex, text, flags.contains('g'))?
         }
-        ("concat", [text]) => format!("append({})", argument(text)),
+        ("concat", [before, rest @ ..]) if rest.len() <= 2 => {
+            let name = rest.first().copied().unwrap_or("").trim();
+            let between =
+                if name.is_empty() { String::new() } else { format!("{{variable:{}}}", variable(name)?) };
+            let after = literal(rest.get(1).copied().unwrap_or(""));
+            format!("append({})", argument(&format!("{}{between}{after}", literal(before))))
+        }
+        ("add_item", [separator, rest @ ..]) if !rest.is_empty() && rest.len() <= 2 => {
+            let name = rest[0].trim();
+            let item =
+                if name.is_empty() { String::new() } else { format!("{{variable:{}}}", variable(name)?) };
+            let after = literal(rest.get(1).copied().unwrap_or(""));
+            format!("append-item({},{})", argument(separator), argument(&format!("{item}{after}")))
+        }
+        // HAProxy's says 0 where both are the same: conditions turn that round.
+        ("secure_memcmp", [name]) => format!("equals(\"{{variable:{}}}\")", variable(name)?),
         ("str" | "ltrim" | "rtrim", _) | (_, _) => {
             return Err(format!("the converter {name} has no counterpart"));
         }
@@ -270,8 +312,9 @@ mod tests {
     fn samples_with_converters() {
         let check = |text: &str, expect: &str| assert_eq!(variables(text).as_deref(), Ok(expect), "{text}");
         check("a %[src] %% {x}", "a {source} % {{x}}");
-        check("%[req.fhdr(X-Id),lower]", "{header:X-Id|lower}");
-        check("%[req.hdr(X-Id)]", "{header:X-Id|field(-1,\",\")|trim}");
+        check("%[req.fhdr(X-Id),lower]", "{last-header:X-Id|lower}");
+        check("%[req.hdr(X-Id)]", "{last-header:X-Id|field(-1,\",\")|trim}");
+        check("%[req.hdr(X-Id,2)]", "{header:X-Id|field(2,\",\")|trim}");
         check("%[var(txn.a),sha2(512),hex]", "{variable:txn.a|sha512|hex|upper}");
         check("%[path,field(2,/)]-%ci", "{path|field(2,\"/\")}-{source}");
         check("%[str(a b),base64]", "{\"a b\"|base64}");

@@ -29,8 +29,6 @@ const MOOT: &[&str] = &[
     "resolve-prefer",
     "check-reuse-pool",
     "init-state",
-    "pool-purge-delay",
-    "pool-max-conn",
     "proto-check",
     "tcp-ut",
     "enabled",

@@ -39,10 +39,12 @@ fn haproxy_http(record: &Record, around: &Surroundings<'_>, time: &mut LocalTime
     let t = record.termination;
     out.extend_from_slice(&[t.cause, t.phase, t.cookie, t.set_cookie, b' ']);
     connections(record, around, out);
-    if !record.captured.is_empty() {
-        out.extend_from_slice(b" {");
-        haproxy_escape(&record.captured, out);
-        out.push(b'}');
+    for captured in [&record.captured, &record.captured_answer] {
+        if !captured.is_empty() {
+            out.extend_from_slice(b" {");
+            haproxy_escape(captured, out);
+            out.push(b'}');
+        }
     }
     out.extend_from_slice(b" \"");
     match record.line.as_slice() {
@@ -158,6 +160,10 @@ fn json(record: &Record, around: &Surroundings<'_>, out: &mut Vec<u8>) {
     if !record.captured.is_empty() {
         out.extend_from_slice(b",\"captured\":");
         quoted(&record.captured, out);
+    }
+    if !record.captured_answer.is_empty() {
+        out.extend_from_slice(b",\"captured-answer\":");
+        quoted(&record.captured_answer, out);
     }
     if let Some(tls) = around.tls {
         tls_fields(tls, out);

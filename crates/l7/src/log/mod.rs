@@ -60,6 +60,8 @@ pub struct Record {
     pub line: Vec<u8>,
     /// Texts that routes captured.
     pub captured: Vec<u8>,
+    /// And of the answer.
+    pub captured_answer: Vec<u8>,
     pub pool: Option<Rc<PoolRuntime>>,
 }
 
@@ -85,16 +87,17 @@ impl Record {
             pool_queue: 0,
             line: Vec::new(),
             captured: Vec::new(),
+            captured_answer: Vec::new(),
             pool: None,
         }
     }
 
     /// The next request of the same connection; keeps the memory of the line.
     pub fn restart(&mut self, client: SocketAddr, start_ms: u64, wall_ms: u64) {
-        let (mut line, mut captured) = (std::mem::take(&mut self.line), std::mem::take(&mut self.captured));
-        line.clear();
-        captured.clear();
-        *self = Record { line, captured, start_ms, wall_ms, ..Record::new(client) };
+        let [mut line, mut captured, mut captured_answer] =
+            [&mut self.line, &mut self.captured, &mut self.captured_answer].map(std::mem::take);
+        [&mut line, &mut captured, &mut captured_answer].into_iter().for_each(Vec::clear);
+        *self = Record { line, captured, captured_answer, start_ms, wall_ms, ..Record::new(client) };
     }
 }
 

@@ -49,8 +49,9 @@ pub struct Own<'a> {
     pub status: u16,
     pub content_type: &'a str,
     pub body: &'a [u8],
-    /// Whole lines to add.
+    /// Whole lines to add, and those of a page.
     pub lines: &'a [u8],
+    pub page_lines: &'a [u8],
     pub close: bool,
     /// The answer to HEAD.
     pub head_only: bool,
@@ -67,9 +68,11 @@ impl Own<'_> {
             }
             line(out, b"Content-Length", self.body.len().to_string().as_bytes());
         }
-        if self.status >= 400 || self.status == 200 {
+        let stored = memchr::memmem::find(&self.page_lines.to_ascii_lowercase(), b"cache-control:").is_some();
+        if (self.status >= 400 || self.status == 200) && !stored {
             line(out, b"Cache-Control", b"no-store");
         }
+        out.extend_from_slice(self.page_lines);
         out.extend_from_slice(self.lines);
         if self.close {
             line(out, b"Connection", b"close");
@@ -81,11 +84,14 @@ impl Own<'_> {
     }
 }
 
-/// Writes a whole answer to a failed request: the service's page for it, or a few words.
+/// Writes a whole answer to a failed request: the service's page for it, or a few words. Nothing where
+/// the page is silence.
 pub fn error(status: u16, pages: &[(u16, Page)], own: Own<'_>, out: &mut Vec<u8>) {
     match pages.iter().find(|(of, _)| *of == status) {
+        Some((_, page)) if page.is_silence() => out.clear(),
         Some((_, page)) => {
-            Own { status, content_type: &page.content_type, body: &page.body, ..own }.write(out);
+            let (content_type, page_lines) = (&page.content_type, &page.lines);
+            Own { status, content_type, page_lines, body: &page.body, ..own }.write(out);
         }
         None => {
             let body = format!("{status} {}\n", reason(status));
@@ -97,7 +103,8 @@ pub fn error(status: u16, pages: &[(u16, Page)], own: Own<'_>, out: &mut Vec<u8>
 
 pub fn page(fallback: &Fallback, close: bool, head_only: bool, out: &mut Vec<u8>) -> Option<u16> {
     let Fallback::Page { status, body, content_type } = fallback else { return None };
-    Own { status: *status, content_type, body: body.as_bytes(), close, head_only, lines: b"" }.write(out);
+    Own { status: *status, content_type, body: body.as_bytes(), close, head_only, ..Own::default() }
+        .write(out);
     Some(*status)
 }
 

@@ -264,12 +264,13 @@ async fn follow(
     let own = Own { lines: &lines, close: !keep, head_only, ..Own::default() };
     match &page {
         Some(page) => {
-            let (content_type, body) = (&page.content_type, &page.body);
-            Own { status, content_type, body, ..own }.write(&mut scratch.head);
+            let (content_type, page_lines, body) = (&page.content_type, &page.lines, &page.body);
+            Own { status, content_type, page_lines, body, ..own }.write(&mut scratch.head);
         }
         None => answer::error(status, &view.spec.error_pages, own, &mut scratch.head),
     }
     scratch.record.status = status;
+    let keep = keep && !scratch.head.is_empty();
     send_own(worker, scratch, client, view).await;
     if keep { After::NextRequest } else { After::Linger }
 }

@@ -288,6 +288,7 @@ impl Facts for Asked<'_> {
         let tls = self.client.tls.as_ref();
         match fetch {
             Fetch::Tls => tls.is_some() || self.client.over_tls,
+            Fetch::FirstRequest => self.client.requests <= 1,
             Fetch::ClientCert => tls.is_some_and(|t| t.peer.is_some()),
             _ => false,
         }

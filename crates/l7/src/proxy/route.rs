@@ -57,6 +57,7 @@ pub struct Changes {
     pub response: HeadChanges,
     /// Texts for the log line, divided by `|`.
     pub captured: Vec<u8>,
+    pub captured_answer: Vec<u8>,
     pub priority: i16,
     tracked: Vec<Tracked>,
     places: Vec<Place>,
@@ -170,18 +171,11 @@ impl Changes {
         self.request.clear();
         self.response.clear();
         self.captured.clear();
+        self.captured_answer.clear();
         self.priority = 0;
         self.tracked.clear();
         self.places.clear();
         self.variables.end_request();
-    }
-
-    /// A text for the log line.
-    fn capture(&mut self, text: &[u8]) {
-        if !self.captured.is_empty() {
-            self.captured.push(b'|');
-        }
-        self.captured.extend_from_slice(&text[..text.len().min(256)]);
     }
 
     /// Counts for every tracked key, at the end.
@@ -318,7 +312,7 @@ fn take_answer(asked: &mut Asked<'_>, step: &Step, changes: &mut Changes, verdic
         }
         Step::Capture { value, .. } => {
             value.render(asked, &changes.captures, &mut rendered);
-            changes.capture(&rendered);
+            capture(&rendered, &mut changes.captured_answer);
         }
         Step::ResponseHeader(edit) => {
             if let Some(value) = edit.value() {
@@ -391,7 +385,7 @@ async fn take(asked: &mut Asked<'_>, step: &Step, changes: &mut Changes) -> Opti
         }
         Step::Capture { value, .. } => {
             render(value);
-            changes.capture(&rendered);
+            capture(&rendered, &mut changes.captured);
             None
         }
         Step::Priority(priority) => {
@@ -463,7 +457,8 @@ async fn take(asked: &mut Asked<'_>, step: &Step, changes: &mut Changes) -> Opti
                 None => page.clone(),
                 Some(text) => {
                     render(text);
-                    Arc::new(Page { content_type: page.content_type.clone(), body: rendered.clone() })
+                    let (content_type, lines) = (page.content_type.clone(), page.lines.clone());
+                    Arc::new(Page { content_type, lines, body: rendered.clone() })
                 }
             };
             Some(Verdict::Answer { status: *status, page })
@@ -504,10 +499,18 @@ async fn knows(asked: &Asked<'_>, users: &auth::Users) -> bool {
     }
 }
 
+/// A text for the log line.
+fn capture(text: &[u8], captured: &mut Vec<u8>) {
+    if !captured.is_empty() {
+        captured.push(b'|');
+    }
+    captured.extend_from_slice(&text[..text.len().min(256)]);
+}
+
 /// Notes what was captured for the log line.
 pub fn note(changes: &Changes, record: &mut Record) {
-    record.captured.clear();
-    record.captured.extend_from_slice(&changes.captured);
+    record.captured.clone_from(&changes.captured);
+    record.captured_answer.clone_from(&changes.captured_answer);
 }
 
 /// Counts a request that ended, with what its routes track.
@@ -519,7 +522,7 @@ pub fn finish(
     record: &mut Record,
     http: bool,
 ) {
-    if !changes.tracked.is_empty() || !changes.captured.is_empty() {
+    if !changes.tracked.is_empty() || !changes.captured.is_empty() || !changes.captured_answer.is_empty() {
         note(changes, record);
         changes.count(worker, record, http);
     }
