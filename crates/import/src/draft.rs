@@ -1,5 +1,7 @@
 //! What is gathered from the sources before it is printed.
 
+use std::collections::BTreeMap;
+
 use crate::haproxy::run::Run;
 use crate::words::{list, quoted, split_port};
 use crate::{Gravity, Left};
@@ -128,6 +130,10 @@ pub struct Draft {
     pub routers: Vec<Table>,
     pub services: Vec<Service>,
     pub pools: Vec<Pool>,
+    /// Tables that routes count in.
+    pub tables: Vec<Table>,
+    /// Their keys, by the names that the source has for them.
+    pub counted: BTreeMap<String, String>,
     pub left: Vec<Left>,
     /// Folders of certificates and authorities that are named without one.
     pub crt_base: Option<String>,
@@ -252,6 +258,7 @@ impl Draft {
                 self.routers.iter().for_each(|r| r.print("[[pair.vrrp]]", 2, &mut out));
             }
         }
+        self.tables.iter().for_each(|table| table.print("[[table]]", 0, &mut out));
         for service in &self.services {
             let mut head = Table { comments: service.table.comments.clone(), lines: Vec::new() };
             head.text("name", &service.name);

@@ -12,6 +12,7 @@ pub mod run;
 mod sample;
 mod server;
 mod stats;
+mod tables;
 
 use std::collections::BTreeMap;
 
@@ -429,6 +430,7 @@ fn log(number: usize, words: &[String], draft: &mut Draft) {
 fn build(proxies: &[Proxy], draft: &mut Draft) {
     let backends: BTreeMap<&str, &Proxy> =
         proxies.iter().filter(|p| p.kind != Kind::Frontend).map(|p| (p.name.as_str(), p)).collect();
+    tables::gather(proxies, draft);
     for (at, proxy) in proxies.iter().enumerate() {
         draft.file.clone_from(&proxy.file);
         for word in proxy.all("log").filter(|w| w.words.get(1).is_some_and(|to| to != "global")) {
@@ -444,6 +446,10 @@ fn build(proxies: &[Proxy], draft: &mut Draft) {
         draft.file.clone_from(&proxy.file);
         let mut pool = proxy.pool(draft);
         pool.name = draft.fresh(&name(&proxy.name));
+        // Some are there for their table alone.
+        if pool.servers.is_empty() && draft.counted.contains_key(&proxy.name) {
+            continue;
+        }
         if pool.servers.is_empty() {
             let why = format!("{} has no servers: what comes to it is refused with 503", proxy.name);
             draft.note(proxy.line, "backend", why);

@@ -48,6 +48,28 @@ fn many_ports_in_the_old_form() {
 }
 
 #[test]
+fn tables_that_count_and_rules_of_answers() {
+    let text = "defaults\n mode http\n timeout connect 4s\n timeout client 30s\n timeout server 30s\nfrontend web\n bind 192.0.2.10:80\n stick-table type ip size 100k expire 30s store http_req_rate(10s),conn_cur\n acl abuser sc_http_req_rate(0) gt 20\n http-request track-sc0 src if !{ path_beg /static }\n http-request deny deny_status 429 if abuser or { sc0_conn_cur gt 10 }\n tcp-request content track-sc1 req.hdr(X-Key) table keys\n http-request deny if { src_http_req_rate(keys) gt 5 }\n http-request deny if { sc_http_err_rate(1) gt 5 }\n http-response set-header X-Was %[status] if { status 500:599 }\n http-response deny if { res.hdr(X-Secret) -m found }\n http-after-response set-header X-All 1\n default_backend app\nbackend app\n retry-on empty-response 503 junk-response\n http-reuse never\n http-response del-header Server\n server a 192.0.2.11:80\nbackend keys\n stick-table type string size 1m expire 1h store http_err_rate(1m)\n";
+    check(
+        &[(Kind::Haproxy, text)],
+        &[
+            "[[table]]\nname = \"web\"\nkey = \"{source}\"\nsize = 102400\nexpire = \"30s\"\nperiod = \"10s\"",
+            "when = '!path(\"/static*\")'\n  track = \"web\"",
+            "rate(\"web\", \"requests\") > 20 || count(\"web\", \"current\") > 10",
+            "when = 'header(\"X-Key\")'\n  track = \"keys\"",
+            "rate(\"keys\", \"errors\") > 5",
+            "[[virtual-service.answer-route]]\n  of = \"servers\"\n  remove-header = [\"Server\"]",
+            "when = '(status >= 500 && status <= 599)'\n  of = \"servers\"\n  set-header = { \"X-Was\" = \"{status}\" }",
+            "deny = { status = 502 }",
+            "[[virtual-service.answer-route]]\n  set-header = { \"X-All\" = \"1\" }",
+            "retry-on = [\"no-answer\", \"503\", \"bad-answer\"]",
+            "connection-reuse = \"client\"",
+        ],
+        &["http-request deny if { src_http_req_rate(keys) gt 5 }"],
+    );
+}
+
+#[test]
 fn remote_desktops() {
     let text = "defaults\n clitimeout 1h\n srvtimeout 1h\nlisten VIP1 192.0.2.10:3389\n mode tcp\n tcp-request inspect-delay 5s\n tcp-request content accept if RDP_COOKIE\n persist rdp-cookie\n balance rdp-cookie\n option tcpka\n option tcplog\n server a 192.0.2.11:3389 weight 1 check inter 2000 rise 2 fall 3\n server b 192.0.2.12:3389 weight 1 check inter 2000 rise 2 fall 3\n option redispatch\n";
     check(

@@ -4,16 +4,20 @@ use std::collections::BTreeMap;
 
 use super::proxy::Proxy;
 use super::sample;
+use super::tables::Counted;
 use crate::draft::Draft;
 use crate::words::quoted;
 
 /// Named conditions of a proxy; several lines of one name are one or the other.
 #[derive(Default)]
-pub struct Acls(BTreeMap<String, String>);
+pub struct Acls {
+    named: BTreeMap<String, String>,
+    pub counted: Counted,
+}
 
 impl Acls {
     pub fn of(proxy: &Proxy, draft: &mut Draft) -> Acls {
-        let mut acls = Acls::default();
+        let mut acls = Acls { counted: Counted::of(proxy, &draft.counted), ..Acls::default() };
         for word in proxy.all("acl") {
             let words = &word.words;
             let Some(name) = words.get(1) else { continue };
@@ -21,9 +25,9 @@ impl Acls {
             if words.get(2).is_some_and(|w| w.starts_with("req_rdp_cookie") || w.starts_with("rdp_cookie")) {
                 continue;
             }
-            match criterion(&words[2..]) {
+            match criterion(&words[2..], &acls.counted) {
                 Ok(text) => {
-                    let entry = acls.0.entry(name.clone()).or_default();
+                    let entry = acls.named.entry(name.clone()).or_default();
                     *entry = if entry.is_empty() { text } else { format!("{entry} || {text}") };
                 }
                 Err(why) => {
@@ -58,7 +62,7 @@ impl Acls {
                 }
                 "{" => {
                     let end = words[at..].iter().position(|w| w == "}").ok_or("a { has no }")?;
-                    let text = criterion(&words[at..at + end])?;
+                    let text = criterion(&words[at..at + end], &self.counted)?;
                     at += end + 1;
                     text
                 }
@@ -78,7 +82,7 @@ impl Acls {
     }
 
     fn named(&self, name: &str) -> Result<String, String> {
-        if let Some(text) = self.0.get(name) {
+        if let Some(text) = self.named.get(name) {
             return Ok(text.clone());
         }
         let text = match name {
@@ -97,8 +101,13 @@ impl Acls {
 }
 
 /// One test: a fetch, flags, values.
-fn criterion(words: &[String]) -> Result<String, String> {
+fn criterion(words: &[String], counted: &Counted) -> Result<String, String> {
     let Some(fetch) = words.first() else { return Err("an empty test".into()) };
+    if let Some(asked) = counted.asked(fetch) {
+        let values: Vec<&str> =
+            words[1..].iter().map(String::as_str).filter(|w| !["-m", "int"].contains(w)).collect();
+        return numbers(&asked?, &values);
+    }
     let parts = sample::chain(fetch);
     if parts.len() > 1 || ["var", "str", "int"].contains(&parts[0].0.as_str()) {
         return converted(fetch, &words[1..]);

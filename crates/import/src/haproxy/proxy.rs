@@ -677,7 +677,7 @@ impl Proxy {
         if self.kind != Kind::Backend {
             return Vec::new();
         }
-        let mut unheard = Draft::default();
+        let mut unheard = Draft { counted: draft.counted.clone(), ..Draft::default() };
         let acls = Acls::of(self, &mut unheard);
         // Each service that comes here asks anew; what cannot be carried over is told once.
         let mut routes = Vec::new();

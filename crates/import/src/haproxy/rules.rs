@@ -140,6 +140,13 @@ pub fn rule(
                 also(&mut route, &sample::presence(&rest[1..].join(" ")));
             }
         }
+        ["http-request" | "tcp-request", rest @ ..]
+            if rest.iter().take(2).any(|w| w.starts_with("track-sc")) =>
+        {
+            let (table, when) = acls.counted.tracked(word)?;
+            set(&mut route, "track", quoted(&table));
+            also(&mut route, &when);
+        }
         ["http-request", "capture", what @ .., "len", length] => {
             set(&mut route, "capture", captured(&what.join(" "), length)?);
         }

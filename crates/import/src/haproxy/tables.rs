@@ -1,0 +1,141 @@
+//! Stick tables that count, with `track-sc` and the tests that ask them, as tables of routes.
+
+use std::collections::BTreeMap;
+
+use super::bind::size;
+use super::proxy::{Proxy, Word};
+use super::sample;
+use crate::draft::{Draft, Table};
+use crate::words::{duration, name, quoted};
+
+/// Tables that are counted in: their keys, by HAProxy's name.
+pub type Keys = BTreeMap<String, String>;
+
+/// What the tests of one proxy mean.
+#[derive(Clone, Debug, Default)]
+pub struct Counted {
+    own: String,
+    keys: Keys,
+    /// Tables by the number of `track-sc`.
+    by_number: BTreeMap<String, String>,
+}
+
+/// `track-scN KEY [table NAME]`: number, key, table.
+fn track(word: &Word, own: &str) -> Option<(String, String, String)> {
+    if !["http-request", "tcp-request"].contains(&word.words[0].as_str()) {
+        return None;
+    }
+    let at = word.words.iter().take(3).position(|w| w.starts_with("track-sc"))?;
+    let number = word.words[at].trim_start_matches("track-sc").to_owned();
+    let table = match word.words.get(at + 2).map(String::as_str) {
+        Some("table") => word.arg(at + 3).to_owned(),
+        _ => own.to_owned(),
+    };
+    Some((number, word.arg(at + 1).to_owned(), table))
+}
+
+/// Every table that something is tracked in, written once.
+pub fn gather(proxies: &[Proxy], draft: &mut Draft) {
+    for proxy in proxies {
+        for word in &proxy.words {
+            let Some((_, sample, table)) = track(word, &proxy.name) else { continue };
+            let Some(of) = proxies.iter().find(|p| p.name == table) else { continue };
+            let Some(rules) = of.last("stick-table") else { continue };
+            let key = match sample::template(&sample) {
+                Ok(key) => key,
+                Err(why) => {
+                    draft.left(word.line, &word.words.join(" "), why);
+                    continue;
+                }
+            };
+            match draft.counted.get(&table) {
+                Some(known) if *known == key => {}
+                Some(_) => {
+                    let why = format!("the table {table} has other keys already: use one table for each key");
+                    draft.left(word.line, &word.words.join(" "), why);
+                }
+                None => {
+                    draft.tables.push(written(&table, &key, rules));
+                    draft.counted.insert(table, key);
+                }
+            }
+        }
+    }
+}
+
+fn written(table: &str, key: &str, rules: &Word) -> Table {
+    let mut out = Table::default();
+    let value = |wanted: &str| rules.words.iter().skip_while(|w| *w != wanted).nth(1);
+    out.text("name", &name(table));
+    out.text("key", key);
+    if let Some(entries) = value("size").and_then(|text| size(text)) {
+        out.set("size", entries.clamp(16, 16_777_216).to_string());
+    }
+    if let Some(expire) = value("expire").and_then(|text| duration(text, "ms")) {
+        out.text("expire", &expire);
+    }
+    // Rates of one table have one period here.
+    let periods = rules.words.iter().flat_map(|w| w.split("_rate(").skip(1));
+    let period = periods.filter_map(|rest| duration(rest.split(')').next()?, "ms")).next();
+    if let Some(period) = period {
+        out.text("period", &period);
+    }
+    out
+}
+
+impl Counted {
+    pub fn of(proxy: &Proxy, keys: &Keys) -> Counted {
+        let tracked = proxy.words.iter().filter_map(|w| track(w, &proxy.name));
+        let by_number = tracked.map(|(number, _, table)| (number, table)).collect();
+        Counted { own: proxy.name.clone(), keys: keys.clone(), by_number }
+    }
+
+    /// The table that a rule counts in, and when there is something to count.
+    pub fn tracked(&self, word: &Word) -> Result<(String, String), String> {
+        let (_, sample, table) = track(word, &self.own).ok_or("not carried over")?;
+        match self.keys.get(&table) {
+            Some(key) if sample::template(&sample).as_ref() == Ok(key) => {
+                Ok((name(&table), sample::presence(&sample)))
+            }
+            _ => Err(format!("there is no table {table} with this key")),
+        }
+    }
+
+    /// `sc_http_req_rate(0)` and the like as what a condition asks; none where it is no such test.
+    pub fn asked(&self, fetch: &str) -> Option<Result<String, String>> {
+        let (whole, arguments) = match fetch.split_once('(') {
+            Some((whole, rest)) => (whole, rest.trim_end_matches(')')),
+            None => (fetch, ""),
+        };
+        let arguments: Vec<&str> = arguments.split(',').map(str::trim).collect();
+        let (table, what) = if let Some(what) = whole.strip_prefix("src_") {
+            let table = if arguments[0].is_empty() { &*self.own } else { arguments[0] };
+            (table.to_owned(), what)
+        } else {
+            let rest = whole.strip_prefix("sc")?;
+            let (number, what, named) = match rest.strip_prefix('_') {
+                Some(what) => (arguments[0], what, arguments.get(1)),
+                None => (rest.get(..1)?, rest.get(1..)?.strip_prefix('_')?, arguments.first()),
+            };
+            let named = named.filter(|t| !t.is_empty()).map(|t| (*t).to_owned());
+            (named.or_else(|| self.by_number.get(number).cloned())?, what)
+        };
+        let (function, counter) = match what {
+            "http_req_rate" => ("rate", "requests"),
+            "http_req_cnt" => ("count", "requests"),
+            "http_err_rate" => ("rate", "errors"),
+            "http_err_cnt" => ("count", "errors"),
+            "conn_rate" => ("rate", "connections"),
+            "conn_cnt" => ("count", "connections"),
+            "conn_cur" => ("count", "current"),
+            "bytes_in_rate" => ("rate", "bytes-in"),
+            "bytes_out_rate" => ("rate", "bytes-out"),
+            _ => return None,
+        };
+        let key = self.keys.get(&table).map(String::as_str);
+        if key.is_none() || whole.starts_with("src_") && key != Some("{source}") {
+            return Some(Err(format!("nothing is tracked in the table {table} by this key")));
+        }
+        Some(Ok(format!("{function}({}, \"{counter}\")", quoted(&name(&table)))))
+    }
+}
