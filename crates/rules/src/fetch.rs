@@ -320,7 +320,7 @@ pub static FUNCTIONS: &[Function] = &[
         F::FirstRequest,
         Flag,
         Yes,
-        "It is the first request of its client's connection.",
+        "It is the first request of its client's connection; over HTTP/2 every one is.",
         "first-request()",
     ),
     function("tls", F::Tls, Flag, No, "The client speaks TLS with this program.", "!tls()"),

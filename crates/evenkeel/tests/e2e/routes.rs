@@ -559,3 +559,32 @@ fn answers_have_routes_of_their_own() {
     let told = evenkeel.ok(&["explain", &format!("http://{}/200", place.at(8080))]);
     assert!(told.contains("answer-route answer-route-4 looks at the answer when status >= 500"), "{told}");
 }
+
+/// What is decoded on the way into a head must not end a line of it.
+#[test]
+fn decoded_values_add_no_lines() {
+    let place = Place::new("injection");
+    let _servers = servers(&place);
+    let mut text = with_routes(
+        &place,
+        "",
+        &[
+            "when = 'path(\"/away\")'\nredirect = { location = \"/{query:q|url-decode}\" }",
+            "set-header = { X-Asked = \"{query:q|url-decode}\" }\nset-response-header = { X-Told = \"{query:q|url-decode}\" }",
+        ],
+    );
+    text += "[[virtual-service.answer-route]]\nadd-header = { X-Also = \"{query:q|url-decode}\" }\n";
+    let _evenkeel = start(&place, &text);
+    let attack = "a%0d%0aEvil:%20yes%0aWorse:1%00";
+    for path in ["/", "/away"] {
+        let answer = ask(&place, &format!("GET {path}?q={attack} HTTP/1.1\r\nHost: test"));
+        assert_eq!((answer.field("Evil"), answer.field("Worse")), (None, None), "{path}");
+        assert_eq!(answer.field("X-Also"), Some("a  Evil: yes Worse:1"), "{path}");
+        if path == "/" {
+            assert_eq!(answer.field("X-Told"), Some("a  Evil: yes Worse:1"));
+            assert!(answer.text().contains("X-Asked: a  Evil: yes Worse:1 \r\n"), "{}", answer.text());
+        } else {
+            assert_eq!(answer.field("Location"), Some("/a  Evil: yes Worse:1"));
+        }
+    }
+}

@@ -349,6 +349,44 @@ fn a_backup_makes_another_machine_the_same() {
 }
 
 #[test]
+fn parts_start_anew_while_the_rest_runs_on() {
+    let place = Place::new("parts");
+    if !require(&["curl"]) {
+        return;
+    }
+    let server = Scripted::named(place.at(9001), "one");
+    let keys = "health-check = { type = \"http\", interval = \"60s\" }";
+    let evenkeel = administered(&place, &service("web", "http", place.at(8080), &[place.at(9001)], keys));
+    evenkeel.await_server("web", "s1", "up");
+    let at = place.at(9443);
+    add_user(&evenkeel, &place, "ann", "admin");
+    let session = log_in(at, "ann", PASSWORD).session();
+    let mut client = evenkeel_testbed::Connection::open(place.at(8080));
+    assert_eq!(client.get("/").text(), "one");
+    let restart = |part: &str| {
+        let got = call(at, "POST", "/api/v1/restart", &session, Some(&format!("{{\"part\":\"{part}\"}}")));
+        (got.status, got.body)
+    };
+    let probed = server.connections();
+    for (part, status, says) in [
+        ("checks", 200, "1 checks begin again"),
+        ("logs", 200, "opened again"),
+        ("web", 200, "who is logged in stays so"),
+        ("layer4", 404, "no virtual service is of layer 4"),
+        ("pair", 404, "part of no pair"),
+        ("engine", 422, "unknown variant"),
+    ] {
+        let (got, body) = restart(part);
+        assert!(got == status && body.contains(says), "{part}: {got} {body}");
+    }
+    assert_eq!(call(at, "GET", "/api/v1/self", &session, None).status, 200);
+    assert_eq!(client.get("/").text(), "one", "the client's connection has noticed nothing");
+    // The next probe would have been due in a minute.
+    eventually("the server was probed anew", Duration::from_secs(5), || server.connections() > probed);
+    assert_eq!(evenkeel.server("web", "s1")["state"], "up");
+}
+
+#[test]
 fn a_lockdown_closes_what_is_open() {
     let place = Place::new("lockdown");
     if !require(&["curl", "openssl"]) {

@@ -384,10 +384,15 @@ impl<'a> Copier<'a> {
     }
 }
 
+/// A line of a head. What a decoded variable brought must not end it: control characters become
+/// spaces (RFC 9110 section 5.5).
 pub fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
+    let start = out.len();
     out.extend_from_slice(value);
+    let is_control = |byte: &&mut u8| **byte != b'\t' && byte.is_ascii_control();
+    out[start..].iter_mut().filter(is_control).for_each(|byte| *byte = b' ');
     out.extend_from_slice(b"\r\n");
 }
 

@@ -90,10 +90,7 @@ impl HeadChanges {
     }
 
     pub fn add(&mut self, name: &[u8], value: &[u8]) {
-        self.lines.extend_from_slice(name);
-        self.lines.extend_from_slice(b": ");
-        self.lines.extend_from_slice(value);
-        self.lines.extend_from_slice(b"\r\n");
+        crate::h1::request::line(&mut self.lines, name, value);
     }
 
     /// Values of the lines that were added under a name.
