@@ -445,11 +445,25 @@ fn a_serial_line_is_a_path_when_all_else_is_cut() {
 #[test]
 fn a_rehearsal_measures_what_it_does() {
     let Some(mut lab) = lab("pair-rehearsal") else { return };
-    lab.start_pair("", &shared());
+    // A script is told of every change of role, as keepalived tells it.
+    let script = format!("#!/bin/sh\necho \"$*\" >> {}$2\n", lab.place.file("told-").display());
+    let script = lab.place.write("notify.sh", script);
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    lab.start_pair(&format!("notify = \"{}\"", script.display()), &shared());
     let seen = lab.cli(0, &["pair", "rehearse", "--json"]);
     let seen: serde_json::Value = serde_json::from_str(&seen.out).unwrap_or_else(|_| panic!("{}", seen.err));
     assert!(seen["there-ms"].as_u64() < Some(2_000) && seen["back-ms"].as_u64() < Some(2_000), "{seen}");
     lab.await_role(0, "active");
+    let told = |node: &str, line: &str| {
+        let text = std::fs::read_to_string(lab.place.file(&format!("told-{node}"))).unwrap_or_default();
+        text.lines().filter(|l| *l == line).count()
+    };
+    eventually("the script was told", Duration::from_secs(5), || {
+        told("lb1", "INSTANCE lb1 MASTER 150") >= 2
+            && told("lb1", "INSTANCE lb1 BACKUP 150") >= 1
+            && told("lb2", "INSTANCE lb2 MASTER 100") == 1
+            && told("lb2", "INSTANCE lb2 BACKUP 100") >= 1
+    });
     assert_ne!(lab.cli(1, &["pair", "rehearse"]).code, 0);
     // A node that is held stays passive even when it is alone.
     assert_eq!(lab.cli(1, &["pair", "hold"]).code, 0);
