@@ -195,20 +195,18 @@ impl Expression {
 
     /// The first test that needs a request to be read, as it was written.
     pub fn needs_http(&self) -> Option<String> {
-        let mut found = None;
-        self.root.visit(&mut |test| {
-            if test.needs == NeedsHttp::Yes && found.is_none() {
-                found = Some(test.text.clone());
-            }
-        });
-        found
+        self.first_that(NeedsHttp::Yes)
     }
 
     /// The first test that needs an answer.
     pub fn needs_answer(&self) -> Option<String> {
+        self.first_that(NeedsHttp::Answer)
+    }
+
+    fn first_that(&self, needs: NeedsHttp) -> Option<String> {
         let mut found = None;
         self.root.visit(&mut |test| {
-            if test.needs == NeedsHttp::Answer && found.is_none() {
+            if test.needs == needs && found.is_none() {
                 found = Some(test.text.clone());
             }
         });
