@@ -276,7 +276,7 @@ async fn lockdown(State(app): State<App>, Extension(who): Extension<Who>, _: Byt
         [] => report.done.push("no token was without an end".into()),
         names => report.done.push(format!("revoked tokens without an end: {}", names.join(", "))),
     }
-    let ended = app.accounts.end_all_sessions(&who)?;
+    let ended = app.accounts.end_all_sessions(Some(&who))?;
     report.done.push(format!("ended {ended} other sessions"));
     let people = app.accounts.users(now_ms());
     for user in people.iter().filter(|u| !u.second_factor && u.role != api::Role::Viewer) {

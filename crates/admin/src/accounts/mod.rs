@@ -324,20 +324,16 @@ impl Accounts {
         alive.map(describe).collect()
     }
 
-    /// How many sessions were ended.
-    pub fn end_all_sessions(&self, but: &Who) -> Result<usize, Refused> {
+    /// Everybody logs in again, but for the session of one. How many sessions were ended.
+    pub fn end_all_sessions(&self, but: Option<&Who>) -> Result<usize, Refused> {
         let mut inner = self.inner();
         let before = inner.stored.sessions.len();
-        let own = |s: &StoredSession| matches!(&but.by, By::Session { id, .. } if *id == s.id);
-        inner.stored.sessions.retain(own);
+        let kept = but.and_then(|who| match &who.by {
+            By::Session { id, .. } => Some(id),
+            _ => None,
+        });
+        inner.stored.sessions.retain(|s| kept == Some(&s.id));
         let ended = before - inner.stored.sessions.len();
-        inner.save().map(|()| ended)
-    }
-
-    /// Everybody logs in again.
-    pub fn end_every_session(&self) -> Result<usize, Refused> {
-        let mut inner = self.inner();
-        let ended = std::mem::take(&mut inner.stored.sessions).len();
         inner.save().map(|()| ended)
     }
 

@@ -83,7 +83,7 @@ impl Control {
     /// This node's own part, for the other one.
     pub fn lock_down_for_peer(&mut self, who: &str) {
         let mut report = api::Lockdown::default();
-        match self.administration().map(|a| a.app().accounts.end_every_session()) {
+        match self.administration().map(|a| a.app().accounts.end_all_sessions(None)) {
             Some(Ok(ended)) => report.done.push(format!("ended {ended} sessions")),
             Some(Err(refused)) => report.left.push(format!("sessions: {}", refused.failure.detail)),
             None => {}
@@ -95,15 +95,7 @@ impl Control {
         if changes.is_empty() {
             return say(&Say::LockedDown { report });
         }
-        let text = match evenkeel_config::edit(&self.running_text(), &changes) {
-            Ok(text) => text,
-            Err(why) => {
-                let report = api::Lockdown { done: Vec::new(), left: vec![why] };
-                return say(&Say::LockedDown { report });
-            }
-        };
-        let (sender, done) = oneshot::channel();
-        self.commit_on_both(text, options(who), sender);
+        let done = self.commit_lockdown(who, &changes);
         tokio::spawn(async move {
             let report = match done.await {
                 Ok(Ok(_)) => report,
@@ -133,12 +125,7 @@ impl Control {
             report.done.push("the configuration leaves nothing open".into());
             return drop(reply.send(Ok(report)));
         }
-        let text = match evenkeel_config::edit(&self.running_text(), &changes) {
-            Ok(text) => text,
-            Err(why) => return drop(reply.send(Err(Refused::new(Kind::Failed, why)))),
-        };
-        let (sender, done) = oneshot::channel();
-        self.commit_on_both(text, options(&who), sender);
+        let done = self.commit_lockdown(&who, &changes);
         tokio::spawn(async move {
             let gone = |_| Err(Refused::new(Kind::Failed, "the daemon is stopping"));
             let result = done.await.unwrap_or_else(gone).map(|committed| {
@@ -147,6 +134,25 @@ impl Control {
             });
             let _ = reply.send(result);
         });
+    }
+
+    /// Commits what closes; what came of it.
+    fn commit_lockdown(
+        &mut self,
+        who: &str,
+        changes: &[Change],
+    ) -> oneshot::Receiver<Result<api::Committed, Refused>> {
+        let (reply, done) = oneshot::channel();
+        let options = api::CommitOptions {
+            author: Some(who.to_owned()),
+            message: Some("lockdown".into()),
+            ..Default::default()
+        };
+        match evenkeel_config::edit(&self.running_text(), changes) {
+            Ok(text) => self.commit_on_both(text, options, reply),
+            Err(why) => drop(reply.send(Err(Refused::new(Kind::Failed, why)))),
+        }
+        done
     }
 
     /// What is open in this node's own part.
@@ -194,13 +200,5 @@ impl Control {
             }
         }
         changes
-    }
-}
-
-fn options(who: &str) -> api::CommitOptions {
-    api::CommitOptions {
-        author: Some(who.to_owned()),
-        message: Some("lockdown".into()),
-        ..Default::default()
     }
 }

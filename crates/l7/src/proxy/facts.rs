@@ -171,6 +171,18 @@ pub fn without_port(host: &[u8]) -> &[u8] {
     &host[..end.unwrap_or(host.len())]
 }
 
+/// Whether a header of a name, as routes have changed the head, has a value that passes.
+fn any_value(
+    fields: &[field::Field],
+    head: &[u8],
+    edits: &HeadChanges,
+    name: &[u8],
+    test: &mut dyn FnMut(&[u8]) -> bool,
+) -> bool {
+    let original = fields.iter().filter(|f| f.name.of(head).eq_ignore_ascii_case(name) && !edits.drops(name));
+    original.map(|f| f.value.of(head)).any(&mut *test) || edits.lines_named(name).any(test)
+}
+
 impl Facts for Asked<'_> {
     fn texts(&self, fetch: Fetch, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         let tls = self.client.tls.as_ref();
@@ -184,20 +196,10 @@ impl Facts for Asked<'_> {
                 pairs.filter_map(|pair| value_of(pair, name.as_bytes())).any(test)
             }
             Fetch::Header => self.request.is_some_and(|(request, head)| {
-                let named = |f: &&field::Field| f.name.of(head).eq_ignore_ascii_case(name.as_bytes());
-                let original =
-                    request.fields.iter().filter(named).filter(|_| !self.edits.drops(name.as_bytes()));
-                original.map(|f| f.value.of(head)).any(&mut *test)
-                    || self.edits.lines_named(name.as_bytes()).any(&mut *test)
+                any_value(&request.fields, head, &self.edits, name.as_bytes(), test)
             }),
             Fetch::AnswerHeader => self.answer.as_ref().is_some_and(|answer| {
-                let named = |f: &&field::Field| {
-                    let field = f.name.of(answer.head);
-                    field.eq_ignore_ascii_case(name.as_bytes()) && !answer.edits.drops(field)
-                };
-                let original = answer.response.fields().iter().filter(named);
-                original.map(|f| f.value.of(answer.head)).any(&mut *test)
-                    || answer.edits.lines_named(name.as_bytes()).any(&mut *test)
+                any_value(answer.response.fields(), answer.head, &answer.edits, name.as_bytes(), test)
             }),
             Fetch::Server => {
                 self.answer.as_ref().and_then(|a| a.server).is_some_and(|name| test(name.as_bytes()))

@@ -150,9 +150,11 @@ pub async fn transact(
     let shares = lease.shares_connections();
     let names_client = outgoing.names_client;
     let own = client.own.take().filter(|own| may_reuse && own.server == lease.server.id);
-    let knows_client = own.as_ref().is_some_and(|own| own.knows_client);
+    let knew_client = own.as_ref().is_some_and(|own| own.knows_client);
     let own = own.and_then(|own| own.take(!outgoing.idempotent));
-    let is_own = own.is_some() || !shares || outgoing.names_client;
+    // A connection in place of one that has ended knows nobody.
+    let knows_client = own.is_some() && knew_client || names_client;
+    let is_own = own.is_some() || !shares || names_client;
     let reused = match own {
         Some(own) => Some(own),
         None if may_reuse && shares => worker.take_idle(&lease.server, !outgoing.idempotent),
@@ -212,7 +214,7 @@ pub async fn transact(
         unread_head: false,
         reusable: false,
         is_own,
-        knows_client: knows_client || names_client,
+        knows_client,
     };
     let done = flow.run().await;
     let Flow { server, pipe, reusable, is_own, knows_client, .. } = flow;

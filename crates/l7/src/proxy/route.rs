@@ -215,12 +215,7 @@ pub async fn walk(
     asked.edits = std::mem::take(&mut changes.request);
     let mut verdict = Verdict::Pool(0);
     'routes: for route in &routes.list {
-        if route.gate.as_ref().is_some_and(|gate| !gate.lets(asked.path())) {
-            continue;
-        }
-        changes.captures.clear();
-        changes.captures.wanted = route.captures;
-        if route.when.as_ref().is_some_and(|when| !when.holds(&asked, &mut changes.captures)) {
+        if !holds(route, &asked, &mut changes.captures) {
             continue;
         }
         for step in &route.steps {
@@ -235,6 +230,16 @@ pub async fn walk(
     changes.key.replace(asked.key.take());
     (changes.variables, changes.request, changes.target) = (asked.variables, asked.edits, asked.target);
     verdict
+}
+
+/// Whether a route is for this request or answer; what its condition captured.
+fn holds(route: &CompiledRoute, asked: &Asked<'_>, captures: &mut Captures) -> bool {
+    if route.gate.as_ref().is_some_and(|gate| !gate.lets(asked.path())) {
+        return false;
+    }
+    captures.clear();
+    captures.wanted = route.captures;
+    route.when.as_ref().is_none_or(|when| when.holds(asked, captures))
 }
 
 /// What the routes of answers have said of one.
@@ -277,16 +282,10 @@ pub fn walk_answer(
             Answers::OfServers => answered.server.is_some(),
             Answers::Own => answered.server.is_none(),
         };
-        let CompiledRoute { when, gate, captures, steps, .. } = &each.route;
-        if !wanted || gate.as_ref().is_some_and(|gate| !gate.lets(asked.path())) {
+        if !wanted || !holds(&each.route, &asked, &mut changes.captures) {
             continue;
         }
-        changes.captures.clear();
-        changes.captures.wanted = *captures;
-        if when.as_ref().is_some_and(|when| !when.holds(&asked, &mut changes.captures)) {
-            continue;
-        }
-        for step in steps {
+        for step in &each.route.steps {
             take_answer(&mut asked, step, changes, &mut verdict);
         }
         if each.stop || verdict.deny.is_some() {
