@@ -7,19 +7,21 @@ use std::time::Duration;
 
 use evenkeel_api::Holder;
 use evenkeel_model::mask_address;
-use evenkeel_platform::{Announcer, Network};
+use evenkeel_platform::{Announcer, Network, OwnAddress};
+
+/// Whether an address lies in the network of one of this machine's; one alone makes no network.
+pub fn is_near(own: &OwnAddress, address: IpAddr) -> bool {
+    let whole = if address.is_ipv4() { 32 } else { 128 };
+    own.address.is_ipv4() == address.is_ipv4()
+        && own.prefix < whole
+        && mask_address(own.address, own.prefix, own.prefix) == mask_address(address, own.prefix, own.prefix)
+}
 
 /// Asks on every interface whose network the address is in. This machine itself does not count.
 pub fn who_has(address: IpAddr, within: Duration) -> io::Result<Vec<Holder>> {
     let mut network = Network::open()?;
     let (interfaces, own) = (network.interfaces()?, network.addresses()?);
-    let whole = if address.is_ipv4() { 32 } else { 128 };
-    let near = own.iter().filter(|o| {
-        o.address.is_ipv4() == address.is_ipv4()
-            && o.prefix < whole
-            && mask_address(o.address, o.prefix, o.prefix) == mask_address(address, o.prefix, o.prefix)
-    });
-    let near: BTreeSet<u32> = near.map(|o| o.interface).collect();
+    let near: BTreeSet<u32> = own.iter().filter(|o| is_near(o, address)).map(|o| o.interface).collect();
     let mut holders = Vec::new();
     for interface in interfaces.iter().filter(|i| near.contains(&i.index) && !i.loopback && i.up) {
         let mut announcer = Announcer::open(interface.index, &interface.name, interface.mac)?;

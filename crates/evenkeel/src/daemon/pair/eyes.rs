@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use evenkeel_platform::{Interface, Network, OwnAddress};
 use tracing::warn;
 
+use crate::neighbours::is_near;
+
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -75,14 +77,7 @@ pub fn look(network: &mut Network, wanted: &BTreeSet<IpAddr>) -> std::io::Result
     let (interfaces, own) = (network.interfaces()?, network.addresses()?);
     let mut ways = BTreeMap::new();
     for address in wanted {
-        let whole = if address.is_ipv4() { 32 } else { 128 };
-        let is_home = |o: &OwnAddress| {
-            o.address.is_ipv4() == address.is_ipv4()
-                && o.prefix < whole
-                && !wanted.contains(&o.address)
-                && evenkeel_model::mask_address(o.address, o.prefix, o.prefix)
-                    == evenkeel_model::mask_address(*address, o.prefix, o.prefix)
-        };
+        let is_home = |o: &OwnAddress| !wanted.contains(&o.address) && is_near(o, *address);
         if !own.iter().any(is_home)
             && let Ok(way) = network.way_to(*address)
         {

@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
-use evenkeel_model::{Mode, Snapshot, mask_address};
+use evenkeel_model::{Mode, Snapshot};
 use evenkeel_platform::{Announcer, Interface, Network, OwnAddress};
 use tracing::{info, warn};
 
 use super::eyes::Seen;
 use super::guard::{Guard, Place};
+use crate::neighbours::is_near;
 
 /// After a takeover the addresses are announced again at these times, then every minute: a switch or
 /// a router may have missed the first.
@@ -113,12 +114,7 @@ impl Floating {
             if own.iter().filter(foreign).any(|o| o.address == *address) {
                 continue;
             }
-            let home = own.iter().filter(foreign).find(|o| {
-                o.address.is_ipv4() == address.is_ipv4()
-                    && o.prefix < whole
-                    && mask_address(o.address, o.prefix, o.prefix)
-                        == mask_address(*address, o.prefix, o.prefix)
-            });
+            let home = own.iter().filter(foreign).find(|o| is_near(o, *address));
             let interface = match home {
                 Some(home) => Some(home.interface),
                 None => ways.get(address).copied(),
