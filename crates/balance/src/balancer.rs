@@ -18,6 +18,8 @@ pub struct Server {
     pub up_since_ms: Option<u64>,
     /// Connections or requests this event loop has with it.
     pub connections: u32,
+    /// What its answers took of late, in microseconds; 0 as long as none came.
+    pub answer_us: u32,
 }
 
 impl Server {
@@ -59,7 +61,17 @@ const WEIGHT_UNIT: u32 = 256;
 pub struct Balancer {
     scheduler: Scheduler,
     slow_start_ms: u64,
+    /// Percent of its fair share that a server takes at most of what is hashed; 0 is no bound.
+    bound: u64,
     servers: Vec<Server>,
+    /// Of all servers.
+    connections: u64,
+    /// Of all members.
+    weight: u64,
+    /// By server, whether an answer was timed since the last tick.
+    heard: Vec<bool>,
+    /// What a member whose answers nobody knows yet is taken to need.
+    usual_us: u32,
     /// Servers that may be picked now: primaries, or backups when no primary is left.
     members: Vec<u32>,
     /// Effective weight by server.
@@ -91,8 +103,13 @@ impl Balancer {
         let mut balancer = Balancer {
             scheduler,
             slow_start_ms,
+            bound: 0,
             weights: vec![0; servers.len()],
             position: vec![u32::MAX; servers.len()],
+            heard: vec![false; servers.len()],
+            connections: servers.iter().map(|s| u64::from(s.connections)).sum(),
+            weight: 0,
+            usual_us: 0,
             servers,
             members: Vec::new(),
             rotation: Rotation::default(),
@@ -108,6 +125,12 @@ impl Balancer {
         balancer
     }
 
+    /// Hashing passes over servers that have more than `percent` of their fair share of connections
+    /// (Mirrokni et al., "Consistent Hashing with Bounded Loads", 2016); 0 is no bound.
+    pub fn bounded(self, percent: u16) -> Balancer {
+        Balancer { bound: u64::from(percent), ..self }
+    }
+
     pub fn servers(&self) -> &[Server] {
         &self.servers
     }
@@ -118,11 +141,25 @@ impl Balancer {
         self.rebuild(now_ms);
     }
 
-    /// Slow start: call about once a second while [`Self::is_warming`].
+    /// What time alone changes: slow start, and the memory of slow answers. Call about once a second.
     pub fn tick(&mut self, now_ms: u64) {
-        if self.is_warming() {
+        let forgets = self.scheduler == Scheduler::LeastResponseTime && self.forget();
+        if forgets || self.is_warming() {
             self.rebuild(now_ms);
         }
+    }
+
+    /// A server that gets no clients for its slow answers is tried again after a while.
+    fn forget(&mut self) -> bool {
+        let mut changed = false;
+        for (server, heard) in self.servers.iter_mut().zip(&mut self.heard) {
+            let silent = !std::mem::take(heard) && server.connections == 0 && server.answer_us > 1;
+            if silent {
+                server.answer_us -= server.answer_us.div_ceil(8).min(server.answer_us - 1);
+                changed = true;
+            }
+        }
+        changed
     }
 
     pub fn is_warming(&self) -> bool {
@@ -172,13 +209,23 @@ impl Balancer {
         let able = |i: u32| eligible(i as usize);
         let picked = match self.scheduler {
             Scheduler::RoundRobin => self.rotation.pick(able),
-            Scheduler::LeastConnections | Scheduler::ShortestExpectedDelay | Scheduler::NeverQueue => {
-                self.pick_least(able)
-            }
-            Scheduler::SourceHash | Scheduler::DestinationHash | Scheduler::UriHash | Scheduler::Maglev => {
+            Scheduler::LeastConnections
+            | Scheduler::ShortestExpectedDelay
+            | Scheduler::NeverQueue
+            | Scheduler::LeastResponseTime => self.pick_least(able),
+            Scheduler::SourceHash
+            | Scheduler::DestinationHash
+            | Scheduler::UriHash
+            | Scheduler::HeaderHash
+            | Scheduler::QueryHash
+            | Scheduler::CookieHash
+            | Scheduler::RdpCookieHash
+            | Scheduler::Maglev => {
                 // A server whose weight is tiny beside another's may own no slot of the table.
                 let any = || self.members.iter().copied().find(|i| able(*i));
-                self.maglev.pick(key, &able).or_else(any)
+                let within = || self.maglev.pick(key, |i| able(i) && self.is_within_bound(i));
+                let bounded = if self.bound == 0 { None } else { within() };
+                bounded.or_else(|| self.maglev.pick(key, &able)).or_else(any)
             }
             Scheduler::Random => self.pick_random(random, able),
             Scheduler::First => self.members.iter().copied().find(|i| able(*i)),
@@ -186,15 +233,41 @@ impl Balancer {
         Some(picked as usize)
     }
 
+    fn is_within_bound(&self, server: u32) -> bool {
+        let server = server as usize;
+        let has = u64::from(self.servers[server].connections);
+        let fair = (self.connections + 1) * u64::from(self.weights[server]) * self.bound;
+        has < fair.div_ceil(100 * self.weight.max(1))
+    }
+
     pub fn connected(&mut self, server: usize) {
         self.servers[server].connections += 1;
+        self.connections += 1;
         self.picks += 1;
         self.reweigh(server);
+    }
+
+    /// Whether somebody should time the answers.
+    pub fn times_answers(&self) -> bool {
+        self.scheduler == Scheduler::LeastResponseTime
+    }
+
+    /// A server took so long to answer. Failing fast makes no server look better than it was.
+    pub fn answered(&mut self, server: usize, took_us: u32, failed: bool) {
+        let Some(known) = self.servers.get_mut(server) else { return };
+        let took = if failed { took_us.max(known.answer_us) } else { took_us }.max(1);
+        known.answer_us = match known.answer_us {
+            0 => took,
+            before => ((u64::from(before) * 7 + u64::from(took)) / 8).max(1) as u32,
+        };
+        self.heard[server] = true;
+        self.reweigh_load(server);
     }
 
     pub fn disconnected(&mut self, server: usize) {
         let connections = &mut self.servers[server].connections;
         *connections = connections.saturating_sub(1);
+        self.connections = self.connections.saturating_sub(1);
         self.reweigh_load(server);
     }
 
@@ -234,6 +307,10 @@ impl Balancer {
         for (i, server) in self.servers.iter().enumerate() {
             self.weights[i] = effective_weight(server, self.slow_start_ms, now_ms);
         }
+        self.weight = self.members.iter().map(|i| u64::from(self.weights[*i as usize])).sum();
+        let times = self.members.iter().map(|i| self.servers[*i as usize].answer_us).filter(|us| *us > 0);
+        let (sum, count) = times.fold((0, 0), |(sum, count), us| (sum + u64::from(us), count + 1));
+        self.usual_us = (sum / count.max(1)) as u32;
         let (servers, weights) = (&self.servers, &self.weights);
         match self.scheduler {
             Scheduler::RoundRobin => {
@@ -243,16 +320,26 @@ impl Balancer {
                 let round = all().sum::<u64>() / divisor;
                 (self.round, self.astray) = (if round <= LONGEST_ROUND { round } else { 0 }, true);
             }
-            Scheduler::LeastConnections | Scheduler::ShortestExpectedDelay | Scheduler::NeverQueue => {
+            Scheduler::LeastConnections
+            | Scheduler::ShortestExpectedDelay
+            | Scheduler::NeverQueue
+            | Scheduler::LeastResponseTime => {
                 self.position.fill(u32::MAX);
                 for (position, i) in self.members.iter().enumerate() {
                     self.position[*i as usize] = position as u32;
                 }
-                let keys =
-                    self.members.iter().map(|i| (load(&servers[*i as usize], weights[*i as usize]), 0));
-                self.least.rebuild(keys.collect());
+                let keys: Vec<(u64, u64)> =
+                    self.members.iter().map(|i| (self.load_of(*i as usize), 0)).collect();
+                self.least.rebuild(keys);
             }
-            Scheduler::SourceHash | Scheduler::DestinationHash | Scheduler::UriHash | Scheduler::Maglev => {
+            Scheduler::SourceHash
+            | Scheduler::DestinationHash
+            | Scheduler::UriHash
+            | Scheduler::HeaderHash
+            | Scheduler::QueryHash
+            | Scheduler::CookieHash
+            | Scheduler::RdpCookieHash
+            | Scheduler::Maglev => {
                 let named = self.members.iter().map(|i| {
                     let slot = *i as usize;
                     (*i, servers[slot].name.as_str(), weights[slot])
@@ -283,23 +370,36 @@ impl Balancer {
     /// Among equally loaded servers the one picked longest ago goes first.
     fn reweigh(&mut self, server: usize) {
         if let Some(position) = self.least_position(server) {
-            let key = load(&self.servers[server], self.weights[server]);
+            let key = self.load_of(server);
             self.least.set(position, (key, self.picks));
         }
     }
 
     fn reweigh_load(&mut self, server: usize) {
         if let Some(position) = self.least_position(server) {
-            let key = load(&self.servers[server], self.weights[server]);
+            let key = self.load_of(server);
             let (_, picked) = self.least.keys()[position];
             self.least.set(position, (key, picked));
         }
     }
 
+    fn load_of(&self, server: usize) -> u64 {
+        let (known, weight) = (&self.servers[server], self.weights[server]);
+        if self.scheduler != Scheduler::LeastResponseTime {
+            return load(known, weight);
+        }
+        let took = if known.answer_us == 0 { self.usual_us } else { known.answer_us };
+        let wait = u128::from(took) * (u128::from(known.connections) + 1);
+        u64::try_from((wait << 16) / u128::from(weight.max(1))).unwrap_or(u64::MAX)
+    }
+
     fn least_position(&self, server: usize) -> Option<usize> {
         let least = matches!(
             self.scheduler,
-            Scheduler::LeastConnections | Scheduler::ShortestExpectedDelay | Scheduler::NeverQueue
+            Scheduler::LeastConnections
+                | Scheduler::ShortestExpectedDelay
+                | Scheduler::NeverQueue
+                | Scheduler::LeastResponseTime
         );
         let position = if least { self.position[server] } else { u32::MAX };
         (position != u32::MAX).then_some(position as usize)

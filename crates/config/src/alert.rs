@@ -12,9 +12,7 @@ pub fn alerts(root: Section<'_>, problems: &mut Vec<Problem>) -> AlertSettings {
     let empty = toml::de::DeTable::new();
     let table = root.section("alerts").unwrap_or(Section { table: &empty });
     let mut receivers = Vec::new();
-    let kinds = |section: Section<'_>| -> Vec<String> {
-        section.list("kinds").filter_map(|k| k.get_ref().as_str().map(str::to_owned)).collect()
-    };
+    let kinds = |section: Section<'_>| -> Vec<String> { section.texts("kinds") };
     for (email, span) in table.sections("email") {
         let how = email_of(email, &span, problems);
         receivers.extend(how.map(|how| Receiver { kinds: kinds(email), how: Delivery::Email(how) }));
@@ -57,7 +55,7 @@ pub fn alerts(root: Section<'_>, problems: &mut Vec<Problem>) -> AlertSettings {
 
 fn email_of(email: Section<'_>, span: &Range<usize>, problems: &mut Vec<Problem>) -> Option<EmailSettings> {
     let (host, port) = host_port(email, "server", span, problems)?;
-    let to: Vec<String> = email.list("to").filter_map(|t| t.get_ref().as_str().map(str::to_owned)).collect();
+    let to: Vec<String> = email.texts("to");
     let from = email.text("from").unwrap_or("").to_owned();
     for (key, address) in to.iter().map(|t| ("to", t)).chain([("from", &from)]) {
         if !is_mailbox(address) {

@@ -296,7 +296,7 @@ impl Builder<'_> {
                 continue;
             }
             if vip.ports.is_all() {
-                let message = format!("all ports (`*`) in mode {:?} is not available yet", mode.as_str());
+                let message = format!("a service of mode {:?} cannot have all ports (`*`)", mode.as_str());
                 self.problem(Some(item.span()), message, "name the ports, such as 80,443 or 6000-6100");
                 continue;
             }
@@ -457,8 +457,11 @@ impl Builder<'_> {
                 self.problem(place, message, "write health-check = { type = \"tcp\", port = 80 }");
             }
         }
+        let scheduler = table.text("scheduler").and_then(Scheduler::parse).unwrap_or(Scheduler::RoundRobin);
         Pool {
-            scheduler: table.text("scheduler").and_then(Scheduler::parse).unwrap_or(Scheduler::RoundRobin),
+            hash_key: self.hash_key(table, scheduler),
+            hash_balance_factor: self.hash_balance_factor(table, scheduler),
+            scheduler,
             persistence: persistence(table),
             health_check,
             slow_start: table.duration("slow-start", Duration::ZERO),
@@ -497,6 +500,37 @@ impl Builder<'_> {
         }
     }
 
+    fn hash_key(&mut self, table: Section<'_>, scheduler: Scheduler) -> String {
+        let word = scheduler.as_str();
+        match (scheduler.has_key(), table.text("hash-key")) {
+            (true, Some(key)) => return key.to_owned(),
+            (true, None) => {
+                let message = format!("scheduler {word:?} needs `hash-key`, the name of what it hashes");
+                self.problem(table.span("scheduler"), message, "such as hash-key = \"X-User\"");
+            }
+            (false, Some(_)) => {
+                let message = format!("`hash-key` does nothing with scheduler {word:?}");
+                let help = "it needs \"header-hash\", \"query-hash\" or \"cookie-hash\"";
+                self.problem(table.span("hash-key"), message, help);
+            }
+            (false, None) => {}
+        }
+        String::new()
+    }
+
+    fn hash_balance_factor(&mut self, table: Section<'_>, scheduler: Scheduler) -> u16 {
+        let factor = table.number("hash-balance-factor", 0);
+        if (1..=100).contains(&factor) {
+            let message = format!("with {factor} percent of its share no server could take everything");
+            self.problem(table.span("hash-balance-factor"), message, "0 is no bound; 150 is usual");
+        } else if factor != 0 && !scheduler.is_hash() {
+            let message =
+                format!("`hash-balance-factor` does nothing with scheduler {:?}", scheduler.as_str());
+            self.problem(table.span("hash-balance-factor"), message, "it needs one that hashes");
+        }
+        factor
+    }
+
     /// What a pool's rules need of the services that use it, and loops.
     fn modes(&mut self, root: &Section<'_>, services: &[Arc<VirtualService>], pools: &[Arc<Pool>]) {
         let by_name: HashMap<&Name, &Arc<Pool>> = pools.iter().map(|p| (&p.name, p)).collect();
@@ -523,6 +557,10 @@ impl Builder<'_> {
                 let place = table.span("scheduler").or_else(|| table.span("pool"));
                 self.problem(place, message, "it needs mode \"dr\", \"nat\", \"tun\" or \"snat\"");
             }
+            if service.mode == Mode::Http && pool.scheduler == Scheduler::RdpCookieHash {
+                let place = table.span("scheduler").or_else(|| table.span("pool"));
+                self.problem(place, "scheduler \"rdp-cookie-hash\" needs mode \"tcp\"".to_owned(), "");
+            }
             if service.mode == Mode::Http
                 && matches!(pool.persistence, Persistence::RdpCookie(_) | Persistence::TlsSessionId(_))
             {
@@ -543,8 +581,8 @@ impl Builder<'_> {
                     let message = format!("persistence by {} needs mode \"http\"", pool.persistence.as_str());
                     self.problem(place("persistence"), message, "in mode \"tcp\" use { type = \"source\" }");
                 }
-                if pool.scheduler == Scheduler::UriHash {
-                    let message = "scheduler \"uri-hash\" needs mode \"http\"".to_owned();
+                if pool.scheduler.reads_requests() {
+                    let message = format!("scheduler {:?} needs mode \"http\"", pool.scheduler.as_str());
                     self.problem(
                         place("scheduler"),
                         message,
@@ -628,7 +666,7 @@ fn persistence(table: Section<'_>) -> Persistence {
                 Some("none") => Some(SameSite::None),
                 _ => None,
             },
-            domain: section.text("domain").map(str::to_owned),
+            domains: section.texts("domains"),
         }),
         Some("rdp-cookie") => Persistence::RdpCookie(keyed(section)),
         Some("tls-session-id") => Persistence::TlsSessionId(keyed(section)),

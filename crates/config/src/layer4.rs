@@ -139,8 +139,11 @@ pub fn check_pool(table: Section<'_>, service: &VirtualService, pool: &Pool, pro
             format!("persistence by {} needs a proxy, mode {mode:?} has none", pool.persistence.as_str());
         report("persistence", message, "in layer 4 use { type = \"source\" }");
     }
-    if pool.scheduler == Scheduler::UriHash {
-        let message = format!("scheduler \"uri-hash\" reads requests, mode {mode:?} does not");
+    if pool.scheduler.is_of_layer7() {
+        let reads = if pool.scheduler == Scheduler::LeastResponseTime { "times" } else { "reads" };
+        let what = if pool.scheduler.reads_requests() { "requests" } else { "what passes" };
+        let scheduler = pool.scheduler.as_str();
+        let message = format!("scheduler {scheduler:?} {reads} {what}, mode {mode:?} does not");
         report("scheduler", message, "in layer 4 use \"maglev\" or \"source-hash\"");
     }
     let check = &pool.health_check;

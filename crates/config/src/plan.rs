@@ -174,6 +174,12 @@ fn pool_steps(before: &Pool, after: &Pool, steps: &mut Vec<Step>) {
         }
     };
     field("scheduler", before.scheduler.as_str().into(), after.scheduler.as_str().into());
+    field("hash-key", before.hash_key.clone(), after.hash_key.clone());
+    field(
+        "hash-balance-factor",
+        before.hash_balance_factor.to_string(),
+        after.hash_balance_factor.to_string(),
+    );
     field("persistence", format!("{:?}", before.persistence), format!("{:?}", after.persistence));
     field("health-check", format!("{:?}", before.health_check), format!("{:?}", after.health_check));
     field("slow-start", format!("{:?}", before.slow_start), format!("{:?}", after.slow_start));
@@ -194,7 +200,7 @@ fn pool_steps(before: &Pool, after: &Pool, steps: &mut Vec<Step>) {
     field("max-queue", before.max_queue.to_string(), after.max_queue.to_string());
     for (name, (old, new)) in fields {
         let detail = match name {
-            "scheduler" | "retries" | "retry-on" | "max-queue" | "slow-start" => {
+            "scheduler" | "hash-balance-factor" | "retries" | "retry-on" | "max-queue" | "slow-start" => {
                 format!("{name} {old} becomes {new}")
             }
             _ => format!("{name} changes"),

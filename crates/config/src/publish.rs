@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::schema::{Available, Key, Kind, ROOT, Table};
+use crate::schema::{Key, Kind, ROOT, Table};
 use crate::validate::expectation;
 
 pub fn json_schema() -> Value {
@@ -17,8 +17,7 @@ fn object(keys: &[Key], tag: &[(&str, &str)]) -> Value {
     for (name, word) in tag {
         properties.insert((*name).into(), json!({ "const": word }));
     }
-    let now = || keys.iter().filter(|k| k.available == Available::Now);
-    for key in now() {
+    for key in keys {
         let mut value = kind(&key.kind);
         value["description"] = json!(key.doc);
         if !key.default.is_empty() && matches!(value["type"].as_str(), Some("string")) {
@@ -27,7 +26,7 @@ fn object(keys: &[Key], tag: &[(&str, &str)]) -> Value {
         properties.insert(key.name.into(), value);
     }
     let required: Vec<_> =
-        tag.iter().map(|(name, _)| *name).chain(now().filter(|k| k.required).map(|k| k.name)).collect();
+        tag.iter().map(|(name, _)| *name).chain(keys.iter().filter(|k| k.required).map(|k| k.name)).collect();
     json!({ "type": "object", "additionalProperties": false, "properties": properties, "required": required })
 }
 
@@ -36,16 +35,14 @@ fn kind(of: &Kind) -> Value {
         Kind::Flag => json!({ "type": "boolean" }),
         Kind::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::Choice(words) => {
-            let now = words.iter().filter(|w| w.available == Available::Now);
-            json!({ "type": "string", "enum": now.map(|w| w.word).collect::<Vec<_>>() })
+            json!({ "type": "string", "enum": words.iter().map(|w| w.word).collect::<Vec<_>>() })
         }
         Kind::List(inner) => json!({ "type": "array", "items": kind(inner) }),
         Kind::Table(table) => object(table.keys, &[]),
         Kind::Tables(table) => json!({ "type": "array", "items": object(table.keys, &[]) }),
         Kind::Map(inner) => json!({ "type": "object", "additionalProperties": kind(inner) }),
         Kind::Typed(variants) => {
-            let now = variants.iter().filter(|v| v.available == Available::Now);
-            let each: Vec<_> = now.map(|v| object(v.keys, &[("type", v.word)])).collect();
+            let each: Vec<_> = variants.iter().map(|v| object(v.keys, &[("type", v.word)])).collect();
             json!({ "oneOf": each })
         }
         Kind::Duration { .. } => {
@@ -71,13 +68,13 @@ fn markdown_table(page: &mut String, path: &str, table: &Table, many: bool) {
         page.push_str(&format!("\n## `{title}`\n{}\n", table.doc));
     }
     markdown_keys(page, table.keys);
-    for key in table.keys.iter().filter(|k| k.available == Available::Now) {
+    for key in table.keys {
         let inner = if path.is_empty() { key.name.to_owned() } else { format!("{path}.{}", key.name) };
         match key.kind {
             Kind::Table(inner_table) => markdown_table(page, &inner, inner_table, false),
             Kind::Tables(inner_table) => markdown_table(page, &inner, inner_table, true),
             Kind::Typed(variants) => {
-                for variant in variants.iter().filter(|v| v.available == Available::Now) {
+                for variant in variants {
                     page.push_str(&format!(
                         "\n### `{inner} = {{ type = \"{}\" }}`\n{}\n",
                         variant.word, variant.doc
@@ -93,13 +90,12 @@ fn markdown_table(page: &mut String, path: &str, table: &Table, many: bool) {
 fn markdown_keys(page: &mut String, keys: &[Key]) {
     page.push_str("\n| key | value | default | meaning |\n| --- | --- | --- | --- |\n");
     for key in keys {
-        let (value, default) = match (key.available, key.required) {
-            (Available::NotYet, _) => ("not available yet".into(), String::new()),
-            (_, true) => (expectation(&key.kind), "required".into()),
-            (_, false) if key.default.is_empty() => (expectation(&key.kind), String::new()),
-            (_, false) => (expectation(&key.kind), format!("`{}`", key.default)),
+        let default = match key.required {
+            true => "required".into(),
+            false if key.default.is_empty() => String::new(),
+            false => format!("`{}`", key.default),
         };
-        let value = value.replace('|', "\\|");
+        let value = expectation(&key.kind).replace('|', "\\|");
         page.push_str(&format!("| `{}` | {value} | {default} | {} |\n", key.name, key.doc));
     }
 }

@@ -79,6 +79,10 @@ impl<'a> Section<'a> {
         array.into_iter().flat_map(|a| a.iter())
     }
 
+    pub fn texts(&self, key: &str) -> Vec<String> {
+        self.list(key).filter_map(|v| v.get_ref().as_str().map(str::to_owned)).collect()
+    }
+
     pub fn sections(&self, key: &str) -> impl Iterator<Item = (Section<'a>, Range<usize>)> + use<'a> {
         self.list(key).filter_map(|v| Some((Section { table: v.get_ref().as_table()? }, v.span())))
     }

@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::problem::Problem;
-use crate::schema::{Available, Key, Kind, Table, Variant, Word};
+use crate::schema::{Key, Kind, Table, Variant, Word};
 use crate::section;
 use crate::suggest::nearest;
 
@@ -32,9 +32,6 @@ fn keys(
     for (name, value) in table.iter() {
         let found = known.iter().find(|k| k.name == name.get_ref());
         match found {
-            Some(key) if key.available == Available::NotYet => {
-                problems.push(not_yet(name.span(), &format!("`{}`", key.name)));
-            }
             Some(key) => check(value, key.name, &key.kind, problems),
             None if also_known.contains(&&**name.get_ref()) => {}
             None => problems.push(unknown_key(name, described, known, also_known)),
@@ -59,11 +56,6 @@ fn unknown_key(
         Some(near) => problem.help(format!("did you mean `{near}`?")),
         None => problem.help(format!("keys here: {}", words.collect::<Vec<_>>().join(", "))),
     }
-}
-
-fn not_yet(span: Range<usize>, what: &str) -> Problem {
-    Problem::new(span, format!("{what} is not available yet"))
-        .help("this version of Evenkeel does not do it; remove it or use a later version")
 }
 
 fn check(value: &Spanned<DeValue<'_>>, key: &str, kind: &Kind, problems: &mut Vec<Problem>) {
@@ -161,8 +153,7 @@ pub fn expectation(kind: &Kind) -> String {
 }
 
 fn choices(words: &[Word]) -> String {
-    let now = words.iter().filter(|w| w.available == Available::Now);
-    now.map(|w| format!("{:?}", w.word)).collect::<Vec<_>>().join(", ")
+    words.iter().map(|w| format!("{:?}", w.word)).collect::<Vec<_>>().join(", ")
 }
 
 fn typed(
@@ -184,9 +175,6 @@ fn typed(
         return;
     };
     match variants.iter().find(|v| v.word == word) {
-        Some(variant) if variant.available == Available::NotYet => {
-            problems.push(not_yet(tag.span(), &format!("{key} of type {word:?}")));
-        }
         Some(variant) => {
             let described = format!("`{key}` of type {word:?}");
             keys(table, place, &described, variant.keys, &["type"], problems);
@@ -236,8 +224,7 @@ fn check_text(span: Range<usize>, text: &str, key: &str, kind: &Kind) -> Option<
         },
         Kind::Choice(words) => check_choice(span, text, key, words),
         Kind::Listen if text.parse::<std::net::IpAddr>().is_ok() => {
-            let problem = not_yet(span.clone(), &format!("`{key}` without a port"));
-            Some(problem.help("in modes \"http\" and \"tcp\" write ADDRESS:PORT"))
+            refuse("an address without a port".into())
         }
         Kind::Listen => ListenAddress::parse(text).err().and_then(|e| refuse(e.to_string())),
         Kind::Server if text.parse::<std::net::IpAddr>().is_ok() => None,
@@ -288,13 +275,11 @@ fn within(span: Range<usize>, error: evenkeel_rules::ParseError) -> Problem {
 
 fn check_choice(span: Range<usize>, text: &str, key: &str, words: &[Word]) -> Option<Problem> {
     match words.iter().find(|w| w.word == text) {
-        Some(word) if word.available == Available::NotYet => Some(not_yet(span, &format!("{key} {text:?}"))),
         Some(_) => None,
         None => {
             let shown: String = text.chars().take(80).collect();
             let problem = Problem::new(span, format!("`{key}` has no choice {shown:?}"));
-            let now = words.iter().filter(|w| w.available == Available::Now);
-            Some(match nearest(text, now.map(|w| w.word)) {
+            Some(match nearest(text, words.iter().map(|w| w.word)) {
                 Some(near) => problem.help(format!("did you mean {near:?}?")),
                 None => problem.help(format!("one of {}", choices(words))),
             })

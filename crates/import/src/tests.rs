@@ -76,11 +76,27 @@ fn remote_desktops() {
         &[(Kind::Haproxy, text)],
         &[
             "persistence = { type = \"rdp-cookie\" }",
-            "scheduler = \"least-connections\"  # the RDP cookie is kept by persistence",
+            "scheduler = \"rdp-cookie-hash\"",
             "timeouts = { client = \"1h\", server = \"1h\" }",
         ],
         &[],
     );
+}
+
+#[test]
+fn what_is_hashed() {
+    for (balance, keys) in [
+        ("hdr(X-User)", "scheduler = \"header-hash\"\nhash-key = \"X-User\""),
+        ("url_param user check_post", "scheduler = \"query-hash\"\nhash-key = \"user\""),
+        ("hash req.cook(SID)", "scheduler = \"cookie-hash\"\nhash-key = \"SID\""),
+        ("hash src", "scheduler = \"source-hash\""),
+    ] {
+        let text = format!(
+            "listen web\n bind 192.0.2.10:80\n mode http\n balance {balance}\n hash-balance-factor 150\n cookie S insert domain .a.example domain .b.example\n server a 192.0.2.11:80\n"
+        );
+        let wanted = [keys, "hash-balance-factor = 150", "domains = [\".a.example\", \".b.example\"]"];
+        check(&[(Kind::Haproxy, &text)], &wanted, &[]);
+    }
 }
 
 #[test]

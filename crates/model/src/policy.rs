@@ -12,13 +12,18 @@ pub enum Scheduler {
     SourceHash,
     DestinationHash,
     UriHash,
+    HeaderHash,
+    QueryHash,
+    CookieHash,
+    RdpCookieHash,
     Maglev,
     Random,
     First,
+    LeastResponseTime,
 }
 
 impl Scheduler {
-    pub const ALL: [Scheduler; 10] = [
+    pub const ALL: [Scheduler; 15] = [
         Scheduler::RoundRobin,
         Scheduler::LeastConnections,
         Scheduler::ShortestExpectedDelay,
@@ -26,9 +31,14 @@ impl Scheduler {
         Scheduler::SourceHash,
         Scheduler::DestinationHash,
         Scheduler::UriHash,
+        Scheduler::HeaderHash,
+        Scheduler::QueryHash,
+        Scheduler::CookieHash,
+        Scheduler::RdpCookieHash,
         Scheduler::Maglev,
         Scheduler::Random,
         Scheduler::First,
+        Scheduler::LeastResponseTime,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -40,15 +50,43 @@ impl Scheduler {
             Scheduler::SourceHash => "source-hash",
             Scheduler::DestinationHash => "destination-hash",
             Scheduler::UriHash => "uri-hash",
+            Scheduler::HeaderHash => "header-hash",
+            Scheduler::QueryHash => "query-hash",
+            Scheduler::CookieHash => "cookie-hash",
+            Scheduler::RdpCookieHash => "rdp-cookie-hash",
             Scheduler::Maglev => "maglev",
             Scheduler::Random => "random",
             Scheduler::First => "first",
+            Scheduler::LeastResponseTime => "least-response-time",
         }
     }
 
     /// Needs the count of connections and the destination as layer 4 has them.
     pub fn is_of_layer4(self) -> bool {
         matches!(self, Scheduler::ShortestExpectedDelay | Scheduler::NeverQueue | Scheduler::DestinationHash)
+    }
+
+    /// Needs a request, of HTTP.
+    pub fn reads_requests(self) -> bool {
+        self == Scheduler::UriHash || self.has_key()
+    }
+
+    /// Hashes a part of the request that has a name.
+    pub fn has_key(self) -> bool {
+        matches!(self, Scheduler::HeaderHash | Scheduler::QueryHash | Scheduler::CookieHash)
+    }
+
+    /// Needs a proxy, which reads what clients send or times what servers answer.
+    pub fn is_of_layer7(self) -> bool {
+        self.reads_requests() || matches!(self, Scheduler::RdpCookieHash | Scheduler::LeastResponseTime)
+    }
+
+    /// Finds the server by a hash in a table.
+    pub fn is_hash(self) -> bool {
+        matches!(
+            self,
+            Scheduler::SourceHash | Scheduler::DestinationHash | Scheduler::RdpCookieHash | Scheduler::Maglev
+        ) || self.reads_requests()
     }
 
     /// Reads the canonical names and the weighted aliases that LVS users know.
@@ -194,7 +232,8 @@ pub struct CookiePersistence {
     pub httponly: bool,
     pub secure: bool,
     pub samesite: Option<SameSite>,
-    pub domain: Option<String>,
+    /// One cookie is set for each; none is the host that was asked.
+    pub domains: Vec<String>,
     /// Set it in answers to POST requests alone.
     pub postonly: bool,
     /// The cookie is forgotten so long after its last use, and after its first.

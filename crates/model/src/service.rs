@@ -209,6 +209,11 @@ pub struct VirtualService {
 pub struct Pool {
     pub name: Name,
     pub scheduler: Scheduler,
+    /// The header, query parameter or cookie that the scheduler hashes.
+    pub hash_key: String,
+    /// Percent of its fair share of connections that a server takes at most where the scheduler
+    /// hashes; 0 is no bound.
+    pub hash_balance_factor: u16,
     pub persistence: Persistence,
     pub health_check: HealthCheck,
     /// How long a server that came up takes to reach its full weight; zero is at once.

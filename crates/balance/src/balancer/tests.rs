@@ -12,6 +12,7 @@ fn server(name: &str, weight: u16) -> Server {
         backup: false,
         up_since_ms: None,
         connections: 0,
+        answer_us: 0,
     }
 }
 
@@ -216,4 +217,64 @@ fn balancers_that_follow_each_other_go_through_one_round() {
         let wanted: Vec<u32> = weights.iter().map(|w| u32::from(*w) * 12).collect();
         assert_eq!(counts, wanted, "{weights:?}");
     }
+}
+
+#[test]
+fn the_quickest_server_takes_most_and_a_slow_one_is_tried_again() {
+    let mut balancer = pool(Scheduler::LeastResponseTime, &[100, 100]);
+    for _ in 0..20 {
+        balancer.answered(0, 1_000, false);
+        balancer.answered(1, 9_000, false);
+    }
+    // As many at a time as make both wait alike: nine to one.
+    assert_eq!(tally(&mut balancer, 100, true), [90, 10]);
+    let mut balancer = pool(Scheduler::LeastResponseTime, &[100, 100]);
+    balancer.answered(0, 1_000, false);
+    balancer.answered(1, 50_000, false);
+    assert_eq!(balancer.pick(0, 0, |_| true), Some(0));
+    let ticks = (1u64..200).find(|second| {
+        balancer.answered(0, 1_000, false);
+        balancer.tick(second * 1_000);
+        balancer.pick(0, 0, |_| true) == Some(1)
+    });
+    assert!(ticks.is_some_and(|n| (10..60).contains(&n)), "tried again after {ticks:?} seconds");
+}
+
+#[test]
+fn failing_fast_attracts_nobody() {
+    let mut balancer = pool(Scheduler::LeastResponseTime, &[100, 100]);
+    balancer.answered(0, 1_000, false);
+    balancer.answered(1, 2_000, false);
+    (0..50).for_each(|_| balancer.answered(1, 10, true));
+    assert_eq!(balancer.pick(0, 0, |_| true), Some(0));
+}
+
+#[test]
+fn a_server_nobody_knows_is_taken_for_a_usual_one() {
+    let mut balancer = pool(Scheduler::LeastResponseTime, &[100, 100, 100]);
+    balancer.answered(0, 1_000, false);
+    balancer.answered(1, 3_000, false);
+    balancer.update(2, 0, |_| {});
+    let counts = tally(&mut balancer, 110, true);
+    assert_eq!(counts, [60, 20, 30], "like one of 2 ms");
+}
+
+#[test]
+fn bounded_hashing_passes_over_servers_with_more_than_their_share() {
+    let one_key = |balancer: &mut Balancer, picks: usize| {
+        let mut counts = vec![0; balancer.servers().len()];
+        for _ in 0..picks {
+            let picked = balancer.pick(42, 0, |_| true).expect("a server");
+            counts[picked] += 1;
+            balancer.connected(picked);
+        }
+        counts.sort_unstable();
+        counts
+    };
+    let mut free = pool(Scheduler::UriHash, &[100, 100, 100, 100]);
+    assert_eq!(one_key(&mut free, 100), [0, 0, 0, 100]);
+    let mut bounded = pool(Scheduler::UriHash, &[100, 100, 100, 100]).bounded(125);
+    let counts = one_key(&mut bounded, 100);
+    assert!(counts.iter().all(|count| *count <= 32), "more than 125% of a quarter: {counts:?}");
+    assert!(counts[3] >= 31, "{counts:?}");
 }

@@ -1,7 +1,7 @@
 //! Keys of health checks.
 
 use super::pool::SERVER_TLS;
-use super::{Available, DAY_MS, Key, Kind, Table, Variant, duration, key, line, required};
+use super::{DAY_MS, Key, Kind, Table, Variant, duration, key, line, required};
 
 const INTERVAL: Key = key("interval", duration(50, DAY_MS), "2s", "From one probe to the next.");
 const FAST: Key =
@@ -63,7 +63,7 @@ const PASSWORD: Key = key("password", line(128), "", "The user's password.");
 
 macro_rules! check {
     ($word:expr, $doc:expr, $keys:expr $(,)?) => {
-        Variant { word: $word, doc: $doc, available: Available::Now, keys: $keys }
+        Variant { word: $word, doc: $doc, keys: $keys }
     };
 }
 

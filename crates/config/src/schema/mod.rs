@@ -75,18 +75,9 @@ pub enum Kind {
     Typed(&'static [Variant]),
 }
 
-/// Whether the running program does what the key asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Available {
-    Now,
-    /// Known, refused, and never silently accepted.
-    NotYet,
-}
-
 #[derive(Debug)]
 pub struct Word {
     pub word: &'static str,
-    pub available: Available,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +87,6 @@ pub struct Key {
     pub required: bool,
     pub default: &'static str,
     pub doc: &'static str,
-    pub available: Available,
 }
 
 #[derive(Debug)]
@@ -110,24 +100,19 @@ pub struct Table {
 pub struct Variant {
     pub word: &'static str,
     pub doc: &'static str,
-    pub available: Available,
     pub keys: &'static [Key],
 }
 
 const fn key(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
-    Key { name, kind, required: false, default, doc, available: Available::Now }
+    Key { name, kind, required: false, default, doc }
 }
 
 const fn required(name: &'static str, kind: Kind, doc: &'static str) -> Key {
-    Key { name, kind, required: true, default: "", doc, available: Available::Now }
+    Key { name, kind, required: true, default: "", doc }
 }
 
 const fn word(word: &'static str) -> Word {
-    Word { word, available: Available::Now }
-}
-
-const fn later_word(word: &'static str) -> Word {
-    Word { word, available: Available::NotYet }
+    Word { word }
 }
 
 const fn line(max: usize) -> Kind {

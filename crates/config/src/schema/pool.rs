@@ -2,7 +2,7 @@
 
 use super::health::HEALTH_CHECK;
 use super::route::SIZE;
-use super::{Available, DAY_MS, Key, Kind, Table, Variant, duration, join, key, later_word, required, word};
+use super::{DAY_MS, Key, Kind, Table, Variant, duration, join, key, required, word};
 
 pub static POOL: Table = Table {
     name: "pool",
@@ -18,6 +18,18 @@ const OWN: &[Key] = &[
 /// The keys that say how a pool works; in a service they describe its own servers.
 pub const POOL_RULES: &[Key] = &[
     key("scheduler", SCHEDULER, "round-robin", "How a real server is picked for a new client."),
+    key(
+        "hash-key",
+        Kind::Token,
+        "",
+        "What `header-hash`, `query-hash` and `cookie-hash` look at: the name of a header, a query parameter or a cookie. A request without it goes to any server.",
+    ),
+    key(
+        "hash-balance-factor",
+        Kind::Integer { min: 0, max: 10_000 },
+        "0",
+        "Layer 7, of schedulers that hash: percent of its fair share of connections that a real server takes at most, such as 150; what is more goes to the next one in the table. 0 is no bound.",
+    ),
     key("persistence", PERSISTENCE, "", "Keeps a client on one real server."),
     key("health-check", HEALTH_CHECK, "{ type = \"tcp\" }", "How real servers are probed."),
     key(
@@ -124,9 +136,11 @@ const SCHEDULER: Kind = Kind::Choice(&[
     word("shortest-expected-delay"),
     word("never-queue"),
     word("destination-hash"),
-    later_word("header-hash"),
-    later_word("least-response-time"),
-    later_word("rdp-cookie-hash"),
+    word("header-hash"),
+    word("query-hash"),
+    word("cookie-hash"),
+    word("rdp-cookie-hash"),
+    word("least-response-time"),
 ]);
 
 pub static REAL_SERVER: Table = Table {
@@ -223,7 +237,6 @@ const PERSISTENCE: Kind = Kind::Typed(&[
     Variant {
         word: "source",
         doc: "By the client's address.",
-        available: Available::Now,
         keys: &[
             key(
                 "mask",
@@ -254,7 +267,6 @@ const PERSISTENCE: Kind = Kind::Typed(&[
     Variant {
         word: "cookie",
         doc: "By a cookie that names the real server.",
-        available: Available::Now,
         keys: &[
             key("name", Kind::Token, "SERVERID", "Name of the cookie."),
             key(
@@ -283,7 +295,12 @@ const PERSISTENCE: Kind = Kind::Typed(&[
                 "",
                 "The cookie's SameSite attribute.",
             ),
-            key("domain", Kind::Token, "", "The cookie's Domain attribute."),
+            key(
+                "domains",
+                Kind::List(&Kind::Token),
+                "[]",
+                "The cookie's Domain attribute; of several, one cookie is set for each, and a browser keeps those of its own host.",
+            ),
             key("postonly", Kind::Flag, "false", "Set the cookie in answers to POST requests alone."),
             key(
                 "max-idle",
@@ -302,25 +319,21 @@ const PERSISTENCE: Kind = Kind::Typed(&[
     Variant {
         word: "rdp-cookie",
         doc: "By the user name that an RDP client sends (`mstshash`; Windows cuts it at nine characters, domain included), by the token of a Connection Broker (`msts`) where it names a server of the pool, else by the client's address.",
-        available: Available::Now,
         keys: &[EXPIRE, ENTRIES],
     },
     Variant {
         word: "tls-session-id",
         doc: "By the session that a TLS client resumes, in connections that are passed through unopened. TLS 1.3 has no such id: its clients, and those with none yet, are kept by their address.",
-        available: Available::Now,
         keys: &[EXPIRE, ENTRIES],
     },
     Variant {
         word: "header",
         doc: "By a header of the request.",
-        available: Available::Now,
         keys: &[required("name", Kind::Token, "Name of the header."), EXPIRE, ENTRIES],
     },
     Variant {
         word: "app-cookie",
         doc: "By a cookie of the application, learned from its answers.",
-        available: Available::Now,
         keys: &[required("name", Kind::Token, "Name of the cookie."), EXPIRE, ENTRIES],
     },
 ]);

@@ -95,6 +95,7 @@ fn as_configured(pool: &Pool) -> Vec<Seen> {
             backup: s.backup,
             up_since_ms: None,
             connections: 0,
+            answer_us: 0,
         },
         full: false,
     });
@@ -168,12 +169,22 @@ fn explain(
     let key = match pool.scheduler {
         Scheduler::SourceHash => hash_address(asked.client.ip()),
         Scheduler::Maglev => hash_flow(asked.client),
+        Scheduler::RdpCookieHash => hash_address(asked.client.ip()),
         Scheduler::UriHash => hash_bytes(asked.path.split('?').next().unwrap_or("").as_bytes()),
+        Scheduler::HeaderHash => hashed(asked.header(&pool.hash_key)),
+        Scheduler::CookieHash => hashed(asked.cookie(&pool.hash_key)),
+        Scheduler::QueryHash => {
+            let query = asked.path.split_once('?').map_or("", |(_, query)| query);
+            let named = query.split('&').filter_map(|pair| pair.split_once('='));
+            hashed(named.filter(|(n, _)| *n == pool.hash_key).map(|(_, v)| v.to_owned()).next())
+        }
         _ => 0,
     };
+    let has_no_key = pool.scheduler.has_key() && key == 0;
     let slow_start_ms = pool.slow_start.as_millis() as u64;
     let states = seen.iter().map(|s| s.server.clone()).collect();
-    let mut balancer = Balancer::new(pool.scheduler, slow_start_ms, states, monotonic_ms());
+    let balancer = Balancer::new(pool.scheduler, slow_start_ms, states, monotonic_ms());
+    let mut balancer = balancer.bounded(pool.hash_balance_factor);
     let chosen = kept.or_else(|| balancer.pick(key, 0x5555_5555_5555_5555, |i| !seen[i].full));
     // The tables of the packet path have other hashes, and turns of their own.
     let by_hash = matches!(
@@ -187,7 +198,10 @@ fn explain(
             pool.scheduler.as_str()
         ));
     } else {
-        reasons.extend(how(pool.scheduler, kept.is_some(), chosen.is_some()));
+        if has_no_key && kept.is_none() {
+            reasons.push(format!("nothing named {} in it: any server; one is shown", pool.hash_key));
+        }
+        reasons.extend(how(pool, kept.is_some(), chosen.is_some()));
     }
     if chosen.is_none() {
         reasons.push(no_server(service, seen.iter().any(|s| s.full)));
@@ -291,11 +305,17 @@ fn find_service(snapshot: &Snapshot, vip: SocketAddr) -> Result<&VirtualService,
     found.map(|s| &**s).ok_or_else(|| format!("no virtual service has the VIP {vip}"))
 }
 
-fn how(scheduler: Scheduler, kept: bool, chosen: bool) -> Option<String> {
+/// The hash of a part of the request; 0 where there is none.
+fn hashed(part: Option<String>) -> u64 {
+    part.map_or(0, |part| hash_bytes(part.as_bytes()))
+}
+
+fn how(pool: &Pool, kept: bool, chosen: bool) -> Option<String> {
     if kept || !chosen {
         return None;
     }
-    Some(match scheduler {
+    let key = &pool.hash_key;
+    Some(match pool.scheduler {
         Scheduler::RoundRobin => "round-robin: each event loop takes servers in turn by weight; a first client of a fresh loop gets the one shown".into(),
         Scheduler::LeastConnections => "least-connections: the fewest connections for its weight".into(),
         Scheduler::Random => "random: the less loaded of two drawn by weight; the one shown is an example".into(),
@@ -307,6 +327,15 @@ fn how(scheduler: Scheduler, kept: bool, chosen: bool) -> Option<String> {
         Scheduler::DestinationHash => "destination-hash: by the hash of the VIP".into(),
         Scheduler::SourceHash => "source-hash: by the hash of the client's address".into(),
         Scheduler::UriHash => "uri-hash: by the hash of the path".into(),
+        Scheduler::HeaderHash => format!("header-hash: by the hash of the header {key}"),
+        Scheduler::QueryHash => format!("query-hash: by the hash of the query parameter {key}"),
+        Scheduler::CookieHash => format!("cookie-hash: by the hash of the cookie {key}"),
+        Scheduler::RdpCookieHash => {
+            "rdp-cookie-hash: by the hash of the user an RDP client names, of its address where it names none, which is assumed".into()
+        }
+        Scheduler::LeastResponseTime => {
+            "least-response-time: the shortest answers for its connections, as each event loop has timed them; the one shown has the fewest connections".into()
+        }
         Scheduler::Maglev => "maglev: by the hash of the client's address and port (40000 is assumed)".into(),
     })
 }

@@ -481,7 +481,14 @@ pub fn specify(
             Scheduler::NeverQueue => Pick::NeverQueue,
             Scheduler::SourceHash => Pick::SourceHash,
             Scheduler::DestinationHash => Pick::DestinationHash,
-            Scheduler::Maglev | Scheduler::UriHash => Pick::Maglev,
+            Scheduler::Maglev => Pick::Maglev,
+            // `check` lets none of these be written for a service of layer 4.
+            Scheduler::UriHash
+            | Scheduler::HeaderHash
+            | Scheduler::QueryHash
+            | Scheduler::CookieHash
+            | Scheduler::RdpCookieHash => Pick::Maglev,
+            Scheduler::LeastResponseTime => Pick::LeastConnections,
             Scheduler::Random => Pick::Random,
             Scheduler::First => Pick::First,
         },

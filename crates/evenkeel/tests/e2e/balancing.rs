@@ -226,7 +226,7 @@ fn a_cookie_keeps_a_client_on_its_server() {
     };
     let _one = Scripted::start(place.at(9001), echo("s1"));
     let two = Scripted::start(place.at(9002), echo("s2"));
-    let keys = "persistence = { type = \"cookie\", name = \"SRV\", indirect = true, nocache = true, httponly = true, secure = true, samesite = \"lax\", domain = \"example.org\" }";
+    let keys = "persistence = { type = \"cookie\", name = \"SRV\", indirect = true, nocache = true, httponly = true, secure = true, samesite = \"lax\", domains = [\"example.org\"] }";
     let evenkeel =
         start(&place, &service("web", "http", place.at(8080), &[place.at(9001), place.at(9002)], keys));
     let first = get(place.at(8080), "/");
@@ -373,6 +373,127 @@ fn hashing_sends_a_path_to_one_server() {
         used.insert(server);
     }
     assert_eq!(used.len(), 3);
+}
+
+#[test]
+fn hashing_sends_what_a_request_says_to_one_server() {
+    let place = Place::new("keyhash");
+    let _servers: Vec<_> = (1..=3).map(|n| Scripted::named(place.at(9000 + n), &format!("s{n}"))).collect();
+    let servers = [place.at(9001), place.at(9002), place.at(9003)];
+    let schedulers = [("header", "X-User"), ("query", "user"), ("cookie", "USER")];
+    let text: String = schedulers
+        .iter()
+        .zip(8081..)
+        .map(|((kind, key), port)| {
+            let keys = format!("scheduler = \"{kind}-hash\"\nhash-key = \"{key}\"");
+            service(kind, "http", place.at(port), &servers, &keys)
+        })
+        .collect();
+    let evenkeel = start(&place, &text);
+    let ask = |port: u16, path: &str, header: &str| {
+        let mut connection = Connection::open(place.at(port));
+        connection.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n{header}\r\n"));
+        connection.answer().unwrap().text()
+    };
+    let spread = |ask: &dyn Fn(u32) -> String| {
+        let servers = (0..30).map(|user| {
+            let first = ask(user);
+            (0..3).for_each(|_| assert_eq!(ask(user), first, "user {user}"));
+            first
+        });
+        servers.collect::<std::collections::BTreeSet<_>>().len()
+    };
+    assert_eq!(spread(&|user| ask(8081, &format!("/{}", user % 2), &format!("x-user: {user}\r\n"))), 3);
+    assert_eq!(spread(&|user| ask(8082, &format!("/a?b=1&user={user}&c"), "")), 3);
+    assert_eq!(spread(&|user| ask(8083, "/", &format!("Cookie: a=b; USER={user}\r\n"))), 3);
+    let explained = |arguments: &[&str]| {
+        let said = evenkeel.json(arguments);
+        assert!(said["reasons"].to_string().contains("by the hash of the"), "{said}");
+        said["real-server"].as_str().unwrap_or_default().to_owned()
+    };
+    let url = |port: u16, path: &str| format!("http://{}{path}", place.at(port));
+    for user in 0..10 {
+        let header = format!("X-User: {user}");
+        assert_eq!(
+            explained(&["explain", &url(8081, "/"), "--header", &header]),
+            ask(8081, "/", &format!("{header}\r\n"))
+        );
+        let path = format!("/?user={user}");
+        assert_eq!(explained(&["explain", &url(8082, &path)]), ask(8082, &path, ""));
+    }
+    // Who does not say is sent anywhere.
+    let anywhere: std::collections::BTreeSet<_> = (0..40).map(|_| ask(8081, "/", "")).collect();
+    assert_eq!(anywhere.len(), 3);
+}
+
+#[test]
+fn a_bound_keeps_one_hot_path_from_one_server() {
+    let place = Place::new("bounded");
+    let slow = |name: &'static str| {
+        move |mut stream: std::net::TcpStream| {
+            while read_head(&mut stream).is_some() {
+                std::thread::sleep(Duration::from_millis(300));
+                let text = format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{name}");
+                let _ = stream.write_all(text.as_bytes());
+            }
+        }
+    };
+    let _servers: Vec<_> = ["s1", "s2", "s3", "s4"]
+        .into_iter()
+        .zip(9001..)
+        .map(|(name, port)| Scripted::start(place.at(port), slow(name)))
+        .collect();
+    let servers: Vec<_> = (9001..=9004).map(|port| place.at(port)).collect();
+    let rules = "scheduler = \"uri-hash\"\nhealth-check = { type = \"none\" }";
+    let free = service("free", "http", place.at(8081), &servers, rules);
+    let keys = format!("{rules}\nhash-balance-factor = 125");
+    let bounded = service("bounded", "http", place.at(8082), &servers, &keys);
+    let _evenkeel = start(&place, &format!("[limits]\nworkers = 1\n{free}{bounded}"));
+    let at_once = |port: u16| {
+        let mut clients: Vec<_> = (0..40).map(|_| Connection::open(place.at(port))).collect();
+        clients.iter_mut().for_each(|c| c.send("GET /hot HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let mut counts = BTreeMap::new();
+        for client in &mut clients {
+            *counts.entry(client.answer().unwrap().text()).or_insert(0) += 1;
+        }
+        counts
+    };
+    assert_eq!(at_once(8081).len(), 1, "one path, one server");
+    let counts = at_once(8082);
+    assert!(counts.len() == 4 && counts.values().all(|count| *count <= 13), "{counts:?}");
+}
+
+#[test]
+fn the_server_that_answers_soonest_takes_most() {
+    let place = Place::new("soonest");
+    let pause = std::sync::Arc::new([5u64, 50].map(std::sync::atomic::AtomicU64::new));
+    let _servers: Vec<_> = (0..2usize)
+        .map(|number| {
+            let pause = pause.clone();
+            Scripted::start(place.at(9001 + number as u16), move |mut stream| {
+                while read_head(&mut stream).is_some() {
+                    let millis = pause[number].load(std::sync::atomic::Ordering::Relaxed);
+                    std::thread::sleep(Duration::from_millis(millis));
+                    let text = format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\ns{}", number + 1);
+                    let _ = stream.write_all(text.as_bytes());
+                }
+            })
+        })
+        .collect();
+    let keys = "scheduler = \"least-response-time\"\nhealth-check = { type = \"none\" }";
+    let config = service("web", "http", place.at(8080), &[place.at(9001), place.at(9002)], keys);
+    let evenkeel = start(&place, &format!("[limits]\nworkers = 1\n{config}"));
+    tally(place.at(8080), 10);
+    let counts = tally(place.at(8080), 60);
+    assert!(counts["s1"] >= 57, "{counts:?}");
+    let said = evenkeel.ok(&["explain", &format!("http://{}/", place.at(8080))]);
+    assert!(said.contains("least-response-time: the shortest answers"), "{said}");
+    // The quick one becomes slow, the other one quick: it is noticed by those who try.
+    pause[0].store(150, std::sync::atomic::Ordering::Relaxed);
+    pause[1].store(2, std::sync::atomic::Ordering::Relaxed);
+    eventually("most go to the one that is quick now", Duration::from_secs(30), || {
+        tally(place.at(8080), 20).get("s2").is_some_and(|count| *count >= 18)
+    });
 }
 
 #[test]

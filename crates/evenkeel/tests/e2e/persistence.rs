@@ -82,10 +82,24 @@ fn cookies_of_the_application_are_rewritten_prefixed_or_read() {
 }
 
 #[test]
+fn a_cookie_can_be_for_several_domains() {
+    let place = Place::new("cookie-domains");
+    let _servers = applications(&place, 2);
+    let rule = "type = \"cookie\", name = \"S\", domains = [\"a.example\", \"b.example\"], httponly = true";
+    let _evenkeel = start(&place, &config(&place, rule));
+    let answer = ask(&place, "GET / HTTP/1.1");
+    let cookies: Vec<_> =
+        answer.head.lines().filter_map(|line| line.strip_prefix("set-cookie: ")).map(str::to_owned).collect();
+    let server = answer.text().split(' ').next().unwrap().to_owned();
+    let set = |domain: &str| format!("S={server}; path=/; domain={domain}; HttpOnly");
+    assert_eq!(cookies, [set("a.example"), set("b.example")]);
+}
+
+#[test]
 fn inserted_cookies_are_for_posts_and_grow_old() {
     let place = Place::new("cookie-age");
     let _servers = applications(&place, 4);
-    let rule = "type = \"cookie\", name = \"S\", postonly = true, indirect = true, max-idle = \"1h\", max-life = \"2h\", secure = true, samesite = \"strict\", domain = \"example.org\"";
+    let rule = "type = \"cookie\", name = \"S\", postonly = true, indirect = true, max-idle = \"1h\", max-life = \"2h\", secure = true, samesite = \"strict\", domains = [\"example.org\"]";
     let _evenkeel = start(&place, &config(&place, rule));
     assert_eq!(ask(&place, "GET / HTTP/1.1").field("set-cookie"), None);
     let answer = ask(&place, "POST / HTTP/1.1\r\nContent-Length: 0");
@@ -172,13 +186,25 @@ fn rdp_users_and_broker_tokens_find_their_server() {
     let servers: Vec<_> = (1..=4).map(|n| place.at(9000 + n)).collect();
     let keys = "health-check = { type = \"none\" }\npersistence = { type = \"rdp-cookie\", expire = \"1h\" }";
     let config = service("ts", "tcp", place.at(3389), &servers, keys);
-    let evenkeel = start(&place, &format!("[limits]\nworkers = 1\n{config}"));
-    let ask = |bytes: &[u8]| {
-        let mut connection = Connection::open(place.at(3389));
+    let keys = "health-check = { type = \"none\" }\nscheduler = \"rdp-cookie-hash\"";
+    let hashed = service("hashed", "tcp", place.at(3390), &servers, keys);
+    let evenkeel = start(&place, &format!("[limits]\nworkers = 1\n{config}{hashed}"));
+    let ask_at = |port: u16, bytes: &[u8]| {
+        let mut connection = Connection::open(place.at(port));
         connection.send(bytes);
         connection.read_some();
         String::from_utf8_lossy(&connection.rest).into_owned()
     };
+    let ask = |bytes: &[u8]| ask_at(3389, bytes);
+    // By the hash of the user, without a table.
+    let by_hash: std::collections::BTreeSet<_> = (0..20)
+        .map(|n| {
+            let server = ask_at(3390, &rdp(&format!("Cookie: mstshash=u{n}\r\n")));
+            assert_eq!(ask_at(3390, &rdp(&format!("Cookie: mstshash=D\\U{n}\r\n"))), server);
+            server
+        })
+        .collect();
+    assert_eq!(by_hash.len(), 4);
     let mut seen = std::collections::BTreeSet::new();
     for user in ["alice", "bob", "carol", "dave", "LONGDOMAI"] {
         let server = ask(&rdp(&format!("Cookie: mstshash={user}\r\n")));

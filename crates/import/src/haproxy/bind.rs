@@ -12,13 +12,14 @@ pub fn cookie(word: &Word, draft: &mut Draft) -> String {
     let mut rest = word.words.iter().skip(2);
     let mut method = "passive";
     let mut keys = String::new();
+    let mut domains = Vec::new();
     while let Some(option) = rest.next() {
         match option.as_str() {
             "insert" | "rewrite" | "prefix" => method = option,
             "indirect" | "nocache" | "httponly" | "secure" | "postonly" => {
                 keys += &format!(", {option} = true")
             }
-            "domain" => keys += &format!(", domain = {}", quoted(rest.next().map_or("", String::as_str))),
+            "domain" => domains.push(quoted(rest.next().map_or("", String::as_str))),
             "maxidle" | "maxlife" => {
                 let time = rest.next().and_then(|t| duration(t, "s")).unwrap_or_else(|| "1h".into());
                 keys += &format!(", max-{} = \"{time}\"", &option[3..]);
@@ -34,6 +35,9 @@ pub fn cookie(word: &Word, draft: &mut Draft) -> String {
             "preserve" | "dynamic" => draft.left(word.line, option, "not carried over"),
             _ => draft.left(word.line, option, "not carried over"),
         }
+    }
+    if !domains.is_empty() {
+        keys += &format!(", domains = [{}]", domains.join(", "));
     }
     value += &format!(", method = \"{method}\"{keys} }}");
     value

@@ -56,6 +56,7 @@ const MOOT: &[&str] = &[
     "max-keep-alive-queue",
     "default_backend",
     "balance",
+    "hash-balance-factor",
     "cookie",
     "stick-table",
     "timeout",
@@ -327,6 +328,8 @@ impl Proxy {
     fn balance(&self, pool: &mut Pool, draft: &mut Draft) {
         let Some(word) = self.last("balance") else { return };
         let algorithm = word.words.get(1).map_or("roundrobin", String::as_str);
+        let second = word.words.get(2).map_or("", String::as_str);
+        let named = if algorithm.contains('(') { algorithm } else { second };
         let scheduler = match algorithm.split('(').next().unwrap_or("") {
             "roundrobin" | "static-rr" => "round-robin",
             "leastconn" => "least-connections",
@@ -334,20 +337,34 @@ impl Proxy {
             "uri" => "uri-hash",
             "random" => "random",
             "first" => "first",
-            "rdp-cookie" => {
-                pool.table.set_with(
-                    "scheduler",
-                    "\"least-connections\"",
-                    "the RDP cookie is kept by persistence",
-                );
-                return;
-            }
+            "hdr" => "header-hash",
+            "url_param" => "query-hash",
+            "rdp-cookie" => "rdp-cookie-hash",
+            "hash" => match named.split('(').next().unwrap_or("") {
+                "src" => "source-hash",
+                "path" | "pathq" | "url" => "uri-hash",
+                "hdr" | "req.hdr" => "header-hash",
+                "cook" | "req.cook" => "cookie-hash",
+                "url_param" | "urlp" => "query-hash",
+                other => {
+                    draft.left(word.line, &format!("balance hash {other}"), "round robin is used instead");
+                    "round-robin"
+                }
+            },
             other => {
                 draft.left(word.line, &format!("balance {other}"), "round robin is used instead");
                 "round-robin"
             }
         };
         pool.table.text("scheduler", scheduler);
+        if matches!(scheduler, "header-hash" | "query-hash" | "cookie-hash") {
+            // `hdr(NAME)` carries the name in brackets, `url_param NAME` behind it.
+            let inner = named.split_once('(').map(|(_, name)| name.trim_end_matches(')'));
+            pool.table.text("hash-key", inner.unwrap_or(named));
+        }
+        if let Some(factor) = self.last("hash-balance-factor").and_then(|w| w.words.get(1)) {
+            pool.table.set("hash-balance-factor", factor);
+        }
     }
 
     fn persistence(&self, pool: &mut Pool, draft: &mut Draft) {

@@ -36,6 +36,7 @@ impl Default for Response {
 pub struct Edits<'a> {
     /// `Connection` to write, if any.
     pub connection: Option<&'a str>,
+    /// One a line.
     pub set_cookie: Option<&'a str>,
     /// Mark the response as not for shared caches.
     pub private: bool,
@@ -200,7 +201,7 @@ impl Response {
         }
         copier.flush(out);
         out.extend_from_slice(edits.lines);
-        if let Some(cookie) = edits.set_cookie {
+        for cookie in edits.set_cookie.into_iter().flat_map(str::lines) {
             line(out, b"set-cookie", cookie.as_bytes());
         }
         if edits.private {

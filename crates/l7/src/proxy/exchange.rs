@@ -88,7 +88,7 @@ async fn proxy(
         None => CookieFound { server: None, first_set: None },
     };
     let mut wish = Wish {
-        key: pick::key_of(pool, client.address, request.path(buffer.bytes())),
+        key: pick::key_of_request(worker, pool, client.address, request, buffer.bytes()),
         named: cookie.server,
         entry: persist::entry_of_request(pool, client, request, buffer.bytes()),
         priority: scratch.changes.priority,

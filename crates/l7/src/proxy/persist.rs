@@ -126,7 +126,7 @@ pub fn read_cookie(
     found
 }
 
-/// The value of the `Set-Cookie` that names a server.
+/// The values of the `Set-Cookie` that name a server, one a line: one for each domain.
 pub fn set_cookie(
     rule: &CookiePersistence,
     server: &str,
@@ -134,8 +134,27 @@ pub fn set_cookie(
     wall_s: u64,
     out: &mut String,
 ) {
-    use std::fmt::Write;
     out.clear();
+    match rule.domains.as_slice() {
+        [] => set_one_cookie(rule, server, first_set, wall_s, None, out),
+        domains => {
+            for domain in domains {
+                set_one_cookie(rule, server, first_set, wall_s, Some(domain), out);
+                out.push('\n');
+            }
+        }
+    }
+}
+
+fn set_one_cookie(
+    rule: &CookiePersistence,
+    server: &str,
+    first_set: Option<u64>,
+    wall_s: u64,
+    domain: Option<&str>,
+    out: &mut String,
+) {
+    use std::fmt::Write;
     out.push_str(&rule.name);
     out.push('=');
     out.push_str(server);
@@ -143,7 +162,7 @@ pub fn set_cookie(
         let _ = write!(out, "|{wall_s:x}|{:x}", first_set.unwrap_or(wall_s));
     }
     out.push_str("; path=/");
-    if let Some(domain) = &rule.domain {
+    if let Some(domain) = domain {
         out.push_str("; domain=");
         out.push_str(domain);
     }

@@ -4,13 +4,16 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::time::Instant;
 
 use evenkeel_balance::{Key, hash_address, hash_bytes, hash_flow};
 use evenkeel_model::{Scheduler, SourceAddress};
 
 use super::session::{Session, State};
 use super::{PoolRuntime, ServerRuntime, Waiter, persist};
+use crate::h1::request::Request;
 use crate::log::Record;
+use crate::rdp;
 use crate::reactor::Stop;
 use crate::spec::{Notice, PoolSpec};
 use crate::worker::Worker;
@@ -39,6 +42,8 @@ pub struct Lease {
     spec: Option<Rc<Arc<PoolSpec>>>,
     worker: &'static Worker,
     limited: bool,
+    /// When it was taken, where the scheduler times answers.
+    taken: Option<Instant>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -60,14 +65,54 @@ enum Choice {
     None,
 }
 
-/// The hash that the pool's scheduler wants.
-pub fn key_of(pool: &PoolRuntime, client: SocketAddr, uri: &[u8]) -> u64 {
+/// The hash that the pool's scheduler wants of a request; one without what is hashed goes anywhere.
+pub fn key_of_request(
+    worker: &Worker,
+    pool: &PoolRuntime,
+    client: SocketAddr,
+    request: &Request,
+    head: &[u8],
+) -> u64 {
+    let spec = pool.spec();
+    let name = spec.pool.hash_key.as_bytes();
+    let (path, query) = {
+        let whole = request.path(head);
+        let end = memchr::memchr(b'?', whole).unwrap_or(whole.len());
+        (&whole[..end], whole.get(end + 1..).unwrap_or_default())
+    };
+    let part = match spec.pool.scheduler {
+        Scheduler::UriHash => Some(path),
+        Scheduler::HeaderHash => {
+            let named = request.fields.iter().find(|f| f.name.of(head).eq_ignore_ascii_case(name));
+            named.map(|field| field.value.of(head))
+        }
+        Scheduler::QueryHash => query_value(query, name),
+        Scheduler::CookieHash => request.cookie(head, name),
+        _ => return key_of_client(pool, client),
+    };
+    part.map_or_else(|| worker.random(), hash_bytes)
+}
+
+/// The hash of a connection whose first bytes were looked at.
+pub fn key_of_first_bytes(pool: &PoolRuntime, client: SocketAddr, first: &[u8]) -> u64 {
+    if pool.spec().pool.scheduler != Scheduler::RdpCookieHash {
+        return key_of_client(pool, client);
+    }
+    let user = rdp::parse(first).unwrap_or_default().user;
+    user.map_or_else(|| hash_address(client.ip()), |user| hash_bytes(&rdp::user_key(user)))
+}
+
+fn key_of_client(pool: &PoolRuntime, client: SocketAddr) -> u64 {
     match pool.spec().pool.scheduler {
         Scheduler::SourceHash => hash_address(client.ip()),
         Scheduler::Maglev => hash_flow(client),
-        Scheduler::UriHash => hash_bytes(uri.split(|b| *b == b'?').next().unwrap_or(uri)),
         _ => 0,
     }
+}
+
+fn query_value<'a>(query: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let mut pairs = query.split(|b| *b == b'&');
+    pairs.find_map(|pair| pair.strip_prefix(name)?.strip_prefix(b"="))
 }
 
 /// Finds a place on a server, waiting in the queue when all are taken.
@@ -195,10 +240,13 @@ impl Lease {
         let counters = server.counters();
         counters.current.add(1);
         counters.total.add(1);
+        let mut taken = None;
         if let Some(pool) = pool {
-            pool.balancer.borrow_mut().connected(index);
+            let mut balancer = pool.balancer.borrow_mut();
+            balancer.connected(index);
+            taken = balancer.times_answers().then(Instant::now);
         }
-        Lease { server, pool: pool.cloned(), spec: pool.map(|p| p.spec()), worker, limited }
+        Lease { server, pool: pool.cloned(), spec: pool.map(|p| p.spec()), worker, limited, taken }
     }
 
     /// Notes who serves, for the log and for listings.
@@ -242,8 +290,14 @@ impl Lease {
         own && self.server.address.port() != 0 && !spec.pool.own_connections
     }
 
-    /// Tells how an exchange with the server went, for the ejection of outliers.
+    /// Tells how an exchange with the server went, for the scheduler and the ejection of outliers.
     pub fn judge(&self, failed: bool) {
+        if let (Some(taken), Some(pool)) = (self.taken, &self.pool)
+            && let Some(index) = pool.index_of(self.server.id)
+        {
+            let took_us = taken.elapsed().as_micros().min(u128::from(u32::MAX)) as u32;
+            pool.balancer.borrow_mut().answered(index, took_us, failed);
+        }
         let Some(spec) = self.pool() else { return };
         if let Some(rule) = &spec.pool.outlier
             && self.server.judge(rule, failed)

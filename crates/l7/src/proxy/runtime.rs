@@ -112,6 +112,10 @@ impl PoolRuntime {
 
     /// Takes a new configuration: servers that stay keep their connections and counts.
     pub fn apply(&self, spec: Arc<PoolSpec>, states: &HashMap<u32, ServerState>, now_ms: u64) {
+        let measured: HashMap<u32, u32> = {
+            let (servers, balancer) = (self.servers.borrow(), self.balancer.borrow());
+            servers.iter().zip(balancer.servers()).map(|(s, seen)| (s.id, seen.answer_us)).collect()
+        };
         let mut known: HashMap<u32, Rc<ServerRuntime>> =
             self.servers.borrow_mut().drain(..).map(|s| (s.id, s)).collect();
         let servers: Vec<Rc<ServerRuntime>> = spec
@@ -152,11 +156,13 @@ impl PoolRuntime {
                 backup: spec.server.backup,
                 up_since_ms: state.up_since_ms,
                 connections: s.connections.get(),
+                answer_us: measured.get(&s.id).copied().unwrap_or(0),
             }
         });
         let slow_start_ms = spec.pool.slow_start.as_millis() as u64;
         *self.balancer.borrow_mut() =
-            Balancer::new(spec.pool.scheduler, slow_start_ms, balanced.collect(), now_ms);
+            Balancer::new(spec.pool.scheduler, slow_start_ms, balanced.collect(), now_ms)
+                .bounded(spec.pool.hash_balance_factor);
         *self.servers.borrow_mut() = servers;
         *self.spec.borrow_mut() = Rc::new(spec);
     }

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use evenkeel_balance::Key;
-use evenkeel_model::Persistence;
+use evenkeel_model::{Persistence, Pool, Scheduler};
 use rustix::io::Errno;
 
 use super::account::blame;
@@ -41,7 +41,7 @@ pub async fn serve(worker: &'static Worker, session: &Session, scratch: &mut Scr
     let bytes = first.as_ref().map_or(&b""[..], Buffer::bytes);
     let (entry, named) = persist::of_first_bytes(&pool, &client, bytes, hello.as_ref());
     let wish = Wish {
-        key: pick::key_of(&pool, client.address, b""),
+        key: pick::key_of_first_bytes(&pool, client.address, bytes),
         named,
         entry,
         priority: changes.priority,
@@ -97,10 +97,11 @@ async fn inspect(
     view: &ServiceView,
     first: &mut Option<Buffer>,
 ) -> Option<Hello> {
-    let persistence =
-        |test: fn(&Persistence) -> bool| view.pools.iter().any(|p| test(&p.spec().pool.persistence));
-    let by_rdp = persistence(|p| matches!(p, Persistence::RdpCookie(_)));
-    let by_session = persistence(|p| matches!(p, Persistence::TlsSessionId(_)));
+    let any = |test: fn(&Pool) -> bool| view.pools.iter().any(|p| test(&p.spec().pool));
+    let by_rdp = any(|p| {
+        matches!(p.persistence, Persistence::RdpCookie(_)) || p.scheduler == Scheduler::RdpCookieHash
+    });
+    let by_session = any(|p| matches!(p.persistence, Persistence::TlsSessionId(_)));
     let by_hello = (view.spec.routes.reads_hello || by_session) && client.tls.is_none();
     if !by_rdp && !by_hello {
         return None;
