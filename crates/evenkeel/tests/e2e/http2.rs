@@ -279,6 +279,77 @@ fn websockets_go_through_http2() {
     assert_eq!(socket.out.trim(), "200|HELLO|AGAIN", "{}", socket.err);
 }
 
+/// A server of HTTP/2 that takes WebSockets (RFC 8441) and shouts back, or takes none.
+const SHOUTING: &str = r#"
+const http2 = require('http2');
+const [address, port, takes] = process.argv.slice(2);
+const server = http2.createServer({ settings: { enableConnectProtocol: takes === 'yes' } });
+server.on('stream', (stream, headers) => {
+  if (headers[':method'] === 'CONNECT') {
+    const good = headers[':protocol'] === 'websocket' && headers[':path'] === '/chat' && !headers['sec-websocket-key'];
+    stream.respond({ ':status': good ? 200 : 400 });
+    stream.on('data', (data) => stream.write(data.toString().toUpperCase()));
+    stream.on('end', () => stream.end());
+    return;
+  }
+  stream.respond({ ':status': 200 });
+  stream.end('plain ' + (headers.upgrade || 'request'));
+});
+server.listen(Number(port), address);
+"#;
+
+#[test]
+fn websockets_reach_servers_of_http2() {
+    if !require(&["node"]) {
+        return;
+    }
+    let place = Place::new("h2-websocket-server");
+    let ca = Authority::new(&place, "ca");
+    let client = place.write("socket.js", SOCKET).display().to_string();
+    let script = place.write("shouting.js", SHOUTING).display().to_string();
+    let node = |port: u16, takes: &str| {
+        let mut command = std::process::Command::new("node");
+        let address = place.at(port);
+        command.args([&script, &address.ip().to_string(), &address.port().to_string(), takes]);
+        evenkeel_testbed::Process::start(&mut command)
+    };
+    let _servers = [node(9001, "yes"), node(9002, "no")];
+    for port in [9001, 9002] {
+        eventually("Node listens", Duration::from_secs(10), || {
+            std::net::TcpStream::connect(place.at(port)).is_ok()
+        });
+    }
+    let plain = service("none", "http", place.at(8081), &[place.at(9002)], "server-http = \"2\"");
+    let text = both(&place, &ca, 9001, "server-http = \"2\"");
+    let _evenkeel = start(&place, &format!("{text}{plain}"));
+    // Over HTTP/2 on both sides; the connection to the server is new.
+    let socket = command("node", &[&client, &format!("https://{}", place.at(8443))]);
+    assert_eq!(socket.out.trim(), "200|HELLO|AGAIN", "{}", socket.err);
+    // An old client, a new and a kept connection to the server.
+    let upgrade = "GET /chat HTTP/1.1\r\nHost: a.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    for _ in 0..4 {
+        let mut connection = evenkeel_testbed::Connection::open(place.at(8080));
+        connection.send(upgrade);
+        let answer = connection.answer().unwrap();
+        assert_eq!((answer.status, answer.field("upgrade")), (101, Some("websocket")), "{}", answer.head);
+        // The example of RFC 6455, section 1.3.
+        assert_eq!(answer.field("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+        connection.send("hello");
+        connection.read_some();
+        assert_eq!(connection.rest, b"HELLO");
+    }
+    // Other upgrades have no form in HTTP/2: the request goes without.
+    let mut connection = evenkeel_testbed::Connection::open(place.at(8080));
+    connection.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: chat/1\r\n\r\n");
+    let answer = connection.answer().unwrap();
+    assert_eq!((answer.status, answer.text().as_str()), (200, "plain request"));
+    // A server that takes none says so, and serves on.
+    let mut connection = evenkeel_testbed::Connection::open(place.at(8081));
+    connection.send(upgrade);
+    assert_eq!(connection.answer().unwrap().status, 502);
+    assert_eq!(evenkeel_testbed::get(place.at(8081), "/").text(), "plain request");
+}
+
 #[test]
 fn connections_say_goodbye_when_the_program_is_replaced() {
     if !require(&["curl", "nginx"]) {

@@ -11,6 +11,7 @@ mod text;
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
+use crate::h1::field::Kind;
 use crate::h1::request::Request;
 
 /// Base64 with padding (RFC 4648 section 4).
@@ -27,6 +28,15 @@ fn base64(bytes: &[u8]) -> String {
         }
     }
     out
+}
+
+/// Whether a request opens a WebSocket. Other upgrades have no form in HTTP/2; a server may ignore
+/// them anyway (RFC 9110 section 7.8).
+fn opens_websocket(request: &Request, head: &[u8]) -> bool {
+    let asks = |f: &crate::h1::field::Field| {
+        f.kind == Kind::Upgrade && f.value.of(head).eq_ignore_ascii_case(b"websocket")
+    };
+    request.upgrade && request.fields.iter().any(asks)
 }
 
 /// What a WebSocket's client expects of the answer (RFC 6455 section 4.2.2).

@@ -212,7 +212,7 @@ pub fn response_to_block(response: &Response, head: &[u8], tunnel: bool, out: &m
 
 /// Encodes a parsed request's head.
 pub fn request_to_block(request: &Request, head: &[u8], scheme: &[u8], out: &mut Vec<u8>) -> Following {
-    let tunnel = request.upgrade;
+    let tunnel = super::opens_websocket(request, head);
     encode(b":method", if tunnel { b"CONNECT" } else { request.method_span.of(head) }, out);
     if tunnel {
         encode(b":protocol", b"websocket", out);

@@ -46,7 +46,10 @@ impl Mux {
                 _ => {}
             }
         }
-        self.settings_came = true;
+        if !std::mem::replace(&mut self.settings_came, true) {
+            // Some wait for what the peer says it takes.
+            self.streams.values().for_each(|entry| entry.stream.list());
+        }
         frame::write(kind::SETTINGS, flag::ACK, 0, &[], &mut self.out);
         Ok(())
     }

@@ -83,7 +83,9 @@ impl Mux {
         loop {
             let mut block = std::mem::take(&mut self.head);
             block.clear();
-            let (role, scheme, connects) = (self.role, self.scheme, self.peer_connects);
+            let (role, scheme) = (self.role, self.scheme);
+            // What the server takes is known once its settings are there.
+            let connects = self.settings_came.then_some(self.peer_connects);
             let (request, response) = (&mut self.request, &mut self.response);
             let Some(entry) = self.streams.get_mut(&id) else { return false };
             let found = stream.collect(|bytes, _| match role {
@@ -96,11 +98,16 @@ impl Mux {
                     Err(_) => (0, Err(())),
                 },
                 Role::Client => match request.parse(bytes) {
-                    Ok(true) if request.upgrade && !connects => (0, Err(())),
                     Ok(true) => {
+                        let tunnel = crate::h2::opens_websocket(request, bytes);
+                        match connects {
+                            None if tunnel => return (0, Ok(None)),
+                            Some(false) if tunnel => return (0, Err(())),
+                            _ => {}
+                        }
                         entry.method = request.method;
-                        entry.tunnel = request.upgrade;
-                        entry.accept = request.upgrade.then(|| crate::h2::websocket_accept(request, bytes));
+                        entry.tunnel = tunnel;
+                        entry.accept = tunnel.then(|| crate::h2::websocket_accept(request, bytes));
                         (
                             request.head_len,
                             Ok(Some((text::request_to_block(request, bytes, scheme, &mut block), false))),
