@@ -15,6 +15,10 @@ have_header() { # header package
     missing="$missing $2"
 }
 
+have_module() { # module package
+    /usr/bin/python3 -c "import $1" >/dev/null 2>&1 || missing="$missing $2"
+}
+
 for purpose in "$@"; do
     case "$purpose" in
     build)
@@ -36,6 +40,8 @@ for purpose in "$@"; do
         want wrk wrk
         want chromium chromium
         want aiosmtpd python3-aiosmtpd
+        have_module h2 python3-h2
+        have_module grpc python3-grpcio
         want debootstrap debootstrap
         want unshare util-linux
         want curl curl

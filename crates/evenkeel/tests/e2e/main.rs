@@ -14,6 +14,7 @@ mod import;
 mod layer4;
 mod layer4_doctor;
 mod layer4_life;
+mod libraries;
 mod limits;
 mod logs;
 mod package;
