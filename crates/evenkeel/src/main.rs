@@ -5,8 +5,6 @@ mod daemon;
 mod haproxy;
 mod neighbours;
 
-use clap::Parser;
-
 fn main() -> std::process::ExitCode {
     if haproxy::is_called_so(std::env::args_os().next().as_ref()) {
         return haproxy::main(&texts(1));
@@ -14,8 +12,7 @@ fn main() -> std::process::ExitCode {
     if std::env::args_os().nth(1).is_some_and(|word| word == "haproxy") {
         return haproxy::main(&texts(2));
     }
-    let arguments = cli::Arguments::parse();
-    match cli::dispatch(arguments) {
+    match cli::dispatch(cli::arguments()) {
         Ok(()) => cli::Exit::Done.code(),
         Err(failure) => {
             if !failure.message.is_empty() {

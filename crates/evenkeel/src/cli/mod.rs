@@ -18,7 +18,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use files::{describe, read as read_file};
 pub use live::encoded;
@@ -76,6 +78,19 @@ pub struct Arguments {
     pub common: Common,
     #[command(subcommand)]
     pub verb: Verb,
+}
+
+/// The command line as it was read; a mistake in it ends the program.
+pub fn arguments() -> Arguments {
+    let mut command = Arguments::command();
+    let matches = command.get_matches_mut();
+    if let Some(("run", run)) = matches.subcommand()
+        && run.value_source("socket") == Some(ValueSource::CommandLine)
+    {
+        let message = "`run` serves the admin socket that its file names: write there\n\n  [admin]\n  socket = \"/run/evenkeel/admin.sock\"";
+        command.error(ErrorKind::ArgumentConflict, message).exit();
+    }
+    Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
 #[derive(Args, Debug, Clone)]

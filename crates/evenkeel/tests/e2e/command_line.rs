@@ -39,6 +39,10 @@ fn check_and_fmt_and_schema() {
     assert!(code == 4 && err.contains("is `evenkeel run` running?"), "{err}");
     let (code, _, _) = run(&["run", "--config", &path("bad.toml")]);
     assert_eq!(code, 78);
+    for arguments in [&["run", "--socket", "/tmp/x.sock"][..], &["--socket", "/tmp/x.sock", "run"]] {
+        let (code, _, err) = run(arguments);
+        assert!(code == 2 && err.contains("its file names"), "{err}");
+    }
 }
 
 #[test]
