@@ -292,6 +292,46 @@ fn questions_over_udp_and_icmp() {
 }
 
 #[test]
+fn freeradius_accepts_the_user_of_the_check() {
+    if !require(&["freeradius"]) {
+        return;
+    }
+    let place = Place::new("radius");
+    let folder = place.folder().display().to_string();
+    let at = place.at(1812);
+    let (ip, port) = (at.ip(), at.port());
+    place.write("users", "probe Cleartext-Password := \"open sesame and more than sixteen\"\n");
+    let daemon = format!(
+        "name = test\nprefix = /usr\nlibdir = /usr/lib/freeradius\nraddbdir = {folder}\nlogdir = {folder}\nrun_dir = {folder}\nsecurity {{\n  allow_core_dumps = no\n  max_attributes = 200\n  reject_delay = 0\n}}\nmodules {{\n  pap {{\n  }}\n  files {{\n    filename = {folder}/users\n  }}\n}}\nclient any {{\n  ipaddr = 127.0.0.0/8\n  secret = s3cret\n  require_message_authenticator = yes\n}}\nserver default {{\n  listen {{\n    type = auth\n    ipaddr = {ip}\n    port = {port}\n  }}\n  authorize {{\n    files\n    pap\n  }}\n  authenticate {{\n    pap\n  }}\n}}\n"
+    );
+    place.write("radiusd.conf", daemon);
+    let log = std::fs::File::create(place.file("radius.log")).unwrap();
+    let mut command = std::process::Command::new("freeradius");
+    let _server =
+        evenkeel_testbed::Process::start(command.args(["-f", "-l", "stdout", "-d", &folder]).stdout(log));
+    let check = |number: u16, password: &str, secret: &str| {
+        let keys = format!(
+            "health-check = {{ type = \"radius\", user = \"probe\", password = \"{password}\", secret = \"{secret}\", interval = \"200ms\" }}"
+        );
+        service(&format!("c{number}"), "tcp", place.at(10_000 + number), &[at], &keys)
+    };
+    let evenkeel = start(
+        &place,
+        &(check(0, "open sesame and more than sixteen", "s3cret")
+            + &check(1, "wrong", "s3cret")
+            + &check(2, "wrong", "other")),
+    );
+    for (name, verdict, detail) in
+        [("c0", "passed", "accepted"), ("c1", "failed", "the user was refused"), ("c2", "failed", "")]
+    {
+        eventually(&format!("{name} {verdict}"), Duration::from_secs(15), || {
+            let check = evenkeel.service(name)["real-servers"][0]["check"].clone();
+            check["verdict"] == verdict && check["detail"].as_str().is_some_and(|d| d.contains(detail))
+        });
+    }
+}
+
+#[test]
 fn checks_over_tls_and_grpc() {
     if !require(&["node"]) {
         return;

@@ -4,9 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use evenkeel_testbed::{
-    Authority, Place, command, eventually, has_program, node, require, skip,
-};
+use evenkeel_testbed::{Authority, Place, command, eventually, has_program, node, require, skip};
 
 use crate::{service, start};
 
