@@ -191,7 +191,7 @@ pub fn run(plan: &Plan) -> anyhow::Result<Vec<CaseResult>> {
     let mut results = Vec::new();
     for logging in [false, true] {
         let cases: Vec<&Case> = CASES.iter().filter(|c| c.logging == logging && wanted(c.name)).collect();
-        if cases.is_empty() {
+        if cases.is_empty() && !(!logging && (wanted("changes") || wanted("latency"))) {
             continue;
         }
         let setup = Setup { folder: folder.clone(), logging };
@@ -200,6 +200,10 @@ pub fn run(plan: &Plan) -> anyhow::Result<Vec<CaseResult>> {
             eprintln!("{}", case.name);
             results.push(throughput(plan, case, &peers)?);
         }
+        if !logging && wanted("changes") {
+            eprintln!("changes");
+            results.extend(under_change(plan, &folder, &peers[0])?);
+        }
         if !logging && wanted("latency") {
             eprintln!("latency");
             results.push(latency(plan, &peers)?);
@@ -207,7 +211,8 @@ pub fn run(plan: &Plan) -> anyhow::Result<Vec<CaseResult>> {
     }
     if wanted("idle") {
         eprintln!("idle connections");
-        results.push(idle(&folder)?);
+        results.push(idle(&folder, false)?);
+        results.push(idle(&folder, true)?);
     }
     if wanted("scale") {
         eprintln!("scale");
@@ -261,22 +266,68 @@ fn latency(plan: &Plan, peers: &[Peer]) -> anyhow::Result<CaseResult> {
     Ok(CaseResult { name, unit: Unit::Microseconds, bar: "1.0 (HAProxy)", series })
 }
 
+/// p99 at the same rate, with nothing else going on and while a changed configuration is committed
+/// again and again: two rows, the second of which is to be within a fifth of the first.
+fn under_change(plan: &Plan, folder: &std::path::Path, ours: &Peer) -> anyhow::Result<Vec<CaseResult>> {
+    let [requests, ..] = peers::load("keep", ours.http, "/s", 64, plan.seconds, 0.0)?;
+    let rate = requests as f64 / plan.seconds * 0.5;
+    let text = std::fs::read_to_string(folder.join("evenkeel.toml"))?;
+    let changed = text.replacen("name = \"web\"\n", "name = \"web\"\nretries = 2\n", 1);
+    anyhow::ensure!(text != changed, "nothing was changed");
+    let mut rows = ["at rest", "with a change every half second"].map(|what| CaseResult {
+        name: format!("changes: latency at half the saturation ({rate:.0} requests a second), {what}"),
+        unit: Unit::Microseconds,
+        bar: if what == "at rest" { "" } else { "1.2 times at rest" },
+        series: vec![Series { peer: "evenkeel", figures: Vec::new(), errors: 0 }],
+    });
+    for _ in 0..plan.rounds {
+        for (changes, row) in [false, true].into_iter().zip(&mut rows) {
+            let over = std::sync::atomic::AtomicBool::new(false);
+            let (counted, commits) = std::thread::scope(|scope| {
+                let (over, texts) = (&over, [&changed, &text]);
+                let committing = scope.spawn(move || {
+                    let mut count = 0;
+                    while changes && !over.load(std::sync::atomic::Ordering::Relaxed) {
+                        peers::commit(folder, texts[count % 2])?;
+                        count += 1;
+                        std::thread::sleep(Duration::from_millis(500));
+                    }
+                    anyhow::Ok(count)
+                });
+                let counted = peers::load("rate", ours.http, "/s", 64, plan.seconds, rate);
+                over.store(true, std::sync::atomic::Ordering::Relaxed);
+                (counted, committing.join())
+            });
+            let commits = commits.map_err(|_| anyhow::anyhow!("the committing thread ended"))??;
+            anyhow::ensure!(commits > 0 || !changes, "nothing was committed");
+            let [_, _, errors, p99] = counted?;
+            row.series[0].figures.push(p99 as f64);
+            row.series[0].errors += errors;
+        }
+    }
+    Ok(rows.into())
+}
+
 /// Memory that an idle, kept-alive client connection costs in the proxy's process.
-fn idle(folder: &std::path::Path) -> anyhow::Result<CaseResult> {
+fn idle(folder: &std::path::Path, tls: bool) -> anyhow::Result<CaseResult> {
     const CONNECTIONS: usize = 7_000;
     let setup = Setup { folder: folder.to_path_buf(), logging: false };
     let mut series = Vec::new();
     for peer in [setup.evenkeel()?, setup.haproxy()?, setup.nginx()?] {
         peers::load("keep", peer.http, "/s", 64, 1.0, 0.0)?;
+        let secure = std::net::SocketAddr::new(peer.http.ip(), peer.http.port() + Port::Tls as u16);
+        let (kind, address) = if tls { ("idle-tls", secure) } else { ("idle", peer.http) };
+        // What the first connections make a program set up is not theirs.
+        drop(peers::hold(kind, address, 200, 60.0)?);
         std::thread::sleep(Duration::from_millis(500));
         let before = peer.memory();
-        let held = peers::hold(peer.http, CONNECTIONS, 60.0)?;
+        let held = peers::hold(kind, address, CONNECTIONS, 60.0)?;
         std::thread::sleep(Duration::from_secs(1));
         let each = peer.memory().saturating_sub(before) as f64 / CONNECTIONS as f64;
         drop(held);
         series.push(Series { peer: peer.name, figures: vec![each], errors: 0 });
     }
-    let name = format!("{CONNECTIONS} idle connections");
+    let name = format!("{CONNECTIONS} idle connections{}", if tls { " over TLS" } else { "" });
     Ok(CaseResult { name, unit: Unit::BytesPerConnection, bar: "2.0", series })
 }
 

@@ -19,6 +19,8 @@ pub enum Kind {
     Rate,
     /// Opens connections, has one request answered on each, and holds them idle.
     Idle,
+    /// The same over TLS.
+    IdleTls,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,6 +60,10 @@ pub fn run(
     seconds: f64,
     rate: f64,
 ) -> anyhow::Result<Counted> {
+    if kind == Kind::IdleTls {
+        crate::secure::hold(address, path, connections, seconds)?;
+        return Ok(Counted::default());
+    }
     let close = if kind == Kind::Close { "Connection: close\r\n" } else { "" };
     let request = format!("GET {path} HTTP/1.1\r\nHost: bench\r\n{close}\r\n").into_bytes();
     let now = Instant::now();
@@ -78,7 +84,7 @@ pub fn run(
     match kind {
         Kind::Keep | Kind::Close => generator.closed_loop(end)?,
         Kind::Rate => generator.fixed_rate(end, rate)?,
-        Kind::Idle => generator.hold(end)?,
+        Kind::Idle | Kind::IdleTls => generator.hold(end)?,
     }
     let latencies = &mut generator.latencies_us;
     latencies.sort_unstable();

@@ -13,6 +13,7 @@ mod pair;
 mod peers;
 mod poll;
 mod report;
+mod secure;
 
 use std::net::SocketAddr;
 

@@ -147,10 +147,10 @@ pub fn handshakes(
 }
 
 /// Starts connections that are held idle until the handle is dropped.
-pub fn hold(address: SocketAddr, connections: usize, seconds: f64) -> anyhow::Result<Process> {
+pub fn hold(kind: &str, address: SocketAddr, connections: usize, seconds: f64) -> anyhow::Result<Process> {
     use std::io::BufRead;
     let mut child = pinned("1", std::env::current_exe()?)
-        .args(["load", "idle", &address.to_string(), "/s", &connections.to_string(), &seconds.to_string()])
+        .args(["load", kind, &address.to_string(), "/s", &connections.to_string(), &seconds.to_string()])
         .stdout(Stdio::piped())
         .spawn()?;
     let output = child.stdout.take().context("no output")?;
@@ -161,6 +161,17 @@ pub fn hold(address: SocketAddr, connections: usize, seconds: f64) -> anyhow::Re
         bail!("the idle connections could not be opened: {line:?}");
     }
     Ok(process)
+}
+
+/// Gives the running Evenkeel another configuration.
+pub fn commit(folder: &Path, text: &str) -> anyhow::Result<()> {
+    let next = folder.join("next.toml");
+    std::fs::write(&next, text)?;
+    let program = std::env::current_exe()?.with_file_name("evenkeel");
+    let mut command = pinned("1", program);
+    command.arg("commit").arg("--socket").arg(folder.join("admin.sock")).arg(&next).stdout(Stdio::null());
+    anyhow::ensure!(command.status()?.success(), "the commit failed");
+    Ok(())
 }
 
 fn listening(address: SocketAddr) -> anyhow::Result<()> {

@@ -212,16 +212,18 @@ process.on('SIGTERM', () => {
 });
 "#;
 
-/// Connections that are kept: `HOST PORT COUNT EVERY_MS`. Says how many were opened, are still good,
-/// ended (and after what time without an answer), and the longest wait for an answer.
+/// Connections that are kept: `HOST,… PORT COUNT EVERY_MS`, to the hosts in turn. Says how many were
+/// opened, are still good, ended (to which hosts, and after what time without an answer), and the
+/// longest wait for an answer.
 pub const KEPT_CONNECTIONS: &str = r#"
 const net = require('net'), fs = require('fs');
 const [out, host, port, count, every] = process.argv.slice(2);
 let opened = 0, ended = 0, requests = 0, stall = 0, endedAfter = 0;
-const waits = new Map();
+const waits = new Map(), lost = {}, hosts = host.split(',');
 const ms = () => Number(process.hrtime.bigint()) / 1e6;
-function keep() {
+function keep(host) {
   const s = net.connect({ host, port: +port });
+  s.host = host;
   let last = ms(), open = false, text = '';
   s.on('connect', () => { open = true; opened++; ask(); });
   const ask = () => { if (!s.destroyed) { waits.set(s, ms()); s.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n'); } };
@@ -237,15 +239,15 @@ function keep() {
     setTimeout(ask, +every);
   });
   s.on('error', () => {});
-  s.on('close', () => { if (open) { ended++; endedAfter = Math.max(endedAfter, ms() - last); } waits.delete(s); });
+  s.on('close', () => { if (open) { ended++; lost[host] = (lost[host] || 0) + 1; endedAfter = Math.max(endedAfter, ms() - last); } waits.delete(s); });
 }
-for (let i = 0; i < +count; i++) setTimeout(keep, i * 5);
+for (let i = 0; i < +count; i++) setTimeout(keep, i * 5, hosts[i % hosts.length]);
 setInterval(() => {}, 1000);
 process.on('SIGTERM', () => {
   const now = ms();
   let hung = 0;
-  for (const since of waits.values()) if (now - since > 1500) hung++;
-  fs.writeFileSync(out, JSON.stringify({ opened, ended, hung, requests, stall_ms: Math.round(stall), ended_after_ms: Math.round(endedAfter) }));
+  for (const [s, since] of waits) if (now - since > 1500) { hung++; lost[s.host] = (lost[s.host] || 0) + 1; }
+  fs.writeFileSync(out, JSON.stringify({ opened, ended, hung, lost, requests, stall_ms: Math.round(stall), ended_after_ms: Math.round(endedAfter) }));
   process.exit(0);
 });
 "#;

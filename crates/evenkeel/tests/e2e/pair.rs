@@ -41,14 +41,6 @@ fn shared() -> String {
     .concat()
 }
 
-fn dr_servers(lab: &PairLab) {
-    for server in ["s1", "s2"] {
-        let arguments = ["real-server", "setup", "--mode", "dr", "--vip", "10.77.0.103"];
-        let done = lab.hosts.run(server, env!("CARGO_BIN_EXE_evenkeel"), &arguments);
-        assert_eq!(done.code, 0, "{}{}", done.out, done.err);
-    }
-}
-
 fn only(lab: &PairLab, node: usize) {
     for address in ["10.77.0.100", "10.77.0.101", "10.78.0.254", "fd77::100"] {
         eventually(&format!("{address} is on one node"), Duration::from_secs(5), || {
@@ -60,32 +52,81 @@ fn only(lab: &PairLab, node: usize) {
 #[test]
 fn connections_of_layer_4_outlive_their_node() {
     let Some(mut lab) = lab("pair-flows") else { return };
-    dr_servers(&lab);
-    lab.start_pair("", &shared());
-    only(&lab, 0);
-    let vips = ["10.77.0.101", "10.77.0.102", "10.77.0.103"];
-    let kept: Vec<_> =
-        vips.iter().map(|vip| lab.traffic("c", KEPT_CONNECTIONS, &[vip, "80", "40", "100"])).collect();
+    const SCHEDULERS: [&str; 9] = [
+        "round-robin",
+        "least-connections",
+        "shortest-expected-delay",
+        "never-queue",
+        "source-hash",
+        "destination-hash",
+        "maglev",
+        "random",
+        "first",
+    ];
+    const EACH: usize = 6;
+    let real: [(&str, &[(&str, &str)]); 4] = [
+        ("nat", BACK),
+        ("snat", FRONT),
+        ("dr", &[("s1", "10.77.0.11"), ("s2", "10.77.0.12")]),
+        ("tun", &[("s1", "10.77.0.11"), ("s2", "10.77.0.12")]),
+    ];
+    let mut text = "[network]\nfloating-ips = [\"10.78.0.254/24\", \"10.77.0.150/24\"]\n".to_owned();
+    let mut vips: Vec<(&str, Vec<String>)> = Vec::new();
+    for (number, (mode, servers)) in real.iter().enumerate() {
+        let of_mode: Vec<String> =
+            (0..SCHEDULERS.len()).map(|s| format!("10.77.0.{}", 160 + 20 * number + s)).collect();
+        for (scheduler, vip) in SCHEDULERS.iter().zip(&of_mode) {
+            let from = if *mode == "snat" { "source-addresses = [\"10.77.0.150\"]\n" } else { "" };
+            let check = "health-check = { type = \"tcp\", port = 8080, interval = \"1s\" }";
+            let keys = format!("scheduler = \"{scheduler}\"\n{from}{check}");
+            text += &service(&format!("{mode}-{scheduler}"), &format!("{vip}:80"), mode, &keys, servers);
+        }
+        vips.push((mode, of_mode));
+    }
+    for (mode, of_mode) in &vips[2..] {
+        let addresses: Vec<&str> = of_mode.iter().flat_map(|vip| ["--vip", vip]).collect();
+        for server in ["s1", "s2"] {
+            let arguments = [&["real-server", "setup", "--mode", mode][..], &addresses].concat();
+            let done = lab.hosts.run(server, env!("CARGO_BIN_EXE_evenkeel"), &arguments);
+            assert_eq!(done.code, 0, "{}{}", done.out, done.err);
+        }
+    }
+    let all_on = |lab: &PairLab, node: usize| {
+        for vip in ["10.78.0.254", "10.77.0.150"].into_iter().chain(vips.iter().map(|v| v.1[0].as_str())) {
+            eventually(&format!("{vip} is on one node"), Duration::from_secs(5), || {
+                lab.has(node, vip) && !lab.has(1 - node, vip)
+            });
+        }
+    };
+    lab.start_pair("", &text);
+    all_on(&lab, 0);
+    let count = EACH * SCHEDULERS.len();
+    let kept: Vec<_> = vips
+        .iter()
+        .map(|(_, hosts)| {
+            lab.traffic("c", KEPT_CONNECTIONS, &[&hosts.join(","), "80", &count.to_string(), "250"])
+        })
+        .collect();
     std::thread::sleep(Duration::from_secs(3));
     let known = lab.json(1, &["status"])["layer-4"]["flows"].as_u64();
     // First an orderly change, then a death without a word.
     let switched = lab.json(0, &["pair", "switch-over"]);
     assert_eq!(switched["active"], "peer", "{switched} {known:?}");
     lab.await_role(1, "active");
-    only(&lab, 1);
+    all_on(&lab, 1);
     std::thread::sleep(Duration::from_secs(2));
     lab.nodes[1].take().unwrap().signal(Signal::KILL);
     lab.await_role(0, "active");
-    only(&lab, 0);
+    all_on(&lab, 0);
     std::thread::sleep(Duration::from_secs(3));
-    for (vip, kept) in vips.iter().zip(kept) {
+    for ((mode, hosts), kept) in vips.iter().zip(kept) {
         let seen = kept.end();
         assert_eq!(
             (&seen["opened"], &seen["ended"], &seen["hung"]),
-            (&40.into(), &0.into(), &0.into()),
-            "{vip}: {seen}"
+            (&count.into(), &0.into(), &0.into()),
+            "{mode} {hosts:?} {SCHEDULERS:?}: {seen}"
         );
-        assert!(seen["requests"].as_u64() > Some(1_000), "{vip}: {seen}");
+        assert!(seen["requests"].as_u64() > Some(800), "{mode}: {seen}");
     }
 }
 
@@ -384,6 +425,63 @@ fn a_real_keepalived_is_a_peer_in_both_directions() {
         });
         drop(peer);
         eventually("keepalived is gone", Duration::from_secs(10), || !lab.has(1, "10.77.0.100"));
+    }
+}
+
+#[test]
+fn keepalived_over_ipv6_and_to_one_address() {
+    let Some(mut lab) = lab("pair-keepalived6") else { return };
+    if !require(&["keepalived"]) {
+        return;
+    }
+    let folder = lab.folder(0).display().to_string();
+    for (number, (vip, ours, theirs)) in [
+        ("fd77::100", "family = \"ipv6\"", ""),
+        ("10.77.0.100", "unicast = [\"10.77.0.2\"]", "unicast_src_ip 10.77.0.2\n unicast_peer { 10.77.0.1 }"),
+        (
+            "fd77::100",
+            "family = \"ipv6\"\nunicast = [\"fd77::2\"]",
+            "unicast_src_ip fd77::2\n unicast_peer { fd77::1 }",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let prefix = if vip.contains(':') { 128 } else { 32 };
+        let config = format!(
+            "global_defs {{\n vrrp_version 3\n}}\nvrrp_instance A {{\n state BACKUP\n interface e0\n virtual_router_id 51\n priority 100\n advert_int 0.1\n {theirs}\n virtual_ipaddress {{ {vip}/{prefix} dev e0 }}\n}}\n"
+        );
+        let file = lab.place.write("keepalived.conf", config).display().to_string();
+        let log = lab.place.file(&format!("keepalived{number}.log"));
+        let pid = lab.place.file(&format!("keepalived{number}.pid")).display().to_string();
+        let arguments = ["-n", "-l", "-D", "-f", &file, "-p", &pid, "-r", &format!("{pid}.v")];
+        let peer = lab.hosts.start("lb2", "keepalived", &arguments, &log);
+        eventually("keepalived alone is active", Duration::from_secs(15), || lab.has(1, vip));
+        let shown = if vip.contains(':') { format!("[{vip}]:80") } else { format!("{vip}:80") };
+        let node = format!(
+            "[admin]\nsocket = \"{folder}/admin.sock\"\n[state]\ndirectory = \"{folder}/state\"\n[pair]\nname = \"lb1\"\nfailback = true\n[[pair.vrrp]]\ninterface = \"e0\"\nrouter-id = 51\npriority = 150\ninterval = \"100ms\"\n{ours}\n"
+        );
+        lab.write(0, &(node + &service("web", &shown, "http", "", FRONT)));
+        lab.start(0);
+        let told = || std::fs::read_to_string(&log).unwrap_or_default() + &lab.log(0);
+        let mut last = String::new();
+        for _ in 0..600 {
+            last = format!("{} {}", lab.has(0, vip), lab.has(1, vip));
+            if last == "true false" {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(25));
+        }
+        assert_eq!(last, "true false", "evenkeel took over with {ours:?}\n{}", told());
+        // It stays: keepalived hears the adverts and accepts them.
+        std::thread::sleep(Duration::from_millis(1_500));
+        assert!(lab.has(0, vip) && !lab.has(1, vip), "{ours:?}\n{}", told());
+        lab.nodes[0].take().unwrap().signal(Signal::TERM);
+        eventually("keepalived has it again", Duration::from_secs(15), || {
+            !lab.has(0, vip) && lab.has(1, vip)
+        });
+        drop(peer);
+        eventually("keepalived is gone", Duration::from_secs(10), || !lab.has(1, vip));
     }
 }
 
