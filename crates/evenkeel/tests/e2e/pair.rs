@@ -333,6 +333,40 @@ fn either_node_edits_and_both_have_it() {
     assert!(lab.cli(0, &["persistence", "list", "market"]).out.contains("10.77.0.9"), "{}", lab.log(0));
 }
 
+#[test]
+fn an_unconfirmed_commit_goes_with_the_node_that_made_it() {
+    let Some(mut lab) = lab("pair-unconfirmed") else { return };
+    lab.start_pair("", &shared());
+    only(&lab, 0);
+    let text = std::fs::read_to_string(lab.config_file(0)).unwrap();
+    let file = lab.place.write("edit.toml", text.replace("name = \"web\"", "name = \"shop\""));
+    let committed = lab.json(0, &["commit", &file.display().to_string(), "--confirm", "4s"]);
+    assert_eq!(committed["peer"], "committed", "{committed}");
+    let has = |lab: &PairLab, word: &str| {
+        std::fs::read_to_string(lab.config_file(1)).unwrap().contains(&format!("name = \"{word}\""))
+    };
+    assert!(has(&lab, "shop") && !has(&lab, "web"));
+    // Somebody else has one of the addresses: the takeover waits a moment, and says so.
+    lab.hosts.ip("d", &["address", "add", "fd77::100/128", "dev", "e0", "nodad"]);
+    lab.nodes[0].take().unwrap().signal(Signal::KILL);
+    eventually("the conflict is in the log", Duration::from_secs(10), || {
+        let log = lab.log(1);
+        log.contains("the takeover waits a moment") && log.contains("fd77::100")
+    });
+    lab.hosts.ip("d", &["address", "del", "fd77::100/128", "dev", "e0"]);
+    lab.await_role(1, "active");
+    only(&lab, 1);
+    eventually("the survivor goes back", Duration::from_secs(12), || has(&lab, "web") && !has(&lab, "shop"));
+    assert!(lab.log(1).contains("nobody has confirmed the configuration"), "{}", lab.log(1));
+    let answer = lab.hosts.run("c", "curl", &["-sS", "--max-time", "3", "http://10.77.0.100/"]);
+    assert!(answer.out.starts_with('s'), "{}{}", answer.out, answer.err);
+    // The node that comes back follows.
+    lab.start(0);
+    eventually("the other one has it too", Duration::from_secs(10), || {
+        std::fs::read_to_string(lab.config_file(0)).unwrap().contains("name = \"web\"")
+    });
+}
+
 /// Messages that anybody could send change nothing.
 #[test]
 fn forged_adverts_change_nothing() {

@@ -19,6 +19,8 @@ use crate::neighbours::is_near;
 /// a router may have missed the first.
 const AGAIN_MS: &[u64] = &[50, 150, 400, 1_000, 2_000, 5_000, 10_000];
 const EVERY: Duration = Duration::from_secs(60);
+/// Addresses of an interface that are asked for before a takeover.
+const ASKED: usize = 64;
 /// How long somebody who has the address may take to say so.
 const ASK: Duration = Duration::from_millis(25);
 
@@ -156,8 +158,8 @@ impl Floating {
             by_interface.entry(*interface).or_default().push(*address);
         }
         by_interface.into_iter().find_map(|(interface, addresses)| {
-            // A few tell as much as all.
-            let some = &addresses[..addresses.len().min(4)];
+            // Enough to tell, and no flood.
+            let some = &addresses[..addresses.len().min(ASKED)];
             self.announcers.get_mut(&interface)?.ask(some, ASK)
         })
     }
