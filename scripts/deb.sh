@@ -43,8 +43,8 @@ Version: $version
 Architecture: $arch
 Maintainer: Evenkeel <evenkeel@localhost>
 Installed-Size: $(du -sk "$tree" | cut -f 1)
-Depends: libc6 (>= 2.36), libelf1 | libelf1t64, zlib1g
-Recommends: nftables, iproute2
+Depends: libc6 (>= 2.36), libelf1 | libelf1t64, zlib1g, passwd, util-linux
+Recommends: nftables, iproute2, ethtool
 Section: net
 Priority: optional
 Description: load balancer for people who run their own servers
@@ -55,8 +55,12 @@ cat >"$tree/DEBIAN/postinst" <<'END'
 #!/bin/sh
 set -e
 if [ "$1" = configure ]; then
+    getent passwd evenkeel >/dev/null || useradd --system --user-group \
+        --home-dir /var/lib/evenkeel --no-create-home --shell /usr/sbin/nologin evenkeel
     mkdir -p /var/lib/evenkeel
     chmod 700 /var/lib/evenkeel
+    # The program writes both: what is committed, and what it remembers.
+    chown -R evenkeel:evenkeel /var/lib/evenkeel /etc/evenkeel
     if [ -d /run/systemd/system ]; then
         systemctl daemon-reload
         systemctl enable evenkeel.service >/dev/null 2>&1 || true
@@ -81,6 +85,7 @@ cat >"$tree/DEBIAN/postrm" <<'END'
 set -e
 if [ "$1" = purge ]; then
     rm -rf /var/lib/evenkeel
+    userdel evenkeel 2>/dev/null || true
     rmdir /etc/evenkeel 2>/dev/null || true
 fi
 [ ! -d /run/systemd/system ] || systemctl daemon-reload

@@ -43,6 +43,7 @@ for purpose in "$@"; do
         have_module h2 python3-h2
         have_module grpc python3-grpcio
         want debootstrap debootstrap
+        want systemd-nspawn systemd-container
         want freeradius freeradius
         want unshare util-linux
         want curl curl

@@ -28,13 +28,29 @@ impl Drop for Group {
     }
 }
 
+/// A command that has none of the daemon's capabilities, which an ordinary user's daemon hands on.
+fn plain(program: &std::path::Path) -> std::process::Command {
+    if !has_ambient_capabilities() {
+        return std::process::Command::new(program);
+    }
+    let mut command = std::process::Command::new("/usr/bin/setpriv");
+    command.args(["--ambient-caps=-all", "--inh-caps=-all", "--no-new-privs", "--"]).arg(program);
+    command
+}
+
+fn has_ambient_capabilities() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let set = status.lines().find_map(|line| line.strip_prefix("CapAmb:"));
+    set.is_some_and(|set| set.trim().bytes().any(|digit| digit != b'0'))
+}
+
 pub async fn probe(
     script: &ScriptProbe,
     vip: Option<SocketAddr>,
     server: SocketAddr,
 ) -> Result<Said, String> {
     let vip = vip.unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
-    let mut command = std::process::Command::new(&script.command);
+    let mut command = plain(&script.command);
     command.args(&script.arguments).env_clear().current_dir("/").stdin(Stdio::null());
     command.env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin");
     if !script.keepalived {

@@ -16,7 +16,7 @@ mod server;
 pub use client::{Answer, Connection, get, parse_answer};
 pub use hosts::Hosts;
 pub use pki::Authority;
-pub use place::{Place, eventually, require, skip, within};
+pub use place::{Place, eventually, note_skip, require, skip, within};
 pub use process::{Evenkeel, Output, Process, command, has_program};
 pub use scripted::{Scripted, read_head};
 pub use server::{apache, haproxy, nginx, nginx_with, node};

@@ -2,8 +2,12 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
-use evenkeel_testbed::{Place, eventually, require, skip};
+use evenkeel_testbed::{Place, Process, eventually, note_skip, require, skip};
+
+/// What the package depends on, recommends, and this test asks with.
+const PACKAGES: &str = "libelf1,curl,systemd,systemd-sysv,dbus,iproute2,nftables,ethtool";
 
 fn run(command: &mut Command) -> Output {
     let output = command.output().unwrap();
@@ -29,7 +33,7 @@ fn it_is_installed_started_and_removed_in_a_clean_debian() {
     let package = String::from_utf8_lossy(&made.stdout).trim().to_owned();
     let root = place.file("root");
     let bootstrap = Command::new("debootstrap")
-        .args(["--variant=minbase", "--include=libelf1,curl", "bookworm"])
+        .args(["--variant=minbase", "--include", PACKAGES, "bookworm"])
         .arg(&root)
         .arg("http://deb.debian.org/debian")
         .output()
@@ -76,4 +80,160 @@ fn it_is_installed_started_and_removed_in_a_clean_debian() {
             && !root.join("var/lib/evenkeel").exists()
             && !root.join("etc/evenkeel/evenkeel.toml").exists()
     });
+    under_systemd(&place, &root);
+}
+
+/// Two networks around the machine: a client, and a real server that says whom it sees.
+const NETWORKS: &str = r#"
+ip link set lo up
+ip netns add c; ip link add e0 type veth peer name c0 netns c
+ip addr add 10.50.0.1/24 dev e0; ip link set e0 up
+ip -n c addr add 10.50.0.9/24 dev c0; ip -n c link set c0 up
+ip netns add s; ip link add e1 type veth peer name s0 netns s
+ip addr add 10.51.0.1/24 dev e1; ip link set e1 up
+ip -n s addr add 10.51.0.11/24 dev s0; ip -n s link set s0 up; ip -n s link set lo up
+ip -n s route add default via 10.51.0.254
+mkdir -m 700 /etc/letsencrypt
+printf '#!/bin/sh\necho "$(id -un) $(grep CapEff /proc/self/status | cut -f 2)"\n' >/usr/local/bin/looks
+chmod 755 /usr/local/bin/looks
+mkdir /srv/s
+cat >/srv/s/s.toml <<'END'
+[admin]
+socket = "/srv/s/admin.sock"
+[state]
+directory = "/srv/s/state"
+[[virtual-service]]
+name = "origin"
+vip = ["10.51.0.11:80"]
+mode = "http"
+real-server = []
+[[virtual-service.route]]
+answer = { status = 200, body = "sees {source}", variables = true }
+END
+systemd-run -q --unit=origin ip netns exec s /usr/sbin/evenkeel run --config /srv/s/s.toml
+"#;
+
+/// Everything that needs more than an ordinary user may.
+const DEMANDING: &str = r#"
+[network]
+floating-ips = ["10.51.0.254/24"]
+[pair]
+name = "a"
+[[pair.vrrp]]
+interface = "e0"
+router-id = 7
+[[virtual-service]]
+name = "web"
+vip = ["10.50.0.100:80"]
+mode = "http"
+health-check = { type = "script", command = "/usr/local/bin/looks", interval = "500ms" }
+real-server = [{ name = "o", address = "10.51.0.11:80" }]
+[[virtual-service]]
+name = "clear"
+vip = ["10.50.0.101:80"]
+mode = "http"
+source = "client"
+health-check = { type = "ping" }
+real-server = [{ name = "s", address = "10.51.0.11:80" }]
+[[virtual-service]]
+name = "nat"
+vip = ["10.50.0.102:80"]
+mode = "nat"
+health-check = { type = "tcp" }
+real-server = [{ name = "s", address = "10.51.0.11:80" }]
+"#;
+
+/// Boots the root and installs the package there: the service runs as a user of its own, does what
+/// it is for, and loses no request to restarts and upgrades.
+fn under_systemd(place: &Place, root: &Path) {
+    if !require(&["systemd-nspawn", "nsenter"]) {
+        return;
+    }
+    let log = std::fs::File::create(place.file("boot.log")).unwrap();
+    let mut command = Command::new("systemd-nspawn");
+    command.args(["--quiet", "--register=no", "--keep-unit", "--private-network", "--capability=all"]);
+    command.args(["--system-call-filter=bpf", "-M", &format!("evenkeel-{}", std::process::id()), "-b", "-D"]);
+    let machine = Process::start(command.arg(root).stdout(log.try_clone().unwrap()).stderr(log));
+    let first = || {
+        let id = machine.id();
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        children.split_whitespace().next().map(str::to_owned)
+    };
+    let said = |script: &str| {
+        let first = first().unwrap_or_default();
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &first, "-m", "-u", "-i", "-n", "-p", "-r", "-w", "sh", "-ec", script]);
+        command.output().unwrap()
+    };
+    let inside = |script: &str| {
+        let output = said(script);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let journal = || text(&said("journalctl --no-pager -b -u evenkeel | tail -n 40").stdout);
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "{script}\n{out}{err}\n{}", journal());
+        out
+    };
+    let up = (0..200).any(|_| {
+        std::thread::sleep(Duration::from_millis(200));
+        let state = first().map(|_| said("systemctl is-system-running || true").stdout);
+        state.is_some_and(|state| state.starts_with(b"running") || state.starts_with(b"degraded"))
+    });
+    if !up {
+        return note_skip("a machine on which systemd-nspawn can boot");
+    }
+    inside("dpkg -i /evenkeel.deb; systemctl is-active evenkeel; systemctl is-enabled evenkeel");
+    inside(NETWORKS);
+    std::fs::write(root.join("srv/new.toml"), DEMANDING).unwrap();
+    inside("evenkeel commit /srv/new.toml; systemctl restart evenkeel");
+    let main = "/proc/$(systemctl show -p MainPID --value evenkeel)";
+    let status = inside(&format!("stat -c %U {main}; cat {main}/status"));
+    assert!(status.starts_with("evenkeel\n"), "{status}");
+    // Networks, packets, low ports, priority, reading certificates; nothing else, also for nobody's sake.
+    for set in ["CapEff", "CapBnd", "CapAmb"] {
+        assert!(status.contains(&format!("{set}:\t000000c000803404")), "{status}");
+    }
+    let curl = |vip: &str| format!("ip netns exec c curl -sS --max-time 3 http://{vip}/");
+    for (vip, sees) in [
+        ("10.50.0.100", "sees 10.51.0."),
+        ("10.50.0.101", "sees 10.50.0.9"),
+        ("10.50.0.102", "sees 10.50.0.9"),
+    ] {
+        let mut last = String::new();
+        let served = (0..150).any(|_| {
+            std::thread::sleep(Duration::from_millis(100));
+            last = String::from_utf8_lossy(&said(&curl(vip)).stdout).into_owned();
+            last.starts_with(sees)
+        });
+        let why = "evenkeel status; ip -br address; journalctl --no-pager -b -u origin | tail -n 20; journalctl --no-pager -b -u evenkeel | tail -n 20";
+        assert!(served, "{vip}: {last}\n{}", inside(why));
+    }
+    let shown = inside("evenkeel status");
+    assert!(shown.contains("evenkeel 0000000000000000"), "a script has no capabilities: {shown}");
+    let threads = inside(&format!("for t in {main}/task/*; do echo $(cat $t/comm $t/stat); done"));
+    let scheduled = threads.lines().filter(|line| line.split(' ').rev().nth(11) == Some("2"));
+    let names: Vec<&str> = scheduled.map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(names, ["pair"], "one thread has real-time priority: {threads}");
+    // Requests go on over a restart, a reload, and an upgrade.
+    inside(
+        "systemd-run -q --unit=client sh -c 'while :; do ip netns exec c curl -sS --max-time 5 -o /dev/null -w \"%{http_code}\\n\" http://10.50.0.100/; done >/srv/answers 2>&1'",
+    );
+    inside("sleep 1; systemctl restart evenkeel; sleep 1");
+    inside(
+        "sed -i 's/name = \"web\"/name = \"shop\"/' /etc/evenkeel/evenkeel.toml; systemctl reload evenkeel",
+    );
+    eventually("the file is applied", Duration::from_secs(5), || inside("evenkeel status").contains("shop"));
+    let before = inside("systemctl show -p MainPID --value evenkeel");
+    inside("dpkg -i /evenkeel.deb");
+    eventually("another process goes on", Duration::from_secs(20), || {
+        let now = inside("systemctl show -p MainPID --value evenkeel");
+        now != before && inside("systemctl is-active evenkeel").starts_with("active")
+    });
+    inside("sleep 1; systemctl stop client");
+    let answers = std::fs::read_to_string(root.join("srv/answers")).unwrap();
+    let failed: Vec<_> = answers.lines().filter(|line| *line != "200").collect();
+    assert!(answers.lines().count() > 30 && failed.is_empty(), "{failed:?} of {}", answers.lines().count());
+    inside("dpkg -P evenkeel");
+    assert!(!inside("getent passwd").contains("evenkeel") && !root.join("var/lib/evenkeel").exists());
+    said("systemctl poweroff");
+    eventually("the machine is off", Duration::from_secs(20), || first().is_none());
 }
