@@ -101,16 +101,68 @@ const MUTANTS: &[(&str, &str, &str, &str)] = &[
         "        if !named {",
         "        if !named && self.peer.is_none() && self.number == 0 {",
     ),
+    // The configuration.
+    (
+        "steps_named_by_their_text_alone",
+        "past",
+        "let mut z = before.rotate_left(29) ^ ",
+        "let mut z = 0 * before ^ ",
+    ),
+    ("commits_whatever_runs_by_now", "agreement", "() if pending.base != own.id() =>", "() if false =>"),
+    (
+        "the_active_node_gives_way_too",
+        "agreement",
+        "        if collides && active {",
+        "        if collides && active && false {",
+    ),
+    (
+        "nobody_gives_way",
+        "agreement",
+        "        if collides {\n            self.pending = None;",
+        "        if false {\n            self.pending = None;",
+    ),
+    (
+        "takes_what_does_not_come_after",
+        "agreement",
+        "let takes = forced || steps.contains(&own.id());",
+        "let takes = true;",
+    ),
+    ("takes_nothing", "agreement", "let takes = forced || steps.contains(&own.id());", "let takes = forced;"),
+    (
+        "sends_again_and_again",
+        "agreement",
+        "Relation::Ahead if self.sent == sends =>",
+        "Relation::Ahead if false && self.sent == sends =>",
+    ),
+    (
+        "a_new_link_changes_nothing",
+        "agreement",
+        "    pub fn on_link_up(&mut self) {\n        self.sent = None;",
+        "    pub fn on_link_up(&mut self) {",
+    ),
+    ("both_adopt", "agreement", "Relation::Twins if own.id() < peer.stand.id =>", "Relation::Twins =>"),
+    (
+        "nobody_adopts",
+        "agreement",
+        "Relation::Twins if own.id() < peer.stand.id =>",
+        "Relation::Twins if false =>",
+    ),
+    ("calls_it_undone", "agreement", "if pending.done { Settled::Done }", "if false { Settled::Done }"),
+    ("forgets_what_it_asked", "agreement", "Settled::Undone })", "Settled::Undone }).filter(|_| false)"),
+    ("behind_is_other", "agreement", "() if peer.steps.contains(&own.id()) =>", "() if false =>"),
+    ("commits_alone_in_step", "agreement", "Relation::Same if linked =>", "Relation::Same if !linked =>"),
 ];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    let vrrp = Path::new("../vrrp/src");
+    let (vrrp, agree) = (Path::new("../vrrp/src"), Path::new("../agree/src"));
     let files = ["beat", "election", "seal", "witness"].map(|f| (f, vrrp.join(f).with_extension("rs")));
-    let world = ("world", PathBuf::from("src/truth/world.rs"));
+    let configuration = ["agreement", "past"].map(|f| (f, agree.join(f).with_extension("rs")));
+    let worlds = ["world", "edits"].map(|f| (f, PathBuf::from("src/truth").join(f).with_extension("rs")));
     let sources: Vec<(&str, String)> = files
         .into_iter()
-        .chain([world])
+        .chain(configuration)
+        .chain(worlds)
         .map(|(name, path)| {
             println!("cargo::rerun-if-changed={}", path.display());
             let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
@@ -139,7 +191,8 @@ fn main() {
             let _ = writeln!(modules, "    #[path = {:?}]\n    pub mod {name};", path.display().to_string());
         }
         let _ = writeln!(modules, "}}");
-        let _ = writeln!(list, "    ({mutant:?}, |seed| {mutant}::world::broken(seed)),");
+        let world = if ["agreement", "past"].contains(file) { "edits" } else { "world" };
+        let _ = writeln!(list, "    ({mutant:?}, |seed| {mutant}::{world}::broken(seed)),");
     }
     let text = format!("{modules}\nconst MUTANTS: &[(&str, fn(u64) -> Option<String>)] = &[\n{list}];\n");
     let path = out.join("mutants.rs");

@@ -4,7 +4,9 @@
 
 /// The true rules with the world around them.
 pub mod truth {
+    pub use evenkeel_agree::{agreement, past};
     pub use evenkeel_vrrp::{beat, election, seal, witness};
 
+    pub mod edits;
     pub mod world;
 }

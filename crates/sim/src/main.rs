@@ -1,9 +1,11 @@
-//! Plays many seeds: `evenkeel-sim [COUNT] [FIRST]`, or one with its story: `evenkeel-sim --story SEED`.
+//! Plays many seeds: `evenkeel-sim [COUNT] [FIRST]`, or one with its story: `evenkeel-sim --story SEED`
+//! (who is active), `evenkeel-sim --edits SEED` (the configuration).
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use evenkeel_sim::truth::edits;
 use evenkeel_sim::truth::world::{broken as broken_world, play_traced};
 
 fn main() -> ExitCode {
@@ -13,6 +15,15 @@ fn main() -> ExitCode {
         let seed = number(1).unwrap_or(0);
         return match play_traced(seed, arguments.get(2).is_none(), true) {
             Ok(_) => ExitCode::SUCCESS,
+            Err(broken) => {
+                println!("seed {}, {} ms: {}", broken.seed, broken.at, broken.what);
+                ExitCode::FAILURE
+            }
+        };
+    }
+    if arguments.first().is_some_and(|a| a == "--edits") {
+        return match edits::play(number(1).unwrap_or(0), true) {
+            Ok(()) => ExitCode::SUCCESS,
             Err(broken) => {
                 println!("seed {}, {} ms: {}", broken.seed, broken.at, broken.what);
                 ExitCode::FAILURE
@@ -31,7 +42,7 @@ fn main() -> ExitCode {
                     if seed >= first + count {
                         return;
                     }
-                    if let Some(why) = broken_world(seed) {
+                    if let Some(why) = broken_world(seed).or_else(|| edits::broken(seed)) {
                         println!("seed {seed}: {why}");
                         broken.fetch_add(1, Relaxed);
                     }

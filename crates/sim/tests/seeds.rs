@@ -1,10 +1,19 @@
 //! A share of the seeds in every run of the tests; `evenkeel-sim` plays as many as wanted.
 
-use evenkeel_sim::truth::world::broken;
+use evenkeel_sim::truth::{edits, world};
 
 #[test]
 fn the_rules_hold_in_many_worlds() {
-    let found: Vec<String> =
-        (0..3_000).filter_map(|seed| broken(seed).map(|what| format!("seed {seed}: {what}"))).collect();
+    let found: Vec<String> = (0..3_000)
+        .filter_map(|seed| world::broken(seed).map(|what| format!("seed {seed}: {what}")))
+        .collect();
     assert!(found.is_empty(), "see `evenkeel-sim --story SEED`:\n{}", found.join("\n"));
+}
+
+#[test]
+fn both_nodes_come_to_one_configuration() {
+    let found: Vec<String> = (0..10_000)
+        .filter_map(|seed| edits::broken(seed).map(|what| format!("seed {seed}: {what}")))
+        .collect();
+    assert!(found.is_empty(), "see `evenkeel-sim --edits SEED`:\n{}", found.join("\n"));
 }

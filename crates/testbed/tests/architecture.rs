@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-const PURE: &[&str] = &["model", "rules", "config", "balance", "vrrp", "import"];
+const PURE: &[&str] = &["model", "rules", "config", "balance", "vrrp", "agree", "import"];
 const EDGES: &[&str] = &["l4", "l7", "health", "platform", "peer", "series", "alert"];
 const TOP: &[&str] = &["api", "admin", "evenkeel"];
 const DEVELOPMENT: &[&str] = &["testbed", "bench", "sim"];

@@ -57,7 +57,7 @@ impl Control {
     }
 
     fn peer_name(&self) -> String {
-        self.sync().peer.as_ref().map_or_else(|| "the other node".into(), |p| p.name.clone())
+        self.sync().peer.clone().unwrap_or_else(|| "the other node".into())
     }
 
     /// The other node has done its part.

@@ -3,6 +3,7 @@
 
 mod administration;
 mod certificates;
+mod commits;
 mod control;
 mod explain;
 mod handover;

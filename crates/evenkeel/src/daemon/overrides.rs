@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use evenkeel_agree::past::Past;
 use evenkeel_model::AdminState;
 use serde::{Deserialize, Serialize};
 
@@ -22,9 +23,9 @@ struct Content {
     text_hash: u64,
     #[serde(default, flatten)]
     live: Live,
-    /// Hashes of what a pair's nodes had in common, the latest last.
+    /// How a pair's nodes came to what they share of the running text.
     #[serde(default)]
-    history: Vec<u64>,
+    past: Past,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     unconfirmed: Option<Unconfirmed>,
 }
@@ -51,9 +52,6 @@ pub struct Live {
     #[serde(default)]
     weights: BTreeMap<String, u16>,
 }
-
-/// Configurations that a node remembers it had.
-const REMEMBERED: usize = 500;
 
 impl Overrides {
     /// Reads the file; a missing one is empty, a damaged one is set aside and reported.
@@ -86,29 +84,17 @@ impl Overrides {
         content.revision = content.revision.max(at_least);
         let shared = evenkeel_config::shared(text).unwrap_or_default();
         let hash = evenkeel_balance::hash_bytes(shared.trim().as_bytes());
-        if content.history.last() != Some(&hash) {
-            content.history.push(hash);
-            let surplus = content.history.len().saturating_sub(REMEMBERED);
-            content.history.drain(..surplus);
-        }
+        content.past.run(hash);
     }
 
-    /// A hash of what both nodes have of the running text.
-    pub fn shared_hash(&self) -> u64 {
-        self.content.history.last().copied().unwrap_or(0)
+    pub fn past(&self) -> &Past {
+        &self.content.past
     }
 
-    pub fn history(&self) -> &[u64] {
-        &self.content.history
-    }
-
-    /// The other node's past is this one's too.
-    pub fn adopt_history(&mut self, history: &[u64]) {
-        let own = self.shared_hash();
-        self.content.history = history.to_vec();
-        if self.shared_hash() != own {
-            self.content.history.push(own);
-        }
+    /// The other node's past is this one's too: both run the same.
+    pub fn adopt_past(&mut self, steps: &[u64]) {
+        let text = self.content.past.text();
+        self.content.past.adopt(steps, text);
     }
 
     pub fn unconfirmed(&self) -> Option<Unconfirmed> {

@@ -320,6 +320,25 @@ fn either_node_edits_and_both_have_it() {
     assert!(text(&lab, 1).contains("market"), "{}", lab.log(1));
     assert!(!lab.cli(1, &["persistence", "list", "market"]).out.contains("10.77.0.9"));
 
+    // Going back while it is away is a step forward: it follows there, too.
+    lab.nodes[1].take().unwrap().signal(Signal::KILL);
+    eventually("the link is down", Duration::from_secs(10), || {
+        lab.json(0, &["pair", "status"])["link"]["connected"] == false
+    });
+    assert_eq!(lab.cli(0, &["rollback"]).code, 0);
+    assert!(text(&lab, 0).contains("name = \"shop\""));
+    lab.start(1);
+    eventually("it has gone back too", Duration::from_secs(10), || text(&lab, 1).contains("name = \"shop\""));
+    std::thread::sleep(Duration::from_secs(1));
+    for node in 0..2 {
+        let said = lab.json(node, &["pair", "status"]);
+        assert_eq!(said["link"]["configuration"], "same", "{said}");
+        assert!(text(&lab, node).contains("name = \"shop\""), "{}", lab.log(node));
+    }
+    let back = lab.json(1, &["rollback"]);
+    assert_eq!(back["peer"], "committed", "{back}");
+    assert!(text(&lab, 0).contains("name = \"market\"") && text(&lab, 1).contains("name = \"market\""));
+
     // Tables outlive the death of both.
     let _ = lab.hosts.run("c", "curl", &["-sS", "--max-time", "3", "http://10.77.0.100/"]);
     eventually("the client is known", Duration::from_secs(5), || {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use evenkeel_agree::past::Stand;
 use evenkeel_api as api;
 use evenkeel_l4::Batch;
 use evenkeel_model::PairSettings;
@@ -33,14 +34,14 @@ pub enum Say {
         name: String,
         active: bool,
         stand: Stand,
-        /// Earlier configurations, the latest last.
-        history: Vec<u64>,
+        /// How it came to its configuration, the latest step last.
+        steps: Vec<u64>,
         live: Live,
     },
     /// Take this configuration: the receiver's is an ancestor of it, or a person wants it so.
     Configuration {
         stand: Stand,
-        history: Vec<u64>,
+        steps: Vec<u64>,
         text: String,
         forced: bool,
     },
@@ -104,13 +105,6 @@ pub enum Say {
     },
     #[serde(other)]
     Unknown,
-}
-
-/// A configuration: its number, and a hash of what both nodes have of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stand {
-    pub revision: u64,
-    pub hash: u64,
 }
 
 /// What comes from the peer, for the daemon's loop.

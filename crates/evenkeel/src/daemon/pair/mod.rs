@@ -28,7 +28,7 @@ pub use guard::run as run_guard;
 pub use handle::{End, News, Resume, Shared, log};
 use handle::{Handle, Order, View};
 pub use keys::{Keys, random};
-pub use link::{FromPeer, INVITED, PeerLink, Say, Stand};
+pub use link::{FromPeer, INVITED, PeerLink, Say};
 pub use tables::{Tables, replay, tables_of};
 use thread::Start;
 use trouble::Troubles;

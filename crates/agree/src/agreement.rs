@@ -1,0 +1,276 @@
+//! What two nodes say to each other about a commit, and what follows from it.
+
+use crate::Millis;
+use crate::past::{Past, Stand};
+
+/// How long the other node may take to say whether it would commit.
+pub const PATIENCE: Millis = 3_000;
+
+/// How this node's configuration stands to the other's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relation {
+    Unknown,
+    Same,
+    /// The same text, to which each has come by a way of its own.
+    Twins,
+    Ahead,
+    Behind,
+    /// Neither comes from the other.
+    Differs,
+}
+
+#[derive(Clone, Debug)]
+struct Seen {
+    stand: Stand,
+    steps: Vec<u64>,
+}
+
+/// A commit that began here.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    id: u64,
+    /// The step that it was made for.
+    base: u64,
+    /// It is done here, and the other node has been told.
+    done: bool,
+    until: Millis,
+}
+
+/// A commit of the other node's that this one has said it would take.
+#[derive(Clone, Copy, Debug)]
+struct Prepared {
+    id: u64,
+    base: u64,
+    until: Millis,
+}
+
+/// What becomes of a commit that somebody asks for here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// The other node is away, or not in step: here alone.
+    Alone,
+    /// Another one is under way.
+    Busy,
+    /// Ask the other node first.
+    Ask { id: u64 },
+}
+
+/// What a greeting of the other node asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Greeted {
+    Nothing,
+    /// It is behind: send it the configuration.
+    Send,
+    /// The same text by another way, and its way is the one that is kept.
+    Adopt,
+    /// People have to decide.
+    Differs,
+}
+
+/// The answer to what the other node asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Yes. This node's own commit, of which the other has heard nothing, is given up where there is
+    /// one.
+    Yes { gave_up: bool },
+    /// It was made for a step that this node does not run.
+    OtherBase,
+    /// This node's own commit goes first.
+    Busy,
+}
+
+/// What to do with the other node's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answered {
+    /// Nobody asked, or it is over.
+    Late,
+    GiveUp,
+    /// What it was made for does not run any more.
+    Changed,
+    Commit,
+}
+
+/// Why the other node's word to commit is not followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfollowed {
+    NotPrepared,
+    Changed,
+}
+
+/// A commit whose other half nobody knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// Nothing was changed.
+    Undone,
+    /// It is done here; the other node follows when it is back.
+    Done,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Agreement {
+    peer: Option<Seen>,
+    pending: Option<Pending>,
+    prepared: Option<Prepared>,
+    /// The step that was sent, and the one that the other node ran then: one that cannot take it is
+    /// not sent it again and again.
+    sent: Option<(u64, u64)>,
+    last: u64,
+}
+
+impl Agreement {
+    pub fn relation(&self, own: &Past) -> Relation {
+        let Some(peer) = &self.peer else { return Relation::Unknown };
+        match () {
+            () if peer.stand.id == own.id() => Relation::Same,
+            () if own.steps().contains(&peer.stand.id) => Relation::Ahead,
+            () if peer.steps.contains(&own.id()) => Relation::Behind,
+            () if peer.stand.text == own.text() => Relation::Twins,
+            () => Relation::Differs,
+        }
+    }
+
+    /// The other node's steps, where it has said which they are.
+    pub fn peers_steps(&self) -> &[u64] {
+        self.peer.as_ref().map_or(&[], |peer| &peer.steps)
+    }
+
+    pub fn is_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// A commit is asked for here.
+    pub fn begin(&mut self, own: &Past, linked: bool, now: Millis) -> Begin {
+        let promised = self.prepared.is_some_and(|p| now < p.until);
+        if self.pending.is_some() || promised {
+            return Begin::Busy;
+        }
+        match self.relation(own) {
+            Relation::Same if linked => {}
+            // In a moment one of them has the other's past.
+            Relation::Twins if linked => return Begin::Busy,
+            _ => return Begin::Alone,
+        }
+        self.last += 1;
+        self.pending = Some(Pending { id: self.last, base: own.id(), done: false, until: now + PATIENCE });
+        Begin::Ask { id: self.last }
+    }
+
+    /// The other node says what it runs, and how it came to it.
+    pub fn on_hello(&mut self, own: &Past, stand: Stand, steps: Vec<u64>) -> Greeted {
+        self.peer = Some(Seen { stand, steps });
+        self.look(own)
+    }
+
+    /// What is to be done about what is known of the other node.
+    pub fn look(&mut self, own: &Past) -> Greeted {
+        let Some(peer) = &self.peer else { return Greeted::Nothing };
+        let sends = Some((own.id(), peer.stand.id));
+        match self.relation(own) {
+            Relation::Ahead if self.sent == sends => Greeted::Nothing,
+            Relation::Ahead => {
+                self.sent = sends;
+                Greeted::Send
+            }
+            // Both choose alike.
+            Relation::Twins if own.id() < peer.stand.id => Greeted::Adopt,
+            Relation::Differs => Greeted::Differs,
+            _ => Greeted::Nothing,
+        }
+    }
+
+    /// Whether a configuration that the other node sends is taken: it comes after this node's, or
+    /// somebody wants it so.
+    pub fn on_configuration(&mut self, own: &Past, stand: Stand, steps: Vec<u64>, forced: bool) -> bool {
+        let takes = forced || steps.contains(&own.id());
+        self.peer = Some(Seen { stand, steps });
+        takes
+    }
+
+    /// The other node asks whether this one would commit.
+    pub fn on_ask(&mut self, own: &Past, active: bool, id: u64, base: u64, now: Millis) -> Asked {
+        if base != own.id() {
+            return Asked::OtherBase;
+        }
+        let collides = self.pending.is_some_and(|p| !p.done);
+        // Both edited the same step: the active node's edit is the one that goes on.
+        if collides && active {
+            return Asked::Busy;
+        }
+        if collides {
+            self.pending = None;
+        }
+        self.prepared = Some(Prepared { id, base, until: now + PATIENCE });
+        Asked::Yes { gave_up: collides }
+    }
+
+    /// What was prepared cannot be committed here after all.
+    pub fn withdraw(&mut self, id: u64) {
+        self.prepared.take_if(|p| p.id == id);
+    }
+
+    /// The other node answers.
+    pub fn on_answer(&mut self, own: &Past, id: u64, refused: bool, now: Millis) -> Answered {
+        let Some(pending) = self.pending.take_if(|p| p.id == id && !p.done) else { return Answered::Late };
+        match () {
+            () if refused => Answered::GiveUp,
+            () if pending.base != own.id() => Answered::Changed,
+            () => {
+                self.pending = Some(Pending { done: true, until: now + PATIENCE, ..pending });
+                Answered::Commit
+            }
+        }
+    }
+
+    /// The commit failed here: the other node is not told, and forgets it.
+    pub fn failed(&mut self) {
+        self.pending = None;
+    }
+
+    /// The other node has committed, and says so: this one follows.
+    pub fn on_commit(&mut self, own: &Past, id: u64) -> Result<(), Unfollowed> {
+        let prepared = self.prepared.take_if(|p| p.id == id).ok_or(Unfollowed::NotPrepared)?;
+        if prepared.base == own.id() { Ok(()) } else { Err(Unfollowed::Changed) }
+    }
+
+    /// This node has followed the other one: both run the same now, as a greeting will say as well.
+    pub fn followed(&mut self, own: &Past) {
+        if let Some(peer) = &mut self.peer {
+            peer.stand = Stand { id: own.id(), text: own.text(), ..peer.stand };
+        }
+    }
+
+    /// The other node has followed, or not; whether somebody here waits to hear it.
+    pub fn on_committed(&mut self, own: &Past, id: u64, failed: bool) -> bool {
+        let waits = self.pending.take_if(|p| p.id == id && p.done).is_some();
+        if waits && !failed {
+            self.followed(own);
+        }
+        waits
+    }
+
+    /// What the other node said of itself may have come before; nothing could be sent then.
+    pub fn on_link_up(&mut self) {
+        self.sent = None;
+    }
+
+    pub fn on_link_down(&mut self) -> Option<Settled> {
+        self.peer = None;
+        self.prepared = None;
+        self.sent = None;
+        self.settle()
+    }
+
+    /// The other node has taken too long.
+    pub fn tick(&mut self, now: Millis) -> Option<Settled> {
+        self.prepared.take_if(|p| now >= p.until);
+        match self.pending {
+            Some(pending) if now >= pending.until => self.settle(),
+            _ => None,
+        }
+    }
+
+    fn settle(&mut self) -> Option<Settled> {
+        let pending = self.pending.take()?;
+        Some(if pending.done { Settled::Done } else { Settled::Undone })
+    }
+}

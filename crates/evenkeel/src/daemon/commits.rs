@@ -1,0 +1,451 @@
+//! One configuration on both nodes: commits that are on both, catching up, going back. The rules are
+//! `evenkeel_agree`'s; here they meet the texts, the people who wait, and the link.
+
+use evenkeel_admin::{Kind, Refused, Reply};
+use evenkeel_agree::agreement::{Agreement, Answered, Asked, Begin, Greeted, Relation, Settled, Unfollowed};
+use evenkeel_agree::past::{Past, Stand};
+use evenkeel_api as api;
+use tracing::{info, warn};
+
+use super::control::{Control, monotonic_ms, read, wall_ms};
+use super::pair::Say;
+
+/// Commits that are under way between the two nodes.
+#[derive(Default)]
+pub struct Commits {
+    agreement: Agreement,
+    own: Option<Own>,
+    prepared: Option<Prepared>,
+}
+
+/// A commit of this node's that waits for the peer.
+struct Own {
+    text: String,
+    options: api::CommitOptions,
+    /// Committed here; the peer has been told.
+    done: Option<api::Committed>,
+    reply: Reply<api::Committed>,
+}
+
+/// A configuration of the peer's that this node has said it would take.
+struct Prepared {
+    id: u64,
+    stand: Stand,
+    text: String,
+    options: api::CommitOptions,
+}
+
+/// How this node's configuration stands to the peer's, for people.
+pub(super) fn words(relation: Relation) -> &'static str {
+    match relation {
+        Relation::Unknown => "not known",
+        Relation::Same | Relation::Twins => "same",
+        Relation::Ahead => "this node is ahead",
+        Relation::Behind => "the peer is ahead",
+        Relation::Differs => "differs: `evenkeel pair push` on the node whose configuration shall be kept",
+    }
+}
+
+impl Control {
+    pub(super) fn stand(&self) -> Stand {
+        self.overrides().past().stand(self.revision())
+    }
+
+    pub(super) fn relation(&self) -> Relation {
+        self.sync().commits.agreement.relation(self.overrides().past())
+    }
+
+    /// The rules, with the past that they look at.
+    fn agree<T>(&mut self, with: impl FnOnce(&mut Agreement, &Past) -> T) -> T {
+        let mut agreement = std::mem::take(&mut self.sync_mut().commits.agreement);
+        let result = with(&mut agreement, self.overrides().past());
+        self.sync_mut().commits.agreement = agreement;
+        result
+    }
+
+    // Greetings and catching up
+
+    pub(super) fn greeted(&mut self, stand: Stand, steps: Vec<u64>) {
+        let asks = self.agree(|agreement, own| agreement.on_hello(own, stand, steps));
+        self.follow_greeting(asks);
+    }
+
+    /// Who is ahead brings the other up to date.
+    pub(super) fn compare(&mut self) {
+        let asks = self.agree(Agreement::look);
+        self.follow_greeting(asks);
+    }
+
+    fn follow_greeting(&mut self, asks: Greeted) {
+        match asks {
+            Greeted::Nothing => {}
+            Greeted::Send => self.send_configuration(false),
+            Greeted::Adopt => {
+                let steps = self.sync().commits.agreement.peers_steps().to_vec();
+                self.overrides_mut().adopt_past(&steps);
+                self.save_overrides();
+                self.say_hello();
+            }
+            Greeted::Differs => warn!(
+                peer = self.sync().peer.as_deref(),
+                "the nodes have different configurations, and neither comes from the other: each keeps its own"
+            ),
+        }
+    }
+
+    pub(super) fn configuration_came(&mut self, stand: Stand, steps: &[u64], text: &str, forced: bool) {
+        let takes =
+            self.agree(|agreement, own| agreement.on_configuration(own, stand, steps.to_vec(), forced));
+        if takes {
+            match self.take_configuration(text, stand, steps, &from_peer()) {
+                Ok(()) => info!(revision = stand.revision, "took the peer's configuration"),
+                Err(why) => warn!(why, "the peer's configuration cannot be taken"),
+            }
+            self.say_hello();
+        }
+    }
+
+    fn send_configuration(&self, forced: bool) {
+        let Some(text) = evenkeel_config::shared(&self.running_text()) else { return };
+        let steps = self.overrides().past().steps().to_vec();
+        self.say(&Say::Configuration { stand: self.stand(), steps, text, forced });
+    }
+
+    /// With the steps that lead to it, where they are known.
+    pub(super) fn take_configuration(
+        &mut self,
+        shared: &str,
+        stand: Stand,
+        steps: &[u64],
+        options: &api::CommitOptions,
+    ) -> Result<(), String> {
+        let text = evenkeel_config::adopt(&self.running_text(), shared).ok_or("it is no TOML")?;
+        self.commit_as(text, stand.revision, options).map_err(first_of)?;
+        if !steps.is_empty() {
+            self.overrides_mut().adopt_past(steps);
+            self.save_overrides();
+        }
+        Ok(())
+    }
+
+    // Commits
+
+    /// What the other node would do at a commit now; nothing where there is none.
+    pub fn peer_would(&self) -> Option<String> {
+        self.pair().filter(|p| p.settings().peer.is_some())?;
+        let words = match (self.link_up().is_some(), self.relation()) {
+            (true, Relation::Same) => "the other node commits it too, or neither does",
+            (true, Relation::Differs) => "the other node keeps its own configuration: it differs",
+            (true, _) => "the other node is brought up to date first",
+            (false, _) => "the other node is not reachable, and follows when it is back",
+        };
+        Some(words.into())
+    }
+
+    /// Commits on both nodes, or says that it could not.
+    pub fn commit_on_both(
+        &mut self,
+        text: String,
+        options: api::CommitOptions,
+        reply: Reply<api::Committed>,
+    ) {
+        if let Some(base) = options.base.filter(|base| *base != self.revision()) {
+            let why = format!(
+                "it was made for revision {base}, and revision {} is the running one: look at what changed, then try again",
+                self.revision()
+            );
+            let _ = reply.send(Err(Refused::new(Kind::Changed, why)));
+            return;
+        }
+        if let Err(refused) = read(&text) {
+            let _ = reply.send(Err(refused));
+            return;
+        }
+        let (linked, now) = (self.link_up().is_some(), monotonic_ms());
+        match self.agree(|agreement, own| agreement.begin(own, linked, now)) {
+            Begin::Busy => {
+                let why = "another commit is under way on one of the nodes; look at what it changed, then try again";
+                let _ = reply.send(Err(Refused::new(Kind::Failed, why)));
+            }
+            Begin::Alone => {
+                let relation = self.relation();
+                let result = self.commit_as(text, 0, &options).map(|mut committed| {
+                    let paired = self.pair().filter(|p| p.settings().peer.is_some());
+                    committed.peer = paired.map(|_| match relation {
+                        Relation::Differs => "NOT committed: it has another configuration".into(),
+                        Relation::Behind => {
+                            "NOT committed: it is ahead of this node, whose machine could not run what it has"
+                                .into()
+                        }
+                        _ => "NOT committed: it is not reachable now, and follows when it is back".into(),
+                    });
+                    committed
+                });
+                self.say_hello();
+                self.compare();
+                let _ = reply.send(result);
+            }
+            Begin::Ask { id } => {
+                let shared = evenkeel_config::shared(&text).unwrap_or_default();
+                let hash = evenkeel_balance::hash_bytes(shared.trim().as_bytes());
+                let past = self.overrides().past();
+                let stand = Stand { revision: self.revision() + 1, id: past.next(hash), text: hash };
+                let base = past.id();
+                self.say(&Say::Prepare { id, base, stand, text: shared, options: options.clone() });
+                self.sync_mut().commits.own = Some(Own { text, options, done: None, reply });
+            }
+        }
+    }
+
+    pub(super) fn prepare(
+        &mut self,
+        id: u64,
+        base: u64,
+        stand: Stand,
+        shared: String,
+        options: api::CommitOptions,
+    ) -> Result<(), String> {
+        let (active, now) = (self.is_active_node(), monotonic_ms());
+        match self.agree(|agreement, own| agreement.on_ask(own, active, id, base, now)) {
+            Asked::Yes { gave_up: false } => {}
+            Asked::Yes { gave_up: true } => {
+                let theirs = difference(&shared_of(&self.running_text()), &shared);
+                if let Some(own) = self.sync_mut().commits.own.take() {
+                    let why = format!(
+                        "the other node commits another change of the same revision now; nothing was changed here. Its change:\n{theirs}"
+                    );
+                    let _ = own.reply.send(Err(Refused::new(Kind::Failed, why)));
+                }
+            }
+            Asked::OtherBase => {
+                return Err(format!("it has revision {}, which this node does not know", self.revision()));
+            }
+            Asked::Busy => {
+                let own = self.sync().commits.own.as_ref();
+                let ours = own.map(|own| difference(&shared_of(&self.running_text()), &shared_of(&own.text)));
+                return Err(format!(
+                    "it commits another change of the same revision now. Its change:\n{}",
+                    ours.unwrap_or_default()
+                ));
+            }
+        }
+        let readable = evenkeel_config::adopt(&self.running_text(), &shared)
+            .ok_or_else(|| "it is no TOML".to_owned())
+            .and_then(|text| read(&text).map(drop).map_err(first_of));
+        if let Err(why) = readable {
+            self.agree(|agreement, _| agreement.withdraw(id));
+            return Err(why);
+        }
+        self.sync_mut().commits.prepared = Some(Prepared { id, stand, text: shared, options });
+        Ok(())
+    }
+
+    pub(super) fn on_prepared(&mut self, id: u64, refused: Option<String>) {
+        let now = monotonic_ms();
+        let is_refused = refused.is_some();
+        let then = self.agree(|agreement, own| agreement.on_answer(own, id, is_refused, now));
+        if then == Answered::Late {
+            return;
+        }
+        let Some(own) = self.sync_mut().commits.own.take() else { return };
+        let refuse = |why: String| Refused::new(Kind::Failed, why);
+        match then {
+            Answered::Late => {}
+            Answered::GiveUp => {
+                let why = refused.unwrap_or_default();
+                let _ = own
+                    .reply
+                    .send(Err(refuse(format!("nothing was changed: the other node refuses: {why}"))));
+            }
+            Answered::Changed => {
+                let why = "nothing was changed: the configuration was changed here meanwhile; look at it, then try again";
+                let _ = own.reply.send(Err(refuse(why.into())));
+            }
+            Answered::Commit => match self.commit_as(own.text.clone(), 0, &own.options) {
+                Err(refused) => {
+                    self.agree(|agreement, _| agreement.failed());
+                    let _ = own.reply.send(Err(refused));
+                }
+                Ok(committed) => {
+                    self.say(&Say::Commit { id });
+                    self.say_hello();
+                    self.sync_mut().commits.own = Some(Own { done: Some(committed), ..own });
+                }
+            },
+        }
+    }
+
+    /// The other node has committed what this one said it would.
+    pub(super) fn follow_commit(&mut self, id: u64) {
+        let prepared = self.sync_mut().commits.prepared.take_if(|p| p.id == id);
+        let failed = match (self.agree(|agreement, own| agreement.on_commit(own, id)), prepared) {
+            (Ok(()), Some(p)) => self.take_configuration(&p.text, p.stand, &[], &p.options).err(),
+            (Err(Unfollowed::Changed), _) => Some("its configuration was changed there meanwhile".into()),
+            (Err(Unfollowed::NotPrepared), _) | (Ok(()), None) => Some("it was not prepared".into()),
+        };
+        match &failed {
+            None => self.agree(|agreement, own| agreement.followed(own)),
+            Some(why) => warn!(why, "a commit of the peer cannot be followed"),
+        }
+        self.say(&Say::Committed { id, failed });
+        self.say_hello();
+    }
+
+    pub(super) fn on_committed(&mut self, id: u64, failed: Option<String>) {
+        let has_failed = failed.is_some();
+        if !self.agree(|agreement, own| agreement.on_committed(own, id, has_failed)) {
+            return;
+        }
+        if let Some(Own { done: Some(mut committed), reply, .. }) = self.sync_mut().commits.own.take() {
+            committed.peer = Some(match failed {
+                None => "committed".into(),
+                Some(why) => format!("NOT committed: {why}"),
+            });
+            let _ = reply.send(Ok(committed));
+        }
+    }
+
+    pub(super) fn link_came(&mut self) {
+        self.agree(|agreement, _| agreement.on_link_up());
+        self.say_hello();
+        self.compare();
+    }
+
+    pub(super) fn link_broke(&mut self) {
+        self.sync_mut().commits.prepared = None;
+        if let Some(settled) = self.agree(|agreement, _| agreement.on_link_down()) {
+            self.settle(settled, "the link to the peer broke");
+        }
+    }
+
+    pub(super) fn tick_commits(&mut self) {
+        let now = monotonic_ms();
+        if let Some(settled) = self.agree(|agreement, _| agreement.tick(now)) {
+            self.settle(settled, "the peer did not answer in time");
+        }
+    }
+
+    /// The peer will not answer any more.
+    fn settle(&mut self, settled: Settled, why: &str) {
+        let Some(own) = self.sync_mut().commits.own.take() else { return };
+        let answer = match (settled, own.done) {
+            (Settled::Done, Some(mut committed)) => {
+                committed.peer = Some(format!("not confirmed: {why}; it follows when it is back"));
+                Ok(committed)
+            }
+            _ => Err(Refused::new(Kind::Failed, format!("nothing was changed: {why}"))),
+        };
+        let _ = own.reply.send(answer);
+    }
+
+    /// The running revision stays.
+    pub fn confirm(&mut self) -> Result<api::Confirmed, Refused> {
+        if self.overrides().unconfirmed().is_none() {
+            return Err(Refused::new(Kind::NotFound, "no commit waits to be confirmed"));
+        }
+        self.overrides_mut().set_unconfirmed(None);
+        self.save_overrides();
+        let revision = self.revision();
+        self.say(&Say::Confirm { revision });
+        info!(revision, "the configuration is confirmed");
+        Ok(api::Confirmed { revision })
+    }
+
+    pub(super) fn peer_confirmed(&mut self, revision: u64) {
+        if self.overrides().unconfirmed().is_some_and(|u| u.revision == revision) {
+            self.overrides_mut().set_unconfirmed(None);
+            self.save_overrides();
+            info!(revision, "the configuration is confirmed on the other node");
+        }
+    }
+
+    pub fn roll_back(&mut self, rollback: api::Rollback, reply: Reply<api::Committed>) {
+        let wanted = rollback.revision.or_else(|| self.history.before(self.revision()));
+        let found = wanted.and_then(|revision| Some((revision, self.history.text(revision)?)));
+        let Some((revision, text)) = found else {
+            let why = match wanted {
+                Some(revision) => {
+                    format!("revision {revision} is not kept; `evenkeel history` lists those that are")
+                }
+                None => "there is no revision before the running one".into(),
+            };
+            let _ = reply.send(Err(Refused::new(Kind::NotFound, why)));
+            return;
+        };
+        let message = Some(format!("back to revision {revision}"));
+        self.commit_on_both(
+            text,
+            api::CommitOptions { author: rollback.author, message, confirm_ms: None, base: rollback.base },
+            reply,
+        );
+    }
+
+    pub fn revision_text(&self, revision: u64) -> Result<api::RevisionText, Refused> {
+        let missing = || Refused::new(Kind::NotFound, format!("revision {revision} is not kept"));
+        self.history.text(revision).map(|text| api::RevisionText { revision, text }).ok_or_else(missing)
+    }
+
+    /// Goes back where nobody confirmed in time. The passive node waits a little longer: the active
+    /// one does it for both.
+    pub(super) fn look_at_unconfirmed(&mut self) {
+        let Some(unconfirmed) = self.overrides().unconfirmed() else { return };
+        let grace_ms = if self.is_active_node() { 0 } else { 3_000 };
+        if wall_ms() < unconfirmed.until_ms + grace_ms || self.sync().commits.agreement.is_pending() {
+            return;
+        }
+        warn!(back_to = unconfirmed.back_to, "nobody has confirmed the configuration: going back");
+        let (reply, _) = tokio::sync::oneshot::channel();
+        let author = Some("evenkeel: not confirmed".into());
+        let revision = Some(unconfirmed.back_to);
+        self.roll_back(api::Rollback { revision, author, base: None }, reply);
+        if !self.sync().commits.agreement.is_pending() {
+            // Done, or impossible: not again.
+            self.overrides_mut().set_unconfirmed(None);
+            self.save_overrides();
+        }
+    }
+
+    /// After a change that was made here alone, such as an edited file.
+    pub fn tell_configuration(&mut self) {
+        if self.link_up().is_some() {
+            self.say_hello();
+            self.compare();
+        }
+    }
+
+    /// The peer shall have this node's configuration, whatever it has.
+    pub fn push_configuration(&mut self) -> Result<api::Pair, Refused> {
+        if self.link_up().is_none() {
+            return Err(Refused::new(Kind::Failed, "the peer is not reachable"));
+        }
+        self.send_configuration(true);
+        self.pair_status()
+    }
+}
+
+pub(super) fn from_peer() -> api::CommitOptions {
+    api::CommitOptions { author: Some("the other node".into()), ..api::CommitOptions::default() }
+}
+
+/// The lines that differ, for people.
+fn difference(old: &str, new: &str) -> String {
+    let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
+    let head = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
+    let left = old.len().min(new.len()) - head;
+    let tail = old.iter().rev().zip(new.iter().rev()).take(left).take_while(|(a, b)| a == b).count();
+    let removed = old[head..old.len() - tail].iter().map(|line| format!("- {line}"));
+    let added = new[head..new.len() - tail].iter().map(|line| format!("+ {line}"));
+    removed.chain(added).take(40).collect::<Vec<_>>().join("\n")
+}
+
+fn shared_of(text: &str) -> String {
+    evenkeel_config::shared(text).unwrap_or_default()
+}
+
+/// The first reason of a refusal.
+fn first_of(refused: Refused) -> String {
+    match refused.failure.problems.first() {
+        Some(p) => format!("line {}: {}", p.line, p.message),
+        None => refused.failure.detail,
+    }
+}
