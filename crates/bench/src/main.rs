@@ -74,7 +74,7 @@ fn main() -> anyhow::Result<()> {
         }
         Some(Role::Pair) => {
             let whole = arguments.only.is_none();
-            let text = pair::run(arguments.rounds * 2, whole)?;
+            let text = pair::run(arguments.rounds * 2, arguments.only.as_deref())?;
             println!("{text}");
             if whole {
                 std::fs::write("docs/benchmarks-pair.md", text)?;
