@@ -439,6 +439,7 @@ impl Builder<'_> {
                 admin_state: server.text("admin-state").and_then(AdminState::parse).unwrap_or_default(),
                 cookie: server.text("cookie").map(str::to_owned),
                 check: server.value("check").is_none() || server.flag("check"),
+                source: server.text("source").map(source),
             });
         }
         let mut health_check = health::read(table, self.problems);
@@ -480,11 +481,7 @@ impl Builder<'_> {
                 Some("v2") => Some(ProxyVersion::V2),
                 _ => None,
             },
-            source: match table.text("source") {
-                Some("client") => SourceAddress::Client,
-                Some(text) => text.parse().map_or(SourceAddress::Own, SourceAddress::Fixed),
-                None => SourceAddress::Own,
-            },
+            source: table.text("source").map_or(SourceAddress::Own, source),
             source_interface: table.text("source-interface").map(str::to_owned),
             cut_when_down: table.text("on-marked-down") == Some("close"),
             cut_when_removed: table.text("on-removal") == Some("close"),
@@ -617,6 +614,13 @@ fn mode(table: Section<'_>) -> Option<Mode> {
         "tun" => Some(Mode::Tun),
         "snat" => Some(Mode::Snat),
         _ => None,
+    }
+}
+
+fn source(text: &str) -> SourceAddress {
+    match text {
+        "client" => SourceAddress::Client,
+        _ => text.parse().map_or(SourceAddress::Own, SourceAddress::Fixed),
     }
 }
 

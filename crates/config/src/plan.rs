@@ -237,6 +237,15 @@ fn pool_steps(before: &Pool, after: &Pool, steps: &mut Vec<Step>) {
                         old.max_connections, new.max_connections
                     ));
                 }
+                if old.cookie != new.cookie {
+                    parts.push(format!("cookie {} becomes {}", old.cookie(), new.cookie()));
+                }
+                if old.source != new.source {
+                    parts.push("source changes".into());
+                }
+                if old.check != new.check {
+                    parts.push(format!("check {} becomes {}", old.check, new.check));
+                }
                 if old.backup != new.backup {
                     parts.push(format!("backup {} becomes {}", old.backup, new.backup));
                 }

@@ -137,7 +137,7 @@ pub fn expectation(kind: &Kind) -> String {
         Kind::Rate => "a rate such as \"100/10s\"".into(),
         Kind::Ports => "ports such as \"1024-32767\"".into(),
         Kind::Address => "an address such as \"192.0.2.10\"".into(),
-        Kind::Source => "an address, or \"client\"".into(),
+        Kind::Source => "an address, \"client\" or \"own\"".into(),
         Kind::Map(inner) => format!("a table of names, each with {}", expectation(inner)),
         Kind::AccessLog => {
             "\"stdout\", \"off\", \"syslog:ADDRESS:PORT\", \"syslog:/SOCKET\" or a file".into()
@@ -234,8 +234,8 @@ fn check_text(span: Range<usize>, text: &str, key: &str, kind: &Kind) -> Option<
         Kind::Rate if section::rate(text).is_none() => refuse("not a rate".into()),
         Kind::Ports if crate::layer4::ports(text).is_none() => refuse("not a range of ports".into()),
         Kind::Address if text.parse::<std::net::IpAddr>().is_err() => refuse("not an address".into()),
-        Kind::Source if text != "client" && text.parse::<std::net::IpAddr>().is_err() => {
-            refuse("neither an address nor \"client\"".into())
+        Kind::Source if !matches!(text, "client" | "own") && text.parse::<std::net::IpAddr>().is_err() => {
+            refuse("neither an address nor one of these words".into())
         }
         Kind::Vip => Vip::parse(text).err().and_then(|e| refuse(e.to_string())),
         Kind::Network if section::network(text).is_none() => refuse("not a network".into()),

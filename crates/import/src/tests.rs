@@ -84,6 +84,17 @@ fn remote_desktops() {
 }
 
 #[test]
+fn addresses_that_servers_see() {
+    let text = "listen web\n bind 192.0.2.10:80\n mode http\n source 0.0.0.0 usesrc clientip\n server a 192.0.2.11:80\n server b 127.0.0.1:80 backup source 0.0.0.0\n server c 192.0.2.12:80 source 192.0.2.1:0\nlisten plain\n bind 192.0.2.10:81\n source 0.0.0.0\n server a 192.0.2.11:80\n";
+    let made = check(
+        &[(Kind::Haproxy, text)],
+        &["source = \"client\"  # full transparency", "source = \"own\"", "source = \"192.0.2.1\""],
+        &[],
+    );
+    assert_eq!(made.matches("source = ").count(), 3, "{made}");
+}
+
+#[test]
 fn what_is_hashed() {
     for (balance, keys) in [
         ("hdr(X-User)", "scheduler = \"header-hash\"\nhash-key = \"X-User\""),

@@ -521,6 +521,7 @@ impl Engine {
                 admin_state: AdminState::Online,
                 cookie: None,
                 check: true,
+                source: None,
             },
             counters: Arc::new(PerCore::new(self.workers)),
             active: Arc::default(),

@@ -247,9 +247,18 @@ impl Pool {
     pub fn reaches_otherwise(&self, other: &Pool) -> bool {
         let how = |p: &Pool| {
             let from = (p.send_proxy, p.source, p.source_interface.clone());
-            (p.server_tls.clone(), from, p.server_h2, p.own_connections)
+            let servers: Vec<_> = p.real_servers.iter().map(|s| (s.name.clone(), s.source)).collect();
+            let servers = servers.into_iter().filter(|(_, source)| source.is_some()).collect::<Vec<_>>();
+            (p.server_tls.clone(), from, servers, p.server_h2, p.own_connections)
         };
         how(self) != how(other)
+    }
+
+    /// Whether some real server is reached from clients' own addresses.
+    pub fn is_transparent(&self) -> bool {
+        let whole =
+            self.source == SourceAddress::Client && self.real_servers.iter().any(|s| s.source.is_none());
+        whole || self.real_servers.iter().any(|s| s.source == Some(SourceAddress::Client))
     }
 
     pub fn real_server(&self, name: &str) -> Option<&RealServer> {
@@ -274,6 +283,8 @@ pub struct RealServer {
     pub cookie: Option<String>,
     /// The pool's health check probes it.
     pub check: bool,
+    /// The address it sees, where that is not the pool's.
+    pub source: Option<SourceAddress>,
 }
 
 impl RealServer {

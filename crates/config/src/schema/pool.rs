@@ -100,7 +100,7 @@ pub const POOL_RULES: &[Key] = &[
         "source",
         Kind::Source,
         "",
-        "The address that real servers see: one of this machine, or `client` for the client's own (full transparency, needs root).",
+        "The address that real servers see: one of this machine, or `client` for the client's own (full transparency, needs CAP_NET_ADMIN).",
     ),
     key("source-interface", Kind::Token, "", "Network interface to reach real servers through."),
     key(
@@ -183,6 +183,12 @@ pub static REAL_SERVER: Table = Table {
             Kind::Flag,
             "true",
             "The pool's health check probes it; without, only refused connections count.",
+        ),
+        key(
+            "source",
+            Kind::Source,
+            "",
+            "The address that this real server sees, where that is not the pool's; `own` is this machine's usual one.",
         ),
         key(
             "cookie",

@@ -12,7 +12,7 @@ use evenkeel_balance::{Health, Transition};
 use evenkeel_config::Problem;
 use evenkeel_health::{AgentAdmin, Checker, Target};
 use evenkeel_l7::{Engine, PoolSpec, ServerSpec, ServerState, ServiceSpec};
-use evenkeel_model::{AdminState, Pool, Probe, RealServer, Snapshot, SourceAddress};
+use evenkeel_model::{AdminState, Pool, Probe, RealServer, Snapshot};
 use tracing::{error, info, warn};
 
 use super::administration::{Administration, Prepared, Sockets};
@@ -472,7 +472,7 @@ impl Control {
 
     /// Sets up or removes what full transparency needs of the kernel.
     fn set_transparency(&mut self, new: &Snapshot) -> Result<(), String> {
-        let wanted = new.pools.iter().any(|p| p.source == SourceAddress::Client);
+        let wanted = new.pools.iter().any(|p| p.is_transparent());
         if wanted && !self.transparent {
             evenkeel_platform::set_up_transparency().map_err(|why| {
                 format!("source = \"client\" cannot be set up: {why}; it needs root, nft and ip")

@@ -182,3 +182,87 @@ fn what_cannot_be_carried_over_is_named() {
         refused.err
     );
 }
+
+/// A connection request of X.224 with a routing line, as RDP clients send it.
+fn rdp(line: &str) -> Vec<u8> {
+    let body = [&[0xe0, 0, 0, 0, 0, 0], line.as_bytes(), &[1, 0, 8, 0, 3, 0, 0, 0]].concat();
+    let length = (body.len() as u16 + 5).to_be_bytes();
+    [&[3, 0, length[0], length[1], body.len() as u8], body.as_slice()].concat()
+}
+
+#[test]
+fn remote_desktops_are_where_they_were() {
+    let place = Place::new("import-rdp");
+    if !require(&["haproxy"]) {
+        return;
+    }
+    let other = Place::new("import-rdp-other");
+    let (vip, ours) = (place.at(3389), other.at(3389));
+    let desktop = |name: &'static str| {
+        move |mut stream: std::net::TcpStream| {
+            use std::io::{Read, Write};
+            let mut head = [0; 4];
+            if stream.read_exact(&mut head).is_ok() {
+                let mut rest = vec![0; usize::from(u16::from_be_bytes([head[2], head[3]])) - 4];
+                if stream.read_exact(&mut rest).is_ok() {
+                    let _ = stream.write_all(name.as_bytes());
+                }
+            }
+        }
+    };
+    let mut servers = vec![
+        Scripted::start(place.at(9001), desktop("ts1")),
+        Scripted::start(place.at(9002), desktop("ts2")),
+    ];
+    // As the appliance wrote it, with a table beside the hash.
+    let config = format!(
+        "defaults\n  timeout connect 4000\n  clitimeout 1h\n  srvtimeout 1h\nlisten VIP1\n  bind {vip}\n  mode tcp\n  tcp-request inspect-delay 5s\n  tcp-request content accept if RDP_COOKIE\n  persist rdp-cookie\n  balance rdp-cookie\n  option tcpka\n  option tcplog\n  server ts1 {} weight 1 check inter 300 rise 1 fall 1\n  server ts2 {} weight 1 check inter 300 rise 1 fall 1\n  option redispatch\n",
+        place.at(9001),
+        place.at(9002)
+    );
+    let file = place.write("old.cfg", config.replacen(&vip.to_string(), &ours.to_string(), 1));
+    let imported = import(&["haproxy", &file.display().to_string()]);
+    assert_eq!(imported.code, 0, "{}\n{}", imported.out, imported.err);
+    let _old = haproxy(&place, &modern(&config), vip);
+    let evenkeel = start(&other, &imported.out);
+    evenkeel.await_server("VIP1", "ts1", "up");
+    evenkeel.await_server("VIP1", "ts2", "up");
+    let ask = |at: SocketAddr, line: &str| {
+        let mut connection = Connection::open(at);
+        connection.send(rdp(line));
+        connection.read_some();
+        String::from_utf8_lossy(&connection.rest).into_owned()
+    };
+    let user = |at, name: &str| ask(at, &format!("Cookie: mstshash={name}\r\n"));
+    let mut where_they_are = BTreeMap::new();
+    for at in [vip, ours] {
+        let spread: std::collections::BTreeSet<String> = (0..16)
+            .map(|n| {
+                let name = format!("user{n}");
+                let server = user(at, &name);
+                (0..4).for_each(|_| assert_eq!(user(at, &name), server, "{name} at {at}"));
+                where_they_are.insert((at, name), server.clone());
+                server
+            })
+            .collect();
+        assert_eq!(spread.len(), 2, "users are spread at {at}");
+        // A broker's token names its server.
+        for (port, name) in [(9001, "ts1"), (9002, "ts2")] {
+            let address = place.at(port);
+            let std::net::IpAddr::V4(ip) = address.ip() else { unreachable!() };
+            let token = format!(
+                "Cookie: msts={}.{}.0000\r\n",
+                u32::from_le_bytes(ip.octets()),
+                address.port().swap_bytes()
+            );
+            assert_eq!(ask(at, &token), name, "a token at {at}");
+        }
+    }
+    // A dead server's users go to the other one; the others stay.
+    servers.truncate(1);
+    for at in [vip, ours] {
+        eventually("the dead server is out", Duration::from_secs(10), || {
+            (0..16).all(|n| user(at, &format!("user{n}")) == "ts1")
+        });
+    }
+}

@@ -4,7 +4,7 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use evenkeel_testbed::{Authority, Place, Process, command, eventually, require};
+use evenkeel_testbed::{Authority, Place, Process, command, eventually, require, skip};
 
 /// Namespaces that end with the test.
 struct Hosts(Vec<String>);
@@ -61,30 +61,35 @@ impl Drop for Hosts {
     }
 }
 
-#[test]
-fn real_servers_see_the_clients_own_address() {
-    if !require(&["ip", "nft", "curl", "nginx"]) {
-        return;
-    }
+/// A client, a load balancer and a real server; nothing without root.
+fn hosts() -> Option<Hosts> {
     let hosts = rustix::process::getuid().is_root().then(Hosts::new).flatten();
-    let Some(hosts) = hosts else {
-        // Printed and counted by the reader of the output; as root it must not happen.
-        assert!(
-            !rustix::process::getuid().is_root() || std::env::var_os("CI").is_none(),
-            "no namespaces as root"
-        );
-        println!("SKIPPED: needs root and network namespaces");
-        return;
-    };
-    let place = Place::new("transparency");
-    let ca = Authority::new(&place, "ca");
-    let pem = ca.server(&place, "a.pem", &["a.example"]);
+    if hosts.is_none() {
+        skip("root and network namespaces");
+    }
+    hosts
+}
+
+/// A real server that says whom it sees.
+fn server(hosts: &Hosts, place: &Place) -> Process {
     let nginx = format!(
         "daemon off; pid {0}/pid; error_log {0}/error.log; events {{}}\nhttp {{ access_log off; client_body_temp_path {0}/t; proxy_temp_path {0}/p; fastcgi_temp_path {0}/f; uwsgi_temp_path {0}/u; scgi_temp_path {0}/g;\nserver {{ listen 10.97.2.2:80; location / {{ return 200 \"$remote_addr\"; }} }} }}\n",
         place.folder().display()
     );
     let nginx = place.write("nginx.conf", nginx).display().to_string();
-    let _nginx = hosts.start(2, "nginx", &["-c", &nginx], &place.file("nginx.log"));
+    hosts.start(2, "nginx", &["-c", &nginx], &place.file("nginx.log"))
+}
+
+#[test]
+fn real_servers_see_the_clients_own_address() {
+    if !require(&["ip", "nft", "curl", "nginx"]) {
+        return;
+    }
+    let Some(hosts) = hosts() else { return };
+    let place = Place::new("transparency");
+    let ca = Authority::new(&place, "ca");
+    let pem = ca.server(&place, "a.pem", &["a.example"]);
+    let _nginx = server(&hosts, &place);
     let service = |name: &str, mode: &str, port: u16, keys: &str| {
         format!(
             "[[virtual-service]]\nname = \"{name}\"\nvip = [\"10.97.1.1:{port}\"]\nmode = \"{mode}\"\npool = \"p\"\n{keys}\n"
@@ -122,4 +127,75 @@ fn real_servers_see_the_clients_own_address() {
         !hosts.run(1, "nft", &["list", "tables"]).out.contains("evenkeel")
             && !hosts.run(1, "ip", &["rule"]).out.contains("17739")
     });
+}
+
+#[test]
+fn haproxys_transparent_farm_is_as_it_was() {
+    if !require(&["ip", "nft", "curl", "nginx", "haproxy"]) {
+        return;
+    }
+    let Some(hosts) = hosts() else { return };
+    let place = Place::new("transparent-farm");
+    let nginx = server(&hosts, &place);
+    let config = "global\n  maxconn 1000\ndefaults\n  mode http\n  timeout connect 4000\n  timeout client 42000\n  timeout server 43000\n  balance roundrobin\nlisten VIP_Name\n  bind 10.97.1.1:80\n  option forwardfor\n  source 0.0.0.0 usesrc clientip\n  cookie SERVERID insert nocache indirect\n  server RIP_Name 10.97.2.2:80 weight 1 cookie RIP_Name check inter 500 rise 1 fall 3\n  server backup 127.0.0.1:8081 backup source 0.0.0.0\n  option redispatch\n  option abortonclose\n";
+    let file = place.write("haproxy.cfg", config).display().to_string();
+    let ask = || {
+        let answer = hosts.run(0, "curl", &["-sS", "-i", "--max-time", "5", "http://10.97.1.1/"]);
+        let cookie = answer.out.lines().find(|l| l.to_lowercase().starts_with("set-cookie")).unwrap_or("");
+        let cookie = cookie.split_once(": ").map_or("", |(_, value)| value).trim().to_owned();
+        (answer.out.lines().last().unwrap_or("").to_owned(), cookie)
+    };
+    // HAProxy, with the rules that people set by hand for it.
+    let by_hand = [
+        "ip rule add fwmark 111 lookup 100",
+        "ip route add local 0.0.0.0/0 dev lo table 100",
+        "nft add table ip divert",
+        "nft add chain ip divert prerouting { type filter hook prerouting priority mangle; }",
+        "nft add rule ip divert prerouting meta l4proto tcp socket transparent 1 meta mark set 111 accept",
+    ];
+    for line in by_hand {
+        let words: Vec<&str> = line.split(' ').collect();
+        let done = hosts.run(1, words[0], &words[1..]);
+        assert_eq!(done.code, 0, "{line}: {}", done.err);
+    }
+    let mut old = hosts.start(1, "haproxy", &["-db", "-f", &file], &place.file("haproxy.log"));
+    let wanted = ("10.97.1.2".to_owned(), "SERVERID=RIP_Name; path=/".to_owned());
+    eventually("the server behind HAProxy sees the client", Duration::from_secs(10), || ask() == wanted);
+    old.kill();
+    for line in ["ip rule del fwmark 111", "ip route flush table 100", "nft delete table ip divert"] {
+        let words: Vec<&str> = line.split(' ').collect();
+        hosts.run(1, words[0], &words[1..]);
+    }
+    // Evenkeel with the import, which sets what it needs by itself.
+    let program = env!("CARGO_BIN_EXE_evenkeel");
+    let imported = command(program, &["import", "haproxy", &file]);
+    assert_eq!(imported.code, 0, "{}", imported.err);
+    let own = format!(
+        "[admin]\nsocket = \"{0}/admin.sock\"\n[state]\ndirectory = \"{0}/state\"\n",
+        place.folder().display()
+    );
+    let ours = place.write("evenkeel.toml", own + &imported.out).display().to_string();
+    let log = place.file("daemon.log");
+    let _daemon = hosts.start(1, program, &["run", "--config", &ours], &log);
+    let mut last = ask();
+    for _ in 0..100 {
+        if last == wanted {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        last = ask();
+    }
+    let told = std::fs::read_to_string(&log).unwrap_or_default();
+    assert_eq!(last, wanted, "{told}\n{}", imported.out);
+    // The server is gone: the backup on the machine itself is reached from the machine's own address.
+    let backup = place.write(
+        "backup.conf",
+        format!(
+            "daemon off; pid {0}/bpid; error_log {0}/berror.log; events {{}}\nhttp {{ access_log off; client_body_temp_path {0}/t; proxy_temp_path {0}/p; fastcgi_temp_path {0}/f; uwsgi_temp_path {0}/u; scgi_temp_path {0}/g;\nserver {{ listen 127.0.0.1:8081; location / {{ return 200 \"$remote_addr\"; }} }} }}\n",
+            place.folder().display()
+        ),
+    );
+    let _backup = hosts.start(1, "nginx", &["-c", &backup.display().to_string()], &place.file("backup.log"));
+    drop(nginx);
+    eventually("the backup sees the load balancer", Duration::from_secs(15), || ask().0 == "127.0.0.1");
 }

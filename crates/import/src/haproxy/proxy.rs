@@ -57,6 +57,7 @@ const MOOT: &[&str] = &[
     "default_backend",
     "balance",
     "hash-balance-factor",
+    "source",
     "cookie",
     "stick-table",
     "timeout",
@@ -282,6 +283,10 @@ impl Proxy {
             pool.table.set("retries", word.clone());
         }
         self.retry_on(&mut pool, draft);
+        if let Some(word) = self.last("source").filter(|w| w.words.len() > 2 || !server::is_any(w.arg(1))) {
+            let more = word.words.get(2..).unwrap_or_default();
+            server::source(word.arg(1), more, &mut pool.table, word.line, draft);
+        }
         let never = self.last("http-reuse").is_some_and(|w| w.arg(1) == "never");
         if self.is_http() && (never || self.last("dispatch").is_some()) {
             pool.table.text("connection-reuse", "client");

@@ -179,21 +179,9 @@ fn option_by_option(
             }
             "source" => {
                 let from = value();
-                match rest.as_slice() {
-                    [uses, whose, ..] if uses == "usesrc" => {
-                        if ["clientip", "client"].contains(&whose.as_str()) {
-                            pool.table.set_with(
-                                "source",
-                                "\"client\"",
-                                "full transparency: the rules of the kernel are set up by Evenkeel",
-                            );
-                        } else {
-                            draft.left(line, "usesrc", format!("{whose}: not carried over"));
-                        }
-                        rest.nth(1);
-                    }
-                    _ if from.starts_with("0.0.0.0") || from == "*" => {}
-                    _ => pool.table.text("source", split_port(&from).0),
+                let used = source(&from, rest.as_slice(), server, line, draft);
+                for _ in 0..used {
+                    rest.next();
                 }
             }
             "proto" => {
@@ -348,4 +336,32 @@ fn checks(proxy: &Proxy, common: Common, pool: &mut Pool, draft: &mut Draft) {
 
 fn word_line(proxy: &Proxy, keyword: &str) -> usize {
     proxy.all(keyword).next().map_or(proxy.line, |w| w.line)
+}
+
+/// `source ADDRESS [usesrc WHOSE] [interface NAME]`, of a proxy or a server; how many of the further
+/// words belong to it.
+pub fn source(from: &str, more: &[String], table: &mut Table, line: usize, draft: &mut Draft) -> usize {
+    match more {
+        [uses, whose, ..] if uses == "usesrc" => {
+            if ["clientip", "client"].contains(&whose.as_str()) {
+                let note = "full transparency: the rules of the kernel are set up by Evenkeel";
+                table.set_with("source", "\"client\"", note);
+            } else {
+                draft.left(line, "usesrc", format!("{whose}: not carried over"));
+            }
+            2
+        }
+        [interface, name, ..] if interface == "interface" => {
+            draft.left(line, "interface", format!("{name}: write source-interface in the pool"));
+            2
+        }
+        _ => {
+            table.text("source", if is_any(from) { "own" } else { split_port(from).0 });
+            0
+        }
+    }
+}
+
+pub fn is_any(from: &str) -> bool {
+    from.starts_with("0.0.0.0") || from.starts_with('*') || from == "::"
 }

@@ -36,7 +36,7 @@ pub fn begin(worker: &Worker, client: &Client, lease: &Lease) -> Result<Sock, Tr
     let Some(spec) = lease.pool() else {
         return Sock::connect(worker.reactor, address).map_err(|_| Trouble::Unreachable);
     };
-    let origin = match spec.pool.source {
+    let origin = match lease.server.source().unwrap_or(spec.pool.source) {
         SourceAddress::Own if spec.pool.source_interface.is_none() => {
             return Sock::connect(worker.reactor, address).map_err(|_| Trouble::Unreachable);
         }

@@ -286,7 +286,8 @@ impl Lease {
     /// client by its connection (a PROXY header, an address, a port) is true for that client alone.
     pub fn shares_connections(&self) -> bool {
         let Some(spec) = self.pool() else { return true };
-        let own = spec.pool.send_proxy.is_none() && spec.pool.source != SourceAddress::Client;
+        let own = spec.pool.send_proxy.is_none()
+            && self.server.source().unwrap_or(spec.pool.source) != SourceAddress::Client;
         own && self.server.address.port() != 0 && !spec.pool.own_connections
     }
 

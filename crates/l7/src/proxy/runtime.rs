@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use evenkeel_balance::{Balancer, Server, Table};
-use evenkeel_model::{OutlierRule, Persistence};
+use evenkeel_model::{OutlierRule, Persistence, SourceAddress};
 
 use crate::counters::{ServerCounters, ServiceCounters};
 use crate::h2::connection::Upstream;
@@ -268,6 +268,11 @@ impl ServerRuntime {
 
     pub fn cookie(&self) -> Rc<str> {
         self.cookie.borrow().clone()
+    }
+
+    /// The address that it shall see, where that is not the pool's.
+    pub fn source(&self) -> Option<SourceAddress> {
+        self.spec.borrow().server.source
     }
 
     /// Where to connect for a client that came to this address.
