@@ -95,6 +95,20 @@ fn addresses_that_servers_see() {
 }
 
 #[test]
+fn tls_towards_servers() {
+    let text = "global\n crt-base /etc/crt\n ca-base /etc/ca\nlisten web\n bind 192.0.2.10:80\n mode http\n default-server ssl ca-file ca.pem crt own.pem sni str(app.example)\n server a 192.0.2.11:443 observe layer7 error-limit 5 check\n server b 192.0.2.12:443 check\nlisten other\n bind 192.0.2.10:81\n server a 192.0.2.11:443 ssl verify none sni req.hdr(host)\n";
+    check(
+        &[(Kind::Haproxy, text)],
+        &[
+            "server-tls = { ca = \"/etc/ca/ca.pem\", sni = \"app.example\", certificate = \"/etc/crt/own.pem\" }",
+            "server-tls = { verify = false }",
+            "outlier = { failures = 5 }",
+        ],
+        &["sni"],
+    );
+}
+
+#[test]
 fn what_is_hashed() {
     for (balance, keys) in [
         ("hdr(X-User)", "scheduler = \"header-hash\"\nhash-key = \"X-User\""),

@@ -12,6 +12,32 @@ struct Common {
     checked: bool,
     check: Table,
     from: usize,
+    tls: Option<Tls>,
+    /// `error-limit`, where traffic is observed.
+    observes: bool,
+    error_limit: Option<String>,
+}
+
+/// How servers are spoken to over TLS.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Tls {
+    unverified: bool,
+    ca: Option<String>,
+    name: Option<String>,
+    certificate: Option<String>,
+}
+
+impl Tls {
+    fn text(&self) -> String {
+        let mut keys = Vec::new();
+        if self.unverified {
+            keys.push("verify = false".to_owned());
+        }
+        for (key, value) in [("ca", &self.ca), ("sni", &self.name), ("certificate", &self.certificate)] {
+            keys.extend(value.as_ref().map(|value| format!("{key} = {}", quoted(value))));
+        }
+        if keys.is_empty() { "{}".into() } else { format!("{{ {} }}", keys.join(", ")) }
+    }
 }
 
 impl Common {
@@ -43,9 +69,7 @@ const MOOT_VALUE: &[&str] = &[
     "pool-purge-delay",
     "pool-max-conn",
     "pool-low-conn",
-    "error-limit",
     "on-error",
-    "observe",
     "ciphers",
     "ciphersuites",
     "log-proto",
@@ -109,6 +133,14 @@ pub fn servers(proxy: &Proxy, many_ports: bool, pool: &mut Pool, draft: &mut Dra
         }
         pool.servers.push(server);
     }
+    if let Some(tls) = &common.tls {
+        pool.table.set("server-tls", tls.text());
+    }
+    if common.observes {
+        let failures = common.error_limit.clone().unwrap_or_else(|| "10".into());
+        let note = "a pause, in place of a check that fails";
+        pool.table.set_with("outlier", format!("{{ failures = {failures} }}"), note);
+    }
     checks(proxy, common, pool, draft);
 }
 
@@ -122,6 +154,7 @@ fn option_by_option(
     draft: &mut Draft,
 ) {
     let mut rest = options.iter();
+    let (mut tls, mut speaks_tls) = (Tls::default(), false);
     let mut checked = false;
     let mut own = Table::default();
     while let Some(option) = rest.next() {
@@ -150,20 +183,28 @@ fn option_by_option(
                     server.text("cookie", &given);
                 }
             }
-            "ssl" => {
-                if pool.table.get("server-tls").is_none() {
-                    pool.table.set("server-tls", "{}");
+            "ssl" => speaks_tls = true,
+            "no-ssl" => speaks_tls = false,
+            "verify" => tls.unverified = value() == "none",
+            "ca-file" => tls.ca = Some(crate::draft::based(draft.ca_base.as_ref(), &value())),
+            "crt" => tls.certificate = Some(crate::draft::based(draft.crt_base.as_ref(), &value())),
+            "verifyhost" => tls.name = Some(value()),
+            "sni" => {
+                let given = value();
+                match given.strip_prefix("str(").and_then(|rest| rest.strip_suffix(')')) {
+                    Some(name) => tls.name = Some(name.to_owned()),
+                    None => draft.left(
+                        line,
+                        "sni",
+                        format!("{given}: one name for all requests is sent: write sni in server-tls"),
+                    ),
                 }
             }
-            "verify" => {
-                if value() == "none" {
-                    pool.table.set("server-tls", "{ verify = false }");
-                }
+            "observe" => {
+                common.observes = true;
+                drop(value());
             }
-            "ca-file" => {
-                let file = crate::draft::based(draft.ca_base.as_ref(), &value());
-                pool.table.set("server-tls", format!("{{ ca = {} }}", quoted(&file)));
-            }
+            "error-limit" => common.error_limit = Some(value()),
             "send-proxy" => pool.table.text("send-proxy", "v1"),
             "send-proxy-v2" | "send-proxy-v2-ssl" | "send-proxy-v2-ssl-cn" => {
                 pool.table.text("send-proxy", "v2")
@@ -204,14 +245,23 @@ fn option_by_option(
                 let of = value();
                 draft.note(line, "track", format!("{of}: checks that are alike are made once by themselves"));
             }
-            "sni" | "check-sni" | "verifyhost" | "crt" | "redir" | "minconn" | "maxqueue" | "namespace"
-            | "socks4" | "ws" | "max-reuse" | "crl-file" | "check-alpn" | "check-proto" => {
+            "check-sni" | "redir" | "minconn" | "maxqueue" | "namespace" | "socks4" | "ws" | "max-reuse"
+            | "crl-file" | "check-alpn" | "check-proto" => {
                 let given = value();
                 draft.left(line, option, format!("{given}: not carried over"));
             }
             word if MOOT.contains(&word) => {}
             word if MOOT_VALUE.contains(&word) => drop(value()),
             word => draft.left(line, word, "not carried over"),
+        }
+    }
+    if speaks_tls {
+        match &common.tls {
+            Some(other) if *other != tls => {
+                let why = "all servers of a pool are spoken to alike over TLS: as the first of them";
+                draft.left(line, name, why);
+            }
+            _ => common.tls = Some(tls),
         }
     }
     if !checked {
