@@ -286,6 +286,7 @@ const [address, port, takes] = process.argv.slice(2);
 const server = http2.createServer({ settings: { enableConnectProtocol: takes === 'yes' } });
 server.on('stream', (stream, headers) => {
   if (headers[':method'] === 'CONNECT') {
+    if (headers[':protocol'] === 'shout') { stream.respond({ ':status': 200 }); stream.on('data', (data) => stream.write(data.toString().toUpperCase())); return; }
     const good = headers[':protocol'] === 'websocket' && headers[':path'] === '/chat' && !headers['sec-websocket-key'];
     stream.respond({ ':status': good ? 200 : 400 });
     stream.on('data', (data) => stream.write(data.toString().toUpperCase()));
@@ -338,7 +339,14 @@ fn websockets_reach_servers_of_http2() {
         connection.read_some();
         assert_eq!(connection.rest, b"HELLO");
     }
-    // Other upgrades have no form in HTTP/2: the request goes without.
+    // Any other protocol with a name.
+    let mut connection = evenkeel_testbed::Connection::open(place.at(8080));
+    connection.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: shout\r\n\r\nhey");
+    let answer = connection.answer().unwrap();
+    assert_eq!((answer.status, answer.field("upgrade")), (101, Some("shout")), "{}", answer.head);
+    connection.read_some();
+    assert_eq!(connection.rest, b"HEY");
+    // What has no form in HTTP/2 goes without.
     let mut connection = evenkeel_testbed::Connection::open(place.at(8080));
     connection.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: chat/1\r\n\r\n");
     let answer = connection.answer().unwrap();

@@ -11,8 +11,9 @@ mod text;
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
+use crate::h1::Framing;
 use crate::h1::field::Kind;
-use crate::h1::request::Request;
+use crate::h1::request::{Method, Request};
 
 /// Base64 with padding (RFC 4648 section 4).
 fn base64(bytes: &[u8]) -> String {
@@ -30,13 +31,28 @@ fn base64(bytes: &[u8]) -> String {
     out
 }
 
-/// Whether a request opens a WebSocket. Other upgrades have no form in HTTP/2; a server may ignore
-/// them anyway (RFC 9110 section 7.8).
-fn opens_websocket(request: &Request, head: &[u8]) -> bool {
-    let asks = |f: &crate::h1::field::Field| {
-        f.kind == Kind::Upgrade && f.value.of(head).eq_ignore_ascii_case(b"websocket")
-    };
-    request.upgrade && request.fields.iter().any(asks)
+/// The protocol that a request asks for, where HTTP/2 can say so (RFC 8441): one name, and no body.
+/// Other requests go without; a server may ignore an upgrade anyway (RFC 9110 section 7.8).
+fn protocol_asked<'a>(request: &Request, head: &'a [u8]) -> Option<&'a [u8]> {
+    let mut asked = request.fields.iter().filter(|f| f.kind == Kind::Upgrade).map(|f| f.value.of(head));
+    let protocol = asked.next().filter(|_| request.upgrade && asked.next().is_none())?;
+    let fits = request.method == Method::Get && request.framing == Framing::None;
+    (fits && is_protocol(protocol)).then_some(protocol)
+}
+
+fn is_protocol(name: &[u8]) -> bool {
+    !name.is_empty() && name.len() <= 64 && name.iter().all(|b| crate::h1::chunked::is_token(*b))
+}
+
+fn is_websocket(protocol: &[u8]) -> bool {
+    protocol.eq_ignore_ascii_case(b"websocket")
+}
+
+/// What a client of HTTP/1 is told once the server has taken its upgrade.
+struct Switch {
+    protocol: Vec<u8>,
+    /// Of a WebSocket.
+    accept: Option<String>,
 }
 
 /// What a WebSocket's client expects of the answer (RFC 6455 section 4.2.2).

@@ -1,5 +1,6 @@
 //! Between the fields of HTTP/2 and the heads of HTTP/1, which sessions read and write.
 
+use super::Switch;
 use super::fields::{Fields, Malformed, check};
 use super::hpack::{encode, encode_status};
 use crate::h1::field::Kind;
@@ -37,9 +38,9 @@ pub fn request_to_text(
     let (Some(method), None) = (pseudo.method, pseudo.status) else { return Err(Malformed) };
     let (Some(scheme), Some(path)) = (pseudo.scheme, pseudo.path) else { return Err(Malformed) };
     let tunnel = match (method, pseudo.protocol) {
-        (b"CONNECT", Some(b"websocket")) if !ended => true,
+        (b"CONNECT", Some(protocol)) if !ended && super::is_protocol(protocol) => Some(protocol),
         (b"CONNECT", _) | (_, Some(_)) => return Err(Malformed),
-        _ => false,
+        _ => None,
     };
     let token = |b: &u8| crate::h1::chunked::is_token(*b);
     let plain = |b: &u8| matches!(b, 0x21..=0x7e) && *b != b'#';
@@ -63,7 +64,7 @@ pub fn request_to_text(
     if hosts.next().is_some() || authority.contains(&b'@') {
         return Err(Malformed);
     }
-    out.extend_from_slice(if tunnel { b"GET" } else { method });
+    out.extend_from_slice(if tunnel.is_some() { b"GET" } else { method });
     out.push(b' ');
     out.extend_from_slice(path);
     out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
@@ -71,10 +72,12 @@ pub fn request_to_text(
     out.extend_from_slice(b"\r\n");
     let length = copy_fields(fields, out)?;
     let following = match (tunnel, ended, length) {
-        (true, ..) => {
-            out.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: ");
-            out.extend_from_slice(key.as_bytes());
-            out.extend_from_slice(b"\r\n");
+        (Some(protocol), ..) => {
+            line(b"connection", b"upgrade", out);
+            line(b"upgrade", protocol, out);
+            if super::is_websocket(protocol) {
+                line(b"sec-websocket-key", key.as_bytes(), out);
+            }
             Following::Raw
         }
         (_, true, Some(1..)) => return Err(Malformed),
@@ -91,7 +94,7 @@ pub fn request_to_text(
         }
     };
     out.extend_from_slice(b"\r\n");
-    Ok(Received { method: Method::of(if tunnel { b"GET" } else { method }), following })
+    Ok(Received { method: Method::of(if tunnel.is_some() { b"GET" } else { method }), following })
 }
 
 /// Copies all but the pseudo-fields and the host; crumbs of cookies become one line again
@@ -131,12 +134,12 @@ fn line(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes an answer's head as HTTP/1. `accept` is what a WebSocket's client expects.
+/// Writes an answer's head as HTTP/1. `switch` is what a client expects that asked for an upgrade.
 pub fn response_to_text(
     fields: &Fields,
     ended: bool,
     method: Method,
-    accept: Option<&str>,
+    switch: Option<&Switch>,
     out: &mut Vec<u8>,
 ) -> Result<(u16, Following), Malformed> {
     let pseudo = check(fields, false)?;
@@ -145,16 +148,18 @@ pub fn response_to_text(
     if pseudo.method.is_some() || pseudo.path.is_some() {
         return Err(Malformed);
     }
-    let switches = accept.filter(|_| status == 200);
+    let switches = switch.filter(|_| status == 200);
     let shown = if switches.is_some() { 101 } else { status };
     out.extend_from_slice(format!("HTTP/1.1 {shown} {}\r\n", crate::proxy::answer::reason(shown)).as_bytes());
     let length = copy_fields(fields, out)?;
     let bodiless = method == Method::Head || status < 200 || matches!(status, 204 | 304);
     let following = match (switches, ended, length) {
-        (Some(accept), ..) => {
+        (Some(switch), ..) => {
             line(b"connection", b"upgrade", out);
-            line(b"upgrade", b"websocket", out);
-            line(b"sec-websocket-accept", accept.as_bytes(), out);
+            line(b"upgrade", &switch.protocol, out);
+            if let Some(accept) = &switch.accept {
+                line(b"sec-websocket-accept", accept.as_bytes(), out);
+            }
             Following::Raw
         }
         (None, ..) if bodiless => Following::Nothing,
@@ -212,10 +217,11 @@ pub fn response_to_block(response: &Response, head: &[u8], tunnel: bool, out: &m
 
 /// Encodes a parsed request's head.
 pub fn request_to_block(request: &Request, head: &[u8], scheme: &[u8], out: &mut Vec<u8>) -> Following {
-    let tunnel = super::opens_websocket(request, head);
+    let protocol = super::protocol_asked(request, head);
+    let tunnel = protocol.is_some();
     encode(b":method", if tunnel { b"CONNECT" } else { request.method_span.of(head) }, out);
-    if tunnel {
-        encode(b":protocol", b"websocket", out);
+    if let Some(protocol) = protocol {
+        encode(b":protocol", protocol, out);
     }
     encode(b":scheme", scheme, out);
     encode(b":authority", request.host.of(head), out);
@@ -223,7 +229,8 @@ pub fn request_to_block(request: &Request, head: &[u8], scheme: &[u8], out: &mut
     let mut grpc = false;
     for f in &request.fields {
         let (name, value) = (f.name.of(head), f.value.of(head));
-        let own = tunnel && name.eq_ignore_ascii_case(b"sec-websocket-key");
+        let own =
+            protocol.is_some_and(super::is_websocket) && name.eq_ignore_ascii_case(b"sec-websocket-key");
         match f.kind {
             Kind::Connection
             | Kind::HopByHop

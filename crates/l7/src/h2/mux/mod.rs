@@ -13,6 +13,7 @@ mod send;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
+use super::Switch;
 use super::dechunk::Dechunk;
 use super::fields::{Fields, LIST_AT_MOST};
 use super::frame::{self, Code, HEADER, Head, PAYLOAD_AT_MOST, flag, kind, setting};
@@ -94,8 +95,8 @@ struct Entry {
     held: usize,
     /// Read, and not yet granted anew.
     granted: usize,
-    /// What a WebSocket's client expects of the answer.
-    accept: Option<String>,
+    /// What a client expects of the answer that asked for an upgrade.
+    switch: Option<Switch>,
 }
 
 struct Block {
@@ -228,7 +229,7 @@ impl Mux {
             receive_window: STREAM_WINDOW as i64,
             held: 0,
             granted: 0,
-            accept: None,
+            switch: None,
             stream: stream.clone(),
         };
         self.streams.insert(stream.id, entry);

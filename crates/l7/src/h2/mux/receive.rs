@@ -350,9 +350,9 @@ impl Mux {
         }
         if entry.receiving == Receiving::Head {
             let mut head = Vec::with_capacity(512);
-            let accept = entry.accept.as_deref();
+            let switch = entry.switch.as_ref();
             let (status, following) =
-                match text::response_to_text(fields, ends, entry.method, accept, &mut head) {
+                match text::response_to_text(fields, ends, entry.method, switch, &mut head) {
                     Ok(read) => read,
                     Err(_) => return self.fault(id, Code::Protocol),
                 };

@@ -6,6 +6,7 @@ use super::{CONNECTION_WINDOW, LINGER_MS, Mux, OUT_AT_MOST, Receiving, Role, STR
 use crate::h2::dechunk::{Dechunk, Piece};
 use crate::h2::frame::{self, Code, PAYLOAD_AT_MOST, flag, kind};
 use crate::h2::text::{self, Following};
+use crate::h2::{Switch, is_websocket, websocket_accept};
 use crate::stream::Stream;
 
 impl Mux {
@@ -99,7 +100,8 @@ impl Mux {
                 },
                 Role::Client => match request.parse(bytes) {
                     Ok(true) => {
-                        let tunnel = crate::h2::opens_websocket(request, bytes);
+                        let protocol = crate::h2::protocol_asked(request, bytes);
+                        let tunnel = protocol.is_some();
                         match connects {
                             None if tunnel => return (0, Ok(None)),
                             Some(false) if tunnel => return (0, Err(())),
@@ -107,7 +109,10 @@ impl Mux {
                         }
                         entry.method = request.method;
                         entry.tunnel = tunnel;
-                        entry.accept = tunnel.then(|| crate::h2::websocket_accept(request, bytes));
+                        entry.switch = protocol.map(|protocol| Switch {
+                            protocol: protocol.to_vec(),
+                            accept: is_websocket(protocol).then(|| websocket_accept(request, bytes)),
+                        });
                         (
                             request.head_len,
                             Ok(Some((text::request_to_block(request, bytes, scheme, &mut block), false))),
