@@ -198,10 +198,19 @@ impl<'a> Reader<'a, '_> {
         all.extend(self.limits());
         if self.http("basic-auth")
             && let Some(auth) = self.table.section("basic-auth")
-            && let Some(users) = auth.text("users")
         {
             let realm = auth.text("realm").unwrap_or("restricted").replace(['"', '\\'], "'");
-            all.push(Action::BasicAuth { realm, users: users.into() });
+            let users = auth.text("users").map(Into::into);
+            let entries = auth.entries("accounts").into_iter();
+            let accounts: Vec<(String, String)> = entries
+                .filter_map(|(name, hash)| Some((name.to_owned(), hash.get_ref().as_str()?.to_owned())))
+                .collect();
+            if users.is_none() && accounts.is_empty() {
+                let place = self.table.span("basic-auth").unwrap_or(0..0);
+                let problem = Problem::new(place, "`basic-auth` names nobody who may come in");
+                self.problems.push(problem.help("write users = \"/etc/evenkeel/users\", or accounts"));
+            }
+            all.push(Action::BasicAuth { realm, users, accounts });
         }
         for (name, value) in self.templates("set-variable") {
             all.push(Action::SetVariable { name, value });

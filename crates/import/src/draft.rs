@@ -121,6 +121,25 @@ pub struct Service {
     pub own: Option<Pool>,
 }
 
+/// Lists of users by name.
+pub type Userlists = BTreeMap<String, Userlist>;
+
+#[derive(Clone, Debug, Default)]
+pub struct Userlist {
+    pub users: Vec<User>,
+    /// Members that were named with their group.
+    pub members: Vec<(String, String)>,
+}
+
+/// Somebody who may come in.
+#[derive(Clone, Debug)]
+pub struct User {
+    pub name: String,
+    /// As `basic-auth` has it.
+    pub secret: String,
+    pub groups: Vec<String>,
+}
+
 #[derive(Debug, Default)]
 pub struct Draft {
     /// The source that is read.
@@ -134,6 +153,8 @@ pub struct Draft {
     pub tables: Vec<Table>,
     /// Their keys, by the names that the source has for them.
     pub counted: BTreeMap<String, String>,
+    /// HAProxy's lists of users.
+    pub userlists: Userlists,
     pub left: Vec<Left>,
     /// Folders of certificates and authorities that are named without one.
     pub crt_base: Option<String>,

@@ -1,5 +1,6 @@
 //! `haproxy.cfg`, new and old forms.
 
+mod access;
 mod answers;
 mod bind;
 mod condition;
@@ -72,6 +73,8 @@ struct Reader {
     /// By name; those without one under their place.
     defaults: Vec<(String, Vec<Word>)>,
     section: String,
+    /// The list of users that is read.
+    userlist: String,
     comments: Vec<String>,
     branches: Vec<Branch>,
 }
@@ -178,11 +181,11 @@ impl Reader {
                         draft.note(number, &keyword, "tables are the pair's by themselves: see [pair]")
                     }
                     "mailers" => draft.left(number, &keyword, "see [alerts] for mail"),
-                    "userlist" => draft.left(
-                        number,
-                        &keyword,
-                        "write the users into a file with htpasswd -B, and name it in basic-auth",
-                    ),
+                    "userlist" => {
+                        let name = words.get(1).cloned().unwrap_or_default();
+                        draft.userlists.entry(name.clone()).or_default();
+                        self.userlist = name;
+                    }
                     "resolvers" => {
                         draft.note(number, &keyword, "names are looked up once, when the program starts")
                     }
@@ -190,6 +193,12 @@ impl Reader {
                 }
             }
             _ if self.section == "global" => self.global(number, &words, draft),
+            _ if self.section == "userlist" => {
+                let list = draft.userlists.entry(self.userlist.clone()).or_default();
+                if let Err(why) = access::line(&words, list) {
+                    draft.left(number, &keyword, why);
+                }
+            }
             _ if self.section == "defaults" => {
                 if let Some((name, defaults)) = self.defaults.last_mut() {
                     if name.starts_with(' ')

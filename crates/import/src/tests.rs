@@ -109,6 +109,20 @@ fn tls_towards_servers() {
 }
 
 #[test]
+fn users_and_their_passwords() {
+    let text = "userlist staff\n group admins users ann\n user ann password $5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc5\n user bob insecure-password hello groups guests\n user old password 1b$abc\nlisten web\n bind 192.0.2.10:80\n mode http\n acl staff http_auth(staff)\n acl admins http_auth_group(staff) admins\n http-request auth realm Staff if !staff { path_beg /in }\n http-request auth unless admins\n http-request deny if staff\n server a 192.0.2.11:80\n";
+    let made = check(
+        &[(Kind::Haproxy, text)],
+        &[
+            "\"bob\" = \"plain:hello\" }, realm = \"Staff\" }",
+            "basic-auth = { accounts = { \"ann\" = \"$5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc5\" }, realm = \"restricted\" }",
+        ],
+        &["user", "http-request deny if staff"],
+    );
+    assert_eq!(made.matches("when = 'path(").count(), 1, "{made}");
+}
+
+#[test]
 fn what_is_hashed() {
     for (balance, keys) in [
         ("hdr(X-User)", "scheduler = \"header-hash\"\nhash-key = \"X-User\""),

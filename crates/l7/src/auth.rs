@@ -1,13 +1,14 @@
 //! Names and passwords of HTTP's basic authentication (RFC 7617).
 //!
-//! Passwords are hashed with bcrypt, which takes long on purpose: it runs on a thread of its own,
-//! one at a time, and what was right lately is remembered as a digest.
+//! Passwords are hashed with bcrypt or SHA-crypt, which take long on purpose: they run on a thread of
+//! their own, one at a time, and what was right lately is remembered as a digest.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use aws_lc_rs::digest::{SHA256, digest};
+use sha_crypt::{PasswordHashRef, PasswordVerifier, ShaCrypt};
 
 /// Attempts that may wait for the hashing thread; more are refused.
 const WAITING: usize = 64;
@@ -22,7 +23,7 @@ pub struct Users(HashMap<String, Arc<str>>);
 impl Users {
     /// Reads `NAME:HASH` lines, as `htpasswd -B` writes them.
     pub fn read(text: &str) -> Result<Users, String> {
-        let mut users = HashMap::new();
+        let mut users = Users::default();
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
@@ -31,19 +32,57 @@ impl Users {
             let Some((name, hash)) = line.split_once(':') else {
                 return Err(format!("line {}: expected NAME:HASH", number + 1));
             };
-            let known = ["$2y$", "$2b$", "$2a$", "$2x$"].iter().any(|prefix| hash.starts_with(prefix));
-            if !known || hash.len() != 60 {
-                let why = "the password of {} is not hashed with bcrypt; write it with htpasswd -B";
-                return Err(format!("line {}: {}", number + 1, why.replace("{}", name)));
-            }
-            users.insert(name.to_owned(), hash.into());
+            users.add(name, hash).map_err(|why| format!("line {}: {why}", number + 1))?;
         }
-        Ok(Users(users))
+        Ok(users)
+    }
+
+    pub fn add(&mut self, name: &str, hash: &str) -> Result<(), String> {
+        let bcrypt = ["$2y$", "$2b$", "$2a$", "$2x$"].iter().any(|prefix| hash.starts_with(prefix));
+        let known = match () {
+            () if hash.starts_with("$5$") || hash.starts_with("$6$") => is_sha_crypt(hash),
+            () => bcrypt && hash.len() == 60 || hash.starts_with(PLAIN),
+        };
+        if !known {
+            return Err(format!(
+                "the password of {name} is hashed neither with bcrypt nor with SHA-crypt; write it with htpasswd -B"
+            ));
+        }
+        self.0.insert(name.to_owned(), hash.into());
+        Ok(())
     }
 
     pub fn hash_of(&self, name: &str) -> Option<Arc<str>> {
         self.0.get(name).cloned()
     }
+}
+
+/// What stands before a password that is written as it is.
+const PLAIN: &str = "plain:";
+/// More rounds would hold up everybody else who logs in.
+const ROUNDS_AT_MOST: u32 = 500_000;
+
+/// `$5$` or `$6$`, maybe `rounds=N$`, the salt, the hash.
+fn is_sha_crypt(hash: &str) -> bool {
+    let mut parts = hash.split('$').skip(2).peekable();
+    let rounds = parts.next_if(|part| part.starts_with("rounds="));
+    let few = rounds.is_none_or(|r| r[7..].parse::<u32>().is_ok_and(|n| n <= ROUNDS_AT_MOST));
+    let length = if hash.starts_with("$5$") { 43 } else { 86 };
+    let salt = parts.next().is_some_and(|salt| salt.len() <= 16);
+    few && salt && parts.next().is_some_and(|end| end.len() == length) && parts.next().is_none()
+}
+
+fn is_right(password: &str, hash: &str) -> bool {
+    if let Some(plain) = hash.strip_prefix(PLAIN) {
+        // As long as any other, however many letters are right.
+        let digest_of = |text: &str| digest(&SHA256, text.as_bytes());
+        return digest_of(plain).as_ref() == digest_of(password).as_ref();
+    }
+    if hash.starts_with("$2") {
+        return bcrypt::verify(password, hash).unwrap_or(false);
+    }
+    let parsed = PasswordHashRef::new(hash);
+    parsed.is_ok_and(|hash| ShaCrypt::default().verify_password(password.as_bytes(), hash).is_ok())
 }
 
 /// Name and password of an `Authorization` field.
@@ -102,7 +141,7 @@ pub fn start(done: impl Fn(usize, u64, bool) + Send + 'static) -> std::io::Resul
     let (sender, attempts): (SyncSender<Attempt>, Receiver<Attempt>) = sync_channel(WAITING);
     std::thread::Builder::new().name("passwords".into()).spawn(move || {
         while let Ok(attempt) = attempts.recv() {
-            let right = bcrypt::verify(&attempt.password, &attempt.hash).unwrap_or(false);
+            let right = is_right(&attempt.password, &attempt.hash);
             done(attempt.core, attempt.number, right);
         }
     })?;
@@ -135,10 +174,31 @@ mod tests {
         assert!(users.hash_of("myName").is_some_and(|h| bcrypt::verify("myPassword", &h).unwrap()));
         assert!(users.hash_of("other").is_none());
         assert!(
-            Users::read("a:{SHA}abc\n")
-                .unwrap_err()
-                .contains("line 1: the password of a is not hashed with bcrypt")
+            Users::read("a:{SHA}abc\n").unwrap_err().contains("line 1: the password of a is hashed neither")
         );
         assert!(Users::read("nobody\n").unwrap_err().contains("NAME:HASH"));
+        assert!(Users::read("a:$6$salt$short\n").is_err());
+        assert!(
+            Users::read("a:$5$rounds=999999999$salt$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc8\n").is_err()
+        );
+    }
+
+    /// The examples of the specification of SHA-crypt.
+    #[test]
+    fn hashes_of_each_kind() {
+        for (password, hash) in [
+            ("Hello world!", "$5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc5"),
+            ("Hello world!", "$5$rounds=10000$saltstringsaltst$3xv.VbSHBb41AL9AvLeujZkZRBAwqFMz2.opqey6IcA"),
+            (
+                "Hello world!",
+                "$6$saltstring$svn8UoSVapNtMuq1ukKS4tPQd8iKwSMHWjl/O817G3uBnIFNjnQJuesI68u4OTLiBFdcbYEdFCoEOfaS35inz1",
+            ),
+            ("open sesame", "plain:open sesame"),
+        ] {
+            let mut users = Users::default();
+            users.add("a", hash).unwrap();
+            assert!(is_right(password, hash), "{hash}");
+            assert!(!is_right("something else", hash), "{hash}");
+        }
     }
 }

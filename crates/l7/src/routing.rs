@@ -306,10 +306,17 @@ impl<'a> Compiler<'a> {
                 let limit = self.limits.places.entry(place.to_owned()).or_insert_with(new).clone();
                 Step::ConcurrencyLimit { key: template(key), limit, status: *status }
             }
-            Action::BasicAuth { realm, users } => {
-                routes.note(users);
-                let users = Users::read(&text(users)?).map_err(|why| FileError::new(users, why))?;
-                Step::BasicAuth { realm: realm.clone(), users: Arc::new(users) }
+            Action::BasicAuth { realm, users, accounts } => {
+                let mut all = Users::default();
+                if let Some(file) = users {
+                    routes.note(file);
+                    all = Users::read(&text(file)?).map_err(|why| FileError::new(file, why))?;
+                }
+                for (name, hash) in accounts {
+                    let place = Path::new("basic-auth");
+                    all.add(name, hash).map_err(|why| FileError::new(place, why))?;
+                }
+                Step::BasicAuth { realm: realm.clone(), users: Arc::new(all) }
             }
             Action::SetVariable { name, value } => {
                 Step::SetVariable { name: name.as_str().into(), value: template(value) }

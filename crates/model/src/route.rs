@@ -28,7 +28,10 @@ pub enum Action {
     },
     BasicAuth {
         realm: String,
-        users: PathBuf,
+        /// A file of names with hashes.
+        users: Option<PathBuf>,
+        /// Names with hashes of the configuration itself.
+        accounts: Vec<(String, String)>,
     },
     /// Keeps a text for later routes of the same request; names that begin with `sess.` for all
     /// requests of the connection.

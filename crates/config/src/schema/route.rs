@@ -146,7 +146,18 @@ static BASIC_AUTH: Table = Table {
     name: "basic-auth",
     doc: "Ask for a user name and a password (RFC 7617).",
     keys: &[
-        required("users", Kind::File, "Lines of `NAME:HASH` as `htpasswd -B` writes them (bcrypt)."),
+        key(
+            "users",
+            Kind::File,
+            "",
+            "Lines of `NAME:HASH`: bcrypt, as `htpasswd -B` writes it, or SHA-crypt (`$5$`, `$6$`), as `mkpasswd` does.",
+        ),
+        key(
+            "accounts",
+            Kind::Map(&line(256)),
+            "{}",
+            "Names with such hashes, in the configuration itself; `plain:PASSWORD` is one that everybody can read who reads the configuration.",
+        ),
         key("realm", line(128), "restricted", "What the client is told it is asked for."),
     ],
 };

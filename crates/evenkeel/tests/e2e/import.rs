@@ -266,3 +266,44 @@ fn remote_desktops_are_where_they_were() {
         });
     }
 }
+
+#[test]
+fn users_come_in_with_the_passwords_they_have() {
+    let place = Place::new("import-users");
+    if !require(&["haproxy"]) {
+        return;
+    }
+    let other = Place::new("import-users-other");
+    let (vip, ours) = (place.at(8080), other.at(8080));
+    let _server = Scripted::named(place.at(9001), "in");
+    // ann: "Hello world!"; bob: "hello"; only ann is an admin.
+    let config = format!(
+        "userlist staff\n  group admins users ann\n  user ann password $5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc5\n  user bob insecure-password hello\ndefaults\n  mode http\n  timeout connect 4s\n  timeout client 4s\n  timeout server 4s\nlisten web\n  bind {vip}\n  acl known http_auth(staff)\n  acl admins http_auth_group(staff) admins\n  http-request auth realm Staff if !known {{ path_beg /staff }}\n  http-request auth realm Admins if !admins {{ path_beg /admin }}\n  server a {}\n",
+        place.at(9001)
+    );
+    let file = place.write("old.cfg", config.replacen(&vip.to_string(), &ours.to_string(), 1));
+    let imported = import(&["haproxy", &file.display().to_string(), "--strict"]);
+    assert_eq!(imported.code, 0, "{}\n{}", imported.out, imported.err);
+    let _old = haproxy(&place, &config, vip);
+    let _evenkeel = start(&other, &imported.out);
+    let ask = |at: SocketAddr, path: &str, credentials: &str| {
+        let mut connection = Connection::open(at);
+        let header = match credentials {
+            "" => String::new(),
+            encoded => format!("Authorization: Basic {encoded}\r\n"),
+        };
+        connection.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n{header}\r\n"));
+        let answer = connection.answer().unwrap();
+        // Evenkeel says besides that names and passwords are UTF-8 (RFC 7617).
+        let challenge = answer.field("www-authenticate").and_then(|f| f.split(',').next());
+        (answer.status, challenge.map(str::to_lowercase))
+    };
+    // ann:Hello world!, bob:hello, bob:wrong, eve:hello
+    for who in ["", "YW5uOkhlbGxvIHdvcmxkIQ==", "Ym9iOmhlbGxv", "Ym9iOndyb25n", "ZXZlOmhlbGxv"] {
+        for path in ["/", "/staff/x", "/admin/x"] {
+            assert_eq!(ask(ours, path, who), ask(vip, path, who), "{who:?} at {path}");
+        }
+    }
+    assert_eq!(ask(ours, "/admin/x", "YW5uOkhlbGxvIHdvcmxkIQ==").0, 200);
+    assert_eq!(ask(ours, "/admin/x", "Ym9iOmhlbGxv").0, 401);
+}

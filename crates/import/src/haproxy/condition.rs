@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::proxy::Proxy;
 use super::sample;
 use super::tables::Counted;
-use crate::draft::Draft;
+use crate::draft::{Draft, Userlists};
 use crate::words::quoted;
 
 /// Named conditions of a proxy; several lines of one name are one or the other.
@@ -13,11 +13,13 @@ use crate::words::quoted;
 pub struct Acls {
     named: BTreeMap<String, String>,
     pub counted: Counted,
+    pub userlists: Userlists,
 }
 
 impl Acls {
     pub fn of(proxy: &Proxy, draft: &mut Draft) -> Acls {
-        let mut acls = Acls { counted: Counted::of(proxy, &draft.counted), ..Acls::default() };
+        let (counted, userlists) = (Counted::of(proxy, &draft.counted), draft.userlists.clone());
+        let mut acls = Acls { counted, userlists, ..Acls::default() };
         for word in proxy.all("acl") {
             let words = &word.words;
             let Some(name) = words.get(1) else { continue };
@@ -169,6 +171,8 @@ fn criterion(words: &[String], counted: &Counted) -> Result<String, String> {
         ("be_conn", _) if !argument.is_empty() => {
             return numbers(&format!("connections({})", quoted(argument)), &values);
         }
+        ("http_auth", list) if !list.is_empty() => return Ok(super::access::test(argument, &[])),
+        ("http_auth_group", list) if !list.is_empty() => return Ok(super::access::test(argument, &values)),
         ("always_true", _) => return Ok("source-port >= 0".into()),
         ("always_false", _) => return Ok("source-port < 0".into()),
         _ => return Err(format!("the test {fetch} has no counterpart")),

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::answers;
 use super::condition::Acls;
 use super::proxy::{Proxy, Word};
 use super::sample::{self, variables};
+use super::{access, answers};
 use crate::draft::Table;
 use crate::words::{list, literal, name, quoted};
 
@@ -25,6 +25,19 @@ pub fn rule(
         return Ok(None);
     }
     let condition = acls.condition(when)?;
+    let asks = does.first().is_some_and(|w| w == "http-request") && does.get(1).is_some_and(|w| w == "auth");
+    if asks {
+        let realm = does.iter().skip_while(|w| *w != "realm").nth(1).map_or("restricted", String::as_str);
+        let (auth, rest) = access::basic_auth(&condition, realm, &acls.userlists)?;
+        if !rest.is_empty() {
+            route.set("when", literal(&rest));
+        }
+        route.set("basic-auth", auth);
+        return Ok(Some(route));
+    }
+    if access::is_in(&condition) {
+        return Err("http_auth is carried over with `http-request auth` alone".into());
+    }
     let set = |route: &mut Table, key: &str, value: String| {
         if !condition.is_empty() {
             route.set("when", literal(&condition));
@@ -152,9 +165,6 @@ pub fn rule(
         }
         ["capture", "request", "header", name, "len", length] => {
             set(&mut route, "capture", captured(&format!("req.fhdr({name})"), length)?);
-        }
-        ["http-request", "auth", ..] => {
-            return Err("write the users into a file with htpasswd -B, and name it in basic-auth".into());
         }
         ["http-request", "set-path", path] => set(&mut route, "rewrite-path", quoted(&variables(path)?)),
         ["http-request", "return", rest @ ..] => {
