@@ -124,10 +124,10 @@ const MUTANTS: &[(&str, &str, &str, &str)] = &[
     (
         "takes_what_does_not_come_after",
         "agreement",
-        "let takes = forced || steps.contains(&own.id());",
-        "let takes = true;",
+        "        forced || after",
+        "        forced || after || true",
     ),
-    ("takes_nothing", "agreement", "let takes = forced || steps.contains(&own.id());", "let takes = forced;"),
+    ("takes_nothing", "agreement", "        forced || after", "        forced"),
     (
         "sends_again_and_again",
         "agreement",
@@ -149,7 +149,7 @@ const MUTANTS: &[(&str, &str, &str, &str)] = &[
     ),
     ("calls_it_undone", "agreement", "if pending.done { Settled::Done }", "if false { Settled::Done }"),
     ("forgets_what_it_asked", "agreement", "Settled::Undone })", "Settled::Undone }).filter(|_| false)"),
-    ("behind_is_other", "agreement", "() if peer.steps.contains(&own.id()) =>", "() if false =>"),
+    ("behind_is_other", "agreement", "() if peer.way.steps.contains(&own.id()) =>", "() if false =>"),
     ("commits_alone_in_step", "agreement", "Relation::Same if linked =>", "Relation::Same if !linked =>"),
 ];
 

@@ -1,7 +1,7 @@
 //! What two nodes say to each other about a commit, and what follows from it.
 
 use crate::Millis;
-use crate::past::{Past, Stand};
+use crate::past::{Past, Stand, Way};
 
 /// How long the other node may take to say whether it would commit.
 pub const PATIENCE: Millis = 3_000;
@@ -22,7 +22,14 @@ pub enum Relation {
 #[derive(Clone, Debug)]
 struct Seen {
     stand: Stand,
-    steps: Vec<u64>,
+    way: Way,
+}
+
+impl Seen {
+    /// It speaks version 1 of the link, where hashes of texts stand for steps.
+    fn is_old(&self) -> bool {
+        self.stand.id == 0
+    }
 }
 
 /// A commit that began here.
@@ -120,18 +127,34 @@ pub struct Agreement {
 impl Agreement {
     pub fn relation(&self, own: &Past) -> Relation {
         let Some(peer) = &self.peer else { return Relation::Unknown };
+        if peer.is_old() {
+            return match () {
+                () if peer.stand.text == own.text() => Relation::Same,
+                () if own.way().texts.contains(&peer.stand.text) => Relation::Ahead,
+                () if peer.way.texts.contains(&own.text()) => Relation::Behind,
+                () => Relation::Differs,
+            };
+        }
         match () {
             () if peer.stand.id == own.id() => Relation::Same,
-            () if own.steps().contains(&peer.stand.id) => Relation::Ahead,
-            () if peer.steps.contains(&own.id()) => Relation::Behind,
+            () if own.way().steps.contains(&peer.stand.id) => Relation::Ahead,
+            () if peer.way.steps.contains(&own.id()) => Relation::Behind,
             () if peer.stand.text == own.text() => Relation::Twins,
             () => Relation::Differs,
         }
     }
 
-    /// The other node's steps, where it has said which they are.
-    pub fn peers_steps(&self) -> &[u64] {
-        self.peer.as_ref().map_or(&[], |peer| &peer.steps)
+    /// How the other node came to what it runs.
+    pub fn peers_way(&self) -> Way {
+        self.peer.as_ref().map(|peer| peer.way.clone()).unwrap_or_default()
+    }
+
+    /// What the other node knows this node's step by.
+    pub fn base(&self, own: &Past) -> u64 {
+        match &self.peer {
+            Some(peer) if peer.is_old() => own.text(),
+            _ => own.id(),
+        }
     }
 
     pub fn is_pending(&self) -> bool {
@@ -156,15 +179,15 @@ impl Agreement {
     }
 
     /// The other node says what it runs, and how it came to it.
-    pub fn on_hello(&mut self, own: &Past, stand: Stand, steps: Vec<u64>) -> Greeted {
-        self.peer = Some(Seen { stand, steps });
+    pub fn on_hello(&mut self, own: &Past, stand: Stand, way: Way) -> Greeted {
+        self.peer = Some(Seen { stand, way });
         self.look(own)
     }
 
     /// What is to be done about what is known of the other node.
     pub fn look(&mut self, own: &Past) -> Greeted {
         let Some(peer) = &self.peer else { return Greeted::Nothing };
-        let sends = Some((own.id(), peer.stand.id));
+        let sends = Some((own.id(), if peer.is_old() { peer.stand.text } else { peer.stand.id }));
         match self.relation(own) {
             Relation::Ahead if self.sent == sends => Greeted::Nothing,
             Relation::Ahead => {
@@ -180,17 +203,22 @@ impl Agreement {
 
     /// Whether a configuration that the other node sends is taken: it comes after this node's, or
     /// somebody wants it so.
-    pub fn on_configuration(&mut self, own: &Past, stand: Stand, steps: Vec<u64>, forced: bool) -> bool {
-        let takes = forced || steps.contains(&own.id());
-        self.peer = Some(Seen { stand, steps });
-        takes
+    pub fn on_configuration(&mut self, own: &Past, stand: Stand, way: Way, forced: bool) -> bool {
+        let peer = Seen { stand, way };
+        let after = match peer.is_old() {
+            true => peer.way.texts.contains(&own.text()),
+            false => peer.way.steps.contains(&own.id()),
+        };
+        self.peer = Some(peer);
+        forced || after
     }
 
     /// The other node asks whether this one would commit.
     pub fn on_ask(&mut self, own: &Past, active: bool, id: u64, base: u64, now: Millis) -> Asked {
-        if base != own.id() {
+        if base != self.base(own) {
             return Asked::OtherBase;
         }
+        let base = own.id();
         let collides = self.pending.is_some_and(|p| !p.done);
         // Both edited the same step: the active node's edit is the one that goes on.
         if collides && active {
@@ -235,7 +263,8 @@ impl Agreement {
     /// This node has followed the other one: both run the same now, as a greeting will say as well.
     pub fn followed(&mut self, own: &Past) {
         if let Some(peer) = &mut self.peer {
-            peer.stand = Stand { id: own.id(), text: own.text(), ..peer.stand };
+            let id = if peer.is_old() { 0 } else { own.id() };
+            peer.stand = Stand { id, text: own.text(), ..peer.stand };
         }
     }
 
@@ -272,5 +301,60 @@ impl Agreement {
     fn settle(&mut self) -> Option<Settled> {
         let pending = self.pending.take()?;
         Some(if pending.done { Settled::Done } else { Settled::Undone })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ran(texts: &[u64]) -> Past {
+        let mut past = Past::default();
+        texts.iter().for_each(|text| past.run(*text));
+        past
+    }
+
+    /// As version 1 of the link says it: no steps.
+    fn old(texts: &[u64]) -> (Stand, Way) {
+        let stand = Stand { revision: 1, id: 0, text: texts.last().copied().unwrap_or(0) };
+        (stand, Way { steps: Vec::new(), texts: texts.to_vec() })
+    }
+
+    #[test]
+    fn a_peer_of_an_older_version_is_told_by_hashes_of_texts() {
+        for (own, peer, relation) in [
+            (&[1, 2][..], &[1, 2][..], Relation::Same),
+            (&[1, 2, 3], &[1, 2], Relation::Ahead),
+            (&[1], &[1, 2], Relation::Behind),
+            (&[1, 3], &[1, 2], Relation::Differs),
+        ] {
+            let (own, mut agreement) = (ran(own), Agreement::default());
+            let (stand, way) = old(peer);
+            let greeted = agreement.on_hello(&own, stand, way);
+            assert_eq!(agreement.relation(&own), relation);
+            assert_eq!(greeted == Greeted::Send, relation == Relation::Ahead);
+            assert_eq!(greeted == Greeted::Differs, relation == Relation::Differs);
+        }
+    }
+
+    #[test]
+    fn commits_go_both_ways_between_two_versions() {
+        let (own, mut agreement) = (ran(&[1, 2]), Agreement::default());
+        let (stand, way) = old(&[1, 2]);
+        agreement.on_hello(&own, stand, way);
+        assert_eq!(agreement.begin(&own, true, 0), Begin::Ask { id: 1 });
+        assert_eq!(agreement.base(&own), 2, "it knows this node's step by its text");
+        assert_eq!(agreement.on_answer(&own, 1, false, 1), Answered::Commit);
+        let own = ran(&[1, 2, 3]);
+        assert!(agreement.on_committed(&own, 1, false));
+        assert_eq!(agreement.relation(&own), Relation::Same);
+        assert_eq!(agreement.on_ask(&own, true, 7, 9, 2), Asked::OtherBase);
+        assert_eq!(agreement.on_ask(&own, true, 7, 3, 2), Asked::Yes { gave_up: false });
+        assert_eq!(agreement.on_commit(&own, 7), Ok(()));
+        // One that is away and comes back further on.
+        let (stand, way) = old(&[1, 2, 3, 4]);
+        assert!(agreement.on_configuration(&own, stand, way, false));
+        let (stand, way) = old(&[8, 9]);
+        assert!(!agreement.on_configuration(&own, stand, way, false));
     }
 }

@@ -5,12 +5,25 @@ use serde::{Deserialize, Serialize};
 /// Steps that a node remembers.
 const REMEMBERED: usize = 500;
 
-/// The configuration that a node runs: its number, its place in the past, a hash of the text.
+/// The configuration that a node runs: its number, its place in the past, a hash of the text. Version
+/// 1 of the link knows no places.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stand {
     pub revision: u64,
+    #[serde(default)]
     pub id: u64,
+    #[serde(rename = "hash")]
     pub text: u64,
+}
+
+/// How a node came to what it runs, the latest last: the names of its steps, and the hashes of their
+/// texts, which is all that version 1 of the link has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Way {
+    #[serde(default)]
+    pub steps: Vec<u64>,
+    #[serde(default, rename = "history")]
+    pub texts: Vec<u64>,
 }
 
 /// The steps that led to the running text. A step's name comes of the step before it and of its text:
@@ -20,17 +33,20 @@ pub struct Stand {
 pub struct Past {
     #[serde(default)]
     text: u64,
-    #[serde(default)]
-    steps: Vec<u64>,
+    #[serde(flatten)]
+    way: Way,
 }
 
 impl Past {
     /// The running text has this hash.
     pub fn run(&mut self, text: u64) {
-        if self.steps.is_empty() || self.text != text {
-            self.steps.push(step(self.id(), text));
-            let surplus = self.steps.len().saturating_sub(REMEMBERED);
-            self.steps.drain(..surplus);
+        if self.way.steps.is_empty() || self.text != text {
+            self.way.steps.push(step(self.id(), text));
+            self.way.texts.push(text);
+            for list in [&mut self.way.steps, &mut self.way.texts] {
+                let surplus = list.len().saturating_sub(REMEMBERED);
+                list.drain(..surplus);
+            }
         }
         self.text = text;
     }
@@ -40,22 +56,24 @@ impl Past {
         if self.text == text { self.id() } else { step(self.id(), text) }
     }
 
-    /// The running text is the other node's, and so is the way to it.
-    pub fn adopt(&mut self, steps: &[u64], text: u64) {
+    /// The running text is the other node's, and so is the way to it, where it has told one.
+    pub fn adopt(&mut self, way: &Way, text: u64) {
         self.text = text;
-        self.steps = steps.to_vec();
+        if !way.steps.is_empty() {
+            self.way.clone_from(way);
+        }
     }
 
     pub fn id(&self) -> u64 {
-        self.steps.last().copied().unwrap_or(0)
+        self.way.steps.last().copied().unwrap_or(0)
     }
 
     pub fn text(&self) -> u64 {
         self.text
     }
 
-    pub fn steps(&self) -> &[u64] {
-        &self.steps
+    pub fn way(&self) -> &Way {
+        &self.way
     }
 
     pub fn stand(&self, revision: u64) -> Stand {
@@ -81,11 +99,11 @@ mod tests {
         for text in [1, 2, 2, 1] {
             past.run(text);
         }
-        assert_eq!(past.steps().len(), 3);
-        assert_ne!(past.steps()[0], past.steps()[2]);
+        assert_eq!(past.way().steps.len(), 3);
+        assert_ne!(past.way().steps[0], past.way().steps[2]);
         let mut other = Past::default();
         other.run(1);
-        assert_eq!(other.next(2), past.steps()[1]);
+        assert_eq!(other.next(2), past.way().steps[1]);
         assert_eq!(other.next(1), other.id());
     }
 
@@ -93,6 +111,6 @@ mod tests {
     fn the_past_is_bounded() {
         let mut past = Past::default();
         (0..2_000).for_each(|text| past.run(text));
-        assert_eq!(past.steps().len(), REMEMBERED);
+        assert_eq!(past.way().steps.len(), REMEMBERED);
     }
 }

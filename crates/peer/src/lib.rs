@@ -16,4 +16,4 @@ pub use link::{Event, Invite, Joined, Link, LinkOptions, LinkState, join};
 
 /// Of the frames' meaning. A node speaks with those whose range meets its own.
 pub const VERSION: u32 = 2;
-pub const OLDEST_VERSION: u32 = 2;
+pub const OLDEST_VERSION: u32 = 1;

@@ -3,7 +3,7 @@
 
 use evenkeel_admin::{Kind, Refused, Reply};
 use evenkeel_agree::agreement::{Agreement, Answered, Asked, Begin, Greeted, Relation, Settled, Unfollowed};
-use evenkeel_agree::past::{Past, Stand};
+use evenkeel_agree::past::{Past, Stand, Way};
 use evenkeel_api as api;
 use tracing::{info, warn};
 
@@ -65,8 +65,8 @@ impl Control {
 
     // Greetings and catching up
 
-    pub(super) fn greeted(&mut self, stand: Stand, steps: Vec<u64>) {
-        let asks = self.agree(|agreement, own| agreement.on_hello(own, stand, steps));
+    pub(super) fn greeted(&mut self, stand: Stand, way: Way) {
+        let asks = self.agree(|agreement, own| agreement.on_hello(own, stand, way));
         self.follow_greeting(asks);
     }
 
@@ -81,8 +81,8 @@ impl Control {
             Greeted::Nothing => {}
             Greeted::Send => self.send_configuration(false),
             Greeted::Adopt => {
-                let steps = self.sync().commits.agreement.peers_steps().to_vec();
-                self.overrides_mut().adopt_past(&steps);
+                let way = self.sync().commits.agreement.peers_way();
+                self.overrides_mut().adopt_past(&way);
                 self.save_overrides();
                 self.say_hello();
             }
@@ -93,11 +93,10 @@ impl Control {
         }
     }
 
-    pub(super) fn configuration_came(&mut self, stand: Stand, steps: &[u64], text: &str, forced: bool) {
-        let takes =
-            self.agree(|agreement, own| agreement.on_configuration(own, stand, steps.to_vec(), forced));
+    pub(super) fn configuration_came(&mut self, stand: Stand, way: &Way, text: &str, forced: bool) {
+        let takes = self.agree(|agreement, own| agreement.on_configuration(own, stand, way.clone(), forced));
         if takes {
-            match self.take_configuration(text, stand, steps, &from_peer()) {
+            match self.take_configuration(text, stand, way, &from_peer()) {
                 Ok(()) => info!(revision = stand.revision, "took the peer's configuration"),
                 Err(why) => warn!(why, "the peer's configuration cannot be taken"),
             }
@@ -107,22 +106,22 @@ impl Control {
 
     fn send_configuration(&self, forced: bool) {
         let Some(text) = evenkeel_config::shared(&self.running_text()) else { return };
-        let steps = self.overrides().past().steps().to_vec();
-        self.say(&Say::Configuration { stand: self.stand(), steps, text, forced });
+        let way = self.overrides().past().way().clone();
+        self.say(&Say::Configuration { stand: self.stand(), way, text, forced });
     }
 
-    /// With the steps that lead to it, where they are known.
+    /// With the way that leads to it, where that is known.
     pub(super) fn take_configuration(
         &mut self,
         shared: &str,
         stand: Stand,
-        steps: &[u64],
+        way: &Way,
         options: &api::CommitOptions,
     ) -> Result<(), String> {
         let text = evenkeel_config::adopt(&self.running_text(), shared).ok_or("it is no TOML")?;
         self.commit_as(text, stand.revision, options).map_err(first_of)?;
-        if !steps.is_empty() {
-            self.overrides_mut().adopt_past(steps);
+        if !way.steps.is_empty() {
+            self.overrides_mut().adopt_past(way);
             self.save_overrides();
         }
         Ok(())
@@ -190,7 +189,7 @@ impl Control {
                 let hash = evenkeel_balance::hash_bytes(shared.trim().as_bytes());
                 let past = self.overrides().past();
                 let stand = Stand { revision: self.revision() + 1, id: past.next(hash), text: hash };
-                let base = past.id();
+                let base = self.sync().commits.agreement.base(past);
                 self.say(&Say::Prepare { id, base, stand, text: shared, options: options.clone() });
                 self.sync_mut().commits.own = Some(Own { text, options, done: None, reply });
             }
@@ -279,7 +278,7 @@ impl Control {
     pub(super) fn follow_commit(&mut self, id: u64) {
         let prepared = self.sync_mut().commits.prepared.take_if(|p| p.id == id);
         let failed = match (self.agree(|agreement, own| agreement.on_commit(own, id)), prepared) {
-            (Ok(()), Some(p)) => self.take_configuration(&p.text, p.stand, &[], &p.options).err(),
+            (Ok(()), Some(p)) => self.take_configuration(&p.text, p.stand, &Way::default(), &p.options).err(),
             (Err(Unfollowed::Changed), _) => Some("its configuration was changed there meanwhile".into()),
             (Err(Unfollowed::NotPrepared), _) | (Ok(()), None) => Some("it was not prepared".into()),
         };

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use evenkeel_agree::past::Past;
+use evenkeel_agree::past::{Past, Way};
 use evenkeel_model::AdminState;
 use serde::{Deserialize, Serialize};
 
@@ -92,9 +92,9 @@ impl Overrides {
     }
 
     /// The other node's past is this one's too: both run the same.
-    pub fn adopt_past(&mut self, steps: &[u64]) {
+    pub fn adopt_past(&mut self, way: &Way) {
         let text = self.content.past.text();
-        self.content.past.adopt(steps, text);
+        self.content.past.adopt(way, text);
     }
 
     pub fn unconfirmed(&self) -> Option<Unconfirmed> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use evenkeel_admin::{Kind, Refused, Reply};
-use evenkeel_agree::past::Stand;
+use evenkeel_agree::past::{Stand, Way};
 use evenkeel_api as api;
 use evenkeel_l4::Tap;
 use evenkeel_l7::tls::TicketSecrets;
@@ -108,7 +108,7 @@ impl Control {
             name: pair.settings().name.as_str().into(),
             active: pair.is_active(),
             stand: self.stand(),
-            steps: self.overrides().past().steps().to_vec(),
+            way: self.overrides().past().way().clone(),
             live: self.overrides().live().clone(),
         });
         self.tell_people();
@@ -127,13 +127,13 @@ impl Control {
 
     fn on_said(&mut self, say: Say) {
         match say {
-            Say::Hello { name, active: _, stand, steps, live } => {
+            Say::Hello { name, active: _, stand, way, live } => {
                 self.sync_mut().peer = Some(name);
                 self.take_live(&live);
-                self.greeted(stand, steps);
+                self.greeted(stand, way);
             }
-            Say::Configuration { stand, steps, text, forced } => {
-                self.configuration_came(stand, &steps, &text, forced);
+            Say::Configuration { stand, way, text, forced } => {
+                self.configuration_came(stand, &way, &text, forced);
             }
             Say::Prepare { id, base, stand, text, options } => {
                 let refused = self.prepare(id, base, stand, text, options).err();
@@ -339,9 +339,9 @@ impl Control {
         let refuse = |why: String| Refused::new(Kind::Failed, why);
         let shared = evenkeel_config::shared(&self.running_text()).unwrap_or_default();
         let stand = self.stand();
-        let steps = self.overrides().past().steps().to_vec();
+        let Way { steps, texts } = self.overrides().past().way();
         let live = self.overrides().live().clone();
-        let more = serde_json::json!({ "text": shared, "stand": stand, "steps": steps, "live": live });
+        let more = serde_json::json!({ "text": shared, "stand": stand, "steps": steps, "history": texts, "live": live });
         let pair = self.pair_or_refused()?;
         pair.make_key().map_err(refuse)?;
         let (settings, keys) = (pair.settings().clone(), pair.keys().clone());
@@ -375,8 +375,8 @@ impl Control {
         self.pair_mut().ok_or("this node has no [pair] any more")?.take_keys(keys)?;
         let text = more["text"].as_str().ok_or("the other node sent no configuration")?;
         let stand: Stand = serde_json::from_value(more["stand"].clone()).map_err(|e| e.to_string())?;
-        let steps: Vec<u64> = serde_json::from_value(more["steps"].clone()).map_err(|e| e.to_string())?;
-        self.take_configuration(text, stand, &steps, &from_peer())
+        let way: Way = serde_json::from_value(more.clone()).map_err(|e| e.to_string())?;
+        self.take_configuration(text, stand, &way, &from_peer())
             .map_err(|why| format!("joined, but its configuration cannot be used here: {why}"))?;
         if let Ok(live) = serde_json::from_value(more["live"].clone()) {
             self.take_live(&live);

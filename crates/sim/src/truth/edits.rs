@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::agreement::{Agreement, Answered, Asked, Begin, Greeted, Relation, Settled};
-use super::past::{Past, Stand};
+use super::past::{Past, Stand, Way};
 use super::world::{Broken, Chance};
 
 type Millis = u64;
@@ -21,8 +21,8 @@ const TICK: Millis = 100;
 
 #[derive(Clone, Debug)]
 enum Say {
-    Hello { stand: Stand, steps: Vec<u64> },
-    Configuration { stand: Stand, steps: Vec<u64>, text: u64, forced: bool },
+    Hello { stand: Stand, way: Way },
+    Configuration { stand: Stand, way: Way, text: u64, forced: bool },
     Ask { id: u64, base: u64, text: u64 },
     Answer { id: u64, refused: bool },
     Commit { id: u64 },
@@ -286,7 +286,7 @@ impl Edits {
             [Relation::Behind, Relation::Ahead] if !self.can_run(0, b.past.text()) => {}
             _ => return Err(format!("{relations:?} with texts {} and {}", a.past.text(), b.past.text())),
         }
-        let has = |node: &Node, step: u64| node.past.steps().contains(&step);
+        let has = |node: &Node, step: u64| node.past.way().steps.contains(&step);
         let same = relations[0] == Relation::Same;
         for (number, ticket) in self.tickets.iter().enumerate() {
             let Ticket { text, fresh, step, answer, .. } = ticket;
@@ -459,14 +459,14 @@ impl Edits {
 
     fn say_hello(&mut self, node: usize) {
         let n = &self.nodes[node];
-        let say = Say::Hello { stand: n.past.stand(n.revision), steps: n.past.steps().to_vec() };
+        let say = Say::Hello { stand: n.past.stand(n.revision), way: n.past.way().clone() };
         self.say(node, say);
     }
 
     fn say_configuration(&mut self, node: usize, forced: bool) {
         let n = &self.nodes[node];
-        let (stand, steps, text) = (n.past.stand(n.revision), n.past.steps().to_vec(), n.past.text());
-        self.say(node, Say::Configuration { stand, steps, text, forced });
+        let (stand, way, text) = (n.past.stand(n.revision), n.past.way().clone(), n.past.text());
+        self.say(node, Say::Configuration { stand, way, text, forced });
     }
 
     /// Makes a text the running one, if this machine can.
@@ -495,8 +495,8 @@ impl Edits {
             Greeted::Send => self.say_configuration(node, false),
             Greeted::Adopt => {
                 let n = &mut self.nodes[node];
-                let (steps, text) = (n.agreement.peers_steps().to_vec(), n.past.text());
-                n.past.adopt(&steps, text);
+                let (way, text) = (n.agreement.peers_way(), n.past.text());
+                n.past.adopt(&way, text);
                 self.say_hello(node);
             }
             Greeted::Nothing | Greeted::Differs => {}
@@ -532,7 +532,7 @@ impl Edits {
             }
             Begin::Ask { id } => {
                 n.own = Some((id, ticket));
-                let base = n.past.id();
+                let base = n.agreement.base(&n.past);
                 self.say(node, Say::Ask { id, base, text });
             }
         }
@@ -549,16 +549,16 @@ impl Edits {
         self.tell(|| format!("node {to} hears {say:?}"));
         let now = self.now;
         match say {
-            Say::Hello { stand, steps } => {
+            Say::Hello { stand, way } => {
                 let n = &mut self.nodes[to];
-                let greeted = n.agreement.on_hello(&n.past, stand, steps);
+                let greeted = n.agreement.on_hello(&n.past, stand, way);
                 self.greet(to, greeted);
             }
-            Say::Configuration { stand, steps, text, forced } => {
+            Say::Configuration { stand, way, text, forced } => {
                 let n = &mut self.nodes[to];
-                if n.agreement.on_configuration(&n.past, stand, steps.clone(), forced) {
+                if n.agreement.on_configuration(&n.past, stand, way.clone(), forced) {
                     if self.run_text(to, text, stand.revision) {
-                        self.nodes[to].past.adopt(&steps, text);
+                        self.nodes[to].past.adopt(&way, text);
                     }
                     self.say_hello(to);
                 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use evenkeel_agree::past::Stand;
+use evenkeel_agree::past::{Stand, Way};
 use evenkeel_api as api;
 use evenkeel_l4::Batch;
 use evenkeel_model::PairSettings;
@@ -34,14 +34,15 @@ pub enum Say {
         name: String,
         active: bool,
         stand: Stand,
-        /// How it came to its configuration, the latest step last.
-        steps: Vec<u64>,
+        #[serde(flatten)]
+        way: Way,
         live: Live,
     },
     /// Take this configuration: the receiver's is an ancestor of it, or a person wants it so.
     Configuration {
         stand: Stand,
-        steps: Vec<u64>,
+        #[serde(flatten)]
+        way: Way,
         text: String,
         forced: bool,
     },
