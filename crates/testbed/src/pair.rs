@@ -13,7 +13,7 @@ use crate::{Hosts, Output, Place, Process, command, eventually};
 pub struct PairLab {
     pub hosts: Hosts,
     pub place: Place,
-    program: String,
+    pub program: String,
     pub nodes: [Option<Process>; 2],
     _servers: Vec<Process>,
 }

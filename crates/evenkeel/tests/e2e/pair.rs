@@ -386,6 +386,60 @@ fn an_unconfirmed_commit_goes_with_the_node_that_made_it() {
     });
 }
 
+/// One node after the other gets a newer program, and the pair works all the time. Run with
+/// `EVENKEEL_OLD=/path/to/an/older/evenkeel cargo test --test e2e -- --ignored an_older_version`.
+#[test]
+#[ignore = "needs an older build: EVENKEEL_OLD"]
+fn an_older_version_is_a_peer() {
+    let old = std::env::var("EVENKEEL_OLD").expect("the older program");
+    let Some(mut lab) = lab("pair-versions") else { return };
+    let new = std::mem::replace(&mut lab.program, old);
+    lab.start_pair("", &shared());
+    only(&lab, 0);
+    let edit = |lab: &PairLab, node: usize, from: &str, to: &str| {
+        let text = std::fs::read_to_string(lab.config_file(node)).unwrap().replace(from, to);
+        let file = lab.place.write("edit.toml", text).display().to_string();
+        lab.json(node, &["commit", &file])["peer"].clone()
+    };
+    let has = |lab: &PairLab, word: &str| {
+        (0..2).all(|node| std::fs::read_to_string(lab.config_file(node)).unwrap().contains(word))
+    };
+    assert_eq!(edit(&lab, 0, "name = \"web\"", "name = \"one\""), "committed");
+    // The passive node first.
+    let client = lab.traffic("c", NEW_CONNECTIONS, &["10.77.0.100", "80", "20"]);
+    lab.nodes[1].take().unwrap().signal(Signal::TERM);
+    assert!(edit(&lab, 0, "name = \"one\"", "name = \"two\"").as_str().unwrap().contains("not reachable"));
+    lab.program = new;
+    lab.start(1);
+    eventually("the newer node has caught up", Duration::from_secs(10), || has(&lab, "name = \"two\""));
+    assert_eq!(edit(&lab, 0, "name = \"two\"", "name = \"three\""), "committed");
+    assert_eq!(edit(&lab, 1, "name = \"three\"", "name = \"four\""), "committed");
+    assert!(has(&lab, "name = \"four\""));
+    for node in 0..2 {
+        assert_eq!(lab.json(node, &["pair", "status"])["link"]["configuration"], "same");
+    }
+    // It takes over, and the older one is brought up to date when it was away.
+    assert_eq!(lab.cli(0, &["pair", "switch-over"]).code, 0);
+    lab.await_role(1, "active");
+    only(&lab, 1);
+    let seen = client.end();
+    assert!(seen["gap_ms"].as_u64() < Some(1_000), "{seen}");
+    lab.nodes[0].take().unwrap().signal(Signal::TERM);
+    assert!(edit(&lab, 1, "name = \"four\"", "name = \"five\"").as_str().unwrap().contains("not reachable"));
+    let new = std::mem::replace(&mut lab.program, std::env::var("EVENKEEL_OLD").unwrap());
+    lab.start(0);
+    eventually("the older node has caught up", Duration::from_secs(10), || has(&lab, "name = \"five\""));
+    // Then the other one.
+    lab.nodes[0].take().unwrap().signal(Signal::TERM);
+    lab.program = new;
+    lab.start(0);
+    eventually("both are in step", Duration::from_secs(10), || {
+        (0..2).all(|node| lab.json(node, &["pair", "status"])["link"]["configuration"] == "same")
+    });
+    assert_eq!(edit(&lab, 0, "name = \"five\"", "name = \"six\""), "committed");
+    assert!(has(&lab, "name = \"six\""));
+}
+
 /// Messages that anybody could send change nothing.
 #[test]
 fn forged_adverts_change_nothing() {
