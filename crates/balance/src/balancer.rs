@@ -255,7 +255,8 @@ impl Balancer {
     /// A server took so long to answer. Failing fast makes no server look better than it was.
     pub fn answered(&mut self, server: usize, took_us: u32, failed: bool) {
         let Some(known) = self.servers.get_mut(server) else { return };
-        let took = if failed { took_us.max(known.answer_us) } else { took_us }.max(1);
+        let floor = if failed { known.answer_us.max(self.usual_us) } else { 1 };
+        let took = took_us.max(floor).max(1);
         known.answer_us = match known.answer_us {
             0 => took,
             before => ((u64::from(before) * 7 + u64::from(took)) / 8).max(1) as u32,

@@ -75,18 +75,18 @@ pub fn key_of_request(
 ) -> u64 {
     let spec = pool.spec();
     let name = spec.pool.hash_key.as_bytes();
-    let (path, query) = {
+    let path_and_query = || {
         let whole = request.path(head);
         let end = memchr::memchr(b'?', whole).unwrap_or(whole.len());
         (&whole[..end], whole.get(end + 1..).unwrap_or_default())
     };
     let part = match spec.pool.scheduler {
-        Scheduler::UriHash => Some(path),
+        Scheduler::UriHash => Some(path_and_query().0),
         Scheduler::HeaderHash => {
             let named = request.fields.iter().find(|f| f.name.of(head).eq_ignore_ascii_case(name));
             named.map(|field| field.value.of(head))
         }
-        Scheduler::QueryHash => query_value(query, name),
+        Scheduler::QueryHash => query_value(path_and_query().1, name),
         Scheduler::CookieHash => request.cookie(head, name),
         _ => return key_of_client(pool, client),
     };
