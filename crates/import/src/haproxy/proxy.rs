@@ -367,8 +367,9 @@ impl Proxy {
             let inner = named.split_once('(').map(|(_, name)| name.trim_end_matches(')'));
             pool.table.text("hash-key", inner.unwrap_or(named));
         }
-        if let Some(factor) = self.last("hash-balance-factor").and_then(|w| w.words.get(1)) {
-            pool.table.set("hash-balance-factor", factor);
+        let factor = self.last("hash-balance-factor").and_then(|w| w.arg(1).parse::<u16>().ok());
+        if let Some(factor) = factor.filter(|f| (101..=10_000).contains(f) && scheduler.ends_with("-hash")) {
+            pool.table.set("hash-balance-factor", factor.to_string());
         }
     }
 

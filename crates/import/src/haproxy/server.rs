@@ -13,6 +13,8 @@ struct Common {
     check: Table,
     from: usize,
     tls: Option<Tls>,
+    /// A server without it.
+    plain: Option<(usize, String)>,
     /// `error-limit`, where traffic is observed.
     observes: bool,
     error_limit: Option<String>,
@@ -135,9 +137,12 @@ pub fn servers(proxy: &Proxy, many_ports: bool, pool: &mut Pool, draft: &mut Dra
     }
     if let Some(tls) = &common.tls {
         pool.table.set("server-tls", tls.text());
+        if let Some((line, name)) = &common.plain {
+            draft.left(*line, name, "all servers of a pool are spoken to alike: over TLS, this one too");
+        }
     }
     if common.observes {
-        let failures = common.error_limit.clone().unwrap_or_else(|| "10".into());
+        let failures = common.error_limit.as_ref().and_then(|n| n.parse::<u32>().ok()).unwrap_or(10).max(1);
         let note = "a pause, in place of a check that fails";
         pool.table.set_with("outlier", format!("{{ failures = {failures} }}"), note);
     }
@@ -263,6 +268,8 @@ fn option_by_option(
             }
             _ => common.tls = Some(tls),
         }
+    } else if common.plain.is_none() {
+        common.plain = Some((line, name.to_owned()));
     }
     if !checked {
         server.set("check", "false");
