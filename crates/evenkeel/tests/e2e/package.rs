@@ -122,6 +122,7 @@ name = "a"
 [[pair.vrrp]]
 interface = "e0"
 router-id = 7
+interval = "100ms"
 [[virtual-service]]
 name = "web"
 vip = ["10.50.0.100:80"]
@@ -215,7 +216,7 @@ fn under_systemd(place: &Place, root: &Path) {
     assert_eq!(names, ["pair"], "one thread has real-time priority: {threads}");
     // Requests go on over a restart, a reload, and an upgrade.
     inside(
-        "systemd-run -q --unit=client sh -c 'while :; do ip netns exec c curl -sS --max-time 5 -o /dev/null -w \"%{http_code}\\n\" http://10.50.0.100/; done >/srv/answers 2>&1'",
+        "systemd-run -q --unit=client sh -c 'while :; do ip netns exec c curl -sS --max-time 8 -o /dev/null -w \"%{http_code}\\n\" http://10.50.0.100/; done >/srv/answers 2>&1'",
     );
     inside("sleep 1; systemctl restart evenkeel; sleep 1");
     inside(
