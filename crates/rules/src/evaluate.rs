@@ -147,11 +147,47 @@ impl Captures {
 /// What the path of a request must be for a condition to hold at all: asked first, so that most
 /// of many routes cost next to nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PathGate(Vec<(Box<[u8]>, bool)>);
+pub struct PathGate {
+    /// How all of them begin, as far as they are alike, and which bits that is.
+    start: u64,
+    mask: u64,
+    /// Texts, each exact or a beginning.
+    texts: Vec<(Box<[u8]>, bool)>,
+}
+
+/// The first bytes of a path, zeros behind it: asked of many gates, taken once.
+#[derive(Clone, Copy, Debug)]
+pub struct PathStart(u64);
+
+impl PathStart {
+    pub fn of(path: &[u8]) -> PathStart {
+        let mut first = [0; 8];
+        let count = path.len().min(8);
+        first[..count].copy_from_slice(&path[..count]);
+        PathStart(u64::from_le_bytes(first))
+    }
+}
 
 impl PathGate {
-    pub fn lets(&self, path: &[u8]) -> bool {
-        self.0.iter().any(|(text, exact)| if *exact { path == &**text } else { path.starts_with(text) })
+    fn new(texts: Vec<(Box<[u8]>, bool)>) -> PathGate {
+        let mut alike = texts.first().map_or(0, |(text, _)| text.len().min(8));
+        for (text, _) in &texts {
+            let same = texts[0].0.iter().zip(text.iter()).take_while(|(a, b)| a == b).count();
+            alike = alike.min(same);
+        }
+        let mask = if alike == 8 { u64::MAX } else { (1 << (8 * alike)) - 1 };
+        let start = texts.first().map_or(0, |(text, _)| PathStart::of(text).0 & mask);
+        PathGate { start, mask, texts }
+    }
+
+    pub fn lets(&self, path: &[u8], start: PathStart) -> bool {
+        let all = || {
+            let one = |(text, exact): &(Box<[u8]>, bool)| {
+                if *exact { path == &**text } else { path.starts_with(text) }
+            };
+            self.texts.iter().any(one)
+        };
+        start.0 & self.mask == self.start && all()
     }
 }
 
@@ -185,8 +221,8 @@ impl Expression {
         };
         tests.iter().find_map(|node| match node {
             Node::Test(test) if test.fetch == Fetch::Path => match &test.check {
-                Check::Patterns { set, files, .. } if files.is_empty() => set.beginnings().map(PathGate),
-                Check::Exact { value, negated: false } => Some(PathGate(vec![(value.clone(), true)])),
+                Check::Patterns { set, files, .. } if files.is_empty() => set.beginnings().map(PathGate::new),
+                Check::Exact { value, negated: false } => Some(PathGate::new(vec![(value.clone(), true)])),
                 _ => None,
             },
             _ => None,

@@ -14,7 +14,7 @@ mod pattern;
 mod template;
 
 pub use convert::{CONVERTERS, ConverterDoc, unbase64};
-pub use evaluate::{Captures, Expression, Facts, Leaf, LocalTime, PathGate};
+pub use evaluate::{Captures, Expression, Facts, Leaf, LocalTime, PathGate, PathStart};
 pub use fetch::{FUNCTIONS, Fetch, Function, NeedsHttp, VARIABLES, Variable};
 pub use map::{Map, MapError};
 pub use parse::{ParseError, check_regex};

@@ -197,7 +197,24 @@ fn explanations_show_every_test() {
 #[test]
 fn gates_let_through_what_can_hold() {
     let gate = |text: &str| Expression::parse(text).unwrap().path_gate();
-    let lets = |text: &str, path: &str| gate(text).unwrap().lets(path.as_bytes());
+    let lets = |text: &str, path: &str| {
+        gate(text).unwrap().lets(path.as_bytes(), crate::PathStart::of(path.as_bytes()))
+    };
+    // Beginnings shorter and longer than what is looked at first, alike and not.
+    let texts = ["/", "/a", "/abcdefg", "/abcdefgh", "/abcdefx", "/b/c", "/abcdefghijkl"];
+    for one in texts {
+        for two in texts {
+            for path in texts.iter().flat_map(|t| [t.to_string(), format!("{t}/x"), t[..t.len() - 1].into()])
+            {
+                let expected = path.starts_with(one) || path == two;
+                assert_eq!(
+                    lets(&format!("path(\"{one}*\", \"{two}\")"), &path),
+                    expected,
+                    "{one} {two} {path}"
+                );
+            }
+        }
+    }
     assert!(lets(r#"method("GET") && path("/a/*", "/b")"#, "/a/x") && lets(r#"path("/a/*", "/b")"#, "/b"));
     assert!(!lets(r#"path("/a/*", "/b")"#, "/b/c") && !lets(r#"path == "/x""#, "/xy"));
     for open in [

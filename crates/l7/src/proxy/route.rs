@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use evenkeel_balance::{ConcurrencyLimit, Counter, Key};
 use evenkeel_model::Answers;
-use evenkeel_rules::{Captures, Template};
+use evenkeel_rules::{Captures, PathStart, Template};
 
 use super::facts::{Answer, Asked, Hello, Variables};
 use super::session::Client;
@@ -214,8 +214,9 @@ pub async fn walk(
     asked.variables = std::mem::take(&mut changes.variables);
     asked.edits = std::mem::take(&mut changes.request);
     let mut verdict = Verdict::Pool(0);
+    let mut start = PathStart::of(asked.path());
     'routes: for route in &routes.list {
-        if !holds(route, &asked, &mut changes.captures) {
+        if !holds(route, &asked, start, &mut changes.captures) {
             continue;
         }
         for step in &route.steps {
@@ -224,7 +225,10 @@ pub async fn walk(
                 break 'routes;
             }
         }
-        asked.target = asked.next_target.take().or(asked.target);
+        if let Some(target) = asked.next_target.take() {
+            asked.target = Some(target);
+            start = PathStart::of(asked.path());
+        }
     }
     asked.target = asked.next_target.take().or(asked.target);
     changes.key.replace(asked.key.take());
@@ -232,9 +236,9 @@ pub async fn walk(
     verdict
 }
 
-/// Whether a route is for this request or answer; what its condition captured.
-fn holds(route: &CompiledRoute, asked: &Asked<'_>, captures: &mut Captures) -> bool {
-    if route.gate.as_ref().is_some_and(|gate| !gate.lets(asked.path())) {
+/// Whether a route is for this request or answer; what its condition captured. `start` is of the path.
+fn holds(route: &CompiledRoute, asked: &Asked<'_>, start: PathStart, captures: &mut Captures) -> bool {
+    if route.gate.as_ref().is_some_and(|gate| !gate.lets(asked.path(), start)) {
         return false;
     }
     captures.clear();
@@ -276,13 +280,14 @@ pub fn walk_answer(
     let edits = std::mem::take(&mut changes.response);
     asked.answer = Some(Answer { response, head, status: response.status, edits, server: answered.server });
     let mut verdict = AnswerVerdict::default();
+    let start = PathStart::of(asked.path());
     for each in &view.spec.routes.answers {
         let wanted = match each.of {
             Answers::All => true,
             Answers::OfServers => answered.server.is_some(),
             Answers::Own => answered.server.is_none(),
         };
-        if !wanted || !holds(&each.route, &asked, &mut changes.captures) {
+        if !wanted || !holds(&each.route, &asked, start, &mut changes.captures) {
             continue;
         }
         for step in &each.route.steps {
