@@ -57,6 +57,39 @@ pub struct Choice {
 /// A weight of 1 in units of effective weight, which leaves room for slow start's fractions.
 const WEIGHT_UNIT: u32 = 256;
 
+/// What a scheduler works by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Turns,
+    Least,
+    /// Of Maglev, by a hash.
+    Table,
+    Draw,
+    Order,
+}
+
+impl Way {
+    fn of(scheduler: Scheduler) -> Way {
+        match scheduler {
+            Scheduler::RoundRobin => Way::Turns,
+            Scheduler::LeastConnections
+            | Scheduler::ShortestExpectedDelay
+            | Scheduler::NeverQueue
+            | Scheduler::LeastResponseTime => Way::Least,
+            Scheduler::SourceHash
+            | Scheduler::DestinationHash
+            | Scheduler::UriHash
+            | Scheduler::HeaderHash
+            | Scheduler::QueryHash
+            | Scheduler::CookieHash
+            | Scheduler::RdpCookieHash
+            | Scheduler::Maglev => Way::Table,
+            Scheduler::Random => Way::Draw,
+            Scheduler::First => Way::Order,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Balancer {
     scheduler: Scheduler,
@@ -207,28 +240,18 @@ impl Balancer {
     /// number, `eligible` refuses servers that are full or were tried already.
     pub fn pick(&mut self, key: u64, random: u64, eligible: impl Fn(usize) -> bool) -> Option<usize> {
         let able = |i: u32| eligible(i as usize);
-        let picked = match self.scheduler {
-            Scheduler::RoundRobin => self.rotation.pick(able),
-            Scheduler::LeastConnections
-            | Scheduler::ShortestExpectedDelay
-            | Scheduler::NeverQueue
-            | Scheduler::LeastResponseTime => self.pick_least(able),
-            Scheduler::SourceHash
-            | Scheduler::DestinationHash
-            | Scheduler::UriHash
-            | Scheduler::HeaderHash
-            | Scheduler::QueryHash
-            | Scheduler::CookieHash
-            | Scheduler::RdpCookieHash
-            | Scheduler::Maglev => {
+        let picked = match Way::of(self.scheduler) {
+            Way::Turns => self.rotation.pick(able),
+            Way::Least => self.pick_least(able),
+            Way::Table => {
                 // A server whose weight is tiny beside another's may own no slot of the table.
                 let any = || self.members.iter().copied().find(|i| able(*i));
                 let within = || self.maglev.pick(key, |i| able(i) && self.is_within_bound(i));
                 let bounded = if self.bound == 0 { None } else { within() };
                 bounded.or_else(|| self.maglev.pick(key, &able)).or_else(any)
             }
-            Scheduler::Random => self.pick_random(random, able),
-            Scheduler::First => self.members.iter().copied().find(|i| able(*i)),
+            Way::Draw => self.pick_random(random, able),
+            Way::Order => self.members.iter().copied().find(|i| able(*i)),
         }?;
         Some(picked as usize)
     }
@@ -313,18 +336,15 @@ impl Balancer {
         let (sum, count) = times.fold((0, 0), |(sum, count), us| (sum + u64::from(us), count + 1));
         self.usual_us = (sum / count.max(1)) as u32;
         let (servers, weights) = (&self.servers, &self.weights);
-        match self.scheduler {
-            Scheduler::RoundRobin => {
+        match Way::of(self.scheduler) {
+            Way::Turns => {
                 self.rotation.rebuild(servers.len(), &self.members, |i| weights[i as usize]);
                 let all = || self.members.iter().map(|i| u64::from(weights[*i as usize]));
                 let divisor = all().fold(0, greatest_divisor).max(1);
                 let round = all().sum::<u64>() / divisor;
                 (self.round, self.astray) = (if round <= LONGEST_ROUND { round } else { 0 }, true);
             }
-            Scheduler::LeastConnections
-            | Scheduler::ShortestExpectedDelay
-            | Scheduler::NeverQueue
-            | Scheduler::LeastResponseTime => {
+            Way::Least => {
                 self.position.fill(u32::MAX);
                 for (position, i) in self.members.iter().enumerate() {
                     self.position[*i as usize] = position as u32;
@@ -333,21 +353,14 @@ impl Balancer {
                     self.members.iter().map(|i| (self.load_of(*i as usize), 0)).collect();
                 self.least.rebuild(keys);
             }
-            Scheduler::SourceHash
-            | Scheduler::DestinationHash
-            | Scheduler::UriHash
-            | Scheduler::HeaderHash
-            | Scheduler::QueryHash
-            | Scheduler::CookieHash
-            | Scheduler::RdpCookieHash
-            | Scheduler::Maglev => {
+            Way::Table => {
                 let named = self.members.iter().map(|i| {
                     let slot = *i as usize;
                     (*i, servers[slot].name.as_str(), weights[slot])
                 });
                 self.maglev.rebuild(servers.len(), &named.collect::<Vec<_>>());
             }
-            Scheduler::Random => {
+            Way::Draw => {
                 let mut sum = 0;
                 self.cumulative.clear();
                 self.cumulative.extend(self.members.iter().map(|i| {
@@ -355,7 +368,7 @@ impl Balancer {
                     sum
                 }));
             }
-            Scheduler::First => {}
+            Way::Order => {}
         }
     }
 
@@ -395,13 +408,7 @@ impl Balancer {
     }
 
     fn least_position(&self, server: usize) -> Option<usize> {
-        let least = matches!(
-            self.scheduler,
-            Scheduler::LeastConnections
-                | Scheduler::ShortestExpectedDelay
-                | Scheduler::NeverQueue
-                | Scheduler::LeastResponseTime
-        );
+        let least = Way::of(self.scheduler) == Way::Least;
         let position = if least { self.position[server] } else { u32::MAX };
         (position != u32::MAX).then_some(position as usize)
     }

@@ -40,8 +40,10 @@ fn protocol_asked<'a>(request: &Request, head: &'a [u8]) -> Option<&'a [u8]> {
     (fits && is_protocol(protocol)).then_some(protocol)
 }
 
+/// HTTP/2 itself is no protocol to switch to, neither here nor in HTTP/1.
 fn is_protocol(name: &[u8]) -> bool {
-    !name.is_empty() && name.len() <= 64 && name.iter().all(|b| crate::h1::chunked::is_token(*b))
+    let token = !name.is_empty() && name.len() <= 64 && name.iter().all(|b| crate::h1::chunked::is_token(*b));
+    token && !name.eq_ignore_ascii_case(b"h2c")
 }
 
 fn is_websocket(protocol: &[u8]) -> bool {

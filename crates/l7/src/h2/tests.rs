@@ -443,6 +443,8 @@ fn websockets_are_tunnelled() {
     peer.frame(kind::DATA, 0, 1, b"back").unwrap();
     assert_eq!(peer.text(0), "back");
     assert_eq!(super::base64(b"a"), "YQ==");
+    peer.request(3, false, &[(":method", "CONNECT"), (":protocol", "h2c")]).unwrap();
+    assert_eq!(peer.resets(), [(3, Code::Protocol as u32)]);
 }
 
 #[test]
