@@ -50,6 +50,12 @@ pub fn with_port(address: &str, port: &str) -> String {
     }
 }
 
+/// Whether a text is one word as HTTP has them (RFC 9110 section 5.6.2).
+pub fn is_token(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    !text.is_empty() && text.chars().all(plain)
+}
+
 /// A text between quotes, as TOML has it.
 pub fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()

@@ -8,6 +8,7 @@ use evenkeel_api as api;
 use tracing::{info, warn};
 
 use super::control::{Control, monotonic_ms, read, wall_ms};
+use super::overrides::{hash_of_shared, shared_of};
 use super::pair::Say;
 
 /// Commits that are under way between the two nodes.
@@ -185,8 +186,8 @@ impl Control {
                 let _ = reply.send(result);
             }
             Begin::Ask { id } => {
-                let shared = evenkeel_config::shared(&text).unwrap_or_default();
-                let hash = evenkeel_balance::hash_bytes(shared.trim().as_bytes());
+                let shared = shared_of(&text);
+                let hash = hash_of_shared(&shared);
                 let past = self.overrides().past();
                 let stand = Stand { revision: self.revision() + 1, id: past.next(hash), text: hash };
                 let base = self.sync().commits.agreement.base(past);
@@ -435,10 +436,6 @@ fn difference(old: &str, new: &str) -> String {
     let removed = old[head..old.len() - tail].iter().map(|line| format!("- {line}"));
     let added = new[head..new.len() - tail].iter().map(|line| format!("+ {line}"));
     removed.chain(added).take(40).collect::<Vec<_>>().join("\n")
-}
-
-fn shared_of(text: &str) -> String {
-    evenkeel_config::shared(text).unwrap_or_default()
 }
 
 /// The first reason of a refusal.

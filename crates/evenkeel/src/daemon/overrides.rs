@@ -53,6 +53,16 @@ pub struct Live {
     weights: BTreeMap<String, u16>,
 }
 
+/// What both nodes of a pair have of a text.
+pub fn shared_of(text: &str) -> String {
+    evenkeel_config::shared(text).unwrap_or_default()
+}
+
+/// What both nodes know it by.
+pub fn hash_of_shared(shared: &str) -> u64 {
+    evenkeel_balance::hash_bytes(shared.trim().as_bytes())
+}
+
 impl Overrides {
     /// Reads the file; a missing one is empty, a damaged one is set aside and reported.
     pub fn load(directory: &Path) -> Overrides {
@@ -82,9 +92,7 @@ impl Overrides {
             content.revision += 1;
         }
         content.revision = content.revision.max(at_least);
-        let shared = evenkeel_config::shared(text).unwrap_or_default();
-        let hash = evenkeel_balance::hash_bytes(shared.trim().as_bytes());
-        content.past.run(hash);
+        content.past.run(hash_of_shared(&shared_of(text)));
     }
 
     pub fn past(&self) -> &Past {

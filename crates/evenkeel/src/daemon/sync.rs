@@ -337,7 +337,7 @@ impl Control {
 
     pub fn invite(&mut self) -> Result<api::Invitation, Refused> {
         let refuse = |why: String| Refused::new(Kind::Failed, why);
-        let shared = evenkeel_config::shared(&self.running_text()).unwrap_or_default();
+        let shared = super::overrides::shared_of(&self.running_text());
         let stand = self.stand();
         let Way { steps, texts } = self.overrides().past().way();
         let live = self.overrides().live().clone();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use evenkeel_testbed::{Connection, Evenkeel, Place, Scripted, eventually, get, haproxy, require};
 
+use crate::persistence::rdp;
 use crate::start;
 
 struct Run {
@@ -52,6 +53,19 @@ fn both(
     (old, start(place, &imported.out))
 }
 
+/// The same where only what is bound moves: the servers stay where they are.
+fn beside(
+    place: &Place,
+    other: &Place,
+    config: &str,
+    [vip, ours]: [SocketAddr; 2],
+) -> (evenkeel_testbed::Process, Evenkeel) {
+    let file = place.write("old.cfg", config.replacen(&vip.to_string(), &ours.to_string(), 1));
+    let imported = import(&["haproxy", &file.display().to_string()]);
+    assert_eq!(imported.code, 0, "{}\n{}", imported.out, imported.err);
+    (haproxy(place, &modern(config), vip), start(other, &imported.out))
+}
+
 /// The servers that answer so many requests.
 fn answers(at: SocketAddr, count: usize, cookie: Option<&str>) -> BTreeMap<String, usize> {
     let mut seen = BTreeMap::new();
@@ -84,11 +98,7 @@ fn a_web_farm_is_as_it_was() {
         place.at(9001),
         place.at(9002)
     );
-    let file = place.write("old.cfg", config.replacen(&vip.to_string(), &ours.to_string(), 1));
-    let imported = import(&["haproxy", &file.display().to_string()]);
-    assert_eq!(imported.code, 0, "{}\n{}", imported.out, imported.err);
-    let _old = haproxy(&place, &modern(&config), vip);
-    let evenkeel = start(&other, &imported.out);
+    let (_old, evenkeel) = beside(&place, &other, &config, [vip, ours]);
     evenkeel.await_server("shop", "web1", "up");
     evenkeel.await_server("shop", "web2", "up");
     // Distribution: each event loop takes its own turns, so that they differ by one or two.
@@ -183,13 +193,6 @@ fn what_cannot_be_carried_over_is_named() {
     );
 }
 
-/// A connection request of X.224 with a routing line, as RDP clients send it.
-fn rdp(line: &str) -> Vec<u8> {
-    let body = [&[0xe0, 0, 0, 0, 0, 0], line.as_bytes(), &[1, 0, 8, 0, 3, 0, 0, 0]].concat();
-    let length = (body.len() as u16 + 5).to_be_bytes();
-    [&[3, 0, length[0], length[1], body.len() as u8], body.as_slice()].concat()
-}
-
 #[test]
 fn remote_desktops_are_where_they_were() {
     let place = Place::new("import-rdp");
@@ -220,11 +223,7 @@ fn remote_desktops_are_where_they_were() {
         place.at(9001),
         place.at(9002)
     );
-    let file = place.write("old.cfg", config.replacen(&vip.to_string(), &ours.to_string(), 1));
-    let imported = import(&["haproxy", &file.display().to_string()]);
-    assert_eq!(imported.code, 0, "{}\n{}", imported.out, imported.err);
-    let _old = haproxy(&place, &modern(&config), vip);
-    let evenkeel = start(&other, &imported.out);
+    let (_old, evenkeel) = beside(&place, &other, &config, [vip, ours]);
     evenkeel.await_server("VIP1", "ts1", "up");
     evenkeel.await_server("VIP1", "ts2", "up");
     let ask = |at: SocketAddr, line: &str| {

@@ -155,7 +155,7 @@ fn headers_and_learned_cookies_have_tables() {
 }
 
 /// A connection request of X.224 with a routing line, as RDP clients send it.
-fn rdp(line: &str) -> Vec<u8> {
+pub fn rdp(line: &str) -> Vec<u8> {
     let mut message = vec![0xe0, 0, 0, 0, 0, 0];
     message.extend_from_slice(line.as_bytes());
     message.extend_from_slice(&[1, 0, 8, 0, 3, 0, 0, 0]);

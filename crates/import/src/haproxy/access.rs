@@ -1,7 +1,7 @@
 //! Lists of users, and who is asked for a name and a password.
 
 use crate::draft::{User, Userlist, Userlists};
-use crate::words::quoted;
+use crate::words::{is_token, quoted};
 
 /// What stands in a condition for a test of who asks; no condition of Evenkeel has it.
 const MARK: &str = "http_auth:";
@@ -19,8 +19,7 @@ pub fn line(words: &[String], list: &mut Userlist) -> Result<(), String> {
                     return Err(format!("{name}: only hashes of bcrypt and SHA-crypt are carried over"));
                 }
             };
-            let plain = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-            if !name.chars().all(plain) {
+            if !is_token(name) {
                 return Err(format!("{name}: such a name is not carried over"));
             }
             let groups = after("groups").unwrap_or("").split(',').filter(|g| !g.is_empty());

@@ -181,8 +181,7 @@ fn option_by_option(
             "addr" => own.text("address", &value()),
             "cookie" => {
                 let given = value();
-                let plain = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-                if !given.chars().all(plain) || given.is_empty() {
+                if !crate::words::is_token(&given) {
                     draft.left(line, "cookie", format!("{given:?} is no value of a cookie"));
                 } else if crate::words::name(name) != given {
                     server.text("cookie", &given);
