@@ -34,10 +34,12 @@ fn base64(bytes: &[u8]) -> String {
 /// The protocol that a request asks for, where HTTP/2 can say so (RFC 8441): one name, and no body.
 /// Other requests go without; a server may ignore an upgrade anyway (RFC 9110 section 7.8).
 fn protocol_asked<'a>(request: &Request, head: &'a [u8]) -> Option<&'a [u8]> {
+    if !request.upgrade || request.method != Method::Get || request.framing != Framing::None {
+        return None;
+    }
     let mut asked = request.fields.iter().filter(|f| f.kind == Kind::Upgrade).map(|f| f.value.of(head));
-    let protocol = asked.next().filter(|_| request.upgrade && asked.next().is_none())?;
-    let fits = request.method == Method::Get && request.framing == Framing::None;
-    (fits && is_protocol(protocol)).then_some(protocol)
+    let protocol = asked.next().filter(|_| asked.next().is_none())?;
+    is_protocol(protocol).then_some(protocol)
 }
 
 /// HTTP/2 itself is no protocol to switch to, neither here nor in HTTP/1.

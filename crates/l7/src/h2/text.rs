@@ -215,9 +215,14 @@ pub fn response_to_block(response: &Response, head: &[u8], tunnel: bool, out: &m
     }
 }
 
-/// Encodes a parsed request's head.
-pub fn request_to_block(request: &Request, head: &[u8], scheme: &[u8], out: &mut Vec<u8>) -> Following {
-    let protocol = super::protocol_asked(request, head);
+/// Encodes a parsed request's head. `protocol` is what it asks to switch to.
+pub fn request_to_block(
+    request: &Request,
+    head: &[u8],
+    scheme: &[u8],
+    protocol: Option<&[u8]>,
+    out: &mut Vec<u8>,
+) -> Following {
     let tunnel = protocol.is_some();
     encode(b":method", if tunnel { b"CONNECT" } else { request.method_span.of(head) }, out);
     if let Some(protocol) = protocol {

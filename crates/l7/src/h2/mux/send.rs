@@ -115,7 +115,10 @@ impl Mux {
                         });
                         (
                             request.head_len,
-                            Ok(Some((text::request_to_block(request, bytes, scheme, &mut block), false))),
+                            Ok(Some((
+                                text::request_to_block(request, bytes, scheme, protocol, &mut block),
+                                false,
+                            ))),
                         )
                     }
                     Ok(false) => (0, Ok(None)),
