@@ -150,8 +150,9 @@ static __always_inline __u32 offered_mss(struct xdp_md *xdp, struct packet *p)
     void *data = (void *)(long)xdp->data;
     void *end = (void *)(long)xdp->data_end;
     __u32 network = p->is_v6 ? sizeof(struct ipv6) : sizeof(struct ipv4);
-    __u8 *option = data + ETHERNET + network + sizeof(struct tcp);
-    if ((void *)(option + 4) > end || option[0] != 2 || option[1] != 4)
+    ALL_OF(tcp, tcp, data + ETHERNET + network) return 0;
+    __u8 *option = (void *)(tcp + 1);
+    if (tcp->offset >> 4 < 6 || (void *)(option + 4) > end || option[0] != 2 || option[1] != 4)
         return 0;
     __u32 mss = option[2] << 8 | option[3];
     return mss >= 1440 ? 3 : mss >= 1300 ? 2 : mss >= 1220 ? 1 : 0;
@@ -217,6 +218,15 @@ static __always_inline int write_first(struct xdp_md *xdp, struct work *w, const
     return write_segment(xdp, p, &same, flow->client_number, 0, TCP_SYN, window, mss);
 }
 
+/* A segment that is written anew goes no further than it would have gone. */
+static __always_inline int is_last_hop(struct xdp_md *xdp, struct work *w)
+{
+    if (!ttl_is_low(&w->packet, (void *)(long)xdp->data, (void *)(long)xdp->data_end))
+        return 0;
+    count(REASON_TTL_EXCEEDED);
+    return 1;
+}
+
 /* Until the real server has answered, `difference` holds our own number. */
 CHECKED_APART int take_client_waiting(struct xdp_md *xdp, struct work *w, __u32 slot)
 {
@@ -224,7 +234,7 @@ CHECKED_APART int take_client_waiting(struct xdp_md *xdp, struct work *w, __u32 
     if (!w || !flow_at(slot, w->tick, &place))
         return XDP_DROP;
     struct destination *d = bpf_map_lookup_elem(&destinations, &place.flow->destination);
-    if (!d || w->packet.tcp_flags & TCP_SYN)
+    if (!d || w->packet.tcp_flags & TCP_SYN || is_last_hop(xdp, w))
         return XDP_DROP;
     if (w->packet.tcp_flags & (TCP_RST | TCP_FIN)) {
         end_flow(&place);
@@ -245,7 +255,7 @@ CHECKED_APART int take_server_answer(struct xdp_md *xdp, struct work *w, __u32 s
     struct destination *d = bpf_map_lookup_elem(&destinations, &flow->destination);
     __u32 number, acknowledged;
     __u16 window;
-    if (!d || !read_numbers(xdp, p, &number, &acknowledged, &window))
+    if (!d || is_last_hop(xdp, w) || !read_numbers(xdp, p, &number, &acknowledged, &window))
         return XDP_DROP;
     struct tuple same = p->tuple;
     if (p->tcp_flags & TCP_RST) {

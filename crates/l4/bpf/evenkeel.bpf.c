@@ -268,6 +268,10 @@ CHECKED_APART int cut_reply(struct xdp_md *xdp, struct work *w, __u32 slot)
     data = (void *)(long)xdp->data;
     end = (void *)(long)xdp->data_end;
     ALL_OF(tcp, tcp, data + ETHERNET + network) return XDP_DROP;
+    /* The number that the client expects next. */
+    if (flow->marks & FLOW_SHIFTED)
+        tcp->sequence = bpf_htonl(flow->state == STATE_COOKIE ? flow->difference + 1
+                                                              : bpf_ntohl(tcp->sequence) - flow->difference);
     advance(flow, slot, TCP_RST, 1);
     __u64 vip[2] = {flow->vip[0], flow->vip[1]};
     __u64 client[2] = {flow->client[0], flow->client[1]};
@@ -386,7 +390,7 @@ static __always_inline int within_rate(__u64 *due, __u64 jiffies, __u64 interval
 #define OVER_RATE 2
 
 static __always_inline int within_rates(struct work *w, __u32 number, const struct service *service,
-                                        struct service_state *state)
+                                        struct service_state *state, __u8 first)
 {
     const struct tuple *t = &w->packet.tuple;
     if (service->source_interval) {
@@ -401,7 +405,7 @@ static __always_inline int within_rates(struct work *w, __u32 number, const stru
             return 0;
         }
     }
-    if (service->cookies == COOKIES_ALWAYS)
+    if (service->cookies == COOKIES_ALWAYS && first == STATE_SYN)
         return OVER_RATE;
     if (!within_rate(&state->flow_due, w->jiffies, service->flow_interval, service->flow_burst)) {
         count(REASON_RATE_LIMITED);
@@ -609,12 +613,12 @@ CHECKED_APART int take_new(struct xdp_md *xdp, struct work *w)
     }
     if (first == STATE_PICKED_UP && state->cookies_until > w->jiffies && check_cookie(xdp, w))
         first = STATE_COOKIE;
-    int rate = first == STATE_COOKIE ? 1 : within_rates(w, index, service, state);
+    int rate = first == STATE_COOKIE ? 1 : within_rates(w, index, service, state, first);
     if (rate == OVER_RATE && first == STATE_SYN && service->cookies) {
         state->cookies_until = w->jiffies + (1ULL << (setup.tick_shift + 10));
         return answer_cookie(xdp, w);
     }
-    if (rate != 1 && service->cookies != COOKIES_ALWAYS)
+    if (rate != 1)
         return XDP_DROP;
     struct client_key key = {.service = index};
     __u32 chosen = MAX_DESTINATIONS;
@@ -814,7 +818,7 @@ int evenkeel_l4(struct xdp_md *xdp)
             return XDP_DROP;
         if (!(d->takes & TAKES_EXISTING))
             return d->takes & RESETS_EXISTING ? cut_reply(xdp, w, slot) : XDP_DROP;
-        if (place.flow->marks & FLOW_SHIFTED && (place.flow->state == STATE_COOKIE || p->tcp_flags & TCP_SYN)) {
+        if (place.flow->marks & FLOW_SHIFTED && (place.flow->state == STATE_COOKIE || (p->tcp_flags & (TCP_SYN | TCP_RST)) == TCP_SYN)) {
             w->own_numbers = 1;
             return take_server_answer(xdp, w, slot);
         }

@@ -51,9 +51,10 @@ static __always_inline void turned(const struct tuple *from, struct tuple *to)
 }
 
 /* Puts other addresses and ports into the quoted packet and its IP checksum, and what that changes
- * into the ICMP checksum. */
+ * into the ICMP checksum. A quoted segment's number is shifted too: its sender looks whether it has
+ * sent that (RFC 5927, section 4.1). */
 static __always_inline int write_quoted(struct packet *p, void *data, void *end, const struct tuple *from,
-                                        const struct tuple *to)
+                                        const struct tuple *to, __u32 shift)
 {
     void *at = data + (p->transport & 0x1ff);
     ALL_OF(icmp, icmp, at) return 0;
@@ -77,10 +78,16 @@ static __always_inline int write_quoted(struct packet *p, void *data, void *end,
         change += addresses + (__u16)~before + ip->sum;
         ports = (void *)(ip + 1);
     }
-    if ((void *)(ports + 2) > end)
+    if ((void *)(ports + 4) > end)
         return 0;
     ports[0] = to->source_port;
     ports[1] = to->target_port;
+    if (shift) {
+        __be32 *number = (void *)(ports + 2);
+        __be32 after = bpf_htonl(bpf_ntohl(*number) + shift);
+        change += (__u64)after + (__u32)~*number;
+        *number = after;
+    }
     adjust_sum(&icmp->sum, change);
     return 1;
 }
@@ -128,7 +135,8 @@ static __always_inline int icmp_to_server(struct xdp_md *xdp, struct work *w, co
         to.target[1] = ((const __u64 *)own)[1];
         to.target_port = flow->source_port_be;
     }
-    if (!write_quoted(p, data, end, quoted, &to) || !write_outer(p, data, end, p->tuple.source, real))
+    __u32 shift = flow->marks & FLOW_SHIFTED && flow->state != STATE_COOKIE ? flow->difference : 0;
+    if (!write_quoted(p, data, end, quoted, &to, shift) || !write_outer(p, data, end, p->tuple.source, real))
         return XDP_DROP;
     return send_to(xdp, data, end, d->next_hop);
 }
@@ -155,7 +163,7 @@ static __always_inline int icmp_to_client(struct xdp_md *xdp, struct work *w, co
     const __u64 *real = (const __u64 *)d->address;
     /* A real server must not show its own address; routers on the way keep theirs. */
     int own = p->tuple.source[0] == real[0] && p->tuple.source[1] == real[1];
-    if (!write_quoted(p, data, end, quoted, &to))
+    if (!write_quoted(p, data, end, quoted, &to, 0))
         return XDP_DROP;
     int hidden = d->mode == MODE_SNAT;
     __u64 source[2] = {own ? vip[0] : p->tuple.source[0], own ? vip[1] : p->tuple.source[1]};

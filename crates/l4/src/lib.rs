@@ -25,5 +25,7 @@ pub use keeper::FlowGate;
 pub use listing::{FlowReader, PersistentInfo};
 pub use plane::{Options, Plane, PlaneError};
 pub use program::{Attached, LoadError, Run, Sizes};
-pub use spec::{Counts, FlowInfo, Forwarding, Hop, Persist, Pick, ProbeSpec, Server, ServiceSpec, Takes};
+pub use spec::{
+    Clock, Counts, FlowInfo, Forwarding, Hop, Persist, Pick, ProbeSpec, Server, ServiceSpec, Takes,
+};
 pub use tap::{Batch, Tap};

@@ -14,7 +14,7 @@ use crate::book::{Book, Extent, Full};
 use crate::keeper::{FlowGate, Keeper};
 use crate::program::{Attached, LoadError, Loaded, Predecessor, Run, Sizes};
 use crate::shared::*;
-use crate::spec::{Counts, Forwarding, Hop, Pick, ProbeSpec, Server, ServiceSpec};
+use crate::spec::{Clock, Counts, Forwarding, Hop, Pick, ProbeSpec, Server, ServiceSpec};
 use crate::table::{self, Member};
 use crate::write::{Array, Hash, PerCpu};
 
@@ -723,6 +723,10 @@ impl Plane {
     /// One frame through the program, as if it came in on the loopback interface.
     pub fn run_frame(&self, frame: &[u8], out: &mut [u8], repeat: u32) -> Result<Run, LoadError> {
         self.loaded.run_frame(frame, out, repeat)
+    }
+
+    pub fn clock(&self) -> Result<Clock, LoadError> {
+        Ok(Clock { jiffies: self.loaded.renew(0)?, hertz: self.loaded.hertz })
     }
 
     // Ending

@@ -172,7 +172,7 @@ impl Loaded {
         }
     }
 
-    /// Prolongs the lease under which packets are forwarded; the kernel's jiffies.
+    /// Prolongs the lease under which packets are forwarded, by none if by 0; the kernel's jiffies.
     pub fn renew(&self, jiffies: u64) -> Result<u64, LoadError> {
         let mut renewal = Renewal { lease_jiffies: jiffies, jiffies: 0 };
         self.call("renew", renewal.as_mut_bytes())?;

@@ -52,6 +52,13 @@ pub struct ServiceSpec {
     pub servers: Vec<Server>,
 }
 
+/// The kernel's coarse clock, by which the program keeps time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clock {
+    pub jiffies: u64,
+    pub hertz: u64,
+}
+
 /// What a real server takes now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Takes {

@@ -16,6 +16,10 @@ pub struct Frame {
     pub target: SocketAddr,
     pub udp: bool,
     pub flags: u8,
+    pub sequence: u32,
+    pub acknowledged: u32,
+    /// TCP options, a multiple of four bytes.
+    pub tcp_options: Vec<u8>,
     pub ttl: u8,
     pub payload: Vec<u8>,
     /// IPv4 options, a multiple of four bytes.
@@ -36,6 +40,9 @@ impl Frame {
             target,
             udp: false,
             flags,
+            sequence: 1,
+            acknowledged: 2,
+            tcp_options: Vec::new(),
             ttl: 64,
             payload: Vec::new(),
             options: Vec::new(),
@@ -114,7 +121,11 @@ impl Frame {
             out.extend_from_slice(&[0, 0]);
             6
         } else {
-            out.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 2, 0x50, self.flags, 0x20, 0, 0, 0, 0, 0]);
+            out.extend_from_slice(&self.sequence.to_be_bytes());
+            out.extend_from_slice(&self.acknowledged.to_be_bytes());
+            let header = 0x50 + 4 * self.tcp_options.len() as u8;
+            out.extend_from_slice(&[header, self.flags, 0x20, 0, 0, 0, 0, 0]);
+            out.extend_from_slice(&self.tcp_options);
             16
         };
         out.extend_from_slice(&self.payload);

@@ -1,19 +1,22 @@
 //! The rules of bpf/evenkeel.bpf.c once more, in plain Rust: what should become of a frame.
 //!
 //! In: services, next hops, frames in their order. Out: the action and the frame as it should be.
-//! Never: the kernel, time (nothing expires here), the secret of the tables. What the program draws
+//! Never: the kernel, a clock of its own (no entry expires here; of rates and cookies the caller says
+//! when), the secret of the tables. What the program draws
 //! by that secret (source ports of SNAT and GUE) is read from its answer and then held against the
 //! rules.
 
+mod guard;
 mod read;
 mod write;
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
-use evenkeel_model::Tunnel;
+use evenkeel_model::{SynCookies, Tunnel};
 
-use crate::spec::{Forwarding, Hop, Server, ServiceSpec};
+use crate::spec::{Clock, Forwarding, Hop, Server, ServiceSpec};
+use guard::{Guard, Rate, Shift};
 use read::{ETHERNET, Fragment, Packet, Read, ip_at, mac_at, quoted, read, u16_at};
 use write::{
     Answer, answer, encapsulate, is_last_hop, lower_ttl, octets, replace, reset, translate, write_outer,
@@ -37,6 +40,15 @@ pub struct Verdict {
     pub frame: Vec<u8>,
 }
 
+/// What the program did with a frame, between which moments.
+pub struct Seen<'a> {
+    pub action: u32,
+    pub frame: &'a [u8],
+    /// The program's clock before it and after.
+    pub clock: Clock,
+    pub until: u64,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Tuple {
     source: SocketAddr,
@@ -58,6 +70,8 @@ enum State {
     Closed,
     Udp,
     PickedUp,
+    /// The real server is asked, after the client has proved its address.
+    Cookie,
 }
 
 #[derive(Clone, Debug)]
@@ -70,6 +84,8 @@ struct Flow {
     server_fin: bool,
     /// Of SNAT: what the real server sees.
     own: Option<SocketAddr>,
+    /// Of a client that was asked for a cookie.
+    shift: Option<Shift>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -91,6 +107,7 @@ pub struct Reference {
     fragments: HashMap<FragmentKey, (Tuple, bool)>,
     turns: HashMap<String, u64>,
     clients: HashMap<(usize, IpAddr), usize>,
+    guard: Guard,
 }
 
 impl Reference {
@@ -115,7 +132,9 @@ impl Reference {
     }
 
     /// What should become of a frame. `seen` is what the program made of it.
-    pub fn process(&mut self, frame: &[u8], seen: &[u8]) -> Verdict {
+    pub fn process(&mut self, frame: &[u8], seen: &Seen<'_>) -> Verdict {
+        self.guard.look_at(seen);
+        let seen = seen.frame;
         let pass = || Verdict { action: PASS, frame: frame.to_vec() };
         if frame.len() < ETHERNET || frame[..6] != self.mac {
             return pass();
@@ -140,6 +159,9 @@ impl Reference {
         if let Some(flow) = self.flows.get(&tuple).cloned() {
             let takes = self.server(&flow).takes;
             if goes_on(packet, &flow, takes) {
+                if flow.state == State::Cookie {
+                    return self.client_waits(frame, packet, tuple, seen);
+                }
                 self.note_fragment(packet, tuple, false);
                 return self.known(frame, packet, tuple, seen);
             }
@@ -156,6 +178,10 @@ impl Reference {
             let takes = self.server(&flow).takes;
             if !takes.existing {
                 return if takes.resets { self.cut_reply(frame, packet, forward) } else { drop_it() };
+            }
+            let opens = packet.flags & (SYN | RST) == SYN;
+            if flow.shift.is_some() && (flow.state == State::Cookie || opens) {
+                return self.server_answers(frame, packet, forward);
             }
             self.note_fragment(packet, forward, true);
             if packet.protocol == 6 && packet.flags != 0 {
@@ -190,7 +216,16 @@ impl Reference {
         asked[first + size..first + 2 * size].copy_from_slice(&octets(forward.target.ip(), packet.v6));
         asked[at..at + 2].copy_from_slice(&forward.source.port().to_be_bytes());
         asked[at + 2..at + 4].copy_from_slice(&forward.target.port().to_be_bytes());
-        let (sequence, acknowledged) = (frame[at + 4..at + 8].to_vec(), frame[at + 8..at + 12].to_vec());
+        let mut sequence = frame[at + 4..at + 8].to_vec();
+        if let Some(shift) = flow.shift {
+            let number = u32::from_be_bytes([sequence[0], sequence[1], sequence[2], sequence[3]]);
+            let number = match flow.state {
+                State::Cookie => shift.difference.wrapping_add(1),
+                _ => number.wrapping_sub(shift.difference),
+            };
+            sequence = number.to_be_bytes().to_vec();
+        }
+        let acknowledged = frame[at + 8..at + 12].to_vec();
         let mut out = reset(&asked, packet).frame;
         // Sequence and acknowledgement stay the server's own.
         replace(&mut out, at + 4, &sequence, &[at + 16]);
@@ -232,6 +267,22 @@ impl Reference {
             }
             state = if packet.flags & (SYN | ACK) == SYN { State::Syn } else { State::PickedUp };
         }
+        let mut shift = None;
+        if state == State::PickedUp {
+            shift = self.cookie_answered(frame, packet, service, seen);
+        }
+        match shift {
+            Some(_) => state = State::Cookie,
+            None => match self.within_rates(service, packet, state, seen) {
+                Rate::Within => {}
+                Rate::Over
+                    if state == State::Syn && self.services[service].syn_cookies != SynCookies::Off =>
+                {
+                    return self.ask_for_cookie(frame, packet, service, seen);
+                }
+                Rate::Over | Rate::SourceOver => return drop_it(),
+            },
+        }
         let known = self.persistent(service, tuple.source.ip());
         let Some(server) = known.or_else(|| self.pick(service, state, seen)) else {
             return if tuple.protocol == 6 { reset(frame, packet) } else { drop_it() };
@@ -249,6 +300,7 @@ impl Reference {
             client_fin: false,
             server_fin: false,
             own: None,
+            shift,
         };
         if snat {
             match self.source_seen(packet, seen, &flow, tuple) {
@@ -271,6 +323,9 @@ impl Reference {
         }
         self.flows.insert(tuple, flow.clone());
         self.note_fragment(packet, tuple, false);
+        if state == State::Cookie {
+            return self.first_for_server(frame, packet, tuple, seen);
+        }
         self.to_server(frame, packet, &flow, tuple, seen)
     }
 
@@ -437,6 +492,11 @@ impl Reference {
                 out = encapsulate(&out, packet, own, real.ip(), tunnel, seen);
             }
             Forwarding::Nat | Forwarding::Snat => {
+                if let Some(shift) =
+                    flow.shift.filter(|_| flow.state != State::Cookie && packet.flags & ACK != 0)
+                {
+                    shift_number(&mut out, packet, packet.transport + 8, shift.difference);
+                }
                 let source = flow.own.unwrap_or(tuple.source);
                 translate(&mut out, packet, (source, real));
                 lower_ttl(&mut out, packet);
@@ -451,6 +511,14 @@ impl Reference {
         if is_last_hop(frame, packet) {
             return answer(frame, packet, Answer::TimeExceeded);
         }
+        let mut out = frame.to_vec();
+        if let Some(shift) = self.flows[&forward].shift {
+            shift_number(&mut out, packet, packet.transport + 4, shift.difference.wrapping_neg());
+        }
+        self.to_client_unshifted(&out, packet, forward)
+    }
+
+    fn to_client_unshifted(&self, frame: &[u8], packet: &Packet, forward: Tuple) -> Verdict {
         let flow = &self.flows[&forward];
         let mut out = frame.to_vec();
         translate(&mut out, packet, (forward.target, forward.source));
@@ -497,13 +565,23 @@ impl Reference {
             let target = if forwarding == Forwarding::Snat { tuple.source.ip() } else { packet.target };
             (written, (source, target), flow.client_mac)
         };
-        write_quoted(&mut out, packet, written);
+        let shift = flow.shift.filter(|_| to_server && flow.state != State::Cookie);
+        write_quoted(&mut out, packet, written, shift.map_or(0, |s| s.difference));
         write_outer(&mut out, packet, outer);
         lower_ttl(&mut out, packet);
         out[..6].copy_from_slice(&mac);
         out[6..12].copy_from_slice(&self.mac);
         Verdict { action: SEND, frame: out }
     }
+}
+
+/// Adds to one of a segment's numbers, which its checksum covers.
+fn shift_number(frame: &mut [u8], packet: &Packet, at: usize, by: u32) {
+    if packet.protocol != 6 || packet.fragment == Fragment::Later {
+        return;
+    }
+    let number = u32::from_be_bytes([frame[at], frame[at + 1], frame[at + 2], frame[at + 3]]);
+    replace(frame, at, &number.wrapping_add(by).to_be_bytes(), &[packet.transport + 16]);
 }
 
 fn drop_it() -> Verdict {

@@ -215,18 +215,21 @@ pub(super) fn reset(frame: &[u8], packet: &Packet) -> Verdict {
     Verdict { action: SEND, frame: out }
 }
 
-pub(super) fn write_quoted(frame: &mut [u8], packet: &Packet, to: Tuple) {
+pub(super) fn write_quoted(frame: &mut [u8], packet: &Packet, to: Tuple, shift: u32) {
     let icmp = packet.transport + 2;
     let at = packet.transport + 8;
     let (header, size, first) = if packet.v6 { (40, 16, 8) } else { (20, 4, 12) };
     let before = u16_at(frame, icmp);
-    let old = frame[at..at + header + 4].to_vec();
+    let old = frame[at..at + header + 8].to_vec();
     let sums: &[usize] = if packet.v6 { &[] } else { &[at + 10] };
     replace(frame, at + first, &octets(to.source.ip(), packet.v6), sums);
     replace(frame, at + first + size, &octets(to.target.ip(), packet.v6), sums);
     replace(frame, at + header, &to.source.port().to_be_bytes(), &[]);
     replace(frame, at + header + 2, &to.target.port().to_be_bytes(), &[]);
-    let adjusted = adjust(before, &old, &frame[at..at + header + 4]);
+    let number = &mut frame[at + header + 4..at + header + 8];
+    let shifted = u32::from_be_bytes([number[0], number[1], number[2], number[3]]).wrapping_add(shift);
+    number.copy_from_slice(&shifted.to_be_bytes());
+    let adjusted = adjust(before, &old, &frame[at..at + header + 8]);
     frame[icmp..icmp + 2].copy_from_slice(&adjusted.to_be_bytes());
 }
 

@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use evenkeel_l4::reference::{DROP, Reference, SEND};
+use evenkeel_l4::reference::{Reference, SEND, Seen};
 use evenkeel_l4::{Forwarding, Persist, ServiceSpec, Takes};
-use evenkeel_model::Tunnel;
+use evenkeel_model::{FlowRate, SynCookies, Tunnel};
 use evenkeel_testbed::frame::{ACK, FIN, Frame, RST, SYN, checksum, transport_sum};
 
 use super::{MAC, hops, ip, plane, service};
@@ -36,7 +36,8 @@ impl Random {
     }
 }
 
-const REAL: [&str; 6] = ["10.8.0.1", "10.8.0.2", "fd08::1", "fd08::2", "10.8.0.3", "fd08::3"];
+const REAL: [&str; 8] =
+    ["10.8.0.1", "10.8.0.2", "fd08::1", "fd08::2", "10.8.0.3", "fd08::3", "10.8.0.4", "fd08::4"];
 
 fn services() -> Vec<ServiceSpec> {
     let at = |address: &str, port: u16| SocketAddr::new(ip(address), port);
@@ -64,33 +65,72 @@ fn services() -> Vec<ServiceSpec> {
         service("kept", &["10.7.0.8:80"], Forwarding::Dr, &[("a", a4), ("b", b4)]),
         service("empty", &["10.7.0.9:80", "[fd07::9]:80"], Forwarding::Nat, &[]),
     ];
+    // What stands before new flows: each with its own mixture of rates and cookies.
+    let rate = |per_second, burst| Some(FlowRate { per_second, burst });
+    let guarded = [
+        ("asks", 11, Forwarding::Nat, SynCookies::Always, None, None),
+        ("asks-when-busy", 12, Forwarding::Snat, SynCookies::OverRate, rate(20, 100), None),
+        ("limited", 13, Forwarding::Dr, SynCookies::Off, rate(50, 100), rate(2, 5)),
+        ("all-of-it", 14, Forwarding::Nat, SynCookies::Always, rate(10, 20), rate(10, 100)),
+    ];
+    for (name, n, forwarding, cookies, rate, source_rate) in guarded {
+        for (family, vip, real) in
+            [("4", vip4(n), at("10.8.0.4", n.into())), ("6", vip6(n), at("fd08::4", n.into()))]
+        {
+            let mut service = one(&format!("{name}{family}"), vip, forwarding, real);
+            (service.syn_cookies, service.rate, service.source_rate) = (cookies, rate, source_rate);
+            all.push(service);
+        }
+    }
     all[13].persist = Some(Persist { mask: 30, mask6: 64, timeout: std::time::Duration::from_secs(3600) });
     all
 }
 
-fn client(random: &mut Random, v6: bool) -> SocketAddr {
+fn client(random: &mut Random, v6: bool, ports: usize) -> SocketAddr {
     let n = random.below(24) as u16;
     let address = match v6 {
         false => IpAddr::V4(Ipv4Addr::new(10, 6, 0, n as u8)),
         true => IpAddr::V6(Ipv6Addr::new(0xfd06, 0, 0, 0, 0, 0, 0, n)),
     };
-    SocketAddr::new(address, 40_000 + random.below(8) as u16)
+    SocketAddr::new(address, 40_000 + random.below(ports) as u16)
 }
 
 /// A frame that means something: of a client, or of a real server.
 fn sensible(random: &mut Random, reference: &Reference) -> Frame {
     let kinds = [SYN, SYN, ACK, ACK, ACK, ACK | 8, FIN | ACK, RST, RST | ACK, SYN | ACK, 0, FIN, 0xff];
+    if random.one_in(6)
+        && let Some((source, target, number, own)) = reference.some_cookie(random.below(32))
+    {
+        // The proof that was asked for, sometimes with a number changed or data behind it.
+        let mut frame =
+            Frame::tcp(source, target, random.of(&[ACK, ACK, ACK, ACK | 8, FIN | ACK, SYN | ACK]));
+        frame.sequence = number.wrapping_add(1);
+        frame.acknowledged = own.wrapping_add(random.of(&[1, 1, 1, 1, 1, 1, 2, 1 << 25]));
+        frame.payload = vec![7; random.of(&[0, 0, 0, 5])];
+        frame.ttl = random.of(&[64, 64, 64, 64, 1]);
+        return frame;
+    }
+    if random.one_in(12)
+        && let Some((source, target)) = reference.some_asked_server(random.below(32))
+    {
+        let flags = random.of(&[SYN | ACK, SYN | ACK, SYN | ACK, RST | ACK, ACK, SYN | ACK | RST]);
+        let mut frame = Frame::tcp(source, target, flags);
+        (frame.sequence, frame.acknowledged) = (random.next() as u32, random.next() as u32);
+        frame.tcp_options = vec![2, 4, 5, 0xb4];
+        frame.ttl = random.of(&[64, 64, 64, 1]);
+        return frame;
+    }
     let (source, target, udp, flags) = match random.below(4) {
         0 => {
             let number = random.below(64);
             let Some((source, target, udp)) = reference.some_reply(number) else {
-                return Frame::udp(client(random, false), SocketAddr::new(ip("10.5.0.1"), 53), b"?");
+                return Frame::udp(client(random, false, 8), SocketAddr::new(ip("10.5.0.1"), 53), b"?");
             };
             (source, target, udp, random.of(&[SYN | ACK, ACK, ACK, ACK, FIN | ACK, RST]))
         }
         _ => {
             let v6 = random.one_in(2);
-            let n = 1 + random.below(10) as u16;
+            let n = 1 + random.below(14) as u16;
             let vip = match v6 {
                 false => IpAddr::V4(Ipv4Addr::new(10, 7, 0, n as u8)),
                 true => IpAddr::V6(Ipv6Addr::new(0xfd07, 0, 0, 0, 0, 0, 0, n)),
@@ -102,7 +142,7 @@ fn sensible(random: &mut Random, reference: &Reference) -> Frame {
             if n == 8 && flags & (SYN | ACK) != SYN {
                 flags = SYN;
             }
-            (client(random, v6), SocketAddr::new(vip, port), udp, flags)
+            (client(random, v6, if n > 10 { 64 } else { 8 }), SocketAddr::new(vip, port), udp, flags)
         }
     };
     let mut frame = Frame::tcp(source, target, flags);
@@ -110,6 +150,14 @@ fn sensible(random: &mut Random, reference: &Reference) -> Frame {
     let size = random.of(&[0, 1, 8, 100, 1000, 1440, 1460]);
     frame.payload = (0..size).map(|_| random.next() as u8).collect();
     frame.ttl = random.of(&[64, 64, 64, 64, 255, 2, 1, 0]);
+    (frame.sequence, frame.acknowledged) = (random.next() as u32, random.next() as u32);
+    if !udp && flags & SYN != 0 {
+        let size = random.of(&[1460u16, 1440, 1439, 1300, 1220, 536, 9]);
+        let [a, b] = size.to_be_bytes();
+        frame.tcp_options = random
+            .of(&[&[][..], &[2, 4, a, b][..], &[2, 4, a, b, 1, 3, 3, 7][..], &[1, 1, 1, 1][..]])
+            .to_vec();
+    }
     if random.one_in(8) {
         frame.options = vec![1; 4 * random.below(11)];
     }
@@ -222,16 +270,25 @@ fn compare(seed: u64) {
         if random.one_in(5) {
             spoil(&mut random, &mut frame);
         }
+        let clock = plane.clock().unwrap();
         let run = plane.run_frame(&frame, &mut out, 1).unwrap();
         let seen = &out[..run.length];
-        let expected = reference.process(&frame, seen);
-        if run.action == DROP && expected.action == SEND && reference.may_have_forgotten(&frame) {
+        let until = plane.clock().unwrap().jiffies;
+        let expected = reference.process(&frame, &Seen { action: run.action, frame: seen, clock, until });
+        if run.action != SEND && expected.action == SEND && reference.may_have_forgotten(&frame) {
             forgotten += 1;
             continue;
         }
         let frame_of = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
         let context = || format!("seed {seed}, frame {number}: {}", frame_of(&frame));
-        assert_eq!(run.action, expected.action, "{}\n{:?}", context(), plane.reasons());
+        assert_eq!(
+            run.action,
+            expected.action,
+            "{}\n{:?}\n{}",
+            context(),
+            plane.reasons(),
+            frame_of(&expected.frame)
+        );
         if run.action == SEND {
             sent += 1;
             assert_eq!(frame_of(seen), frame_of(&expected.frame), "{}", context());
@@ -240,6 +297,12 @@ fn compare(seed: u64) {
     assert!(sent > FRAMES / 4, "only {sent} frames were sent on");
     assert!(reference.flow_count() > 500);
     assert!(forgotten < FRAMES / 1000, "{forgotten} fragments were forgotten");
+    let count = |reason: &str| plane.reasons().iter().find(|r| r.0 == reason).map_or(0, |r| r.1);
+    for reason in ["cookie-sent", "cookie-wrong", "rate-limited", "source-rate-limited"] {
+        assert!(count(reason) > 100, "{reason}: {}", count(reason));
+    }
+    assert!(reference.proved() > 100, "{} cookies came back", reference.proved());
+    assert!(reference.ambiguous() < FRAMES / 100, "{} only the program could know", reference.ambiguous());
     let _ = std::fs::remove_file(book);
 }
 
