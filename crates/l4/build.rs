@@ -8,7 +8,7 @@ fn main() {
     println!("cargo:rerun-if-changed=bpf");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let headers = std::env::var_os("DEP_BPF_INCLUDE").expect("libbpf-sys names its headers");
-    for program in ["evenkeel", "decapsulate", "floor"] {
+    for program in ["evenkeel", "decapsulate", "floor", "generator"] {
         compile(program, &PathBuf::from(&headers), &out);
     }
     let shared = std::fs::read_to_string("bpf/shared.h").expect("bpf/shared.h");

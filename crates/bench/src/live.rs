@@ -3,13 +3,18 @@
 //! One core sends UDP datagrams; everything that becomes of them happens on that core, in its
 //! interrupts, so packets a second are nanoseconds a packet. What sending itself and the way to the
 //! load balancer cost is measured with a program there that drops at once, and taken off.
+//!
+//! Twice: as frames of a driver, which is where a network card's come from, and from sockets, where
+//! the kernel's own NAT is given the buffers that XDP first has to turn into frames.
 
 use std::net::UdpSocket;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use evenkeel_testbed::{Hosts, Place, command};
+use evenkeel_l4::Generator;
+use evenkeel_testbed::frame::Frame;
+use evenkeel_testbed::{Hosts, Place, Process, command};
 
 pub struct Live {
     pub name: &'static str,
@@ -89,14 +94,7 @@ fn round(place: &Place, object: &str, variant: &str, flows: usize) -> anyhow::Re
                 hosts.allow_native(place, "b", 1);
             }
             let way = variant.rsplit(' ').next().unwrap_or("generic");
-            let folder = place.folder().display();
-            let config = format!(
-                "[admin]\nsocket = \"{folder}/admin.sock\"\n[state]\ndirectory = \"{folder}/state\"\n[layer-4]\nattach = \"{way}\"\n[[virtual-service]]\nname = \"n\"\nvip = [\"{VIP}\"]\nmode = \"nat\"\nprotocol = \"udp\"\nhealth-check = {{ type = \"none\" }}\n[[virtual-service.real-server]]\nname = \"b\"\naddress = \"10.78.0.11\"\n"
-            );
-            let file = place.write("live.toml", config).display().to_string();
-            let program = std::env::current_exe()?.with_file_name("evenkeel").display().to_string();
-            daemon = Some(hosts.start("lb", &program, &["run", "--config", &file], &place.file("live.log")));
-            std::thread::sleep(Duration::from_secs(2));
+            daemon = Some(balancer(place, &hosts, way)?);
         }
     }
     // The sink takes frames and drops them; the switch's counter says how many.
@@ -118,6 +116,114 @@ fn round(place: &Place, object: &str, variant: &str, flows: usize) -> anyhow::Re
     }
     let _ = std::fs::remove_dir_all(Path::new(&place.file("state")));
     Ok(rate)
+}
+
+/// The same with frames as a driver hands them on: made by the generator, on cables without a switch.
+pub fn run_as_driver(rounds: usize, flows: u32) -> anyhow::Result<Vec<Live>> {
+    let place = Place::new("driver");
+    let source = place.write("drop.c", DROP).display().to_string();
+    let object = place.file("drop.o").display().to_string();
+    let built = command("clang", &["-O2", "-target", "bpf", "-g", "-c", &source, "-o", &object]);
+    anyhow::ensure!(built.code == 0, "clang: {}", built.err);
+    let names = ["dropped at once", "nftables DNAT", "nat, native"];
+    let mut all: Vec<Live> = names.iter().map(|name| Live { name, rates: Vec::new() }).collect();
+    for _ in 0..rounds {
+        for live in &mut all {
+            let rate = driver_round(&place, &object, live.name, flows)?;
+            live.rates.push(rate);
+        }
+    }
+    Ok(all)
+}
+
+fn driver_round(place: &Place, object: &str, variant: &str, flows: u32) -> anyhow::Result<f64> {
+    let mut hosts = Hosts::new().ok_or_else(|| anyhow::anyhow!("needs root"))?;
+    for host in ["lb", "gen", "sink"] {
+        hosts.add(host, &[]);
+    }
+    hosts.join("front", [("lb", &["10.77.0.1/16"]), ("gen", &["10.77.0.2/16"])]);
+    hosts.join("back", [("lb", &["10.78.0.1/24"]), ("sink", &["10.78.0.11/24"])]);
+    let mac = |host: &str, link: &str| {
+        hosts.run(host, "cat", &[&format!("/sys/class/net/{link}/address")]).out.trim().to_owned()
+    };
+    let nft = variant == "nftables DNAT";
+    // What the kernel's NAT sends is for a stranger's MAC: the least work for the sink's kernel.
+    let real = if nft { "02:00:00:00:00:77".to_owned() } else { mac("sink", "back") };
+    hosts.ip("lb", &["neigh", "replace", "10.78.0.11", "lladdr", &real, "dev", "back", "nud", "permanent"]);
+    // A driver takes frames by NAPI: with a program on the interface, or with GRO.
+    let on = |host: &str, link: &str| {
+        hosts.ip(host, &["link", "set", link, "xdpdrv", "object", object, "section", "xdp"])
+    };
+    on("gen", "front");
+    let mut daemon = None;
+    match variant {
+        "dropped at once" => on("lb", "front"),
+        "nftables DNAT" => {
+            for (name, value) in
+                [("ip_forward", "1"), ("conf.all.rp_filter", "0"), ("conf.front.rp_filter", "0")]
+            {
+                hosts.run("lb", "sysctl", &["-qw", &format!("net.ipv4.{name}={value}")]);
+            }
+            hosts.run("lb", "ethtool", &["-K", "front", "gro", "on"]);
+            hosts.ip("lb", &["addr", "add", "10.77.0.105/32", "dev", "front"]);
+            let rules = "table ip n {\n chain p { type nat hook prerouting priority dstnat; udp dport 5000 dnat to 10.78.0.11; }\n chain q { type nat hook postrouting priority srcnat; oifname back masquerade; }\n}\n";
+            let file = place.write("rules.nft", rules).display().to_string();
+            let set = hosts.run("lb", "nft", &["-f", &file]);
+            anyhow::ensure!(set.code == 0, "nft: {}", set.err);
+        }
+        _ => {
+            on("sink", "back");
+            daemon = Some(balancer(place, &hosts, "native")?);
+        }
+    }
+    let (host, counter) = match variant {
+        "dropped at once" => ("lb", "/sys/class/net/front/statistics/rx_packets"),
+        "nftables DNAT" => ("lb", "/sys/class/net/back/statistics/tx_packets"),
+        _ => ("sink", "/sys/class/net/back/statistics/rx_packets"),
+    };
+    let read = || hosts.run(host, "cat", &[counter]).out.trim().parse::<f64>().unwrap_or(0.0);
+    let index = hosts.run("gen", "cat", &["/sys/class/net/front/ifindex"]).out.trim().parse()?;
+    let target: std::net::SocketAddr = VIP.parse()?;
+    let mut frame = Frame::udp("10.77.1.1:1".parse()?, target, &[0; 18]);
+    frame.target_mac = mac_of(&mac("lb", "front"))?;
+    let mut bytes = frame.bytes();
+    // No checksum.
+    bytes[40..42].fill(0);
+    let generator = Generator::load()?;
+    let (before, seconds) = (read(), 2.0);
+    hosts.inside("gen", || -> anyhow::Result<()> {
+        let mut one = rustix::thread::CpuSet::new();
+        one.set(0);
+        rustix::thread::sched_setaffinity(None, &one)?;
+        let until = (Duration::from_secs_f64(seconds), u64::MAX);
+        generator.send(index, &bytes, [10, 77, 1, 1].into(), Some(flows), until)?;
+        Ok(())
+    })?;
+    let rate = (read() - before) / seconds;
+    if let Some(mut daemon) = daemon {
+        daemon.signal(rustix::process::Signal::INT);
+        daemon.wait();
+    }
+    let _ = std::fs::remove_dir_all(Path::new(&place.file("state")));
+    Ok(rate)
+}
+
+fn mac_of(text: &str) -> anyhow::Result<[u8; 6]> {
+    let octets: Result<Vec<u8>, _> = text.split(':').map(|octet| u8::from_str_radix(octet, 16)).collect();
+    octets?.try_into().map_err(|_| anyhow::anyhow!("no MAC: {text}"))
+}
+
+/// Evenkeel with one service, attached this way.
+fn balancer(place: &Place, hosts: &Hosts, way: &str) -> anyhow::Result<Process> {
+    let folder = place.folder().display();
+    let config = format!(
+        "[admin]\nsocket = \"{folder}/admin.sock\"\n[state]\ndirectory = \"{folder}/state\"\n[layer-4]\nattach = \"{way}\"\n[[virtual-service]]\nname = \"n\"\nvip = [\"{VIP}\"]\nmode = \"nat\"\nprotocol = \"udp\"\nhealth-check = {{ type = \"none\" }}\n[[virtual-service.real-server]]\nname = \"b\"\naddress = \"10.78.0.11\"\n"
+    );
+    let file = place.write("live.toml", config).display().to_string();
+    let program = std::env::current_exe()?.with_file_name("evenkeel").display().to_string();
+    let daemon = hosts.start("lb", &program, &["run", "--config", &file], &place.file("live.log"));
+    std::thread::sleep(Duration::from_secs(2));
+    Ok(daemon)
 }
 
 pub fn render(all: &[Live], flows: usize) -> String {

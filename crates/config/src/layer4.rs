@@ -157,10 +157,8 @@ pub fn check_pool(table: Section<'_>, service: &VirtualService, pool: &Pool, pro
             .real_servers
             .iter()
             .any(|s| !service.vips.iter().any(|v| v.address.is_ipv4() == s.address.is_ipv4()));
-        let gue = service.layer4.as_ref().is_some_and(|l| l.tunnel == Tunnel::Gue);
-        if service.mode == Mode::Tun && (mixed || gue) {
-            let message =
-                "`through-vip` needs an IPIP tunnel and one IP version inside and outside".to_owned();
+        if service.mode == Mode::Tun && mixed {
+            let message = "`through-vip` needs one IP version inside and outside of the tunnel".to_owned();
             report("health-check", message, "check the server's own address instead");
         }
     }

@@ -30,6 +30,22 @@ CHECKED_APART int take_probe_answer(struct xdp_md *xdp, struct work *w)
     return XDP_PASS;
 }
 
+/* What stands behind the outer header; with GUE each check comes from a port of its own. */
+static __always_inline __u32 room_of(const struct probe *probe, __u32 header)
+{
+    return probe->tunnel == TUNNEL_GUE ? header + sizeof(struct udp) : header;
+}
+
+static __always_inline void write_gue(struct __sk_buff *skb, __u32 at, __u32 length, __be16 own_port)
+{
+    struct udp udp = {
+        .source = own_port | bpf_htons(0xc000),
+        .target = bpf_htons(GUE_PORT),
+        .length = bpf_htons(length + sizeof(udp)),
+    };
+    bpf_skb_store_bytes(skb, at, &udp, sizeof(udp), 0);
+}
+
 #define ADDRESS_AT_V4 (ETHERNET + 16)
 #define ADDRESS_AT_V6 (ETHERNET + 24)
 
@@ -56,14 +72,19 @@ static __always_inline int probe_out_v4(struct __sk_buff *skb, const struct prob
     bpf_skb_store_bytes(skb, ADDRESS_AT_V4, &to, 4, 0);
     if (probe->mode != MODE_TUN)
         return -1;
-    if (bpf_skb_adjust_room(skb, sizeof(struct ipv4), BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4))
+    int gue = probe->tunnel == TUNNEL_GUE;
+    __u32 room = room_of(probe, sizeof(struct ipv4));
+    __u64 flags = BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | (gue ? BPF_F_ADJ_ROOM_ENCAP_L4_UDP : 0);
+    if (bpf_skb_adjust_room(skb, room, BPF_ADJ_ROOM_MAC, flags))
         return 2;
+    if (gue)
+        write_gue(skb, ETHERNET + sizeof(struct ipv4), total, key.own_port_be);
     struct ipv4 outer = {
         .version_length = 0x45,
-        .total = bpf_htons(total + sizeof(outer)),
+        .total = bpf_htons(total + room),
         .fragment = bpf_htons(0x4000),
         .ttl = 64,
-        .protocol = 4,
+        .protocol = gue ? PROTOCOL_UDP : 4,
         .source = probe->tunnel_source[3],
         .target = probe->real[3],
     };
@@ -98,12 +119,17 @@ static __always_inline int probe_out_v6(struct __sk_buff *skb, const struct prob
     bpf_skb_store_bytes(skb, ADDRESS_AT_V6, new, sizeof(new), 0);
     if (probe->mode != MODE_TUN)
         return -1;
-    if (bpf_skb_adjust_room(skb, sizeof(struct ipv6), BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6))
+    int gue = probe->tunnel == TUNNEL_GUE;
+    __u32 room = room_of(probe, sizeof(struct ipv6));
+    __u64 flags = BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 | (gue ? BPF_F_ADJ_ROOM_ENCAP_L4_UDP : 0);
+    if (bpf_skb_adjust_room(skb, room, BPF_ADJ_ROOM_MAC, flags))
         return 2;
+    if (gue)
+        write_gue(skb, ETHERNET + sizeof(struct ipv6), payload + sizeof(struct ipv6), key.own_port_be);
     struct ipv6 outer = {
         .version_flow = bpf_htonl(6 << 28),
-        .payload = bpf_htons(payload + sizeof(outer)),
-        .next = 41,
+        .payload = bpf_htons(payload + room),
+        .next = gue ? PROTOCOL_UDP : 41,
         .hops = 64,
     };
     __builtin_memcpy(outer.source, probe->tunnel_source, sizeof(outer.source));

@@ -275,7 +275,7 @@ struct probe {
     __u32 vip[4];
     __u32 tunnel_source[4];
     __u32 mode;
-    __u32 unused;
+    __u32 tunnel;
 };
 
 struct probe_key {
@@ -330,4 +330,15 @@ struct sweeping {
     __u32 count;
     __u32 live;
     __u32 ended;
+};
+
+/* Of the generator of frames: what is the same in all of them. */
+#define PLANNED 60
+
+struct plan {
+    __u8 frame[PLANNED];
+    __u32 first_client;
+    __u32 flows;
+    __u32 unused;
+    __u64 next;
 };

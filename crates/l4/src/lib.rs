@@ -7,6 +7,7 @@
 mod book;
 mod decapsulate;
 mod floor;
+mod generator;
 mod keeper;
 mod listing;
 mod plane;
@@ -21,6 +22,7 @@ mod write;
 pub use book::Full;
 pub use decapsulate::Decapsulator;
 pub use floor::Floor;
+pub use generator::Generator;
 pub use keeper::FlowGate;
 pub use listing::{FlowReader, PersistentInfo};
 pub use plane::{Options, Plane, PlaneError};

@@ -348,8 +348,8 @@ impl Plane {
                 real: words(spec.real),
                 vip: words(spec.vip),
                 tunnel_source: hop.and_then(|h| h.source).map_or([0; 4], words),
-                mode: if spec.tunnelled { MODE_TUN } else { MODE_DR },
-                unused: 0,
+                mode: if spec.tunnel.is_some() { MODE_TUN } else { MODE_DR },
+                tunnel: if spec.tunnel == Some(Tunnel::Gue) { TUNNEL_GUE } else { TUNNEL_IPIP },
             };
             self.maps.probes.write(&spec.mark, &probe)?;
         }

@@ -92,7 +92,7 @@ pub struct ProbeSpec {
     pub mark: u32,
     pub real: IpAddr,
     pub vip: IpAddr,
-    pub tunnelled: bool,
+    pub tunnel: Option<Tunnel>,
 }
 
 /// The way to a real server, as the kernel's routes and neighbours have it.

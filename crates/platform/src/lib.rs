@@ -24,7 +24,7 @@ pub use files::{listen_private, write_atomically, write_private};
 pub use handover::{HandoverError, Package, receive, send};
 pub use network::{Interface, Network, NetworkChanges, OwnAddress, WayTo};
 pub use realtime::run_first;
-pub use redirect::{has_redirect, remove_redirect, set_redirect};
+pub use redirect::{add_redirects, redirects, remove_redirects};
 pub use serial::SerialLine;
 pub use service_manager::{
     forget_socket, has_service_manager, notify_service_manager, store_socket, stored_sockets,

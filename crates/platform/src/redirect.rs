@@ -1,11 +1,42 @@
 //! Packets for an address that is not this machine's, taken as if it were: an nftables redirect.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::IpAddr;
 
 use crate::command::run;
 
-pub fn set_redirect(table: &str, addresses: &[IpAddr]) -> Result<(), String> {
+/// Redirects these addresses, beside those that the table has.
+pub fn add_redirects(table: &str, addresses: &[IpAddr]) -> Result<(), String> {
+    let mut all: BTreeSet<IpAddr> = redirects(table).into_iter().collect();
+    all.extend(addresses);
+    write(table, &all)
+}
+
+/// Redirects these no longer; without any left the table goes.
+pub fn remove_redirects(table: &str, addresses: &[IpAddr]) -> Result<(), String> {
+    let mut all: BTreeSet<IpAddr> = redirects(table).into_iter().collect();
+    let before = all.len();
+    all.retain(|address| !addresses.contains(address));
+    match (before == all.len(), all.is_empty()) {
+        (true, _) => Ok(()),
+        (false, true) => run("nft", &["delete", "table", "inet", table], "").map(drop),
+        (false, false) => write(table, &all),
+    }
+}
+
+/// The addresses that are redirected.
+pub fn redirects(table: &str) -> Vec<IpAddr> {
+    let listed = run("nft", &["list", "table", "inet", table], "").unwrap_or_default();
+    let redirected = listed.lines().filter_map(|line| {
+        let mut words = line.split_whitespace().skip_while(|word| *word != "daddr").skip(1);
+        let address = words.next()?.parse().ok()?;
+        (words.next() == Some("redirect")).then_some(address)
+    });
+    redirected.collect()
+}
+
+fn write(table: &str, addresses: &BTreeSet<IpAddr>) -> Result<(), String> {
     let mut rules = format!(
         "table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n chain prerouting {{\n  type nat hook prerouting priority dstnat; policy accept;\n"
     );
@@ -15,13 +46,4 @@ pub fn set_redirect(table: &str, addresses: &[IpAddr]) -> Result<(), String> {
     }
     rules.push_str(" }\n}\n");
     run("nft", &["-f", "-"], &rules).map(drop)
-}
-
-pub fn has_redirect(table: &str, address: IpAddr) -> bool {
-    let listed = run("nft", &["list", "table", "inet", table], "");
-    listed.is_ok_and(|text| text.contains(&format!("daddr {address} redirect")))
-}
-
-pub fn remove_redirect(table: &str) {
-    let _ = run("nft", &["delete", "table", "inet", table], "");
 }

@@ -1,5 +1,6 @@
 //! Hosts of their own: network namespaces on virtual switches, ended with the test.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -68,17 +69,56 @@ impl Hosts {
         }
     }
 
+    /// A cable between two hosts, without a switch: an interface of the same name at both ends.
+    pub fn join(&self, link: &str, ends: [(&str, &[&str]); 2]) {
+        let [(one, _), (other, _)] = ends;
+        let (one, other) = (self.name(one), self.name(other));
+        let pair = ["type", "veth", "peer", "name", link, "netns", &other];
+        self.must("ip", &[&["link", "add", link, "netns", &one][..], &pair].concat());
+        for (host, addresses) in ends {
+            for address in addresses {
+                self.ip(host, &["addr", "add", address, "dev", link]);
+            }
+            self.ip(host, &["link", "set", link, "up"]);
+        }
+    }
+
+    /// Does something on a thread that is in a host's namespace.
+    pub fn inside<T: Send>(&self, host: &str, act: impl FnOnce() -> T + Send) -> T {
+        let path = format!("/run/netns/{}", self.name(host));
+        std::thread::scope(|scope| {
+            let there = scope.spawn(move || {
+                let namespace = std::fs::File::open(path).unwrap();
+                let kind = rustix::thread::LinkNameSpaceType::Network;
+                rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(kind)).unwrap();
+                act()
+            });
+            there.join().unwrap()
+        })
+    }
+
     /// Lets frames that a host's driver sends back out pass on the switch's end: native XDP on a
     /// virtual pair needs a program on both.
     pub fn allow_native(&self, place: &Place, host: &str, links: usize) {
-        let source = "int pass(void *context) __attribute__((section(\"xdp\")));\nint pass(void *context) { return 2; }\nchar LICENSE[] __attribute__((section(\"license\"))) = \"GPL\";\n";
-        let source = place.write("pass.c", source).display().to_string();
-        let object = place.file("pass.o").display().to_string();
-        self.must("clang", &["-O2", "-target", "bpf", "-g", "-c", &source, "-o", &object]);
+        let object = self.passing(place);
         for number in 0..links {
             let end = format!("{host}{number}");
             self.ip("switch", &["link", "set", &end, "xdpdrv", "object", &object, "section", "xdp"]);
         }
+    }
+
+    /// The same for one end of a cable.
+    pub fn take_native(&self, place: &Place, host: &str, link: &str) {
+        let object = self.passing(place);
+        self.ip(host, &["link", "set", link, "xdpdrv", "object", &object, "section", "xdp"]);
+    }
+
+    fn passing(&self, place: &Place) -> String {
+        let source = "int pass(void *context) __attribute__((section(\"xdp\")));\nint pass(void *context) { return 2; }\nchar LICENSE[] __attribute__((section(\"license\"))) = \"GPL\";\n";
+        let source = place.write("pass.c", source).display().to_string();
+        let object = place.file("pass.o").display().to_string();
+        self.must("clang", &["-O2", "-target", "bpf", "-g", "-c", &source, "-o", &object]);
+        object
     }
 
     pub fn ip(&self, host: &str, arguments: &[&str]) {

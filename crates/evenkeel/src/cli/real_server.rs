@@ -1,6 +1,8 @@
 //! `evenkeel real-server`: makes a Linux machine a real server of mode `dr` or `tun`, looks at
 //! whether it is one, and undoes it; for other systems it prints what to do.
 
+mod unit;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
@@ -20,7 +22,7 @@ pub enum RealServerVerb {
     Setup {
         #[command(flatten)]
         arguments: Arguments,
-        /// Do it again at every boot (a systemd unit)
+        /// Do it again at every boot (a systemd unit for each VIP)
         #[arg(long)]
         persist: bool,
     },
@@ -87,7 +89,6 @@ struct Finding {
     fix: String,
 }
 
-const UNIT: &str = "/etc/systemd/system/evenkeel-real-server.service";
 const TABLE: &str = "evenkeel_real_server";
 /// Answers ARP for addresses of the interface asked on alone, and names no other in questions.
 const ARP: [(&str, &str); 4] = [
@@ -102,7 +103,7 @@ pub fn run(common: &Common, verb: RealServerVerb) -> Outcome {
         RealServerVerb::Setup { arguments, persist } => {
             setup(&arguments)?;
             if persist {
-                write_unit(&arguments)?;
+                unit::write(&arguments)?;
             }
             check(common, &arguments)
         }
@@ -160,11 +161,11 @@ fn setup(arguments: &Arguments) -> Outcome {
             add.map_err(|e| failed(format!("{vip} cannot be added to the loopback interface: {e}")))?;
         }
     } else {
-        evenkeel_platform::set_redirect(TABLE, &arguments.vip).map_err(failed)?;
+        evenkeel_platform::add_redirects(TABLE, &arguments.vip).map_err(failed)?;
     }
     if arguments.mode == ServerMode::Tun {
-        for interface in interfaces.iter().filter(|i| !Decapsulator::is_attached(i.index)) {
-            Decapsulator::attach(interface.index, &arguments.vip).map_err(failed)?;
+        for interface in interfaces {
+            Decapsulator::open(interface.index, &arguments.vip).map_err(failed)?;
         }
     }
     Ok(())
@@ -180,6 +181,7 @@ fn findings(arguments: &Arguments) -> Result<Vec<Finding>, Failure> {
     let mut network = Network::open().map_err(failed)?;
     let own = network.addresses().map_err(failed)?;
     let loopback = loopback(&mut network)?;
+    let redirected = if arguments.on_loopback() { Vec::new() } else { evenkeel_platform::redirects(TABLE) };
     let mut all = Vec::new();
     for vip in &arguments.vip {
         let elsewhere = own.iter().find(|o| o.address == *vip && o.interface != loopback);
@@ -201,7 +203,7 @@ fn findings(arguments: &Arguments) -> Result<Vec<Finding>, Failure> {
             });
         } else {
             all.push(Finding {
-                ok: evenkeel_platform::has_redirect(TABLE, *vip),
+                ok: redirected.contains(vip),
                 what: format!("packets for {vip} are redirected to this machine"),
                 fix: format!("nft add rule inet {TABLE} prerouting ip daddr {vip} redirect"),
             });
@@ -221,11 +223,13 @@ fn findings(arguments: &Arguments) -> Result<Vec<Finding>, Failure> {
     }
     if arguments.mode == ServerMode::Tun {
         for interface in arguments.interfaces(&mut network)? {
-            all.push(Finding {
-                ok: Decapsulator::is_attached(interface.index) || has_tunnel(&mut network),
-                what: format!("tunnels are opened on {}", interface.name),
-                fix: "evenkeel real-server setup --mode tun --vip ADDRESS".into(),
-            });
+            let opened = Decapsulator::on(interface.index).map_or_else(Vec::new, |d| d.vips());
+            let by_kernel = has_tunnel(&mut network);
+            all.extend(arguments.vip.iter().map(|vip| Finding {
+                ok: by_kernel || opened.contains(vip),
+                what: format!("tunnels are opened on {} for {vip}", interface.name),
+                fix: format!("evenkeel real-server setup --mode tun --vip {vip}"),
+            }));
         }
     }
     Ok(all)
@@ -266,22 +270,22 @@ fn undo(common: &Common, arguments: &Arguments) -> Outcome {
         network.remove_address(loopback, *vip, whole(*vip)).map_err(failed)?;
         done.insert(vip.to_string(), "removed from the loopback interface");
     }
-    evenkeel_platform::remove_redirect(TABLE);
+    evenkeel_platform::remove_redirects(TABLE, &arguments.vip).map_err(failed)?;
     for interface in arguments.interfaces(&mut network)? {
-        if Decapsulator::is_attached(interface.index) {
-            Decapsulator::detach(interface.index).map_err(failed)?;
-            done.insert(interface.name, "opens no tunnels any more");
+        if let Some(opener) = Decapsulator::on(interface.index) {
+            opener.close(interface.index, &arguments.vip).map_err(failed)?;
+            done.insert(interface.name, "opens no tunnels for it any more");
         }
     }
-    if Path::new(UNIT).exists() {
-        let _ = std::process::Command::new("systemctl").args(["disable", "evenkeel-real-server"]).status();
-        std::fs::remove_file(UNIT).map_err(failed)?;
-        done.insert(UNIT.into(), "removed");
+    for vip in &arguments.vip {
+        if unit::remove(*vip)? {
+            done.insert(format!("at boot, {vip}"), "not set up any more");
+        }
     }
-    // With no VIP left on the loopback interface the settings for ARP go back to the kernel's own.
-    let left = own
-        .iter()
-        .any(|o| o.interface == loopback && !o.address.is_loopback() && !arguments.vip.contains(&o.address));
+    // With no VIP of IPv4 left the settings for ARP go back to the kernel's own.
+    let kept = own.iter().filter(|o| o.interface == loopback && !arguments.vip.contains(&o.address));
+    let mut kept = kept.map(|o| o.address).chain(evenkeel_platform::redirects(TABLE));
+    let left = kept.any(|address| address.is_ipv4() && !address.is_loopback());
     if !left && arguments.vip.iter().any(IpAddr::is_ipv4) {
         for (key, _) in ARP {
             std::fs::write(Path::new("/proc/sys").join(key), "0").map_err(failed)?;
@@ -295,30 +299,6 @@ fn undo(common: &Common, arguments: &Arguments) -> Outcome {
         say(&format!("{what}: {how}"))?;
     }
     Ok(())
-}
-
-fn write_unit(arguments: &Arguments) -> Outcome {
-    let program = std::env::current_exe()?;
-    let mut command = format!("{} real-server setup", program.display());
-    command += match arguments.mode {
-        ServerMode::Dr => " --mode dr",
-        ServerMode::Tun => " --mode tun",
-    };
-    if arguments.method == Method::Redirect {
-        command += " --method redirect";
-    }
-    arguments.vip.iter().for_each(|vip| command += &format!(" --vip {vip}"));
-    arguments.interface.iter().for_each(|name| command += &format!(" --interface {name}"));
-    let unit = format!(
-        "# Written by `evenkeel real-server setup --persist`; `undo` removes it.\n[Unit]\nDescription=Real server of a load balancer\nAfter=network.target\n\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart={command}\n\n[Install]\nWantedBy=multi-user.target\n"
-    );
-    evenkeel_platform::write_atomically(Path::new(UNIT), unit.as_bytes())
-        .map_err(|e| failed(format!("{UNIT} cannot be written: {e}")))?;
-    let enabled = std::process::Command::new("systemctl").args(["enable", "evenkeel-real-server"]).status();
-    match enabled {
-        Ok(status) if status.success() => Ok(()),
-        _ => say(&format!("{UNIT} is written; enable it with: systemctl enable evenkeel-real-server")),
-    }
 }
 
 fn steps(system: System, arguments: &Arguments) -> String {

@@ -418,7 +418,7 @@ pub fn probe(snapshot: &Snapshot, pool: &Pool, server: u32, real: IpAddr) -> Opt
         mark: PROBE_MARK | (server & 0x00ff_ffff),
         real,
         vip: vip.address,
-        tunnelled: service.mode == Mode::Tun,
+        tunnel: service.layer4.as_ref().filter(|_| service.mode == Mode::Tun).map(|l| l.tunnel),
     })
 }
 

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use evenkeel_testbed::{Place, Scripted, get};
+use evenkeel_testbed::{Place, Scripted, command, get};
 
 use crate::{service, start};
 
@@ -116,4 +116,30 @@ fn the_demo_survives_the_loss_of_a_server() {
     assert_eq!(code, 0, "{out}\n{err}");
     assert!(out.contains("was killed") && out.contains("down") && out.contains(" 0 failed"), "{out}");
     assert!(started.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+fn steps_for_other_systems_are_whole_commands() {
+    let steps = |system: &str, vip: &str| {
+        let arguments = ["real-server", "steps", system, "--mode", "dr", "--vip", vip];
+        let printed = command(env!("CARGO_BIN_EXE_evenkeel"), &arguments);
+        assert_eq!(printed.code, 0, "{}", printed.err);
+        printed.out
+    };
+    for (system, v4, v6) in [
+        ("windows", "-IPAddress 192.0.2.9 -PrefixLength 32 -SkipAsSource", "-PrefixLength 128"),
+        ("solaris", "ipadm create-addr -T static -a 192.0.2.9/32 lo0/", "2001:db8::9/128"),
+        (
+            "macos",
+            "sudo ifconfig lo0 alias 192.0.2.9 netmask 255.255.255.255",
+            "inet6 2001:db8::9 prefixlen 128",
+        ),
+        ("bsd", "ifconfig lo0 alias 192.0.2.9 netmask 255.255.255.255", "inet6 2001:db8::9 prefixlen 128"),
+    ] {
+        let (four, six) = (steps(system, "192.0.2.9"), steps(system, "2001:db8::9"));
+        assert!(four.contains(v4) && four.contains("1. "), "{four}");
+        assert!(six.contains(v6) && six.contains("2001:db8::9"), "{six}");
+        // What nobody may forget on any of them.
+        assert!([&four, &six].iter().all(|text| text.contains("default route must lead to the clients")));
+    }
 }

@@ -1,5 +1,6 @@
 //! The Debian package, in a clean Debian.
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -150,13 +151,16 @@ fn under_systemd(place: &Place, root: &Path) {
     if !require(&["systemd-nspawn", "nsenter"]) {
         return;
     }
-    let log = std::fs::File::create(place.file("boot.log")).unwrap();
-    let mut command = Command::new("systemd-nspawn");
-    command.args(["--quiet", "--register=no", "--keep-unit", "--private-network", "--capability=all"]);
-    command.args(["--system-call-filter=bpf", "-M", &format!("evenkeel-{}", std::process::id()), "-b", "-D"]);
-    let machine = Process::start(command.arg(root).stdout(log.try_clone().unwrap()).stderr(log));
+    let boot = || {
+        let log = std::fs::File::create(place.file("boot.log")).unwrap();
+        let mut command = Command::new("systemd-nspawn");
+        command.args(["--quiet", "--register=no", "--keep-unit", "--network-veth", "--capability=all"]);
+        command.args(["--system-call-filter=bpf", "-M", &format!("ek-{}", std::process::id()), "-b", "-D"]);
+        Process::start(command.arg(root).stdout(log.try_clone().unwrap()).stderr(log))
+    };
+    let machine = RefCell::new(boot());
     let first = || {
-        let id = machine.id();
+        let id = machine.borrow().id();
         let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
         children.split_whitespace().next().map(str::to_owned)
     };
@@ -174,12 +178,14 @@ fn under_systemd(place: &Place, root: &Path) {
         assert!(output.status.success(), "{script}\n{out}{err}\n{}", journal());
         out
     };
-    let up = (0..200).any(|_| {
-        std::thread::sleep(Duration::from_millis(200));
-        let state = first().map(|_| said("systemctl is-system-running || true").stdout);
-        state.is_some_and(|state| state.starts_with(b"running") || state.starts_with(b"degraded"))
-    });
-    if !up {
+    let up = || {
+        (0..200).any(|_| {
+            std::thread::sleep(Duration::from_millis(200));
+            let state = first().map(|_| said("systemctl is-system-running || true").stdout);
+            state.is_some_and(|state| state.starts_with(b"running") || state.starts_with(b"degraded"))
+        })
+    };
+    if !up() {
         return note_skip("a machine on which systemd-nspawn can boot");
     }
     inside("dpkg -i /evenkeel.deb; systemctl is-active evenkeel; systemctl is-enabled evenkeel");
@@ -233,8 +239,28 @@ fn under_systemd(place: &Place, root: &Path) {
     let answers = std::fs::read_to_string(root.join("srv/answers")).unwrap();
     let failed: Vec<_> = answers.lines().filter(|line| *line != "200").collect();
     assert!(answers.lines().count() > 30 && failed.is_empty(), "{failed:?} of {}", answers.lines().count());
+    // A real server is one again after a boot, for every VIP it was made one for; not for those undone.
+    let setups = [
+        "setup --vip 10.60.0.100 --vip fd60::100",
+        "setup --vip 10.60.0.101 --method redirect",
+        "setup --vip 10.60.0.102 --mode tun --interface host0",
+        "setup --vip 10.60.0.103",
+    ];
+    setups.iter().for_each(|setup| drop(inside(&format!("evenkeel real-server {setup} --persist"))));
+    inside("evenkeel real-server undo --vip 10.60.0.103");
+    let turn_off = || {
+        said("systemctl poweroff");
+        eventually("the machine is off", Duration::from_secs(20), || machine.borrow_mut().has_ended());
+    };
+    turn_off();
+    machine.replace(boot());
+    assert!(up(), "booted again");
+    for setup in &setups[..3] {
+        inside(&format!("evenkeel real-server check {}", setup.strip_prefix("setup ").unwrap()));
+    }
+    let left = inside("ip -br address show lo; systemctl list-unit-files 'evenkeel-real-server-*'");
+    assert!(!left.contains("10.60.0.103") && left.contains("10.60.0.100"), "{left}");
     inside("dpkg -P evenkeel");
     assert!(!inside("getent passwd").contains("evenkeel") && !root.join("var/lib/evenkeel").exists());
-    said("systemctl poweroff");
-    eventually("the machine is off", Duration::from_secs(20), || first().is_none());
+    turn_off();
 }
