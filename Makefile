@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: demo ui deb test lint bench bench-packets bench-pair sim fuzz reference install-build-tools install-tools install-bench-tools
+.PHONY: demo ui deb container test lint bench bench-packets bench-pair sim fuzz reference install-build-tools install-tools install-bench-tools
 
 demo: install-build-tools ui
 	$(CARGO) build --release -p evenkeel
@@ -15,6 +15,10 @@ ui:
 # A Debian package in target/.
 deb: install-build-tools ui
 	sh scripts/deb.sh target
+
+# A container from that package, by docker, podman or buildah.
+container: install-build-tools ui
+	sh scripts/container.sh
 
 # Every test. What a test needs and is missing is installed when run as root; otherwise such
 # tests are skipped, named and counted at the end.

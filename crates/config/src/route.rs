@@ -299,7 +299,7 @@ impl<'a> Reader<'a, '_> {
         }
         self.headers("", Action::ResponseHeader, &mut all);
         if let Some(deny) = self.table.section("deny") {
-            all.push(Action::Deny { status: deny.number("status", 502) });
+            all.push(Action::Deny { status: deny.number("status", 502), silent: false });
         }
         all
     }
@@ -386,18 +386,16 @@ impl<'a> Reader<'a, '_> {
                 let help = error.help.unwrap_or_default();
                 self.problem(self.table.span("answer"), format!("`body`: {}", error.message), help);
             }
-            let html = body.trim_start().starts_with('<');
-            let kind = if html { "text/html; charset=utf-8" } else { "text/plain; charset=utf-8" };
             all.push(Action::Answer {
                 status: answer.number("status", 200),
-                content_type: answer.text("content-type").unwrap_or(kind).to_owned(),
+                content_type: answer.text("content-type").map(str::to_owned),
                 file: answer.text("file").map(Into::into),
                 body,
                 variables,
             });
         }
         if let Some(deny) = self.table.section("deny") {
-            all.push(Action::Deny { status: deny.number("status", 403) });
+            all.push(Action::Deny { status: deny.number("status", 403), silent: deny.flag("silent") });
         }
         if self.http("tarpit")
             && let Some(tarpit) = self.table.section("tarpit")

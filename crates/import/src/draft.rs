@@ -140,6 +140,9 @@ pub struct User {
     pub groups: Vec<String>,
 }
 
+/// Statuses and the files of their answers.
+pub type ErrorFiles = Vec<(String, String)>;
+
 #[derive(Debug, Default)]
 pub struct Draft {
     /// The source that is read.
@@ -155,6 +158,8 @@ pub struct Draft {
     pub counted: BTreeMap<String, String>,
     /// HAProxy's lists of users.
     pub userlists: Userlists,
+    /// HAProxy's `http-errors`, by name.
+    pub errors: BTreeMap<String, ErrorFiles>,
     pub left: Vec<Left>,
     /// Folders of certificates and authorities that are named without one.
     pub crt_base: Option<String>,
@@ -172,6 +177,12 @@ pub fn based(base: Option<&String>, file: &str) -> String {
 }
 
 impl Draft {
+    /// What is told to it is not heard by this one, which it knows the lists and tables of.
+    pub fn unheard(&self) -> Draft {
+        let (counted, userlists) = (self.counted.clone(), self.userlists.clone());
+        Draft { counted, userlists, errors: self.errors.clone(), run: self.run.clone(), ..Draft::default() }
+    }
+
     pub fn left(&mut self, line: usize, keyword: &str, consequence: impl Into<String>) {
         self.tell(Gravity::Lost, line, keyword, consequence.into());
     }

@@ -8,6 +8,7 @@ mod keywords;
 mod lexer;
 mod preprocess;
 mod proxy;
+mod replies;
 mod rules;
 pub mod run;
 mod sample;
@@ -73,8 +74,8 @@ struct Reader {
     /// By name; those without one under their place.
     defaults: Vec<(String, Vec<Word>)>,
     section: String,
-    /// The list of users that is read.
-    userlist: String,
+    /// The list of users or errors that is read.
+    list: String,
     comments: Vec<String>,
     branches: Vec<Branch>,
 }
@@ -184,7 +185,11 @@ impl Reader {
                     "userlist" => {
                         let name = words.get(1).cloned().unwrap_or_default();
                         draft.userlists.entry(name.clone()).or_default();
-                        self.userlist = name;
+                        self.list = name;
+                    }
+                    "http-errors" => {
+                        self.list = words.get(1).cloned().unwrap_or_default();
+                        draft.errors.entry(self.list.clone()).or_default();
                     }
                     "resolvers" => {
                         draft.note(number, &keyword, "names are looked up once, when the program starts")
@@ -194,8 +199,14 @@ impl Reader {
             }
             _ if self.section == "global" => self.global(number, &words, draft),
             _ if self.section == "userlist" => {
-                let list = draft.userlists.entry(self.userlist.clone()).or_default();
+                let list = draft.userlists.entry(self.list.clone()).or_default();
                 if let Err(why) = access::line(&words, list) {
+                    draft.left(number, &keyword, why);
+                }
+            }
+            _ if self.section == "http-errors" => {
+                let files = draft.errors.entry(self.list.clone()).or_default();
+                if let Err(why) = replies::line(&words, files) {
                     draft.left(number, &keyword, why);
                 }
             }

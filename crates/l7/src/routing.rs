@@ -106,6 +106,8 @@ pub enum Step {
         page: Arc<Page>,
         text: Option<Template>,
     },
+    /// No answer at all.
+    Silence,
     Deny {
         status: u16,
     },
@@ -355,17 +357,21 @@ impl<'a> Compiler<'a> {
                 Step::Redirect { location, status: *status, keep_query }
             }
             Action::Answer { status, content_type, body, file, variables } => {
-                let page = match file {
-                    None => Page {
-                        content_type: content_type.clone(),
-                        lines: Vec::new(),
-                        body: body.clone().into_bytes(),
-                    },
+                let mut page = match file {
+                    None => {
+                        let html = body.trim_start().starts_with('<');
+                        let kind =
+                            if html { "text/html; charset=utf-8" } else { "text/plain; charset=utf-8" };
+                        Page { content_type: kind.into(), lines: Vec::new(), body: body.clone().into_bytes() }
+                    }
                     Some(file) => {
                         routes.note(file);
                         read_page(file)?
                     }
                 };
+                if let Some(kind) = content_type {
+                    page.content_type.clone_from(kind);
+                }
                 let text = match (variables, file) {
                     (false, _) => None,
                     (true, None) => Some(template(body)),
@@ -376,7 +382,8 @@ impl<'a> Compiler<'a> {
                 };
                 Step::Answer { status: *status, page: Arc::new(page), text }
             }
-            Action::Deny { status } => Step::Deny { status: *status },
+            Action::Deny { silent: true, .. } => Step::Silence,
+            Action::Deny { status, .. } => Step::Deny { status: *status },
             Action::Tarpit { delay, status } => Step::Tarpit { delay: *delay, status: *status },
         }))
     }

@@ -69,7 +69,8 @@ pub enum Action {
     },
     Answer {
         status: u16,
-        content_type: String,
+        /// None: what the body or the file looks like.
+        content_type: Option<String>,
         body: String,
         file: Option<PathBuf>,
         /// The body is a text with variables.
@@ -78,6 +79,8 @@ pub enum Action {
     /// Refuses at once.
     Deny {
         status: u16,
+        /// The connection ends without an answer.
+        silent: bool,
     },
     /// Refuses after a while, so that an attacker waits.
     Tarpit {

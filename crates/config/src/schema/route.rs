@@ -198,14 +198,20 @@ static ANSWER: Table = Table {
         key(
             "content-type",
             line(256),
-            "text/plain; charset=utf-8",
-            "Type of the page; a body that starts with `<` is `text/html` unless said otherwise.",
+            "",
+            "Type of the page; by default that of the file's name, and `text/html` or `text/plain` of a body.",
         ),
     ],
 };
 
-static DENY: Table =
-    Table { name: "deny", doc: "Refuse.", keys: &[key("status", STATUS, "403", "Status of the refusal.")] };
+static DENY: Table = Table {
+    name: "deny",
+    doc: "Refuse.",
+    keys: &[
+        key("status", STATUS, "403", "Status of the refusal."),
+        key("silent", Kind::Flag, "false", "End the connection (of HTTP/2: the stream) without an answer."),
+    ],
+};
 
 static TARPIT: Table = Table {
     name: "tarpit",

@@ -338,7 +338,8 @@ fn describe(
             (format!("redirect {status} to {}", render(location)), None)
         }
         Action::Answer { status, .. } => (format!("answer {status}"), None),
-        Action::Deny { status } => (format!("deny with {status}"), None),
+        Action::Deny { silent: true, .. } => ("the connection ends without an answer".into(), None),
+        Action::Deny { status, .. } => (format!("deny with {status}"), None),
         Action::Tarpit { delay, status } => {
             (format!("tar pit: {status} after {}", evenkeel_model::format_duration(*delay)), None)
         }

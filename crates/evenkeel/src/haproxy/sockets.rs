@@ -85,7 +85,7 @@ impl Sockets {
         stats: (SocketAddr, String),
         only_check: bool,
     ) -> Result<Places, String> {
-        let (binds, hosts) = evenkeel_import::places(sources, variables);
+        let evenkeel_import::Wanted { binds, hosts, files } = evenkeel_import::places(sources, variables);
         let mut places = Places { stats: Some(stats), ..Places::default() };
         for bind in binds {
             let mut address = placeholder(&bind);
@@ -105,6 +105,10 @@ impl Sockets {
             if let Some(found) = found {
                 places.hosts.insert(host, found.ip());
             }
+        }
+        for file in files {
+            let text = std::fs::read_to_string(&file).map_err(|e| format!("the file {file}: {e}"))?;
+            places.files.insert(file, text);
         }
         Ok(places)
     }

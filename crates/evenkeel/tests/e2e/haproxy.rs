@@ -342,3 +342,42 @@ fn sockets_may_be_given_or_be_files() {
     assert!(text.starts_with("HTTP/1.1 200") && text.ends_with("one"), "{text}");
     drop(process);
 }
+
+#[test]
+fn answers_of_its_own_are_those_that_the_file_says() {
+    let place = Place::new("haproxy-answers");
+    let file = |name: &str, mark: &str| {
+        let text = format!(
+            "HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\nX-From: {mark}\r\n\r\n<p>{mark}</p>"
+        );
+        place.write(name, text).display().to_string()
+    };
+    let (one, two, three) = (file("1.http", "one"), file("2.http", "two"), file("3.http", "three"));
+    let with_variables = place.write("lf.txt", "at %[path] {as it is}");
+    let text = format!(
+        "http-errors e\n  errorfile 404 {one}\n  errorfile 500 /dev/null\nglobal\n  stats socket {}\ndefaults\n  mode http\n  timeout connect 2s\n  timeout client 5s\n  timeout server 5s\n  errorfile 400 {three}\n  errorfile 404 {three}\nfrontend fe\n  bind {}\n  errorfiles e 404\n  http-error status 410 errorfile {two}\n  http-request deny deny_status 404 if {{ path /section }}\n  http-request deny deny_status 400 if {{ path /inherited }}\n  http-request deny deny_status 410 if {{ path /error }}\n  http-request deny deny_status 404 errorfile {two} if {{ path /file }}\n  http-request deny status 500 errorfiles e if {{ path /shut }}\n  http-request reject if {{ path /reject }}\n  http-request deny status 429 content-type text/x-a lf-file {} hdr X-At %[path] if {{ path /lf }}\n  http-request return status 400 default-errorfiles if {{ path /default }}\n  http-request return file /dev/null content-type text/x-b\n",
+        place.file("stats.sock").display(),
+        place.at(8080),
+        with_variables.display()
+    );
+    let _running = run(&place, ours(), &text);
+    for (path, status, from) in [
+        ("/section", 404, Some("one")),
+        ("/inherited", 400, Some("three")),
+        ("/error", 410, Some("two")),
+        ("/file", 404, Some("two")),
+        ("/default", 400, Some("three")),
+        ("/else", 200, None),
+    ] {
+        let answer = Connection::open(place.at(8080)).get(path);
+        assert_eq!((answer.status, answer.field("x-from")), (status, from), "{path}");
+    }
+    let answer = Connection::open(place.at(8080)).get("/lf");
+    assert_eq!((answer.status, answer.text().as_str()), (429, "at /lf {as it is}"));
+    assert_eq!((answer.field("x-at"), answer.field("content-type")), (Some("/lf"), Some("text/x-a")));
+    for path in ["/shut", "/reject"] {
+        let mut connection = Connection::open(place.at(8080));
+        connection.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert_eq!(connection.read_all(), b"", "{path}");
+    }
+}

@@ -210,6 +210,11 @@ fn this_program_answers_itself() {
                 "when = 'path(\"/pit\")'\ntarpit = { delay = \"400ms\", status = 500 }",
                 "when = 'path(\"/gone\")'\ndeny = { status = 410 }",
                 "when = 'path(\"/silence\")'\ndeny = { status = 418 }",
+                "when = 'path(\"/shut\")'\ndeny = { silent = true }",
+                &format!(
+                    "when = 'path(\"/typed\")'\nanswer = {{ file = \"{}\", content-type = \"text/x-own\" }}",
+                    page.display()
+                ),
             ],
         ),
     );
@@ -222,9 +227,12 @@ fn this_program_answers_itself() {
     let denied = connection.get("/no");
     assert_eq!((denied.status, denied.text().as_str()), (403, "<h1>Hello</h1>"), "the page for its status");
     assert_eq!(connection.get("/gone").status, 410, "the connection is still good");
-    let mut silent = Connection::open(place.at(8080));
-    silent.send("GET /silence HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert_eq!(silent.read_all(), b"", "an empty page closes without a word");
+    for path in ["/silence", "/shut"] {
+        let mut silent = Connection::open(place.at(8080));
+        silent.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert_eq!(silent.read_all(), b"", "{path} closes without a word");
+    }
+    assert_eq!(connection.get("/typed").field("content-type"), Some("text/x-own"));
     let started = Instant::now();
     assert_eq!(connection.get("/pit").status, 500);
     assert!(started.elapsed() >= Duration::from_millis(390));

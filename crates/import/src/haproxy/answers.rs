@@ -63,7 +63,7 @@ impl Proxy {
                 continue;
             }
             for (backend, when) in &behind {
-                let mut unheard = Draft { counted: draft.counted.clone(), ..Draft::default() };
+                let mut unheard = draft.unheard();
                 let own = Acls::of(backend, &mut unheard);
                 let mut rules = backend.answer_rules(keyword, &own, &mut unheard);
                 backend.tell(unheard, draft);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::proxy::Proxy;
 use super::sample;
 use super::tables::Counted;
-use crate::draft::{Draft, Userlists};
+use crate::draft::{Draft, ErrorFiles, Userlists};
 use crate::words::quoted;
 
 /// Named conditions of a proxy; several lines of one name are one or the other.
@@ -14,12 +14,17 @@ pub struct Acls {
     named: BTreeMap<String, String>,
     pub counted: Counted,
     pub userlists: Userlists,
+    /// `http-errors`, by name.
+    pub errors: BTreeMap<String, ErrorFiles>,
+    /// Texts of files that have variables.
+    pub files: BTreeMap<String, String>,
 }
 
 impl Acls {
     pub fn of(proxy: &Proxy, draft: &mut Draft) -> Acls {
         let (counted, userlists) = (Counted::of(proxy, &draft.counted), draft.userlists.clone());
-        let mut acls = Acls { counted, userlists, ..Acls::default() };
+        let files = draft.run.as_ref().map(|run| run.places.files.clone()).unwrap_or_default();
+        let mut acls = Acls { counted, userlists, errors: draft.errors.clone(), files, ..Acls::default() };
         for word in proxy.all("acl") {
             let words = &word.words;
             let Some(name) = words.get(1) else { continue };

@@ -501,20 +501,10 @@ impl Proxy {
         if let Some(max) = self.words[self.inherited..].iter().rfind(|w| w.words[0] == "maxconn") {
             service.table.set("max-connections", max.arg(1));
         }
-        let pages: Vec<String> = target
-            .into_iter()
-            .chain([self])
-            .flat_map(|p| p.all("errorfile"))
-            .filter(|w| w.words.len() > 2)
-            .map(|w| format!("{} = {}", w.arg(1), quoted(w.arg(2))))
-            .collect();
+        let mut pages = target.map_or_else(BTreeMap::new, |target| target.pages(draft));
+        pages.extend(self.pages(draft));
         if !pages.is_empty() && self.is_http() {
-            // The last word counts.
-            let mut known: BTreeMap<&str, &String> = BTreeMap::new();
-            for page in &pages {
-                known.insert(page.split(' ').next().unwrap_or(""), page);
-            }
-            let each: Vec<&str> = known.values().map(|p| p.as_str()).collect();
+            let each: Vec<String> = pages.iter().map(|(s, file)| format!("{s} = {}", quoted(file))).collect();
             service.table.set("error-pages", format!("{{ {} }}", each.join(", ")));
         }
         more.lines.iter().for_each(|l| service.table.set_with(&l.key, l.value.clone(), &l.comment));
@@ -700,7 +690,7 @@ impl Proxy {
         if self.kind != Kind::Backend {
             return Vec::new();
         }
-        let mut unheard = Draft { counted: draft.counted.clone(), ..Draft::default() };
+        let mut unheard = draft.unheard();
         let acls = Acls::of(self, &mut unheard);
         // Each service that comes here asks anew; what cannot be carried over is told once.
         let mut routes = Vec::new();
@@ -757,7 +747,7 @@ impl Proxy {
                 "stats" => {
                     draft.note(word.line, "stats", "the page is Evenkeel's web UI: see [admin] listen")
                 }
-                "errorfile" => {}
+                "errorfile" | "errorfiles" | "http-error" => {}
                 keyword if MOOT.contains(&keyword) || !keywords::PROXY.contains(&keyword) => {}
                 _ => draft.left(word.line, &word.words.join(" "), "not carried over"),
             }

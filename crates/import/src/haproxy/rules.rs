@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::condition::Acls;
 use super::proxy::{Proxy, Word};
+use super::replies::Reply;
 use super::sample::{self, variables};
 use super::{access, answers};
 use crate::draft::Table;
@@ -65,12 +66,28 @@ pub fn rule(
                 || rest.get(1) == Some(&"reject")
                 || rest.first() == Some(&"reject") =>
         {
-            let status =
-                rest.iter().skip_while(|w| **w != "deny_status" && **w != "status").nth(1).unwrap_or(&"403");
-            set(&mut route, "deny", if http { format!("{{ status = {status} }}") } else { "{}".into() });
+            let words = if rest[0] == "deny" && does[0] == "http-request" { &rest[1..] } else { &[][..] };
+            let reply = Reply::read(words, "403", acls)?;
+            let status = format!("{{ status = {} }}", reply.status);
+            match reply.keys {
+                _ if http && does.contains(&"reject") || reply.silent => {
+                    set(&mut route, "deny", "{ silent = true }".into())
+                }
+                Some(_) => set(&mut route, "answer", reply.answer()),
+                None => set(&mut route, "deny", if http { status } else { "{}".into() }),
+            }
+            if !reply.headers.is_empty() {
+                set(&mut route, "add-response-header", format!("{{ {} }}", reply.headers.join(", ")));
+            }
         }
         ["block"] => set(&mut route, "deny", "{ status = 403 }".into()),
-        ["http-request", "tarpit", ..] => set(&mut route, "tarpit", "{}".into()),
+        ["http-request", "tarpit", rest @ ..] => {
+            let reply = Reply::read(rest, "500", acls)?;
+            if reply.keys.is_some() || !reply.headers.is_empty() {
+                return Err("a tarpit answers with the page of its status: see error-pages".into());
+            }
+            set(&mut route, "tarpit", format!("{{ status = {} }}", reply.status));
+        }
         ["http-request", "redirect", rest @ ..] | ["redirect", rest @ ..] => {
             let mut status = "302";
             let mut location = None;
@@ -168,33 +185,16 @@ pub fn rule(
         }
         ["http-request", "set-path", path] => set(&mut route, "rewrite-path", quoted(&variables(path)?)),
         ["http-request", "return", rest @ ..] => {
-            let mut keys = vec!["status = 200".to_owned()];
-            let mut headers = Vec::new();
-            let mut rest = rest.iter();
-            while let Some(word) = rest.next() {
-                let mut value = || rest.next().copied().unwrap_or("");
-                match *word {
-                    "status" => keys[0] = format!("status = {}", value()),
-                    "string" => keys.push(format!("body = {}", quoted(value()))),
-                    "lf-string" => {
-                        keys.push(format!("body = {}", quoted(&variables(value())?)));
-                        keys.push("variables = true".into());
-                    }
-                    "file" => keys.push(format!("file = {}", quoted(value()))),
-                    "lf-file" => {
-                        return Err("a file with variables has other variables here: see `answer`".into());
-                    }
-                    "content-type" => keys.push(format!("content-type = {}", quoted(value()))),
-                    "hdr" => {
-                        let name = value();
-                        headers.push(format!("{} = {}", quoted(name), quoted(&variables(value())?)));
-                    }
-                    other => return Err(format!("return {other} is not carried over")),
-                }
+            let reply = Reply::read(rest, "200", acls)?;
+            let own = rest.contains(&"default-errorfiles") || rest.contains(&"errorfiles");
+            match reply.keys {
+                // The service's page for the status.
+                _ if reply.silent => set(&mut route, "deny", "{ silent = true }".into()),
+                None if own => set(&mut route, "deny", format!("{{ status = {} }}", reply.status)),
+                _ => set(&mut route, "answer", reply.answer()),
             }
-            set(&mut route, "answer", format!("{{ {} }}", keys.join(", ")));
-            if !headers.is_empty() {
-                set(&mut route, "add-response-header", format!("{{ {} }}", headers.join(", ")));
+            if !reply.headers.is_empty() {
+                set(&mut route, "add-response-header", format!("{{ {} }}", reply.headers.join(", ")));
             }
         }
         ["http-response" | "http-after-response", "set-header", name, value @ ..] => {

@@ -16,6 +16,8 @@ pub struct Places {
     /// for them.
     pub sockets: BTreeMap<String, SocketAddr>,
     pub hosts: BTreeMap<String, IpAddr>,
+    /// Texts of files of answers with variables.
+    pub files: BTreeMap<String, String>,
     /// Where pages of statistics are served, and what a request must bring along to be believed.
     pub stats: Option<(SocketAddr, String)>,
 }
@@ -109,14 +111,23 @@ pub struct Running {
     pub process: Process,
 }
 
-/// What only the machine knows: sockets that are bound, and host names of servers.
-pub fn places(
-    sources: &[Source],
-    variables: &BTreeMap<String, String>,
-) -> (BTreeSet<String>, BTreeSet<String>) {
-    let (mut binds, mut hosts) = (BTreeSet::new(), BTreeSet::new());
+/// What only the machine knows.
+#[derive(Default)]
+pub struct Wanted {
+    /// Sockets that are bound.
+    pub binds: BTreeSet<String>,
+    /// Host names of servers.
+    pub hosts: BTreeSet<String>,
+    /// Files of answers with variables.
+    pub files: BTreeSet<String>,
+}
+
+pub fn places(sources: &[Source], variables: &BTreeMap<String, String>) -> Wanted {
+    let Wanted { mut binds, mut hosts, mut files } = Wanted::default();
     for line in sources.iter().flat_map(|s| lexer::lines(&s.text, variables)) {
         let words: Vec<&str> = line.words.iter().map(String::as_str).collect();
+        let named = words.iter().skip_while(|word| **word != "lf-file").nth(1);
+        files.extend(named.map(|file| (*file).to_owned()));
         let (all, is_bind) = match words.as_slice() {
             ["bind", place, ..] | ["listen" | "frontend", _, place, ..] => (*place, true),
             ["server", _, place, ..] => (*place, false),
@@ -135,7 +146,7 @@ pub fn places(
             }
         }
     }
-    (binds, hosts)
+    Wanted { binds, hosts, files }
 }
 
 pub fn is_socket(place: &str) -> bool {

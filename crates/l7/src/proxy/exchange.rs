@@ -233,6 +233,11 @@ async fn follow(
                 crate::h1::request::line(&mut lines, b"Retry-After", seconds.to_string().as_bytes());
             }
         }
+        Verdict::Silence => {
+            scratch.record.termination.cause = b'P';
+            view.counters(worker.core).refused.add(1);
+            return After::Close;
+        }
         Verdict::Tarpit { delay_ms, status: with } => {
             status = with;
             scratch.record.termination.cause = b'P';

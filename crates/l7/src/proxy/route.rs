@@ -31,6 +31,8 @@ pub enum Verdict {
         page: Arc<Page>,
     },
     Refuse(Refusal),
+    /// The connection ends without a word.
+    Silence,
     Tarpit {
         delay_ms: u64,
         status: u16,
@@ -465,6 +467,7 @@ async fn take(asked: &mut Asked<'_>, step: &Step, changes: &mut Changes) -> Opti
             Some(Verdict::Answer { status: *status, page })
         }
         Step::Deny { status } => refuse(*status, None),
+        Step::Silence => Some(Verdict::Silence),
         Step::Tarpit { delay, status } => {
             Some(Verdict::Tarpit { delay_ms: delay.as_millis() as u64, status: *status })
         }

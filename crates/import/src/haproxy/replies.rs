@@ -1,0 +1,165 @@
+//! Answers that HAProxy gives by itself: `errorfile` and its like, `return`, `deny`, `tarpit`.
+
+use std::collections::BTreeMap;
+
+use super::condition::Acls;
+use super::proxy::Proxy;
+use super::sample::variables;
+use crate::draft::{Draft, ErrorFiles};
+use crate::words::quoted;
+
+/// The file of those who want no answer at all.
+const NOTHING: &str = "/dev/null";
+
+/// What a rule answers with.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Reply {
+    pub status: String,
+    /// The keys of `answer` but the status; none where the service's page for the status is meant.
+    pub keys: Option<Vec<String>>,
+    /// `NAME = VALUE` of headers.
+    pub headers: Vec<String>,
+    /// An empty error file: the connection closes.
+    pub silent: bool,
+}
+
+impl Reply {
+    /// The words behind `return`, `deny` or `tarpit`.
+    pub fn read(words: &[&str], status: &str, acls: &Acls) -> Result<Reply, String> {
+        let mut reply = Reply { status: status.into(), ..Reply::default() };
+        let (mut keys, mut named) = (Vec::new(), None);
+        let (mut content, mut pages) = (false, false);
+        let mut rest = words.iter();
+        while let Some(word) = rest.next() {
+            let mut value = || rest.next().copied().unwrap_or("");
+            match *word {
+                "status" | "deny_status" => reply.status = value().into(),
+                "string" => keys.push(format!("body = {}", quoted(value()))),
+                "lf-string" => keys.extend(with_variables(value())?),
+                "file" => keys.push(format!("file = {}", quoted(value()))),
+                "errorfile" => {
+                    let file = value();
+                    reply.silent = file == NOTHING;
+                    keys.push(format!("file = {}", quoted(file)));
+                }
+                "lf-file" => {
+                    let file = value();
+                    let text = acls.files.get(file).ok_or(
+                        "a file with variables has other variables here: see `answer`, or `evenkeel haproxy`",
+                    )?;
+                    keys.extend(with_variables(text)?);
+                }
+                "errorfiles" => named = Some(value()),
+                "default-errorfiles" => pages = true,
+                "content-type" => keys.push(format!("content-type = {}", quoted(value()))),
+                "hdr" => {
+                    let name = value();
+                    reply.headers.push(format!("{} = {}", quoted(name), quoted(&variables(value())?)));
+                }
+                other => return Err(format!("{other} is not carried over")),
+            }
+            content |= *word != "status" && *word != "deny_status";
+        }
+        if let Some(name) = named {
+            let files = acls.errors.get(name).ok_or_else(|| format!("there is no http-errors {name}"))?;
+            // What a section does not have is as usual.
+            let file = files.iter().rfind(|(status, _)| *status == reply.status);
+            reply.silent = file.is_some_and(|(_, file)| file == NOTHING);
+            keys.extend(file.map(|(_, file)| format!("file = {}", quoted(file))));
+            pages |= file.is_none();
+        }
+        if content && !pages {
+            reply.keys = Some(keys);
+        }
+        Ok(reply)
+    }
+
+    /// As the value of `answer`.
+    pub fn answer(&self) -> String {
+        let status = format!("status = {}", self.status);
+        let keys = self.keys.iter().flatten().cloned();
+        format!("{{ {} }}", std::iter::once(status).chain(keys).collect::<Vec<_>>().join(", "))
+    }
+}
+
+fn with_variables(text: &str) -> Result<[String; 2], String> {
+    Ok([format!("body = {}", quoted(&variables(text)?)), "variables = true".into()])
+}
+
+/// A line of an `http-errors` section.
+pub fn line(words: &[String], files: &mut ErrorFiles) -> Result<(), String> {
+    match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["errorfile", status, file] => {
+            files.push(((*status).into(), (*file).into()));
+            Ok(())
+        }
+        _ => Err("not carried over".into()),
+    }
+}
+
+impl Proxy {
+    /// The files of its own answers, by status; the last word on each counts.
+    pub fn pages(&self, draft: &mut Draft) -> BTreeMap<String, String> {
+        let mut pages = BTreeMap::new();
+        for word in &self.words {
+            let words: Vec<&str> = word.words.iter().map(String::as_str).collect();
+            let section = |name: &str, only: &[&str]| {
+                let files =
+                    draft.errors.get(name).ok_or_else(|| format!("there is no http-errors {name}"))?;
+                let wanted = files.iter().filter(|(s, _)| only.is_empty() || only.contains(&s.as_str()));
+                Ok(wanted.cloned().collect::<Vec<_>>())
+            };
+            let found = match words.as_slice() {
+                ["errorfile", status, file] => Ok(vec![((*status).to_owned(), (*file).to_owned())]),
+                ["errorfiles", name, only @ ..] => section(name, only),
+                ["http-error", "status", status, "errorfile", file] => {
+                    Ok(vec![((*status).to_owned(), (*file).to_owned())])
+                }
+                ["http-error", "status", status, "errorfiles", name] => section(name, &[status]),
+                ["http-error", "status", status, "default-errorfiles"] => {
+                    pages.remove(*status);
+                    Ok(Vec::new())
+                }
+                ["errorfile" | "http-error", ..] => Err("not carried over".to_owned()),
+                _ => continue,
+            };
+            match found {
+                Ok(found) => pages.extend(found),
+                Err(why) => draft.left(word.line, &words.join(" "), why),
+            }
+        }
+        pages
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_rule_answers_with() {
+        let mut acls = Acls::default();
+        acls.errors.insert("e".into(), vec![("404".into(), "/e/404.http".into())]);
+        acls.files.insert("/f".into(), "at %[path]".into());
+        let read = |words: &str, status: &str| {
+            Reply::read(&words.split(' ').collect::<Vec<_>>(), status, &acls).map(|r| r.answer())
+        };
+        for (words, expect) in [
+            ("status 404 errorfiles e", "{ status = 404, file = \"/e/404.http\" }"),
+            ("deny_status 429", "{ status = 429 }"),
+            ("errorfile /x.http", "{ status = 403, file = \"/x.http\" }"),
+            ("lf-file /f", "{ status = 403, body = \"at {path}\", variables = true }"),
+            (
+                "string no content-type text/plain",
+                "{ status = 403, body = \"no\", content-type = \"text/plain\" }",
+            ),
+        ] {
+            assert_eq!(read(words, "403").as_deref(), Ok(expect), "{words}");
+        }
+        let plain = |words: &str| {
+            Reply::read(&words.split(' ').collect::<Vec<_>>(), "403", &acls).unwrap().keys.is_none()
+        };
+        assert!(plain("deny_status 500") && plain("errorfiles e") && plain("default-errorfiles"));
+        assert!(read("errorfiles none", "403").is_err() && read("lf-file /none", "403").is_err());
+    }
+}
