@@ -35,8 +35,12 @@ pub fn read(text: &str) -> Result<Snapshot, Vec<Problem>> {
     if problems.is_empty() {
         let root = document.get_ref();
         validate::table(root, 0..0, &ROOT, &mut problems);
-        let mut builder =
-            Builder { problems: &mut problems, bound: HashMap::new(), taken: layer4::Taken::default() };
+        let mut builder = Builder {
+            problems: &mut problems,
+            bound: HashMap::new(),
+            taken: layer4::Taken::default(),
+            log_format: LogFormat::default(),
+        };
         let snapshot = builder.snapshot(Section { table: root });
         if problems.is_empty() {
             return Ok(snapshot);
@@ -44,6 +48,14 @@ pub fn read(text: &str) -> Result<Snapshot, Vec<Problem>> {
     }
     problems.sort_by_key(|p| p.span.start);
     Err(problems)
+}
+
+fn line_format(text: &str) -> LogFormat {
+    match text {
+        "haproxy" => LogFormat::Haproxy,
+        "json" => LogFormat::Json,
+        text => LogFormat::Line(text.to_owned()),
+    }
 }
 
 pub fn access_log(text: &str) -> Option<AccessLog> {
@@ -69,6 +81,8 @@ struct Builder<'p> {
     bound: HashMap<SocketAddr, String>,
     /// The same of layer 4.
     taken: layer4::Taken,
+    /// Of services that say nothing about it.
+    log_format: LogFormat,
 }
 
 impl Builder<'_> {
@@ -82,6 +96,7 @@ impl Builder<'_> {
         let section = |key: &str| root.section(key).map(|s| s.table);
         let admin = self.admin(Section { table: section("admin").unwrap_or(&empty) });
         let log = Section { table: section("log").unwrap_or(&empty) };
+        self.log_format = log.text("format").map(line_format).unwrap_or_default();
         let state = Section { table: section("state").unwrap_or(&empty) };
         let limits = Section { table: section("limits").unwrap_or(&empty) };
 
@@ -170,10 +185,6 @@ impl Builder<'_> {
             admin,
             state_directory: state.text("directory").unwrap_or("/var/lib/evenkeel").into(),
             log: LogSettings {
-                format: match log.text("format") {
-                    Some("json") => LogFormat::Json,
-                    _ => LogFormat::Haproxy,
-                },
                 access: log.text("access").and_then(access_log).unwrap_or(AccessLog::Off),
                 tag: log.text("tag").unwrap_or("evenkeel").into(),
                 facility: log.number("facility", 16),
@@ -341,6 +352,7 @@ impl Builder<'_> {
                 .collect(),
             max_body: table.size("max-body", 0),
             error_pages: self.error_pages(table),
+            log_format: self.format_of_lines(table, mode),
             routes,
             answer_routes,
             timeouts: timeouts(table),
@@ -353,6 +365,24 @@ impl Builder<'_> {
             pool,
             forwarded,
         }
+    }
+
+    /// Its own, or everybody's.
+    fn format_of_lines(&mut self, table: Section<'_>, mode: Mode) -> LogFormat {
+        let Some(text) = table.text("log-format") else { return self.log_format.clone() };
+        let format = line_format(text);
+        if let LogFormat::Line(text) = &format
+            && mode != Mode::Http
+            && let Ok(line) = evenkeel_rules::LineFormat::parse(text)
+            && line.requests().iter().any(evenkeel_rules::Template::needs_http)
+        {
+            self.problem(
+                table.span("log-format"),
+                format!("`log-format` asks about requests, which mode {:?} does not read", mode.as_str()),
+                "leave such variables out, or use mode = \"http\"",
+            );
+        }
+        format
     }
 
     fn error_pages(&mut self, table: Section<'_>) -> Vec<ErrorPage> {

@@ -118,6 +118,10 @@ pub fn routes_markdown() -> String {
     for variable in evenkeel_rules::VARIABLES {
         page.push_str(&format!("| `{{{}}}` | {} |\n", variable.name, variable.doc));
     }
+    page.push_str("\n## Lines of the access log\n\nWhat `format` of `[log]` and `log-format` of a service may hold beside these variables, which are asked when the routes have been walked.\n\n| field | stands for |\n| --- | --- |\n");
+    for field in evenkeel_rules::LINE_FIELDS {
+        page.push_str(&format!("| `{{{}}}` | {} |\n", field.name, field.doc));
+    }
     page.push_str("\n`{{` and `}}` write the braces themselves.\n\n## Converters\n\nBehind `|`, several one after the other. Arguments may stand in double quotes.\n\n| converter | makes of a value | example |\n| --- | --- | --- |\n");
     for converter in evenkeel_rules::CONVERTERS {
         let example = converter.example.replace('|', "\\|");

@@ -142,6 +142,7 @@ pub fn expectation(kind: &Kind) -> String {
         Kind::AccessLog => {
             "\"stdout\", \"off\", \"syslog:ADDRESS:PORT\", \"syslog:/SOCKET\" or a file".into()
         }
+        Kind::LogFormat => "\"haproxy\", \"json\", or a text with {fields}".into(),
         Kind::List(inner) => format!("a list, each {}", expectation(inner)),
         Kind::Table(_) => "a table".into(),
         Kind::Tables(schema) => format!("a list of tables, written [[{}]]", schema.name),
@@ -257,6 +258,11 @@ fn check_text(span: Range<usize>, text: &str, key: &str, kind: &Kind) -> Option<
             Some(_) => None,
             None => refuse(format!("{text:?} is none of these")),
         },
+        Kind::LogFormat if matches!(text, "haproxy" | "json") => None,
+        Kind::LogFormat if !text.contains('{') => {
+            refuse(format!("{text:?} is neither haproxy nor json, and has no {{field}}"))
+        }
+        Kind::LogFormat => evenkeel_rules::LineFormat::parse(text).err().map(|e| within(span, e)),
         _ => None,
     }
 }

@@ -6,6 +6,7 @@ mod bind;
 mod condition;
 mod keywords;
 mod lexer;
+mod lines;
 mod preprocess;
 mod proxy;
 mod replies;

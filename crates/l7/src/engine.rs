@@ -119,7 +119,6 @@ impl Engine {
             services: Vec::new(),
             pools: Vec::new(),
             tables: Vec::new(),
-            log_format: evenkeel_model::LogFormat::Haproxy,
             max_connections: u32::MAX,
         };
         Ok(Engine {
@@ -392,7 +391,6 @@ impl Engine {
         }
         Ok(EngineConfig {
             services,
-            log_format: snapshot.log.format,
             max_connections: snapshot.limits.max_connections,
             pools: pools.clone(),
             tables,
@@ -498,6 +496,7 @@ impl Engine {
             pool_ids: vec![pool_id],
             routes: Arc::default(),
             error_pages: Vec::new(),
+            line: crate::log::LineStyle::of(&service.log_format),
             service: service.clone(),
             counters: before.map_or_else(|| Arc::new(PerCore::new(self.workers)), |b| b.counters.clone()),
             connections: before.map_or_else(Arc::default, |b| b.connections.clone()),
@@ -542,13 +541,8 @@ pub fn check_files(snapshot: &Snapshot) -> Vec<FileError> {
     let services = services.filter_map(|settings| tls::load_server(settings, &tickets).err());
     let mut errors: Vec<FileError> =
         services.chain(snapshot.pools.iter().filter_map(|pool| pool_tls(pool).err())).collect();
-    let nothing = EngineConfig {
-        services: Vec::new(),
-        pools: Vec::new(),
-        tables: Vec::new(),
-        log_format: evenkeel_model::LogFormat::Haproxy,
-        max_connections: 0,
-    };
+    let nothing =
+        EngineConfig { services: Vec::new(), pools: Vec::new(), tables: Vec::new(), max_connections: 0 };
     let tables: Vec<Arc<TableSpec>> = snapshot.tables.iter().map(|rule| table_spec(rule, &nothing)).collect();
     let names: Vec<Name> = snapshot.pools.iter().map(|p| p.name.clone()).collect();
     let mut limits = Limits::default();

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use evenkeel_balance::Table;
-use evenkeel_model::{AdminState, LogFormat, Pool, RealServer, VirtualService};
+use evenkeel_model::{AdminState, Pool, RealServer, VirtualService};
 
 use crate::counters::{PerCore, ServerCounters, ServiceCounters};
+use crate::log::LineStyle;
 use crate::routing::{Page, Routes, TableSpec};
 use crate::tls::{TlsClient, TlsServer};
 
@@ -18,7 +19,6 @@ pub struct EngineConfig {
     pub services: Vec<Arc<ServiceSpec>>,
     pub pools: Vec<Arc<PoolSpec>>,
     pub tables: Vec<Arc<TableSpec>>,
-    pub log_format: LogFormat,
     pub max_connections: u32,
 }
 
@@ -29,6 +29,7 @@ pub struct ServiceSpec {
     pub pool_ids: Vec<u32>,
     pub routes: Arc<Routes>,
     pub error_pages: Vec<(u16, Page)>,
+    pub line: LineStyle,
     pub service: Arc<VirtualService>,
     pub counters: Arc<PerCore<ServiceCounters>>,
     /// Client connections of all loops.

@@ -55,10 +55,13 @@ pub struct AdminSettings {
     pub metrics_allow: Vec<(std::net::IpAddr, u8)>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
+    #[default]
     Haproxy,
     Json,
+    /// A text with fields of lines and variables.
+    Line(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +76,6 @@ pub enum AccessLog {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSettings {
-    pub format: LogFormat,
     pub access: AccessLog,
     /// The program's name in lines for syslog.
     pub tag: String,
@@ -198,6 +200,8 @@ pub struct VirtualService {
     /// Bytes that a request's body may have; 0 is no limit.
     pub max_body: u64,
     pub error_pages: Vec<ErrorPage>,
+    /// Of its lines in the access log.
+    pub log_format: LogFormat,
     /// Clients speak TLS.
     pub tls: Option<TlsSettings>,
     /// Of the modes of layer 4.

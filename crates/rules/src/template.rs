@@ -184,7 +184,7 @@ impl Part {
 }
 
 /// The place of the `}` that ends a variable; one between quotes does not.
-fn end_of(text: &str) -> Option<usize> {
+pub(crate) fn end_of(text: &str) -> Option<usize> {
     let mut quoted = false;
     let mut escaped = false;
     text.bytes().position(|byte| {

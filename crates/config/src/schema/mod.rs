@@ -68,6 +68,8 @@ pub enum Kind {
     Map(&'static Kind),
     /// `stdout`, `off`, `syslog:ADDRESS:PORT`, `syslog:/SOCKET` or a file.
     AccessLog,
+    /// `haproxy`, `json`, or a text with fields of lines and variables.
+    LogFormat,
     List(&'static Kind),
     Table(&'static Table),
     Tables(&'static Table),
@@ -173,9 +175,9 @@ static LOG: Table = Table {
     keys: &[
         key(
             "format",
-            Kind::Choice(&[word("haproxy"), word("json")]),
+            Kind::LogFormat,
             "haproxy",
-            "HAProxy's HTTP and TCP formats byte for byte, or one JSON object a line.",
+            "HAProxy's HTTP and TCP formats byte for byte, one JSON object a line, or a text with fields and variables: see [conditions, variables and lines](routes.md).",
         ),
         key(
             "access",

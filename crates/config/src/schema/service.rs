@@ -106,6 +106,7 @@ const OWN: &[Key] = &[
         "",
         "Files that clients get instead of this program's own words: `{ 503 = \"/etc/evenkeel/503.html\" }`. A file that is a whole HTTP answer gives its head as well; an empty one closes the connection without a word.",
     ),
+    key("log-format", Kind::LogFormat, "that of [log]", "Of the service's lines in the access log."),
     key("real-server", Kind::Tables(&REAL_SERVER), "", "Real servers of this service alone."),
 ];
 

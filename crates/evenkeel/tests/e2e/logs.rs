@@ -4,7 +4,7 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use evenkeel_testbed::{Connection, Place, Scripted, eventually, get, haproxy, nginx, require};
+use evenkeel_testbed::{Connection, Evenkeel, Place, Scripted, eventually, get, haproxy, nginx, require};
 
 use crate::{service, start};
 
@@ -86,6 +86,107 @@ fn lines_are_haproxys_byte_for_byte() {
     // HAProxy's line for the test's own waiting for it to listen comes first.
     let theirs = theirs[theirs.len().saturating_sub(ours.len())..].to_vec();
     assert_eq!(ours, theirs);
+}
+
+#[test]
+fn lines_of_ones_own_are_haproxys_log_format() {
+    if !require(&["nginx", "haproxy"]) {
+        return;
+    }
+    let place = Place::new("log-format");
+    let _nginx = nginx(&place, "origin", place.at(9001));
+    let config = |web: SocketAddr, raw: SocketAddr, log: &str| {
+        format!(
+            "global\nlog {log} local0\nmaxconn 100\ndefaults\nlog global\ntimeout connect 4s\ntimeout client 42s\ntimeout server 43s\n\
+             frontend web\nmode http\nlog-format \"%f %ci %b/%s %ST %{{+Q}}r m=%HM u=%HU p=%HP o=%HPO q=%HQ v=%HV a=%[var(txn.a)] l=%[var(txn.a),lower] %tsc %rc %sq/%bq {{x}} 100%%\"\n\
+             bind {web}\nhttp-request set-var(txn.a) req.fhdr(x-agent)\ndefault_backend pool\n\
+             backend pool\nmode http\nserver s1 {}\n\
+             frontend raw\nmode tcp\nlog-format \"%f %ci %fi:%fp %b/%s %si:%sp %ts %B\"\nbind {raw}\ndefault_backend rawpool\n\
+             backend rawpool\nmode tcp\nserver s1 {}\n",
+            place.at(9001),
+            place.at(9001)
+        )
+    };
+    let theirs =
+        haproxy(&place, &config(place.at(8090), place.at(8091), "stdout format raw"), place.at(8090));
+    let file = place.write("ours.cfg", config(place.at(8080), place.at(8081), "stdout format raw"));
+    let output = std::fs::File::create(place.file("ours.log")).unwrap();
+    let mut ours = std::process::Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+    ours.args(["haproxy", "-db", "-f"]).arg(file).stdout(output);
+    let ours = evenkeel_testbed::Process::start(&mut ours);
+    eventually("it serves", Duration::from_secs(10), || std::net::TcpStream::connect(place.at(8080)).is_ok());
+    let more = |web: SocketAddr| {
+        let mut kept = Connection::open(web);
+        for (target, agent) in
+            [("/a?b=c&d", "Moz/5 (x)"), ("http://test/abs/olute?q", "UPPER"), ("/none", "")]
+        {
+            kept.send(format!("GET {target} HTTP/1.1\r\nHost: test\r\nX-Agent: {agent}\r\n\r\n"));
+            kept.answer();
+        }
+        drop(kept);
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    more(place.at(8090));
+    story(place.at(8090), place.at(8091));
+    more(place.at(8080));
+    story(place.at(8080), place.at(8081));
+    eventually("the lines are written", Duration::from_secs(5), || {
+        std::fs::read_to_string(place.file("ours.log")).unwrap().contains("raw ")
+    });
+    drop((theirs, ours));
+    let port = |port: u16| place.at(port).port().to_string();
+    let lines = |path: &str, own: [u16; 2]| -> Vec<String> {
+        let text = std::fs::read_to_string(place.file(path)).unwrap();
+        let lines = text.lines().filter(|l| l.starts_with("web ") || l.starts_with("raw "));
+        // The tests' own waiting said nothing.
+        let lines = lines.filter(|l| !l.contains(" CR-- "));
+        lines.map(|l| l.replace(&port(own[1]), "PORT").replace(&port(own[0]), "PORT")).collect()
+    };
+    let (ours, theirs) = (lines("ours.log", [8080, 8081]), lines("haproxy.log", [8090, 8091]));
+    assert!(ours.len() >= 9, "{ours:#?}");
+    assert_eq!(ours, theirs);
+}
+
+#[test]
+fn services_have_lines_of_their_own() {
+    let place = Place::new("own-lines");
+    let _server = Scripted::named(place.at(9001), "one");
+    let log = place.file("access.log");
+    let own = "log-format = '{{\"agent\":\"{header:User-Agent|json}\",\"status\":{status}}}'";
+    let text =
+        format!("[log]\naccess = \"{}\"\nformat = '{{service}} {{header:X-A}} {{status}}'\n", log.display())
+            + &service("web", "http", place.at(8080), &[place.at(9001)], "")
+            + &service("own", "http", place.at(8081), &[place.at(9001)], own);
+    let evenkeel = start(&place, &text);
+    for port in [8080, 8081] {
+        let mut connection = Connection::open(place.at(port));
+        connection.send("GET / HTTP/1.1\r\nHost: a\r\nUser-Agent: \"quoted\"\r\nX-A: a\tb\"\r\n\r\n");
+        assert_eq!(connection.answer().map(|a| a.status), Some(200));
+    }
+    let read = || std::fs::read_to_string(&log).unwrap_or_default();
+    eventually("two lines", Duration::from_secs(5), || read().lines().count() == 2);
+    let lines = read();
+    assert!(lines.contains("web a#09b#22 200\n"), "what could end a field is escaped: {lines}");
+    let json = lines.lines().find(|l| l.starts_with('{')).unwrap();
+    let json: serde_json::Value = serde_json::from_str(json).unwrap();
+    assert_eq!((json["agent"].as_str(), json["status"].as_u64()), (Some("\"quoted\""), Some(200)));
+    // A change is heard without a restart; a mistake names the field.
+    let changed = place.write(
+        "changed.toml",
+        Evenkeel::complete(&place, &text).replace("{service} {header:X-A} {status}", "now {status}"),
+    );
+    evenkeel.ok(&["commit", &changed.display().to_string()]);
+    get(place.at(8080), "/");
+    eventually("the new form", Duration::from_secs(5), || read().contains("now 200\n"));
+    let wrong =
+        place.write("wrong.toml", Evenkeel::complete(&place, &text).replace("{status}'", "{statsu}'"));
+    let told =
+        evenkeel_testbed::command(env!("CARGO_BIN_EXE_evenkeel"), &["check", &wrong.display().to_string()]);
+    assert!(
+        told.code != 0 && told.err.contains("{statsu}") && told.err.contains("bytes-out"),
+        "{}",
+        told.err
+    );
 }
 
 #[test]

@@ -507,6 +507,7 @@ impl Proxy {
             let each: Vec<String> = pages.iter().map(|(s, file)| format!("{s} = {}", quoted(file))).collect();
             service.table.set("error-pages", format!("{{ {} }}", each.join(", ")));
         }
+        self.lines(&mut service.table, draft);
         more.lines.iter().for_each(|l| service.table.set_with(&l.key, l.value.clone(), &l.comment));
         self.what_is_left(draft);
         let tls = tls.inline();
@@ -747,7 +748,7 @@ impl Proxy {
                 "stats" => {
                     draft.note(word.line, "stats", "the page is Evenkeel's web UI: see [admin] listen")
                 }
-                "errorfile" | "errorfiles" | "http-error" => {}
+                "errorfile" | "errorfiles" | "http-error" | "log-format" => {}
                 keyword if MOOT.contains(&keyword) || !keywords::PROXY.contains(&keyword) => {}
                 _ => draft.left(word.line, &word.words.join(" "), "not carried over"),
             }

@@ -39,7 +39,7 @@ fn literal(text: &str) -> String {
 }
 
 /// The bracket that ends a sample; those of arguments do not.
-fn end_of(text: &str) -> Option<usize> {
+pub fn end_of(text: &str) -> Option<usize> {
     let mut depth = 0i32;
     text.bytes().position(|byte| {
         match byte {

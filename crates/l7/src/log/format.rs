@@ -3,21 +3,50 @@
 use std::net::{IpAddr, SocketAddr};
 
 use evenkeel_model::LogFormat;
+use evenkeel_rules::{LineFormat, Template};
 
-use super::{LocalTime, Record, Surroundings};
+use super::{LocalTime, Record, Surroundings, custom};
+
+/// How a service's lines are written.
+#[derive(Debug)]
+pub enum LineStyle {
+    Haproxy,
+    Json,
+    Line(LineFormat),
+}
+
+impl LineStyle {
+    pub fn of(format: &LogFormat) -> LineStyle {
+        match format {
+            LogFormat::Haproxy => LineStyle::Haproxy,
+            LogFormat::Json => LineStyle::Json,
+            // Checked with the configuration.
+            LogFormat::Line(text) => LineStyle::Line(LineFormat::parse(text).unwrap_or_default()),
+        }
+    }
+
+    /// What it asks of requests when the routes have been walked.
+    pub fn requests(&self) -> &[Template] {
+        match self {
+            LineStyle::Line(line) => line.requests(),
+            LineStyle::Haproxy | LineStyle::Json => &[],
+        }
+    }
+}
 
 /// Appends one line with its line ending.
 pub fn write_line(
-    format: LogFormat,
+    style: &LineStyle,
     record: &Record,
     around: &Surroundings<'_>,
     time: &mut LocalTime,
     out: &mut Vec<u8>,
 ) {
-    match format {
-        LogFormat::Haproxy if around.http => haproxy_http(record, around, time, out),
-        LogFormat::Haproxy => haproxy_tcp(record, around, time, out),
-        LogFormat::Json => json(record, around, out),
+    match style {
+        LineStyle::Haproxy if around.http => haproxy_http(record, around, time, out),
+        LineStyle::Haproxy => haproxy_tcp(record, around, time, out),
+        LineStyle::Json => json(record, around, out),
+        LineStyle::Line(line) => custom::write(line, record, around, time, out),
     }
     out.push(b'\n');
 }
@@ -78,13 +107,18 @@ fn opening(record: &Record, around: &Surroundings<'_>, time: &mut LocalTime, out
         out.push(b'~');
     }
     out.push(b' ');
-    out.extend_from_slice(around.pool.as_bytes());
+    out.extend_from_slice(pool_name(record, around).as_bytes());
     out.push(b'/');
     out.extend_from_slice(server_name(record).as_bytes());
     out.push(b' ');
 }
 
-fn server_name(record: &Record) -> &str {
+/// HAProxy writes the frontend's name where no backend was chosen.
+pub(super) fn pool_name<'a>(record: &Record, around: &Surroundings<'a>) -> &'a str {
+    if record.routed { around.pool } else { around.service }
+}
+
+pub(super) fn server_name(record: &Record) -> &str {
     record.server.as_deref().map_or("<NOSRV>", |s| s.name())
 }
 
@@ -101,16 +135,16 @@ fn connections(record: &Record, around: &Surroundings<'_>, out: &mut Vec<u8>) {
 }
 
 /// HAProxy's five timers: milliseconds, -1 where the stage was not reached.
-struct Timers {
-    request: i64,
-    wait: i64,
-    connect: i64,
-    response: i64,
-    active: i64,
+pub(super) struct Timers {
+    pub(super) request: i64,
+    pub(super) wait: i64,
+    pub(super) connect: i64,
+    pub(super) response: i64,
+    pub(super) active: i64,
 }
 
 impl Timers {
-    fn of(record: &Record) -> Timers {
+    pub(super) fn of(record: &Record) -> Timers {
         let between = |from: Option<u64>, to: Option<u64>| match (from, to) {
             (Some(from), Some(to)) => to.saturating_sub(from) as i64,
             _ => -1,
@@ -215,7 +249,7 @@ fn quoted(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 /// HAProxy writes what is not printable, and `"` and `#`, as `#XX`.
-fn haproxy_escape(bytes: &[u8], out: &mut Vec<u8>) {
+pub(super) fn haproxy_escape(bytes: &[u8], out: &mut Vec<u8>) {
     for byte in bytes {
         match byte {
             b'"' | b'#' | 0..=0x1f | 0x7f.. => {
@@ -234,7 +268,13 @@ fn hex(byte: u8) -> [u8; 2] {
 
 /// `ADDRESS:PORT` as HAProxy writes it: IPv6 without brackets.
 pub fn address(out: &mut Vec<u8>, address: SocketAddr) {
-    match address.ip().to_canonical() {
+    ip(out, address.ip());
+    out.push(b':');
+    number(out, i64::from(address.port()));
+}
+
+pub(super) fn ip(out: &mut Vec<u8>, address: IpAddr) {
+    match address.to_canonical() {
         IpAddr::V4(ip) => {
             for (i, octet) in ip.octets().into_iter().enumerate() {
                 if i > 0 {
@@ -245,8 +285,6 @@ pub fn address(out: &mut Vec<u8>, address: SocketAddr) {
         }
         IpAddr::V6(ip) => out.extend_from_slice(ip.to_string().as_bytes()),
     }
-    out.push(b':');
-    number(out, i64::from(address.port()));
 }
 
 fn join(out: &mut Vec<u8>, separator: u8, numbers: &[i64]) {
@@ -258,7 +296,7 @@ fn join(out: &mut Vec<u8>, separator: u8, numbers: &[i64]) {
     }
 }
 
-fn number(out: &mut Vec<u8>, value: i64) {
+pub(super) fn number(out: &mut Vec<u8>, value: i64) {
     let mut digits = [0u8; 20];
     let mut at = digits.len();
     let mut rest = value.unsigned_abs();
@@ -291,6 +329,7 @@ mod tests {
             answered_ms: Some(1_010),
             end_ms: 1_020,
             status: 200,
+            routed: true,
             bytes_in: 80,
             bytes_out: 345,
             line: b"GET /a\"b# HTTP/1.1".to_vec(),
@@ -298,7 +337,7 @@ mod tests {
         }
     }
 
-    fn check(format: LogFormat, http: bool, record: &Record, expect: &str) {
+    fn check(style: &LineStyle, http: bool, record: &Record, expect: &str) {
         let around = Surroundings {
             tls: None,
             h2: false,
@@ -311,7 +350,7 @@ mod tests {
             server_now: 2,
         };
         let mut out = Vec::new();
-        write_line(format, record, &around, &mut LocalTime::new(), &mut out);
+        write_line(style, record, &around, &mut LocalTime::new(), &mut out);
         let line = String::from_utf8(out).unwrap();
         let shown = match (line.find('['), line.find(']')) {
             (Some(start), Some(end)) => format!("{}{}", &line[..start], &line[end + 1..]),
@@ -323,13 +362,13 @@ mod tests {
     #[test]
     fn haproxy_lines() {
         check(
-            LogFormat::Haproxy,
+            &LineStyle::Haproxy,
             true,
             &record(),
             "10.0.1.2:33317  web static/<NOSRV> 1/0/2/7/20 200 345 - - ---- 5/4/3/2/0 0/0 \"GET /a#22b#23 HTTP/1.1\"\n",
         );
         check(
-            LogFormat::Haproxy,
+            &LineStyle::Haproxy,
             false,
             &record(),
             "10.0.1.2:33317  web static/<NOSRV> 0/2/20 345 -- 5/4/3/2/0 0/0\n",
@@ -341,23 +380,24 @@ mod tests {
             answered_ms: None,
             status: 0,
             line: Vec::new(),
+            routed: false,
             retries: 3,
             redispatched: true,
             termination: Termination { cause: b'C', phase: b'R', ..Termination::NORMAL },
             ..record()
         };
         check(
-            LogFormat::Haproxy,
+            &LineStyle::Haproxy,
             true,
             &failed,
-            "10.0.1.2:33317  web static/<NOSRV> -1/-1/-1/-1/20 -1 345 - - CR-- 5/4/3/2/+3 0/0 \"<BADREQ>\"\n",
+            "10.0.1.2:33317  web web/<NOSRV> -1/-1/-1/-1/20 -1 345 - - CR-- 5/4/3/2/+3 0/0 \"<BADREQ>\"\n",
         );
     }
 
     #[test]
     fn json_lines_are_json() {
         check(
-            LogFormat::Json,
+            &LineStyle::Json,
             true,
             &record(),
             "{\"time-ms\":1700000000123,\"client\":\"10.0.1.2:33317\",\"service\":\"web\",\"pool\":\"static\",\"server\":null,\"request\":\"GET /a\\\"b# HTTP/1.1\",\"status\":200,\"request-ms\":1,\"response-ms\":7,\"queue-ms\":0,\"connect-ms\":2,\"total-ms\":20,\"bytes-in\":80,\"bytes-out\":345,\"retries\":0,\"termination\":\"----\"}\n",

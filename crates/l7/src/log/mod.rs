@@ -3,6 +3,7 @@
 //! A loop formats into its own buffer and hands full ones to a writer thread, so that a slow disk
 //! never holds up traffic.
 
+mod custom;
 mod format;
 mod time;
 mod writer;
@@ -10,7 +11,7 @@ mod writer;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-pub use format::write_line;
+pub use format::{LineStyle, write_line};
 pub use time::LocalTime;
 pub use writer::LogHandle;
 
@@ -63,6 +64,11 @@ pub struct Record {
     /// And of the answer.
     pub captured_answer: Vec<u8>,
     pub pool: Option<Rc<PoolRuntime>>,
+    /// It got as far as a pool.
+    pub routed: bool,
+    /// What the line's format asked of the request, one behind the other, and where each ends.
+    pub texts: Vec<u8>,
+    pub text_ends: Vec<usize>,
 }
 
 impl Record {
@@ -89,6 +95,9 @@ impl Record {
             captured: Vec::new(),
             captured_answer: Vec::new(),
             pool: None,
+            routed: false,
+            texts: Vec::new(),
+            text_ends: Vec::new(),
         }
     }
 

@@ -52,6 +52,18 @@ impl LocalTime {
         &self.text
     }
 
+    /// `20/Nov/2026:20:33:21 +0000`.
+    pub fn utc(wall_ms: u64) -> String {
+        let stamp = Timestamp::from_second((wall_ms / 1_000) as i64).unwrap_or_default();
+        stamp.to_zoned(TimeZone::UTC).strftime("%d/%b/%Y:%H:%M:%S %z").to_string()
+    }
+
+    /// The same in local time, with its distance.
+    pub fn with_zone(&self, wall_ms: u64) -> String {
+        let stamp = Timestamp::from_second((wall_ms / 1_000) as i64).unwrap_or_default();
+        stamp.to_zoned(self.zone.clone()).strftime("%d/%b/%Y:%H:%M:%S %z").to_string()
+    }
+
     /// The day of the week (0 is Monday) and the minute of the day.
     pub fn minute(&mut self, wall_ms: u64) -> (u8, u16) {
         self.refresh(wall_ms);

@@ -47,7 +47,7 @@ fn log(worker: &Worker, view: &ServiceView, client: &Client, record: &Record, ht
         server_now: record.server.as_ref().map_or(0, |s| s.all_current()),
     };
     debug_assert_eq!(record.client, client.address);
-    worker.write_log(|format, time, out| write_line(format, record, &around, time, out));
+    worker.write_log(|time, out| write_line(&view.spec.line, record, &around, time, out));
 }
 
 /// Notes why a request or connection ended, unless something did before.

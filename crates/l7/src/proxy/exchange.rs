@@ -51,7 +51,7 @@ pub async fn run(
         return fail(worker, scratch, client, view, Failure::TooLarge).await;
     }
     let mut pool = &view.pool;
-    if !view.spec.routes.list.is_empty() {
+    if !view.spec.routes.list.is_empty() || !view.spec.line.requests().is_empty() {
         let Scratch { request, changes, .. } = scratch;
         let verdict =
             route::walk(worker, view, client, Some((&*request, buffer.bytes())), None, changes).await;
@@ -63,6 +63,7 @@ pub async fn run(
     if !Rc::ptr_eq(pool, &view.pool) {
         scratch.record.pool = Some(pool.clone());
     }
+    scratch.record.routed = true;
     proxy(worker, session, scratch, client, view, pool, buffer).await
 }
 

@@ -60,6 +60,9 @@ pub struct Changes {
     /// Texts for the log line, divided by `|`.
     pub captured: Vec<u8>,
     pub captured_answer: Vec<u8>,
+    /// What the line's format asked, and where each text ends.
+    texts: Vec<u8>,
+    text_ends: Vec<usize>,
     pub priority: i16,
     tracked: Vec<Tracked>,
     places: Vec<Place>,
@@ -171,6 +174,8 @@ impl Changes {
         self.response.clear();
         self.captured.clear();
         self.captured_answer.clear();
+        self.texts.clear();
+        self.text_ends.clear();
         self.priority = 0;
         self.tracked.clear();
         self.places.clear();
@@ -233,6 +238,12 @@ pub async fn walk(
         }
     }
     asked.target = asked.next_target.take().or(asked.target);
+    if worker.log.is_wanted() {
+        for text in view.spec.line.requests() {
+            text.render(&asked, &Captures::default(), &mut changes.texts);
+            changes.text_ends.push(changes.texts.len());
+        }
+    }
     changes.key.replace(asked.key.take());
     (changes.variables, changes.request, changes.target) = (asked.variables, asked.edits, asked.target);
     verdict
@@ -515,6 +526,8 @@ fn capture(text: &[u8], captured: &mut Vec<u8>) {
 pub fn note(changes: &Changes, record: &mut Record) {
     record.captured.clone_from(&changes.captured);
     record.captured_answer.clone_from(&changes.captured_answer);
+    record.texts.clone_from(&changes.texts);
+    record.text_ends.clone_from(&changes.text_ends);
 }
 
 /// Counts a request that ended, with what its routes track.
@@ -526,7 +539,8 @@ pub fn finish(
     record: &mut Record,
     http: bool,
 ) {
-    if !changes.tracked.is_empty() || !changes.captured.is_empty() || !changes.captured_answer.is_empty() {
+    let captured = !changes.captured.is_empty() || !changes.captured_answer.is_empty();
+    if !changes.tracked.is_empty() || captured || !changes.text_ends.is_empty() {
         note(changes, record);
         changes.count(worker, record, http);
     }

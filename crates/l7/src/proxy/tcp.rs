@@ -37,7 +37,7 @@ pub async fn serve(worker: &'static Worker, session: &Session, scratch: &mut Scr
         client.link.reset_on_close();
         return route::finish(worker, &view, &client, changes, record, false);
     };
-    record.pool = Some(pool.clone());
+    (record.pool, record.routed) = (Some(pool.clone()), true);
     let bytes = first.as_ref().map_or(&b""[..], Buffer::bytes);
     let (entry, named) = persist::of_first_bytes(&pool, &client, bytes, hello.as_ref());
     let wish = Wish {
@@ -146,7 +146,7 @@ async fn lead(
     changes: &mut Changes,
     record: &mut Record,
 ) -> Option<Rc<PoolRuntime>> {
-    if view.spec.routes.list.is_empty() {
+    if view.spec.routes.list.is_empty() && view.spec.line.requests().is_empty() {
         return Some(view.pool.clone());
     }
     match route::walk(worker, view, client, None, hello, changes).await {

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, SyncSender};
 use std::time::Duration;
 
-use evenkeel_model::{LogFormat, Mode};
+use evenkeel_model::Mode;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
@@ -156,7 +156,6 @@ pub struct Worker {
     lines: RefCell<Vec<u8>>,
     lines_since_ms: Cell<u64>,
     time: RefCell<LocalTime>,
-    format: Cell<LogFormat>,
     random: Cell<u64>,
     /// Set while draining: how long idle connections may stay.
     draining: Cell<Option<u64>>,
@@ -211,7 +210,6 @@ fn run(start: Start) -> std::io::Result<()> {
         lines: RefCell::default(),
         lines_since_ms: Cell::new(0),
         time: RefCell::default(),
-        format: Cell::new(LogFormat::Haproxy),
         random: Cell::new(0x9e37_79b9_7f4a_7c15 ^ (reactor.now().wall_ms << 8) ^ start.core as u64),
         draining: Cell::new(None),
         paused: Cell::new(false),
@@ -457,13 +455,13 @@ impl Worker {
 
     // The log
 
-    pub fn write_log(&self, write: impl FnOnce(LogFormat, &mut LocalTime, &mut Vec<u8>)) {
+    pub fn write_log(&self, write: impl FnOnce(&mut LocalTime, &mut Vec<u8>)) {
         let mut lines = self.lines.borrow_mut();
         if lines.is_empty() {
             self.lines_since_ms.set(self.reactor.now_ms());
             lines.reserve(LOG_BUFFER + 2048);
         }
-        write(self.format.get(), &mut self.time.borrow_mut(), &mut lines);
+        write(&mut self.time.borrow_mut(), &mut lines);
         if lines.len() >= LOG_BUFFER {
             self.log.lines(std::mem::take(&mut lines));
         }

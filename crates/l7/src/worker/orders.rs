@@ -46,7 +46,6 @@ impl Worker {
     fn apply(&'static self, apply: Apply) {
         let now_ms = self.reactor.now_ms();
         let config = &apply.config;
-        self.format.set(config.log_format);
         let mut pools = self.pools.borrow_mut();
         let mut old_pools = std::mem::take(&mut *pools);
         for spec in &config.pools {
