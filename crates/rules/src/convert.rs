@@ -28,7 +28,16 @@ pub static CONVERTERS: &[ConverterDoc] = &[
     doc("base64-decode", "Base64 decoded; nothing where it is none", "{header:X-Data|base64-decode}"),
     doc("base64url", "in Base64 for addresses, without padding", "{path|base64url}"),
     doc("base64url-decode", "the same decoded", "{query:data|base64url-decode}"),
-    doc("hex", "two hexadecimal digits a byte", "{path|sha256|hex}"),
+    doc(
+        "hex",
+        "two hexadecimal digits a byte; with a separator and a size in such chunks, and with `whole` in whole ones alone",
+        "{path|sha256|hex(\":\",1)}",
+    ),
+    doc(
+        "decimal",
+        "chunks of so many bytes (up to 8) as numbers, with a separator",
+        "{host|decimal(\".\",1)}",
+    ),
     doc("hex-decode", "the bytes of hexadecimal digits", "{header:X-Id|hex-decode}"),
     doc("url-encode", "`%41` for what may not stand in a query", "{path|url-encode}"),
     doc("url-decode", "`%41` decoded", "{query:q|url-decode}"),
@@ -47,10 +56,10 @@ pub static CONVERTERS: &[ConverterDoc] = &[
     doc("crc32", "the CRC-32 as a number", "{path|crc32}"),
     doc(
         "field",
-        "the part of this number between the signs, from 1; from the end below 0",
+        "the part of this number between the signs, from 1; from the end below 0; with a count so many parts, to the end (or the beginning) with 0",
         "{path|field(2,\"/\")}",
     ),
-    doc("word", "the same, but several signs are one border", "{path|word(1,\"/\")}"),
+    doc("word", "the same, but several signs are one border", "{path|word(1,\"/\",2)}"),
     doc("bytes", "so many bytes from an offset", "{host|bytes(0,3)}"),
     doc(
         "replace",
@@ -75,6 +84,11 @@ pub static CONVERTERS: &[ConverterDoc] = &[
         "append-item",
         "the same of a list: with a separator, unless the list or the text is empty",
         "{variable:seen|append-item(\",\",\"{source}\")}",
+    ),
+    doc(
+        "compare",
+        "`-1`, `0` or `1`: it comes before this text, which may have variables, is the same, or comes behind it",
+        "{host|compare(\"{variable:name}\")}",
     ),
     doc(
         "equals",
@@ -114,6 +128,12 @@ pub enum Converter {
         url: bool,
     },
     Hex,
+    Chunks {
+        separator: Box<[u8]>,
+        size: usize,
+        whole: bool,
+        decimal: bool,
+    },
     HexDecode,
     UrlEncode,
     UrlDecode(Plus),
@@ -126,6 +146,8 @@ pub enum Converter {
         number: i64,
         signs: Box<[u8]>,
         merge: bool,
+        /// 0: all there are in this direction.
+        count: usize,
     },
     Bytes {
         offset: usize,
@@ -153,6 +175,7 @@ pub enum Converter {
         item: Template,
     },
     Equals(Template),
+    Compare(Template),
 }
 
 /// A word with its arguments, as it stands behind a `|`.
@@ -207,12 +230,26 @@ fn build(name: &str, words: &[&str]) -> Result<Converter, ParseError> {
             Converter::Hmac(Box::new(hmac::Key::new(algorithm, &raw)))
         }
         ("crc32", []) => Converter::Crc32,
-        ("field" | "word", [at, signs]) => {
+        ("hex" | "decimal", [separator, size, rest @ ..]) if rest.is_empty() || rest == ["whole"] => {
+            let decimal = name == "decimal";
+            let size =
+                number(size)?.try_into().ok().filter(|s| (1..=if decimal { 8 } else { 1024 }).contains(s));
+            let size = size.ok_or_else(|| wrong("chunks have 1 to 1024 bytes, 8 as numbers"))?;
+            Converter::Chunks {
+                separator: separator.as_bytes().into(),
+                size,
+                whole: !rest.is_empty(),
+                decimal,
+            }
+        }
+        ("field" | "word", [at, signs, rest @ ..]) if rest.len() <= 1 => {
             let at = number(at)?;
+            let count = rest.first().map_or(Ok(1), |count| number(count))?;
+            let count = usize::try_from(count).map_err(|_| wrong("a count from 0"))?;
             if at == 0 || signs.is_empty() {
                 return Err(wrong("parts are numbered from 1, and from -1 at the end; signs divide them"));
             }
-            Converter::Field { number: at, signs: signs.as_bytes().into(), merge: name == "word" }
+            Converter::Field { number: at, signs: signs.as_bytes().into(), merge: name == "word", count }
         }
         ("bytes", [offset, rest @ ..]) if rest.len() <= 1 => {
             let length = rest.first().map_or(Ok(i64::MAX), |l| number(l))?;
@@ -248,6 +285,7 @@ fn build(name: &str, words: &[&str]) -> Result<Converter, ParseError> {
             Converter::AppendItem { separator: separator.as_bytes().into(), item: text_of(item)? }
         }
         ("equals", [text]) => Converter::Equals(text_of(text)?),
+        ("compare", [text]) => Converter::Compare(text_of(text)?),
         _ => {
             let why = match CONVERTERS.iter().find(|c| c.name == name) {
                 Some(known) => format!("`{name}` has other arguments, such as in {}", known.example),
@@ -300,7 +338,10 @@ impl Converter {
     /// A text of its own that has variables.
     pub fn text(&self) -> Option<&Template> {
         match self {
-            Converter::HmacWith(_, text) | Converter::Append(text) | Converter::Equals(text) => Some(text),
+            Converter::HmacWith(_, text)
+            | Converter::Append(text)
+            | Converter::Equals(text)
+            | Converter::Compare(text) => Some(text),
             Converter::AppendItem { item, .. } => Some(item),
             _ => None,
         }
@@ -348,6 +389,12 @@ impl Converter {
             Converter::Base64 { url } => base64(&out[start..], *url),
             Converter::Base64Decode { url } => unbase64(&out[start..], *url).unwrap_or_default(),
             Converter::Hex => hex(&out[start..]),
+            Converter::Chunks { separator, size, whole, decimal } => {
+                chunks(&out[start..], separator, *size, *whole, *decimal)
+            }
+            Converter::Compare(text) => {
+                (out[start..].cmp(rendered(text).as_slice()) as i8).to_string().into_bytes()
+            }
             Converter::HexDecode => {
                 std::str::from_utf8(&out[start..]).ok().and_then(unhex).unwrap_or_default()
             }
@@ -356,7 +403,9 @@ impl Converter {
             Converter::Digest(algorithm) => digest::digest(algorithm, &out[start..]).as_ref().to_vec(),
             Converter::Hmac(key) => hmac::sign(key, &out[start..]).as_ref().to_vec(),
             Converter::Crc32 => crc32(&out[start..]).to_string().into_bytes(),
-            Converter::Field { number, signs, merge } => part(&out[start..], *number, signs, *merge).to_vec(),
+            Converter::Field { number, signs, merge, count } => {
+                part(&out[start..], *number, signs, *merge, *count).to_vec()
+            }
             Converter::Replace { regex, text, all } => {
                 let limit = usize::from(!all);
                 regex.replacen(&out[start..], limit, &**text).into_owned()
@@ -468,15 +517,43 @@ fn crc32(bytes: &[u8]) -> u32 {
     !crc
 }
 
-fn part<'a>(bytes: &'a [u8], number: i64, signs: &[u8], merge: bool) -> &'a [u8] {
+/// So many parts from one on, towards the end; of a number below 0 towards the beginning.
+fn part<'a>(bytes: &'a [u8], number: i64, signs: &[u8], merge: bool, count: usize) -> &'a [u8] {
     let divides = |b: &u8| signs.contains(b);
     let wanted = |p: &&[u8]| !merge || !p.is_empty();
     let index = (number.unsigned_abs() - 1) as usize;
-    let found = match number > 0 {
-        true => bytes.split(divides).filter(wanted).nth(index),
-        false => bytes.rsplit(divides).filter(wanted).nth(index),
+    let all: &mut dyn Iterator<Item = &'a [u8]> = match number > 0 {
+        true => &mut bytes.split(divides).filter(wanted),
+        false => &mut bytes.rsplit(divides).filter(wanted),
     };
-    found.unwrap_or(&[])
+    let Some(first) = all.nth(index) else { return &[] };
+    let last = match count {
+        0 => all.last(),
+        1 => None,
+        count => all.take(count - 1).last(),
+    };
+    // Both lie in `bytes`.
+    let place = |part: &[u8]| part.as_ptr() as usize - bytes.as_ptr() as usize;
+    let last = last.unwrap_or(first);
+    let (from, to) = if number > 0 { (first, last) } else { (last, first) };
+    &bytes[place(from)..place(to) + to.len()]
+}
+
+fn chunks(bytes: &[u8], separator: &[u8], size: usize, whole: bool, decimal: bool) -> Vec<u8> {
+    let mut out = Vec::new();
+    for chunk in bytes.chunks(size).filter(|chunk| !whole || chunk.len() == size) {
+        if !out.is_empty() {
+            out.extend_from_slice(separator);
+        }
+        match decimal {
+            true => {
+                let number = chunk.iter().fold(0u64, |number, byte| number << 8 | u64::from(*byte));
+                out.extend_from_slice(number.to_string().as_bytes());
+            }
+            false => out.extend(hex(chunk)),
+        }
+    }
+    out
 }
 
 fn json(bytes: &[u8]) -> Vec<u8> {
@@ -586,6 +663,22 @@ mod tests {
             ("/a//b/c", &["field(3,\"/\")"], ""),
             ("/a//b/c", &["word(2,\"/\")"], "b"),
             ("/a//b/c", &["field(-1,/)"], "c"),
+            // The HAProxy manual's examples.
+            ("f1_f2_f3__f5", &["field(2,_,0)"], "f2_f3__f5"),
+            ("f1_f2_f3__f5", &["field(2,_,2)"], "f2_f3"),
+            ("f1_f2_f3__f5", &["field(-2,_,3)"], "f2_f3_"),
+            ("f1_f2_f3__f5", &["field(-3,_,0)"], "f1_f2_f3"),
+            ("f1_f2_f3__f5", &["word(3,_,0)"], "f3__f5"),
+            ("f1_f2_f3__f5", &["word(-2,_,3)"], "f1_f2_f3"),
+            ("f1_f2_f3__f5", &["word(-3,_,0)"], "f1_f2"),
+            ("f1_f2_f3__f5", &["word(4,_)"], "f5"),
+            ("a", &["field(2,_,3)"], ""),
+            ("0123456789", &["hex(--,3)"], "303132--333435--363738--39"),
+            ("0123456789", &["hex(.,3,whole)", "upper"], "303132.333435.363738"),
+            ("0123456789", &["decimal(-,3)"], "3158322-3355701-3553080-57"),
+            ("b", &["compare(a)"], "1"),
+            ("b", &["compare(b)"], "0"),
+            ("b", &["compare(\"bc\")"], "-1"),
             ("a%20b+c%zz", &["url-decode"], "a b+c%zz"),
             ("a%20b+c", &["form-decode"], "a b c"),
             ("/a+b?c=d+e%20", &["uri-decode"], "/a+b?c=d e "),
@@ -611,6 +704,8 @@ mod tests {
             "field(1)",
             "hmac(md4,\"k\")",
             "bytes(-1)",
+            "field(1,_,-1)",
+            "decimal(x,9)",
             "replace(\"(\",\"\")",
             "add(x)",
             "field(1,\"/",

@@ -271,6 +271,15 @@ fn converter(name: &str, arguments: &[String]) -> Result<String, String> {
             format!("hmac({},\"hex:{digits}\")", digest(kind)?)
         }
         ("field" | "word", [at, signs]) => format!("{name}({at},{})", argument(signs)),
+        ("field" | "word", [at, signs, count]) => format!("{name}({at},{},{count})", argument(signs)),
+        ("be2hex", []) => "hex|upper".into(),
+        ("be2hex", [separator, size]) => format!("hex({},{size})|upper", argument(separator)),
+        ("be2hex", [separator, size, "0"]) => format!("hex({},{size})|upper", argument(separator)),
+        ("be2hex", [separator, size, _]) => format!("hex({},{size},whole)|upper", argument(separator)),
+        ("be2dec", [separator, size]) => format!("decimal({},{size})", argument(separator)),
+        ("be2dec", [separator, size, "0"]) => format!("decimal({},{size})", argument(separator)),
+        ("be2dec", [separator, size, _]) => format!("decimal({},{size},whole)", argument(separator)),
+        ("strcmp", [name]) => format!("compare(\"{{variable:{}}}\")", variable(name)?),
         ("bytes", [offset]) => format!("bytes({offset})"),
         ("bytes", [offset, length]) => format!("bytes({offset},{length})"),
         ("iif", [then, other]) => format!("if({},{})", argument(then), argument(other)),
