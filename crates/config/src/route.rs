@@ -27,6 +27,14 @@ pub fn tables(root: Section<'_>, problems: &mut Vec<Problem>) -> Vec<Arc<TableRu
             problems.push(Problem::new(place, format!("a second table is named {name}")));
             continue;
         }
+        let asks_map = |text: &str| Template::parse(text).is_ok_and(|t| !t.files().is_empty());
+        if table.text("key").is_some_and(asks_map) {
+            let place = table.span("key").unwrap_or(0..0);
+            let problem = Problem::new(place, "the key of a table asks no map");
+            problems.push(
+                problem.help("ask it with `set-variable` in a route before, and write {variable:NAME}"),
+            );
+        }
         all.push(Arc::new(TableRule {
             name,
             key: table.text("key").unwrap_or("{source}").to_owned(),
@@ -354,7 +362,8 @@ impl<'a> Reader<'a, '_> {
         {
             let key = self.key(map, if self.mode == Mode::Tcp { "{sni}" } else { "{host}" });
             let default = self.reference(map, "default", "pool");
-            all.push(Action::PoolMap { key, file: file.into(), default });
+            let matching = map.text("match").unwrap_or("stars").to_owned();
+            all.push(Action::PoolMap { key, file: file.into(), matching, default });
         }
         if self.http("redirect")
             && let Some(redirect) = self.table.section("redirect")

@@ -70,6 +70,25 @@ fn tables_that_count_and_rules_of_answers() {
 }
 
 #[test]
+fn maps_pages_and_lines() {
+    let text = "http-errors e\n errorfile 503 /e/503.http\ndefaults\n mode http\n timeout connect 4s\n timeout client 30s\n timeout server 30s\n log-format \"%ci %ST %{+Q}r\"\nfrontend web\n bind 192.0.2.10:80\n errorfiles e\n http-request redirect location %[path,map(/m/moved)] code 301 ignore-empty\n http-request set-header X-Zone %[src,map_ip(/m/zones,none)]\n http-request deny deny_status 404 errorfiles e if { path /a }\n http-request deny deny_status 429 content-type text/plain string slow if { path /b }\n http-request deny hdr X-A b unknown c\n use_backend %[req.hdr(host),lower,map_dom(/m/hosts,app)]\n use_backend %[path,map(/m/x,nowhere)]\n default_backend app\nbackend app\n server a 192.0.2.11:80\n";
+    check(
+        &[(Kind::Haproxy, text)],
+        &[
+            "error-pages = { 503 = \"/e/503.http\" }",
+            "log-format = \"{client} {status} \\\"{request}\\\"\"",
+            "when = 'text(\"{path|map(\\\"/m/moved\\\",exact)}\")'",
+            "set-header = { \"X-Zone\" = \"{source|map(\\\"/m/zones\\\",network,\\\"none\\\")}\" }",
+            // The section has no page for 404.
+            "when = 'path(\"/a\")'\n  deny = { status = 404 }",
+            "answer = { status = 429, content-type = \"text/plain\", body = \"slow\" }",
+            "pool-map = { file = \"/m/hosts\", match = \"domain\", key = \"{host|lower}\", default = \"app\" }",
+        ],
+        &["http-request deny hdr X-A b unknown c", "use_backend %[path,map(/m/x,nowhere)]"],
+    );
+}
+
+#[test]
 fn remote_desktops() {
     let text = "defaults\n clitimeout 1h\n srvtimeout 1h\nlisten VIP1 192.0.2.10:3389\n mode tcp\n tcp-request inspect-delay 5s\n tcp-request content accept if RDP_COOKIE\n persist rdp-cookie\n balance rdp-cookie\n option tcpka\n option tcplog\n server a 192.0.2.11:3389 weight 1 check inter 2000 rise 2 fall 3\n server b 192.0.2.12:3389 weight 1 check inter 2000 rise 2 fall 3\n option redispatch\n";
     check(

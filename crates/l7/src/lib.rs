@@ -25,7 +25,7 @@ mod worker;
 pub use engine::{ApplyError, Engine, EngineOptions, check_files, listen};
 pub use file_error::FileError;
 pub use log::LogHandle;
-pub use routing::{TableSpec, load_lists, look_up};
+pub use routing::{TableSpec, load_lists, loaded, look_up};
 pub use spec::{ConnectionInfo, EngineConfig, Notice, PoolSpec, ServerSpec, ServerState, ServiceSpec};
 
 /// The day of the week (0 is Monday) and the minute of the day, here and now.

@@ -3,6 +3,7 @@
 //!
 //! In: checked routes, files. Out: [`Routes`]. Never: a request.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +12,8 @@ use std::time::{Duration, SystemTime};
 use evenkeel_balance::{ConcurrencyLimit, RateLimit, Table};
 use evenkeel_model::{Action, Answers, ErrorPage, HeaderEdit, Name, Route, TableRule, VirtualService};
 use evenkeel_rules::{
-    Expression, Fetch, Map, NetworkSet, PathGate, PatternSet, Template, read_networks, read_patterns,
+    Expression, Fetch, Map, MapMatch, NetworkSet, PathGate, PatternSet, Template, read_networks,
+    read_patterns,
 };
 
 use crate::auth::Users;
@@ -93,6 +95,8 @@ pub enum Step {
     PoolMap {
         key: Template,
         map: Arc<Map>,
+        /// What is looked up is in lower case first.
+        folds: bool,
         default: Option<usize>,
     },
     Redirect {
@@ -147,6 +151,13 @@ impl CompiledEdit {
     }
 
     pub fn value(&self) -> Option<&Template> {
+        match self {
+            CompiledEdit::Set { value, .. } | CompiledEdit::Add { value, .. } => Some(value),
+            CompiledEdit::Remove { .. } => None,
+        }
+    }
+
+    fn value_mut(&mut self) -> Option<&mut Template> {
         match self {
             CompiledEdit::Set { value, .. } | CompiledEdit::Add { value, .. } => Some(value),
             CompiledEdit::Remove { .. } => None,
@@ -213,7 +224,7 @@ pub struct Compiler<'a> {
     pub limits: &'a mut Limits,
     patterns: HashMap<(PathBuf, bool), Arc<PatternSet>>,
     networks: HashMap<PathBuf, Arc<NetworkSet>>,
-    maps: HashMap<PathBuf, Arc<Map>>,
+    maps: HashMap<(PathBuf, MapMatch), Arc<Map>>,
 }
 
 impl<'a> Compiler<'a> {
@@ -258,6 +269,7 @@ impl<'a> Compiler<'a> {
             when.load(&mut |path, folds| list(patterns, path, folds), &mut |path| {
                 network_list(networks, path)
             })?;
+            when.load_maps(&mut |file, matching| map(&mut self.maps, file, matching))?;
             for (fetch, arguments) in when.fetches() {
                 let name = arguments.first().map_or("", String::as_str);
                 match fetch {
@@ -279,7 +291,12 @@ impl<'a> Compiler<'a> {
         let mut steps = Vec::new();
         for (number, action) in route.actions.iter().enumerate() {
             let place = format!("{}/{}/{number}/{action:?}", service.name, route.name);
-            steps.extend(self.step(action, &place, known, routes)?);
+            let mut step = self.step(action, &place, known, routes)?;
+            for text in step.iter_mut().flat_map(Step::templates_mut) {
+                text.files().iter().for_each(|file| routes.note(file));
+                text.load(&mut |file, matching| map(&mut self.maps, file, matching))?;
+            }
+            steps.extend(step);
         }
         let captures = steps.iter().flat_map(Step::templates).any(Template::has_captures);
         let gate = when.as_ref().and_then(Expression::path_gate);
@@ -332,10 +349,11 @@ impl<'a> Compiler<'a> {
             Action::ResponseHeader(edit) => Step::ResponseHeader(CompiledEdit::of(edit)),
             Action::Status(status) => Step::Status(*status),
             Action::Pool(name) => Step::Pool(routes.pool(name)),
-            Action::PoolMap { key, file, default } => {
+            Action::PoolMap { key, file, matching, default } => {
+                let matching = MapMatch::of(matching).unwrap_or_default();
                 routes.note(file);
                 routes.reads_hello |= key.contains("{sni}") || key.contains("{alpn}");
-                let map = self.map(file)?;
+                let map = map(&mut self.maps, file, matching)?;
                 for value in map.values() {
                     match known.iter().find(|p| p.as_str() == value) {
                         Some(pool) => routes.pool(pool),
@@ -349,7 +367,7 @@ impl<'a> Compiler<'a> {
                     };
                 }
                 let default = default.as_ref().map(|name| routes.pool(name));
-                Step::PoolMap { key: template(key), map, default }
+                Step::PoolMap { key: template(key), folds: matching == MapMatch::Stars, map, default }
             }
             Action::Redirect { location, status, drop_query } => {
                 let location = template(location);
@@ -387,16 +405,6 @@ impl<'a> Compiler<'a> {
             Action::Tarpit { delay, status } => Step::Tarpit { delay: *delay, status: *status },
         }))
     }
-
-    fn map(&mut self, file: &Path) -> Result<Arc<Map>, FileError> {
-        if let Some(map) = self.maps.get(file) {
-            return Ok(map.clone());
-        }
-        let map = Map::read(&text(file)?);
-        let map = Arc::new(map.map_err(|e| FileError::new(file, format!("line {}: {}", e.line, e.why)))?);
-        self.maps.insert(file.to_owned(), map.clone());
-        Ok(map)
-    }
 }
 
 impl Routes {
@@ -422,6 +430,20 @@ impl Routes {
 }
 
 impl Step {
+    fn templates_mut(&mut self) -> Vec<&mut Template> {
+        match self {
+            Step::RateLimit { key, .. } | Step::ConcurrencyLimit { key, .. } | Step::PoolMap { key, .. } => {
+                vec![key]
+            }
+            Step::Capture { value, .. } | Step::SetVariable { value, .. } => vec![value],
+            Step::RewritePath(text) | Step::RewriteQuery(text) | Step::RewriteUri(text) => vec![text],
+            Step::Answer { text, .. } => text.iter_mut().collect(),
+            Step::Redirect { location, .. } => vec![location],
+            Step::Header(edit) | Step::ResponseHeader(edit) => edit.value_mut().into_iter().collect(),
+            _ => Vec::new(),
+        }
+    }
+
     fn templates(&self) -> Vec<&Template> {
         match self {
             Step::RateLimit { key, .. } | Step::ConcurrencyLimit { key, .. } | Step::PoolMap { key, .. } => {
@@ -437,8 +459,9 @@ impl Step {
     }
 }
 
-/// Loads the lists of one condition, for explanations.
+/// Loads the lists and maps of one condition, for explanations.
 pub fn load_lists(expression: &mut Expression) -> Result<(), FileError> {
+    expression.load_maps(&mut |file, matching| read_map(file, matching).map(Arc::new))?;
     let (mut patterns, mut networks) = (HashMap::new(), HashMap::new());
     expression.load(&mut |path, folds| list(&mut patterns, path, folds), &mut |path| {
         network_list(&mut networks, path)
@@ -446,10 +469,34 @@ pub fn load_lists(expression: &mut Expression) -> Result<(), FileError> {
 }
 
 /// What a map file says for a key.
-pub fn look_up(file: &Path, key: &[u8]) -> Result<Option<String>, FileError> {
-    let map =
-        Map::read(&text(file)?).map_err(|e| FileError::new(file, format!("line {}: {}", e.line, e.why)))?;
-    Ok(map.get(key).map(str::to_owned))
+pub fn look_up(file: &Path, matching: MapMatch, key: &[u8]) -> Result<Option<String>, FileError> {
+    Ok(read_map(file, matching)?.get(key).map(Cow::into_owned))
+}
+
+/// A text with its maps, for explanations.
+pub fn loaded(text: &str) -> Result<Template, FileError> {
+    let mut text = template(text);
+    text.load(&mut |file, matching| read_map(file, matching).map(Arc::new))?;
+    Ok(text)
+}
+
+fn read_map(file: &Path, matching: MapMatch) -> Result<Map, FileError> {
+    let map = Map::read(&text(file)?, matching);
+    map.map_err(|e| FileError::new(file, format!("line {}: {}", e.line, e.why)))
+}
+
+fn map(
+    known: &mut HashMap<(PathBuf, MapMatch), Arc<Map>>,
+    file: &Path,
+    matching: MapMatch,
+) -> Result<Arc<Map>, FileError> {
+    let key = (file.to_owned(), matching);
+    if let Some(map) = known.get(&key) {
+        return Ok(map.clone());
+    }
+    let map = Arc::new(read_map(file, matching)?);
+    known.insert(key, map.clone());
+    Ok(map)
 }
 
 /// A text that `config` has checked.

@@ -60,6 +60,8 @@ pub enum Action {
     PoolMap {
         key: String,
         file: PathBuf,
+        /// How its keys are compared, by its word.
+        matching: String,
         default: Option<Name>,
     },
     Redirect {

@@ -3,7 +3,11 @@
 use aws_lc_rs::{digest, hmac};
 use regex::bytes::Regex;
 
+use std::path::Path;
+use std::sync::Arc;
+
 use crate::evaluate::{Captures, Facts};
+use crate::map::{Map, MapMatch};
 use crate::parse::ParseError;
 use crate::template::Template;
 
@@ -86,6 +90,11 @@ pub static CONVERTERS: &[ConverterDoc] = &[
         "{variable:seen|append-item(\",\",\"{source}\")}",
     ),
     doc(
+        "map",
+        "what a map file says of it, how its keys are compared (`exact`, `begin`, `end`, `domain`, `contains`, `regex`, `regex-groups`, `network`, `stars`), and what stands for those that are not there",
+        "{path|map(\"/etc/evenkeel/old.map\",exact,\"/\")}",
+    ),
+    doc(
         "compare",
         "`-1`, `0` or `1`: it comes before this text, which may have variables, is the same, or comes behind it",
         "{host|compare(\"{variable:name}\")}",
@@ -96,6 +105,9 @@ pub static CONVERTERS: &[ConverterDoc] = &[
         "{header:X-Key|sha256|hex|equals(\"{variable:key}\")}",
     ),
 ];
+
+/// Reads a map file, or has it.
+pub type MapLoader<'a, E> = dyn FnMut(&Path, MapMatch) -> Result<Arc<Map>, E> + 'a;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arithmetic {
@@ -176,6 +188,13 @@ pub enum Converter {
     },
     Equals(Template),
     Compare(Template),
+    /// The map is there once it was loaded.
+    Map {
+        file: Box<str>,
+        matching: MapMatch,
+        default: Box<[u8]>,
+        map: Option<Arc<Map>>,
+    },
 }
 
 /// A word with its arguments, as it stands behind a `|`.
@@ -286,6 +305,15 @@ fn build(name: &str, words: &[&str]) -> Result<Converter, ParseError> {
         }
         ("equals", [text]) => Converter::Equals(text_of(text)?),
         ("compare", [text]) => Converter::Compare(text_of(text)?),
+        ("map", [file, rest @ ..]) if rest.len() <= 2 && !file.is_empty() => {
+            let word = rest.first().copied().unwrap_or("exact");
+            let matching = MapMatch::of(word).ok_or_else(|| {
+                let words: Vec<&str> = MapMatch::WORDS.iter().map(|(word, _)| *word).collect();
+                wrong(format!("keys of a map are compared by {}, not {word:?}", words.join(", ")))
+            })?;
+            let default = rest.get(1).copied().unwrap_or("").as_bytes().into();
+            Converter::Map { file: (*file).into(), matching, default, map: None }
+        }
         _ => {
             let why = match CONVERTERS.iter().find(|c| c.name == name) {
                 Some(known) => format!("`{name}` has other arguments, such as in {}", known.example),
@@ -347,6 +375,20 @@ impl Converter {
         }
     }
 
+    /// Has the map files that it names loaded.
+    pub fn load<E>(&mut self, load: &mut MapLoader<'_, E>) -> Result<(), E> {
+        match self {
+            Converter::Map { file, matching, map, .. } => *map = Some(load(Path::new(&**file), *matching)?),
+            Converter::HmacWith(_, text)
+            | Converter::Append(text)
+            | Converter::Equals(text)
+            | Converter::Compare(text)
+            | Converter::AppendItem { item: text, .. } => text.load(load)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// Changes what stands in `out` from `start` on.
     pub fn apply(&self, facts: &dyn Facts, captures: &Captures, out: &mut Vec<u8>, start: usize) {
         let rendered = |text: &Template| {
@@ -391,6 +433,10 @@ impl Converter {
             Converter::Hex => hex(&out[start..]),
             Converter::Chunks { separator, size, whole, decimal } => {
                 chunks(&out[start..], separator, *size, *whole, *decimal)
+            }
+            Converter::Map { default, map, .. } => {
+                let found = map.as_ref().and_then(|map| map.get(&out[start..]));
+                found.map_or_else(|| default.to_vec(), |value| value.into_owned().into_bytes())
             }
             Converter::Compare(text) => {
                 (out[start..].cmp(rendered(text).as_slice()) as i8).to_string().into_bytes()

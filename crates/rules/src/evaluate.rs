@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::Template;
+use crate::convert::MapLoader;
 use crate::fetch::{Fetch, NeedsHttp};
 use crate::pattern::{NetworkSet, PatternSet, glob_match};
 
@@ -265,12 +266,20 @@ impl Expression {
         self.root.load(patterns, networks)
     }
 
+    /// Loads the maps that texts in it ask.
+    pub fn load_maps<E>(&mut self, load: &mut MapLoader<'_, E>) -> Result<(), E> {
+        self.root.load_maps(load)
+    }
+
     pub fn files(&self) -> Vec<PathBuf> {
         let mut all = Vec::new();
-        self.root.visit(&mut |test| match &test.check {
-            Check::Patterns { files, .. } => all.extend(files.iter().map(|f| f.path.clone())),
-            Check::Networks { files, .. } => all.extend(files.iter().map(|f| f.path.clone())),
-            _ => {}
+        self.root.visit(&mut |test| {
+            match &test.check {
+                Check::Patterns { files, .. } => all.extend(files.iter().map(|f| f.path.clone())),
+                Check::Networks { files, .. } => all.extend(files.iter().map(|f| f.path.clone())),
+                _ => {}
+            }
+            all.extend(test.template.iter().flat_map(Template::files));
         });
         all
     }
@@ -291,6 +300,14 @@ impl Node {
             Node::All(nodes) | Node::Any(nodes) => nodes.iter().for_each(|node| node.visit(each)),
             Node::Not(node) => node.visit(each),
             Node::Test(test) => each(test),
+        }
+    }
+
+    fn load_maps<E>(&mut self, load: &mut MapLoader<'_, E>) -> Result<(), E> {
+        match self {
+            Node::All(nodes) | Node::Any(nodes) => nodes.iter_mut().try_for_each(|node| node.load_maps(load)),
+            Node::Not(node) => node.load_maps(load),
+            Node::Test(test) => test.template.as_mut().map_or(Ok(()), |text| text.load(load)),
         }
     }
 

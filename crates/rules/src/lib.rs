@@ -14,11 +14,11 @@ mod parse;
 mod pattern;
 mod template;
 
-pub use convert::{CONVERTERS, ConverterDoc, unbase64};
+pub use convert::{CONVERTERS, ConverterDoc, MapLoader, unbase64};
 pub use evaluate::{Captures, Expression, Facts, Leaf, LocalTime, PathGate, PathStart};
 pub use fetch::{FUNCTIONS, Fetch, Function, NeedsHttp, VARIABLES, Variable};
 pub use line::{LINE_FIELDS, LineField, LineFieldDoc, LineFormat, LinePart};
-pub use map::{Map, MapError};
+pub use map::{Map, MapError, MapMatch};
 pub use parse::{ParseError, check_regex};
 pub use pattern::{NetworkSet, PatternSet, read_networks, read_patterns};
 pub use template::Template;

@@ -190,6 +190,10 @@ fn request(text: &str, at: usize) -> Result<Template, ParseError> {
     if template.has_captures() {
         return Err(ParseError::at(at..at + text.len(), "a line has no condition that captures"));
     }
+    if !template.files().is_empty() {
+        let error = ParseError::at(at..at + text.len(), "a line asks no map");
+        return Err(error.help("ask it with `set-variable` in a route, and write {variable:NAME}"));
+    }
     if template.needs_answer() {
         let error = ParseError::at(at..at + text.len(), "it asks about an answer");
         return Err(error.help("capture it in [[virtual-service.answer-route]], and write {captured-answer}"));

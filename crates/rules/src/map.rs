@@ -1,16 +1,68 @@
 //! A map from texts to texts, as a file holds it: `KEY VALUE` lines.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+use regex::bytes::{Regex, RegexBuilder};
+
+use crate::pattern::{bits, masked, network};
+
+/// How keys of a file are compared with what is looked up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum MapMatch {
+    /// A `*` at the beginning or the end of a key stands for anything.
+    #[default]
+    Stars,
+    Exact,
+    /// The longest key that it begins with.
+    Begin,
+    End,
+    /// The longest key that is a part of it between `.`, `/`, `:` and `?`.
+    Domain,
+    /// The first key of the file that it contains.
+    Contains,
+    /// The first regular expression of the file.
+    Regex,
+    /// The same; `\1` in a value is what the first group found.
+    RegexGroups,
+    /// The narrowest network that it is in.
+    Network,
+}
+
+impl MapMatch {
+    pub const WORDS: [(&'static str, MapMatch); 9] = [
+        ("stars", MapMatch::Stars),
+        ("exact", MapMatch::Exact),
+        ("begin", MapMatch::Begin),
+        ("end", MapMatch::End),
+        ("domain", MapMatch::Domain),
+        ("contains", MapMatch::Contains),
+        ("regex", MapMatch::Regex),
+        ("regex-groups", MapMatch::RegexGroups),
+        ("network", MapMatch::Network),
+    ];
+
+    pub fn of(word: &str) -> Option<MapMatch> {
+        MapMatch::WORDS.iter().find(|(known, _)| *known == word).map(|(_, kind)| *kind)
+    }
+}
+
+#[derive(Clone, Debug, Default)]
 pub struct Map {
+    matching: MapMatch,
     exact: HashMap<Box<[u8]>, Box<str>>,
     /// `text*` and `*text`, by length, the longest first.
     prefixes: Ends,
     suffixes: Ends,
+    /// In the file's order.
+    contained: Vec<(Box<[u8]>, Box<str>)>,
+    expressions: Vec<(Regex, Box<str>)>,
+    networks: HashMap<(u128, u8), Box<str>>,
+    /// The longest prefix first.
+    widths: Vec<u8>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 struct Ends {
     texts: HashMap<Box<[u8]>, Box<str>>,
     lengths: Vec<usize>,
@@ -36,54 +88,131 @@ pub struct MapError {
     pub why: String,
 }
 
+/// What stands before a `#` at the beginning of a line or behind white space.
+fn without_comment(line: &str) -> &str {
+    let begins = |at: &usize| *at == 0 || line.as_bytes()[at - 1].is_ascii_whitespace();
+    let comment = line.match_indices('#').map(|(at, _)| at).find(begins);
+    line[..comment.unwrap_or(line.len())].trim()
+}
+
 impl Map {
-    /// Reads `KEY VALUE` lines; `#` begins a comment, a key may begin or end with `*`.
-    pub fn read(text: &str) -> Result<Map, MapError> {
-        let mut map = Map::default();
+    /// Reads `KEY VALUE` lines; a `#` at the beginning or behind white space begins a comment.
+    pub fn read(text: &str, matching: MapMatch) -> Result<Map, MapError> {
+        let mut map = Map { matching, ..Map::default() };
         for (number, line) in text.lines().enumerate() {
-            let line = line.split('#').next().unwrap_or("").trim();
+            let line = without_comment(line);
             if line.is_empty() {
                 continue;
             }
-            let wrong = |why: &str| MapError { line: number + 1, why: why.into() };
+            let wrong = |why: String| MapError { line: number + 1, why };
             let Some((key, value)) = line.split_once(char::is_whitespace) else {
-                return Err(wrong("expected KEY VALUE"));
+                return Err(wrong("expected KEY VALUE".into()));
             };
-            match (key.strip_prefix('*'), key.strip_suffix('*')) {
-                _ if key.bytes().filter(|b| *b == b'*').count() > 1 => {
-                    return Err(wrong("a key has one `*` at most, at its beginning or its end"));
-                }
-                (Some(rest), _) => map.suffixes.insert(rest.as_bytes(), value.trim()),
-                (_, Some(rest)) => map.prefixes.insert(rest.as_bytes(), value.trim()),
-                _ if key.contains('*') => {
-                    return Err(wrong("`*` stands at the beginning or the end of a key"));
-                }
-                _ => {
-                    map.exact.insert(key.as_bytes().into(), value.trim().into());
-                }
-            }
+            map.insert(key, value.trim()).map_err(wrong)?;
         }
         Ok(map)
     }
 
-    /// The value of a key: exact before the longest beginning before the longest end.
-    pub fn get(&self, key: &[u8]) -> Option<&str> {
-        let exact = self.exact.get(key).map(|v| &**v);
-        exact
-            .or_else(|| self.prefixes.longest(key, |k, length| &k[..length]))
-            .or_else(|| self.suffixes.longest(key, |k, length| &k[k.len() - length..]))
+    fn insert(&mut self, key: &str, value: &str) -> Result<(), String> {
+        let bytes = key.as_bytes();
+        match self.matching {
+            MapMatch::Exact => drop(self.exact.insert(bytes.into(), value.into())),
+            MapMatch::Begin | MapMatch::Domain => self.prefixes.insert(bytes, value),
+            MapMatch::End => self.suffixes.insert(bytes, value),
+            MapMatch::Contains => self.contained.push((bytes.into(), value.into())),
+            MapMatch::Regex | MapMatch::RegexGroups => {
+                let built = RegexBuilder::new(key).size_limit(1 << 20).unicode(false).build();
+                let regex = built.map_err(|e| format!("{key:?} is no regular expression: {e}"))?;
+                self.expressions.push((regex, value.into()));
+            }
+            MapMatch::Network => {
+                let (bits, width) = network(key).ok_or_else(|| format!("{key:?} is no network"))?;
+                if let Err(at) = self.widths.binary_search_by(|known| width.cmp(known)) {
+                    self.widths.insert(at, width);
+                }
+                self.networks.insert((bits, width), value.into());
+            }
+            MapMatch::Stars => match (key.strip_prefix('*'), key.strip_suffix('*')) {
+                _ if key.bytes().filter(|b| *b == b'*').count() > 1 => {
+                    return Err("a key has one `*` at most, at its beginning or its end".into());
+                }
+                (Some(rest), _) => self.suffixes.insert(rest.as_bytes(), value),
+                (_, Some(rest)) => self.prefixes.insert(rest.as_bytes(), value),
+                _ if key.contains('*') => {
+                    return Err("`*` stands at the beginning or the end of a key".into());
+                }
+                _ => drop(self.exact.insert(bytes.into(), value.into())),
+            },
+        }
+        Ok(())
+    }
+
+    /// The value of a key; with stars exact before the longest beginning before the longest end.
+    pub fn get(&self, key: &[u8]) -> Option<Cow<'_, str>> {
+        match self.matching {
+            MapMatch::RegexGroups => {
+                let (found, value) =
+                    self.expressions.iter().find_map(|(r, v)| Some((r.captures(key)?, v)))?;
+                let group = |digit: u32| found.get(digit as usize).map_or(&b""[..], |group| group.as_bytes());
+                let mut out = String::new();
+                let mut chars = value.chars();
+                while let Some(c) = chars.next() {
+                    match (c, if c == '\\' { chars.next() } else { None }) {
+                        ('\\', Some(digit)) if digit.is_ascii_digit() => {
+                            let number = digit.to_digit(10).unwrap_or(0);
+                            out.push_str(&String::from_utf8_lossy(group(number)));
+                        }
+                        ('\\', Some(other)) => out.push(other),
+                        (c, _) => out.push(c),
+                    }
+                }
+                Some(Cow::Owned(out))
+            }
+            _ => self.find(key).map(Cow::Borrowed),
+        }
+    }
+
+    fn find(&self, key: &[u8]) -> Option<&str> {
+        match self.matching {
+            MapMatch::Contains => {
+                let holds = |(part, _): &&(Box<[u8]>, Box<str>)| memchr::memmem::find(key, part).is_some();
+                self.contained.iter().find(holds).map(|(_, value)| &**value)
+            }
+            MapMatch::Regex | MapMatch::RegexGroups => {
+                self.expressions.iter().find(|(regex, _)| regex.is_match(key)).map(|(_, value)| &**value)
+            }
+            MapMatch::Network => {
+                let bits = bits(std::str::from_utf8(key).ok()?.trim().parse().ok()?);
+                let found =
+                    self.widths.iter().find_map(|width| self.networks.get(&(masked(bits, *width), *width)));
+                found.map(|value| &**value)
+            }
+            MapMatch::Domain => {
+                let divides = |byte: u8| b"./:?".contains(&byte);
+                let begins = (0..key.len()).filter(|at| *at == 0 || divides(key[at - 1]));
+                let found = begins.filter_map(|from| {
+                    let rest = &key[from..];
+                    let ends = |length: &&usize| rest.get(**length).is_none_or(|byte| divides(*byte));
+                    let lengths = self.prefixes.lengths.iter().filter(|length| **length <= rest.len());
+                    lengths.filter(ends).find_map(|length| {
+                        self.prefixes.texts.get(&rest[..*length]).map(|value| (*length, &**value))
+                    })
+                });
+                found.max_by_key(|(length, _)| *length).map(|(_, value)| value)
+            }
+            MapMatch::Stars | MapMatch::Exact | MapMatch::Begin | MapMatch::End => {
+                let exact = self.exact.get(key).map(|v| &**v);
+                exact
+                    .or_else(|| self.prefixes.longest(key, |k, length| &k[..length]))
+                    .or_else(|| self.suffixes.longest(key, |k, length| &k[k.len() - length..]))
+            }
+        }
     }
 
     pub fn values(&self) -> impl Iterator<Item = &str> {
-        let all = self.exact.values().chain(self.prefixes.texts.values()).chain(self.suffixes.texts.values());
+        let ends = self.prefixes.texts.values().chain(self.suffixes.texts.values());
+        let listed = self.contained.iter().map(|(_, v)| v).chain(self.expressions.iter().map(|(_, v)| v));
+        let all = self.exact.values().chain(ends).chain(listed).chain(self.networks.values());
         all.map(|v| &**v)
-    }
-
-    pub fn len(&self) -> usize {
-        self.exact.len() + self.prefixes.texts.len() + self.suffixes.texts.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }

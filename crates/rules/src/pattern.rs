@@ -161,33 +161,35 @@ pub struct NetworkSet {
     lengths: Vec<u8>,
 }
 
-fn bits(address: IpAddr) -> u128 {
+pub(crate) fn bits(address: IpAddr) -> u128 {
     match address.to_canonical() {
         IpAddr::V4(a) => a.to_ipv6_mapped().into(),
         IpAddr::V6(a) => a.into(),
     }
 }
 
-fn masked(bits: u128, length: u8) -> u128 {
+pub(crate) fn masked(bits: u128, length: u8) -> u128 {
     bits & u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0)
+}
+
+/// `ADDRESS` or `ADDRESS/PREFIX` as bits and how many of them count, IPv4 within IPv6.
+pub(crate) fn network(text: &str) -> Option<(u128, u8)> {
+    let (address, prefix) = match text.split_once('/') {
+        Some((address, prefix)) => (address, Some(prefix)),
+        None => (text, None),
+    };
+    let address = address.parse::<IpAddr>().ok()?;
+    let (width, base) = if address.is_ipv4() { (32, 96) } else { (128, 0) };
+    let length: u8 = prefix.map_or(Some(width), |prefix| prefix.parse().ok().filter(|l| *l <= width))?;
+    let length = length + base;
+    Some((masked(bits(address), length), length))
 }
 
 impl NetworkSet {
     /// Adds `ADDRESS` or `ADDRESS/PREFIX`; whether it was one.
     pub fn insert(&mut self, text: &str) -> bool {
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
-        };
-        let Ok(address) = address.parse::<IpAddr>() else { return false };
-        let (width, base) = if address.is_ipv4() { (32, 96) } else { (128, 0) };
-        let length: u8 = match prefix.map(str::parse) {
-            None => width,
-            Some(Ok(length)) if length <= width => length,
-            _ => return false,
-        };
-        let length = length + base;
-        self.networks.insert((masked(bits(address), length), length));
+        let Some((bits, length)) = network(text) else { return false };
+        self.networks.insert((bits, length));
         if let Err(at) = self.lengths.binary_search(&length) {
             self.lengths.insert(at, length);
         }

@@ -1,6 +1,8 @@
 //! Texts with variables: `https://www.example.org{path}`.
 
-use crate::convert::{self, Converter};
+use std::path::PathBuf;
+
+use crate::convert::{self, Converter, MapLoader};
 use crate::evaluate::{Captures, Facts};
 use crate::fetch::{Fetch, NeedsHttp, VARIABLES};
 use crate::parse::ParseError;
@@ -70,6 +72,26 @@ impl Template {
             .any(|p| matches!(p.source(), Part::Capture(_)) || p.inner().any(Template::has_captures))
     }
 
+    /// Has the map files that its converters name loaded.
+    pub fn load<E>(&mut self, load: &mut MapLoader<'_, E>) -> Result<(), E> {
+        self.parts.iter_mut().try_for_each(|part| part.load(load))
+    }
+
+    /// The map files that its converters name.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut all = Vec::new();
+        for part in &self.parts {
+            if let Part::Converted(_, converters) = part {
+                all.extend(converters.iter().filter_map(|converter| match converter {
+                    Converter::Map { file, .. } => Some(PathBuf::from(&**file)),
+                    _ => None,
+                }));
+            }
+            part.inner().for_each(|text| all.extend(text.files()));
+        }
+        all
+    }
+
     /// Whether it ends in the path, so that a query can follow.
     pub fn ends_in_path(&self) -> bool {
         matches!(self.parts.last(), Some(Part::Text1(Fetch::Path, _)))
@@ -116,6 +138,12 @@ impl Template {
 }
 
 impl Part {
+    fn load<E>(&mut self, load: &mut MapLoader<'_, E>) -> Result<(), E> {
+        let Part::Converted(source, converters) = self else { return Ok(()) };
+        source.load(load)?;
+        converters.iter_mut().try_for_each(|converter| converter.load(load))
+    }
+
     fn render(&self, facts: &dyn Facts, captures: &Captures, out: &mut Vec<u8>) {
         match self {
             Part::Text(text) => out.extend_from_slice(text),

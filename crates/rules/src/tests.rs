@@ -247,15 +247,60 @@ fn lists_of_a_hundred_thousand() {
 
 #[test]
 fn maps() {
-    let map = Map::read("# comment\na one\n/img/* images\n/img/big/* big\n*.org  org pool\n").unwrap();
-    let get = |key: &str| map.get(key.as_bytes());
-    assert_eq!(get("a"), Some("one"));
-    assert_eq!(get("/img/x"), Some("images"));
-    assert_eq!(get("/img/big/x"), Some("big"));
-    assert_eq!(get("example.org"), Some("org pool"));
-    assert_eq!(get("b"), None);
-    assert_eq!(Map::read("a b\nc\n"), Err(MapError { line: 2, why: "expected KEY VALUE".into() }));
-    assert!(Map::read("*a* b\n").is_err() && Map::read("a*b c\n").is_err());
+    let text = "# comment\na one\n/img/* images\n/img/big/* big\n*.org  org pool\nx https://a/#b # why\n";
+    let map = Map::read(text, MapMatch::Stars).unwrap();
+    let get = |key: &str| map.get(key.as_bytes()).map(|value| value.into_owned());
+    for (key, value) in [
+        ("a", Some("one")),
+        ("/img/x", Some("images")),
+        ("/img/big/x", Some("big")),
+        ("example.org", Some("org pool")),
+        ("x", Some("https://a/#b")),
+        ("b", None),
+    ] {
+        assert_eq!(get(key).as_deref(), value, "{key}");
+    }
+    let wrong = |text: &str, matching| Map::read(text, matching).unwrap_err();
+    assert_eq!(wrong("a b\nc\n", MapMatch::Stars), MapError { line: 2, why: "expected KEY VALUE".into() });
+    for (text, matching) in [
+        ("*a* b", MapMatch::Stars),
+        ("a*b c", MapMatch::Stars),
+        ("( b", MapMatch::Regex),
+        ("a b", MapMatch::Network),
+    ] {
+        assert_eq!(wrong(text, matching).line, 1, "{text}");
+    }
+}
+
+#[test]
+fn maps_compare_their_keys_as_they_are_told() {
+    for (matching, text, key, value) in [
+        (MapMatch::Exact, "a* x\na y", "a*", Some("x")),
+        (MapMatch::Exact, "a* x", "ab", None),
+        (MapMatch::Begin, "/a 1\n/a/b 2", "/a/b/c", Some("2")),
+        (MapMatch::End, ".org 1\nb.org 2", "a.b.org", Some("2")),
+        (MapMatch::Domain, "example.com 1\nwww.example.com 2\n", "a.www.example.com:80", Some("2")),
+        (MapMatch::Domain, "ample.com 1", "www.example.com", None),
+        (MapMatch::Domain, "a.b 1\nlonger.c 2", "a.b.longer.c", Some("2")),
+        (MapMatch::Contains, "zz 0\nb 1\nab 2", "cabc", Some("1")),
+        (MapMatch::Regex, "^/(.)/ \\1", "/x/y", Some("\\1")),
+        (MapMatch::RegexGroups, "^(.*)\\.(.*)$ \\1_AND_\\2", "left.right", Some("left_AND_right")),
+        (MapMatch::Network, "10.0.0.0/8 wide\n10.1.0.0/16 narrow\n::/0 six", "10.1.2.3", Some("narrow")),
+        (MapMatch::Network, "10.0.0.0/8 wide", "11.1.2.3", None),
+        (MapMatch::Network, "10.0.0.0/8 wide", "no address", None),
+    ] {
+        let map = Map::read(text, matching).unwrap();
+        assert_eq!(map.get(key.as_bytes()).as_deref(), value, "{matching:?} {text:?} {key}");
+    }
+    let mut text =
+        Template::parse("{method|map(\"/m\",exact,\"none\")}-{path|append(\"{host|map(/h)}\")}").unwrap();
+    assert_eq!(text.files().len(), 2);
+    let loaded = |text: &str| Ok::<_, ()>(std::sync::Arc::new(Map::read(text, MapMatch::Exact).unwrap()));
+    text.load(&mut |file, _| loaded(if file == std::path::Path::new("/m") { "GET got" } else { "x y" }))
+        .unwrap();
+    let mut out = Vec::new();
+    text.render(&request(), &Captures::default(), &mut out);
+    assert!(out.starts_with(b"got-"), "{}", String::from_utf8_lossy(&out));
 }
 
 proptest! {
@@ -263,7 +308,9 @@ proptest! {
     fn nothing_that_is_typed_panics(text in ".{0,200}") {
         let _ = Expression::parse(&text);
         let _ = Template::parse(&text);
-        let _ = Map::read(&text);
+        for (_, matching) in MapMatch::WORDS {
+            let _ = Map::read(&text, matching).map(|map| map.get(text.as_bytes()).is_some());
+        }
     }
 
     /// Built from the language's own words, so that most of it parses.

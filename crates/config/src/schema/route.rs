@@ -164,9 +164,24 @@ static BASIC_AUTH: Table = Table {
 
 static POOL_MAP: Table = Table {
     name: "pool-map",
-    doc: "The pool that a map file names: lines of `KEY POOL`; keys may begin or end with `*`.",
+    doc: "The pool that a map file names: lines of `KEY POOL`.",
     keys: &[
         required("file", Kind::File, "The map."),
+        key(
+            "match",
+            Kind::Choice(&[
+                word("stars"),
+                word("exact"),
+                word("begin"),
+                word("end"),
+                word("domain"),
+                word("contains"),
+                word("regex"),
+                word("network"),
+            ]),
+            "stars",
+            "How keys are compared. `stars`: a `*` at a key's beginning or end stands for anything, and what is looked up is in lower case first. `begin`, `end`: the longest key that it begins or ends with. `domain`: the longest that is a part of it between dots. `contains`, `regex`: the first of the file. `network`: the narrowest.",
+        ),
         key("key", Kind::Template, "{host}", "What is looked up."),
         key(
             "default",

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use evenkeel_api as api;
 use evenkeel_balance::Counter;
 use evenkeel_model::{Action, HeaderEdit, Name, Snapshot, VirtualService};
-use evenkeel_rules::{Captures, Expression, Facts, Fetch, LocalTime, Template};
+use evenkeel_rules::{Captures, Expression, Facts, Fetch, LocalTime, MapMatch};
 
 use super::explain::Known;
 
@@ -270,7 +270,7 @@ fn describe(
 ) -> Result<(String, Option<Name>), String> {
     let render = |text: &str| {
         let mut out = Vec::new();
-        if let Ok(template) = Template::parse(text) {
+        if let Ok(template) = evenkeel_l7::loaded(text) {
             template.render(facts, captures, &mut out);
         }
         String::from_utf8_lossy(&out).into_owned()
@@ -323,9 +323,11 @@ fn describe(
         Action::ResponseHeader(e) => (edit("response", e), None),
         Action::Status(status) => (format!("the status becomes {status}"), None),
         Action::Pool(pool) => (format!("pool {pool}"), Some(pool.clone())),
-        Action::PoolMap { key, file, default } => {
-            let key = render(key).to_ascii_lowercase();
-            let found = evenkeel_l7::look_up(file, key.as_bytes()).map_err(|e| e.to_string())?;
+        Action::PoolMap { key, file, matching, default } => {
+            let matching = MapMatch::of(matching).unwrap_or_default();
+            let key = render(key);
+            let key = if matching == MapMatch::Stars { key.to_ascii_lowercase() } else { key };
+            let found = evenkeel_l7::look_up(file, matching, key.as_bytes()).map_err(|e| e.to_string())?;
             let pool = found.as_deref().and_then(|name| Name::new(name).ok()).or_else(|| default.clone());
             let text = match (&found, &pool) {
                 (Some(name), _) => format!("{} has {key}: pool {name}", file.display()),

@@ -414,6 +414,68 @@ fn lists_and_maps_in_files_are_followed_as_they_change() {
 }
 
 #[test]
+fn maps_say_what_headers_redirects_and_pools_become() {
+    let place = Place::new("routes-maps");
+    let _servers = servers(&place);
+    let file = |name: &str, text: &str| place.write(name, text).display().to_string();
+    let moved = file("moved.map", "/old /new#part\n/gone https://else.example/\n");
+    let zones = file("zones.map", "127.0.0.0/8 here\n0.0.0.0/0 elsewhere\n");
+    let names = file("names.map", "^([a-z]+)-([0-9]+)\\. \\2:\\1\n");
+    let pools = file("pools.map", "api.example api\nexample img\n");
+    let keys = |lookup: &str| format!("{{path|map(\\\"{moved}\\\"{lookup})}}");
+    let routes = [
+        format!(
+            "set-header = {{ X-Zone = '{{source|map(\"{zones}\",network)}}', X-Name = '{{host|map(\"{names}\",regex-groups,\"none\")}}' }}"
+        ),
+        format!(
+            "when = 'text(\"{}\")'\nredirect = {{ location = '{}', status = 301 }}",
+            keys(""),
+            keys("").replace('\\', "")
+        ),
+        format!("pool-map = {{ file = \"{pools}\", match = \"domain\", key = \"{{host|lower}}\" }}"),
+    ];
+    let all: Vec<&str> = routes.iter().map(String::as_str).collect();
+    let evenkeel = start(&place, &with_routes(&place, "", &all));
+    let answer = ask(&place, "GET /old HTTP/1.1\r\nHost: a");
+    assert_eq!((answer.status, answer.field("location")), (301, Some("/new#part")));
+    let told = |host: &str| ask(&place, &format!("GET /x HTTP/1.1\r\nHost: {host}")).text();
+    let seen = told("web-12.API.example:80");
+    assert!(
+        seen.starts_with("api\n") && seen.contains("X-Zone: here") && seen.contains("X-Name: 12:web"),
+        "{seen}"
+    );
+    let seen = told("www.example");
+    assert!(seen.starts_with("img\n") && seen.contains("X-Name: none"), "{seen}");
+    assert!(told("example.org").starts_with("img\n") && told("sample").starts_with("web\n"));
+    let explained = evenkeel.ok(&["explain", &format!("http://{}/gone", place.at(8080))]);
+    assert!(explained.contains("redirect 301 to https://else.example/"), "{explained}");
+    // Files are followed as they change; what is wrong in one is said with its line.
+    std::fs::write(place.file("moved.map"), "/old /newer\n").unwrap();
+    eventually("the changed map is used", Duration::from_secs(10), || {
+        ask(&place, "GET /old HTTP/1.1\r\nHost: a").field("location") == Some("/newer")
+    });
+    std::fs::write(place.file("zones.map"), "127.0.0.0/8 here\nnowhere x\n").unwrap();
+    let check = evenkeel.cli(&["check", &evenkeel.config_path().display().to_string()]);
+    assert!(
+        check.code == 78 && check.err.contains("zones.map: line 2: \"nowhere\" is no network"),
+        "{}",
+        check.err
+    );
+    // Where no map can be asked.
+    for (text, why) in [
+        (
+            format!("[[table]]\nname = \"t\"\nkey = '{{source|map(\"{zones}\")}}'\n"),
+            "the key of a table asks no map",
+        ),
+        (format!("[log]\nformat = '{{source|map(\"{zones}\")}}'\n"), "a line asks no map"),
+    ] {
+        let wrong = place.write("wrong.toml", Evenkeel::complete(&place, &text));
+        let told = evenkeel.cli(&["check", &wrong.display().to_string()]);
+        assert!(told.code == 78 && told.err.contains(why), "{}", told.err);
+    }
+}
+
+#[test]
 fn the_queue_goes_by_priority_and_captures_are_logged() {
     let place = Place::new("routes-priority");
     let _server = Scripted::start(place.at(9001), |mut stream| {

@@ -49,6 +49,21 @@ pub fn rule(
     let does: Vec<&str> = does.iter().map(String::as_str).collect();
     match does.as_slice() {
         ["use_backend", backend, ..] => {
+            if let Some(sample) = backend.strip_prefix("%[").and_then(|b| b.strip_suffix(']')) {
+                let asked = sample::looked_up(sample).ok_or("a backend by variable: see pool-map")?;
+                let sample::LookUp { key, file, matching, default } = asked?;
+                let mut keys =
+                    vec![format!("file = {}", quoted(&file)), format!("match = {}", quoted(matching))];
+                keys.push(format!("key = {}", quoted(&key)));
+                if let Some(default) = default {
+                    if !backends.contains_key(default.as_str()) {
+                        return Err(format!("unable to find required use_backend: '{default}'"));
+                    }
+                    keys.push(format!("default = {}", quoted(&name(&default))));
+                }
+                set(&mut route, "pool-map", format!("{{ {} }}", keys.join(", ")));
+                return Ok(Some(route));
+            }
             if backend.contains('%') {
                 return Err("a backend by variable: see pool-map".into());
             }
@@ -91,6 +106,7 @@ pub fn rule(
         ["http-request", "redirect", rest @ ..] | ["redirect", rest @ ..] => {
             let mut status = "302";
             let mut location = None;
+            let mut ignores_empty = false;
             let mut rest = rest.iter();
             while let Some(word) = rest.next() {
                 match *word {
@@ -106,11 +122,15 @@ pub fn rule(
                         location = Some(format!("{}://{{host}}{{path}}", rest.next().unwrap_or(&"https")))
                     }
                     "drop-query" => {}
+                    "ignore-empty" => ignores_empty = true,
                     other => return Err(format!("redirect {other} is not carried over")),
                 }
             }
             let location = location.ok_or("a redirect needs a place")?;
             set(&mut route, "redirect", format!("{{ location = {}, status = {status} }}", quoted(&location)));
+            if ignores_empty {
+                also(&mut route, &format!("text({})", quoted(&location)));
+            }
         }
         ["http-request", "set-header", name, value @ ..] => {
             set(&mut route, "set-header", table(name, &value.join(" "))?)

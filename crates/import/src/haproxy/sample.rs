@@ -215,6 +215,51 @@ pub fn presence(text: &str) -> String {
     if first.is_empty() { String::new() } else { format!("{test}({})", quoted(first)) }
 }
 
+pub fn is_map(converter: &str) -> bool {
+    converter == "map" || converter.starts_with("map_")
+}
+
+/// How the keys of `map`, `map_beg`, `map_dom_int` and their like are compared.
+pub fn compared(converter: &str) -> Result<&'static str, String> {
+    let kind = converter.trim_start_matches("map").trim_start_matches('_').split('_').next().unwrap_or("");
+    Ok(match kind {
+        "" | "str" => "exact",
+        "beg" => "begin",
+        "end" => "end",
+        "dom" => "domain",
+        "sub" => "contains",
+        "reg" => "regex",
+        "regm" => "regex-groups",
+        "ip" => "network",
+        _ => return Err(format!("the converter {converter} has no counterpart")),
+    })
+}
+
+/// What is looked up in a map.
+#[derive(Debug, PartialEq, Eq)]
+pub struct LookUp {
+    pub key: String,
+    pub file: String,
+    /// How the keys of the file are compared.
+    pub matching: &'static str,
+    pub default: Option<String>,
+}
+
+/// A chain that ends in a map.
+pub fn looked_up(text: &str) -> Option<Result<LookUp, String>> {
+    let parts = chain(text);
+    let (name, written) = parts.last().filter(|(name, _)| is_map(name))?;
+    let mut words = arguments(written.as_deref()).into_iter();
+    let file = words.next().unwrap_or_default();
+    let before: Vec<String> = parts[..parts.len() - 1]
+        .iter()
+        .map(|(name, argument)| argument.as_ref().map_or_else(|| name.clone(), |a| format!("{name}({a})")))
+        .collect();
+    let default = words.next();
+    let key = template(&before.join(","));
+    Some(key.and_then(|key| Ok(LookUp { key, file, matching: compared(name)?, default })))
+}
+
 /// A text as an argument of Evenkeel's converters.
 fn argument(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
@@ -279,6 +324,10 @@ fn converter(name: &str, arguments: &[String]) -> Result<String, String> {
         ("be2dec", [separator, size]) => format!("decimal({},{size})", argument(separator)),
         ("be2dec", [separator, size, "0"]) => format!("decimal({},{size})", argument(separator)),
         ("be2dec", [separator, size, _]) => format!("decimal({},{size},whole)", argument(separator)),
+        (map, [file, rest @ ..]) if is_map(map) && rest.len() <= 1 => {
+            let default = rest.first().map_or_else(String::new, |d| format!(",{}", argument(d)));
+            format!("map({},{}{default})", argument(file), compared(map)?)
+        }
         ("strcmp", [name]) => format!("compare(\"{{variable:{}}}\")", variable(name)?),
         ("bytes", [offset]) => format!("bytes({offset})"),
         ("bytes", [offset, length]) => format!("bytes({offset},{length})"),
@@ -331,6 +380,17 @@ mod tests {
         check("%[path,regsub(^/(.)/,/x\\1,g)]", "{path|replace(\"^/(.)/\",\"/x1\",all)}");
         check("%[path,regsub('^/(.)','\\1')]", "{path|replace(\"^/(.)\",\"${1}\")}");
         check("%[path,hmac(sha256,a2V5)]", "{path|hmac(sha256,\"hex:6b6579\")}");
+        check("%[path,map_beg(/m,/x)]", "{path|map(\"/m\",begin,\"/x\")}");
+        check("%[src,map_ip(/m)]", "{source|map(\"/m\",network)}");
+        assert_eq!(
+            looked_up("req.fhdr(x-a),lower,map_dom(/m,d)"),
+            Some(Ok(LookUp {
+                key: "{last-header:x-a|lower}".into(),
+                file: "/m".into(),
+                matching: "domain",
+                default: Some("d".into())
+            }))
+        );
         for bad in ["%[rand]", "%[path,wt6]", "%[var(proc.x)]", "%[path", "%[base,lower]"] {
             assert!(variables(bad).is_err(), "{bad}");
         }

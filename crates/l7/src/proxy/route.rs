@@ -449,12 +449,14 @@ async fn take(asked: &mut Asked<'_>, step: &Step, changes: &mut Changes) -> Opti
         // Of answers.
         Step::Status(_) => None,
         Step::Pool(pool) => Some(Verdict::Pool(*pool)),
-        Step::PoolMap { key, map, default } => {
+        Step::PoolMap { key, map, folds, default } => {
             render(key);
-            rendered.make_ascii_lowercase();
+            if *folds {
+                rendered.make_ascii_lowercase();
+            }
             let named = map.get(&rendered);
             let pools = &asked.view.spec.routes.pools;
-            let found = named.and_then(|name| pools.iter().position(|p| p.as_str() == name));
+            let found = named.and_then(|name| pools.iter().position(|p| p.as_str() == name.as_ref()));
             found.or(*default).map(Verdict::Pool)
         }
         Step::Redirect { location, status, keep_query } => {
