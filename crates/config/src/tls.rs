@@ -7,10 +7,14 @@ use crate::section::Section;
 
 pub fn of_service(service: Section<'_>, mode: Mode, problems: &mut Vec<Problem>) -> Option<TlsSettings> {
     let table = service.section("tls")?;
-    if table.value("certificates").is_some() && table.list("certificates").next().is_none() {
-        let place = table.span("certificates").unwrap_or(0..0);
-        problems
-            .push(Problem::new(place, "`tls` names no certificate").help("a PEM file or a folder of them"));
+    let listed = table.value("certificate-list").is_some();
+    if !listed && table.list("certificates").next().is_none() {
+        let place = table.span("certificates").or_else(|| service.span("tls")).unwrap_or(0..0);
+        problems.push(
+            Problem::new(place, "`tls` names no certificate").help(
+                "`certificates` names PEM files and folders of them, `certificate-list` a file of them",
+            ),
+        );
     }
     let texts = |key: &str| table.list(key).filter_map(|v| v.get_ref().as_str());
     let client_auth = table.section("client-auth").and_then(|auth| {
@@ -28,6 +32,7 @@ pub fn of_service(service: Section<'_>, mode: Mode, problems: &mut Vec<Problem>)
     };
     Some(TlsSettings {
         certificates: texts("certificates").map(Into::into).collect(),
+        list: table.text("certificate-list").map(Into::into),
         strict_sni: table.flag("strict-sni"),
         min_version: table.text("min-version").and_then(TlsVersion::parse).unwrap_or(TlsVersion::Tls12),
         policy: table.text("policy").and_then(TlsPolicy::parse).unwrap_or_default(),

@@ -47,6 +47,8 @@ pub struct TlsSettings {
     /// PEM files (chain and key, several in one file too) and folders of them. The first
     /// certificate is for clients that name no host, or none that a certificate is for.
     pub certificates: Vec<PathBuf>,
+    /// A file with more: a PEM file a line, and the names that it is for.
+    pub list: Option<PathBuf>,
     /// Refuse such clients instead.
     pub strict_sni: bool,
     pub min_version: TlsVersion,

@@ -184,10 +184,17 @@ static TLS: Table = Table {
     name: "tls",
     doc: "Clients speak TLS.",
     keys: &[
-        required(
+        key(
             "certificates",
             Kind::List(&Kind::File),
+            "",
             "PEM files (chain and key; the key may be in FILE.key) and folders of them. The first is for clients that name no known host. A file NAME.ocsp beside one is stapled.",
+        ),
+        key(
+            "certificate-list",
+            Kind::File,
+            "",
+            "A file with more of them, one a line: `FILE NAME…`, as HAProxy's crt-list without options. Without names it is for those in the certificate; `*.example.org` is any one label, `!NAME` is not for it. `#` begins a comment; a FILE without a folder lies beside the list.",
         ),
         key(
             "min-version",

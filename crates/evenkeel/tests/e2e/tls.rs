@@ -62,6 +62,59 @@ fn certificates_are_chosen_by_the_name_asked_for() {
 }
 
 #[test]
+fn a_list_says_which_certificate_is_for_which_name() {
+    if !require(&["openssl"]) {
+        return;
+    }
+    let place = Place::new("tls-list");
+    let ca = Authority::new(&place, "ca");
+    for (file, name) in [("a.pem", "a.cert"), ("b.pem", "b.cert"), ("c.pem", "c.cert"), ("d.pem", "*.d.cert")]
+    {
+        ca.server(&place, file, &[name]);
+    }
+    let list = place.write(
+        "certs.list",
+        "# of the shop\na.pem first.example\n\nb.pem *.example !not.example x.other # and so on\nc.pem not.example\nd.pem\n",
+    );
+    let _server = Scripted::named(place.at(9001), "s1");
+    let keys = format!(
+        "health-check = {{ type = \"none\" }}\ntls = {{ certificate-list = \"{}\" }}",
+        list.display()
+    );
+    let evenkeel = start(&place, &service("web", "http", place.at(8443), &[place.at(9001)], &keys));
+    let shown = |name: &str| {
+        let told = s_client(&place, &["-servername", name]);
+        let subject = told.split("subject=CN = ").nth(1).unwrap_or("none");
+        subject.lines().next().unwrap_or("").to_owned()
+    };
+    for (name, subject) in [
+        ("first.example", "a.cert"),
+        ("any.example", "b.cert"),
+        ("x.other", "b.cert"),
+        ("not.example", "c.cert"),
+        ("y.d.cert", "*.d.cert"),
+        ("b.cert", "a.cert"),
+        ("nobody", "a.cert"),
+    ] {
+        assert_eq!(shown(name), subject, "{name}");
+    }
+    // Followed as it changes, like the certificates.
+    std::fs::write(&list, "b.pem\na.pem any.example\n").unwrap();
+    eventually("the changed list is used", Duration::from_secs(10), || shown("any.example") == "a.cert");
+    assert_eq!(shown("nobody"), "b.cert");
+    for (text, why) in [
+        ("a.pem\nnone.pem\n", "certs.list: line 2: "),
+        ("a.pem [alpn h2] x\n", "options of single certificates are not there"),
+        ("# nothing\n", "names no certificate"),
+    ] {
+        std::fs::write(&list, text).unwrap();
+        let told = evenkeel.cli(&["check", &evenkeel.config_path().display().to_string()]);
+        assert!(told.code == 78 && told.err.contains(why), "{text}: {}", told.err);
+    }
+    assert_eq!(shown("any.example"), "a.cert", "what is wrong does not replace what is good");
+}
+
+#[test]
 fn policies_decide_what_is_spoken() {
     if !require(&["openssl"]) {
         return;

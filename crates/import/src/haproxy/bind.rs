@@ -92,6 +92,21 @@ pub fn bind_options(word: &Word, tls: &mut Table, more: &mut Table, draft: &mut 
             "ssl" | "defer-accept" | "tfo" | "transparent" | "v4v6" | "v6only" | "no-sslv3" | "no-tlsv10"
             | "no-tlsv11" | "no-tls-tickets" => {}
             "crt" => files.push(based(draft.crt_base.as_ref(), &value())),
+            "crt-list" => {
+                let file = value();
+                // Files of a list lie beside it, unless their folder is named.
+                let beside = file.rsplit_once('/').map(|(folder, _)| folder);
+                match &draft.crt_base {
+                    Some(base) if Some(base.trim_end_matches('/')) != beside => {
+                        draft.left(
+                            word.line,
+                            "crt-list",
+                            format!("{file}: name its files with their folder, not by crt-base"),
+                        );
+                    }
+                    _ => tls.text("certificate-list", &file),
+                }
+            }
             "alpn" => {
                 let all = value();
                 let known: Vec<&str> = all.split(',').filter(|p| ["h2", "http/1.1"].contains(p)).collect();

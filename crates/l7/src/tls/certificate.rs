@@ -18,6 +18,8 @@ use crate::file_error::FileError;
 pub struct Loaded {
     pub key: Arc<CertifiedKey>,
     pub info: CertificateInfo,
+    /// Names that it is not for, though one of its own matches.
+    pub except: Vec<String>,
 }
 
 /// What people want to know of a certificate.
@@ -52,6 +54,54 @@ pub fn load(path: &Path) -> Result<Vec<Loaded>, FileError> {
         all.extend(load_file(&file)?);
     }
     Ok(all)
+}
+
+/// A line of a list: its number, the file, names.
+type Listed = (usize, PathBuf, Vec<String>);
+
+/// Lines of `FILE NAME…`; `#` begins a comment.
+fn read_list(list: &Path) -> Result<Vec<Listed>, FileError> {
+    let text = std::fs::read_to_string(list).map_err(|e| FileError::unreadable(list, &e))?;
+    let mut all = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let mut words = line.split_whitespace().take_while(|word| !word.starts_with('#'));
+        let Some(file) = words.next() else { continue };
+        let names: Vec<String> = words.map(str::to_ascii_lowercase).collect();
+        if let Some(option) = names.iter().find(|name| name.contains(['[', ']'])) {
+            let why = format!("line {}: {option}: options of single certificates are not there", number + 1);
+            return Err(FileError::new(list, why));
+        }
+        let file = list.parent().unwrap_or(Path::new("")).join(file);
+        all.push((number + 1, file, names));
+    }
+    Ok(all)
+}
+
+/// The files that a list names; none where it cannot be read.
+pub fn listed_files(list: &Path) -> Vec<PathBuf> {
+    read_list(list).unwrap_or_default().into_iter().map(|(_, file, _)| file).collect()
+}
+
+/// Every certificate that a list names, for the names that it says.
+pub fn load_list(list: &Path) -> Result<Vec<Loaded>, FileError> {
+    let mut all: Vec<Loaded> = Vec::new();
+    for (line, file, names) in read_list(list)? {
+        let loaded = load(&file);
+        let loaded = loaded.map_err(|e| FileError::new(list, format!("line {line}: {e}")))?;
+        let (except, names): (Vec<String>, Vec<String>) =
+            names.into_iter().partition(|name| name.starts_with('!'));
+        let except: Vec<String> = except.into_iter().map(|name| name[1..].to_owned()).collect();
+        all.extend(loaded.into_iter().map(|mut one| {
+            if !names.is_empty() {
+                one.info.names.clone_from(&names);
+            }
+            Loaded { except: except.clone(), ..one }
+        }));
+    }
+    match all.is_empty() {
+        true => Err(FileError::new(list, "names no certificate")),
+        false => Ok(all),
+    }
 }
 
 struct Bundle {
@@ -91,7 +141,7 @@ fn load_file(file: &Path) -> Result<Vec<Loaded>, FileError> {
         let mut certified = CertifiedKey::new(chain.cloned().collect(), key.clone());
         certified.ocsp = read(&beside(file, "ocsp")).ok().filter(|der| !der.is_empty());
         let info = describe(file, &bundle.certificates[*leaf], key, certified.ocsp.is_some())?;
-        all.push(Loaded { key: Arc::new(certified), info });
+        all.push(Loaded { key: Arc::new(certified), info, except: Vec::new() });
     }
     Ok(all)
 }

@@ -31,6 +31,9 @@ pub fn load(settings: &TlsSettings, tickets: &Arc<TicketKeys>) -> Result<TlsServ
     for path in &settings.certificates {
         loaded.extend(certificate::load(path)?);
     }
+    if let Some(list) = &settings.list {
+        loaded.extend(certificate::load_list(list)?);
+    }
     let certificates = loaded.iter().map(|l| l.info.clone()).collect();
     let provider = super::provider();
     let builder = ServerConfig::builder_with_provider(provider.clone());
@@ -56,7 +59,9 @@ pub fn fingerprint(settings: &TlsSettings) -> u64 {
         let since = changed.and_then(|t| t.duration_since(SystemTime::UNIX_EPOCH).ok());
         (path, about.map(|m| m.len()), since).hash(&mut hasher);
     };
-    for path in &settings.certificates {
+    let listed = settings.list.as_deref().map_or_else(Vec::new, certificate::listed_files);
+    settings.list.iter().for_each(&mut note);
+    for path in settings.certificates.iter().chain(&listed) {
         note(path);
         let files = std::fs::read_dir(path).into_iter().flatten().filter_map(|e| Some(e.ok()?.path()));
         let mut files: Vec<PathBuf> = files.chain(certificate::companions(path)).collect();
@@ -71,7 +76,8 @@ pub fn fingerprint(settings: &TlsSettings) -> u64 {
 }
 
 fn internal(settings: &TlsSettings, error: rustls::Error) -> FileError {
-    FileError::new(settings.certificates.first().unwrap_or(&PathBuf::new()), error.to_string())
+    let first = settings.certificates.first().or(settings.list.as_ref());
+    FileError::new(first.unwrap_or(&PathBuf::new()), error.to_string())
 }
 
 static TLS13_ALONE: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
@@ -117,6 +123,7 @@ impl Resolver {
         // Elliptic curves first: where a client takes both, they cost a tenth.
         let mut ordered = loaded;
         ordered.sort_by_key(|l| l.info.algorithm == "RSA");
+        let mut excepted: Vec<(String, Arc<CertifiedKey>)> = Vec::new();
         for one in ordered {
             if one.info.names == first_names {
                 resolver.default.push(one.key.clone());
@@ -128,6 +135,14 @@ impl Resolver {
                 };
                 table.entry(name.to_owned()).or_default().push(one.key.clone());
             }
+            excepted.extend(one.except.into_iter().map(|name| (name, one.key.clone())));
+        }
+        // A name that a wildcard would match, and is not to.
+        for (name, key) in excepted {
+            let of_wildcard = name.split_once('.').and_then(|(_, rest)| resolver.wildcard.get(rest));
+            let known = resolver.exact.get(&name).or(of_wildcard).cloned().unwrap_or_default();
+            let left = known.into_iter().filter(|other| !Arc::ptr_eq(other, &key)).collect();
+            resolver.exact.insert(name, left);
         }
         resolver
     }
@@ -138,6 +153,7 @@ impl Resolver {
             let exact = self.exact.get(name);
             exact.or_else(|| self.wildcard.get(name.split_once('.')?.1))
         });
+        let known = known.filter(|found| !found.is_empty());
         match known {
             Some(found) => found,
             None if self.strict => &[],
