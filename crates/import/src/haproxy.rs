@@ -16,6 +16,7 @@ mod sample;
 mod server;
 mod stats;
 mod tables;
+mod walk;
 
 use std::collections::BTreeMap;
 

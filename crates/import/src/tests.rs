@@ -89,6 +89,25 @@ fn maps_pages_and_lines() {
 }
 
 #[test]
+fn what_is_allowed_needs_no_more_rules_of_its_proxy() {
+    let text = "defaults\n mode http\n timeout connect 4s\n timeout client 30s\n timeout server 30s\nfrontend web\n bind 192.0.2.10:80\n http-request set-header X-Before 1\n http-request allow if { src 10.0.0.0/8 }\n http-request deny if { path /a }\n http-request allow\n http-request set-header X-Never 1\n http-request silent-drop if { path /b }\n use_backend %[req.hdr(host),lower,map(/m/hosts)] if { path_beg /m }\n default_backend app\nbackend app\n http-request set-header X-App 1\n server a 192.0.2.11:80\nbackend other\n http-request deny if { method TRACE }\n server b 192.0.2.12:80\n";
+    check(
+        &[(Kind::Haproxy, text)],
+        &[
+            "name = \"rule-1\"\n  set-header = { \"X-Before\" = \"1\" }",
+            "when = 'source(\"10.0.0.0/8\")'\n  set-variable = { \"txn.allowed-by-web\" = \"{\\\"1\\\"}\" }",
+            "when = '!variable(\"txn.allowed-by-web\") && path(\"/a\")'\n  deny = { status = 403 }",
+            "when = '!variable(\"txn.allowed-by-web\")'\n  set-header = { \"X-Never\" = \"1\" }",
+            "deny = { silent = true }  # the connection ends",
+            // Backends that only a map names keep their rules.
+            "when = '(path(\"/m*\")) && text(\"{host|lower|map(\\\"/m/hosts\\\",exact)}\", \"app\")'\n  set-header = { \"X-App\" = \"1\" }",
+            "\"other\") && method(\"TRACE\")'",
+        ],
+        &[],
+    );
+}
+
+#[test]
 fn remote_desktops() {
     let text = "defaults\n clitimeout 1h\n srvtimeout 1h\nlisten VIP1 192.0.2.10:3389\n mode tcp\n tcp-request inspect-delay 5s\n tcp-request content accept if RDP_COOKIE\n persist rdp-cookie\n balance rdp-cookie\n option tcpka\n option tcplog\n server a 192.0.2.11:3389 weight 1 check inter 2000 rise 2 fall 3\n server b 192.0.2.12:3389 weight 1 check inter 2000 rise 2 fall 3\n option redispatch\n";
     check(

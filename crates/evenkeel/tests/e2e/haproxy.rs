@@ -355,7 +355,7 @@ fn answers_of_its_own_are_those_that_the_file_says() {
     let (one, two, three) = (file("1.http", "one"), file("2.http", "two"), file("3.http", "three"));
     let with_variables = place.write("lf.txt", "at %[path] {as it is}");
     let text = format!(
-        "http-errors e\n  errorfile 404 {one}\n  errorfile 500 /dev/null\nglobal\n  stats socket {}\ndefaults\n  mode http\n  timeout connect 2s\n  timeout client 5s\n  timeout server 5s\n  errorfile 400 {three}\n  errorfile 404 {three}\nfrontend fe\n  bind {}\n  errorfiles e 404\n  http-error status 410 errorfile {two}\n  http-request deny deny_status 404 if {{ path /section }}\n  http-request deny deny_status 400 if {{ path /inherited }}\n  http-request deny deny_status 410 if {{ path /error }}\n  http-request deny deny_status 404 errorfile {two} if {{ path /file }}\n  http-request deny status 500 errorfiles e if {{ path /shut }}\n  http-request reject if {{ path /reject }}\n  http-request deny status 429 content-type text/x-a lf-file {} hdr X-At %[path] if {{ path /lf }}\n  http-request return status 400 default-errorfiles if {{ path /default }}\n  http-request return file /dev/null content-type text/x-b\n",
+        "http-errors e\n  errorfile 404 {one}\n  errorfile 500 /dev/null\nglobal\n  stats socket {}\ndefaults\n  mode http\n  timeout connect 2s\n  timeout client 5s\n  timeout server 5s\n  errorfile 400 {three}\n  errorfile 404 {three}\nfrontend fe\n  bind {}\n  errorfiles e 404\n  http-error status 410 errorfile {two}\n  http-request allow if {{ path_beg /free }}\n  http-request deny deny_status 404 if {{ path /section }}\n  http-request deny deny_status 400 if {{ path /inherited }}\n  http-request deny deny_status 410 if {{ path /error }}\n  http-request deny deny_status 404 errorfile {two} if {{ path /file }}\n  http-request deny status 500 errorfiles e if {{ path /shut }}\n  http-request reject if {{ path /reject }}\n  http-request deny status 429 content-type text/x-a lf-file {} hdr X-At %[path] if {{ path /lf }}\n  http-request return status 400 default-errorfiles if {{ path /default }}\n  http-request return file /dev/null content-type text/x-b\n",
         place.file("stats.sock").display(),
         place.at(8080),
         with_variables.display()
@@ -368,6 +368,8 @@ fn answers_of_its_own_are_those_that_the_file_says() {
         ("/file", 404, Some("two")),
         ("/default", 400, Some("three")),
         ("/else", 200, None),
+        // No rule of requests is for it any more, and there is no backend.
+        ("/free", 503, None),
     ] {
         let answer = Connection::open(place.at(8080)).get(path);
         assert_eq!((answer.status, answer.field("x-from")), (status, from), "{path}");

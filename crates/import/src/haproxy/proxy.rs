@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use super::answers;
 use super::bind::{bind_options, cookie, gathered, size, vip};
 use super::condition::Acls;
-use super::rules::{also, rule};
-use super::{keywords, run, server, stats};
+use super::{keywords, run, server};
 use crate::draft::{Draft, Pool, Service, Table};
 use crate::words::{duration, list, name, quoted, split_port, with_port};
 
@@ -595,123 +594,6 @@ impl Proxy {
             set("request", self.time("http-request"));
             set("keep-alive", self.time("http-keep-alive"));
             set("tunnel", behind("tunnel"));
-        }
-    }
-
-    /// Rules, in the order in which HAProxy takes them: those of requests, then the backends.
-    fn routes(
-        &self,
-        backends: &BTreeMap<&str, &Proxy>,
-        acls: &Acls,
-        sees: bool,
-        draft: &mut Draft,
-    ) -> Vec<Table> {
-        let mut routes = Vec::new();
-        for pass in ["monitor", "early", "request", "statistics", "redirect", "response", "backend"] {
-            if pass == "response" && sees {
-                continue;
-            }
-            if pass == "statistics" {
-                routes.extend(stats::page(self, draft));
-            }
-            routes.extend(self.pass(pass, backends, acls, sees, draft));
-        }
-        // The default backend has its rules, too.
-        let target = self.last("default_backend").map(|w| w.arg(1)).filter(|_| self.kind == Kind::Frontend);
-        match target.map(|name| (name, backends.get(name))) {
-            Some((_, Some(backend))) => routes.extend(backend.rules_behind("", backends, sees, draft)),
-            Some((wanted, None)) => {
-                let line = self.last("default_backend").map_or(self.line, |w| w.line);
-                let why = format!("unable to find required default_backend: '{wanted}'");
-                draft.wrong(line, "default_backend", why);
-            }
-            None => {}
-        }
-        routes
-    }
-
-    /// The rules of one stage.
-    fn pass(
-        &self,
-        pass: &str,
-        backends: &BTreeMap<&str, &Proxy>,
-        acls: &Acls,
-        sees: bool,
-        draft: &mut Draft,
-    ) -> Vec<Table> {
-        let mut routes = Vec::new();
-        for word in &self.words {
-            let keyword = word.words[0].as_str();
-            let of_pass = match keyword {
-                "tcp-request" | "block" => "early",
-                "http-request" | "reqadd" | "rspadd" => "request",
-                "capture" if word.arg(1) == "response" => continue,
-                "capture" => "request",
-                "monitor-uri" => "monitor",
-                // What is answered by rules before these is not changed by them.
-                "http-response" => "response",
-                "redirect" => "redirect",
-                "use_backend" => "backend",
-                _ => continue,
-            };
-            if of_pass != pass {
-                continue;
-            }
-            if !self.is_http() && keyword.starts_with("http-") {
-                continue;
-            }
-            let constants = [("fe_name", &self.name), ("be_name", &self.name)];
-            match rule(&with_constants(word, &constants), acls, backends, self.is_http()) {
-                Ok(Some(mut route)) => {
-                    let behind = route.get("pool").is_some() || route.get("deny").is_some();
-                    if let Some(backend) =
-                        backends.get(word.arg(1)).filter(|_| behind && keyword == "use_backend")
-                    {
-                        let when = route.get("when").map(crate::words::unquoted).unwrap_or_default();
-                        routes.extend(backend.rules_behind(&when, backends, sees, draft));
-                    }
-                    route.comments.clone_from(&word.comments);
-                    routes.push(route);
-                }
-                Ok(None) => {}
-                Err(why) => draft.left(word.line, &word.words.join(" "), why),
-            }
-        }
-        routes
-    }
-
-    /// The rules of a backend, for those that come to it by a condition.
-    fn rules_behind(
-        &self,
-        when: &str,
-        backends: &BTreeMap<&str, &Proxy>,
-        sees: bool,
-        draft: &mut Draft,
-    ) -> Vec<Table> {
-        if self.kind != Kind::Backend {
-            return Vec::new();
-        }
-        let mut unheard = draft.unheard();
-        let acls = Acls::of(self, &mut unheard);
-        // Each service that comes here asks anew; what cannot be carried over is told once.
-        let mut routes = Vec::new();
-        for pass in ["early", "request", "redirect", "response"] {
-            if pass != "response" || !sees {
-                routes.extend(self.pass(pass, backends, &acls, sees, &mut unheard));
-            }
-        }
-        self.tell(unheard, draft);
-        routes.iter_mut().for_each(|route| also(route, when));
-        routes
-    }
-
-    /// What could not be carried over, once.
-    pub fn tell(&self, unheard: Draft, draft: &mut Draft) {
-        for left in unheard.left {
-            let told = draft.left.iter().any(|l| (l.line, &l.keyword) == (left.line, &left.keyword));
-            if !told {
-                draft.left.push(crate::Left { file: self.file.clone(), ..left });
-            }
         }
     }
 

@@ -1,0 +1,176 @@
+//! The rules of a proxy in the order in which they are tried, with those of the backends behind it.
+
+use std::collections::BTreeMap;
+
+use super::condition::Acls;
+use super::proxy::{Kind, Proxy, Word, with_constants};
+use super::rules::{also, rule};
+use super::{sample, stats};
+use crate::draft::{Draft, Table};
+use crate::words::{name, quoted};
+
+impl Proxy {
+    /// Rules, in the order in which HAProxy takes them: those of requests, then the backends.
+    pub fn routes(
+        &self,
+        backends: &BTreeMap<&str, &Proxy>,
+        acls: &Acls,
+        sees: bool,
+        draft: &mut Draft,
+    ) -> Vec<Table> {
+        let mut routes = Vec::new();
+        for pass in ["monitor", "early", "request", "statistics", "redirect", "response", "backend"] {
+            if pass == "response" && sees {
+                continue;
+            }
+            if pass == "statistics" {
+                routes.extend(stats::page(self, draft));
+            }
+            routes.extend(self.pass(pass, backends, acls, sees, draft));
+        }
+        // The default backend has its rules, too.
+        let target = self.last("default_backend").map(|w| w.arg(1)).filter(|_| self.kind == Kind::Frontend);
+        match target.map(|name| (name, backends.get(name))) {
+            Some((_, Some(backend))) => routes.extend(backend.rules_behind("", backends, sees, draft)),
+            Some((wanted, None)) => {
+                let line = self.last("default_backend").map_or(self.line, |w| w.line);
+                let why = format!("unable to find required default_backend: '{wanted}'");
+                draft.wrong(line, "default_backend", why);
+            }
+            None => {}
+        }
+        routes
+    }
+
+    /// The rules of one stage.
+    fn pass(
+        &self,
+        pass: &str,
+        backends: &BTreeMap<&str, &Proxy>,
+        acls: &Acls,
+        sees: bool,
+        draft: &mut Draft,
+    ) -> Vec<Table> {
+        let mut routes = Vec::new();
+        // What rules behind an `allow` ask as well.
+        let mut unless_allowed = String::new();
+        for word in &self.words {
+            let keyword = word.words[0].as_str();
+            let of_pass = match keyword {
+                "tcp-request" | "block" => "early",
+                "http-request" | "reqadd" | "rspadd" => "request",
+                "capture" if word.arg(1) == "response" => continue,
+                "capture" => "request",
+                "monitor-uri" => "monitor",
+                // What is answered by rules before these is not changed by them.
+                "http-response" => "response",
+                "redirect" => "redirect",
+                "use_backend" => "backend",
+                _ => continue,
+            };
+            if of_pass != pass {
+                continue;
+            }
+            if !self.is_http() && keyword.starts_with("http-") {
+                continue;
+            }
+            let constants = [("fe_name", &self.name), ("be_name", &self.name)];
+            let allows = keyword == "http-request" && word.arg(1) == "allow";
+            let noted = allows.then(|| self.allowing(word));
+            let word = noted.as_ref().unwrap_or(word);
+            match rule(&with_constants(word, &constants), acls, backends, self.is_http()) {
+                Ok(Some(mut route)) => {
+                    if keyword == "http-request" {
+                        also(&mut route, &unless_allowed);
+                    }
+                    if allows {
+                        unless_allowed = format!("!variable({})", quoted(&self.allowed()));
+                    }
+                    if route.get("pool-map").is_some() {
+                        routes.extend(self.behind_map(word, &route, backends, sees, draft));
+                    }
+                    let behind = route.get("pool").is_some() || route.get("deny").is_some();
+                    if let Some(backend) =
+                        backends.get(word.arg(1)).filter(|_| behind && keyword == "use_backend")
+                    {
+                        let when = route.get("when").map(crate::words::unquoted).unwrap_or_default();
+                        routes.extend(backend.rules_behind(&when, backends, sees, draft));
+                    }
+                    route.comments.clone_from(&word.comments);
+                    routes.push(route);
+                }
+                Ok(None) => {}
+                Err(why) => draft.left(word.line, &word.words.join(" "), why),
+            }
+        }
+        routes
+    }
+
+    /// The rules of a backend, for those that come to it by a condition.
+    fn rules_behind(
+        &self,
+        when: &str,
+        backends: &BTreeMap<&str, &Proxy>,
+        sees: bool,
+        draft: &mut Draft,
+    ) -> Vec<Table> {
+        if self.kind != Kind::Backend {
+            return Vec::new();
+        }
+        let mut unheard = draft.unheard();
+        let acls = Acls::of(self, &mut unheard);
+        // Each service that comes here asks anew; what cannot be carried over is told once.
+        let mut routes = Vec::new();
+        for pass in ["early", "request", "redirect", "response"] {
+            if pass != "response" || !sees {
+                routes.extend(self.pass(pass, backends, &acls, sees, &mut unheard));
+            }
+        }
+        self.tell(unheard, draft);
+        routes.iter_mut().for_each(|route| also(route, when));
+        routes
+    }
+
+    /// What could not be carried over, once.
+    pub fn tell(&self, unheard: Draft, draft: &mut Draft) {
+        for left in unheard.left {
+            let told = draft.left.iter().any(|l| (l.line, &l.keyword) == (left.line, &left.keyword));
+            if !told {
+                draft.left.push(crate::Left { file: self.file.clone(), ..left });
+            }
+        }
+    }
+
+    /// The variable that says that a request needs no more rules of this proxy.
+    fn allowed(&self) -> String {
+        format!("txn.allowed-by-{}", name(&self.name))
+    }
+
+    /// `http-request allow` as a note for the rules behind it.
+    fn allowing(&self, word: &Word) -> Word {
+        let note = ["http-request", &format!("set-var({})", self.allowed()), "str(1)"].map(str::to_owned);
+        let words = note.into_iter().chain(word.words[2..].iter().cloned()).collect();
+        Word { line: word.line, words, comments: word.comments.clone() }
+    }
+
+    /// The rules of the backends that a map may choose, each for the requests that it chooses it for.
+    fn behind_map(
+        &self,
+        word: &Word,
+        route: &Table,
+        backends: &BTreeMap<&str, &Proxy>,
+        sees: bool,
+        draft: &mut Draft,
+    ) -> Vec<Table> {
+        let sample = word.arg(1).trim_start_matches("%[").trim_end_matches(']');
+        let Ok(chosen) = sample::template(sample) else { return Vec::new() };
+        let own = route.get("when").map(crate::words::unquoted);
+        let mut routes = Vec::new();
+        for (called, backend) in backends.iter().filter(|(_, b)| b.words.iter().any(Word::is_rule)) {
+            let is_it = format!("text({}, {})", quoted(&chosen), quoted(called));
+            let when = own.as_ref().map_or_else(|| is_it.clone(), |own| format!("({own}) && {is_it}"));
+            routes.extend(backend.rules_behind(&when, backends, sees, draft));
+        }
+        routes
+    }
+}
