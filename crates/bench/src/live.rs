@@ -43,12 +43,29 @@ pub fn send(target: std::net::SocketAddr, flows: usize, seconds: f64) -> anyhow:
 const DROP: &str = "int drop(void *context) __attribute__((section(\"xdp\")));\nint drop(void *context) { return 1; }\nchar LICENSE[] __attribute__((section(\"license\"))) = \"GPL\";\n";
 const VIP: &str = "10.77.0.105:5000";
 
-pub fn run(rounds: usize, flows: usize) -> anyhow::Result<Vec<Live>> {
-    let place = Place::new("live");
+/// A program that drops every frame, compiled.
+fn dropping(place: &Place) -> anyhow::Result<String> {
     let source = place.write("drop.c", DROP).display().to_string();
     let object = place.file("drop.o").display().to_string();
     let built = command("clang", &["-O2", "-target", "bpf", "-g", "-c", &source, "-o", &object]);
     anyhow::ensure!(built.code == 0, "clang: {}", built.err);
+    Ok(object)
+}
+
+/// The kernel's NAT, out of this interface.
+fn nftables(place: &Place, hosts: &Hosts, out: &str) -> anyhow::Result<()> {
+    let rules = format!(
+        "table ip n {{\n chain p {{ type nat hook prerouting priority dstnat; udp dport 5000 dnat to 10.78.0.11; }}\n chain q {{ type nat hook postrouting priority srcnat; oifname {out} masquerade; }}\n}}\n"
+    );
+    let file = place.write("rules.nft", rules).display().to_string();
+    let set = hosts.run("lb", "nft", &["-f", &file]);
+    anyhow::ensure!(set.code == 0, "nft: {}", set.err);
+    Ok(())
+}
+
+pub fn run(rounds: usize, flows: usize) -> anyhow::Result<Vec<Live>> {
+    let place = Place::new("live");
+    let object = dropping(&place)?;
     let names = ["dropped at once", "nftables DNAT", "nat, generic", "nat, native"];
     let mut all: Vec<Live> = names.iter().map(|name| Live { name, rates: Vec::new() }).collect();
     for _ in 0..rounds {
@@ -78,10 +95,7 @@ fn round(place: &Place, object: &str, variant: &str, flows: usize) -> anyhow::Re
         "nftables DNAT" => {
             hosts.run("lb", "sysctl", &["-qw", "net.ipv4.ip_forward=1"]);
             hosts.ip("lb", &["addr", "add", "10.77.0.105/32", "dev", "e0"]);
-            let rules = "table ip n {\n chain p { type nat hook prerouting priority dstnat; udp dport 5000 dnat to 10.78.0.11; }\n chain q { type nat hook postrouting priority srcnat; oifname e1 masquerade; }\n}\n";
-            let file = place.write("rules.nft", rules).display().to_string();
-            let set = hosts.run("lb", "nft", &["-f", &file]);
-            anyhow::ensure!(set.code == 0, "nft: {}", set.err);
+            nftables(place, &hosts, "e1")?;
         }
         "dropped at once" => {
             hosts.ip("lb", &["addr", "add", "10.77.0.105/32", "dev", "e0"]);
@@ -121,10 +135,7 @@ fn round(place: &Place, object: &str, variant: &str, flows: usize) -> anyhow::Re
 /// The same with frames as a driver hands them on: made by the generator, on cables without a switch.
 pub fn run_as_driver(rounds: usize, flows: u32) -> anyhow::Result<Vec<Live>> {
     let place = Place::new("driver");
-    let source = place.write("drop.c", DROP).display().to_string();
-    let object = place.file("drop.o").display().to_string();
-    let built = command("clang", &["-O2", "-target", "bpf", "-g", "-c", &source, "-o", &object]);
-    anyhow::ensure!(built.code == 0, "clang: {}", built.err);
+    let object = dropping(&place)?;
     let names = ["dropped at once", "nftables DNAT", "nat, native"];
     let mut all: Vec<Live> = names.iter().map(|name| Live { name, rates: Vec::new() }).collect();
     for _ in 0..rounds {
@@ -166,10 +177,7 @@ fn driver_round(place: &Place, object: &str, variant: &str, flows: u32) -> anyho
             }
             hosts.run("lb", "ethtool", &["-K", "front", "gro", "on"]);
             hosts.ip("lb", &["addr", "add", "10.77.0.105/32", "dev", "front"]);
-            let rules = "table ip n {\n chain p { type nat hook prerouting priority dstnat; udp dport 5000 dnat to 10.78.0.11; }\n chain q { type nat hook postrouting priority srcnat; oifname back masquerade; }\n}\n";
-            let file = place.write("rules.nft", rules).display().to_string();
-            let set = hosts.run("lb", "nft", &["-f", &file]);
-            anyhow::ensure!(set.code == 0, "nft: {}", set.err);
+            nftables(place, &hosts, "back")?;
         }
         _ => {
             on("sink", "back");

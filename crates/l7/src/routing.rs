@@ -288,17 +288,19 @@ impl<'a> Compiler<'a> {
                 }
             }
         }
-        let mut steps = Vec::new();
+        let (mut steps, mut captures) = (Vec::new(), false);
         for (number, action) in route.actions.iter().enumerate() {
             let place = format!("{}/{}/{number}/{action:?}", service.name, route.name);
+            // Whichever text of it asks.
+            routes.reads_hello |= place.contains("{sni") || place.contains("{alpn");
             let mut step = self.step(action, &place, known, routes)?;
-            for text in step.iter_mut().flat_map(Step::templates_mut) {
+            for text in step.iter_mut().flat_map(Step::templates) {
+                captures |= text.has_captures();
                 text.files().iter().for_each(|file| routes.note(file));
                 text.load(&mut |file, matching| map(&mut self.maps, file, matching))?;
             }
             steps.extend(step);
         }
-        let captures = steps.iter().flat_map(Step::templates).any(Template::has_captures);
         let gate = when.as_ref().and_then(Expression::path_gate);
         Ok(CompiledRoute { name: route.name.clone(), when, gate, captures, steps })
     }
@@ -352,7 +354,6 @@ impl<'a> Compiler<'a> {
             Action::PoolMap { key, file, matching, default } => {
                 let matching = MapMatch::of(matching).unwrap_or_default();
                 routes.note(file);
-                routes.reads_hello |= key.contains("{sni}") || key.contains("{alpn}");
                 let map = map(&mut self.maps, file, matching)?;
                 for value in map.values() {
                     match known.iter().find(|p| p.as_str() == value) {
@@ -430,7 +431,7 @@ impl Routes {
 }
 
 impl Step {
-    fn templates_mut(&mut self) -> Vec<&mut Template> {
+    fn templates(&mut self) -> Vec<&mut Template> {
         match self {
             Step::RateLimit { key, .. } | Step::ConcurrencyLimit { key, .. } | Step::PoolMap { key, .. } => {
                 vec![key]
@@ -440,20 +441,6 @@ impl Step {
             Step::Answer { text, .. } => text.iter_mut().collect(),
             Step::Redirect { location, .. } => vec![location],
             Step::Header(edit) | Step::ResponseHeader(edit) => edit.value_mut().into_iter().collect(),
-            _ => Vec::new(),
-        }
-    }
-
-    fn templates(&self) -> Vec<&Template> {
-        match self {
-            Step::RateLimit { key, .. } | Step::ConcurrencyLimit { key, .. } | Step::PoolMap { key, .. } => {
-                vec![key]
-            }
-            Step::Capture { value, .. } | Step::SetVariable { value, .. } => vec![value],
-            Step::RewritePath(text) | Step::RewriteQuery(text) | Step::RewriteUri(text) => vec![text],
-            Step::Answer { text, .. } => text.iter().collect(),
-            Step::Redirect { location, .. } => vec![location],
-            Step::Header(edit) | Step::ResponseHeader(edit) => edit.value().into_iter().collect(),
             _ => Vec::new(),
         }
     }

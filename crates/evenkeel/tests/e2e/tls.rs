@@ -322,11 +322,26 @@ fn connections_are_passed_through_by_name_unopened() {
         place.at(7001),
         place.at(7002)
     );
+    let map = place.write("names.map", "b.example pb\n.example pa\n");
+    let mapped = format!(
+        "[[virtual-service]]\nname = \"mapped\"\nvip = [\"{}\"]\nmode = \"tcp\"\npool = \"pa\"\n[[virtual-service.route]]\npool-map = {{ file = \"{}\", match = \"end\", key = \"{{sni|lower}}\" }}\n",
+        place.at(8444),
+        map.display()
+    );
     let through = format!(
         "[[virtual-service]]\nname = \"through\"\nvip = [\"{}\"]\nmode = \"tcp\"\npool = \"pa\"\n[[virtual-service.route]]\nname = \"b\"\nwhen = 'sni(\"B.example\")'\npool = \"pb\"\n[[virtual-service.route]]\nwhen = '!sni(\"*.example\")'\ndeny = {{}}\n",
         place.at(8443)
     );
-    let _evenkeel = start(&place, &(pools + &end("ea", 7001, 9001) + &end("eb", 7002, 9002) + &through));
+    let ends = end("ea", 7001, 9001) + &end("eb", 7002, 9002);
+    let _evenkeel = start(&place, &(pools + &ends + &through + &mapped));
+    // By a map, and a text with a converter: the hello is waited for as well.
+    for (name, answer) in [("b.example", "B"), ("a.example", "A")] {
+        let (vip, ca) = (place.at(8444), ca.file.display().to_string());
+        let resolve = format!("{name}:{}:{}", vip.port(), vip.ip());
+        let url = format!("https://{name}:{}/", vip.port());
+        let told = command("curl", &["-sS", "--max-time", "5", "--resolve", &resolve, "--cacert", &ca, &url]);
+        assert_eq!(told.out, answer, "{name}: {}", told.err);
+    }
     assert_eq!(curl(&place, &ca, "a.example", &[]).out, "A");
     assert_eq!(curl(&place, &ca, "b.example", &[]).out, "B");
     assert_ne!(curl(&place, &ca, "c.other", &["-k"]).code, 0, "denied by its name");

@@ -166,7 +166,7 @@ fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
         "query" | "HQ" => "{query}".into(),
         "method" | "HM" => "{method}".into(),
         "base" => "{host}{path}".into(),
-        "ssl_fc_sni" => "{sni}".into(),
+        "ssl_fc_sni" | "ssl_sni" | "req_ssl_sni" => "{sni}".into(),
         "ssl_fc_protocol" | "sslv" => "{tls-version}".into(),
         "ssl_fc_cipher" | "sslc" => "{tls-cipher}".into(),
         "ssl_c_s_dn" if argument.is_empty() => "{client-cert-subject}".into(),
@@ -381,6 +381,7 @@ mod tests {
         check("%[path,regsub('^/(.)','\\1')]", "{path|replace(\"^/(.)\",\"${1}\")}");
         check("%[path,hmac(sha256,a2V5)]", "{path|hmac(sha256,\"hex:6b6579\")}");
         check("%[path,map_beg(/m,/x)]", "{path|map(\"/m\",begin,\"/x\")}");
+        check("%[req.ssl_sni,lower]%[req_ssl_sni]", "{sni|lower}{sni}");
         check("%[src,map_ip(/m)]", "{source|map(\"/m\",network)}");
         assert_eq!(
             looked_up("req.fhdr(x-a),lower,map_dom(/m,d)"),

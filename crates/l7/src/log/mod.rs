@@ -103,10 +103,14 @@ impl Record {
 
     /// The next request of the same connection; keeps the memory of the line.
     pub fn restart(&mut self, client: SocketAddr, start_ms: u64, wall_ms: u64) {
-        let [mut line, mut captured, mut captured_answer] =
-            [&mut self.line, &mut self.captured, &mut self.captured_answer].map(std::mem::take);
-        [&mut line, &mut captured, &mut captured_answer].into_iter().for_each(Vec::clear);
-        *self = Record { line, captured, captured_answer, start_ms, wall_ms, ..Record::new(client) };
+        let [mut line, mut captured, mut captured_answer, mut texts] =
+            [&mut self.line, &mut self.captured, &mut self.captured_answer, &mut self.texts]
+                .map(std::mem::take);
+        [&mut line, &mut captured, &mut captured_answer, &mut texts].into_iter().for_each(Vec::clear);
+        let mut text_ends = std::mem::take(&mut self.text_ends);
+        text_ends.clear();
+        let fresh = Record { start_ms, wall_ms, ..Record::new(client) };
+        *self = Record { line, captured, captured_answer, texts, text_ends, ..fresh };
     }
 }
 
