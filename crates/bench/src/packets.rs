@@ -145,13 +145,14 @@ pub fn run(rounds: usize) -> anyhow::Result<Vec<Measured>> {
         };
     established("established, dr, 1 flow".into(), 0, false, 1, 0)?;
     established("established, dr, 1k flows".into(), 0, false, 1_000, 2_000_000)?;
-    established("established, dr, 64k flows".into(), 0, false, 65_536, 0)?;
-    established("established, dr, 512k flows".into(), 0, false, 524_288, 0)?;
     established("established, dr, IPv6, 1k flows".into(), 0, true, 1_000, 0)?;
     for (mode, name) in [(1, "nat"), (2, "tun"), (3, "snat")] {
         established(format!("established, {name}, 1k flows"), mode, false, 1_000, 0)?;
         established(format!("established, {name}, IPv6, 1k flows"), mode, true, 1_000, 0)?;
     }
+    // Behind the others, which then lie in a table that is as full for each.
+    established("established, dr, 64k flows".into(), 0, false, 65_536, 0)?;
+    established("established, dr, 512k flows".into(), 0, false, 524_288, 0)?;
     for (name, flows) in [("1k", 1_000), ("64k", 65_536), ("512k", 524_288)] {
         let target = SocketAddr::new(vip(0, false), 80);
         for number in 0..flows {

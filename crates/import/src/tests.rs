@@ -90,7 +90,7 @@ fn maps_pages_and_lines() {
 
 #[test]
 fn what_is_allowed_needs_no_more_rules_of_its_proxy() {
-    let text = "defaults\n mode http\n timeout connect 4s\n timeout client 30s\n timeout server 30s\nfrontend web\n bind 192.0.2.10:80\n http-request set-header X-Before 1\n http-request allow if { src 10.0.0.0/8 }\n http-request deny if { path /a }\n http-request allow\n http-request set-header X-Never 1\n http-request silent-drop if { path /b }\n use_backend %[req.hdr(host),lower,map(/m/hosts)] if { path_beg /m }\n default_backend app\nbackend app\n http-request set-header X-App 1\n server a 192.0.2.11:80\nbackend other\n http-request deny if { method TRACE }\n server b 192.0.2.12:80\n";
+    let text = "defaults\n mode http\n timeout connect 4s\n timeout client 30s\n timeout server 30s\nfrontend web\n bind 192.0.2.10:80\n http-request set-header X-Before 1\n http-request allow if { src 10.0.0.0/8 }\n http-request deny if { path /a }\n http-request allow\n http-request set-header X-Never 1\n http-request silent-drop if { path /b }\n use_backend %[req.hdr(host),lower,map(/m/hosts)] if { path_beg /m }\n default_backend app\nbackend app\n http-request set-header X-App 1\n server a 192.0.2.11:80\nbackend other\n http-request deny if { method TRACE }\n http-response deny if { status 500 }\n server b 192.0.2.12:80\n";
     check(
         &[(Kind::Haproxy, text)],
         &[
@@ -102,6 +102,7 @@ fn what_is_allowed_needs_no_more_rules_of_its_proxy() {
             // Backends that only a map names keep their rules.
             "when = '(path(\"/m*\")) && text(\"{host|lower|map(\\\"/m/hosts\\\",exact)}\", \"app\")'\n  set-header = { \"X-App\" = \"1\" }",
             "\"other\") && method(\"TRACE\")'",
+            "\"other\") && status == 500'\n  of = \"servers\"\n  deny = { status = 502 }",
         ],
         &[],
     );

@@ -48,11 +48,9 @@ impl Proxy {
             for word in self.all("use_backend") {
                 let cut =
                     word.words.iter().position(|w| w == "if" || w == "unless").unwrap_or(word.words.len());
-                if let (Some(backend), Ok(when)) =
-                    (backends.get(word.arg(1)), acls.condition(&word.words[cut..]))
-                {
-                    behind.push((*backend, when));
-                }
+                let Ok(when) = acls.condition(&word.words[cut..]) else { continue };
+                behind.extend(Proxy::chosen_by_map(word, &when, backends));
+                behind.extend(backends.get(word.arg(1)).map(|backend| (*backend, when)));
             }
             let default = self.last("default_backend").and_then(|w| backends.get(w.arg(1)));
             behind.extend(default.map(|backend| (*backend, String::new())));

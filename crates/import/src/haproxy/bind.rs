@@ -134,9 +134,17 @@ pub fn bind_options(word: &Word, tls: &mut Table, more: &mut Table, draft: &mut 
                 list(&["0.0.0.0/0", "::/0"]),
                 "name the networks that really send it",
             ),
-            "name" | "backlog" | "maxconn" | "mss" | "id" | "nice" | "process" | "thread" | "level"
-            | "mode" | "user" | "uid" | "gid" | "group" | "tcp-ut" | "ciphers" | "ciphersuites"
-            | "curves" | "ecdhe" | "npn" | "shards" => drop(value()),
+            "name" | "backlog" | "mss" | "id" | "nice" | "process" | "thread" | "level" | "mode" | "user"
+            | "uid" | "gid" | "group" | "tcp-ut" | "npn" | "shards" => drop(value()),
+            "ciphers" | "ciphersuites" | "curves" | "ecdhe" => {
+                drop(value());
+                let differs = "the policy of `tls` says what is spoken: modern or intermediate";
+                draft.note(word.line, option, differs);
+            }
+            "maxconn" => {
+                drop(value());
+                draft.note(word.line, option, "connections are limited for the service: max-connections");
+            }
             // Both versions are spoken to whoever begins with them.
             "proto" if word.words.iter().any(|w| w == "h2" || w == "h1") => drop(value()),
             "interface" => {

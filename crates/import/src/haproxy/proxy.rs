@@ -86,14 +86,11 @@ const MOOT_OPTIONS: &[&str] = &[
     "httplog",
     "tcplog",
     "dontlognull",
-    "dontlog-normal",
     "abortonclose",
     "tcpka",
     "clitcpka",
     "srvtcpka",
     "log-health-checks",
-    "log-separate-errors",
-    "logasap",
     "nolinger",
     "persist",
     "splice-auto",
@@ -115,16 +112,20 @@ const MOOT_OPTIONS: &[&str] = &[
     "redis-check",
     "tcp-check",
     "forwardfor",
-    "originalto",
     "socket-stats",
     "independent-streams",
     "http-ignore-probes",
     "idle-close-on-response",
-    "transparent",
-    "http-buffer-request",
-    "http-restrict-req-hdr-names",
-    "h1-case-adjust-bogus-client",
-    "h1-case-adjust-bogus-server",
+];
+/// Options without which all works, but not quite as it did.
+const OPTIONS_THAT_DIFFER: &[(&str, &str)] = &[
+    ("dontlog-normal", "requests without trouble have lines, too"),
+    ("log-separate-errors", "errors have the level of all lines"),
+    ("logasap", "a line is written when its request has ended"),
+    ("http-buffer-request", "a server is chosen before the body is there"),
+    ("http-restrict-req-hdr-names", "names pass that RFC 9110 allows"),
+    ("h1-case-adjust-bogus-client", "names of headers keep the case that they came with"),
+    ("h1-case-adjust-bogus-server", "names of headers keep the case that they came with"),
 ];
 
 impl Word {
@@ -624,7 +625,13 @@ impl Proxy {
                 // Where the lines of all go was told before.
                 "log" => {}
                 "option" if word.words.get(1).is_some_and(|o| MOOT_OPTIONS.contains(&o.as_str())) => {}
-                "option" => draft.left(word.line, &word.words.join(" "), "not carried over"),
+                "option" => {
+                    let known = OPTIONS_THAT_DIFFER.iter().find(|(option, _)| *option == word.arg(1));
+                    match known {
+                        Some((option, differs)) => draft.note(word.line, option, *differs),
+                        None => draft.left(word.line, &word.words.join(" "), "not carried over"),
+                    }
+                }
                 "no" => {}
                 "stats" if draft.run.is_some() => {}
                 "stats" => {

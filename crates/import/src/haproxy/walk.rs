@@ -87,7 +87,10 @@ impl Proxy {
                         unless_allowed = format!("!variable({})", quoted(&self.allowed()));
                     }
                     if route.get("pool-map").is_some() {
-                        routes.extend(self.behind_map(word, &route, backends, sees, draft));
+                        let own = route.get("when").map(crate::words::unquoted).unwrap_or_default();
+                        for (backend, when) in Proxy::chosen_by_map(word, &own, backends) {
+                            routes.extend(backend.rules_behind(&when, backends, sees, draft));
+                        }
                     }
                     let behind = route.get("pool").is_some() || route.get("deny").is_some();
                     if let Some(backend) =
@@ -153,24 +156,19 @@ impl Proxy {
         Word { line: word.line, words, comments: word.comments.clone() }
     }
 
-    /// The rules of the backends that a map may choose, each for the requests that it chooses it for.
-    fn behind_map(
-        &self,
+    /// The backends with rules that a map may choose, and when it does.
+    pub fn chosen_by_map<'p>(
         word: &Word,
-        route: &Table,
-        backends: &BTreeMap<&str, &Proxy>,
-        sees: bool,
-        draft: &mut Draft,
-    ) -> Vec<Table> {
-        let sample = word.arg(1).trim_start_matches("%[").trim_end_matches(']');
-        let Ok(chosen) = sample::template(sample) else { return Vec::new() };
-        let own = route.get("when").map(crate::words::unquoted);
-        let mut routes = Vec::new();
-        for (called, backend) in backends.iter().filter(|(_, b)| b.words.iter().any(Word::is_rule)) {
-            let is_it = format!("text({}, {})", quoted(&chosen), quoted(called));
-            let when = own.as_ref().map_or_else(|| is_it.clone(), |own| format!("({own}) && {is_it}"));
-            routes.extend(backend.rules_behind(&when, backends, sees, draft));
-        }
-        routes
+        when: &str,
+        backends: &BTreeMap<&str, &'p Proxy>,
+    ) -> Vec<(&'p Proxy, String)> {
+        let sample = word.arg(1).strip_prefix("%[").and_then(|s| s.strip_suffix(']'));
+        let Some(Ok(chosen)) = sample.filter(|s| sample::looked_up(s).is_some()).map(sample::template) else {
+            return Vec::new();
+        };
+        let with_rules = backends.iter().filter(|(_, b)| b.words.iter().any(Word::is_rule));
+        let own = if when.is_empty() { String::new() } else { format!("({when}) && ") };
+        let when = |called: &str| format!("{own}text({}, {})", quoted(&chosen), quoted(called));
+        with_rules.map(|(called, backend)| (*backend, when(called))).collect()
     }
 }

@@ -1,5 +1,7 @@
 //! Lines that are written as a text says.
 
+use std::sync::OnceLock;
+
 use evenkeel_rules::{LineField, LineFormat, LinePart};
 
 use super::format::{Timers, haproxy_escape, ip, number, pool_name, server_name};
@@ -47,8 +49,8 @@ fn field(
             out.push(b'.');
             milliseconds(record.wall_ms, out);
         }
-        LineField::TimeUtc => out.extend_from_slice(LocalTime::utc(record.wall_ms).as_bytes()),
-        LineField::TimeLocal => out.extend_from_slice(time.with_zone(record.wall_ms).as_bytes()),
+        LineField::TimeUtc => out.extend_from_slice(time.utc(record.wall_ms).as_bytes()),
+        LineField::TimeLocal => out.extend_from_slice(time.zoned(record.wall_ms).as_bytes()),
         LineField::Seconds => number(out, (record.wall_ms / 1_000) as i64),
         LineField::Milliseconds => milliseconds(record.wall_ms, out),
         LineField::Client => ip(out, record.client.ip()),
@@ -113,7 +115,11 @@ fn field(
         LineField::Captured => haproxy_escape(&record.captured, out),
         LineField::CapturedAnswer => haproxy_escape(&record.captured_answer, out),
         LineField::ProcessId => number(out, i64::from(std::process::id())),
-        LineField::Host => out.extend_from_slice(rustix::system::uname().nodename().to_bytes()),
+        LineField::Host => {
+            static NAME: OnceLock<Vec<u8>> = OnceLock::new();
+            let name = NAME.get_or_init(|| rustix::system::uname().nodename().to_bytes().to_vec());
+            out.extend_from_slice(name);
+        }
     }
 }
 

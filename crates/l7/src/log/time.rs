@@ -9,6 +9,8 @@ pub struct LocalTime {
     second: u64,
     text: String,
     syslog: String,
+    utc: String,
+    zoned: String,
     /// 0 is Monday.
     weekday: u8,
     minute_of_day: u16,
@@ -24,6 +26,8 @@ impl LocalTime {
             second: u64::MAX,
             text: String::new(),
             syslog: String::new(),
+            utc: String::new(),
+            zoned: String::new(),
             weekday: 0,
             minute_of_day: 0,
         }
@@ -37,6 +41,9 @@ impl LocalTime {
         self.second = second;
         let stamp = Timestamp::from_second(second as i64).unwrap_or_default();
         let local = stamp.to_zoned(self.zone.clone());
+        let with_zone = "%d/%b/%Y:%H:%M:%S %z";
+        self.utc = stamp.to_zoned(TimeZone::UTC).strftime(with_zone).to_string();
+        self.zoned = local.strftime(with_zone).to_string();
         let month = MONTHS[(local.month() as usize - 1) % 12];
         let (day, year) = (local.day(), local.year());
         let (hour, minute, second) = (local.hour(), local.minute(), local.second());
@@ -53,15 +60,15 @@ impl LocalTime {
     }
 
     /// `20/Nov/2026:20:33:21 +0000`.
-    pub fn utc(wall_ms: u64) -> String {
-        let stamp = Timestamp::from_second((wall_ms / 1_000) as i64).unwrap_or_default();
-        stamp.to_zoned(TimeZone::UTC).strftime("%d/%b/%Y:%H:%M:%S %z").to_string()
+    pub fn utc(&mut self, wall_ms: u64) -> &str {
+        self.refresh(wall_ms);
+        &self.utc
     }
 
     /// The same in local time, with its distance.
-    pub fn with_zone(&self, wall_ms: u64) -> String {
-        let stamp = Timestamp::from_second((wall_ms / 1_000) as i64).unwrap_or_default();
-        stamp.to_zoned(self.zone.clone()).strftime("%d/%b/%Y:%H:%M:%S %z").to_string()
+    pub fn zoned(&mut self, wall_ms: u64) -> &str {
+        self.refresh(wall_ms);
+        &self.zoned
     }
 
     /// The day of the week (0 is Monday) and the minute of the day.
