@@ -73,18 +73,10 @@ fn field(
         | LineField::RequestPath
         | LineField::RequestPathOnly
         | LineField::RequestQuery
-        | LineField::RequestVersion
-            if record.line.is_empty() =>
-        {
-            out.extend_from_slice(b"<BADREQ>");
-        }
-        LineField::Request
-        | LineField::RequestMethod
-        | LineField::RequestUri
-        | LineField::RequestPath
-        | LineField::RequestPathOnly
-        | LineField::RequestQuery
-        | LineField::RequestVersion => haproxy_escape(of_line(which, &record.line), out),
+        | LineField::RequestVersion => match record.line.as_slice() {
+            b"" => out.extend_from_slice(b"<BADREQ>"),
+            line => haproxy_escape(of_line(which, line), out),
+        },
         LineField::Status if record.status == 0 => out.extend_from_slice(b"-1"),
         LineField::Status => number(out, i64::from(record.status)),
         LineField::BytesIn => number(out, record.bytes_in as i64),
