@@ -63,18 +63,27 @@ fn nftables(place: &Place, hosts: &Hosts, out: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn run(rounds: usize, flows: usize) -> anyhow::Result<Vec<Live>> {
-    let place = Place::new("live");
+/// Each way in turn, in rounds.
+fn in_turn(
+    name: &str,
+    ways: &[&'static str],
+    rounds: usize,
+    round: impl Fn(&Place, &str, &str) -> anyhow::Result<f64>,
+) -> anyhow::Result<Vec<Live>> {
+    let place = Place::new(name);
     let object = dropping(&place)?;
-    let names = ["dropped at once", "nftables DNAT", "nat, generic", "nat, native"];
-    let mut all: Vec<Live> = names.iter().map(|name| Live { name, rates: Vec::new() }).collect();
+    let mut all: Vec<Live> = ways.iter().map(|name| Live { name, rates: Vec::new() }).collect();
     for _ in 0..rounds {
         for live in &mut all {
-            let rate = round(&place, &object, live.name, flows)?;
-            live.rates.push(rate);
+            live.rates.push(round(&place, &object, live.name)?);
         }
     }
     Ok(all)
+}
+
+pub fn run(rounds: usize, flows: usize) -> anyhow::Result<Vec<Live>> {
+    let ways = ["dropped at once", "nftables DNAT", "nat, generic", "nat, native"];
+    in_turn("live", &ways, rounds, |place, object, way| round(place, object, way, flows))
 }
 
 fn round(place: &Place, object: &str, variant: &str, flows: usize) -> anyhow::Result<f64> {
@@ -134,17 +143,8 @@ fn round(place: &Place, object: &str, variant: &str, flows: usize) -> anyhow::Re
 
 /// The same with frames as a driver hands them on: made by the generator, on cables without a switch.
 pub fn run_as_driver(rounds: usize, flows: u32) -> anyhow::Result<Vec<Live>> {
-    let place = Place::new("driver");
-    let object = dropping(&place)?;
-    let names = ["dropped at once", "nftables DNAT", "nat, native"];
-    let mut all: Vec<Live> = names.iter().map(|name| Live { name, rates: Vec::new() }).collect();
-    for _ in 0..rounds {
-        for live in &mut all {
-            let rate = driver_round(&place, &object, live.name, flows)?;
-            live.rates.push(rate);
-        }
-    }
-    Ok(all)
+    let ways = ["dropped at once", "nftables DNAT", "nat, native"];
+    in_turn("driver", &ways, rounds, |place, object, way| driver_round(place, object, way, flows))
 }
 
 fn driver_round(place: &Place, object: &str, variant: &str, flows: u32) -> anyhow::Result<f64> {

@@ -133,17 +133,6 @@ static __always_inline int read_numbers(struct xdp_md *xdp, struct packet *p, __
     return p->plain;
 }
 
-static __always_inline void swapped(const struct tuple *from, struct tuple *to)
-{
-    to->source[0] = from->target[0];
-    to->source[1] = from->target[1];
-    to->target[0] = from->source[0];
-    to->target[1] = from->source[1];
-    to->source_port = from->target_port;
-    to->target_port = from->source_port;
-    to->protocol = from->protocol;
-}
-
 /* What the client offered; the nearest size below it that a cookie can say. */
 static __always_inline __u32 offered_mss(struct xdp_md *xdp, struct packet *p)
 {
@@ -170,7 +159,7 @@ CHECKED_APART int answer_cookie(struct xdp_md *xdp, struct work *w)
     __u32 index = offered_mss(xdp, p);
     __u32 own = cookie_of(&p->tuple, number, cookie_slot(w->jiffies), index);
     struct tuple back = {};
-    swapped(&p->tuple, &back);
+    turned(&p->tuple, &back);
     if (!write_segment(xdp, p, &back, own, number + 1, TCP_SYN | TCP_ACK, 0, cookie_mss(index)))
         return XDP_DROP;
     void *data = (void *)(long)xdp->data;
@@ -280,7 +269,7 @@ CHECKED_APART int take_server_answer(struct xdp_md *xdp, struct work *w, __u32 s
     }
     /* The server has heard nothing: the client waits for it to speak first. */
     struct tuple back = {};
-    swapped(&p->tuple, &back);
+    turned(&p->tuple, &back);
     if (!write_segment(xdp, p, &back, flow->client_number + 1, number + 1, TCP_ACK, bpf_htons(64000), 0))
         return XDP_DROP;
     void *data = (void *)(long)xdp->data;

@@ -1,7 +1,7 @@
 //! Lines of the access log that are written as a text says: `{time} {source} "{request}" {status}`.
 
 use crate::ParseError;
-use crate::template::{Template, end_of};
+use crate::template::{Piece, Template, scan};
 
 /// What is known when a request or connection has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,43 +131,31 @@ impl LineFormat {
     /// have been walked.
     pub fn parse(text: &str) -> Result<LineFormat, ParseError> {
         let mut line = LineFormat::default();
-        let mut literal = Vec::new();
-        let mut at = 0;
-        while at < text.len() {
-            let rest = &text[at..];
-            if let Some(brace) = ["{{", "}}"].into_iter().find(|b| rest.starts_with(b)) {
-                literal.push(brace.as_bytes()[0]);
-                at += 2;
-                continue;
-            }
-            if !rest.starts_with('{') {
-                let length = rest.chars().next().map_or(1, char::len_utf8);
-                if rest.as_bytes()[0] < b' ' {
-                    return Err(ParseError::at(at..at + length, "a line has no control characters"));
+        scan(text, &mut |at, piece| {
+            let word = match piece {
+                Piece::Literal(literal) => {
+                    if let Some(found) = literal.bytes().position(|b| b < b' ') {
+                        let place = at + found..at + found + 1;
+                        return Err(ParseError::at(place, "a line has no control characters"));
+                    }
+                    match line.parts.last_mut() {
+                        Some(LinePart::Text(known)) => *known = [known, literal.as_bytes()].concat().into(),
+                        _ => line.parts.push(LinePart::Text(literal.as_bytes().into())),
+                    }
+                    return Ok(());
                 }
-                literal.extend_from_slice(&rest.as_bytes()[..length]);
-                at += length;
-                continue;
-            }
-            let Some(end) = end_of(rest) else {
-                return Err(ParseError::at(at..text.len(), "`{` without `}`").help("`{{` writes a brace"));
+                Piece::Variable(word) => word,
             };
-            if !literal.is_empty() {
-                line.parts.push(LinePart::Text(std::mem::take(&mut literal).into()));
-            }
-            let word = rest[1..end].trim();
-            match LINE_FIELDS.iter().find(|f| f.name == word) {
+            match LINE_FIELDS.iter().find(|f| f.name == word.trim()) {
                 Some(known) => line.parts.push(LinePart::Field(known.field)),
                 None => {
-                    line.parts.push(LinePart::Request(line.requests.len(), word.ends_with("|json")));
-                    line.requests.push(request(&rest[..=end], at)?);
+                    let raw = word.trim().ends_with("|json");
+                    line.parts.push(LinePart::Request(line.requests.len(), raw));
+                    line.requests.push(request(&format!("{{{word}}}"), at)?);
                 }
             }
-            at += end + 1;
-        }
-        if !literal.is_empty() {
-            line.parts.push(LinePart::Text(literal.into()));
-        }
+            Ok(())
+        })?;
         Ok(line)
     }
 

@@ -33,31 +33,19 @@ enum Part {
 impl Template {
     pub fn parse(text: &str) -> Result<Template, ParseError> {
         let mut parts: Vec<Part> = Vec::new();
-        let mut literal = Vec::new();
-        let mut at = 0;
-        while at < text.len() {
-            let rest = &text[at..];
-            if let Some(brace) = ["{{", "}}"].into_iter().find(|b| rest.starts_with(b)) {
-                literal.push(brace.as_bytes()[0]);
-                at += 2;
-            } else if rest.starts_with('{') {
-                let Some(end) = end_of(rest) else {
-                    return Err(ParseError::at(at..text.len(), "`{` without `}`").help("`{{` writes a brace"));
-                };
-                if !literal.is_empty() {
-                    parts.push(Part::Text(std::mem::take(&mut literal).into()));
+        scan(text, &mut |at, piece| {
+            match (piece, parts.last_mut()) {
+                (Piece::Literal(more), Some(Part::Text(known))) => {
+                    *known = [known, more.as_bytes()].concat().into();
                 }
-                parts.push(variable(&rest[1..end]).map_err(|e| ParseError { span: at..at + end + 1, ..e })?);
-                at += end + 1;
-            } else {
-                let length = rest.chars().next().map_or(1, char::len_utf8);
-                literal.extend_from_slice(&rest.as_bytes()[..length]);
-                at += length;
+                (Piece::Literal(text), _) => parts.push(Part::Text(text.as_bytes().into())),
+                (Piece::Variable(word), _) => {
+                    let span = at..at + word.len() + 2;
+                    parts.push(variable(word).map_err(|e| ParseError { span, ..e })?);
+                }
             }
-        }
-        if !literal.is_empty() {
-            parts.push(Part::Text(literal.into()));
-        }
+            Ok(())
+        })?;
         Ok(Template { parts })
     }
 
@@ -211,8 +199,43 @@ impl Part {
     }
 }
 
+/// What a text with variables is made of.
+pub(crate) enum Piece<'a> {
+    Literal(&'a str),
+    /// What stands between its braces.
+    Variable(&'a str),
+}
+
+/// Hands on the pieces of a text with their places; `{{` and `}}` are braces of their own.
+pub(crate) fn scan<'a>(
+    text: &'a str,
+    each: &mut dyn FnMut(usize, Piece<'a>) -> Result<(), ParseError>,
+) -> Result<(), ParseError> {
+    let mut at = 0;
+    while at < text.len() {
+        let rest = &text[at..];
+        if ["{{", "}}"].iter().any(|brace| rest.starts_with(brace)) {
+            each(at, Piece::Literal(&rest[..1]))?;
+            at += 2;
+        } else if rest.starts_with('{') {
+            let Some(end) = end_of(rest) else {
+                return Err(ParseError::at(at..text.len(), "`{` without `}`").help("`{{` writes a brace"));
+            };
+            each(at, Piece::Variable(&rest[1..end]))?;
+            at += end + 1;
+        } else {
+            // A lone `}` stands for itself.
+            let after = rest.starts_with('}') as usize;
+            let length = rest[after..].find(['{', '}']).map_or(rest.len(), |found| after + found);
+            each(at, Piece::Literal(&rest[..length]))?;
+            at += length;
+        }
+    }
+    Ok(())
+}
+
 /// The place of the `}` that ends a variable; one between quotes does not.
-pub(crate) fn end_of(text: &str) -> Option<usize> {
+fn end_of(text: &str) -> Option<usize> {
     let mut quoted = false;
     let mut escaped = false;
     text.bytes().position(|byte| {

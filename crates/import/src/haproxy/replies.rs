@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::condition::Acls;
 use super::proxy::Proxy;
 use super::sample::variables;
-use crate::draft::{Draft, ErrorFiles};
+use crate::draft::{Draft, ErrorFiles, Table};
 use crate::words::quoted;
 
 /// The file of those who want no answer at all.
@@ -72,6 +72,12 @@ impl Reply {
             reply.keys = Some(keys);
         }
         Ok(reply)
+    }
+
+    pub fn add_headers(&self, route: &mut Table) {
+        if !self.headers.is_empty() {
+            route.set("add-response-header", format!("{{ {} }}", self.headers.join(", ")));
+        }
     }
 
     /// As the value of `answer`.

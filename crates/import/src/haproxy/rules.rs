@@ -84,7 +84,7 @@ pub fn rule(
             let words = if rest[0] == "deny" && does[0] == "http-request" { &rest[1..] } else { &[][..] };
             let reply = Reply::read(words, "403", acls)?;
             let status = format!("{{ status = {} }}", reply.status);
-            match reply.keys {
+            match &reply.keys {
                 _ if http && does.contains(&"silent-drop") => {
                     let differs = "the connection ends; HAProxy leaves the client in doubt";
                     set(&mut route, "deny", "{ silent = true }".into());
@@ -96,9 +96,7 @@ pub fn rule(
                 Some(_) => set(&mut route, "answer", reply.answer()),
                 None => set(&mut route, "deny", if http { status } else { "{}".into() }),
             }
-            if !reply.headers.is_empty() {
-                set(&mut route, "add-response-header", format!("{{ {} }}", reply.headers.join(", ")));
-            }
+            reply.add_headers(&mut route);
         }
         ["block"] => set(&mut route, "deny", "{ status = 403 }".into()),
         ["http-request", "tarpit", rest @ ..] => {
@@ -212,15 +210,13 @@ pub fn rule(
         ["http-request", "return", rest @ ..] => {
             let reply = Reply::read(rest, "200", acls)?;
             let own = rest.contains(&"default-errorfiles") || rest.contains(&"errorfiles");
-            match reply.keys {
+            match &reply.keys {
                 // The service's page for the status.
                 _ if reply.silent => set(&mut route, "deny", "{ silent = true }".into()),
                 None if own => set(&mut route, "deny", format!("{{ status = {} }}", reply.status)),
                 _ => set(&mut route, "answer", reply.answer()),
             }
-            if !reply.headers.is_empty() {
-                set(&mut route, "add-response-header", format!("{{ {} }}", reply.headers.join(", ")));
-            }
+            reply.add_headers(&mut route);
         }
         ["http-response" | "http-after-response", "set-header", name, value @ ..] => {
             set(&mut route, "set-response-header", table(name, &value.join(" "))?)
