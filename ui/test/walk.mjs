@@ -102,10 +102,11 @@ step(`first login; ${transferred} bytes were loaded`);
 await page.getByRole("link", { name: "Make the first one" }).click();
 await page.getByRole("radio", { name: /^Web HTTP/ }).check();
 await page.getByLabel("Name", { exact: true }).first().fill("shop");
+// Nobody but this machine has a loopback address; a real server with the ARP problem is answered for.
+const asked = page.waitForResponse((r) => r.url().includes("/who-has?address=127.") && r.status() === 200);
 await page.getByLabel("Address (VIP)").fill(vip.split(":")[0]);
 await page.getByLabel("Ports").fill(vip.split(":")[1]);
-// Nobody but this machine has a loopback address; a real server with the ARP problem is answered for.
-await page.waitForResponse((r) => r.url().includes("/who-has?address=127.") && r.status() === 200);
+await asked;
 await page.route("**/api/v1/who-has*", (route) => route.fulfill({ json: [{ interface: "e0", mac: "02:00:00:00:00:07", "known-as": given.servers[0].split(":")[0] }] }));
 await page.getByLabel("Address of real server 1").fill(given.servers[0]);
 await page.getByLabel("Address (VIP)").focus();

@@ -34,7 +34,7 @@ pub enum LoadError {
 }
 
 /// How long later fragments follow the first.
-const FRAGMENT_SECONDS: u64 = 30;
+pub(crate) const FRAGMENT_SECONDS: u64 = 30;
 
 /// Sizes of the tables, in entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ pub struct Loaded {
 }
 
 /// Jiffies of one tick are a power of two that makes it about an eighth of a second.
-fn tick_shift(jiffies_per_second: u64) -> u32 {
+pub(crate) fn tick_shift(jiffies_per_second: u64) -> u32 {
     (jiffies_per_second / 8).max(1).ilog2()
 }
 

@@ -8,9 +8,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use evenkeel_model::{FlowRate, SynCookies};
 
+use crate::program::{FRAGMENT_SECONDS, tick_shift};
+
 use super::read::{ETHERNET, Packet, Read, ip_at, read, u16_at};
 use super::write::{adjust, is_last_hop, octets};
-use super::{ACK, FIN, RST, Reference, SEND, SYN, Seen, State, Tuple, Verdict, drop_it};
+use super::{ACK, FIN, PASS, RST, Reference, SEND, SYN, Seen, State, Tuple, Verdict, drop_it};
 
 /// A flow whose client was asked for a cookie: what its numbers are.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +61,21 @@ impl Guard {
         self.hertz = seen.clock.hertz;
         self.now = Moment { from: seen.clock.jiffies << 10, until: seen.until << 10 };
         self.action = seen.action;
+    }
+
+    pub(super) fn now(&self) -> Moment {
+        self.now
+    }
+
+    /// Whether fragments of a packet whose first one came then are still sent after it.
+    pub(super) fn keeps_fragments_of(&mut self, noted: Moment) -> bool {
+        let shift = tick_shift(self.hertz);
+        let kept = (self.hertz * FRAGMENT_SECONDS) >> shift;
+        let tick = |at: u64| at >> 10 >> shift;
+        let surely = tick(self.now.until) < tick(noted.from) + kept;
+        let surely_not = tick(self.now.from) >= tick(noted.until) + kept;
+        self.ambiguous += usize::from(!surely && !surely_not);
+        surely || !surely_not && self.action != PASS
     }
 
     /// Generic cell rate algorithm; `refused` says what the program seems to have decided.

@@ -1,10 +1,9 @@
 //! The rules of bpf/evenkeel.bpf.c once more, in plain Rust: what should become of a frame.
 //!
 //! In: services, next hops, frames in their order. Out: the action and the frame as it should be.
-//! Never: the kernel, a clock of its own (no entry expires here; of rates and cookies the caller says
-//! when), the secret of the tables. What the program draws
-//! by that secret (source ports of SNAT and GUE) is read from its answer and then held against the
-//! rules.
+//! Never: the kernel, a clock of its own (no flow expires here; of rates, cookies and fragments the
+//! caller says when), the secret of the tables. What the program draws by that secret (source ports of
+//! SNAT and GUE) is read from its answer and then held against the rules.
 
 mod guard;
 mod read;
@@ -16,7 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use evenkeel_model::{SynCookies, Tunnel};
 
 use crate::spec::{Clock, Forwarding, Hop, Server, ServiceSpec};
-use guard::{Guard, Rate, Shift};
+use guard::{Guard, Moment, Rate, Shift};
 use read::{ETHERNET, Fragment, Packet, Read, ip_at, mac_at, quoted, read, u16_at};
 use write::{
     Answer, answer, encapsulate, is_last_hop, lower_ttl, octets, replace, reset, translate, write_outer,
@@ -96,6 +95,14 @@ struct FragmentKey {
     protocol: u8,
 }
 
+/// Where the later fragments of a packet go.
+#[derive(Clone, Copy, Debug)]
+struct Noted {
+    flow: Tuple,
+    reply: bool,
+    at: Moment,
+}
+
 #[derive(Default)]
 pub struct Reference {
     pub mac: [u8; 6],
@@ -104,7 +111,7 @@ pub struct Reference {
     flows: HashMap<Tuple, Flow>,
     /// What real servers send, to the flow it belongs to.
     replies: HashMap<Tuple, Tuple>,
-    fragments: HashMap<FragmentKey, (Tuple, bool)>,
+    fragments: HashMap<FragmentKey, Noted>,
     turns: HashMap<String, u64>,
     clients: HashMap<(usize, IpAddr), usize>,
     guard: Guard,
@@ -125,7 +132,7 @@ impl Reference {
     }
 
     /// The program's table of fragments is bounded and forgets the oldest; whether this frame is one
-    /// that it may have forgotten. From now on it is unknown here, too.
+    /// that it may have forgotten. From now on it is unknown here, too: ask again what should become of it.
     pub fn may_have_forgotten(&mut self, frame: &[u8]) -> bool {
         let Read::Fine(packet) = read(frame) else { return false };
         packet.fragment == Fragment::Later && self.fragments.remove(&packet.fragment_key()).is_some()
@@ -418,7 +425,7 @@ impl Reference {
         {
             self.replies.remove(&reply);
         }
-        self.fragments.retain(|_, (flow, _)| *flow != tuple);
+        self.fragments.retain(|_, noted| noted.flow != tuple);
     }
 
     fn advance(&mut self, tuple: Tuple, flags: u8, reply: bool) {
@@ -444,12 +451,14 @@ impl Reference {
 
     fn note_fragment(&mut self, packet: &Packet, flow: Tuple, reply: bool) {
         if packet.fragment == Fragment::First {
-            self.fragments.insert(packet.fragment_key(), (flow, reply));
+            let at = self.guard.now();
+            self.fragments.insert(packet.fragment_key(), Noted { flow, reply, at });
         }
     }
 
     fn later_fragment(&mut self, frame: &[u8], packet: &Packet, seen: &[u8]) -> Verdict {
-        if let Some((tuple, reply)) = self.fragments.get(&packet.fragment_key()).copied()
+        let noted = self.fragments.get(&packet.fragment_key()).copied();
+        if let Some(Noted { flow: tuple, reply, .. }) = noted.filter(|n| self.guard.keeps_fragments_of(n.at))
             && let Some(flow) = self.flows.get(&tuple).cloned()
         {
             if !self.server(&flow).takes.existing || is_last_hop(frame, packet) {
