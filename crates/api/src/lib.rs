@@ -246,6 +246,19 @@ pub struct Check {
     pub detail: String,
     /// When the server's state last changed, in milliseconds since 1970.
     pub since_ms: u64,
+    /// How the last probe ended: `passed`, `timeout`, `unreachable` (no connection), `invalid` (an
+    /// answer that makes no sense, or none) or `refused` (not the answer that was expected).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+    /// Where: 4 is the connection, 6 TLS, 7 the service's own protocol.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer: Option<u8>,
+    /// The code of the answer in the service's own protocol, such as the status of HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<u16>,
+    /// How long the last probe took, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_ms: Option<u64>,
 }
 
 /// Live change of one real server. Absent fields stay as they are.

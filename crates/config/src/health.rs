@@ -43,8 +43,9 @@ fn probe(section: Section<'_>, flag: &dyn Fn(&str, bool) -> bool, problems: &mut
         Some("grpc") => Probe::Grpc { service: text("service", "") },
         Some("smtp") => conversation(&[
             ("", "220"),
-            (&format!("HELO {}", text("host", "localhost")), "250"),
-            ("QUIT", "221"),
+            // Any `2…` is a yes (RFC 5321, section 4.2.1).
+            (&format!("HELO {}", text("host", "localhost")), "2"),
+            ("QUIT", "2"),
         ]),
         Some("imap") => match user {
             None => conversation(&[("", "* OK"), ("a1 LOGOUT", "a1 OK")]),
@@ -71,11 +72,12 @@ fn probe(section: Section<'_>, flag: &dyn Fn(&str, bool) -> bool, problems: &mut
                 ("QUIT", "221"),
             ]),
         },
-        Some("redis") => match section.text("password") {
-            None => conversation(&[("PING", "+PONG")]),
-            Some(password) => conversation(&[(&format!("AUTH {password}"), "+OK"), ("PING", "+PONG")]),
-        },
-        Some("mysql") => Probe::Mysql,
+        Some("redis") => {
+            let login = section.text("password").map(|password| (resp(&["AUTH", password]), "+OK"));
+            let lines: Vec<_> = login.into_iter().chain([(resp(&["PING"]), "+PONG")]).collect();
+            conversation(&lines.iter().map(|(send, expect)| (send.as_str(), *expect)).collect::<Vec<_>>())
+        }
+        Some("mysql") => Probe::Mysql { user: section.text("user").map(str::to_owned) },
         Some("postgresql") => Probe::PostgreSql { user: text("user", "postgres") },
         Some("ldap") => Probe::Ldap,
         Some("rdp") => Probe::Rdp,
@@ -172,6 +174,12 @@ fn conversation(lines: &[(&str, &str)]) -> Probe {
         }
         // At the beginning of a line: `550 220 is full` is no greeting.
         let start = if number == 0 { "^" } else { "(?:^|\\n)" };
+        if expect.bytes().all(|b| b.is_ascii_digit()) {
+            // The rest of the code; `250-…` are lines before the last one.
+            let code = format!("{expect}[0-9]{{{}}}", 3 - expect.len().min(3));
+            steps.push(Step::ExpectRegex(format!("{start}(?:{code}-[^\\n]*\\n)*{code}(?: [^\\n]*)?\\r?\\n")));
+            continue;
+        }
         let escaped: String = expect
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() || c == ' ' { c.to_string() } else { format!("\\{c}") })
@@ -179,6 +187,12 @@ fn conversation(lines: &[(&str, &str)]) -> Probe {
         steps.push(Step::ExpectRegex(format!("{start}{escaped}[^\\n]*\\n")));
     }
     Probe::Steps(steps)
+}
+
+/// A command of Redis but for the end of its last line.
+fn resp(words: &[&str]) -> String {
+    let each = words.iter().map(|word| format!("${}\r\n{word}", word.len()));
+    format!("*{}\r\n{}", words.len(), each.collect::<Vec<_>>().join("\r\n"))
 }
 
 /// A quoted string of IMAP (RFC 3501 section 4.3).

@@ -108,6 +108,7 @@ pub fn routes_markdown() -> String {
     for function in evenkeel_rules::FUNCTIONS {
         let mode = match function.needs {
             evenkeel_rules::NeedsHttp::Yes => "http",
+            evenkeel_rules::NeedsHttp::No if function.fetch.is_of_first_bytes() => "tcp",
             evenkeel_rules::NeedsHttp::No => "http, tcp",
             evenkeel_rules::NeedsHttp::Answer => "answers",
         };

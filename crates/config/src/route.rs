@@ -151,7 +151,7 @@ impl<'a> Reader<'a, '_> {
             self.problem(
                 place(),
                 message,
-                "sni, alpn, source, port and time can be asked in mode \"tcp\"".into(),
+                "sni, alpn, first-bytes, source, port and time can be asked in mode \"tcp\"".into(),
             );
         }
         if let Some(test) = expression.needs_answer().filter(|_| !self.of_answers) {
@@ -160,6 +160,11 @@ impl<'a> Reader<'a, '_> {
         }
         for (fetch, arguments) in expression.fetches() {
             let (kind, known) = match fetch {
+                _ if fetch.is_of_first_bytes() && self.mode == Mode::Http => {
+                    let message = "what a client sends first is asked in mode \"tcp\" alone".to_owned();
+                    self.problem(place(), message, "in mode \"http\" it is a request".into());
+                    continue;
+                }
                 Fetch::ServersUp | Fetch::Connections | Fetch::Queued => ("pool", &self.names.pools),
                 Fetch::Rate | Fetch::Count => ("table", &self.names.tables),
                 _ => continue,

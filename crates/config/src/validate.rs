@@ -246,7 +246,8 @@ fn check_text(span: Range<usize>, text: &str, key: &str, kind: &Kind) -> Option<
         Kind::Statuses if StatusSet::parse(text).is_none() => refuse("not a set of statuses".into()),
         Kind::HttpPath => {
             let plain = |b: u8| b.is_ascii_graphic() && b != b'#';
-            let good = text.starts_with('/') && text.len() <= 2048 && text.bytes().all(plain);
+            // The whole server is asked by `OPTIONS *`.
+            let good = text == "*" || text.starts_with('/') && text.len() <= 2048 && text.bytes().all(plain);
             if good { None } else { refuse("not a request path".into()) }
         }
         Kind::Token => {

@@ -1,6 +1,6 @@
 //! Connections of probes: plain or TLS, with a PROXY header where the server wants one.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,6 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
+use crate::found::{Failure, Layer};
+
 pub trait Stream: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 
@@ -23,27 +25,32 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 const LOCAL: &[u8; 16] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 
 /// Opens a connection as the check wants it; `alpn` is offered over TLS.
-pub async fn open(check: &HealthCheck, address: SocketAddr, alpn: &[u8]) -> Result<Box<dyn Stream>, String> {
+pub async fn open(
+    check: &HealthCheck,
+    address: SocketAddr,
+    alpn: &[u8],
+    reached: &Cell<Layer>,
+) -> Result<Box<dyn Stream>, Failure> {
     let mut stream = match check.mark {
         0 => TcpStream::connect(address).await,
         mark => connect_marked(address, mark).await,
-    }
-    .map_err(|e| describe(&e))?;
+    }?;
     // A bare connection leaves no socket in TIME_WAIT behind; conversations end in order.
     if check.probe == Probe::Tcp {
         let _ = socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO));
     }
     if check.send_proxy {
-        stream.write_all(LOCAL).await.map_err(|e| describe(&e))?;
+        stream.write_all(LOCAL).await?;
     }
     let Some(tls) = &check.tls else { return Ok(Box::new(stream)) };
+    reached.set(Layer::Tls);
     let config = config(tls, alpn)?;
     let name = match &tls.sni {
         Some(name) => ServerName::try_from(name.clone()).map_err(|_| format!("{name:?} is no host name"))?,
         None => ServerName::IpAddress(address.ip().into()),
     };
     let stream = TlsConnector::from(config).connect(name, stream).await;
-    stream.map(|s| Box::new(s) as Box<dyn Stream>).map_err(|e| format!("TLS: {e}"))
+    stream.map(|s| Box::new(s) as Box<dyn Stream>).map_err(|e| format!("TLS: {e}").into())
 }
 
 async fn connect_marked(address: SocketAddr, mark: u32) -> std::io::Result<TcpStream> {

@@ -6,6 +6,7 @@ use evenkeel_model::HttpProbe;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::connect::Stream;
+use crate::found::{Failure, Found};
 
 const HEAD_AT_MOST: usize = 16 * 1024;
 const BODY_AT_MOST: usize = 64 * 1024;
@@ -14,7 +15,7 @@ pub async fn probe(
     stream: &mut dyn Stream,
     probe: &HttpProbe,
     address: SocketAddr,
-) -> Result<String, String> {
+) -> Result<Found, Failure> {
     let request = request(probe, address);
     let broken = |e: std::io::Error| format!("connection broke: {e}");
     stream.write_all(request.as_bytes()).await.map_err(broken)?;
@@ -29,8 +30,16 @@ pub async fn probe(
         };
         scan.feed(&buffer[..count]);
         match scan.judge(probe, count == 0) {
-            Some(Ok(status)) => return Ok(format!("HTTP {status}")),
-            Some(Err(failure)) => return Err(failure.to_string()),
+            Some(Ok(status)) => {
+                let detail = format!("HTTP {status}");
+                return Ok(Found { detail, code: Some(status), said: scan.reason() });
+            }
+            Some(Err(failure @ (HttpFailure::NoHttp | HttpFailure::Cut))) => {
+                return Err(failure.to_string().into());
+            }
+            Some(Err(failure)) => {
+                return Err(Failure::refused(failure.to_string(), scan.status(), scan.reason()));
+            }
             None => {}
         }
     }
@@ -100,6 +109,20 @@ impl ResponseScan {
     pub fn feed(&mut self, bytes: &[u8]) {
         let room = (HEAD_AT_MOST + BODY_AT_MOST).saturating_sub(self.bytes.len());
         self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    /// The answer's first line from this word on.
+    fn first_line(&self, word: usize) -> &[u8] {
+        let line = self.bytes.split(|b| matches!(b, b'\r' | b'\n')).next().unwrap_or(&[]);
+        line.splitn(3, |b| *b == b' ').nth(word).unwrap_or(&[])
+    }
+
+    fn status(&self) -> Option<u16> {
+        std::str::from_utf8(self.first_line(1)).ok()?.parse().ok()
+    }
+
+    fn reason(&self) -> String {
+        crate::steps::first_line(self.first_line(2))
     }
 
     /// The status when the answer passes, why it does not, or `None` while more is needed.

@@ -5,6 +5,7 @@
 mod agent;
 mod connect;
 mod datagram;
+mod found;
 mod grpc;
 mod http;
 mod ping;
@@ -13,5 +14,6 @@ mod script;
 mod steps;
 
 pub use agent::{AgentAdmin, AgentState, parse as parse_agent};
+pub use found::{Failure, Found, Layer, Outcome};
 pub use http::{HttpFailure, ResponseScan};
 pub use runner::{Checker, Report, Target};

@@ -1,5 +1,6 @@
 //! Probes on their own thread: each target has a task, started at its own moment.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -13,7 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::agent::{self, AgentState};
 use crate::connect::Stream;
-use crate::script::Said;
+use crate::found::{Failure, Found, Layer, Outcome};
 use crate::{datagram, http, steps};
 
 /// A server to probe. `id` is the caller's.
@@ -33,6 +34,13 @@ pub struct Target {
 pub struct Report {
     pub id: u32,
     pub passed: bool,
+    pub outcome: Outcome,
+    /// Where it passed or failed.
+    pub layer: Layer,
+    /// In the service's own protocol, such as the status of HTTP.
+    pub code: Option<u16>,
+    /// The server's own words.
+    pub said: String,
     /// From an agent or a script: how much of its weight the server wants, and more.
     pub agent: Option<AgentState>,
     /// Only the agent was asked: what the probe last found still holds.
@@ -167,12 +175,18 @@ async fn watch(target: Target, now: Rc<Notify>, reports: UnboundedSender<Report>
 
 async fn look(target: &Target) -> Report {
     let started = Instant::now();
-    let result = probe(target).await;
+    let reached = Cell::new(Layer::Connection);
+    let result = probe(target, &reached).await;
     let took = started.elapsed();
     let passed = result.is_ok();
-    let (detail, weight) = result.unwrap_or_else(|why| (why, None));
+    let (outcome, found, weight) = match result {
+        Ok((found, weight)) => (Outcome::Passed, found, weight),
+        Err(failure) => (failure.outcome, failure.found, None),
+    };
     let agent = weight.map(|weight| AgentState { weight: Some(weight), ..AgentState::default() });
-    Report { id: target.id, passed, agent, agent_only: false, detail, took }
+    let Found { detail, code, said } = found;
+    let layer = reached.get();
+    Report { id: target.id, passed, outcome, layer, code, said, agent, agent_only: false, detail, took }
 }
 
 /// Asks the agent again and again; what it says is reported when it changes.
@@ -187,7 +201,18 @@ async fn follow(target: Target, check: AgentCheck, reports: UnboundedSender<Repo
             last = Some(state.clone());
             let (passed, detail) = (state.up != Some(false), format!("agent: {}", state.said));
             let took = started.elapsed();
-            let report = Report { id: target.id, passed, agent: Some(state), agent_only: true, detail, took };
+            let report = Report {
+                id: target.id,
+                passed,
+                outcome: if passed { Outcome::Passed } else { Outcome::Refused },
+                layer: Layer::Service,
+                code: None,
+                said: state.said.clone(),
+                agent: Some(state),
+                agent_only: true,
+                detail,
+                took,
+            };
             if reports.send(report).is_err() {
                 return;
             }
@@ -197,7 +222,7 @@ async fn follow(target: Target, check: AgentCheck, reports: UnboundedSender<Repo
 }
 
 /// One attempt: what it found, with the weight that a script gave, or why it failed.
-async fn probe(target: &Target) -> Result<Said, String> {
+async fn probe(target: &Target, reached: &Cell<Layer>) -> Result<(Found, Option<u8>), Failure> {
     let check = &target.check;
     let mut address = target.address;
     if let Some(port) = check.port {
@@ -207,29 +232,49 @@ async fn probe(target: &Target) -> Result<Said, String> {
         address.set_ip(ip);
     }
     let started = Instant::now();
-    match timeout(check.timeout, attempt(target, address)).await {
-        Ok(Ok((what, weight))) => Ok((format!("{what} in {} ms", started.elapsed().as_millis()), weight)),
-        Ok(Err(why)) => Err(why),
-        Err(_) => Err(format!("no answer within {} ms", check.timeout.as_millis())),
+    match timeout(check.timeout, attempt(target, address, reached)).await {
+        Ok(Ok((mut found, weight))) => {
+            found.detail = format!("{} in {} ms", found.detail, started.elapsed().as_millis());
+            Ok((found, weight))
+        }
+        Ok(Err(failure)) => Err(failure),
+        Err(_) => {
+            Err(Failure::new(Outcome::Timeout, format!("no answer within {} ms", check.timeout.as_millis())))
+        }
     }
 }
 
-async fn attempt(target: &Target, address: SocketAddr) -> Result<Said, String> {
+async fn attempt(
+    target: &Target,
+    address: SocketAddr,
+    reached: &Cell<Layer>,
+) -> Result<(Found, Option<u8>), Failure> {
     let check = &target.check;
-    let found = match &check.probe {
-        Probe::Script(script) => return crate::script::probe(script, target.vip, address).await,
+    let asks_by_datagram = match &check.probe {
+        Probe::Script(_) => Some(Layer::Script),
+        Probe::Dns { .. } | Probe::Ntp | Probe::Radius { .. } | Probe::Sip { udp: true } => {
+            Some(Layer::Service)
+        }
+        _ => None,
+    };
+    reached.set(asks_by_datagram.unwrap_or_default());
+    let said = match &check.probe {
+        Probe::Script(script) => {
+            let (said, weight) = crate::script::probe(script, target.vip, address).await?;
+            return Ok((said.into(), weight));
+        }
         Probe::Ping => crate::ping::probe(address, target.id as u16).await,
         Probe::Dns { name } => datagram::dns(address, name).await,
         Probe::Ntp => datagram::ntp(address).await,
         Probe::Radius { user, password, secret } => datagram::radius(address, user, password, secret).await,
         Probe::Sip { udp: true } => datagram::sip(address).await,
-        _ => converse(target, address).await,
+        _ => return Ok((converse(target, address, reached).await?, None)),
     };
-    found.map(|what| (what, None))
+    Ok((said?.into(), None))
 }
 
 /// Probes over a connection.
-async fn converse(target: &Target, address: SocketAddr) -> Result<String, String> {
+async fn converse(target: &Target, address: SocketAddr, reached: &Cell<Layer>) -> Result<Found, Failure> {
     let check = &target.check;
     let mut check = std::borrow::Cow::Borrowed(check);
     if check.tls.is_none() {
@@ -243,23 +288,27 @@ async fn converse(target: &Target, address: SocketAddr) -> Result<String, String
     // A little before the probe is given up, so that it can say what came instead.
     let deadline = tokio::time::Instant::now() + check.timeout.mul_f64(0.95);
     let alpn: &[u8] = if matches!(check.probe, Probe::Grpc { .. }) { b"h2" } else { b"" };
-    let mut stream = crate::connect::open(&check, address, alpn).await?;
+    let mut stream = crate::connect::open(&check, address, alpn, reached).await?;
+    if !matches!(check.probe, Probe::Tcp | Probe::Tls) {
+        reached.set(Layer::Service);
+    }
     let stream: &mut dyn Stream = &mut stream;
     match &check.probe {
         Probe::Http(probe) => http::probe(stream, probe, address).await,
         Probe::Steps(taken) => steps::run(stream, taken, deadline).await,
-        Probe::Tls => Ok("TLS handshake".to_owned()),
+        Probe::Tls => Ok("TLS handshake".into()),
         Probe::Sip { .. } => {
             let ask = Step::Send(datagram::sip_options(address, "TCP").into_bytes());
             steps::run(stream, &[ask, Step::Expect(b"SIP/2.0 200".to_vec())], deadline).await
         }
         Probe::Grpc { service } => {
-            crate::grpc::probe(stream, service, &address.to_string(), check.tls.is_some()).await
+            let tls = check.tls.is_some();
+            Ok(crate::grpc::probe(stream, service, &address.to_string(), tls).await?.into())
         }
-        Probe::Mysql => steps::mysql(stream).await,
+        Probe::Mysql { user } => steps::mysql(stream, user.as_deref()).await,
         Probe::PostgreSql { user } => steps::postgresql(stream, user).await,
         Probe::Ldap => steps::ldap(stream).await,
-        Probe::Rdp => steps::rdp(stream).await,
-        _ => Ok("connected".to_owned()),
+        Probe::Rdp => Ok(steps::rdp(stream).await?.into()),
+        _ => Ok("connected".into()),
     }
 }

@@ -6,12 +6,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
 use crate::connect::Stream;
+use crate::found::{Failure, Found, Outcome};
 
 /// Bytes that one answer may have.
 const ANSWER_AT_MOST: usize = 64 * 1024;
 
 /// Takes each step in turn; bytes behind what was expected are there for the next.
-pub async fn run(stream: &mut dyn Stream, steps: &[Step], deadline: Instant) -> Result<String, String> {
+pub async fn run(stream: &mut dyn Stream, steps: &[Step], deadline: Instant) -> Result<Found, Failure> {
     let mut seen: Vec<u8> = Vec::new();
     let mut last = String::from("connected");
     for (number, step) in steps.iter().enumerate() {
@@ -36,7 +37,18 @@ pub async fn run(stream: &mut dyn Stream, steps: &[Step], deadline: Instant) -> 
             }
         }
     }
-    Ok(last)
+    let (code, said) = code_of(&last);
+    Ok(Found { code, said, detail: last })
+}
+
+/// Of protocols whose answers begin with three digits.
+fn code_of(line: &str) -> (Option<u16>, String) {
+    let digits = line.get(..3).filter(|d| d.bytes().all(|b| b.is_ascii_digit()));
+    let code = digits.filter(|_| line[3..].is_empty() || line[3..].starts_with([' ', '-']));
+    match code.and_then(|digits| digits.parse().ok()) {
+        Some(code) => (Some(code), line[3..].trim_start_matches([' ', '-']).to_owned()),
+        None => (None, line.to_owned()),
+    }
 }
 
 /// Reads until something is found, and forgets it with what stood before it.
@@ -46,7 +58,7 @@ async fn until(
     (number, deadline): (usize, Instant),
     wanted: &dyn Fn() -> String,
     found: &dyn Fn(&[u8]) -> Option<usize>,
-) -> Result<String, String> {
+) -> Result<String, Failure> {
     let mut buffer = [0; 4096];
     loop {
         if let Some(end) = found(seen) {
@@ -54,23 +66,42 @@ async fn until(
             seen.drain(..end);
             return Ok(line);
         }
-        let ended = match timeout_at(deadline, stream.read(&mut buffer)).await.unwrap_or(Ok(0)) {
+        let read = timeout_at(deadline, stream.read(&mut buffer)).await;
+        let late = read.is_err();
+        let ended = match read.unwrap_or(Ok(0)) {
             Ok(0) => true,
             Ok(count) => {
                 seen.extend_from_slice(&buffer[..count]);
                 false
             }
-            Err(error) => return Err(format!("step {}: connection broke: {error}", number + 1)),
+            Err(error) => return Err(format!("step {}: connection broke: {error}", number + 1).into()),
         };
         if ended || seen.len() > ANSWER_AT_MOST {
-            let got = if seen.is_empty() { "nothing".to_owned() } else { format!("{:?}", last_line(seen)) };
-            return Err(format!("step {}: expected {}, got {got}", number + 1, wanted()));
+            let last = last_line(seen);
+            let got = if seen.is_empty() { "nothing".to_owned() } else { format!("{last:?}") };
+            let detail = format!("step {}: expected {}, got {got}", number + 1, wanted());
+            let (code, said) = code_of(&last);
+            let outcome = match (late, code) {
+                (_, Some(_)) => Outcome::Refused,
+                (_, None) if refusal(&last) => Outcome::Refused,
+                (true, None) => Outcome::Timeout,
+                (false, None) => Outcome::Invalid,
+            };
+            return Err(Failure { outcome, found: Found { detail, code, said } });
         }
     }
 }
 
+/// What only says no: `4…` and `5…` of SMTP and FTP, `-…` of Redis and POP.
+fn refusal(line: &str) -> bool {
+    match code_of(line).0 {
+        Some(code) => code >= 400 && line.as_bytes().get(3) != Some(&b'-'),
+        None => line.starts_with('-'),
+    }
+}
+
 /// What people are shown of an answer.
-fn first_line(bytes: &[u8]) -> String {
+pub fn first_line(bytes: &[u8]) -> String {
     shown(bytes.split(|b| *b == b'\n').find(|l| !l.trim_ascii().is_empty()))
 }
 
@@ -85,43 +116,98 @@ fn shown(line: Option<&[u8]>) -> String {
 }
 
 /// A bind of nobody (RFC 4511 section 4.2), and the answer's beginning is judged.
-pub async fn ldap(stream: &mut dyn Stream) -> Result<String, String> {
-    let answer = ask(stream, b"\x30\x0c\x02\x01\x01\x60\x07\x02\x01\x03\x04\x00\x80\x00", 10).await?;
-    // The result code is the first element of the bind response: 0a 01 CODE.
-    let response = memchr::memmem::find(&answer, b"\x0a\x01").filter(|_| answer.contains(&0x61));
-    match response.and_then(|at| answer.get(at + 2)) {
-        Some(0) => Ok("bound".into()),
-        Some(code) => Err(format!("the bind was refused with code {code}")),
-        None => Err("the answer is no LDAP".into()),
+pub async fn ldap(stream: &mut dyn Stream) -> Result<Found, Failure> {
+    let request = b"\x30\x0c\x02\x01\x01\x60\x07\x02\x01\x03\x04\x00\x80\x00";
+    let mut answer = ask(stream, request, 1).await?;
+    loop {
+        match bind_result(&answer) {
+            Ok(0) => return Ok("bound".into()),
+            Ok(code) => {
+                let detail = format!("the bind was refused with code {code}");
+                return Err(Failure::refused(detail, Some(u16::from(code)), String::new()));
+            }
+            Err(true) => answer.extend_from_slice(&ask(stream, b"", 1).await?),
+            Err(false) => return Err("the answer is no LDAP".into()),
+        }
     }
 }
 
-/// The greeting of MySQL and MariaDB: protocol 10, or an error packet.
-pub async fn mysql(stream: &mut dyn Stream) -> Result<String, String> {
-    let greeting = ask(stream, b"", 5).await?;
-    match greeting[4] {
-        10 => {
-            let version = greeting[5..].split(|b| *b == 0).next().unwrap_or(&[]);
-            Ok(format!("version {}", first_line(version)))
+/// The result code of a bind response in BER; the error says whether more of it may still come.
+fn bind_result(answer: &[u8]) -> Result<u8, bool> {
+    // Each tag with its length, which big servers write in four bytes however small it is.
+    let enter = |rest: &mut &[u8], tag: u8| -> Result<usize, bool> {
+        let (&found, behind) = rest.split_first().ok_or(true)?;
+        let (&first, behind) = behind.split_first().ok_or(found == tag)?;
+        let more = if first & 0x80 == 0 { 0 } else { usize::from(first & 0x7f) };
+        if found != tag || more > 4 {
+            return Err(false);
         }
-        0xff => Err(format!("refused: {}", first_line(greeting.get(7..).unwrap_or(&[])))),
-        _ => Err("the answer is no MySQL".into()),
+        let (digits, behind) = behind.split_at_checked(more).ok_or(true)?;
+        *rest = behind;
+        let long = digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit));
+        Ok(if more == 0 { usize::from(first) } else { long })
+    };
+    let rest = &mut &answer[..];
+    enter(rest, 0x30)?;
+    let number = enter(rest, 0x02)?;
+    *rest = rest.get(number..).ok_or(number <= 4)?;
+    enter(rest, 0x61)?;
+    match enter(rest, 0x0a)? {
+        1 => rest.first().copied().ok_or(true),
+        _ => Err(false),
     }
+}
+
+/// The greeting of MySQL and MariaDB: protocol 10, or an error packet. A user without a password logs
+/// in and says goodbye.
+pub async fn mysql(stream: &mut dyn Stream, user: Option<&str>) -> Result<Found, Failure> {
+    let greeting = ask(stream, b"", 5).await?;
+    let said = match greeting[4] {
+        10 => first_line(greeting[5..].split(|b| *b == 0).next().unwrap_or(&[])),
+        0xff => return Err(mysql_error(&greeting)),
+        _ => return Err("the answer is no MySQL".into()),
+    };
+    if let Some(user) = user {
+        // HandshakeResponse41: what is understood, the longest packet, utf8, 23 times nothing.
+        let mut login = vec![0x00, 0x82, 0x00, 0x00, 0x80, 0x00, 0x01, 0x21];
+        login.resize(32, 0);
+        login.extend_from_slice(user.as_bytes());
+        login.extend_from_slice(&[0, 0]);
+        let [a, b, c, _] = (login.len() as u32).to_le_bytes();
+        let goodbye = [1, 0, 0, 0, 1];
+        let answer = ask(stream, &[&[a, b, c, 1], &login[..], &goodbye].concat(), 5).await?;
+        if answer[4] == 0xff {
+            return Err(mysql_error(&answer));
+        }
+    }
+    Ok(Found { detail: format!("version {said}"), code: None, said })
+}
+
+fn mysql_error(packet: &[u8]) -> Failure {
+    let code = packet.get(5..7).map(|c| u16::from_le_bytes([c[0], c[1]]));
+    let said = packet.get(7..).unwrap_or(&[]);
+    // `#` and five characters of SQL's own codes.
+    let said = first_line(if said.first() == Some(&b'#') { said.get(6..).unwrap_or(&[]) } else { said });
+    Failure::refused(format!("refused: {said}"), code, said)
 }
 
 /// A start-up message; any request for authentication shows a server that works.
-pub async fn postgresql(stream: &mut dyn Stream, user: &str) -> Result<String, String> {
+pub async fn postgresql(stream: &mut dyn Stream, user: &str) -> Result<Found, Failure> {
     let mut message = vec![0, 0, 0, 0, 0, 3, 0, 0];
-    message.extend_from_slice(format!("user\0{user}\0database\0postgres\0\0").as_bytes());
+    message.extend_from_slice(format!("user\0{user}\0\0").as_bytes());
     let length = message.len() as u32;
     message[..4].copy_from_slice(&length.to_be_bytes());
     let answer = ask(stream, &message, 9).await?;
     match answer[0] {
         b'R' => Ok("asks for authentication".into()),
         b'E' => {
-            let fields = answer[5..].split(|b| *b == 0);
-            let message = fields.into_iter().find(|f| f.first() == Some(&b'M')).unwrap_or(b"M");
-            Err(format!("refused: {}", first_line(&message[1..])))
+            let field = |kind: u8| {
+                let mut fields = answer[5..].split(|b| *b == 0);
+                first_line(fields.find(|f| f.first() == Some(&kind)).map_or(b"", |f| &f[1..]))
+            };
+            let (severity, message) = (field(b'S'), field(b'M'));
+            let what = if message.is_empty() { &severity } else { &message };
+            Err(Failure::refused(format!("refused: {what}"), None, severity))
         }
         _ => Err("the answer is no PostgreSQL".into()),
     }
@@ -151,4 +237,34 @@ async fn ask(stream: &mut dyn Stream, request: &[u8], least: usize) -> Result<Ve
         }
     }
     Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_of_binds() {
+        let good = b"\x30\x0c\x02\x01\x01\x61\x07\x0a\x01\x31\x04\x00\x04\x00";
+        assert_eq!(bind_result(good), Ok(0x31));
+        // As Active Directory writes it.
+        let long = b"\x30\x84\x00\x00\x00\x10\x02\x01\x01\x61\x84\x00\x00\x00\x07\x0a\x01\x00";
+        assert_eq!(bind_result(long), Ok(0));
+        for end in 0..long.len() {
+            assert_eq!(bind_result(&long[..end]), Err(true), "{end}");
+        }
+        for noise in [&b"HTTP/1.1 400"[..], b"\x30\x0c\x02\x01\x01\x60", b"\x30\xff\x01", b"\x30\x05\x02\x7f"]
+        {
+            assert_eq!(bind_result(noise), Err(false), "{noise:?}");
+        }
+    }
+
+    #[test]
+    fn codes_in_front_of_lines() {
+        assert_eq!(code_of("421 later"), (Some(421), "later".into()));
+        assert_eq!(code_of("250-more"), (Some(250), "more".into()));
+        assert_eq!(code_of("4211 x"), (None, "4211 x".into()));
+        assert_eq!(code_of("é1"), (None, "é1".into()));
+        assert!(refusal("-ERR") && refusal("550 no") && !refusal("250 ok") && !refusal("550-no"));
+    }
 }

@@ -201,6 +201,12 @@ impl Draft {
         self.left.push(Left { gravity, file, line, keyword, consequence });
     }
 
+    /// A text of a global table, if it is there.
+    pub fn known(&self, table: &str, key: &str) -> Option<String> {
+        let (_, table) = self.globals.iter().find(|(name, _)| name == table)?;
+        table.get(key).map(crate::words::unquoted)
+    }
+
     pub fn global(&mut self, table: &str) -> &mut Table {
         let at = match self.globals.iter().position(|(name, _)| name == table) {
             Some(at) => at,

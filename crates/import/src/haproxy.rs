@@ -3,6 +3,7 @@
 mod access;
 mod answers;
 mod bind;
+mod checks;
 mod condition;
 mod keywords;
 mod lexer;
@@ -350,7 +351,13 @@ impl Reader {
             ),
             "crt-base" => draft.crt_base = words.get(1).cloned(),
             "ca-base" => draft.ca_base = words.get(1).cloned(),
-            "log" => log(number, words, draft),
+            "log" => {
+                let tag = draft.known("log", "tag");
+                if let (Some(run), Some(target)) = (&mut draft.run, log_target(words, tag)) {
+                    run.logs.push(target);
+                }
+                log(number, words, draft)
+            }
             "log-tag" => draft.global("log").text("tag", &value(1)),
             _ => {}
         }
@@ -409,7 +416,7 @@ impl Reader {
 /// `log ADDRESS [len N] [format F] FACILITY [LEVEL]`; the first one is used.
 fn log(number: usize, words: &[String], draft: &mut Draft) {
     let Some(to) = words.get(1) else { return draft.wrong(number, "log", "an address is needed") };
-    let known = draft.global("log").get("access").map(crate::words::unquoted);
+    let known = draft.known("log", "access");
     if let Some(known) = known {
         if !known.contains(to.trim_start_matches("udp@")) {
             draft.note(number, "log", format!("{to}: lines go to one place, the first that was named"));
@@ -436,7 +443,7 @@ fn log(number: usize, words: &[String], draft: &mut Draft) {
             }
         }
     };
-    let named = draft.run.is_some() && draft.global("log").get("tag").is_none();
+    let named = draft.run.is_some() && draft.known("log", "tag").is_none();
     let log = draft.global("log");
     log.text("access", &access);
     if named {
@@ -449,18 +456,49 @@ fn log(number: usize, words: &[String], draft: &mut Draft) {
     }
 }
 
+/// The same, for what becomes of servers.
+fn log_target(words: &[String], tag: Option<String>) -> Option<run::LogTarget> {
+    let to = words.get(1)?.trim_start_matches("udp@");
+    let place = match to.starts_with('/') {
+        true => to.to_owned(),
+        false => {
+            let (host, port) = crate::words::split_port(to);
+            crate::words::with_port(&crate::words::address(host)?, port.unwrap_or("514"))
+        }
+    };
+    let number = |all: &[&str], word: &String| all.iter().position(|w| w == word);
+    let named = words.iter().skip(2).position(|w| number(keywords::FACILITIES, w).is_some())? + 2;
+    let level = words.get(named + 1).and_then(|w| number(keywords::LEVELS, w));
+    Some(run::LogTarget {
+        place,
+        facility: number(keywords::FACILITIES, &words[named])? as u8,
+        level: level.unwrap_or(7) as u8,
+        tag: tag.unwrap_or_else(|| "haproxy".into()),
+    })
+}
+
 fn build(proxies: &[Proxy], draft: &mut Draft) {
     let backends: BTreeMap<&str, &Proxy> =
         proxies.iter().filter(|p| p.kind != Kind::Frontend).map(|p| (p.name.as_str(), p)).collect();
     tables::gather(proxies, draft);
     for (at, proxy) in proxies.iter().enumerate() {
         draft.file.clone_from(&proxy.file);
-        for word in proxy.all("log").filter(|w| w.words.get(1).is_some_and(|to| to != "global")) {
+        // Of a backend are lines about its servers, not about requests.
+        let own = |w: &&Word| w.words.get(1).is_some_and(|to| to != "global");
+        for word in proxy.all("log").filter(own).filter(|_| proxy.kind != Kind::Backend) {
             log(word.line, &word.words, draft);
         }
         proxy.check(draft);
-        let facts = proxy.facts(at);
+        let mut facts = proxy.facts(at);
+        let tag = proxy.last("log-tag").map(|w| w.arg(1).to_owned());
+        let tag = tag.or_else(|| draft.known("log", "tag"));
         if let Some(run) = &mut draft.run {
+            for word in proxy.all("log") {
+                match word.arg(1) {
+                    "global" => facts.logs.extend(run.logs.iter().cloned()),
+                    _ => facts.logs.extend(log_target(&word.words, tag.clone())),
+                }
+            }
             run.proxies.push(facts);
         }
     }

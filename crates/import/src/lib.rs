@@ -19,7 +19,8 @@ use std::collections::BTreeMap;
 use draft::Draft;
 pub use haproxy::condition_holds;
 pub use haproxy::run::{
-    Places, Process, Proxy, ProxyKind, Running, Server, StatsPage, StatsSocket, Wanted, places, running,
+    LogTarget, Places, Process, Proxy, ProxyKind, Running, Server, StatsPage, StatsSocket, Wanted, places,
+    running,
 };
 
 /// Whose configuration a text is.

@@ -109,6 +109,67 @@ fn what_is_allowed_needs_no_more_rules_of_its_proxy() {
 }
 
 #[test]
+fn who_may_come_before_everybody_else_may_not() {
+    let servers = "  server s 10.0.0.1:80\n";
+    let text = format!(
+        "listen a\n  bind :81\n  mode tcp\n  tcp-request connection accept if {{ src 10.0.0.0/8 }}\n  tcp-request connection accept if {{ src 192.0.2.1 }}\n  tcp-request connection reject\n  tcp-request content accept if {{ req.ssl_hello_type 1 }}\n  tcp-request content accept if {{ payload(0,4) -m str SSH- }}\n  tcp-request content reject\n{servers}listen b\n  bind :82\n  mode tcp\n  tcp-request inspect-delay 5s\n  tcp-request content accept if HTTP\n{servers}"
+    );
+    let got = check(
+        &[(Kind::Haproxy, &text)],
+        &[
+            "when = '!(source(\"10.0.0.0/8\")) && !(source(\"192.0.2.1\"))'",
+            "when = '!(tls-hello()) && !(first-bytes-hex(\"5353482d*\"))'",
+        ],
+        &[],
+    );
+    // Nothing is behind it that it could keep off.
+    assert_eq!(got.matches("deny = {}").count(), 2, "{got}");
+    let unknown = "listen a\n  bind :81\n  mode tcp\n  tcp-request content accept if HTTP\n  tcp-request content reject\n  server s 10.0.0.1:80\n";
+    check(&[(Kind::Haproxy, unknown)], &[], &["tcp-request content accept if HTTP"]);
+}
+
+#[test]
+fn checks_are_carried_whole() {
+    let backend = |lines: &str| {
+        format!(
+            "backend b\n  mode http\n{lines}  server s 10.0.0.1:80 check\nfrontend f\n  bind :80\n  mode http\n  default_backend b\n"
+        )
+    };
+    for (lines, holds) in [
+        (
+            "  option tcp-check\n  tcp-check connect port 6379\n  tcp-check send PING\\r\\n\n  tcp-check expect string +PONG\n  tcp-check send info\\ replication\\r\\n\n  tcp-check expect rstring role:m.*\n  tcp-check send-binary 0d0a\n",
+            "type = \"tcp\", port = 6379, steps = [{ send = \"PING\\r\\n\" }, { expect = \"+PONG\" }, { send = \"info replication\\r\\n\" }, { expect-regex = \"role:m.*\" }, { send-hex = \"0d0a\" }]",
+        ),
+        (
+            "  option httpchk\n  http-check send meth POST uri /up hdr Host www hdr X-A 1 hdr X-B 2 body ping\n  http-check expect comment why ! status 404,500-599\n",
+            "method = \"POST\", path = \"/up\", host = \"www\", headers = { \"X-A\" = \"1\", \"X-B\" = \"2\" }, body = \"ping\"",
+        ),
+        ("  option httpchk\n  http-check expect ! status 404,500-599\n", "status = \"100-403,405-499\""),
+        ("  option httpchk /up\n", "method = \"OPTIONS\", path = \"/up\""),
+        (
+            "  option httpchk GET / HTTP/1.1\\r\\nHost:\\ a\\r\\nX-C:\\ 3\n",
+            "host = \"a\", headers = { \"X-C\" = \"3\" }",
+        ),
+        (
+            "  option tcp-check\n  tcp-check connect ssl sni a.example\n",
+            "tls = { verify = false, sni = \"a.example\" }",
+        ),
+        ("  option mysql-check user haproxy\n", "type = \"mysql\", user = \"haproxy\""),
+        ("  option smtpchk EHLO a.example\n", "type = \"smtp\", host = \"a.example\""),
+    ] {
+        check(&[(Kind::Haproxy, &backend(lines))], &[holds], &[]);
+    }
+    for (lines, left) in [
+        ("  option tcp-check\n  tcp-check connect\n  tcp-check connect port 1\n", "tcp-check connect port 1"),
+        ("  option tcp-check\n  tcp-check expect ! string no\n", "tcp-check expect ! string no"),
+        ("  option httpchk\n  http-check send uri /a\n  http-check send uri /b\n", "http-check send uri /b"),
+        ("  option spop-check\n", "option spop-check"),
+    ] {
+        check(&[(Kind::Haproxy, &backend(lines))], &[], &[left]);
+    }
+}
+
+#[test]
 fn remote_desktops() {
     let text = "defaults\n clitimeout 1h\n srvtimeout 1h\nlisten VIP1 192.0.2.10:3389\n mode tcp\n tcp-request inspect-delay 5s\n tcp-request content accept if RDP_COOKIE\n persist rdp-cookie\n balance rdp-cookie\n option tcpka\n option tcplog\n server a 192.0.2.11:3389 weight 1 check inter 2000 rise 2 fall 3\n server b 192.0.2.12:3389 weight 1 check inter 2000 rise 2 fall 3\n option redispatch\n";
     check(

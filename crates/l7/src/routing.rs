@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use evenkeel_balance::{ConcurrencyLimit, RateLimit, Table};
 use evenkeel_model::{Action, Answers, ErrorPage, HeaderEdit, Name, Route, TableRule, VirtualService};
 use evenkeel_rules::{
-    Expression, Fetch, Map, MapMatch, NetworkSet, PathGate, PatternSet, Template, read_networks,
+    Expression, Fetch, FirstBytes, Map, MapMatch, NetworkSet, PathGate, PatternSet, Template, read_networks,
     read_patterns,
 };
 
@@ -34,6 +34,7 @@ pub struct Routes {
     pub pools: Vec<Name>,
     /// A condition or a map asks what a TLS client's first message says.
     pub reads_hello: bool,
+    pub first_bytes: FirstBytes,
     files: Vec<(PathBuf, Stamp)>,
 }
 
@@ -239,6 +240,7 @@ impl<'a> Compiler<'a> {
             tables: Vec::new(),
             pools: vec![service.pool.clone()],
             reads_hello: false,
+            first_bytes: FirstBytes::default(),
             files: Vec::new(),
         };
         for route in &service.routes {
@@ -270,6 +272,7 @@ impl<'a> Compiler<'a> {
                 network_list(networks, path)
             })?;
             when.load_maps(&mut |file, matching| map(&mut self.maps, file, matching))?;
+            routes.first_bytes.note(when);
             for (fetch, arguments) in when.fetches() {
                 let name = arguments.first().map_or("", String::as_str);
                 match fetch {
@@ -283,7 +286,7 @@ impl<'a> Compiler<'a> {
                             .tables
                             .extend(self.tables.iter().find(|t| t.rule.name.as_str() == name).cloned());
                     }
-                    Fetch::Sni | Fetch::Alpn => routes.reads_hello = true,
+                    Fetch::Sni | Fetch::Alpn | Fetch::TlsHello => routes.reads_hello = true,
                     _ => {}
                 }
             }

@@ -86,7 +86,10 @@ pub enum Probe {
     Grpc {
         service: String,
     },
-    Mysql,
+    /// With a user, who is let in without a password.
+    Mysql {
+        user: Option<String>,
+    },
     PostgreSql {
         user: String,
     },

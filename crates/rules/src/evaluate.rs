@@ -250,6 +250,10 @@ impl Expression {
         found
     }
 
+    pub(crate) fn visit(&self, each: &mut dyn FnMut(&Test)) {
+        self.root.visit(each);
+    }
+
     /// What is asked, each with its arguments.
     pub fn fetches(&self) -> Vec<(Fetch, Vec<String>)> {
         let mut all = Vec::new();

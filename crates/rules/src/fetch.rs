@@ -14,6 +14,11 @@ pub enum Fetch {
     Scheme,
     Sni,
     Alpn,
+    /// What the client of mode tcp sends first.
+    FirstBytes,
+    FirstBytesHex,
+    FirstBytesLength,
+    TlsHello,
     TlsVersion,
     TlsCipher,
     ClientCertCn,
@@ -45,6 +50,13 @@ pub enum Fetch {
     Text,
     /// The same as a number.
     Number,
+}
+
+impl Fetch {
+    /// What a client sends first is asked of connections that are passed through.
+    pub fn is_of_first_bytes(self) -> bool {
+        matches!(self, F::FirstBytes | F::FirstBytesHex | F::FirstBytesLength | F::TlsHello)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,6 +176,38 @@ pub static FUNCTIONS: &[Function] = &[
         No,
         "The protocol agreed on by ALPN; passed through: the first one offered.",
         r#"alpn("h2")"#,
+    ),
+    function(
+        "first-bytes",
+        F::FirstBytes,
+        Text,
+        No,
+        "In mode tcp: what the client sends first, up to 64 bytes. It is waited for, so the client must be the one that speaks first.",
+        r#"first-bytes("SSH-2.0-*")"#,
+    ),
+    function(
+        "first-bytes-hex",
+        F::FirstBytesHex,
+        Text,
+        No,
+        "The same in hexadecimal, small letters.",
+        r#"first-bytes-hex("0300*")"#,
+    ),
+    function(
+        "first-bytes-length",
+        F::FirstBytesLength,
+        Number,
+        No,
+        "In mode tcp: how many bytes have come when conditions are asked; as many as a condition names are waited for, up to 64.",
+        r#"first-bytes-length >= 8"#,
+    ),
+    function(
+        "tls-hello",
+        F::TlsHello,
+        Flag,
+        No,
+        "In mode tcp: the client begins a TLS handshake, which is passed through unopened.",
+        "tls-hello()",
     ),
     function("tls-version", F::TlsVersion, Text, No, "`TLSv1.2` or `TLSv1.3`.", r#"tls-version("TLSv1.2")"#),
     function("tls-cipher", F::TlsCipher, Text, No, "The cipher suite.", r#"tls-cipher("*CHACHA20*")"#),

@@ -7,6 +7,7 @@
 mod convert;
 mod evaluate;
 mod fetch;
+mod first;
 mod lexer;
 mod line;
 mod map;
@@ -17,6 +18,7 @@ mod template;
 pub use convert::{CONVERTERS, ConverterDoc, MapLoader, unbase64};
 pub use evaluate::{Captures, Expression, Facts, Leaf, LocalTime, PathGate, PathStart};
 pub use fetch::{FUNCTIONS, Fetch, Function, NeedsHttp, VARIABLES, Variable};
+pub use first::{FIRST_BYTES, FirstBytes};
 pub use line::{LINE_FIELDS, LineField, LineFieldDoc, LineFormat, LinePart};
 pub use map::{Map, MapError, MapMatch};
 pub use parse::{ParseError, check_regex};

@@ -126,7 +126,16 @@ pub const HEALTH_CHECK: Kind = Kind::Typed(&[
     check!("pop", "A POP3 server greets; with `user` it lets that user in.", keys!(USER, PASSWORD)),
     check!("ftp", "An FTP server greets; with `user` it lets that user in.", keys!(USER, PASSWORD)),
     check!("redis", "Redis answers PING.", keys!(PASSWORD)),
-    check!("mysql", "MySQL or MariaDB greets.", keys!()),
+    check!(
+        "mysql",
+        "MySQL or MariaDB greets; with `user` it lets that user in, who has no password.",
+        keys!(key(
+            "user",
+            line(64),
+            "",
+            "The user; without one the server may count the check as a connection that failed."
+        )),
+    ),
     check!(
         "postgresql",
         "PostgreSQL asks a user to authenticate.",

@@ -23,7 +23,7 @@ use super::layer4::{self, Layer4};
 use super::overrides::{Overrides, Unconfirmed};
 use super::pair::{self, News, Pair, PairNews, PeerLink, Resume};
 use super::recorder::Recorder;
-use super::servers::ServerHealth;
+use super::servers::{ServerHealth, Watcher};
 use super::sync::Sync;
 
 /// Sockets left with the service manager; its store is bounded too.
@@ -39,6 +39,7 @@ pub struct Setup {
     pub engine: Engine,
     pub checker: Checker,
     pub inherited: Option<handover::State>,
+    pub watcher: Option<Watcher>,
 }
 
 pub struct Control {
@@ -48,6 +49,7 @@ pub struct Control {
     pub(super) engine: Engine,
     pub(super) checker: Checker,
     pub(super) servers: HashMap<u32, ServerHealth>,
+    pub(super) watcher: Option<Watcher>,
     /// Servers that share the probes of another.
     pub(super) followers: HashMap<u32, Vec<u32>>,
     /// Names of the sockets that the service manager keeps.
@@ -91,6 +93,7 @@ impl Control {
             engine: setup.engine,
             checker: setup.checker,
             servers: HashMap::new(),
+            watcher: setup.watcher,
             followers: HashMap::new(),
             stored: HashSet::new(),
             started: Instant::now(),

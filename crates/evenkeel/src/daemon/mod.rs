@@ -42,6 +42,7 @@ use control::{Control, Setup};
 pub use explain::offline as explain_offline;
 use handover::Successor;
 pub use pair::{run_guard as guard, run_witness as witness};
+pub use servers::{Seen, Turn, Watcher};
 
 /// Idle connections of a process that stops: long enough for a client in mid-thought.
 const IDLE_AT_STOP: Duration = Duration::from_millis(500);
@@ -67,6 +68,8 @@ pub struct Start {
     pub about_to_serve: Option<Box<dyn FnOnce()>>,
     /// Told when everything runs.
     pub ready: Option<Ready>,
+    /// Told of each probe and of what becomes of servers.
+    pub watcher: Option<Watcher>,
 }
 
 pub type Ready = Box<dyn FnOnce(Handle) -> Outcome>;
@@ -104,6 +107,7 @@ pub fn run(arguments: &RunArguments) -> Outcome {
         predecessor: None,
         about_to_serve: None,
         ready: None,
+        watcher: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(start))
@@ -121,6 +125,7 @@ pub async fn serve(start: Start) -> Outcome {
         predecessor,
         about_to_serve,
         ready,
+        watcher,
     } = start;
     let files = evenkeel_platform::raise_file_limit();
     let program = std::env::current_exe().ok();
@@ -153,6 +158,7 @@ pub async fn serve(start: Start) -> Outcome {
         engine,
         checker: evenkeel_health::Checker::start(reports)?,
         inherited: inherited.as_mut().map(|i| std::mem::take(&mut i.state)),
+        watcher,
     };
     let mut control = Control::start(setup, text, snapshot).map_err(|e| Failure::new(Exit::Failed, e))?;
     let (requests, mut request_inbox) = channel(64);

@@ -14,6 +14,36 @@ use tracing::{error, info, warn};
 use super::control::{Control, monotonic_ms, wall_ms};
 use super::handover;
 
+/// What became of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// A probe has ended, whatever follows from it.
+    Probed,
+    Up,
+    Down,
+    /// By people.
+    Set(AdminState),
+}
+
+/// What a watcher is told.
+pub struct Seen<'a> {
+    pub pool: &'a str,
+    pub server: &'a str,
+    pub turn: Turn,
+    /// The last probe.
+    pub report: Option<&'a Report>,
+    pub probe: &'a Probe,
+    pub rise: u32,
+    pub fall: u32,
+    /// Servers of the pool that take clients now, and spare ones.
+    pub active: usize,
+    pub backup: usize,
+    /// Its connections.
+    pub connections: u64,
+}
+
+pub type Watcher = Box<dyn Fn(&Seen<'_>)>;
+
 /// What probes and traffic say about a server.
 pub struct ServerHealth {
     pub pool: String,
@@ -31,6 +61,7 @@ pub struct ServerHealth {
     pub paused_until: Option<Instant>,
     /// Pauses lately: each makes the next one longer.
     pub pauses: u32,
+    pub last: Option<Report>,
 }
 
 impl Control {
@@ -68,9 +99,14 @@ impl Control {
                     format!("the change could not be stored: {e}; nothing was changed"),
                 )
             })?;
+            let before = self.engine.state(spec.id).map(|s| s.admin);
             self.overrides = changed;
             self.tell_live();
             self.push_state(&pool, &spec);
+            let now = self.engine.state(spec.id).map(|s| s.admin);
+            if let Some(admin) = now.filter(|_| before != now) {
+                self.tell_watcher(spec.id, Turn::Set(admin));
+            }
             info!(
                 service,
                 server,
@@ -122,7 +158,7 @@ impl Control {
     }
 
     fn take_report(&mut self, report: Report) {
-        if let Some(agent) = report.agent {
+        if let Some(agent) = report.agent.clone() {
             self.take_agent(report.id, agent);
         }
         if report.agent_only {
@@ -132,10 +168,13 @@ impl Control {
         let turned = server.health.on_probe(report.passed);
         server.verdict = if report.passed { "passed" } else { "failed" };
         if server.paused_until.is_none() {
-            server.detail = report.detail;
+            server.detail.clone_from(&report.detail);
         }
+        let id = report.id;
+        server.last = Some(report);
+        self.tell_watcher(id, Turn::Probed);
         if let Some(transition) = turned {
-            self.turned(report.id, transition);
+            self.turned(id, transition);
         }
     }
 
@@ -269,6 +308,30 @@ impl Control {
         let (pool, name, reason) = (server.pool.clone(), server.name.clone(), server.detail.clone());
         self.server_turned(&pool, &name, up, &reason);
         self.push_id(id);
+        self.tell_watcher(id, if up { Turn::Up } else { Turn::Down });
+    }
+
+    fn tell_watcher(&self, id: u32, turn: Turn) {
+        let (Some(watcher), Some(health)) = (&self.watcher, self.servers.get(&id)) else { return };
+        let Some((pool, server)) = self.find_id(id) else { return };
+        let serves = |s: &ServerSpec| {
+            self.engine.state(s.id).is_some_and(|state| state.up && state.admin == AdminState::Online)
+        };
+        let serving =
+            |backup: bool| pool.servers.iter().filter(|s| s.server.backup == backup && serves(s)).count();
+        let check = &pool.pool.health_check;
+        watcher(&Seen {
+            pool: &health.pool,
+            server: &health.name,
+            turn,
+            report: health.last.as_ref(),
+            probe: &check.probe,
+            rise: check.rise,
+            fall: check.fall,
+            active: serving(false),
+            backup: serving(true),
+            connections: server.counters.sum(|c| c.current.get()),
+        });
     }
 }
 
@@ -294,6 +357,7 @@ impl ServerHealth {
             agent: AgentState::default(),
             paused_until: None,
             pauses: 0,
+            last: None,
         }
     }
 

@@ -127,6 +127,7 @@ impl Control {
     pub fn describe_server(&self, spec: &ServerSpec) -> api::RealServer {
         let state = self.engine().state(spec.id);
         let health = self.health(spec.id);
+        let last = health.and_then(|h| h.last.as_ref());
         let counters = &spec.counters;
         let (weight, admin) = (spec.server.weight.get(), spec.server.admin_state);
         api::RealServer {
@@ -146,6 +147,10 @@ impl Control {
                 verdict: health.map_or("none", |h| h.verdict).into(),
                 detail: health.map_or_else(String::new, |h| h.detail.clone()),
                 since_ms: health.map_or(0, |h| h.since_ms),
+                outcome: last.map(|r| r.outcome.as_str().into()),
+                layer: last.and_then(|r| r.layer.number()),
+                code: last.and_then(|r| r.code),
+                took_ms: last.map(|r| r.took.as_millis() as u64),
             },
             current_connections: counters.sum(|c| c.current.get()),
             total_connections: counters.sum(|c| c.total.get()),

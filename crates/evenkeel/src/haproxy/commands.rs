@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWrite
 
 use super::sample::Known;
 use super::sockets::Door;
-use super::statistics::{self, Selection};
+use super::statistics::{self, Selection, check_status, status_number};
 
 /// A line longer than this is no command.
 const LONGEST: u64 = 16_384;
@@ -431,10 +431,20 @@ impl Session<'_> {
                     "draining" => 8,
                     _ => 0,
                 };
-                let (check, result, health, state) = match (server.checked, shown.state.as_str()) {
-                    (false, _) => (1, 0, 2, 0),
-                    (true, "up") => (if proxy.http { 15 } else { 6 }, 3, 4, 6),
-                    (true, _) => (8, 2, 0, 6),
+                let outcome = shown.check.outcome.as_deref().filter(|_| server.checked);
+                let check = outcome.map_or(1, |o| status_number(check_status(o, shown.check.layer).0));
+                let (result, health) = match (outcome, shown.state.as_str()) {
+                    (None, _) => (0, server.rise),
+                    (Some("passed"), "up") => (3, server.rise + server.fall - 1),
+                    (Some(outcome), state) => {
+                        (if outcome == "passed" { 3 } else { 2 }, if state == "up" { server.rise } else { 0 })
+                    }
+                };
+                // Configured and enabled; paused as well.
+                let state = match (server.checked, shown.admin_state.as_str()) {
+                    (false, _) => 0,
+                    (true, "halted") => 14,
+                    (true, _) => 6,
                 };
                 let initial = shown.configured_weight.unwrap_or(shown.weight);
                 let seconds = crate::daemon::wall_ms().saturating_sub(shown.check.since_ms) / 1000;

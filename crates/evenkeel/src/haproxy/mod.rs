@@ -5,6 +5,7 @@
 
 mod arguments;
 mod commands;
+mod journal;
 mod messages;
 mod page;
 mod process;
@@ -296,6 +297,7 @@ fn run(
     // The master or the parent writes it for its children.
     let pidfile = pidfile
         .filter(|_| !process::is_worker() && !process::is_background() && known.running.process.daemon);
+    let watcher = journal::watcher(&known.running.proxies);
     let own = known.clone();
     let published = sockets.to_publish();
     // Who asks from now on is answered by this process, as soon as it serves.
@@ -331,6 +333,7 @@ fn run(
         predecessor,
         about_to_serve: Some(Box::new(about_to_serve)),
         ready: Some(Box::new(ready)),
+        watcher,
     };
     let outcome = runtime.block_on(daemon::serve(start));
     drop(sockets);

@@ -239,9 +239,18 @@ fn server_row(
     row.set("lbtot", counts.total);
     row.set("addr", &shown.address);
     if server.checked {
-        row.set("check_status", check_status(proxy, shown));
-        row.set("last_chk", &shown.check.detail);
-        row.set("check_desc", if shown.state == "up" { "passed" } else { "failed" });
+        let check = &shown.check;
+        match &check.outcome {
+            Some(outcome) => {
+                let (short, long) = check_status(outcome, check.layer);
+                row.set("check_status", short);
+                row.set("check_desc", long);
+            }
+            None => row.set("check_status", "INI"),
+        }
+        check.code.iter().for_each(|code| row.set("check_code", code));
+        check.took_ms.iter().for_each(|took| row.set("check_duration", took));
+        row.set("last_chk", &check.detail);
     }
     row
 }
@@ -310,23 +319,32 @@ pub fn state_of(server: &Server, shown: &api::RealServer) -> &'static str {
     }
 }
 
-fn check_status(proxy: &Proxy, shown: &api::RealServer) -> &'static str {
-    let layer7 = proxy.http;
-    let detail = shown.check.detail.to_ascii_lowercase();
-    match shown.state.as_str() {
-        "up" if layer7 => "L7OK",
-        "up" => "L4OK",
-        _ if detail.contains("timed out") || detail.contains("timeout") => {
-            if detail.contains("connect") {
-                "L4TOUT"
-            } else {
-                "L7TOUT"
-            }
-        }
-        _ if detail.contains("refused") || detail.contains("unreachable") => "L4CON",
-        _ if detail.contains("http ") => "L7STS",
-        _ => "L7RSP",
+/// How the last check ended, in HAProxy's words: short, and as its log has it.
+pub fn check_status(outcome: &str, layer: Option<u8>) -> (&'static str, &'static str) {
+    match (outcome, layer) {
+        ("passed", None) => ("PROCOK", "External check passed"),
+        ("timeout", None) => ("PROCTOUT", "External check timeout"),
+        (_, None) => ("PROCERR", "External check error"),
+        ("passed", Some(4)) => ("L4OK", "Layer4 check passed"),
+        ("timeout", Some(4)) => ("L4TOUT", "Layer4 timeout"),
+        (_, Some(4)) => ("L4CON", "Layer4 connection problem"),
+        ("passed", Some(6)) => ("L6OK", "Layer6 check passed"),
+        ("timeout", Some(6)) => ("L6TOUT", "Layer6 timeout"),
+        (_, Some(6)) => ("L6RSP", "Layer6 invalid response"),
+        ("passed", _) => ("L7OK", "Layer7 check passed"),
+        ("timeout", _) => ("L7TOUT", "Layer7 timeout"),
+        ("refused", _) => ("L7STS", "Layer7 wrong status"),
+        _ => ("L7RSP", "Layer7 invalid response"),
     }
+}
+
+/// The number that a check's status has in HAProxy's state files.
+pub fn status_number(short: &str) -> usize {
+    const ALL: [&str; 21] = [
+        "UNK", "INI", "START", "CHECKED", "HANA", "SOCKERR", "L4OK", "L4TOUT", "L4CON", "L6OK", "L6TOUT",
+        "L6RSP", "L7TOUT", "L7RSP", "L57DATA", "L7OK", "L7OKC", "L7STS", "PROCERR", "PROCTOUT", "PROCOK",
+    ];
+    ALL.iter().position(|known| *known == short).unwrap_or(0)
 }
 
 fn since(at_ms: u64) -> u64 {

@@ -383,3 +383,63 @@ fn answers_of_its_own_are_those_that_the_file_says() {
         assert_eq!(connection.read_all(), b"", "{path}");
     }
 }
+
+/// Lines that a syslog server got, without times, pids and durations.
+fn lines(socket: &std::net::UdpSocket) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(length) = socket.recv(&mut buffer) {
+        let text = String::from_utf8_lossy(&buffer[..length]).trim_end().to_owned();
+        let (head, line) = text.split_once("]: ").unwrap_or(("", &text));
+        let priority = head.split('>').next().unwrap_or("");
+        let duration = line.split(", ").find(|part| part.starts_with("check duration: "));
+        let duration = duration.map_or("", |d| d.split('.').next().unwrap_or(d));
+        all.push(format!(
+            "{priority} {}",
+            if duration.is_empty() { line.into() } else { line.replace(duration, "check duration") }
+        ));
+    }
+    all
+}
+
+#[test]
+fn its_log_is_told_what_becomes_of_servers() {
+    if !require(&["haproxy"]) {
+        return;
+    }
+    let told = |name: &str, command: Command| {
+        let place = Place::new(name);
+        let syslog = std::net::UdpSocket::bind(place.at(5514)).unwrap();
+        syslog.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
+        let web = |status: &str| {
+            Scripted::answering(place.at(9001), format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"))
+        };
+        let mut server = web("200 OK");
+        let text = format!(
+            "global\n  stats socket {} level admin\ndefaults\n  mode http\n  timeout connect 1s\n  timeout client 5s\n  timeout server 5s\nfrontend fe\n  bind {}\n  default_backend be\nbackend be\n  log {} local0\n  log {} local1 emerg\n  option log-health-checks\n  option httpchk GET /\n  server s1 {} check inter 100ms rise 1 fall 2\n",
+            place.file("stats.sock").display(),
+            place.at(8080),
+            place.at(5514),
+            place.at(5514),
+            place.at(9001)
+        );
+        let _running = run(&place, command, &text);
+        let mut story = vec![lines(&syslog)];
+        drop(server);
+        story.push(lines(&syslog));
+        server = web("503 Busy");
+        story.push(lines(&syslog));
+        drop(server);
+        story.push(lines(&syslog));
+        server = web("200 OK");
+        story.push(lines(&syslog));
+        for command in ["disable server be/s1", "enable server be/s1"] {
+            ask(&place.file("stats.sock"), command);
+            story.push(lines(&syslog));
+        }
+        drop(server);
+        story
+    };
+    let (new, old) = (told("haproxy-log", ours()), told("haproxy-log-old", Command::new("haproxy")));
+    assert_eq!(new, old);
+}

@@ -105,7 +105,7 @@ const OVER_TCP: &[(&str, Serve, &str)] = &[
     (
         "\"postgresql\", user = \"lb\"",
         |s, good| {
-            after(s, 30, if good { b"R\0\0\0\x08\0\0\0\x03" } else { b"E\0\0\0\x20SFATAL\0Mstarting up\0\0" })
+            after(s, 17, if good { b"R\0\0\0\x08\0\0\0\x03" } else { b"E\0\0\0\x20SFATAL\0Mstarting up\0\0" })
         },
         "refused: starting up",
     ),

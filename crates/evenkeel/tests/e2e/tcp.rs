@@ -68,3 +68,43 @@ fn silence_ends_a_connection_after_its_time() {
     assert!(connection.is_closed());
     assert!(started.elapsed() < Duration::from_secs(3));
 }
+
+#[test]
+fn one_port_for_several_protocols() {
+    let place = Place::new("protocols");
+    let named = |port: u16, name: &'static str| {
+        Scripted::start(place.at(port), move |mut stream| {
+            let mut first = [0; 4];
+            let _ = stream.read_exact(&mut first);
+            let _ = stream.write_all(name.as_bytes());
+        })
+    };
+    let _servers = [named(9001, "web"), named(9002, "shell"), named(9003, "desktop")];
+    let routes = format!(
+        "  [[virtual-service.route]]\n  when = 'first-bytes(\"SSH-*\")'\n  pool = \"shell\"\n  [[virtual-service.route]]\n  when = 'first-bytes-hex(\"0300*\") && first-bytes-length >= 4'\n  pool = \"desktop\"\n  [[virtual-service.route]]\n  when = '!tls-hello()'\n  deny = {{}}\n[[pool]]\nname = \"shell\"\n  [[pool.real-server]]\n  name = \"s\"\n  address = \"{}\"\n[[pool]]\nname = \"desktop\"\n  [[pool.real-server]]\n  name = \"d\"\n  address = \"{}\"\n",
+        place.at(9002),
+        place.at(9003)
+    );
+    let text = service("either", "tcp", place.at(8081), &[place.at(9001)], "");
+    let _evenkeel = start(&place, &format!("{text}\n{routes}"));
+    let answer = |parts: &[&[u8]]| {
+        let mut connection = Connection::open(place.at(8081));
+        for part in parts {
+            connection.send(part);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        String::from_utf8_lossy(&connection.read_all()).into_owned()
+    };
+    // A handshake record with a ClientHello of one cipher suite and no extensions.
+    let mut hello = vec![0x16, 3, 1, 0, 45, 1, 0, 0, 41, 3, 3];
+    hello.extend_from_slice(&[7; 32]);
+    hello.extend_from_slice(&[0, 0, 2, 0x13, 1, 1, 0]);
+    for _ in 0..4 {
+        assert_eq!(answer(&[b"SSH-2.0-test\r\n"]), "shell");
+        assert_eq!(answer(&[b"S", b"SH", b"-2.0-test\r\n"]), "shell");
+        assert_eq!(answer(&[&[3, 0], &[0, 19, 14, 0xe0]]), "desktop");
+        assert_eq!(answer(&[&hello]), "web");
+        assert_eq!(answer(&[&hello[..3], &hello[3..]]), "web");
+        assert_eq!(answer(&[b"GET / HTTP/1.0\r\n\r\n"]), "");
+    }
+}

@@ -98,6 +98,7 @@ impl Acls {
             "METH_POST" => "method(\"POST\")",
             "METH_HEAD" => "method(\"HEAD\")",
             "METH_OPTIONS" => "method(\"OPTIONS\")",
+            "REQ_CONTENT" => "first-bytes-length > 0",
             "LOCALHOST" => "source(\"127.0.0.0/8\")",
             "HTTP_1.0" => "version(\"1.0\")",
             "HTTP_1.1" => "version(\"1.1\")",
@@ -165,6 +166,9 @@ fn criterion(words: &[String], counted: &Counted) -> Result<String, String> {
         ("dst", _) => return Ok(format!("destination({})", texts(&values))),
         ("dst_port", _) => return numbers("port", &values),
         ("src_port", _) => return numbers("source-port", &values),
+        ("ssl_hello_type" | "req_ssl_hello_type", _) if values == ["1"] => return Ok("tls-hello()".into()),
+        ("len" | "req_len", _) => return numbers("first-bytes-length", &values),
+        ("payload", _) => return payload(fetch, kind, &values),
         ("ssl_fc", _) => return Ok("tls()".into()),
         ("ssl_c_used", _) => return Ok("client-cert()".into()),
         ("nbsrv", _) if !argument.is_empty() => {
@@ -301,6 +305,24 @@ fn converted(fetch: &str, words: &[String]) -> Result<String, String> {
         }
         other => return Err(format!("the match -m {other} has no counterpart")),
     })
+}
+
+/// `payload(0,N)` with what it is or how it begins.
+fn payload(fetch: &str, kind: &str, values: &[&str]) -> Result<String, String> {
+    let inside = fetch.split_once('(').map_or("", |(_, rest)| rest.trim_end_matches(')'));
+    let length = inside.strip_prefix("0,").and_then(|n| n.trim().parse::<usize>().ok());
+    let length = length.ok_or("payload is carried over from its beginning")?;
+    let bytes = |value: &&str| match kind {
+        "bin" => value.to_ascii_lowercase(),
+        _ => value.bytes().map(|b| format!("{b:02x}")).collect(),
+    };
+    let texts: Vec<String> = values.iter().map(bytes).collect();
+    let whole = texts.iter().all(|text| text.len() == 2 * length && length <= 64);
+    if !(["bin", "str"].contains(&kind) && whole || kind == "beg") || texts.is_empty() {
+        return Err(format!("the test {fetch} -m {kind} has no counterpart"));
+    }
+    let all: Vec<String> = texts.iter().map(|text| quoted(&format!("{text}*"))).collect();
+    Ok(format!("first-bytes-hex({})", all.join(", ")))
 }
 
 fn texts(values: &[&str]) -> String {

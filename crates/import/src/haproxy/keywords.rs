@@ -8,6 +8,8 @@ pub const FACILITIES: &[&str] = &[
     "local7",
 ];
 
+pub const LEVELS: &[&str] = &["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
+
 pub const GLOBAL: &[&str] = &[
     "51degrees-data-file",
     "ca-base",

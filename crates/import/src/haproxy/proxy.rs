@@ -135,6 +135,21 @@ impl Word {
             .contains(&self.words[0].as_str())
     }
 
+    /// The rules among which it is taken, in their order.
+    pub fn stage(&self) -> &str {
+        match self.words[0].as_str() {
+            "tcp-request" => self.arg(1),
+            "http-request" => "http-request",
+            _ => "",
+        }
+    }
+
+    /// It only ends the rules of its stage.
+    pub fn allows(&self) -> bool {
+        let what = self.words.iter().take(3).map(String::as_str).collect::<Vec<_>>();
+        matches!(what.as_slice(), ["http-request", "allow", ..] | ["tcp-request", _, "accept"])
+    }
+
     /// A word of it; empty where there is none.
     pub fn arg(&self, at: usize) -> &str {
         self.words.get(at).map_or("", String::as_str)
@@ -212,10 +227,19 @@ impl Proxy {
     /// What those need to know who name it as HAProxy does.
     pub fn facts(&self, at: usize) -> run::Proxy {
         let defaults: Vec<String> = self.all("default-server").flat_map(|w| w.words[1..].to_vec()).collect();
-        let servers = self.all("server").filter(|w| w.words.len() > 2).map(|word| run::Server {
-            name: word.arg(1).into(),
-            own: name(word.arg(1)),
-            checked: defaults.iter().chain(&word.words).any(|w| w == "check"),
+        let servers = self.all("server").filter(|w| w.words.len() > 2).map(|word| {
+            let options: Vec<&String> = defaults.iter().chain(&word.words[3..]).collect();
+            let after = |key: &str| {
+                let at = options.iter().rposition(|w| *w == key)?;
+                options.get(at + 1)?.parse::<u32>().ok()
+            };
+            run::Server {
+                name: word.arg(1).into(),
+                own: name(word.arg(1)),
+                checked: options.iter().any(|w| *w == "check"),
+                rise: after("rise").unwrap_or(2).max(1),
+                fall: after("fall").unwrap_or(3).max(1),
+            }
         });
         let table = self.last("stick-table").map(|word| {
             let after =
@@ -237,6 +261,8 @@ impl Proxy {
             servers: servers.collect(),
             disabled: self.is_disabled(),
             table,
+            logs: Vec::new(),
+            logs_checks: self.option("log-health-checks").is_some(),
         }
     }
 

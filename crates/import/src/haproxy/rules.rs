@@ -21,8 +21,7 @@ pub fn rule(
     let cut = words.iter().position(|w| w == "if" || w == "unless").unwrap_or(words.len());
     let (does, when) = words.split_at(cut);
     let mut route = Table::default();
-    let waits = does.iter().any(|w| w == "inspect-delay") || does.get(2).is_some_and(|w| w == "accept");
-    if does[0] == "tcp-request" && waits {
+    if does[0] == "tcp-request" && does.get(1).is_some_and(|w| w == "inspect-delay") {
         return Ok(None);
     }
     let condition = acls.condition(when)?;

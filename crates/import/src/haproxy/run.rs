@@ -36,6 +36,8 @@ pub struct Server {
     /// The real server's.
     pub own: String,
     pub checked: bool,
+    pub rise: u32,
+    pub fall: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -52,6 +54,20 @@ pub struct Proxy {
     pub disabled: bool,
     /// The kind of keys of its table, as HAProxy names it, and the table's size.
     pub table: Option<(String, u64)>,
+    /// Where it tells what becomes of its servers.
+    pub logs: Vec<LogTarget>,
+    pub logs_checks: bool,
+}
+
+/// A line `log` with a syslog server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogTarget {
+    /// `ADDRESS:PORT`, or the path of a socket.
+    pub place: String,
+    pub facility: u8,
+    /// Nothing less severe than this is told (7 is all).
+    pub level: u8,
+    pub tag: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +114,8 @@ pub struct Run {
     pub sockets: Vec<StatsSocket>,
     pub pages: Vec<StatsPage>,
     pub process: Process,
+    /// What `log global` stands for.
+    pub logs: Vec<LogTarget>,
 }
 
 /// What is run.

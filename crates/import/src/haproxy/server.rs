@@ -8,7 +8,8 @@ use crate::words::{address, duration, quoted, split_port, with_port};
 #[derive(Default)]
 struct Common {
     agent: bool,
-    agent_port: Option<String>,
+    /// The keys of `agent`.
+    asks: Table,
     checked: bool,
     check: Table,
     from: usize,
@@ -44,7 +45,7 @@ impl Tls {
 
 impl Common {
     fn agent(&self) -> String {
-        self.agent_port.as_ref().map_or_else(|| "{}".into(), |port| format!("{{ port = {port} }}"))
+        if self.asks.lines.is_empty() { "{}".into() } else { self.asks.inline() }
     }
 }
 
@@ -178,7 +179,8 @@ fn option_by_option(
             "rise" => own.set("rise", value()),
             "fall" => own.set("fall", value()),
             "port" => own.set("port", value()),
-            "addr" => own.text("address", &value()),
+            // A port behind it says nothing: see `port`.
+            "addr" => own.text("address", split_port(&value()).0.trim_matches(['[', ']'])),
             "cookie" => {
                 let given = value();
                 if !crate::words::is_token(&given) {
@@ -240,17 +242,15 @@ fn option_by_option(
                 }
             }
             "agent-check" => common.agent = true,
-            "agent-port" => common.agent_port = Some(value()),
-            "agent-inter" | "agent-addr" | "agent-send" => {
-                let given = value();
-                draft.left(line, option, format!("{given}: not carried over"));
-            }
+            "agent-port" => common.asks.set("port", value()),
+            "agent-inter" => interval(&mut common.asks, &value(), line, draft),
+            "agent-send" => common.asks.text("send", &value()),
             "track" => {
                 let of = value();
                 draft.note(line, "track", format!("{of}: checks that are alike are made once by themselves"));
             }
-            "check-sni" | "redir" | "minconn" | "maxqueue" | "namespace" | "socks4" | "ws" | "max-reuse"
-            | "crl-file" | "check-alpn" | "check-proto" => {
+            "agent-addr" | "check-sni" | "redir" | "minconn" | "maxqueue" | "namespace" | "socks4" | "ws"
+            | "max-reuse" | "crl-file" | "check-alpn" | "check-proto" => {
                 let given = value();
                 draft.left(line, option, format!("{given}: not carried over"));
             }
@@ -318,68 +318,7 @@ fn checks(proxy: &Proxy, common: Common, pool: &mut Pool, draft: &mut Draft) {
         );
         return;
     }
-    let mut check = Table::default();
-    check.text("type", "tcp");
-    for word in
-        proxy.words.iter().filter(|w| ["option", "http-check", "tcp-check"].contains(&w.words[0].as_str()))
-    {
-        let words: Vec<&str> = word.words.iter().map(String::as_str).collect();
-        match words.as_slice() {
-            ["option", "httpchk", rest @ ..] => {
-                check.text("type", "http");
-                match rest {
-                    [] => check.text("method", "OPTIONS"),
-                    [path] => check.text("path", path),
-                    [method, path, more @ ..] => {
-                        check.text("method", method);
-                        check.text("path", path);
-                        // `HTTP/1.1\r\nHost:\ www`, as it was written before 2.2.
-                        let text = more.join(" ");
-                        for field in text.split("\r\n").skip(1) {
-                            if let Some(("Host" | "host", host)) = field.split_once(':') {
-                                check.text("host", host.trim());
-                            }
-                        }
-                    }
-                }
-            }
-            ["option", "ssl-hello-chk"] => check.text("type", "tls"),
-            ["option", "smtpchk", ..] => check.text("type", "smtp"),
-            ["option", "ldap-check"] => check.text("type", "ldap"),
-            ["option", "mysql-check", ..] => check.text("type", "mysql"),
-            ["option", "pgsql-check", ..] => check.text("type", "postgresql"),
-            ["option", "redis-check"] => check.text("type", "redis"),
-            ["http-check", "expect", "status", status] => check.text("status", status),
-            ["http-check", "expect", "string", text @ ..] => check.text("expect", &text.join(" ")),
-            ["http-check", "expect", "rstring", text @ ..] => check.text("expect-regex", &text.join(" ")),
-            ["http-check", "send", rest @ ..] => {
-                let mut rest = rest.iter();
-                while let Some(word) = rest.next() {
-                    match *word {
-                        "meth" => check.text("method", rest.next().unwrap_or(&"GET")),
-                        "uri" => check.text("path", rest.next().unwrap_or(&"/")),
-                        "hdr" => {
-                            let (name, value) = (rest.next().unwrap_or(&""), rest.next().unwrap_or(&""));
-                            match name.eq_ignore_ascii_case("host") {
-                                true => check.text("host", value),
-                                false => check
-                                    .set("headers", format!("{{ {} = {} }}", quoted(name), quoted(value))),
-                            }
-                        }
-                        "ver" => drop(rest.next()),
-                        other => draft.left(word_line(proxy, "http-check"), other, "not carried over"),
-                    }
-                }
-            }
-            ["tcp-check", "send", text @ ..] => check.text("send", &text.join(" ")),
-            ["tcp-check", "expect", "string", text @ ..] => check.text("expect", &text.join(" ")),
-            ["tcp-check", "connect", ..] | ["http-check", "connect", ..] | ["option", "tcp-check"] => {}
-            ["http-check" | "tcp-check", ..] => {
-                draft.left(word.line, &word.words.join(" "), "not carried over")
-            }
-            _ => {}
-        }
-    }
+    let mut check = super::checks::check(proxy, draft);
     if let Some(timeout) = proxy.time("check") {
         check.text("timeout", &timeout);
     }
@@ -388,10 +327,6 @@ fn checks(proxy: &Proxy, common: Common, pool: &mut Pool, draft: &mut Draft) {
         check.set("agent", common.agent());
     }
     pool.table.set("health-check", check.inline());
-}
-
-fn word_line(proxy: &Proxy, keyword: &str) -> usize {
-    proxy.all(keyword).next().map_or(proxy.line, |w| w.line)
 }
 
 /// `source ADDRESS [usesrc WHOSE] [interface NAME]`, of a proxy or a server; how many of the further

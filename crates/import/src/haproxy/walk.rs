@@ -52,9 +52,9 @@ impl Proxy {
         draft: &mut Draft,
     ) -> Vec<Table> {
         let mut routes = Vec::new();
-        // What rules behind an `allow` ask as well.
-        let mut unless_allowed = String::new();
-        for word in &self.words {
+        // What rules behind an `allow` or `accept` ask as well, by the rules that these end.
+        let mut unless_allowed: BTreeMap<&str, String> = BTreeMap::new();
+        for (at, word) in self.words.iter().enumerate() {
             let keyword = word.words[0].as_str();
             let of_pass = match keyword {
                 "tcp-request" | "block" => "early",
@@ -75,16 +75,37 @@ impl Proxy {
                 continue;
             }
             let constants = [("fe_name", &self.name), ("be_name", &self.name)];
-            let allows = keyword == "http-request" && word.arg(1) == "allow";
+            let stage = word.stage();
+            let followed = self.words[at + 1..].iter().any(|w| w.stage() == stage && !w.allows());
+            let allows = word.allows() && followed;
+            if word.allows() && !followed {
+                continue;
+            }
+            if allows && keyword == "tcp-request" {
+                // What a connection is does not change: the rules behind ask for the opposite.
+                let at = word.words.iter().position(|w| w == "if" || w == "unless");
+                let when = acls.condition(at.map_or(&[][..], |at| &word.words[at..]));
+                match when {
+                    Ok(when) if when.is_empty() => {
+                        unless_allowed.insert(stage, "source-port < 0".into());
+                    }
+                    Ok(when) => {
+                        let known = unless_allowed.get(stage).map(|old| format!("{old} && "));
+                        unless_allowed.insert(stage, format!("{}!({when})", known.unwrap_or_default()));
+                    }
+                    Err(why) => draft.left(word.line, &word.words.join(" "), why),
+                }
+                continue;
+            }
             let noted = allows.then(|| self.allowing(word));
             let word = noted.as_ref().unwrap_or(word);
             match rule(&with_constants(word, &constants), acls, backends, self.is_http()) {
                 Ok(Some(mut route)) => {
-                    if keyword == "http-request" {
-                        also(&mut route, &unless_allowed);
+                    if let Some(unless) = unless_allowed.get(stage) {
+                        also(&mut route, unless);
                     }
                     if allows {
-                        unless_allowed = format!("!variable({})", quoted(&self.allowed()));
+                        unless_allowed.insert(stage, format!("!variable({})", quoted(&self.allowed())));
                     }
                     if route.get("pool-map").is_some() {
                         let own = route.get("when").map(crate::words::unquoted).unwrap_or_default();

@@ -74,12 +74,17 @@ impl Variables {
     }
 }
 
-/// What the first message of a TLS client says.
+/// What the first message of a client says, for the most part one of TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hello {
     pub server_name: Option<String>,
     pub alpn: Option<Vec<u8>>,
     pub session_id: Vec<u8>,
+    /// It is one of TLS.
+    pub is_tls: bool,
+    /// Its first bytes as they came, where conditions ask for them, and how many there were.
+    pub first: Vec<u8>,
+    pub length: usize,
 }
 
 impl<'a> Asked<'a> {
@@ -223,6 +228,12 @@ impl Facts for Asked<'_> {
                 (None, Some(tls)) => test(if tls.h2 { b"h2" } else { b"http/1.1" }),
                 (None, None) => false,
             },
+            Fetch::FirstBytes => self.hello.is_some_and(|hello| test(&hello.first)),
+            Fetch::FirstBytesHex => self.hello.is_some_and(|hello| {
+                let digit = |half: u8| b"0123456789abcdef"[usize::from(half & 15)];
+                let digits = hello.first.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]);
+                test(&digits.collect::<Vec<_>>())
+            }),
             Fetch::TlsVersion => tls.is_some_and(|tls| test(tls.version.as_bytes())),
             Fetch::TlsCipher => tls.is_some_and(|tls| test(tls.cipher.as_bytes())),
             Fetch::ClientCertCn => self.peer(|p| &p.common_name, test),
@@ -246,6 +257,7 @@ impl Facts for Asked<'_> {
     fn number(&self, fetch: Fetch, arguments: &[String]) -> Option<u64> {
         match fetch {
             Fetch::Status => self.answer.as_ref().map(|answer| u64::from(answer.status)),
+            Fetch::FirstBytesLength => self.hello.map(|hello| hello.length as u64),
             Fetch::Port => Some(u64::from(self.client.vip.port())),
             Fetch::SourcePort => Some(u64::from(self.client.address.port())),
             Fetch::ContentLength => match self.request?.0.framing {
@@ -289,6 +301,7 @@ impl Facts for Asked<'_> {
     fn flag(&self, fetch: Fetch) -> bool {
         let tls = self.client.tls.as_ref();
         match fetch {
+            Fetch::TlsHello => self.hello.is_some_and(|hello| hello.is_tls),
             Fetch::Tls => tls.is_some() || self.client.over_tls,
             Fetch::FirstRequest => self.client.requests <= 1,
             Fetch::ClientCert => tls.is_some_and(|t| t.peer.is_some()),

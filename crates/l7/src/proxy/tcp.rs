@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use evenkeel_balance::Key;
 use evenkeel_model::{Persistence, Pool, Scheduler};
+use evenkeel_rules::FIRST_BYTES;
 use rustix::io::Errno;
 
 use super::account::blame;
@@ -103,7 +104,8 @@ async fn inspect(
     });
     let by_session = any(|p| matches!(p.persistence, Persistence::TlsSessionId(_)));
     let by_hello = (view.spec.routes.reads_hello || by_session) && client.tls.is_none();
-    if !by_rdp && !by_hello {
+    let wanted = &view.spec.routes.first_bytes;
+    if !by_rdp && !by_hello && !wanted.is_asked() {
         return None;
     }
     let deadline_ms = worker.reactor.now_ms() + INSPECT_MS;
@@ -117,23 +119,34 @@ async fn inspect(
         let hello_waits = by_hello && matches!(hello, Err(NoHello::Partial));
         let full = buffer.is_full();
         // One that the bytes cannot be any more is not waited for.
-        if full || !(rdp_waits || hello_waits) {
-            return hello.ok().filter(|_| by_hello).map(|hello| Hello {
-                server_name: hello.server_name.map(str::to_ascii_lowercase),
-                alpn: hello.alpn.map(<[u8]>::to_vec),
-                session_id: hello.session_id.to_vec(),
-            });
+        if full || !(rdp_waits || hello_waits || wanted.waits(buffer.bytes())) {
+            return Some(seen(hello.ok().filter(|_| by_hello), wanted.is_asked(), buffer.bytes()));
         }
         match client.link.try_read(buffer.room()) {
             Io::Done(count) => buffer.filled(count),
             Io::Blocked => {
                 client.link.want_read();
                 if worker.reactor.wait(deadline_ms).await.is_err() {
-                    return None;
+                    return Some(seen(None, wanted.is_asked(), buffer.bytes()));
                 }
             }
-            Io::Eof | Io::Failed(_) => return None,
+            Io::Eof | Io::Failed(_) => return Some(seen(None, wanted.is_asked(), buffer.bytes())),
         }
+    }
+}
+
+/// What conditions can ask of a first message.
+fn seen(hello: Option<hello::Hello<'_>>, first: bool, bytes: &[u8]) -> Hello {
+    let kept = if first { &bytes[..bytes.len().min(FIRST_BYTES)] } else { &[] };
+    let (first, length) = (kept.to_vec(), bytes.len());
+    let Some(hello) = hello else { return Hello { first, length, ..Hello::default() } };
+    Hello {
+        server_name: hello.server_name.map(str::to_ascii_lowercase),
+        alpn: hello.alpn.map(<[u8]>::to_vec),
+        session_id: hello.session_id.to_vec(),
+        is_tls: true,
+        first,
+        length,
     }
 }
 

@@ -1,0 +1,265 @@
+//! What becomes of servers, told to each proxy's own `log` in HAProxy's words.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::net::UnixDatagram;
+
+use evenkeel_health::{Outcome, Report};
+use evenkeel_import::{LogTarget, Proxy};
+use evenkeel_model::{AdminState, Probe};
+
+use super::statistics::check_status;
+use crate::daemon::{Seen, Turn, Watcher};
+
+/// Severities of syslog.
+const EMERGENCY: u8 = 0;
+const ALERT: u8 = 1;
+const NOTICE: u8 = 5;
+
+struct Journal {
+    /// By the names of pools.
+    proxies: HashMap<String, Told>,
+    servers: RefCell<HashMap<(String, String), Counted>>,
+    ipv4: Option<UdpSocket>,
+    ipv6: Option<UdpSocket>,
+}
+
+struct Told {
+    proxy: Proxy,
+    targets: Vec<LogTarget>,
+}
+
+/// A server's checks as HAProxy counts them: from 0, by `rise` to up, by `fall` more at most.
+#[derive(Clone, Copy)]
+struct Counted {
+    health: u32,
+    status: Option<&'static str>,
+    admin: AdminState,
+}
+
+/// None where no proxy has a log.
+pub fn watcher(proxies: &[Proxy]) -> Option<Watcher> {
+    let telling = proxies.iter().filter(|p| !p.logs.is_empty());
+    let proxies: HashMap<String, Told> = telling
+        .filter_map(|p| Some((p.pool.clone()?, Told { proxy: p.clone(), targets: p.logs.clone() })))
+        .collect();
+    if proxies.is_empty() {
+        return None;
+    }
+    let socket = |any: &str| UdpSocket::bind(any).ok().filter(|s| s.set_nonblocking(true).is_ok());
+    let journal =
+        Journal { proxies, servers: RefCell::default(), ipv4: socket("0.0.0.0:0"), ipv6: socket("[::]:0") };
+    Some(Box::new(move |seen| journal.take(seen)))
+}
+
+impl Journal {
+    fn take(&self, seen: &Seen<'_>) {
+        let Some(told) = self.proxies.get(seen.pool) else { return };
+        let known = told.proxy.servers.iter().find(|s| s.own == seen.server);
+        let server = known.map_or(seen.server, |s| s.name.as_str());
+        let name = format!("{}/{server}", told.proxy.name);
+        let mut servers = self.servers.borrow_mut();
+        let counted = servers.entry((seen.pool.into(), seen.server.into())).or_insert(Counted {
+            health: seen.rise,
+            status: None,
+            admin: AdminState::Online,
+        });
+        let left = |word: &str| format!("{} active and {} backup servers {word}.", seen.active, seen.backup);
+        let ending = format!("{} sessions active, 0 requeued, 0 remaining in queue.", seen.connections);
+        match seen.turn {
+            Turn::Probed => {
+                let Some(report) = seen.report else { return };
+                let line = counted.probed(report, seen);
+                if let Some(line) = line.filter(|_| told.proxy.logs_checks) {
+                    let word = if report.passed { "succeeded" } else { "failed" };
+                    self.tell(told, NOTICE, &format!("Health check for server {name} {word}{line}"));
+                }
+                return;
+            }
+            Turn::Up => {
+                let why = match seen.report {
+                    Some(report) if !told.proxy.logs_checks => reason(report, seen.probe),
+                    _ => String::new(),
+                };
+                let line = format!(
+                    "Server {name} is UP{why}. {} 0 sessions requeued, 0 total in queue.",
+                    left("online")
+                );
+                self.tell(told, NOTICE, &line);
+            }
+            Turn::Down => {
+                // Without a failed check it was traffic that found the server closed.
+                let why = match seen.report.filter(|r| !r.passed) {
+                    Some(_) if told.proxy.logs_checks => String::new(),
+                    Some(report) => reason(report, seen.probe),
+                    None => ", reason: Layer4 connection problem".into(),
+                };
+                self.tell(told, ALERT, &format!("Server {name} is DOWN{why}. {} {ending}", left("left")));
+            }
+            Turn::Set(state) => {
+                let before = std::mem::replace(&mut counted.admin, state);
+                if before == AdminState::Halted {
+                    // Its checks begin anew.
+                    (counted.health, counted.status) = (seen.rise, None);
+                }
+                let line = match (before, state) {
+                    (_, AdminState::Halted) => {
+                        format!("Server {name} is going DOWN for maintenance. {} {ending}", left("left"))
+                    }
+                    (_, AdminState::Draining) => {
+                        format!("Server {name} enters drain state. {} {ending}", left("left"))
+                    }
+                    (AdminState::Draining, _) => {
+                        format!("Server {name} is UP (leaving forced drain). {}", left("online"))
+                    }
+                    _ => format!("Server {name} is UP/READY (leaving forced maintenance)."),
+                };
+                let level = if state == AdminState::Halted { ALERT } else { NOTICE };
+                self.tell(told, level, &line);
+            }
+        }
+        if seen.active + seen.backup == 0 {
+            self.tell(told, EMERGENCY, &format!("backend {} has no server available!", told.proxy.name));
+        }
+    }
+
+    /// Never waits: a server of logs that cannot be reached misses lines.
+    fn tell(&self, told: &Told, level: u8, line: &str) {
+        let stamp = jiff::Zoned::now().strftime("%b %e %H:%M:%S").to_string();
+        for target in told.targets.iter().filter(|t| level <= t.level) {
+            let priority = target.facility * 8 + level;
+            let datagram = format!("<{priority}>{stamp} {}[{}]: {line}\n", target.tag, std::process::id());
+            let sent = match target.place.parse::<SocketAddr>() {
+                Ok(address) => {
+                    let socket = if address.is_ipv4() { &self.ipv4 } else { &self.ipv6 };
+                    socket.as_ref().map(|s| s.send_to(datagram.as_bytes(), address))
+                }
+                // Its server may begin anew at any time.
+                Err(_) => UnixDatagram::unbound().ok().map(|socket| {
+                    socket.set_nonblocking(true)?;
+                    socket.send_to(datagram.as_bytes(), &target.place)
+                }),
+            };
+            if let Some(Err(error)) = sent {
+                tracing::debug!(%error, target.place, "a line of the log is lost");
+            }
+        }
+    }
+}
+
+impl Counted {
+    /// The end of the line about a check; none where it changed nothing.
+    fn probed(&mut self, report: &Report, seen: &Seen<'_>) -> Option<String> {
+        let most = seen.rise + seen.fall - 1;
+        let before = self.health;
+        self.health = match report.passed {
+            true if before + 1 >= seen.rise => most,
+            true => before + 1,
+            false if before > seen.rise => before - 1,
+            false => 0,
+        };
+        let (status, _) = check_status(report.outcome.as_str(), report.layer.number());
+        let changed = self.status.replace(status) != Some(status);
+        if self.health == before && !changed {
+            return None;
+        }
+        let (at, of, word) = match self.health >= seen.rise {
+            true => (self.health - seen.rise + 1, seen.fall, "UP"),
+            false => (self.health, seen.rise, "DOWN"),
+        };
+        Some(format!("{}, status: {at}/{of} {word}.", reason(report, seen.probe)))
+    }
+}
+
+/// `, reason: …` of a check.
+fn reason(report: &Report, probe: &Probe) -> String {
+    let outcome = match (probe, report.outcome) {
+        // An error of PostgreSQL is an answer that makes no sense to HAProxy, and noise a wrong one.
+        (Probe::PostgreSql { .. }, Outcome::Refused) => Outcome::Invalid,
+        (Probe::PostgreSql { .. }, Outcome::Invalid) => Outcome::Refused,
+        (_, outcome) => outcome,
+    };
+    let (short, long) = check_status(outcome.as_str(), report.layer.number());
+    let mut out = format!(", reason: {long}");
+    if let Some(code) = report.code.or(if short == "L7STS" { Some(0) } else { None }) {
+        let _ = write!(out, ", code: {code}");
+    }
+    let said = report.said.as_str();
+    let info = match (probe, report.outcome) {
+        (Probe::Http(_), Outcome::Passed) => String::new(),
+        (Probe::Ldap, Outcome::Passed) => "Success".into(),
+        (Probe::Ldap, Outcome::Refused) => "See RFC: http://tools.ietf.org/html/rfc4511#section-4.1.9".into(),
+        (Probe::Ldap, Outcome::Invalid) => "Not LDAPv3 protocol".into(),
+        (Probe::PostgreSql { .. }, Outcome::Invalid) => "PostgreSQL unknown error".into(),
+        (Probe::Tls, Outcome::Invalid) if report.detail.ends_with("eof") => {
+            "TCPCHK got an empty response at step 2".into()
+        }
+        (Probe::PostgreSql { .. }, Outcome::Passed) => "PostgreSQL server is ok".into(),
+        (Probe::Steps(_), Outcome::Passed) if said == "+PONG" => "Redis server is ok".into(),
+        (_, Outcome::Unreachable) if said.contains("unreachable") => format!("General socket error ({said})"),
+        (_, Outcome::Invalid) if said.is_empty() => report.detail.clone(),
+        _ => said.to_owned(),
+    };
+    if !info.is_empty() {
+        let _ = write!(out, ", info: \"{info}\"");
+    }
+    let _ = write!(out, ", check duration: {}ms", report.took.as_millis());
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use evenkeel_health::Layer;
+
+    use super::*;
+
+    #[test]
+    fn checks_are_counted_as_haproxy_does() {
+        let mut counted = Counted { health: 2, status: None, admin: AdminState::Online };
+        let mut probed = |passed: bool| {
+            let outcome = if passed { Outcome::Passed } else { Outcome::Refused };
+            let report = Report {
+                id: 1,
+                passed,
+                outcome,
+                layer: Layer::Service,
+                code: Some(if passed { 200 } else { 500 }),
+                said: "word".into(),
+                agent: None,
+                agent_only: false,
+                detail: "HTTP".into(),
+                took: Duration::from_millis(3),
+            };
+            let seen = Seen {
+                pool: "p",
+                server: "s",
+                turn: Turn::Probed,
+                report: Some(&report),
+                probe: &Probe::Tcp,
+                rise: 2,
+                fall: 3,
+                active: 1,
+                backup: 0,
+                connections: 0,
+            };
+            counted.probed(&report, &seen)
+        };
+        let line = |status: &str, code: u16, state: &str| {
+            Some(format!(
+                ", reason: Layer7 {status}, code: {code}, info: \"word\", check duration: 3ms, status: {state}."
+            ))
+        };
+        assert_eq!(probed(true), line("check passed", 200, "3/3 UP"));
+        assert_eq!(probed(true), None);
+        assert_eq!(probed(false), line("wrong status", 500, "2/3 UP"));
+        assert_eq!(probed(false), line("wrong status", 500, "1/3 UP"));
+        assert_eq!(probed(false), line("wrong status", 500, "0/2 DOWN"));
+        assert_eq!(probed(false), None);
+        assert_eq!(probed(true), line("check passed", 200, "1/2 DOWN"));
+        assert_eq!(probed(true), line("check passed", 200, "3/3 UP"));
+    }
+}

@@ -1,0 +1,111 @@
+//! What a probe found: for people as a line, for programs as how far it came and what was wrong.
+
+/// How far a probe came, by the layers of OSI.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Layer {
+    #[default]
+    Connection,
+    Tls,
+    /// The service's own protocol.
+    Service,
+    /// A program of the user's own said it.
+    Script,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Passed,
+    Timeout,
+    /// No connection, or it broke.
+    Unreachable,
+    /// An answer that makes no sense, or none.
+    Invalid,
+    /// The service answered, and not as it should.
+    Refused,
+}
+
+impl Layer {
+    /// The layer's number; none of a program.
+    pub fn number(self) -> Option<u8> {
+        match self {
+            Layer::Connection => Some(4),
+            Layer::Tls => Some(6),
+            Layer::Service => Some(7),
+            Layer::Script => None,
+        }
+    }
+}
+
+impl Outcome {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Passed => "passed",
+            Outcome::Timeout => "timeout",
+            Outcome::Unreachable => "unreachable",
+            Outcome::Invalid => "invalid",
+            Outcome::Refused => "refused",
+        }
+    }
+}
+
+/// Why a probe passed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// For people.
+    pub detail: String,
+    /// In the service's own protocol, such as the status of HTTP.
+    pub code: Option<u16>,
+    /// The server's own words.
+    pub said: String,
+}
+
+/// Why a probe failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub outcome: Outcome,
+    pub found: Found,
+}
+
+impl Failure {
+    pub fn new(outcome: Outcome, detail: impl Into<String>) -> Failure {
+        Failure { outcome, found: Found::from(detail.into()) }
+    }
+
+    pub fn refused(detail: String, code: Option<u16>, said: String) -> Failure {
+        Failure { outcome: Outcome::Refused, found: Found { detail, code, said } }
+    }
+}
+
+impl From<String> for Found {
+    fn from(detail: String) -> Found {
+        Found { detail, ..Found::default() }
+    }
+}
+
+impl From<&str> for Found {
+    fn from(detail: &str) -> Found {
+        Found::from(detail.to_owned())
+    }
+}
+
+/// What nothing better is known of makes no sense.
+impl From<String> for Failure {
+    fn from(detail: String) -> Failure {
+        Failure::new(Outcome::Invalid, detail)
+    }
+}
+
+impl From<&str> for Failure {
+    fn from(detail: &str) -> Failure {
+        Failure::from(detail.to_owned())
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        let text = error.to_string();
+        let said = text.split(" (os error").next().unwrap_or("").to_owned();
+        let found = Found { detail: crate::connect::describe(&error), code: None, said };
+        Failure { outcome: Outcome::Unreachable, found }
+    }
+}
