@@ -234,6 +234,20 @@ impl<'a> Reader<'a, '_> {
         if self.table.value("priority").is_some() {
             all.push(Action::Priority(self.table.number("priority", 0)));
         }
+        if self.http("server-timeout") && self.table.value("server-timeout").is_some() {
+            let time = self.table.duration("server-timeout", Duration::from_secs(30));
+            all.push(Action::ServerTimeout(time));
+        }
+        if self.http("rewrite-method")
+            && let Some(method) = self.table.text("rewrite-method")
+        {
+            if ["HEAD", "CONNECT"].contains(&method) {
+                let place = self.table.span("rewrite-method");
+                let message = format!("{method} changes what an answer is: the client asked for another");
+                self.problem(place, message, "such as \"GET\"".into());
+            }
+            all.push(Action::RewriteMethod(method.into()));
+        }
         if self.http("rewrite-path") {
             all.extend(self.table.text("rewrite-path").map(|t| Action::RewritePath(t.into())));
         }

@@ -164,6 +164,8 @@ pub struct Draft {
     /// Folders of certificates and authorities that are named without one.
     pub crt_base: Option<String>,
     pub ca_base: Option<String>,
+    /// The oldest TLS that listeners speak, where that is not the oldest there is.
+    pub min_tls: Option<String>,
     /// What else is gathered where HAProxy's configuration is run as it is.
     pub run: Option<Run>,
 }

@@ -17,6 +17,7 @@ mod sample;
 mod server;
 mod stats;
 mod tables;
+mod unique;
 mod walk;
 
 use std::collections::BTreeMap;
@@ -359,6 +360,15 @@ impl Reader {
                 log(number, words, draft)
             }
             "log-tag" => draft.global("log").text("tag", &value(1)),
+            "ssl-default-bind-options" => {
+                let after = words.iter().skip_while(|w| *w != "ssl-min-ver").nth(1).map(String::as_str);
+                if after == Some("TLSv1.3") || words.iter().any(|w| w == "force-tlsv13") {
+                    draft.min_tls = Some("1.3".into());
+                }
+                if words.iter().any(|w| w == "ssl-max-ver" || w == "no-tlsv13" || w == "force-tlsv12") {
+                    draft.left(number, "ssl-default-bind-options", "TLS 1.3 is always spoken");
+                }
+            }
             _ => {}
         }
         if let Some(run) = &mut draft.run {

@@ -129,6 +129,37 @@ fn who_may_come_before_everybody_else_may_not() {
 }
 
 #[test]
+fn what_frontends_add_and_ask() {
+    let text = "global\n  ssl-default-bind-options ssl-min-ver TLSv1.3 no-tls-tickets\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 5s\n  timeout server 5s\n  timeout tarpit 7s\nfrontend f\n  bind :80\n  bind :443 ssl crt /x.pem\n  option forwardfor except 127.0.0.0/8 header X-Client if-none\n  unique-id-format %{+X}o\\ %ci:%cp_%fi:%fp_%Ts_%rt:%pid\n  unique-id-header X-Request-ID\n  log-format %ID\\ %ci\n  http-request tarpit if { path /x }\n  http-request deny if { url_sub a?b }\n  http-request deny if { hdr_ip(X-Real-IP) 10.0.0.0/8 }\n  http-request deny if { hdr_cnt(host) gt 1 }\n  http-request del-header a -m end\n  http-request del-header ^x-.*-y$ -m reg\n  http-request set-method GET if { method TRACE }\n  http-request set-timeout server 90s if { path_beg /report }\n  http-request auth realm no if { path /never }\n  use_backend bk_%[req.hdr(host),lower]\n  default_backend bk_a\nbackend bk_a\n  server a 10.0.0.1:80\nbackend bk_b\n  balance uri depth 2\n  server b 10.0.0.2:80\n";
+    check(
+        &[(Kind::Haproxy, text)],
+        &[
+            "set-variable = { \"txn.unique-id\" = \"{source}:{source-port}_{destination}:{port}_{uuid}\" }\n  set-header = { \"X-Request-ID\" = \"{variable:txn.unique-id}\" }",
+            "log-format = \"{variable:txn.unique-id} {client}\"",
+            "tarpit = { delay = \"7s\", status = 500 }",
+            "when = 'text(\"{uri}\", \"*a?b*\")'",
+            "when = 'address(\"{last-header:X-Real-IP|field(-1,\\\",\\\")|trim}\", \"10.0.0.0/8\")'",
+            "when = 'number(\"{header-count:host}\") > 1'",
+            "remove-header = [\"*a\"]",
+            "remove-header = [\"x-*-y\"]",
+            "when = 'method(\"TRACE\")'\n  rewrite-method = \"GET\"",
+            "server-timeout = \"90s\"",
+            "when = 'path(\"/never\")'",
+            "when = '!header(\"X-Client\") && !source(\"127.0.0.0/8\")'\n  add-header = { \"X-Client\" = \"{source}\" }",
+            "when = 'text(\"bk_{host|lower}\", \"bk_b\")'\n  pool = \"bk_b\"",
+            "min-version = \"1.3\"",
+        ],
+        &["balance uri", "unique-id-format", "unique-id-format"],
+    );
+    let asks = "frontend f\n  mode http\n  bind :80\n  http-request deny if { hdr_ip(X-Forwarded-For) 10.0.0.0/8 }\n  http-request set-method HEAD\n  http-request return status 200\n";
+    check(
+        &[(Kind::Haproxy, asks)],
+        &[],
+        &["http-request deny if { hdr_ip(X-Forwarded-For) 10.0.0.0/8 }", "http-request set-method HEAD", "f"],
+    );
+}
+
+#[test]
 fn checks_are_carried_whole() {
     let backend = |lines: &str| {
         format!(

@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime};
 use evenkeel_balance::{ConcurrencyLimit, RateLimit, Table};
 use evenkeel_model::{Action, Answers, ErrorPage, HeaderEdit, Name, Route, TableRule, VirtualService};
 use evenkeel_rules::{
-    Expression, Fetch, FirstBytes, Map, MapMatch, NetworkSet, PathGate, PatternSet, Template, read_networks,
-    read_patterns,
+    Expression, Fetch, FirstBytes, Map, MapMatch, NetworkSet, PathGate, PatternSet, Template, is_named,
+    read_networks, read_patterns,
 };
 
 use crate::auth::Users;
@@ -86,8 +86,10 @@ pub enum Step {
         value: Template,
     },
     Priority(i16),
+    ServerTimeout(u64),
     RewritePath(Template),
     RewriteQuery(Template),
+    RewriteMethod(Box<[u8]>),
     RewriteUri(Template),
     Header(CompiledEdit),
     ResponseHeader(CompiledEdit),
@@ -131,10 +133,9 @@ pub enum CompiledEdit {
         name: Box<[u8]>,
         value: Template,
     },
-    /// `prefix`: of a name's beginning.
+    /// `*` stands for anything.
     Remove {
         name: Box<[u8]>,
-        prefix: bool,
     },
 }
 
@@ -144,10 +145,7 @@ impl CompiledEdit {
         match edit {
             HeaderEdit::Set { name: n, value } => CompiledEdit::Set { name: name(n), value: template(value) },
             HeaderEdit::Add { name: n, value } => CompiledEdit::Add { name: name(n), value: template(value) },
-            HeaderEdit::Remove { name: n } => CompiledEdit::Remove {
-                name: name(n.strip_suffix('*').unwrap_or(n)),
-                prefix: n.ends_with('*'),
-            },
+            HeaderEdit::Remove { name: n } => CompiledEdit::Remove { name: name(n) },
         }
     }
 
@@ -168,17 +166,10 @@ impl CompiledEdit {
     /// Whether a field of this name does not go on.
     pub fn drops(&self, field: &[u8]) -> bool {
         match self {
-            CompiledEdit::Set { name, .. } => is_named(field, name, false),
-            CompiledEdit::Remove { name, prefix } => is_named(field, name, *prefix),
+            CompiledEdit::Set { name, .. } | CompiledEdit::Remove { name } => is_named(field, name),
             CompiledEdit::Add { .. } => false,
         }
     }
-}
-
-/// Whether a field has this name, or one that begins with it.
-pub fn is_named(field: &[u8], name: &[u8], prefix: bool) -> bool {
-    let compared = if prefix { field.get(..name.len()) } else { Some(field) };
-    compared.is_some_and(|part| part.eq_ignore_ascii_case(name))
 }
 
 /// A page with its type.
@@ -347,8 +338,10 @@ impl<'a> Compiler<'a> {
             }
             Action::Capture { name, value } => Step::Capture { name: name.clone(), value: template(value) },
             Action::Priority(priority) => Step::Priority(*priority),
+            Action::ServerTimeout(time) => Step::ServerTimeout(time.as_millis() as u64),
             Action::RewritePath(text) => Step::RewritePath(template(text)),
             Action::RewriteQuery(text) => Step::RewriteQuery(template(text)),
+            Action::RewriteMethod(method) => Step::RewriteMethod(method.as_bytes().into()),
             Action::RewriteUri(text) => Step::RewriteUri(template(text)),
             Action::Header(edit) => Step::Header(CompiledEdit::of(edit)),
             Action::ResponseHeader(edit) => Step::ResponseHeader(CompiledEdit::of(edit)),

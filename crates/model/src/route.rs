@@ -46,6 +46,9 @@ pub enum Action {
     },
     /// Smaller waits less in the queue; 0 is usual.
     Priority(i16),
+    /// In place of the service's.
+    ServerTimeout(Duration),
+    RewriteMethod(String),
     RewritePath(String),
     RewriteQuery(String),
     /// Path and query at once.

@@ -681,6 +681,10 @@ mod tests {
         fn local_time(&self) -> crate::LocalTime {
             crate::LocalTime { weekday: 0, minute_of_day: 0 }
         }
+
+        fn random(&self) -> u128 {
+            0
+        }
     }
 
     fn converted(value: &str, chain: &[&str]) -> String {

@@ -100,6 +100,8 @@ pub trait Facts {
     fn number(&self, fetch: Fetch, arguments: &[String]) -> Option<u64>;
     fn flag(&self, fetch: Fetch) -> bool;
     fn local_time(&self) -> LocalTime;
+    /// Random bits, others each time.
+    fn random(&self) -> u128;
 }
 
 /// Reads a list of patterns; the flag says whether upper and lower case are the same.
@@ -368,6 +370,16 @@ impl Test {
         std::str::from_utf8(&text).ok()?.trim().parse().ok()
     }
 
+    fn address(&self, facts: &dyn Facts) -> Option<IpAddr> {
+        let Some(template) = &self.template else { return facts.address(self.fetch) };
+        let mut text = Vec::new();
+        template.render(facts, &Captures::default(), &mut text);
+        let text = std::str::from_utf8(&text).ok()?.trim();
+        let with_port = || Some(text.parse::<std::net::SocketAddr>().ok()?.ip());
+        let address = text.trim_matches(['[', ']']).parse::<IpAddr>().ok().or_else(with_port)?;
+        Some(address.to_canonical())
+    }
+
     fn holds(&self, facts: &dyn Facts, captures: &mut Captures) -> bool {
         match &self.check {
             Check::Present => self.any(facts, &mut |_| true),
@@ -381,7 +393,7 @@ impl Test {
                 set.matches(value)
                     || files.iter().any(|f| f.loaded.as_ref().is_some_and(|l| l.matches(value)))
             }),
-            Check::Networks { set, files } => facts.address(self.fetch).is_some_and(|address| {
+            Check::Networks { set, files } => self.address(facts).is_some_and(|address| {
                 set.contains(address)
                     || files.iter().any(|f| f.loaded.as_ref().is_some_and(|l| l.contains(address)))
             }),

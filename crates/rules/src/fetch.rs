@@ -50,6 +50,8 @@ pub enum Fetch {
     Text,
     /// The same as a number.
     Number,
+    /// The same as an address.
+    Address,
 }
 
 impl Fetch {
@@ -431,6 +433,17 @@ pub static FUNCTIONS: &[Function] = &[
         ),
         &["TEXT"],
     ),
+    with(
+        function(
+            "address",
+            F::Address,
+            Address,
+            No,
+            "The same as an address, with or without a port; nothing holds where it is none.",
+            r#"address("{header:X-Real-IP}", "10.0.0.0/8")"#,
+        ),
+        &["TEXT"],
+    ),
 ];
 
 /// Counters of table entries.
@@ -473,6 +486,7 @@ pub static VARIABLES: &[Variable] = &[
         doc: "a header of the answer, in `answer-route`; `last-answer-header:NAME` too",
     },
     Variable { name: "server", doc: "the real server that answered, in `answer-route`" },
+    Variable { name: "uuid", doc: "a random UUID (version 4), another one each time" },
     Variable { name: "\"TEXT\"", doc: "a text itself, to be converted" },
     Variable { name: "1", doc: "what the first `*` or group of the route's condition matched, up to `9`" },
 ];

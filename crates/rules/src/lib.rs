@@ -22,7 +22,7 @@ pub use first::{FIRST_BYTES, FirstBytes};
 pub use line::{LINE_FIELDS, LineField, LineFieldDoc, LineFormat, LinePart};
 pub use map::{Map, MapError, MapMatch};
 pub use parse::{ParseError, check_regex};
-pub use pattern::{NetworkSet, PatternSet, read_networks, read_patterns};
+pub use pattern::{NetworkSet, PatternSet, is_named, read_networks, read_patterns};
 pub use template::Template;
 
 #[cfg(test)]

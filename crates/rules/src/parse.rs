@@ -172,7 +172,9 @@ impl Parser<'_> {
         let end = self.tokens.get(self.at - 1).map_or(span.end, |(_, s)| s.end);
         let text = self.text[span.start..end].to_owned();
         let template = match function.fetch {
-            Fetch::Text | Fetch::Number => arguments.first().and_then(|text| Template::parse(text).ok()),
+            Fetch::Text | Fetch::Number | Fetch::Address => {
+                arguments.first().and_then(|text| Template::parse(text).ok())
+            }
             _ => None,
         };
         let needs_http = template.as_ref().is_some_and(Template::needs_http);

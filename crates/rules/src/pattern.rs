@@ -131,6 +131,17 @@ impl PatternSet {
     }
 }
 
+/// Whether a header has this name, in which `*` stands for anything; upper and lower case are the same.
+pub fn is_named(header: &[u8], name: &[u8]) -> bool {
+    match memchr::memchr(b'*', name) {
+        None => header.eq_ignore_ascii_case(name),
+        Some(at) if at + 1 == name.len() => {
+            header.get(..at).is_some_and(|begin| begin.eq_ignore_ascii_case(&name[..at]))
+        }
+        Some(_) => glob_match(&name.to_ascii_lowercase(), &header.to_ascii_lowercase(), &mut |_| {}),
+    }
+}
+
 /// Whether a pattern matches; `star` gets what each `*` stood for. Takes time in proportion to
 /// the lengths multiplied at worst.
 pub fn glob_match(pattern: &[u8], value: &[u8], star: &mut dyn FnMut(&[u8])) -> bool {

@@ -21,6 +21,7 @@ enum Part {
     Last(Fetch, Box<str>),
     /// Path and query.
     Uri,
+    Uuid,
     Address(Fetch),
     Number(Fetch),
     Flag(Fetch),
@@ -164,6 +165,17 @@ impl Part {
                 }
             }
             Part::Flag(fetch) => out.push(if facts.flag(*fetch) { b'1' } else { b'0' }),
+            // RFC 9562, section 5.4.
+            Part::Uuid => {
+                let bits = facts.random() & !(0xf << 76 | 3 << 62) | 4 << 76 | 2 << 62;
+                let digits = format!("{bits:032x}");
+                for (number, span) in [0..8, 8..12, 12..16, 16..20, 20..32].into_iter().enumerate() {
+                    if number > 0 {
+                        out.push(b'-');
+                    }
+                    out.extend_from_slice(&digits.as_bytes()[span]);
+                }
+            }
             Part::Capture(number) => out.extend_from_slice(captures.get(*number)),
             Part::HeaderCount(name) => {
                 let mut count = 0;
@@ -319,6 +331,7 @@ fn source(word: &str) -> Result<Part, ParseError> {
     }
     Ok(match word {
         "uri" => Part::Uri,
+        "uuid" => Part::Uuid,
         "source" => Part::Address(Fetch::Source),
         "destination" => Part::Address(Fetch::Destination),
         "port" => Part::Number(Fetch::Port),

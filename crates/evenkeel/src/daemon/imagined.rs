@@ -100,6 +100,7 @@ pub struct Now {
     target: Option<String>,
     /// What this route makes of it: seen by the next.
     next_target: Option<String>,
+    method: Option<String>,
     headers: Option<Vec<(String, String)>>,
 }
 
@@ -132,10 +133,9 @@ impl Imagined<'_> {
                 headers.push((name.clone(), value(text)));
             }
             HeaderEdit::Add { name, value: text } => headers.push((name.clone(), value(text))),
-            HeaderEdit::Remove { name } => headers.retain(|(n, _)| match name.strip_suffix('*') {
-                Some(beginning) => !n.to_ascii_lowercase().starts_with(&beginning.to_ascii_lowercase()),
-                None => !n.eq_ignore_ascii_case(name),
-            }),
+            HeaderEdit::Remove { name } => {
+                headers.retain(|(n, _)| !evenkeel_rules::is_named(n.as_bytes(), name.as_bytes()))
+            }
         }
         self.now.borrow_mut().headers = Some(headers);
     }
@@ -149,7 +149,7 @@ impl Facts for Imagined<'_> {
         let value = match fetch {
             Fetch::Host => Some(asked.host()),
             Fetch::Path => Some(path.to_owned()),
-            Fetch::Method => Some(asked.method.clone()),
+            Fetch::Method => Some(self.now.borrow().method.clone().unwrap_or_else(|| asked.method.clone())),
             Fetch::Query if name.is_empty() => Some(query.to_owned()),
             Fetch::Query => query.split('&').find_map(|pair| match pair.split_once('=') {
                 Some((n, value)) => (n == name).then(|| value.to_owned()),
@@ -217,6 +217,11 @@ impl Facts for Imagined<'_> {
     fn local_time(&self) -> LocalTime {
         let (weekday, minute_of_day) = evenkeel_l7::local_minute();
         LocalTime { weekday, minute_of_day }
+    }
+
+    /// Nobody has a use for this one's.
+    fn random(&self) -> u128 {
+        0
     }
 }
 
@@ -297,6 +302,9 @@ fn describe(
         }
         Action::Capture { name, value } => (format!("log {name}: {:?}", render(value)), None),
         Action::Priority(priority) => (format!("priority {priority} in the queue"), None),
+        Action::ServerTimeout(time) => {
+            (format!("the server has {} for each answer", evenkeel_model::format_duration(*time)), None)
+        }
         Action::RewritePath(text) => {
             let path = render(text);
             let query =
@@ -310,6 +318,10 @@ fn describe(
             facts.now.borrow_mut().next_target =
                 Some(format!("{path}?{query}").trim_end_matches('?').to_owned());
             (format!("the query becomes {query}"), None)
+        }
+        Action::RewriteMethod(method) => {
+            facts.now.borrow_mut().method = Some(method.clone());
+            (format!("the method becomes {method}"), None)
         }
         Action::RewriteUri(text) => {
             let uri = render(text);

@@ -658,3 +658,85 @@ fn decoded_values_add_no_lines() {
         }
     }
 }
+
+#[test]
+fn what_a_message_is_framed_by_stays_whatever_is_removed() {
+    let place = Place::new("routes-removed");
+    let _servers = servers(&place);
+    let _evenkeel = start(
+        &place,
+        &with_routes(
+            &place,
+            "",
+            &[
+                "remove-header = [\"co*\", \"*-end\", \"*mid*\", \"x-*-z\", \"t*\"]\nremove-response-header = [\"*\"]",
+            ],
+        ),
+    );
+    let mut connection = Connection::open(place.at(8080));
+    for round in 0..3 {
+        connection.send("POST /a HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nCookie: a=b\r\nAt-END: 1\r\nA-Mid-B: 1\r\nX-Y-Z: 1\r\nX-Y: stays\r\nContent-Length: 5\r\n\r\nGET /");
+        let answer = connection.answer_to("POST").expect("an answer");
+        let text = answer.text();
+        assert!(text.contains("Content-Length: 5\r\n") && text.contains("X-Y: stays\r\n"), "{round}: {text}");
+        for gone in ["Content-Type", "Cookie", "At-END", "A-Mid-B", "X-Y-Z"] {
+            assert!(!text.contains(gone), "{gone}: {text}");
+        }
+        assert_eq!((answer.field("server"), answer.field("x-secret")), (None, None));
+    }
+}
+
+#[test]
+fn methods_addresses_and_times_by_route() {
+    let place = Place::new("routes-methods");
+    let slow = Scripted::start(place.at(9001), |mut stream| {
+        while let Some(head) = read_head(&mut stream) {
+            if head.contains(" /slow") || head.contains(" /report") {
+                std::thread::sleep(Duration::from_millis(700));
+            }
+            let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{head}", head.len());
+        }
+    });
+    let _evenkeel = start(
+        &place,
+        &service(
+            "web",
+            "http",
+            place.at(8080),
+            &[place.at(9001)],
+            "health-check = { type = \"none\" }\ntimeouts = { server = \"300ms\" }",
+        )
+        .replace(
+            "  [[virtual-service.real-server]]",
+            "[[virtual-service.route]]\nwhen = 'path(\"/as-get\")'\nrewrite-method = \"GET\"\n[[virtual-service.route]]\nwhen = 'path(\"/as-get\") && method(\"GET\")'\nset-header = { X-Seen = \"{method}\", X-Id = \"{uuid}\" }\n[[virtual-service.route]]\nwhen = 'address(\"{header:X-Real-IP}\", \"192.0.2.0/24\", \"2001:db8::/32\")'\ndeny = { status = 418 }\n[[virtual-service.route]]\nwhen = 'path(\"/report\")'\nserver-timeout = \"5s\"\n[[virtual-service.real-server]]",
+        ),
+    );
+    // The body that the server sends behind its head is nobody's, least of all the next client's.
+    let mut connection = Connection::open(place.at(8080));
+    for _ in 0..5 {
+        connection.send("HEAD /as-get HTTP/1.1\r\nHost: a\r\n\r\n");
+        let answer = connection.answer_to("HEAD").expect("an answer");
+        assert_eq!(answer.status, 200);
+        let text = connection.get("/plain").text();
+        assert!(text.starts_with("GET /plain HTTP/1.1\r\n"), "{text}");
+    }
+    let text = ask(&place, "OPTIONS /as-get HTTP/1.1\r\nHost: a").text();
+    assert!(text.starts_with("GET /as-get HTTP/1.1\r\n") && text.contains("X-Seen: GET\r\n"), "{text}");
+    let id = |text: &str| text.split("X-Id: ").nth(1).unwrap().split('\r').next().unwrap().to_owned();
+    let other = id(&ask(&place, "GET /as-get HTTP/1.1\r\nHost: a").text());
+    assert!(other != id(&text) && other.len() == 36 && other.as_bytes()[14] == b'4', "{other}");
+    for (address, status) in [
+        ("192.0.2.7", 418),
+        ("192.0.2.7:4711", 418),
+        ("[2001:db8::1]", 418),
+        ("198.51.100.1", 200),
+        ("192.0.2.7, 198.51.100.1", 200),
+        ("nonsense", 200),
+    ] {
+        let answer = ask(&place, &format!("GET / HTTP/1.1\r\nHost: a\r\nX-Real-IP: {address}"));
+        assert_eq!(answer.status, status, "{address}");
+    }
+    assert_eq!(ask(&place, "POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 0").status, 504);
+    assert_eq!(ask(&place, "POST /report HTTP/1.1\r\nHost: a\r\nContent-Length: 0").status, 200);
+    assert!(slow.connections() > 5);
+}

@@ -158,6 +158,9 @@ pub fn bind_options(word: &Word, tls: &mut Table, more: &mut Table, draft: &mut 
             other => draft.left(word.line, other, "not carried over"),
         }
     }
+    if let Some(version) = draft.min_tls.as_ref().filter(|_| tls.get("min-version").is_none()) {
+        tls.text("min-version", version);
+    }
     if !files.is_empty() {
         let known = tls.get("certificates").map(str::to_owned);
         let new = list(&files);

@@ -18,13 +18,17 @@ pub struct Acls {
     pub errors: BTreeMap<String, ErrorFiles>,
     /// Texts of files that have variables.
     pub files: BTreeMap<String, String>,
+    /// How long a tarpit holds its clients.
+    pub tarpit: Option<String>,
 }
 
 impl Acls {
     pub fn of(proxy: &Proxy, draft: &mut Draft) -> Acls {
         let (counted, userlists) = (Counted::of(proxy, &draft.counted), draft.userlists.clone());
         let files = draft.run.as_ref().map(|run| run.places.files.clone()).unwrap_or_default();
-        let mut acls = Acls { counted, userlists, errors: draft.errors.clone(), files, ..Acls::default() };
+        let tarpit = proxy.time("tarpit").or_else(|| proxy.time("connect"));
+        let errors = draft.errors.clone();
+        let mut acls = Acls { counted, userlists, errors, files, tarpit, ..Acls::default() };
         for word in proxy.all("acl") {
             let words = &word.words;
             let Some(name) = words.get(1) else { continue };
@@ -152,13 +156,33 @@ fn criterion(words: &[String], counted: &Counted) -> Result<String, String> {
         }
     }
     let subject = match (name, argument.to_ascii_lowercase().as_str()) {
-        ("hdr" | "hdr_ip", "host") => ("host", None),
+        ("hdr", "host") => ("host", None),
         ("hdr" | "fhdr", _) if !argument.is_empty() => ("header", Some(argument)),
         ("res.hdr" | "res.fhdr" | "shdr", _) if !argument.is_empty() => ("answer-header", Some(argument)),
         ("status", _) => return numbers("status", &values),
         ("cook" | "cookie", _) if !argument.is_empty() => ("cookie", Some(argument)),
         ("url_param" | "urlp", _) if !argument.is_empty() => ("query", Some(argument)),
-        ("path" | "url" | "capture.req.uri", _) => ("path", None),
+        // The beginning of a URI without a query is that of its path.
+        ("url" | "capture.req.uri", _)
+            if kind == "beg"
+                && files.is_empty()
+                && values.iter().all(|v| v.starts_with('/') && !v.contains('?')) =>
+        {
+            ("path", None)
+        }
+        ("url" | "capture.req.uri", _) => ("text", Some("{uri}")),
+        ("hdr_cnt" | "fhdr_cnt", _) if !argument.is_empty() => {
+            let counted = format!("{{header-count:{argument}}}");
+            return numbers(&format!("number({})", quoted(&counted)), &values);
+        }
+        ("hdr_ip", "x-forwarded-for") if !fetch.contains(',') => {
+            return Err("one of its values is asked: hdr_ip(X-Forwarded-For,-1) for the last".into());
+        }
+        ("hdr_ip", _) if !argument.is_empty() && argument != "host" => {
+            let text = sample::template(&fetch.replacen("hdr_ip(", "hdr(", 1))?;
+            return Ok(format!("address({}, {})", quoted(&text), texts(&values)));
+        }
+        ("path", _) => ("path", None),
         ("method" | "meth", _) => ("method", None),
         ("ssl_fc_sni" | "ssl_sni" | "req_ssl_sni", _) => ("sni", None),
         ("ssl_c_s_dn", "cn") => ("client-cert-cn", None),
@@ -167,6 +191,7 @@ fn criterion(words: &[String], counted: &Counted) -> Result<String, String> {
         ("dst_port", _) => return numbers("port", &values),
         ("src_port", _) => return numbers("source-port", &values),
         ("ssl_hello_type" | "req_ssl_hello_type", _) if values == ["1"] => return Ok("tls-hello()".into()),
+        ("ssl_hello_type" | "req_ssl_hello_type", _) if values == ["0"] => return Ok("!tls-hello()".into()),
         ("len" | "req_len", _) => return numbers("first-bytes-length", &values),
         ("payload", _) => return payload(fetch, kind, &values),
         ("ssl_fc", _) => return Ok("tls()".into()),

@@ -57,6 +57,7 @@ const NAMES: &[(&str, &str)] = &[
     ("pid", "{process-id}"),
     ("sslv", "{tls-version}"),
     ("sslc", "{tls-cipher}"),
+    ("ID", "{variable:txn.unique-id}"),
     ("CC", "-"),
     ("CS", "-"),
 ];
@@ -149,7 +150,7 @@ mod tests {
             assert_eq!(line(text).as_deref(), Ok(expect), "{text}");
             assert!(evenkeel_rules::LineFormat::parse(expect).is_ok(), "{expect}");
         }
-        for bad in ["%ID", "%[last_rule_line]", "%{+X}ci", "%[src"] {
+        for bad in ["%[last_rule_line]", "%{+X}ci", "%[src"] {
             assert!(line(bad).is_err(), "{bad}");
         }
     }

@@ -180,7 +180,7 @@ impl Proxy {
         self.words.iter().rfind(|w| w.words[0] == keyword)
     }
 
-    fn option(&self, wanted: &str) -> Option<&Word> {
+    pub fn option(&self, wanted: &str) -> Option<&Word> {
         let on = |w: &&Word| w.words[0] == "option" && w.words.get(1).is_some_and(|o| o == wanted);
         let found = self.words.iter().rposition(|w| on(&w));
         let off = self.words.iter().rposition(|w| {
@@ -388,6 +388,10 @@ impl Proxy {
             }
         };
         pool.table.text("scheduler", scheduler);
+        if scheduler == "uri-hash" && word.words.len() > 2 && algorithm == "uri" {
+            let what = word.words[2..].join(" ");
+            draft.note(word.line, "balance uri", format!("{what}: the whole path is hashed"));
+        }
         if matches!(scheduler, "header-hash" | "query-hash" | "cookie-hash") {
             // `hdr(NAME)` carries the name in brackets, `url_param NAME` behind it.
             let inner = named.split_once('(').map(|(_, name)| name.trim_end_matches(')'));
@@ -520,7 +524,8 @@ impl Proxy {
         self.own_or_named(&mut service, draft);
         let target = self.last("default_backend").and_then(|w| backends.get(w.arg(1)).copied());
         self.timeouts(target, &mut service);
-        let forwards = |proxy: &Proxy| proxy.option("forwardfor").is_some();
+        // One with conditions is a rule.
+        let forwards = |proxy: &Proxy| proxy.option("forwardfor").is_some_and(|w| w.words.len() == 2);
         if self.is_http() && (forwards(self) || target.is_some_and(forwards)) {
             service.table.set("forwarded", list(&["x-forwarded-for"]));
         }
@@ -664,6 +669,7 @@ impl Proxy {
                     draft.note(word.line, "stats", "the page is Evenkeel's web UI: see [admin] listen")
                 }
                 "errorfile" | "errorfiles" | "http-error" | "log-format" => {}
+                "unique-id-format" | "unique-id-header" if self.is_http() => {}
                 keyword if MOOT.contains(&keyword) || !keywords::PROXY.contains(&keyword) => {}
                 _ => draft.left(word.line, &word.words.join(" "), "not carried over"),
             }

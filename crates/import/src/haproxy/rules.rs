@@ -28,6 +28,16 @@ pub fn rule(
     let asks = does.first().is_some_and(|w| w == "http-request") && does.get(1).is_some_and(|w| w == "auth");
     if asks {
         let realm = does.iter().skip_while(|w| *w != "realm").nth(1).map_or("restricted", String::as_str);
+        if !access::is_in(&condition) {
+            // Nobody is let in.
+            route.set(
+                "add-response-header",
+                table_of("WWW-Authenticate", &format!("Basic realm=\"{realm}\""))?,
+            );
+            route.set("deny", "{ status = 401 }");
+            also(&mut route, &condition);
+            return Ok(Some(route));
+        }
         let (auth, rest) = access::basic_auth(&condition, realm, &acls.userlists)?;
         if !rest.is_empty() {
             route.set("when", literal(&rest));
@@ -49,7 +59,7 @@ pub fn rule(
     match does.as_slice() {
         ["use_backend", backend, ..] => {
             if let Some(sample) = backend.strip_prefix("%[").and_then(|b| b.strip_suffix(']')) {
-                let asked = sample::looked_up(sample).ok_or("a backend by variable: see pool-map")?;
+                let asked = sample::looked_up(sample).ok_or("a backend by variable that no map names")?;
                 let sample::LookUp { key, file, matching, default } = asked?;
                 let mut keys =
                     vec![format!("file = {}", quoted(&file)), format!("match = {}", quoted(matching))];
@@ -62,9 +72,6 @@ pub fn rule(
                 }
                 set(&mut route, "pool-map", format!("{{ {} }}", keys.join(", ")));
                 return Ok(Some(route));
-            }
-            if backend.contains('%') {
-                return Err("a backend by variable: see pool-map".into());
             }
             let Some(target) = backends.get(backend) else {
                 return Err(format!("unable to find required use_backend: '{backend}'"));
@@ -103,7 +110,9 @@ pub fn rule(
             if reply.keys.is_some() || !reply.headers.is_empty() {
                 return Err("a tarpit answers with the page of its status: see error-pages".into());
             }
-            set(&mut route, "tarpit", format!("{{ status = {} }}", reply.status));
+            let delay =
+                acls.tarpit.as_ref().map_or_else(String::new, |delay| format!("delay = {}, ", quoted(delay)));
+            set(&mut route, "tarpit", format!("{{ {delay}status = {} }}", reply.status));
         }
         ["http-request", "redirect", rest @ ..] | ["redirect", rest @ ..] => {
             let mut status = "302";
@@ -141,6 +150,18 @@ pub fn rule(
             set(&mut route, "add-header", table(name, &value.join(" "))?)
         }
         ["http-request", "del-header", rest @ ..] => set(&mut route, "remove-header", list(&[named(rest)?])),
+        ["http-request", "set-method", method] => {
+            let constant = method.strip_prefix("%[str(").and_then(|m| m.strip_suffix(")]"));
+            let method = constant.unwrap_or(method);
+            if !crate::words::is_token(method) || ["HEAD", "CONNECT"].contains(&method) {
+                return Err(format!("{method} is no method that can be set"));
+            }
+            set(&mut route, "rewrite-method", quoted(method));
+        }
+        ["http-request", "set-timeout", "server", time] => {
+            let time = crate::words::duration(time, "ms").ok_or("the time is a number with a unit")?;
+            set(&mut route, "server-timeout", quoted(&time));
+        }
         ["http-request", "set-query", query] => set(&mut route, "rewrite-query", quoted(&variables(query)?)),
         ["http-request", "set-uri" | "set-pathq", text] => {
             set(&mut route, "rewrite-uri", quoted(&variables(text)?))
@@ -267,12 +288,25 @@ pub fn also(route: &mut Table, when: &str) {
 /// What HAProxy says at `monitor-uri`.
 const MONITOR: &str = "{ status = 200, content-type = \"text/html\", body = \"<html><body><h1>200 OK</h1>\\nService ready.\\n</body></html>\\n\" }";
 
-/// `NAME [-m str|beg]` of headers.
+/// `NAME [-m str|beg|end|sub]` of headers.
 pub fn named(words: &[&str]) -> Result<String, String> {
     match words {
         [name] | [name, "-m", "str"] => Ok((*name).to_owned()),
         [name, "-m", "beg"] => Ok(format!("{name}*")),
-        _ => Err("only whole names and beginnings of names are carried over".into()),
+        [name, "-m", "end"] => Ok(format!("*{name}")),
+        [name, "-m", "sub"] => Ok(format!("*{name}*")),
+        [regex, "-m", "reg"] => {
+            // What a star can say, too.
+            let inner =
+                regex.strip_prefix('^').zip(regex.strip_suffix('$')).map(|_| &regex[1..regex.len() - 1]);
+            let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+            let parts: Vec<&str> = inner.unwrap_or(".").split(".*").collect();
+            match parts.iter().all(|part| plain(part)) {
+                true => Ok(parts.join("*")),
+                false => Err("names by regular expression are not carried over".into()),
+            }
+        }
+        _ => Err("not carried over".into()),
     }
 }
 

@@ -5,6 +5,9 @@ use evenkeel_rules::unbase64;
 use crate::draft::prefix;
 use crate::words::quoted;
 
+/// Where `unique-id-format` is kept.
+pub const UNIQUE_ID: &str = "txn.unique-id";
+
 /// A text with HAProxy's variables, with Evenkeel's.
 pub fn variables(text: &str) -> Result<String, String> {
     let mut out = String::new();
@@ -157,6 +160,9 @@ fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
         "ssl_fc" => "{tls}".into(),
         "status" => "{status}".into(),
         "srv_name" => "{server}".into(),
+        "uuid" if ["", "4"].contains(&argument) => "{uuid}".into(),
+        // A variable that the first rule sets.
+        "unique-id" | "ID" => format!("{{variable:{UNIQUE_ID}}}"),
         "res.fhdr" if !first.is_empty() && occurrence.is_empty() => format!("{{last-answer-header:{first}}}"),
         "res.hdr" | "shdr" if !first.is_empty() => {
             format!("{{last-answer-header:{first}|field({},\",\")|trim}}", occurrence_of(occurrence)?)

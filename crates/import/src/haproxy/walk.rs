@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::condition::Acls;
 use super::proxy::{Kind, Proxy, Word, with_constants};
 use super::rules::{also, rule};
-use super::{sample, stats};
+use super::{sample, stats, unique};
 use crate::draft::{Draft, Table};
 use crate::words::{name, quoted};
 
@@ -19,7 +19,15 @@ impl Proxy {
         draft: &mut Draft,
     ) -> Vec<Table> {
         let mut routes = Vec::new();
+        if self.is_http() {
+            routes.extend(unique::id(self, draft));
+        }
+        let target = self.last("default_backend").and_then(|w| backends.get(w.arg(1)));
         for pass in ["monitor", "early", "request", "statistics", "redirect", "response", "backend"] {
+            if pass == "backend" && self.is_http() {
+                let both = [Some(self), target.copied()];
+                routes.extend(both.into_iter().flatten().find_map(|p| unique::forwarded_for(p, draft)));
+            }
             if pass == "response" && sees {
                 continue;
             }
@@ -99,32 +107,35 @@ impl Proxy {
             }
             let noted = allows.then(|| self.allowing(word));
             let word = noted.as_ref().unwrap_or(word);
-            match rule(&with_constants(word, &constants), acls, backends, self.is_http()) {
-                Ok(Some(mut route)) => {
-                    if let Some(unless) = unless_allowed.get(stage) {
-                        also(&mut route, unless);
-                    }
-                    if allows {
-                        unless_allowed.insert(stage, format!("!variable({})", quoted(&self.allowed())));
-                    }
-                    if route.get("pool-map").is_some() {
-                        let own = route.get("when").map(crate::words::unquoted).unwrap_or_default();
-                        for (backend, when) in Proxy::chosen_by_map(word, &own, backends) {
+            for (word, chosen) in self.chosen_by_name(word, backends) {
+                match rule(&with_constants(&word, &constants), acls, backends, self.is_http()) {
+                    Ok(Some(mut route)) => {
+                        also(&mut route, &chosen);
+                        if let Some(unless) = unless_allowed.get(stage) {
+                            also(&mut route, unless);
+                        }
+                        if allows {
+                            unless_allowed.insert(stage, format!("!variable({})", quoted(&self.allowed())));
+                        }
+                        if route.get("pool-map").is_some() {
+                            let own = route.get("when").map(crate::words::unquoted).unwrap_or_default();
+                            for (backend, when) in Proxy::chosen_by_map(&word, &own, backends) {
+                                routes.extend(backend.rules_behind(&when, backends, sees, draft));
+                            }
+                        }
+                        let behind = route.get("pool").is_some() || route.get("deny").is_some();
+                        if let Some(backend) =
+                            backends.get(word.arg(1)).filter(|_| behind && keyword == "use_backend")
+                        {
+                            let when = route.get("when").map(crate::words::unquoted).unwrap_or_default();
                             routes.extend(backend.rules_behind(&when, backends, sees, draft));
                         }
+                        route.comments.clone_from(&word.comments);
+                        routes.push(route);
                     }
-                    let behind = route.get("pool").is_some() || route.get("deny").is_some();
-                    if let Some(backend) =
-                        backends.get(word.arg(1)).filter(|_| behind && keyword == "use_backend")
-                    {
-                        let when = route.get("when").map(crate::words::unquoted).unwrap_or_default();
-                        routes.extend(backend.rules_behind(&when, backends, sees, draft));
-                    }
-                    route.comments.clone_from(&word.comments);
-                    routes.push(route);
+                    Ok(None) => {}
+                    Err(why) => draft.left(word.line, &word.words.join(" "), why),
                 }
-                Ok(None) => {}
-                Err(why) => draft.left(word.line, &word.words.join(" "), why),
             }
         }
         routes
@@ -175,6 +186,26 @@ impl Proxy {
         let note = ["http-request", &format!("set-var({})", self.allowed()), "str(1)"].map(str::to_owned);
         let words = note.into_iter().chain(word.words[2..].iter().cloned()).collect();
         Word { line: word.line, words, comments: word.comments.clone() }
+    }
+
+    /// `use_backend` whose backend is a text with variables: a rule for each backend, and when it is meant.
+    fn chosen_by_name(&self, word: &Word, backends: &BTreeMap<&str, &Proxy>) -> Vec<(Word, String)> {
+        let text = word.arg(1);
+        let mapped = text
+            .strip_prefix("%[")
+            .and_then(|s| s.strip_suffix(']'))
+            .is_some_and(|s| !s.contains("%[") && sample::looked_up(s).is_some());
+        if word.words[0] != "use_backend" || !text.contains('%') || mapped {
+            return vec![(word.clone(), String::new())];
+        }
+        let Ok(template) = sample::variables(text) else { return vec![(word.clone(), String::new())] };
+        let each = backends.keys().map(|called| {
+            let mut words = word.words.clone();
+            words[1] = (*called).to_owned();
+            let when = format!("text({}, {})", quoted(&template), quoted(called));
+            (Word { words, ..word.clone() }, when)
+        });
+        each.collect()
     }
 
     /// The backends with rules that a map may choose, and when it does.

@@ -32,6 +32,11 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// It says where a message ends or what it becomes: no route takes it away.
+    pub fn is_framing(self) -> bool {
+        matches!(self, Kind::ContentLength | Kind::TransferEncoding | Kind::Connection | Kind::Upgrade)
+    }
+
     pub fn of(name: &[u8]) -> Kind {
         let is = |word: &[u8]| name.eq_ignore_ascii_case(word);
         match name.len() {
@@ -148,4 +153,11 @@ fn pairs(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 fn cookie_value<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     pair.strip_prefix(name)?.strip_prefix(b"=")
+}
+
+/// The word `upgrade` as the sender of a head wrote it.
+pub fn upgrade_word<'a>(fields: &[Field], head: &'a [u8]) -> &'a [u8] {
+    let values = fields.iter().filter(|f| f.kind == Kind::Connection).map(|f| f.value.of(head));
+    let mut words = values.flat_map(|value| value.split(|b| *b == b',')).map(<[u8]>::trim_ascii);
+    words.find(|word| word.eq_ignore_ascii_case(b"upgrade")).unwrap_or(b"upgrade")
 }

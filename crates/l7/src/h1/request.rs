@@ -72,6 +72,7 @@ pub struct Edits<'a> {
     pub default_host: &'a str,
     /// Path and query instead of the client's.
     pub target: Option<&'a [u8]>,
+    pub method: Option<&'a [u8]>,
     /// Fields that stay behind, by their names.
     pub drops: Option<NameTest<'a>>,
     /// Whole lines to add.
@@ -266,8 +267,8 @@ impl Request {
     /// Writes the head for the real server.
     pub fn write(&self, head: &[u8], edits: &Edits<'_>, out: &mut Vec<u8>) {
         out.clear();
-        if self.absolute || edits.target.is_some() {
-            out.extend_from_slice(self.method_span.of(head));
+        if self.absolute || edits.target.is_some() || edits.method.is_some() {
+            out.extend_from_slice(edits.method.unwrap_or_else(|| self.method_span.of(head)));
             out.push(b' ');
             out.extend_from_slice(edits.target.unwrap_or_else(|| self.path(head)));
             out.extend_from_slice(if self.version_11 { b" HTTP/1.1" } else { b" HTTP/1.0" });
@@ -279,7 +280,8 @@ impl Request {
         let mut copier = Copier::new(head);
         let mut drops_host = false;
         for field in &self.fields {
-            if edits.drops.is_some_and(|drops| drops(field.name.of(head))) {
+            let dropped = edits.drops.is_some_and(|drops| drops(field.name.of(head)));
+            if dropped && !field.kind.is_framing() {
                 // A request without Host would be none.
                 drops_host |= field.kind == Kind::Host;
                 continue;
@@ -323,7 +325,7 @@ impl Request {
         }
         out.extend_from_slice(edits.lines);
         if self.upgrade {
-            line(out, b"Connection", b"Upgrade");
+            line(out, b"Connection", field::upgrade_word(&self.fields, head));
         } else if !self.version_11 {
             line(out, b"Connection", b"keep-alive");
         }

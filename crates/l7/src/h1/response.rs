@@ -171,7 +171,8 @@ impl Response {
         let mut lengths = 0;
         let mut copier = Copier::new(head);
         for field in &self.fields {
-            if edits.drops.is_some_and(|drops| drops(field.name.of(head))) {
+            let dropped = edits.drops.is_some_and(|drops| drops(field.name.of(head)));
+            if dropped && !field.kind.is_framing() {
                 continue;
             }
             let keep = match field.kind {
@@ -208,7 +209,7 @@ impl Response {
             line(out, b"cache-control", b"private");
         }
         if switching {
-            line(out, b"Connection", b"Upgrade");
+            line(out, b"Connection", field::upgrade_word(&self.fields, head));
         } else if let Some(connection) = edits.connection {
             line(out, b"Connection", connection.as_bytes());
         }

@@ -229,7 +229,11 @@ pub fn request_to_block(
         encode(b":protocol", protocol, out);
     }
     encode(b":scheme", scheme, out);
-    encode(b":authority", request.host.of(head), out);
+    // One without a host has none (RFC 9113, section 8.3.1).
+    let host = request.host.of(head);
+    if !host.is_empty() {
+        encode(b":authority", host, out);
+    }
     encode(b":path", request.path(head), out);
     let mut grpc = false;
     for f in &request.fields {

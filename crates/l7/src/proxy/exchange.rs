@@ -112,7 +112,8 @@ async fn proxy(
         return fail(worker, scratch, client, view, Failure::TooLarge).await;
     }
     let request = &scratch.request;
-    let idempotent = request.method.is_idempotent();
+    let sent = scratch.changes.method.as_deref().map_or(request.method, Method::of);
+    let idempotent = request.method.is_idempotent() && sent.is_idempotent();
     let head = buffer.bytes();
     let names_client =
         request.fields.iter().any(|f| is_named_by(f.name.of(head), b"authorization", f.value.of(head)));
@@ -199,6 +200,7 @@ fn rewrite_head(
         strip_cookie: rule.filter(|r| r.method == CookieMethod::Prefix).map(|r| r.name.as_bytes()),
         default_host: &host,
         target: changes.target.as_deref(),
+        method: changes.method.as_deref(),
         drops: if changes.request.is_empty() { None } else { Some(&drops) },
         lines: &changes.request.lines,
     };

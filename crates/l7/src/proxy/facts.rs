@@ -28,6 +28,7 @@ pub struct Asked<'a> {
     pub target: Option<Vec<u8>>,
     /// What this route makes of it: seen by the next.
     pub next_target: Option<Vec<u8>>,
+    pub method: Option<Box<[u8]>>,
     pub edits: HeadChanges,
     /// Of a TLS connection that is passed through unopened.
     pub hello: Option<&'a Hello>,
@@ -116,6 +117,7 @@ impl<'a> Asked<'a> {
             variables: Variables::default(),
             target: None,
             next_target: None,
+            method: None,
             edits: HeadChanges::default(),
         }
     }
@@ -153,7 +155,10 @@ impl Asked<'_> {
     }
 
     fn method(&self) -> &[u8] {
-        self.request.map_or(b"", |(request, head)| request.method_span.of(head))
+        match &self.method {
+            Some(method) => method,
+            None => self.request.map_or(b"", |(request, head)| request.method_span.of(head)),
+        }
     }
 
     fn peer(
@@ -312,6 +317,10 @@ impl Facts for Asked<'_> {
     fn local_time(&self) -> LocalTime {
         let (weekday, minute_of_day) = self.worker.local_minute();
         LocalTime { weekday, minute_of_day }
+    }
+
+    fn random(&self) -> u128 {
+        u128::from(self.worker.random()) << 64 | u128::from(self.worker.random())
     }
 }
 

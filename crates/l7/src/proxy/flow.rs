@@ -319,7 +319,10 @@ impl Flow<'_> {
         let deadline_ms = match (self.connected, self.waits_on_client) {
             (false, _) => self.connect_deadline_ms,
             (true, true) => self.moved_ms + timeouts.client.as_millis() as u64,
-            (true, false) => self.moved_ms + timeouts.server.as_millis() as u64,
+            (true, false) => {
+                let own = self.scratch.changes.server_timeout_ms;
+                self.moved_ms + own.unwrap_or(timeouts.server.as_millis() as u64)
+            }
         };
         self.client.link.want_hangup();
         let stop = match self.worker.reactor.wait(deadline_ms).await {
@@ -496,7 +499,9 @@ impl Flow<'_> {
         }
         let ends_itself = response.framing != Framing::UntilClose;
         self.keep_client = request.keep_alive && sent_all && ends_itself && !closing;
-        self.keep_server = response.keep_alive && sent_all;
+        // Asked with another method, a HEAD has a body behind its answer.
+        let hidden_body = changes.method.is_some() && request.method == Method::Head;
+        self.keep_server = response.keep_alive && sent_all && !hidden_body;
         record.status = response.status;
         record.answered_ms = Some(now.mono_ms);
         self.lease.judge(response.status >= 500);

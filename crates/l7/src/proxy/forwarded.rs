@@ -19,15 +19,15 @@ pub fn add(
 ) {
     let wants = &service.forwarded;
     if wants.x_forwarded_host {
-        changes.drop_named(b"x-forwarded-host", false);
+        changes.drop_named(b"x-forwarded-host");
         changes.add(b"X-Forwarded-Host", request.host.of(head));
     }
     if wants.x_forwarded_port {
-        changes.drop_named(b"x-forwarded-port", false);
+        changes.drop_named(b"x-forwarded-port");
         changes.add(b"X-Forwarded-Port", client.vip.port().to_string().as_bytes());
     }
     if wants.x_real_ip {
-        changes.drop_named(b"x-real-ip", false);
+        changes.drop_named(b"x-real-ip");
         changes.add(b"X-Real-IP", client.address.ip().to_canonical().to_string().as_bytes());
     }
     if wants.forwarded {
@@ -48,7 +48,7 @@ pub fn add(
     }
     let tells = service.tls.as_ref().and_then(|tls| tls.client_auth.as_ref()).is_some_and(|a| a.headers);
     if tells {
-        changes.drop_named(b"x-client-cert-", true);
+        changes.drop_named(b"x-client-cert-*");
         if let Some(peer) = client.tls.as_ref().and_then(|tls| tls.peer.as_ref()) {
             changes.add(b"X-Client-Cert-Subject", peer.subject.as_bytes());
             changes.add(b"X-Client-Cert-Issuer", peer.issuer.as_bytes());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use evenkeel_balance::{ConcurrencyLimit, Counter, Key};
 use evenkeel_model::Answers;
-use evenkeel_rules::{Captures, PathStart, Template};
+use evenkeel_rules::{Captures, PathStart, Template, is_named};
 
 use super::facts::{Answer, Asked, Hello, Variables};
 use super::session::Client;
@@ -15,7 +15,7 @@ use crate::auth;
 use crate::h1::request::Request;
 use crate::h1::response::Response;
 use crate::log::Record;
-use crate::routing::{CompiledEdit, CompiledRoute, Page, Step, TableSpec, is_named};
+use crate::routing::{CompiledEdit, CompiledRoute, Page, Step, TableSpec};
 use crate::worker::Worker;
 
 /// Where the routes lead.
@@ -55,6 +55,8 @@ pub struct Refusal {
 pub struct Changes {
     /// The new path with query, when it changes.
     pub target: Option<Vec<u8>>,
+    /// The new method.
+    pub method: Option<Box<[u8]>>,
     pub request: HeadChanges,
     pub response: HeadChanges,
     /// Texts for the log line, divided by `|`.
@@ -64,6 +66,8 @@ pub struct Changes {
     texts: Vec<u8>,
     text_ends: Vec<usize>,
     pub priority: i16,
+    /// In place of the service's.
+    pub server_timeout_ms: Option<u64>,
     tracked: Vec<Tracked>,
     places: Vec<Place>,
     captures: Captures,
@@ -75,7 +79,7 @@ pub struct Changes {
 /// Fields to remove and lines to add.
 #[derive(Default)]
 pub struct HeadChanges {
-    drops: Vec<(Box<[u8]>, bool)>,
+    drops: Vec<Box<[u8]>>,
     /// Whole lines, in their order.
     pub lines: Vec<u8>,
 }
@@ -87,11 +91,12 @@ impl HeadChanges {
 
     /// Whether a field of the original head stays behind.
     pub fn drops(&self, field: &[u8]) -> bool {
-        self.drops.iter().any(|(name, prefix)| is_named(field, name, *prefix))
+        self.drops.iter().any(|name| is_named(field, name))
     }
 
-    pub fn drop_named(&mut self, name: &[u8], prefix: bool) {
-        self.drops.push((name.into(), prefix));
+    /// `*` in the name stands for anything.
+    pub fn drop_named(&mut self, name: &[u8]) {
+        self.drops.push(name.into());
     }
 
     pub fn add(&mut self, name: &[u8], value: &[u8]) {
@@ -114,13 +119,13 @@ impl HeadChanges {
 
     fn apply(&mut self, edit: &CompiledEdit, value: &[u8]) {
         match edit {
-            CompiledEdit::Remove { name, prefix } => {
+            CompiledEdit::Remove { name } => {
                 self.forget(edit);
-                self.drop_named(name, *prefix);
+                self.drop_named(name);
             }
             CompiledEdit::Set { name, .. } => {
                 self.forget(edit);
-                self.drop_named(name, false);
+                self.drop_named(name);
                 self.add(name, value);
             }
             CompiledEdit::Add { name, .. } => self.add(name, value),
@@ -170,6 +175,8 @@ impl Drop for Place {
 impl Changes {
     pub fn clear(&mut self) {
         self.target = None;
+        self.method = None;
+        self.server_timeout_ms = None;
         self.request.clear();
         self.response.clear();
         self.captured.clear();
@@ -245,6 +252,7 @@ pub async fn walk(
         }
     }
     changes.key.replace(asked.key.take());
+    changes.method = asked.method.take();
     (changes.variables, changes.request, changes.target) = (asked.variables, asked.edits, asked.target);
     verdict
 }
@@ -289,6 +297,7 @@ pub fn walk_answer(
     asked.variables = std::mem::take(&mut changes.variables);
     asked.edits = std::mem::take(&mut changes.request);
     asked.target = changes.target.take();
+    asked.method = changes.method.take();
     let (response, head) = answered.response;
     let edits = std::mem::take(&mut changes.response);
     asked.answer = Some(Answer { response, head, status: response.status, edits, server: answered.server });
@@ -312,6 +321,7 @@ pub fn walk_answer(
     }
     changes.key.replace(asked.key.take());
     changes.response = asked.answer.map(|answer| answer.edits).unwrap_or_default();
+    changes.method = asked.method.take();
     (changes.variables, changes.request, changes.target) = (asked.variables, asked.edits, asked.target);
     verdict
 }
@@ -402,6 +412,10 @@ async fn take(asked: &mut Asked<'_>, step: &Step, changes: &mut Changes) -> Opti
             capture(&rendered, &mut changes.captured);
             None
         }
+        Step::ServerTimeout(time_ms) => {
+            changes.server_timeout_ms = Some(*time_ms);
+            None
+        }
         Step::Priority(priority) => {
             changes.priority = *priority;
             None
@@ -424,6 +438,10 @@ async fn take(asked: &mut Asked<'_>, step: &Step, changes: &mut Changes) -> Opti
                 target.extend(sanitized(&rendered, false));
             }
             asked.next_target = Some(target);
+            None
+        }
+        Step::RewriteMethod(method) => {
+            asked.method = Some(method.clone());
             None
         }
         Step::RewriteUri(text) => {
