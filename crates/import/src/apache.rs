@@ -1,6 +1,6 @@
 //! Apache's `mod_proxy_balancer`.
 
-use crate::draft::{Draft, Pool, Service, Table};
+use crate::draft::{Draft, Line, Pool, Service, Table, also};
 use crate::words::{address, list, literal, name, quoted, split_port, with_port};
 
 #[derive(Default)]
@@ -32,8 +32,13 @@ pub fn read(text: &str, draft: &mut Draft) {
         let words = words(bare);
         let Some(keyword) = words.first().map(|w| w.to_lowercase()) else { continue };
         if !skipped.is_empty() {
-            if keyword == skipped {
-                skipped.clear();
+            match keyword.as_str() {
+                _ if keyword == skipped => skipped.clear(),
+                "proxypass" | "proxypassmatch" | "requestheader" | "header" => {
+                    let why = "what stands in a Location is not carried over: write it beside it";
+                    draft.left(at, &words.join(" "), why);
+                }
+                _ => {}
             }
             continue;
         }
@@ -142,6 +147,14 @@ fn pool(
                     draft.left(*at, place, "it is no address: the member is left out; write its address");
                     continue;
                 };
+                let secret = pool.table.get("server-tls").is_some();
+                if !pool.servers.is_empty() && secret != (scheme == "https") {
+                    draft.left(
+                        *at,
+                        place,
+                        "all servers of a pool are spoken to alike: over TLS, this one too",
+                    );
+                }
                 if scheme == "https" {
                     pool.table.set("server-tls", "{ verify = false }");
                 } else if scheme != "http" {
@@ -253,21 +266,35 @@ fn service(host: &Host, draft: &mut Draft) {
     service.table.set("forwarded", list(&["x-forwarded-for", "x-forwarded-host"]));
     let mut certificate = None;
     let mut has_tls = false;
+    let (mut min_tls, mut keeps_host, mut heads) = (None, false, Vec::new());
     for (at, words) in &host.lines {
         match words[0].to_lowercase().as_str() {
             "proxypass" => pass(*at, words, &mut service, draft),
             "sslengine" => has_tls = words.get(1).is_some_and(|v| v.eq_ignore_ascii_case("on")),
             "sslcertificatefile" => certificate = words.get(1).cloned(),
+            "sslprotocol" => {
+                let only = words[1..].iter().all(|w| w == "-all" || w.trim_start_matches('+') == "TLSv1.3");
+                min_tls = only.then_some("1.3");
+            }
+            "proxytimeout" => {
+                service.timeouts.text("server", &format!("{}s", words.get(1).map_or("60", |t| t)))
+            }
+            "proxypreservehost" => keeps_host = words.get(1).is_some_and(|v| v.eq_ignore_ascii_case("on")),
+            "header" | "requestheader" => {
+                // The cookie of a balancer is its persistence.
+                if !words.iter().any(|w| w.contains("BALANCER_WORKER_ROUTE")) {
+                    match header(words) {
+                        Some(route) => heads.push(route),
+                        None => draft.left(*at, &words.join(" "), "not carried over"),
+                    }
+                }
+            }
             "sslcertificatekeyfile"
             | "sslcertificatechainfile"
-            | "sslprotocol"
             | "sslciphersuite"
             | "sslhonorcipherorder"
             | "proxypassreverse"
             | "proxyrequests"
-            | "proxypreservehost"
-            | "header"
-            | "requestheader"
             | "documentroot"
             | "errorlog"
             | "customlog"
@@ -277,7 +304,6 @@ fn service(host: &Host, draft: &mut Draft) {
             | "serveradmin"
             | "namevirtualhost"
             | "proxyvia"
-            | "proxytimeout"
             | "sslproxyengine" => {
                 if words[0].eq_ignore_ascii_case("SSLCertificateKeyFile") {
                     draft.left(
@@ -290,9 +316,15 @@ fn service(host: &Host, draft: &mut Draft) {
             _ => draft.left(*at, &words.join(" "), "not carried over"),
         }
     }
-    if let (true, Some(file)) = (has_tls, certificate) {
-        service.table.set("tls", format!("{{ certificates = {} }}", list(&[file])));
+    if !keeps_host {
+        draft.note(host.line, "ProxyPreserveHost", "servers get the client's Host, not their own name");
     }
+    let certificate = certificate.filter(|_| has_tls);
+    if let Some(file) = &certificate {
+        let min = min_tls.map_or_else(String::new, |v| format!("min-version = {}, ", quoted(v)));
+        service.table.set("tls", format!("{{ {min}certificates = {} }}", list(std::slice::from_ref(file))));
+    }
+    service.routes.splice(0..0, heads);
     if service.pool.is_none() && service.own.is_none() {
         match service.routes.iter().find_map(|r| r.get("pool").map(|p| p.trim_matches('"').to_owned())) {
             Some(pool) => {
@@ -315,11 +347,25 @@ fn service(host: &Host, draft: &mut Draft) {
         let hosts = host.names.iter().map(|n| quoted(n)).collect::<Vec<_>>().join(", ");
         let mut route = Table { comments: host.comments.clone(), lines: Vec::new() };
         route.text("name", &service.name);
-        route.set("when", literal(&format!("host({hosts})")));
         if let Some(pool) = &service.pool {
             route.text("pool", pool);
         }
-        known.routes.push(route);
+        let mut routes = std::mem::take(&mut service.routes);
+        routes.push(route);
+        for (number, route) in routes.iter_mut().enumerate() {
+            also(route, &format!("host({hosts})"));
+            route.lines.retain(|line| line.key != "name");
+            let called = format!("{}-{}", service.name, number + 1);
+            let line = Line { key: "name".into(), value: quoted(&called), comment: String::new() };
+            route.lines.insert(0, line);
+        }
+        // Apache's first host is for every other name: its routes come last.
+        known.routes.splice(0..0, routes);
+        if let (Some(file), Some(tls)) = (certificate, known.table.get("tls").map(str::to_owned)) {
+            // The first one is for those who name no host.
+            let more = tls.replace("] }", &format!(", {}] }}", quoted(&file)));
+            known.table.set("tls", more);
+        }
         return;
     }
     draft.services.push(service);
@@ -335,18 +381,29 @@ fn pass(at: usize, words: &[String], service: &mut Service, draft: &mut Draft) {
         );
         return;
     }
-    let Some(of) = to.strip_prefix("balancer://") else {
+    let alone = ["http://", "https://"].iter().any(|scheme| to.starts_with(scheme));
+    let Some(of) = to.strip_prefix("balancer://").or(to.split_once("://").map(|t| t.1).filter(|_| alone))
+    else {
         draft.left(at, &words.join(" "), "write its server into a pool");
         return;
     };
     let (of, below) = of.split_once('/').unwrap_or((of, ""));
-    let pool = name(of);
+    let own = if alone { single(of, to.starts_with("https"), draft) } else { None };
+    if alone && own.is_none() {
+        draft.left(at, &words.join(" "), format!("{of} is no address: write its server into a pool"));
+        return;
+    }
+    let pool = own.unwrap_or_else(|| name(of));
+    let time = words.iter().find_map(|w| w.strip_prefix("timeout=")).map(|t| format!("{t}s"));
     if !draft.pools.iter().any(|p| p.name == pool) {
         draft.left(at, &words.join(" "), format!("there is no balancer {of} with members"));
         return;
     }
     let under = path.trim_end_matches('/');
     if under.is_empty() && below.is_empty() {
+        if let Some(time) = time {
+            service.timeouts.text("server", &time);
+        }
         service.pool = Some(pool);
         return;
     }
@@ -358,6 +415,49 @@ fn pass(at: usize, words: &[String], service: &mut Service, draft: &mut Draft) {
     if there != under && !(there == "/" && under.is_empty()) {
         route.text("rewrite-path", &format!("{}/{{1}}", there.trim_end_matches('/')));
     }
+    if let Some(time) = time {
+        route.text("server-timeout", &time);
+    }
     route.text("pool", &pool);
     service.routes.push(route);
+}
+
+/// The pool of a server that is named without a balancer.
+fn single(place: &str, secret: bool, draft: &mut Draft) -> Option<String> {
+    let (host, port) = split_port(place);
+    let (host, port) = (address(host)?, port.unwrap_or(if secret { "443" } else { "80" }));
+    let wanted = name(&format!("{host}-{port}").replace([':', '.'], "-"));
+    if !draft.pools.iter().any(|p| p.name == wanted) {
+        let mut pool = Pool { name: wanted.clone(), ..Pool::default() };
+        if secret {
+            pool.table.set("server-tls", "{ verify = false }");
+        }
+        let mut server = Table::default();
+        server.text("name", &wanted);
+        server.text("address", &with_port(&host, port));
+        pool.servers.push(server);
+        draft.pools.push(pool);
+    }
+    Some(wanted)
+}
+
+/// `RequestHeader` and `Header` with plain values.
+fn header(words: &[String]) -> Option<Table> {
+    let ours = if words[0].eq_ignore_ascii_case("Header") { "response-" } else { "" };
+    let rest: Vec<&str> =
+        words[1..].iter().map(String::as_str).filter(|w| *w != "always" && *w != "onsuccess").collect();
+    let mut route = Table::default();
+    match rest.as_slice() {
+        ["unset", header] => route.set(&format!("remove-{ours}header"), list(&[*header])),
+        [how @ ("set" | "add" | "append"), header, value] if !value.contains('%') => {
+            let how = if *how == "set" { "set" } else { "add" };
+            let value = value.replace('{', "{{").replace('}', "}}");
+            route.set(
+                &format!("{how}-{ours}header"),
+                format!("{{ {} = {} }}", quoted(header), quoted(&value)),
+            );
+        }
+        _ => return None,
+    }
+    Some(route)
 }

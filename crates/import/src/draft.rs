@@ -170,6 +170,26 @@ pub struct Draft {
     pub run: Option<Run>,
 }
 
+/// The route only applies where another condition holds as well.
+pub fn also(route: &mut Table, when: &str) {
+    if when.is_empty() {
+        return;
+    }
+    let wrapped = |text: &str| if text.contains(" || ") { format!("({text})") } else { text.to_owned() };
+    let whole = match route.get("when").map(crate::words::unquoted) {
+        Some(own) => format!("{} && {}", wrapped(when), wrapped(&own)),
+        None => when.to_owned(),
+    };
+    let value = crate::words::literal(&whole);
+    match route.lines.iter_mut().find(|l| l.key == "when") {
+        Some(line) => line.value = value,
+        None => {
+            let line = Line { key: "when".into(), value, comment: String::new() };
+            route.lines.insert(usize::from(route.get("name").is_some()), line);
+        }
+    }
+}
+
 /// A file in its folder, unless it has one.
 pub fn based(base: Option<&String>, file: &str) -> String {
     match base {

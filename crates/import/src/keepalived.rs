@@ -50,16 +50,9 @@ pub fn read(text: &str, draft: &mut Draft) {
         match node.words.first().map_or("", String::as_str) {
             "global_defs" => mail(node, draft),
             "virtual_server" => virtual_server(node, &all, draft),
-            "vrrp_instance" => instance(node, synced, draft),
-            "vrrp_sync_group" | "virtual_server_group" => {}
-            "vrrp_script" => {
-                let script = node.value("script").unwrap_or("").to_owned();
-                draft.left(
-                    node.line,
-                    "vrrp_script",
-                    format!("{script}: write it as [pair] track-script, if the key fits"),
-                );
-            }
+            "vrrp_instance" => instance(node, synced, &all, draft),
+            // Told where they are used.
+            "vrrp_sync_group" | "virtual_server_group" | "vrrp_script" => {}
             other => draft.left(node.line, other, "not carried over"),
         }
     }
@@ -92,7 +85,7 @@ fn seconds(text: &str) -> String {
     }
 }
 
-fn instance(node: &Node, synced: bool, draft: &mut Draft) {
+fn instance(node: &Node, synced: bool, all: &[Node], draft: &mut Draft) {
     let get = |key: &str| node.value(key).map(str::to_owned);
     if draft.globals.iter().all(|(name, _)| name != "pair") {
         let pair = draft.global("pair");
@@ -115,7 +108,20 @@ fn instance(node: &Node, synced: bool, draft: &mut Draft) {
     if get("version").is_none_or(|v| v == "2") {
         router.set_with("version", "2", "keepalived's own default");
     }
+    let own = node.child("virtual_ipaddress").and_then(|n| n.children.first());
+    if own.and_then(|c| c.words.first()).is_some_and(|a| a.contains(':')) {
+        router.text("family", "ipv6");
+    }
+    if let Some(peers) = node.child("unicast_peer") {
+        // In its block, or on its line.
+        let inside = peers.children.iter().flat_map(|c| c.words.iter());
+        let peers: Vec<&str> = peers.words[1..].iter().chain(inside).map(String::as_str).collect();
+        router.set("unicast", list(&peers));
+    }
     draft.routers.push(router);
+    for script in node.children.iter().filter(|c| c.is("track_script")) {
+        track(script, all, draft);
+    }
     let addresses = ["virtual_ipaddress", "virtual_ipaddress_excluded"];
     let floating: Vec<String> = addresses
         .iter()
@@ -149,7 +155,18 @@ fn instance(node: &Node, synced: bool, draft: &mut Draft) {
     for child in &node.children {
         let keyword = child.words.first().map_or("", String::as_str);
         match keyword {
-            "interface" | "virtual_router_id" | "priority" | "advert_int" | "virtual_ipaddress" | "virtual_ipaddress_excluded" | "nopreempt" | "state" | "version" | "garp_master_delay" | "garp_master_refresh" | "dont_track_primary" | "smtp_alert" | "preempt_delay" => {}
+            "interface" | "virtual_router_id" | "priority" | "advert_int" | "virtual_ipaddress" | "virtual_ipaddress_excluded" | "nopreempt" | "state" | "version" | "garp_master_delay" | "garp_master_refresh" | "dont_track_primary" | "smtp_alert" => {}
+            "unicast_peer" | "track_script" => {}
+            "unicast_src_ip" | "mcast_src_ip" => {
+                draft.note(child.line, keyword, "messages come from the interface's own address");
+            }
+            "notify" if child.words.len() == 2 && child.words[1].starts_with('/') => {
+                let script = child.words[1].clone();
+                match draft.known("pair", "notify") {
+                    Some(known) if known != script => draft.left(child.line, keyword, "a pair has one `notify`"),
+                    _ => draft.global("pair").text("notify", &script),
+                }
+            }
             "authentication" => draft.left(child.line, keyword, "VRRP's password protects nothing (RFC 9568, section 9); a pair of Evenkeel seals its messages"),
             "notify_master" | "notify_backup" | "notify_fault" | "notify" | "notify_stop" => {
                 let script = child.words.get(1).cloned().unwrap_or_default();
@@ -160,16 +177,47 @@ fn instance(node: &Node, synced: bool, draft: &mut Draft) {
     }
 }
 
+/// The script that says whether this node is fit to be active.
+fn track(node: &Node, all: &[Node], draft: &mut Draft) {
+    let inside = node.children.iter().filter_map(|c| c.words.first());
+    for name in node.words[1..].iter().take(1).chain(inside) {
+        let script = all.iter().find(|n| n.is("vrrp_script") && n.words.get(1) == Some(name));
+        let Some(script) = script else {
+            draft.left(node.line, "track_script", format!("there is no vrrp_script {name}"));
+            continue;
+        };
+        let command = script.value("script").unwrap_or("");
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let raises = script.value("weight").is_some_and(|w| w.parse::<i32>().is_ok_and(|w| w > 0));
+        let track = list(&words);
+        let pair = draft.global("pair");
+        let other = pair.get("track").is_some_and(|known| known != track);
+        if !command.starts_with('/') || command.contains(['|', '&', ';', '$', '`', '<', '>']) {
+            let why = format!(
+                "{command}: write it as a program with its arguments: track = [\"/bin/sh\", \"-c\", …]"
+            );
+            draft.left(script.line, "vrrp_script", why);
+        } else if other {
+            draft.left(script.line, "vrrp_script", "a pair has one `track`: make one script of them");
+        } else {
+            pair.set_with("track", track, "run every two seconds");
+            let what = if raises { "while it fails" } else { "while it fails, whatever its weight," };
+            let why = format!("{what} the other node is active, if its own passes");
+            draft.note(script.line, "vrrp_script", why);
+        }
+    }
+}
+
 fn virtual_server(node: &Node, all: &[Node], draft: &mut Draft) {
     let protocol = node.value("protocol").unwrap_or("TCP").to_lowercase();
     let vips: Vec<String> = match (node.words.get(1).map(String::as_str), node.words.get(2)) {
         (Some("group"), Some(group)) => {
             let found = all.iter().find(|n| n.is("virtual_server_group") && n.words.get(1) == Some(group));
             let lines = found.map_or(&[][..], |n| &n.children[..]);
-            lines
-                .iter()
-                .filter_map(|c| Some(with_port(&address(c.words.first()?)?, c.words.get(1)?)))
-                .collect()
+            for line in lines.iter().filter(|c| members(c).is_empty()) {
+                draft.left(line.line, &line.words.join(" "), "a service needs its addresses and ports");
+            }
+            lines.iter().flat_map(members).collect()
         }
         (Some("fwmark"), mark) => {
             let mark = mark.cloned().unwrap_or_default();
@@ -213,7 +261,6 @@ fn virtual_server(node: &Node, all: &[Node], draft: &mut Draft) {
         server.set("backup", "true");
         pool.servers.push(server);
     }
-    let delay = node.value("delay_loop").map(str::to_owned);
     let mut check: Option<(String, usize)> = None;
     for real in node.children.iter().filter(|c| c.is("real_server")) {
         let Some(host) = real.words.get(1).and_then(|h| address(h)) else { continue };
@@ -232,7 +279,7 @@ fn virtual_server(node: &Node, all: &[Node], draft: &mut Draft) {
             }
         }
         pool.servers.insert(pool.servers.iter().filter(|s| s.get("backup").is_none()).count(), server);
-        let found = checker(real, delay.as_deref(), draft);
+        let found = checker(real, node, draft);
         match (&check, found) {
             (None, Some(found)) => check = Some((found, real.line)),
             (Some((known, line)), Some(found)) if *known != found => {
@@ -241,12 +288,18 @@ fn virtual_server(node: &Node, all: &[Node], draft: &mut Draft) {
             }
             _ => {}
         }
-        for script in real.children.iter().filter(|c| c.words[0].starts_with("notify_")) {
-            draft.left(
-                script.line,
-                &script.words[0],
-                "see [[alerts.script]] with kinds = [\"server-up\", \"server-down\"]",
-            );
+        for child in &real.children {
+            match child.words[0].as_str() {
+                keyword if keyword.starts_with("notify_") => {
+                    let why = "see [[alerts.script]] with kinds = [\"server-up\", \"server-down\"]";
+                    draft.left(child.line, keyword, why);
+                }
+                // A server that is down keeps its connections anyway.
+                "weight" | "uthreshold" | "lthreshold" | "inhibit_on_failure" | "virtualhost" | "retry"
+                | "delay_loop" | "delay_before_retry" | "alpha" | "warmup" | "smtp_alert" => {}
+                keyword if CHECKERS.contains(&keyword) => {}
+                keyword => draft.left(child.line, keyword, "not carried over"),
+            }
         }
     }
     let none = "{ type = \"none\" }".to_owned();
@@ -281,6 +334,28 @@ fn virtual_server(node: &Node, all: &[Node], draft: &mut Draft) {
     draft.services.push(service);
 }
 
+/// `ADDRESS[-LAST] PORT` of a group.
+fn members(node: &Node) -> Vec<String> {
+    let [place, rest @ ..] = node.words.as_slice() else { return Vec::new() };
+    let port = rest.first().map_or("*", |p| if p == "0" { "*" } else { p });
+    let (first, last) = place.split_once('-').unwrap_or((place, ""));
+    let Some(first) = address(first) else { return Vec::new() };
+    let mut all = vec![with_port(&first, port)];
+    // The last part counts on, in the digits of its version.
+    let sign = if first.contains(':') { ':' } else { '.' };
+    let radix = if sign == ':' { 16 } else { 10 };
+    if let Some((network, from)) = first.rsplit_once(sign)
+        && let (Ok(from), Ok(to)) = (u32::from_str_radix(from, radix), u32::from_str_radix(last, radix))
+    {
+        let each = (from + 1..=to.min(from + 255)).map(|n| match sign {
+            ':' => format!("{network}:{n:x}"),
+            _ => format!("{network}.{n}"),
+        });
+        all.extend(each.map(|host| with_port(&host, port)));
+    }
+    all
+}
+
 /// In `dr` and `tun` the port is the VIP's.
 fn place(host: &str, port: Option<&str>, mode: &str) -> String {
     match port.filter(|p| *p != "0" && mode == "nat") {
@@ -289,49 +364,61 @@ fn place(host: &str, port: Option<&str>, mode: &str) -> String {
     }
 }
 
-fn checker(real: &Node, delay: Option<&str>, draft: &mut Draft) -> Option<String> {
+const CHECKERS: &[&str] =
+    &["TCP_CHECK", "HTTP_GET", "SSL_GET", "SMTP_CHECK", "DNS_CHECK", "MISC_CHECK", "PING_CHECK", "UDP_CHECK"];
+
+fn checker(real: &Node, service: &Node, draft: &mut Draft) -> Option<String> {
     let mut check = Table::default();
-    let found = real.children.iter().find(|c| {
-        [
-            "TCP_CHECK",
-            "HTTP_GET",
-            "SSL_GET",
-            "SMTP_CHECK",
-            "DNS_CHECK",
-            "MISC_CHECK",
-            "PING_CHECK",
-            "UDP_CHECK",
-        ]
-        .contains(&c.words[0].as_str())
-    })?;
+    let mut all = real.children.iter().filter(|c| CHECKERS.contains(&c.words[0].as_str()));
+    let found = all.next()?;
+    for more in all {
+        draft.left(more.line, &more.words[0], "a server has one check");
+    }
+    // A checker's own word, else that of its server or of the service.
+    let value = |key: &str| [found, real, service].into_iter().find_map(|node| node.value(key));
+    let urls: Vec<&Node> = found.children.iter().filter(|c| c.is("url")).collect();
+    let mut known = vec![
+        "url",
+        "connect_port",
+        "connect_timeout",
+        "connect_ip",
+        "retry",
+        "nb_get_retry",
+        "delay_loop",
+        "delay_before_retry",
+        "virtualhost",
+        "warmup",
+        "alpha",
+        "enable_sni",
+        "host",
+    ];
     match found.words[0].as_str() {
         "TCP_CHECK" => check.text("type", "tcp"),
-        "SMTP_CHECK" => check.text("type", "smtp"),
+        "SMTP_CHECK" => {
+            check.text("type", "smtp");
+            if let Some(host) = found.value("helo_name") {
+                check.text("host", host);
+            }
+            known.push("helo_name");
+        }
         "PING_CHECK" => check.text("type", "ping"),
         "DNS_CHECK" => {
             check.text("type", "dns");
             check.text("name", found.value("name").unwrap_or("."));
+            known.push("name");
         }
         "HTTP_GET" | "SSL_GET" => {
             check.text("type", "http");
-            let url = found.child("url");
-            if let Some(path) = url.and_then(|u| u.value("path")) {
-                check.text("path", path);
+            if let Some(url) = urls.first() {
+                page(url, &mut check, draft);
             }
-            if let Some(status) = url.and_then(|u| u.value("status_code")) {
-                check.text("status", status);
+            for url in urls.iter().skip(1) {
+                let path = url.value("path").unwrap_or("/").to_owned();
+                draft.left(url.line, "url", format!("{path}: a check asks for one page"));
             }
-            if let Some(host) =
-                found.value("virtualhost").or_else(|| url.and_then(|u| u.value("virtualhost")))
-            {
+            let host = urls.first().and_then(|u| u.value("virtualhost")).or_else(|| value("virtualhost"));
+            if let Some(host) = host {
                 check.text("host", host);
-            }
-            if let Some(digest) = url.and_then(|u| u.child("digest")) {
-                draft.left(
-                    digest.line,
-                    "digest",
-                    "write expect = \"a text of the page\" instead of a sum of all of it",
-                );
             }
             if found.is("SSL_GET") {
                 check.set("tls", "{ verify = false }");
@@ -346,6 +433,11 @@ fn checker(real: &Node, delay: Option<&str>, draft: &mut Draft) -> Option<String
             if !arguments.is_empty() {
                 check.set("arguments", list(&arguments));
             }
+            check.set("keepalived", "true");
+            if found.child("misc_dynamic").is_none() {
+                draft.note(found.line, "MISC_CHECK", "an exit status from 2 on is a weight");
+            }
+            known.extend(["misc_path", "misc_timeout", "misc_dynamic"]);
         }
         other => {
             draft.left(found.line, other, "a TCP connection is tried instead");
@@ -355,16 +447,45 @@ fn checker(real: &Node, delay: Option<&str>, draft: &mut Draft) -> Option<String
     if let Some(port) = found.value("connect_port") {
         check.set("port", port.to_owned());
     }
+    if let Some(address) = found.value("connect_ip").and_then(address) {
+        check.text("address", address.trim_matches(['[', ']']));
+    }
     if let Some(timeout) = found.value("connect_timeout").or_else(|| found.value("misc_timeout")) {
         check.text("timeout", &seconds(timeout));
     }
-    if let Some(delay) = delay {
+    if let Some(delay) = value("delay_loop") {
         check.text("interval", &seconds(delay));
     }
-    if let Some(retry) =
-        found.value("retry").or_else(|| found.value("nb_get_retry")).and_then(|r| r.parse::<u32>().ok())
-    {
+    if let Some(delay) = value("delay_before_retry") {
+        check.text("fast-interval", &seconds(delay));
+    }
+    let retry = found.value("nb_get_retry").or_else(|| value("retry"));
+    if let Some(retry) = retry.and_then(|r| r.parse::<u32>().ok()) {
         check.set("fall", (retry.max(1)).to_string());
     }
+    for child in found.children.iter().filter(|c| !known.contains(&c.words[0].as_str())) {
+        draft.left(child.line, &child.words[0], "not carried over");
+    }
     Some(check.inline())
+}
+
+/// A page that is asked for, and what is expected of it.
+fn page(url: &Node, check: &mut Table, draft: &mut Draft) {
+    for child in &url.children {
+        let value = child.words.get(1).map_or("", String::as_str);
+        match child.words[0].as_str() {
+            "path" => check.text("path", value),
+            "status_code" => check.text("status", &child.words[1..].join(",")),
+            "regex" => check.text("expect-regex", value),
+            "virtualhost" => {}
+            "digest" => {
+                let why = "write expect = \"a text of the page\" instead of a sum of all of it";
+                draft.left(child.line, "digest", why);
+            }
+            keyword => draft.left(child.line, keyword, "not carried over"),
+        }
+    }
+    if check.get("status").is_none() {
+        check.text("status", "200-299");
+    }
 }

@@ -1,7 +1,7 @@
 //! `ldirectord.cf`.
 
 use crate::draft::{Draft, Pool, Service, Table};
-use crate::words::{address, name, split_port, with_port};
+use crate::words::{address, list, name, split_port, with_port};
 
 #[derive(Default)]
 struct Virtual {
@@ -58,6 +58,38 @@ pub fn read(text: &str, draft: &mut Draft) {
     }
 }
 
+/// What a service may say.
+const KNOWN: &[&str] = &[
+    "real",
+    "real6",
+    "fallback",
+    "protocol",
+    "scheduler",
+    "persistent",
+    "netmask",
+    "checktype",
+    "checkcommand",
+    "service",
+    "request",
+    "receive",
+    "virtualhost",
+    "httpmethod",
+    "checkinterval",
+    "checktimeout",
+    "negotiatetimeout",
+    "checkport",
+    "failurecount",
+    "checkcount",
+    "quiescent",
+    "cleanstop",
+    "login",
+    "passwd",
+    "secret",
+    "database",
+    "load",
+    "monitorfile",
+];
+
 fn unquoted(text: &str) -> &str {
     text.trim().trim_matches('"')
 }
@@ -94,7 +126,15 @@ fn service(one: &Virtual, globals: &Virtual, draft: &mut Draft) {
             draft.left(*line, key, format!("one service has one mode here: {mode}"));
         }
         let place = words.first().copied().unwrap_or("");
-        for (real, real_port) in servers(place) {
+        let request = words.iter().skip(2).find(|w| w.parse::<u16>().is_err());
+        if let Some(request) = request {
+            draft.left(*line, key, format!("{request}: all servers of a service are checked alike"));
+        }
+        let found = servers(place);
+        if found.is_empty() {
+            draft.left(*line, key, format!("{place} is no address: the server is left out"));
+        }
+        for (real, real_port) in found {
             let mut server = Table::default();
             server.text("name", &name(&real.replace([':', '.'], "-")));
             match real_port.filter(|_| mode == "nat") {
@@ -142,6 +182,9 @@ fn service(one: &Virtual, globals: &Virtual, draft: &mut Draft) {
     pool.ipvs_scheduler(one.get("scheduler"), one.line, draft);
     pool.by_source(one.get("persistent"), one.get("netmask"));
     check(one, globals, port, &mut pool, draft);
+    for (key, _, line) in one.options.iter().filter(|(key, ..)| !KNOWN.contains(&key.as_str())) {
+        draft.left(*line, key, "not carried over");
+    }
     service.own = Some(pool);
     draft.services.push(service);
 }
@@ -180,18 +223,34 @@ fn check(one: &Virtual, globals: &Virtual, port: &str, pool: &mut Pool, draft: &
         _ => "none",
     });
     let mut check = Table::default();
+    let text = |key: &str| one.get(key).map(unquoted);
+    // What is used of the words that say what is asked.
+    let mut used: &[&str] = &[];
     match (kind, service) {
         ("on" | "off", _) => {
             pool.table.set("health-check", "{ type = \"none\" }");
             return;
         }
         ("ping", _) => check.text("type", "ping"),
-        ("connect", _) | ("negotiate", "none" | "simpletcp") => check.text("type", "tcp"),
+        ("negotiate", "simpletcp") => {
+            check.text("type", "tcp");
+            for (key, to) in [("request", "send"), ("receive", "expect-regex")] {
+                text(key).iter().for_each(|value| check.text(to, value));
+            }
+            used = &["request", "receive"];
+        }
+        ("connect", _) | ("negotiate", "none") => check.text("type", "tcp"),
         ("external" | "external-perl", _) => {
             check.text("type", "script");
-            check.text("command", unquoted(get("checkcommand").unwrap_or("")));
+            let mut words = unquoted(get("checkcommand").unwrap_or("")).split_whitespace();
+            check.text("command", words.next().unwrap_or(""));
+            let arguments: Vec<&str> = words.collect();
+            if !arguments.is_empty() {
+                check.set("arguments", list(&arguments));
+            }
         }
         (_, "http" | "https") => {
+            used = &["request", "receive", "virtualhost", "httpmethod"];
             check.text("type", "http");
             if service == "https" {
                 check.set("tls", "{ verify = false }");
@@ -210,9 +269,27 @@ fn check(one: &Virtual, globals: &Virtual, port: &str, pool: &mut Pool, draft: &
                 check.text("method", &method.to_uppercase());
             }
         }
-        (_, "smtp" | "imap" | "pop" | "ftp" | "ldap" | "mysql" | "sip") => check.text("type", service),
+        (_, "imap" | "imaps" | "pop" | "pops" | "ftp") => {
+            used = &["login", "passwd"];
+            check.text("type", service.trim_end_matches('s'));
+            if service.ends_with('s') {
+                check.set("tls", "{ verify = false }");
+            }
+            for (key, to) in [("login", "user"), ("passwd", "password")] {
+                text(key).iter().for_each(|value| check.text(to, value));
+            }
+        }
+        (_, "radius") => {
+            used = &["login", "passwd", "secret"];
+            check.text("type", "radius");
+            for (key, to) in [("login", "user"), ("passwd", "password"), ("secret", "secret")] {
+                check.text(to, text(key).unwrap_or(""));
+            }
+        }
+        (_, "smtp" | "ldap" | "mysql" | "sip") => check.text("type", service),
         (_, "pgsql") => check.text("type", "postgresql"),
         (_, "dns") => {
+            used = &["request"];
             check.text("type", "dns");
             check.text("name", unquoted(one.get("request").unwrap_or("example.org")));
         }
@@ -228,7 +305,11 @@ fn check(one: &Virtual, globals: &Virtual, port: &str, pool: &mut Pool, draft: &
     if let Some(interval) = get("checkinterval") {
         check.text("interval", &format!("{interval}s"));
     }
-    if let Some(timeout) = get("checktimeout").or_else(|| get("negotiatetimeout")) {
+    let (first, second) = match kind {
+        "negotiate" => ("negotiatetimeout", "checktimeout"),
+        _ => ("checktimeout", "negotiatetimeout"),
+    };
+    if let Some(timeout) = get(first).or_else(|| get(second)) {
         check.text("timeout", &format!("{timeout}s"));
     }
     if let Some(port) = get("checkport") {
@@ -236,6 +317,22 @@ fn check(one: &Virtual, globals: &Virtual, port: &str, pool: &mut Pool, draft: &
     }
     if let Some(count) = get("failurecount").or_else(|| get("checkcount")) {
         check.set("fall", count.to_owned());
+    }
+    for (key, value, line) in &one.options {
+        let asks = [
+            "request",
+            "receive",
+            "virtualhost",
+            "httpmethod",
+            "login",
+            "passwd",
+            "secret",
+            "database",
+            "load",
+        ];
+        if asks.contains(&key.as_str()) && !used.contains(&key.as_str()) {
+            draft.left(*line, key, format!("{}: a check of this type does not ask so", unquoted(value)));
+        }
     }
     pool.table.set("health-check", check.inline());
 }

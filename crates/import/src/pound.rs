@@ -29,8 +29,10 @@ fn parse(text: &str) -> Vec<Node> {
             continue;
         }
         let comments = std::mem::take(&mut comments);
+        // `Control` is a block in new versions, and has the socket's path behind it in old ones.
+        let opens = BLOCKS.contains(&keyword.as_str()) && !(keyword == "control" && words.len() > 1);
         tree.push(Node { line: at + 1, words, children: Vec::new(), comments });
-        if BLOCKS.contains(&keyword.as_str()) {
+        if opens {
             tree.begin();
         }
     }
@@ -41,28 +43,41 @@ pub fn read(text: &str, draft: &mut Draft) {
     let all = parse(text);
     let timeout = all.iter().find(|n| n.is("TimeOut")).and_then(|n| n.words.get(1)).cloned();
     let client = all.iter().find(|n| n.is("Client")).and_then(|n| n.words.get(1)).cloned();
-    let transparent = all.iter().any(|n| n.is("TProxy") && n.words.get(1).is_some_and(|v| v == "1"));
+    let connect = all.iter().find(|n| n.is("ConnTO")).and_then(|n| n.words.get(1)).cloned();
+    let folds = all.iter().any(|n| n.is("IgnoreCase") && n.words.get(1).is_some_and(|v| v == "1"));
+    let general = General {
+        timeout: timeout.as_deref(),
+        client: client.as_deref(),
+        connect: connect.as_deref(),
+        transparent: all.iter().any(|n| n.is("TProxy") && n.words.get(1).is_some_and(|v| v == "1")),
+        folds,
+    };
     // Services outside of listeners are for all of them, after their own.
     let common: Vec<&Node> = all.iter().filter(|n| n.is("Service")).collect();
     for node in &all {
         match node.words[0].to_lowercase().as_str() {
             "listenhttp" | "listenhttps" => {
-                listener(node, &common, (timeout.as_deref(), client.as_deref(), transparent), draft);
+                listener(node, &common, &general, draft);
             }
-            "service" | "timeout" | "client" | "tproxy" | "user" | "group" | "rootjail" | "daemon"
-            | "loglevel" | "logfacility" | "alive" | "control" | "grace" | "threads" | "ignorecase"
-            | "dynscale" => {}
+            "service" | "timeout" | "client" | "connto" | "tproxy" | "user" | "group" | "rootjail"
+            | "daemon" | "loglevel" | "logfacility" | "alive" | "control" | "grace" | "threads"
+            | "ignorecase" | "dynscale" => {}
             other => draft.left(node.line, other, "not carried over"),
         }
     }
 }
 
-fn listener(
-    node: &Node,
-    common: &[&Node],
-    (timeout, client, transparent): (Option<&str>, Option<&str>, bool),
-    draft: &mut Draft,
-) {
+/// What holds where a listener or a service says nothing else.
+struct General<'a> {
+    timeout: Option<&'a str>,
+    client: Option<&'a str>,
+    connect: Option<&'a str>,
+    transparent: bool,
+    /// Upper and lower case of paths are the same.
+    folds: bool,
+}
+
+fn listener(node: &Node, common: &[&Node], general: &General<'_>, draft: &mut Draft) {
     let https = node.is("ListenHTTPS");
     let host =
         node.value("Address").and_then(|a| if a == "0.0.0.0" { Some(a.to_owned()) } else { address(a) });
@@ -91,40 +106,47 @@ fn listener(
         let files: Vec<String> = all.filter_map(|c| c.words.get(1).cloned()).collect();
         service.table.set("tls", format!("{{ certificates = {} }}", list(&files)));
     }
-    if let Some(client) = client {
+    if let Some(connect) = general.connect {
+        service.timeouts.text("connect", &format!("{connect}s"));
+    }
+    if let Some(client) = node.value("Client").or(general.client) {
         service.timeouts.text("client", &format!("{client}s"));
     }
     if let Some(timeout) = node
         .children
         .iter()
         .find_map(|c| c.is("TimeOut").then(|| c.words.get(1).map_or("60", String::as_str)))
-        .or(timeout)
+        .or(general.timeout)
     {
         service.timeouts.text("server", &format!("{timeout}s"));
     }
     let mut last_pool: Option<Pool> = None;
     let own = node.children.iter().filter(|c| c.is("Service"));
     for (at, inner) in own.chain(common.iter().copied()).enumerate() {
-        let when = conditions(inner, draft);
-        if let Some(to) = inner.value("Redirect") {
+        let when = conditions(inner, general.folds, draft);
+        if let Some(redirect) = inner.child("Redirect") {
             let mut route = Table { comments: inner.comments.clone(), lines: Vec::new() };
             route.text("name", &format!("redirect-{}", at + 1));
             if !when.is_empty() {
                 route.set("when", literal(&when));
             }
-            let status = inner.children.iter().find(|c| c.is("Redirect")).and_then(|c| c.words.get(2));
-            let status = status.filter(|s| s.len() == 3).map_or("302", String::as_str);
-            route.set(
-                "redirect",
-                format!(
-                    "{{ location = {}, status = {status} }}",
-                    quoted(&format!("{}{{path}}", to.trim_end_matches('/')))
-                ),
-            );
+            // `Redirect [CODE] "URL"`
+            let words = &redirect.words[1..];
+            let is_code = |w: &&String| w.len() == 3 && w.bytes().all(|b| b.is_ascii_digit());
+            let status = words.iter().find(is_code).map_or("302", String::as_str);
+            let to = words.iter().find(|w| !is_code(w)).map_or("/", String::as_str);
+            // One without a path of its own keeps that of the request.
+            let bare = to.split_once("://").map_or(to, |(_, rest)| rest).trim_end_matches('/');
+            let (location, more) = match bare.contains('/') {
+                true => (to.to_owned(), ", drop-query = true"),
+                false => (format!("{}{{path}}", to.trim_end_matches('/')), ""),
+            };
+            let location = quoted(&location);
+            route.set("redirect", format!("{{ location = {location}, status = {status}{more} }}"));
             service.routes.push(route);
             continue;
         }
-        let mut pool = backends(inner, transparent, draft);
+        let mut pool = backends(inner, general.transparent, draft);
         if pool.servers.is_empty() {
             continue;
         }
@@ -160,9 +182,15 @@ fn listener(
             service.pool = Some(first);
         }
     }
+    let mut pages: Vec<String> = Vec::new();
     for child in &node.children {
         let keyword = child.words[0].to_lowercase();
         match keyword.as_str() {
+            "err404" | "err413" | "err414" | "err500" | "err501" | "err503"
+                if child.words.get(1).is_some_and(|file| file.starts_with('/')) =>
+            {
+                pages.push(format!("{} = {}", &keyword[3..], quoted(&child.words[1])));
+            }
             "address"
             | "port"
             | "cert"
@@ -198,15 +226,22 @@ fn listener(
             _ => draft.left(child.line, &child.words[0], "not carried over"),
         }
     }
+    if !pages.is_empty() {
+        service.table.set("error-pages", format!("{{ {} }}", pages.join(", ")));
+    }
     draft.services.push(service);
 }
 
-fn conditions(node: &Node, draft: &mut Draft) -> String {
+fn conditions(node: &Node, folds: bool, draft: &mut Draft) -> String {
     let mut all = Vec::new();
+    let folds = node.value("IgnoreCase").map_or(folds, |v| v == "1");
     for child in &node.children {
         let value = child.words.get(1).cloned().unwrap_or_default();
         match child.words[0].to_lowercase().as_str() {
-            "url" => all.push(format!("path =~ {}", quoted(&value))),
+            "url" => {
+                let flag = if folds { "(?i)" } else { "" };
+                all.push(format!("path =~ {}", quoted(&format!("{flag}{value}"))));
+            }
             "headrequire" => {
                 let (header, pattern) = value.split_once(':').unwrap_or((&value, ""));
                 let pattern = pattern.trim();
@@ -257,6 +292,16 @@ fn backends(node: &Node, transparent: bool, draft: &mut Draft) -> Pool {
                 }
                 if child.children.iter().any(|c| c.is("HTTPS")) {
                     pool.table.set("server-tls", "{ verify = false }");
+                }
+                for word in &child.children {
+                    let value = word.words.get(1).map_or("", String::as_str);
+                    match word.words[0].to_lowercase().as_str() {
+                        "address" | "port" | "priority" | "https" | "disabled" => {}
+                        "haport" if !value.contains('.') => {
+                            pool.table.set("health-check", format!("{{ type = \"tcp\", port = {value} }}"));
+                        }
+                        keyword => draft.left(word.line, keyword, "not carried over"),
+                    }
                 }
                 pool.servers.push(server);
             }

@@ -409,11 +409,76 @@ fn apaches_balancer() {
             "pool = \"mycluster\"",
             "scheduler = \"round-robin\"",
         ],
-        &["ProxyPass /balancer-manager !"],
+        &["ProxyPass /balancer-manager !", "ProxyPreserveHost"],
     );
 }
 
 /// What is no configuration at all must not end the importer.
+#[test]
+fn what_keepalived_checks_and_follows() {
+    let text = "vrrp_script fit {\n script \"/usr/bin/pgrep haproxy\"\n weight -20\n}\nvrrp_instance V {\n interface eth0\n virtual_router_id 7\n unicast_src_ip 192.0.2.1\n unicast_peer { 192.0.2.2 }\n track_script { fit }\n notify \"/etc/n.sh\"\n virtual_ipaddress { 192.0.2.10 }\n}\nvirtual_server_group G {\n 192.0.2.20 80\n 192.0.2.21-23 443\n fwmark 5\n}\nvirtual_server group G {\n lb_kind DR\n delay_loop 6\n virtualhost www.example.org\n retry 4\n delay_before_retry 2\n real_server 192.0.2.31 80 {\n  HTTP_GET {\n   url {\n    path /a\n    regex \"all.fine\"\n   }\n   url { path /b }\n   connect_ip 192.0.2.99\n   bindto 192.0.2.1\n  }\n }\n}\nvirtual_server 192.0.2.10 25 {\n lb_kind NAT\n real_server 192.0.2.32 25 {\n  MISC_CHECK {\n   misc_path \"/etc/c.sh 1\"\n   misc_dynamic\n  }\n }\n}\n";
+    check(
+        &[(Kind::Keepalived, text)],
+        &[
+            "track = [\"/usr/bin/pgrep\", \"haproxy\"]",
+            "notify = \"/etc/n.sh\"",
+            "unicast = [\"192.0.2.2\"]",
+            "vip = [\"192.0.2.20:80\", \"192.0.2.21:443\", \"192.0.2.22:443\", \"192.0.2.23:443\"]",
+            "health-check = { type = \"http\", path = \"/a\", expect-regex = \"all.fine\", status = \"200-299\", host = \"www.example.org\", address = \"192.0.2.99\", interval = \"6s\", fast-interval = \"2s\", fall = 4 }",
+            "health-check = { type = \"script\", command = \"/etc/c.sh\", arguments = [\"1\"], keepalived = true }",
+        ],
+        &["vrrp_script", "unicast_src_ip", "fwmark 5", "url", "bindto"],
+    );
+}
+
+#[test]
+fn what_ldirectord_asks() {
+    let text = "negotiatetimeout=7\nvirtual=192.0.2.10:143\n\treal=192.0.2.21->192.0.2.22:143 gate\n\treal=nowhere:143 gate\n\tservice=imaps\n\tlogin=\"a\"\n\tpasswd=\"b\"\n\treceive=\"x\"\nvirtual=192.0.2.10:81\n\treal=192.0.2.21:81 gate 1 \"ask\", \"get\"\n\tchecktype=external\n\tcheckcommand=\"/etc/c.sh -a\"\n\tops=yes\n";
+    check(
+        &[(Kind::Ldirectord, text)],
+        &[
+            "type = \"imap\", tls = { verify = false }, user = \"a\", password = \"b\", timeout = \"7s\"",
+            "address = \"192.0.2.22\"",
+            "command = \"/etc/c.sh\", arguments = [\"-a\"]",
+        ],
+        &["real", "receive", "real", "ops"],
+    );
+}
+
+#[test]
+fn pounds_socket_swallows_nothing() {
+    let text = "Control \"/run/poundctl.socket\"\nConnTO 3\nListenHTTP\n Address 192.0.2.10\n Port 80\n Client 20\n Err503 \"/etc/503.html\"\n Service\n  URL \"^/a\"\n  IgnoreCase 1\n  BackEnd\n   Address 192.0.2.21\n   Port 80\n   HAport 8080\n   TimeOut 30\n  End\n End\n Service\n  URL \"^/b\"\n  Redirect 301 \"https://www.example.org/b\"\n End\n Service\n  Redirect \"https://www.example.org\"\n End\nEnd\n";
+    check(
+        &[(Kind::Pound, text)],
+        &[
+            "connect = \"3s\", client = \"20s\"",
+            "error-pages = { 503 = \"/etc/503.html\" }",
+            "path =~ \"(?i)^/a\"",
+            "{ type = \"tcp\", port = 8080 }",
+            "redirect = { location = \"https://www.example.org/b\", status = 301, drop-query = true }",
+            "redirect = { location = \"https://www.example.org{path}\", status = 302 }",
+        ],
+        &["timeout"],
+    );
+}
+
+#[test]
+fn apaches_hosts_share_an_address() {
+    let text = "<VirtualHost *:443>\n ServerName one.example\n SSLEngine on\n SSLCertificateFile /one.pem\n SSLProtocol -all +TLSv1.3\n ProxyTimeout 30\n Header always set X-A \"1\"\n RequestHeader set X-B \"%{REMOTE_ADDR}s\"\n ProxyPreserveHost On\n ProxyPass / http://192.0.2.21:8080/\n</VirtualHost>\n<VirtualHost *:443>\n ServerName two.example\n SSLEngine on\n SSLCertificateFile /two.pem\n ProxyPass /api/ https://192.0.2.22/v1/ timeout=90\n ProxyPass / http://192.0.2.23/\n <Location /x>\n  ProxyPass http://192.0.2.24/\n </Location>\n</VirtualHost>\n";
+    check(
+        &[(Kind::Apache, text)],
+        &[
+            "tls = { min-version = \"1.3\", certificates = [\"/one.pem\", \"/two.pem\"] }",
+            "timeouts = { server = \"30s\" }",
+            "set-response-header = { \"X-A\" = \"1\" }",
+            "when = 'host(\"two.example\") && path(\"/api\", \"/api/*\")'\n  rewrite-path = \"/v1/{1}\"\n  server-timeout = \"90s\"\n  pool = \"192-0-2-22-443\"",
+            "when = 'host(\"two.example\")'\n  pool = \"192-0-2-23-80\"",
+            "address = \"192.0.2.21:8080\"",
+        ],
+        &["ProxyPass http://192.0.2.24/", "RequestHeader set X-B %{REMOTE_ADDR}s", "ProxyPreserveHost"],
+    );
+}
+
 #[test]
 fn noise_is_survived() {
     let texts = [

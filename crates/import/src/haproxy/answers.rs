@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::condition::Acls;
 use super::proxy::{Kind, Proxy, Word, with_constants};
-use super::rules::{also, captured, named, table_of};
+use super::rules::{captured, named, table_of};
 use super::sample::{self, variables};
-use crate::draft::{Draft, Table};
+use crate::draft::{Draft, Table, also};
 use crate::words::{list, literal, quoted};
 
 /// Whether a line of a route asks about the answer.

@@ -7,7 +7,7 @@ use super::proxy::{Proxy, Word};
 use super::replies::Reply;
 use super::sample::{self, variables};
 use super::{access, answers};
-use crate::draft::Table;
+use crate::draft::{Table, also};
 use crate::words::{list, literal, name, quoted};
 
 /// One rule as a route; none where nothing is to be done.
@@ -263,26 +263,6 @@ pub fn rule(
 /// A name with a text with variables.
 pub fn table_of(name: &str, value: &str) -> Result<String, String> {
     Ok(format!("{{ {} = {} }}", quoted(name), quoted(&variables(value)?)))
-}
-
-/// The route only applies where another condition holds as well.
-pub fn also(route: &mut Table, when: &str) {
-    if when.is_empty() {
-        return;
-    }
-    let wrapped = |text: &str| if text.contains(" || ") { format!("({text})") } else { text.to_owned() };
-    let whole = match route.get("when").map(crate::words::unquoted) {
-        Some(own) => format!("{} && {}", wrapped(when), wrapped(&own)),
-        None => when.to_owned(),
-    };
-    let value = literal(&whole);
-    match route.lines.iter_mut().find(|l| l.key == "when") {
-        Some(line) => line.value = value,
-        None => {
-            let line = crate::draft::Line { key: "when".into(), value, comment: String::new() };
-            route.lines.insert(usize::from(route.get("name").is_some()), line);
-        }
-    }
 }
 
 /// What HAProxy says at `monitor-uri`.

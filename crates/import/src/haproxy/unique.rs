@@ -1,9 +1,8 @@
 //! `unique-id-format`, `unique-id-header` and `option forwardfor` with conditions: rules of their own.
 
 use super::proxy::Proxy;
-use super::rules::also;
 use super::sample::{UNIQUE_ID, variables};
-use crate::draft::{Draft, Table};
+use crate::draft::{Draft, Table, also};
 use crate::words::quoted;
 
 /// What the moment, the process and its count of requests are made of; a UUID stands for them.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::condition::Acls;
 use super::proxy::{Kind, Proxy, Word, with_constants};
-use super::rules::{also, rule};
+use super::rules::rule;
 use super::{sample, stats, unique};
-use crate::draft::{Draft, Table};
+use crate::draft::{Draft, Table, also};
 use crate::words::{name, quoted};
 
 impl Proxy {
