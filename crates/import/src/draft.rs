@@ -156,6 +156,8 @@ pub struct Draft {
     pub tables: Vec<Table>,
     /// Their keys, by the names that the source has for them.
     pub counted: BTreeMap<String, String>,
+    /// The words of HAProxy's stick tables, by their proxies.
+    pub stick_tables: BTreeMap<String, Vec<String>>,
     /// HAProxy's lists of users.
     pub userlists: Userlists,
     /// HAProxy's `http-errors`, by name.

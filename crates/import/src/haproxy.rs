@@ -490,6 +490,11 @@ fn log_target(words: &[String], tag: Option<String>) -> Option<run::LogTarget> {
 fn build(proxies: &[Proxy], draft: &mut Draft) {
     let backends: BTreeMap<&str, &Proxy> =
         proxies.iter().filter(|p| p.kind != Kind::Frontend).map(|p| (p.name.as_str(), p)).collect();
+    for proxy in proxies {
+        if let Some(word) = proxy.last("stick-table") {
+            draft.stick_tables.insert(proxy.name.clone(), word.words.clone());
+        }
+    }
     tables::gather(proxies, draft);
     for (at, proxy) in proxies.iter().enumerate() {
         draft.file.clone_from(&proxy.file);
@@ -517,7 +522,7 @@ fn build(proxies: &[Proxy], draft: &mut Draft) {
         let mut pool = proxy.pool(draft);
         pool.name = draft.fresh(&name(&proxy.name));
         // Some are there for their table alone.
-        if pool.servers.is_empty() && draft.counted.contains_key(&proxy.name) {
+        if pool.servers.is_empty() && draft.stick_tables.contains_key(&proxy.name) {
             continue;
         }
         if pool.servers.is_empty() {

@@ -129,6 +129,17 @@ fn who_may_come_before_everybody_else_may_not() {
 }
 
 #[test]
+fn what_servers_of_one_pool_do_not_share_is_told() {
+    let text = "backend st\n  stick-table type ip size 20k expire 9m\nlisten a\n  bind :81\n  mode tcp\n  stick on src table st\n  server a 10.0.0.1:80 send-proxy-v2\n  server b 10.0.0.2:80\n  server c 10.0.0.3:80 send-proxy-v2 track st/x\n";
+    let got = check(
+        &[(Kind::Haproxy, text)],
+        &["persistence = { type = \"source\", timeout = \"9m\", size = 20480 }", "send-proxy = \"v2\""],
+        &["b", "track"],
+    );
+    assert_eq!(got.matches("check = false").count(), 2, "{got}");
+}
+
+#[test]
 fn what_frontends_add_and_ask() {
     let text = "global\n  ssl-default-bind-options ssl-min-ver TLSv1.3 no-tls-tickets\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 5s\n  timeout server 5s\n  timeout tarpit 7s\nfrontend f\n  bind :80\n  bind :443 ssl crt /x.pem\n  option forwardfor except 127.0.0.0/8 header X-Client if-none\n  unique-id-format %{+X}o\\ %ci:%cp_%fi:%fp_%Ts_%rt:%pid\n  unique-id-header X-Request-ID\n  log-format %ID\\ %ci\n  http-request tarpit if { path /x }\n  http-request deny if { url_sub a?b }\n  http-request deny if { hdr_ip(X-Real-IP) 10.0.0.0/8 }\n  http-request deny if { hdr_cnt(host) gt 1 }\n  http-request del-header a -m end\n  http-request del-header ^x-.*-y$ -m reg\n  http-request set-method GET if { method TRACE }\n  http-request set-timeout server 90s if { path_beg /report }\n  http-request auth realm no if { path /never }\n  use_backend bk_%[req.hdr(host),lower]\n  default_backend bk_a\nbackend bk_a\n  server a 10.0.0.1:80\nbackend bk_b\n  balance uri depth 2\n  server b 10.0.0.2:80\n";
     check(
@@ -170,6 +181,10 @@ fn checks_are_carried_whole() {
         (
             "  option tcp-check\n  tcp-check connect port 6379\n  tcp-check send PING\\r\\n\n  tcp-check expect string +PONG\n  tcp-check send info\\ replication\\r\\n\n  tcp-check expect rstring role:m.*\n  tcp-check send-binary 0d0a\n",
             "type = \"tcp\", port = 6379, steps = [{ send = \"PING\\r\\n\" }, { expect = \"+PONG\" }, { send = \"info replication\\r\\n\" }, { expect-regex = \"role:m.*\" }, { send-hex = \"0d0a\" }]",
+        ),
+        (
+            "  option tcp-check\n  tcp-check send AMQP\\x00\\xff\n  tcp-check expect string AMQP\n",
+            "steps = [{ send-hex = \"414d515000ff\" }, { expect = \"AMQP\" }]",
         ),
         (
             "  option httpchk\n  http-check send meth POST uri /up hdr Host www hdr X-A 1 hdr X-B 2 body ping\n  http-check expect comment why ! status 404,500-599\n",

@@ -238,6 +238,13 @@ fn conversation(proxy: &Proxy, check: &mut Table, left: &mut Vec<(usize, String,
 }
 
 fn step(check: &mut Table, key: &str, text: &str) -> Result<(), String> {
+    // Bytes that no text has, `\x00` to `\xff`.
+    let bytes: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
+    let odd = |byte: &u8| !byte.is_ascii() || byte.is_ascii_control() && !b"\r\n\t".contains(byte);
+    if let Some(bytes) = bytes.filter(|all| all.iter().any(odd) && key != "expect-regex") {
+        let digits: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        return step(check, &format!("{key}-hex"), &digits);
+    }
     extend(check, "steps", &format!("{{ {key} = {} }}", quoted(text)));
     Ok(())
 }

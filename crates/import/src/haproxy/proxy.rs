@@ -150,6 +150,12 @@ impl Word {
         matches!(what.as_slice(), ["http-request", "allow", ..] | ["tcp-request", _, "accept"])
     }
 
+    /// What stands behind its `if` or `unless`.
+    pub fn condition(&self, acls: &Acls) -> Result<String, String> {
+        let at = self.words.iter().position(|w| w == "if" || w == "unless");
+        acls.condition(at.map_or(&[][..], |at| &self.words[at..]))
+    }
+
     /// A word of it; empty where there is none.
     pub fn arg(&self, at: usize) -> &str {
         self.words.get(at).map_or("", String::as_str)
@@ -404,9 +410,10 @@ impl Proxy {
     }
 
     fn persistence(&self, pool: &mut Pool, draft: &mut Draft) {
-        let table = self.last("stick-table");
-        let of_table =
-            |key: &str| table.and_then(|t| t.words.iter().skip_while(|w| *w != key).nth(1).cloned());
+        // A table of its own, or that of another proxy.
+        let named = self.all("stick").find_map(|w| w.words.iter().skip_while(|w| *w != "table").nth(1));
+        let table = draft.stick_tables.get(named.unwrap_or(&self.name)).cloned().unwrap_or_default();
+        let of_table = |key: &str| table.iter().skip_while(|w| *w != key).nth(1).cloned();
         let expire = of_table("expire").and_then(|e| duration(&e, "ms"));
         let size = of_table("size").and_then(|text| Some(size(&text)?.clamp(16, 16_777_216)));
         let entries = |kind: &str, key: &str| {
@@ -449,6 +456,12 @@ impl Proxy {
                         continue;
                     }
                 };
+            if word.words.iter().any(|w| w == "if" || w == "unless") {
+                draft.left(word.line, &word.words.join(" "), "all clients are kept, whatever its condition");
+            } else if word.arg(1) == "match" && named.is_some_and(|table| *table != self.name) {
+                let why = "clients are kept by this pool's own entries, not by those of another";
+                draft.left(word.line, &word.words.join(" "), why);
+            }
             pool.table.set("persistence", value);
         }
         if let Some(word) = self.last("cookie").filter(|_| self.is_http()) {

@@ -16,6 +16,8 @@ struct Common {
     tls: Option<Tls>,
     /// A server without it.
     plain: Option<(usize, String)>,
+    /// The first word about PROXY headers, of the first server.
+    greeting: Option<String>,
     /// `error-limit`, where traffic is observed.
     observes: bool,
     error_limit: Option<String>,
@@ -247,7 +249,9 @@ fn option_by_option(
             "agent-send" => common.asks.text("send", &value()),
             "track" => {
                 let of = value();
-                draft.note(line, "track", format!("{of}: checks that are alike are made once by themselves"));
+                checked = true;
+                let why = format!("{of}: it has checks of its own; those that are alike are made once");
+                draft.note(line, "track", why);
             }
             "agent-addr" | "check-sni" | "redir" | "minconn" | "maxqueue" | "namespace" | "socks4" | "ws"
             | "max-reuse" | "crl-file" | "check-alpn" | "check-proto" => {
@@ -258,6 +262,14 @@ fn option_by_option(
             word if MOOT_VALUE.contains(&word) => drop(value()),
             word => draft.left(line, word, "not carried over"),
         }
+    }
+    let greeting = options.iter().rfind(|o| o.starts_with("send-proxy")).map_or("", String::as_str);
+    match &common.greeting {
+        Some(known) if known != greeting => {
+            let why = "all servers of a pool get a PROXY header, of the same version, or none: this one too";
+            draft.left(line, name, why);
+        }
+        _ => common.greeting = Some(greeting.to_owned()),
     }
     if speaks_tls {
         match &common.tls {

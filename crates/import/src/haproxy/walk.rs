@@ -62,6 +62,7 @@ impl Proxy {
         let mut routes = Vec::new();
         // What rules behind an `allow` or `accept` ask as well, by the rules that these end.
         let mut unless_allowed: BTreeMap<&str, String> = BTreeMap::new();
+        let mut ended: Vec<&str> = Vec::new();
         for (at, word) in self.words.iter().enumerate() {
             let keyword = word.words[0].as_str();
             let of_pass = match keyword {
@@ -91,18 +92,16 @@ impl Proxy {
             }
             if allows && keyword == "tcp-request" {
                 // What a connection is does not change: the rules behind ask for the opposite.
-                let at = word.words.iter().position(|w| w == "if" || w == "unless");
-                let when = acls.condition(at.map_or(&[][..], |at| &word.words[at..]));
-                match when {
-                    Ok(when) if when.is_empty() => {
-                        unless_allowed.insert(stage, "source-port < 0".into());
-                    }
+                match word.condition(acls) {
+                    Ok(when) if when.is_empty() => ended.push(stage),
                     Ok(when) => {
                         let known = unless_allowed.get(stage).map(|old| format!("{old} && "));
                         unless_allowed.insert(stage, format!("{}!({when})", known.unwrap_or_default()));
                     }
                     Err(why) => draft.left(word.line, &word.words.join(" "), why),
                 }
+            }
+            if allows && keyword == "tcp-request" || ended.contains(&stage) {
                 continue;
             }
             let noted = allows.then(|| self.allowing(word));
