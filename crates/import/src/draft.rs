@@ -221,8 +221,11 @@ impl Draft {
     }
 
     fn tell(&mut self, gravity: Gravity, line: usize, keyword: &str, consequence: String) {
-        let (file, keyword) = (self.file.clone(), keyword.to_owned());
-        self.left.push(Left { gravity, file, line, keyword, consequence });
+        let left = Left { gravity, file: self.file.clone(), line, keyword: keyword.to_owned(), consequence };
+        // What several proxies have from the same defaults is told once.
+        if !self.left.contains(&left) {
+            self.left.push(left);
+        }
     }
 
     /// A text of a global table, if it is there.

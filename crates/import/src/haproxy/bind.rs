@@ -134,8 +134,8 @@ pub fn bind_options(word: &Word, tls: &mut Table, more: &mut Table, draft: &mut 
                 list(&["0.0.0.0/0", "::/0"]),
                 "name the networks that really send it",
             ),
-            "name" | "backlog" | "mss" | "id" | "nice" | "process" | "thread" | "level" | "mode" | "user"
-            | "uid" | "gid" | "group" | "tcp-ut" | "npn" | "shards" => drop(value()),
+            "name" | "backlog" | "id" | "nice" | "process" | "thread" | "level" | "mode" | "user" | "uid"
+            | "gid" | "group" | "tcp-ut" | "npn" | "shards" => drop(value()),
             "ciphers" | "ciphersuites" | "curves" | "ecdhe" => {
                 drop(value());
                 let differs = "the policy of `tls` says what is spoken: modern or intermediate";

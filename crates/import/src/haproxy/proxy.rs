@@ -74,6 +74,20 @@ const MOOT: &[&str] = &[
     "disabled",
     "option",
 ];
+const TIMEOUTS: &[&str] = &[
+    "check",
+    "client",
+    "connect",
+    "http-keep-alive",
+    "http-request",
+    "queue",
+    "server",
+    "tarpit",
+    "tunnel",
+    "clitimeout",
+    "contimeout",
+    "srvtimeout",
+];
 /// Options that are how Evenkeel works anyway, or that mean nothing to it.
 const MOOT_OPTIONS: &[&str] = &[
     "redispatch",
@@ -92,7 +106,6 @@ const MOOT_OPTIONS: &[&str] = &[
     "srvtcpka",
     "log-health-checks",
     "nolinger",
-    "persist",
     "splice-auto",
     "splice-request",
     "splice-response",
@@ -119,6 +132,7 @@ const MOOT_OPTIONS: &[&str] = &[
 ];
 /// Options without which all works, but not quite as it did.
 const OPTIONS_THAT_DIFFER: &[(&str, &str)] = &[
+    ("persist", "a server that is down gets no clients, whatever their cookie"),
     ("dontlog-normal", "requests without trouble have lines, too"),
     ("log-separate-errors", "errors have the level of all lines"),
     ("logasap", "a line is written when its request has ended"),
@@ -542,7 +556,7 @@ impl Proxy {
         if self.is_http() && (forwards(self) || target.is_some_and(forwards)) {
             service.table.set("forwarded", list(&["x-forwarded-for"]));
         }
-        if let Some(max) = self.words[self.inherited..].iter().rfind(|w| w.words[0] == "maxconn") {
+        if let Some(max) = self.last("maxconn") {
             service.table.set("max-connections", max.arg(1));
         }
         let mut pages = target.map_or_else(BTreeMap::new, |target| target.pages(draft));
@@ -644,8 +658,11 @@ impl Proxy {
 
     /// What nobody has looked at.
     fn what_is_left(&self, draft: &mut Draft) {
-        for word in &self.words[self.inherited..] {
+        for word in &self.words {
             let keyword = word.words[0].as_str();
+            if keyword == "option" && self.option(word.arg(1)).is_none() {
+                continue;
+            }
             let rule = [
                 "tcp-request",
                 "http-request",
@@ -683,6 +700,13 @@ impl Proxy {
                 }
                 "errorfile" | "errorfiles" | "http-error" | "log-format" => {}
                 "unique-id-format" | "unique-id-header" if self.is_http() => {}
+                "timeout" if ["client-fin", "server-fin"].contains(&word.arg(1)) => {
+                    let why = "what is closed one way alone ends after the usual time of silence";
+                    draft.note(word.line, &format!("timeout {}", word.arg(1)), why);
+                }
+                "timeout" if !TIMEOUTS.contains(&word.arg(1)) => {
+                    draft.wrong(word.line, "timeout", format!("unknown timeout '{}'", word.arg(1)));
+                }
                 keyword if MOOT.contains(&keyword) || !keywords::PROXY.contains(&keyword) => {}
                 _ => draft.left(word.line, &word.words.join(" "), "not carried over"),
             }

@@ -75,8 +75,6 @@ const MOOT_VALUE: &[&str] = &[
     "pool-max-conn",
     "pool-low-conn",
     "on-error",
-    "ciphers",
-    "ciphersuites",
     "log-proto",
     "shard",
 ];
@@ -177,7 +175,18 @@ fn option_by_option(
             "check-send-proxy" => own.set("send-proxy", "true"),
             "inter" => interval(&mut own, &value(), line, draft),
             "fastinter" => time(&mut own, "fast-interval", &value()),
-            "downinter" => drop(value()),
+            "downinter" => {
+                let time = value();
+                draft.note(
+                    line,
+                    "downinter",
+                    format!("{time}: while checks fail they come as fastinter says"),
+                );
+            }
+            "ciphers" | "ciphersuites" => {
+                drop(value());
+                draft.note(line, option, "what is spoken is what is held to be good");
+            }
             "rise" => own.set("rise", value()),
             "fall" => own.set("fall", value()),
             "port" => own.set("port", value()),
