@@ -176,6 +176,10 @@ impl Builder<'_> {
         let names = route::Names {
             pools: pools.iter().map(|p| p.name.as_str().to_owned()).collect(),
             tables: tables.iter().map(|t| t.name.as_str().to_owned()).collect(),
+            servers: pools
+                .iter()
+                .flat_map(|p| p.real_servers.iter().map(|s| s.name.as_str().to_owned()))
+                .collect(),
         };
         for (table, name, mode, pool) in pending {
             services.push(Arc::new(self.service(table, name, mode, pool, &names)));

@@ -16,6 +16,7 @@ use crate::suggest::nearest;
 pub struct Names {
     pub pools: HashSet<String>,
     pub tables: HashSet<String>,
+    pub servers: HashSet<String>,
 }
 
 pub fn tables(root: Section<'_>, problems: &mut Vec<Problem>) -> Vec<Arc<TableRule>> {
@@ -233,6 +234,11 @@ impl<'a> Reader<'a, '_> {
         }
         if self.table.value("priority").is_some() {
             all.push(Action::Priority(self.table.number("priority", 0)));
+        }
+        if let Some(server) = self.table.name("server") {
+            let servers = &self.names.servers;
+            self.known("real-server", server.as_str(), servers, self.table.span("server"));
+            all.push(Action::Server(server));
         }
         if self.http("server-timeout") && self.table.value("server-timeout").is_some() {
             let time = self.table.duration("server-timeout", Duration::from_secs(30));

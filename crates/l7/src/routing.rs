@@ -87,6 +87,7 @@ pub enum Step {
     },
     Priority(i16),
     ServerTimeout(u64),
+    Server(Name),
     RewritePath(Template),
     RewriteQuery(Template),
     RewriteMethod(Box<[u8]>),
@@ -338,6 +339,7 @@ impl<'a> Compiler<'a> {
             }
             Action::Capture { name, value } => Step::Capture { name: name.clone(), value: template(value) },
             Action::Priority(priority) => Step::Priority(*priority),
+            Action::Server(name) => Step::Server(name.clone()),
             Action::ServerTimeout(time) => Step::ServerTimeout(time.as_millis() as u64),
             Action::RewritePath(text) => Step::RewritePath(template(text)),
             Action::RewriteQuery(text) => Step::RewriteQuery(template(text)),

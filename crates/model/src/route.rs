@@ -46,6 +46,8 @@ pub enum Action {
     },
     /// Smaller waits less in the queue; 0 is usual.
     Priority(i16),
+    /// The server of the pool that takes it, if it can.
+    Server(Name),
     /// In place of the service's.
     ServerTimeout(Duration),
     RewriteMethod(String),

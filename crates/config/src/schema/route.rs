@@ -51,6 +51,12 @@ pub static ROUTE: Table = Table {
             "Place in the queue of a full server: smaller goes first.",
         ),
         key(
+            "server",
+            Kind::Name,
+            "",
+            "The real server that takes it, if it can, of the pool that it comes to: before persistence and scheduler.",
+        ),
+        key(
             "server-timeout",
             duration(1, 7 * DAY_MS),
             "that of the service",

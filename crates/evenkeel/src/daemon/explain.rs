@@ -154,7 +154,12 @@ fn explain(
     }
     let seen = (known.servers)(pool);
     let index_of = |name: &str| seen.iter().position(|s| s.server.name == name);
-    let belongs = belongs(pool, &asked, known, &index_of, &mut reasons);
+    let named = imagined.now.borrow().server.clone();
+    let named = named.and_then(|name| index_of(name.as_str()));
+    if let Some(at) = named {
+        reasons.push(format!("a route names {}", seen[at].server.name));
+    }
+    let belongs = named.or_else(|| belongs(pool, &asked, known, &index_of, &mut reasons));
     let kept = belongs.filter(|i| {
         let usable = seen[*i].server.takes_persistent_clients();
         if !usable {

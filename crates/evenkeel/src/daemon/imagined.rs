@@ -101,6 +101,8 @@ pub struct Now {
     /// What this route makes of it: seen by the next.
     next_target: Option<String>,
     method: Option<String>,
+    /// The server that a route has named.
+    pub server: Option<Name>,
     headers: Option<Vec<(String, String)>>,
 }
 
@@ -302,6 +304,10 @@ fn describe(
         }
         Action::Capture { name, value } => (format!("log {name}: {:?}", render(value)), None),
         Action::Priority(priority) => (format!("priority {priority} in the queue"), None),
+        Action::Server(name) => {
+            facts.now.borrow_mut().server = Some(name.clone());
+            (format!("the server is {name}, if it can"), None)
+        }
         Action::ServerTimeout(time) => {
             (format!("the server has {} for each answer", evenkeel_model::format_duration(*time)), None)
         }

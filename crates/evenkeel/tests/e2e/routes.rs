@@ -740,3 +740,33 @@ fn methods_addresses_and_times_by_route() {
     assert_eq!(ask(&place, "POST /report HTTP/1.1\r\nHost: a\r\nContent-Length: 0").status, 200);
     assert!(slow.connections() > 5);
 }
+
+#[test]
+fn a_route_names_the_server() {
+    let place = Place::new("routes-server");
+    let names = ["one", "two", "three"];
+    let mut servers: Vec<Scripted> =
+        names.iter().zip(9001..).map(|(name, port)| Scripted::named(place.at(port), name)).collect();
+    let addresses = [9001, 9002, 9003].map(|port| place.at(port));
+    let text = service("web", "http", place.at(8080), &addresses, "health-check = { type = \"none\" }").replacen(
+        "  [[virtual-service.real-server]]",
+        "[[virtual-service.route]]\nwhen = 'header(\"X-To\", \"two\")'\nserver = \"s2\"\n[[virtual-service.real-server]]",
+        1,
+    );
+    let evenkeel = start(&place, &text);
+    let ask = |more: &str| ask(&place, &format!("GET / HTTP/1.1\r\nHost: a{more}")).text();
+    for _ in 0..6 {
+        assert_eq!(ask("\r\nX-To: two"), "two");
+    }
+    let others: std::collections::HashSet<String> = (0..6).map(|_| ask("")).collect();
+    assert_eq!(others.len(), 3, "{others:?}");
+    let url = format!("http://{}/", place.at(8080));
+    let said = evenkeel.ok(&["explain", &url, "-H", "X-To: two"]);
+    assert!(said.contains("a route names s2"), "{said}");
+    // One that cannot take it is not insisted on.
+    servers.remove(1);
+    evenkeel.ok(&["halt", "web/s2"]);
+    for _ in 0..4 {
+        assert!(["one", "three"].contains(&ask("\r\nX-To: two").as_str()));
+    }
+}

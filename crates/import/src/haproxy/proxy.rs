@@ -145,7 +145,7 @@ const OPTIONS_THAT_DIFFER: &[(&str, &str)] = &[
 impl Word {
     /// Something that is done with each request, connection or answer.
     pub fn is_rule(&self) -> bool {
-        ["http-request", "http-response", "http-after-response", "tcp-request", "tcp-response"]
+        ["http-request", "http-response", "http-after-response", "tcp-request", "tcp-response", "use-server"]
             .contains(&self.words[0].as_str())
     }
 
@@ -673,6 +673,7 @@ impl Proxy {
                 "use_backend",
                 "capture",
                 "monitor-uri",
+                "use-server",
                 "reqadd",
                 "rspadd",
             ]

@@ -104,6 +104,7 @@ pub fn rule(
             }
             reply.add_headers(&mut route);
         }
+        ["use-server", server] if !server.contains('%') => set(&mut route, "server", quoted(&name(server))),
         ["block"] => set(&mut route, "deny", "{ status = 403 }".into()),
         ["http-request", "tarpit", rest @ ..] => {
             let reply = Reply::read(rest, "500", acls)?;

@@ -23,7 +23,8 @@ impl Proxy {
             routes.extend(unique::id(self, draft));
         }
         let target = self.last("default_backend").and_then(|w| backends.get(w.arg(1)));
-        for pass in ["monitor", "early", "request", "statistics", "redirect", "response", "backend"] {
+        for pass in ["monitor", "early", "request", "statistics", "redirect", "response", "server", "backend"]
+        {
             if pass == "backend" && self.is_http() {
                 let both = [Some(self), target.copied()];
                 routes.extend(both.into_iter().flatten().find_map(|p| unique::forwarded_for(p, draft)));
@@ -71,6 +72,7 @@ impl Proxy {
                 "capture" if word.arg(1) == "response" => continue,
                 "capture" => "request",
                 "monitor-uri" => "monitor",
+                "use-server" => "server",
                 // What is answered by rules before these is not changed by them.
                 "http-response" => "response",
                 "redirect" => "redirect",
@@ -155,7 +157,7 @@ impl Proxy {
         let acls = Acls::of(self, &mut unheard);
         // Each service that comes here asks anew; what cannot be carried over is told once.
         let mut routes = Vec::new();
-        for pass in ["early", "request", "redirect", "response"] {
+        for pass in ["early", "request", "redirect", "response", "server"] {
             if pass != "response" || !sees {
                 routes.extend(self.pass(pass, backends, &acls, sees, &mut unheard));
             }

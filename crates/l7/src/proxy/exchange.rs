@@ -90,7 +90,7 @@ async fn proxy(
     };
     let mut wish = Wish {
         key: pick::key_of_request(worker, pool, client.address, request, buffer.bytes()),
-        named: cookie.server,
+        named: pool.chosen(scratch.changes.server.as_ref()).or(cookie.server),
         entry: persist::entry_of_request(pool, client, request, buffer.bytes()),
         priority: scratch.changes.priority,
         avoid: None,

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use evenkeel_balance::{ConcurrencyLimit, Counter, Key};
-use evenkeel_model::Answers;
+use evenkeel_model::{Answers, Name};
 use evenkeel_rules::{Captures, PathStart, Template, is_named};
 
 use super::facts::{Answer, Asked, Hello, Variables};
@@ -68,6 +68,8 @@ pub struct Changes {
     pub priority: i16,
     /// In place of the service's.
     pub server_timeout_ms: Option<u64>,
+    /// The server that takes it, if it can.
+    pub server: Option<Name>,
     tracked: Vec<Tracked>,
     places: Vec<Place>,
     captures: Captures,
@@ -177,6 +179,7 @@ impl Changes {
         self.target = None;
         self.method = None;
         self.server_timeout_ms = None;
+        self.server = None;
         self.request.clear();
         self.response.clear();
         self.captured.clear();
@@ -410,6 +413,10 @@ async fn take(asked: &mut Asked<'_>, step: &Step, changes: &mut Changes) -> Opti
         Step::Capture { value, .. } => {
             render(value);
             capture(&rendered, &mut changes.captured);
+            None
+        }
+        Step::Server(name) => {
+            changes.server = Some(name.clone());
             None
         }
         Step::ServerTimeout(time_ms) => {

@@ -204,6 +204,14 @@ impl PoolRuntime {
         self.servers.borrow().iter().position(|s| s.id == server)
     }
 
+    /// The server that a route names, if it takes clients that belong to it.
+    pub fn chosen(&self, name: Option<&evenkeel_model::Name>) -> Option<usize> {
+        let servers = &self.spec().servers;
+        let at = servers.iter().position(|s| Some(&s.server.name) == name)?;
+        let id = servers[at].id;
+        self.index_of(id)
+    }
+
     pub fn index_by_cookie(&self, value: &[u8]) -> Option<usize> {
         self.by_name.borrow().get(value).copied()
     }

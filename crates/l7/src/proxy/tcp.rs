@@ -43,7 +43,7 @@ pub async fn serve(worker: &'static Worker, session: &Session, scratch: &mut Scr
     let (entry, named) = persist::of_first_bytes(&pool, &client, bytes, hello.as_ref());
     let wish = Wish {
         key: pick::key_of_first_bytes(&pool, client.address, bytes),
-        named,
+        named: pool.chosen(changes.server.as_ref()).or(named),
         entry,
         priority: changes.priority,
         avoid: None,
