@@ -90,7 +90,7 @@ pub enum Step {
     Server(Name),
     RewritePath(Template),
     RewriteQuery(Template),
-    RewriteMethod(Box<[u8]>),
+    RewriteMethod(Arc<[u8]>),
     RewriteUri(Template),
     Header(CompiledEdit),
     ResponseHeader(CompiledEdit),

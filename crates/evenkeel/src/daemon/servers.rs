@@ -35,7 +35,7 @@ pub struct Seen<'a> {
     pub probe: &'a Probe,
     pub rise: u32,
     pub fall: u32,
-    /// Servers of the pool that take clients now, and spare ones.
+    /// Servers of the pool that take clients now, and spare ones; not counted after a probe.
     pub active: usize,
     pub backup: usize,
     /// Its connections.
@@ -317,8 +317,11 @@ impl Control {
         let serves = |s: &ServerSpec| {
             self.engine.state(s.id).is_some_and(|state| state.up && state.admin == AdminState::Online)
         };
-        let serving =
-            |backup: bool| pool.servers.iter().filter(|s| s.server.backup == backup && serves(s)).count();
+        let serving = |backup: bool| match turn {
+            // Nobody asks after each probe.
+            Turn::Probed => 0,
+            _ => pool.servers.iter().filter(|s| s.server.backup == backup && serves(s)).count(),
+        };
         let check = &pool.pool.health_check;
         watcher(&Seen {
             pool: &health.pool,

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 
 use evenkeel_health::{Outcome, Report};
-use evenkeel_import::{LogTarget, Proxy};
+use evenkeel_import::Proxy;
 use evenkeel_model::{AdminState, Probe};
 
 use super::statistics::check_status;
@@ -20,15 +20,10 @@ const NOTICE: u8 = 5;
 
 struct Journal {
     /// By the names of pools.
-    proxies: HashMap<String, Told>,
+    proxies: HashMap<String, Proxy>,
     servers: RefCell<HashMap<(String, String), Counted>>,
     ipv4: Option<UdpSocket>,
     ipv6: Option<UdpSocket>,
-}
-
-struct Told {
-    proxy: Proxy,
-    targets: Vec<LogTarget>,
 }
 
 /// A server's checks as HAProxy counts them: from 0, by `rise` to up, by `fall` more at most.
@@ -42,9 +37,8 @@ struct Counted {
 /// None where no proxy has a log.
 pub fn watcher(proxies: &[Proxy]) -> Option<Watcher> {
     let telling = proxies.iter().filter(|p| !p.logs.is_empty());
-    let proxies: HashMap<String, Told> = telling
-        .filter_map(|p| Some((p.pool.clone()?, Told { proxy: p.clone(), targets: p.logs.clone() })))
-        .collect();
+    let proxies: HashMap<String, Proxy> =
+        telling.filter_map(|proxy| Some((proxy.pool.clone()?, proxy.clone()))).collect();
     if proxies.is_empty() {
         return None;
     }
@@ -56,10 +50,10 @@ pub fn watcher(proxies: &[Proxy]) -> Option<Watcher> {
 
 impl Journal {
     fn take(&self, seen: &Seen<'_>) {
-        let Some(told) = self.proxies.get(seen.pool) else { return };
-        let known = told.proxy.servers.iter().find(|s| s.own == seen.server);
+        let Some(proxy) = self.proxies.get(seen.pool) else { return };
+        let known = proxy.servers.iter().find(|s| s.own == seen.server);
         let server = known.map_or(seen.server, |s| s.name.as_str());
-        let name = format!("{}/{server}", told.proxy.name);
+        let name = format!("{}/{server}", proxy.name);
         let mut servers = self.servers.borrow_mut();
         let counted = servers.entry((seen.pool.into(), seen.server.into())).or_insert(Counted {
             health: seen.rise,
@@ -72,31 +66,31 @@ impl Journal {
             Turn::Probed => {
                 let Some(report) = seen.report else { return };
                 let line = counted.probed(report, seen);
-                if let Some(line) = line.filter(|_| told.proxy.logs_checks) {
+                if let Some(line) = line.filter(|_| proxy.logs_checks) {
                     let word = if report.passed { "succeeded" } else { "failed" };
-                    self.tell(told, NOTICE, &format!("Health check for server {name} {word}{line}"));
+                    self.tell(proxy, NOTICE, &format!("Health check for server {name} {word}{line}"));
                 }
                 return;
             }
             Turn::Up => {
                 let why = match seen.report {
-                    Some(report) if !told.proxy.logs_checks => reason(report, seen.probe),
+                    Some(report) if !proxy.logs_checks => reason(report, seen.probe),
                     _ => String::new(),
                 };
                 let line = format!(
                     "Server {name} is UP{why}. {} 0 sessions requeued, 0 total in queue.",
                     left("online")
                 );
-                self.tell(told, NOTICE, &line);
+                self.tell(proxy, NOTICE, &line);
             }
             Turn::Down => {
                 // Without a failed check it was traffic that found the server closed.
                 let why = match seen.report.filter(|r| !r.passed) {
-                    Some(_) if told.proxy.logs_checks => String::new(),
+                    Some(_) if proxy.logs_checks => String::new(),
                     Some(report) => reason(report, seen.probe),
                     None => ", reason: Layer4 connection problem".into(),
                 };
-                self.tell(told, ALERT, &format!("Server {name} is DOWN{why}. {} {ending}", left("left")));
+                self.tell(proxy, ALERT, &format!("Server {name} is DOWN{why}. {} {ending}", left("left")));
             }
             Turn::Set(state) => {
                 let before = std::mem::replace(&mut counted.admin, state);
@@ -117,18 +111,19 @@ impl Journal {
                     _ => format!("Server {name} is UP/READY (leaving forced maintenance)."),
                 };
                 let level = if state == AdminState::Halted { ALERT } else { NOTICE };
-                self.tell(told, level, &line);
+                self.tell(proxy, level, &line);
             }
         }
-        if seen.active + seen.backup == 0 {
-            self.tell(told, EMERGENCY, &format!("backend {} has no server available!", told.proxy.name));
+        let away = !matches!(seen.turn, Turn::Up | Turn::Set(AdminState::Online));
+        if away && seen.active + seen.backup == 0 {
+            self.tell(proxy, EMERGENCY, &format!("backend {} has no server available!", proxy.name));
         }
     }
 
     /// Never waits: a server of logs that cannot be reached misses lines.
-    fn tell(&self, told: &Told, level: u8, line: &str) {
+    fn tell(&self, proxy: &Proxy, level: u8, line: &str) {
         let stamp = jiff::Zoned::now().strftime("%b %e %H:%M:%S").to_string();
-        for target in told.targets.iter().filter(|t| level <= t.level) {
+        for target in proxy.logs.iter().filter(|t| level <= t.level) {
             let priority = target.facility * 8 + level;
             let datagram = format!("<{priority}>{stamp} {}[{}]: {line}\n", target.tag, std::process::id());
             let sent = match target.place.parse::<SocketAddr>() {

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use evenkeel_balance::{Counter, Key};
 use evenkeel_rules::{Captures, Facts, Fetch, LocalTime};
@@ -28,7 +29,7 @@ pub struct Asked<'a> {
     pub target: Option<Vec<u8>>,
     /// What this route makes of it: seen by the next.
     pub next_target: Option<Vec<u8>>,
-    pub method: Option<Box<[u8]>>,
+    pub method: Option<Arc<[u8]>>,
     pub edits: HeadChanges,
     /// Of a TLS connection that is passed through unopened.
     pub hello: Option<&'a Hello>,
@@ -223,12 +224,12 @@ impl Facts for Asked<'_> {
                 None => false,
             },
             Fetch::Scheme => test(self.client.scheme().as_bytes()),
-            Fetch::Sni => match (self.hello, tls) {
+            Fetch::Sni => match (self.hello.filter(|hello| hello.is_tls), tls) {
                 (Some(hello), _) => hello.server_name.as_ref().is_some_and(|n| test(n.as_bytes())),
                 (None, Some(tls)) => tls.sni.as_ref().is_some_and(|n| test(n.as_bytes())),
                 (None, None) => false,
             },
-            Fetch::Alpn => match (self.hello, tls) {
+            Fetch::Alpn => match (self.hello.filter(|hello| hello.is_tls), tls) {
                 (Some(hello), _) => hello.alpn.as_ref().is_some_and(|p| test(p)),
                 (None, Some(tls)) => test(if tls.h2 { b"h2" } else { b"http/1.1" }),
                 (None, None) => false,

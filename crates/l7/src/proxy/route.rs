@@ -56,7 +56,7 @@ pub struct Changes {
     /// The new path with query, when it changes.
     pub target: Option<Vec<u8>>,
     /// The new method.
-    pub method: Option<Box<[u8]>>,
+    pub method: Option<Arc<[u8]>>,
     pub request: HeadChanges,
     pub response: HeadChanges,
     /// Texts for the log line, divided by `|`.

@@ -206,10 +206,9 @@ impl PoolRuntime {
 
     /// The server that a route names, if it takes clients that belong to it.
     pub fn chosen(&self, name: Option<&evenkeel_model::Name>) -> Option<usize> {
-        let servers = &self.spec().servers;
-        let at = servers.iter().position(|s| Some(&s.server.name) == name)?;
-        let id = servers[at].id;
-        self.index_of(id)
+        let name = name?;
+        let spec = self.spec();
+        self.index_of(spec.servers.iter().find(|s| s.server.name == *name)?.id)
     }
 
     pub fn index_by_cookie(&self, value: &[u8]) -> Option<usize> {
