@@ -692,7 +692,7 @@ fn methods_addresses_and_times_by_route() {
     let slow = Scripted::start(place.at(9001), |mut stream| {
         while let Some(head) = read_head(&mut stream) {
             if head.contains(" /slow") || head.contains(" /report") {
-                std::thread::sleep(Duration::from_millis(700));
+                std::thread::sleep(Duration::from_secs(3));
             }
             let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{head}", head.len());
         }
@@ -704,11 +704,11 @@ fn methods_addresses_and_times_by_route() {
             "http",
             place.at(8080),
             &[place.at(9001)],
-            "health-check = { type = \"none\" }\ntimeouts = { server = \"300ms\" }",
+            "health-check = { type = \"none\" }\ntimeouts = { server = \"1500ms\" }",
         )
         .replace(
             "  [[virtual-service.real-server]]",
-            "[[virtual-service.route]]\nwhen = 'path(\"/as-get\")'\nrewrite-method = \"GET\"\n[[virtual-service.route]]\nwhen = 'path(\"/as-get\") && method(\"GET\")'\nset-header = { X-Seen = \"{method}\", X-Id = \"{uuid}\" }\n[[virtual-service.route]]\nwhen = 'address(\"{header:X-Real-IP}\", \"192.0.2.0/24\", \"2001:db8::/32\")'\ndeny = { status = 418 }\n[[virtual-service.route]]\nwhen = 'path(\"/report\")'\nserver-timeout = \"5s\"\n[[virtual-service.real-server]]",
+            "[[virtual-service.route]]\nwhen = 'path(\"/as-get\")'\nrewrite-method = \"GET\"\n[[virtual-service.route]]\nwhen = 'path(\"/as-get\") && method(\"GET\")'\nset-header = { X-Seen = \"{method}\", X-Id = \"{uuid}\" }\n[[virtual-service.route]]\nwhen = 'address(\"{header:X-Real-IP}\", \"192.0.2.0/24\", \"2001:db8::/32\")'\ndeny = { status = 418 }\n[[virtual-service.route]]\nwhen = 'path(\"/report\")'\nserver-timeout = \"20s\"\n[[virtual-service.real-server]]",
         ),
     );
     // The body that the server sends behind its head is nobody's, least of all the next client's.
