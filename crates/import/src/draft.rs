@@ -172,17 +172,22 @@ pub struct Draft {
     pub run: Option<Run>,
 }
 
+/// A condition that holds where both do; an empty one always does.
+pub fn both(first: &str, second: &str) -> String {
+    let wrapped = |text: &str| if text.contains(" || ") { format!("({text})") } else { text.to_owned() };
+    match (first, second) {
+        ("", only) | (only, "") => only.to_owned(),
+        _ => format!("{} && {}", wrapped(first), wrapped(second)),
+    }
+}
+
 /// The route only applies where another condition holds as well.
 pub fn also(route: &mut Table, when: &str) {
     if when.is_empty() {
         return;
     }
-    let wrapped = |text: &str| if text.contains(" || ") { format!("({text})") } else { text.to_owned() };
-    let whole = match route.get("when").map(crate::words::unquoted) {
-        Some(own) => format!("{} && {}", wrapped(when), wrapped(&own)),
-        None => when.to_owned(),
-    };
-    let value = crate::words::literal(&whole);
+    let own = route.get("when").map(crate::words::unquoted).unwrap_or_default();
+    let value = crate::words::literal(&both(when, &own));
     match route.lines.iter_mut().find(|l| l.key == "when") {
         Some(line) => line.value = value,
         None => {

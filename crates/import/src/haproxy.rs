@@ -439,19 +439,13 @@ fn log(number: usize, words: &[String], draft: &mut Draft) {
             draft.note(number, "log", "stderr: lines go to standard output");
             "stdout".into()
         }
-        path if path.starts_with('/') => format!("syslog:{path}"),
-        place => {
-            let (host, port) = crate::words::split_port(place.trim_start_matches("udp@"));
-            match crate::words::address(host) {
-                Some(host) => {
-                    format!("syslog:{}", crate::words::with_port(&host, port.unwrap_or("514")))
-                }
-                None => {
-                    let why = format!("{place}: write [log] access: a file, stdout, or syslog:ADDRESS:PORT");
-                    return draft.left(number, "log", why);
-                }
+        place => match log_place(place) {
+            Some(place) => format!("syslog:{place}"),
+            None => {
+                let why = format!("{place}: write [log] access: a file, stdout, or syslog:ADDRESS:PORT");
+                return draft.left(number, "log", why);
             }
-        }
+        },
     };
     let named = draft.run.is_some() && draft.known("log", "tag").is_none();
     let log = draft.global("log");
@@ -466,16 +460,18 @@ fn log(number: usize, words: &[String], draft: &mut Draft) {
     }
 }
 
+/// A syslog server: the path of a socket, or an address with its port.
+fn log_place(to: &str) -> Option<String> {
+    if to.starts_with('/') {
+        return Some(to.to_owned());
+    }
+    let (host, port) = crate::words::split_port(to.trim_start_matches("udp@"));
+    Some(crate::words::with_port(&crate::words::address(host)?, port.unwrap_or("514")))
+}
+
 /// The same, for what becomes of servers.
 fn log_target(words: &[String], tag: Option<String>) -> Option<run::LogTarget> {
-    let to = words.get(1)?.trim_start_matches("udp@");
-    let place = match to.starts_with('/') {
-        true => to.to_owned(),
-        false => {
-            let (host, port) = crate::words::split_port(to);
-            crate::words::with_port(&crate::words::address(host)?, port.unwrap_or("514"))
-        }
-    };
+    let place = log_place(words.get(1)?)?;
     let number = |all: &[&str], word: &String| all.iter().position(|w| w == word);
     let named = words.iter().skip(2).position(|w| number(keywords::FACILITIES, w).is_some())? + 2;
     let level = words.get(named + 1).and_then(|w| number(keywords::LEVELS, w));

@@ -141,7 +141,7 @@ fn what_servers_of_one_pool_do_not_share_is_told() {
 
 #[test]
 fn what_frontends_add_and_ask() {
-    let text = "global\n  ssl-default-bind-options ssl-min-ver TLSv1.3 no-tls-tickets\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 5s\n  timeout server 5s\n  timeout tarpit 7s\nfrontend f\n  bind :80\n  bind :443 ssl crt /x.pem\n  option forwardfor except 127.0.0.0/8 header X-Client if-none\n  unique-id-format %{+X}o\\ %ci:%cp_%fi:%fp_%Ts_%rt:%pid\n  unique-id-header X-Request-ID\n  log-format %ID\\ %ci\n  http-request tarpit if { path /x }\n  http-request deny if { url_sub a?b }\n  http-request deny if { hdr_ip(X-Real-IP) 10.0.0.0/8 }\n  http-request deny if { hdr_cnt(host) gt 1 }\n  http-request del-header a -m end\n  http-request del-header ^x-.*-y$ -m reg\n  http-request set-method GET if { method TRACE }\n  http-request set-timeout server 90s if { path_beg /report }\n  http-request auth realm no if { path /never }\n  use_backend bk_%[req.hdr(host),lower]\n  default_backend bk_a\nbackend bk_a\n  use-server a if { hdr(X-To) a }\n  server a 10.0.0.1:80\nbackend bk_b\n  balance uri depth 2\n  server b 10.0.0.2:80\n";
+    let text = "global\n  ssl-default-bind-options ssl-min-ver TLSv1.3 no-tls-tickets\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 5s\n  timeout server 5s\n  timeout tarpit 7s\nfrontend f\n  bind :80\n  bind :443 ssl crt /x.pem\n  option forwardfor except 127.0.0.0/8 header X-Client if-none\n  unique-id-format %{+X}o\\ %ci:%cp_%fi:%fp_%Ts_%rt:%pid\n  unique-id-header X-Request-ID\n  log-format %ID\\ %ci\n  http-request tarpit if { path /x }\n  http-request deny if { url_sub a?b }\n  http-request deny if { hdr_ip(X-Real-IP) 10.0.0.0/8 }\n  http-request deny if { hdr_cnt(host) gt 1 }\n  http-request del-header a -m end\n  http-request del-header ^x-.*-y$ -m reg\n  http-request set-method GET if { method TRACE }\n  http-request set-timeout server 90s if { path_beg /report }\n  http-request auth realm no if { path /never }\n  use_backend bk_%[req.hdr(host),lower]\n  default_backend bk_a\nbackend bk_a\n  use-server a if { hdr(X-To) a }\n  server a 10.0.0.1:80\nbackend bk_b\n  balance uri depth 2\n  http-response del-header Server if { status 500 }\n  server b 10.0.0.2:80\n";
     check(
         &[(Kind::Haproxy, text)],
         &[
@@ -159,6 +159,7 @@ fn what_frontends_add_and_ask() {
             "when = '!header(\"X-Client\") && !source(\"127.0.0.0/8\")'\n  add-header = { \"X-Client\" = \"{source}\" }",
             "when = 'text(\"bk_{host|lower}\", \"bk_b\")'\n  pool = \"bk_b\"",
             "min-version = \"1.3\"",
+            "when = 'text(\"bk_{host|lower}\", \"bk_b\") && status == 500'\n  of = \"servers\"\n  remove-header = [\"Server\"]",
             "when = 'header(\"X-To\", \"a\")'\n  server = \"a\"",
         ],
         &["balance uri", "unique-id-format", "unique-id-format"],

@@ -6,7 +6,7 @@ use super::condition::Acls;
 use super::proxy::{Kind, Proxy, Word, with_constants};
 use super::rules::{captured, named, table_of};
 use super::sample::{self, variables};
-use crate::draft::{Draft, Table, also};
+use crate::draft::{Draft, Table, also, both};
 use crate::words::{list, literal, quoted};
 
 /// Whether a line of a route asks about the answer.
@@ -46,11 +46,12 @@ impl Proxy {
         let mut behind: Vec<(&Proxy, String)> = Vec::new();
         if self.kind == Kind::Frontend {
             for word in self.all("use_backend") {
-                let cut =
-                    word.words.iter().position(|w| w == "if" || w == "unless").unwrap_or(word.words.len());
-                let Ok(when) = acls.condition(&word.words[cut..]) else { continue };
-                behind.extend(Proxy::chosen_by_map(word, &when, backends));
-                behind.extend(backends.get(word.arg(1)).map(|backend| (*backend, when)));
+                for (word, chosen) in self.chosen_by_name(word, backends) {
+                    let Ok(when) = word.condition(acls) else { continue };
+                    let when = both(&chosen, &when);
+                    behind.extend(Proxy::chosen_by_map(&word, &when, backends));
+                    behind.extend(backends.get(word.arg(1)).map(|backend| (*backend, when)));
+                }
             }
             let default = self.last("default_backend").and_then(|w| backends.get(w.arg(1)));
             behind.extend(default.map(|backend| (*backend, String::new())));

@@ -16,16 +16,15 @@ pub fn check(proxy: &Proxy, draft: &mut Draft) -> Table {
     });
     let Some(chosen) = chosen else { return check };
     let words: Vec<&str> = chosen.words[1..].iter().map(String::as_str).collect();
-    let mut left = Vec::new();
     match words.as_slice() {
-        ["tcp-check"] => conversation(proxy, &mut check, &mut left),
+        ["tcp-check"] => conversation(proxy, &mut check, draft),
         ["httpchk", rest @ ..] => {
             check.text("type", "http");
             request(rest, &mut check);
             let mut sent = false;
             for word in proxy.all("http-check") {
                 if let Err(why) = http_rule(word, &mut check, &mut sent) {
-                    left.push((word.line, word.words.join(" "), why));
+                    draft.left(word.line, &word.words.join(" "), why);
                 }
             }
         }
@@ -49,10 +48,7 @@ pub fn check(proxy: &Proxy, draft: &mut Draft) -> Table {
         ["redis-check"] => check.text("type", "redis"),
         // Told with other options that are not there.
         ["external-check" | "spop-check"] => {}
-        _ => left.push((chosen.line, chosen.words.join(" "), "not carried over".into())),
-    }
-    for (line, keyword, why) in left {
-        draft.left(line, &keyword, why);
+        _ => draft.left(chosen.line, &chosen.words.join(" "), "not carried over"),
     }
     check
 }
@@ -211,7 +207,7 @@ fn connect(words: &[&str], check: &mut Table) -> Result<(), String> {
 }
 
 /// The steps of `tcp-check`.
-fn conversation(proxy: &Proxy, check: &mut Table, left: &mut Vec<(usize, String, String)>) {
+fn conversation(proxy: &Proxy, check: &mut Table, draft: &mut Draft) {
     let mut begun = false;
     for word in proxy.all("tcp-check") {
         let words: Vec<&str> = word.words[1..].iter().map(String::as_str).collect();
@@ -232,7 +228,7 @@ fn conversation(proxy: &Proxy, check: &mut Table, left: &mut Vec<(usize, String,
         };
         begun = true;
         if let Err(why) = taken {
-            left.push((word.line, word.words.join(" "), why));
+            draft.left(word.line, &word.words.join(" "), why);
         }
     }
 }

@@ -190,7 +190,7 @@ impl Proxy {
     }
 
     /// `use_backend` whose backend is a text with variables: a rule for each backend, and when it is meant.
-    fn chosen_by_name(&self, word: &Word, backends: &BTreeMap<&str, &Proxy>) -> Vec<(Word, String)> {
+    pub fn chosen_by_name(&self, word: &Word, backends: &BTreeMap<&str, &Proxy>) -> Vec<(Word, String)> {
         let text = word.arg(1);
         let mapped = text
             .strip_prefix("%[")
