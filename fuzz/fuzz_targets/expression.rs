@@ -1,14 +1,18 @@
 //! Any text as a condition, a text with variables, a map and a list.
 #![no_main]
 
-use evenkeel_rules::{Captures, Expression, Facts, Fetch, LocalTime, Map, Template, read_networks, read_patterns};
+use evenkeel_rules::{
+    Captures, Expression, Facts, Fetch, LocalTime, Map, MapMatch, PathStart, Template, read_networks, read_patterns,
+};
 use libfuzzer_sys::fuzz_target;
+
+const PATH: &[u8] = b"/a/b.example?c=d";
 
 struct Nothing;
 
 impl Facts for Nothing {
     fn texts(&self, _: Fetch, _: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-        test(b"/a/b.example?c=d")
+        test(PATH)
     }
     fn address(&self, _: Fetch) -> Option<std::net::IpAddr> {
         Some([10, 0, 0, 1].into())
@@ -22,6 +26,9 @@ impl Facts for Nothing {
     fn local_time(&self) -> LocalTime {
         LocalTime { weekday: 6, minute_of_day: 1439 }
     }
+    fn random(&self) -> u128 {
+        7
+    }
 }
 
 fuzz_target!(|text: &str| {
@@ -29,7 +36,7 @@ fuzz_target!(|text: &str| {
     match Expression::parse(text) {
         Ok(expression) => {
             let holds = expression.holds(&Nothing, &mut captures);
-            let gated = expression.path_gate().is_some_and(|gate| !gate.lets(b"/a/b.example?c=d"));
+            let gated = expression.path_gate().is_some_and(|gate| !gate.lets(PATH, PathStart::of(PATH)));
             assert!(!(holds && gated), "a gate keeps nothing out that holds");
             expression.explain(&Nothing);
         }
@@ -38,8 +45,10 @@ fuzz_target!(|text: &str| {
     if let Ok(template) = Template::parse(text) {
         template.render(&Nothing, &captures, &mut Vec::new());
     }
-    if let Ok(map) = Map::read(text) {
-        map.get(text.as_bytes());
+    for (_, matching) in MapMatch::WORDS {
+        if let Ok(map) = Map::read(text, matching) {
+            map.get(text.as_bytes());
+        }
     }
     read_patterns(text, true).matches(text.as_bytes());
     let _ = read_networks(text);

@@ -10,7 +10,7 @@ use serde_json::Value;
 const PURE: &[&str] = &["model", "rules", "config", "balance", "vrrp", "agree", "import"];
 const EDGES: &[&str] = &["l4", "l7", "health", "platform", "peer", "series", "alert"];
 const TOP: &[&str] = &["api", "admin", "evenkeel"];
-const DEVELOPMENT: &[&str] = &["testbed", "bench", "sim"];
+const DEVELOPMENT: &[&str] = &["testbed", "bench", "sim", "mutate"];
 
 /// Libraries that reach for a socket, a clock or a thread.
 const IMPURE_LIBRARIES: &[&str] = &["tokio", "rustix", "axum", "hyper", "slab", "jiff", "tracing"];
