@@ -59,6 +59,8 @@ pub struct Start {
     pub snapshot: Snapshot,
     pub no_take_over: bool,
     pub drain_timeout: Duration,
+    /// Ends when standard input is closed, and removes this folder.
+    pub ends_with_input: Option<PathBuf>,
     pub signals: Signals,
     /// Listening sockets that the process was given.
     pub adopted: Vec<(SocketAddr, OwnedFd)>,
@@ -102,6 +104,7 @@ pub fn run(arguments: &RunArguments) -> Outcome {
         snapshot,
         no_take_over: arguments.no_take_over,
         drain_timeout: arguments.drain_timeout,
+        ends_with_input: arguments.ends_with_input.clone(),
         signals: Signals::Own,
         adopted: Vec::new(),
         predecessor: None,
@@ -120,6 +123,7 @@ pub async fn serve(start: Start) -> Outcome {
         snapshot,
         no_take_over,
         drain_timeout,
+        ends_with_input,
         signals,
         adopted,
         predecessor,
@@ -188,6 +192,7 @@ pub async fn serve(start: Start) -> Outcome {
         ready(handle)?;
     }
     let mut drain_timeout = drain_timeout;
+    let mut input_ended = watch_input(ends_with_input.is_some())?;
     let mut notice_inbox = notices.1;
     let mut tick = tokio::time::interval(Duration::from_millis(200));
     let (mut handed_over, mut for_good) = (false, false);
@@ -216,6 +221,11 @@ pub async fn serve(start: Start) -> Outcome {
                 }
             }
             _ = terminate.recv() => break,
+            Some(()) = input_ended.recv() => {
+                drain_timeout = Duration::ZERO;
+                for_good = true;
+                break;
+            }
             _ = interrupt.recv() => {
                 for_good = own;
                 break;
@@ -232,7 +242,23 @@ pub async fn serve(start: Start) -> Outcome {
     drop(request_inbox);
     let end = End { handed_over, for_good };
     drain(control, notice_inbox, end, drain_timeout, workers, terminate, interrupt).await;
+    // A successor goes on in it.
+    if let Some(folder) = ends_with_input.filter(|_| !handed_over) {
+        let _ = std::fs::remove_dir_all(folder);
+    }
     Ok(())
+}
+
+/// Tells when standard input is closed: whoever started this process has ended, however it did.
+fn watch_input(wanted: bool) -> std::io::Result<UnboundedReceiver<()>> {
+    let (ended, inbox) = unbounded_channel();
+    if wanted {
+        std::thread::Builder::new().name("input".into()).spawn(move || {
+            let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+            let _ = ended.send(());
+        })?;
+    }
+    Ok(inbox)
 }
 
 /// Gives the sockets and states to a successor; whether it has taken them.
