@@ -2,6 +2,7 @@
 //! engine, the health checker and the admin server what to do.
 
 mod administration;
+mod apply;
 mod certificates;
 mod commits;
 mod control;
@@ -176,6 +177,8 @@ pub async fn serve(start: Start) -> Outcome {
         Some(inherited) => inherited.ready()?,
         None => None,
     };
+    // The process before has stopped, or there was none.
+    control.clear_leftovers();
     let (roles, mut news_inbox) = unbounded_channel();
     let (peer, mut peer_inbox) = unbounded_channel();
     control.start_pair(pair::PairNews { roles, peer }, resume).map_err(|e| Failure::new(Exit::Failed, e))?;
