@@ -238,7 +238,7 @@ impl Control {
         let Some(pair) = &self.pair else { return };
         pair.set_revision(self.overrides.revision());
         if let Some(plane) = self.layer4.plane() {
-            pair.shared().set_gate(plane.gate());
+            pair.set_gate(plane.gate());
         }
         self.follow_services();
     }
