@@ -307,8 +307,10 @@ impl Control {
     pub fn on_news(&mut self, news: &News) {
         pair::log(news);
         self.pair_news(news);
-        if let News::Role { active, handed_over, .. } = news {
-            self.follow_role(*active, *handed_over);
+        match news {
+            News::Role { active, handed_over, .. } => self.follow_role(*active, *handed_over),
+            News::Resumed => self.resume_role(),
+            _ => {}
         }
     }
 

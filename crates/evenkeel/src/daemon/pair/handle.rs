@@ -48,7 +48,14 @@ pub enum End {
 /// What the thread tells the daemon.
 #[derive(Clone, Debug)]
 pub enum News {
-    Role { active: bool, handed_over: bool, role: Role, why: String },
+    Role {
+        active: bool,
+        handed_over: bool,
+        role: Role,
+        why: String,
+    },
+    /// This process plays the active node's part of the process before it.
+    Resumed,
     PeerFound,
     PeerLost,
     SplitBrain(bool),
@@ -142,6 +149,7 @@ impl Handle {
 pub fn log(item: &News) {
     match item {
         News::Role { role, why, .. } => info!(role = role.as_str(), why, "role changed"),
+        News::Resumed => info!("the role of the process before is taken over: active"),
         News::PeerFound => info!("the peer is heard"),
         News::PeerLost => warn!("the peer is silent on every path"),
         News::SplitBrain(true) => error!("split brain: both nodes are active"),

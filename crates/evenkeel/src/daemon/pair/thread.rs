@@ -209,6 +209,8 @@ impl Thread {
                 Err(error) => warn!(%error, "the interfaces cannot be read"),
             }
             thread.become_role(Role::Active);
+            // No election has decided it: who waits for a change of role would hear of none.
+            let _ = thread.news.send(News::Resumed);
         }
         thread
     }
@@ -480,7 +482,12 @@ impl Thread {
         if let Some((_, _, conversation)) = &mut self.witness {
             conversation.set_keys(Keys::new(&keys));
         }
+        if first {
+            // What could not be read without a key was no attack.
+            self.refused.clear();
+        }
         self.keys = keys;
+        self.show_at = Instant::now();
     }
 
     /// What the election has decided is done here, before anybody is told.
