@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasherDefault;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -175,10 +175,11 @@ pub struct Table {
     expire_ms: u64,
     period_ms: u64,
     /// Called when there is something to tell, where another node follows this table.
-    bell: OnceLock<Bell>,
+    bell: Mutex<Option<Bell>>,
 }
 
-type Bell = Box<dyn Fn() + Send + Sync>;
+/// How a follower is told; it is known by this very one.
+pub type Bell = Arc<dyn Fn() + Send + Sync>;
 
 struct Slot {
     key: Key,
@@ -207,13 +208,28 @@ impl Table {
         let limit = (size as usize).div_ceil(STRIPES).max(1);
         let stripe = || Mutex::new(Stripe { limit, ..Stripe::default() });
         let stripes = std::array::from_fn(|_| stripe());
-        Table { stripes, expire_ms, period_ms: period_ms.max(1), bell: OnceLock::new() }
+        Table { stripes, expire_ms, period_ms: period_ms.max(1), bell: Mutex::default() }
     }
 
     /// From now on changes are kept for [`Table::changes`], and `bell` is rung when some are there.
-    pub fn follow(&self, bell: impl Fn() + Send + Sync + 'static) {
-        if self.bell.set(Box::new(bell)).is_ok() {
-            self.stripes.iter().for_each(|stripe| lock(stripe).followed = true);
+    /// A new follower takes the place of the one before.
+    pub fn follow(&self, bell: &Bell) {
+        *lock(&self.bell) = Some(bell.clone());
+        self.stripes.iter().for_each(|stripe| lock(stripe).followed = true);
+    }
+
+    /// Nobody asks for changes any more, unless another has followed since: none are kept.
+    pub fn unfollow(&self, bell: &Bell) {
+        let mut place = lock(&self.bell);
+        if !place.as_ref().is_some_and(|now| Arc::ptr_eq(now, bell)) {
+            return;
+        }
+        *place = None;
+        for stripe in &self.stripes {
+            let mut stripe = lock(stripe);
+            stripe.followed = false;
+            stripe.changed = Vec::new();
+            stripe.slots.iter_mut().for_each(|slot| slot.changed = false);
         }
     }
 
@@ -275,8 +291,9 @@ impl Table {
     }
 
     fn ring(&self, new: bool) {
-        if new && let Some(bell) = self.bell.get() {
-            bell();
+        if new {
+            let bell = lock(&self.bell).clone();
+            bell.into_iter().for_each(|bell| bell());
         }
     }
 
@@ -392,8 +409,8 @@ impl Table {
 }
 
 /// A stripe stays sound at every step, so a panic elsewhere does not spoil it.
-fn lock(stripe: &Mutex<Stripe>) -> MutexGuard<'_, Stripe> {
-    stripe.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Slot {
@@ -503,6 +520,37 @@ mod tests {
 
     fn client(n: u32) -> Key {
         Key::address(IpAddr::V4(n.into()))
+    }
+
+    #[test]
+    fn changes_are_kept_only_while_somebody_follows() {
+        let table = Table::new(1_000, 1_000, 1_000);
+        let rung = Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let bell = |by| {
+            let rung = rung.clone();
+            let bell: Bell = Arc::new(move || {
+                rung.fetch_add(by, std::sync::atomic::Ordering::Relaxed);
+            });
+            bell
+        };
+        let (first, second) = (bell(1), bell(100));
+        let kept = |table: &Table| table.stripes.iter().map(|s| lock(s).changed.len()).sum::<usize>();
+        table.follow(&first);
+        table.set(&client(1), Some(7), 1_000, 0);
+        assert_eq!((kept(&table), rung.load(std::sync::atomic::Ordering::Relaxed)), (1, 1));
+        table.unfollow(&first);
+        assert_eq!(kept(&table), 0);
+        for turn in 0..100 {
+            table.set(&client(turn % 10), Some(7), 1_000, 0);
+            table.remove(&client(turn % 10));
+        }
+        assert_eq!(kept(&table), 0, "nobody would ever take them");
+        // The next follower is told, and the one before cannot end that.
+        table.follow(&second);
+        table.unfollow(&first);
+        table.set(&client(1), Some(7), 1_000, 0);
+        assert_eq!((kept(&table), rung.load(std::sync::atomic::Ordering::Relaxed)), (1, 101));
+        assert_eq!(table.changes(0, 10).len(), 1);
     }
 
     #[test]

@@ -37,15 +37,16 @@ async fn ask<T>(
     }
 }
 
-/// A number that an outsider does not guess, from the clock and the address of this probe.
-fn unguessed(address: SocketAddr) -> [u8; 16] {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let text = format!("{:?} {address} {:?}", now, std::time::Instant::now());
-    md5::compute(text).0
+/// A number that nobody can guess or find out: whoever knows a RADIUS authenticator before it is sent
+/// can forge the answer, and one that comes twice shows the password (RFC 2865 section 3).
+fn unguessed() -> Result<[u8; 16], String> {
+    let mut number = [0; 16];
+    aws_lc_rs::rand::fill(&mut number).map_err(|_| "there is no randomness")?;
+    Ok(number)
 }
 
 pub async fn dns(address: SocketAddr, name: &str) -> Result<String, String> {
-    let id = unguessed(address);
+    let id = unguessed()?;
     // Recursion desired, one question: the name's A record.
     let mut query = vec![id[0], id[1], 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.trim_end_matches('.').split('.').filter(|l| !l.is_empty()) {
@@ -69,7 +70,7 @@ pub async fn ntp(address: SocketAddr) -> Result<String, String> {
     let mut request = [0; 48];
     // Version 4, client; the time stamp comes back as the origin's.
     request[0] = 0x23;
-    request[40..48].copy_from_slice(&unguessed(address)[..8]);
+    request[40..48].copy_from_slice(&unguessed()?[..8]);
     let sent = request;
     ask(address, &request, |answer| {
         let ours = answer.len() >= 48 && answer[0] & 7 == 4 && answer[24..32] == sent[40..48];
@@ -84,7 +85,7 @@ pub async fn ntp(address: SocketAddr) -> Result<String, String> {
 /// An Access-Request (RFC 2865) whose answer proves that the server knows the secret. A refusal
 /// shows a working server as well as an acceptance does, but the check wants its user accepted.
 pub async fn radius(address: SocketAddr, user: &str, password: &str, secret: &str) -> Result<String, String> {
-    let authenticator = unguessed(address);
+    let authenticator = unguessed()?;
     let (request, id) = radius_request(&authenticator, user, password, secret);
     ask(address, &request, |answer| {
         let length = usize::from(u16::from_be_bytes([*answer.get(2)?, *answer.get(3)?]));
@@ -145,15 +146,15 @@ fn hmac_md5(key: &[u8], message: &[u8]) -> [u8; 16] {
 }
 
 /// The OPTIONS request of a SIP probe.
-pub fn sip_options(address: SocketAddr, transport: &str) -> String {
-    let tag: String = unguessed(address).iter().map(|b| format!("{b:02x}")).collect();
-    format!(
+pub fn sip_options(address: SocketAddr, transport: &str) -> Result<String, String> {
+    let tag: String = unguessed()?.iter().map(|b| format!("{b:02x}")).collect();
+    Ok(format!(
         "OPTIONS sip:{address} SIP/2.0\r\nVia: SIP/2.0/{transport} evenkeel.invalid;branch=z9hG4bK{tag};rport\r\nMax-Forwards: 1\r\nFrom: <sip:evenkeel@evenkeel.invalid>;tag={tag}\r\nTo: <sip:{address}>\r\nCall-ID: {tag}\r\nCSeq: 1 OPTIONS\r\nContact: <sip:evenkeel@evenkeel.invalid>\r\nAccept: application/sdp\r\nContent-Length: 0\r\n\r\n"
-    )
+    ))
 }
 
 pub async fn sip(address: SocketAddr) -> Result<String, String> {
-    let request = sip_options(address, "UDP");
+    let request = sip_options(address, "UDP")?;
     ask(address, request.as_bytes(), |answer| {
         let line = answer.split(|b| *b == b'\r').next()?;
         let text = std::str::from_utf8(line.strip_prefix(b"SIP/2.0 ")?).ok()?;
@@ -168,6 +169,16 @@ pub async fn sip(address: SocketAddr) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_come_from_the_system_and_not_from_the_clock() {
+        let all: std::collections::HashSet<[u8; 16]> = (0..1_000).map(|_| unguessed().unwrap()).collect();
+        assert_eq!(all.len(), 1_000);
+        // Half of the bits of each differ from the one before, more or less.
+        let all: Vec<_> = (0..256).map(|_| u128::from_be_bytes(unguessed().unwrap())).collect();
+        let differ: u32 = all.windows(2).map(|w| (w[0] ^ w[1]).count_ones()).sum();
+        assert!((255 * 56..255 * 72).contains(&differ), "{differ}");
+    }
 
     /// RFC 2202, and the example of RFC 2865 section 7.1 for the hidden password.
     #[test]

@@ -298,7 +298,7 @@ async fn converse(target: &Target, address: SocketAddr, reached: &Cell<Layer>) -
         Probe::Steps(taken) => steps::run(stream, taken, deadline).await,
         Probe::Tls => Ok("TLS handshake".into()),
         Probe::Sip { .. } => {
-            let ask = Step::Send(datagram::sip_options(address, "TCP").into_bytes());
+            let ask = Step::Send(datagram::sip_options(address, "TCP")?.into_bytes());
             steps::run(stream, &[ask, Step::Expect(b"SIP/2.0 200".to_vec())], deadline).await
         }
         Probe::Grpc { service } => {

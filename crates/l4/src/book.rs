@@ -142,9 +142,13 @@ impl Book {
         let known = self.sources.windows(wanted.len().max(1)).position(|w| w == wanted);
         let at = known.unwrap_or(self.sources.len());
         if known.is_none() {
+            // What is refused takes no room: others go on using theirs.
+            if self.sources.len() + wanted.len() > MAX_SOURCES as usize {
+                return Err(Full::Sources);
+            }
             self.sources.extend(wanted);
         }
-        if self.sources.len() > MAX_SOURCES as usize { Err(Full::Sources) } else { Ok(at as u32) }
+        Ok(at as u32)
     }
 
     /// A stretch of slots that nothing uses, not even what was given back just now.
@@ -190,6 +194,18 @@ mod tests {
         assert_eq!(book.destination("c", "s", address), Ok((0, false)));
         let read = Book::read(&book.text()).unwrap();
         assert_eq!(read.destinations, book.destinations);
+    }
+
+    #[test]
+    fn sources_that_are_refused_take_no_room() {
+        let mut book = Book::default();
+        let addresses = |n: u32| -> Vec<IpAddr> {
+            (0..n).map(|i| std::net::Ipv4Addr::from(0x0a00_0000 + i).into()).collect()
+        };
+        assert_eq!(book.sources(&addresses(2)), Ok(0));
+        assert_eq!(book.sources(&addresses(MAX_SOURCES + 1)), Err(Full::Sources));
+        assert_eq!(book.sources(&addresses(2)), Ok(0));
+        assert_eq!(book.sources(&addresses(1)), Ok(0));
     }
 
     #[test]

@@ -29,9 +29,9 @@ impl FlowGate {
     /// At once: packets are forwarded, or are the network stack's own.
     pub fn set(&self, open: bool) {
         self.0.active.store(open, Relaxed);
-        match open {
-            true => self.0.renew(self.0.lease),
-            false => self.0.close(),
+        let lease = if open { self.0.lease } else { Duration::ZERO };
+        if let Err(why) = self.0.loaded.renew_gate(self.0.jiffies(lease)) {
+            error!(%why, "the gate of layer 4 cannot be set");
         }
     }
 }
@@ -122,10 +122,13 @@ impl Shared {
     }
 
     fn renew(&self, lease: Duration) {
-        let jiffies = (lease.as_millis() as u64 * self.loaded.hertz).div_ceil(1000).max(1);
-        if let Err(why) = self.loaded.renew(jiffies) {
+        if let Err(why) = self.loaded.renew(self.jiffies(lease)) {
             error!(%why, "the lease of layer 4 cannot be renewed");
         }
+    }
+
+    fn jiffies(&self, lease: Duration) -> u64 {
+        (lease.as_millis() as u64 * self.loaded.hertz).div_ceil(1000).max(1)
     }
 }
 

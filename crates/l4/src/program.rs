@@ -81,6 +81,9 @@ impl Attached {
 /// The program of this process, with handles of its maps.
 pub struct Loaded {
     object: Mutex<Object>,
+    /// The program `renew` once more, over the same maps: whoever opens and closes the gate must not
+    /// wait for a sweep.
+    gate: Mutex<Object>,
     program: OwnedFd,
     pub setup: Setup,
     pub hertz: u64,
@@ -131,7 +134,8 @@ impl Loaded {
         let program = object.progs().find(|p| p.name() == PROGRAM);
         let program = program.ok_or(LoadError::Missing("its entry"))?.as_fd().try_clone_to_owned();
         let program = program.map_err(|_| LoadError::Missing("its descriptor"))?;
-        Ok(Loaded { object: Mutex::new(object), program, setup, hertz, adopted: known.is_some() })
+        let gate = Mutex::new(load_gate(&object, sizes, &setup)?);
+        Ok(Loaded { object: Mutex::new(object), gate, program, setup, hertz, adopted: known.is_some() })
     }
 
     pub fn map(&self, name: &'static str) -> Result<MapHandle, LoadError> {
@@ -179,6 +183,12 @@ impl Loaded {
         Ok(renewal.jiffies)
     }
 
+    /// The same for the gate, which waits for nobody.
+    pub fn renew_gate(&self, jiffies: u64) -> Result<(), LoadError> {
+        let mut renewal = Renewal { lease_jiffies: jiffies, jiffies: 0 };
+        run(&self.gate, "renew", renewal.as_mut_bytes())
+    }
+
     /// Removes flows that have ended from some buckets; how many live there, and how many ended.
     pub fn sweep(&self, from: u32, count: u32) -> Result<(u32, u32), LoadError> {
         let mut sweeping = Sweeping { from, count, live: 0, ended: 0 };
@@ -197,10 +207,7 @@ impl Loaded {
     }
 
     fn call(&self, name: &'static str, context: &mut [u8]) -> Result<(), LoadError> {
-        let object = self.object.lock().unwrap_or_else(PoisonError::into_inner);
-        let program = object.progs_mut().find(|p| p.name() == name).ok_or(LoadError::Missing(name))?;
-        program.test_run(ProgramInput { context_in: Some(context), ..ProgramInput::default() })?;
-        Ok(())
+        run(&self.object, name, context)
     }
 
     /// Runs one frame through the program, as if it came in on an interface that exists.
@@ -216,6 +223,29 @@ impl Loaded {
         let length = output.data.map_or(0, |d| d.len());
         Ok(Run { action: output.return_value, length, nanoseconds: output.duration.as_nanos() as u64 })
     }
+}
+
+fn run(object: &Mutex<Object>, name: &'static str, context: &mut [u8]) -> Result<(), LoadError> {
+    let object = object.lock().unwrap_or_else(PoisonError::into_inner);
+    let program = object.progs_mut().find(|p| p.name() == name).ok_or(LoadError::Missing(name))?;
+    program.test_run(ProgramInput { context_in: Some(context), ..ProgramInput::default() })?;
+    Ok(())
+}
+
+/// The program `renew` alone, over the maps of an object that is loaded.
+fn load_gate(loaded: &Object, sizes: Sizes, setup: &Setup) -> Result<Object, LoadError> {
+    let mut open = open(sizes, setup).map_err(LoadError::Load)?;
+    for mut program in open.progs_mut() {
+        if program.name() != "renew" {
+            program.set_autoload(false);
+        }
+    }
+    for mut map in open.maps_mut() {
+        if let Some(known) = loaded.maps().find(|m| m.name() == map.name()) {
+            map.reuse_fd(known.as_fd()).map_err(LoadError::Load)?;
+        }
+    }
+    open.load().map_err(LoadError::Load)
 }
 
 fn probe_hook(program: &Program<'_>, interface: u32) -> TcHook {
@@ -271,6 +301,39 @@ fn measure_hertz() -> Result<u64, LoadError> {
     let nearest = [100.0, 250.0, 300.0, 1000.0].into_iter();
     let nearest = nearest.min_by(|a, b| (a - measured).abs().total_cmp(&(b - measured).abs()));
     Ok(nearest.unwrap_or(250.0) as u64)
+}
+
+/// Takes programs of earlier processes off interfaces; `wanted` are those that this process uses.
+/// Returns the interfaces that had one.
+pub fn detach_leftovers(interfaces: &[u32], wanted: impl Fn(u32, Attached) -> bool) -> Vec<u32> {
+    // Any descriptor will do.
+    let Ok(null) = std::fs::File::open("/dev/null") else { return Vec::new() };
+    let xdp = Xdp::new(null.as_fd());
+    let mut had = Vec::new();
+    for interface in interfaces {
+        for how in [Attached::Native, Attached::Generic] {
+            let id = xdp.query_id(*interface as i32, how.flags()).unwrap_or(0);
+            let own = id > 0 && !wanted(*interface, how) && name_of(id).as_deref() == Some(PROGRAM);
+            if own && xdp.detach(*interface as i32, how.flags()).is_ok() {
+                had.push(*interface);
+            }
+        }
+        if wanted(*interface, Attached::Native) || wanted(*interface, Attached::Generic) {
+            continue;
+        }
+        let mut builder = TcHookBuilder::new(null.as_fd());
+        builder.ifindex(*interface as i32).handle(FILTER.0).priority(FILTER.1);
+        let mut hook = builder.hook(TC_EGRESS);
+        if hook.query().is_ok_and(|id| name_of(id).as_deref() == Some(PROBES)) {
+            let _ = hook.detach();
+        }
+    }
+    had
+}
+
+fn name_of(program: u32) -> Option<String> {
+    let info = ProgInfoIter::default().find(|p| p.id == program)?;
+    Some(info.name.to_string_lossy().into_owned())
 }
 
 /// A program that an earlier process left on an interface, with its maps.

@@ -46,8 +46,6 @@ pub struct Engine {
     servers: HashMap<(Name, Name, SocketAddr), Arc<ServerSpec>>,
     tickets: Arc<TicketKeys>,
     limits: Limits,
-    /// VIPs may be on the other node now.
-    floating: bool,
     next_id: u32,
     next_listener: u64,
 }
@@ -57,6 +55,20 @@ struct ListenerSet {
     service: u32,
     /// One a loop; more when an earlier process had more loops.
     fds: Vec<Arc<OwnedFd>>,
+}
+
+/// A configuration for which sockets are bound and files are read.
+pub struct PreparedEngine {
+    config: EngineConfig,
+    wanted: BTreeMap<SocketAddr, u32>,
+    fresh: BTreeMap<SocketAddr, Vec<Arc<OwnedFd>>>,
+    log: evenkeel_model::LogSettings,
+}
+
+impl PreparedEngine {
+    pub fn config(&self) -> &EngineConfig {
+        &self.config
+    }
 }
 
 /// The addresses that could not be bound. Nothing was changed.
@@ -132,7 +144,6 @@ impl Engine {
             servers: HashMap::new(),
             tickets: Arc::new(TicketKeys::new(wall_seconds())),
             limits: Limits::default(),
-            floating: false,
             next_id: 1,
             next_listener: 1,
         })
@@ -178,15 +189,11 @@ impl Engine {
         all.flat_map(|(address, set)| set.fds.iter().map(|fd| (*address, fd.as_fd()))).collect()
     }
 
-    /// Makes a snapshot the running configuration. `initial` gives the state of servers that are
-    /// new. When an address cannot be bound nothing changes.
-    pub fn apply(
-        &mut self,
-        snapshot: &Snapshot,
-        initial: impl Fn(&Pool, &RealServer) -> ServerState,
-    ) -> Result<(), ApplyError> {
+    /// Does everything that can fail before a snapshot becomes the running configuration: files are
+    /// read, sockets bound. What runs is not touched; dropping the result undoes it.
+    pub fn prepare(&mut self, snapshot: &Snapshot) -> Result<PreparedEngine, ApplyError> {
         let config = self.specify(snapshot).map_err(|files| ApplyError { files, ..ApplyError::default() })?;
-        self.floating = snapshot.pair.is_some();
+        let floating = snapshot.pair.is_some();
         let mut wanted: BTreeMap<SocketAddr, u32> = BTreeMap::new();
         for service in config.services.iter().filter(|s| !s.service.mode.is_layer4()) {
             let vips = service.service.vips.iter();
@@ -197,7 +204,7 @@ impl Engine {
         let new: Vec<SocketAddr> =
             wanted.keys().filter(|a| !self.listeners.contains_key(a)).copied().collect();
         for address in new {
-            match self.open(address) {
+            match self.open(address, floating) {
                 Ok(fds) => {
                     fresh.insert(address, fds);
                 }
@@ -207,9 +214,20 @@ impl Engine {
         if !unbound.is_empty() {
             return Err(ApplyError { unbound, ..ApplyError::default() });
         }
+        Ok(PreparedEngine { config, wanted, fresh, log: snapshot.log.clone() })
+    }
+
+    /// Makes what was prepared the running configuration. `initial` gives the state of servers that
+    /// are new.
+    pub fn follow(
+        &mut self,
+        prepared: PreparedEngine,
+        initial: impl Fn(&PoolSpec, &ServerSpec) -> ServerState,
+    ) {
+        let PreparedEngine { config, wanted, fresh, log } = prepared;
         for pool in &config.pools {
             for server in &pool.servers {
-                self.states.entry(server.id).or_insert_with(|| initial(&pool.pool, &server.server));
+                self.states.entry(server.id).or_insert_with(|| initial(pool, server));
             }
         }
         let known: std::collections::HashSet<u32> =
@@ -217,9 +235,8 @@ impl Engine {
         self.states.retain(|id, _| known.contains(id));
         self.servers.retain(|_, spec| known.contains(&spec.id));
         // The first request already has its line.
-        self.log.set_target(snapshot.log.clone());
+        self.log.set_target(log);
         self.hand_out(config, &wanted, fresh);
-        Ok(())
     }
 
     fn hand_out(
@@ -280,11 +297,11 @@ impl Engine {
         self.next_listener
     }
 
-    fn open(&mut self, address: SocketAddr) -> std::io::Result<Vec<Arc<OwnedFd>>> {
+    fn open(&mut self, address: SocketAddr, floating: bool) -> std::io::Result<Vec<Arc<OwnedFd>>> {
         let adopted = self.adopted.remove(&address).unwrap_or_default();
         let mut fds: Vec<Arc<OwnedFd>> = adopted.into_iter().map(Arc::new).collect();
         while fds.len() < self.workers {
-            match listen(address, self.floating) {
+            match listen(address, floating) {
                 Ok(fd) => fds.push(Arc::new(fd)),
                 // One that was given and does not share its address: the loops share it.
                 Err(error) => match fds.first() {

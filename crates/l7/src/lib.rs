@@ -22,7 +22,7 @@ mod stream;
 pub mod tls;
 mod worker;
 
-pub use engine::{ApplyError, Engine, EngineOptions, check_files, listen};
+pub use engine::{ApplyError, Engine, EngineOptions, PreparedEngine, check_files, listen};
 pub use file_error::FileError;
 pub use log::LogHandle;
 pub use routing::{TableSpec, load_lists, loaded, look_up};

@@ -2,13 +2,13 @@
 //! on it. What could not be sent is dropped with the connection: a new one begins with everything.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -28,6 +28,11 @@ const CONNECT: Duration = Duration::from_secs(3);
 /// A word at least so often, so that a dead link shows.
 const IDLE: Duration = Duration::from_millis(500);
 const SILENCE: Duration = Duration::from_secs(3);
+/// How soon this side ends a connection that it no longer wants.
+const WATCH: Duration = Duration::from_millis(250);
+/// Bytes that may wait to be sent: the largest tables fit. What is more ends the connection, and the
+/// next one begins with everything.
+const MOST_WAITING: usize = 256 << 20;
 /// Bytes of a stranger's frame.
 const STRANGER: usize = 4096;
 /// Wrong codes that end an invitation.
@@ -128,6 +133,22 @@ struct Shared {
     state: Arc<LinkState>,
     stopped: AtomicBool,
     started: Instant,
+    /// Bytes of frames in the queue.
+    waiting: AtomicUsize,
+    /// More than may wait was to be sent.
+    overflowed: AtomicBool,
+}
+
+impl Shared {
+    /// A frame has left the queue.
+    fn taken(&self, frame: &Frame) {
+        self.waiting.fetch_sub(size(frame), Relaxed);
+    }
+}
+
+/// What a frame takes of the room in the queue.
+fn size(frame: &Frame) -> usize {
+    frame.body.len() + size_of::<Frame>()
 }
 
 impl Link {
@@ -142,6 +163,8 @@ impl Link {
             state: state.clone(),
             stopped: AtomicBool::new(false),
             started: Instant::now(),
+            waiting: AtomicUsize::new(0),
+            overflowed: AtomicBool::new(false),
         });
         let (frames, queue) = unbounded_channel();
         tokio::spawn(accept(shared.clone()));
@@ -149,8 +172,16 @@ impl Link {
         Ok(Link { frames, state, shared })
     }
 
+    /// Queues a frame. Never waits; where too much waits already, the connection ends.
     pub fn send(&self, frame: Frame) {
-        let _ = self.frames.send(frame);
+        let size = size(&frame);
+        let before = self.shared.waiting.fetch_add(size, Relaxed);
+        if before + size > MOST_WAITING {
+            self.shared.waiting.fetch_sub(size, Relaxed);
+            self.shared.overflowed.store(true, Relaxed);
+        } else if self.frames.send(frame).is_err() {
+            self.shared.waiting.fetch_sub(size, Relaxed);
+        }
     }
 
     pub fn set_peer(&self, certificate: CertificateDer<'static>) {
@@ -203,7 +234,9 @@ async fn dial(shared: Arc<Shared>, mut queue: UnboundedReceiver<Frame>) {
         shared.state.say(why.clone());
         said = why;
         // What was meant for that connection is worth nothing on the next.
-        while queue.try_recv().is_ok() {}
+        while let Ok(frame) = queue.try_recv() {
+            shared.taken(&frame);
+        }
         if queue.is_closed() {
             return;
         }
@@ -263,57 +296,79 @@ async fn speak(
     state.say(format!("with {}", theirs.program));
     info!(peer = theirs.program, "the link to the peer is up");
     let _ = shared.events.send(Event::Up { program: theirs.program });
-    let mut heard = Instant::now();
+    shared.overflowed.store(false, Relaxed);
+    // Each waits for itself: a peer that takes nothing holds up the writer, and nobody else.
+    tokio::select! {
+        ended = write_frames(shared, queue, writer) => ended,
+        ended = hear_acknowledgements(state, reader) => ended,
+        ended = watch(shared) => ended,
+    }
+}
+
+/// Sends what is queued, and a word now and then.
+async fn write_frames(
+    shared: &Shared,
+    queue: &mut UnboundedReceiver<Frame>,
+    mut writer: BufWriter<impl AsyncWrite + Unpin>,
+) -> Result<(), String> {
+    let io = |e: std::io::Error| e.to_string();
+    let state = &shared.state;
     let mut pulse = tokio::time::interval(IDLE);
-    let mut acknowledged = [0; 8];
-    let mut got = 0;
+    pulse.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             frame = queue.recv() => {
                 let Some(frame) = frame else { return Ok(()) };
                 let now = shared.started.elapsed().as_millis() as u64;
                 let _ = state.oldest_ms.compare_exchange(0, now.max(1), Relaxed, Relaxed);
-                frame::write(&mut writer, &frame).await.map_err(io)?;
-                state.sent.fetch_add(1, Relaxed);
                 // What waits already goes along.
-                while let Ok(more) = queue.try_recv() {
-                    frame::write(&mut writer, &more).await.map_err(io)?;
+                let mut next = Some(frame);
+                while let Some(frame) = next {
+                    shared.taken(&frame);
+                    frame::write(&mut writer, &frame).await.map_err(io)?;
                     state.sent.fetch_add(1, Relaxed);
-                }
-                writer.flush().await.map_err(io)?;
-            }
-            read = reader.read(&mut acknowledged[got..]) => {
-                // One that is killed says no goodbye.
-                let read = match read {
-                    Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(0),
-                    other => other,
-                };
-                match read.map_err(io)? {
-                    0 => return Ok(()),
-                    n => got += n,
-                }
-                heard = Instant::now();
-                if got == 8 {
-                    got = 0;
-                    state.acknowledged.store(u64::from_be_bytes(acknowledged), Relaxed);
-                    if state.waiting() == 0 {
-                        state.oldest_ms.store(0, Relaxed);
-                    }
+                    next = queue.try_recv().ok();
                 }
             }
             _ = pulse.tick() => {
-                if heard.elapsed() > SILENCE {
-                    return Err("the peer is silent on the link".into());
-                }
-                if shared.stopped.load(Relaxed) {
-                    return Ok(());
-                }
-                if (*lock(&shared.peer)).is_none() {
-                    return Err("the nodes have parted".into());
-                }
                 frame::write(&mut writer, &Frame { kind: HELLO, body: Vec::new() }).await.map_err(io)?;
-                writer.flush().await.map_err(io)?;
             }
+        }
+        writer.flush().await.map_err(io)?;
+    }
+}
+
+/// Hears what has come to the peer; ends when it is silent, whatever the writer does.
+async fn hear_acknowledgements(state: &LinkState, mut reader: impl AsyncRead + Unpin) -> Result<(), String> {
+    let mut acknowledged = [0; 8];
+    loop {
+        let read = tokio::time::timeout(SILENCE, reader.read_exact(&mut acknowledged)).await;
+        match read.map_err(|_| "the peer is silent on the link")? {
+            Ok(_) => {}
+            // One that is killed says no goodbye.
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(()),
+            Err(error) => return Err(error.to_string()),
+        }
+        state.acknowledged.store(u64::from_be_bytes(acknowledged), Relaxed);
+        if state.waiting() == 0 {
+            state.oldest_ms.store(0, Relaxed);
+        }
+    }
+}
+
+/// What ends a connection from this side.
+async fn watch(shared: &Shared) -> Result<(), String> {
+    let mut pulse = tokio::time::interval(WATCH);
+    loop {
+        pulse.tick().await;
+        if shared.stopped.load(Relaxed) {
+            return Ok(());
+        }
+        if shared.overflowed.load(Relaxed) {
+            return Err("the peer takes less than there is to tell".into());
+        }
+        if (*lock(&shared.peer)).is_none() {
+            return Err("the nodes have parted".into());
         }
     }
 }
@@ -373,13 +428,14 @@ async fn listen(shared: &Shared, acceptor: TlsAcceptor, stream: TcpStream) -> Re
     let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first()).cloned();
     let certificate = certificate.ok_or("no certificate")?.into_owned();
     let known = lock(&shared.peer).clone();
-    if known.as_ref() != Some(&certificate) {
-        return join_request(shared, &mut stream, certificate).await;
+    let first = tokio::time::timeout(CONNECT, frame::read(&mut stream, STRANGER)).await;
+    let first = first.map_err(|_| "silent")?.map_err(|e| e.to_string())?;
+    // The peer itself joins anew where it has lost the pair's key.
+    if first.kind == JOIN || known.as_ref() != Some(&certificate) {
+        return join_request(shared, &mut stream, certificate, &first).await;
     }
     let io = |e: std::io::Error| e.to_string();
     let (mut reader, mut writer) = tokio::io::split(stream);
-    let first = tokio::time::timeout(CONNECT, frame::read(&mut reader, STRANGER)).await;
-    let first = first.map_err(|_| "silent")?.map_err(|e| e.to_string())?;
     if first.kind != HELLO {
         return Err("it does not say hello".into());
     }
@@ -402,8 +458,11 @@ async fn listen(shared: &Shared, acceptor: TlsAcceptor, stream: TcpStream) -> Re
                 return Ok(());
             }
         }
-        writer.write_all(&count.to_be_bytes()).await.map_err(io)?;
-        writer.flush().await.map_err(io)?;
+        let acknowledge = async {
+            writer.write_all(&count.to_be_bytes()).await?;
+            writer.flush().await
+        };
+        tokio::time::timeout(SILENCE, acknowledge).await.map_err(|_| "it takes no answers")?.map_err(io)?;
     }
 }
 
@@ -412,9 +471,8 @@ async fn join_request(
     shared: &Shared,
     stream: &mut tokio_rustls::server::TlsStream<TcpStream>,
     certificate: CertificateDer<'static>,
+    frame: &Frame,
 ) -> Result<(), String> {
-    let read = tokio::time::timeout(CONNECT, frame::read(stream, STRANGER)).await;
-    let frame = read.map_err(|_| "silent")?.map_err(|e| e.to_string())?;
     if frame.kind != JOIN {
         return Err("a stranger".into());
     }
@@ -453,6 +511,9 @@ async fn join_request(
 pub async fn join(identity: &Identity, code: &Code, name: &str) -> Result<Joined, String> {
     let config = identity.client(Expected::Fingerprint(code.fingerprint)).map_err(|e| e.to_string())?;
     let address = code.address;
+    if code.fingerprint == crate::fingerprint(&identity.certificate) {
+        return Err("this is this node's own code: run `evenkeel pair join` on the other node".into());
+    }
     let joining = async {
         let stream = TcpStream::connect(address).await.map_err(|e| format!("{address}: {e}"))?;
         let server = ServerName::try_from("evenkeel-pair").map_err(|e| e.to_string())?;
@@ -473,4 +534,113 @@ pub async fn join(identity: &Identity, code: &Code, name: &str) -> Result<Joined
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Far {
+        acceptor: TlsAcceptor,
+        listener: TcpListener,
+    }
+
+    /// A link whose peer is a test.
+    fn link() -> (Link, UnboundedReceiver<Event>, Far) {
+        let identity = |name: &str| {
+            let pem = Identity::make(name).unwrap();
+            Identity::read(&pem, std::path::Path::new("test")).unwrap()
+        };
+        let (near, far) = (identity("near"), identity("far"));
+        let acceptor = TlsAcceptor::from(Arc::new(far.server().unwrap()));
+        let listener = open("127.0.0.1:0".parse().unwrap(), "127.0.0.1:1".parse().unwrap()).unwrap();
+        let (events, inbox) = unbounded_channel();
+        let options = LinkOptions {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            peer: listener.local_addr().unwrap(),
+            identity: near,
+            peer_certificate: Some(far.certificate.clone()),
+            program: "near".into(),
+        };
+        (Link::start(options, events).unwrap(), inbox, Far { acceptor, listener })
+    }
+
+    impl Far {
+        async fn accept(&self) -> tokio_rustls::server::TlsStream<TcpStream> {
+            let (stream, _) = self.listener.accept().await.unwrap();
+            let mut stream = self.acceptor.accept(stream).await.unwrap();
+            assert_eq!(frame::read(&mut stream, STRANGER).await.unwrap().kind, HELLO);
+            let hello = Hello { version: crate::VERSION, oldest: crate::VERSION, program: "far".into() };
+            let body = serde_json::to_vec(&hello).unwrap();
+            frame::write(&mut stream, &Frame { kind: HELLO, body }).await.unwrap();
+            stream.flush().await.unwrap();
+            stream
+        }
+    }
+
+    fn run(test: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            tokio::time::timeout(Duration::from_secs(30), test).await.expect("the test hangs");
+        });
+    }
+
+    #[test]
+    fn a_peer_that_stops_reading_is_found_silent() {
+        run(async {
+            let (link, mut events, far) = link();
+            let _stream = far.accept().await;
+            assert!(matches!(events.recv().await, Some(Event::Up { .. })));
+            // More than all buffers on the way hold.
+            for _ in 0..64 {
+                link.send(Frame { kind: FIRST_KIND, body: vec![0; 1 << 20] });
+            }
+            match events.recv().await {
+                Some(Event::Down(why)) => assert!(why.contains("silent"), "{why}"),
+                other => panic!("{other:?}"),
+            }
+            assert!(!link.is_up());
+            // The next connection begins with an empty queue.
+            let mut stream = far.accept().await;
+            assert!(matches!(events.recv().await, Some(Event::Up { .. })));
+            link.send(Frame { kind: FIRST_KIND, body: b"anew".to_vec() });
+            let came = loop {
+                let frame = frame::read(&mut stream, LONGEST).await.unwrap();
+                if frame.kind >= FIRST_KIND {
+                    break frame;
+                }
+            };
+            assert_eq!(came.body, b"anew");
+            assert_eq!(link.shared.waiting.load(Relaxed), 0);
+        });
+    }
+
+    #[test]
+    fn more_than_may_wait_ends_the_connection() {
+        run(async {
+            let (link, mut events, far) = link();
+            let _stream = far.accept().await;
+            assert!(matches!(events.recv().await, Some(Event::Up { .. })));
+            for _ in 0..9 {
+                link.send(Frame { kind: FIRST_KIND, body: vec![0; MOST_WAITING / 8] });
+                assert!(link.shared.waiting.load(Relaxed) <= MOST_WAITING);
+            }
+            match events.recv().await {
+                Some(Event::Down(why)) => assert!(why.contains("takes less"), "{why}"),
+                other => panic!("{other:?}"),
+            }
+        });
+    }
+
+    #[test]
+    fn the_own_code_is_refused() {
+        run(async {
+            let pem = Identity::make("near").unwrap();
+            let identity = Identity::read(&pem, std::path::Path::new("test")).unwrap();
+            let fingerprint = crate::fingerprint(&identity.certificate);
+            let code = Code { address: "127.0.0.1:1".parse().unwrap(), secret: [1; 16], fingerprint };
+            let refused = join(&identity, &code, "near").await.unwrap_err();
+            assert!(refused.contains("own code"), "{refused}");
+        });
+    }
 }

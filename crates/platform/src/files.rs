@@ -4,13 +4,12 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Replaces a file so that a crash at any moment leaves the old or the new content. Keeps the
 /// permissions of the file that was there.
 pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mode = fs::metadata(path).map(|m| m.permissions().mode() & 0o777).unwrap_or(0o640);
-    write_with_mode(path, content, mode)
+    Staged::write(path, content)?.replace()
 }
 
 /// The same, for the eyes of this user alone.
@@ -19,22 +18,48 @@ pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 fn write_with_mode(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().ok_or_else(|| io::Error::other("a file name is needed"))?;
-    let mut temporary = folder.to_path_buf();
-    temporary.push(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
-    let result = (|| {
+    Staged::with_mode(path, content, mode)?.replace()
+}
+
+/// New content of a file, on the disk beside it. Dropped, it is gone.
+#[derive(Debug)]
+pub struct Staged {
+    temporary: PathBuf,
+    path: PathBuf,
+    folder: File,
+}
+
+impl Staged {
+    /// Does what usually fails: there is room on the disk, and the folder may be written.
+    pub fn write(path: &Path, content: &[u8]) -> io::Result<Staged> {
+        let mode = fs::metadata(path).map(|m| m.permissions().mode() & 0o777).unwrap_or(0o640);
+        Staged::with_mode(path, content, mode)
+    }
+
+    fn with_mode(path: &Path, content: &[u8], mode: u32) -> io::Result<Staged> {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let name = path.file_name().ok_or_else(|| io::Error::other("a file name is needed"))?;
+        let mut temporary = folder.to_path_buf();
+        temporary.push(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
+        let staged = Staged { temporary, path: path.to_path_buf(), folder: File::open(folder)? };
         let mut file =
-            OpenOptions::new().create(true).truncate(true).write(true).mode(mode).open(&temporary)?;
+            OpenOptions::new().create(true).truncate(true).write(true).mode(mode).open(&staged.temporary)?;
         file.write_all(content)?;
         file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        File::open(folder)?.sync_all()
-    })();
-    if result.is_err() {
-        let _ = fs::remove_file(&temporary);
+        Ok(staged)
     }
-    result
+
+    /// Makes it the file's content, in one step.
+    pub fn replace(self) -> io::Result<()> {
+        fs::rename(&self.temporary, &self.path)?;
+        self.folder.sync_all()
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.temporary);
+    }
 }
 
 /// Listens on a Unix socket that only this user may open, in place of one that was left behind.

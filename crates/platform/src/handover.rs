@@ -72,7 +72,10 @@ pub fn receive(stream: &mut UnixStream) -> Result<Package, HandoverError> {
                 sockets.extend(fds);
             }
         }
-        if read.bytes == 0 || sockets.len() == before {
+        if read.bytes == 0 {
+            return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+        }
+        if sockets.len() == before {
             return Err(HandoverError::Shape);
         }
     }

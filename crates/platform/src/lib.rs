@@ -20,7 +20,7 @@ mod wake;
 pub use announce::Announcer;
 pub use auto_nat::set_auto_nat;
 pub use command::stop_merging;
-pub use files::{listen_private, write_atomically, write_private};
+pub use files::{Staged, listen_private, write_atomically, write_private};
 pub use handover::{HandoverError, Package, receive, send};
 pub use network::{Interface, Network, NetworkChanges, OwnAddress, WayTo};
 pub use realtime::run_first;

@@ -1,9 +1,11 @@
 //! `evenkeel demo`: real servers, a load balancer, traffic and a view of who gets what, all on
-//! loopback. One server is killed on the way and started again.
+//! loopback. One server is killed on the way and started again. Nothing stays, however it ends: on a
+//! signal it clears up itself; where it is killed its children see their standard input end.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -38,6 +40,16 @@ impl Drop for Processes {
     }
 }
 
+/// Set by the signals that end a program: the terminal has gone, or somebody wants it so.
+fn told_to_end() -> std::io::Result<Arc<AtomicBool>> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let told = Arc::new(AtomicBool::new(false));
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, told.clone())?;
+    }
+    Ok(told)
+}
+
 struct Traffic {
     answered: AtomicU64,
     failed: AtomicU64,
@@ -45,6 +57,7 @@ struct Traffic {
 }
 
 pub fn run(duration: Option<Duration>, port: u16) -> Outcome {
+    let told_to_end = told_to_end()?;
     let folder = std::env::temp_dir().join(format!("evenkeel-demo-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let mut processes = Processes { folder: folder.clone(), children: BTreeMap::new() };
@@ -61,11 +74,19 @@ pub fn run(duration: Option<Duration>, port: u16) -> Outcome {
     let daemon = Command::new(std::env::current_exe()?)
         .args(["run", "--config"])
         .arg(&config)
+        .arg("--ends-with-input")
+        .arg(&folder)
+        .stdin(Stdio::piped())
+        // What the terminal sends to all of its programs is not for it: the demo ends it.
+        .process_group(0)
         .stderr(std::fs::File::create(folder.join("daemon.log"))?)
         .spawn()?;
     processes.children.insert("evenkeel".into(), daemon);
     let socket = folder.join("admin.sock");
-    wait_until_running(&socket, &folder)?;
+    wait_until_running(&socket, &folder, &told_to_end)?;
+    if told_to_end.load(Relaxed) {
+        return Ok(());
+    }
     let password = password()?;
     let new = api::NewUser { name: "demo".into(), role: api::Role::Admin, password: password.clone() };
     let _: Vec<api::User> = Client::new(&socket).post("/api/v1/users", &new)?;
@@ -85,13 +106,36 @@ pub fn run(duration: Option<Duration>, port: u16) -> Outcome {
             std::thread::spawn(move || client(vip, keep, &traffic))
         })
         .collect();
-    let told = show(&mut processes, &servers, vip, &socket, &traffic, duration);
+    let end = End { at: duration.map(|d| Instant::now() + d), told: &told_to_end };
+    let told = show(&mut processes, &servers, vip, &socket, &traffic, &end);
     traffic.stop.store(true, Relaxed);
     clients.into_iter().for_each(|client| drop(client.join()));
     told?;
     let (answered, failed) = (traffic.answered.load(Relaxed), traffic.failed.load(Relaxed));
-    println!("\n{answered} requests answered, {failed} failed");
+    // There may be no terminal any more.
+    let _ = writeln!(std::io::stdout(), "\n{answered} requests answered, {failed} failed");
     if failed > 0 { Err(Failure::new(Exit::Failed, "requests failed")) } else { Ok(()) }
+}
+
+/// When the demo is over.
+struct End<'a> {
+    at: Option<Instant>,
+    told: &'a AtomicBool,
+}
+
+impl End<'_> {
+    /// Waits for a second; whether the end has come.
+    fn comes_within_a_second(&self) -> bool {
+        let next = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < next && !self.told.load(Relaxed) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self.told.load(Relaxed)
+    }
+
+    fn has_come(&self) -> bool {
+        self.told.load(Relaxed) || self.at.is_some_and(|at| Instant::now() >= at)
+    }
 }
 
 /// Of this run alone.
@@ -106,7 +150,8 @@ fn start_server(name: &str, address: SocketAddr) -> Result<Child, Failure> {
     let program = std::env::current_exe()?;
     Ok(Command::new(program)
         .args(["demo-server", name, &address.to_string()])
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
+        .process_group(0)
         .spawn()?)
 }
 
@@ -140,10 +185,15 @@ fn configuration(
     text
 }
 
-fn wait_until_running(socket: &std::path::Path, folder: &std::path::Path) -> Outcome {
+fn wait_until_running(
+    socket: &std::path::Path,
+    folder: &std::path::Path,
+    told_to_end: &AtomicBool,
+) -> Outcome {
     let started = Instant::now();
     while started.elapsed() < Duration::from_secs(10) {
-        if Client::new(socket).get::<api::Status>("/api/v1/status").is_ok() {
+        let answers = Client::new(socket).get::<api::Status>("/api/v1/status").is_ok();
+        if answers || told_to_end.load(Relaxed) {
             return Ok(());
         }
         std::thread::sleep(Duration::from_millis(50));
@@ -158,7 +208,7 @@ fn show(
     vip: SocketAddr,
     socket: &std::path::Path,
     traffic: &Traffic,
-    duration: Option<Duration>,
+    end: &End<'_>,
 ) -> Outcome {
     let terminal = std::io::stdout().is_terminal();
     println!("Evenkeel runs at http://{vip}/ before {} real servers. In another terminal:", servers.len());
@@ -171,7 +221,9 @@ fn show(
     let (mut answered_before, mut event) = (0, String::new());
     let victim = &servers[1];
     loop {
-        std::thread::sleep(Duration::from_secs(1));
+        if end.comes_within_a_second() {
+            return Ok(());
+        }
         let second = started.elapsed().as_secs();
         match second % STORY {
             KILL_AT => {
@@ -206,13 +258,18 @@ fn show(
         }
         let answered = traffic.answered.load(Relaxed);
         let clear = if terminal { "\x1b[2J\x1b[H" } else { "" };
-        println!(
+        let shown = writeln!(
+            std::io::stdout(),
             "{clear}\nEvenkeel demo, http://{vip}/, second {second}   {event}\n\n{table}\n{} requests a second, {} failed so far. Ctrl-C ends it.",
             answered - answered_before,
             traffic.failed.load(Relaxed)
         );
+        if shown.is_err() {
+            // Nobody looks any more.
+            return Ok(());
+        }
         answered_before = answered;
-        if duration.is_some_and(|limit| started.elapsed() >= limit) {
+        if end.has_come() {
             return Ok(());
         }
     }
@@ -271,8 +328,12 @@ fn read_answer(reader: &mut BufReader<TcpStream>) -> std::io::Result<(u16, bool)
     Ok((status, close))
 }
 
-/// A small real server that says its name.
+/// A small real server that says its name. It ends with its standard input.
 pub fn serve(name: &str, address: SocketAddr) -> Outcome {
+    std::thread::spawn(|| {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        std::process::exit(0);
+    });
     let listener = TcpListener::bind(address)
         .map_err(|e| Failure::new(Exit::Failed, format!("cannot listen on {address}: {e}; try --port")))?;
     for stream in listener.incoming().flatten() {

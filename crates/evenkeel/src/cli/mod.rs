@@ -367,6 +367,9 @@ pub struct RunArguments {
     /// Fail when another process serves the same admin socket, instead of taking over from it
     #[arg(long)]
     pub no_take_over: bool,
+    /// End when standard input is closed, and remove this folder: `evenkeel demo` may be killed
+    #[arg(long, hide = true, value_name = "FOLDER")]
+    pub ends_with_input: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

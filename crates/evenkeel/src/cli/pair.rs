@@ -88,6 +88,7 @@ pub fn run(common: &Common, verb: PairVerb) -> Outcome {
         }
         PairVerb::Join { code } => {
             let joined: api::Pair = client.post("/api/v1/pair/join", &api::Join { code })?;
+            let joined = settled(&client, joined)?;
             if common.json {
                 return print_json(&joined);
             }
@@ -95,6 +96,17 @@ pub fn run(common: &Common, verb: PairVerb) -> Outcome {
             show(&joined)
         }
     }
+}
+
+/// The pair once both nodes speak with each other, which takes a moment; or as it is then.
+fn settled(client: &Client<'_>, mut pair: api::Pair) -> Result<api::Pair, Failure> {
+    let until = Instant::now() + Duration::from_secs(5);
+    let speaks = |pair: &api::Pair| pair.paired && pair.link.as_ref().is_some_and(|l| l.connected);
+    while !speaks(&pair) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(100));
+        pair = client.get("/api/v1/pair")?;
+    }
+    Ok(pair)
 }
 
 /// Gives the role away and takes it back. While it is passive this node is a client like any other.

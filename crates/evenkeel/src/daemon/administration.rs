@@ -38,10 +38,18 @@ struct Place {
 /// What a configuration that is about to run needs, and could fail for.
 #[derive(Default)]
 pub struct Prepared {
-    sockets: Sockets,
+    /// All listeners of the configuration; nothing where they stay as they are.
+    doors: Option<Vec<Door>>,
     tls: Option<Certificate>,
-    /// Even what has not changed.
-    anew: bool,
+}
+
+/// An open socket that nobody accepts from yet.
+struct Door {
+    address: SocketAddr,
+    https: bool,
+    /// Nothing where the place has it already.
+    kept: Option<OwnedFd>,
+    listener: tokio::net::TcpListener,
 }
 
 /// A certificate that is ready for use, and of when its file is.
@@ -84,7 +92,7 @@ impl Administration {
             refused: None,
         };
         let prepared = administration.prepare(snapshot, adopted).map_err(failed)?;
-        administration.follow(snapshot, prepared).map_err(failed)?;
+        administration.follow(snapshot, prepared);
         administration.greet();
         Ok(administration)
     }
@@ -104,65 +112,72 @@ impl Administration {
     }
 
     /// Opens what a configuration needs beside what is open, before anything is changed.
-    pub fn prepare(&self, snapshot: &Snapshot, mut adopted: Sockets) -> Result<Prepared, String> {
+    pub fn prepare(&self, snapshot: &Snapshot, adopted: Sockets) -> Result<Prepared, String> {
         let settings = &snapshot.admin;
         let tls = match settings.listen.is_empty() || *settings == self.settings {
             true => None,
             false => Some(self.read_tls(snapshot)?),
         };
-        let mut sockets = Vec::new();
-        for address in settings.listen.iter().chain(&settings.plain_listen).map(|l| l.0) {
-            if self.places.iter().any(|p| p.address == address) {
-                continue;
-            }
-            let socket = match adopted.iter().position(|(a, _)| *a == address) {
-                Some(at) => adopted.swap_remove(at).1,
-                None => evenkeel_l7::listen(address, false)
-                    .map_err(|e| format!("cannot listen on {address}: {e}"))?,
+        let doors = match *settings == self.settings {
+            true => None,
+            false => Some(self.open_doors(settings, adopted)?),
+        };
+        Ok(Prepared { doors, tls })
+    }
+
+    fn open_doors(&self, settings: &AdminSettings, mut adopted: Sockets) -> Result<Vec<Door>, String> {
+        let wanted = settings.listen.iter().map(|l| (l.0, true));
+        let wanted = wanted.chain(settings.plain_listen.iter().map(|l| (l.0, false)));
+        let mut doors = Vec::new();
+        for (address, https) in wanted {
+            let failed = |e: std::io::Error| format!("cannot listen on {address}: {e}");
+            let place = self.places.iter().find(|p| p.address == address);
+            let kept = match (place, adopted.iter().position(|(a, _)| *a == address)) {
+                (Some(_), _) => None,
+                (None, Some(at)) => Some(adopted.swap_remove(at).1),
+                (None, None) => Some(evenkeel_l7::listen(address, false).map_err(failed)?),
             };
-            sockets.push((address, socket));
+            let Some(socket) = kept.as_ref().or(place.map(|p| &p.kept)) else { continue };
+            let clone = socket.try_clone().map_err(failed)?;
+            let listener = tokio::net::TcpListener::from_std(clone.into()).map_err(failed)?;
+            doors.push(Door { address, https, kept, listener });
         }
-        Ok(Prepared { sockets, tls, anew: false })
+        Ok(doors)
     }
 
     /// Listens where the configuration says, with its certificate.
-    pub fn follow(&mut self, snapshot: &Snapshot, prepared: Prepared) -> Result<(), String> {
+    pub fn follow(&mut self, snapshot: &Snapshot, prepared: Prepared) {
         let new = &snapshot.admin;
         self.app.accounts.set_idle(new.session_timeout.as_millis() as u64);
-        if *new == self.settings && prepared.sockets.is_empty() && !prepared.anew {
-            return Ok(());
-        }
         if let Some(certificate) = prepared.tls {
             self.show(certificate);
         }
-        let mut sockets: Sockets = prepared.sockets;
-        sockets.extend(std::mem::take(&mut self.places).into_iter().map(|p| (p.address, p.kept)));
-        let wanted =
-            new.listen.iter().map(|l| (l.0, true)).chain(new.plain_listen.iter().map(|l| (l.0, false)));
-        let https = new.listen.first().map(|l| l.0.port());
-        for (address, is_https) in wanted {
-            let Some(at) = sockets.iter().position(|(a, _)| *a == address) else { continue };
-            let kept = sockets.swap_remove(at).1;
-            let clone = kept.try_clone().map_err(|e| e.to_string())?;
-            let listener = tokio::net::TcpListener::from_std(clone.into()).map_err(|e| e.to_string())?;
-            let listening = match (&self.tls, is_https) {
+        let Some(doors) = prepared.doors else { return };
+        let mut before: Sockets =
+            std::mem::take(&mut self.places).into_iter().map(|p| (p.address, p.kept)).collect();
+        let https_port = new.listen.first().map(|l| l.0.port());
+        for Door { address, https, kept, listener } in doors {
+            let of_before = before.iter().position(|(a, _)| *a == address);
+            let Some(kept) = kept.or_else(|| of_before.map(|at| before.swap_remove(at).1)) else { continue };
+            let listening = match (&self.tls, https) {
                 (Some(tls), true) => {
                     evenkeel_admin::secure(listener, tls.clone(), new.allow.clone(), &self.app)
                 }
-                _ => evenkeel_admin::plain(listener, new.metrics_allow.clone(), https, &self.app),
+                _ => evenkeel_admin::plain(listener, new.metrics_allow.clone(), https_port, &self.app),
             };
-            self.places.push(Place { address, kept, listening: Some(listening), https: is_https });
+            self.places.push(Place { address, kept, listening: Some(listening), https });
         }
         self.settings = new.clone();
-        Ok(())
     }
 
     /// Closes what is open, and listens with the certificate as the file has it now.
     pub fn restart(&mut self, snapshot: &Snapshot) -> Result<(), String> {
         let settings = &snapshot.admin;
         let tls = if settings.listen.is_empty() { None } else { Some(self.read_tls(snapshot)?) };
+        let doors = Some(self.open_doors(settings, Sockets::new())?);
         self.silence();
-        self.follow(snapshot, Prepared { sockets: Sockets::new(), tls, anew: true })
+        self.follow(snapshot, Prepared { doors, tls });
+        Ok(())
     }
 
     /// New connections see this certificate.

@@ -10,18 +10,18 @@ use evenkeel_admin::{Kind, Refused};
 use evenkeel_api as api;
 use evenkeel_balance::{Health, Transition};
 use evenkeel_config::Problem;
-use evenkeel_health::{AgentAdmin, Checker, Target};
+use evenkeel_health::{AgentAdmin, Checker};
 use evenkeel_l7::{Engine, PoolSpec, ServerSpec, ServerState, ServiceSpec};
-use evenkeel_model::{AdminState, Pool, Probe, RealServer, Snapshot};
+use evenkeel_model::{AdminState, Pool, RealServer, Snapshot};
 use tracing::{error, info, warn};
 
-use super::administration::{Administration, Prepared, Sockets};
+use super::administration::{Administration, Sockets};
 use super::handover;
 use super::happenings::Happenings;
 use super::history::History;
 use super::layer4::{self, Layer4};
 use super::overrides::{Overrides, Unconfirmed};
-use super::pair::{self, News, Pair, PairNews, PeerLink, Resume};
+use super::pair::{self, News, Pair, PairNews, Resume};
 use super::recorder::Recorder;
 use super::servers::{ServerHealth, Watcher};
 use super::sync::Sync;
@@ -115,7 +115,7 @@ impl Control {
             second_at: Instant::now(),
             changed_pools: HashSet::new(),
         };
-        control.apply(snapshot, &inherited.servers).map_err(|e| e.to_string())?;
+        control.apply(snapshot, &inherited.servers, None)?;
         control.engine.forget_adopted();
         let about = api::CommitOptions { author: Some("the file at a start".into()), ..Default::default() };
         control.history.keep(control.revision(), &control.text, &about);
@@ -181,16 +181,7 @@ impl Control {
     ) -> Result<api::Committed, Refused> {
         let new = read(&text)?;
         let plan = self.plan_to(&new);
-        let before = self.snapshot.clone();
-        self.apply(new, &[]).map_err(|e| Refused::new(Kind::Failed, e))?;
-        let current = std::fs::read(&self.path).unwrap_or_default();
-        if current != text.as_bytes()
-            && let Err(error) = evenkeel_platform::write_atomically(&self.path, text.as_bytes())
-        {
-            let _ = self.apply((*before).clone(), &[]);
-            let why = format!("{} cannot be written: {error}; nothing was changed", self.path.display());
-            return Err(Refused::new(Kind::Failed, why));
-        }
+        self.apply(new, &[], Some(&text)).map_err(|e| Refused::new(Kind::Failed, e))?;
         self.committed(&text, revision, options);
         let confirm_within_ms = self.overrides.unconfirmed().and(options.confirm_ms);
         Ok(api::Committed { confirm_within_ms, peer: None, revision: self.revision(), plan })
@@ -227,7 +218,7 @@ impl Control {
                 Ok(new) => {
                     let about =
                         api::CommitOptions { author: Some("the edited file".into()), ..Default::default() };
-                    self.apply(new, &[]).map(|()| self.committed(&text, 0, &about))
+                    self.apply(new, &[], None).map(|()| self.committed(&text, 0, &about))
                 }
                 Err(problems) => Err(first_problem(&text, &problems)),
             },
@@ -238,87 +229,6 @@ impl Control {
             error!(file = %self.path.display(), why, "the configuration was not applied; the old one runs on");
         }
         evenkeel_platform::notify_service_manager("READY=1");
-    }
-
-    fn apply(&mut self, new: Snapshot, inherited: &[handover::ServerState]) -> Result<(), String> {
-        self.layer4.prepare(&new, &new.state_directory)?;
-        let doors = match &self.administration {
-            Some(administration) => administration.prepare(&new, Sockets::new())?,
-            None => Prepared::default(),
-        };
-        self.forget_overridden(&new);
-        self.set_transparency(&new)?;
-        let overrides = &self.overrides;
-        let known = |pool: &Pool, server: &RealServer| {
-            inherited.iter().find(|s| {
-                s.pool == pool.name.as_str() && s.name == server.name.as_str() && s.address == server.address
-            })
-        };
-        let initial = |pool: &Pool, server: &RealServer| ServerState {
-            up: known(pool, server).is_none_or(|s| s.up),
-            up_since_ms: None,
-            admin: admin_of(overrides, pool, server),
-            weight: weight_of(overrides, pool, server),
-        };
-        self.engine.apply(&new, initial).map_err(|e| e.to_string())?;
-        self.snapshot = Arc::new(new);
-        let mut before = std::mem::take(&mut self.servers);
-        let mut targets: Vec<Target> = Vec::new();
-        // Servers of several pools that are probed alike are probed once.
-        let mut alike: HashMap<(SocketAddr, evenkeel_model::HealthCheck, Option<SocketAddr>), u32> =
-            HashMap::new();
-        self.followers.clear();
-        let mut probes = Vec::new();
-        for pool in &self.engine.config().pools.clone() {
-            let check = &pool.pool.health_check;
-            for server in &pool.servers {
-                let mut address = server.server.address;
-                if address.port() == 0 {
-                    address.set_port(check.port.unwrap_or(0));
-                }
-                let mut check = check.clone();
-                if !server.server.check {
-                    (check.probe, check.agent) = (Probe::None, None);
-                }
-                if check.through_vip
-                    && let Some(probe) = layer4::probe(&self.snapshot, &pool.pool, server.id, address.ip())
-                {
-                    check.mark = probe.mark;
-                    probes.push(probe);
-                }
-                let is_script = matches!(check.probe, Probe::Script(_));
-                let vip = if is_script { vip_of(&self.snapshot, &pool.pool) } else { None };
-                let key = (address, check.clone(), vip);
-                match alike.get(&key) {
-                    Some(first) => self.followers.entry(*first).or_default().push(server.id),
-                    None => {
-                        alike.insert(key, server.id);
-                        let tls = pool.pool.server_tls.clone();
-                        targets.push(Target { id: server.id, address, vip, tls, check });
-                    }
-                }
-                let inherited = known(&pool.pool, &server.server);
-                let health = before.remove(&server.id).map_or_else(
-                    || ServerHealth::new(pool, server, inherited),
-                    |old| old.renew(pool, server),
-                );
-                self.servers.insert(server.id, health);
-            }
-        }
-        self.push_states();
-        self.changed_pools.clear();
-        let specs = self.layer4_specs();
-        let snapshot = self.snapshot.clone();
-        self.layer4.apply(&snapshot, specs, probes)?;
-        // After the packet path knows them.
-        self.checker.set_targets(targets);
-        self.store_sockets();
-        if let Some(administration) = &mut self.administration {
-            administration.follow(&snapshot, doors)?;
-        }
-        self.recorder.follow(&snapshot);
-        self.follow_alerts();
-        self.follow_pair(None)
     }
 
     /// Opens the doors of the administration.
@@ -346,38 +256,8 @@ impl Control {
     /// From now on this process plays the node's part in a pair, if the configuration has one.
     pub fn start_pair(&mut self, news: PairNews, resume: Option<Resume>) -> Result<(), String> {
         self.pair_news = Some(news);
-        self.follow_pair(resume)
-    }
-
-    fn follow_pair(&mut self, resume: Option<Resume>) -> Result<(), String> {
-        let Some(news) = self.pair_news.clone() else { return Ok(()) };
-        let snapshot = self.snapshot.clone();
-        match (&mut self.pair, &snapshot.pair) {
-            (Some(pair), Some(settings)) => pair.apply(settings, &snapshot),
-            (place @ None, Some(settings)) => {
-                *place = Some(Pair::start(settings.clone(), &snapshot, resume, news.roles)?);
-                if settings.peer.is_some() {
-                    let folder = snapshot.state_directory.join("pair");
-                    let journal = snapshot.state_directory.join("clients.journal");
-                    let (link, tables) = PeerLink::start(settings, &folder, journal, news.peer)?;
-                    self.sync = Sync::with(link, tables);
-                }
-            }
-            (place @ Some(_), None) => {
-                if let Some(pair) = place.take() {
-                    pair.stop(pair::End::Restart);
-                    self.sync = Sync::default();
-                    info!("this node is no longer part of a pair");
-                }
-            }
-            (None, None) => {}
-        }
-        let Some(pair) = &self.pair else { return Ok(()) };
-        pair.set_revision(self.overrides.revision());
-        if let Some(plane) = self.layer4.plane() {
-            pair.shared().set_gate(plane.gate());
-        }
-        self.follow_services();
+        let ready = self.prepare_pair(&self.snapshot.clone(), resume)?;
+        self.follow_pair(ready);
         Ok(())
     }
 
@@ -427,8 +307,10 @@ impl Control {
     pub fn on_news(&mut self, news: &News) {
         pair::log(news);
         self.pair_news(news);
-        if let News::Role { active, handed_over, .. } = news {
-            self.follow_role(*active, *handed_over);
+        match news {
+            News::Role { active, handed_over, .. } => self.follow_role(*active, *handed_over),
+            News::Resumed => self.resume_role(),
+            _ => {}
         }
     }
 
@@ -438,15 +320,6 @@ impl Control {
             Some(pair) => pair.shared().view().role.map_or("joining", |role| role.as_str()),
             None => "active",
         }
-    }
-
-    fn layer4_specs(&self) -> Vec<evenkeel_l4::ServiceSpec> {
-        let config = self.engine.config();
-        let pools: HashMap<u32, &Arc<PoolSpec>> = config.pools.iter().map(|p| (p.id, p)).collect();
-        let services = config.services.iter().filter(|s| s.service.mode.is_layer4());
-        services
-            .filter_map(|s| layer4::specify(&s.service, pools.get(&s.pool_id)?, |id| self.engine.state(id)))
-            .collect()
     }
 
     /// Tells layer 4 what has changed since it was last told.
@@ -469,24 +342,13 @@ impl Control {
         self.layer4.tick();
     }
 
-    pub fn layer4(&self) -> &Layer4 {
-        &self.layer4
+    /// The kernel has what the configuration says, whatever ran before.
+    pub fn clear_leftovers(&mut self) {
+        self.layer4.clear_leftovers(&self.snapshot);
     }
 
-    /// Sets up or removes what full transparency needs of the kernel.
-    fn set_transparency(&mut self, new: &Snapshot) -> Result<(), String> {
-        let wanted = new.pools.iter().any(|p| p.is_transparent());
-        if wanted && !self.transparent {
-            evenkeel_platform::set_up_transparency().map_err(|why| {
-                format!("source = \"client\" cannot be set up: {why}; it needs root, nft and ip")
-            })?;
-            info!("full transparency is set up: nftables table evenkeel_transparency, routing table 17739");
-        } else if !wanted && self.transparent {
-            evenkeel_platform::remove_transparency();
-            info!("full transparency is removed");
-        }
-        self.transparent = wanted;
-        Ok(())
+    pub fn layer4(&self) -> &Layer4 {
+        &self.layer4
     }
 
     /// The end of the process, unless another one goes on.
@@ -507,7 +369,7 @@ impl Control {
 
     /// Leaves the listening sockets with the service manager, so that connections wait in the
     /// kernel while the service restarts.
-    fn store_sockets(&mut self) {
+    pub(super) fn store_sockets(&mut self) {
         if !evenkeel_platform::has_service_manager() {
             return;
         }
@@ -526,20 +388,6 @@ impl Control {
         self.stored = stored;
     }
 
-    /// A live change lasts until the file itself says something new for that server.
-    fn forget_overridden(&mut self, new: &Snapshot) {
-        let old: HashMap<_, _> = self.snapshot.pools.iter().map(|p| (&p.name, p)).collect();
-        for pool in &new.pools {
-            let Some(before) = old.get(&pool.name) else { continue };
-            let servers: HashMap<_, _> = before.real_servers.iter().map(|s| (&s.name, s)).collect();
-            for server in &pool.real_servers {
-                let Some(was) = servers.get(&server.name) else { continue };
-                let (admin, weight) = (was.admin_state != server.admin_state, was.weight != server.weight);
-                self.overrides.forget(pool.name.as_str(), server.name.as_str(), admin, weight);
-            }
-        }
-    }
-
     /// Tells the engine every state that differs from what it has.
     pub(super) fn push_states(&mut self) {
         for pool in &self.engine.config().pools.clone() {
@@ -551,23 +399,7 @@ impl Control {
 
     pub(super) fn push_state(&mut self, pool: &PoolSpec, server: &ServerSpec) {
         let Some(health) = self.servers.get(&server.id) else { return };
-        let agent = &health.agent;
-        let mut admin = admin_of(&self.overrides, &pool.pool, &server.server);
-        if admin == AdminState::Online {
-            admin = match agent.admin {
-                Some(AgentAdmin::Drain) => AdminState::Draining,
-                Some(AgentAdmin::Maintenance) => AdminState::Halted,
-                _ => AdminState::Online,
-            };
-        }
-        let weight = weight_of(&self.overrides, &pool.pool, &server.server);
-        let share = u32::from(agent.weight.unwrap_or(100));
-        let wanted = ServerState {
-            up: health.health.is_up() && health.paused_until.is_none() && agent.up != Some(false),
-            up_since_ms: health.up_since_ms,
-            admin,
-            weight: (u32::from(weight) * share).div_ceil(100) as u16,
-        };
+        let wanted = state_of(&self.overrides, health, pool, server);
         if self.engine.state(server.id) != Some(wanted) {
             self.engine.set_server(server.id, wanted);
             self.changed_pools.insert(pool.id);
@@ -659,7 +491,7 @@ impl Control {
             return;
         }
         let snapshot = (*self.snapshot).clone();
-        match self.apply(snapshot, &[]) {
+        match self.apply(snapshot, &[], None) {
             Ok(()) => info!("changed files are in use"),
             Err(why) if self.files_refused.as_deref() == Some(&why) => {}
             Err(why) => {
@@ -699,8 +531,34 @@ impl Control {
     }
 }
 
+/// What people, probes and the agent make of a server, together.
+pub(super) fn state_of(
+    overrides: &Overrides,
+    health: &ServerHealth,
+    pool: &PoolSpec,
+    server: &ServerSpec,
+) -> ServerState {
+    let agent = &health.agent;
+    let mut admin = admin_of(overrides, &pool.pool, &server.server);
+    if admin == AdminState::Online {
+        admin = match agent.admin {
+            Some(AgentAdmin::Drain) => AdminState::Draining,
+            Some(AgentAdmin::Maintenance) => AdminState::Halted,
+            _ => AdminState::Online,
+        };
+    }
+    let weight = weight_of(overrides, &pool.pool, &server.server);
+    let share = u32::from(agent.weight.unwrap_or(100));
+    ServerState {
+        up: health.health.is_up() && health.paused_until.is_none() && agent.up != Some(false),
+        up_since_ms: health.up_since_ms,
+        admin,
+        weight: (u32::from(weight) * share).div_ceil(100) as u16,
+    }
+}
+
 /// The first VIP and port of a service that uses a pool.
-fn vip_of(snapshot: &Snapshot, pool: &Pool) -> Option<SocketAddr> {
+pub(super) fn vip_of(snapshot: &Snapshot, pool: &Pool) -> Option<SocketAddr> {
     let service = snapshot.services.iter().find(|s| s.pool == pool.name)?;
     service.vips.first()?.socket_addresses().next()
 }

@@ -7,9 +7,10 @@ use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use evenkeel_l7::tls::TicketSecrets;
+use evenkeel_platform::HandoverError;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -18,6 +19,9 @@ use crate::cli::{Exit, Failure};
 
 /// How long a successor may take from the sockets to being ready.
 const READY_LIMIT: Duration = Duration::from_secs(60);
+/// A process that is killed has closed all its sockets after this time.
+const GOING: Duration = Duration::from_secs(5);
+const ASK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What a process knows that its successor should not have to learn again.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -75,37 +79,57 @@ pub fn path(socket: &Path) -> PathBuf {
     name.into()
 }
 
-/// Asks a running process for its sockets; `None` when there is none.
+/// Asks a running process for its sockets; `None` when there is none. One that is being killed still
+/// takes connections for a moment and answers none: it is asked again until it has gone.
 pub fn take_over(socket: &Path, refuse: bool) -> Result<Option<Inherited>, Failure> {
     let path = path(socket);
-    let Ok(mut stream) = UnixStream::connect(&path) else { return Ok(None) };
-    if refuse {
-        let why = format!(
-            "another process serves {}; without --no-take-over this one would take over",
-            socket.display()
-        );
-        return Err(Failure::new(Exit::Failed, why));
+    let began = Instant::now();
+    loop {
+        let Ok(stream) = UnixStream::connect(&path) else { return Ok(None) };
+        if refuse {
+            let why = format!(
+                "another process serves {}; without --no-take-over this one would take over",
+                socket.display()
+            );
+            return Err(Failure::new(Exit::Failed, why));
+        }
+        match ask(stream) {
+            Ok(inherited) => return Ok(Some(inherited)),
+            Err(HandoverError::Io(error)) if has_gone(&error) && began.elapsed() < GOING => {
+                std::thread::sleep(ASK_AGAIN);
+            }
+            Err(error) => {
+                let why = format!("taking over from {}: {error}", path.display());
+                return Err(Failure::new(Exit::Failed, why));
+            }
+        }
     }
-    let failed =
-        |why: String| Failure::new(Exit::Failed, format!("taking over from {}: {why}", path.display()));
+}
+
+fn has_gone(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), ConnectionReset | UnexpectedEof | BrokenPipe)
+}
+
+fn ask(mut stream: UnixStream) -> Result<Inherited, HandoverError> {
     stream.set_read_timeout(Some(READY_LIMIT))?;
     stream.write_all(b"1")?;
-    let package = evenkeel_platform::receive(&mut stream).map_err(|e| failed(e.to_string()))?;
-    let manifest: Manifest = serde_json::from_slice(&package.text).map_err(|e| failed(e.to_string()))?;
+    let package = evenkeel_platform::receive(&mut stream)?;
+    let manifest: Manifest = serde_json::from_slice(&package.text).map_err(std::io::Error::from)?;
     let mut sockets = package.sockets.into_iter();
     let mut take =
         |addresses: Vec<SocketAddr>| -> Vec<_> { addresses.into_iter().zip(sockets.by_ref()).collect() };
     let (listeners, admin) = (take(manifest.listeners), take(manifest.admin));
     let in_pair = manifest.state.in_pair;
-    Ok(Some(Inherited { listeners, admin, state: manifest.state, in_pair, stream }))
+    Ok(Inherited { listeners, admin, state: manifest.state, in_pair, stream })
 }
 
 impl Inherited {
     /// The old process may stop now. What it says of its part in a pair comes last, so that the
     /// peer is told without a gap.
     pub fn ready(mut self) -> Result<Option<Resume>, Failure> {
-        self.stream.write_all(b"R")?;
-        if !self.in_pair {
+        // One that was killed meanwhile has nothing to say, and all it had is here.
+        if self.stream.write_all(b"R").is_err() || !self.in_pair {
             return Ok(None);
         }
         self.stream.set_read_timeout(Some(Duration::from_secs(3)))?;
@@ -175,5 +199,63 @@ impl Waiting {
         let mut word = [0];
         self.0.read_exact(&mut word)?;
         if word == *b"R" { Ok(()) } else { Err(std::io::Error::other("an unknown word")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    fn socket(test: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("evenkeel-handover-{test}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        folder.join("admin.sock")
+    }
+
+    /// A process that is being killed: the kernel takes connections, nobody reads from them.
+    fn dying(socket: &Path, asked: usize) -> std::thread::JoinHandle<UnixListener> {
+        let _ = std::fs::remove_file(path(socket));
+        let listener = UnixListener::bind(path(socket)).unwrap();
+        std::thread::spawn(move || {
+            for _ in 0..asked {
+                let (stream, _) = listener.accept().unwrap();
+                // Unread bytes make it a reset.
+                std::thread::sleep(Duration::from_millis(20));
+                drop(stream);
+            }
+            listener
+        })
+    }
+
+    #[test]
+    fn a_predecessor_that_is_being_killed_is_none() {
+        let socket = socket("killed");
+        let dying = dying(&socket, 3);
+        // Its sockets are closed last.
+        let closed = std::thread::spawn(move || drop(dying.join().unwrap()));
+        assert!(take_over(&socket, false).unwrap().is_none());
+        closed.join().unwrap();
+        std::fs::remove_dir_all(socket.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn one_that_answers_late_is_taken_over_from_and_may_die_after() {
+        let socket = socket("late");
+        let dying = dying(&socket, 2);
+        let old = std::thread::spawn(move || {
+            let listener = dying.join().unwrap();
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut version = [0];
+            stream.read_exact(&mut version).unwrap();
+            let state = State { revision: 7, in_pair: true, ..State::default() };
+            Successor(stream).give(&[], &[], &state).unwrap();
+        });
+        let inherited = take_over(&socket, false).unwrap().unwrap();
+        old.join().unwrap();
+        assert_eq!(inherited.state.revision, 7);
+        assert!(inherited.ready().unwrap().is_none(), "it was killed before it could say its last word");
+        std::fs::remove_dir_all(socket.parent().unwrap()).unwrap();
     }
 }

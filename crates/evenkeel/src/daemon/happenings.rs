@@ -201,6 +201,8 @@ impl Control {
                 let level = if role.as_str() == "active" { "warning" } else { "info" };
                 self.happen("role", level, &node, format!("{node} is {}: {why}", role.as_str()));
             }
+            // Nothing has changed for people.
+            News::Resumed => {}
             News::SplitBrain(true) => {
                 let text = format!("both nodes of the pair are active; {node} sees it");
                 self.happen("split-brain", "bad", &node, text);

@@ -113,20 +113,14 @@ impl Layer4 {
         Ok(())
     }
 
-    /// Makes these the services.
+    /// Makes these the services. Where there are none, [`Layer4::settle`] takes everything away.
     pub fn apply(
         &mut self,
         snapshot: &Snapshot,
         specs: Vec<ServiceSpec>,
         probes: Vec<ProbeSpec>,
     ) -> Result<(), String> {
-        let Some(path) = &mut self.path else { return Ok(()) };
-        if specs.is_empty() {
-            path.take_away();
-            self.path = None;
-            info!("layer 4 is removed: no service needs it");
-            return Ok(());
-        }
+        let Some(path) = self.path.as_mut().filter(|_| !specs.is_empty()) else { return Ok(()) };
         if snapshot.packet_path != path.rules {
             warn!("[layer-4] has changed; it is used after the next restart");
         }
@@ -136,6 +130,40 @@ impl Layer4 {
         path.plane.set_probes(probes).map_err(|e| e.to_string())?;
         path.set_auto_nat(snapshot);
         Ok(())
+    }
+
+    /// After a change of the configuration, or one that was refused: layer 4 goes where nothing
+    /// needs it.
+    pub fn settle(&mut self, snapshot: &Snapshot) {
+        if self.path.is_some() && !snapshot.services.iter().any(|s| s.mode.is_layer4()) {
+            self.take_away();
+            info!("layer 4 is removed: no service needs it");
+        }
+    }
+
+    /// Takes away what earlier processes left in the kernel and this configuration does not want. Only
+    /// when no other process may go on with it.
+    pub fn clear_leftovers(&mut self, snapshot: &Snapshot) {
+        let Ok(mut network) = Network::open() else { return };
+        let Ok(interfaces) = network.interfaces() else { return };
+        let used = |index: u32, how: Attached| {
+            self.path.as_ref().is_some_and(|p| p.plane.attached().get(&index) == Some(&how))
+        };
+        let all: Vec<u32> = interfaces.iter().map(|i| i.index).collect();
+        let had = evenkeel_l4::detach_leftovers(&all, used);
+        for interface in interfaces.iter().filter(|i| had.contains(&i.index)) {
+            info!(interface = interface.name, "a packet path that an earlier process left is removed");
+        }
+        if self.path.is_some() {
+            return;
+        }
+        let _ = std::fs::remove_file(snapshot.state_directory.join("layer-4.json"));
+        if !had.is_empty() {
+            let _ = evenkeel_platform::set_auto_nat(&[]);
+        }
+        if snapshot.pair.is_none() {
+            remove_left_addresses(&mut network, snapshot);
+        }
     }
 
     /// A server of this service has another state.
@@ -207,6 +235,27 @@ impl Layer4 {
         if let Some(mut path) = self.path.take() {
             path.take_away();
         }
+    }
+}
+
+/// Addresses that an earlier process added go, unless something is served at them now.
+fn remove_left_addresses(network: &mut Network, snapshot: &Snapshot) {
+    let file = snapshot.state_directory.join("addresses.json");
+    let Ok(text) = std::fs::read(&file) else { return };
+    let added: BTreeSet<(u32, IpAddr, u8)> = serde_json::from_slice(&text).unwrap_or_default();
+    let served: HashSet<IpAddr> =
+        snapshot.services.iter().flat_map(|s| s.vips.iter().map(|v| v.address)).collect();
+    let (kept, gone): (BTreeSet<_>, BTreeSet<_>) = added.into_iter().partition(|a| served.contains(&a.1));
+    for (interface, address, prefix) in gone {
+        let _ = network.remove_address(interface, address, prefix);
+        info!(%address, interface, "an address that an earlier process left is removed");
+    }
+    let noted = match kept.is_empty() {
+        true => std::fs::remove_file(&file),
+        false => evenkeel_platform::write_atomically(&file, &serde_json::to_vec(&kept).unwrap_or_default()),
+    };
+    if let Err(error) = noted {
+        warn!(%error, file = %file.display(), "the addresses that are left cannot be noted");
     }
 }
 

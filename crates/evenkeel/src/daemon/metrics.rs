@@ -1,6 +1,8 @@
 //! Prometheus text exposition (version 0.0.4). Counters of all loops are added up here.
 
+use std::collections::HashMap;
 use std::fmt::Write;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use evenkeel_l4::Counts;
@@ -203,10 +205,11 @@ pub fn render(control: &Control) -> String {
         "Batches of access log lines that could not be written in time.",
         engine.log().dropped(),
     );
+    let flows = Flows::now(control);
     for (name, kind, help, read) in SERVICE {
         head(&mut out, name, kind, help);
-        for spec in control.services() {
-            let value = spec.counters.sum(read) + of_flows(&flows_of_service(control, spec), name);
+        for (spec, counts) in control.services().iter().zip(&flows.services) {
+            let value = spec.counters.sum(read) + of_flows(counts, name);
             let _ = writeln!(out, "{name}{{service=\"{}\"}} {value}", spec.service.name);
         }
     }
@@ -225,8 +228,8 @@ pub fn render(control: &Control) -> String {
     for (name, kind, help, read) in SERVER {
         head(&mut out, name, kind, help);
         for (pool, server) in servers(control) {
-            let flows = flows_of_server(control, pool, server);
-            let value = server.counters.sum(read) + of_flows(&flows, name);
+            let counts = flows.servers.get(&server.id).copied().unwrap_or_default();
+            let value = server.counters.sum(read) + of_flows(&counts, name);
             let (pool, name_of) = (&pool.pool.name, &server.server.name);
             let _ = writeln!(out, "{name}{{pool=\"{pool}\",server=\"{name_of}\"}} {value}");
         }
@@ -249,14 +252,47 @@ fn of_flows(counts: &Counts, name: &str) -> u64 {
     }
 }
 
-fn flows_of_service(control: &Control, spec: &ServiceSpec) -> Counts {
-    let pools = &control.engine().config().pools;
-    let plane = control.layer4().plane().filter(|_| spec.service.mode.is_layer4());
-    let Some((plane, pool)) = plane.zip(pools.iter().find(|p| p.id == spec.pool_id)) else {
-        return Counts::default();
-    };
-    let servers = pool.servers.iter();
-    sum(servers.map(|s| plane.counts(spec.service.name.as_str(), s.server.name.as_str(), s.server.address)))
+/// What the packet path counts, of all services and servers, each looked up once.
+#[derive(Default)]
+struct Flows {
+    /// In the order of the services.
+    services: Vec<Counts>,
+    /// By the number of the server.
+    servers: HashMap<u32, Counts>,
+}
+
+impl Flows {
+    /// `count` gives the counts of a service's server.
+    fn of(
+        services: &[Arc<ServiceSpec>],
+        pools: &[Arc<PoolSpec>],
+        mut count: impl FnMut(&str, &ServerSpec) -> Counts,
+    ) -> Flows {
+        let pools: HashMap<u32, &Arc<PoolSpec>> = pools.iter().map(|p| (p.id, p)).collect();
+        let mut flows = Flows::default();
+        for spec in services {
+            let mut all = Counts::default();
+            let pool = pools.get(&spec.pool_id).filter(|_| spec.service.mode.is_layer4());
+            for server in pool.iter().flat_map(|p| &p.servers) {
+                let counts = count(spec.service.name.as_str(), server);
+                all = sum([all, counts].into_iter());
+                let of_server = flows.servers.entry(server.id).or_default();
+                *of_server = sum([*of_server, counts].into_iter());
+            }
+            flows.services.push(all);
+        }
+        flows
+    }
+
+    fn now(control: &Control) -> Flows {
+        let config = control.engine().config();
+        let plane = control.layer4().plane();
+        Flows::of(&config.services, &config.pools, |service, server| {
+            plane.map_or_else(Counts::default, |plane| {
+                plane.counts(service, server.server.name.as_str(), server.server.address)
+            })
+        })
+    }
 }
 
 pub fn flows_of_server(control: &Control, pool: &PoolSpec, server: &ServerSpec) -> Counts {
@@ -355,4 +391,47 @@ fn head(out: &mut String, name: &str, kind: &str, help: &str) {
 fn single(out: &mut String, name: &str, kind: &str, help: &str, value: u64) {
     head(out, name, kind, help);
     let _ = writeln!(out, "{name} {value}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_server_is_looked_up_once_whatever_the_number_of_services() {
+        const SERVICES: usize = 2_000;
+        const SERVERS: usize = 5;
+        let mut text = String::new();
+        for n in 0..SERVICES {
+            let _ = write!(
+                text,
+                "[[virtual-service]]\nname = \"s{n}\"\nvip = [\"10.1.{}.{}:80\"]\nmode = \"nat\"\n",
+                n / 250,
+                n % 250 + 1
+            );
+            for server in 1..=SERVERS {
+                let _ = write!(
+                    text,
+                    "[[virtual-service.real-server]]\nname = \"r{server}\"\naddress = \"10.2.{}.{server}:80\"\n",
+                    n % 250
+                );
+            }
+        }
+        let snapshot = evenkeel_config::read(&text).unwrap();
+        let options = evenkeel_l7::EngineOptions { workers: 1, buffer_memory: 1 << 20 };
+        let (notices, _inbox) = std::sync::mpsc::channel();
+        let mut engine = evenkeel_l7::Engine::start(&options, &notices).unwrap();
+        let prepared = engine.prepare(&snapshot).unwrap();
+        let config = prepared.config();
+        let mut asked = 0;
+        let flows = Flows::of(&config.services, &config.pools, |_, _| {
+            asked += 1;
+            Counts { flows: 1, ..Counts::default() }
+        });
+        assert_eq!(asked, SERVICES * SERVERS);
+        assert_eq!(flows.services.len(), SERVICES);
+        assert!(flows.services.iter().all(|c| c.flows == SERVERS as u64));
+        assert_eq!(flows.servers.len(), SERVICES * SERVERS);
+        assert!(flows.servers.values().all(|c| c.flows == 1));
+    }
 }

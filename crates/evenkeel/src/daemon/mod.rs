@@ -2,6 +2,7 @@
 //! engine, the health checker and the admin server what to do.
 
 mod administration;
+mod apply;
 mod certificates;
 mod commits;
 mod control;
@@ -59,6 +60,8 @@ pub struct Start {
     pub snapshot: Snapshot,
     pub no_take_over: bool,
     pub drain_timeout: Duration,
+    /// Ends when standard input is closed, and removes this folder.
+    pub ends_with_input: Option<PathBuf>,
     pub signals: Signals,
     /// Listening sockets that the process was given.
     pub adopted: Vec<(SocketAddr, OwnedFd)>,
@@ -102,6 +105,7 @@ pub fn run(arguments: &RunArguments) -> Outcome {
         snapshot,
         no_take_over: arguments.no_take_over,
         drain_timeout: arguments.drain_timeout,
+        ends_with_input: arguments.ends_with_input.clone(),
         signals: Signals::Own,
         adopted: Vec::new(),
         predecessor: None,
@@ -120,6 +124,7 @@ pub async fn serve(start: Start) -> Outcome {
         snapshot,
         no_take_over,
         drain_timeout,
+        ends_with_input,
         signals,
         adopted,
         predecessor,
@@ -172,6 +177,8 @@ pub async fn serve(start: Start) -> Outcome {
         Some(inherited) => inherited.ready()?,
         None => None,
     };
+    // The process before has stopped, or there was none.
+    control.clear_leftovers();
     let (roles, mut news_inbox) = unbounded_channel();
     let (peer, mut peer_inbox) = unbounded_channel();
     control.start_pair(pair::PairNews { roles, peer }, resume).map_err(|e| Failure::new(Exit::Failed, e))?;
@@ -188,6 +195,7 @@ pub async fn serve(start: Start) -> Outcome {
         ready(handle)?;
     }
     let mut drain_timeout = drain_timeout;
+    let mut input_ended = watch_input(ends_with_input.is_some())?;
     let mut notice_inbox = notices.1;
     let mut tick = tokio::time::interval(Duration::from_millis(200));
     let (mut handed_over, mut for_good) = (false, false);
@@ -216,6 +224,11 @@ pub async fn serve(start: Start) -> Outcome {
                 }
             }
             _ = terminate.recv() => break,
+            Some(()) = input_ended.recv() => {
+                drain_timeout = Duration::ZERO;
+                for_good = true;
+                break;
+            }
             _ = interrupt.recv() => {
                 for_good = own;
                 break;
@@ -232,7 +245,23 @@ pub async fn serve(start: Start) -> Outcome {
     drop(request_inbox);
     let end = End { handed_over, for_good };
     drain(control, notice_inbox, end, drain_timeout, workers, terminate, interrupt).await;
+    // A successor goes on in it.
+    if let Some(folder) = ends_with_input.filter(|_| !handed_over) {
+        let _ = std::fs::remove_dir_all(folder);
+    }
     Ok(())
+}
+
+/// Tells when standard input is closed: whoever started this process has ended, however it did.
+fn watch_input(wanted: bool) -> std::io::Result<UnboundedReceiver<()>> {
+    let (ended, inbox) = unbounded_channel();
+    if wanted {
+        std::thread::Builder::new().name("input".into()).spawn(move || {
+            let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+            let _ = ended.send(());
+        })?;
+    }
+    Ok(inbox)
 }
 
 /// Gives the sockets and states to a successor; whether it has taken them.

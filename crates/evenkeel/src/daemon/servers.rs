@@ -45,6 +45,7 @@ pub struct Seen<'a> {
 pub type Watcher = Box<dyn Fn(&Seen<'_>)>;
 
 /// What probes and traffic say about a server.
+#[derive(Clone)]
 pub struct ServerHealth {
     pub pool: String,
     pub name: String,

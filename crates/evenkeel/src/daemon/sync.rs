@@ -241,6 +241,16 @@ impl Control {
         }
     }
 
+    /// This process is the active node's next one: the peer hears from it what it heard from the last.
+    pub fn resume_role(&mut self) {
+        if let Some(tap) = &self.sync().tap {
+            tap.tell(true);
+        }
+        if self.link_up().is_some() {
+            self.tell_everything();
+        }
+    }
+
     /// The role has changed.
     pub fn follow_role(&mut self, active: bool, handed_over: bool) {
         if let Some(tap) = &self.sync().tap {

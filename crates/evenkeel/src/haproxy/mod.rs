@@ -328,6 +328,7 @@ fn run(
         snapshot,
         no_take_over: false,
         drain_timeout: Duration::ZERO,
+        ends_with_input: None,
         signals: daemon::Signals::Haproxy,
         adopted,
         predecessor,

@@ -108,6 +108,53 @@ fn a_successor_that_cannot_start_changes_nothing() {
 }
 
 #[test]
+fn a_refused_commit_changes_nothing() {
+    let place = Place::new("refused");
+    let _server = Scripted::named(place.at(9001), "one");
+    let servers = [place.at(9001), place.at(9002)];
+    let good = service("web", "http", place.at(8080), &servers, "");
+    let evenkeel = start(&place, &good);
+    evenkeel.ok(&["drain", "web/s1"]);
+    evenkeel.ok(&["weight", "web/s2", "7"]);
+    let taken = std::net::TcpListener::bind(place.at(8099)).unwrap();
+    let stands = || {
+        let status = evenkeel.json(&["status"]);
+        let servers: Vec<_> = ["s1", "s2"].map(|s| evenkeel.server("web", s)).into();
+        let of = |s: &serde_json::Value| (s["admin-state"].clone(), s["weight"].clone());
+        let file = std::fs::read_to_string(evenkeel.config_path()).unwrap();
+        let state = std::fs::read_to_string(place.folder().join("state/state.json")).unwrap();
+        (status["revision"].clone(), servers.iter().map(of).collect::<Vec<_>>(), file, state)
+    };
+    let before = stands();
+    // The file itself says something new of both servers, which would end the live changes.
+    let changed = good
+        .replace("9001\"", "9001\"\n  weight = 33")
+        .replace("9002\"", "9002\"\n  weight = 44\n  admin-state = \"halted\"");
+    assert_ne!(changed, good);
+    let tls = "tls = { certificates = [\"/nowhere/at-all.pem\"] }";
+    let refused = [
+        (service("more", "http", place.at(8099), &servers, ""), "cannot listen on"),
+        (service("more", "http", place.at(8098), &servers, tls), "at-all.pem"),
+    ];
+    for (more, why) in refused {
+        let path = place.write("refused.toml", Evenkeel::complete(&place, &(changed.clone() + &more)));
+        let said = evenkeel.cli(&["commit", &path.display().to_string()]);
+        assert!(said.code != 0 && said.err.contains(why), "{said:?}");
+        assert_eq!(stands(), before, "after: {why}");
+        assert!(std::net::TcpStream::connect(place.at(8098)).is_err());
+    }
+    let left: Vec<_> = std::fs::read_dir(place.folder()).unwrap().flatten().map(|e| e.file_name()).collect();
+    assert!(!left.iter().any(|n| n.to_string_lossy().starts_with(".evenkeel.toml")), "{left:?}");
+    // Without what stood in its way it does all of it.
+    drop(taken);
+    let port = service("more", "http", place.at(8099), &servers, "");
+    evenkeel.commit(&place, &(changed + &port));
+    let after = stands();
+    assert_eq!(after.1[0].1, 33, "{after:?}");
+    assert_eq!((&after.1[1].0, &after.1[1].1), (&"halted".into(), &44.into()), "{after:?}");
+}
+
+#[test]
 fn a_wrong_file_is_refused_and_the_old_one_runs_on() {
     let place = Place::new("wrongfile");
     let _server = Scripted::named(place.at(9001), "one");

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use evenkeel_testbed::{Place, Scripted, command, get};
+use evenkeel_testbed::{Place, Process, Scripted, command, eventually, get};
 
 use crate::{service, start};
 
@@ -116,6 +116,27 @@ fn the_demo_survives_the_loss_of_a_server() {
     assert_eq!(code, 0, "{out}\n{err}");
     assert!(out.contains("was killed") && out.contains("down") && out.contains(" 0 failed"), "{out}");
     assert!(started.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+fn nothing_stays_of_a_demo_that_ends_early() {
+    use rustix::process::Signal;
+    for (signal, port) in [(Signal::HUP, 18_100), (Signal::TERM, 18_110), (Signal::KILL, 18_120)] {
+        let mut demo = Process::start(
+            Command::new(env!("CARGO_BIN_EXE_evenkeel"))
+                .args(["demo", "--duration", "60s", "--port", &port.to_string()])
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null()),
+        );
+        let folder = std::env::temp_dir().join(format!("evenkeel-demo-{}", demo.id()));
+        let listens = |port: u16| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+        eventually("the demo serves", Duration::from_secs(20), || (0..6).all(|n| listens(port + n)));
+        assert!(folder.exists());
+        demo.signal(signal);
+        eventually("the demo ends", Duration::from_secs(5), || demo.has_ended());
+        eventually("so do its children", Duration::from_secs(5), || !(0..6).any(|n| listens(port + n)));
+        eventually("its files are gone", Duration::from_secs(5), || !folder.exists());
+    }
 }
 
 #[test]

@@ -119,6 +119,92 @@ fn uptime(status: &str) -> u64 {
 }
 
 #[test]
+fn a_commit_that_layer_4_refuses_changes_nothing() {
+    let Some(mut lab) = Lab::new("l4-refused", false) else { return };
+    lab.set_up("dr", &["10.77.0.100"]);
+    let good = service("web", "10.77.0.100:80", "dr", "", FRONT4);
+    let config = lab.config("", &good);
+    lab.start(&config);
+    eventually("it serves", Duration::from_secs(10), || lab.answers("10.77.0.100"));
+    for change in [["drain", "web/s1"].as_slice(), &["weight", "web/s2", "7"]] {
+        assert_eq!(lab.cli(change).code, 0);
+    }
+    let stands = || {
+        let file = |name: &str| std::fs::read_to_string(lab.place.file(name)).unwrap();
+        let status = lab.cli(&["status"]).out;
+        let servers: Vec<String> =
+            status.lines().filter(|l| l.contains("s1") || l.contains("s2")).map(str::to_owned).collect();
+        (file("evenkeel.toml"), file("state/state.json"), servers.len(), status.contains("more"))
+    };
+    let before = stands();
+    // More source addresses than layer 4 has room for; and what would end the live changes.
+    let sources: Vec<String> = (0..1025).map(|n| format!("\"10.99.{}.{}\"", n / 250, n % 250 + 1)).collect();
+    let sources = format!("source-addresses = [{}]", sources.join(", "));
+    let changed = good
+        .replace("10.77.0.11\"", "10.77.0.11\"\nadmin-state = \"halted\"")
+        .replace("10.77.0.12\"", "10.77.0.12\"\nweight = 44");
+    let more = service("more", "10.77.0.101:80", "snat", &sources, &[("b1", "10.78.0.11:8080")]);
+    let refused = lab.place.write("refused.toml", lab.config("", &(changed + &more))).display().to_string();
+    let said = lab.cli(&["commit", &refused]);
+    assert!(said.code != 0 && said.err.contains("layer 4 holds 1024 source addresses"), "{said:?}");
+    assert_eq!(stands(), before);
+    assert!(lab.answers("10.77.0.100"), "what ran goes on");
+    // The room is not used up by what was refused.
+    let more = service("more", "10.77.0.101:80", "snat", "", &[("b1", "10.78.0.11:8080")]);
+    let next = lab.place.write("next.toml", lab.config("", &(good + &more))).display().to_string();
+    let said = lab.cli(&["commit", &next]);
+    assert_eq!(said.code, 0, "{said:?}");
+    eventually("both serve", Duration::from_secs(10), || {
+        lab.answers("10.77.0.100") && lab.answers("10.77.0.101")
+    });
+}
+
+/// However a process ends and whatever the next one serves at its VIPs, the kernel ends up as the
+/// configuration says.
+#[test]
+fn what_a_process_leaves_is_gone_where_the_next_one_does_not_want_it() {
+    let Some(mut lab) = Lab::new("l4-leftovers", false) else { return };
+    const MODES: [&str; 4] = ["dr", "nat", "tun", "snat"];
+    let vip = |n: usize| format!("10.77.0.{}", 100 + n);
+    for n in 0..MODES.len() {
+        lab.hosts.ip("lb", &["addr", "add", &format!("{}/32", vip(n)), "dev", "e0"]);
+    }
+    let with_port = [("s1", "10.77.0.11:80"), ("s2", "10.77.0.12:80")];
+    let packets: String = (0..MODES.len())
+        .map(|n| {
+            let servers = if matches!(MODES[n], "dr" | "tun") { FRONT4 } else { &with_port[..] };
+            service(MODES[n], &format!("{}:80", vip(n)), MODES[n], "", servers)
+        })
+        .collect();
+    let packets = lab.config("", &packets);
+    let programs = |lab: &Lab| lab.hosts.run("lb", "ip", &["link"]).out.matches("xdp").count();
+    for signal in [Signal::TERM, Signal::INT, Signal::KILL] {
+        for after in ["tcp", "http", "none"] {
+            lab.start(&packets);
+            eventually("layer 4 is attached", Duration::from_secs(10), || programs(&lab) > 0);
+            let mut daemon = lab.daemon.take().unwrap();
+            daemon.signal(signal);
+            eventually("it ends", Duration::from_secs(20), || daemon.has_ended());
+            let served: String = match after {
+                "none" => String::new(),
+                mode => (0..MODES.len())
+                    .map(|n| service(MODES[n], &format!("{}:80", vip(n)), mode, "", &with_port))
+                    .collect(),
+            };
+            let config = lab.config("", &served);
+            lab.start(&config);
+            let told = format!("{signal:?}, then {after}");
+            assert_eq!(programs(&lab), 0, "{told}");
+            for n in (0..MODES.len()).filter(|_| after != "none") {
+                eventually(&format!("{told}: {}", vip(n)), Duration::from_secs(10), || lab.answers(&vip(n)));
+            }
+            let mut daemon = lab.daemon.take().unwrap();
+            daemon.kill();
+        }
+    }
+}
+
+#[test]
 fn a_frozen_daemon_loses_its_traffic_and_gets_it_back() {
     let Some(mut lab) = Lab::new("l4-frozen", false) else { return };
     lab.set_up("dr", &["10.77.0.100"]);

@@ -131,6 +131,27 @@ fn connections_of_layer_4_outlive_their_node() {
 }
 
 #[test]
+fn the_standby_hears_of_flows_after_the_active_process_is_replaced() {
+    let Some(mut lab) = lab("pair-usr2") else { return };
+    let check = "health-check = { type = \"tcp\", interval = \"1s\" }";
+    let text = "[network]\nfloating-ips = [\"10.78.0.254/24\"]\n".to_owned()
+        + &service("nat", "10.77.0.101:80", "nat", check, BACK);
+    lab.start_pair("", &text);
+    eventually("the VIP is on the first node", Duration::from_secs(10), || lab.has(0, "10.77.0.101"));
+    let flows = |lab: &PairLab, node| lab.json(node, &["status"])["layer-4"]["flows"].as_u64().unwrap_or(0);
+    lab.nodes[0].as_ref().unwrap().signal(Signal::USR2);
+    eventually("the successor runs", Duration::from_secs(20), || lab.log(0).matches(" running").count() > 1);
+    assert_eq!((lab.role(0), lab.role(1)), ("active".into(), "passive".into()), "{}", lab.log(0));
+    let kept = lab.traffic("c", KEPT_CONNECTIONS, &["10.77.0.101", "80", "40", "250"]);
+    eventually("the standby knows them", Duration::from_secs(15), || flows(&lab, 1) >= 40);
+    kept.end();
+    let log = lab.log(0);
+    let pid = log.split("process=").nth(1).and_then(|rest| rest.split_whitespace().next());
+    let pid = pid.and_then(|pid| rustix::process::Pid::from_raw(pid.parse().ok()?)).expect("its number");
+    rustix::process::kill_process(pid, Signal::KILL).unwrap();
+}
+
+#[test]
 fn a_dead_a_frozen_and_a_cut_off_node_are_replaced_at_once() {
     let Some(mut lab) = lab("pair-failover") else { return };
     lab.start_pair("", &shared());

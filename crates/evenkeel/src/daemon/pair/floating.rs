@@ -15,9 +15,11 @@ use super::eyes::Seen;
 use super::guard::{Guard, Place};
 use crate::neighbours::is_near;
 
-/// After a takeover the addresses are announced again at these times, then every minute: a switch or
-/// a router may have missed the first.
-const AGAIN_MS: &[u64] = &[50, 150, 400, 1_000, 2_000, 5_000, 10_000];
+/// After a takeover, and after the other node was active too, the addresses are announced again at
+/// these times, then every minute: a switch or a router may have missed the first, or have heard the
+/// other node last.
+const AGAIN_MS: &[u64] =
+    &[50, 150, 400, 1_000, 2_000, 4_000, 7_000, 10_000, 15_000, 20_000, 30_000, 45_000, 60_000];
 const EVERY: Duration = Duration::from_secs(60);
 /// Addresses of an interface that are asked for before a takeover.
 const ASKED: usize = 64;
@@ -55,6 +57,11 @@ pub fn floating_of(snapshot: &Snapshot) -> BTreeSet<(IpAddr, Option<u8>)> {
     let named: BTreeSet<IpAddr> = snapshot.addresses.floating.iter().map(|f| f.0).collect();
     let others = vips.chain(sources.map(|a| (a, None))).filter(|(a, _)| !named.contains(a));
     others.chain(floating).collect()
+}
+
+/// When addresses are announced once more, the next time last.
+fn times_after(now: Instant) -> Vec<Instant> {
+    AGAIN_MS.iter().rev().map(|ms| now + Duration::from_millis(*ms)).collect()
 }
 
 impl Floating {
@@ -184,12 +191,17 @@ impl Floating {
                 warn!(%address, interface, %error, "the address cannot be added");
             }
         }
-        self.announce();
+        self.announce_repeatedly();
         self.added = self.places.clone();
         self.note();
-        let now = Instant::now();
-        self.changed_at = now;
-        self.announcements = AGAIN_MS.iter().rev().map(|ms| now + Duration::from_millis(*ms)).collect();
+        self.changed_at = Instant::now();
+    }
+
+    /// Says where the addresses are now, and goes on for a minute: others may have learnt another
+    /// place meanwhile, or still hear of one.
+    pub fn announce_repeatedly(&mut self) {
+        self.announce();
+        self.announcements = times_after(Instant::now());
     }
 
     /// Removes the addresses, at once.
@@ -212,8 +224,7 @@ impl Floating {
         let _ = self.notes.send(self.added.clone());
     }
 
-    /// Says where the addresses are, again and again.
-    pub fn announce(&mut self) {
+    fn announce(&mut self) {
         for (interface, address, _) in &self.places {
             if let Some(announcer) = self.announcers.get_mut(interface) {
                 let _ = announcer.announce(*address);
@@ -235,5 +246,25 @@ impl Floating {
     pub fn leave(&mut self) {
         self.held = false;
         self.added.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn announcements_go_on_for_a_minute_and_are_spaced_out() {
+        let now = Instant::now();
+        let mut times = times_after(now);
+        let mut before = now;
+        let mut gaps = Vec::new();
+        while let Some(next) = times.pop() {
+            gaps.push(next - before);
+            before = next;
+        }
+        assert_eq!(before - now, Duration::from_secs(60));
+        assert!(gaps.iter().all(|gap| *gap <= Duration::from_secs(15)), "{gaps:?}");
+        assert!(gaps.len() <= 15, "no flood");
     }
 }

@@ -2,11 +2,11 @@
 //! runs. It reads lines; the daemon's end of the pipe closes with it.
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use evenkeel_platform::Network;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -15,10 +15,18 @@ use tracing::{error, warn};
 /// Interface, address, length of the network.
 pub type Place = (u32, IpAddr, u8);
 
-/// The daemon's side.
+/// A guard that takes nothing for so long is replaced.
+const STUCK: Duration = Duration::from_millis(500);
+/// How long the last words to a guard may take.
+const LAST: Duration = Duration::from_millis(200);
+
+/// The daemon's side. It belongs to the thread of the election, and never waits for the guard.
 pub struct Guard {
     child: Option<Child>,
     pipe: Option<ChildStdin>,
+    /// What the pipe has no room for.
+    pending: Vec<u8>,
+    stuck_since: Option<Instant>,
 }
 
 impl Guard {
@@ -30,24 +38,74 @@ impl Guard {
         // What is sent to the daemon's whole group is not for it.
         command.process_group(0);
         match command.spawn() {
-            Ok(mut child) => Guard { pipe: child.stdin.take(), child: Some(child) },
+            Ok(child) => Guard::of(child),
             Err(error) => {
                 error!(%error, "the guard of the addresses cannot be started: they would outlive a daemon that is killed");
-                Guard { child: None, pipe: None }
+                Guard::none()
             }
         }
     }
 
     /// Guards nothing.
     pub fn none() -> Guard {
-        Guard { child: None, pipe: None }
+        Guard { child: None, pipe: None, pending: Vec::new(), stuck_since: None }
+    }
+
+    fn of(mut child: Child) -> Guard {
+        let pipe = child.stdin.take();
+        let set = pipe.as_ref().map(|pipe| {
+            let flags = rustix::fs::fcntl_getfl(pipe)?;
+            rustix::fs::fcntl_setfl(pipe, flags | rustix::fs::OFlags::NONBLOCK)
+        });
+        let guard = Guard { child: Some(child), pipe, ..Guard::none() };
+        if let Some(Err(error)) = set {
+            error!(%error, "the guard of the addresses cannot be told anything without waiting for it");
+            guard.replaced();
+            return Guard::none();
+        }
+        guard
+    }
+
+    /// Ends a guard that does not do its work; it leaves the addresses as they are.
+    fn replaced(mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            // Reaped beside.
+            std::thread::spawn(move || child.wait());
+        }
     }
 
     fn say(&mut self, line: &str) {
+        if self.pipe.is_some() {
+            self.pending.extend_from_slice(line.as_bytes());
+            self.flush();
+        }
+    }
+
+    /// Gives the guard what it takes now.
+    fn flush(&mut self) {
         let Some(pipe) = &mut self.pipe else { return };
-        if let Err(error) = pipe.write_all(line.as_bytes()) {
-            warn!(%error, "the guard of the addresses has gone");
-            self.pipe = None;
+        while !self.pending.is_empty() {
+            match pipe.write(&self.pending) {
+                Ok(written) => {
+                    self.pending.drain(..written);
+                    self.stuck_since = None;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    let since = *self.stuck_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= STUCK {
+                        warn!("the guard of the addresses is stuck: another one takes its place");
+                        std::mem::replace(self, Guard::none()).replaced();
+                    }
+                    return;
+                }
+                Err(error) => {
+                    warn!(%error, "the guard of the addresses has gone");
+                    std::mem::replace(self, Guard::none()).replaced();
+                    return;
+                }
+            }
         }
     }
 
@@ -60,7 +118,11 @@ impl Guard {
     }
 
     pub fn beat(&mut self) {
-        self.say("beat\n");
+        match self.pending.is_empty() {
+            true => self.say("beat\n"),
+            // What it takes of this is a sign of life, too.
+            false => self.flush(),
+        }
     }
 
     pub fn is_there(&self) -> bool {
@@ -70,10 +132,25 @@ impl Guard {
     /// The addresses stay: another process of this node has them now.
     pub fn leave(mut self) {
         self.say("drop\n");
-        self.pipe = None;
-        if let Some(mut child) = self.child.take() {
-            let _ = child.wait();
+        let began = Instant::now();
+        while !self.pending.is_empty() && began.elapsed() < LAST {
+            std::thread::sleep(Duration::from_millis(5));
+            self.flush();
         }
+        if !self.pending.is_empty() {
+            // It would take the addresses away.
+            return self.replaced();
+        }
+        self.pipe = None;
+        let Some(mut child) = self.child.take() else { return };
+        while began.elapsed() < LAST {
+            if !matches!(child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _ = child.kill();
+        std::thread::spawn(move || child.wait());
     }
 }
 
@@ -131,5 +208,44 @@ pub fn run(silence: Duration) -> std::io::Result<()> {
 fn remove(network: &mut Network, held: &mut BTreeSet<Place>) {
     for (interface, address, prefix) in std::mem::take(held) {
         let _ = network.remove_address(interface, address, prefix);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A process that never reads what it is told.
+    fn stuck() -> Guard {
+        let mut command = Command::new("sleep");
+        Guard::of(command.arg("60").stdin(Stdio::piped()).spawn().unwrap())
+    }
+
+    #[test]
+    fn a_guard_that_takes_nothing_holds_nobody_up_and_is_replaced() {
+        let mut guard = stuck();
+        let place = (1, "192.0.2.1".parse().unwrap(), 32);
+        let mut longest = Duration::ZERO;
+        let began = Instant::now();
+        while guard.is_there() && began.elapsed() < Duration::from_secs(20) {
+            let before = Instant::now();
+            (0..100).for_each(|_| guard.hold(place));
+            guard.beat();
+            longest = longest.max(before.elapsed());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(!guard.is_there(), "it is not trusted any more");
+        assert!(longest < Duration::from_secs(5), "{longest:?}");
+    }
+
+    #[test]
+    fn a_stuck_guard_is_left_in_bounded_time() {
+        let mut guard = stuck();
+        let place = (1, "192.0.2.1".parse().unwrap(), 32);
+        (0..10_000).for_each(|_| guard.hold(place));
+        let began = Instant::now();
+        guard.leave();
+        stuck().leave();
+        assert!(began.elapsed() < Duration::from_secs(10));
     }
 }

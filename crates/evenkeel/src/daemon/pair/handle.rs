@@ -20,6 +20,8 @@ pub enum Order {
     Settings(Box<PairSettings>),
     Keys(Vec<[u8; 32]>),
     Hold(bool),
+    /// The packet path follows the role from now on.
+    Gate(FlowGate),
     /// The paths are closed and opened again.
     Reopen,
     /// The peer shall be active.
@@ -46,7 +48,14 @@ pub enum End {
 /// What the thread tells the daemon.
 #[derive(Clone, Debug)]
 pub enum News {
-    Role { active: bool, handed_over: bool, role: Role, why: String },
+    Role {
+        active: bool,
+        handed_over: bool,
+        role: Role,
+        why: String,
+    },
+    /// This process plays the active node's part of the process before it.
+    Resumed,
     PeerFound,
     PeerLost,
     SplitBrain(bool),
@@ -94,38 +103,20 @@ pub struct Shared {
     pub view: Mutex<View>,
     /// Of the configuration that runs, told to the peer.
     pub revision: AtomicU64,
-    /// Opened and closed with the role.
-    gate: Mutex<Option<FlowGate>>,
     active: AtomicBool,
 }
 
 impl Shared {
     pub fn new() -> Shared {
-        Shared {
-            view: Mutex::default(),
-            revision: AtomicU64::new(0),
-            gate: Mutex::default(),
-            active: AtomicBool::new(false),
-        }
+        Shared { view: Mutex::default(), revision: AtomicU64::new(0), active: AtomicBool::new(false) }
     }
 
     pub fn view(&self) -> View {
         self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The packet path follows the role from now on.
-    pub fn set_gate(&self, gate: FlowGate) {
-        let mut place = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
-        gate.set(self.active.load(Relaxed));
-        *place = Some(gate);
-    }
-
     pub fn set_active(&self, active: bool) {
-        let place = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
         self.active.store(active, Relaxed);
-        if let Some(gate) = &*place {
-            gate.set(active);
-        }
     }
 
     pub fn is_active(&self) -> bool {
@@ -158,6 +149,7 @@ impl Handle {
 pub fn log(item: &News) {
     match item {
         News::Role { role, why, .. } => info!(role = role.as_str(), why, "role changed"),
+        News::Resumed => info!("the role of the process before is taken over: active"),
         News::PeerFound => info!("the peer is heard"),
         News::PeerLost => warn!("the peer is silent on every path"),
         News::SplitBrain(true) => error!("split brain: both nodes are active"),

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use evenkeel_admin::{Kind, Refused};
 use evenkeel_api as api;
+use evenkeel_l4::FlowGate;
 use evenkeel_model::{PairSettings, Snapshot};
 use evenkeel_vrrp::beat::Role;
 use tokio::sync::mpsc::UnboundedSender;
@@ -106,6 +107,13 @@ impl Pair {
             self.troubles.set(settings);
             self.settings = settings.clone();
         }
+    }
+
+    /// The packet path follows the role from now on.
+    pub fn set_gate(&self, gate: FlowGate) {
+        // At once; the thread, which alone changes the role, sets it again as it is then.
+        gate.set(self.is_active());
+        self.handle.tell(Order::Gate(gate));
     }
 
     pub fn set_revision(&self, revision: u64) {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use evenkeel_balance::{Key, Table, Told, ToldEntry, hash_bytes};
+use evenkeel_balance::{Bell, Key, Table, Told, ToldEntry, hash_bytes};
 use evenkeel_l7::EngineConfig;
 use tokio::sync::Notify;
 use tracing::{error, warn};
@@ -62,6 +62,8 @@ pub struct Tables {
 struct Shared {
     tables: Mutex<Arc<Vec<TableRef>>>,
     bell: Arc<Notify>,
+    /// Rung by tables.
+    ring: Bell,
     stopped: AtomicBool,
     /// The peer is to be told everything.
     whole: AtomicBool,
@@ -84,9 +86,12 @@ pub trait Outlet: Send + 'static {
 impl Tables {
     /// Must be called within a tokio runtime.
     pub fn start(journal: PathBuf, outlet: impl Outlet) -> Tables {
+        let bell = Arc::new(Notify::new());
+        let rung = bell.clone();
         let shared = Arc::new(Shared {
             tables: Mutex::default(),
-            bell: Arc::new(Notify::new()),
+            bell,
+            ring: Arc::new(move || rung.notify_one()),
             stopped: AtomicBool::new(false),
             whole: AtomicBool::new(false),
             hearing: Mutex::default(),
@@ -98,10 +103,7 @@ impl Tables {
 
     /// Follows these tables from now on.
     pub fn set(&self, tables: Vec<TableRef>) {
-        for table in &tables {
-            let bell = self.shared.bell.clone();
-            table.table.follow(move || bell.notify_one());
-        }
+        tables.iter().for_each(|table| table.table.follow(&self.shared.ring));
         *lock(&self.shared.tables) = Arc::new(tables);
     }
 
@@ -148,7 +150,19 @@ impl Drop for Tables {
     }
 }
 
+/// Whoever ends the pump, tables keep no changes for it.
+struct Unfollow(Arc<Shared>);
+
+impl Drop for Unfollow {
+    fn drop(&mut self) {
+        for table in lock(&self.0.tables).iter() {
+            table.table.unfollow(&self.0.ring);
+        }
+    }
+}
+
 async fn pump(shared: Arc<Shared>, path: PathBuf, outlet: impl Outlet) {
+    let _unfollow = Unfollow(shared.clone());
     let mut journal = Journal::open(path);
     let mut save_at = Instant::now() + SAVE;
     loop {
@@ -428,7 +442,7 @@ mod tests {
     fn messages_come_back_as_they_were_and_nothing_cut_is_taken() {
         let one = table("pool:web");
         let now = monotonic_ms();
-        one.table.follow(|| {});
+        one.table.follow(&(Arc::new(|| {}) as Bell));
         one.table.set(&Key::text(b"client"), Some(8), now + 5_000, now);
         one.table.count(&Key::text(b"other"), evenkeel_balance::Counter::Requests, 3, now);
         one.table.set(&Key::text(b"gone"), Some(7), now + 5_000, now);

@@ -6,9 +6,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, TryLockError};
 use std::time::{Duration, Instant};
 
+use evenkeel_l4::FlowGate;
 use evenkeel_model::PairSettings;
 use evenkeel_platform::Network;
 use evenkeel_vrrp::advert::Version;
@@ -34,6 +35,8 @@ const GUARD: Duration = Duration::from_millis(250);
 const CONFLICT: Duration = Duration::from_secs(1);
 /// What a takeover is put off by then.
 const RETREAT_MS: u64 = 60;
+/// What is shown is tried again so soon where somebody reads it just then.
+const SHOW_AGAIN: Duration = Duration::from_millis(5);
 /// The witness's lease beside the shortest time of death.
 const LEASE_MS: u64 = 200;
 
@@ -84,6 +87,8 @@ struct Thread {
     orders: Receiver<Order>,
     bell: Arc<OwnedFd>,
     shared: Arc<Shared>,
+    /// The way of packets, opened and closed with the role.
+    gate: Option<FlowGate>,
     news: UnboundedSender<News>,
     started: Instant,
     show_at: Instant,
@@ -181,6 +186,7 @@ impl Thread {
             orders,
             bell,
             shared,
+            gate: None,
             news: start.news,
             started,
             show_at: started,
@@ -203,6 +209,8 @@ impl Thread {
                 Err(error) => warn!(%error, "the interfaces cannot be read"),
             }
             thread.become_role(Role::Active);
+            // No election has decided it: who waits for a change of role would hear of none.
+            let _ = thread.news.send(News::Resumed);
         }
         thread
     }
@@ -390,6 +398,10 @@ impl Thread {
         let now = self.now();
         match order {
             Order::Wanted(wanted) => self.set_wanted(wanted),
+            Order::Gate(gate) => {
+                gate.set(self.shared.is_active());
+                self.gate = Some(gate);
+            }
             Order::Trouble(trouble) => {
                 self.trouble = trouble;
                 match &mut self.brain {
@@ -470,7 +482,12 @@ impl Thread {
         if let Some((_, _, conversation)) = &mut self.witness {
             conversation.set_keys(Keys::new(&keys));
         }
+        if first {
+            // What could not be read without a key was no attack.
+            self.refused.clear();
+        }
         self.keys = keys;
+        self.show_at = Instant::now();
     }
 
     /// What the election has decided is done here, before anybody is told.
@@ -516,12 +533,22 @@ impl Thread {
                     self.why.clone_from(why);
                     self.become_role(*role);
                 }
-                News::PeerFound => self.conflict_since = None,
-                // Others may have learnt the wrong place meanwhile.
-                News::SplitBrain(false) if self.floating.are_held() => self.floating.announce(),
+                News::PeerFound => {
+                    self.conflict_since = None;
+                    self.announce_after_meeting();
+                }
+                News::SplitBrain(_) => self.announce_after_meeting(),
                 _ => {}
             }
             let _ = self.news.send(item);
+        }
+    }
+
+    /// The other node may have been active too, and others may have learnt its place: whatever the
+    /// order in which that becomes known, the one that stays active says where the addresses are.
+    fn announce_after_meeting(&mut self) {
+        if self.role() == Role::Active && self.floating.are_held() {
+            self.floating.announce_repeatedly();
         }
     }
 
@@ -549,13 +576,20 @@ impl Thread {
         true
     }
 
+    fn set_active(&self, active: bool) {
+        self.shared.set_active(active);
+        if let Some(gate) = &self.gate {
+            gate.set(active);
+        }
+    }
+
     fn become_role(&mut self, role: Role) {
         let active = role == Role::Active;
         if active {
-            self.shared.set_active(true);
+            self.set_active(true);
             self.floating.take(&mut self.guard);
         } else {
-            self.shared.set_active(false);
+            self.set_active(false);
             self.floating.give(&mut self.guard);
         }
         self.show_at = Instant::now();
@@ -686,6 +720,11 @@ impl Thread {
                 view.peer_alive = recent;
             }
         }
-        *self.shared.view.lock().unwrap_or_else(PoisonError::into_inner) = view;
+        // Whoever reads it has an ordinary priority, and may be kept from going on: never wait.
+        match self.shared.view.try_lock() {
+            Ok(mut place) => *place = view,
+            Err(TryLockError::Poisoned(place)) => *place.into_inner() = view,
+            Err(TryLockError::WouldBlock) => self.show_at = Instant::now() + SHOW_AGAIN,
+        }
     }
 }

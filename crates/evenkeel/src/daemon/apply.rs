@@ -1,0 +1,320 @@
+//! Makes a snapshot the running configuration, whole or not at all. Everything that can fail comes
+//! first (`make_ready`) and changes nothing that others see; what follows (`switch_to`) cannot fail. Where
+//! a later part refuses, those before it go back to what was.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use evenkeel_health::Target;
+use evenkeel_l4::{ProbeSpec, ServiceSpec};
+use evenkeel_l7::{EngineConfig, PreparedEngine};
+use evenkeel_model::{HealthCheck, Probe, Snapshot};
+use evenkeel_platform::Staged;
+use tracing::{info, warn};
+
+use super::administration::{Prepared, Sockets};
+use super::control::{Control, state_of, vip_of};
+use super::handover;
+use super::layer4;
+use super::overrides::Overrides;
+use super::pair::{self, Pair, PeerLink, Resume, Tables};
+use super::servers::ServerHealth;
+use super::sync::Sync;
+
+/// A configuration for which everything is there.
+struct Ready {
+    snapshot: Arc<Snapshot>,
+    overrides: Overrides,
+    servers: HashMap<u32, ServerHealth>,
+    doors: Prepared,
+    engine: PreparedEngine,
+    probing: Probing,
+    pair: Option<PreparedPair>,
+}
+
+/// Which servers are probed, and how.
+#[derive(Default)]
+struct Probing {
+    targets: Vec<Target>,
+    /// Servers of several pools that are probed alike are probed once.
+    followers: HashMap<u32, Vec<u32>>,
+    /// Those that go through a VIP of layer 4.
+    through_vip: Vec<ProbeSpec>,
+}
+
+/// This node's part in a pair, started but not yet told to anybody.
+pub(super) struct PreparedPair {
+    pair: Pair,
+    link: Option<(PeerLink, Arc<Tables>)>,
+}
+
+impl Control {
+    /// Makes a snapshot the running configuration; `file` is what the configuration's file shall
+    /// hold, where that is part of the change. After an error everything is as it was.
+    pub(super) fn apply(
+        &mut self,
+        new: Snapshot,
+        inherited: &[handover::ServerState],
+        file: Option<&str>,
+    ) -> Result<(), String> {
+        let file = file.map(|text| self.stage_file(text)).transpose()?.flatten();
+        let ready = self.make_ready(Arc::new(new), inherited, file)?;
+        self.switch_to(ready);
+        Ok(())
+    }
+
+    /// The new content of the configuration's file, beside it; nothing where it holds that already.
+    fn stage_file(&self, text: &str) -> Result<Option<Staged>, String> {
+        if std::fs::read(&self.path).is_ok_and(|now| now == text.as_bytes()) {
+            return Ok(None);
+        }
+        Staged::write(&self.path, text.as_bytes()).map(Some).map_err(|e| self.unwritable(&e))
+    }
+
+    fn unwritable(&self, error: &std::io::Error) -> String {
+        format!("{} cannot be written: {error}; nothing was changed", self.path.display())
+    }
+
+    /// Does everything that can fail.
+    fn make_ready(
+        &mut self,
+        new: Arc<Snapshot>,
+        inherited: &[handover::ServerState],
+        file: Option<Staged>,
+    ) -> Result<Ready, String> {
+        let doors = match &self.administration {
+            Some(administration) => administration.prepare(&new, Sockets::new())?,
+            None => Prepared::default(),
+        };
+        let overrides = overrides_under(&self.overrides, &self.snapshot, &new);
+        let engine = self.engine.prepare(&new).map_err(|e| e.to_string())?;
+        let servers = self.servers_under(engine.config(), inherited);
+        let specs = layer4_specs(engine.config(), &overrides, &servers);
+        let probing = probing(&new, engine.config());
+        let was_transparent = self.transparent;
+        self.set_up_transparency(&new)?;
+        let rest = self.layer4.prepare(&new, &new.state_directory).and_then(|()| {
+            self.layer4.apply(&new, specs, probing.through_vip.clone())?;
+            let pair = self.prepare_pair(&new, None)?;
+            let stored = file.map_or(Ok(()), Staged::replace).map_err(|e| self.unwritable(&e));
+            match (stored, pair) {
+                (Ok(()), pair) => Ok(pair),
+                (Err(why), pair) => {
+                    pair.into_iter().for_each(|p| drop(p.pair.stop(pair::End::Restart)));
+                    Err(why)
+                }
+            }
+        });
+        match rest {
+            Ok(pair) => Ok(Ready { snapshot: new, overrides, servers, doors, engine, probing, pair }),
+            Err(why) => {
+                self.restore_layer4();
+                if !was_transparent {
+                    self.clean_up();
+                }
+                Err(why)
+            }
+        }
+    }
+
+    /// Cannot fail.
+    fn switch_to(&mut self, ready: Ready) {
+        let Ready { snapshot, overrides, servers, doors, engine, probing, pair } = ready;
+        self.overrides = overrides;
+        let states = &self.overrides;
+        self.engine.follow(engine, |pool, server| match servers.get(&server.id) {
+            Some(health) => state_of(states, health, pool, server),
+            None => state_of(states, &ServerHealth::new(pool, server, None), pool, server),
+        });
+        self.snapshot = snapshot.clone();
+        self.servers = servers;
+        self.followers = probing.followers;
+        self.push_states();
+        // Layer 4 was told with the configuration.
+        self.changed_pools.clear();
+        self.layer4.settle(&snapshot);
+        // After the packet path knows them.
+        self.checker.set_targets(probing.targets);
+        if self.transparent && !wants_transparency(&snapshot) {
+            self.clean_up();
+            info!("full transparency is removed");
+        }
+        self.store_sockets();
+        if let Some(administration) = &mut self.administration {
+            administration.follow(&snapshot, doors);
+        }
+        self.recorder.follow(&snapshot);
+        self.follow_alerts();
+        self.follow_pair(pair);
+    }
+
+    /// Layer 4 as the running configuration has it.
+    fn restore_layer4(&mut self) {
+        let snapshot = self.snapshot.clone();
+        let specs = layer4_specs(self.engine.config(), &self.overrides, &self.servers);
+        let probes = probing(&snapshot, self.engine.config()).through_vip;
+        if let Err(why) = self.layer4.apply(&snapshot, specs, probes) {
+            warn!(why, "layer 4 cannot go back to what it was");
+        }
+        self.layer4.settle(&snapshot);
+    }
+
+    /// What is known of the servers of a configuration.
+    fn servers_under(
+        &self,
+        config: &EngineConfig,
+        inherited: &[handover::ServerState],
+    ) -> HashMap<u32, ServerHealth> {
+        let mut servers = HashMap::new();
+        for pool in &config.pools {
+            for server in &pool.servers {
+                let health = match self.servers.get(&server.id) {
+                    Some(old) => old.clone().renew(pool, server),
+                    None => {
+                        let (pool_name, name) = (pool.pool.name.as_str(), server.server.name.as_str());
+                        let known = inherited.iter().find(|s| {
+                            s.pool == pool_name && s.name == name && s.address == server.server.address
+                        });
+                        ServerHealth::new(pool, server, known)
+                    }
+                };
+                servers.insert(server.id, health);
+            }
+        }
+        servers
+    }
+
+    /// Sets up what full transparency needs of the kernel, where it is not there yet.
+    fn set_up_transparency(&mut self, new: &Snapshot) -> Result<(), String> {
+        if wants_transparency(new) && !self.transparent {
+            evenkeel_platform::set_up_transparency().map_err(|why| {
+                format!("source = \"client\" cannot be set up: {why}; it needs root, nft and ip")
+            })?;
+            info!("full transparency is set up: nftables table evenkeel_transparency, routing table 17739");
+            self.transparent = true;
+        }
+        Ok(())
+    }
+
+    /// Starts this node's part in a pair, where the configuration is the first with one.
+    pub(super) fn prepare_pair(
+        &self,
+        new: &Snapshot,
+        resume: Option<Resume>,
+    ) -> Result<Option<PreparedPair>, String> {
+        let (Some(news), None, Some(settings)) = (&self.pair_news, &self.pair, &new.pair) else {
+            return Ok(None);
+        };
+        let pair = Pair::start(settings.clone(), new, resume, news.roles.clone())?;
+        if settings.peer.is_none() {
+            return Ok(Some(PreparedPair { pair, link: None }));
+        }
+        let folder = new.state_directory.join("pair");
+        let journal = new.state_directory.join("clients.journal");
+        match PeerLink::start(settings, &folder, journal, news.peer.clone()) {
+            Ok(link) => Ok(Some(PreparedPair { pair, link: Some(link) })),
+            Err(why) => {
+                pair.stop(pair::End::Restart);
+                Err(why)
+            }
+        }
+    }
+
+    pub(super) fn follow_pair(&mut self, ready: Option<PreparedPair>) {
+        let snapshot = self.snapshot.clone();
+        if let Some(PreparedPair { pair, link }) = ready {
+            self.pair = Some(pair);
+            if let Some((link, tables)) = link {
+                self.sync = Sync::with(link, tables);
+            }
+        } else if let (Some(pair), Some(settings)) = (&mut self.pair, &snapshot.pair) {
+            pair.apply(settings, &snapshot);
+        } else if let Some(pair) = self.pair.take() {
+            pair.stop(pair::End::Restart);
+            self.sync = Sync::default();
+            info!("this node is no longer part of a pair");
+        }
+        let Some(pair) = &self.pair else { return };
+        pair.set_revision(self.overrides.revision());
+        if let Some(plane) = self.layer4.plane() {
+            pair.set_gate(plane.gate());
+        }
+        self.follow_services();
+    }
+}
+
+fn wants_transparency(snapshot: &Snapshot) -> bool {
+    snapshot.pools.iter().any(|p| p.is_transparent())
+}
+
+/// A live change lasts until the file itself says something new for that server.
+fn overrides_under(overrides: &Overrides, old: &Snapshot, new: &Snapshot) -> Overrides {
+    let mut overrides = overrides.clone();
+    let old: HashMap<_, _> = old.pools.iter().map(|p| (&p.name, p)).collect();
+    for pool in &new.pools {
+        let Some(before) = old.get(&pool.name) else { continue };
+        let servers: HashMap<_, _> = before.real_servers.iter().map(|s| (&s.name, s)).collect();
+        for server in &pool.real_servers {
+            let Some(was) = servers.get(&server.name) else { continue };
+            let (admin, weight) = (was.admin_state != server.admin_state, was.weight != server.weight);
+            overrides.forget(pool.name.as_str(), server.name.as_str(), admin, weight);
+        }
+    }
+    overrides
+}
+
+/// Services of layer 4 as the packet path needs them.
+fn layer4_specs(
+    config: &EngineConfig,
+    overrides: &Overrides,
+    servers: &HashMap<u32, ServerHealth>,
+) -> Vec<ServiceSpec> {
+    let pools: HashMap<u32, _> = config.pools.iter().map(|p| (p.id, p)).collect();
+    let services = config.services.iter().filter(|s| s.service.mode.is_layer4());
+    services
+        .filter_map(|service| {
+            let pool = pools.get(&service.pool_id)?;
+            let by_id: HashMap<u32, _> = pool.servers.iter().map(|s| (s.id, s)).collect();
+            layer4::specify(&service.service, pool, |id| {
+                Some(state_of(overrides, servers.get(&id)?, pool, by_id.get(&id)?))
+            })
+        })
+        .collect()
+}
+
+/// Who is probed under a configuration.
+fn probing(snapshot: &Snapshot, config: &EngineConfig) -> Probing {
+    let mut probing = Probing::default();
+    let mut alike: HashMap<(SocketAddr, HealthCheck, Option<SocketAddr>), u32> = HashMap::new();
+    for pool in &config.pools {
+        for server in &pool.servers {
+            let mut check = pool.pool.health_check.clone();
+            let mut address = server.server.address;
+            if address.port() == 0 {
+                address.set_port(check.port.unwrap_or(0));
+            }
+            if !server.server.check {
+                (check.probe, check.agent) = (Probe::None, None);
+            }
+            if check.through_vip
+                && let Some(probe) = layer4::probe(snapshot, &pool.pool, server.id, address.ip())
+            {
+                check.mark = probe.mark;
+                probing.through_vip.push(probe);
+            }
+            let is_script = matches!(check.probe, Probe::Script(_));
+            let vip = if is_script { vip_of(snapshot, &pool.pool) } else { None };
+            let key = (address, check.clone(), vip);
+            match alike.get(&key) {
+                Some(first) => probing.followers.entry(*first).or_default().push(server.id),
+                None => {
+                    alike.insert(key, server.id);
+                    let tls = pool.pool.server_tls.clone();
+                    probing.targets.push(Target { id: server.id, address, vip, tls, check });
+                }
+            }
+        }
+    }
+    probing
+}
