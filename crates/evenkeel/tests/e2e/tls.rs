@@ -282,7 +282,10 @@ fn a_session_of_another_service_lets_nobody_in() {
         assert!(!served(request(&place, 8443, &format!("{version} -sess_in {open}"))), "{version}: of none");
         let with = format!("{version} -cert {mallory} -key {mallory} -sess_out {other}");
         assert!(served(request(&place, 8444, &with)));
-        assert!(!served(request(&place, 8443, &format!("{version} -sess_in {other}"))), "{version}: of others");
+        assert!(
+            !served(request(&place, 8443, &format!("{version} -sess_in {other}"))),
+            "{version}: of others"
+        );
         assert!(served(request(
             &place,
             8443,

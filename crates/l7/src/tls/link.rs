@@ -5,8 +5,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::rc::Rc;
 
 use rustix::io::Errno;
-use rustls::{Connection, HandshakeKind};
 use rustls::server::{AcceptedAlert, Acceptor};
+use rustls::{Connection, HandshakeKind};
 
 use super::{Facts, TlsServer};
 use crate::reactor::{Io, Owner, Reactor, Sock, Stop};

@@ -48,7 +48,7 @@ impl OwnConnection {
         let idle = all.try_remove(self.key as usize)?;
         drop(all);
         idle.link.set_owner(Owner::Task);
-        let over = idle.link.is_hung_up() || (idle.link.readable() && !idle.link.is_quiet());
+        let over = idle.link.is_hung_up() || !idle.link.is_quiet();
         (good && !over).then_some((idle.link, idle.carried))
     }
 }
@@ -96,7 +96,9 @@ impl Worker {
             drop(all);
             let link = idle.link;
             link.set_owner(Owner::Task);
-            if link.is_hung_up() || ((once || link.readable()) && !link.is_quiet()) {
+            // What came without being asked for would be taken for the answer to the next request, and
+            // the loop may not have been told of it yet: the kernel is asked.
+            if link.is_hung_up() || !link.is_quiet() {
                 continue;
             }
             return Some((link, idle.carried));
