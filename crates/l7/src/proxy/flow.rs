@@ -193,6 +193,7 @@ pub async fn transact(
         scratch.record.connected_ms = Some(worker.reactor.now_ms());
         session.state.set(State::Waiting);
     }
+    let had_body = scratch.request.framing != Framing::None;
     let mut flow = Flow {
         worker,
         session,
@@ -229,7 +230,7 @@ pub async fn transact(
     if reusable && !matches!(server, Link::Stream(_)) {
         let carried = carried.saturating_add(1);
         match is_own {
-            false => worker.keep_idle(&lease.server, server, carried),
+            false => worker.keep_idle(&lease.server, server, carried, had_body),
             true if client.h2 => {}
             true => client.own = Some(worker.keep_own(&lease.server, server, carried, knows_client)),
         }
