@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use evenkeel_model::{
     AccessLog, AdminSettings, AdminState, CookieMethod, CookiePersistence, ErrorPage, Fallback, Forwarded,
-    KeyedPersistence, Limits, ListenAddress, LogFormat, LogSettings, Mode, Name, OutlierRule, Persistence,
-    Pool, PortRange, Probe, ProxyVersion, RealServer, RetryOn, SameSite, Scheduler, Snapshot, SourceAddress,
-    SourcePersistence, Timeouts, Vip, VirtualService, Weight,
+    KeyedPersistence, Limits, ListenAddress, LogFormat, LogSettings, Mode, Name, Normalize, OutlierRule,
+    Persistence, Pool, PortRange, Probe, ProxyVersion, RealServer, RetryOn, SameSite, Scheduler, Snapshot,
+    SourceAddress, SourcePersistence, Timeouts, Vip, VirtualService, Weight,
 };
 use toml::de::DeTable;
 
@@ -355,6 +355,13 @@ impl Builder<'_> {
                 .filter_map(|v| network(v.get_ref().as_str()?))
                 .collect(),
             max_body: table.size("max-body", 0),
+            normalize: match table.text("normalize") {
+                Some("off") => Normalize::Off,
+                Some("forward") => Normalize::Forward,
+                _ => Normalize::Match,
+            },
+            unclear_paths: table.text("unclear-paths") == Some("pass"),
+            request_trailers: table.flag("request-trailers"),
             error_pages: self.error_pages(table),
             log_format: self.format_of_lines(table, mode),
             routes,

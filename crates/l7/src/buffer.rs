@@ -106,6 +106,19 @@ impl Buffer {
         self.end = self.end.min(self.start + len);
     }
 
+    /// Takes bytes out of the middle.
+    pub fn cut_out(&mut self, range: std::ops::Range<usize>) {
+        let end = range.end.min(self.len());
+        if range.start < end {
+            self.block.copy_within(self.start + end..self.end, self.start + range.start);
+            self.end -= end - range.start;
+        }
+    }
+
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.block[self.start..self.end]
+    }
+
     pub fn clear(&mut self) {
         (self.start, self.end) = (HEADROOM, HEADROOM);
     }

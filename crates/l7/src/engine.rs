@@ -424,7 +424,8 @@ impl Engine {
         let running = before.filter(|b| b.service.tls == service.tls).and_then(|b| b.tls.clone());
         match running.filter(|tls| tls.fingerprint == tls::fingerprint(settings)) {
             Some(same) => Ok(Some(same)),
-            None => tls::load_server(settings, &self.tickets).map(|tls| Some(Arc::new(tls))),
+            None => tls::load_server(service.name.as_str(), settings, &self.tickets)
+                .map(|tls| Some(Arc::new(tls))),
         }
     }
 
@@ -554,8 +555,8 @@ impl Engine {
 /// Every file of a configuration that cannot be used, without using any.
 pub fn check_files(snapshot: &Snapshot) -> Vec<FileError> {
     let tickets = Arc::new(TicketKeys::new(0));
-    let services = snapshot.services.iter().filter_map(|s| s.tls.as_ref());
-    let services = services.filter_map(|settings| tls::load_server(settings, &tickets).err());
+    let services = snapshot.services.iter().filter_map(|s| Some((s.name.as_str(), s.tls.as_ref()?)));
+    let services = services.filter_map(|(name, settings)| tls::load_server(name, settings, &tickets).err());
     let mut errors: Vec<FileError> =
         services.chain(snapshot.pools.iter().filter_map(|pool| pool_tls(pool).err())).collect();
     let nothing =

@@ -31,6 +31,7 @@ const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 const V1_AT_MOST: usize = 107;
 /// Longer ones hold nothing that is used.
 const V2_AT_MOST: usize = 2048;
+const TYPE_CRC32C: u8 = 0x03;
 const TYPE_SSL: u8 = 0x20;
 
 pub fn parse(bytes: &[u8]) -> Result<Header, NoHeader> {
@@ -89,6 +90,9 @@ fn v2(bytes: &[u8]) -> Result<Header, NoHeader> {
         _ => return Err(NoHeader::Bad),
     };
     let tls = extras(&body[taken..])?;
+    if let Some(at) = checksum(&body[taken..]) {
+        check_sum(&bytes[..16 + length], 16 + taken + at)?;
+    }
     Ok(Header { addresses, tls, len: 16 + length })
 }
 
@@ -118,6 +122,37 @@ fn extras(mut rest: &[u8]) -> Result<bool, NoHeader> {
         rest = next;
     }
     Ok(tls)
+}
+
+/// Where the value of the checksum lies among the extra values, if there is one.
+fn checksum(extras: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    while let Some([kind, high, low]) = extras.get(at..at + 3) {
+        if *kind == TYPE_CRC32C {
+            return Some(at + 3);
+        }
+        at += 3 + usize::from(u16::from_be_bytes([*high, *low]));
+    }
+    None
+}
+
+/// Compares the checksum of a whole header, which is made with zeros in its own place.
+fn check_sum(header: &[u8], at: usize) -> Result<(), NoHeader> {
+    let length = usize::from(u16::from_be_bytes([header[at - 2], header[at - 1]]));
+    let said = header.get(at..at + 4).filter(|_| length == 4).ok_or(NoHeader::Bad)?;
+    let own = at..at + 4;
+    let bytes = header.iter().enumerate().map(|(n, byte)| if own.contains(&n) { 0 } else { *byte });
+    match crc32c(bytes).to_be_bytes() == said {
+        true => Ok(()),
+        false => Err(NoHeader::Bad),
+    }
+}
+
+/// CRC-32C (RFC 9260 appendix A), bit by bit: a header comes once a connection.
+fn crc32c(bytes: impl Iterator<Item = u8>) -> u32 {
+    const POLYNOMIAL: u32 = 0x82f6_3b78;
+    let shift = |crc: u32, _| if crc & 1 == 1 { crc >> 1 ^ POLYNOMIAL } else { crc >> 1 };
+    !bytes.fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(byte), shift))
 }
 
 /// Writes a version 1 header.
@@ -247,6 +282,14 @@ mod tests {
         assert_eq!(parse(&v2(0x11, 0x11, &[0; 12], 12)), Err(NoHeader::Bad), "version 1 in 2's clothes");
         assert_eq!(parse(&v2(0x22, 0x11, &[0; 12], 12)), Err(NoHeader::Bad), "no such command");
         assert_eq!(parse(&v2(0x21, 0x11, &[0; 12], 0xffff)), Err(NoHeader::Bad), "endless");
+        let with_sum = |sum: [u8; 4]| v2(0x21, 0x11, &[&[0; 12][..], &[3, 0, 4], &sum].concat(), 19);
+        let zeros = with_sum([0; 4]);
+        let right = with_sum(crc32c(zeros.iter().copied()).to_be_bytes());
+        assert!(parse(&right).is_ok());
+        assert_eq!(parse(&zeros), Err(NoHeader::Bad), "a checksum that does not fit");
+        let short = [&[0; 12][..], &[3, 0, 2, 0, 0]].concat();
+        assert_eq!(parse(&v2(0x21, 0x11, &short, 17)), Err(NoHeader::Bad), "half a checksum");
+        assert_eq!(crc32c(b"123456789".iter().copied()), 0xe306_9283);
         let past = [&[0; 12][..], &[0x20, 0xff, 0xff, 1]].concat();
         assert_eq!(parse(&v2(0x21, 0x11, &past, 16)), Err(NoHeader::Bad), "a value past the end");
     }

@@ -34,6 +34,8 @@ pub struct Routes {
     pub pools: Vec<Name>,
     /// A condition or a map asks what a TLS client's first message says.
     pub reads_hello: bool,
+    /// A route is for certain paths alone.
+    pub reads_path: bool,
     pub first_bytes: FirstBytes,
     files: Vec<(PathBuf, Stamp)>,
 }
@@ -232,6 +234,7 @@ impl<'a> Compiler<'a> {
             tables: Vec::new(),
             pools: vec![service.pool.clone()],
             reads_hello: false,
+            reads_path: false,
             first_bytes: FirstBytes::default(),
             files: Vec::new(),
         };
@@ -265,6 +268,7 @@ impl<'a> Compiler<'a> {
             })?;
             when.load_maps(&mut |file, matching| map(&mut self.maps, file, matching))?;
             routes.first_bytes.note(when);
+            routes.reads_path |= when.reads_path();
             for (fetch, arguments) in when.fetches() {
                 let name = arguments.first().map_or("", String::as_str);
                 match fetch {
@@ -365,6 +369,7 @@ impl<'a> Compiler<'a> {
                         }
                     };
                 }
+                routes.reads_path |= template(key).has_path();
                 let default = default.as_ref().map(|name| routes.pool(name));
                 Step::PoolMap { key: template(key), folds: matching == MapMatch::Stars, map, default }
             }

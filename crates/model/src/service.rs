@@ -180,6 +180,18 @@ pub struct Timeouts {
     pub tunnel: Duration,
 }
 
+/// Who gets the normal form of paths and hosts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Normalize {
+    /// Nobody: conditions see what came.
+    Off,
+    /// Conditions; the server gets what came.
+    #[default]
+    Match,
+    /// The server too.
+    Forward,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VirtualService {
     pub name: Name,
@@ -199,6 +211,12 @@ pub struct VirtualService {
     pub proxy_protocol_from: Vec<(std::net::IpAddr, u8)>,
     /// Bytes that a request's body may have; 0 is no limit.
     pub max_body: u64,
+    /// What conditions and servers get of paths and hosts that are spelled in another way.
+    pub normalize: Normalize,
+    /// Paths that servers read differently are let through, though routes look at paths.
+    pub unclear_paths: bool,
+    /// What follows a request's chunked body goes on.
+    pub request_trailers: bool,
     pub error_pages: Vec<ErrorPage>,
     /// Of its lines in the access log.
     pub log_format: LogFormat,

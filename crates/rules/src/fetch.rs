@@ -6,6 +6,8 @@
 pub enum Fetch {
     Host,
     Path,
+    /// As it came, or as a route has written it.
+    RawPath,
     Method,
     Query,
     Header,
@@ -126,7 +128,22 @@ pub static FUNCTIONS: &[Function] = &[
         "The host the request is for, without port.",
         r#"host("www.example.org", "*.example.net")"#,
     )),
-    function("path", F::Path, Text, Yes, "The path of the request, without the query.", r#"path("/api/*")"#),
+    function(
+        "path",
+        F::Path,
+        Text,
+        Yes,
+        "The path of the request, without the query, in normal form: `normalize` of the service says how.",
+        r#"path("/api/*")"#,
+    ),
+    function(
+        "raw-path",
+        F::RawPath,
+        Text,
+        Yes,
+        "The path as it came. Other spellings of the same path pass by: nothing is to be protected with it.",
+        r#"raw-path("*%2F*")"#,
+    ),
     function("method", F::Method, Text, Yes, "The request method.", r#"method("GET", "HEAD")"#),
     with(
         function(
@@ -458,9 +475,10 @@ pub struct Variable {
 
 pub static VARIABLES: &[Variable] = &[
     Variable { name: "host", doc: "the host the request is for, without port" },
-    Variable { name: "path", doc: "the path, without the query" },
+    Variable { name: "path", doc: "the path, without the query, in normal form" },
+    Variable { name: "raw-path", doc: "the path as it came" },
     Variable { name: "query", doc: "the query, without `?`; `{query:NAME}` one parameter" },
-    Variable { name: "uri", doc: "path and query" },
+    Variable { name: "uri", doc: "path and query as they came" },
     Variable { name: "method", doc: "the request method" },
     Variable { name: "scheme", doc: "`http` or `https`" },
     Variable { name: "source", doc: "the client's address" },

@@ -12,6 +12,7 @@ mod lexer;
 mod line;
 mod map;
 mod parse;
+mod path;
 mod pattern;
 mod template;
 
@@ -22,7 +23,8 @@ pub use first::{FIRST_BYTES, FirstBytes};
 pub use line::{LINE_FIELDS, LineField, LineFieldDoc, LineFormat, LinePart};
 pub use map::{Map, MapError, MapMatch};
 pub use parse::{ParseError, check_regex};
-pub use pattern::{NetworkSet, PatternSet, is_named, read_networks, read_patterns};
+pub use path::{Parameters, is_unclear_path, normal_host, normal_path};
+pub use pattern::{NetworkSet, PatternSet, is_named, is_named_alike, read_networks, read_patterns};
 pub use template::Template;
 
 #[cfg(test)]

@@ -142,6 +142,22 @@ pub fn is_named(header: &[u8], name: &[u8]) -> bool {
     }
 }
 
+/// The same where `_` and `-` are one: servers of CGI, WSGI and PHP read `X_Real_IP` as `X-Real-IP`,
+/// so whoever may not send the one may not send the other.
+pub fn is_named_alike(header: &[u8], name: &[u8]) -> bool {
+    let plain = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    let same =
+        |a: &[u8], b: &[u8]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| plain(*a) == plain(*b));
+    match memchr::memchr(b'*', name) {
+        None => same(header, name),
+        Some(at) if at + 1 == name.len() => header.get(..at).is_some_and(|begin| same(begin, &name[..at])),
+        Some(_) => {
+            let fold = |text: &[u8]| text.iter().map(|byte| plain(*byte)).collect::<Vec<u8>>();
+            glob_match(&fold(name), &fold(header), &mut |_| {})
+        }
+    }
+}
+
 /// Whether a pattern matches; `star` gets what each `*` stood for. Takes time in proportion to
 /// the lengths multiplied at worst.
 pub fn glob_match(pattern: &[u8], value: &[u8], star: &mut dyn FnMut(&[u8])) -> bool {

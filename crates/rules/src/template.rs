@@ -61,6 +61,13 @@ impl Template {
             .any(|p| matches!(p.source(), Part::Capture(_)) || p.inner().any(Template::has_captures))
     }
 
+    /// Whether it holds the path, in normal form.
+    pub fn has_path(&self) -> bool {
+        self.parts.iter().any(|part| {
+            matches!(part.source(), Part::Text1(Fetch::Path, _)) || part.inner().any(Template::has_path)
+        })
+    }
+
     /// Has the map files that its converters name loaded.
     pub fn load<E>(&mut self, load: &mut MapLoader<'_, E>) -> Result<(), E> {
         self.parts.iter_mut().try_for_each(|part| part.load(load))
@@ -83,7 +90,7 @@ impl Template {
 
     /// Whether it ends in the path, so that a query can follow.
     pub fn ends_in_path(&self) -> bool {
-        matches!(self.parts.last(), Some(Part::Text1(Fetch::Path, _)))
+        matches!(self.parts.last(), Some(Part::Text1(Fetch::Path | Fetch::RawPath, _)))
     }
 
     /// Whether a request must have been read to render it.
@@ -146,7 +153,7 @@ impl Part {
                 });
             }
             Part::Uri => {
-                append(facts, Fetch::Path, "", out);
+                append(facts, Fetch::RawPath, "", out);
                 let start = out.len();
                 out.push(b'?');
                 append(facts, Fetch::Query, "", out);

@@ -339,3 +339,17 @@ proptest! {
         prop_assert_eq!(set.matches(value.as_bytes()), plain);
     }
 }
+
+#[test]
+fn names_that_servers_take_for_one_are_one() {
+    for (header, name, same) in [
+        ("X_Real_IP", "x-real-ip", true),
+        ("x-real_ip", "X_Real-IP", true),
+        ("X_Client_Cert_CN", "x-client-cert-*", true),
+        ("A_secret_B", "*-Secret-*", true),
+        ("XReal-IP", "x-real-ip", false),
+        ("X-Real-IPs", "x-real-ip", false),
+    ] {
+        assert_eq!(crate::is_named_alike(header.as_bytes(), name.as_bytes()), same, "{header} {name}");
+    }
+}

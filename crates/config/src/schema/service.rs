@@ -101,6 +101,24 @@ const OWN: &[Key] = &[
         "Size of a request's body; larger ones get a 413.",
     ),
     key(
+        "normalize",
+        Kind::Choice(&[word("match"), word("forward"), word("off")]),
+        "match",
+        "Other spellings of a path (`%61`, `//`, `/./`, `/x/../`, `;a=b`) and host (upper case, final dot): `match` shows conditions the normal form and sends the server what came, `forward` sends the normal form, `off` compares what came.",
+    ),
+    key(
+        "unclear-paths",
+        Kind::Choice(&[word("refuse"), word("pass")]),
+        "refuse",
+        "Paths with `%2F`, `%5C`, `%00` or a backslash, which servers read differently, where a route looks at paths: they get a 400, or pass.",
+    ),
+    key(
+        "request-trailers",
+        Kind::Flag,
+        "false",
+        "Pass on what clients send behind a chunked body. Without it only gRPC over HTTP/2 on both sides keeps trailers.",
+    ),
+    key(
         "error-pages",
         Kind::Map(&Kind::File),
         "",

@@ -8,7 +8,8 @@ use evenkeel_api as api;
 use evenkeel_balance::{Activity, Balancer, Key, Refusal, Server, hash_address, hash_bytes, hash_flow};
 use evenkeel_l7::PoolSpec;
 use evenkeel_model::{
-    CookieMethod, Fallback, Mode, Persistence, Pool, Scheduler, Snapshot, VirtualService, mask_address,
+    CookieMethod, Fallback, Mode, Normalize, Persistence, Pool, Scheduler, Snapshot, VirtualService,
+    mask_address,
 };
 use evenkeel_rules::{Captures, Facts};
 
@@ -132,8 +133,17 @@ fn explain(
         service.name,
         service.mode.as_str()
     )];
-    let imagined =
-        Imagined { asked: &asked, snapshot, known, variables: RefCell::default(), now: RefCell::default() };
+    let imagined = Imagined {
+        asked: &asked,
+        normalizes: service.normalize != Normalize::Off,
+        snapshot,
+        known,
+        variables: RefCell::default(),
+        now: RefCell::default(),
+    };
+    if let Some(seen) = imagined.seen().filter(|_| asked.http) {
+        reasons.push(format!("{} is asked for: conditions see {seen}", asked.path));
+    }
     let walked = imagined::walk(&imagined, service)?;
     let nowhere = |reasons| api::Explanation {
         service: service.name.as_str().into(),

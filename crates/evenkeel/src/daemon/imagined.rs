@@ -7,7 +7,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use evenkeel_api as api;
 use evenkeel_balance::Counter;
 use evenkeel_model::{Action, HeaderEdit, Name, Snapshot, VirtualService};
-use evenkeel_rules::{Captures, Expression, Facts, Fetch, LocalTime, MapMatch};
+use evenkeel_rules::{
+    Captures, Expression, Facts, Fetch, LocalTime, MapMatch, Parameters, Template, is_unclear_path,
+    normal_host, normal_path,
+};
 
 use super::explain::Known;
 
@@ -86,6 +89,8 @@ impl Asked {
 /// The request with the configuration and the state that it is held against.
 pub struct Imagined<'a> {
     pub asked: &'a Asked,
+    /// Conditions see paths and hosts in their normal form.
+    pub normalizes: bool,
     pub snapshot: &'a Snapshot,
     pub known: &'a Known<'a>,
     /// What routes have kept on the way.
@@ -107,6 +112,21 @@ pub struct Now {
 }
 
 impl Imagined<'_> {
+    fn normal(&self, text: String, form: impl Fn(&[u8]) -> Option<Vec<u8>>) -> String {
+        let other = if self.normalizes { form(text.as_bytes()) } else { None };
+        other.map_or(text, |other| String::from_utf8_lossy(&other).into_owned())
+    }
+
+    fn path(&self, raw: &str) -> String {
+        self.normal(raw.to_owned(), |path| normal_path(path, Parameters::Strip))
+    }
+
+    /// What conditions see, where that is not what was asked.
+    pub fn seen(&self) -> Option<String> {
+        let raw = self.asked.path.split('?').next().unwrap_or("");
+        Some(self.path(raw)).filter(|path| path != raw)
+    }
+
     fn target(&self) -> String {
         self.now.borrow().target.clone().unwrap_or_else(|| self.asked.path.clone())
     }
@@ -131,12 +151,12 @@ impl Imagined<'_> {
         let mut headers = self.headers();
         match edit {
             HeaderEdit::Set { name, value: text } => {
-                headers.retain(|(n, _)| !n.eq_ignore_ascii_case(name));
+                headers.retain(|(n, _)| !evenkeel_rules::is_named_alike(n.as_bytes(), name.as_bytes()));
                 headers.push((name.clone(), value(text)));
             }
             HeaderEdit::Add { name, value: text } => headers.push((name.clone(), value(text))),
             HeaderEdit::Remove { name } => {
-                headers.retain(|(n, _)| !evenkeel_rules::is_named(n.as_bytes(), name.as_bytes()))
+                headers.retain(|(n, _)| !evenkeel_rules::is_named_alike(n.as_bytes(), name.as_bytes()))
             }
         }
         self.now.borrow_mut().headers = Some(headers);
@@ -149,8 +169,9 @@ impl Facts for Imagined<'_> {
         let target = self.target();
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         let value = match fetch {
-            Fetch::Host => Some(asked.host()),
-            Fetch::Path => Some(path.to_owned()),
+            Fetch::Host => Some(self.normal(asked.host(), normal_host)),
+            Fetch::Path => Some(self.path(path)),
+            Fetch::RawPath => Some(path.to_owned()),
             Fetch::Method => Some(self.now.borrow().method.clone().unwrap_or_else(|| asked.method.clone())),
             Fetch::Query if name.is_empty() => Some(query.to_owned()),
             Fetch::Query => query.split('&').find_map(|pair| match pair.split_once('=') {
@@ -237,6 +258,10 @@ pub struct Walked {
 
 pub fn walk(imagined: &Imagined<'_>, service: &VirtualService) -> Result<Walked, String> {
     let mut tried = Vec::new();
+    if is_refused(imagined, service) {
+        let ending = "servers read such a path differently, and a route looks at it: answer 400".to_owned();
+        return Ok(Walked { routes: tried, pool: None, ending });
+    }
     for route in &service.routes {
         let mut captures = Captures::wanted();
         let mut tests = Vec::new();
@@ -267,6 +292,23 @@ pub fn walk(imagined: &Imagined<'_>, service: &VirtualService) -> Result<Walked,
     }
     let ending = "no route ends it".to_owned();
     Ok(Walked { routes: tried, pool: Some(service.pool.clone()), ending })
+}
+
+/// The path may mean another thing to the server than to the routes that look at it.
+fn is_refused(imagined: &Imagined<'_>, service: &VirtualService) -> bool {
+    let routes = service.routes.iter().chain(service.answer_routes.iter().map(|answer| &answer.route));
+    let looks = |text: &str| Expression::parse(text).is_ok_and(|when| when.reads_path());
+    let in_map = |action: &Action| match action {
+        Action::PoolMap { key, .. } => Template::parse(key).is_ok_and(|key| key.has_path()),
+        _ => false,
+    };
+    let mut reading =
+        routes.filter(|route| route.when.as_deref().is_some_and(looks) || route.actions.iter().any(in_map));
+    let path = imagined.asked.path.split('?').next().unwrap_or("");
+    imagined.normalizes
+        && !service.unclear_paths
+        && is_unclear_path(path.as_bytes())
+        && reading.next().is_some()
 }
 
 /// An action in words, and the pool that it chooses.

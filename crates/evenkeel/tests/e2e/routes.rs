@@ -87,6 +87,13 @@ fn requests_go_where_the_first_route_that_holds_says() {
     assert_eq!(who(&place, "GET /?a=b&to=img HTTP/1.1\r\nHost: a"), "img");
     let moved = ask(&place, "GET /a/b?c=d HTTP/1.1\r\nHost: OLD.example.org:8080");
     assert_eq!((moved.status, moved.field("location")), (301, Some("https://www.example.org/a/b?c=d")));
+    for other in ["/%61pi/x", "//api/x", "/./api/x", "/b/../api/x", "/api;a=b/x", "/b/..;/api/x"] {
+        let answer = ask(&place, &format!("GET {other} HTTP/1.1\r\nHost: a"));
+        let text = answer.text();
+        assert!(text.starts_with("api\n") && text.contains(&format!("GET {other} HTTP/1.1")), "{text}");
+    }
+    assert_eq!(ask(&place, "GET /b%2Fapi HTTP/1.1\r\nHost: a").status, 400);
+    assert_eq!(ask(&place, "GET / HTTP/1.1\r\nHost: OLD.example.org.:8080").status, 301);
     // One connection, three requests, three ways; and the pools' servers are counted apart.
     let mut connection = Connection::open(place.at(8080));
     assert!(connection.get("/api/a").text().starts_with("api"));

@@ -238,6 +238,87 @@ fn renewed_certificates_are_taken_up_and_sessions_are_resumed() {
     });
 }
 
+/// What `s_client` says of a request to a port, with further arguments.
+fn request(place: &Place, port: u16, arguments: &str) -> String {
+    let line = format!(
+        "printf 'GET / HTTP/1.1\\r\\nHost: a\\r\\nConnection: close\\r\\n\\r\\n' | timeout 10 openssl s_client -connect {} -servername a.example -ign_eof {arguments} 2>&1",
+        place.at(port)
+    );
+    command("sh", &["-c", &line]).out
+}
+
+#[test]
+fn a_session_of_another_service_lets_nobody_in() {
+    if !require(&["openssl"]) {
+        return;
+    }
+    let place = Place::new("tls-sessions");
+    let (ca, people, others) =
+        (Authority::new(&place, "ca"), Authority::new(&place, "people"), Authority::new(&place, "others"));
+    let pem = ca.server(&place, "a.pem", &["a.example"]);
+    let alice = people.client(&place, "alice.pem", "Alice", 7).display().to_string();
+    let mallory = others.client(&place, "mallory.pem", "Mallory", 8).display().to_string();
+    let _server = Scripted::named(place.at(9001), "s1");
+    let crl = people.revocations(&place, "crl.pem", &[66]);
+    let auth = |ca: &Authority, more: &str| {
+        tls(&[&pem], &format!(", client-auth = {{ ca = \"{}\"{more} }}", ca.file.display()))
+    };
+    let revoking = format!(", crl = \"{}\"", crl.display());
+    let each = [
+        ("open", 8442, tls(&[&pem], "")),
+        ("closed", 8443, auth(&people, &revoking)),
+        ("others", 8444, auth(&others, "")),
+    ];
+    let config: String = each
+        .iter()
+        .map(|(name, port, keys)| service(name, "http", place.at(*port), &[place.at(9001)], keys))
+        .collect();
+    let evenkeel = start(&place, &config);
+    let session = |name: &str| place.file(name).display().to_string();
+    for version in ["-tls1_2", "-tls1_3"] {
+        let (open, other, own) = (session("open"), session("other"), session("own"));
+        let served = |text: String| text.contains("200 OK");
+        assert!(served(request(&place, 8442, &format!("{version} -sess_out {open}"))));
+        assert!(!served(request(&place, 8443, &format!("{version} -sess_in {open}"))), "{version}: of none");
+        let with = format!("{version} -cert {mallory} -key {mallory} -sess_out {other}");
+        assert!(served(request(&place, 8444, &with)));
+        assert!(
+            !served(request(&place, 8443, &format!("{version} -sess_in {other}"))),
+            "{version}: of others"
+        );
+        assert!(served(request(
+            &place,
+            8443,
+            &format!("{version} -cert {alice} -key {alice} -sess_out {own}")
+        )));
+        let again = request(&place, 8443, &format!("{version} -sess_in {own}"));
+        assert!(again.contains("Reused") && served(again), "{version}: its own");
+    }
+    // Whoever is revoked resumes nothing.
+    people.revocations(&place, "crl.pem", &[7]);
+    eventually("the session is good no more", Duration::from_secs(10), || {
+        !request(&place, 8443, &format!("-tls1_3 -sess_in {}", session("own"))).contains("200 OK")
+    });
+    drop(evenkeel);
+}
+
+#[test]
+fn clients_of_other_protocols_are_served() {
+    if !require(&["openssl"]) {
+        return;
+    }
+    let place = Place::new("tls-alpn");
+    let ca = Authority::new(&place, "ca");
+    let pem = ca.server(&place, "a.pem", &["a.example"]);
+    let _server = Scripted::named(place.at(9001), "s1");
+    let _evenkeel =
+        start(&place, &service("web", "http", place.at(8443), &[place.at(9001)], &tls(&[&pem], "")));
+    for (offered, agreed) in [("http/1.0", "No ALPN negotiated"), ("x,http/1.1", "ALPN protocol: http/1.1")] {
+        let text = request(&place, 8443, &format!("-alpn {offered}"));
+        assert!(text.contains(agreed) && text.contains("200 OK"), "{offered}: {text}");
+    }
+}
+
 #[test]
 fn ocsp_answers_are_stapled() {
     if !require(&["openssl"]) {

@@ -566,6 +566,10 @@ impl Proxy {
             service.table.set("error-pages", format!("{{ {} }}", each.join(", ")));
         }
         self.lines(&mut service.table, draft);
+        if self.is_http() && looks_at_address(&service) {
+            // HAProxy compares paths and hosts as they came.
+            service.table.set("normalize", quoted("off"));
+        }
         more.lines.iter().for_each(|l| service.table.set_with(&l.key, l.value.clone(), &l.comment));
         self.what_is_left(draft);
         let tls = tls.inline();
@@ -724,4 +728,18 @@ pub fn with_constants(word: &Word, constants: &[(&str, &String)]) -> Word {
         }
     }
     word
+}
+
+/// Whether a route, or a line of the log, asks for path or host: what other spellings mean matters then.
+fn looks_at_address(service: &Service) -> bool {
+    let routes = service.routes.iter().chain(&service.answer_routes);
+    let lines = routes.chain([&service.table]).flat_map(|table| &table.lines);
+    lines.into_iter().any(|line| {
+        let asks = |word: &str| {
+            [format!("{word}("), format!("{word} "), format!("{{{word}")]
+                .iter()
+                .any(|w| line.value.contains(w))
+        };
+        asks("path") || asks("host")
+    })
 }

@@ -1,6 +1,8 @@
 //! Where a chunked body ends (RFC 9112 section 7.1), checked to the letter: bytes that pass are
 //! forwarded as they are, so nothing may pass that another reader takes differently.
 
+use std::ops::Range;
+
 use super::Malformed;
 
 /// Extensions and trailers are allowed, but not much of them.
@@ -16,6 +18,8 @@ pub struct Chunked {
     digits: u8,
     spent: u16,
     trailer: TrailerName,
+    /// Where trailers lay in the bytes that were fed last.
+    trailers: Range<usize>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,25 +39,65 @@ enum State {
     Complete,
 }
 
+impl State {
+    fn is_in_trailer(self) -> bool {
+        matches!(self, State::TrailerName | State::TrailerValue | State::TrailerLf)
+    }
+}
+
 impl Chunked {
     pub fn is_complete(&self) -> bool {
         self.state == State::Complete
     }
 
-    /// How many of the bytes belong to the body: all of them, unless it ends within.
-    pub fn feed(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
-        let mut at = 0;
+    /// Where trailers lie in the bytes that were fed last. Without them the body is as good.
+    pub fn trailers(&self) -> Range<usize> {
+        self.trailers.clone()
+    }
+
+    /// Moves what the chunks carry to the front; how many of the bytes belong to the body, and how
+    /// many are in front now.
+    pub fn extract(&mut self, bytes: &mut [u8]) -> Result<(usize, usize), Malformed> {
+        let (mut at, mut kept) = (0, 0);
         while at < bytes.len() && self.state != State::Complete {
             if self.state == State::Data {
                 let count = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len() - at);
-                self.left -= count as u64;
+                bytes.copy_within(at..at + count, kept);
+                kept += count;
+                self.pass(count);
                 at += count;
-                if self.left == 0 {
-                    self.state = State::DataCr;
-                }
                 continue;
             }
             self.step(bytes[at])?;
+            at += 1;
+        }
+        Ok((at, kept))
+    }
+
+    fn pass(&mut self, count: usize) {
+        self.left -= count as u64;
+        if self.left == 0 {
+            self.state = State::DataCr;
+        }
+    }
+
+    /// How many of the bytes belong to the body: all of them, unless it ends within.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+        let mut at = 0;
+        self.trailers = 0..0;
+        while at < bytes.len() && self.state != State::Complete {
+            if self.state == State::Data {
+                let count = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len() - at);
+                self.pass(count);
+                at += count;
+                continue;
+            }
+            let before = self.state;
+            self.step(bytes[at])?;
+            if before == State::TrailerLf || self.state.is_in_trailer() {
+                let start = if self.trailers.is_empty() { at } else { self.trailers.start };
+                self.trailers = start..at + 1;
+            }
             at += 1;
         }
         Ok(at)

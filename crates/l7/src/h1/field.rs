@@ -27,6 +27,8 @@ pub enum Kind {
     SetCookie,
     CacheControl,
     XForwardedProto,
+    /// Not X-Forwarded-For, but what servers of CGI take for it.
+    LikeXForwardedFor,
     /// Named by `Connection`, so meant for this hop only.
     Nominated,
 }
@@ -39,6 +41,10 @@ impl Kind {
 
     pub fn of(name: &[u8]) -> Kind {
         let is = |word: &[u8]| name.eq_ignore_ascii_case(word);
+        // Servers of CGI, WSGI and PHP read `_` as `-`.
+        let alike = |word: &[u8]| {
+            name.iter().zip(word).all(|(a, b)| a.eq_ignore_ascii_case(b) || (*a == b'_' && *b == b'-'))
+        };
         match name.len() {
             2 if is(b"te") => Kind::HopByHop,
             4 if is(b"host") => Kind::Host,
@@ -53,7 +59,8 @@ impl Kind {
             14 if is(b"http2-settings") => Kind::HopByHop,
             16 if is(b"proxy-connection") => Kind::HopByHop,
             17 if is(b"transfer-encoding") => Kind::TransferEncoding,
-            17 if is(b"x-forwarded-proto") => Kind::XForwardedProto,
+            15 if !is(b"x-forwarded-for") && alike(b"x-forwarded-for") => Kind::LikeXForwardedFor,
+            17 if alike(b"x-forwarded-proto") => Kind::XForwardedProto,
             _ => Kind::Other,
         }
     }

@@ -8,6 +8,8 @@ pub mod field;
 pub mod request;
 pub mod response;
 
+use std::ops::Range;
+
 use chunked::Chunked;
 
 /// Fields of one head at most.
@@ -72,6 +74,14 @@ impl Body {
             }
             Body::Chunked(chunked) => chunked.feed(bytes),
             Body::UntilClose => Ok(bytes.len()),
+        }
+    }
+
+    /// Where trailers lie in the bytes that were fed last.
+    pub fn trailers(&self) -> Range<usize> {
+        match self {
+            Body::Chunked(chunked) => chunked.trailers(),
+            Body::Length(_) | Body::UntilClose => 0..0,
         }
     }
 

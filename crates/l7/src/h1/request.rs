@@ -267,11 +267,13 @@ impl Request {
     /// Writes the head for the real server.
     pub fn write(&self, head: &[u8], edits: &Edits<'_>, out: &mut Vec<u8>) {
         out.clear();
-        if self.absolute || edits.target.is_some() || edits.method.is_some() {
+        if self.absolute || !self.version_11 || edits.target.is_some() || edits.method.is_some() {
             out.extend_from_slice(edits.method.unwrap_or_else(|| self.method_span.of(head)));
             out.push(b' ');
             out.extend_from_slice(edits.target.unwrap_or_else(|| self.path(head)));
-            out.extend_from_slice(if self.version_11 { b" HTTP/1.1" } else { b" HTTP/1.0" });
+            // Servers are asked in HTTP/1.1, whatever the client speaks: an old one gets the chunks
+            // of the answer taken off.
+            out.extend_from_slice(b" HTTP/1.1");
         } else {
             out.extend_from_slice(self.line.of(head));
         }
@@ -290,6 +292,11 @@ impl Request {
                 Kind::Connection | Kind::HopByHop | Kind::Nominated => false,
                 Kind::Upgrade => self.upgrade,
                 Kind::XForwardedProto => edits.forwarded_proto.is_none(),
+                Kind::LikeXForwardedFor => edits.forwarded_for.is_none(),
+                // Without a body there is nothing to wait for, and some servers would wait for ever.
+                Kind::Expect => {
+                    self.expects_continue || !field.value.of(head).eq_ignore_ascii_case(b"100-continue")
+                }
                 Kind::ContentLength => {
                     lengths += 1;
                     lengths == 1
@@ -326,8 +333,6 @@ impl Request {
         out.extend_from_slice(edits.lines);
         if self.upgrade {
             line(out, b"Connection", field::upgrade_word(&self.fields, head));
-        } else if !self.version_11 {
-            line(out, b"Connection", b"keep-alive");
         }
         out.extend_from_slice(b"\r\n");
     }

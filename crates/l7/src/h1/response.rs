@@ -48,6 +48,8 @@ pub struct Edits<'a> {
     pub lines: &'a [u8],
     /// Another status, with its phrase.
     pub status: Option<(u16, &'a str)>,
+    /// The client knows no chunks: they are taken off.
+    pub without_chunks: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -188,7 +190,11 @@ impl Response {
                 }
                 Kind::Connection | Kind::HopByHop => false,
                 Kind::Upgrade => switching || self.status == 426,
-                Kind::TransferEncoding => self.framing == Framing::Chunked || self.framing == Framing::None,
+                // Where it cannot be, it says nothing (RFC 9112 section 6.1).
+                Kind::TransferEncoding => {
+                    let about_body = matches!(self.framing, Framing::Chunked | Framing::None);
+                    about_body && self.status >= 200 && self.status != 204 && !edits.without_chunks
+                }
                 Kind::ContentLength => {
                     lengths += 1;
                     lengths == 1 && self.status >= 200 && self.status != 204

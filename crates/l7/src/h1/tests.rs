@@ -149,7 +149,7 @@ fn heads_for_the_real_server() {
     check(
         "GET / HTTP/1.0\r\n\r\n",
         Edits { default_host: "s", ..Edits::default() },
-        "GET / HTTP/1.0\r\nHost: s\r\nConnection: keep-alive\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: s\r\n\r\n",
     );
     check(
         "GET / HTTP/1.1\r\nHost: h\r\nConnection: close, Cookie, X-Forwarded-For, Foo\r\nCookie: a=b\r\nX-Forwarded-For: 1\r\nFoo: 2\r\nTE: trailers\r\nKeep-Alive: 5\r\n\r\n",
@@ -180,6 +180,18 @@ fn heads_for_the_real_server() {
         assert_eq!(out, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", "{what}");
         assert!(!request.upgrade);
     }
+    check(
+        "GET / HTTP/1.1\r\nHost: h\r\nExpect: 100-Continue\r\n\r\n",
+        Edits::default(),
+        "GET / HTTP/1.1\r\nHost: h\r\n\r\n",
+    );
+    let expects = "PUT / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n";
+    check(expects, Edits::default(), expects);
+    check(
+        "GET / HTTP/1.1\r\nHost: h\r\nX_Forwarded-For: 1\r\nx-forwarded_proto: https\r\nX_Forwarded_For: 2\r\n\r\n",
+        Edits { forwarded_for: Some("9.9.9.9"), forwarded_proto: Some("http"), ..Edits::default() },
+        "GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 9.9.9.9\r\nX-Forwarded-Proto: http\r\n\r\n",
+    );
     let hide = || Edits { hide_cookie: Some(b"S"), ..Edits::default() };
     let cookies = |value: &str| format!("GET / HTTP/1.1\r\nHost: h\r\nCookie: {value}\r\n\r\n");
     check(&cookies("a=1; S=x; b=2"), hide(), &cookies("a=1; b=2"));
@@ -269,6 +281,39 @@ fn heads_for_the_client() {
         String::from_utf8(out).unwrap(),
         "HTTP/1.1 200 Fine\r\nContent-Length: 1\r\nSet-Cookie: a=b\r\nset-cookie: S=1; path=/\r\ncache-control: private\r\nConnection: close\r\n\r\n"
     );
+}
+
+#[test]
+fn answers_without_a_body_frame_none() {
+    for status in ["100 Continue", "103 Early Hints", "204 No Content"] {
+        let head = format!("HTTP/1.1 {status}\r\nTransfer-Encoding: chunked\r\nA: b\r\n\r\n");
+        let mut out = Vec::new();
+        let answer = respond(&head, request::Method::Get).unwrap();
+        answer.write(head.as_bytes(), &response::Edits::default(), &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), format!("HTTP/1.1 {status}\r\nA: b\r\n\r\n"));
+    }
+}
+
+#[test]
+fn trailers_are_found_and_chunks_taken_off() {
+    let text = b"5;x=y\r\nhello\r\n3\r\nabc\r\n0\r\nA: b\r\nC: d\r\n\r\nGET";
+    for piece in 1..text.len() {
+        let (mut chunked, mut without) = (Chunked::default(), Vec::new());
+        let (mut taker, mut data) = (Chunked::default(), Vec::new());
+        for part in text.chunks(piece) {
+            let taken = chunked.feed(part).unwrap();
+            let trailers = chunked.trailers();
+            without.extend_from_slice(&part[..trailers.start]);
+            without.extend_from_slice(&part[trailers.end..taken]);
+            let mut part = part.to_vec();
+            let (also_taken, kept) = taker.extract(&mut part).unwrap();
+            assert_eq!(also_taken, taken);
+            data.extend_from_slice(&part[..kept]);
+        }
+        assert!(chunked.is_complete() && taker.is_complete());
+        assert_eq!(without, b"5;x=y\r\nhello\r\n3\r\nabc\r\n0\r\n\r\n", "in pieces of {piece}");
+        assert_eq!(data, b"helloabc", "in pieces of {piece}");
+    }
 }
 
 #[test]

@@ -63,7 +63,7 @@ pub async fn open(worker: &Worker, client: &Client, lease: &Lease, timeout_ms: u
     }
     let Some(tls) = &spec.tls else { return Ok(Link::Plain(sock)) };
     let connection = tls.connection(lease.server.address.ip()).map_err(|_| Trouble::Handshake)?;
-    match TlsLink::handshake(worker.reactor, sock, connection, &[], deadline_ms).await {
+    match TlsLink::handshake(worker.reactor, sock, connection, deadline_ms).await {
         Ok(link) => Ok(Link::Tls(Box::new(link))),
         Err((_, error)) => Err(after_handshake(lease, error)),
     }

@@ -3,7 +3,8 @@
 
 use std::rc::Rc;
 
-use evenkeel_model::{CookieMethod, CookiePersistence, Persistence, RetryOn};
+use evenkeel_model::{CookieMethod, CookiePersistence, Normalize, Persistence, RetryOn};
+use evenkeel_rules::{Parameters, is_unclear_path, normal_path};
 
 use super::account::blame;
 use super::answer::Own;
@@ -14,7 +15,8 @@ use super::route::{self, Answered, Refusal, Verdict};
 use super::session::{Client, Scratch, Session};
 use super::{PoolRuntime, ServiceView, answer, forwarded, persist};
 use crate::buffer::Buffer;
-use crate::h1::request::{Edits as RequestEdits, Method};
+use crate::h1::field::Field;
+use crate::h1::request::{Edits as RequestEdits, Method, Request};
 use crate::h1::response::Edits as ResponseEdits;
 use crate::h1::{Body, Framing};
 use crate::worker::Worker;
@@ -48,7 +50,10 @@ pub async fn run(
     }
     let max_body = view.spec.service.max_body;
     if max_body != 0 && matches!(scratch.request.framing, Framing::Length(length) if length > max_body) {
-        return fail(worker, scratch, client, view, Failure::TooLarge).await;
+        return fail(worker, scratch, client, view, Failure::TooLarge, false).await;
+    }
+    if is_refused(view, &scratch.request, buffer.bytes()) {
+        return fail(worker, scratch, client, view, Failure::UnclearPath, false).await;
     }
     let mut pool = &view.pool;
     if !view.spec.routes.list.is_empty() || !view.spec.line.requests().is_empty() {
@@ -63,8 +68,33 @@ pub async fn run(
     if !Rc::ptr_eq(pool, &view.pool) {
         scratch.record.pool = Some(pool.clone());
     }
+    if view.spec.service.normalize == Normalize::Forward {
+        normalize(scratch, buffer.bytes());
+    }
     scratch.record.routed = true;
     proxy(worker, session, scratch, client, view, pool, buffer).await
+}
+
+/// Whether the path may mean another thing to the server than to the routes that look at it.
+fn is_refused(view: &ServiceView, request: &Request, head: &[u8]) -> bool {
+    let service = &view.spec.service;
+    let looks = view.spec.routes.reads_path && service.normalize != Normalize::Off && !service.unclear_paths;
+    looks && is_unclear_path(path_of(request.path(head)))
+}
+
+fn path_of(target: &[u8]) -> &[u8] {
+    &target[..memchr::memchr(b'?', target).unwrap_or(target.len())]
+}
+
+/// Has the server get the path in its normal form.
+fn normalize(scratch: &mut Scratch, head: &[u8]) {
+    let Scratch { request, changes, .. } = scratch;
+    let target = changes.target.as_deref().unwrap_or(request.path(head));
+    let path = path_of(target);
+    if let Some(mut normal) = normal_path(path, Parameters::Keep) {
+        normal.extend_from_slice(&target[path.len()..]);
+        changes.target = Some(normal);
+    }
 }
 
 /// Sends the request to a server of a pool.
@@ -101,15 +131,20 @@ async fn proxy(
     let head_len = scratch.request.head_len;
     match body.feed(&buffer.bytes()[head_len..]) {
         Ok(taken) if !client.set_aside(worker, &mut buffer, head_len + taken) => {
-            return fail(worker, scratch, client, view, Failure::NoMemory).await;
+            return fail(worker, scratch, client, view, Failure::NoMemory, false).await;
         }
         Ok(_) => {}
-        Err(_) => return fail(worker, scratch, client, view, Failure::BadBody).await,
+        Err(_) => return fail(worker, scratch, client, view, Failure::BadBody, false).await,
+    }
+    let keep_trailers = keeps_trailers(view, pool, client, &scratch.request, buffer.bytes());
+    if !keep_trailers {
+        let trailers = body.trailers();
+        buffer.cut_out(head_len + trailers.start..head_len + trailers.end);
     }
     let max_body = view.spec.service.max_body;
     let first = (buffer.len() - head_len) as u64;
     if max_body != 0 && first > max_body {
-        return fail(worker, scratch, client, view, Failure::TooLarge).await;
+        return fail(worker, scratch, client, view, Failure::TooLarge, false).await;
     }
     let request = &scratch.request;
     let sent = scratch.changes.method.as_deref().map_or(request.method, Method::of);
@@ -118,11 +153,19 @@ async fn proxy(
     let names_client =
         request.fields.iter().any(|f| is_named_by(f.name.of(head), b"authorization", f.value.of(head)));
     if !rewrite_head(scratch, client, view, rule, &mut buffer) {
-        return fail(worker, scratch, client, view, Failure::NoMemory).await;
+        return fail(worker, scratch, client, view, Failure::NoMemory, false).await;
     }
     let allowance = (max_body != 0).then(|| max_body - first);
-    let mut outgoing =
-        Outgoing { buffer, sent: 0, body, replayable: true, idempotent, names_client, allowance };
+    let mut outgoing = Outgoing {
+        buffer,
+        sent: 0,
+        body,
+        replayable: true,
+        idempotent,
+        names_client,
+        allowance,
+        keep_trailers,
+    };
     let context = Context { view, pool, first_set: cookie.first_set };
 
     let queue_ms = view.spec.service.timeouts.queue.as_millis() as u64;
@@ -133,7 +176,7 @@ async fn proxy(
                 Some(server) => Lease::outside(worker, server.clone()),
                 None => return no_server(worker, scratch, client, view, &outgoing).await,
             },
-            Err(why) => return not_queued(worker, scratch, client, view, why).await,
+            Err(why) => return not_queued(worker, scratch, client, view, why, &outgoing).await,
         };
         lease.note(session, &mut scratch.record);
         let mut done =
@@ -167,12 +210,30 @@ async fn proxy(
         };
         let last = scratch.record.retries >= spec.pool.retries || lease.is_outside();
         if last || !again || !outgoing.replayable {
-            return fail(worker, scratch, client, view, failure).await;
+            return fail(worker, scratch, client, view, failure, outgoing.body.is_complete()).await;
         }
         scratch.record.retries += 1;
         wish.avoid = Some(lease.server.id);
         outgoing.sent = 0;
     }
+}
+
+/// Whether what follows a chunked body goes on. There it passes every look at the head, and servers of
+/// HTTP/1 have taken it for the next request: only gRPC needs it, or whom the configuration names.
+fn keeps_trailers(
+    view: &ServiceView,
+    pool: &PoolRuntime,
+    client: &Client,
+    request: &Request,
+    head: &[u8],
+) -> bool {
+    let is_grpc = |f: &Field| {
+        let value = f.value.of(head);
+        f.name.of(head).eq_ignore_ascii_case(b"content-type")
+            && value.get(..16).is_some_and(|start| start.eq_ignore_ascii_case(b"application/grpc"))
+    };
+    let h2 = client.h2 && pool.spec().pool.server_h2;
+    view.spec.service.request_trailers || (h2 && request.fields.iter().any(is_grpc))
 }
 
 fn rewrite_head(
@@ -190,7 +251,7 @@ fn rewrite_head(
     }
     forwarded::add(service, client, request, buffer.bytes(), &mut changes.request);
     let host = if request.version_11 { String::new() } else { client.vip.to_string() };
-    let drops = |name: &[u8]| changes.request.drops(name);
+    let drops = |name: &[u8]| changes.request.drops_of_request(name);
     let edits = RequestEdits {
         forwarded_for: service.forwarded.x_forwarded_for.then_some(text.as_str()),
         forwarded_proto: service.forwarded.x_forwarded_proto.then_some(client.scheme()),
@@ -266,8 +327,7 @@ async fn follow(
     let head_len = scratch.request.head_len;
     let taken = body.feed(&buffer.bytes()[head_len..]).ok().filter(|_| body.is_complete());
     let whole = taken.is_some_and(|taken| client.set_aside(worker, &mut buffer, head_len + taken));
-    let keep =
-        whole && scratch.request.keep_alive && scratch.request.version_11 && !client.must_close(worker);
+    let keep = stays(worker, scratch, client, whole);
     let head_only = scratch.request.method == Method::Head;
     let own = Own { lines: &lines, close: !keep, head_only, ..Own::default() };
     match &page {
@@ -279,17 +339,21 @@ async fn follow(
     }
     scratch.record.status = status;
     let keep = keep && !scratch.head.is_empty();
-    send_own(worker, scratch, client, view).await;
-    if keep { After::NextRequest } else { After::Linger }
+    match send_own(worker, scratch, client, view).await && keep {
+        true => After::NextRequest,
+        false => After::Linger,
+    }
 }
 
-/// Ends a request that failed: an answer where one is still possible.
+/// Ends a request that failed: an answer where one is still possible. `whole`: the client has sent
+/// all of it.
 async fn fail(
     worker: &'static Worker,
     scratch: &mut Scratch,
     client: &Client,
     view: &ServiceView,
     failure: Failure,
+    whole: bool,
 ) -> After {
     let counters = view.counters(worker.core);
     let (status, cause, phase) = match failure {
@@ -299,6 +363,7 @@ async fn fail(
         Failure::BadAnswer => (502, b'P', b'H'),
         Failure::Denied { status } => (status, b'P', b'H'),
         Failure::AnswerTimeout => (504, b's', b'H'),
+        Failure::UnclearPath => (400, b'P', b'R'),
         Failure::BadBody => (400, b'P', b'D'),
         Failure::TooLarge => (413, b'P', b'D'),
         Failure::BodyTimeout => (408, b'c', b'D'),
@@ -319,7 +384,7 @@ async fn fail(
             return After::Close;
         }
     };
-    if matches!(failure, Failure::BadBody | Failure::TooLarge) {
+    if matches!(failure, Failure::BadBody | Failure::TooLarge | Failure::UnclearPath) {
         counters.bad_requests.add(1);
     }
     if let (502 | 504, Some(server), false) =
@@ -328,7 +393,14 @@ async fn fail(
         server.counters().response_errors.add(1);
     }
     blame(&mut scratch.record, cause, phase);
-    answer_error(worker, scratch, client, view, status).await
+    let whole = whole && failure != Failure::Killed;
+    answer_error(worker, scratch, client, view, status, whole).await
+}
+
+/// Whether the client's connection is ready for the next request after an answer of this program's own.
+fn stays(worker: &Worker, scratch: &Scratch, client: &Client, whole: bool) -> bool {
+    let request = &scratch.request;
+    whole && request.keep_alive && request.version_11 && !client.must_close(worker)
 }
 
 async fn answer_error(
@@ -337,23 +409,37 @@ async fn answer_error(
     client: &Client,
     view: &ServiceView,
     status: u16,
+    whole: bool,
 ) -> After {
     let head_only = scratch.request.method == Method::Head;
-    let own = Own { close: true, head_only, ..Own::default() };
+    let keep = stays(worker, scratch, client, whole);
+    let own = Own { close: !keep, head_only, ..Own::default() };
     answer::error(status, &view.spec.error_pages, own, &mut scratch.head);
     scratch.record.status = status;
-    send_own(worker, scratch, client, view).await;
-    After::Linger
+    // An empty page closes the connection without a word.
+    let keep = keep && !scratch.head.is_empty();
+    match send_own(worker, scratch, client, view).await && keep {
+        true => After::NextRequest,
+        false => After::Linger,
+    }
 }
 
-async fn send_own(worker: &'static Worker, scratch: &mut Scratch, client: &Client, view: &ServiceView) {
+/// Whether all of it was sent.
+async fn send_own(
+    worker: &'static Worker,
+    scratch: &mut Scratch,
+    client: &Client,
+    view: &ServiceView,
+) -> bool {
     if !view.spec.routes.answers.is_empty() {
         edit_own(worker, scratch, client, view);
     }
     let timeout_ms = view.spec.service.timeouts.client.as_millis() as u64;
-    if answer::send(worker, client, &scratch.head, timeout_ms).await.is_ok() {
+    let sent = answer::send(worker, client, &scratch.head, timeout_ms).await.is_ok();
+    if sent {
         scratch.record.bytes_out += scratch.head.len() as u64;
     }
+    sent
 }
 
 /// Has the routes of answers change one of this program's own, which lies whole in `head`.
@@ -391,15 +477,18 @@ async fn no_server(
 ) -> After {
     view.counters(worker.core).no_server.add(1);
     blame(&mut scratch.record, b'S', b'C');
-    let keep = scratch.request.keep_alive && outgoing.body.is_complete() && !client.must_close(worker);
+    let whole = outgoing.body.is_complete();
+    let keep = stays(worker, scratch, client, whole);
     let head_only = scratch.request.method == Method::Head;
     let page = view.spec.service.fallback.as_ref();
     let Some(status) = page.and_then(|p| answer::page(p, !keep, head_only, &mut scratch.head)) else {
-        return answer_error(worker, scratch, client, view, 503).await;
+        return answer_error(worker, scratch, client, view, 503, whole).await;
     };
     scratch.record.status = status;
-    send_own(worker, scratch, client, view).await;
-    if keep && scratch.request.version_11 { After::NextRequest } else { After::Linger }
+    match send_own(worker, scratch, client, view).await && keep {
+        true => After::NextRequest,
+        false => After::Linger,
+    }
 }
 
 async fn not_queued(
@@ -408,9 +497,11 @@ async fn not_queued(
     client: &Client,
     view: &ServiceView,
     why: NoLease,
+    outgoing: &Outgoing,
 ) -> After {
     let (cause, counters) = (if why == NoLease::Killed { b'K' } else { b's' }, view.counters(worker.core));
     counters.queue_timeouts.add(1);
     blame(&mut scratch.record, cause, b'Q');
-    answer_error(worker, scratch, client, view, 503).await
+    let whole = outgoing.body.is_complete() && why != NoLease::Killed;
+    answer_error(worker, scratch, client, view, 503, whole).await
 }

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use evenkeel_balance::{Counter, Key};
-use evenkeel_rules::{Captures, Facts, Fetch, LocalTime};
+use evenkeel_model::Normalize;
+use evenkeel_rules::{Captures, Facts, Fetch, LocalTime, Parameters, normal_host, normal_path};
 
 use super::ServiceView;
 use super::route::HeadChanges;
@@ -25,6 +26,9 @@ pub struct Asked<'a> {
     path: &'a [u8],
     query: &'a [u8],
     host: &'a [u8],
+    /// The normal forms of both, where they are others.
+    normal_path: Option<Vec<u8>>,
+    normal_host: Option<Vec<u8>>,
     /// What routes before have made of path and query, and of the head: later ones see it.
     pub target: Option<Vec<u8>>,
     /// What this route makes of it: seen by the next.
@@ -104,6 +108,7 @@ impl<'a> Asked<'a> {
             None => (target, &b""[..]),
         };
         let host = without_port(request.map_or(&b""[..], |(request, head)| request.host.of(head)));
+        let normalizes = view.spec.service.normalize != Normalize::Off;
         Asked {
             worker,
             view,
@@ -112,6 +117,8 @@ impl<'a> Asked<'a> {
             path,
             query,
             host,
+            normal_path: normalizes.then(|| normal_path(path, Parameters::Strip)).flatten(),
+            normal_host: normalizes.then(|| normal_host(host)).flatten(),
             hello,
             answer: None,
             key: RefCell::new(key),
@@ -125,7 +132,19 @@ impl<'a> Asked<'a> {
 }
 
 impl Asked<'_> {
+    /// As conditions see it.
     pub fn path(&self) -> &[u8] {
+        self.normal_path.as_deref().unwrap_or(self.raw_path())
+    }
+
+    /// Later routes see this path and query.
+    pub fn set_target(&mut self, target: Vec<u8>) {
+        self.target = Some(target);
+        let normalizes = self.view.spec.service.normalize != Normalize::Off;
+        self.normal_path = normalizes.then(|| normal_path(self.raw_path(), Parameters::Strip)).flatten();
+    }
+
+    fn raw_path(&self) -> &[u8] {
         match &self.target {
             Some(target) => &target[..memchr::memchr(b'?', target).unwrap_or(target.len())],
             None => self.path,
@@ -151,7 +170,7 @@ impl Asked<'_> {
     fn host(&self) -> &[u8] {
         match self.edits.lines_named(b"host").last() {
             Some(host) => without_port(host),
-            None => self.host,
+            None => self.normal_host.as_deref().unwrap_or(self.host),
         }
     }
 
@@ -186,11 +205,12 @@ pub fn without_port(host: &[u8]) -> &[u8] {
 fn any_value(
     fields: &[field::Field],
     head: &[u8],
+    dropped: bool,
     edits: &HeadChanges,
     name: &[u8],
     test: &mut dyn FnMut(&[u8]) -> bool,
 ) -> bool {
-    let original = fields.iter().filter(|f| f.name.of(head).eq_ignore_ascii_case(name) && !edits.drops(name));
+    let original = fields.iter().filter(|f| f.name.of(head).eq_ignore_ascii_case(name) && !dropped);
     original.map(|f| f.value.of(head)).any(&mut *test) || edits.lines_named(name).any(test)
 }
 
@@ -200,6 +220,7 @@ impl Facts for Asked<'_> {
         match fetch {
             Fetch::Host => !self.host().is_empty() && test(self.host()),
             Fetch::Path => test(self.path()),
+            Fetch::RawPath => test(self.raw_path()),
             Fetch::Method => test(self.method()),
             Fetch::Query if name.is_empty() => test(self.query()),
             Fetch::Query => {
@@ -207,10 +228,13 @@ impl Facts for Asked<'_> {
                 pairs.filter_map(|pair| value_of(pair, name.as_bytes())).any(test)
             }
             Fetch::Header => self.request.is_some_and(|(request, head)| {
-                any_value(&request.fields, head, &self.edits, name.as_bytes(), test)
+                let name = name.as_bytes();
+                let dropped = self.edits.drops_of_request(name);
+                any_value(&request.fields, head, dropped, &self.edits, name, test)
             }),
             Fetch::AnswerHeader => self.answer.as_ref().is_some_and(|answer| {
-                any_value(answer.response.fields(), answer.head, &answer.edits, name.as_bytes(), test)
+                let (name, edits) = (name.as_bytes(), &answer.edits);
+                any_value(answer.response.fields(), answer.head, edits.drops(name), edits, name, test)
             }),
             Fetch::Server => {
                 self.answer.as_ref().and_then(|a| a.server).is_some_and(|name| test(name.as_bytes()))

@@ -18,7 +18,7 @@ use crate::buffer::{Buffer, CAPACITY};
 use crate::h1::field::Field;
 use crate::h1::request::Method;
 use crate::h1::response::{CookieEdit, Edits as ResponseEdits};
-use crate::h1::{Body, Framing};
+use crate::h1::{Body, Framing, Malformed};
 use crate::link::Link;
 use crate::reactor::{Io, Pipe, Stop};
 use crate::worker::Worker;
@@ -60,6 +60,8 @@ pub struct Outgoing {
     pub names_client: bool,
     /// Bytes of the body that may still come; `None` is no limit.
     pub allowance: Option<u64>,
+    /// What follows a chunked body goes on.
+    pub keep_trailers: bool,
 }
 
 impl Outgoing {
@@ -90,6 +92,8 @@ pub enum Failure {
     },
     /// An answer whose status makes another attempt worth it.
     Unwanted,
+    /// A path that servers read differently, where routes look at paths.
+    UnclearPath,
     /// The client's body is malformed, or stopped coming.
     BadBody,
     /// More than the service takes.
@@ -189,6 +193,7 @@ pub async fn transact(
         scratch.record.connected_ms = Some(worker.reactor.now_ms());
         session.state.set(State::Waiting);
     }
+    let had_body = scratch.request.framing != Framing::None;
     let mut flow = Flow {
         worker,
         session,
@@ -207,6 +212,7 @@ pub async fn transact(
         phase: Phase::Head,
         pipe: None,
         keep_client: false,
+        without_chunks: false,
         keep_server: false,
         waits_on_client: false,
         moved_ms: worker.reactor.now_ms(),
@@ -224,7 +230,7 @@ pub async fn transact(
     if reusable && !matches!(server, Link::Stream(_)) {
         let carried = carried.saturating_add(1);
         match is_own {
-            false => worker.keep_idle(&lease.server, server, carried),
+            false => worker.keep_idle(&lease.server, server, carried, had_body),
             true if client.h2 => {}
             true => client.own = Some(worker.keep_own(&lease.server, server, carried, knows_client)),
         }
@@ -268,6 +274,8 @@ struct Flow<'a> {
     phase: Phase,
     pipe: Option<Pipe>,
     keep_client: bool,
+    /// The client knows no chunks.
+    without_chunks: bool,
     keep_server: bool,
     waits_on_client: bool,
     moved_ms: u64,
@@ -287,6 +295,22 @@ struct Flow<'a> {
 pub fn is_named_by(field: &[u8], name: &[u8], value: &[u8]) -> bool {
     let scheme = |word: &[u8]| value.get(..word.len()).is_some_and(|v| v.eq_ignore_ascii_case(word));
     field.len() == name.len() && field.eq_ignore_ascii_case(name) && (scheme(b"ntlm") || scheme(b"negotiate"))
+}
+
+/// Follows the body of an answer through what lies in a buffer behind its head; how much of it belongs
+/// to the body. What does not is forgotten.
+fn feed_answer(
+    body: &mut Body,
+    down: &mut Buffer,
+    head_len: usize,
+    without_chunks: bool,
+) -> Result<usize, Malformed> {
+    let (taken, kept) = match body {
+        Body::Chunked(chunked) if without_chunks => chunked.extract(&mut down.bytes_mut()[head_len..])?,
+        body => body.feed(&down.bytes()[head_len..]).map(|taken| (taken, taken))?,
+    };
+    down.truncate(head_len + kept);
+    Ok(taken)
 }
 
 impl Flow<'_> {
@@ -399,6 +423,10 @@ impl Flow<'_> {
                 if !self.client.set_aside(self.worker, &mut self.outgoing.buffer, taken) {
                     return Err(Failure::NoMemory);
                 }
+                if !self.outgoing.keep_trailers {
+                    let trailers = self.outgoing.body.trailers();
+                    self.outgoing.buffer.cut_out(trailers);
+                }
                 Ok(Step::Moved)
             }
             Io::Blocked => {
@@ -493,11 +521,9 @@ impl Flow<'_> {
         let in_pool = self.context.pool.index_of(self.lease.server.id).is_some();
         let now = self.worker.reactor.now();
         let Scratch { request, response, head, text, record, changes, kept_head } = &mut *self.scratch;
-        if response.framing == Framing::Chunked && !request.version_11 {
-            // Asked in HTTP/1.0, which has no chunks: the client could not read them.
-            return Err(Failure::BadAnswer);
-        }
-        let ends_itself = response.framing != Framing::UntilClose;
+        // HTTP/1.0 has no chunks: they are taken off, and the end of the connection ends the body.
+        self.without_chunks = response.framing == Framing::Chunked && !request.version_11;
+        let ends_itself = response.framing != Framing::UntilClose && !self.without_chunks;
         self.keep_client = request.keep_alive && sent_all && ends_itself && !closing;
         // Asked with another method, a HEAD has a body behind its answer.
         let hidden_body = changes.method.is_some() && request.method == Method::Head;
@@ -590,16 +616,16 @@ impl Flow<'_> {
             cookie,
             drops: if changes.response.is_empty() { None } else { Some(&drops) },
             lines: &changes.response.lines,
+            without_chunks: !request.version_11,
         };
         response.write(down.bytes(), &edits, head);
         let old_len = response.head_len;
         let body_len = down.len() - old_len;
         self.down_body = Body::new(response.framing);
-        let taken = self.down_body.feed(&down.bytes()[old_len..]).map_err(|_| Failure::BadAnswer)?;
-        if taken < body_len {
+        let fed = feed_answer(&mut self.down_body, down, old_len, self.without_chunks);
+        if fed.map_err(|_| Failure::BadAnswer)? < body_len {
             // Bytes that no request asked for: the connection cannot be trusted again.
             self.keep_server = false;
-            down.truncate(old_len + taken);
         }
         if !down.replace_head(old_len, head) {
             return Err(Failure::BadAnswer);
@@ -673,10 +699,9 @@ impl Flow<'_> {
         let read = self.server.try_read(down.room());
         if let Io::Done(count) = read {
             down.filled(count);
-            let taken = self.down_body.feed(down.bytes()).map_err(|_| Failure::Cut { cause: b'S' })?;
-            if taken < count {
+            let fed = feed_answer(&mut self.down_body, down, 0, self.without_chunks);
+            if fed.map_err(|_| Failure::Cut { cause: b'S' })? < count {
                 self.keep_server = false;
-                down.truncate(taken);
             }
         }
         self.read(read)

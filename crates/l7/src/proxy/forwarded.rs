@@ -44,6 +44,7 @@ pub fn add(
             value.extend_from_slice(host);
             value.push(b'"');
         }
+        changes.drop_named(b"forwarded");
         changes.add(b"Forwarded", &value);
     }
     let tells = service.tls.as_ref().and_then(|tls| tls.client_auth.as_ref()).is_some_and(|a| a.headers);

@@ -11,8 +11,8 @@ use super::session::{Client, Scratch, Session, State};
 use crate::buffer::Buffer;
 use crate::link::Link;
 use crate::proxy_header::{self, NoHeader};
-use crate::reactor::{Io, Reactor, Sock};
-use crate::tls::{HandshakeError, TlsLink, TlsServer};
+use crate::reactor::Io;
+use crate::tls::{HandshakeError, TlsLink};
 use crate::worker::Worker;
 
 /// Greets a client that has not been greeted; `None` when its connection ended there.
@@ -46,7 +46,7 @@ pub async fn greet(
     let Link::Plain(sock) = client.link else { return Some(client) };
     let early = client.input.take();
     let early_bytes = early.as_ref().map_or(&b""[..], Buffer::bytes);
-    match accept(worker.reactor, sock, tls, early_bytes, deadline_ms).await {
+    match TlsLink::accept(worker.reactor, sock, tls, early_bytes, deadline_ms).await {
         Ok(link) => {
             counters.tls_handshakes.add(1);
             counters.tls_resumed.add(u64::from(link.facts().resumed));
@@ -110,19 +110,4 @@ async fn read_header(worker: &'static Worker, client: &mut Client, deadline_ms: 
             Io::Eof | Io::Failed(_) => return Err(NoHeader::Bad),
         }
     }
-}
-
-async fn accept(
-    reactor: &Reactor,
-    sock: Sock,
-    tls: &TlsServer,
-    early: &[u8],
-    deadline_ms: u64,
-) -> Result<TlsLink, (Sock, HandshakeError)> {
-    let refused = |e: rustls::Error| HandshakeError::Refused(e.to_string());
-    let connection = match rustls::ServerConnection::new(tls.config.clone()) {
-        Ok(connection) => connection.into(),
-        Err(error) => return Err((sock, refused(error))),
-    };
-    TlsLink::handshake(reactor, sock, connection, early, deadline_ms).await
 }

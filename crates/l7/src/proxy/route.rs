@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use evenkeel_balance::{ConcurrencyLimit, Counter, Key};
 use evenkeel_model::{Answers, Name};
-use evenkeel_rules::{Captures, PathStart, Template, is_named};
+use evenkeel_rules::{Captures, PathStart, Template, is_named, is_named_alike};
 
 use super::facts::{Answer, Asked, Hello, Variables};
 use super::session::Client;
@@ -94,6 +94,11 @@ impl HeadChanges {
     /// Whether a field of the original head stays behind.
     pub fn drops(&self, field: &[u8]) -> bool {
         self.drops.iter().any(|name| is_named(field, name))
+    }
+
+    /// Whether a field of a request stays behind. Names are one where servers take them for one.
+    pub fn drops_of_request(&self, field: &[u8]) -> bool {
+        self.drops.iter().any(|name| is_named_alike(field, name))
     }
 
     /// `*` in the name stands for anything.
@@ -243,7 +248,7 @@ pub async fn walk(
             }
         }
         if let Some(target) = asked.next_target.take() {
-            asked.target = Some(target);
+            asked.set_target(target);
             start = PathStart::of(asked.path());
         }
     }
@@ -299,7 +304,9 @@ pub fn walk_answer(
     let mut asked = Asked::new(worker, view, client, Some(answered.request), None, key);
     asked.variables = std::mem::take(&mut changes.variables);
     asked.edits = std::mem::take(&mut changes.request);
-    asked.target = changes.target.take();
+    if let Some(target) = changes.target.take() {
+        asked.set_target(target);
+    }
     asked.method = changes.method.take();
     let (response, head) = answered.response;
     let edits = std::mem::take(&mut changes.response);

@@ -260,6 +260,13 @@ impl Sock {
         slots.get(self.slot as usize).is_none_or(|s| s.hung_up)
     }
 
+    /// The next read asks the kernel, whatever the loop has been told.
+    pub fn look(&self) {
+        if let Some(slot) = self.reactor.slots.borrow_mut().get_mut(self.slot as usize) {
+            slot.readable = true;
+        }
+    }
+
     fn clear_readable(&self) {
         if let Some(slot) = self.reactor.slots.borrow_mut().get_mut(self.slot as usize) {
             slot.readable = false;

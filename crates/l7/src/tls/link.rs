@@ -5,9 +5,10 @@ use std::io::{ErrorKind, Read, Write};
 use std::rc::Rc;
 
 use rustix::io::Errno;
-use rustls::Connection;
+use rustls::server::{AcceptedAlert, Acceptor};
+use rustls::{Connection, HandshakeKind};
 
-use super::Facts;
+use super::{Facts, TlsServer};
 use crate::reactor::{Io, Owner, Reactor, Sock, Stop};
 
 /// Plain bytes that one record carries at most.
@@ -100,23 +101,50 @@ fn failed(error: &std::io::Error) -> Io {
 }
 
 impl TlsLink {
-    /// Runs the handshake. `early` are bytes that were read from the socket before.
-    pub async fn handshake(
+    /// Greets a client of a service. `early` are bytes that were read from the socket before.
+    pub async fn accept(
         reactor: &Reactor,
         sock: Sock,
-        mut connection: Connection,
-        early: &[u8],
+        tls: &TlsServer,
+        mut early: &[u8],
         deadline_ms: u64,
     ) -> Result<TlsLink, (Sock, HandshakeError)> {
+        let mut connection = match begin(reactor, &sock, tls, &mut early, deadline_ms).await {
+            Ok(connection) => connection,
+            Err(error) => return Err((sock, error)),
+        };
         connection.set_buffer_limit(Some(4 * RECORD));
         if let Err(error) = agree(reactor, &sock, &mut connection, early, deadline_ms).await {
             return Err((sock, error));
         }
+        if connection.handshake_kind() == Some(HandshakeKind::Resumed)
+            && let Err(error) = tls.check_resumed(connection.peer_certificates())
+        {
+            return Err((sock, HandshakeError::Refused(error.to_string())));
+        }
+        Ok(TlsLink::over(sock, connection))
+    }
+
+    fn over(sock: Sock, mut connection: Connection) -> TlsLink {
         let facts = Rc::new(Facts::of(&connection));
         let now = connection.process_new_packets();
         let (ready, closed) = now.map_or((0, true), |s| (s.plaintext_bytes_to_read(), s.peer_has_closed()));
         let state = State { connection, ready, taken: 0, closed };
-        Ok(TlsLink { sock, state: RefCell::new(state), cut: Cell::new(false), facts })
+        TlsLink { sock, state: RefCell::new(state), cut: Cell::new(false), facts }
+    }
+
+    /// Runs the handshake with a server.
+    pub async fn handshake(
+        reactor: &Reactor,
+        sock: Sock,
+        mut connection: Connection,
+        deadline_ms: u64,
+    ) -> Result<TlsLink, (Sock, HandshakeError)> {
+        connection.set_buffer_limit(Some(4 * RECORD));
+        if let Err(error) = agree(reactor, &sock, &mut connection, &[], deadline_ms).await {
+            return Err((sock, error));
+        }
+        Ok(TlsLink::over(sock, connection))
     }
 
     /// What was agreed on, and who the peer is.
@@ -205,6 +233,11 @@ impl TlsLink {
 
     /// Session tickets may lie unread in the socket: only looking at them shows the difference.
     pub fn is_quiet(&self) -> bool {
+        if self.sock.is_quiet() {
+            let state = self.state.borrow();
+            return state.ready == 0 && !state.closed;
+        }
+        self.sock.look();
         let mut nothing = [0; 1];
         matches!(self.try_read(&mut nothing), Io::Blocked)
     }
@@ -248,6 +281,49 @@ impl TlsLink {
     pub fn set_deadline(&self, deadline_ms: u64) {
         self.sock.set_deadline(deadline_ms);
     }
+}
+
+/// Reads a client's first message, and answers it as the service does for such clients.
+async fn begin(
+    reactor: &Reactor,
+    sock: &Sock,
+    tls: &TlsServer,
+    early: &mut &[u8],
+    deadline_ms: u64,
+) -> Result<Connection, HandshakeError> {
+    let refused = |(error, mut alert): (rustls::Error, AcceptedAlert)| {
+        // The alert says why, if it can still be sent.
+        let _ = alert.write_all(&mut Raw(sock));
+        HandshakeError::Refused(error.to_string())
+    };
+    let mut acceptor = Acceptor::default();
+    loop {
+        if !early.is_empty() {
+            acceptor.read_tls(early).map_err(|e| gone(&e))?;
+        } else {
+            match acceptor.read_tls(&mut Raw(sock)) {
+                Ok(0) => return Err(HandshakeError::Gone(None)),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    sock.want_read();
+                    wait(reactor, deadline_ms).await?;
+                    continue;
+                }
+                Err(error) => return Err(gone(&error)),
+            }
+        }
+        if let Some(accepted) = acceptor.accept().map_err(refused)? {
+            let config = tls.config_for(&accepted.client_hello());
+            return accepted.into_connection(config).map(Connection::Server).map_err(refused);
+        }
+    }
+}
+
+async fn wait(reactor: &Reactor, deadline_ms: u64) -> Result<(), HandshakeError> {
+    reactor.wait(deadline_ms).await.map_err(|stop| match stop {
+        Stop::TimedOut => HandshakeError::TimedOut,
+        Stop::Killed => HandshakeError::Killed,
+    })
 }
 
 async fn agree(
@@ -297,10 +373,7 @@ async fn agree(
             }
         }
         if !moved {
-            reactor.wait(deadline_ms).await.map_err(|stop| match stop {
-                Stop::TimedOut => HandshakeError::TimedOut,
-                Stop::Killed => HandshakeError::Killed,
-            })?;
+            wait(reactor, deadline_ms).await?;
         }
     }
 }

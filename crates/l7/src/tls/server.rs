@@ -6,26 +6,63 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use aws_lc_rs::digest;
 use evenkeel_model::{ClientAuth, TlsPolicy, TlsSettings, TlsVersion};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SupportedProtocolVersion};
 
 use super::TicketKeys;
 use super::certificate::{self, CertificateInfo, Loaded};
+use super::ticket::{Binding, ServiceTickets};
 use crate::file_error::FileError;
 
 /// A service's TLS, ready to accept clients.
 #[derive(Debug)]
 pub struct TlsServer {
     pub config: Arc<ServerConfig>,
+    /// For clients that offer only protocols which are not spoken here: no protocol is named.
+    without_alpn: Arc<ServerConfig>,
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
     pub certificates: Vec<CertificateInfo>,
     /// Names the files and their state, so that a change of them is seen.
     pub fingerprint: u64,
 }
 
-/// Reads every file that the settings name.
-pub fn load(settings: &TlsSettings, tickets: &Arc<TicketKeys>) -> Result<TlsServer, FileError> {
+impl TlsServer {
+    /// The configuration for what a client offers by ALPN. A client with no protocol in common is
+    /// served as one that offers none.
+    pub fn config_for(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
+        let spoken = &self.config.alpn_protocols;
+        let common = |mut offered: Box<dyn Iterator<Item = &[u8]> + '_>| {
+            offered.any(|name| spoken.iter().any(|known| known == name))
+        };
+        match hello.alpn().is_none_or(|offered| common(Box::new(offered))) {
+            true => self.config.clone(),
+            false => self.without_alpn.clone(),
+        }
+    }
+
+    /// Whether a session that was resumed may still be: certificates expire, and a session outlives
+    /// the moment in which its certificate was looked at.
+    pub fn check_resumed(&self, chain: Option<&[CertificateDer<'_>]>) -> Result<(), rustls::Error> {
+        let Some(verifier) = &self.verifier else { return Ok(()) };
+        match chain.and_then(<[_]>::split_first) {
+            Some((leaf, others)) => verifier.verify_client_cert(leaf, others, UnixTime::now()).map(|_| ()),
+            None if verifier.client_auth_mandatory() => Err(rustls::Error::NoCertificatesPresented),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Reads every file that the settings of a service name.
+pub fn load(
+    service: &str,
+    settings: &TlsSettings,
+    tickets: &Arc<TicketKeys>,
+) -> Result<TlsServer, FileError> {
     let fingerprint = fingerprint(settings);
     let mut loaded = Vec::new();
     for path in &settings.certificates {
@@ -38,16 +75,48 @@ pub fn load(settings: &TlsSettings, tickets: &Arc<TicketKeys>) -> Result<TlsServ
     let provider = super::provider();
     let builder = ServerConfig::builder_with_provider(provider.clone());
     let builder = builder.with_protocol_versions(versions(settings)).map_err(|e| internal(settings, e))?;
-    let builder = match &settings.client_auth {
+    let verifier = settings.client_auth.as_ref().map(|auth| verifier(auth, provider)).transpose()?;
+    let builder = match &verifier {
         None => builder.with_no_client_auth(),
-        Some(auth) => builder.with_client_cert_verifier(verifier(auth, provider)?),
+        Some(verifier) => builder.with_client_cert_verifier(verifier.clone()),
     };
+    let binding = binding(service, settings, &loaded)?;
     let mut config = builder.with_cert_resolver(Arc::new(Resolver::new(loaded, settings.strict_sni)));
     config.alpn_protocols = settings.alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
-    config.ticketer = tickets.clone();
+    config.ticketer = Arc::new(ServiceTickets::new(tickets.clone(), binding));
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ignore_client_order = true;
-    Ok(TlsServer { config: Arc::new(config), certificates, fingerprint })
+    let mut without_alpn = config.clone();
+    without_alpn.alpn_protocols.clear();
+    let (config, without_alpn) = (Arc::new(config), Arc::new(without_alpn));
+    Ok(TlsServer { config, without_alpn, verifier, certificates, fingerprint })
+}
+
+/// What a session of the service means. A session is good only where all of this is the same: it
+/// says who the client is, and that these rules have let it in.
+fn binding(service: &str, settings: &TlsSettings, loaded: &[Loaded]) -> Result<Binding, FileError> {
+    let mut context = digest::Context::new(&digest::SHA256);
+    let mut note = |part: &[u8]| {
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part);
+    };
+    note(service.as_bytes());
+    note(format!("{:?} {:?} {}", settings.policy, settings.min_version, settings.strict_sni).as_bytes());
+    for one in loaded {
+        one.key.cert.first().into_iter().for_each(|leaf| note(leaf));
+        one.info.names.iter().chain(&one.except).for_each(|name| note(name.as_bytes()));
+    }
+    note(b"client-auth");
+    if let Some(auth) = &settings.client_auth {
+        note(&[u8::from(auth.required)]);
+        note(&super::read(&auth.ca)?);
+        if let Some(crl) = &auth.crl {
+            note(&super::read(crl)?);
+        }
+    }
+    let mut binding = Binding::default();
+    binding.copy_from_slice(context.finish().as_ref());
+    Ok(binding)
 }
 
 /// Changes whenever one of the files does, without reading them.
@@ -92,7 +161,7 @@ fn versions(settings: &TlsSettings) -> &'static [&'static SupportedProtocolVersi
 fn verifier(
     auth: &ClientAuth,
     provider: Arc<rustls::crypto::CryptoProvider>,
-) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, FileError> {
+) -> Result<Arc<dyn ClientCertVerifier>, FileError> {
     let roots = Arc::new(certificate::authorities(&auth.ca)?);
     let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider);
     if let Some(crl) = &auth.crl {

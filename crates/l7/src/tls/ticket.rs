@@ -1,7 +1,7 @@
 //! Session tickets (RFC 5077, RFC 8446 section 4.6.1) under keys that rotate, and that a
 //! successor of this process, or a peer, can be given.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,48 @@ pub struct TicketSecrets {
 impl std::fmt::Debug for TicketSecrets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} ticket keys", self.keys.len())
+    }
+}
+
+/// What a session of one service means: a digest of the service and of everything that decides
+/// whom it lets in.
+pub type Binding = [u8; 32];
+
+/// The tickets of one service, under the keys that all share. A ticket opens only where everything
+/// that its binding names is the same: a client who was let in elsewhere, or under other rules,
+/// shakes hands anew.
+pub struct ServiceTickets {
+    keys: Arc<TicketKeys>,
+    binding: Binding,
+}
+
+impl ServiceTickets {
+    pub fn new(keys: Arc<TicketKeys>, binding: Binding) -> ServiceTickets {
+        ServiceTickets { keys, binding }
+    }
+}
+
+impl std::fmt::Debug for ServiceTickets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ServiceTickets")
+    }
+}
+
+impl rustls::server::ProducesTickets for ServiceTickets {
+    fn enabled(&self) -> bool {
+        true
+    }
+
+    fn lifetime(&self) -> u32 {
+        ROTATION_SECONDS as u32
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        self.keys.seal(plain, &self.binding)
+    }
+
+    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+        self.keys.open(ticket, &self.binding)
     }
 }
 
@@ -87,16 +129,8 @@ impl Inner {
     }
 }
 
-impl rustls::server::ProducesTickets for TicketKeys {
-    fn enabled(&self) -> bool {
-        true
-    }
-
-    fn lifetime(&self) -> u32 {
-        ROTATION_SECONDS as u32
-    }
-
-    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+impl TicketKeys {
+    fn seal(&self, plain: &[u8], binding: &Binding) -> Option<Vec<u8>> {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
         let (name, key) = inner.keys.first()?;
         let mut nonce = [0; NONCE_LEN];
@@ -106,20 +140,28 @@ impl rustls::server::ProducesTickets for TicketKeys {
         ticket.extend_from_slice(&nonce);
         let mut sealed = plain.to_vec();
         let nonce = Nonce::assume_unique_for_key(nonce);
-        key.seal_in_place_append_tag(nonce, Aad::from(name), &mut sealed).ok()?;
+        key.seal_in_place_append_tag(nonce, associated(name, binding), &mut sealed).ok()?;
         ticket.extend_from_slice(&sealed);
         Some(ticket)
     }
 
-    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+    fn open(&self, ticket: &[u8], binding: &Binding) -> Option<Vec<u8>> {
         let (name, rest) = ticket.split_at_checked(NAME_LEN)?;
         let (nonce, sealed) = rest.split_at_checked(NONCE_LEN)?;
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
         let (name, key) = inner.keys.iter().find(|(known, _)| known == name)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut plain = sealed.to_vec();
-        let opened = key.open_in_place(nonce, Aad::from(name), &mut plain).ok()?.len();
+        let opened = key.open_in_place(nonce, associated(name, binding), &mut plain).ok()?.len();
         plain.truncate(opened);
         Some(plain)
     }
+}
+
+/// What is authenticated beside the session itself.
+fn associated(name: &[u8; NAME_LEN], binding: &Binding) -> Aad<[u8; NAME_LEN + 32]> {
+    let mut all = [0; NAME_LEN + 32];
+    all[..NAME_LEN].copy_from_slice(name);
+    all[NAME_LEN..].copy_from_slice(binding);
+    Aad::from(all)
 }

@@ -16,6 +16,8 @@ const KNOWN_SERVER_MS: u64 = 600_000;
 const TRUSTED_MS: u64 = 4_000;
 /// A server that closes after each answer has done so by then.
 const PROVEN_MS: u64 = 10;
+/// A server that reads a body in another way answers once more, and has done so by then.
+const REST_MS: u64 = 5;
 
 pub struct IdleServer {
     pub link: Link,
@@ -23,6 +25,8 @@ pub struct IdleServer {
     /// Requests it has carried.
     carried: u32,
     since_ms: u64,
+    /// When anybody may use it.
+    rested_ms: u64,
     /// The number of the client that alone may use it; 0 is anybody.
     whose: u64,
 }
@@ -48,7 +52,7 @@ impl OwnConnection {
         let idle = all.try_remove(self.key as usize)?;
         drop(all);
         idle.link.set_owner(Owner::Task);
-        let over = idle.link.is_hung_up() || (idle.link.readable() && !idle.link.is_quiet());
+        let over = idle.link.is_hung_up() || !idle.link.is_quiet();
         (good && !over).then_some((idle.link, idle.carried))
     }
 }
@@ -78,15 +82,24 @@ impl Worker {
     /// request that is not idempotent cannot be sent again (RFC 9110 section 9.2.2). `once` asks
     /// for a connection on which that is as good as impossible: the server has kept it open
     /// before, or for a while; it was used lately; and the kernel knows of no end.
+    ///
+    /// After a request with a body it rests for a moment first: what a server makes of a body that it
+    /// reads otherwise than we do would be somebody else's answer.
     pub fn take_idle(&self, server: &ServerRuntime, once: bool) -> Option<(Link, u32)> {
         let now_ms = self.reactor.now_ms();
         loop {
             let mut all = self.idle_servers.borrow_mut();
-            let trusted = |key: &&u32| all.get(**key as usize).is_some_and(|i| i.is_trusted(now_ms));
+            let rested = |key: &u32| all.get(*key as usize).is_none_or(|i| i.rested_ms <= now_ms);
+            let trusted = |key: &&u32| {
+                rested(key) && all.get(**key as usize).is_some_and(|i| i.is_trusted(now_ms))
+            };
             let key = {
                 let mut idle = server.idle.borrow_mut();
                 match once {
-                    false => idle.pop_back()?,
+                    false => {
+                        let at = idle.iter().rposition(rested)?;
+                        idle.remove(at)?
+                    }
                     true if idle.back().as_ref().is_some_and(trusted) => idle.pop_back()?,
                     true if idle.front().as_ref().is_some_and(trusted) => idle.pop_front()?,
                     true => return None,
@@ -96,14 +109,17 @@ impl Worker {
             drop(all);
             let link = idle.link;
             link.set_owner(Owner::Task);
-            if link.is_hung_up() || ((once || link.readable()) && !link.is_quiet()) {
+            // What came without being asked for would be taken for the answer to the next request, and
+            // the loop may not have been told of it yet: the kernel is asked.
+            if link.is_hung_up() || !link.is_quiet() {
                 continue;
             }
             return Some((link, idle.carried));
         }
     }
 
-    pub fn keep_idle(&self, server: &Rc<ServerRuntime>, link: Link, carried: u32) {
+    /// `had_body`: its last request did.
+    pub fn keep_idle(&self, server: &Rc<ServerRuntime>, link: Link, carried: u32, had_body: bool) {
         let mut servers = self.idle_servers.borrow_mut();
         let entry = servers.vacant_entry();
         let key = entry.key() as u32;
@@ -111,7 +127,8 @@ impl Worker {
         link.set_owner(Owner::IdleServer(key));
         link.set_deadline(since_ms + IDLE_SERVER_MS);
         server.idle.borrow_mut().push_back(key);
-        entry.insert(IdleServer { link, server: server.clone(), carried, since_ms, whose: 0 });
+        let rested_ms = if had_body { since_ms + REST_MS } else { 0 };
+        entry.insert(IdleServer { link, server: server.clone(), carried, since_ms, rested_ms, whose: 0 });
     }
 
     /// Keeps a connection for one client.
@@ -130,8 +147,10 @@ impl Worker {
         let since_ms = self.reactor.now_ms();
         link.set_owner(Owner::IdleServer(key));
         link.set_deadline(since_ms + if knows_client { KNOWN_SERVER_MS } else { IDLE_SERVER_MS });
-        entry.insert(IdleServer { link, server: server.clone(), carried, since_ms, whose: number });
-        OwnConnection { worker: self, key, number, server: server.id, knows_client }
+        let server_id = server.id;
+        let server = server.clone();
+        entry.insert(IdleServer { link, server, carried, since_ms, rested_ms: 0, whose: number });
+        OwnConnection { worker: self, key, number, server: server_id, knows_client }
     }
 
     pub fn drop_idle_server(&self, key: u32) {
