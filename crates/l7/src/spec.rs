@@ -39,6 +39,14 @@ pub struct ServiceSpec {
     pub tls: Option<Arc<TlsServer>>,
 }
 
+impl ServiceSpec {
+    /// It has as many client connections as it may have.
+    pub fn is_full(&self) -> bool {
+        let limit = self.service.max_connections;
+        limit != 0 && self.connections.load(std::sync::atomic::Ordering::Relaxed) >= limit
+    }
+}
+
 pub struct PoolSpec {
     pub id: u32,
     pub pool: Arc<Pool>,
