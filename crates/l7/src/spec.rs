@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use evenkeel_balance::Table;
 use evenkeel_model::{AdminState, Pool, RealServer, VirtualService};
 
-use crate::counters::{PerCore, ServerCounters, ServiceCounters};
+use crate::counters::{Counter, PerCore, ServerCounters, ServiceCounters};
 use crate::log::LineStyle;
 use crate::routing::{Page, Routes, TableSpec};
 use crate::tls::{TlsClient, TlsServer};
@@ -54,6 +54,8 @@ pub struct PoolSpec {
     pub table: Option<Arc<Table>>,
     /// Clients of all loops that wait for a place on a server of this pool.
     pub waiting: Arc<AtomicU32>,
+    /// Requests or connections with its servers now.
+    pub current: Arc<PerCore<Counter>>,
     /// Whose turn it is in round robin, of all loops.
     pub turns: Arc<AtomicU64>,
     pub tls: Option<Arc<TlsClient>>,
