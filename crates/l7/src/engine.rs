@@ -466,6 +466,7 @@ impl Engine {
             servers: servers.collect(),
             id: before.map_or_else(|| self.id(), |b| b.id),
             waiting: before.map_or_else(Arc::default, |b| b.waiting.clone()),
+            current: before.map_or_else(|| Arc::new(PerCore::new(self.workers)), |b| b.current.clone()),
             turns: before.map_or_else(Arc::default, |b| b.turns.clone()),
             pool: pool.clone(),
             table,

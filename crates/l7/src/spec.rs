@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use evenkeel_balance::Table;
 use evenkeel_model::{AdminState, Pool, RealServer, VirtualService};
 
-use crate::counters::{PerCore, ServerCounters, ServiceCounters};
+use crate::counters::{Counter, PerCore, ServerCounters, ServiceCounters};
 use crate::log::LineStyle;
 use crate::routing::{Page, Routes, TableSpec};
 use crate::tls::{TlsClient, TlsServer};
@@ -39,6 +39,14 @@ pub struct ServiceSpec {
     pub tls: Option<Arc<TlsServer>>,
 }
 
+impl ServiceSpec {
+    /// It has as many client connections as it may have.
+    pub fn is_full(&self) -> bool {
+        let limit = self.service.max_connections;
+        limit != 0 && self.connections.load(std::sync::atomic::Ordering::Relaxed) >= limit
+    }
+}
+
 pub struct PoolSpec {
     pub id: u32,
     pub pool: Arc<Pool>,
@@ -46,6 +54,8 @@ pub struct PoolSpec {
     pub table: Option<Arc<Table>>,
     /// Clients of all loops that wait for a place on a server of this pool.
     pub waiting: Arc<AtomicU32>,
+    /// Requests or connections with its servers now.
+    pub current: Arc<PerCore<Counter>>,
     /// Whose turn it is in round robin, of all loops.
     pub turns: Arc<AtomicU64>,
     pub tls: Option<Arc<TlsClient>>,

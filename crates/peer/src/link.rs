@@ -394,6 +394,10 @@ async fn accept(shared: Arc<Shared>) {
         };
         while !shared.stopped.load(Relaxed) {
             let accepted = tokio::time::timeout(Duration::from_secs(1), listener.accept()).await;
+            if matches!(accepted, Ok(Err(_))) {
+                // Out of file descriptors: the client still waits, and would be told of at once.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
             if let Ok(Ok((stream, from))) = accepted {
                 let (shared, acceptor) = (shared.clone(), TlsAcceptor::from(config.clone()));
                 tokio::spawn(async move {

@@ -128,6 +128,9 @@ const MISSING: &[&str] = &[
     "debug",
 ];
 
+/// How long a door rests after an accept that failed.
+const ACCEPT_REST: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// Serves a door until the process ends.
 pub fn serve(door: Door, level: Level, known: Arc<Known>) {
     let places = Arc::new(tokio::sync::Semaphore::new(CLIENTS));
@@ -135,23 +138,23 @@ pub fn serve(door: Door, level: Level, known: Arc<Known>) {
         loop {
             let Ok(place) = places.clone().acquire_owned().await else { return };
             let known = known.clone();
-            match &door {
-                Door::Local(listener) => {
-                    if let Ok((stream, _)) = listener.accept().await {
-                        tokio::spawn(async move {
-                            session(stream, level, &known).await;
-                            drop(place);
-                        });
-                    }
-                }
-                Door::Tcp(listener) => {
-                    if let Ok((stream, _)) = listener.accept().await {
-                        tokio::spawn(async move {
-                            session(stream, level, &known).await;
-                            drop(place);
-                        });
-                    }
-                }
+            let accepted = match &door {
+                Door::Local(listener) => listener.accept().await.map(|(stream, _)| {
+                    tokio::spawn(async move {
+                        session(stream, level, &known).await;
+                        drop(place);
+                    });
+                }),
+                Door::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
+                    tokio::spawn(async move {
+                        session(stream, level, &known).await;
+                        drop(place);
+                    });
+                }),
+            };
+            if accepted.is_err() {
+                // Out of file descriptors: the client still waits, and would be told of at once.
+                tokio::time::sleep(ACCEPT_REST).await;
             }
         }
     });

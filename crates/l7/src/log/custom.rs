@@ -94,7 +94,7 @@ fn field(
         LineField::TerminationState => out.extend_from_slice(&[t.cause, t.phase, t.cookie, t.set_cookie]),
         LineField::ProcessConnections => connections(around.process, out),
         LineField::ServiceConnections => connections(around.service_now, out),
-        LineField::PoolConnections => connections(around.pool_now, out),
+        LineField::PoolConnections => connections((around.pool_now)(), out),
         LineField::ServerConnections => connections(around.server_now, out),
         LineField::Retries => {
             if record.redispatched {

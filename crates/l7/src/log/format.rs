@@ -123,7 +123,7 @@ pub(super) fn server_name(record: &Record) -> &str {
 }
 
 fn connections(record: &Record, around: &Surroundings<'_>, out: &mut Vec<u8>) {
-    let counts = [around.process, around.service_now, around.pool_now, around.server_now];
+    let counts = [around.process, around.service_now, (around.pool_now)(), around.server_now];
     join(out, b'/', &counts.map(|count| count as i64));
     out.push(b'/');
     if record.redispatched {
@@ -346,7 +346,7 @@ mod tests {
             http,
             process: 5,
             service_now: 4,
-            pool_now: 3,
+            pool_now: &|| 3,
             server_now: 2,
         };
         let mut out = Vec::new();

@@ -124,6 +124,7 @@ pub struct Surroundings<'a> {
     /// Connections now: of the process, the service, the pool, the server.
     pub process: u64,
     pub service_now: u64,
-    pub pool_now: u64,
+    /// Added up over the pool's servers only where the line shows it.
+    pub pool_now: &'a dyn Fn() -> u64,
     pub server_now: u64,
 }

@@ -21,9 +21,14 @@ const FOLLOWER_BUFFERS: usize = 256;
 
 enum Message {
     Lines(Vec<u8>),
+    /// A wish was made.
+    Wish,
+}
+
+enum Wish {
     Target(LogSettings),
     Follow(SyncSender<Vec<u8>>),
-    /// Answers when everything before it is written.
+    /// Answers when the lines that waited are written.
     Flush(Sender<()>),
     Reopen,
 }
@@ -32,6 +37,9 @@ enum Message {
 #[derive(Clone)]
 pub struct LogHandle {
     sender: SyncSender<Message>,
+    /// Wishes have no bound, so that whoever has one never waits for a disk. They are few: people and
+    /// configurations make them.
+    wishes: Sender<Wish>,
     shared: Arc<Shared>,
 }
 
@@ -44,6 +52,7 @@ struct Shared {
 
 struct LogWriter {
     receiver: Receiver<Message>,
+    wishes: Receiver<Wish>,
     shared: Arc<Shared>,
     target: Target,
     followers: Vec<SyncSender<Vec<u8>>>,
@@ -100,16 +109,18 @@ impl LogHandle {
     /// Starts the writer's thread.
     pub fn start() -> std::io::Result<LogHandle> {
         let (sender, receiver) = sync_channel(WAITING_AT_MOST);
+        let (wishes, wished) = channel();
         let shared = Arc::new(Shared::default());
         let writer = LogWriter {
             receiver,
+            wishes: wished,
             shared: shared.clone(),
             target: Target::Off,
             followers: Vec::new(),
             time: LocalTime::new(),
         };
         std::thread::Builder::new().name("access-log".into()).spawn(move || writer.run())?;
-        Ok(LogHandle { sender, shared })
+        Ok(LogHandle { sender, wishes, shared })
     }
 
     pub fn is_wanted(&self) -> bool {
@@ -133,26 +144,32 @@ impl LogHandle {
         if target.access != AccessLog::Off {
             self.shared.wanted.store(true, Relaxed);
         }
-        let _ = self.sender.send(Message::Target(target));
+        self.wish(Wish::Target(target));
     }
 
     /// Opens the file anew, after a log rotation.
     pub fn reopen(&self) {
-        let _ = self.sender.send(Message::Reopen);
+        self.wish(Wish::Reopen);
     }
 
     /// Lines from now on, until the receiver is dropped; one that is too slow misses some.
     pub fn follow(&self) -> Receiver<Vec<u8>> {
         let (sender, receiver) = sync_channel(FOLLOWER_BUFFERS);
         self.shared.wanted.store(true, Relaxed);
-        let _ = self.sender.send(Message::Follow(sender));
+        self.wish(Wish::Follow(sender));
         receiver
     }
 
     pub fn flush(&self) {
         let (sender, receiver) = channel();
-        if self.sender.send(Message::Flush(sender)).is_ok() {
-            let _ = receiver.recv_timeout(std::time::Duration::from_secs(2));
+        self.wish(Wish::Flush(sender));
+        let _ = receiver.recv_timeout(std::time::Duration::from_secs(2));
+    }
+
+    /// Never waits: a writer whose queue is full looks for wishes after its next lines anyway.
+    fn wish(&self, wish: Wish) {
+        if self.wishes.send(wish).is_ok() {
+            let _ = self.sender.try_send(Message::Wish);
         }
     }
 }
@@ -160,17 +177,36 @@ impl LogHandle {
 impl LogWriter {
     fn run(mut self) {
         while let Ok(message) = self.receiver.recv() {
-            match message {
-                Message::Lines(lines) => self.write(&lines),
-                Message::Target(target) => self.target = Target::new(target),
-                Message::Follow(follower) => self.followers.push(follower),
-                Message::Reopen => self.target.reopen(),
-                Message::Flush(done) => {
-                    let _ = done.send(());
+            let mut flushes = Vec::new();
+            if let Message::Lines(lines) = message {
+                self.write(&lines);
+            }
+            while let Ok(wish) = self.wishes.try_recv() {
+                self.settle();
+                match wish {
+                    Wish::Target(target) => self.target = Target::new(target),
+                    Wish::Follow(follower) => self.followers.push(follower),
+                    Wish::Reopen => self.target.reopen(),
+                    Wish::Flush(done) => flushes.push(done),
                 }
+            }
+            for done in flushes {
+                let _: Result<(), _> = done.send(());
             }
             let wanted = !matches!(self.target, Target::Off) || !self.followers.is_empty();
             self.shared.wanted.store(wanted, Relaxed);
+        }
+    }
+
+    /// Writes the lines that wait: they were made before the wish that is carried out next. No more than
+    /// the queue holds, so that loops which go on logging do not put the wish off.
+    fn settle(&mut self) {
+        for _ in 0..WAITING_AT_MOST {
+            match self.receiver.try_recv() {
+                Ok(Message::Lines(lines)) => self.write(&lines),
+                Ok(Message::Wish) => {}
+                Err(_) => return,
+            }
         }
     }
 
@@ -229,5 +265,54 @@ impl Target {
                 Ok(())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn to_file(path: PathBuf) -> LogSettings {
+        LogSettings { access: AccessLog::File(path), tag: "evenkeel".into(), facility: 16 }
+    }
+
+    /// A FIFO that nobody reads: opening it, and writing to it, waits for ever.
+    #[test]
+    fn a_stuck_writer_makes_nobody_wait() {
+        let path = std::env::temp_dir().join(format!("evenkeel-log-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let log = LogHandle::start().unwrap();
+        log.set_target(to_file(path.clone()));
+        let (done, finished) = channel();
+        let handle = log.clone();
+        let elsewhere = path.with_extension("other");
+        let target = to_file(elsewhere.clone());
+        std::thread::spawn(move || {
+            (0..2 * WAITING_AT_MOST).for_each(|_| handle.lines(b"a line\n".to_vec()));
+            handle.set_target(target);
+            handle.reopen();
+            let _ = done.send(handle.follow());
+        });
+        let follower = finished.recv_timeout(Duration::from_secs(10)).expect("nobody waits");
+        assert!(log.dropped() > 0, "lines that found no room are counted");
+        // Somebody reads at last: what waited is written, then every wish is carried out.
+        let mut reader = File::open(&path).unwrap();
+        std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+        let end = Instant::now() + Duration::from_secs(10);
+        let followed = loop {
+            log.lines(b"last\n".to_vec());
+            match follower.recv_timeout(Duration::from_millis(20)) {
+                Ok(lines) => break lines,
+                Err(_) => assert!(Instant::now() < end, "the wishes were carried out"),
+            }
+        };
+        assert_eq!(followed, b"last\n");
+        log.flush();
+        assert!(std::fs::read(&elsewhere).unwrap().starts_with(b"last\n"));
+        [path, elsewhere].iter().for_each(|file| drop(std::fs::remove_file(file)));
     }
 }

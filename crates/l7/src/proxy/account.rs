@@ -2,6 +2,7 @@
 
 use super::ServiceView;
 use super::session::Client;
+use crate::counters::Counter;
 use crate::log::{Record, Surroundings, Termination, write_line};
 use crate::worker::Worker;
 
@@ -43,7 +44,7 @@ fn log(worker: &Worker, view: &ServiceView, client: &Client, record: &Record, ht
         h2: client.h2,
         process: worker.shared.connections(),
         service_now: view.spec.counters.sum(|c| c.current_connections.get()),
-        pool_now: pool.servers.iter().map(|s| s.counters.sum(|c| c.current.get())).sum(),
+        pool_now: &|| pool.current.sum(Counter::get),
         server_now: record.server.as_ref().map_or(0, |s| s.all_current()),
     };
     debug_assert_eq!(record.client, client.address);

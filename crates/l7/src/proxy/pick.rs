@@ -241,12 +241,16 @@ impl Lease {
         counters.current.add(1);
         counters.total.add(1);
         let mut taken = None;
+        let spec = pool.map(|p| p.spec());
+        if let Some(spec) = &spec {
+            spec.current.of(worker.core).add(1);
+        }
         if let Some(pool) = pool {
             let mut balancer = pool.balancer.borrow_mut();
             balancer.connected(index);
             taken = balancer.times_answers().then(Instant::now);
         }
-        Lease { server, pool: pool.cloned(), spec: pool.map(|p| p.spec()), worker, limited, taken }
+        Lease { server, pool: pool.cloned(), spec, worker, limited, taken }
     }
 
     /// Notes who serves, for the log and for listings.
@@ -328,6 +332,9 @@ impl Drop for Lease {
         let server = &self.server;
         server.connections.set(server.connections.get().saturating_sub(1));
         server.counters().current.sub(1);
+        if let Some(spec) = &self.spec {
+            spec.current.of(self.worker.core).sub(1);
+        }
         let Some(pool) = &self.pool else { return };
         if let Some(index) = pool.index_of(server.id) {
             pool.balancer.borrow_mut().disconnected(index);

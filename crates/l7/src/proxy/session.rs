@@ -16,7 +16,7 @@ use crate::h2::connection;
 use crate::link::Link;
 use crate::log::Record;
 use crate::tls::Facts;
-use crate::worker::{OwnConnection, Worker};
+use crate::worker::{OwnConnection, Presence, Worker};
 use evenkeel_model::Mode;
 
 /// A client's connection.
@@ -101,7 +101,8 @@ impl State {
 pub struct Session {
     pub task: Cell<u32>,
     pub state: Cell<State>,
-    pub job: RefCell<Option<Client>>,
+    /// A connection is given with its count; a stream of one has none of its own.
+    pub job: RefCell<Option<(Client, Option<Presence>)>>,
     /// The client as listings show it, while there is one.
     pub shown: RefCell<Option<Shown>>,
     pub server: RefCell<Option<Rc<super::ServerRuntime>>>,
@@ -175,14 +176,13 @@ pub async fn run(worker: &'static Worker, session: Rc<Session>) {
     let mut scratch = Box::new(Scratch::new());
     loop {
         let job = session.job.borrow_mut().take();
-        let Some(client) = job else {
+        let Some((client, presence)) = job else {
             let _ = worker.reactor.wait(crate::reactor::NEVER).await;
             continue;
         };
         session.show(&client);
         session.state.set(State::Reading);
-        let mut presence =
-            Presence { worker, session: &session, service: client.service.clone(), parked: client.h2 };
+        let occupied = Occupied { worker, session: &session };
         let mode = client.service.view().spec.service.mode;
         let parked = match (super::greet::greet(worker, &session, &mut scratch, client).await, mode) {
             (None, _) => None,
@@ -197,10 +197,10 @@ pub async fn run(worker: &'static Worker, session: Rc<Session>) {
                 None
             }
         };
-        presence.parked |= parked.is_some();
-        drop(presence);
-        if let Some(client) = parked {
-            worker.park(client);
+        drop(occupied);
+        // Whatever is not parked here has ended, and is no longer counted.
+        if let (Some(client), Some(presence)) = (parked, presence) {
+            worker.park(client, presence);
         }
         if !worker.release_session(&session) {
             return;
@@ -208,21 +208,15 @@ pub async fn run(worker: &'static Worker, session: Rc<Session>) {
     }
 }
 
-/// Counts a client as gone when its session ends, by a panic too.
-struct Presence<'a> {
+/// A session at work; its end, by a panic too, leaves nothing of the client to see.
+struct Occupied<'a> {
     worker: &'static Worker,
     session: &'a Session,
-    service: Rc<Service>,
-    /// It is still counted elsewhere: it waits, or it is a stream of a connection.
-    parked: bool,
 }
 
-impl Drop for Presence<'_> {
+impl Drop for Occupied<'_> {
     fn drop(&mut self) {
         self.session.hide();
-        if !self.parked {
-            self.worker.client_left(&self.service);
-        }
         if std::thread::panicking() {
             self.worker.forget_session(self.session);
         }

@@ -2,6 +2,7 @@
 
 mod orders;
 mod passwords;
+mod presence;
 mod servers;
 
 use std::cell::{Cell, RefCell};
@@ -29,12 +30,18 @@ use crate::proxy::{PoolRuntime, Service, account, answer};
 use crate::reactor::{Event, Loop, Owner, Pipe, Reactor, Sock, Watch};
 use crate::spec::{ConnectionInfo, EngineConfig, Notice, ServerState};
 use passwords::Passwords;
+pub use presence::Presence;
+use presence::Present;
 use servers::IdleServer;
 pub use servers::OwnConnection;
 
 /// Sessions that rest for the next burst of connections.
 const RESTING_SESSIONS: usize = 1024;
 const ACCEPTS_A_TURN: usize = 64;
+/// How long a listener rests after an accept that failed for want of descriptors or memory.
+const ACCEPT_REST_MS: u64 = 100;
+/// How often a paused listener's condition is looked at, since connections leave in other loops too.
+const PAUSE_CHECK_MS: u64 = 10;
 const LOG_BUFFER: usize = 32 * 1024;
 const LOG_DELAY_MS: u64 = 50;
 /// What loops share: a few numbers, and each other's mailboxes.
@@ -134,7 +141,16 @@ struct Listener {
     watch: Watch,
     address: SocketAddr,
     service: Rc<Service>,
-    paused: Cell<bool>,
+    paused: Cell<Option<Pause>>,
+}
+
+/// Why a listener accepts nothing, and what ends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pause {
+    /// The service or the process is at its limit: until a connection leaves.
+    Full,
+    /// An accept failed: until this time.
+    Until(u64),
 }
 
 pub struct Worker {
@@ -146,7 +162,7 @@ pub struct Worker {
     services: RefCell<HashMap<u32, Rc<Service>>>,
     pools: RefCell<HashMap<u32, Rc<PoolRuntime>>>,
     listeners: RefCell<Slab<Listener>>,
-    idle_clients: RefCell<Slab<Client>>,
+    idle_clients: RefCell<Slab<Present>>,
     idle_servers: RefCell<Slab<IdleServer>>,
     /// How many connections were kept for one client.
     own_connections: Cell<u64>,
@@ -159,9 +175,10 @@ pub struct Worker {
     random: Cell<u64>,
     /// Set while draining: how long idle connections may stay.
     draining: Cell<Option<u64>>,
-    paused: Cell<bool>,
+    /// Keys of listeners that are paused.
+    paused: RefCell<Vec<usize>>,
     ticked_ms: Cell<u64>,
-    clients: Cell<u32>,
+    clients: Rc<Cell<u32>>,
     passwords: RefCell<Passwords>,
     notices: Sender<Notice>,
     orders: Receiver<Message>,
@@ -212,9 +229,9 @@ fn run(start: Start) -> std::io::Result<()> {
         time: RefCell::default(),
         random: Cell::new(0x9e37_79b9_7f4a_7c15 ^ (reactor.now().wall_ms << 8) ^ start.core as u64),
         draining: Cell::new(None),
-        paused: Cell::new(false),
+        paused: RefCell::default(),
         ticked_ms: Cell::new(0),
-        clients: Cell::new(0),
+        clients: Rc::default(),
         passwords: RefCell::default(),
         notices: start.notices,
         orders: start.orders,
@@ -223,11 +240,13 @@ fn run(start: Start) -> std::io::Result<()> {
     let worker: &'static Worker = worker;
     let mut events = Vec::with_capacity(512);
     while !worker.is_done() {
-        let limit = Duration::from_millis(match (worker.paused.get(), worker.lines.borrow().is_empty()) {
-            (true, _) => 10,
-            (false, false) => LOG_DELAY_MS,
-            (false, true) => 1_000,
-        });
+        let limit = Duration::from_millis(
+            match (worker.paused.borrow().is_empty(), worker.lines.borrow().is_empty()) {
+                (false, _) => PAUSE_CHECK_MS,
+                (true, false) => LOG_DELAY_MS,
+                (true, true) => 1_000,
+            },
+        );
         reactor.turn(&mut events, limit, |event| worker.handle(event))?;
         worker.after_turn();
     }
@@ -264,10 +283,10 @@ impl Worker {
         match event {
             Event::Ready(Owner::Listener(key)) => self.accept(key as usize),
             Event::Ready(Owner::IdleClient(key)) => {
-                let client = self.idle_clients.borrow_mut().try_remove(key as usize);
-                if let Some(client) = client {
+                let present = self.idle_clients.borrow_mut().try_remove(key as usize);
+                if let Some(Present { client, presence }) = present {
                     client.link.set_owner(Owner::Task);
-                    self.start_session(client);
+                    self.start(client, Some(presence));
                 }
             }
             Event::Ready(Owner::IdleServer(key)) => {
@@ -292,9 +311,7 @@ impl Worker {
         if !self.lines.borrow().is_empty() && now_ms >= self.lines_since_ms.get() + LOG_DELAY_MS {
             self.flush_log();
         }
-        if self.paused.get() {
-            self.resume_listeners();
-        }
+        self.resume_listeners();
         if now_ms >= self.ticked_ms.get() + 1_000 {
             self.ticked_ms.set(now_ms);
             for pool in self.pools.borrow().values() {
@@ -311,10 +328,8 @@ impl Worker {
                 let listeners = self.listeners.borrow();
                 let Some(listener) = listeners.get(key) else { return };
                 let view = listener.service.view();
-                let limit = view.spec.service.max_connections;
-                let service_full = limit != 0 && view.spec.connections.load(Relaxed) >= limit;
-                if service_full || self.shared.is_full() {
-                    self.pause(listener);
+                if view.spec.is_full() || self.shared.is_full() {
+                    self.pause(key, listener, Pause::Full);
                     return;
                 }
                 let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -324,7 +339,7 @@ impl Worker {
                     Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO) => continue,
                     Err(_) => {
                         // Out of file descriptors or memory: breathe, then try again.
-                        self.pause(listener);
+                        self.pause(key, listener, Pause::Until(self.reactor.now_ms() + ACCEPT_REST_MS));
                         return;
                     }
                 }
@@ -343,14 +358,8 @@ impl Worker {
 
     fn welcome(&'static self, fd: OwnedFd, address: SocketAddr, service: Rc<Service>, vip: SocketAddr) {
         let clock = self.reactor.now();
-        self.clients.set(self.clients.get() + 1);
-        self.shared.connections.fetch_add(1, Relaxed);
-        let view = service.view();
-        let counters = view.counters(self.core);
-        counters.connections.add(1);
-        counters.current_connections.add(1);
-        view.spec.connections.fetch_add(1, Relaxed);
-        self.start_session(Client {
+        let presence = Presence::new(self.core, &self.clients, &self.shared, &service);
+        let client = Client {
             link: Link::Plain(Sock::new(self.reactor, fd, Owner::Task)),
             service,
             address,
@@ -366,19 +375,16 @@ impl Worker {
             bytes_out: 0,
             input: None,
             own: None,
-        });
+        };
+        self.start(client, Some(presence));
     }
 
-    /// A client's connection is closed.
-    pub fn client_left(&self, service: &Service) {
-        self.clients.set(self.clients.get().saturating_sub(1));
-        self.shared.connections.fetch_sub(1, Relaxed);
-        let view = service.view();
-        view.counters(self.core).current_connections.sub(1);
-        view.spec.connections.fetch_sub(1, Relaxed);
-    }
-
+    /// A stream of a connection that is counted already.
     pub fn start_session(&'static self, client: Client) {
+        self.start(client, None);
+    }
+
+    fn start(&'static self, client: Client, presence: Option<Presence>) {
         let resting = self.resting.borrow_mut().pop();
         let session = resting.unwrap_or_else(|| {
             let session = Rc::new(Session::default());
@@ -387,7 +393,7 @@ impl Worker {
             self.sessions.borrow_mut().insert(task, session.clone());
             session
         });
-        *session.job.borrow_mut() = Some(client);
+        *session.job.borrow_mut() = Some((client, presence));
         self.reactor.run(session.task.get());
     }
 
@@ -408,7 +414,7 @@ impl Worker {
     }
 
     /// A connection that waits for its next request, without a session.
-    pub fn park(&self, client: Client) {
+    pub fn park(&self, client: Client, presence: Presence) {
         let now_ms = self.reactor.now_ms();
         let view = client.service.view();
         let timeouts = &view.spec.service.timeouts;
@@ -424,13 +430,13 @@ impl Worker {
         let entry = clients.vacant_entry();
         client.link.set_owner(Owner::IdleClient(entry.key() as u32));
         client.link.set_deadline(deadline_ms);
-        entry.insert(client);
+        entry.insert(Present { client, presence });
     }
 
     fn expire_idle_client(&'static self, key: u32) {
-        let Some(client) = self.idle_clients.borrow_mut().try_remove(key as usize) else { return };
-        let service = client.service.clone();
-        let view = service.view();
+        let Some(present) = self.idle_clients.borrow_mut().try_remove(key as usize) else { return };
+        let client = &present.client;
+        let view = client.service.view();
         if client.requests == 0 && view.spec.service.mode == Mode::Http {
             let mut record = Record::new(client.address);
             record.restart(client.address, client.accepted_ms, client.accepted_wall_ms);
@@ -442,10 +448,8 @@ impl Worker {
             }
             record.status = 408;
             account::blame(&mut record, b'c', b'R');
-            account::finish(self, &view, &client, &mut record, true);
+            account::finish(self, &view, client, &mut record, true);
         }
-        drop(client);
-        self.client_left(&service);
     }
 
     /// The day of the week (0 is Monday) and the minute of the day.

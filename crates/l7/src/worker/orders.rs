@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use evenkeel_model::AdminState;
 
-use super::{Apply, Listener, Message, Worker};
+use super::{Apply, Listener, Message, Pause, Worker};
 use crate::proxy::session::Session;
 use crate::proxy::{PoolRuntime, ServerRuntime, Service, ServiceView};
 use crate::reactor::{Owner, Watch};
@@ -119,25 +119,34 @@ impl Worker {
         let mut listeners = self.listeners.borrow_mut();
         let entry = listeners.vacant_entry();
         let watch = Watch::new(self.reactor, fd, Owner::Listener(entry.key() as u32));
-        entry.insert(Listener { id, watch, address, service, paused: Cell::new(false) });
+        entry.insert(Listener { id, watch, address, service, paused: Cell::new(None) });
     }
 
-    pub(super) fn pause(&self, listener: &Listener) {
+    pub(super) fn pause(&self, key: usize, listener: &Listener, why: Pause) {
         listener.watch.pause();
-        listener.paused.set(true);
-        self.paused.set(true);
+        if listener.paused.replace(Some(why)).is_none() {
+            self.paused.borrow_mut().push(key);
+        }
     }
 
-    pub fn resume_listeners(&self) {
-        if self.shared.is_full() {
-            return;
-        }
-        self.paused.set(false);
-        for (_, listener) in self.listeners.borrow().iter() {
-            if listener.paused.replace(false) {
+    /// Arms paused listeners again, but only those whose reason is over: arming tells at once of the
+    /// clients that wait, and a listener armed too early would be paused again in every turn.
+    pub(super) fn resume_listeners(&self) {
+        let now_ms = self.reactor.now_ms();
+        let listeners = self.listeners.borrow();
+        self.paused.borrow_mut().retain(|key| {
+            let Some(listener) = listeners.get(*key) else { return false };
+            let stays = match listener.paused.get() {
+                None => return false,
+                Some(Pause::Full) => self.shared.is_full() || listener.service.view().spec.is_full(),
+                Some(Pause::Until(until_ms)) => now_ms < until_ms,
+            };
+            if !stays {
+                listener.paused.set(None);
                 listener.watch.resume();
             }
-        }
+            stays
+        });
     }
 
     fn set_server(&'static self, server: u32, state: ServerState) {
@@ -174,8 +183,8 @@ impl Worker {
         // Connections of HTTP/2 say goodbye.
         self.sessions.borrow().keys().for_each(|task| self.reactor.wake(*task));
         let now_ms = self.reactor.now_ms();
-        for (_, client) in self.idle_clients.borrow().iter() {
-            client.link.set_deadline(now_ms + idle_ms);
+        for (_, parked) in self.idle_clients.borrow().iter() {
+            parked.client.link.set_deadline(now_ms + idle_ms);
         }
     }
 
@@ -184,7 +193,7 @@ impl Worker {
     fn cut_clients(&'static self) {
         let moved = |vip: std::net::SocketAddr| !vip.ip().is_loopback();
         let mut idle = self.idle_clients.borrow_mut();
-        idle.retain(|_, client| {
+        idle.retain(|_, super::Present { client, .. }| {
             if moved(client.vip) {
                 client.link.reset_on_close();
             }
@@ -204,7 +213,8 @@ impl Worker {
         let name = |service: &Service| service.view().spec.service.name.as_str().to_owned();
         let mut all: Vec<ConnectionInfo> = idle
             .iter()
-            .map(|(_, client)| ConnectionInfo {
+            .map(|(_, parked)| &parked.client)
+            .map(|client| ConnectionInfo {
                 client: client.address,
                 vip: client.vip,
                 service: name(&client.service),
