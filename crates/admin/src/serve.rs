@@ -43,8 +43,9 @@ pub type Tls = Arc<RwLock<Arc<ServerConfig>>>;
 /// The TLS of the web UI, from a file with certificates and their key.
 pub fn tls(pem: &str, only_13: bool) -> Result<Arc<ServerConfig>, String> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-    let certificates = certificates.map_err(|e| e.to_string())?;
-    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|e| format!("private key: {e}"))?;
+    let certificates = certificates.map_err(|_| "is no PEM".to_owned())?;
+    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes())
+        .map_err(|_| "holds no private key that can be used".to_owned())?;
     let versions: &[&rustls::SupportedProtocolVersion] = match only_13 {
         true => &[&rustls::version::TLS13],
         false => &[&rustls::version::TLS13, &rustls::version::TLS12],
