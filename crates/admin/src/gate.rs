@@ -11,6 +11,7 @@ use evenkeel_api as api;
 use evenkeel_api::Role;
 
 use crate::accounts::{By, Who};
+use crate::serve::Proven;
 use crate::{App, Kind, Refused, leftover};
 
 /// What a route asks for.
@@ -124,6 +125,11 @@ pub async fn guard(State((app, right)): State<(App, Right)>, request: HttpReques
         Some(who) => demand(who, right).err(),
     };
     let known = found.clone();
+    if found.is_some()
+        && let Some(proven) = request.extensions().get::<Proven>()
+    {
+        proven.set();
+    }
     let (parts, body) = request.into_parts();
     let (body, leftover) = leftover::lend(body);
     let mut request = HttpRequest::from_parts(parts, body);
