@@ -160,6 +160,7 @@ function Text({ configuration, again }: { configuration: Configuration; again: (
   const area = useRef<HTMLTextAreaElement>(null);
   const gutter = useRef<HTMLPreElement>(null);
   useEffect(() => {
+    if (!may("configure")) return;
     const timer = setTimeout(() => {
       post<Proposal>("/api/v1/configuration/propose", { text }).then(setChecked, () => setChecked(null));
     }, 300);
@@ -218,7 +219,7 @@ function History({ running, again }: { running: number; again: () => void }) {
               <td title={time(r["time-ms"])}>{ago(Date.now() - r["time-ms"])} ago</td>
               <td>{r.author}</td>
               <td>{r.message}</td>
-              <td>{r.revision !== running && <button type="button" class="plain" onClick={() => look(r.revision)}>Compare</button>}</td>
+              <td>{r.revision !== running && may("configure") && <button type="button" class="plain" onClick={() => look(r.revision)}>Compare</button>}</td>
             </tr>
           ))}
         </tbody>

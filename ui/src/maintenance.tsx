@@ -208,6 +208,11 @@ function Self() {
       say("You have a new password; your other sessions have ended");
     });
   };
+  const begin = (event: Event) => {
+    event.preventDefault();
+    const proof = Object.fromEntries(new FormData(event.currentTarget as HTMLFormElement));
+    tried(async () => setFactor(await post("/api/v1/self/second-factor", proof)));
+  };
   const finish = (event: Event) => {
     event.preventDefault();
     const code = new FormData(event.currentTarget as HTMLFormElement).get("code");
@@ -231,7 +236,15 @@ function Self() {
       <article>
         <h2>Second factor</h2>
         {me.value?.["second-factor"] ? <p class="safe">Logging in needs your authenticator.</p> : <p>Six digits of an authenticator on your telephone, beside the password.</p>}
-        <button type="button" onClick={() => tried(async () => setFactor(await post("/api/v1/self/second-factor")))}>{me.value?.["second-factor"] ? "Set it up anew" : "Set it up"}</button>
+        <form onSubmit={begin}>
+          {me.value?.["second-factor"] && (
+            <>
+              <label>Password<input name="password" type="password" required autocomplete="current-password" /></label>
+              <label>Code of the present one<input name="code" inputMode="numeric" required autocomplete="one-time-code" /></label>
+            </>
+          )}
+          <button type="submit">{me.value?.["second-factor"] ? "Set it up anew" : "Set it up"}</button>
+        </form>
       </article>
       {factor && (
         <Dialog title="Second factor" close={() => setFactor(null)}>

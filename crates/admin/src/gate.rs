@@ -11,6 +11,7 @@ use evenkeel_api as api;
 use evenkeel_api::Role;
 
 use crate::accounts::{By, Who};
+use crate::serve::Proven;
 use crate::{App, Kind, Refused, leftover};
 
 /// What a route asks for.
@@ -53,6 +54,17 @@ const MAY: &[(Role, &[Right])] = &[
 
 pub fn may(role: Role, right: Right) -> bool {
     MAY.iter().any(|(r, rights)| *r == role && rights.contains(&right))
+}
+
+/// For what a request asks beyond its route: a configuration that is only proposed makes the
+/// program open the files that it names, which is for those who may commit it.
+pub fn demand(who: &Who, right: Right) -> Result<(), Refused> {
+    match may(who.role, right) {
+        true => Ok(()),
+        false => {
+            Err(Refused::new(Kind::Forbidden, format!("the role {} may not do this", who.role.as_str())))
+        }
+    }
 }
 
 pub const COOKIE: &str = "__Host-evenkeel";
@@ -110,12 +122,14 @@ pub async fn guard(State((app, right)): State<(App, Right)>, request: HttpReques
             Kind::Forbidden,
             "the request does not come from Evenkeel's own pages: X-Evenkeel-Csrf is missing or wrong",
         )),
-        Some(who) if !may(who.role, right) => {
-            Some(Refused::new(Kind::Forbidden, format!("the role {} may not do this", who.role.as_str())))
-        }
-        Some(_) => None,
+        Some(who) => demand(who, right).err(),
     };
     let known = found.clone();
+    if found.is_some()
+        && let Some(proven) = request.extensions().get::<Proven>()
+    {
+        proven.set();
+    }
     let (parts, body) = request.into_parts();
     let (body, leftover) = leftover::lend(body);
     let mut request = HttpRequest::from_parts(parts, body);

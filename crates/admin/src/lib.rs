@@ -93,6 +93,8 @@ pub enum Request {
     Doctor(Reply<serde_json::Value>),
     Attempt {
         attempt: api::Attempt,
+        /// Whoever asks may configure: any address, any file, and the answer is told.
+        free: bool,
         reply: Reply<api::Attempted>,
     },
     WhoHas {

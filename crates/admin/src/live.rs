@@ -67,6 +67,7 @@ async fn follow(app: App, who: Who, first: api::Status, to: mpsc::Sender<Bytes>)
                 message
             }
             happening = happenings.recv() => match happening {
+                Ok(_) if !app.accounts.still(&who, now_ms()) => return,
                 Ok(happening) => event("happening", &happening),
                 Err(RecvError::Lagged(_)) => continue,
                 Err(RecvError::Closed) => return,
@@ -144,7 +145,8 @@ pub async fn logs(State(app): State<App>, Extension(who): Extension<Who>) -> Res
                         return;
                     }
                 }
-                Err(std::sync::mpsc::RecvTimeoutError::Timeout) if !sender.is_closed() => {}
+                Err(std::sync::mpsc::RecvTimeoutError::Timeout)
+                    if !sender.is_closed() && app.accounts.still(&who, now_ms()) => {}
                 Err(_) => return,
             }
         }

@@ -34,6 +34,7 @@ pub fn entries() -> Vec<Entry> {
             .takes::<api::PasswordChange>()
             .gives::<api::Myself>(),
         post("/api/v1/self/second-factor", Own, "Begin to set up a second factor", begin_second_factor)
+            .takes::<api::Proof>()
             .gives::<api::SecondFactor>(),
         put("/api/v1/self/second-factor", Own, "Finish it with a first code", finish_second_factor)
             .takes::<api::Code>()
@@ -186,9 +187,15 @@ async fn change_password(
 async fn begin_second_factor(
     State(app): State<App>,
     Extension(who): Extension<Who>,
-    _: Bytes,
+    body: Bytes,
 ) -> Answer<api::SecondFactor> {
-    app.accounts.begin_second_factor(&who, &app.node).map(Json)
+    let invalid = |e: serde_json::Error| Refused::new(Kind::Invalid, e.to_string());
+    let proof = match body.is_empty() {
+        true => api::Proof::default(),
+        false => serde_json::from_slice(&body).map_err(invalid)?,
+    };
+    let node = app.node.clone();
+    slowly(&app.accounts, move |a| a.begin_second_factor(&who, &node, &proof, now_ms())).await.map(Json)
 }
 
 async fn finish_second_factor(
@@ -212,9 +219,16 @@ async fn add_user(State(app): State<App>, Json(new): Json<api::NewUser>) -> Resu
 
 async fn change_user(
     State(app): State<App>,
+    Extension(who): Extension<Who>,
     Path(name): Path<String>,
     Json(change): Json<api::UserChange>,
 ) -> Answer<Vec<api::User>> {
+    // A session that was stolen must not become a way in for good.
+    let own = app.accounts.is_person(&who, &name) && who.by != By::Socket;
+    if own && (change.password.is_some() || change.second_factor == Some(false)) {
+        let why = "one's own password and second factor are changed under /api/v1/self, with the old ones";
+        return Err(Refused::new(Kind::Forbidden, why));
+    }
     slowly(&app.accounts, move |a| a.change_user(&name, &change)).await?;
     Ok(Json(app.accounts.users(now_ms())))
 }

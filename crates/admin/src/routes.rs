@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::accounts::{By, Who};
-use crate::gate::{Detail, Right, from_socket, headers};
+use crate::gate::{Detail, Right, demand, from_socket, headers, may};
 use crate::table::{Entry, delete, get, post, put, router};
 use crate::{App, Handle, Kind, Refused, Request, live, openapi, people, ui};
 
@@ -41,14 +41,14 @@ pub fn entries() -> Vec<Entry> {
         .gives::<api::Configuration>(),
         post(
             "/api/v1/configuration/propose",
-            Read,
+            Configure,
             "What edits would make of a configuration: text, diff, problems, plan; comments stay",
             propose,
         )
         .takes::<api::Edits>()
         .gives::<api::Proposal>(),
         get("/api/v1/schema", See, "JSON Schema of the configuration", schema).gives::<serde_json::Value>(),
-        post("/api/v1/plan", Read, "What committing a text would do", plan)
+        post("/api/v1/plan", Configure, "What committing a text would do", plan)
             .takes_text("application/toml")
             .gives::<api::Plan>(),
         post("/api/v1/commit", Configure, "Make a text the running configuration", commit)
@@ -346,8 +346,12 @@ async fn clear_persistence(
 
 async fn explain(
     State(App { handle, .. }): State<App>,
+    Extension(who): Extension<Who>,
     Json(question): Json<api::Question>,
 ) -> Answer<api::Explanation> {
+    if question.configuration.is_some() {
+        demand(&who, Right::Configure)?;
+    }
     ask(&handle, |reply| Request::Explain { question, reply }).await?.map(Json)
 }
 
@@ -401,9 +405,11 @@ async fn doctor(State(App { handle, .. }): State<App>) -> Answer<serde_json::Val
 
 async fn attempt(
     State(App { handle, .. }): State<App>,
+    Extension(who): Extension<Who>,
     Json(attempt): Json<api::Attempt>,
 ) -> Answer<api::Attempted> {
-    ask(&handle, |reply| Request::Attempt { attempt, reply }).await?.map(Json)
+    let free = may(who.role, Right::Configure);
+    ask(&handle, |reply| Request::Attempt { attempt, free, reply }).await?.map(Json)
 }
 
 async fn who_has(

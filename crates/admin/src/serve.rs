@@ -1,6 +1,7 @@
 //! Listeners: the Unix socket, HTTPS, plain HTTP. Bounds on how many, how slow and from where.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{oneshot, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::App;
@@ -29,7 +30,55 @@ const SLOWEST: Duration = Duration::from_secs(10);
 const LAST_WORDS: Duration = Duration::from_secs(3);
 /// Connections of a listener at a time.
 const MOST: usize = 1000;
+/// Of one address at a time.
+const MOST_OF_ADDRESS: usize = 250;
+/// How long a connection may stay on which nobody has said who they are.
+const STRANGER: Duration = Duration::from_secs(20);
 const MOST_STREAMS: u32 = 100;
+
+/// On connections: set once a request on it came from somebody who is known.
+#[derive(Clone, Default)]
+pub struct Proven(Arc<AtomicBool>);
+
+impl Proven {
+    pub fn set(&self) {
+        self.0.store(true, Relaxed);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+}
+
+/// The connections of a listener, the oldest first.
+#[derive(Default)]
+struct Open(Vec<Connected>);
+
+struct Connected {
+    address: IpAddr,
+    proven: Proven,
+    /// Ends the connection when it is dropped.
+    _end: oneshot::Sender<()>,
+}
+
+impl Open {
+    /// Makes room for one more: of those who have not said who they are the oldest goes, of the
+    /// same address where that has its share already.
+    fn admit(&mut self, address: IpAddr) -> Option<(Proven, oneshot::Receiver<()>)> {
+        self.0.retain(|c| !c._end.is_closed());
+        let own = self.0.iter().filter(|c| c.address == address).count();
+        let of_address = own >= MOST_OF_ADDRESS;
+        if of_address || self.0.len() >= MOST {
+            let goes = |c: &Connected| !c.proven.is_set() && (!of_address || c.address == address);
+            let oldest = self.0.iter().position(goes)?;
+            self.0.remove(oldest);
+        }
+        let (end, ended) = oneshot::channel();
+        let proven = Proven::default();
+        self.0.push(Connected { address, proven: proven.clone(), _end: end });
+        Some((proven, ended))
+    }
+}
 
 /// An address and the length of its prefix.
 pub type Network = (IpAddr, u8);
@@ -43,8 +92,9 @@ pub type Tls = Arc<RwLock<Arc<ServerConfig>>>;
 /// The TLS of the web UI, from a file with certificates and their key.
 pub fn tls(pem: &str, only_13: bool) -> Result<Arc<ServerConfig>, String> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-    let certificates = certificates.map_err(|e| e.to_string())?;
-    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|e| format!("private key: {e}"))?;
+    let certificates = certificates.map_err(|_| "is no PEM".to_owned())?;
+    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes())
+        .map_err(|_| "holds no private key that can be used".to_owned())?;
     let versions: &[&rustls::SupportedProtocolVersion] = match only_13 {
         true => &[&rustls::version::TLS13],
         false => &[&rustls::version::TLS13, &rustls::version::TLS12],
@@ -139,11 +189,10 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let (stop, stopped) = watch::channel(());
-    let places = Arc::new(Semaphore::new(MOST));
+    let mut open = Open::default();
     tokio::spawn(async move {
         let mut ended = stopped.clone();
         loop {
-            let Ok(place) = places.clone().acquire_owned().await else { return };
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 _ = ended.changed() => return,
@@ -155,11 +204,22 @@ where
             if !allow.is_empty() && !allow.iter().any(|n| contains(*n, peer.ip())) {
                 continue;
             }
+            let Some((proven, mut ended)) = open.admit(peer.ip().to_canonical()) else { continue };
             let router = router.clone().layer(Extension(ConnectInfo::<SocketAddr>(peer)));
-            let talk = serve(stream, router, stopped.clone());
+            let talk = serve(stream, router.layer(Extension(proven.clone())), stopped.clone());
             tokio::spawn(async move {
-                talk.await;
-                drop(place);
+                tokio::pin!(talk);
+                let stays = async {
+                    tokio::time::sleep(STRANGER).await;
+                    if proven.is_set() {
+                        std::future::pending::<()>().await;
+                    }
+                };
+                tokio::select! {
+                    () = &mut talk => {}
+                    _ = &mut ended => {}
+                    () = stays => {}
+                }
             });
         }
     });
@@ -202,6 +262,19 @@ fn contains((network, prefix): (IpAddr, u8), address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_oldest_stranger_goes_first() {
+        let mut open = Open::default();
+        let address = |n: u8| IpAddr::from([192, 0, 2, n]);
+        let (known, mut first) = open.admit(address(1)).unwrap();
+        known.set();
+        let mut all: Vec<_> = (0..2000).map(|_| open.admit(address(1)).unwrap().1).collect();
+        assert!(first.try_recv().is_err_and(|e| e == oneshot::error::TryRecvError::Empty), "it is known");
+        assert_eq!(open.0.len(), MOST_OF_ADDRESS);
+        assert!(all[0].try_recv().is_err_and(|e| e == oneshot::error::TryRecvError::Closed));
+        assert!(open.admit(address(2)).is_some());
+    }
 
     #[test]
     fn networks() {

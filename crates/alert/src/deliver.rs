@@ -49,8 +49,9 @@ fn email(settings: &EmailSettings, message: &Message) -> Result<String, String> 
     let parameters = || -> Result<TlsParameters, String> {
         let mut parameters = TlsParameters::builder(settings.host.clone());
         if let Some(file) = &settings.ca {
-            let pem = std::fs::read(file).map_err(|e| said(&file.display().to_string(), &e))?;
-            let known = Certificate::from_pem(&pem).map_err(|e| said(&file.display().to_string(), &e))?;
+            let pem = evenkeel_files::read(file, evenkeel_files::PEM_AT_MOST)
+                .map_err(|e| said(&file.display().to_string(), &e))?;
+            let known = Certificate::from_pem(&pem).map_err(|_| not_pem(file))?;
             parameters = parameters.add_root_certificate(known);
         }
         parameters.build_rustls().map_err(|e| said("TLS", &e))
@@ -65,12 +66,18 @@ fn email(settings: &EmailSettings, message: &Message) -> Result<String, String> 
         .tls(tls)
         .timeout(Some(PATIENCE));
     if let (Some(name), Some(file)) = (&settings.username, &settings.password_file) {
-        let text = std::fs::read_to_string(file).map_err(|e| said(&file.display().to_string(), &e))?;
+        let text = evenkeel_files::read_text(file, evenkeel_files::TEXT_AT_MOST)
+            .map_err(|e| said(&file.display().to_string(), &e))?;
         let password = text.lines().next().unwrap_or("").to_owned();
         transport = transport.credentials(Credentials::new(name.clone(), password));
     }
     let answer = transport.build().send(&mail).map_err(|e| e.to_string())?;
     Ok(format!("{} {}", answer.code(), answer.first_line().unwrap_or("accepted")))
+}
+
+/// Without what the file holds.
+fn not_pem(file: &Path) -> String {
+    format!("{}: is no PEM with a certificate", file.display())
 }
 
 fn generic(node: &str, message: &Message) -> serde_json::Value {
@@ -99,8 +106,9 @@ fn webhook(
     let mut tls = TlsConfig::builder()
         .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
     if let Some(file) = ca {
-        let pem = std::fs::read(file).map_err(|e| format!("{}: {e}", file.display()))?;
-        let known = Authority::from_pem(&pem).map_err(|e| format!("{}: {e}", file.display()))?;
+        let pem = evenkeel_files::read(file, evenkeel_files::PEM_AT_MOST)
+            .map_err(|e| format!("{}: {e}", file.display()))?;
+        let known = Authority::from_pem(&pem).map_err(|_| not_pem(file))?;
         tls = tls.root_certs(RootCerts::new_with_certs(&[known]));
     }
     let agent = ureq::Agent::config_builder()
@@ -210,9 +218,10 @@ fn tls_config(ca: Option<&Path>) -> Result<Arc<rustls::ClientConfig>, String> {
     let mut roots = rustls::RootCertStore::empty();
     match ca {
         Some(file) => {
-            let pem = std::fs::read(file).map_err(|e| format!("{}: {e}", file.display()))?;
+            let pem = evenkeel_files::read(file, evenkeel_files::PEM_AT_MOST)
+                .map_err(|e| format!("{}: {e}", file.display()))?;
             for certificate in CertificateDer::pem_slice_iter(&pem) {
-                let certificate = certificate.map_err(|e| format!("{}: {e}", file.display()))?;
+                let certificate = certificate.map_err(|_| not_pem(file))?;
                 roots.add(certificate).map_err(|e| format!("{}: {e}", file.display()))?;
             }
         }

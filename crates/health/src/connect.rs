@@ -99,8 +99,9 @@ fn make(tls: &ServerTls, alpn: &[u8]) -> Result<ClientConfig, String> {
             let file = ca.as_deref().unwrap_or(system);
             let unusable = |why: String| format!("{}: {why}", file.display());
             let mut roots = rustls::RootCertStore::empty();
-            for der in CertificateDer::pem_file_iter(file).map_err(|e| unusable(e.to_string()))? {
-                let _ = roots.add(der.map_err(|e| unusable(e.to_string()))?);
+            let pem = read(file).map_err(|e| unusable(e.to_string()))?;
+            for der in CertificateDer::pem_slice_iter(&pem) {
+                let _ = roots.add(der.map_err(|_| unusable("is no PEM".into()))?);
             }
             builder.with_root_certificates(roots)
         }
@@ -109,10 +110,11 @@ fn make(tls: &ServerTls, alpn: &[u8]) -> Result<ClientConfig, String> {
         None => builder.with_no_client_auth(),
         Some(file) => {
             let unusable = |why: String| format!("{}: {why}", file.display());
-            let chain: Result<Vec<_>, _> =
-                CertificateDer::pem_file_iter(file).map_err(|e| unusable(e.to_string()))?.collect();
-            let key = PrivateKeyDer::from_pem_file(file).map_err(|e| unusable(e.to_string()))?;
-            let chain = chain.map_err(|e| unusable(e.to_string()))?;
+            let pem = read(file).map_err(|e| unusable(e.to_string()))?;
+            let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+            let chain = chain.map_err(|_| unusable("is no PEM".into()))?;
+            let key = PrivateKeyDer::from_pem_slice(&pem)
+                .map_err(|_| unusable("holds no private key that can be used".into()))?;
             builder.with_client_auth_cert(chain, key).map_err(|e| unusable(e.to_string()))?
         }
     };
@@ -120,6 +122,10 @@ fn make(tls: &ServerTls, alpn: &[u8]) -> Result<ClientConfig, String> {
         config.alpn_protocols = vec![alpn.to_vec()];
     }
     Ok(config)
+}
+
+fn read(file: &Path) -> std::io::Result<Vec<u8>> {
+    evenkeel_files::read(file, evenkeel_files::PEM_AT_MOST)
 }
 
 /// Takes any certificate, where the check is told not to verify.

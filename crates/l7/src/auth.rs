@@ -32,7 +32,13 @@ impl Users {
             let Some((name, hash)) = line.split_once(':') else {
                 return Err(format!("line {}: expected NAME:HASH", number + 1));
             };
-            users.add(name, hash).map_err(|why| format!("line {}: {why}", number + 1))?;
+            let unknown = |_| {
+                format!(
+                    "line {}: expected a password hashed with bcrypt or SHA-crypt; write it with htpasswd -B",
+                    number + 1
+                )
+            };
+            users.add(name, hash).map_err(unknown)?;
         }
         Ok(users)
     }
@@ -173,9 +179,7 @@ mod tests {
         let users = Users::read(&format!("# people\nmyName:{hash}\n")).unwrap();
         assert!(users.hash_of("myName").is_some_and(|h| bcrypt::verify("myPassword", &h).unwrap()));
         assert!(users.hash_of("other").is_none());
-        assert!(
-            Users::read("a:{SHA}abc\n").unwrap_err().contains("line 1: the password of a is hashed neither")
-        );
+        assert!(Users::read("a:{SHA}abc\n").unwrap_err().contains("line 1: expected a password hashed"));
         assert!(Users::read("nobody\n").unwrap_err().contains("NAME:HASH"));
         assert!(Users::read("a:$6$salt$short\n").is_err());
         assert!(

@@ -19,9 +19,6 @@ use evenkeel_rules::{
 use crate::auth::Users;
 use crate::file_error::FileError;
 
-/// A page that a file may hold.
-const PAGE_AT_MOST: u64 = 1 << 20;
-
 /// The routes of one service.
 #[derive(Default)]
 pub struct Routes {
@@ -495,13 +492,7 @@ pub fn template(text: &str) -> Template {
 }
 
 fn text(file: &Path) -> Result<String, FileError> {
-    const AT_MOST: u64 = 256 << 20;
-    let about = std::fs::metadata(file).map_err(|e| FileError::unreadable(file, &e))?;
-    if about.len() > AT_MOST {
-        return Err(FileError::new(file, "larger than 256 MiB"));
-    }
-    let bytes = std::fs::read(file).map_err(|e| FileError::unreadable(file, &e))?;
-    String::from_utf8(bytes).map_err(|_| FileError::new(file, "is not UTF-8"))
+    evenkeel_files::read_text(file, evenkeel_files::LIST_AT_MOST).map_err(|e| FileError::unreadable(file, &e))
 }
 
 fn list(
@@ -524,9 +515,7 @@ fn network_list(
     if let Some(known) = read.get(path) {
         return Ok(known.clone());
     }
-    let wrong = |(line, entry): (usize, String)| {
-        FileError::new(path, format!("line {line}: {entry:?} is no network"))
-    };
+    let wrong = |line: usize| FileError::new(path, format!("line {line}: expected an address or a network"));
     let set = Arc::new(read_networks(&text(path)?).map_err(wrong)?);
     read.insert(path.to_owned(), set.clone());
     Ok(set)
@@ -540,11 +529,8 @@ pub fn error_pages(pages: &[ErrorPage]) -> Result<Vec<(u16, Page)>, FileError> {
 /// A page from a file. One that begins as an HTTP answer does (as HAProxy's error files) gives
 /// its body and its head, but for the status.
 fn read_page(file: &Path) -> Result<Page, FileError> {
-    let about = std::fs::metadata(file).map_err(|e| FileError::unreadable(file, &e))?;
-    if about.len() > PAGE_AT_MOST {
-        return Err(FileError::new(file, "larger than 1 MiB"));
-    }
-    let bytes = std::fs::read(file).map_err(|e| FileError::unreadable(file, &e))?;
+    let bytes = evenkeel_files::read(file, evenkeel_files::TEXT_AT_MOST)
+        .map_err(|e| FileError::unreadable(file, &e))?;
     if bytes.starts_with(b"HTTP/") {
         let lines = memchr::memmem::find(&bytes, b"\r\n\r\n").map(|at| (at, at + 4));
         let found = lines.or_else(|| memchr::memmem::find(&bytes, b"\n\n").map(|at| (at, at + 2)));
@@ -552,13 +538,14 @@ fn read_page(file: &Path) -> Result<Page, FileError> {
             found.ok_or_else(|| FileError::new(file, "is an HTTP answer without an empty line"))?;
         let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
         let (mut content_type, mut lines) = ("text/html".to_owned(), Vec::new());
-        for (name, value) in head.lines().skip(1).filter_map(|line| line.split_once(':')) {
+        let fields = head.lines().enumerate().skip(1);
+        for (at, (name, value)) in fields.filter_map(|(at, line)| Some((at, line.split_once(':')?))) {
             let value = value.trim();
             let good =
                 !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
             match name.to_ascii_lowercase().as_str() {
                 _ if !good || value.bytes().any(|b| b.is_ascii_control()) => {
-                    return Err(FileError::new(file, format!("{name:?} is no header")));
+                    return Err(FileError::new(file, format!("line {}: expected a header", at + 1)));
                 }
                 "content-type" => content_type = value.to_owned(),
                 // The program sets these itself.

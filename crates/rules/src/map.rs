@@ -122,11 +122,11 @@ impl Map {
             MapMatch::Contains => self.contained.push((bytes.into(), value.into())),
             MapMatch::Regex | MapMatch::RegexGroups => {
                 let built = RegexBuilder::new(key).size_limit(1 << 20).unicode(false).build();
-                let regex = built.map_err(|e| format!("{key:?} is no regular expression: {e}"))?;
+                let regex = built.map_err(|_| "expected a regular expression as the key")?;
                 self.expressions.push((regex, value.into()));
             }
             MapMatch::Network => {
-                let (bits, width) = network(key).ok_or_else(|| format!("{key:?} is no network"))?;
+                let (bits, width) = network(key).ok_or("expected an address or a network as the key")?;
                 if let Err(at) = self.widths.binary_search_by(|known| width.cmp(known)) {
                     self.widths.insert(at, width);
                 }

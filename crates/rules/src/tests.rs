@@ -246,7 +246,7 @@ fn lists_of_a_hundred_thousand() {
     let networks: String = (0..100_000u32).map(|i| format!("{}/32\n", std::net::Ipv4Addr::from(i))).collect();
     let set = read_networks(&networks).unwrap();
     assert!(set.contains("0.1.134.159".parse().unwrap()) && !set.contains("0.1.134.160".parse().unwrap()));
-    assert_eq!(read_networks("10.0.0.0/8\n\n10.0.0.0/99\n"), Err((3, "10.0.0.0/99".into())));
+    assert_eq!(read_networks("10.0.0.0/8\n\n10.0.0.0/99\n"), Err(3));
 }
 
 #[test]

@@ -4,11 +4,12 @@
 //! role, and messages to send. Never: a socket, a clock, randomness of its own.
 //!
 //! Two Evenkeel nodes elect by sealed beats ([`beat`], [`seal`], [`election`]), with or without a
-//! third that is asked when they cannot hear each other ([`witness`]). Beside routers of other
+//! third that is asked when they cannot hear each other ([`witness`], [`desk`]). Beside routers of other
 //! makes the rules of RFC 9568 hold ([`advert`], [`router`]).
 
 pub mod advert;
 pub mod beat;
+pub mod desk;
 pub mod election;
 pub mod router;
 pub mod seal;

@@ -57,13 +57,26 @@ impl Refused {
     }
 }
 
+#[derive(Clone)]
 struct Key {
     id: u32,
     key: hmac::Key,
 }
 
 /// The keys of a pair: the first seals, all of them open, so that keys change without a gap.
+#[derive(Clone)]
 pub struct Keys(Vec<Key>);
+
+/// A message whose seal is right; whether it is new is another question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sealed<'a> {
+    pub topic: u8,
+    pub body: &'a [u8],
+    life: u64,
+    number: u64,
+    /// Lives of the receiver that it names.
+    names: [u64; NAMES],
+}
 
 impl Keys {
     pub fn new(secrets: &[[u8; 32]]) -> Keys {
@@ -74,6 +87,34 @@ impl Keys {
             Key { id, key }
         });
         Keys(keys.collect())
+    }
+
+    /// Looks at the seal alone.
+    pub fn verify<'a>(&self, message: &'a [u8]) -> Result<Sealed<'a>, Refused> {
+        let head = message.get(..HEAD).ok_or(Refused::Malformed)?;
+        let end = message.len().checked_sub(TAG).filter(|end| *end >= HEAD).ok_or(Refused::Malformed)?;
+        if head[..4] != MAGIC {
+            return Err(Refused::Malformed);
+        }
+        let long = |at: usize| head[at..at + 8].iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
+        let key_id = (long(4) >> 32) as u32;
+        let key = self.0.iter().find(|k| k.id == key_id).ok_or(Refused::Key)?;
+        if aws_lc_rs::constant_time::verify_slices_are_equal(
+            &Keys::sign(key, &message[..end]),
+            &message[end..],
+        )
+        .is_err()
+        {
+            return Err(Refused::Forged);
+        }
+        let number = long(16);
+        Ok(Sealed {
+            topic: number as u8,
+            body: &message[HEAD..end],
+            life: long(8),
+            number: number >> 8,
+            names: std::array::from_fn(|n| long(24 + n * 8)),
+        })
     }
 
     fn sign(key: &Key, bytes: &[u8]) -> [u8; TAG] {
@@ -176,25 +217,8 @@ impl Conversation {
     }
 
     pub fn open<'a>(&mut self, message: &'a [u8]) -> Result<Opened<'a>, Refused> {
-        let head = message.get(..HEAD).ok_or(Refused::Malformed)?;
-        let end = message.len().checked_sub(TAG).filter(|end| *end >= HEAD).ok_or(Refused::Malformed)?;
-        if head[..4] != MAGIC {
-            return Err(Refused::Malformed);
-        }
-        let long = |at: usize| head[at..at + 8].iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
-        let key_id = (long(4) >> 32) as u32;
-        let key = self.keys.0.iter().find(|k| k.id == key_id).ok_or(Refused::Key)?;
-        if aws_lc_rs::constant_time::verify_slices_are_equal(
-            &Keys::sign(key, &message[..end]),
-            &message[end..],
-        )
-        .is_err()
-        {
-            return Err(Refused::Forged);
-        }
-        let (life, number) = (long(8), long(16));
-        let named = (0..NAMES).any(|n| long(24 + n * 8) == self.life);
-        let (number, topic) = (number >> 8, number as u8);
+        let Sealed { topic, body, life, number, names } = self.keys.verify(message)?;
+        let named = names.contains(&self.life);
         if life == self.life {
             return Err(Refused::Own);
         }
@@ -213,7 +237,6 @@ impl Conversation {
             }
             return Err(Refused::Stranger);
         }
-        let body = &message[HEAD..end];
         match &mut self.peer {
             Some(peer) if peer.life == life => {
                 peer.take(number)?;

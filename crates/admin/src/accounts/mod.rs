@@ -17,7 +17,7 @@ use evenkeel_api::Role;
 use serde::{Deserialize, Serialize};
 
 use crate::{Kind, Refused};
-use lock::Lock;
+use lock::{Lock, Purpose};
 
 const MOST_SESSIONS: usize = 1000;
 const MOST_USERS: usize = 1000;
@@ -97,6 +97,9 @@ struct StoredToken {
     created_ms: u64,
     expires_ms: Option<u64>,
     hash: String,
+    /// The id of the token that it was made with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    made_with: Option<String>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -139,34 +142,47 @@ fn same(a: &str, b: &str) -> bool {
     aws_lc_rs::constant_time::verify_slices_are_equal(a.as_bytes(), b.as_bytes()).is_ok()
 }
 
+/// The role whose rights both have. Operators and managers of certificates share those of viewers.
+fn lesser(a: Role, b: Role) -> Role {
+    match (a, b) {
+        (a, b) if a == b => a,
+        (Role::Admin, other) | (other, Role::Admin) => other,
+        _ => Role::Viewer,
+    }
+}
+
 fn valid_name(name: &str) -> Result<(), Refused> {
     let good = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
-    match !name.is_empty() && name.len() <= 64 && name.chars().all(good) {
+    // `.` and `..` cannot be named in a URL, and what begins with `-` is an option to many programs.
+    let begins = name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    match begins && name.len() <= 64 && name.chars().all(good) {
         true => Ok(()),
-        false => {
-            Err(refused(Kind::Invalid, "a name has 1 to 64 letters, digits and `-_.@`, and nothing else"))
-        }
+        false => Err(refused(
+            Kind::Invalid,
+            "a name has 1 to 64 letters, digits and `-_.@`, begins with a letter or a digit, and has nothing else",
+        )),
     }
 }
 
 impl Accounts {
     /// Reads the file, or begins without anybody.
     pub fn open(file: &Path, idle_ms: u64, write: Write) -> Result<Accounts, String> {
-        let stored = match std::fs::read(file) {
+        let mut stored: Stored = match std::fs::read(file) {
             Ok(bytes) => serde_json::from_slice(&bytes)
                 .map_err(|e| format!("{} is damaged: {e}; nobody can log in", file.display()))?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Stored::default(),
             Err(error) => return Err(format!("{} cannot be read: {error}", file.display())),
         };
-        let inner = Inner {
-            file: file.to_owned(),
-            write,
-            stored,
-            lock: Lock::default(),
-            first: None,
-            waiting: Vec::new(),
-            idle_ms,
-        };
+        for token in &mut stored.tokens {
+            // Tokens that were made with a token had that in their owner's name once.
+            if let Some((person, _)) = token.owner.split_once(" (token ") {
+                token.owner = person.to_owned();
+            }
+        }
+        let mut lock = Lock::default();
+        stored.sessions.iter().for_each(|s| lock.succeeded(&s.user, &s.from, s.seen_ms));
+        let inner =
+            Inner { file: file.to_owned(), write, stored, lock, first: None, waiting: Vec::new(), idle_ms };
         Ok(Accounts(Arc::new(Mutex::new(inner))))
     }
 
@@ -199,10 +215,10 @@ impl Accounts {
     pub fn set_up(&self, set_up: &api::SetUp, now_ms: u64) -> Result<(), Refused> {
         {
             let mut inner = self.inner();
-            inner.lock.may("first", now_ms)?;
             let expected = inner.first.as_ref().filter(|_| inner.stored.users.is_empty());
             if !expected.is_some_and(|e| same(e, &hash(set_up.code.trim()))) {
-                inner.lock.failed("first", now_ms);
+                // Of its 80 random bits nothing is guessed; a lock would only keep the right one out.
+                inner.lock.count();
                 return Err(refused(Kind::Unknown, "this is not the code that the last start has printed"));
             }
         }
@@ -220,32 +236,37 @@ impl Accounts {
         agent: &str,
         now_ms: u64,
     ) -> Result<(String, Who), Refused> {
-        let keys = [format!("user {}", login.name), format!("address {from}")];
         let user = {
-            let mut inner = self.inner();
-            for key in &keys {
-                inner.lock.may(key, now_ms)?;
-            }
+            let inner = self.inner();
+            inner.lock.may(Purpose::Password, &login.name, from, now_ms)?;
             inner.stored.users.iter().find(|u| u.name == login.name).cloned()
         };
         let right = password::is_right(user.as_ref().map(|u| u.password.as_str()), &login.password);
         let mut inner = self.inner();
         let Some(user) = user.filter(|_| right) else {
-            keys.iter().for_each(|key| inner.lock.failed(key, now_ms));
+            inner.lock.failed(Purpose::Password, &login.name, from, now_ms);
             return Err(refused(Kind::Unknown, "name or password is wrong"));
         };
         if let Some(secret) = &user.second_factor {
             let Some(code) = login.code.as_deref().filter(|c| !c.is_empty()) else {
                 return Err(refused(Kind::SecondFactor, "the six digits of the second factor are needed"));
             };
-            let Some(step) = second_factor::step(secret, code, now_ms, user.last_step) else {
-                keys.iter().for_each(|key| inner.lock.failed(key, now_ms));
+            inner.lock.may(Purpose::Code, &login.name, from, now_ms)?;
+            // As it is now: two that came at once must not both be let in by one code.
+            let last_step = inner.user(&user.name)?.last_step;
+            let Some(step) = second_factor::step(secret, code, now_ms, last_step) else {
+                inner.lock.failed(Purpose::Code, &login.name, from, now_ms);
                 return Err(refused(Kind::SecondFactor, "the code is wrong, or was used before"));
             };
             let stored = inner.stored.users.iter_mut().find(|u| u.name == user.name);
             stored.into_iter().for_each(|u| u.last_step = step);
         }
-        keys.iter().for_each(|key| inner.lock.succeeded(key));
+        // Removed, or given another password or role, while the password was looked at.
+        let same = |u: &StoredUser| u.name == user.name && u.password == user.password && u.role == user.role;
+        if !inner.stored.users.iter().any(same) {
+            return Err(refused(Kind::Unknown, "name or password is wrong"));
+        }
+        inner.lock.succeeded(&user.name, from, now_ms);
         let (secret, csrf, id) = (random(32), random(16), random(8));
         let agent: String = agent.chars().filter(|c| !c.is_control()).take(200).collect();
         inner.end_old_sessions(now_ms);
@@ -295,7 +316,8 @@ impl Accounts {
             return None;
         }
         let name = format!("{} (token {})", token.owner, token.name);
-        Some(Who { name, role: token.role, from: from.into(), by: By::Token { id: token.id.clone() } })
+        let role = inner.role_of(token);
+        Some(Who { name, role, from: from.into(), by: By::Token { id: token.id.clone() } })
     }
 
     pub fn log_out(&self, session: &str) -> Result<(), Refused> {
@@ -337,6 +359,14 @@ impl Accounts {
         inner.save().map(|()| ended)
     }
 
+    /// Whether somebody is that person, or uses a token of theirs.
+    pub fn is_person(&self, who: &Who, name: &str) -> bool {
+        match &who.by {
+            By::Token { id } => self.inner().stored.tokens.iter().any(|t| t.id == *id && t.owner == name),
+            _ => who.name == name,
+        }
+    }
+
     pub fn has_second_factor(&self, name: &str) -> bool {
         self.inner().stored.users.iter().any(|u| u.name == name && u.second_factor.is_some())
     }
@@ -348,7 +378,7 @@ impl Accounts {
             role: u.role,
             second_factor: u.second_factor.is_some(),
             created_ms: u.created_ms,
-            locked_ms: inner.lock.left_ms(&format!("user {}", u.name), now_ms),
+            locked_ms: inner.lock.left_ms(&u.name, now_ms),
         };
         inner.stored.users.iter().map(describe).collect()
     }
@@ -395,7 +425,7 @@ impl Accounts {
             }
             _ => {}
         }
-        inner.lock.succeeded(&format!("user {name}"));
+        inner.lock.unlock(name);
         if ends {
             inner.stored.sessions.retain(|s| s.user != name);
         }
@@ -408,7 +438,9 @@ impl Accounts {
         inner.keep_an_admin(name)?;
         inner.stored.users.retain(|u| u.name != name);
         inner.stored.sessions.retain(|s| s.user != name);
-        inner.stored.tokens.retain(|t| t.owner != name);
+        let owned = inner.stored.tokens.iter().filter(|t| t.owner == name).map(|t| t.id.clone()).collect();
+        inner.remove_tokens(owned);
+        inner.waiting.retain(|(waiting, _)| waiting != name);
         inner.save_people()
     }
 
@@ -419,16 +451,7 @@ impl Accounts {
         change: &api::PasswordChange,
         now_ms: u64,
     ) -> Result<(), Refused> {
-        let key = format!("user {}", who.name);
-        let old = {
-            let mut inner = self.inner();
-            inner.lock.may(&key, now_ms)?;
-            inner.user(&who.name)?.password.clone()
-        };
-        if !password::is_right(Some(&old), &change.old) {
-            self.inner().lock.failed(&key, now_ms);
-            return Err(refused(Kind::Invalid, "the old password is wrong"));
-        }
+        self.password_is_right(who, &change.old, now_ms)?;
         let new = password::make(&change.new)?;
         let mut inner = self.inner();
         inner.user(&who.name)?.password = new;
@@ -437,8 +460,47 @@ impl Accounts {
         inner.save_people()
     }
 
-    /// A secret that becomes the second factor with its first code.
-    pub fn begin_second_factor(&self, who: &Who, node: &str) -> Result<api::SecondFactor, Refused> {
+    fn password_is_right(&self, who: &Who, given: &str, now_ms: u64) -> Result<(), Refused> {
+        let old = {
+            let mut inner = self.inner();
+            inner.lock.may(Purpose::Password, &who.name, &who.from, now_ms)?;
+            inner.user(&who.name)?.password.clone()
+        };
+        if !password::is_right(Some(&old), given) {
+            self.inner().lock.failed(Purpose::Password, &who.name, &who.from, now_ms);
+            return Err(refused(Kind::Invalid, "the password is wrong"));
+        }
+        Ok(())
+    }
+
+    /// A secret that becomes the second factor with its first code. One that is there is replaced
+    /// only by who has the password and a code of it: a session alone may be stolen.
+    pub fn begin_second_factor(
+        &self,
+        who: &Who,
+        node: &str,
+        proof: &api::Proof,
+        now_ms: u64,
+    ) -> Result<api::SecondFactor, Refused> {
+        if self.has_second_factor(&who.name) {
+            let (Some(password), Some(code)) = (&proof.password, &proof.code) else {
+                let why = "the password and a code of the second factor that is to be replaced are needed";
+                return Err(refused(Kind::Forbidden, why));
+            };
+            self.password_is_right(who, password, now_ms)?;
+            let mut inner = self.inner();
+            inner.lock.may(Purpose::Code, &who.name, &who.from, now_ms)?;
+            let user = inner.user(&who.name)?;
+            let step = user.second_factor.as_ref();
+            let step = step.and_then(|secret| second_factor::step(secret, code, now_ms, user.last_step));
+            match step {
+                Some(step) => user.last_step = step,
+                None => {
+                    inner.lock.failed(Purpose::Code, &who.name, &who.from, now_ms);
+                    return Err(refused(Kind::Invalid, "the code is wrong, or was used before"));
+                }
+            }
+        }
         let mut inner = self.inner();
         inner.user(&who.name)?;
         let (secret, shown) = second_factor::make(&who.name, node)?;
@@ -449,13 +511,13 @@ impl Accounts {
 
     pub fn finish_second_factor(&self, who: &Who, code: &str, now_ms: u64) -> Result<(), Refused> {
         let mut inner = self.inner();
-        inner.lock.may(&format!("factor {}", who.name), now_ms)?;
+        inner.lock.may(Purpose::Code, &who.name, &who.from, now_ms)?;
         let waiting = inner.waiting.iter().find(|(name, _)| *name == who.name);
         let Some((_, secret)) = waiting.cloned() else {
             return Err(refused(Kind::NotFound, "no second factor waits for a code"));
         };
         let Some(step) = second_factor::step(&secret, code, now_ms, 0) else {
-            inner.lock.failed(&format!("factor {}", who.name), now_ms);
+            inner.lock.failed(Purpose::Code, &who.name, &who.from, now_ms);
             return Err(refused(Kind::Invalid, "the code is wrong; is the clock of the phone right?"));
         };
         let user = inner.user(&who.name)?;
@@ -475,15 +537,29 @@ impl Accounts {
         if inner.stored.tokens.len() >= MOST_TOKENS {
             return Err(refused(Kind::Failed, format!("{MOST_TOKENS} tokens are the most")));
         }
+        if lesser(new.role, who.role) != new.role {
+            return Err(refused(Kind::Forbidden, "a token may not do more than who makes it"));
+        }
+        let mut expires_ms = new.valid_days.map(|days| now_ms + u64::from(days) * DAY_MS);
+        let (mut owner, mut made_with) = (who.name.clone(), None);
+        // A token that is made with a token belongs to the same person, and ends with it.
+        if let By::Token { id } = &who.by {
+            let maker = inner.stored.tokens.iter().find(|t| t.id == *id);
+            let maker = maker.ok_or_else(|| refused(Kind::Unknown, "the token was revoked"))?;
+            owner.clone_from(&maker.owner);
+            made_with = Some(id.clone());
+            expires_ms = [expires_ms, maker.expires_ms].into_iter().flatten().min();
+        }
         let secret = format!("ek_{}", random(32));
         let token = StoredToken {
             id: random(8),
             name: new.name.clone(),
             role: new.role,
-            owner: who.name.clone(),
+            owner,
             created_ms: now_ms,
-            expires_ms: new.valid_days.map(|days| now_ms + u64::from(days) * DAY_MS),
+            expires_ms,
             hash: hash(&secret),
+            made_with,
         };
         let shown = described(&token, Some(secret));
         inner.stored.tokens.push(token);
@@ -493,7 +569,7 @@ impl Accounts {
     pub fn remove_token(&self, id: &str) -> Result<(), Refused> {
         let mut inner = self.inner();
         let before = inner.stored.tokens.len();
-        inner.stored.tokens.retain(|t| t.id != id);
+        inner.remove_tokens(vec![id.to_owned()]);
         match inner.stored.tokens.len() < before {
             true => inner.save_people(),
             false => Err(refused(Kind::NotFound, "there is no such token")),
@@ -503,11 +579,11 @@ impl Accounts {
     /// Names of the tokens that never end, which are revoked by this.
     pub fn revoke_endless_tokens(&self) -> Result<Vec<String>, Refused> {
         let mut inner = self.inner();
-        let (ends, endless): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut inner.stored.tokens).into_iter().partition(|t| t.expires_ms.is_some());
-        inner.stored.tokens = ends;
+        let endless = inner.stored.tokens.iter().filter(|t| t.expires_ms.is_none());
+        let endless = endless.map(|t| t.id.clone()).collect();
+        let removed = inner.remove_tokens(endless);
         inner.save_people()?;
-        Ok(endless.into_iter().map(|t| t.name).collect())
+        Ok(removed.into_iter().map(|t| t.name).collect())
     }
 
     /// Whoever asked may still do so: nothing has been revoked in the meantime.
@@ -515,10 +591,16 @@ impl Accounts {
         let inner = self.inner();
         match &who.by {
             By::Socket => true,
-            By::Session { id, .. } => inner.stored.sessions.iter().any(|s| s.id == *id),
+            By::Session { id, .. } => {
+                let session = inner.stored.sessions.iter().find(|s| s.id == *id);
+                let user = session.and_then(|s| inner.stored.users.iter().find(|u| u.name == s.user));
+                user.is_some_and(|u| u.role == who.role)
+            }
             By::Token { id } => {
                 let token = inner.stored.tokens.iter().find(|t| t.id == *id);
-                token.is_some_and(|t| t.expires_ms.is_none_or(|at| at > now_ms))
+                token.is_some_and(|t| {
+                    t.expires_ms.is_none_or(|at| at > now_ms) && inner.role_of(t) == who.role
+                })
             }
         }
     }
@@ -556,13 +638,14 @@ impl Accounts {
         inner.save().map(|()| true)
     }
 
+    /// Whether `restore` would take a text.
+    pub fn check(text: &str) -> Result<(), Refused> {
+        of_backup(text).map(drop)
+    }
+
     /// Takes people and tokens from a backup; sessions end. How many people there are.
     pub fn restore(&self, text: &str) -> Result<usize, Refused> {
-        let stored: Stored = serde_json::from_str(text)
-            .map_err(|e| refused(Kind::Invalid, format!("the people of the backup: {e}")))?;
-        if !stored.users.iter().any(|u| u.role == Role::Admin) {
-            return Err(refused(Kind::Invalid, "the backup has no admin"));
-        }
+        let stored = of_backup(text)?;
         let mut inner = self.inner();
         let stamp = inner.stored.stamp.max(stored.stamp);
         inner.stored = Stored { stamp, sessions: Vec::new(), ..stored };
@@ -572,6 +655,15 @@ impl Accounts {
     /// Attempts that failed, since the start.
     pub fn failures(&self) -> u64 {
         self.inner().lock.failures()
+    }
+}
+
+fn of_backup(text: &str) -> Result<Stored, Refused> {
+    let stored: Stored = serde_json::from_str(text)
+        .map_err(|e| refused(Kind::Invalid, format!("the people of the backup: {e}")))?;
+    match stored.users.iter().any(|u| u.role == Role::Admin) {
+        true => Ok(stored),
+        false => Err(refused(Kind::Invalid, "the backup has no admin")),
     }
 }
 
@@ -591,6 +683,27 @@ impl Inner {
     fn user(&mut self, name: &str) -> Result<&mut StoredUser, Refused> {
         let found = self.stored.users.iter_mut().find(|u| u.name == name);
         found.ok_or_else(|| refused(Kind::NotFound, format!("there is no user {name:?}")))
+    }
+
+    /// What a token may do now: no more than the person whose it is. Tokens that were made at the
+    /// socket are nobody's but the machine's.
+    fn role_of(&self, token: &StoredToken) -> Role {
+        let owner = self.stored.users.iter().find(|u| u.name == token.owner);
+        owner.map_or(token.role, |owner| lesser(token.role, owner.role))
+    }
+
+    /// Revokes tokens and whatever was made with them.
+    fn remove_tokens(&mut self, mut ids: Vec<String>) -> Vec<StoredToken> {
+        let mut removed = Vec::new();
+        while let Some(id) = ids.pop() {
+            let all = std::mem::take(&mut self.stored.tokens).into_iter();
+            let (gone, kept): (Vec<_>, _) = all.partition(|t| t.id == id);
+            let made_with: &dyn Fn(&&StoredToken) -> bool = &|t| t.made_with.as_ref() == Some(&id);
+            ids.extend(kept.iter().filter(made_with).map(|t: &StoredToken| t.id.clone()));
+            self.stored.tokens = kept;
+            removed.extend(gone);
+        }
+        removed
     }
 
     fn keep_an_admin(&self, without: &str) -> Result<(), Refused> {

@@ -70,10 +70,11 @@ fn guessing_is_counted_and_shut_out() {
         assert_eq!(kind(accounts.log_in(&login("ann", "wrong wrong"), "192.0.2.1", "", NOW)), Kind::Unknown);
     }
     let right = login("ann", "correct horse");
-    assert_eq!(kind(accounts.log_in(&right, "192.0.2.9", "", NOW)), Kind::Locked, "by name");
+    assert_eq!(kind(accounts.log_in(&right, "192.0.2.1", "", NOW)), Kind::Locked, "by name and address");
     assert_eq!(kind(accounts.log_in(&login("bob", "x"), "192.0.2.1", "", NOW)), Kind::Locked, "by address");
-    assert!(accounts.users(NOW)[0].locked_ms > 0 && accounts.failures() == 10);
-    accounts.log_in(&right, "192.0.2.9", "", NOW + 31_000).unwrap();
+    assert!(accounts.users(NOW)[0].locked_ms > 0 && accounts.failures() == 5);
+    accounts.log_in(&right, "192.0.2.9", "", NOW).unwrap();
+    accounts.log_in(&right, "192.0.2.1", "", NOW + 31_000).unwrap();
     assert_eq!(accounts.users(NOW)[0].locked_ms, 0);
     let _ = std::fs::remove_file(file);
 }
@@ -98,8 +99,72 @@ fn tokens_expire_and_the_last_admin_stays() {
     assert_eq!(kind(accounts.change_user("ann", &demote)), Kind::Failed);
     accounts.remove_user("bob").unwrap();
     assert_eq!(kind(accounts.remove_user("bob")), Kind::NotFound);
-    let odd = api::NewUser { name: "a b;$(id)".into(), role: Role::Viewer, password: "correct horse".into() };
-    assert_eq!(kind(accounts.add_user(&odd, NOW)), Kind::Invalid);
+    for name in ["a b;$(id)", ".", "..", ".ann", "-ann", "", "a/b"] {
+        let odd = api::NewUser { name: name.into(), role: Role::Viewer, password: "correct horse".into() };
+        assert_eq!(kind(accounts.add_user(&odd, NOW)), Kind::Invalid, "{name:?}");
+    }
+    let _ = std::fs::remove_file(file);
+}
+
+/// A token does what its person may, and ends with the person and with the token that made it.
+#[test]
+fn tokens_end_with_their_person_and_their_maker() {
+    let (file, accounts) = accounts("owners");
+    add(&accounts, "ann", Role::Admin);
+    add(&accounts, "bob", Role::Admin);
+    let bob = Who { name: "bob".into(), role: Role::Admin, from: String::new(), by: By::Socket };
+    let make = |who: &Who, days| {
+        let new = api::NewToken { name: "one".into(), role: Role::Admin, valid_days: days };
+        accounts.add_token(&new, who, NOW).unwrap()
+    };
+    let one = make(&bob, Some(1)).token.unwrap();
+    let with_one = accounts.of_token(&one, "", NOW).unwrap();
+    let two = make(&with_one, None);
+    assert_eq!((two.expires_ms, two.owner.as_str()), (Some(NOW + DAY_MS), "bob"));
+    let with_two = accounts.of_token(two.token.as_ref().unwrap(), "", NOW).unwrap();
+    let three = make(&with_two, Some(30)).token.unwrap();
+    // Another role takes effect at once, for what streams too.
+    let demote = api::UserChange { role: Some(Role::Operator), ..Default::default() };
+    accounts.change_user("bob", &demote).unwrap();
+    assert_eq!(accounts.of_token(&three, "", NOW).unwrap().role, Role::Operator);
+    assert!(!accounts.still(&with_two, NOW));
+    let demoted = accounts.of_token(&three, "", NOW).unwrap();
+    let more = api::NewToken { name: "x".into(), role: Role::Admin, valid_days: None };
+    assert_eq!(kind(accounts.add_token(&more, &demoted, NOW)), Kind::Forbidden);
+    // Revoking one revokes what was made with it.
+    accounts.remove_token(&two.id).unwrap();
+    assert!(accounts.of_token(&three, "", NOW).is_none() && accounts.of_token(&one, "", NOW).is_some());
+    let promote = api::UserChange { role: Some(Role::Admin), ..Default::default() };
+    accounts.change_user("bob", &promote).unwrap();
+    let four = make(&accounts.of_token(&one, "", NOW).unwrap(), None).token.unwrap();
+    accounts.remove_user("bob").unwrap();
+    assert!(accounts.of_token(&one, "", NOW).is_none() && accounts.of_token(&four, "", NOW).is_none());
+    assert_eq!(lesser(Role::Operator, Role::CertificateManager), Role::Viewer);
+    let _ = std::fs::remove_file(file);
+}
+
+/// A session alone replaces no second factor.
+#[test]
+fn a_second_factor_is_replaced_with_password_and_code() {
+    let (file, accounts) = accounts("factor");
+    add(&accounts, "ann", Role::Admin);
+    let (_, who) = accounts.log_in(&login("ann", "correct horse"), "192.0.2.1", "", NOW).unwrap();
+    let code = |secret: &str, at: u64| {
+        let secret = totp_rs::Secret::try_from_base32(secret).unwrap();
+        totp_rs::Builder::new().with_secret(secret).build().unwrap().generate(at / 1000)
+    };
+    let none = api::Proof::default();
+    let first = accounts.begin_second_factor(&who, "lb", &none, NOW).unwrap().secret;
+    accounts.finish_second_factor(&who, &code(&first, NOW).to_string(), NOW).unwrap();
+    assert_eq!(kind(accounts.begin_second_factor(&who, "lb", &none, NOW)), Kind::Forbidden);
+    let later = NOW + 60_000;
+    let proof =
+        |password: &str, code: &str| api::Proof { password: Some(password.into()), code: Some(code.into()) };
+    let good = code(&first, later).to_string();
+    assert!(accounts.begin_second_factor(&who, "lb", &proof("wrong wrong", &good), later).is_err());
+    assert!(accounts.begin_second_factor(&who, "lb", &proof("correct horse", "000000"), later).is_err());
+    accounts.begin_second_factor(&who, "lb", &proof("correct horse", &good), later).unwrap();
+    assert!(accounts.begin_second_factor(&who, "lb", &proof("correct horse", &good), later).is_err(), "once");
     let _ = std::fs::remove_file(file);
 }
 

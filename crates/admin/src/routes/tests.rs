@@ -98,6 +98,28 @@ async fn every_route_as_every_role() {
     assert_eq!(changes, own.into(), "a viewer changes nothing but what is their own");
 }
 
+/// A configuration that is only asked about names files: it is for those who may commit it.
+#[tokio::test]
+async fn proposed_configurations_need_the_right_to_configure() {
+    let app = app("proposed");
+    let who = Who { name: "ann".into(), role: Role::Admin, from: String::new(), by: By::Socket };
+    for role in Role::ALL {
+        let new = api::NewToken { name: role.as_str().into(), role, valid_days: Some(1) };
+        let token = app.accounts.add_token(&new, &who, now_ms()).unwrap().token.unwrap();
+        let ask = async |body: &str| {
+            let request = HttpRequest::post("/api/v1/explain")
+                .header("content-type", "application/json")
+                .header("authorization", format!("Bearer {token}"))
+                .body(Body::from(body.to_owned()))
+                .unwrap();
+            secure_router(&app).oneshot(request).await.unwrap().status().as_u16()
+        };
+        let expect = if role == Role::Admin { 409 } else { 403 };
+        assert_eq!(ask(r#"{"target":"http://127.0.0.1/","configuration":"x"}"#).await, expect, "{role:?}");
+        assert_eq!(ask(r#"{"target":"http://127.0.0.1/"}"#).await, 409, "{role:?}");
+    }
+}
+
 /// A cookie alone changes nothing: another site may have made the browser send it.
 #[tokio::test]
 async fn other_sites_cannot_act() {

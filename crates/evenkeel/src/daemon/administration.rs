@@ -195,7 +195,8 @@ impl Administration {
             None => own_certificate(&snapshot.state_directory, &self.app.node)?,
         };
         let named = |e: String| format!("[admin] certificate {}: {e}", file.display());
-        let pem = std::fs::read_to_string(&file).map_err(|e| named(e.to_string()))?;
+        let pem = evenkeel_files::read_text(&file, evenkeel_files::PEM_AT_MOST)
+            .map_err(|e| named(e.to_string()))?;
         let config = evenkeel_admin::tls(&pem, snapshot.admin.only_tls13).map_err(named)?;
         Ok(Certificate { config, read_at: modified(&file) })
     }

@@ -61,8 +61,16 @@ impl Control {
     /// Replaces a file that the configuration names: a certificate and its key, checked together.
     pub fn put_certificate(&mut self, name: &str, pem: &str) -> Result<api::Certificate, Refused> {
         let files = self.certificate_files();
-        let found = files.into_iter().find(|(file, _)| file.file_name().is_some_and(|f| f == name));
-        let Some((file, used_by)) = found else {
+        let mut found = files.into_iter().filter(|(file, _)| file.file_name().is_some_and(|f| f == name));
+        let (first, second) = (found.next(), found.next());
+        if let (Some((first, _)), Some((second, _))) = (&first, &second) {
+            let (first, second) = (first.display(), second.display());
+            let why = format!(
+                "several files are named {name}, {first} and {second} among them: nothing was changed; give them names of their own"
+            );
+            return Err(Refused::new(Kind::Failed, why));
+        }
+        let Some((file, used_by)) = first else {
             let why = format!(
                 "no service uses a certificate file named {name}; GET /api/v1/certificates lists them"
             );
@@ -98,7 +106,7 @@ fn files_in(path: &Path) -> Vec<PathBuf> {
 }
 
 fn describe(file: &Path, used_by: Vec<String>) -> api::Certificate {
-    match std::fs::read(file) {
+    match evenkeel_files::read(file, evenkeel_files::PEM_AT_MOST) {
         Ok(pem) => describe_text(file, &pem, used_by),
         Err(error) => troubled(file, used_by, error.to_string()),
     }
@@ -114,6 +122,24 @@ fn troubled(file: &Path, used_by: Vec<String>, why: String) -> api::Certificate 
         not_after_ms: 0,
         days_left: 0,
         trouble: Some(why),
+    }
+}
+
+/// Whether a text can be what a file of certificates, of a key, or of both holds.
+pub fn check_pem(text: &str) -> Result<(), String> {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let keys: Result<Vec<_>, _> = PrivateKeyDer::pem_slice_iter(text.as_bytes()).collect();
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+    let (Ok(keys), Ok(certificates)) = (keys, certificates) else { return Err("is no PEM".into()) };
+    for der in &certificates {
+        X509Certificate::from_der(der).map_err(|_| "a certificate in it cannot be read".to_owned())?;
+    }
+    match (certificates.len(), keys.len()) {
+        (0, 0) => Err("holds neither a certificate nor a key".into()),
+        // A certificate with its key, which must belong to it.
+        (1.., 1) => evenkeel_admin::tls(text, false).map(drop),
+        _ => Ok(()),
     }
 }
 

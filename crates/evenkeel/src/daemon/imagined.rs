@@ -13,6 +13,7 @@ use evenkeel_rules::{
 };
 
 use super::explain::Known;
+use super::secrets;
 
 /// What is asked about, read from the question.
 pub struct Asked {
@@ -271,7 +272,9 @@ pub fn walk(imagined: &Imagined<'_>, service: &VirtualService) -> Result<Walked,
             evenkeel_l7::load_lists(&mut expression).map_err(|e| e.to_string())?;
             holds = expression.holds(imagined, &mut captures);
             let leaves = expression.explain(imagined).into_iter();
-            tests = leaves.map(|leaf| api::TestTried { test: leaf.text, holds: leaf.holds }).collect();
+            tests = leaves
+                .map(|leaf| api::TestTried { test: secrets::text(&leaf.text), holds: leaf.holds })
+                .collect();
         }
         let mut actions = Vec::new();
         let mut ending = None;
@@ -281,7 +284,7 @@ pub fn walk(imagined: &Imagined<'_>, service: &VirtualService) -> Result<Walked,
                 let goes_on = matches!(action, Action::PoolMap { .. }) && pool.is_none();
                 ending = (!goes_on).then(|| (text.clone(), pool));
             }
-            actions.push(text);
+            actions.push(secrets::text(&text));
         }
         imagined.end_route();
         tried.push(api::RouteTried { name: route.name.as_str().into(), holds, tests, actions });
@@ -325,6 +328,12 @@ fn describe(
         String::from_utf8_lossy(&out).into_owned()
     };
     let edit = |of: &str, edit: &HeaderEdit| match edit {
+        HeaderEdit::Set { name, .. } if secrets::is_secret_header(name) => {
+            format!("{of} header {name} becomes {}", secrets::LEFT_OUT)
+        }
+        HeaderEdit::Add { name, .. } if secrets::is_secret_header(name) => {
+            format!("{of} header {name}: {} is added", secrets::LEFT_OUT)
+        }
         HeaderEdit::Set { name, value } => format!("{of} header {name} becomes {:?}", render(value)),
         HeaderEdit::Add { name, value } => format!("{of} header {name}: {:?} is added", render(value)),
         HeaderEdit::Remove { name } => format!("{of} header {name} is removed"),
@@ -342,7 +351,8 @@ fn describe(
         Action::SetVariable { name, value } => {
             let value = render(value);
             facts.variables.borrow_mut().insert(name.clone(), value.clone().into_bytes());
-            (format!("{name} is {value:?}"), None)
+            let shown = if secrets::is_secret(name) { secrets::LEFT_OUT } else { &value };
+            (format!("{name} is {shown:?}"), None)
         }
         Action::Capture { name, value } => (format!("log {name}: {:?}", render(value)), None),
         Action::Priority(priority) => (format!("priority {priority} in the queue"), None),

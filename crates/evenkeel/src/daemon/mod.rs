@@ -18,6 +18,7 @@ mod overrides;
 mod pair;
 mod parts;
 mod recorder;
+mod secrets;
 mod servers;
 mod status;
 mod sync;
@@ -437,7 +438,7 @@ impl Control {
             Request::Certificates(to) => reply(to, self.certificates()),
             Request::PutCertificate { name, pem, reply: to } => reply(to, self.put_certificate(&name, &pem)),
             Request::Doctor(to) => self.doctor(to),
-            Request::Attempt { attempt, reply: to } => self.attempt(attempt, to),
+            Request::Attempt { attempt, free, reply: to } => self.attempt(&attempt, free, to),
             Request::TestAlerts(to) => self.test_alerts(to),
             Request::Backup(to) => reply(to, self.backup()),
             Request::Restore { backup, who, reply: to } => self.restore(*backup, &who, to),

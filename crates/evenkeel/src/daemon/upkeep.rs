@@ -8,8 +8,8 @@ use aws_lc_rs::digest;
 use evenkeel_admin::{Kind, Refused, Reply};
 use evenkeel_api as api;
 use evenkeel_config::Change;
-use evenkeel_health::Target;
-use evenkeel_model::Probe;
+use evenkeel_health::{Outcome, Target};
+use evenkeel_model::{Probe, Snapshot};
 use serde_json::{Value, json};
 use similar::TextDiff;
 use tokio::sync::{Semaphore, oneshot};
@@ -67,7 +67,7 @@ impl Control {
         // The one that the node has made itself is the node's own.
         let own = self.snapshot().state_directory.join("admin.pem");
         for file in self.certificate_files().into_keys().filter(|file| *file != own) {
-            let text = std::fs::read_to_string(&file)
+            let text = evenkeel_files::read_text(&file, evenkeel_files::PEM_AT_MOST)
                 .map_err(|e| refuse(Kind::Failed, format!("{}: {e}", file.display())))?;
             certificates.insert(file.display().to_string(), text);
         }
@@ -87,74 +87,105 @@ impl Control {
         Ok(backup)
     }
 
-    /// Puts a backup in place: certificates, live states, people, and the configuration by a commit.
+    /// Puts a backup in place: certificates, live states, the configuration by a commit, people.
+    /// All of it is looked at before anything is written; where a later step fails, what was
+    /// written is put back.
     pub fn restore(&mut self, backup: api::Backup, who: &str, reply: Reply<api::Restored>) {
-        match self.restore_files(&backup) {
-            Err(refused) => drop(reply.send(Err(refused))),
-            Ok(notes) => {
-                let made = jiff::Timestamp::from_millisecond(backup.made_ms as i64).unwrap_or_default();
-                let options = api::CommitOptions {
-                    author: Some(who.to_owned()),
-                    message: Some(format!("restored from a backup of {} made {made:.0}", backup.node)),
-                    ..Default::default()
-                };
-                let (sender, done) = oneshot::channel();
-                self.commit_on_both(backup.configuration, options, sender);
-                answer(done, reply, move |committed| api::Restored { revision: committed.revision, notes });
-            }
-        }
-    }
-
-    fn restore_files(&mut self, backup: &api::Backup) -> Result<Vec<String>, Refused> {
-        if backup.format > FORMAT {
-            let why = format!(
-                "the backup was made by Evenkeel {}, and its format {} is newer than this program knows ({FORMAT})",
-                backup.version, backup.format
-            );
-            return Err(refuse(Kind::Invalid, why));
-        }
-        if backup.digest != digest_of(backup) {
-            return Err(refuse(Kind::Invalid, "the backup was altered or damaged: its digest is another"));
-        }
-        let live: Live = serde_json::from_str(&backup.live)
-            .map_err(|e| refuse(Kind::Invalid, format!("the live states of the backup: {e}")))?;
-        // Files are only written where the configuration that comes with them looks for them.
-        let named = paths_named(&backup.configuration);
-        for path in backup.certificates.keys() {
-            if !is_named(path, &named) {
-                let why = format!("the backup holds {path}, which its configuration does not name");
-                return Err(refuse(Kind::Invalid, why));
-            }
-        }
+        let live = match self.check_backup(&backup) {
+            Err(refused) => return drop(reply.send(Err(refused))),
+            Ok(live) => live,
+        };
         let mut notes = Vec::new();
-        for (path, text) in &backup.certificates {
-            let file = PathBuf::from(path);
-            if let Some(folder) = file.parent() {
-                let _ = std::fs::create_dir_all(folder);
-            }
-            let failed = |e: std::io::Error| refuse(Kind::Failed, format!("{path}: {e}"));
-            evenkeel_platform::write_private(&file, text.as_bytes()).map_err(failed)?;
-            notes.push(format!("wrote {path}"));
-        }
-        read(&backup.configuration)?;
+        let written = match Written::write(&backup.certificates, &mut notes) {
+            Err(refused) => return drop(reply.send(Err(refused))),
+            Ok(written) => written,
+        };
         if self.pair().is_some() {
-            self.pair_or_refused()?.hold(true)?;
+            if let Err(refused) = self.pair_or_refused().and_then(|pair| pair.hold(true)) {
+                written.take_back();
+                return drop(reply.send(Err(refused)));
+            }
             notes.push("this node stays passive until `evenkeel pair release`".into());
         }
-        if !backup.accounts.is_empty() {
-            let accounts = self.administration().map(|a| a.app().accounts.clone());
+        let before = serde_json::to_string(self.overrides().live()).unwrap_or_default();
+        self.overrides_mut().restore_live(live);
+        self.push_states();
+        notes.push("admin states and live weights are as in the backup".into());
+        let made = jiff::Timestamp::from_millisecond(backup.made_ms as i64).unwrap_or_default();
+        let options = api::CommitOptions {
+            author: Some(who.to_owned()),
+            message: Some(format!("restored from a backup of {} made {made:.0}", backup.node)),
+            ..Default::default()
+        };
+        let accounts = self.administration().map(|a| a.app().accounts.clone());
+        let accounts = accounts.filter(|_| !backup.accounts.is_empty());
+        let people = backup.accounts;
+        let finish = move |committed: Result<api::Committed, Refused>| {
+            let committed = match committed {
+                Ok(committed) => committed,
+                Err(refused) => {
+                    written.take_back();
+                    return Err(refused);
+                }
+            };
             if let Some(accounts) = accounts {
-                let count = accounts.restore(&backup.accounts)?;
+                let count = accounts.restore(&people)?;
                 notes.push(format!(
                     "{count} people and their tokens are as in the backup; everybody logs in again"
                 ));
             }
+            Ok(api::Restored { revision: committed.revision, notes })
+        };
+        let (sender, mut done) = oneshot::channel();
+        self.commit_on_both(backup.configuration, options, sender);
+        match done.try_recv() {
+            Ok(committed) => {
+                if committed.is_err()
+                    && let Ok(before) = serde_json::from_str(&before)
+                {
+                    self.overrides_mut().restore_live(before);
+                    self.push_states();
+                }
+                let _ = reply.send(finish(committed));
+            }
+            // The other node is asked first.
+            Err(_) => drop(tokio::spawn(async move {
+                let stopping = |_| Err(refuse(Kind::Failed, "the daemon is stopping"));
+                let _ = reply.send(finish(done.await.unwrap_or_else(stopping)));
+            })),
         }
-        self.overrides_mut().restore_live(live);
         self.save_overrides();
-        self.push_states();
-        notes.push("admin states and live weights are as in the backup".into());
-        Ok(notes)
+    }
+
+    /// Everything that can be wrong with a backup.
+    fn check_backup(&self, backup: &api::Backup) -> Result<Live, Refused> {
+        let invalid = |why: String| refuse(Kind::Invalid, why);
+        if backup.format > FORMAT {
+            return Err(invalid(format!(
+                "the backup was made by Evenkeel {}, and its format {} is newer than this program knows ({FORMAT})",
+                backup.version, backup.format
+            )));
+        }
+        if backup.digest != digest_of(backup) {
+            return Err(invalid("the backup was altered or damaged: its digest is another".into()));
+        }
+        let live: Live = serde_json::from_str(&backup.live)
+            .map_err(|e| invalid(format!("the live states of the backup: {e}")))?;
+        read(&backup.configuration)?;
+        // Files are only written where the configuration that comes with them looks for them.
+        let named = paths_named(&backup.configuration);
+        for (path, text) in &backup.certificates {
+            if !is_named(path, &named) {
+                return Err(invalid(format!(
+                    "the backup holds {path}, which its configuration does not name"
+                )));
+            }
+            super::certificates::check_pem(text).map_err(|why| invalid(format!("{path}: {why}")))?;
+        }
+        if !backup.accounts.is_empty() {
+            evenkeel_admin::Accounts::check(&backup.accounts)?;
+        }
+        Ok(live)
     }
 
     // For helpers
@@ -163,7 +194,7 @@ impl Control {
     pub fn support_bundle(&mut self) -> Value {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let mut values = evenkeel_config::values(&self.running_text());
-        redact(&mut values);
+        super::secrets::redact(&mut values);
         let uname = rustix::system::uname();
         json!({
             "made-ms": wall_ms(),
@@ -212,9 +243,17 @@ impl Control {
         });
     }
 
-    /// Probes what somebody is about to configure.
-    pub fn attempt(&self, attempt: api::Attempt, reply: Reply<api::Attempted>) {
-        let target = match target_of(&attempt) {
+    /// Probes what somebody is about to configure. Whoever is not `free` to configure reaches real
+    /// servers of the running configuration alone, with its files, and learns no words of theirs.
+    pub fn attempt(&self, attempt: &api::Attempt, free: bool, reply: Reply<api::Attempted>) {
+        let allowed = |target: Target| match free || is_known(self.snapshot(), &target) {
+            true => Ok(target),
+            false => Err(refuse(
+                Kind::Forbidden,
+                "only real servers of the running configuration, with its server-tls: others need the right to configure",
+            )),
+        };
+        let target = match target_of(attempt).and_then(allowed) {
             Ok(target) => target,
             Err(refused) => return drop(reply.send(Err(refused))),
         };
@@ -225,10 +264,33 @@ impl Control {
             let report = report.await.map_err(gone);
             let _ = reply.send(report.map(|r| api::Attempted {
                 passed: r.passed,
-                detail: r.detail,
+                detail: if free { r.detail } else { in_words(r.outcome).into() },
                 took_ms: r.took.as_millis() as u64,
             }));
         });
+    }
+}
+
+/// The address is a real server's, and no file is named that its pool does not name.
+fn is_known(snapshot: &Snapshot, target: &Target) -> bool {
+    let names_no_file = target.tls.as_ref().is_none_or(|t| t.ca.is_none() && t.certificate.is_none());
+    snapshot.pools.iter().any(|pool| {
+        let port =
+            |own: u16| target.address.port() == own || Some(target.address.port()) == pool.health_check.port;
+        let mut servers = pool.real_servers.iter().map(|s| s.address);
+        (names_no_file || pool.server_tls == target.tls)
+            && servers.any(|a| a.ip() == target.address.ip() && port(a.port()))
+    })
+}
+
+/// How an attempt went, without what the server said.
+fn in_words(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Passed => "it passes",
+        Outcome::Timeout => "no answer in time",
+        Outcome::Unreachable => "it cannot be reached",
+        Outcome::Invalid => "the answer is not understood",
+        Outcome::Refused => "the answer is not the expected one",
     }
 }
 
@@ -241,16 +303,39 @@ fn change(edit: api::Edit) -> Change {
     }
 }
 
-/// Waits for a commit elsewhere, and answers with what follows from it.
-fn answer<T: Send + 'static>(
-    done: oneshot::Receiver<Result<api::Committed, Refused>>,
-    reply: Reply<T>,
-    then: impl FnOnce(api::Committed) -> T + Send + 'static,
-) {
-    tokio::spawn(async move {
-        let result = done.await.unwrap_or_else(|_| Err(refuse(Kind::Failed, "the daemon is stopping")));
-        let _ = reply.send(result.map(then));
-    });
+/// Files that a restore has written, with what they held before.
+struct Written(Vec<(PathBuf, Option<Vec<u8>>)>);
+
+impl Written {
+    fn write(files: &BTreeMap<String, String>, notes: &mut Vec<String>) -> Result<Written, Refused> {
+        let mut written = Written(Vec::new());
+        for (path, text) in files {
+            let file = PathBuf::from(path);
+            if let Some(folder) = file.parent() {
+                let _ = std::fs::create_dir_all(folder);
+            }
+            let before = evenkeel_files::read(&file, evenkeel_files::PEM_AT_MOST).ok();
+            if let Err(error) = evenkeel_platform::write_private(&file, text.as_bytes()) {
+                written.take_back();
+                return Err(refuse(Kind::Failed, format!("{path}: {error}; nothing was changed")));
+            }
+            written.0.push((file, before));
+            notes.push(format!("wrote {path}"));
+        }
+        Ok(written)
+    }
+
+    fn take_back(self) {
+        for (file, before) in self.0 {
+            let done = match before {
+                Some(bytes) => evenkeel_platform::write_private(&file, &bytes),
+                None => std::fs::remove_file(&file),
+            };
+            if let Err(error) = done {
+                tracing::error!(file = %file.display(), %error, "what was before a restore cannot be put back");
+            }
+        }
+    }
 }
 
 fn digest_of(backup: &api::Backup) -> String {
@@ -273,25 +358,6 @@ fn is_named(path: &str, named: &[String]) -> bool {
     let plain = path.starts_with('/') && !path.split('/').any(|part| part == "..");
     let holds = |n: &String| path == n || path.starts_with(&format!("{}/", n.trim_end_matches('/')));
     plain && named.iter().any(holds)
-}
-
-/// Words in the names of keys whose values nobody else should see.
-const SECRET: [&str; 6] = ["password", "secret", "url", "users", "key", "send"];
-
-fn redact(values: &mut Value) {
-    match values {
-        Value::Object(map) => {
-            for (key, value) in map.iter_mut() {
-                let hidden = SECRET.iter().any(|word| key.contains(word)) && !value.is_boolean();
-                match hidden {
-                    true => *value = json!("(left out)"),
-                    false => redact(value),
-                }
-            }
-        }
-        Value::Array(all) => all.iter_mut().for_each(redact),
-        _ => {}
-    }
 }
 
 fn target_of(attempt: &api::Attempt) -> Result<Target, Refused> {
@@ -366,13 +432,19 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_left_out() {
-        let mut values = json!({ "a": { "password": "x", "list": [{ "url": "y", "name": "z" }] }, "b": 1 });
-        redact(&mut values);
-        assert_eq!(
-            values.to_string(),
-            "{\"a\":{\"password\":\"(left out)\",\"list\":[{\"url\":\"(left out)\",\"name\":\"z\"}]},\"b\":1}"
-        );
+    fn attempts_without_the_right_to_configure_reach_known_servers_alone() {
+        let snapshot = read("[[virtual-service]]\nname = \"s\"\nvip = [\"127.0.0.1:1\"]\nmode = \"http\"\n[[virtual-service.real-server]]\nname = \"r\"\naddress = \"127.0.0.2:80\"\n").unwrap();
+        let check = |address: &str, tls: Value, expect| {
+            let attempt =
+                api::Attempt { address: address.into(), health_check: Value::Null, server_tls: tls };
+            let target = target_of(&attempt).unwrap();
+            assert_eq!(is_known(&snapshot, &target), expect, "{address} {:?}", target.tls);
+        };
+        check("127.0.0.2:80", Value::Null, true);
+        check("127.0.0.2:80", json!({ "verify": false }), true);
+        check("127.0.0.2:80", json!({ "ca": "/etc/shadow" }), false);
+        check("127.0.0.2:81", Value::Null, false);
+        check("127.0.0.3:80", Value::Null, false);
     }
 
     #[test]

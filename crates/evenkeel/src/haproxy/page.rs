@@ -105,6 +105,9 @@ async fn answer(
     let Some(page) = number.and_then(|n| served.known.running.pages.get(n)) else {
         return (StatusCode::FORBIDDEN, "this page is only there through its proxy\n").into_response();
     };
+    if method == Method::POST && is_foreign(text("origin"), text("sec-fetch-site"), text("host")) {
+        return (StatusCode::FORBIDDEN, "another site has sent this\n").into_response();
+    }
     if !is_known(page, text("authorization")) {
         let ask = format!("Basic realm=\"{}\"", page.realm.replace('"', ""));
         return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, ask)], "401 Unauthorized\n")
@@ -147,6 +150,16 @@ async fn answer(
         ("text/html; charset=utf-8", html(&served.known, page, &asked, &rows))
     };
     ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], text).into_response()
+}
+
+/// A browser sends the password of the page with what other sites make it send.
+fn is_foreign(origin: Option<&str>, site: Option<&str>, host: Option<&str>) -> bool {
+    if site.is_some_and(|site| !matches!(site, "same-origin" | "none")) {
+        return true;
+    }
+    let Some(origin) = origin else { return false };
+    let own = origin.split_once("://").map(|(_, own)| own);
+    !own.zip(host).is_some_and(|(own, host)| own.eq_ignore_ascii_case(host))
 }
 
 fn is_known(page: &StatsPage, authorization: Option<&str>) -> bool {
@@ -325,5 +338,20 @@ mod tests {
         let page = StatsPage { users: vec!["admin:pw".into()], ..StatsPage::default() };
         assert!(is_known(&page, Some("Basic YWRtaW46cHc=")) && !is_known(&page, Some("Basic YWRtaW46cHg=")));
         assert!(!is_known(&page, None) && is_known(&StatsPage::default(), None));
+    }
+
+    #[test]
+    fn other_sites_cannot_act() {
+        let check = |origin, site, foreign| {
+            assert_eq!(is_foreign(origin, site, Some("lb.example:8404")), foreign, "{origin:?} {site:?}");
+        };
+        check(None, None, false);
+        check(Some("http://lb.example:8404"), None, false);
+        check(Some("https://LB.example:8404"), Some("same-origin"), false);
+        check(Some("http://evil.example"), None, true);
+        check(Some("http://lb.example"), None, true);
+        check(Some("null"), None, true);
+        check(None, Some("cross-site"), true);
+        assert!(is_foreign(Some("http://lb.example"), None, None));
     }
 }

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -240,7 +241,8 @@ impl Target {
     fn reopen(&mut self) {
         match self {
             Target::File(path, file) => {
-                *file = OpenOptions::new().create(true).append(true).open(path).ok();
+                // Addresses and paths of clients are not for everybody on the machine.
+                *file = OpenOptions::new().create(true).append(true).mode(0o640).open(path).ok();
             }
             Target::Syslog(place, _) => place.open(),
             Target::Off | Target::Stdout => {}

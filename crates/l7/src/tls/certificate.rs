@@ -61,14 +61,18 @@ type Listed = (usize, PathBuf, Vec<String>);
 
 /// Lines of `FILE NAME…`; `#` begins a comment.
 fn read_list(list: &Path) -> Result<Vec<Listed>, FileError> {
-    let text = std::fs::read_to_string(list).map_err(|e| FileError::unreadable(list, &e))?;
+    let text = evenkeel_files::read_text(list, evenkeel_files::LIST_AT_MOST);
+    let text = text.map_err(|e| FileError::unreadable(list, &e))?;
     let mut all = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let mut words = line.split_whitespace().take_while(|word| !word.starts_with('#'));
         let Some(file) = words.next() else { continue };
         let names: Vec<String> = words.map(str::to_ascii_lowercase).collect();
-        if let Some(option) = names.iter().find(|name| name.contains(['[', ']'])) {
-            let why = format!("line {}: {option}: options of single certificates are not there", number + 1);
+        if names.iter().any(|name| name.contains(['[', ']'])) {
+            let why = format!(
+                "line {}: options in brackets: options of single certificates are not there",
+                number + 1
+            );
             return Err(FileError::new(list, why));
         }
         let file = list.parent().unwrap_or(Path::new("")).join(file);
@@ -87,7 +91,8 @@ pub fn load_list(list: &Path) -> Result<Vec<Loaded>, FileError> {
     let mut all: Vec<Loaded> = Vec::new();
     for (line, file, names) in read_list(list)? {
         let loaded = load(&file);
-        let loaded = loaded.map_err(|e| FileError::new(list, format!("line {line}: {e}")))?;
+        let loaded = loaded
+            .map_err(|e| FileError::new(list, format!("line {line}: the file that it names: {}", e.why)))?;
         let (except, names): (Vec<String>, Vec<String>) =
             names.into_iter().partition(|name| name.starts_with('!'));
         let except: Vec<String> = except.into_iter().map(|name| name[1..].to_owned()).collect();
@@ -188,7 +193,7 @@ fn read_bundle(file: &Path) -> Result<Bundle, FileError> {
     }
     let mut bundle = Bundle { certificates: Vec::new(), keys: Vec::new() };
     for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(&text) {
-        let (kind, der) = section.map_err(|e| FileError::new(file, format!("is no PEM: {e}")))?;
+        let (kind, der) = section.map_err(|_| FileError::new(file, "is no PEM"))?;
         match kind {
             SectionKind::Certificate => bundle.certificates.push(der.into()),
             SectionKind::PrivateKey => bundle.keys.push(PrivatePkcs8KeyDer::from(der).into()),

@@ -84,14 +84,7 @@ fn cipher_name(suite: rustls::CipherSuite) -> &'static str {
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, FileError> {
-    /// A bundle of thousands of authorities is below 1 MiB.
-    const AT_MOST: u64 = 16 << 20;
-    let unreadable = |e: std::io::Error| FileError::unreadable(file, &e);
-    let length = std::fs::metadata(file).map_err(unreadable)?.len();
-    if length > AT_MOST {
-        return Err(FileError::new(file, "larger than 16 MiB"));
-    }
-    std::fs::read(file).map_err(unreadable)
+    evenkeel_files::read(file, evenkeel_files::PEM_AT_MOST).map_err(|e| FileError::unreadable(file, &e))
 }
 
 fn provider() -> std::sync::Arc<rustls::crypto::CryptoProvider> {

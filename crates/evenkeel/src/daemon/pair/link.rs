@@ -254,7 +254,7 @@ impl PeerLink {
             serde_json::json!({ "keys": keys.secrets().iter().map(|k| hex(k)).collect::<Vec<_>>() });
         answer["more"] = body;
         let joined = Joined { certificate: hex(&self.identity.certificate), body: answer };
-        self.link.invite(Invite { secret, until: Instant::now() + INVITED, tries: 0, answer: joined });
+        self.link.invite(Invite { secret, until: Instant::now() + INVITED, answer: joined });
         let address = match settings.listen.ip() {
             ip if !ip.is_unspecified() => ip,
             _ => evenkeel_platform::Network::open()
