@@ -265,8 +265,7 @@ impl Control {
         let mut before = std::mem::take(&mut self.servers);
         let mut targets: Vec<Target> = Vec::new();
         // Servers of several pools that are probed alike are probed once.
-        let mut alike: HashMap<(SocketAddr, evenkeel_model::HealthCheck, Option<SocketAddr>), u32> =
-            HashMap::new();
+        let mut alike = HashMap::new();
         self.followers.clear();
         let mut probes = Vec::new();
         for pool in &self.engine.config().pools.clone() {
@@ -288,12 +287,13 @@ impl Control {
                 }
                 let is_script = matches!(check.probe, Probe::Script(_));
                 let vip = if is_script { vip_of(&self.snapshot, &pool.pool) } else { None };
-                let key = (address, check.clone(), vip);
+                // Probes speak TLS as the pool does.
+                let tls = pool.pool.server_tls.clone();
+                let key = (address, check.clone(), vip, tls.clone());
                 match alike.get(&key) {
-                    Some(first) => self.followers.entry(*first).or_default().push(server.id),
+                    Some(&first) => self.followers.entry(first).or_default().push(server.id),
                     None => {
                         alike.insert(key, server.id);
-                        let tls = pool.pool.server_tls.clone();
                         targets.push(Target { id: server.id, address, vip, tls, check });
                     }
                 }
