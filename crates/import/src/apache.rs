@@ -12,6 +12,23 @@ struct Host {
     lines: Vec<(usize, Vec<String>)>,
 }
 
+/// Who may come in.
+const ACCESS: &[&str] = &[
+    "require",
+    "allow",
+    "deny",
+    "order",
+    "satisfy",
+    "authtype",
+    "authname",
+    "authuserfile",
+    "authbasicprovider",
+    "sslverifyclient",
+    "sslrequire",
+];
+const OPEN: &str = "the access rule is left out, and what it closed is open: write it as a route with `deny` or \
+                    `basic-auth`";
+
 /// A line and its words.
 type Words = (usize, Vec<String>);
 /// Its line, its name, what is inside.
@@ -34,6 +51,7 @@ pub fn read(text: &str, draft: &mut Draft) {
         if !skipped.is_empty() {
             match keyword.as_str() {
                 _ if keyword == skipped => skipped.clear(),
+                word if ACCESS.contains(&word) => draft.left(at, &words.join(" "), OPEN),
                 "proxypass" | "proxypassmatch" | "requestheader" | "header" => {
                     let why = "what stands in a Location is not carried over: write it beside it";
                     draft.left(at, &words.join(" "), why);
@@ -87,6 +105,13 @@ pub fn read(text: &str, draft: &mut Draft) {
     let passes = |host: &Host| host.lines.iter().any(|(_, w)| w[0].eq_ignore_ascii_case("ProxyPass"));
     if passes(&server) {
         hosts.push(server);
+    }
+    for host in hosts.iter().filter(|h| !passes(h)) {
+        draft.left(host.line, "VirtualHost", "nothing of it is passed on: it is left out");
+        for (at, words) in host.lines.iter().filter(|(_, w)| w[0].to_lowercase().starts_with("redirect")) {
+            let why = "write it as a virtual service with a route that has `redirect`";
+            draft.left(*at, &words.join(" "), why);
+        }
     }
     for (line, of, lines) in &balancers {
         let sticky = hosts.iter().flat_map(|h| &h.lines).find_map(|(_, w)| sticky(w, of));
@@ -214,7 +239,7 @@ fn pool(
                     }
                 }
             }
-            "order" | "allow" | "deny" | "require" => {}
+            word if ACCESS.contains(&word) => draft.left(*at, &words.join(" "), OPEN),
             _ => draft.left(*at, &words.join(" "), "not carried over"),
         }
     }
@@ -276,6 +301,10 @@ fn service(host: &Host, draft: &mut Draft) {
                 let only = words[1..].iter().all(|w| w == "-all" || w.trim_start_matches('+') == "TLSv1.3");
                 min_tls = only.then_some("1.3");
             }
+            "proxypassreverse" => {
+                let why = "places in answers that name the server stay as they are";
+                draft.note(*at, "ProxyPassReverse", why);
+            }
             "proxytimeout" => {
                 service.timeouts.text("server", &format!("{}s", words.get(1).map_or("60", |t| t)))
             }
@@ -293,7 +322,6 @@ fn service(host: &Host, draft: &mut Draft) {
             | "sslcertificatechainfile"
             | "sslciphersuite"
             | "sslhonorcipherorder"
-            | "proxypassreverse"
             | "proxyrequests"
             | "documentroot"
             | "errorlog"
@@ -313,6 +341,7 @@ fn service(host: &Host, draft: &mut Draft) {
                     );
                 }
             }
+            word if ACCESS.contains(&word) => draft.left(*at, &words.join(" "), OPEN),
             _ => draft.left(*at, &words.join(" "), "not carried over"),
         }
     }

@@ -63,6 +63,15 @@ impl Table {
     }
 }
 
+/// The server of those who have none: nothing is sent to it.
+pub fn nobody() -> Table {
+    let mut nobody = Table::default();
+    nobody.text("name", "nobody");
+    nobody.text("address", "127.0.0.1:9");
+    nobody.set_with("admin-state", "\"halted\"", "there was no server");
+    nobody
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Pool {
     pub name: String,
@@ -317,6 +326,33 @@ impl Draft {
             self.pools.push(own);
         }
         self.services.push(joined);
+    }
+
+    /// Values that TOML cannot read, such as those of empty variables, are left out and told.
+    pub fn drop_unsound(&mut self) {
+        if evenkeel_config::format(&self.print()).is_ok() {
+            return;
+        }
+        let mut dropped = Vec::new();
+        let services = self.services.iter_mut().flat_map(|s| {
+            let own = s.own.iter_mut().flat_map(|p| p.servers.iter_mut().chain([&mut p.table]));
+            let routes = s.routes.iter_mut().chain(&mut s.answer_routes);
+            routes.chain([&mut s.table, &mut s.timeouts]).chain(own)
+        });
+        let pools = self.pools.iter_mut().flat_map(|p| p.servers.iter_mut().chain([&mut p.table]));
+        let others = self.globals.iter_mut().map(|(_, t)| t).chain(&mut self.routers).chain(&mut self.tables);
+        for table in services.chain(pools).chain(others) {
+            table.lines.retain(|line| {
+                let sound = evenkeel_config::format(&format!("{} = {}\n", line.key, line.value)).is_ok();
+                if !sound {
+                    dropped.push((line.key.clone(), line.value.clone()));
+                }
+                sound
+            });
+        }
+        for (key, value) in dropped {
+            self.left(0, &key, format!("{value:?} is no value: it is left out"));
+        }
     }
 
     pub fn print(&self) -> String {

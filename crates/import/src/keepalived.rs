@@ -45,12 +45,14 @@ fn parse(text: &str) -> Vec<Node> {
 
 pub fn read(text: &str, draft: &mut Draft) {
     let all = parse(text);
+    let version = all.iter().filter(|n| n.is("global_defs")).find_map(|n| n.value("vrrp_version"));
+    active_on_both(&all, draft);
     let synced = all.iter().any(|n| n.is("vrrp_sync_group"));
     for node in &all {
         match node.words.first().map_or("", String::as_str) {
             "global_defs" => mail(node, draft),
             "virtual_server" => virtual_server(node, &all, draft),
-            "vrrp_instance" => instance(node, synced, &all, draft),
+            "vrrp_instance" => instance(node, synced, version, &all, draft),
             // Told where they are used.
             "vrrp_sync_group" | "virtual_server_group" | "vrrp_script" => {}
             other => draft.left(node.line, other, "not carried over"),
@@ -85,7 +87,26 @@ fn seconds(text: &str) -> String {
     }
 }
 
-fn instance(node: &Node, synced: bool, all: &[Node], draft: &mut Draft) {
+/// A node that is master of one address and backup of another has one role here.
+fn active_on_both(all: &[Node], draft: &mut Draft) {
+    let routers: Vec<&Node> = all.iter().filter(|n| n.is("vrrp_instance")).collect();
+    let state = |n: &&Node| n.value("state").map(str::to_uppercase);
+    let Some(first) = routers.first() else { return };
+    let differs = |n: &&&Node| match (state(first), state(n)) {
+        (Some(one), Some(other)) => one != other,
+        _ => {
+            let priority = |n: &Node| n.value("priority").and_then(|p| p.parse::<u16>().ok()).unwrap_or(100);
+            priority(first) != priority(n)
+        }
+    };
+    if let Some(other) = routers.iter().find(differs) {
+        let why = "each node was master of some addresses: a pair has one role, and all addresses move \
+                   together to the active node";
+        draft.left(other.line, "vrrp_instance", why);
+    }
+}
+
+fn instance(node: &Node, synced: bool, version: Option<&str>, all: &[Node], draft: &mut Draft) {
     let get = |key: &str| node.value(key).map(str::to_owned);
     if draft.globals.iter().all(|(name, _)| name != "pair") {
         let pair = draft.global("pair");
@@ -105,7 +126,7 @@ fn instance(node: &Node, synced: bool, all: &[Node], draft: &mut Draft) {
     if let Some(interval) = get("advert_int") {
         router.text("interval", &seconds(&interval));
     }
-    if get("version").is_none_or(|v| v == "2") {
+    if get("version").as_deref().or(version).is_none_or(|v| v == "2") {
         router.set_with("version", "2", "keepalived's own default");
     }
     let own = node.child("virtual_ipaddress").and_then(|n| n.children.first());

@@ -106,6 +106,7 @@ pub fn import(sources: &[Source], variables: &BTreeMap<String, String>) -> Impor
         }
     }
     draft.join_layers();
+    draft.drop_unsound();
     let text = draft.print();
     Imported { text, left: draft.left }
 }

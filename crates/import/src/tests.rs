@@ -606,3 +606,84 @@ const WORDS: &[&str] = &[
     ",",
     "é",
 ];
+
+/// What HAProxy is asked in a frontend, with two backends behind it.
+fn of_haproxy(lines: &str) -> String {
+    format!("defaults\n mode http\n timeout connect 1s\n timeout client 5s\n timeout server 5s\n{lines}")
+}
+
+#[test]
+fn flags_of_conditions_are_heeded() {
+    let text = of_haproxy(
+        "listen a\n bind 192.0.2.1:80\n acl b path_end -i .asp .php\n http-request deny if { path_beg -i /admin }\n http-request deny if b\n http-request deny if { req.hdr(user-agent) -m sub -i badbot }\n http-request deny if { cook(role) -i root }\n http-request deny if { path -m dir -i /x/ }\n http-request deny if { path,lower -i -m reg ^/Y }\n http-request deny if { path_len gt 9 }\n http-request deny if { base_beg -i h/ }\n http-request deny if { path a*b }\n server s 192.0.2.2:80\n",
+    );
+    check(
+        &[(Kind::Haproxy, &text)],
+        &[
+            r#"path =~ "(?i)^/admin""#,
+            r#"path =~ "(?i)(?:\\.asp|\\.php)$""#,
+            r#"header("user-agent") =~ "(?i)badbot""#,
+            r#"cookie("role") =~ "(?i)^root$""#,
+            r#"path =~ "(?i)(?:^|[/?])x(?:[/?]|$)""#,
+            r#"text("{path|lower}") =~ "(?i)^/Y""#,
+            r#"number("{path|length}") > 9"#,
+            r#"text("{host}{path}") =~ "(?i)^h/""#,
+            r#"path =~ "(?s)^a\\*b$""#,
+        ],
+        &[],
+    );
+    let text = of_haproxy(
+        "listen a\n bind 192.0.2.1:80\n http-request deny if { path -i -f /list }\n http-request deny if { path -M /x }\n server s 192.0.2.2:80\n",
+    );
+    check(
+        &[(Kind::Haproxy, &text)],
+        &[],
+        &["http-request deny if { path -i -f /list }", "http-request deny if { path -M /x }"],
+    );
+}
+
+#[test]
+fn values_that_toml_cannot_read_are_told() {
+    let text = format!(
+        "global\n maxconn \"\"\n{}",
+        of_haproxy("listen a\n bind 192.0.2.1:80\n server s 192.0.2.2:80\n")
+    );
+    check(&[(Kind::Haproxy, &text)], &[], &["max-connections"]);
+}
+
+#[test]
+fn what_a_backend_brings_behind_a_rule() {
+    let text = of_haproxy(
+        "frontend f\n bind 192.0.2.1:80\n stats uri /st\n use_backend reports if { path_beg /r }\n use_backend app if { path_beg /app }\n use_backend m if { path_beg /m }\n default_backend web\nbackend web\n server s 192.0.2.2:80\nbackend reports\n timeout server 20s\n timeout queue 9s\n server s 192.0.2.2:80\nbackend app\n server a1 app1.internal:8080 check\nbackend m\n errorfile 503 /m.http\n",
+    );
+    check(
+        &[(Kind::Haproxy, &text)],
+        &[
+            "vip = [\"192.0.2.1:80\"]",
+            "server-timeout = \"20s\"",
+            "# Left out, its address is to be written: server a1 app1.internal:8080 check",
+            "admin-state = \"halted\"",
+            "answer = { status = 503, file = \"/m.http\" }",
+        ],
+        &["a1", "backend", "timeout queue", "stats"],
+    );
+}
+
+#[test]
+fn timeouts_of_tunnels_and_hosts_in_old_forms() {
+    let text = "defaults\n mode tcp\n timeout connect 1s\n timeout client 2s\n timeout server 2s\n timeout tunnel 60s\nlisten a\n bind 192.0.2.1:80\n option httpchk\n http-check send meth GET uri / ver HTTP/1.1\\r\\nHost:\\ inner.test\n server s 192.0.2.2:80 check\n";
+    check(&[(Kind::Haproxy, text)], &["client = \"1m\", server = \"1m\"", "host = \"inner.test\""], &[]);
+}
+
+#[test]
+fn keepalived_tells_two_roles_and_heeds_the_global_version() {
+    let one = |name: &str, state: &str, id: u8| {
+        format!(
+            "vrrp_instance {name} {{\n state {state}\n interface eth0\n virtual_router_id {id}\n priority 100\n virtual_ipaddress {{\n 192.0.2.{id}/24\n }}\n}}\n"
+        )
+    };
+    let text =
+        format!("global_defs {{\n vrrp_version 3\n}}\n{}{}", one("A", "MASTER", 51), one("B", "BACKUP", 52));
+    let made = check(&[(Kind::Keepalived, &text)], &[], &["vrrp_instance"]);
+    assert!(!made.contains("version = 2"), "{made}");
+}

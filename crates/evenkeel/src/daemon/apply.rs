@@ -286,7 +286,7 @@ fn layer4_specs(
 /// Who is probed under a configuration.
 fn probing(snapshot: &Snapshot, config: &EngineConfig) -> Probing {
     let mut probing = Probing::default();
-    let mut alike: HashMap<(SocketAddr, HealthCheck, Option<SocketAddr>), u32> = HashMap::new();
+    let mut alike = HashMap::new();
     for pool in &config.pools {
         for server in &pool.servers {
             let mut check = pool.pool.health_check.clone();
@@ -305,12 +305,13 @@ fn probing(snapshot: &Snapshot, config: &EngineConfig) -> Probing {
             }
             let is_script = matches!(check.probe, Probe::Script(_));
             let vip = if is_script { vip_of(snapshot, &pool.pool) } else { None };
-            let key = (address, check.clone(), vip);
+            // Probes speak TLS as the pool does.
+            let tls = pool.pool.server_tls.clone();
+            let key = (address, check.clone(), vip, tls.clone());
             match alike.get(&key) {
-                Some(first) => probing.followers.entry(*first).or_default().push(server.id),
+                Some(&first) => probing.followers.entry(first).or_default().push(server.id),
                 None => {
                     alike.insert(key, server.id);
-                    let tls = pool.pool.server_tls.clone();
                     probing.targets.push(Target { id: server.id, address, vip, tls, check });
                 }
             }

@@ -49,7 +49,7 @@ impl Proxy {
                 for (word, chosen) in self.chosen_by_name(word, backends) {
                     let Ok(when) = word.condition(acls) else { continue };
                     let when = both(&chosen, &when);
-                    behind.extend(Proxy::chosen_by_map(&word, &when, backends));
+                    behind.extend(self.chosen_by_map(&word, &when, backends));
                     behind.extend(backends.get(word.arg(1)).map(|backend| (*backend, when)));
                 }
             }

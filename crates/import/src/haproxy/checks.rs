@@ -23,6 +23,10 @@ pub fn check(proxy: &Proxy, draft: &mut Draft) -> Table {
             request(rest, &mut check);
             let mut sent = false;
             for word in proxy.all("http-check") {
+                if word.arg(1) == "disable-on-404" {
+                    let differs = "a server that answers 404 is down: clients that stay with it are moved";
+                    draft.note(word.line, "http-check disable-on-404", differs);
+                }
                 if let Err(why) = http_rule(word, &mut check, &mut sent) {
                     draft.left(word.line, &word.words.join(" "), why);
                 }
@@ -64,13 +68,16 @@ fn request(words: &[&str], check: &mut Table) {
         [method, path, more @ ..] => {
             check.text("method", method);
             check.text("path", path);
-            // `HTTP/1.1\r\nHost:\ www`, as it was written before 2.2.
-            let text = more.join(" ");
-            for field in text.split("\r\n").skip(1) {
-                if let Some((name, value)) = field.split_once(':') {
-                    header(check, name.trim(), value.trim());
-                }
-            }
+            fields(check, &more.join(" "));
+        }
+    }
+}
+
+/// Headers behind a version: `HTTP/1.1\r\nHost:\ www`, as they were written before 2.2.
+fn fields(check: &mut Table, version: &str) {
+    for field in version.split("\r\n").skip(1) {
+        if let Some((name, value)) = field.split_once(':') {
+            header(check, name.trim(), value.trim());
         }
     }
 }
@@ -104,7 +111,7 @@ fn http_rule(word: &Word, check: &mut Table, sent: &mut bool) -> Result<(), Stri
                 match *word {
                     "meth" => check.text("method", value()),
                     "uri" => check.text("path", value()),
-                    "ver" => drop(value()),
+                    "ver" => fields(check, value()),
                     "hdr" => {
                         let name = value();
                         header(check, name, value());

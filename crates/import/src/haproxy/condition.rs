@@ -129,17 +129,20 @@ fn criterion(words: &[String], counted: &Counted) -> Result<String, String> {
         None => (fetch.as_str(), ""),
     };
     name = name.strip_prefix("req.").unwrap_or(name);
-    let mut kind = "";
+    let (mut kind, mut folds) = ("", false);
     let mut values: Vec<&str> = Vec::new();
     let mut files: Vec<String> = Vec::new();
     let mut rest = words[1..].iter();
     while let Some(word) = rest.next() {
         match word.as_str() {
-            // Hosts and paths: hosts are compared without case in any case.
-            "-i" | "-n" => {}
+            "-i" => folds = true,
+            "-n" => {}
+            // A number by which the command line names it.
+            "-u" => drop(rest.next()),
             "-m" => kind = rest.next().map_or("", String::as_str),
             "-f" => files.push(list_file(rest.next())?),
             "--" => values.extend(rest.by_ref().map(String::as_str)),
+            flag if is_flag(flag) => return Err(format!("the flag {flag} has no counterpart")),
             value => values.push(value),
         }
     }
@@ -148,13 +151,12 @@ fn criterion(words: &[String], counted: &Counted) -> Result<String, String> {
         return Err(format!("a file of values for -m {kind} has no counterpart"));
     }
     values.extend(files.iter().map(String::as_str));
-    for (ending, of) in
-        [("_beg", "beg"), ("_end", "end"), ("_sub", "sub"), ("_reg", "reg"), ("_dom", "dom"), ("_dir", "dir")]
-    {
+    for (ending, of) in METHODS {
         if let Some(base) = name.strip_suffix(ending) {
             (name, kind) = (base, of);
         }
     }
+    let text;
     let subject = match (name, argument.to_ascii_lowercase().as_str()) {
         ("hdr", "host") => ("host", None),
         ("hdr" | "fhdr", _) if !argument.is_empty() => ("header", Some(argument)),
@@ -209,49 +211,40 @@ fn criterion(words: &[String], counted: &Counted) -> Result<String, String> {
         ("http_auth_group", list) if !list.is_empty() => return Ok(super::access::test(argument, &values)),
         ("always_true", _) => return Ok("source-port >= 0".into()),
         ("always_false", _) => return Ok("source-port < 0".into()),
+        // What has a text can be compared as one.
+        _ if ["", "str", "beg", "end", "sub", "dir", "dom", "reg", "len", "found"].contains(&kind) => {
+            let plain = without_method(fetch);
+            text = sample::template(&plain).map_err(|_| format!("the test {fetch} has no counterpart"))?;
+            ("text", Some(text.as_str()))
+        }
         _ => return Err(format!("the test {fetch} has no counterpart")),
     };
+    if kind == "len" {
+        let template = sample::template(&without_method(fetch))?;
+        return numbers(&format!("number({})", quoted(&length_of(&template))), &values);
+    }
     if values.is_empty() && kind != "found" {
         return Err(format!("the test {fetch} has no values"));
     }
-    let call = |values: &[String]| {
-        let first: Vec<String> = subject.1.map(quoted).into_iter().collect();
-        let all: Vec<String> = first.into_iter().chain(values.iter().map(|v| quoted(v))).collect();
-        format!("{}({})", subject.0, all.join(", "))
-    };
-    if values.iter().any(|v| v.contains('*')) && kind != "reg" {
-        return Err("a value holds `*`, which stands for anything here".into());
-    }
-    let patterns = |shape: fn(&str) -> String| values.iter().map(|v| shape(v)).collect::<Vec<_>>();
-    Ok(match kind {
-        "" | "str" => call(&patterns(|v| v.to_owned())),
-        "beg" => call(&patterns(|v| format!("{v}*"))),
-        "end" => call(&patterns(|v| format!("*{v}"))),
-        "sub" => call(&patterns(|v| format!("*{v}*"))),
-        "dir" => {
-            call(&values.iter().flat_map(|v| [format!("*/{v}/*"), format!("*/{v}")]).collect::<Vec<_>>())
-        }
-        "dom" => call(
-            &values
-                .iter()
-                .flat_map(|v| [(*v).to_owned(), format!("*.{v}"), format!("{v}.*"), format!("*.{v}.*")])
-                .collect::<Vec<_>>(),
-        ),
-        "found" => call(&["*".to_owned()]),
-        "reg" => {
-            let subject = match subject.1 {
-                Some(argument) => format!("{}({})", subject.0, quoted(argument)),
-                None => subject.0.to_owned(),
-            };
-            let insensitive = words.iter().any(|w| w == "-i");
-            let each = values.iter().map(|v| {
-                let flag = if insensitive { "(?i)" } else { "" };
-                format!("{subject} =~ {}", quoted(&format!("{flag}{v}")))
-            });
-            each.collect::<Vec<_>>().join(" || ")
-        }
-        other => return Err(format!("the match -m {other} has no counterpart")),
-    })
+    compared(subject, kind, folds, &values)
+}
+
+/// Endings of fetches that name how they are compared.
+const METHODS: [(&str, &str); 7] = [
+    ("_beg", "beg"),
+    ("_end", "end"),
+    ("_sub", "sub"),
+    ("_reg", "reg"),
+    ("_dom", "dom"),
+    ("_dir", "dir"),
+    ("_len", "len"),
+];
+
+/// `path_beg` is the path, `hdr_len(x)` the header.
+fn without_method(fetch: &str) -> String {
+    let (name, rest) = fetch.split_at(fetch.find('(').unwrap_or(fetch.len()));
+    let bare = METHODS.iter().find_map(|(ending, _)| name.strip_suffix(ending));
+    format!("{}{rest}", bare.unwrap_or(name))
 }
 
 /// A list in a file, as a route names it.
@@ -282,22 +275,14 @@ fn converted(fetch: &str, words: &[String]) -> Result<String, String> {
         match word.as_str() {
             "-i" => folds = true,
             "-n" => {}
+            "-u" => drop(rest.next()),
             "-m" => kind = rest.next().map_or("", String::as_str),
             "-f" => return Err("values from a file: name it as \"@FILE\" in the route".into()),
             "--" => values.extend(rest.by_ref().map(String::as_str)),
+            flag if is_flag(flag) => return Err(format!("the flag {flag} has no counterpart")),
             value => values.push(value),
         }
     }
-    let template = match folds {
-        true => template.strip_suffix('}').map_or(template.clone(), |t| format!("{t}|lower}}")),
-        false => template,
-    };
-    let lower: Vec<String> =
-        values.iter().map(|v| if folds { v.to_lowercase() } else { (*v).to_owned() }).collect();
-    let call = |shape: fn(&str) -> String| {
-        let patterns: Vec<String> = lower.iter().map(|v| quoted(&shape(v))).collect();
-        format!("text({}, {})", quoted(&template), patterns.join(", "))
-    };
     let signs = ["lt", "le", "gt", "ge", "eq"];
     if kind == "int" || values.first().is_some_and(|v| signs.contains(v)) {
         return numbers(&format!("number({})", quoted(&template)), &values);
@@ -312,24 +297,97 @@ fn converted(fetch: &str, words: &[String]) -> Result<String, String> {
     if values.is_empty() {
         return Err(format!("the test {fetch} has no values"));
     }
+    if kind == "len" {
+        return numbers(&format!("number({})", quoted(&length_of(&template))), &values);
+    }
+    compared(("text", Some(&template)), kind, folds, &values)
+}
+
+/// A template's length, in place of its text.
+fn length_of(template: &str) -> String {
+    template.strip_suffix('}').map_or_else(|| template.to_owned(), |t| format!("{t}|length}}"))
+}
+
+fn is_flag(word: &str) -> bool {
+    word.len() == 2 && word.starts_with('-') && word.as_bytes()[1].is_ascii_alphabetic()
+}
+
+/// What a text is compared with: by patterns with `*`, or by a regular expression where those cannot
+/// say it.
+fn compared(
+    (function, argument): (&str, Option<&str>),
+    kind: &str,
+    folds: bool,
+    values: &[&str],
+) -> Result<String, String> {
+    let subject = match argument {
+        Some(argument) => format!("{function}({})", quoted(argument)),
+        None => function.to_owned(),
+    };
+    // Names of hosts are compared without case in any case.
+    let folds = folds && function != "host";
+    let flag = if folds { "(?i)" } else { "" };
+    let regex = |text: &str| format!("{subject} =~ {}", quoted(&format!("{flag}{text}")));
     if kind == "reg" {
-        let each = values.iter().map(|v| format!("{} =~ {}", text(&template), quoted(v)));
-        return Ok(each.collect::<Vec<_>>().join(" || "));
+        return Ok(values.iter().map(|v| regex(v)).collect::<Vec<_>>().join(" || "));
     }
-    if values.iter().any(|v| v.contains('*')) {
-        return Err("a value holds `*`, which stands for anything here".into());
+    let ends = if kind == "dom" { "[/?.:]" } else { "[/?]" };
+    let trimmed: Vec<&str> = match kind {
+        "dom" => values.iter().map(|v| v.trim_matches(['/', '?', '.', ':'])).collect(),
+        "dir" => values.iter().map(|v| v.trim_matches(['/', '?'])).collect(),
+        _ => values.to_vec(),
+    };
+    let listed = |v: &&str| v.starts_with('@');
+    if folds && values.iter().any(listed) {
+        return Err("values of a file are compared with case: -i has no counterpart for -f".into());
     }
+    if folds || trimmed.iter().any(|v| v.contains('*')) && !values.iter().any(listed) {
+        let all: Vec<String> = trimmed.iter().map(|v| escaped(v)).collect();
+        let any = if all.len() == 1 { all[0].clone() } else { format!("(?:{})", all.join("|")) };
+        return Ok(regex(&match kind {
+            "" | "str" => format!("^{any}$"),
+            "beg" => format!("^{any}"),
+            "end" => format!("{any}$"),
+            "sub" => any,
+            "dir" | "dom" => format!("(?:^|{ends}){any}(?:{ends}|$)"),
+            other => return Err(format!("the match -m {other} has no counterpart")),
+        }));
+    }
+    let call = |values: &[String]| {
+        let first: Vec<String> = argument.map(quoted).into_iter().collect();
+        let all: Vec<String> = first.into_iter().chain(values.iter().map(|v| quoted(v))).collect();
+        format!("{function}({})", all.join(", "))
+    };
+    let patterns = |shape: fn(&str) -> String| trimmed.iter().map(|v| shape(v)).collect::<Vec<_>>();
+    let each = |shape: fn(&str) -> Vec<String>| trimmed.iter().flat_map(|v| shape(v)).collect::<Vec<_>>();
     Ok(match kind {
-        "str" | "" => call(str::to_owned),
-        "beg" => call(|v| format!("{v}*")),
-        "end" => call(|v| format!("*{v}")),
-        "sub" => call(|v| format!("*{v}*")),
-        "len" => {
-            let length = template.strip_suffix('}').map(|t| format!("{t}|length}}")).unwrap_or(template);
-            numbers(&format!("number({})", quoted(&length)), &values)?
+        "" | "str" => call(&patterns(|v| v.to_owned())),
+        "beg" => call(&patterns(|v| format!("{v}*"))),
+        "end" => call(&patterns(|v| format!("*{v}"))),
+        "sub" => call(&patterns(|v| format!("*{v}*"))),
+        "dir" if function == "path" => call(&each(|v| vec![format!("*/{v}/*"), format!("*/{v}")])),
+        "dom" if function == "host" => {
+            call(&each(|v| vec![v.to_owned(), format!("*.{v}"), format!("{v}.*"), format!("*.{v}.*")]))
         }
+        "dir" | "dom" => {
+            let all: Vec<String> = trimmed.iter().map(|v| escaped(v)).collect();
+            regex(&format!("(?:^|{ends})(?:{})(?:{ends}|$)", all.join("|")))
+        }
+        "found" => call(&["*".to_owned()]),
         other => return Err(format!("the match -m {other} has no counterpart")),
     })
+}
+
+/// A text as a regular expression that means it alone.
+fn escaped(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        if "\\.+*?()|[]{}^$#&-~".contains(c) {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
 }
 
 /// `payload(0,N)` with what it is or how it begins.

@@ -290,6 +290,10 @@ impl Proxy {
         self.all("server").chain(self.all("dispatch")).next().is_some()
     }
 
+    fn has_backends(&self) -> bool {
+        self.all("use_backend").chain(self.all("default_backend")).next().is_some()
+    }
+
     fn is_disabled(&self) -> bool {
         let found = self.words.iter().rfind(|w| ["disabled", "enabled"].contains(&w.words[0].as_str()));
         found.is_some_and(|w| w.words[0] == "disabled")
@@ -489,7 +493,7 @@ impl Proxy {
 
     /// The service, or two where some of its ports speak TLS.
     pub fn services(&self, backends: &BTreeMap<&str, &Proxy>, acls: &Acls, draft: &mut Draft) {
-        let is_page = self.all("stats").next().is_some() && self.all("server").next().is_none();
+        let is_page = self.all("stats").next().is_some() && !self.has_servers() && !self.has_backends();
         if self.is_disabled() {
             draft.note(self.line, &self.name, "it is disabled and is left out");
             return;
@@ -550,7 +554,7 @@ impl Proxy {
         }
         self.own_or_named(&mut service, draft);
         let target = self.last("default_backend").and_then(|w| backends.get(w.arg(1)).copied());
-        self.timeouts(target, &mut service);
+        self.timeouts(target, draft.run.is_some(), &mut service);
         // One with conditions is a rule.
         let forwards = |proxy: &Proxy| proxy.option("forwardfor").is_some_and(|w| w.words.len() == 2);
         if self.is_http() && (forwards(self) || target.is_some_and(forwards)) {
@@ -602,7 +606,8 @@ impl Proxy {
         let named = self.last("default_backend").and_then(|w| w.words.get(1)).map(|n| name(n));
         if self.kind == Kind::Listen && self.has_servers() {
             let mut pool = self.pool(draft);
-            pool.table.comments.clear();
+            let comments = std::mem::take(&mut pool.table.comments);
+            service.table.comments.extend(comments.into_iter().skip(self.comments.len()));
             service.own = Some(pool);
             return;
         }
@@ -629,20 +634,16 @@ impl Proxy {
                             &self.name,
                             "it has no servers: what it answers by itself is kept in routes",
                         );
-                        let mut pool = Pool::default();
-                        let mut nobody = Table::default();
-                        nobody.text("name", "nobody");
-                        nobody.text("address", "127.0.0.1:9");
-                        nobody.set_with("admin-state", "\"halted\"", "there was no server");
-                        pool.servers.push(nobody);
-                        service.own = Some(pool);
+                        let servers = vec![crate::draft::nobody()];
+                        service.own = Some(Pool { servers, ..Pool::default() });
                     }
                 }
             }
         }
     }
 
-    fn timeouts(&self, target: Option<&Proxy>, service: &mut Service) {
+    /// `as_it_runs`: with what HAProxy takes for timeouts that are not written.
+    fn timeouts(&self, target: Option<&Proxy>, as_it_runs: bool, service: &mut Service) {
         let mut set = |key: &str, time: Option<String>| {
             if let Some(time) = time {
                 service.timeouts.text(key, &time);
@@ -651,12 +652,18 @@ impl Proxy {
         let behind = |which: &str| target.and_then(|t| t.time(which)).or_else(|| self.time(which));
         set("connect", behind("connect"));
         set("client", self.time("client"));
-        set("server", behind("server"));
-        set("queue", behind("queue"));
+        let connect = behind("connect").filter(|_| as_it_runs);
+        set("queue", behind("queue").or(connect));
         if self.is_http() {
-            set("request", self.time("http-request"));
+            set("server", behind("server"));
+            let request = self.time("http-request").or_else(|| self.time("client").filter(|_| as_it_runs));
+            set("request", request);
             set("keep-alive", self.time("http-keep-alive"));
             set("tunnel", behind("tunnel"));
+        } else {
+            // Once both sides have spoken only the tunnel's time counts.
+            set("client", behind("tunnel").or_else(|| self.time("client")));
+            set("server", behind("tunnel").or_else(|| behind("server")));
         }
     }
 

@@ -79,6 +79,7 @@ pub fn rule(
             route.text("name", &format!("to-{}", name(backend)));
             match target.has_servers() {
                 true => set(&mut route, "pool", quoted(&name(backend))),
+                false if http => without_servers(target, acls, &condition, &mut route),
                 false => set(&mut route, "deny", if http { "{ status = 503 }" } else { "{}" }.into()),
             }
         }
@@ -259,6 +260,19 @@ pub fn rule(
         return Err(format!("{} asks about an answer, which there is none of yet", line.value));
     }
     Ok(Some(route))
+}
+
+/// What a backend without servers answers: its page for 503, where it has one.
+fn without_servers(backend: &Proxy, acls: &Acls, condition: &str, route: &mut Table) {
+    if !condition.is_empty() {
+        route.set("when", literal(condition));
+    }
+    let mut unheard = crate::draft::Draft { errors: acls.errors.clone(), ..Default::default() };
+    match backend.pages(&mut unheard).get("503").map(String::as_str) {
+        Some("/dev/null") => route.set("deny", "{ silent = true }"),
+        Some(file) => route.set("answer", format!("{{ status = 503, file = {} }}", quoted(file))),
+        None => route.set("deny", "{ status = 503 }"),
+    }
 }
 
 /// A name with a text with variables.

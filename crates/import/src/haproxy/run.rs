@@ -175,6 +175,7 @@ pub fn running(sources: &[Source], variables: &BTreeMap<String, String>, places:
     let mut draft = Draft { run: Some(Run { places, ..Run::default() }), ..Draft::default() };
     let haproxy: Vec<&Source> = sources.iter().filter(|s| s.kind == Kind::Haproxy).collect();
     read(&haproxy, variables, &mut draft);
+    draft.drop_unsound();
     let text = draft.print();
     let Run { proxies, sockets, pages, process, .. } = draft.run.take().unwrap_or_default();
     Running { text, left: draft.left, proxies, sockets, pages, process }

@@ -106,6 +106,9 @@ pub fn servers(proxy: &Proxy, many_ports: bool, pool: &mut Pool, draft: &mut Dra
         let Some(host) = address(host).or_else(|| looked_up.map(ToString::to_string)) else {
             let why = format!("{place} is no address: the server is left out; write its address");
             draft.left(word.line, name, why);
+            pool.table
+                .comments
+                .push(format!("Left out, its address is to be written: {}", word.words.join(" ")));
             continue;
         };
         let mut server = Table { comments: word.comments.clone(), lines: Vec::new() };
@@ -148,6 +151,9 @@ pub fn servers(proxy: &Proxy, many_ports: bool, pool: &mut Pool, draft: &mut Dra
         pool.table.set_with("outlier", format!("{{ failures = {failures} }}"), note);
     }
     checks(proxy, common, pool, draft);
+    if pool.servers.is_empty() && !all.is_empty() {
+        pool.servers.push(crate::draft::nobody());
+    }
 }
 
 fn option_by_option(
@@ -340,8 +346,14 @@ fn checks(proxy: &Proxy, common: Common, pool: &mut Pool, draft: &mut Draft) {
         return;
     }
     let mut check = super::checks::check(proxy, draft);
-    if let Some(timeout) = proxy.time("check") {
-        check.text("timeout", &timeout);
+    match proxy.time("check") {
+        Some(timeout) => check.text("timeout", &timeout),
+        // HAProxy waits as long as it is to the next check.
+        None if draft.run.is_some() => {
+            let interval = common.check.get("interval").map_or_else(|| quoted("2s"), str::to_owned);
+            check.set("timeout", interval);
+        }
+        None => {}
     }
     common.check.lines.iter().for_each(|l| check.set(&l.key, l.value.clone()));
     if common.agent {

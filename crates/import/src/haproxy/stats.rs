@@ -1,6 +1,6 @@
 //! Sockets and pages of statistics.
 
-use super::proxy::{Kind, Proxy};
+use super::proxy::Proxy;
 use super::run::{StatsPage, StatsSocket};
 use crate::draft::{Draft, Table};
 use crate::words::{literal, quoted};
@@ -89,7 +89,7 @@ pub fn page(proxy: &Proxy, draft: &mut Draft) -> Option<Table> {
             other => draft.left(word.line, &format!("stats {other}"), "not carried over"),
         }
     }
-    if !on || proxy.kind == Kind::Backend || !proxy.is_http() {
+    if !on || !proxy.is_http() {
         return None;
     }
     let number = draft.run.as_ref().map_or(0, |run| run.pages.len());

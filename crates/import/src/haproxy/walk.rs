@@ -120,16 +120,19 @@ impl Proxy {
                         }
                         if route.get("pool-map").is_some() {
                             let own = route.get("when").map(crate::words::unquoted).unwrap_or_default();
-                            for (backend, when) in Proxy::chosen_by_map(&word, &own, backends) {
+                            for (backend, when) in self.chosen_by_map(&word, &own, backends) {
                                 routes.extend(backend.rules_behind(&when, backends, sees, draft));
                             }
                         }
-                        let behind = route.get("pool").is_some() || route.get("deny").is_some();
+                        let behind = ["pool", "deny", "answer"].iter().any(|key| route.get(key).is_some());
                         if let Some(backend) =
                             backends.get(word.arg(1)).filter(|_| behind && keyword == "use_backend")
                         {
                             let when = route.get("when").map(crate::words::unquoted).unwrap_or_default();
                             routes.extend(backend.rules_behind(&when, backends, sees, draft));
+                        }
+                        if keyword == "use_backend" {
+                            self.times_behind(&word, &mut route, backends, draft);
                         }
                         route.comments.clone_from(&word.comments);
                         routes.push(route);
@@ -140,6 +143,31 @@ impl Proxy {
             }
         }
         routes
+    }
+
+    /// The timeouts of a backend that is chosen by a rule, where they are not those of the service.
+    fn times_behind(
+        &self,
+        word: &Word,
+        route: &mut Table,
+        backends: &BTreeMap<&str, &Proxy>,
+        draft: &mut Draft,
+    ) {
+        let Some(backend) = backends.get(word.arg(1)).filter(|_| route.get("pool").is_some()) else { return };
+        let target = self.last("default_backend").and_then(|w| backends.get(w.arg(1)));
+        for which in ["server", "queue", "connect", "tunnel"] {
+            let usual = target.and_then(|t| t.time(which)).or_else(|| self.time(which));
+            let Some(time) = backend.time(which).filter(|time| usual.as_ref() != Some(time)) else {
+                continue;
+            };
+            if which == "server" && self.is_http() {
+                route.text("server-timeout", &time);
+            } else {
+                let line = backend.words.iter().rfind(|w| w.words[0] == "timeout" && w.arg(1) == which);
+                let differs = format!("{time} of {}: the service's own time holds", backend.name);
+                draft.note(line.map_or(word.line, |w| w.line), &format!("timeout {which}"), differs);
+            }
+        }
     }
 
     /// The rules of a backend, for those that come to it by a condition.
@@ -163,6 +191,8 @@ impl Proxy {
             }
         }
         self.tell(unheard, draft);
+        // Its rules are asked before its page.
+        routes.extend(stats::page(self, draft));
         routes.iter_mut().for_each(|route| also(route, when));
         routes
     }
@@ -200,7 +230,7 @@ impl Proxy {
             return vec![(word.clone(), String::new())];
         }
         let Ok(template) = sample::variables(text) else { return vec![(word.clone(), String::new())] };
-        let each = backends.keys().map(|called| {
+        let each = backends.iter().filter(|(_, b)| b.is_http() == self.is_http()).map(|(called, _)| {
             let mut words = word.words.clone();
             words[1] = (*called).to_owned();
             let when = format!("text({}, {})", quoted(&template), quoted(called));
@@ -211,6 +241,7 @@ impl Proxy {
 
     /// The backends with rules that a map may choose, and when it does.
     pub fn chosen_by_map<'p>(
+        &self,
         word: &Word,
         when: &str,
         backends: &BTreeMap<&str, &'p Proxy>,
@@ -219,7 +250,9 @@ impl Proxy {
         let Some(Ok(chosen)) = sample.filter(|s| sample::looked_up(s).is_some()).map(sample::template) else {
             return Vec::new();
         };
-        let with_rules = backends.iter().filter(|(_, b)| b.words.iter().any(Word::is_rule));
+        let with_rules = backends
+            .iter()
+            .filter(|(_, b)| b.is_http() == self.is_http() && b.words.iter().any(Word::is_rule));
         let own = if when.is_empty() { String::new() } else { format!("({when}) && ") };
         let when = |called: &str| format!("{own}text({}, {})", quoted(&chosen), quoted(called));
         with_rules.map(|(called, backend)| (*backend, when(called))).collect()
