@@ -27,7 +27,7 @@ fn request() -> Request {
 impl Facts for Request {
     fn texts(&self, fetch: Fetch, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         let value: Cow<'_, str> = match fetch {
-            Fetch::Path => self.path.into(),
+            Fetch::Path | Fetch::RawPath => self.path.into(),
             Fetch::Host => "WWW.example.org".into(),
             Fetch::Method => "GET".into(),
             Fetch::Scheme => "https".into(),

@@ -90,9 +90,8 @@ impl Worker {
         loop {
             let mut all = self.idle_servers.borrow_mut();
             let rested = |key: &u32| all.get(*key as usize).is_none_or(|i| i.rested_ms <= now_ms);
-            let trusted = |key: &&u32| {
-                rested(key) && all.get(**key as usize).is_some_and(|i| i.is_trusted(now_ms))
-            };
+            let trusted =
+                |key: &&u32| rested(key) && all.get(**key as usize).is_some_and(|i| i.is_trusted(now_ms));
             let key = {
                 let mut idle = server.idle.borrow_mut();
                 match once {
