@@ -3,7 +3,7 @@
 use evenkeel_model::{AdminState, Scheduler};
 
 use crate::least::MinTree;
-use crate::maglev::Maglev;
+use crate::maglev::{Build, Maglev};
 use crate::rotation::Rotation;
 
 /// What the scheduler knows of a real server.
@@ -107,29 +107,35 @@ pub struct Balancer {
     usual_us: u32,
     /// Servers that may be picked now: primaries, or backups when no primary is left.
     members: Vec<u32>,
+    /// By server, whether it is one of them.
+    is_member: Vec<bool>,
     /// Effective weight by server.
     weights: Vec<u32>,
     rotation: Rotation,
     maglev: Maglev,
+    /// The next table, where it is too large to be filled at once.
+    build: Option<Build>,
+    /// Servers have changed since what is made of them was made.
+    dirty: bool,
+    /// They have while a table was being filled, which is filled again after it.
+    outdated: bool,
     /// By position in `members`.
     least: MinTree<(u64, u64)>,
     position: Vec<u32>,
     cumulative: Vec<u64>,
     picks: u64,
-    /// The number of the next turn, as far as is known here.
+    /// The number of the next turn.
     turn: u64,
-    /// Turns until all begins again; 0 where that takes too long to follow others.
-    round: u64,
-    /// The place in the round is not the one of the others.
-    astray: bool,
+    /// One round of turns, the same in every balancer of the pool; empty where it is too long to keep.
+    round: Vec<u32>,
 }
 
-/// Turns of others that are caught up with, one by one.
-const TURNS_AT_MOST: u64 = 64;
+/// Looks at a table that filling it may take without a pause.
+const AT_ONCE: u64 = 65_536;
+/// Slots that a pick looks at in a table that another one will replace.
+const STALE_SLOTS: usize = 1_024;
 /// Rounds that are longer are each balancer's own.
 const LONGEST_ROUND: u64 = 256;
-/// So often every balancer finds its place by the number of the turn.
-const SAME_PLACE_EVERY: u64 = 1024;
 
 impl Balancer {
     pub fn new(scheduler: Scheduler, slow_start_ms: u64, servers: Vec<Server>, now_ms: u64) -> Balancer {
@@ -145,16 +151,21 @@ impl Balancer {
             usual_us: 0,
             servers,
             members: Vec::new(),
+            is_member: Vec::new(),
             rotation: Rotation::default(),
             maglev: Maglev::default(),
+            build: None,
+            dirty: false,
+            outdated: false,
             least: MinTree::default(),
             cumulative: Vec::new(),
             picks: 0,
             turn: 0,
-            round: 0,
-            astray: true,
+            round: Vec::new(),
         };
         balancer.rebuild(now_ms);
+        // Nobody waits for a new one; clients shall find the servers they had.
+        while !balancer.step(u64::MAX) {}
         balancer
     }
 
@@ -166,6 +177,54 @@ impl Balancer {
 
     pub fn servers(&self) -> &[Server] {
         &self.servers
+    }
+
+    /// Changes a server's state. It is not picked any more if it must not be; whatever else follows from
+    /// the change waits for [`Self::refresh`], so that many changes cost as much as one.
+    pub fn note(&mut self, server: usize, change: impl FnOnce(&mut Server)) {
+        change(&mut self.servers[server]);
+        self.dirty = true;
+    }
+
+    /// Does what noted changes ask for; whether there were any.
+    pub fn refresh(&mut self, now_ms: u64) -> bool {
+        let dirty = std::mem::take(&mut self.dirty);
+        if dirty {
+            self.rebuild(now_ms);
+        }
+        dirty
+    }
+
+    /// Goes on with a large table for so many looks at it; whether none is on its way.
+    pub fn step(&mut self, most: u64) -> bool {
+        let Some(build) = &mut self.build else { return true };
+        if !build.step(most) {
+            return false;
+        }
+        if let Some(build) = self.build.take() {
+            self.maglev.finish(build);
+        }
+        if std::mem::take(&mut self.outdated) {
+            self.begin_table();
+        }
+        self.build.is_none()
+    }
+
+    fn begin_table(&mut self) {
+        if self.build.is_some() {
+            self.outdated = true;
+            return;
+        }
+        let named = self.members.iter().map(|i| {
+            let slot = *i as usize;
+            (*i, self.servers[slot].name.as_str(), self.weights[slot])
+        });
+        let mut build = Maglev::begin(self.servers.len(), &named.collect::<Vec<_>>());
+        if build.step(AT_ONCE) {
+            self.maglev.finish(build);
+        } else {
+            self.build = Some(build);
+        }
     }
 
     /// Changes a server's state; the next pick follows it.
@@ -211,41 +270,39 @@ impl Balancer {
         self.scheduler == Scheduler::RoundRobin
     }
 
-    /// The next pick has this number among those of all balancers of the pool: turns that others took
-    /// are taken here as well. Where a round is too long for that, each goes through its own.
+    /// The next pick has this number among those of all balancers of the pool. Its place in the round
+    /// follows from the number alone, however many turns others took. Where a round is too long to keep,
+    /// each balancer goes through its own.
     pub fn follow(&mut self, turn: u64) {
-        if self.round == 0 {
-            return;
-        }
-        let missed = turn.saturating_sub(self.turn);
-        // Full servers are passed over by one balancer alone: from time to time all begin at one place.
-        if self.astray || turn / SAME_PLACE_EVERY != self.turn.saturating_sub(1) / SAME_PLACE_EVERY {
-            self.rotation.restart();
-            self.take_turns(turn % self.round);
-        } else if missed <= self.round.max(TURNS_AT_MOST) {
-            self.take_turns(missed);
-        } else {
-            self.take_turns(missed % self.round);
-        }
-        (self.astray, self.turn) = (false, turn + 1);
-    }
-
-    fn take_turns(&mut self, count: u64) {
-        for _ in 0..count {
-            self.rotation.pick(|_| true);
-        }
+        self.turn = turn;
     }
 
     /// Picks a server for a new client. `key` is the hash for hashing schedulers, `random` any
     /// number, `eligible` refuses servers that are full or were tried already.
     pub fn pick(&mut self, key: u64, random: u64, eligible: impl Fn(usize) -> bool) -> Option<usize> {
-        let able = |i: u32| eligible(i as usize);
+        let stale = self.dirty || self.build.is_some();
+        let (servers, is_member) = (&self.servers, &self.is_member);
+        let fits = |i: usize| !stale || (servers[i].takes_new_clients() && is_member[i]);
+        let able = |i: u32| fits(i as usize) && eligible(i as usize);
         let picked = match Way::of(self.scheduler) {
-            Way::Turns => self.rotation.pick(able),
+            Way::Turns if self.round.is_empty() => self.rotation.pick(able),
+            Way::Turns => {
+                let turn = self.turn;
+                self.turn = turn.wrapping_add(1);
+                pick_by_turn(&self.round, turn, able)
+            }
             Way::Least => self.pick_least(able),
             Way::Table => {
                 // A server whose weight is tiny beside another's may own no slot of the table.
-                let any = || self.members.iter().copied().find(|i| able(*i));
+                let any = || {
+                    let (before, after) =
+                        self.members.split_at((key % self.members.len().max(1) as u64) as usize);
+                    after.iter().chain(before).copied().find(|i| able(*i))
+                };
+                if stale {
+                    let found = self.maglev.pick_within(STALE_SLOTS, key, &able);
+                    return found.or_else(any).map(|i| i as usize);
+                }
                 let within = || self.maglev.pick(key, |i| able(i) && self.is_within_bound(i));
                 let bounded = if self.bound == 0 { None } else { within() };
                 bounded.or_else(|| self.maglev.pick(key, &able)).or_else(any)
@@ -254,6 +311,10 @@ impl Balancer {
             Way::Order => self.members.iter().copied().find(|i| able(*i)),
         }?;
         Some(picked as usize)
+    }
+
+    fn is_member(&self, server: usize) -> bool {
+        self.is_member.get(server).is_some_and(|is| *is)
     }
 
     fn is_within_bound(&self, server: u32) -> bool {
@@ -303,7 +364,7 @@ impl Balancer {
             () if !server.up => Some(Refusal::Down),
             () if server.admin == AdminState::Draining => Some(Refusal::Draining),
             () if server.weight == 0 => Some(Refusal::WeightZero),
-            () if !self.members.contains(&(i as u32)) => Some(Refusal::BackupNotNeeded),
+            () if !self.is_member(i) => Some(Refusal::BackupNotNeeded),
             () if full(i) => Some(Refusal::Full),
             () => Some(Refusal::NotItsTurn),
         };
@@ -328,6 +389,10 @@ impl Balancer {
         if self.members.is_empty() {
             self.members = able(true);
         }
+        self.is_member.clear();
+        self.is_member.resize(self.servers.len(), false);
+        self.members.iter().for_each(|i| self.is_member[*i as usize] = true);
+        self.dirty = false;
         for (i, server) in self.servers.iter().enumerate() {
             self.weights[i] = effective_weight(server, self.slow_start_ms, now_ms);
         }
@@ -342,7 +407,11 @@ impl Balancer {
                 let all = || self.members.iter().map(|i| u64::from(weights[*i as usize]));
                 let divisor = all().fold(0, greatest_divisor).max(1);
                 let round = all().sum::<u64>() / divisor;
-                (self.round, self.astray) = (if round <= LONGEST_ROUND { round } else { 0 }, true);
+                self.round.clear();
+                if round <= LONGEST_ROUND {
+                    self.rotation.restart();
+                    self.round.extend((0..round).filter_map(|_| self.rotation.pick(|_| true)));
+                }
             }
             Way::Least => {
                 self.position.fill(u32::MAX);
@@ -354,11 +423,7 @@ impl Balancer {
                 self.least.rebuild(keys);
             }
             Way::Table => {
-                let named = self.members.iter().map(|i| {
-                    let slot = *i as usize;
-                    (*i, servers[slot].name.as_str(), weights[slot])
-                });
-                self.maglev.rebuild(servers.len(), &named.collect::<Vec<_>>());
+                self.begin_table();
             }
             Way::Draw => {
                 let mut sum = 0;
@@ -428,6 +493,17 @@ impl Balancer {
         }
         self.members.iter().copied().filter(|i| able(*i)).min_by_key(|i| weigh(*i))
     }
+}
+
+/// The server whose turn it is. The turn of one that cannot be picked goes to another place of the
+/// round, to a different one each time, so that no neighbour gets all of its clients.
+fn pick_by_turn(round: &[u32], turn: u64, able: impl Fn(u32) -> bool) -> Option<u32> {
+    let length = round.len() as u64;
+    let (at, lap) = (turn % length, turn / length);
+    let place = |offset: u64| round[((at + offset) % length) as usize];
+    let first = Some(place(0)).filter(|i| able(*i));
+    let others = (length - 1).max(1);
+    first.or_else(|| (0..others).map(|n| place(1 + (lap + n) % others)).find(|i| able(*i)))
 }
 
 fn greatest_divisor(a: u64, b: u64) -> u64 {

@@ -23,30 +23,19 @@ impl Maglev {
 
     /// The same with so many slots a server, where less than fair shares are good enough.
     pub fn rebuild_with(&mut self, slots: usize, capacity: usize, members: &[(u32, &str, u32)]) {
-        self.slots.clear();
-        let Some(heaviest) = members.iter().map(|m| m.2).max() else { return };
-        let wanted = capacity.max(members.len()) * slots;
-        let largest = SIZES[SIZES.len() - 1];
-        let size = SIZES.into_iter().find(|s| *s as usize >= wanted).unwrap_or(largest);
-        let mut walks: Vec<Walk> = members.iter().map(|m| Walk::new(m.1, size)).collect();
-        let mut turns = vec![0u64; members.len()];
-        self.slots.resize(size as usize, u32::MAX);
-        let mut filled = 0;
-        while filled < size {
-            for (i, (server, _, weight)) in members.iter().enumerate() {
-                turns[i] += u64::from(*weight);
-                if turns[i] < u64::from(heaviest) {
-                    continue;
-                }
-                turns[i] -= u64::from(heaviest);
-                let slot = walks[i].next_free(&self.slots, size);
-                self.slots[slot] = *server;
-                filled += 1;
-                if filled == size {
-                    break;
-                }
-            }
-        }
+        let mut build = Build::new(slots, capacity, members);
+        while !build.step(u64::MAX) {}
+        self.slots = build.slots;
+    }
+
+    /// A table to be filled step by step, beside the one in use.
+    pub fn begin(capacity: usize, members: &[(u32, &str, u32)]) -> Build {
+        Build::new(SLOTS_PER_SERVER, capacity, members)
+    }
+
+    /// Takes a table that is filled.
+    pub fn finish(&mut self, build: Build) {
+        self.slots = build.slots;
     }
 
     /// The table itself: a server for each slot.
@@ -63,8 +52,89 @@ impl Maglev {
         let start = (key % size as u64) as usize;
         (0..size).map(|i| self.slots[(start + i) % size]).find(|s| eligible(*s))
     }
+
+    /// The same, looking at no more than so many slots.
+    pub fn pick_within(&self, most: usize, key: u64, mut eligible: impl FnMut(u32) -> bool) -> Option<u32> {
+        let size = self.slots.len();
+        let start = (key % (size as u64).max(1)) as usize;
+        (0..size.min(most)).map(|i| self.slots[(start + i) % size]).find(|s| eligible(*s))
+    }
 }
 
+/// A table on its way.
+#[derive(Clone, Debug)]
+pub struct Build {
+    slots: Vec<u32>,
+    members: Vec<Member>,
+    heaviest: u64,
+    filled: usize,
+    /// Whose turn it is.
+    at: usize,
+    /// It has taken its turn and looks for its slot.
+    looking: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Member {
+    server: u32,
+    weight: u64,
+    turns: u64,
+    walk: Walk,
+}
+
+impl Build {
+    fn new(slots: usize, capacity: usize, members: &[(u32, &str, u32)]) -> Build {
+        let wanted = capacity.max(members.len()) * slots;
+        let largest = SIZES[SIZES.len() - 1];
+        let size = SIZES.into_iter().find(|s| *s as usize >= wanted).unwrap_or(largest);
+        let heaviest = u64::from(members.iter().map(|m| m.2).max().unwrap_or(0));
+        let size = if members.is_empty() { 0 } else { size };
+        let members = members.iter().map(|(server, name, weight)| Member {
+            server: *server,
+            weight: u64::from(*weight),
+            turns: 0,
+            walk: Walk::new(name, size.max(2)),
+        });
+        Build {
+            slots: vec![u32::MAX; size as usize],
+            members: members.collect(),
+            heaviest,
+            filled: 0,
+            at: 0,
+            looking: false,
+        }
+    }
+
+    /// Fills slots, at most for so many looks at the table or at a member; whether it is done.
+    pub fn step(&mut self, most: u64) -> bool {
+        for _ in 0..most {
+            if self.filled == self.slots.len() {
+                return true;
+            }
+            let member = &mut self.members[self.at];
+            if !self.looking {
+                member.turns += member.weight;
+                self.looking = member.turns >= self.heaviest;
+                if self.looking {
+                    member.turns -= self.heaviest;
+                } else {
+                    self.at = (self.at + 1) % self.members.len();
+                    continue;
+                }
+            }
+            let slot = member.walk.next(self.slots.len());
+            if self.slots[slot] == u32::MAX {
+                self.slots[slot] = member.server;
+                self.filled += 1;
+                self.looking = false;
+                self.at = (self.at + 1) % self.members.len();
+            }
+        }
+        self.filled == self.slots.len()
+    }
+}
+
+#[derive(Clone, Debug)]
 struct Walk {
     position: u32,
     skip: u32,
@@ -77,13 +147,9 @@ impl Walk {
         Walk { position: low % size, skip: high % (size - 1) + 1 }
     }
 
-    fn next_free(&mut self, slots: &[u32], size: u32) -> usize {
-        loop {
-            let slot = self.position as usize;
-            self.position = ((u64::from(self.position) + u64::from(self.skip)) % u64::from(size)) as u32;
-            if slots[slot] == u32::MAX {
-                return slot;
-            }
-        }
+    fn next(&mut self, size: usize) -> usize {
+        let slot = self.position as usize;
+        self.position = ((u64::from(self.position) + u64::from(self.skip)) % size as u64) as u32;
+        slot
     }
 }

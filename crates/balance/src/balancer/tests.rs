@@ -220,6 +220,26 @@ fn balancers_that_follow_each_other_go_through_one_round() {
 }
 
 #[test]
+fn a_turn_costs_the_same_however_many_others_took() {
+    let mut near = pool(Scheduler::RoundRobin, &[3, 1]);
+    let mut far = near.clone();
+    for turn in 0..8 {
+        near.follow(turn);
+        far.follow(turn + 4_000_000_000_000);
+        assert_eq!(near.pick(0, 0, |_| true), far.pick(0, 0, |_| true));
+    }
+}
+
+#[test]
+fn turns_of_a_full_server_are_shared_by_the_others() {
+    let mut balancer = pool(Scheduler::RoundRobin, &[1, 1, 1, 1]);
+    let mut counts = [0; 4];
+    (0..300).filter_map(|_| balancer.pick(0, 0, |i| i != 1)).for_each(|i| counts[i] += 1);
+    assert_eq!(counts[1], 0);
+    assert!([0, 2, 3].iter().all(|i| (90..=110).contains(&counts[*i])), "{counts:?}");
+}
+
+#[test]
 fn the_quickest_server_takes_most_and_a_slow_one_is_tried_again() {
     let mut balancer = pool(Scheduler::LeastResponseTime, &[100, 100]);
     for _ in 0..20 {
@@ -277,4 +297,28 @@ fn bounded_hashing_passes_over_servers_with_more_than_their_share() {
     let counts = one_key(&mut bounded, 100);
     assert!(counts.iter().all(|count| *count <= 32), "more than 125% of a quarter: {counts:?}");
     assert!(counts[3] >= 31, "{counts:?}");
+}
+
+#[test]
+fn ten_thousand_servers_that_change_together_cost_a_turn_little() {
+    let mut balancer = pool(Scheduler::Maglev, &[1; 10_000]);
+    (0..9_000).for_each(|i| balancer.note(i, |s| s.up = false));
+    assert!(balancer.build.is_none(), "noting builds nothing");
+    assert!(balancer.pick(0, 0, |_| true).is_some_and(|i| i >= 9_000), "those that are down take nobody");
+    assert!(balancer.refresh(0) && !balancer.refresh(0), "once for all of them");
+    let mut turns = 0;
+    while !balancer.step(AT_ONCE) {
+        turns += 1;
+        assert!(balancer.pick(hash_bytes(&[turns]), 0, |_| true).is_some_and(|i| i >= 9_000));
+        if turns == 1 {
+            balancer.note(9_000, |s| s.up = false);
+            balancer.refresh(0);
+        }
+    }
+    assert!(turns > 1, "a table of that size is not filled in one turn");
+    let mut fresh = Balancer::new(Scheduler::Maglev, 0, balancer.servers().to_vec(), 0);
+    for n in 0..200u32 {
+        let key = hash_bytes(&n.to_be_bytes());
+        assert_eq!(balancer.pick(key, 0, |_| true), fresh.pick(key, 0, |_| true));
+    }
 }

@@ -10,7 +10,7 @@ use super::account::blame;
 use super::answer::Own;
 use super::flow::{After, Context, Failure, Outgoing, is_named_by, transact};
 use super::persist::CookieFound;
-use super::pick::{self, Lease, NoLease, Wish};
+use super::pick::{self, AnswerEnd, Lease, NoLease, Wish};
 use super::route::{self, Answered, Refusal, Verdict};
 use super::session::{Client, Scratch, Session};
 use super::{PoolRuntime, ServiceView, answer, forwarded, persist};
@@ -186,11 +186,18 @@ async fn proxy(
             done = transact(worker, session, scratch, client, &context, &lease, &mut outgoing, false).await;
         }
         let failure = match done {
-            Ok(after) => return after,
+            Ok(after) => {
+                lease.ended(AnswerEnd::Whole);
+                return after;
+            }
             Err(failure) => failure,
         };
-        if failure.is_the_servers() {
-            lease.judge(true);
+        match failure {
+            Failure::Cut { .. } if failure.is_the_servers() => lease.ended(AnswerEnd::Broken),
+            _ if failure.is_the_servers() => lease.judge(true),
+            // The answer came; a rule of this program's keeps it from the client.
+            Failure::Denied { .. } => lease.ended(AnswerEnd::Whole),
+            _ => lease.ended(AnswerEnd::LeftOpen),
         }
         let again = match failure {
             Failure::Refused | Failure::Unreachable | Failure::ConnectTimeout => {

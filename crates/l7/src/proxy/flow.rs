@@ -530,7 +530,7 @@ impl Flow<'_> {
         self.keep_server = response.keep_alive && sent_all && !hidden_body;
         record.status = response.status;
         record.answered_ms = Some(now.mono_ms);
-        self.lease.judge(response.status >= 500);
+        self.lease.answered(response.status >= 500);
         if matches!(response.status, 401 | 407)
             && let Some(down) = &self.down
         {

@@ -1,5 +1,6 @@
 //! Which real server a client goes to: persistence first, then the scheduler, then the queue.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -44,6 +45,8 @@ pub struct Lease {
     limited: bool,
     /// When it was taken, where the scheduler times answers.
     taken: Option<Instant>,
+    /// The head of its answer came: whether that was a failure. What it counts for is known at its end.
+    head: Cell<Option<bool>>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -203,6 +206,10 @@ fn choose(worker: &Worker, pool: &PoolRuntime, wish: &Wish, queued: bool) -> Cho
         .pick(wish.key, random, |i| is_free(i) && !is_avoided(i))
         // The server that just failed is better than none.
         .or_else(|| wish.avoid.and_then(|_| balancer.pick(wish.key, random, is_free)));
+    // Changes that wait for the end of this turn may have left others to pick.
+    let refreshed = picked.is_none() && balancer.refresh(worker.reactor.now_ms());
+    let picked =
+        if refreshed { balancer.pick(wish.key, random, |i| is_free(i) && !is_avoided(i)) } else { picked };
     match picked {
         Some(index) => Choice::Server { index, persistent: false },
         None if balancer.has_candidates() => Choice::Full(None),
@@ -250,7 +257,7 @@ impl Lease {
             balancer.connected(index);
             taken = balancer.times_answers().then(Instant::now);
         }
-        Lease { server, pool: pool.cloned(), spec, worker, limited, taken }
+        Lease { server, pool: pool.cloned(), spec, worker, limited, taken, head: Cell::new(None) }
     }
 
     /// Notes who serves, for the log and for listings.
@@ -267,7 +274,8 @@ impl Lease {
         self.server.counters().connect_errors.add(1);
         if refused {
             if let Some(pool) = &self.pool {
-                pool.mark_down(server, self.worker.reactor.now_ms());
+                pool.mark_down(server);
+                self.worker.pool_changed(pool.id);
             }
             self.worker.notify(Notice::Refused { server });
         } else {
@@ -295,14 +303,36 @@ impl Lease {
         own && self.server.address.port() != 0 && !spec.pool.own_connections
     }
 
-    /// Tells how an exchange with the server went, for the scheduler and the ejection of outliers.
+    /// The head of an answer came: its time counts now, the exchange when it has ended.
+    pub fn answered(&self, failed: bool) {
+        self.head.set(Some(failed));
+        self.time(failed);
+    }
+
+    /// An exchange whose answer had begun is over. A body that broke by the server's fault makes a
+    /// failure of any answer; one that the client left makes no success.
+    pub fn ended(&self, end: AnswerEnd) {
+        if let Some(failed) = outcome(self.head.take(), end) {
+            self.count(failed);
+        }
+    }
+
+    /// Tells how an attempt without an answer went, for the scheduler and the ejection of outliers.
     pub fn judge(&self, failed: bool) {
+        self.time(failed);
+        self.count(failed);
+    }
+
+    fn time(&self, failed: bool) {
         if let (Some(taken), Some(pool)) = (self.taken, &self.pool)
             && let Some(index) = pool.index_of(self.server.id)
         {
             let took_us = taken.elapsed().as_micros().min(u128::from(u32::MAX)) as u32;
             pool.balancer.borrow_mut().answered(index, took_us, failed);
         }
+    }
+
+    fn count(&self, failed: bool) {
         let Some(spec) = self.pool() else { return };
         if let Some(rule) = &spec.pool.outlier
             && self.server.judge(rule, failed)
@@ -351,6 +381,26 @@ impl Drop for Lease {
     }
 }
 
+/// How an answer that had begun came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerEnd {
+    Whole,
+    /// By the server's fault.
+    Broken,
+    /// Not by the server's fault.
+    LeftOpen,
+}
+
+/// What an answer counts for in the ejection of outliers, if for anything: `true` is a failure.
+fn outcome(head: Option<bool>, end: AnswerEnd) -> Option<bool> {
+    match (head, end) {
+        (None, AnswerEnd::Whole | AnswerEnd::LeftOpen) => None,
+        (_, AnswerEnd::Broken) => Some(true),
+        (Some(failed), AnswerEnd::Whole) => Some(failed),
+        (Some(failed), AnswerEnd::LeftOpen) => failed.then_some(true),
+    }
+}
+
 /// A place in the queue, left when dropped.
 struct Queued<'a> {
     worker: &'static Worker,
@@ -385,5 +435,21 @@ impl Drop for Queued<'_> {
         debug_assert_eq!(self.task, self.worker.reactor.current_task());
         self.pool.queue.borrow_mut().retain(|w| w.task != self.task);
         self.pool.spec().waiting.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_counts_when_it_has_ended() {
+        assert_eq!(outcome(Some(false), AnswerEnd::Whole), Some(false));
+        assert_eq!(outcome(Some(true), AnswerEnd::Whole), Some(true));
+        assert_eq!(outcome(Some(false), AnswerEnd::Broken), Some(true), "a good head saves no broken body");
+        assert_eq!(outcome(None, AnswerEnd::Broken), Some(true));
+        assert_eq!(outcome(Some(false), AnswerEnd::LeftOpen), None, "the client left: nobody knows");
+        assert_eq!(outcome(Some(true), AnswerEnd::LeftOpen), Some(true));
+        assert_eq!(outcome(None, AnswerEnd::Whole), None, "a tunnel");
     }
 }

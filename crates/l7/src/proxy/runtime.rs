@@ -72,6 +72,7 @@ pub struct PoolRuntime {
     pub balancer: RefCell<Balancer>,
     pub queue: RefCell<VecDeque<Waiter>>,
     by_name: RefCell<HashMap<Vec<u8>, usize>>,
+    by_id: RefCell<HashMap<u32, usize>>,
 }
 
 impl PoolRuntime {
@@ -90,6 +91,7 @@ impl PoolRuntime {
             balancer: RefCell::new(Balancer::new(scheduler, 0, Vec::new(), now_ms)),
             queue: RefCell::default(),
             by_name: RefCell::default(),
+            by_id: RefCell::default(),
         };
         pool.apply(spec, states, now_ms);
         pool
@@ -163,14 +165,16 @@ impl PoolRuntime {
         *self.balancer.borrow_mut() =
             Balancer::new(spec.pool.scheduler, slow_start_ms, balanced.collect(), now_ms)
                 .bounded(spec.pool.hash_balance_factor);
+        *self.by_id.borrow_mut() = servers.iter().enumerate().map(|(i, s)| (s.id, i)).collect();
         *self.servers.borrow_mut() = servers;
         *self.spec.borrow_mut() = Rc::new(spec);
     }
 
-    /// Health or people changed a server's state; whether it is one of this pool.
-    pub fn set_state(&self, server: u32, state: ServerState, now_ms: u64) -> bool {
+    /// Health or people changed a server's state; whether it is one of this pool. The worker refreshes
+    /// the balancer when it has heard all changes.
+    pub fn set_state(&self, server: u32, state: ServerState) -> bool {
         let Some(index) = self.index_of(server) else { return false };
-        self.balancer.borrow_mut().update(index, now_ms, |s| {
+        self.balancer.borrow_mut().note(index, |s| {
             (s.up, s.up_since_ms) = (state.up, state.up_since_ms);
             (s.admin, s.weight) = (state.admin, state.weight);
         });
@@ -183,9 +187,9 @@ impl PoolRuntime {
     }
 
     /// A refused connection: out at once, before the control side has heard of it.
-    pub fn mark_down(&self, server: u32, now_ms: u64) {
+    pub fn mark_down(&self, server: u32) {
         if let Some(index) = self.index_of(server) {
-            self.balancer.borrow_mut().update(index, now_ms, |s| s.up = false);
+            self.balancer.borrow_mut().note(index, |s| s.up = false);
         }
     }
 
@@ -201,7 +205,7 @@ impl PoolRuntime {
     }
 
     pub fn index_of(&self, server: u32) -> Option<usize> {
-        self.servers.borrow().iter().position(|s| s.id == server)
+        self.by_id.borrow().get(&server).copied()
     }
 
     /// The server that a route names, if it takes clients that belong to it.

@@ -6,7 +6,7 @@ mod presence;
 mod servers;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -177,6 +177,10 @@ pub struct Worker {
     draining: Cell<Option<u64>>,
     /// Keys of listeners that are paused.
     paused: RefCell<Vec<usize>>,
+    /// Pools whose servers have changed in this turn, and those with a table on its way.
+    changed: RefCell<HashSet<u32>>,
+    /// By server, its pool.
+    pool_of: RefCell<HashMap<u32, u32>>,
     ticked_ms: Cell<u64>,
     clients: Rc<Cell<u32>>,
     passwords: RefCell<Passwords>,
@@ -230,6 +234,8 @@ fn run(start: Start) -> std::io::Result<()> {
         random: Cell::new(0x9e37_79b9_7f4a_7c15 ^ (reactor.now().wall_ms << 8) ^ start.core as u64),
         draining: Cell::new(None),
         paused: RefCell::default(),
+        changed: RefCell::default(),
+        pool_of: RefCell::default(),
         ticked_ms: Cell::new(0),
         clients: Rc::default(),
         passwords: RefCell::default(),
@@ -247,6 +253,7 @@ fn run(start: Start) -> std::io::Result<()> {
                 (true, true) => 1_000,
             },
         );
+        let limit = if worker.changed.borrow().is_empty() { limit } else { Duration::ZERO };
         reactor.turn(&mut events, limit, |event| worker.handle(event))?;
         worker.after_turn();
     }
@@ -312,10 +319,15 @@ impl Worker {
             self.flush_log();
         }
         self.resume_listeners();
+        self.refresh_pools();
         if now_ms >= self.ticked_ms.get() + 1_000 {
             self.ticked_ms.set(now_ms);
             for pool in self.pools.borrow().values() {
-                pool.balancer.borrow_mut().tick(now_ms);
+                let mut balancer = pool.balancer.borrow_mut();
+                balancer.tick(now_ms);
+                if !balancer.step(0) {
+                    self.pool_changed(pool.id);
+                }
             }
         }
     }

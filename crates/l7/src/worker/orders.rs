@@ -14,11 +14,22 @@ use crate::proxy::{PoolRuntime, ServerRuntime, Service, ServiceView};
 use crate::reactor::{Owner, Watch};
 use crate::spec::{ConnectionInfo, ServerState, ServiceSpec};
 
+/// Orders that are taken in one turn.
+const ORDERS_A_TURN: u32 = 1_024;
+/// Looks at tables that are being filled, in one turn: well under a millisecond.
+const LOOKS_A_TURN: u64 = 65_536;
+
 impl Worker {
     pub fn take_orders(&'static self) {
         let mut count = [0u8; 8];
         let _ = rustix::io::read(&*self.bell, &mut count);
-        while let Ok(order) = self.orders.try_recv() {
+        for number in 0.. {
+            if number == ORDERS_A_TURN {
+                // The rest in the next turn.
+                let _ = rustix::io::write(&*self.bell, &1u64.to_ne_bytes());
+                return;
+            }
+            let Ok(order) = self.orders.try_recv() else { return };
             match order {
                 Message::Apply(apply) => self.apply(apply),
                 Message::Server { server, state } => self.set_server(server, state),
@@ -65,6 +76,8 @@ impl Worker {
             };
             pools.insert(spec.id, pool);
         }
+        let ids = config.pools.iter().flat_map(|p| p.servers.iter().map(|s| (s.id, p.id)));
+        *self.pool_of.borrow_mut() = ids.collect();
         let mut services = self.services.borrow_mut();
         let mut old_services = std::mem::take(&mut *services);
         for spec in &config.services {
@@ -149,14 +162,43 @@ impl Worker {
         });
     }
 
-    fn set_server(&'static self, server: u32, state: ServerState) {
-        let now_ms = self.reactor.now_ms();
-        for pool in self.pools.borrow().values() {
-            if pool.set_state(server, state, now_ms) {
+    /// The pool's servers have changed: at the end of this turn everything that follows from it is done,
+    /// once for all of them.
+    pub fn pool_changed(&self, pool: u32) {
+        self.changed.borrow_mut().insert(pool);
+    }
+
+    /// Does what changes of this turn ask for. Large tables are filled over as many turns as they take.
+    pub(super) fn refresh_pools(&self) {
+        if self.changed.borrow().is_empty() {
+            return;
+        }
+        let (now_ms, pools) = (self.reactor.now_ms(), self.pools.borrow());
+        let mut looks = LOOKS_A_TURN;
+        self.changed.borrow_mut().retain(|id| {
+            let Some(pool) = pools.get(id) else { return false };
+            if looks == 0 {
+                return true;
+            }
+            let refreshed = pool.balancer.borrow_mut().refresh(now_ms);
+            if refreshed {
                 self.wake_queue(pool);
             }
+            let mut balancer = pool.balancer.borrow_mut();
+            if balancer.step(0) {
+                return false;
+            }
+            !balancer.step(std::mem::take(&mut looks))
+        });
+    }
+
+    fn set_server(&'static self, server: u32, state: ServerState) {
+        let id = self.pool_of.borrow().get(&server).copied();
+        let Some(pool) = id.and_then(|id| self.pools.borrow().get(&id).cloned()) else { return };
+        if pool.set_state(server, state) {
+            self.pool_changed(pool.id);
         }
-        let cut = !state.up && self.pools.borrow().values().any(|p| p.cuts(server));
+        let cut = !state.up && pool.cuts(server);
         if state.admin == AdminState::Halted || cut {
             let sessions = self.sessions.borrow();
             let on_it = |s: &&Rc<Session>| s.server.borrow().as_ref().is_some_and(|on| on.id == server);
@@ -165,7 +207,7 @@ impl Worker {
             }
         }
         if state.admin == AdminState::Halted || !state.up {
-            self.pools.borrow().values().for_each(|pool| pool.forget_upstreams(server));
+            pool.forget_upstreams(server);
             self.drop_idle_of(server);
         }
     }
