@@ -29,6 +29,13 @@ const ACCESS: &[&str] = &[
 const OPEN: &str = "the access rule is left out, and what it closed is open: write it as a route with `deny` or \
                     `basic-auth`";
 
+/// Whether an access rule keeps somebody out.
+fn closes(words: &[String]) -> bool {
+    let text = words.join(" ").to_lowercase();
+    let keyword = text.split(' ').next().unwrap_or("");
+    ACCESS.contains(&keyword) && keyword != "order" && text != "allow from all" && text != "require all granted"
+}
+
 /// A line and its words.
 type Words = (usize, Vec<String>);
 /// Its line, its name, what is inside.
@@ -51,7 +58,7 @@ pub fn read(text: &str, draft: &mut Draft) {
         if !skipped.is_empty() {
             match keyword.as_str() {
                 _ if keyword == skipped => skipped.clear(),
-                word if ACCESS.contains(&word) => draft.left(at, &words.join(" "), OPEN),
+                _ if closes(&words) => draft.left(at, &words.join(" "), OPEN),
                 "proxypass" | "proxypassmatch" | "requestheader" | "header" => {
                     let why = "what stands in a Location is not carried over: write it beside it";
                     draft.left(at, &words.join(" "), why);
@@ -239,7 +246,8 @@ fn pool(
                     }
                 }
             }
-            word if ACCESS.contains(&word) => draft.left(*at, &words.join(" "), OPEN),
+            _ if closes(words) => draft.left(*at, &words.join(" "), OPEN),
+            "order" | "allow" | "require" | "satisfy" => {}
             _ => draft.left(*at, &words.join(" "), "not carried over"),
         }
     }
@@ -341,7 +349,8 @@ fn service(host: &Host, draft: &mut Draft) {
                     );
                 }
             }
-            word if ACCESS.contains(&word) => draft.left(*at, &words.join(" "), OPEN),
+            _ if closes(words) => draft.left(*at, &words.join(" "), OPEN),
+            "order" | "allow" | "require" | "satisfy" => {}
             _ => draft.left(*at, &words.join(" "), "not carried over"),
         }
     }

@@ -227,7 +227,7 @@ fn remote_desktops() {
             "scheduler = \"rdp-cookie-hash\"",
             "timeouts = { client = \"1h\", server = \"1h\" }",
         ],
-        &[],
+        &["tcpka"],
     );
 }
 

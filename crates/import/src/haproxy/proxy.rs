@@ -101,9 +101,6 @@ const MOOT_OPTIONS: &[&str] = &[
     "tcplog",
     "dontlognull",
     "abortonclose",
-    "tcpka",
-    "clitcpka",
-    "srvtcpka",
     "log-health-checks",
     "nolinger",
     "splice-auto",
@@ -132,6 +129,9 @@ const MOOT_OPTIONS: &[&str] = &[
 ];
 /// Options without which all works, but not quite as it did.
 const OPTIONS_THAT_DIFFER: &[(&str, &str)] = &[
+    ("tcpka", "no TCP keep-alive is sent"),
+    ("clitcpka", "no TCP keep-alive is sent"),
+    ("srvtcpka", "no TCP keep-alive is sent"),
     ("persist", "a server that is down gets no clients, whatever their cookie"),
     ("dontlog-normal", "requests without trouble have lines, too"),
     ("log-separate-errors", "errors have the level of all lines"),
