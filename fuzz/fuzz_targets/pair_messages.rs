@@ -16,10 +16,10 @@ fuzz_target!(|bytes: &[u8]| {
     let mut conversation = Conversation::new(Keys::new(&[[1; 32]]), 7, 0);
     assert!(conversation.open(bytes).is_err(), "nobody has the key");
     let _ = (Ask::parse(bytes), evenkeel_l4::Batch::parse(bytes));
-    if let Ok(text) = std::str::from_utf8(bytes) {
-        if let Ok(code) = evenkeel_peer::Code::parse(text) {
-            assert_eq!(evenkeel_peer::Code::parse(&code.to_string()), Ok(code));
-        }
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && let Ok(code) = evenkeel_peer::Code::parse(text)
+    {
+        assert_eq!(evenkeel_peer::Code::parse(&code.to_string()), Ok(code));
     }
     let settings = Settings {
         node: 1,

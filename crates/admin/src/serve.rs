@@ -57,25 +57,26 @@ struct Open(Vec<Connected>);
 struct Connected {
     address: IpAddr,
     proven: Proven,
-    /// Ends the connection when it is dropped.
-    _end: oneshot::Sender<()>,
+    /// Ends the connection at once when it is told to. Dropping it, as the listener does when it
+    /// closes, leaves the connection to finish what it was asked.
+    end: oneshot::Sender<()>,
 }
 
 impl Open {
     /// Makes room for one more: of those who have not said who they are the oldest goes, of the
     /// same address where that has its share already.
     fn admit(&mut self, address: IpAddr) -> Option<(Proven, oneshot::Receiver<()>)> {
-        self.0.retain(|c| !c._end.is_closed());
+        self.0.retain(|c| !c.end.is_closed());
         let own = self.0.iter().filter(|c| c.address == address).count();
         let of_address = own >= MOST_OF_ADDRESS;
         if of_address || self.0.len() >= MOST {
             let goes = |c: &Connected| !c.proven.is_set() && (!of_address || c.address == address);
             let oldest = self.0.iter().position(goes)?;
-            self.0.remove(oldest);
+            let _ = self.0.remove(oldest).end.send(());
         }
         let (end, ended) = oneshot::channel();
         let proven = Proven::default();
-        self.0.push(Connected { address, proven: proven.clone(), _end: end });
+        self.0.push(Connected { address, proven: proven.clone(), end });
         Some((proven, ended))
     }
 }
@@ -217,7 +218,7 @@ where
                 };
                 tokio::select! {
                     () = &mut talk => {}
-                    _ = &mut ended => {}
+                    Ok(()) = &mut ended => {}
                     () = stays => {}
                 }
             });
@@ -272,8 +273,11 @@ mod tests {
         let mut all: Vec<_> = (0..2000).map(|_| open.admit(address(1)).unwrap().1).collect();
         assert!(first.try_recv().is_err_and(|e| e == oneshot::error::TryRecvError::Empty), "it is known");
         assert_eq!(open.0.len(), MOST_OF_ADDRESS);
-        assert!(all[0].try_recv().is_err_and(|e| e == oneshot::error::TryRecvError::Closed));
-        assert!(open.admit(address(2)).is_some());
+        assert_eq!(all[0].try_recv(), Ok(()));
+        // A listener that closes leaves its connections to finish.
+        let (_, mut ended) = open.admit(address(2)).unwrap();
+        open.0.clear();
+        assert!(ended.try_recv().is_err_and(|e| e == oneshot::error::TryRecvError::Closed));
     }
 
     #[test]

@@ -33,7 +33,10 @@ const OPEN: &str = "the access rule is left out, and what it closed is open: wri
 fn closes(words: &[String]) -> bool {
     let text = words.join(" ").to_lowercase();
     let keyword = text.split(' ').next().unwrap_or("");
-    ACCESS.contains(&keyword) && keyword != "order" && text != "allow from all" && text != "require all granted"
+    ACCESS.contains(&keyword)
+        && keyword != "order"
+        && text != "allow from all"
+        && text != "require all granted"
 }
 
 /// A line and its words.

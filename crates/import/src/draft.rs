@@ -351,7 +351,7 @@ impl Draft {
             });
         }
         for (key, value) in dropped {
-            self.left(0, &key, format!("{value:?} is no value: it is left out"));
+            self.wrong(0, &key, format!("{value:?} is no value: it is left out"));
         }
     }
 

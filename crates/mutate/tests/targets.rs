@@ -20,11 +20,16 @@ macro_rules! target {
     };
 }
 
-target!(chunked, "../../../fuzz/fuzz_targets/chunked.rs", 50_000, &[
-    b"\x035\r\nhello\r\n0\r\n\r\n",
-    b"\x01A;name=value\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\n",
-    b"\x07FFFFFFFFFFFFFFFF\r\n",
-]);
+target!(
+    chunked,
+    "../../../fuzz/fuzz_targets/chunked.rs",
+    50_000,
+    &[
+        b"\x035\r\nhello\r\n0\r\n\r\n",
+        b"\x01A;name=value\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\n",
+        b"\x07FFFFFFFFFFFFFFFF\r\n",
+    ]
+);
 
 target!(config, "../../../fuzz/fuzz_targets/config.rs", 2_000, &[
     b"[[virtual-service]]\nname = \"web\"\nvip = [\"127.0.0.1:80\"]\nmode = \"http\"\n[[virtual-service.real-server]]\nname = \"a\"\naddress = \"127.0.0.1:81\"\n",
@@ -34,12 +39,17 @@ target!(config, "../../../fuzz/fuzz_targets/config.rs", 2_000, &[
 
 target!(cookie, "../../../fuzz/fuzz_targets/cookie.rs", 50_000, &[b"a=b; S=x; T=\"y\"", b"S=;S ; =S;T"]);
 
-target!(expression, "../../../fuzz/fuzz_targets/expression.rs", 10_000, &[
-    b"path(\"/api/*\") && method(\"GET\", \"POST\") || !host(\"a.example\")",
-    b"header(\"x\", regex(\"^a.*b$\")) && source(\"10.0.0.0/8\")",
-    b"https://www.example.org{path}?{query|lower}",
-    b"key value\n# comment\nother thing\n",
-]);
+target!(
+    expression,
+    "../../../fuzz/fuzz_targets/expression.rs",
+    10_000,
+    &[
+        b"path(\"/api/*\") && method(\"GET\", \"POST\") || !host(\"a.example\")",
+        b"header(\"x\", regex(\"^a.*b$\")) && source(\"10.0.0.0/8\")",
+        b"https://www.example.org{path}?{query|lower}",
+        b"key value\n# comment\nother thing\n",
+    ]
+);
 
 target!(first_message, "../../../fuzz/fuzz_targets/first_message.rs", 50_000, &[
     b"\x03\x00\x00\x2b\x26\xe0\x00\x00\x00\x00\x00Cookie: mstshash=user\r\n\x01\x00\x08\x00\x03\x00\x00\x00",
@@ -53,15 +63,25 @@ target!(h2_connection, "../../../fuzz/fuzz_targets/h2_connection.rs", 3_000, &[
     b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x04\x00\x00\x00\x00",
 ]);
 
-target!(health_response, "../../../fuzz/fuzz_targets/health_response.rs", 10_000, &[
-    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
-    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
-]);
+target!(
+    health_response,
+    "../../../fuzz/fuzz_targets/health_response.rs",
+    10_000,
+    &[
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    ]
+);
 
-target!(hpack, "../../../fuzz/fuzz_targets/hpack.rs", 20_000, &[
-    b"\x82\x86\x84\x41\x8c\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab\x90\xf4",
-    b"\x40\x0acustom-key\x0dcustom-header\x10\x08password\x06secret\x3f\xe1\x1f\xbe",
-]);
+target!(
+    hpack,
+    "../../../fuzz/fuzz_targets/hpack.rs",
+    20_000,
+    &[
+        b"\x82\x86\x84\x41\x8c\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab\x90\xf4",
+        b"\x40\x0acustom-key\x0dcustom-header\x10\x08password\x06secret\x3f\xe1\x1f\xbe",
+    ]
+);
 
 target!(http1_request, "../../../fuzz/fuzz_targets/http1_request.rs", 50_000, &[
     b"GET /a?b HTTP/1.1\r\nHost: a.example:80\r\nConnection: keep-alive, x\r\nX: y\r\n\r\n",
@@ -69,19 +89,34 @@ target!(http1_request, "../../../fuzz/fuzz_targets/http1_request.rs", 50_000, &[
     b"GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: 0\r\n\r\n",
 ]);
 
-target!(http1_response, "../../../fuzz/fuzz_targets/http1_response.rs", 50_000, &[
-    b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\nSet-Cookie: a=b\r\n\r\nabc",
-    b"HTTP/1.0 304 Not Modified\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
-    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
-]);
+target!(
+    http1_response,
+    "../../../fuzz/fuzz_targets/http1_response.rs",
+    50_000,
+    &[
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\nSet-Cookie: a=b\r\n\r\nabc",
+        b"HTTP/1.0 304 Not Modified\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+    ]
+);
 
-target!(pair_messages, "../../../fuzz/fuzz_targets/pair_messages.rs", 10_000, &[
-    b"\x31\x33\x64\x01\x00\x64\x00\x00\x0a\x00\x00\x05",
-    b"EKS10123456789abcdef0123456789abcdef0123456789abcdef",
-]);
+target!(
+    pair_messages,
+    "../../../fuzz/fuzz_targets/pair_messages.rs",
+    10_000,
+    &[
+        b"\x31\x33\x64\x01\x00\x64\x00\x00\x0a\x00\x00\x05",
+        b"EKS10123456789abcdef0123456789abcdef0123456789abcdef",
+    ]
+);
 
-target!(proxy_header, "../../../fuzz/fuzz_targets/proxy_header.rs", 50_000, &[
-    b"PROXY TCP4 192.0.2.1 192.0.2.2 1 65535\r\n",
-    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x01\xc0\x00\x02\x02\x00\x01\x00\x02",
-    b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00",
-]);
+target!(
+    proxy_header,
+    "../../../fuzz/fuzz_targets/proxy_header.rs",
+    50_000,
+    &[
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 1 65535\r\n",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x01\xc0\x00\x02\x02\x00\x01\x00\x02",
+        b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00",
+    ]
+);

@@ -306,10 +306,10 @@ fn ten_thousand_servers_that_change_together_cost_a_turn_little() {
     assert!(balancer.build.is_none(), "noting builds nothing");
     assert!(balancer.pick(0, 0, |_| true).is_some_and(|i| i >= 9_000), "those that are down take nobody");
     assert!(balancer.refresh(0) && !balancer.refresh(0), "once for all of them");
-    let mut turns = 0;
+    let mut turns = 0u32;
     while !balancer.step(AT_ONCE) {
         turns += 1;
-        assert!(balancer.pick(hash_bytes(&[turns]), 0, |_| true).is_some_and(|i| i >= 9_000));
+        assert!(balancer.pick(hash_bytes(&turns.to_be_bytes()), 0, |_| true).is_some_and(|i| i >= 9_000));
         if turns == 1 {
             balancer.note(9_000, |s| s.up = false);
             balancer.refresh(0);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::CommandFactory;
-use evenkeel_import::{Kind, Source, import};
+use evenkeel_import::{Gravity, Kind, Source, import};
 
 use super::{Exit, Failure, Outcome};
 
@@ -50,14 +50,30 @@ pub fn run(words: &[String], strict: bool, json: bool) -> Outcome {
     if let Err(problems) = evenkeel_config::read(&imported.text) {
         let first = super::describe(&imported.text, &problems);
         let first = first.first().map_or_else(String::new, |p| format!(": line {}: {}", p.line, p.message));
-        let why = format!("the configuration has {} errors that only you can mend{first}", problems.len());
+        let count = count(problems.len(), "error");
+        let why = format!("the configuration has {count} that only you can mend{first}");
+        return Err(Failure::new(Exit::Configuration, why));
+    }
+    let wrong = imported.left.iter().filter(|l| l.gravity == Gravity::Wrong).count();
+    if wrong > 0 {
+        let why = format!("the source has {} that only you can mend, named above", count(wrong, "error"));
         return Err(Failure::new(Exit::Configuration, why));
     }
     if !imported.left.is_empty() && !json {
-        eprintln!("{} lines were not carried over as they were", imported.left.len());
+        let (left, were) = (imported.left.len(), if imported.left.len() == 1 { "was" } else { "were" });
+        eprintln!(
+            "{} {were} not carried over as {}",
+            count(left, "line"),
+            if left == 1 { "it was" } else { "they were" }
+        );
     }
     match strict && !imported.left.is_empty() {
         true => Err(Failure::new(Exit::Failed, "--strict: something was left")),
         false => Ok(()),
     }
+}
+
+/// `1 line`, `2 lines`
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }

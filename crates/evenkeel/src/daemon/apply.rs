@@ -3,13 +3,12 @@
 //! a later part refuses, those before it go back to what was.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use evenkeel_health::Target;
 use evenkeel_l4::{ProbeSpec, ServiceSpec};
 use evenkeel_l7::{EngineConfig, PreparedEngine};
-use evenkeel_model::{HealthCheck, Probe, Snapshot};
+use evenkeel_model::{Probe, Snapshot};
 use evenkeel_platform::Staged;
 use tracing::{info, warn};
 

@@ -161,7 +161,7 @@ pub async fn transact(
     let is_own = own.is_some() || !shares || names_client;
     let reused = match own {
         Some(own) => Some(own),
-        None if may_reuse && shares => worker.take_idle(&lease.server, !outgoing.idempotent),
+        None if may_reuse && shares => worker.take_idle(&lease.server, client.address, !outgoing.idempotent),
         None => None,
     };
     let timeouts = &context.view.spec.service.timeouts;
@@ -230,7 +230,10 @@ pub async fn transact(
     if reusable && !matches!(server, Link::Stream(_)) {
         let carried = carried.saturating_add(1);
         match is_own {
-            false => worker.keep_idle(&lease.server, server, carried, had_body),
+            false => {
+                let rests_for = had_body.then_some(client.address);
+                worker.keep_idle(&lease.server, server, carried, rests_for);
+            }
             true if client.h2 => {}
             true => client.own = Some(worker.keep_own(&lease.server, server, carried, knows_client)),
         }

@@ -113,7 +113,9 @@ mod tests {
         // Parked ones: taken out one by one, cut at a change of role, dropped with the list.
         let mut parked = slab::Slab::new();
         let first = parked.insert(counts.arrive());
-        (0..9).for_each(|_| drop(parked.insert(counts.arrive())));
+        for _ in 0..9 {
+            parked.insert(counts.arrive());
+        }
         assert_eq!(counts.now(), [10; 4]);
         drop(parked.remove(first));
         assert_eq!(counts.now(), [9; 4]);

@@ -1,5 +1,6 @@
 //! Connections to real servers that wait for their next request, and resting pipes.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::Message;
@@ -25,8 +26,9 @@ pub struct IdleServer {
     /// Requests it has carried.
     carried: u32,
     since_ms: u64,
-    /// When anybody may use it.
+    /// When anybody may use it, and who may before: the client whose request had a body.
     rested_ms: u64,
+    rests_for: Option<SocketAddr>,
     /// The number of the client that alone may use it; 0 is anybody.
     whose: u64,
 }
@@ -84,12 +86,15 @@ impl Worker {
     /// before, or for a while; it was used lately; and the kernel knows of no end.
     ///
     /// After a request with a body it rests for a moment first: what a server makes of a body that it
-    /// reads otherwise than we do would be somebody else's answer.
-    pub fn take_idle(&self, server: &ServerRuntime, once: bool) -> Option<(Link, u32)> {
+    /// reads otherwise than we do would be somebody else's answer. The same client need not wait.
+    pub fn take_idle(&self, server: &ServerRuntime, client: SocketAddr, once: bool) -> Option<(Link, u32)> {
         let now_ms = self.reactor.now_ms();
         loop {
             let mut all = self.idle_servers.borrow_mut();
-            let rested = |key: &u32| all.get(*key as usize).is_none_or(|i| i.rested_ms <= now_ms);
+            let rested = |key: &u32| {
+                let free = |i: &IdleServer| i.rested_ms <= now_ms || i.rests_for == Some(client);
+                all.get(*key as usize).is_none_or(free)
+            };
             let trusted =
                 |key: &&u32| rested(key) && all.get(**key as usize).is_some_and(|i| i.is_trusted(now_ms));
             let key = {
@@ -117,8 +122,14 @@ impl Worker {
         }
     }
 
-    /// `had_body`: its last request did.
-    pub fn keep_idle(&self, server: &Rc<ServerRuntime>, link: Link, carried: u32, had_body: bool) {
+    /// `rests_for`: the client, where its last request had a body.
+    pub fn keep_idle(
+        &self,
+        server: &Rc<ServerRuntime>,
+        link: Link,
+        carried: u32,
+        rests_for: Option<SocketAddr>,
+    ) {
         let mut servers = self.idle_servers.borrow_mut();
         let entry = servers.vacant_entry();
         let key = entry.key() as u32;
@@ -126,8 +137,16 @@ impl Worker {
         link.set_owner(Owner::IdleServer(key));
         link.set_deadline(since_ms + IDLE_SERVER_MS);
         server.idle.borrow_mut().push_back(key);
-        let rested_ms = if had_body { since_ms + REST_MS } else { 0 };
-        entry.insert(IdleServer { link, server: server.clone(), carried, since_ms, rested_ms, whose: 0 });
+        let rested_ms = if rests_for.is_some() { since_ms + REST_MS } else { 0 };
+        entry.insert(IdleServer {
+            link,
+            server: server.clone(),
+            carried,
+            since_ms,
+            rested_ms,
+            rests_for,
+            whose: 0,
+        });
     }
 
     /// Keeps a connection for one client.
@@ -148,7 +167,15 @@ impl Worker {
         link.set_deadline(since_ms + if knows_client { KNOWN_SERVER_MS } else { IDLE_SERVER_MS });
         let server_id = server.id;
         let server = server.clone();
-        entry.insert(IdleServer { link, server, carried, since_ms, rested_ms: 0, whose: number });
+        entry.insert(IdleServer {
+            link,
+            server,
+            carried,
+            since_ms,
+            rested_ms: 0,
+            rests_for: None,
+            whose: number,
+        });
         OwnConnection { worker: self, key, number, server: server_id, knows_client }
     }
 
