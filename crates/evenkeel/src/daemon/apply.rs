@@ -100,7 +100,9 @@ impl Control {
             match (stored, pair) {
                 (Ok(()), pair) => Ok(pair),
                 (Err(why), pair) => {
-                    pair.into_iter().for_each(|p| drop(p.pair.stop(pair::End::Restart)));
+                    if let Some(started) = pair {
+                        let _ = started.pair.stop(pair::End::Restart);
+                    }
                     Err(why)
                 }
             }
