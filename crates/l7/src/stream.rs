@@ -80,6 +80,11 @@ impl Signal {
     pub fn alive(&self) -> usize {
         self.alive.get()
     }
+
+    #[cfg(test)]
+    pub fn ahead(&self) -> usize {
+        self.ahead.get()
+    }
 }
 
 /// Bytes one way.

@@ -100,7 +100,7 @@ impl Connection {
     fn read(&mut self, client: &mut Client, session: &Session) {
         while !self.failed && !self.gone {
             if let Some(buffer) = self.input.as_mut().filter(|b| !b.is_empty()) {
-                match self.mux.receive(buffer.bytes()) {
+                match self.mux.receive(buffer.bytes(), self.worker.reactor.now_ms()) {
                     Ok(taken) => buffer.consume(taken),
                     Err(fatal) => {
                         client.service.view().counters(self.worker.core).bad_requests.add(1);
@@ -279,8 +279,11 @@ async fn run(worker: &'static Worker, upstream: Rc<Upstream>, link: Link) {
             continue;
         }
         input.take_if(|b| b.is_empty());
-        let idle = upstream.mux.borrow().stream_count() == 0;
-        let _ = worker.reactor.wait(if idle { used_ms + IDLE_MS } else { NEVER }).await;
+        let (idle, next_ms) = {
+            let mux = upstream.mux.borrow();
+            (mux.stream_count() == 0, mux.deadline_ms().unwrap_or(NEVER))
+        };
+        let _ = worker.reactor.wait(if idle { used_ms + IDLE_MS } else { next_ms }).await;
     }
 }
 
@@ -288,7 +291,7 @@ async fn run(worker: &'static Worker, upstream: Rc<Upstream>, link: Link) {
 fn read(worker: &Worker, upstream: &Upstream, link: &Link, input: &mut Option<Buffer>) -> bool {
     loop {
         if let Some(buffer) = input.as_mut().filter(|b| !b.is_empty()) {
-            match upstream.mux.borrow_mut().receive(buffer.bytes()) {
+            match upstream.mux.borrow_mut().receive(buffer.bytes(), worker.reactor.now_ms()) {
                 Ok(taken) => buffer.consume(taken),
                 Err(fatal) => {
                     let mut mux = upstream.mux.borrow_mut();

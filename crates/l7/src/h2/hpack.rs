@@ -86,7 +86,12 @@ fn decode_huffman(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Wrong> {
                 as u32;
         let (symbol, length) = CODE.short[(window >> (32 - SHORT)) as usize];
         let (symbol, length) = match length {
-            0 => long(window).unwrap_or((0, LONGEST + 1)),
+            // Thirty ones are the end-of-string symbol, which no string holds (section 5.2); fewer are
+            // padding.
+            0 => match long(window) {
+                None if held >= LONGEST => return Err(Wrong),
+                found => found.unwrap_or((0, LONGEST + 1)),
+            },
             _ => (symbol, usize::from(length)),
         };
         if length > held {
@@ -285,12 +290,16 @@ fn static_name(name: &[u8]) -> Option<usize> {
         .map(|at| at + 1)
 }
 
-/// Appends a field as a literal that changes no table: nothing to keep, nothing to look up.
+/// A literal that no table may keep, here or further on (section 6.2.3).
+const NEVER_INDEXED: u8 = 0x10;
+
+/// Appends a field as a literal that is never indexed: a field that came with that mark must keep it
+/// (section 6.2.3), and fields pass through here without their marks.
 pub fn encode(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     match static_name(name) {
-        Some(index) => write_integer(index, 4, 0, out),
+        Some(index) => write_integer(index, 4, NEVER_INDEXED, out),
         None => {
-            out.push(0);
+            out.push(NEVER_INDEXED);
             write_string(name, out);
         }
     }
@@ -325,6 +334,35 @@ mod tests {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         decoder.decode(block, |name, value| fields.push((text(name), text(value))))?;
         Ok(fields)
+    }
+
+    /// The end-of-string symbol, as a whole or in part, and padding (RFC 7541 section 5.2).
+    #[test]
+    fn padding_of_huffman_texts() {
+        let check = |text: &[u8], expect: Result<&str, Wrong>| {
+            let mut out = Vec::new();
+            let got = decode_huffman(text, &mut out).map(|()| String::from_utf8(out).unwrap());
+            assert_eq!(got, expect.map(str::to_owned), "{text:x?}");
+        };
+        // '0' is 00000, 'a' is 00011.
+        check(&[0b0000_0111], Ok("0"));
+        check(&[0b0000_0110], Err(Wrong));
+        check(&[0b0000_0111, 0xff], Err(Wrong));
+        check(&[0xff], Err(Wrong));
+        check(&[0xff; 3], Err(Wrong));
+        check(&[0xff; 4], Err(Wrong));
+        check(&[0b0001_1111, 0xff, 0xff, 0xff, 0xff], Err(Wrong));
+        check(&[0b0001_1111, 0xff, 0xff, 0xff, 0xe0, 0x07], Err(Wrong));
+        check(&[], Ok(""));
+    }
+
+    #[test]
+    fn fields_are_marked_never_to_be_indexed() {
+        for (name, value) in [("authorization", "x"), ("x-own", "y")] {
+            let mut block = Vec::new();
+            encode(name.as_bytes(), value.as_bytes(), &mut block);
+            assert_eq!(block[0] & 0xf0, NEVER_INDEXED, "{name}");
+        }
     }
 
     fn check(decoder: &mut Decoder, block: &str, expect: &[(&str, &str)], size: usize) {

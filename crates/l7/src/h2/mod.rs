@@ -101,7 +101,7 @@ pub fn exercise(bytes: &[u8]) {
         let mut buffer = [0; 512];
         while end < all.len() {
             end = (end + 97).min(all.len());
-            match connection.receive(&all[at..end]) {
+            match connection.receive(&all[at..end], end as u64) {
                 Ok(taken) => at += taken,
                 Err(_) => break,
             }

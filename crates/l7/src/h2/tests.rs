@@ -30,7 +30,7 @@ impl Peer {
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), Fatal> {
-        assert_eq!(self.mux.receive(bytes)?, bytes.len(), "whole frames are taken");
+        assert_eq!(self.mux.receive(bytes, self.now_ms)?, bytes.len(), "whole frames are taken");
         self.links.extend(self.mux.opened.drain(..).map(|o| StreamLink::new(o.stream)));
         Ok(())
     }
@@ -258,12 +258,12 @@ fn rules_of_the_connection() {
         p.frame(kind::HEADERS, flag::PRIORITY | 5, 1, &[0, 0, 0, 1, 9])
     });
     let mut other = Mux::new(Role::Server, Signal::new(Reactor::leak().unwrap()), false, 7);
-    assert_eq!(other.receive(b"GET / HTTP/1.1\r\n"), Err(Fatal(Code::Protocol)));
+    assert_eq!(other.receive(b"GET / HTTP/1.1\r\n", 0), Err(Fatal(Code::Protocol)));
     let mut late = frame::PREFACE.to_vec();
     frame::write(kind::PING, 0, 0, &[0; 8], &mut late);
-    assert_eq!(other.receive(&[]), Ok(0));
+    assert_eq!(other.receive(&[], 0), Ok(0));
     let mut third = Mux::new(Role::Server, Signal::new(Reactor::leak().unwrap()), false, 7);
-    assert_eq!(third.receive(&late), Err(Fatal(Code::Protocol)), "SETTINGS come first");
+    assert_eq!(third.receive(&late, 0), Err(Fatal(Code::Protocol)), "SETTINGS come first");
 }
 
 #[test]
@@ -326,7 +326,7 @@ fn floods_are_ended() {
             .or_else(|| peer.frame(kind::WINDOW_UPDATE, 0, stream, &[0; 4]).err())
     });
     assert_eq!(ended, Some(Fatal(Code::EnhanceYourCalm)));
-    // Finished requests give the patience back.
+    // Finished requests give the budget back.
     let mut peer = Peer::new();
     for n in 0..5000 {
         peer.request(1 + 2 * n, true, &[]).unwrap();
@@ -338,23 +338,39 @@ fn floods_are_ended() {
         peer.answers();
         peer.links.clear();
     }
-    // Frames without use.
+    // Frames without use, as fast as they come.
     for (kind, stream, payload) in [
         (kind::PING, 0, &[0; 8][..]),
         (kind::SETTINGS, 0, &[]),
         (kind::PRIORITY, 1, &[0; 5]),
         (kind::DATA, 1, &[]),
         (kind::WINDOW_UPDATE, 0, &[0, 0, 0, 1]),
+        (kind::WINDOW_UPDATE, 1, &[0, 0, 16, 0]),
+        (kind::RST_STREAM, 3, &[0, 0, 0, 8]),
         (77, 0, &[]),
     ] {
         let mut peer = Peer::new();
         peer.request(1, false, &[(":method", "POST")]).unwrap();
+        peer.request(3, true, &[]).unwrap();
         let ended = (0..10_000).find_map(|_| {
             peer.mux.out.clear();
             peer.frame(kind, 0, stream, payload).err()
         });
         assert_eq!(ended, Some(Fatal(Code::EnhanceYourCalm)), "frames of kind {kind}");
     }
+    // A window that is opened byte by byte, while there is much to send.
+    let mut peer = Peer::new();
+    let mut small = Vec::new();
+    frame::write_settings(&[(setting::INITIAL_WINDOW_SIZE, 0)], &mut small);
+    peer.send(&small).unwrap();
+    peer.request(1, true, &[]).unwrap();
+    peer.links[0].try_write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
+    peer.links[0].try_write(&[b'x'; 20_000]);
+    let ended = (0..10_000).find_map(|_| {
+        peer.answers();
+        peer.frame(kind::WINDOW_UPDATE, 0, 1, &1u32.to_be_bytes()).err()
+    });
+    assert_eq!(ended, Some(Fatal(Code::EnhanceYourCalm)));
     // Header blocks without end.
     for (size, count) in [(16_384, 10), (0, 1000)] {
         let mut peer = Peer::new();
@@ -362,6 +378,190 @@ fn floods_are_ended() {
         let ended = (0..count).find_map(|_| peer.frame(kind::CONTINUATION, 0, 1, &vec![0; size]).err());
         assert_eq!(ended, Some(Fatal(Code::EnhanceYourCalm)));
     }
+}
+
+/// Ten gigabytes through a window of 16 KiB, to a client or to a server, each piece paid back by
+/// window updates of the stream and of the connection.
+#[test]
+fn long_transfers_through_small_windows_go_on() {
+    const PIECE: usize = 16 * 1024;
+    const PIECES: usize = 10 * 1024 * 1024 * 1024 / PIECE;
+    for role in [Role::Server, Role::Client] {
+        let mut mux = Mux::new(role, Signal::new(Reactor::leak().unwrap()), false, 7);
+        let mut hello = if role == Role::Server { frame::PREFACE.to_vec() } else { Vec::new() };
+        frame::write_settings(&[(setting::INITIAL_WINDOW_SIZE, PIECE as u32)], &mut hello);
+        if role == Role::Server {
+            frame::write_headers(1, true, &block(&get(&[])), &mut hello);
+        }
+        let client_link = (role == Role::Client).then(|| StreamLink::new(mux.open()));
+        assert_eq!(mux.receive(&hello, 0), Ok(hello.len()));
+        let link = client_link.unwrap_or_else(|| StreamLink::new(mux.opened.remove(0).stream));
+        let size = PIECES * PIECE;
+        let head = match role {
+            Role::Server => format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n"),
+            Role::Client => format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n"),
+        };
+        link.try_write(head.as_bytes());
+        mux.produce(0);
+        mux.out.clear();
+        let piece = vec![b'x'; PIECE];
+        let mut paid = Vec::new();
+        for part in 0..4u32 {
+            frame::write_window_update(1, PIECE as u32 / 4, &mut paid);
+            frame::write_window_update(0, PIECE as u32 / 4, &mut paid);
+            // A ping that measures the bandwidth, as gRPC sends it.
+            if part == 0 {
+                frame::write(kind::PING, 0, 0, &[0; 8], &mut paid);
+            }
+        }
+        for n in 0..PIECES {
+            assert_eq!(link.try_write(&piece), Io::Done(PIECE), "piece {n} as {role:?}");
+            mux.produce(0);
+            assert!(mux.out.len() >= PIECE, "piece {n} as {role:?}");
+            mux.out.clear();
+            assert_eq!(mux.receive(&paid, 0), Ok(paid.len()), "piece {n} as {role:?}");
+        }
+    }
+}
+
+/// What clients send by the clock on a connection that is otherwise idle goes on for ever.
+#[test]
+fn a_long_life_is_no_flood() {
+    const DAY_MS: u64 = 86_400_000;
+    let every = |step_ms: u64, act: &mut dyn FnMut(&mut Peer, u64) -> Result<(), Fatal>| {
+        let mut peer = Peer::new();
+        for n in 0..DAY_MS / step_ms {
+            peer.now_ms = n * step_ms;
+            assert_eq!(act(&mut peer, n), Ok(()), "after {} s", peer.now_ms / 1000);
+            peer.answers();
+        }
+    };
+    every(1_000, &mut |peer, _| peer.frame(kind::PING, 0, 0, &[0; 8]));
+    every(10_000, &mut |peer, _| peer.frame(kind::SETTINGS, 0, 0, &[]));
+    every(10_000, &mut |peer, _| peer.frame(kind::PRIORITY, 0, 1, &[0, 0, 0, 0, 9]));
+    // Calls that their clients take back, none of which finishes.
+    every(1_000, &mut |peer, n| {
+        let stream = 1 + 2 * n as u32;
+        peer.request(stream, true, &[])?;
+        peer.links.clear();
+        peer.frame(kind::RST_STREAM, 0, stream, &8u32.to_be_bytes())
+    });
+    // An idle connection to a server that asks whether it is still there.
+    let mut mux = Mux::new(Role::Client, Signal::new(Reactor::leak().unwrap()), false, 7);
+    let mut hello = Vec::new();
+    frame::write_settings(&[], &mut hello);
+    mux.receive(&hello, 0).unwrap();
+    let mut ping = Vec::new();
+    frame::write(kind::PING, 0, 0, &[0; 8], &mut ping);
+    for n in 0..DAY_MS / 1_000 {
+        assert_eq!(mux.receive(&ping, n * 1_000), Ok(ping.len()));
+        mux.out.clear();
+    }
+}
+
+/// Streams that wait for the connection's window are remembered once, and not at all once they are
+/// over.
+#[test]
+fn starved_streams_are_forgotten_with_their_bytes() {
+    let mut peer = Peer::new();
+    let mut wide = Vec::new();
+    frame::write_settings(&[(setting::INITIAL_WINDOW_SIZE, 1 << 20)], &mut wide);
+    peer.send(&wide).unwrap();
+    for n in 0..40 {
+        let stream = 1 + 2 * n;
+        peer.request(stream, true, &[]).unwrap();
+        let link = peer.links.len() - 1;
+        peer.links[link].try_write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n");
+        for _ in 0..10 {
+            peer.links[link].try_write(&[b'x'; 30_000]);
+            peer.answers();
+        }
+    }
+    assert!((1..=40).contains(&peer.mux.starved_count()));
+    for n in 0..40 {
+        peer.frame(kind::RST_STREAM, 0, 1 + 2 * n, &8u32.to_be_bytes()).unwrap();
+    }
+    peer.links.clear();
+    peer.answers();
+    assert_eq!((peer.mux.starved_count(), peer.mux.stream_count()), (0, 0));
+    assert_eq!(peer.mux.ahead(), 0, "no stream is held with its bytes");
+}
+
+/// An answer whose session has ended does not wait for ever for a client that makes no room.
+#[test]
+fn answers_that_nobody_takes_end() {
+    let mut peer = Peer::new();
+    let mut none = Vec::new();
+    frame::write_settings(&[(setting::INITIAL_WINDOW_SIZE, 0)], &mut none);
+    peer.send(&none).unwrap();
+    peer.request(1, true, &[]).unwrap();
+    peer.links[0].try_write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+    peer.links.clear();
+    assert_eq!(peer.resets(), []);
+    let deadline = peer.mux.deadline_ms().expect("somebody looks again");
+    peer.now_ms = deadline;
+    assert_eq!(peer.resets(), [(1, Code::Cancel as u32)]);
+    assert_eq!((peer.mux.stream_count(), peer.mux.deadline_ms()), (0, None));
+}
+
+/// Frames on streams that are over (RFC 9113 section 5.1).
+#[test]
+fn frames_after_the_end() {
+    // The peer ended it, this side too: whatever comes is an error.
+    let mut peer = Peer::new();
+    peer.request(1, true, &[]).unwrap();
+    peer.links[0].try_write(b"HTTP/1.1 204 No\r\n\r\n");
+    peer.answers();
+    peer.frame(kind::DATA, 0, 1, b"late").unwrap();
+    assert_eq!(peer.resets(), [(1, Code::StreamClosed as u32)]);
+    // Half closed: the peer has said that nothing follows.
+    peer.request(3, true, &[]).unwrap();
+    peer.frame(kind::DATA, 0, 3, b"late").unwrap();
+    assert_eq!(peer.resets(), [(3, Code::StreamClosed as u32)]);
+    // This side reset it: what was under way is ignored, trailers too, and the connection lives.
+    peer.request(5, false, &[(":method", "POST"), ("content-length", "1")]).unwrap();
+    peer.frame(kind::DATA, 0, 5, b"12").unwrap();
+    assert_eq!(peer.resets(), [(5, Code::Protocol as u32)]);
+    peer.frame(kind::DATA, 0, 5, b"more").unwrap();
+    let mut trailers = Vec::new();
+    frame::write_headers(5, true, &block(&[("x-sum", "9")]), &mut trailers);
+    peer.send(&trailers).unwrap();
+    assert_eq!(peer.resets(), []);
+    // The peer reset it itself.
+    peer.request(7, false, &[(":method", "POST")]).unwrap();
+    peer.frame(kind::RST_STREAM, 0, 7, &8u32.to_be_bytes()).unwrap();
+    peer.frame(kind::DATA, 0, 7, b"late").unwrap();
+    assert_eq!(peer.resets(), [(7, Code::StreamClosed as u32)]);
+    peer.frame(kind::WINDOW_UPDATE, 0, 7, &1u32.to_be_bytes()).unwrap();
+    peer.frame(kind::PRIORITY, 0, 7, &[0, 0, 0, 0, 1]).unwrap();
+    // A header block would change the tables of a stream that both have ended.
+    peer.request(9, true, &[]).unwrap();
+    let link = peer.links.len() - 1;
+    peer.links[link].try_write(b"HTTP/1.1 204 No\r\n\r\n");
+    peer.answers();
+    let mut trailers = Vec::new();
+    frame::write_headers(9, true, &block(&[("x-sum", "9")]), &mut trailers);
+    assert_eq!(peer.send(&trailers), Err(Fatal(Code::StreamClosed)));
+}
+
+/// What a server must not say to a client (RFC 9113 section 6.5.2, RFC 8441 section 3).
+#[test]
+fn settings_of_servers() {
+    let check = |settings: &[(u16, u32)], more: &[(u16, u32)], expect| {
+        let mut mux = Mux::new(Role::Client, Signal::new(Reactor::leak().unwrap()), false, 7);
+        let mut bytes = Vec::new();
+        frame::write_settings(settings, &mut bytes);
+        frame::write_settings(more, &mut bytes);
+        assert_eq!(mux.receive(&bytes, 0).map(|_| ()), expect, "{settings:?} {more:?}");
+    };
+    check(&[(setting::ENABLE_PUSH, 0)], &[], Ok(()));
+    check(&[(setting::ENABLE_PUSH, 1)], &[], Err(Fatal(Code::Protocol)));
+    check(&[(setting::ENABLE_CONNECT_PROTOCOL, 1)], &[(setting::ENABLE_CONNECT_PROTOCOL, 1)], Ok(()));
+    check(
+        &[(setting::ENABLE_CONNECT_PROTOCOL, 1)],
+        &[(setting::ENABLE_CONNECT_PROTOCOL, 0)],
+        Err(Fatal(Code::Protocol)),
+    );
 }
 
 #[test]
@@ -375,8 +575,22 @@ fn header_bombs_get_431_and_too_many_streams_are_refused() {
     bomb.extend(std::iter::repeat_n(0xbe, 4000));
     peer.frame(kind::HEADERS, 5, 1, &bomb).unwrap();
     let answers = peer.answers();
-    assert_eq!((answers[0].0, answers[0].2), (kind::HEADERS, 1));
+    let mut fields = Vec::new();
+    let ends = flag::END_HEADERS | flag::END_STREAM;
+    assert_eq!((answers[0].0, answers[0].1, answers[0].2, answers.len()), (kind::HEADERS, ends, 1, 1));
+    Decoder::default().decode(&answers[0].3, |n, v| fields.push((n.to_vec(), v.to_vec()))).unwrap();
+    assert_eq!(fields, [(b":status".to_vec(), b"431".to_vec())]);
     assert!(peer.links.is_empty());
+    // The same with a body to follow: the answer is whole, and what is under way does no harm.
+    let mut peer = Peer::new();
+    peer.frame(kind::HEADERS, 4, 1, &bomb).unwrap();
+    let answers = peer.answers();
+    let kinds: Vec<_> = answers.iter().map(|a| (a.0, a.1)).collect();
+    assert_eq!(kinds, [(kind::HEADERS, ends), (kind::RST_STREAM, 0)]);
+    assert_eq!(answers[1].3, (Code::NoError as u32).to_be_bytes());
+    peer.frame(kind::DATA, flag::END_STREAM, 1, b"body").unwrap();
+    assert_eq!(peer.resets(), []);
+    peer.links.clear();
     for n in 1..=101 {
         peer.request(1 + 2 * n, true, &[]).unwrap();
     }
@@ -481,7 +695,7 @@ fn both_ends_understand_each_other() {
     let mut buffer = vec![0; 65_536];
     for _ in 0..200 {
         client.produce(0);
-        let taken = server.receive(&client.out).unwrap();
+        let taken = server.receive(&client.out, 0).unwrap();
         client.out.drain(..taken);
         serving.extend(server.opened.drain(..).map(|o| (StreamLink::new(o.stream), Vec::new())));
         for (link, seen) in &mut serving {
@@ -500,7 +714,7 @@ fn both_ends_understand_each_other() {
             }
         }
         server.produce(0);
-        let taken = client.receive(&server.out).unwrap();
+        let taken = client.receive(&server.out, 0).unwrap();
         server.out.drain(..taken);
         for (link, seen) in asks.iter().zip(&mut got) {
             while let Io::Done(count) = link.try_read(&mut buffer) {

@@ -4,15 +4,18 @@
 //! new streams. Never: a socket, a clock.
 //!
 //! What a peer may cost is bounded: streams, memory a stream and a connection (by the windows),
-//! header lists, frames without use. Resets, whoever causes them, use up a patience that finished
-//! requests give back, so that a peer that opens streams to throw them away is sent away.
+//! header lists, frames without use. Two budgets end a connection: one of control frames, which time,
+//! requests and data in either direction refill, and one of resets (whoever causes them), which time
+//! and finished requests refill. Frames that do useful work never use up a budget for good.
 
+mod budget;
 mod receive;
 mod send;
 
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
+use self::budget::Budget;
 use super::Switch;
 use super::dechunk::Dechunk;
 use super::fields::{Fields, LIST_AT_MOST};
@@ -34,11 +37,22 @@ const OUT_AT_MOST: usize = 64 * 1024;
 /// Answers to control frames that pile up because the peer reads nothing.
 const BACKLOG_AT_MOST: usize = 256 * 1024;
 /// A header block as it comes.
-const BLOCK_AT_MOST: usize = 32 * 1024;
+const BLOCK_AT_MOST: usize = 64 * 1024;
 const CONTINUATIONS_AT_MOST: u32 = 16;
-const PATIENCE: u32 = 200;
-/// Control frames in a row without a request or data.
-const IDLE_FRAMES_AT_MOST: u32 = 2_000;
+/// Resets at once, and how long one is remembered: 20 a second for ever.
+const RESETS: Budget = Budget::new(200, 50);
+/// Control frames at once (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, unknown ones), and how
+/// long one is remembered: 100 a second for ever.
+const CONTROL_FRAMES: Budget = Budget::new(2_000, 10);
+/// Control frames that go with a request: priorities, window updates, pings.
+const FRAMES_A_REQUEST: u32 = 8;
+/// A DATA frame of this many bytes is worth its answers (window updates, pings that measure the
+/// bandwidth) even where the peer's window cut it short.
+const USEFUL_DATA: usize = 1024;
+/// Streams this side has reset of late, on which frames may still be under way.
+const RESETS_REMEMBERED: usize = 256;
+/// How long an answer whose session has ended waits for the peer's window without progress.
+const STALL_MS: u64 = 60_000;
 /// How long a client may go on sending a request that was answered.
 const LINGER_MS: u64 = 500;
 const WINDOW_LIMIT: i64 = 0x7fff_ffff;
@@ -97,6 +111,12 @@ struct Entry {
     granted: usize,
     /// What a client expects of the answer that asked for an upgrade.
     switch: Option<Switch>,
+    /// It is in the list of streams that wait for the connection's window.
+    starved: bool,
+    /// It is in the list of streams whose session has ended and whose data waits for a window.
+    stalled: bool,
+    /// Bytes of DATA sent.
+    sent: u64,
 }
 
 struct Block {
@@ -118,8 +138,13 @@ pub struct Mux {
     /// Answered streams whose requests have not ended, with the time to end them.
     lingering: VecDeque<(u64, u32)>,
     now_ms: u64,
-    /// Streams with data, which wait for the connection's window.
-    starved: Vec<Rc<Stream>>,
+    /// Streams with data, which wait for the connection's window; each once.
+    starved: Vec<u32>,
+    /// Streams whose session has ended and whose data waits for a window: when to look again, the
+    /// stream, and what had been sent of it.
+    stalled: VecDeque<(u64, u32, u64)>,
+    /// The streams that this side reset last.
+    own_resets: VecDeque<u32>,
     block: Option<Block>,
     preface_left: usize,
     settings_came: bool,
@@ -136,8 +161,11 @@ pub struct Mux {
     goaway_sent: bool,
     /// The peer takes no more streams.
     goaway_came: bool,
-    patience: u32,
-    idle_frames: u32,
+    reset_budget: Budget,
+    control_budget: Budget,
+    /// Bytes of DATA sent that window updates have not granted anew, counted for the stream's window and
+    /// for the connection's.
+    unpaid: u64,
     random: u64,
     request: Request,
     response: Response,
@@ -176,6 +204,8 @@ impl Mux {
             lingering: VecDeque::new(),
             now_ms: 0,
             starved: Vec::new(),
+            stalled: VecDeque::new(),
+            own_resets: VecDeque::new(),
             block: None,
             preface_left: if role == Role::Server { frame::PREFACE.len() } else { 0 },
             settings_came: false,
@@ -190,8 +220,9 @@ impl Mux {
             peer_connects: false,
             goaway_sent: false,
             goaway_came: false,
-            patience: PATIENCE,
-            idle_frames: 0,
+            reset_budget: RESETS,
+            control_budget: CONTROL_FRAMES,
+            unpaid: 0,
             random: seed | 1,
             request: Request::default(),
             response: Response::default(),
@@ -201,6 +232,18 @@ impl Mux {
 
     pub fn stream_count(&self) -> usize {
         self.streams.len()
+    }
+
+    /// Streams that wait for the connection's window.
+    #[cfg(test)]
+    pub fn starved_count(&self) -> usize {
+        self.starved.len()
+    }
+
+    /// Bytes that sessions have written and that are not yet in frames.
+    #[cfg(test)]
+    pub fn ahead(&self) -> usize {
+        self.signal.ahead()
     }
 
     /// Whether another request can go to this real server now.
@@ -230,13 +273,19 @@ impl Mux {
             held: 0,
             granted: 0,
             switch: None,
+            starved: false,
+            stalled: false,
+            sent: 0,
             stream: stream.clone(),
         };
         self.streams.insert(stream.id, entry);
     }
 
     /// Takes what bytes it can of those that the peer sent: whole frames.
-    pub fn receive(&mut self, bytes: &[u8]) -> Result<usize, Fatal> {
+    pub fn receive(&mut self, bytes: &[u8], now_ms: u64) -> Result<usize, Fatal> {
+        self.now_ms = now_ms;
+        self.control_budget.refill(now_ms);
+        self.reset_budget.refill(now_ms);
         let mut at = 0;
         if self.preface_left > 0 {
             let done = frame::PREFACE.len() - self.preface_left;
@@ -269,14 +318,16 @@ impl Mux {
         if self.block.as_ref().is_some_and(|b| !continues || b.stream != head.stream) {
             return Err(Fatal(Code::Protocol));
         }
-        let useful = match head.kind {
-            kind::DATA => !payload.is_empty() || head.has(flag::END_STREAM),
-            kind::HEADERS => true,
-            _ => false,
-        };
-        self.idle_frames = if useful { 0 } else { self.idle_frames + 1 };
-        if self.idle_frames > IDLE_FRAMES_AT_MOST {
-            return Err(Fatal(Code::EnhanceYourCalm));
+        match head.kind {
+            kind::HEADERS => self.control_budget.give_back(FRAMES_A_REQUEST),
+            kind::DATA if !payload.is_empty() || head.has(flag::END_STREAM) => {
+                self.control_budget.give_back(1);
+            }
+            // Bounded with the header block, and with the budget of resets.
+            kind::CONTINUATION | kind::RST_STREAM => {}
+            kind::WINDOW_UPDATE if self.pays_back(payload) => {}
+            _ if !self.control_budget.charge() => return Err(Fatal(Code::EnhanceYourCalm)),
+            _ => {}
         }
         match head.kind {
             kind::DATA => self.on_data(head, payload),

@@ -1,8 +1,8 @@
 //! What the peer sends: frames of the connection and of its streams.
 
 use super::{
-    BLOCK_AT_MOST, Block, CONNECTION_WINDOW, CONTINUATIONS_AT_MOST, Fatal, Mux, Opened, PATIENCE, Receiving,
-    Role, SESSIONS_AT_MOST, STREAM_WINDOW, STREAMS_AT_MOST, Sending, WINDOW_LIMIT,
+    BLOCK_AT_MOST, Block, CONNECTION_WINDOW, CONTINUATIONS_AT_MOST, Fatal, Mux, Opened, RESETS_REMEMBERED,
+    Receiving, Role, SESSIONS_AT_MOST, STREAM_WINDOW, STREAMS_AT_MOST, Sending, USEFUL_DATA, WINDOW_LIMIT,
 };
 use crate::h2::fields::Fields;
 use crate::h2::frame::{self, Code, Head, flag, kind, setting};
@@ -39,8 +39,15 @@ impl Mux {
                 setting::MAX_FRAME_SIZE if !(16_384..1 << 24).contains(&value) => {
                     return Err(Fatal(Code::Protocol));
                 }
-                setting::ENABLE_PUSH if value > 1 => return Err(Fatal(Code::Protocol)),
+                // A server must not announce pushes of a client (section 6.5.2).
+                setting::ENABLE_PUSH if value > u32::from(self.role == Role::Server) => {
+                    return Err(Fatal(Code::Protocol));
+                }
                 setting::ENABLE_CONNECT_PROTOCOL if value > 1 => return Err(Fatal(Code::Protocol)),
+                // Once allowed it stays allowed (RFC 8441 section 3).
+                setting::ENABLE_CONNECT_PROTOCOL if value == 0 && self.peer_connects => {
+                    return Err(Fatal(Code::Protocol));
+                }
                 setting::ENABLE_CONNECT_PROTOCOL => self.peer_connects = value == 1,
                 setting::MAX_CONCURRENT_STREAMS => self.peer_streams = value as usize,
                 _ => {}
@@ -91,7 +98,12 @@ impl Mux {
             if increment == 0 || self.send_window > WINDOW_LIMIT {
                 return Err(Fatal(if increment == 0 { Code::Protocol } else { Code::FlowControl }));
             }
-            self.starved.drain(..).for_each(|stream| stream.list());
+            for id in self.starved.drain(..) {
+                if let Some(entry) = self.streams.get_mut(&id) {
+                    entry.starved = false;
+                    entry.stream.list();
+                }
+            }
             return Ok(());
         }
         self.known(head.stream)?;
@@ -105,6 +117,18 @@ impl Mux {
         }
         entry.stream.list();
         Ok(())
+    }
+
+    /// Whether a window update grants anew what DATA frames have used, and so does work: as often as a
+    /// peer likes while each is of some size, so that a window opened byte by byte is no work.
+    pub(super) fn pays_back(&mut self, payload: &[u8]) -> bool {
+        let Ok(bytes) = <[u8; 4]>::try_from(payload) else { return false };
+        let increment = u64::from(u32::from_be_bytes(bytes) & 0x7fff_ffff);
+        let enough = increment >= USEFUL_DATA as u64 && self.unpaid > 0;
+        if enough {
+            self.unpaid = self.unpaid.saturating_sub(increment);
+        }
+        enough
     }
 
     /// Frames of streams that nobody has opened are an error of the connection (section 5.1).
@@ -123,27 +147,52 @@ impl Mux {
         self.known(head.stream)?;
         let untouched = u32::from_be_bytes(bytes) == Code::RefusedStream as u32;
         let existed = self.remove(head.stream, |stream| stream.break_off(untouched));
-        if existed && self.role == Role::Server { self.strain() } else { Ok(()) }
+        match (existed, self.role) {
+            (true, Role::Server) => self.charge_reset(),
+            // Resets of streams that are over do nothing: they are control frames.
+            (false, _) if !self.control_budget.charge() => Err(Fatal(Code::EnhanceYourCalm)),
+            _ => Ok(()),
+        }
     }
 
     /// A reset has a price, whoever sent it.
-    pub(super) fn strain(&mut self) -> Result<(), Fatal> {
-        self.patience = self.patience.saturating_sub(1);
-        if self.patience == 0 { Err(Fatal(Code::EnhanceYourCalm)) } else { Ok(()) }
+    pub(super) fn charge_reset(&mut self) -> Result<(), Fatal> {
+        if self.reset_budget.charge() { Ok(()) } else { Err(Fatal(Code::EnhanceYourCalm)) }
+    }
+
+    /// Resets a stream; frames of the peer that are under way are ignored (section 5.1).
+    pub(super) fn reset(&mut self, stream: u32, code: Code) {
+        frame::write_reset(stream, code, &mut self.out);
+        if self.own_resets.len() == RESETS_REMEMBERED {
+            self.own_resets.pop_front();
+        }
+        self.own_resets.push_back(stream);
+    }
+
+    /// Frames that come on a stream which is over: under way when this side reset it, or an error.
+    fn after_the_end(&mut self, stream: u32) -> Result<(), Fatal> {
+        if self.own_resets.contains(&stream) {
+            return Ok(());
+        }
+        self.reset(stream, Code::StreamClosed);
+        self.charge_reset()
     }
 
     /// Ends a stream that the peer treats wrongly.
     pub(super) fn fault(&mut self, stream: u32, code: Code) -> Result<(), Fatal> {
         self.known(stream)?;
-        frame::write_reset(stream, code, &mut self.out);
+        self.reset(stream, code);
         self.remove(stream, |stream| stream.break_off(false));
-        self.strain()
+        self.charge_reset()
     }
 
     /// Forgets a stream, whose bytes on their way count no more.
     pub(super) fn remove(&mut self, stream: u32, last: impl FnOnce(&Stream)) -> bool {
         let Some(entry) = self.streams.remove(&stream) else { return false };
         self.granted += entry.held;
+        if entry.starved {
+            self.starved.retain(|id| *id != stream);
+        }
         last(&entry.stream);
         true
     }
@@ -163,10 +212,10 @@ impl Mux {
         let data = frame::unpad(&head, payload).ok_or(Fatal(Code::Protocol))?;
         let ends = head.has(flag::END_STREAM);
         let Some(entry) = self.streams.get_mut(&head.stream) else {
-            // Sent before our reset arrived, or after the end: the connection's window is theirs again.
+            // The connection's window is theirs again.
             self.granted += payload.len();
             self.grant();
-            return Ok(());
+            return self.after_the_end(head.stream);
         };
         entry.receive_window -= payload.len() as i64;
         entry.held += data.len();
@@ -225,7 +274,7 @@ impl Mux {
 
     pub(super) fn finish(&mut self, stream: u32) {
         self.remove(stream, |_| {});
-        self.patience = (self.patience + 1).min(PATIENCE);
+        self.reset_budget.give_back(1);
     }
 
     pub(super) fn on_headers(&mut self, head: Head, payload: &[u8]) -> Result<(), Fatal> {
@@ -243,9 +292,9 @@ impl Mux {
                 false
             }
         };
-        if !fresh && !self.streams.contains_key(&head.stream) && self.role == Role::Server {
-            // A closed stream; its block must still be decoded for the tables' sake, but section
-            // 5.1 lets the connection end.
+        let open = fresh || self.streams.contains_key(&head.stream);
+        if !open && self.role == Role::Server && !self.own_resets.contains(&head.stream) {
+            // The peer itself has ended this stream (section 5.1).
             return Err(Fatal(Code::StreamClosed));
         }
         let itself = payload.get(usize::from(head.has(flag::PADDED))..).and_then(|p| p.get(..4));
@@ -284,7 +333,8 @@ impl Mux {
         let done = match decoded {
             Err(_) => Err(Fatal(Code::Compression)),
             Ok(()) if self.streams.contains_key(&stream) => self.on_more(stream, ends, &fields),
-            Ok(()) if self.role == Role::Client => Ok(()),
+            // Trailers or answers that were under way when this side reset the stream.
+            Ok(()) if self.role == Role::Client || self.own_resets.contains(&stream) => Ok(()),
             Ok(()) => self.on_request(stream, ends, &fields),
         };
         self.fields = fields;
@@ -296,8 +346,8 @@ impl Mux {
             return Ok(());
         }
         if self.streams.len() >= STREAMS_AT_MOST || self.signal.alive() >= SESSIONS_AT_MOST {
-            frame::write_reset(id, Code::RefusedStream, &mut self.out);
-            return self.strain();
+            self.reset(id, Code::RefusedStream);
+            return self.charge_reset();
         }
         if fields.too_many {
             // Too large a head has an answer of its own (section 10.5.1).
@@ -305,9 +355,9 @@ impl Mux {
             crate::h2::hpack::encode_status(431, &mut block);
             frame::write_headers(id, true, &block, &mut self.out);
             if !ends {
-                frame::write_reset(id, Code::NoError, &mut self.out);
+                self.reset(id, Code::NoError);
             }
-            return self.strain();
+            return self.charge_reset();
         }
         let mut head = std::mem::take(&mut self.head);
         head.clear();
@@ -315,8 +365,8 @@ impl Mux {
         let received = text::request_to_text(fields, ends, &key, &mut head);
         let done = match received {
             Err(_) => {
-                frame::write_reset(id, Code::Protocol, &mut self.out);
-                self.strain()
+                self.reset(id, Code::Protocol);
+                self.charge_reset()
             }
             Ok(received) => {
                 let stream = Stream::new(&self.signal, id);

@@ -2,12 +2,21 @@
 
 use std::rc::Rc;
 
-use super::{CONNECTION_WINDOW, LINGER_MS, Mux, OUT_AT_MOST, Receiving, Role, STREAM_WINDOW, Sending};
+use super::{
+    CONNECTION_WINDOW, LINGER_MS, Mux, OUT_AT_MOST, Receiving, Role, STALL_MS, STREAM_WINDOW, Sending,
+    USEFUL_DATA,
+};
 use crate::h2::dechunk::{Dechunk, Piece};
 use crate::h2::frame::{self, Code, PAYLOAD_AT_MOST, flag, kind};
 use crate::h2::text::{self, Following};
 use crate::h2::{Switch, is_websocket, websocket_accept};
 use crate::stream::Stream;
+
+/// Control frames that go with a piece of data: a window update of the stream, one of the connection,
+/// a ping that measures the bandwidth.
+const FRAMES_A_PIECE: u32 = 3;
+/// Bytes whose window updates are free, however late they come.
+const UNPAID_AT_MOST: u64 = 1 << 32;
 
 impl Mux {
     /// Turns what sessions have written into frames, until there is enough to send; streams take
@@ -18,10 +27,11 @@ impl Mux {
         {
             self.lingering.pop_front();
             if self.streams.contains_key(&id) {
-                frame::write_reset(id, Code::NoError, &mut self.out);
+                self.reset(id, Code::NoError);
                 self.finish(id);
             }
         }
+        self.end_stalled(now_ms);
         while self.out.len() < OUT_AT_MOST {
             let Some(stream) = self.signal.next() else { break };
             self.serve(&stream);
@@ -31,7 +41,24 @@ impl Mux {
 
     /// When something is to be done although nothing happens.
     pub fn deadline_ms(&self) -> Option<u64> {
-        self.lingering.front().map(|(until_ms, _)| *until_ms)
+        let lingering = self.lingering.front().map(|(until_ms, _)| *until_ms);
+        lingering.into_iter().chain(self.stalled.front().map(|(until_ms, ..)| *until_ms)).min()
+    }
+
+    /// Ends answers that a peer has not made room for.
+    fn end_stalled(&mut self, now_ms: u64) {
+        while let Some((_, id, sent)) =
+            self.stalled.front().copied().filter(|(until_ms, ..)| *until_ms <= now_ms)
+        {
+            self.stalled.pop_front();
+            let Some(entry) = self.streams.get_mut(&id) else { continue };
+            if entry.sent > sent {
+                self.stalled.push_back((now_ms + STALL_MS, id, entry.sent));
+            } else {
+                self.reset(id, Code::Cancel);
+                self.remove(id, |_| {});
+            }
+        }
     }
 
     pub(super) fn serve(&mut self, stream: &Rc<Stream>) {
@@ -41,7 +68,7 @@ impl Mux {
         if stream.is_cut() && stream.session_is_gone() {
             // What this side has begun and cannot end.
             let code = if self.role == Role::Client { Code::Cancel } else { Code::Internal };
-            frame::write_reset(id, code, &mut self.out);
+            self.reset(id, code);
             self.remove(id, |_| {});
             return;
         }
@@ -55,7 +82,7 @@ impl Mux {
     /// A session that is gone leaves a stream that is not over.
     pub(super) fn after(&mut self, stream: &Rc<Stream>) {
         let id = stream.id;
-        let Some(entry) = self.streams.get(&id) else { return };
+        let Some(entry) = self.streams.get_mut(&id) else { return };
         if !stream.session_is_gone() {
             return;
         }
@@ -70,11 +97,16 @@ impl Mux {
             }
             (Sending::Done, Role::Client) => Code::Cancel,
             // The rest waits for the peer's window.
-            (Sending::Length(_) | Sending::Chunks(_) | Sending::Raw, _) if pending => return,
+            (Sending::Length(_) | Sending::Chunks(_) | Sending::Raw, _) if pending => {
+                if !std::mem::replace(&mut entry.stalled, true) {
+                    self.stalled.push_back((self.now_ms + STALL_MS, id, entry.sent));
+                }
+                return;
+            }
             (_, Role::Server) => Code::Internal,
             (_, Role::Client) => Code::Cancel,
         };
-        frame::write_reset(id, code, &mut self.out);
+        self.reset(id, code);
         self.remove(id, |_| {});
     }
 
@@ -128,7 +160,7 @@ impl Mux {
             let sent = match found {
                 Ok(None) => None,
                 Err(()) => {
-                    frame::write_reset(id, Code::Internal, &mut self.out);
+                    self.reset(id, Code::Internal);
                     self.remove(id, |stream| stream.break_off(false));
                     None
                 }
@@ -220,6 +252,15 @@ impl Mux {
         entry.sending = next;
         entry.send_window -= sent;
         self.send_window -= sent;
+        let bytes = sent.unsigned_abs();
+        entry.sent += bytes;
+        if bytes > 0 {
+            self.unpaid = (self.unpaid + 2 * bytes).min(UNPAID_AT_MOST);
+            // What the window cut into small pieces is no reason to answer.
+            if !more || bytes >= USEFUL_DATA as u64 {
+                self.control_budget.give_back(FRAMES_A_PIECE);
+            }
+        }
         if let Some(section) = trailers {
             let mut block = Vec::new();
             text::trailers_to_block(&section, &mut block);
@@ -232,7 +273,10 @@ impl Mux {
             self.sent_all(id);
         } else if more {
             if self.send_window <= 0 {
-                self.starved.push(stream.clone());
+                if let Some(entry) = self.streams.get_mut(&id).filter(|entry| !entry.starved) {
+                    entry.starved = true;
+                    self.starved.push(id);
+                }
             } else if entry.send_window > 0 {
                 stream.list();
             }
