@@ -35,6 +35,11 @@ impl BufferPool {
         Box::leak(Box::new(pool))
     }
 
+    /// Half of the memory is in use: who holds much gets no more.
+    pub fn is_short(&self) -> bool {
+        self.in_use.get() >= self.limit / 2
+    }
+
     /// A buffer for a new request: an eighth of all is kept for work that has begun.
     pub fn get_for_new(&'static self) -> Option<Buffer> {
         if self.in_use.get() >= self.limit - self.limit / 8 { None } else { self.get() }
@@ -83,6 +88,13 @@ impl Buffer {
     /// Free room behind the bytes; [`Self::filled`] says how much of it was used.
     pub fn room(&mut self) -> &mut [u8] {
         &mut self.block[self.end..]
+    }
+
+    /// The same, for so many bytes at most.
+    pub fn room_for(&mut self, most: usize) -> &mut [u8] {
+        let room = self.room();
+        let most = most.min(room.len());
+        &mut room[..most]
     }
 
     pub fn is_full(&self) -> bool {

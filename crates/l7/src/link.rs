@@ -7,6 +7,9 @@ use crate::reactor::{Io, Owner, Pipe, Sock};
 use crate::stream::StreamLink;
 use crate::tls::TlsLink;
 
+/// Reads of less than half of this are not worth their calls.
+const LEAST_READ: usize = 1024;
+
 pub enum Link {
     Plain(Sock),
     Tls(Box<TlsLink>),
@@ -33,6 +36,21 @@ impl Link {
     /// them may be on their way already.
     pub fn try_write(&self, bytes: &[u8]) -> Io {
         each!(self, link => link.try_write(bytes))
+    }
+
+    /// How many bytes to read for this side. A stream whose peer does not read has room for little:
+    /// what it could not take would stay in buffers that others need. `None` means to wait until it
+    /// has taken some.
+    pub fn takes(&self) -> Option<usize> {
+        match self {
+            Link::Plain(_) | Link::Tls(_) => Some(usize::MAX),
+            Link::Stream(link) => match link.room() {
+                room if room >= crate::buffer::CAPACITY => Some(usize::MAX),
+                // The head may grow on its way.
+                room if room >= LEAST_READ => Some(room / 2),
+                _ => None,
+            },
+        }
     }
 
     /// The socket that bytes can be spliced from and to without looking at them.

@@ -16,6 +16,9 @@ const AHEAD: usize = 32 * 1024;
 const AHEAD_OF_ALL: usize = 256 * 1024;
 const LITTLE: usize = 2 * 1024;
 
+/// Memory that a direction keeps while it has no bytes.
+const KEPT: usize = 4 * 1024;
+
 /// What the streams of a connection tell its task.
 pub struct Signal {
     reactor: Loop,
@@ -105,6 +108,9 @@ impl Half {
         if self.start == self.bytes.len() {
             self.bytes.clear();
             self.start = 0;
+            if self.bytes.capacity() > KEPT {
+                self.bytes = Vec::new();
+            }
         } else if self.start > 2 * AHEAD {
             self.bytes.drain(..self.start);
             self.start = 0;
@@ -264,18 +270,24 @@ impl StreamLink {
         if stream.broken.get() {
             return Io::Failed(Errno::PIPE);
         }
-        let mut half = stream.outward.borrow_mut();
-        let most = if stream.signal.ahead.get() < AHEAD_OF_ALL { AHEAD } else { LITTLE };
-        let room = most.saturating_sub(half.pending().len());
+        let room = self.room();
         if room == 0 {
             return Io::Blocked;
         }
+        let mut half = stream.outward.borrow_mut();
         let count = bytes.len().min(room);
         half.bytes.extend_from_slice(&bytes[..count]);
         drop(half);
         stream.signal.ahead.set(stream.signal.ahead.get() + count);
         stream.note();
         Io::Done(count)
+    }
+
+    /// How many bytes can be written now.
+    pub fn room(&self) -> usize {
+        let stream = &self.0;
+        let most = if stream.signal.ahead.get() < AHEAD_OF_ALL { AHEAD } else { LITTLE };
+        most.saturating_sub(stream.outward.borrow().pending().len())
     }
 
     pub fn want(&self) {

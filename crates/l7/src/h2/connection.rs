@@ -16,6 +16,9 @@ use crate::worker::Worker;
 /// Memory that an idle connection may keep for its output.
 const KEPT: usize = 4 * 1024;
 
+/// Sessions of one connection while half of the memory for buffers is in use.
+const SESSIONS_WHEN_SHORT: usize = 8;
+
 /// Serves a connection to its end. `first` are bytes that came already.
 pub async fn serve(worker: &'static Worker, session: &Session, mut client: Client, first: Option<Buffer>) {
     session.state.set(State::Relaying);
@@ -23,6 +26,7 @@ pub async fn serve(worker: &'static Worker, session: &Session, mut client: Clien
     signal.set_task(worker.reactor.current_task());
     let mut connection = Connection {
         worker,
+        signal: signal.clone(),
         mux: Mux::new(Role::Server, signal.clone(), client.tls.is_some(), worker.random()),
         input: first,
         sent: 0,
@@ -39,6 +43,7 @@ pub async fn serve(worker: &'static Worker, session: &Session, mut client: Clien
             return;
         }
         connection.read(&mut client, session);
+        connection.start_sessions(&mut client, session);
         connection.mux.produce(worker.reactor.now_ms());
         connection.write(&client.link);
         session.bytes_in.set(client.bytes_in);
@@ -86,6 +91,7 @@ pub async fn serve(worker: &'static Worker, session: &Session, mut client: Clien
 
 struct Connection {
     worker: &'static Worker,
+    signal: Rc<Signal>,
     mux: Mux,
     input: Option<Buffer>,
     /// Bytes of the output that the kernel has.
@@ -139,8 +145,13 @@ impl Connection {
         }
     }
 
+    /// Gives streams their sessions. While memory is short a connection has few of them at a time, so
+    /// that one whose client reads nothing does not hold what others need; its other streams wait.
     fn start_sessions(&mut self, client: &mut Client, session: &Session) {
-        for opened in std::mem::take(&mut self.mux.opened) {
+        let short = self.worker.buffers.is_short();
+        let most = if short { SESSIONS_WHEN_SHORT.saturating_sub(self.signal.alive()) } else { usize::MAX };
+        let count = self.mux.opened.len().min(most);
+        for opened in self.mux.opened.drain(..count) {
             client.requests += 1;
             if let Some(shown) = session.shown.borrow_mut().as_mut() {
                 shown.requests = client.requests;

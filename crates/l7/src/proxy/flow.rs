@@ -456,6 +456,7 @@ impl Flow<'_> {
         if std::mem::take(&mut self.unread_head) {
             return self.parse_answer();
         }
+        let Some(most) = self.client.link.takes() else { return Ok(self.wait_for_client()) };
         let down = match &mut self.down {
             Some(down) => down,
             None if !self.server.readable() => {
@@ -464,7 +465,7 @@ impl Flow<'_> {
             }
             none => none.insert(self.worker.buffers.get().ok_or(Failure::NoMemory)?),
         };
-        match self.server.try_read(down.room()) {
+        match self.server.try_read(down.room_for(most)) {
             Io::Done(count) => down.filled(count),
             Io::Blocked => {
                 self.server.want_read();
@@ -667,13 +668,15 @@ impl Flow<'_> {
                 self.session.bytes_out.set(self.scratch.record.bytes_out);
                 Ok(Step::Moved)
             }
-            Io::Blocked => {
-                self.client.link.want_write();
-                self.waits_on_client = true;
-                Ok(Step::Blocked)
-            }
+            Io::Blocked => Ok(self.wait_for_client()),
             Io::Eof | Io::Failed(_) => Err(Failure::Cut { cause: b'C' }),
         }
+    }
+
+    fn wait_for_client(&mut self) -> Step {
+        self.client.link.want_write();
+        self.waits_on_client = true;
+        Step::Blocked
     }
 
     fn refill_down(&mut self) -> Result<Step, Failure> {
@@ -695,12 +698,19 @@ impl Flow<'_> {
                 return self.read(read);
             }
         }
+        let Some(most) = self.client.link.takes() else {
+            self.down = None;
+            return Ok(self.wait_for_client());
+        };
         let down = match &mut self.down {
             Some(down) => down,
             none => none.insert(self.worker.buffers.get().ok_or(Failure::Cut { cause: b'R' })?),
         };
-        let read = self.server.try_read(down.room());
-        if let Io::Done(count) = read {
+        let read = self.server.try_read(down.room_for(most));
+        if read == Io::Blocked {
+            // Nothing is held while the server has nothing to say.
+            self.down = None;
+        } else if let Io::Done(count) = read {
             down.filled(count);
             let fed = feed_answer(&mut self.down_body, down, 0, self.without_chunks);
             if fed.map_err(|_| Failure::Cut { cause: b'S' })? < count {

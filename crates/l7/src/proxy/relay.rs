@@ -146,11 +146,16 @@ impl Direction {
                 return self.read(worker, read, from);
             }
         }
+        let Some(most) = to.takes() else {
+            self.buffer = None;
+            to.want_write();
+            return Step::Blocked;
+        };
         if self.buffer.is_none() {
             self.buffer = worker.buffers.get();
         }
         let Some(buffer) = &mut self.buffer else { return Step::ReadFailed };
-        let read = from.try_read(buffer.room());
+        let read = from.try_read(buffer.room_for(most));
         if let Io::Done(count) = read {
             buffer.filled(count);
             self.full_reads = if buffer.is_full() { self.full_reads + 1 } else { 0 };
