@@ -14,8 +14,13 @@ const STAGGER: usize = 64;
 pub struct BufferPool {
     unused: RefCell<Vec<Box<[u8]>>>,
     in_use: Cell<usize>,
+    /// Bytes that streams of HTTP/2 hold beside the buffers, and that count like them.
+    streams: Cell<usize>,
     limit: usize,
 }
+
+/// One block.
+const BLOCK: usize = HEADROOM + CAPACITY + STAGGER;
 
 /// Bytes between two marks of a fixed block of memory. Gives the block back when dropped.
 pub struct Buffer {
@@ -30,30 +35,51 @@ impl BufferPool {
     const KEPT: usize = 256;
 
     pub fn leak(memory: u64) -> &'static BufferPool {
-        let limit = (memory as usize / (HEADROOM + CAPACITY + STAGGER)).max(16);
-        let pool = BufferPool { unused: RefCell::default(), in_use: Cell::new(0), limit };
+        let limit = (memory as usize / BLOCK).max(16);
+        let (in_use, streams) = (Cell::new(0), Cell::new(0));
+        let pool = BufferPool { unused: RefCell::default(), in_use, streams, limit };
         Box::leak(Box::new(pool))
     }
 
     /// Half of the memory is in use: who holds much gets no more.
     pub fn is_short(&self) -> bool {
-        self.in_use.get() >= self.limit / 2
+        self.used() >= self.limit / 2
     }
 
     /// A buffer for a new request: an eighth of all is kept for work that has begun.
     pub fn get_for_new(&'static self) -> Option<Buffer> {
-        if self.in_use.get() >= self.limit - self.limit / 8 { None } else { self.get() }
+        if self.is_full_for_new() { None } else { self.get() }
+    }
+
+    /// Blocks that are in use, those of streams among them.
+    fn used(&self) -> usize {
+        self.in_use.get() + self.streams.get() / BLOCK
+    }
+
+    /// Nothing new is taken.
+    pub fn is_full_for_new(&self) -> bool {
+        self.used() >= self.limit - self.limit / 8
+    }
+
+    /// Streams hold so many bytes more, or less.
+    pub fn count_streams(&self, more: usize, less: usize) {
+        self.streams.set((self.streams.get() + more).saturating_sub(less));
     }
 
     /// An empty buffer; `None` when the memory bound is reached.
     pub fn get(&'static self) -> Option<Buffer> {
-        if self.in_use.get() >= self.limit {
+        if self.used() >= self.limit {
             return None;
         }
         self.in_use.set(self.in_use.get() + 1);
         let block = self.unused.borrow_mut().pop();
-        let block = block.unwrap_or_else(|| vec![0; HEADROOM + CAPACITY + STAGGER].into_boxed_slice());
+        let block = block.unwrap_or_else(|| vec![0; BLOCK].into_boxed_slice());
         Some(Buffer { block, start: HEADROOM, end: HEADROOM, pool: self })
+    }
+
+    #[cfg(test)]
+    pub fn streams(&self) -> usize {
+        self.streams.get()
     }
 
     #[cfg(test)]

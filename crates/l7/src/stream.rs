@@ -7,17 +7,21 @@ use std::rc::Rc;
 
 use rustix::io::Errno;
 
+use crate::buffer::BufferPool;
 use crate::reactor::{Io, Loop};
 
 /// Bytes that a session may write ahead of what the connection has taken.
 const AHEAD: usize = 32 * 1024;
-/// What all streams of a connection may have ahead; above it each has only a little, so that a
-/// peer that opens many streams and reads none holds little memory.
+/// What all streams of a connection may have ahead; above it, and while memory is short, each has only
+/// a little, so that a peer that opens many streams and reads none holds little memory.
 const AHEAD_OF_ALL: usize = 256 * 1024;
 const LITTLE: usize = 2 * 1024;
 
 /// Memory that a direction keeps while it has no bytes.
 const KEPT: usize = 4 * 1024;
+
+/// Memory of a stream's session beside its buffers: its task, its parsed head, what will be logged.
+const SESSION: usize = 8 * 1024;
 
 /// What the streams of a connection tell its task.
 pub struct Signal {
@@ -31,6 +35,8 @@ pub struct Signal {
     alive: Cell<usize>,
     /// Bytes that sessions have written and the connection has not taken.
     ahead: Cell<usize>,
+    /// Where the bytes that streams hold are counted.
+    memory: Cell<Option<&'static BufferPool>>,
 }
 
 impl Signal {
@@ -43,7 +49,24 @@ impl Signal {
             closed: Cell::new(false),
             alive: Cell::new(0),
             ahead: Cell::new(0),
+            memory: Cell::new(None),
         })
+    }
+
+    /// Counts the bytes of streams among those of a loop's buffers.
+    pub fn set_memory(&self, memory: &'static BufferPool) {
+        self.memory.set(Some(memory));
+    }
+
+    /// No stream can be taken on.
+    pub fn is_out_of_memory(&self) -> bool {
+        self.memory.get().is_some_and(|memory| memory.is_full_for_new())
+    }
+
+    fn count(&self, more: usize, less: usize) {
+        if let Some(memory) = self.memory.get() {
+            memory.count_streams(more, less);
+        }
     }
 
     /// The task to wake when a stream has news.
@@ -178,7 +201,11 @@ impl Stream {
 
     /// Gives the session bytes, written by `write`.
     pub fn deliver(&self, write: impl FnOnce(&mut Vec<u8>)) {
-        write(&mut self.inward.borrow_mut().bytes);
+        let mut half = self.inward.borrow_mut();
+        let before = half.bytes.len();
+        write(&mut half.bytes);
+        self.signal.count(half.bytes.len() - before, 0);
+        drop(half);
         self.wake_session();
     }
 
@@ -203,6 +230,7 @@ impl Stream {
         half.consume(count);
         drop(half);
         if count > 0 {
+            self.signal.count(0, count);
             self.signal.ahead.set(self.signal.ahead.get().saturating_sub(count));
             self.wake_session();
         }
@@ -232,6 +260,7 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         let left = self.outward.get_mut().pending().len();
+        self.signal.count(0, left + self.inward.get_mut().pending().len());
         self.signal.ahead.set(self.signal.ahead.get().saturating_sub(left));
     }
 }
@@ -242,6 +271,7 @@ pub struct StreamLink(Rc<Stream>);
 impl StreamLink {
     pub fn new(stream: Rc<Stream>) -> StreamLink {
         stream.signal.alive.set(stream.signal.alive.get() + 1);
+        stream.signal.count(SESSION, 0);
         StreamLink(stream)
     }
 
@@ -260,6 +290,7 @@ impl StreamLink {
         buffer[..count].copy_from_slice(&pending[..count]);
         half.consume(count);
         drop(half);
+        stream.signal.count(0, count);
         stream.consumed.set(stream.consumed.get() + count);
         stream.note();
         Io::Done(count)
@@ -278,6 +309,7 @@ impl StreamLink {
         let count = bytes.len().min(room);
         half.bytes.extend_from_slice(&bytes[..count]);
         drop(half);
+        stream.signal.count(count, 0);
         stream.signal.ahead.set(stream.signal.ahead.get() + count);
         stream.note();
         Io::Done(count)
@@ -286,7 +318,8 @@ impl StreamLink {
     /// How many bytes can be written now.
     pub fn room(&self) -> usize {
         let stream = &self.0;
-        let most = if stream.signal.ahead.get() < AHEAD_OF_ALL { AHEAD } else { LITTLE };
+        let short = stream.signal.memory.get().is_some_and(|memory| memory.is_short());
+        let most = if stream.signal.ahead.get() < AHEAD_OF_ALL && !short { AHEAD } else { LITTLE };
         most.saturating_sub(stream.outward.borrow().pending().len())
     }
 
@@ -321,6 +354,7 @@ impl StreamLink {
 impl Drop for StreamLink {
     fn drop(&mut self) {
         self.0.signal.alive.set(self.0.signal.alive.get() - 1);
+        self.0.signal.count(0, SESSION);
         self.0.session_gone.set(true);
         self.0.note();
     }

@@ -23,6 +23,7 @@ const SESSIONS_WHEN_SHORT: usize = 8;
 pub async fn serve(worker: &'static Worker, session: &Session, mut client: Client, first: Option<Buffer>) {
     session.state.set(State::Relaying);
     let signal = Signal::new(worker.reactor);
+    signal.set_memory(worker.buffers);
     signal.set_task(worker.reactor.current_task());
     let mut connection = Connection {
         worker,
@@ -224,6 +225,7 @@ impl Upstream {
     /// Takes a connection that is up, and gives it a task.
     pub fn start(worker: &'static Worker, link: Link) -> Rc<Upstream> {
         let signal = Signal::new(worker.reactor);
+        signal.set_memory(worker.buffers);
         let mux = Mux::new(Role::Client, signal.clone(), link.tls().is_some(), worker.random());
         let upstream = Rc::new(Upstream { mux: mux.into(), signal: signal.clone() });
         let task = worker.reactor.spawn(run(worker, upstream.clone(), link));

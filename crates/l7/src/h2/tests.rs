@@ -487,6 +487,37 @@ fn starved_streams_are_forgotten_with_their_bytes() {
     assert_eq!(peer.mux.ahead(), 0, "no stream is held with its bytes");
 }
 
+/// What streams hold counts as memory for buffers, and is given back whatever becomes of them.
+#[test]
+fn bytes_of_streams_are_counted() {
+    let memory = crate::buffer::BufferPool::leak(1 << 20);
+    let mut peer = Peer::new();
+    peer.mux.set_memory(memory);
+    let mut none = Vec::new();
+    frame::write_settings(&[(setting::INITIAL_WINDOW_SIZE, 0)], &mut none);
+    peer.send(&none).unwrap();
+    let mut opened = 0;
+    while !memory.is_full_for_new() {
+        opened += 1;
+        assert!(opened < 100, "a stream counts for something");
+        let stream = 1 + 2 * peer.links.len() as u32;
+        peer.request(stream, false, &[(":method", "POST")]).unwrap();
+        peer.frame(kind::DATA, 0, stream, &[b'x'; 2_000]).unwrap();
+        let link = peer.links.last().unwrap();
+        link.try_write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n");
+        link.try_write(&[b'x'; 40_000]);
+        peer.answers();
+    }
+    // The next is refused, and can be tried elsewhere.
+    let stream = 1 + 2 * peer.links.len() as u32;
+    peer.request(stream, true, &[]).unwrap();
+    assert_eq!(peer.resets(), [(stream, Code::RefusedStream as u32)]);
+    peer.mux.fail(Code::NoError);
+    peer.links.clear();
+    drop(peer);
+    assert_eq!(memory.streams(), 0);
+}
+
 /// An answer whose session has ended does not wait for ever for a client that makes no room.
 #[test]
 fn answers_that_nobody_takes_end() {

@@ -240,6 +240,11 @@ impl Mux {
         self.starved.len()
     }
 
+    #[cfg(test)]
+    pub fn set_memory(&self, memory: &'static crate::buffer::BufferPool) {
+        self.signal.set_memory(memory);
+    }
+
     /// Bytes that sessions have written and that are not yet in frames.
     #[cfg(test)]
     pub fn ahead(&self) -> usize {

@@ -345,7 +345,8 @@ impl Mux {
         if self.goaway_sent {
             return Ok(());
         }
-        if self.streams.len() >= STREAMS_AT_MOST || self.signal.alive() >= SESSIONS_AT_MOST {
+        let crowded = self.streams.len() >= STREAMS_AT_MOST || self.signal.alive() >= SESSIONS_AT_MOST;
+        if crowded || self.signal.is_out_of_memory() {
             self.reset(id, Code::RefusedStream);
             return self.charge_reset();
         }
