@@ -40,6 +40,8 @@ pub struct Reactor {
     clock: Cell<Clock>,
     current: Cell<u32>,
     generation: Cell<u32>,
+    /// Turns in which the kernel told of everything that had happened.
+    looks: Cell<u64>,
 }
 
 /// The time as of the last wake-up of the loop.
@@ -121,6 +123,7 @@ impl Reactor {
             clock: Cell::new(now()),
             current: Cell::new(NONE),
             generation: Cell::new(0),
+            looks: Cell::new(0),
         };
         Ok(Box::leak(Box::new(reactor)))
     }
@@ -174,6 +177,12 @@ impl Reactor {
         self.wait(NEVER).await
     }
 
+    /// Grows with each turn in which the kernel has told of everything: a socket that was silent at an
+    /// earlier number, and that no event has come for, was still silent when this turn began.
+    pub fn looks(&self) -> u64 {
+        self.looks.get()
+    }
+
     /// Sleeps until something happens, at most `limit`, and runs the tasks concerned.
     /// `handle` gets what is not a task's business.
     pub fn turn(
@@ -194,6 +203,9 @@ impl Reactor {
         match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(events), Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
+        }
+        if events.len() < events.capacity() {
+            self.looks.set(self.looks.get() + 1);
         }
         self.clock.set(now());
         for event in events.iter() {

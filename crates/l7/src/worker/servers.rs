@@ -29,6 +29,8 @@ pub struct IdleServer {
     /// When anybody may use it, and who may before: the client whose request had a body.
     rested_ms: u64,
     rests_for: Option<SocketAddr>,
+    /// The reactor's number of looks when it was left.
+    looks: u64,
     /// The number of the client that alone may use it; 0 is anybody.
     whose: u64,
 }
@@ -54,8 +56,8 @@ impl OwnConnection {
         let idle = all.try_remove(self.key as usize)?;
         drop(all);
         idle.link.set_owner(Owner::Task);
-        let over = idle.link.is_hung_up() || !idle.link.is_quiet();
-        (good && !over).then_some((idle.link, idle.carried))
+        let silent = idle.is_silent(self.worker, once);
+        (good && silent).then_some((idle.link, idle.carried))
     }
 }
 
@@ -74,6 +76,14 @@ impl IdleServer {
     fn is_trusted(&self, now_ms: u64) -> bool {
         let idle_ms = now_ms.saturating_sub(self.since_ms);
         (self.carried > 1 || idle_ms > PROVEN_MS) && idle_ms < TRUSTED_MS
+    }
+
+    /// Nothing has come, and the server has not closed it: what came without being asked for would be
+    /// taken for the answer to the next request. The kernel is asked where the loop has not heard from
+    /// it since the connection was left, and where the request must not fail (`once`).
+    fn is_silent(&self, worker: &Worker, once: bool) -> bool {
+        let heard = worker.reactor.looks() > self.looks && !self.link.readable();
+        !self.link.is_hung_up() && ((heard && !once) || self.link.is_quiet())
     }
 }
 
@@ -111,14 +121,10 @@ impl Worker {
             };
             let Some(idle) = all.try_remove(key as usize) else { continue };
             drop(all);
-            let link = idle.link;
-            link.set_owner(Owner::Task);
-            // What came without being asked for would be taken for the answer to the next request, and
-            // the loop may not have been told of it yet: the kernel is asked.
-            if link.is_hung_up() || !link.is_quiet() {
-                continue;
+            idle.link.set_owner(Owner::Task);
+            if idle.is_silent(self, once) {
+                return Some((idle.link, idle.carried));
             }
-            return Some((link, idle.carried));
         }
     }
 
@@ -145,6 +151,7 @@ impl Worker {
             since_ms,
             rested_ms,
             rests_for,
+            looks: self.reactor.looks(),
             whose: 0,
         });
     }
@@ -174,6 +181,7 @@ impl Worker {
             since_ms,
             rested_ms: 0,
             rests_for: None,
+            looks: self.reactor.looks(),
             whose: number,
         });
         OwnConnection { worker: self, key, number, server: server_id, knows_client }
