@@ -6,6 +6,8 @@
 pub enum Fetch {
     Host,
     Path,
+    /// In normal form as `Path`, but with the parameters of its segments (`;a=b`).
+    FullPath,
     /// As it came, or as a route has written it.
     RawPath,
     Method,
@@ -475,7 +477,10 @@ pub struct Variable {
 
 pub static VARIABLES: &[Variable] = &[
     Variable { name: "host", doc: "the host the request is for, without port" },
-    Variable { name: "path", doc: "the path, without the query, in normal form" },
+    Variable {
+        name: "path",
+        doc: "the path, without the query, in normal form; `;a=b` stays where the text goes to a client, a server or a log",
+    },
     Variable { name: "raw-path", doc: "the path as it came" },
     Variable { name: "query", doc: "the query, without `?`; `{query:NAME}` one parameter" },
     Variable { name: "uri", doc: "path and query as they came" },

@@ -1,9 +1,10 @@
 //! Texts with variables: `https://www.example.org{path}`.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use crate::convert::{self, Converter, MapLoader};
-use crate::evaluate::{Captures, Facts};
+use crate::evaluate::{Captures, Facts, LocalTime};
 use crate::fetch::{Fetch, NeedsHttp, VARIABLES};
 use crate::parse::ParseError;
 
@@ -52,6 +53,12 @@ impl Template {
 
     pub fn render(&self, facts: &dyn Facts, captures: &Captures, out: &mut Vec<u8>) {
         self.parts.iter().for_each(|part| part.render(facts, captures, out));
+    }
+
+    /// Renders what goes to a client, a server or a log: its path keeps the parameters of its segments,
+    /// which decisions must not see.
+    pub fn render_outward(&self, facts: &dyn Facts, captures: &Captures, out: &mut Vec<u8>) {
+        self.render(&Outward(facts), captures, out);
     }
 
     /// Whether it holds what a condition captured.
@@ -215,6 +222,36 @@ impl Part {
             Part::Converted(source, _) => source.source(),
             part => part,
         }
+    }
+}
+
+/// Facts as texts have them that leave this program.
+struct Outward<'a>(&'a dyn Facts);
+
+impl Facts for Outward<'_> {
+    fn texts(&self, fetch: Fetch, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        let fetch = if fetch == Fetch::Path { Fetch::FullPath } else { fetch };
+        self.0.texts(fetch, name, test)
+    }
+
+    fn address(&self, fetch: Fetch) -> Option<IpAddr> {
+        self.0.address(fetch)
+    }
+
+    fn number(&self, fetch: Fetch, arguments: &[String]) -> Option<u64> {
+        self.0.number(fetch, arguments)
+    }
+
+    fn flag(&self, fetch: Fetch) -> bool {
+        self.0.flag(fetch)
+    }
+
+    fn local_time(&self) -> LocalTime {
+        self.0.local_time()
+    }
+
+    fn random(&self) -> u128 {
+        self.0.random()
     }
 }
 

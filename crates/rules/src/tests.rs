@@ -28,6 +28,7 @@ impl Facts for Request {
     fn texts(&self, fetch: Fetch, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         let value: Cow<'_, str> = match fetch {
             Fetch::Path | Fetch::RawPath => self.path.into(),
+            Fetch::FullPath => format!("{};full", self.path).into(),
             Fetch::Host => "WWW.example.org".into(),
             Fetch::Method => "GET".into(),
             Fetch::Scheme => "https".into(),
@@ -352,4 +353,20 @@ fn names_that_servers_take_for_one_are_one() {
     ] {
         assert_eq!(crate::is_named_alike(header.as_bytes(), name.as_bytes()), same, "{header} {name}");
     }
+}
+
+/// Decisions see the path without the parameters of its segments; what leaves the program has them.
+#[test]
+fn parameters_of_segments_stay_in_what_goes_out() {
+    let template = Template::parse("https://{host}{path}|{path|upper}").unwrap();
+    let (mut decided, mut sent) = (Vec::new(), Vec::new());
+    template.render(&request(), &Captures::default(), &mut decided);
+    template.render_outward(&request(), &Captures::default(), &mut sent);
+    assert_eq!(String::from_utf8_lossy(&decided), "https://WWW.example.org/api/v1/users/7|/API/V1/USERS/7");
+    assert_eq!(
+        String::from_utf8_lossy(&sent),
+        "https://WWW.example.org/api/v1/users/7;full|/API/V1/USERS/7;FULL"
+    );
+    let condition = Expression::parse(r#"text("{path}") == "/api/v1/users/7""#).unwrap();
+    assert!(condition.holds(&request(), &mut Captures::default()));
 }

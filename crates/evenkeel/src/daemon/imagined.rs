@@ -172,6 +172,7 @@ impl Facts for Imagined<'_> {
         let value = match fetch {
             Fetch::Host => Some(self.normal(asked.host(), normal_host)),
             Fetch::Path => Some(self.path(path)),
+            Fetch::FullPath => Some(self.normal(path.to_owned(), |path| normal_path(path, Parameters::Keep))),
             Fetch::RawPath => Some(path.to_owned()),
             Fetch::Method => Some(self.now.borrow().method.clone().unwrap_or_else(|| asked.method.clone())),
             Fetch::Query if name.is_empty() => Some(query.to_owned()),
@@ -320,10 +321,21 @@ fn describe(
     facts: &Imagined<'_>,
     captures: &Captures,
 ) -> Result<(String, Option<Name>), String> {
+    let decides = matches!(
+        action,
+        Action::Track(_)
+            | Action::RateLimit(_)
+            | Action::ConcurrencyLimit { .. }
+            | Action::SetVariable { .. }
+            | Action::PoolMap { .. }
+    );
     let render = |text: &str| {
         let mut out = Vec::new();
         if let Ok(template) = evenkeel_l7::loaded(text) {
-            template.render(facts, captures, &mut out);
+            match decides {
+                true => template.render(facts, captures, &mut out),
+                false => template.render_outward(facts, captures, &mut out),
+            }
         }
         String::from_utf8_lossy(&out).into_owned()
     };

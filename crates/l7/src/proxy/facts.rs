@@ -144,6 +144,12 @@ impl Asked<'_> {
         self.normal_path = normalizes.then(|| normal_path(self.raw_path(), Parameters::Strip)).flatten();
     }
 
+    /// In normal form, with the parameters of its segments.
+    fn full_path(&self, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        let other = self.normal_path.as_ref().and_then(|_| normal_path(self.raw_path(), Parameters::Keep));
+        test(other.as_deref().unwrap_or(self.raw_path()))
+    }
+
     fn raw_path(&self) -> &[u8] {
         match &self.target {
             Some(target) => &target[..memchr::memchr(b'?', target).unwrap_or(target.len())],
@@ -220,6 +226,7 @@ impl Facts for Asked<'_> {
         match fetch {
             Fetch::Host => !self.host().is_empty() && test(self.host()),
             Fetch::Path => test(self.path()),
+            Fetch::FullPath => self.full_path(test),
             Fetch::RawPath => test(self.raw_path()),
             Fetch::Method => test(self.method()),
             Fetch::Query if name.is_empty() => test(self.query()),

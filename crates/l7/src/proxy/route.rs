@@ -255,7 +255,7 @@ pub async fn walk(
     asked.target = asked.next_target.take().or(asked.target);
     if worker.log.is_wanted() {
         for text in view.spec.line.requests() {
-            text.render(&asked, &Captures::default(), &mut changes.texts);
+            text.render_outward(&asked, &Captures::default(), &mut changes.texts);
             changes.text_ends.push(changes.texts.len());
         }
     }
@@ -345,12 +345,12 @@ fn take_answer(asked: &mut Asked<'_>, step: &Step, changes: &mut Changes, verdic
             asked.variables.set(name, &rendered);
         }
         Step::Capture { value, .. } => {
-            value.render(asked, &changes.captures, &mut rendered);
+            value.render_outward(asked, &changes.captures, &mut rendered);
             capture(&rendered, &mut changes.captured_answer);
         }
         Step::ResponseHeader(edit) => {
             if let Some(value) = edit.value() {
-                value.render(asked, &changes.captures, &mut rendered);
+                value.render_outward(asked, &changes.captures, &mut rendered);
             }
             if let Some(answer) = &mut asked.answer {
                 answer.edits.apply(edit, &rendered);
@@ -370,12 +370,28 @@ fn take_answer(asked: &mut Asked<'_>, step: &Step, changes: &mut Changes, verdic
     changes.rendered = rendered;
 }
 
+/// Whether something is decided by the text of a step, at once or later, rather than sent.
+fn decides(step: &Step) -> bool {
+    matches!(
+        step,
+        Step::Track(_)
+            | Step::RateLimit { .. }
+            | Step::ConcurrencyLimit { .. }
+            | Step::SetVariable { .. }
+            | Step::PoolMap { .. }
+    )
+}
+
 async fn take(asked: &mut Asked<'_>, step: &Step, changes: &mut Changes) -> Option<Verdict> {
     let now_ms = asked.worker.reactor.now_ms();
     let mut rendered = std::mem::take(&mut changes.rendered);
+    let decides = decides(step);
     let mut render = |text: &Template| {
         rendered.clear();
-        text.render(asked, &changes.captures, &mut rendered);
+        match decides {
+            true => text.render(asked, &changes.captures, &mut rendered),
+            false => text.render_outward(asked, &changes.captures, &mut rendered),
+        }
     };
     let refuse = |status, retry_after_s| Some(Verdict::Refuse(Refusal { status, retry_after_s }));
     let verdict = match step {
@@ -472,7 +488,7 @@ async fn take(asked: &mut Asked<'_>, step: &Step, changes: &mut Changes) -> Opti
         Step::Header(edit) | Step::ResponseHeader(edit) => {
             rendered.clear();
             if let Some(value) = edit.value() {
-                value.render(asked, &changes.captures, &mut rendered);
+                value.render_outward(asked, &changes.captures, &mut rendered);
             }
             let head = if matches!(step, Step::Header(_)) { &mut asked.edits } else { &mut changes.response };
             head.apply(edit, &rendered);
