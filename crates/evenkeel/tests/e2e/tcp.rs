@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use evenkeel_testbed::{Connection, Place, Scripted};
+use evenkeel_testbed::{Connection, Place, Scripted, eventually, read_head};
 
 use crate::{service, start};
 
@@ -22,6 +22,39 @@ fn bulk_passes_both_ways_with_half_closes() {
     connection.send(&body);
     connection.finish_sending();
     assert!(connection.read_all() == body);
+}
+
+/// Bytes are counted while a connection lives, in mode tcp and in the body of an answer, and once.
+#[test]
+fn bytes_are_counted_as_they_flow() {
+    let place = Place::new("counted");
+    let _server = Scripted::start(place.at(9001), |mut stream| {
+        if read_head(&mut stream).is_some() && stream.read_exact(&mut [0; 1000]).is_ok() {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 600000\r\n\r\n");
+            let _ = stream.write_all(&[b'x'; 300_000]);
+            // The rest comes when more is asked for.
+            let _ = stream.read_exact(&mut [0; 1]);
+            let _ = stream.write_all(&[b'y'; 300_000]);
+        }
+    });
+    let keys = "health-check = { type = \"none\" }";
+    let text = service("tcp", "tcp", place.at(8081), &[place.at(9001)], keys)
+        + &service("http", "http", place.at(8082), &[place.at(9001)], keys);
+    let evenkeel = start(&place, &text);
+    for (name, port) in [("tcp", 8081), ("http", 8082)] {
+        let mut connection = Connection::open(place.at(port));
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n";
+        connection.send(format!("{head}{}", "z".repeat(1000)));
+        let bytes = |key: &str| evenkeel.server(name, "s1")[key].as_u64().unwrap_or(0);
+        let flowing = || bytes("bytes-out") >= 300_000 && bytes("bytes-in") >= 1000;
+        eventually("bytes are counted while they flow", Duration::from_secs(5), flowing);
+        assert!(bytes("bytes-out") < 310_000, "{name}: {}", bytes("bytes-out"));
+        connection.send("z");
+        assert!(connection.answer().unwrap().body.len() == 600_000);
+        drop(connection);
+        let all = || (600_000..610_000).contains(&bytes("bytes-out"));
+        eventually("each byte is counted once", Duration::from_secs(5), all);
+    }
 }
 
 #[test]

@@ -49,6 +49,9 @@ pub struct Record {
     pub status: u16,
     pub bytes_in: u64,
     pub bytes_out: u64,
+    /// How many of them counters have already.
+    pub counted_in: u64,
+    pub counted_out: u64,
     pub termination: Termination,
     pub retries: u32,
     /// The last retry went to another server.
@@ -85,6 +88,8 @@ impl Record {
             status: 0,
             bytes_in: 0,
             bytes_out: 0,
+            counted_in: 0,
+            counted_out: 0,
             termination: Termination::NORMAL,
             retries: 0,
             redispatched: false,

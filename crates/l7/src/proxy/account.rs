@@ -6,13 +6,29 @@ use crate::counters::Counter;
 use crate::log::{Record, Surroundings, Termination, write_line};
 use crate::worker::Worker;
 
+/// Adds the bytes that have passed since the last time: a long transfer is seen while it goes on.
+pub fn count_bytes(worker: &Worker, view: &ServiceView, record: &mut Record) {
+    let (bytes_in, bytes_out) = (record.bytes_in - record.counted_in, record.bytes_out - record.counted_out);
+    if bytes_in == 0 && bytes_out == 0 {
+        return;
+    }
+    (record.counted_in, record.counted_out) = (record.bytes_in, record.bytes_out);
+    let counters = view.counters(worker.core);
+    counters.bytes_in.add(bytes_in);
+    counters.bytes_out.add(bytes_out);
+    if let Some(server) = &record.server {
+        let counters = server.counters();
+        counters.bytes_in.add(bytes_in);
+        counters.bytes_out.add(bytes_out);
+    }
+}
+
 /// Closes a record: counts it, writes its line if anybody reads lines.
 pub fn finish(worker: &Worker, view: &ServiceView, client: &Client, record: &mut Record, http: bool) {
     let now_ms = worker.reactor.now_ms();
     record.end_ms = now_ms;
+    count_bytes(worker, view, record);
     let counters = view.counters(worker.core);
-    counters.bytes_in.add(record.bytes_in);
-    counters.bytes_out.add(record.bytes_out);
     if http {
         counters.requests.add(1);
         counters.count_status(record.status);
@@ -21,8 +37,6 @@ pub fn finish(worker: &Worker, view: &ServiceView, client: &Client, record: &mut
     counters.retries.add(u64::from(record.retries));
     if let Some(server) = &record.server {
         let counters = server.counters();
-        counters.bytes_in.add(record.bytes_in);
-        counters.bytes_out.add(record.bytes_out);
         counters.retries.add(u64::from(record.retries));
         if let Some(class) = counters.responses.get(usize::from(record.status / 100)).filter(|_| http) {
             class.add(1);

@@ -8,7 +8,8 @@ use evenkeel_rules::{Parameters, is_unclear_path, normal_path};
 
 use super::account::blame;
 use super::answer::Own;
-use super::flow::{After, Context, Failure, Outgoing, is_named_by, transact};
+use super::failure::Failure;
+use super::flow::{After, Context, Outgoing, is_named_by, transact};
 use super::persist::CookieFound;
 use super::pick::{self, AnswerEnd, Lease, NoLease, Wish};
 use super::route::{self, Answered, Refusal, Verdict};

@@ -9,8 +9,9 @@ use std::rc::Rc;
 
 use rustix::io::Errno;
 
-use super::account::blame;
-use super::connect::{self, Trouble};
+use super::account::{blame, count_bytes};
+use super::connect;
+use super::failure::Failure;
 use super::pick::Lease;
 use super::session::{Client, Scratch, Session, State};
 use super::{PoolRuntime, ServiceView, answer, persist, relay, route};
@@ -68,73 +69,6 @@ impl Outgoing {
     /// The server has all of it.
     fn is_sent(&self) -> bool {
         self.body.is_complete() && self.sent == self.buffer.len()
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    Refused,
-    ConnectTimeout,
-    Unreachable,
-    /// TLS with the server came to nothing.
-    Handshake,
-    /// A connection kept open from before turned out to be closed.
-    Stale,
-    /// The server closed or reset before it answered.
-    NoAnswer,
-    /// It did in the middle of the head.
-    HalfAnswer,
-    AnswerTimeout,
-    BadAnswer,
-    /// A route of answers does not let it out.
-    Denied {
-        status: u16,
-    },
-    /// An answer whose status makes another attempt worth it.
-    Unwanted,
-    /// A path that servers read differently, where routes look at paths.
-    UnclearPath,
-    /// The client's body is malformed, or stopped coming.
-    BadBody,
-    /// More than the service takes.
-    TooLarge,
-    BodyTimeout,
-    ClientGone,
-    Killed,
-    NoMemory,
-    /// The answer has begun and cannot be taken back.
-    Cut {
-        cause: u8,
-    },
-}
-
-impl From<Trouble> for Failure {
-    fn from(trouble: Trouble) -> Failure {
-        match trouble {
-            Trouble::Refused => Failure::Refused,
-            Trouble::Unreachable => Failure::Unreachable,
-            Trouble::TimedOut => Failure::ConnectTimeout,
-            Trouble::Killed => Failure::Killed,
-            Trouble::Handshake => Failure::Handshake,
-        }
-    }
-}
-
-impl Failure {
-    /// Whether the server is to blame.
-    pub fn is_the_servers(self) -> bool {
-        matches!(
-            self,
-            Failure::Refused
-                | Failure::ConnectTimeout
-                | Failure::Unreachable
-                | Failure::Handshake
-                | Failure::NoAnswer
-                | Failure::HalfAnswer
-                | Failure::AnswerTimeout
-                | Failure::BadAnswer
-                | Failure::Cut { cause: b'S' | b's' }
-        )
     }
 }
 
@@ -322,6 +256,7 @@ impl Flow<'_> {
         loop {
             steps += 1;
             if steps % STEPS_A_TURN == 0 {
+                count_bytes(self.worker, self.context.view, &mut self.scratch.record);
                 let paused = self.worker.reactor.breathe().await;
                 paused.map_err(|_| self.cut(b'K', Failure::Killed))?;
             }
@@ -342,6 +277,9 @@ impl Flow<'_> {
     }
 
     async fn wait(&mut self) -> Result<(), Failure> {
+        if self.phase == Phase::Body || !self.outgoing.body.is_complete() {
+            count_bytes(self.worker, self.context.view, &mut self.scratch.record);
+        }
         let timeouts = &self.context.view.spec.service.timeouts;
         let deadline_ms = match (self.connected, self.waits_on_client) {
             (false, _) => self.connect_deadline_ms,
@@ -776,9 +714,9 @@ impl Flow<'_> {
             server_idle_ms: idle_ms,
             first_answer: None,
         };
-        let ended = relay::run(self.worker, self.session, sides, self.client.input.take(), Some(down)).await;
-        record.bytes_in += ended.bytes_in;
-        record.bytes_out += ended.bytes_out;
+        let counts = relay::Counts { view: self.context.view, record };
+        let up = self.client.input.take();
+        let ended = relay::run(self.worker, self.session, sides, counts, up, Some(down)).await;
         if let Some(cause) = ended.cause {
             blame(record, cause, b'D');
         }

@@ -7,6 +7,7 @@ pub mod client;
 pub mod connect;
 pub mod exchange;
 pub mod facts;
+pub mod failure;
 pub mod flow;
 pub mod forwarded;
 pub mod greet;

@@ -3,10 +3,13 @@
 //! Small amounts pass through a buffer, held only while it has bytes; a direction that fills its
 //! reads moves on to splice, where the kernel hands pages over. Half-closes are passed on.
 
+use super::ServiceView;
+use super::account::count_bytes;
 use super::flow::STEPS_A_TURN;
 use super::session::Session;
 use crate::buffer::Buffer;
 use crate::link::Link;
+use crate::log::Record;
 use crate::reactor::{Io, Pipe, Stop};
 use crate::worker::Worker;
 
@@ -26,8 +29,15 @@ pub struct Sides<'a> {
 pub struct Ended {
     /// HAProxy's letter for what ended it, `None` for an orderly end.
     pub cause: Option<u8>,
-    pub bytes_in: u64,
-    pub bytes_out: u64,
+}
+
+/// How often bytes are counted while they flow without a pause.
+const COUNT_MS: u64 = 250;
+
+/// Where bytes are counted as they flow.
+pub struct Counts<'a> {
+    pub view: &'a ServiceView,
+    pub record: &'a mut Record,
 }
 
 /// Full reads in a row after which a direction counts as bulk.
@@ -57,12 +67,15 @@ pub async fn run(
     worker: &Worker,
     session: &Session,
     sides: Sides<'_>,
+    counts: Counts<'_>,
     up: Option<Buffer>,
     down: Option<Buffer>,
 ) -> Ended {
     let mut up = Direction { buffer: up, ..Direction::default() };
     let mut down = Direction { buffer: down, ..Direction::default() };
     let mut moved_ms = worker.reactor.now_ms();
+    let Counts { view, record } = counts;
+    let (bytes_in, bytes_out, mut counted_ms) = (record.bytes_in, record.bytes_out, moved_ms);
     let mut steps = 0;
     let mut first_answer = sides.first_answer;
     let cause = loop {
@@ -79,6 +92,11 @@ pub async fn run(
         }
         session.bytes_in.set(up.total);
         session.bytes_out.set(down.total);
+        (record.bytes_in, record.bytes_out) = (bytes_in + up.total, bytes_out + down.total);
+        if worker.reactor.now_ms() >= counted_ms + COUNT_MS {
+            counted_ms = worker.reactor.now_ms();
+            count_bytes(worker, view, record);
+        }
         match (&up_step, &down_step) {
             (Step::ReadFailed, _) | (_, Step::WriteFailed) => break Some(b'C'),
             (Step::WriteFailed, _) | (_, Step::ReadFailed) => break Some(b'S'),
@@ -91,6 +109,7 @@ pub async fn run(
         if up.shut && down.shut {
             break None;
         }
+        count_bytes(worker, view, record);
         let idle_ms = sides.client_idle_ms.min(sides.server_idle_ms);
         match worker.reactor.wait(moved_ms + idle_ms).await {
             Ok(()) => {}
@@ -109,7 +128,7 @@ pub async fn run(
             worker.give_pipe(pipe);
         }
     }
-    Ended { cause, bytes_in: up.total, bytes_out: down.total }
+    Ended { cause }
 }
 
 impl Direction {

@@ -62,9 +62,8 @@ pub async fn serve(worker: &'static Worker, session: &Session, scratch: &mut Scr
                 server_idle_ms: timeouts.server.as_millis() as u64,
                 first_answer: if learns { Some(&learn) } else { None },
             };
-            let ended = relay::run(worker, session, sides, first, None).await;
-            record.bytes_in += ended.bytes_in;
-            record.bytes_out += ended.bytes_out;
+            let counts = relay::Counts { view: &view, record };
+            let ended = relay::run(worker, session, sides, counts, first, None).await;
             if let Some(cause) = ended.cause {
                 blame(record, cause, b'D');
             }

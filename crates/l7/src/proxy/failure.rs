@@ -1,0 +1,70 @@
+//! Why an attempt on a server came to nothing.
+
+use super::connect::Trouble;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    Refused,
+    ConnectTimeout,
+    Unreachable,
+    /// TLS with the server came to nothing.
+    Handshake,
+    /// A connection kept open from before turned out to be closed.
+    Stale,
+    /// The server closed or reset before it answered.
+    NoAnswer,
+    /// It did in the middle of the head.
+    HalfAnswer,
+    AnswerTimeout,
+    BadAnswer,
+    /// A route of answers does not let it out.
+    Denied {
+        status: u16,
+    },
+    /// An answer whose status makes another attempt worth it.
+    Unwanted,
+    /// A path that servers read differently, where routes look at paths.
+    UnclearPath,
+    /// The client's body is malformed, or stopped coming.
+    BadBody,
+    /// More than the service takes.
+    TooLarge,
+    BodyTimeout,
+    ClientGone,
+    Killed,
+    NoMemory,
+    /// The answer has begun and cannot be taken back.
+    Cut {
+        cause: u8,
+    },
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Failure {
+        match trouble {
+            Trouble::Refused => Failure::Refused,
+            Trouble::Unreachable => Failure::Unreachable,
+            Trouble::TimedOut => Failure::ConnectTimeout,
+            Trouble::Killed => Failure::Killed,
+            Trouble::Handshake => Failure::Handshake,
+        }
+    }
+}
+
+impl Failure {
+    /// Whether the server is to blame.
+    pub fn is_the_servers(self) -> bool {
+        matches!(
+            self,
+            Failure::Refused
+                | Failure::ConnectTimeout
+                | Failure::Unreachable
+                | Failure::Handshake
+                | Failure::NoAnswer
+                | Failure::HalfAnswer
+                | Failure::AnswerTimeout
+                | Failure::BadAnswer
+                | Failure::Cut { cause: b'S' | b's' }
+        )
+    }
+}
