@@ -477,6 +477,7 @@ impl Builder<'_> {
                 max_connections: server.number("max-connections", 0),
                 min_connections: server.number("min-connections", 0),
                 backup: server.flag("backup"),
+                non_stick: server.flag("non-stick"),
                 admin_state: server.text("admin-state").and_then(AdminState::parse).unwrap_or_default(),
                 cookie: server.text("cookie").map(str::to_owned),
                 check: server.value("check").is_none() || server.flag("check"),

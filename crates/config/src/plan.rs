@@ -249,6 +249,9 @@ fn pool_steps(before: &Pool, after: &Pool, steps: &mut Vec<Step>) {
                 if old.backup != new.backup {
                     parts.push(format!("backup {} becomes {}", old.backup, new.backup));
                 }
+                if old.non_stick != new.non_stick {
+                    parts.push(format!("non-stick {} becomes {}", old.non_stick, new.non_stick));
+                }
                 if old.admin_state != new.admin_state {
                     parts.push(format!(
                         "admin-state {} becomes {}",

@@ -536,6 +536,7 @@ impl Engine {
                 max_connections: 0,
                 min_connections: 0,
                 backup: true,
+                non_stick: false,
                 admin_state: AdminState::Online,
                 cookie: None,
                 check: true,

@@ -300,6 +300,8 @@ pub struct RealServer {
     pub min_connections: u32,
     /// Takes clients only while no other server of the pool can.
     pub backup: bool,
+    /// No cookie, table or token keeps a client on it.
+    pub non_stick: bool,
     pub admin_state: AdminState,
     /// What a persistence cookie names it by, where that is not its name.
     pub cookie: Option<String>,
@@ -312,6 +314,12 @@ pub struct RealServer {
 impl RealServer {
     pub fn cookie(&self) -> &str {
         self.cookie.as_deref().unwrap_or(self.name.as_str())
+    }
+
+    /// Whether persistence remembers it. A backup is not: its clients go back as soon as another
+    /// server of the pool can take them.
+    pub fn is_remembered(&self) -> bool {
+        !self.backup && !self.non_stick
     }
 }
 

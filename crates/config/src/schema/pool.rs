@@ -171,7 +171,18 @@ pub static REAL_SERVER: Table = Table {
             "0",
             "Requests (http) or connections at a time; 0 is no limit. Over it clients wait in the queue, or go to other servers in layer 4.",
         ),
-        key("backup", Kind::Flag, "false", "Takes clients only while no other server of the pool can."),
+        key(
+            "backup",
+            Kind::Flag,
+            "false",
+            "Takes clients only while no other server of the pool can. Persistence never remembers it: clients go back as soon as another server can take them.",
+        ),
+        key(
+            "non-stick",
+            Kind::Flag,
+            "false",
+            "Persistence never remembers it: no cookie, no entry of a table and no broker's token keeps a client on it.",
+        ),
         key(
             "admin-state",
             Kind::Choice(&[word("online"), word("draining"), word("halted")]),

@@ -136,7 +136,7 @@ pub async fn lease(
                 let Some(server) = pool.server(index) else { return Err(NoLease::NoServer) };
                 let limited = server.max_connections() != 0;
                 if !limited || server.reserve() {
-                    persist::keep(pool, wish, server.id, worker.reactor.now_ms());
+                    persist::keep(pool, wish, &server, worker.reactor.now_ms());
                     return Ok(Lease::new(worker, Some(pool), server, index, limited));
                 }
                 persistent.then_some(server.id)

@@ -139,7 +139,10 @@ impl PoolRuntime {
         }
         let names = servers.iter().enumerate();
         *self.by_name.borrow_mut() = match spec.pool.persistence {
-            Persistence::Cookie(_) => names.map(|(i, s)| (s.cookie().as_bytes().to_vec(), i)).collect(),
+            Persistence::Cookie(_) => names
+                .filter(|(_, s)| s.is_remembered())
+                .map(|(i, s)| (s.cookie().as_bytes().to_vec(), i))
+                .collect(),
             _ => HashMap::new(),
         };
         let balanced = servers.iter().map(|s| {
@@ -223,7 +226,7 @@ impl PoolRuntime {
         let same = |s: &Rc<ServerRuntime>| {
             s.address.ip() == address.ip() && (s.address.port() == address.port() || s.address.port() == 0)
         };
-        self.servers.borrow().iter().position(same)
+        self.servers.borrow().iter().position(|s| s.is_remembered() && same(s))
     }
 
     /// May a client that belongs to this server go there?
@@ -279,6 +282,11 @@ impl ServerRuntime {
 
     pub fn cookie(&self) -> Rc<str> {
         self.cookie.borrow().clone()
+    }
+
+    /// Whether cookies, tables and tokens keep clients on it.
+    pub fn is_remembered(&self) -> bool {
+        self.spec.borrow().server.is_remembered()
     }
 
     /// The address that it shall see, where that is not the pool's.
