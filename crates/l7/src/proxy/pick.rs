@@ -207,7 +207,7 @@ fn choose(worker: &Worker, pool: &PoolRuntime, wish: &Wish, queued: bool) -> Cho
         // The server that just failed is better than none.
         .or_else(|| wish.avoid.and_then(|_| balancer.pick(wish.key, random, is_free)));
     // Changes that wait for the end of this turn may have left others to pick.
-    let refreshed = picked.is_none() && balancer.refresh(worker.reactor.now_ms());
+    let refreshed = picked.is_none() && balancer.refresh(worker.reactor.now_ms(), &mut 0);
     let picked =
         if refreshed { balancer.pick(wish.key, random, |i| is_free(i) && !is_avoided(i)) } else { picked };
     match picked {
@@ -275,7 +275,7 @@ impl Lease {
         if refused {
             if let Some(pool) = &self.pool {
                 pool.mark_down(server);
-                self.worker.pool_changed(pool.id);
+                self.worker.pool_changed(pool);
             }
             self.worker.notify(Notice::Refused { server });
         } else {
