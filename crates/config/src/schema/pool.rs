@@ -310,7 +310,7 @@ const PERSISTENCE: Kind = Kind::Typed(&[
                 "samesite",
                 Kind::Choice(&[word("strict"), word("lax"), word("none")]),
                 "",
-                "The cookie's SameSite attribute.",
+                "The cookie's SameSite attribute. Browsers refuse a cookie with `none` that is not `secure`.",
             ),
             key(
                 "domains",
