@@ -300,9 +300,9 @@ pub fn walk(imagined: &Imagined<'_>, service: &VirtualService) -> Result<Walked,
 /// The path may mean another thing to the server than to the routes that look at it.
 fn is_refused(imagined: &Imagined<'_>, service: &VirtualService) -> bool {
     let routes = service.routes.iter().chain(service.answer_routes.iter().map(|answer| &answer.route));
-    let looks = |text: &str| Expression::parse(text).is_ok_and(|when| when.reads_path());
+    let looks = |text: &str| Expression::parse(text).is_ok_and(|when| when.wants().path());
     let in_map = |action: &Action| match action {
-        Action::PoolMap { key, .. } => Template::parse(key).is_ok_and(|key| key.has_path()),
+        Action::PoolMap { key, .. } => Template::parse(key).is_ok_and(|key| key.wants().path()),
         _ => false,
     };
     let mut reading =

@@ -98,7 +98,7 @@ async fn inspect(
         matches!(p.persistence, Persistence::RdpCookie(_)) || p.scheduler == Scheduler::RdpCookieHash
     });
     let by_session = any(|p| matches!(p.persistence, Persistence::TlsSessionId(_)));
-    let by_hello = (view.spec.routes.reads_hello || by_session) && client.tls.is_none();
+    let by_hello = (view.spec.routes.wants.hello() || by_session) && client.tls.is_none();
     let wanted = &view.spec.routes.first_bytes;
     if !by_rdp && !by_hello && !wanted.is_asked() {
         return None;
