@@ -510,6 +510,7 @@ impl Builder<'_> {
         Pool {
             hash_key: self.hash_key(table, scheduler),
             hash_balance_factor: self.hash_balance_factor(table, scheduler),
+            moves_drained: table.section("persistence").and_then(|p| p.text("drained")) == Some("move"),
             scheduler,
             persistence: persistence(table),
             health_check,

@@ -366,6 +366,8 @@ fn mistakes_in_layer_4() {
             check(&base(mode, all, real, ""), "forwards packets of single addresses");
         }
         check(&base(mode, vip, "10.0.0.100", ""), "has the VIP 10.0.0.100 as its address");
+        let moves = "persistence = { type = \"source\", drained = \"move\" }";
+        check(&base(mode, vip, real, moves), "needs a proxy");
         check(&base(mode, vip, real, "tls = { certificates = [\"/a.pem\"] }"), "`tls` does nothing in mode");
         check(&base(mode, vip, real, "retries = 2"), "`retries` does nothing in mode");
         check(&base(mode, vip, real, "timeouts = { client = \"5s\" }"), "`timeouts.client` does nothing");

@@ -237,6 +237,8 @@ pub struct Pool {
     /// hashes; 0 is no bound.
     pub hash_balance_factor: u16,
     pub persistence: Persistence,
+    /// Clients that belong to a draining server go to others with their next request or connection.
+    pub moves_drained: bool,
     pub health_check: HealthCheck,
     /// How long a server that came up takes to reach its full weight; zero is at once.
     pub slow_start: Duration,

@@ -246,6 +246,12 @@ pub static SERVER_TLS: Table = Table {
     ],
 };
 
+const DRAINED: Key = key(
+    "drained",
+    Kind::Choice(&[word("stay"), word("move")]),
+    "stay",
+    "What becomes of clients that belong to a draining server: they stay until they have left, or move to another server with their next request or connection.",
+);
 const EXPIRE: Key =
     key("expire", duration(1_000, 365 * DAY_MS), "1h", "How long an entry stays after its last use.");
 const ENTRIES: Key = key("size", SIZE, "65536", "Entries at most; the oldest give way.");
@@ -279,6 +285,7 @@ const PERSISTENCE: Kind = Kind::Typed(&[
                 "65536",
                 "Entries at most; the oldest give way.",
             ),
+            DRAINED,
         ],
     },
     Variant {
@@ -331,26 +338,27 @@ const PERSISTENCE: Kind = Kind::Typed(&[
                 "",
                 "The cookie counts no longer so long after it was first set.",
             ),
+            DRAINED,
         ],
     },
     Variant {
         word: "rdp-cookie",
         doc: "By the user name that an RDP client sends (`mstshash`; Windows cuts it at nine characters, domain included), by the token of a Connection Broker (`msts`) where it names a server of the pool, else by the client's address.",
-        keys: &[EXPIRE, ENTRIES],
+        keys: &[EXPIRE, ENTRIES, DRAINED],
     },
     Variant {
         word: "tls-session-id",
         doc: "By the session that a TLS client resumes, in connections that are passed through unopened. TLS 1.3 has no such id: its clients, and those with none yet, are kept by their address.",
-        keys: &[EXPIRE, ENTRIES],
+        keys: &[EXPIRE, ENTRIES, DRAINED],
     },
     Variant {
         word: "header",
         doc: "By a header of the request.",
-        keys: &[required("name", Kind::Token, "Name of the header."), EXPIRE, ENTRIES],
+        keys: &[required("name", Kind::Token, "Name of the header."), EXPIRE, ENTRIES, DRAINED],
     },
     Variant {
         word: "app-cookie",
         doc: "By a cookie of the application, learned from its answers.",
-        keys: &[required("name", Kind::Token, "Name of the cookie."), EXPIRE, ENTRIES],
+        keys: &[required("name", Kind::Token, "Name of the cookie."), EXPIRE, ENTRIES, DRAINED],
     },
 ]);

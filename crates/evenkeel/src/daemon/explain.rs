@@ -8,8 +8,8 @@ use evenkeel_api as api;
 use evenkeel_balance::{Activity, Balancer, Key, Refusal, Server, hash_address, hash_bytes, hash_flow};
 use evenkeel_l7::PoolSpec;
 use evenkeel_model::{
-    CookieMethod, Fallback, Mode, Normalize, Persistence, Pool, Scheduler, Snapshot, VirtualService,
-    mask_address,
+    AdminState, CookieMethod, Fallback, Mode, Normalize, Persistence, Pool, Scheduler, Snapshot,
+    VirtualService, mask_address,
 };
 use evenkeel_rules::{Captures, Facts};
 
@@ -180,7 +180,9 @@ fn explain(
     let belongs =
         named.or_else(|| belongs(pool, &asked, known, &index_of, &mut reasons).filter(is_remembered));
     let kept = belongs.filter(|i| {
-        let usable = seen[*i].server.takes_persistent_clients();
+        let server = &seen[*i].server;
+        let leaves = pool.moves_drained && server.admin == AdminState::Draining;
+        let usable = server.takes_persistent_clients() && !leaves;
         if !usable {
             reasons.push(format!("{} cannot take it: the scheduler decides anew", seen[*i].server.name));
         }

@@ -348,3 +348,63 @@ fn a_backup_is_never_remembered() {
         }
     }
 }
+
+#[test]
+fn clients_of_a_drained_server_stay_or_move() {
+    let place = Place::new("drained");
+    let named = |name: &'static str| {
+        move |mut stream: std::net::TcpStream| {
+            while read_head(&mut stream).is_some() {
+                let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{name}");
+            }
+        }
+    };
+    let _one = Scripted::start(place.at(9001), named("s1"));
+    let _two = Scripted::start(place.at(9002), named("s2"));
+    let ways = [
+        ("cookie\", name = \"S", "http"),
+        ("header\", name = \"X-User", "http"),
+        ("source", "http"),
+        ("source", "tcp"),
+    ];
+    let mut config = String::new();
+    for (port, (way, mode)) in (8080..).zip(ways) {
+        for (port, drained) in [(port, "stay"), (port + 10, "move")] {
+            let keys = format!(
+                "health-check = {{ type = \"none\" }}\npersistence = {{ type = \"{way}\", drained = \"{drained}\" }}"
+            );
+            let servers = [place.at(9001), place.at(9002)];
+            config += &service(&format!("s{port}"), mode, place.at(port), &servers, &keys);
+        }
+    }
+    let evenkeel = start(&place, &config);
+    for port in [8080, 8081, 8082, 8083, 8090, 8091, 8092, 8093] {
+        let ask = |server: &str| {
+            let mut connection = Connection::open(place.at(port));
+            connection
+                .send(format!("GET / HTTP/1.1\r\nHost: test\r\nX-User: u\r\nCookie: S={server}\r\n\r\n"));
+            connection.answer().unwrap()
+        };
+        let first = ask("s1").text();
+        assert_eq!(ask(&first).text(), first, "{port}");
+        evenkeel.ok(&["drain", &format!("s{port}/{first}")]);
+        if port < 8090 {
+            std::thread::sleep(Duration::from_millis(100));
+            assert_eq!(ask(&first).text(), first, "{port}: it stays");
+            continue;
+        }
+        eventually("it moves", Duration::from_secs(5), || ask(&first).text() != first);
+        let answer = ask(&first);
+        assert_ne!(answer.text(), first, "{port}");
+        if port == 8090 {
+            assert!(answer.head.contains(&format!("S={}", answer.text())), "{}", answer.head);
+            continue;
+        }
+        // It is remembered where it went, also when the first is back.
+        evenkeel.ok(&["online", &format!("s{port}/{first}")]);
+        std::thread::sleep(Duration::from_millis(100));
+        for _ in 0..4 {
+            assert_ne!(ask("none").text(), first, "{port}");
+        }
+    }
+}

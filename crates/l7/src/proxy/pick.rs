@@ -181,7 +181,7 @@ pub async fn lease(
 
 fn choose(worker: &Worker, pool: &PoolRuntime, wish: &Wish, queued: bool) -> Choice {
     let known_by = wish.known_by.filter(|id| Some(*id) != wish.avoid).and_then(|id| pool.index_of(id));
-    if let Some(index) = known_by.filter(|index| pool.takes_persistent(*index)) {
+    if let Some(index) = known_by.filter(|index| pool.goes_on(*index)) {
         return Choice::Server { index, persistent: true };
     }
     if let Some(index) = persistent_server(worker, pool, wish) {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use evenkeel_balance::{Balancer, GONE, Server, Table};
-use evenkeel_model::{OutlierRule, Persistence, SourceAddress};
+use evenkeel_model::{AdminState, OutlierRule, Persistence, SourceAddress};
 
 use crate::counters::{ServerCounters, ServiceCounters};
 use crate::h2::connection::Upstream;
@@ -249,6 +249,14 @@ impl PoolRuntime {
 
     /// May a client that belongs to this server go there?
     pub fn takes_persistent(&self, index: usize) -> bool {
+        let leaves =
+            |server: &Server| server.admin == AdminState::Draining && self.spec.borrow().pool.moves_drained;
+        let takes = |server: &Server| server.takes_persistent_clients() && !leaves(server);
+        self.balancer.borrow().servers().get(index).is_some_and(takes)
+    }
+
+    /// May a connection that the server knows the client by go on there?
+    pub fn goes_on(&self, index: usize) -> bool {
         self.balancer.borrow().servers().get(index).is_some_and(Server::takes_persistent_clients)
     }
 
