@@ -130,15 +130,27 @@ pub struct Balancer {
     round: Vec<u32>,
 }
 
-/// Looks at a table that filling it may take without a pause.
-const AT_ONCE: u64 = 65_536;
+/// Looks that a server costs when what is made of all of them is made anew.
+const LOOKS_A_SERVER: u64 = 4;
 /// Slots that a pick looks at in a table that another one will replace.
 const STALE_SLOTS: usize = 1_024;
 /// Rounds that are longer are each balancer's own.
 const LONGEST_ROUND: u64 = 256;
 
 impl Balancer {
+    /// With everything made at once.
     pub fn new(scheduler: Scheduler, slow_start_ms: u64, servers: Vec<Server>, now_ms: u64) -> Balancer {
+        Balancer::begin(scheduler, slow_start_ms, servers, now_ms, &mut { u64::MAX })
+    }
+
+    /// A large table is begun with the `looks` that are left; [`Self::step`] goes on with it.
+    pub fn begin(
+        scheduler: Scheduler,
+        slow_start_ms: u64,
+        servers: Vec<Server>,
+        now_ms: u64,
+        looks: &mut u64,
+    ) -> Balancer {
         let mut balancer = Balancer {
             scheduler,
             slow_start_ms,
@@ -163,10 +175,17 @@ impl Balancer {
             turn: 0,
             round: Vec::new(),
         };
-        balancer.rebuild(now_ms);
-        // Nobody waits for a new one; clients shall find the servers they had.
-        while !balancer.step(u64::MAX) {}
+        balancer.rebuild(now_ms, looks);
         balancer
+    }
+
+    /// As long as its own table is being filled it goes by that of the balancer before it. `places`
+    /// tells where each server of that one is now, or [`crate::GONE`].
+    pub fn after(mut self, before: Balancer, places: &[u32]) -> Balancer {
+        if self.build.is_some() {
+            self.maglev = before.maglev.moved(places);
+        }
+        self
     }
 
     /// Hashing passes over servers that have more than `percent` of their fair share of connections
@@ -186,31 +205,31 @@ impl Balancer {
         self.dirty = true;
     }
 
-    /// Does what noted changes ask for; whether there were any.
-    pub fn refresh(&mut self, now_ms: u64) -> bool {
+    /// Does what noted changes ask for; whether there were any. Takes what it costs off `looks`.
+    pub fn refresh(&mut self, now_ms: u64, looks: &mut u64) -> bool {
         let dirty = std::mem::take(&mut self.dirty);
         if dirty {
-            self.rebuild(now_ms);
+            self.rebuild(now_ms, looks);
         }
         dirty
     }
 
-    /// Goes on with a large table for so many looks at it; whether none is on its way.
-    pub fn step(&mut self, most: u64) -> bool {
+    /// Goes on with a large table for as long as `looks` are left; whether none is on its way.
+    pub fn step(&mut self, looks: &mut u64) -> bool {
         let Some(build) = &mut self.build else { return true };
-        if !build.step(most) {
+        if !build.step(looks) {
             return false;
         }
         if let Some(build) = self.build.take() {
             self.maglev.finish(build);
         }
         if std::mem::take(&mut self.outdated) {
-            self.begin_table();
+            self.begin_table(looks);
         }
         self.build.is_none()
     }
 
-    fn begin_table(&mut self) {
+    fn begin_table(&mut self, looks: &mut u64) {
         if self.build.is_some() {
             self.outdated = true;
             return;
@@ -220,7 +239,7 @@ impl Balancer {
             (*i, self.servers[slot].name.as_str(), self.weights[slot])
         });
         let mut build = Maglev::begin(self.servers.len(), &named.collect::<Vec<_>>());
-        if build.step(AT_ONCE) {
+        if build.step(looks) {
             self.maglev.finish(build);
         } else {
             self.build = Some(build);
@@ -230,15 +249,16 @@ impl Balancer {
     /// Changes a server's state; the next pick follows it.
     pub fn update(&mut self, server: usize, now_ms: u64, change: impl FnOnce(&mut Server)) {
         change(&mut self.servers[server]);
-        self.rebuild(now_ms);
+        self.rebuild(now_ms, &mut { u64::MAX });
     }
 
-    /// What time alone changes: slow start, and the memory of slow answers. Call about once a second.
-    pub fn tick(&mut self, now_ms: u64) {
+    /// What time alone changes: slow start, and the memory of slow answers; whether it asks for a
+    /// [`Self::refresh`]. Call about once a second.
+    pub fn tick(&mut self, looks: &mut u64) -> bool {
+        *looks = looks.saturating_sub(self.servers.len() as u64);
         let forgets = self.scheduler == Scheduler::LeastResponseTime && self.forget();
-        if forgets || self.is_warming() {
-            self.rebuild(now_ms);
-        }
+        self.dirty |= forgets || self.is_warming();
+        self.dirty
     }
 
     /// A server that gets no clients for its slow answers is tried again after a while.
@@ -378,7 +398,8 @@ impl Balancer {
         .collect()
     }
 
-    fn rebuild(&mut self, now_ms: u64) {
+    fn rebuild(&mut self, now_ms: u64, looks: &mut u64) {
+        *looks = looks.saturating_sub(LOOKS_A_SERVER * self.servers.len() as u64);
         let able = |backup: bool| {
             let all = self.servers.iter().enumerate();
             all.filter(move |(_, s)| s.takes_new_clients() && s.backup == backup)
@@ -423,7 +444,7 @@ impl Balancer {
                 self.least.rebuild(keys);
             }
             Way::Table => {
-                self.begin_table();
+                self.begin_table(looks);
             }
             Way::Draw => {
                 let mut sum = 0;

@@ -17,5 +17,5 @@ pub use balancer::{Balancer, Choice, Refusal, Server};
 pub use hash::{hash_address, hash_bytes, hash_flow};
 pub use health::{Health, Transition};
 pub use limiter::{ConcurrencyLimit, RateLimit};
-pub use maglev::Maglev;
+pub use maglev::{GONE, Maglev};
 pub use table::{Activity, Bell, Counter, Entry, Key, Table, Told, ToldEntry};

@@ -11,7 +11,12 @@ const SLOTS_PER_SERVER: usize = 100;
 #[derive(Clone, Debug, Default)]
 pub struct Maglev {
     slots: Vec<u32>,
+    /// The table was made for an earlier list of servers: where each of them is in the present one.
+    moved: Vec<u32>,
 }
+
+/// Of a server that the present list does not have.
+pub const GONE: u32 = u32::MAX;
 
 impl Maglev {
     /// `members`: server index, name (decides its permutation), weight above zero.
@@ -24,8 +29,9 @@ impl Maglev {
     /// The same with so many slots a server, where less than fair shares are good enough.
     pub fn rebuild_with(&mut self, slots: usize, capacity: usize, members: &[(u32, &str, u32)]) {
         let mut build = Build::new(slots, capacity, members);
-        while !build.step(u64::MAX) {}
-        self.slots = build.slots;
+        let mut unlimited = u64::MAX;
+        while !build.step(&mut unlimited) {}
+        self.finish(build);
     }
 
     /// A table to be filled step by step, beside the one in use.
@@ -36,6 +42,18 @@ impl Maglev {
     /// Takes a table that is filled.
     pub fn finish(&mut self, build: Build) {
         self.slots = build.slots;
+        self.moved = Vec::new();
+    }
+
+    /// The same table for another list of servers: `places` tells where each one of the present list is
+    /// in the new one, or [`GONE`].
+    pub fn moved(self, places: &[u32]) -> Maglev {
+        let place = |i: u32| places.get(i as usize).copied().unwrap_or(GONE);
+        let moved = match self.moved.is_empty() {
+            true => places.to_vec(),
+            false => self.moved.iter().map(|i| place(*i)).collect(),
+        };
+        Maglev { moved, ..self }
     }
 
     /// The table itself: a server for each slot.
@@ -57,7 +75,12 @@ impl Maglev {
     pub fn pick_within(&self, most: usize, key: u64, mut eligible: impl FnMut(u32) -> bool) -> Option<u32> {
         let size = self.slots.len();
         let start = (key % (size as u64).max(1)) as usize;
-        (0..size.min(most)).map(|i| self.slots[(start + i) % size]).find(|s| eligible(*s))
+        let present = |slot: u32| match self.moved.is_empty() {
+            true => slot,
+            false => self.moved.get(slot as usize).copied().unwrap_or(GONE),
+        };
+        let mut slots = (0..size.min(most)).map(|i| present(self.slots[(start + i) % size]));
+        slots.find(|s| *s != GONE && eligible(*s))
     }
 }
 
@@ -105,12 +128,13 @@ impl Build {
         }
     }
 
-    /// Fills slots, at most for so many looks at the table or at a member; whether it is done.
-    pub fn step(&mut self, most: u64) -> bool {
-        for _ in 0..most {
+    /// Fills slots for as long as `looks` at the table or at a member are left; whether it is done.
+    pub fn step(&mut self, looks: &mut u64) -> bool {
+        while *looks > 0 {
             if self.filled == self.slots.len() {
                 return true;
             }
+            *looks -= 1;
             let member = &mut self.members[self.at];
             if !self.looking {
                 member.turns += member.weight;

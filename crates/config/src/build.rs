@@ -290,11 +290,17 @@ impl Builder<'_> {
         let owner = format!("virtual service {name}");
         let layer4 = layer4::of_service(table, mode, self.problems);
         let mut vips: Vec<Vip> = Vec::new();
-        for item in table.list("vip") {
-            let Some(vip) = item.get_ref().as_str().and_then(|t| Vip::parse(t).ok()) else {
-                continue;
-            };
+        let each = table.list("vip").flat_map(|item| {
+            let all = item.get_ref().as_str().and_then(|t| Vip::parse_all(t).ok()).unwrap_or_default();
+            all.into_iter().map(move |vip| (item, vip))
+        });
+        for (item, vip) in each {
             if let Some(layer4) = &layer4 {
+                if vip.address.is_unspecified() {
+                    let message = format!("mode {:?} forwards packets of single addresses", mode.as_str());
+                    self.problem(Some(item.span()), message, "name the address, such as \"192.0.2.10:80\"");
+                    break;
+                }
                 let proxied = self
                     .bound
                     .iter()
@@ -477,6 +483,7 @@ impl Builder<'_> {
                 max_connections: server.number("max-connections", 0),
                 min_connections: server.number("min-connections", 0),
                 backup: server.flag("backup"),
+                non_stick: server.flag("non-stick"),
                 admin_state: server.text("admin-state").and_then(AdminState::parse).unwrap_or_default(),
                 cookie: server.text("cookie").map(str::to_owned),
                 check: server.value("check").is_none() || server.flag("check"),
@@ -490,8 +497,8 @@ impl Builder<'_> {
             && health_check.probe != Probe::Ping
         {
             // Of a service's own servers the first port of its first VIP is probed.
-            let vip = table.list("vip").next().and_then(|v| Vip::parse(v.get_ref().as_str()?).ok());
-            health_check.port = vip.and_then(|v| v.ports.iter().next());
+            let vip = table.list("vip").next().and_then(|v| Vip::parse_all(v.get_ref().as_str()?).ok());
+            health_check.port = vip.and_then(|v| v.first()?.ports.iter().next());
             if health_check.port.is_none() {
                 let message =
                     format!("the real server {} has no port, so its health check needs one", server.name);
@@ -503,6 +510,7 @@ impl Builder<'_> {
         Pool {
             hash_key: self.hash_key(table, scheduler),
             hash_balance_factor: self.hash_balance_factor(table, scheduler),
+            moves_drained: table.section("persistence").and_then(|p| p.text("drained")) == Some("move"),
             scheduler,
             persistence: persistence(table),
             health_check,

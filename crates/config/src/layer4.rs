@@ -137,6 +137,10 @@ pub fn check_pool(table: Section<'_>, service: &VirtualService, pool: &Pool, pro
     let mut report = |key: &str, message: String, help: &str| {
         problems.push(Problem::new(place(key), message).help(help));
     };
+    if pool.moves_drained {
+        let message = format!("`drained = \"move\"` needs a proxy, mode {mode:?} has none");
+        report("persistence", message, "in layer 4 halt the server instead");
+    }
     if !matches!(pool.persistence, Persistence::None | Persistence::Source(_)) {
         let message =
             format!("persistence by {} needs a proxy, mode {mode:?} has none", pool.persistence.as_str());

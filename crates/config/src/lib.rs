@@ -4,6 +4,7 @@
 //! In: text. Out: a snapshot or every problem at once, each with its place; a plan between two
 //! snapshots; the canonical form of a file. Never: a file, a socket, a clock.
 
+mod advice;
 mod alert;
 mod build;
 mod edit;
@@ -22,6 +23,7 @@ mod suggest;
 mod tls;
 mod validate;
 
+pub use advice::warnings;
 pub use build::read;
 pub use edit::{Change, edit, values};
 pub use format::format;

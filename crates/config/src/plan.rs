@@ -181,6 +181,8 @@ fn pool_steps(before: &Pool, after: &Pool, steps: &mut Vec<Step>) {
         after.hash_balance_factor.to_string(),
     );
     field("persistence", format!("{:?}", before.persistence), format!("{:?}", after.persistence));
+    let drained = |pool: &Pool| if pool.moves_drained { "move" } else { "stay" }.to_owned();
+    field("persistence drained", drained(before), drained(after));
     field("health-check", format!("{:?}", before.health_check), format!("{:?}", after.health_check));
     field("slow-start", format!("{:?}", before.slow_start), format!("{:?}", after.slow_start));
     field("server-tls", format!("{:?}", before.server_tls), format!("{:?}", after.server_tls));
@@ -248,6 +250,9 @@ fn pool_steps(before: &Pool, after: &Pool, steps: &mut Vec<Step>) {
                 }
                 if old.backup != new.backup {
                     parts.push(format!("backup {} becomes {}", old.backup, new.backup));
+                }
+                if old.non_stick != new.non_stick {
+                    parts.push(format!("non-stick {} becomes {}", old.non_stick, new.non_stick));
                 }
                 if old.admin_state != new.admin_state {
                     parts.push(format!(

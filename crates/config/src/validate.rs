@@ -125,7 +125,9 @@ pub fn expectation(kind: &Kind) -> String {
         Kind::Size { .. } => "a size such as \"64KiB\"".into(),
         Kind::Choice(words) => format!("one of {}", choices(words)),
         Kind::Listen => "an address and a port such as \"192.0.2.10:80\"".into(),
-        Kind::Vip => "an address and ports such as \"192.0.2.10:80,443\"".into(),
+        Kind::Vip => {
+            "an address and ports such as \"192.0.2.10:80,443\", or \"*:80\" for all addresses".into()
+        }
         Kind::Network => "a network such as \"192.0.2.0/24\"".into(),
         Kind::File => "an absolute path in quotes".into(),
         Kind::Statuses => "statuses such as \"200-399\"".into(),
@@ -238,7 +240,7 @@ fn check_text(span: Range<usize>, text: &str, key: &str, kind: &Kind) -> Option<
         Kind::Source if !matches!(text, "client" | "own") && text.parse::<std::net::IpAddr>().is_err() => {
             refuse("neither an address nor one of these words".into())
         }
-        Kind::Vip => Vip::parse(text).err().and_then(|e| refuse(e.to_string())),
+        Kind::Vip => Vip::parse_all(text).err().and_then(|e| refuse(e.to_string())),
         Kind::Network if section::network(text).is_none() => refuse("not a network".into()),
         Kind::File if !text.starts_with('/') || text.chars().any(control) => {
             refuse("not an absolute path".into())

@@ -125,6 +125,11 @@ fn single_mistakes() {
         assert!(report.contains(expect), "expected {expect:?} in:\n{report}\nfor:\n{text}");
     };
     assert_eq!(report(&base("", "")), "");
+    let everywhere = base("", "").replace("127.0.0.1:80", "*:80,443");
+    let vips: Vec<String> =
+        read(&everywhere).unwrap().services[0].vips.iter().map(ToString::to_string).collect();
+    assert_eq!(vips, ["0.0.0.0:80,443", "[::]:80,443"]);
+    check(&everywhere.replace("\"*:80,443\"", "\"*:80\", \"0.0.0.0:80\""), "0.0.0.0:80 is already taken");
     check(&base("tls = { certificates = [] }", ""), "`tls` names no certificate");
     check(&base("scheduler = \"header-hash\"", ""), "needs `hash-key`");
     check(&base("hash-key = \"X-User\"", ""), "`hash-key` does nothing with scheduler \"round-robin\"");
@@ -329,6 +334,20 @@ fn a_hundred_thousand_services_are_checked_in_seconds() {
 }
 
 #[test]
+fn what_is_hardly_meant_is_told() {
+    let told = |keys: &str| {
+        let text = format!(
+            "[[virtual-service]]\nname = \"web\"\nvip = [\"127.0.0.1:80\"]\nmode = \"http\"\npersistence = {{ type = \"cookie\", {keys} }}\n[[virtual-service.real-server]]\nname = \"a\"\naddress = \"127.0.0.1:9001\"\n"
+        );
+        evenkeel_config::warnings(&read(&text).unwrap()).join("\n")
+    };
+    assert!(told("samesite = \"none\"").contains("browsers refuse it"));
+    for good in ["samesite = \"none\", secure = true", "samesite = \"lax\"", "name = \"S\""] {
+        assert_eq!(told(good), "");
+    }
+}
+
+#[test]
 fn mistakes_in_layer_4() {
     let base = |mode: &str, vip: &str, address: &str, service: &str| {
         format!(
@@ -343,7 +362,12 @@ fn mistakes_in_layer_4() {
     let (vip, real) = ("10.0.0.100:80", "10.0.0.1");
     for mode in ["dr", "nat", "tun", "snat"] {
         check(&base(mode, vip, real, ""), "");
+        for all in ["*:80", "0.0.0.0:80", "[::]:80"] {
+            check(&base(mode, all, real, ""), "forwards packets of single addresses");
+        }
         check(&base(mode, vip, "10.0.0.100", ""), "has the VIP 10.0.0.100 as its address");
+        let moves = "persistence = { type = \"source\", drained = \"move\" }";
+        check(&base(mode, vip, real, moves), "needs a proxy");
         check(&base(mode, vip, real, "tls = { certificates = [\"/a.pem\"] }"), "`tls` does nothing in mode");
         check(&base(mode, vip, real, "retries = 2"), "`retries` does nothing in mode");
         check(&base(mode, vip, real, "timeouts = { client = \"5s\" }"), "`timeouts.client` does nothing");

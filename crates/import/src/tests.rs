@@ -687,3 +687,25 @@ fn keepalived_tells_two_roles_and_heeds_the_global_version() {
     let made = check(&[(Kind::Keepalived, &text)], &[], &["vrrp_instance"]);
     assert!(!made.contains("version = 2"), "{made}");
 }
+
+#[test]
+fn servers_that_persistence_does_not_remember() {
+    let import = |keys: &str, servers: &[&str]| {
+        let servers: String = servers.iter().map(|s| format!(" server {s}\n")).collect();
+        let text = format!(
+            "defaults\n mode http\n timeout connect 4s\n timeout client 30s\n timeout server 30s\nlisten web\n bind 192.0.2.10:80\n{keys}{servers}"
+        );
+        check(&[(Kind::Haproxy, &text)], &[], &[])
+    };
+    let blocks = |text: &str| -> Vec<bool> {
+        text.split("real-server]]").skip(1).map(|block| block.contains("non-stick = true")).collect()
+    };
+    // By a cookie: who has no value of one is not remembered, and a backup never is.
+    let servers = ["a 192.0.2.1:80 cookie A", "b 192.0.2.2:80", "c 192.0.2.3:80 backup"];
+    assert_eq!(blocks(&import(" cookie S insert indirect\n", &servers)), [false, true, false]);
+    // By a table: who is said not to be.
+    let table = " stick-table type ip size 10k expire 30m\n stick on src\n default-server non-stick\n";
+    let servers = ["a 192.0.2.1:80 stick", "b 192.0.2.2:80", "c 192.0.2.3:80 cookie C"];
+    assert_eq!(blocks(&import(table, &servers)), [false, true, true]);
+    assert_eq!(blocks(&import("", &servers[1..])), [false, false]);
+}

@@ -22,7 +22,7 @@ use crate::log::LogHandle;
 use crate::routing::{self, Compiler, Limits, TableSpec};
 use crate::spec::{ConnectionInfo, EngineConfig, Notice, PoolSpec, ServerSpec, ServerState, ServiceSpec};
 use crate::tls::{self, TicketKeys, TicketSecrets, TlsClient, TlsServer};
-use crate::worker::{self, Apply, Mailbox, Message, OpenListener, Shared, Start};
+use crate::worker::{self, Apply, CHANGES_AN_ORDER, Mailbox, Message, OpenListener, Shared, Start};
 
 /// Connections that the kernel holds for a listener before they are accepted.
 const BACKLOG: i32 = 65_535;
@@ -40,6 +40,10 @@ pub struct Engine {
     workers: usize,
     config: Arc<EngineConfig>,
     states: HashMap<u32, ServerState>,
+    /// States that the loops have not been told yet.
+    changes: Vec<(u32, ServerState)>,
+    /// Where each server is in the configuration: the number of its pool there, and its own.
+    places: HashMap<u32, (usize, usize)>,
     listeners: BTreeMap<SocketAddr, ListenerSet>,
     /// Listening sockets of an earlier process, waiting for a service that wants them.
     adopted: HashMap<SocketAddr, Vec<OwnedFd>>,
@@ -139,6 +143,8 @@ impl Engine {
             workers: options.workers,
             config: Arc::new(config),
             states: HashMap::new(),
+            changes: Vec::new(),
+            places: HashMap::new(),
             listeners: BTreeMap::new(),
             adopted: HashMap::new(),
             servers: HashMap::new(),
@@ -267,6 +273,12 @@ impl Engine {
         close.extend(kept.values().map(|set| set.id));
         self.shared.set_max_connections(config.max_connections);
         self.config = Arc::new(config);
+        self.places.clear();
+        for (number, pool) in self.config.pools.iter().enumerate() {
+            let servers = pool.servers.iter().enumerate();
+            self.places.extend(servers.map(|(place, server)| (server.id, (number, place))));
+        }
+        self.tell_changes();
         let states = Arc::new(self.states.clone());
         let (done, finished) = channel();
         for (core, mailbox) in self.shared.mailboxes.iter().enumerate() {
@@ -313,12 +325,27 @@ impl Engine {
         Ok(fds)
     }
 
-    /// Health or a person changed a server's state.
+    /// Health or a person changed a server's state. The loops hear of it at [`Self::tell_changes`].
     pub fn set_server(&mut self, server: u32, state: ServerState) {
         self.states.insert(server, state);
-        for mailbox in &self.shared.mailboxes {
-            mailbox.send(Message::Server { server, state });
+        self.changes.push((server, state));
+    }
+
+    /// Tells the loops every state that was set since the last time, in one order for each of them.
+    pub fn tell_changes(&mut self) {
+        for changes in std::mem::take(&mut self.changes).chunks(CHANGES_AN_ORDER) {
+            let changes: Arc<[(u32, ServerState)]> = changes.into();
+            for mailbox in &self.shared.mailboxes {
+                mailbox.send(Message::Servers(changes.clone()));
+            }
         }
+    }
+
+    /// A server by its number, with its pool.
+    pub fn server(&self, id: u32) -> Option<(&Arc<PoolSpec>, &Arc<ServerSpec>)> {
+        let (pool, server) = self.places.get(&id)?;
+        let pool = self.config.pools.get(*pool)?;
+        Some((pool, pool.servers.get(*server)?))
     }
 
     /// Ends every client connection to a VIP that another node has now.
@@ -536,6 +563,7 @@ impl Engine {
                 max_connections: 0,
                 min_connections: 0,
                 backup: true,
+                non_stick: false,
                 admin_state: AdminState::Online,
                 cookie: None,
                 check: true,

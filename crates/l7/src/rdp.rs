@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Request<'a> {
-    /// `mstshash`: Windows cuts it at nine characters.
+    /// `mstshash`: Windows cuts it at nine characters; see [`user_key`].
     pub user: Option<&'a [u8]>,
     /// `msts`: the server that the broker chose.
     pub token: Option<SocketAddr>,
@@ -70,21 +70,28 @@ fn read_token(token: &[u8]) -> Option<SocketAddr> {
     Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::from(address.to_le_bytes())), port))
 }
 
-/// What makes one client of a user name: `DOMAIN\user` and `user@domain` are the same user, as
-/// long as the name was not cut on its way (nine bytes and more may have been).
+/// Windows cuts what it sends at so many characters, the domain included.
+const CUT_AT: usize = 9;
+
+/// What makes one client of a user name: `DOMAIN\user`, `domain/user` and `user@domain` are the same
+/// user in upper or lower case. A name that ends where Windows cuts may go on: it is taken as it
+/// came, unless the cut was in the domain behind it.
 pub fn user_key(user: &[u8]) -> Vec<u8> {
-    const CUT_AT: usize = 9;
-    let name = if user.len() >= CUT_AT {
-        user
-    } else if let Some(at) = memchr::memchr(b'\\', user) {
-        &user[at + 1..]
-    } else if let Some(at) = memchr::memchr(b'@', user) {
-        &user[..at]
-    } else {
-        user
+    let characters = std::str::from_utf8(user).map_or(user.len(), |text| text.chars().count());
+    let is_cut = user.len() == CUT_AT || characters == CUT_AT;
+    let start = memchr::memchr2(b'\\', b'/', user).map_or(0, |at| at + 1);
+    let behind = &user[start..];
+    let name = match memchr::memchr(b'@', behind) {
+        Some(at) => &behind[..at],
+        None if is_cut => user,
+        None => behind,
     };
     let name = if name.is_empty() { user } else { name };
-    [b"user:", name.to_ascii_lowercase().as_slice()].concat()
+    let lower = match std::str::from_utf8(name) {
+        Ok(text) => text.to_lowercase().into_bytes(),
+        Err(_) => name.to_ascii_lowercase(),
+    };
+    [b"user:", lower.as_slice()].concat()
 }
 
 #[cfg(test)]
@@ -131,9 +138,34 @@ mod tests {
 
     #[test]
     fn users() {
-        let same = |one: &str, other: &str| user_key(one.as_bytes()) == user_key(other.as_bytes());
-        assert!(same("CORP\\bob", "bob@corp") && same("Bob", "bob"));
-        assert!(!same("bob", "alice"));
-        assert!(!same("LONGCORP\\", "LONGCORP2"), "what was cut is taken as it is");
+        let key = |user: &str| String::from_utf8(user_key(user.as_bytes())).unwrap();
+        for (user, name) in [
+            ("bob", "bob"),
+            ("Bob", "bob"),
+            ("CORP\\BOB", "bob"),
+            ("corp/bob", "bob"),
+            ("bob@corp", "bob"),
+            // Longer than where Windows cuts: some client sends all of it.
+            ("CORP\\alexander", "alexander"),
+            ("corp.example/Alexander", "alexander"),
+            ("alexander@corp.example", "alexander"),
+            ("CORP\\alexander@corp.example", "alexander"),
+            // Nine characters: the cut was in the domain, or may have been in the name.
+            ("bob@examp", "bob"),
+            ("CORP\\Alex", "corp\\alex"),
+            ("corp/alex", "corp/alex"),
+            ("Alexander", "alexander"),
+            ("LONGCORP\\", "longcorp\\"),
+            ("\u{c4}NNE", "\u{e4}nne"),
+            (
+                "D\\\u{e4}\u{f6}\u{fc}\u{df}\u{e4}\u{f6}\u{fc}",
+                "d\\\u{e4}\u{f6}\u{fc}\u{df}\u{e4}\u{f6}\u{fc}",
+            ),
+            ("@corp", "@corp"),
+            ("CORP\\", "corp\\"),
+        ] {
+            assert_eq!(key(user), format!("user:{name}"), "{user}");
+        }
+        assert_eq!(user_key(b"CORP\\B\xc4"), b"user:b\xc4", "no UTF-8");
     }
 }

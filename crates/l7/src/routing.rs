@@ -10,10 +10,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use evenkeel_balance::{ConcurrencyLimit, RateLimit, Table};
-use evenkeel_model::{Action, Answers, ErrorPage, HeaderEdit, Name, Route, TableRule, VirtualService};
+use evenkeel_model::{
+    Action, Answers, ErrorPage, HeaderEdit, LogFormat, Name, Route, TableRule, VirtualService,
+};
 use evenkeel_rules::{
-    Expression, Fetch, FirstBytes, Map, MapMatch, NetworkSet, PathGate, PatternSet, Template, is_named,
-    read_networks, read_patterns,
+    Expression, Fetch, FirstBytes, LineFormat, Map, MapMatch, NetworkSet, PathGate, PatternSet, Template,
+    Wants, is_named, read_networks, read_patterns,
 };
 
 use crate::auth::Users;
@@ -29,8 +31,8 @@ pub struct Routes {
     pub tables: Vec<Arc<TableSpec>>,
     /// Names of pools, by the number that steps and conditions use; the first is the service's.
     pub pools: Vec<Name>,
-    /// A condition or a map asks what a TLS client's first message says.
-    pub reads_hello: bool,
+    /// What conditions, texts, keys and log lines ask.
+    pub wants: Wants,
     /// A route is for certain paths alone.
     pub reads_path: bool,
     pub first_bytes: FirstBytes,
@@ -230,7 +232,7 @@ impl<'a> Compiler<'a> {
             answers: Vec::new(),
             tables: Vec::new(),
             pools: vec![service.pool.clone()],
-            reads_hello: false,
+            wants: Wants::default(),
             reads_path: false,
             first_bytes: FirstBytes::default(),
             files: Vec::new(),
@@ -245,6 +247,14 @@ impl<'a> Compiler<'a> {
         }
         for page in &service.error_pages {
             routes.note(&page.file);
+        }
+        routes.tables.iter().for_each(|table| routes.wants.join(table.key.wants()));
+        if let LogFormat::Line(text) = &service.log_format {
+            routes.wants.join(LineFormat::parse(text).unwrap_or_default().wants());
+        }
+        let first = [Fetch::FirstBytes, Fetch::FirstBytesHex, Fetch::FirstBytesLength];
+        if first.into_iter().any(|fetch| routes.wants.has(fetch)) {
+            routes.first_bytes.ask();
         }
         Ok(routes)
     }
@@ -265,7 +275,8 @@ impl<'a> Compiler<'a> {
             })?;
             when.load_maps(&mut |file, matching| map(&mut self.maps, file, matching))?;
             routes.first_bytes.note(when);
-            routes.reads_path |= when.reads_path();
+            routes.reads_path |= when.wants().path();
+            routes.wants.join(when.wants());
             for (fetch, arguments) in when.fetches() {
                 let name = arguments.first().map_or("", String::as_str);
                 match fetch {
@@ -279,7 +290,6 @@ impl<'a> Compiler<'a> {
                             .tables
                             .extend(self.tables.iter().find(|t| t.rule.name.as_str() == name).cloned());
                     }
-                    Fetch::Sni | Fetch::Alpn | Fetch::TlsHello => routes.reads_hello = true,
                     _ => {}
                 }
             }
@@ -287,11 +297,13 @@ impl<'a> Compiler<'a> {
         let (mut steps, mut captures) = (Vec::new(), false);
         for (number, action) in route.actions.iter().enumerate() {
             let place = format!("{}/{}/{number}/{action:?}", service.name, route.name);
-            // Whichever text of it asks.
-            routes.reads_hello |= place.contains("{sni") || place.contains("{alpn");
             let mut step = self.step(action, &place, known, routes)?;
+            if let Some(Step::Track(table)) = &step {
+                routes.wants.join(table.key.wants());
+            }
             for text in step.iter_mut().flat_map(Step::templates) {
                 captures |= text.has_captures();
+                routes.wants.join(text.wants());
                 text.files().iter().for_each(|file| routes.note(file));
                 text.load(&mut |file, matching| map(&mut self.maps, file, matching))?;
             }
@@ -366,7 +378,7 @@ impl<'a> Compiler<'a> {
                         }
                     };
                 }
-                routes.reads_path |= template(key).has_path();
+                routes.reads_path |= template(key).wants().path();
                 let default = default.as_ref().map(|name| routes.pool(name));
                 Step::PoolMap { key: template(key), folds: matching == MapMatch::Stars, map, default }
             }

@@ -1,7 +1,7 @@
 //! VIPs with their ports, and plain listen addresses.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum AddressError {
@@ -116,6 +116,14 @@ impl Vip {
         Ok(Vip { address, ports: PortSet::parse(ports)? })
     }
 
+    /// The VIPs of one text: `*:PORTS` is all addresses, of IPv4 and of IPv6.
+    pub fn parse_all(text: &str) -> Result<Vec<Vip>, AddressError> {
+        let Some(ports) = text.strip_prefix("*:") else { return Ok(vec![Vip::parse(text)?]) };
+        let ports = PortSet::parse(ports)?;
+        let all = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+        Ok(all.map(|address| Vip { address, ports: ports.clone() }).into())
+    }
+
     pub fn socket_addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         self.ports.iter().map(|port| SocketAddr::new(self.address, port))
     }
@@ -192,6 +200,15 @@ mod tests {
             "[::1]80",
         ] {
             check(bad, None);
+        }
+        let all = |text: &str| {
+            let vips = Vip::parse_all(text).ok()?;
+            Some(vips.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(all("*:80,443").as_deref(), Some("0.0.0.0:80,443 [::]:80,443"));
+        assert_eq!(all("10.0.0.1:80").as_deref(), Some("10.0.0.1:80"));
+        for bad in ["*", "*:", "*:0", "*80", "[*]:80"] {
+            assert_eq!(all(bad), None, "{bad}");
         }
         assert_eq!(Vip::parse("10.0.0.1:5-1"), Err(AddressError::Backwards(5, 1)));
         assert!(ListenAddress::parse("127.0.0.1:80,81").is_err());

@@ -237,6 +237,8 @@ pub struct Pool {
     /// hashes; 0 is no bound.
     pub hash_balance_factor: u16,
     pub persistence: Persistence,
+    /// Clients that belong to a draining server go to others with their next request or connection.
+    pub moves_drained: bool,
     pub health_check: HealthCheck,
     /// How long a server that came up takes to reach its full weight; zero is at once.
     pub slow_start: Duration,
@@ -300,6 +302,8 @@ pub struct RealServer {
     pub min_connections: u32,
     /// Takes clients only while no other server of the pool can.
     pub backup: bool,
+    /// No cookie, table or token keeps a client on it.
+    pub non_stick: bool,
     pub admin_state: AdminState,
     /// What a persistence cookie names it by, where that is not its name.
     pub cookie: Option<String>,
@@ -312,6 +316,12 @@ pub struct RealServer {
 impl RealServer {
     pub fn cookie(&self) -> &str {
         self.cookie.as_deref().unwrap_or(self.name.as_str())
+    }
+
+    /// Whether persistence remembers it. A backup is not: its clients go back as soon as another
+    /// server of the pool can take them.
+    pub fn is_remembered(&self) -> bool {
+        !self.backup && !self.non_stick
     }
 }
 

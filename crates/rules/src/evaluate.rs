@@ -232,16 +232,6 @@ impl Expression {
         })
     }
 
-    /// Whether it asks for the path, in normal form.
-    pub fn reads_path(&self) -> bool {
-        let mut found = false;
-        self.root.visit(&mut |test| {
-            let in_text = test.template.as_ref().is_some_and(Template::has_path);
-            found |= test.fetch == Fetch::Path || in_text;
-        });
-        found
-    }
-
     /// The first test that needs a request to be read, as it was written.
     pub fn needs_http(&self) -> Option<String> {
         self.first_that(NeedsHttp::Yes)

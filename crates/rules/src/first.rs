@@ -20,6 +20,11 @@ impl FirstBytes {
         self.asked
     }
 
+    /// Something else asks for them: they are waited for until there are any.
+    pub fn ask(&mut self) {
+        self.asked = true;
+    }
+
     /// Takes over what a condition asks.
     pub fn note(&mut self, when: &Expression) {
         when.visit(&mut |test| {

@@ -15,6 +15,7 @@ mod parse;
 mod path;
 mod pattern;
 mod template;
+mod wants;
 
 pub use convert::{CONVERTERS, ConverterDoc, MapLoader, unbase64};
 pub use evaluate::{Captures, Expression, Facts, Leaf, LocalTime, PathGate, PathStart};
@@ -23,9 +24,10 @@ pub use first::{FIRST_BYTES, FirstBytes};
 pub use line::{LINE_FIELDS, LineField, LineFieldDoc, LineFormat, LinePart};
 pub use map::{Map, MapError, MapMatch};
 pub use parse::{ParseError, check_regex};
-pub use path::{Parameters, is_unclear_path, normal_host, normal_path};
+pub use path::{Parameters, is_unclear_path, normal_host, normal_path, writable_target};
 pub use pattern::{NetworkSet, PatternSet, is_named, is_named_alike, read_networks, read_patterns};
 pub use template::Template;
+pub use wants::Wants;
 
 #[cfg(test)]
 mod tests;

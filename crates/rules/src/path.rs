@@ -11,6 +11,22 @@ pub enum Parameters {
     Keep,
 }
 
+/// A path or query that a route has made, as it can stand in a request line: captured texts come from
+/// one, so little is ever replaced.
+pub fn writable_target(text: &[u8], path: bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + 1);
+    if path && text.first() != Some(&b'/') && text != b"*" {
+        out.push(b'/');
+    }
+    for byte in text {
+        match byte {
+            0x21..=0x7e if *byte != b'#' && !(path && *byte == b'?') => out.push(*byte),
+            _ => out.extend_from_slice(format!("%{byte:02X}").as_bytes()),
+        }
+    }
+    out
+}
+
 /// The normal form of a path without its query (RFC 3986, section 6.2.2, and slashes merged);
 /// nothing where the path has it already.
 pub fn normal_path(path: &[u8], parameters: Parameters) -> Option<Vec<u8>> {

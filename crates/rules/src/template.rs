@@ -68,11 +68,21 @@ impl Template {
             .any(|p| matches!(p.source(), Part::Capture(_)) || p.inner().any(Template::has_captures))
     }
 
-    /// Whether it holds the path, in normal form.
-    pub fn has_path(&self) -> bool {
-        self.parts.iter().any(|part| {
-            matches!(part.source(), Part::Text1(Fetch::Path, _)) || part.inner().any(Template::has_path)
-        })
+    /// Hands on what its variables ask.
+    pub(crate) fn visit(&self, each: &mut dyn FnMut(Fetch)) {
+        for part in &self.parts {
+            match part.source() {
+                Part::Text1(fetch, _)
+                | Part::Last(fetch, _)
+                | Part::Address(fetch)
+                | Part::Number(fetch)
+                | Part::Flag(fetch) => each(*fetch),
+                Part::Uri => [Fetch::RawPath, Fetch::Query].into_iter().for_each(&mut *each),
+                Part::HeaderCount(_) => each(Fetch::Header),
+                Part::Text(_) | Part::Uuid | Part::Capture(_) | Part::Converted(..) => {}
+            }
+            part.inner().for_each(|text| text.visit(each));
+        }
     }
 
     /// Has the map files that its converters name loaded.

@@ -3,6 +3,15 @@ use proptest::prelude::*;
 use super::*;
 use crate::hash::hash_bytes;
 
+/// Looks of one turn.
+const TURN: u64 = 65_536;
+
+fn tick(balancer: &mut Balancer, now_ms: u64) {
+    if balancer.tick(&mut { TURN }) {
+        balancer.refresh(now_ms, &mut { u64::MAX });
+    }
+}
+
 fn server(name: &str, weight: u16) -> Server {
     Server {
         name: name.into(),
@@ -127,10 +136,10 @@ fn slow_start_grows_from_a_tenth() {
     assert!(balancer.is_warming());
     let counts = tally(&mut balancer, 1100, false);
     assert!((90..=110).contains(&counts[1]), "{counts:?}");
-    balancer.tick(15_000);
+    tick(&mut balancer, 15_000);
     let counts = tally(&mut balancer, 1550, false);
     assert!((530..=560).contains(&counts[1]), "{counts:?}");
-    balancer.tick(20_000);
+    tick(&mut balancer, 20_000);
     assert!(!balancer.is_warming());
     let counts = tally(&mut balancer, 1000, false);
     assert!((499..=501).contains(&counts[1]), "{counts:?}");
@@ -173,7 +182,7 @@ proptest! {
                 2 => balancer.update(i, now, |s| s.admin = AdminState::ALL[random as usize % 3]),
                 3 => balancer.update(i, now, |s| s.backup = !s.backup),
                 4 => balancer.disconnected(i),
-                _ => balancer.tick(now),
+                _ => tick(&mut balancer, now),
             }
             let picked = balancer.pick(random, random, |s| s != i);
             let may = |s: &Server| s.takes_new_clients();
@@ -254,7 +263,7 @@ fn the_quickest_server_takes_most_and_a_slow_one_is_tried_again() {
     assert_eq!(balancer.pick(0, 0, |_| true), Some(0));
     let ticks = (1u64..200).find(|second| {
         balancer.answered(0, 1_000, false);
-        balancer.tick(second * 1_000);
+        tick(&mut balancer, second * 1_000);
         balancer.pick(0, 0, |_| true) == Some(1)
     });
     assert!(ticks.is_some_and(|n| (10..60).contains(&n)), "tried again after {ticks:?} seconds");
@@ -305,20 +314,49 @@ fn ten_thousand_servers_that_change_together_cost_a_turn_little() {
     (0..9_000).for_each(|i| balancer.note(i, |s| s.up = false));
     assert!(balancer.build.is_none(), "noting builds nothing");
     assert!(balancer.pick(0, 0, |_| true).is_some_and(|i| i >= 9_000), "those that are down take nobody");
-    assert!(balancer.refresh(0) && !balancer.refresh(0), "once for all of them");
+    let mut looks = TURN;
+    assert!(balancer.refresh(0, &mut looks), "once for all of them");
+    assert!(!balancer.refresh(0, &mut looks), "and no second time");
     let mut turns = 0u32;
-    while !balancer.step(AT_ONCE) {
+    while !balancer.step(&mut { TURN }) {
         turns += 1;
         assert!(balancer.pick(hash_bytes(&turns.to_be_bytes()), 0, |_| true).is_some_and(|i| i >= 9_000));
         if turns == 1 {
             balancer.note(9_000, |s| s.up = false);
-            balancer.refresh(0);
+            balancer.refresh(0, &mut { TURN });
         }
     }
     assert!(turns > 1, "a table of that size is not filled in one turn");
     let mut fresh = Balancer::new(Scheduler::Maglev, 0, balancer.servers().to_vec(), 0);
     for n in 0..200u32 {
         let key = hash_bytes(&n.to_be_bytes());
+        assert_eq!(balancer.pick(key, 0, |_| true), fresh.pick(key, 0, |_| true));
+    }
+}
+
+#[test]
+fn a_new_list_of_ten_thousand_servers_costs_a_turn_little() {
+    let before = pool(Scheduler::SourceHash, &[1; 10_000]);
+    let mut same = before.clone();
+    // One is removed, one is new, all others have other places.
+    let mut servers = before.servers()[1..].to_vec();
+    servers.insert(0, server("fresh", 1));
+    servers.reverse();
+    let mut places: Vec<u32> = (0..10_000u32).map(|i| 9_999 - i).collect();
+    places[0] = crate::GONE;
+    let mut looks = TURN;
+    let mut balancer =
+        Balancer::begin(Scheduler::SourceHash, 0, servers, 0, &mut looks).after(before, &places);
+    assert_eq!(looks, 0, "all of the turn, and no more");
+    for key in (0..500u32).map(|n| hash_bytes(&n.to_be_bytes())) {
+        let known = same.pick(key, 0, |_| true).map_or(0, |i| places[i]);
+        let picked = balancer.pick(key, 0, |_| true).map(|i| i as u32);
+        assert!(known == crate::GONE || picked == Some(known), "clients keep the servers they had");
+    }
+    let turns = (0..10_000).find(|_| balancer.step(&mut { TURN })).expect("it ends");
+    assert!(turns > 1);
+    let mut fresh = Balancer::new(Scheduler::SourceHash, 0, balancer.servers().to_vec(), 0);
+    for key in (0..200u32).map(|n| hash_bytes(&n.to_be_bytes())) {
         assert_eq!(balancer.pick(key, 0, |_| true), fresh.pick(key, 0, |_| true));
     }
 }

@@ -171,7 +171,18 @@ pub static REAL_SERVER: Table = Table {
             "0",
             "Requests (http) or connections at a time; 0 is no limit. Over it clients wait in the queue, or go to other servers in layer 4.",
         ),
-        key("backup", Kind::Flag, "false", "Takes clients only while no other server of the pool can."),
+        key(
+            "backup",
+            Kind::Flag,
+            "false",
+            "Takes clients only while no other server of the pool can. Persistence never remembers it: clients go back as soon as another server can take them.",
+        ),
+        key(
+            "non-stick",
+            Kind::Flag,
+            "false",
+            "Persistence never remembers it: no cookie, no entry of a table and no broker's token keeps a client on it.",
+        ),
         key(
             "admin-state",
             Kind::Choice(&[word("online"), word("draining"), word("halted")]),
@@ -235,6 +246,12 @@ pub static SERVER_TLS: Table = Table {
     ],
 };
 
+const DRAINED: Key = key(
+    "drained",
+    Kind::Choice(&[word("stay"), word("move")]),
+    "stay",
+    "What becomes of clients that belong to a draining server: they stay until they have left, or move to another server with their next request or connection.",
+);
 const EXPIRE: Key =
     key("expire", duration(1_000, 365 * DAY_MS), "1h", "How long an entry stays after its last use.");
 const ENTRIES: Key = key("size", SIZE, "65536", "Entries at most; the oldest give way.");
@@ -268,6 +285,7 @@ const PERSISTENCE: Kind = Kind::Typed(&[
                 "65536",
                 "Entries at most; the oldest give way.",
             ),
+            DRAINED,
         ],
     },
     Variant {
@@ -299,7 +317,7 @@ const PERSISTENCE: Kind = Kind::Typed(&[
                 "samesite",
                 Kind::Choice(&[word("strict"), word("lax"), word("none")]),
                 "",
-                "The cookie's SameSite attribute.",
+                "The cookie's SameSite attribute. Browsers refuse a cookie with `none` that is not `secure`.",
             ),
             key(
                 "domains",
@@ -320,26 +338,27 @@ const PERSISTENCE: Kind = Kind::Typed(&[
                 "",
                 "The cookie counts no longer so long after it was first set.",
             ),
+            DRAINED,
         ],
     },
     Variant {
         word: "rdp-cookie",
         doc: "By the user name that an RDP client sends (`mstshash`; Windows cuts it at nine characters, domain included), by the token of a Connection Broker (`msts`) where it names a server of the pool, else by the client's address.",
-        keys: &[EXPIRE, ENTRIES],
+        keys: &[EXPIRE, ENTRIES, DRAINED],
     },
     Variant {
         word: "tls-session-id",
         doc: "By the session that a TLS client resumes, in connections that are passed through unopened. TLS 1.3 has no such id: its clients, and those with none yet, are kept by their address.",
-        keys: &[EXPIRE, ENTRIES],
+        keys: &[EXPIRE, ENTRIES, DRAINED],
     },
     Variant {
         word: "header",
         doc: "By a header of the request.",
-        keys: &[required("name", Kind::Token, "Name of the header."), EXPIRE, ENTRIES],
+        keys: &[required("name", Kind::Token, "Name of the header."), EXPIRE, ENTRIES, DRAINED],
     },
     Variant {
         word: "app-cookie",
         doc: "By a cookie of the application, learned from its answers.",
-        keys: &[required("name", Kind::Token, "Name of the cookie."), EXPIRE, ENTRIES],
+        keys: &[required("name", Kind::Token, "Name of the cookie."), EXPIRE, ENTRIES, DRAINED],
     },
 ]);

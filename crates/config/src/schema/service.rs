@@ -15,7 +15,7 @@ const OWN: &[Key] = &[
     required(
         "vip",
         Kind::List(&Kind::Vip),
-        "Addresses with ports: `ADDRESS:80`, `ADDRESS:80,443`, `ADDRESS:6000-6100`.",
+        "Addresses with ports: `ADDRESS:80`, `ADDRESS:80,443`, `ADDRESS:6000-6100`; `*:80` is all addresses, `0.0.0.0:80` and `[::]:80`.",
     ),
     required(
         "mode",

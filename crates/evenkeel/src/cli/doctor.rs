@@ -370,9 +370,7 @@ impl Doctor {
         for service in self.status.virtual_services.clone().iter().filter(|s| s.mode == "tcp") {
             let path = format!("/api/v1/persistence/{}", service.name);
             let Ok(entries) = client.get::<Vec<api::PersistenceEntry>>(&path) else { continue };
-            let mut cut: Vec<&str> =
-                entries.iter().map(|e| e.key.as_str()).filter(|k| k.len() == 9).collect();
-            cut.retain(|k| k.parse::<IpAddr>().is_err() && !k.starts_with("0x"));
+            let cut: Vec<&str> = entries.iter().filter_map(|e| name_that_may_be_cut(&e.key)).collect();
             if let Some(example) = cut.first() {
                 self.report(
                     Level::Warning,
@@ -385,9 +383,28 @@ impl Doctor {
     }
 }
 
+/// The name in an entry of an RDP client, where it ends exactly where Windows cuts.
+fn name_that_may_be_cut(key: &str) -> Option<&str> {
+    key.strip_prefix("user:").filter(|name| name.chars().count() == 9)
+}
+
 /// What a program prints, whatever it exits with; `None` where it is not installed.
 fn output(program: &str, arguments: &[&str]) -> Option<String> {
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
     let output = Command::new(program).args(arguments).env("PATH", path).output().ok()?;
     Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_end_where_windows_cuts() {
+        assert_eq!(name_that_may_be_cut("user:alexander"), Some("alexander"));
+        assert_eq!(name_that_may_be_cut("user:\u{e4}lexander"), Some("\u{e4}lexander"));
+        for whole in ["user:jack", "user:alexandra1", "source:10.0.0.1", "123456789"] {
+            assert_eq!(name_that_may_be_cut(whole), None, "{whole}");
+        }
+    }
 }

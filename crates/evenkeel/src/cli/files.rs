@@ -31,6 +31,7 @@ pub fn check(file: &Path, json: bool) -> Outcome {
     let (problems, absent) = match evenkeel_config::read(&text) {
         Err(problems) => (problems, Vec::new()),
         Ok(snapshot) => {
+            warn(&snapshot);
             let files = evenkeel_l7::check_files(&snapshot);
             // What is not on this machine may be on the one that the configuration is for.
             let (absent, wrong): (Vec<_>, Vec<_>) = files.into_iter().partition(|e| e.missing);
@@ -49,6 +50,12 @@ pub fn check(file: &Path, json: bool) -> Outcome {
         eprint!("{}", Report { file: &name, text: &text, problems: &problems });
     }
     if problems.is_empty() { Ok(()) } else { Err(Failure::new(Exit::Configuration, "")) }
+}
+
+pub fn warn(snapshot: &evenkeel_model::Snapshot) {
+    for warning in evenkeel_config::warnings(snapshot) {
+        eprintln!("warning: {warning}");
+    }
 }
 
 /// A problem with a file, shown where the configuration names it.

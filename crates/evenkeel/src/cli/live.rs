@@ -37,8 +37,9 @@ pub fn plan(common: &Common, file: &Path) -> Outcome {
 /// The text of a file that holds no error; otherwise the errors are printed with their places.
 fn checked(file: &Path) -> Result<String, Failure> {
     let text = files::read(file)?;
-    if evenkeel_config::read(&text).is_err() {
-        files::check(file, false)?;
+    match evenkeel_config::read(&text) {
+        Ok(snapshot) => files::warn(&snapshot),
+        Err(_) => files::check(file, false)?,
     }
     Ok(text)
 }

@@ -395,6 +395,12 @@ impl Control {
                 self.push_state(pool, server);
             }
         }
+        self.tell_states();
+    }
+
+    /// The loops hear what has become of servers in this turn.
+    pub fn tell_states(&mut self) {
+        self.engine.tell_changes();
     }
 
     pub(super) fn push_state(&mut self, pool: &PoolSpec, server: &ServerSpec) {
@@ -407,10 +413,7 @@ impl Control {
     }
 
     pub(super) fn find_id(&self, id: u32) -> Option<(Arc<PoolSpec>, Arc<ServerSpec>)> {
-        self.engine.config().pools.iter().find_map(|pool| {
-            let server = pool.servers.iter().find(|s| s.id == id)?;
-            Some((pool.clone(), server.clone()))
-        })
+        self.engine.server(id).map(|(pool, server)| (pool.clone(), server.clone()))
     }
 
     pub(super) fn push_id(&mut self, id: u32) {

@@ -8,13 +8,14 @@ use evenkeel_api as api;
 use evenkeel_balance::{Activity, Balancer, Key, Refusal, Server, hash_address, hash_bytes, hash_flow};
 use evenkeel_l7::PoolSpec;
 use evenkeel_model::{
-    CookieMethod, Fallback, Mode, Normalize, Persistence, Pool, Scheduler, Snapshot, VirtualService,
-    mask_address,
+    AdminState, CookieMethod, Fallback, Mode, Normalize, Persistence, Pool, Scheduler, Snapshot,
+    VirtualService, mask_address,
 };
 use evenkeel_rules::{Captures, Facts};
 
 use super::control::{Control, monotonic_ms, read};
 use super::imagined::{self, Asked, Imagined};
+use super::secrets;
 
 /// The state of one server of a pool, as the explanation uses it.
 pub struct Seen {
@@ -156,6 +157,9 @@ fn explain(
     };
     let Some(pool_name) = &walked.pool else {
         reasons.push(format!("a route ends it: {}", walked.ending));
+        if let Some(status) = walked.status {
+            answered(&imagined, service, status, None, &mut reasons)?;
+        }
         return Ok(nowhere(reasons));
     };
     let pool = snapshot.pool(pool_name).ok_or("the service's pool is missing")?;
@@ -169,18 +173,21 @@ fn explain(
     if let Some(at) = named {
         reasons.push(format!("a route names {}", seen[at].server.name));
     }
-    let belongs = named.or_else(|| belongs(pool, &asked, known, &index_of, &mut reasons));
+    let is_remembered = |index: &usize| {
+        let name = &seen[*index].server.name;
+        pool.real_servers.iter().any(|s| s.name.as_str() == *name && s.is_remembered())
+    };
+    let belongs =
+        named.or_else(|| belongs(pool, &asked, known, &index_of, &mut reasons).filter(is_remembered));
     let kept = belongs.filter(|i| {
-        let usable = seen[*i].server.takes_persistent_clients();
+        let server = &seen[*i].server;
+        let leaves = pool.moves_drained && server.admin == AdminState::Draining;
+        let usable = server.takes_persistent_clients() && !leaves;
         if !usable {
             reasons.push(format!("{} cannot take it: the scheduler decides anew", seen[*i].server.name));
         }
         usable
     });
-    for answer in &service.answer_routes {
-        let when = answer.route.when.as_ref().map_or_else(String::new, |when| format!(" when {when}"));
-        reasons.push(format!("answer-route {} looks at the answer{when}", answer.route.name));
-    }
     let key = match pool.scheduler {
         Scheduler::SourceHash => hash_address(asked.client.ip()),
         Scheduler::Maglev => hash_flow(asked.client),
@@ -221,6 +228,20 @@ fn explain(
     if chosen.is_none() {
         reasons.push(no_server(service, seen.iter().any(|s| s.full)));
     }
+    if let Some(changed) = imagined.changed(service.normalize).filter(|_| asked.http) {
+        reasons.push(secrets::text(&format!("the server gets {changed}")));
+    }
+    let waits = seen.iter().any(|s| s.full);
+    match (chosen, &service.fallback) {
+        (Some(index), _) => {
+            answered(&imagined, service, 200, Some(&seen[index].server.name), &mut reasons)?;
+        }
+        (None, None) if !waits => answered(&imagined, service, 503, None, &mut reasons)?,
+        (None, Some(Fallback::Page { status, .. })) if !waits => {
+            answered(&imagined, service, *status, None, &mut reasons)?;
+        }
+        _ => {}
+    }
     let candidates = balancer.explain(chosen, |i| seen[i].full).into_iter().map(|choice| api::Candidate {
         real_server: seen[choice.server].server.name.clone(),
         effective_weight: choice.effective_weight,
@@ -236,6 +257,38 @@ fn explain(
         candidates: candidates.collect(),
         real_server: chosen.filter(|_| !open).map(|i| seen[i].server.name.clone()),
     })
+}
+
+/// What the routes of answers make of one with this status.
+fn answered(
+    imagined: &Imagined<'_>,
+    service: &VirtualService,
+    status: u16,
+    server: Option<&str>,
+    reasons: &mut Vec<String>,
+) -> Result<(), String> {
+    if service.answer_routes.is_empty() {
+        return Ok(());
+    }
+    let (mut server, mut now) = (server, status);
+    loop {
+        reasons.push(match server {
+            Some(server) => format!("an answer of {server} with status {now} and no headers of note:"),
+            None => format!("an answer of this program with status {now}:"),
+        });
+        let (said, last, denied) = imagined::walk_answers(imagined, service, now, server)?;
+        reasons.extend(said);
+        now = last;
+        if !denied {
+            break;
+        }
+        // In its place comes an error of this program's, which has its routes as well.
+        server = None;
+    }
+    if now != status {
+        reasons.push(format!("the client gets status {now}"));
+    }
+    Ok(())
 }
 
 /// The server that persistence has for the request, with the reasons.

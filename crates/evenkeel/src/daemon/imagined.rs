@@ -6,10 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use evenkeel_api as api;
 use evenkeel_balance::Counter;
-use evenkeel_model::{Action, HeaderEdit, Name, Snapshot, VirtualService};
+use evenkeel_model::{Action, Answers, HeaderEdit, Name, Normalize, Route, Snapshot, VirtualService};
 use evenkeel_rules::{
     Captures, Expression, Facts, Fetch, LocalTime, MapMatch, Parameters, Template, is_unclear_path,
-    normal_host, normal_path,
+    normal_host, normal_path, writable_target,
 };
 
 use super::explain::Known;
@@ -79,11 +79,15 @@ impl Asked {
     }
 
     fn host(&self) -> String {
-        let host = self.header("host").unwrap_or_else(|| self.vip.to_string());
-        match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            Some((address, _)) => format!("[{address}]"),
-            None => host.split(':').next().unwrap_or("").to_owned(),
-        }
+        bare_host(&self.header("host").unwrap_or_else(|| self.vip.to_string()))
+    }
+}
+
+/// Without the port.
+fn bare_host(host: &str) -> String {
+    match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => format!("[{address}]"),
+        None => host.split(':').next().unwrap_or("").to_owned(),
     }
 }
 
@@ -110,6 +114,38 @@ pub struct Now {
     /// The server that a route has named.
     pub server: Option<Name>,
     headers: Option<Vec<(String, String)>>,
+    /// The host that a route has written.
+    host: Option<String>,
+    /// The answer, when routes of answers are walked, and what routes have added to it before.
+    status: Option<u16>,
+    answering: Option<String>,
+    answer_headers: Vec<(String, String)>,
+}
+
+/// Path or query as a route's text makes it.
+fn target_part(text: &str, path: bool) -> String {
+    String::from_utf8_lossy(&writable_target(text.as_bytes(), path)).into_owned()
+}
+
+/// What an edit makes of a list of fields. Of requests, names are one where servers take them for one.
+fn edited(
+    headers: &mut Vec<(String, String)>,
+    edit: &HeaderEdit,
+    of_request: bool,
+    value: impl Fn(&str) -> String,
+) {
+    let named = |field: &str, name: &str| match of_request {
+        true => evenkeel_rules::is_named_alike(field.as_bytes(), name.as_bytes()),
+        false => evenkeel_rules::is_named(field.as_bytes(), name.as_bytes()),
+    };
+    match edit {
+        HeaderEdit::Set { name, value: text } => {
+            headers.retain(|(field, _)| !named(field, name));
+            headers.push((name.clone(), value(text)));
+        }
+        HeaderEdit::Add { name, value: text } => headers.push((name.clone(), value(text))),
+        HeaderEdit::Remove { name } => headers.retain(|(field, _)| !named(field, name)),
+    }
 }
 
 impl Imagined<'_> {
@@ -150,17 +186,40 @@ impl Imagined<'_> {
 
     fn change(&self, edit: &HeaderEdit, value: impl Fn(&str) -> String) {
         let mut headers = self.headers();
+        edited(&mut headers, edit, true, &value);
+        let mut now = self.now.borrow_mut();
         match edit {
-            HeaderEdit::Set { name, value: text } => {
-                headers.retain(|(n, _)| !evenkeel_rules::is_named_alike(n.as_bytes(), name.as_bytes()));
-                headers.push((name.clone(), value(text)));
+            HeaderEdit::Set { name, .. } | HeaderEdit::Add { name, .. }
+                if name.eq_ignore_ascii_case("host") =>
+            {
+                now.host = headers.last().map(|(_, host)| bare_host(host));
             }
-            HeaderEdit::Add { name, value: text } => headers.push((name.clone(), value(text))),
-            HeaderEdit::Remove { name } => {
-                headers.retain(|(n, _)| !evenkeel_rules::is_named_alike(n.as_bytes(), name.as_bytes()))
-            }
+            _ => {}
         }
-        self.now.borrow_mut().headers = Some(headers);
+        now.headers = Some(headers);
+    }
+
+    fn change_answer(&self, edit: &HeaderEdit, value: impl Fn(&str) -> String) {
+        // The texts may ask what is changed.
+        let mut headers = self.now.borrow().answer_headers.clone();
+        edited(&mut headers, edit, false, value);
+        self.now.borrow_mut().answer_headers = headers;
+    }
+
+    /// Method and target that the server gets, where routes or the normal form make others of them.
+    pub fn changed(&self, normalize: Normalize) -> Option<String> {
+        let method = self.now.borrow().method.clone();
+        let target = self.target();
+        let (path, rest) = target.split_at(target.find('?').unwrap_or(target.len()));
+        let normal = match normalize {
+            Normalize::Forward => normal_path(path.as_bytes(), Parameters::Keep),
+            _ => None,
+        };
+        let path = normal.map_or(path.to_owned(), |path| String::from_utf8_lossy(&path).into_owned());
+        let target = format!("{path}{rest}");
+        let asked = &self.asked;
+        let same = target == asked.path && method.as_ref().is_none_or(|m| *m == asked.method);
+        (!same).then(|| format!("{} {target}", method.as_ref().unwrap_or(&asked.method)))
     }
 }
 
@@ -170,7 +229,10 @@ impl Facts for Imagined<'_> {
         let target = self.target();
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         let value = match fetch {
-            Fetch::Host => Some(self.normal(asked.host(), normal_host)),
+            Fetch::Host => {
+                let written = self.now.borrow().host.clone();
+                Some(written.unwrap_or_else(|| self.normal(asked.host(), normal_host)))
+            }
             Fetch::Path => Some(self.path(path)),
             Fetch::FullPath => Some(self.normal(path.to_owned(), |path| normal_path(path, Parameters::Keep))),
             Fetch::RawPath => Some(path.to_owned()),
@@ -185,6 +247,12 @@ impl Facts for Imagined<'_> {
                 let mut named = headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
                 return named.any(|(_, v)| test(v.as_bytes()));
             }
+            Fetch::AnswerHeader => {
+                let headers = self.now.borrow().answer_headers.clone();
+                let mut named = headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
+                return named.any(|(_, v)| test(v.as_bytes()));
+            }
+            Fetch::Server => self.now.borrow().answering.clone(),
             Fetch::Variable => return self.variables.borrow().get(name).is_some_and(|value| test(value)),
             Fetch::Cookie => asked.cookie(name),
             Fetch::Version => Some("1.1".to_owned()),
@@ -205,6 +273,7 @@ impl Facts for Imagined<'_> {
 
     fn number(&self, fetch: Fetch, arguments: &[String]) -> Option<u64> {
         match fetch {
+            Fetch::Status => self.now.borrow().status.map(u64::from),
             Fetch::Port => Some(u64::from(self.asked.vip.port())),
             Fetch::SourcePort => Some(u64::from(self.asked.client.port())),
             Fetch::ContentLength => self.asked.header("content-length").map_or(Some(0), |l| l.parse().ok()),
@@ -256,54 +325,141 @@ pub struct Walked {
     /// None where a route ends it otherwise.
     pub pool: Option<Name>,
     pub ending: String,
+    /// Of the answer that ends it, where there is one.
+    pub status: Option<u16>,
 }
 
 pub fn walk(imagined: &Imagined<'_>, service: &VirtualService) -> Result<Walked, String> {
     let mut tried = Vec::new();
     if is_refused(imagined, service) {
         let ending = "servers read such a path differently, and a route looks at it: answer 400".to_owned();
-        return Ok(Walked { routes: tried, pool: None, ending });
+        return Ok(Walked { routes: tried, pool: None, ending, status: Some(400) });
     }
     for route in &service.routes {
-        let mut captures = Captures::wanted();
-        let mut tests = Vec::new();
-        let mut holds = true;
-        if let Some(text) = &route.when {
-            let mut expression = Expression::parse(text).map_err(|e| e.message)?;
-            evenkeel_l7::load_lists(&mut expression).map_err(|e| e.to_string())?;
-            holds = expression.holds(imagined, &mut captures);
-            let leaves = expression.explain(imagined).into_iter();
-            tests = leaves
-                .map(|leaf| api::TestTried { test: secrets::text(&leaf.text), holds: leaf.holds })
-                .collect();
-        }
+        let (holds, tests, captures) = hold(imagined, route)?;
         let mut actions = Vec::new();
         let mut ending = None;
         for action in route.actions.iter().filter(|_| holds) {
             let (text, pool) = describe(action, imagined, &captures)?;
-            if action.is_final() {
-                let goes_on = matches!(action, Action::PoolMap { .. }) && pool.is_none();
-                ending = (!goes_on).then(|| (text.clone(), pool));
+            if ends(action, imagined, pool.is_some()) {
+                ending = Some((text.clone(), pool, status_of(action)));
             }
             actions.push(secrets::text(&text));
+            if ending.is_some() {
+                break;
+            }
         }
         imagined.end_route();
         tried.push(api::RouteTried { name: route.name.as_str().into(), holds, tests, actions });
-        if let Some((ending, pool)) = ending {
+        if let Some((ending, pool, status)) = ending {
             let ending = format!("route {}: {ending}", route.name);
-            return Ok(Walked { routes: tried, pool, ending });
+            return Ok(Walked { routes: tried, pool, ending, status });
         }
     }
     let ending = "no route ends it".to_owned();
-    Ok(Walked { routes: tried, pool: Some(service.pool.clone()), ending })
+    Ok(Walked { routes: tried, pool: Some(service.pool.clone()), ending, status: None })
+}
+
+/// Whether a route holds, each test of its condition, and what it captured.
+fn hold(imagined: &Imagined<'_>, route: &Route) -> Result<(bool, Vec<api::TestTried>, Captures), String> {
+    let mut captures = Captures::wanted();
+    let Some(text) = &route.when else { return Ok((true, Vec::new(), captures)) };
+    let mut expression = Expression::parse(text).map_err(|e| e.message)?;
+    evenkeel_l7::load_lists(&mut expression).map_err(|e| e.to_string())?;
+    let holds = expression.holds(imagined, &mut captures);
+    let leaves = expression.explain(imagined).into_iter();
+    let tests = leaves.map(|leaf| api::TestTried { test: secrets::text(&leaf.text), holds: leaf.holds });
+    Ok((holds, tests.collect(), captures))
+}
+
+/// Whether an action is the last one of the walk. Who brings a name and a password is taken to have the
+/// right ones.
+fn ends(action: &Action, imagined: &Imagined<'_>, has_pool: bool) -> bool {
+    match action {
+        Action::PoolMap { .. } => has_pool,
+        Action::BasicAuth { .. } => imagined.asked.header("authorization").is_none(),
+        _ => action.is_final(),
+    }
+}
+
+fn status_of(action: &Action) -> Option<u16> {
+    match action {
+        Action::Redirect { status, .. } | Action::Answer { status, .. } | Action::Tarpit { status, .. } => {
+            Some(*status)
+        }
+        Action::Deny { silent: false, status, .. } => Some(*status),
+        Action::BasicAuth { .. } => Some(401),
+        _ => None,
+    }
+}
+
+/// Walks the routes of answers, as the data path does: over an answer of a server, or of this program
+/// where `server` is none. What nobody can know of it is not there. In words, with the last status, and
+/// whether the answer is denied.
+pub fn walk_answers(
+    imagined: &Imagined<'_>,
+    service: &VirtualService,
+    status: u16,
+    server: Option<&str>,
+) -> Result<(Vec<String>, u16, bool), String> {
+    let (mut said, mut denied) = (Vec::new(), false);
+    {
+        let mut now = imagined.now.borrow_mut();
+        now.status = Some(status);
+        now.answering = server.map(str::to_owned);
+    }
+    for each in &service.answer_routes {
+        let wanted = match each.of {
+            Answers::All => true,
+            Answers::OfServers => server.is_some(),
+            Answers::Own => server.is_none(),
+        };
+        let name = &each.route.name;
+        if !wanted {
+            said.push(format!("answer-route {name} is not for such answers"));
+            continue;
+        }
+        let (holds, tests, captures) = hold(imagined, &each.route)?;
+        if !holds {
+            let failed = tests.iter().filter(|t| !t.holds).map(|t| t.test.as_str()).collect::<Vec<_>>();
+            said.push(format!("answer-route {name} does not hold: {}", failed.join(", ")));
+            continue;
+        }
+        let mut actions = Vec::new();
+        for action in &each.route.actions {
+            let deny = matches!(action, Action::Deny { .. });
+            let counts = matches!(
+                action,
+                Action::SetVariable { .. }
+                    | Action::Capture { .. }
+                    | Action::ResponseHeader(_)
+                    | Action::Status(_)
+            );
+            // Answers of this program are not denied.
+            if !counts && !(deny && server.is_some()) {
+                continue;
+            }
+            actions.push(secrets::text(&describe(action, imagined, &captures)?.0));
+            if let Action::Status(status) | Action::Deny { status, .. } = action {
+                imagined.now.borrow_mut().status = Some(*status);
+            }
+            denied |= deny;
+        }
+        said.push(format!("answer-route {name} holds: {}", actions.join("; ")));
+        if each.stop || denied {
+            break;
+        }
+    }
+    let status = imagined.now.borrow().status.unwrap_or(status);
+    Ok((said, status, denied))
 }
 
 /// The path may mean another thing to the server than to the routes that look at it.
 fn is_refused(imagined: &Imagined<'_>, service: &VirtualService) -> bool {
     let routes = service.routes.iter().chain(service.answer_routes.iter().map(|answer| &answer.route));
-    let looks = |text: &str| Expression::parse(text).is_ok_and(|when| when.reads_path());
+    let looks = |text: &str| Expression::parse(text).is_ok_and(|when| when.wants().path());
     let in_map = |action: &Action| match action {
-        Action::PoolMap { key, .. } => Template::parse(key).is_ok_and(|key| key.has_path()),
+        Action::PoolMap { key, .. } => Template::parse(key).is_ok_and(|key| key.wants().path()),
         _ => false,
     };
     let mut reading =
@@ -359,7 +515,10 @@ fn describe(
         Action::ConcurrencyLimit { key, max, .. } => {
             (format!("{} may have {max} requests at a time", render(key)), None)
         }
-        Action::BasicAuth { realm, .. } => (format!("a name and a password are asked for ({realm})"), None),
+        Action::BasicAuth { realm, .. } => match facts.asked.header("authorization") {
+            Some(_) => (format!("a name and a password are asked for ({realm}), and there are some"), None),
+            None => (format!("answer 401: a name and a password are asked for ({realm})"), None),
+        },
         Action::SetVariable { name, value } => {
             let value = render(value);
             facts.variables.borrow_mut().insert(name.clone(), value.clone().into_bytes());
@@ -376,14 +535,14 @@ fn describe(
             (format!("the server has {} for each answer", evenkeel_model::format_duration(*time)), None)
         }
         Action::RewritePath(text) => {
-            let path = render(text);
+            let path = target_part(&render(text), true);
             let query =
                 facts.next_target().split_once('?').map_or_else(String::new, |(_, q)| format!("?{q}"));
             facts.now.borrow_mut().next_target = Some(format!("{path}{query}"));
             (format!("the path becomes {path}"), None)
         }
         Action::RewriteQuery(text) => {
-            let query = render(text);
+            let query = target_part(&render(text), false);
             let path = facts.next_target().split('?').next().unwrap_or("").to_owned();
             facts.now.borrow_mut().next_target =
                 Some(format!("{path}?{query}").trim_end_matches('?').to_owned());
@@ -395,6 +554,10 @@ fn describe(
         }
         Action::RewriteUri(text) => {
             let uri = render(text);
+            let uri = match uri.split_once('?') {
+                Some((path, query)) => format!("{}?{}", target_part(path, true), target_part(query, false)),
+                None => target_part(&uri, true),
+            };
             facts.now.borrow_mut().next_target = Some(uri.clone());
             (format!("path and query become {uri}"), None)
         }
@@ -402,7 +565,10 @@ fn describe(
             facts.change(e, render);
             (edit("request", e), None)
         }
-        Action::ResponseHeader(e) => (edit("response", e), None),
+        Action::ResponseHeader(e) => {
+            facts.change_answer(e, render);
+            (edit("response", e), None)
+        }
         Action::Status(status) => (format!("the status becomes {status}"), None),
         Action::Pool(pool) => (format!("pool {pool}"), Some(pool.clone())),
         Action::PoolMap { key, file, matching, default } => {
@@ -418,8 +584,11 @@ fn describe(
             };
             (text, pool)
         }
-        Action::Redirect { location, status, .. } => {
-            (format!("redirect {status} to {}", render(location)), None)
+        Action::Redirect { location, status, drop_query } => {
+            let keeps = !drop_query && Template::parse(location).is_ok_and(|text| text.ends_in_path());
+            let query = facts.next_target().split_once('?').map(|(_, query)| format!("?{query}"));
+            let query = query.filter(|_| keeps).unwrap_or_default();
+            (format!("redirect {status} to {}{query}", render(location)), None)
         }
         Action::Answer { status, .. } => (format!("answer {status}"), None),
         Action::Deny { silent: true, .. } => ("the connection ends without an answer".into(), None),

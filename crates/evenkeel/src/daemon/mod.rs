@@ -203,8 +203,14 @@ pub async fn serve(start: Start) -> Outcome {
     loop {
         tokio::select! {
             Some(request) = request_inbox.recv() => control.answer(request),
-            Some(report) = report_inbox.recv() => control.on_report(report),
-            Some(notice) = notice_inbox.recv() => control.on_notice(notice),
+            Some(report) = report_inbox.recv() => {
+                control.on_report(report);
+                at_hand(&mut report_inbox).for_each(|report| control.on_report(report));
+            }
+            Some(notice) = notice_inbox.recv() => {
+                control.on_notice(notice);
+                at_hand(&mut notice_inbox).for_each(|notice| control.on_notice(notice));
+            }
             Some(news) = news_inbox.recv() => control.on_news(&news),
             Some(news) = peer_inbox.recv() => control.on_peer(news),
             _ = tick.tick() => control.on_tick(),
@@ -241,6 +247,7 @@ pub async fn serve(start: Start) -> Outcome {
                 }
             }
         }
+        control.tell_states();
         control.flush_layer4();
     }
     drop(request_inbox);
@@ -251,6 +258,13 @@ pub async fn serve(start: Start) -> Outcome {
         let _ = std::fs::remove_dir_all(folder);
     }
     Ok(())
+}
+
+/// What lies in an inbox already, as much as fits in one turn of the daemon: what follows from all of it
+/// together is done once.
+fn at_hand<T>(inbox: &mut UnboundedReceiver<T>) -> impl Iterator<Item = T> {
+    const MOST: usize = 256;
+    std::iter::from_fn(|| inbox.try_recv().ok()).take(MOST)
 }
 
 /// Tells when standard input is closed: whoever started this process has ended, however it did.

@@ -104,6 +104,8 @@ impl Control {
             self.overrides = changed;
             self.tell_live();
             self.push_state(&pool, &spec);
+            // Before whoever asked hears that it is done.
+            self.tell_states();
             let now = self.engine.state(spec.id).map(|s| s.admin);
             if let Some(admin) = now.filter(|_| before != now) {
                 self.tell_watcher(spec.id, Turn::Set(admin));

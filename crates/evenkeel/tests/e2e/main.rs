@@ -6,6 +6,7 @@ mod balancing;
 mod changes;
 mod chaos;
 mod command_line;
+mod explained;
 mod haproxy;
 mod health;
 mod http;

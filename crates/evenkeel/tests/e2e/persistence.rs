@@ -216,7 +216,9 @@ fn rdp_users_and_broker_tokens_find_their_server() {
     assert_eq!(seen.len(), 4, "users spread over the servers");
     let bob = ask(&rdp("Cookie: mstshash=bob\r\n"));
     assert_eq!(ask(&rdp("Cookie: mstshash=C\\bob\r\n")), bob);
-    assert_eq!(ask(&rdp("Cookie: mstshash=bob@c\r\n")), bob);
+    for same in ["bob@c", "c/bob", "corp.example\\BOB", "bob@corp.example"] {
+        assert_eq!(ask(&rdp(&format!("Cookie: mstshash={same}\r\n"))), bob, "{same}");
+    }
     // A broker's token names the server; one that is not of the pool counts as none.
     let token = |address: std::net::SocketAddr| {
         let std::net::IpAddr::V4(ip) = address.ip() else { unreachable!() };
@@ -225,6 +227,8 @@ fn rdp_users_and_broker_tokens_find_their_server() {
     for (number, server) in servers.iter().enumerate() {
         assert_eq!(ask(&rdp(&token(*server))), format!("s{}", number + 1));
     }
+    let listed = evenkeel.ok(&["persistence", "list", "ts"]);
+    assert!(!listed.contains("source:"), "a token says nothing about its address: {listed}");
     let stranger = ask(&rdp(&token("192.0.2.1:3389".parse().unwrap())));
     // Without a cookie the client's address decides.
     for _ in 0..4 {
@@ -290,4 +294,117 @@ fn tls_sessions_come_back_to_the_server_that_knows_them() {
         }
     }
     assert!(evenkeel.ok(&["persistence", "list", "tls"]).contains("0x"));
+}
+
+#[test]
+fn a_backup_is_never_remembered() {
+    let place = Place::new("unremembered");
+    let named = |name: &'static str| {
+        move |mut stream: std::net::TcpStream| {
+            while read_head(&mut stream).is_some() {
+                let head = "HTTP/1.1 200 OK\r\nSet-Cookie: APP=x\r\nContent-Length: 2\r\n\r\n";
+                let _ = write!(stream, "{head}{name}");
+            }
+        }
+    };
+    let _proper = Scripted::start(place.at(9001), named("s1"));
+    let _other = Scripted::start(place.at(9002), named("s2"));
+    let ways = ["cookie\", name = \"S", "source", "header\", name = \"X-User", "app-cookie\", name = \"APP"];
+    let mut config = String::new();
+    for (port, way) in (8080..).zip(ways) {
+        for (port, key) in [(port, "backup"), (port + 10, "non-stick")] {
+            let servers = [place.at(9001), place.at(9002)];
+            let keys = format!("health-check = {{ type = \"none\" }}\npersistence = {{ type = \"{way}\" }}");
+            let text = service(&format!("s{port}"), "http", place.at(port), &servers, &keys);
+            config += &text.replace("9002\"", &format!("9002\"\n  {key} = true"));
+        }
+    }
+    let evenkeel = start(&place, &config);
+    for port in [8080, 8081, 8082, 8083, 8090, 8091, 8092, 8093] {
+        let service = format!("s{port}");
+        let ask = |cookies: &str| {
+            let mut connection = Connection::open(place.at(port));
+            connection
+                .send(format!("GET / HTTP/1.1\r\nHost: test\r\nX-User: u\r\nCookie: {cookies}\r\n\r\n"));
+            connection.answer().unwrap()
+        };
+        evenkeel.ok(&["halt", &format!("{service}/s1")]);
+        eventually("the other serves", Duration::from_secs(5), || ask("APP=x").text() == "s2");
+        let answer = ask("APP=x");
+        assert!(!answer.head.contains("S=s2"), "{port}: {}", answer.head);
+        let listed = evenkeel.cli(&["persistence", "list", &service]);
+        assert!(!listed.out.contains("s2"), "{port}: {}", listed.out);
+        evenkeel.ok(&["online", &format!("{service}/s1")]);
+        eventually("the first serves", Duration::from_secs(5), || ask("S=s2; APP=x").text() == "s1");
+        // From now on it is the first that is remembered.
+        for _ in 0..6 {
+            assert_eq!(ask("S=s1; APP=x").text(), "s1", "{port}");
+        }
+        if port >= 8090 {
+            continue;
+        }
+        for _ in 0..3 {
+            assert_eq!(ask("S=s2; APP=x").text(), "s1", "{port}: a cookie names no backup");
+        }
+    }
+}
+
+#[test]
+fn clients_of_a_drained_server_stay_or_move() {
+    let place = Place::new("drained");
+    let named = |name: &'static str| {
+        move |mut stream: std::net::TcpStream| {
+            while read_head(&mut stream).is_some() {
+                let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{name}");
+            }
+        }
+    };
+    let _one = Scripted::start(place.at(9001), named("s1"));
+    let _two = Scripted::start(place.at(9002), named("s2"));
+    let ways = [
+        ("cookie\", name = \"S", "http"),
+        ("header\", name = \"X-User", "http"),
+        ("source", "http"),
+        ("source", "tcp"),
+    ];
+    let mut config = String::new();
+    for (port, (way, mode)) in (8080..).zip(ways) {
+        for (port, drained) in [(port, "stay"), (port + 10, "move")] {
+            let keys = format!(
+                "health-check = {{ type = \"none\" }}\npersistence = {{ type = \"{way}\", drained = \"{drained}\" }}"
+            );
+            let servers = [place.at(9001), place.at(9002)];
+            config += &service(&format!("s{port}"), mode, place.at(port), &servers, &keys);
+        }
+    }
+    let evenkeel = start(&place, &config);
+    for port in [8080, 8081, 8082, 8083, 8090, 8091, 8092, 8093] {
+        let ask = |server: &str| {
+            let mut connection = Connection::open(place.at(port));
+            connection
+                .send(format!("GET / HTTP/1.1\r\nHost: test\r\nX-User: u\r\nCookie: S={server}\r\n\r\n"));
+            connection.answer().unwrap()
+        };
+        let first = ask("s1").text();
+        assert_eq!(ask(&first).text(), first, "{port}");
+        evenkeel.ok(&["drain", &format!("s{port}/{first}")]);
+        if port < 8090 {
+            std::thread::sleep(Duration::from_millis(100));
+            assert_eq!(ask(&first).text(), first, "{port}: it stays");
+            continue;
+        }
+        eventually("it moves", Duration::from_secs(5), || ask(&first).text() != first);
+        let answer = ask(&first);
+        assert_ne!(answer.text(), first, "{port}");
+        if port == 8090 {
+            assert!(answer.head.contains(&format!("S={}", answer.text())), "{}", answer.head);
+            continue;
+        }
+        // It is remembered where it went, also when the first is back.
+        evenkeel.ok(&["online", &format!("s{port}/{first}")]);
+        std::thread::sleep(Duration::from_millis(100));
+        for _ in 0..4 {
+            assert_ne!(ask("none").text(), first, "{port}");
+        }
+    }
 }

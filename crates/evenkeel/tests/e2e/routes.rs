@@ -635,7 +635,7 @@ fn answers_have_routes_of_their_own() {
         })
     });
     let told = evenkeel.ok(&["explain", &format!("http://{}/200", place.at(8080))]);
-    assert!(told.contains("answer-route answer-route-4 looks at the answer when status >= 500"), "{told}");
+    assert!(told.contains("answer-route answer-route-4 does not hold: status >= 500"), "{told}");
 }
 
 /// What is decoded on the way into a head must not end a line of it.

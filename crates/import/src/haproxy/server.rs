@@ -54,9 +54,7 @@ impl Common {
 /// Options that need nothing here.
 const MOOT: &[&str] = &[
     "no-agent-check",
-    "non-stick",
     "no-check",
-    "stick",
     "resolve-prefer",
     "check-reuse-pool",
     "init-state",
@@ -167,6 +165,7 @@ fn option_by_option(
 ) {
     let mut rest = options.iter();
     let (mut tls, mut speaks_tls) = (Tls::default(), false);
+    let (mut has_cookie, mut non_stick) = (false, false);
     let mut checked = false;
     let mut own = Table::default();
     while let Some(option) = rest.next() {
@@ -175,6 +174,8 @@ fn option_by_option(
             "weight" => server.set("weight", value()),
             "maxconn" => server.set("max-connections", value()),
             "backup" => server.set("backup", "true"),
+            "non-stick" => non_stick = true,
+            "stick" => non_stick = false,
             "disabled" => server.set_with("admin-state", "\"halted\"", "it was disabled"),
             "check" => checked = true,
             "check-ssl" => own.set("tls", "{ verify = false }"),
@@ -200,6 +201,7 @@ fn option_by_option(
             "addr" => own.text("address", split_port(&value()).0.trim_matches(['[', ']'])),
             "cookie" => {
                 let given = value();
+                has_cookie = true;
                 if !crate::words::is_token(&given) {
                     draft.left(line, "cookie", format!("{given:?} is no value of a cookie"));
                 } else if crate::words::name(name) != given {
@@ -296,6 +298,16 @@ fn option_by_option(
         }
     } else if common.plain.is_none() {
         common.plain = Some((line, name.to_owned()));
+    }
+    // Persistence is one thing here: by cookies, which need a value, or by a table.
+    match pool.table.get("persistence") {
+        // Never remembered anyway.
+        _ if server.get("backup").is_some() => {}
+        Some(kind) if kind.contains("type = \"cookie\"") && !has_cookie => {
+            server.set_with("non-stick", "true", "it has no cookie");
+        }
+        Some(kind) if !kind.contains("type = \"cookie\"") && non_stick => server.set("non-stick", "true"),
+        _ => {}
     }
     if !checked {
         server.set("check", "false");

@@ -3,7 +3,6 @@
 //! Both directions move at the same time, so that an answer may come before the request has
 //! ended. Bytes are sent as they come; only heads are rewritten, in place.
 
-use evenkeel_balance::Key;
 use evenkeel_model::{CookieMethod, Persistence};
 use std::rc::Rc;
 
@@ -460,7 +459,8 @@ impl Flow<'_> {
         let sent_all = self.outgoing.is_sent();
         let closing = self.client.must_close(self.worker);
         let pool = self.context.pool.spec();
-        let in_pool = self.context.pool.index_of(self.lease.server.id).is_some();
+        let remembered =
+            self.context.pool.index_of(self.lease.server.id).is_some() && self.lease.server.is_remembered();
         let now = self.worker.reactor.now();
         let Scratch { request, response, head, text, record, changes, kept_head } = &mut *self.scratch;
         // HTTP/1.0 has no chunks: they are taken off, and the end of the connection ends the body.
@@ -493,7 +493,7 @@ impl Flow<'_> {
         let server = self.lease.server.cookie();
         let (mut inserted, mut cookie) = (None, None);
         match &pool.pool.persistence {
-            Persistence::Cookie(rule) if in_pool => {
+            Persistence::Cookie(rule) if remembered => {
                 let valid = record.termination.cookie == b'V';
                 let posted = !rule.postonly || request.method == Method::Post;
                 let own = response.sets_cookie(down.bytes(), rule.name.as_bytes()).is_some();
@@ -526,11 +526,10 @@ impl Flow<'_> {
                     _ => {}
                 }
             }
-            Persistence::AppCookie { name, table: rule } if in_pool => {
+            Persistence::AppCookie { name, .. } if remembered => {
                 let value = response.sets_cookie(down.bytes(), name.as_bytes()).filter(|v| !v.is_empty());
-                if let (Some(value), Some(table)) = (value, self.context.pool.table()) {
-                    let expires_ms = now.mono_ms + rule.expire.as_millis() as u64;
-                    table.set(&Key::text(value), Some(self.lease.server.id), expires_ms, now.mono_ms);
+                if let Some(value) = value {
+                    persist::learn(self.context.pool, &self.lease.server, value, now.mono_ms);
                 }
             }
             _ => {}

@@ -4,10 +4,10 @@
 use evenkeel_balance::Key;
 use evenkeel_model::{CookieMethod, CookiePersistence, Persistence, mask_address};
 
-use super::PoolRuntime;
 use super::facts::Hello;
 use super::pick::Wish;
 use super::session::Client;
+use super::{PoolRuntime, ServerRuntime};
 use crate::h1::request::Request;
 use crate::log::Record;
 use crate::rdp;
@@ -16,15 +16,30 @@ use crate::rdp;
 pub fn find(pool: &PoolRuntime, wish: &Wish, now_ms: u64) -> Option<usize> {
     let remembered = || {
         let server = pool.table()?.lookup(wish.entry.as_ref()?, now_ms)?;
-        pool.index_of(server)
+        // It may have become a backup since.
+        pool.index_of(server).filter(|index| pool.server(*index).is_some_and(|s| s.is_remembered()))
     };
     wish.named.or_else(remembered)
 }
 
-/// A client goes to this server from now on.
-pub fn keep(pool: &PoolRuntime, wish: &Wish, server: u32, now_ms: u64) {
+/// A client goes to this server from now on, unless persistence does not remember the server.
+pub fn keep(pool: &PoolRuntime, wish: &Wish, server: &ServerRuntime, now_ms: u64) {
+    if !server.is_remembered() {
+        return;
+    }
     if let (Some(table), Some(entry)) = (pool.table(), &wish.entry) {
-        table.insert_or_get(entry, server, now_ms, |known| known == server);
+        table.insert_or_get(entry, server.id, now_ms, |known| known == server.id);
+    }
+}
+
+/// Remembers a key that an answer of this server gave its client.
+pub fn learn(pool: &PoolRuntime, server: &ServerRuntime, key: &[u8], now_ms: u64) {
+    let spec = pool.spec();
+    if let (true, Some(table), Some(rule)) =
+        (server.is_remembered(), pool.table(), spec.pool.persistence.table())
+    {
+        let expires_ms = now_ms + rule.expire.as_millis() as u64;
+        table.set(&Key::text(key), Some(server.id), expires_ms, now_ms);
     }
 }
 
@@ -67,8 +82,12 @@ pub fn of_first_bytes(
         Persistence::RdpCookie(_) => {
             let request = rdp::parse(first).unwrap_or_default();
             let named = request.token.and_then(|address| pool.index_by_address(address));
+            // The broker knows where this session is; that says nothing about others from its address.
+            if named.is_some_and(|index| pool.takes_persistent(index)) {
+                return (None, named);
+            }
             let entry = request.user.map(|user| Key::text(&rdp::user_key(user)));
-            (entry.or_else(by_address), named)
+            (entry.or_else(by_address), None)
         }
         Persistence::TlsSessionId(_) => {
             let session = hello.map(|h| h.session_id.as_slice()).filter(|id| !id.is_empty());

@@ -136,7 +136,7 @@ pub async fn lease(
                 let Some(server) = pool.server(index) else { return Err(NoLease::NoServer) };
                 let limited = server.max_connections() != 0;
                 if !limited || server.reserve() {
-                    persist::keep(pool, wish, server.id, worker.reactor.now_ms());
+                    persist::keep(pool, wish, &server, worker.reactor.now_ms());
                     return Ok(Lease::new(worker, Some(pool), server, index, limited));
                 }
                 persistent.then_some(server.id)
@@ -181,7 +181,7 @@ pub async fn lease(
 
 fn choose(worker: &Worker, pool: &PoolRuntime, wish: &Wish, queued: bool) -> Choice {
     let known_by = wish.known_by.filter(|id| Some(*id) != wish.avoid).and_then(|id| pool.index_of(id));
-    if let Some(index) = known_by.filter(|index| pool.takes_persistent(*index)) {
+    if let Some(index) = known_by.filter(|index| pool.goes_on(*index)) {
         return Choice::Server { index, persistent: true };
     }
     if let Some(index) = persistent_server(worker, pool, wish) {
@@ -207,7 +207,7 @@ fn choose(worker: &Worker, pool: &PoolRuntime, wish: &Wish, queued: bool) -> Cho
         // The server that just failed is better than none.
         .or_else(|| wish.avoid.and_then(|_| balancer.pick(wish.key, random, is_free)));
     // Changes that wait for the end of this turn may have left others to pick.
-    let refreshed = picked.is_none() && balancer.refresh(worker.reactor.now_ms());
+    let refreshed = picked.is_none() && balancer.refresh(worker.reactor.now_ms(), &mut 0);
     let picked =
         if refreshed { balancer.pick(wish.key, random, |i| is_free(i) && !is_avoided(i)) } else { picked };
     match picked {
@@ -275,7 +275,7 @@ impl Lease {
         if refused {
             if let Some(pool) = &self.pool {
                 pool.mark_down(server);
-                self.worker.pool_changed(pool.id);
+                self.worker.pool_changed(pool);
             }
             self.worker.notify(Notice::Refused { server });
         } else {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use evenkeel_balance::{ConcurrencyLimit, Counter, Key};
 use evenkeel_model::{Answers, Name};
-use evenkeel_rules::{Captures, PathStart, Template, is_named, is_named_alike};
+use evenkeel_rules::{Captures, PathStart, Template, is_named, is_named_alike, writable_target};
 
 use super::facts::{Answer, Asked, Hello, Variables};
 use super::session::Client;
@@ -454,7 +454,7 @@ async fn take(asked: &mut Asked<'_>, step: &Step, changes: &mut Changes) -> Opti
             render(text);
             let now = asked.whole_target();
             let query = memchr::memchr(b'?', now).map_or(&[][..], |at| &now[at..]);
-            let mut target = sanitized(&rendered, true);
+            let mut target = writable_target(&rendered, true);
             target.extend_from_slice(query);
             asked.next_target = Some(target);
             None
@@ -465,7 +465,7 @@ async fn take(asked: &mut Asked<'_>, step: &Step, changes: &mut Changes) -> Opti
             let mut target = now[..memchr::memchr(b'?', now).unwrap_or(now.len())].to_vec();
             if !rendered.is_empty() {
                 target.push(b'?');
-                target.extend(sanitized(&rendered, false));
+                target.extend(writable_target(&rendered, false));
             }
             asked.next_target = Some(target);
             None
@@ -477,10 +477,10 @@ async fn take(asked: &mut Asked<'_>, step: &Step, changes: &mut Changes) -> Opti
         Step::RewriteUri(text) => {
             render(text);
             let at = memchr::memchr(b'?', &rendered);
-            let mut target = sanitized(&rendered[..at.unwrap_or(rendered.len())], true);
+            let mut target = writable_target(&rendered[..at.unwrap_or(rendered.len())], true);
             if let Some(at) = at {
                 target.push(b'?');
-                target.extend(sanitized(&rendered[at + 1..], false));
+                target.extend(writable_target(&rendered[at + 1..], false));
             }
             asked.next_target = Some(target);
             None
@@ -535,21 +535,6 @@ async fn take(asked: &mut Asked<'_>, step: &Step, changes: &mut Changes) -> Opti
     };
     changes.rendered = rendered;
     verdict
-}
-
-/// What can stand in a request line: captured texts come from one, so little is ever replaced.
-fn sanitized(text: &[u8], path: bool) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len() + 1);
-    if path && text.first() != Some(&b'/') && text != b"*" {
-        out.push(b'/');
-    }
-    for byte in text {
-        match byte {
-            0x21..=0x7e if *byte != b'#' && !(path && *byte == b'?') => out.push(*byte),
-            _ => out.extend_from_slice(format!("%{byte:02X}").as_bytes()),
-        }
-    }
-    out
 }
 
 /// Whether the request names a user with the right password.

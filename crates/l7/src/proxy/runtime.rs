@@ -2,14 +2,14 @@
 //! changes their contents, and connections that hold them notice at their next request.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
-use evenkeel_balance::{Balancer, Server, Table};
-use evenkeel_model::{OutlierRule, Persistence, SourceAddress};
+use evenkeel_balance::{Balancer, GONE, Server, Table};
+use evenkeel_model::{AdminState, OutlierRule, Persistence, SourceAddress};
 
 use crate::counters::{ServerCounters, ServiceCounters};
 use crate::h2::connection::Upstream;
@@ -71,6 +71,8 @@ pub struct PoolRuntime {
     servers: RefCell<Vec<Rc<ServerRuntime>>>,
     pub balancer: RefCell<Balancer>,
     pub queue: RefCell<VecDeque<Waiter>>,
+    /// It is in the worker's list of pools that have changed.
+    pub is_changed: Cell<bool>,
     by_name: RefCell<HashMap<Vec<u8>, usize>>,
     by_id: RefCell<HashMap<u32, usize>>,
 }
@@ -81,6 +83,7 @@ impl PoolRuntime {
         spec: Arc<PoolSpec>,
         states: &HashMap<u32, ServerState>,
         now_ms: u64,
+        looks: &mut u64,
     ) -> PoolRuntime {
         let scheduler = spec.pool.scheduler;
         let pool = PoolRuntime {
@@ -90,10 +93,11 @@ impl PoolRuntime {
             servers: RefCell::default(),
             balancer: RefCell::new(Balancer::new(scheduler, 0, Vec::new(), now_ms)),
             queue: RefCell::default(),
+            is_changed: Cell::new(false),
             by_name: RefCell::default(),
             by_id: RefCell::default(),
         };
-        pool.apply(spec, states, now_ms);
+        pool.apply(spec, states, now_ms, looks);
         pool
     }
 
@@ -112,8 +116,16 @@ impl PoolRuntime {
         self.spec.borrow().table.clone()
     }
 
-    /// Takes a new configuration: servers that stay keep their connections and counts.
-    pub fn apply(&self, spec: Arc<PoolSpec>, states: &HashMap<u32, ServerState>, now_ms: u64) {
+    /// Takes a new configuration: servers that stay keep their connections and counts. A large table
+    /// is filled with the `looks` that are left; the worker goes on with it.
+    pub fn apply(
+        &self,
+        spec: Arc<PoolSpec>,
+        states: &HashMap<u32, ServerState>,
+        now_ms: u64,
+        looks: &mut u64,
+    ) {
+        let before: Vec<u32> = self.servers.borrow().iter().map(|s| s.id).collect();
         let measured: HashMap<u32, u32> = {
             let (servers, balancer) = (self.servers.borrow(), self.balancer.borrow());
             servers.iter().zip(balancer.servers()).map(|(s, seen)| (s.id, seen.answer_us)).collect()
@@ -139,7 +151,10 @@ impl PoolRuntime {
         }
         let names = servers.iter().enumerate();
         *self.by_name.borrow_mut() = match spec.pool.persistence {
-            Persistence::Cookie(_) => names.map(|(i, s)| (s.cookie().as_bytes().to_vec(), i)).collect(),
+            Persistence::Cookie(_) => names
+                .filter(|(_, s)| s.is_remembered())
+                .map(|(i, s)| (s.cookie().as_bytes().to_vec(), i))
+                .collect(),
             _ => HashMap::new(),
         };
         let balanced = servers.iter().map(|s| {
@@ -162,10 +177,16 @@ impl PoolRuntime {
             }
         });
         let slow_start_ms = spec.pool.slow_start.as_millis() as u64;
-        *self.balancer.borrow_mut() =
-            Balancer::new(spec.pool.scheduler, slow_start_ms, balanced.collect(), now_ms)
-                .bounded(spec.pool.hash_balance_factor);
-        *self.by_id.borrow_mut() = servers.iter().enumerate().map(|(i, s)| (s.id, i)).collect();
+        let fresh = Balancer::begin(spec.pool.scheduler, slow_start_ms, balanced.collect(), now_ms, looks)
+            .bounded(spec.pool.hash_balance_factor);
+        let by_id: HashMap<u32, usize> = servers.iter().enumerate().map(|(i, s)| (s.id, i)).collect();
+        let place = |id: &u32| by_id.get(id).map_or(GONE, |index| *index as u32);
+        let places: Vec<u32> = before.iter().map(place).collect();
+        self.balancer.replace_with(|old| {
+            let empty = Balancer::begin(spec.pool.scheduler, 0, Vec::new(), now_ms, &mut 0);
+            fresh.after(std::mem::replace(old, empty), &places)
+        });
+        *self.by_id.borrow_mut() = by_id;
         *self.servers.borrow_mut() = servers;
         *self.spec.borrow_mut() = Rc::new(spec);
     }
@@ -223,11 +244,19 @@ impl PoolRuntime {
         let same = |s: &Rc<ServerRuntime>| {
             s.address.ip() == address.ip() && (s.address.port() == address.port() || s.address.port() == 0)
         };
-        self.servers.borrow().iter().position(same)
+        self.servers.borrow().iter().position(|s| s.is_remembered() && same(s))
     }
 
     /// May a client that belongs to this server go there?
     pub fn takes_persistent(&self, index: usize) -> bool {
+        let leaves =
+            |server: &Server| server.admin == AdminState::Draining && self.spec.borrow().pool.moves_drained;
+        let takes = |server: &Server| server.takes_persistent_clients() && !leaves(server);
+        self.balancer.borrow().servers().get(index).is_some_and(takes)
+    }
+
+    /// May a connection that the server knows the client by go on there?
+    pub fn goes_on(&self, index: usize) -> bool {
         self.balancer.borrow().servers().get(index).is_some_and(Server::takes_persistent_clients)
     }
 
@@ -250,6 +279,8 @@ pub struct ServerRuntime {
     pub connections: Cell<u32>,
     /// Idle connections, by their key in the worker's list; the last is the freshest.
     pub idle: RefCell<VecDeque<u32>>,
+    /// Keys of idle connections that are one client's each.
+    pub own: RefCell<HashSet<u32>>,
     /// Connections of HTTP/2, which requests share.
     pub upstreams: RefCell<Vec<Rc<Upstream>>>,
     pub gone: Cell<bool>,
@@ -266,6 +297,7 @@ impl ServerRuntime {
             cookie: RefCell::new(spec.server.cookie().into()),
             connections: Cell::new(0),
             idle: RefCell::default(),
+            own: RefCell::default(),
             upstreams: RefCell::default(),
             gone: Cell::new(false),
             counters: spec.counters.clone(),
@@ -279,6 +311,11 @@ impl ServerRuntime {
 
     pub fn cookie(&self) -> Rc<str> {
         self.cookie.borrow().clone()
+    }
+
+    /// Whether cookies, tables and tokens keep clients on it.
+    pub fn is_remembered(&self) -> bool {
+        self.spec.borrow().server.is_remembered()
     }
 
     /// The address that it shall see, where that is not the pool's.

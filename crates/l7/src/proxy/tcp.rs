@@ -3,7 +3,6 @@
 
 use std::rc::Rc;
 
-use evenkeel_balance::Key;
 use evenkeel_model::{Persistence, Pool, Scheduler};
 use evenkeel_rules::FIRST_BYTES;
 use rustix::io::Errno;
@@ -81,12 +80,8 @@ fn learn_session(worker: &Worker, pool: &PoolRuntime, lease: &Lease, bytes: &[u8
     let is_hello = bytes.len() > 44 && bytes[0] == 0x16 && bytes[5] == 2;
     let Some(length) = bytes.get(43).filter(|_| is_hello).map(|b| usize::from(*b)) else { return };
     let session = bytes.get(44..44 + length).filter(|id| !id.is_empty() && id.len() <= 32);
-    if let (Some(session), Some(table), Some(rule)) =
-        (session, pool.table(), pool.spec().pool.persistence.table())
-    {
-        let now_ms = worker.reactor.now_ms();
-        let expires_ms = now_ms + rule.expire.as_millis() as u64;
-        table.set(&Key::text(session), Some(lease.server.id), expires_ms, now_ms);
+    if let Some(session) = session {
+        persist::learn(pool, &lease.server, session, worker.reactor.now_ms());
     }
 }
 
@@ -102,7 +97,7 @@ async fn inspect(
         matches!(p.persistence, Persistence::RdpCookie(_)) || p.scheduler == Scheduler::RdpCookieHash
     });
     let by_session = any(|p| matches!(p.persistence, Persistence::TlsSessionId(_)));
-    let by_hello = (view.spec.routes.reads_hello || by_session) && client.tls.is_none();
+    let by_hello = (view.spec.routes.wants.hello() || by_session) && client.tls.is_none();
     let wanted = &view.spec.routes.first_bytes;
     if !by_rdp && !by_hello && !wanted.is_asked() {
         return None;

@@ -6,7 +6,7 @@ mod presence;
 mod servers;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -96,12 +96,13 @@ impl Mailbox {
     }
 }
 
+/// More changes of servers are more orders, so that a turn may end between them.
+pub const CHANGES_AN_ORDER: usize = 1_024;
+
 pub enum Message {
     Apply(Apply),
-    Server {
-        server: u32,
-        state: ServerState,
-    },
+    /// What has changed since the last order like this, at most [`CHANGES_AN_ORDER`] servers.
+    Servers(Arc<[(u32, ServerState)]>),
     /// A place on a server became free in another loop.
     Nudge {
         pool: u32,
@@ -178,7 +179,10 @@ pub struct Worker {
     /// Keys of listeners that are paused.
     paused: RefCell<Vec<usize>>,
     /// Pools whose servers have changed in this turn, and those with a table on its way.
-    changed: RefCell<HashSet<u32>>,
+    /// The one that waits longest is first.
+    changed: RefCell<VecDeque<u32>>,
+    /// Pools that the tick of this second has not come to yet.
+    unticked: RefCell<Vec<u32>>,
     /// By server, its pool.
     pool_of: RefCell<HashMap<u32, u32>>,
     ticked_ms: Cell<u64>,
@@ -235,6 +239,7 @@ fn run(start: Start) -> std::io::Result<()> {
         draining: Cell::new(None),
         paused: RefCell::default(),
         changed: RefCell::default(),
+        unticked: RefCell::default(),
         pool_of: RefCell::default(),
         ticked_ms: Cell::new(0),
         clients: Rc::default(),
@@ -253,7 +258,8 @@ fn run(start: Start) -> std::io::Result<()> {
                 (true, true) => 1_000,
             },
         );
-        let limit = if worker.changed.borrow().is_empty() { limit } else { Duration::ZERO };
+        let is_at_rest = worker.changed.borrow().is_empty() && worker.unticked.borrow().is_empty();
+        let limit = if is_at_rest { limit } else { Duration::ZERO };
         reactor.turn(&mut events, limit, |event| worker.handle(event))?;
         worker.after_turn();
     }
@@ -320,16 +326,11 @@ impl Worker {
         }
         self.resume_listeners();
         self.refresh_pools();
-        if now_ms >= self.ticked_ms.get() + 1_000 {
+        if self.unticked.borrow().is_empty() && now_ms >= self.ticked_ms.get() + 1_000 {
             self.ticked_ms.set(now_ms);
-            for pool in self.pools.borrow().values() {
-                let mut balancer = pool.balancer.borrow_mut();
-                balancer.tick(now_ms);
-                if !balancer.step(0) {
-                    self.pool_changed(pool.id);
-                }
-            }
+            self.unticked.borrow_mut().extend(self.pools.borrow().keys());
         }
+        self.tick_pools();
     }
 
     // Connections

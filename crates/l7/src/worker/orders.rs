@@ -1,6 +1,7 @@
 //! What a loop does when the control side tells it to: configurations, states of servers, lists.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -9,30 +10,34 @@ use std::sync::Arc;
 use evenkeel_model::AdminState;
 
 use super::{Apply, Listener, Message, Pause, Worker};
-use crate::proxy::session::Session;
 use crate::proxy::{PoolRuntime, ServerRuntime, Service, ServiceView};
 use crate::reactor::{Owner, Watch};
 use crate::spec::{ConnectionInfo, ServerState, ServiceSpec};
 
 /// Orders that are taken in one turn.
-const ORDERS_A_TURN: u32 = 1_024;
-/// Looks at tables that are being filled, in one turn: well under a millisecond.
+const ORDERS_A_TURN: usize = 1_024;
+/// Looks at servers and at tables that are being filled, in one turn: well under a millisecond.
 const LOOKS_A_TURN: u64 = 65_536;
 
 impl Worker {
     pub fn take_orders(&'static self) {
         let mut count = [0u8; 8];
         let _ = rustix::io::read(&*self.bell, &mut count);
-        for number in 0.. {
-            if number == ORDERS_A_TURN {
+        let mut taken = 0;
+        loop {
+            if taken >= ORDERS_A_TURN {
                 // The rest in the next turn.
                 let _ = rustix::io::write(&*self.bell, &1u64.to_ne_bytes());
                 return;
             }
             let Ok(order) = self.orders.try_recv() else { return };
+            taken += 1;
             match order {
                 Message::Apply(apply) => self.apply(apply),
-                Message::Server { server, state } => self.set_server(server, state),
+                Message::Servers(changes) => {
+                    taken += changes.len();
+                    self.set_servers(&changes);
+                }
                 Message::Nudge { pool, server } => {
                     let waiter = self.pools.borrow().get(&pool).and_then(|p| p.next_waiter(server));
                     if let Some(waiter) = waiter {
@@ -59,21 +64,24 @@ impl Worker {
         let config = &apply.config;
         let mut pools = self.pools.borrow_mut();
         let mut old_pools = std::mem::take(&mut *pools);
+        // Nobody waits for a loop that begins; clients shall find the servers they had.
+        let mut looks = if old_pools.is_empty() { u64::MAX } else { LOOKS_A_TURN };
         for spec in &config.pools {
             let pool = match old_pools.remove(&spec.id) {
                 Some(kept) if Arc::ptr_eq(&kept.spec(), spec) => kept,
                 Some(kept) => {
                     if kept.spec().pool.reaches_otherwise(&spec.pool) {
-                        for server in &spec.servers {
-                            kept.forget_upstreams(server.id);
-                            self.drop_idle_of(server.id);
-                        }
+                        spec.servers.iter().for_each(|server| self.forget_connections(&kept, server.id));
                     }
-                    kept.apply(spec.clone(), &apply.states, now_ms);
+                    kept.apply(spec.clone(), &apply.states, now_ms, &mut looks);
                     kept
                 }
-                None => Rc::new(PoolRuntime::new(self.core, spec.clone(), &apply.states, now_ms)),
+                None => Rc::new(PoolRuntime::new(self.core, spec.clone(), &apply.states, now_ms, &mut looks)),
             };
+            // Where its table is on its way.
+            if !pool.balancer.borrow_mut().step(&mut 0) {
+                self.pool_changed(&pool);
+            }
             pools.insert(spec.id, pool);
         }
         let ids = config.pools.iter().flat_map(|p| p.servers.iter().map(|s| (s.id, p.id)));
@@ -164,51 +172,85 @@ impl Worker {
 
     /// The pool's servers have changed: at the end of this turn everything that follows from it is done,
     /// once for all of them.
-    pub fn pool_changed(&self, pool: u32) {
-        self.changed.borrow_mut().insert(pool);
+    pub fn pool_changed(&self, pool: &PoolRuntime) {
+        if !pool.is_changed.replace(true) {
+            self.changed.borrow_mut().push_back(pool.id);
+        }
     }
 
-    /// Does what changes of this turn ask for. Large tables are filled over as many turns as they take.
+    /// Does what changes of this turn ask for. Where that is too much, other pools and the rest of large
+    /// tables come in the next turns.
     pub(super) fn refresh_pools(&self) {
-        if self.changed.borrow().is_empty() {
+        let waiting = self.changed.borrow().len();
+        if waiting == 0 {
             return;
         }
         let (now_ms, pools) = (self.reactor.now_ms(), self.pools.borrow());
         let mut looks = LOOKS_A_TURN;
-        self.changed.borrow_mut().retain(|id| {
-            let Some(pool) = pools.get(id) else { return false };
+        for _ in 0..waiting {
             if looks == 0 {
-                return true;
+                return;
             }
-            let refreshed = pool.balancer.borrow_mut().refresh(now_ms);
+            let next = self.changed.borrow_mut().pop_front();
+            let Some(pool) = next.and_then(|id| pools.get(&id)) else { continue };
+            pool.is_changed.set(false);
+            let refreshed = pool.balancer.borrow_mut().refresh(now_ms, &mut looks);
             if refreshed {
                 self.wake_queue(pool);
             }
-            let mut balancer = pool.balancer.borrow_mut();
-            if balancer.step(0) {
-                return false;
+            let finished = pool.balancer.borrow_mut().step(&mut looks);
+            if !finished {
+                self.pool_changed(pool);
             }
-            !balancer.step(std::mem::take(&mut looks))
-        });
+        }
     }
 
-    fn set_server(&'static self, server: u32, state: ServerState) {
-        let id = self.pool_of.borrow().get(&server).copied();
-        let Some(pool) = id.and_then(|id| self.pools.borrow().get(&id).cloned()) else { return };
-        if pool.set_state(server, state) {
-            self.pool_changed(pool.id);
+    /// Tells the pools that time has passed, as many as a turn has room for.
+    pub(super) fn tick_pools(&self) {
+        let mut looks = LOOKS_A_TURN;
+        let pools = self.pools.borrow();
+        while looks > 0 {
+            let Some(id) = self.unticked.borrow_mut().pop() else { return };
+            let Some(pool) = pools.get(&id) else { continue };
+            looks -= 1;
+            let asks = pool.balancer.borrow_mut().tick(&mut looks);
+            if asks {
+                self.pool_changed(pool);
+            }
         }
-        let cut = !state.up && pool.cuts(server);
-        if state.admin == AdminState::Halted || cut {
-            let sessions = self.sessions.borrow();
-            let on_it = |s: &&Rc<Session>| s.server.borrow().as_ref().is_some_and(|on| on.id == server);
-            for session in sessions.values().filter(on_it) {
+    }
+
+    fn set_servers(&'static self, changes: &[(u32, ServerState)]) {
+        let mut ended = HashSet::new();
+        for (server, state) in changes.iter().copied() {
+            let id = self.pool_of.borrow().get(&server).copied();
+            let Some(pool) = id.and_then(|id| self.pools.borrow().get(&id).cloned()) else { continue };
+            if pool.set_state(server, state) {
+                self.pool_changed(&pool);
+            }
+            let cut = !state.up && pool.cuts(server);
+            if state.admin == AdminState::Halted || cut {
+                ended.insert(server);
+            }
+            if state.admin == AdminState::Halted || !state.up {
+                self.forget_connections(&pool, server);
+            }
+        }
+        if ended.is_empty() {
+            return;
+        }
+        for session in self.sessions.borrow().values() {
+            if session.server.borrow().as_ref().is_some_and(|on| ended.contains(&on.id)) {
                 self.reactor.kill(session.task.get());
             }
         }
-        if state.admin == AdminState::Halted || !state.up {
-            pool.forget_upstreams(server);
-            self.drop_idle_of(server);
+    }
+
+    /// Closes the idle connections with a server, and opens new ones of HTTP/2 for what comes next.
+    fn forget_connections(&self, pool: &PoolRuntime, server: u32) {
+        pool.forget_upstreams(server);
+        if let Some(runtime) = pool.index_of(server).and_then(|index| pool.server(index)) {
+            self.drop_idle_of(&runtime);
         }
     }
 

@@ -55,6 +55,7 @@ impl OwnConnection {
         let good = !once || self.knows_client || idle.is_trusted(now_ms);
         let idle = all.try_remove(self.key as usize)?;
         drop(all);
+        idle.server.own.borrow_mut().remove(&self.key);
         idle.link.set_owner(Owner::Task);
         let silent = idle.is_silent(self.worker, once);
         (good && silent).then_some((idle.link, idle.carried))
@@ -67,7 +68,9 @@ impl Drop for OwnConnection {
         let own = all.get(self.key as usize).is_some_and(|idle| idle.whose == self.number);
         let ended = if own { all.try_remove(self.key as usize) } else { None };
         drop(all);
-        drop(ended);
+        if let Some(idle) = ended {
+            idle.server.own.borrow_mut().remove(&self.key);
+        }
     }
 }
 
@@ -172,6 +175,7 @@ impl Worker {
         let since_ms = self.reactor.now_ms();
         link.set_owner(Owner::IdleServer(key));
         link.set_deadline(since_ms + if knows_client { KNOWN_SERVER_MS } else { IDLE_SERVER_MS });
+        server.own.borrow_mut().insert(key);
         let server_id = server.id;
         let server = server.clone();
         entry.insert(IdleServer {
@@ -189,17 +193,23 @@ impl Worker {
 
     pub fn drop_idle_server(&self, key: u32) {
         if let Some(idle) = self.idle_servers.borrow_mut().try_remove(key as usize) {
-            idle.server.idle.borrow_mut().retain(|k| *k != key);
+            match idle.whose {
+                0 => idle.server.idle.borrow_mut().retain(|k| *k != key),
+                _ => drop(idle.server.own.borrow_mut().remove(&key)),
+            }
         }
     }
 
-    /// Closes every idle connection with a server.
-    pub fn drop_idle_of(&self, server: u32) {
-        let stale: Vec<u32> = {
-            let idle = self.idle_servers.borrow();
-            idle.iter().filter(|(_, i)| i.server.id == server).map(|(k, _)| k as u32).collect()
-        };
-        stale.into_iter().for_each(|key| self.drop_idle_server(key));
+    /// Closes every idle connection with a server. Others' are not looked at.
+    pub fn drop_idle_of(&self, server: &ServerRuntime) {
+        let (shared, own) = (server.idle.take(), server.own.take());
+        for key in shared.into_iter().chain(own) {
+            let mut all = self.idle_servers.borrow_mut();
+            let is_its = all.get(key as usize).is_some_and(|idle| idle.server.id == server.id);
+            let ended = if is_its { all.try_remove(key as usize) } else { None };
+            drop(all);
+            drop(ended);
+        }
     }
 
     pub fn take_pipe(&self) -> Option<Pipe> {
