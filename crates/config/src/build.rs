@@ -443,6 +443,7 @@ impl Builder<'_> {
         let mut names: HashMap<Name, ()> = HashMap::new();
         let mut addresses: HashMap<SocketAddr, Name> = HashMap::new();
         let mut cookies: HashMap<String, Name> = HashMap::new();
+        let mut health_check = health::read(table, self.problems);
         for (server, _) in table.sections("real-server") {
             let (Some(server_name), Some(address)) = (server.name("name"), server.server("address")) else {
                 continue;
@@ -480,11 +481,14 @@ impl Builder<'_> {
                 admin_state: server.text("admin-state").and_then(AdminState::parse).unwrap_or_default(),
                 cookie: server.text("cookie").map(str::to_owned),
                 check: server.value("check").is_none() || server.flag("check"),
+                health_check: health::of_server(server, &health_check, self.problems),
                 source: server.text("source").map(source),
             });
         }
-        let mut health_check = health::read(table, self.problems);
-        if let Some(server) = real_servers.iter().find(|s| s.address.port() == 0)
+        let portless = |s: &&RealServer| {
+            s.address.port() == 0 && s.health_check.as_ref().is_none_or(|own| own.port.is_none())
+        };
+        if let Some(server) = real_servers.iter().find(portless).map(|s| s.name.clone())
             && health_check.port.is_none()
             && health_check.probe != Probe::None
             && health_check.probe != Probe::Ping
@@ -492,9 +496,11 @@ impl Builder<'_> {
             // Of a service's own servers the first port of its first VIP is probed.
             let vip = table.list("vip").next().and_then(|v| Vip::parse(v.get_ref().as_str()?).ok());
             health_check.port = vip.and_then(|v| v.ports.iter().next());
+            for own in real_servers.iter_mut().filter_map(|s| s.health_check.as_mut()) {
+                own.port = own.port.or(health_check.port);
+            }
             if health_check.port.is_none() {
-                let message =
-                    format!("the real server {} has no port, so its health check needs one", server.name);
+                let message = format!("the real server {server} has no port, so its health check needs one");
                 let place = table.span("health-check").or_else(|| table.span("name"));
                 self.problem(place, message, "write health-check = { type = \"tcp\", port = 80 }");
             }

@@ -72,6 +72,18 @@ pub fn nobody() -> Table {
     nobody
 }
 
+/// Takes out what all servers say alike of their checks, which is their pool's then; what is left is
+/// each one's own. What a server does not say is the same default in a pool.
+pub fn take_shared(each: &mut [(usize, Table)]) -> Vec<Line> {
+    let Some((_, first)) = each.first() else { return Vec::new() };
+    let by_all = |line: &&Line| each.iter().all(|(_, own)| own.get(&line.key) == Some(line.value.as_str()));
+    let shared: Vec<Line> = first.lines.iter().filter(by_all).cloned().collect();
+    for (_, own) in each {
+        own.lines.retain(|line| !shared.iter().any(|s| s.key == line.key));
+    }
+    shared
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Pool {
     pub name: String,

@@ -129,6 +129,32 @@ fn who_may_come_before_everybody_else_may_not() {
 }
 
 #[test]
+fn each_server_keeps_what_its_check_has_of_its_own() {
+    let text = "listen pg\n  mode tcp\n  bind :81\n  option httpchk OPTIONS /primary\n  default-server inter 3s rise 4 port 8007\n  server a 10.0.0.1:5432 check port 8008\n  server b 10.0.0.2:5432 check port 8009 fall 2\n  server c 10.0.0.3:5432 check inter 500 rise 2\n  server d 10.0.0.4:5432\n";
+    let got = check(
+        &[(Kind::Haproxy, text)],
+        &[
+            "health-check = { type = \"http\", method = \"OPTIONS\", path = \"/primary\" }",
+            "health-check = { interval = \"3s\", rise = 4, port = 8008 }",
+            "health-check = { interval = \"3s\", rise = 4, port = 8009, fall = 2 }",
+            "health-check = { interval = \"500ms\", rise = 2, port = 8007 }",
+        ],
+        &[],
+    );
+    assert_eq!(got.matches("health-check").count(), 4, "{got}");
+    let text = "virtual_server 10.0.0.9 80 {\n  lb_kind DR\n  delay_loop 6\n  real_server 10.0.0.1 80 {\n    TCP_CHECK {\n      connect_port 81\n    }\n  }\n  real_server 10.0.0.2 80 {\n    TCP_CHECK {\n      connect_port 82\n    }\n  }\n}\n";
+    check(
+        &[(Kind::Keepalived, text)],
+        &[
+            "health-check = { type = \"tcp\", interval = \"6s\" }",
+            "health-check = { port = 81 }",
+            "health-check = { port = 82 }",
+        ],
+        &[],
+    );
+}
+
+#[test]
 fn what_servers_of_one_pool_do_not_share_is_told() {
     let text = "backend st\n  stick-table type ip size 20k expire 9m\nlisten a\n  bind :81\n  mode tcp\n  stick on src table st\n  server a 10.0.0.1:80 send-proxy-v2\n  server b 10.0.0.2:80\n  server c 10.0.0.3:80 send-proxy-v2 track st/x\n";
     let got = check(

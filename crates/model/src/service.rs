@@ -283,6 +283,11 @@ impl Pool {
         whole || self.real_servers.iter().any(|s| s.source == Some(SourceAddress::Client))
     }
 
+    /// How this one of its servers is probed.
+    pub fn check_of<'a>(&'a self, server: &'a RealServer) -> &'a HealthCheck {
+        server.health_check.as_deref().unwrap_or(&self.health_check)
+    }
+
     pub fn real_server(&self, name: &str) -> Option<&RealServer> {
         self.real_servers.iter().find(|s| s.name.as_str() == name)
     }
@@ -305,6 +310,8 @@ pub struct RealServer {
     pub cookie: Option<String>,
     /// The pool's health check probes it.
     pub check: bool,
+    /// The pool's health check with what is this server's own, where something is.
+    pub health_check: Option<Box<HealthCheck>>,
     /// The address it sees, where that is not the pool's.
     pub source: Option<SourceAddress>,
 }

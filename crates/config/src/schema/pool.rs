@@ -1,6 +1,6 @@
 //! Keys of a pool and its real servers.
 
-use super::health::HEALTH_CHECK;
+use super::health::{HEALTH_CHECK, SERVER_CHECK};
 use super::route::SIZE;
 use super::{DAY_MS, Key, Kind, Table, Variant, duration, join, key, required, word};
 
@@ -183,6 +183,12 @@ pub static REAL_SERVER: Table = Table {
             Kind::Flag,
             "true",
             "The pool's health check probes it; without, only refused connections count.",
+        ),
+        key(
+            "health-check",
+            Kind::Table(&SERVER_CHECK),
+            "",
+            "What is this server's own in the pool's health check, such as `{ port = 8008 }`.",
         ),
         key(
             "source",

@@ -285,7 +285,7 @@ impl Control {
 
     fn schedule_retry(&mut self, id: u32) {
         let Some((pool, server)) = self.find_id(id) else { return };
-        let check = &pool.pool.health_check;
+        let check = pool.pool.check_of(&server.server);
         let unprobed = check.probe == Probe::None || !server.server.check;
         if let Some(health) = self.servers.get_mut(&id).filter(|_| unprobed) {
             health.retry_at = Some(Instant::now() + check.interval);
@@ -323,7 +323,7 @@ impl Control {
             Turn::Probed => 0,
             _ => pool.servers.iter().filter(|s| s.server.backup == backup && serves(s)).count(),
         };
-        let check = &pool.pool.health_check;
+        let check = pool.pool.check_of(&server.server);
         watcher(&Seen {
             pool: &health.pool,
             server: &health.name,
@@ -345,7 +345,7 @@ impl ServerHealth {
         server: &ServerSpec,
         inherited: Option<&handover::ServerState>,
     ) -> ServerHealth {
-        let check = &pool.pool.health_check;
+        let check = pool.pool.check_of(&server.server);
         ServerHealth {
             pool: pool.pool.name.as_str().into(),
             name: server.server.name.as_str().into(),
@@ -367,7 +367,7 @@ impl ServerHealth {
 
     /// The same server under a new configuration.
     pub fn renew(self, pool: &PoolSpec, server: &ServerSpec) -> ServerHealth {
-        let check = &pool.pool.health_check;
+        let check = pool.pool.check_of(&server.server);
         let unprobed = check.probe == Probe::None || !server.server.check;
         let health = match self.health.is_up() {
             // Nothing would ever bring it back.

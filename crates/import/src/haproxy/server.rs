@@ -10,9 +10,8 @@ struct Common {
     agent: bool,
     /// The keys of `agent`.
     asks: Table,
-    checked: bool,
-    check: Table,
-    from: usize,
+    /// What each server that is checked says of its check, by its place among the servers.
+    checks: Vec<(usize, Table)>,
     tls: Option<Tls>,
     /// A server without it.
     plain: Option<(usize, String)>,
@@ -300,11 +299,8 @@ fn option_by_option(
     if !checked {
         server.set("check", "false");
     }
-    if checked && !common.checked {
-        (common.checked, common.check, common.from) = (true, own, line);
-    } else if checked && own != common.check {
-        let why = format!("all servers of a pool are checked alike: as in line {}", common.from);
-        draft.left(line, name, why);
+    if checked {
+        common.checks.push((pool.servers.len(), own));
     }
 }
 
@@ -329,7 +325,7 @@ fn checks(proxy: &Proxy, common: Common, pool: &mut Pool, draft: &mut Draft) {
     if pool.servers.is_empty() {
         return;
     }
-    if !common.checked {
+    if common.checks.is_empty() {
         pool.servers.iter_mut().for_each(|s| s.lines.retain(|l| l.key != "check"));
         if common.agent {
             let mut check = Table::default();
@@ -346,20 +342,30 @@ fn checks(proxy: &Proxy, common: Common, pool: &mut Pool, draft: &mut Draft) {
         return;
     }
     let mut check = super::checks::check(proxy, draft);
-    match proxy.time("check") {
-        Some(timeout) => check.text("timeout", &timeout),
-        // HAProxy waits as long as it is to the next check.
-        None if draft.run.is_some() => {
-            let interval = common.check.get("interval").map_or_else(|| quoted("2s"), str::to_owned);
-            check.set("timeout", interval);
-        }
-        None => {}
+    let timeout = proxy.time("check");
+    if let Some(timeout) = &timeout {
+        check.text("timeout", timeout);
     }
-    common.check.lines.iter().for_each(|l| check.set(&l.key, l.value.clone()));
-    if common.agent {
-        check.set("agent", common.agent());
+    let agent = common.agent.then(|| common.agent());
+    let mut each = common.checks;
+    for (_, own) in &mut each {
+        // What `connect` says comes first.
+        own.lines.retain(|line| check.get(&line.key).is_none());
+        // HAProxy waits as long as it is to the next check.
+        if timeout.is_none() && draft.run.is_some() {
+            own.set("timeout", own.get("interval").map_or_else(|| quoted("2s"), str::to_owned));
+        }
+    }
+    for line in crate::draft::take_shared(&mut each) {
+        check.set(&line.key, line.value);
+    }
+    if let Some(agent) = agent {
+        check.set("agent", agent);
     }
     pool.table.set("health-check", check.inline());
+    for (at, own) in each.iter().filter(|(_, own)| !own.lines.is_empty()) {
+        pool.servers[*at].set("health-check", own.inline());
+    }
 }
 
 /// `source ADDRESS [usesrc WHOSE] [interface NAME]`, of a proxy or a server; how many of the further
