@@ -224,6 +224,9 @@ impl Control {
                 }
                 self.checker.probe_now(server);
             }
+            Notice::ClientCertificate { service, client, why } => {
+                warn!(service = service.as_str(), client = %client, why, "a client's certificate was refused");
+            }
             Notice::Outlier { server } => self.pause(server),
             Notice::Suspect { server } => self.checker.probe_now(server),
             Notice::Broken { core } => {

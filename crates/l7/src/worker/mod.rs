@@ -173,6 +173,8 @@ pub struct Worker {
     lines_since_ms: Cell<u64>,
     time: RefCell<LocalTime>,
     random: Cell<u64>,
+    /// When the next refused certificate of a client is told.
+    pub certificates_told_ms: Cell<u64>,
     /// Set while draining: how long idle connections may stay.
     draining: Cell<Option<u64>>,
     /// Keys of listeners that are paused.
@@ -231,6 +233,7 @@ fn run(start: Start) -> std::io::Result<()> {
         lines: RefCell::default(),
         lines_since_ms: Cell::new(0),
         time: RefCell::default(),
+        certificates_told_ms: Cell::new(0),
         random: Cell::new(0x9e37_79b9_7f4a_7c15 ^ (reactor.now().wall_ms << 8) ^ start.core as u64),
         draining: Cell::new(None),
         paused: RefCell::default(),
