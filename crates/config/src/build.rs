@@ -12,7 +12,7 @@ use evenkeel_model::{
     AccessLog, AdminSettings, AdminState, CookieMethod, CookiePersistence, ErrorPage, Fallback, Forwarded,
     KeyedPersistence, Limits, ListenAddress, LogFormat, LogSettings, Mode, Name, Normalize, OutlierRule,
     Persistence, Pool, PortRange, Probe, ProxyVersion, RealServer, RetryOn, SameSite, Scheduler, Snapshot,
-    SourceAddress, SourcePersistence, Timeouts, Vip, VirtualService, Weight,
+    SourceAddress, SourcePersistence, TcpKeepAlive, Timeouts, Vip, VirtualService, Weight,
 };
 use toml::de::DeTable;
 
@@ -360,6 +360,7 @@ impl Builder<'_> {
                 Some("forward") => Normalize::Forward,
                 _ => Normalize::Match,
             },
+            tcp_keep_alive: tcp_keep_alive(table, "tcp-keep-alive"),
             unclear_paths: table.text("unclear-paths") == Some("pass"),
             request_trailers: table.flag("request-trailers"),
             error_pages: self.error_pages(table),
@@ -531,6 +532,7 @@ impl Builder<'_> {
             source: table.text("source").map_or(SourceAddress::Own, source),
             source_interface: table.text("source-interface").map(str::to_owned),
             cut_when_down: table.text("on-marked-down") == Some("close"),
+            tcp_keep_alive: tcp_keep_alive(table, "server-tcp-keep-alive"),
             cut_when_removed: table.text("on-removal") == Some("close"),
             outlier: table.section("outlier").map(|outlier| OutlierRule {
                 failures: outlier.number("failures", 5),
@@ -669,6 +671,14 @@ fn source(text: &str) -> SourceAddress {
         "client" => SourceAddress::Client,
         _ => text.parse().map_or(SourceAddress::Own, SourceAddress::Fixed),
     }
+}
+
+fn tcp_keep_alive(table: Section<'_>, key: &str) -> Option<TcpKeepAlive> {
+    table.section(key).map(|section| TcpKeepAlive {
+        idle: section.duration("idle", Duration::from_secs(7200)),
+        interval: section.duration("interval", Duration::from_secs(75)),
+        probes: section.number("probes", 9),
+    })
 }
 
 fn timeouts(table: Section<'_>) -> Timeouts {

@@ -192,6 +192,11 @@ fn pool_steps(before: &Pool, after: &Pool, steps: &mut Vec<Step>) {
         format!("{:?}", after.source_interface),
     );
     field("on-marked-down", format!("{:?}", before.cut_when_down), format!("{:?}", after.cut_when_down));
+    field(
+        "server-tcp-keep-alive",
+        format!("{:?}", before.tcp_keep_alive),
+        format!("{:?}", after.tcp_keep_alive),
+    );
     field("outlier", format!("{:?}", before.outlier), format!("{:?}", after.outlier));
     field("server-http", format!("{:?}", before.server_h2), format!("{:?}", after.server_h2));
     field("connection-reuse", before.own_connections.to_string(), after.own_connections.to_string());
@@ -314,6 +319,7 @@ fn service_steps(before: &VirtualService, after: &VirtualService, steps: &mut Ve
         ("max-body", before.max_body == after.max_body),
         ("normalize", before.normalize == after.normalize),
         ("unclear-paths", before.unclear_paths == after.unclear_paths),
+        ("tcp-keep-alive", before.tcp_keep_alive == after.tcp_keep_alive),
         ("request-trailers", before.request_trailers == after.request_trailers),
         ("error-pages", before.error_pages == after.error_pages),
         ("tls", before.tls == after.tls),

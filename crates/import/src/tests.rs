@@ -155,6 +155,17 @@ fn each_server_keeps_what_its_check_has_of_its_own() {
 }
 
 #[test]
+fn tcp_keep_alive_is_of_clients_and_of_servers() {
+    let text = "defaults\n mode tcp\n option tcpka\nfrontend f\n bind :81\n clitcpka-idle 30\n clitcpka-intvl 5s\n clitcpka-cnt 3\n default_backend b\nbackend b\n no option tcpka\n option srvtcpka\n server a 10.0.0.1:80\nfrontend g\n bind :82\n no option tcpka\n default_backend c\nbackend c\n no option tcpka\n server a 10.0.0.1:81\n";
+    let holds = [
+        "\ntcp-keep-alive = { idle = \"30s\", interval = \"5s\", probes = 3 }",
+        "server-tcp-keep-alive = {}",
+    ];
+    let got = check(&[(Kind::Haproxy, text)], &holds, &[]);
+    assert_eq!(got.matches("keep-alive").count(), 2, "{got}");
+}
+
+#[test]
 fn what_servers_of_one_pool_do_not_share_is_told() {
     let text = "backend st\n  stick-table type ip size 20k expire 9m\nlisten a\n  bind :81\n  mode tcp\n  stick on src table st\n  server a 10.0.0.1:80 send-proxy-v2\n  server b 10.0.0.2:80\n  server c 10.0.0.3:80 send-proxy-v2 track st/x\n";
     let got = check(
@@ -249,11 +260,13 @@ fn remote_desktops() {
     check(
         &[(Kind::Haproxy, text)],
         &[
+            "tcp-keep-alive = {}",
+            "server-tcp-keep-alive = {}",
             "persistence = { type = \"rdp-cookie\" }",
             "scheduler = \"rdp-cookie-hash\"",
             "timeouts = { client = \"1h\", server = \"1h\" }",
         ],
-        &["tcpka"],
+        &[],
     );
 }
 

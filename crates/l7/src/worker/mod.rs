@@ -349,7 +349,12 @@ impl Worker {
                 }
                 let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
                 match rustix::net::acceptfrom_with(listener.watch.fd(), flags) {
-                    Ok((fd, address)) => (fd, address, listener.service.clone(), listener.address),
+                    Ok((fd, address)) => {
+                        if let Some(how) = &view.spec.service.tcp_keep_alive {
+                            crate::reactor::keep_alive(&fd, how);
+                        }
+                        (fd, address, listener.service.clone(), listener.address)
+                    }
                     Err(Errno::AGAIN) => return,
                     Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO) => continue,
                     Err(_) => {
