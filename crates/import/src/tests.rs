@@ -166,6 +166,47 @@ fn tcp_keep_alive_is_of_clients_and_of_servers() {
 }
 
 #[test]
+fn what_opens_or_leaves_nobody_is_grave_and_what_nobody_sees_is_a_remark() {
+    let gravity = |kind, text: &str| {
+        let source = Source { kind, file: "f".into(), text: text.into() };
+        let imported = import(&[source], &BTreeMap::new());
+        imported.left.into_iter().map(|l| (l.gravity, l.keyword)).collect::<Vec<_>>()
+    };
+    let check = |kind, text: &str, expect: &[(Gravity, &str)]| {
+        let got = gravity(kind, text);
+        let got: Vec<(Gravity, &str)> = got.iter().map(|(g, k)| (*g, k.as_str())).collect();
+        assert_eq!(got, expect, "{text}");
+    };
+    let web = "frontend f
+ mode http
+ bind :80
+ http-request ";
+    let rest = "
+ default_backend b
+backend b
+ mode http
+ server s 10.0.0.1:80 check inter 20ms
+backend empty
+ mode http
+";
+    let quiet = [(Gravity::Remark, "inter"), (Gravity::Remark, "backend")];
+    check(Kind::Haproxy, &format!("{web}set-header A b{rest}"), &quiet);
+    let opens = "deny if { env(X) y }";
+    let rule = format!("http-request {opens}");
+    let all = gravity(Kind::Haproxy, &format!("{web}{opens}{rest}"));
+    assert!(all.contains(&(Gravity::Grave, rule)), "{all:?}");
+    let nobody = gravity(
+        Kind::Haproxy,
+        "listen l
+ bind :80
+ mode tcp
+ server s name.example:80
+",
+    );
+    assert!(nobody.iter().any(|(g, _)| *g == Gravity::Grave), "{nobody:?}");
+}
+
+#[test]
 fn what_servers_of_one_pool_do_not_share_is_told() {
     let text = "backend st\n  stick-table type ip size 20k expire 9m\nlisten a\n  bind :81\n  mode tcp\n  stick on src table st\n  server a 10.0.0.1:80 send-proxy-v2\n  server b 10.0.0.2:80\n  server c 10.0.0.3:80 send-proxy-v2 track st/x\n";
     let got = check(
@@ -704,7 +745,7 @@ fn what_a_backend_brings_behind_a_rule() {
             "admin-state = \"halted\"",
             "answer = { status = 503, file = \"/m.http\" }",
         ],
-        &["a1", "backend", "timeout queue", "stats"],
+        &["a1", "backend app", "backend", "timeout queue", "stats"],
     );
 }
 

@@ -253,7 +253,7 @@ impl Proxy {
         }
     }
 
-    fn section(&self) -> &'static str {
+    pub fn section(&self) -> &'static str {
         match self.kind {
             Kind::Listen => "listen",
             Kind::Frontend => "frontend",
@@ -515,7 +515,7 @@ impl Proxy {
     pub fn services(&self, backends: &BTreeMap<&str, &Proxy>, acls: &Acls, draft: &mut Draft) {
         let is_page = self.all("stats").next().is_some() && !self.has_servers() && !self.has_backends();
         if self.is_disabled() {
-            draft.note(self.line, &self.name, "it is disabled and is left out");
+            draft.remark(self.line, &self.name, "it is disabled and is left out");
             return;
         }
         if is_page && draft.run.is_none() {
@@ -652,7 +652,7 @@ impl Proxy {
                         service.pool = Some(pool);
                     }
                     None => {
-                        draft.note(
+                        draft.remark(
                             self.line,
                             &self.name,
                             "it has no servers: what it answers by itself is kept in routes",

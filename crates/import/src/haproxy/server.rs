@@ -150,7 +150,9 @@ pub fn servers(proxy: &Proxy, many_ports: bool, pool: &mut Pool, draft: &mut Dra
         pool.table.set_with("outlier", format!("{{ failures = {failures} }}"), note);
     }
     checks(proxy, common, pool, draft);
-    if pool.servers.is_empty() && !all.is_empty() {
+    if let Some(first) = all.first().filter(|_| pool.servers.is_empty()) {
+        let why = "none of its servers could be carried over: it answers nobody";
+        draft.grave(first.line, &format!("{} {}", proxy.section(), proxy.name), why);
         pool.servers.push(crate::draft::nobody());
     }
 }
@@ -265,7 +267,7 @@ fn option_by_option(
                 let of = value();
                 checked = true;
                 let why = format!("{of}: it has checks of its own; those that are alike are made once");
-                draft.note(line, "track", why);
+                draft.remark(line, "track", why);
             }
             "agent-addr" | "check-sni" | "redir" | "minconn" | "maxqueue" | "namespace" | "socks4" | "ws"
             | "max-reuse" | "crl-file" | "check-alpn" | "check-proto" => {
@@ -309,7 +311,7 @@ fn interval(table: &mut Table, text: &str, line: usize, draft: &mut Draft) {
     let Some(time) = duration(text, "ms") else { return };
     let short = time.strip_suffix("ms").and_then(|n| n.parse::<u64>().ok()).is_some_and(|n| n < 50);
     if short {
-        draft.note(line, "inter", format!("{time} is shorter than 50 ms, which is used instead"));
+        draft.remark(line, "inter", format!("{time} is shorter than 50 ms, which is used instead"));
     }
     table.text("interval", if short { "50ms" } else { &time });
 }
