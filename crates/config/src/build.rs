@@ -12,7 +12,7 @@ use evenkeel_model::{
     AccessLog, AdminSettings, AdminState, CookieMethod, CookiePersistence, ErrorPage, Fallback, Forwarded,
     KeyedPersistence, Limits, ListenAddress, LogFormat, LogSettings, Mode, Name, Normalize, OutlierRule,
     Persistence, Pool, PortRange, Probe, ProxyVersion, RealServer, RetryOn, SameSite, Scheduler, Snapshot,
-    SourceAddress, SourcePersistence, Timeouts, Vip, VirtualService, Weight,
+    SourceAddress, SourcePersistence, TcpKeepAlive, Timeouts, Vip, VirtualService, Weight,
 };
 use toml::de::DeTable;
 
@@ -366,6 +366,7 @@ impl Builder<'_> {
                 Some("forward") => Normalize::Forward,
                 _ => Normalize::Match,
             },
+            tcp_keep_alive: tcp_keep_alive(table, "tcp-keep-alive"),
             unclear_paths: table.text("unclear-paths") == Some("pass"),
             request_trailers: table.flag("request-trailers"),
             error_pages: self.error_pages(table),
@@ -449,6 +450,7 @@ impl Builder<'_> {
         let mut names: HashMap<Name, ()> = HashMap::new();
         let mut addresses: HashMap<SocketAddr, Name> = HashMap::new();
         let mut cookies: HashMap<String, Name> = HashMap::new();
+        let mut health_check = health::read(table, self.problems);
         for (server, _) in table.sections("real-server") {
             let (Some(server_name), Some(address)) = (server.name("name"), server.server("address")) else {
                 continue;
@@ -487,11 +489,14 @@ impl Builder<'_> {
                 admin_state: server.text("admin-state").and_then(AdminState::parse).unwrap_or_default(),
                 cookie: server.text("cookie").map(str::to_owned),
                 check: server.value("check").is_none() || server.flag("check"),
+                health_check: health::of_server(server, &health_check, self.problems),
                 source: server.text("source").map(source),
             });
         }
-        let mut health_check = health::read(table, self.problems);
-        if let Some(server) = real_servers.iter().find(|s| s.address.port() == 0)
+        let portless = |s: &&RealServer| {
+            s.address.port() == 0 && s.health_check.as_ref().is_none_or(|own| own.port.is_none())
+        };
+        if let Some(server) = real_servers.iter().find(portless).map(|s| s.name.clone())
             && health_check.port.is_none()
             && health_check.probe != Probe::None
             && health_check.probe != Probe::Ping
@@ -499,9 +504,11 @@ impl Builder<'_> {
             // Of a service's own servers the first port of its first VIP is probed.
             let vip = table.list("vip").next().and_then(|v| Vip::parse_all(v.get_ref().as_str()?).ok());
             health_check.port = vip.and_then(|v| v.first()?.ports.iter().next());
+            for own in real_servers.iter_mut().filter_map(|s| s.health_check.as_mut()) {
+                own.port = own.port.or(health_check.port);
+            }
             if health_check.port.is_none() {
-                let message =
-                    format!("the real server {} has no port, so its health check needs one", server.name);
+                let message = format!("the real server {server} has no port, so its health check needs one");
                 let place = table.span("health-check").or_else(|| table.span("name"));
                 self.problem(place, message, "write health-check = { type = \"tcp\", port = 80 }");
             }
@@ -533,6 +540,7 @@ impl Builder<'_> {
             source: table.text("source").map_or(SourceAddress::Own, source),
             source_interface: table.text("source-interface").map(str::to_owned),
             cut_when_down: table.text("on-marked-down") == Some("close"),
+            tcp_keep_alive: tcp_keep_alive(table, "server-tcp-keep-alive"),
             cut_when_removed: table.text("on-removal") == Some("close"),
             outlier: table.section("outlier").map(|outlier| OutlierRule {
                 failures: outlier.number("failures", 5),
@@ -671,6 +679,14 @@ fn source(text: &str) -> SourceAddress {
         "client" => SourceAddress::Client,
         _ => text.parse().map_or(SourceAddress::Own, SourceAddress::Fixed),
     }
+}
+
+fn tcp_keep_alive(table: Section<'_>, key: &str) -> Option<TcpKeepAlive> {
+    table.section(key).map(|section| TcpKeepAlive {
+        idle: section.duration("idle", Duration::from_secs(7200)),
+        interval: section.duration("interval", Duration::from_secs(75)),
+        probes: section.number("probes", 9),
+    })
 }
 
 fn timeouts(table: Section<'_>) -> Timeouts {

@@ -33,6 +33,45 @@ pub fn read(pool: Section<'_>, problems: &mut Vec<Problem>) -> HealthCheck {
     }
 }
 
+/// The pool's health check with what a real server has of its own, where it has something.
+pub fn of_server(
+    server: Section<'_>,
+    pool: &HealthCheck,
+    problems: &mut Vec<Problem>,
+) -> Option<Box<HealthCheck>> {
+    let own = server.section("health-check")?;
+    let place = || server.span("health-check").unwrap_or(0..0);
+    if pool.probe == Probe::None {
+        let message = "the pool probes nobody: `health-check` of a real server does nothing".to_owned();
+        problems.push(Problem::new(place(), message).help("give the pool a health check of another type"));
+    }
+    let connects = !matches!(
+        pool.probe,
+        Probe::Ping
+            | Probe::Dns { .. }
+            | Probe::Ntp
+            | Probe::Radius { .. }
+            | Probe::Sip { udp: true }
+            | Probe::Script(_)
+    );
+    for key in ["tls", "send-proxy"].into_iter().filter(|key| !connects && own.value(key).is_some()) {
+        let message = format!("`{key}` does nothing in a health check that opens no connection");
+        problems.push(Problem::new(own.span(key).unwrap_or_else(place), message).help("leave it away"));
+    }
+    Some(Box::new(HealthCheck {
+        interval: own.duration("interval", pool.interval),
+        fast_interval: own.duration("fast-interval", pool.fast_interval),
+        timeout: own.duration("timeout", pool.timeout),
+        rise: own.number("rise", pool.rise),
+        fall: own.number("fall", pool.fall),
+        address: own.text("address").and_then(|t| t.parse().ok()).or(pool.address),
+        port: own.integer("port").and_then(|p| u16::try_from(p).ok()).or(pool.port),
+        tls: own.section("tls").map(tls::of_table).or_else(|| pool.tls.clone()),
+        send_proxy: own.value("send-proxy").map_or(pool.send_proxy, |_| own.flag("send-proxy")),
+        ..pool.clone()
+    }))
+}
+
 fn probe(section: Section<'_>, flag: &dyn Fn(&str, bool) -> bool, problems: &mut Vec<Problem>) -> Probe {
     let text = |key: &str, default: &str| section.text(key).unwrap_or(default).to_owned();
     let user = section.text("user").map(|user| (user.to_owned(), text("password", "")));

@@ -37,6 +37,8 @@ const OF_LAYER7: &[&str] = &[
     "send-proxy",
     "source",
     "source-interface",
+    "tcp-keep-alive",
+    "server-tcp-keep-alive",
     "outlier",
 ];
 const TIMEOUTS_OF_LAYER7: &[&str] =

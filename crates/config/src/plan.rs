@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 
-use evenkeel_model::{AdminSettings, Name, Pool, Snapshot, VirtualService};
+use evenkeel_model::{AdminSettings, HealthCheck, Name, Pool, Snapshot, VirtualService};
 
 /// Steps in the order they are carried out. Two equal snapshots have an empty plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -194,6 +194,11 @@ fn pool_steps(before: &Pool, after: &Pool, steps: &mut Vec<Step>) {
         format!("{:?}", after.source_interface),
     );
     field("on-marked-down", format!("{:?}", before.cut_when_down), format!("{:?}", after.cut_when_down));
+    field(
+        "server-tcp-keep-alive",
+        format!("{:?}", before.tcp_keep_alive),
+        format!("{:?}", after.tcp_keep_alive),
+    );
     field("outlier", format!("{:?}", before.outlier), format!("{:?}", after.outlier));
     field("server-http", format!("{:?}", before.server_h2), format!("{:?}", after.server_h2));
     field("connection-reuse", before.own_connections.to_string(), after.own_connections.to_string());
@@ -248,6 +253,9 @@ fn pool_steps(before: &Pool, after: &Pool, steps: &mut Vec<Step>) {
                 if old.check != new.check {
                     parts.push(format!("check {} becomes {}", old.check, new.check));
                 }
+                if old.health_check != new.health_check {
+                    parts.extend(check_changes(before.check_of(old), after.check_of(new)));
+                }
                 if old.backup != new.backup {
                     parts.push(format!("backup {} becomes {}", old.backup, new.backup));
                 }
@@ -267,6 +275,30 @@ fn pool_steps(before: &Pool, after: &Pool, steps: &mut Vec<Step>) {
             Change::Both(..) => {}
         }
     }
+}
+
+/// What becomes of the health check of one server that has something of its own there.
+fn check_changes(old: &HealthCheck, new: &HealthCheck) -> Vec<String> {
+    let word = |value: Option<String>| value.unwrap_or_else(|| "its own".into());
+    let time = evenkeel_model::format_duration;
+    let mut parts = Vec::new();
+    let mut part = |key: &str, old: String, new: String| {
+        if old != new {
+            parts.push(format!("health-check {key} {old} becomes {new}"));
+        }
+    };
+    part("port", word(old.port.map(|p| p.to_string())), word(new.port.map(|p| p.to_string())));
+    part("address", word(old.address.map(|a| a.to_string())), word(new.address.map(|a| a.to_string())));
+    part("interval", time(old.interval), time(new.interval));
+    part("fast-interval", time(old.fast_interval), time(new.fast_interval));
+    part("timeout", time(old.timeout), time(new.timeout));
+    part("rise", old.rise.to_string(), new.rise.to_string());
+    part("fall", old.fall.to_string(), new.fall.to_string());
+    part("send-proxy", old.send_proxy.to_string(), new.send_proxy.to_string());
+    if old.tls != new.tls {
+        parts.push("health-check tls changes".into());
+    }
+    parts
 }
 
 fn service_steps(before: &VirtualService, after: &VirtualService, steps: &mut Vec<Step>) {
@@ -292,6 +324,7 @@ fn service_steps(before: &VirtualService, after: &VirtualService, steps: &mut Ve
         ("max-body", before.max_body == after.max_body),
         ("normalize", before.normalize == after.normalize),
         ("unclear-paths", before.unclear_paths == after.unclear_paths),
+        ("tcp-keep-alive", before.tcp_keep_alive == after.tcp_keep_alive),
         ("request-trailers", before.request_trailers == after.request_trailers),
         ("error-pages", before.error_pages == after.error_pages),
         ("tls", before.tls == after.tls),

@@ -324,6 +324,39 @@ fn plans_say_what_happens() {
 }
 
 #[test]
+fn a_real_server_has_keys_of_its_own_in_the_check() {
+    let text = |own: &str| {
+        GOOD.replace("weight = 100\n  max", &format!("weight = 100\n  health-check = {own}\n  max"))
+    };
+    let snapshot = read(&text("{ port = 8008, rise = 5, interval = \"700ms\" }")).unwrap();
+    let pool = snapshot.pools.iter().find(|p| p.name.as_str() == "web").unwrap();
+    let [one, two] = [0, 1].map(|at| pool.check_of(&pool.real_servers[at]));
+    assert_eq!(*one, pool.health_check);
+    assert_eq!((two.port, two.rise, two.fall, two.interval.as_millis()), (Some(8008), 5, 3, 700));
+    assert_eq!((&two.probe, two.timeout), (&one.probe, one.timeout));
+    let plan = plan(&read(GOOD).unwrap(), &snapshot).to_string();
+    assert_eq!(
+        plan,
+        "~ real server web/web2: health-check port its own becomes 8008, health-check interval 2s becomes 700ms, health-check rise 2 becomes 5  (new connections follow the new rule, established ones finish)\n"
+    );
+    let check = |text: &str, expect: &str| assert!(report(text).contains(expect), "{}", report(text));
+    check(&text("{ prot = 1 }"), "did you mean `port`?");
+    check(&text("{ path = \"/\" }"), "has no key \"path\"");
+    check(&text("8008"), "`health-check` is");
+    let ping = text("{ port = 1, tls = {} }")
+        .replace("{ type = \"http\", path = \"/healthz\",", "{ type = \"ping\",");
+    check(&ping, "`tls` does nothing");
+    let none = GOOD.replace("9101\"", "9101\"\n  health-check = { port = 1 }");
+    assert_eq!(report(&none), "");
+    let none = none.replace("round-robin\"", "round-robin\"\nhealth-check = { type = \"none\" }");
+    check(&none, "the pool probes nobody");
+    // A server without a port needs one for its check, its own or the pool's.
+    let portless = GOOD.replace("127.0.0.1:9101\"", "127.0.0.1\"\n  health-check = { port = 1 }");
+    assert_eq!(report(&portless), "");
+    check(&portless.replace("port = 1", "rise = 1"), "has no port, so its health check needs one");
+}
+
+#[test]
 fn a_hundred_thousand_services_are_checked_in_seconds() {
     let mut text = String::new();
     for i in 0..100_000u32 {

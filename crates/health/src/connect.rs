@@ -7,11 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use evenkeel_model::{HealthCheck, Probe, ServerTls};
+use evenkeel_trust::{Anyone, Authorities};
 use rustls::ClientConfig;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
@@ -92,20 +92,20 @@ fn make(tls: &ServerTls, alpn: &[u8]) -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone());
     let builder = builder.with_safe_default_protocol_versions().map_err(|e| e.to_string())?;
-    let builder = match (tls.verify, &tls.ca) {
-        (false, _) => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider))),
+    let verifier: Arc<dyn ServerCertVerifier> = match (tls.verify, &tls.ca) {
+        (false, _) => Arc::new(Anyone(provider)),
         (true, ca) => {
             let system = Path::new("/etc/ssl/certs/ca-certificates.crt");
             let file = ca.as_deref().unwrap_or(system);
             let unusable = |why: String| format!("{}: {why}", file.display());
-            let mut roots = rustls::RootCertStore::empty();
             let pem = read(file).map_err(|e| unusable(e.to_string()))?;
-            for der in CertificateDer::pem_slice_iter(&pem) {
-                let _ = roots.add(der.map_err(|_| unusable("is no PEM".into()))?);
-            }
-            builder.with_root_certificates(roots)
+            let known: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+            let known = Authorities::new(known.map_err(|_| unusable("is no PEM".into()))?);
+            let known = known.ok_or_else(|| unusable("holds no certificate of an authority".into()))?;
+            known.of_servers(provider).map_err(|e| unusable(e.to_string()))?
         }
     };
+    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
     let mut config = match &tls.certificate {
         None => builder.with_no_client_auth(),
         Some(file) => {
@@ -126,43 +126,4 @@ fn make(tls: &ServerTls, alpn: &[u8]) -> Result<ClientConfig, String> {
 
 fn read(file: &Path) -> std::io::Result<Vec<u8>> {
     evenkeel_files::read(file, evenkeel_files::PEM_AT_MOST)
-}
-
-/// Takes any certificate, where the check is told not to verify.
-#[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

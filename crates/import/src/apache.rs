@@ -61,7 +61,7 @@ pub fn read(text: &str, draft: &mut Draft) {
         if !skipped.is_empty() {
             match keyword.as_str() {
                 _ if keyword == skipped => skipped.clear(),
-                _ if closes(&words) => draft.left(at, &words.join(" "), OPEN),
+                _ if closes(&words) => draft.grave(at, &words.join(" "), OPEN),
                 "proxypass" | "proxypassmatch" | "requestheader" | "header" => {
                     let why = "what stands in a Location is not carried over: write it beside it";
                     draft.left(at, &words.join(" "), why);
@@ -249,7 +249,7 @@ fn pool(
                     }
                 }
             }
-            _ if closes(words) => draft.left(*at, &words.join(" "), OPEN),
+            _ if closes(words) => draft.grave(*at, &words.join(" "), OPEN),
             "order" | "allow" | "require" | "satisfy" => {}
             _ => draft.left(*at, &words.join(" "), "not carried over"),
         }
@@ -352,7 +352,7 @@ fn service(host: &Host, draft: &mut Draft) {
                     );
                 }
             }
-            _ if closes(words) => draft.left(*at, &words.join(" "), OPEN),
+            _ if closes(words) => draft.grave(*at, &words.join(" "), OPEN),
             "order" | "allow" | "require" | "satisfy" => {}
             _ => draft.left(*at, &words.join(" "), "not carried over"),
         }

@@ -72,6 +72,18 @@ pub fn nobody() -> Table {
     nobody
 }
 
+/// Takes out what all servers say alike of their checks, which is their pool's then; what is left is
+/// each one's own. What a server does not say is the same default in a pool.
+pub fn take_shared(each: &mut [(usize, Table)]) -> Vec<Line> {
+    let Some((_, first)) = each.first() else { return Vec::new() };
+    let by_all = |line: &&Line| each.iter().all(|(_, own)| own.get(&line.key) == Some(line.value.as_str()));
+    let shared: Vec<Line> = first.lines.iter().filter(by_all).cloned().collect();
+    for (_, own) in each {
+        own.lines.retain(|line| !shared.iter().any(|s| s.key == line.key));
+    }
+    shared
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Pool {
     pub name: String,
@@ -181,6 +193,19 @@ pub struct Draft {
     pub run: Option<Run>,
 }
 
+/// Whether a rule is one that keeps somebody off, by its words in HAProxy.
+fn keeps_off(rule: &str) -> bool {
+    let mut words = rule.split_whitespace();
+    match words.next() {
+        Some("block") => true,
+        Some("http-request") => {
+            matches!(words.next(), Some("deny" | "reject" | "tarpit" | "silent-drop" | "auth"))
+        }
+        Some("tcp-request") => words.take(2).any(|w| matches!(w, "reject" | "silent-drop")),
+        _ => false,
+    }
+}
+
 /// A condition that holds where both do; an empty one always does.
 pub fn both(first: &str, second: &str) -> String {
     let wrapped = |text: &str| if text.contains(" || ") { format!("({text})") } else { text.to_owned() };
@@ -222,7 +247,18 @@ impl Draft {
     }
 
     pub fn left(&mut self, line: usize, keyword: &str, consequence: impl Into<String>) {
-        self.tell(Gravity::Lost, line, keyword, consequence.into());
+        let gravity = if keeps_off(keyword) { Gravity::Grave } else { Gravity::Lost };
+        self.tell(gravity, line, keyword, consequence.into());
+    }
+
+    /// Left with nothing in its place: somebody gets in, or a service serves nobody.
+    pub fn grave(&mut self, line: usize, keyword: &str, consequence: impl Into<String>) {
+        self.tell(Gravity::Grave, line, keyword, consequence.into());
+    }
+
+    /// Said for those who read the result; nothing differs in what it does.
+    pub fn remark(&mut self, line: usize, keyword: &str, consequence: impl Into<String>) {
+        self.tell(Gravity::Remark, line, keyword, consequence.into());
     }
 
     /// Something differs that nobody will miss.

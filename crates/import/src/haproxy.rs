@@ -146,7 +146,8 @@ impl Reader {
                 }
             }
             _ if !outer(&self.branches) => {}
-            ".notice" | ".warning" | ".diag" => draft.note(number, word, rest.trim_matches('"')),
+            ".notice" | ".diag" => draft.remark(number, word, rest.trim_matches('"')),
+            ".warning" => draft.note(number, word, rest.trim_matches('"')),
             ".alert" => draft.wrong(number, word, rest.trim_matches('"')),
             _ => draft.wrong(number, word, format!("unknown directive '{word}'")),
         }
@@ -523,7 +524,7 @@ fn build(proxies: &[Proxy], draft: &mut Draft) {
         }
         if pool.servers.is_empty() {
             let why = format!("{} has no servers: what comes to it is refused with 503", proxy.name);
-            draft.note(proxy.line, "backend", why);
+            draft.remark(proxy.line, "backend", why);
             continue;
         }
         if let Some(run) = &mut draft.run {

@@ -282,7 +282,8 @@ fn virtual_server(node: &Node, all: &[Node], draft: &mut Draft) {
         server.set("backup", "true");
         pool.servers.push(server);
     }
-    let mut check: Option<(String, usize)> = None;
+    let mut checks: Vec<(usize, Table)> = Vec::new();
+    let mut asked: Option<(Table, usize)> = None;
     for real in node.children.iter().filter(|c| c.is("real_server")) {
         let Some(host) = real.words.get(1).and_then(|h| address(h)) else { continue };
         let mut server = Table { comments: real.comments.clone(), lines: Vec::new() };
@@ -299,15 +300,22 @@ fn virtual_server(node: &Node, all: &[Node], draft: &mut Draft) {
                 server.set(to, value.to_owned());
             }
         }
-        pool.servers.insert(pool.servers.iter().filter(|s| s.get("backup").is_none()).count(), server);
-        let found = checker(real, node, draft);
-        match (&check, found) {
-            (None, Some(found)) => check = Some((found, real.line)),
-            (Some((known, line)), Some(found)) if *known != found => {
-                let why = format!("all servers of a service are checked alike: as in line {line}");
-                draft.left(real.line, "real_server", why);
+        let at = pool.servers.iter().filter(|s| s.get("backup").is_none()).count();
+        pool.servers.insert(at, server);
+        if let Some(mut whole) = checker(real, node, draft) {
+            let mut own = Table::default();
+            (own.lines, whole.lines) =
+                whole.lines.into_iter().partition(|line| OWN.contains(&line.key.as_str()));
+            match &asked {
+                Some((known, line)) if *known != whole => {
+                    let why = format!("all servers of a service are asked alike: as in line {line}");
+                    draft.left(real.line, "real_server", why);
+                    own = checks[0].1.clone();
+                }
+                Some(_) => {}
+                None => asked = Some((whole, real.line)),
             }
-            _ => {}
+            checks.push((at, own));
         }
         for child in &real.children {
             match child.words[0].as_str() {
@@ -323,8 +331,15 @@ fn virtual_server(node: &Node, all: &[Node], draft: &mut Draft) {
             }
         }
     }
-    let none = "{ type = \"none\" }".to_owned();
-    pool.table.set("health-check", check.map_or(none, |(check, _)| check));
+    let mut check = asked.map_or_else(Table::default, |(asked, _)| asked);
+    crate::draft::take_shared(&mut checks).into_iter().for_each(|line| check.set(&line.key, line.value));
+    if check.lines.is_empty() {
+        check.text("type", "none");
+    }
+    pool.table.set("health-check", check.inline());
+    for (at, own) in checks.iter().filter(|(_, own)| !own.lines.is_empty()) {
+        pool.servers[*at].set("health-check", own.inline());
+    }
     for child in &node.children {
         let keyword = child.words.first().map_or("", String::as_str);
         let known = [
@@ -385,10 +400,12 @@ fn place(host: &str, port: Option<&str>, mode: &str) -> String {
     }
 }
 
+/// Keys of a check that each server may have of its own.
+const OWN: &[&str] = &["port", "address", "timeout", "interval", "fast-interval", "fall", "tls"];
 const CHECKERS: &[&str] =
     &["TCP_CHECK", "HTTP_GET", "SSL_GET", "SMTP_CHECK", "DNS_CHECK", "MISC_CHECK", "PING_CHECK", "UDP_CHECK"];
 
-fn checker(real: &Node, service: &Node, draft: &mut Draft) -> Option<String> {
+fn checker(real: &Node, service: &Node, draft: &mut Draft) -> Option<Table> {
     let mut check = Table::default();
     let mut all = real.children.iter().filter(|c| CHECKERS.contains(&c.words[0].as_str()));
     let found = all.next()?;
@@ -487,7 +504,7 @@ fn checker(real: &Node, service: &Node, draft: &mut Draft) -> Option<String> {
     for child in found.children.iter().filter(|c| !known.contains(&c.words[0].as_str())) {
         draft.left(child.line, &child.words[0], "not carried over");
     }
-    Some(check.inline())
+    Some(check)
 }
 
 /// A page that is asked for, and what is expected of it.

@@ -62,10 +62,14 @@ pub struct Source {
 /// What it means that a line was left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gravity {
+    /// Nothing differs for those who use it.
+    Remark,
     /// Nothing is lost; something differs.
     Note,
     /// Something that the source does is not done.
     Lost,
+    /// What is not done kept somebody off, or a service has no server without it.
+    Grave,
     /// The source itself is not right.
     Wrong,
 }

@@ -129,6 +129,84 @@ fn who_may_come_before_everybody_else_may_not() {
 }
 
 #[test]
+fn each_server_keeps_what_its_check_has_of_its_own() {
+    let text = "listen pg\n  mode tcp\n  bind :81\n  option httpchk OPTIONS /primary\n  default-server inter 3s rise 4 port 8007\n  server a 10.0.0.1:5432 check port 8008\n  server b 10.0.0.2:5432 check port 8009 fall 2\n  server c 10.0.0.3:5432 check inter 500 rise 2\n  server d 10.0.0.4:5432\n";
+    let got = check(
+        &[(Kind::Haproxy, text)],
+        &[
+            "health-check = { type = \"http\", method = \"OPTIONS\", path = \"/primary\" }",
+            "health-check = { interval = \"3s\", rise = 4, port = 8008 }",
+            "health-check = { interval = \"3s\", rise = 4, port = 8009, fall = 2 }",
+            "health-check = { interval = \"500ms\", rise = 2, port = 8007 }",
+        ],
+        &[],
+    );
+    assert_eq!(got.matches("health-check").count(), 4, "{got}");
+    let text = "virtual_server 10.0.0.9 80 {\n  lb_kind DR\n  delay_loop 6\n  real_server 10.0.0.1 80 {\n    TCP_CHECK {\n      connect_port 81\n    }\n  }\n  real_server 10.0.0.2 80 {\n    TCP_CHECK {\n      connect_port 82\n    }\n  }\n}\n";
+    check(
+        &[(Kind::Keepalived, text)],
+        &[
+            "health-check = { type = \"tcp\", interval = \"6s\" }",
+            "health-check = { port = 81 }",
+            "health-check = { port = 82 }",
+        ],
+        &[],
+    );
+}
+
+#[test]
+fn tcp_keep_alive_is_of_clients_and_of_servers() {
+    let text = "defaults\n mode tcp\n option tcpka\nfrontend f\n bind :81\n clitcpka-idle 30\n clitcpka-intvl 5s\n clitcpka-cnt 3\n default_backend b\nbackend b\n no option tcpka\n option srvtcpka\n server a 10.0.0.1:80\nfrontend g\n bind :82\n no option tcpka\n default_backend c\nbackend c\n no option tcpka\n server a 10.0.0.1:81\n";
+    let holds = [
+        "\ntcp-keep-alive = { idle = \"30s\", interval = \"5s\", probes = 3 }",
+        "server-tcp-keep-alive = {}",
+    ];
+    let got = check(&[(Kind::Haproxy, text)], &holds, &[]);
+    assert_eq!(got.matches("keep-alive").count(), 2, "{got}");
+}
+
+#[test]
+fn what_opens_or_leaves_nobody_is_grave_and_what_nobody_sees_is_a_remark() {
+    let gravity = |kind, text: &str| {
+        let source = Source { kind, file: "f".into(), text: text.into() };
+        let imported = import(&[source], &BTreeMap::new());
+        imported.left.into_iter().map(|l| (l.gravity, l.keyword)).collect::<Vec<_>>()
+    };
+    let check = |kind, text: &str, expect: &[(Gravity, &str)]| {
+        let got = gravity(kind, text);
+        let got: Vec<(Gravity, &str)> = got.iter().map(|(g, k)| (*g, k.as_str())).collect();
+        assert_eq!(got, expect, "{text}");
+    };
+    let web = "frontend f
+ mode http
+ bind :80
+ http-request ";
+    let rest = "
+ default_backend b
+backend b
+ mode http
+ server s 10.0.0.1:80 check inter 20ms
+backend empty
+ mode http
+";
+    let quiet = [(Gravity::Remark, "inter"), (Gravity::Remark, "backend")];
+    check(Kind::Haproxy, &format!("{web}set-header A b{rest}"), &quiet);
+    let opens = "deny if { env(X) y }";
+    let rule = format!("http-request {opens}");
+    let all = gravity(Kind::Haproxy, &format!("{web}{opens}{rest}"));
+    assert!(all.contains(&(Gravity::Grave, rule)), "{all:?}");
+    let nobody = gravity(
+        Kind::Haproxy,
+        "listen l
+ bind :80
+ mode tcp
+ server s name.example:80
+",
+    );
+    assert!(nobody.iter().any(|(g, _)| *g == Gravity::Grave), "{nobody:?}");
+}
+
+#[test]
 fn what_servers_of_one_pool_do_not_share_is_told() {
     let text = "backend st\n  stick-table type ip size 20k expire 9m\nlisten a\n  bind :81\n  mode tcp\n  stick on src table st\n  server a 10.0.0.1:80 send-proxy-v2\n  server b 10.0.0.2:80\n  server c 10.0.0.3:80 send-proxy-v2 track st/x\n";
     let got = check(
@@ -223,11 +301,13 @@ fn remote_desktops() {
     check(
         &[(Kind::Haproxy, text)],
         &[
+            "tcp-keep-alive = {}",
+            "server-tcp-keep-alive = {}",
             "persistence = { type = \"rdp-cookie\" }",
             "scheduler = \"rdp-cookie-hash\"",
             "timeouts = { client = \"1h\", server = \"1h\" }",
         ],
-        &["tcpka"],
+        &[],
     );
 }
 
@@ -665,7 +745,7 @@ fn what_a_backend_brings_behind_a_rule() {
             "admin-state = \"halted\"",
             "answer = { status = 503, file = \"/m.http\" }",
         ],
-        &["a1", "backend", "timeout queue", "stats"],
+        &["a1", "backend app", "backend", "timeout queue", "stats"],
     );
 }
 

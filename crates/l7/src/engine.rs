@@ -567,6 +567,7 @@ impl Engine {
                 admin_state: AdminState::Online,
                 cookie: None,
                 check: true,
+                health_check: None,
                 source: None,
             },
             counters: Arc::new(PerCore::new(self.workers)),

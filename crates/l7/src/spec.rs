@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use evenkeel_balance::Table;
-use evenkeel_model::{AdminState, Pool, RealServer, VirtualService};
+use evenkeel_model::{AdminState, Name, Pool, RealServer, VirtualService};
 
 use crate::counters::{Counter, PerCore, ServerCounters, ServiceCounters};
 use crate::log::LineStyle;
@@ -99,6 +99,8 @@ pub enum Notice {
     Outlier { server: u32 },
     /// TLS with it came to nothing.
     Handshake { server: u32, why: String },
+    /// A client's certificate was not accepted; told once a second at most.
+    ClientCertificate { service: Name, client: SocketAddr, why: String },
     /// This loop has no connection left and accepts no more.
     Drained { core: usize },
     /// This loop has ended by a fault of the program.

@@ -163,6 +163,17 @@ pub enum SourceAddress {
     Client,
 }
 
+/// TCP keep-alive: the kernel asks a silent peer whether it is still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpKeepAlive {
+    /// Silence before the first probe.
+    pub idle: Duration,
+    /// From one probe without an answer to the next.
+    pub interval: Duration,
+    /// Probes without an answer that end the connection.
+    pub probes: u32,
+}
+
 /// How long each state of a connection may last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeouts {
@@ -215,6 +226,8 @@ pub struct VirtualService {
     pub normalize: Normalize,
     /// Paths that servers read differently are let through, though routes look at paths.
     pub unclear_paths: bool,
+    /// Of clients' connections.
+    pub tcp_keep_alive: Option<TcpKeepAlive>,
     /// What follows a request's chunked body goes on.
     pub request_trailers: bool,
     pub error_pages: Vec<ErrorPage>,
@@ -256,6 +269,8 @@ pub struct Pool {
     pub cut_when_down: bool,
     /// Connections end when their real server leaves the configuration (layer 4).
     pub cut_when_removed: bool,
+    /// Of connections to real servers.
+    pub tcp_keep_alive: Option<TcpKeepAlive>,
     pub outlier: Option<OutlierRule>,
     /// A connection to a real server is used again by the client that it was made for alone.
     pub own_connections: bool,
@@ -285,6 +300,11 @@ impl Pool {
         whole || self.real_servers.iter().any(|s| s.source == Some(SourceAddress::Client))
     }
 
+    /// How this one of its servers is probed.
+    pub fn check_of<'a>(&'a self, server: &'a RealServer) -> &'a HealthCheck {
+        server.health_check.as_deref().unwrap_or(&self.health_check)
+    }
+
     pub fn real_server(&self, name: &str) -> Option<&RealServer> {
         self.real_servers.iter().find(|s| s.name.as_str() == name)
     }
@@ -309,6 +329,8 @@ pub struct RealServer {
     pub cookie: Option<String>,
     /// The pool's health check probes it.
     pub check: bool,
+    /// The pool's health check with what is this server's own, where something is.
+    pub health_check: Option<Box<HealthCheck>>,
     /// The address it sees, where that is not the pool's.
     pub source: Option<SourceAddress>,
 }

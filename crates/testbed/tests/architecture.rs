@@ -9,7 +9,7 @@ use serde_json::Value;
 
 const PURE: &[&str] = &["model", "rules", "config", "balance", "vrrp", "agree", "import"];
 /// What edges share beside the pure crates.
-const BASE: &[&str] = &["files"];
+const BASE: &[&str] = &["files", "trust"];
 const EDGES: &[&str] = &["l4", "l7", "health", "platform", "peer", "series", "alert"];
 const TOP: &[&str] = &["api", "admin", "evenkeel"];
 const DEVELOPMENT: &[&str] = &["testbed", "bench", "sim", "mutate"];

@@ -31,6 +31,27 @@ const THROUGH_VIP: Key = key(
 const AGENT: Key =
     key("agent", Kind::Table(&AGENT_CHECK), "", "Ask an agent on the server for its weight and state.");
 
+pub static SERVER_CHECK: Table = Table {
+    name: "real-server.health-check",
+    doc: "What one real server has of its own in the pool's health check; what is absent is as there.",
+    keys: &[
+        own(PORT),
+        own(ADDRESS),
+        own(INTERVAL),
+        own(FAST),
+        own(TIMEOUT),
+        own(RISE),
+        own(FALL),
+        own(TLS),
+        own(SEND_PROXY),
+    ],
+};
+
+/// A key whose default is what the pool's health check says.
+const fn own(of_pool: Key) -> Key {
+    Key { default: "as the pool's", ..of_pool }
+}
+
 static AGENT_CHECK: Table = Table {
     name: "agent",
     doc: "A program on the real server that answers with a line of words: `75%`, `up`, `down`, `drain`, `maint`, `ready`, `maxconn:30` (HAProxy's agent protocol, which feedback agents speak too).",

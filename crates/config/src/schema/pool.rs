@@ -1,6 +1,6 @@
 //! Keys of a pool and its real servers.
 
-use super::health::HEALTH_CHECK;
+use super::health::{HEALTH_CHECK, SERVER_CHECK};
 use super::route::SIZE;
 use super::{DAY_MS, Key, Kind, Table, Variant, duration, join, key, required, word};
 
@@ -102,6 +102,12 @@ pub const POOL_RULES: &[Key] = &[
         "",
         "The address that real servers see: one of this machine, or `client` for the client's own (full transparency, needs CAP_NET_ADMIN).",
     ),
+    key(
+        "server-tcp-keep-alive",
+        Kind::Table(&TCP_KEEP_ALIVE),
+        "",
+        "The kernel asks a silent real server whether it is still there; `{}` is every two hours.",
+    ),
     key("source-interface", Kind::Token, "", "Network interface to reach real servers through."),
     key(
         "on-marked-down",
@@ -196,6 +202,12 @@ pub static REAL_SERVER: Table = Table {
             "The pool's health check probes it; without, only refused connections count.",
         ),
         key(
+            "health-check",
+            Kind::Table(&SERVER_CHECK),
+            "",
+            "What is this server's own in the pool's health check, such as `{ port = 8008 }`.",
+        ),
+        key(
             "source",
             Kind::Source,
             "",
@@ -206,6 +218,26 @@ pub static REAL_SERVER: Table = Table {
             Kind::Token,
             "its name",
             "What a persistence cookie names it by: clients that another load balancer gave a cookie stay where they are.",
+        ),
+    ],
+};
+
+pub static TCP_KEEP_ALIVE: Table = Table {
+    name: "tcp-keep-alive",
+    doc: "TCP keep-alive: the kernel asks a silent peer whether it is still there.",
+    keys: &[
+        key("idle", duration(1_000, 9 * 3_600_000), "2h", "Silence before the first question."),
+        key(
+            "interval",
+            duration(1_000, 9 * 3_600_000),
+            "75s",
+            "From one question without an answer to the next.",
+        ),
+        key(
+            "probes",
+            Kind::Integer { min: 1, max: 127 },
+            "9",
+            "Questions without an answer that end the connection.",
         ),
     ],
 };

@@ -1,6 +1,6 @@
 //! Keys of a virtual service.
 
-use super::pool::{POOL_RULES, REAL_SERVER};
+use super::pool::{POOL_RULES, REAL_SERVER, TCP_KEEP_ALIVE};
 use super::route::{ANSWER_ROUTE, ROUTE};
 use super::{DAY_MS, Key, Kind, STATE_TIMEOUT, Table, duration, join, key, line, required, word};
 
@@ -51,6 +51,12 @@ const OWN: &[Key] = &[
         Kind::Flag,
         "false",
         "Mode `nat`: connections that the real servers open themselves leave with this machine's address.",
+    ),
+    key(
+        "tcp-keep-alive",
+        Kind::Table(&TCP_KEEP_ALIVE),
+        "",
+        "The kernel asks a silent client whether it is still there; `{}` is every two hours.",
     ),
     key(
         "protection",

@@ -67,6 +67,17 @@ pub fn run(words: &[String], strict: bool, json: bool) -> Outcome {
             if left == 1 { "it was" } else { "they were" }
         );
     }
+    let grave: Vec<_> = imported.left.iter().filter(|l| l.gravity == Gravity::Grave).collect();
+    if let Some(first) = grave.first() {
+        let why = format!(
+            "{} would let somebody in who was kept off, or leave a service without a server; the first is {}:{}: {}",
+            count(grave.len(), "omission"),
+            first.file,
+            first.line,
+            first.keyword
+        );
+        return Err(Failure::new(Exit::Failed, why));
+    }
     match strict && !imported.left.is_empty() {
         true => Err(Failure::new(Exit::Failed, "--strict: something was left")),
         false => Ok(()),

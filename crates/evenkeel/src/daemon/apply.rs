@@ -290,7 +290,7 @@ fn probing(snapshot: &Snapshot, config: &EngineConfig) -> Probing {
     let mut alike = HashMap::new();
     for pool in &config.pools {
         for server in &pool.servers {
-            let mut check = pool.pool.health_check.clone();
+            let mut check = pool.pool.check_of(&server.server).clone();
             let mut address = server.server.address;
             if address.port() == 0 {
                 address.set_port(check.port.unwrap_or(0));

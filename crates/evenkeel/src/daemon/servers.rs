@@ -226,6 +226,9 @@ impl Control {
                 }
                 self.checker.probe_now(server);
             }
+            Notice::ClientCertificate { service, client, why } => {
+                warn!(service = service.as_str(), client = %client, why, "a client's certificate was refused");
+            }
             Notice::Outlier { server } => self.pause(server),
             Notice::Suspect { server } => self.checker.probe_now(server),
             Notice::Broken { core } => {
@@ -287,7 +290,7 @@ impl Control {
 
     fn schedule_retry(&mut self, id: u32) {
         let Some((pool, server)) = self.find_id(id) else { return };
-        let check = &pool.pool.health_check;
+        let check = pool.pool.check_of(&server.server);
         let unprobed = check.probe == Probe::None || !server.server.check;
         if let Some(health) = self.servers.get_mut(&id).filter(|_| unprobed) {
             health.retry_at = Some(Instant::now() + check.interval);
@@ -325,7 +328,7 @@ impl Control {
             Turn::Probed => 0,
             _ => pool.servers.iter().filter(|s| s.server.backup == backup && serves(s)).count(),
         };
-        let check = &pool.pool.health_check;
+        let check = pool.pool.check_of(&server.server);
         watcher(&Seen {
             pool: &health.pool,
             server: &health.name,
@@ -347,7 +350,7 @@ impl ServerHealth {
         server: &ServerSpec,
         inherited: Option<&handover::ServerState>,
     ) -> ServerHealth {
-        let check = &pool.pool.health_check;
+        let check = pool.pool.check_of(&server.server);
         ServerHealth {
             pool: pool.pool.name.as_str().into(),
             name: server.server.name.as_str().into(),
@@ -369,7 +372,7 @@ impl ServerHealth {
 
     /// The same server under a new configuration.
     pub fn renew(self, pool: &PoolSpec, server: &ServerSpec) -> ServerHealth {
-        let check = &pool.pool.health_check;
+        let check = pool.pool.check_of(&server.server);
         let unprobed = check.probe == Probe::None || !server.server.check;
         let health = match self.health.is_up() {
             // Nothing would ever bring it back.

@@ -9,7 +9,7 @@ use evenkeel_admin::{Kind, Refused, Reply};
 use evenkeel_api as api;
 use evenkeel_config::Change;
 use evenkeel_health::{Outcome, Target};
-use evenkeel_model::{Probe, Snapshot};
+use evenkeel_model::{Probe, RealServer, Snapshot};
 use serde_json::{Value, json};
 use similar::TextDiff;
 use tokio::sync::{Semaphore, oneshot};
@@ -275,11 +275,12 @@ impl Control {
 fn is_known(snapshot: &Snapshot, target: &Target) -> bool {
     let names_no_file = target.tls.as_ref().is_none_or(|t| t.ca.is_none() && t.certificate.is_none());
     snapshot.pools.iter().any(|pool| {
-        let port =
-            |own: u16| target.address.port() == own || Some(target.address.port()) == pool.health_check.port;
-        let mut servers = pool.real_servers.iter().map(|s| s.address);
-        (names_no_file || pool.server_tls == target.tls)
-            && servers.any(|a| a.ip() == target.address.ip() && port(a.port()))
+        let port = target.address.port();
+        let is = |s: &RealServer| {
+            let known = port == s.address.port() || Some(port) == pool.check_of(s).port;
+            s.address.ip() == target.address.ip() && known
+        };
+        (names_no_file || pool.server_tls == target.tls) && pool.real_servers.iter().any(is)
     })
 }
 

@@ -27,6 +27,12 @@ impl Messages {
         }
     }
 
+    pub fn notice(&mut self, text: &str) {
+        if !self.quiet {
+            self.say("NOTICE", text);
+        }
+    }
+
     fn say(&mut self, level: &str, text: &str) {
         let process = std::process::id();
         if !self.begun {

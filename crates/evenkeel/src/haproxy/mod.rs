@@ -196,7 +196,11 @@ fn tell(running: &Running, messages: &mut Messages) {
         let place = format!("config : parsing [{}:{}]", left.file, left.line);
         match left.gravity {
             Gravity::Wrong => messages.alert(&format!("{place} : {}", left.consequence)),
-            Gravity::Lost => messages.alert(&format!(
+            // Nothing to warn of, and -dW counts warnings.
+            Gravity::Remark => {
+                messages.notice(&format!("{place} : '{}' : {}.", left.keyword, left.consequence))
+            }
+            Gravity::Lost | Gravity::Grave => messages.alert(&format!(
                 "{place} : '{}' is known but not supported by Evenkeel: {}.",
                 left.keyword, left.consequence
             )),

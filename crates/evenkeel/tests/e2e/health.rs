@@ -472,3 +472,33 @@ fn servers_of_several_pools_are_probed_once() {
     let (most, probes) = (started.elapsed().as_millis() as usize / 200 + 2, probes());
     assert!(probes <= most, "{probes} probes in {:?}", started.elapsed());
 }
+
+#[test]
+fn each_real_server_is_probed_as_it_says_itself() {
+    let place = Place::new("health-own");
+    let servers: Vec<_> =
+        ["a", "b"].iter().zip([17_000, 17_001]).map(|(n, p)| Scripted::named(place.at(p), n)).collect();
+    let answer = |at, status: &'static str| {
+        Scripted::start(place.at(at), move |mut stream| {
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = write!(stream, "HTTP/1.0 {status}\r\n\r\n");
+        })
+    };
+    // As Patroni says who is the primary: each on a port of its own.
+    let _said = [answer(17_002, "200 OK"), answer(17_003, "503 replica")];
+    let own = |at| format!("\nhealth-check = {{ port = {} }}\n", place.at(at).port());
+    let check = "health-check = { type = \"http\", interval = \"300ms\", rise = 1, fall = 1 }";
+    let both = [place.at(17_000), place.at(17_001)];
+    let mut text = service("own", "tcp", place.at(17_004), &both, check);
+    for (server, port) in both.iter().zip([17_002, 17_003]) {
+        let address = format!("address = \"{server}\"");
+        text = text.replace(&address, &(address.clone() + &own(port)));
+    }
+    let evenkeel = start(&place, &text);
+    eventually("each by its own port", Duration::from_secs(10), || {
+        let servers = evenkeel.service("own")["real-servers"].clone();
+        let verdict = |at: usize| servers[at]["check"]["verdict"].clone();
+        verdict(0) == "passed" && verdict(1) == "failed"
+    });
+    drop(servers);
+}

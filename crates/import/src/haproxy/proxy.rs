@@ -126,12 +126,13 @@ const MOOT_OPTIONS: &[&str] = &[
     "independent-streams",
     "http-ignore-probes",
     "idle-close-on-response",
+    // See `tcp_keep_alive`.
+    "tcpka",
+    "clitcpka",
+    "srvtcpka",
 ];
 /// Options without which all works, but not quite as it did.
 const OPTIONS_THAT_DIFFER: &[(&str, &str)] = &[
-    ("tcpka", "no TCP keep-alive is sent"),
-    ("clitcpka", "no TCP keep-alive is sent"),
-    ("srvtcpka", "no TCP keep-alive is sent"),
     ("persist", "a server that is down gets no clients, whatever their cookie"),
     ("dontlog-normal", "requests without trouble have lines, too"),
     ("log-separate-errors", "errors have the level of all lines"),
@@ -211,6 +212,22 @@ impl Proxy {
         found.filter(|at| off.is_none_or(|off| off < *at)).map(|at| &self.words[at])
     }
 
+    /// TCP keep-alive on one side, `cli` or `srv`: the option, with its times and number.
+    fn tcp_keep_alive(&self, side: &str) -> Option<String> {
+        self.option("tcpka").or_else(|| self.option(&format!("{side}tcpka")))?;
+        let word = |end: &str| self.last(&format!("{side}tcpka-{end}")).map(|word| word.arg(1));
+        let mut asked = Table::default();
+        for (end, key) in [("idle", "idle"), ("intvl", "interval")] {
+            if let Some(time) = word(end).and_then(|time| duration(time, "s")) {
+                asked.text(key, &time);
+            }
+        }
+        if let Some(count) = word("cnt") {
+            asked.set("probes", count);
+        }
+        Some(if asked.lines.is_empty() { "{}".into() } else { asked.inline() })
+    }
+
     /// What cannot be right, whatever it becomes.
     pub fn check(&self, draft: &mut Draft) {
         let (name, section) = (&self.name, self.section());
@@ -236,7 +253,7 @@ impl Proxy {
         }
     }
 
-    fn section(&self) -> &'static str {
+    pub fn section(&self) -> &'static str {
         match self.kind {
             Kind::Listen => "listen",
             Kind::Frontend => "frontend",
@@ -336,6 +353,9 @@ impl Proxy {
         if let Some(word) = self.last("source").filter(|w| w.words.len() > 2 || !server::is_any(w.arg(1))) {
             let more = word.words.get(2..).unwrap_or_default();
             server::source(word.arg(1), more, &mut pool.table, word.line, draft);
+        }
+        if let Some(asked) = self.tcp_keep_alive("srv") {
+            pool.table.set("server-tcp-keep-alive", asked);
         }
         let never = self.last("http-reuse").is_some_and(|w| w.arg(1) == "never");
         if self.is_http() && (never || self.last("dispatch").is_some()) {
@@ -495,7 +515,7 @@ impl Proxy {
     pub fn services(&self, backends: &BTreeMap<&str, &Proxy>, acls: &Acls, draft: &mut Draft) {
         let is_page = self.all("stats").next().is_some() && !self.has_servers() && !self.has_backends();
         if self.is_disabled() {
-            draft.note(self.line, &self.name, "it is disabled and is left out");
+            draft.remark(self.line, &self.name, "it is disabled and is left out");
             return;
         }
         if is_page && draft.run.is_none() {
@@ -559,6 +579,9 @@ impl Proxy {
         let forwards = |proxy: &Proxy| proxy.option("forwardfor").is_some_and(|w| w.words.len() == 2);
         if self.is_http() && (forwards(self) || target.is_some_and(forwards)) {
             service.table.set("forwarded", list(&["x-forwarded-for"]));
+        }
+        if let Some(asked) = self.tcp_keep_alive("cli") {
+            service.table.set("tcp-keep-alive", asked);
         }
         if let Some(max) = self.last("maxconn") {
             service.table.set("max-connections", max.arg(1));
@@ -629,7 +652,7 @@ impl Proxy {
                         service.pool = Some(pool);
                     }
                     None => {
-                        draft.note(
+                        draft.remark(
                             self.line,
                             &self.name,
                             "it has no servers: what it answers by itself is kept in routes",
@@ -695,6 +718,7 @@ impl Proxy {
                 // What is let through anyway.
                 "tcp-response" if word.words[1..] == ["content", "accept"] => {}
                 "stick" => {}
+                word if ["clitcpka-", "srvtcpka-"].iter().any(|side| word.starts_with(side)) => {}
                 // Where the lines of all go was told before.
                 "log" => {}
                 "option" if word.words.get(1).is_some_and(|o| MOOT_OPTIONS.contains(&o.as_str())) => {}

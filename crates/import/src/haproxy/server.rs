@@ -10,9 +10,8 @@ struct Common {
     agent: bool,
     /// The keys of `agent`.
     asks: Table,
-    checked: bool,
-    check: Table,
-    from: usize,
+    /// What each server that is checked says of its check, by its place among the servers.
+    checks: Vec<(usize, Table)>,
     tls: Option<Tls>,
     /// A server without it.
     plain: Option<(usize, String)>,
@@ -149,7 +148,9 @@ pub fn servers(proxy: &Proxy, many_ports: bool, pool: &mut Pool, draft: &mut Dra
         pool.table.set_with("outlier", format!("{{ failures = {failures} }}"), note);
     }
     checks(proxy, common, pool, draft);
-    if pool.servers.is_empty() && !all.is_empty() {
+    if let Some(first) = all.first().filter(|_| pool.servers.is_empty()) {
+        let why = "none of its servers could be carried over: it answers nobody";
+        draft.grave(first.line, &format!("{} {}", proxy.section(), proxy.name), why);
         pool.servers.push(crate::draft::nobody());
     }
 }
@@ -268,7 +269,7 @@ fn option_by_option(
                 let of = value();
                 checked = true;
                 let why = format!("{of}: it has checks of its own; those that are alike are made once");
-                draft.note(line, "track", why);
+                draft.remark(line, "track", why);
             }
             "agent-addr" | "check-sni" | "redir" | "minconn" | "maxqueue" | "namespace" | "socks4" | "ws"
             | "max-reuse" | "crl-file" | "check-alpn" | "check-proto" => {
@@ -312,11 +313,8 @@ fn option_by_option(
     if !checked {
         server.set("check", "false");
     }
-    if checked && !common.checked {
-        (common.checked, common.check, common.from) = (true, own, line);
-    } else if checked && own != common.check {
-        let why = format!("all servers of a pool are checked alike: as in line {}", common.from);
-        draft.left(line, name, why);
+    if checked {
+        common.checks.push((pool.servers.len(), own));
     }
 }
 
@@ -325,7 +323,7 @@ fn interval(table: &mut Table, text: &str, line: usize, draft: &mut Draft) {
     let Some(time) = duration(text, "ms") else { return };
     let short = time.strip_suffix("ms").and_then(|n| n.parse::<u64>().ok()).is_some_and(|n| n < 50);
     if short {
-        draft.note(line, "inter", format!("{time} is shorter than 50 ms, which is used instead"));
+        draft.remark(line, "inter", format!("{time} is shorter than 50 ms, which is used instead"));
     }
     table.text("interval", if short { "50ms" } else { &time });
 }
@@ -341,7 +339,7 @@ fn checks(proxy: &Proxy, common: Common, pool: &mut Pool, draft: &mut Draft) {
     if pool.servers.is_empty() {
         return;
     }
-    if !common.checked {
+    if common.checks.is_empty() {
         pool.servers.iter_mut().for_each(|s| s.lines.retain(|l| l.key != "check"));
         if common.agent {
             let mut check = Table::default();
@@ -358,20 +356,30 @@ fn checks(proxy: &Proxy, common: Common, pool: &mut Pool, draft: &mut Draft) {
         return;
     }
     let mut check = super::checks::check(proxy, draft);
-    match proxy.time("check") {
-        Some(timeout) => check.text("timeout", &timeout),
-        // HAProxy waits as long as it is to the next check.
-        None if draft.run.is_some() => {
-            let interval = common.check.get("interval").map_or_else(|| quoted("2s"), str::to_owned);
-            check.set("timeout", interval);
-        }
-        None => {}
+    let timeout = proxy.time("check");
+    if let Some(timeout) = &timeout {
+        check.text("timeout", timeout);
     }
-    common.check.lines.iter().for_each(|l| check.set(&l.key, l.value.clone()));
-    if common.agent {
-        check.set("agent", common.agent());
+    let agent = common.agent.then(|| common.agent());
+    let mut each = common.checks;
+    for (_, own) in &mut each {
+        // What `connect` says comes first.
+        own.lines.retain(|line| check.get(&line.key).is_none());
+        // HAProxy waits as long as it is to the next check.
+        if timeout.is_none() && draft.run.is_some() {
+            own.set("timeout", own.get("interval").map_or_else(|| quoted("2s"), str::to_owned));
+        }
+    }
+    for line in crate::draft::take_shared(&mut each) {
+        check.set(&line.key, line.value);
+    }
+    if let Some(agent) = agent {
+        check.set("agent", agent);
     }
     pool.table.set("health-check", check.inline());
+    for (at, own) in each.iter().filter(|(_, own)| !own.lines.is_empty()) {
+        pool.servers[*at].set("health-check", own.inline());
+    }
 }
 
 /// `source ADDRESS [usesrc WHOSE] [interface NAME]`, of a proxy or a server; how many of the further

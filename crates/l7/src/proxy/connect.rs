@@ -30,8 +30,17 @@ pub fn is_plain(lease: &Lease) -> bool {
     lease.pool().is_none_or(|spec| spec.tls.is_none() && spec.pool.send_proxy.is_none())
 }
 
-/// Begins a connection to the server of a lease, from the address that its pool says.
+/// Begins a connection to the server of a lease.
 pub fn begin(worker: &Worker, client: &Client, lease: &Lease) -> Result<Sock, Trouble> {
+    let sock = begin_from(worker, client, lease)?;
+    if let Some(how) = lease.pool().and_then(|spec| spec.pool.tcp_keep_alive.as_ref()) {
+        sock.keep_alive(how);
+    }
+    Ok(sock)
+}
+
+/// The same, from the address that its pool says.
+fn begin_from(worker: &Worker, client: &Client, lease: &Lease) -> Result<Sock, Trouble> {
     let address = lease.server.address_for(client.vip);
     let Some(spec) = lease.pool() else {
         return Sock::connect(worker.reactor, address).map_err(|_| Trouble::Unreachable);

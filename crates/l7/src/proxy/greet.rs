@@ -1,9 +1,9 @@
 //! What happens once on a client's connection before its first request or byte: the PROXY
 //! protocol header of a trusted sender, then TLS.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use evenkeel_model::Mode;
+use evenkeel_model::{Mode, Name};
 
 use super::account::{blame, finish};
 use super::answer;
@@ -12,6 +12,7 @@ use crate::buffer::Buffer;
 use crate::link::Link;
 use crate::proxy_header::{self, NoHeader};
 use crate::reactor::Io;
+use crate::spec::Notice;
 use crate::tls::{HandshakeError, TlsLink};
 use crate::worker::Worker;
 
@@ -63,12 +64,25 @@ pub async fn greet(
             record.restart(client.address, client.accepted_ms, client.accepted_wall_ms);
             blame(record, if error == HandshakeError::TimedOut { b'c' } else { b'P' }, b'R');
             finish(worker, &view, &client, record, service.mode == Mode::Http);
-            if matches!(error, HandshakeError::Refused(_)) {
+            if let HandshakeError::Refused(why) = error {
+                let of_client = ["invalid peer certificate", "peer sent no certificates"];
+                if of_client.iter().any(|begin| why.starts_with(begin)) {
+                    tell(worker, &service.name, client.address, why);
+                }
                 // So that the alert arrives.
                 answer::linger(worker, &client).await;
             }
             None
         }
+    }
+}
+
+/// Says why a client's certificate was refused; the access log has no place for it.
+fn tell(worker: &'static Worker, service: &Name, client: SocketAddr, why: String) {
+    let now_ms = worker.reactor.now_ms();
+    if now_ms >= worker.certificates_told_ms.get() {
+        worker.certificates_told_ms.set(now_ms + 1000);
+        worker.notify(Notice::ClientCertificate { service: service.clone(), client, why });
     }
 }
 

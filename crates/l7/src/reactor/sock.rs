@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use evenkeel_model::TcpKeepAlive;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::pipe::{PipeFlags, SpliceFlags};
@@ -45,6 +46,11 @@ impl Sock {
             sock.watch();
         }
         sock
+    }
+
+    /// Has the kernel ask a silent peer whether it is there.
+    pub fn keep_alive(&self, how: &TcpKeepAlive) {
+        keep_alive(&self.fd, how);
     }
 
     /// Starts a TCP connection; it is up when the first write succeeds or [`Self::connected`].
@@ -362,4 +368,10 @@ impl Pipe {
     pub fn held(&self) -> usize {
         self.held
     }
+}
+
+/// Has the kernel ask a silent peer whether it is there. Sockets that are no TCP's have no such question.
+pub fn keep_alive(fd: &OwnedFd, how: &TcpKeepAlive) {
+    let settings = socket2::TcpKeepalive::new().with_time(how.idle).with_interval(how.interval);
+    let _ = socket2::SockRef::from(fd).set_tcp_keepalive(&settings.with_retries(how.probes));
 }

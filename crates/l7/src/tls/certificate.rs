@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use evenkeel_trust::{Authorities, too_old};
 use rustls::pki_types::pem::{PemObject, SectionKind};
 use rustls::pki_types::{
     CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
@@ -125,6 +126,7 @@ fn load_file(file: &Path) -> Result<Vec<Loaded>, FileError> {
     if bundle.keys.is_empty() {
         bundle.keys = key_beside(file)?;
     }
+    current(file, &bundle)?;
     let keys: Vec<Arc<dyn SigningKey>> = bundle
         .keys
         .into_iter()
@@ -208,24 +210,29 @@ fn read_bundle(file: &Path) -> Result<Bundle, FileError> {
 /// Certificate chain and key of a file that holds one of each.
 pub fn one(file: &Path) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), FileError> {
     let bundle = read_bundle(file)?;
-    let mut keys = if bundle.keys.is_empty() { key_beside(file)? } else { bundle.keys };
+    let mut bundle = bundle;
+    let mut keys = if bundle.keys.is_empty() { key_beside(file)? } else { std::mem::take(&mut bundle.keys) };
     match (bundle.certificates.is_empty(), keys.pop()) {
-        (false, Some(key)) => Ok((bundle.certificates, key)),
+        (false, Some(key)) => {
+            current(file, &bundle)?;
+            Ok((bundle.certificates, key))
+        }
         _ => Err(FileError::new(file, "holds no certificate with a private key")),
     }
 }
 
+/// Nobody could verify a certificate of a version before 3. An authority at the end of a chain may be old.
+fn current(file: &Path, bundle: &Bundle) -> Result<(), FileError> {
+    match bundle.certificates.first().and_then(|der| too_old(der)) {
+        Some(why) => Err(FileError::new(file, why)),
+        None => Ok(()),
+    }
+}
+
 /// The certificates of a bundle of authorities.
-pub fn authorities(file: &Path) -> Result<rustls::RootCertStore, FileError> {
-    let mut store = rustls::RootCertStore::empty();
-    for der in read_bundle(file)?.certificates {
-        // Bundles of systems hold some that nothing can use.
-        let _ = store.add(der);
-    }
-    match store.is_empty() {
-        true => Err(FileError::new(file, "holds no certificate of an authority")),
-        false => Ok(store),
-    }
+pub fn authorities(file: &Path) -> Result<Authorities, FileError> {
+    let known = Authorities::new(read_bundle(file)?.certificates);
+    known.ok_or_else(|| FileError::new(file, "holds no certificate of an authority"))
 }
 
 pub fn revocations(

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use evenkeel_model::ServerTls;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, Connection, DigitallySignedStruct, SignatureScheme};
+use evenkeel_trust::Anyone;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, Connection};
 
 use super::certificate;
 use crate::file_error::FileError;
@@ -30,17 +30,19 @@ pub fn load(settings: &ServerTls, alpn: &[&str]) -> Result<TlsClient, FileError>
     let nowhere = Path::new("server-tls");
     let builder = builder.with_safe_default_protocol_versions();
     let builder = builder.map_err(|e| FileError::new(nowhere, e.to_string()))?;
-    let builder = match (settings.verify, &settings.ca) {
-        (false, _) => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider))),
-        (true, Some(ca)) => builder.with_root_certificates(certificate::authorities(ca)?),
-        (true, None) => {
-            let system = SYSTEM_AUTHORITIES.iter().map(Path::new).find(|f| f.is_file());
+    let verifier: Arc<dyn ServerCertVerifier> = match (settings.verify, &settings.ca) {
+        (false, _) => Arc::new(Anyone(provider)),
+        (true, ca) => {
+            let system = || SYSTEM_AUTHORITIES.iter().map(Path::new).find(|f| f.is_file());
             let none =
                 "the system has no bundle of authorities; install ca-certificates, or name one with `ca`";
-            let file = system.ok_or_else(|| FileError::new(Path::new(SYSTEM_AUTHORITIES[0]), none))?;
-            builder.with_root_certificates(certificate::authorities(file)?)
+            let file = ca.as_deref().or_else(system);
+            let file = file.ok_or_else(|| FileError::new(Path::new(SYSTEM_AUTHORITIES[0]), none))?;
+            let verifier = certificate::authorities(file)?.of_servers(provider);
+            verifier.map_err(|e| FileError::new(file, e.to_string()))?
         }
     };
+    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
     let mut config = match &settings.certificate {
         None => builder.with_no_client_auth(),
         Some(file) => {
@@ -58,44 +60,5 @@ impl TlsClient {
     pub fn connection(&self, address: IpAddr) -> Result<Connection, rustls::Error> {
         let name = self.name.clone().unwrap_or(ServerName::IpAddress(address.into()));
         ClientConnection::new(self.config.clone(), name).map(Connection::Client)
-    }
-}
-
-/// Takes any certificate: for servers in a network that is trusted otherwise.
-#[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -162,8 +162,8 @@ fn verifier(
     auth: &ClientAuth,
     provider: Arc<rustls::crypto::CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, FileError> {
-    let roots = Arc::new(certificate::authorities(&auth.ca)?);
-    let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider);
+    let authorities = certificate::authorities(&auth.ca)?;
+    let mut builder = WebPkiClientVerifier::builder_with_provider(authorities.roots(), provider);
     if let Some(crl) = &auth.crl {
         // Authorities without a list of theirs are taken at their word.
         builder = builder.with_crls(certificate::revocations(crl)?).allow_unknown_revocation_status();
@@ -171,7 +171,9 @@ fn verifier(
     if !auth.required {
         builder = builder.allow_unauthenticated();
     }
-    builder.build().map_err(|e| FileError::new(auth.crl.as_ref().unwrap_or(&auth.ca), e.to_string()))
+    let built = builder.build();
+    let built = built.map_err(|e| FileError::new(auth.crl.as_ref().unwrap_or(&auth.ca), e.to_string()))?;
+    Ok(authorities.of_clients(built))
 }
 
 /// Certificates by host name: exact names before wildcards before the first of all.

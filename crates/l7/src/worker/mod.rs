@@ -174,6 +174,8 @@ pub struct Worker {
     lines_since_ms: Cell<u64>,
     time: RefCell<LocalTime>,
     random: Cell<u64>,
+    /// When the next refused certificate of a client is told.
+    pub certificates_told_ms: Cell<u64>,
     /// Set while draining: how long idle connections may stay.
     draining: Cell<Option<u64>>,
     /// Keys of listeners that are paused.
@@ -235,6 +237,7 @@ fn run(start: Start) -> std::io::Result<()> {
         lines: RefCell::default(),
         lines_since_ms: Cell::new(0),
         time: RefCell::default(),
+        certificates_told_ms: Cell::new(0),
         random: Cell::new(0x9e37_79b9_7f4a_7c15 ^ (reactor.now().wall_ms << 8) ^ start.core as u64),
         draining: Cell::new(None),
         paused: RefCell::default(),
@@ -347,7 +350,12 @@ impl Worker {
                 }
                 let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
                 match rustix::net::acceptfrom_with(listener.watch.fd(), flags) {
-                    Ok((fd, address)) => (fd, address, listener.service.clone(), listener.address),
+                    Ok((fd, address)) => {
+                        if let Some(how) = &view.spec.service.tcp_keep_alive {
+                            crate::reactor::keep_alive(&fd, how);
+                        }
+                        (fd, address, listener.service.clone(), listener.address)
+                    }
                     Err(Errno::AGAIN) => return,
                     Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO) => continue,
                     Err(_) => {

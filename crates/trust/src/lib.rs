@@ -1,0 +1,247 @@
+//! Who is trusted over TLS, for traffic and for health checks alike.
+//!
+//! In: certificates of authorities. Out: verifiers for rustls. A certificate that is byte for byte one
+//! of the configured ones is trusted as it is (a pin), as OpenSSL does; all others need a chain.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ParsedCertificate, VerifierBuilderError};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
+    SignatureScheme,
+};
+use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
+
+/// The certificates that a file of authorities holds.
+#[derive(Clone, Debug)]
+pub struct Authorities {
+    roots: Arc<RootCertStore>,
+    own: Arc<[CertificateDer<'static>]>,
+}
+
+impl Authorities {
+    /// `None` where nothing of it can be used. Bundles of systems hold some that nothing can use.
+    pub fn new(certificates: Vec<CertificateDer<'static>>) -> Option<Authorities> {
+        let mut roots = RootCertStore::empty();
+        let mut own = certificates;
+        own.retain(|der| roots.add(der.clone()).is_ok());
+        (!roots.is_empty()).then(|| Authorities { roots: Arc::new(roots), own: own.into() })
+    }
+
+    /// For a verifier of clients, which is built with more than this.
+    pub fn roots(&self) -> Arc<RootCertStore> {
+        self.roots.clone()
+    }
+
+    /// Verifies servers.
+    pub fn of_servers(
+        &self,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Arc<dyn ServerCertVerifier>, VerifierBuilderError> {
+        let inner = WebPkiServerVerifier::builder_with_provider(self.roots(), provider).build()?;
+        Ok(Arc::new(Servers { inner, own: self.own.clone() }))
+    }
+
+    /// Verifies clients: as `inner` does, which was built with the same authorities.
+    pub fn of_clients(&self, inner: Arc<dyn ClientCertVerifier>) -> Arc<dyn ClientCertVerifier> {
+        Arc::new(Clients { inner, own: self.own.clone() })
+    }
+}
+
+/// Why a certificate cannot be used that is of a version before 3; `None` where it is not.
+pub fn too_old(certificate: &[u8]) -> Option<&'static str> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    (parsed.version() != X509Version::V3).then_some(
+        "the certificate is of X.509 version 1, which has no extensions and says neither names nor use; make one of version 3: openssl x509 -req … -extfile FILE, with subjectAltName in it",
+    )
+}
+
+/// A reason in words, where rustls has only its own.
+#[derive(Debug)]
+struct Reason(&'static str);
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Reason {}
+
+/// An error of the verifier in words that say what is wrong with the certificate.
+fn in_words(error: Error, certificate: &[u8]) -> Error {
+    match (&error, too_old(certificate)) {
+        (
+            Error::InvalidCertificate(CertificateError::BadEncoding | CertificateError::Other(_)),
+            Some(why),
+        ) => Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Reason(why))))),
+        _ => error,
+    }
+}
+
+/// Whether a certificate is one of those that are trusted as they are; its dates must hold all the same.
+fn is_own(
+    own: &[CertificateDer<'static>],
+    certificate: &CertificateDer<'_>,
+    now: UnixTime,
+) -> Result<bool, Error> {
+    if !own.iter().any(|known| known.as_ref() == certificate.as_ref()) {
+        return Ok(false);
+    }
+    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
+    let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    if seconds < parsed.validity().not_before.timestamp() {
+        return Err(CertificateError::NotValidYet.into());
+    }
+    if seconds > parsed.validity().not_after.timestamp() {
+        return Err(CertificateError::Expired.into());
+    }
+    Ok(true)
+}
+
+#[derive(Debug)]
+struct Servers {
+    inner: Arc<WebPkiServerVerifier>,
+    own: Arc<[CertificateDer<'static>]>,
+}
+
+impl ServerCertVerifier for Servers {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if is_own(&self.own, certificate, now)? {
+            let parsed = ParsedCertificate::try_from(certificate).map_err(|e| in_words(e, certificate))?;
+            rustls::client::verify_server_name(&parsed, name)?;
+            return Ok(ServerCertVerified::assertion());
+        }
+        let verified = self.inner.verify_server_cert(certificate, others, name, ocsp, now);
+        verified.map_err(|e| in_words(e, certificate))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+#[derive(Debug)]
+struct Clients {
+    inner: Arc<dyn ClientCertVerifier>,
+    own: Arc<[CertificateDer<'static>]>,
+}
+
+impl ClientCertVerifier for Clients {
+    fn offer_client_auth(&self) -> bool {
+        self.inner.offer_client_auth()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.inner.client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.inner.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        if is_own(&self.own, certificate, now)? {
+            return Ok(ClientCertVerified::assertion());
+        }
+        let verified = self.inner.verify_client_cert(certificate, others, now);
+        verified.map_err(|e| in_words(e, certificate))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+/// Takes any server's certificate: for networks that are trusted otherwise.
+#[derive(Debug)]
+pub struct Anyone(pub Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
