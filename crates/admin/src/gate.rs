@@ -114,7 +114,6 @@ pub async fn guard(State((app, right)): State<(App, Right)>, request: HttpReques
     let from = from.map_or_else(String::new, |c| c.0.ip().to_canonical().to_string());
     let (method, what) = (request.method().clone(), format!("{} {}", request.method(), request.uri().path()));
     let found = socket.or_else(|| who(&app, request.headers(), &from));
-    let nobody = || Who { name: "nobody".into(), role: Role::Viewer, from: from.clone(), by: By::Socket };
     let refusal = match &found {
         _ if right == Right::Open => None,
         None => Some(Refused::new(Kind::Unknown, "log in, or send a token: Authorization: Bearer …")),
@@ -152,13 +151,19 @@ pub async fn guard(State((app, right)): State<(App, Right)>, request: HttpReques
     let changes = !matches!(right, Right::Open | Right::See | Right::Read);
     let told = response.extensions().get::<Detail>().is_some() || response.status() == StatusCode::FORBIDDEN;
     if !method.is_safe() && (changes || told) {
-        let who = response.extensions().get::<Who>().cloned().or(known).unwrap_or_else(nobody);
+        let who = response.extensions().get::<Who>().cloned().or(known);
         let detail = response.extensions().get::<Detail>().map(|d| d.0.clone());
-        let status = response.status().as_u16().to_string();
+        let (failed, status) = (response.status().is_client_error(), response.status().as_u16().to_string());
         let audit = app.audit.clone();
         let what = detail.map_or(what.clone(), |d| format!("{what}: {d}"));
         // The disk is waited for elsewhere; the answer is sent when it has been written.
-        let written = tokio::task::spawn_blocking(move || audit.note(&who, &what, &status, now_ms()));
+        let written = tokio::task::spawn_blocking(move || match (who, failed) {
+            (Some(who), false) => audit.note(&who, &what, &status, now_ms()),
+            (who, _) => {
+                let from = who.as_ref().map_or(from, |w| w.from.clone());
+                audit.note_failure(who.as_ref(), &from, &what, &status, now_ms());
+            }
+        });
         let _ = written.await;
     }
     response
