@@ -10,7 +10,7 @@ use std::rc::Rc;
 use rustix::io::Errno;
 
 use super::account::blame;
-use super::connect::{self, Trouble};
+use super::connect;
 use super::pick::Lease;
 use super::session::{Client, Scratch, Session, State};
 use super::{PoolRuntime, ServiceView, answer, persist, relay, route};
@@ -102,22 +102,12 @@ pub enum Failure {
     ClientGone,
     Killed,
     NoMemory,
+    /// No descriptor or port was left for a connection to the server.
+    Local,
     /// The answer has begun and cannot be taken back.
     Cut {
         cause: u8,
     },
-}
-
-impl From<Trouble> for Failure {
-    fn from(trouble: Trouble) -> Failure {
-        match trouble {
-            Trouble::Refused => Failure::Refused,
-            Trouble::Unreachable => Failure::Unreachable,
-            Trouble::TimedOut => Failure::ConnectTimeout,
-            Trouble::Killed => Failure::Killed,
-            Trouble::Handshake => Failure::Handshake,
-        }
-    }
 }
 
 impl Failure {
