@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use axum::extract::{ConnectInfo, Request as HttpRequest, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request as HttpRequest, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -64,6 +64,16 @@ pub fn demand(who: &Who, right: Right) -> Result<(), Refused> {
         false => {
             Err(Refused::new(Kind::Forbidden, format!("the role {} may not do this", who.role.as_str())))
         }
+    }
+}
+
+/// How much a request of a role may bring: only those who configure send whole configurations.
+fn body_at_most(role: Role) -> usize {
+    match role {
+        // A configuration of 100,000 services is some 20 MB.
+        Role::Admin => 256 << 20,
+        Role::CertificateManager => 16 << 20,
+        Role::Viewer | Role::Operator => 1 << 20,
     }
 }
 
@@ -139,6 +149,7 @@ pub async fn guard(State((app, right)): State<(App, Right)>, request: HttpReques
         }
         None => {
             if let Some(who) = found {
+                DefaultBodyLimit::max(body_at_most(who.role)).apply(&mut request);
                 request.extensions_mut().insert(who);
             }
             explained(next.run(request).await).await
