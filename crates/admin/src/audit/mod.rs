@@ -260,7 +260,8 @@ fn append_to(file: &Path) -> std::io::Result<File> {
 }
 
 fn replace(file: &Path, text: &str) -> std::io::Result<()> {
-    let next = file.with_added_extension("new");
+    let mut next = file.as_os_str().to_owned();
+    next.push(".new");
     let mut options = OpenOptions::new();
     let mut out = options.write(true).create(true).truncate(true).mode(0o600).open(&next)?;
     out.write_all(text.as_bytes())?;
