@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use axum::extract::{ConnectInfo, Request as HttpRequest, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request as HttpRequest, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -67,6 +67,16 @@ pub fn demand(who: &Who, right: Right) -> Result<(), Refused> {
     }
 }
 
+/// How much a request of a role may bring: only those who configure send whole configurations.
+fn body_at_most(role: Role) -> usize {
+    match role {
+        // A configuration of 100,000 services is some 20 MB.
+        Role::Admin => 256 << 20,
+        Role::CertificateManager => 16 << 20,
+        Role::Viewer | Role::Operator => 1 << 20,
+    }
+}
+
 pub const COOKIE: &str = "__Host-evenkeel";
 const CSRF: &str = "x-evenkeel-csrf";
 
@@ -114,7 +124,6 @@ pub async fn guard(State((app, right)): State<(App, Right)>, request: HttpReques
     let from = from.map_or_else(String::new, |c| c.0.ip().to_canonical().to_string());
     let (method, what) = (request.method().clone(), format!("{} {}", request.method(), request.uri().path()));
     let found = socket.or_else(|| who(&app, request.headers(), &from));
-    let nobody = || Who { name: "nobody".into(), role: Role::Viewer, from: from.clone(), by: By::Socket };
     let refusal = match &found {
         _ if right == Right::Open => None,
         None => Some(Refused::new(Kind::Unknown, "log in, or send a token: Authorization: Bearer …")),
@@ -140,6 +149,7 @@ pub async fn guard(State((app, right)): State<(App, Right)>, request: HttpReques
         }
         None => {
             if let Some(who) = found {
+                DefaultBodyLimit::max(body_at_most(who.role)).apply(&mut request);
                 request.extensions_mut().insert(who);
             }
             explained(next.run(request).await).await
@@ -152,13 +162,19 @@ pub async fn guard(State((app, right)): State<(App, Right)>, request: HttpReques
     let changes = !matches!(right, Right::Open | Right::See | Right::Read);
     let told = response.extensions().get::<Detail>().is_some() || response.status() == StatusCode::FORBIDDEN;
     if !method.is_safe() && (changes || told) {
-        let who = response.extensions().get::<Who>().cloned().or(known).unwrap_or_else(nobody);
+        let who = response.extensions().get::<Who>().cloned().or(known);
         let detail = response.extensions().get::<Detail>().map(|d| d.0.clone());
-        let status = response.status().as_u16().to_string();
+        let (failed, status) = (response.status().is_client_error(), response.status().as_u16().to_string());
         let audit = app.audit.clone();
         let what = detail.map_or(what.clone(), |d| format!("{what}: {d}"));
         // The disk is waited for elsewhere; the answer is sent when it has been written.
-        let written = tokio::task::spawn_blocking(move || audit.note(&who, &what, &status, now_ms()));
+        let written = tokio::task::spawn_blocking(move || match (who, failed) {
+            (Some(who), false) => audit.note(&who, &what, &status, now_ms()),
+            (who, _) => {
+                let from = who.as_ref().map_or(from, |w| w.from.clone());
+                audit.note_failure(who.as_ref(), &from, &what, &status, now_ms());
+            }
+        });
         let _ = written.await;
     }
     response

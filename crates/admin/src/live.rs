@@ -1,6 +1,7 @@
 //! Answers without an end: states as they change, log lines as they come.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -20,19 +21,61 @@ use crate::{App, Kind, Refused, Request};
 /// Messages that may wait for a slow browser before it is let go.
 const WAITING: usize = 8;
 
-/// Streams of all listeners at a time; those of logs hold a thread each.
-static STREAMS: Semaphore = Semaphore::const_new(400);
-static TAILS: Semaphore = Semaphore::const_new(40);
+/// How long a message waits for a browser that takes none.
+const PATIENCE: Duration = Duration::from_secs(30);
 
-fn place(of: &'static Semaphore) -> Result<SemaphorePermit<'static>, Refused> {
-    of.try_acquire()
-        .map_err(|_| Refused::new(Kind::Failed, "too many are watching already; close another page"))
+/// Streams of all listeners at a time; those of logs hold a thread each.
+static STREAMS: Places = Places::new(400, 50);
+static TAILS: Places = Places::new(40, 8);
+
+struct Places {
+    all: Semaphore,
+    of_a_person: usize,
+    people: Mutex<BTreeMap<String, usize>>,
+}
+
+/// Given back when it is dropped.
+struct Place {
+    of: &'static Places,
+    person: String,
+    _one: SemaphorePermit<'static>,
+}
+
+impl Places {
+    const fn new(all: usize, of_a_person: usize) -> Places {
+        Places { all: Semaphore::const_new(all), of_a_person, people: Mutex::new(BTreeMap::new()) }
+    }
+
+    fn take(&'static self, person: &str) -> Result<Place, Refused> {
+        let full = |why| Refused::new(Kind::Failed, why);
+        let one = self.all.try_acquire();
+        let one = one.map_err(|_| full("too many are watching already; close another page"))?;
+        let mut people = self.people.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = people.entry(person.to_owned()).or_default();
+        if *own >= self.of_a_person {
+            return Err(full("you are watching too often already; close another page"));
+        }
+        *own += 1;
+        Ok(Place { of: self, person: person.to_owned(), _one: one })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut people = self.of.people.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = people.get_mut(&self.person) {
+            *own = own.saturating_sub(1);
+            if *own == 0 {
+                people.remove(&self.person);
+            }
+        }
+    }
 }
 
 /// Server-sent events: `status` whole at first and whenever services come or go, then `change` with
 /// what differs, and `happening`.
 pub async fn stream(State(app): State<App>, Extension(who): Extension<Who>) -> Result<Response, Refused> {
-    let place = place(&STREAMS)?;
+    let place = STREAMS.take(&who.name)?;
     let first = ask(&app.handle, Request::Status).await?;
     let (sender, receiver) = mpsc::channel::<Bytes>(WAITING);
     tokio::spawn(async move {
@@ -74,7 +117,7 @@ async fn follow(app: App, who: Who, first: api::Status, to: mpsc::Sender<Bytes>)
             },
             () = to.closed() => return,
         };
-        if to.send(message).await.is_err() {
+        if to.send_timeout(message, PATIENCE).await.is_err() {
             return;
         }
     }
@@ -133,7 +176,7 @@ fn fields<T: serde::Serialize>(a: &T, b: &T) -> Value {
 
 /// Access log lines, until the reader goes away.
 pub async fn logs(State(app): State<App>, Extension(who): Extension<Who>) -> Result<Response, Refused> {
-    let place = place(&TAILS)?;
+    let place = TAILS.take(&who.name)?;
     let lines = ask(&app.handle, Request::Logs).await?;
     let (sender, receiver) = mpsc::channel::<Bytes>(64);
     tokio::task::spawn_blocking(move || {
@@ -172,6 +215,17 @@ impl http_body::Body for Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_person_takes_few_places() {
+        static FEW: Places = Places::new(10, 2);
+        let (first, second) = (FEW.take("ann").unwrap(), FEW.take("ann").unwrap());
+        assert!(FEW.take("ann").is_err() && FEW.take("bob").is_ok(), "others are not kept out");
+        drop(first);
+        assert!(FEW.take("ann").is_ok());
+        drop(second);
+        assert!(FEW.people.lock().unwrap().is_empty() && FEW.all.available_permits() == 10);
+    }
 
     #[test]
     fn only_what_differs_is_told() {

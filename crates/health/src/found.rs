@@ -18,6 +18,8 @@ pub enum Outcome {
     Timeout,
     /// No connection, or it broke.
     Unreachable,
+    /// This machine could not ask: no descriptor, port or memory was left. Says nothing of the server.
+    Local,
     /// An answer that makes no sense, or none.
     Invalid,
     /// The service answered, and not as it should.
@@ -42,6 +44,7 @@ impl Outcome {
             Outcome::Passed => "passed",
             Outcome::Timeout => "timeout",
             Outcome::Unreachable => "unreachable",
+            Outcome::Local => "local",
             Outcome::Invalid => "invalid",
             Outcome::Refused => "refused",
         }
@@ -106,6 +109,31 @@ impl From<std::io::Error> for Failure {
         let text = error.to_string();
         let said = text.split(" (os error").next().unwrap_or("").to_owned();
         let found = Found { detail: crate::connect::describe(&error), code: None, said };
-        Failure { outcome: Outcome::Unreachable, found }
+        let outcome = if is_local(&error) { Outcome::Local } else { Outcome::Unreachable };
+        Failure { outcome, found }
+    }
+}
+
+/// Whether an error is for want of something that this machine has too little of.
+fn is_local(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let local = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS, Errno::ADDRNOTAVAIL];
+    error.raw_os_error().is_some_and(|raw| local.iter().any(|e| e.raw_os_error() == raw))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::io::Errno;
+
+    #[test]
+    fn what_this_machine_lacks_says_nothing_of_servers() {
+        let outcome = |errno: Errno| Failure::from(std::io::Error::from(errno)).outcome;
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS, Errno::ADDRNOTAVAIL] {
+            assert_eq!(outcome(errno), Outcome::Local, "{errno}");
+        }
+        for errno in [Errno::CONNREFUSED, Errno::HOSTUNREACH, Errno::CONNRESET] {
+            assert_eq!(outcome(errno), Outcome::Unreachable, "{errno}");
+        }
     }
 }

@@ -160,10 +160,11 @@ async fn watch(target: Target, now: Rc<Notify>, reports: UnboundedSender<Report>
         let asked = timeout(pause, now.notified()).await.is_ok();
         let report = look(&target).await;
         let (passed, took) = (report.passed, report.took);
-        if reports.send(report).is_err() {
+        let check = &target.check;
+        // No verdict: the server stays what it was, and is asked again soon.
+        if report.outcome != Outcome::Local && reports.send(report).is_err() {
             return;
         }
-        let check = &target.check;
         let interval = if passed { check.interval } else { check.fast_interval.min(check.interval) };
         pause = interval.saturating_sub(took);
         if asked {

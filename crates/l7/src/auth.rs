@@ -8,17 +8,31 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::{hmac, rand};
 use sha_crypt::{PasswordHashRef, PasswordVerifier, ShaCrypt};
 
-/// Attempts that may wait for the hashing thread; more are refused.
+/// Attempts that may wait for the hashing thread; more are asked to come again later.
 const WAITING: usize = 64;
+/// Of those, of one client address (a /64 of IPv6) at one loop.
+pub const WAITING_OF_A_CLIENT: usize = 8;
 /// How long a right password is believed without hashing it again.
 pub const REMEMBERED_MS: u64 = 5 * 60_000;
 pub const REMEMBERED: usize = 4096;
 
 /// Who may come in: names with the hashes of their passwords.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Users(HashMap<String, Arc<str>>);
+pub struct Users {
+    hashes: HashMap<String, Arc<str>>,
+    /// In the order of the file: unknown names cost what one of these does.
+    all: Vec<Arc<str>>,
+}
+
+/// What a password is compared with.
+pub struct Expected {
+    pub hash: Arc<str>,
+    /// Otherwise the name is unknown, and no password is right.
+    pub known: bool,
+}
 
 impl Users {
     /// Reads `NAME:HASH` lines, as `htpasswd -B` writes them.
@@ -54,12 +68,22 @@ impl Users {
                 "the password of {name} is hashed neither with bcrypt nor with SHA-crypt; write it with htpasswd -B"
             ));
         }
-        self.0.insert(name.to_owned(), hash.into());
+        let hash: Arc<str> = hash.into();
+        self.all.push(hash.clone());
+        self.hashes.insert(name.to_owned(), hash);
         Ok(())
     }
 
-    pub fn hash_of(&self, name: &str) -> Option<Arc<str>> {
-        self.0.get(name).cloned()
+    /// Unknown names cost the same work as known ones: each always that of the same user, since users
+    /// may be hashed in several ways. `None` if there are no users at all.
+    pub fn expected(&self, name: &str) -> Option<Expected> {
+        if let Some(hash) = self.hashes.get(name) {
+            return Some(Expected { hash: hash.clone(), known: true });
+        }
+        let at =
+            digest(&SHA256, name.as_bytes()).as_ref().iter().fold(0usize, |n, b| n << 7 ^ usize::from(*b));
+        let hash = self.all.get(at % self.all.len().max(1))?.clone();
+        Some(Expected { hash, known: false })
     }
 }
 
@@ -125,12 +149,24 @@ fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
     (text.len() % 4 != 1).then_some(out)
 }
 
-/// What is remembered of a right password.
-pub fn fingerprint(name: &str, password: &str, hash: &str) -> [u8; 32] {
-    let whole = [name, "\0", password, "\0", hash].concat();
+/// What is remembered of a right password: of no use without the key, which no other process has.
+pub fn fingerprint(key: &hmac::Key, name: &str, password: &str, hash: &str) -> [u8; 32] {
+    let mut whole = hmac::Context::with_key(key);
+    for part in [name, password, hash] {
+        whole.update(&(part.len() as u64).to_be_bytes());
+        whole.update(part.as_bytes());
+    }
     let mut out = [0; 32];
-    out.copy_from_slice(digest(&SHA256, whole.as_bytes()).as_ref());
+    out.copy_from_slice(whole.sign().as_ref());
     out
+}
+
+/// A key for those, new for each loop.
+pub fn new_key() -> hmac::Key {
+    let mut raw = [0; 32];
+    // Without randomness TLS would not have started either; the key is a second line of defence.
+    let _ = rand::fill(&mut raw);
+    hmac::Key::new(hmac::HMAC_SHA256, &raw)
 }
 
 /// One password to try.
@@ -138,7 +174,7 @@ pub struct Attempt {
     pub core: usize,
     pub number: u64,
     pub password: String,
-    pub hash: Arc<str>,
+    pub expected: Expected,
 }
 
 /// Starts the hashing thread. `done` gets the loop, the attempt's number, and whether the
@@ -147,7 +183,7 @@ pub fn start(done: impl Fn(usize, u64, bool) + Send + 'static) -> std::io::Resul
     let (sender, attempts): (SyncSender<Attempt>, Receiver<Attempt>) = sync_channel(WAITING);
     std::thread::Builder::new().name("passwords".into()).spawn(move || {
         while let Ok(attempt) = attempts.recv() {
-            let right = is_right(&attempt.password, &attempt.hash);
+            let right = is_right(&attempt.password, &attempt.expected.hash) && attempt.expected.known;
             done(attempt.core, attempt.number, right);
         }
     })?;
@@ -177,14 +213,42 @@ mod tests {
     fn users_are_read() {
         let hash = "$2y$05$c4WoMPo3SXsafkva.HHa6uXQZWr7oboPiC2bT/r7q1BB8I2s0BRqC";
         let users = Users::read(&format!("# people\nmyName:{hash}\n")).unwrap();
-        assert!(users.hash_of("myName").is_some_and(|h| bcrypt::verify("myPassword", &h).unwrap()));
-        assert!(users.hash_of("other").is_none());
+        let own = users.expected("myName").unwrap();
+        assert!(own.known && bcrypt::verify("myPassword", &own.hash).unwrap());
+        // An unknown name costs the same, and is never right.
+        let other = users.expected("other").unwrap();
+        assert!(!other.known && other.hash == own.hash);
+        assert!(Users::default().expected("other").is_none());
         assert!(Users::read("a:{SHA}abc\n").unwrap_err().contains("line 1: expected a password hashed"));
         assert!(Users::read("nobody\n").unwrap_err().contains("NAME:HASH"));
         assert!(Users::read("a:$6$salt$short\n").is_err());
         assert!(
             Users::read("a:$5$rounds=999999999$salt$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc8\n").is_err()
         );
+    }
+
+    #[test]
+    fn what_is_remembered_needs_the_key() {
+        let (key, other) = (new_key(), new_key());
+        let own = fingerprint(&key, "ann", "secret", "h");
+        assert_eq!(own, fingerprint(&key, "ann", "secret", "h"));
+        assert_ne!(own, fingerprint(&other, "ann", "secret", "h"));
+        assert_ne!(own, fingerprint(&key, "ann", "secret", "other"));
+        assert_ne!(fingerprint(&key, "a\0b", "c", "h"), fingerprint(&key, "a", "b\0c", "h"));
+    }
+
+    #[test]
+    fn unknown_names_are_hashed_and_never_right() {
+        let (sender, answers) = std::sync::mpsc::channel();
+        let attempts = start(move |_, number, right| {
+            let _ = sender.send((number, right));
+        })
+        .unwrap();
+        for (number, known) in [(1, true), (2, false)] {
+            let expected = Expected { hash: "plain:open sesame".into(), known };
+            attempts.send(Attempt { core: 0, number, password: "open sesame".into(), expected }).unwrap();
+        }
+        assert_eq!([answers.recv().unwrap(), answers.recv().unwrap()], [(1, true), (2, false)]);
     }
 
     /// The examples of the specification of SHA-crypt.

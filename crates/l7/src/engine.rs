@@ -50,6 +50,8 @@ pub struct Engine {
     servers: HashMap<(Name, Name, SocketAddr), Arc<ServerSpec>>,
     tickets: Arc<TicketKeys>,
     limits: Limits,
+    /// As open files allow.
+    most_connections: u32,
     next_id: u32,
     next_listener: u64,
 }
@@ -98,6 +100,14 @@ impl std::fmt::Display for ApplyError {
 }
 
 impl std::error::Error for ApplyError {}
+
+/// Open files for all that is no client or its server.
+const RESERVE: u64 = 512;
+
+fn connections_within(open_files: u64) -> u32 {
+    let reserve = RESERVE.min(open_files / 2);
+    u32::try_from((open_files - reserve) / 2).unwrap_or(u32::MAX).max(1)
+}
 
 impl Engine {
     /// Starts the loops, idle. Notices go to `notices`.
@@ -150,9 +160,18 @@ impl Engine {
             servers: HashMap::new(),
             tickets: Arc::new(TicketKeys::new(wall_seconds())),
             limits: Limits::default(),
+            most_connections: u32::MAX,
             next_id: 1,
             next_listener: 1,
         })
+    }
+
+    /// Takes no more clients at a time than so many open files allow, whatever configurations say:
+    /// one each, one for its server, and a reserve for the admin listeners, probes and files. How
+    /// many those are.
+    pub fn hold_within(&mut self, open_files: u64) -> u32 {
+        self.most_connections = connections_within(open_files);
+        self.most_connections
     }
 
     pub fn log(&self) -> &LogHandle {
@@ -435,7 +454,7 @@ impl Engine {
         }
         Ok(EngineConfig {
             services,
-            max_connections: snapshot.limits.max_connections,
+            max_connections: snapshot.limits.max_connections.min(self.most_connections),
             pools: pools.clone(),
             tables,
         })
@@ -657,4 +676,16 @@ pub fn listen(address: SocketAddr, not_here_yet: bool) -> std::io::Result<OwnedF
     rustix::net::bind(&fd, &address)?;
     rustix::net::listen(&fd, BACKLOG)?;
     Ok(fd)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_fit_into_open_files() {
+        for (files, expect) in [(0, 1), (64, 16), (1_024, 256), (4_096, 1_792), (u64::MAX, u32::MAX)] {
+            assert_eq!(connections_within(files), expect, "{files}");
+        }
+    }
 }

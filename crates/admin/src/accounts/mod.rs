@@ -17,6 +17,7 @@ use evenkeel_api::Role;
 use serde::{Deserialize, Serialize};
 
 use crate::{Kind, Refused};
+pub use lock::network_of;
 use lock::{Lock, Purpose};
 
 const MOST_SESSIONS: usize = 1000;

@@ -181,3 +181,21 @@ fn the_document_describes_every_route() {
         assert!(document["components"]["schemas"][name].is_object(), "{name} is defined");
     }
 }
+
+/// What a request may bring is as much as its person could want to send.
+#[tokio::test]
+async fn bodies_are_bounded_by_role() {
+    let app = app("bodies");
+    let who = Who { name: "ann".into(), role: Role::Admin, from: String::new(), by: By::Socket };
+    let body = format!("{{\"x\":\"{}\"}}", "x".repeat(2 << 20));
+    for (role, expect) in [(Role::Viewer, 413), (Role::Operator, 413), (Role::CertificateManager, 422)] {
+        let new = api::NewToken { name: role.as_str().into(), role, valid_days: Some(1) };
+        let token = app.accounts.add_token(&new, &who, now_ms()).unwrap().token.unwrap();
+        let request = HttpRequest::builder().method("PUT").uri("/api/v1/self/password");
+        let request = request.header("authorization", format!("Bearer {token}"));
+        let request = request.header("content-type", "application/json").body(Body::from(body.clone()));
+        let router = secure_router(&app)
+            .layer(Extension(axum::extract::ConnectInfo(std::net::SocketAddr::from(([192, 0, 2, 1], 9)))));
+        assert_eq!(router.oneshot(request.unwrap()).await.unwrap().status().as_u16(), expect, "{role:?}");
+    }
+}

@@ -141,16 +141,18 @@ pub async fn serve(start: Start) -> Outcome {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n => usize::from(n),
     };
-    let needed = u64::from(snapshot.limits.max_connections) * 2;
-    if files < needed {
-        warn!(
-            open_files = files,
-            needed, "the limit of open files is below max-connections and their servers"
-        );
-    }
     let notices = forward_notices();
     let options = EngineOptions { workers, buffer_memory: snapshot.limits.buffer_memory };
     let mut engine = Engine::start(&options, &notices.0)?;
+    let (wanted, held) = (snapshot.limits.max_connections, engine.hold_within(files));
+    if held < wanted {
+        warn!(
+            open_files = files,
+            max_connections = wanted,
+            held_to = held,
+            "the limit of open files allows fewer connections than max-connections: it is held to fewer"
+        );
+    }
     let mut admin_sockets = Vec::new();
     engine.adopt(evenkeel_platform::stored_sockets());
     engine.adopt(adopted);

@@ -290,6 +290,7 @@ fn in_words(outcome: Outcome) -> &'static str {
         Outcome::Passed => "it passes",
         Outcome::Timeout => "no answer in time",
         Outcome::Unreachable => "it cannot be reached",
+        Outcome::Local => "this machine has no descriptor, port or memory left to ask with",
         Outcome::Invalid => "the answer is not understood",
         Outcome::Refused => "the answer is not the expected one",
     }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use evenkeel_model::{ProxyVersion, SourceAddress};
 use rustix::io::Errno;
 
+use super::flow::Failure;
 use super::pick::Lease;
 use super::session::Client;
 use crate::h2::connection::Upstream;
@@ -18,10 +19,33 @@ use crate::worker::Worker;
 pub enum Trouble {
     Refused,
     Unreachable,
+    /// This machine has no descriptor, port or memory left: no fault of the server's.
+    Local,
     TimedOut,
     Killed,
     /// The server was there, but TLS with it came to nothing.
     Handshake,
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Failure {
+        match trouble {
+            Trouble::Refused => Failure::Refused,
+            Trouble::Unreachable => Failure::Unreachable,
+            Trouble::Local => Failure::Local,
+            Trouble::TimedOut => Failure::ConnectTimeout,
+            Trouble::Killed => Failure::Killed,
+            Trouble::Handshake => Failure::Handshake,
+        }
+    }
+}
+
+fn not_begun(error: std::io::Error) -> Trouble {
+    let local = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS, Errno::ADDRNOTAVAIL];
+    match error.raw_os_error() {
+        Some(raw) if local.iter().any(|e| e.raw_os_error() == raw) => Trouble::Local,
+        _ => Trouble::Unreachable,
+    }
 }
 
 /// Whether the first bytes of a request can go out at once, before the connection is known to
@@ -43,11 +67,11 @@ pub fn begin(worker: &Worker, client: &Client, lease: &Lease) -> Result<Sock, Tr
 fn begin_from(worker: &Worker, client: &Client, lease: &Lease) -> Result<Sock, Trouble> {
     let address = lease.server.address_for(client.vip);
     let Some(spec) = lease.pool() else {
-        return Sock::connect(worker.reactor, address).map_err(|_| Trouble::Unreachable);
+        return Sock::connect(worker.reactor, address).map_err(not_begun);
     };
     let origin = match lease.server.source().unwrap_or(spec.pool.source) {
         SourceAddress::Own if spec.pool.source_interface.is_none() => {
-            return Sock::connect(worker.reactor, address).map_err(|_| Trouble::Unreachable);
+            return Sock::connect(worker.reactor, address).map_err(not_begun);
         }
         SourceAddress::Own => Origin { address: None, foreign: false },
         SourceAddress::Fixed(ip) => Origin { address: Some(SocketAddr::new(ip, 0)), foreign: false },
@@ -57,7 +81,7 @@ fn begin_from(worker: &Worker, client: &Client, lease: &Lease) -> Result<Sock, T
         },
     };
     let interface = spec.pool.source_interface.as_deref();
-    Sock::connect_from(worker.reactor, address, origin, interface).map_err(|_| Trouble::Unreachable)
+    Sock::connect_from(worker.reactor, address, origin, interface).map_err(not_begun)
 }
 
 /// A connection that is up, with everything said and agreed that comes before the first byte.
@@ -173,5 +197,18 @@ pub fn outcome(sock: &Sock) -> Result<(), Trouble> {
         Ok(()) => Ok(()),
         Err(Errno::CONNREFUSED) => Err(Trouble::Refused),
         Err(_) => Err(Trouble::Unreachable),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_machine_lacks_is_no_fault_of_servers() {
+        let check = |errno: Errno, expect| assert_eq!(not_begun(errno.into()), expect, "{errno}");
+        check(Errno::MFILE, Trouble::Local);
+        check(Errno::ADDRNOTAVAIL, Trouble::Local);
+        check(Errno::NETUNREACH, Trouble::Unreachable);
     }
 }

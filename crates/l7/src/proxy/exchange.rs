@@ -205,7 +205,7 @@ async fn proxy(
                 lease.connect_failed(failure == Failure::Refused);
                 true
             }
-            Failure::Handshake | Failure::Unwanted => true,
+            Failure::Handshake | Failure::Unwanted | Failure::Local => true,
             Failure::NoAnswer => {
                 lease.suspect();
                 outgoing.idempotent && spec.pool.retry_on.has(RetryOn::NO_ANSWER)
@@ -377,6 +377,7 @@ async fn fail(
         Failure::BodyTimeout => (408, b'c', b'D'),
         Failure::Killed => (503, b'K', b'H'),
         Failure::NoMemory => (503, b'R', b'H'),
+        Failure::Local => (503, b'R', b'C'),
         Failure::ClientGone => {
             counters.client_aborts.add(1);
             blame(&mut scratch.record, b'C', b'H');

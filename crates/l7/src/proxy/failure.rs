@@ -33,6 +33,8 @@ pub enum Failure {
     ClientGone,
     Killed,
     NoMemory,
+    /// No descriptor or port was left for a connection to the server.
+    Local,
     /// The answer has begun and cannot be taken back.
     Cut {
         cause: u8,

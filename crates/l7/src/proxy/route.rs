@@ -16,7 +16,7 @@ use crate::h1::request::Request;
 use crate::h1::response::Response;
 use crate::log::Record;
 use crate::routing::{CompiledEdit, CompiledRoute, Page, Step, TableSpec};
-use crate::worker::Worker;
+use crate::worker::{Busy, Worker};
 
 /// Where the routes lead.
 pub enum Verdict {
@@ -81,7 +81,8 @@ pub struct Changes {
 /// Fields to remove and lines to add.
 #[derive(Default)]
 pub struct HeadChanges {
-    drops: Vec<Box<[u8]>>,
+    /// Names, each with a line break behind it: memory that is used again.
+    drops: Vec<u8>,
     /// Whole lines, in their order.
     pub lines: Vec<u8>,
 }
@@ -93,17 +94,22 @@ impl HeadChanges {
 
     /// Whether a field of the original head stays behind.
     pub fn drops(&self, field: &[u8]) -> bool {
-        self.drops.iter().any(|name| is_named(field, name))
+        self.dropped().any(|name| is_named(field, name))
     }
 
     /// Whether a field of a request stays behind. Names are one where servers take them for one.
     pub fn drops_of_request(&self, field: &[u8]) -> bool {
-        self.drops.iter().any(|name| is_named_alike(field, name))
+        self.dropped().any(|name| is_named_alike(field, name))
+    }
+
+    fn dropped(&self) -> impl Iterator<Item = &[u8]> {
+        self.drops.split(|b| *b == b'\n').filter(|name| !name.is_empty())
     }
 
     /// `*` in the name stands for anything.
     pub fn drop_named(&mut self, name: &[u8]) {
-        self.drops.push(name.into());
+        self.drops.extend_from_slice(name);
+        self.drops.push(b'\n');
     }
 
     pub fn add(&mut self, name: &[u8], value: &[u8]) {
@@ -425,8 +431,9 @@ async fn take(asked: &mut Asked<'_>, step: &Step, changes: &mut Changes) -> Opti
             }
         }
         Step::BasicAuth { realm, users } => match knows(asked, users).await {
-            true => None,
-            false => Some(Verdict::Unauthorized { realm: realm.clone() }),
+            Ok(true) => None,
+            Ok(false) => Some(Verdict::Unauthorized { realm: realm.clone() }),
+            Err(Busy) => refuse(503, Some(1)),
         },
         Step::SetVariable { name, value } => {
             render(value);
@@ -538,14 +545,17 @@ async fn take(asked: &mut Asked<'_>, step: &Step, changes: &mut Changes) -> Opti
 }
 
 /// Whether the request names a user with the right password.
-async fn knows(asked: &Asked<'_>, users: &auth::Users) -> bool {
-    let Some((request, head)) = asked.request else { return false };
+async fn knows(asked: &Asked<'_>, users: &auth::Users) -> Result<bool, Busy> {
+    let Some((request, head)) = asked.request else { return Ok(false) };
     let named = |f: &&crate::h1::field::Field| f.name.of(head).eq_ignore_ascii_case(b"authorization");
     let field = request.fields.iter().find(named).map(|f| f.value.of(head));
-    let Some((name, password)) = field.and_then(auth::credentials) else { return false };
-    match users.hash_of(&name) {
-        Some(hash) => asked.worker.verify_password(&name, password, hash).await,
-        None => false,
+    let Some((name, password)) = field.and_then(auth::credentials) else { return Ok(false) };
+    match users.expected(&name) {
+        Some(expected) => {
+            let client = asked.client.address.ip();
+            asked.worker.verify_password(client, &name, password, expected).await
+        }
+        None => Ok(false),
     }
 }
 

@@ -213,8 +213,10 @@ async fn connect(
                 return None;
             }
             Err(trouble) => {
-                lease.judge(true);
-                if trouble != Trouble::Handshake {
+                if trouble != Trouble::Local {
+                    lease.judge(true);
+                }
+                if !matches!(trouble, Trouble::Handshake | Trouble::Local) {
                     lease.connect_failed(trouble == Trouble::Refused);
                 }
                 if record.retries >= pool.spec().pool.retries || lease.is_outside() {

@@ -29,6 +29,7 @@ use crate::proxy::session::{self, Client, Session};
 use crate::proxy::{PoolRuntime, Service, account, answer};
 use crate::reactor::{Event, Loop, Owner, Pipe, Reactor, Sock, Watch};
 use crate::spec::{ConnectionInfo, EngineConfig, Notice, ServerState};
+pub use passwords::Busy;
 use passwords::Passwords;
 pub use presence::Presence;
 use presence::Present;

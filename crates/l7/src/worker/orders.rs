@@ -48,8 +48,8 @@ impl Worker {
                 Message::CutClients => self.cut_clients(),
                 Message::Verified { number, right } => {
                     if let Some(waiting) = self.passwords.borrow_mut().waiting.get_mut(&number) {
-                        waiting.1 = Some(right);
-                        self.reactor.wake(waiting.0);
+                        waiting.right = Some(right);
+                        self.reactor.wake(waiting.task);
                     }
                 }
                 Message::List(reply) => {
@@ -61,6 +61,7 @@ impl Worker {
 
     fn apply(&'static self, apply: Apply) {
         let now_ms = self.reactor.now_ms();
+        self.passwords.borrow_mut().right.clear();
         let config = &apply.config;
         let mut pools = self.pools.borrow_mut();
         let mut old_pools = std::mem::take(&mut *pools);
