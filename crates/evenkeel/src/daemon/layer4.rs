@@ -113,6 +113,16 @@ impl Layer4 {
         Ok(())
     }
 
+    /// Whether the packet path could be loaded; where it was not, it is not afterwards.
+    pub fn try_out(&mut self, snapshot: &Snapshot, directory: &std::path::Path) -> Result<(), String> {
+        let was_there = self.path.is_some();
+        let tried = self.prepare(snapshot, directory);
+        if !was_there {
+            self.take_away();
+        }
+        tried
+    }
+
     /// Makes these the services. Where there are none, [`Layer4::settle`] takes everything away.
     pub fn apply(
         &mut self,

@@ -14,7 +14,7 @@ use evenkeel_l7::tls::TicketSecrets;
 use evenkeel_peer::Code;
 use tracing::{info, warn};
 
-use super::commits::{Commits, from_peer, words};
+use super::commits::{Commits, from_peer};
 use super::control::Control;
 use super::pair::{FromPeer, Keys, Pair, PeerLink, Say, Tables, tables_of};
 
@@ -52,7 +52,7 @@ impl Control {
     pub fn link_status(&self) -> Option<api::PairLink> {
         let link = self.sync().link.as_ref()?;
         let mut status = link.status();
-        status.configuration = words(self.relation()).into();
+        status.configuration = self.relation_in_words();
         Some(status)
     }
 

@@ -299,6 +299,7 @@ fn either_node_edits_and_both_have_it() {
     assert!(
         failed.iter().all(|o| o.err.contains("same revision")
             || o.err.contains("under way")
+            || o.err.contains("was made for revision")
             || o.err.contains("does not know")),
         "{outputs:?}"
     );
@@ -373,6 +374,58 @@ fn either_node_edits_and_both_have_it() {
     }
     lab.start(0);
     assert!(lab.cli(0, &["persistence", "list", "market"]).out.contains("10.77.0.9"), "{}", lab.log(0));
+}
+
+/// What the other node's machine has not is found before anything is changed.
+#[test]
+fn a_commit_that_the_other_machine_cannot_run_changes_nothing() {
+    let Some(mut lab) = lab("pair-prepare") else { return };
+    lab.start_pair("", &shared());
+    let text = |lab: &PairLab, node: usize| std::fs::read_to_string(lab.config_file(node)).unwrap();
+    let before = [text(&lab, 0), text(&lab, 1)];
+    let with = |keys: &str| {
+        let keys = format!("health-check = {{ type = \"none\" }}\n{keys}");
+        service("more", "10.77.0.104:8088", "http", &keys, FRONT)
+    };
+    let refused = |lab: &PairLab, more: &str, reason: &str| {
+        let file = lab.place.write("more.toml", before[0].clone() + more).display().to_string();
+        let answer = lab.cli(0, &["commit", &file]);
+        assert_ne!(answer.code, 0, "{answer:?}");
+        assert!(answer.err.contains("the other node refuses") && answer.err.contains(reason), "{answer:?}");
+        assert!((0..2).all(|node| text(lab, node) == before[node]), "nothing is changed");
+        assert!(!lab.cli(0, &["status"]).out.contains("more"));
+        let said = lab.json(0, &["pair", "status"]);
+        assert_eq!(said["link"]["configuration"], "same", "{said}");
+    };
+    refused(&lab, &with("tls = { certificates = [\"/nowhere/more.pem\"] }"), "more.pem");
+    let mut taken = lab.hosts.nginx(&lab.place, "lb2", &[8088]);
+    eventually("the port is taken", Duration::from_secs(10), || {
+        lab.hosts.run("lb2", "curl", &["-s", "http://127.0.0.1:8088/"]).code == 0
+    });
+    refused(&lab, &with(""), "8088");
+
+    // While the other node is away the commit is made; it follows when it can.
+    lab.nodes[1].take().unwrap().signal(Signal::KILL);
+    eventually("the link is down", Duration::from_secs(10), || {
+        lab.json(0, &["pair", "status"])["link"]["connected"] == false
+    });
+    let file = lab.place.write("more.toml", before[0].clone() + &with("")).display().to_string();
+    let committed = lab.json(0, &["commit", &file]);
+    assert!(committed["peer"].as_str().unwrap_or("").contains("not reachable"), "{committed}");
+    lab.start(1);
+    eventually("it says why it does not follow", Duration::from_secs(15), || {
+        let said = lab.json(1, &["pair", "status"])["link"]["configuration"].to_string();
+        said.contains("cannot use what it has") && said.contains("8088")
+    });
+    taken.signal(Signal::TERM);
+    let _ = taken.wait();
+    eventually("it follows when it can", Duration::from_secs(30), || text(&lab, 1).contains("\"more\""));
+
+    // Who edited an older revision is shown what changed meanwhile.
+    let revision = committed["revision"].as_u64().unwrap();
+    let lost = lab.cli(0, &["commit", &file, "--base", &(revision - 1).to_string()]);
+    assert_ne!(lost.code, 0, "{lost:?}");
+    assert!(lost.err.contains("+ name = \"more\"") && lost.err.contains("evenkeel diff"), "{lost:?}");
 }
 
 #[test]
