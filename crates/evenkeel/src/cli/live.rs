@@ -119,8 +119,14 @@ pub fn encoded(text: &str) -> String {
 }
 
 pub fn status(common: &Common, service: Option<&str>) -> Outcome {
-    let mut status: api::Status = Client::new(&common.socket).get("/api/v1/status")?;
+    let path = match service {
+        Some(name) => format!("/api/v1/status?service={}", encoded(name)),
+        None => "/api/v1/status".into(),
+    };
+    let mut status: api::Status = Client::new(&common.socket).get(&path)?;
     if let Some(name) = service {
+        // A daemon of an older version sends all.
+        status.pools.clear();
         status.virtual_services.retain(|s| s.name == name);
         if status.virtual_services.is_empty() {
             return Err(Failure::new(Exit::Failed, format!("there is no virtual service named {name}")));

@@ -252,6 +252,54 @@ fn a_dead_a_frozen_and_a_cut_off_node_are_replaced_at_once() {
     rustix::process::kill_process(pid, Signal::KILL).unwrap();
 }
 
+/// Clients that wait for an answer and connect again when they hear that their connection is over: `HOST
+/// PORT COUNT`. Says the longest time in which one of them heard nothing at all.
+const WAITING_CLIENTS: &str = r#"
+const net = require('net'), fs = require('fs');
+const [out, host, port, count] = process.argv.slice(2);
+const ms = () => Number(process.hrtime.bigint()) / 1e6;
+const silent = new Map();
+let opened = 0, reset = 0, longest = 0, heard = 0;
+function one(id) {
+  const s = net.connect({ host, port: +port });
+  s.on('connect', () => { opened++; s.write('GET /slow HTTP/1.1\r\nHost: x\r\n\r\n'); });
+  s.on('data', () => { heard++; note(id); });
+  s.on('error', e => { if (e.code === 'ECONNRESET') reset++; });
+  s.on('close', () => { note(id); setTimeout(one, 20, id); });
+}
+function note(id) { look(id); silent.set(id, ms()); }
+function look(id) { longest = Math.max(longest, ms() - (silent.get(id) || ms())); }
+for (let i = 0; i < +count; i++) { silent.set(i, ms()); one(i); }
+process.on('SIGTERM', () => {
+  for (const id of silent.keys()) look(id);
+  fs.writeFileSync(out, JSON.stringify({ opened, reset, heard, longest_ms: Math.round(longest) }));
+  process.exit(0);
+});
+"#;
+
+/// The machine lives, the daemon does not: nobody waits for it until a time-out of their own.
+#[test]
+fn clients_of_a_killed_and_of_a_frozen_daemon_hear_of_it() {
+    let Some(mut lab) = lab("pair-waiting") else { return };
+    lab.start_pair("", &shared());
+    only(&lab, 0);
+    for (signal, node) in [(Signal::STOP, 0), (Signal::KILL, 1)] {
+        let clients = lab.traffic("c", WAITING_CLIENTS, &["10.77.0.100", "80", "64"]);
+        std::thread::sleep(Duration::from_millis(1_500));
+        lab.nodes[node].as_ref().unwrap().signal(signal);
+        lab.await_role(1 - node, "active");
+        std::thread::sleep(Duration::from_secs(5));
+        let seen = clients.end();
+        eprintln!("{signal:?}: {seen}");
+        assert!(seen["opened"].as_u64().unwrap() >= 100, "they connect again: {seen}");
+        assert!(seen["longest_ms"].as_u64().unwrap() < 3_500, "{signal:?}: {seen}");
+        if signal == Signal::STOP {
+            lab.nodes[node].as_ref().unwrap().signal(Signal::CONT);
+            lab.await_role(node, "passive");
+        }
+    }
+}
+
 #[test]
 fn either_node_edits_and_both_have_it() {
     let Some(mut lab) = lab("pair-edits") else { return };
