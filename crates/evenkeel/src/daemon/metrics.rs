@@ -449,7 +449,14 @@ mod tests {
         // The text needs nothing of the daemon's loop, and tells each server once a metric.
         let states = vec![(true, 3); SERVICES * SERVERS];
         let (first, last) = (String::new(), "evenkeel_node_active 1\n".to_owned());
-        let sample = Sample { first, last, config: Arc::new(config.clone()), flows, states };
+        let admin = evenkeel_model::AdminState::Online;
+        engine.follow(prepared, |_, _| evenkeel_l7::ServerState {
+            up: true,
+            up_since_ms: Some(0),
+            admin,
+            weight: 3,
+        });
+        let sample = Sample { first, last, config: engine.config().clone(), flows, states };
         let text = std::thread::spawn(move || sample.render()).join().unwrap();
         let lines = |start: &str| text.lines().filter(|l| l.starts_with(start)).count();
         assert_eq!(lines("evenkeel_server_up{"), SERVICES * SERVERS);
