@@ -372,6 +372,15 @@ impl Table {
         cleared
     }
 
+    /// How many entries there are, with those that have ended and still lie there.
+    pub fn len(&self) -> usize {
+        self.stripes.iter().map(|stripe| lock(stripe).slots.len()).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The live entries, in no order.
     pub fn entries(&self, now_ms: u64) -> Vec<Entry> {
         let mut all = Vec::new();

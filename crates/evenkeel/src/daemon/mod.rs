@@ -11,6 +11,7 @@ mod handover;
 mod happenings;
 mod history;
 mod imagined;
+mod lag;
 mod layer4;
 mod lockdown;
 mod metrics;

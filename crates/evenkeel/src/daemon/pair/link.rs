@@ -104,6 +104,10 @@ pub enum Say {
     LockedDown {
         report: api::Lockdown,
     },
+    /// How much the sender remembers of clients.
+    Knows {
+        knows: api::PairKnowledge,
+    },
     #[serde(other)]
     Unknown,
 }
@@ -299,6 +303,8 @@ impl PeerLink {
             lag_ms: self.link.lag().map(|lag| lag.as_millis() as u64),
             sent: state.sent.load(Relaxed),
             received: state.received.load(Relaxed),
+            here: None,
+            there: None,
         }
     }
 }

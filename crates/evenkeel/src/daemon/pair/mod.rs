@@ -186,6 +186,7 @@ impl Pair {
             priority: self.settings.priority,
             revision,
             peer: self.settings.peer.map(|address| api::PairPeer {
+                name: None,
                 address: address.to_string(),
                 heard: view.peer_alive,
                 heard_ms_ago: ago(view.peer_heard),

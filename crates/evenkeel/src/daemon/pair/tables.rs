@@ -107,6 +107,12 @@ impl Tables {
         *lock(&self.shared.tables) = Arc::new(tables);
     }
 
+    /// Entries of all tables.
+    pub fn count(&self) -> usize {
+        let tables = lock(&self.shared.tables).clone();
+        tables.iter().map(|table| table.table.len()).sum()
+    }
+
     /// Tells the peer everything.
     pub fn tell_whole(&self) {
         self.shared.whole.store(true, Relaxed);
