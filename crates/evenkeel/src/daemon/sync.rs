@@ -79,6 +79,9 @@ impl Control {
                 }
                 self.sync().told.lock().unwrap_or_else(PoisonError::into_inner).clear();
                 self.link_came();
+                if let Some(tables) = &self.sync().tables {
+                    tables.tell_removed();
+                }
                 if self.is_active_node() {
                     self.tell_everything();
                 }

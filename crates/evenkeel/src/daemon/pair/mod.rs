@@ -7,6 +7,7 @@ mod handle;
 mod keys;
 mod link;
 mod paths;
+mod removed;
 mod tables;
 mod thread;
 mod trouble;
