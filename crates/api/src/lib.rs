@@ -24,6 +24,9 @@ pub struct Status {
     /// Absent while no service is of layer 4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer_4: Option<Layer4>,
+    /// Why nothing can be stored in the state directory. Absent while all is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<String>,
     pub virtual_services: Vec<Service>,
     /// Pools that only routes lead to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

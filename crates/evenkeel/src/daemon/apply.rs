@@ -66,6 +66,7 @@ impl Control {
     /// Whether a configuration could be applied: whatever can fail is tried (files, sockets, rights,
     /// the disk) and taken back. What runs is not touched.
     pub(super) fn try_out(&mut self, new: &Snapshot, file: &str) -> Result<(), String> {
+        self.check_storage(file)?;
         let _staged = self.stage_file(file)?;
         if let Some(administration) = &self.administration {
             administration.prepare(new, Sockets::new())?;

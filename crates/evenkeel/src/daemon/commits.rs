@@ -181,6 +181,10 @@ impl Control {
             let _ = reply.send(Err(refused));
             return;
         }
+        if let Err(why) = self.check_storage(&text) {
+            let _ = reply.send(Err(Refused::new(Kind::Failed, why)));
+            return;
+        }
         let (linked, now) = (self.link_up().is_some(), monotonic_ms());
         match self.agree(|agreement, own| agreement.begin(own, linked, now)) {
             Begin::Busy => {

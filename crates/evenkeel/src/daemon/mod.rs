@@ -22,6 +22,7 @@ mod recorder;
 mod secrets;
 mod servers;
 mod status;
+mod storage;
 mod sync;
 mod upkeep;
 

@@ -89,6 +89,7 @@ impl Control {
             connections: self.engine().connection_count(),
             workers: self.engine().workers(),
             layer_4: self.describe_layer4(),
+            storage: self.storage.trouble().map(Into::into),
             virtual_services,
             pools,
         }
