@@ -44,7 +44,13 @@ impl Audit {
                 raw
             }
         };
-        let out = OpenOptions::new().create(true).append(true).mode(0o600).open(&file);
+        let append = || OpenOptions::new().create(true).append(true).mode(0o600).open(&file);
+        // Where nothing can be stored the node serves all the same; the storage alert says that
+        // nothing is written.
+        let out = match append() {
+            Err(e) if e.kind() == std::io::ErrorKind::ReadOnlyFilesystem => File::open(&file),
+            opened => opened,
+        };
         let out = out.map_err(|e| failed(&file, e))?;
         let last = entries(&file).last();
         let (number, seal) = last.map_or((0, String::new()), |e| (e.number, e.seal));
