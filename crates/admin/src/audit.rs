@@ -30,6 +30,16 @@ struct Inner {
     seal: String,
 }
 
+fn append(file: &Path) -> std::io::Result<File> {
+    OpenOptions::new().create(true).append(true).mode(0o600).open(file)
+}
+
+impl Inner {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<()> {
+        self.out.write_all(line).and_then(|()| self.out.sync_data())
+    }
+}
+
 impl Audit {
     pub fn open(folder: &Path, write: Write) -> Result<Audit, String> {
         let failed = |what: &Path, e: std::io::Error| format!("{}: {e}", what.display());
@@ -44,10 +54,9 @@ impl Audit {
                 raw
             }
         };
-        let append = || OpenOptions::new().create(true).append(true).mode(0o600).open(&file);
         // Where nothing can be stored the node serves all the same; the storage alert says that
         // nothing is written.
-        let out = match append() {
+        let out = match append(&file) {
             Err(e) if e.kind() == std::io::ErrorKind::ReadOnlyFilesystem => File::open(&file),
             opened => opened,
         };
@@ -73,8 +82,13 @@ impl Audit {
         entry.seal = seal(&inner.key, &inner.seal, &entry);
         let Ok(mut line) = serde_json::to_vec(&entry) else { return };
         line.push(b'\n');
-        if inner.out.write_all(&line).and_then(|()| inner.out.sync_data()).is_err() {
-            return;
+        if inner.write(&line).is_err() {
+            // It may have been read-only when this was opened.
+            let Ok(out) = append(&inner.file) else { return };
+            inner.out = out;
+            if inner.write(&line).is_err() {
+                return;
+            }
         }
         (inner.number, inner.seal) = (entry.number, entry.seal);
         // Not flushed: a count that is one behind after a power cut breaks nothing.
