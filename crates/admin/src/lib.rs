@@ -31,6 +31,11 @@ pub use ui::is_built as ui_is_built;
 /// What the admin server asks of the daemon.
 pub enum Request {
     Status(oneshot::Sender<api::Status>),
+    /// The same with one virtual service, at the cost of one.
+    ServiceStatus {
+        service: String,
+        reply: Reply<api::Status>,
+    },
     Configuration(Reply<api::Configuration>),
     Propose {
         edits: api::Edits,

@@ -26,7 +26,9 @@ const PAGE: usize = 1000;
 pub fn entries() -> Vec<Entry> {
     use Right::{Certificates, Configure, Open, Operate, Read, See};
     let mut all = vec![
-        get("/api/v1/status", See, "Virtual services and their real servers", status).gives::<api::Status>(),
+        get("/api/v1/status", See, "Virtual services and their real servers", status)
+            .query::<StatusQuery>()
+            .gives::<api::Status>(),
         get("/api/v1/live", See, "States and happenings as they change: server-sent events", live::stream)
             .gives_text("text/event-stream"),
         get("/api/v1/happenings", See, "What happened lately, the latest first", happenings)
@@ -214,8 +216,21 @@ fn base(headers: &HeaderMap) -> Result<Option<u64>, Refused> {
 
 pub type Answer<T> = Result<Json<T>, Refused>;
 
-async fn status(State(App { handle, .. }): State<App>) -> Answer<api::Status> {
-    ask(&handle, Request::Status).await.map(Json)
+/// Which part of the status.
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct StatusQuery {
+    /// Only this virtual service.
+    service: Option<String>,
+}
+
+async fn status(
+    State(App { handle, .. }): State<App>,
+    Query(query): Query<StatusQuery>,
+) -> Answer<api::Status> {
+    match query.service {
+        Some(service) => ask(&handle, |reply| Request::ServiceStatus { service, reply }).await?.map(Json),
+        None => ask(&handle, Request::Status).await.map(Json),
+    }
 }
 
 fn text(body: &Bytes) -> Result<String, Refused> {

@@ -4,7 +4,10 @@ use crate::Millis;
 use crate::past::{Past, Stand, Way};
 
 /// How long the other node may take to say whether it would commit.
-pub const PATIENCE: Millis = 3_000;
+pub const PATIENCE: Millis = 6_000;
+/// A node that could not take what it was sent is sent it again after this time: a port may be free
+/// by then, a file be there.
+pub const AGAIN: Millis = 10_000;
 
 /// How this node's configuration stands to the other's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,8 +122,9 @@ pub struct Agreement {
     pending: Option<Pending>,
     prepared: Option<Prepared>,
     /// The step that was sent, and the one that the other node ran then: one that cannot take it is
-    /// not sent it again and again.
+    /// not sent it at each greeting, but now and then.
     sent: Option<(u64, u64)>,
+    again_at: Option<Millis>,
     last: u64,
 }
 
@@ -192,6 +196,7 @@ impl Agreement {
             Relation::Ahead if self.sent == sends => Greeted::Nothing,
             Relation::Ahead => {
                 self.sent = sends;
+                self.again_at = None;
                 Greeted::Send
             }
             // Both choose alike.
@@ -199,6 +204,19 @@ impl Agreement {
             Relation::Differs => Greeted::Differs,
             _ => Greeted::Nothing,
         }
+    }
+
+    /// What was sent and not taken is to be sent once more.
+    pub fn is_due_again(&mut self, own: &Past, now: Millis) -> bool {
+        if self.sent.is_none() || self.relation(own) != Relation::Ahead {
+            self.again_at = None;
+            return false;
+        }
+        let is_due = now >= *self.again_at.get_or_insert(now + AGAIN);
+        if is_due {
+            (self.sent, self.again_at) = (None, None);
+        }
+        is_due
     }
 
     /// Whether a configuration that the other node sends is taken: it comes after this node's, or
@@ -335,6 +353,23 @@ mod tests {
             assert_eq!(greeted == Greeted::Send, relation == Relation::Ahead);
             assert_eq!(greeted == Greeted::Differs, relation == Relation::Differs);
         }
+    }
+
+    #[test]
+    fn a_node_that_could_not_take_it_is_sent_it_again_later() {
+        let (own, behind, mut agreement) = (ran(&[1, 2]), ran(&[1]), Agreement::default());
+        let hello =
+            |agreement: &mut Agreement| agreement.on_hello(&own, behind.stand(1), behind.way().clone());
+        assert_eq!(hello(&mut agreement), Greeted::Send);
+        assert_eq!(hello(&mut agreement), Greeted::Nothing, "not at each greeting");
+        assert!(!agreement.is_due_again(&own, 100));
+        assert!(!agreement.is_due_again(&own, 100 + AGAIN - 1));
+        assert!(agreement.is_due_again(&own, 100 + AGAIN));
+        assert_eq!(agreement.look(&own), Greeted::Send);
+        // It has taken it: nothing is due any more.
+        agreement.followed(&own);
+        assert_eq!(agreement.relation(&own), Relation::Same);
+        assert!(!agreement.is_due_again(&own, 100 + 5 * AGAIN));
     }
 
     #[test]

@@ -233,7 +233,7 @@ pub struct Page {
 #[serde(rename_all = "kebab-case")]
 pub struct Happening {
     pub time_ms: u64,
-    /// `server-down`, `server-up`, `service-down`, `service-up`, `role`, `split-brain`,
+    /// `server-down`, `server-up`, `service-down`, `service-up`, `role`, `split-brain`, `storage`,
     /// `certificate`, `configuration`, `flapping`, `admin-state` or `test`.
     pub kind: String,
     /// `good`, `info`, `warning` or `bad`.

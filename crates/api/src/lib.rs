@@ -24,6 +24,9 @@ pub struct Status {
     /// Absent while no service is of layer 4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer_4: Option<Layer4>,
+    /// Why nothing can be stored in the state directory. Absent while all is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<String>,
     pub virtual_services: Vec<Service>,
     /// Pools that only routes lead to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -111,6 +114,9 @@ pub struct Pair {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct PairPeer {
+    /// As it has named itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     pub address: String,
     pub heard: bool,
     pub heard_ms_ago: Option<u64>,
@@ -153,6 +159,22 @@ pub struct PairLink {
     pub lag_ms: Option<u64>,
     pub sent: u64,
     pub received: u64,
+    /// What both nodes remember now; the active node's is the truth, the difference is what the other
+    /// one lacks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub here: Option<PairKnowledge>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub there: Option<PairKnowledge>,
+}
+
+/// How much a node of a pair remembers of clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct PairKnowledge {
+    /// Of layer 4, handshakes that are not finished among them.
+    pub flows: u64,
+    /// Of persistence and of tables of routes.
+    pub entries: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

@@ -353,6 +353,24 @@ impl Table {
         was
     }
 
+    /// Removes the entry of a key that was removed elsewhere so long ago, unless it was used since;
+    /// whether there was one.
+    pub fn remove_older(&self, key: &Key, age_ms: u64, now_ms: u64) -> bool {
+        let mut stripe = self.stripe(key);
+        let used_before =
+            |slot: &mut Slot| slot.expires_ms.saturating_add(age_ms) <= now_ms.saturating_add(self.expire_ms);
+        let was = stripe.find(key, now_ms).is_some_and(used_before);
+        let new = was && stripe.remove(key.bytes()) && stripe.note(key);
+        drop(stripe);
+        self.ring(new);
+        was
+    }
+
+    /// How long an entry lives after its last use.
+    pub fn expire_ms(&self) -> u64 {
+        self.expire_ms
+    }
+
     /// Removes every entry, or those of one server; how many there were.
     pub fn clear(&self, server: Option<u32>) -> usize {
         let mut cleared = 0;
@@ -370,6 +388,15 @@ impl Table {
             self.ring(new);
         }
         cleared
+    }
+
+    /// How many entries there are, with those that have ended and still lie there.
+    pub fn len(&self) -> usize {
+        self.stripes.iter().map(|stripe| lock(stripe).slots.len()).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The live entries, in no order.

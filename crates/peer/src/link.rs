@@ -15,7 +15,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tracing::{info, warn};
 
 use crate::code::Code;
-use crate::frame::{self, Frame, LONGEST};
+use crate::frame::{self, Frame, FrameError, LONGEST};
 use crate::identity::{Expected, Identity};
 
 const HELLO: u8 = 0;
@@ -211,6 +211,43 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What went wrong with TLS, for people. The technical text stays at the end.
+fn in_words(error: &std::io::Error) -> String {
+    use rustls::{AlertDescription as Alert, Error};
+    let Some(cause) = error.get_ref().and_then(|e| e.downcast_ref::<Error>()) else {
+        return error.to_string();
+    };
+    let words = match cause {
+        Error::AlertReceived(
+            Alert::AccessDenied
+            | Alert::BadCertificate
+            | Alert::CertificateRequired
+            | Alert::CertificateUnknown
+            | Alert::DecryptError
+            | Alert::HandshakeFailure
+            | Alert::UnknownCA,
+        ) => {
+            "it does not know this node: make the pair again (`evenkeel pair invite` there, `evenkeel pair join` here)"
+        }
+        Error::General(_) | Error::InvalidCertificate(_) => {
+            "it is not the node that this one has joined: make the pair again (`evenkeel pair invite`, `evenkeel pair join`)"
+        }
+        Error::InvalidMessage(_) | Error::InappropriateMessage { .. } | Error::PeerIncompatible(_) => {
+            "what answers there is no Evenkeel node"
+        }
+        _ => "the conversation with it could not be secured",
+    };
+    format!("{words} ({cause})")
+}
+
+/// With TLS 1.3 a certificate that the other end refuses shows when it is first heard from.
+fn frame_in_words(error: &FrameError) -> String {
+    match error {
+        FrameError::Io(error) => in_words(error),
+        other => other.to_string(),
+    }
+}
+
 // The way out
 
 async fn dial(shared: Arc<Shared>, mut queue: UnboundedReceiver<Frame>) {
@@ -252,7 +289,10 @@ async fn connect(
         let stream = TcpStream::connect(peer).await.map_err(|e| format!("{peer}: {e}"))?;
         stream.set_nodelay(true).map_err(|e| e.to_string())?;
         let name = ServerName::try_from("evenkeel-pair").map_err(|e| e.to_string())?;
-        TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|e| format!("{peer}: {e}"))
+        TlsConnector::from(Arc::new(config))
+            .connect(name, stream)
+            .await
+            .map_err(|e| format!("{peer}: {}", in_words(&e)))
     };
     tokio::time::timeout(CONNECT, opening).await.map_err(|_| format!("{peer} does not answer"))?
 }
@@ -272,7 +312,7 @@ async fn speak(
     frame::write(&mut writer, &Frame { kind: HELLO, body }).await.map_err(io)?;
     writer.flush().await.map_err(io)?;
     let answer = tokio::time::timeout(CONNECT, frame::read(&mut reader, STRANGER)).await;
-    let answer = answer.map_err(|_| "the peer says nothing")?.map_err(|e| e.to_string())?;
+    let answer = answer.map_err(|_| "the peer says nothing")?.map_err(|e| frame_in_words(&e))?;
     let theirs: Hello =
         serde_json::from_slice(&answer.body).map_err(|_| "the peer does not say its version")?;
     if theirs.version < crate::OLDEST_VERSION || theirs.oldest > crate::VERSION {
@@ -344,7 +384,7 @@ async fn hear_acknowledgements(state: &LinkState, mut reader: impl AsyncRead + U
             Ok(_) => {}
             // One that is killed says no goodbye.
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(()),
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(in_words(&error)),
         }
         state.acknowledged.store(u64::from_be_bytes(acknowledged), Relaxed);
         if state.waiting() == 0 {
@@ -425,12 +465,12 @@ fn open(listen: SocketAddr, peer: SocketAddr) -> std::io::Result<TcpListener> {
 async fn listen(shared: &Shared, acceptor: TlsAcceptor, stream: TcpStream) -> Result<(), String> {
     stream.set_nodelay(true).map_err(|e| e.to_string())?;
     let handshake = tokio::time::timeout(CONNECT, acceptor.accept(stream)).await;
-    let mut stream = handshake.map_err(|_| "no handshake")?.map_err(|e| e.to_string())?;
+    let mut stream = handshake.map_err(|_| "no handshake")?.map_err(|e| in_words(&e))?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first()).cloned();
     let certificate = certificate.ok_or("no certificate")?.into_owned();
     let known = lock(&shared.peer).clone();
     let first = tokio::time::timeout(CONNECT, frame::read(&mut stream, STRANGER)).await;
-    let first = first.map_err(|_| "silent")?.map_err(|e| e.to_string())?;
+    let first = first.map_err(|_| "silent")?.map_err(|e| frame_in_words(&e))?;
     // The peer itself joins anew where it has lost the pair's key.
     if first.kind == JOIN || known.as_ref() != Some(&certificate) {
         return join_request(shared, &mut stream, certificate, &first).await;
@@ -518,7 +558,7 @@ pub async fn join(identity: &Identity, code: &Code, name: &str) -> Result<Joined
         let mut stream = TlsConnector::from(Arc::new(config))
             .connect(server, stream)
             .await
-            .map_err(|e| format!("{address}: {e}"))?;
+            .map_err(|e| format!("{address}: {}", in_words(&e)))?;
         let request = JoinRequest { secret: hex(&code.secret), name: name.to_owned() };
         let body = serde_json::to_vec(&request).map_err(|e| e.to_string())?;
         frame::write(&mut stream, &Frame { kind: JOIN, body }).await.map_err(|e| e.to_string())?;
@@ -581,6 +621,22 @@ mod tests {
         runtime.block_on(async {
             tokio::time::timeout(Duration::from_secs(30), test).await.expect("the test hangs");
         });
+    }
+
+    #[test]
+    fn trouble_with_tls_is_told_in_words() {
+        use rustls::{AlertDescription, Error};
+        let said = |error: Error| in_words(&std::io::Error::other(error));
+        let unknown = said(Error::AlertReceived(AlertDescription::UnknownCA));
+        assert!(
+            unknown.starts_with("it does not know this node") && unknown.contains("pair invite"),
+            "{unknown}"
+        );
+        assert!(said(Error::General("this is not the peer's certificate".into())).contains("has joined"));
+        assert!(
+            said(Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)).contains("no Evenkeel")
+        );
+        assert_eq!(in_words(&std::io::Error::other("plain")), "plain");
     }
 
     #[test]

@@ -12,7 +12,9 @@ use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
     NetlinkPayload,
 };
-use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, CacheInfo};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressHeaderFlags, AddressMessage, AddressProtocol, CacheInfo,
+};
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -25,6 +27,8 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 const NEIGHBOURS: &[u32] = &[3];
 /// Links, addresses and routes of both families.
 const ROUTES: &[u32] = &[1, 5, 7, 9, 11];
+/// Marks addresses that this program added (IFA_PROTO; kernels before 5.18 pass it over).
+const OURS: u8 = 0xe7;
 /// Answers of one question at most.
 const ANSWERS: usize = 1_000_000;
 
@@ -47,6 +51,8 @@ pub struct OwnAddress {
     pub interface: u32,
     pub address: IpAddr,
     pub prefix: u8,
+    /// The kernel says that this program added it.
+    pub ours: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -258,6 +264,7 @@ fn address_message(interface: u32, address: IpAddr, prefix: u8) -> AddressMessag
         (life.ifa_preferred, life.ifa_valid) = (0, u32::MAX);
         message.attributes.push(AddressAttribute::CacheInfo(life));
     }
+    message.attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(OURS)));
     message.attributes.push(AddressAttribute::Local(address));
     message.attributes.push(AddressAttribute::Address(address));
     message
@@ -291,16 +298,18 @@ fn interface_of(answer: &RouteNetlinkMessage) -> Option<Interface> {
 
 fn own_address_of(answer: &RouteNetlinkMessage) -> Option<OwnAddress> {
     let RouteNetlinkMessage::NewAddress(message) = answer else { return None };
-    let mut found = None;
+    let (mut found, mut ours) = (None, false);
     for attribute in &message.attributes {
         match attribute {
+            AddressAttribute::Protocol(AddressProtocol::Other(OURS)) => ours = true,
             // The own end, where the two differ.
             AddressAttribute::Local(address) => found = Some(*address),
             AddressAttribute::Address(address) => found = found.or(Some(*address)),
             _ => {}
         }
     }
-    Some(OwnAddress { interface: message.header.index, address: found?, prefix: message.header.prefix_len })
+    let (interface, prefix) = (message.header.index, message.header.prefix_len);
+    Some(OwnAddress { interface, address: found?, prefix, ours })
 }
 
 fn neighbour_of(answer: &RouteNetlinkMessage) -> Option<((u32, IpAddr), [u8; 6])> {
@@ -340,5 +349,21 @@ mod tests {
         let way = network.way_to(local).unwrap();
         assert_eq!((way.interface, way.gateway), (loopback.index, None));
         network.neighbours().unwrap();
+    }
+
+    #[test]
+    fn an_address_that_this_program_added_is_known_by_the_kernel() {
+        let mut network = Network::open().unwrap();
+        let loopback = network.interfaces().unwrap().into_iter().find(|i| i.loopback).unwrap().index;
+        let place: IpAddr = "192.0.2.231".parse().unwrap();
+        if let Err(error) = network.add_address(loopback, place, 32) {
+            return eprintln!("not tested: {error}");
+        }
+        let addresses = network.addresses();
+        network.remove_address(loopback, place, 32).unwrap();
+        let addresses = addresses.unwrap();
+        let ours: Vec<IpAddr> = addresses.iter().filter(|a| a.ours).map(|a| a.address).collect();
+        assert!(ours.contains(&place), "{addresses:?}");
+        assert!(!ours.contains(&"127.0.0.1".parse().unwrap()));
     }
 }

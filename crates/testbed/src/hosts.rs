@@ -125,6 +125,24 @@ impl Hosts {
         self.must("ip", &[&["-n", &self.name(host)], arguments].concat());
     }
 
+    /// Ends every process in a host's namespace, by pid: also those that processes of a test started and
+    /// left, such as a daemon's successor and its guard.
+    fn end_processes(&self, host: &str) {
+        for _ in 0..100 {
+            let listed = command("ip", &["netns", "pids", &self.name(host)]).out;
+            let own = std::process::id() as i32;
+            let pids: Vec<i32> = listed.lines().filter_map(|l| l.trim().parse().ok()).collect();
+            let others: Vec<_> = pids.into_iter().filter(|pid| *pid != own).collect();
+            if others.is_empty() {
+                return;
+            }
+            for pid in others.into_iter().filter_map(rustix::process::Pid::from_raw) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+
     fn must(&self, program: &str, arguments: &[&str]) {
         let output = command(program, arguments);
         assert_eq!(output.code, 0, "{program} {arguments:?}: {}{}", output.out, output.err);
@@ -166,7 +184,26 @@ impl Hosts {
 impl Drop for Hosts {
     fn drop(&mut self) {
         for host in &self.hosts {
+            self.end_processes(host);
             command("ip", &["netns", "del", &self.name(host)]);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_processes_left_behind_in_a_namespace_ends_with_it() {
+        let Some(mut hosts) = Hosts::new() else { return };
+        hosts.add("h", &[]);
+        let started = hosts.run("h", "sh", &["-c", "setsid sleep 600 >/dev/null 2>&1 & echo $!"]);
+        let status = format!("/proc/{}/status", started.out.trim());
+        assert!(std::fs::read_to_string(&status).unwrap().contains("Name:"));
+        drop(hosts);
+        // An ended process that nobody has waited for yet is a zombie.
+        let is_over = std::fs::read_to_string(&status).map_or(true, |text| text.contains("State:\tZ"));
+        assert!(is_over);
     }
 }

@@ -39,6 +39,10 @@ impl Desk {
         self.witness.holder(now)
     }
 
+    pub fn witness(&self) -> &Witness {
+        &self.witness
+    }
+
     pub fn answer(&mut self, message: &[u8], now: Millis) -> Option<Vec<u8>> {
         let sealed = self.keys.verify(message).ok().filter(|s| s.topic == TOPIC)?;
         let id = Ask::parse(sealed.body)?.node;

@@ -18,6 +18,7 @@ pub struct Ask {
 pub struct Answer {
     pub number: u64,
     pub granted: bool,
+    /// Where nothing is granted: how long this witness still lends nothing to anybody.
     pub lease_ms: u32,
 }
 
@@ -70,11 +71,30 @@ pub struct Witness {
     /// What a former life of this witness may have lent ends now.
     quiet_until: Millis,
     holder: Option<(u64, Millis)>,
+    /// The longest lease that was ever lent, as far as is known: a next life waits for so long.
+    longest_ms: u32,
 }
 
 impl Witness {
     pub fn new(now: Millis) -> Witness {
-        Witness { quiet_until: now + Millis::from(LONGEST_LEASE_MS), holder: None }
+        Witness { quiet_until: now + Millis::from(LONGEST_LEASE_MS), holder: None, longest_ms: 0 }
+    }
+
+    /// As [`Witness::new`], where the longest lease of former lives is known: all of them have ended
+    /// after that time.
+    pub fn after(longest_ms: u32, now: Millis) -> Witness {
+        let longest_ms = longest_ms.min(LONGEST_LEASE_MS);
+        Witness { quiet_until: now + Millis::from(longest_ms), holder: None, longest_ms }
+    }
+
+    /// To be kept before an answer leaves.
+    pub fn longest_ms(&self) -> u32 {
+        self.longest_ms
+    }
+
+    /// How long it still lends nothing because it has just started.
+    pub fn quiet_ms(&self, now: Millis) -> Millis {
+        self.quiet_until.saturating_sub(now)
     }
 
     pub fn ask(&mut self, ask: &Ask, now: Millis) -> Answer {
@@ -83,10 +103,12 @@ impl Witness {
         let granted = !others && now >= self.quiet_until && lease_ms > 0;
         if granted {
             self.holder = Some((ask.node, now + Millis::from(lease_ms)));
+            self.longest_ms = self.longest_ms.max(lease_ms);
         } else if lease_ms == 0 && self.holder.is_some_and(|(node, _)| node == ask.node) {
             self.holder = None;
         }
-        Answer { number: ask.number, granted, lease_ms: if granted { lease_ms } else { 0 } }
+        let quiet_ms = self.quiet_ms(now).min(Millis::from(LONGEST_LEASE_MS)) as u32;
+        Answer { number: ask.number, granted, lease_ms: if granted { lease_ms } else { quiet_ms } }
     }
 
     pub fn holder(&self, now: Millis) -> Option<u64> {
@@ -97,6 +119,22 @@ impl Witness {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_that_knows_its_past_waits_no_longer_than_its_leases_could_last() {
+        let ask = |node| Ask { number: 1, node, lease_ms: 400 };
+        let mut witness = Witness::new(0);
+        let refused = witness.ask(&ask(1), 2_000);
+        assert_eq!((refused.granted, refused.lease_ms), (false, 8_000), "it says for how long");
+        assert!(witness.ask(&ask(1), 10_000).granted);
+        assert_eq!(witness.longest_ms(), 400);
+        let mut next = Witness::after(witness.longest_ms(), 0);
+        assert!(!next.ask(&ask(2), 399).granted, "the lease of the former life");
+        assert!(next.ask(&ask(2), 400).granted);
+        let refused = next.ask(&ask(1), 401);
+        assert_eq!((refused.granted, refused.lease_ms), (false, 0), "another node has it");
+        assert!(!Witness::after(u32::MAX, 0).ask(&ask(1), 9_999).granted);
+    }
 
     #[test]
     fn one_at_a_time() {

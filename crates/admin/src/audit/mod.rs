@@ -58,7 +58,13 @@ impl Audit {
                 raw
             }
         };
-        let out = append_to(&file).map_err(|e| failed(&file, e))?;
+        // Where nothing can be stored the node serves all the same; the storage alert says that
+        // nothing is written.
+        let out = match append_to(&file) {
+            Err(e) if e.kind() == std::io::ErrorKind::ReadOnlyFilesystem => File::open(&file),
+            opened => opened,
+        };
+        let out = out.map_err(|e| failed(&file, e))?;
         let size = out.metadata().map_err(|e| failed(&file, e))?.len();
         let key = hmac::Key::new(hmac::HMAC_SHA256, &raw);
         let last = files(folder).iter().rev().find_map(|file| entries(file).last());
@@ -182,16 +188,28 @@ impl Inner {
             // If it fails, the file grows on: a line is worth more.
             let _ = self.put_aside();
         }
-        if self.out.write_all(&line).and_then(|()| self.out.sync_data()).is_err() {
-            // Half a line would break the chain.
-            let _ = self.out.set_len(self.size);
-            return;
+        if self.append(&line).is_err() {
+            // It may have been read-only when this was opened.
+            let Ok(out) = append_to(&self.folder.join(CURRENT)) else { return };
+            self.out = out;
+            if self.append(&line).is_err() {
+                return;
+            }
         }
         self.size += line.len() as u64;
         (self.number, self.seal) = (entry.number, entry.seal);
         // Not flushed: a count that is one behind after a power cut breaks nothing.
         let head = format!("{} {}\n", self.number, self.seal);
         let _ = replace(&self.folder.join("audit.head"), &head);
+    }
+
+    fn append(&mut self, line: &[u8]) -> std::io::Result<()> {
+        let written = self.out.write_all(line).and_then(|()| self.out.sync_data());
+        if written.is_err() {
+            // Half a line would break the chain.
+            let _ = self.out.set_len(self.size);
+        }
+        written
     }
 
     /// Begins a new file. The oldest is removed once there are too many, after what goes on behind

@@ -72,6 +72,7 @@ const KINDS: Kind = Kind::List(&Kind::Choice(&[
     word("role"),
     word("split-brain"),
     word("certificate"),
+    word("storage"),
     word("configuration"),
     word("admin-state"),
 ]));

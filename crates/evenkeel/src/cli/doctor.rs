@@ -59,6 +59,7 @@ pub fn run(common: &Common) -> Outcome {
         addresses: network.addresses()?,
         findings: Vec::new(),
     };
+    doctor.storage();
     doctor.servers();
     doctor.packet_path();
     doctor.vips(&mut network);
@@ -113,6 +114,17 @@ impl Doctor {
 
     fn layer4_services(&self) -> Vec<api::Service> {
         self.status.virtual_services.iter().filter(|s| is_layer4(&s.mode)).cloned().collect()
+    }
+
+    fn storage(&mut self) {
+        if let Some(why) = self.status.storage.clone() {
+            self.report(
+                Level::Warning,
+                "state directory",
+                format!("{why}; commits are refused, and live changes do not survive a restart"),
+                "make room on its disk, or mount it writable; it is looked at again every 10 s",
+            );
+        }
     }
 
     fn servers(&mut self) {

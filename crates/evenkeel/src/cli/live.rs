@@ -63,13 +63,29 @@ fn print_plan(plan: &api::Plan) -> Outcome {
     Ok(())
 }
 
-pub fn commit(common: &Common, file: &Path, confirm: Option<Duration>, message: Option<String>) -> Outcome {
+/// The running revision: what is committed after it was read is made for it.
+pub fn running_revision(client: &Client) -> Result<u64, Failure> {
+    client.get::<api::Configuration>("/api/v1/configuration").map(|c| c.revision)
+}
+
+pub fn commit(
+    common: &Common,
+    file: &Path,
+    base: Option<u64>,
+    confirm: Option<Duration>,
+    message: Option<String>,
+) -> Outcome {
+    let client = Client::new(&common.socket);
+    // Before the file: what others commit from here on is not overwritten.
+    let base = base.map_or_else(|| running_revision(&client), Ok);
     let text = checked(file)?;
+    let base = Some(base?.to_string());
     let confirm_ms = confirm.map(|c| c.as_millis().to_string());
-    let options = [("author", Some(author())), ("message", message), ("confirm-ms", confirm_ms)];
+    let options =
+        [("author", Some(author())), ("message", message), ("confirm-ms", confirm_ms), ("base", base)];
     let options = options.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", encoded(&value?))));
     let path = format!("/api/v1/commit?{}", options.collect::<Vec<_>>().join("&"));
-    let done: api::Committed = Client::new(&common.socket).post_text(&path, &text)?;
+    let done: api::Committed = client.post_text(&path, &text)?;
     print_committed(common, &done)
 }
 
@@ -104,8 +120,14 @@ pub fn encoded(text: &str) -> String {
 }
 
 pub fn status(common: &Common, service: Option<&str>) -> Outcome {
-    let mut status: api::Status = Client::new(&common.socket).get("/api/v1/status")?;
+    let path = match service {
+        Some(name) => format!("/api/v1/status?service={}", encoded(name)),
+        None => "/api/v1/status".into(),
+    };
+    let mut status: api::Status = Client::new(&common.socket).get(&path)?;
     if let Some(name) = service {
+        // A daemon of an older version sends all.
+        status.pools.clear();
         status.virtual_services.retain(|s| s.name == name);
         if status.virtual_services.is_empty() {
             return Err(Failure::new(Exit::Failed, format!("there is no virtual service named {name}")));

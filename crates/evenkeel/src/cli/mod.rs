@@ -161,6 +161,10 @@ pub enum Verb {
     )]
     Commit {
         file: PathBuf,
+        /// Only where this revision is the running one still: the one that the file was made from
+        /// (default: the one that runs when the command begins)
+        #[arg(long, value_name = "REVISION")]
+        base: Option<u64>,
         /// Go back by itself unless `evenkeel confirm` comes within this time
         #[arg(long, value_parser = duration, value_name = "TIME")]
         confirm: Option<Duration>,
@@ -435,7 +439,7 @@ pub fn dispatch(arguments: Arguments) -> Outcome {
         Verb::Haproxy { .. } => Ok(()),
         Verb::Import { sources, strict } => import::run(&sources, strict, common.json),
         Verb::Plan { file } => live::plan(&common, &file),
-        Verb::Commit { file, confirm, message } => live::commit(&common, &file, confirm, message),
+        Verb::Commit { file, base, confirm, message } => live::commit(&common, &file, base, confirm, message),
         Verb::Confirm => revisions::confirm(&common),
         Verb::Rollback { revision } => revisions::rollback(&common, revision),
         Verb::History => revisions::history(&common),

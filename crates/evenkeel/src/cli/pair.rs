@@ -170,7 +170,10 @@ fn show(pair: &api::Pair) -> Outcome {
     ]);
     if let Some(peer) = &pair.peer {
         nodes.row(vec![
-            peer.address.clone(),
+            match &peer.name {
+                Some(name) => format!("{name} ({})", peer.address),
+                None => peer.address.clone(),
+            },
             match (peer.heard, &peer.role) {
                 (true, Some(role)) => role.clone(),
                 (false, Some(role)) => format!("silent (was {role})"),
@@ -211,6 +214,12 @@ fn show(pair: &api::Pair) -> Outcome {
     if let Some(link) = &pair.link {
         let state = if link.connected { "connected" } else { "not connected" };
         say(&format!("link: {state}; configuration: {}; {}", link.configuration, link.detail))?;
+        if let (Some(here), Some(there)) = (link.here, link.there) {
+            say(&format!(
+                "remembered here and there: flows {} and {}, entries {} and {}",
+                here.flows, there.flows, here.entries, there.entries
+            ))?;
+        }
     }
     for address in &pair.addresses_without_interface {
         say(&format!("{address} is in the network of no interface of this node"))?;

@@ -4,7 +4,7 @@ use evenkeel_api as api;
 use similar::TextDiff;
 
 use super::client::Client;
-use super::live::{author, print_committed, print_json, say};
+use super::live::{author, print_committed, print_json, running_revision, say};
 use super::table::Table;
 use super::{Common, Outcome};
 
@@ -17,8 +17,10 @@ pub fn confirm(common: &Common) -> Outcome {
 }
 
 pub fn rollback(common: &Common, revision: Option<u64>) -> Outcome {
-    let request = api::Rollback { revision, author: Some(author()), base: None };
-    let done: api::Committed = Client::new(&common.socket).post("/api/v1/rollback", &request)?;
+    let client = Client::new(&common.socket);
+    let base = Some(running_revision(&client)?);
+    let request = api::Rollback { revision, author: Some(author()), base };
+    let done: api::Committed = client.post("/api/v1/rollback", &request)?;
     print_committed(common, &done)
 }
 

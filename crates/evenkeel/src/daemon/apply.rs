@@ -63,6 +63,24 @@ impl Control {
         Ok(())
     }
 
+    /// Whether a configuration could be applied: whatever can fail is tried (files, sockets, rights,
+    /// the disk) and taken back. What runs is not touched.
+    pub(super) fn try_out(&mut self, new: &Snapshot, file: &str) -> Result<(), String> {
+        self.check_storage(file)?;
+        let _staged = self.stage_file(file)?;
+        if let Some(administration) = &self.administration {
+            administration.prepare(new, Sockets::new())?;
+        }
+        self.engine.prepare(new).map_err(|e| e.to_string())?;
+        let was_transparent = self.transparent;
+        self.set_up_transparency(new)?;
+        let tried = self.layer4.try_out(new, &new.state_directory);
+        if !was_transparent {
+            self.clean_up();
+        }
+        tried
+    }
+
     /// The new content of the configuration's file, beside it; nothing where it holds that already.
     fn stage_file(&self, text: &str) -> Result<Option<Staged>, String> {
         if std::fs::read(&self.path).is_ok_and(|now| now == text.as_bytes()) {

@@ -17,11 +17,15 @@ pub struct Commits {
     agreement: Agreement,
     own: Option<Own>,
     prepared: Option<Prepared>,
+    /// Why the peer's configuration could not be taken here.
+    untaken: Option<String>,
 }
 
 /// A commit of this node's that waits for the peer.
 struct Own {
     text: String,
+    /// What ran before.
+    before: String,
     options: api::CommitOptions,
     /// Committed here; the peer has been told.
     done: Option<api::Committed>,
@@ -37,7 +41,7 @@ struct Prepared {
 }
 
 /// How this node's configuration stands to the peer's, for people.
-pub(super) fn words(relation: Relation) -> &'static str {
+fn words(relation: Relation) -> &'static str {
     match relation {
         Relation::Unknown => "not known",
         Relation::Same | Relation::Twins => "same",
@@ -50,6 +54,17 @@ pub(super) fn words(relation: Relation) -> &'static str {
 impl Control {
     pub(super) fn stand(&self) -> Stand {
         self.overrides().past().stand(self.revision())
+    }
+
+    /// How this node's configuration stands to the peer's, with the reason why it does not follow.
+    pub(super) fn relation_in_words(&self) -> String {
+        let relation = self.relation();
+        match &self.sync().commits.untaken {
+            Some(why) if relation == Relation::Behind => {
+                format!("{}, and this node cannot use what it has: {why}", words(relation))
+            }
+            _ => words(relation).into(),
+        }
     }
 
     pub(super) fn relation(&self) -> Relation {
@@ -98,8 +113,16 @@ impl Control {
         let takes = self.agree(|agreement, own| agreement.on_configuration(own, stand, way.clone(), forced));
         if takes {
             match self.take_configuration(text, stand, way, &from_peer()) {
-                Ok(()) => info!(revision = stand.revision, "took the peer's configuration"),
-                Err(why) => warn!(why, "the peer's configuration cannot be taken"),
+                Ok(()) => {
+                    info!(revision = stand.revision, "took the peer's configuration");
+                    self.sync_mut().commits.untaken = None;
+                }
+                // It is sent now and then; the same reason is told once.
+                Err(why) if self.sync().commits.untaken.as_ref() == Some(&why) => {}
+                Err(why) => {
+                    warn!(why, "the peer's configuration cannot be taken; it is tried again every 10 s");
+                    self.sync_mut().commits.untaken = Some(why);
+                }
             }
             self.say_hello();
         }
@@ -136,7 +159,8 @@ impl Control {
         let words = match (self.link_up().is_some(), self.relation()) {
             (true, Relation::Same) => "the other node commits it too, or neither does",
             (true, Relation::Differs) => "the other node keeps its own configuration: it differs",
-            (true, _) => "the other node is brought up to date first",
+            (true, Relation::Behind) => "the other node is ahead of this one, and does not take it",
+            (true, _) => "the other node is behind, and is sent it once it is committed here",
             (false, _) => "the other node is not reachable, and follows when it is back",
         };
         Some(words.into())
@@ -150,15 +174,15 @@ impl Control {
         reply: Reply<api::Committed>,
     ) {
         if let Some(base) = options.base.filter(|base| *base != self.revision()) {
-            let why = format!(
-                "it was made for revision {base}, and revision {} is the running one: look at what changed, then try again",
-                self.revision()
-            );
-            let _ = reply.send(Err(Refused::new(Kind::Changed, why)));
+            let _ = reply.send(Err(Refused::new(Kind::Changed, self.changed_since(base))));
             return;
         }
         if let Err(refused) = read(&text) {
             let _ = reply.send(Err(refused));
+            return;
+        }
+        if let Err(why) = self.check_storage(&text) {
+            let _ = reply.send(Err(Refused::new(Kind::Failed, why)));
             return;
         }
         let (linked, now) = (self.link_up().is_some(), monotonic_ms());
@@ -177,6 +201,10 @@ impl Control {
                             "NOT committed: it is ahead of this node, whose machine could not run what it has"
                                 .into()
                         }
+                        Relation::Ahead if linked => {
+                            "NOT committed yet: it is behind, and is sent this one; `evenkeel pair status` there says why"
+                                .into()
+                        }
                         _ => "NOT committed: it is not reachable now, and follows when it is back".into(),
                     });
                     committed
@@ -192,11 +220,24 @@ impl Control {
                 let stand = Stand { revision: self.revision() + 1, id: past.next(hash), text: hash };
                 let base = self.sync().commits.agreement.base(past);
                 self.say(&Say::Prepare { id, base, stand, text: shared, options: options.clone() });
-                self.sync_mut().commits.own = Some(Own { text, options, done: None, reply });
+                self.sync_mut().commits.own =
+                    Some(Own { text, before: self.running_text(), options, done: None, reply });
             }
         }
     }
 
+    /// What somebody is told who commits what was made for another revision than the running one.
+    fn changed_since(&self, base: u64) -> String {
+        let revision = self.revision();
+        let told = format!(
+            "nothing was changed: it was made for revision {base}, and revision {revision} is the running one"
+        );
+        let Some(before) = self.history.text(base) else { return format!("{told}; look at what changed") };
+        let changed = difference(&before, &self.running_text());
+        format!("{told}. What changed meanwhile (`evenkeel diff {base} {revision}`):\n{changed}")
+    }
+
+    /// The peer asks: all that could make its commit fail here is tried.
     pub(super) fn prepare(
         &mut self,
         id: u64,
@@ -229,10 +270,11 @@ impl Control {
                 ));
             }
         }
-        let readable = evenkeel_config::adopt(&self.running_text(), &shared)
+        let usable = evenkeel_config::adopt(&self.running_text(), &shared)
             .ok_or_else(|| "it is no TOML".to_owned())
-            .and_then(|text| read(&text).map(drop).map_err(first_of));
-        if let Err(why) = readable {
+            .and_then(|text| Ok((read(&text).map_err(first_of)?, text)))
+            .and_then(|(new, text)| self.try_out(&new, &text));
+        if let Err(why) = usable {
             self.agree(|agreement, _| agreement.withdraw(id));
             return Err(why);
         }
@@ -296,13 +338,36 @@ impl Control {
         if !self.agree(|agreement, own| agreement.on_committed(own, id, has_failed)) {
             return;
         }
-        if let Some(Own { done: Some(mut committed), reply, .. }) = self.sync_mut().commits.own.take() {
-            committed.peer = Some(match failed {
-                None => "committed".into(),
-                Some(why) => format!("NOT committed: {why}"),
-            });
-            let _ = reply.send(Ok(committed));
-        }
+        let Some(Own { done: Some(mut committed), reply, before, .. }) = self.sync_mut().commits.own.take()
+        else {
+            return;
+        };
+        let answer = match failed {
+            None => {
+                committed.peer = Some("committed".into());
+                Ok(committed)
+            }
+            Some(why) => Err(self.go_back(before, &why)),
+        };
+        let _ = reply.send(answer);
+    }
+
+    /// The other node said that it could, and could not after all: it is on both or on neither.
+    fn go_back(&mut self, before: String, why: &str) -> Refused {
+        let author = Some("evenkeel: the other node could not follow".into());
+        let options = api::CommitOptions { author, ..api::CommitOptions::default() };
+        let revision = self.revision();
+        let gone_back = self.commit_as(before, 0, &options);
+        self.say_hello();
+        self.compare();
+        let told = match gone_back {
+            Ok(_) => format!("nothing is changed: the other node could not follow after all: {why}"),
+            Err(refused) => format!(
+                "the nodes differ: the other node could not follow: {why}; this node runs revision {revision} and could not go back: {}",
+                first_of(refused)
+            ),
+        };
+        Refused::new(Kind::Failed, told)
     }
 
     pub(super) fn link_came(&mut self) {
@@ -322,6 +387,9 @@ impl Control {
         let now = monotonic_ms();
         if let Some(settled) = self.agree(|agreement, _| agreement.tick(now)) {
             self.settle(settled, "the peer did not answer in time");
+        }
+        if self.link_up().is_some() && self.agree(|agreement, own| agreement.is_due_again(own, now)) {
+            self.compare();
         }
     }
 

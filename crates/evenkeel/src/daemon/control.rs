@@ -72,6 +72,7 @@ pub struct Control {
     pub(super) administration: Option<Administration>,
     pub(super) happenings: Happenings,
     pub(super) recorder: Recorder,
+    pub(super) storage: super::storage::Storage,
     pub(super) certificates_read: super::certificates::Read,
     /// What is told to those who watch.
     pub(super) status_feed: Option<Arc<tokio::sync::watch::Sender<Arc<api::Status>>>>,
@@ -110,6 +111,7 @@ impl Control {
             administration: None,
             happenings: Happenings::open(&snapshot.state_directory),
             recorder: Recorder::default(),
+            storage: super::storage::Storage::default(),
             certificates_read: super::certificates::Read::default(),
             status_feed: None,
             second_at: Instant::now(),
@@ -439,6 +441,7 @@ impl Control {
         let now = Instant::now();
         self.layer4.tick();
         self.tick_sync();
+        self.tick_storage(now);
         if let Some(pair) = &mut self.pair {
             let none = self.servers.is_empty();
             pair.tick(none || self.servers.values().any(|s| s.health.is_up()));

@@ -113,6 +113,16 @@ impl Layer4 {
         Ok(())
     }
 
+    /// Whether the packet path could be loaded; where it was not, it is not afterwards.
+    pub fn try_out(&mut self, snapshot: &Snapshot, directory: &std::path::Path) -> Result<(), String> {
+        let was_there = self.path.is_some();
+        let tried = self.prepare(snapshot, directory);
+        if !was_there {
+            self.take_away();
+        }
+        tried
+    }
+
     /// Makes these the services. Where there are none, [`Layer4::settle`] takes everything away.
     pub fn apply(
         &mut self,
@@ -378,6 +388,8 @@ impl Path {
         let own = &self.addresses;
         let mut placed = BTreeSet::new();
         let whole = |a: IpAddr| if a.is_ipv4() { 32 } else { 128 };
+        let is_loopback =
+            |a: &OwnAddress| self.interfaces.iter().any(|i| i.index == a.interface && i.loopback);
         let vips =
             self.wanted.vips.iter().map(|v| (*v, whole(*v), self.wanted.own_vips && !self.wanted.of_a_pair));
         let floating = self.wanted.floating.iter().map(|(a, prefix)| (*a, *prefix, !self.wanted.of_a_pair));
@@ -404,6 +416,9 @@ impl Path {
                 placed.insert((interface, address, prefix));
             } else if let Some(ours) = ours.filter(|_| place) {
                 placed.insert(ours);
+            } else if let Some(there) = there.filter(|there| place && there.ours && !is_loopback(there)) {
+                // An earlier process could not note it, but has marked it.
+                placed.insert((there.interface, there.address, there.prefix));
             }
         }
         if self.wanted.of_a_pair {

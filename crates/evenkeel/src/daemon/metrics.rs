@@ -1,4 +1,6 @@
-//! Prometheus text exposition (version 0.0.4). Counters of all loops are added up here.
+//! Prometheus text exposition (version 0.0.4). What only the daemon's loop may look at is noted there
+//! in one pass ([`Sample::of`]); counters of all event loops are added up, and the text is built, by
+//! whoever asked.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -7,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use evenkeel_l4::Counts;
 use evenkeel_l7::counters::{LATENCY_BOUNDS_MS, ServerCounters, ServiceCounters};
-use evenkeel_l7::{PoolSpec, ServerSpec, ServiceSpec};
+use evenkeel_l7::{EngineConfig, PoolSpec, ServerSpec, ServiceSpec};
 
 use super::control::Control;
 
@@ -174,71 +176,105 @@ fn administration(out: &mut String, control: &Control) {
     }
 }
 
-pub fn render(control: &Control) -> String {
-    let mut out = String::new();
+/// What the metrics are made of, free of the daemon's loop.
+pub struct Sample {
+    /// Lines of the node itself: those that come first, and those that come last.
+    first: String,
+    last: String,
+    config: Arc<EngineConfig>,
+    flows: Flows,
+    /// Whether a server is up, and its weight, in the order of pools and servers.
+    states: Vec<(bool, u16)>,
+}
+
+impl Sample {
+    /// In the daemon's loop: one look at each server, no text about services.
+    pub fn of(control: &Control) -> Sample {
+        let config = control.engine().config().clone();
+        let state = |server: &ServerSpec| match control.engine().state(server.id) {
+            Some(state) => (state.up, state.weight),
+            None => (true, 0),
+        };
+        let states = servers(&config).map(|(_, server)| state(server)).collect();
+        let (mut first, mut last) = (String::new(), String::new());
+        node(&mut first, control);
+        layer4(&mut last, control);
+        pair(&mut last, control);
+        administration(&mut last, control);
+        Sample { first, last, flows: Flows::now(control), config, states }
+    }
+
+    /// Anywhere: may take its time.
+    pub fn render(&self) -> String {
+        let mut out = self.first.clone();
+        let services = &self.config.services;
+        for (name, kind, help, read) in SERVICE {
+            head(&mut out, name, kind, help);
+            for (spec, counts) in services.iter().zip(&self.flows.services) {
+                let value = spec.counters.sum(read) + of_flows(counts, name);
+                let _ = writeln!(out, "{name}{{service=\"{}\"}} {value}", spec.service.name);
+            }
+        }
+        responses(&mut out, services);
+        latency(&mut out, services);
+        head(&mut out, "evenkeel_pool_queued", "gauge", "Clients waiting for a place on a real server.");
+        for pool in &self.config.pools {
+            let queued = pool.waiting.load(Relaxed);
+            let _ = writeln!(out, "evenkeel_pool_queued{{pool=\"{}\"}} {queued}", pool.pool.name);
+        }
+        for (name, kind, help, read) in SERVER {
+            head(&mut out, name, kind, help);
+            for (pool, server) in servers(&self.config) {
+                let counts = self.flows.servers.get(&server.id).copied().unwrap_or_default();
+                let value = server.counters.sum(read) + of_flows(&counts, name);
+                let (pool, name_of) = (&pool.pool.name, &server.server.name);
+                let _ = writeln!(out, "{name}{{pool=\"{pool}\",server=\"{name_of}\"}} {value}");
+            }
+        }
+        self.states(&mut out);
+        out.push_str(&self.last);
+        out
+    }
+
+    fn states(&self, out: &mut String) {
+        let mut each = |name: &str, help: &str, read: fn(&(bool, u16)) -> u16| {
+            head(out, name, "gauge", help);
+            for ((pool, server), state) in servers(&self.config).zip(&self.states) {
+                let (pool, server, value) = (&pool.pool.name, &server.server.name, read(state));
+                let _ = writeln!(out, "{name}{{pool=\"{pool}\",server=\"{server}\"}} {value}");
+            }
+        };
+        each("evenkeel_server_up", "1 when the real server's health is good.", |s| u16::from(s.0));
+        each("evenkeel_server_weight", "The real server's weight now.", |s| s.1);
+    }
+}
+
+fn node(out: &mut String, control: &Control) {
     let engine = control.engine();
+    let revision = control.revision();
     single(
-        &mut out,
+        out,
         "evenkeel_configuration_revision",
         "gauge",
         "Revision of the running configuration.",
-        control.revision(),
+        revision,
     );
+    let uptime = control.uptime().as_secs();
+    single(out, "evenkeel_uptime_seconds", "gauge", "Seconds since the program started.", uptime);
     single(
-        &mut out,
-        "evenkeel_uptime_seconds",
-        "gauge",
-        "Seconds since the program started.",
-        control.uptime().as_secs(),
-    );
-    single(
-        &mut out,
+        out,
         "evenkeel_current_connections",
         "gauge",
         "Client connections of all services.",
         engine.connection_count(),
     );
     single(
-        &mut out,
+        out,
         "evenkeel_log_dropped_total",
         "counter",
         "Batches of access log lines that could not be written in time.",
         engine.log().dropped(),
     );
-    let flows = Flows::now(control);
-    for (name, kind, help, read) in SERVICE {
-        head(&mut out, name, kind, help);
-        for (spec, counts) in control.services().iter().zip(&flows.services) {
-            let value = spec.counters.sum(read) + of_flows(counts, name);
-            let _ = writeln!(out, "{name}{{service=\"{}\"}} {value}", spec.service.name);
-        }
-    }
-    responses(&mut out, control);
-    latency(&mut out, control);
-    let pools = &engine.config().pools;
-    head(&mut out, "evenkeel_pool_queued", "gauge", "Clients waiting for a place on a real server.");
-    for pool in pools {
-        let _ = writeln!(
-            out,
-            "evenkeel_pool_queued{{pool=\"{}\"}} {}",
-            pool.pool.name,
-            pool.waiting.load(Relaxed)
-        );
-    }
-    for (name, kind, help, read) in SERVER {
-        head(&mut out, name, kind, help);
-        for (pool, server) in servers(control) {
-            let counts = flows.servers.get(&server.id).copied().unwrap_or_default();
-            let value = server.counters.sum(read) + of_flows(&counts, name);
-            let (pool, name_of) = (&pool.pool.name, &server.server.name);
-            let _ = writeln!(out, "{name}{{pool=\"{pool}\",server=\"{name_of}\"}} {value}");
-        }
-    }
-    states(&mut out, control);
-    layer4(&mut out, control);
-    pair(&mut out, control);
-    administration(&mut out, control);
-    out
 }
 
 /// What the packet path counts, under the names that proxied connections have.
@@ -326,10 +362,10 @@ fn layer4(out: &mut String, control: &Control) {
     }
 }
 
-fn responses(out: &mut String, control: &Control) {
+fn responses(out: &mut String, services: &[Arc<ServiceSpec>]) {
     let name = "evenkeel_service_responses_total";
     head(out, name, "counter", "Answers by class of status.");
-    for spec in control.services() {
+    for spec in services {
         for class in 1..=5 {
             let value = spec.counters.sum(|c| c.responses[class].get());
             let _ = writeln!(out, "{name}{{service=\"{}\",code=\"{class}xx\"}} {value}", spec.service.name);
@@ -337,10 +373,10 @@ fn responses(out: &mut String, control: &Control) {
     }
 }
 
-fn latency(out: &mut String, control: &Control) {
+fn latency(out: &mut String, services: &[Arc<ServiceSpec>]) {
     let name = "evenkeel_service_response_seconds";
     head(out, name, "histogram", "From a request's first byte to its answer's last.");
-    for spec in control.services() {
+    for spec in services {
         let service = &spec.service.name;
         let mut below = 0;
         for (bucket, bound) in LATENCY_BOUNDS_MS.iter().enumerate() {
@@ -356,32 +392,9 @@ fn latency(out: &mut String, control: &Control) {
     }
 }
 
-fn states(out: &mut String, control: &Control) {
-    let engine = control.engine();
-    head(out, "evenkeel_server_up", "gauge", "1 when the real server's health is good.");
-    for (pool, server) in servers(control) {
-        let up = u8::from(engine.state(server.id).is_none_or(|s| s.up));
-        let _ = writeln!(
-            out,
-            "evenkeel_server_up{{pool=\"{}\",server=\"{}\"}} {up}",
-            pool.pool.name, server.server.name
-        );
-    }
-    head(out, "evenkeel_server_weight", "gauge", "The real server's weight now.");
-    for (pool, server) in servers(control) {
-        let weight = engine.state(server.id).map_or(0, |s| s.weight);
-        let _ = writeln!(
-            out,
-            "evenkeel_server_weight{{pool=\"{}\",server=\"{}\"}} {weight}",
-            pool.pool.name, server.server.name
-        );
-    }
-}
-
 /// Every real server with its pool.
-fn servers(control: &Control) -> impl Iterator<Item = (&PoolSpec, &ServerSpec)> {
-    let pools = control.engine().config().pools.iter();
-    pools.flat_map(|pool| pool.servers.iter().map(move |server| (&**pool, &**server)))
+fn servers(config: &EngineConfig) -> impl Iterator<Item = (&PoolSpec, &ServerSpec)> {
+    config.pools.iter().flat_map(|pool| pool.servers.iter().map(move |server| (&**pool, &**server)))
 }
 
 fn head(out: &mut String, name: &str, kind: &str, help: &str) {
@@ -433,5 +446,23 @@ mod tests {
         assert!(flows.services.iter().all(|c| c.flows == SERVERS as u64));
         assert_eq!(flows.servers.len(), SERVICES * SERVERS);
         assert!(flows.servers.values().all(|c| c.flows == 1));
+        // The text needs nothing of the daemon's loop, and tells each server once a metric.
+        let states = vec![(true, 3); SERVICES * SERVERS];
+        let (first, last) = (String::new(), "evenkeel_node_active 1\n".to_owned());
+        let admin = evenkeel_model::AdminState::Online;
+        engine.follow(prepared, |_, _| evenkeel_l7::ServerState {
+            up: true,
+            up_since_ms: Some(0),
+            admin,
+            weight: 3,
+        });
+        let sample = Sample { first, last, config: engine.config().clone(), flows, states };
+        let text = std::thread::spawn(move || sample.render()).join().unwrap();
+        let lines = |start: &str| text.lines().filter(|l| l.starts_with(start)).count();
+        assert_eq!(lines("evenkeel_server_up{"), SERVICES * SERVERS);
+        assert_eq!(lines("evenkeel_service_connections_total{"), SERVICES);
+        assert!(text.contains("evenkeel_server_weight{pool=\"s7\",server=\"r2\"} 3\n"));
+        assert!(text.contains("evenkeel_service_connections_total{service=\"s7\"} 5\n"));
+        assert!(text.ends_with("evenkeel_node_active 1\n"));
     }
 }

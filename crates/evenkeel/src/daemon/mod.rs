@@ -11,6 +11,7 @@ mod handover;
 mod happenings;
 mod history;
 mod imagined;
+mod lag;
 mod layer4;
 mod lockdown;
 mod metrics;
@@ -21,6 +22,7 @@ mod recorder;
 mod secrets;
 mod servers;
 mod status;
+mod storage;
 mod sync;
 mod upkeep;
 
@@ -412,6 +414,7 @@ impl Control {
     fn answer(&mut self, request: Request) {
         match request {
             Request::Status(to) => reply(to, self.status()),
+            Request::ServiceStatus { service, reply: to } => reply(to, self.status_of(&service)),
             Request::Plan { text, reply: to } => reply(to, self.plan(&text)),
             Request::Commit { text, options, reply: to } => self.commit_on_both(text, options, to),
             Request::Confirm(to) => reply(to, self.confirm()),
@@ -462,7 +465,10 @@ impl Control {
             Request::Lockdown { who, from, reply: to } => self.lockdown(&who, &from, to),
             Request::Restart { part, reply: to } => reply(to, self.restart(part)),
             Request::WhoHas { address, reply: to } => parts::who_has(address, to),
-            Request::Metrics(to) => reply(to, metrics::render(self)),
+            Request::Metrics(to) => {
+                let sample = metrics::Sample::of(self);
+                tokio::task::spawn_blocking(move || reply(to, sample.render()));
+            }
             Request::Logs(to) => reply(to, self.engine().log().follow()),
         }
     }

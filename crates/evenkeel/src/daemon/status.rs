@@ -65,6 +65,22 @@ impl Control {
             config.services.iter().filter_map(|s| Some(self.describe_service(s, pools.get(&s.pool_id)?)));
         let of_services: std::collections::HashSet<u32> = config.services.iter().map(|s| s.pool_id).collect();
         let others = config.pools.iter().filter(|p| !of_services.contains(&p.id));
+        self.status_with(services.collect(), others.map(|pool| self.describe_pool(pool)).collect())
+    }
+
+    /// Nothing of other services is looked at but their names.
+    pub fn status_of(&self, service: &str) -> Result<api::Status, Refused> {
+        let config = self.engine().config();
+        let found = config.services.iter().find(|s| s.service.name.as_str() == service);
+        let found = found.and_then(|s| {
+            let pool = config.pools.iter().find(|p| p.id == s.pool_id)?;
+            Some(self.describe_service(s, pool))
+        });
+        let missing = || Refused::new(Kind::NotFound, format!("there is no virtual service named {service}"));
+        found.map(|one| self.status_with(vec![one], Vec::new())).ok_or_else(missing)
+    }
+
+    fn status_with(&self, virtual_services: Vec<api::Service>, pools: Vec<api::Pool>) -> api::Status {
         api::Status {
             revision: self.revision(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -73,8 +89,9 @@ impl Control {
             connections: self.engine().connection_count(),
             workers: self.engine().workers(),
             layer_4: self.describe_layer4(),
-            virtual_services: services.collect(),
-            pools: others.map(|pool| self.describe_pool(pool)).collect(),
+            storage: self.storage.trouble().map(Into::into),
+            virtual_services,
+            pools,
         }
     }
 

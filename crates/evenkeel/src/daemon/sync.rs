@@ -14,7 +14,7 @@ use evenkeel_l7::tls::TicketSecrets;
 use evenkeel_peer::Code;
 use tracing::{info, warn};
 
-use super::commits::{Commits, from_peer, words};
+use super::commits::{Commits, from_peer};
 use super::control::Control;
 use super::pair::{FromPeer, Keys, Pair, PeerLink, Say, Tables, tables_of};
 
@@ -36,6 +36,7 @@ pub struct Sync {
     /// Connections that the peer has been told of; taken while they are listed.
     told: Arc<Mutex<HashSet<(SocketAddr, SocketAddr)>>>,
     tell_at: Option<Instant>,
+    pub(super) knowledge: super::lag::Knowledge,
     /// A lockdown of both nodes that began here.
     pub(super) asking: Option<super::lockdown::Asking>,
     /// The active peer's connections of layer 7.
@@ -52,7 +53,9 @@ impl Control {
     pub fn link_status(&self) -> Option<api::PairLink> {
         let link = self.sync().link.as_ref()?;
         let mut status = link.status();
-        status.configuration = words(self.relation()).into();
+        status.configuration = self.relation_in_words();
+        status.here = Some(self.knows());
+        status.there = self.sync().knowledge.there();
         Some(status)
     }
 
@@ -76,15 +79,21 @@ impl Control {
                 }
                 self.sync().told.lock().unwrap_or_else(PoisonError::into_inner).clear();
                 self.link_came();
+                if let Some(tables) = &self.sync().tables {
+                    tables.tell_removed();
+                }
                 if self.is_active_node() {
                     self.tell_everything();
                 }
             }
             FromPeer::Down => {
-                self.sync_mut().peer = None;
+                self.sync_mut().knowledge.forget();
                 self.link_broke();
             }
-            FromPeer::Joined { name } => info!(peer = name, "the pair is made"),
+            FromPeer::Joined { name } => {
+                info!(peer = name, "the pair is made");
+                self.sync_mut().peer = Some(name);
+            }
             FromPeer::Said(say) => self.on_said(say),
             FromPeer::Flows(batch) => {
                 if !self.is_active_node()
@@ -183,6 +192,7 @@ impl Control {
             }
             Say::LockDown { who } => self.lock_down_for_peer(&who),
             Say::LockedDown { report } => self.peer_is_locked_down(report),
+            Say::Knows { knows } => self.peer_knows(knows),
             Say::Unknown => {}
         }
     }
@@ -232,6 +242,7 @@ impl Control {
         self.tick_lockdown();
         self.tick_commits();
         self.tell_connections(now);
+        self.tick_knowledge(now);
         if self.sync().link.is_some() && self.is_active_node() {
             let secrets = self.engine().tickets().secrets();
             if secrets != self.sync().tickets {
@@ -351,7 +362,7 @@ impl Control {
         let stand = self.stand();
         let Way { steps, texts } = self.overrides().past().way();
         let live = self.overrides().live().clone();
-        let more = serde_json::json!({ "text": shared, "stand": stand, "steps": steps, "history": texts, "live": live });
+        let more = serde_json::json!({ "text": shared, "stand": stand, "steps": steps, "history": texts, "live": live, "name": self.node_name() });
         let pair = self.pair_or_refused()?;
         pair.make_key().map_err(refuse)?;
         let (settings, keys) = (pair.settings().clone(), pair.keys().clone());
@@ -383,6 +394,9 @@ impl Control {
 
     fn joined(&mut self, keys: Vec<[u8; 32]>, more: &serde_json::Value) -> Result<(), String> {
         self.pair_mut().ok_or("this node has no [pair] any more")?.take_keys(keys)?;
+        if let Some(name) = more["name"].as_str() {
+            self.sync_mut().peer = Some(name.into());
+        }
         let text = more["text"].as_str().ok_or("the other node sent no configuration")?;
         let stand: Stand = serde_json::from_value(more["stand"].clone()).map_err(|e| e.to_string())?;
         let way: Way = serde_json::from_value(more.clone()).map_err(|e| e.to_string())?;
@@ -418,6 +432,9 @@ impl Control {
         let link = self.link_status();
         let mut status = self.pair_or_refused()?.status(revision);
         status.link = link;
+        if let Some(peer) = &mut status.peer {
+            peer.name.clone_from(&self.sync().peer);
+        }
         Ok(status)
     }
 

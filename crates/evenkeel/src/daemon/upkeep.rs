@@ -211,7 +211,7 @@ impl Control {
             "happenings": self.happenings.list(),
             "revisions": self.history.list(),
             "certificates": self.certificates(),
-            "metrics": super::metrics::render(self),
+            "metrics": super::metrics::Sample::of(self).render(),
         })
     }
 

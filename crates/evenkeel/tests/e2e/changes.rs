@@ -3,7 +3,9 @@
 use std::process::Command;
 use std::time::Duration;
 
-use evenkeel_testbed::{Connection, Evenkeel, Place, Process, Scripted, eventually, get, nginx, require};
+use evenkeel_testbed::{
+    Connection, Evenkeel, Place, Process, Scripted, command, eventually, get, nginx, require,
+};
 
 use crate::{service, start};
 
@@ -152,6 +154,65 @@ fn a_refused_commit_changes_nothing() {
     let after = stands();
     assert_eq!(after.1[0].1, 33, "{after:?}");
     assert_eq!((&after.1[1].0, &after.1[1].1), (&"halted".into(), &44.into()), "{after:?}");
+}
+
+/// A file system of its own, as small as is asked for.
+struct SmallDisk(String);
+
+impl SmallDisk {
+    fn mount(folder: &std::path::Path) -> Option<SmallDisk> {
+        let folder = folder.display().to_string();
+        std::fs::create_dir_all(&folder).unwrap();
+        let mounted = command("mount", &["-t", "tmpfs", "-o", "size=4m", "tmpfs", &folder]);
+        if mounted.code != 0 {
+            println!("SKIPPED: nothing can be mounted here: {}", mounted.err);
+            return None;
+        }
+        Some(SmallDisk(folder))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        command("umount", &["--lazy", &self.0]);
+    }
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_written_is_told_and_commits_are_refused() {
+    let place = Place::new("state-full");
+    let Some(_disk) = SmallDisk::mount(&place.file("state")) else { return };
+    let _server = Scripted::named(place.at(9001), "one");
+    let web = service("web", "http", place.at(8080), &[place.at(9001)], "");
+    let one = format!("[graphs]\nsize = \"0\"\n{web}");
+    let more = one.clone() + &service("more", "http", place.at(8081), &[place.at(9001)], "");
+    let mut evenkeel = start(&place, &one);
+    let next = place.write("next.toml", Evenkeel::complete(&place, &more)).display().to_string();
+    let is_refused = |evenkeel: &Evenkeel| {
+        let file = std::fs::read_to_string(evenkeel.config_path()).unwrap();
+        let revision = evenkeel.json(&["status"])["revision"].clone();
+        let said = evenkeel.cli(&["commit", &next]);
+        assert!(said.code != 0 && said.err.contains("cannot be written"), "{said:?}");
+        assert!(said.err.contains("nothing was changed"), "{said:?}");
+        assert_eq!(std::fs::read_to_string(evenkeel.config_path()).unwrap(), file);
+        assert_eq!(evenkeel.json(&["status"])["revision"], revision);
+        assert!(std::net::TcpStream::connect(place.at(8081)).is_err());
+    };
+    // Full.
+    let full = place.file("state/full");
+    let mut filling = std::fs::File::create(&full).unwrap();
+    while std::io::Write::write_all(&mut filling, &[1; 4096]).is_ok() {}
+    drop(filling);
+    is_refused(&evenkeel);
+    eventually("doctor says it", Duration::from_secs(25), || {
+        evenkeel.cli(&["doctor"]).out.contains("cannot be written")
+    });
+    std::fs::remove_file(&full).unwrap();
+    evenkeel.commit(&place, &one.replace("s1", "renamed"));
+    evenkeel.await_server("web", "renamed", "up");
+    assert_eq!(get(place.at(8080), "/").status, 200);
+    evenkeel.process.signal(rustix::process::Signal::TERM);
+    let _ = evenkeel.process.wait();
 }
 
 #[test]

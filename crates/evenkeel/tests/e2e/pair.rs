@@ -252,6 +252,54 @@ fn a_dead_a_frozen_and_a_cut_off_node_are_replaced_at_once() {
     rustix::process::kill_process(pid, Signal::KILL).unwrap();
 }
 
+/// Clients that wait for an answer and connect again when they hear that their connection is over: `HOST
+/// PORT COUNT`. Says the longest time in which one of them heard nothing at all.
+const WAITING_CLIENTS: &str = r#"
+const net = require('net'), fs = require('fs');
+const [out, host, port, count] = process.argv.slice(2);
+const ms = () => Number(process.hrtime.bigint()) / 1e6;
+const silent = new Map();
+let opened = 0, reset = 0, longest = 0, heard = 0;
+function one(id) {
+  const s = net.connect({ host, port: +port });
+  s.on('connect', () => { opened++; s.write('GET /slow HTTP/1.1\r\nHost: x\r\n\r\n'); });
+  s.on('data', () => { heard++; note(id); });
+  s.on('error', e => { if (e.code === 'ECONNRESET') reset++; });
+  s.on('close', () => { note(id); setTimeout(one, 20, id); });
+}
+function note(id) { look(id); silent.set(id, ms()); }
+function look(id) { longest = Math.max(longest, ms() - (silent.get(id) || ms())); }
+for (let i = 0; i < +count; i++) { silent.set(i, ms()); one(i); }
+process.on('SIGTERM', () => {
+  for (const id of silent.keys()) look(id);
+  fs.writeFileSync(out, JSON.stringify({ opened, reset, heard, longest_ms: Math.round(longest) }));
+  process.exit(0);
+});
+"#;
+
+/// The machine lives, the daemon does not: nobody waits for it until a time-out of their own.
+#[test]
+fn clients_of_a_killed_and_of_a_frozen_daemon_hear_of_it() {
+    let Some(mut lab) = lab("pair-waiting") else { return };
+    lab.start_pair("", &shared());
+    only(&lab, 0);
+    for (signal, node) in [(Signal::STOP, 0), (Signal::KILL, 1)] {
+        let clients = lab.traffic("c", WAITING_CLIENTS, &["10.77.0.100", "80", "64"]);
+        std::thread::sleep(Duration::from_millis(1_500));
+        lab.nodes[node].as_ref().unwrap().signal(signal);
+        lab.await_role(1 - node, "active");
+        std::thread::sleep(Duration::from_secs(5));
+        let seen = clients.end();
+        eprintln!("{signal:?}: {seen}");
+        assert!(seen["opened"].as_u64().unwrap() >= 100, "they connect again: {seen}");
+        assert!(seen["longest_ms"].as_u64().unwrap() < 3_500, "{signal:?}: {seen}");
+        if signal == Signal::STOP {
+            lab.nodes[node].as_ref().unwrap().signal(Signal::CONT);
+            lab.await_role(node, "passive");
+        }
+    }
+}
+
 #[test]
 fn either_node_edits_and_both_have_it() {
     let Some(mut lab) = lab("pair-edits") else { return };
@@ -299,6 +347,7 @@ fn either_node_edits_and_both_have_it() {
     assert!(
         failed.iter().all(|o| o.err.contains("same revision")
             || o.err.contains("under way")
+            || o.err.contains("was made for revision")
             || o.err.contains("does not know")),
         "{outputs:?}"
     );
@@ -373,6 +422,58 @@ fn either_node_edits_and_both_have_it() {
     }
     lab.start(0);
     assert!(lab.cli(0, &["persistence", "list", "market"]).out.contains("10.77.0.9"), "{}", lab.log(0));
+}
+
+/// What the other node's machine has not is found before anything is changed.
+#[test]
+fn a_commit_that_the_other_machine_cannot_run_changes_nothing() {
+    let Some(mut lab) = lab("pair-prepare") else { return };
+    lab.start_pair("", &shared());
+    let text = |lab: &PairLab, node: usize| std::fs::read_to_string(lab.config_file(node)).unwrap();
+    let before = [text(&lab, 0), text(&lab, 1)];
+    let with = |keys: &str| {
+        let keys = format!("health-check = {{ type = \"none\" }}\n{keys}");
+        service("more", "10.77.0.104:8088", "http", &keys, FRONT)
+    };
+    let refused = |lab: &PairLab, more: &str, reason: &str| {
+        let file = lab.place.write("more.toml", before[0].clone() + more).display().to_string();
+        let answer = lab.cli(0, &["commit", &file]);
+        assert_ne!(answer.code, 0, "{answer:?}");
+        assert!(answer.err.contains("the other node refuses") && answer.err.contains(reason), "{answer:?}");
+        assert!((0..2).all(|node| text(lab, node) == before[node]), "nothing is changed");
+        assert!(!lab.cli(0, &["status"]).out.contains("more"));
+        let said = lab.json(0, &["pair", "status"]);
+        assert_eq!(said["link"]["configuration"], "same", "{said}");
+    };
+    refused(&lab, &with("tls = { certificates = [\"/nowhere/more.pem\"] }"), "more.pem");
+    let mut taken = lab.hosts.nginx(&lab.place, "lb2", &[8088]);
+    eventually("the port is taken", Duration::from_secs(10), || {
+        lab.hosts.run("lb2", "curl", &["-s", "http://127.0.0.1:8088/"]).code == 0
+    });
+    refused(&lab, &with(""), "8088");
+
+    // While the other node is away the commit is made; it follows when it can.
+    lab.nodes[1].take().unwrap().signal(Signal::KILL);
+    eventually("the link is down", Duration::from_secs(10), || {
+        lab.json(0, &["pair", "status"])["link"]["connected"] == false
+    });
+    let file = lab.place.write("more.toml", before[0].clone() + &with("")).display().to_string();
+    let committed = lab.json(0, &["commit", &file]);
+    assert!(committed["peer"].as_str().unwrap_or("").contains("not reachable"), "{committed}");
+    lab.start(1);
+    eventually("it says why it does not follow", Duration::from_secs(15), || {
+        let said = lab.json(1, &["pair", "status"])["link"]["configuration"].to_string();
+        said.contains("cannot use what it has") && said.contains("8088")
+    });
+    taken.signal(Signal::TERM);
+    let _ = taken.wait();
+    eventually("it follows when it can", Duration::from_secs(30), || text(&lab, 1).contains("\"more\""));
+
+    // Who edited an older revision is shown what changed meanwhile.
+    let revision = committed["revision"].as_u64().unwrap();
+    let lost = lab.cli(0, &["commit", &file, "--base", &(revision - 1).to_string()]);
+    assert_ne!(lost.code, 0, "{lost:?}");
+    assert!(lost.err.contains("+ name = \"more\"") && lost.err.contains("evenkeel diff"), "{lost:?}");
 }
 
 #[test]

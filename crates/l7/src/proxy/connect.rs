@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use evenkeel_model::{ProxyVersion, SourceAddress};
 use rustix::io::Errno;
 
-use super::flow::Failure;
 use super::pick::Lease;
 use super::session::Client;
 use crate::h2::connection::Upstream;
@@ -25,19 +24,6 @@ pub enum Trouble {
     Killed,
     /// The server was there, but TLS with it came to nothing.
     Handshake,
-}
-
-impl From<Trouble> for Failure {
-    fn from(trouble: Trouble) -> Failure {
-        match trouble {
-            Trouble::Refused => Failure::Refused,
-            Trouble::Unreachable => Failure::Unreachable,
-            Trouble::Local => Failure::Local,
-            Trouble::TimedOut => Failure::ConnectTimeout,
-            Trouble::Killed => Failure::Killed,
-            Trouble::Handshake => Failure::Handshake,
-        }
-    }
 }
 
 fn not_begun(error: std::io::Error) -> Trouble {

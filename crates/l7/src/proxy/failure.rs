@@ -46,6 +46,7 @@ impl From<Trouble> for Failure {
         match trouble {
             Trouble::Refused => Failure::Refused,
             Trouble::Unreachable => Failure::Unreachable,
+            Trouble::Local => Failure::Local,
             Trouble::TimedOut => Failure::ConnectTimeout,
             Trouble::Killed => Failure::Killed,
             Trouble::Handshake => Failure::Handshake,

@@ -114,6 +114,11 @@ impl Floating {
     /// Where the addresses belong, ahead of time: a takeover then only adds them.
     pub fn see(&mut self, Seen { interfaces, own, ways, .. }: Seen, guard: &mut Guard) {
         self.interfaces = interfaces;
+        // Where the note of an earlier process was lost, or could not be written, the kernel knows.
+        let known = own.iter().filter(|o| o.ours && self.wanted.iter().any(|w| w.0 == o.address));
+        let loopback = |index: u32| self.interfaces.iter().any(|i| i.index == index && i.loopback);
+        let known = known.filter(|o| !loopback(o.interface)).map(|o| (o.interface, o.address, o.prefix));
+        self.added.extend(known);
         let foreign = |o: &&OwnAddress| !self.added.contains(&(o.interface, o.address, o.prefix));
         self.homeless.clear();
         let mut places = BTreeSet::new();

@@ -17,6 +17,9 @@ pub type Place = (u32, IpAddr, u8);
 
 /// A guard that takes nothing for so long is replaced.
 const STUCK: Duration = Duration::from_millis(500);
+/// How long the ending of connections may hold up the removal of their addresses: the other node waits
+/// while this one still answers for them.
+const ENDING: Duration = Duration::from_millis(100);
 /// How long the last words to a guard may take.
 const LAST: Duration = Duration::from_millis(200);
 
@@ -205,7 +208,21 @@ pub fn run(silence: Duration) -> std::io::Result<()> {
     }
 }
 
+/// Clients of the daemon hear that their connections are over while the address is still here to say it
+/// from; then it goes.
 fn remove(network: &mut Network, held: &mut BTreeSet<Place>) {
+    let addresses: BTreeSet<IpAddr> = held.iter().map(|place| place.1).collect();
+    // Once more for those that came meanwhile.
+    for within in [ENDING, ENDING / 4] {
+        match evenkeel_platform::end_connections(&addresses, within) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) => {
+                warn!(%error, "clients are not told that their connections are over");
+                break;
+            }
+        }
+    }
     for (interface, address, prefix) in std::mem::take(held) {
         let _ = network.remove_address(interface, address, prefix);
     }

@@ -22,6 +22,7 @@ use super::tables::{Outlet, Tables};
 const SAY: u8 = 16;
 const TABLES: u8 = 17;
 const FLOWS: u8 = 18;
+const REMOVED: u8 = 19;
 /// How long a code is good for.
 pub const INVITED: Duration = Duration::from_secs(600);
 
@@ -104,6 +105,10 @@ pub enum Say {
     LockedDown {
         report: api::Lockdown,
     },
+    /// How much the sender remembers of clients.
+    Knows {
+        knows: api::PairKnowledge,
+    },
     #[serde(other)]
     Unknown,
 }
@@ -148,6 +153,10 @@ impl Outlet for ToPeer {
 
     fn send(&self, body: Vec<u8>) {
         self.0.send(Frame { kind: TABLES, body });
+    }
+
+    fn send_removed(&self, body: Vec<u8>) {
+        self.0.send(Frame { kind: REMOVED, body });
     }
 }
 
@@ -299,6 +308,8 @@ impl PeerLink {
             lag_ms: self.link.lag().map(|lag| lag.as_millis() as u64),
             sent: state.sent.load(Relaxed),
             received: state.received.load(Relaxed),
+            here: None,
+            there: None,
         }
     }
 }
@@ -316,6 +327,7 @@ fn hear(event: Event, tables: &Tables, folder: &Path, out: &UnboundedSender<From
         }
         Event::Frame(frame) => match frame.kind {
             TABLES => return tables.hear(&frame.body),
+            REMOVED => return tables.hear_removed(&frame.body),
             SAY => match serde_json::from_slice(&frame.body) {
                 Ok(say) => FromPeer::Said(say),
                 Err(error) => return warn!(%error, "a message of the peer is not understood"),

@@ -7,6 +7,7 @@ mod handle;
 mod keys;
 mod link;
 mod paths;
+mod removed;
 mod tables;
 mod thread;
 mod trouble;
@@ -186,6 +187,7 @@ impl Pair {
             priority: self.settings.priority,
             revision,
             peer: self.settings.peer.map(|address| api::PairPeer {
+                name: None,
                 address: address.to_string(),
                 heard: view.peer_alive,
                 heard_ms_ago: ago(view.peer_heard),

@@ -15,11 +15,14 @@ use tokio::sync::Notify;
 use tracing::{error, warn};
 
 use super::super::control::{monotonic_ms, wall_ms};
+use super::removed::Removed;
 
 const CHANGES: u8 = 0;
 /// Everything of a table follows, and then nothing else is true.
 const BEGIN: u8 = 1;
 const END: u8 = 2;
+/// Keys that were removed, each with the milliseconds since.
+const REMOVED: u8 = 3;
 /// Entries of one message.
 const BATCH: usize = 1_000;
 /// How long changes may gather for the disk.
@@ -67,6 +70,9 @@ struct Shared {
     stopped: AtomicBool,
     /// The peer is to be told everything.
     whole: AtomicBool,
+    /// The peer is to be told what was removed lately.
+    tell_removed: AtomicBool,
+    removed: Mutex<Removed>,
     /// Keys of tables that the peer tells from the start.
     hearing: Mutex<HashMap<String, HashSet<Box<[u8]>>>>,
     /// Messages of the peer for the journal; what it tells is kept on both disks.
@@ -81,6 +87,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 pub trait Outlet: Send + 'static {
     fn is_open(&self) -> bool;
     fn send(&self, body: Vec<u8>);
+    /// What was removed lately: of its own kind, which an older version passes over.
+    fn send_removed(&self, body: Vec<u8>);
 }
 
 impl Tables {
@@ -94,6 +102,8 @@ impl Tables {
             ring: Arc::new(move || rung.notify_one()),
             stopped: AtomicBool::new(false),
             whole: AtomicBool::new(false),
+            tell_removed: AtomicBool::new(false),
+            removed: Mutex::new(removed_of(&journal)),
             hearing: Mutex::default(),
             heard: Mutex::default(),
         });
@@ -107,10 +117,35 @@ impl Tables {
         *lock(&self.shared.tables) = Arc::new(tables);
     }
 
+    /// Entries of all tables.
+    pub fn count(&self) -> usize {
+        let tables = lock(&self.shared.tables).clone();
+        tables.iter().map(|table| table.table.len()).sum()
+    }
+
     /// Tells the peer everything.
     pub fn tell_whole(&self) {
         self.shared.whole.store(true, Relaxed);
         self.shared.bell.notify_one();
+    }
+
+    /// Tells the peer what was removed lately: it may have been away then.
+    pub fn tell_removed(&self) {
+        self.shared.tell_removed.store(true, Relaxed);
+        self.shared.bell.notify_one();
+    }
+
+    /// The peer tells what was removed there lately.
+    pub fn hear_removed(&self, body: &[u8]) {
+        let tables = lock(&self.shared.tables).clone();
+        let Some((name, keys)) = parse_removed(body) else {
+            return warn!("a message of the peer about removed entries is not understood");
+        };
+        let Some(table) = tables.iter().find(|t| t.name == name) else { return };
+        let now_ms = monotonic_ms();
+        for (key, age_ms) in keys {
+            table.table.remove_older(&key, age_ms, now_ms);
+        }
     }
 
     /// A message of the peer.
@@ -136,9 +171,14 @@ impl Tables {
             }
         }
         drop(hearing);
+        let mut removed = lock(&self.shared.removed);
         for entry in message.entries {
-            table.table.hear(&entry.resolve(table), now_ms);
+            let told = entry.resolve(table);
+            if note_removed(&mut removed, table, &told) {
+                table.table.hear(&told, now_ms);
+            }
         }
+        drop(removed);
         lock(&self.shared.heard).push(body.to_vec());
     }
 }
@@ -148,6 +188,60 @@ impl Drop for Tables {
         self.shared.stopped.store(true, Relaxed);
         self.shared.bell.notify_one();
     }
+}
+
+/// Remembers what goes and forgets what comes back; whether it is to be followed.
+fn note_removed(removed: &mut Removed, table: &TableRef, told: &Told) -> bool {
+    let (key, now_ms) = (told.key.bytes(), wall_ms());
+    match &told.entry {
+        None => {
+            removed.note(&table.name, key, now_ms);
+            true
+        }
+        Some(entry) => {
+            let idle_ms = table.table.expire_ms().saturating_sub(entry.left_ms);
+            removed.is_later(&table.name, key, now_ms.saturating_sub(idle_ms))
+        }
+    }
+}
+
+fn note_all_removed(removed: &Mutex<Removed>, table: &TableRef, told: &[Told]) {
+    let mut removed = lock(removed);
+    for told in told {
+        note_removed(&mut removed, table, told);
+    }
+}
+
+fn tell_removed(removed: &Mutex<Removed>, tables: &[TableRef], outlet: &impl Outlet) {
+    let now_ms = wall_ms();
+    for table in tables {
+        let keys = lock(removed).of(&table.name, table.table.expire_ms(), now_ms);
+        for some in keys.chunks(BATCH) {
+            let mut body = encode(REMOVED, table, &[]);
+            for (key, at_ms) in some {
+                body.push(key.len() as u8);
+                body.extend(key);
+                body.extend(now_ms.saturating_sub(*at_ms).to_be_bytes());
+            }
+            outlet.send_removed(body);
+        }
+    }
+}
+
+/// The table, and its keys with the time since each was removed.
+fn parse_removed(body: &[u8]) -> Option<(String, Vec<(Key, u64)>)> {
+    let mut reader = Reader(body);
+    if reader.byte()? != REMOVED {
+        return None;
+    }
+    let table = reader.text()?;
+    let mut keys = Vec::new();
+    while !reader.0.is_empty() {
+        let length = usize::from(reader.byte()?);
+        let key = reader.take(length).filter(|key| key.len() <= Key::LEN)?;
+        keys.push((Key::text(key), reader.long()?));
+    }
+    Some((table, keys))
 }
 
 /// Whoever ends the pump, tables keep no changes for it.
@@ -168,6 +262,9 @@ async fn pump(shared: Arc<Shared>, path: PathBuf, outlet: impl Outlet) {
     loop {
         let _ = tokio::time::timeout(SAVE, shared.bell.notified()).await;
         let tables = lock(&shared.tables).clone();
+        if outlet.is_open() && shared.tell_removed.swap(false, Relaxed) {
+            tell_removed(&shared.removed, &tables, &outlet);
+        }
         if outlet.is_open() && shared.whole.swap(false, Relaxed) {
             for table in tables.iter() {
                 outlet.send(encode(BEGIN, table, &[]));
@@ -183,6 +280,7 @@ async fn pump(shared: Arc<Shared>, path: PathBuf, outlet: impl Outlet) {
                 if told.is_empty() {
                     break;
                 }
+                note_all_removed(&shared.removed, table, &told);
                 let body = encode(CHANGES, table, &told);
                 journal.add(&body);
                 if outlet.is_open() {
@@ -202,7 +300,7 @@ async fn pump(shared: Arc<Shared>, path: PathBuf, outlet: impl Outlet) {
         let stopped = shared.stopped.load(Relaxed);
         if stopped || Instant::now() >= save_at {
             save_at = Instant::now() + SAVE;
-            journal.save(&tables);
+            journal.save(&tables, &shared.removed);
         }
         if stopped {
             return;
@@ -347,16 +445,16 @@ impl Journal {
     }
 
     fn add(&mut self, body: &[u8]) {
-        frame(&mut self.unsaved, body);
+        frame(&mut self.unsaved, wall_ms(), body);
     }
 
-    fn save(&mut self, tables: &[TableRef]) {
+    fn save(&mut self, tables: &[TableRef], removed: &Mutex<Removed>) {
         if self.unsaved.is_empty() {
             return;
         }
         let unsaved = std::mem::take(&mut self.unsaved);
         let result = match self.file.is_none() || self.length > 2 * self.whole + SURPLUS {
-            true => self.write_whole(tables),
+            true => self.write_whole(tables, removed),
             false => self.append(&unsaved),
         };
         if let Err(error) = result {
@@ -373,12 +471,17 @@ impl Journal {
         Ok(())
     }
 
-    fn write_whole(&mut self, tables: &[TableRef]) -> std::io::Result<()> {
+    fn write_whole(&mut self, tables: &[TableRef], removed: &Mutex<Removed>) -> std::io::Result<()> {
         let mut bytes = Vec::new();
+        let now_ms = wall_ms();
         for table in tables {
             table.table.whole(monotonic_ms(), |told| {
-                told.chunks(BATCH).for_each(|some| frame(&mut bytes, &encode(CHANGES, table, some)));
+                told.chunks(BATCH).for_each(|some| frame(&mut bytes, now_ms, &encode(CHANGES, table, some)));
             });
+            for (key, at_ms) in lock(removed).of(&table.name, table.table.expire_ms(), now_ms) {
+                let gone = Told { key: Key::text(&key), entry: None };
+                frame(&mut bytes, at_ms, &encode(CHANGES, table, &[gone]));
+            }
         }
         if let Some(folder) = self.path.parent() {
             std::fs::create_dir_all(folder)?;
@@ -390,20 +493,17 @@ impl Journal {
     }
 }
 
-fn frame(into: &mut Vec<u8>, body: &[u8]) {
+fn frame(into: &mut Vec<u8>, at_ms: u64, body: &[u8]) {
     into.extend((body.len() as u32 + 8).to_be_bytes());
-    let mut stamped = wall_ms().to_be_bytes().to_vec();
+    let mut stamped = at_ms.to_be_bytes().to_vec();
     stamped.extend(body);
     into.extend(hash_bytes(&stamped).to_be_bytes());
     into.extend(stamped);
 }
 
-/// Puts what a journal holds into tables; how many entries there were.
-pub fn replay(path: &Path, tables: &[TableRef]) -> usize {
-    let Ok(bytes) = std::fs::read(path) else { return 0 };
-    let (now_ms, wall_ms) = (monotonic_ms(), wall_ms());
-    let mut reader = Reader(&bytes);
-    let mut count = 0;
+/// What a journal holds, each message with the time of its writing.
+fn messages(bytes: &[u8], mut each: impl FnMut(u64, Message)) {
+    let mut reader = Reader(bytes);
     while let Some(head) = reader.take(4) {
         let length = u32::from_be_bytes(head.try_into().unwrap_or_default()) as usize;
         let (Some(sum), true) = (reader.long(), length <= LONGEST) else { break };
@@ -411,7 +511,32 @@ pub fn replay(path: &Path, tables: &[TableRef]) -> usize {
         let mut stamped = Reader(stamped);
         let Some(at) = stamped.long() else { break };
         let Some(message) = Message::parse(stamped.0) else { break };
-        let Some(table) = tables.iter().find(|t| t.name == message.table) else { continue };
+        each(at, message);
+    }
+}
+
+/// What a journal says was removed, and did not come back.
+fn removed_of(path: &Path) -> Removed {
+    let mut removed = Removed::default();
+    messages(&std::fs::read(path).unwrap_or_default(), |at, message| {
+        for entry in message.entries {
+            match entry.entry {
+                None => removed.note(&message.table, entry.key.bytes(), at),
+                Some(_) => {
+                    removed.is_later(&message.table, entry.key.bytes(), u64::MAX);
+                }
+            }
+        }
+    });
+    removed
+}
+
+/// Puts what a journal holds into tables; how many entries there were.
+pub fn replay(path: &Path, tables: &[TableRef]) -> usize {
+    let (now_ms, wall_ms) = (monotonic_ms(), wall_ms());
+    let mut count = 0;
+    messages(&std::fs::read(path).unwrap_or_default(), |at, message| {
+        let Some(table) = tables.iter().find(|t| t.name == message.table) else { return };
         // A clock that was set back makes an entry live longer, not for ever.
         let passed = wall_ms.saturating_sub(at);
         for entry in message.entries {
@@ -423,9 +548,9 @@ pub fn replay(path: &Path, tables: &[TableRef]) -> usize {
                 }
             }
             table.table.hear(&told, now_ms);
-            count += 1;
+            count += usize::from(told.entry.is_some());
         }
-    }
+    });
     count
 }
 
@@ -466,6 +591,69 @@ mod tests {
         }
     }
 
+    /// What is sent, by whether it tells of removed entries.
+    #[derive(Clone, Default)]
+    struct Sent(Arc<Mutex<Vec<(bool, Vec<u8>)>>>);
+
+    impl Outlet for Sent {
+        fn is_open(&self) -> bool {
+            true
+        }
+
+        fn send(&self, body: Vec<u8>) {
+            lock(&self.0).push((false, body));
+        }
+
+        fn send_removed(&self, body: Vec<u8>) {
+            lock(&self.0).push((true, body));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_removed_does_not_come_back_with_a_node_that_starts_first() {
+        let journal = std::env::temp_dir().join(format!("evenkeel-removed-{}", std::process::id()));
+        let (gone, used) = (Key::text(b"gone"), Key::text(b"used"));
+        let before = monotonic_ms();
+        // One node removes two entries while the other is away; then it ends, too.
+        let one = table("pool:web");
+        let tables = Tables::start(journal.clone(), Sent::default());
+        tables.set(vec![one.clone()]);
+        for key in [&gone, &used] {
+            one.table.set(key, Some(7), before + 50_000, before);
+            one.table.remove(key);
+        }
+        drop(tables);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        // The other one starts first with what it had; a client comes to one of the entries.
+        let (stale, own) = (table("pool:web"), Sent::default());
+        let others = Tables::start(journal.with_extension("other"), own.clone());
+        others.set(vec![stale.clone()]);
+        stale.table.set(&gone, Some(7), before + 50_000, before);
+        stale.table.set(&used, Some(7), before + 50_000, before);
+        assert_eq!(stale.table.lookup(&used, monotonic_ms()), Some(7));
+        // They meet.
+        let (fresh, sent) = (table("pool:web"), Sent::default());
+        let tables = Tables::start(journal.clone(), sent.clone());
+        tables.set(vec![fresh.clone()]);
+        others.tell_whole();
+        tables.tell_removed();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        for (_, body) in lock(&own.0).iter() {
+            tables.hear(body);
+        }
+        for (_, body) in lock(&sent.0).iter().filter(|(removed, _)| *removed) {
+            others.hear_removed(body);
+            (0..body.len()).for_each(|cut| drop(parse_removed(&body[..cut])));
+        }
+        for table in [&stale, &fresh] {
+            assert_eq!(table.table.peek(&gone, monotonic_ms()), None);
+            assert_eq!(table.table.peek(&used, monotonic_ms()).unwrap().server, Some(7));
+        }
+        for path in [journal.clone(), journal.with_extension("other")] {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
     #[test]
     fn a_journal_cut_or_altered_anywhere_gives_what_is_whole() {
         let one = table("pool:web");
@@ -476,7 +664,7 @@ mod tests {
                 key: Key::text(&[n]),
                 entry: Some(ToldEntry { server: Some(7), left_ms: 50_000, counts: None }),
             };
-            frame(&mut bytes, &encode(CHANGES, &one, &[told]));
+            frame(&mut bytes, wall_ms(), &encode(CHANGES, &one, &[told]));
         }
         let path = std::env::temp_dir().join(format!("evenkeel-journal-{}", std::process::id()));
         let size = bytes.len() / 20;

@@ -80,6 +80,8 @@ struct Thread {
     brain: Brain,
     witness: Option<(UdpSocket, SocketAddr, Conversation)>,
     witness_heard: Option<Instant>,
+    /// It has said that it lends nothing yet.
+    witness_is_quiet: bool,
     paths: Vec<Path>,
     floating: Floating,
     eyes: Eyes,
@@ -177,6 +179,7 @@ impl Thread {
             paths: paths_of(&settings),
             witness: None,
             witness_heard: None,
+            witness_is_quiet: false,
             keys: start.keys,
             node: start.node,
             brain,
@@ -388,6 +391,11 @@ impl Thread {
             if let Ok(opened) = conversation.open(&buffer[..length]) {
                 self.witness_heard = Some(Instant::now());
                 if let Some(answer) = Answer::parse(opened.body) {
+                    let is_quiet = !answer.granted && answer.lease_ms > 0;
+                    if is_quiet && !std::mem::replace(&mut self.witness_is_quiet, is_quiet) {
+                        warn!(for_ms = answer.lease_ms, "the witness has just started and lends nothing yet");
+                    }
+                    self.witness_is_quiet = is_quiet;
                     election.hear_witness(&answer, now);
                 }
             }
