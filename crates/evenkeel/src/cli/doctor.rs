@@ -61,9 +61,16 @@ pub fn run(common: &Common) -> Outcome {
     };
     doctor.storage();
     doctor.servers();
+    // A node without a pair has nothing to say about it.
+    if let Ok(pair) = client.get::<api::Pair>("/api/v1/pair") {
+        doctor.findings.extend(findings_of_pair(&pair));
+    }
     doctor.packet_path();
     doctor.vips(&mut network);
-    doctor.progress(&connections);
+    // What a passive node holds are copies: whether they get on is seen where the packets pass.
+    if !doctor.is_passive() {
+        doctor.progress(&connections);
+    }
     doctor.names_of_rdp_clients(&client);
     let mut findings = doctor.findings;
     findings.sort_by_key(|f| f.level);
@@ -84,7 +91,13 @@ pub fn run(common: &Common) -> Outcome {
     }
     match findings.iter().filter(|f| f.level == Level::Error).count() {
         0 => Ok(()),
-        n => Err(Failure::new(Exit::Failed, format!("{n} things keep clients from being served"))),
+        n => Err(Failure::new(
+            Exit::Failed,
+            match n {
+                1 => "1 thing keeps clients from being served".to_owned(),
+                n => format!("{n} things keep clients from being served"),
+            },
+        )),
     }
 }
 
@@ -110,6 +123,10 @@ impl Doctor {
         fix: impl Into<String>,
     ) {
         self.findings.push(Finding { level, subject: subject.into(), what: what.into(), fix: fix.into() });
+    }
+
+    fn is_passive(&self) -> bool {
+        self.status.node.role != "active"
     }
 
     fn layer4_services(&self) -> Vec<api::Service> {
@@ -248,7 +265,8 @@ impl Doctor {
                         "use an address of its own for the VIP",
                     );
                 }
-                if !self.addresses.iter().any(|o| o.address == vip)
+                if !self.is_passive()
+                    && !self.addresses.iter().any(|o| o.address == vip)
                     && network.way_to(vip).is_ok_and(|w| w.gateway.is_none())
                 {
                     self.report(
@@ -287,7 +305,12 @@ impl Doctor {
         for holder in holders {
             let at =
                 |s: &&api::RealServer| holder.known_as.is_some() && host_of(&s.address) == holder.known_as;
-            let who = match (service.real_servers.iter().find(at), holder.known_as) {
+            let server = service.real_servers.iter().find(at);
+            // The active node is the one that answers.
+            if server.is_none() && self.is_passive() {
+                continue;
+            }
+            let who = match (server, holder.known_as) {
                 (Some(server), _) => {
                     format!("the real server {} ({}, {})", server.name, server.address, holder.mac)
                 }
@@ -400,6 +423,64 @@ fn name_that_may_be_cut(key: &str) -> Option<&str> {
     key.strip_prefix("user:").filter(|name| name.chars().count() == 9)
 }
 
+/// What keeps the other node from taking over.
+fn findings_of_pair(pair: &api::Pair) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut report = |level, subject: &str, what: String, fix: &str| {
+        findings.push(Finding { level, subject: subject.into(), what, fix: fix.into() });
+    };
+    if pair.split_brain {
+        let what = "both nodes are active: clients reach now the one and now the other".into();
+        report(Level::Error, "pair", what, "mend the paths between the nodes: evenkeel pair status");
+    }
+    if !pair.paired {
+        let fix = "evenkeel pair invite on the first node, evenkeel pair join CODE on the second";
+        return report_alone(findings, fix);
+    }
+    for peer in pair.peer.iter().filter(|p| !p.heard) {
+        let since = peer
+            .heard_ms_ago
+            .map_or_else(|| "was never heard".to_owned(), |ms| format!("was last heard {} s ago", ms / 1000));
+        let what = format!("the peer {} {since}: nothing takes over if this node fails", peer.address);
+        let fix = "is the other machine on, evenkeel running there, and the pair's port open in firewalls?";
+        report(Level::Warning, "pair", what, fix);
+    }
+    // A peer that is silent on every path has been told of.
+    let heard = pair.peer.as_ref().is_some_and(|p| p.heard);
+    for path in pair.paths.iter().filter(|_| heard) {
+        if let Some(trouble) = &path.trouble {
+            let what = format!("the path {} between the nodes does not work: {trouble}", path.name);
+            report(
+                Level::Warning,
+                "pair",
+                what,
+                "mend that network, cable or firewall; the other paths bear it meanwhile",
+            );
+        }
+    }
+    for link in pair.link.iter().filter(|_| heard) {
+        if !link.connected {
+            let what = format!("the link that keeps both nodes alike is down: {}", link.detail);
+            report(Level::Warning, "pair", what, "is TCP to the pair's port let through in both directions?");
+        } else if !matches!(link.configuration.as_str(), "" | "same") {
+            let what = format!("the configurations of the nodes differ: {}", link.configuration);
+            report(
+                Level::Warning,
+                "pair",
+                what,
+                "evenkeel pair push, on the node whose configuration is right",
+            );
+        }
+    }
+    findings
+}
+
+fn report_alone(mut findings: Vec<Finding>, fix: &str) -> Vec<Finding> {
+    let what = "this node waits for a second one: nothing takes over if it fails".to_owned();
+    findings.push(Finding { level: Level::Warning, subject: "pair".into(), what, fix: fix.into() });
+    findings
+}
+
 /// What a program prints, whatever it exits with; `None` where it is not installed.
 fn output(program: &str, arguments: &[&str]) -> Option<String> {
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
@@ -418,5 +499,64 @@ mod tests {
         for whole in ["user:jack", "user:alexandra1", "source:10.0.0.1", "123456789"] {
             assert_eq!(name_that_may_be_cut(whole), None, "{whole}");
         }
+    }
+
+    fn pair(heard: bool) -> api::Pair {
+        let fields = serde_json::json!({
+            "name": "a", "role": "passive", "why": "", "since-ms": 1, "paired": true, "held": false,
+            "split-brain": false, "trouble": 0, "troubles": [], "priority": 100, "revision": 1,
+            "peer": { "address": "192.0.2.2", "heard": heard, "heard-ms-ago": 5_000 },
+            "paths": [{ "name": "eth0" }], "refused": {}, "addresses-without-interface": [],
+            "guarded": true, "real-time": true,
+        });
+        let mut pair: api::Pair = serde_json::from_value(fields).unwrap();
+        pair.link =
+            Some(api::PairLink { connected: heard, configuration: "same".into(), ..Default::default() });
+        pair
+    }
+
+    #[test]
+    fn a_healthy_pair_has_no_findings() {
+        assert!(findings_of_pair(&pair(true)).is_empty());
+    }
+
+    #[test]
+    fn a_dead_peer_is_told_once() {
+        let mut pair = pair(false);
+        pair.paths[0].trouble = Some("silent".into());
+        let found = findings_of_pair(&pair);
+        assert!(found.len() == 1 && found[0].what.contains("192.0.2.2 was last heard 5 s ago"), "{found:?}");
+    }
+
+    #[test]
+    fn status_names_node_role_peer_and_link() {
+        let text = crate::cli::live::describe_pair(&pair(false));
+        let whole = "node a, passive; peer 192.0.2.2 SILENT, heard 5000 ms ago; link not connected\n";
+        assert_eq!(text, whole);
+    }
+
+    #[test]
+    fn a_silent_path_and_a_difference_are_told() {
+        let mut pair = pair(true);
+        pair.paths[0].trouble = Some("silent for 9 s".into());
+        pair.link.as_mut().unwrap().configuration = "differs".into();
+        let found = findings_of_pair(&pair);
+        assert!(found[0].what.contains("eth0") && found[1].what.contains("differ"), "{found:?}");
+    }
+
+    #[test]
+    fn a_node_that_waits_for_its_peer_says_so() {
+        let mut pair = pair(true);
+        pair.paired = false;
+        assert!(findings_of_pair(&pair)[0].fix.contains("pair invite"));
+    }
+
+    #[test]
+    fn what_is_counted_is_singular_for_one() {
+        use crate::cli::{counted, place};
+        assert_eq!(place("a.conf", 0), "a.conf");
+        assert_eq!(place("a.conf", 7), "a.conf:7");
+        assert_eq!(counted(1, "entry", "entries"), "1 entry");
+        assert_eq!(counted(0, "entry", "entries"), "0 entries");
     }
 }

@@ -44,7 +44,7 @@ pub fn run(words: &[String], strict: bool, json: bool) -> Outcome {
     } else {
         super::live::say(imported.text.trim_end())?;
         for left in &imported.left {
-            eprintln!("{}:{}: {}: {}", left.file, left.line, left.keyword, left.consequence);
+            eprintln!("{}: {}: {}", place(&left.file, left.line), left.keyword, left.consequence);
         }
     }
     if let Err(problems) = evenkeel_config::read(&imported.text) {
@@ -84,7 +84,12 @@ pub fn run(words: &[String], strict: bool, json: bool) -> Outcome {
     }
 }
 
+/// `FILE:LINE`; what concerns the file as a whole has no line.
+pub fn place(file: &str, line: usize) -> String {
+    if line == 0 { file.to_owned() } else { format!("{file}:{line}") }
+}
+
 /// `1 line`, `2 lines`
 fn count(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+    super::counted(number as u64, what, &format!("{what}s"))
 }

@@ -9,7 +9,7 @@ use evenkeel_api as api;
 use serde::Serialize;
 
 use super::client::Client;
-use super::table::{Table, age, bytes};
+use super::table::{Table, age, bytes, counted};
 use super::{Common, Exit, Failure, Outcome, ServerName, StateArguments, files};
 
 pub fn print_json(value: &impl Serialize) -> Outcome {
@@ -136,7 +136,35 @@ pub fn status(common: &Common, service: Option<&str>) -> Outcome {
     if common.json {
         return print_json(&status);
     }
-    say(&render_status(&status, None))
+    let pair = pair_line(&Client::new(&common.socket));
+    say(&format!("{pair}{}", render_status(&status, None)))
+}
+
+/// Who this node is in its pair, and how it is with the other; nothing on a node without a pair.
+fn pair_line(client: &Client<'_>) -> String {
+    client.get::<api::Pair>("/api/v1/pair").map_or_else(|_| String::new(), |pair| describe_pair(&pair))
+}
+
+pub(super) fn describe_pair(pair: &api::Pair) -> String {
+    let mut text = format!("node {}, {}", pair.name, pair.role);
+    if !pair.paired {
+        return text + ", not paired yet\n";
+    }
+    if let Some(peer) = &pair.peer {
+        let beat = super::pair::ago(peer.heard_ms_ago);
+        let state = match (peer.heard, peer.role.as_deref()) {
+            (true, Some(role)) => role.to_owned(),
+            (false, Some(role)) => format!("SILENT (was {role})"),
+            (_, None) => "SILENT".to_owned(),
+        };
+        text.push_str(&format!("; peer {} {state}, heard {beat}", peer.address));
+    }
+    if let Some(link) = &pair.link {
+        let state = if link.connected { "connected" } else { "not connected" };
+        text.push_str(&format!("; link {state}"));
+    }
+    text.push('\n');
+    text
 }
 
 /// Rates need an earlier status and the time since.
@@ -188,9 +216,9 @@ fn render_status(status: &api::Status, before: Option<(&api::Status, Duration)>)
     }
     let packets = status.layer_4.as_ref().map_or_else(String::new, render_layer4);
     format!(
-        "revision {}, {} connections, up {}\n{packets}\n{table}",
+        "revision {}, {}, up {}\n{packets}\n{table}",
         status.revision,
-        status.connections,
+        counted(status.connections as u64, "connection", "connections"),
         age(status.uptime_seconds * 1000)
     )
 }
@@ -243,7 +271,8 @@ pub fn top(common: &Common, count: Option<u32>) -> Outcome {
         let now = Instant::now();
         let clear = if std::io::stdout().is_terminal() { "\x1b[2J\x1b[H" } else { "" };
         let earlier = before.as_ref().map(|(status, at)| (status, now - *at));
-        say(&format!("{clear}{}", render_status(&status, earlier)))?;
+        let pair = pair_line(&client);
+        say(&format!("{clear}{pair}{}", render_status(&status, earlier)))?;
         before = Some((status, now));
         shown += 1;
         if count.is_some_and(|count| shown >= count) {
@@ -292,7 +321,7 @@ pub fn connections(common: &Common, filter: &api::ConnectionFilter) -> Outcome {
             bytes(c.bytes_out),
         ]);
     }
-    say(&format!("{table}\n{} connections", all.len()))
+    say(&format!("{table}\n{}", counted(all.len() as u64, "connection", "connections")))
 }
 
 /// A value of a query (RFC 3986, section 2.1).
@@ -317,12 +346,13 @@ pub fn change_state(common: &Common, arguments: &StateArguments, state: &str) ->
     let waits = arguments.wait && state != "online";
     while waits && now.current_connections > 0 {
         if started.elapsed() >= arguments.timeout {
-            let left = now.current_connections;
-            let why = format!("{service}/{server} is {state}, but still has {left} connections");
+            let left = counted(now.current_connections, "connection", "connections");
+            let why = format!("{service}/{server} is {state}, but still has {left}");
             return Err(Failure::new(Exit::TimedOut, why));
         }
         if std::io::stderr().is_terminal() {
-            eprint!("\r{service}/{server}: {} connections left \x1b[K", now.current_connections);
+            let left = counted(now.current_connections, "connection", "connections");
+            eprint!("\r{service}/{server}: {left} left \x1b[K");
         }
         std::thread::sleep(Duration::from_millis(200));
         now = client.post(&path, &api::ServerChange::default())?;
@@ -335,8 +365,7 @@ pub fn change_state(common: &Common, arguments: &StateArguments, state: &str) ->
     }
     let left = match now.current_connections {
         0 => "no connections".to_owned(),
-        1 => "1 connection".to_owned(),
-        n => format!("{n} connections"),
+        n => counted(n, "connection", "connections"),
     };
     say(&format!("{service}/{server} is {state}, {left}"))
 }
@@ -369,14 +398,14 @@ pub fn persistence(common: &Common, service: &str, key: Option<&str>, server: Op
         let mut row = vec![entry.key.clone(), server, age(entry.expires_in_ms)];
         if counts {
             let activity = entry.activity.clone().unwrap_or_default();
-            let counted = |c: api::Counted| format!("{} ({})", c.total, c.rate);
+            let sum = |c: api::Counted| format!("{} ({})", c.total, c.rate);
             row.push(activity.current.to_string());
-            row.extend([activity.connections, activity.requests, activity.errors].map(counted));
+            row.extend([activity.connections, activity.requests, activity.errors].map(sum));
             row.extend([activity.bytes_in, activity.bytes_out].map(|c| bytes(c.total)));
         }
         table.row(row);
     }
-    say(&format!("{table}\n{} entries", entries.len()))
+    say(&format!("{table}\n{}", counted(entries.len() as u64, "entry", "entries")))
 }
 
 pub fn clear_persistence(common: &Common, service: &str, key: Option<&str>) -> Outcome {
@@ -386,7 +415,7 @@ pub fn clear_persistence(common: &Common, service: &str, key: Option<&str>) -> O
     if common.json {
         return print_json(&done);
     }
-    say(&format!("{} entries cleared", done.cleared))
+    say(&format!("{} cleared", counted(done.cleared as u64, "entry", "entries")))
 }
 
 pub fn explain(common: &Common, question: api::Question, config: Option<&Path>) -> Outcome {

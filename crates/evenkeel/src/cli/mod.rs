@@ -23,7 +23,9 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use files::{describe, read as read_file};
+pub use import::place;
 pub use live::encoded;
+pub use table::counted;
 
 /// How a verb ended, for scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -93,9 +93,14 @@ pub fn run(common: &Common, verb: PairVerb) -> Outcome {
                 return print_json(&joined);
             }
             say("joined: this node has the pair's key and configuration")?;
-            show(&joined)
+            show(&after_joining(joined))
         }
     }
+}
+
+/// The key is there as soon as the join has been answered; the election reads it a moment later.
+fn after_joining(pair: api::Pair) -> api::Pair {
+    api::Pair { paired: true, ..pair }
 }
 
 /// The pair once both nodes speak with each other, which takes a moment; or as it is then.
@@ -149,7 +154,7 @@ fn rehearse(common: &Common, client: &Client<'_>) -> Outcome {
     ))
 }
 
-fn ago(ms: Option<u64>) -> String {
+pub(super) fn ago(ms: Option<u64>) -> String {
     match ms {
         None => "never".into(),
         Some(ms) if ms < 10_000 => format!("{ms} ms ago"),

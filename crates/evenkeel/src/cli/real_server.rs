@@ -181,7 +181,8 @@ fn findings(arguments: &Arguments) -> Result<Vec<Finding>, Failure> {
     let mut network = Network::open().map_err(failed)?;
     let own = network.addresses().map_err(failed)?;
     let loopback = loopback(&mut network)?;
-    let redirected = if arguments.on_loopback() { Vec::new() } else { evenkeel_platform::redirects(TABLE) };
+    let redirected = evenkeel_platform::redirects(TABLE);
+    let by_address = |vip: &IpAddr| is_by_address(arguments, *vip, &redirected);
     let mut all = Vec::new();
     for vip in &arguments.vip {
         let elsewhere = own.iter().find(|o| o.address == *vip && o.interface != loopback);
@@ -195,7 +196,7 @@ fn findings(arguments: &Arguments) -> Result<Vec<Finding>, Failure> {
                 fix: format!("ip addr del {vip}/{} dev {name}", elsewhere.prefix),
             });
         }
-        if arguments.on_loopback() {
+        if by_address(vip) {
             all.push(Finding {
                 ok: own.iter().any(|o| o.address == *vip && o.interface == loopback),
                 what: format!("{vip} is on the loopback interface"),
@@ -209,7 +210,7 @@ fn findings(arguments: &Arguments) -> Result<Vec<Finding>, Failure> {
             });
         }
     }
-    if arguments.vip.iter().any(IpAddr::is_ipv4) && arguments.on_loopback() {
+    if arguments.vip.iter().any(|vip| vip.is_ipv4() && by_address(vip)) {
         for (key, wanted) in &ARP[..2] {
             let found = std::fs::read_to_string(Path::new("/proc/sys").join(key)).unwrap_or_default();
             let number = |text: &str| text.trim().parse::<u32>().unwrap_or(0);
@@ -233,6 +234,12 @@ fn findings(arguments: &Arguments) -> Result<Vec<Finding>, Failure> {
         }
     }
     Ok(all)
+}
+
+/// Packets for the VIP are taken by its address on the loopback interface. One that `setup` redirects
+/// needs none, whichever method `check` is called with.
+fn is_by_address(arguments: &Arguments, vip: IpAddr, redirected: &[IpAddr]) -> bool {
+    arguments.on_loopback() && (arguments.mode == ServerMode::Tun || !redirected.contains(&vip))
 }
 
 /// The kernel's own tunnel device, set up by somebody else.
@@ -360,4 +367,20 @@ fn steps_for(system: System, mode: ServerMode, vip: IpAddr) -> String {
     format!(
         "{body}The server must listen on {vip} (or on every address), and its default route must lead to the clients, not to the load balancer.\n{tun}"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirected_vip_needs_no_address() {
+        let vip: IpAddr = [192, 0, 2, 9].into();
+        let arguments = |mode, method| Arguments { mode, vip: vec![vip], interface: Vec::new(), method };
+        let dr = arguments(ServerMode::Dr, Method::Loopback);
+        assert!(is_by_address(&dr, vip, &[]));
+        assert!(!is_by_address(&dr, vip, &[vip]), "set up with --method redirect, checked without");
+        assert!(!is_by_address(&arguments(ServerMode::Dr, Method::Redirect), vip, &[]));
+        assert!(is_by_address(&arguments(ServerMode::Tun, Method::Loopback), vip, &[vip]));
+    }
 }

@@ -580,15 +580,23 @@ fn weight_of(overrides: &Overrides, pool: &Pool, server: &RealServer) -> u16 {
 pub fn read(text: &str) -> Result<Snapshot, Refused> {
     evenkeel_config::read(text).map_err(|problems| {
         let problems = crate::cli::describe(text, &problems);
-        let detail = format!("the configuration has {} errors", problems.len());
+        let detail = format!("the configuration has {}", errors(problems.len()));
         Refused { kind: Kind::Invalid, failure: api::Failure { detail, problems, ..Default::default() } }
     })
+}
+
+fn errors(n: usize) -> String {
+    crate::cli::counted(n as u64, "error", "errors")
 }
 
 fn first_problem(text: &str, problems: &[Problem]) -> String {
     let described = crate::cli::describe(text, problems);
     let first = described.first().map(|p| format!("line {}, column {}: {}", p.line, p.column, p.message));
-    format!("{} errors, the first: {}", problems.len(), first.unwrap_or_default())
+    let first = first.unwrap_or_default();
+    match problems.len() {
+        1 => format!("1 error: {first}"),
+        n => format!("{}, the first: {first}", errors(n)),
+    }
 }
 
 pub fn wall_ms() -> u64 {

@@ -259,7 +259,11 @@ impl Control {
                 let (names, file) = (certificate.names.join(", "), &certificate.file);
                 let left = certificate.days_left;
                 let level = if left < 7 { "bad" } else { "warning" };
-                let when = if left < 0 { "has ended".into() } else { format!("ends in {left} days") };
+                let when = match left {
+                    ..=-1 => "has ended".into(),
+                    1 => "ends in 1 day".to_owned(),
+                    _ => format!("ends in {left} days"),
+                };
                 let text = format!(
                     "the certificate of {names} {when} ({file}, used by {})",
                     certificate.used_by.join(", ")

@@ -193,7 +193,7 @@ fn read(files: &[PathBuf]) -> Result<Vec<Source>, String> {
 /// What is wrong, lost or different, in HAProxy's form.
 fn tell(running: &Running, messages: &mut Messages) {
     for left in &running.left {
-        let place = format!("config : parsing [{}:{}]", left.file, left.line);
+        let place = format!("config : parsing [{}]", crate::cli::place(&left.file, left.line));
         match left.gravity {
             Gravity::Wrong => messages.alert(&format!("{place} : {}", left.consequence)),
             // Nothing to warn of, and -dW counts warnings.

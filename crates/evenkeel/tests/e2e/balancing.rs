@@ -272,7 +272,7 @@ fn a_source_address_keeps_its_server_across_a_hand_over() {
     assert!(stays(), "the successor knows the client");
     drop(old);
     let key = entries[0]["key"].as_str().unwrap();
-    assert_eq!(evenkeel.ok(&["persistence", "clear", "web", key]), "1 entries cleared\n");
+    assert_eq!(evenkeel.ok(&["persistence", "clear", "web", key]), "1 entry cleared\n");
     assert_eq!(evenkeel.json(&["persistence", "list", "web"]).as_array().unwrap().len(), 0);
 }
 

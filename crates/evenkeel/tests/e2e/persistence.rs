@@ -144,7 +144,7 @@ fn headers_and_learned_cookies_have_tables() {
     let server = listed[0]["real-server"].as_str().unwrap();
     let on_it = evenkeel.json(&["persistence", "list", "web", "--server", server]);
     assert!(on_it.as_array().unwrap().iter().all(|e| e["real-server"] == server));
-    assert_eq!(evenkeel.ok(&["persistence", "clear", "web", "bob"]).trim(), "1 entries cleared");
+    assert_eq!(evenkeel.ok(&["persistence", "clear", "web", "bob"]).trim(), "1 entry cleared");
     evenkeel.commit(&place, &config(&place, "type = \"app-cookie\", name = \"APP\""));
     let (cookie, server) = login(&place);
     assert!(cookie.starts_with("APP=id42"), "{cookie}");
