@@ -218,7 +218,7 @@ fn render_status(status: &api::Status, before: Option<(&api::Status, Duration)>)
     format!(
         "revision {}, {}, up {}\n{packets}\n{table}",
         status.revision,
-        counted(status.connections as u64, "connection", "connections"),
+        counted(status.connections, "connection", "connections"),
         age(status.uptime_seconds * 1000)
     )
 }

@@ -436,7 +436,8 @@ pub fn walk_answers(
                     | Action::Status(_)
             );
             // Answers of this program are not denied.
-            if !counts && !(deny && server.is_some()) {
+            let happens = counts || (deny && server.is_some());
+            if !happens {
                 continue;
             }
             actions.push(secrets::text(&describe(action, imagined, &captures)?.0));

@@ -6,8 +6,11 @@ use evenkeel_testbed::{Connection, Place, Scripted, read_head};
 
 use crate::start;
 
-/// Routes of a service, and what is asked of it: method, target, further fields.
-const TABLE: &[(&str, &[(&str, &str, &str)])] = &[
+/// Method, target, further fields.
+type Request = (&'static str, &'static str, &'static str);
+
+/// Routes of a service, and what is asked of it.
+const TABLE: &[(&str, &[Request])] = &[
     ("", &[("GET", "/", ""), ("GET", "/a?b=c", "")]),
     (
         "[[virtual-service.route]]\nname = \"api\"\nwhen = 'path(\"/api/*\") && method(\"GET\")'\npool = \"other\"\n",

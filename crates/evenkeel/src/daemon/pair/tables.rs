@@ -591,9 +591,11 @@ mod tests {
         }
     }
 
-    /// What is sent, by whether it tells of removed entries.
+    /// Whether it tells of removed entries, and the message.
+    type Heard = (bool, Vec<u8>);
+
     #[derive(Clone, Default)]
-    struct Sent(Arc<Mutex<Vec<(bool, Vec<u8>)>>>);
+    struct Sent(Arc<Mutex<Vec<Heard>>>);
 
     impl Outlet for Sent {
         fn is_open(&self) -> bool {
