@@ -1,9 +1,8 @@
 //! The one binary: the daemon and every command-line verb.
 
 mod cli;
-mod daemon;
-mod haproxy;
-mod neighbours;
+
+use evenkeel_haproxy as haproxy;
 
 fn main() -> std::process::ExitCode {
     if haproxy::is_called_so(std::env::args_os().next().as_ref()) {

@@ -11,7 +11,7 @@ const PURE: &[&str] = &["model", "rules", "config", "balance", "vrrp", "agree", 
 /// What edges share beside the pure crates.
 const BASE: &[&str] = &["files", "trust"];
 const EDGES: &[&str] = &["l4", "l7", "health", "platform", "peer", "series", "alert"];
-const TOP: &[&str] = &["api", "admin", "evenkeel"];
+const TOP: &[&str] = &["api", "admin", "control", "haproxy", "evenkeel"];
 const DEVELOPMENT: &[&str] = &["testbed", "bench", "sim", "mutate"];
 
 /// Libraries that reach for a socket, a clock or a thread.
@@ -69,6 +69,8 @@ fn rooms_import_one_way() {
             r if EDGES.contains(&r) => [PURE, BASE].concat(),
             "api" => vec![],
             "admin" => vec!["api"],
+            "control" => [PURE, BASE, EDGES, &["api", "admin"]].concat(),
+            "haproxy" => [PURE, BASE, EDGES, &["api", "admin", "control"]].concat(),
             _ => all.clone(),
         };
         for one in ours {

@@ -294,7 +294,7 @@ impl Doctor {
 
     /// Asks who has the VIP: nobody but this machine may say so.
     fn who_answers(&mut self, service: &api::Service, vip: IpAddr) {
-        let holders = match crate::neighbours::who_has(vip, ANSWER) {
+        let holders = match evenkeel_control::neighbours::who_has(vip, ANSWER) {
             Ok(holders) => holders,
             Err(error) => {
                 let what = format!("who answers for {vip} cannot be asked: {error}");
@@ -553,7 +553,7 @@ mod tests {
 
     #[test]
     fn what_is_counted_is_singular_for_one() {
-        use crate::cli::{counted, place};
+        use evenkeel_control::text::{counted, place};
         assert_eq!(place("a.conf", 0), "a.conf");
         assert_eq!(place("a.conf", 7), "a.conf:7");
         assert_eq!(counted(1, "entry", "entries"), "1 entry");

@@ -2,32 +2,12 @@
 
 use std::path::Path;
 
-use evenkeel_api as api;
 use evenkeel_config::{Problem, Report};
 
-use super::{Exit, Failure, Outcome};
-
-pub fn read(file: &Path) -> Result<String, Failure> {
-    let fail = |why: String| Failure::new(Exit::Failed, format!("{}: {why}", file.display()));
-    let bytes = std::fs::read(file).map_err(|e| fail(e.to_string()))?;
-    String::from_utf8(bytes).map_err(|e| {
-        let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
-        Failure::new(Exit::Configuration, format!("{}:{line}: error: the file is not UTF-8", file.display()))
-    })
-}
-
-/// Problems as the API shows them.
-pub fn describe(text: &str, problems: &[Problem]) -> Vec<api::Problem> {
-    let report = Report { file: "", text, problems };
-    let shown = problems.iter().map(|problem| {
-        let (line, column) = report.place(problem.span.start);
-        api::Problem { line, column, message: problem.message.clone(), help: problem.help.clone() }
-    });
-    shown.collect()
-}
+use super::{Exit, Failure, Outcome, describe, read_file};
 
 pub fn check(file: &Path, json: bool) -> Outcome {
-    let text = read(file)?;
+    let text = read_file(file)?;
     let (problems, absent) = match evenkeel_config::read(&text) {
         Err(problems) => (problems, Vec::new()),
         Ok(snapshot) => {
@@ -69,7 +49,7 @@ fn file_problem(text: &str, error: &evenkeel_l7::FileError) -> Problem {
 }
 
 pub fn fmt(file: &Path, write: bool, check: bool) -> Outcome {
-    let text = read(file)?;
+    let text = read_file(file)?;
     let formatted = evenkeel_config::format(&text).map_err(|problem| {
         let name = file.display().to_string();
         eprint!("{}", Report { file: &name, text: &text, problems: &[problem] });

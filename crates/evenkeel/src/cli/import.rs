@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::CommandFactory;
 use evenkeel_import::{Gravity, Kind, Source, import};
 
-use super::{Exit, Failure, Outcome};
+use super::{Exit, Failure, Outcome, place};
 
 /// `KIND FILE... [KIND FILE...]`
 pub fn run(words: &[String], strict: bool, json: bool) -> Outcome {
@@ -82,11 +82,6 @@ pub fn run(words: &[String], strict: bool, json: bool) -> Outcome {
         true => Err(Failure::new(Exit::Failed, "--strict: something was left")),
         false => Ok(()),
     }
-}
-
-/// `FILE:LINE`; what concerns the file as a whole has no line.
-pub fn place(file: &str, line: usize) -> String {
-    if line == 0 { file.to_owned() } else { format!("{file}:{line}") }
 }
 
 /// `1 line`, `2 lines`

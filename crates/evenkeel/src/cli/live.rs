@@ -9,8 +9,9 @@ use evenkeel_api as api;
 use serde::Serialize;
 
 use super::client::Client;
-use super::table::{Table, age, bytes, counted};
+use super::table::{Table, age, bytes};
 use super::{Common, Exit, Failure, Outcome, ServerName, StateArguments, files};
+use super::{counted, encoded};
 
 pub fn print_json(value: &impl Serialize) -> Outcome {
     let text = serde_json::to_string_pretty(value).map_err(anyhow::Error::from)?;
@@ -36,7 +37,7 @@ pub fn plan(common: &Common, file: &Path) -> Outcome {
 
 /// The text of a file that holds no error; otherwise the errors are printed with their places.
 fn checked(file: &Path) -> Result<String, Failure> {
-    let text = files::read(file)?;
+    let text = super::read_file(file)?;
     match evenkeel_config::read(&text) {
         Ok(snapshot) => files::warn(&snapshot),
         Err(_) => files::check(file, false)?,
@@ -111,12 +112,6 @@ pub fn author() -> String {
     let name = |variable| std::env::var(variable).ok().filter(|name| !name.is_empty());
     let found = name("SUDO_USER").or_else(|| name("USER")).unwrap_or_else(|| "command line".into());
     found.chars().filter(|c| !c.is_control()).collect()
-}
-
-/// For a part of a URL.
-pub fn encoded(text: &str) -> String {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(byte);
-    text.bytes().map(|b| if plain(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 pub fn status(common: &Common, service: Option<&str>) -> Outcome {
@@ -424,7 +419,7 @@ pub fn explain(common: &Common, question: api::Question, config: Option<&Path>) 
         // A proposed configuration can be asked without a daemon; every server then counts as up.
         Err(failure) if failure.exit == Exit::Unreachable && config.is_some() => {
             eprintln!("evenkeel: no daemon is running: every real server is taken to be up");
-            crate::daemon::explain_offline(&question).map_err(|why| Failure::new(Exit::Failed, why))?
+            evenkeel_control::explain_offline(&question).map_err(|why| Failure::new(Exit::Failed, why))?
         }
         other => other?,
     };

@@ -11,64 +11,19 @@ mod pair;
 mod people;
 mod real_server;
 mod revisions;
+mod run;
 mod table;
 mod upkeep;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-pub use files::{describe, read as read_file};
-pub use import::place;
-pub use live::encoded;
-pub use table::counted;
-
-/// How a verb ended, for scripts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    Done = 0,
-    Failed = 1,
-    TimedOut = 3,
-    Unreachable = 4,
-    Configuration = 78,
-}
-
-impl Exit {
-    pub fn code(self) -> ExitCode {
-        ExitCode::from(self as u8)
-    }
-}
-
-#[derive(Debug)]
-pub struct Failure {
-    pub exit: Exit,
-    /// Printed behind `evenkeel: ` unless empty.
-    pub message: String,
-}
-
-impl Failure {
-    pub fn new(exit: Exit, message: impl Into<String>) -> Failure {
-        Failure { exit, message: message.into() }
-    }
-}
-
-impl From<anyhow::Error> for Failure {
-    fn from(error: anyhow::Error) -> Failure {
-        Failure::new(Exit::Failed, format!("{error:#}"))
-    }
-}
-
-impl From<std::io::Error> for Failure {
-    fn from(error: std::io::Error) -> Failure {
-        Failure::new(Exit::Failed, error.to_string())
-    }
-}
-
-pub type Outcome = Result<(), Failure>;
+pub use evenkeel_control::outcome::{Exit, Failure, Outcome};
+use evenkeel_control::text::{counted, describe, encoded, place, read_file};
 
 const EXITS: &str =
     "Exit status: 0 done, 1 failed, 2 usage, 3 timed out, 4 daemon not reachable, 78 configuration error.";
@@ -434,7 +389,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 pub fn dispatch(arguments: Arguments) -> Outcome {
     let common = arguments.common;
     match arguments.verb {
-        Verb::Run(run) => crate::daemon::run(&run),
+        Verb::Run(run) => run::run(&run),
         Verb::Check { file } => files::check(&file, common.json),
         Verb::Fmt { file, write, check } => files::fmt(&file, write, check),
         Verb::Schema => files::schema(),

@@ -244,10 +244,10 @@ fn show(pair: &api::Pair) -> Outcome {
 
 /// `evenkeel witness`
 pub fn witness(listen: SocketAddr, key: &Path) -> Outcome {
-    crate::daemon::witness(listen, key)
+    evenkeel_control::witness(listen, key)
 }
 
 /// `evenkeel guard MILLISECONDS`
 pub fn guard(silence_ms: u64) -> Outcome {
-    Ok(crate::daemon::guard(Duration::from_millis(silence_ms))?)
+    Ok(evenkeel_control::guard(Duration::from_millis(silence_ms))?)
 }

@@ -4,10 +4,11 @@ use std::io::{BufRead, IsTerminal, Write};
 
 use clap::Subcommand;
 use evenkeel_api as api;
+use evenkeel_control::text::encoded;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use super::client::Client;
-use super::live::{encoded, print_json, say};
+use super::live::{print_json, say};
 use super::revisions::time;
 use super::table::Table;
 use super::{Common, Exit, Failure, Outcome};

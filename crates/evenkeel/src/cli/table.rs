@@ -1,10 +1,5 @@
 //! Columns for people: as wide as their content, numbers to the right.
 
-/// `1 entry`, `2 entries`.
-pub fn counted(n: u64, one: &str, many: &str) -> String {
-    format!("{n} {}", if n == 1 { one } else { many })
-}
-
 pub struct Table {
     rows: Vec<Vec<String>>,
     right: &'static [usize],

@@ -4,9 +4,10 @@ use std::io::Write;
 use std::path::Path;
 
 use evenkeel_api as api;
+use evenkeel_control::text::encoded;
 
 use super::client::Client;
-use super::live::{encoded, print_json, say};
+use super::live::{print_json, say};
 use super::revisions::time;
 use super::table::Table;
 use super::{Common, Exit, Failure, Outcome};

@@ -2,7 +2,7 @@
 //! follows from a seed. In the end both run the same, or both say that they differ.
 //!
 //! This file is compiled once with the true rules beside it, and once for each mutant of them. What
-//! a node does with the rules' answers is what the daemon does (`daemon/sync.rs`).
+//! a node does with the rules' answers is what the daemon does (`control/sync.rs`).
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -11,7 +11,7 @@ use evenkeel_import::Proxy;
 use evenkeel_model::{AdminState, Probe};
 
 use super::statistics::check_status;
-use crate::daemon::{Seen, Turn, Watcher};
+use evenkeel_control::{Seen, Turn, Watcher};
 
 /// Severities of syslog.
 const EMERGENCY: u8 = 0;

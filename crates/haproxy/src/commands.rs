@@ -450,7 +450,7 @@ impl Session<'_> {
                     (true, _) => 6,
                 };
                 let initial = shown.configured_weight.unwrap_or(shown.weight);
-                let seconds = crate::daemon::wall_ms().saturating_sub(shown.check.since_ms) / 1000;
+                let seconds = evenkeel_control::wall_ms().saturating_sub(shown.check.since_ms) / 1000;
                 out.push_str(&format!(
                     "{} {} {id} {} {address} {up} {admin} {} {initial} {seconds} {check} {result} {health} {state} 0 0 0 - {port} - 0 0 - - 0\n",
                     proxy.id, proxy.name, server.name, shown.weight

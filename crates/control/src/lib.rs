@@ -15,6 +15,8 @@ mod lag;
 mod layer4;
 mod lockdown;
 mod metrics;
+pub mod neighbours;
+pub mod outcome;
 mod overrides;
 mod pair;
 mod parts;
@@ -24,27 +26,26 @@ mod servers;
 mod status;
 mod storage;
 mod sync;
+pub mod text;
 mod upkeep;
 
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use evenkeel_admin::{Handle, Request};
-use evenkeel_config::Report;
 use evenkeel_l7::{Engine, EngineOptions, Notice};
 use evenkeel_model::Snapshot;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, channel, unbounded_channel};
 use tracing::{error, info, warn};
 
-use crate::cli::{Exit, Failure, Outcome, RunArguments};
 pub use control::wall_ms;
 use control::{Control, Setup};
 pub use explain::offline as explain_offline;
 use handover::Successor;
+use outcome::{Exit, Failure, Outcome};
 pub use pair::{run_guard as guard, run_witness as witness};
 pub use servers::{Seen, Turn, Watcher};
 
@@ -87,37 +88,6 @@ pub enum Signals {
     Own,
     /// USR1 finishes what there is, however long that takes; TERM and INT end at once.
     Haproxy,
-}
-
-pub fn run(arguments: &RunArguments) -> Outcome {
-    // Standard output may be the access log.
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
-    let text = crate::cli::read_file(&arguments.config)?;
-    let snapshot = evenkeel_config::read(&text).map_err(|problems| {
-        let file = arguments.config.display().to_string();
-        eprint!("{}", Report { file: &file, text: &text, problems: &problems });
-        Failure::new(Exit::Configuration, "")
-    })?;
-    let start = Start {
-        config: arguments.config.clone(),
-        text,
-        snapshot,
-        no_take_over: arguments.no_take_over,
-        drain_timeout: arguments.drain_timeout,
-        ends_with_input: arguments.ends_with_input.clone(),
-        signals: Signals::Own,
-        adopted: Vec::new(),
-        predecessor: None,
-        about_to_serve: None,
-        ready: None,
-        watcher: None,
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(start))
 }
 
 pub async fn serve(start: Start) -> Outcome {

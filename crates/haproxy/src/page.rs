@@ -122,7 +122,7 @@ async fn answer(
         let scope = if asked.scope.is_empty() {
             String::new()
         } else {
-            format!(";scope={}", crate::cli::encoded(&asked.scope))
+            format!(";scope={}", evenkeel_control::text::encoded(&asked.scope))
         };
         let to = format!("{};st={told}{scope}", page.uri);
         return (StatusCode::SEE_OTHER, [(header::LOCATION, to)], "").into_response();

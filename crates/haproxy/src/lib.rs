@@ -22,8 +22,8 @@ use std::time::Duration;
 use evenkeel_import::{Gravity, Kind, Running, Source};
 use evenkeel_model::Snapshot;
 
-use crate::daemon;
 use arguments::{Arguments, USAGE};
+use evenkeel_control as control;
 use messages::Messages;
 use sample::Known;
 
@@ -193,7 +193,7 @@ fn read(files: &[PathBuf]) -> Result<Vec<Source>, String> {
 /// What is wrong, lost or different, in HAProxy's form.
 fn tell(running: &Running, messages: &mut Messages) {
     for left in &running.left {
-        let place = format!("config : parsing [{}]", crate::cli::place(&left.file, left.line));
+        let place = format!("config : parsing [{}]", evenkeel_control::text::place(&left.file, left.line));
         match left.gravity {
             Gravity::Wrong => messages.alert(&format!("{place} : {}", left.consequence)),
             // Nothing to warn of, and -dW counts warnings.
@@ -257,7 +257,7 @@ fn checked(running: &Running, messages: &mut Messages) -> Option<Snapshot> {
     let snapshot = match evenkeel_config::read(&running.text) {
         Ok(snapshot) => snapshot,
         Err(problems) => {
-            for problem in crate::cli::describe(&running.text, &problems) {
+            for problem in evenkeel_control::text::describe(&running.text, &problems) {
                 messages.alert(&format!("config : {}{}", problem.message, near(&running.text, problem.line)));
             }
             return None;
@@ -326,21 +326,21 @@ fn run(
         process::say_ready();
         Ok(())
     };
-    let start = daemon::Start {
+    let start = control::Start {
         config,
         text,
         snapshot,
         no_take_over: false,
         drain_timeout: Duration::ZERO,
         ends_with_input: None,
-        signals: daemon::Signals::Haproxy,
+        signals: control::Signals::Haproxy,
         adopted,
         predecessor,
         about_to_serve: Some(Box::new(about_to_serve)),
         ready: Some(Box::new(ready)),
         watcher,
     };
-    let outcome = runtime.block_on(daemon::serve(start));
+    let outcome = runtime.block_on(control::serve(start));
     drop(sockets);
     process::remove_folder(&folder);
     outcome.map(|()| ExitCode::SUCCESS).map_err(|failure| failure.message)

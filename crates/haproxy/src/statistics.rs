@@ -348,7 +348,7 @@ pub fn status_number(short: &str) -> usize {
 }
 
 fn since(at_ms: u64) -> u64 {
-    crate::daemon::wall_ms().saturating_sub(at_ms) / 1000
+    evenkeel_control::wall_ms().saturating_sub(at_ms) / 1000
 }
 
 pub fn csv(rows: &[Row]) -> String {

@@ -238,7 +238,7 @@ impl Control {
         &mut self,
         handle: evenkeel_admin::Handle,
         adopted: Sockets,
-    ) -> Result<(), crate::cli::Failure> {
+    ) -> Result<(), crate::outcome::Failure> {
         let status = Arc::new(tokio::sync::watch::channel(Arc::new(self.status())).0);
         let feed = evenkeel_admin::Feed { status: status.clone(), happenings: self.happenings.feed() };
         let (snapshot, node) = (self.snapshot.clone(), self.node_name());
@@ -579,18 +579,18 @@ fn weight_of(overrides: &Overrides, pool: &Pool, server: &RealServer) -> u16 {
 
 pub fn read(text: &str) -> Result<Snapshot, Refused> {
     evenkeel_config::read(text).map_err(|problems| {
-        let problems = crate::cli::describe(text, &problems);
+        let problems = crate::text::describe(text, &problems);
         let detail = format!("the configuration has {}", errors(problems.len()));
         Refused { kind: Kind::Invalid, failure: api::Failure { detail, problems, ..Default::default() } }
     })
 }
 
 fn errors(n: usize) -> String {
-    crate::cli::counted(n as u64, "error", "errors")
+    crate::text::counted(n as u64, "error", "errors")
 }
 
 fn first_problem(text: &str, problems: &[Problem]) -> String {
-    let described = crate::cli::describe(text, problems);
+    let described = crate::text::describe(text, problems);
     let first = described.first().map(|p| format!("line {}, column {}: {}", p.line, p.column, p.message));
     let first = first.unwrap_or_default();
     match problems.len() {

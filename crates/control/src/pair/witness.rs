@@ -9,7 +9,7 @@ use evenkeel_vrrp::seal::Keys as SealKeys;
 use evenkeel_vrrp::witness::Witness;
 
 use super::keys::{Keys, random};
-use crate::cli::{Exit, Failure, Outcome};
+use crate::outcome::{Exit, Failure, Outcome};
 
 pub fn run(listen: SocketAddr, folder: &Path) -> Outcome {
     let keys = Keys::load(folder).map_err(|e| Failure::new(Exit::Failed, e))?.secrets();

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::pair::Resume;
-use crate::cli::{Exit, Failure};
+use crate::outcome::{Exit, Failure};
 
 /// How long a successor may take from the sockets to being ready.
 const READY_LIMIT: Duration = Duration::from_secs(60);

@@ -12,7 +12,7 @@ use evenkeel_model::{AdminSettings, Snapshot};
 use tracing::{error, info, warn};
 
 use super::control::wall_ms;
-use crate::cli::{Exit, Failure};
+use crate::outcome::{Exit, Failure};
 
 /// What is inherited: addresses with their sockets.
 pub type Sockets = Vec<(SocketAddr, OwnedFd)>;
