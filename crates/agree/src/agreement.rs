@@ -1,7 +1,7 @@
 //! What two nodes say to each other about a commit, and what follows from it.
 
 use crate::Millis;
-use crate::past::{Past, Stand, Way};
+use crate::past::{Head, Lineage, Past};
 
 /// How long the other node may take to say whether it would commit.
 pub const PATIENCE: Millis = 6_000;
@@ -15,7 +15,7 @@ pub enum Relation {
     Unknown,
     Same,
     /// The same text, to which each has come by a way of its own.
-    Twins,
+    SameTextOtherHistory,
     Ahead,
     Behind,
     /// Neither comes from the other.
@@ -24,8 +24,8 @@ pub enum Relation {
 
 #[derive(Clone, Debug)]
 struct Seen {
-    stand: Stand,
-    way: Way,
+    stand: Head,
+    way: Lineage,
 }
 
 impl Seen {
@@ -143,13 +143,13 @@ impl Agreement {
             () if peer.stand.id == own.id() => Relation::Same,
             () if own.way().steps.contains(&peer.stand.id) => Relation::Ahead,
             () if peer.way.steps.contains(&own.id()) => Relation::Behind,
-            () if peer.stand.text == own.text() => Relation::Twins,
+            () if peer.stand.text == own.text() => Relation::SameTextOtherHistory,
             () => Relation::Differs,
         }
     }
 
     /// How the other node came to what it runs.
-    pub fn peers_way(&self) -> Way {
+    pub fn peers_lineage(&self) -> Lineage {
         self.peer.as_ref().map(|peer| peer.way.clone()).unwrap_or_default()
     }
 
@@ -174,7 +174,7 @@ impl Agreement {
         match self.relation(own) {
             Relation::Same if linked => {}
             // In a moment one of them has the other's past.
-            Relation::Twins if linked => return Begin::Busy,
+            Relation::SameTextOtherHistory if linked => return Begin::Busy,
             _ => return Begin::Alone,
         }
         self.last += 1;
@@ -183,7 +183,7 @@ impl Agreement {
     }
 
     /// The other node says what it runs, and how it came to it.
-    pub fn on_hello(&mut self, own: &Past, stand: Stand, way: Way) -> Greeted {
+    pub fn on_hello(&mut self, own: &Past, stand: Head, way: Lineage) -> Greeted {
         self.peer = Some(Seen { stand, way });
         self.look(own)
     }
@@ -200,7 +200,7 @@ impl Agreement {
                 Greeted::Send
             }
             // Both choose alike.
-            Relation::Twins if own.id() < peer.stand.id => Greeted::Adopt,
+            Relation::SameTextOtherHistory if own.id() < peer.stand.id => Greeted::Adopt,
             Relation::Differs => Greeted::Differs,
             _ => Greeted::Nothing,
         }
@@ -221,7 +221,7 @@ impl Agreement {
 
     /// Whether a configuration that the other node sends is taken: it comes after this node's, or
     /// somebody wants it so.
-    pub fn on_configuration(&mut self, own: &Past, stand: Stand, way: Way, forced: bool) -> bool {
+    pub fn on_configuration(&mut self, own: &Past, stand: Head, way: Lineage, forced: bool) -> bool {
         let peer = Seen { stand, way };
         let after = match peer.is_old() {
             true => peer.way.texts.contains(&own.text()),
@@ -282,7 +282,7 @@ impl Agreement {
     pub fn followed(&mut self, own: &Past) {
         if let Some(peer) = &mut self.peer {
             let id = if peer.is_old() { 0 } else { own.id() };
-            peer.stand = Stand { id, text: own.text(), ..peer.stand };
+            peer.stand = Head { id, text: own.text(), ..peer.stand };
         }
     }
 
@@ -333,9 +333,9 @@ mod tests {
     }
 
     /// As version 1 of the link says it: no steps.
-    fn old(texts: &[u64]) -> (Stand, Way) {
-        let stand = Stand { revision: 1, id: 0, text: texts.last().copied().unwrap_or(0) };
-        (stand, Way { steps: Vec::new(), texts: texts.to_vec() })
+    fn old(texts: &[u64]) -> (Head, Lineage) {
+        let stand = Head { revision: 1, id: 0, text: texts.last().copied().unwrap_or(0) };
+        (stand, Lineage { steps: Vec::new(), texts: texts.to_vec() })
     }
 
     #[test]

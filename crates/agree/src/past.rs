@@ -8,7 +8,7 @@ const REMEMBERED: usize = 500;
 /// The configuration that a node runs: its number, its place in the past, a hash of the text. Version
 /// 1 of the link knows no places.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stand {
+pub struct Head {
     pub revision: u64,
     #[serde(default)]
     pub id: u64,
@@ -19,7 +19,7 @@ pub struct Stand {
 /// How a node came to what it runs, the latest last: the names of its steps, and the hashes of their
 /// texts, which is all that version 1 of the link has.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Way {
+pub struct Lineage {
     #[serde(default)]
     pub steps: Vec<u64>,
     #[serde(default, rename = "history")]
@@ -34,7 +34,7 @@ pub struct Past {
     #[serde(default)]
     text: u64,
     #[serde(flatten)]
-    way: Way,
+    way: Lineage,
 }
 
 impl Past {
@@ -57,7 +57,7 @@ impl Past {
     }
 
     /// The running text is the other node's, and so is the way to it, where it has told one.
-    pub fn adopt(&mut self, way: &Way, text: u64) {
+    pub fn adopt(&mut self, way: &Lineage, text: u64) {
         self.text = text;
         if !way.steps.is_empty() {
             self.way.clone_from(way);
@@ -72,12 +72,12 @@ impl Past {
         self.text
     }
 
-    pub fn way(&self) -> &Way {
+    pub fn way(&self) -> &Lineage {
         &self.way
     }
 
-    pub fn stand(&self, revision: u64) -> Stand {
-        Stand { revision, id: self.id(), text: self.text }
+    pub fn stand(&self, revision: u64) -> Head {
+        Head { revision, id: self.id(), text: self.text }
     }
 }
 

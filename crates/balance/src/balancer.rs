@@ -59,23 +59,23 @@ const WEIGHT_UNIT: u32 = 256;
 
 /// What a scheduler works by.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    Turns,
+enum Strategy {
+    RoundRobin,
     Least,
     /// Of Maglev, by a hash.
     Table,
-    Draw,
-    Order,
+    Random,
+    FirstFit,
 }
 
-impl Way {
-    fn of(scheduler: Scheduler) -> Way {
+impl Strategy {
+    fn of(scheduler: Scheduler) -> Strategy {
         match scheduler {
-            Scheduler::RoundRobin => Way::Turns,
+            Scheduler::RoundRobin => Strategy::RoundRobin,
             Scheduler::LeastConnections
             | Scheduler::ShortestExpectedDelay
             | Scheduler::NeverQueue
-            | Scheduler::LeastResponseTime => Way::Least,
+            | Scheduler::LeastResponseTime => Strategy::Least,
             Scheduler::SourceHash
             | Scheduler::DestinationHash
             | Scheduler::UriHash
@@ -83,9 +83,9 @@ impl Way {
             | Scheduler::QueryHash
             | Scheduler::CookieHash
             | Scheduler::RdpCookieHash
-            | Scheduler::Maglev => Way::Table,
-            Scheduler::Random => Way::Draw,
-            Scheduler::First => Way::Order,
+            | Scheduler::Maglev => Strategy::Table,
+            Scheduler::Random => Strategy::Random,
+            Scheduler::First => Strategy::FirstFit,
         }
     }
 }
@@ -304,15 +304,15 @@ impl Balancer {
         let (servers, is_member) = (&self.servers, &self.is_member);
         let fits = |i: usize| !stale || (servers[i].takes_new_clients() && is_member[i]);
         let able = |i: u32| fits(i as usize) && eligible(i as usize);
-        let picked = match Way::of(self.scheduler) {
-            Way::Turns if self.round.is_empty() => self.rotation.pick(able),
-            Way::Turns => {
+        let picked = match Strategy::of(self.scheduler) {
+            Strategy::RoundRobin if self.round.is_empty() => self.rotation.pick(able),
+            Strategy::RoundRobin => {
                 let turn = self.turn;
                 self.turn = turn.wrapping_add(1);
                 pick_by_turn(&self.round, turn, able)
             }
-            Way::Least => self.pick_least(able),
-            Way::Table => {
+            Strategy::Least => self.pick_least(able),
+            Strategy::Table => {
                 // A server whose weight is tiny beside another's may own no slot of the table.
                 let any = || {
                     let (before, after) =
@@ -327,8 +327,8 @@ impl Balancer {
                 let bounded = if self.bound == 0 { None } else { within() };
                 bounded.or_else(|| self.maglev.pick(key, &able)).or_else(any)
             }
-            Way::Draw => self.pick_random(random, able),
-            Way::Order => self.members.iter().copied().find(|i| able(*i)),
+            Strategy::Random => self.pick_random(random, able),
+            Strategy::FirstFit => self.members.iter().copied().find(|i| able(*i)),
         }?;
         Some(picked as usize)
     }
@@ -422,8 +422,8 @@ impl Balancer {
         let (sum, count) = times.fold((0, 0), |(sum, count), us| (sum + u64::from(us), count + 1));
         self.usual_us = (sum / count.max(1)) as u32;
         let (servers, weights) = (&self.servers, &self.weights);
-        match Way::of(self.scheduler) {
-            Way::Turns => {
+        match Strategy::of(self.scheduler) {
+            Strategy::RoundRobin => {
                 self.rotation.rebuild(servers.len(), &self.members, |i| weights[i as usize]);
                 let all = || self.members.iter().map(|i| u64::from(weights[*i as usize]));
                 let divisor = all().fold(0, greatest_divisor).max(1);
@@ -434,7 +434,7 @@ impl Balancer {
                     self.round.extend((0..round).filter_map(|_| self.rotation.pick(|_| true)));
                 }
             }
-            Way::Least => {
+            Strategy::Least => {
                 self.position.fill(u32::MAX);
                 for (position, i) in self.members.iter().enumerate() {
                     self.position[*i as usize] = position as u32;
@@ -443,10 +443,10 @@ impl Balancer {
                     self.members.iter().map(|i| (self.load_of(*i as usize), 0)).collect();
                 self.least.rebuild(keys);
             }
-            Way::Table => {
+            Strategy::Table => {
                 self.begin_table(looks);
             }
-            Way::Draw => {
+            Strategy::Random => {
                 let mut sum = 0;
                 self.cumulative.clear();
                 self.cumulative.extend(self.members.iter().map(|i| {
@@ -454,7 +454,7 @@ impl Balancer {
                     sum
                 }));
             }
-            Way::Order => {}
+            Strategy::FirstFit => {}
         }
     }
 
@@ -494,7 +494,7 @@ impl Balancer {
     }
 
     fn least_position(&self, server: usize) -> Option<usize> {
-        let least = Way::of(self.scheduler) == Way::Least;
+        let least = Strategy::of(self.scheduler) == Strategy::Least;
         let position = if least { self.position[server] } else { u32::MAX };
         (position != u32::MAX).then_some(position as usize)
     }

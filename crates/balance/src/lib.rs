@@ -18,4 +18,4 @@ pub use hash::{hash_address, hash_bytes, hash_flow};
 pub use health::{Health, Transition};
 pub use limiter::{ConcurrencyLimit, RateLimit};
 pub use maglev::{GONE, Maglev};
-pub use table::{Activity, Bell, Counter, Entry, Key, Table, Told, ToldEntry};
+pub use table::{Activity, Change, ChangedEntry, Counter, Entry, Key, OnChange, Table};

@@ -17,7 +17,7 @@ use crate::hash::{Identity, hash_bytes};
 const STRIPES: usize = 16;
 const CANDIDATES: usize = 8;
 
-/// What entries are found by: a few bytes, without an allocation. Longer keys are told apart by
+/// What entries are found by: a few bytes, without an allocation. Longer keys are change apart by
 /// a hash of them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Key {
@@ -148,14 +148,14 @@ impl Rate {
 
 /// What another node needs to have the same entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct Change {
     pub key: Key,
     /// Absent: the entry was removed.
-    pub entry: Option<ToldEntry>,
+    pub entry: Option<ChangedEntry>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ToldEntry {
+pub struct ChangedEntry {
     pub server: Option<u32>,
     pub left_ms: u64,
     /// Totals, and for each the counts of the present span and of the one before, with the age of
@@ -175,11 +175,11 @@ pub struct Table {
     expire_ms: u64,
     period_ms: u64,
     /// Called when there is something to tell, where another node follows this table.
-    bell: Mutex<Option<Bell>>,
+    on_change: Mutex<Option<OnChange>>,
 }
 
-/// How a follower is told; it is known by this very one.
-pub type Bell = Arc<dyn Fn() + Send + Sync>;
+/// How a follower is change; it is known by this very one.
+pub type OnChange = Arc<dyn Fn() + Send + Sync>;
 
 struct Slot {
     key: Key,
@@ -208,20 +208,20 @@ impl Table {
         let limit = (size as usize).div_ceil(STRIPES).max(1);
         let stripe = || Mutex::new(Stripe { limit, ..Stripe::default() });
         let stripes = std::array::from_fn(|_| stripe());
-        Table { stripes, expire_ms, period_ms: period_ms.max(1), bell: Mutex::default() }
+        Table { stripes, expire_ms, period_ms: period_ms.max(1), on_change: Mutex::default() }
     }
 
-    /// From now on changes are kept for [`Table::changes`], and `bell` is rung when some are there.
+    /// From now on changes are kept for [`Table::changes`], and `on_change` is called when some are there.
     /// A new follower takes the place of the one before.
-    pub fn follow(&self, bell: &Bell) {
-        *lock(&self.bell) = Some(bell.clone());
+    pub fn watch(&self, on_change: &OnChange) {
+        *lock(&self.on_change) = Some(on_change.clone());
         self.stripes.iter().for_each(|stripe| lock(stripe).followed = true);
     }
 
     /// Nobody asks for changes any more, unless another has followed since: none are kept.
-    pub fn unfollow(&self, bell: &Bell) {
-        let mut place = lock(&self.bell);
-        if !place.as_ref().is_some_and(|now| Arc::ptr_eq(now, bell)) {
+    pub fn unwatch(&self, on_change: &OnChange) {
+        let mut place = lock(&self.on_change);
+        if !place.as_ref().is_some_and(|now| Arc::ptr_eq(now, on_change)) {
             return;
         }
         *place = None;
@@ -234,38 +234,38 @@ impl Table {
     }
 
     /// What has changed since the last call, at most so many entries.
-    pub fn changes(&self, now_ms: u64, most: usize) -> Vec<Told> {
-        let mut told = Vec::new();
+    pub fn changes(&self, now_ms: u64, most: usize) -> Vec<Change> {
+        let mut change = Vec::new();
         for stripe in &self.stripes {
             let mut stripe = lock(stripe);
-            while told.len() < most {
+            while change.len() < most {
                 let Some(key) = stripe.changed.pop() else { break };
-                told.push(stripe.tell(key, now_ms));
+                change.push(stripe.take_change(key, now_ms));
             }
         }
-        told
+        change
     }
 
     /// Every live entry, a stripe at a time, as changes would tell it.
-    pub fn whole(&self, now_ms: u64, mut each: impl FnMut(Vec<Told>)) {
+    pub fn snapshot(&self, now_ms: u64, mut each: impl FnMut(Vec<Change>)) {
         for stripe in &self.stripes {
             let mut stripe = lock(stripe);
             let live: Vec<Key> =
                 stripe.slots.iter().filter(|s| s.expires_ms > now_ms).map(|s| s.key).collect();
-            let told = live.into_iter().map(|key| stripe.tell(key, now_ms)).collect();
+            let change = live.into_iter().map(|key| stripe.take_change(key, now_ms)).collect();
             drop(stripe);
-            each(told);
+            each(change);
         }
     }
 
     /// Does what another node has done.
-    pub fn hear(&self, told: &Told, now_ms: u64) {
-        let mut stripe = self.stripe(&told.key);
-        let Some(entry) = &told.entry else {
-            stripe.remove(told.key.bytes());
+    pub fn apply_remote(&self, change: &Change, now_ms: u64) {
+        let mut stripe = self.stripe(&change.key);
+        let Some(entry) = &change.entry else {
+            stripe.remove(change.key.bytes());
             return;
         };
-        let slot = stripe.find_or_insert(&told.key, now_ms, self.expire_ms);
+        let slot = stripe.find_or_insert(&change.key, now_ms, self.expire_ms);
         slot.server = entry.server;
         slot.expires_ms = now_ms + entry.left_ms;
         slot.told_ms = slot.expires_ms;
@@ -278,7 +278,7 @@ impl Table {
         }
     }
 
-    /// Forgets entries that another node, which has told everything, does not have.
+    /// Forgets entries that another node, which has change everything, does not have.
     pub fn keep_only(&self, known: &HashSet<Box<[u8]>>) {
         for stripe in &self.stripes {
             let mut stripe = lock(stripe);
@@ -292,8 +292,8 @@ impl Table {
 
     fn ring(&self, new: bool) {
         if new {
-            let bell = lock(&self.bell).clone();
-            bell.into_iter().for_each(|bell| bell());
+            let on_change = lock(&self.on_change).clone();
+            on_change.into_iter().for_each(|on_change| on_change());
         }
     }
 
@@ -512,14 +512,14 @@ impl Stripe {
         first
     }
 
-    fn tell(&mut self, key: Key, now_ms: u64) -> Told {
+    fn take_change(&mut self, key: Key, now_ms: u64) -> Change {
         let at = self.index.get(key.bytes()).map(|at| *at as usize);
-        let Some(slot) = at.and_then(|at| self.slots.get_mut(at)) else { return Told { key, entry: None } };
+        let Some(slot) = at.and_then(|at| self.slots.get_mut(at)) else { return Change { key, entry: None } };
         slot.changed = false;
         slot.told_ms = slot.expires_ms;
         let left_ms = slot.expires_ms.saturating_sub(now_ms);
         if left_ms == 0 {
-            return Told { key, entry: None };
+            return Change { key, entry: None };
         }
         let counts = slot.counts.as_ref().map(|counts| {
             std::array::from_fn(|at| {
@@ -527,7 +527,7 @@ impl Stripe {
                 (counts.totals[at], rate.now, rate.before, now_ms.saturating_sub(rate.start_ms))
             })
         });
-        Told { key, entry: Some(ToldEntry { server: slot.server, left_ms, counts }) }
+        Change { key, entry: Some(ChangedEntry { server: slot.server, left_ms, counts }) }
     }
 
     fn remove(&mut self, key: &[u8]) -> bool {
@@ -553,28 +553,28 @@ mod tests {
     fn changes_are_kept_only_while_somebody_follows() {
         let table = Table::new(1_000, 1_000, 1_000);
         let rung = Arc::new(std::sync::atomic::AtomicU32::new(0));
-        let bell = |by| {
+        let on_change = |by| {
             let rung = rung.clone();
-            let bell: Bell = Arc::new(move || {
+            let on_change: OnChange = Arc::new(move || {
                 rung.fetch_add(by, std::sync::atomic::Ordering::Relaxed);
             });
-            bell
+            on_change
         };
-        let (first, second) = (bell(1), bell(100));
+        let (first, second) = (on_change(1), on_change(100));
         let kept = |table: &Table| table.stripes.iter().map(|s| lock(s).changed.len()).sum::<usize>();
-        table.follow(&first);
+        table.watch(&first);
         table.set(&client(1), Some(7), 1_000, 0);
         assert_eq!((kept(&table), rung.load(std::sync::atomic::Ordering::Relaxed)), (1, 1));
-        table.unfollow(&first);
+        table.unwatch(&first);
         assert_eq!(kept(&table), 0);
         for turn in 0..100 {
             table.set(&client(turn % 10), Some(7), 1_000, 0);
             table.remove(&client(turn % 10));
         }
         assert_eq!(kept(&table), 0, "nobody would ever take them");
-        // The next follower is told, and the one before cannot end that.
-        table.follow(&second);
-        table.unfollow(&first);
+        // The next follower is change, and the one before cannot end that.
+        table.watch(&second);
+        table.unwatch(&first);
         table.set(&client(1), Some(7), 1_000, 0);
         assert_eq!((kept(&table), rung.load(std::sync::atomic::Ordering::Relaxed)), (1, 101));
         assert_eq!(table.changes(0, 10).len(), 1);

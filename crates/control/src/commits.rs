@@ -3,7 +3,7 @@
 
 use evenkeel_admin::{Kind, Refused, Reply};
 use evenkeel_agree::agreement::{Agreement, Answered, Asked, Begin, Greeted, Relation, Settled, Unfollowed};
-use evenkeel_agree::past::{Past, Stand, Way};
+use evenkeel_agree::past::{Head, Lineage, Past};
 use evenkeel_api as api;
 use tracing::{info, warn};
 
@@ -35,7 +35,7 @@ struct Own {
 /// A configuration of the peer's that this node has said it would take.
 struct Prepared {
     id: u64,
-    stand: Stand,
+    stand: Head,
     text: String,
     options: api::CommitOptions,
 }
@@ -44,7 +44,7 @@ struct Prepared {
 fn words(relation: Relation) -> &'static str {
     match relation {
         Relation::Unknown => "not known",
-        Relation::Same | Relation::Twins => "same",
+        Relation::Same | Relation::SameTextOtherHistory => "same",
         Relation::Ahead => "this node is ahead",
         Relation::Behind => "the peer is ahead",
         Relation::Differs => "differs: `evenkeel pair push` on the node whose configuration shall be kept",
@@ -52,7 +52,7 @@ fn words(relation: Relation) -> &'static str {
 }
 
 impl Control {
-    pub(super) fn stand(&self) -> Stand {
+    pub(super) fn stand(&self) -> Head {
         self.overrides().past().stand(self.revision())
     }
 
@@ -81,7 +81,7 @@ impl Control {
 
     // Greetings and catching up
 
-    pub(super) fn greeted(&mut self, stand: Stand, way: Way) {
+    pub(super) fn greeted(&mut self, stand: Head, way: Lineage) {
         let asks = self.agree(|agreement, own| agreement.on_hello(own, stand, way));
         self.follow_greeting(asks);
     }
@@ -97,7 +97,7 @@ impl Control {
             Greeted::Nothing => {}
             Greeted::Send => self.send_configuration(false),
             Greeted::Adopt => {
-                let way = self.sync().commits.agreement.peers_way();
+                let way = self.sync().commits.agreement.peers_lineage();
                 self.overrides_mut().adopt_past(&way);
                 self.save_overrides();
                 self.say_hello();
@@ -109,7 +109,7 @@ impl Control {
         }
     }
 
-    pub(super) fn configuration_came(&mut self, stand: Stand, way: &Way, text: &str, forced: bool) {
+    pub(super) fn configuration_came(&mut self, stand: Head, way: &Lineage, text: &str, forced: bool) {
         let takes = self.agree(|agreement, own| agreement.on_configuration(own, stand, way.clone(), forced));
         if takes {
             match self.take_configuration(text, stand, way, &from_peer()) {
@@ -138,8 +138,8 @@ impl Control {
     pub(super) fn take_configuration(
         &mut self,
         shared: &str,
-        stand: Stand,
-        way: &Way,
+        stand: Head,
+        way: &Lineage,
         options: &api::CommitOptions,
     ) -> Result<(), String> {
         let text = evenkeel_config::adopt(&self.running_text(), shared).ok_or("it is no TOML")?;
@@ -217,7 +217,7 @@ impl Control {
                 let shared = shared_of(&text);
                 let hash = hash_of_shared(&shared);
                 let past = self.overrides().past();
-                let stand = Stand { revision: self.revision() + 1, id: past.next(hash), text: hash };
+                let stand = Head { revision: self.revision() + 1, id: past.next(hash), text: hash };
                 let base = self.sync().commits.agreement.base(past);
                 self.say(&Say::Prepare { id, base, stand, text: shared, options: options.clone() });
                 self.sync_mut().commits.own =
@@ -242,7 +242,7 @@ impl Control {
         &mut self,
         id: u64,
         base: u64,
-        stand: Stand,
+        stand: Head,
         shared: String,
         options: api::CommitOptions,
     ) -> Result<(), String> {
@@ -321,7 +321,9 @@ impl Control {
     pub(super) fn follow_commit(&mut self, id: u64) {
         let prepared = self.sync_mut().commits.prepared.take_if(|p| p.id == id);
         let failed = match (self.agree(|agreement, own| agreement.on_commit(own, id)), prepared) {
-            (Ok(()), Some(p)) => self.take_configuration(&p.text, p.stand, &Way::default(), &p.options).err(),
+            (Ok(()), Some(p)) => {
+                self.take_configuration(&p.text, p.stand, &Lineage::default(), &p.options).err()
+            }
             (Err(Unfollowed::Changed), _) => Some("its configuration was changed there meanwhile".into()),
             (Err(Unfollowed::NotPrepared), _) | (Ok(()), None) => Some("it was not prepared".into()),
         };

@@ -29,11 +29,11 @@ pub const FALLBACK: &str = "(fallback)";
 
 #[derive(Default)]
 pub struct Layer4 {
-    path: Option<Path>,
+    path: Option<Layer4Path>,
 }
 
 /// What there is while a service of layer 4 is configured.
-struct Path {
+struct Layer4Path {
     plane: Plane,
     network: Network,
     changes: NetworkChanges,
@@ -93,7 +93,7 @@ impl Layer4 {
         let addresses_file = PathBuf::from(directory).join("addresses.json");
         let added = std::fs::read(&addresses_file).ok();
         let added = added.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-        self.path = Some(Path {
+        self.path = Some(Layer4Path {
             addresses_file,
             plane,
             network,
@@ -287,7 +287,7 @@ fn wanted(snapshot: &Snapshot) -> Wanted {
     wanted
 }
 
-impl Path {
+impl Layer4Path {
     /// Looks at the kernel's tables and follows them.
     fn look(&mut self) {
         self.look_at = Instant::now() + LOOK_AGAIN;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use evenkeel_agree::past::{Past, Way};
+use evenkeel_agree::past::{Lineage, Past};
 use evenkeel_model::AdminState;
 use serde::{Deserialize, Serialize};
 
@@ -100,7 +100,7 @@ impl Overrides {
     }
 
     /// The other node's past is this one's too: both run the same.
-    pub fn adopt_past(&mut self, way: &Way) {
+    pub fn adopt_past(&mut self, way: &Lineage) {
         let text = self.content.past.text();
         self.content.past.adopt(way, text);
     }

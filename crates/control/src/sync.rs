@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use evenkeel_admin::{Kind, Refused, Reply};
-use evenkeel_agree::past::{Stand, Way};
+use evenkeel_agree::past::{Head, Lineage};
 use evenkeel_api as api;
 use evenkeel_l4::Tap;
 use evenkeel_l7::tls::TicketSecrets;
@@ -360,7 +360,7 @@ impl Control {
         let refuse = |why: String| Refused::new(Kind::Failed, why);
         let shared = super::overrides::shared_of(&self.running_text());
         let stand = self.stand();
-        let Way { steps, texts } = self.overrides().past().way();
+        let Lineage { steps, texts } = self.overrides().past().way();
         let live = self.overrides().live().clone();
         let more = serde_json::json!({ "text": shared, "stand": stand, "steps": steps, "history": texts, "live": live, "name": self.node_name() });
         let pair = self.pair_or_refused()?;
@@ -398,8 +398,8 @@ impl Control {
             self.sync_mut().peer = Some(name.into());
         }
         let text = more["text"].as_str().ok_or("the other node sent no configuration")?;
-        let stand: Stand = serde_json::from_value(more["stand"].clone()).map_err(|e| e.to_string())?;
-        let way: Way = serde_json::from_value(more.clone()).map_err(|e| e.to_string())?;
+        let stand: Head = serde_json::from_value(more["stand"].clone()).map_err(|e| e.to_string())?;
+        let way: Lineage = serde_json::from_value(more.clone()).map_err(|e| e.to_string())?;
         self.take_configuration(text, stand, &way, &from_peer())
             .map_err(|why| format!("joined, but its configuration cannot be used here: {why}"))?;
         if let Ok(live) = serde_json::from_value(more["live"].clone()) {

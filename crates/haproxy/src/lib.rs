@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenkeel_import::{Gravity, Kind, Running, Source};
+use evenkeel_import::{Running, Severity, Source, SourceKind};
 use evenkeel_model::Snapshot;
 
 use arguments::{Arguments, USAGE};
@@ -185,7 +185,7 @@ fn read(files: &[PathBuf]) -> Result<Vec<Source>, String> {
                 format!("config : Could not open configuration file {} : {e}", file.display())
             })?;
             let text = String::from_utf8_lossy(&text).into_owned();
-            Ok(Source { kind: Kind::Haproxy, file: file.display().to_string(), text })
+            Ok(Source { kind: SourceKind::Haproxy, file: file.display().to_string(), text })
         })
         .collect()
 }
@@ -194,17 +194,17 @@ fn read(files: &[PathBuf]) -> Result<Vec<Source>, String> {
 fn tell(running: &Running, messages: &mut Messages) {
     for left in &running.left {
         let place = format!("config : parsing [{}]", evenkeel_control::text::place(&left.file, left.line));
-        match left.gravity {
-            Gravity::Wrong => messages.alert(&format!("{place} : {}", left.consequence)),
+        match left.severity {
+            Severity::Invalid => messages.alert(&format!("{place} : {}", left.consequence)),
             // Nothing to warn of, and -dW counts warnings.
-            Gravity::Remark => {
+            Severity::Remark => {
                 messages.notice(&format!("{place} : '{}' : {}.", left.keyword, left.consequence))
             }
-            Gravity::Lost | Gravity::Grave => messages.alert(&format!(
+            Severity::Unsupported | Severity::Critical => messages.alert(&format!(
                 "{place} : '{}' is known but not supported by Evenkeel: {}.",
                 left.keyword, left.consequence
             )),
-            Gravity::Note => {
+            Severity::Note => {
                 messages.warning(&format!("{place} : '{}' : {}.", left.keyword, left.consequence))
             }
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::haproxy::run::Run;
 use crate::words::{list, quoted, split_port};
-use crate::{Gravity, Left};
+use crate::{Diagnostic, Severity};
 
 /// A key, its value as TOML has it, and what was decided for the reader.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -183,7 +183,7 @@ pub struct Draft {
     pub userlists: Userlists,
     /// HAProxy's `http-errors`, by name.
     pub errors: BTreeMap<String, ErrorFiles>,
-    pub left: Vec<Left>,
+    pub left: Vec<Diagnostic>,
     /// Folders of certificates and authorities that are named without one.
     pub crt_base: Option<String>,
     pub ca_base: Option<String>,
@@ -241,37 +241,38 @@ pub fn based(base: Option<&String>, file: &str) -> String {
 
 impl Draft {
     /// What is told to it is not heard by this one, which it knows the lists and tables of.
-    pub fn unheard(&self) -> Draft {
+    pub fn scratch(&self) -> Draft {
         let (counted, userlists) = (self.counted.clone(), self.userlists.clone());
         Draft { counted, userlists, errors: self.errors.clone(), run: self.run.clone(), ..Draft::default() }
     }
 
     pub fn left(&mut self, line: usize, keyword: &str, consequence: impl Into<String>) {
-        let gravity = if keeps_off(keyword) { Gravity::Grave } else { Gravity::Lost };
-        self.tell(gravity, line, keyword, consequence.into());
+        let severity = if keeps_off(keyword) { Severity::Critical } else { Severity::Unsupported };
+        self.tell(severity, line, keyword, consequence.into());
     }
 
     /// Left with nothing in its place: somebody gets in, or a service serves nobody.
     pub fn grave(&mut self, line: usize, keyword: &str, consequence: impl Into<String>) {
-        self.tell(Gravity::Grave, line, keyword, consequence.into());
+        self.tell(Severity::Critical, line, keyword, consequence.into());
     }
 
     /// Said for those who read the result; nothing differs in what it does.
     pub fn remark(&mut self, line: usize, keyword: &str, consequence: impl Into<String>) {
-        self.tell(Gravity::Remark, line, keyword, consequence.into());
+        self.tell(Severity::Remark, line, keyword, consequence.into());
     }
 
     /// Something differs that nobody will miss.
     pub fn note(&mut self, line: usize, keyword: &str, consequence: impl Into<String>) {
-        self.tell(Gravity::Note, line, keyword, consequence.into());
+        self.tell(Severity::Note, line, keyword, consequence.into());
     }
 
     pub fn wrong(&mut self, line: usize, keyword: &str, why: impl Into<String>) {
-        self.tell(Gravity::Wrong, line, keyword, why.into());
+        self.tell(Severity::Invalid, line, keyword, why.into());
     }
 
-    fn tell(&mut self, gravity: Gravity, line: usize, keyword: &str, consequence: String) {
-        let left = Left { gravity, file: self.file.clone(), line, keyword: keyword.to_owned(), consequence };
+    fn tell(&mut self, severity: Severity, line: usize, keyword: &str, consequence: String) {
+        let left =
+            Diagnostic { severity, file: self.file.clone(), line, keyword: keyword.to_owned(), consequence };
         // What several proxies have from the same defaults is told once.
         if !self.left.contains(&left) {
             self.left.push(left);

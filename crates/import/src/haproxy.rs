@@ -28,7 +28,7 @@ use crate::words::name;
 use condition::Acls;
 use preprocess::Branch;
 pub use preprocess::condition_holds;
-use proxy::{Kind, Proxy, Word};
+use proxy::{Proxy, SectionKind, Word};
 
 /// Keywords of the `global` section that Evenkeel does by itself, or that mean nothing to it.
 const GLOBAL_MOOT: &[&str] = &[
@@ -268,7 +268,7 @@ impl Reader {
     }
 
     /// Why defaults with rules cannot be those of a proxy.
-    fn misused(&self, kind: Kind, words: &[String], defaults: &[Word]) -> Option<String> {
+    fn misused(&self, kind: SectionKind, words: &[String], defaults: &[Word]) -> Option<String> {
         let name = words.iter().skip_while(|w| *w != "from").nth(1)?;
         if !defaults.iter().any(Word::is_rule) {
             return None;
@@ -279,13 +279,13 @@ impl Reader {
         let of_clients = has("tcp-request", &["connection", "session"]);
         let other = |p: &Proxy| p.kind != kind && p.defaults.as_ref() == Some(name);
         Some(match kind {
-            Kind::Listen => {
+            SectionKind::Listen => {
                 format!("defaults section '{name}' has rules and cannot be used by a listen section")
             }
-            Kind::Backend if of_clients => {
+            SectionKind::Backend if of_clients => {
                 format!("defaults section '{name}' has rules of connections and cannot be used by a backend")
             }
-            Kind::Frontend if has("tcp-response", &["content", "inspect-delay"]) => {
+            SectionKind::Frontend if has("tcp-response", &["content", "inspect-delay"]) => {
                 format!("defaults section '{name}' has rules of responses and cannot be used by a frontend")
             }
             _ if self.proxies.iter().any(other) => {
@@ -306,16 +306,17 @@ impl Reader {
         draft: &mut Draft,
     ) {
         let kind = match keyword.as_str() {
-            "listen" => Kind::Listen,
-            "frontend" => Kind::Frontend,
-            _ => Kind::Backend,
+            "listen" => SectionKind::Listen,
+            "frontend" => SectionKind::Frontend,
+            _ => SectionKind::Backend,
         };
         self.section = keyword;
         let Some(wanted) = words.get(1) else {
             return draft.wrong(number, &self.section, format!("'{}' expects a name", self.section));
         };
         let twice = self.proxies.iter().find(|p| {
-            p.name == *wanted && (p.kind == kind || (p.kind == Kind::Backend) == (kind == Kind::Backend))
+            p.name == *wanted
+                && (p.kind == kind || (p.kind == SectionKind::Backend) == (kind == SectionKind::Backend))
         });
         if let Some(other) = twice {
             let why = format!("'{wanted}' has the same name as the proxy declared at line {}", other.line);
@@ -486,7 +487,7 @@ fn log_target(words: &[String], tag: Option<String>) -> Option<run::LogTarget> {
 
 fn build(proxies: &[Proxy], draft: &mut Draft) {
     let backends: BTreeMap<&str, &Proxy> =
-        proxies.iter().filter(|p| p.kind != Kind::Frontend).map(|p| (p.name.as_str(), p)).collect();
+        proxies.iter().filter(|p| p.kind != SectionKind::Frontend).map(|p| (p.name.as_str(), p)).collect();
     for proxy in proxies {
         if let Some(word) = proxy.last("stick-table") {
             draft.stick_tables.insert(proxy.name.clone(), word.words.clone());
@@ -497,7 +498,7 @@ fn build(proxies: &[Proxy], draft: &mut Draft) {
         draft.file.clone_from(&proxy.file);
         // Of a backend are lines about its servers, not about requests.
         let own = |w: &&Word| w.words.get(1).is_some_and(|to| to != "global");
-        for word in proxy.all("log").filter(own).filter(|_| proxy.kind != Kind::Backend) {
+        for word in proxy.all("log").filter(own).filter(|_| proxy.kind != SectionKind::Backend) {
             log(word.line, &word.words, draft);
         }
         proxy.check(draft);
@@ -514,7 +515,7 @@ fn build(proxies: &[Proxy], draft: &mut Draft) {
             run.proxies.push(facts);
         }
     }
-    for (at, proxy) in proxies.iter().enumerate().filter(|(_, p)| p.kind == Kind::Backend) {
+    for (at, proxy) in proxies.iter().enumerate().filter(|(_, p)| p.kind == SectionKind::Backend) {
         draft.file.clone_from(&proxy.file);
         let mut pool = proxy.pool(draft);
         pool.name = draft.fresh(&name(&proxy.name));
@@ -532,13 +533,13 @@ fn build(proxies: &[Proxy], draft: &mut Draft) {
         }
         draft.pools.push(pool);
     }
-    for (at, proxy) in proxies.iter().enumerate().filter(|(_, p)| p.kind != Kind::Backend) {
+    for (at, proxy) in proxies.iter().enumerate().filter(|(_, p)| p.kind != SectionKind::Backend) {
         draft.file.clone_from(&proxy.file);
         let acls = Acls::of(proxy, draft);
         let before = draft.services.len();
         proxy.services(&backends, &acls, draft);
         let made: Vec<String> = draft.services[before..].iter().map(|s| s.name.clone()).collect();
-        let own = proxy.kind == Kind::Listen && proxy.has_servers();
+        let own = proxy.kind == SectionKind::Listen && proxy.has_servers();
         let pool = draft.services.get(before).filter(|_| own).map(|s| match &s.pool {
             Some(pool) => pool.clone(),
             None => s.name.clone(),

@@ -25,7 +25,7 @@ pub use haproxy::run::{
 
 /// Whose configuration a text is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum SourceKind {
     Haproxy,
     Keepalived,
     Ldirectord,
@@ -35,18 +35,24 @@ pub enum Kind {
     Apache,
 }
 
-impl Kind {
-    pub const ALL: [Kind; 6] =
-        [Kind::Haproxy, Kind::Keepalived, Kind::Ldirectord, Kind::Lvs, Kind::Pound, Kind::Apache];
+impl SourceKind {
+    pub const ALL: [SourceKind; 6] = [
+        SourceKind::Haproxy,
+        SourceKind::Keepalived,
+        SourceKind::Ldirectord,
+        SourceKind::Lvs,
+        SourceKind::Pound,
+        SourceKind::Apache,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
-            Kind::Haproxy => "haproxy",
-            Kind::Keepalived => "keepalived",
-            Kind::Ldirectord => "ldirectord",
-            Kind::Lvs => "lvs",
-            Kind::Pound => "pound",
-            Kind::Apache => "apache",
+            SourceKind::Haproxy => "haproxy",
+            SourceKind::Keepalived => "keepalived",
+            SourceKind::Ldirectord => "ldirectord",
+            SourceKind::Lvs => "lvs",
+            SourceKind::Pound => "pound",
+            SourceKind::Apache => "apache",
         }
     }
 }
@@ -54,30 +60,43 @@ impl Kind {
 /// One file of the source.
 #[derive(Clone, Debug)]
 pub struct Source {
-    pub kind: Kind,
+    pub kind: SourceKind,
     pub file: String,
     pub text: String,
 }
 
 /// What it means that a line was left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gravity {
+pub enum Severity {
     /// Nothing differs for those who use it.
     Remark,
     /// Nothing is lost; something differs.
     Note,
     /// Something that the source does is not done.
-    Lost,
+    Unsupported,
     /// What is not done kept somebody off, or a service has no server without it.
-    Grave,
+    Critical,
     /// The source itself is not right.
-    Wrong,
+    Invalid,
+}
+
+impl Severity {
+    /// As `import --json` prints it; scripts rely on these words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Severity::Remark => "remark",
+            Severity::Note => "note",
+            Severity::Unsupported => "lost",
+            Severity::Critical => "grave",
+            Severity::Invalid => "wrong",
+        }
+    }
 }
 
 /// Something that could not be carried over.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Left {
-    pub gravity: Gravity,
+pub struct Diagnostic {
+    pub severity: Severity,
     pub file: String,
     pub line: usize,
     pub keyword: String,
@@ -88,25 +107,25 @@ pub struct Left {
 #[derive(Clone, Debug)]
 pub struct Imported {
     pub text: String,
-    pub left: Vec<Left>,
+    pub left: Vec<Diagnostic>,
 }
 
 /// Several sources make one configuration.
 pub fn import(sources: &[Source], variables: &BTreeMap<String, String>) -> Imported {
     let mut draft = Draft::default();
-    let haproxy: Vec<&Source> = sources.iter().filter(|s| s.kind == Kind::Haproxy).collect();
+    let haproxy: Vec<&Source> = sources.iter().filter(|s| s.kind == SourceKind::Haproxy).collect();
     if !haproxy.is_empty() {
         haproxy::read(&haproxy, variables, &mut draft);
     }
     for source in sources {
         draft.file.clone_from(&source.file);
         match source.kind {
-            Kind::Haproxy => {}
-            Kind::Keepalived => keepalived::read(&source.text, &mut draft),
-            Kind::Ldirectord => ldirectord::read(&source.text, &mut draft),
-            Kind::Lvs => lvs::read(&source.text, &mut draft),
-            Kind::Pound => pound::read(&source.text, &mut draft),
-            Kind::Apache => apache::read(&source.text, &mut draft),
+            SourceKind::Haproxy => {}
+            SourceKind::Keepalived => keepalived::read(&source.text, &mut draft),
+            SourceKind::Ldirectord => ldirectord::read(&source.text, &mut draft),
+            SourceKind::Lvs => lvs::read(&source.text, &mut draft),
+            SourceKind::Pound => pound::read(&source.text, &mut draft),
+            SourceKind::Apache => apache::read(&source.text, &mut draft),
         }
     }
     draft.join_layers();

@@ -4,7 +4,7 @@ use super::*;
 
 /// Imports, checks that the result is a configuration, and that it holds these texts; what is left
 /// is told by its keywords.
-fn check(sources: &[(Kind, &str)], holds: &[&str], left: &[&str]) -> String {
+fn check(sources: &[(SourceKind, &str)], holds: &[&str], left: &[&str]) -> String {
     let sources: Vec<Source> = sources
         .iter()
         .map(|(kind, text)| Source {
@@ -30,7 +30,7 @@ fn check(sources: &[(Kind, &str)], holds: &[&str], left: &[&str]) -> String {
 fn many_ports_in_the_old_form() {
     let text = "global\n  daemon\n  maxconn 40000\n  ulimit-n 81000\n  stats socket /run/h.stat mode 600\n\ndefaults\n  mode http\n  contimeout 4000\n  clitimeout 1800000\n  srvtimeout 1800000\n  balance roundrobin\n\n# telephones\nlisten OCS_ALL 192.0.2.20:5061\n  bind 192.0.2.20:5060,192.0.2.20:5065\n  mode tcp\n  balance leastconn\n  stick-table type ip size 10240k expire 30m\n  stick on src\n  server one 192.0.2.4 weight 1 check port 5061 inter 2000 rise 2 fall 3\n  server two 192.0.2.5 weight 1 check port 5061 inter 2000 rise 2 fall 3\n  server last 127.0.0.1:9081 backup\n  option redispatch\n\nlisten stats :7777\n  stats enable\n  stats uri /\n";
     check(
-        &[(Kind::Haproxy, text)],
+        &[(SourceKind::Haproxy, text)],
         &[
             "max-connections = 40000",
             "# telephones",
@@ -51,7 +51,7 @@ fn many_ports_in_the_old_form() {
 fn tables_that_count_and_rules_of_answers() {
     let text = "defaults\n mode http\n timeout connect 4s\n timeout client 30s\n timeout server 30s\nfrontend web\n bind 192.0.2.10:80\n stick-table type ip size 100k expire 30s store http_req_rate(10s),conn_cur\n acl abuser sc_http_req_rate(0) gt 20\n http-request track-sc0 src if !{ path_beg /static }\n http-request deny deny_status 429 if abuser or { sc0_conn_cur gt 10 }\n tcp-request content track-sc1 req.hdr(X-Key) table keys\n http-request deny if { src_http_req_rate(keys) gt 5 }\n http-request deny if { sc_http_err_rate(1) gt 5 }\n http-response set-header X-Was %[status] if { status 500:599 }\n http-response deny if { res.hdr(X-Secret) -m found }\n http-after-response set-header X-All 1\n default_backend app\nbackend app\n retry-on empty-response 503 junk-response\n http-reuse never\n http-response del-header Server\n server a 192.0.2.11:80\nbackend keys\n stick-table type string size 1m expire 1h store http_err_rate(1m)\n";
     check(
-        &[(Kind::Haproxy, text)],
+        &[(SourceKind::Haproxy, text)],
         &[
             "[[table]]\nname = \"web\"\nkey = \"{source}\"\nsize = 102400\nexpire = \"30s\"\nperiod = \"10s\"",
             "when = '!path(\"/static*\")'\n  track = \"web\"",
@@ -73,7 +73,7 @@ fn tables_that_count_and_rules_of_answers() {
 fn maps_pages_and_lines() {
     let text = "http-errors e\n errorfile 503 /e/503.http\ndefaults\n mode http\n timeout connect 4s\n timeout client 30s\n timeout server 30s\n log-format \"%ci %ST %{+Q}r\"\nfrontend web\n bind 192.0.2.10:80\n errorfiles e\n http-request redirect location %[path,map(/m/moved)] code 301 ignore-empty\n http-request set-header X-Zone %[src,map_ip(/m/zones,none)]\n http-request deny deny_status 404 errorfiles e if { path /a }\n http-request deny deny_status 429 content-type text/plain string slow if { path /b }\n http-request deny hdr X-A b unknown c\n use_backend %[req.hdr(host),lower,map_dom(/m/hosts,app)]\n use_backend %[path,map(/m/x,nowhere)]\n default_backend app\nbackend app\n server a 192.0.2.11:80\n";
     check(
-        &[(Kind::Haproxy, text)],
+        &[(SourceKind::Haproxy, text)],
         &[
             "error-pages = { 503 = \"/e/503.http\" }",
             "log-format = \"{client} {status} \\\"{request}\\\"\"",
@@ -92,7 +92,7 @@ fn maps_pages_and_lines() {
 fn what_is_allowed_needs_no_more_rules_of_its_proxy() {
     let text = "defaults\n mode http\n timeout connect 4s\n timeout client 30s\n timeout server 30s\nfrontend web\n bind 192.0.2.10:80\n http-request set-header X-Before 1\n http-request allow if { src 10.0.0.0/8 }\n http-request deny if { path /a }\n http-request allow\n http-request set-header X-Never 1\n http-request silent-drop if { path /b }\n use_backend %[req.hdr(host),lower,map(/m/hosts)] if { path_beg /m }\n default_backend app\nbackend app\n http-request set-header X-App 1\n server a 192.0.2.11:80\nbackend other\n http-request deny if { method TRACE }\n http-response deny if { status 500 }\n server b 192.0.2.12:80\n";
     check(
-        &[(Kind::Haproxy, text)],
+        &[(SourceKind::Haproxy, text)],
         &[
             "name = \"rule-1\"\n  set-header = { \"X-Before\" = \"1\" }",
             "when = 'source(\"10.0.0.0/8\")'\n  set-variable = { \"txn.allowed-by-web\" = \"{\\\"1\\\"}\" }",
@@ -115,7 +115,7 @@ fn who_may_come_before_everybody_else_may_not() {
         "listen a\n  bind :81\n  mode tcp\n  tcp-request connection accept if {{ src 10.0.0.0/8 }}\n  tcp-request connection accept if {{ src 192.0.2.1 }}\n  tcp-request connection reject\n  tcp-request content accept if {{ req.ssl_hello_type 1 }}\n  tcp-request content accept if {{ payload(0,4) -m str SSH- }}\n  tcp-request content reject\n{servers}listen b\n  bind :82\n  mode tcp\n  tcp-request inspect-delay 5s\n  tcp-request content accept if HTTP\n{servers}"
     );
     let got = check(
-        &[(Kind::Haproxy, &text)],
+        &[(SourceKind::Haproxy, &text)],
         &[
             "when = '!(source(\"10.0.0.0/8\")) && !(source(\"192.0.2.1\"))'",
             "when = '!(tls-hello()) && !(first-bytes-hex(\"5353482d*\"))'",
@@ -125,14 +125,14 @@ fn who_may_come_before_everybody_else_may_not() {
     // Nothing is behind it that it could keep off.
     assert_eq!(got.matches("deny = {}").count(), 2, "{got}");
     let unknown = "listen a\n  bind :81\n  mode tcp\n  tcp-request content accept if HTTP\n  tcp-request content reject\n  server s 10.0.0.1:80\n";
-    check(&[(Kind::Haproxy, unknown)], &[], &["tcp-request content accept if HTTP"]);
+    check(&[(SourceKind::Haproxy, unknown)], &[], &["tcp-request content accept if HTTP"]);
 }
 
 #[test]
 fn each_server_keeps_what_its_check_has_of_its_own() {
     let text = "listen pg\n  mode tcp\n  bind :81\n  option httpchk OPTIONS /primary\n  default-server inter 3s rise 4 port 8007\n  server a 10.0.0.1:5432 check port 8008\n  server b 10.0.0.2:5432 check port 8009 fall 2\n  server c 10.0.0.3:5432 check inter 500 rise 2\n  server d 10.0.0.4:5432\n";
     let got = check(
-        &[(Kind::Haproxy, text)],
+        &[(SourceKind::Haproxy, text)],
         &[
             "health-check = { type = \"http\", method = \"OPTIONS\", path = \"/primary\" }",
             "health-check = { interval = \"3s\", rise = 4, port = 8008 }",
@@ -144,7 +144,7 @@ fn each_server_keeps_what_its_check_has_of_its_own() {
     assert_eq!(got.matches("health-check").count(), 4, "{got}");
     let text = "virtual_server 10.0.0.9 80 {\n  lb_kind DR\n  delay_loop 6\n  real_server 10.0.0.1 80 {\n    TCP_CHECK {\n      connect_port 81\n    }\n  }\n  real_server 10.0.0.2 80 {\n    TCP_CHECK {\n      connect_port 82\n    }\n  }\n}\n";
     check(
-        &[(Kind::Keepalived, text)],
+        &[(SourceKind::Keepalived, text)],
         &[
             "health-check = { type = \"tcp\", interval = \"6s\" }",
             "health-check = { port = 81 }",
@@ -161,20 +161,20 @@ fn tcp_keep_alive_is_of_clients_and_of_servers() {
         "\ntcp-keep-alive = { idle = \"30s\", interval = \"5s\", probes = 3 }",
         "server-tcp-keep-alive = {}",
     ];
-    let got = check(&[(Kind::Haproxy, text)], &holds, &[]);
+    let got = check(&[(SourceKind::Haproxy, text)], &holds, &[]);
     assert_eq!(got.matches("keep-alive").count(), 2, "{got}");
 }
 
 #[test]
 fn what_opens_or_leaves_nobody_is_grave_and_what_nobody_sees_is_a_remark() {
-    let gravity = |kind, text: &str| {
+    let severity = |kind, text: &str| {
         let source = Source { kind, file: "f".into(), text: text.into() };
         let imported = import(&[source], &BTreeMap::new());
-        imported.left.into_iter().map(|l| (l.gravity, l.keyword)).collect::<Vec<_>>()
+        imported.left.into_iter().map(|l| (l.severity, l.keyword)).collect::<Vec<_>>()
     };
-    let check = |kind, text: &str, expect: &[(Gravity, &str)]| {
-        let got = gravity(kind, text);
-        let got: Vec<(Gravity, &str)> = got.iter().map(|(g, k)| (*g, k.as_str())).collect();
+    let check = |kind, text: &str, expect: &[(Severity, &str)]| {
+        let got = severity(kind, text);
+        let got: Vec<(Severity, &str)> = got.iter().map(|(g, k)| (*g, k.as_str())).collect();
         assert_eq!(got, expect, "{text}");
     };
     let web = "frontend f
@@ -189,28 +189,28 @@ backend b
 backend empty
  mode http
 ";
-    let quiet = [(Gravity::Remark, "inter"), (Gravity::Remark, "backend")];
-    check(Kind::Haproxy, &format!("{web}set-header A b{rest}"), &quiet);
+    let quiet = [(Severity::Remark, "inter"), (Severity::Remark, "backend")];
+    check(SourceKind::Haproxy, &format!("{web}set-header A b{rest}"), &quiet);
     let opens = "deny if { env(X) y }";
     let rule = format!("http-request {opens}");
-    let all = gravity(Kind::Haproxy, &format!("{web}{opens}{rest}"));
-    assert!(all.contains(&(Gravity::Grave, rule)), "{all:?}");
-    let nobody = gravity(
-        Kind::Haproxy,
+    let all = severity(SourceKind::Haproxy, &format!("{web}{opens}{rest}"));
+    assert!(all.contains(&(Severity::Critical, rule)), "{all:?}");
+    let nobody = severity(
+        SourceKind::Haproxy,
         "listen l
  bind :80
  mode tcp
  server s name.example:80
 ",
     );
-    assert!(nobody.iter().any(|(g, _)| *g == Gravity::Grave), "{nobody:?}");
+    assert!(nobody.iter().any(|(g, _)| *g == Severity::Critical), "{nobody:?}");
 }
 
 #[test]
 fn what_servers_of_one_pool_do_not_share_is_told() {
     let text = "backend st\n  stick-table type ip size 20k expire 9m\nlisten a\n  bind :81\n  mode tcp\n  stick on src table st\n  server a 10.0.0.1:80 send-proxy-v2\n  server b 10.0.0.2:80\n  server c 10.0.0.3:80 send-proxy-v2 track st/x\n";
     let got = check(
-        &[(Kind::Haproxy, text)],
+        &[(SourceKind::Haproxy, text)],
         &["persistence = { type = \"source\", timeout = \"9m\", size = 20480 }", "send-proxy = \"v2\""],
         &["b", "track"],
     );
@@ -221,7 +221,7 @@ fn what_servers_of_one_pool_do_not_share_is_told() {
 fn what_frontends_add_and_ask() {
     let text = "global\n  ssl-default-bind-options ssl-min-ver TLSv1.3 no-tls-tickets\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 5s\n  timeout server 5s\n  timeout tarpit 7s\nfrontend f\n  bind :80\n  bind :443 ssl crt /x.pem\n  option forwardfor except 127.0.0.0/8 header X-Client if-none\n  unique-id-format %{+X}o\\ %ci:%cp_%fi:%fp_%Ts_%rt:%pid\n  unique-id-header X-Request-ID\n  log-format %ID\\ %ci\n  http-request tarpit if { path /x }\n  http-request deny if { url_sub a?b }\n  http-request deny if { hdr_ip(X-Real-IP) 10.0.0.0/8 }\n  http-request deny if { hdr_cnt(host) gt 1 }\n  http-request del-header a -m end\n  http-request del-header ^x-.*-y$ -m reg\n  http-request set-method GET if { method TRACE }\n  http-request set-timeout server 90s if { path_beg /report }\n  http-request auth realm no if { path /never }\n  use_backend bk_%[req.hdr(host),lower]\n  default_backend bk_a\nbackend bk_a\n  use-server a if { hdr(X-To) a }\n  server a 10.0.0.1:80\nbackend bk_b\n  balance uri depth 2\n  http-response del-header Server if { status 500 }\n  server b 10.0.0.2:80\n";
     check(
-        &[(Kind::Haproxy, text)],
+        &[(SourceKind::Haproxy, text)],
         &[
             "set-variable = { \"txn.unique-id\" = \"{source}:{source-port}_{destination}:{port}_{uuid}\" }\n  set-header = { \"X-Request-ID\" = \"{variable:txn.unique-id}\" }",
             "log-format = \"{variable:txn.unique-id} {client}\"",
@@ -244,7 +244,7 @@ fn what_frontends_add_and_ask() {
     );
     let asks = "frontend f\n  mode http\n  bind :80\n  http-request deny if { hdr_ip(X-Forwarded-For) 10.0.0.0/8 }\n  http-request set-method HEAD\n  http-request return status 200\n";
     check(
-        &[(Kind::Haproxy, asks)],
+        &[(SourceKind::Haproxy, asks)],
         &[],
         &["http-request deny if { hdr_ip(X-Forwarded-For) 10.0.0.0/8 }", "http-request set-method HEAD", "f"],
     );
@@ -283,7 +283,7 @@ fn checks_are_carried_whole() {
         ("  option mysql-check user haproxy\n", "type = \"mysql\", user = \"haproxy\""),
         ("  option smtpchk EHLO a.example\n", "type = \"smtp\", host = \"a.example\""),
     ] {
-        check(&[(Kind::Haproxy, &backend(lines))], &[holds], &[]);
+        check(&[(SourceKind::Haproxy, &backend(lines))], &[holds], &[]);
     }
     for (lines, left) in [
         ("  option tcp-check\n  tcp-check connect\n  tcp-check connect port 1\n", "tcp-check connect port 1"),
@@ -291,7 +291,7 @@ fn checks_are_carried_whole() {
         ("  option httpchk\n  http-check send uri /a\n  http-check send uri /b\n", "http-check send uri /b"),
         ("  option spop-check\n", "option spop-check"),
     ] {
-        check(&[(Kind::Haproxy, &backend(lines))], &[], &[left]);
+        check(&[(SourceKind::Haproxy, &backend(lines))], &[], &[left]);
     }
 }
 
@@ -299,7 +299,7 @@ fn checks_are_carried_whole() {
 fn remote_desktops() {
     let text = "defaults\n clitimeout 1h\n srvtimeout 1h\nlisten VIP1 192.0.2.10:3389\n mode tcp\n tcp-request inspect-delay 5s\n tcp-request content accept if RDP_COOKIE\n persist rdp-cookie\n balance rdp-cookie\n option tcpka\n option tcplog\n server a 192.0.2.11:3389 weight 1 check inter 2000 rise 2 fall 3\n server b 192.0.2.12:3389 weight 1 check inter 2000 rise 2 fall 3\n option redispatch\n";
     check(
-        &[(Kind::Haproxy, text)],
+        &[(SourceKind::Haproxy, text)],
         &[
             "tcp-keep-alive = {}",
             "server-tcp-keep-alive = {}",
@@ -315,7 +315,7 @@ fn remote_desktops() {
 fn addresses_that_servers_see() {
     let text = "listen web\n bind 192.0.2.10:80\n mode http\n source 0.0.0.0 usesrc clientip\n server a 192.0.2.11:80\n server b 127.0.0.1:80 backup source 0.0.0.0\n server c 192.0.2.12:80 source 192.0.2.1:0\nlisten plain\n bind 192.0.2.10:81\n source 0.0.0.0\n server a 192.0.2.11:80\n";
     let made = check(
-        &[(Kind::Haproxy, text)],
+        &[(SourceKind::Haproxy, text)],
         &["source = \"client\"  # full transparency", "source = \"own\"", "source = \"192.0.2.1\""],
         &[],
     );
@@ -326,7 +326,7 @@ fn addresses_that_servers_see() {
 fn tls_towards_servers() {
     let text = "global\n crt-base /etc/crt\n ca-base /etc/ca\nlisten web\n bind 192.0.2.10:80\n mode http\n default-server ssl ca-file ca.pem crt own.pem sni str(app.example)\n server a 192.0.2.11:443 observe layer7 error-limit 5 check\n server b 192.0.2.12:443 check\nlisten other\n bind 192.0.2.10:81\n server a 192.0.2.11:443 ssl verify none sni req.hdr(host)\n";
     check(
-        &[(Kind::Haproxy, text)],
+        &[(SourceKind::Haproxy, text)],
         &[
             "server-tls = { ca = \"/etc/ca/ca.pem\", sni = \"app.example\", certificate = \"/etc/crt/own.pem\" }",
             "server-tls = { verify = false }",
@@ -340,7 +340,7 @@ fn tls_towards_servers() {
 fn users_and_their_passwords() {
     let text = "userlist staff\n group admins users ann\n user ann password $5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc5\n user bob insecure-password hello groups guests\n user old password 1b$abc\nlisten web\n bind 192.0.2.10:80\n mode http\n acl staff http_auth(staff)\n acl admins http_auth_group(staff) admins\n http-request auth realm Staff if !staff { path_beg /in }\n http-request auth unless admins\n http-request deny if staff\n server a 192.0.2.11:80\n";
     let made = check(
-        &[(Kind::Haproxy, text)],
+        &[(SourceKind::Haproxy, text)],
         &[
             "\"bob\" = \"plain:hello\" }, realm = \"Staff\" }",
             "basic-auth = { accounts = { \"ann\" = \"$5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc5\" }, realm = \"restricted\" }",
@@ -362,7 +362,7 @@ fn what_is_hashed() {
             "listen web\n bind 192.0.2.10:80\n mode http\n balance {balance}\n hash-balance-factor 150\n cookie S insert domain .a.example domain .b.example\n server a 192.0.2.11:80\n"
         );
         let wanted = [keys, "hash-balance-factor = 150", "domains = [\".a.example\", \".b.example\"]"];
-        check(&[(Kind::Haproxy, &text)], &wanted, &[]);
+        check(&[(SourceKind::Haproxy, &text)], &wanted, &[]);
     }
 }
 
@@ -370,7 +370,7 @@ fn what_is_hashed() {
 fn front_and_back_ends() {
     let text = "defaults\n mode http\n timeout connect 4s\n timeout client 1m\n timeout server 1m\n option httplog\nfrontend web\n bind :80\n bind *:443 ssl crt /etc/ssl/www.pem alpn h2,http/1.1\n # the shop's own\n acl shop hdr(host) -i shop.example.org www.shop.example.org\n acl static path_beg /img /css\n acl static path_end .png\n acl old path_reg -i ^/old/[0-9]+$\n acl few nbsrv(app) lt 2\n acl odd env(X) y\n http-request deny deny_status 429 if { src 198.51.100.0/24 } !shop\n http-request redirect scheme https code 301 unless { ssl_fc }\n http-request set-header X-Host \"%[req.hdr(host)] of %[src]\"\n http-request set-header X-Odd %[rand]\n use_backend static if static or old\n use_backend app if shop !static\n use_backend app if odd\n use_backend none if shop\n redirect location https://www.example.org/ if { path /home }\n default_backend app\n option forwardfor\nbackend app\n balance uri\n cookie SID insert indirect nocache httponly attr SameSite=Lax\n option httpchk GET /health HTTP/1.1\\r\\nHost:\\ app\n http-check expect status 200\n default-server check inter 3s fall 2\n server app1 192.0.2.31:8080 cookie app1 maxconn 200\n server app2 192.0.2.32:8080 cookie b disabled\n server app3 app3.example.org:8080\n errorfile 503 /etc/haproxy/503.http\nbackend static\n server s1 192.0.2.41:80\nbackend none\n";
     let made = check(
-        &[(Kind::Haproxy, text)],
+        &[(SourceKind::Haproxy, text)],
         &[
             "vip = [\"0.0.0.0:80\"]",
             "vip = [\"0.0.0.0:443\"]",
@@ -407,7 +407,7 @@ fn front_and_back_ends() {
 fn keepalived_with_every_checker() {
     let text = "! configuration\nglobal_defs {\n notification_email {\n  ops@example.org\n }\n notification_email_from lb@example.org\n smtp_server 192.0.2.25\n}\nvrrp_sync_group G { group { VI_1 } }\nvrrp_instance VI_1 {\n state MASTER\n interface eth0\n virtual_router_id 51\n priority 150\n advert_int 1\n nopreempt\n authentication {\n  auth_type PASS\n  auth_pass 1111\n }\n virtual_ipaddress {\n  192.0.2.10/24 dev eth0\n  192.0.2.11\n }\n notify_master \"/etc/master.sh now\"\n}\nvirtual_server 192.0.2.10 80 {\n delay_loop 6\n lb_algo wlc\n lb_kind DR\n persistence_timeout 50\n protocol TCP\n sorry_server 192.0.2.99 80\n # the first\n real_server 192.0.2.21 80 {\n  weight 3\n  HTTP_GET {\n   url {\n    path /up\n    status_code 200\n   }\n   connect_timeout 3\n   retry 2\n  }\n }\n real_server 192.0.2.22 80 {\n  weight 1\n  TCP_CHECK {\n   connect_timeout 3\n  }\n }\n}\nvirtual_server 192.0.2.11 53 {\n lb_algo sh\n lb_kind NAT\n protocol UDP\n real_server 192.0.2.31 5353 { weight 1 }\n}\nvirtual_server fwmark 7 { lb_kind DR }\n";
     check(
-        &[(Kind::Keepalived, text)],
+        &[(SourceKind::Keepalived, text)],
         &[
             "name = \"lb1\"",
             "router-id = 51",
@@ -434,7 +434,7 @@ fn keepalived_with_every_checker() {
 fn ldirectord_and_piranha() {
     let text = "checktimeout=3\ncheckinterval=5\nautoreload=yes\nquiescent=no\n\n# shop\nvirtual=192.0.2.10:80\n  real=192.0.2.21->192.0.2.23:80 gate 5\n  fallback=127.0.0.1:80\n  service=http\n  request=\"index.html\"\n  receive=\"Test Page\"\n  scheduler=wrr\n  persistent=600\n  netmask=255.255.255.0\n  protocol=tcp\n  checktype=negotiate\nvirtual=192.0.2.10:3389\n  real=192.0.2.31:3389 masq\n  checktype=connect\n";
     check(
-        &[(Kind::Ldirectord, text)],
+        &[(SourceKind::Ldirectord, text)],
         &[
             "# shop",
             "address = \"192.0.2.23\"",
@@ -448,7 +448,7 @@ fn ldirectord_and_piranha() {
     );
     let text = "serial_no = 4\nprimary = 192.0.2.1\nservice = lvs\nbackup_active = 1\nbackup = 192.0.2.2\nnetwork = tunnel\ndebug_level = NONE\n\n## plain\nvirtual http-pool {\n active = 1\n address = 192.0.2.10 eth0:1\n vip_nmask = 255.255.255.255\n port = 80\n send = \"GET / HTTP/1.0\\r\\n\\r\\n\"\n expect = \"HTTP\"\n load_monitor = none\n scheduler = wlc\n protocol = tcp\n timeout = 6\n reentry = 15\n quiesce_server = 0\n server web1 {\n  address = 192.0.2.21\n  active = 1\n  weight = 2\n }\n server web2 {\n  address = 192.0.2.22\n  active = 0\n  weight = 1\n }\n}\nvirtual ssl-pool {\n active = 1\n address = 192.0.2.10 eth0:1\n port = 443\n persistent = 600\n scheduler = lblc\n server web1 {\n  address = 192.0.2.21\n  active = 1\n  weight = 1\n }\n}\n";
     check(
-        &[(Kind::Lvs, text)],
+        &[(SourceKind::Lvs, text)],
         &[
             "name = \"http-pool\"",
             "# plain",
@@ -467,7 +467,7 @@ fn pound_in_front_of_haproxy_is_one_service() {
     let pound = "TimeOut 60\nClient 30\nListenHTTPS\n  Address 192.0.2.142\n  Port 443\n  Cert \"/etc/pound/www.pem\"\n  Service\n    BackEnd\n      Address 192.0.2.142\n      Port 81\n    End\n  End\nEnd\n";
     let haproxy = "defaults\n mode http\n contimeout 4000\n clitimeout 42000\n srvtimeout 43000\nlisten SSL_Backend 192.0.2.142:81\n option forwardfor\n cookie SERVERID insert nocache indirect\n server RIP 192.0.2.98:80 weight 1 cookie RIP check inter 2000\n";
     check(
-        &[(Kind::Pound, pound), (Kind::Haproxy, haproxy)],
+        &[(SourceKind::Pound, pound), (SourceKind::Haproxy, haproxy)],
         &[
             "vip = [\"192.0.2.142:443\"]",
             "vip = [\"192.0.2.142:81\"]",
@@ -480,7 +480,7 @@ fn pound_in_front_of_haproxy_is_one_service() {
     );
     let alone = "# front\nListenHTTP\n  Address 192.0.2.22\n  Port 80\n  HeadRemove \"X-Secret:.*\"\n  Service\n    HeadRequire \"Host: .*www\\.example\\.org.*\"\n    URL \"^/shop\"\n    BackEnd\n      Address 192.0.2.31\n      Port 8080\n      Priority 5\n    End\n    Session\n      Type COOKIE\n      ID \"JSESSIONID\"\n      TTL 300\n    End\n  End\n  Service\n    Redirect \"https://www.example.org\"\n  End\nEnd\n";
     check(
-        &[(Kind::Pound, alone)],
+        &[(SourceKind::Pound, alone)],
         &[
             "# front",
             "weight = 5",
@@ -496,7 +496,7 @@ fn pound_in_front_of_haproxy_is_one_service() {
 fn apaches_balancer() {
     let text = "<VirtualHost *:80>\n  ServerName www.example.org\n  ServerAlias example.org\n  ProxyRequests off\n  # two of them\n  <Proxy balancer://mycluster>\n    BalancerMember http://192.0.2.21:80 route=web1 loadfactor=2\n    BalancerMember http://192.0.2.22:80 route=web2\n    BalancerMember http://192.0.2.23:80 status=+H\n    Order Deny,Allow\n    Allow from all\n    ProxySet lbmethod=byrequests stickysession=JSESSIONID|jsessionid\n  </Proxy>\n  <Location /balancer-manager>\n    SetHandler balancer-manager\n  </Location>\n  ProxyPass /balancer-manager !\n  ProxyPass /app balancer://mycluster/app\n  ProxyPass / balancer://mycluster/\n</VirtualHost>\n";
     check(
-        &[(Kind::Apache, text)],
+        &[(SourceKind::Apache, text)],
         &[
             "name = \"www.example.org\"",
             "name = \"mycluster\"",
@@ -515,7 +515,7 @@ fn apaches_balancer() {
 fn what_keepalived_checks_and_follows() {
     let text = "vrrp_script fit {\n script \"/usr/bin/pgrep haproxy\"\n weight -20\n}\nvrrp_instance V {\n interface eth0\n virtual_router_id 7\n unicast_src_ip 192.0.2.1\n unicast_peer { 192.0.2.2 }\n track_script { fit }\n notify \"/etc/n.sh\"\n virtual_ipaddress { 192.0.2.10 }\n}\nvirtual_server_group G {\n 192.0.2.20 80\n 192.0.2.21-23 443\n fwmark 5\n}\nvirtual_server group G {\n lb_kind DR\n delay_loop 6\n virtualhost www.example.org\n retry 4\n delay_before_retry 2\n real_server 192.0.2.31 80 {\n  HTTP_GET {\n   url {\n    path /a\n    regex \"all.fine\"\n   }\n   url { path /b }\n   connect_ip 192.0.2.99\n   bindto 192.0.2.1\n  }\n }\n}\nvirtual_server 192.0.2.10 25 {\n lb_kind NAT\n real_server 192.0.2.32 25 {\n  MISC_CHECK {\n   misc_path \"/etc/c.sh 1\"\n   misc_dynamic\n  }\n }\n}\n";
     check(
-        &[(Kind::Keepalived, text)],
+        &[(SourceKind::Keepalived, text)],
         &[
             "track = [\"/usr/bin/pgrep\", \"haproxy\"]",
             "notify = \"/etc/n.sh\"",
@@ -532,7 +532,7 @@ fn what_keepalived_checks_and_follows() {
 fn what_ldirectord_asks() {
     let text = "negotiatetimeout=7\nvirtual=192.0.2.10:143\n\treal=192.0.2.21->192.0.2.22:143 gate\n\treal=nowhere:143 gate\n\tservice=imaps\n\tlogin=\"a\"\n\tpasswd=\"b\"\n\treceive=\"x\"\nvirtual=192.0.2.10:81\n\treal=192.0.2.21:81 gate 1 \"ask\", \"get\"\n\tchecktype=external\n\tcheckcommand=\"/etc/c.sh -a\"\n\tops=yes\n";
     check(
-        &[(Kind::Ldirectord, text)],
+        &[(SourceKind::Ldirectord, text)],
         &[
             "type = \"imap\", tls = { verify = false }, user = \"a\", password = \"b\", timeout = \"7s\"",
             "address = \"192.0.2.22\"",
@@ -546,7 +546,7 @@ fn what_ldirectord_asks() {
 fn pounds_socket_swallows_nothing() {
     let text = "Control \"/run/poundctl.socket\"\nConnTO 3\nListenHTTP\n Address 192.0.2.10\n Port 80\n Client 20\n Err503 \"/etc/503.html\"\n Service\n  URL \"^/a\"\n  IgnoreCase 1\n  BackEnd\n   Address 192.0.2.21\n   Port 80\n   HAport 8080\n   TimeOut 30\n  End\n End\n Service\n  URL \"^/b\"\n  Redirect 301 \"https://www.example.org/b\"\n End\n Service\n  Redirect \"https://www.example.org\"\n End\nEnd\n";
     check(
-        &[(Kind::Pound, text)],
+        &[(SourceKind::Pound, text)],
         &[
             "connect = \"3s\", client = \"20s\"",
             "error-pages = { 503 = \"/etc/503.html\" }",
@@ -563,7 +563,7 @@ fn pounds_socket_swallows_nothing() {
 fn apaches_hosts_share_an_address() {
     let text = "<VirtualHost *:443>\n ServerName one.example\n SSLEngine on\n SSLCertificateFile /one.pem\n SSLProtocol -all +TLSv1.3\n ProxyTimeout 30\n Header always set X-A \"1\"\n RequestHeader set X-B \"%{REMOTE_ADDR}s\"\n ProxyPreserveHost On\n ProxyPass / http://192.0.2.21:8080/\n</VirtualHost>\n<VirtualHost *:443>\n ServerName two.example\n SSLEngine on\n SSLCertificateFile /two.pem\n ProxyPass /api/ https://192.0.2.22/v1/ timeout=90\n ProxyPass / http://192.0.2.23/\n <Location /x>\n  ProxyPass http://192.0.2.24/\n </Location>\n</VirtualHost>\n";
     check(
-        &[(Kind::Apache, text)],
+        &[(SourceKind::Apache, text)],
         &[
             "tls = { min-version = \"1.3\", certificates = [\"/one.pem\", \"/two.pem\"] }",
             "timeouts = { server = \"30s\" }",
@@ -593,7 +593,7 @@ fn noise_is_survived() {
         "acl a hdr(\nuse_backend b if {",
         "listen a :80\n server s\n server t 1.2.3.4:x check inter\n stick on\n timeout\n balance\n cookie\n retries\n option\n bind\n redirect\n http-request\n",
     ];
-    for kind in Kind::ALL {
+    for kind in SourceKind::ALL {
         for text in texts {
             let source = Source { kind, file: "noise".into(), text: text.into() };
             let _ = import(&[source], &BTreeMap::new());
@@ -606,7 +606,7 @@ proptest::proptest! {
     #[test]
     fn any_order_of_words_is_survived(words in proptest::collection::vec(0_usize..WORDS.len(), 0..120)) {
         let text: String = words.iter().map(|w| WORDS[*w]).collect();
-        for kind in Kind::ALL {
+        for kind in SourceKind::ALL {
             let source = Source { kind, file: "words".into(), text: text.clone() };
             let _ = import(&[source], &BTreeMap::new());
         }
@@ -698,7 +698,7 @@ fn flags_of_conditions_are_heeded() {
         "listen a\n bind 192.0.2.1:80\n acl b path_end -i .asp .php\n http-request deny if { path_beg -i /admin }\n http-request deny if b\n http-request deny if { req.hdr(user-agent) -m sub -i badbot }\n http-request deny if { cook(role) -i root }\n http-request deny if { path -m dir -i /x/ }\n http-request deny if { path,lower -i -m reg ^/Y }\n http-request deny if { path_len gt 9 }\n http-request deny if { base_beg -i h/ }\n http-request deny if { path a*b }\n server s 192.0.2.2:80\n",
     );
     check(
-        &[(Kind::Haproxy, &text)],
+        &[(SourceKind::Haproxy, &text)],
         &[
             r#"path =~ "(?i)^/admin""#,
             r#"path =~ "(?i)(?:\\.asp|\\.php)$""#,
@@ -716,7 +716,7 @@ fn flags_of_conditions_are_heeded() {
         "listen a\n bind 192.0.2.1:80\n http-request deny if { path -i -f /list }\n http-request deny if { path -M /x }\n server s 192.0.2.2:80\n",
     );
     check(
-        &[(Kind::Haproxy, &text)],
+        &[(SourceKind::Haproxy, &text)],
         &[],
         &["http-request deny if { path -i -f /list }", "http-request deny if { path -M /x }"],
     );
@@ -728,7 +728,7 @@ fn values_that_toml_cannot_read_are_told() {
         "global\n maxconn \"\"\n{}",
         of_haproxy("listen a\n bind 192.0.2.1:80\n server s 192.0.2.2:80\n")
     );
-    check(&[(Kind::Haproxy, &text)], &[], &["max-connections"]);
+    check(&[(SourceKind::Haproxy, &text)], &[], &["max-connections"]);
 }
 
 #[test]
@@ -737,7 +737,7 @@ fn what_a_backend_brings_behind_a_rule() {
         "frontend f\n bind 192.0.2.1:80\n stats uri /st\n use_backend reports if { path_beg /r }\n use_backend app if { path_beg /app }\n use_backend m if { path_beg /m }\n default_backend web\nbackend web\n server s 192.0.2.2:80\nbackend reports\n timeout server 20s\n timeout queue 9s\n server s 192.0.2.2:80\nbackend app\n server a1 app1.internal:8080 check\nbackend m\n errorfile 503 /m.http\n",
     );
     check(
-        &[(Kind::Haproxy, &text)],
+        &[(SourceKind::Haproxy, &text)],
         &[
             "vip = [\"192.0.2.1:80\"]",
             "server-timeout = \"20s\"",
@@ -752,7 +752,11 @@ fn what_a_backend_brings_behind_a_rule() {
 #[test]
 fn timeouts_of_tunnels_and_hosts_in_old_forms() {
     let text = "defaults\n mode tcp\n timeout connect 1s\n timeout client 2s\n timeout server 2s\n timeout tunnel 60s\nlisten a\n bind 192.0.2.1:80\n option httpchk\n http-check send meth GET uri / ver HTTP/1.1\\r\\nHost:\\ inner.test\n server s 192.0.2.2:80 check\n";
-    check(&[(Kind::Haproxy, text)], &["client = \"60s\", server = \"60s\"", "host = \"inner.test\""], &[]);
+    check(
+        &[(SourceKind::Haproxy, text)],
+        &["client = \"60s\", server = \"60s\"", "host = \"inner.test\""],
+        &[],
+    );
 }
 
 #[test]
@@ -764,7 +768,7 @@ fn keepalived_tells_two_roles_and_heeds_the_global_version() {
     };
     let text =
         format!("global_defs {{\n vrrp_version 3\n}}\n{}{}", one("A", "MASTER", 51), one("B", "BACKUP", 52));
-    let made = check(&[(Kind::Keepalived, &text)], &[], &["vrrp_instance"]);
+    let made = check(&[(SourceKind::Keepalived, &text)], &[], &["vrrp_instance"]);
     assert!(!made.contains("version = 2"), "{made}");
 }
 
@@ -775,7 +779,7 @@ fn servers_that_persistence_does_not_remember() {
         let text = format!(
             "defaults\n mode http\n timeout connect 4s\n timeout client 30s\n timeout server 30s\nlisten web\n bind 192.0.2.10:80\n{keys}{servers}"
         );
-        check(&[(Kind::Haproxy, &text)], &[], &[])
+        check(&[(SourceKind::Haproxy, &text)], &[], &[])
     };
     let blocks = |text: &str| -> Vec<bool> {
         text.split("real-server]]").skip(1).map(|block| block.contains("non-stick = true")).collect()

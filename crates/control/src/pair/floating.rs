@@ -11,8 +11,8 @@ use evenkeel_model::{Mode, Snapshot};
 use evenkeel_platform::{Announcer, Interface, Network, OwnAddress};
 use tracing::{info, warn};
 
-use super::eyes::Seen;
 use super::guard::{Guard, Place};
+use super::network_watcher::NetworkSnapshot;
 use crate::neighbours::is_near;
 
 /// After a takeover, and after the other node was active too, the addresses are announced again at
@@ -42,7 +42,7 @@ pub struct Floating {
     announcements: Vec<Instant>,
     pub announced_at: Option<Instant>,
     /// Addresses of no interface of this machine's.
-    pub homeless: Vec<IpAddr>,
+    pub unplaced: Vec<IpAddr>,
 }
 
 /// The addresses that move with the role: VIPs, except such as never leave a machine, and more.
@@ -91,7 +91,7 @@ impl Floating {
             interfaces: Vec::new(),
             announcements: Vec::new(),
             announced_at: None,
-            homeless: Vec::new(),
+            unplaced: Vec::new(),
         })
     }
 
@@ -112,7 +112,7 @@ impl Floating {
     }
 
     /// Where the addresses belong, ahead of time: a takeover then only adds them.
-    pub fn see(&mut self, Seen { interfaces, own, ways, .. }: Seen, guard: &mut Guard) {
+    pub fn see(&mut self, NetworkSnapshot { interfaces, own, ways, .. }: NetworkSnapshot, guard: &mut Guard) {
         self.interfaces = interfaces;
         // Where the note of an earlier process was lost, or could not be written, the kernel knows.
         let known = own.iter().filter(|o| o.ours && self.wanted.iter().any(|w| w.0 == o.address));
@@ -120,7 +120,7 @@ impl Floating {
         let known = known.filter(|o| !loopback(o.interface)).map(|o| (o.interface, o.address, o.prefix));
         self.added.extend(known);
         let foreign = |o: &&OwnAddress| !self.added.contains(&(o.interface, o.address, o.prefix));
-        self.homeless.clear();
+        self.unplaced.clear();
         let mut places = BTreeSet::new();
         for (address, prefix) in &self.wanted {
             let whole = if address.is_ipv4() { 32 } else { 128 };
@@ -135,7 +135,7 @@ impl Floating {
             };
             match interface {
                 Some(interface) => drop(places.insert((interface, *address, prefix.unwrap_or(whole)))),
-                None => self.homeless.push(*address),
+                None => self.unplaced.push(*address),
             }
         }
         self.announcers

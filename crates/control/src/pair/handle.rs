@@ -91,7 +91,7 @@ pub struct View {
     pub paths: Vec<(String, Option<Instant>, Option<String>)>,
     pub refused: BTreeMap<&'static str, u64>,
     pub announced: Option<Instant>,
-    pub homeless: Vec<IpAddr>,
+    pub unplaced: Vec<IpAddr>,
     pub real_time: Option<String>,
     pub guarded: bool,
     pub witness: Option<(SocketAddr, Option<Instant>)>,

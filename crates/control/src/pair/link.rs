@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use evenkeel_agree::past::{Stand, Way};
+use evenkeel_agree::past::{Head, Lineage};
 use evenkeel_api as api;
 use evenkeel_l4::Batch;
 use evenkeel_model::PairSettings;
@@ -34,16 +34,16 @@ pub enum Say {
     Hello {
         name: String,
         active: bool,
-        stand: Stand,
+        stand: Head,
         #[serde(flatten)]
-        way: Way,
+        way: Lineage,
         live: Live,
     },
     /// Take this configuration: the receiver's is an ancestor of it, or a person wants it so.
     Configuration {
-        stand: Stand,
+        stand: Head,
         #[serde(flatten)]
-        way: Way,
+        way: Lineage,
         text: String,
         forced: bool,
     },
@@ -51,7 +51,7 @@ pub enum Say {
     Prepare {
         id: u64,
         base: u64,
-        stand: Stand,
+        stand: Head,
         text: String,
         #[serde(default)]
         options: api::CommitOptions,
@@ -202,7 +202,7 @@ impl PeerLink {
                     loop {
                         tokio::select! {
                             event = inbox.recv() => match event {
-                                Some(event) => hear(event, &tables, &place, &out),
+                                Some(event) => on_event(event, &tables, &place, &out),
                                 None => return,
                             },
                             _ = pulse.tick() => {
@@ -314,7 +314,7 @@ impl PeerLink {
     }
 }
 
-fn hear(event: Event, tables: &Tables, folder: &Path, out: &UnboundedSender<FromPeer>) {
+fn on_event(event: Event, tables: &Tables, folder: &Path, out: &UnboundedSender<FromPeer>) {
     let news = match event {
         Event::Up { program } => FromPeer::Up { program },
         Event::Down(_) => FromPeer::Down,
@@ -326,8 +326,8 @@ fn hear(event: Event, tables: &Tables, folder: &Path, out: &UnboundedSender<From
             FromPeer::Joined { name }
         }
         Event::Frame(frame) => match frame.kind {
-            TABLES => return tables.hear(&frame.body),
-            REMOVED => return tables.hear_removed(&frame.body),
+            TABLES => return tables.apply_remote(&frame.body),
+            REMOVED => return tables.apply_removed(&frame.body),
             SAY => match serde_json::from_slice(&frame.body) {
                 Ok(say) => FromPeer::Said(say),
                 Err(error) => return warn!(%error, "a message of the peer is not understood"),

@@ -1,11 +1,11 @@
 //! The pair in the daemon: what the thread of the election needs, what is told of it.
 
-mod eyes;
 mod floating;
 mod guard;
 mod handle;
 mod keys;
 mod link;
+mod network_watcher;
 mod paths;
 mod removed;
 mod tables;
@@ -209,7 +209,7 @@ impl Pair {
             link: None,
             refused: view.refused.into_iter().map(|(why, count)| (why.to_owned(), count)).collect(),
             announced_ms_ago: ago(view.announced),
-            addresses_without_interface: view.homeless.iter().map(ToString::to_string).collect(),
+            addresses_without_interface: view.unplaced.iter().map(ToString::to_string).collect(),
             conflict: view.conflict,
             guarded: view.guarded,
             real_time: view.real_time.is_none(),

@@ -12,13 +12,13 @@ use evenkeel_vrrp::advert::{self, Advert, Malformed, Message};
 
 pub struct Path {
     pub name: String,
-    kind: Kind,
+    kind: PathKind,
     pub heard_at: Option<Instant>,
     /// Why it does not work.
     pub trouble: Option<String>,
 }
 
-enum Kind {
+enum PathKind {
     Link {
         socket: UdpSocket,
         peer: SocketAddr,
@@ -60,19 +60,19 @@ pub fn paths_of(settings: &PairSettings) -> Vec<Path> {
     if let Some(serial) = &settings.serial {
         wanted.push((format!("serial {}", serial.display()), Wanted::Serial(serial.clone())));
     }
-    let path = |(name, wanted)| Path { name, kind: Kind::Closed(wanted), heard_at: None, trouble: None };
+    let path = |(name, wanted)| Path { name, kind: PathKind::Closed(wanted), heard_at: None, trouble: None };
     wanted.into_iter().map(path).collect()
 }
 
 impl Path {
     /// Opens the path if it is not open.
     pub fn open(&mut self, own: &[OwnAddress], interfaces: &[Interface], bell: &Arc<OwnedFd>) {
-        let Kind::Closed(wanted) = &self.kind else { return };
+        let PathKind::Closed(wanted) = &self.kind else { return };
         let opened = match wanted {
             Wanted::Link(listen, peer) => open_link(*listen, *peer),
             Wanted::Vrrp(router, vrrp) => open_vrrp(*router, vrrp, own, interfaces),
             Wanted::Serial(path) => SerialLine::open(path, bell.clone())
-                .map(Kind::Serial)
+                .map(PathKind::Serial)
                 .map_err(|e| format!("{}: {e}", path.display())),
         };
         match opened {
@@ -86,35 +86,35 @@ impl Path {
 
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.kind {
-            Kind::Link { socket, .. } => Some(socket.as_fd()),
-            Kind::Vrrp { socket, .. } => Some(socket.as_fd()),
+            PathKind::Link { socket, .. } => Some(socket.as_fd()),
+            PathKind::Vrrp { socket, .. } => Some(socket.as_fd()),
             // These ring the bell.
-            Kind::Serial(_) | Kind::Closed(_) => None,
+            PathKind::Serial(_) | PathKind::Closed(_) => None,
         }
     }
 
     pub fn router(&self) -> Option<usize> {
         match &self.kind {
-            Kind::Vrrp { router, .. } => Some(*router),
+            PathKind::Vrrp { router, .. } => Some(*router),
             _ => None,
         }
     }
 
     pub fn send_sealed(&mut self, message: &[u8]) {
         let sent = match &mut self.kind {
-            Kind::Link { socket, peer } => socket.send_to(message, *peer).map(drop),
-            Kind::Vrrp { socket, router_id, priority, .. } => {
+            PathKind::Link { socket, peer } => socket.send_to(message, *peer).map(drop),
+            PathKind::Vrrp { socket, router_id, priority, .. } => {
                 let source = socket.source;
                 socket.send(|target| advert::encode_sealed(*router_id, *priority, message, source, target))
             }
-            Kind::Serial(line) => line.send(message),
-            Kind::Closed(_) => return,
+            PathKind::Serial(line) => line.send(message),
+            PathKind::Closed(_) => return,
         };
         self.note(sent);
     }
 
     pub fn send_advert(&mut self, advert: &Advert) {
-        if let Kind::Vrrp { socket, .. } = &self.kind {
+        if let PathKind::Vrrp { socket, .. } = &self.kind {
             let source = socket.source;
             let sent = socket.send(|target| advert.encode(source, target));
             self.note(sent);
@@ -141,7 +141,7 @@ impl Path {
     pub fn receive(&mut self, into: &mut Vec<Received>) {
         const AT_ONCE: usize = 64;
         match &mut self.kind {
-            Kind::Link { socket, peer } => {
+            PathKind::Link { socket, peer } => {
                 let mut buffer = [0; 2048];
                 for _ in 0..AT_ONCE {
                     let Ok((length, from)) = socket.recv_from(&mut buffer) else { return };
@@ -150,7 +150,7 @@ impl Path {
                     }
                 }
             }
-            Kind::Vrrp { socket, router, router_id, .. } => {
+            PathKind::Vrrp { socket, router, router_id, .. } => {
                 for _ in 0..AT_ONCE {
                     let Some(packet) = socket.receive() else { return };
                     if packet.source == socket.source {
@@ -170,13 +170,13 @@ impl Path {
                     }
                 }
             }
-            Kind::Serial(line) => into.extend(line.receive().map(Received::Sealed)),
-            Kind::Closed(_) => {}
+            PathKind::Serial(line) => into.extend(line.receive().map(Received::Sealed)),
+            PathKind::Closed(_) => {}
         }
     }
 }
 
-fn open_link(listen: SocketAddr, peer: SocketAddr) -> Result<Kind, String> {
+fn open_link(listen: SocketAddr, peer: SocketAddr) -> Result<PathKind, String> {
     let listen = match (listen.is_ipv4(), peer.is_ipv4()) {
         (true, false) => SocketAddr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), listen.port()),
         _ => listen,
@@ -187,7 +187,7 @@ fn open_link(listen: SocketAddr, peer: SocketAddr) -> Result<Kind, String> {
         Ok(socket)
     };
     match open() {
-        Ok(socket) => Ok(Kind::Link { socket, peer }),
+        Ok(socket) => Ok(PathKind::Link { socket, peer }),
         Err(error) => Err(format!("cannot listen on {listen}: {error}")),
     }
 }
@@ -197,7 +197,7 @@ fn open_vrrp(
     vrrp: &VrrpSettings,
     own: &[OwnAddress],
     interfaces: &[Interface],
-) -> Result<Kind, String> {
+) -> Result<PathKind, String> {
     let found = interfaces.iter().find(|i| i.name == vrrp.interface);
     let interface = found.ok_or_else(|| format!("there is no interface {}", vrrp.interface))?;
     let fits = |a: &IpAddr| match a {
@@ -212,5 +212,5 @@ fn open_vrrp(
     let group = if vrrp.ipv6 { advert::GROUP6.into() } else { advert::GROUP4.into() };
     let socket = VrrpSocket::open((&interface.name, interface.index), source, group, &vrrp.unicast)
         .map_err(|e| format!("VRRP on {}: {e}", vrrp.interface))?;
-    Ok(Kind::Vrrp { socket, router, router_id: vrrp.router_id, priority: vrrp.priority })
+    Ok(PathKind::Vrrp { socket, router, router_id: vrrp.router_id, priority: vrrp.priority })
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use evenkeel_balance::{Bell, Key, Table, Told, ToldEntry, hash_bytes};
+use evenkeel_balance::{Change, ChangedEntry, Key, OnChange, Table, hash_bytes};
 use evenkeel_l7::EngineConfig;
 use tokio::sync::Notify;
 use tracing::{error, warn};
@@ -64,9 +64,9 @@ pub struct Tables {
 
 struct Shared {
     tables: Mutex<Arc<Vec<TableRef>>>,
-    bell: Arc<Notify>,
+    wake: Arc<Notify>,
     /// Rung by tables.
-    ring: Bell,
+    on_change: OnChange,
     stopped: AtomicBool,
     /// The peer is to be told everything.
     whole: AtomicBool,
@@ -98,8 +98,8 @@ impl Tables {
         let rung = bell.clone();
         let shared = Arc::new(Shared {
             tables: Mutex::default(),
-            bell,
-            ring: Arc::new(move || rung.notify_one()),
+            wake: bell,
+            on_change: Arc::new(move || rung.notify_one()),
             stopped: AtomicBool::new(false),
             whole: AtomicBool::new(false),
             tell_removed: AtomicBool::new(false),
@@ -113,7 +113,7 @@ impl Tables {
 
     /// Follows these tables from now on.
     pub fn set(&self, tables: Vec<TableRef>) {
-        tables.iter().for_each(|table| table.table.follow(&self.shared.ring));
+        tables.iter().for_each(|table| table.table.watch(&self.shared.on_change));
         *lock(&self.shared.tables) = Arc::new(tables);
     }
 
@@ -126,17 +126,17 @@ impl Tables {
     /// Tells the peer everything.
     pub fn tell_whole(&self) {
         self.shared.whole.store(true, Relaxed);
-        self.shared.bell.notify_one();
+        self.shared.wake.notify_one();
     }
 
     /// Tells the peer what was removed lately: it may have been away then.
     pub fn tell_removed(&self) {
         self.shared.tell_removed.store(true, Relaxed);
-        self.shared.bell.notify_one();
+        self.shared.wake.notify_one();
     }
 
     /// The peer tells what was removed there lately.
-    pub fn hear_removed(&self, body: &[u8]) {
+    pub fn apply_removed(&self, body: &[u8]) {
         let tables = lock(&self.shared.tables).clone();
         let Some((name, keys)) = parse_removed(body) else {
             return warn!("a message of the peer about removed entries is not understood");
@@ -149,7 +149,7 @@ impl Tables {
     }
 
     /// A message of the peer.
-    pub fn hear(&self, body: &[u8]) {
+    pub fn apply_remote(&self, body: &[u8]) {
         let tables = lock(&self.shared.tables).clone();
         let now_ms = monotonic_ms();
         let Some(message) = Message::parse(body) else {
@@ -175,7 +175,7 @@ impl Tables {
         for entry in message.entries {
             let told = entry.resolve(table);
             if note_removed(&mut removed, table, &told) {
-                table.table.hear(&told, now_ms);
+                table.table.apply_remote(&told, now_ms);
             }
         }
         drop(removed);
@@ -186,12 +186,12 @@ impl Tables {
 impl Drop for Tables {
     fn drop(&mut self) {
         self.shared.stopped.store(true, Relaxed);
-        self.shared.bell.notify_one();
+        self.shared.wake.notify_one();
     }
 }
 
 /// Remembers what goes and forgets what comes back; whether it is to be followed.
-fn note_removed(removed: &mut Removed, table: &TableRef, told: &Told) -> bool {
+fn note_removed(removed: &mut Removed, table: &TableRef, told: &Change) -> bool {
     let (key, now_ms) = (told.key.bytes(), wall_ms());
     match &told.entry {
         None => {
@@ -205,7 +205,7 @@ fn note_removed(removed: &mut Removed, table: &TableRef, told: &Told) -> bool {
     }
 }
 
-fn note_all_removed(removed: &Mutex<Removed>, table: &TableRef, told: &[Told]) {
+fn note_all_removed(removed: &Mutex<Removed>, table: &TableRef, told: &[Change]) {
     let mut removed = lock(removed);
     for told in told {
         note_removed(&mut removed, table, told);
@@ -250,7 +250,7 @@ struct Unfollow(Arc<Shared>);
 impl Drop for Unfollow {
     fn drop(&mut self) {
         for table in lock(&self.0.tables).iter() {
-            table.table.unfollow(&self.0.ring);
+            table.table.unwatch(&self.0.on_change);
         }
     }
 }
@@ -260,7 +260,7 @@ async fn pump(shared: Arc<Shared>, path: PathBuf, outlet: impl Outlet) {
     let mut journal = Journal::open(path);
     let mut save_at = Instant::now() + SAVE;
     loop {
-        let _ = tokio::time::timeout(SAVE, shared.bell.notified()).await;
+        let _ = tokio::time::timeout(SAVE, shared.wake.notified()).await;
         let tables = lock(&shared.tables).clone();
         if outlet.is_open() && shared.tell_removed.swap(false, Relaxed) {
             tell_removed(&shared.removed, &tables, &outlet);
@@ -268,7 +268,7 @@ async fn pump(shared: Arc<Shared>, path: PathBuf, outlet: impl Outlet) {
         if outlet.is_open() && shared.whole.swap(false, Relaxed) {
             for table in tables.iter() {
                 outlet.send(encode(BEGIN, table, &[]));
-                table.table.whole(monotonic_ms(), |told| {
+                table.table.snapshot(monotonic_ms(), |told| {
                     told.chunks(BATCH).for_each(|some| outlet.send(encode(CHANGES, table, some)));
                 });
                 outlet.send(encode(END, table, &[]));
@@ -319,14 +319,14 @@ struct Message {
 struct NamedEntry {
     key: Key,
     server: Option<String>,
-    entry: Option<ToldEntry>,
+    entry: Option<ChangedEntry>,
 }
 
 impl NamedEntry {
-    fn resolve(self, table: &TableRef) -> Told {
+    fn resolve(self, table: &TableRef) -> Change {
         let number = self.server.and_then(|name| table.servers.iter().find(|(_, n)| *n == name));
         let server = number.map(|(id, _)| *id);
-        Told { key: self.key, entry: self.entry.map(|entry| ToldEntry { server, ..entry }) }
+        Change { key: self.key, entry: self.entry.map(|entry| ChangedEntry { server, ..entry }) }
     }
 }
 
@@ -334,7 +334,7 @@ const PRESENT: u8 = 1;
 const HAS_SERVER: u8 = 2;
 const HAS_COUNTS: u8 = 4;
 
-fn encode(kind: u8, table: &TableRef, told: &[Told]) -> Vec<u8> {
+fn encode(kind: u8, table: &TableRef, told: &[Change]) -> Vec<u8> {
     let mut bytes = vec![kind, table.name.len().min(255) as u8];
     bytes.extend(table.name.bytes().take(255));
     for told in told {
@@ -416,7 +416,7 @@ impl Message {
             entries.push(NamedEntry {
                 key,
                 server,
-                entry: Some(ToldEntry { server: None, left_ms, counts }),
+                entry: Some(ChangedEntry { server: None, left_ms, counts }),
             });
         }
         Some(Message { kind, table, entries })
@@ -475,11 +475,11 @@ impl Journal {
         let mut bytes = Vec::new();
         let now_ms = wall_ms();
         for table in tables {
-            table.table.whole(monotonic_ms(), |told| {
+            table.table.snapshot(monotonic_ms(), |told| {
                 told.chunks(BATCH).for_each(|some| frame(&mut bytes, now_ms, &encode(CHANGES, table, some)));
             });
             for (key, at_ms) in lock(removed).of(&table.name, table.table.expire_ms(), now_ms) {
-                let gone = Told { key: Key::text(&key), entry: None };
+                let gone = Change { key: Key::text(&key), entry: None };
                 frame(&mut bytes, at_ms, &encode(CHANGES, table, &[gone]));
             }
         }
@@ -547,7 +547,7 @@ pub fn replay(path: &Path, tables: &[TableRef]) -> usize {
                     continue;
                 }
             }
-            table.table.hear(&told, now_ms);
+            table.table.apply_remote(&told, now_ms);
             count += usize::from(told.entry.is_some());
         }
     });
@@ -567,7 +567,7 @@ mod tests {
     fn messages_come_back_as_they_were_and_nothing_cut_is_taken() {
         let one = table("pool:web");
         let now = monotonic_ms();
-        one.table.follow(&(Arc::new(|| {}) as Bell));
+        one.table.watch(&(Arc::new(|| {}) as OnChange));
         one.table.set(&Key::text(b"client"), Some(8), now + 5_000, now);
         one.table.count(&Key::text(b"other"), evenkeel_balance::Counter::Requests, 3, now);
         one.table.set(&Key::text(b"gone"), Some(7), now + 5_000, now);
@@ -580,7 +580,7 @@ mod tests {
         let other = table("pool:web");
         other.table.set(&Key::text(b"gone"), Some(7), now + 5_000, now);
         for entry in Message::parse(&bytes).unwrap().entries {
-            other.table.hear(&entry.resolve(&other), now);
+            other.table.apply_remote(&entry.resolve(&other), now);
         }
         assert_eq!(other.table.peek(&Key::text(b"client"), now).unwrap().server, Some(8));
         assert_eq!(other.table.peek(&Key::text(b"gone"), now), None);
@@ -641,10 +641,10 @@ mod tests {
         tables.tell_removed();
         tokio::time::sleep(Duration::from_millis(200)).await;
         for (_, body) in lock(&own.0).iter() {
-            tables.hear(body);
+            tables.apply_remote(body);
         }
         for (_, body) in lock(&sent.0).iter().filter(|(removed, _)| *removed) {
-            others.hear_removed(body);
+            others.apply_removed(body);
             (0..body.len()).for_each(|cut| drop(parse_removed(&body[..cut])));
         }
         for table in [&stale, &fresh] {
@@ -662,9 +662,9 @@ mod tests {
         let now = monotonic_ms();
         let mut bytes = Vec::new();
         for n in 0..20u8 {
-            let told = Told {
+            let told = Change {
                 key: Key::text(&[n]),
-                entry: Some(ToldEntry { server: Some(7), left_ms: 50_000, counts: None }),
+                entry: Some(ChangedEntry { server: Some(7), left_ms: 50_000, counts: None }),
             };
             frame(&mut bytes, wall_ms(), &encode(CHANGES, &one, &[told]));
         }

@@ -22,10 +22,10 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{error, warn};
 
-use super::eyes::{self, Eyes, Seen};
 use super::floating::Floating;
 use super::guard::Guard;
 use super::handle::{End, Handle, News, Order, Resume, Shared, View};
+use super::network_watcher::{self, NetworkSnapshot, NetworkWatcher};
 use super::paths::{Path, Received, paths_of};
 
 /// The guard takes the addresses away after such a silence of this thread.
@@ -58,15 +58,15 @@ pub fn start(start: Start) -> std::io::Result<Handle> {
     let shared = Arc::new(Shared::new());
     let (own_bell, own_shared) = (bell.clone(), shared.clone());
     let floating = Floating::new(start.addresses_file.clone())?;
-    let eyes = Eyes::open(bell.clone())?;
+    let network_watcher = NetworkWatcher::open(bell.clone())?;
     std::thread::Builder::new().name("pair".into()).spawn(move || {
-        let mut thread = Thread::new(start, floating, eyes, inbox, own_bell, own_shared);
+        let mut thread = Thread::new(start, floating, network_watcher, inbox, own_bell, own_shared);
         thread.run();
     })?;
     Ok(Handle { orders, bell, shared })
 }
 
-enum Brain {
+enum ElectionMode {
     /// With an Evenkeel node as peer.
     Pair { election: Box<Election>, peer: Conversation, heard: u64 },
     /// Beside routers of any make.
@@ -77,14 +77,14 @@ struct Thread {
     settings: PairSettings,
     keys: Vec<[u8; 32]>,
     node: u64,
-    brain: Brain,
+    brain: ElectionMode,
     witness: Option<(UdpSocket, SocketAddr, Conversation)>,
     witness_heard: Option<Instant>,
     /// It has said that it lends nothing yet.
     witness_is_quiet: bool,
     paths: Vec<Path>,
     floating: Floating,
-    eyes: Eyes,
+    network_watcher: NetworkWatcher,
     guard: Guard,
     orders: Receiver<Order>,
     bell: Arc<OwnedFd>,
@@ -142,7 +142,7 @@ impl Thread {
     fn new(
         start: Start,
         floating: Floating,
-        eyes: Eyes,
+        network_watcher: NetworkWatcher,
         orders: Receiver<Order>,
         bell: Arc<OwnedFd>,
         shared: Arc<Shared>,
@@ -160,7 +160,7 @@ impl Thread {
                     election.resume(if resume.active { Role::Active } else { Role::Passive }, 0);
                 }
                 election.hold(start.held || start.keys.is_empty(), 0);
-                Brain::Pair { election, peer, heard: 0 }
+                ElectionMode::Pair { election, peer, heard: 0 }
             }
             None => {
                 let routers = settings.routers.iter().map(|r| RouterSettings {
@@ -172,7 +172,7 @@ impl Thread {
                 });
                 let mut group = Group::new(routers.collect(), settings.failback, 0);
                 group.hold(start.held, 0);
-                Brain::Routers(group)
+                ElectionMode::Routers(group)
             }
         };
         let mut thread = Thread {
@@ -184,7 +184,7 @@ impl Thread {
             node: start.node,
             brain,
             floating,
-            eyes,
+            network_watcher,
             guard: Guard::start(GUARD),
             orders,
             bell,
@@ -206,7 +206,8 @@ impl Thread {
         if resume.is_some_and(|r| r.active) {
             thread.why = "taken over from the process before".into();
             // The addresses are on the interfaces already; they are only to be known.
-            let seen = Network::open().and_then(|mut n| eyes::look(&mut n, &thread.floating.wanted()));
+            let seen =
+                Network::open().and_then(|mut n| network_watcher::look(&mut n, &thread.floating.wanted()));
             match seen {
                 Ok(seen) => thread.see(seen),
                 Err(error) => warn!(%error, "the interfaces cannot be read"),
@@ -231,14 +232,14 @@ impl Thread {
     }
 
     fn set_wanted(&mut self, wanted: BTreeSet<(IpAddr, Option<u8>)>) {
-        if let Brain::Routers(group) = &mut self.brain {
+        if let ElectionMode::Routers(group) = &mut self.brain {
             for (at, router) in self.settings.routers.iter().enumerate() {
                 let fits = wanted.iter().map(|w| w.0).filter(|a| a.is_ipv6() == router.ipv6);
                 group.set_addresses(at, fits.collect());
             }
         }
         self.floating.set_wanted(wanted);
-        self.eyes.look_for(self.floating.wanted());
+        self.network_watcher.look_for(self.floating.wanted());
     }
 
     fn now(&self) -> u64 {
@@ -247,8 +248,8 @@ impl Thread {
 
     fn role(&self) -> Role {
         match &self.brain {
-            Brain::Pair { election, .. } => election.role(),
-            Brain::Routers(group) => group.role(),
+            ElectionMode::Pair { election, .. } => election.role(),
+            ElectionMode::Routers(group) => group.role(),
         }
     }
 
@@ -291,10 +292,10 @@ impl Thread {
             let now = Instant::now();
             self.floating.announce_when_due(now);
             stages.done("announcing");
-            if let Some(seen) = self.eyes.seen() {
+            if let Some(seen) = self.network_watcher.seen() {
                 match seen.at > self.floating.changed_at {
                     true => self.see(seen),
-                    false => self.eyes.look_for(self.floating.wanted()),
+                    false => self.network_watcher.look_for(self.floating.wanted()),
                 }
                 stages.done("following the interfaces");
             }
@@ -309,8 +310,8 @@ impl Thread {
     fn wait(&self) {
         let now = self.now();
         let next = match &self.brain {
-            Brain::Pair { election, .. } => election.next_at(now),
-            Brain::Routers(group) => group.next_at(now),
+            ElectionMode::Pair { election, .. } => election.next_at(now),
+            ElectionMode::Routers(group) => group.next_at(now),
         };
         // The guard wants to hear of this thread, too.
         let left = Duration::from_millis(next.saturating_sub(now).clamp(1, 50));
@@ -331,8 +332,8 @@ impl Thread {
     fn tick(&mut self) {
         let now = self.now();
         match &mut self.brain {
-            Brain::Pair { election, .. } => election.tick(now),
-            Brain::Routers(group) => group.tick(now),
+            ElectionMode::Pair { election, .. } => election.tick(now),
+            ElectionMode::Routers(group) => group.tick(now),
         }
     }
 
@@ -344,7 +345,7 @@ impl Thread {
             path.receive(&mut came);
             for received in came.drain(..) {
                 let refused = match (received, &mut self.brain) {
-                    (Received::Sealed(bytes), Brain::Pair { election, peer, heard }) => {
+                    (Received::Sealed(bytes), ElectionMode::Pair { election, peer, heard }) => {
                         match peer.open(&bytes) {
                             Ok(opened) => {
                                 path.heard_at = Some(Instant::now());
@@ -364,13 +365,13 @@ impl Thread {
                             Err(why) => Some(why.as_str()),
                         }
                     }
-                    (Received::Advert { router, advert, source, own }, Brain::Routers(group)) => {
+                    (Received::Advert { router, advert, source, own }, ElectionMode::Routers(group)) => {
                         path.heard_at = Some(Instant::now());
                         group.hear(router, &advert, source, own, now);
                         None
                     }
-                    (Received::Advert { .. }, Brain::Pair { .. }) => Some("VRRP without a seal"),
-                    (Received::Sealed(_), Brain::Routers(_)) => Some("sealed, but there is no peer"),
+                    (Received::Advert { .. }, ElectionMode::Pair { .. }) => Some("VRRP without a seal"),
+                    (Received::Sealed(_), ElectionMode::Routers(_)) => Some("sealed, but there is no peer"),
                     (Received::Malformed(why), _) => Some(why.as_str()),
                 };
                 if let Some(why) = refused {
@@ -378,7 +379,7 @@ impl Thread {
                 }
             }
         }
-        let (Some((socket, address, conversation)), Brain::Pair { election, .. }) =
+        let (Some((socket, address, conversation)), ElectionMode::Pair { election, .. }) =
             (&mut self.witness, &mut self.brain)
         else {
             return;
@@ -413,32 +414,32 @@ impl Thread {
             Order::Trouble(trouble) => {
                 self.trouble = trouble;
                 match &mut self.brain {
-                    Brain::Pair { election, .. } => election.set_trouble(trouble),
-                    Brain::Routers(group) => group.set_trouble(trouble),
+                    ElectionMode::Pair { election, .. } => election.set_trouble(trouble),
+                    ElectionMode::Routers(group) => group.set_trouble(trouble),
                 }
             }
             Order::Settings(settings) => self.set_settings(*settings),
             Order::Keys(keys) => self.set_keys(keys),
             Order::Reopen => {
                 self.paths = paths_of(&self.settings);
-                self.eyes.look_for(self.floating.wanted());
+                self.network_watcher.look_for(self.floating.wanted());
             }
             Order::Hold(held) => match &mut self.brain {
-                Brain::Pair { election, .. } => election.hold(held || self.keys.is_empty(), now),
-                Brain::Routers(group) => group.hold(held, now),
+                ElectionMode::Pair { election, .. } => election.hold(held || self.keys.is_empty(), now),
+                ElectionMode::Routers(group) => group.hold(held, now),
             },
             Order::Give(reply) => {
                 let given = match &mut self.brain {
-                    Brain::Pair { election, .. } if election.role() != Role::Active => {
+                    ElectionMode::Pair { election, .. } if election.role() != Role::Active => {
                         Err("this node is not active".to_owned())
                     }
-                    Brain::Pair { election, .. } => match election.give_to_peer(now) {
+                    ElectionMode::Pair { election, .. } => match election.give_to_peer(now) {
                         true => Ok(()),
                         false => {
                             Err("the peer cannot take over: it is not heard, not passive, or held".to_owned())
                         }
                     },
-                    Brain::Routers(group) => {
+                    ElectionMode::Routers(group) => {
                         group.resign(now);
                         Ok(())
                     }
@@ -447,11 +448,11 @@ impl Thread {
             }
             Order::Want(reply) => {
                 let wanted = match &mut self.brain {
-                    Brain::Pair { election, .. } => match election.want() {
+                    ElectionMode::Pair { election, .. } => match election.want() {
                         true => Ok(()),
                         false => Err("this node is active already, or held passive".to_owned()),
                     },
-                    Brain::Routers(_) => Err("ask the active router to switch over".to_owned()),
+                    ElectionMode::Routers(_) => Err("ask the active router to switch over".to_owned()),
                 };
                 let _ = reply.send(wanted);
             }
@@ -461,7 +462,7 @@ impl Thread {
 
     /// A new configuration of the pair itself. What cannot change at run time is told at the commit.
     fn set_settings(&mut self, settings: PairSettings) {
-        if let Brain::Pair { election, .. } = &mut self.brain {
+        if let ElectionMode::Pair { election, .. } = &mut self.brain {
             election.set_settings(settings_of(&settings, self.node));
         }
         let same_paths = (settings.peer, settings.listen, &settings.serial, &settings.routers)
@@ -471,7 +472,7 @@ impl Thread {
         }
         let other_witness = settings.witness != self.settings.witness;
         self.settings = settings;
-        self.eyes.look_for(self.floating.wanted());
+        self.network_watcher.look_for(self.floating.wanted());
         if other_witness {
             self.witness = None;
             self.open_witness(super::random());
@@ -481,7 +482,7 @@ impl Thread {
     fn set_keys(&mut self, keys: Vec<[u8; 32]>) {
         let first = self.keys.is_empty() && !keys.is_empty();
         let now = self.now();
-        if let Brain::Pair { election, peer, .. } = &mut self.brain {
+        if let ElectionMode::Pair { election, peer, .. } = &mut self.brain {
             peer.set_keys(Keys::new(&keys));
             if first {
                 election.rejoin(now);
@@ -502,7 +503,7 @@ impl Thread {
     fn follow(&mut self) {
         let mut news = Vec::new();
         match &mut self.brain {
-            Brain::Pair { election, .. } => {
+            ElectionMode::Pair { election, .. } => {
                 for event in election.take_events() {
                     match event {
                         Event::Became(role, why) => {
@@ -516,7 +517,7 @@ impl Thread {
                     }
                 }
             }
-            Brain::Routers(group) => {
+            ElectionMode::Routers(group) => {
                 use evenkeel_vrrp::router::Change;
                 for (role, change) in group.take_changes() {
                     let why = match change {
@@ -579,7 +580,7 @@ impl Thread {
             self.conflict = Some(what);
         }
         let now = self.now();
-        let Brain::Pair { election, .. } = &mut self.brain else { return false };
+        let ElectionMode::Pair { election, .. } = &mut self.brain else { return false };
         election.retreat(now + RETREAT_MS, now);
         true
     }
@@ -617,7 +618,7 @@ impl Thread {
     fn send(&mut self) {
         let now = self.now();
         match &mut self.brain {
-            Brain::Pair { election, peer, heard } => {
+            ElectionMode::Pair { election, peer, heard } => {
                 let revision = self.shared.revision.load(Relaxed);
                 let number = peer.next_number();
                 if !self.keys.is_empty()
@@ -632,7 +633,7 @@ impl Thread {
                     let _ = socket.send_to(&conversation.seal(&ask.encode()), *address);
                 }
             }
-            Brain::Routers(group) => {
+            ElectionMode::Routers(group) => {
                 for (router, advert) in group.take_messages() {
                     let own = self.paths.iter_mut().filter(|p| p.router() == Some(router));
                     own.for_each(|path| path.send_advert(&advert));
@@ -641,7 +642,7 @@ impl Thread {
         }
     }
 
-    fn see(&mut self, seen: Seen) {
+    fn see(&mut self, seen: NetworkSnapshot) {
         let own = seen.own.clone();
         self.floating.see(seen, &mut self.guard);
         if !self.guard.is_there() {
@@ -664,8 +665,8 @@ impl Thread {
         let active = self.role() == Role::Active;
         let now = self.now();
         let alone = match &self.brain {
-            Brain::Pair { election, .. } => end == End::Restart && active && !election.peer_alive(),
-            Brain::Routers(_) => false,
+            ElectionMode::Pair { election, .. } => end == End::Restart && active && !election.peer_alive(),
+            ElectionMode::Routers(_) => false,
         };
         let keep = end == End::Successor;
         if keep || alone {
@@ -673,18 +674,18 @@ impl Thread {
             std::mem::replace(&mut self.guard, Guard::none()).leave();
         } else {
             match &mut self.brain {
-                Brain::Pair { election, .. } => {
+                ElectionMode::Pair { election, .. } => {
                     if !election.give_to_peer(now) {
                         election.hold(true, now);
                     }
                 }
-                Brain::Routers(group) => group.hold(true, now),
+                ElectionMode::Routers(group) => group.hold(true, now),
             }
             self.follow();
             self.send();
         }
         match &self.brain {
-            Brain::Pair { peer, .. } if keep => {
+            ElectionMode::Pair { peer, .. } if keep => {
                 Resume { active, life: peer.life(), number: peer.next_number() }
             }
             _ => Resume { active, life: 1, number: 0 },
@@ -700,7 +701,7 @@ impl Thread {
             paths: self.paths.iter().map(|p| (p.name.clone(), p.heard_at, p.trouble.clone())).collect(),
             refused: self.refused.clone(),
             announced: self.floating.announced_at,
-            homeless: self.floating.homeless.clone(),
+            unplaced: self.floating.unplaced.clone(),
             real_time: self.real_time.clone(),
             guarded: self.guard.is_there(),
             witness: self.settings.witness.map(|address| (address, self.witness_heard)),
@@ -709,7 +710,7 @@ impl Thread {
         };
         let at = |ms: u64| self.started + Duration::from_millis(ms);
         match &self.brain {
-            Brain::Pair { election, .. } => {
+            ElectionMode::Pair { election, .. } => {
                 view.since = Some(at(election.role_since()));
                 view.peer_alive = election.peer_alive();
                 view.peer = election.peer().map(|p| p.beat);
@@ -717,7 +718,7 @@ impl Thread {
                 view.split_brain = election.is_split();
                 view.held = election.is_held();
             }
-            Brain::Routers(group) => {
+            ElectionMode::Routers(group) => {
                 view.since = Some(at(group.role_since()));
                 view.held = group.is_held();
                 view.paired = true;

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::CommandFactory;
-use evenkeel_import::{Gravity, Kind, Source, import};
+use evenkeel_import::{Severity, Source, SourceKind, import};
 
 use super::{Exit, Failure, Outcome, place};
 
 /// `KIND FILE... [KIND FILE...]`
 pub fn run(words: &[String], strict: bool, json: bool) -> Outcome {
     let mut sources = Vec::new();
-    let mut kind: Option<Kind> = None;
+    let mut kind: Option<SourceKind> = None;
     for word in words {
         // A word that is a kind and no file says whose the next files are.
-        match Kind::ALL.into_iter().find(|k| k.as_str().eq_ignore_ascii_case(word)) {
+        match SourceKind::ALL.into_iter().find(|k| k.as_str().eq_ignore_ascii_case(word)) {
             Some(next) if !PathBuf::from(word).exists() || kind.is_none() => kind = Some(next),
             _ => {
                 let Some(kind) = kind else {
@@ -36,7 +36,7 @@ pub fn run(words: &[String], strict: bool, json: bool) -> Outcome {
     let imported = import(&sources, &variables);
     if json {
         let left = imported.left.iter().map(|l| {
-            serde_json::json!({ "file": l.file, "line": l.line, "gravity": format!("{:?}", l.gravity).to_lowercase(), "keyword": l.keyword, "consequence": l.consequence })
+            serde_json::json!({ "file": l.file, "line": l.line, "gravity": l.severity.as_str(), "keyword": l.keyword, "consequence": l.consequence })
         });
         super::live::print_json(
             &serde_json::json!({ "configuration": imported.text, "left": left.collect::<Vec<_>>() }),
@@ -54,7 +54,7 @@ pub fn run(words: &[String], strict: bool, json: bool) -> Outcome {
         let why = format!("the configuration has {count} that only you can mend{first}");
         return Err(Failure::new(Exit::Configuration, why));
     }
-    let wrong = imported.left.iter().filter(|l| l.gravity == Gravity::Wrong).count();
+    let wrong = imported.left.iter().filter(|l| l.severity == Severity::Invalid).count();
     if wrong > 0 {
         let why = format!("the source has {} that only you can mend, named above", count(wrong, "error"));
         return Err(Failure::new(Exit::Configuration, why));
@@ -67,7 +67,7 @@ pub fn run(words: &[String], strict: bool, json: bool) -> Outcome {
             if left == 1 { "it was" } else { "they were" }
         );
     }
-    let grave: Vec<_> = imported.left.iter().filter(|l| l.gravity == Gravity::Grave).collect();
+    let grave: Vec<_> = imported.left.iter().filter(|l| l.severity == Severity::Critical).collect();
     if let Some(first) = grave.first() {
         let why = format!(
             "{} would let somebody in who was kept off, or leave a service without a server; the first is {}:{}: {}",

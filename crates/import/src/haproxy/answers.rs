@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::condition::Acls;
-use super::proxy::{Kind, Proxy, Word, with_constants};
+use super::proxy::{Proxy, SectionKind, Word, with_constants};
 use super::rules::{captured, named, table_of};
 use super::sample::{self, variables};
 use crate::draft::{Draft, Table, also, both};
@@ -44,7 +44,7 @@ impl Proxy {
         draft: &mut Draft,
     ) -> Vec<Table> {
         let mut behind: Vec<(&Proxy, String)> = Vec::new();
-        if self.kind == Kind::Frontend {
+        if self.kind == SectionKind::Frontend {
             for word in self.all("use_backend") {
                 for (word, chosen) in self.chosen_by_name(word, backends) {
                     let Ok(when) = word.condition(acls) else { continue };
@@ -62,10 +62,10 @@ impl Proxy {
                 continue;
             }
             for (backend, when) in &behind {
-                let mut unheard = draft.unheard();
-                let own = Acls::of(backend, &mut unheard);
-                let mut rules = backend.answer_rules(keyword, &own, &mut unheard);
-                backend.tell(unheard, draft);
+                let mut scratch = draft.scratch();
+                let own = Acls::of(backend, &mut scratch);
+                let mut rules = backend.answer_rules(keyword, &own, &mut scratch);
+                backend.tell(scratch, draft);
                 rules.iter_mut().for_each(|route| also(route, when));
                 routes.extend(rules);
             }

@@ -10,7 +10,7 @@ use crate::draft::{Draft, Pool, Service, Table};
 use crate::words::{duration, list, name, quoted, split_port, with_port};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum SectionKind {
     Listen,
     Frontend,
     Backend,
@@ -25,7 +25,7 @@ pub struct Word {
 }
 
 pub struct Proxy {
-    pub kind: Kind,
+    pub kind: SectionKind,
     pub name: String,
     pub file: String,
     pub line: usize,
@@ -178,7 +178,13 @@ impl Word {
 }
 
 impl Proxy {
-    pub fn new(kind: Kind, name: &str, line: usize, comments: Vec<String>, defaults: Vec<Word>) -> Proxy {
+    pub fn new(
+        kind: SectionKind,
+        name: &str,
+        line: usize,
+        comments: Vec<String>,
+        defaults: Vec<Word>,
+    ) -> Proxy {
         let inherited = defaults.len();
         Proxy {
             kind,
@@ -244,10 +250,10 @@ impl Proxy {
             if keyword == "mode" && !["http", "tcp", "health", "log"].contains(&word.arg(1)) {
                 draft.wrong(word.line, "mode", format!("unknown proxy mode '{}'", word.arg(1)));
             }
-            if self.kind == Kind::Backend && keyword == "bind" {
+            if self.kind == SectionKind::Backend && keyword == "bind" {
                 draft.wrong(word.line, "bind", format!("'bind' cannot be used in a backend ('{name}')"));
             }
-            if self.kind == Kind::Frontend && keyword == "server" {
+            if self.kind == SectionKind::Frontend && keyword == "server" {
                 draft.wrong(word.line, "server", format!("'server' cannot be used in a frontend ('{name}')"));
             }
         }
@@ -255,9 +261,9 @@ impl Proxy {
 
     pub fn section(&self) -> &'static str {
         match self.kind {
-            Kind::Listen => "listen",
-            Kind::Frontend => "frontend",
-            Kind::Backend => "backend",
+            SectionKind::Listen => "listen",
+            SectionKind::Frontend => "frontend",
+            SectionKind::Backend => "backend",
         }
     }
 
@@ -286,9 +292,9 @@ impl Proxy {
         run::Proxy {
             name: self.name.clone(),
             kind: match self.kind {
-                Kind::Listen => run::ProxyKind::Listen,
-                Kind::Frontend => run::ProxyKind::Frontend,
-                Kind::Backend => run::ProxyKind::Backend,
+                SectionKind::Listen => run::ProxyKind::Listen,
+                SectionKind::Frontend => run::ProxyKind::Frontend,
+                SectionKind::Backend => run::ProxyKind::Backend,
             },
             // The first one is 2, as HAProxy counts.
             id: self.last("id").and_then(|w| w.arg(1).parse().ok()).unwrap_or(at as u32 + 2),
@@ -363,8 +369,8 @@ impl Proxy {
         }
         let ports: usize = self.all("bind").flat_map(|w| w.arg(1).split(',')).count();
         let ranges = self.all("bind").any(|w| split_port(w.arg(1)).1.is_some_and(|p| p.contains('-')));
-        server::servers(self, ports > 1 || ranges || self.kind == Kind::Backend, &mut pool, draft);
-        if self.kind == Kind::Backend {
+        server::servers(self, ports > 1 || ranges || self.kind == SectionKind::Backend, &mut pool, draft);
+        if self.kind == SectionKind::Backend {
             self.what_is_left(draft);
         }
         pool
@@ -627,7 +633,7 @@ impl Proxy {
 
     fn own_or_named(&self, service: &mut Service, draft: &mut Draft) {
         let named = self.last("default_backend").and_then(|w| w.words.get(1)).map(|n| name(n));
-        if self.kind == Kind::Listen && self.has_servers() {
+        if self.kind == SectionKind::Listen && self.has_servers() {
             let mut pool = self.pool(draft);
             let comments = std::mem::take(&mut pool.table.comments);
             service.table.comments.extend(comments.into_iter().skip(self.comments.len()));

@@ -267,8 +267,8 @@ fn without_servers(backend: &Proxy, acls: &Acls, condition: &str, route: &mut Ta
     if !condition.is_empty() {
         route.set("when", literal(condition));
     }
-    let mut unheard = crate::draft::Draft { errors: acls.errors.clone(), ..Default::default() };
-    match backend.pages(&mut unheard).get("503").map(String::as_str) {
+    let mut scratch = crate::draft::Draft { errors: acls.errors.clone(), ..Default::default() };
+    match backend.pages(&mut scratch).get("503").map(String::as_str) {
         Some("/dev/null") => route.set("deny", "{ silent = true }"),
         Some(file) => route.set("answer", format!("{{ status = 503, file = {} }}", quoted(file))),
         None => route.set("deny", "{ status = 503 }"),

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::{lexer, read};
 use crate::draft::Draft;
 use crate::words::split_port;
-use crate::{Kind, Left, Source};
+use crate::{Diagnostic, Source, SourceKind};
 
 /// What the machine makes of words that are no addresses.
 #[derive(Clone, Debug, Default)]
@@ -122,7 +122,7 @@ pub struct Run {
 #[derive(Clone, Debug)]
 pub struct Running {
     pub text: String,
-    pub left: Vec<Left>,
+    pub left: Vec<Diagnostic>,
     pub proxies: Vec<Proxy>,
     pub sockets: Vec<StatsSocket>,
     pub pages: Vec<StatsPage>,
@@ -173,7 +173,7 @@ pub fn is_socket(place: &str) -> bool {
 
 pub fn running(sources: &[Source], variables: &BTreeMap<String, String>, places: Places) -> Running {
     let mut draft = Draft { run: Some(Run { places, ..Run::default() }), ..Draft::default() };
-    let haproxy: Vec<&Source> = sources.iter().filter(|s| s.kind == Kind::Haproxy).collect();
+    let haproxy: Vec<&Source> = sources.iter().filter(|s| s.kind == SourceKind::Haproxy).collect();
     read(&haproxy, variables, &mut draft);
     draft.drop_unsound();
     let text = draft.print();

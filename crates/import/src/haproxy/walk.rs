@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::condition::Acls;
-use super::proxy::{Kind, Proxy, Word, with_constants};
+use super::proxy::{Proxy, SectionKind, Word, with_constants};
 use super::rules::rule;
 use super::{sample, stats, unique};
 use crate::draft::{Draft, Table, also};
@@ -38,7 +38,8 @@ impl Proxy {
             routes.extend(self.pass(pass, backends, acls, sees, draft));
         }
         // The default backend has its rules, too.
-        let target = self.last("default_backend").map(|w| w.arg(1)).filter(|_| self.kind == Kind::Frontend);
+        let target =
+            self.last("default_backend").map(|w| w.arg(1)).filter(|_| self.kind == SectionKind::Frontend);
         match target.map(|name| (name, backends.get(name))) {
             Some((_, Some(backend))) => routes.extend(backend.rules_behind("", backends, sees, draft)),
             Some((wanted, None)) => {
@@ -178,19 +179,19 @@ impl Proxy {
         sees: bool,
         draft: &mut Draft,
     ) -> Vec<Table> {
-        if self.kind != Kind::Backend {
+        if self.kind != SectionKind::Backend {
             return Vec::new();
         }
-        let mut unheard = draft.unheard();
-        let acls = Acls::of(self, &mut unheard);
+        let mut scratch = draft.scratch();
+        let acls = Acls::of(self, &mut scratch);
         // Each service that comes here asks anew; what cannot be carried over is told once.
         let mut routes = Vec::new();
         for pass in ["early", "request", "redirect", "response", "server"] {
             if pass != "response" || !sees {
-                routes.extend(self.pass(pass, backends, &acls, sees, &mut unheard));
+                routes.extend(self.pass(pass, backends, &acls, sees, &mut scratch));
             }
         }
-        self.tell(unheard, draft);
+        self.tell(scratch, draft);
         // Its rules are asked before its page.
         routes.extend(stats::page(self, draft));
         routes.iter_mut().for_each(|route| also(route, when));
@@ -198,11 +199,11 @@ impl Proxy {
     }
 
     /// What could not be carried over, once.
-    pub fn tell(&self, unheard: Draft, draft: &mut Draft) {
-        for left in unheard.left {
+    pub fn tell(&self, scratch: Draft, draft: &mut Draft) {
+        for left in scratch.left {
             let told = draft.left.iter().any(|l| (l.line, &l.keyword) == (left.line, &left.keyword));
             if !told {
-                draft.left.push(crate::Left { file: self.file.clone(), ..left });
+                draft.left.push(crate::Diagnostic { file: self.file.clone(), ..left });
             }
         }
     }

@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::agreement::{Agreement, Answered, Asked, Begin, Greeted, Relation, Settled};
-use super::past::{Past, Stand, Way};
+use super::past::{Head, Lineage, Past};
 use super::world::{Broken, Chance};
 
 type Millis = u64;
@@ -21,8 +21,8 @@ const TICK: Millis = 100;
 
 #[derive(Clone, Debug)]
 enum Say {
-    Hello { stand: Stand, way: Way },
-    Configuration { stand: Stand, way: Way, text: u64, forced: bool },
+    Hello { stand: Head, way: Lineage },
+    Configuration { stand: Head, way: Lineage, text: u64, forced: bool },
     Ask { id: u64, base: u64, text: u64 },
     Answer { id: u64, refused: bool },
     Commit { id: u64 },
@@ -488,14 +488,14 @@ impl Edits {
     }
 
     fn greet(&mut self, node: usize, greeted: Greeted) {
-        if self.relation(node) == Relation::Twins {
+        if self.relation(node) == Relation::SameTextOtherHistory {
             self.twins = true;
         }
         match greeted {
             Greeted::Send => self.say_configuration(node, false),
             Greeted::Adopt => {
                 let n = &mut self.nodes[node];
-                let (way, text) = (n.agreement.peers_way(), n.past.text());
+                let (way, text) = (n.agreement.peers_lineage(), n.past.text());
                 n.past.adopt(&way, text);
                 self.say_hello(node);
             }

@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// The network at one moment.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct NetworkSnapshot {
     /// When the look began.
     pub at: Instant,
     pub interfaces: Vec<Interface>,
@@ -27,18 +27,18 @@ pub struct Seen {
     pub ways: BTreeMap<IpAddr, u32>,
 }
 
-pub struct Eyes {
+pub struct NetworkWatcher {
     wanted: Sender<BTreeSet<IpAddr>>,
-    seen: Receiver<Seen>,
+    seen: Receiver<NetworkSnapshot>,
 }
 
-impl Eyes {
+impl NetworkWatcher {
     /// Rings the bell for each look.
-    pub fn open(bell: Arc<OwnedFd>) -> std::io::Result<Eyes> {
+    pub fn open(bell: Arc<OwnedFd>) -> std::io::Result<NetworkWatcher> {
         let (wanted, inbox) = channel::<BTreeSet<IpAddr>>();
         let (outbox, seen) = channel();
         let mut network = Network::open()?;
-        std::thread::Builder::new().name("pair-eyes".into()).spawn(move || {
+        std::thread::Builder::new().name("pair-network_watcher".into()).spawn(move || {
             let mut wanted = BTreeSet::new();
             loop {
                 match inbox.recv_timeout(LOOK) {
@@ -57,7 +57,7 @@ impl Eyes {
                 }
             }
         })?;
-        Ok(Eyes { wanted, seen })
+        Ok(NetworkWatcher { wanted, seen })
     }
 
     /// Looks at once, and from now on for these addresses.
@@ -66,13 +66,13 @@ impl Eyes {
     }
 
     /// The last look, if there was one since the last question.
-    pub fn seen(&self) -> Option<Seen> {
+    pub fn seen(&self) -> Option<NetworkSnapshot> {
         self.seen.try_iter().last()
     }
 }
 
 /// One look, at once.
-pub fn look(network: &mut Network, wanted: &BTreeSet<IpAddr>) -> std::io::Result<Seen> {
+pub fn look(network: &mut Network, wanted: &BTreeSet<IpAddr>) -> std::io::Result<NetworkSnapshot> {
     let at = Instant::now();
     let (interfaces, own) = (network.interfaces()?, network.addresses()?);
     let mut ways = BTreeMap::new();
@@ -84,5 +84,5 @@ pub fn look(network: &mut Network, wanted: &BTreeSet<IpAddr>) -> std::io::Result
             ways.insert(*address, way.interface);
         }
     }
-    Ok(Seen { at, interfaces, own, ways })
+    Ok(NetworkSnapshot { at, interfaces, own, ways })
 }
