@@ -5,8 +5,8 @@ CARGO ?= cargo
 .PHONY: demo ui deb container test lint bench bench-packets bench-pair sim fuzz reference install-build-tools install-tools install-bench-tools
 
 demo: install-build-tools ui
-	$(CARGO) build --release -p evenkeel
-	./target/release/evenkeel demo $(DEMO)
+	$(CARGO) build --profile demo -p evenkeel
+	./target/demo/evenkeel demo $(DEMO)
 
 # The web UI, which the program embeds; without npm the program is built without it.
 ui:
