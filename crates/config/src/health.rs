@@ -58,7 +58,7 @@ pub fn of_server(
         let message = format!("`{key}` does nothing in a health check that opens no connection");
         problems.push(Problem::new(own.span(key).unwrap_or_else(place), message).help("leave it away"));
     }
-    Some(Box::new(HealthCheck {
+    let check = HealthCheck {
         interval: own.duration("interval", pool.interval),
         fast_interval: own.duration("fast-interval", pool.fast_interval),
         timeout: own.duration("timeout", pool.timeout),
@@ -69,7 +69,8 @@ pub fn of_server(
         tls: own.section("tls").map(tls::of_table).or_else(|| pool.tls.clone()),
         send_proxy: own.value("send-proxy").map_or(pool.send_proxy, |_| own.flag("send-proxy")),
         ..pool.clone()
-    }))
+    };
+    (check != *pool).then(|| Box::new(check))
 }
 
 fn probe(section: Section<'_>, flag: &dyn Fn(&str, bool) -> bool, problems: &mut Vec<Problem>) -> Probe {

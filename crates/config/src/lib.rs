@@ -20,6 +20,8 @@ mod schema;
 mod section;
 mod shared;
 mod suggest;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod validate;
 

@@ -1,10 +1,10 @@
 //! The printed steps from one snapshot to the next, and what each does to connections.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use evenkeel_model::{AdminSettings, HealthCheck, Name, Pool, Snapshot, VirtualService};
+use evenkeel_model::{AdminSettings, HealthCheck, Limits, Name, Pool, RealServer, Snapshot, VirtualService};
 
 /// Steps in the order they are carried out. Two equal snapshots have an empty plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,80 +139,95 @@ fn vips(service: &VirtualService) -> String {
     service.vips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
+/// The keys whose fields differ. Every field of the type is listed, `elsewhere` those that
+/// another part of the plan speaks of: a field that is added and forgotten here does not compile.
+macro_rules! changed_keys {
+    ($type:ident, $old:expr, $new:expr, { $($field:ident => $key:literal,)* } elsewhere { $($other:ident)* }) => {{
+        let $type { $($field: _,)* $($other: _,)* } = $old;
+        let mut keys: Vec<&'static str> = Vec::new();
+        $(if $old.$field != $new.$field { keys.push($key); })*
+        keys
+    }};
+}
+
+/// `interval 2s becomes 700ms`, or `interval changes` where a value is not one word.
+fn described(key: &str, old: Option<String>, new: Option<String>) -> String {
+    match (old, new) {
+        (Some(old), Some(new)) => format!("{key} {old} becomes {new}"),
+        _ => format!("{key} changes"),
+    }
+}
+
 fn globals(old: &Snapshot, new: &Snapshot, steps: &mut Vec<Step>) {
-    let mut changed = |what: &str, differs: bool, impact| {
-        if differs {
-            steps.push(step("change", what.to_owned(), String::new(), impact));
-        }
+    let keys = changed_keys!(Snapshot, old, new, {
+        alerts => "[alerts]",
+        graphs_size => "[graphs]",
+        state_directory => "[state]",
+        log => "[log]",
+        packet_path => "[layer-4]",
+        addresses => "[network]",
+        pair => "[pair]",
+        tables => "[[table]]",
+    } elsewhere { admin limits services pools });
+    let mut changed = |what: &str, impact| {
+        steps.push(step("change", what.to_owned(), String::new(), impact));
     };
-    changed("[admin] socket", old.admin.socket != new.admin.socket, Impact::Restart);
+    if old.admin.socket != new.admin.socket {
+        changed("[admin] socket", Impact::Restart);
+    }
     let rest = |s: &Snapshot| AdminSettings { socket: PathBuf::new(), ..s.admin.clone() };
-    changed("[admin]", rest(old) != rest(new), Impact::None);
-    changed("[alerts]", old.alerts != new.alerts, Impact::None);
-    changed("[graphs]", old.graphs_size != new.graphs_size, Impact::None);
-    changed("[state]", old.state_directory != new.state_directory, Impact::Restart);
-    changed("[log]", old.log != new.log, Impact::None);
-    changed(
-        "[limits] workers, buffer-memory",
-        (old.limits.workers, old.limits.buffer_memory) != (new.limits.workers, new.limits.buffer_memory),
-        Impact::Restart,
-    );
-    changed("[pair]", old.pair != new.pair, Impact::None);
-    changed("[[table]]", old.tables != new.tables, Impact::None);
-    changed(
-        "[limits] max-connections",
-        old.limits.max_connections != new.limits.max_connections,
-        Impact::None,
-    );
+    if rest(old) != rest(new) {
+        changed("[admin]", Impact::None);
+    }
+    for key in keys {
+        let at_start = ["[state]", "[layer-4]"].contains(&key);
+        changed(key, if at_start { Impact::Restart } else { Impact::None });
+    }
+    let limits = changed_keys!(Limits, &old.limits, &new.limits, {
+        max_connections => "[limits] max-connections",
+        workers => "[limits] workers",
+        buffer_memory => "[limits] buffer-memory",
+    } elsewhere {});
+    for key in limits {
+        changed(key, if key.ends_with("max-connections") { Impact::None } else { Impact::Restart });
+    }
 }
 
 fn pool_steps(before: &Pool, after: &Pool, steps: &mut Vec<Step>) {
-    let mut fields: BTreeMap<&str, (String, String)> = BTreeMap::new();
-    let mut field = |name, old: String, new: String| {
-        if old != new {
-            fields.insert(name, (old, new));
-        }
+    let keys = changed_keys!(Pool, before, after, {
+        scheduler => "scheduler",
+        hash_key => "hash-key",
+        hash_balance_factor => "hash-balance-factor",
+        persistence => "persistence",
+        moves_drained => "persistence drained",
+        health_check => "health-check",
+        slow_start => "slow-start",
+        retries => "retries",
+        retry_on => "retry-on",
+        max_queue => "max-queue",
+        send_proxy => "send-proxy",
+        source => "source",
+        source_interface => "source-interface",
+        cut_when_down => "on-marked-down",
+        cut_when_removed => "on-removal",
+        tcp_keep_alive => "server-tcp-keep-alive",
+        outlier => "outlier",
+        own_connections => "connection-reuse",
+        server_h2 => "server-http",
+        server_tls => "server-tls",
+    } elsewhere { name real_servers });
+    let value = |key: &str, pool: &Pool| match key {
+        "scheduler" => Some(pool.scheduler.as_str().to_owned()),
+        "hash-balance-factor" => Some(pool.hash_balance_factor.to_string()),
+        "slow-start" => Some(format!("{:?}", pool.slow_start)),
+        "retries" => Some(pool.retries.to_string()),
+        "retry-on" => Some(pool.retry_on.to_string()),
+        "max-queue" => Some(pool.max_queue.to_string()),
+        _ => None,
     };
-    field("scheduler", before.scheduler.as_str().into(), after.scheduler.as_str().into());
-    field("hash-key", before.hash_key.clone(), after.hash_key.clone());
-    field(
-        "hash-balance-factor",
-        before.hash_balance_factor.to_string(),
-        after.hash_balance_factor.to_string(),
-    );
-    field("persistence", format!("{:?}", before.persistence), format!("{:?}", after.persistence));
-    let drained = |pool: &Pool| if pool.moves_drained { "move" } else { "stay" }.to_owned();
-    field("persistence drained", drained(before), drained(after));
-    field("health-check", format!("{:?}", before.health_check), format!("{:?}", after.health_check));
-    field("slow-start", format!("{:?}", before.slow_start), format!("{:?}", after.slow_start));
-    field("server-tls", format!("{:?}", before.server_tls), format!("{:?}", after.server_tls));
-    field("send-proxy", format!("{:?}", before.send_proxy), format!("{:?}", after.send_proxy));
-    field("source", format!("{:?}", before.source), format!("{:?}", after.source));
-    field(
-        "source-interface",
-        format!("{:?}", before.source_interface),
-        format!("{:?}", after.source_interface),
-    );
-    field("on-marked-down", format!("{:?}", before.cut_when_down), format!("{:?}", after.cut_when_down));
-    field(
-        "server-tcp-keep-alive",
-        format!("{:?}", before.tcp_keep_alive),
-        format!("{:?}", after.tcp_keep_alive),
-    );
-    field("outlier", format!("{:?}", before.outlier), format!("{:?}", after.outlier));
-    field("server-http", format!("{:?}", before.server_h2), format!("{:?}", after.server_h2));
-    field("connection-reuse", before.own_connections.to_string(), after.own_connections.to_string());
-    field("retries", before.retries.to_string(), after.retries.to_string());
-    field("retry-on", before.retry_on.to_string(), after.retry_on.to_string());
-    field("max-queue", before.max_queue.to_string(), after.max_queue.to_string());
-    for (name, (old, new)) in fields {
-        let detail = match name {
-            "scheduler" | "hash-balance-factor" | "retries" | "retry-on" | "max-queue" | "slow-start" => {
-                format!("{name} {old} becomes {new}")
-            }
-            _ => format!("{name} changes"),
-        };
-        let impact = if name == "health-check" { Impact::None } else { Impact::NewConnections };
+    for key in keys {
+        let impact = if key == "health-check" { Impact::None } else { Impact::NewConnections };
+        let detail = described(key, value(key, before), value(key, after));
         steps.push(step("change", format!("pool {}", before.name), detail, impact));
     }
     let servers = compare(before.real_servers.iter(), after.real_servers.iter(), |s| s.name.clone());
@@ -231,44 +246,7 @@ fn pool_steps(before: &Pool, after: &Pool, steps: &mut Vec<Step>) {
                 Impact::Drains,
             )),
             Change::Both(old, new) if old != new => {
-                let mut parts = Vec::new();
-                if old.address != new.address {
-                    parts.push(format!("address {} becomes {}", old.address, new.address));
-                }
-                if old.weight != new.weight {
-                    parts.push(format!("weight {} becomes {}", old.weight.get(), new.weight.get()));
-                }
-                if old.max_connections != new.max_connections {
-                    parts.push(format!(
-                        "max-connections {} becomes {}",
-                        old.max_connections, new.max_connections
-                    ));
-                }
-                if old.cookie != new.cookie {
-                    parts.push(format!("cookie {} becomes {}", old.cookie(), new.cookie()));
-                }
-                if old.source != new.source {
-                    parts.push("source changes".into());
-                }
-                if old.check != new.check {
-                    parts.push(format!("check {} becomes {}", old.check, new.check));
-                }
-                if old.health_check != new.health_check {
-                    parts.extend(check_changes(before.check_of(old), after.check_of(new)));
-                }
-                if old.backup != new.backup {
-                    parts.push(format!("backup {} becomes {}", old.backup, new.backup));
-                }
-                if old.non_stick != new.non_stick {
-                    parts.push(format!("non-stick {} becomes {}", old.non_stick, new.non_stick));
-                }
-                if old.admin_state != new.admin_state {
-                    parts.push(format!(
-                        "admin-state {} becomes {}",
-                        old.admin_state.as_str(),
-                        new.admin_state.as_str()
-                    ));
-                }
+                let parts = server_changes((before, old), (after, new));
                 let subject = format!("real server {}/{}", after.name, new.name);
                 steps.push(step("change", subject, parts.join(", "), Impact::NewConnections));
             }
@@ -277,28 +255,74 @@ fn pool_steps(before: &Pool, after: &Pool, steps: &mut Vec<Step>) {
     }
 }
 
-/// What becomes of the health check of one server that has something of its own there.
-fn check_changes(old: &HealthCheck, new: &HealthCheck) -> Vec<String> {
-    let word = |value: Option<String>| value.unwrap_or_else(|| "its own".into());
-    let time = evenkeel_model::format_duration;
-    let mut parts = Vec::new();
-    let mut part = |key: &str, old: String, new: String| {
-        if old != new {
-            parts.push(format!("health-check {key} {old} becomes {new}"));
-        }
+fn server_changes((before, old): (&Pool, &RealServer), (after, new): (&Pool, &RealServer)) -> Vec<String> {
+    let keys = changed_keys!(RealServer, old, new, {
+        address => "address",
+        weight => "weight",
+        max_connections => "max-connections",
+        min_connections => "min-connections",
+        backup => "backup",
+        non_stick => "non-stick",
+        admin_state => "admin-state",
+        cookie => "cookie",
+        check => "check",
+        health_check => "health-check",
+        source => "source",
+    } elsewhere { name });
+    let value = |key: &str, server: &RealServer| match key {
+        "address" => Some(server.address.to_string()),
+        "weight" => Some(server.weight.get().to_string()),
+        "max-connections" => Some(server.max_connections.to_string()),
+        "min-connections" => Some(server.min_connections.to_string()),
+        "backup" => Some(server.backup.to_string()),
+        "non-stick" => Some(server.non_stick.to_string()),
+        "admin-state" => Some(server.admin_state.as_str().to_owned()),
+        "cookie" => Some(server.cookie().to_owned()),
+        "check" => Some(server.check.to_string()),
+        _ => None,
     };
-    part("port", word(old.port.map(|p| p.to_string())), word(new.port.map(|p| p.to_string())));
-    part("address", word(old.address.map(|a| a.to_string())), word(new.address.map(|a| a.to_string())));
-    part("interval", time(old.interval), time(new.interval));
-    part("fast-interval", time(old.fast_interval), time(new.fast_interval));
-    part("timeout", time(old.timeout), time(new.timeout));
-    part("rise", old.rise.to_string(), new.rise.to_string());
-    part("fall", old.fall.to_string(), new.fall.to_string());
-    part("send-proxy", old.send_proxy.to_string(), new.send_proxy.to_string());
-    if old.tls != new.tls {
-        parts.push("health-check tls changes".into());
+    let mut parts = Vec::new();
+    for key in keys {
+        match key {
+            "health-check" => parts.extend(check_changes(before.check_of(old), after.check_of(new))),
+            _ => parts.push(described(key, value(key, old), value(key, new))),
+        }
     }
     parts
+}
+
+/// What becomes of the health check of one server that has something of its own there.
+fn check_changes(old: &HealthCheck, new: &HealthCheck) -> Vec<String> {
+    let keys = changed_keys!(HealthCheck, old, new, {
+        probe => "type",
+        port => "port",
+        address => "address",
+        interval => "interval",
+        fast_interval => "fast-interval",
+        timeout => "timeout",
+        rise => "rise",
+        fall => "fall",
+        tls => "tls",
+        send_proxy => "send-proxy",
+        through_vip => "through-vip",
+        agent => "agent",
+    } elsewhere { mark });
+    let word = |value: Option<String>| value.unwrap_or_else(|| "its own".into());
+    let time = evenkeel_model::format_duration;
+    let value = |key: &str, check: &HealthCheck| match key {
+        "port" => Some(word(check.port.map(|p| p.to_string()))),
+        "address" => Some(word(check.address.map(|a| a.to_string()))),
+        "interval" => Some(time(check.interval)),
+        "fast-interval" => Some(time(check.fast_interval)),
+        "timeout" => Some(time(check.timeout)),
+        "rise" => Some(check.rise.to_string()),
+        "fall" => Some(check.fall.to_string()),
+        "send-proxy" => Some(check.send_proxy.to_string()),
+        _ => None,
+    };
+    let part = |key: &str| described(key, value(key, old), value(key, new));
+    let parts = keys.into_iter().map(|key| format!("health-check {}", part(key)));
+    parts.collect()
 }
 
 fn service_steps(before: &VirtualService, after: &VirtualService, steps: &mut Vec<Step>) {
@@ -309,31 +333,35 @@ fn service_steps(before: &VirtualService, after: &VirtualService, steps: &mut Ve
     for vip in after.vips.iter().filter(|v| !before.vips.contains(v)) {
         steps.push(step("add", subject(), format!("VIP {vip}"), Impact::None));
     }
-    let mut parts = Vec::new();
-    if before.mode != after.mode {
-        parts.push(format!("mode {} becomes {}", before.mode.as_str(), after.mode.as_str()));
-    }
-    if before.pool != after.pool {
-        parts.push(format!("pool {} becomes {}", before.pool, after.pool));
-    }
-    let same = [
-        ("forwarded", before.forwarded == after.forwarded),
-        ("routes", before.routes == after.routes),
-        ("answer-routes", before.answer_routes == after.answer_routes),
-        ("proxy-protocol-from", before.proxy_protocol_from == after.proxy_protocol_from),
-        ("max-body", before.max_body == after.max_body),
-        ("normalize", before.normalize == after.normalize),
-        ("unclear-paths", before.unclear_paths == after.unclear_paths),
-        ("tcp-keep-alive", before.tcp_keep_alive == after.tcp_keep_alive),
-        ("request-trailers", before.request_trailers == after.request_trailers),
-        ("error-pages", before.error_pages == after.error_pages),
-        ("tls", before.tls == after.tls),
-        ("fallback", before.fallback == after.fallback),
-        ("timeouts", before.timeouts == after.timeouts),
-        ("max-connections", before.max_connections == after.max_connections),
-    ];
-    parts.extend(same.iter().filter(|(_, same)| !same).map(|(name, _)| format!("{name} changes")));
-    if !parts.is_empty() {
-        steps.push(step("change", subject(), parts.join(", "), Impact::NewConnections));
+    let keys = changed_keys!(VirtualService, before, after, {
+        mode => "mode",
+        pool => "pool",
+        forwarded => "forwarded",
+        fallback => "fallback",
+        timeouts => "timeouts",
+        max_connections => "max-connections",
+        routes => "routes",
+        answer_routes => "answer-routes",
+        proxy_protocol_from => "proxy-protocol-from",
+        max_body => "max-body",
+        normalize => "normalize",
+        unclear_paths => "unclear-paths",
+        tcp_keep_alive => "tcp-keep-alive",
+        request_trailers => "request-trailers",
+        error_pages => "error-pages",
+        log_format => "log-format",
+        tls => "tls",
+        layer4 => "layer 4",
+    } elsewhere { name vips });
+    let value = |key: &str, service: &VirtualService| match key {
+        "mode" => Some(service.mode.as_str().to_owned()),
+        "pool" => Some(service.pool.to_string()),
+        "max-connections" => Some(service.max_connections.to_string()),
+        _ => None,
+    };
+    let part = |key| described(key, value(key, before), value(key, after));
+    if !keys.is_empty() {
+        let detail = keys.into_iter().map(part).collect::<Vec<_>>().join(", ");
+        steps.push(step("change", subject(), detail, Impact::NewConnections));
     }
 }

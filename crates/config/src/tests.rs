@@ -1,0 +1,365 @@
+//! Walks every key of the schema: each has an effect on what is read, and a plan that speaks of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::schema::{Key, Kind, ROOT, Table};
+use crate::{plan, read};
+
+/// Files in which a key may stand, with a line `# TABLE` where keys of that table go.
+const FILES: [&str; 7] = [
+    r#"
+# admin
+# state
+# log
+# limits
+# layer-4
+# network
+# graphs
+# alerts
+# pair
+[[table]]
+name = "t"
+key = "{source}"
+# table
+[[pool]]
+name = "other"
+# pool
+[[pool.real-server]]
+name = "o1"
+address = "192.0.2.20:80"
+# pool.real-server
+[[pool]]
+name = "some"
+[[pool.real-server]]
+name = "s1"
+address = "192.0.2.23:80"
+[[virtual-service]]
+name = "web"
+vip = ["192.0.2.1:8080"]
+mode = "http"
+pool = "other"
+# virtual-service
+[[virtual-service]]
+name = "own"
+vip = ["192.0.2.1:8081"]
+mode = "http"
+# virtual-service
+[[virtual-service.real-server]]
+name = "w1"
+address = "192.0.2.21:80"
+# virtual-service.real-server
+[[virtual-service.real-server]]
+name = "w2"
+address = "192.0.2.22:80"
+"#,
+    r#"
+[[virtual-service]]
+name = "l4"
+vip = ["192.0.2.1:80"]
+mode = "nat"
+health-check = { type = "tcp", port = 80 }
+# virtual-service
+[[virtual-service.real-server]]
+name = "n1"
+address = "192.0.2.21:80"
+# virtual-service.real-server
+"#,
+    r#"
+[[virtual-service]]
+name = "tcp"
+vip = ["192.0.2.1:3389"]
+mode = "tcp"
+# virtual-service
+[[virtual-service.real-server]]
+name = "c1"
+address = "192.0.2.21:3389"
+# virtual-service.real-server
+"#,
+    r#"
+[pair]
+name = "a"
+peer = "192.0.2.50:9443"
+listen = "192.0.2.51:9443"
+# pair
+"#,
+    r#"
+[[pool]]
+name = "keyed"
+scheduler = "header-hash"
+hash-key = "X-First"
+# pool
+[[pool.real-server]]
+name = "k1"
+address = "192.0.2.20:80"
+# pool.real-server
+[[virtual-service]]
+name = "keyed"
+vip = ["192.0.2.1:80"]
+mode = "http"
+pool = "keyed"
+# virtual-service
+[[virtual-service]]
+name = "own"
+vip = ["192.0.2.1:81"]
+mode = "http"
+scheduler = "cookie-hash"
+hash-key = "first"
+# virtual-service
+[[virtual-service.real-server]]
+name = "k1"
+address = "192.0.2.20"
+"#,
+    r#"
+[[virtual-service]]
+name = "wide"
+vip = ["192.0.2.1:80-90"]
+mode = "snat"
+# virtual-service
+[[virtual-service.real-server]]
+name = "s1"
+address = "192.0.2.20"
+# virtual-service.real-server
+"#,
+    r#"
+[[virtual-service]]
+name = "tunnelled"
+vip = ["192.0.2.1:80"]
+mode = "tun"
+pool = "inside"
+# virtual-service
+[[virtual-service]]
+name = "rdp"
+vip = ["192.0.2.1:3389"]
+mode = "tcp"
+pool = "desktops"
+[[pool]]
+name = "inside"
+# pool
+[[pool.real-server]]
+name = "i1"
+address = "192.0.2.20:80"
+[[pool]]
+name = "desktops"
+# pool
+[[pool.real-server]]
+name = "d1"
+address = "192.0.2.21:3389"
+"#,
+];
+
+/// Keys that cannot be seen here: what they say is what holds without them, or they mean nothing alone.
+const UNSEEN: [&str; 11] = [
+    "pool.health-check[tcp]",
+    "pool.health-check[tcp].steps",
+    "pool.name",
+    "pool.real-server",
+    "pool.real-server.health-check",
+    "pool.same-address",
+    "virtual-service.health-check[tcp].steps",
+    "virtual-service.real-server",
+    "virtual-service.real-server.health-check",
+    "virtual-service.same-address",
+    "virtual-service.timeouts",
+];
+
+/// What a table says beside the key that is tried, so that the whole means something.
+const BESIDE: [(&str, &str); 9] = [
+    (
+        "alerts.email",
+        "server = \"mail.example.org:587\", from = \"a@example.org\", to = [\"b@example.org\"], username = \"u\", password-file = \"/etc/p\"",
+    ),
+    ("alerts.syslog", "server = \"log.example.org:514\""),
+    ("alerts.webhook", "url = \"https://example.org/hook\""),
+    ("virtual-service.tls", "certificates = [\"/etc/first.pem\"]"),
+    ("virtual-service.tls.client-auth", "ca = \"/etc/first.pem\""),
+    ("virtual-service.route", "deny = { status = 404 }"),
+    ("virtual-service.route.basic-auth", "users = \"/etc/users\""),
+    ("virtual-service.answer-route", "set-header = { X-First = \"1\" }"),
+    ("virtual-service.protection", "new-connections = \"9/9s\""),
+];
+
+/// Values of a kind, each with the names of the keys inside it that it tries.
+fn values(kind: &Kind, at: &str) -> Vec<(String, String)> {
+    let here = |all: &[&str]| all.iter().map(|v| (at.to_owned(), (*v).to_owned())).collect::<Vec<_>>();
+    match kind {
+        Kind::Text { .. } => here(&[
+            "\"some\"",
+            "\"{path}\"",
+            "\"/some\"",
+            "\"a@example.org\"",
+            "\"eth0\"",
+            "\"0a0b\"",
+            "\"https://example.org/some\"",
+            "\"example.org:99\"",
+        ]),
+        Kind::Name => here(&["\"other\"", "\"t\"", "\"w2\"", "\"some\""]),
+        Kind::Flag => here(&["true", "false"]),
+        Kind::Integer { min, max } => {
+            let numbers = [7, *min, *max, min + 1, max - 1];
+            numbers
+                .iter()
+                .filter(|n| (min..=max).contains(n))
+                .map(|n| (at.to_owned(), n.to_string()))
+                .collect()
+        }
+        Kind::Duration { .. } => here(&["\"7s\"", "\"700ms\"", "\"7ms\"", "\"7m\"", "\"7h\"", "\"2d\""]),
+        Kind::Size { .. } => here(&["\"7MiB\"", "\"70KiB\"", "\"3GiB\"", "\"7KiB\"", "\"70MiB\""]),
+        Kind::Choice(words) => words.iter().map(|w| (at.to_owned(), format!("{:?}", w.word))).collect(),
+        Kind::Listen => here(&["\"127.0.0.1:19999\""]),
+        Kind::Vip => here(&["\"192.0.2.7:99\""]),
+        Kind::Network => here(&["\"192.0.2.0/24\"", "\"192.0.2.77/32\""]),
+        Kind::File => here(&["\"/etc/some.pem\""]),
+        Kind::Statuses => here(&["\"201-299\"", "\"204\""]),
+        Kind::HttpPath => here(&["\"/some\""]),
+        Kind::Token => here(&["\"X-Some\""]),
+        Kind::Server => here(&["\"192.0.2.8:81\""]),
+        Kind::Condition => here(&["'method(\"GET\")'", "'source(\"192.0.2.0/24\")'"]),
+        Kind::Template => here(&["\"{source}\"", "\"some\"", "\"{path}\""]),
+        Kind::Rate => here(&["\"7/3s\""]),
+        Kind::Address => here(&["\"192.0.2.9\""]),
+        Kind::Ports => here(&["\"10000-20000\"", "\"2000-3000\""]),
+        Kind::Source => here(&["\"192.0.2.3\"", "\"client\""]),
+        Kind::AccessLog => here(&["\"/var/log/some.log\"", "\"stdout\""]),
+        Kind::LogFormat => here(&["\"json\""]),
+        Kind::Map(kind) => {
+            let mut all = wrapped(values(kind, at), "{ X-Some = ", " }");
+            all.extend(wrapped(values(kind, at), "{ 503 = ", " }"));
+            all
+        }
+        Kind::List(kind) => wrapped(values(kind, at), "[", "]"),
+        Kind::Table(table) => tables(table.keys, at, ""),
+        Kind::Tables(table) => wrapped(tables(table.keys, at, ""), "[", "]"),
+        Kind::Typed(variants) => variants
+            .iter()
+            .flat_map(|v| tables(v.keys, &format!("{at}[{}]", v.word), &format!("type = {:?}", v.word)))
+            .collect(),
+    }
+}
+
+fn wrapped(all: Vec<(String, String)>, before: &str, after: &str) -> Vec<(String, String)> {
+    all.into_iter().map(|(at, value)| (at, format!("{before}{value}{after}"))).collect()
+}
+
+/// Inline tables with each of the keys in turn, beside those that must be there.
+fn tables(keys: &[Key], at: &str, first: &str) -> Vec<(String, String)> {
+    let required: Vec<(&str, String)> = keys
+        .iter()
+        .filter(|k| k.required)
+        .filter_map(|k| Some((k.name, format!("{} = {}", k.name, values(&k.kind, "").first()?.1))))
+        .collect();
+    let mut besides = vec![required];
+    let key_of = |part: &'static str| (part.split(' ').next().unwrap_or(""), part.to_owned());
+    let more = BESIDE.iter().filter(|(table, _)| *table == at);
+    besides.extend(more.map(|(_, text)| text.split(", ").map(key_of).collect()));
+    let mut all = Vec::new();
+    for beside in &besides {
+        let parts = |but: &str| {
+            let others = beside.iter().filter(|(name, _)| *name != but).map(|(_, text)| text.clone());
+            Some(first.to_owned()).filter(|f| !f.is_empty()).into_iter().chain(others).collect::<Vec<_>>()
+        };
+        all.push((at.to_owned(), format!("{{ {} }}", parts("").join(", "))));
+        for key in keys {
+            for (at, value) in values(&key.kind, &format!("{at}.{}", key.name)) {
+                let mut parts = parts(key.name);
+                parts.push(format!("{} = {value}", key.name));
+                all.push((at, format!("{{ {} }}", parts.join(", "))));
+            }
+        }
+    }
+    all
+}
+
+/// The file with a key in a table, instead of the one that may be there.
+fn with(file: &str, table: &str, key: &str, value: &str, occurrence: usize) -> Option<String> {
+    let marker = format!("# {table}\n");
+    let at = file.match_indices(&marker).nth(occurrence)?.0;
+    let start = file[..at].rfind("\n[").map_or(0, |i| i + 1);
+    let line = format!("{key} = ");
+    let before: String = file[start..at].split_inclusive('\n').filter(|l| !l.starts_with(&line)).collect();
+    let header = if ROOT.keys.iter().any(|k| k.name == table && matches!(k.kind, Kind::Table(_)))
+        && !file.contains(&format!("[{table}]"))
+    {
+        format!("[{table}]\n")
+    } else {
+        String::new()
+    };
+    let rest = &file[at + marker.len()..];
+    Some(format!("{}{before}{header}{key} = {value}\n{rest}", &file[..start]))
+}
+
+/// Tables of the file by what leads to them.
+fn places(keys: &'static [Key], before: &str, found: &mut Vec<(String, &'static Table)>) {
+    for key in keys {
+        let path = if before.is_empty() { key.name.to_owned() } else { format!("{before}.{}", key.name) };
+        match &key.kind {
+            Kind::Table(table) if before.is_empty() => found.push((path, table)),
+            Kind::Tables(table) if key.name != "route" && key.name != "answer-route" => {
+                found.push((path.clone(), table));
+                places(table.keys, &path, found);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What of a key was seen: it can be written, it changes what is read, a plan speaks of it.
+#[derive(Default)]
+struct Seen {
+    read: bool,
+    differs: bool,
+    silent: Option<String>,
+    refused: String,
+}
+
+#[test]
+fn every_key_has_an_effect_and_a_plan_speaks_of_it() {
+    let mut all = Vec::new();
+    places(ROOT.keys, "", &mut all);
+    let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
+    for file in FILES {
+        let base = read(file).unwrap_or_else(|p| panic!("{p:?}"));
+        for (path, table) in &all {
+            for key in table.keys {
+                for (at, value) in values(&key.kind, &format!("{path}.{}", key.name)) {
+                    let seen = seen.entry(at).or_default();
+                    for text in (0..2).filter_map(|n| with(file, path, key.name, &value, n)) {
+                        let new = match read(&text) {
+                            Ok(new) => new,
+                            Err(problems) => {
+                                let why = problems.iter().map(|p| p.message.clone());
+                                seen.refused = format!("{value}: {}", why.collect::<Vec<_>>().join("; "));
+                                continue;
+                            }
+                        };
+                        seen.read = true;
+                        if new == base {
+                            continue;
+                        }
+                        seen.differs = true;
+                        let plan = plan(&base, &new);
+                        let vague = |s: &&crate::Step| {
+                            s.detail.is_empty() && s.action == "change" && !s.subject.starts_with('[')
+                        };
+                        if plan.steps.is_empty() || plan.steps.iter().any(|s| vague(&s)) {
+                            seen.silent = Some(format!("{value}: {plan}"));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    let mut problems = BTreeSet::new();
+    for (at, seen) in &seen {
+        if UNSEEN.contains(&at.as_str()) {
+            assert!(!seen.differs, "{at} is seen: take it off the list");
+        } else if let Some(plan) = &seen.silent {
+            problems.insert(format!("{at}: the plan is silent: {plan}"));
+        } else if !seen.read {
+            problems.insert(format!("{at}: never accepted: {}", seen.refused));
+        } else if !seen.differs {
+            problems.insert(format!("{at}: no effect"));
+        }
+    }
+    assert!(seen.len() > 300, "{}", seen.len());
+    assert!(problems.is_empty(), "{}", problems.into_iter().collect::<Vec<_>>().join("\n"));
+}
