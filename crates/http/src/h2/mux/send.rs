@@ -8,9 +8,9 @@ use super::{
 };
 use crate::h2::dechunk::{Dechunk, Piece};
 use crate::h2::frame::{self, Code, PAYLOAD_AT_MOST, flag, kind};
+use crate::h2::stream::Stream;
 use crate::h2::text::{self, Following};
-use crate::h2::{Switch, is_websocket, websocket_accept};
-use crate::stream::Stream;
+use crate::h2::upgrade::{Switch, is_websocket, requested_protocol, websocket_accept};
 
 /// Control frames that go with a piece of data: a window update of the stream, one of the connection,
 /// a ping that measures the bandwidth.
@@ -33,7 +33,7 @@ impl Mux {
         }
         self.end_stalled(now_ms);
         while self.out.len() < OUT_AT_MOST {
-            let Some(stream) = self.signal.next() else { break };
+            let Some(stream) = self.queue.pop_ready() else { break };
             self.serve(&stream);
         }
         self.grant();
@@ -65,7 +65,7 @@ impl Mux {
         let id = stream.id;
         self.credit(stream);
         let Some(entry) = self.streams.get_mut(&id) else { return };
-        if stream.is_cut() && stream.session_is_gone() {
+        if stream.is_cut() && stream.session_has_ended() {
             // What this side has begun and cannot end.
             let code = if self.role == Role::Client { Code::Cancel } else { Code::Internal };
             self.reset(id, code);
@@ -83,10 +83,10 @@ impl Mux {
     pub(super) fn after(&mut self, stream: &Rc<Stream>) {
         let id = stream.id;
         let Some(entry) = self.streams.get_mut(&id) else { return };
-        if !stream.session_is_gone() {
+        if !stream.session_has_ended() {
             return;
         }
-        let pending = stream.collect(|bytes, _| (0, !bytes.is_empty()));
+        let pending = stream.has_outbound();
         let code = match (entry.sending, self.role) {
             // A reset at once could overtake the answer in clients that still send.
             (Sending::Done, Role::Server) => {
@@ -132,7 +132,7 @@ impl Mux {
                 },
                 Role::Client => match request.parse(bytes) {
                     Ok(true) => {
-                        let protocol = crate::h2::protocol_asked(request, bytes);
+                        let protocol = requested_protocol(request, bytes);
                         let tunnel = protocol.is_some();
                         match connects {
                             None if tunnel => return (0, Ok(None)),
@@ -278,7 +278,7 @@ impl Mux {
                     self.starved.push(id);
                 }
             } else if entry.send_window > 0 {
-                stream.list();
+                stream.mark_ready();
             }
         }
     }
@@ -293,13 +293,13 @@ impl Mux {
 
     /// What a session has read, the peer may send again.
     pub(super) fn credit(&mut self, stream: &Rc<Stream>) {
-        let consumed = stream.consumed();
+        let consumed = stream.take_read();
         let Some(entry) = self.streams.get_mut(&stream.id) else { return };
         let read = if stream.is_drained() { entry.held } else { consumed.min(entry.held) };
         entry.held -= read;
         entry.granted += read;
         self.granted += read;
-        let wanted = !matches!(entry.receiving, Receiving::Done) && !stream.session_is_gone();
+        let wanted = !matches!(entry.receiving, Receiving::Done) && !stream.session_has_ended();
         if entry.granted >= STREAM_WINDOW / 2 && wanted {
             frame::write_window_update(stream.id, entry.granted as u32, &mut self.out);
             entry.receive_window += entry.granted as i64;

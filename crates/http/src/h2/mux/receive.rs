@@ -6,8 +6,8 @@ use super::{
 };
 use crate::h2::fields::Fields;
 use crate::h2::frame::{self, Code, Head, flag, kind, setting};
+use crate::h2::stream::Stream;
 use crate::h2::text::{self, Following};
-use crate::stream::Stream;
 
 impl Mux {
     pub(super) fn on_settings(&mut self, head: Head, payload: &[u8]) -> Result<(), Fatal> {
@@ -33,7 +33,7 @@ impl Mux {
                         if entry.send_window > WINDOW_LIMIT {
                             return Err(Fatal(Code::FlowControl));
                         }
-                        entry.stream.list();
+                        entry.stream.mark_ready();
                     }
                 }
                 setting::MAX_FRAME_SIZE if !(16_384..1 << 24).contains(&value) => {
@@ -55,7 +55,7 @@ impl Mux {
         }
         if !std::mem::replace(&mut self.settings_came, true) {
             // Some wait for what the peer says it takes.
-            self.streams.values().for_each(|entry| entry.stream.list());
+            self.streams.values().for_each(|entry| entry.stream.mark_ready());
         }
         frame::write(kind::SETTINGS, flag::ACK, 0, &[], &mut self.out);
         Ok(())
@@ -101,7 +101,7 @@ impl Mux {
             for id in self.starved.drain(..) {
                 if let Some(entry) = self.streams.get_mut(&id) {
                     entry.starved = false;
-                    entry.stream.list();
+                    entry.stream.mark_ready();
                 }
             }
             return Ok(());
@@ -115,7 +115,7 @@ impl Mux {
         if entry.send_window > WINDOW_LIMIT {
             return self.fault(head.stream, Code::FlowControl);
         }
-        entry.stream.list();
+        entry.stream.mark_ready();
         Ok(())
     }
 
@@ -239,7 +239,7 @@ impl Mux {
             return self.fault(head.stream, Code::Protocol);
         }
         let chunked = entry.receiving == Receiving::Chunks;
-        if !data.is_empty() && !entry.stream.session_is_gone() {
+        if !data.is_empty() && !entry.stream.session_has_ended() {
             entry.stream.deliver(|out| {
                 if chunked {
                     out.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
@@ -257,7 +257,7 @@ impl Mux {
             self.received_all(head.stream);
         }
         if let Some(entry) = self.streams.get(&head.stream) {
-            entry.stream.list();
+            entry.stream.mark_ready();
         }
         Ok(())
     }
@@ -345,8 +345,8 @@ impl Mux {
         if self.goaway_sent {
             return Ok(());
         }
-        let crowded = self.streams.len() >= STREAMS_AT_MOST || self.signal.alive() >= SESSIONS_AT_MOST;
-        if crowded || self.signal.is_out_of_memory() {
+        let crowded = self.streams.len() >= STREAMS_AT_MOST || self.queue.sessions() >= SESSIONS_AT_MOST;
+        if crowded || self.queue.memory().refuses_new() {
             self.reset(id, Code::RefusedStream);
             return self.charge_reset();
         }
@@ -370,7 +370,7 @@ impl Mux {
                 self.charge_reset()
             }
             Ok(received) => {
-                let stream = Stream::new(&self.signal, id);
+                let stream = Stream::new(&self.queue, id);
                 stream.deliver(|out| out.extend_from_slice(&head));
                 let receiving = match received.following {
                     Following::Nothing => Receiving::Done,
@@ -454,6 +454,6 @@ impl Mux {
             self.random ^= self.random << 17;
             *part = self.random.to_le_bytes();
         }
-        crate::h2::base64(&bytes)
+        data_encoding::BASE64.encode(&bytes)
     }
 }

@@ -16,14 +16,16 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use self::budget::Budget;
-use super::Switch;
 use super::dechunk::Dechunk;
 use super::fields::{Fields, LIST_AT_MOST};
 use super::frame::{self, Code, HEADER, Head, PAYLOAD_AT_MOST, flag, kind, setting};
 use super::hpack::Decoder;
+use super::upgrade::Switch;
 use crate::h1::request::{Method, Request};
 use crate::h1::response::Response;
-use crate::stream::{Signal, Stream};
+use crate::h2::run_queue::{RunQueue, Waiter};
+use crate::h2::stream::{Stream, StreamHandle};
+use crate::memory::MemoryBudget;
 
 /// Requests of a client at a time.
 const STREAMS_AT_MOST: usize = 100;
@@ -71,7 +73,14 @@ pub struct Fatal(pub Code);
 
 /// A stream that a client opened.
 pub struct Opened {
-    pub stream: Rc<Stream>,
+    stream: Rc<Stream>,
+}
+
+impl Opened {
+    /// Begins its session, which reads the request and writes the answer.
+    pub fn accept(self) -> StreamHandle {
+        StreamHandle::new(self.stream)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,7 +137,7 @@ struct Block {
 
 pub struct Mux {
     role: Role,
-    signal: Rc<Signal>,
+    queue: Rc<RunQueue>,
     scheme: &'static [u8],
     decoder: Decoder,
     fields: Fields,
@@ -173,7 +182,7 @@ pub struct Mux {
 }
 
 impl Mux {
-    pub fn new(role: Role, signal: Rc<Signal>, tls: bool, seed: u64) -> Mux {
+    pub fn new(role: Role, memory: Rc<MemoryBudget>, tls: bool, seed: u64) -> Mux {
         let mut out = Vec::with_capacity(1024);
         if role == Role::Client {
             out.extend_from_slice(frame::PREFACE);
@@ -194,7 +203,7 @@ impl Mux {
         }
         Mux {
             role,
-            signal,
+            queue: RunQueue::new(memory),
             scheme: if tls { b"https" } else { b"http" },
             decoder: Decoder::default(),
             fields: Fields::default(),
@@ -240,15 +249,31 @@ impl Mux {
         self.starved.len()
     }
 
-    #[cfg(test)]
-    pub fn set_memory(&self, memory: &'static crate::buffer::BufferPool) {
-        self.signal.set_memory(memory);
+    /// Sessions that hold a stream of this connection.
+    pub fn session_count(&self) -> usize {
+        self.queue.sessions()
+    }
+
+    /// Whoever is to be woken because a stream that it waits for has news. To be asked until there is
+    /// none, after each call that can change a stream.
+    pub fn next_wake(&mut self) -> Option<Waiter> {
+        self.queue.pop_wake()
+    }
+
+    /// Makes the next news of a session call for the driver ([`StreamHandle::take_notice`]).
+    pub fn arm(&mut self) {
+        self.queue.arm();
+    }
+
+    /// Whether sessions have written or read since [`Self::produce`] served them.
+    pub fn has_ready(&self) -> bool {
+        self.queue.ready_count() > 0
     }
 
     /// Bytes that sessions have written and that are not yet in frames.
     #[cfg(test)]
-    pub fn ahead(&self) -> usize {
-        self.signal.ahead()
+    pub fn queued(&self) -> usize {
+        self.queue.queued()
     }
 
     /// Whether another request can go to this real server now.
@@ -259,12 +284,12 @@ impl Mux {
     }
 
     /// Opens a stream for a request, which its session then writes.
-    pub fn open(&mut self) -> Rc<Stream> {
+    pub fn open(&mut self) -> StreamHandle {
         let id = self.next_stream;
         self.next_stream += 2;
-        let stream = Stream::new(&self.signal, id);
+        let stream = Stream::new(&self.queue, id);
         self.insert(stream.clone(), Method::Other, Receiving::Head);
-        stream
+        StreamHandle::new(stream)
     }
 
     fn insert(&mut self, stream: Rc<Stream>, method: Method, receiving: Receiving) {
@@ -393,6 +418,6 @@ impl Mux {
 impl Drop for Mux {
     fn drop(&mut self) {
         self.abandon();
-        self.signal.close();
+        self.queue.close();
     }
 }
