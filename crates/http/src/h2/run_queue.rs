@@ -87,6 +87,10 @@ impl RunQueue {
         self.wakes.borrow_mut().pop_front()
     }
 
+    pub fn wake_count(&self) -> usize {
+        self.wakes.borrow().len()
+    }
+
     pub fn session_begins(&self) {
         self.sessions.set(self.sessions.get() + 1);
     }

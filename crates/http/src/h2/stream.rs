@@ -60,9 +60,12 @@ impl Half {
     }
 }
 
+/// Marks the number of a stream that this side has opened and that the peer knows nothing of.
+pub(super) const NOT_SENT: u32 = 1 << 31;
+
 /// The multiplexer's side of a stream.
 pub(super) struct Stream {
-    pub id: u32,
+    id: Cell<u32>,
     queue: Rc<RunQueue>,
     /// From the multiplexer to the session.
     inbound: RefCell<Half>,
@@ -86,7 +89,7 @@ pub(super) struct Stream {
 impl Stream {
     pub fn new(queue: &Rc<RunQueue>, id: u32) -> Rc<Stream> {
         Rc::new(Stream {
-            id,
+            id: Cell::new(id),
             queue: queue.clone(),
             inbound: RefCell::default(),
             outbound: RefCell::default(),
@@ -98,6 +101,15 @@ impl Stream {
             cut: Cell::new(false),
             read: Cell::new(0),
         })
+    }
+
+    /// Its number on the wire, or a number with [`NOT_SENT`] while nothing was sent on it.
+    pub fn id(&self) -> u32 {
+        self.id.get()
+    }
+
+    pub fn set_id(&self, id: u32) {
+        self.id.set(id);
     }
 
     /// Puts the stream at the end of the queue of those with news, unless it is there already.

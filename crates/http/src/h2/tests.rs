@@ -574,6 +574,75 @@ fn frames_after_the_end() {
     assert_eq!(peer.send(&trailers), Err(Fatal(Code::StreamClosed)));
 }
 
+/// On the wire stream numbers must grow (RFC 9113 section 5.1.1), whichever session writes first; a
+/// stream on which nothing was sent is idle to the peer, and a reset of it would end the connection.
+#[test]
+fn streams_are_numbered_when_their_heads_are_sent() {
+    let mut mux = Mux::new(Role::Client, Default::default(), false, 1);
+    let mut hello = Vec::new();
+    frame::write_settings(&[], &mut hello);
+    mux.receive(&hello, 0).unwrap();
+    let heads = |mux: &mut Mux| {
+        mux.produce(0);
+        let (mut all, mut at) = (Vec::new(), 0);
+        while let Some(head) = Head::parse(&mux.out[at..]) {
+            all.push((head.kind, head.stream));
+            at += frame::HEADER + head.length;
+        }
+        mux.out.clear();
+        all
+    };
+    mux.produce(0);
+    mux.out.clear();
+    let (slow, unused, quick) = (mux.open(), mux.open(), mux.open());
+    quick.write(b"GET /quick HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(heads(&mut mux), [(kind::HEADERS, 1)]);
+    drop(unused);
+    assert_eq!(heads(&mut mux), []);
+    slow.write(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(heads(&mut mux), [(kind::HEADERS, 3)]);
+    // One that waits for what the server says of tunnels is passed by others.
+    let mut mux = Mux::new(Role::Client, Default::default(), false, 1);
+    mux.out.clear();
+    let (tunnel, plain) = (mux.open(), mux.open());
+    tunnel.write(b"GET /t HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+    plain.write(b"GET /p HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(heads(&mut mux), [(kind::HEADERS, 1)]);
+    let mut connects = Vec::new();
+    frame::write_settings(&[(setting::ENABLE_CONNECT_PROTOCOL, 1)], &mut connects);
+    mux.receive(&connects, 0).unwrap();
+    assert_eq!(heads(&mut mux), [(kind::SETTINGS, 0), (kind::HEADERS, 3)]);
+    // The server served neither: both can go elsewhere.
+    let mut goaway = Vec::new();
+    let waiting = mux.open();
+    frame::write_goaway(0, Code::NoError, &mut goaway);
+    mux.receive(&goaway, 0).unwrap();
+    assert!(tunnel.is_refused() && plain.is_refused() && waiting.is_refused());
+}
+
+/// What a client sends before it has read GOAWAY is no error (RFC 9113 section 6.8).
+#[test]
+fn streams_behind_the_last_one_are_ignored() {
+    let mut peer = Peer::new();
+    peer.request(1, false, &[(":method", "POST")]).unwrap();
+    peer.mux.retire();
+    assert_eq!(peer.answers().len(), 1);
+    peer.request(3, false, &[(":method", "POST")]).unwrap();
+    peer.frame(kind::DATA, 0, 3, b"body").unwrap();
+    peer.frame(kind::WINDOW_UPDATE, 0, 3, &1u32.to_be_bytes()).unwrap();
+    let mut trailers = Vec::new();
+    frame::write_headers(3, true, &block(&[("x-sum", "9")]), &mut trailers);
+    peer.send(&trailers).unwrap();
+    peer.frame(kind::RST_STREAM, 0, 3, &8u32.to_be_bytes()).unwrap();
+    assert_eq!((peer.links.len(), peer.resets()), (1, vec![]));
+    peer.frame(kind::DATA, flag::END_STREAM, 1, b"rest").unwrap();
+    assert!(peer.text(0).ends_with("4\r\nrest\r\n0\r\n\r\n"), "the stream before it is served");
+    // The last stream that was named stays the last.
+    peer.mux.fail(Code::Protocol);
+    let goaway = peer.answers().pop().unwrap();
+    assert_eq!(goaway.3, [1u32.to_be_bytes(), (Code::Protocol as u32).to_be_bytes()].concat());
+}
+
 /// What a server must not say to a client (RFC 9113 section 6.5.2, RFC 8441 section 3).
 #[test]
 fn settings_of_servers() {
