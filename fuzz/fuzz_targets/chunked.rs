@@ -1,7 +1,7 @@
 //! A chunked body in any pieces ends in the same place, or fails the same way.
 #![no_main]
 
-use evenkeel_l7::h1::chunked::Chunked;
+use evenkeel_http::h1::chunked::Chunked;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (u8, Vec<u8>)| {

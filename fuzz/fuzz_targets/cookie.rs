@@ -1,7 +1,7 @@
 //! Taking one cookie out of any value leaves the others and none of its name.
 #![no_main]
 
-use evenkeel_l7::h1::field::{find_cookie, write_without};
+use evenkeel_http::h1::field::{find_cookie, write_without};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|value: &[u8]| {

@@ -1,7 +1,7 @@
 //! Any bytes as header blocks, one after the other; what is decoded can be encoded again.
 #![no_main]
 
-use evenkeel_l7::h2::hpack::{Decoder, encode};
+use evenkeel_http::h2::hpack::{Decoder, encode};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -1,7 +1,7 @@
 //! Any bytes as a request head: what is accepted is forwarded as the same request.
 #![no_main]
 
-use evenkeel_l7::h1::request::{Edits, Request};
+use evenkeel_http::h1::request::{Edits, Request};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -1,8 +1,8 @@
 //! Any bytes as a response head: what is accepted is forwarded with the same framing.
 #![no_main]
 
-use evenkeel_l7::h1::request::Method;
-use evenkeel_l7::h1::response::{Edits, Response};
+use evenkeel_http::h1::request::Method;
+use evenkeel_http::h1::response::{Edits, Response};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

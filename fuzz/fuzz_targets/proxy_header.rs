@@ -1,7 +1,7 @@
 //! Any bytes as a PROXY header; what is accepted says the same when it is written again.
 #![no_main]
 
-use evenkeel_l7::proxy_header::{parse, write_v1, write_v2};
+use evenkeel_http::proxy_header::{parse, write_v1, write_v2};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -1,6 +1,9 @@
 //! Buffers of a loop, held only while bytes are in flight.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use evenkeel_http::memory::MemoryBudget;
 
 /// Room in front of what is read, so that a head can grow in place.
 pub const HEADROOM: usize = 1024;
@@ -13,10 +16,8 @@ const STAGGER: usize = 64;
 /// The buffers of one loop: a bound on how many there are, and the unused ones.
 pub struct BufferPool {
     unused: RefCell<Vec<Box<[u8]>>>,
-    in_use: Cell<usize>,
-    /// Bytes that streams of HTTP/2 hold beside the buffers, and that count like them.
-    streams: Cell<usize>,
-    limit: usize,
+    /// Shared with the streams of HTTP/2, whose bytes count like buffers.
+    memory: Rc<MemoryBudget>,
 }
 
 /// One block.
@@ -36,61 +37,41 @@ impl BufferPool {
 
     pub fn leak(memory: u64) -> &'static BufferPool {
         let limit = (memory as usize / BLOCK).max(16);
-        let (in_use, streams) = (Cell::new(0), Cell::new(0));
-        let pool = BufferPool { unused: RefCell::default(), in_use, streams, limit };
+        let memory = Rc::new(MemoryBudget::new(limit * BLOCK));
+        let pool = BufferPool { unused: RefCell::default(), memory };
         Box::leak(Box::new(pool))
     }
 
     /// Half of the memory is in use: who holds much gets no more.
     pub fn is_short(&self) -> bool {
-        self.used() >= self.limit / 2
+        self.memory.is_short()
     }
 
     /// A buffer for a new request: an eighth of all is kept for work that has begun.
     pub fn get_for_new(&'static self) -> Option<Buffer> {
-        if self.is_full_for_new() { None } else { self.get() }
+        if self.memory.refuses_new() { None } else { self.get() }
     }
 
-    /// Blocks that are in use, those of streams among them.
-    fn used(&self) -> usize {
-        self.in_use.get() + self.streams.get() / BLOCK
-    }
-
-    /// Nothing new is taken.
-    pub fn is_full_for_new(&self) -> bool {
-        self.used() >= self.limit - self.limit / 8
-    }
-
-    /// Streams hold so many bytes more, or less.
-    pub fn count_streams(&self, more: usize, less: usize) {
-        self.streams.set((self.streams.get() + more).saturating_sub(less));
+    /// The budget that buffers and streams share.
+    pub fn memory(&self) -> &Rc<MemoryBudget> {
+        &self.memory
     }
 
     /// An empty buffer; `None` when the memory bound is reached.
     pub fn get(&'static self) -> Option<Buffer> {
-        if self.used() >= self.limit {
+        if self.memory.is_full() {
             return None;
         }
-        self.in_use.set(self.in_use.get() + 1);
+        self.memory.take(BLOCK);
         let block = self.unused.borrow_mut().pop();
         let block = block.unwrap_or_else(|| vec![0; BLOCK].into_boxed_slice());
         Some(Buffer { block, start: HEADROOM, end: HEADROOM, pool: self })
-    }
-
-    #[cfg(test)]
-    pub fn streams(&self) -> usize {
-        self.streams.get()
-    }
-
-    #[cfg(test)]
-    fn in_use(&self) -> usize {
-        self.in_use.get()
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.pool.in_use.set(self.pool.in_use.get() - 1);
+        self.pool.memory.give_back(BLOCK);
         let mut unused = self.pool.unused.borrow_mut();
         if unused.len() < BufferPool::KEPT {
             unused.push(std::mem::take(&mut self.block));
@@ -226,7 +207,7 @@ mod tests {
         let all: Vec<_> = std::iter::from_fn(|| pool.get()).collect();
         assert_eq!(all.len(), 16);
         drop(all);
-        assert_eq!(pool.in_use(), 0);
+        assert_eq!(pool.memory.used(), 0);
         assert!(pool.get().is_some_and(|b| b.is_empty()));
     }
 }

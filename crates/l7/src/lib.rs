@@ -8,19 +8,17 @@ mod buffer;
 pub mod counters;
 mod engine;
 mod file_error;
-pub mod h1;
-pub mod h2;
+mod h2;
 mod link;
 mod log;
 mod proxy;
-pub mod proxy_header;
-pub mod rdp;
 mod reactor;
 mod routing;
 mod spec;
-mod stream;
 pub mod tls;
 mod worker;
+
+use evenkeel_http::{h1, proxy_header, rdp};
 
 pub use engine::{ApplyError, Engine, EngineOptions, PreparedEngine, check_files, listen};
 pub use file_error::FileError;

@@ -3,8 +3,8 @@
 
 use rustix::io::Errno;
 
+use crate::h2::StreamLink;
 use crate::reactor::{Io, Owner, Pipe, Sock};
-use crate::stream::StreamLink;
 use crate::tls::TlsLink;
 
 /// Reads of less than half of this are not worth their calls.
@@ -155,7 +155,7 @@ impl Link {
 
     /// The peer says that it has not begun with the request.
     pub fn is_untouched(&self) -> bool {
-        matches!(self, Link::Stream(link) if link.is_untouched())
+        matches!(self, Link::Stream(link) if link.is_refused())
     }
 
     pub fn tls(&self) -> Option<&TlsLink> {

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-const PURE: &[&str] = &["model", "rules", "config", "balance", "vrrp", "agree", "import"];
+const PURE: &[&str] = &["model", "rules", "config", "balance", "vrrp", "agree", "import", "http"];
 /// What edges share beside the pure crates.
 const BASE: &[&str] = &["files", "trust"];
 const EDGES: &[&str] = &["l4", "l7", "health", "platform", "peer", "series", "alert"];
@@ -16,6 +16,20 @@ const DEVELOPMENT: &[&str] = &["testbed", "bench", "sim", "mutate"];
 
 /// Libraries that reach for a socket, a clock or a thread.
 const IMPURE_LIBRARIES: &[&str] = &["tokio", "rustix", "axum", "hyper", "slab", "jiff", "tracing"];
+
+/// What pure code must not name: time, sockets, threads and files are others' business.
+const IMPURE_WORDS: &[&str] = &[
+    "std::thread",
+    "Instant::now",
+    "SystemTime::now",
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+    "UnixStream",
+    "std::fs",
+    "File::open",
+    "epoll::",
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
@@ -140,6 +154,21 @@ fn the_sources_are_tidy() {
         assert!(!text.contains(&home), "{name} holds a path of this machine");
         for word in ["unsafe {", "todo!(", "unimplemented!(", "dbg!("] {
             assert!(!text.contains(word) || file.ends_with("architecture.rs"), "{name} holds {word}");
+        }
+    }
+}
+
+#[test]
+fn pure_rooms_name_no_clock_socket_thread_or_file() {
+    for room in PURE {
+        let mut files = Vec::new();
+        sources(&root().join("crates").join(room).join("src"), &mut files);
+        assert!(!files.is_empty(), "{room} has sources");
+        for file in files {
+            let text = std::fs::read_to_string(&file).unwrap();
+            for word in IMPURE_WORDS {
+                assert!(!text.contains(word), "{}: {room} is pure and must not name {word}", file.display());
+            }
         }
     }
 }

@@ -1,16 +1,19 @@
 //! The tasks of HTTP/2 connections: a client's, which gives each stream a session, and a real
 //! server's, which sessions share.
 
+use std::cell::{Cell, RefCell};
+use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
-use super::frame::Code;
-use super::mux::{Mux, Role};
+use evenkeel_http::h2::frame::Code;
+use evenkeel_http::h2::{Mux, Role};
+
+use super::StreamLink;
 use crate::buffer::Buffer;
 use crate::link::Link;
 use crate::proxy::flow::STEPS_A_TURN;
 use crate::proxy::session::{Client, Session, State};
-use crate::reactor::{Io, NEVER, Stop};
-use crate::stream::{Signal, StreamLink};
+use crate::reactor::{Io, Loop, NEVER, Stop};
 use crate::worker::Worker;
 
 /// Memory that an idle connection may keep for its output.
@@ -19,16 +22,59 @@ const KEPT: usize = 4 * 1024;
 /// Sessions of one connection while half of the memory for buffers is in use.
 const SESSIONS_WHEN_SHORT: usize = 8;
 
+/// The engine of one connection, and the loop whose tasks it wakes. Its end wakes all sessions.
+struct Engine {
+    mux: Mux,
+    reactor: Loop,
+}
+
+impl Engine {
+    fn new(worker: &Worker, role: Role, tls: bool) -> Engine {
+        let memory = worker.buffers.memory().clone();
+        Engine { mux: Mux::new(role, memory, tls, worker.random()), reactor: worker.reactor }
+    }
+
+    /// Wakes the sessions that the engine has news for. Needed before the connection's task waits.
+    fn wake_sessions(&mut self) {
+        while let Some(task) = self.mux.next_wake() {
+            self.reactor.wake(task);
+        }
+    }
+
+    /// Ends all streams: the connection is gone.
+    fn abandon(&mut self) {
+        self.mux.abandon();
+        self.wake_sessions();
+    }
+}
+
+impl Deref for Engine {
+    type Target = Mux;
+
+    fn deref(&self) -> &Mux {
+        &self.mux
+    }
+}
+
+impl DerefMut for Engine {
+    fn deref_mut(&mut self) -> &mut Mux {
+        &mut self.mux
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.abandon();
+    }
+}
+
 /// Serves a connection to its end. `first` are bytes that came already.
 pub async fn serve(worker: &'static Worker, session: &Session, mut client: Client, first: Option<Buffer>) {
     session.state.set(State::Relaying);
-    let signal = Signal::new(worker.reactor);
-    signal.set_memory(worker.buffers);
-    signal.set_task(worker.reactor.current_task());
     let mut connection = Connection {
         worker,
-        signal: signal.clone(),
-        mux: Mux::new(Role::Server, signal.clone(), client.tls.is_some(), worker.random()),
+        task: worker.reactor.current_task(),
+        mux: Engine::new(worker, Role::Server, client.tls.is_some()),
         input: first,
         sent: 0,
         moved_ms: worker.reactor.now_ms(),
@@ -46,6 +92,7 @@ pub async fn serve(worker: &'static Worker, session: &Session, mut client: Clien
         connection.read(&mut client, session);
         connection.start_sessions(&mut client, session);
         connection.mux.produce(worker.reactor.now_ms());
+        connection.mux.wake_sessions();
         connection.write(&client.link);
         session.bytes_in.set(client.bytes_in);
         session.bytes_out.set(client.bytes_out);
@@ -62,8 +109,8 @@ pub async fn serve(worker: &'static Worker, session: &Session, mut client: Clien
             // So that the last frames arrive.
             return crate::proxy::answer::linger(worker, &client).await;
         }
-        signal.look();
-        if flushed && signal.has_ready() {
+        connection.mux.arm();
+        if flushed && connection.mux.has_ready() {
             continue;
         }
         let timeouts = &client.service.view().spec.service.timeouts;
@@ -92,8 +139,8 @@ pub async fn serve(worker: &'static Worker, session: &Session, mut client: Clien
 
 struct Connection {
     worker: &'static Worker,
-    signal: Rc<Signal>,
-    mux: Mux,
+    task: u32,
+    mux: Engine,
     input: Option<Buffer>,
     /// Bytes of the output that the kernel has.
     sent: usize,
@@ -150,7 +197,8 @@ impl Connection {
     /// that one whose client reads nothing does not hold what others need; its other streams wait.
     fn start_sessions(&mut self, client: &mut Client, session: &Session) {
         let short = self.worker.buffers.is_short();
-        let most = if short { SESSIONS_WHEN_SHORT.saturating_sub(self.signal.alive()) } else { usize::MAX };
+        let most =
+            if short { SESSIONS_WHEN_SHORT.saturating_sub(self.mux.session_count()) } else { usize::MAX };
         let count = self.mux.opened.len().min(most);
         for opened in self.mux.opened.drain(..count) {
             client.requests += 1;
@@ -159,7 +207,7 @@ impl Connection {
             }
             let clock = self.worker.reactor.now();
             self.worker.start_session(Client {
-                link: Link::Stream(StreamLink::new(opened.stream)),
+                link: Link::Stream(StreamLink::new(opened.accept(), self.worker.reactor, self.task)),
                 service: client.service.clone(),
                 address: client.address,
                 vip: client.vip,
@@ -210,27 +258,21 @@ impl Connection {
     }
 }
 
-/// Whether bytes begin as a connection of HTTP/2 does (RFC 9113 section 3.3).
-pub fn is_preface(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"PRI * HTTP/2.0\r\n")
-}
-
 /// A connection to a real server as sessions share it.
 pub struct Upstream {
-    pub mux: std::cell::RefCell<Mux>,
-    signal: Rc<Signal>,
+    mux: RefCell<Engine>,
+    reactor: Loop,
+    task: Cell<u32>,
 }
 
 impl Upstream {
     /// Takes a connection that is up, and gives it a task.
     pub fn start(worker: &'static Worker, link: Link) -> Rc<Upstream> {
-        let signal = Signal::new(worker.reactor);
-        signal.set_memory(worker.buffers);
-        let mux = Mux::new(Role::Client, signal.clone(), link.tls().is_some(), worker.random());
-        let upstream = Rc::new(Upstream { mux: mux.into(), signal: signal.clone() });
-        let task = worker.reactor.spawn(run(worker, upstream.clone(), link));
-        signal.set_task(task);
-        worker.reactor.wake(task);
+        let reactor = worker.reactor;
+        let mux = Engine::new(worker, Role::Client, link.tls().is_some());
+        let upstream = Rc::new(Upstream { mux: mux.into(), reactor, task: Cell::new(u32::MAX) });
+        upstream.task.set(reactor.spawn(run(worker, upstream.clone(), link)));
+        reactor.wake(upstream.task.get());
         upstream
     }
 
@@ -238,7 +280,7 @@ impl Upstream {
     pub fn open(&self) -> Option<Link> {
         let mut mux = self.mux.borrow_mut();
         let stream = mux.takes_streams().then(|| mux.open())?;
-        Some(Link::Stream(StreamLink::new(stream)))
+        Some(Link::Stream(StreamLink::new(stream, self.reactor, self.task.get())))
     }
 
     pub fn is_over(&self) -> bool {
@@ -264,6 +306,7 @@ async fn run(worker: &'static Worker, upstream: Rc<Upstream>, link: Link) {
         {
             let mut mux = upstream.mux.borrow_mut();
             mux.produce(worker.reactor.now_ms());
+            mux.wake_sessions();
             while sent < mux.out.len() && !gone {
                 match link.try_write(&mux.out[sent..]) {
                     Io::Done(count) => sent += count,
@@ -287,9 +330,12 @@ async fn run(worker: &'static Worker, upstream: Rc<Upstream>, link: Link) {
                 return mux.abandon();
             }
         }
-        upstream.signal.look();
-        if sent == 0 && upstream.signal.has_ready() {
-            continue;
+        {
+            let mut mux = upstream.mux.borrow_mut();
+            mux.arm();
+            if sent == 0 && mux.has_ready() {
+                continue;
+            }
         }
         input.take_if(|b| b.is_empty());
         let (idle, next_ms) = {
@@ -309,6 +355,7 @@ fn read(worker: &Worker, upstream: &Upstream, link: &Link, input: &mut Option<Bu
                 Err(fatal) => {
                     let mut mux = upstream.mux.borrow_mut();
                     mux.fail(fatal.0);
+                    mux.wake_sessions();
                     let _ = link.try_write(&mux.out);
                     return true;
                 }

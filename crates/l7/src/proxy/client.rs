@@ -2,13 +2,15 @@
 
 use std::rc::Rc;
 
+use evenkeel_http::h2::is_preface;
+
 use super::account::{blame, finish};
 use super::exchange;
 use super::flow::{After, STEPS_A_TURN};
 use super::session::{Client, Scratch, Session, State};
 use super::{ServiceView, answer, route};
 use crate::buffer::{Buffer, CAPACITY};
-use crate::h2::connection::{self, is_preface};
+use crate::h2::connection;
 use crate::reactor::{Io, Stop};
 use crate::worker::Worker;
 

@@ -9,7 +9,7 @@ use super::pick::Lease;
 use super::session::Client;
 use crate::h2::connection::Upstream;
 use crate::link::Link;
-use crate::proxy_header::{Addresses, write_v1, write_v2};
+use crate::proxy_header::{Addresses, ClientTls, write_v1, write_v2};
 use crate::reactor::{Io, Origin, Sock, Stop};
 use crate::tls::{HandshakeError, TlsLink};
 use crate::worker::Worker;
@@ -130,7 +130,14 @@ async fn introduce(
     let addresses = Addresses { source: client.address, destination: client.vip };
     match version {
         ProxyVersion::V1 => write_v1(&addresses, &mut header),
-        ProxyVersion::V2 => write_v2(&addresses, client.tls.as_deref(), &mut header),
+        ProxyVersion::V2 => {
+            let tls = client.tls.as_deref().map(|tls| ClientTls {
+                version: tls.version,
+                server_name: tls.sni.as_deref(),
+                common_name: tls.peer.as_deref().map(|peer| peer.common_name.as_str()),
+            });
+            write_v2(&addresses, tls.as_ref(), &mut header);
+        }
     }
     let mut sent = 0;
     while sent < header.len() {

@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 
+use evenkeel_http::client_hello::{self, NoHello};
 use evenkeel_model::{Persistence, Pool, Scheduler};
 use evenkeel_rules::FIRST_BYTES;
 use rustix::io::Errno;
@@ -19,7 +20,6 @@ use crate::link::Link;
 use crate::log::Record;
 use crate::rdp;
 use crate::reactor::Io;
-use crate::tls::hello::{self, NoHello};
 use crate::worker::Worker;
 
 /// How long a client may take to its first message where routes or persistence look at it.
@@ -109,7 +109,7 @@ async fn inspect(
     let buffer = first.as_mut()?;
     loop {
         let rdp_waits = by_rdp && rdp::parse(buffer.bytes()) == Err(rdp::NoRequest::Partial);
-        let hello = hello::parse(buffer.bytes());
+        let hello = client_hello::parse(buffer.bytes());
         let hello_waits = by_hello && matches!(hello, Err(NoHello::Partial));
         let full = buffer.is_full();
         // One that the bytes cannot be any more is not waited for.
@@ -130,7 +130,7 @@ async fn inspect(
 }
 
 /// What conditions can ask of a first message.
-fn seen(hello: Option<hello::Hello<'_>>, first: bool, bytes: &[u8]) -> Hello {
+fn seen(hello: Option<client_hello::Hello<'_>>, first: bool, bytes: &[u8]) -> Hello {
     let kept = if first { &bytes[..bytes.len().min(FIRST_BYTES)] } else { &[] };
     let (first, length) = (kept.to_vec(), bytes.len());
     let Some(hello) = hello else { return Hello { first, length, ..Hello::default() } };

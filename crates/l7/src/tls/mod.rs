@@ -5,7 +5,6 @@
 
 mod certificate;
 mod client;
-pub mod hello;
 mod link;
 mod server;
 mod ticket;

@@ -1,13 +1,15 @@
 //! What the peer sends: frames of the connection and of its streams.
 
 use super::{
-    BLOCK_AT_MOST, Block, CONNECTION_WINDOW, CONTINUATIONS_AT_MOST, Fatal, Mux, Opened, RESETS_REMEMBERED,
-    Receiving, Role, SESSIONS_AT_MOST, STREAM_WINDOW, STREAMS_AT_MOST, Sending, USEFUL_DATA, WINDOW_LIMIT,
+    BLOCK_AT_MOST, Block, CONNECTION_WINDOW, CONTINUATIONS_AT_MOST, FRAMES_A_REQUEST, Fatal, Mux, Opened,
+    RESETS_REMEMBERED, Receiving, Role, SESSIONS_AT_MOST, STREAM_WINDOW, STREAMS_AT_MOST, Sending,
+    USEFUL_DATA, WINDOW_LIMIT,
 };
 use crate::h2::fields::Fields;
 use crate::h2::frame::{self, Code, Head, flag, kind, setting};
+use crate::h2::hpack::DecodeError;
+use crate::h2::stream::{NOT_SENT, Stream};
 use crate::h2::text::{self, Following};
-use crate::stream::Stream;
 
 impl Mux {
     pub(super) fn on_settings(&mut self, head: Head, payload: &[u8]) -> Result<(), Fatal> {
@@ -18,46 +20,62 @@ impl Mux {
             return if payload.is_empty() { Ok(()) } else { Err(Fatal(Code::FrameSize)) };
         }
         let (pairs, []) = payload.as_chunks::<6>() else { return Err(Fatal(Code::FrameSize)) };
+        let window_before = self.peer_stream_window;
+        let mut widest = window_before;
         for pair in pairs {
             let name = u16::from_be_bytes([pair[0], pair[1]]);
             let value = u32::from_be_bytes([pair[2], pair[3], pair[4], pair[5]]);
-            match name {
-                setting::INITIAL_WINDOW_SIZE => {
-                    if i64::from(value) > WINDOW_LIMIT {
-                        return Err(Fatal(Code::FlowControl));
-                    }
-                    let change = i64::from(value) - self.peer_stream_window;
-                    self.peer_stream_window = i64::from(value);
-                    for entry in self.streams.values_mut() {
-                        entry.send_window += change;
-                        if entry.send_window > WINDOW_LIMIT {
-                            return Err(Fatal(Code::FlowControl));
-                        }
-                        entry.stream.list();
-                    }
-                }
-                setting::MAX_FRAME_SIZE if !(16_384..1 << 24).contains(&value) => {
-                    return Err(Fatal(Code::Protocol));
-                }
-                // A server must not announce pushes of a client (section 6.5.2).
-                setting::ENABLE_PUSH if value > u32::from(self.role == Role::Server) => {
-                    return Err(Fatal(Code::Protocol));
-                }
-                setting::ENABLE_CONNECT_PROTOCOL if value > 1 => return Err(Fatal(Code::Protocol)),
-                // Once allowed it stays allowed (RFC 8441 section 3).
-                setting::ENABLE_CONNECT_PROTOCOL if value == 0 && self.peer_connects => {
-                    return Err(Fatal(Code::Protocol));
-                }
-                setting::ENABLE_CONNECT_PROTOCOL => self.peer_connects = value == 1,
-                setting::MAX_CONCURRENT_STREAMS => self.peer_streams = value as usize,
-                _ => {}
-            }
+            self.on_setting(name, value)?;
+            widest = widest.max(self.peer_stream_window);
+        }
+        // Many changes in one frame cost no more than one.
+        if widest != window_before || self.peer_stream_window != window_before {
+            self.change_stream_windows(self.peer_stream_window - window_before, widest - window_before)?;
         }
         if !std::mem::replace(&mut self.settings_came, true) {
             // Some wait for what the peer says it takes.
-            self.streams.values().for_each(|entry| entry.stream.list());
+            self.streams.values().for_each(|entry| entry.stream.mark_ready());
         }
         frame::write(kind::SETTINGS, flag::ACK, 0, &[], &mut self.out);
+        Ok(())
+    }
+
+    fn on_setting(&mut self, name: u16, value: u32) -> Result<(), Fatal> {
+        match name {
+            setting::INITIAL_WINDOW_SIZE if i64::from(value) > WINDOW_LIMIT => {
+                return Err(Fatal(Code::FlowControl));
+            }
+            setting::INITIAL_WINDOW_SIZE => self.peer_stream_window = i64::from(value),
+            setting::MAX_FRAME_SIZE if !(16_384..1 << 24).contains(&value) => {
+                return Err(Fatal(Code::Protocol));
+            }
+            // A server must not announce pushes of a client (section 6.5.2).
+            setting::ENABLE_PUSH if value > u32::from(self.role == Role::Server) => {
+                return Err(Fatal(Code::Protocol));
+            }
+            setting::ENABLE_CONNECT_PROTOCOL if value > 1 => return Err(Fatal(Code::Protocol)),
+            // Once allowed it stays allowed (RFC 8441 section 3).
+            setting::ENABLE_CONNECT_PROTOCOL if value == 0 && self.peer_connects => {
+                return Err(Fatal(Code::Protocol));
+            }
+            setting::ENABLE_CONNECT_PROTOCOL => self.peer_connects = value == 1,
+            setting::MAX_CONCURRENT_STREAMS => self.peer_streams = value as usize,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Changes the send windows of all streams. `most` is the largest change on the way there, which may
+    /// not take a window above its limit either (section 6.9.2).
+    fn change_stream_windows(&mut self, change: i64, most: i64) -> Result<(), Fatal> {
+        self.steps += self.streams.len() as u64;
+        for entry in self.streams.values_mut() {
+            if entry.send_window + most > WINDOW_LIMIT {
+                return Err(Fatal(Code::FlowControl));
+            }
+            entry.send_window += change;
+            entry.stream.mark_ready();
+        }
         Ok(())
     }
 
@@ -98,10 +116,11 @@ impl Mux {
             if increment == 0 || self.send_window > WINDOW_LIMIT {
                 return Err(Fatal(if increment == 0 { Code::Protocol } else { Code::FlowControl }));
             }
+            self.steps += self.starved.len() as u64;
             for id in self.starved.drain(..) {
                 if let Some(entry) = self.streams.get_mut(&id) {
                     entry.starved = false;
-                    entry.stream.list();
+                    entry.stream.mark_ready();
                 }
             }
             return Ok(());
@@ -115,7 +134,7 @@ impl Mux {
         if entry.send_window > WINDOW_LIMIT {
             return self.fault(head.stream, Code::FlowControl);
         }
-        entry.stream.list();
+        entry.stream.mark_ready();
         Ok(())
     }
 
@@ -150,9 +169,14 @@ impl Mux {
         match (existed, self.role) {
             (true, Role::Server) => self.charge_reset(),
             // Resets of streams that are over do nothing: they are control frames.
-            (false, _) if !self.control_budget.charge() => Err(Fatal(Code::EnhanceYourCalm)),
+            (false, _) => self.charge_control(),
             _ => Ok(()),
         }
+    }
+
+    /// Takes a control frame out of the budget.
+    pub(super) fn charge_control(&mut self) -> Result<(), Fatal> {
+        if self.control_budget.charge() { Ok(()) } else { Err(Fatal(Code::EnhanceYourCalm)) }
     }
 
     /// A reset has a price, whoever sent it.
@@ -162,6 +186,10 @@ impl Mux {
 
     /// Resets a stream; frames of the peer that are under way are ignored (section 5.1).
     pub(super) fn reset(&mut self, stream: u32, code: Code) {
+        if stream & NOT_SENT != 0 {
+            // To the peer it is idle, and a reset would be an error of the connection.
+            return;
+        }
         frame::write_reset(stream, code, &mut self.out);
         if self.own_resets.len() == RESETS_REMEMBERED {
             self.own_resets.pop_front();
@@ -169,9 +197,15 @@ impl Mux {
         self.own_resets.push_back(stream);
     }
 
+    /// Whether frames on a stream that is not open are no error: this side has reset it, or has said that it
+    /// does not serve it (section 6.8), and they were under way.
+    fn is_ignored(&self, stream: u32) -> bool {
+        self.goaway_last.is_some_and(|last| stream > last) || self.own_resets.contains(&stream)
+    }
+
     /// Frames that come on a stream which is over: under way when this side reset it, or an error.
     fn after_the_end(&mut self, stream: u32) -> Result<(), Fatal> {
-        if self.own_resets.contains(&stream) {
+        if self.is_ignored(stream) {
             return Ok(());
         }
         self.reset(stream, Code::StreamClosed);
@@ -191,6 +225,7 @@ impl Mux {
         let Some(entry) = self.streams.remove(&stream) else { return false };
         self.granted += entry.held;
         if entry.starved {
+            self.steps += self.starved.len() as u64;
             self.starved.retain(|id| *id != stream);
         }
         last(&entry.stream);
@@ -239,7 +274,7 @@ impl Mux {
             return self.fault(head.stream, Code::Protocol);
         }
         let chunked = entry.receiving == Receiving::Chunks;
-        if !data.is_empty() && !entry.stream.session_is_gone() {
+        if !data.is_empty() && !entry.stream.session_has_ended() {
             entry.stream.deliver(|out| {
                 if chunked {
                     out.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
@@ -257,7 +292,7 @@ impl Mux {
             self.received_all(head.stream);
         }
         if let Some(entry) = self.streams.get(&head.stream) {
-            entry.stream.list();
+            entry.stream.mark_ready();
         }
         Ok(())
     }
@@ -293,7 +328,7 @@ impl Mux {
             }
         };
         let open = fresh || self.streams.contains_key(&head.stream);
-        if !open && self.role == Role::Server && !self.own_resets.contains(&head.stream) {
+        if !open && self.role == Role::Server && !self.is_ignored(head.stream) {
             // The peer itself has ended this stream (section 5.1).
             return Err(Fatal(Code::StreamClosed));
         }
@@ -331,10 +366,14 @@ impl Mux {
         fields.clear();
         let decoded = self.decoder.decode(block, |name, value| fields.push(name, value));
         let done = match decoded {
-            Err(_) => Err(Fatal(Code::Compression)),
-            Ok(()) if self.streams.contains_key(&stream) => self.on_more(stream, ends, &fields),
+            Err(DecodeError::Malformed) => Err(Fatal(Code::Compression)),
+            Err(DecodeError::TooMuch) => Err(Fatal(Code::EnhanceYourCalm)),
+            Ok(()) if self.streams.contains_key(&stream) => {
+                self.control_budget.give_back(FRAMES_A_REQUEST);
+                self.on_more(stream, ends, &fields)
+            }
             // Trailers or answers that were under way when this side reset the stream.
-            Ok(()) if self.role == Role::Client || self.own_resets.contains(&stream) => Ok(()),
+            Ok(()) if self.role == Role::Client || self.is_ignored(stream) => self.charge_control(),
             Ok(()) => self.on_request(stream, ends, &fields),
         };
         self.fields = fields;
@@ -342,11 +381,9 @@ impl Mux {
     }
 
     pub(super) fn on_request(&mut self, id: u32, ends: bool, fields: &Fields) -> Result<(), Fatal> {
-        if self.goaway_sent {
-            return Ok(());
-        }
-        let crowded = self.streams.len() >= STREAMS_AT_MOST || self.signal.alive() >= SESSIONS_AT_MOST;
-        if crowded || self.signal.is_out_of_memory() {
+        let sessions = self.queue.sessions() + self.opened.len();
+        let crowded = self.streams.len() >= STREAMS_AT_MOST || sessions >= SESSIONS_AT_MOST;
+        if crowded || self.queue.memory().refuses_new() {
             self.reset(id, Code::RefusedStream);
             return self.charge_reset();
         }
@@ -370,7 +407,7 @@ impl Mux {
                 self.charge_reset()
             }
             Ok(received) => {
-                let stream = Stream::new(&self.signal, id);
+                let stream = Stream::new(&self.queue, id);
                 stream.deliver(|out| out.extend_from_slice(&head));
                 let receiving = match received.following {
                     Following::Nothing => Receiving::Done,
@@ -386,6 +423,7 @@ impl Mux {
                     entry.tunnel = receiving == Receiving::Raw;
                 }
                 self.opened.push(Opened { stream });
+                self.control_budget.give_back(FRAMES_A_REQUEST);
                 Ok(())
             }
         };
@@ -454,6 +492,6 @@ impl Mux {
             self.random ^= self.random << 17;
             *part = self.random.to_le_bytes();
         }
-        crate::h2::base64(&bytes)
+        data_encoding::BASE64.encode(&bytes)
     }
 }

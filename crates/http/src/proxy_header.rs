@@ -20,6 +20,17 @@ pub struct Addresses {
     pub destination: SocketAddr,
 }
 
+/// What a version 2 header says of the client's TLS.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientTls<'a> {
+    /// `TLSv1.3` and the like.
+    pub version: &'a str,
+    /// The host name that the client asked for.
+    pub server_name: Option<&'a str>,
+    /// The common name of the client's certificate, where it was verified.
+    pub common_name: Option<&'a str>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoHeader {
     Partial,
@@ -165,7 +176,7 @@ pub fn write_v1(addresses: &Addresses, out: &mut Vec<u8>) {
 }
 
 /// Writes a version 2 header, which can say that the client spoke TLS and for which host.
-pub fn write_v2(addresses: &Addresses, tls: Option<&crate::tls::Facts>, out: &mut Vec<u8>) {
+pub fn write_v2(addresses: &Addresses, tls: Option<&ClientTls<'_>>, out: &mut Vec<u8>) {
     let mut body = Vec::with_capacity(64);
     let (source, destination) = same_family(addresses);
     for address in [source, destination] {
@@ -182,11 +193,11 @@ pub fn write_v2(addresses: &Addresses, tls: Option<&crate::tls::Facts>, out: &mu
             body.extend_from_slice(&(value.len() as u16).to_be_bytes());
             body.extend_from_slice(value);
         };
-        if let Some(name) = &tls.sni {
+        if let Some(name) = tls.server_name {
             value(0x02, name.as_bytes());
         }
         let version = tls.version.as_bytes();
-        let verified = tls.peer.is_some();
+        let verified = tls.common_name.is_some();
         let mut ssl = vec![if verified { 0x07 } else { 0x01 }, 0, 0, 0, u8::from(!verified)];
         if !verified {
             // Nothing was verified and nothing failed.
@@ -195,10 +206,10 @@ pub fn write_v2(addresses: &Addresses, tls: Option<&crate::tls::Facts>, out: &mu
         ssl.push(0x21);
         ssl.extend_from_slice(&(version.len() as u16).to_be_bytes());
         ssl.extend_from_slice(version);
-        if let Some(peer) = &tls.peer {
+        if let Some(name) = tls.common_name {
             ssl.push(0x22);
-            ssl.extend_from_slice(&(peer.common_name.len() as u16).to_be_bytes());
-            ssl.extend_from_slice(peer.common_name.as_bytes());
+            ssl.extend_from_slice(&(name.len() as u16).to_be_bytes());
+            ssl.extend_from_slice(name.as_bytes());
         }
         value(TYPE_SSL, &ssl);
     }
@@ -239,8 +250,7 @@ mod tests {
             let mut v2 = Vec::new();
             write_v2(&both, None, &mut v2);
             let mut tls = Vec::new();
-            let facts =
-                crate::tls::Facts { version: "TLSv1.3", sni: Some("a.example".into()), ..Default::default() };
+            let facts = ClientTls { version: "TLSv1.3", server_name: Some("a.example"), common_name: None };
             write_v2(&both, Some(&facts), &mut tls);
             for (bytes, spoke) in [(v1, false), (v2, false), (tls, true)] {
                 let mut more = bytes.clone();

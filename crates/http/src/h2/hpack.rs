@@ -4,6 +4,8 @@
 
 use std::collections::VecDeque;
 
+use self::DecodeError::{Malformed, TooMuch};
+
 /// The code lengths of Appendix B; the codes themselves follow from them, because the code is
 /// canonical. The end-of-string symbol, of thirty ones, comes after all of these.
 #[rustfmt::skip]
@@ -68,7 +70,7 @@ const fn canonical() -> Code {
 }
 
 /// Appends what a Huffman-coded string stands for.
-fn decode_huffman(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Wrong> {
+fn decode_huffman(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeError> {
     let (mut bits, mut held) = (0u64, 0usize);
     let mut rest = bytes.iter();
     loop {
@@ -89,7 +91,7 @@ fn decode_huffman(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Wrong> {
             // Thirty ones are the end-of-string symbol, which no string holds (section 5.2); fewer are
             // padding.
             0 => match long(window) {
-                None if held >= LONGEST => return Err(Wrong),
+                None if held >= LONGEST => return Err(Malformed),
                 found => found.unwrap_or((0, LONGEST + 1)),
             },
             _ => (symbol, usize::from(length)),
@@ -97,7 +99,7 @@ fn decode_huffman(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Wrong> {
         if length > held {
             // What is left must be padding: fewer than eight bits, all ones.
             let padding = held < 8 && bits & ((1 << held) - 1) == (1 << held) - 1;
-            return if padding { Ok(()) } else { Err(Wrong) };
+            return if padding { Ok(()) } else { Err(Malformed) };
         }
         out.push(symbol);
         held -= length;
@@ -132,13 +134,21 @@ static STATIC: [(&str, &str); 61] = [
     ("www-authenticate", ""),
 ];
 
-/// A header block that cannot be decoded: the connection is lost, because both sides' tables
-/// would differ from here on.
+/// Why a header block was not decoded to its end. The connection is lost, because the tables of both
+/// sides would differ from here on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wrong;
+pub enum DecodeError {
+    /// It breaks a rule of RFC 7541.
+    Malformed,
+    /// It makes the decoder copy many times its own size.
+    TooMuch,
+}
 
 /// What an entry of the dynamic table costs beside its bytes (section 4.1).
 const OVERHEAD: usize = 32;
+/// What literal fields of a block may copy, beside four times the block: names that are taken from the
+/// table by a byte or two can be long.
+const COPIED_AT_MOST: u64 = 32 * 1024;
 /// The size that this program offers its peers: the default.
 pub const TABLE_SIZE: usize = 4096;
 
@@ -149,18 +159,32 @@ pub struct Decoder {
     limit: usize,
     name: Vec<u8>,
     value: Vec<u8>,
+    /// Bytes of literal fields since the beginning.
+    copied: u64,
 }
 
 impl Default for Decoder {
     fn default() -> Decoder {
-        Decoder { table: VecDeque::new(), size: 0, limit: TABLE_SIZE, name: Vec::new(), value: Vec::new() }
+        Decoder {
+            table: VecDeque::new(),
+            size: 0,
+            limit: TABLE_SIZE,
+            name: Vec::new(),
+            value: Vec::new(),
+            copied: 0,
+        }
     }
 }
 
 impl Decoder {
     /// Decodes a whole header block. `field` is shown every field.
-    pub fn decode(&mut self, mut block: &[u8], mut field: impl FnMut(&[u8], &[u8])) -> Result<(), Wrong> {
+    pub fn decode(
+        &mut self,
+        mut block: &[u8],
+        mut field: impl FnMut(&[u8], &[u8]),
+    ) -> Result<(), DecodeError> {
         let mut begun = false;
+        let most = self.copied + COPIED_AT_MOST + 4 * block.len() as u64;
         while let Some(first) = block.first().copied() {
             if first & 0x80 != 0 {
                 let index = integer(&mut block, 7)?;
@@ -170,7 +194,7 @@ impl Decoder {
                 // The table may change its size at the beginning of a block alone.
                 let limit = integer(&mut block, 5)?;
                 if begun || limit > TABLE_SIZE {
-                    return Err(Wrong);
+                    return Err(Malformed);
                 }
                 self.limit = limit;
                 self.evict(0);
@@ -186,6 +210,10 @@ impl Decoder {
                     index => name.extend_from_slice(self.entry(index)?.0),
                 }
                 string(&mut block, &mut value)?;
+                self.copied += (name.len() + value.len()) as u64;
+                if self.copied > most {
+                    return Err(TooMuch);
+                }
                 field(&name, &value);
                 if indexed {
                     self.insert(&name, &value);
@@ -197,12 +225,22 @@ impl Decoder {
         Ok(())
     }
 
-    fn entry(&self, index: usize) -> Result<(&[u8], &[u8]), Wrong> {
-        let at = index.checked_sub(1).ok_or(Wrong)?;
+    /// The size of the dynamic table (section 4.1).
+    pub fn table_size(&self) -> usize {
+        self.size
+    }
+
+    /// Bytes of literal fields since the beginning: what decoding has copied.
+    pub fn copied(&self) -> u64 {
+        self.copied
+    }
+
+    fn entry(&self, index: usize) -> Result<(&[u8], &[u8]), DecodeError> {
+        let at = index.checked_sub(1).ok_or(Malformed)?;
         if let Some((name, value)) = STATIC.get(at) {
             return Ok((name.as_bytes(), value.as_bytes()));
         }
-        let (bytes, name) = self.table.get(at - STATIC.len()).ok_or(Wrong)?;
+        let (bytes, name) = self.table.get(at - STATIC.len()).ok_or(Malformed)?;
         Ok(bytes.split_at(*name))
     }
 
@@ -225,17 +263,17 @@ impl Decoder {
 }
 
 /// An integer with a prefix of so many bits (section 5.1); none that is needed is above 2^24.
-fn integer(block: &mut &[u8], prefix: u32) -> Result<usize, Wrong> {
-    let (first, mut rest) = block.split_first().ok_or(Wrong)?;
+fn integer(block: &mut &[u8], prefix: u32) -> Result<usize, DecodeError> {
+    let (first, mut rest) = block.split_first().ok_or(Malformed)?;
     let mask = (1usize << prefix) - 1;
     let mut value = usize::from(*first) & mask;
     if value == mask {
         let mut shift = 0;
         loop {
-            let (byte, after) = rest.split_first().ok_or(Wrong)?;
+            let (byte, after) = rest.split_first().ok_or(Malformed)?;
             rest = after;
             if shift > 21 {
-                return Err(Wrong);
+                return Err(Malformed);
             }
             value += usize::from(byte & 0x7f) << shift;
             shift += 7;
@@ -248,10 +286,10 @@ fn integer(block: &mut &[u8], prefix: u32) -> Result<usize, Wrong> {
     Ok(value)
 }
 
-fn string(block: &mut &[u8], out: &mut Vec<u8>) -> Result<(), Wrong> {
-    let huffman = block.first().ok_or(Wrong)? & 0x80 != 0;
+fn string(block: &mut &[u8], out: &mut Vec<u8>) -> Result<(), DecodeError> {
+    let huffman = block.first().ok_or(Malformed)? & 0x80 != 0;
     let length = integer(block, 7)?;
-    let (bytes, rest) = block.split_at_checked(length).ok_or(Wrong)?;
+    let (bytes, rest) = block.split_at_checked(length).ok_or(Malformed)?;
     *block = rest;
     match huffman {
         true => decode_huffman(bytes, out),
@@ -329,7 +367,7 @@ mod tests {
         (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
     }
 
-    fn decode(decoder: &mut Decoder, block: &[u8]) -> Result<Vec<(String, String)>, Wrong> {
+    fn decode(decoder: &mut Decoder, block: &[u8]) -> Result<Vec<(String, String)>, DecodeError> {
         let mut fields = Vec::new();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         decoder.decode(block, |name, value| fields.push((text(name), text(value))))?;
@@ -339,20 +377,20 @@ mod tests {
     /// The end-of-string symbol, as a whole or in part, and padding (RFC 7541 section 5.2).
     #[test]
     fn padding_of_huffman_texts() {
-        let check = |text: &[u8], expect: Result<&str, Wrong>| {
+        let check = |text: &[u8], expect: Result<&str, DecodeError>| {
             let mut out = Vec::new();
             let got = decode_huffman(text, &mut out).map(|()| String::from_utf8(out).unwrap());
             assert_eq!(got, expect.map(str::to_owned), "{text:x?}");
         };
         // '0' is 00000, 'a' is 00011.
         check(&[0b0000_0111], Ok("0"));
-        check(&[0b0000_0110], Err(Wrong));
-        check(&[0b0000_0111, 0xff], Err(Wrong));
-        check(&[0xff], Err(Wrong));
-        check(&[0xff; 3], Err(Wrong));
-        check(&[0xff; 4], Err(Wrong));
-        check(&[0b0001_1111, 0xff, 0xff, 0xff, 0xff], Err(Wrong));
-        check(&[0b0001_1111, 0xff, 0xff, 0xff, 0xe0, 0x07], Err(Wrong));
+        check(&[0b0000_0110], Err(Malformed));
+        check(&[0b0000_0111, 0xff], Err(Malformed));
+        check(&[0xff], Err(Malformed));
+        check(&[0xff; 3], Err(Malformed));
+        check(&[0xff; 4], Err(Malformed));
+        check(&[0b0001_1111, 0xff, 0xff, 0xff, 0xff], Err(Malformed));
+        check(&[0b0001_1111, 0xff, 0xff, 0xff, 0xe0, 0x07], Err(Malformed));
         check(&[], Ok(""));
     }
 
@@ -420,11 +458,11 @@ mod tests {
             "00",
             "0081ff",
         ] {
-            assert_eq!(decode(&mut Decoder::default(), &hex(bad)), Err(Wrong), "{bad}");
+            assert_eq!(decode(&mut Decoder::default(), &hex(bad)), Err(Malformed), "{bad}");
         }
         // Padding of eight bits, and of zeros.
-        assert_eq!(decode_huffman(&[0x1f, 0xff], &mut Vec::new()), Err(Wrong));
-        assert_eq!(decode_huffman(&[0x18], &mut Vec::new()), Err(Wrong));
+        assert_eq!(decode_huffman(&[0x1f, 0xff], &mut Vec::new()), Err(Malformed));
+        assert_eq!(decode_huffman(&[0x18], &mut Vec::new()), Err(Malformed));
         let mut out = Vec::new();
         assert_eq!(decode_huffman(&[0x1f], &mut out), Ok(()));
         assert_eq!(out, b"a");

@@ -11,24 +11,31 @@
 mod budget;
 mod receive;
 mod send;
+mod usage;
 
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use self::budget::Budget;
-use super::Switch;
+pub use self::usage::Usage;
 use super::dechunk::Dechunk;
 use super::fields::{Fields, LIST_AT_MOST};
 use super::frame::{self, Code, HEADER, Head, PAYLOAD_AT_MOST, flag, kind, setting};
 use super::hpack::Decoder;
+use super::upgrade::Switch;
 use crate::h1::request::{Method, Request};
 use crate::h1::response::Response;
-use crate::stream::{Signal, Stream};
+use crate::h2::run_queue::{RunQueue, Waiter};
+use crate::h2::stream::{NOT_SENT, Stream, StreamHandle};
+use crate::memory::MemoryBudget;
 
 /// Requests of a client at a time.
 const STREAMS_AT_MOST: usize = 100;
 /// Sessions of streams that are over may take a moment to end.
 const SESSIONS_AT_MOST: usize = 2 * STREAMS_AT_MOST;
+/// Entries of a list of streams that wait for a time: those of streams that are over are removed when it
+/// grows beyond this.
+const LISTED_AT_MOST: usize = 2 * STREAMS_AT_MOST;
 /// Bytes that a peer may have on their way, for one stream and for all: the default, and more.
 const STREAM_WINDOW: usize = 65_535;
 const CONNECTION_WINDOW: usize = 256 * 1024;
@@ -71,7 +78,14 @@ pub struct Fatal(pub Code);
 
 /// A stream that a client opened.
 pub struct Opened {
-    pub stream: Rc<Stream>,
+    stream: Rc<Stream>,
+}
+
+impl Opened {
+    /// Begins its session, which reads the request and writes the answer.
+    pub fn accept(self) -> StreamHandle {
+        StreamHandle::new(self.stream)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +129,8 @@ struct Entry {
     starved: bool,
     /// It is in the list of streams whose session has ended and whose data waits for a window.
     stalled: bool,
+    /// It is in the list of answered streams whose requests have not ended.
+    lingers: bool,
     /// Bytes of DATA sent.
     sent: u64,
 }
@@ -128,7 +144,7 @@ struct Block {
 
 pub struct Mux {
     role: Role,
-    signal: Rc<Signal>,
+    queue: Rc<RunQueue>,
     scheme: &'static [u8],
     decoder: Decoder,
     fields: Fields,
@@ -150,6 +166,8 @@ pub struct Mux {
     settings_came: bool,
     last_opened: u32,
     next_stream: u32,
+    /// Streams that this side has opened, whether anything was sent on them or not.
+    opened_here: u32,
     send_window: i64,
     /// The connection has its full window.
     wide: bool,
@@ -158,7 +176,8 @@ pub struct Mux {
     peer_stream_window: i64,
     peer_streams: usize,
     pub peer_connects: bool,
-    goaway_sent: bool,
+    /// GOAWAY was sent, and named this as the last stream that is served.
+    goaway_last: Option<u32>,
     /// The peer takes no more streams.
     goaway_came: bool,
     reset_budget: Budget,
@@ -167,13 +186,15 @@ pub struct Mux {
     /// for the connection's.
     unpaid: u64,
     random: u64,
+    /// Frames handled and streams visited, for [`Mux::usage`].
+    steps: u64,
     request: Request,
     response: Response,
     head: Vec<u8>,
 }
 
 impl Mux {
-    pub fn new(role: Role, signal: Rc<Signal>, tls: bool, seed: u64) -> Mux {
+    pub fn new(role: Role, memory: Rc<MemoryBudget>, tls: bool, seed: u64) -> Mux {
         let mut out = Vec::with_capacity(1024);
         if role == Role::Client {
             out.extend_from_slice(frame::PREFACE);
@@ -194,7 +215,7 @@ impl Mux {
         }
         Mux {
             role,
-            signal,
+            queue: RunQueue::new(memory),
             scheme: if tls { b"https" } else { b"http" },
             decoder: Decoder::default(),
             fields: Fields::default(),
@@ -211,6 +232,7 @@ impl Mux {
             settings_came: false,
             last_opened: 0,
             next_stream: 1,
+            opened_here: 0,
             send_window: STREAM_WINDOW as i64,
             receive_window: if wide { CONNECTION_WINDOW } else { STREAM_WINDOW } as i64,
             wide,
@@ -218,12 +240,13 @@ impl Mux {
             peer_stream_window: STREAM_WINDOW as i64,
             peer_streams: 100,
             peer_connects: false,
-            goaway_sent: false,
+            goaway_last: None,
             goaway_came: false,
             reset_budget: RESETS,
             control_budget: CONTROL_FRAMES,
             unpaid: 0,
             random: seed | 1,
+            steps: 0,
             request: Request::default(),
             response: Response::default(),
             head: Vec::new(),
@@ -240,15 +263,31 @@ impl Mux {
         self.starved.len()
     }
 
-    #[cfg(test)]
-    pub fn set_memory(&self, memory: &'static crate::buffer::BufferPool) {
-        self.signal.set_memory(memory);
+    /// Sessions that hold a stream of this connection.
+    pub fn session_count(&self) -> usize {
+        self.queue.sessions()
+    }
+
+    /// Whoever is to be woken because a stream that it waits for has news. To be asked until there is
+    /// none, after each call that can change a stream.
+    pub fn next_wake(&mut self) -> Option<Waiter> {
+        self.queue.pop_wake()
+    }
+
+    /// Makes the next news of a session call for the driver ([`StreamHandle::take_notice`]).
+    pub fn arm(&mut self) {
+        self.queue.arm();
+    }
+
+    /// Whether sessions have written or read since [`Self::produce`] served them.
+    pub fn has_ready(&self) -> bool {
+        self.queue.ready_count() > 0
     }
 
     /// Bytes that sessions have written and that are not yet in frames.
     #[cfg(test)]
-    pub fn ahead(&self) -> usize {
-        self.signal.ahead()
+    pub fn queued(&self) -> usize {
+        self.queue.queued()
     }
 
     /// Whether another request can go to this real server now.
@@ -259,12 +298,11 @@ impl Mux {
     }
 
     /// Opens a stream for a request, which its session then writes.
-    pub fn open(&mut self) -> Rc<Stream> {
-        let id = self.next_stream;
-        self.next_stream += 2;
-        let stream = Stream::new(&self.signal, id);
+    pub fn open(&mut self) -> StreamHandle {
+        self.opened_here = (self.opened_here + 1) % NOT_SENT;
+        let stream = Stream::new(&self.queue, NOT_SENT | self.opened_here);
         self.insert(stream.clone(), Method::Other, Receiving::Head);
-        stream
+        StreamHandle::new(stream)
     }
 
     fn insert(&mut self, stream: Rc<Stream>, method: Method, receiving: Receiving) {
@@ -280,10 +318,11 @@ impl Mux {
             switch: None,
             starved: false,
             stalled: false,
+            lingers: false,
             sent: 0,
             stream: stream.clone(),
         };
-        self.streams.insert(stream.id, entry);
+        self.streams.insert(stream.id(), entry);
     }
 
     /// Takes what bytes it can of those that the peer sent: whole frames.
@@ -316,6 +355,7 @@ impl Mux {
     }
 
     fn frame(&mut self, head: Head, payload: &[u8]) -> Result<(), Fatal> {
+        self.steps += 1;
         if !self.settings_came && head.kind != kind::SETTINGS {
             return Err(Fatal(Code::Protocol));
         }
@@ -324,15 +364,13 @@ impl Mux {
             return Err(Fatal(Code::Protocol));
         }
         match head.kind {
-            kind::HEADERS => self.control_budget.give_back(FRAMES_A_REQUEST),
             kind::DATA if !payload.is_empty() || head.has(flag::END_STREAM) => {
                 self.control_budget.give_back(1);
             }
-            // Bounded with the header block, and with the budget of resets.
-            kind::CONTINUATION | kind::RST_STREAM => {}
+            // Bounded with the header block, the streams and the budget of resets.
+            kind::HEADERS | kind::CONTINUATION | kind::RST_STREAM => {}
             kind::WINDOW_UPDATE if self.pays_back(payload) => {}
-            _ if !self.control_budget.charge() => return Err(Fatal(Code::EnhanceYourCalm)),
-            _ => {}
+            _ => self.charge_control()?,
         }
         match head.kind {
             kind::DATA => self.on_data(head, payload),
@@ -363,19 +401,22 @@ impl Mux {
 
     /// Takes no more streams; those that there are finish.
     pub fn retire(&mut self) {
-        if !std::mem::replace(&mut self.goaway_sent, true) {
+        if self.goaway_last.is_none() {
+            self.goaway_last = Some(self.last_opened);
             frame::write_goaway(self.last_opened, Code::NoError, &mut self.out);
         }
     }
 
     pub fn is_retired(&self) -> bool {
-        self.goaway_sent || self.goaway_came
+        self.goaway_last.is_some() || self.goaway_came
     }
 
     /// Ends everything, and says why.
     pub fn fail(&mut self, code: Code) {
-        if code != Code::NoError || !self.goaway_sent {
-            frame::write_goaway(self.last_opened, code, &mut self.out);
+        if code != Code::NoError || self.goaway_last.is_none() {
+            // The last stream must not be a later one than was said before (section 6.8).
+            let last = *self.goaway_last.get_or_insert(self.last_opened);
+            frame::write_goaway(last, code, &mut self.out);
         }
         self.goaway_came = true;
         self.abandon();
@@ -393,6 +434,6 @@ impl Mux {
 impl Drop for Mux {
     fn drop(&mut self) {
         self.abandon();
-        self.signal.close();
+        self.queue.close();
     }
 }

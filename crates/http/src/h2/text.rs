@@ -1,8 +1,8 @@
 //! Between the fields of HTTP/2 and the heads of HTTP/1, which sessions read and write.
 
-use super::Switch;
 use super::fields::{Fields, Malformed, check};
 use super::hpack::{encode, encode_status};
+use super::upgrade::{Switch, is_protocol, is_websocket};
 use crate::h1::field::Kind;
 use crate::h1::request::{Method, Request};
 use crate::h1::response::Response;
@@ -38,7 +38,7 @@ pub fn request_to_text(
     let (Some(method), None) = (pseudo.method, pseudo.status) else { return Err(Malformed) };
     let (Some(scheme), Some(path)) = (pseudo.scheme, pseudo.path) else { return Err(Malformed) };
     let tunnel = match (method, pseudo.protocol) {
-        (b"CONNECT", Some(protocol)) if !ended && super::is_protocol(protocol) => Some(protocol),
+        (b"CONNECT", Some(protocol)) if !ended && is_protocol(protocol) => Some(protocol),
         (b"CONNECT", _) | (_, Some(_)) => return Err(Malformed),
         _ => None,
     };
@@ -75,7 +75,7 @@ pub fn request_to_text(
         (Some(protocol), ..) => {
             line(b"connection", b"upgrade", out);
             line(b"upgrade", protocol, out);
-            if super::is_websocket(protocol) {
+            if is_websocket(protocol) {
                 line(b"sec-websocket-key", key.as_bytes(), out);
             }
             Following::Raw
@@ -150,7 +150,7 @@ pub fn response_to_text(
     }
     let switches = switch.filter(|_| status == 200);
     let shown = if switches.is_some() { 101 } else { status };
-    out.extend_from_slice(format!("HTTP/1.1 {shown} {}\r\n", crate::proxy::answer::reason(shown)).as_bytes());
+    out.extend_from_slice(format!("HTTP/1.1 {shown} {}\r\n", crate::status::reason(shown)).as_bytes());
     let length = copy_fields(fields, out)?;
     let bodiless = method == Method::Head || status < 200 || matches!(status, 204 | 304);
     let following = match (switches, ended, length) {
@@ -238,8 +238,7 @@ pub fn request_to_block(
     let mut grpc = false;
     for f in &request.fields {
         let (name, value) = (f.name.of(head), f.value.of(head));
-        let own =
-            protocol.is_some_and(super::is_websocket) && name.eq_ignore_ascii_case(b"sec-websocket-key");
+        let own = protocol.is_some_and(is_websocket) && name.eq_ignore_ascii_case(b"sec-websocket-key");
         match f.kind {
             Kind::Connection
             | Kind::HopByHop

@@ -1,27 +1,28 @@
 //! A connection under a peer that follows no rule: what is refused, and that it stays cheap.
 
+use std::rc::Rc;
+
 use proptest::prelude::*;
 
 use super::frame::{self, Code, Head, flag, kind, setting};
 use super::hpack::{Decoder, encode};
-use super::mux::{Fatal, Mux, Role};
-use crate::reactor::{Io, Reactor};
-use crate::stream::{Signal, StreamLink};
+use super::{Fatal, Mux, Role, StreamHandle, StreamIo};
+use crate::memory::MemoryBudget;
 
 struct Peer {
     mux: Mux,
-    links: Vec<StreamLink>,
+    links: Vec<StreamHandle>,
     now_ms: u64,
 }
 
 impl Peer {
     fn new() -> Peer {
-        let reactor = Reactor::leak().unwrap();
-        let mut peer = Peer {
-            mux: Mux::new(Role::Server, Signal::new(reactor), false, 7),
-            links: Vec::new(),
-            now_ms: 0,
-        };
+        Peer::with_memory(Default::default())
+    }
+
+    fn with_memory(memory: Rc<MemoryBudget>) -> Peer {
+        let mux = Mux::new(Role::Server, memory, false, 7);
+        let mut peer = Peer { mux, links: Vec::new(), now_ms: 0 };
         let mut hello = frame::PREFACE.to_vec();
         frame::write_settings(&[], &mut hello);
         peer.send(&hello).unwrap();
@@ -31,7 +32,7 @@ impl Peer {
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), Fatal> {
         assert_eq!(self.mux.receive(bytes, self.now_ms)?, bytes.len(), "whole frames are taken");
-        self.links.extend(self.mux.opened.drain(..).map(|o| StreamLink::new(o.stream)));
+        self.links.extend(self.mux.opened.drain(..).map(|o| o.accept()));
         Ok(())
     }
 
@@ -68,8 +69,8 @@ impl Peer {
 
     fn text(&mut self, link: usize) -> String {
         let mut buffer = [0; 65_536];
-        match self.links[link].try_read(&mut buffer) {
-            Io::Done(count) => String::from_utf8_lossy(&buffer[..count]).into_owned(),
+        match self.links[link].read(&mut buffer) {
+            StreamIo::Done(count) => String::from_utf8_lossy(&buffer[..count]).into_owned(),
             other => format!("{other:?}"),
         }
     }
@@ -96,7 +97,7 @@ fn requests_become_http1_and_answers_frames() {
     peer.request(1, true, &[("cookie", "a=b"), ("cookie", "c=d"), ("te", "trailers"), ("x-a", "1")]).unwrap();
     assert_eq!(peer.text(0), "GET / HTTP/1.1\r\nhost: a.example\r\nx-a: 1\r\ncookie: a=b; c=d\r\n\r\n");
     let answer = b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nX-B: 2\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n5\r\nhello\r\n0\r\nGrpc-Status: 0\r\n\r\n";
-    assert_eq!(peer.links[0].try_write(answer), Io::Done(answer.len()));
+    assert_eq!(peer.links[0].write(answer), StreamIo::Done(answer.len()));
     let answers = peer.answers();
     let kinds: Vec<_> = answers.iter().map(|a| (a.0, a.1)).collect();
     let end = flag::END_HEADERS | flag::END_STREAM;
@@ -257,12 +258,12 @@ fn rules_of_the_connection() {
     check("a stream that depends on itself", Code::Protocol, &mut |p| {
         p.frame(kind::HEADERS, flag::PRIORITY | 5, 1, &[0, 0, 0, 1, 9])
     });
-    let mut other = Mux::new(Role::Server, Signal::new(Reactor::leak().unwrap()), false, 7);
+    let mut other = Mux::new(Role::Server, Default::default(), false, 7);
     assert_eq!(other.receive(b"GET / HTTP/1.1\r\n", 0), Err(Fatal(Code::Protocol)));
     let mut late = frame::PREFACE.to_vec();
     frame::write(kind::PING, 0, 0, &[0; 8], &mut late);
     assert_eq!(other.receive(&[], 0), Ok(0));
-    let mut third = Mux::new(Role::Server, Signal::new(Reactor::leak().unwrap()), false, 7);
+    let mut third = Mux::new(Role::Server, Default::default(), false, 7);
     assert_eq!(third.receive(&late, 0), Err(Fatal(Code::Protocol)), "SETTINGS come first");
 }
 
@@ -287,8 +288,7 @@ fn a_stream_alone_pays_for_its_windows() {
     peer.send(&settings).unwrap();
     peer.request(7, true, &[]).unwrap();
     let link = peer.links.len() - 1;
-    peer.links[link]
-        .try_write(b"HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n012345678901234567890123456789");
+    peer.links[link].write(b"HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n012345678901234567890123456789");
     let sent = |peer: &mut Peer| -> usize {
         peer.answers().iter().filter(|a| a.0 == kind::DATA).map(|a| a.3.len()).sum()
     };
@@ -333,7 +333,7 @@ fn floods_are_ended() {
         if n % 2 == 0 {
             peer.frame(kind::RST_STREAM, 0, 1 + 2 * n, &8u32.to_be_bytes()).unwrap();
         } else {
-            peer.links[0].try_write(b"HTTP/1.1 204 No\r\n\r\n");
+            peer.links[0].write(b"HTTP/1.1 204 No\r\n\r\n");
         }
         peer.answers();
         peer.links.clear();
@@ -364,8 +364,8 @@ fn floods_are_ended() {
     frame::write_settings(&[(setting::INITIAL_WINDOW_SIZE, 0)], &mut small);
     peer.send(&small).unwrap();
     peer.request(1, true, &[]).unwrap();
-    peer.links[0].try_write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
-    peer.links[0].try_write(&[b'x'; 20_000]);
+    peer.links[0].write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
+    peer.links[0].write(&[b'x'; 20_000]);
     let ended = (0..10_000).find_map(|_| {
         peer.answers();
         peer.frame(kind::WINDOW_UPDATE, 0, 1, &1u32.to_be_bytes()).err()
@@ -387,21 +387,21 @@ fn long_transfers_through_small_windows_go_on() {
     const PIECE: usize = 16 * 1024;
     const PIECES: usize = 10 * 1024 * 1024 * 1024 / PIECE;
     for role in [Role::Server, Role::Client] {
-        let mut mux = Mux::new(role, Signal::new(Reactor::leak().unwrap()), false, 7);
+        let mut mux = Mux::new(role, Default::default(), false, 7);
         let mut hello = if role == Role::Server { frame::PREFACE.to_vec() } else { Vec::new() };
         frame::write_settings(&[(setting::INITIAL_WINDOW_SIZE, PIECE as u32)], &mut hello);
         if role == Role::Server {
             frame::write_headers(1, true, &block(&get(&[])), &mut hello);
         }
-        let client_link = (role == Role::Client).then(|| StreamLink::new(mux.open()));
+        let client_link = (role == Role::Client).then(|| mux.open());
         assert_eq!(mux.receive(&hello, 0), Ok(hello.len()));
-        let link = client_link.unwrap_or_else(|| StreamLink::new(mux.opened.remove(0).stream));
+        let link = client_link.unwrap_or_else(|| mux.opened.remove(0).accept());
         let size = PIECES * PIECE;
         let head = match role {
             Role::Server => format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n"),
             Role::Client => format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n"),
         };
-        link.try_write(head.as_bytes());
+        link.write(head.as_bytes());
         mux.produce(0);
         mux.out.clear();
         let piece = vec![b'x'; PIECE];
@@ -415,7 +415,7 @@ fn long_transfers_through_small_windows_go_on() {
             }
         }
         for n in 0..PIECES {
-            assert_eq!(link.try_write(&piece), Io::Done(PIECE), "piece {n} as {role:?}");
+            assert_eq!(link.write(&piece), StreamIo::Done(PIECE), "piece {n} as {role:?}");
             mux.produce(0);
             assert!(mux.out.len() >= PIECE, "piece {n} as {role:?}");
             mux.out.clear();
@@ -447,7 +447,7 @@ fn a_long_life_is_no_flood() {
         peer.frame(kind::RST_STREAM, 0, stream, &8u32.to_be_bytes())
     });
     // An idle connection to a server that asks whether it is still there.
-    let mut mux = Mux::new(Role::Client, Signal::new(Reactor::leak().unwrap()), false, 7);
+    let mut mux = Mux::new(Role::Client, Default::default(), false, 7);
     let mut hello = Vec::new();
     frame::write_settings(&[], &mut hello);
     mux.receive(&hello, 0).unwrap();
@@ -471,9 +471,9 @@ fn starved_streams_are_forgotten_with_their_bytes() {
         let stream = 1 + 2 * n;
         peer.request(stream, true, &[]).unwrap();
         let link = peer.links.len() - 1;
-        peer.links[link].try_write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n");
+        peer.links[link].write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n");
         for _ in 0..10 {
-            peer.links[link].try_write(&[b'x'; 30_000]);
+            peer.links[link].write(&[b'x'; 30_000]);
             peer.answers();
         }
     }
@@ -484,28 +484,27 @@ fn starved_streams_are_forgotten_with_their_bytes() {
     peer.links.clear();
     peer.answers();
     assert_eq!((peer.mux.starved_count(), peer.mux.stream_count()), (0, 0));
-    assert_eq!(peer.mux.ahead(), 0, "no stream is held with its bytes");
+    assert_eq!(peer.mux.queued(), 0, "no stream is held with its bytes");
 }
 
 /// What streams hold counts as memory for buffers, and is given back whatever becomes of them.
 #[test]
 fn bytes_of_streams_are_counted() {
-    let memory = crate::buffer::BufferPool::leak(1 << 20);
-    let mut peer = Peer::new();
-    peer.mux.set_memory(memory);
+    let memory = Rc::new(MemoryBudget::new(1 << 20));
+    let mut peer = Peer::with_memory(memory.clone());
     let mut none = Vec::new();
     frame::write_settings(&[(setting::INITIAL_WINDOW_SIZE, 0)], &mut none);
     peer.send(&none).unwrap();
     let mut opened = 0;
-    while !memory.is_full_for_new() {
+    while !memory.refuses_new() {
         opened += 1;
         assert!(opened < 100, "a stream counts for something");
         let stream = 1 + 2 * peer.links.len() as u32;
         peer.request(stream, false, &[(":method", "POST")]).unwrap();
         peer.frame(kind::DATA, 0, stream, &[b'x'; 2_000]).unwrap();
         let link = peer.links.last().unwrap();
-        link.try_write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n");
-        link.try_write(&[b'x'; 40_000]);
+        link.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n");
+        link.write(&[b'x'; 40_000]);
         peer.answers();
     }
     // The next is refused, and can be tried elsewhere.
@@ -515,7 +514,7 @@ fn bytes_of_streams_are_counted() {
     peer.mux.fail(Code::NoError);
     peer.links.clear();
     drop(peer);
-    assert_eq!(memory.streams(), 0);
+    assert_eq!(memory.used(), 0);
 }
 
 /// An answer whose session has ended does not wait for ever for a client that makes no room.
@@ -526,7 +525,7 @@ fn answers_that_nobody_takes_end() {
     frame::write_settings(&[(setting::INITIAL_WINDOW_SIZE, 0)], &mut none);
     peer.send(&none).unwrap();
     peer.request(1, true, &[]).unwrap();
-    peer.links[0].try_write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+    peer.links[0].write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
     peer.links.clear();
     assert_eq!(peer.resets(), []);
     let deadline = peer.mux.deadline_ms().expect("somebody looks again");
@@ -541,7 +540,7 @@ fn frames_after_the_end() {
     // The peer ended it, this side too: whatever comes is an error.
     let mut peer = Peer::new();
     peer.request(1, true, &[]).unwrap();
-    peer.links[0].try_write(b"HTTP/1.1 204 No\r\n\r\n");
+    peer.links[0].write(b"HTTP/1.1 204 No\r\n\r\n");
     peer.answers();
     peer.frame(kind::DATA, 0, 1, b"late").unwrap();
     assert_eq!(peer.resets(), [(1, Code::StreamClosed as u32)]);
@@ -568,18 +567,87 @@ fn frames_after_the_end() {
     // A header block would change the tables of a stream that both have ended.
     peer.request(9, true, &[]).unwrap();
     let link = peer.links.len() - 1;
-    peer.links[link].try_write(b"HTTP/1.1 204 No\r\n\r\n");
+    peer.links[link].write(b"HTTP/1.1 204 No\r\n\r\n");
     peer.answers();
     let mut trailers = Vec::new();
     frame::write_headers(9, true, &block(&[("x-sum", "9")]), &mut trailers);
     assert_eq!(peer.send(&trailers), Err(Fatal(Code::StreamClosed)));
 }
 
+/// On the wire stream numbers must grow (RFC 9113 section 5.1.1), whichever session writes first; a
+/// stream on which nothing was sent is idle to the peer, and a reset of it would end the connection.
+#[test]
+fn streams_are_numbered_when_their_heads_are_sent() {
+    let mut mux = Mux::new(Role::Client, Default::default(), false, 1);
+    let mut hello = Vec::new();
+    frame::write_settings(&[], &mut hello);
+    mux.receive(&hello, 0).unwrap();
+    let heads = |mux: &mut Mux| {
+        mux.produce(0);
+        let (mut all, mut at) = (Vec::new(), 0);
+        while let Some(head) = Head::parse(&mux.out[at..]) {
+            all.push((head.kind, head.stream));
+            at += frame::HEADER + head.length;
+        }
+        mux.out.clear();
+        all
+    };
+    mux.produce(0);
+    mux.out.clear();
+    let (slow, unused, quick) = (mux.open(), mux.open(), mux.open());
+    quick.write(b"GET /quick HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(heads(&mut mux), [(kind::HEADERS, 1)]);
+    drop(unused);
+    assert_eq!(heads(&mut mux), []);
+    slow.write(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(heads(&mut mux), [(kind::HEADERS, 3)]);
+    // One that waits for what the server says of tunnels is passed by others.
+    let mut mux = Mux::new(Role::Client, Default::default(), false, 1);
+    mux.out.clear();
+    let (tunnel, plain) = (mux.open(), mux.open());
+    tunnel.write(b"GET /t HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+    plain.write(b"GET /p HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(heads(&mut mux), [(kind::HEADERS, 1)]);
+    let mut connects = Vec::new();
+    frame::write_settings(&[(setting::ENABLE_CONNECT_PROTOCOL, 1)], &mut connects);
+    mux.receive(&connects, 0).unwrap();
+    assert_eq!(heads(&mut mux), [(kind::SETTINGS, 0), (kind::HEADERS, 3)]);
+    // The server served neither: both can go elsewhere.
+    let mut goaway = Vec::new();
+    let waiting = mux.open();
+    frame::write_goaway(0, Code::NoError, &mut goaway);
+    mux.receive(&goaway, 0).unwrap();
+    assert!(tunnel.is_refused() && plain.is_refused() && waiting.is_refused());
+}
+
+/// What a client sends before it has read GOAWAY is no error (RFC 9113 section 6.8).
+#[test]
+fn streams_behind_the_last_one_are_ignored() {
+    let mut peer = Peer::new();
+    peer.request(1, false, &[(":method", "POST")]).unwrap();
+    peer.mux.retire();
+    assert_eq!(peer.answers().len(), 1);
+    peer.request(3, false, &[(":method", "POST")]).unwrap();
+    peer.frame(kind::DATA, 0, 3, b"body").unwrap();
+    peer.frame(kind::WINDOW_UPDATE, 0, 3, &1u32.to_be_bytes()).unwrap();
+    let mut trailers = Vec::new();
+    frame::write_headers(3, true, &block(&[("x-sum", "9")]), &mut trailers);
+    peer.send(&trailers).unwrap();
+    peer.frame(kind::RST_STREAM, 0, 3, &8u32.to_be_bytes()).unwrap();
+    assert_eq!((peer.links.len(), peer.resets()), (1, vec![]));
+    peer.frame(kind::DATA, flag::END_STREAM, 1, b"rest").unwrap();
+    assert!(peer.text(0).ends_with("4\r\nrest\r\n0\r\n\r\n"), "the stream before it is served");
+    // The last stream that was named stays the last.
+    peer.mux.fail(Code::Protocol);
+    let goaway = peer.answers().pop().unwrap();
+    assert_eq!(goaway.3, [1u32.to_be_bytes(), (Code::Protocol as u32).to_be_bytes()].concat());
+}
+
 /// What a server must not say to a client (RFC 9113 section 6.5.2, RFC 8441 section 3).
 #[test]
 fn settings_of_servers() {
     let check = |settings: &[(u16, u32)], more: &[(u16, u32)], expect| {
-        let mut mux = Mux::new(Role::Client, Signal::new(Reactor::leak().unwrap()), false, 7);
+        let mut mux = Mux::new(Role::Client, Default::default(), false, 7);
         let mut bytes = Vec::new();
         frame::write_settings(settings, &mut bytes);
         frame::write_settings(more, &mut bytes);
@@ -634,7 +702,7 @@ fn sessions_that_end_early_end_their_stream() {
     let mut peer = Peer::new();
     // A whole answer before the request has ended: nothing is wrong.
     peer.request(1, false, &[(":method", "POST")]).unwrap();
-    peer.links[0].try_write(b"HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno");
+    peer.links[0].write(b"HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno");
     peer.links.clear();
     assert_eq!(peer.resets(), [], "it may take a moment to notice");
     peer.frame(kind::DATA, 0, 1, b"more").unwrap();
@@ -644,19 +712,19 @@ fn sessions_that_end_early_end_their_stream() {
     peer.frame(kind::DATA, 0, 1, b"late").unwrap();
     // Half an answer.
     peer.request(3, true, &[]).unwrap();
-    peer.links[0].try_write(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nhalf");
+    peer.links[0].write(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nhalf");
     peer.links.clear();
     assert_eq!(peer.resets(), [(3, Code::Internal as u32)]);
     // An answer that ends with its connection.
     peer.request(5, true, &[]).unwrap();
-    peer.links[0].try_write(b"HTTP/1.1 200 OK\r\n\r\nall");
+    peer.links[0].write(b"HTTP/1.1 200 OK\r\n\r\nall");
     peer.links.clear();
     let answers = peer.answers();
     let last = answers.last().unwrap();
     assert_eq!((last.0, last.1, last.3.as_slice()), (kind::DATA, flag::END_STREAM, &b"all"[..]));
     // The same, cut.
     peer.request(7, true, &[]).unwrap();
-    peer.links[0].try_write(b"HTTP/1.1 200 OK\r\n\r\nhalf");
+    peer.links[0].write(b"HTTP/1.1 200 OK\r\n\r\nhalf");
     peer.links[0].reset_on_close();
     peer.links.clear();
     assert_eq!(peer.resets(), [(7, Code::Internal as u32)]);
@@ -677,7 +745,7 @@ fn websockets_are_tunnelled() {
         text.starts_with("GET / HTTP/1.1\r\n") && text.contains("upgrade: websocket\r\nsec-websocket-key: "),
         "{text}"
     );
-    peer.links[0].try_write(b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\nframe");
+    peer.links[0].write(b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\nframe");
     let answers = peer.answers();
     let mut fields = Vec::new();
     Decoder::default()
@@ -687,53 +755,49 @@ fn websockets_are_tunnelled() {
     assert_eq!(answers[1].3, b"frame");
     peer.frame(kind::DATA, 0, 1, b"back").unwrap();
     assert_eq!(peer.text(0), "back");
-    assert_eq!(super::base64(b"a"), "YQ==");
     peer.request(3, false, &[(":method", "CONNECT"), (":protocol", "h2c")]).unwrap();
     assert_eq!(peer.resets(), [(3, Code::Protocol as u32)]);
 }
 
 #[test]
 fn a_connection_that_ends_leaves_no_memory_behind() {
-    let reactor = Reactor::leak().unwrap();
-    let signal = Signal::new(reactor);
-    let mut mux = Mux::new(Role::Client, signal.clone(), false, 1);
-    let streams: Vec<_> = (0..5).map(|_| mux.open()).collect();
-    let links: Vec<_> = streams.iter().map(|s| StreamLink::new(s.clone())).collect();
+    let memory = Rc::new(MemoryBudget::default());
+    let mut mux = Mux::new(Role::Client, memory.clone(), false, 1);
+    let links: Vec<_> = (0..5).map(|_| mux.open()).collect();
     for link in &links {
-        link.try_write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        link.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     }
+    assert!(memory.used() > 0);
     drop(mux);
+    links[0].write(b"late");
     drop(links);
-    assert!(streams.iter().all(|s| std::rc::Rc::strong_count(s) == 1), "nobody else holds a stream");
-    drop(streams);
-    assert_eq!(std::rc::Rc::strong_count(&signal), 1);
+    assert_eq!(memory.used(), 0);
+    assert_eq!(Rc::strong_count(&memory), 1, "nobody else holds a stream");
 }
 
 #[test]
 fn both_ends_understand_each_other() {
-    let reactor = Reactor::leak().unwrap();
-    let (client_signal, server_signal) = (Signal::new(reactor), Signal::new(reactor));
-    let mut client = Mux::new(Role::Client, client_signal, true, 1);
-    let mut server = Mux::new(Role::Server, server_signal, true, 2);
-    let asks: Vec<_> = (0..20).map(|_| StreamLink::new(client.open())).collect();
+    let mut client = Mux::new(Role::Client, Default::default(), true, 1);
+    let mut server = Mux::new(Role::Server, Default::default(), true, 2);
+    let asks: Vec<_> = (0..20).map(|_| client.open()).collect();
     for (n, link) in asks.iter().enumerate() {
         let body = "x".repeat(n * 1000);
         let text = format!("POST /{n} HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len().max(1)).replace("\r\n1\r\n\r\n0", "\r\n0");
-        assert_eq!(link.try_write(text.as_bytes()), Io::Done(text.len()));
+        assert_eq!(link.write(text.as_bytes()), StreamIo::Done(text.len()));
     }
-    let mut serving: Vec<(StreamLink, Vec<u8>)> = Vec::new();
+    let mut serving: Vec<(StreamHandle, Vec<u8>)> = Vec::new();
     let mut got: Vec<Vec<u8>> = vec![Vec::new(); asks.len()];
     let mut buffer = vec![0; 65_536];
     for _ in 0..200 {
         client.produce(0);
         let taken = server.receive(&client.out, 0).unwrap();
         client.out.drain(..taken);
-        serving.extend(server.opened.drain(..).map(|o| (StreamLink::new(o.stream), Vec::new())));
+        serving.extend(server.opened.drain(..).map(|o| (o.accept(), Vec::new())));
         for (link, seen) in &mut serving {
-            while let Io::Done(count) = link.try_read(&mut buffer) {
+            while let StreamIo::Done(count) = link.read(&mut buffer) {
                 seen.extend_from_slice(&buffer[..count]);
                 if seen.ends_with(b"0\r\n\r\n") {
-                    link.try_write(
+                    link.write(
                         format!(
                             "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}",
                             seen.len(),
@@ -748,7 +812,7 @@ fn both_ends_understand_each_other() {
         let taken = client.receive(&server.out, 0).unwrap();
         server.out.drain(..taken);
         for (link, seen) in asks.iter().zip(&mut got) {
-            while let Io::Done(count) = link.try_read(&mut buffer) {
+            while let StreamIo::Done(count) = link.read(&mut buffer) {
                 seen.extend_from_slice(&buffer[..count]);
             }
         }
