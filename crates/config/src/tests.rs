@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::schema::{Key, Kind, ROOT, Table};
-use crate::{plan, read};
+use crate::{format, plan, read};
 
 /// Files in which a key may stand, with a line `# TABLE` where keys of that table go.
 const FILES: [&str; 7] = [
@@ -334,6 +334,10 @@ fn every_key_has_an_effect_and_a_plan_speaks_of_it() {
                         seen.read = true;
                         if new == base {
                             continue;
+                        }
+                        if !seen.differs {
+                            let formatted = format(&text).unwrap_or_else(|p| panic!("{text}: {p:?}"));
+                            assert_eq!(read(&formatted).as_ref(), Ok(&new), "fmt changes what it means: {text}");
                         }
                         seen.differs = true;
                         let plan = plan(&base, &new);
