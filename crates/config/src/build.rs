@@ -1,6 +1,8 @@
 //! Builds the snapshot out of a validated document, and finds what no single key can show:
 //! duplicates, dangling names, combinations that mean nothing.
 
+mod pool;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,10 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_model::{
-    AccessLog, AdminSettings, AdminState, CookieMethod, CookiePersistence, ErrorPage, Fallback, Forwarded,
-    KeyedPersistence, Limits, ListenAddress, LogFormat, LogSettings, Mode, Name, Normalize, OutlierRule,
-    Persistence, Pool, PortRange, Probe, ProxyVersion, RealServer, RetryOn, SameSite, Scheduler, Snapshot,
-    SourceAddress, SourcePersistence, TcpKeepAlive, Timeouts, Vip, VirtualService, Weight,
+    AccessLog, AdminSettings, CookieMethod, CookiePersistence, ErrorPage, Fallback, Forwarded,
+    KeyedPersistence, Layer4, Limits, ListenAddress, LogFormat, LogSettings, Mode, Name, Normalize,
+    Persistence, Pool, PortRange, SameSite, Scheduler, Snapshot, SourceAddress, SourcePersistence,
+    TcpKeepAlive, Timeouts, Vip, VirtualService,
 };
 use toml::de::DeTable;
 
@@ -20,7 +22,7 @@ use crate::problem::Problem;
 use crate::schema::{POOL_RULES, ROOT};
 use crate::section::{Section, network};
 use crate::suggest::nearest;
-use crate::{alert, health, layer4, pair, route, tls, validate};
+use crate::{alert, layer4, pair, route, tls, validate};
 
 /// Ports that one layer-7 service may listen on.
 const PORTS_AT_MOST: usize = 4096;
@@ -75,6 +77,13 @@ pub fn access_log(text: &str) -> Option<AccessLog> {
     }
 }
 
+/// Pools as they are built, and what each name already belongs to.
+#[derive(Default)]
+struct Pools {
+    built: Vec<Arc<Pool>>,
+    places: HashMap<Name, String>,
+}
+
 struct Builder<'p> {
     problems: &'p mut Vec<Problem>,
     /// Every address and port that something listens on already, and what that is.
@@ -100,79 +109,10 @@ impl Builder<'_> {
         let state = Section { table: section("state").unwrap_or(&empty) };
         let limits = Section { table: section("limits").unwrap_or(&empty) };
 
-        let mut pools: Vec<Arc<Pool>> = Vec::new();
-        let mut pool_places: HashMap<Name, String> = HashMap::new();
-        for (pool, _) in root.sections("pool") {
-            let Some(name) = pool.name("name") else { continue };
-            match pool_places.entry(name.clone()) {
-                Entry::Occupied(_) => self.problem(
-                    pool.span("name"),
-                    format!("a second pool is named {name}"),
-                    "names of pools are unique",
-                ),
-                Entry::Vacant(entry) => {
-                    entry.insert(format!("pool {name}"));
-                    let built = self.pool(pool, name);
-                    pools.push(Arc::new(built));
-                }
-            }
-        }
-
+        let mut pools = self.shared_pools(root);
         let tables = route::tables(root, self.problems);
-        let (mut pending, mut services) = (Vec::new(), Vec::new());
-        let mut service_names: HashMap<Name, ()> = HashMap::new();
-        for (table, span) in root.sections("virtual-service") {
-            let Some(name) = table.name("name") else { continue };
-            if service_names.insert(name.clone(), ()).is_some() {
-                self.problem(
-                    table.span("name"),
-                    format!("a second virtual service is named {name}"),
-                    "names of virtual services are unique",
-                );
-                continue;
-            }
-            let Some(mode) = mode(table) else { continue };
-            let own_servers = table.value("real-server").is_some();
-            let pool_name = match (table.name("pool"), own_servers) {
-                (Some(pool), false) => {
-                    self.reference(table, &pool, &pool_places);
-                    pool
-                }
-                (None, true) => {
-                    if pool_places.insert(name.clone(), format!("service {name}")).is_some() {
-                        self.problem(
-                            table.span("name"),
-                            format!(
-                                "the service {name} has real servers of its own and a pool has the same name"
-                            ),
-                            "rename one of them",
-                        );
-                    }
-                    let built = self.pool(table, name.clone());
-                    pools.push(Arc::new(built));
-                    name.clone()
-                }
-                (Some(_), true) => {
-                    self.problem(
-                        table.span("pool"),
-                        format!("the service {name} names a pool and has real servers of its own"),
-                        "keep one of them",
-                    );
-                    continue;
-                }
-                (None, false) => {
-                    if table.value("pool").is_none() {
-                        self.problem(
-                            Some(span),
-                            format!("the service {name} has no real servers"),
-                            "add [[virtual-service.real-server]] tables, or name a pool with `pool = \"NAME\"`",
-                        );
-                    }
-                    continue;
-                }
-            };
-            pending.push((table, name, mode, pool_name));
-        }
+        let pending = self.services_with_pools(root, &mut pools);
+        let Pools { built: pools, .. } = pools;
         let names = route::Names {
             pools: pools.iter().map(|p| p.name.as_str().to_owned()).collect(),
             tables: tables.iter().map(|t| t.name.as_str().to_owned()).collect(),
@@ -181,9 +121,10 @@ impl Builder<'_> {
                 .flat_map(|p| p.real_servers.iter().map(|s| s.name.as_str().to_owned()))
                 .collect(),
         };
-        for (table, name, mode, pool) in pending {
-            services.push(Arc::new(self.service(table, name, mode, pool, &names)));
-        }
+        let services: Vec<Arc<VirtualService>> = pending
+            .into_iter()
+            .map(|(table, name, mode, pool)| Arc::new(self.service(table, name, mode, pool, &names)))
+            .collect();
         self.modes(&root, &services, &pools);
         Snapshot {
             admin,
@@ -206,6 +147,102 @@ impl Builder<'_> {
             tables,
             services,
             pools,
+        }
+    }
+
+    /// The pools that several services can share.
+    fn shared_pools(&mut self, root: Section<'_>) -> Pools {
+        let mut pools = Pools::default();
+        for (pool, _) in root.sections("pool") {
+            let Some(name) = pool.name("name") else { continue };
+            match pools.places.entry(name.clone()) {
+                Entry::Occupied(_) => self.problem(
+                    pool.span("name"),
+                    format!("a second pool is named {name}"),
+                    "names of pools are unique",
+                ),
+                Entry::Vacant(entry) => {
+                    entry.insert(format!("pool {name}"));
+                    let built = self.pool(pool, name);
+                    pools.built.push(Arc::new(built));
+                }
+            }
+        }
+        pools
+    }
+
+    /// The services with the names of their pools; pools that are written inside a service are built.
+    fn services_with_pools<'a>(
+        &mut self,
+        root: Section<'a>,
+        pools: &mut Pools,
+    ) -> Vec<(Section<'a>, Name, Mode, Name)> {
+        let mut found = Vec::new();
+        let mut names: HashMap<Name, ()> = HashMap::new();
+        for (table, span) in root.sections("virtual-service") {
+            let Some(name) = table.name("name") else { continue };
+            if names.insert(name.clone(), ()).is_some() {
+                self.problem(
+                    table.span("name"),
+                    format!("a second virtual service is named {name}"),
+                    "names of virtual services are unique",
+                );
+                continue;
+            }
+            let Some(mode) = mode(table) else { continue };
+            if let Some(pool) = self.pool_of_service(table, span, &name, pools) {
+                found.push((table, name, mode, pool));
+            }
+        }
+        found
+    }
+
+    /// The name of the pool that a service names or has in itself.
+    fn pool_of_service(
+        &mut self,
+        table: Section<'_>,
+        span: Range<usize>,
+        name: &Name,
+        pools: &mut Pools,
+    ) -> Option<Name> {
+        let own_servers = table.value("real-server").is_some();
+        match (table.name("pool"), own_servers) {
+            (Some(pool), false) => {
+                self.reference(table, &pool, &pools.places);
+                Some(pool)
+            }
+            (None, true) => {
+                if pools.places.insert(name.clone(), format!("service {name}")).is_some() {
+                    self.problem(
+                        table.span("name"),
+                        format!(
+                            "the service {name} has real servers of its own and a pool has the same name"
+                        ),
+                        "rename one of them",
+                    );
+                }
+                let built = self.pool(table, name.clone());
+                pools.built.push(Arc::new(built));
+                Some(name.clone())
+            }
+            (Some(_), true) => {
+                self.problem(
+                    table.span("pool"),
+                    format!("the service {name} names a pool and has real servers of its own"),
+                    "keep one of them",
+                );
+                None
+            }
+            (None, false) => {
+                if table.value("pool").is_none() {
+                    self.problem(
+                        Some(span),
+                        format!("the service {name} has no real servers"),
+                        "add [[virtual-service.real-server]] tables, or name a pool with `pool = \"NAME\"`",
+                    );
+                }
+                None
+            }
         }
     }
 
@@ -287,55 +324,8 @@ impl Builder<'_> {
         pool: Name,
         names: &route::Names,
     ) -> VirtualService {
-        let owner = format!("virtual service {name}");
         let layer4 = layer4::of_service(table, mode, self.problems);
-        let mut vips: Vec<Vip> = Vec::new();
-        let each = table.list("vip").flat_map(|item| {
-            let all = item.get_ref().as_str().and_then(|t| Vip::parse_all(t).ok()).unwrap_or_default();
-            all.into_iter().map(move |vip| (item, vip))
-        });
-        for (item, vip) in each {
-            if let Some(layer4) = &layer4 {
-                if vip.address.is_unspecified() {
-                    let message = format!("mode {:?} forwards packets of single addresses", mode.as_str());
-                    self.problem(Some(item.span()), message, "name the address, such as \"192.0.2.10:80\"");
-                    break;
-                }
-                let proxied = self
-                    .bound
-                    .iter()
-                    .find(|(a, _)| layer4.tcp && a.ip() == vip.address && vip.ports.contains(a.port()));
-                let taken = match proxied {
-                    Some((address, other)) => Err((*address, other.clone())),
-                    None => self.taken.take(&vip, layer4, &owner),
-                };
-                if let Err((address, other)) = taken {
-                    let message = format!("{address} is already taken by {other}");
-                    self.problem(Some(item.span()), message, "an address and port belong to one service");
-                }
-                vips.push(vip);
-                continue;
-            }
-            if vip.ports.is_all() {
-                let message = format!("a service of mode {:?} cannot have all ports (`*`)", mode.as_str());
-                self.problem(Some(item.span()), message, "name the ports, such as 80,443 or 6000-6100");
-                continue;
-            }
-            let total = vip.ports.count() + vips.iter().map(|v| v.ports.count()).sum::<usize>();
-            if total > PORTS_AT_MOST {
-                let message = format!("the service {name} listens on {total} ports");
-                let help = format!("at most {PORTS_AT_MOST} in mode {:?}", mode.as_str());
-                self.problem(Some(item.span()), message, &help);
-                continue;
-            }
-            for address in vip.socket_addresses() {
-                self.bind(address, &owner, item.span());
-            }
-            vips.push(vip);
-        }
-        if vips.is_empty() && table.list("vip").next().is_none() {
-            self.problem(table.span("vip"), format!("the service {name} has no VIP"), "");
-        }
+        let vips = self.vips(table, &name, mode, layer4.as_ref());
         let forwarded = |word: &str| table.list("forwarded").any(|v| v.get_ref().as_str() == Some(word));
         let forwarded = Forwarded {
             x_forwarded_for: forwarded("x-forwarded-for"),
@@ -383,6 +373,59 @@ impl Builder<'_> {
             pool,
             forwarded,
         }
+    }
+
+    /// The addresses and ports of a service, which no other one may have.
+    fn vips(&mut self, table: Section<'_>, name: &Name, mode: Mode, layer4: Option<&Layer4>) -> Vec<Vip> {
+        let owner = format!("virtual service {name}");
+        let mut vips: Vec<Vip> = Vec::new();
+        let each = table.list("vip").flat_map(|item| {
+            let all = item.get_ref().as_str().and_then(|t| Vip::parse_all(t).ok()).unwrap_or_default();
+            all.into_iter().map(move |vip| (item, vip))
+        });
+        for (item, vip) in each {
+            if let Some(layer4) = layer4 {
+                if vip.address.is_unspecified() {
+                    let message = format!("mode {:?} forwards packets of single addresses", mode.as_str());
+                    self.problem(Some(item.span()), message, "name the address, such as \"192.0.2.10:80\"");
+                    break;
+                }
+                let proxied = self
+                    .bound
+                    .iter()
+                    .find(|(a, _)| layer4.tcp && a.ip() == vip.address && vip.ports.contains(a.port()));
+                let taken = match proxied {
+                    Some((address, other)) => Err((*address, other.clone())),
+                    None => self.taken.take(&vip, layer4, &owner),
+                };
+                if let Err((address, other)) = taken {
+                    let message = format!("{address} is already taken by {other}");
+                    self.problem(Some(item.span()), message, "an address and port belong to one service");
+                }
+                vips.push(vip);
+                continue;
+            }
+            if vip.ports.is_all() {
+                let message = format!("a service of mode {:?} cannot have all ports (`*`)", mode.as_str());
+                self.problem(Some(item.span()), message, "name the ports, such as 80,443 or 6000-6100");
+                continue;
+            }
+            let total = vip.ports.count() + vips.iter().map(|v| v.ports.count()).sum::<usize>();
+            if total > PORTS_AT_MOST {
+                let message = format!("the service {name} listens on {total} ports");
+                let help = format!("at most {PORTS_AT_MOST} in mode {:?}", mode.as_str());
+                self.problem(Some(item.span()), message, &help);
+                continue;
+            }
+            for address in vip.socket_addresses() {
+                self.bind(address, &owner, item.span());
+            }
+            vips.push(vip);
+        }
+        if vips.is_empty() && table.list("vip").next().is_none() {
+            self.problem(table.span("vip"), format!("the service {name} has no VIP"), "");
+        }
+        vips
     }
 
     /// Its own, or everybody's.
@@ -443,146 +486,6 @@ impl Builder<'_> {
             content_type: fallback.text("content-type").unwrap_or(default_type).to_owned(),
             body,
         })
-    }
-
-    fn pool(&mut self, table: Section<'_>, name: Name) -> Pool {
-        let mut real_servers: Vec<RealServer> = Vec::new();
-        let mut names: HashMap<Name, ()> = HashMap::new();
-        let mut addresses: HashMap<SocketAddr, Name> = HashMap::new();
-        let mut cookies: HashMap<String, Name> = HashMap::new();
-        let mut health_check = health::read(table, self.problems);
-        for (server, _) in table.sections("real-server") {
-            let (Some(server_name), Some(address)) = (server.name("name"), server.server("address")) else {
-                continue;
-            };
-            if names.insert(server_name.clone(), ()).is_some() {
-                let message = format!("{name} has a second real server named {server_name}");
-                self.problem(server.span("name"), message, "names are unique in a pool");
-                continue;
-            }
-            let value = server.text("cookie").unwrap_or(server_name.as_str()).to_owned();
-            if let Some(before) = cookies.insert(value.clone(), server_name.clone()) {
-                let message = format!("{server_name} has the cookie of {before}, {value:?}");
-                let place = server.span("cookie").or_else(|| server.span("name"));
-                self.problem(place, message, "a cookie's value names one real server of the pool");
-                continue;
-            }
-            if let Some(before) = addresses.insert(address, server_name.clone())
-                && !table.flag("same-address")
-            {
-                let message = format!("{server_name} has the address of {before}, {address}");
-                self.problem(
-                    server.span("address"),
-                    message,
-                    "a real server is in a pool once; give it a larger weight, or set same-address = true",
-                );
-                continue;
-            }
-            real_servers.push(RealServer {
-                name: server_name,
-                address,
-                weight: server.integer("weight").and_then(|w| Weight::new(w).ok()).unwrap_or_default(),
-                max_connections: server.number("max-connections", 0),
-                min_connections: server.number("min-connections", 0),
-                backup: server.flag("backup"),
-                non_stick: server.flag("non-stick"),
-                admin_state: server.text("admin-state").and_then(AdminState::parse).unwrap_or_default(),
-                cookie: server.text("cookie").map(str::to_owned),
-                check: server.value("check").is_none() || server.flag("check"),
-                health_check: health::of_server(server, &health_check, self.problems),
-                source: server.text("source").map(source),
-            });
-        }
-        let portless = |s: &&RealServer| {
-            s.address.port() == 0 && s.health_check.as_ref().is_none_or(|own| own.port.is_none())
-        };
-        if let Some(server) = real_servers.iter().find(portless).map(|s| s.name.clone())
-            && health_check.port.is_none()
-            && health_check.probe != Probe::None
-            && health_check.probe != Probe::Ping
-        {
-            // Of a service's own servers the first port of its first VIP is probed.
-            let vip = table.list("vip").next().and_then(|v| Vip::parse_all(v.get_ref().as_str()?).ok());
-            health_check.port = vip.and_then(|v| v.first()?.ports.iter().next());
-            for own in real_servers.iter_mut().filter_map(|s| s.health_check.as_mut()) {
-                own.port = own.port.or(health_check.port);
-            }
-            if health_check.port.is_none() {
-                let message = format!("the real server {server} has no port, so its health check needs one");
-                let place = table.span("health-check").or_else(|| table.span("name"));
-                self.problem(place, message, "write health-check = { type = \"tcp\", port = 80 }");
-            }
-        }
-        let scheduler = table.text("scheduler").and_then(Scheduler::parse).unwrap_or(Scheduler::RoundRobin);
-        Pool {
-            hash_key: self.hash_key(table, scheduler),
-            hash_balance_factor: self.hash_balance_factor(table, scheduler),
-            moves_drained: table.section("persistence").and_then(|p| p.text("drained")) == Some("move"),
-            scheduler,
-            persistence: persistence(table),
-            health_check,
-            slow_start: table.duration("slow-start", Duration::ZERO),
-            retries: table.number("retries", 3),
-            retry_on: match table.value("retry-on") {
-                Some(_) => {
-                    let words = table.list("retry-on").filter_map(|w| RetryOn::parse(w.get_ref().as_str()?));
-                    words.fold(RetryOn::NOTHING, RetryOn::and)
-                }
-                None => RetryOn::NO_ANSWER,
-            },
-            max_queue: table.number("max-queue", 10_000),
-            server_tls: tls::of_servers(table),
-            send_proxy: match table.text("send-proxy") {
-                Some("v1") => Some(ProxyVersion::V1),
-                Some("v2") => Some(ProxyVersion::V2),
-                _ => None,
-            },
-            source: table.text("source").map_or(SourceAddress::Own, source),
-            source_interface: table.text("source-interface").map(str::to_owned),
-            cut_when_down: table.text("on-marked-down") == Some("close"),
-            tcp_keep_alive: tcp_keep_alive(table, "server-tcp-keep-alive"),
-            cut_when_removed: table.text("on-removal") == Some("close"),
-            outlier: table.section("outlier").map(|outlier| OutlierRule {
-                failures: outlier.number("failures", 5),
-                pause: outlier.duration("pause", Duration::from_secs(10)),
-                max_percent: outlier.number("max-percent", 50),
-            }),
-            own_connections: table.text("connection-reuse") == Some("client"),
-            server_h2: table.text("server-http") == Some("2"),
-            real_servers,
-            name,
-        }
-    }
-
-    fn hash_key(&mut self, table: Section<'_>, scheduler: Scheduler) -> String {
-        let word = scheduler.as_str();
-        match (scheduler.has_key(), table.text("hash-key")) {
-            (true, Some(key)) => return key.to_owned(),
-            (true, None) => {
-                let message = format!("scheduler {word:?} needs `hash-key`, the name of what it hashes");
-                self.problem(table.span("scheduler"), message, "such as hash-key = \"X-User\"");
-            }
-            (false, Some(_)) => {
-                let message = format!("`hash-key` does nothing with scheduler {word:?}");
-                let help = "it needs \"header-hash\", \"query-hash\" or \"cookie-hash\"";
-                self.problem(table.span("hash-key"), message, help);
-            }
-            (false, None) => {}
-        }
-        String::new()
-    }
-
-    fn hash_balance_factor(&mut self, table: Section<'_>, scheduler: Scheduler) -> u16 {
-        let factor = table.number("hash-balance-factor", 0);
-        if (1..=100).contains(&factor) {
-            let message = format!("with {factor} percent of its share no server could take everything");
-            self.problem(table.span("hash-balance-factor"), message, "0 is no bound; 150 is usual");
-        } else if factor != 0 && !scheduler.is_hash() {
-            let message =
-                format!("`hash-balance-factor` does nothing with scheduler {:?}", scheduler.as_str());
-            self.problem(table.span("hash-balance-factor"), message, "it needs one that hashes");
-        }
-        factor
     }
 
     /// What a pool's rules need of the services that use it, and loops.

@@ -337,7 +337,11 @@ fn every_key_has_an_effect_and_a_plan_speaks_of_it() {
                         }
                         if !seen.differs {
                             let formatted = format(&text).unwrap_or_else(|p| panic!("{text}: {p:?}"));
-                            assert_eq!(read(&formatted).as_ref(), Ok(&new), "fmt changes what it means: {text}");
+                            assert_eq!(
+                                read(&formatted).as_ref(),
+                                Ok(&new),
+                                "fmt changes what it means: {text}"
+                            );
                         }
                         seen.differs = true;
                         let plan = plan(&base, &new);

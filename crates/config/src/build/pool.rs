@@ -1,0 +1,172 @@
+//! A pool: its real servers, their checks, and what its scheduler hashes.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use evenkeel_model::{
+    AdminState, HealthCheck, Name, OutlierRule, Pool, Probe, ProxyVersion, RealServer, RetryOn, Scheduler,
+    SourceAddress, Vip, Weight,
+};
+
+use super::{Builder, persistence, source, tcp_keep_alive};
+use crate::section::Section;
+use crate::{health, tls};
+
+impl Builder<'_> {
+    pub(super) fn pool(&mut self, table: Section<'_>, name: Name) -> Pool {
+        let mut health_check = health::read(table, self.problems);
+        let mut real_servers = self.real_servers(table, &name, &health_check);
+        self.give_port(table, &mut health_check, &mut real_servers);
+        let scheduler = table.text("scheduler").and_then(Scheduler::parse).unwrap_or(Scheduler::RoundRobin);
+        Pool {
+            hash_key: self.hash_key(table, scheduler),
+            hash_balance_factor: self.hash_balance_factor(table, scheduler),
+            moves_drained: table.section("persistence").and_then(|p| p.text("drained")) == Some("move"),
+            scheduler,
+            persistence: persistence(table),
+            health_check,
+            slow_start: table.duration("slow-start", Duration::ZERO),
+            retries: table.number("retries", 3),
+            retry_on: match table.value("retry-on") {
+                Some(_) => {
+                    let words = table.list("retry-on").filter_map(|w| RetryOn::parse(w.get_ref().as_str()?));
+                    words.fold(RetryOn::NOTHING, RetryOn::and)
+                }
+                None => RetryOn::NO_ANSWER,
+            },
+            max_queue: table.number("max-queue", 10_000),
+            server_tls: tls::of_servers(table),
+            send_proxy: match table.text("send-proxy") {
+                Some("v1") => Some(ProxyVersion::V1),
+                Some("v2") => Some(ProxyVersion::V2),
+                _ => None,
+            },
+            source: table.text("source").map_or(SourceAddress::Own, source),
+            source_interface: table.text("source-interface").map(str::to_owned),
+            cut_when_down: table.text("on-marked-down") == Some("close"),
+            tcp_keep_alive: tcp_keep_alive(table, "server-tcp-keep-alive"),
+            cut_when_removed: table.text("on-removal") == Some("close"),
+            outlier: table.section("outlier").map(|outlier| OutlierRule {
+                failures: outlier.number("failures", 5),
+                pause: outlier.duration("pause", Duration::from_secs(10)),
+                max_percent: outlier.number("max-percent", 50),
+            }),
+            own_connections: table.text("connection-reuse") == Some("client"),
+            server_h2: table.text("server-http") == Some("2"),
+            real_servers,
+            name,
+        }
+    }
+
+    fn real_servers(&mut self, table: Section<'_>, name: &Name, check: &HealthCheck) -> Vec<RealServer> {
+        let mut real_servers: Vec<RealServer> = Vec::new();
+        let mut names: HashMap<Name, ()> = HashMap::new();
+        let mut addresses: HashMap<SocketAddr, Name> = HashMap::new();
+        let mut cookies: HashMap<String, Name> = HashMap::new();
+        for (server, _) in table.sections("real-server") {
+            let (Some(server_name), Some(address)) = (server.name("name"), server.server("address")) else {
+                continue;
+            };
+            if names.insert(server_name.clone(), ()).is_some() {
+                let message = format!("{name} has a second real server named {server_name}");
+                self.problem(server.span("name"), message, "names are unique in a pool");
+                continue;
+            }
+            let value = server.text("cookie").unwrap_or(server_name.as_str()).to_owned();
+            if let Some(before) = cookies.insert(value.clone(), server_name.clone()) {
+                let message = format!("{server_name} has the cookie of {before}, {value:?}");
+                let place = server.span("cookie").or_else(|| server.span("name"));
+                self.problem(place, message, "a cookie's value names one real server of the pool");
+                continue;
+            }
+            if let Some(before) = addresses.insert(address, server_name.clone())
+                && !table.flag("same-address")
+            {
+                let message = format!("{server_name} has the address of {before}, {address}");
+                self.problem(
+                    server.span("address"),
+                    message,
+                    "a real server is in a pool once; give it a larger weight, or set same-address = true",
+                );
+                continue;
+            }
+            real_servers.push(RealServer {
+                name: server_name,
+                address,
+                weight: server.integer("weight").and_then(|w| Weight::new(w).ok()).unwrap_or_default(),
+                max_connections: server.number("max-connections", 0),
+                min_connections: server.number("min-connections", 0),
+                backup: server.flag("backup"),
+                non_stick: server.flag("non-stick"),
+                admin_state: server.text("admin-state").and_then(AdminState::parse).unwrap_or_default(),
+                cookie: server.text("cookie").map(str::to_owned),
+                check: server.value("check").is_none() || server.flag("check"),
+                health_check: health::of_server(server, check, self.problems),
+                source: server.text("source").map(source),
+            });
+        }
+        real_servers
+    }
+
+    /// A check that opens a connection needs a port: that of the real server, its own, or the first one
+    /// of the service that the pool is written in.
+    fn give_port(
+        &mut self,
+        table: Section<'_>,
+        health_check: &mut HealthCheck,
+        real_servers: &mut [RealServer],
+    ) {
+        let portless = |s: &&RealServer| {
+            s.address.port() == 0 && s.health_check.as_ref().is_none_or(|own| own.port.is_none())
+        };
+        if let Some(server) = real_servers.iter().find(portless).map(|s| s.name.clone())
+            && health_check.port.is_none()
+            && health_check.probe != Probe::None
+            && health_check.probe != Probe::Ping
+        {
+            // Of a service's own servers the first port of its first VIP is probed.
+            let vip = table.list("vip").next().and_then(|v| Vip::parse_all(v.get_ref().as_str()?).ok());
+            health_check.port = vip.and_then(|v| v.first()?.ports.iter().next());
+            for own in real_servers.iter_mut().filter_map(|s| s.health_check.as_mut()) {
+                own.port = own.port.or(health_check.port);
+            }
+            if health_check.port.is_none() {
+                let message = format!("the real server {server} has no port, so its health check needs one");
+                let place = table.span("health-check").or_else(|| table.span("name"));
+                self.problem(place, message, "write health-check = { type = \"tcp\", port = 80 }");
+            }
+        }
+    }
+
+    fn hash_key(&mut self, table: Section<'_>, scheduler: Scheduler) -> String {
+        let word = scheduler.as_str();
+        match (scheduler.has_key(), table.text("hash-key")) {
+            (true, Some(key)) => return key.to_owned(),
+            (true, None) => {
+                let message = format!("scheduler {word:?} needs `hash-key`, the name of what it hashes");
+                self.problem(table.span("scheduler"), message, "such as hash-key = \"X-User\"");
+            }
+            (false, Some(_)) => {
+                let message = format!("`hash-key` does nothing with scheduler {word:?}");
+                let help = "it needs \"header-hash\", \"query-hash\" or \"cookie-hash\"";
+                self.problem(table.span("hash-key"), message, help);
+            }
+            (false, None) => {}
+        }
+        String::new()
+    }
+
+    fn hash_balance_factor(&mut self, table: Section<'_>, scheduler: Scheduler) -> u16 {
+        let factor = table.number("hash-balance-factor", 0);
+        if (1..=100).contains(&factor) {
+            let message = format!("with {factor} percent of its share no server could take everything");
+            self.problem(table.span("hash-balance-factor"), message, "0 is no bound; 150 is usual");
+        } else if factor != 0 && !scheduler.is_hash() {
+            let message =
+                format!("`hash-balance-factor` does nothing with scheduler {:?}", scheduler.as_str());
+            self.problem(table.span("hash-balance-factor"), message, "it needs one that hashes");
+        }
+        factor
+    }
+}
