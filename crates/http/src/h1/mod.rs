@@ -15,6 +15,9 @@ use chunked::Chunked;
 /// Fields of one head at most.
 pub const FIELDS: usize = 128;
 
+/// Bytes of a head at most: a [`Span`] counts no further.
+pub const HEAD_AT_MOST: usize = u16::MAX as usize;
+
 /// Says of a field's name whether the field is meant.
 pub type NameTest<'a> = &'a dyn Fn(&[u8]) -> bool;
 

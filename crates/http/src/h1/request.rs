@@ -1,7 +1,7 @@
 //! A request's head: what it asks, how its body is framed, what goes on to the real server.
 
 use super::field::{self, Field, FieldKind};
-use super::{FIELDS, Framing, Malformed, NameTest, Span};
+use super::{FIELDS, Framing, HEAD_AT_MOST, Malformed, NameTest, Span};
 
 /// Facts of a parsed request head. Spans point into the buffer it was parsed from.
 #[derive(Debug)]
@@ -133,6 +133,9 @@ impl Request {
             Err(httparse::Error::NewLine) => return Err(Malformed::LineEnding),
             Err(_) => return Err(Malformed::Field),
         };
+        if head_len > HEAD_AT_MOST {
+            return Err(Malformed::TooManyFields);
+        }
         let head = &buffer[..head_len];
         let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version) else {
             return Err(Malformed::RequestLine);

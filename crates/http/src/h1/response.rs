@@ -2,7 +2,7 @@
 
 use super::field::{self, Field, FieldKind};
 use super::request::{Copier, Method, line};
-use super::{FIELDS, Framing, Malformed, NameTest, Span};
+use super::{FIELDS, Framing, HEAD_AT_MOST, Malformed, NameTest, Span};
 
 /// Facts of a parsed response head. Spans point into the buffer it was parsed from.
 #[derive(Debug)]
@@ -81,6 +81,9 @@ impl Response {
             Err(httparse::Error::Version | httparse::Error::Status) => return Err(Malformed::StatusLine),
             Err(_) => return Err(Malformed::Field),
         };
+        if head_len > HEAD_AT_MOST {
+            return Err(Malformed::TooManyFields);
+        }
         let head = &buffer[..head_len];
         let (Some(status), Some(minor)) = (parsed.code, parsed.version) else {
             return Err(Malformed::StatusLine);

@@ -1,22 +1,29 @@
-//! Takes the chunks off a body that a session wrote.
+//! Takes the chunks off a body that a session wrote in HTTP/1.
+//!
+//! In: bytes of the body. Out: where data and trailers lie in them. Never: a copy.
 
 use std::ops::Range;
 
-/// Where in a chunked body the next byte stands.
+/// Which part of a chunked body the next byte belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dechunk {
+    /// The line with a chunk's size.
     #[default]
     Size,
+    /// So many bytes of a chunk.
     Data(u64),
+    /// The line ending behind a chunk.
     DataEnd,
+    /// The trailer section.
     Trailers,
 }
 
+/// What comes next in a chunked body.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Piece {
     /// Bytes of the body.
     Data(Range<usize>),
-    /// The last chunk has passed; these are the lines of the trailers.
+    /// The body has ended; these are the lines of its trailers.
     End(Range<usize>),
     /// More bytes are needed.
     More,
@@ -24,6 +31,7 @@ pub enum Piece {
     Malformed,
 }
 
+/// A chunk's size with its extensions, and a trailer section: longer ones are malformed.
 const LINE_AT_MOST: usize = 1024;
 const TRAILERS_AT_MOST: usize = 8 * 1024;
 

@@ -662,6 +662,19 @@ fn a_smaller_header_table_is_confirmed() {
     assert_eq!(firsts, [[0x08, 0x89], [0x20, 0x89], [0x08, 0x89], [0x08, 0x89]]);
 }
 
+/// A chunked body that cannot be read is never passed on as a whole one.
+#[test]
+fn broken_chunks_reset_the_stream() {
+    let mut peer = Peer::new();
+    peer.request(1, true, &[]).unwrap();
+    peer.links[0].write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nnonsense\r\n");
+    peer.links.clear();
+    let answers = peer.answers();
+    let kinds: Vec<_> = answers.iter().map(|a| (a.0, a.1)).collect();
+    assert_eq!(kinds, [(kind::HEADERS, flag::END_HEADERS), (kind::DATA, 0), (kind::RST_STREAM, 0)]);
+    assert_eq!(peer.mux.stream_count(), 0);
+}
+
 /// What a server must not say to a client (RFC 9113 section 6.5.2, RFC 8441 section 3).
 #[test]
 fn settings_of_servers() {

@@ -1,4 +1,6 @@
-//! Between the fields of HTTP/2 and the heads of HTTP/1, which sessions read and write.
+//! Translates between the fields of HTTP/2 and the heads of HTTP/1, which sessions read and write.
+//!
+//! In: fields, parsed heads. Out: heads, header blocks, how the body is framed. Never: frames, bodies.
 
 use super::fields::{Fields, Malformed, check};
 use super::hpack::{encode, encode_status};
@@ -21,10 +23,12 @@ pub enum BodyFraming {
     Raw,
 }
 
-/// A request as it was received.
+/// What a translated request's head says.
 #[derive(Clone, Copy, Debug)]
 pub struct Received {
+    /// The method that the session reads.
     pub method: Method,
+    /// How its body comes.
     pub following: BodyFraming,
 }
 

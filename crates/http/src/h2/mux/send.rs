@@ -261,15 +261,22 @@ impl Mux {
         let id = stream.id();
         let Some(entry) = self.streams.get_mut(&id) else { return };
         let window = entry.send_window.min(self.send_window).clamp(0, PAYLOAD_AT_MOST as i64) as usize;
-        let mut writer = DataWriter { stream: id, out: &mut self.out, sent: 0, trailers: None };
+        let mut writer =
+            DataWriter { stream: id, out: &mut self.out, sent: 0, trailers: None, malformed: false };
         let sending = entry.sending;
         let (next, more) = stream.collect(|bytes, ended| writer.write(sending, bytes, ended, window));
-        let DataWriter { sent, trailers, .. } = writer;
+        let DataWriter { sent, trailers, malformed, .. } = writer;
         entry.sending = next;
         entry.send_window -= sent as i64;
         self.send_window -= sent as i64;
         entry.sent += sent as u64;
         self.count_sent(sent, more);
+        if malformed {
+            // Nothing that follows would make a whole message of it.
+            self.reset(id, ErrorCode::Internal);
+            self.remove(id, |stream| stream.break_off(false));
+            return;
+        }
         if let Some(section) = trailers {
             let mut block = Vec::new();
             self.begin_block(&mut block);
@@ -371,6 +378,8 @@ struct DataWriter<'a> {
     sent: usize,
     /// The lines behind the last chunk, once it is there.
     trailers: Option<Vec<u8>>,
+    /// The session's chunks cannot be read.
+    malformed: bool,
 }
 
 impl DataWriter<'_> {
@@ -432,8 +441,10 @@ impl DataWriter<'_> {
                     let waits = matches!(state, Dechunk::Data(_)) && room == 0 && at < bytes.len();
                     return (at, (Sending::Chunks(state), waits));
                 }
-                // A session does not write such a thing; should it, the stream is cut.
-                Piece::Malformed => return (bytes.len(), (Sending::Raw, false)),
+                Piece::Malformed => {
+                    self.malformed = true;
+                    return (bytes.len(), (Sending::Done, false));
+                }
             }
         }
     }
