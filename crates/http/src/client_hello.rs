@@ -6,11 +6,13 @@
 pub struct Hello<'a> {
     /// Not empty, of host-name characters.
     pub server_name: Option<&'a str>,
+    /// The session that the client wants to resume; empty if none.
     pub session_id: &'a [u8],
     /// Names the first protocol offered by ALPN.
     pub alpn: Option<&'a [u8]>,
 }
 
+/// Why there is no ClientHello.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoHello {
     /// More bytes are needed to tell.
@@ -22,6 +24,7 @@ pub enum NoHello {
 /// A ClientHello that does not fit one record is not looked into.
 const RECORD_AT_MOST: usize = 16 * 1024;
 
+/// Reads a ClientHello that comes in one record.
 pub fn parse(bytes: &[u8]) -> Result<Hello<'_>, NoHello> {
     let known = [(0, 0x16u8), (1, 3), (5, 1)];
     if known.iter().any(|(at, want)| bytes.get(*at).is_some_and(|b| b != want)) {

@@ -3,6 +3,8 @@
 //!
 //! In: bytes, the time. Out: facts, new bytes, events. Never: a socket, a clock, a thread, an event loop.
 
+#![warn(missing_docs)]
+
 pub mod client_hello;
 pub mod h1;
 pub mod h2;

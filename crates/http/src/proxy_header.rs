@@ -14,9 +14,12 @@ pub struct Header {
     pub len: usize,
 }
 
+/// The two ends of the client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses {
+    /// The client.
     pub source: SocketAddr,
+    /// Where the client connected to.
     pub destination: SocketAddr,
 }
 
@@ -31,9 +34,12 @@ pub struct ClientTls<'a> {
     pub common_name: Option<&'a str>,
 }
 
+/// Why there is no header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoHeader {
+    /// More bytes are needed to tell.
     Partial,
+    /// The bytes are no header, or one that cannot be believed.
     Bad,
 }
 
@@ -45,6 +51,7 @@ const V2_AT_MOST: usize = 2048;
 const TYPE_CRC32C: u8 = 0x03;
 const TYPE_SSL: u8 = 0x20;
 
+/// Reads a header of either version from the beginning of a connection.
 pub fn parse(bytes: &[u8]) -> Result<Header, NoHeader> {
     let common = bytes.len().min(SIGNATURE.len());
     if bytes[..common] == SIGNATURE[..common] {

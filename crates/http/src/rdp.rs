@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+/// What a connection request says, as far as persistence needs it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Request<'a> {
     /// `mstshash`: Windows cuts it at nine characters; see [`user_key`].
@@ -11,9 +12,12 @@ pub struct Request<'a> {
     pub token: Option<SocketAddr>,
 }
 
+/// Why there is no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoRequest {
+    /// More bytes are needed to tell.
     Partial,
+    /// The bytes are no connection request.
     NotRdp,
 }
 
@@ -21,6 +25,7 @@ pub enum NoRequest {
 const LENGTH_AT_MOST: usize = 4096;
 const USER_AT_MOST: usize = 256;
 
+/// Reads a connection request from the beginning of a connection.
 pub fn parse(bytes: &[u8]) -> Result<Request<'_>, NoRequest> {
     // Version 3, reserved; the code of a connection request.
     for (at, want) in [(0, 3), (1, 0), (5, 0xe0)] {

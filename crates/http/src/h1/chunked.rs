@@ -11,6 +11,7 @@ const TRAILER_BYTES: u16 = 4096;
 /// Chunks this small many times over cost more than they carry: their number is bounded by size.
 const SIZE_DIGITS: u8 = 15;
 
+/// Finds the end of a chunked body in the bytes that carry it, fed piece by piece.
 #[derive(Clone, Debug, Default)]
 pub struct Chunked {
     state: State,
@@ -46,6 +47,7 @@ impl State {
 }
 
 impl Chunked {
+    /// The body has ended, trailers included.
     pub fn is_complete(&self) -> bool {
         self.state == State::Complete
     }
@@ -212,6 +214,7 @@ impl TrailerName {
     }
 }
 
+/// Whether a byte may stand in a token (RFC 9110 section 5.6.2).
 pub fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

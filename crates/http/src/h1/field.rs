@@ -5,27 +5,40 @@ use super::{Malformed, Span};
 /// One header field of a parsed head.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
+    /// Where the name stands.
     pub name: Span,
+    /// Where the value stands, without white space around it.
     pub value: Span,
-    pub kind: Kind,
+    /// What the name means.
+    pub kind: FieldKind,
 }
 
 /// What a field means to this proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FieldKind {
     /// Passed on unread.
     Other,
+    /// `Host`.
     Host,
+    /// `Content-Length`.
     ContentLength,
+    /// `Transfer-Encoding`.
     TransferEncoding,
+    /// `Connection`.
     Connection,
     /// Meant for this hop only: never passed on.
     HopByHop,
+    /// `Upgrade`.
     Upgrade,
+    /// `Expect`.
     Expect,
+    /// `Cookie`.
     Cookie,
+    /// `Set-Cookie`.
     SetCookie,
+    /// `Cache-Control`.
     CacheControl,
+    /// `X-Forwarded-Proto`, or what servers of CGI take for it.
     XForwardedProto,
     /// Not X-Forwarded-For, but what servers of CGI take for it.
     LikeXForwardedFor,
@@ -33,35 +46,42 @@ pub enum Kind {
     Nominated,
 }
 
-impl Kind {
+impl FieldKind {
     /// It says where a message ends or what it becomes: no route takes it away.
     pub fn is_framing(self) -> bool {
-        matches!(self, Kind::ContentLength | Kind::TransferEncoding | Kind::Connection | Kind::Upgrade)
+        matches!(
+            self,
+            FieldKind::ContentLength
+                | FieldKind::TransferEncoding
+                | FieldKind::Connection
+                | FieldKind::Upgrade
+        )
     }
 
-    pub fn of(name: &[u8]) -> Kind {
+    /// The kind of a field of this name, in upper or lower case.
+    pub fn of(name: &[u8]) -> FieldKind {
         let is = |word: &[u8]| name.eq_ignore_ascii_case(word);
         // Servers of CGI, WSGI and PHP read `_` as `-`.
         let alike = |word: &[u8]| {
             name.iter().zip(word).all(|(a, b)| a.eq_ignore_ascii_case(b) || (*a == b'_' && *b == b'-'))
         };
         match name.len() {
-            2 if is(b"te") => Kind::HopByHop,
-            4 if is(b"host") => Kind::Host,
-            6 if is(b"cookie") => Kind::Cookie,
-            6 if is(b"expect") => Kind::Expect,
-            7 if is(b"upgrade") => Kind::Upgrade,
-            10 if is(b"connection") => Kind::Connection,
-            10 if is(b"keep-alive") => Kind::HopByHop,
-            10 if is(b"set-cookie") => Kind::SetCookie,
-            13 if is(b"cache-control") => Kind::CacheControl,
-            14 if is(b"content-length") => Kind::ContentLength,
-            14 if is(b"http2-settings") => Kind::HopByHop,
-            16 if is(b"proxy-connection") => Kind::HopByHop,
-            17 if is(b"transfer-encoding") => Kind::TransferEncoding,
-            15 if !is(b"x-forwarded-for") && alike(b"x-forwarded-for") => Kind::LikeXForwardedFor,
-            17 if alike(b"x-forwarded-proto") => Kind::XForwardedProto,
-            _ => Kind::Other,
+            2 if is(b"te") => FieldKind::HopByHop,
+            4 if is(b"host") => FieldKind::Host,
+            6 if is(b"cookie") => FieldKind::Cookie,
+            6 if is(b"expect") => FieldKind::Expect,
+            7 if is(b"upgrade") => FieldKind::Upgrade,
+            10 if is(b"connection") => FieldKind::Connection,
+            10 if is(b"keep-alive") => FieldKind::HopByHop,
+            10 if is(b"set-cookie") => FieldKind::SetCookie,
+            13 if is(b"cache-control") => FieldKind::CacheControl,
+            14 if is(b"content-length") => FieldKind::ContentLength,
+            14 if is(b"http2-settings") => FieldKind::HopByHop,
+            16 if is(b"proxy-connection") => FieldKind::HopByHop,
+            17 if is(b"transfer-encoding") => FieldKind::TransferEncoding,
+            15 if !is(b"x-forwarded-for") && alike(b"x-forwarded-for") => FieldKind::LikeXForwardedFor,
+            17 if alike(b"x-forwarded-proto") => FieldKind::XForwardedProto,
+            _ => FieldKind::Other,
         }
     }
 }
@@ -71,6 +91,7 @@ pub fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|m| !m.is_empty())
 }
 
+/// Whether a word is among the comma-separated members of a value, in upper or lower case.
 pub fn has_member(value: &[u8], word: &[u8]) -> bool {
     members(value).any(|m| m.eq_ignore_ascii_case(word))
 }
@@ -164,7 +185,7 @@ fn cookie_value<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 
 /// The word `upgrade` as the sender of a head wrote it.
 pub fn upgrade_word<'a>(fields: &[Field], head: &'a [u8]) -> &'a [u8] {
-    let values = fields.iter().filter(|f| f.kind == Kind::Connection).map(|f| f.value.of(head));
+    let values = fields.iter().filter(|f| f.kind == FieldKind::Connection).map(|f| f.value.of(head));
     let mut words = values.flat_map(|value| value.split(|b| *b == b',')).map(<[u8]>::trim_ascii);
     words.find(|word| word.eq_ignore_ascii_case(b"upgrade")).unwrap_or(b"upgrade")
 }

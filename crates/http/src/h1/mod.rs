@@ -15,17 +15,23 @@ use chunked::Chunked;
 /// Fields of one head at most.
 pub const FIELDS: usize = 128;
 
+/// Bytes of a head at most: a [`Span`] counts no further.
+pub const HEAD_AT_MOST: usize = u16::MAX as usize;
+
 /// Says of a field's name whether the field is meant.
 pub type NameTest<'a> = &'a dyn Fn(&[u8]) -> bool;
 
 /// A stretch of the buffer that a head was parsed from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
+    /// The first byte.
     pub start: u16,
+    /// Behind the last byte.
     pub end: u16,
 }
 
 impl Span {
+    /// The bytes of the stretch, in the buffer that it belongs to.
     pub fn of<'a>(&self, head: &'a [u8]) -> &'a [u8] {
         head.get(usize::from(self.start)..usize::from(self.end)).unwrap_or(&[])
     }
@@ -39,8 +45,11 @@ impl Span {
 /// How the end of a body is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
+    /// There is no body.
     None,
+    /// So many bytes.
     Length(u64),
+    /// Chunks (RFC 9112 section 7.1).
     Chunked,
     /// Only of responses.
     UntilClose,
@@ -49,12 +58,16 @@ pub enum Framing {
 /// Follows a body through the bytes that carry it.
 #[derive(Clone, Debug)]
 pub enum Body {
+    /// So many bytes are left.
     Length(u64),
+    /// Chunks are followed.
     Chunked(Chunked),
+    /// Everything until the connection ends.
     UntilClose,
 }
 
 impl Body {
+    /// A body of which nothing has come yet.
     pub fn new(framing: Framing) -> Body {
         match framing {
             Framing::None => Body::Length(0),
@@ -85,6 +98,7 @@ impl Body {
         }
     }
 
+    /// The last byte of the body has been fed.
     pub fn is_complete(&self) -> bool {
         match self {
             Body::Length(left) => *left == 0,
@@ -97,23 +111,41 @@ impl Body {
 /// Why bytes are no acceptable HTTP/1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
+    /// The request line cannot be read.
     RequestLine,
+    /// The status line cannot be read.
     StatusLine,
+    /// Another major version than 1.
     Version,
+    /// The target is no path, no absolute URI with the same host, or holds characters that it must not.
     Target,
+    /// A field's name or value holds what it must not.
     Field,
+    /// A line does not end in CRLF.
     LineEnding,
+    /// More fields than are taken.
     TooManyFields,
+    /// HTTP/1.1 without `Host`.
     MissingHost,
+    /// Several `Host` fields, or one that names no host.
     Host,
+    /// A length that is no number, or two that differ.
     ContentLength,
+    /// A transfer coding that ends in another than `chunked`, or is given where it must not be.
     TransferEncoding,
+    /// A transfer coding that this proxy does not know.
     UnknownCoding,
+    /// Both a length and a transfer coding.
     ConflictingFraming,
+    /// The size of a chunk cannot be read.
     ChunkSize,
+    /// Chunk extensions are too long or hold what they must not.
     ChunkExtension,
+    /// A chunk does not end where its size says.
     Chunk,
+    /// A trailer is too long, forbidden, or cannot be read.
     Trailer,
+    /// A method that this proxy does not serve: CONNECT.
     Method,
 }
 

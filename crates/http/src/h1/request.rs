@@ -1,44 +1,62 @@
 //! A request's head: what it asks, how its body is framed, what goes on to the real server.
 
-use super::field::{self, Field, Kind};
-use super::{FIELDS, Framing, Malformed, NameTest, Span};
+use super::field::{self, Field, FieldKind};
+use super::{FIELDS, Framing, HEAD_AT_MOST, Malformed, NameTest, Span};
 
 /// Facts of a parsed request head. Spans point into the buffer it was parsed from.
 #[derive(Debug)]
 pub struct Request {
+    /// Bytes of the head, the empty line included.
     pub head_len: usize,
+    /// What is asked for.
     pub method: Method,
     /// The request line without its line ending, as it came.
     pub line: Span,
+    /// The method as it came.
     pub method_span: Span,
     /// Path and query: of an absolute target what follows the authority.
     pub target: Span,
+    /// The value of `Host`; empty if there is none.
     pub host: Span,
     /// The target named scheme and authority.
     absolute: bool,
+    /// HTTP/1.1, not HTTP/1.0.
     pub version_11: bool,
+    /// How the end of the body is found.
     pub framing: Framing,
     /// The client wants to send another request on this connection.
     pub keep_alive: bool,
     /// `Connection: upgrade` with an `Upgrade` that is passed on.
     pub upgrade: bool,
+    /// The client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
+    /// All fields, in their order.
     pub fields: Vec<Field>,
 }
 
+/// Methods that are treated in different ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
+    /// GET.
     Get,
+    /// HEAD: the answer has no body.
     Head,
+    /// POST.
     Post,
+    /// PUT.
     Put,
+    /// DELETE.
     Delete,
+    /// OPTIONS.
     Options,
+    /// TRACE.
     Trace,
+    /// Any other method.
     Other,
 }
 
 impl Method {
+    /// The method of this name; names differ in upper and lower case.
     pub fn of(name: &[u8]) -> Method {
         match name {
             b"GET" => Method::Get,
@@ -63,6 +81,7 @@ impl Method {
 pub struct Edits<'a> {
     /// `X-Forwarded-For` line to add.
     pub forwarded_for: Option<&'a str>,
+    /// `X-Forwarded-Proto` line to write instead of the client's.
     pub forwarded_proto: Option<&'a str>,
     /// Remove this cookie.
     pub hide_cookie: Option<&'a [u8]>,
@@ -72,6 +91,7 @@ pub struct Edits<'a> {
     pub default_host: &'a str,
     /// Path and query instead of the client's.
     pub target: Option<&'a [u8]>,
+    /// Another method.
     pub method: Option<&'a [u8]>,
     /// Fields that stay behind, by their names.
     pub drops: Option<NameTest<'a>>,
@@ -113,6 +133,9 @@ impl Request {
             Err(httparse::Error::NewLine) => return Err(Malformed::LineEnding),
             Err(_) => return Err(Malformed::Field),
         };
+        if head_len > HEAD_AT_MOST {
+            return Err(Malformed::TooManyFields);
+        }
         let head = &buffer[..head_len];
         let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version) else {
             return Err(Malformed::RequestLine);
@@ -139,26 +162,26 @@ impl Request {
         let (mut close, mut keep, mut connection_upgrade, mut nominates) = (false, false, false, false);
         let (mut hosts, mut upgrades, mut expect) = (0, false, false);
         for header in headers {
-            let mut kind = Kind::of(header.name.as_bytes());
+            let mut kind = FieldKind::of(header.name.as_bytes());
             let value = header.value;
             match kind {
-                Kind::Host => {
+                FieldKind::Host => {
                     hosts += 1;
                     self.host = Span::within(head, value);
                 }
-                Kind::ContentLength => {
+                FieldKind::ContentLength => {
                     let this = field::content_length(value)?;
                     if length.replace(this).is_some_and(|before| before != this) {
                         return Err(Malformed::ContentLength);
                     }
                 }
-                Kind::TransferEncoding => {
+                FieldKind::TransferEncoding => {
                     if std::mem::replace(&mut chunked, true) {
                         return Err(Malformed::TransferEncoding);
                     }
                     field::transfer_encoding(value)?;
                 }
-                Kind::Connection => {
+                FieldKind::Connection => {
                     for member in field::members(value) {
                         match member {
                             m if m.eq_ignore_ascii_case(b"close") => close = true,
@@ -169,9 +192,9 @@ impl Request {
                     }
                 }
                 // HTTP/2 is not offered by upgrade; RFC 9113 withdrew it.
-                Kind::Upgrade if field::has_member(value, b"h2c") => kind = Kind::HopByHop,
-                Kind::Upgrade => upgrades = true,
-                Kind::Expect => expect |= value.eq_ignore_ascii_case(b"100-continue"),
+                FieldKind::Upgrade if field::has_member(value, b"h2c") => kind = FieldKind::HopByHop,
+                FieldKind::Upgrade => upgrades = true,
+                FieldKind::Expect => expect |= value.eq_ignore_ascii_case(b"100-continue"),
                 _ => {}
             }
             self.fields.push(Field {
@@ -205,13 +228,14 @@ impl Request {
     /// Marks the fields that `Connection` names as meant for this hop.
     fn nominate(&mut self, head: &[u8], headers: &[httparse::Header<'_>]) {
         let named = |name: &[u8]| {
-            let connections = headers.iter().filter(|h| Kind::of(h.name.as_bytes()) == Kind::Connection);
+            let connections =
+                headers.iter().filter(|h| FieldKind::of(h.name.as_bytes()) == FieldKind::Connection);
             connections.into_iter().any(|h| field::has_member(h.value, name))
         };
         for field in &mut self.fields {
             let name = field.name.of(head);
-            if field.kind == Kind::Other && field::may_be_nominated(name) && named(name) {
-                field.kind = Kind::Nominated;
+            if field.kind == FieldKind::Other && field::may_be_nominated(name) && named(name) {
+                field.kind = FieldKind::Nominated;
             }
         }
     }
@@ -260,7 +284,7 @@ impl Request {
 
     /// The value of a cookie that the client sent.
     pub fn cookie<'a>(&self, head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-        let cookies = self.fields.iter().filter(|f| f.kind == Kind::Cookie);
+        let cookies = self.fields.iter().filter(|f| f.kind == FieldKind::Cookie);
         cookies.map(|f| f.value.of(head)).find_map(|v| field::find_cookie(v, name))
     }
 
@@ -285,23 +309,23 @@ impl Request {
             let dropped = edits.drops.is_some_and(|drops| drops(field.name.of(head)));
             if dropped && !field.kind.is_framing() {
                 // A request without Host would be none.
-                drops_host |= field.kind == Kind::Host;
+                drops_host |= field.kind == FieldKind::Host;
                 continue;
             }
             let keep = match field.kind {
-                Kind::Connection | Kind::HopByHop | Kind::Nominated => false,
-                Kind::Upgrade => self.upgrade,
-                Kind::XForwardedProto => edits.forwarded_proto.is_none(),
-                Kind::LikeXForwardedFor => edits.forwarded_for.is_none(),
+                FieldKind::Connection | FieldKind::HopByHop | FieldKind::Nominated => false,
+                FieldKind::Upgrade => self.upgrade,
+                FieldKind::XForwardedProto => edits.forwarded_proto.is_none(),
+                FieldKind::LikeXForwardedFor => edits.forwarded_for.is_none(),
                 // Without a body there is nothing to wait for, and some servers would wait for ever.
-                Kind::Expect => {
+                FieldKind::Expect => {
                     self.expects_continue || !field.value.of(head).eq_ignore_ascii_case(b"100-continue")
                 }
-                Kind::ContentLength => {
+                FieldKind::ContentLength => {
                     lengths += 1;
                     lengths == 1
                 }
-                Kind::Cookie => match (edits.hide_cookie, edits.strip_cookie) {
+                FieldKind::Cookie => match (edits.hide_cookie, edits.strip_cookie) {
                     (None, None) => true,
                     (hide, strip) => {
                         copier.flush(out);
@@ -362,10 +386,12 @@ pub struct Copier<'a> {
 }
 
 impl<'a> Copier<'a> {
+    /// Copies fields of this head.
     pub fn new(head: &'a [u8]) -> Copier<'a> {
         Copier { head, start: 0, end: 0 }
     }
 
+    /// Passes a field on as it is.
     pub fn keep(&mut self, field: &Field, out: &mut Vec<u8>) {
         let (name, value) = (field.name, field.value);
         let (start, end) = (usize::from(name.start), usize::from(value.end) + 2);

@@ -1,15 +1,19 @@
 //! A response's head: its status, how its body is framed, what goes on to the client.
 
-use super::field::{self, Field, Kind};
+use super::field::{self, Field, FieldKind};
 use super::request::{Copier, Method, line};
-use super::{FIELDS, Framing, Malformed, NameTest, Span};
+use super::{FIELDS, Framing, HEAD_AT_MOST, Malformed, NameTest, Span};
 
 /// Facts of a parsed response head. Spans point into the buffer it was parsed from.
 #[derive(Debug)]
 pub struct Response {
+    /// Bytes of the head, the empty line included.
     pub head_len: usize,
+    /// The status.
     pub status: u16,
+    /// HTTP/1.1, not HTTP/1.0.
     pub version_11: bool,
+    /// How the end of the body is found.
     pub framing: Framing,
     /// The real server will take another request on this connection.
     pub keep_alive: bool,
@@ -52,8 +56,10 @@ pub struct Edits<'a> {
     pub without_chunks: bool,
 }
 
+/// What becomes of a cookie that a real server sets.
 #[derive(Clone, Copy, Debug)]
 pub enum CookieEdit<'a> {
+    /// It stays behind.
     Drop,
     /// The value becomes this.
     Value(&'a [u8]),
@@ -75,6 +81,9 @@ impl Response {
             Err(httparse::Error::Version | httparse::Error::Status) => return Err(Malformed::StatusLine),
             Err(_) => return Err(Malformed::Field),
         };
+        if head_len > HEAD_AT_MOST {
+            return Err(Malformed::TooManyFields);
+        }
         let head = &buffer[..head_len];
         let (Some(status), Some(minor)) = (parsed.code, parsed.version) else {
             return Err(Malformed::StatusLine);
@@ -103,21 +112,21 @@ impl Response {
         let (mut length, mut chunked) = (None, false);
         let (mut close, mut keep) = (false, false);
         for header in headers {
-            let kind = Kind::of(header.name.as_bytes());
+            let kind = FieldKind::of(header.name.as_bytes());
             match kind {
-                Kind::ContentLength => {
+                FieldKind::ContentLength => {
                     let this = field::content_length(header.value)?;
                     if length.replace(this).is_some_and(|before| before != this) {
                         return Err(Malformed::ContentLength);
                     }
                 }
-                Kind::TransferEncoding => {
+                FieldKind::TransferEncoding => {
                     if std::mem::replace(&mut chunked, true) || !self.version_11 {
                         return Err(Malformed::TransferEncoding);
                     }
                     field::transfer_encoding(header.value)?;
                 }
-                Kind::Connection => {
+                FieldKind::Connection => {
                     close |= field::has_member(header.value, b"close");
                     keep |= field::has_member(header.value, b"keep-alive");
                 }
@@ -145,13 +154,14 @@ impl Response {
         Ok(())
     }
 
+    /// All fields, in their order.
     pub fn fields(&self) -> &[Field] {
         &self.fields
     }
 
     /// The value of a cookie that the answer sets.
     pub fn sets_cookie<'a>(&self, head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-        let cookies = self.fields.iter().filter(|f| f.kind == Kind::SetCookie);
+        let cookies = self.fields.iter().filter(|f| f.kind == FieldKind::SetCookie);
         cookies.map(|f| f.value.of(head)).find_map(|value| set_value(value, name))
     }
 
@@ -178,7 +188,7 @@ impl Response {
                 continue;
             }
             let keep = match field.kind {
-                Kind::SetCookie => {
+                FieldKind::SetCookie => {
                     match edits.cookie.filter(|(name, _)| set_value(field.value.of(head), name).is_some()) {
                         None => true,
                         Some((name, edit)) => {
@@ -188,18 +198,18 @@ impl Response {
                         }
                     }
                 }
-                Kind::Connection | Kind::HopByHop => false,
-                Kind::Upgrade => switching || self.status == 426,
+                FieldKind::Connection | FieldKind::HopByHop => false,
+                FieldKind::Upgrade => switching || self.status == 426,
                 // Where it cannot be, it says nothing (RFC 9112 section 6.1).
-                Kind::TransferEncoding => {
+                FieldKind::TransferEncoding => {
                     let about_body = matches!(self.framing, Framing::Chunked | Framing::None);
                     about_body && self.status >= 200 && self.status != 204 && !edits.without_chunks
                 }
-                Kind::ContentLength => {
+                FieldKind::ContentLength => {
                     lengths += 1;
                     lengths == 1 && self.status >= 200 && self.status != 204
                 }
-                Kind::CacheControl => !edits.private,
+                FieldKind::CacheControl => !edits.private,
                 _ => true,
             };
             if keep {

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::field::{find_cookie, write_without};
-use super::request::{Edits, Request};
+use super::request::{Edits, Method, Request};
 use super::response::{self, Response};
 use super::*;
 
@@ -433,4 +433,14 @@ proptest! {
             prop_assert_eq!(again.head_len, out.len());
         }
     }
+}
+
+#[test]
+fn heads_longer_than_spans_can_count_are_refused() {
+    let field = format!("X-A: {}\r\n", "y".repeat(700));
+    let long = format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", field.repeat(100));
+    assert!(long.len() > HEAD_AT_MOST);
+    assert_eq!(Request::default().parse(long.as_bytes()), Err(Malformed::TooManyFields));
+    let long = format!("HTTP/1.1 200 OK\r\n{}\r\n", field.repeat(100));
+    assert_eq!(Response::default().parse(long.as_bytes(), Method::Get), Err(Malformed::TooManyFields));
 }

@@ -1,27 +1,37 @@
-//! Takes the chunks off a body that a session wrote.
+//! Takes the chunks off a body that a session wrote in HTTP/1.
+//!
+//! In: bytes of the body. Out: where data and trailers lie in them. Never: a copy.
 
 use std::ops::Range;
 
-/// Where in a chunked body the next byte stands.
+/// Which part of a chunked body the next byte belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dechunk {
+    /// The line with a chunk's size.
     #[default]
     Size,
+    /// So many bytes of a chunk.
     Data(u64),
+    /// The line ending behind a chunk.
     DataEnd,
+    /// The trailer section.
     Trailers,
 }
 
+/// What comes next in a chunked body.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Piece {
+    /// Bytes of the body.
     Data(Range<usize>),
-    /// The last chunk has passed; these are the lines of the trailers.
+    /// The body has ended; these are the lines of its trailers.
     End(Range<usize>),
     /// More bytes are needed.
     More,
-    Wrong,
+    /// The body breaks the rules of chunks.
+    Malformed,
 }
 
+/// A chunk's size with its extensions, and a trailer section: longer ones are malformed.
 const LINE_AT_MOST: usize = 1024;
 const TRAILERS_AT_MOST: usize = 8 * 1024;
 
@@ -49,16 +59,16 @@ impl Dechunk {
                         *self = Dechunk::Size;
                     }
                     [] | [b'\r'] => return (at, Piece::More),
-                    _ => return (at, Piece::Wrong),
+                    _ => return (at, Piece::Malformed),
                 },
                 Dechunk::Size => {
                     let Some(end) = memchr::memchr(b'\n', rest) else {
-                        return (at, if rest.len() > LINE_AT_MOST { Piece::Wrong } else { Piece::More });
+                        return (at, if rest.len() > LINE_AT_MOST { Piece::Malformed } else { Piece::More });
                     };
                     let digits = rest[..end].split(|b| matches!(b, b';' | b'\r')).next().unwrap_or(&[]);
                     let text = std::str::from_utf8(digits).ok().filter(|d| !d.is_empty() && d.len() <= 15);
                     let Some(size) = text.and_then(|d| u64::from_str_radix(d, 16).ok()) else {
-                        return (at, Piece::Wrong);
+                        return (at, Piece::Malformed);
                     };
                     at += end + 1;
                     *self = if size == 0 { Dechunk::Trailers } else { Dechunk::Data(size) };
@@ -69,7 +79,7 @@ impl Dechunk {
                     }
                     return match memchr::memmem::find(rest, b"\r\n\r\n") {
                         Some(end) => (at + end + 4, Piece::End(at..at + end + 2)),
-                        None if rest.len() > TRAILERS_AT_MOST => (at, Piece::Wrong),
+                        None if rest.len() > TRAILERS_AT_MOST => (at, Piece::Malformed),
                         None => (at, Piece::More),
                     };
                 }
@@ -93,7 +103,7 @@ mod tests {
                     Piece::Data(range) => data.extend_from_slice(&text[start..end][range]),
                     Piece::End(range) => break text[start..end][range].to_vec(),
                     Piece::More => end = (end + step).min(text.len()),
-                    Piece::Wrong => panic!("step {step}"),
+                    Piece::Malformed => panic!("step {step}"),
                 }
                 start += taken;
             };
@@ -106,7 +116,7 @@ mod tests {
             let mut state = Dechunk::default();
             let (taken, first) = state.next(bad, 100);
             let last = if matches!(first, Piece::Data(_)) { state.next(&bad[taken..], 100).1 } else { first };
-            assert_eq!(last, Piece::Wrong, "{bad:?}");
+            assert_eq!(last, Piece::Malformed, "{bad:?}");
         }
     }
 }

@@ -1,29 +1,33 @@
 //! Decoded fields of one header block, and what RFC 9113 section 8 says of them.
 
-/// What one block may decode to: names, values and 32 bytes a field, as SETTINGS say.
+/// The largest header list, as RFC 9113 section 6.5.2 counts it: names, values and 32 bytes for each field.
+/// SETTINGS announce it.
 pub const LIST_AT_MOST: usize = 16 * 1024;
 const COUNT_AT_MOST: usize = crate::h1::FIELDS;
 
+/// The fields of one block, in one piece of memory that is used again.
 #[derive(Default)]
 pub struct Fields {
     bytes: Vec<u8>,
-    /// Where each name begins, and the lengths of name and value.
+    /// Of each field: where its name begins, the lengths of name and value.
     places: Vec<(u32, u16, u16)>,
-    /// More came than is taken.
+    /// The list was larger than [`LIST_AT_MOST`] or had more fields than [`crate::h1::FIELDS`].
     pub too_many: bool,
 }
 
-/// The stream is at fault (section 8.1.1).
+/// The message breaks a rule of section 8: its stream is reset (section 8.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
 impl Fields {
+    /// Makes room for the next block.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.places.clear();
         self.too_many = false;
     }
 
+    /// Adds a field, unless the list is too large with it.
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
         let size = self.bytes.len() + name.len() + value.len() + 32 * (self.places.len() + 1);
         if size > LIST_AT_MOST || self.places.len() >= COUNT_AT_MOST {
@@ -35,6 +39,7 @@ impl Fields {
         self.bytes.extend_from_slice(value);
     }
 
+    /// Names and values in their order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.places.iter().map(|(start, name, value)| {
             let (start, name) = (*start as usize, usize::from(*name));
@@ -55,9 +60,9 @@ pub struct Pseudo<'a> {
     pub status: Option<&'a [u8]>,
 }
 
-/// Checks a block and finds its pseudo-fields: known ones, once each, before all others; names
-/// in lower case; nothing that belongs to one connection of HTTP/1; values that stay in their
-/// line.
+/// Checks a block and finds its pseudo-fields. They must be known, come once each and before all other
+/// fields. Names must be in lower case and no field of an HTTP/1 connection; values must not hold control
+/// characters or white space at their ends.
 pub fn check(fields: &Fields, trailers: bool) -> Result<Pseudo<'_>, Malformed> {
     let mut pseudo = Pseudo::default();
     let mut regular = false;

@@ -152,6 +152,7 @@ const COPIED_AT_MOST: u64 = 32 * 1024;
 /// The size that this program offers its peers: the default.
 pub const TABLE_SIZE: usize = 4096;
 
+/// Decodes the header blocks of one connection, and keeps its dynamic table.
 pub struct Decoder {
     /// The newest first: name and value in one piece, and the length of the name.
     table: VecDeque<(Box<[u8]>, usize)>,
@@ -342,6 +343,11 @@ pub fn encode(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
         }
     }
     write_string(value, out);
+}
+
+/// Appends the new size of this side's dynamic table, which must come first in a block (section 4.2).
+pub fn encode_table_size(size: usize, out: &mut Vec<u8>) {
+    write_integer(size, 5, 0x20, out);
 }
 
 /// Appends the status of an answer.

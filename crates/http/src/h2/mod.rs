@@ -14,7 +14,7 @@ mod stream;
 mod text;
 mod upgrade;
 
-pub use mux::{Fatal, Mux, Opened, Role, Usage};
+pub use mux::{ConnectionError, Mux, Opened, Role, Usage};
 pub use run_queue::Waiter;
 pub use stream::{SESSION_MEMORY, StreamHandle, StreamIo};
 

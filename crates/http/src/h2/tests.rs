@@ -4,9 +4,9 @@ use std::rc::Rc;
 
 use proptest::prelude::*;
 
-use super::frame::{self, Code, Head, flag, kind, setting};
+use super::frame::{self, ErrorCode, FrameHeader, flag, kind, setting};
 use super::hpack::{Decoder, encode};
-use super::{Fatal, Mux, Role, StreamHandle, StreamIo};
+use super::{ConnectionError, Mux, Role, StreamHandle, StreamIo};
 use crate::memory::MemoryBudget;
 
 struct Peer {
@@ -30,19 +30,19 @@ impl Peer {
         peer
     }
 
-    fn send(&mut self, bytes: &[u8]) -> Result<(), Fatal> {
+    fn send(&mut self, bytes: &[u8]) -> Result<(), ConnectionError> {
         assert_eq!(self.mux.receive(bytes, self.now_ms)?, bytes.len(), "whole frames are taken");
         self.links.extend(self.mux.opened.drain(..).map(|o| o.accept()));
         Ok(())
     }
 
-    fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Result<(), Fatal> {
+    fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Result<(), ConnectionError> {
         let mut bytes = Vec::new();
         frame::write(kind, flags, stream, payload, &mut bytes);
         self.send(&bytes)
     }
 
-    fn request(&mut self, stream: u32, ends: bool, more: &[(&str, &str)]) -> Result<(), Fatal> {
+    fn request(&mut self, stream: u32, ends: bool, more: &[(&str, &str)]) -> Result<(), ConnectionError> {
         let mut bytes = Vec::new();
         frame::write_headers(stream, ends, &block(&get(more)), &mut bytes);
         self.send(&bytes)
@@ -52,7 +52,7 @@ impl Peer {
     fn answers(&mut self) -> Vec<(u8, u8, u32, Vec<u8>)> {
         self.mux.produce(self.now_ms);
         let (mut all, mut at) = (Vec::new(), 0);
-        while let Some(head) = Head::parse(&self.mux.out[at..]) {
+        while let Some(head) = FrameHeader::parse(&self.mux.out[at..]) {
             let payload = self.mux.out[at + 9..at + 9 + head.length].to_vec();
             all.push((head.kind, head.flags, head.stream, payload));
             at += 9 + head.length;
@@ -176,7 +176,7 @@ fn malformed_requests_end_their_stream_alone() {
     let mut stream = 1;
     for case in cases {
         peer.request(stream, true, case).unwrap();
-        assert_eq!(peer.resets(), [(stream, Code::Protocol as u32)], "{case:?}");
+        assert_eq!(peer.resets(), [(stream, ErrorCode::Protocol as u32)], "{case:?}");
         stream += 2;
     }
     // A request need not name its host (RFC 9113 section 8.3.1).
@@ -198,7 +198,7 @@ fn malformed_requests_end_their_stream_alone() {
     for (data, ends) in [(&b"123456"[..], false), (b"1234", true)] {
         peer.request(stream, false, &[(":method", "POST"), ("content-length", "5")]).unwrap();
         peer.frame(kind::DATA, if ends { flag::END_STREAM } else { 0 }, stream, data).unwrap();
-        assert_eq!(peer.resets(), [(stream, Code::Protocol as u32)]);
+        assert_eq!(peer.resets(), [(stream, ErrorCode::Protocol as u32)]);
         stream += 2;
     }
     peer.request(stream, true, &[]).unwrap();
@@ -207,39 +207,40 @@ fn malformed_requests_end_their_stream_alone() {
 
 #[test]
 fn rules_of_the_connection() {
-    let check = |what: &str, code: Code, act: &mut dyn FnMut(&mut Peer) -> Result<(), Fatal>| {
-        let mut peer = Peer::new();
-        assert_eq!(act(&mut peer), Err(Fatal(code)), "{what}");
-    };
-    check("DATA on no stream", Code::Protocol, &mut |p| p.frame(kind::DATA, 0, 0, b"x"));
-    check("DATA on a stream nobody opened", Code::Protocol, &mut |p| p.frame(kind::DATA, 0, 1, b"x"));
-    check("an even stream", Code::Protocol, &mut |p| p.request(2, true, &[]));
-    check("a stream that is over", Code::StreamClosed, &mut |p| {
+    let check =
+        |what: &str, code: ErrorCode, act: &mut dyn FnMut(&mut Peer) -> Result<(), ConnectionError>| {
+            let mut peer = Peer::new();
+            assert_eq!(act(&mut peer), Err(ConnectionError(code)), "{what}");
+        };
+    check("DATA on no stream", ErrorCode::Protocol, &mut |p| p.frame(kind::DATA, 0, 0, b"x"));
+    check("DATA on a stream nobody opened", ErrorCode::Protocol, &mut |p| p.frame(kind::DATA, 0, 1, b"x"));
+    check("an even stream", ErrorCode::Protocol, &mut |p| p.request(2, true, &[]));
+    check("a stream that is over", ErrorCode::StreamClosed, &mut |p| {
         p.request(5, true, &[])?;
         p.request(3, true, &[])
     });
-    check("PUSH_PROMISE", Code::Protocol, &mut |p| p.frame(kind::PUSH_PROMISE, 4, 1, &[0; 8]));
-    check("CONTINUATION out of place", Code::Protocol, &mut |p| p.frame(kind::CONTINUATION, 4, 1, b""));
-    check("a frame amid a header block", Code::Protocol, &mut |p| {
+    check("PUSH_PROMISE", ErrorCode::Protocol, &mut |p| p.frame(kind::PUSH_PROMISE, 4, 1, &[0; 8]));
+    check("CONTINUATION out of place", ErrorCode::Protocol, &mut |p| p.frame(kind::CONTINUATION, 4, 1, b""));
+    check("a frame amid a header block", ErrorCode::Protocol, &mut |p| {
         p.frame(kind::HEADERS, 0, 1, &block(&get(&[])))?;
         p.frame(kind::PING, 0, 0, &[0; 8])
     });
-    check("padding beyond the frame", Code::Protocol, &mut |p| {
+    check("padding beyond the frame", ErrorCode::Protocol, &mut |p| {
         p.frame(kind::HEADERS, flag::PADDED | 5, 1, b"\x09ab")
     });
-    check("a block that cannot be decoded", Code::Compression, &mut |p| {
+    check("a block that cannot be decoded", ErrorCode::Compression, &mut |p| {
         p.frame(kind::HEADERS, 5, 1, &[0xff; 9])
     });
-    check("PING of a wrong size", Code::FrameSize, &mut |p| p.frame(kind::PING, 0, 0, b"1234567"));
-    check("SETTINGS of a wrong size", Code::FrameSize, &mut |p| p.frame(kind::SETTINGS, 0, 0, b"12345"));
-    check("SETTINGS on a stream", Code::Protocol, &mut |p| p.frame(kind::SETTINGS, 0, 1, b""));
-    check("an acknowledgement with content", Code::FrameSize, &mut |p| {
+    check("PING of a wrong size", ErrorCode::FrameSize, &mut |p| p.frame(kind::PING, 0, 0, b"1234567"));
+    check("SETTINGS of a wrong size", ErrorCode::FrameSize, &mut |p| p.frame(kind::SETTINGS, 0, 0, b"12345"));
+    check("SETTINGS on a stream", ErrorCode::Protocol, &mut |p| p.frame(kind::SETTINGS, 0, 1, b""));
+    check("an acknowledgement with content", ErrorCode::FrameSize, &mut |p| {
         p.frame(kind::SETTINGS, 1, 0, &[0; 6])
     });
     for (name, value, code) in [
-        (setting::INITIAL_WINDOW_SIZE, 1 << 31, Code::FlowControl),
-        (setting::MAX_FRAME_SIZE, 16_383, Code::Protocol),
-        (setting::ENABLE_PUSH, 2, Code::Protocol),
+        (setting::INITIAL_WINDOW_SIZE, 1 << 31, ErrorCode::FlowControl),
+        (setting::MAX_FRAME_SIZE, 16_383, ErrorCode::Protocol),
+        (setting::ENABLE_PUSH, 2, ErrorCode::Protocol),
     ] {
         check("a setting out of range", code, &mut |p| {
             let mut bytes = Vec::new();
@@ -247,24 +248,24 @@ fn rules_of_the_connection() {
             p.send(&bytes)
         });
     }
-    check("a window of the connection that overflows", Code::FlowControl, &mut |p| {
+    check("a window of the connection that overflows", ErrorCode::FlowControl, &mut |p| {
         p.frame(kind::WINDOW_UPDATE, 0, 0, &0x7fff_ffffu32.to_be_bytes())
     });
-    check("no increment at all", Code::Protocol, &mut |p| p.frame(kind::WINDOW_UPDATE, 0, 0, &[0; 4]));
-    check("a frame too large", Code::FrameSize, &mut |p| {
-        let head = Head { length: 16_385, kind: kind::DATA, flags: 0, stream: 1 };
+    check("no increment at all", ErrorCode::Protocol, &mut |p| p.frame(kind::WINDOW_UPDATE, 0, 0, &[0; 4]));
+    check("a frame too large", ErrorCode::FrameSize, &mut |p| {
+        let head = FrameHeader { length: 16_385, kind: kind::DATA, flags: 0, stream: 1 };
         p.send(&head.bytes())
     });
-    check("a stream that depends on itself", Code::Protocol, &mut |p| {
+    check("a stream that depends on itself", ErrorCode::Protocol, &mut |p| {
         p.frame(kind::HEADERS, flag::PRIORITY | 5, 1, &[0, 0, 0, 1, 9])
     });
     let mut other = Mux::new(Role::Server, Default::default(), false, 7);
-    assert_eq!(other.receive(b"GET / HTTP/1.1\r\n", 0), Err(Fatal(Code::Protocol)));
+    assert_eq!(other.receive(b"GET / HTTP/1.1\r\n", 0), Err(ConnectionError(ErrorCode::Protocol)));
     let mut late = frame::PREFACE.to_vec();
     frame::write(kind::PING, 0, 0, &[0; 8], &mut late);
     assert_eq!(other.receive(&[], 0), Ok(0));
     let mut third = Mux::new(Role::Server, Default::default(), false, 7);
-    assert_eq!(third.receive(&late, 0), Err(Fatal(Code::Protocol)), "SETTINGS come first");
+    assert_eq!(third.receive(&late, 0), Err(ConnectionError(ErrorCode::Protocol)), "SETTINGS come first");
 }
 
 #[test]
@@ -272,16 +273,16 @@ fn a_stream_alone_pays_for_its_windows() {
     let mut peer = Peer::new();
     peer.request(1, true, &[]).unwrap();
     peer.frame(kind::WINDOW_UPDATE, 0, 1, &0x7fff_ffffu32.to_be_bytes()).unwrap();
-    assert_eq!(peer.resets(), [(1, Code::FlowControl as u32)]);
+    assert_eq!(peer.resets(), [(1, ErrorCode::FlowControl as u32)]);
     peer.request(3, true, &[]).unwrap();
     peer.frame(kind::WINDOW_UPDATE, 0, 3, &[0; 4]).unwrap();
-    assert_eq!(peer.resets(), [(3, Code::Protocol as u32)]);
+    assert_eq!(peer.resets(), [(3, ErrorCode::Protocol as u32)]);
     // More than the stream's window, without the session reading.
     peer.request(5, false, &[(":method", "POST")]).unwrap();
     for _ in 0..4 {
         peer.frame(kind::DATA, 0, 5, &[b'x'; 16_384]).unwrap();
     }
-    assert_eq!(peer.resets(), [(5, Code::FlowControl as u32)]);
+    assert_eq!(peer.resets(), [(5, ErrorCode::FlowControl as u32)]);
     // A window of nothing: data waits, and moves when it opens; negative windows too.
     let mut settings = Vec::new();
     frame::write_settings(&[(setting::INITIAL_WINDOW_SIZE, 10)], &mut settings);
@@ -316,7 +317,7 @@ fn floods_are_ended() {
             peer.frame(kind::RST_STREAM, 0, stream, &8u32.to_be_bytes()).err().map(|e| (n, e).1)
         })
     });
-    assert_eq!(ended, Some(Fatal(Code::EnhanceYourCalm)));
+    assert_eq!(ended, Some(ConnectionError(ErrorCode::EnhanceYourCalm)));
     // The same, with the server made to do the resetting.
     let mut peer = Peer::new();
     let ended = (0..1000).find_map(|n| {
@@ -325,7 +326,7 @@ fn floods_are_ended() {
             .err()
             .or_else(|| peer.frame(kind::WINDOW_UPDATE, 0, stream, &[0; 4]).err())
     });
-    assert_eq!(ended, Some(Fatal(Code::EnhanceYourCalm)));
+    assert_eq!(ended, Some(ConnectionError(ErrorCode::EnhanceYourCalm)));
     // Finished requests give the budget back.
     let mut peer = Peer::new();
     for n in 0..5000 {
@@ -356,7 +357,7 @@ fn floods_are_ended() {
             peer.mux.out.clear();
             peer.frame(kind, 0, stream, payload).err()
         });
-        assert_eq!(ended, Some(Fatal(Code::EnhanceYourCalm)), "frames of kind {kind}");
+        assert_eq!(ended, Some(ConnectionError(ErrorCode::EnhanceYourCalm)), "frames of kind {kind}");
     }
     // A window that is opened byte by byte, while there is much to send.
     let mut peer = Peer::new();
@@ -370,13 +371,13 @@ fn floods_are_ended() {
         peer.answers();
         peer.frame(kind::WINDOW_UPDATE, 0, 1, &1u32.to_be_bytes()).err()
     });
-    assert_eq!(ended, Some(Fatal(Code::EnhanceYourCalm)));
+    assert_eq!(ended, Some(ConnectionError(ErrorCode::EnhanceYourCalm)));
     // Header blocks without end.
     for (size, count) in [(16_384, 10), (0, 1000)] {
         let mut peer = Peer::new();
         peer.frame(kind::HEADERS, 0, 1, &block(&get(&[]))).unwrap();
         let ended = (0..count).find_map(|_| peer.frame(kind::CONTINUATION, 0, 1, &vec![0; size]).err());
-        assert_eq!(ended, Some(Fatal(Code::EnhanceYourCalm)));
+        assert_eq!(ended, Some(ConnectionError(ErrorCode::EnhanceYourCalm)));
     }
 }
 
@@ -428,7 +429,7 @@ fn long_transfers_through_small_windows_go_on() {
 #[test]
 fn a_long_life_is_no_flood() {
     const DAY_MS: u64 = 86_400_000;
-    let every = |step_ms: u64, act: &mut dyn FnMut(&mut Peer, u64) -> Result<(), Fatal>| {
+    let every = |step_ms: u64, act: &mut dyn FnMut(&mut Peer, u64) -> Result<(), ConnectionError>| {
         let mut peer = Peer::new();
         for n in 0..DAY_MS / step_ms {
             peer.now_ms = n * step_ms;
@@ -510,8 +511,8 @@ fn bytes_of_streams_are_counted() {
     // The next is refused, and can be tried elsewhere.
     let stream = 1 + 2 * peer.links.len() as u32;
     peer.request(stream, true, &[]).unwrap();
-    assert_eq!(peer.resets(), [(stream, Code::RefusedStream as u32)]);
-    peer.mux.fail(Code::NoError);
+    assert_eq!(peer.resets(), [(stream, ErrorCode::RefusedStream as u32)]);
+    peer.mux.fail(ErrorCode::NoError);
     peer.links.clear();
     drop(peer);
     assert_eq!(memory.used(), 0);
@@ -530,7 +531,7 @@ fn answers_that_nobody_takes_end() {
     assert_eq!(peer.resets(), []);
     let deadline = peer.mux.deadline_ms().expect("somebody looks again");
     peer.now_ms = deadline;
-    assert_eq!(peer.resets(), [(1, Code::Cancel as u32)]);
+    assert_eq!(peer.resets(), [(1, ErrorCode::Cancel as u32)]);
     assert_eq!((peer.mux.stream_count(), peer.mux.deadline_ms()), (0, None));
 }
 
@@ -543,15 +544,15 @@ fn frames_after_the_end() {
     peer.links[0].write(b"HTTP/1.1 204 No\r\n\r\n");
     peer.answers();
     peer.frame(kind::DATA, 0, 1, b"late").unwrap();
-    assert_eq!(peer.resets(), [(1, Code::StreamClosed as u32)]);
+    assert_eq!(peer.resets(), [(1, ErrorCode::StreamClosed as u32)]);
     // Half closed: the peer has said that nothing follows.
     peer.request(3, true, &[]).unwrap();
     peer.frame(kind::DATA, 0, 3, b"late").unwrap();
-    assert_eq!(peer.resets(), [(3, Code::StreamClosed as u32)]);
+    assert_eq!(peer.resets(), [(3, ErrorCode::StreamClosed as u32)]);
     // This side reset it: what was under way is ignored, trailers too, and the connection lives.
     peer.request(5, false, &[(":method", "POST"), ("content-length", "1")]).unwrap();
     peer.frame(kind::DATA, 0, 5, b"12").unwrap();
-    assert_eq!(peer.resets(), [(5, Code::Protocol as u32)]);
+    assert_eq!(peer.resets(), [(5, ErrorCode::Protocol as u32)]);
     peer.frame(kind::DATA, 0, 5, b"more").unwrap();
     let mut trailers = Vec::new();
     frame::write_headers(5, true, &block(&[("x-sum", "9")]), &mut trailers);
@@ -561,7 +562,7 @@ fn frames_after_the_end() {
     peer.request(7, false, &[(":method", "POST")]).unwrap();
     peer.frame(kind::RST_STREAM, 0, 7, &8u32.to_be_bytes()).unwrap();
     peer.frame(kind::DATA, 0, 7, b"late").unwrap();
-    assert_eq!(peer.resets(), [(7, Code::StreamClosed as u32)]);
+    assert_eq!(peer.resets(), [(7, ErrorCode::StreamClosed as u32)]);
     peer.frame(kind::WINDOW_UPDATE, 0, 7, &1u32.to_be_bytes()).unwrap();
     peer.frame(kind::PRIORITY, 0, 7, &[0, 0, 0, 0, 1]).unwrap();
     // A header block would change the tables of a stream that both have ended.
@@ -571,7 +572,7 @@ fn frames_after_the_end() {
     peer.answers();
     let mut trailers = Vec::new();
     frame::write_headers(9, true, &block(&[("x-sum", "9")]), &mut trailers);
-    assert_eq!(peer.send(&trailers), Err(Fatal(Code::StreamClosed)));
+    assert_eq!(peer.send(&trailers), Err(ConnectionError(ErrorCode::StreamClosed)));
 }
 
 /// On the wire stream numbers must grow (RFC 9113 section 5.1.1), whichever session writes first; a
@@ -585,7 +586,7 @@ fn streams_are_numbered_when_their_heads_are_sent() {
     let heads = |mux: &mut Mux| {
         mux.produce(0);
         let (mut all, mut at) = (Vec::new(), 0);
-        while let Some(head) = Head::parse(&mux.out[at..]) {
+        while let Some(head) = FrameHeader::parse(&mux.out[at..]) {
             all.push((head.kind, head.stream));
             at += frame::HEADER + head.length;
         }
@@ -615,7 +616,7 @@ fn streams_are_numbered_when_their_heads_are_sent() {
     // The server served neither: both can go elsewhere.
     let mut goaway = Vec::new();
     let waiting = mux.open();
-    frame::write_goaway(0, Code::NoError, &mut goaway);
+    frame::write_goaway(0, ErrorCode::NoError, &mut goaway);
     mux.receive(&goaway, 0).unwrap();
     assert!(tunnel.is_refused() && plain.is_refused() && waiting.is_refused());
 }
@@ -638,9 +639,40 @@ fn streams_behind_the_last_one_are_ignored() {
     peer.frame(kind::DATA, flag::END_STREAM, 1, b"rest").unwrap();
     assert!(peer.text(0).ends_with("4\r\nrest\r\n0\r\n\r\n"), "the stream before it is served");
     // The last stream that was named stays the last.
-    peer.mux.fail(Code::Protocol);
+    peer.mux.fail(ErrorCode::Protocol);
     let goaway = peer.answers().pop().unwrap();
-    assert_eq!(goaway.3, [1u32.to_be_bytes(), (Code::Protocol as u32).to_be_bytes()].concat());
+    assert_eq!(goaway.3, [1u32.to_be_bytes(), (ErrorCode::Protocol as u32).to_be_bytes()].concat());
+}
+
+/// A peer that takes a smaller header table than the default waits for the next block to confirm it
+/// (RFC 7541 section 4.2).
+#[test]
+fn a_smaller_header_table_is_confirmed() {
+    let mut peer = Peer::new();
+    let mut firsts = Vec::new();
+    for (n, size) in [4_096, 100, 0, 4_096].into_iter().enumerate() {
+        let mut settings = Vec::new();
+        frame::write_settings(&[(setting::HEADER_TABLE_SIZE, size)], &mut settings);
+        peer.send(&settings).unwrap();
+        peer.request(1 + 2 * n as u32, true, &[]).unwrap();
+        peer.links[n].write(b"HTTP/1.1 100 Go\r\n\r\nHTTP/1.1 204 No\r\n\r\n");
+        let blocks = peer.answers().into_iter().filter(|a| a.0 == kind::HEADERS);
+        firsts.push(blocks.map(|a| a.3[0]).collect::<Vec<_>>());
+    }
+    assert_eq!(firsts, [[0x08, 0x89], [0x20, 0x89], [0x08, 0x89], [0x08, 0x89]]);
+}
+
+/// A chunked body that cannot be read is never passed on as a whole one.
+#[test]
+fn broken_chunks_reset_the_stream() {
+    let mut peer = Peer::new();
+    peer.request(1, true, &[]).unwrap();
+    peer.links[0].write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nnonsense\r\n");
+    peer.links.clear();
+    let answers = peer.answers();
+    let kinds: Vec<_> = answers.iter().map(|a| (a.0, a.1)).collect();
+    assert_eq!(kinds, [(kind::HEADERS, flag::END_HEADERS), (kind::DATA, 0), (kind::RST_STREAM, 0)]);
+    assert_eq!(peer.mux.stream_count(), 0);
 }
 
 /// What a server must not say to a client (RFC 9113 section 6.5.2, RFC 8441 section 3).
@@ -654,12 +686,12 @@ fn settings_of_servers() {
         assert_eq!(mux.receive(&bytes, 0).map(|_| ()), expect, "{settings:?} {more:?}");
     };
     check(&[(setting::ENABLE_PUSH, 0)], &[], Ok(()));
-    check(&[(setting::ENABLE_PUSH, 1)], &[], Err(Fatal(Code::Protocol)));
+    check(&[(setting::ENABLE_PUSH, 1)], &[], Err(ConnectionError(ErrorCode::Protocol)));
     check(&[(setting::ENABLE_CONNECT_PROTOCOL, 1)], &[(setting::ENABLE_CONNECT_PROTOCOL, 1)], Ok(()));
     check(
         &[(setting::ENABLE_CONNECT_PROTOCOL, 1)],
         &[(setting::ENABLE_CONNECT_PROTOCOL, 0)],
-        Err(Fatal(Code::Protocol)),
+        Err(ConnectionError(ErrorCode::Protocol)),
     );
 }
 
@@ -686,14 +718,14 @@ fn header_bombs_get_431_and_too_many_streams_are_refused() {
     let answers = peer.answers();
     let kinds: Vec<_> = answers.iter().map(|a| (a.0, a.1)).collect();
     assert_eq!(kinds, [(kind::HEADERS, ends), (kind::RST_STREAM, 0)]);
-    assert_eq!(answers[1].3, (Code::NoError as u32).to_be_bytes());
+    assert_eq!(answers[1].3, (ErrorCode::NoError as u32).to_be_bytes());
     peer.frame(kind::DATA, flag::END_STREAM, 1, b"body").unwrap();
     assert_eq!(peer.resets(), []);
     peer.links.clear();
     for n in 1..=101 {
         peer.request(1 + 2 * n, true, &[]).unwrap();
     }
-    assert_eq!(peer.resets(), [(203, Code::RefusedStream as u32)]);
+    assert_eq!(peer.resets(), [(203, ErrorCode::RefusedStream as u32)]);
     assert_eq!(peer.links.len(), 100);
 }
 
@@ -707,14 +739,14 @@ fn sessions_that_end_early_end_their_stream() {
     assert_eq!(peer.resets(), [], "it may take a moment to notice");
     peer.frame(kind::DATA, 0, 1, b"more").unwrap();
     peer.now_ms = 1_000;
-    assert_eq!(peer.resets(), [(1, Code::NoError as u32)]);
+    assert_eq!(peer.resets(), [(1, ErrorCode::NoError as u32)]);
     // Data that was on its way is taken and thrown away.
     peer.frame(kind::DATA, 0, 1, b"late").unwrap();
     // Half an answer.
     peer.request(3, true, &[]).unwrap();
     peer.links[0].write(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nhalf");
     peer.links.clear();
-    assert_eq!(peer.resets(), [(3, Code::Internal as u32)]);
+    assert_eq!(peer.resets(), [(3, ErrorCode::Internal as u32)]);
     // An answer that ends with its connection.
     peer.request(5, true, &[]).unwrap();
     peer.links[0].write(b"HTTP/1.1 200 OK\r\n\r\nall");
@@ -727,7 +759,7 @@ fn sessions_that_end_early_end_their_stream() {
     peer.links[0].write(b"HTTP/1.1 200 OK\r\n\r\nhalf");
     peer.links[0].reset_on_close();
     peer.links.clear();
-    assert_eq!(peer.resets(), [(7, Code::Internal as u32)]);
+    assert_eq!(peer.resets(), [(7, ErrorCode::Internal as u32)]);
     assert_eq!(peer.mux.stream_count(), 0);
 }
 
@@ -756,7 +788,7 @@ fn websockets_are_tunnelled() {
     peer.frame(kind::DATA, 0, 1, b"back").unwrap();
     assert_eq!(peer.text(0), "back");
     peer.request(3, false, &[(":method", "CONNECT"), (":protocol", "h2c")]).unwrap();
-    assert_eq!(peer.resets(), [(3, Code::Protocol as u32)]);
+    assert_eq!(peer.resets(), [(3, ErrorCode::Protocol as u32)]);
 }
 
 #[test]
@@ -849,6 +881,6 @@ proptest! {
                 peer.links.clear();
             }
         }
-        peer.mux.fail(Code::NoError);
+        peer.mux.fail(ErrorCode::NoError);
     }
 }

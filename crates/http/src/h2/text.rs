@@ -1,30 +1,35 @@
-//! Between the fields of HTTP/2 and the heads of HTTP/1, which sessions read and write.
+//! Translates between the fields of HTTP/2 and the heads of HTTP/1, which sessions read and write.
+//!
+//! In: fields, parsed heads. Out: heads, header blocks, how the body is framed. Never: frames, bodies.
 
 use super::fields::{Fields, Malformed, check};
 use super::hpack::{encode, encode_status};
 use super::upgrade::{Switch, is_protocol, is_websocket};
-use crate::h1::field::Kind;
+use crate::h1::field::FieldKind;
 use crate::h1::request::{Method, Request};
 use crate::h1::response::Response;
 use crate::h1::{Framing, field};
 
 /// What a head says of the body that follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Following {
-    Nothing,
+pub enum BodyFraming {
+    /// No body.
+    Empty,
     /// So many bytes, as they are.
     Length(u64),
     /// Bytes that HTTP/1 carries in chunks.
-    Chunks,
+    Chunked,
     /// Bytes of another protocol, until the end.
     Raw,
 }
 
-/// A request as it was received.
+/// What a translated request's head says.
 #[derive(Clone, Copy, Debug)]
 pub struct Received {
+    /// The method that the session reads.
     pub method: Method,
-    pub following: Following,
+    /// How its body comes.
+    pub following: BodyFraming,
 }
 
 /// Writes a request's head as HTTP/1. `ended`: no body follows. `key` is for a WebSocket.
@@ -78,19 +83,19 @@ pub fn request_to_text(
             if is_websocket(protocol) {
                 line(b"sec-websocket-key", key.as_bytes(), out);
             }
-            Following::Raw
+            BodyFraming::Raw
         }
         (_, true, Some(1..)) => return Err(Malformed),
         (_, true, length) => {
             if length.is_none() && matches!(method, b"POST" | b"PUT" | b"PATCH") {
                 out.extend_from_slice(b"content-length: 0\r\n");
             }
-            Following::Nothing
+            BodyFraming::Empty
         }
-        (_, false, Some(length)) => Following::Length(length),
+        (_, false, Some(length)) => BodyFraming::Length(length),
         (_, false, None) => {
             out.extend_from_slice(b"transfer-encoding: chunked\r\n");
-            Following::Chunks
+            BodyFraming::Chunked
         }
     };
     out.extend_from_slice(b"\r\n");
@@ -141,7 +146,7 @@ pub fn response_to_text(
     method: Method,
     switch: Option<&Switch>,
     out: &mut Vec<u8>,
-) -> Result<(u16, Following), Malformed> {
+) -> Result<(u16, BodyFraming), Malformed> {
     let pseudo = check(fields, false)?;
     let status = pseudo.status.and_then(|s| std::str::from_utf8(s).ok()?.parse::<u16>().ok());
     let status = status.filter(|s| (100..600).contains(s) && *s != 101).ok_or(Malformed)?;
@@ -160,20 +165,20 @@ pub fn response_to_text(
             if let Some(accept) = &switch.accept {
                 line(b"sec-websocket-accept", accept.as_bytes(), out);
             }
-            Following::Raw
+            BodyFraming::Raw
         }
-        (None, ..) if bodiless => Following::Nothing,
+        (None, ..) if bodiless => BodyFraming::Empty,
         (None, true, Some(1..)) => return Err(Malformed),
         (None, true, length) => {
             if length.is_none() {
                 line(b"content-length", b"0", out);
             }
-            Following::Nothing
+            BodyFraming::Empty
         }
-        (None, false, Some(length)) => Following::Length(length),
+        (None, false, Some(length)) => BodyFraming::Length(length),
         (None, false, None) => {
             line(b"transfer-encoding", b"chunked", out);
-            Following::Chunks
+            BodyFraming::Chunked
         }
     };
     out.extend_from_slice(b"\r\n");
@@ -195,23 +200,26 @@ pub fn trailers_to_text(fields: &Fields, out: &mut Vec<u8>) -> Result<(), Malfor
 }
 
 /// Encodes a parsed answer's head.
-pub fn response_to_block(response: &Response, head: &[u8], tunnel: bool, out: &mut Vec<u8>) -> Following {
+pub fn response_to_block(response: &Response, head: &[u8], tunnel: bool, out: &mut Vec<u8>) -> BodyFraming {
     encode_status(if tunnel && response.status == 101 { 200 } else { response.status }, out);
     for f in response.fields() {
         let name = f.name.of(head);
         let own = tunnel && name.eq_ignore_ascii_case(b"sec-websocket-accept");
         match f.kind {
-            Kind::Connection | Kind::HopByHop | Kind::Upgrade | Kind::TransferEncoding => {}
+            FieldKind::Connection
+            | FieldKind::HopByHop
+            | FieldKind::Upgrade
+            | FieldKind::TransferEncoding => {}
             _ if own => {}
             _ => encode_lower(name, f.value.of(head), out),
         }
     }
     match response.framing {
-        _ if response.status == 101 => Following::Raw,
-        Framing::None => Following::Nothing,
-        Framing::Length(length) => Following::Length(length),
-        Framing::Chunked => Following::Chunks,
-        Framing::UntilClose => Following::Raw,
+        _ if response.status == 101 => BodyFraming::Raw,
+        Framing::None => BodyFraming::Empty,
+        Framing::Length(length) => BodyFraming::Length(length),
+        Framing::Chunked => BodyFraming::Chunked,
+        Framing::UntilClose => BodyFraming::Raw,
     }
 }
 
@@ -222,7 +230,7 @@ pub fn request_to_block(
     scheme: &[u8],
     protocol: Option<&[u8]>,
     out: &mut Vec<u8>,
-) -> Following {
+) -> BodyFraming {
     let tunnel = protocol.is_some();
     encode(b":method", if tunnel { b"CONNECT" } else { request.method_span.of(head) }, out);
     if let Some(protocol) = protocol {
@@ -240,12 +248,12 @@ pub fn request_to_block(
         let (name, value) = (f.name.of(head), f.value.of(head));
         let own = protocol.is_some_and(is_websocket) && name.eq_ignore_ascii_case(b"sec-websocket-key");
         match f.kind {
-            Kind::Connection
-            | Kind::HopByHop
-            | Kind::Nominated
-            | Kind::Upgrade
-            | Kind::TransferEncoding
-            | Kind::Host => {}
+            FieldKind::Connection
+            | FieldKind::HopByHop
+            | FieldKind::Nominated
+            | FieldKind::Upgrade
+            | FieldKind::TransferEncoding
+            | FieldKind::Host => {}
             _ if own => {}
             _ => {
                 grpc |= name.eq_ignore_ascii_case(b"content-type") && value.starts_with(b"application/grpc");
@@ -258,10 +266,10 @@ pub fn request_to_block(
         encode(b"te", b"trailers", out);
     }
     match request.framing {
-        _ if tunnel => Following::Raw,
-        Framing::None => Following::Nothing,
-        Framing::Length(length) => Following::Length(length),
-        Framing::Chunked | Framing::UntilClose => Following::Chunks,
+        _ if tunnel => BodyFraming::Raw,
+        Framing::None => BodyFraming::Empty,
+        Framing::Length(length) => BodyFraming::Length(length),
+        Framing::Chunked | Framing::UntilClose => BodyFraming::Chunked,
     }
 }
 

@@ -4,7 +4,7 @@ use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use data_encoding::BASE64;
 
 use crate::h1::Framing;
-use crate::h1::field::Kind;
+use crate::h1::field::FieldKind;
 use crate::h1::request::{Method, Request};
 
 /// The protocol that a request asks for, where HTTP/2 can say so (RFC 8441): one name, and no body.
@@ -13,7 +13,7 @@ pub fn requested_protocol<'a>(request: &Request, head: &'a [u8]) -> Option<&'a [
     if !request.upgrade || request.method != Method::Get || request.framing != Framing::None {
         return None;
     }
-    let mut asked = request.fields.iter().filter(|f| f.kind == Kind::Upgrade).map(|f| f.value.of(head));
+    let mut asked = request.fields.iter().filter(|f| f.kind == FieldKind::Upgrade).map(|f| f.value.of(head));
     let protocol = asked.next().filter(|_| asked.next().is_none())?;
     is_protocol(protocol).then_some(protocol)
 }

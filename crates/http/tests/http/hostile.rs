@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use evenkeel_http::h2::Role;
-use evenkeel_http::h2::frame::{self, Code, PAYLOAD_AT_MOST, flag, kind, setting};
+use evenkeel_http::h2::frame::{self, ErrorCode, PAYLOAD_AT_MOST, flag, kind, setting};
 
 use crate::bounds;
 use crate::peer::{Engine, block, data, frame, get, post, request_block, reset, settings, window_update};
@@ -58,7 +58,7 @@ impl Peer {
             }
             7 => settings(&[(setting::INITIAL_WINDOW_SIZE, self.random.below(100_000) as u32)]),
             8 => frame(kind::PING, self.random.pick(&[0, 1]), 0, &[0; 8]),
-            9 => reset(stream, Code::Cancel as u32),
+            9 => reset(stream, ErrorCode::Cancel as u32),
             10 => frame(kind::PRIORITY, 0, stream, &[0, 0, 0, 0, 9]),
             _ if self.role == Role::Server => data(stream, true, b"end"),
             _ => {
@@ -251,7 +251,7 @@ fn nothing_grows_with_repetition() {
         ("requests taken back before a session takes them", |watched, stream| {
             watched.engine.accepts_one_in = usize::MAX;
             watched.engine.now_ms += 60;
-            [get(stream), reset(stream, Code::Cancel as u32)].concat()
+            [get(stream), reset(stream, ErrorCode::Cancel as u32)].concat()
         }),
         ("initial windows, twice two thousand", |_, stream| {
             let pair = [(setting::INITIAL_WINDOW_SIZE, 20), (setting::INITIAL_WINDOW_SIZE, 10)];

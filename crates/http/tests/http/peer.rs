@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use evenkeel_http::h2::frame::{self, Code, Head, flag, kind};
+use evenkeel_http::h2::frame::{self, ErrorCode, FrameHeader, flag, kind};
 use evenkeel_http::h2::hpack::{Decoder, encode};
-use evenkeel_http::h2::{Fatal, Mux, Role, StreamHandle, StreamIo};
+use evenkeel_http::h2::{ConnectionError, Mux, Role, StreamHandle, StreamIo};
 use evenkeel_http::memory::MemoryBudget;
 
 /// A frame that the engine sent.
@@ -105,7 +105,7 @@ impl Engine {
     }
 
     /// Gives the engine bytes, as its driver would: on an error the connection says why and ends.
-    pub fn send(&mut self, bytes: &[u8]) -> Result<(), Fatal> {
+    pub fn send(&mut self, bytes: &[u8]) -> Result<(), ConnectionError> {
         self.pending.extend_from_slice(bytes);
         let result = self.mux.receive(&self.pending, self.now_ms);
         match &result {
@@ -153,7 +153,7 @@ impl Engine {
             bytes = rest;
         }
         let mut all = Vec::new();
-        while let Some(head) = Head::parse(bytes) {
+        while let Some(head) = FrameHeader::parse(bytes) {
             let (payload, rest) = bytes[frame::HEADER..].split_at(head.length);
             all.push(Frame {
                 kind: head.kind,
@@ -180,6 +180,6 @@ pub fn status(frame: &Frame) -> Option<String> {
 }
 
 /// The code of an error, by its number.
-pub fn number(code: Code) -> u32 {
+pub fn number(code: ErrorCode) -> u32 {
     code as u32
 }

@@ -2,7 +2,7 @@
 //! h2spec: what a client sends, and what a server must make of it.
 
 use evenkeel_http::h2::Role;
-use evenkeel_http::h2::frame::{self, Code, flag, kind, setting};
+use evenkeel_http::h2::frame::{self, ErrorCode, flag, kind, setting};
 
 use crate::peer::{
     Engine, Frame, block, data, frame, get, number, post, request_block, reset, settings, status,
@@ -17,9 +17,9 @@ const ENDS: u8 = END_HEADERS | END_STREAM;
 #[derive(Debug)]
 enum Expect {
     /// The connection ends with this code.
-    Goaway(Code),
+    Goaway(ErrorCode),
     /// This stream alone ends with this code.
-    Reset(u32, Code),
+    Reset(u32, ErrorCode),
     /// This stream gets a whole answer with status 200.
     Answer(u32),
     /// A frame of this kind, with these flags and bytes.
@@ -82,7 +82,7 @@ fn generic() -> Vec<Rule> {
         once("generic/2/1 PRIORITY on an idle stream", &[priority(1, 0, 255), get(1)], Answer(1)),
         once("generic/2/2 WINDOW_UPDATE, half-closed", &[get(1), window_update(1, 100)], Answer(1)),
         once("generic/2/3 PRIORITY, half-closed", &[get(1), priority(1, 0, 255)], Answer(1)),
-        once("generic/2/4 RST_STREAM, half-closed", &[get(1), reset(1, number(Code::Cancel))], Fine),
+        once("generic/2/4 RST_STREAM, half-closed", &[get(1), reset(1, number(ErrorCode::Cancel))], Fine),
         steps("generic/2/5 PRIORITY, closed", &[get(1), priority(1, 0, 255)], Answer(1)),
         once("generic/3.1/1 DATA", &[post(1), data(1, true, b"test")], Answer(1)),
         once(
@@ -190,78 +190,82 @@ fn frames_and_sizes() -> Vec<Rule> {
             Expect::Frame(kind::PING, flag::ACK, b"h2spec\0\0"),
         ),
         once("4.2/1 DATA of 2^14 bytes", &[post(1), data(1, true, &full)], Answer(1)),
-        once("4.2/2 DATA too large", &[post(1), data(1, true, &large)], Goaway(Code::FrameSize)),
-        once("4.2/3 HEADERS too large", &[headers(1, ENDS, &large_headers)], Goaway(Code::FrameSize)),
-        once("4.3/1 a block that is none", &[headers(1, ENDS, b"\x40\x01")], Goaway(Code::Compression)),
+        once("4.2/2 DATA too large", &[post(1), data(1, true, &large)], Goaway(ErrorCode::FrameSize)),
+        once("4.2/3 HEADERS too large", &[headers(1, ENDS, &large_headers)], Goaway(ErrorCode::FrameSize)),
+        once("4.3/1 a block that is none", &[headers(1, ENDS, b"\x40\x01")], Goaway(ErrorCode::Compression)),
         once(
             "4.3/2 PRIORITY amid a block",
             &[headers(1, END_STREAM, &block(&[])), priority(1, 0, 1)],
-            Goaway(Code::Protocol),
+            Goaway(ErrorCode::Protocol),
         ),
         once(
             "4.3/3 HEADERS of another stream amid a block",
             &[headers(1, END_STREAM, &block(&[])), get(3)],
-            Goaway(Code::Protocol),
+            Goaway(ErrorCode::Protocol),
         ),
     ]
 }
 
 fn states() -> Vec<Rule> {
-    let cancel = || reset(1, number(Code::Cancel));
+    let cancel = || reset(1, number(ErrorCode::Cancel));
     let late = || headers(1, ENDS, &request_block("GET", &[]));
     vec![
-        once("5.1/1 idle: DATA", &[data(1, true, b"test")], Goaway(Code::Protocol)),
-        once("5.1/2 idle: RST_STREAM", &[cancel()], Goaway(Code::Protocol)),
-        once("5.1/3 idle: WINDOW_UPDATE", &[window_update(1, 100)], Goaway(Code::Protocol)),
-        once("5.1/4 idle: CONTINUATION", &[continuation(1, END_HEADERS, b"")], Goaway(Code::Protocol)),
-        once("5.1/5 half-closed: DATA", &[get(1), data(1, true, b"t")], Reset(1, Code::StreamClosed)),
-        once("5.1/6 half-closed: HEADERS", &[get(1), late()], Reset(1, Code::StreamClosed)),
+        once("5.1/1 idle: DATA", &[data(1, true, b"test")], Goaway(ErrorCode::Protocol)),
+        once("5.1/2 idle: RST_STREAM", &[cancel()], Goaway(ErrorCode::Protocol)),
+        once("5.1/3 idle: WINDOW_UPDATE", &[window_update(1, 100)], Goaway(ErrorCode::Protocol)),
+        once("5.1/4 idle: CONTINUATION", &[continuation(1, END_HEADERS, b"")], Goaway(ErrorCode::Protocol)),
+        once("5.1/5 half-closed: DATA", &[get(1), data(1, true, b"t")], Reset(1, ErrorCode::StreamClosed)),
+        once("5.1/6 half-closed: HEADERS", &[get(1), late()], Reset(1, ErrorCode::StreamClosed)),
         once(
             "5.1/7 half-closed: CONTINUATION",
             &[get(1), continuation(1, END_HEADERS, b"")],
-            Goaway(Code::Protocol),
+            Goaway(ErrorCode::Protocol),
         ),
-        once("5.1/8 reset: DATA", &[post(1), cancel(), data(1, true, b"test")], Reset(1, Code::StreamClosed)),
-        once("5.1/9 reset: HEADERS", &[post(1), cancel(), late()], Goaway(Code::StreamClosed)),
+        once(
+            "5.1/8 reset: DATA",
+            &[post(1), cancel(), data(1, true, b"test")],
+            Reset(1, ErrorCode::StreamClosed),
+        ),
+        once("5.1/9 reset: HEADERS", &[post(1), cancel(), late()], Goaway(ErrorCode::StreamClosed)),
         once(
             "5.1/10 reset: CONTINUATION",
             &[post(1), cancel(), continuation(1, END_HEADERS, b"")],
-            Goaway(Code::Protocol),
+            Goaway(ErrorCode::Protocol),
         ),
-        steps("5.1/11 closed: DATA", &[get(1), data(1, true, b"test")], Reset(1, Code::StreamClosed)),
-        steps("5.1/12 closed: HEADERS", &[get(1), late()], Goaway(Code::StreamClosed)),
+        steps("5.1/11 closed: DATA", &[get(1), data(1, true, b"test")], Reset(1, ErrorCode::StreamClosed)),
+        steps("5.1/12 closed: HEADERS", &[get(1), late()], Goaway(ErrorCode::StreamClosed)),
         steps(
             "5.1/13 closed: CONTINUATION",
             &[get(1), continuation(1, END_HEADERS, b"")],
-            Goaway(Code::Protocol),
+            Goaway(ErrorCode::Protocol),
         ),
-        once("5.1.1/1 an even stream", &[get(2)], Goaway(Code::Protocol)),
-        steps("5.1.1/2 a smaller stream", &[get(5), get(3)], Goaway(Code::StreamClosed)),
+        once("5.1.1/1 an even stream", &[get(2)], Goaway(ErrorCode::Protocol)),
+        steps("5.1.1/2 a smaller stream", &[get(5), get(3)], Goaway(ErrorCode::StreamClosed)),
         once(
             "5.1.2/1 too many streams",
             &(0..101).map(|n| post(1 + 2 * n)).collect::<Vec<_>>(),
-            Reset(201, Code::RefusedStream),
+            Reset(201, ErrorCode::RefusedStream),
         ),
         once(
             "5.3.1/1 HEADERS that depend on themselves",
             &[headers(1, ENDS | flag::PRIORITY, &[&[0, 0, 0, 1, 255][..], &block(&[])].concat())],
-            Goaway(Code::Protocol),
+            Goaway(ErrorCode::Protocol),
         ),
         once(
             "5.3.1/2 PRIORITY that depends on itself",
             &[get(1), priority(1, 1, 9)],
-            Reset(1, Code::Protocol),
+            Reset(1, ErrorCode::Protocol),
         ),
         once(
             "5.4.1/1 a wrong PING ends the connection",
             &[frame(kind::PING, 0, 0, b"123")],
-            Goaway(Code::FrameSize),
+            Goaway(ErrorCode::FrameSize),
         ),
         once("5.5/1 unknown extension", &[frame(0xff, 0, 1, b"unknown"), get(1)], Answer(1)),
         once(
             "5.5/2 unknown extension amid a block",
             &[headers(1, END_STREAM, &block(&[])), frame(0xff, 0, 1, b"unknown")],
-            Goaway(Code::Protocol),
+            Goaway(ErrorCode::Protocol),
         ),
     ]
 }
@@ -269,64 +273,68 @@ fn states() -> Vec<Rule> {
 fn frame_definitions() -> Vec<Rule> {
     let setting = |name, value| settings(&[(name, value)]);
     vec![
-        once("6.1/1 DATA on stream 0", &[data(0, true, b"t")], Goaway(Code::Protocol)),
-        once("6.1/2 DATA on a stream not open", &[get(1), data(1, true, b"t")], Reset(1, Code::StreamClosed)),
+        once("6.1/1 DATA on stream 0", &[data(0, true, b"t")], Goaway(ErrorCode::Protocol)),
+        once(
+            "6.1/2 DATA on a stream not open",
+            &[get(1), data(1, true, b"t")],
+            Reset(1, ErrorCode::StreamClosed),
+        ),
         once(
             "6.1/3 DATA with more padding than bytes",
             &[post(1), frame(kind::DATA, flag::PADDED | END_STREAM, 1, b"\x05test")],
-            Goaway(Code::Protocol),
+            Goaway(ErrorCode::Protocol),
         ),
         once(
             "6.2/1 PRIORITY behind HEADERS",
             &[headers(1, 0, b""), priority(1, 0, 1)],
-            Goaway(Code::Protocol),
+            Goaway(ErrorCode::Protocol),
         ),
-        once("6.2/2 HEADERS behind HEADERS", &[headers(1, 0, b""), get(3)], Goaway(Code::Protocol)),
-        once("6.2/3 HEADERS on stream 0", &[get(0)], Goaway(Code::Protocol)),
+        once("6.2/2 HEADERS behind HEADERS", &[headers(1, 0, b""), get(3)], Goaway(ErrorCode::Protocol)),
+        once("6.2/3 HEADERS on stream 0", &[get(0)], Goaway(ErrorCode::Protocol)),
         once(
             "6.2/4 HEADERS with more padding than bytes",
             &[headers(1, ENDS | flag::PADDED, b"\x09\x82\x84\x86")],
-            Goaway(Code::Protocol),
+            Goaway(ErrorCode::Protocol),
         ),
-        once("6.3/1 PRIORITY on stream 0", &[priority(0, 0, 1)], Goaway(Code::Protocol)),
+        once("6.3/1 PRIORITY on stream 0", &[priority(0, 0, 1)], Goaway(ErrorCode::Protocol)),
         once(
             "6.3/2 PRIORITY of a wrong size",
             &[get(1), frame(kind::PRIORITY, 0, 1, b"1234")],
-            Reset(1, Code::FrameSize),
+            Reset(1, ErrorCode::FrameSize),
         ),
-        once("6.4/1 RST_STREAM on stream 0", &[reset(0, 8)], Goaway(Code::Protocol)),
-        once("6.4/2 RST_STREAM on an idle stream", &[reset(1, 8)], Goaway(Code::Protocol)),
+        once("6.4/1 RST_STREAM on stream 0", &[reset(0, 8)], Goaway(ErrorCode::Protocol)),
+        once("6.4/2 RST_STREAM on an idle stream", &[reset(1, 8)], Goaway(ErrorCode::Protocol)),
         once(
             "6.4/3 RST_STREAM of a wrong size",
             &[post(1), frame(kind::RST_STREAM, 0, 1, b"123")],
-            Goaway(Code::FrameSize),
+            Goaway(ErrorCode::FrameSize),
         ),
         once(
             "6.5/1 SETTINGS ACK with content",
             &[frame(kind::SETTINGS, flag::ACK, 0, &[0; 6])],
-            Goaway(Code::FrameSize),
+            Goaway(ErrorCode::FrameSize),
         ),
-        once("6.5/2 SETTINGS on a stream", &[frame(kind::SETTINGS, 0, 1, b"")], Goaway(Code::Protocol)),
+        once("6.5/2 SETTINGS on a stream", &[frame(kind::SETTINGS, 0, 1, b"")], Goaway(ErrorCode::Protocol)),
         once(
             "6.5/3 SETTINGS of a wrong size",
             &[frame(kind::SETTINGS, 0, 0, b"123")],
-            Goaway(Code::FrameSize),
+            Goaway(ErrorCode::FrameSize),
         ),
-        once("6.5.2/1 ENABLE_PUSH", &[setting(setting::ENABLE_PUSH, 2)], Goaway(Code::Protocol)),
+        once("6.5.2/1 ENABLE_PUSH", &[setting(setting::ENABLE_PUSH, 2)], Goaway(ErrorCode::Protocol)),
         once(
             "6.5.2/2 INITIAL_WINDOW_SIZE",
             &[setting(setting::INITIAL_WINDOW_SIZE, 1 << 31)],
-            Goaway(Code::FlowControl),
+            Goaway(ErrorCode::FlowControl),
         ),
         once(
             "6.5.2/3 MAX_FRAME_SIZE, small",
             &[setting(setting::MAX_FRAME_SIZE, 16_383)],
-            Goaway(Code::Protocol),
+            Goaway(ErrorCode::Protocol),
         ),
         once(
             "6.5.2/4 MAX_FRAME_SIZE, large",
             &[setting(setting::MAX_FRAME_SIZE, 1 << 24)],
-            Goaway(Code::Protocol),
+            Goaway(ErrorCode::Protocol),
         ),
         once(
             "6.5.2/5 an unknown setting",
@@ -345,29 +353,37 @@ fn frame_definitions() -> Vec<Rule> {
         ),
         once("6.7/1 PING", &[ping(0, 0)], Expect::Frame(kind::PING, flag::ACK, b"h2spec\0\0")),
         once("6.7/2 PING with ACK", &[ping(flag::ACK, 0)], Fine),
-        once("6.7/3 PING on a stream", &[ping(0, 1)], Goaway(Code::Protocol)),
-        once("6.7/4 PING of a wrong size", &[frame(kind::PING, 0, 0, b"123456")], Goaway(Code::FrameSize)),
-        once("6.8/1 GOAWAY on a stream", &[frame(kind::GOAWAY, 0, 1, &[0; 8])], Goaway(Code::Protocol)),
-        once("6.8 GOAWAY of a wrong size", &[frame(kind::GOAWAY, 0, 0, &[0; 7])], Goaway(Code::FrameSize)),
+        once("6.7/3 PING on a stream", &[ping(0, 1)], Goaway(ErrorCode::Protocol)),
+        once(
+            "6.7/4 PING of a wrong size",
+            &[frame(kind::PING, 0, 0, b"123456")],
+            Goaway(ErrorCode::FrameSize),
+        ),
+        once("6.8/1 GOAWAY on a stream", &[frame(kind::GOAWAY, 0, 1, &[0; 8])], Goaway(ErrorCode::Protocol)),
+        once(
+            "6.8 GOAWAY of a wrong size",
+            &[frame(kind::GOAWAY, 0, 0, &[0; 7])],
+            Goaway(ErrorCode::FrameSize),
+        ),
     ]
 }
 
 fn windows() -> Vec<Rule> {
     let small = |size| settings(&[(setting::INITIAL_WINDOW_SIZE, size)]);
     vec![
-        once("6.9/1 no increment, connection", &[window_update(0, 0)], Goaway(Code::Protocol)),
-        once("6.9/2 no increment, stream", &[post(1), window_update(1, 0)], Reset(1, Code::Protocol)),
-        once("6.9/3 a wrong size", &[frame(kind::WINDOW_UPDATE, 0, 0, b"123")], Goaway(Code::FrameSize)),
+        once("6.9/1 no increment, connection", &[window_update(0, 0)], Goaway(ErrorCode::Protocol)),
+        once("6.9/2 no increment, stream", &[post(1), window_update(1, 0)], Reset(1, ErrorCode::Protocol)),
+        once("6.9/3 a wrong size", &[frame(kind::WINDOW_UPDATE, 0, 0, b"123")], Goaway(ErrorCode::FrameSize)),
         once("6.9.1/1 a window of one byte", &[small(1), get(1)], Pieces(&[1])),
         once(
             "6.9.1/2 a window of the connection above 2^31-1",
             &[window_update(0, 0x7fff_ffff), window_update(0, 0x7fff_ffff)],
-            Goaway(Code::FlowControl),
+            Goaway(ErrorCode::FlowControl),
         ),
         once(
             "6.9.1/3 a window of a stream above 2^31-1",
             &[post(1), window_update(1, 0x7fff_ffff), window_update(1, 0x7fff_ffff)],
-            Reset(1, Code::FlowControl),
+            Reset(1, ErrorCode::FlowControl),
         ),
         steps("6.9.2/1 the initial window grows", &[[small(0), get(1)].concat(), small(1)], Pieces(&[1])),
         steps(
@@ -375,11 +391,11 @@ fn windows() -> Vec<Rule> {
             &[[small(3), get(1)].concat(), small(2), window_update(1, 2)],
             Pieces(&[3, 1]),
         ),
-        once("6.9.2/3 an initial window too large", &[small(1 << 31)], Goaway(Code::FlowControl)),
+        once("6.9.2/3 an initial window too large", &[small(1 << 31)], Goaway(ErrorCode::FlowControl)),
         once(
             "6.9.2 the initial window takes one that is open above 2^31-1",
             &[post(1), window_update(1, 0x7fff_0000), small(0x7fff_ffff)],
-            Goaway(Code::FlowControl),
+            Goaway(ErrorCode::FlowControl),
         ),
     ]
 }
@@ -394,19 +410,19 @@ fn continuations() -> Vec<Rule> {
         once(
             "6.10/2 another frame between",
             &[head(), continuation(1, 0, b""), data(1, true, b"")],
-            Goaway(Code::Protocol),
+            Goaway(ErrorCode::Protocol),
         ),
-        once("6.10/3 on stream 0", &[head(), rest(0, END_HEADERS)], Goaway(Code::Protocol)),
-        once("6.10/4 behind HEADERS that end", &[get(1), rest(1, END_HEADERS)], Goaway(Code::Protocol)),
+        once("6.10/3 on stream 0", &[head(), rest(0, END_HEADERS)], Goaway(ErrorCode::Protocol)),
+        once("6.10/4 behind HEADERS that end", &[get(1), rest(1, END_HEADERS)], Goaway(ErrorCode::Protocol)),
         once(
             "6.10/5 behind CONTINUATION that ends",
             &[head(), rest(1, END_HEADERS), rest(1, END_HEADERS)],
-            Goaway(Code::Protocol),
+            Goaway(ErrorCode::Protocol),
         ),
         once(
             "6.10/6 behind DATA",
             &[post(1), data(1, true, b"t"), continuation(1, END_HEADERS, b"")],
-            Goaway(Code::Protocol),
+            Goaway(ErrorCode::Protocol),
         ),
         once(
             "7/1 GOAWAY with an unknown code",
@@ -418,7 +434,7 @@ fn continuations() -> Vec<Rule> {
 }
 
 fn messages() -> Vec<Rule> {
-    let bad = |name, bytes: Vec<u8>| once(name, &[bytes], Reset(1, Code::Protocol));
+    let bad = |name, bytes: Vec<u8>| once(name, &[bytes], Reset(1, ErrorCode::Protocol));
     let with_length =
         |length: &str| headers(1, END_HEADERS, &request_block("POST", &[("content-length", length)]));
     let (method, scheme, path) = ((":method", "GET"), (":scheme", "http"), (":path", "/"));
@@ -426,7 +442,7 @@ fn messages() -> Vec<Rule> {
         once(
             "8.1/1 a second HEADERS that does not end",
             &[post(1), data(1, false, b"test"), headers(1, END_HEADERS, &block(&[("x-a", "1")]))],
-            Reset(1, Code::Protocol),
+            Reset(1, ErrorCode::Protocol),
         ),
         bad("8.1.2/1 upper case", with("X-TEST", "ok")),
         bad("8.1.2.1/1 an unknown pseudo-field", with(":test", "ok")),
@@ -434,7 +450,7 @@ fn messages() -> Vec<Rule> {
         once(
             "8.1.2.1/3 a pseudo-field in trailers",
             &[post(1), data(1, false, b"t"), headers(1, ENDS, &block(&[(":method", "POST")]))],
-            Reset(1, Code::Protocol),
+            Reset(1, ErrorCode::Protocol),
         ),
         bad("8.1.2.1/4 a pseudo-field behind others", fields(&[method, scheme, ("x-a", "1"), path])),
         bad("8.1.2.2/1 a field of the connection", with("connection", "keep-alive")),
@@ -450,23 +466,23 @@ fn messages() -> Vec<Rule> {
         once(
             "8.1.2.6/1 a wrong length",
             &[with_length("1"), data(1, true, b"test")],
-            Reset(1, Code::Protocol),
+            Reset(1, ErrorCode::Protocol),
         ),
         once(
             "8.1.2.6/2 a wrong length in pieces",
             &[with_length("9"), data(1, false, b"test"), data(1, true, b"test")],
-            Reset(1, Code::Protocol),
+            Reset(1, ErrorCode::Protocol),
         ),
         once(
             "8.2/1 PUSH_PROMISE",
             &[post(1), frame(kind::PUSH_PROMISE, END_HEADERS, 1, &[0, 0, 0, 2, 0x82, 0x84, 0x86])],
-            Goaway(Code::Protocol),
+            Goaway(ErrorCode::Protocol),
         ),
     ]
 }
 
 fn hpack_rules() -> Vec<Rule> {
-    let bad = |name, rest: &[u8]| once(name, &[hpack(rest)], Goaway(Code::Compression));
+    let bad = |name, rest: &[u8]| once(name, &[hpack(rest)], Goaway(ErrorCode::Compression));
     vec![
         bad("hpack/2.3.3/1 an index beyond the tables", b"\xff\x00"),
         bad("hpack/2.3.3/2 a name beyond the tables", b"\x7f\x00\x01y"),
@@ -478,7 +494,7 @@ fn hpack_rules() -> Vec<Rule> {
         once(
             "hpack/6.3/1 a table larger than allowed",
             &[headers(1, ENDS, b"\x3f\xe2\x1f\x82\x84\x86")],
-            Goaway(Code::Compression),
+            Goaway(ErrorCode::Compression),
         ),
     ]
 }
@@ -552,7 +568,7 @@ fn rules_of_the_standards() {
 #[test]
 fn the_preface() {
     let mut engine = Engine::new(Role::Server, usize::MAX);
-    assert_eq!(engine.send(b"INVALID CONNECTION PREFACE\r\n\r\n").unwrap_err().0, Code::Protocol);
+    assert_eq!(engine.send(b"INVALID CONNECTION PREFACE\r\n\r\n").unwrap_err().0, ErrorCode::Protocol);
     // In pieces it is as good.
     let mut engine = Engine::new(Role::Server, usize::MAX);
     let hello = [&frame::PREFACE[..], &settings(&[]), &get(1)].concat();

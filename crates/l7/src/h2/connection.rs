@@ -1,11 +1,11 @@
-//! The tasks of HTTP/2 connections: a client's, which gives each stream a session, and a real
-//! server's, which sessions share.
+//! The tasks of HTTP/2 connections: a client's, whose streams get a session each, and a real server's, on
+//! which sessions of many clients have streams.
 
 use std::cell::{Cell, RefCell};
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
-use evenkeel_http::h2::frame::Code;
+use evenkeel_http::h2::frame::ErrorCode;
 use evenkeel_http::h2::{Mux, Role};
 
 use super::StreamLink;
@@ -85,7 +85,7 @@ pub async fn serve(worker: &'static Worker, session: &Session, mut client: Clien
     loop {
         steps += 1;
         if steps % STEPS_A_TURN == 0 && worker.reactor.breathe().await.is_err() {
-            connection.mux.fail(Code::NoError);
+            connection.mux.fail(ErrorCode::NoError);
             connection.write(&client.link);
             return;
         }
@@ -106,7 +106,7 @@ pub async fn serve(worker: &'static Worker, session: &Session, mut client: Clien
         let flushed = connection.sent == connection.mux.out.len();
         let over = connection.failed || (connection.mux.is_retired() && connection.mux.stream_count() == 0);
         if flushed && over {
-            // So that the last frames arrive.
+            // Closing at once could destroy frames that the client has not read.
             return crate::proxy::answer::linger(worker, &client).await;
         }
         connection.mux.arm();
@@ -114,22 +114,22 @@ pub async fn serve(worker: &'static Worker, session: &Session, mut client: Clien
             continue;
         }
         let timeouts = &client.service.view().spec.service.timeouts;
-        let patience = match (flushed, connection.mux.stream_count()) {
+        let timeout = match (flushed, connection.mux.stream_count()) {
             (false, _) => timeouts.client,
             (true, 0) if client.requests == 0 => timeouts.request,
             (true, 0) => timeouts.keep_alive,
             (true, _) => std::time::Duration::MAX,
         };
-        let patience_ms = u64::try_from(patience.as_millis()).unwrap_or(NEVER);
+        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(NEVER);
         connection.rest();
-        let until_ms = connection.moved_ms.saturating_add(patience_ms);
+        let until_ms = connection.moved_ms.saturating_add(timeout_ms);
         let next_ms = connection.mux.deadline_ms().unwrap_or(NEVER);
         match worker.reactor.wait(until_ms.min(next_ms)).await {
             Ok(()) => {}
             Err(Stop::TimedOut) if next_ms < until_ms => {}
             Err(Stop::TimedOut) if flushed && !connection.mux.is_retired() => connection.mux.retire(),
             Err(_) => {
-                connection.mux.fail(Code::NoError);
+                connection.mux.fail(ErrorCode::NoError);
                 connection.write(&client.link);
                 return;
             }
@@ -145,7 +145,7 @@ struct Connection {
     /// Bytes of the output that the kernel has.
     sent: usize,
     moved_ms: u64,
-    /// The peer broke the rules: what is left is to say so.
+    /// The peer broke a rule: GOAWAY is sent, then the connection is closed.
     failed: bool,
     gone: bool,
 }
@@ -166,7 +166,7 @@ impl Connection {
                 let full = buffer.is_full();
                 self.start_sessions(client, session);
                 if full {
-                    // The peer must read before it is read from.
+                    // No more is read while the engine's output waits for the peer.
                     return;
                 }
             }
@@ -193,8 +193,8 @@ impl Connection {
         }
     }
 
-    /// Gives streams their sessions. While memory is short a connection has few of them at a time, so
-    /// that one whose client reads nothing does not hold what others need; its other streams wait.
+    /// Starts sessions for new streams. While memory is short a connection has few sessions at a time, so that
+    /// a client that reads nothing does not hold memory that others need; its other streams wait.
     fn start_sessions(&mut self, client: &mut Client, session: &Session) {
         let short = self.worker.buffers.is_short();
         let most =
@@ -236,7 +236,7 @@ impl Connection {
                 }
                 Io::Blocked => {
                     link.want_write();
-                    // What is sent need not be kept, but what follows must stay where it is.
+                    // TLS wants the same bytes again, so they stay where they are.
                     return;
                 }
                 Io::Eof | Io::Failed(_) => {

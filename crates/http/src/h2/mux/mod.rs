@@ -3,10 +3,10 @@
 //! In: bytes of the peer, what sessions wrote. Out: bytes for the peer, HTTP/1 for the sessions,
 //! new streams. Never: a socket, a clock.
 //!
-//! What a peer may cost is bounded: streams, memory a stream and a connection (by the windows),
-//! header lists, frames without use. Two budgets end a connection: one of control frames, which time,
-//! requests and data in either direction refill, and one of resets (whoever causes them), which time
-//! and finished requests refill. Frames that do useful work never use up a budget for good.
+//! What a peer may cost is bounded: streams, memory of a stream and of the connection (by the windows),
+//! header lists, frames without use. A peer that uses up one of two budgets loses its connection: one of
+//! control frames, which time, requests and data in either direction refill, and one of resets by either
+//! side, which time and finished requests refill. Frames that do useful work are free.
 
 mod budget;
 mod receive;
@@ -20,7 +20,7 @@ use self::budget::Budget;
 pub use self::usage::Usage;
 use super::dechunk::Dechunk;
 use super::fields::{Fields, LIST_AT_MOST};
-use super::frame::{self, Code, HEADER, Head, PAYLOAD_AT_MOST, flag, kind, setting};
+use super::frame::{self, ErrorCode, FrameHeader, HEADER, PAYLOAD_AT_MOST, flag, kind, setting};
 use super::hpack::Decoder;
 use super::upgrade::Switch;
 use crate::h1::request::{Method, Request};
@@ -29,41 +29,43 @@ use crate::h2::run_queue::{RunQueue, Waiter};
 use crate::h2::stream::{NOT_SENT, Stream, StreamHandle};
 use crate::memory::MemoryBudget;
 
-/// Requests of a client at a time.
+/// Streams of a client at a time.
 const STREAMS_AT_MOST: usize = 100;
-/// Sessions of streams that are over may take a moment to end.
+/// Sessions of a client's streams at a time: a session can outlive its stream for a moment.
 const SESSIONS_AT_MOST: usize = 2 * STREAMS_AT_MOST;
-/// Entries of a list of streams that wait for a time: those of streams that are over are removed when it
-/// grows beyond this.
+/// Entries of the lists `lingering` and `stalled` before those of streams that are over are removed.
 const LISTED_AT_MOST: usize = 2 * STREAMS_AT_MOST;
-/// Bytes that a peer may have on their way, for one stream and for all: the default, and more.
+/// Receive windows, of a stream (the default) and of the connection.
 const STREAM_WINDOW: usize = 65_535;
 const CONNECTION_WINDOW: usize = 256 * 1024;
-/// Bytes kept for the peer before streams have to wait.
+/// Output that waits for the peer before streams add no more to it.
 const OUT_AT_MOST: usize = 64 * 1024;
-/// Answers to control frames that pile up because the peer reads nothing.
+/// Output that waits for the peer, answers to control frames among it, before no more frames are taken.
 const BACKLOG_AT_MOST: usize = 256 * 1024;
-/// A header block as it comes.
+/// Bytes of a header block, and how many CONTINUATION frames may carry it.
 const BLOCK_AT_MOST: usize = 64 * 1024;
 const CONTINUATIONS_AT_MOST: u32 = 16;
-/// Resets at once, and how long one is remembered: 20 a second for ever.
+/// Resets of streams: 200 at once, then one each 50 ms.
 const RESETS: Budget = Budget::new(200, 50);
-/// Control frames at once (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, unknown ones), and how
-/// long one is remembered: 100 a second for ever.
+/// Control frames (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, unknown ones): 2,000 at once, then
+/// one each 10 ms.
 const CONTROL_FRAMES: Budget = Budget::new(2_000, 10);
-/// Control frames that go with a request: priorities, window updates, pings.
+/// Control frames that a request or an answer adds to the budget.
 const FRAMES_A_REQUEST: u32 = 8;
 /// A DATA frame of this many bytes is worth its answers (window updates, pings that measure the
 /// bandwidth) even where the peer's window cut it short.
 const USEFUL_DATA: usize = 1024;
-/// Streams this side has reset of late, on which frames may still be under way.
+/// Streams that this side has reset and on which frames of the peer are ignored, the latest ones.
 const RESETS_REMEMBERED: usize = 256;
-/// How long an answer whose session has ended waits for the peer's window without progress.
+/// How long data whose session has ended waits for the peer's window without progress.
 const STALL_MS: u64 = 60_000;
-/// How long a client may go on sending a request that was answered.
+/// How long a client may go on sending a request whose answer is complete. A reset at once could overtake
+/// the answer in the client.
 const LINGER_MS: u64 = 500;
+/// The largest window (section 6.9.1).
 const WINDOW_LIMIT: i64 = 0x7fff_ffff;
 
+/// Which end of the connection this side is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Towards clients.
@@ -72,9 +74,18 @@ pub enum Role {
     Client,
 }
 
-/// The connection cannot go on.
+/// The connection cannot go on (section 5.4.1): [`Mux::fail`] tells the peer why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fatal(pub Code);
+pub struct ConnectionError(pub ErrorCode);
+
+impl From<ErrorCode> for ConnectionError {
+    fn from(code: ErrorCode) -> ConnectionError {
+        ConnectionError(code)
+    }
+}
+
+/// What came of a frame.
+type Handled = Result<(), ConnectionError>;
 
 /// A stream that a client opened.
 pub struct Opened {
@@ -88,40 +99,60 @@ impl Opened {
     }
 }
 
+/// What this side sends next on a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sending {
+    /// A request's or an answer's head, or an interim answer's.
     Head,
+    /// So many bytes of a body that the session writes as they are.
     Length(u64),
+    /// A body that the session writes in chunks.
     Chunks(Dechunk),
+    /// Everything that the session writes, until it ends.
     Raw,
+    /// Nothing: END_STREAM was sent.
     Done,
 }
 
+/// Whether the peer must be told that this side's header table is smaller than the default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TableUpdate {
+    NotNeeded,
+    Due,
+    Sent,
+}
+
+/// What the peer sends next on a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Receiving {
-    /// Of a real server's answer.
+    /// The head of a real server's answer.
     Head,
+    /// So many bytes of a body.
     Length(u64),
+    /// A body without a length, which the session reads in chunks.
     Chunks,
+    /// Bytes of another protocol, or a body that ends with the stream.
     Raw,
-    /// The body of an answer that has none.
+    /// END_STREAM, because the answer has no body.
     Nothing,
+    /// Nothing: END_STREAM came.
     Done,
 }
 
+/// A stream that is not over.
 struct Entry {
     stream: Rc<Stream>,
     method: Method,
     tunnel: bool,
     sending: Sending,
     receiving: Receiving,
-    /// What the peer lets this side send.
+    /// Bytes of DATA that the peer lets this side send.
     send_window: i64,
-    /// What this side lets the peer send.
+    /// Bytes of DATA that this side lets the peer send.
     receive_window: i64,
-    /// Received, and not yet read by the session.
+    /// Bytes received that the session has not read.
     held: usize,
-    /// Read, and not yet granted anew.
+    /// Bytes read that no window update has given back to the peer.
     granted: usize,
     /// What a client expects of the answer that asked for an upgrade.
     switch: Option<Switch>,
@@ -135,13 +166,16 @@ struct Entry {
     sent: u64,
 }
 
+/// A header block whose end has not come.
 struct Block {
     stream: u32,
+    /// The HEADERS frame had END_STREAM.
     ends: bool,
     bytes: Vec<u8>,
     continuations: u32,
 }
 
+/// One connection. Its driver moves bytes in both directions, tells the time and wakes sessions.
 pub struct Mux {
     role: Role,
     queue: Rc<RunQueue>,
@@ -149,7 +183,9 @@ pub struct Mux {
     decoder: Decoder,
     fields: Fields,
     streams: HashMap<u32, Entry>,
+    /// New streams, for the driver to take and to accept.
     pub opened: Vec<Opened>,
+    /// Bytes for the peer. The driver sends them and removes what was sent.
     pub out: Vec<u8>,
     /// Answered streams whose requests have not ended, with the time to end them.
     lingering: VecDeque<(u64, u32)>,
@@ -160,7 +196,7 @@ pub struct Mux {
     /// stream, and what had been sent of it.
     stalled: VecDeque<(u64, u32, u64)>,
     /// The streams that this side reset last.
-    own_resets: VecDeque<u32>,
+    recent_resets: VecDeque<u32>,
     block: Option<Block>,
     preface_left: usize,
     settings_came: bool,
@@ -169,31 +205,35 @@ pub struct Mux {
     /// Streams that this side has opened, whether anything was sent on them or not.
     opened_here: u32,
     send_window: i64,
-    /// The connection has its full window.
-    wide: bool,
+    /// The peer was given [`CONNECTION_WINDOW`], more than the default.
+    window_widened: bool,
     receive_window: i64,
     granted: usize,
     peer_stream_window: i64,
     peer_streams: usize,
+    /// The peer understands the extended CONNECT (RFC 8441).
     pub peer_connects: bool,
     /// GOAWAY was sent, and named this as the last stream that is served.
     goaway_last: Option<u32>,
-    /// The peer takes no more streams.
+    /// GOAWAY came, or the connection is over: no more streams are opened.
     goaway_came: bool,
     reset_budget: Budget,
     control_budget: Budget,
     /// Bytes of DATA sent that window updates have not granted anew, counted for the stream's window and
     /// for the connection's.
-    unpaid: u64,
+    uncredited: u64,
     random: u64,
     /// Frames handled and streams visited, for [`Mux::usage`].
     steps: u64,
     request: Request,
     response: Response,
+    /// Kept for the next head or block.
     head: Vec<u8>,
+    table_update: TableUpdate,
 }
 
 impl Mux {
+    /// A connection that begins now. `tls` is for the scheme that servers see, `seed` for WebSocket keys.
     pub fn new(role: Role, memory: Rc<MemoryBudget>, tls: bool, seed: u64) -> Mux {
         let mut out = Vec::with_capacity(1024);
         if role == Role::Client {
@@ -209,8 +249,8 @@ impl Mux {
         }
         frame::write_settings(&settings, &mut out);
         // Requests seldom have bodies: the window of the connection grows with the first that has one.
-        let wide = role == Role::Client;
-        if wide {
+        let window_widened = role == Role::Client;
+        if window_widened {
             frame::write_window_update(0, (CONNECTION_WINDOW - STREAM_WINDOW) as u32, &mut out);
         }
         Mux {
@@ -226,7 +266,7 @@ impl Mux {
             now_ms: 0,
             starved: Vec::new(),
             stalled: VecDeque::new(),
-            own_resets: VecDeque::new(),
+            recent_resets: VecDeque::new(),
             block: None,
             preface_left: if role == Role::Server { frame::PREFACE.len() } else { 0 },
             settings_came: false,
@@ -234,8 +274,8 @@ impl Mux {
             next_stream: 1,
             opened_here: 0,
             send_window: STREAM_WINDOW as i64,
-            receive_window: if wide { CONNECTION_WINDOW } else { STREAM_WINDOW } as i64,
-            wide,
+            receive_window: if window_widened { CONNECTION_WINDOW } else { STREAM_WINDOW } as i64,
+            window_widened,
             granted: 0,
             peer_stream_window: STREAM_WINDOW as i64,
             peer_streams: 100,
@@ -244,15 +284,17 @@ impl Mux {
             goaway_came: false,
             reset_budget: RESETS,
             control_budget: CONTROL_FRAMES,
-            unpaid: 0,
+            uncredited: 0,
             random: seed | 1,
             steps: 0,
             request: Request::default(),
             response: Response::default(),
             head: Vec::new(),
+            table_update: TableUpdate::NotNeeded,
         }
     }
 
+    /// Streams that are not over.
     pub fn stream_count(&self) -> usize {
         self.streams.len()
     }
@@ -297,7 +339,7 @@ impl Mux {
             && self.next_stream < 1 << 30
     }
 
-    /// Opens a stream for a request, which its session then writes.
+    /// Opens a stream for a request, which its session writes next.
     pub fn open(&mut self) -> StreamHandle {
         self.opened_here = (self.opened_here + 1) % NOT_SENT;
         let stream = Stream::new(&self.queue, NOT_SENT | self.opened_here);
@@ -325,8 +367,9 @@ impl Mux {
         self.streams.insert(stream.id(), entry);
     }
 
-    /// Takes what bytes it can of those that the peer sent: whole frames.
-    pub fn receive(&mut self, bytes: &[u8], now_ms: u64) -> Result<usize, Fatal> {
+    /// Takes whole frames from what the peer sent; how many bytes it took. The rest is to be given again,
+    /// with more behind it.
+    pub fn receive(&mut self, bytes: &[u8], now_ms: u64) -> Result<usize, ConnectionError> {
         self.now_ms = now_ms;
         self.control_budget.refill(now_ms);
         self.reset_budget.refill(now_ms);
@@ -335,14 +378,14 @@ impl Mux {
             let done = frame::PREFACE.len() - self.preface_left;
             let count = self.preface_left.min(bytes.len());
             if bytes[..count] != frame::PREFACE[done..done + count] {
-                return Err(Fatal(Code::Protocol));
+                return Err(ErrorCode::Protocol.into());
             }
             self.preface_left -= count;
             at = count;
         }
-        while let Some(head) = Head::parse(&bytes[at..]) {
+        while let Some(head) = FrameHeader::parse(&bytes[at..]) {
             if head.length > PAYLOAD_AT_MOST {
-                return Err(Fatal(Code::FrameSize));
+                return Err(ErrorCode::FrameSize.into());
             }
             let Some(payload) = bytes.get(at + HEADER..at + HEADER + head.length) else { break };
             if self.out.len() > BACKLOG_AT_MOST {
@@ -354,14 +397,14 @@ impl Mux {
         Ok(at)
     }
 
-    fn frame(&mut self, head: Head, payload: &[u8]) -> Result<(), Fatal> {
+    fn frame(&mut self, head: FrameHeader, payload: &[u8]) -> Handled {
         self.steps += 1;
         if !self.settings_came && head.kind != kind::SETTINGS {
-            return Err(Fatal(Code::Protocol));
+            return Err(ErrorCode::Protocol.into());
         }
         let continues = head.kind == kind::CONTINUATION;
         if self.block.as_ref().is_some_and(|b| !continues || b.stream != head.stream) {
-            return Err(Fatal(Code::Protocol));
+            return Err(ErrorCode::Protocol.into());
         }
         match head.kind {
             kind::DATA if !payload.is_empty() || head.has(flag::END_STREAM) => {
@@ -369,7 +412,7 @@ impl Mux {
             }
             // Bounded with the header block, the streams and the budget of resets.
             kind::HEADERS | kind::CONTINUATION | kind::RST_STREAM => {}
-            kind::WINDOW_UPDATE if self.pays_back(payload) => {}
+            kind::WINDOW_UPDATE if self.credits_sent_data(payload) => {}
             _ => self.charge_control()?,
         }
         match head.kind {
@@ -382,38 +425,37 @@ impl Mux {
             kind::RST_STREAM => self.on_reset(head, payload),
             kind::GOAWAY => self.on_goaway(head, payload),
             kind::PRIORITY => match (head.stream, payload.len()) {
-                (0, _) => Err(Fatal(Code::Protocol)),
+                (0, _) => Err(ErrorCode::Protocol.into()),
                 (id, 5)
                     if u32::from_be_bytes([payload[0] & 0x7f, payload[1], payload[2], payload[3]]) == id =>
                 {
-                    self.fault(id, Code::Protocol)
+                    self.stream_error(id, ErrorCode::Protocol)
                 }
                 (_, 5) => Ok(()),
-                (id, _) => self.fault(id, Code::FrameSize),
+                (id, _) => self.stream_error(id, ErrorCode::FrameSize),
             },
-            kind::PUSH_PROMISE => Err(Fatal(Code::Protocol)),
-            // Unknown ones are ignored (section 4.1).
+            kind::PUSH_PROMISE => Err(ErrorCode::Protocol.into()),
+            // Frames of unknown kinds are ignored (section 4.1).
             _ => Ok(()),
         }
     }
 
-    // The end
-
-    /// Takes no more streams; those that there are finish.
+    /// Tells the peer that no more streams are served; those that are open finish.
     pub fn retire(&mut self) {
         if self.goaway_last.is_none() {
             self.goaway_last = Some(self.last_opened);
-            frame::write_goaway(self.last_opened, Code::NoError, &mut self.out);
+            frame::write_goaway(self.last_opened, ErrorCode::NoError, &mut self.out);
         }
     }
 
+    /// No more streams are taken on, by either side.
     pub fn is_retired(&self) -> bool {
         self.goaway_last.is_some() || self.goaway_came
     }
 
-    /// Ends everything, and says why.
-    pub fn fail(&mut self, code: Code) {
-        if code != Code::NoError || self.goaway_last.is_none() {
+    /// Ends the connection and all its streams, and tells the peer why.
+    pub fn fail(&mut self, code: ErrorCode) {
+        if code != ErrorCode::NoError || self.goaway_last.is_none() {
             // The last stream must not be a later one than was said before (section 6.8).
             let last = *self.goaway_last.get_or_insert(self.last_opened);
             frame::write_goaway(last, code, &mut self.out);
@@ -422,7 +464,7 @@ impl Mux {
         self.abandon();
     }
 
-    /// The connection is gone.
+    /// Ends all streams: the connection is gone, or will be closed.
     pub fn abandon(&mut self) {
         self.goaway_came = true;
         for (_, entry) in self.streams.drain() {

@@ -4,19 +4,20 @@ use std::rc::Rc;
 
 use super::{
     CONNECTION_WINDOW, LINGER_MS, LISTED_AT_MOST, Mux, OUT_AT_MOST, Receiving, Role, STALL_MS, STREAM_WINDOW,
-    Sending, USEFUL_DATA,
+    Sending, TableUpdate, USEFUL_DATA,
 };
 use crate::h2::dechunk::{Dechunk, Piece};
-use crate::h2::frame::{self, Code, PAYLOAD_AT_MOST, flag, kind};
+use crate::h2::frame::{self, ErrorCode, PAYLOAD_AT_MOST, flag, kind};
+use crate::h2::hpack;
 use crate::h2::stream::{NOT_SENT, Stream};
-use crate::h2::text::{self, Following};
+use crate::h2::text::{self, BodyFraming};
 use crate::h2::upgrade::{Switch, is_websocket, requested_protocol, websocket_accept};
 
 /// Control frames that go with a piece of data: a window update of the stream, one of the connection,
 /// a ping that measures the bandwidth.
 const FRAMES_A_PIECE: u32 = 3;
 /// Bytes whose window updates are free, however late they come.
-const UNPAID_AT_MOST: u64 = 1 << 32;
+const UNCREDITED_AT_MOST: u64 = 1 << 32;
 
 impl Mux {
     /// Turns what sessions have written into frames, until there is enough to send; streams take
@@ -28,7 +29,7 @@ impl Mux {
             self.lingering.pop_front();
             self.steps += 1;
             if self.streams.contains_key(&id) {
-                self.reset(id, Code::NoError);
+                self.reset(id, ErrorCode::NoError);
                 self.finish(id);
             }
         }
@@ -41,13 +42,13 @@ impl Mux {
         self.grant();
     }
 
-    /// When something is to be done although nothing happens.
+    /// When [`Self::produce`] has something to do although nothing else happens.
     pub fn deadline_ms(&self) -> Option<u64> {
         let lingering = self.lingering.front().map(|(until_ms, _)| *until_ms);
         lingering.into_iter().chain(self.stalled.front().map(|(until_ms, ..)| *until_ms)).min()
     }
 
-    /// Ends answers that a peer has not made room for.
+    /// Ends streams whose session has ended and which the peer has not made room for.
     fn end_stalled(&mut self, now_ms: u64) {
         while let Some((_, id, sent)) =
             self.stalled.front().copied().filter(|(until_ms, ..)| *until_ms <= now_ms)
@@ -58,32 +59,32 @@ impl Mux {
             if entry.sent > sent {
                 self.stalled.push_back((now_ms + STALL_MS, id, entry.sent));
             } else {
-                self.reset(id, Code::Cancel);
+                self.reset(id, ErrorCode::Cancel);
                 self.remove(id, |_| {});
             }
         }
     }
 
-    pub(super) fn serve(&mut self, stream: &Rc<Stream>) {
+    fn serve(&mut self, stream: &Rc<Stream>) {
         let id = stream.id();
         self.credit(stream);
         let Some(entry) = self.streams.get_mut(&id) else { return };
         if stream.is_cut() && stream.session_has_ended() {
-            // What this side has begun and cannot end.
-            let code = if self.role == Role::Client { Code::Cancel } else { Code::Internal };
+            // The message was cut short, and the peer has to know.
+            let code = if self.role == Role::Client { ErrorCode::Cancel } else { ErrorCode::Internal };
             self.reset(id, code);
             self.remove(id, |_| {});
             return;
         }
         if entry.sending == Sending::Head && !self.send_head(stream) {
-            return self.after(stream);
+            return self.end_after_session(stream);
         }
         self.send_body(stream);
-        self.after(stream);
+        self.end_after_session(stream);
     }
 
-    /// Forgets streams that are over in the lists of those that wait for a time. What is left is at most
-    /// half of a full list, so that the next time is as many entries away.
+    /// Removes entries of streams that are over from lists that have become long. At most half of a list is
+    /// left, so that the next time is as many entries away.
     fn prune_lists(&mut self) {
         let streams = &self.streams;
         if self.lingering.len() > LISTED_AT_MOST {
@@ -96,8 +97,8 @@ impl Mux {
         }
     }
 
-    /// A session that is gone leaves a stream that is not over.
-    pub(super) fn after(&mut self, stream: &Rc<Stream>) {
+    /// Ends the stream of a session that has ended, at once or when its data is sent.
+    fn end_after_session(&mut self, stream: &Rc<Stream>) {
         let id = stream.id();
         let Some(entry) = self.streams.get_mut(&id) else { return };
         if !stream.session_has_ended() {
@@ -105,7 +106,7 @@ impl Mux {
         }
         let pending = stream.has_outbound();
         let code = match (entry.sending, self.role) {
-            // A reset at once could overtake the answer in clients that still send.
+            // The client still sends; see LINGER_MS.
             (Sending::Done, Role::Server) => {
                 if !std::mem::replace(&mut entry.lingers, true) {
                     self.lingering.push_back((self.now_ms + LINGER_MS, id));
@@ -113,7 +114,7 @@ impl Mux {
                 }
                 return;
             }
-            (Sending::Done, Role::Client) => Code::Cancel,
+            (Sending::Done, Role::Client) => ErrorCode::Cancel,
             // The rest waits for the peer's window.
             (Sending::Length(_) | Sending::Chunks(_) | Sending::Raw, _) if pending => {
                 if !std::mem::replace(&mut entry.stalled, true) {
@@ -122,8 +123,8 @@ impl Mux {
                 }
                 return;
             }
-            (_, Role::Server) => Code::Internal,
-            (_, Role::Client) => Code::Cancel,
+            (_, Role::Server) => ErrorCode::Internal,
+            (_, Role::Client) => ErrorCode::Cancel,
         };
         self.reset(id, code);
         self.remove(id, |_| {});
@@ -135,6 +136,7 @@ impl Mux {
         loop {
             let mut block = std::mem::take(&mut self.head);
             block.clear();
+            self.begin_block(&mut block);
             let encoded = match self.role {
                 Role::Server => self.encode_response(stream, &mut block),
                 Role::Client => self.encode_request(stream, &mut block),
@@ -150,7 +152,7 @@ impl Mux {
                     return false;
                 }
                 Err(Unsendable) => {
-                    self.reset(stream.id(), Code::Internal);
+                    self.reset(stream.id(), ErrorCode::Internal);
                     self.remove(stream.id(), |stream| stream.break_off(false));
                     return false;
                 }
@@ -210,19 +212,33 @@ impl Mux {
         })
     }
 
+    /// Begins an empty header block; [`Self::write_block`] sends it.
+    pub(super) fn begin_block(&self, block: &mut Vec<u8>) {
+        if self.table_update == TableUpdate::Due {
+            hpack::encode_table_size(0, block);
+        }
+    }
+
+    pub(super) fn write_block(&mut self, stream: u32, ends: bool, block: &[u8]) {
+        if self.table_update == TableUpdate::Due {
+            self.table_update = TableUpdate::Sent;
+        }
+        frame::write_headers(stream, ends, block, &mut self.out);
+    }
+
     fn write_head(&mut self, stream: &Stream, head: EncodedHead, block: &[u8]) -> Written {
         self.give_number(stream);
-        let ends = head.following == Following::Nothing && !head.interim;
-        frame::write_headers(stream.id(), ends, block, &mut self.out);
+        let ends = head.following == BodyFraming::Empty && !head.interim;
+        self.write_block(stream.id(), ends, block);
         if head.interim {
             return Written::Interim;
         }
         if let Some(entry) = self.streams.get_mut(&stream.id()) {
             entry.sending = match head.following {
-                Following::Nothing => Sending::Done,
-                Following::Length(length) => Sending::Length(length),
-                Following::Chunks => Sending::Chunks(Dechunk::default()),
-                Following::Raw => Sending::Raw,
+                BodyFraming::Empty => Sending::Done,
+                BodyFraming::Length(length) => Sending::Length(length),
+                BodyFraming::Chunked => Sending::Chunks(Dechunk::default()),
+                BodyFraming::Raw => Sending::Raw,
             };
         }
         if ends { Written::Whole } else { Written::BodyFollows }
@@ -245,21 +261,30 @@ impl Mux {
         let id = stream.id();
         let Some(entry) = self.streams.get_mut(&id) else { return };
         let window = entry.send_window.min(self.send_window).clamp(0, PAYLOAD_AT_MOST as i64) as usize;
-        let mut writer = DataWriter { stream: id, out: &mut self.out, sent: 0, trailers: None };
+        let mut writer =
+            DataWriter { stream: id, out: &mut self.out, sent: 0, trailers: None, malformed: false };
         let sending = entry.sending;
         let (next, more) = stream.collect(|bytes, ended| writer.write(sending, bytes, ended, window));
-        let DataWriter { sent, trailers, .. } = writer;
+        let DataWriter { sent, trailers, malformed, .. } = writer;
         entry.sending = next;
         entry.send_window -= sent as i64;
         self.send_window -= sent as i64;
         entry.sent += sent as u64;
         self.count_sent(sent, more);
+        if malformed {
+            // Nothing that follows would make a whole message of it.
+            self.reset(id, ErrorCode::Internal);
+            self.remove(id, |stream| stream.break_off(false));
+            return;
+        }
         if let Some(section) = trailers {
             let mut block = Vec::new();
+            self.begin_block(&mut block);
+            let start = block.len();
             text::trailers_to_block(&section, &mut block);
-            match block.is_empty() {
+            match block.len() == start {
                 true => frame::write(kind::DATA, flag::END_STREAM, id, &[], &mut self.out),
-                false => frame::write_headers(id, true, &block, &mut self.out),
+                false => self.write_block(id, true, &block),
             }
         }
         if next == Sending::Done {
@@ -274,7 +299,7 @@ impl Mux {
         if sent == 0 {
             return;
         }
-        self.unpaid = (self.unpaid + 2 * sent as u64).min(UNPAID_AT_MOST);
+        self.uncredited = (self.uncredited + 2 * sent as u64).min(UNCREDITED_AT_MOST);
         // What the window cut into small pieces is no reason to answer.
         if !more || sent >= USEFUL_DATA {
             self.control_budget.give_back(FRAMES_A_PIECE);
@@ -294,7 +319,8 @@ impl Mux {
         }
     }
 
-    pub(super) fn sent_all(&mut self, id: u32) {
+    /// This side has sent END_STREAM.
+    fn sent_all(&mut self, id: u32) {
         let Some(entry) = self.streams.get_mut(&id) else { return };
         entry.sending = Sending::Done;
         if entry.receiving == Receiving::Done {
@@ -302,8 +328,8 @@ impl Mux {
         }
     }
 
-    /// What a session has read, the peer may send again.
-    pub(super) fn credit(&mut self, stream: &Rc<Stream>) {
+    /// Gives back to the peer what the session has read, a good part of the window at a time.
+    fn credit(&mut self, stream: &Rc<Stream>) {
         let consumed = stream.take_read();
         let Some(entry) = self.streams.get_mut(&stream.id()) else { return };
         let read = if stream.is_drained() { entry.held } else { consumed.min(entry.held) };
@@ -318,6 +344,7 @@ impl Mux {
         }
     }
 
+    /// Gives back to the peer what all sessions have read, for the connection's window.
     pub(super) fn grant(&mut self) {
         if self.granted >= CONNECTION_WINDOW / 2 {
             frame::write_window_update(0, self.granted as u32, &mut self.out);
@@ -329,7 +356,7 @@ impl Mux {
 
 /// A head in a header block, and what follows it.
 struct EncodedHead {
-    following: Following,
+    following: BodyFraming,
     interim: bool,
 }
 
@@ -351,6 +378,8 @@ struct DataWriter<'a> {
     sent: usize,
     /// The lines behind the last chunk, once it is there.
     trailers: Option<Vec<u8>>,
+    /// The session's chunks cannot be read.
+    malformed: bool,
 }
 
 impl DataWriter<'_> {
@@ -412,8 +441,10 @@ impl DataWriter<'_> {
                     let waits = matches!(state, Dechunk::Data(_)) && room == 0 && at < bytes.len();
                     return (at, (Sending::Chunks(state), waits));
                 }
-                // A session does not write such a thing; should it, the stream is cut.
-                Piece::Wrong => return (bytes.len(), (Sending::Raw, false)),
+                Piece::Malformed => {
+                    self.malformed = true;
+                    return (bytes.len(), (Sending::Done, false));
+                }
             }
         }
     }

@@ -47,7 +47,7 @@ impl Mux {
             starved: self.starved.len(),
             stalled: self.stalled.len(),
             lingering: self.lingering.len(),
-            resets: self.own_resets.len(),
+            resets: self.recent_resets.len(),
             header_block_bytes: self.block.as_ref().map_or(0, |block| block.bytes.len()),
             header_table_bytes: self.decoder.table_size(),
             output_bytes: self.out.len(),
