@@ -101,6 +101,14 @@ const MUTANTS: &[(&str, &str, &str, &str)] = &[
         "        if !named {",
         "        if !named && self.peer.is_none() && self.number == 0 {",
     ),
+    ("nobody_is_asked", "reach", "        if self.silent || peer_doubts {", "        if false {"),
+    ("the_first_that_heals_takes_over", "reach", "|| now < self.settles_at)", "|| false)"),
+    (
+        "the_undecided_ask_for_the_role",
+        "election",
+        "if self.undecided && active { reach::WORST } else { 0 }",
+        "0",
+    ),
     // The configuration.
     (
         "steps_named_by_their_text_alone",
@@ -161,9 +169,11 @@ const MUTANTS: &[(&str, &str, &str, &str)] = &[
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let (vrrp, agree) = (Path::new("../vrrp/src"), Path::new("../agree/src"));
-    let files = ["beat", "election", "seal", "witness"].map(|f| (f, vrrp.join(f).with_extension("rs")));
+    let files =
+        ["beat", "election", "reach", "seal", "witness"].map(|f| (f, vrrp.join(f).with_extension("rs")));
     let configuration = ["agreement", "past"].map(|f| (f, agree.join(f).with_extension("rs")));
-    let worlds = ["world", "edits"].map(|f| (f, PathBuf::from("src/truth").join(f).with_extension("rs")));
+    let worlds = ["world", "edits", "chance", "plan"]
+        .map(|f| (f, PathBuf::from("src/truth").join(f).with_extension("rs")));
     let sources: Vec<(&str, String)> = files
         .into_iter()
         .chain(configuration)

@@ -120,6 +120,42 @@ impl Announcer {
         all
     }
 
+    /// Who of these answers, asked from an own address of that network: some do not answer one who has
+    /// none. A thread that was late still takes what came in time.
+    pub fn answering(
+        &mut self,
+        own: Option<Ipv4Addr>,
+        addresses: &[IpAddr],
+        within: Duration,
+    ) -> BTreeSet<IpAddr> {
+        let _ = (0..WAITING).find(|_| self.receiver.next().is_err());
+        let mut ears6 = addresses.iter().any(IpAddr::is_ipv6).then(|| self.listen6().ok()).flatten();
+        for address in addresses {
+            let _ = match address {
+                IpAddr::V4(address) => {
+                    let own = own.unwrap_or(Ipv4Addr::UNSPECIFIED);
+                    self.send(&arp(REQUEST, self.mac, own, [0; 6], *address))
+                }
+                IpAddr::V6(address) => self.send(&solicitation(self.mac, *address)),
+            };
+        }
+        let (end, mut answered) = (Instant::now() + within, BTreeSet::new());
+        loop {
+            let late = Instant::now() >= end;
+            let heard4 = self.receiver.next().ok().map(<[u8]>::to_vec);
+            let mut message = [0; 1500];
+            let length = ears6.as_mut().and_then(|socket| socket.read(&mut message).ok()).unwrap_or(0);
+            let nothing = heard4.is_none() && length == 0;
+            let heard4 = heard4.and_then(|frame| reply_of(&frame)).map(|(mac, a)| (mac, IpAddr::V4(a)));
+            let heard6 = advert_of(&message[..length]).map(|(mac, a)| (mac, IpAddr::V6(a)));
+            let others = heard4.into_iter().chain(heard6).filter(|(mac, _)| *mac != self.mac);
+            answered.extend(others.map(|(_, address)| address).filter(|a| addresses.contains(a)));
+            if answered.len() == addresses.len() || (late && nothing) || Instant::now() >= end + within {
+                return answered;
+            }
+        }
+    }
+
     /// Asks without claiming the addresses (RFC 5227, RFC 4862 §5.4), and listens until somebody has
     /// heard enough.
     fn probe(

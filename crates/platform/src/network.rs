@@ -128,6 +128,27 @@ impl Network {
             .ok_or_else(|| io::Error::new(io::ErrorKind::NetworkUnreachable, format!("no route to {target}")))
     }
 
+    /// The routers of default routes, and their interfaces.
+    pub fn default_gateways(&mut self) -> io::Result<Vec<(u32, IpAddr)>> {
+        let answers = self.ask(RouteNetlinkMessage::GetRoute(RouteMessage::default()), NLM_F_DUMP)?;
+        let gateway = |answer: &RouteNetlinkMessage| {
+            let RouteNetlinkMessage::NewRoute(route) = answer else { return None };
+            if route.header.destination_prefix_length > 0 {
+                return None;
+            }
+            let (mut interface, mut router) = (None, None);
+            for attribute in &route.attributes {
+                match attribute {
+                    RouteAttribute::Oif(index) => interface = Some(*index),
+                    RouteAttribute::Gateway(address) => router = plain(address),
+                    _ => {}
+                }
+            }
+            interface.zip(router)
+        };
+        Ok(answers.iter().filter_map(gateway).collect())
+    }
+
     /// Has the kernel look for a neighbour, as if it had a packet for it.
     pub fn look_for(&mut self, interface: u32, address: IpAddr) -> io::Result<()> {
         let mut message = NeighbourMessage::default();

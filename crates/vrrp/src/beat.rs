@@ -63,6 +63,8 @@ pub struct Beat {
     pub hands_over: bool,
     /// The sender wants to be active, and asks the receiver to give it up.
     pub asks: bool,
+    /// On one of its paths the sender does not hear the receiver, on another it does.
+    pub doubts: bool,
     /// The sender will not become active within this time, come what may.
     pub promise_ms: u32,
     /// A number of this message, in this life of the sender.
@@ -78,10 +80,14 @@ pub struct Beat {
 impl Beat {
     pub const LEN: usize = 56;
 
+    fn flags(&self) -> u8 {
+        u8::from(self.hands_over) | u8::from(self.asks) << 1 | u8::from(self.doubts) << 2
+    }
+
     pub fn encode(&self) -> [u8; Beat::LEN] {
         let mut bytes = [0; Beat::LEN];
         let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
-        put(0, &[self.role.number(), u8::from(self.hands_over) | u8::from(self.asks) << 1]);
+        put(0, &[self.role.number(), self.flags()]);
         put(2, &self.fitness.trouble.to_be_bytes());
         put(4, &[self.fitness.priority]);
         put(8, &self.fitness.node.to_be_bytes());
@@ -111,6 +117,7 @@ impl Beat {
             },
             hands_over: bytes[1] & 1 > 0,
             asks: bytes[1] & 2 > 0,
+            doubts: bytes[1] & 4 > 0,
             promise_ms: word(16),
             heard_age_ms: word(20),
             number: long(24),
@@ -136,6 +143,7 @@ mod tests {
             fitness: Fitness { trouble: 300, priority: 150, node: 0xdead_beef_0102_0304 },
             hands_over: true,
             asks: false,
+            doubts: true,
             promise_ms: 150,
             number: 77,
             heard: 1 << 40,

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 
 use crate::Millis;
 use crate::beat::{Beat, Fitness, Role, age_ms};
+use crate::reach;
 use crate::witness::{Answer, Ask};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +93,10 @@ pub struct Election {
     role: Role,
     role_since: Millis,
     trouble: u16,
+    /// A path is silent while another is not.
+    doubts: bool,
+    /// It is being found out what this node still reaches.
+    undecided: bool,
     /// Stays passive until told otherwise.
     held: bool,
     /// Somebody told this node to become active.
@@ -134,6 +139,8 @@ impl Election {
             role: Role::Joining,
             role_since: now,
             trouble: 0,
+            doubts: false,
+            undecided: false,
             held: false,
             wanted: false,
             last_tick: now,
@@ -207,6 +214,12 @@ impl Election {
 
     pub fn set_trouble(&mut self, trouble: u16) {
         self.trouble = trouble.min(u16::MAX - 1);
+    }
+
+    /// What is known of the paths (see [`reach::Reach`]): whether one is silent, and whether it is not known
+    /// yet how much this node still reaches.
+    pub fn set_doubts(&mut self, doubts: bool, undecided: bool) {
+        (self.doubts, self.undecided) = (doubts, undecided);
     }
 
     /// Held nodes stay passive even when alone.
@@ -362,6 +375,7 @@ impl Election {
             fitness: self.fitness(),
             hands_over: handing_over,
             asks,
+            doubts: self.doubts,
             promise_ms: promise_ms as u32,
             number,
             heard: if peer.is_some() { heard } else { 0 },
@@ -384,6 +398,8 @@ impl Election {
             return true;
         }
         let (own, other) = (self.fitness(), peer.beat.fitness);
+        // Until it knows, a node takes it that it reaches nobody.
+        let own = Fitness { trouble: own.trouble.saturating_add(self.worst_doubt()), ..own };
         match peer.beat.role {
             _ if now < self.handing_over_until => false,
             Role::Active if now < self.calm_until => false,
@@ -392,6 +408,11 @@ impl Election {
             Role::Joining => true,
             Role::Passive => own.beats(&other),
         }
+    }
+
+    fn worst_doubt(&self) -> u16 {
+        let active = self.peer.is_some_and(|p| p.beat.role == Role::Active);
+        if self.undecided && active { reach::WORST } else { 0 }
     }
 
     // Time

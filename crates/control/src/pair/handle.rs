@@ -13,10 +13,14 @@ use evenkeel_model::PairSettings;
 use evenkeel_vrrp::beat::{Beat, Role};
 use tracing::{error, info, warn};
 
+use super::reach::Targets;
+
 /// What the daemon tells the thread.
 pub enum Order {
     Wanted(BTreeSet<(IpAddr, Option<u8>)>),
     Trouble(u16),
+    /// Machines that this node asks where it may be cut off.
+    Targets(Targets),
     Settings(Box<PairSettings>),
     Keys(Vec<[u8; 32]>),
     Hold(bool),
@@ -87,6 +91,8 @@ pub struct View {
     pub split_brain: bool,
     pub held: bool,
     pub trouble: u16,
+    /// What this node does not reach.
+    pub unreached: Option<String>,
     pub paired: bool,
     pub paths: Vec<(String, Option<Instant>, Option<String>)>,
     pub refused: BTreeMap<&'static str, u64>,

@@ -7,6 +7,7 @@ mod keys;
 mod link;
 mod network_watcher;
 mod paths;
+mod reach;
 mod removed;
 mod tables;
 mod thread;
@@ -70,6 +71,7 @@ impl Pair {
             held: held_file.exists(),
             resume,
             wanted: floating::floating_of(snapshot),
+            targets: reach::Targets::of(&settings, snapshot),
             addresses_file: snapshot.state_directory.join("addresses.json"),
             settings: settings.clone(),
             news,
@@ -103,6 +105,7 @@ impl Pair {
     /// Follows a new configuration.
     pub fn apply(&mut self, settings: &PairSettings, snapshot: &Snapshot) {
         self.handle.tell(Order::Wanted(floating::floating_of(snapshot)));
+        self.handle.tell(Order::Targets(reach::Targets::of(settings, snapshot)));
         if *settings != self.settings {
             self.handle.tell(Order::Settings(Box::new(settings.clone())));
             self.troubles.set(settings);
@@ -183,7 +186,7 @@ impl Pair {
             held: view.held,
             split_brain: view.split_brain,
             trouble: view.trouble,
-            troubles: self.troubles.describe(),
+            troubles: self.troubles.describe().into_iter().chain(view.unreached).collect(),
             priority: self.settings.priority,
             revision,
             peer: self.settings.peer.map(|address| api::PairPeer {

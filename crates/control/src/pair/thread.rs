@@ -27,6 +27,7 @@ use super::guard::Guard;
 use super::handle::{End, Handle, News, Order, Resume, Shared, View};
 use super::network_watcher::{self, NetworkSnapshot, NetworkWatcher};
 use super::paths::{Path, Received, paths_of};
+use super::reach::{Surroundings, Targets};
 
 /// The guard takes the addresses away after such a silence of this thread.
 const GUARD: Duration = Duration::from_millis(250);
@@ -48,6 +49,7 @@ pub struct Start {
     pub held: bool,
     pub resume: Option<Resume>,
     pub wanted: BTreeSet<(IpAddr, Option<u8>)>,
+    pub targets: Targets,
     pub addresses_file: PathBuf,
     pub news: UnboundedSender<News>,
 }
@@ -59,8 +61,11 @@ pub fn start(start: Start) -> std::io::Result<Handle> {
     let (own_bell, own_shared) = (bell.clone(), shared.clone());
     let floating = Floating::new(start.addresses_file.clone())?;
     let network_watcher = NetworkWatcher::open(bell.clone())?;
+    let surroundings = Surroundings::open(bell.clone())?;
+    surroundings.set_targets(start.targets.clone());
     std::thread::Builder::new().name("pair".into()).spawn(move || {
-        let mut thread = Thread::new(start, floating, network_watcher, inbox, own_bell, own_shared);
+        let senses = Senses { floating, network_watcher, surroundings };
+        let mut thread = Thread::new(start, senses, inbox, own_bell, own_shared);
         thread.run();
     })?;
     Ok(Handle { orders, bell, shared })
@@ -71,6 +76,13 @@ enum ElectionMode {
     Pair { election: Box<Election>, peer: Conversation, heard: u64 },
     /// Beside routers of any make.
     Routers(Group),
+}
+
+/// What the thread sees the machine with.
+struct Senses {
+    floating: Floating,
+    network_watcher: NetworkWatcher,
+    surroundings: Surroundings,
 }
 
 struct Thread {
@@ -85,6 +97,7 @@ struct Thread {
     paths: Vec<Path>,
     floating: Floating,
     network_watcher: NetworkWatcher,
+    surroundings: Surroundings,
     guard: Guard,
     orders: Receiver<Order>,
     bell: Arc<OwnedFd>,
@@ -141,8 +154,7 @@ impl Stages {
 impl Thread {
     fn new(
         start: Start,
-        floating: Floating,
-        network_watcher: NetworkWatcher,
+        senses: Senses,
         orders: Receiver<Order>,
         bell: Arc<OwnedFd>,
         shared: Arc<Shared>,
@@ -183,8 +195,9 @@ impl Thread {
             keys: start.keys,
             node: start.node,
             brain,
-            floating,
-            network_watcher,
+            floating: senses.floating,
+            network_watcher: senses.network_watcher,
+            surroundings: senses.surroundings,
             guard: Guard::start(GUARD),
             orders,
             bell,
@@ -277,6 +290,7 @@ impl Thread {
                 }
                 self.obey(order);
             }
+            self.look_around();
             stages.done("orders");
             self.follow();
             stages.done("a change of role");
@@ -403,19 +417,28 @@ impl Thread {
         }
     }
 
+    /// Whether this node may be cut off from the clients, and is to say so.
+    fn look_around(&mut self) {
+        let now = self.now();
+        if let ElectionMode::Pair { election, .. } = &mut self.brain {
+            self.surroundings.look(&self.paths, election, self.trouble, now);
+        }
+    }
+
     fn obey(&mut self, order: Order) {
         let now = self.now();
         match order {
             Order::Wanted(wanted) => self.set_wanted(wanted),
+            Order::Targets(targets) => self.surroundings.set_targets(targets),
             Order::Gate(gate) => {
                 gate.set(self.shared.is_active());
                 self.gate = Some(gate);
             }
             Order::Trouble(trouble) => {
                 self.trouble = trouble;
-                match &mut self.brain {
-                    ElectionMode::Pair { election, .. } => election.set_trouble(trouble),
-                    ElectionMode::Routers(group) => group.set_trouble(trouble),
+                // A pair's is set with what the node reaches.
+                if let ElectionMode::Routers(group) = &mut self.brain {
+                    group.set_trouble(trouble);
                 }
             }
             Order::Settings(settings) => self.set_settings(*settings),
@@ -696,7 +719,8 @@ impl Thread {
         let mut view = View {
             role: Some(self.role()),
             why: self.why.clone(),
-            trouble: self.trouble,
+            trouble: self.trouble.saturating_add(self.surroundings.trouble()),
+            unreached: self.surroundings.describe(),
             paired: !self.keys.is_empty(),
             paths: self.paths.iter().map(|p| (p.name.clone(), p.heard_at, p.trouble.clone())).collect(),
             refused: self.refused.clone(),

@@ -20,6 +20,7 @@ mod limits;
 mod logs;
 mod package;
 mod pair;
+mod pair_faults;
 mod persistence;
 mod routes;
 mod smuggling;

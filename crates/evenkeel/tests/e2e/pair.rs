@@ -10,15 +10,15 @@ use crate::layer4::service;
 
 const PROGRAMS: &[&str] = &["ip", "curl", "nginx", "ethtool", "node", "chrt"];
 
-fn lab(test: &str) -> Option<PairLab> {
+pub fn lab(test: &str) -> Option<PairLab> {
     if !require(PROGRAMS) {
         return None;
     }
     PairLab::new(test, env!("CARGO_BIN_EXE_evenkeel"))
 }
 
-const FRONT: &[(&str, &str)] = &[("s1", "10.77.0.11:80"), ("s2", "10.77.0.12:80")];
-const BACK: &[(&str, &str)] = &[("b1", "10.78.0.11:8080"), ("b2", "10.78.0.12:8080")];
+pub const FRONT: &[(&str, &str)] = &[("s1", "10.77.0.11:80"), ("s2", "10.77.0.12:80")];
+pub const BACK: &[(&str, &str)] = &[("b1", "10.78.0.11:8080"), ("b2", "10.78.0.12:8080")];
 
 /// A service of layer 7, and one of each mode of layer 4 that needs no helper on the servers.
 fn shared() -> String {

@@ -8,8 +8,9 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::agreement::{Agreement, Answered, Asked, Begin, Greeted, Relation, Settled};
+use super::chance::Chance;
 use super::past::{Head, Lineage, Past};
-use super::world::{Broken, Chance};
+use super::world::Broken;
 
 type Millis = u64;
 

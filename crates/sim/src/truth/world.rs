@@ -7,8 +7,11 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use super::beat::{Beat, Role};
-use super::election::{Election, Settings};
-use super::seal::{Conversation, Keys};
+use super::chance::Chance;
+use super::election::{Election, Event, Settings, Why};
+use super::plan::{FAULTS_END, Fault, START, WITNESS, plan};
+use super::reach::{Reach, WORST};
+use super::seal::{Conversation, Keys, Refused};
 use super::witness::{Answer, Ask, Witness};
 
 type Millis = u64;
@@ -21,37 +24,9 @@ const GUARD: Millis = 250;
 const LEASE: u32 = 200;
 /// Nobody may have the addresses for no longer than this after the last fault.
 const UNOWNED: Millis = 1_200;
-/// The witness's own quiet time at its start is over by then.
-const START: Millis = 10_000;
-const FAULTS_END: Millis = START + 7_000;
 const END: Millis = FAULTS_END + 4_000;
 const WAYS: usize = 2;
 const KEY: [u8; 32] = [42; 32];
-
-/// A small generator (splitmix64): the same everywhere.
-pub struct Chance(u64);
-
-impl Chance {
-    pub fn new(seed: u64) -> Chance {
-        Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d)
-    }
-
-    fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.draw() % bound.max(1)
-    }
-
-    pub fn percent(&mut self, share: u64) -> bool {
-        self.below(100) < share
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Life {
@@ -74,40 +49,23 @@ struct Node {
     holds: bool,
     frozen_at: Millis,
     heard_number: u64,
+    /// By each way, on the world's clock.
+    heard_by: [Millis; WAYS],
+    reach: Reach,
+    /// What is wrong with it besides.
+    trouble: u16,
+    /// Rounds of questions since it began to ask.
+    rounds: u64,
 }
 
 #[derive(Clone, Debug)]
 struct Packet {
     to: usize,
     from: usize,
+    way: usize,
     /// Of the attacker.
     forged: bool,
     bytes: Vec<u8>,
-}
-
-#[derive(Clone, Debug)]
-enum Fault {
-    Kill(usize),
-    Freeze(usize, Millis),
-    Thaw(usize),
-    Start(usize),
-    /// One direction of one way, or of all.
-    Cut {
-        from: usize,
-        to: usize,
-        way: Option<usize>,
-        lasts: Millis,
-    },
-    Loss {
-        percent: u64,
-        lasts: Millis,
-    },
-    Give(usize),
-    Want(usize),
-    Trouble(usize, u16),
-    WitnessDies,
-    WitnessStarts,
-    Heal,
 }
 
 #[derive(Clone, Debug)]
@@ -116,9 +74,9 @@ enum Happens {
     Wakes(usize),
     Fault(Fault),
     Attack,
+    /// The machines that a node has asked whether it reaches them have answered, or have not.
+    Round(usize),
 }
-
-const WITNESS: usize = 2;
 
 pub struct World {
     chance: Chance,
@@ -145,6 +103,14 @@ pub struct World {
     long_deaf_at: Millis,
     two_until: Millis,
     unowned_since: Option<Millis>,
+    /// Until when each node's port is dead.
+    port_dead: [Millis; 2],
+    fault_at: Millis,
+    /// When a port last died, and when one was dead and the other was not.
+    port_at: Millis,
+    unequal_at: Millis,
+    misplaced_since: Option<Millis>,
+    needless: Option<String>,
     /// Roles, for a comparison with the same world without an attacker.
     pub history: Vec<(Millis, usize, &'static str)>,
     pub trace: Option<Vec<String>>,
@@ -221,6 +187,12 @@ impl World {
             long_deaf_at: 0,
             two_until: 0,
             unowned_since: None,
+            port_dead: [0; 2],
+            fault_at: START,
+            port_at: 0,
+            unequal_at: START,
+            misplaced_since: None,
+            needless: None,
             history: Vec::new(),
             trace: None,
             chance,
@@ -235,7 +207,9 @@ impl World {
             let start = START - 500 + world.chance.below(900);
             world.at(start, Happens::Fault(Fault::Start(at)));
         }
-        world.plan();
+        for (when, fault) in plan(&mut world.chance, world.healthy, with_witness) {
+            world.at(when, Happens::Fault(fault));
+        }
         if attacked {
             for _ in 0..40 {
                 let when = START + world.attacker.below(END - START - 500);
@@ -243,77 +217,6 @@ impl World {
             }
         }
         world
-    }
-
-    fn plan(&mut self) {
-        // Troubles that come and go while it is not yet clear who is active.
-        if self.chance.percent(30) {
-            let mut when = START - 200 + self.chance.below(600);
-            for _ in 0..12 {
-                when += 10 + self.chance.below(70);
-                let node = self.chance.below(2) as usize;
-                let trouble = self.chance.below(3) as u16;
-                self.at(when, Happens::Fault(Fault::Trouble(node, trouble)));
-            }
-            self.at(when + 50, Happens::Fault(Fault::Trouble(0, 0)));
-            self.at(when + 50, Happens::Fault(Fault::Trouble(1, 0)));
-        }
-        // Somebody who cannot make up their mind.
-        if self.chance.percent(20) {
-            let mut when = START + 1_500 + self.chance.below(3_000);
-            for _ in 0..16 {
-                when += 1 + self.chance.below(40);
-                let node = self.chance.below(2) as usize;
-                let fault = if self.chance.percent(70) { Fault::Give(node) } else { Fault::Want(node) };
-                self.at(when, Happens::Fault(fault));
-            }
-        }
-        for _ in 0..1 + self.chance.below(4) {
-            let when = START + 800 + self.chance.below(FAULTS_END - START - 800);
-            let node = self.chance.below(2) as usize;
-            let lasts = 20 + self.chance.below(1_500);
-            // In every eighth world nothing fails: there an attacker must not change a thing.
-            let kind = if self.healthy { 6 + self.chance.below(3) } else { self.chance.below(11) };
-            let fault = match kind {
-                0 => {
-                    let back = when + 10 + self.chance.below(2_000);
-                    self.at(back, Happens::Fault(Fault::Start(node)));
-                    Fault::Kill(node)
-                }
-                1 => {
-                    self.at(when + lasts, Happens::Fault(Fault::Thaw(node)));
-                    Fault::Freeze(node, lasts)
-                }
-                2 | 3 => {
-                    let other = 1 - node;
-                    if self.chance.percent(60) {
-                        let back = Fault::Cut { from: other, to: node, way: None, lasts };
-                        self.at(when, Happens::Fault(back));
-                    }
-                    Fault::Cut { from: node, to: other, way: None, lasts }
-                }
-                4 => Fault::Cut { from: node, to: 1 - node, way: Some(self.chance.below(2) as usize), lasts },
-                5 => Fault::Loss { percent: 20 + self.chance.below(60), lasts },
-                6 => Fault::Give(node),
-                7 => Fault::Want(node),
-                8 => {
-                    let back = when + lasts;
-                    self.at(back, Happens::Fault(Fault::Trouble(node, 0)));
-                    Fault::Trouble(node, 1 + self.chance.below(100) as u16)
-                }
-                9 if self.with_witness => {
-                    self.at(when + lasts, Happens::Fault(Fault::WitnessStarts));
-                    Fault::WitnessDies
-                }
-                _ if self.with_witness => {
-                    self.at(when, Happens::Fault(Fault::Cut { from: WITNESS, to: node, way: None, lasts }));
-                    Fault::Cut { from: node, to: WITNESS, way: None, lasts }
-                }
-                _ => Fault::Give(node),
-            };
-            self.at(when, Happens::Fault(fault));
-        }
-        self.at(FAULTS_END, Happens::Fault(Fault::Heal));
     }
 
     fn at(&mut self, when: Millis, what: Happens) {
@@ -324,7 +227,7 @@ impl World {
 
     fn note(&mut self, line: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
-            trace.push(format!("{:>6} {}", self.now - START + 1_000, line()));
+            trace.push(format!("{:>6} {}", self.now + 1_000 - START, line()));
         }
     }
 
@@ -354,6 +257,10 @@ impl World {
             holds: false,
             frozen_at: 0,
             heard_number: 0,
+            heard_by: [now; WAYS],
+            reach: Reach::default(),
+            trouble: 0,
+            rounds: 0,
         }
     }
 
@@ -383,6 +290,7 @@ impl World {
                 Happens::Wakes(node) => self.wake(node),
                 Happens::Fault(fault) => self.fault(fault),
                 Happens::Attack => self.attack(),
+                Happens::Round(node) => self.round(node),
             }
             self.check()?;
         }
@@ -417,11 +325,16 @@ impl World {
 
     /// Whatever happened to a node: its messages go out, its addresses come or go.
     fn after(&mut self, at: usize) {
+        self.look_around(at);
+        let needless = self.is_balanced();
         let now = self.local(at);
         let node = &mut self.nodes[at];
         for event in node.election.take_events() {
+            if event == Event::Became(Role::Active, Why::HandedOver) && needless {
+                self.needless = Some("the role moved although no node reaches more".into());
+            }
             if let Some(trace) = &mut self.trace {
-                trace.push(format!("{:>6} node {at}: {event:?}", self.now - START + 1_000));
+                trace.push(format!("{:>6} node {at}: {event:?}", self.now + 1_000 - START));
             }
         }
         node.election.check_invariants(now);
@@ -444,6 +357,45 @@ impl World {
         }
     }
 
+    /// See the daemon's thread: it compares its paths and asks whom it reaches.
+    fn look_around(&mut self, at: usize) {
+        let now = self.local(at);
+        let node = &mut self.nodes[at];
+        let silences = node.heard_by.iter().map(|heard| self.now.saturating_sub(*heard));
+        let alive = node.election.peer_alive();
+        let doubts = alive && node.election.peer().is_some_and(|p| p.beat.doubts);
+        let asks = node.reach.look(silences.filter(|_| alive), doubts, DEAD, now);
+        if asks && node.rounds == 0 {
+            node.rounds = 1;
+            self.order += 1;
+            self.queue.push(Reverse((self.now + 60, self.order, self.events.len())));
+            self.events.push(Some(Happens::Round(at)));
+        }
+        let node = &mut self.nodes[at];
+        node.election.set_doubts(node.reach.is_silent(), node.reach.is_undecided(now));
+        node.election.set_trouble(node.trouble.saturating_add(node.reach.trouble()));
+    }
+
+    fn round(&mut self, at: usize) {
+        let now = self.local(at);
+        let dead = self.now < self.port_dead[at];
+        // An answer is lost now and then, not twice.
+        let lossy = self.chance.percent(20) && self.nodes[at].rounds % 2 == 1;
+        let answers = if lossy { self.chance.below(8) } else { 7 };
+        let node = &mut self.nodes[at];
+        if node.life == Life::Dead || !node.reach.asks(now) {
+            node.rounds = 0;
+            return;
+        }
+        node.rounds += 1;
+        node.reach.answered(if dead { 0 } else { answers }, 3, DEAD, now);
+        let next = if node.rounds < 5 { 60 } else { 250 };
+        self.at(self.now + next, Happens::Round(at));
+        if self.nodes[at].life == Life::Runs {
+            self.after(at);
+        }
+    }
+
     fn send(&mut self, from: usize, to: usize, way: usize, bytes: Vec<u8>) {
         let (percent, until) = self.loss;
         let lost = self.now < until && self.chance.percent(percent);
@@ -452,7 +404,7 @@ impl World {
             let late = if self.chance.percent(4) { self.chance.below(40) } else { 0 };
             let when = self.now + self.chance.below(self.delay) + late;
             if !lost && self.now >= self.cut[from][to][way] {
-                let packet = Packet { to, from, forged: false, bytes: bytes.clone() };
+                let packet = Packet { to, from, way, forged: false, bytes: bytes.clone() };
                 self.at(when, Happens::Arrives(packet));
             }
         }
@@ -495,9 +447,17 @@ impl World {
             return;
         }
         let node = &mut self.nodes[at];
-        let Ok(opened) = node.peer.open(&packet.bytes) else {
-            return;
+        let opened = match node.peer.open(&packet.bytes) {
+            Ok(opened) => opened,
+            Err(why) => {
+                // The same beat by another way.
+                if why == Refused::Replayed && !packet.forged {
+                    node.heard_by[packet.way] = self.now;
+                }
+                return;
+            }
         };
+        node.heard_by[packet.way] = self.now;
         let Some(beat) = Beat::parse(opened.body) else { return };
         if opened.new_life || beat.number > node.heard_number {
             node.heard_number = beat.number;
@@ -525,6 +485,10 @@ impl World {
     fn fault(&mut self, fault: Fault) {
         self.note(|| format!("{fault:?}"));
         self.last_fault = self.last_fault.max(self.now);
+        match fault {
+            Fault::Port { .. } => self.port_at = self.now,
+            _ => self.fault_at = self.now,
+        }
         match fault {
             Fault::Kill(at) => {
                 self.nodes[at].life = Life::Dead;
@@ -572,6 +536,16 @@ impl World {
                 }
                 self.last_fault = self.last_fault.max(self.now + lasts);
             }
+            Fault::Port { at, into, out, lasts } => {
+                let until = self.now + lasts;
+                self.port_dead[at] = self.port_dead[at].max(until);
+                if into {
+                    self.cut[1 - at][at][0] = self.cut[1 - at][at][0].max(until);
+                }
+                if out {
+                    self.cut[at][1 - at][0] = self.cut[at][1 - at][0].max(until);
+                }
+            }
             Fault::Loss { percent, lasts } => {
                 self.loss = (percent, self.now + lasts);
                 self.last_fault = self.last_fault.max(self.now + lasts);
@@ -584,7 +558,7 @@ impl World {
             Fault::Want(at) if self.nodes[at].life == Life::Runs => {
                 self.nodes[at].election.want();
             }
-            Fault::Trouble(at, trouble) => self.nodes[at].election.set_trouble(trouble),
+            Fault::Trouble(at, trouble) => self.nodes[at].trouble = trouble,
             Fault::Give(_) | Fault::Want(_) => {}
             Fault::WitnessDies => self.witness = None,
             Fault::WitnessStarts if self.witness.is_none() => {
@@ -595,6 +569,7 @@ impl World {
             Fault::WitnessStarts => {}
             Fault::Heal => {
                 self.cut = Default::default();
+                self.port_dead = [0; 2];
                 self.loss = (0, 0);
                 for at in 0..2 {
                     match self.nodes[at].life {
@@ -653,6 +628,7 @@ impl World {
             deaf[at] = self.now.saturating_sub(self.heard_at[at]) >= DEAD - 20;
         }
         let both_run = runs[0] && runs[1];
+        self.check_places(both_run)?;
         if deaf[0] || deaf[1] {
             self.excuse(DEAD + EVERY + 60);
         }
@@ -706,6 +682,53 @@ impl World {
             return Err(format!("nobody has had the addresses for {quiet} ms"));
         }
         Ok(())
+    }
+
+    /// Both nodes have long been equally fit, and nobody asked for a change.
+    fn is_balanced(&self) -> bool {
+        const LONG: Millis = 2_500;
+        let [one, other] = [0, 1].map(|at| &self.nodes[at]);
+        let dead = self.port_dead.map(|until| self.now < until);
+        let lossy = self.loss.0 >= 10 && self.now < self.loss.1 + LONG;
+        !self.failback
+            && !lossy
+            && dead[0] == dead[1]
+            && self.now > self.unequal_at.max(self.fault_at) + LONG
+            && one.trouble == other.trouble
+            && one.life == Life::Runs
+            && other.life == Life::Runs
+    }
+
+    /// Where both nodes hear each other, the one that reaches the clients has the addresses.
+    fn check_places(&mut self, both_run: bool) -> Result<(), String> {
+        // Two that die at the same moment do so one after the other here.
+        let dead = self.port_dead.map(|until| self.now < until);
+        if dead[0] != dead[1] && self.now > self.port_at {
+            self.unequal_at = self.now;
+        }
+        if let Some(what) = self.needless.take() {
+            return Err(what);
+        }
+        let heard = |from: usize, to: usize| self.now >= self.cut[from][to][1];
+        let quiet = both_run && heard(0, 1) && heard(1, 0) && (self.now >= self.loss.1 || self.loss.0 < 10);
+        let misplaced = quiet
+            && (0..2).any(|at| {
+                let (here, there) = (&self.nodes[at], &self.nodes[1 - at]);
+                let worse = there.trouble < here.trouble + WORST / 3;
+                let dead = self.now < self.port_dead[at] && self.now >= self.port_dead[1 - at];
+                here.holds && !there.holds && dead && worse
+            });
+        if !misplaced {
+            self.misplaced_since = None;
+            return Ok(());
+        }
+        let since = *self.misplaced_since.get_or_insert(self.now);
+        let lasts = self.now - since.max(self.fault_at).max(self.port_at);
+        // One that took over a moment ago keeps the role for ten times of death.
+        match lasts > 10 * DEAD + 1_000 {
+            true => Err(format!("a node that reaches nobody has had the addresses for {lasts} ms")),
+            false => Ok(()),
+        }
     }
 
     fn check_end(&mut self) -> Result<(), String> {
