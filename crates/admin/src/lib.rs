@@ -71,6 +71,12 @@ pub enum Request {
         filter: api::ConnectionFilter,
         reply: oneshot::Sender<Vec<api::Connection>>,
     },
+    CloseConnections {
+        which: api::Closing,
+        reply: Reply<api::Closed>,
+    },
+    /// What the program has said of itself lately.
+    ProgramLog(oneshot::Sender<Vec<String>>),
     Persistence {
         service: String,
         reply: Reply<Vec<api::PersistenceEntry>>,

@@ -78,6 +78,11 @@ pub fn entries() -> Vec<Entry> {
         get("/api/v1/connections", See, "Client connections", connections)
             .query::<api::ConnectionFilter>()
             .gives::<Vec<api::Connection>>(),
+        delete("/api/v1/connections", Operate, "Close those of a client, a real server or a service", close)
+            .query::<api::Closing>()
+            .gives::<api::Closed>(),
+        get("/api/v1/program-log", Operate, "What the program has said of itself lately", program_log)
+            .gives::<Vec<String>>(),
         get("/api/v1/persistence/{service}", See, "Which client belongs to which real server", persistence)
             .query::<api::Page>()
             .gives::<Vec<api::PersistenceEntry>>(),
@@ -333,6 +338,20 @@ async fn connections(
     Query(filter): Query<api::ConnectionFilter>,
 ) -> Answer<Vec<api::Connection>> {
     ask(&handle, |reply| Request::Connections { filter, reply }).await.map(Json)
+}
+
+async fn close(
+    State(App { handle, .. }): State<App>,
+    Query(which): Query<api::Closing>,
+) -> Result<Response, Refused> {
+    let client = which.client.map(|c| c.to_string());
+    let words: Vec<String> = which.service.iter().chain(&which.server).cloned().chain(client).collect();
+    let done = ask(&handle, |reply| Request::CloseConnections { which, reply }).await??;
+    Ok((Extension(Detail(words.join(" "))), Json(done)).into_response())
+}
+
+async fn program_log(State(App { handle, .. }): State<App>) -> Answer<Vec<String>> {
+    ask(&handle, Request::ProgramLog).await.map(Json)
 }
 
 async fn persistence(

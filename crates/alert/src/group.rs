@@ -42,7 +42,7 @@ const LISTED: usize = 200;
 const WAITING_AT_MOST: usize = 10_000;
 
 fn is_urgent(kind: &str) -> bool {
-    matches!(kind, "role" | "split-brain" | "service-down" | "test")
+    matches!(kind, "role" | "split-brain" | "service-down" | "service-on-backups" | "test")
 }
 
 impl Group {
@@ -87,7 +87,7 @@ fn message(node: &str, happenings: Vec<Happening>, lost: usize) -> Message {
         // Up and down of a server are one story.
         let story = match happening.kind.as_str() {
             "server-up" | "server-down" => "server",
-            "service-up" | "service-down" => "service",
+            "service-up" | "service-down" | "service-on-backups" => "service",
             other => other,
         };
         let entry = last.entry((story, &happening.subject)).or_insert((0, happening));
@@ -135,6 +135,7 @@ fn counted(stories: &[(usize, &Happening)]) -> String {
             "server-up" => format!("{count} real server{many} up"),
             "service-down" => format!("{count} service{many} down"),
             "service-up" => format!("{count} service{many} up"),
+            "service-on-backups" => format!("{count} service{many} on backup servers alone"),
             "flapping" => format!("{count} real server{many} flapping"),
             "certificate" => format!("{count} certificate{many} ending"),
             "configuration" => format!("{count} configuration change{many}"),

@@ -457,6 +457,20 @@ pub struct Cleared {
     pub cleared: usize,
 }
 
+/// Whose connections are to be closed: those that fit all that is said.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Closing {
+    pub service: Option<String>,
+    pub server: Option<String>,
+    pub client: Option<std::net::IpAddr>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Closed {
+    pub closed: usize,
+}
+
 /// A request or connection that is asked about.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -252,7 +252,8 @@ pub fn addresses(root: Section<'_>) -> Addresses {
     let empty = DeTable::new();
     let table = Section { table: root.section("network").map_or(&empty, |s| s.table) };
     Addresses {
-        own_vips: table.value("own-vips").is_none() || table.flag("own-vips"),
+        own_vips: table.value("own-vips").map(|_| table.flag("own-vips")),
+        remove_at_stop: table.text("at-stop") == Some("remove"),
         floating: table.list("floating-ips").filter_map(|v| network(v.get_ref().as_str()?)).collect(),
     }
 }

@@ -3,6 +3,7 @@
 //! a later part refuses, those before it go back to what was.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use evenkeel_health::Target;
@@ -12,6 +13,7 @@ use evenkeel_model::{Probe, Snapshot};
 use evenkeel_platform::Staged;
 use tracing::{info, warn};
 
+use super::addresses;
 use super::administration::{Prepared, Sockets};
 use super::control::{Control, state_of, vip_of};
 use super::handover;
@@ -71,10 +73,12 @@ impl Control {
         if let Some(administration) = &self.administration {
             administration.prepare(new, Sockets::new())?;
         }
-        self.engine.prepare(new).map_err(|e| e.to_string())?;
+        self.engine.prepare(new, not_here_yet(new)).map_err(|e| e.to_string())?;
         let was_transparent = self.transparent;
         self.set_up_transparency(new)?;
         let tried = self.layer4.try_out(new, &new.state_directory);
+        let tried = tried.and_then(|()| self.addresses.prepare(&self.snapshot, new));
+        self.addresses.take_back();
         if !was_transparent {
             self.clean_up();
         }
@@ -105,7 +109,7 @@ impl Control {
             None => Prepared::default(),
         };
         let overrides = overrides_under(&self.overrides, &self.snapshot, &new);
-        let engine = self.engine.prepare(&new).map_err(|e| e.to_string())?;
+        let engine = self.engine.prepare(&new, not_here_yet(&new)).map_err(|e| e.to_string())?;
         let servers = self.servers_under(engine.config(), inherited);
         let specs = layer4_specs(engine.config(), &overrides, &servers);
         let probing = probing(&new, engine.config());
@@ -113,6 +117,7 @@ impl Control {
         self.set_up_transparency(&new)?;
         let rest = self.layer4.prepare(&new, &new.state_directory).and_then(|()| {
             self.layer4.apply(&new, specs, probing.through_vip.clone())?;
+            self.addresses.prepare(&self.snapshot, &new)?;
             let pair = self.prepare_pair(&new, None)?;
             let stored = file.map_or(Ok(()), Staged::replace).map_err(|e| self.unwritable(&e));
             match (stored, pair) {
@@ -128,6 +133,7 @@ impl Control {
         match rest {
             Ok(pair) => Ok(Ready { snapshot: new, overrides, servers, doors, engine, probing, pair }),
             Err(why) => {
+                self.addresses.take_back();
                 self.restore_layer4();
                 if !was_transparent {
                     self.clean_up();
@@ -166,6 +172,8 @@ impl Control {
         self.recorder.follow(&snapshot);
         self.follow_alerts();
         self.follow_pair(pair);
+        let news = self.addresses.settle(&snapshot);
+        self.tell_of_addresses(news);
     }
 
     /// Layer 4 as the running configuration has it.
@@ -261,6 +269,12 @@ impl Control {
         }
         self.follow_services();
     }
+}
+
+/// Which addresses this node is given after its sockets are bound, or another node has now.
+fn not_here_yet(new: &Snapshot) -> impl Fn(IpAddr) -> bool {
+    let (placed, of_a_pair) = (addresses::placed_by_us(new), new.pair.is_some());
+    move |address| of_a_pair || placed.contains(&address)
 }
 
 fn wants_transparency(snapshot: &Snapshot) -> bool {

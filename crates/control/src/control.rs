@@ -15,6 +15,7 @@ use evenkeel_l7::{Engine, PoolSpec, ServerSpec, ServerState, ServiceSpec};
 use evenkeel_model::{AdminState, Pool, RealServer, Snapshot};
 use tracing::{error, info, warn};
 
+use super::addresses::{self, Addresses};
 use super::administration::{Administration, Sockets};
 use super::handover;
 use super::happenings::Happenings;
@@ -62,6 +63,8 @@ pub struct Control {
     pub(super) transparent: bool,
     pub(super) transparent_at: Instant,
     pub(super) layer4: Layer4,
+    /// The VIPs and floating addresses of a single node.
+    pub(super) addresses: Addresses,
     /// This node's part in a pair, once it may be played.
     pub(super) pair: Option<Pair>,
     pub(super) pair_news: Option<PairNews>,
@@ -103,6 +106,7 @@ impl Control {
             transparent: false,
             transparent_at: Instant::now(),
             layer4: Layer4::default(),
+            addresses: Addresses::default(),
             pair: None,
             pair_news: None,
             sync: Sync::default(),
@@ -159,10 +163,12 @@ impl Control {
 
     pub fn plan(&self, text: &str) -> Result<api::Plan, Refused> {
         let new = read(text)?;
-        Ok(self.plan_to(&new))
+        self.plan_to(text, &new)
     }
 
-    fn plan_to(&self, new: &Snapshot) -> api::Plan {
+    fn plan_to(&self, text: &str, new: &Snapshot) -> Result<api::Plan, Refused> {
+        let addresses = addresses::foresee(&self.snapshot, new);
+        let addresses = addresses.map_err(|(address, why)| cannot_be_here(text, address, &why))?;
         let steps = evenkeel_config::plan(&self.snapshot, new).steps.into_iter();
         let steps = steps.map(|step| api::Step {
             action: step.action.into(),
@@ -170,7 +176,8 @@ impl Control {
             detail: step.detail,
             impact: step.impact.as_str().into(),
         });
-        api::Plan { from: self.revision(), steps: steps.collect(), peer: self.peer_would() }
+        let steps = addresses.into_iter().chain(steps).collect();
+        Ok(api::Plan { from: self.revision(), steps, peer: self.peer_would() })
     }
 
     /// Makes a text the running configuration and the file's content, or changes nothing.
@@ -182,7 +189,7 @@ impl Control {
         options: &api::CommitOptions,
     ) -> Result<api::Committed, Refused> {
         let new = read(&text)?;
-        let plan = self.plan_to(&new);
+        let plan = self.plan_to(&text, &new)?;
         self.apply(new, &[], Some(&text)).map_err(|e| Refused::new(Kind::Failed, e))?;
         self.committed(&text, revision, options);
         let confirm_within_ms = self.overrides.unconfirmed().and(options.confirm_ms);
@@ -347,6 +354,17 @@ impl Control {
     /// The kernel has what the configuration says, whatever ran before.
     pub fn clear_leftovers(&mut self) {
         self.layer4.clear_leftovers(&self.snapshot);
+        let news = self.addresses.inherit(&self.snapshot);
+        self.tell_of_addresses(news);
+    }
+
+    pub(super) fn tell_of_addresses(&mut self, news: Vec<String>) {
+        news.into_iter().for_each(|why| self.happen("node", "error", "addresses", why));
+    }
+
+    /// The end of the process: the addresses that it has added stay for the next one, or go.
+    pub fn end_addresses(&mut self, end: addresses::End) {
+        self.addresses.end(end);
     }
 
     pub fn layer4(&self) -> &Layer4 {
@@ -440,6 +458,8 @@ impl Control {
     pub fn on_tick(&mut self) {
         let now = Instant::now();
         self.layer4.tick();
+        let news = self.addresses.tick(&self.snapshot);
+        self.tell_of_addresses(news);
         self.tick_sync();
         self.tick_storage(now);
         if let Some(pair) = &mut self.pair {
@@ -583,6 +603,20 @@ pub fn read(text: &str) -> Result<Snapshot, Refused> {
         let detail = format!("the configuration has {}", errors(problems.len()));
         Refused { kind: Kind::Invalid, failure: api::Failure { detail, problems, ..Default::default() } }
     })
+}
+
+/// An address that this machine cannot have is a problem of the text that names it.
+fn cannot_be_here(text: &str, address: std::net::IpAddr, why: &str) -> Refused {
+    let name = address.to_string();
+    let found = text.lines().enumerate().find_map(|(line, words)| Some((line, words.find(&name)?)));
+    let (line, column) = found.map_or((1, 1), |(line, column)| (line + 1, column + 1));
+    let (message, help) = why.split_once(": ").unwrap_or((why, ""));
+    let help = Some(help.to_owned()).filter(|help| !help.is_empty());
+    let problems = vec![api::Problem { line, column, message: message.to_owned(), help }];
+    Refused {
+        kind: Kind::Invalid,
+        failure: api::Failure { detail: why.into(), problems, ..Default::default() },
+    }
 }
 
 fn errors(n: usize) -> String {

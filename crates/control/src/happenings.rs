@@ -12,6 +12,7 @@ use evenkeel_admin::{Kind, Refused, Reply};
 use evenkeel_alert::{Alerts, Flaps, Happening, Verdict};
 use evenkeel_api as api;
 use evenkeel_l7::PoolSpec;
+use evenkeel_model::AdminState;
 use tokio::sync::broadcast;
 use tracing::warn;
 
@@ -21,6 +22,8 @@ use super::pair::News;
 /// The last ones that are kept.
 const KEPT: usize = 1_000;
 const DAY: Duration = Duration::from_secs(86_400);
+/// A service whose own servers cannot serve, while spare ones do.
+const ON_BACKUPS: &str = "on backups";
 
 pub struct Happenings {
     recent: VecDeque<api::Happening>,
@@ -215,6 +218,16 @@ impl Control {
         }
     }
 
+    fn is_on_backups(&self, pool: &PoolSpec) -> bool {
+        let serves = |backup: bool| {
+            pool.servers.iter().filter(|s| s.server.backup == backup).any(|s| {
+                let state = self.engine().state(s.id);
+                state.is_some_and(|s| s.up && s.admin == AdminState::Online && s.weight > 0)
+            })
+        };
+        pool.servers.iter().any(|s| !s.server.backup) && !serves(false) && serves(true)
+    }
+
     /// Once a second: services that came or went, certificates that end.
     pub fn watch_services(&mut self) {
         let config = self.engine().config();
@@ -225,6 +238,7 @@ impl Control {
             let name = spec.service.name.as_str();
             let now = match self.service_state(pool) {
                 state @ ("down" | "halted") => state,
+                _ if self.is_on_backups(pool) => ON_BACKUPS,
                 _ => "up",
             };
             let before = self.happenings.services.get(name).copied().unwrap_or("up");
@@ -239,13 +253,24 @@ impl Control {
             self.happenings.services.retain(|name, _| known.contains(name));
         }
         for (name, before, now, why) in turned {
+            let why = why.unwrap_or_else(|| "nothing".into());
             match (before, now) {
-                ("up", "down") => {
-                    let why = why.unwrap_or_else(|| "nothing".into());
+                ("up" | ON_BACKUPS, "down") => {
                     let text = format!("{name} is down: no real server can serve; the first says: {why}");
                     self.happen("service-down", "bad", &name, text);
                 }
+                ("up" | "down", ON_BACKUPS) => {
+                    let text = format!(
+                        "{name} is served by its backup servers alone: no other can serve; the first says: {why}"
+                    );
+                    self.happen("service-on-backups", "bad", &name, text);
+                }
                 ("down", "up") => self.happen("service-up", "good", &name, format!("{name} is served again")),
+                (ON_BACKUPS, "up") => {
+                    let text =
+                        format!("{name} is served by its own servers again, no longer by backups alone");
+                    self.happen("service-up", "good", &name, text);
+                }
                 _ => {}
             }
             self.happenings.services.insert(name, now);

@@ -18,6 +18,8 @@ use evenkeel_model::{
 use evenkeel_platform::{Interface, Network, NetworkChanges, OwnAddress, WayTo};
 use tracing::{error, info, warn};
 
+use crate::neighbours::is_near;
+
 /// Neighbours are looked for again after this time, so that a moved one is noticed.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// ICMP errors a second that the packet path sends at most.
@@ -46,10 +48,6 @@ struct Layer4Path {
     interfaces: Vec<Interface>,
     /// Those of this machine.
     addresses: Vec<OwnAddress>,
-    /// Where the next process learns which of them are this program's.
-    addresses_file: PathBuf,
-    /// Addresses that this program added, in this process or an earlier one.
-    added: BTreeSet<(u32, IpAddr, u8)>,
     wanted: Wanted,
     hops: HashMap<IpAddr, Hop>,
     auto_nat: Vec<IpAddr>,
@@ -61,10 +59,7 @@ struct Layer4Path {
 struct Wanted {
     vips: BTreeSet<IpAddr>,
     real: BTreeSet<IpAddr>,
-    own_vips: bool,
-    floating: Vec<(IpAddr, u8)>,
-    /// The addresses move with the role of a pair: others add and remove them.
-    of_a_pair: bool,
+    floating: BTreeSet<IpAddr>,
 }
 
 impl Layer4 {
@@ -90,11 +85,7 @@ impl Layer4 {
         let plane = Plane::start(&options).map_err(|e| format!("layer 4 cannot be started: {e}"))?;
         // Whether it can be written shows when something is.
         let _ = std::fs::create_dir_all(directory);
-        let addresses_file = PathBuf::from(directory).join("addresses.json");
-        let added = std::fs::read(&addresses_file).ok();
-        let added = added.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
         self.path = Some(Layer4Path {
-            addresses_file,
             plane,
             network,
             changes,
@@ -104,7 +95,6 @@ impl Layer4 {
             rules,
             interfaces,
             addresses: Vec::new(),
-            added,
             wanted: Wanted::default(),
             hops: HashMap::new(),
             auto_nat: Vec::new(),
@@ -170,9 +160,6 @@ impl Layer4 {
         let _ = std::fs::remove_file(snapshot.state_directory.join("layer-4.json"));
         if !had.is_empty() {
             let _ = evenkeel_platform::set_auto_nat(&[]);
-        }
-        if snapshot.pair.is_none() {
-            remove_left_addresses(&mut network, snapshot);
         }
     }
 
@@ -248,34 +235,9 @@ impl Layer4 {
     }
 }
 
-/// Addresses that an earlier process added go, unless something is served at them now.
-fn remove_left_addresses(network: &mut Network, snapshot: &Snapshot) {
-    let file = snapshot.state_directory.join("addresses.json");
-    let Ok(text) = std::fs::read(&file) else { return };
-    let added: BTreeSet<(u32, IpAddr, u8)> = serde_json::from_slice(&text).unwrap_or_default();
-    let served: HashSet<IpAddr> =
-        snapshot.services.iter().flat_map(|s| s.vips.iter().map(|v| v.address)).collect();
-    let (kept, gone): (BTreeSet<_>, BTreeSet<_>) = added.into_iter().partition(|a| served.contains(&a.1));
-    for (interface, address, prefix) in gone {
-        let _ = network.remove_address(interface, address, prefix);
-        info!(%address, interface, "an address that an earlier process left is removed");
-    }
-    let noted = match kept.is_empty() {
-        true => std::fs::remove_file(&file),
-        false => evenkeel_platform::write_atomically(&file, &serde_json::to_vec(&kept).unwrap_or_default()),
-    };
-    if let Err(error) = noted {
-        warn!(%error, file = %file.display(), "the addresses that are left cannot be noted");
-    }
-}
-
 fn wanted(snapshot: &Snapshot) -> Wanted {
-    let mut wanted = Wanted {
-        own_vips: snapshot.addresses.own_vips,
-        of_a_pair: snapshot.pair.is_some(),
-        floating: snapshot.addresses.floating.clone(),
-        ..Wanted::default()
-    };
+    let floating = snapshot.addresses.floating.iter().map(|f| f.0).collect();
+    let mut wanted = Wanted { floating, ..Wanted::default() };
     for service in snapshot.services.iter().filter(|s| s.mode.is_layer4()) {
         wanted.vips.extend(service.vips.iter().map(|v| v.address));
         if let Some(Fallback::Server(address)) = &service.fallback {
@@ -300,7 +262,7 @@ impl Layer4Path {
         let io = |e: std::io::Error| e.to_string();
         self.interfaces = self.network.interfaces().map_err(io)?;
         let mut used: BTreeSet<u32> = BTreeSet::new();
-        self.place_addresses(&mut used).map_err(io)?;
+        self.interfaces_of_clients(&mut used).map_err(io)?;
         let neighbours = self.network.neighbours().map_err(io)?;
         let mut hops = HashMap::new();
         self.missing.clear();
@@ -382,60 +344,21 @@ impl Layer4Path {
         own.max_by_key(|o| in_network(real, o.address, o.prefix)).map(|o| o.address)
     }
 
-    /// Puts VIPs and floating addresses on interfaces, and notes which interfaces clients come by.
-    fn place_addresses(&mut self, used: &mut BTreeSet<u32>) -> std::io::Result<()> {
+    /// The interfaces that clients come by. The addresses themselves are put there by others.
+    fn interfaces_of_clients(&mut self, used: &mut BTreeSet<u32>) -> std::io::Result<()> {
         self.addresses = self.network.addresses()?;
         let own = &self.addresses;
-        let mut placed = BTreeSet::new();
-        let whole = |a: IpAddr| if a.is_ipv4() { 32 } else { 128 };
-        let is_loopback =
-            |a: &OwnAddress| self.interfaces.iter().any(|i| i.index == a.interface && i.loopback);
-        let vips =
-            self.wanted.vips.iter().map(|v| (*v, whole(*v), self.wanted.own_vips && !self.wanted.of_a_pair));
-        let floating = self.wanted.floating.iter().map(|(a, prefix)| (*a, *prefix, !self.wanted.of_a_pair));
-        for (address, prefix, place) in vips.chain(floating).collect::<Vec<_>>() {
-            let network = own
-                .iter()
-                .filter(|o| o.prefix < whole(address) && o.address.is_ipv4() == address.is_ipv4())
-                .find(|o| in_network(address, o.address, o.prefix) && o.address != address);
-            let there = own.iter().find(|o| o.address == address);
+        for address in self.wanted.vips.iter().chain(&self.wanted.floating) {
+            let near = own.iter().filter(|o| o.address != *address && is_near(o, *address));
+            let there = own.iter().find(|o| o.address == *address);
             // An address of no network here is routed to this machine.
-            let interface = match (network, there) {
-                (Some(network), _) => Some(network.interface),
+            let interface = match (near.min_by_key(|o| std::cmp::Reverse(o.prefix)), there) {
+                (Some(near), _) => Some(near.interface),
                 (None, Some(there)) => Some(there.interface),
-                (None, None) => self.network.way_to(address).ok().map(|way| way.interface),
+                (None, None) => self.network.way_to(*address).ok().map(|way| way.interface),
             };
-            let Some(interface) = interface else { continue };
-            used.insert(interface);
-            let ours = self.added.iter().find(|a| a.1 == address).copied();
-            if there.is_none() && place {
-                match self.network.add_address(interface, address, prefix) {
-                    Ok(()) => info!(%address, interface, "address added"),
-                    Err(error) => warn!(%address, interface, %error, "the address cannot be added"),
-                }
-                placed.insert((interface, address, prefix));
-            } else if let Some(ours) = ours.filter(|_| place) {
-                placed.insert(ours);
-            } else if let Some(there) = there.filter(|there| place && there.ours && !is_loopback(there)) {
-                // An earlier process could not note it, but has marked it.
-                placed.insert((there.interface, there.address, there.prefix));
-            }
+            used.extend(interface);
         }
-        if self.wanted.of_a_pair {
-            self.added.clear();
-            return Ok(());
-        }
-        for (interface, address, prefix) in self.added.difference(&placed) {
-            let _ = self.network.remove_address(*interface, *address, *prefix);
-            info!(%address, interface, "address removed");
-        }
-        if self.added != placed {
-            let text = serde_json::to_vec(&placed).unwrap_or_default();
-            if let Err(error) = evenkeel_platform::write_atomically(&self.addresses_file, &text) {
-                warn!(%error, "the addresses that were added cannot be noted: a later process would leave them");
-            }
-        }
-        self.added = placed;
         Ok(())
     }
 
@@ -458,10 +381,6 @@ impl Layer4Path {
 
     fn take_away(&mut self) {
         self.plane.remove();
-        for (interface, address, prefix) in std::mem::take(&mut self.added) {
-            let _ = self.network.remove_address(interface, address, prefix);
-        }
-        let _ = std::fs::remove_file(&self.addresses_file);
         if !self.auto_nat.is_empty() {
             let _ = evenkeel_platform::set_auto_nat(&[]);
         }

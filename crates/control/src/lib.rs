@@ -1,6 +1,7 @@
 //! The daemon: one loop that owns the configuration and the servers' states, and tells the
 //! engine, the health checker and the admin server what to do.
 
+mod addresses;
 mod administration;
 mod apply;
 mod certificates;
@@ -20,6 +21,7 @@ pub mod outcome;
 mod overrides;
 mod pair;
 mod parts;
+pub mod program_log;
 mod recorder;
 mod secrets;
 mod servers;
@@ -53,6 +55,8 @@ pub use servers::{Seen, Turn, Watcher};
 const IDLE_AT_STOP: Duration = Duration::from_millis(500);
 /// The same where a successor runs: nobody is in a hurry.
 const IDLE_AT_HANDOVER: Duration = Duration::from_secs(10);
+/// How long a loop may take to close connections.
+const FOR_CLOSING: Duration = Duration::from_secs(5);
 /// The last connection decides.
 const FOR_EVER: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -306,9 +310,11 @@ async fn drain(
         evenkeel_platform::notify_service_manager("STOPPING=1");
     }
     // The peer takes new clients at once; where there is none, the addresses stay.
-    control.end_pair(if for_good { pair::End::ForGood } else { pair::End::Restart });
+    let removes = for_good || control.snapshot().addresses.remove_at_stop;
+    control.end_pair(if removes { pair::End::ForGood } else { pair::End::Restart });
     if handed_over {
         control.end_layer4(false);
+        control.end_addresses(addresses::End::Keep);
     }
     let connections = control.engine().connection_count();
     info!(connections, handed_over, "draining");
@@ -339,6 +345,7 @@ async fn drain(
     control.engine().log().flush();
     if !handed_over {
         control.end_layer4(for_good);
+        control.end_addresses(if removes { addresses::End::Remove } else { addresses::End::Keep });
         control.clean_up();
         let socket = &control.snapshot().admin.socket;
         let _ = std::fs::remove_file(socket);
@@ -398,6 +405,16 @@ impl Control {
                 let listing = self.connections(filter);
                 tokio::task::spawn_blocking(move || reply(to, listing.collect()));
             }
+            Request::CloseConnections { which, reply: to } => match self.close_connections(&which) {
+                Err(refused) => reply(to, Err(refused)),
+                Ok((answers, loops)) => {
+                    tokio::task::spawn_blocking(move || {
+                        let counts = (0..loops).map_while(|_| answers.recv_timeout(FOR_CLOSING).ok());
+                        reply(to, Ok(evenkeel_api::Closed { closed: counts.sum() }))
+                    });
+                }
+            },
+            Request::ProgramLog(to) => reply(to, crate::program_log::recent()),
             Request::Persistence { service, reply: to } => reply(to, self.persistence(&service)),
             Request::ClearPersistence { service, key, reply: to } => {
                 reply(to, self.clear_persistence(&service, key.as_deref()));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use evenkeel_l4::Counts;
-use evenkeel_l7::counters::{LATENCY_BOUNDS_MS, ServerCounters, ServiceCounters};
+use evenkeel_l7::counters::{Counter, LATENCY_BOUNDS_MS, Latency, ServerCounters, ServiceCounters};
 use evenkeel_l7::{EngineConfig, PoolSpec, ServerSpec, ServiceSpec};
 
 use super::control::Control;
@@ -217,6 +217,7 @@ impl Sample {
         }
         responses(&mut out, services);
         latency(&mut out, services);
+        latency_of_servers(&mut out, &self.config);
         head(&mut out, "evenkeel_pool_queued", "gauge", "Clients waiting for a place on a real server.");
         for pool in &self.config.pools {
             let queued = pool.waiting.load(Relaxed);
@@ -377,19 +378,36 @@ fn latency(out: &mut String, services: &[Arc<ServiceSpec>]) {
     let name = "evenkeel_service_response_seconds";
     head(out, name, "histogram", "From a request's first byte to its answer's last.");
     for spec in services {
-        let service = &spec.service.name;
-        let mut below = 0;
-        for (bucket, bound) in LATENCY_BOUNDS_MS.iter().enumerate() {
-            below += spec.counters.sum(|c| c.latency[bucket].get());
-            let bound = *bound as f64 / 1000.0;
-            let _ = writeln!(out, "{name}_bucket{{service=\"{service}\",le=\"{bound}\"}} {below}");
-        }
-        below += spec.counters.sum(|c| c.latency[LATENCY_BOUNDS_MS.len()].get());
-        let sum = spec.counters.sum(|c| c.latency_sum_ms.get()) as f64 / 1000.0;
-        let _ = writeln!(out, "{name}_bucket{{service=\"{service}\",le=\"+Inf\"}} {below}");
-        let _ = writeln!(out, "{name}_sum{{service=\"{service}\"}} {sum}");
-        let _ = writeln!(out, "{name}_count{{service=\"{service}\"}} {below}");
+        let of = |read: &dyn Fn(&Latency) -> u64| spec.counters.sum(|c| read(&c.latency));
+        histogram(out, name, &format!("service=\"{}\"", spec.service.name), of);
     }
+}
+
+/// The same by real server, of those that have answered.
+fn latency_of_servers(out: &mut String, config: &EngineConfig) {
+    let name = "evenkeel_server_response_seconds";
+    head(out, name, "histogram", "From a request's first byte to its answer's last, by real server.");
+    for (pool, spec) in servers(config) {
+        let of = |read: &dyn Fn(&Latency) -> u64| spec.counters.sum(|c| read(&c.latency));
+        if of(&|l| l.buckets.iter().map(Counter::get).sum()) > 0 {
+            let labels = format!("pool=\"{}\",server=\"{}\"", pool.pool.name, spec.server.name);
+            histogram(out, name, &labels, of);
+        }
+    }
+}
+
+fn histogram(out: &mut String, name: &str, labels: &str, of: impl Fn(&dyn Fn(&Latency) -> u64) -> u64) {
+    let mut below = 0;
+    for (bucket, bound) in LATENCY_BOUNDS_MS.iter().enumerate() {
+        below += of(&|l| l.buckets[bucket].get());
+        let bound = *bound as f64 / 1000.0;
+        let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {below}");
+    }
+    below += of(&|l| l.buckets[LATENCY_BOUNDS_MS.len()].get());
+    let sum = of(&|l| l.sum_ms.get()) as f64 / 1000.0;
+    let _ = writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {below}");
+    let _ = writeln!(out, "{name}_sum{{{labels}}} {sum}");
+    let _ = writeln!(out, "{name}_count{{{labels}}} {below}");
 }
 
 /// Every real server with its pool.
@@ -434,7 +452,7 @@ mod tests {
         let options = evenkeel_l7::EngineOptions { workers: 1, buffer_memory: 1 << 20 };
         let (notices, _inbox) = std::sync::mpsc::channel();
         let mut engine = evenkeel_l7::Engine::start(&options, &notices).unwrap();
-        let prepared = engine.prepare(&snapshot).unwrap();
+        let prepared = engine.prepare(&snapshot, |_| false).unwrap();
         let config = prepared.config();
         let mut asked = 0;
         let flows = Flows::of(&config.services, &config.pools, |_, _| {

@@ -238,7 +238,7 @@ impl Writer {
             let mut counts = vec![now.new, counters.sum(|c| c.requests.get()), now.bytes_in, now.bytes_out];
             counts.extend((2..=5).map(|class| counters.sum(|c| c.responses[class].get())));
             counts.push(counters.sum(|c| c.refused.get() + c.no_server.get() + c.bad_requests.get()));
-            counts.extend((0..BUCKETS).map(|bucket| counters.sum(|c| c.latency[bucket].get())));
+            counts.extend((0..BUCKETS).map(|bucket| counters.sum(|c| c.latency.buckets[bucket].get())));
             let name = format!("service {}", spec.service.name);
             let rate = rated(&name, counts);
             let time = |share| percentile(&rate[9..], share);

@@ -169,8 +169,12 @@ impl Control {
         }
         let Some(server) = self.servers.get_mut(&report.id) else { return };
         let turned = server.health.on_probe(report.passed);
-        server.verdict = if report.passed { "passed" } else { "failed" };
-        if server.paused_until.is_none() {
+        // What its agent says of it has the last word.
+        let agent_says_down = server.agent.up == Some(false);
+        if !agent_says_down {
+            server.verdict = if report.passed { "passed" } else { "failed" };
+        }
+        if server.paused_until.is_none() && !agent_says_down {
             server.detail.clone_from(&report.detail);
         }
         let id = report.id;
@@ -200,8 +204,36 @@ impl Control {
                 weight = now.weight,
                 "the server's agent spoke"
             );
+            let (was_down, is_down) = (before.up == Some(false), now.up == Some(false));
+            self.follow_agent(id, was_down, is_down);
             self.push_id(id);
         }
+    }
+
+    /// A server that its agent takes down, or lets be up again, has turned as by a probe.
+    fn follow_agent(&mut self, id: u32, was_down: bool, is_down: bool) {
+        let Some(server) = self.servers.get_mut(&id).filter(|_| was_down || is_down) else { return };
+        match (is_down, &server.last) {
+            (true, _) => {
+                (server.verdict, server.detail) = ("failed", format!("agent: {}", server.agent.said))
+            }
+            (false, Some(last)) => {
+                server.verdict = if last.passed { "passed" } else { "failed" };
+                server.detail.clone_from(&last.detail);
+            }
+            (false, None) => {
+                (server.verdict, server.detail) = ("none", format!("agent: {}", server.agent.said))
+            }
+        }
+        // A server that probes have found down has been told of already.
+        if was_down == is_down || !server.health.is_up() {
+            return;
+        }
+        server.since_ms = wall_ms();
+        server.up_since_ms = (!is_down).then(monotonic_ms);
+        let (pool, name, said) = (server.pool.clone(), server.name.clone(), server.agent.said.clone());
+        self.server_turned(&pool, &name, !is_down, &format!("agent: {said}"));
+        self.tell_watcher(id, if is_down { Turn::Down } else { Turn::Up });
     }
 
     pub fn on_notice(&mut self, notice: Notice) {
@@ -312,7 +344,10 @@ impl Control {
             "server state changed"
         );
         let (pool, name, reason) = (server.pool.clone(), server.name.clone(), server.detail.clone());
-        self.server_turned(&pool, &name, up, &reason);
+        // Down by its agent it is told of already, and stays so.
+        if self.servers.get(&id).is_some_and(|s| s.agent.up != Some(false)) {
+            self.server_turned(&pool, &name, up, &reason);
+        }
         self.push_id(id);
         self.tell_watcher(id, if up { Turn::Up } else { Turn::Down });
     }

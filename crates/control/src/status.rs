@@ -26,6 +26,50 @@ impl Control {
         }
     }
 
+    /// Ends the connections of a client, a server or a service. Flows of layer 4 end with their server.
+    pub fn close_connections(&self, which: &api::Closing) -> Result<(Receiver<usize>, usize), Refused> {
+        let config = self.engine().config();
+        let refuse = |kind, why: String| Err(Refused::new(kind, why));
+        match (&which.service, &which.server, which.client) {
+            (None, None, None) => {
+                return refuse(
+                    Kind::Invalid,
+                    "say whose connections: of a service, a real server or a client".into(),
+                );
+            }
+            (None, Some(_), _) => {
+                return refuse(Kind::Invalid, "say of which service the real server is".into());
+            }
+            (None, None, Some(_)) => {}
+            (Some(service), server, _) => {
+                let Some(found) = config.services.iter().find(|s| s.service.name.as_str() == service) else {
+                    return refuse(Kind::NotFound, format!("there is no virtual service named {service}"));
+                };
+                if found.service.mode.is_layer4() {
+                    let server = server.as_deref().unwrap_or("SERVER");
+                    let why = format!(
+                        "{service} is of layer 4: its connections are the kernel's, and end with their server: `evenkeel halt {service}/{server}`, then `evenkeel online {service}/{server}`"
+                    );
+                    return refuse(Kind::Failed, why);
+                }
+                let of = |name: &String| {
+                    let mut pools = config.pools.iter().filter(|p| found.pool_ids.contains(&p.id));
+                    pools.any(|p| p.servers.iter().any(|s| s.server.name.as_str() == name))
+                };
+                if let Some(name) = server.as_ref().filter(|name| !of(name)) {
+                    return refuse(Kind::NotFound, format!("{service} has no real server named {name}"));
+                }
+            }
+        }
+        let which = evenkeel_l7::Closing {
+            service: which.service.clone(),
+            server: which.server.clone(),
+            client: which.client,
+        };
+        tracing::info!(?which, "connections are closed");
+        Ok((self.engine().close(which), self.engine().workers()))
+    }
+
     fn describe_layer4(&self) -> Option<api::Layer4> {
         let plane = self.layer4().plane()?;
         let (flows, capacity) = plane.flow_count();
@@ -65,7 +109,10 @@ impl Control {
             config.services.iter().filter_map(|s| Some(self.describe_service(s, pools.get(&s.pool_id)?)));
         let of_services: std::collections::HashSet<u32> = config.services.iter().map(|s| s.pool_id).collect();
         let others = config.pools.iter().filter(|p| !of_services.contains(&p.id));
-        self.status_with(services.collect(), others.map(|pool| self.describe_pool(pool)).collect())
+        let services: Vec<api::Service> = services.collect();
+        let of_layer4 = services.iter().filter(|s| !matches!(s.mode.as_str(), "http" | "tcp"));
+        let flows = of_layer4.map(|s| s.current_connections).sum();
+        self.status_with(services, others.map(|pool| self.describe_pool(pool)).collect(), flows)
     }
 
     /// Nothing of other services is looked at but their names.
@@ -77,16 +124,24 @@ impl Control {
             Some(self.describe_service(s, pool))
         });
         let missing = || Refused::new(Kind::NotFound, format!("there is no virtual service named {service}"));
-        found.map(|one| self.status_with(vec![one], Vec::new())).ok_or_else(missing)
+        // Those of layer 4 as of the last sweep.
+        let flows = self.layer4().plane().map_or(0, |plane| plane.flow_count().0);
+        found.map(|one| self.status_with(vec![one], Vec::new(), flows)).ok_or_else(missing)
     }
 
-    fn status_with(&self, virtual_services: Vec<api::Service>, pools: Vec<api::Pool>) -> api::Status {
+    /// `flows`: connections of layer 4, which no proxy counts.
+    fn status_with(
+        &self,
+        virtual_services: Vec<api::Service>,
+        pools: Vec<api::Pool>,
+        flows: u64,
+    ) -> api::Status {
         api::Status {
             revision: self.revision(),
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_seconds: self.uptime().as_secs(),
             node: api::Node { role: self.role().into() },
-            connections: self.engine().connection_count(),
+            connections: self.engine().connection_count() + flows,
             workers: self.engine().workers(),
             layer_4: self.describe_layer4(),
             storage: self.storage.trouble().map(Into::into),

@@ -254,7 +254,7 @@ fn with_key(text: &str, key: &str, line: &str) -> String {
 
 /// The configuration, and files that it names.
 fn checked(running: &Running, messages: &mut Messages) -> Option<Snapshot> {
-    let snapshot = match evenkeel_config::read(&running.text) {
+    let mut snapshot = match evenkeel_config::read(&running.text) {
         Ok(snapshot) => snapshot,
         Err(problems) => {
             for problem in evenkeel_control::text::describe(&running.text, &problems) {
@@ -263,6 +263,8 @@ fn checked(running: &Running, messages: &mut Messages) -> Option<Snapshot> {
             return None;
         }
     };
+    // HAProxy listens where the machine has an address, and gives it none.
+    snapshot.addresses.own_vips = Some(false);
     for error in evenkeel_l7::check_files(&snapshot) {
         messages.alert(&format!("config : {error}"));
     }

@@ -66,17 +66,25 @@ pub struct ServiceCounters {
     pub no_server: Counter,
     pub client_aborts: Counter,
     pub retries: Counter,
-    pub latency: [Counter; LATENCY_BOUNDS_MS.len() + 1],
-    pub latency_sum_ms: Counter,
+    pub latency: Latency,
+}
+
+/// How long answers took, by bucket.
+#[derive(Debug, Default)]
+pub struct Latency {
+    pub buckets: [Counter; LATENCY_BOUNDS_MS.len() + 1],
+    pub sum_ms: Counter,
+}
+
+impl Latency {
+    pub fn observe(&self, millis: u64) {
+        let bucket = LATENCY_BOUNDS_MS.iter().position(|bound| millis <= *bound);
+        self.buckets[bucket.unwrap_or(LATENCY_BOUNDS_MS.len())].add(1);
+        self.sum_ms.add(millis);
+    }
 }
 
 impl ServiceCounters {
-    pub fn observe_latency(&self, millis: u64) {
-        let bucket = LATENCY_BOUNDS_MS.iter().position(|bound| millis <= *bound);
-        self.latency[bucket.unwrap_or(LATENCY_BOUNDS_MS.len())].add(1);
-        self.latency_sum_ms.add(millis);
-    }
-
     pub fn count_status(&self, status: u16) {
         if let Some(class) = self.responses.get(usize::from(status / 100)) {
             class.add(1);
@@ -100,4 +108,5 @@ pub struct ServerCounters {
     pub bytes_in: Counter,
     pub bytes_out: Counter,
     pub responses: [Counter; 6],
+    pub latency: Latency,
 }

@@ -2,7 +2,7 @@
 //! keeps the listening sockets.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -20,7 +20,9 @@ use crate::counters::PerCore;
 use crate::file_error::FileError;
 use crate::log::LogHandle;
 use crate::routing::{self, Compiler, Limits, TableSpec};
-use crate::spec::{ConnectionInfo, EngineConfig, Notice, PoolSpec, ServerSpec, ServerState, ServiceSpec};
+use crate::spec::{
+    Closing, ConnectionInfo, EngineConfig, Notice, PoolSpec, ServerSpec, ServerState, ServiceSpec,
+};
 use crate::tls::{self, TicketKeys, TicketSecrets, TlsClient, TlsServer};
 use crate::worker::{self, Apply, CHANGES_AN_ORDER, Mailbox, Message, OpenListener, Shared, Start};
 
@@ -215,10 +217,14 @@ impl Engine {
     }
 
     /// Does everything that can fail before a snapshot becomes the running configuration: files are
-    /// read, sockets bound. What runs is not touched; dropping the result undoes it.
-    pub fn prepare(&mut self, snapshot: &Snapshot) -> Result<PreparedEngine, ApplyError> {
+    /// read, sockets bound. What runs is not touched; dropping the result undoes it. `not_here_yet` says
+    /// which addresses this machine is given later, or another node has now.
+    pub fn prepare(
+        &mut self,
+        snapshot: &Snapshot,
+        not_here_yet: impl Fn(IpAddr) -> bool,
+    ) -> Result<PreparedEngine, ApplyError> {
         let config = self.specify(snapshot).map_err(|files| ApplyError { files, ..ApplyError::default() })?;
-        let floating = snapshot.pair.is_some();
         let mut wanted: BTreeMap<SocketAddr, u32> = BTreeMap::new();
         for service in config.services.iter().filter(|s| !s.service.mode.is_layer4()) {
             let vips = service.service.vips.iter();
@@ -229,7 +235,7 @@ impl Engine {
         let new: Vec<SocketAddr> =
             wanted.keys().filter(|a| !self.listeners.contains_key(a)).copied().collect();
         for address in new {
-            match self.open(address, floating) {
+            match self.open(address, not_here_yet(address.ip())) {
                 Ok(fds) => {
                     fresh.insert(address, fds);
                 }
@@ -372,6 +378,16 @@ impl Engine {
         for mailbox in &self.shared.mailboxes {
             mailbox.send(Message::CutClients);
         }
+    }
+
+    /// Ends client connections; each loop says how many.
+    pub fn close(&self, which: Closing) -> Receiver<usize> {
+        let (reply, answers) = channel();
+        let which = Arc::new(which);
+        for mailbox in &self.shared.mailboxes {
+            mailbox.send(Message::Close(which.clone(), reply.clone()));
+        }
+        answers
     }
 
     /// Every client connection.

@@ -24,7 +24,9 @@ pub use engine::{ApplyError, Engine, EngineOptions, PreparedEngine, check_files,
 pub use file_error::FileError;
 pub use log::LogHandle;
 pub use routing::{TableSpec, load_lists, loaded, look_up};
-pub use spec::{ConnectionInfo, EngineConfig, Notice, PoolSpec, ServerSpec, ServerState, ServiceSpec};
+pub use spec::{
+    Closing, ConnectionInfo, EngineConfig, Notice, PoolSpec, ServerSpec, ServerState, ServiceSpec,
+};
 
 /// The day of the week (0 is Monday) and the minute of the day, here and now.
 pub fn local_minute() -> (u8, u16) {

@@ -1,7 +1,7 @@
 //! What the engine tells its event loops: the configuration with identities, counters and the
 //! few values that loops share.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
@@ -105,6 +105,23 @@ pub enum Notice {
     Drained { core: usize },
     /// This loop has ended by a fault of the program.
     Broken { core: usize },
+}
+
+/// Which client connections are to be closed: those that fit all that is said.
+#[derive(Clone, Debug, Default)]
+pub struct Closing {
+    pub service: Option<String>,
+    pub server: Option<String>,
+    pub client: Option<IpAddr>,
+}
+
+impl Closing {
+    /// A connection that waits for its next request has no server.
+    pub fn fits(&self, service: &str, server: Option<&str>, client: IpAddr) -> bool {
+        self.service.as_deref().is_none_or(|wanted| wanted == service)
+            && self.server.as_deref().is_none_or(|wanted| Some(wanted) == server)
+            && self.client.is_none_or(|wanted| wanted == client.to_canonical())
+    }
 }
 
 /// One client connection, for listings.

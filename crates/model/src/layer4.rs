@@ -90,8 +90,11 @@ pub enum Attach {
 /// Addresses that this program gives to the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Addresses {
-    /// VIPs of layer-4 services are put on the interface whose network they are in.
-    pub own_vips: bool,
+    /// VIPs are put on the interface whose network they are in. Where nothing is said they are, unless
+    /// somebody else moves them.
+    pub own_vips: Option<bool>,
+    /// At a stop they go, with all that this program has added.
+    pub remove_at_stop: bool,
     /// Further ones, with prefix length.
     pub floating: Vec<(IpAddr, u8)>,
 }

@@ -1,7 +1,7 @@
 //! Tells a network where an address is now: gratuitous ARP and unsolicited neighbour adverts; and
 //! asks it whether somebody else has one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6};
 use std::os::fd::IntoRawFd;
@@ -108,6 +108,16 @@ impl Announcer {
             true
         });
         first
+    }
+
+    /// Who else answers for each of these addresses; over as soon as all are known to be taken.
+    pub fn ask_each(&mut self, addresses: &[IpAddr], within: Duration) -> BTreeMap<IpAddr, [u8; 6]> {
+        let mut each = BTreeMap::new();
+        self.probe(addresses, within, |address, mac| {
+            each.insert(address, mac);
+            each.len() == addresses.len()
+        });
+        each
     }
 
     /// All others that answer for an address.

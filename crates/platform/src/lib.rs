@@ -30,7 +30,7 @@ pub use serial::SerialLine;
 pub use service_manager::{
     forget_socket, has_service_manager, notify_service_manager, store_socket, stored_sockets,
 };
-pub use sockets::end_connections;
+pub use sockets::{addresses_in_use, end_connections};
 pub use transparency::{remove_transparency, set_up_transparency, transparency_is_set_up};
 pub use vrrp::{VrrpPacket, VrrpSocket};
 pub use wake::Waker;

@@ -53,6 +53,8 @@ pub struct OwnAddress {
     pub prefix: u8,
     /// The kernel says that this program added it.
     pub ours: bool,
+    /// The kernel says who added it, which old ones do of none.
+    pub marked: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -319,10 +321,13 @@ fn interface_of(answer: &RouteNetlinkMessage) -> Option<Interface> {
 
 fn own_address_of(answer: &RouteNetlinkMessage) -> Option<OwnAddress> {
     let RouteNetlinkMessage::NewAddress(message) = answer else { return None };
-    let (mut found, mut ours) = (None, false);
+    let (mut found, mut ours, mut marked) = (None, false, false);
     for attribute in &message.attributes {
         match attribute {
-            AddressAttribute::Protocol(AddressProtocol::Other(OURS)) => ours = true,
+            AddressAttribute::Protocol(protocol) => {
+                marked = true;
+                ours = matches!(protocol, AddressProtocol::Other(OURS));
+            }
             // The own end, where the two differ.
             AddressAttribute::Local(address) => found = Some(*address),
             AddressAttribute::Address(address) => found = found.or(Some(*address)),
@@ -330,7 +335,7 @@ fn own_address_of(answer: &RouteNetlinkMessage) -> Option<OwnAddress> {
         }
     }
     let (interface, prefix) = (message.header.index, message.header.prefix_len);
-    Some(OwnAddress { interface, address: found?, prefix, ours })
+    Some(OwnAddress { interface, address: found?, prefix, ours, marked })
 }
 
 fn neighbour_of(answer: &RouteNetlinkMessage) -> Option<((u32, IpAddr), [u8; 6])> {

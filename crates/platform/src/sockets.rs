@@ -58,6 +58,18 @@ pub fn end_connections(addresses: &BTreeSet<IpAddr>, within: Duration) -> io::Re
     Ok(ended)
 }
 
+/// Which of these addresses are the own end of a TCP connection that is open.
+pub fn addresses_in_use(addresses: &BTreeSet<IpAddr>, within: Duration) -> io::Result<BTreeSet<IpAddr>> {
+    let until = Instant::now() + within;
+    let mut used = BTreeSet::new();
+    for family in [AF_INET, AF_INET6] {
+        if addresses.iter().any(|a| a.is_ipv4() == (family == AF_INET)) {
+            used.extend(connections(family, addresses, until)?.iter().map(|id| own_address(family, id)));
+        }
+    }
+    Ok(used)
+}
+
 fn open() -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
     socket.bind_auto()?;

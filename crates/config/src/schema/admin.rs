@@ -68,6 +68,7 @@ const KINDS: Kind = Kind::List(&Kind::Choice(&[
     word("server-up"),
     word("service-down"),
     word("service-up"),
+    word("service-on-backups"),
     word("flapping"),
     word("role"),
     word("split-brain"),

@@ -245,14 +245,20 @@ static NETWORK: Table = Table {
         key(
             "own-vips",
             Kind::Flag,
-            "true",
-            "Put the VIPs of layer-4 services on the interface whose network they are in.",
+            "true, but false for layer 7 where `net.ipv4.ip_nonlocal_bind` is set",
+            "Put each VIP that the machine does not have on the interface whose network it is in. Others move them where that is false.",
+        ),
+        key(
+            "at-stop",
+            Kind::Choice(&[word("keep"), word("remove")]),
+            "keep",
+            "What an orderly stop (SIGTERM) does with the addresses that the program has added: the next start finds them, or they are gone. A pair's go to the other node.",
         ),
         key(
             "floating-ips",
             Kind::List(&Kind::Network),
             "[]",
-            "Further addresses with prefix length, such as the default gateway of real servers in mode `nat`.",
+            "Further addresses with prefix length, such as the default gateway of real servers in mode `nat`, or VIPs of no network here that a router sends to this machine.",
         ),
     ],
 };

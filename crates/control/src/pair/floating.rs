@@ -1,9 +1,10 @@
-//! The floating addresses of a pair: where they belong, adding and removing them, saying so.
+//! Addresses that this program puts on interfaces: where they belong, adding and removing them, saying so.
+//! The thread of a pair does so with the role, `daemon/addresses.rs` on a single node.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -35,21 +36,61 @@ pub struct Floating {
     added: BTreeSet<Place>,
     /// When addresses were last added or removed: what was seen before is no longer true.
     pub changed_at: Instant,
-    /// Writes them down for a later process: a disk must not hold up a takeover.
-    notes: Sender<BTreeSet<Place>>,
+    file: PathBuf,
+    /// Writes them down for a later process: a disk must not hold up a takeover. Without a thread it is
+    /// done at once.
+    notes: Option<Sender<BTreeSet<Place>>>,
     announcers: HashMap<u32, Announcer>,
     interfaces: Vec<Interface>,
     announcements: Vec<Instant>,
     pub announced_at: Option<Instant>,
     /// Addresses of no interface of this machine's.
     pub unplaced: Vec<IpAddr>,
+    /// Those that cannot be here now: somebody else answers for them.
+    pub left_out: BTreeSet<IpAddr>,
+    /// No longer wanted, but connections to them are still open.
+    pub in_use: BTreeSet<IpAddr>,
+}
+
+/// Where an address belongs on this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spot {
+    /// It is configured on the machine itself, and stays as it is.
+    Own(u32),
+    /// An interface has an address of its network.
+    Near(u32),
+    /// No interface is in its network; a route leads out by this one.
+    Routed(u32),
+    Nowhere,
+}
+
+/// `added`: what this program put there itself makes no network.
+pub fn spot(address: IpAddr, own: &[OwnAddress], added: &BTreeSet<Place>, way: Option<u32>) -> Spot {
+    let foreign = |o: &&OwnAddress| !added.contains(&(o.interface, o.address, o.prefix));
+    if let Some(there) = own.iter().filter(foreign).find(|o| o.address == address) {
+        return Spot::Own(there.interface);
+    }
+    let near = own.iter().filter(foreign).filter(|o| is_near(o, address));
+    match (near.min_by_key(|o| std::cmp::Reverse(o.prefix)), way) {
+        (Some(near), _) => Spot::Near(near.interface),
+        (None, Some(interface)) => Spot::Routed(interface),
+        (None, None) => Spot::Nowhere,
+    }
+}
+
+/// What an earlier process noted and the kernel says somebody else has added is not this program's.
+fn without_foreign(added: &mut BTreeSet<Place>, own: &[OwnAddress]) {
+    if own.iter().any(|o| o.marked) {
+        let is = |o: &&OwnAddress, place: &Place| (o.interface, o.address, o.prefix) == *place;
+        added.retain(|place| own.iter().find(|o| is(o, place)).is_none_or(|o| o.ours));
+    }
 }
 
 /// The addresses that move with the role: VIPs, except such as never leave a machine, and more.
 pub fn floating_of(snapshot: &Snapshot) -> BTreeSet<(IpAddr, Option<u8>)> {
     let moves = |a: &IpAddr| !a.is_unspecified() && !a.is_loopback() && !a.is_multicast();
     let vips = snapshot.services.iter().flat_map(|s| s.vips.iter().map(|v| v.address));
-    let own = snapshot.addresses.own_vips;
+    let own = snapshot.addresses.own_vips != Some(false);
     let vips = vips.filter(|_| own).filter(moves).map(|a| (a, None));
     let sources = snapshot.services.iter().filter(|s| s.mode == Mode::Snat);
     let sources = sources.filter_map(|s| s.layer4.as_ref()).flat_map(|l| l.sources.iter().copied());
@@ -59,40 +100,58 @@ pub fn floating_of(snapshot: &Snapshot) -> BTreeSet<(IpAddr, Option<u8>)> {
     others.chain(floating).collect()
 }
 
+pub fn whole(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+fn write_note(file: &Path, added: &BTreeSet<Place>) {
+    let text = serde_json::to_vec(added).unwrap_or_default();
+    if let Err(error) = evenkeel_platform::write_atomically(file, &text) {
+        warn!(%error, file = %file.display(), "the addresses that were added cannot be noted: a later process would leave them");
+    }
+}
+
 /// When addresses are announced once more, the next time last.
 fn times_after(now: Instant) -> Vec<Instant> {
     AGAIN_MS.iter().rev().map(|ms| now + Duration::from_millis(*ms)).collect()
 }
 
 impl Floating {
+    /// Writes down at once which addresses it has added.
     pub fn new(file: PathBuf) -> std::io::Result<Floating> {
         let added = std::fs::read(&file).ok();
         let added = added.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-        let (notes, inbox) = channel::<BTreeSet<Place>>();
-        std::thread::Builder::new().name("addresses".into()).spawn(move || {
-            while let Ok(mut added) = inbox.recv() {
-                // The last word counts.
-                added = inbox.try_iter().last().unwrap_or(added);
-                let text = serde_json::to_vec(&added).unwrap_or_default();
-                if let Err(error) = evenkeel_platform::write_atomically(&file, &text) {
-                    warn!(%error, "the addresses that were added cannot be noted: a later process would leave them");
-                }
-            }
-        })?;
         Ok(Floating {
+            file,
             network: Network::open()?,
             wanted: BTreeSet::new(),
             places: BTreeSet::new(),
             held: false,
             added,
             changed_at: Instant::now(),
-            notes,
+            notes: None,
             announcers: HashMap::new(),
             interfaces: Vec::new(),
             announcements: Vec::new(),
             announced_at: None,
             unplaced: Vec::new(),
+            left_out: BTreeSet::new(),
+            in_use: BTreeSet::new(),
         })
+    }
+
+    /// Never waits for the disk.
+    pub fn hurried(file: PathBuf) -> std::io::Result<Floating> {
+        let (notes, inbox) = channel::<BTreeSet<Place>>();
+        let own = file.clone();
+        std::thread::Builder::new().name("addresses".into()).spawn(move || {
+            while let Ok(mut added) = inbox.recv() {
+                // The last word counts.
+                added = inbox.try_iter().last().unwrap_or(added);
+                write_note(&own, &added);
+            }
+        })?;
+        Ok(Floating { notes: Some(notes), ..Floating::new(file)? })
     }
 
     pub fn set_wanted(&mut self, wanted: BTreeSet<(IpAddr, Option<u8>)>) {
@@ -111,45 +170,46 @@ impl Floating {
         self.wanted.iter().map(|w| w.0).collect()
     }
 
-    /// Where the addresses belong, ahead of time: a takeover then only adds them.
-    pub fn see(&mut self, NetworkSnapshot { interfaces, own, ways, .. }: NetworkSnapshot, guard: &mut Guard) {
-        self.interfaces = interfaces;
+    /// Which of the addresses on interfaces are this program's.
+    pub fn follow(&mut self, seen: &NetworkSnapshot) {
+        self.interfaces.clone_from(&seen.interfaces);
+        let own = &seen.own;
         // Where the note of an earlier process was lost, or could not be written, the kernel knows.
         let known = own.iter().filter(|o| o.ours && self.wanted.iter().any(|w| w.0 == o.address));
         let loopback = |index: u32| self.interfaces.iter().any(|i| i.index == index && i.loopback);
         let known = known.filter(|o| !loopback(o.interface)).map(|o| (o.interface, o.address, o.prefix));
+        let known: Vec<Place> = known.collect();
         self.added.extend(known);
-        let foreign = |o: &&OwnAddress| !self.added.contains(&(o.interface, o.address, o.prefix));
+        without_foreign(&mut self.added, own);
+    }
+
+    /// The addresses are here and stay, as a single node has them.
+    pub fn keep(&mut self, seen: NetworkSnapshot, guard: &mut Guard) {
+        self.held = true;
+        self.see(seen, guard);
+        if self.added.iter().any(|p| !self.places.contains(p) && !self.in_use.contains(&p.1)) {
+            self.place(guard);
+        }
+    }
+
+    /// Where the addresses belong, ahead of time: a takeover then only adds them.
+    pub fn see(&mut self, seen: NetworkSnapshot, guard: &mut Guard) {
+        self.follow(&seen);
+        let NetworkSnapshot { own, ways, .. } = seen;
         self.unplaced.clear();
         let mut places = BTreeSet::new();
-        for (address, prefix) in &self.wanted {
-            let whole = if address.is_ipv4() { 32 } else { 128 };
-            // One that is configured on the machine itself stays there.
-            if own.iter().filter(foreign).any(|o| o.address == *address) {
-                continue;
-            }
-            let home = own.iter().filter(foreign).find(|o| is_near(o, *address));
-            let interface = match home {
-                Some(home) => Some(home.interface),
-                None => ways.get(address).copied(),
-            };
-            match interface {
-                Some(interface) => drop(places.insert((interface, *address, prefix.unwrap_or(whole)))),
-                None => self.unplaced.push(*address),
+        for (address, prefix) in self.wanted.iter().filter(|w| !self.left_out.contains(&w.0)) {
+            match spot(*address, &own, &self.added, ways.get(address).copied()) {
+                Spot::Own(_) => {}
+                Spot::Near(interface) | Spot::Routed(interface) => {
+                    places.insert((interface, *address, prefix.unwrap_or(whole(*address))));
+                }
+                Spot::Nowhere => self.unplaced.push(*address),
             }
         }
         self.announcers
             .retain(|index, a| self.interfaces.iter().any(|i| i.index == *index && i.mac == a.mac()));
-        for index in places.iter().map(|p| p.0) {
-            let Some(interface) = self.interfaces.iter().find(|i| i.index == index && !i.loopback) else {
-                continue;
-            };
-            let Entry::Vacant(place) = self.announcers.entry(index) else { continue };
-            match Announcer::open(index, &interface.name, interface.mac) {
-                Ok(announcer) => drop(place.insert_entry(announcer)),
-                Err(error) => warn!(interface = interface.name, %error, "addresses cannot be announced"),
-            }
-        }
+        self.open_announcers(&places);
         let changed = places != self.places;
         self.places = places;
         if self.held {
@@ -161,6 +221,67 @@ impl Floating {
             self.remove_all();
             guard.drop_all();
         }
+    }
+
+    fn open_announcers(&mut self, places: &BTreeSet<Place>) {
+        for index in places.iter().map(|p| p.0) {
+            let Some(interface) = self.interfaces.iter().find(|i| i.index == index && !i.loopback) else {
+                continue;
+            };
+            let Entry::Vacant(place) = self.announcers.entry(index) else { continue };
+            match Announcer::open(index, &interface.name, interface.mac) {
+                Ok(announcer) => drop(place.insert_entry(announcer)),
+                Err(error) => warn!(interface = interface.name, %error, "addresses cannot be announced"),
+            }
+        }
+    }
+
+    /// Who else answers for addresses that are not on this machine yet.
+    pub fn holders(&mut self, places: &BTreeSet<Place>, within: Duration) -> BTreeMap<IpAddr, [u8; 6]> {
+        self.open_announcers(places);
+        let mut by_interface: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
+        places
+            .iter()
+            .for_each(|(interface, address, _)| by_interface.entry(*interface).or_default().push(*address));
+        let mut found = BTreeMap::new();
+        for (interface, addresses) in by_interface {
+            let Some(announcer) = self.announcers.get_mut(&interface) else { continue };
+            for some in addresses.chunks(ASKED) {
+                found.extend(announcer.ask_each(some, within));
+            }
+        }
+        found
+    }
+
+    /// Adds some ahead of the rest, noted before they are there: whoever ends in between leaves none that
+    /// nobody knows of. Where one cannot be added none is.
+    pub fn add(&mut self, places: &BTreeSet<Place>) -> Result<(), (IpAddr, std::io::Error)> {
+        self.added.extend(places.iter().copied());
+        self.note();
+        for place in places {
+            let (interface, address, prefix) = *place;
+            if let Err(error) = self.network.add_address(interface, address, prefix) {
+                self.take_back(places);
+                return Err((address, error));
+            }
+            info!(%address, interface, "address added");
+        }
+        self.changed_at = Instant::now();
+        Ok(())
+    }
+
+    pub fn take_back(&mut self, places: &BTreeSet<Place>) {
+        for place in places {
+            let _ = self.network.remove_address(place.0, place.1, place.2);
+            self.added.remove(place);
+        }
+        self.note();
+        self.changed_at = Instant::now();
+    }
+
+    /// Those on interfaces now, of this program.
+    pub fn added(&self) -> &BTreeSet<Place> {
+        &self.added
     }
 
     /// Whoever else has one of the addresses, and answers.
@@ -183,9 +304,11 @@ impl Floating {
     }
 
     fn place(&mut self, guard: &mut Guard) {
-        let gone: Vec<Place> = self.added.difference(&self.places).copied().collect();
+        let gone = self.added.difference(&self.places).filter(|p| !self.in_use.contains(&p.1));
+        let gone: Vec<Place> = gone.copied().collect();
         for (interface, address, prefix) in gone {
             let _ = self.network.remove_address(interface, address, prefix);
+            self.added.remove(&(interface, address, prefix));
             info!(%address, interface, "address removed");
         }
         guard.drop_all();
@@ -197,7 +320,7 @@ impl Floating {
             }
         }
         self.announce_repeatedly();
-        self.added = self.places.clone();
+        self.added.extend(self.places.iter().copied());
         self.note();
         self.changed_at = Instant::now();
     }
@@ -226,7 +349,11 @@ impl Floating {
     }
 
     fn note(&self) {
-        let _ = self.notes.send(self.added.clone());
+        match &self.notes {
+            Some(notes) => drop(notes.send(self.added.clone())),
+            None if self.added.is_empty() => drop(std::fs::remove_file(&self.file)),
+            None => write_note(&self.file, &self.added),
+        }
     }
 
     fn announce(&mut self) {

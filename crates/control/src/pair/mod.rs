@@ -27,11 +27,13 @@ use evenkeel_vrrp::beat::Role;
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{info, warn};
 
-pub use guard::run as run_guard;
+pub use floating::{Floating, Spot, floating_of, spot, whole};
+pub use guard::{Guard, Place, run as run_guard};
 pub use handle::{End, News, Resume, Shared, log};
 use handle::{Handle, Order, View};
 pub use keys::{Keys, random};
 pub use link::{FromPeer, INVITED, PeerLink, Say};
+pub use network_watcher::{NetworkSnapshot as NetworkSeen, look};
 pub use tables::{Tables, replay, tables_of};
 use thread::Start;
 use trouble::Troubles;

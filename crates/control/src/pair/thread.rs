@@ -59,7 +59,7 @@ pub fn start(start: Start) -> std::io::Result<Handle> {
     let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
     let shared = Arc::new(Shared::new());
     let (own_bell, own_shared) = (bell.clone(), shared.clone());
-    let floating = Floating::new(start.addresses_file.clone())?;
+    let floating = Floating::hurried(start.addresses_file.clone())?;
     let network_watcher = NetworkWatcher::open(bell.clone())?;
     let surroundings = Surroundings::open(bell.clone())?;
     surroundings.set_targets(start.targets.clone());

@@ -252,6 +252,9 @@ impl Doctor {
     }
 
     fn vips(&mut self, network: &mut Network) {
+        for service in self.status.virtual_services.clone() {
+            self.missing_vips(&service, network);
+        }
         for service in self.layer4_services() {
             let vips: BTreeSet<IpAddr> = service.vip.iter().filter_map(|v| address_of(v)).collect();
             for vip in vips {
@@ -265,19 +268,6 @@ impl Doctor {
                         "use an address of its own for the VIP",
                     );
                 }
-                if !self.is_passive()
-                    && !self.addresses.iter().any(|o| o.address == vip)
-                    && network.way_to(vip).is_ok_and(|w| w.gateway.is_none())
-                {
-                    self.report(
-                        Level::Error,
-                        &service.name,
-                        format!(
-                            "the VIP {vip} is on no interface of this machine, so nobody answers ARP for it"
-                        ),
-                        format!("own-vips = true in [network], or: ip addr add {vip}/{whole} dev INTERFACE"),
-                    );
-                }
                 if matches!(service.mode.as_str(), "dr" | "tun") {
                     self.who_answers(&service, vip);
                 }
@@ -285,6 +275,37 @@ impl Doctor {
             if service.mode == "tun" {
                 self.tunnel_room(&service, network);
             }
+        }
+    }
+
+    /// VIPs that no interface has. Of a pair the active node has them.
+    fn missing_vips(&mut self, service: &api::Service, network: &mut Network) {
+        let of_layer4 = is_layer4(&service.mode);
+        let vips: BTreeSet<IpAddr> = service.vip.iter().filter_map(|v| address_of(v)).collect();
+        for vip in vips {
+            let stays = vip.is_loopback() || vip.is_unspecified();
+            if self.is_passive() || stays || self.addresses.iter().any(|o| o.address == vip) {
+                continue;
+            }
+            // Layer 4 also takes what a router sends here, which no interface has to have.
+            if of_layer4 && !network.way_to(vip).is_ok_and(|w| w.gateway.is_none()) {
+                continue;
+            }
+            let holders = evenkeel_control::neighbours::who_has(vip, ANSWER).unwrap_or_default();
+            let whole = if vip.is_ipv4() { 32 } else { 128 };
+            let (what, fix) = match holders.first() {
+                Some(holder) => (
+                    format!("the VIP {vip} is not here: the machine with the MAC {} has it", holder.mac),
+                    "free it there, or give the service another address".to_owned(),
+                ),
+                None => (
+                    format!("the VIP {vip} is on no interface of this machine, so nobody answers ARP for it"),
+                    format!(
+                        "own-vips = true in [network] and an interface with an address of its network, or: ip addr add {vip}/{whole} dev INTERFACE"
+                    ),
+                ),
+            };
+            self.report(Level::Error, &service.name, what, fix);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Verbs that ask the daemon.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -316,7 +316,32 @@ pub fn connections(common: &Common, filter: &api::ConnectionFilter) -> Outcome {
             bytes(c.bytes_out),
         ]);
     }
-    say(&format!("{table}\n{}", counted(all.len() as u64, "connection", "connections")))
+    let clients: BTreeSet<&str> = all.iter().map(|c| host_part(&c.client)).collect();
+    let clients = counted(clients.len() as u64, "client", "clients");
+    say(&format!("{table}\n{} of {clients}", counted(all.len() as u64, "connection", "connections")))
+}
+
+/// Without the port.
+fn host_part(address: &str) -> &str {
+    address.rsplit_once(':').map_or(address, |(host, _)| host)
+}
+
+/// Closes the connections of a service, a real server or a client.
+pub fn close(common: &Common, of: Option<&str>, client: Option<std::net::IpAddr>) -> Outcome {
+    let (service, server) = match of.map(|of| of.split_once('/').unwrap_or((of, ""))) {
+        Some((service, "")) => (Some(service.to_owned()), None),
+        Some((service, server)) => (Some(service.to_owned()), Some(server.to_owned())),
+        None => (None, None),
+    };
+    let client = client.map(|c| c.to_string());
+    let said = [("service", service), ("server", server), ("client", client)];
+    let parts = said.iter().filter_map(|(key, value)| Some(format!("{key}={}", escape(value.as_ref()?))));
+    let query = parts.collect::<Vec<_>>().join("&");
+    let done: api::Closed = Client::new(&common.socket).delete(&format!("/api/v1/connections?{query}"))?;
+    if common.json {
+        return print_json(&done);
+    }
+    say(&format!("{} closed", counted(done.closed as u64, "connection", "connections")))
 }
 
 /// A value of a query (RFC 3986, section 2.1).

@@ -165,6 +165,14 @@ pub enum Verb {
         #[arg(long)]
         limit: Option<usize>,
     },
+    /// Close the client connections of a service, of one of its real servers, or of one client
+    #[command(after_help = "Example: evenkeel close web/web1 --client 192.0.2.7")]
+    Close {
+        #[arg(value_name = "SERVICE[/SERVER]", required_unless_present = "client")]
+        of: Option<String>,
+        #[arg(long, value_name = "ADDRESS")]
+        client: Option<std::net::IpAddr>,
+    },
     /// Say what keeps clients from being served, and how to mend it
     #[command(after_help = "Run it on the load balancer, as root. Example: evenkeel doctor --json")]
     Doctor,
@@ -417,6 +425,7 @@ pub fn dispatch(arguments: Arguments) -> Outcome {
         Verb::Halt(change) => live::change_state(&common, &change, "halted"),
         Verb::Online(change) => live::change_state(&common, &change, "online"),
         Verb::Weight { server, weight } => live::weight(&common, &server, weight),
+        Verb::Close { of, client } => live::close(&common, of.as_deref(), client),
         Verb::Persistence(PersistenceVerb::List { service, key, server }) => {
             live::persistence(&common, &service, key.as_deref(), server.as_deref())
         }

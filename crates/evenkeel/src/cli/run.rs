@@ -10,7 +10,7 @@ use super::{Exit, Failure, Outcome, RunArguments, read_file};
 pub fn run(arguments: &RunArguments) -> Outcome {
     // Standard output may be the access log.
     tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(evenkeel_control::program_log::Tee::default)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();

@@ -27,6 +27,7 @@ mod smuggling;
 mod tcp;
 mod tls;
 mod transparency;
+mod vips;
 mod web;
 
 use std::net::SocketAddr;

@@ -32,7 +32,7 @@ pub fn finish(worker: &Worker, view: &ServiceView, client: &Client, record: &mut
     if http {
         counters.requests.add(1);
         counters.count_status(record.status);
-        counters.observe_latency(now_ms.saturating_sub(record.start_ms));
+        counters.latency.observe(now_ms.saturating_sub(record.start_ms));
     }
     counters.retries.add(u64::from(record.retries));
     if let Some(server) = &record.server {
@@ -40,6 +40,9 @@ pub fn finish(worker: &Worker, view: &ServiceView, client: &Client, record: &mut
         counters.retries.add(u64::from(record.retries));
         if let Some(class) = counters.responses.get(usize::from(record.status / 100)).filter(|_| http) {
             class.add(1);
+        }
+        if http {
+            counters.latency.observe(now_ms.saturating_sub(record.start_ms));
         }
     }
     if worker.log.is_wanted() {

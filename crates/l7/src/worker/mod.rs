@@ -28,7 +28,7 @@ use crate::log::{LocalTime, LogHandle, Record};
 use crate::proxy::session::{self, Client, Session};
 use crate::proxy::{PoolRuntime, Service, account, answer};
 use crate::reactor::{Event, Loop, Owner, Pipe, Reactor, Sock, Watch};
-use crate::spec::{ConnectionInfo, EngineConfig, Notice, ServerState};
+use crate::spec::{Closing, ConnectionInfo, EngineConfig, Notice, ServerState};
 pub use passwords::Busy;
 use passwords::Passwords;
 pub use presence::Presence;
@@ -115,6 +115,8 @@ pub enum Message {
     },
     /// The VIPs are another node's now: no client of theirs is one of this node's.
     CutClients,
+    /// Ends some client connections; how many there were goes back.
+    Close(Arc<Closing>, Sender<usize>),
     List(Sender<Vec<ConnectionInfo>>),
     /// A password was hashed.
     Verified {

@@ -12,7 +12,7 @@ use evenkeel_model::AdminState;
 use super::{Apply, Listener, Message, Pause, Worker};
 use crate::proxy::{PoolRuntime, ServerRuntime, Service, ServiceView};
 use crate::reactor::{Owner, Watch};
-use crate::spec::{ConnectionInfo, ServerState, ServiceSpec};
+use crate::spec::{Closing, ConnectionInfo, ServerState, ServiceSpec};
 
 /// Orders that are taken in one turn.
 const ORDERS_A_TURN: usize = 1_024;
@@ -46,6 +46,9 @@ impl Worker {
                 }
                 Message::Drain { idle_ms } => self.drain(idle_ms),
                 Message::CutClients => self.cut_clients(),
+                Message::Close(which, reply) => {
+                    let _ = reply.send(self.close(&which));
+                }
                 Message::Verified { number, right } => {
                     if let Some(waiting) = self.passwords.borrow_mut().waiting.get_mut(&number) {
                         waiting.right = Some(right);
@@ -290,6 +293,28 @@ impl Worker {
                 self.reactor.kill(session.task.get());
             }
         }
+    }
+
+    /// Ends the connections of a client, a server or a service, now.
+    fn close(&'static self, which: &Closing) -> usize {
+        let fits = |service: &Service, server: Option<&str>, client: std::net::SocketAddr| {
+            which.fits(service.view().spec.service.name.as_str(), server, client.ip())
+        };
+        let mut idle = self.idle_clients.borrow_mut();
+        let before = idle.len();
+        idle.retain(|_, super::Present { client, .. }| !fits(&client.service, None, client.address));
+        let mut closed = before - idle.len();
+        drop(idle);
+        for session in self.sessions.borrow().values() {
+            let shown = session.shown.borrow();
+            let Some(shown) = shown.as_ref() else { continue };
+            let server = session.server.borrow();
+            if fits(&shown.service, server.as_ref().map(|s| s.name()), shown.client) {
+                self.reactor.kill(session.task.get());
+                closed += 1;
+            }
+        }
+        closed
     }
 
     fn list(&self) -> Vec<ConnectionInfo> {

@@ -1,0 +1,443 @@
+//! The VIPs and floating addresses of a single node: put on the interfaces they belong to, asked for
+//! before, announced, and taken away when nothing wants them any more. The thread of a pair does the same
+//! with its role; both use `Floating`, which knows how.
+//!
+//! What the machine has itself stays as it is. What this program adds is marked in the kernel and noted
+//! in `addresses.json`, before it is added: after a crash the next process knows it again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use evenkeel_api as api;
+use evenkeel_model::Snapshot;
+use evenkeel_platform::{Interface, Network, NetworkChanges, OwnAddress};
+use tracing::{error, info, warn};
+
+use super::pair::{Floating, Guard, NetworkSeen, Place, Spot, floating_of, look, spot, whole};
+
+/// How long somebody who has an address may take to say so, before a commit puts it here.
+const ASK: Duration = Duration::from_millis(150);
+/// The same at a start, and while an address is tried again.
+const ASK_AGAIN: Duration = Duration::from_millis(40);
+/// Interfaces are looked at again after this time, also without news of a change.
+const LOOK: Duration = Duration::from_secs(5);
+/// How long the kernel may take to tell its connections.
+const BUSY: Duration = Duration::from_millis(200);
+
+#[derive(Default)]
+pub struct Addresses {
+    floating: Option<Floating>,
+    changes: Option<NetworkChanges>,
+    seen: u64,
+    look_at: Option<Instant>,
+    /// Added for a configuration that does not run yet.
+    fresh: BTreeSet<Place>,
+    /// The process before has ended: what it left is this one's.
+    alone: bool,
+    /// Why addresses are not here, as it was told.
+    missing: BTreeMap<IpAddr, String>,
+}
+
+/// An address that a configuration wants.
+struct Want {
+    address: IpAddr,
+    prefix: u8,
+    /// It may be where no interface has its network: a router sends it here.
+    routed: bool,
+    /// Nobody has to be able to have it: packets to it are translated wherever they come in.
+    optional: bool,
+}
+
+/// Addresses and what they are to this node. Those of a pair move with the role.
+fn wants(snapshot: &Snapshot, nonlocal: bool) -> Vec<Want> {
+    let vips = |layer4: bool| -> BTreeSet<IpAddr> {
+        let services = snapshot.services.iter().filter(|s| s.mode.is_layer4() == layer4);
+        services.flat_map(|s| s.vips.iter().map(|v| v.address)).collect()
+    };
+    let (of_layer4, of_layer7) = (vips(true), vips(false));
+    // Who lets programs listen on addresses that are elsewhere has somebody else move them.
+    let moved_by_others = nonlocal && snapshot.pair.is_none() && snapshot.addresses.own_vips.is_none();
+    floating_of(snapshot)
+        .into_iter()
+        .filter(|(address, prefix)| !moved_by_others || prefix.is_some() || !of_layer7.contains(address))
+        .map(|(address, prefix)| Want {
+            address,
+            prefix: prefix.unwrap_or(whole(address)),
+            routed: prefix.is_some() || of_layer4.contains(&address),
+            optional: prefix.is_none() && !of_layer4.contains(&address) && !of_layer7.contains(&address),
+        })
+        .collect()
+}
+
+/// Whether programs may listen on addresses that this machine does not have.
+fn binds_elsewhere() -> bool {
+    let set = |file: &str| std::fs::read_to_string(file).is_ok_and(|text| text.trim() == "1");
+    set("/proc/sys/net/ipv4/ip_nonlocal_bind") || set("/proc/sys/net/ipv6/ip_nonlocal_bind")
+}
+
+fn wanted(snapshot: &Snapshot) -> Vec<Want> {
+    wants(snapshot, binds_elsewhere())
+}
+
+fn addresses_of(wants: &[Want]) -> BTreeSet<IpAddr> {
+    wants.iter().map(|w| w.address).collect()
+}
+
+fn file_of(snapshot: &Snapshot) -> PathBuf {
+    snapshot.state_directory.join("addresses.json")
+}
+
+/// Where an address goes, or why it cannot be here.
+fn place_of(want: &Want, seen: &NetworkSeen, added: &BTreeSet<Place>) -> Result<Option<Place>, String> {
+    let way = seen.ways.get(&want.address).copied();
+    match spot(want.address, &seen.own, added, way) {
+        Spot::Own(_) => Ok(None),
+        Spot::Near(interface) => Ok(Some((interface, want.address, want.prefix))),
+        Spot::Routed(interface) if want.routed => Ok(Some((interface, want.address, want.prefix))),
+        Spot::Routed(_) | Spot::Nowhere if want.optional => Ok(None),
+        Spot::Routed(_) | Spot::Nowhere => Err(nowhere(want.address, seen)),
+    }
+}
+
+fn nowhere(address: IpAddr, seen: &NetworkSeen) -> String {
+    let networks = networks_of(address, seen);
+    let here = match networks.is_empty() {
+        true => format!("none has an IPv{} network", if address.is_ipv4() { 4 } else { 6 }),
+        false => format!("there is {}", networks.join(", ")),
+    };
+    let whole = whole(address);
+    format!(
+        "{address} is on no interface of this machine, and none has a network that it is in ({here}): give an interface an address of its network, or take an address of a network that is here; where a router sends it to this machine, say so with floating-ips = [\"{address}/{whole}\"] in [network]"
+    )
+}
+
+/// The networks of a family that this machine is in, with their interfaces.
+fn networks_of(address: IpAddr, seen: &NetworkSeen) -> Vec<String> {
+    let fits = |o: &&OwnAddress| {
+        o.address.is_ipv4() == address.is_ipv4() && o.prefix < whole(o.address) && !o.address.is_loopback()
+    };
+    let own = seen.own.iter().filter(fits).filter(|o| !is_link_local(o.address));
+    own.map(|o| format!("{}/{} on {}", o.address, o.prefix, name_of(&seen.interfaces, o.interface))).collect()
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(a) if a.is_unicast_link_local())
+}
+
+fn name_of(interfaces: &[Interface], index: u32) -> String {
+    let found = interfaces.iter().find(|i| i.index == index);
+    found.map_or_else(|| format!("interface {index}"), |i| i.name.clone())
+}
+
+fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+fn taken(address: IpAddr, mac: [u8; 6]) -> String {
+    format!(
+        "{address} is in use: the machine with the MAC {} answers for it; take another address, or free it there first",
+        mac_text(mac)
+    )
+}
+
+/// What becomes of addresses between two configurations, for a plan; or which of them cannot be here.
+pub fn foresee(old: &Snapshot, new: &Snapshot) -> Result<Vec<api::Step>, (IpAddr, String)> {
+    let (before, after) = (wanted(old), wanted(new));
+    let known = addresses_of(&before);
+    let fresh: Vec<&Want> = after.iter().filter(|w| !known.contains(&w.address)).collect();
+    let stay = addresses_of(&after);
+    let gone: Vec<&Want> = before.iter().filter(|w| !stay.contains(&w.address)).collect();
+    if fresh.is_empty() && gone.is_empty() {
+        return Ok(Vec::new());
+    }
+    let all = known.union(&stay).copied().collect();
+    // Where the network cannot be read nothing is foretold; the commit says what is wrong.
+    let Ok(seen) = Network::open().and_then(|mut network| look(&mut network, &all)) else {
+        return Ok(Vec::new());
+    };
+    let ours: BTreeSet<Place> =
+        seen.own.iter().filter(|o| o.ours).map(|o| (o.interface, o.address, o.prefix)).collect();
+    let mut steps = Vec::new();
+    for want in fresh {
+        let place = place_of(want, &seen, &ours).map_err(|why| (want.address, why))?;
+        let Some((interface, address, prefix)) = place else { continue };
+        let name = name_of(&seen.interfaces, interface);
+        let mut detail = match spot(address, &seen.own, &ours, None) {
+            Spot::Near(_) => format!("is put on {name}"),
+            _ => format!("is put on {name}, to which a route leads: a router must send it here"),
+        };
+        if new.pair.is_some() {
+            detail.push_str(" of the active node");
+        }
+        steps.push(step("add", format!("address {address}/{prefix}"), detail));
+    }
+    for want in gone {
+        let there = seen.own.iter().find(|o| o.address == want.address && o.ours);
+        let Some(there) = there else { continue };
+        let name = name_of(&seen.interfaces, there.interface);
+        let detail = format!("is taken from {name} when its last connection has ended");
+        steps.push(step("remove", format!("address {}/{}", there.address, there.prefix), detail));
+    }
+    Ok(steps)
+}
+
+fn step(action: &str, subject: String, detail: String) -> api::Step {
+    let impact = evenkeel_config::Impact::None.as_str().into();
+    api::Step { action: action.into(), subject, detail, impact }
+}
+
+/// Addresses that this configuration is given by this node, or by the role.
+pub fn placed_by_us(snapshot: &Snapshot) -> BTreeSet<IpAddr> {
+    addresses_of(&wanted(snapshot))
+}
+
+impl Addresses {
+    fn open(&mut self, snapshot: &Snapshot) -> Result<&mut Floating, String> {
+        if self.floating.is_none() {
+            let opened = Floating::new(file_of(snapshot)).and_then(|f| Ok((f, NetworkChanges::watch()?)));
+            let (floating, changes) = opened.map_err(|e| format!("netlink cannot be opened: {e}"))?;
+            self.floating = Some(floating);
+            self.changes = Some(changes);
+        }
+        self.floating.as_mut().ok_or_else(|| "netlink cannot be opened".into())
+    }
+
+    /// Puts those on interfaces that a new configuration wants and the running one does not, or says why
+    /// one cannot be there and changes nothing. At a start the rest is served without it.
+    pub fn prepare(&mut self, running: &Snapshot, new: &Snapshot) -> Result<(), String> {
+        let (wants, strict) = (wanted(new), self.alone);
+        if wants.is_empty() || (new.pair.is_some() && !strict) {
+            return Ok(());
+        }
+        let known = addresses_of(&wanted(running));
+        let is_new = |address: &IpAddr| strict && !known.contains(address);
+        let seen = Network::open().and_then(|mut network| look(&mut network, &addresses_of(&wants)));
+        let seen = seen.map_err(|e| format!("the interfaces cannot be read: {e}"))?;
+        let floating = self.open(new)?;
+        floating.follow(&seen);
+        let mut places = BTreeSet::new();
+        for want in &wants {
+            match place_of(want, &seen, floating.added()) {
+                Ok(place) => places.extend(place),
+                Err(why) if is_new(&want.address) => return Err(why),
+                Err(_) => {}
+            }
+        }
+        // Of a pair the role decides who has them; its thread asks.
+        places.retain(|place| !seen.own.iter().any(|o| o.address == place.1));
+        if new.pair.is_some() || places.is_empty() {
+            return Ok(());
+        }
+        let holders = floating.holders(&places, if strict { ASK } else { ASK_AGAIN });
+        if let Some((address, mac)) = holders.iter().find(|(address, _)| is_new(address)) {
+            return Err(taken(*address, *mac));
+        }
+        places.retain(|place| !holders.contains_key(&place.1));
+        floating.add(&places).map_err(|(address, error)| {
+            format!(
+                "{address} is not on this machine, and cannot be added: {error}; the program needs the right CAP_NET_ADMIN, or: ip addr add {address}/{} dev INTERFACE",
+                whole(address)
+            )
+        })?;
+        self.fresh = places;
+        Ok(())
+    }
+
+    /// The configuration that was prepared for does not come.
+    pub fn take_back(&mut self) {
+        let fresh = std::mem::take(&mut self.fresh);
+        if let Some(floating) = self.floating.as_mut().filter(|_| !fresh.is_empty()) {
+            floating.take_back(&fresh);
+        }
+    }
+
+    /// What the process before left is this one's from now on.
+    pub fn inherit(&mut self, snapshot: &Snapshot) -> Vec<String> {
+        self.alone = true;
+        self.settle(snapshot)
+    }
+
+    /// The addresses of the configuration that runs, and no others. Returns what people must know.
+    pub fn settle(&mut self, snapshot: &Snapshot) -> Vec<String> {
+        self.fresh.clear();
+        if !self.alone {
+            return Vec::new();
+        }
+        if snapshot.pair.is_some() {
+            // They are its thread's.
+            if let Some(mut floating) = self.floating.take() {
+                floating.leave();
+            }
+            return Vec::new();
+        }
+        let nothing = wanted(snapshot).is_empty();
+        if nothing && self.floating.is_none() && !file_of(snapshot).exists() {
+            return Vec::new();
+        }
+        if let Err(why) = self.open(snapshot) {
+            error!(why, "the addresses of this node cannot be followed");
+            return Vec::new();
+        }
+        let news = self.look(snapshot);
+        if nothing && self.floating.as_ref().is_some_and(|f| f.added().is_empty()) {
+            self.floating = None;
+        }
+        news
+    }
+
+    pub fn tick(&mut self, snapshot: &Snapshot) -> Vec<String> {
+        let Some(floating) = self.floating.as_mut().filter(|_| self.alone && snapshot.pair.is_none()) else {
+            return Vec::new();
+        };
+        let now = Instant::now();
+        floating.announce_when_due(now);
+        let changes = self.changes.as_ref().map_or(0, NetworkChanges::of_routes);
+        if changes == self.seen && self.look_at.is_some_and(|at| now < at) {
+            return Vec::new();
+        }
+        self.look(snapshot)
+    }
+
+    /// Follows the interfaces: what is missing comes back, what nobody wants goes.
+    fn look(&mut self, snapshot: &Snapshot) -> Vec<String> {
+        self.look_at = Some(Instant::now() + LOOK);
+        self.seen = self.changes.as_ref().map_or(0, NetworkChanges::of_routes);
+        let Some(floating) = &mut self.floating else { return Vec::new() };
+        let wants = wanted(snapshot);
+        let seen = Network::open().and_then(|mut network| look(&mut network, &addresses_of(&wants)));
+        let seen = match seen {
+            Ok(seen) => seen,
+            Err(error) => {
+                warn!(%error, "the interfaces cannot be read");
+                return Vec::new();
+            }
+        };
+        floating.follow(&seen);
+        let mut missing = BTreeMap::new();
+        let (mut asked, mut unplaced) = (BTreeSet::new(), BTreeSet::new());
+        for want in &wants {
+            let is_here = seen.own.iter().any(|o| o.address == want.address);
+            match place_of(want, &seen, floating.added()) {
+                Ok(Some(place)) if !is_here && !floating.added().contains(&place) => {
+                    asked.insert(place);
+                }
+                Ok(None) if !is_here => drop(unplaced.insert(want.address)),
+                Ok(_) => {}
+                Err(why) => drop(missing.insert(want.address, why)),
+            }
+        }
+        let holders = floating.holders(&asked, ASK_AGAIN);
+        missing.extend(holders.into_iter().map(|(address, mac)| (address, taken(address, mac))));
+        floating.left_out = missing.keys().copied().chain(unplaced).collect();
+        floating.set_wanted(wants.iter().map(|w| (w.address, Some(w.prefix))).collect());
+        let unwanted: BTreeSet<IpAddr> = floating.added().iter().map(|p| p.1).collect();
+        let unwanted = unwanted.difference(&floating.wanted()).copied().collect();
+        floating.in_use = evenkeel_platform::addresses_in_use(&unwanted, BUSY).unwrap_or_default();
+        floating.keep(seen, &mut Guard::none());
+        let is_new = |(address, why): &(&IpAddr, &String)| self.missing.get(*address) != Some(*why);
+        let news: Vec<String> = missing.iter().filter(is_new).map(|(_, why)| why.clone()).collect();
+        news.iter().for_each(|why| error!(why, "an address of this configuration is not here"));
+        for address in self.missing.keys().filter(|a| !missing.contains_key(*a)) {
+            info!(%address, "an address that was missing is here");
+        }
+        self.missing = missing;
+        news
+    }
+
+    /// The end of the process.
+    pub fn end(&mut self, how: End) {
+        let Some(mut floating) = self.floating.take().filter(|_| self.alone) else { return };
+        match how {
+            End::Remove => floating.give(&mut Guard::none()),
+            End::Keep => floating.leave(),
+        }
+    }
+}
+
+/// What becomes of the addresses at the end of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Keep,
+    Remove,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(own: &[(u32, &str, u8)], ways: &[(&str, u32)]) -> NetworkSeen {
+        let own = own.iter().map(|(interface, address, prefix)| OwnAddress {
+            interface: *interface,
+            address: address.parse().unwrap(),
+            prefix: *prefix,
+            ours: false,
+            marked: true,
+        });
+        let interface = |index: u32| Interface {
+            index,
+            name: format!("e{index}"),
+            mac: [0; 6],
+            mtu: 1500,
+            up: true,
+            carrier: true,
+            loopback: false,
+            veth: false,
+        };
+        NetworkSeen {
+            at: Instant::now(),
+            interfaces: (1..4).map(interface).collect(),
+            own: own.collect(),
+            ways: ways.iter().map(|(address, interface)| (address.parse().unwrap(), *interface)).collect(),
+        }
+    }
+
+    fn snapshot(network: &str, vip: &str, mode: &str) -> Snapshot {
+        let port = if mode == "dr" { "" } else { ":80" };
+        let text = format!(
+            "{network}\n[[virtual-service]]\nname = \"web\"\nvip = [\"{vip}:80\"]\nmode = \"{mode}\"\n[[virtual-service.real-server]]\nname = \"a\"\naddress = \"10.0.0.9{port}\"\n"
+        );
+        evenkeel_config::read(&text).unwrap()
+    }
+
+    fn places(snapshot: &Snapshot, seen: &NetworkSeen) -> Vec<Result<Option<Place>, String>> {
+        wants(snapshot, false).iter().map(|want| place_of(want, seen, &BTreeSet::new())).collect()
+    }
+
+    #[test]
+    fn an_address_goes_where_its_network_is_and_else_nowhere() {
+        let here =
+            seen(&[(1, "10.0.0.1", 24), (2, "10.0.0.129", 25), (3, "192.0.2.7", 32)], &[("198.51.100.5", 1)]);
+        let at = |vip: &str, mode: &str| places(&snapshot("", vip, mode), &here);
+        let vip = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert_eq!(at("10.0.0.50", "http"), [Ok(Some((1, vip("10.0.0.50"), 32)))]);
+        assert_eq!(at("10.0.0.200", "tcp"), [Ok(Some((2, vip("10.0.0.200"), 32)))], "the closest network");
+        assert_eq!(at("10.0.0.1", "http"), [Ok(None)], "the machine's own stays its own");
+        assert_eq!(at("127.0.0.5", "http"), [], "it never leaves the machine");
+        assert_eq!(at("0.0.0.0", "http"), []);
+        let refused = at("192.0.2.9", "http").remove(0).unwrap_err();
+        assert!(refused.contains("10.0.0.1/24 on e1") && refused.contains("floating-ips"), "{refused}");
+        // By a default route: nobody would look for it here, unless a router is told to.
+        assert!(at("198.51.100.5", "http")[0].is_err());
+        assert_eq!(at("198.51.100.5", "dr"), [Ok(Some((1, vip("198.51.100.5"), 32)))]);
+        let said = snapshot("[network]\nfloating-ips = [\"198.51.100.5/32\"]", "198.51.100.5", "http");
+        assert_eq!(places(&said, &here), [Ok(Some((1, vip("198.51.100.5"), 32)))]);
+    }
+
+    #[test]
+    fn vips_are_left_to_whoever_moves_them() {
+        let addresses = |network: &str, mode: &str, nonlocal: bool| {
+            addresses_of(&wants(&snapshot(network, "10.0.0.50", mode), nonlocal)).len()
+        };
+        assert_eq!(addresses("", "http", false), 1);
+        assert_eq!(addresses("[network]\nown-vips = false", "http", false), 0);
+        assert_eq!(addresses("", "http", true), 0, "ip_nonlocal_bind says that somebody else does it");
+        assert_eq!(
+            addresses("[network]\nown-vips = true", "http", true),
+            1,
+            "but the file has the last word"
+        );
+        assert_eq!(addresses("", "dr", true), 1, "nothing listens for layer 4");
+    }
+}
