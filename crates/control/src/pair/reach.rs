@@ -1,6 +1,7 @@
 //! Asks the machines of the service networks whether this node still reaches them, on a thread of its
 //! own, while there is a reason to ask: see [`evenkeel_vrrp::reach`].
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
@@ -197,11 +198,12 @@ impl Asker {
     }
 
     fn announcer(&mut self, interface: &Interface) -> std::io::Result<&mut Announcer> {
-        if !self.announcers.contains_key(&interface.index) {
-            let opened = Announcer::open(interface.index, &interface.name, interface.mac)?;
-            self.announcers.insert(interface.index, opened);
+        match self.announcers.entry(interface.index) {
+            Entry::Occupied(open) => Ok(open.into_mut()),
+            Entry::Vacant(place) => {
+                Ok(place.insert(Announcer::open(interface.index, &interface.name, interface.mac)?))
+            }
         }
-        self.announcers.get_mut(&interface.index).ok_or_else(|| std::io::ErrorKind::NotFound.into())
     }
 }
 
