@@ -1,14 +1,16 @@
-//! The ClientHello (RFC 8446 section 4.1.2) of a connection that is passed through unopened: which
-//! host it is for, and which session it wants to resume. Reads no more than it needs.
+//! The ClientHello (RFC 8446 section 4.1.2) of a TLS connection that is passed through without being
+//! decrypted: the host name, the session to resume, the first protocol offered.
+//!
+//! In: the first bytes of a connection. Out: what they say, or that more are needed. Never: a handshake.
 
 /// What a ClientHello says, as far as routing needs it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Hello<'a> {
-    /// Not empty, of host-name characters.
+    /// The host name of the SNI extension: not empty, and only characters of host names.
     pub server_name: Option<&'a str>,
     /// The session that the client wants to resume; empty if none.
     pub session_id: &'a [u8],
-    /// Names the first protocol offered by ALPN.
+    /// The first protocol of the ALPN extension.
     pub alpn: Option<&'a [u8]>,
 }
 
@@ -21,7 +23,7 @@ pub enum NoHello {
     NotTls,
 }
 
-/// A ClientHello that does not fit one record is not looked into.
+/// The length of a record. A ClientHello in several records is [`NoHello::NotTls`].
 const RECORD_AT_MOST: usize = 16 * 1024;
 
 /// Reads a ClientHello that comes in one record.

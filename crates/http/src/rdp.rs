@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 /// What a connection request says, as far as persistence needs it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Request<'a> {
-    /// `mstshash`: Windows cuts it at nine characters; see [`user_key`].
+    /// `mstshash`: the user, which Windows cuts after nine characters; see [`user_key`].
     pub user: Option<&'a [u8]>,
     /// `msts`: the server that the broker chose.
     pub token: Option<SocketAddr>,
@@ -21,13 +21,13 @@ pub enum NoRequest {
     NotRdp,
 }
 
-/// Longer than any client sends.
+/// No client sends a longer request, or a longer user name.
 const LENGTH_AT_MOST: usize = 4096;
 const USER_AT_MOST: usize = 256;
 
 /// Reads a connection request from the beginning of a connection.
 pub fn parse(bytes: &[u8]) -> Result<Request<'_>, NoRequest> {
-    // Version 3, reserved; the code of a connection request.
+    // TPKT: version 3 and a reserved byte. X.224: the code of a connection request.
     for (at, want) in [(0, 3), (1, 0), (5, 0xe0)] {
         if bytes.get(at).is_some_and(|b| *b & if at == 5 { 0xf0 } else { 0xff } != want) {
             return Err(NoRequest::NotRdp);

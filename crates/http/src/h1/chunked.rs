@@ -1,14 +1,16 @@
-//! Where a chunked body ends (RFC 9112 section 7.1), checked to the letter: bytes that pass are
-//! forwarded as they are, so nothing may pass that another reader takes differently.
+//! Finds the end of a chunked body (RFC 9112 section 7.1). Chunks are forwarded as they came, so whatever
+//! another reader could understand differently is refused.
+//!
+//! In: bytes of the body. Out: how many belong to it, where trailers lie. Never: a copy of the body.
 
 use std::ops::Range;
 
 use super::Malformed;
 
-/// Extensions and trailers are allowed, but not much of them.
+/// Bytes of all chunk extensions of a body, and of its trailers.
 const EXTENSION_BYTES: u16 = 256;
 const TRAILER_BYTES: u16 = 4096;
-/// Chunks this small many times over cost more than they carry: their number is bounded by size.
+/// Hexadecimal digits of a chunk's size.
 const SIZE_DIGITS: u8 = 15;
 
 /// Finds the end of a chunked body in the bytes that carry it, fed piece by piece.
@@ -52,13 +54,13 @@ impl Chunked {
         self.state == State::Complete
     }
 
-    /// Where trailers lie in the bytes that were fed last. Without them the body is as good.
+    /// Where trailers lie in the bytes that were fed last. They can be left out: the body stays valid.
     pub fn trailers(&self) -> Range<usize> {
         self.trailers.clone()
     }
 
-    /// Moves what the chunks carry to the front; how many of the bytes belong to the body, and how
-    /// many are in front now.
+    /// Takes the chunks off: moves their data to the front of `bytes`. How many of the bytes belong to the
+    /// body, and how many bytes of data are in front now.
     pub fn extract(&mut self, bytes: &mut [u8]) -> Result<(usize, usize), Malformed> {
         let (mut at, mut kept) = (0, 0);
         while at < bytes.len() && self.state != State::Complete {
@@ -167,14 +169,14 @@ impl Chunked {
         Ok(State::TrailerName)
     }
 
-    /// Extension bytes are counted over the whole body, so that endless small ones end too.
+    /// Counts a byte of an extension or a trailer, over the whole body.
     fn spend(&mut self, limit: u16, error: Malformed) -> Result<(), Malformed> {
         self.spent += 1;
         if self.spent > limit { Err(error) } else { Ok(()) }
     }
 }
 
-/// The first bytes of a trailer's name, enough to know the forbidden ones.
+/// The first bytes of a trailer's name, as many as the longest forbidden name has.
 #[derive(Clone, Copy, Debug, Default)]
 struct TrailerName {
     bytes: [u8; 24],
@@ -189,29 +191,33 @@ impl TrailerName {
         self.len = self.len.saturating_add(1);
     }
 
-    /// Fields that frame, route or authenticate must not come behind a body (RFC 9110 6.5.1).
     fn is_allowed(&self) -> bool {
-        const FORBIDDEN: [&[u8]; 16] = [
-            b"content-length",
-            b"transfer-encoding",
-            b"host",
-            b"connection",
-            b"keep-alive",
-            b"upgrade",
-            b"te",
-            b"trailer",
-            b"expect",
-            b"authorization",
-            b"cookie",
-            b"set-cookie",
-            b"content-encoding",
-            b"content-type",
-            b"content-range",
-            b"proxy-connection",
-        ];
-        let name = self.bytes.get(..usize::from(self.len)).unwrap_or(&self.bytes);
-        !FORBIDDEN.contains(&name)
+        may_be_trailer(self.bytes.get(..usize::from(self.len)).unwrap_or(&self.bytes))
     }
+}
+
+/// Whether a field of this name, in lower case, may come behind a body: fields that frame, route or
+/// authenticate a message must not (RFC 9110 section 6.5.1).
+pub fn may_be_trailer(name: &[u8]) -> bool {
+    const FORBIDDEN: [&[u8]; 16] = [
+        b"content-length",
+        b"transfer-encoding",
+        b"host",
+        b"connection",
+        b"keep-alive",
+        b"upgrade",
+        b"te",
+        b"trailer",
+        b"expect",
+        b"authorization",
+        b"cookie",
+        b"set-cookie",
+        b"content-encoding",
+        b"content-type",
+        b"content-range",
+        b"proxy-connection",
+    ];
+    !FORBIDDEN.contains(&name)
 }
 
 /// Whether a byte may stand in a token (RFC 9110 section 5.6.2).

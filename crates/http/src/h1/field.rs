@@ -1,4 +1,6 @@
-//! Header fields: which ones this proxy acts on, and small readings of their values.
+//! Header fields: which ones this proxy acts on, and how their values are read.
+//!
+//! In: names, values. Out: kinds, numbers, members, cookies. Never: whole heads.
 
 use super::{Malformed, Span};
 
@@ -16,7 +18,7 @@ pub struct Field {
 /// What a field means to this proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FieldKind {
-    /// Passed on unread.
+    /// No meaning here: passed on as it is.
     Other,
     /// `Host`.
     Host,
@@ -38,16 +40,16 @@ pub enum FieldKind {
     SetCookie,
     /// `Cache-Control`.
     CacheControl,
-    /// `X-Forwarded-Proto`, or what servers of CGI take for it.
+    /// `X-Forwarded-Proto`, or a name that CGI, WSGI and PHP servers read as that.
     XForwardedProto,
-    /// Not X-Forwarded-For, but what servers of CGI take for it.
+    /// A name like `X_Forwarded-For`, which CGI, WSGI and PHP servers read as `X-Forwarded-For`.
     LikeXForwardedFor,
     /// Named by `Connection`, so meant for this hop only.
     Nominated,
 }
 
 impl FieldKind {
-    /// It says where a message ends or what it becomes: no route takes it away.
+    /// Whether the field frames the message or changes its protocol: routes cannot remove it.
     pub fn is_framing(self) -> bool {
         matches!(
             self,
@@ -61,7 +63,7 @@ impl FieldKind {
     /// The kind of a field of this name, in upper or lower case.
     pub fn of(name: &[u8]) -> FieldKind {
         let is = |word: &[u8]| name.eq_ignore_ascii_case(word);
-        // Servers of CGI, WSGI and PHP read `_` as `-`.
+        // CGI, WSGI and PHP servers read `_` as `-`.
         let alike = |word: &[u8]| {
             name.iter().zip(word).all(|(a, b)| a.eq_ignore_ascii_case(b) || (*a == b'_' && *b == b'-'))
         };
@@ -96,7 +98,7 @@ pub fn has_member(value: &[u8], word: &[u8]) -> bool {
     members(value).any(|m| m.eq_ignore_ascii_case(word))
 }
 
-/// `1*DIGIT` below 2^63, nothing else.
+/// Reads a `Content-Length`: digits only, below 2^63.
 pub fn content_length(value: &[u8]) -> Result<u64, Malformed> {
     if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
         return Err(Malformed::ContentLength);
@@ -105,7 +107,8 @@ pub fn content_length(value: &[u8]) -> Result<u64, Malformed> {
     number.filter(|n| *n < 1 << 63).ok_or(Malformed::ContentLength)
 }
 
-/// `chunked` alone is understood; other codings are not, and anything else is no coding.
+/// Checks a `Transfer-Encoding`: `chunked` alone is accepted. Other codings before it are
+/// [`Malformed::UnknownCoding`], anything else is [`Malformed::TransferEncoding`].
 pub fn transfer_encoding(value: &[u8]) -> Result<(), Malformed> {
     if value.eq_ignore_ascii_case(b"chunked") {
         return Ok(());
@@ -124,7 +127,8 @@ pub fn transfer_encoding(value: &[u8]) -> Result<(), Malformed> {
     }
 }
 
-/// Fields that `Connection` may not take away, because they mean something to the server behind.
+/// Whether `Connection` may name this field as meant for one hop. Fields that mean something to the server
+/// or to this proxy are passed on although a client names them there.
 pub fn may_be_nominated(name: &[u8]) -> bool {
     const END_TO_END: [&[u8]; 12] = [
         b"cookie",
@@ -183,7 +187,7 @@ fn cookie_value<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     pair.strip_prefix(name)?.strip_prefix(b"=")
 }
 
-/// The word `upgrade` as the sender of a head wrote it.
+/// The word `upgrade` of `Connection` in the sender's spelling.
 pub fn upgrade_word<'a>(fields: &[Field], head: &'a [u8]) -> &'a [u8] {
     let values = fields.iter().filter(|f| f.kind == FieldKind::Connection).map(|f| f.value.of(head));
     let mut words = values.flat_map(|value| value.split(|b| *b == b',')).map(<[u8]>::trim_ascii);

@@ -1,5 +1,5 @@
 //! HTTP/1 (RFC 9112) as functions over bytes: what a head says, where a body ends, how a head is
-//! rewritten. Strict: what two readers could understand differently is refused.
+//! rewritten. It is strict: whatever two readers could understand differently is refused.
 //!
 //! In: bytes. Out: facts, new heads. Never: a socket, a clock, an allocation once warm.
 
@@ -18,7 +18,7 @@ pub const FIELDS: usize = 128;
 /// Bytes of a head at most: a [`Span`] counts no further.
 pub const HEAD_AT_MOST: usize = u16::MAX as usize;
 
-/// Says of a field's name whether the field is meant.
+/// A test of a field's name.
 pub type NameTest<'a> = &'a dyn Fn(&[u8]) -> bool;
 
 /// A stretch of the buffer that a head was parsed from.
@@ -150,7 +150,7 @@ pub enum Malformed {
 }
 
 impl Malformed {
-    /// What a client is told: 400, or what RFC 9110 has for the case.
+    /// The status that the client gets.
     pub fn status(self) -> u16 {
         match self {
             Malformed::TooManyFields => 431,

@@ -1,4 +1,4 @@
-//! A request's head: what it asks, how its body is framed, what goes on to the real server.
+//! A request's head: what it asks for, how its body is framed, how it is rewritten for the real server.
 
 use super::field::{self, Field, FieldKind};
 use super::{FIELDS, Framing, HEAD_AT_MOST, Malformed, NameTest, Span};
@@ -70,7 +70,7 @@ impl Method {
         }
     }
 
-    /// Doing it twice is as good as once (RFC 9110 section 9.2.2).
+    /// Whether doing it twice has the same effect as doing it once (RFC 9110 section 9.2.2).
     pub fn is_idempotent(self) -> bool {
         !matches!(self, Method::Post | Method::Other)
     }
@@ -146,7 +146,7 @@ impl Request {
         self.version_11 = minor == 1;
         let line_end = usize::from(Span::within(head, target.as_bytes()).end) + " HTTP/1.1".len();
         self.line = Span { start: self.method_span.start, end: line_end as u16 };
-        // One empty line before a request is forgiven (RFC 9112 section 2.2).
+        // One empty line before a request is accepted (RFC 9112 section 2.2).
         if !matches!(&head[..usize::from(self.line.start)], b"" | b"\r\n") {
             return Err(Malformed::RequestLine);
         }
@@ -295,8 +295,8 @@ impl Request {
             out.extend_from_slice(edits.method.unwrap_or_else(|| self.method_span.of(head)));
             out.push(b' ');
             out.extend_from_slice(edits.target.unwrap_or_else(|| self.path(head)));
-            // Servers are asked in HTTP/1.1, whatever the client speaks: an old one gets the chunks
-            // of the answer taken off.
+            // Servers are asked in HTTP/1.1, whatever the client speaks. For a client of HTTP/1.0 the chunks
+            // of the answer are taken off.
             out.extend_from_slice(b" HTTP/1.1");
         } else {
             out.extend_from_slice(self.line.of(head));
@@ -308,7 +308,7 @@ impl Request {
         for field in &self.fields {
             let dropped = edits.drops.is_some_and(|drops| drops(field.name.of(head)));
             if dropped && !field.kind.is_framing() {
-                // A request without Host would be none.
+                // HTTP/1.1 requires the field: it is written below, unless a route adds another.
                 drops_host |= field.kind == FieldKind::Host;
                 continue;
             }
@@ -317,7 +317,7 @@ impl Request {
                 FieldKind::Upgrade => self.upgrade,
                 FieldKind::XForwardedProto => edits.forwarded_proto.is_none(),
                 FieldKind::LikeXForwardedFor => edits.forwarded_for.is_none(),
-                // Without a body there is nothing to wait for, and some servers would wait for ever.
+                // Some servers wait for ever for the body that `100-continue` announces and that is not there.
                 FieldKind::Expect => {
                     self.expects_continue || !field.value.of(head).eq_ignore_ascii_case(b"100-continue")
                 }
@@ -361,7 +361,8 @@ impl Request {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// Writes a `Cookie` line without one cookie, or without what stands before its value's `~`; `true` when the line can stay as it is.
+    /// Writes a `Cookie` line without one cookie, or without the part of its value up to `~`. `true`, and
+    /// nothing is written, if the line does not hold the cookie.
     fn write_cookie(&self, head: &[u8], field: &Field, name: &[u8], strip: bool, out: &mut Vec<u8>) -> bool {
         let value = field.value.of(head);
         if field::find_cookie(value, name).is_none() {
@@ -378,7 +379,7 @@ impl Request {
     }
 }
 
-/// Copies fields of a head, neighbours that are written canonically (`Name: value`) in one piece.
+/// Copies fields of a head. Fields that follow each other in the form `Name: value` are copied in one piece.
 pub struct Copier<'a> {
     head: &'a [u8],
     start: usize,
@@ -410,15 +411,15 @@ impl<'a> Copier<'a> {
         }
     }
 
-    /// Writes what was kept so far; needed before anything else is written.
+    /// Writes the fields that were kept; needed before anything else is written.
     pub fn flush(&mut self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.head[self.start..self.end]);
         (self.start, self.end) = (0, 0);
     }
 }
 
-/// A line of a head. What a decoded variable brought must not end it: control characters become
-/// spaces (RFC 9110 section 5.5).
+/// Writes a line of a head. Control characters become spaces (RFC 9110 section 5.5), so that a value from
+/// outside cannot end the line.
 pub fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
@@ -447,7 +448,7 @@ fn valid_host(host: &[u8]) -> bool {
     good_port && name.iter().all(plain) && (port.is_empty() || !name.is_empty())
 }
 
-/// Refuses early what can no longer become a request line, so that noise is not waited for.
+/// Refuses the beginning of something that cannot become a request line, so that nothing waits for the rest.
 fn plausible(buffer: &[u8]) -> Result<(), Malformed> {
     let start = buffer.strip_prefix(b"\r\n").unwrap_or(buffer);
     match start.first() {

@@ -40,9 +40,9 @@ impl Default for Response {
 pub struct Edits<'a> {
     /// `Connection` to write, if any.
     pub connection: Option<&'a str>,
-    /// One a line.
+    /// Values of `Set-Cookie` fields to add, one a line.
     pub set_cookie: Option<&'a str>,
-    /// Mark the response as not for shared caches.
+    /// Mark the answer as not for shared caches: `Cache-Control: private`.
     pub private: bool,
     /// What becomes of a cookie that the real server sets.
     pub cookie: Option<(&'a [u8], CookieEdit<'a>)>,
@@ -52,7 +52,7 @@ pub struct Edits<'a> {
     pub lines: &'a [u8],
     /// Another status, with its phrase.
     pub status: Option<(u16, &'a str)>,
-    /// The client knows no chunks: they are taken off.
+    /// The client knows no chunks: they are taken off and `Transfer-Encoding` stays behind.
     pub without_chunks: bool,
 }
 
@@ -200,7 +200,7 @@ impl Response {
                 }
                 FieldKind::Connection | FieldKind::HopByHop => false,
                 FieldKind::Upgrade => switching || self.status == 426,
-                // Where it cannot be, it says nothing (RFC 9112 section 6.1).
+                // Answers of these statuses must not have the field (RFC 9112 section 6.1).
                 FieldKind::TransferEncoding => {
                     let about_body = matches!(self.framing, Framing::Chunked | Framing::None);
                     about_body && self.status >= 200 && self.status != 204 && !edits.without_chunks
@@ -233,7 +233,7 @@ impl Response {
     }
 }
 
-/// The value of a `Set-Cookie` of this name, with where it begins.
+/// The value of the cookie, and nothing of its attributes, if a `Set-Cookie` sets this cookie.
 fn set_value<'a>(field: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let pair = field.split(|b| *b == b';').next()?.trim_ascii();
     pair.strip_prefix(name)?.strip_prefix(b"=")
@@ -259,7 +259,7 @@ fn write_set_cookie(field: &[u8], name: &[u8], edit: CookieEdit<'_>, out: &mut V
     out.extend_from_slice(b"\r\n");
 }
 
-/// Every line of a head must end in CRLF: the parser alone would take a bare LF too.
+/// Checks that every line of a head ends in CRLF: the parser accepts a bare LF.
 pub fn check_lines(
     head: &[u8],
     first_line_end: usize,

@@ -1,13 +1,13 @@
-//! HPACK (RFC 7541): header fields in few bytes.
+//! HPACK (RFC 7541): compressed header blocks.
 //!
-//! In: header blocks, fields. Out: fields, header blocks. Never: what the fields mean.
+//! In: header blocks, fields. Out: fields, header blocks. Never: the meaning of fields.
 
 use std::collections::VecDeque;
 
 use self::DecodeError::{Malformed, TooMuch};
 
-/// The code lengths of Appendix B; the codes themselves follow from them, because the code is
-/// canonical. The end-of-string symbol, of thirty ones, comes after all of these.
+/// The lengths of the Huffman codes of Appendix B. The code is canonical, so the codes follow from their
+/// lengths. The end-of-string symbol, thirty ones, follows after these.
 #[rustfmt::skip]
 const LENGTHS: [u8; 256] = [
     13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 28,
@@ -23,13 +23,13 @@ const LONGEST: usize = 30;
 /// Codes up to this length are found in one step.
 const SHORT: usize = 9;
 
-/// Symbols in the order of their codes; for each length the first code, and where its symbols
-/// begin.
+/// The Huffman code: symbols in the order of their codes; for each length its first code and the index of
+/// the first symbol of that length.
 struct Code {
     symbols: [u8; 256],
     first: [u32; LONGEST + 2],
     start: [u16; LONGEST + 2],
-    /// By the next nine bits: symbol and length, 0 for longer codes.
+    /// For each value of the next nine bits: the symbol and the length of its code, 0 if that is longer.
     short: [(u8, u8); 1 << SHORT],
 }
 
@@ -69,7 +69,7 @@ const fn canonical() -> Code {
     code
 }
 
-/// Appends what a Huffman-coded string stands for.
+/// Appends the decoded bytes of a Huffman-coded string.
 fn decode_huffman(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeError> {
     let (mut bits, mut held) = (0u64, 0usize);
     let mut rest = bytes.iter();
@@ -82,7 +82,7 @@ fn decode_huffman(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeError> {
         if held == 0 {
             return Ok(());
         }
-        // Padded with ones, as the string itself is.
+        // Bits beyond the end are ones, as padding is.
         let window =
             (if held >= 32 { bits >> (held - 32) } else { bits << (32 - held) | ((1 << (32 - held)) - 1) })
                 as u32;
@@ -107,6 +107,7 @@ fn decode_huffman(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeError> {
     }
 }
 
+/// Finds a symbol whose code is longer than [`SHORT`].
 fn long(window: u32) -> Option<(u8, usize)> {
     (SHORT + 1..=LONGEST).find_map(|length| {
         let code = window >> (32 - length);
@@ -144,12 +145,12 @@ pub enum DecodeError {
     TooMuch,
 }
 
-/// What an entry of the dynamic table costs beside its bytes (section 4.1).
+/// Bytes that an entry of the dynamic table counts for beside its name and value (section 4.1).
 const OVERHEAD: usize = 32;
 /// What literal fields of a block may copy, beside four times the block: names that are taken from the
 /// table by a byte or two can be long.
 const COPIED_AT_MOST: u64 = 32 * 1024;
-/// The size that this program offers its peers: the default.
+/// The size of the dynamic table, the default: no setting changes it here.
 pub const TABLE_SIZE: usize = 4096;
 
 /// Decodes the header blocks of one connection, and keeps its dynamic table.
@@ -178,7 +179,7 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// Decodes a whole header block. `field` is shown every field.
+    /// Decodes a whole header block and calls `field` for each name and value.
     pub fn decode(
         &mut self,
         mut block: &[u8],
@@ -192,7 +193,7 @@ impl Decoder {
                 let (name, value) = self.entry(index)?;
                 field(name, value);
             } else if first & 0xe0 == 0x20 {
-                // The table may change its size at the beginning of a block alone.
+                // Size updates may come only at the beginning of a block (section 4.2).
                 let limit = integer(&mut block, 5)?;
                 if begun || limit > TABLE_SIZE {
                     return Err(Malformed);
@@ -263,7 +264,8 @@ impl Decoder {
     }
 }
 
-/// An integer with a prefix of so many bits (section 5.1); none that is needed is above 2^24.
+/// Reads an integer with a prefix of so many bits (section 5.1). Integers of 2^28 and more are refused:
+/// nothing here is that large.
 fn integer(block: &mut &[u8], prefix: u32) -> Result<usize, DecodeError> {
     let (first, mut rest) = block.split_first().ok_or(Malformed)?;
     let mask = (1usize << prefix) - 1;
@@ -322,18 +324,17 @@ fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
 
 /// The index of a name in the static table.
 fn static_name(name: &[u8]) -> Option<usize> {
-    // Names are found by length and first byte before they are compared.
     STATIC
         .iter()
         .position(|(known, _)| known.len() == name.len() && known.as_bytes() == name)
         .map(|at| at + 1)
 }
 
-/// A literal that no table may keep, here or further on (section 6.2.3).
+/// The first byte of a literal that no table may hold, at this hop or a later one (section 6.2.3).
 const NEVER_INDEXED: u8 = 0x10;
 
-/// Appends a field as a literal that is never indexed: a field that came with that mark must keep it
-/// (section 6.2.3), and fields pass through here without their marks.
+/// Appends a field as a literal that is never indexed. A field that came with that mark must keep it
+/// (section 6.2.3), and the marks are lost where sessions speak HTTP/1: so every field gets it.
 pub fn encode(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     match static_name(name) {
         Some(index) => write_integer(index, 4, NEVER_INDEXED, out),

@@ -128,7 +128,12 @@ fn requests_become_http1_and_answers_frames() {
     peer.request(5, false, &[(":method", "POST")]).unwrap();
     peer.frame(kind::DATA, 0, 5, b"0123456789abcdef").unwrap();
     let mut trailers = Vec::new();
-    frame::write_headers(5, true, &block(&[("x-sum", "9"), ("content-length", "9")]), &mut trailers);
+    frame::write_headers(
+        5,
+        true,
+        &block(&[("x-sum", "9"), ("content-length", "9"), ("content-type", "a/b")]),
+        &mut trailers,
+    );
     peer.send(&trailers).unwrap();
     assert!(
         peer.text(2)

@@ -5,6 +5,7 @@
 use super::fields::{Fields, Malformed, check};
 use super::hpack::{encode, encode_status};
 use super::upgrade::{Switch, is_protocol, is_websocket};
+use crate::h1::chunked::may_be_trailer;
 use crate::h1::field::FieldKind;
 use crate::h1::request::{Method, Request};
 use crate::h1::response::Response;
@@ -32,7 +33,8 @@ pub struct Received {
     pub following: BodyFraming,
 }
 
-/// Writes a request's head as HTTP/1. `ended`: no body follows. `key` is for a WebSocket.
+/// Writes a request's head as HTTP/1. `ended`: no body follows. `key` is the `Sec-WebSocket-Key` that a
+/// WebSocket's request gets.
 pub fn request_to_text(
     fields: &Fields,
     ended: bool,
@@ -63,7 +65,8 @@ pub fn request_to_text(
         (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => return Err(Malformed),
         (Some(authority), _) => authority,
         (None, Some(host)) => host,
-        // Neither has to be there (RFC 9113 section 8.3.1); HTTP/1 then has an empty one (RFC 9112 section 3.2).
+        // A request need not name its host (RFC 9113 section 8.3.1); in HTTP/1 the field is then empty
+        // (RFC 9112 section 3.2).
         (None, None) => b"",
     };
     if hosts.next().is_some() || authority.contains(&b'@') {
@@ -102,8 +105,8 @@ pub fn request_to_text(
     Ok(Received { method: Method::of(if tunnel.is_some() { b"GET" } else { method }), following })
 }
 
-/// Copies all but the pseudo-fields and the host; crumbs of cookies become one line again
-/// (RFC 9113 section 8.2.3). Returns the length of the body, if a field tells it.
+/// Copies all fields but pseudo-fields, `host` and `te`; several `cookie` fields become one line
+/// (RFC 9113 section 8.2.3). Returns the value of `content-length`.
 fn copy_fields(fields: &Fields, out: &mut Vec<u8>) -> Result<Option<u64>, Malformed> {
     let mut length = None;
     for (name, value) in fields.iter() {
@@ -139,7 +142,8 @@ fn line(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes an answer's head as HTTP/1. `switch` is what a client expects that asked for an upgrade.
+/// Writes an answer's head as HTTP/1; its status and the framing of its body. `switch` is set where the
+/// request asked for another protocol.
 pub fn response_to_text(
     fields: &Fields,
     ended: bool,
@@ -190,8 +194,8 @@ pub fn trailers_to_text(fields: &Fields, out: &mut Vec<u8>) -> Result<(), Malfor
     check(fields, true)?;
     out.extend_from_slice(b"0\r\n");
     for (name, value) in fields.iter() {
-        // What frames a message, or routes it, has no business behind it.
-        if !matches!(name, b"content-length" | b"host" | b"cookie" | b"authorization" | b"trailer" | b"te") {
+        // Others would make the session refuse the whole body, as it does for HTTP/1.
+        if may_be_trailer(name) {
             line(name, value, out);
         }
     }
@@ -237,7 +241,7 @@ pub fn request_to_block(
         encode(b":protocol", protocol, out);
     }
     encode(b":scheme", scheme, out);
-    // One without a host has none (RFC 9113, section 8.3.1).
+    // An empty host is left out (RFC 9113 section 8.3.1).
     let host = request.host.of(head);
     if !host.is_empty() {
         encode(b":authority", host, out);
@@ -262,7 +266,7 @@ pub fn request_to_block(
         }
     }
     if grpc {
-        // Servers of gRPC want to know that trailers are read.
+        // gRPC servers require it; the client's own `te` belonged to its hop.
         encode(b"te", b"trailers", out);
     }
     match request.framing {

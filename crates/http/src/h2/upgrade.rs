@@ -7,8 +7,9 @@ use crate::h1::Framing;
 use crate::h1::field::FieldKind;
 use crate::h1::request::{Method, Request};
 
-/// The protocol that a request asks for, where HTTP/2 can say so (RFC 8441): one name, and no body.
-/// Other requests go without; a server may ignore an upgrade anyway (RFC 9110 section 7.8).
+/// The protocol that a request asks to switch to, if an extended CONNECT can ask for it (RFC 8441): a GET
+/// without a body that names one protocol. Other requests are sent without the upgrade, which a server may
+/// ignore anyway (RFC 9110 section 7.8).
 pub fn requested_protocol<'a>(request: &Request, head: &'a [u8]) -> Option<&'a [u8]> {
     if !request.upgrade || request.method != Method::Get || request.framing != Framing::None {
         return None;
@@ -18,7 +19,7 @@ pub fn requested_protocol<'a>(request: &Request, head: &'a [u8]) -> Option<&'a [
     is_protocol(protocol).then_some(protocol)
 }
 
-/// HTTP/2 itself is no protocol to switch to, neither here nor in HTTP/1.
+/// Whether this can be the name of a protocol to switch to. HTTP/2 itself is not offered that way.
 pub fn is_protocol(name: &[u8]) -> bool {
     let token = !name.is_empty() && name.len() <= 64 && name.iter().all(|b| crate::h1::chunked::is_token(*b));
     token && !name.eq_ignore_ascii_case(b"h2c")
@@ -28,14 +29,15 @@ pub fn is_websocket(protocol: &[u8]) -> bool {
     protocol.eq_ignore_ascii_case(b"websocket")
 }
 
-/// What a client of HTTP/1 is told once the server has taken its upgrade.
+/// The fields of the 101 answer that a session reads once the server has accepted the extended CONNECT.
 pub struct Switch {
+    /// `Upgrade`.
     pub protocol: Vec<u8>,
-    /// Of a WebSocket.
+    /// `Sec-WebSocket-Accept`, for a WebSocket.
     pub accept: Option<String>,
 }
 
-/// What a WebSocket's client expects of the answer (RFC 6455 section 4.2.2).
+/// The `Sec-WebSocket-Accept` that proves that the key was read (RFC 6455 section 4.2.2).
 pub fn websocket_accept(request: &Request, head: &[u8]) -> String {
     let named = |f: &&crate::h1::field::Field| f.name.of(head).eq_ignore_ascii_case(b"sec-websocket-key");
     let key = request.fields.iter().find(named).map_or(&b""[..], |f| f.value.of(head));
