@@ -169,8 +169,8 @@ const MUTANTS: &[(&str, &str, &str, &str)] = &[
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let (vrrp, agree) = (Path::new("../vrrp/src"), Path::new("../agree/src"));
-    let files =
-        ["beat", "election", "reach", "seal", "witness"].map(|f| (f, vrrp.join(f).with_extension("rs")));
+    let files = ["beat", "election", "pace", "reach", "seal", "witness"]
+        .map(|f| (f, vrrp.join(f).with_extension("rs")));
     let configuration = ["agreement", "past"].map(|f| (f, agree.join(f).with_extension("rs")));
     let worlds = ["world", "edits", "chance", "plan"]
         .map(|f| (f, PathBuf::from("src/truth").join(f).with_extension("rs")));

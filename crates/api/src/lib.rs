@@ -94,6 +94,8 @@ pub struct Pair {
     pub peer: Option<PairPeer>,
     pub paths: Vec<PairPath>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beats: Option<PairBeats>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub witness: Option<PairWitness>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<PairLink>,
@@ -134,6 +136,17 @@ pub struct PairPath {
     pub heard_ms_ago: Option<u64>,
     /// Why it does not work.
     pub trouble: Option<String>,
+}
+
+/// How often the nodes tell each other that they live.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct PairBeats {
+    pub every_ms: u64,
+    /// Silence on every path for so long is taken for death.
+    pub dead_after_ms: u64,
+    /// Where that time is from.
+    pub why: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenkeel_model::{Mode, Name, PairSettings, VirtualService, VrrpSettings};
+use evenkeel_model::{AdaptiveBeats, Mode, Name, PairSettings, VirtualService, VrrpSettings};
 
 use crate::problem::Problem;
 use crate::section::Section;
@@ -70,6 +70,10 @@ pub fn pair(
         priority,
         failback: table.flag("failback"),
         dead_after: table.number("dead-after", 3),
+        adaptive: (table.text("beats") != Some("fixed")).then(|| AdaptiveBeats {
+            shortest_dead: table.duration("shortest-dead-time", Duration::from_millis(40)),
+            learn: table.duration("learning-time", Duration::from_secs(600)),
+        }),
         takes_over_alone: table.text("on-silence") != Some("wait"),
         join: table.duration("join-wait", Duration::from_secs(1)),
         serial,

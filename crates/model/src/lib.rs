@@ -21,7 +21,7 @@ pub use alert::{AlertSettings, Delivery, EmailSettings, MailSecurity, Receiver, 
 pub use health::{AgentCheck, HealthCheck, HttpProbe, Probe, ScriptProbe, Step};
 pub use layer4::{Addresses, Attach, FlowRate, FlowTimeouts, Layer4, PacketPath, SynCookies, Tunnel};
 pub use name::{Name, NameError};
-pub use pair::{PairSettings, VrrpSettings};
+pub use pair::{AdaptiveBeats, PairSettings, VrrpSettings};
 pub use policy::{
     CookieMethod, CookiePersistence, KeyedPersistence, OutlierRule, Persistence, SameSite, Scheduler,
     SourcePersistence, StatusSet, mask_address,

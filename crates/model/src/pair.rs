@@ -17,6 +17,8 @@ pub struct PairSettings {
     pub failback: bool,
     /// Beats without which the peer counts as dead.
     pub dead_after: u32,
+    /// The time of death follows what is measured, within bounds; `None` is as configured.
+    pub adaptive: Option<AdaptiveBeats>,
     /// What a node does when every path is silent and there is no witness.
     pub takes_over_alone: bool,
     /// How long a node that starts listens before it acts.
@@ -39,6 +41,14 @@ impl PairSettings {
     }
 
     pub const INTERVAL: Duration = Duration::from_millis(50);
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdaptiveBeats {
+    /// Silence for less is never taken for death.
+    pub shortest_dead: Duration,
+    /// How long the peer's beats are measured before anything becomes shorter.
+    pub learn: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
@@ -177,6 +178,26 @@ impl Network {
         }
     }
 
+    /// As [`Network::add_address`], for so long alone: the kernel takes it away where nobody says it again. Its
+    /// grain is a second.
+    pub fn lend_address(
+        &mut self,
+        interface: u32,
+        address: IpAddr,
+        prefix: u8,
+        life: Duration,
+    ) -> io::Result<()> {
+        let mut message = address_message(interface, address, prefix);
+        message.attributes.retain(|a| !matches!(a, AddressAttribute::CacheInfo(_)));
+        let seconds = u32::try_from(life.as_secs()).unwrap_or(u32::MAX);
+        let mut info = CacheInfo::default();
+        // See `address_message` for IPv6.
+        (info.ifa_preferred, info.ifa_valid) = (if address.is_ipv6() { 0 } else { seconds }, seconds);
+        message.attributes.push(AddressAttribute::CacheInfo(info));
+        let flags = NLM_F_CREATE | NLM_F_REPLACE | NLM_F_ACK;
+        self.ask(RouteNetlinkMessage::NewAddress(message), flags).map(drop)
+    }
+
     pub fn remove_address(&mut self, interface: u32, address: IpAddr, prefix: u8) -> io::Result<()> {
         let message = RouteNetlinkMessage::DelAddress(address_message(interface, address, prefix));
         self.ask(message, NLM_F_ACK).map(drop)
@@ -260,7 +281,7 @@ fn count_changes(groups: &[u32]) -> io::Result<Arc<AtomicU64>> {
             let Some(changes) = own.upgrade() else { return };
             changes.fetch_add(1, Relaxed);
             if read.is_err() {
-                std::thread::sleep(std::time::Duration::from_millis(100));
+                std::thread::sleep(Duration::from_millis(100));
             }
         }
     })?;
@@ -391,5 +412,30 @@ mod tests {
         let ours: Vec<IpAddr> = addresses.iter().filter(|a| a.ours).map(|a| a.address).collect();
         assert!(ours.contains(&place), "{addresses:?}");
         assert!(!ours.contains(&"127.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn an_address_that_is_lent_goes_by_itself() {
+        let mut network = Network::open().unwrap();
+        let loopback = network.interfaces().unwrap().into_iter().find(|i| i.loopback).unwrap().index;
+        let places: [(IpAddr, u8); 2] =
+            [("192.0.2.232".parse().unwrap(), 32), ("2001:db8::e7".parse().unwrap(), 128)];
+        let there = |network: &mut Network, place: &IpAddr| {
+            network.addresses().unwrap().iter().any(|a| a.address == *place && a.ours)
+        };
+        for (place, prefix) in places {
+            if let Err(error) = network.lend_address(loopback, place, prefix, Duration::from_secs(100)) {
+                eprintln!("not tested: {error}");
+                continue;
+            }
+            assert!(there(&mut network, &place));
+            // Said again, for a shorter time.
+            network.lend_address(loopback, place, prefix, Duration::from_secs(1)).unwrap();
+            let began = std::time::Instant::now();
+            while there(&mut network, &place) {
+                assert!(began.elapsed() < Duration::from_secs(60), "{place}");
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
     }
 }

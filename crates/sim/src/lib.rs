@@ -5,7 +5,7 @@
 /// The true rules with the world around them.
 pub mod truth {
     pub use evenkeel_agree::{agreement, past};
-    pub use evenkeel_vrrp::{beat, election, reach, seal, witness};
+    pub use evenkeel_vrrp::{beat, election, pace, reach, seal, witness};
 
     pub mod chance;
     pub mod edits;

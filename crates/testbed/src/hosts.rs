@@ -161,7 +161,7 @@ impl Hosts {
     }
 
     /// nginx that answers `HOST CLIENT-ADDRESS PORT` on these ports of every address, takes uploads
-    /// and serves a large file, at /slow in six seconds.
+    /// and serves a large file, at /slow in six seconds, at /drip in minutes.
     pub fn nginx(&self, place: &Place, host: &str, ports: &[u16]) -> Process {
         let folder: PathBuf = place.folder().join(format!("nginx-{host}"));
         std::fs::create_dir_all(&folder).unwrap();
@@ -172,7 +172,7 @@ impl Hosts {
             .map(|kind| format!("{kind}_temp_path {}/{kind};", folder.display()))
             .collect();
         let text = format!(
-            "daemon off; user root; pid {0}/pid; error_log {0}/error.log; events {{}}\nhttp {{ access_log off; client_max_body_size 0; keepalive_requests 1000000; {temporary}\nserver {{ {listen} root {0}; location = / {{ return 200 \"{host} $remote_addr $server_port\"; }} location = /slow {{ alias {0}/large; limit_rate 700k; }} location = /upload {{ proxy_pass http://127.0.0.1:1; proxy_request_buffering on; error_page 502 = /done; }} location = /done {{ return 200 \"took $request_length\"; }} }} }}\n",
+            "daemon off; user root; pid {0}/pid; error_log {0}/error.log; events {{}}\nhttp {{ access_log off; client_max_body_size 0; keepalive_requests 1000000; {temporary}\nserver {{ {listen} root {0}; location = / {{ return 200 \"{host} $remote_addr $server_port\"; }} location = /slow {{ alias {0}/large; limit_rate 700k; }} location = /drip {{ alias {0}/large; limit_rate 20k; }} location = /upload {{ proxy_pass http://127.0.0.1:1; proxy_request_buffering on; error_page 502 = /done; }} location = /done {{ return 200 \"took $request_length\"; }} }} }}\n",
             folder.display()
         );
         let file = folder.join("nginx.conf");

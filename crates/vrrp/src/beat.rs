@@ -65,6 +65,8 @@ pub struct Beat {
     pub asks: bool,
     /// On one of its paths the sender does not hear the receiver, on another it does.
     pub doubts: bool,
+    /// The time of death that the sender would have, by what it has heard; 0 where it does not measure.
+    pub wants_dead_ms: u16,
     /// The sender will not become active within this time, come what may.
     pub promise_ms: u32,
     /// A number of this message, in this life of the sender.
@@ -90,6 +92,7 @@ impl Beat {
         put(0, &[self.role.number(), self.flags()]);
         put(2, &self.fitness.trouble.to_be_bytes());
         put(4, &[self.fitness.priority]);
+        put(6, &self.wants_dead_ms.to_be_bytes());
         put(8, &self.fitness.node.to_be_bytes());
         put(16, &self.promise_ms.to_be_bytes());
         put(20, &self.heard_age_ms.to_be_bytes());
@@ -118,6 +121,7 @@ impl Beat {
             hands_over: bytes[1] & 1 > 0,
             asks: bytes[1] & 2 > 0,
             doubts: bytes[1] & 4 > 0,
+            wants_dead_ms: u16::from_be_bytes([bytes[6], bytes[7]]),
             promise_ms: word(16),
             heard_age_ms: word(20),
             number: long(24),
@@ -144,6 +148,7 @@ mod tests {
             hands_over: true,
             asks: false,
             doubts: true,
+            wants_dead_ms: 97,
             promise_ms: 150,
             number: 77,
             heard: 1 << 40,

@@ -95,6 +95,7 @@ pub struct Election {
     trouble: u16,
     /// A path is silent while another is not.
     doubts: bool,
+    wants_dead_ms: u16,
     /// It is being found out what this node still reaches.
     undecided: bool,
     /// Stays passive until told otherwise.
@@ -140,6 +141,7 @@ impl Election {
             role_since: now,
             trouble: 0,
             doubts: false,
+            wants_dead_ms: 0,
             undecided: false,
             held: false,
             wanted: false,
@@ -214,6 +216,14 @@ impl Election {
 
     pub fn set_trouble(&mut self, trouble: u16) {
         self.trouble = trouble.min(u16::MAX - 1);
+    }
+
+    /// How often beats are sent and without how many the peer is dead, as both have agreed by what they have
+    /// measured (see [`crate::pace::Pace`]), and what the peer is told.
+    pub fn set_pace(&mut self, every_ms: Millis, dead_ms: Millis, wants_dead_ms: Millis) {
+        self.settings.every_ms = every_ms;
+        self.settings.dead_ms = dead_ms;
+        self.wants_dead_ms = u16::try_from(wants_dead_ms).unwrap_or(u16::MAX);
     }
 
     /// What is known of the paths (see [`reach::Reach`]): whether one is silent, and whether it is not known
@@ -376,6 +386,7 @@ impl Election {
             hands_over: handing_over,
             asks,
             doubts: self.doubts,
+            wants_dead_ms: self.wants_dead_ms,
             promise_ms: promise_ms as u32,
             number,
             heard: if peer.is_some() { heard } else { 0 },

@@ -11,6 +11,7 @@ pub mod advert;
 pub mod beat;
 pub mod desk;
 pub mod election;
+pub mod pace;
 pub mod reach;
 pub mod router;
 pub mod seal;

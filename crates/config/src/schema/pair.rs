@@ -33,6 +33,24 @@ pub static PAIR: Table = Table {
             "Beats without which the peer counts as dead, on every path.",
         ),
         key(
+            "beats",
+            Kind::Choice(&[word("adaptive"), word("fixed")]),
+            "adaptive",
+            "`adaptive`: both nodes measure how late beats come, and take the shortest time of death that would not have been wrong in the last four hours, between `shortest-dead-time` and `dead-after` beats of `interval`. `fixed`: always the latter. A pair with a serial line keeps to the latter, too.",
+        ),
+        key(
+            "shortest-dead-time",
+            duration(20, 60_000),
+            "40ms",
+            "With adaptive beats: silence for less is never taken for death.",
+        ),
+        key(
+            "learning-time",
+            duration(1_000, 86_400_000),
+            "10m",
+            "With adaptive beats: how long the peer's are measured before the time of death becomes shorter, after each start of either node.",
+        ),
+        key(
             "on-silence",
             Kind::Choice(&[word("take-over"), word("wait")]),
             "take-over",

@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use evenkeel_platform::{Announcer, Interface, Network, OwnAddress};
 use tracing::{info, warn};
 
 use super::guard::{Guard, Place};
-use super::network_watcher::NetworkSnapshot;
+use super::network_watcher::{LIFE, Lent, NetworkSnapshot};
 use crate::neighbours::is_near;
 
 /// After a takeover, and after the other node was active too, the addresses are announced again at
@@ -32,6 +33,7 @@ pub struct Floating {
     wanted: BTreeSet<(IpAddr, Option<u8>)>,
     places: BTreeSet<Place>,
     held: bool,
+    lent: Option<Arc<Lent>>,
     /// Those on interfaces now, of this program.
     added: BTreeSet<Place>,
     /// When addresses were last added or removed: what was seen before is no longer true.
@@ -117,7 +119,7 @@ fn times_after(now: Instant) -> Vec<Instant> {
 }
 
 impl Floating {
-    /// Writes down at once which addresses it has added.
+    /// Writes down at once which addresses it has added; they stay until they are removed.
     pub fn new(file: PathBuf) -> std::io::Result<Floating> {
         let added = std::fs::read(&file).ok();
         let added = added.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
@@ -127,6 +129,7 @@ impl Floating {
             wanted: BTreeSet::new(),
             places: BTreeSet::new(),
             held: false,
+            lent: None,
             added,
             changed_at: Instant::now(),
             notes: None,
@@ -140,8 +143,8 @@ impl Floating {
         })
     }
 
-    /// Never waits for the disk.
-    pub fn hurried(file: PathBuf) -> std::io::Result<Floating> {
+    /// Never waits for the disk. The addresses are lent: they end with whoever renews them.
+    pub fn hurried(file: PathBuf, lent: Arc<Lent>) -> std::io::Result<Floating> {
         let (notes, inbox) = channel::<BTreeSet<Place>>();
         let own = file.clone();
         std::thread::Builder::new().name("addresses".into()).spawn(move || {
@@ -151,7 +154,7 @@ impl Floating {
                 write_note(&own, &added);
             }
         })?;
-        Ok(Floating { notes: Some(notes), ..Floating::new(file)? })
+        Ok(Floating { notes: Some(notes), lent: Some(lent), ..Floating::new(file)? })
     }
 
     pub fn set_wanted(&mut self, wanted: BTreeSet<(IpAddr, Option<u8>)>) {
@@ -315,12 +318,19 @@ impl Floating {
         for place in self.places.clone() {
             let (interface, address, prefix) = place;
             guard.hold(place);
-            if let Err(error) = self.network.add_address(interface, address, prefix) {
+            let added = match self.lent {
+                Some(_) => self.network.lend_address(interface, address, prefix, LIFE),
+                None => self.network.add_address(interface, address, prefix),
+            };
+            if let Err(error) = added {
                 warn!(%address, interface, %error, "the address cannot be added");
             }
         }
         self.announce_repeatedly();
         self.added.extend(self.places.iter().copied());
+        if let Some(lent) = &self.lent {
+            lent.hold(&self.added);
+        }
         self.note();
         self.changed_at = Instant::now();
     }
@@ -341,6 +351,7 @@ impl Floating {
     }
 
     fn remove_all(&mut self) {
+        self.lent.iter().for_each(|lent| lent.give());
         for (interface, address, prefix) in std::mem::take(&mut self.added) {
             let _ = self.network.remove_address(interface, address, prefix);
         }
@@ -376,6 +387,7 @@ impl Floating {
 
     /// The addresses stay: another process of this node has them now.
     pub fn leave(&mut self) {
+        self.lent.iter().for_each(|lent| lent.leave());
         self.held = false;
         self.added.clear();
     }

@@ -95,6 +95,7 @@ pub struct View {
     pub unreached: Option<String>,
     pub paired: bool,
     pub paths: Vec<(String, Option<Instant>, Option<String>)>,
+    pub beats: Option<evenkeel_api::PairBeats>,
     pub refused: BTreeMap<&'static str, u64>,
     pub announced: Option<Instant>,
     pub unplaced: Vec<IpAddr>,

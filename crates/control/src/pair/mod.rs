@@ -6,6 +6,7 @@ mod handle;
 mod keys;
 mod link;
 mod network_watcher;
+mod pace;
 mod paths;
 mod reach;
 mod removed;
@@ -207,6 +208,7 @@ impl Pair {
                 .into_iter()
                 .map(|(name, heard, trouble)| api::PairPath { name, heard_ms_ago: ago(heard), trouble })
                 .collect(),
+            beats: view.beats,
             witness: view.witness.map(|(address, heard)| api::PairWitness {
                 address: address.to_string(),
                 heard_ms_ago: ago(heard),

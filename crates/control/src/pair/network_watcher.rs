@@ -4,17 +4,72 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use evenkeel_platform::{Interface, Network, OwnAddress};
 use tracing::warn;
 
+use super::guard::Place;
 use crate::neighbours::is_near;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long the kernel keeps an address that nobody asks for again: the daemon and its guard are both dead,
+/// or both stopped.
+pub const LIFE: Duration = Duration::from_secs(8);
+const RENEW: Duration = Duration::from_secs(2);
+
+/// What becomes of the addresses that this node has, shared with the thread that decides.
+#[derive(Default)]
+pub struct Lent {
+    state: AtomicU8,
+    places: Mutex<Option<BTreeSet<Place>>>,
+}
+
+/// This node has them, or they are another process's; or it has given them up.
+const HELD: u8 = 1;
+const LEFT: u8 = 2;
+const GIVEN: u8 = 3;
+
+impl Lent {
+    /// Never waits: what cannot be told now ends by itself, and is held again then.
+    pub fn hold(&self, places: &BTreeSet<Place>) {
+        self.state.store(HELD, SeqCst);
+        if let Ok(mut told) = self.places.try_lock() {
+            *told = Some(places.clone());
+        }
+    }
+
+    /// To be said before they are removed.
+    pub fn give(&self) {
+        self.state.store(GIVEN, SeqCst);
+    }
+
+    pub fn leave(&self) {
+        self.state.store(LEFT, SeqCst);
+    }
+
+    /// Asks for them again. What was given up meanwhile is removed, should this have brought it back.
+    fn renew(&self, network: &mut Network, places: &mut BTreeSet<Place>) {
+        if let Some(new) = self.places.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            *places = new;
+        }
+        for (interface, address, prefix) in places.iter() {
+            if self.state.load(SeqCst) != HELD {
+                return;
+            }
+            if let Err(error) = network.lend_address(*interface, *address, *prefix, LIFE) {
+                warn!(%address, %error, "the address cannot be kept");
+            }
+            if self.state.load(SeqCst) == GIVEN {
+                let _ = network.remove_address(*interface, *address, *prefix);
+            }
+        }
+    }
+}
 
 /// The network at one moment.
 #[derive(Clone, Debug)]
@@ -34,17 +89,22 @@ pub struct NetworkWatcher {
 
 impl NetworkWatcher {
     /// Rings the bell for each look.
-    pub fn open(bell: Arc<OwnedFd>) -> std::io::Result<NetworkWatcher> {
+    pub fn open(bell: Arc<OwnedFd>, lent: Arc<Lent>) -> std::io::Result<NetworkWatcher> {
         let (wanted, inbox) = channel::<BTreeSet<IpAddr>>();
         let (outbox, seen) = channel();
         let mut network = Network::open()?;
         std::thread::Builder::new().name("pair-network_watcher".into()).spawn(move || {
-            let mut wanted = BTreeSet::new();
+            let (mut wanted, mut places) = (BTreeSet::new(), BTreeSet::new());
+            let mut renewed = Instant::now();
             loop {
                 match inbox.recv_timeout(LOOK) {
                     Ok(new) => wanted = inbox.try_iter().last().unwrap_or(new),
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => return,
+                }
+                if renewed.elapsed() >= RENEW {
+                    renewed = Instant::now();
+                    lent.renew(&mut network, &mut places);
                 }
                 match look(&mut network, &wanted) {
                     Ok(seen) => {

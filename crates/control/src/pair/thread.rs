@@ -25,7 +25,8 @@ use tracing::{error, warn};
 use super::floating::Floating;
 use super::guard::Guard;
 use super::handle::{End, Handle, News, Order, Resume, Shared, View};
-use super::network_watcher::{self, NetworkSnapshot, NetworkWatcher};
+use super::network_watcher::{self, Lent, NetworkSnapshot, NetworkWatcher};
+use super::pace::Beats;
 use super::paths::{Path, Received, paths_of};
 use super::reach::{Surroundings, Targets};
 
@@ -59,8 +60,9 @@ pub fn start(start: Start) -> std::io::Result<Handle> {
     let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
     let shared = Arc::new(Shared::new());
     let (own_bell, own_shared) = (bell.clone(), shared.clone());
-    let floating = Floating::hurried(start.addresses_file.clone())?;
-    let network_watcher = NetworkWatcher::open(bell.clone())?;
+    let lent = Arc::new(Lent::default());
+    let floating = Floating::hurried(start.addresses_file.clone(), lent.clone())?;
+    let network_watcher = NetworkWatcher::open(bell.clone(), lent)?;
     let surroundings = Surroundings::open(bell.clone())?;
     surroundings.set_targets(start.targets.clone());
     std::thread::Builder::new().name("pair".into()).spawn(move || {
@@ -98,6 +100,7 @@ struct Thread {
     floating: Floating,
     network_watcher: NetworkWatcher,
     surroundings: Surroundings,
+    beats: Beats,
     guard: Guard,
     orders: Receiver<Order>,
     bell: Arc<OwnedFd>,
@@ -198,6 +201,7 @@ impl Thread {
             floating: senses.floating,
             network_watcher: senses.network_watcher,
             surroundings: senses.surroundings,
+            beats: Beats::of(&settings, 0),
             guard: Guard::start(GUARD),
             orders,
             bell,
@@ -321,7 +325,7 @@ impl Thread {
         }
     }
 
-    fn wait(&self) {
+    fn wait(&mut self) {
         let now = self.now();
         let next = match &self.brain {
             ElectionMode::Pair { election, .. } => election.next_at(now),
@@ -341,6 +345,7 @@ impl Thread {
         }
         let mut count = [0; 8];
         let _ = rustix::io::read(&self.bell, &mut count);
+        self.beats.woke(left);
     }
 
     fn tick(&mut self) {
@@ -366,6 +371,7 @@ impl Thread {
                                 if let Some(beat) = Beat::parse(opened.body) {
                                     if opened.new_life || beat.number > *heard {
                                         *heard = beat.number;
+                                        self.beats.heard(opened.new_life, now);
                                     }
                                     election.hear(beat, opened.new_life, now);
                                 }
@@ -422,6 +428,7 @@ impl Thread {
         let now = self.now();
         if let ElectionMode::Pair { election, .. } = &mut self.brain {
             self.surroundings.look(&self.paths, election, self.trouble, now);
+            self.beats.agree(election, now);
         }
     }
 
@@ -487,6 +494,7 @@ impl Thread {
     fn set_settings(&mut self, settings: PairSettings) {
         if let ElectionMode::Pair { election, .. } = &mut self.brain {
             election.set_settings(settings_of(&settings, self.node));
+            self.beats = Beats::of(&settings, self.started.elapsed().as_millis() as u64);
         }
         let same_paths = (settings.peer, settings.listen, &settings.serial, &settings.routers)
             == (self.settings.peer, self.settings.listen, &self.settings.serial, &self.settings.routers);
@@ -740,6 +748,7 @@ impl Thread {
                 view.peer = election.peer().map(|p| p.beat);
                 view.peer_heard = election.peer().map(|p| at(p.heard_at));
                 view.split_brain = election.is_split();
+                view.beats = Some(self.beats.view(election, self.now()));
                 view.held = election.is_held();
             }
             ElectionMode::Routers(group) => {

@@ -213,6 +213,10 @@ fn show(pair: &api::Pair) -> Outcome {
         let trouble = path.trouble.as_ref().map_or_else(String::new, |t| format!(": {t}"));
         say(&format!("path {}: heard {}{trouble}", path.name, ago(path.heard_ms_ago)))?;
     }
+    if let Some(beats) = &pair.beats {
+        let (every, dead) = (beats.every_ms, beats.dead_after_ms);
+        say(&format!("beats every {every} ms, the peer is dead after {dead} ms of silence: {}", beats.why))?;
+    }
     if let Some(witness) = &pair.witness {
         say(&format!("witness {}: heard {}", witness.address, ago(witness.heard_ms_ago)))?;
     }

@@ -262,7 +262,7 @@ const silent = new Map();
 let opened = 0, reset = 0, longest = 0, heard = 0;
 function one(id) {
   const s = net.connect({ host, port: +port });
-  s.on('connect', () => { opened++; s.write('GET /slow HTTP/1.1\r\nHost: x\r\n\r\n'); });
+  s.on('connect', () => { opened++; s.write('GET /drip HTTP/1.1\r\nHost: x\r\n\r\n'); });
   s.on('data', () => { heard++; note(id); });
   s.on('error', e => { if (e.code === 'ECONNRESET') reset++; });
   s.on('close', () => { note(id); setTimeout(one, 20, id); });
@@ -284,7 +284,7 @@ fn clients_of_a_killed_and_of_a_frozen_daemon_hear_of_it() {
     lab.start_pair("", &shared());
     only(&lab, 0);
     for (signal, node) in [(Signal::STOP, 0), (Signal::KILL, 1)] {
-        let clients = lab.traffic("c", WAITING_CLIENTS, &["10.77.0.100", "80", "64"]);
+        let clients = lab.traffic("c", WAITING_CLIENTS, &["10.77.0.100", "80", "128"]);
         std::thread::sleep(Duration::from_millis(1_500));
         lab.nodes[node].as_ref().unwrap().signal(signal);
         lab.await_role(1 - node, "active");

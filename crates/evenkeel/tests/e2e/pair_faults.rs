@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use evenkeel_testbed::eventually;
 use evenkeel_testbed::pair::NEW_CONNECTIONS;
+use rustix::process::Signal;
 
 use crate::layer4::service;
 use crate::pair::{FRONT, lab};
@@ -73,4 +74,56 @@ fn a_dead_switch_port_with_carrier_is_seen() {
     });
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(changes(&lab), before, "{}{}", lab.log(0), lab.log(1));
+}
+
+/// Nobody is left to take the addresses away but the kernel.
+#[test]
+fn with_the_daemon_and_its_guard_both_gone_the_addresses_go_too() {
+    let Some(mut lab) = lab("pair-unguarded") else { return };
+    lab.start_pair("", &web());
+    let has = |lab: &evenkeel_testbed::pair::PairLab, node| lab.has(node, "10.77.0.100");
+    eventually("the VIP is on the first node", Duration::from_secs(10), || has(&lab, 0));
+    // It is kept for as long as somebody lives.
+    std::thread::sleep(Duration::from_secs(12));
+    assert!(has(&lab, 0), "{}", lab.log(0));
+    for stopped in [true, false] {
+        let active = usize::from(lab.role(1) == "active");
+        let daemon = lab.nodes[active].as_ref().unwrap().id();
+        let children = format!("/proc/{daemon}/task/{daemon}/children");
+        let of_all_threads = std::fs::read_dir(format!("/proc/{daemon}/task")).unwrap().flatten();
+        let children: Vec<String> = of_all_threads
+            .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())
+            .chain(std::fs::read_to_string(children).ok())
+            .flat_map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+            .collect();
+        let guards = children.iter().filter(|pid| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split(|byte| *byte == 0).any(|word| word == b"guard")
+        });
+        let guards: Vec<rustix::process::Pid> =
+            guards.filter_map(|pid| rustix::process::Pid::from_raw(pid.parse().ok()?)).collect();
+        assert!(!guards.is_empty(), "{children:?}");
+        let all = |signal| {
+            guards.iter().for_each(|pid| {
+                let _ = rustix::process::kill_process(*pid, signal);
+            })
+        };
+        // It must not see the end of the other before its own.
+        all(Signal::STOP);
+        lab.nodes[active].as_ref().unwrap().signal(if stopped { Signal::STOP } else { Signal::KILL });
+        if !stopped {
+            all(Signal::KILL);
+        }
+        lab.await_role(1 - active, "active");
+        eventually("the kernel takes the VIP away", Duration::from_secs(60), || !has(&lab, active));
+        assert!(has(&lab, 1 - active));
+        if stopped {
+            all(Signal::CONT);
+            lab.nodes[active].as_ref().unwrap().signal(Signal::CONT);
+            lab.await_role(active, "passive");
+            eventually("it is on one node", Duration::from_secs(30), || {
+                !has(&lab, active) && has(&lab, 1 - active)
+            });
+        }
+    }
 }

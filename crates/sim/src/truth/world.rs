@@ -9,6 +9,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use super::beat::{Beat, Role};
 use super::chance::Chance;
 use super::election::{Election, Event, Settings, Why};
+use super::pace::{Bounds, Pace};
 use super::plan::{FAULTS_END, Fault, START, WITNESS, plan};
 use super::reach::{Reach, WORST};
 use super::seal::{Conversation, Keys, Refused};
@@ -26,6 +27,8 @@ const LEASE: u32 = 200;
 const UNOWNED: Millis = 1_200;
 const END: Millis = FAULTS_END + 4_000;
 const WAYS: usize = 2;
+const BOUNDS: Bounds =
+    Bounds { shortest_dead_ms: 40, longest_dead_ms: DEAD, longest_every_ms: EVERY, learn_ms: 1_000 };
 const KEY: [u8; 32] = [42; 32];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +55,9 @@ struct Node {
     /// By each way, on the world's clock.
     heard_by: [Millis; WAYS],
     reach: Reach,
+    /// In half of the worlds beats adapt.
+    pace: Option<Pace>,
+    heard_local: Millis,
     /// What is wrong with it besides.
     trouble: u16,
     /// Rounds of questions since it began to ask.
@@ -89,6 +95,7 @@ pub struct World {
     with_witness: bool,
     healthy: bool,
     failback: bool,
+    adaptive: bool,
     witness: Option<(Witness, [Conversation; 2])>,
     /// Until when each direction of each way is cut.
     cut: [[[Millis; WAYS]; 3]; 3],
@@ -165,6 +172,7 @@ impl World {
         let with_witness = chance.percent(40);
         let failback = chance.percent(30);
         let delay = 1 + chance.below(8);
+        let adaptive = chance.percent(50);
         let mut world = World {
             attacker: Chance::new(seed ^ 0xa77a_c4e2),
             now: START - 1_000,
@@ -175,6 +183,7 @@ impl World {
             with_witness,
             healthy: seed.is_multiple_of(8),
             failback,
+            adaptive,
             witness: None,
             cut: Default::default(),
             loss: (if chance.percent(30) && !seed.is_multiple_of(8) { chance.below(8) } else { 0 }, END),
@@ -246,6 +255,7 @@ impl World {
         let drift = 2_000 + self.chance.below(100_000);
         let life = self.chance.draw();
         let local = now + offset + now / drift;
+        let pace = self.adaptive.then(|| Pace::new(BOUNDS, local));
         Node {
             life: Life::Runs,
             election: Election::new(settings, local),
@@ -259,6 +269,8 @@ impl World {
             heard_number: 0,
             heard_by: [now; WAYS],
             reach: Reach::default(),
+            pace,
+            heard_local: 0,
             trouble: 0,
             rounds: 0,
         }
@@ -364,7 +376,8 @@ impl World {
         let silences = node.heard_by.iter().map(|heard| self.now.saturating_sub(*heard));
         let alive = node.election.peer_alive();
         let doubts = alive && node.election.peer().is_some_and(|p| p.beat.doubts);
-        let asks = node.reach.look(silences.filter(|_| alive), doubts, DEAD, now);
+        let dead_ms = node.election.settings().dead_ms;
+        let asks = node.reach.look(silences.filter(|_| alive), doubts, dead_ms, now);
         if asks && node.rounds == 0 {
             node.rounds = 1;
             self.order += 1;
@@ -374,6 +387,11 @@ impl World {
         let node = &mut self.nodes[at];
         node.election.set_doubts(node.reach.is_silent(), node.reach.is_undecided(now));
         node.election.set_trouble(node.trouble.saturating_add(node.reach.trouble()));
+        let peer = node.election.peer().filter(|_| alive).map(|p| u64::from(p.beat.wants_dead_ms));
+        if let Some((pace, peer)) = node.pace.as_mut().zip(peer) {
+            let (every, dead) = pace.agree(peer, now);
+            node.election.set_pace(every, dead, pace.wants_dead_ms(now));
+        }
     }
 
     fn round(&mut self, at: usize) {
@@ -461,6 +479,12 @@ impl World {
         let Some(beat) = Beat::parse(opened.body) else { return };
         if opened.new_life || beat.number > node.heard_number {
             node.heard_number = beat.number;
+            let before = std::mem::replace(&mut node.heard_local, now);
+            match &mut node.pace {
+                Some(pace) if opened.new_life || before == 0 => pace.lose(),
+                Some(pace) => pace.hear(now - before, 0, now),
+                None => {}
+            }
         }
         node.election.hear(beat, opened.new_life, now);
         self.heard_at[at] = self.now;
@@ -501,7 +525,10 @@ impl World {
                 node.drift = drift;
                 node.offset = self.nodes[at].offset;
                 let local = self.now + node.offset + self.now / drift;
-                node.election = Election::new(node.election.settings().clone(), local);
+                let settings =
+                    Settings { every_ms: EVERY, dead_ms: DEAD, ..node.election.settings().clone() };
+                node.election = Election::new(settings, local);
+                node.pace = self.adaptive.then(|| Pace::new(BOUNDS, local));
                 self.nodes[at] = node;
                 self.excuse(JOIN + 2 * DEAD);
                 self.at(self.now, Happens::Wakes(at));
@@ -625,7 +652,8 @@ impl World {
             if !runs[1 - at] && self.cut[1 - at][at].iter().any(|until| self.now >= *until) {
                 self.heard_at[at] = self.now;
             }
-            deaf[at] = self.now.saturating_sub(self.heard_at[at]) >= DEAD - 20;
+            let dead_ms = self.nodes[at].election.settings().dead_ms;
+            deaf[at] = self.now.saturating_sub(self.heard_at[at]) >= dead_ms - 20;
         }
         let both_run = runs[0] && runs[1];
         self.check_places(both_run)?;
