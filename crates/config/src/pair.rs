@@ -71,7 +71,7 @@ pub fn pair(
         failback: table.flag("failback"),
         dead_after: table.number("dead-after", 3),
         adaptive: (table.text("beats") != Some("fixed")).then(|| AdaptiveBeats {
-            shortest_dead: table.duration("shortest-dead-time", Duration::from_millis(40)),
+            shortest_dead: table.duration("shortest-dead-time", Duration::from_millis(30)),
             learn: table.duration("learning-time", Duration::from_secs(600)),
         }),
         takes_over_alone: table.text("on-silence") != Some("wait"),

@@ -26,6 +26,7 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 /// Groups of rtnetlink(7).
 const NEIGHBOURS: &[u32] = &[3];
+const LINKS: u32 = 1;
 /// Links, addresses and routes of both families.
 const ROUTES: &[u32] = &[1, 5, 7, 9, 11];
 /// Marks addresses that this program added (IFA_PROTO; kernels before 5.18 pass it over).
@@ -265,6 +266,28 @@ impl NetworkChanges {
     pub fn of_routes(&self) -> u64 {
         self.routes.load(Relaxed)
     }
+}
+
+/// Calls `tell` at the start and whenever something of an interface has changed, its carrier for example,
+/// with what the interfaces are then; until it says that nobody listens. The kernel tells it at once.
+pub fn follow_interfaces(mut tell: impl FnMut(Vec<Interface>) -> bool + Send + 'static) -> io::Result<()> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    socket.add_membership(LINKS)?;
+    let mut network = Network::open()?;
+    std::thread::Builder::new().name("links".into()).spawn(move || {
+        let _ = crate::run_first();
+        loop {
+            if network.interfaces().is_ok_and(|interfaces| !tell(interfaces)) {
+                return;
+            }
+            // An overflow of the socket is news too.
+            if socket.recv_from_full().is_err() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+    })?;
+    Ok(())
 }
 
 fn count_changes(groups: &[u32]) -> io::Result<Arc<AtomicU64>> {

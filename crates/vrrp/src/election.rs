@@ -125,6 +125,8 @@ pub struct Election {
     ask_at: Millis,
     beat_at: Millis,
     sent: VecDeque<(u64, Millis)>,
+    /// The last beat asked for the role.
+    sent_asks: bool,
     split_since: Option<Millis>,
     events: Vec<Event>,
 }
@@ -162,6 +164,7 @@ impl Election {
             ask_at: now,
             beat_at: now,
             sent: VecDeque::new(),
+            sent_asks: false,
             split_since: None,
             events: Vec::new(),
             settings,
@@ -215,7 +218,12 @@ impl Election {
     }
 
     pub fn set_trouble(&mut self, trouble: u16) {
-        self.trouble = trouble.min(u16::MAX - 1);
+        let trouble = trouble.min(u16::MAX - 1);
+        if trouble != self.trouble {
+            self.trouble = trouble;
+            // The other node is to know at once.
+            self.beat_at = self.last_tick;
+        }
     }
 
     /// How often beats are sent and without how many the peer is dead, as both have agreed by what they have
@@ -326,7 +334,12 @@ impl Election {
         match self.role {
             Role::Active => self.hear_as_active(&beat, now),
             Role::Joining if beat.role == Role::Active => self.become_passive(Why::PeerActive, now),
-            Role::Joining | Role::Passive => self.consider(now),
+            Role::Joining | Role::Passive => {
+                self.consider(now);
+                if !self.sent_asks && self.asks(now) {
+                    self.beat_at = now;
+                }
+            }
         }
         let split = self.role == Role::Active && beat.role == Role::Active;
         if !split && self.split_since.take().is_some() {
@@ -376,6 +389,7 @@ impl Election {
             _ => 0,
         };
         self.promised_until = self.promised_until.max(now + promise_ms);
+        self.sent_asks = asks;
         self.sent.push_back((number, now));
         if self.sent.len() > SENT {
             self.sent.pop_front();

@@ -15,7 +15,7 @@ const SPAN: Millis = 3_600_000;
 const SPARE: Millis = 5;
 /// A time of death has so many beats.
 const BEATS: Millis = 4;
-/// It becomes shorter once in this time at most, by a tenth; longer at once.
+/// It becomes shorter once in this time at most, by a fifth; longer at once.
 const STEP: Millis = 1_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +107,7 @@ impl Pace {
         if wanted >= self.dead_ms {
             (self.dead_ms, self.stepped_at) = (wanted, now);
         } else if now >= self.stepped_at + STEP {
-            (self.dead_ms, self.stepped_at) = (wanted.max(self.dead_ms - self.dead_ms.div_ceil(10)), now);
+            (self.dead_ms, self.stepped_at) = (wanted.max(self.dead_ms - self.dead_ms.div_ceil(5)), now);
         }
         // A slower machine, or a line of few bytes a second, keeps its time between two beats.
         self.every_ms = (self.dead_ms / BEATS).max(SHORTEST_EVERY).min(self.bounds.longest_every_ms);
@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(pace.agree(100, now + 1), (25, 100));
         assert_eq!(pace.agree(0, now + 2), (37, 150));
         assert_eq!(pace.agree(9_000, now + 3), (37, 150), "nobody goes beyond what this node was told");
-        assert_eq!(pace.agree(40, now + 2_000), (33, 135), "step by step");
+        assert_eq!(pace.agree(40, now + 2_000), (30, 120), "step by step");
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub static PAIR: Table = Table {
         key(
             "shortest-dead-time",
             duration(20, 60_000),
-            "40ms",
+            "30ms",
             "With adaptive beats: silence for less is never taken for death.",
         ),
         key(

@@ -25,8 +25,8 @@ const AGAIN_MS: &[u64] =
 const EVERY: Duration = Duration::from_secs(60);
 /// Addresses of an interface that are asked for before a takeover.
 const ASKED: usize = 64;
-/// How long somebody who has the address may take to say so.
-const ASK: Duration = Duration::from_millis(25);
+/// How long somebody who has the address may take to say so: its kernel does it, whatever its daemon does.
+const ASK: Duration = Duration::from_millis(15);
 
 pub struct Floating {
     network: Network,

@@ -24,6 +24,8 @@ const ANSWER: Duration = Duration::from_millis(40);
 const SOON: Duration = Duration::from_millis(20);
 const LATER: Duration = Duration::from_millis(250);
 const SOON_ROUNDS: u32 = 4;
+/// A link that is down outweighs all else: nobody reaches the VIPs there.
+const LINK: u16 = 100;
 /// Machines that are asked: a bit each.
 const MOST: usize = 64;
 /// Real servers that are looked at for that.
@@ -61,11 +63,16 @@ pub struct Surroundings {
     told: Option<(u32, u32)>,
     orders: Sender<Order>,
     rounds: Receiver<(u64, u32)>,
+    interfaces: BTreeSet<String>,
+    /// Interfaces with a carrier, at each change.
+    links: Receiver<BTreeSet<String>>,
+    up: Option<BTreeSet<String>>,
     opened: Instant,
 }
 
 impl Surroundings {
     pub fn open(bell: Arc<OwnedFd>) -> std::io::Result<Surroundings> {
+        let links_bell = bell.clone();
         let (orders, inbox) = channel();
         let (outbox, rounds) = channel();
         std::thread::Builder::new().name("pair-reach".into()).spawn(move || {
@@ -76,11 +83,38 @@ impl Surroundings {
                 heard
             });
         })?;
-        let opened = Instant::now();
-        Ok(Surroundings { rules: Reach::default(), asks: false, told: None, orders, rounds, opened })
+        let (tell, links) = channel();
+        evenkeel_platform::follow_interfaces(move |interfaces| {
+            let up = interfaces.into_iter().filter(|i| i.up && i.carrier).map(|i| i.name).collect();
+            let heard = tell.send(up).is_ok();
+            let _ = rustix::io::write(&links_bell, &1u64.to_ne_bytes());
+            heard
+        })?;
+        Ok(Surroundings {
+            rules: Reach::default(),
+            asks: false,
+            told: None,
+            orders,
+            rounds,
+            interfaces: BTreeSet::new(),
+            links,
+            up: None,
+            opened: Instant::now(),
+        })
     }
 
-    pub fn set_targets(&self, targets: Targets) {
+    /// What links of the service networks that are down weigh. The kernel tells of them at once.
+    pub fn links_down(&mut self) -> u16 {
+        if let Some(up) = self.links.try_iter().last() {
+            self.up = Some(up);
+        }
+        let Some(up) = &self.up else { return 0 };
+        let down = self.interfaces.difference(up).count();
+        u16::try_from(down).unwrap_or(u16::MAX).saturating_mul(LINK)
+    }
+
+    pub fn set_targets(&mut self, targets: Targets) {
+        self.interfaces.clone_from(&targets.interfaces);
         let _ = self.orders.send(Order::Targets(targets));
     }
 

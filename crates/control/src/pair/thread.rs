@@ -63,7 +63,7 @@ pub fn start(start: Start) -> std::io::Result<Handle> {
     let lent = Arc::new(Lent::default());
     let floating = Floating::hurried(start.addresses_file.clone(), lent.clone())?;
     let network_watcher = NetworkWatcher::open(bell.clone(), lent)?;
-    let surroundings = Surroundings::open(bell.clone())?;
+    let mut surroundings = Surroundings::open(bell.clone())?;
     surroundings.set_targets(start.targets.clone());
     std::thread::Builder::new().name("pair".into()).spawn(move || {
         let senses = Senses { floating, network_watcher, surroundings };
@@ -426,9 +426,13 @@ impl Thread {
     /// Whether this node may be cut off from the clients, and is to say so.
     fn look_around(&mut self) {
         let now = self.now();
-        if let ElectionMode::Pair { election, .. } = &mut self.brain {
-            self.surroundings.look(&self.paths, election, self.trouble, now);
-            self.beats.agree(election, now);
+        let trouble = self.trouble.saturating_add(self.surroundings.links_down());
+        match &mut self.brain {
+            ElectionMode::Pair { election, .. } => {
+                self.surroundings.look(&self.paths, election, trouble, now);
+                self.beats.agree(election, now);
+            }
+            ElectionMode::Routers(group) => group.set_trouble(trouble),
         }
     }
 
@@ -441,13 +445,7 @@ impl Thread {
                 gate.set(self.shared.is_active());
                 self.gate = Some(gate);
             }
-            Order::Trouble(trouble) => {
-                self.trouble = trouble;
-                // A pair's is set with what the node reaches.
-                if let ElectionMode::Routers(group) = &mut self.brain {
-                    group.set_trouble(trouble);
-                }
-            }
+            Order::Trouble(trouble) => self.trouble = trouble,
             Order::Settings(settings) => self.set_settings(*settings),
             Order::Keys(keys) => self.set_keys(keys),
             Order::Reopen => {
@@ -723,11 +721,16 @@ impl Thread {
         }
     }
 
+    fn own_trouble(&mut self) -> u16 {
+        let links = self.surroundings.links_down();
+        self.trouble.saturating_add(links).saturating_add(self.surroundings.trouble())
+    }
+
     fn show(&mut self) {
         let mut view = View {
             role: Some(self.role()),
             why: self.why.clone(),
-            trouble: self.trouble.saturating_add(self.surroundings.trouble()),
+            trouble: self.own_trouble(),
             unreached: self.surroundings.describe(),
             paired: !self.keys.is_empty(),
             paths: self.paths.iter().map(|p| (p.name.clone(), p.heard_at, p.trouble.clone())).collect(),

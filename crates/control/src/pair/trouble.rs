@@ -10,8 +10,7 @@ use evenkeel_model::{HealthCheck, PairSettings, Probe, ScriptProbe};
 use evenkeel_platform::Network;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-/// How much each weighs. A link that is down outweighs all else: nobody reaches the VIPs there.
-const LINK: u16 = 100;
+/// How much each weighs. Links are weighed by the pair's thread, which the kernel tells of them at once.
 const ADDRESS: u16 = 20;
 const COMMAND: u16 = 20;
 const SERVICES: u16 = 10;
@@ -113,7 +112,7 @@ impl Troubles {
     }
 
     fn each(&self) -> impl Iterator<Item = (String, u16)> + '_ {
-        let links = self.links_down.iter().map(|name| (format!("{name} is down"), LINK));
+        let links = self.links_down.iter().map(|name| (format!("{name} is down"), 0));
         let failing = self.failing.iter().filter(|(_, count)| **count >= FALL);
         let failing = failing.filter_map(|(id, _)| self.names.get(*id as usize).cloned());
         // A moment of it is no reason: probes have just begun, or a real server restarts.

@@ -3,18 +3,18 @@
 use std::time::Duration;
 
 use evenkeel_testbed::eventually;
-use evenkeel_testbed::pair::NEW_CONNECTIONS;
+use evenkeel_testbed::pair::{KEPT_CONNECTIONS, NEW_CONNECTIONS, PairLab};
 use rustix::process::Signal;
 
 use crate::layer4::service;
-use crate::pair::{FRONT, lab};
+use crate::pair::{BACK, FRONT, lab};
 
 fn web() -> String {
     service("web", "10.77.0.100:80", "http", "health-check = { type = \"tcp\", interval = \"1s\" }", FRONT)
 }
 
 /// Drops what comes to an interface of a host, or lets it pass again; its carrier stays.
-fn deafen(lab: &evenkeel_testbed::pair::PairLab, host: &str, interface: &str, deaf: bool) {
+fn deafen(lab: &PairLab, host: &str, interface: &str, deaf: bool) {
     let table = format!(
         "table netdev {interface} {{ chain c {{ type filter hook ingress device {interface} priority 0; policy drop; }}; }}"
     );
@@ -36,7 +36,7 @@ fn a_dead_switch_port_with_carrier_is_seen() {
     for how in ["dead", "deaf", "mute"] {
         let port = format!("{}0", evenkeel_testbed::pair::NODES[active]);
         let host = evenkeel_testbed::pair::NODES[active];
-        let cut = |lab: &evenkeel_testbed::pair::PairLab, on: bool| match (how, on) {
+        let cut = |lab: &PairLab, on: bool| match (how, on) {
             ("dead", true) => lab.hosts.ip("switch", &["link", "set", &port, "nomaster"]),
             ("dead", false) => lab.hosts.ip("switch", &["link", "set", &port, "master", "front"]),
             ("deaf", on) => deafen(lab, host, "e0", on),
@@ -62,9 +62,8 @@ fn a_dead_switch_port_with_carrier_is_seen() {
         active = 1 - active;
     }
     // The switch itself is dead: both reach the same, and nobody's role changes.
-    let changes = |lab: &evenkeel_testbed::pair::PairLab| {
-        (0..2).map(|node| lab.log(node).matches("role changed").count()).sum::<usize>()
-    };
+    let changes =
+        |lab: &PairLab| (0..2).map(|node| lab.log(node).matches("role changed").count()).sum::<usize>();
     let before = changes(&lab);
     for node in ["lb10", "lb20"] {
         lab.hosts.ip("switch", &["link", "set", node, "nomaster"]);
@@ -81,7 +80,7 @@ fn a_dead_switch_port_with_carrier_is_seen() {
 fn with_the_daemon_and_its_guard_both_gone_the_addresses_go_too() {
     let Some(mut lab) = lab("pair-unguarded") else { return };
     lab.start_pair("", &web());
-    let has = |lab: &evenkeel_testbed::pair::PairLab, node| lab.has(node, "10.77.0.100");
+    let has = |lab: &PairLab, node| lab.has(node, "10.77.0.100");
     eventually("the VIP is on the first node", Duration::from_secs(10), || has(&lab, 0));
     // It is kept for as long as somebody lives.
     std::thread::sleep(Duration::from_secs(12));
@@ -124,6 +123,135 @@ fn with_the_daemon_and_its_guard_both_gone_the_addresses_go_too() {
             eventually("it is on one node", Duration::from_secs(30), || {
                 !has(&lab, active) && has(&lab, 1 - active)
             });
+        }
+    }
+}
+
+/// Whether nothing counts as open any more on a node.
+pub fn is_at_rest(lab: &PairLab, node: usize) -> bool {
+    let status = lab.json(node, &["status"]);
+    let none = |value: &serde_json::Value| value == 0;
+    let services = status["virtual-services"].as_array().cloned().unwrap_or_default();
+    none(&status["connections"])
+        && !services.is_empty()
+        && services.iter().all(|service| {
+            let servers = service["real-servers"].as_array().cloned().unwrap_or_default();
+            none(&service["current-connections"])
+                && none(&service["queued"])
+                && servers.iter().all(|server| none(&server["current-connections"]))
+        })
+}
+
+/// Counters of connections that were cut at a change of role come back to zero, however often.
+#[test]
+fn after_many_switch_overs_under_load_every_counter_is_zero() {
+    let Some(mut lab) = lab("pair-counters") else { return };
+    let rounds = std::env::var("EVENKEEL_SWITCH_OVERS").ok().and_then(|n| n.parse().ok()).unwrap_or(8);
+    let check = "health-check = { type = \"tcp\", interval = \"1s\" }";
+    let limit =
+        |text: String| text.replace("address = \"10.77.0.1", "max-connections = 40\n  address = \"10.77.0.1");
+    let text = [
+        limit(service("web", "10.77.0.100:80", "http", check, FRONT)),
+        limit(service("raw", "10.77.0.101:80", "tcp", check, FRONT)),
+        service("back", "10.77.0.102:80", "http", check, BACK),
+    ]
+    .concat();
+    lab.start_pair("", &text);
+    let load: Vec<_> = [
+        (NEW_CONNECTIONS, vec!["10.77.0.100", "80", "15"]),
+        (NEW_CONNECTIONS, vec!["10.77.0.101", "80", "15"]),
+        (KEPT_CONNECTIONS, vec!["10.77.0.100,10.77.0.101,10.77.0.102", "80", "60", "100"]),
+        (WAITING, vec!["10.77.0.100", "80", "20"]),
+        (WAITING, vec!["10.77.0.101", "80", "20"]),
+    ]
+    .into_iter()
+    .map(|(script, arguments)| lab.traffic("c", script, &arguments))
+    .collect();
+    std::thread::sleep(Duration::from_secs(1));
+    let mut active = 0;
+    for round in 0..rounds {
+        let done = lab.cli(active, &["pair", "switch-over"]);
+        assert_eq!(done.code, 0, "round {round}: {}{}", done.out, done.err);
+        active = 1 - active;
+        lab.await_role(active, "active");
+        lab.await_role(1 - active, "passive");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    load.into_iter().for_each(|traffic| drop(traffic.end()));
+    for node in 0..2 {
+        eventually("every counter is zero", Duration::from_secs(60), || is_at_rest(&lab, node));
+    }
+    let answer = lab.hosts.run("c", "curl", &["-sS", "--max-time", "10", "http://10.77.0.100/"]);
+    assert!(answer.out.starts_with('s'), "{answer:?}");
+}
+
+/// Clients whose answers take minutes, and that connect again when they are cut: `HOST PORT COUNT`.
+const WAITING: &str = r#"
+const net = require('net'), fs = require('fs');
+const [out, host, port, count] = process.argv.slice(2);
+let opened = 0;
+function one() {
+  const s = net.connect({ host, port: +port });
+  s.on('connect', () => { opened++; s.write('GET /drip HTTP/1.1\r\nHost: x\r\n\r\n'); });
+  s.on('data', () => {});
+  s.on('error', () => {});
+  s.on('close', () => setTimeout(one, 50));
+}
+for (let i = 0; i < +count; i++) one();
+process.on('SIGTERM', () => { fs.writeFileSync(out, JSON.stringify({ opened })); process.exit(0); });
+"#;
+
+/// Beats become more frequent where none is late, the reason is told, and a node that is gone is replaced
+/// by what they say. `EVENKEEL_ROUNDS` for figures.
+#[test]
+fn adaptive_beats_follow_what_is_measured() {
+    let Some(mut lab) = lab("pair-adaptive") else { return };
+    let rounds = std::env::var("EVENKEEL_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    lab.start_pair("learning-time = \"1s\"", &web());
+    let beats = |lab: &PairLab, node| lab.json(node, &["pair", "status"])["beats"].clone();
+    let quick = |lab: &PairLab| {
+        eventually("beats adapt", Duration::from_secs(120), || {
+            (0..2).all(|node| beats(lab, node)["dead-after-ms"].as_u64().is_some_and(|ms| ms < 150))
+        });
+    };
+    quick(&lab);
+    assert!(beats(&lab, 0)["why"].as_str().unwrap().contains("after its time"), "{}", beats(&lab, 0));
+    let mut active = 0;
+    for (fault, ports) in [("kill -9", &[][..]), ("link down", &["0"]), ("power cut", &["0", "1", "2"])] {
+        for _ in 0..rounds {
+            quick(&lab);
+            if rounds > 1 {
+                std::thread::sleep(Duration::from_secs(10));
+            }
+            let now = beats(&lab, active);
+            let client = lab.traffic("c", NEW_CONNECTIONS, &["10.77.0.100", "80", "5"]);
+            std::thread::sleep(Duration::from_secs(2));
+            let name = evenkeel_testbed::pair::NODES[active];
+            let set = |lab: &PairLab, state: &str| {
+                for port in ports {
+                    lab.hosts.ip("switch", &["link", "set", &format!("{name}{port}"), state]);
+                }
+            };
+            match ports {
+                [] => lab.nodes[active].take().unwrap().signal(Signal::KILL),
+                _ => set(&lab, "down"),
+            }
+            lab.await_role(1 - active, "active");
+            std::thread::sleep(Duration::from_secs(2));
+            let seen = client.end();
+            eprintln!("{fault}: gap {} ms, slowest {} ms, beats {now}", seen["gap_ms"], seen["slowest_ms"]);
+            assert!(seen["gap_ms"].as_u64().unwrap() < 5_000, "{fault}: {seen}");
+            match ports {
+                [] => lab.start(active),
+                _ => set(&lab, "up"),
+            }
+            // Where both were active, one of them stays so.
+            eventually("one is active", Duration::from_secs(20), || {
+                let mut roles = [lab.role(0), lab.role(1)];
+                roles.sort();
+                roles == ["active", "passive"]
+            });
+            active = usize::from(lab.role(1) == "active");
         }
     }
 }
