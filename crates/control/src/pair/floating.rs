@@ -318,11 +318,9 @@ impl Floating {
         for place in self.places.clone() {
             let (interface, address, prefix) = place;
             guard.hold(place);
-            let added = match self.lent {
-                Some(_) => self.network.lend_address(interface, address, prefix, LIFE),
-                None => self.network.add_address(interface, address, prefix),
-            };
-            if let Err(error) = added {
+            // One that a pair had before is there for a few seconds more: it is said again, for ever.
+            let life = if self.lent.is_some() { LIFE } else { Duration::MAX };
+            if let Err(error) = self.network.lend_address(interface, address, prefix, life) {
                 warn!(%address, interface, %error, "the address cannot be added");
             }
         }
