@@ -10,7 +10,7 @@ use crate::section::Section;
 
 pub fn alerts(root: Section<'_>, problems: &mut Vec<Problem>) -> AlertSettings {
     let empty = toml::de::DeTable::new();
-    let table = root.section("alerts").unwrap_or(Section { table: &empty });
+    let table = root.section("alerts").unwrap_or(Section { table: &empty, ..root });
     let mut receivers = Vec::new();
     let kinds = |section: Section<'_>| -> Vec<String> { section.texts("kinds") };
     for (email, span) in table.sections("email") {

@@ -22,7 +22,8 @@ use crate::problem::Problem;
 use crate::schema::{POOL_RULES, ROOT};
 use crate::section::{Section, network};
 use crate::suggest::nearest;
-use crate::{alert, layer4, pair, route, tls, validate};
+use crate::validate::{self, Findings};
+use crate::{alert, layer4, pair, route, tls};
 
 /// Ports that one layer-7 service may listen on.
 const PORTS_AT_MOST: usize = 4096;
@@ -36,14 +37,16 @@ pub fn read(text: &str) -> Result<Snapshot, Vec<Problem>> {
         .collect();
     if problems.is_empty() {
         let root = document.get_ref();
-        validate::table(root, 0..0, &ROOT, &mut problems);
+        let mut found = Findings::default();
+        validate::table(root, 0..0, &ROOT, &mut found);
+        problems = found.problems;
         let mut builder = Builder {
             problems: &mut problems,
             bound: HashMap::new(),
             taken: layer4::Taken::default(),
             log_format: LogFormat::default(),
         };
-        let snapshot = builder.snapshot(Section { table: root });
+        let snapshot = builder.snapshot(Section { table: root, parsed: &found.parsed });
         if problems.is_empty() {
             return Ok(snapshot);
         }
@@ -52,11 +55,12 @@ pub fn read(text: &str) -> Result<Snapshot, Vec<Problem>> {
     Err(problems)
 }
 
-fn line_format(text: &str) -> LogFormat {
-    match text {
-        "haproxy" => LogFormat::Haproxy,
-        "json" => LogFormat::Json,
-        text => LogFormat::Line(text.to_owned()),
+/// How lines are written; none where the key is not there.
+fn line_format(table: Section<'_>, key: &str) -> Option<LogFormat> {
+    match table.text(key)? {
+        "haproxy" => Some(LogFormat::Haproxy),
+        "json" => Some(LogFormat::Json),
+        _ => table.line_format(key).map(LogFormat::Line),
     }
 }
 
@@ -103,11 +107,11 @@ impl Builder<'_> {
     fn snapshot(&mut self, root: Section<'_>) -> Snapshot {
         let empty = DeTable::new();
         let section = |key: &str| root.section(key).map(|s| s.table);
-        let admin = self.admin(Section { table: section("admin").unwrap_or(&empty) });
-        let log = Section { table: section("log").unwrap_or(&empty) };
-        self.log_format = log.text("format").map(line_format).unwrap_or_default();
-        let state = Section { table: section("state").unwrap_or(&empty) };
-        let limits = Section { table: section("limits").unwrap_or(&empty) };
+        let admin = self.admin(Section { table: section("admin").unwrap_or(&empty), ..root });
+        let log = Section { table: section("log").unwrap_or(&empty), ..root };
+        self.log_format = line_format(log, "format").unwrap_or_default();
+        let state = Section { table: section("state").unwrap_or(&empty), ..root };
+        let limits = Section { table: section("limits").unwrap_or(&empty), ..root };
 
         let mut pools = self.shared_pools(root);
         let tables = route::tables(root, self.problems);
@@ -430,11 +434,9 @@ impl Builder<'_> {
 
     /// Its own, or everybody's.
     fn format_of_lines(&mut self, table: Section<'_>, mode: Mode) -> LogFormat {
-        let Some(text) = table.text("log-format") else { return self.log_format.clone() };
-        let format = line_format(text);
-        if let LogFormat::Line(text) = &format
+        let Some(format) = line_format(table, "log-format") else { return self.log_format.clone() };
+        if let LogFormat::Line(line) = &format
             && mode != Mode::Http
-            && let Ok(line) = evenkeel_rules::LineFormat::parse(text)
             && line.requests().iter().any(evenkeel_rules::Template::needs_http)
         {
             self.problem(
@@ -594,8 +596,7 @@ fn tcp_keep_alive(table: Section<'_>, key: &str) -> Option<TcpKeepAlive> {
 
 fn timeouts(table: Section<'_>) -> Timeouts {
     let empty = DeTable::new();
-    let table = table.section("timeouts").map_or(&empty, |s| s.table);
-    let section = Section { table };
+    let section = table.section("timeouts").unwrap_or(Section { table: &empty, ..table });
     let seconds = |key, default| section.duration(key, Duration::from_secs(default));
     Timeouts {
         connect: seconds("connect", 4),

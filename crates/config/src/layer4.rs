@@ -50,7 +50,7 @@ const TIMEOUTS_OF_LAYER4: &[&str] = &["syn", "established", "closing", "closed",
 /// Reads what a service of layer 4 has; of another one, reports what it cannot have.
 pub fn of_service(table: Section<'_>, mode: Mode, problems: &mut Vec<Problem>) -> Option<Layer4> {
     let empty = DeTable::new();
-    let timeouts = Section { table: table.section("timeouts").map_or(&empty, |s| s.table) };
+    let timeouts = Section { table: table.section("timeouts").map_or(&empty, |s| s.table), ..table };
     let (keys, timeout_keys, needs) = match mode.is_layer4() {
         true => (OF_LAYER7, TIMEOUTS_OF_LAYER7, "\"http\" or \"tcp\""),
         false => (OF_LAYER4, TIMEOUTS_OF_LAYER4, "\"dr\", \"nat\", \"tun\" or \"snat\""),
@@ -79,7 +79,7 @@ pub fn of_service(table: Section<'_>, mode: Mode, problems: &mut Vec<Problem>) -
     for (key, needed) in of_mode.iter().filter(|(k, needed)| *needed != mode && table.value(k).is_some()) {
         refuse(table.span(key), key, &format!("{:?}", needed.as_str()));
     }
-    let protection = Section { table: table.section("protection").map_or(&empty, |s| s.table) };
+    let protection = Section { table: table.section("protection").map_or(&empty, |s| s.table), ..table };
     let both_ways = matches!(mode, Mode::Nat | Mode::Snat);
     if !both_ways && protection.value("syn-cookies").is_some() {
         refuse(
@@ -233,7 +233,7 @@ impl Taken {
 
 pub fn packet_path(root: Section<'_>) -> PacketPath {
     let empty = DeTable::new();
-    let table = Section { table: root.section("layer-4").map_or(&empty, |s| s.table) };
+    let table = Section { table: root.section("layer-4").map_or(&empty, |s| s.table), ..root };
     PacketPath {
         connections: table.number("connections", 1_000_000),
         persistent: table.number("persistent-clients", 262_144),
@@ -250,7 +250,7 @@ pub fn packet_path(root: Section<'_>) -> PacketPath {
 
 pub fn addresses(root: Section<'_>) -> Addresses {
     let empty = DeTable::new();
-    let table = Section { table: root.section("network").map_or(&empty, |s| s.table) };
+    let table = Section { table: root.section("network").map_or(&empty, |s| s.table), ..root };
     Addresses {
         own_vips: table.value("own-vips").map(|_| table.flag("own-vips")),
         remove_at_stop: table.text("at-stop") == Some("remove"),

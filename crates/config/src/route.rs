@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_model::{Action, AnswerRoute, Answers, HeaderEdit, Mode, Name, RateRule, Route, TableRule};
-use evenkeel_rules::{Expression, Fetch, Template};
+use evenkeel_rules::{Expression, Fetch, MapMatch, ParseError, Template};
 
 use crate::problem::Problem;
 use crate::section::{Section, rate};
@@ -28,8 +28,8 @@ pub fn tables(root: Section<'_>, problems: &mut Vec<Problem>) -> Vec<Arc<TableRu
             problems.push(Problem::new(place, format!("a second table is named {name}")));
             continue;
         }
-        let asks_map = |text: &str| Template::parse(text).is_ok_and(|t| !t.files().is_empty());
-        if table.text("key").is_some_and(asks_map) {
+        let Some(key) = text_or(table, "key", "{source}", problems) else { continue };
+        if !key.files().is_empty() {
             let place = table.span("key").unwrap_or(0..0);
             let problem = Problem::new(place, "the key of a table asks no map");
             problems.push(
@@ -38,7 +38,7 @@ pub fn tables(root: Section<'_>, problems: &mut Vec<Problem>) -> Vec<Arc<TableRu
         }
         all.push(Arc::new(TableRule {
             name,
-            key: table.text("key").unwrap_or("{source}").to_owned(),
+            key,
             size: table.number("size", 65_536),
             expire: table.duration("expire", Duration::from_secs(600)),
             period: table.duration("period", Duration::from_secs(10)),
@@ -57,7 +57,7 @@ pub fn read(service: Section<'_>, mode: Mode, names: &Names, problems: &mut Vec<
             problems.push(Problem::new(place, format!("the service has a second route named {name}")));
         }
         let mut reader = Reader { table, mode, names, problems: &mut *problems, of_answers: false };
-        let when = reader.condition();
+        let Ok(when) = reader.condition() else { continue };
         let actions = reader.actions();
         let ends: Vec<usize> = (0..actions.len()).filter(|i| actions[*i].is_final()).collect();
         if actions.is_empty() {
@@ -98,7 +98,7 @@ pub fn read_answers(
             problem(format!("the service has a second answer-route named {name}"), "names are unique");
         }
         let mut reader = Reader { table, mode, names, problems: &mut *problems, of_answers: true };
-        let when = reader.condition();
+        let Ok(when) = reader.condition() else { continue };
         let actions = reader.answer_actions();
         let stop = table.flag("stop");
         let of = match table.text("of") {
@@ -127,6 +127,31 @@ pub fn read_answers(
     all
 }
 
+/// The text under a key, or the one that stands for it. None where the validator has refused it.
+fn text_or(section: Section<'_>, key: &str, default: &str, problems: &mut Vec<Problem>) -> Option<Template> {
+    match section.value(key) {
+        Some(_) => section.template(key),
+        None => parsed(default, None, key, problems),
+    }
+}
+
+/// Parses a text that no key of the schema is a text with variables for.
+fn parsed(
+    text: &str,
+    place: Option<Range<usize>>,
+    key: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<Template> {
+    let refuse = |error: ParseError| {
+        let problem = Problem::new(place.unwrap_or(0..0), format!("`{key}`: {}", error.message));
+        problems.push(problem.help(error.help.unwrap_or_default()));
+    };
+    Template::parse(text).map_err(refuse).ok()
+}
+
+/// The validator has refused the text.
+struct Refused;
+
 struct Reader<'a, 'p> {
     /// There is an answer to ask about.
     of_answers: bool,
@@ -142,11 +167,15 @@ impl<'a> Reader<'a, '_> {
         self.problems.push(if help.is_empty() { problem } else { problem.help(help) });
     }
 
-    fn condition(&mut self) -> Option<String> {
-        let text = self.table.text("when")?;
+    /// The condition. Where the text is refused the route must not be built: without a condition it
+    /// would hold always.
+    fn condition(&mut self) -> Result<Option<Expression>, Refused> {
         let table = self.table;
+        if table.value("when").is_none() {
+            return Ok(None);
+        }
         let place = || table.span("when");
-        let expression = Expression::parse(text).ok()?;
+        let expression = table.condition("when").ok_or(Refused)?;
         if let Some(test) = expression.needs_http().filter(|_| self.mode == Mode::Tcp) {
             let message = format!("{test} asks about a request, which mode \"tcp\" does not read");
             self.problem(
@@ -173,7 +202,7 @@ impl<'a> Reader<'a, '_> {
             let asked = arguments.first().map_or("", String::as_str);
             self.known(kind, asked, known, place());
         }
-        Some(text.to_owned())
+        Ok(Some(expression))
     }
 
     fn known(&mut self, kind: &str, name: &str, known: &HashSet<String>, place: Option<Range<usize>>) {
@@ -255,13 +284,13 @@ impl<'a> Reader<'a, '_> {
             all.push(Action::RewriteMethod(method.into()));
         }
         if self.http("rewrite-path") {
-            all.extend(self.table.text("rewrite-path").map(|t| Action::RewritePath(t.into())));
+            all.extend(self.table.template("rewrite-path").map(Action::RewritePath));
         }
         if self.http("rewrite-query") {
-            all.extend(self.table.text("rewrite-query").map(|t| Action::RewriteQuery(t.into())));
+            all.extend(self.table.template("rewrite-query").map(Action::RewriteQuery));
         }
         if self.http("rewrite-uri") {
-            all.extend(self.table.text("rewrite-uri").map(|t| Action::RewriteUri(t.into())));
+            all.extend(self.table.template("rewrite-uri").map(Action::RewriteUri));
         }
         self.headers("", Action::Header, &mut all);
         self.headers("response-", Action::ResponseHeader, &mut all);
@@ -274,52 +303,52 @@ impl<'a> Reader<'a, '_> {
         if let Some(limit) = self.table.section("rate-limit")
             && let Some((count, period)) = limit.text("rate").and_then(rate)
         {
+            let status = limit.number("status", 429);
             let key = self.key(limit, "{source}");
-            all.push(Action::RateLimit(RateRule { key, count, period, status: limit.number("status", 429) }));
+            all.extend(key.map(|key| Action::RateLimit(RateRule { key, count, period, status })));
         }
         if let Some(limit) = self.table.section("concurrency-limit") {
             let key = self.key(limit, "{source}");
             let (max, status) = (limit.number("max", 1), limit.number("status", 429));
-            all.push(Action::ConcurrencyLimit { key, max, status });
+            all.extend(key.map(|key| Action::ConcurrencyLimit { key, max, status }));
         }
         all
     }
 
-    fn key(&mut self, section: Section<'_>, default: &str) -> String {
-        let text = section.text("key").unwrap_or(default);
-        let needs = Template::parse(text).is_ok_and(|t| t.needs_http());
-        if needs && self.mode == Mode::Tcp {
+    fn key(&mut self, section: Section<'_>, default: &str) -> Option<Template> {
+        let text = text_or(section, "key", default, self.problems)?;
+        if text.needs_http() && self.mode == Mode::Tcp {
             self.problem(
                 section.span("key"),
                 "the key asks about a request, which mode \"tcp\" does not read".into(),
                 String::new(),
             );
         }
-        text.to_owned()
+        Some(text)
     }
 
     /// Pairs of a name and a text with variables.
-    fn templates(&mut self, key: &str) -> Vec<(String, String)> {
+    fn templates(&mut self, key: &str) -> Vec<(String, Template)> {
         if self.table.value(key).is_none() {
             return Vec::new();
         }
         self.http(key);
         let mut all = Vec::new();
         for (name, value) in self.table.entries(key) {
-            let Some(text) = value.get_ref().as_str() else { continue };
-            if !self.of_answers && Template::parse(text).is_ok_and(|t| t.needs_answer()) {
+            let Some(text) = self.table.template_of(value) else { continue };
+            if !self.of_answers && text.needs_answer() {
                 let message = format!("{name} asks about an answer, which there is none of yet");
                 let help = "it can be asked in [[virtual-service.answer-route]]";
                 self.problem(Some(value.span()), message, help.into());
             }
-            all.push((name.to_owned(), text.to_owned()));
+            all.push((name.to_owned(), text));
         }
         all
     }
 
     fn answer_actions(&mut self) -> Vec<Action> {
         let mut all = Vec::new();
-        let pairs = |all: &mut Vec<Action>, pairs: Vec<(String, String)>, set: bool| {
+        let pairs = |all: &mut Vec<Action>, pairs: Vec<(String, Template)>, set: bool| {
             all.extend(pairs.into_iter().map(|(name, value)| match set {
                 true => Action::SetVariable { name, value },
                 false => Action::Capture { name, value },
@@ -387,8 +416,12 @@ impl<'a> Reader<'a, '_> {
         {
             let key = self.key(map, if self.mode == Mode::Tcp { "{sni}" } else { "{host}" });
             let default = self.reference(map, "default", "pool");
-            let matching = map.text("match").unwrap_or("stars").to_owned();
-            all.push(Action::PoolMap { key, file: file.into(), matching, default });
+            // A word that there is none of was refused by the schema.
+            let matching = map.text("match").map_or(Some(MapMatch::Stars), MapMatch::of);
+            all.extend(key.zip(matching).map(|(key, matching)| {
+                let file = file.into();
+                Action::PoolMap { key, file, matching, default }
+            }));
         }
         if self.http("redirect")
             && let Some(redirect) = self.table.section("redirect")
@@ -398,11 +431,8 @@ impl<'a> Reader<'a, '_> {
                 let message = format!("{status} is no redirection");
                 self.problem(redirect.span("status"), message, "301, 302, 303, 307 or 308".into());
             }
-            all.push(Action::Redirect {
-                location: redirect.text("location").unwrap_or_default().to_owned(),
-                status,
-                drop_query: redirect.flag("drop-query"),
-            });
+            let (location, drop_query) = (redirect.template("location"), redirect.flag("drop-query"));
+            all.extend(location.map(|location| Action::Redirect { location, status, drop_query }));
         }
         if self.http("answer")
             && let Some(answer) = self.table.section("answer")
@@ -416,16 +446,18 @@ impl<'a> Reader<'a, '_> {
                 );
             }
             let variables = answer.flag("variables");
-            if variables && let Err(error) = evenkeel_rules::Template::parse(&body) {
-                let help = error.help.unwrap_or_default();
-                self.problem(self.table.span("answer"), format!("`body`: {}", error.message), help);
-            }
+            let has_text = variables && answer.value("file").is_none();
+            let text = match has_text {
+                true => parsed(&body, self.table.span("answer"), "body", self.problems),
+                false => None,
+            };
             all.push(Action::Answer {
                 status: answer.number("status", 200),
                 content_type: answer.text("content-type").map(str::to_owned),
                 file: answer.text("file").map(Into::into),
                 body,
                 variables,
+                text,
             });
         }
         if let Some(deny) = self.table.section("deny") {
@@ -438,5 +470,102 @@ impl<'a> Reader<'a, '_> {
             all.push(Action::Tarpit { delay, status: tarpit.number("status", 500) });
         }
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::schema::{Key, Kind, ROOT};
+
+    /// A value of each kind that is right, or broken where the kind has a grammar of its own.
+    fn value(kind: &Kind, broken: bool) -> Option<String> {
+        Some(match kind {
+            Kind::Condition if broken => "'path('".into(),
+            Kind::Condition => "'path(\"/a\")'".into(),
+            Kind::Template if broken => "'{nobody}'".into(),
+            Kind::Template => "'/{path}'".into(),
+            Kind::LogFormat if broken => "'{client'".into(),
+            Kind::LogFormat => "'{client}'".into(),
+            Kind::Map(inner) => format!("{{ X-A = {} }}", value(inner, broken)?),
+            Kind::Rate => "'5/1s'".into(),
+            Kind::File => "'/etc/hosts'".into(),
+            Kind::Integer { min, .. } => min.max(&302).to_string(),
+            _ => return None,
+        })
+    }
+
+    /// Every key of a table that holds a text with a grammar, each with a right and a broken text.
+    fn texts(keys: &[Key], before: &str, out: &mut Vec<(String, String)>) {
+        for key in keys {
+            let path = format!("{before}{}", key.name);
+            match &key.kind {
+                Kind::Table(table) => {
+                    // What else the table needs stands beside the key.
+                    let beside: String = table
+                        .keys
+                        .iter()
+                        .filter(|k| k.required && !matches!(k.kind, Kind::Condition | Kind::Template))
+                        .filter_map(|k| Some(format!("{path}.{} = {}\n", k.name, value(&k.kind, false)?)))
+                        .collect();
+                    let mut inner = Vec::new();
+                    texts(table.keys, &format!("{path}."), &mut inner);
+                    out.extend(
+                        inner
+                            .into_iter()
+                            .map(|(good, bad)| (format!("{beside}{good}"), format!("{beside}{bad}"))),
+                    );
+                }
+                kind @ (Kind::Condition | Kind::Template | Kind::LogFormat)
+                | kind @ Kind::Map(Kind::Template) => {
+                    let line = |broken| value(kind, broken).map(|value| format!("{path} = {value}\n"));
+                    out.extend(line(false).zip(line(true)));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn keys_of<'a>(keys: &'a [Key], name: &str) -> &'a [Key] {
+        match keys.iter().find(|k| k.name == name).map(|k| &k.kind) {
+            Some(Kind::Table(table) | Kind::Tables(table)) => table.keys,
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_broken_text_is_refused_at_every_key() {
+        let service = keys_of(ROOT.keys, "virtual-service");
+        let head = "[[pool]]\nname = 'p'\n[[pool.real-server]]\nname = 'a'\naddress = '127.0.0.1:1'\n";
+        let vip = "[[virtual-service]]\nname = 's'\nvip = ['127.0.0.1:80']\nmode = 'http'\npool = 'p'\n";
+        let mut seen = 0;
+        for (place, keys, more) in [
+            ("[[virtual-service.route]]\n", keys_of(service, "route"), "deny = { status = 403 }\n"),
+            ("[[virtual-service.answer-route]]\n", keys_of(service, "answer-route"), "status = 404\n"),
+            ("", service, ""),
+            ("[log]\n", keys_of(ROOT.keys, "log"), ""),
+            ("[[table]]\nname = 't'\n", keys_of(ROOT.keys, "table"), ""),
+        ] {
+            let mut all = Vec::new();
+            texts(keys, "", &mut all);
+            assert!(!all.is_empty(), "{place}");
+            for (good, bad) in all {
+                // Redirects and maps are endings of their own.
+                let ends = ["redirect", "pool-map"].iter().any(|word| good.starts_with(word));
+                let more = if ends { "" } else { more };
+                let whole = |text: &str| format!("{head}{vip}{place}{text}{more}");
+                crate::read(&whole(&good)).unwrap_or_else(|e| panic!("{good}: {e:?}"));
+                let problems = crate::read(&whole(&bad)).expect_err(&bad);
+                assert!(!problems.is_empty() && problems.iter().all(|p| !p.message.is_empty()), "{bad}");
+                seen += 1;
+            }
+        }
+        assert!(seen >= 22, "{seen} texts");
+        // No key of the schema is a text with variables for it: it may be a plain page as well.
+        let answer = |more: &str| {
+            crate::read(&format!(
+                "{head}{vip}[[virtual-service.route]]\nanswer = {{ body = '{{nobody}}'{more} }}\n"
+            ))
+        };
+        assert!(answer("").is_ok() && answer(", variables = true").is_err());
     }
 }

@@ -1,16 +1,29 @@
 //! Typed reading of a table that the validator has already judged: what it refused reads as absent.
+//! A configuration with anything refused makes no snapshot, so nothing is built on such an absence.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
 use evenkeel_model::{ListenAddress, Name, parse_duration, parse_size};
+use evenkeel_rules::{Expression, LineFormat, Template};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+
+/// What the validator has parsed, by the place where it begins in the file. A text that it refused is
+/// not among them.
+#[derive(Default)]
+pub struct Parsed {
+    pub conditions: HashMap<usize, Expression>,
+    pub templates: HashMap<usize, Template>,
+    pub lines: HashMap<usize, LineFormat>,
+}
 
 #[derive(Clone, Copy)]
 pub struct Section<'a> {
     pub table: &'a DeTable<'a>,
+    pub parsed: &'a Parsed,
 }
 
 impl<'a> Section<'a> {
@@ -24,6 +37,23 @@ impl<'a> Section<'a> {
 
     pub fn text(&self, key: &str) -> Option<&'a str> {
         self.value(key)?.get_ref().as_str()
+    }
+
+    pub fn condition(&self, key: &str) -> Option<Expression> {
+        self.parsed.conditions.get(&self.span(key)?.start).cloned()
+    }
+
+    pub fn template(&self, key: &str) -> Option<Template> {
+        self.parsed.templates.get(&self.span(key)?.start).cloned()
+    }
+
+    /// A text with variables in a table whose keys are the user's own.
+    pub fn template_of(&self, value: &Spanned<DeValue<'_>>) -> Option<Template> {
+        self.parsed.templates.get(&value.span().start).cloned()
+    }
+
+    pub fn line_format(&self, key: &str) -> Option<LineFormat> {
+        self.parsed.lines.get(&self.span(key)?.start).cloned()
     }
 
     pub fn name(&self, key: &str) -> Option<Name> {
@@ -70,7 +100,7 @@ impl<'a> Section<'a> {
     }
 
     pub fn section(&self, key: &str) -> Option<Section<'a>> {
-        Some(Section { table: self.value(key)?.get_ref().as_table()? })
+        Some(Section { table: self.value(key)?.get_ref().as_table()?, ..*self })
     }
 
     /// The elements of an array with their places; nothing when the key is absent.
@@ -84,7 +114,9 @@ impl<'a> Section<'a> {
     }
 
     pub fn sections(&self, key: &str) -> impl Iterator<Item = (Section<'a>, Range<usize>)> + use<'a> {
-        self.list(key).filter_map(|v| Some((Section { table: v.get_ref().as_table()? }, v.span())))
+        let parsed = self.parsed;
+        self.list(key)
+            .filter_map(move |v| Some((Section { table: v.get_ref().as_table()?, parsed }, v.span())))
     }
 }
 

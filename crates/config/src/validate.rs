@@ -5,20 +5,46 @@ use std::ops::Range;
 use evenkeel_model::{
     ListenAddress, Name, StatusSet, Vip, format_duration, format_size, parse_duration, parse_size,
 };
+use evenkeel_rules::{Expression, LineFormat, ParseError, Template};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::problem::Problem;
 use crate::schema::{Key, Kind, Table, Variant, Word};
-use crate::section;
+use crate::section::{self, Parsed};
 use crate::suggest::nearest;
 
-pub fn table(table: &DeTable<'_>, place: Range<usize>, schema: &Table, problems: &mut Vec<Problem>) {
+/// What holding a document against the schema has brought.
+#[derive(Default)]
+pub struct Findings {
+    pub problems: Vec<Problem>,
+    pub parsed: Parsed,
+}
+
+impl Findings {
+    /// Judges a text; keeps the tree of one that has a grammar, so that it is parsed here alone.
+    fn text(&mut self, span: Range<usize>, text: &str, key: &str, kind: &Kind) {
+        let at = span.start;
+        let kept = match kind {
+            Kind::Condition => {
+                Expression::parse(text).map(|tree| drop(self.parsed.conditions.insert(at, tree)))
+            }
+            Kind::Template => Template::parse(text).map(|tree| drop(self.parsed.templates.insert(at, tree))),
+            Kind::LogFormat if text.contains('{') => {
+                LineFormat::parse(text).map(|line| drop(self.parsed.lines.insert(at, line)))
+            }
+            _ => return self.problems.extend(check_text(span, text, key, kind)),
+        };
+        self.problems.extend(kept.err().map(|error| within(span, error)));
+    }
+}
+
+pub fn table(table: &DeTable<'_>, place: Range<usize>, schema: &Table, out: &mut Findings) {
     let described = match schema.name {
         "" => "the file".to_owned(),
         name => format!("`{name}`"),
     };
-    keys(table, place, &described, schema.keys, &[], problems);
+    keys(table, place, &described, schema.keys, &[], out);
 }
 
 fn keys(
@@ -27,19 +53,19 @@ fn keys(
     described: &str,
     known: &[Key],
     also_known: &[&str],
-    problems: &mut Vec<Problem>,
+    out: &mut Findings,
 ) {
     for (name, value) in table.iter() {
         let found = known.iter().find(|k| k.name == name.get_ref());
         match found {
-            Some(key) => check(value, key.name, &key.kind, problems),
+            Some(key) => check(value, key.name, &key.kind, out),
             None if also_known.contains(&&**name.get_ref()) => {}
-            None => problems.push(unknown_key(name, described, known, also_known)),
+            None => out.problems.push(unknown_key(name, described, known, also_known)),
         }
     }
     for key in known.iter().filter(|k| k.required && !table.contains_key(k.name)) {
         let message = format!("{described} has no `{}`, which it needs", key.name);
-        problems.push(Problem::new(place.clone(), message).help(key.doc));
+        out.problems.push(Problem::new(place.clone(), message).help(key.doc));
     }
 }
 
@@ -58,52 +84,52 @@ fn unknown_key(
     }
 }
 
-fn check(value: &Spanned<DeValue<'_>>, key: &str, kind: &Kind, problems: &mut Vec<Problem>) {
+fn check(value: &Spanned<DeValue<'_>>, key: &str, kind: &Kind, out: &mut Findings) {
     let found = value.get_ref();
     match kind {
         Kind::Flag if found.is_bool() => {}
         Kind::Integer { min, max } if found.is_integer() => match section::integer(found) {
             Some(n) if (*min..=*max).contains(&n) => {}
-            _ => problems.push(
+            _ => out.problems.push(
                 Problem::new(value.span(), format!("`{key}` is out of range"))
                     .help(format!("a whole number from {min} to {max}")),
             ),
         },
         Kind::List(inner) => match found.as_array() {
-            Some(items) => items.iter().for_each(|item| check(item, key, inner, problems)),
-            None => problems.push(wrong_type(value, key, kind)),
+            Some(items) => items.iter().for_each(|item| check(item, key, inner, out)),
+            None => out.problems.push(wrong_type(value, key, kind)),
         },
         Kind::Table(schema) => match found.as_table() {
-            Some(inner) => table(inner, value.span(), schema, problems),
-            None => problems.push(wrong_type(value, key, kind)),
+            Some(inner) => table(inner, value.span(), schema, out),
+            None => out.problems.push(wrong_type(value, key, kind)),
         },
         Kind::Tables(schema) => match found.as_array() {
             Some(items) if items.iter().all(|i| i.get_ref().is_table()) => {
                 for item in items.iter() {
                     if let Some(inner) = item.get_ref().as_table() {
-                        table(inner, item.span(), schema, problems);
+                        table(inner, item.span(), schema, out);
                     }
                 }
             }
-            _ => problems.push(wrong_type(value, key, kind)),
+            _ => out.problems.push(wrong_type(value, key, kind)),
         },
         Kind::Typed(variants) => match found.as_table() {
-            Some(inner) => typed(inner, value.span(), key, variants, problems),
-            None => problems.push(wrong_type(value, key, kind)),
+            Some(inner) => typed(inner, value.span(), key, variants, out),
+            None => out.problems.push(wrong_type(value, key, kind)),
         },
         Kind::Map(inner) => match found.as_table() {
             Some(table) => {
                 for (name, value) in table.iter() {
-                    problems.extend(check_text(name.span(), name.get_ref(), key, &Kind::Token));
-                    check(value, name.get_ref(), inner, problems);
+                    out.problems.extend(check_text(name.span(), name.get_ref(), key, &Kind::Token));
+                    check(value, name.get_ref(), inner, out);
                 }
             }
-            None => problems.push(wrong_type(value, key, kind)),
+            None => out.problems.push(wrong_type(value, key, kind)),
         },
-        Kind::Flag | Kind::Integer { .. } => problems.push(wrong_type(value, key, kind)),
+        Kind::Flag | Kind::Integer { .. } => out.problems.push(wrong_type(value, key, kind)),
         _ => match found.as_str() {
-            Some(text) => problems.extend(check_text(value.span(), text, key, kind)),
-            None => problems.push(wrong_type(value, key, kind)),
+            Some(text) => out.text(value.span(), text, key, kind),
+            None => out.problems.push(wrong_type(value, key, kind)),
         },
     }
 }
@@ -159,32 +185,26 @@ fn choices(words: &[Word]) -> String {
     words.iter().map(|w| format!("{:?}", w.word)).collect::<Vec<_>>().join(", ")
 }
 
-fn typed(
-    table: &DeTable<'_>,
-    place: Range<usize>,
-    key: &str,
-    variants: &[Variant],
-    problems: &mut Vec<Problem>,
-) {
+fn typed(table: &DeTable<'_>, place: Range<usize>, key: &str, variants: &[Variant], out: &mut Findings) {
     let words = || variants.iter().map(|v| v.word);
     let types = words().collect::<Vec<_>>().join(", ");
     let Some(tag) = table.get("type") else {
         let message = format!("`{key}` has no `type`, which it needs");
-        problems.push(Problem::new(place, message).help(format!("one of {types}")));
+        out.problems.push(Problem::new(place, message).help(format!("one of {types}")));
         return;
     };
     let Some(word) = tag.get_ref().as_str() else {
-        problems.push(Problem::new(tag.span(), format!("`type` is one of {types}, in quotes")));
+        out.problems.push(Problem::new(tag.span(), format!("`type` is one of {types}, in quotes")));
         return;
     };
     match variants.iter().find(|v| v.word == word) {
         Some(variant) => {
             let described = format!("`{key}` of type {word:?}");
-            keys(table, place, &described, variant.keys, &["type"], problems);
+            keys(table, place, &described, variant.keys, &["type"], out);
         }
         None => {
             let problem = Problem::new(tag.span(), format!("`{key}` has no type {word:?}"));
-            problems.push(match nearest(word, words()) {
+            out.problems.push(match nearest(word, words()) {
                 Some(near) => problem.help(format!("did you mean {near:?}?")),
                 None => problem.help(format!("one of {types}")),
             });
@@ -232,8 +252,6 @@ fn check_text(span: Range<usize>, text: &str, key: &str, kind: &Kind) -> Option<
         Kind::Listen => ListenAddress::parse(text).err().and_then(|e| refuse(e.to_string())),
         Kind::Server if text.parse::<std::net::IpAddr>().is_ok() => None,
         Kind::Server => ListenAddress::parse(text).err().and_then(|e| refuse(e.to_string())),
-        Kind::Condition => evenkeel_rules::Expression::parse(text).err().map(|e| within(span, e)),
-        Kind::Template => evenkeel_rules::Template::parse(text).err().map(|e| within(span, e)),
         Kind::Rate if section::rate(text).is_none() => refuse("not a rate".into()),
         Kind::Ports if crate::layer4::ports(text).is_none() => refuse("not a range of ports".into()),
         Kind::Address if text.parse::<std::net::IpAddr>().is_err() => refuse("not an address".into()),
@@ -262,17 +280,14 @@ fn check_text(span: Range<usize>, text: &str, key: &str, kind: &Kind) -> Option<
             None => refuse(format!("{text:?} is none of these")),
         },
         Kind::LogFormat if matches!(text, "haproxy" | "json") => None,
-        Kind::LogFormat if !text.contains('{') => {
-            refuse(format!("{text:?} is neither haproxy nor json, and has no {{field}}"))
-        }
-        Kind::LogFormat => evenkeel_rules::LineFormat::parse(text).err().map(|e| within(span, e)),
+        Kind::LogFormat => refuse(format!("{text:?} is neither haproxy nor json, and has no {{field}}")),
         _ => None,
     }
 }
 
 /// A mistake inside a text: the text begins behind its quote, and holds no escapes if its length
 /// fits; else the whole text is pointed at.
-fn within(span: Range<usize>, error: evenkeel_rules::ParseError) -> Problem {
+fn within(span: Range<usize>, error: ParseError) -> Problem {
     let inner = span.start + 1 + error.span.start..span.start + 1 + error.span.end.max(error.span.start + 1);
     let place = if inner.end < span.end { inner } else { span };
     let problem = Problem::new(place, error.message);

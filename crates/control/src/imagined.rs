@@ -132,7 +132,7 @@ fn edited(
     headers: &mut Vec<(String, String)>,
     edit: &HeaderEdit,
     of_request: bool,
-    value: impl Fn(&str) -> String,
+    value: impl Fn(&Template) -> String,
 ) {
     let named = |field: &str, name: &str| match of_request {
         true => evenkeel_rules::is_named_alike(field.as_bytes(), name.as_bytes()),
@@ -184,7 +184,7 @@ impl Imagined<'_> {
         self.now.borrow().headers.clone().unwrap_or_else(|| self.asked.headers.clone())
     }
 
-    fn change(&self, edit: &HeaderEdit, value: impl Fn(&str) -> String) {
+    fn change(&self, edit: &HeaderEdit, value: impl Fn(&Template) -> String) {
         let mut headers = self.headers();
         edited(&mut headers, edit, true, &value);
         let mut now = self.now.borrow_mut();
@@ -199,7 +199,7 @@ impl Imagined<'_> {
         now.headers = Some(headers);
     }
 
-    fn change_answer(&self, edit: &HeaderEdit, value: impl Fn(&str) -> String) {
+    fn change_answer(&self, edit: &HeaderEdit, value: impl Fn(&Template) -> String) {
         // The texts may ask what is changed.
         let mut headers = self.now.borrow().answer_headers.clone();
         edited(&mut headers, edit, false, value);
@@ -363,8 +363,7 @@ pub fn walk(imagined: &Imagined<'_>, service: &VirtualService) -> Result<Walked,
 /// Whether a route holds, each test of its condition, and what it captured.
 fn hold(imagined: &Imagined<'_>, route: &Route) -> Result<(bool, Vec<api::TestTried>, Captures), String> {
     let mut captures = Captures::wanted();
-    let Some(text) = &route.when else { return Ok((true, Vec::new(), captures)) };
-    let mut expression = Expression::parse(text).map_err(|e| e.message)?;
+    let Some(mut expression) = route.when.clone() else { return Ok((true, Vec::new(), captures)) };
     evenkeel_l7::load_lists(&mut expression).map_err(|e| e.to_string())?;
     let holds = expression.holds(imagined, &mut captures);
     let leaves = expression.explain(imagined).into_iter();
@@ -458,13 +457,13 @@ pub fn walk_answers(
 /// The path may mean another thing to the server than to the routes that look at it.
 fn is_refused(imagined: &Imagined<'_>, service: &VirtualService) -> bool {
     let routes = service.routes.iter().chain(service.answer_routes.iter().map(|answer| &answer.route));
-    let looks = |text: &str| Expression::parse(text).is_ok_and(|when| when.wants().path());
+    let looks = |when: &Expression| when.wants().path();
     let in_map = |action: &Action| match action {
-        Action::PoolMap { key, .. } => Template::parse(key).is_ok_and(|key| key.wants().path()),
+        Action::PoolMap { key, .. } => key.wants().path(),
         _ => false,
     };
     let mut reading =
-        routes.filter(|route| route.when.as_deref().is_some_and(looks) || route.actions.iter().any(in_map));
+        routes.filter(|route| route.when.as_ref().is_some_and(looks) || route.actions.iter().any(in_map));
     let path = imagined.asked.path.split('?').next().unwrap_or("");
     imagined.normalizes
         && !service.unclear_paths
@@ -486,7 +485,7 @@ fn describe(
             | Action::SetVariable { .. }
             | Action::PoolMap { .. }
     );
-    let render = |text: &str| {
+    let render = |text: &Template| {
         let mut out = Vec::new();
         if let Ok(template) = evenkeel_l7::loaded(text) {
             match decides {
@@ -573,7 +572,7 @@ fn describe(
         Action::Status(status) => (format!("the status becomes {status}"), None),
         Action::Pool(pool) => (format!("pool {pool}"), Some(pool.clone())),
         Action::PoolMap { key, file, matching, default } => {
-            let matching = MapMatch::of(matching).unwrap_or_default();
+            let matching = *matching;
             let key = render(key);
             let key = if matching == MapMatch::Stars { key.to_ascii_lowercase() } else { key };
             let found = evenkeel_l7::look_up(file, matching, key.as_bytes()).map_err(|e| e.to_string())?;
@@ -586,7 +585,7 @@ fn describe(
             (text, pool)
         }
         Action::Redirect { location, status, drop_query } => {
-            let keeps = !drop_query && Template::parse(location).is_ok_and(|text| text.ends_in_path());
+            let keeps = !drop_query && location.ends_in_path();
             let query = facts.next_target().split_once('?').map(|(_, query)| format!("?{query}"));
             let query = query.filter(|_| keeps).unwrap_or_default();
             (format!("redirect {status} to {}{query}", render(location)), None)

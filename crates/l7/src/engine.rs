@@ -644,7 +644,7 @@ fn table_spec(rule: &Arc<TableRule>, old: &EngineConfig) -> Arc<TableSpec> {
     }
     let (expire_ms, period_ms) = (rule.expire.as_millis() as u64, rule.period.as_millis() as u64);
     let table = Arc::new(Table::new(rule.size, expire_ms, period_ms));
-    Arc::new(TableSpec { rule: rule.clone(), key: routing::template(&rule.key), table })
+    Arc::new(TableSpec { rule: rule.clone(), key: rule.key.clone(), table })
 }
 
 fn same_tls(one: &Option<Arc<TlsServer>>, other: &Option<Arc<TlsServer>>) -> bool {

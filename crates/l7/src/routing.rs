@@ -14,8 +14,8 @@ use evenkeel_model::{
     Action, Answers, ErrorPage, HeaderEdit, LogFormat, Name, Route, TableRule, VirtualService,
 };
 use evenkeel_rules::{
-    Expression, Fetch, FirstBytes, LineFormat, Map, MapMatch, NetworkSet, PathGate, PatternSet, Template,
-    Wants, is_named, read_networks, read_patterns,
+    Expression, Fetch, FirstBytes, Map, MapMatch, NetworkSet, PathGate, PatternSet, Template, Wants,
+    is_named, read_networks, read_patterns,
 };
 
 use crate::auth::Users;
@@ -145,8 +145,8 @@ impl CompiledEdit {
     fn of(edit: &HeaderEdit) -> CompiledEdit {
         let name = |name: &str| name.as_bytes().into();
         match edit {
-            HeaderEdit::Set { name: n, value } => CompiledEdit::Set { name: name(n), value: template(value) },
-            HeaderEdit::Add { name: n, value } => CompiledEdit::Add { name: name(n), value: template(value) },
+            HeaderEdit::Set { name: n, value } => CompiledEdit::Set { name: name(n), value: value.clone() },
+            HeaderEdit::Add { name: n, value } => CompiledEdit::Add { name: name(n), value: value.clone() },
             HeaderEdit::Remove { name: n } => CompiledEdit::Remove { name: name(n) },
         }
     }
@@ -250,7 +250,7 @@ impl<'a> Compiler<'a> {
         }
         routes.tables.iter().for_each(|table| routes.wants.join(table.key.wants()));
         if let LogFormat::Line(text) = &service.log_format {
-            routes.wants.join(LineFormat::parse(text).unwrap_or_default().wants());
+            routes.wants.join(text.wants());
         }
         let first = [Fetch::FirstBytes, Fetch::FirstBytesHex, Fetch::FirstBytesLength];
         if first.into_iter().any(|fetch| routes.wants.has(fetch)) {
@@ -266,7 +266,7 @@ impl<'a> Compiler<'a> {
         known: &[Name],
         routes: &mut Routes,
     ) -> Result<CompiledRoute, FileError> {
-        let mut when = route.when.as_deref().and_then(|text| Expression::parse(text).ok());
+        let mut when = route.when.clone();
         if let Some(when) = &mut when {
             when.files().iter().for_each(|file| routes.note(file));
             let (patterns, networks) = (&mut self.patterns, &mut self.networks);
@@ -328,12 +328,12 @@ impl<'a> Compiler<'a> {
             Action::RateLimit(rule) => {
                 let new = || Arc::new(RateLimit::new(rule.count, rule.period.as_millis() as u64));
                 let limit = self.limits.rates.entry(place.to_owned()).or_insert_with(new).clone();
-                Step::RateLimit { key: template(&rule.key), limit, status: rule.status }
+                Step::RateLimit { key: rule.key.clone(), limit, status: rule.status }
             }
             Action::ConcurrencyLimit { key, max, status } => {
                 let new = || Arc::new(ConcurrencyLimit::new(*max));
                 let limit = self.limits.places.entry(place.to_owned()).or_insert_with(new).clone();
-                Step::ConcurrencyLimit { key: template(key), limit, status: *status }
+                Step::ConcurrencyLimit { key: key.clone(), limit, status: *status }
             }
             Action::BasicAuth { realm, users, accounts } => {
                 let mut all = Users::default();
@@ -348,22 +348,22 @@ impl<'a> Compiler<'a> {
                 Step::BasicAuth { realm: realm.clone(), users: Arc::new(all) }
             }
             Action::SetVariable { name, value } => {
-                Step::SetVariable { name: name.as_str().into(), value: template(value) }
+                Step::SetVariable { name: name.as_str().into(), value: value.clone() }
             }
-            Action::Capture { name, value } => Step::Capture { name: name.clone(), value: template(value) },
+            Action::Capture { name, value } => Step::Capture { name: name.clone(), value: value.clone() },
             Action::Priority(priority) => Step::Priority(*priority),
             Action::Server(name) => Step::Server(name.clone()),
             Action::ServerTimeout(time) => Step::ServerTimeout(time.as_millis() as u64),
-            Action::RewritePath(text) => Step::RewritePath(template(text)),
-            Action::RewriteQuery(text) => Step::RewriteQuery(template(text)),
+            Action::RewritePath(text) => Step::RewritePath(text.clone()),
+            Action::RewriteQuery(text) => Step::RewriteQuery(text.clone()),
             Action::RewriteMethod(method) => Step::RewriteMethod(method.as_bytes().into()),
-            Action::RewriteUri(text) => Step::RewriteUri(template(text)),
+            Action::RewriteUri(text) => Step::RewriteUri(text.clone()),
             Action::Header(edit) => Step::Header(CompiledEdit::of(edit)),
             Action::ResponseHeader(edit) => Step::ResponseHeader(CompiledEdit::of(edit)),
             Action::Status(status) => Step::Status(*status),
             Action::Pool(name) => Step::Pool(routes.pool(name)),
             Action::PoolMap { key, file, matching, default } => {
-                let matching = MapMatch::of(matching).unwrap_or_default();
+                let matching = *matching;
                 routes.note(file);
                 let map = map(&mut self.maps, file, matching)?;
                 for value in map.values() {
@@ -378,16 +378,16 @@ impl<'a> Compiler<'a> {
                         }
                     };
                 }
-                routes.reads_path |= template(key).wants().path();
+                routes.reads_path |= key.clone().wants().path();
                 let default = default.as_ref().map(|name| routes.pool(name));
-                Step::PoolMap { key: template(key), folds: matching == MapMatch::Stars, map, default }
+                Step::PoolMap { key: key.clone(), folds: matching == MapMatch::Stars, map, default }
             }
             Action::Redirect { location, status, drop_query } => {
-                let location = template(location);
+                let location = location.clone();
                 let keep_query = !drop_query && location.ends_in_path();
                 Step::Redirect { location, status: *status, keep_query }
             }
-            Action::Answer { status, content_type, body, file, variables } => {
+            Action::Answer { status, content_type, body, file, variables, text } => {
                 let mut page = match file {
                     None => {
                         let html = body.trim_start().starts_with('<');
@@ -405,7 +405,7 @@ impl<'a> Compiler<'a> {
                 }
                 let text = match (variables, file) {
                     (false, _) => None,
-                    (true, None) => Some(template(body)),
+                    (true, None) => text.clone(),
                     (true, Some(file)) => {
                         let text = String::from_utf8_lossy(&page.body);
                         Some(Template::parse(&text).map_err(|e| FileError::new(file, e.message))?)
@@ -473,8 +473,8 @@ pub fn look_up(file: &Path, matching: MapMatch, key: &[u8]) -> Result<Option<Str
 }
 
 /// A text with its maps, for explanations.
-pub fn loaded(text: &str) -> Result<Template, FileError> {
-    let mut text = template(text);
+pub fn loaded(text: &Template) -> Result<Template, FileError> {
+    let mut text = text.clone();
     text.load(&mut |file, matching| read_map(file, matching).map(Arc::new))?;
     Ok(text)
 }
@@ -496,11 +496,6 @@ fn map(
     let map = Arc::new(read_map(file, matching)?);
     known.insert(key, map.clone());
     Ok(map)
-}
-
-/// A text that `config` has checked.
-pub fn template(text: &str) -> Template {
-    Template::parse(text).unwrap_or_default()
 }
 
 fn text(file: &Path) -> Result<String, FileError> {

@@ -1,8 +1,10 @@
 //! Routes: conditions in their written order, and what is done where one holds. Conditions and
-//! texts with variables are in the language of the `rules` crate, and were checked.
+//! texts with variables are parsed already: a route whose condition was not understood cannot be made.
 
 use std::path::PathBuf;
 use std::time::Duration;
+
+use evenkeel_rules::{Expression, MapMatch, Template};
 
 use crate::Name;
 
@@ -10,7 +12,7 @@ use crate::Name;
 pub struct Route {
     pub name: Name,
     /// Always, when absent.
-    pub when: Option<String>,
+    pub when: Option<Expression>,
     /// Carried out in this order; one that ends the journey is the last.
     pub actions: Vec<Action>,
 }
@@ -22,7 +24,7 @@ pub enum Action {
     Track(Name),
     RateLimit(RateRule),
     ConcurrencyLimit {
-        key: String,
+        key: Template,
         max: u32,
         status: u16,
     },
@@ -37,12 +39,12 @@ pub enum Action {
     /// requests of the connection.
     SetVariable {
         name: String,
-        value: String,
+        value: Template,
     },
     /// Puts a text into the log line.
     Capture {
         name: String,
-        value: String,
+        value: Template,
     },
     /// Smaller waits less in the queue; 0 is usual.
     Priority(i16),
@@ -51,10 +53,10 @@ pub enum Action {
     /// In place of the service's.
     ServerTimeout(Duration),
     RewriteMethod(String),
-    RewritePath(String),
-    RewriteQuery(String),
+    RewritePath(Template),
+    RewriteQuery(Template),
     /// Path and query at once.
-    RewriteUri(String),
+    RewriteUri(Template),
     Header(HeaderEdit),
     ResponseHeader(HeaderEdit),
     /// The status of an answer.
@@ -63,14 +65,14 @@ pub enum Action {
     Pool(Name),
     /// The pool that a map file names for a key.
     PoolMap {
-        key: String,
+        key: Template,
         file: PathBuf,
-        /// How its keys are compared, by its word.
-        matching: String,
+        /// How its keys are compared.
+        matching: MapMatch,
         default: Option<Name>,
     },
     Redirect {
-        location: String,
+        location: Template,
         status: u16,
         drop_query: bool,
     },
@@ -80,8 +82,9 @@ pub enum Action {
         content_type: Option<String>,
         body: String,
         file: Option<PathBuf>,
-        /// The body is a text with variables.
+        /// The body is a text with variables: this one, or what the file holds.
         variables: bool,
+        text: Option<Template>,
     },
     /// Refuses at once.
     Deny {
@@ -132,7 +135,7 @@ pub enum Answers {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateRule {
-    pub key: String,
+    pub key: Template,
     pub count: u32,
     pub period: Duration,
     pub status: u16,
@@ -144,11 +147,11 @@ pub enum HeaderEdit {
     /// Replaces every header of the name.
     Set {
         name: String,
-        value: String,
+        value: Template,
     },
     Add {
         name: String,
-        value: String,
+        value: Template,
     },
     /// A `*` at the end stands for anything.
     Remove {
@@ -161,7 +164,7 @@ pub enum HeaderEdit {
 pub struct TableRule {
     pub name: Name,
     /// Whose entry it is: a text with variables.
-    pub key: String,
+    pub key: Template,
     pub size: u32,
     pub expire: Duration,
     /// The time that rates are counted over.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use evenkeel_rules::LineFormat;
+
 use crate::{
     Addresses, AlertSettings, AnswerRoute, HealthCheck, Layer4, ListenAddress, Name, OutlierRule, PacketPath,
     PairSettings, Persistence, RetryOn, Route, Scheduler, ServerTls, TableRule, TlsSettings, Vip, Weight,
@@ -61,7 +63,7 @@ pub enum LogFormat {
     Haproxy,
     Json,
     /// A text with fields of lines and variables.
-    Line(String),
+    Line(LineFormat),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,11 +9,14 @@ use crate::convert::MapLoader;
 use crate::fetch::{Fetch, NeedsHttp};
 use crate::pattern::{NetworkSet, PatternSet, glob_match};
 
-/// A condition that was checked.
-#[derive(Clone, Debug)]
+/// A condition that was checked. Two are equal that are written alike.
+#[derive(Clone)]
 pub struct Expression {
+    pub(crate) source: Box<str>,
     pub(crate) root: Node,
 }
+
+crate::written_alike!(Expression, source);
 
 #[derive(Clone, Debug)]
 pub(crate) enum Node {
@@ -202,6 +205,11 @@ pub struct Leaf {
 }
 
 impl Expression {
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.source
+    }
+
     pub fn holds(&self, facts: &dyn Facts, captures: &mut Captures) -> bool {
         self.root.holds(facts, captures)
     }

@@ -4,6 +4,27 @@
 //! In: text, facts about a request or connection. Out: true or false, bytes, the reasons.
 //! Never: a file, a socket, a clock. Lists are loaded by the caller.
 
+/// What was parsed is equal to what is written alike, and shows its text: two configurations are
+/// compared by it.
+macro_rules! written_alike {
+    ($type:ident, $source:ident) => {
+        impl PartialEq for $type {
+            fn eq(&self, other: &$type) -> bool {
+                self.$source == other.$source
+            }
+        }
+
+        impl Eq for $type {}
+
+        impl std::fmt::Debug for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "{:?}", self.$source)
+            }
+        }
+    };
+}
+pub(crate) use written_alike;
+
 mod convert;
 mod evaluate;
 mod fetch;

@@ -119,18 +119,26 @@ pub enum LinePart {
     Request(usize, bool),
 }
 
-/// A line that was checked.
-#[derive(Clone, Debug, Default)]
+/// A line that was checked. Two are equal that are written alike.
+#[derive(Clone)]
 pub struct LineFormat {
+    source: Box<str>,
     parts: Vec<LinePart>,
     requests: Vec<Template>,
 }
 
+crate::written_alike!(LineFormat, source);
+
 impl LineFormat {
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.source
+    }
+
     /// Fields of lines, and beside them the variables of other texts, which are asked when the routes
     /// have been walked.
     pub fn parse(text: &str) -> Result<LineFormat, ParseError> {
-        let mut line = LineFormat::default();
+        let mut line = LineFormat { source: text.into(), parts: Vec::new(), requests: Vec::new() };
         scan(text, &mut |at, piece| {
             let word = match piece {
                 Piece::Literal(literal) => {

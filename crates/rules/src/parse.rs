@@ -44,7 +44,7 @@ impl Expression {
         let mut parser = Parser { text, tokens: tokens(text)?, at: 0, depth: 0 };
         let root = parser.any()?;
         match parser.next() {
-            (Token::End, _) => Ok(Expression { root }),
+            (Token::End, _) => Ok(Expression { source: text.into(), root }),
             (token, span) => Err(parser.wrong(&token, span, "`&&`, `||` or the end")),
         }
     }
@@ -152,7 +152,7 @@ impl Parser<'_> {
                 }
             }
         }
-        let mut arguments = Vec::new();
+        let (mut arguments, mut template) = (Vec::new(), None);
         for name in function.arguments {
             if values.is_empty() {
                 let why = format!("{} needs its {name} in quotes first", function.name);
@@ -160,7 +160,12 @@ impl Parser<'_> {
             }
             match values.remove(0) {
                 (Value::Text(text), place) => {
-                    check_argument(name, &text, place)?;
+                    if *name == "TEXT" {
+                        let parsed = Template::parse(&text);
+                        template = Some(parsed.map_err(|e| ParseError { span: place.clone(), ..e })?);
+                    } else {
+                        check_argument(name, &text, place)?;
+                    }
                     arguments.push(text);
                 }
                 (Value::Number(_), place) => {
@@ -171,12 +176,6 @@ impl Parser<'_> {
         let check = self.check(function, &arguments, values, span.clone(), parens)?;
         let end = self.tokens.get(self.at - 1).map_or(span.end, |(_, s)| s.end);
         let text = self.text[span.start..end].to_owned();
-        let template = match function.fetch {
-            Fetch::Text | Fetch::Number | Fetch::Address => {
-                arguments.first().and_then(|text| Template::parse(text).ok())
-            }
-            _ => None,
-        };
         let needs_http = template.as_ref().is_some_and(Template::needs_http);
         Ok(Test {
             text,
@@ -327,10 +326,6 @@ fn distance(one: &str, other: &str) -> usize {
 }
 
 fn check_argument(name: &str, text: &str, place: Range<usize>) -> Result<(), ParseError> {
-    if name == "TEXT" {
-        let wrong = |e: ParseError| ParseError { span: place.clone(), ..e };
-        return Template::parse(text).map(|_| ()).map_err(wrong);
-    }
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~[]:".contains(&b);
     if text.is_empty() || text.len() > 128 || (name != "SPAN" && name != "DAYS" && !text.bytes().all(token)) {
         return Err(ParseError::at(place, format!("{text:?} is no {name}")));

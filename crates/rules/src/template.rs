@@ -8,11 +8,15 @@ use crate::evaluate::{Captures, Facts, LocalTime};
 use crate::fetch::{Fetch, NeedsHttp, VARIABLES};
 use crate::parse::ParseError;
 
-/// A text that was checked. `{{` and `}}` stand for the braces themselves.
-#[derive(Clone, Debug, Default)]
+/// A text that was checked. `{{` and `}}` stand for the braces themselves. There is none that was not
+/// parsed, and two are equal that are written alike.
+#[derive(Clone)]
 pub struct Template {
+    source: Box<str>,
     parts: Vec<Part>,
 }
+
+crate::written_alike!(Template, source);
 
 #[derive(Clone, Debug)]
 enum Part {
@@ -48,7 +52,12 @@ impl Template {
             }
             Ok(())
         })?;
-        Ok(Template { parts })
+        Ok(Template { source: text.into(), parts })
+    }
+
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.source
     }
 
     pub fn render(&self, facts: &dyn Facts, captures: &Captures, out: &mut Vec<u8>) {

@@ -20,8 +20,7 @@ impl LineStyle {
         match format {
             LogFormat::Haproxy => LineStyle::Haproxy,
             LogFormat::Json => LineStyle::Json,
-            // Checked with the configuration.
-            LogFormat::Line(text) => LineStyle::Line(LineFormat::parse(text).unwrap_or_default()),
+            LogFormat::Line(line) => LineStyle::Line(line.clone()),
         }
     }
 
