@@ -375,13 +375,18 @@ impl<'a> Reader<'a, '_> {
                 all.push(action(HeaderEdit::Remove { name: name.to_owned() }));
             }
         }
-        for (word, set) in [("set", true), ("add", false)] {
+        for word in ["set", "add", "edit"] {
             let key = format!("{word}-{kind}header");
+            // Answers are not there yet where routes of requests are asked.
+            if word == "edit" && !kind.is_empty() {
+                continue;
+            }
             for (name, value) in self.templates(&key) {
                 self.header_name(&name, self.table.span(&key).unwrap_or(0..0));
-                all.push(action(match set {
-                    true => HeaderEdit::Set { name, value },
-                    false => HeaderEdit::Add { name, value },
+                all.push(action(match word {
+                    "set" => HeaderEdit::Set { name, value },
+                    "add" => HeaderEdit::Add { name, value },
+                    _ => HeaderEdit::Each { name, value },
                 }));
             }
         }

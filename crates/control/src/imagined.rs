@@ -127,12 +127,12 @@ fn target_part(text: &str, path: bool) -> String {
     String::from_utf8_lossy(&writable_target(text.as_bytes(), path)).into_owned()
 }
 
-/// What an edit makes of a list of fields. Of requests, names are one where servers take them for one.
+/// What an edit makes of a list of fields; `value` is a text with what `{1}` stands for in it. Of requests, names are one where servers take them for one.
 fn edited(
     headers: &mut Vec<(String, String)>,
     edit: &HeaderEdit,
     of_request: bool,
-    value: impl Fn(&Template) -> String,
+    value: impl Fn(&Template, Option<&str>) -> String,
 ) {
     let named = |field: &str, name: &str| match of_request {
         true => evenkeel_rules::is_named_alike(field.as_bytes(), name.as_bytes()),
@@ -141,9 +141,13 @@ fn edited(
     match edit {
         HeaderEdit::Set { name, value: text } => {
             headers.retain(|(field, _)| !named(field, name));
-            headers.push((name.clone(), value(text)));
+            headers.push((name.clone(), value(text, None)));
         }
-        HeaderEdit::Add { name, value: text } => headers.push((name.clone(), value(text))),
+        HeaderEdit::Add { name, value: text } => headers.push((name.clone(), value(text, None))),
+        HeaderEdit::Each { name, value: text } => {
+            let of_name = headers.iter_mut().filter(|(field, _)| named(field, name));
+            of_name.for_each(|(_, old)| *old = value(text, Some(old)));
+        }
         HeaderEdit::Remove { name } => headers.retain(|(field, _)| !named(field, name)),
     }
 }
@@ -184,12 +188,12 @@ impl Imagined<'_> {
         self.now.borrow().headers.clone().unwrap_or_else(|| self.asked.headers.clone())
     }
 
-    fn change(&self, edit: &HeaderEdit, value: impl Fn(&Template) -> String) {
+    fn change(&self, edit: &HeaderEdit, value: impl Fn(&Template, Option<&str>) -> String) {
         let mut headers = self.headers();
         edited(&mut headers, edit, true, &value);
         let mut now = self.now.borrow_mut();
         match edit {
-            HeaderEdit::Set { name, .. } | HeaderEdit::Add { name, .. }
+            HeaderEdit::Set { name, .. } | HeaderEdit::Add { name, .. } | HeaderEdit::Each { name, .. }
                 if name.eq_ignore_ascii_case("host") =>
             {
                 now.host = headers.last().map(|(_, host)| bare_host(host));
@@ -199,7 +203,7 @@ impl Imagined<'_> {
         now.headers = Some(headers);
     }
 
-    fn change_answer(&self, edit: &HeaderEdit, value: impl Fn(&Template) -> String) {
+    fn change_answer(&self, edit: &HeaderEdit, value: impl Fn(&Template, Option<&str>) -> String) {
         // The texts may ask what is changed.
         let mut headers = self.now.borrow().answer_headers.clone();
         edited(&mut headers, edit, false, value);
@@ -485,8 +489,16 @@ fn describe(
             | Action::SetVariable { .. }
             | Action::PoolMap { .. }
     );
-    let render = |text: &Template| {
+    let render_of = |text: &Template, was: Option<&str>| {
         let mut out = Vec::new();
+        let mut own = Captures::default();
+        let captures = match was {
+            Some(was) => {
+                own.only(was.as_bytes());
+                &own
+            }
+            None => captures,
+        };
         if let Ok(template) = evenkeel_l7::loaded(text) {
             match decides {
                 true => template.render(facts, captures, &mut out),
@@ -495,6 +507,7 @@ fn describe(
         }
         String::from_utf8_lossy(&out).into_owned()
     };
+    let render = |text: &Template| render_of(text, None);
     let edit = |of: &str, edit: &HeaderEdit| match edit {
         HeaderEdit::Set { name, .. } if secrets::is_secret_header(name) => {
             format!("{of} header {name} becomes {}", secrets::LEFT_OUT)
@@ -504,6 +517,7 @@ fn describe(
         }
         HeaderEdit::Set { name, value } => format!("{of} header {name} becomes {:?}", render(value)),
         HeaderEdit::Add { name, value } => format!("{of} header {name}: {:?} is added", render(value)),
+        HeaderEdit::Each { name, value } => format!("each {of} header {name} becomes {:?}", value.as_str()),
         HeaderEdit::Remove { name } => format!("{of} header {name} is removed"),
     };
     Ok(match action {
@@ -562,11 +576,11 @@ fn describe(
             (format!("path and query become {uri}"), None)
         }
         Action::Header(e) => {
-            facts.change(e, render);
+            facts.change(e, render_of);
             (edit("request", e), None)
         }
         Action::ResponseHeader(e) => {
-            facts.change_answer(e, render);
+            facts.change_answer(e, render_of);
             (edit("response", e), None)
         }
         Action::Status(status) => (format!("the status becomes {status}"), None),

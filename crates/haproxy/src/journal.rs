@@ -7,7 +7,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 
 use evenkeel_health::{Outcome, Report};
-use evenkeel_import::Proxy;
+use evenkeel_import::{Proxy, ProxyKind};
 use evenkeel_model::{AdminState, Probe};
 
 use super::statistics::check_status;
@@ -116,7 +116,8 @@ impl Journal {
         }
         let away = !matches!(seen.turn, Turn::Up | Turn::Set(AdminState::Online));
         if away && seen.active + seen.backup == 0 {
-            self.tell(proxy, EMERGENCY, &format!("backend {} has no server available!", proxy.name));
+            let kind = if proxy.kind == ProxyKind::Listen { "proxy" } else { "backend" };
+            self.tell(proxy, EMERGENCY, &format!("{kind} {} has no server available!", proxy.name));
         }
     }
 

@@ -260,19 +260,19 @@ fn backend_row(known: &Known, proxy: &Proxy, backend: &Backend<'_>) -> Row {
     let sample = known.sample_of(&proxy.name, "BACKEND");
     row.set("qcur", backend.queued);
     row.set("qmax", sample.queue_max.max(backend.queued));
-    let serving = |backup: bool| {
+    let serving = |backup: bool| -> Vec<u64> {
         let all = backend.servers.iter().filter_map(|(_, s)| *s);
-        all.filter(|s| s.backup == backup && s.state == "up" && s.admin_state == "online").count()
+        all.filter(|s| s.backup == backup && s.state == "up" && s.admin_state == "online" && s.weight > 0)
+            .map(|s| u64::from(s.weight))
+            .collect()
     };
     let (active, spare) = (serving(false), serving(true));
-    let weight: u64 = backend
-        .servers
-        .iter()
-        .filter_map(|(_, s)| *s)
-        .filter(|s| s.backup == (active == 0) && s.state == "up" && s.admin_state == "online")
-        .map(|s| u64::from(s.weight))
-        .sum();
-    row.set("status", if active + spare > 0 { "UP" } else { "DOWN" });
+    // Of backups the first one alone is used.
+    let weight: u64 = if active.is_empty() { spare.iter().take(1).sum() } else { active.iter().sum() };
+    let (active, spare) = (active.len(), spare.len());
+    // A section without any is never down.
+    let up = active + spare > 0 || proxy.servers.is_empty();
+    row.set("status", if up { "UP" } else { "DOWN" });
     row.set("econ", backend.counts.connect_errors);
     row.set("eresp", backend.counts.answer_errors);
     row.set("weight", weight);

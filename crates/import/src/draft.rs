@@ -142,6 +142,16 @@ pub struct Service {
     pub own: Option<Pool>,
 }
 
+/// A server that others may follow.
+#[derive(Clone, Debug, Default)]
+pub struct Tracked {
+    pub place: String,
+    /// What its section says of checks.
+    pub asks: String,
+    /// `inter`, `rise` and their like, with their values.
+    pub times: Vec<String>,
+}
+
 /// Lists of users by name.
 pub type Userlists = BTreeMap<String, Userlist>;
 
@@ -179,6 +189,8 @@ pub struct Draft {
     pub counted: BTreeMap<String, String>,
     /// The words of HAProxy's stick tables, by their proxies.
     pub stick_tables: BTreeMap<String, Vec<String>>,
+    /// Where HAProxy's servers are and how they are checked, by `PROXY/NAME`.
+    pub tracked: BTreeMap<String, Tracked>,
     /// HAProxy's lists of users.
     pub userlists: Userlists,
     /// HAProxy's `http-errors`, by name.

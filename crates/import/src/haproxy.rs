@@ -486,6 +486,8 @@ fn log_target(words: &[String], tag: Option<String>) -> Option<run::LogTarget> {
 }
 
 fn build(proxies: &[Proxy], draft: &mut Draft) {
+    let named: Vec<Proxy> = proxies.iter().map(Proxy::with_captures_named).collect();
+    let proxies = &named[..];
     let backends: BTreeMap<&str, &Proxy> =
         proxies.iter().filter(|p| p.kind != SectionKind::Frontend).map(|p| (p.name.as_str(), p)).collect();
     for proxy in proxies {
@@ -494,6 +496,7 @@ fn build(proxies: &[Proxy], draft: &mut Draft) {
         }
     }
     tables::gather(proxies, draft);
+    draft.tracked = proxies.iter().flat_map(server::those_to_track).collect();
     for (at, proxy) in proxies.iter().enumerate() {
         draft.file.clone_from(&proxy.file);
         // Of a backend are lines about its servers, not about requests.

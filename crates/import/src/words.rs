@@ -17,9 +17,9 @@ pub fn duration(text: &str, unit: &str) -> Option<String> {
 
 /// A name as Evenkeel takes it, of any text.
 pub fn name(text: &str) -> String {
-    let good = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
+    let good = |c: char| if c.is_ascii_alphanumeric() || "._-:".contains(c) { c } else { '-' };
     let plain: String = text.chars().map(good).collect();
-    let trimmed = plain.trim_matches(['-', '.', '_']);
+    let trimmed = plain.trim_start_matches(['-', '.', '_', ':']);
     let short: String = trimmed.chars().take(64).collect();
     if short.is_empty() { "service".into() } else { short }
 }

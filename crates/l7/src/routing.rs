@@ -135,6 +135,11 @@ pub enum CompiledEdit {
         name: Box<[u8]>,
         value: Template,
     },
+    /// `{1}` is what the header was.
+    Each {
+        name: Box<[u8]>,
+        value: Template,
+    },
     /// `*` stands for anything.
     Remove {
         name: Box<[u8]>,
@@ -147,20 +152,25 @@ impl CompiledEdit {
         match edit {
             HeaderEdit::Set { name: n, value } => CompiledEdit::Set { name: name(n), value: value.clone() },
             HeaderEdit::Add { name: n, value } => CompiledEdit::Add { name: name(n), value: value.clone() },
+            HeaderEdit::Each { name: n, value } => CompiledEdit::Each { name: name(n), value: value.clone() },
             HeaderEdit::Remove { name: n } => CompiledEdit::Remove { name: name(n) },
         }
     }
 
     pub fn value(&self) -> Option<&Template> {
         match self {
-            CompiledEdit::Set { value, .. } | CompiledEdit::Add { value, .. } => Some(value),
+            CompiledEdit::Set { value, .. }
+            | CompiledEdit::Add { value, .. }
+            | CompiledEdit::Each { value, .. } => Some(value),
             CompiledEdit::Remove { .. } => None,
         }
     }
 
     fn value_mut(&mut self) -> Option<&mut Template> {
         match self {
-            CompiledEdit::Set { value, .. } | CompiledEdit::Add { value, .. } => Some(value),
+            CompiledEdit::Set { value, .. }
+            | CompiledEdit::Add { value, .. }
+            | CompiledEdit::Each { value, .. } => Some(value),
             CompiledEdit::Remove { .. } => None,
         }
     }
@@ -168,7 +178,9 @@ impl CompiledEdit {
     /// Whether a field of this name does not go on.
     pub fn drops(&self, field: &[u8]) -> bool {
         match self {
-            CompiledEdit::Set { name, .. } | CompiledEdit::Remove { name } => is_named(field, name),
+            CompiledEdit::Set { name, .. }
+            | CompiledEdit::Each { name, .. }
+            | CompiledEdit::Remove { name } => is_named(field, name),
             CompiledEdit::Add { .. } => false,
         }
     }

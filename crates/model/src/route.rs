@@ -153,6 +153,11 @@ pub enum HeaderEdit {
         name: String,
         value: Template,
     },
+    /// Makes a text of each header of the name; `{1}` in it is what the header was.
+    Each {
+        name: String,
+        value: Template,
+    },
     /// A `*` at the end stands for anything.
     Remove {
         name: String,

@@ -131,6 +131,12 @@ impl Captures {
         self.count = 0;
     }
 
+    /// Nothing but a text, as the first.
+    pub fn only(&mut self, text: &[u8]) {
+        self.clear();
+        self.push(text);
+    }
+
     fn push(&mut self, text: &[u8]) {
         if self.count >= Self::AT_MOST {
             return;
@@ -367,7 +373,10 @@ impl Test {
                 template.render(facts, &Captures::default(), &mut text);
                 !text.is_empty() && test(&text)
             }
-            None => facts.texts(self.fetch, self.name(), test),
+            None => match self.fetch.list() {
+                Some(header) => facts.texts(header, self.name(), &mut |list| values(list).any(&mut *test)),
+                None => facts.texts(self.fetch, self.name(), test),
+            },
         }
     }
 
@@ -446,6 +455,22 @@ impl Test {
             Check::Weekdays(mask) => mask >> facts.local_time().weekday & 1 == 1,
         }
     }
+}
+
+/// The values of a list; a comma in quotes is none between them.
+fn values(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let (mut quoted, mut escaped) = (false, false);
+    let mut parts = list.split(move |byte| {
+        let plain = !std::mem::take(&mut escaped);
+        match byte {
+            b'"' if plain => quoted = !quoted,
+            b'\\' if plain && quoted => escaped = true,
+            b',' => return !quoted,
+            _ => {}
+        }
+        false
+    });
+    std::iter::from_fn(move || parts.next().map(<[u8]>::trim_ascii))
 }
 
 /// Keeps what the stars of the first pattern that matches stand for.

@@ -13,6 +13,8 @@ pub enum Fetch {
     Method,
     Query,
     Header,
+    /// Of its values in a list each.
+    HeaderValue,
     Cookie,
     Version,
     Scheme,
@@ -49,6 +51,7 @@ pub enum Fetch {
     /// Of an answer.
     Status,
     AnswerHeader,
+    AnswerHeaderValue,
     Server,
     /// A text with variables, rendered.
     Text,
@@ -62,6 +65,15 @@ impl Fetch {
     /// What a client sends first is asked of connections that are passed through.
     pub fn is_of_first_bytes(self) -> bool {
         matches!(self, F::FirstBytes | F::FirstBytesHex | F::FirstBytesLength | F::TlsHello)
+    }
+
+    /// The header that a value is one of.
+    pub fn list(self) -> Option<Fetch> {
+        match self {
+            F::HeaderValue => Some(F::Header),
+            F::AnswerHeaderValue => Some(F::AnswerHeader),
+            _ => None,
+        }
     }
 }
 
@@ -166,6 +178,17 @@ pub static FUNCTIONS: &[Function] = &[
             Yes,
             "A header of the request; of several the one that matches.",
             r#"header("User-Agent", "*bot*")"#,
+        ),
+        &["NAME"],
+    ),
+    with(
+        function(
+            "header-value",
+            F::HeaderValue,
+            Text,
+            Yes,
+            "A value of a header of the request whose values stand in a list, with commas between; of several the one that matches.",
+            r#"header-value("Accept-Encoding", "br", "br;*")"#,
         ),
         &["NAME"],
     ),
@@ -306,6 +329,17 @@ pub static FUNCTIONS: &[Function] = &[
             Answer,
             "A header of the answer; of several the one that matches. In `answer-route` alone.",
             r#"answer-header("Content-Type", "text/html*")"#,
+        ),
+        &["NAME"],
+    ),
+    with(
+        function(
+            "answer-header-value",
+            F::AnswerHeaderValue,
+            Text,
+            Answer,
+            "A value of a header of the answer whose values stand in a list; of several the one that matches. In `answer-route` alone.",
+            r#"answer-header-value("Cache-Control", "private")"#,
         ),
         &["NAME"],
     ),

@@ -115,6 +115,29 @@ fn conditions() {
 }
 
 #[test]
+fn each_value_of_a_list_is_asked() {
+    let of = |headers: &'static [(&'static str, &'static str)], text: &str| {
+        let request = Request { headers: headers.to_vec(), ..request() };
+        let expression = Expression::parse(text).unwrap_or_else(|e| panic!("{text}: {e:?}"));
+        expression.holds(&request, &mut Captures::default())
+    };
+    let list = &[("X-A", "one, two;q=1 ,\"a, b\""), ("x-a", "three")];
+    for text in [
+        r#"header-value("x-a", "one")"#,
+        r#"header-value("x-a", "two*")"#,
+        r#"header-value("x-a", "three")"#,
+        r#"header-value("x-a", "\"a, b\"")"#,
+        r#"header-value("x-a") =~ "^t[a-z]+$""#,
+        r#"header-value("x-a")"#,
+        r#"!header-value("x-a", "b\"")"#,
+        r#"!header-value("x-a", "one, two*")"#,
+    ] {
+        assert!(of(list, text), "{text}");
+    }
+    assert!(!of(&[], r#"header-value("x-a")"#));
+}
+
+#[test]
 fn the_example_of_every_function_is_right() {
     for function in FUNCTIONS {
         Expression::parse(function.example).unwrap_or_else(|e| panic!("{}: {e:?}", function.example));

@@ -74,6 +74,12 @@ pub static ROUTE: Table = Table {
         key("set-header", Kind::Map(&Kind::Template), "", "Request headers to replace or add."),
         key("add-header", Kind::Map(&Kind::Template), "", "Request headers to add."),
         key(
+            "edit-header",
+            Kind::Map(&Kind::Template),
+            "",
+            "What each request header of a name becomes, where there are such; `{1}` is what it was.",
+        ),
+        key(
             "remove-header",
             Kind::List(&Kind::Token),
             "",
@@ -129,6 +135,12 @@ pub static ANSWER_ROUTE: Table = Table {
         ),
         key("set-header", Kind::Map(&Kind::Template), "", "Headers to replace or add."),
         key("add-header", Kind::Map(&Kind::Template), "", "Headers to add."),
+        key(
+            "edit-header",
+            Kind::Map(&Kind::Template),
+            "",
+            "What each header of a name becomes, where there are such: `Set-Cookie = \"{1}; Secure\"`; `{1}` is what it was.",
+        ),
         key(
             "deny",
             Kind::Table(&DENY_ANSWER),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::condition::Acls;
 use super::proxy::{Proxy, SectionKind, Word, with_constants};
-use super::rules::{captured, named, table_of};
+use super::rules::{captured, named, replaced, table_of};
 use super::sample::{self, variables};
 use crate::draft::{Draft, Table, also, both};
 use crate::words::{list, literal, quoted};
@@ -113,12 +113,8 @@ fn rule(word: &Word, acls: &Acls) -> Result<Table, String> {
         ["add-header", name, value @ ..] => route.set("add-header", table_of(name, &value.join(" "))?),
         ["del-header", rest @ ..] => route.set("remove-header", list(&[named(rest)?])),
         [verb @ ("replace-header" | "replace-value"), name, regex, text] => {
-            let value = format!(
-                "{{answer-header:{name}|{}}}",
-                sample::replace(regex, text, *verb == "replace-value")?
-            );
-            route.set("set-header", format!("{{ {} = {} }}", quoted(name), quoted(&value)));
-            also(&mut route, &format!("answer-header({})", quoted(name)));
+            let value = format!("{{1|{}}}", replaced(verb, regex, text)?);
+            route.set("edit-header", format!("{{ {} = {} }}", quoted(name), quoted(&value)));
         }
         ["set-status", status] => route.set("status", *status),
         ["set-status", status, "reason", ..] => {

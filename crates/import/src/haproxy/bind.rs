@@ -21,6 +21,8 @@ pub fn cookie(word: &Word, draft: &mut Draft) -> String {
             }
             "domain" => domains.push(quoted(rest.next().map_or("", String::as_str))),
             "maxidle" | "maxlife" => {
+                let differs = "the cookie's date is written otherwise: clients that have one of HAProxy's are spread anew, once";
+                draft.note(word.line, option, differs);
                 let time = rest.next().and_then(|t| duration(t, "s")).unwrap_or_else(|| "1h".into());
                 keys += &format!(", max-{} = \"{time}\"", &option[3..]);
             }

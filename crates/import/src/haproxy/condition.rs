@@ -20,6 +20,8 @@ pub struct Acls {
     pub files: BTreeMap<String, String>,
     /// How long a tarpit holds its clients.
     pub tarpit: Option<String>,
+    /// Hosts are compared with their ports and by case, as HAProxy does where it is to run as it is.
+    exact: bool,
 }
 
 impl Acls {
@@ -28,7 +30,8 @@ impl Acls {
         let files = draft.run.as_ref().map(|run| run.places.files.clone()).unwrap_or_default();
         let tarpit = proxy.time("tarpit").or_else(|| proxy.time("connect"));
         let errors = draft.errors.clone();
-        let mut acls = Acls { counted, userlists, errors, files, tarpit, ..Acls::default() };
+        let exact = draft.run.is_some();
+        let mut acls = Acls { counted, userlists, errors, files, tarpit, exact, ..Acls::default() };
         for word in proxy.all("acl") {
             let words = &word.words;
             let Some(name) = words.get(1) else { continue };
@@ -36,7 +39,7 @@ impl Acls {
             if words.get(2).is_some_and(|w| w.starts_with("req_rdp_cookie") || w.starts_with("rdp_cookie")) {
                 continue;
             }
-            match criterion(&words[2..], &acls.counted) {
+            match criterion(&words[2..], &acls.counted, exact) {
                 Ok(text) => {
                     let entry = acls.named.entry(name.clone()).or_default();
                     *entry = if entry.is_empty() { text } else { format!("{entry} || {text}") };
@@ -73,7 +76,7 @@ impl Acls {
                 }
                 "{" => {
                     let end = words[at..].iter().position(|w| w == "}").ok_or("a { has no }")?;
-                    let text = criterion(&words[at..at + end], &self.counted)?;
+                    let text = criterion(&words[at..at + end], &self.counted, self.exact)?;
                     at += end + 1;
                     text
                 }
@@ -113,7 +116,7 @@ impl Acls {
 }
 
 /// One test: a fetch, flags, values.
-fn criterion(words: &[String], counted: &Counted) -> Result<String, String> {
+fn criterion(words: &[String], counted: &Counted, exact: bool) -> Result<String, String> {
     let Some(fetch) = words.first() else { return Err("an empty test".into()) };
     if let Some(asked) = counted.asked(fetch) {
         let values: Vec<&str> =
@@ -124,10 +127,13 @@ fn criterion(words: &[String], counted: &Counted) -> Result<String, String> {
     if parts.len() > 1 || ["var", "str", "int"].contains(&parts[0].0.as_str()) {
         return converted(fetch, &words[1..]);
     }
-    let (mut name, argument) = match fetch.split_once('(') {
-        Some((name, rest)) => (name, rest.trim_end_matches(')').split(',').next().unwrap_or("")),
+    let (mut name, inside) = match fetch.split_once('(') {
+        Some((name, rest)) => (name, rest.trim_end_matches(')')),
         None => (fetch.as_str(), ""),
     };
+    // One of several values, by its number, is a text.
+    let (argument, occurrence) = inside.split_once(',').unwrap_or((inside, ""));
+    let every = occurrence.is_empty();
     name = name.strip_prefix("req.").unwrap_or(name);
     let (mut kind, mut folds) = ("", false);
     let mut values: Vec<&str> = Vec::new();
@@ -158,9 +164,13 @@ fn criterion(words: &[String], counted: &Counted) -> Result<String, String> {
     }
     let text;
     let subject = match (name, argument.to_ascii_lowercase().as_str()) {
-        ("hdr", "host") => ("host", None),
-        ("hdr" | "fhdr", _) if !argument.is_empty() => ("header", Some(argument)),
-        ("res.hdr" | "res.fhdr" | "shdr", _) if !argument.is_empty() => ("answer-header", Some(argument)),
+        ("hdr", "host") if every && !exact => ("host", None),
+        ("hdr", "host") | ("fhdr", _) if every && !argument.is_empty() => ("header", Some(argument)),
+        ("hdr", _) if every && !argument.is_empty() => ("header-value", Some(argument)),
+        ("res.fhdr", _) if every && !argument.is_empty() => ("answer-header", Some(argument)),
+        ("res.hdr" | "shdr", _) if every && !argument.is_empty() => ("answer-header-value", Some(argument)),
+        ("ver" | "req_ver", _) => ("version", None),
+        ("http_first_req", _) => return Ok("first-request()".into()),
         ("status", _) => return numbers("status", &values),
         ("cook" | "cookie", _) if !argument.is_empty() => ("cookie", Some(argument)),
         ("url_param" | "urlp", _) if !argument.is_empty() => ("query", Some(argument)),
@@ -173,7 +183,7 @@ fn criterion(words: &[String], counted: &Counted) -> Result<String, String> {
             ("path", None)
         }
         ("url" | "capture.req.uri", _) => ("text", Some("{uri}")),
-        ("hdr_cnt" | "fhdr_cnt", _) if !argument.is_empty() => {
+        ("hdr_cnt", _) if !argument.is_empty() => {
             let counted = format!("{{header-count:{argument}}}");
             return numbers(&format!("number({})", quoted(&counted)), &values);
         }
@@ -211,6 +221,16 @@ fn criterion(words: &[String], counted: &Counted) -> Result<String, String> {
         ("http_auth_group", list) if !list.is_empty() => return Ok(super::access::test(argument, &values)),
         ("always_true", _) => return Ok("source-port >= 0".into()),
         ("always_false", _) => return Ok("source-port < 0".into()),
+        _ if ["int", "ip"].contains(&kind) => {
+            if name == "hdr" && every {
+                return Err(format!("one of its values is asked: {name}({argument},-1) for the last"));
+            }
+            let text = sample::template(&without_method(fetch))?;
+            return match kind {
+                "int" => numbers(&format!("number({})", quoted(&text)), &values),
+                _ => Ok(format!("address({}, {})", quoted(&text), texts(&values))),
+            };
+        }
         // What has a text can be compared as one.
         _ if ["", "str", "beg", "end", "sub", "dir", "dom", "reg", "len", "found"].contains(&kind) => {
             let plain = without_method(fetch);
@@ -220,8 +240,11 @@ fn criterion(words: &[String], counted: &Counted) -> Result<String, String> {
         _ => return Err(format!("the test {fetch} has no counterpart")),
     };
     if kind == "len" {
-        let template = sample::template(&without_method(fetch))?;
-        return numbers(&format!("number({})", quoted(&length_of(&template))), &values);
+        return lengths(subject, &values);
+    }
+    let there = sample::presence(&without_method(fetch));
+    if kind == "found" && subject.0 == "text" && !there.is_empty() {
+        return Ok(there);
     }
     if values.is_empty() && kind != "found" {
         return Err(format!("the test {fetch} has no values"));
@@ -258,6 +281,9 @@ fn list_file(path: Option<&String>) -> Result<String, String> {
 
 /// A test of a sample with converters, or of a variable.
 fn converted(fetch: &str, words: &[String]) -> Result<String, String> {
+    if let Some(each) = each_value(fetch, words) {
+        return each;
+    }
     // Nothing is what two texts that are the same differ by.
     let same = sample::chain(fetch).last().is_some_and(|(name, _)| name == "strcmp");
     if same && words.iter().map(String::as_str).ne(["eq", "0"]) {
@@ -284,8 +310,15 @@ fn converted(fetch: &str, words: &[String]) -> Result<String, String> {
         }
     }
     let signs = ["lt", "le", "gt", "ge", "eq"];
-    if kind == "int" || values.first().is_some_and(|v| signs.contains(v)) {
-        return numbers(&format!("number({})", quoted(&template)), &values);
+    let last = sample::chain(fetch).pop().map(|(name, _)| name).unwrap_or_default();
+    let is_number =
+        |name: &str| ["length", "add", "sub", "mul", "div", "mod", "int", "neg", "crc32"].contains(&name);
+    if kind == "int" || kind == "str" && is_number(&last) || values.first().is_some_and(|v| signs.contains(v))
+    {
+        let test = numbers(&format!("number({})", quoted(&template)), &values)?;
+        // A text that is not there has no length.
+        let there = if last == "length" { sample::presence(fetch) } else { String::new() };
+        return Ok(if there.is_empty() { test } else { crate::draft::both(&there, &test) });
     }
     if kind == "found" {
         return Ok(text(&template));
@@ -298,14 +331,66 @@ fn converted(fetch: &str, words: &[String]) -> Result<String, String> {
         return Err(format!("the test {fetch} has no values"));
     }
     if kind == "len" {
-        return numbers(&format!("number({})", quoted(&length_of(&template))), &values);
+        return lengths(("text", Some(&template)), &values);
     }
     compared(("text", Some(&template)), kind, folds, &values)
 }
 
-/// A template's length, in place of its text.
-fn length_of(template: &str) -> String {
-    template.strip_suffix('}').map_or_else(|| template.to_owned(), |t| format!("{t}|length}}"))
+/// Converters of a list of values: each of them is asked, which `lower` and `upper` alone do not change.
+fn each_value(fetch: &str, words: &[String]) -> Option<Result<String, String>> {
+    let parts = sample::chain(fetch);
+    let (name, argument) = parts.first()?;
+    let list = ["hdr", "req.hdr", "res.hdr", "shdr"].contains(&name.as_str());
+    let argument = argument.as_deref().unwrap_or("");
+    if !list || argument.contains(',') || argument.eq_ignore_ascii_case("host") {
+        return None;
+    }
+    let folds = |part: &(String, Option<String>)| ["lower", "upper"].contains(&part.0.as_str());
+    if !parts[1..].iter().all(folds) {
+        return Some(Err(format!("one of its values is asked: {name}({argument},-1) for the last")));
+    }
+    let upper = parts.last().is_some_and(|(name, _)| name == "upper");
+    let file = words.iter().any(|word| word == "-f");
+    // What is in the other case matches nothing.
+    let same = |word: &String| {
+        let flag = word.starts_with('-');
+        flag || *word == if upper { word.to_uppercase() } else { word.to_lowercase() }
+    };
+    if file || !words.iter().all(same) {
+        return Some(Err(format!("its values are compared with -i: {name}({argument}) -i")));
+    }
+    let all = [format!("{name}({argument})"), "-i".to_owned()];
+    let all: Vec<String> = all.into_iter().chain(words.iter().cloned()).collect();
+    Some(criterion(&all, &Counted::default(), true))
+}
+
+/// How many bytes a text has, as a regular expression; nothing holds of a text that is not there.
+fn lengths((function, argument): (&str, Option<&str>), values: &[&str]) -> Result<String, String> {
+    if function == "path" {
+        return numbers("number(\"{path|length}\")", values);
+    }
+    let subject = argument.map_or_else(|| function.to_owned(), |a| format!("{function}({})", quoted(a)));
+    let signs = ["eq", "lt", "le", "gt", "ge"];
+    let sign = values.first().copied().filter(|word| signs.contains(word));
+    let one = |value: &&str| -> Option<String> {
+        let number = |text: &str| text.parse::<u32>().ok().filter(|n| *n < 1000);
+        let (from, to) = match (sign, value.split_once(':')) {
+            (None, Some((from, to))) => (from.to_owned(), to.to_owned()),
+            (None | Some("eq"), None) => (number(value)?.to_string(), number(value)?.to_string()),
+            (Some("lt"), _) => (String::new(), number(value)?.checked_sub(1)?.to_string()),
+            (Some("le"), _) => (String::new(), number(value)?.to_string()),
+            (Some("gt"), _) => ((number(value)? + 1).to_string(), String::new()),
+            (Some("ge"), _) => (number(value)?.to_string(), String::new()),
+            _ => return None,
+        };
+        let good = [&from, &to].iter().all(|n| n.is_empty() || number(n).is_some());
+        let from = if from.is_empty() { "0" } else { &from };
+        good.then(|| format!("{subject} =~ {}", quoted(&format!("^(?s-u:.{{{from},{to}}})$"))))
+    };
+    let all: Option<Vec<String>> = values.iter().filter(|word| Some(**word) != sign).map(one).collect();
+    all.filter(|all| !all.is_empty())
+        .map(|all| all.join(" || "))
+        .ok_or_else(|| format!("the lengths {} have no counterpart", values.join(" ")))
 }
 
 fn is_flag(word: &str) -> bool {

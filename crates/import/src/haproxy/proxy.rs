@@ -24,6 +24,7 @@ pub struct Word {
     pub comments: Vec<String>,
 }
 
+#[derive(Clone)]
 pub struct Proxy {
     pub kind: SectionKind,
     pub name: String,
@@ -198,6 +199,23 @@ impl Proxy {
         }
     }
 
+    /// `capture.req.hdr(N)` as the header that is the Nth captured, where no rule changes it before.
+    pub fn with_captures_named(&self) -> Proxy {
+        let mut proxy = self.clone();
+        let slots: Vec<Option<String>> = self.words.iter().filter_map(captured_header).collect();
+        for (at, name) in slots.iter().enumerate() {
+            let changes = |word: &Word| {
+                let edits = word.arg(1).contains("header");
+                edits && name.as_ref().is_some_and(|name| word.arg(2).eq_ignore_ascii_case(name))
+            };
+            let Some(name) = name.as_ref().filter(|_| !self.words.iter().any(changes)) else { continue };
+            let (from, to) = (format!("capture.req.hdr({at})"), format!("req.fhdr({name})"));
+            let texts = proxy.words.iter_mut().flat_map(|word| &mut word.words);
+            texts.for_each(|text| *text = text.replace(&from, &to));
+        }
+        proxy
+    }
+
     pub fn all(&self, keyword: &str) -> impl Iterator<Item = &Word> {
         self.words.iter().filter(move |w| w.words[0] == keyword)
     }
@@ -279,7 +297,7 @@ impl Proxy {
             run::Server {
                 name: word.arg(1).into(),
                 own: name(word.arg(1)),
-                checked: options.iter().any(|w| *w == "check"),
+                checked: options.iter().any(|w| ["check", "track"].contains(&w.as_str())),
                 rise: after("rise").unwrap_or(2).max(1),
                 fall: after("fall").unwrap_or(3).max(1),
             }
@@ -325,6 +343,15 @@ impl Proxy {
     pub fn is_http(&self) -> bool {
         // HAProxy's mode is tcp unless it is told otherwise.
         self.last("mode").and_then(|w| w.words.get(1)).is_some_and(|m| m == "http")
+    }
+
+    /// The last word on lines is `option tcplog`.
+    fn lines_are_of_connections(&self) -> bool {
+        let last = self.words.iter().rfind(|word| {
+            word.words[0] == "log-format"
+                || word.words[0] == "option" && ["httplog", "tcplog"].contains(&word.arg(1))
+        });
+        last.is_some_and(|word| word.arg(1) == "tcplog")
     }
 
     /// A timeout by its new or its old name.
@@ -412,6 +439,11 @@ impl Proxy {
         let second = word.words.get(2).map_or("", String::as_str);
         let named = if algorithm.contains('(') { algorithm } else { second };
         let scheduler = match algorithm.split('(').next().unwrap_or("") {
+            "rdp-cookie" if self.is_http() => {
+                let why = "RDP cookies are of mode tcp: round robin is used instead";
+                draft.left(word.line, "balance rdp-cookie", why);
+                "round-robin"
+            }
             "roundrobin" | "static-rr" => "round-robin",
             "leastconn" => "least-connections",
             "source" => "source-hash",
@@ -471,7 +503,7 @@ impl Proxy {
             value + " }"
         };
         let balances_rdp =
-            self.last("balance").is_some_and(|w| w.words.get(1).is_some_and(|b| b.starts_with("rdp-cookie")));
+            !self.is_http() && self.last("balance").is_some_and(|w| w.arg(1).starts_with("rdp-cookie"));
         if self.all("persist").any(|w| w.words.get(1).is_some_and(|p| p.starts_with("rdp-cookie")))
             || balances_rdp
         {
@@ -727,6 +759,9 @@ impl Proxy {
                 word if ["clitcpka-", "srvtcpka-"].iter().any(|side| word.starts_with(side)) => {}
                 // Where the lines of all go was told before.
                 "log" => {}
+                "option" if word.arg(1) == "tcplog" && self.is_http() && self.lines_are_of_connections() => {
+                    draft.note(word.line, "option tcplog", "lines are those of requests: see log-format");
+                }
                 "option" if word.words.get(1).is_some_and(|o| MOOT_OPTIONS.contains(&o.as_str())) => {}
                 "option" => {
                     let known = OPTIONS_THAT_DIFFER.iter().find(|(option, _)| *option == word.arg(1));
@@ -734,6 +769,9 @@ impl Proxy {
                         Some((option, differs)) => draft.note(word.line, option, *differs),
                         None => draft.left(word.line, &word.words.join(" "), "not carried over"),
                     }
+                }
+                "no" if word.arg(1) == "log" => {
+                    draft.note(word.line, "no log", "its lines go where those of the process go");
                 }
                 "no" => {}
                 "stats" if draft.run.is_some() => {}
@@ -753,6 +791,22 @@ impl Proxy {
                 _ => draft.left(word.line, &word.words.join(" "), "not carried over"),
             }
         }
+    }
+}
+
+/// What a line captures of a request, where it is a header as a whole; none of lines that capture nothing.
+fn captured_header(word: &Word) -> Option<Option<String>> {
+    let header = |sample: &str| {
+        let name = sample.trim_start_matches("req.").strip_prefix("fhdr(").or_else(|| {
+            sample.trim_start_matches("req.").strip_prefix("hdr(").filter(|n| n.eq_ignore_ascii_case("host)"))
+        })?;
+        name.strip_suffix(')').filter(|name| !name.contains([',', '('])).map(str::to_owned)
+    };
+    match (word.words[0].as_str(), word.arg(1), word.arg(2)) {
+        ("capture", "request", "header") => Some(Some(word.arg(3).to_owned())),
+        ("http-request", "capture", sample) if word.words.iter().any(|w| w == "len") => Some(header(sample)),
+        ("declare", "capture", "request") => Some(None),
+        _ => None,
     }
 }
 

@@ -119,12 +119,16 @@ pub fn rule(
         ["http-request", "redirect", rest @ ..] | ["redirect", rest @ ..] => {
             let mut status = "302";
             let mut location = None;
-            let mut ignores_empty = false;
+            let (mut ignores_empty, mut drops) = (false, false);
             let mut rest = rest.iter();
             while let Some(word) = rest.next() {
                 match *word {
                     "code" => status = rest.next().unwrap_or(&"302"),
-                    "location" => location = Some(variables(rest.next().unwrap_or(&""))?),
+                    "location" => {
+                        location = Some(variables(rest.next().unwrap_or(&""))?);
+                        // It is said as a whole.
+                        drops = true;
+                    }
                     "prefix" => {
                         location = Some(format!(
                             "{}{{path}}",
@@ -132,15 +136,19 @@ pub fn rule(
                         ))
                     }
                     "scheme" => {
-                        location = Some(format!("{}://{{host}}{{path}}", rest.next().unwrap_or(&"https")))
+                        let scheme = rest.next().unwrap_or(&"https");
+                        location = Some(format!("{scheme}://{{header:Host}}{{path}}"));
                     }
-                    "drop-query" => {}
+                    "drop-query" => drops = true,
                     "ignore-empty" => ignores_empty = true,
                     other => return Err(format!("redirect {other} is not carried over")),
                 }
             }
             let location = location.ok_or("a redirect needs a place")?;
-            set(&mut route, "redirect", format!("{{ location = {}, status = {status} }}", quoted(&location)));
+            // A query follows where the place ends with the path.
+            let drop = if drops && location.ends_with("path}") { ", drop-query = true" } else { "" };
+            let place = format!("{{ location = {}, status = {status}{drop} }}", quoted(&location));
+            set(&mut route, "redirect", place);
             if ignores_empty {
                 also(&mut route, &format!("text({})", quoted(&location)));
             }
@@ -165,11 +173,20 @@ pub fn rule(
             set(&mut route, "server-timeout", quoted(&time));
         }
         ["http-request", "set-query", query] => set(&mut route, "rewrite-query", quoted(&variables(query)?)),
+        ["http-request", "set-uri", text] if text.starts_with("http") && text.contains("://") => {
+            let (_, rest) = text.split_once("://").unwrap_or_default();
+            let (host, path) = rest.split_at(rest.find('/').ok_or("a URI with a host has a path")?);
+            set(&mut route, "set-header", table("Host", host)?);
+            route.set("rewrite-uri", quoted(&variables(path)?));
+        }
         ["http-request", "set-uri" | "set-pathq", text] => {
             set(&mut route, "rewrite-uri", quoted(&variables(text)?))
         }
         ["http-request", "replace-uri" | "replace-pathq", regex, text] => {
-            let value = format!("{{uri|{}}}", sample::replace(regex, text, false)?);
+            if text.contains("://") {
+                return Err("a URI with a host is not carried over: see set-header Host".into());
+            }
+            let value = format!("{{uri|{}}}", sample::replace_whole(regex, text)?);
             set(&mut route, "rewrite-uri", quoted(&value));
         }
         ["monitor-uri", path] => {
@@ -185,14 +202,12 @@ pub fn rule(
             also(&mut route, &when);
         }
         ["http-request", "replace-path", regex, text] => {
-            let value = format!("{{path|{}}}", sample::replace(regex, text, false)?);
+            let value = format!("{{path|{}}}", sample::replace_whole(regex, text)?);
             set(&mut route, "rewrite-path", quoted(&value));
         }
-        ["http-request", "replace-header" | "replace-value", name, regex, text] => {
-            let value =
-                format!("{{header:{name}|{}}}", sample::replace(regex, text, does[1] == "replace-value")?);
-            set(&mut route, "set-header", format!("{{ {} = {} }}", quoted(name), quoted(&value)));
-            also(&mut route, &format!("header({})", quoted(name)));
+        ["http-request", verb @ ("replace-header" | "replace-value"), name, regex, text] => {
+            let value = format!("{{1|{}}}", replaced(verb, regex, text)?);
+            set(&mut route, "edit-header", format!("{{ {} = {} }}", quoted(name), quoted(&value)));
         }
         ["http-request" | "http-response" | "http-after-response" | "tcp-request", rest @ ..]
             if rest.iter().take(2).any(|w| w.starts_with("set-var") || w.starts_with("unset-var")) =>
@@ -267,11 +282,29 @@ fn without_servers(backend: &Proxy, acls: &Acls, condition: &str, route: &mut Ta
     if !condition.is_empty() {
         route.set("when", literal(condition));
     }
+    let own = backend.words.iter().rfind(|word| {
+        let status = word.words.iter().skip_while(|w| *w != "status").nth(1);
+        word.words[0] == "http-error" && status.is_some_and(|s| s == "503")
+    });
+    let words: Vec<&str> = own.iter().flat_map(|word| &word.words[1..]).map(String::as_str).collect();
+    // What it cannot be is told where the section is read.
+    if let Some(reply) = Reply::read(&words, "503", acls).ok().filter(|reply| reply.keys.is_some()) {
+        route.set("answer", reply.answer());
+        return reply.add_headers(route);
+    }
     let mut scratch = crate::draft::Draft { errors: acls.errors.clone(), ..Default::default() };
     match backend.pages(&mut scratch).get("503").map(String::as_str) {
         Some("/dev/null") => route.set("deny", "{ silent = true }"),
         Some(file) => route.set("answer", format!("{{ status = 503, file = {} }}", quoted(file))),
         None => route.set("deny", "{ status = 503 }"),
+    }
+}
+
+/// What `replace-header` or `replace-value` makes of a header.
+pub fn replaced(verb: &str, regex: &str, text: &str) -> Result<String, String> {
+    match verb {
+        "replace-value" => sample::replace_values(regex, text),
+        _ => sample::replace_whole(regex, text),
     }
 }
 

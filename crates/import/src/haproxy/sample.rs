@@ -139,6 +139,10 @@ fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
     let whole = argument.unwrap_or("");
     let argument = whole.trim();
     let (first, occurrence) = argument.split_once(',').unwrap_or((argument, ""));
+    // A captured header is known by the number of its line alone.
+    if name.starts_with("capture.") && name.ends_with("hdr") {
+        return Err(format!("{name}({whole}) has no counterpart: name the header itself"));
+    }
     let bare = name.trim_start_matches("req.").trim_start_matches("capture.req.");
     Ok(match bare {
         "str" => {
@@ -171,7 +175,7 @@ fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
         "uri" | "url" | "pathq" | "HU" | "HPO" => "{uri}".into(),
         "query" | "HQ" => "{query}".into(),
         "method" | "HM" => "{method}".into(),
-        "base" => "{host}{path}".into(),
+        "base" => "{header:Host}{path}".into(),
         "ssl_fc_sni" | "ssl_sni" | "req_ssl_sni" => "{sni}".into(),
         "ssl_fc_protocol" | "sslv" => "{tls-version}".into(),
         "ssl_fc_cipher" | "sslc" => "{tls-cipher}".into(),
@@ -179,7 +183,9 @@ fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
         "ssl_c_s_dn" if argument.eq_ignore_ascii_case("cn") => "{client-cert-cn}".into(),
         "ssl_c_i_dn" if argument.is_empty() => "{client-cert-issuer}".into(),
         "ssl_c_serial" => "{client-cert-serial|hex-decode}".into(),
-        "hdr" | "fhdr" if first.eq_ignore_ascii_case("host") => "{host}".into(),
+        // With its port.
+        "hdr" | "fhdr" if first.eq_ignore_ascii_case("host") => "{header:Host}".into(),
+        "ver" | "req_ver" if !name.starts_with("capture") => "{version}".into(),
         "fhdr" if !first.is_empty() && occurrence.is_empty() => format!("{{last-header:{first}}}"),
         // The parts of a list are values of their own there; the last one is used.
         "hdr" if !first.is_empty() => {
@@ -208,6 +214,9 @@ fn occurrence_of(text: &str) -> Result<i64, String> {
 /// was.
 pub fn presence(text: &str) -> String {
     let parts = chain(text);
+    if parts.first().is_some_and(|(name, _)| name == "query") {
+        return "text(\"{uri}\", \"*?*\")".into();
+    }
     let Some((name, Some(argument))) = parts.first() else { return String::new() };
     let first = argument.split(',').next().unwrap_or("").trim();
     let test = match name.trim_start_matches("req.") {
@@ -271,6 +280,80 @@ fn argument(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
+/// The rules that replace write the text in the place of all, where the expression matches a part.
+pub fn replace_whole(regex: &str, text: &str) -> Result<String, String> {
+    replace(&format!("^(?s:.*?)(?:{regex})(?s:.*)$"), text, false)
+}
+
+/// The same of each value of a list.
+pub fn replace_values(regex: &str, text: &str) -> Result<String, String> {
+    let bare = regex.strip_prefix('^').unwrap_or(regex);
+    let from = if bare.len() < regex.len() { "" } else { "[^,]*?" };
+    let inner = bare.strip_suffix('$').filter(|r| !r.ends_with('\\')).unwrap_or(bare);
+    let to = if inner.len() < bare.len() { "" } else { "[^,]*" };
+    let inner = within_values(inner).ok_or("an expression that asks beyond one value is not carried over")?;
+    let end = if to.is_empty() { "[ \\t]*(?:(,)|$)" } else { "" };
+    if !end.is_empty() {
+        // What follows the value is written again.
+        let text = shifted(text);
+        let groups = inner.matches('(').count() - inner.matches("(?").count() - inner.matches("\\(").count();
+        let text = format!("\\1{text}\\{}", groups + 2);
+        return replace(&format!("(^|,)[ \\t]*{from}(?:{inner}){end}"), &text, true);
+    }
+    replace(&format!("(^|,)[ \\t]*{from}(?:{inner}){to}"), &format!("\\1{}", shifted(text)), true)
+}
+
+/// An expression that matches no comma where it takes any character.
+fn within_values(regex: &str) -> Option<String> {
+    let mut out = String::new();
+    let (mut class, mut chars) = (false, regex.chars().peekable());
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => {
+                let next = chars.next()?;
+                if "DWSPbB".contains(next) {
+                    return None;
+                }
+                out.extend([c, next]);
+            }
+            '.' if !class => out.push_str("[^,]"),
+            '^' | '$' if !class => return None,
+            '[' if !class => {
+                class = true;
+                out.push('[');
+                if chars.next_if_eq(&'^').is_some() {
+                    out.push_str("^,");
+                }
+            }
+            ']' => {
+                class = false;
+                out.push(']');
+            }
+            c => out.push(c),
+        }
+    }
+    Some(out)
+}
+
+/// A text whose groups are counted behind one more.
+fn shifted(text: &str) -> String {
+    let mut out = String::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => match chars.next() {
+                Some(digit @ '1'..='8') => {
+                    out.push_str(&format!("\\{}", digit.to_digit(10).unwrap_or(0) + 1))
+                }
+                Some(other) => out.extend(['\\', other]),
+                None => {}
+            },
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
 /// `replace(…)` of a regular expression and a text with `\\1`.
 pub fn replace(regex: &str, text: &str, all: bool) -> Result<String, String> {
     let mut out = String::new();
@@ -309,6 +392,7 @@ fn converter(name: &str, arguments: &[String]) -> Result<String, String> {
         ("url_dec", [] | ["0"]) => "uri-decode".into(),
         ("url_dec", ["1"]) => "form-decode".into(),
         ("url_enc", [] | ["query"]) => "url-encode".into(),
+        ("host_only", []) => replace("^(\\[[^]]*\\]|[^:]*).*$", "\\1", false)? + "|lower",
         ("json", [] | ["ascii"] | ["utf8"] | ["utf8s"]) => "json".into(),
         ("sha2", []) => "sha256".into(),
         ("sha2", [bits]) => digest(&format!("sha{bits}"))?,

@@ -8,6 +8,8 @@ use crate::words::{address, duration, quoted, split_port, with_port};
 #[derive(Default)]
 struct Common {
     agent: bool,
+    /// The server that the one just read follows.
+    follows: Option<String>,
     /// The keys of `agent`.
     asks: Table,
     /// What each server that is checked says of its check, by its place among the servers.
@@ -130,6 +132,9 @@ pub fn servers(proxy: &Proxy, many_ports: bool, pool: &mut Pool, draft: &mut Dra
         }
         let options = [defaults.as_slice(), &word.words[3..]].concat();
         option_by_option(&options, word.line, name, &mut server, pool, &mut common, draft);
+        if let (Some(of), Some((_, own))) = (common.follows.take(), common.checks.last_mut()) {
+            track(&of, word.line, proxy, own, draft);
+        }
         let same = |other: &Table| other.get("address") == server.get("address");
         if pool.servers.iter().any(same) {
             pool.table.set("same-address", "true");
@@ -266,10 +271,8 @@ fn option_by_option(
             "agent-inter" => interval(&mut common.asks, &value(), line, draft),
             "agent-send" => common.asks.text("send", &value()),
             "track" => {
-                let of = value();
                 checked = true;
-                let why = format!("{of}: it has checks of its own; those that are alike are made once");
-                draft.remark(line, "track", why);
+                common.follows = Some(value());
             }
             "agent-addr" | "check-sni" | "redir" | "minconn" | "maxqueue" | "namespace" | "socks4" | "ws"
             | "max-reuse" | "crl-file" | "check-alpn" | "check-proto" => {
@@ -315,6 +318,55 @@ fn option_by_option(
     }
     if checked {
         common.checks.push((pool.servers.len(), own));
+    }
+}
+
+/// What a section says of its checks, so that two can be compared.
+fn asks(proxy: &Proxy) -> String {
+    let of_checks = |word: &&super::proxy::Word| {
+        let option =
+            word.words[0] == "option" && (word.arg(1).ends_with("chk") || word.arg(1).ends_with("-check"));
+        option || ["http-check", "tcp-check"].contains(&word.words[0].as_str())
+    };
+    proxy.words.iter().filter(of_checks).map(|word| word.words.join(" ")).collect::<Vec<_>>().join("\n")
+}
+
+/// The servers of a section, for those that follow them.
+pub fn those_to_track(proxy: &Proxy) -> Vec<(String, crate::draft::Tracked)> {
+    let defaults: Vec<String> = proxy.all("default-server").flat_map(|w| w.words[1..].to_vec()).collect();
+    let one = |word: &super::proxy::Word| {
+        let options = [defaults.as_slice(), word.words.get(3..).unwrap_or_default()].concat();
+        let wanted = ["inter", "fastinter", "rise", "fall", "port", "addr"];
+        let named = |pair: &&[String]| wanted.contains(&pair[0].as_str());
+        let times = options.windows(2).filter(named).flat_map(<[String]>::to_vec).collect();
+        let tracked = crate::draft::Tracked { place: word.arg(2).to_owned(), asks: asks(proxy), times };
+        (format!("{}/{}", proxy.name, word.arg(1)), tracked)
+    };
+    proxy.all("server").map(one).collect()
+}
+
+/// `track`: the same check of the same place has the same verdict.
+fn track(of: &str, line: usize, section: &Proxy, own: &mut Table, draft: &mut Draft) {
+    let name = if of.contains('/') { of.to_owned() } else { format!("{}/{of}", section.name) };
+    let Some(tracked) = draft.tracked.get(&name).cloned() else {
+        return draft.wrong(line, "track", format!("unable to find {name}, which is tracked"));
+    };
+    if tracked.asks != asks(section) {
+        let why = format!("{of}: it is checked as its own section says: give both the same check");
+        return draft.left(line, "track", why);
+    }
+    let (host, port) = split_port(&tracked.place);
+    if let (Some(host), Some(port)) = (address(host), port) {
+        own.text("address", &host);
+        own.set("port", port);
+    }
+    for pair in tracked.times.chunks(2) {
+        match (pair[0].as_str(), &pair[1]) {
+            ("inter", text) => interval(own, text, line, draft),
+            ("fastinter", text) => time(own, "fast-interval", text),
+            ("addr", text) => own.text("address", split_port(text).0.trim_matches(['[', ']'])),
+            (key, text) => own.set(key, text.clone()),
+        }
     }
 }
 

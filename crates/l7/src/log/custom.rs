@@ -104,8 +104,8 @@ fn field(
         }
         LineField::ServerQueue => number(out, i64::from(record.server_queue)),
         LineField::PoolQueue => number(out, i64::from(record.pool_queue)),
-        LineField::Captured => haproxy_escape(&record.captured, out),
-        LineField::CapturedAnswer => haproxy_escape(&record.captured_answer, out),
+        LineField::Captured => haproxy_escape(super::texts(&record.captured), out),
+        LineField::CapturedAnswer => haproxy_escape(super::texts(&record.captured_answer), out),
         LineField::ProcessId => number(out, i64::from(std::process::id())),
         LineField::Host => {
             static NAME: OnceLock<Vec<u8>> = OnceLock::new();

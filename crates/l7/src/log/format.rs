@@ -70,7 +70,7 @@ fn haproxy_http(record: &Record, around: &Surroundings<'_>, time: &mut LocalTime
     for captured in [&record.captured, &record.captured_answer] {
         if !captured.is_empty() {
             out.extend_from_slice(b" {");
-            haproxy_escape(captured, out);
+            haproxy_escape(super::texts(captured), out);
             out.push(b'}');
         }
     }
@@ -192,11 +192,11 @@ fn json(record: &Record, around: &Surroundings<'_>, out: &mut Vec<u8>) {
     }
     if !record.captured.is_empty() {
         out.extend_from_slice(b",\"captured\":");
-        quoted(&record.captured, out);
+        quoted(super::texts(&record.captured), out);
     }
     if !record.captured_answer.is_empty() {
         out.extend_from_slice(b",\"captured-answer\":");
-        quoted(&record.captured_answer, out);
+        quoted(super::texts(&record.captured_answer), out);
     }
     if let Some(tls) = around.tls {
         tls_fields(tls, out);

@@ -62,7 +62,7 @@ pub struct Record {
     pub pool_queue: u32,
     /// The request line as it came, without its line ending.
     pub line: Vec<u8>,
-    /// Texts that routes captured.
+    /// Texts that routes captured, each with a `|` behind it.
     pub captured: Vec<u8>,
     /// And of the answer.
     pub captured_answer: Vec<u8>,
@@ -72,6 +72,11 @@ pub struct Record {
     /// What the line's format asked of the request, one behind the other, and where each ends.
     pub texts: Vec<u8>,
     pub text_ends: Vec<usize>,
+}
+
+/// Captured texts with `|` between them.
+fn texts(captured: &[u8]) -> &[u8] {
+    captured.strip_suffix(b"|").unwrap_or(captured)
 }
 
 impl Record {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use evenkeel_balance::{ConcurrencyLimit, Counter, Key};
 use evenkeel_model::{Answers, Name};
-use evenkeel_rules::{Captures, PathStart, Template, is_named, is_named_alike, writable_target};
+use evenkeel_rules::{
+    Captures, Facts, Fetch, PathStart, Template, is_named, is_named_alike, writable_target,
+};
 
 use super::facts::{Answer, Asked, Hello, Variables};
 use super::session::Client;
@@ -142,16 +144,29 @@ impl HeadChanges {
                 self.add(name, value);
             }
             CompiledEdit::Add { name, .. } => self.add(name, value),
+            // See `edited_each`, which knows what the headers were.
+            CompiledEdit::Each { .. } => {}
         }
+    }
+
+    /// Other lines in the place of all those of a name.
+    fn replace(&mut self, name: &[u8], lines: &[Vec<u8>]) {
+        self.forget_named(|field| is_named(field, name));
+        self.drop_named(name);
+        lines.iter().for_each(|value| self.add(name, value));
     }
 
     /// Takes back lines that earlier routes added and a later one replaces.
     fn forget(&mut self, edit: &CompiledEdit) {
+        self.forget_named(|field| edit.drops(field));
+    }
+
+    fn forget_named(&mut self, drops: impl Fn(&[u8]) -> bool) {
         let mut at = 0;
         while at < self.lines.len() {
             let end = memchr::memchr(b'\n', &self.lines[at..]).map_or(self.lines.len(), |n| at + n + 1);
             let name = self.lines[at..end].split(|b| *b == b':').next().unwrap_or(b"");
-            match edit.drops(name) {
+            match drops(name) {
                 true => {
                     self.lines.drain(at..end);
                 }
@@ -342,6 +357,23 @@ pub fn walk_answer(
     verdict
 }
 
+/// What each header of a name becomes. Only who writes `edit-header` pays for the copies.
+fn edited_each(asked: &Asked<'_>, which: Fetch, name: &[u8], value: &Template) -> Vec<Vec<u8>> {
+    let mut lines: Vec<Vec<u8>> = Vec::new();
+    let name = String::from_utf8_lossy(name);
+    asked.texts(which, &name, &mut |line| {
+        lines.push(line.to_vec());
+        false
+    });
+    let mut captures = Captures::default();
+    for line in &mut lines {
+        captures.only(line);
+        line.clear();
+        value.render_outward(asked, &captures, line);
+    }
+    lines
+}
+
 fn take_answer(asked: &mut Asked<'_>, step: &Step, changes: &mut Changes, verdict: &mut AnswerVerdict) {
     let mut rendered = std::mem::take(&mut changes.rendered);
     rendered.clear();
@@ -353,6 +385,12 @@ fn take_answer(asked: &mut Asked<'_>, step: &Step, changes: &mut Changes, verdic
         Step::Capture { value, .. } => {
             value.render_outward(asked, &changes.captures, &mut rendered);
             capture(&rendered, &mut changes.captured_answer);
+        }
+        Step::ResponseHeader(CompiledEdit::Each { name, value }) => {
+            let lines = edited_each(asked, Fetch::AnswerHeader, name, value);
+            if let Some(answer) = asked.answer.as_mut().filter(|_| !lines.is_empty()) {
+                answer.edits.replace(name, &lines);
+            }
         }
         Step::ResponseHeader(edit) => {
             if let Some(value) = edit.value() {
@@ -492,6 +530,13 @@ async fn take(asked: &mut Asked<'_>, step: &Step, changes: &mut Changes) -> Opti
             asked.next_target = Some(target);
             None
         }
+        Step::Header(CompiledEdit::Each { name, value }) => {
+            let lines = edited_each(asked, Fetch::Header, name, value);
+            if !lines.is_empty() {
+                asked.edits.replace(name, &lines);
+            }
+            None
+        }
         Step::Header(edit) | Step::ResponseHeader(edit) => {
             rendered.clear();
             if let Some(value) = edit.value() {
@@ -561,10 +606,9 @@ async fn knows(asked: &Asked<'_>, users: &auth::Users) -> Result<bool, Busy> {
 
 /// A text for the log line.
 fn capture(text: &[u8], captured: &mut Vec<u8>) {
-    if !captured.is_empty() {
-        captured.push(b'|');
-    }
     captured.extend_from_slice(&text[..text.len().min(256)]);
+    // What is not there has its place all the same.
+    captured.push(b'|');
 }
 
 /// Notes what was captured for the log line.
