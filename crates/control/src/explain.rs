@@ -1,6 +1,5 @@
 //! Why a request goes where it goes: the journey of a connection, walked without one.
 
-use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use evenkeel_admin::{Kind, Refused};
@@ -8,13 +7,13 @@ use evenkeel_api as api;
 use evenkeel_balance::{Activity, Balancer, Key, Refusal, Server, hash_address, hash_bytes, hash_flow};
 use evenkeel_l7::PoolSpec;
 use evenkeel_model::{
-    AdminState, CookieMethod, Fallback, Mode, Normalize, Persistence, Pool, Scheduler, Snapshot,
-    VirtualService, mask_address,
+    AdminState, CookieMethod, Fallback, Mode, Name, Persistence, Pool, Scheduler, Snapshot, VirtualService,
+    mask_address,
 };
-use evenkeel_rules::{Captures, Facts};
+use evenkeel_routes::{Changes, Routes};
 
 use super::control::{Control, monotonic_ms, read};
-use super::imagined::{self, Asked, Imagined};
+use super::imagined::{self, Asked, Imagined, InWords};
 use super::secrets;
 
 /// The state of one server of a pool, as the explanation uses it.
@@ -57,11 +56,9 @@ impl Control {
             let server = running.servers.iter().find(|s| Some(s.id) == entry.server)?;
             Some(server.server.name.as_str().to_owned())
         };
-        let activity = |table: &str, facts: &dyn Facts| -> Option<Activity> {
-            let found = config.tables.iter().find(|t| t.rule.name.as_str() == table)?;
-            let mut key = Vec::new();
-            found.key.render(facts, &Captures::default(), &mut key);
-            found.table.peek(&Key::text(&key), monotonic_ms())?.activity
+        let activity = |table: &Name, key: &[u8]| -> Option<Activity> {
+            let found = config.tables.iter().find(|t| t.rule.name == *table)?;
+            found.table.peek(&Key::text(key), monotonic_ms())?.activity
         };
         let known = Known { servers: &live, remembered: &remembered, activity: &activity };
         explain(snapshot, question, &known).map_err(|why| Refused::new(Kind::NotFound, why))
@@ -109,8 +106,8 @@ pub struct Known<'a> {
     pub servers: &'a dyn Fn(&Pool) -> Vec<Seen>,
     /// The server that a pool's table has for a key.
     pub remembered: &'a dyn Fn(&Pool, &Key) -> Option<String>,
-    /// What a table that routes count in has for the request.
-    pub activity: &'a dyn Fn(&str, &dyn Facts) -> Option<Activity>,
+    /// What a table that routes count in has for a key.
+    pub activity: &'a dyn Fn(&Name, &[u8]) -> Option<Activity>,
 }
 
 fn explain(
@@ -134,18 +131,13 @@ fn explain(
         service.name,
         service.mode.as_str()
     )];
-    let imagined = Imagined {
-        asked: &asked,
-        normalizes: service.normalize != Normalize::Off,
-        snapshot,
-        known,
-        variables: RefCell::default(),
-        now: RefCell::default(),
-    };
-    if let Some(seen) = imagined.seen().filter(|_| asked.http) {
+    let imagined = Imagined { asked: &asked, snapshot, known, answering: None };
+    let routes = imagined::compile(snapshot, service)?;
+    if let Some(seen) = asked.seen().filter(|_| asked.http && routes.normalizes) {
         reasons.push(format!("{} is asked for: conditions see {seen}", asked.path));
     }
-    let walked = imagined::walk(&imagined, service)?;
+    let mut changes = Changes::default();
+    let walked = imagined::walk(&imagined, service, &routes, &mut changes);
     let nowhere = |reasons| api::Explanation {
         service: service.name.as_str().into(),
         pool: String::new(),
@@ -158,7 +150,7 @@ fn explain(
     let Some(pool_name) = &walked.pool else {
         reasons.push(format!("a route ends it: {}", walked.ending));
         if let Some(status) = walked.status {
-            answered(&imagined, service, status, None, &mut reasons)?;
+            answered(&imagined, &routes, status, &mut changes, &mut reasons);
         }
         return Ok(nowhere(reasons));
     };
@@ -168,8 +160,7 @@ fn explain(
     }
     let seen = (known.servers)(pool);
     let index_of = |name: &str| seen.iter().position(|s| s.server.name == name);
-    let named = imagined.now.borrow().server.clone();
-    let named = named.and_then(|name| index_of(name.as_str()));
+    let named = changes.server.as_ref().and_then(|name| index_of(name.as_str()));
     if let Some(at) = named {
         reasons.push(format!("a route names {}", seen[at].server.name));
     }
@@ -228,17 +219,18 @@ fn explain(
     if chosen.is_none() {
         reasons.push(no_server(service, seen.iter().any(|s| s.full)));
     }
-    if let Some(changed) = imagined.changed(service.normalize).filter(|_| asked.http) {
+    if let Some(changed) = asked.changed(service.normalize, &changes).filter(|_| asked.http) {
         reasons.push(secrets::text(&format!("the server gets {changed}")));
     }
     let waits = seen.iter().any(|s| s.full);
     match (chosen, &service.fallback) {
         (Some(index), _) => {
-            answered(&imagined, service, 200, Some(&seen[index].server.name), &mut reasons)?;
+            let imagined = Imagined { answering: Some(&seen[index].server.name), ..imagined };
+            answered(&imagined, &routes, 200, &mut changes, &mut reasons);
         }
-        (None, None) if !waits => answered(&imagined, service, 503, None, &mut reasons)?,
+        (None, None) if !waits => answered(&imagined, &routes, 503, &mut changes, &mut reasons),
         (None, Some(Fallback::Page { status, .. })) if !waits => {
-            answered(&imagined, service, *status, None, &mut reasons)?;
+            answered(&imagined, &routes, *status, &mut changes, &mut reasons);
         }
         _ => {}
     }
@@ -262,33 +254,36 @@ fn explain(
 /// What the routes of answers make of one with this status.
 fn answered(
     imagined: &Imagined<'_>,
-    service: &VirtualService,
+    routes: &Routes<InWords>,
     status: u16,
-    server: Option<&str>,
+    changes: &mut Changes,
     reasons: &mut Vec<String>,
-) -> Result<(), String> {
-    if service.answer_routes.is_empty() {
-        return Ok(());
+) {
+    if routes.answers.is_empty() {
+        return;
     }
-    let (mut server, mut now) = (server, status);
+    let (mut imagined, mut now) = (Imagined { ..*imagined }, status);
     loop {
-        reasons.push(match server {
+        reasons.push(match imagined.answering {
             Some(server) => format!("an answer of {server} with status {now} and no headers of note:"),
             None => format!("an answer of this program with status {now}:"),
         });
-        let (said, last, denied) = imagined::walk_answers(imagined, service, now, server)?;
+        // What routes of the request have said is in the head of an own answer already.
+        if imagined.answering.is_none() {
+            changes.response.clear();
+        }
+        let (said, last, denied) = imagined::walk_answers(&imagined, routes, now, changes);
         reasons.extend(said);
         now = last;
         if !denied {
             break;
         }
         // In its place comes an error of this program's, which has its routes as well.
-        server = None;
+        imagined.answering = None;
     }
     if now != status {
         reasons.push(format!("the client gets status {now}"));
     }
-    Ok(())
 }
 
 /// The server that persistence has for the request, with the reasons.

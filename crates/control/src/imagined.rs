@@ -1,15 +1,20 @@
-//! A request that nobody sent: what is known of it, and where the routes lead it.
+//! A request that nobody sent: what is known of it, and where the routes lead it, in words. The walk
+//! over the routes is the one of the event loops (`evenkeel_routes`).
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
 
 use evenkeel_api as api;
-use evenkeel_balance::Counter;
-use evenkeel_model::{Action, Answers, HeaderEdit, Name, Normalize, Route, Snapshot, VirtualService};
+use evenkeel_balance::Activity;
+use evenkeel_l7::{FileError, ListFiles, unknown_pool};
+use evenkeel_model::{Action, Name, Normalize, RateRule, Snapshot, VirtualService, format_duration};
+use evenkeel_routes::{
+    Changes, Edit, Effects, Loader, Next, Resources, Route, Routes, Source, Step, Verdict, Walk,
+};
 use evenkeel_rules::{
-    Captures, Expression, Facts, Fetch, LocalTime, MapMatch, Parameters, Template, is_unclear_path,
-    normal_host, normal_path, writable_target,
+    Facts, Fetch, LocalTime, Map, MapMatch, NetworkSet, Parameters, PatternSet, Template, is_unclear_path,
+    normal_path,
 };
 
 use super::explain::Known;
@@ -24,6 +29,8 @@ pub struct Asked {
     pub client: SocketAddr,
     method: String,
     headers: Vec<(String, String)>,
+    /// The host that is asked for, or the VIP.
+    host: String,
 }
 
 impl Asked {
@@ -56,14 +63,18 @@ impl Asked {
             None => IpAddr::V4(Ipv4Addr::LOCALHOST),
         };
         let fields = question.headers.iter().filter_map(|h| h.split_once(':'));
+        let headers: Vec<_> = fields.map(|(n, v)| (n.trim().to_owned(), v.trim().to_owned())).collect();
+        let host = headers.iter().find(|(n, _)| n.eq_ignore_ascii_case("host"));
+        let host = host.map_or_else(|| authority.to_owned(), |(_, host)| host.clone());
         Ok(Asked {
+            host,
             vip,
             path: path.into(),
             http,
             tls,
             client: SocketAddr::new(source, 40_000),
             method: question.method.clone().unwrap_or_else(|| "GET".into()),
-            headers: fields.map(|(n, v)| (n.trim().to_owned(), v.trim().to_owned())).collect(),
+            headers,
         })
     }
 
@@ -77,194 +88,87 @@ impl Asked {
         let mut pairs = values.flat_map(|(_, v)| v.split(';')).filter_map(|pair| pair.trim().split_once('='));
         pairs.find(|(n, _)| *n == name).map(|(_, value)| value.trim_matches('"').to_owned())
     }
-
-    fn host(&self) -> String {
-        bare_host(&self.header("host").unwrap_or_else(|| self.vip.to_string()))
-    }
-}
-
-/// Without the port.
-fn bare_host(host: &str) -> String {
-    match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, _)) => format!("[{address}]"),
-        None => host.split(':').next().unwrap_or("").to_owned(),
-    }
 }
 
 /// The request with the configuration and the state that it is held against.
 pub struct Imagined<'a> {
     pub asked: &'a Asked,
-    /// Conditions see paths and hosts in their normal form.
-    pub normalizes: bool,
     pub snapshot: &'a Snapshot,
     pub known: &'a Known<'a>,
-    /// What routes have kept on the way.
-    pub variables: RefCell<BTreeMap<String, Vec<u8>>>,
-    /// What they have made of the request.
-    pub now: RefCell<Now>,
+    /// The server that answers, when routes of answers are walked.
+    pub answering: Option<&'a str>,
 }
 
-/// The request as routes have changed it.
-#[derive(Clone, Debug, Default)]
-pub struct Now {
-    target: Option<String>,
-    /// What this route makes of it: seen by the next.
-    next_target: Option<String>,
-    method: Option<String>,
-    /// The server that a route has named.
-    pub server: Option<Name>,
-    headers: Option<Vec<(String, String)>>,
-    /// The host that a route has written.
-    host: Option<String>,
-    /// The answer, when routes of answers are walked, and what routes have added to it before.
-    status: Option<u16>,
-    answering: Option<String>,
-    answer_headers: Vec<(String, String)>,
+fn shown(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).into_owned()
 }
 
-/// Path or query as a route's text makes it.
-fn target_part(text: &str, path: bool) -> String {
-    String::from_utf8_lossy(&writable_target(text.as_bytes(), path)).into_owned()
-}
-
-/// What an edit makes of a list of fields; `value` is a text with what `{1}` stands for in it. Of requests, names are one where servers take them for one.
-fn edited(
-    headers: &mut Vec<(String, String)>,
-    edit: &HeaderEdit,
-    of_request: bool,
-    value: impl Fn(&Template, Option<&str>) -> String,
-) {
-    let named = |field: &str, name: &str| match of_request {
-        true => evenkeel_rules::is_named_alike(field.as_bytes(), name.as_bytes()),
-        false => evenkeel_rules::is_named(field.as_bytes(), name.as_bytes()),
-    };
-    match edit {
-        HeaderEdit::Set { name, value: text } => {
-            headers.retain(|(field, _)| !named(field, name));
-            headers.push((name.clone(), value(text, None)));
-        }
-        HeaderEdit::Add { name, value: text } => headers.push((name.clone(), value(text, None))),
-        HeaderEdit::Each { name, value: text } => {
-            let of_name = headers.iter_mut().filter(|(field, _)| named(field, name));
-            of_name.for_each(|(_, old)| *old = value(text, Some(old)));
-        }
-        HeaderEdit::Remove { name } => headers.retain(|(field, _)| !named(field, name)),
-    }
-}
-
-impl Imagined<'_> {
-    fn normal(&self, text: String, form: impl Fn(&[u8]) -> Option<Vec<u8>>) -> String {
-        let other = if self.normalizes { form(text.as_bytes()) } else { None };
-        other.map_or(text, |other| String::from_utf8_lossy(&other).into_owned())
-    }
-
-    fn path(&self, raw: &str) -> String {
-        self.normal(raw.to_owned(), |path| normal_path(path, Parameters::Strip))
-    }
-
+impl Asked {
     /// What conditions see, where that is not what was asked.
     pub fn seen(&self) -> Option<String> {
-        let raw = self.asked.path.split('?').next().unwrap_or("");
-        Some(self.path(raw)).filter(|path| path != raw)
-    }
-
-    fn target(&self) -> String {
-        self.now.borrow().target.clone().unwrap_or_else(|| self.asked.path.clone())
-    }
-
-    /// Path and query as they will be.
-    fn next_target(&self) -> String {
-        self.now.borrow().next_target.clone().unwrap_or_else(|| self.target())
-    }
-
-    fn end_route(&self) {
-        let mut now = self.now.borrow_mut();
-        if let Some(next) = now.next_target.take() {
-            now.target = Some(next);
-        }
-    }
-
-    fn headers(&self) -> Vec<(String, String)> {
-        self.now.borrow().headers.clone().unwrap_or_else(|| self.asked.headers.clone())
-    }
-
-    fn change(&self, edit: &HeaderEdit, value: impl Fn(&Template, Option<&str>) -> String) {
-        let mut headers = self.headers();
-        edited(&mut headers, edit, true, &value);
-        let mut now = self.now.borrow_mut();
-        match edit {
-            HeaderEdit::Set { name, .. } | HeaderEdit::Add { name, .. } | HeaderEdit::Each { name, .. }
-                if name.eq_ignore_ascii_case("host") =>
-            {
-                now.host = headers.last().map(|(_, host)| bare_host(host));
-            }
-            _ => {}
-        }
-        now.headers = Some(headers);
-    }
-
-    fn change_answer(&self, edit: &HeaderEdit, value: impl Fn(&Template, Option<&str>) -> String) {
-        // The texts may ask what is changed.
-        let mut headers = self.now.borrow().answer_headers.clone();
-        edited(&mut headers, edit, false, value);
-        self.now.borrow_mut().answer_headers = headers;
+        let raw = self.path.split('?').next().unwrap_or("");
+        normal_path(raw.as_bytes(), Parameters::Strip).map(|path| shown(&path))
     }
 
     /// Method and target that the server gets, where routes or the normal form make others of them.
-    pub fn changed(&self, normalize: Normalize) -> Option<String> {
-        let method = self.now.borrow().method.clone();
-        let target = self.target();
+    pub fn changed(&self, normalize: Normalize, changes: &Changes) -> Option<String> {
+        let method = changes.method.as_deref().map(shown);
+        let target = changes.target.as_deref().map_or_else(|| self.path.clone(), shown);
         let (path, rest) = target.split_at(target.find('?').unwrap_or(target.len()));
         let normal = match normalize {
             Normalize::Forward => normal_path(path.as_bytes(), Parameters::Keep),
             _ => None,
         };
-        let path = normal.map_or(path.to_owned(), |path| String::from_utf8_lossy(&path).into_owned());
+        let path = normal.map_or(path.to_owned(), |path| shown(&path));
         let target = format!("{path}{rest}");
-        let asked = &self.asked;
-        let same = target == asked.path && method.as_ref().is_none_or(|m| *m == asked.method);
-        (!same).then(|| format!("{} {target}", method.as_ref().unwrap_or(&asked.method)))
+        let same = target == self.path && method.as_ref().is_none_or(|m| *m == self.method);
+        (!same).then(|| format!("{} {target}", method.as_ref().unwrap_or(&self.method)))
     }
 }
 
-impl Facts for Imagined<'_> {
+impl Source<InWords> for Imagined<'_> {
+    fn target(&self) -> &[u8] {
+        if self.asked.http { self.asked.path.as_bytes() } else { b"" }
+    }
+
+    fn method(&self) -> &[u8] {
+        self.asked.method.as_bytes()
+    }
+
+    fn host(&self) -> &[u8] {
+        if self.asked.http { self.asked.host.as_bytes() } else { b"" }
+    }
+
+    fn request_field(&self, name: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        let named = self.asked.headers.iter().filter(|(n, _)| n.as_bytes().eq_ignore_ascii_case(name));
+        named.map(|(_, value)| value.as_bytes()).any(test)
+    }
+
+    /// Nobody can know what a server will say.
+    fn answer_field(&self, _: &[u8], _: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        false
+    }
+
+    fn server(&self) -> Option<&str> {
+        self.answering
+    }
+
+    fn activity(&self, table: &Name, key: &[u8]) -> Activity {
+        (self.known.activity)(table, key).unwrap_or_default()
+    }
+
     fn texts(&self, fetch: Fetch, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         let asked = self.asked;
-        let target = self.target();
-        let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-        let value = match fetch {
-            Fetch::Host => {
-                let written = self.now.borrow().host.clone();
-                Some(written.unwrap_or_else(|| self.normal(asked.host(), normal_host)))
+        match fetch {
+            Fetch::Cookie => asked.cookie(name).is_some_and(|value| test(value.as_bytes())),
+            Fetch::Version => asked.http && test(b"1.1"),
+            Fetch::Scheme => test(if asked.tls { b"https" } else { b"http" }),
+            Fetch::Sni if asked.tls || !asked.http => {
+                let host = asked.header("host");
+                host.is_some_and(|host| test(evenkeel_routes::without_port(host.as_bytes())))
             }
-            Fetch::Path => Some(self.path(path)),
-            Fetch::FullPath => Some(self.normal(path.to_owned(), |path| normal_path(path, Parameters::Keep))),
-            Fetch::RawPath => Some(path.to_owned()),
-            Fetch::Method => Some(self.now.borrow().method.clone().unwrap_or_else(|| asked.method.clone())),
-            Fetch::Query if name.is_empty() => Some(query.to_owned()),
-            Fetch::Query => query.split('&').find_map(|pair| match pair.split_once('=') {
-                Some((n, value)) => (n == name).then(|| value.to_owned()),
-                None => (pair == name).then(String::new),
-            }),
-            Fetch::Header => {
-                let headers = self.headers();
-                let mut named = headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
-                return named.any(|(_, v)| test(v.as_bytes()));
-            }
-            Fetch::AnswerHeader => {
-                let headers = self.now.borrow().answer_headers.clone();
-                let mut named = headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
-                return named.any(|(_, v)| test(v.as_bytes()));
-            }
-            Fetch::Server => self.now.borrow().answering.clone(),
-            Fetch::Variable => return self.variables.borrow().get(name).is_some_and(|value| test(value)),
-            Fetch::Cookie => asked.cookie(name),
-            Fetch::Version => Some("1.1".to_owned()),
-            Fetch::Scheme => Some(if asked.tls { "https" } else { "http" }.to_owned()),
-            Fetch::Sni if asked.tls || !asked.http => asked.header("host").map(|_| asked.host()),
-            _ => None,
-        };
-        value.is_some_and(|value| test(value.as_bytes()))
+            _ => false,
+        }
     }
 
     fn address(&self, fetch: Fetch) -> Option<IpAddr> {
@@ -277,16 +181,12 @@ impl Facts for Imagined<'_> {
 
     fn number(&self, fetch: Fetch, arguments: &[String]) -> Option<u64> {
         match fetch {
-            Fetch::Status => self.now.borrow().status.map(u64::from),
             Fetch::Port => Some(u64::from(self.asked.vip.port())),
             Fetch::SourcePort => Some(u64::from(self.asked.client.port())),
             Fetch::ContentLength => self.asked.header("content-length").map_or(Some(0), |l| l.parse().ok()),
             Fetch::ServersUp | Fetch::Connections => {
-                let pool = self
-                    .snapshot
-                    .pools
-                    .iter()
-                    .find(|p| Some(p.name.as_str()) == arguments.first().map(String::as_str))?;
+                let named = |name: &Name| Some(name.as_str()) == arguments.first().map(String::as_str);
+                let pool = self.snapshot.pools.iter().find(|p| named(&p.name))?;
                 let servers = (self.known.servers)(pool);
                 Some(match fetch {
                     Fetch::ServersUp => {
@@ -295,21 +195,16 @@ impl Facts for Imagined<'_> {
                     _ => servers.iter().map(|s| u64::from(s.server.connections)).sum(),
                 })
             }
-            Fetch::Rate | Fetch::Count => {
-                let [table, counter] = arguments else { return None };
-                let activity = (self.known.activity)(table, self).unwrap_or_default();
-                Some(match (Counter::parse(counter), fetch) {
-                    (None, _) => u64::from(activity.current),
-                    (Some(counter), Fetch::Rate) => activity.rates[counter as usize],
-                    (Some(counter), _) => activity.totals[counter as usize],
-                })
-            }
             _ => None,
         }
     }
 
     fn flag(&self, fetch: Fetch) -> bool {
-        fetch == Fetch::Tls && self.asked.tls
+        match fetch {
+            Fetch::Tls => self.asked.tls,
+            Fetch::FirstRequest => true,
+            _ => false,
+        }
     }
 
     fn local_time(&self) -> LocalTime {
@@ -323,6 +218,198 @@ impl Facts for Imagined<'_> {
     }
 }
 
+/// What stands behind the steps of routes where they are only put into words.
+pub struct InWords;
+
+impl Resources for InWords {
+    type Table = Name;
+    type Rate = RateRule;
+    type Concurrency = u32;
+    type Accounts = ();
+    type Page = ();
+}
+
+/// Compiles routes for their words. Lists and maps are read; pages and passwords are not looked at.
+#[derive(Default)]
+struct WordLoader<'a> {
+    lists: ListFiles,
+    tables: &'a [Arc<evenkeel_model::TableRule>],
+}
+
+impl Loader<InWords> for WordLoader<'_> {
+    type Error = FileError;
+
+    fn patterns(&mut self, file: &Path, folds: bool) -> Result<Arc<PatternSet>, FileError> {
+        self.lists.patterns(file, folds)
+    }
+
+    fn networks(&mut self, file: &Path) -> Result<Arc<NetworkSet>, FileError> {
+        self.lists.networks(file)
+    }
+
+    fn map(&mut self, file: &Path, matching: MapMatch) -> Result<Arc<Map>, FileError> {
+        self.lists.map(file, matching)
+    }
+
+    fn table(&mut self, name: &Name) -> Result<(Name, Template), FileError> {
+        let found = self.tables.iter().find(|rule| rule.name == *name);
+        let rule = found.ok_or_else(|| FileError::new(Path::new("table"), format!("there is no {name}")))?;
+        Ok((name.clone(), rule.key.clone()))
+    }
+
+    fn rate(&mut self, _: &str, rule: &RateRule) -> Result<RateRule, FileError> {
+        Ok(rule.clone())
+    }
+
+    fn concurrency(&mut self, _: &str, max: u32) -> Result<u32, FileError> {
+        Ok(max)
+    }
+
+    fn accounts(&mut self, _: Option<&Path>, _: &[(String, String)]) -> Result<(), FileError> {
+        Ok(())
+    }
+
+    fn page(&mut self, _: &Action) -> Result<((), Option<Template>), FileError> {
+        Ok(((), None))
+    }
+
+    fn unknown_pool(&mut self, file: &Path, name: &str) -> FileError {
+        unknown_pool(file, name)
+    }
+}
+
+/// The routes of a service, compiled to be put into words.
+pub fn compile(snapshot: &Snapshot, service: &VirtualService) -> Result<Routes<InWords>, String> {
+    let names: Vec<Name> = snapshot.pools.iter().map(|pool| pool.name.clone()).collect();
+    let mut loader = WordLoader { tables: &snapshot.tables, ..WordLoader::default() };
+    evenkeel_routes::compile(service, &names, &mut loader).map_err(|error| error.to_string())
+}
+
+/// A walk in words. Limits are taken to have room.
+#[derive(Default)]
+struct Words<'r> {
+    compiled: Option<&'r Routes<InWords>>,
+    routes: Vec<api::RouteTried>,
+    /// What the last step did, whole.
+    last: String,
+    /// Routes of answers that are for those of others.
+    passed: Vec<String>,
+}
+
+impl Words<'_> {
+    fn say(&mut self, text: String) {
+        if let Some(route) = self.routes.last_mut() {
+            route.actions.push(secrets::text(&text));
+        }
+        self.last = text;
+    }
+}
+
+impl Effects<InWords> for Words<'_> {
+    fn track(&mut self, _: &Name, _: &[u8]) {}
+
+    fn take(&mut self, _: &RateRule, _: &[u8]) -> Result<(), u64> {
+        Ok(())
+    }
+
+    fn enter(&mut self, _: &u32, _: &[u8]) -> bool {
+        true
+    }
+
+    fn asked(&mut self, route: &Route<InWords>, holds: bool, facts: &dyn Facts) {
+        let leaves = route.when.iter().flat_map(|when| when.explain(facts));
+        let tests = leaves.map(|leaf| api::TestTried { test: secrets::text(&leaf.text), holds: leaf.holds });
+        self.routes.push(api::RouteTried {
+            name: route.name.as_str().into(),
+            holds,
+            tests: tests.collect(),
+            actions: Vec::new(),
+        });
+    }
+
+    fn passed_over(&mut self, route: &Route<InWords>) {
+        self.passed.push(format!("answer-route {} is not for such answers", route.name));
+    }
+
+    fn done(&mut self, step: &Step<InWords>, text: &[u8], pool: Option<usize>) {
+        let Some(routes) = self.compiled else { return };
+        let pool = pool.and_then(|number| routes.pools.get(number));
+        let told = match step {
+            Step::Track { table } => {
+                routes.tables.get(*table).map(|t| format!("counted in table {}", t.name))
+            }
+            step => Some(words(step, &shown(text), pool)),
+        };
+        self.say(told.unwrap_or_default());
+    }
+}
+
+/// A step that was carried out, in words. `text` is what it rendered, `pool` where it leads.
+fn words(step: &Step<InWords>, text: &str, pool: Option<&Name>) -> String {
+    let path = text.split('?').next().unwrap_or("");
+    match step {
+        Step::Track { .. } => format!("counted as {text}"),
+        Step::RateLimit { limit, .. } => {
+            format!("{text} may come {} times in {}", limit.count, format_duration(limit.period))
+        }
+        Step::ConcurrencyLimit { limit, .. } => format!("{text} may have {limit} requests at a time"),
+        Step::BasicAuth { realm, .. } => asks_password(realm),
+        Step::SetVariable { name, .. } => {
+            let value = if secrets::is_secret(name) { secrets::LEFT_OUT } else { text };
+            format!("{name} is {value:?}")
+        }
+        Step::Capture { name, .. } => format!("log {name}: {text:?}"),
+        Step::Priority(priority) => format!("priority {priority} in the queue"),
+        Step::Server(name) => format!("the server is {name}, if it can"),
+        Step::ServerTimeout(time_ms) => {
+            let time = std::time::Duration::from_millis(*time_ms);
+            format!("the server has {} for each answer", format_duration(time))
+        }
+        Step::RewritePath(_) => format!("the path becomes {path}"),
+        Step::RewriteQuery(_) => {
+            format!("the query becomes {}", text.split_once('?').map_or("", |(_, query)| query))
+        }
+        Step::RewriteMethod(method) => format!("the method becomes {}", shown(method)),
+        Step::RewriteUri(_) => format!("path and query become {text}"),
+        Step::Header(change) => edited("request", change, text),
+        Step::ResponseHeader(change) => edited("response", change, text),
+        Step::Status(status) => format!("the status becomes {status}"),
+        Step::Pool(_) => format!("pool {}", pool.map_or("", Name::as_str)),
+        Step::PoolMap { file, map, .. } => {
+            let (file, found) = (file.display(), map.get(text.as_bytes()));
+            match (found, pool) {
+                (Some(_), Some(pool)) => format!("{file} has {text}: pool {pool}"),
+                (_, Some(pool)) => format!("{file} has no {text}: pool {pool}"),
+                (_, None) => format!("{file} has no {text}: the next route is tried"),
+            }
+        }
+        Step::Redirect { status, .. } => format!("redirect {status} to {text}"),
+        Step::Answer { status, .. } => format!("answer {status}"),
+        Step::Silence => "the connection ends without an answer".into(),
+        Step::Deny { status } => format!("deny with {status}"),
+        Step::Tarpit { delay, status } => format!("tar pit: {status} after {}", format_duration(*delay)),
+    }
+}
+
+fn asks_password(realm: &str) -> String {
+    format!("answer 401: a name and a password are asked for ({realm})")
+}
+
+/// A change of a head, without the values that nobody should read.
+fn edited(of: &str, edit: &Edit, value: &str) -> String {
+    let (Edit::Set { name, .. } | Edit::Add { name, .. } | Edit::Each { name, .. } | Edit::Remove { name }) =
+        edit;
+    let name = shown(name);
+    let value =
+        if secrets::is_secret_header(&name) { secrets::LEFT_OUT.into() } else { format!("{value:?}") };
+    match edit {
+        Edit::Set { .. } => format!("{of} header {name} becomes {value}"),
+        Edit::Add { .. } => format!("{of} header {name}: {value} is added"),
+        Edit::Each { .. } => format!("each {of} header {name} becomes {value}"),
+        Edit::Remove { .. } => format!("{of} header {name} is removed"),
+    }
+}
+
 /// Where the routes lead.
 pub struct Walked {
     pub routes: Vec<api::RouteTried>,
@@ -333,282 +420,75 @@ pub struct Walked {
     pub status: Option<u16>,
 }
 
-pub fn walk(imagined: &Imagined<'_>, service: &VirtualService) -> Result<Walked, String> {
-    let mut tried = Vec::new();
-    if is_refused(imagined, service) {
-        let ending = "servers read such a path differently, and a route looks at it: answer 400".to_owned();
-        return Ok(Walked { routes: tried, pool: None, ending, status: Some(400) });
-    }
-    for route in &service.routes {
-        let (holds, tests, captures) = hold(imagined, route)?;
-        let mut actions = Vec::new();
-        let mut ending = None;
-        for action in route.actions.iter().filter(|_| holds) {
-            let (text, pool) = describe(action, imagined, &captures)?;
-            if ends(action, imagined, pool.is_some()) {
-                ending = Some((text.clone(), pool, status_of(action)));
-            }
-            actions.push(secrets::text(&text));
-            if ending.is_some() {
-                break;
-            }
-        }
-        imagined.end_route();
-        tried.push(api::RouteTried { name: route.name.as_str().into(), holds, tests, actions });
-        if let Some((ending, pool, status)) = ending {
-            let ending = format!("route {}: {ending}", route.name);
-            return Ok(Walked { routes: tried, pool, ending, status });
-        }
-    }
-    let ending = "no route ends it".to_owned();
-    Ok(Walked { routes: tried, pool: Some(service.pool.clone()), ending, status: None })
-}
-
-/// Whether a route holds, each test of its condition, and what it captured.
-fn hold(imagined: &Imagined<'_>, route: &Route) -> Result<(bool, Vec<api::TestTried>, Captures), String> {
-    let mut captures = Captures::wanted();
-    let Some(mut expression) = route.when.clone() else { return Ok((true, Vec::new(), captures)) };
-    evenkeel_l7::load_lists(&mut expression).map_err(|e| e.to_string())?;
-    let holds = expression.holds(imagined, &mut captures);
-    let leaves = expression.explain(imagined).into_iter();
-    let tests = leaves.map(|leaf| api::TestTried { test: secrets::text(&leaf.text), holds: leaf.holds });
-    Ok((holds, tests.collect(), captures))
-}
-
-/// Whether an action is the last one of the walk. Who brings a name and a password is taken to have the
-/// right ones.
-fn ends(action: &Action, imagined: &Imagined<'_>, has_pool: bool) -> bool {
-    match action {
-        Action::PoolMap { .. } => has_pool,
-        Action::BasicAuth { .. } => imagined.asked.header("authorization").is_none(),
-        _ => action.is_final(),
-    }
-}
-
-fn status_of(action: &Action) -> Option<u16> {
-    match action {
-        Action::Redirect { status, .. } | Action::Answer { status, .. } | Action::Tarpit { status, .. } => {
-            Some(*status)
-        }
-        Action::Deny { silent: false, status, .. } => Some(*status),
-        Action::BasicAuth { .. } => Some(401),
-        _ => None,
-    }
-}
-
-/// Walks the routes of answers, as the data path does: over an answer of a server, or of this program
-/// where `server` is none. What nobody can know of it is not there. In words, with the last status, and
-/// whether the answer is denied.
-pub fn walk_answers(
+/// Walks the routes. Who brings a name and a password is taken to have the right ones.
+pub fn walk(
     imagined: &Imagined<'_>,
     service: &VirtualService,
+    routes: &Routes<InWords>,
+    changes: &mut Changes,
+) -> Walked {
+    if is_refused(imagined.asked, service, routes) {
+        let ending = "servers read such a path differently, and a route looks at it: answer 400".to_owned();
+        return Walked { routes: Vec::new(), pool: None, ending, status: Some(400) };
+    }
+    let mut words = Words { compiled: Some(routes), ..Words::default() };
+    let mut walk = Walk::new(routes, imagined, changes);
+    let verdict = loop {
+        match walk.run(imagined, &mut words, changes) {
+            Next::End(verdict) => break verdict,
+            Next::Password { realm, .. } if imagined.asked.header("authorization").is_none() => {
+                words.say(asks_password(realm));
+                break Verdict::Unauthorized { realm };
+            }
+            Next::Password { realm, .. } => {
+                words.say(format!("a name and a password are asked for ({realm}), and there are some"));
+            }
+        }
+    };
+    walk.end(changes);
+    let ending = match walk.route() {
+        Some(route) => format!("route {}: {}", route.name, words.last),
+        None => "no route ends it".to_owned(),
+    };
+    let (pool, status) = match verdict {
+        Verdict::Pool(number) => (routes.pools.get(number).cloned(), None),
+        Verdict::Redirect { status, .. }
+        | Verdict::Answer { status, .. }
+        | Verdict::Refuse { status, .. }
+        | Verdict::Tarpit { status, .. } => (None, Some(status)),
+        Verdict::Unauthorized { .. } => (None, Some(401)),
+        Verdict::Silence => (None, None),
+    };
+    Walked { routes: words.routes, pool, ending, status }
+}
+
+/// Walks the routes of answers over one with a status. What nobody can know of it is not there. In words,
+/// with the last status, and whether the answer is denied.
+pub fn walk_answers(
+    imagined: &Imagined<'_>,
+    routes: &Routes<InWords>,
     status: u16,
-    server: Option<&str>,
-) -> Result<(Vec<String>, u16, bool), String> {
-    let (mut said, mut denied) = (Vec::new(), false);
-    {
-        let mut now = imagined.now.borrow_mut();
-        now.status = Some(status);
-        now.answering = server.map(str::to_owned);
-    }
-    for each in &service.answer_routes {
-        let wanted = match each.of {
-            Answers::All => true,
-            Answers::OfServers => server.is_some(),
-            Answers::Own => server.is_none(),
-        };
-        let name = &each.route.name;
-        if !wanted {
-            said.push(format!("answer-route {name} is not for such answers"));
-            continue;
-        }
-        let (holds, tests, captures) = hold(imagined, &each.route)?;
-        if !holds {
-            let failed = tests.iter().filter(|t| !t.holds).map(|t| t.test.as_str()).collect::<Vec<_>>();
-            said.push(format!("answer-route {name} does not hold: {}", failed.join(", ")));
-            continue;
-        }
-        let mut actions = Vec::new();
-        for action in &each.route.actions {
-            let deny = matches!(action, Action::Deny { .. });
-            let counts = matches!(
-                action,
-                Action::SetVariable { .. }
-                    | Action::Capture { .. }
-                    | Action::ResponseHeader(_)
-                    | Action::Status(_)
-            );
-            // Answers of this program are not denied.
-            let happens = counts || (deny && server.is_some());
-            if !happens {
-                continue;
+    changes: &mut Changes,
+) -> (Vec<String>, u16, bool) {
+    let mut words = Words { compiled: Some(routes), ..Words::default() };
+    let verdict = evenkeel_routes::walk_answer(routes, imagined, status, &mut words, changes);
+    let mut said = words.passed;
+    for route in words.routes {
+        let name = &route.name;
+        said.push(match route.holds {
+            true => format!("answer-route {name} holds: {}", route.actions.join("; ")),
+            false => {
+                let failed: Vec<_> = route.tests.iter().filter(|t| !t.holds).map(|t| &*t.test).collect();
+                format!("answer-route {name} does not hold: {}", failed.join(", "))
             }
-            actions.push(secrets::text(&describe(action, imagined, &captures)?.0));
-            if let Action::Status(status) | Action::Deny { status, .. } = action {
-                imagined.now.borrow_mut().status = Some(*status);
-            }
-            denied |= deny;
-        }
-        said.push(format!("answer-route {name} holds: {}", actions.join("; ")));
-        if each.stop || denied {
-            break;
-        }
+        });
     }
-    let status = imagined.now.borrow().status.unwrap_or(status);
-    Ok((said, status, denied))
+    let last = verdict.deny.or(verdict.status).unwrap_or(status);
+    (said, last, verdict.deny.is_some())
 }
 
 /// The path may mean another thing to the server than to the routes that look at it.
-fn is_refused(imagined: &Imagined<'_>, service: &VirtualService) -> bool {
-    let routes = service.routes.iter().chain(service.answer_routes.iter().map(|answer| &answer.route));
-    let looks = |when: &Expression| when.wants().path();
-    let in_map = |action: &Action| match action {
-        Action::PoolMap { key, .. } => key.wants().path(),
-        _ => false,
-    };
-    let mut reading =
-        routes.filter(|route| route.when.as_ref().is_some_and(looks) || route.actions.iter().any(in_map));
-    let path = imagined.asked.path.split('?').next().unwrap_or("");
-    imagined.normalizes
-        && !service.unclear_paths
-        && is_unclear_path(path.as_bytes())
-        && reading.next().is_some()
-}
-
-/// An action in words, and the pool that it chooses.
-fn describe(
-    action: &Action,
-    facts: &Imagined<'_>,
-    captures: &Captures,
-) -> Result<(String, Option<Name>), String> {
-    let decides = matches!(
-        action,
-        Action::Track(_)
-            | Action::RateLimit(_)
-            | Action::ConcurrencyLimit { .. }
-            | Action::SetVariable { .. }
-            | Action::PoolMap { .. }
-    );
-    let render_of = |text: &Template, was: Option<&str>| {
-        let mut out = Vec::new();
-        let mut own = Captures::default();
-        let captures = match was {
-            Some(was) => {
-                own.only(was.as_bytes());
-                &own
-            }
-            None => captures,
-        };
-        if let Ok(template) = evenkeel_l7::loaded(text) {
-            match decides {
-                true => template.render(facts, captures, &mut out),
-                false => template.render_outward(facts, captures, &mut out),
-            }
-        }
-        String::from_utf8_lossy(&out).into_owned()
-    };
-    let render = |text: &Template| render_of(text, None);
-    let edit = |of: &str, edit: &HeaderEdit| match edit {
-        HeaderEdit::Set { name, .. } if secrets::is_secret_header(name) => {
-            format!("{of} header {name} becomes {}", secrets::LEFT_OUT)
-        }
-        HeaderEdit::Add { name, .. } if secrets::is_secret_header(name) => {
-            format!("{of} header {name}: {} is added", secrets::LEFT_OUT)
-        }
-        HeaderEdit::Set { name, value } => format!("{of} header {name} becomes {:?}", render(value)),
-        HeaderEdit::Add { name, value } => format!("{of} header {name}: {:?} is added", render(value)),
-        HeaderEdit::Each { name, value } => format!("each {of} header {name} becomes {:?}", value.as_str()),
-        HeaderEdit::Remove { name } => format!("{of} header {name} is removed"),
-    };
-    Ok(match action {
-        Action::Track(table) => (format!("counted in table {table}"), None),
-        Action::RateLimit(rule) => {
-            let period = evenkeel_model::format_duration(rule.period);
-            (format!("{} may come {} times in {period}", render(&rule.key), rule.count), None)
-        }
-        Action::ConcurrencyLimit { key, max, .. } => {
-            (format!("{} may have {max} requests at a time", render(key)), None)
-        }
-        Action::BasicAuth { realm, .. } => match facts.asked.header("authorization") {
-            Some(_) => (format!("a name and a password are asked for ({realm}), and there are some"), None),
-            None => (format!("answer 401: a name and a password are asked for ({realm})"), None),
-        },
-        Action::SetVariable { name, value } => {
-            let value = render(value);
-            facts.variables.borrow_mut().insert(name.clone(), value.clone().into_bytes());
-            let shown = if secrets::is_secret(name) { secrets::LEFT_OUT } else { &value };
-            (format!("{name} is {shown:?}"), None)
-        }
-        Action::Capture { name, value } => (format!("log {name}: {:?}", render(value)), None),
-        Action::Priority(priority) => (format!("priority {priority} in the queue"), None),
-        Action::Server(name) => {
-            facts.now.borrow_mut().server = Some(name.clone());
-            (format!("the server is {name}, if it can"), None)
-        }
-        Action::ServerTimeout(time) => {
-            (format!("the server has {} for each answer", evenkeel_model::format_duration(*time)), None)
-        }
-        Action::RewritePath(text) => {
-            let path = target_part(&render(text), true);
-            let query =
-                facts.next_target().split_once('?').map_or_else(String::new, |(_, q)| format!("?{q}"));
-            facts.now.borrow_mut().next_target = Some(format!("{path}{query}"));
-            (format!("the path becomes {path}"), None)
-        }
-        Action::RewriteQuery(text) => {
-            let query = target_part(&render(text), false);
-            let path = facts.next_target().split('?').next().unwrap_or("").to_owned();
-            facts.now.borrow_mut().next_target =
-                Some(format!("{path}?{query}").trim_end_matches('?').to_owned());
-            (format!("the query becomes {query}"), None)
-        }
-        Action::RewriteMethod(method) => {
-            facts.now.borrow_mut().method = Some(method.clone());
-            (format!("the method becomes {method}"), None)
-        }
-        Action::RewriteUri(text) => {
-            let uri = render(text);
-            let uri = match uri.split_once('?') {
-                Some((path, query)) => format!("{}?{}", target_part(path, true), target_part(query, false)),
-                None => target_part(&uri, true),
-            };
-            facts.now.borrow_mut().next_target = Some(uri.clone());
-            (format!("path and query become {uri}"), None)
-        }
-        Action::Header(e) => {
-            facts.change(e, render_of);
-            (edit("request", e), None)
-        }
-        Action::ResponseHeader(e) => {
-            facts.change_answer(e, render_of);
-            (edit("response", e), None)
-        }
-        Action::Status(status) => (format!("the status becomes {status}"), None),
-        Action::Pool(pool) => (format!("pool {pool}"), Some(pool.clone())),
-        Action::PoolMap { key, file, matching, default } => {
-            let matching = *matching;
-            let key = render(key);
-            let key = if matching == MapMatch::Stars { key.to_ascii_lowercase() } else { key };
-            let found = evenkeel_l7::look_up(file, matching, key.as_bytes()).map_err(|e| e.to_string())?;
-            let pool = found.as_deref().and_then(|name| Name::new(name).ok()).or_else(|| default.clone());
-            let text = match (&found, &pool) {
-                (Some(name), _) => format!("{} has {key}: pool {name}", file.display()),
-                (None, Some(default)) => format!("{} has no {key}: pool {default}", file.display()),
-                (None, None) => format!("{} has no {key}: the next route is tried", file.display()),
-            };
-            (text, pool)
-        }
-        Action::Redirect { location, status, drop_query } => {
-            let keeps = !drop_query && location.ends_in_path();
-            let query = facts.next_target().split_once('?').map(|(_, query)| format!("?{query}"));
-            let query = query.filter(|_| keeps).unwrap_or_default();
-            (format!("redirect {status} to {}{query}", render(location)), None)
-        }
-        Action::Answer { status, .. } => (format!("answer {status}"), None),
-        Action::Deny { silent: true, .. } => ("the connection ends without an answer".into(), None),
-        Action::Deny { status, .. } => (format!("deny with {status}"), None),
-        Action::Tarpit { delay, status } => {
-            (format!("tar pit: {status} after {}", evenkeel_model::format_duration(*delay)), None)
-        }
-    })
+fn is_refused(asked: &Asked, service: &VirtualService, routes: &Routes<InWords>) -> bool {
+    let path = asked.path.split('?').next().unwrap_or("");
+    routes.normalizes && routes.reads_path && !service.unclear_paths && is_unclear_path(path.as_bytes())
 }

@@ -19,7 +19,7 @@ use crate::auth;
 use crate::counters::PerCore;
 use crate::file_error::FileError;
 use crate::log::LogHandle;
-use crate::routing::{self, Compiler, Limits, TableSpec};
+use crate::routing::{self, Compiler, Limits, RouteFiles, TableSpec};
 use crate::spec::{
     Closing, ConnectionInfo, EngineConfig, Notice, PoolSpec, ServerSpec, ServerState, ServiceSpec,
 };
@@ -447,7 +447,7 @@ impl Engine {
             let fresh = |b: &&Arc<ServiceSpec>| {
                 let known =
                     b.routes.pools.iter().zip(&b.pool_ids).all(|(name, id)| ids.get(name) == Some(id));
-                same_tls(&b.tls, &tls) && known && !b.routes.files_changed()
+                same_tls(&b.tls, &tls) && known && !b.route_files.changed()
             };
             if let Some(same) = same.filter(fresh) {
                 services.push(Arc::clone(same));
@@ -455,10 +455,11 @@ impl Engine {
             }
             let routed = compiler.compile(service, &names);
             match routed.and_then(|routes| Ok((routes, routing::error_pages(&service.error_pages)?))) {
-                Ok((routes, pages)) => {
+                Ok(((routes, files), pages)) => {
                     let pool_ids = routes.pools.iter().filter_map(|name| ids.get(name).copied()).collect();
                     let mut spec = self.service_spec(service, pool_id, before, tls);
                     (spec.routes, spec.error_pages, spec.pool_ids) = (Arc::new(routes), pages, pool_ids);
+                    spec.route_files = files;
                     services.push(Arc::new(spec));
                 }
                 Err(error) => files.push(error),
@@ -496,7 +497,7 @@ impl Engine {
         self.config.services.iter().any(|s| match (&s.service.tls, &s.tls) {
             (Some(settings), Some(tls)) => tls.fingerprint != tls::fingerprint(settings),
             _ => false,
-        } || s.routes.files_changed())
+        } || s.route_files.changed())
     }
 
     /// Keys of an earlier process, so that its clients' sessions are resumed.
@@ -576,6 +577,7 @@ impl Engine {
             pool_id,
             pool_ids: vec![pool_id],
             routes: Arc::default(),
+            route_files: RouteFiles::default(),
             error_pages: Vec::new(),
             line: crate::log::LineStyle::of(&service.log_format),
             service: service.clone(),
@@ -644,7 +646,7 @@ fn table_spec(rule: &Arc<TableRule>, old: &EngineConfig) -> Arc<TableSpec> {
     }
     let (expire_ms, period_ms) = (rule.expire.as_millis() as u64, rule.period.as_millis() as u64);
     let table = Arc::new(Table::new(rule.size, expire_ms, period_ms));
-    Arc::new(TableSpec { rule: rule.clone(), key: rule.key.clone(), table })
+    Arc::new(TableSpec { rule: rule.clone(), table })
 }
 
 fn same_tls(one: &Option<Arc<TlsServer>>, other: &Option<Arc<TlsServer>>) -> bool {

@@ -23,7 +23,7 @@ use evenkeel_http::{h1, proxy_header, rdp};
 pub use engine::{ApplyError, Engine, EngineOptions, PreparedEngine, check_files, listen};
 pub use file_error::FileError;
 pub use log::LogHandle;
-pub use routing::{TableSpec, load_lists, loaded, look_up};
+pub use routing::{ListFiles, TableSpec, unknown_pool};
 pub use spec::{
     Closing, ConnectionInfo, EngineConfig, Notice, PoolSpec, ServerSpec, ServerState, ServiceSpec,
 };

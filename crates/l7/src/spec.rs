@@ -10,7 +10,7 @@ use evenkeel_model::{AdminState, Name, Pool, RealServer, VirtualService};
 
 use crate::counters::{Counter, PerCore, ServerCounters, ServiceCounters};
 use crate::log::LineStyle;
-use crate::routing::{Page, Routes, TableSpec};
+use crate::routing::{Page, RouteFiles, Routes, TableSpec};
 use crate::tls::{TlsClient, TlsServer};
 
 /// One configuration as the event loops use it. Equal parts of two configurations are the same
@@ -28,6 +28,8 @@ pub struct ServiceSpec {
     /// The pools that routes name, by the number they use; the first is the service's own.
     pub pool_ids: Vec<u32>,
     pub routes: Arc<Routes>,
+    /// What they were made of.
+    pub route_files: RouteFiles,
     pub error_pages: Vec<(u16, Page)>,
     pub line: LineStyle,
     pub service: Arc<VirtualService>,

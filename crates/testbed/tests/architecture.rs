@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-const PURE: &[&str] = &["model", "rules", "config", "balance", "vrrp", "agree", "import", "http"];
+const PURE: &[&str] = &["model", "rules", "routes", "config", "balance", "vrrp", "agree", "import", "http"];
 /// What edges share beside the pure crates.
 const BASE: &[&str] = &["files", "trust"];
 const EDGES: &[&str] = &["l4", "l7", "health", "platform", "peer", "series", "alert"];

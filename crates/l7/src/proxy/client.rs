@@ -53,8 +53,8 @@ pub async fn serve(
                 let after = exchange::run(worker, session, scratch, &mut client, &view, buffer).await;
                 client.bytes_in += scratch.record.bytes_in;
                 client.bytes_out += scratch.record.bytes_out;
-                let Scratch { record, changes, .. } = &mut *scratch;
-                route::finish(worker, &view, &client, changes, record, true);
+                let Scratch { record, changes, counted, .. } = &mut *scratch;
+                route::finish(worker, &view, &client, changes, counted, record, true);
                 match after {
                     After::NextRequest if client.h2 => return None,
                     After::NextRequest => {}

@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::flow::{After, Context, Outgoing, is_named_by, transact};
 use super::persist::CookieFound;
 use super::pick::{self, AnswerEnd, Lease, NoLease, Wish};
-use super::route::{self, Answered, Refusal, Verdict};
+use super::route::{self, Answered, Verdict};
 use super::session::{Client, Scratch, Session};
 use super::{PoolRuntime, ServiceView, answer, forwarded, persist};
 use crate::buffer::Buffer;
@@ -58,9 +58,9 @@ pub async fn run(
     }
     let mut pool = &view.pool;
     if !view.spec.routes.list.is_empty() || !view.spec.line.requests().is_empty() {
-        let Scratch { request, changes, .. } = scratch;
-        let verdict =
-            route::walk(worker, view, client, Some((&*request, buffer.bytes())), None, changes).await;
+        let Scratch { request, changes, counted, .. } = scratch;
+        let request = Some((&*request, buffer.bytes()));
+        let verdict = route::walk(worker, view, client, request, None, changes, counted).await;
         pool = match verdict {
             Verdict::Pool(number) => view.pools.get(number).unwrap_or(pool),
             other => return follow(worker, scratch, client, view, other, buffer).await,
@@ -283,7 +283,7 @@ async fn follow(
     scratch: &mut Scratch,
     client: &mut Client,
     view: &ServiceView,
-    verdict: Verdict,
+    verdict: Verdict<'_>,
     mut buffer: Buffer,
 ) -> After {
     blame(&mut scratch.record, b'L', b'R');
@@ -296,8 +296,8 @@ async fn follow(
             status = with;
             crate::h1::request::line(&mut lines, b"Location", &location);
         }
-        Verdict::Answer { status: with, page: found } => (status, page) = (with, Some(found)),
-        Verdict::Refuse(Refusal { status: with, retry_after_s }) => {
+        Verdict::Answer { status: with, page: found, body } => (status, page) = (with, Some((found, body))),
+        Verdict::Refuse { status: with, retry_after_s } => {
             status = with;
             scratch.record.termination.cause = b'P';
             view.counters(worker.core).refused.add(1);
@@ -339,8 +339,9 @@ async fn follow(
     let head_only = scratch.request.method == Method::Head;
     let own = Own { lines: &lines, close: !keep, head_only, ..Own::default() };
     match &page {
-        Some(page) => {
-            let (content_type, page_lines, body) = (&page.content_type, &page.lines, &page.body);
+        Some((page, written)) => {
+            let (content_type, page_lines) = (&page.content_type, &page.lines);
+            let body = written.as_ref().unwrap_or(&page.body);
             Own { status, content_type, page_lines, body, ..own }.write(&mut scratch.head);
         }
         None => answer::error(status, &view.spec.error_pages, own, &mut scratch.head),

@@ -462,7 +462,7 @@ impl Flow<'_> {
         let remembered =
             self.context.pool.index_of(self.lease.server.id).is_some() && self.lease.server.is_remembered();
         let now = self.worker.reactor.now();
-        let Scratch { request, response, head, text, record, changes, kept_head } = &mut *self.scratch;
+        let Scratch { request, response, head, text, record, changes, kept_head, .. } = &mut *self.scratch;
         // HTTP/1.0 has no chunks: they are taken off, and the end of the connection ends the body.
         self.without_chunks = response.framing == Framing::Chunked && !request.version_11;
         let ends_itself = response.framing != Framing::UntilClose && !self.without_chunks;

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::net::IpAddr;
 
 use evenkeel_model::VirtualService;
+use evenkeel_routes::HeadChanges;
 
-use super::route::HeadChanges;
 use super::session::Client;
 use crate::h1::request::Request;
 

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::Service;
-use super::route::Changes;
+use super::route::Counted;
 use crate::buffer::Buffer;
 use crate::h1::request::Request;
 use crate::h1::response::Response;
@@ -18,6 +18,7 @@ use crate::log::Record;
 use crate::tls::Facts;
 use crate::worker::{OwnConnection, Presence, Worker};
 use evenkeel_model::Mode;
+use evenkeel_routes::Changes;
 
 /// A client's connection.
 pub struct Client {
@@ -126,6 +127,7 @@ pub struct Scratch {
     pub text: String,
     pub record: Record,
     pub changes: Changes,
+    pub counted: Counted,
     /// The request's head as it came, where routes of answers may ask for it.
     pub kept_head: Vec<u8>,
 }
@@ -140,6 +142,7 @@ impl Scratch {
             text: String::with_capacity(256),
             record: Record::new(nobody),
             changes: Changes::default(),
+            counted: Counted::default(),
             kept_head: Vec::new(),
         }
     }

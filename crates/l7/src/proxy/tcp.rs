@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use evenkeel_http::client_hello::{self, NoHello};
 use evenkeel_model::{Persistence, Pool, Scheduler};
+use evenkeel_routes::Changes;
 use evenkeel_rules::FIRST_BYTES;
 use rustix::io::Errno;
 
@@ -12,7 +13,7 @@ use super::account::blame;
 use super::connect::{self, Trouble};
 use super::facts::Hello;
 use super::pick::{self, Lease, NoLease, Wish};
-use super::route::{self, Changes, Verdict};
+use super::route::{self, Counted, Verdict};
 use super::session::{Client, Scratch, Session, State};
 use super::{PoolRuntime, ServiceView, persist, relay};
 use crate::buffer::Buffer;
@@ -27,15 +28,15 @@ const INSPECT_MS: u64 = 5_000;
 
 pub async fn serve(worker: &'static Worker, session: &Session, scratch: &mut Scratch, mut client: Client) {
     let view = client.service.view();
-    let Scratch { record, changes, .. } = scratch;
+    let Scratch { record, changes, counted, .. } = scratch;
     record.restart(client.address, client.accepted_ms, client.accepted_wall_ms);
     client.requests = 1;
     let mut first = client.input.take();
     let hello = inspect(worker, &client, &view, &mut first).await;
     record.head_ms = Some(worker.reactor.now_ms());
-    let Some(pool) = lead(worker, &client, &view, hello.as_ref(), changes, record).await else {
+    let Some(pool) = lead(worker, &client, &view, hello.as_ref(), changes, counted, record).await else {
         client.link.reset_on_close();
-        return route::finish(worker, &view, &client, changes, record, false);
+        return route::finish(worker, &view, &client, changes, counted, record, false);
     };
     (record.pool, record.routed) = (Some(pool.clone()), true);
     let bytes = first.as_ref().map_or(&b""[..], Buffer::bytes);
@@ -71,7 +72,7 @@ pub async fn serve(worker: &'static Worker, session: &Session, scratch: &mut Scr
         }
         None => client.link.reset_on_close(),
     }
-    route::finish(worker, &view, &client, changes, record, false);
+    route::finish(worker, &view, &client, changes, counted, record, false);
 }
 
 /// The session id that a server gives a client in its first message (TLS 1.2 and older).
@@ -151,12 +152,13 @@ async fn lead(
     view: &Rc<ServiceView>,
     hello: Option<&Hello>,
     changes: &mut Changes,
+    counted: &mut Counted,
     record: &mut Record,
 ) -> Option<Rc<PoolRuntime>> {
     if view.spec.routes.list.is_empty() && view.spec.line.requests().is_empty() {
         return Some(view.pool.clone());
     }
-    match route::walk(worker, view, client, None, hello, changes).await {
+    match route::walk(worker, view, client, None, hello, changes, counted).await {
         Verdict::Pool(number) => view.pools.get(number).cloned(),
         _ => {
             view.counters(worker.core).refused.add(1);

@@ -1,0 +1,447 @@
+//! Routes as they are walked: conditions with their lists, steps with what stands behind them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use evenkeel_model::{
+    Action, Answers, HeaderEdit, LogFormat, Name, Normalize, RateRule, Route as Rule, VirtualService,
+};
+use evenkeel_rules::{
+    Expression, Fetch, FirstBytes, Map, MapMatch, NetworkSet, PathGate, PatternSet, Template, Wants, is_named,
+};
+
+/// What stands behind the steps of routes. The event loops have live tables and limits there, `explain`
+/// what it needs for words.
+pub trait Resources {
+    /// A table that routes count in.
+    type Table;
+    /// So many requests in a time.
+    type Rate;
+    /// So many requests at once.
+    type Concurrency;
+    /// Who may come in.
+    type Accounts;
+    /// The page of an answer.
+    type Page;
+}
+
+/// Gets what the files of a configuration hold, and what stands behind the steps.
+pub trait Loader<R: Resources> {
+    /// Why something cannot be used.
+    type Error;
+
+    /// A list of patterns; `folds`: upper and lower case are the same.
+    fn patterns(&mut self, file: &Path, folds: bool) -> Result<Arc<PatternSet>, Self::Error>;
+    /// A list of networks.
+    fn networks(&mut self, file: &Path) -> Result<Arc<NetworkSet>, Self::Error>;
+    /// A map from texts to texts.
+    fn map(&mut self, file: &Path, matching: MapMatch) -> Result<Arc<Map>, Self::Error>;
+    /// A table, with the text of its keys.
+    fn table(&mut self, name: &Name) -> Result<(R::Table, Template), Self::Error>;
+    /// `place` is the same for the same limit of the next configuration.
+    fn rate(&mut self, place: &str, rule: &RateRule) -> Result<R::Rate, Self::Error>;
+    /// `place` is the same for the same limit of the next configuration.
+    fn concurrency(&mut self, place: &str, max: u32) -> Result<R::Concurrency, Self::Error>;
+    /// Names with the hashes of their passwords, of a file and of the configuration itself.
+    fn accounts(
+        &mut self,
+        users: Option<&Path>,
+        own: &[(String, String)],
+    ) -> Result<R::Accounts, Self::Error>;
+    /// The page of [`Action::Answer`], and its body where that is a text with variables.
+    fn page(&mut self, answer: &Action) -> Result<(R::Page, Option<Template>), Self::Error>;
+    /// A map names a pool that is not there.
+    fn unknown_pool(&mut self, file: &Path, name: &str) -> Self::Error;
+}
+
+/// The routes of one service.
+pub struct Routes<R: Resources> {
+    /// What is done with requests or connections, in the written order.
+    pub list: Vec<Route<R>>,
+    /// What is done with answers.
+    pub answers: Vec<AnswerRoute<R>>,
+    /// Tables that routes count in or ask.
+    pub tables: Vec<RouteTable<R>>,
+    /// Names of pools, by the number that steps use; the first is the service's.
+    pub pools: Vec<Name>,
+    /// What conditions, texts, keys and log lines ask.
+    pub wants: Wants,
+    /// A route is for certain paths alone.
+    pub reads_path: bool,
+    /// Which first bytes of a connection conditions ask for.
+    pub first_bytes: FirstBytes,
+    /// Paths and hosts are looked at in their normal form.
+    pub normalizes: bool,
+}
+
+impl<R: Resources> Default for Routes<R> {
+    fn default() -> Routes<R> {
+        Routes {
+            list: Vec::new(),
+            answers: Vec::new(),
+            tables: Vec::new(),
+            pools: Vec::new(),
+            wants: Wants::default(),
+            reads_path: false,
+            first_bytes: FirstBytes::default(),
+            normalizes: false,
+        }
+    }
+}
+
+/// A table as the routes of a service use it.
+pub struct RouteTable<R: Resources> {
+    /// Its name in the configuration.
+    pub name: Name,
+    /// Whose entry it is.
+    pub key: Template,
+    /// Where it is counted.
+    pub table: R::Table,
+}
+
+/// A route.
+pub struct Route<R: Resources> {
+    /// Its name in the configuration.
+    pub name: Name,
+    /// Always, when absent.
+    pub when: Option<Expression>,
+    /// The paths that the condition can hold for.
+    pub gate: Option<PathGate>,
+    /// A text of the route uses what the condition captured.
+    pub captures: bool,
+    /// What is done, in this order.
+    pub steps: Vec<Step<R>>,
+}
+
+/// A route of answers.
+pub struct AnswerRoute<R: Resources> {
+    /// What it asks and does.
+    pub route: Route<R>,
+    /// Whose answers it is for.
+    pub of: Answers,
+    /// Later ones do not see an answer for which this one holds.
+    pub stop: bool,
+}
+
+/// What a route does. Pools and tables are named by their number in [`Routes`].
+#[allow(missing_docs)] // The fields are those of `model::Action`.
+pub enum Step<R: Resources> {
+    /// Counts the request for its entry in a table.
+    Track { table: usize },
+    /// So many in a time.
+    RateLimit { key: Template, limit: R::Rate, status: u16 },
+    /// So many at once.
+    ConcurrencyLimit { key: Template, limit: R::Concurrency, status: u16 },
+    /// A name and a password are needed.
+    BasicAuth { realm: String, accounts: R::Accounts },
+    /// Keeps a text for later routes.
+    SetVariable { name: Box<str>, value: Template },
+    /// Puts a text into the log line.
+    Capture { name: String, value: Template },
+    /// In the queue.
+    Priority(i16),
+    /// Milliseconds that the server has.
+    ServerTimeout(u64),
+    /// The server that takes it, if it can.
+    Server(Name),
+    /// Another path; the query stays.
+    RewritePath(Template),
+    /// Another query; the path stays.
+    RewriteQuery(Template),
+    /// Another method.
+    RewriteMethod(Arc<[u8]>),
+    /// Another path and query.
+    RewriteUri(Template),
+    /// Changes the head of the request.
+    Header(Edit),
+    /// Changes the head of the answer.
+    ResponseHeader(Edit),
+    /// Another status of the answer.
+    Status(u16),
+    /// Ends in a pool.
+    Pool(usize),
+    /// Ends in the pool that a map names, in the default, or not at all. `folds`: what is looked up is in
+    /// lower case first.
+    PoolMap { key: Template, file: PathBuf, map: Arc<Map>, folds: bool, default: Option<usize> },
+    /// Ends in a redirect.
+    Redirect { location: Template, status: u16, keep_query: bool },
+    /// Ends in a page. `text`: the body, where it has variables.
+    Answer { status: u16, page: R::Page, text: Option<Template> },
+    /// Ends without any answer.
+    Silence,
+    /// Ends in a refusal.
+    Deny { status: u16 },
+    /// The same after a while.
+    Tarpit { delay: Duration, status: u16 },
+}
+
+/// A change of a head.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub enum Edit {
+    /// Replaces every field of the name.
+    Set { name: Box<[u8]>, value: Template },
+    /// Adds one.
+    Add { name: Box<[u8]>, value: Template },
+    /// Makes a text of each; `{1}` is what it was.
+    Each { name: Box<[u8]>, value: Template },
+    /// Removes all; `*` stands for anything.
+    Remove { name: Box<[u8]> },
+}
+
+impl Edit {
+    fn of(edit: &HeaderEdit) -> Edit {
+        let bytes = |name: &str| name.as_bytes().into();
+        match edit {
+            HeaderEdit::Set { name, value } => Edit::Set { name: bytes(name), value: value.clone() },
+            HeaderEdit::Add { name, value } => Edit::Add { name: bytes(name), value: value.clone() },
+            HeaderEdit::Each { name, value } => Edit::Each { name: bytes(name), value: value.clone() },
+            HeaderEdit::Remove { name } => Edit::Remove { name: bytes(name) },
+        }
+    }
+
+    /// The value that it writes.
+    pub fn value(&self) -> Option<&Template> {
+        match self {
+            Edit::Set { value, .. } | Edit::Add { value, .. } | Edit::Each { value, .. } => Some(value),
+            Edit::Remove { .. } => None,
+        }
+    }
+
+    fn value_mut(&mut self) -> Option<&mut Template> {
+        match self {
+            Edit::Set { value, .. } | Edit::Add { value, .. } | Edit::Each { value, .. } => Some(value),
+            Edit::Remove { .. } => None,
+        }
+    }
+
+    /// Whether a field of this name does not go on.
+    pub fn drops(&self, field: &[u8]) -> bool {
+        match self {
+            Edit::Set { name, .. } | Edit::Each { name, .. } | Edit::Remove { name } => is_named(field, name),
+            Edit::Add { .. } => false,
+        }
+    }
+}
+
+impl<R: Resources> Step<R> {
+    /// The text that it renders, but for the key of a table.
+    pub fn text(&self) -> Option<&Template> {
+        match self {
+            Step::RateLimit { key, .. } | Step::ConcurrencyLimit { key, .. } | Step::PoolMap { key, .. } => {
+                Some(key)
+            }
+            Step::Capture { value, .. } | Step::SetVariable { value, .. } => Some(value),
+            Step::RewritePath(text) | Step::RewriteQuery(text) | Step::RewriteUri(text) => Some(text),
+            Step::Answer { text, .. } => text.as_ref(),
+            Step::Redirect { location, .. } => Some(location),
+            Step::Header(edit) | Step::ResponseHeader(edit) => edit.value(),
+            _ => None,
+        }
+    }
+
+    fn text_mut(&mut self) -> Option<&mut Template> {
+        match self {
+            Step::RateLimit { key, .. } | Step::ConcurrencyLimit { key, .. } | Step::PoolMap { key, .. } => {
+                Some(key)
+            }
+            Step::Capture { value, .. } | Step::SetVariable { value, .. } => Some(value),
+            Step::RewritePath(text) | Step::RewriteQuery(text) | Step::RewriteUri(text) => Some(text),
+            Step::Answer { text, .. } => text.as_mut(),
+            Step::Redirect { location, .. } => Some(location),
+            Step::Header(edit) | Step::ResponseHeader(edit) => edit.value_mut(),
+            _ => None,
+        }
+    }
+
+    /// Whether its text decides something, at once or later, rather than being sent. Such a text sees
+    /// paths without the parameters of their segments.
+    pub(crate) fn decides(&self) -> bool {
+        matches!(
+            self,
+            Step::Track { .. }
+                | Step::RateLimit { .. }
+                | Step::ConcurrencyLimit { .. }
+                | Step::SetVariable { .. }
+                | Step::PoolMap { .. }
+        )
+    }
+}
+
+/// Compiles the routes of a service. `known` are the pools of the configuration.
+pub fn compile<R: Resources, L: Loader<R>>(
+    service: &VirtualService,
+    known: &[Name],
+    loader: &mut L,
+) -> Result<Routes<R>, L::Error> {
+    let routes = Routes {
+        pools: vec![service.pool.clone()],
+        normalizes: service.normalize != Normalize::Off,
+        ..Routes::default()
+    };
+    let mut compiler = Compiler { service, known, loader, routes };
+    for rule in &service.routes {
+        let route = compiler.route(rule)?;
+        compiler.routes.list.push(route);
+    }
+    for answer in &service.answer_routes {
+        let route = compiler.route(&answer.route)?;
+        compiler.routes.answers.push(AnswerRoute { route, of: answer.of, stop: answer.stop });
+    }
+    let mut routes = compiler.routes;
+    if let LogFormat::Line(line) = &service.log_format {
+        routes.wants.join(line.wants());
+    }
+    let first = [Fetch::FirstBytes, Fetch::FirstBytesHex, Fetch::FirstBytesLength];
+    if first.into_iter().any(|fetch| routes.wants.has(fetch)) {
+        routes.first_bytes.ask();
+    }
+    Ok(routes)
+}
+
+struct Compiler<'a, R: Resources, L> {
+    service: &'a VirtualService,
+    known: &'a [Name],
+    loader: &'a mut L,
+    routes: Routes<R>,
+}
+
+impl<R: Resources, L: Loader<R>> Compiler<'_, R, L> {
+    fn route(&mut self, rule: &Rule) -> Result<Route<R>, L::Error> {
+        let when = match &rule.when {
+            Some(when) => Some(self.condition(when)?),
+            None => None,
+        };
+        let (mut steps, mut captures) = (Vec::new(), false);
+        for (number, action) in rule.actions.iter().enumerate() {
+            let place = format!("{}/{}/{number}", self.service.name, rule.name);
+            let mut step = self.step(action, &place)?;
+            if let Some(text) = step.text_mut() {
+                captures |= text.has_captures();
+                self.routes.wants.join(text.wants());
+                text.load(&mut |file, matching| self.loader.map(file, matching))?;
+            }
+            steps.push(step);
+        }
+        let gate = when.as_ref().and_then(Expression::path_gate);
+        Ok(Route { name: rule.name.clone(), when, gate, captures, steps })
+    }
+
+    /// A condition with its lists and maps; what it asks is noted.
+    fn condition(&mut self, parsed: &Expression) -> Result<Expression, L::Error> {
+        let mut when = parsed.clone();
+        let loader = std::cell::RefCell::new(&mut *self.loader);
+        when.load(&mut |path, folds| loader.borrow_mut().patterns(path, folds), &mut |path| {
+            loader.borrow_mut().networks(path)
+        })?;
+        when.load_maps(&mut |file, matching| self.loader.map(file, matching))?;
+        self.routes.first_bytes.note(&when);
+        self.routes.reads_path |= when.wants().path();
+        self.routes.wants.join(when.wants());
+        for (fetch, arguments) in when.fetches() {
+            let name = arguments.first().map_or("", String::as_str);
+            match fetch {
+                Fetch::ServersUp | Fetch::Connections | Fetch::Queued => {
+                    if let Some(pool) = self.known.iter().find(|p| p.as_str() == name) {
+                        self.pool(pool);
+                    }
+                }
+                Fetch::Rate | Fetch::Count => {
+                    if let Ok(name) = Name::new(name) {
+                        self.table(&name)?;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(when)
+    }
+
+    /// The number of a pool.
+    fn pool(&mut self, name: &Name) -> usize {
+        let pools = &mut self.routes.pools;
+        pools.iter().position(|p| p == name).unwrap_or_else(|| {
+            pools.push(name.clone());
+            pools.len() - 1
+        })
+    }
+
+    /// The number of a table.
+    fn table(&mut self, name: &Name) -> Result<usize, L::Error> {
+        if let Some(at) = self.routes.tables.iter().position(|t| t.name == *name) {
+            return Ok(at);
+        }
+        let (table, key) = self.loader.table(name)?;
+        self.routes.wants.join(key.wants());
+        self.routes.tables.push(RouteTable { name: name.clone(), key, table });
+        Ok(self.routes.tables.len() - 1)
+    }
+
+    fn step(&mut self, action: &Action, place: &str) -> Result<Step<R>, L::Error> {
+        Ok(match action {
+            Action::Track(name) => Step::Track { table: self.table(name)? },
+            Action::RateLimit(rule) => {
+                let limit = self.loader.rate(&format!("{place}/{rule:?}"), rule)?;
+                Step::RateLimit { key: rule.key.clone(), limit, status: rule.status }
+            }
+            Action::ConcurrencyLimit { key, max, status } => {
+                let limit = self.loader.concurrency(&format!("{place}/{action:?}"), *max)?;
+                Step::ConcurrencyLimit { key: key.clone(), limit, status: *status }
+            }
+            Action::BasicAuth { realm, users, accounts } => {
+                let accounts = self.loader.accounts(users.as_deref(), accounts)?;
+                Step::BasicAuth { realm: realm.clone(), accounts }
+            }
+            Action::SetVariable { name, value } => {
+                Step::SetVariable { name: name.as_str().into(), value: value.clone() }
+            }
+            Action::Capture { name, value } => Step::Capture { name: name.clone(), value: value.clone() },
+            Action::Priority(priority) => Step::Priority(*priority),
+            Action::Server(name) => Step::Server(name.clone()),
+            Action::ServerTimeout(time) => Step::ServerTimeout(time.as_millis() as u64),
+            Action::RewritePath(text) => Step::RewritePath(text.clone()),
+            Action::RewriteQuery(text) => Step::RewriteQuery(text.clone()),
+            Action::RewriteMethod(method) => Step::RewriteMethod(method.as_bytes().into()),
+            Action::RewriteUri(text) => Step::RewriteUri(text.clone()),
+            Action::Header(edit) => Step::Header(Edit::of(edit)),
+            Action::ResponseHeader(edit) => Step::ResponseHeader(Edit::of(edit)),
+            Action::Status(status) => Step::Status(*status),
+            Action::Pool(name) => Step::Pool(self.pool(name)),
+            Action::PoolMap { key, file, matching, default } => {
+                self.pool_map(key, file, *matching, default.as_ref())?
+            }
+            Action::Redirect { location, status, drop_query } => {
+                let keep_query = !drop_query && location.ends_in_path();
+                Step::Redirect { location: location.clone(), status: *status, keep_query }
+            }
+            Action::Answer { status, .. } => {
+                let (page, text) = self.loader.page(action)?;
+                Step::Answer { status: *status, page, text }
+            }
+            Action::Deny { silent: true, .. } => Step::Silence,
+            Action::Deny { status, .. } => Step::Deny { status: *status },
+            Action::Tarpit { delay, status } => Step::Tarpit { delay: *delay, status: *status },
+        })
+    }
+
+    fn pool_map(
+        &mut self,
+        key: &Template,
+        file: &Path,
+        matching: MapMatch,
+        default: Option<&Name>,
+    ) -> Result<Step<R>, L::Error> {
+        let map = self.loader.map(file, matching)?;
+        for value in map.values() {
+            match self.known.iter().find(|p| p.as_str() == value) {
+                Some(pool) => self.pool(pool),
+                None => return Err(self.loader.unknown_pool(file, value)),
+            };
+        }
+        self.routes.reads_path |= key.wants().path();
+        let default = default.map(|name| self.pool(name));
+        let (key, folds) = (key.clone(), matching == MapMatch::Stars);
+        Ok(Step::PoolMap { key, file: file.to_owned(), map, folds, default })
+    }
+}

@@ -1,0 +1,187 @@
+//! A request as the routes see it: as it came, under what routes before have made of it.
+
+use std::net::IpAddr;
+
+use evenkeel_balance::{Activity, Counter};
+use evenkeel_rules::{Captures, Facts, Fetch, LocalTime, Parameters, Template, normal_path};
+
+use crate::changes::{Changes, path_of, query_of};
+use crate::compile::{Resources, Routes};
+
+/// A request, connection or answer as it came. What routes can change is asked by a method of its own,
+/// and answered without their changes.
+pub trait Source<R: Resources> {
+    /// Path and query; empty for a connection without a request.
+    fn target(&self) -> &[u8];
+    /// The method; empty without a request.
+    fn method(&self) -> &[u8];
+    /// The host, which may have a port; empty where none is named.
+    fn host(&self) -> &[u8];
+    /// Gives each value of a header of the request to `test` until one will do; whether one did.
+    fn request_field(&self, name: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool;
+    /// The same of the answer.
+    fn answer_field(&self, name: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool;
+    /// The real server that has answered; none where this program answers itself.
+    fn server(&self) -> Option<&str>;
+    /// What one key of a table has done.
+    fn activity(&self, table: &R::Table, key: &[u8]) -> Activity;
+    /// Any other text, as in [`Facts::texts`].
+    fn texts(&self, fetch: Fetch, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool;
+    /// As in [`Facts::address`].
+    fn address(&self, fetch: Fetch) -> Option<IpAddr>;
+    /// As in [`Facts::number`].
+    fn number(&self, fetch: Fetch, arguments: &[String]) -> Option<u64>;
+    /// As in [`Facts::flag`].
+    fn flag(&self, fetch: Fetch) -> bool;
+    /// As in [`Facts::local_time`].
+    fn local_time(&self) -> LocalTime;
+    /// As in [`Facts::random`].
+    fn random(&self) -> u128;
+}
+
+/// What a source says, under the changes of the routes that were walked so far.
+pub struct View<'a, R: Resources, S> {
+    /// As it came.
+    pub source: &'a S,
+    /// The routes that are walked.
+    pub routes: &'a Routes<R>,
+    /// What they have changed.
+    pub changes: &'a Changes,
+}
+
+impl<'a, R: Resources, S: Source<R>> View<'a, R, S> {
+    /// The path as conditions see it.
+    pub fn path(&self) -> &'a [u8] {
+        self.changes.normal_path.as_deref().unwrap_or(path_of(self.target()))
+    }
+
+    /// Renders a text that goes to a client, a server or a log.
+    pub fn render_outward(&self, text: &Template, out: &mut Vec<u8>) {
+        text.render_outward(self, &Captures::default(), out);
+    }
+
+    fn target(&self) -> &'a [u8] {
+        self.changes.target.as_deref().unwrap_or(self.source.target())
+    }
+
+    /// Path and query as they will be after the current route.
+    pub(crate) fn next_target(&self) -> &'a [u8] {
+        self.changes.next_target.as_deref().unwrap_or(self.target())
+    }
+
+    fn method(&self) -> &'a [u8] {
+        self.changes.method.as_deref().unwrap_or(self.source.method())
+    }
+
+    /// In normal form, with the parameters of its segments.
+    fn full_path(&self, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        let path = path_of(self.target());
+        let other = self.changes.normal_path.as_ref().and_then(|_| normal_path(path, Parameters::Keep));
+        test(other.as_deref().unwrap_or(path))
+    }
+
+    fn query_value(&self, name: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        let pairs = query_of(self.target()).split(|b| *b == b'&');
+        pairs.filter_map(|pair| value_of(pair, name)).any(test)
+    }
+
+    fn host(&self) -> &'a [u8] {
+        match self.changes.request.lines_named(b"host").last() {
+            Some(host) => without_port(host),
+            None => self.changes.normal_host.as_deref().unwrap_or(without_port(self.source.host())),
+        }
+    }
+
+    fn request_field(&self, name: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        let edits = &self.changes.request;
+        let dropped = edits.drops_of_request(name);
+        !dropped && self.source.request_field(name, test) || edits.lines_named(name).any(test)
+    }
+
+    fn answer_field(&self, name: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        // Before there is an answer, what routes will do to its head cannot be asked.
+        if self.changes.status.is_none() {
+            return false;
+        }
+        let edits = &self.changes.response;
+        !edits.drops(name) && self.source.answer_field(name, test) || edits.lines_named(name).any(test)
+    }
+
+    /// What the key of this request has done in a table.
+    fn counted(&self, fetch: Fetch, arguments: &[String]) -> Option<u64> {
+        let [table, counter] = arguments else { return None };
+        let table = self.routes.tables.iter().find(|t| t.name.as_str() == table)?;
+        let mut key = self.changes.key.take();
+        key.clear();
+        table.key.render(self, &Captures::default(), &mut key);
+        let activity = self.source.activity(&table.table, &key);
+        self.changes.key.replace(key);
+        Some(match (Counter::parse(counter), fetch) {
+            (None, _) => u64::from(activity.current),
+            (Some(counter), Fetch::Rate) => activity.rates[counter as usize],
+            (Some(counter), _) => activity.totals[counter as usize],
+        })
+    }
+}
+
+impl<R: Resources, S: Source<R>> Facts for View<'_, R, S> {
+    fn texts(&self, fetch: Fetch, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        match fetch {
+            Fetch::Host => !self.host().is_empty() && test(self.host()),
+            Fetch::Path => test(self.path()),
+            Fetch::FullPath => self.full_path(test),
+            Fetch::RawPath => test(path_of(self.target())),
+            Fetch::Method => test(self.method()),
+            Fetch::Query if name.is_empty() => test(query_of(self.target())),
+            Fetch::Query => self.query_value(name.as_bytes(), test),
+            Fetch::Header => self.request_field(name.as_bytes(), test),
+            Fetch::AnswerHeader => self.answer_field(name.as_bytes(), test),
+            Fetch::Server => self.source.server().is_some_and(|name| test(name.as_bytes())),
+            Fetch::Variable => self.changes.variables.get(name).is_some_and(test),
+            other => self.source.texts(other, name, test),
+        }
+    }
+
+    fn address(&self, fetch: Fetch) -> Option<IpAddr> {
+        self.source.address(fetch)
+    }
+
+    fn number(&self, fetch: Fetch, arguments: &[String]) -> Option<u64> {
+        match fetch {
+            Fetch::Status => self.changes.status.map(u64::from),
+            Fetch::Rate | Fetch::Count => self.counted(fetch, arguments),
+            other => self.source.number(other, arguments),
+        }
+    }
+
+    fn flag(&self, fetch: Fetch) -> bool {
+        self.source.flag(fetch)
+    }
+
+    fn local_time(&self) -> LocalTime {
+        self.source.local_time()
+    }
+
+    fn random(&self) -> u128 {
+        self.source.random()
+    }
+}
+
+/// The host of `host:port`; an IPv6 address keeps its brackets.
+pub fn without_port(host: &[u8]) -> &[u8] {
+    let end = if host.starts_with(b"[") {
+        memchr::memchr(b']', host).map(|at| at + 1)
+    } else {
+        memchr::memchr(b':', host)
+    };
+    &host[..end.unwrap_or(host.len())]
+}
+
+/// The value of `name=value` or of `name` alone.
+fn value_of<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    match pair.strip_prefix(name)? {
+        [b'=', value @ ..] => Some(value),
+        [] => Some(b""),
+        _ => None,
+    }
+}

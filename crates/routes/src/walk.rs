@@ -1,0 +1,451 @@
+//! The walk: routes in their written order, each asked whether it holds, each step of one that does
+//! carried out, until one ends it.
+
+use evenkeel_model::Answers;
+use evenkeel_rules::{Captures, Facts, Fetch, PathStart, Template, writable_target};
+
+use crate::changes::{Changes, path_of};
+use crate::compile::{Edit, Resources, Route, Routes, Step};
+use crate::view::{Source, View};
+
+/// Where the routes lead.
+pub enum Verdict<'r, R: Resources> {
+    /// The pool of this number in the service's list.
+    Pool(usize),
+    /// Another address is named to the client.
+    Redirect {
+        /// Of the answer.
+        status: u16,
+        /// Its `Location`.
+        location: Vec<u8>,
+    },
+    /// A page is the answer.
+    Answer {
+        /// Of the answer.
+        status: u16,
+        /// The page as it was configured.
+        page: &'r R::Page,
+        /// The body in place of the page's, where it has variables.
+        body: Option<Vec<u8>>,
+    },
+    /// It is refused.
+    Refuse {
+        /// Of the answer.
+        status: u16,
+        /// When it may be tried again, where that is known.
+        retry_after_s: Option<u64>,
+    },
+    /// The connection ends without a word.
+    Silence,
+    /// It is refused after a while.
+    Tarpit {
+        /// How long the client waits.
+        delay_ms: u64,
+        /// Of the answer.
+        status: u16,
+    },
+    /// A name and a password are wanted. Who checks them says so; the walk itself never does.
+    Unauthorized {
+        /// What they are for.
+        realm: &'r str,
+    },
+}
+
+/// How far a walk has come.
+pub enum Next<'r, R: Resources> {
+    /// To its end.
+    End(Verdict<'r, R>),
+    /// A name and a password have to be checked, which may take long. [`Walk::run`] goes on where they
+    /// are right.
+    Password {
+        /// What they are for.
+        realm: &'r str,
+        /// Who may come in.
+        accounts: &'r R::Accounts,
+    },
+}
+
+/// What happens on a walk beside the changes of the request: counting, limits. The methods with a body
+/// are for those who tell what happens.
+pub trait Effects<R: Resources> {
+    /// Counts the request for a key of a table.
+    fn track(&mut self, table: &R::Table, key: &[u8]);
+    /// Takes one of so many in a time; otherwise when to try again, in milliseconds.
+    fn take(&mut self, limit: &R::Rate, key: &[u8]) -> Result<(), u64>;
+    /// Takes one of so many places; whether there was one.
+    fn enter(&mut self, limit: &R::Concurrency, key: &[u8]) -> bool;
+
+    /// A route was asked whether it holds.
+    fn asked(&mut self, route: &Route<R>, holds: bool, facts: &dyn Facts) {
+        let _ = (route, holds, facts);
+    }
+
+    /// A route of answers is for those of others.
+    fn passed_over(&mut self, route: &Route<R>) {
+        let _ = route;
+    }
+
+    /// A step was carried out. `text` is what it rendered, as it is used: of a rewrite the whole new
+    /// target. `pool` is where it leads.
+    fn done(&mut self, step: &Step<R>, text: &[u8], pool: Option<usize>) {
+        let _ = (step, text, pool);
+    }
+}
+
+/// One walk over the routes of requests or connections.
+pub struct Walk<'r, R: Resources> {
+    routes: &'r Routes<R>,
+    route: usize,
+    step: usize,
+    /// The current route holds and its steps are carried out.
+    holds: bool,
+    start: PathStart,
+}
+
+impl<'r, R: Resources> Walk<'r, R> {
+    /// Before the first route.
+    pub fn new<S: Source<R>>(routes: &'r Routes<R>, source: &S, changes: &mut Changes) -> Walk<'r, R> {
+        changes.status = None;
+        changes.begin(source.target(), source.host(), routes.normalizes);
+        let start = PathStart::of(View { source, routes, changes }.path());
+        Walk { routes, route: 0, step: 0, holds: false, start }
+    }
+
+    /// The route at which it has stopped; none behind the last.
+    pub fn route(&self) -> Option<&'r Route<R>> {
+        self.routes.list.get(self.route)
+    }
+
+    /// Walks to the end, or to a password.
+    pub fn run<S: Source<R>>(
+        &mut self,
+        source: &S,
+        effects: &mut impl Effects<R>,
+        changes: &mut Changes,
+    ) -> Next<'r, R> {
+        while let Some(route) = self.routes.list.get(self.route) {
+            if !self.holds {
+                self.holds = holds(self.routes, route, source, self.start, changes);
+                effects.asked(route, self.holds, &View { source, routes: self.routes, changes });
+            }
+            while self.holds
+                && let Some(step) = route.steps.get(self.step)
+            {
+                self.step += 1;
+                if let Step::BasicAuth { realm, accounts } = step {
+                    return Next::Password { realm, accounts };
+                }
+                if let Some(verdict) = take(self.routes, step, source, effects, changes) {
+                    self.end(changes);
+                    return Next::End(verdict);
+                }
+            }
+            (self.route, self.step, self.holds) = (self.route + 1, 0, false);
+            if changes.settle(self.routes.normalizes) {
+                self.start = PathStart::of(View { source, routes: self.routes, changes }.path());
+            }
+        }
+        Next::End(Verdict::Pool(0))
+    }
+
+    /// What the last route has made of path and query counts. Who ends a walk at a password calls it.
+    pub fn end(&self, changes: &mut Changes) {
+        changes.settle(self.routes.normalizes);
+    }
+}
+
+/// Whether a route is for this request or answer; what its condition captured. `start` is of the path.
+fn holds<R: Resources, S: Source<R>>(
+    routes: &Routes<R>,
+    route: &Route<R>,
+    source: &S,
+    start: PathStart,
+    changes: &mut Changes,
+) -> bool {
+    let mut captures = std::mem::take(&mut changes.captures);
+    captures.clear();
+    captures.wanted = route.captures;
+    let view = View { source, routes, changes };
+    let holds = route.gate.as_ref().is_none_or(|gate| gate.lets(view.path(), start))
+        && route.when.as_ref().is_none_or(|when| when.holds(&view, &mut captures));
+    changes.captures = captures;
+    holds
+}
+
+/// Renders the text of a step into `changes.rendered`, taken out of it.
+fn render<R: Resources, S: Source<R>>(
+    routes: &Routes<R>,
+    text: Option<&Template>,
+    decides: bool,
+    source: &S,
+    changes: &mut Changes,
+) -> Vec<u8> {
+    let mut out = std::mem::take(&mut changes.rendered);
+    out.clear();
+    if let Some(text) = text {
+        let view = View { source, routes, changes };
+        match decides {
+            true => text.render(&view, &changes.captures, &mut out),
+            false => text.render_outward(&view, &changes.captures, &mut out),
+        }
+    }
+    out
+}
+
+/// What each field of a name becomes. Only who writes `edit-header` pays for the copies.
+fn edited_each<R: Resources, S: Source<R>>(
+    routes: &Routes<R>,
+    which: Fetch,
+    edit: &Edit,
+    source: &S,
+    changes: &Changes,
+) -> Vec<Vec<u8>> {
+    let Edit::Each { name, value } = edit else { return Vec::new() };
+    let view = View { source, routes, changes };
+    let mut values: Vec<Vec<u8>> = Vec::new();
+    view.texts(which, &String::from_utf8_lossy(name), &mut |text| {
+        values.push(text.to_vec());
+        false
+    });
+    let mut captures = Captures::default();
+    for text in &mut values {
+        captures.only(text);
+        text.clear();
+        value.render_outward(&view, &captures, text);
+    }
+    values
+}
+
+/// Carries out a step of a request; where it leads, if it ends the walk.
+fn take<'r, R: Resources, S: Source<R>>(
+    routes: &'r Routes<R>,
+    step: &'r Step<R>,
+    source: &S,
+    effects: &mut impl Effects<R>,
+    changes: &mut Changes,
+) -> Option<Verdict<'r, R>> {
+    if let Step::Header(edit @ Edit::Each { name, value }) = step {
+        let values = edited_each(routes, Fetch::Header, edit, source, changes);
+        if !values.is_empty() {
+            changes.request.replace(name, &values);
+        }
+        effects.done(step, value.as_str().as_bytes(), None);
+        return None;
+    }
+    let text = match step {
+        Step::Track { table } => routes.tables.get(*table).map(|table| &table.key),
+        step => step.text(),
+    };
+    let mut text = render(routes, text, step.decides(), source, changes);
+    let target = View { source, routes, changes }.next_target();
+    let rewritten = match step {
+        Step::RewritePath(_) => Some(with_path(target, &text)),
+        Step::RewriteQuery(_) => Some(with_query(target, &text)),
+        Step::RewriteUri(_) => Some(written_uri(&text)),
+        Step::PoolMap { folds: true, .. } => {
+            text.make_ascii_lowercase();
+            None
+        }
+        Step::Redirect { keep_query: true, .. } => {
+            text.extend_from_slice(&target[path_of(target).len()..]);
+            None
+        }
+        _ => None,
+    };
+    let rewrites = rewritten.is_some();
+    changes.next_target = rewritten.or(changes.next_target.take());
+    let verdict = match step {
+        step if change(step, &text, changes) => None,
+        Step::Track { .. } | Step::RateLimit { .. } | Step::ConcurrencyLimit { .. } => {
+            count(routes, step, &text, effects)
+        }
+        step => ending(routes, step, &text),
+    };
+    let pool = match &verdict {
+        Some(Verdict::Pool(pool)) => Some(*pool),
+        _ => None,
+    };
+    let used = changes.next_target.as_deref().filter(|_| rewrites).unwrap_or(&text);
+    effects.done(step, used, pool);
+    changes.rendered = text;
+    verdict
+}
+
+/// Another path before the query of a target.
+fn with_path(target: &[u8], path: &[u8]) -> Vec<u8> {
+    let mut new = writable_target(path, true);
+    new.extend_from_slice(&target[path_of(target).len()..]);
+    new
+}
+
+/// Another query behind the path of a target.
+fn with_query(target: &[u8], query: &[u8]) -> Vec<u8> {
+    let mut new = path_of(target).to_vec();
+    if !query.is_empty() {
+        new.push(b'?');
+        new.extend(writable_target(query, false));
+    }
+    new
+}
+
+/// Path and query of a text.
+fn written_uri(text: &[u8]) -> Vec<u8> {
+    let path = path_of(text);
+    let mut new = writable_target(path, true);
+    if let Some(query) = text.get(path.len() + 1..) {
+        new.push(b'?');
+        new.extend(writable_target(query, false));
+    }
+    new
+}
+
+/// Carries out a step that changes the request or what becomes of it; whether it is one.
+fn change<R: Resources>(step: &Step<R>, text: &[u8], changes: &mut Changes) -> bool {
+    match step {
+        Step::SetVariable { name, .. } => changes.variables.set(name, text),
+        Step::Capture { .. } => Changes::capture(text, &mut changes.captured),
+        Step::Server(name) => changes.server = Some(name.clone()),
+        Step::ServerTimeout(time_ms) => changes.server_timeout_ms = Some(*time_ms),
+        Step::Priority(priority) => changes.priority = *priority,
+        // Done already.
+        Step::RewritePath(_) | Step::RewriteQuery(_) | Step::RewriteUri(_) => {}
+        Step::RewriteMethod(method) => changes.method = Some(method.clone()),
+        Step::Header(edit) => changes.request.apply(edit, text),
+        Step::ResponseHeader(edit) => changes.response.apply(edit, text),
+        // A status is that of an answer.
+        Step::Status(_) => {}
+        _ => return false,
+    }
+    true
+}
+
+/// Counts, and refuses what is over a limit.
+fn count<'r, R: Resources>(
+    routes: &Routes<R>,
+    step: &Step<R>,
+    key: &[u8],
+    effects: &mut impl Effects<R>,
+) -> Option<Verdict<'r, R>> {
+    match step {
+        Step::Track { table } => {
+            if let Some(table) = routes.tables.get(*table) {
+                effects.track(&table.table, key);
+            }
+            None
+        }
+        Step::RateLimit { limit, status, .. } => {
+            let wait_ms = effects.take(limit, key).err()?;
+            Some(Verdict::Refuse { status: *status, retry_after_s: Some(wait_ms.div_ceil(1_000).max(1)) })
+        }
+        Step::ConcurrencyLimit { limit, status, .. } if !effects.enter(limit, key) => {
+            Some(Verdict::Refuse { status: *status, retry_after_s: None })
+        }
+        _ => None,
+    }
+}
+
+/// Where a step ends the walk, if it does.
+fn ending<'r, R: Resources>(routes: &Routes<R>, step: &'r Step<R>, text: &[u8]) -> Option<Verdict<'r, R>> {
+    Some(match step {
+        Step::Pool(pool) => Verdict::Pool(*pool),
+        Step::PoolMap { map, default, .. } => {
+            let found = map.get(text);
+            let found = found.and_then(|name| routes.pools.iter().position(|p| p.as_str() == name.as_ref()));
+            return found.or(*default).map(Verdict::Pool);
+        }
+        Step::Redirect { status, .. } => Verdict::Redirect { status: *status, location: text.to_vec() },
+        Step::Answer { status, page, text: written } => {
+            Verdict::Answer { status: *status, page, body: written.as_ref().map(|_| text.to_vec()) }
+        }
+        Step::Deny { status } => Verdict::Refuse { status: *status, retry_after_s: None },
+        Step::Silence => Verdict::Silence,
+        Step::Tarpit { delay, status } => {
+            Verdict::Tarpit { delay_ms: delay.as_millis() as u64, status: *status }
+        }
+        _ => return None,
+    })
+}
+
+/// What the routes of answers have said of one. Its head is in [`Changes::response`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AnswerVerdict {
+    /// Another status.
+    pub status: Option<u16>,
+    /// It does not go out; an error with this status stands in its place.
+    pub deny: Option<u16>,
+}
+
+/// Walks the routes of answers. They see the request as those of requests have left it. `status` is the
+/// answer's own.
+pub fn walk_answer<R: Resources, S: Source<R>>(
+    routes: &Routes<R>,
+    source: &S,
+    status: u16,
+    effects: &mut impl Effects<R>,
+    changes: &mut Changes,
+) -> AnswerVerdict {
+    changes.status = Some(status);
+    changes.begin(source.target(), source.host(), routes.normalizes);
+    let mut verdict = AnswerVerdict::default();
+    let start = PathStart::of(View { source, routes, changes }.path());
+    let of_server = source.server().is_some();
+    for each in &routes.answers {
+        let wanted = match each.of {
+            Answers::All => true,
+            Answers::OfServers => of_server,
+            Answers::Own => !of_server,
+        };
+        if !wanted {
+            effects.passed_over(&each.route);
+            continue;
+        }
+        let holds = holds(routes, &each.route, source, start, changes);
+        effects.asked(&each.route, holds, &View { source, routes, changes });
+        if !holds {
+            continue;
+        }
+        for step in &each.route.steps {
+            if let Step::ResponseHeader(edit @ Edit::Each { name, value }) = step {
+                let values = edited_each(routes, Fetch::AnswerHeader, edit, source, changes);
+                if !values.is_empty() {
+                    changes.response.replace(name, &values);
+                }
+                effects.done(step, value.as_str().as_bytes(), None);
+                continue;
+            }
+            let text = render(routes, step.text(), step.decides(), source, changes);
+            if take_answer(step, &text, of_server, changes, &mut verdict) {
+                effects.done(step, &text, None);
+            }
+            changes.rendered = text;
+        }
+        if each.stop || verdict.deny.is_some() {
+            break;
+        }
+    }
+    changes.status = None;
+    verdict
+}
+
+/// Carries out a step of an answer; whether it is one that an answer has.
+fn take_answer<R: Resources>(
+    step: &Step<R>,
+    text: &[u8],
+    of_server: bool,
+    changes: &mut Changes,
+    verdict: &mut AnswerVerdict,
+) -> bool {
+    match step {
+        Step::SetVariable { name, .. } => changes.variables.set(name, text),
+        Step::Capture { .. } => Changes::capture(text, &mut changes.captured_answer),
+        Step::ResponseHeader(edit) => changes.response.apply(edit, text),
+        Step::Status(status) => {
+            verdict.status = Some(*status);
+            changes.status = Some(*status);
+        }
+        // This program's own answers are not denied.
+        Step::Deny { status } if of_server => verdict.deny = Some(*status),
+        _ => return false,
+    }
+    true
+}
