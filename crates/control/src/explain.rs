@@ -13,7 +13,7 @@ use evenkeel_model::{
 use evenkeel_routes::{Changes, Routes};
 
 use super::control::{Control, monotonic_ms, read};
-use super::imagined::{self, Asked, Imagined, InWords};
+use super::imagined::{self, Asked, Imagined, InWords, Walked};
 use super::secrets;
 
 /// The state of one server of a pool, as the explanation uses it.
@@ -117,44 +117,22 @@ fn explain(
 ) -> Result<api::Explanation, String> {
     let asked = Asked::parse(question)?;
     let service = find_service(snapshot, asked.vip)?;
-    if asked.http && service.mode != Mode::Http {
-        return Err(format!(
-            "{} is in mode {:?} and reads no requests: ask tcp://{}",
-            service.name,
-            service.mode.as_str(),
-            asked.vip
-        ));
-    }
-    let mut reasons = vec![format!(
-        "{} is a VIP of virtual service {}, mode {}",
-        asked.vip,
-        service.name,
-        service.mode.as_str()
-    )];
+    let mut reasons = asks(service, &asked)?;
     let imagined = Imagined { asked: &asked, snapshot, known, answering: None };
     let routes = imagined::compile(snapshot, service)?;
     if let Some(seen) = asked.seen().filter(|_| asked.http && routes.normalizes) {
         reasons.push(format!("{} is asked for: conditions see {seen}", asked.path));
     }
     let mut changes = Changes::default();
-    let walked = imagined::walk(&imagined, service, &routes, &mut changes);
-    let nowhere = |reasons| api::Explanation {
-        service: service.name.as_str().into(),
-        pool: String::new(),
-        scheduler: String::new(),
-        routes: walked.routes.clone(),
-        reasons,
-        candidates: Vec::new(),
-        real_server: None,
-    };
-    let Some(pool_name) = &walked.pool else {
+    let walked = imagined::walk(&imagined, &routes, &mut changes);
+    let Some(pool_name) = walked.pool.clone() else {
         reasons.push(format!("a route ends it: {}", walked.ending));
         if let Some(status) = walked.status {
             answered(&imagined, &routes, status, &mut changes, &mut reasons);
         }
-        return Ok(nowhere(reasons));
+        return Ok(nowhere(service, walked, reasons));
     };
-    let pool = snapshot.pool(pool_name).ok_or("the service's pool is missing")?;
+    let pool = snapshot.pool(&pool_name).ok_or("the service's pool is missing")?;
     if !service.routes.is_empty() {
         reasons.push(format!("{}: pool {}", walked.ending, pool.name));
     }
@@ -164,13 +142,122 @@ fn explain(
     if let Some(at) = named {
         reasons.push(format!("a route names {}", seen[at].server.name));
     }
+    let kept = kept(pool, &asked, known, &seen, named, &mut reasons);
+    let key = hash_key(pool, &asked);
+    let slow_start_ms = pool.slow_start.as_millis() as u64;
+    let states = seen.iter().map(|s| s.server.clone()).collect();
+    let balancer = Balancer::new(pool.scheduler, slow_start_ms, states, monotonic_ms());
+    let mut balancer = balancer.bounded(pool.hash_balance_factor);
+    let chosen = kept.or_else(|| balancer.pick(key, 0x5555_5555_5555_5555, |i| !seen[i].full));
+    let open = is_open(service, pool, kept, chosen);
+    if open {
+        reasons.push(format!(
+            "{}: which of the able servers it is, the packet path alone decides",
+            pool.scheduler.as_str()
+        ));
+    } else {
+        if pool.scheduler.has_key() && key == 0 && kept.is_none() {
+            reasons.push(format!("nothing named {} in it: any server; one is shown", pool.hash_key));
+        }
+        reasons.extend(how(pool, kept.is_some(), chosen.is_some()));
+    }
+    if chosen.is_none() {
+        reasons.push(no_server(service, seen.iter().any(|s| s.full)));
+    }
+    if let Some(changed) = asked.changed(service.normalize, &changes).filter(|_| asked.http) {
+        reasons.push(secrets::text(&format!("the server gets {changed}")));
+    }
+    let waits = seen.iter().any(|s| s.full);
+    let status = match (chosen, &service.fallback) {
+        (Some(_), _) => Some(200),
+        (None, None) if !waits => Some(503),
+        (None, Some(Fallback::Page { status, .. })) if !waits => Some(*status),
+        _ => None,
+    };
+    if let Some(status) = status {
+        let answering = chosen.map(|index| seen[index].server.name.as_str());
+        answered(&Imagined { answering, ..imagined }, &routes, status, &mut changes, &mut reasons);
+    }
+    Ok(api::Explanation {
+        service: service.name.as_str().into(),
+        pool: pool.name.as_str().into(),
+        scheduler: pool.scheduler.as_str().into(),
+        routes: walked.routes,
+        reasons,
+        candidates: candidates(&balancer, &seen, chosen),
+        real_server: chosen.filter(|_| !open).map(|i| seen[i].server.name.clone()),
+    })
+}
+
+/// Where a route ends it, no server is asked for.
+fn nowhere(service: &VirtualService, walked: Walked, reasons: Vec<String>) -> api::Explanation {
+    api::Explanation {
+        service: service.name.as_str().into(),
+        pool: String::new(),
+        scheduler: String::new(),
+        routes: walked.routes,
+        reasons,
+        candidates: Vec::new(),
+        real_server: None,
+    }
+}
+
+/// Each server of the pool, with what speaks against it.
+fn candidates(balancer: &Balancer, seen: &[Seen], chosen: Option<usize>) -> Vec<api::Candidate> {
+    let choices = balancer.explain(chosen, |i| seen[i].full).into_iter();
+    let candidates = choices.map(|choice| api::Candidate {
+        real_server: seen[choice.server].server.name.clone(),
+        effective_weight: choice.effective_weight,
+        current_connections: u64::from(choice.connections),
+        verdict: verdict(choice.refusal).into(),
+    });
+    candidates.collect()
+}
+
+/// Whose VIP is asked, if it can be asked so.
+fn asks(service: &VirtualService, asked: &Asked) -> Result<Vec<String>, String> {
+    if asked.http && service.mode != Mode::Http {
+        return Err(format!(
+            "{} is in mode {:?} and reads no requests: ask tcp://{}",
+            service.name,
+            service.mode.as_str(),
+            asked.vip
+        ));
+    }
+    Ok(vec![format!(
+        "{} is a VIP of virtual service {}, mode {}",
+        asked.vip,
+        service.name,
+        service.mode.as_str()
+    )])
+}
+
+/// Which server it is cannot be told: the tables of the packet path have other hashes, and turns of
+/// their own.
+fn is_open(service: &VirtualService, pool: &Pool, kept: Option<usize>, chosen: Option<usize>) -> bool {
+    let by_hash = matches!(
+        pool.scheduler,
+        Scheduler::SourceHash | Scheduler::DestinationHash | Scheduler::Maglev | Scheduler::RoundRobin
+    );
+    service.mode.is_layer4() && kept.is_none() && by_hash && chosen.is_some()
+}
+
+/// The server that the request is kept on, by a route or by persistence.
+fn kept(
+    pool: &Pool,
+    asked: &Asked,
+    known: &Known<'_>,
+    seen: &[Seen],
+    named: Option<usize>,
+    reasons: &mut Vec<String>,
+) -> Option<usize> {
+    let index_of = |name: &str| seen.iter().position(|s| s.server.name == name);
     let is_remembered = |index: &usize| {
         let name = &seen[*index].server.name;
         pool.real_servers.iter().any(|s| s.name.as_str() == *name && s.is_remembered())
     };
-    let belongs =
-        named.or_else(|| belongs(pool, &asked, known, &index_of, &mut reasons).filter(is_remembered));
-    let kept = belongs.filter(|i| {
+    let belongs = named.or_else(|| belongs(pool, asked, known, &index_of, reasons).filter(is_remembered));
+    belongs.filter(|i| {
         let server = &seen[*i].server;
         let leaves = pool.moves_drained && server.admin == AdminState::Draining;
         let usable = server.takes_persistent_clients() && !leaves;
@@ -178,8 +265,12 @@ fn explain(
             reasons.push(format!("{} cannot take it: the scheduler decides anew", seen[*i].server.name));
         }
         usable
-    });
-    let key = match pool.scheduler {
+    })
+}
+
+/// What a scheduler by hash hashes; 0 where there is nothing of it.
+fn hash_key(pool: &Pool, asked: &Asked) -> u64 {
+    match pool.scheduler {
         Scheduler::SourceHash => hash_address(asked.client.ip()),
         Scheduler::Maglev => hash_flow(asked.client),
         Scheduler::RdpCookieHash => hash_address(asked.client.ip()),
@@ -192,63 +283,7 @@ fn explain(
             hashed(named.filter(|(n, _)| *n == pool.hash_key).map(|(_, v)| v.to_owned()).next())
         }
         _ => 0,
-    };
-    let has_no_key = pool.scheduler.has_key() && key == 0;
-    let slow_start_ms = pool.slow_start.as_millis() as u64;
-    let states = seen.iter().map(|s| s.server.clone()).collect();
-    let balancer = Balancer::new(pool.scheduler, slow_start_ms, states, monotonic_ms());
-    let mut balancer = balancer.bounded(pool.hash_balance_factor);
-    let chosen = kept.or_else(|| balancer.pick(key, 0x5555_5555_5555_5555, |i| !seen[i].full));
-    // The tables of the packet path have other hashes, and turns of their own.
-    let by_hash = matches!(
-        pool.scheduler,
-        Scheduler::SourceHash | Scheduler::DestinationHash | Scheduler::Maglev | Scheduler::RoundRobin
-    );
-    let open = service.mode.is_layer4() && kept.is_none() && by_hash && chosen.is_some();
-    if open {
-        reasons.push(format!(
-            "{}: which of the able servers it is, the packet path alone decides",
-            pool.scheduler.as_str()
-        ));
-    } else {
-        if has_no_key && kept.is_none() {
-            reasons.push(format!("nothing named {} in it: any server; one is shown", pool.hash_key));
-        }
-        reasons.extend(how(pool, kept.is_some(), chosen.is_some()));
     }
-    if chosen.is_none() {
-        reasons.push(no_server(service, seen.iter().any(|s| s.full)));
-    }
-    if let Some(changed) = asked.changed(service.normalize, &changes).filter(|_| asked.http) {
-        reasons.push(secrets::text(&format!("the server gets {changed}")));
-    }
-    let waits = seen.iter().any(|s| s.full);
-    match (chosen, &service.fallback) {
-        (Some(index), _) => {
-            let imagined = Imagined { answering: Some(&seen[index].server.name), ..imagined };
-            answered(&imagined, &routes, 200, &mut changes, &mut reasons);
-        }
-        (None, None) if !waits => answered(&imagined, &routes, 503, &mut changes, &mut reasons),
-        (None, Some(Fallback::Page { status, .. })) if !waits => {
-            answered(&imagined, &routes, *status, &mut changes, &mut reasons);
-        }
-        _ => {}
-    }
-    let candidates = balancer.explain(chosen, |i| seen[i].full).into_iter().map(|choice| api::Candidate {
-        real_server: seen[choice.server].server.name.clone(),
-        effective_weight: choice.effective_weight,
-        current_connections: u64::from(choice.connections),
-        verdict: verdict(choice.refusal).into(),
-    });
-    Ok(api::Explanation {
-        service: service.name.as_str().into(),
-        pool: pool.name.as_str().into(),
-        scheduler: pool.scheduler.as_str().into(),
-        routes: walked.routes,
-        reasons,
-        candidates: candidates.collect(),
-        real_server: chosen.filter(|_| !open).map(|i| seen[i].server.name.clone()),
-    })
 }
 
 /// What the routes of answers make of one with this status.

@@ -13,8 +13,7 @@ use evenkeel_routes::{
     Changes, Edit, Effects, Loader, Next, Resources, Route, Routes, Source, Step, Verdict, Walk,
 };
 use evenkeel_rules::{
-    Facts, Fetch, LocalTime, Map, MapMatch, NetworkSet, Parameters, PatternSet, Template, is_unclear_path,
-    normal_path,
+    Facts, Fetch, LocalTime, Map, MapMatch, NetworkSet, Parameters, PatternSet, Template, normal_path,
 };
 
 use super::explain::Known;
@@ -421,13 +420,8 @@ pub struct Walked {
 }
 
 /// Walks the routes. Who brings a name and a password is taken to have the right ones.
-pub fn walk(
-    imagined: &Imagined<'_>,
-    service: &VirtualService,
-    routes: &Routes<InWords>,
-    changes: &mut Changes,
-) -> Walked {
-    if is_refused(imagined.asked, service, routes) {
+pub fn walk(imagined: &Imagined<'_>, routes: &Routes<InWords>, changes: &mut Changes) -> Walked {
+    if routes.refuses(imagined.asked.path.as_bytes()) {
         let ending = "servers read such a path differently, and a route looks at it: answer 400".to_owned();
         return Walked { routes: Vec::new(), pool: None, ending, status: Some(400) };
     }
@@ -485,10 +479,4 @@ pub fn walk_answers(
     }
     let last = verdict.deny.or(verdict.status).unwrap_or(status);
     (said, last, verdict.deny.is_some())
-}
-
-/// The path may mean another thing to the server than to the routes that look at it.
-fn is_refused(asked: &Asked, service: &VirtualService, routes: &Routes<InWords>) -> bool {
-    let path = asked.path.split('?').next().unwrap_or("");
-    routes.normalizes && routes.reads_path && !service.unclear_paths && is_unclear_path(path.as_bytes())
 }

@@ -8,8 +8,11 @@ use evenkeel_model::{
     Action, Answers, HeaderEdit, LogFormat, Name, Normalize, RateRule, Route as Rule, VirtualService,
 };
 use evenkeel_rules::{
-    Expression, Fetch, FirstBytes, Map, MapMatch, NetworkSet, PathGate, PatternSet, Template, Wants, is_named,
+    Expression, Fetch, FirstBytes, Map, MapMatch, NetworkSet, PathGate, PatternSet, Template, Wants,
+    is_named, is_unclear_path,
 };
+
+use crate::changes::path_of;
 
 /// What stands behind the steps of routes. The event loops have live tables and limits there, `explain`
 /// what it needs for words.
@@ -73,6 +76,16 @@ pub struct Routes<R: Resources> {
     pub first_bytes: FirstBytes,
     /// Paths and hosts are looked at in their normal form.
     pub normalizes: bool,
+    /// A path that servers may read differently is passed on all the same.
+    pub unclear_paths: bool,
+}
+
+impl<R: Resources> Routes<R> {
+    /// Whether the path of a target may mean another thing to the server than to the routes that look
+    /// at it. Such a request is not walked.
+    pub fn refuses(&self, target: &[u8]) -> bool {
+        self.reads_path && self.normalizes && !self.unclear_paths && is_unclear_path(path_of(target))
+    }
 }
 
 impl<R: Resources> Default for Routes<R> {
@@ -86,6 +99,7 @@ impl<R: Resources> Default for Routes<R> {
             reads_path: false,
             first_bytes: FirstBytes::default(),
             normalizes: false,
+            unclear_paths: false,
         }
     }
 }
@@ -278,6 +292,7 @@ pub fn compile<R: Resources, L: Loader<R>>(
     let routes = Routes {
         pools: vec![service.pool.clone()],
         normalizes: service.normalize != Normalize::Off,
+        unclear_paths: service.unclear_paths,
         ..Routes::default()
     };
     let mut compiler = Compiler { service, known, loader, routes };

@@ -48,6 +48,86 @@ const TABLE: &[(&str, &[Request])] = &[
         "[[virtual-service.answer-route]]\nname = \"no\"\nof = \"servers\"\nwhen = 'path(\"/t*\")'\ndeny = { status = 502 }\n[[virtual-service.answer-route]]\nname = \"own\"\nof = \"own\"\nwhen = 'status == 502 && !path(\"/ta\")'\nstatus = 504\n",
         &[("GET", "/t", ""), ("GET", "/ta", ""), ("GET", "/x", "")],
     ),
+    (
+        "[[virtual-service.route]]\nname = \"map\"\npool-map = { file = \"MAP\", key = \"{query:to}\" }\n",
+        &[("GET", "/?to=a", ""), ("GET", "/?to=b", ""), ("GET", "/?to=c", "")],
+    ),
+    (
+        "[[virtual-service.route]]\nname = \"map\"\npool-map = { file = \"MAP\", match = \"exact\", key = \"{header:X-Q}\", default = \"other\" }\n",
+        &[("GET", "/", "X-Q: b"), ("GET", "/", "")],
+    ),
+    (
+        "[[virtual-service.route]]\nname = \"add\"\nadd-header = { X-B = \"{method}-{query:q}\" }\n[[virtual-service.route]]\nname = \"two\"\nwhen = 'header(\"X-B\", \"GET-1\")'\npool = \"other\"\n",
+        &[("GET", "/?q=1", ""), ("POST", "/?q=1", ""), ("GET", "/", "X-B: GET-1")],
+    ),
+    (
+        "[[virtual-service.route]]\nname = \"less\"\nremove-header = [\"X-*\"]\n[[virtual-service.route]]\nname = \"two\"\nwhen = 'header(\"X-Q\")'\ndeny = {}\n",
+        &[("GET", "/", "X-Q: 1"), ("GET", "/", "X_Q: 1"), ("GET", "/", "")],
+    ),
+    (
+        "[[virtual-service.route]]\nname = \"set\"\nset-header = { X-M = \"{query:to|map(MAP)}\" }\n[[virtual-service.route]]\nname = \"two\"\nwhen = 'header(\"X-M\", \"other\")'\npool = \"other\"\n",
+        &[("GET", "/?to=a", ""), ("GET", "/?to=z", "X-M: other")],
+    ),
+    (
+        "[[virtual-service.route]]\nname = \"v\"\nset-variable = { v = \"{path|upper}\" }\ncapture = { v = \"{path}\" }\n[[virtual-service.route]]\nname = \"two\"\nwhen = 'variable(\"v\", \"/A*\")'\npool = \"other\"\n",
+        &[("GET", "/abc;x=1", ""), ("GET", "/b", "")],
+    ),
+    (
+        "[[virtual-service.route]]\nname = \"a\"\nanswer = { status = 404, body = \"{path} {header:X-Q}\", variables = true }\n",
+        &[("GET", "/a", "X-Q: 1")],
+    ),
+    (
+        "[[virtual-service.route]]\nname = \"t\"\nwhen = 'path(\"/t\")'\ntarpit = { delay = \"20ms\", status = 503 }\n",
+        &[("GET", "/t", ""), ("GET", "/u", "")],
+    ),
+    (
+        "[[virtual-service.route]]\nname = \"r\"\nwhen = 'path(\"/r/*/x\")'\nredirect = { location = \"/{1}?{header:X-Q}\", status = 307, drop-query = true }\n",
+        &[("GET", "/r/7/x?a", "X-Q: b"), ("GET", "/r", "")],
+    ),
+    (
+        "[[virtual-service.route]]\nname = \"w\"\nrewrite-query = \"n={query:q}\"\nredirect = { location = \"https://x.example{path}\", status = 308 }\n",
+        &[("GET", "/a?q=1", ""), ("GET", "/a;b=1/c", "")],
+    ),
+    (
+        "[[virtual-service.route]]\nname = \"limits\"\nrate-limit = { rate = \"500/1s\", key = \"{path}\" }\nconcurrency-limit = { max = 50, key = \"{header:X-Q}\" }\npool = \"other\"\n",
+        &[("GET", "/", ""), ("GET", "/", "X-Q: 1")],
+    ),
+    (
+        "[[virtual-service.route]]\nname = \"s\"\nserver = \"main2\"\nserver-timeout = \"9s\"\npriority = -3\n",
+        &[("GET", "/", "")],
+    ),
+    (
+        "[[virtual-service.route]]\nname = \"asked\"\nwhen = 'count(\"seen\", \"requests\") >= 1'\npool = \"other\"\n[[virtual-service.route]]\nname = \"track\"\ntrack = \"seen\"\n",
+        &[("GET", "/", "X-Q: 1"), ("GET", "/", "X-Q: 1"), ("GET", "/", "X-Q: 2")],
+    ),
+    (
+        "[[virtual-service.route]]\nname = \"b\"\nbasic-auth = { users = \"USERS\", realm = \"R\" }\nrewrite-path = \"/in\"\n",
+        &[("GET", "/b", "Authorization: Basic YWxpY2U6c2VjcmV0"), ("GET", "/b", "")],
+    ),
+    (
+        "[[virtual-service.route]]\nname = \"q\"\nwhen = 'text(\"{header:X-Q|lower}\", \"ab*\") && first-request'\npool = \"other\"\n",
+        &[("GET", "/", "X-Q: ABc"), ("GET", "/", "X-Q: c")],
+    ),
+    (
+        "log-format = \"{client} {path} {header:X-Q}\"\n[[virtual-service.route]]\nname = \"l\"\nrewrite-path = \"/l\"\n",
+        &[("GET", "/", "X-Q: ABc")],
+    ),
+    (
+        "normalize = \"forward\"\n[[virtual-service.route]]\nname = \"n\"\nwhen = 'path(\"/a/b\")'\nrewrite-path = \"/x/../y//z\"\n",
+        &[("GET", "/a/./b", ""), ("GET", "/c/../d", "")],
+    ),
+    (
+        "[[virtual-service.answer-route]]\nname = \"v\"\nset-variable = { v = \"{status}{server}\" }\ncapture = { c = \"{status}\" }\n[[virtual-service.answer-route]]\nname = \"two\"\nwhen = 'variable(\"v\", \"200main1\")'\nstatus = 206\n",
+        &[("GET", "/", "")],
+    ),
+    (
+        "[[virtual-service.answer-route]]\nname = \"h\"\nset-header = { X-S = \"{server}{query:q}\" }\nadd-header = { X-T = \"1\" }\nremove-header = [\"X-U\"]\n[[virtual-service.answer-route]]\nname = \"two\"\nwhen = 'answer-header(\"X-S\", \"main1z\") && answer-header(\"X-T\")'\nstatus = 207\n",
+        &[("GET", "/?q=z", ""), ("GET", "/", "")],
+    ),
+    (
+        "[[virtual-service.route]]\nname = \"r\"\nset-response-header = { X-R = \"{query:q}\" }\nadd-response-header = { X-T = \"{path}\" }\nremove-response-header = [\"X-U\"]\nrewrite-path = \"/r\"\n[[virtual-service.answer-route]]\nname = \"two\"\nwhen = 'answer-header(\"X-R\", \"z\") && path(\"/r\")'\nstatus = 208\n",
+        &[("GET", "/?q=z", ""), ("GET", "/", "")],
+    ),
 ];
 
 #[test]
@@ -62,6 +142,7 @@ fn explain_says_what_happens() {
         }
     };
     let _main = Scripted::start(place.at(9001), named("main"));
+    let _second = Scripted::start(place.at(9003), named("main"));
     let _other = Scripted::start(place.at(9002), named("other"));
     let pool = |name: &str, port: u16| {
         format!(
@@ -69,16 +150,21 @@ fn explain_says_what_happens() {
             place.at(port)
         )
     };
-    let mut config = pool("main", 9001) + &pool("other", 9002);
+    // Of two servers, so that a route can name one; the other one waits.
+    let second =
+        format!("[[pool.real-server]]\nname = \"main2\"\naddress = \"{}\"\nbackup = true\n", place.at(9003));
+    let table = "[[table]]\nname = \"seen\"\nkey = \"{header:X-Q}\"\n";
+    let mut config = pool("main", 9001) + &second + &pool("other", 9002) + table;
     for (port, (routes, _)) in (8080..).zip(TABLE) {
         let vip = place.at(port);
         config += &format!(
             "[[virtual-service]]\nname = \"s{port}\"\nvip = [\"{vip}\"]\nmode = \"http\"\npool = \"main\"\n{routes}"
         );
     }
-    // htpasswd -nbB alice secret, cost 5.
-    let users = place.write("users", "alice:$2y$05$c4WoMPo3SXsafkva.HHa6uXQZWr7oboPiC2bT/r7q1BB8I2s0BRqC\n");
-    let evenkeel = start(&place, &config.replace("USERS", &users.display().to_string()));
+    let users = place.write("users", "alice:plain:secret\n");
+    let map = place.write("map", "a other\nb main\n").display().to_string();
+    let config = config.replace("USERS", &users.display().to_string()).replace("MAP", &map);
+    let evenkeel = start(&place, &config);
     for (port, (routes, requests)) in (8080..).zip(TABLE) {
         for (method, target, field) in *requests {
             let about = format!("{method} {target} {field}\n{routes}");

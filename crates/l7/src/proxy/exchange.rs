@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use evenkeel_model::{CookieMethod, CookiePersistence, Normalize, Persistence, RetryOn};
-use evenkeel_rules::{Parameters, is_unclear_path, normal_path};
+use evenkeel_rules::{Parameters, normal_path};
 
 use super::account::blame;
 use super::answer::Own;
@@ -53,7 +53,7 @@ pub async fn run(
     if max_body != 0 && matches!(scratch.request.framing, Framing::Length(length) if length > max_body) {
         return fail(worker, scratch, client, view, Failure::TooLarge, false).await;
     }
-    if is_refused(view, &scratch.request, buffer.bytes()) {
+    if view.spec.routes.refuses(scratch.request.path(buffer.bytes())) {
         return fail(worker, scratch, client, view, Failure::UnclearPath, false).await;
     }
     let mut pool = &view.pool;
@@ -74,13 +74,6 @@ pub async fn run(
     }
     scratch.record.routed = true;
     proxy(worker, session, scratch, client, view, pool, buffer).await
-}
-
-/// Whether the path may mean another thing to the server than to the routes that look at it.
-fn is_refused(view: &ServiceView, request: &Request, head: &[u8]) -> bool {
-    let service = &view.spec.service;
-    let looks = view.spec.routes.reads_path && service.normalize != Normalize::Off && !service.unclear_paths;
-    looks && is_unclear_path(path_of(request.path(head)))
 }
 
 fn path_of(target: &[u8]) -> &[u8] {
