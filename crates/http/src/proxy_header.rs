@@ -272,6 +272,34 @@ mod tests {
     }
 
     #[test]
+    fn both_addresses_are_of_one_family() {
+        let mixed = addresses("1.2.3.4:5", "[2001:db8::1]:80");
+        let mut v1 = Vec::new();
+        write_v1(&mixed, &mut v1);
+        assert_eq!(v1, b"PROXY TCP6 ::ffff:1.2.3.4 2001:db8::1 5 80\r\n");
+        let mut v2 = Vec::new();
+        write_v2(&mixed, None, &mut v2);
+        let expect = addresses("[::ffff:1.2.3.4]:5", "[2001:db8::1]:80");
+        assert_eq!(parse(&v2).unwrap().addresses, Some(expect));
+        // An IPv4 address in an IPv6 socket is one of IPv4.
+        let mut mapped = Vec::new();
+        write_v1(&addresses("[::ffff:1.2.3.4]:5", "6.7.8.9:80"), &mut mapped);
+        assert_eq!(mapped, b"PROXY TCP4 1.2.3.4 6.7.8.9 5 80\r\n");
+    }
+
+    #[test]
+    fn certificates_are_named() {
+        let tls = ClientTls { version: "TLSv1.3", server_name: None, common_name: Some("Alice") };
+        let mut out = Vec::new();
+        write_v2(&addresses("1.2.3.4:5", "6.7.8.9:10"), Some(&tls), &mut out);
+        let header = parse(&out).unwrap();
+        assert!(header.tls && header.len == out.len());
+        // TLS, with a certificate of this connection and of its session, verified: 7 and a result of 0.
+        let value = b"\x20\x00\x17\x07\0\0\0\0\x21\x00\x07TLSv1.3\x22\x00\x05Alice";
+        assert!(out.ends_with(value), "{}", out.escape_ascii());
+    }
+
+    #[test]
     fn what_lies_is_refused() {
         assert_eq!(parse(b"PROXY UNKNOWN\r\n").unwrap().addresses, None);
         assert_eq!(parse(b"PROXY UNKNOWN ffff:: ::1 1 2\r\nX").unwrap().len, 30);

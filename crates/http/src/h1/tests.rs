@@ -444,3 +444,110 @@ fn heads_longer_than_spans_can_count_are_refused() {
     let long = format!("HTTP/1.1 200 OK\r\n{}\r\n", field.repeat(100));
     assert_eq!(Response::default().parse(long.as_bytes(), Method::Get), Err(Malformed::TooManyFields));
 }
+
+/// What an answer's head becomes with these edits.
+fn rewritten(head: &str, edits: &response::Edits<'_>) -> String {
+    let mut out = Vec::new();
+    respond(head, request::Method::Get).unwrap().write(head.as_bytes(), edits, &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn cookies_of_answers() {
+    let head = "HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nSet-Cookie: S=v; Path=/; Secure\r\nX: y\r\n\r\n";
+    let answer = respond(head, request::Method::Get).unwrap();
+    assert_eq!(answer.sets_cookie(head.as_bytes(), b"S"), Some(&b"v"[..]));
+    assert_eq!(answer.sets_cookie(head.as_bytes(), b"s"), None);
+    for (edit, line) in [
+        (response::CookieEdit::Drop, ""),
+        (response::CookieEdit::Value(b"new"), "Set-Cookie: S=new; Path=/; Secure\r\n"),
+        (response::CookieEdit::Prefix(b"one"), "Set-Cookie: S=one~v; Path=/; Secure\r\n"),
+    ] {
+        let edits = response::Edits { cookie: Some((b"S", edit)), ..response::Edits::default() };
+        let expect = format!("HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\n{line}X: y\r\n\r\n");
+        assert_eq!(rewritten(head, &edits), expect);
+    }
+}
+
+#[test]
+fn answers_are_rewritten() {
+    let head = "HTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 0\r\nUpgrade: h2c\r\n\r\n";
+    let no_server = |name: &[u8]| name.eq_ignore_ascii_case(b"server") || name == b"Content-Length";
+    let edits = response::Edits {
+        status: Some((404, "Not Found")),
+        drops: Some(&no_server),
+        lines: b"A: b\r\n",
+        ..response::Edits::default()
+    };
+    assert_eq!(rewritten(head, &edits), "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nA: b\r\n\r\n");
+    let switching = "HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    assert_eq!(
+        rewritten(switching, &response::Edits::default()),
+        "HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+    );
+}
+
+#[test]
+fn requests_keep_a_host_and_lose_prefixes_of_cookies() {
+    let head = "GET / HTTP/1.1\r\nHost: h\r\nCookie: S=one~v; a=b\r\n\r\n";
+    let request = parse(head).unwrap();
+    assert_eq!(request.cookie(head.as_bytes(), b"S"), Some(&b"one~v"[..]));
+    let write = |edits: &Edits<'_>| {
+        let mut out = Vec::new();
+        request.write(head.as_bytes(), edits, &mut out);
+        String::from_utf8(out).unwrap()
+    };
+    let stripped = Edits { strip_cookie: Some(b"S"), ..Edits::default() };
+    assert_eq!(write(&stripped), "GET / HTTP/1.1\r\nHost: h\r\nCookie: S=v; a=b\r\n\r\n");
+    let host = |name: &[u8]| name == b"Host" || name == b"Cookie";
+    let dropped = Edits { drops: Some(&host), ..Edits::default() };
+    assert_eq!(write(&dropped), "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    let replaced = Edits { lines: b"Host: other\r\n", ..dropped };
+    assert_eq!(write(&replaced), "GET / HTTP/1.1\r\nHost: other\r\n\r\n");
+}
+
+#[test]
+fn bodies_are_followed_to_their_end() {
+    let mut length = Body::new(Framing::Length(5));
+    assert_eq!((length.feed(b"123").unwrap(), length.is_complete()), (3, false));
+    assert_eq!((length.feed(b"4567").unwrap(), length.is_complete()), (2, true));
+    assert!(length.trailers().is_empty() && Body::new(Framing::None).is_complete());
+    let mut chunked = Body::new(Framing::Chunked);
+    let text = b"1\r\na\r\n0\r\nA: b\r\n\r\nnext";
+    assert_eq!((chunked.feed(text).unwrap(), chunked.is_complete()), (17, true));
+    assert_eq!(&text[chunked.trailers()], b"A: b\r\n");
+    let mut endless = Body::new(Framing::UntilClose);
+    assert_eq!((endless.feed(b"all").unwrap(), endless.is_complete()), (3, false));
+}
+
+#[test]
+fn hosts() {
+    for (host, good) in [
+        ("", true),
+        ("a.example", true),
+        ("a.example:80", true),
+        ("[::1]", true),
+        ("[::1]:80", true),
+        ("[::1", false),
+        ("[::1]x", false),
+        (":80", false),
+        ("a:b", false),
+        ("a:123456", false),
+        ("a b", false),
+        ("a/b", false),
+    ] {
+        let read = parse(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        assert_eq!(read.map(|_| ()).map_err(|e| e.status()), if good { Ok(()) } else { Err(400) }, "{host}");
+    }
+    for (head, status) in [
+        ("CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", 405),
+        ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+        ("GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
+    ] {
+        assert_eq!(parse(head).map(|_| ()).map_err(|e| e.status()), Err(status), "{head}");
+    }
+    let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "A: b\r\n".repeat(FIELDS));
+    assert_eq!(parse(&many).map(|_| ()).map_err(|e| e.status()), Err(431));
+    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(FIELDS + 1));
+    assert_eq!(respond(&many, request::Method::Get).map(|_| ()), Err(Malformed::TooManyFields));
+}
