@@ -67,28 +67,30 @@ fn play(request: &str, bytes: &[u8]) -> Outcome {
     }
 }
 
-#[test]
-fn answers_of_servers() {
-    const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-    const HEAD: &str = "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n";
-    let ok = (":status", "200");
-    let start = "HTTP/1.1 200 OK\r\n";
-    let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
-    let five = ("content-length", "5");
-    let protocol = || reset_with(ErrorCode::Protocol, "");
-    let cases: &[(&str, &str, Vec<Vec<u8>>, Outcome)] = &[
-        ("no body", GET, vec![head(ENDS, &[ok])], answer(&format!("{start}content-length: 0\r\n\r\n"))),
+/// Name, request, parts of the answer, outcome.
+type Case = (&'static str, &'static str, Vec<Vec<u8>>, Outcome);
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const HEAD: &str = "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n";
+const OK: (&str, &str) = (":status", "200");
+const FIVE: (&str, &str) = ("content-length", "5");
+const START: &str = "HTTP/1.1 200 OK\r\n";
+const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+
+fn whole_answers() -> Vec<Case> {
+    vec![
+        ("no body", GET, vec![head(ENDS, &[OK])], answer(&format!("{START}content-length: 0\r\n\r\n"))),
         (
             "a length",
             GET,
-            vec![head(END_HEADERS, &[ok, five]), data(1, true, b"hello")],
-            answer(&format!("{start}content-length: 5\r\n\r\nhello")),
+            vec![head(END_HEADERS, &[OK, FIVE]), data(1, true, b"hello")],
+            answer(&format!("{START}content-length: 5\r\n\r\nhello")),
         ),
         (
             "no length, trailers",
             GET,
-            vec![head(END_HEADERS, &[ok]), data(1, false, b"hello"), head(ENDS, &[("x-t", "1")])],
-            answer(&format!("{chunked}5\r\nhello\r\n0\r\nx-t: 1\r\n\r\n")),
+            vec![head(END_HEADERS, &[OK]), data(1, false, b"hello"), head(ENDS, &[("x-t", "1")])],
+            answer(&format!("{CHUNKED}5\r\nhello\r\n0\r\nx-t: 1\r\n\r\n")),
         ),
         (
             "an interim answer first",
@@ -99,67 +101,83 @@ fn answers_of_servers() {
         (
             "the answer to HEAD",
             HEAD,
-            vec![head(ENDS, &[ok, five])],
-            answer(&format!("{start}content-length: 5\r\n\r\n")),
+            vec![head(ENDS, &[OK, FIVE])],
+            answer(&format!("{START}content-length: 5\r\n\r\n")),
         ),
         (
             "the answer to HEAD, with an empty DATA frame",
             HEAD,
-            vec![head(END_HEADERS, &[ok, five]), data(1, true, b"")],
-            answer(&format!("{start}content-length: 5\r\n\r\n")),
+            vec![head(END_HEADERS, &[OK, FIVE]), data(1, true, b"")],
+            answer(&format!("{START}content-length: 5\r\n\r\n")),
         ),
         (
             "a body behind the answer to HEAD",
             HEAD,
-            vec![head(END_HEADERS, &[ok]), data(1, true, b"hello")],
-            reset_with(ErrorCode::Protocol, &format!("{start}\r\n")),
+            vec![head(END_HEADERS, &[OK]), data(1, true, b"hello")],
+            reset_with(ErrorCode::Protocol, &format!("{START}\r\n")),
         ),
+    ]
+}
+
+fn broken_answers() -> Vec<Case> {
+    let protocol = || reset_with(ErrorCode::Protocol, "");
+    vec![
         ("DATA before the head", GET, vec![data(1, false, b"x")], protocol()),
         ("an interim answer that ends", GET, vec![head(ENDS, &[(":status", "103")])], protocol()),
         ("no status", GET, vec![head(ENDS, &[("x-a", "1")])], protocol()),
         ("a status that is none", GET, vec![head(ENDS, &[(":status", "2000")])], protocol()),
         ("switching protocols", GET, vec![head(ENDS, &[(":status", "101")])], protocol()),
-        ("a pseudo-field of requests", GET, vec![head(ENDS, &[ok, (":path", "/")])], protocol()),
-        ("a length without its body", GET, vec![head(ENDS, &[ok, five])], protocol()),
+        ("a pseudo-field of requests", GET, vec![head(ENDS, &[OK, (":path", "/")])], protocol()),
+        ("a length without its body", GET, vec![head(ENDS, &[OK, FIVE])], protocol()),
         (
             "a body shorter than its length, with trailers",
             GET,
-            vec![head(END_HEADERS, &[ok, five]), data(1, false, b"he"), head(ENDS, &[("x-t", "1")])],
-            reset_with(ErrorCode::Protocol, &format!("{start}content-length: 5\r\n\r\nhe")),
+            vec![head(END_HEADERS, &[OK, FIVE]), data(1, false, b"he"), head(ENDS, &[("x-t", "1")])],
+            reset_with(ErrorCode::Protocol, &format!("{START}content-length: 5\r\n\r\nhe")),
         ),
         (
             "trailers that do not end",
             GET,
-            vec![head(END_HEADERS, &[ok]), head(END_HEADERS, &[("x-t", "1")])],
-            reset_with(ErrorCode::Protocol, chunked),
+            vec![head(END_HEADERS, &[OK]), head(END_HEADERS, &[("x-t", "1")])],
+            reset_with(ErrorCode::Protocol, CHUNKED),
         ),
         (
             "fields without end",
             GET,
-            vec![head(ENDS, &[&[ok][..], &[("x-a", "1"); 200]].concat())],
+            vec![head(ENDS, &[&[OK][..], &[("x-a", "1"); 200]].concat())],
             reset_with(ErrorCode::EnhanceYourCalm, ""),
         ),
+    ]
+}
+
+fn ends_of_connections() -> Vec<Case> {
+    vec![
         ("refused", GET, vec![reset(1, number(ErrorCode::RefusedStream))], Outcome::Refused),
         ("GOAWAY before the request", GET, vec![frame(kind::GOAWAY, 0, 0, &[0; 8])], Outcome::Refused),
         (
             "GOAWAY behind the request",
             GET,
-            vec![frame(kind::GOAWAY, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 0]), head(END_HEADERS, &[ok])],
-            Outcome::Open(chunked.to_owned()),
+            vec![frame(kind::GOAWAY, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 0]), head(END_HEADERS, &[OK])],
+            Outcome::Open(CHUNKED.to_owned()),
         ),
         (
             "HEADERS on a stream nobody opened",
             GET,
-            vec![frame(kind::HEADERS, ENDS, 3, &block(&[ok]))],
+            vec![frame(kind::HEADERS, ENDS, 3, &block(&[OK]))],
             Outcome::Goaway(1),
         ),
         ("DATA on a stream of the server", GET, vec![data(2, true, b"x")], Outcome::Goaway(1)),
         ("WINDOW_UPDATE on an idle stream", GET, vec![window_update(3, 1)], Outcome::Goaway(1)),
         ("PUSH_PROMISE", GET, vec![frame(kind::PUSH_PROMISE, 4, 1, &[0, 0, 0, 2])], Outcome::Goaway(1)),
-    ];
-    for (name, request, parts, expect) in cases {
-        let got = play(request, &parts.concat());
-        assert_eq!(got, *expect, "{name}");
+    ]
+}
+
+#[test]
+fn answers_of_servers() {
+    for (name, request, parts, expect) in
+        whole_answers().into_iter().chain(broken_answers()).chain(ends_of_connections())
+    {
+        assert_eq!(play(request, &parts.concat()), expect, "{name}");
     }
 }
 

@@ -271,7 +271,6 @@ fn states() -> Vec<Rule> {
 }
 
 fn frame_definitions() -> Vec<Rule> {
-    let setting = |name, value| settings(&[(name, value)]);
     vec![
         once("6.1/1 DATA on stream 0", &[data(0, true, b"t")], Goaway(ErrorCode::Protocol)),
         once(
@@ -309,6 +308,12 @@ fn frame_definitions() -> Vec<Rule> {
             &[post(1), frame(kind::RST_STREAM, 0, 1, b"123")],
             Goaway(ErrorCode::FrameSize),
         ),
+    ]
+}
+
+fn connection_frames() -> Vec<Rule> {
+    let setting = |name, value| settings(&[(name, value)]);
+    vec![
         once(
             "6.5/1 SETTINGS ACK with content",
             &[frame(kind::SETTINGS, flag::ACK, 0, &[0; 6])],
@@ -527,6 +532,7 @@ fn rules_of_the_standards() {
         frames_and_sizes(),
         states(),
         frame_definitions(),
+        connection_frames(),
         windows(),
         continuations(),
         messages(),
@@ -545,7 +551,7 @@ fn rules_of_the_standards() {
             Reset(stream, code) => alive && resets == [(*stream, number(*code))],
             Answer(stream) => {
                 let head = frames.iter().find(|f| f.kind == kind::HEADERS && f.stream == *stream);
-                let body = data_of(*stream).last();
+                let body = data_of(*stream).next_back();
                 head.and_then(status).as_deref() == Some("200")
                     && body.is_some_and(|f| f.payload == b"hello" && f.flags & END_STREAM != 0)
             }
