@@ -19,6 +19,9 @@ use crate::worker::Worker;
 /// Memory that an idle connection may keep for its output.
 const KEPT: usize = 4 * 1024;
 
+/// How long to wait before asking again for memory that there was none of.
+const MEMORY_RETRY_MS: u64 = 10;
+
 /// Sessions of one connection while half of the memory for buffers is in use.
 const SESSIONS_WHEN_SHORT: usize = 8;
 
@@ -68,6 +71,42 @@ impl Drop for Engine {
     }
 }
 
+/// Why reading has ended for now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pause {
+    /// Nothing has come: the link wakes the task when there is more.
+    Drained,
+    /// The engine takes no more frames until its output is sent.
+    HeldBack,
+    /// There is no buffer to read into.
+    NoMemory,
+    /// The connection is over, or the peer broke a rule.
+    Ended,
+}
+
+/// Reads once, into a buffer that is held only while it has bytes.
+fn fill(worker: &Worker, link: &Link, input: &mut Option<Buffer>) -> Result<usize, Pause> {
+    if !link.readable() {
+        link.want_read();
+        return Err(Pause::Drained);
+    }
+    if input.is_none() {
+        *input = worker.buffers.get();
+    }
+    let Some(buffer) = input else { return Err(Pause::NoMemory) };
+    match link.try_read(buffer.room()) {
+        Io::Done(count) => {
+            buffer.filled(count);
+            Ok(count)
+        }
+        Io::Blocked => {
+            link.want_read();
+            Err(Pause::Drained)
+        }
+        Io::Eof | Io::Failed(_) => Err(Pause::Ended),
+    }
+}
+
 /// Serves a connection to its end. `first` are bytes that came already.
 pub async fn serve(worker: &'static Worker, session: &Session, mut client: Client, first: Option<Buffer>) {
     session.state.set(State::Relaying);
@@ -89,7 +128,7 @@ pub async fn serve(worker: &'static Worker, session: &Session, mut client: Clien
             connection.write(&client.link);
             return;
         }
-        connection.read(&mut client, session);
+        let pause = connection.read(&mut client, session);
         connection.start_sessions(&mut client, session);
         connection.mux.produce(worker.reactor.now_ms());
         connection.mux.wake_sessions();
@@ -110,7 +149,7 @@ pub async fn serve(worker: &'static Worker, session: &Session, mut client: Clien
             return crate::proxy::answer::linger(worker, &client).await;
         }
         connection.mux.arm();
-        if flushed && connection.mux.has_ready() {
+        if flushed && (connection.mux.has_ready() || pause == Pause::HeldBack) {
             continue;
         }
         let timeouts = &client.service.view().spec.service.timeouts;
@@ -123,7 +162,7 @@ pub async fn serve(worker: &'static Worker, session: &Session, mut client: Clien
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(NEVER);
         connection.rest();
         let until_ms = connection.moved_ms.saturating_add(timeout_ms);
-        let next_ms = connection.mux.deadline_ms().unwrap_or(NEVER);
+        let next_ms = next_turn_ms(worker, &connection.mux, pause);
         match worker.reactor.wait(until_ms.min(next_ms)).await {
             Ok(()) => {}
             Err(Stop::TimedOut) if next_ms < until_ms => {}
@@ -151,14 +190,15 @@ struct Connection {
 }
 
 impl Connection {
-    fn read(&mut self, client: &mut Client, session: &Session) {
-        while !self.failed && !self.gone {
+    /// Reads what there is, and starts sessions on the way.
+    fn read(&mut self, client: &mut Client, session: &Session) -> Pause {
+        while !self.failed {
             if let Some(buffer) = self.input.as_mut().filter(|b| !b.is_empty()) {
                 match self.mux.receive(buffer.bytes(), self.worker.reactor.now_ms()) {
                     Ok(taken) => buffer.consume(taken),
-                    Err(fatal) => {
+                    Err(error) => {
                         client.service.view().counters(self.worker.core).bad_requests.add(1);
-                        self.mux.fail(fatal.0);
+                        self.mux.fail(error.0);
                         self.failed = true;
                     }
                 }
@@ -166,31 +206,24 @@ impl Connection {
                 let full = buffer.is_full();
                 self.start_sessions(client, session);
                 if full {
-                    // No more is read while the engine's output waits for the peer.
-                    return;
+                    return Pause::HeldBack;
                 }
             }
-            if !client.link.readable() {
-                return client.link.want_read();
+            if self.failed {
+                break;
             }
-            if self.input.is_none() {
-                self.input = self.worker.buffers.get();
-            }
-            let Some(buffer) = &mut self.input else {
-                // No memory: the next turn tries again.
-                self.worker.reactor.wake(self.worker.reactor.current_task());
-                return;
-            };
-            match client.link.try_read(buffer.room()) {
-                Io::Done(count) => {
-                    buffer.filled(count);
+            match fill(self.worker, &client.link, &mut self.input) {
+                Ok(count) => {
                     client.bytes_in += count as u64;
                     self.moved_ms = self.worker.reactor.now_ms();
                 }
-                Io::Blocked => return client.link.want_read(),
-                Io::Eof | Io::Failed(_) => self.gone = true,
+                Err(pause) => {
+                    self.gone = pause == Pause::Ended;
+                    return pause;
+                }
             }
         }
+        Pause::Ended
     }
 
     /// Starts sessions for new streams. While memory is short a connection has few sessions at a time, so that
@@ -302,19 +335,24 @@ async fn run(worker: &'static Worker, upstream: Rc<Upstream>, link: Link) {
         if steps % STEPS_A_TURN == 0 && worker.reactor.breathe().await.is_err() {
             return upstream.mux.borrow_mut().abandon();
         }
-        let mut gone = read(worker, &upstream, &link, &mut input);
+        let pause = read(worker, &upstream, &link, &mut input);
+        let mut gone = pause == Pause::Ended;
         {
             let mut mux = upstream.mux.borrow_mut();
             mux.produce(worker.reactor.now_ms());
             mux.wake_sessions();
-            while sent < mux.out.len() && !gone {
+            // The last frames say why this side ends it.
+            while sent < mux.out.len() {
                 match link.try_write(&mux.out[sent..]) {
                     Io::Done(count) => sent += count,
                     Io::Blocked => {
                         link.want_write();
                         break;
                     }
-                    Io::Eof | Io::Failed(_) => gone = true,
+                    Io::Eof | Io::Failed(_) => {
+                        gone = true;
+                        break;
+                    }
                 }
             }
             if sent == mux.out.len() {
@@ -333,53 +371,48 @@ async fn run(worker: &'static Worker, upstream: Rc<Upstream>, link: Link) {
         {
             let mut mux = upstream.mux.borrow_mut();
             mux.arm();
-            if sent == 0 && mux.has_ready() {
+            if sent == 0 && (mux.has_ready() || pause == Pause::HeldBack) {
                 continue;
             }
         }
         input.take_if(|b| b.is_empty());
         let (idle, next_ms) = {
             let mux = upstream.mux.borrow();
-            (mux.stream_count() == 0, mux.deadline_ms().unwrap_or(NEVER))
+            (mux.stream_count() == 0, next_turn_ms(worker, &mux, pause))
         };
-        let _ = worker.reactor.wait(if idle { used_ms + IDLE_MS } else { next_ms }).await;
+        let until_ms = if idle { used_ms + IDLE_MS } else { NEVER };
+        let _ = worker.reactor.wait(until_ms.min(next_ms)).await;
     }
 }
 
-/// Reads what there is; whether the connection is gone.
-fn read(worker: &Worker, upstream: &Upstream, link: &Link, input: &mut Option<Buffer>) -> bool {
+/// Reads what there is.
+fn read(worker: &Worker, upstream: &Upstream, link: &Link, input: &mut Option<Buffer>) -> Pause {
     loop {
         if let Some(buffer) = input.as_mut().filter(|b| !b.is_empty()) {
-            match upstream.mux.borrow_mut().receive(buffer.bytes(), worker.reactor.now_ms()) {
+            let mut mux = upstream.mux.borrow_mut();
+            match mux.receive(buffer.bytes(), worker.reactor.now_ms()) {
                 Ok(taken) => buffer.consume(taken),
-                Err(fatal) => {
-                    let mut mux = upstream.mux.borrow_mut();
-                    mux.fail(fatal.0);
-                    mux.wake_sessions();
-                    let _ = link.try_write(&mux.out);
-                    return true;
+                Err(error) => {
+                    mux.fail(error.0);
+                    return Pause::Ended;
                 }
             }
             buffer.compact();
             if buffer.is_full() {
-                return false;
+                return Pause::HeldBack;
             }
         }
-        if !link.readable() {
-            link.want_read();
-            return false;
+        if let Err(pause) = fill(worker, link, input) {
+            return pause;
         }
-        if input.is_none() {
-            *input = worker.buffers.get();
-        }
-        let Some(buffer) = input else { return true };
-        match link.try_read(buffer.room()) {
-            Io::Done(count) => buffer.filled(count),
-            Io::Blocked => {
-                link.want_read();
-                return false;
-            }
-            Io::Eof | Io::Failed(_) => return true,
-        }
+    }
+}
+
+/// When the engine or the reading has to go on although nothing happens.
+fn next_turn_ms(worker: &Worker, mux: &Mux, pause: Pause) -> u64 {
+    let deadline_ms = mux.deadline_ms().unwrap_or(NEVER);
+    match pause {
+        Pause::NoMemory => deadline_ms.min(worker.reactor.now_ms() + MEMORY_RETRY_MS),
+        _ => deadline_ms,
     }
 }
