@@ -116,7 +116,7 @@ fn conditions() {
 
 #[test]
 fn each_value_of_a_list_is_asked() {
-    let of = |headers: &'static [(&'static str, &'static str)], text: &str| {
+    let of = |headers: &[(&'static str, &'static str)], text: &str| {
         let request = Request { headers: headers.to_vec(), ..request() };
         let expression = Expression::parse(text).unwrap_or_else(|e| panic!("{text}: {e:?}"));
         expression.holds(&request, &mut Captures::default())
