@@ -222,7 +222,7 @@ impl Effects<Plain> for Teller {
 
     fn asked(&mut self, route: &Route<Plain>, holds: bool, facts: &dyn Facts) {
         let leaves: Vec<_> = route.when.iter().flat_map(|when| when.explain(facts)).collect();
-        if leaves.len() <= 1 {
+        if leaves.len() == 1 && leaves[0].text == route.when.as_ref().unwrap().as_str() {
             assert_eq!(leaves.iter().all(|leaf| leaf.holds), holds, "{}: {leaves:?}", route.name);
         }
         self.asked.push(format!("{}{}", if holds { "" } else { "!" }, route.name));
@@ -506,11 +506,7 @@ fn answers() {
         (&teller.passed, teller.asked.as_slice()),
         (&vec!["own".to_owned()], &["theirs".into(), "seen".into()][..])
     );
-    assert_eq!(
-        lines(&changes.response),
-        "Server: main1;X-S: 200;",
-        "status is set before headers, seen after"
-    );
+    assert_eq!(lines(&changes.response), "Server: main1;X-S: 201;", "in the order of the actions");
     assert_eq!(text_of(&changes.captured_answer), "200one");
     let (mut teller, mut changes) = (Teller::default(), Changes::default());
     let verdict = walk_answer(&routes, &get("/a"), 503, &mut teller, &mut changes);
