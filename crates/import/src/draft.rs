@@ -252,6 +252,17 @@ pub fn based(base: Option<&String>, file: &str) -> String {
 }
 
 impl Draft {
+    /// A file with its folder; told where nobody says which that is.
+    pub fn placed(&mut self, base: Option<String>, file: &str, line: usize, keyword: &str) -> Option<String> {
+        let whole = based(base.as_ref(), file);
+        if whole.starts_with('/') {
+            return Some(whole);
+        }
+        let why = format!("{file} is looked for where the process is started: write its whole path");
+        self.left(line, keyword, why);
+        None
+    }
+
     /// What is told to it is not heard by this one, which it knows the lists and tables of.
     pub fn scratch(&self) -> Draft {
         let (counted, userlists) = (self.counted.clone(), self.userlists.clone());

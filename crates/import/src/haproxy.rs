@@ -415,9 +415,18 @@ impl Reader {
                     "the cipher suites are those of TLS 1.2 and 1.3 that are held to be good",
                 );
             }
-            word if GLOBAL_MOOT.contains(&word)
-                || word.starts_with("tune.")
-                || word.starts_with("thread") => {}
+            word if word.starts_with("tune.") && word != "tune.ssl.default-dh-param" => {
+                draft.remark(number, word, "memory, buffers and limits are this program's own: see [limits]");
+            }
+            word if keywords::differs(keywords::SECTION_DIFFERS, word).is_some() => {
+                draft.note(
+                    number,
+                    word,
+                    keywords::differs(keywords::SECTION_DIFFERS, word).unwrap_or_default(),
+                );
+            }
+            word if word.starts_with("thread-") => draft.remark(number, word, "threads are not in groups"),
+            word if GLOBAL_MOOT.contains(&word) => {}
             word if keywords::GLOBAL.contains(&word) => draft.left(number, word, "not carried over"),
             "no" if words.get(1).is_some_and(|w| keywords::GLOBAL.contains(&w.as_str())) => {}
             word => draft.wrong(number, word, format!("unknown keyword '{word}' in 'global' section")),

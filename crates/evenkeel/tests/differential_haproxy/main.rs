@@ -7,6 +7,7 @@
 mod case;
 mod compare;
 mod conditions;
+mod keywords;
 mod rules;
 mod settings;
 mod side;
@@ -56,4 +57,45 @@ fn checks_and_states() {
 #[test]
 fn defaults_and_scopes() {
     compare("scopes", &settings::scopes(), settings::TOLD, settings::KNOWN);
+}
+
+#[test]
+fn every_word_of_haproxy_works_or_is_told() {
+    if !evenkeel_testbed::require(&["haproxy"]) {
+        return;
+    }
+    let gone = keywords::swallowed();
+    let gone: Vec<&String> = gone.iter().filter(|word| !keywords::MOOT.contains(&word.as_str())).collect();
+    assert!(gone.is_empty(), "{} words are swallowed: {gone:#?}", gone.len());
+}
+
+/// Debian's own file, and the examples of its package: what HAProxy takes is taken, or told by its line.
+#[test]
+fn examples_of_the_package_are_taken_or_told() {
+    let folders = ["/etc/haproxy", "/usr/share/doc/haproxy/examples"];
+    let files = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
+    let files: Vec<_> =
+        files.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "cfg")).collect();
+    if files.is_empty() {
+        return evenkeel_testbed::skip("the examples of HAProxy's package");
+    }
+    let check = |program: &str, words: &[&str], file: &std::path::Path| {
+        let output = std::process::Command::new(program).args(words).arg("-c").arg("-f").arg(file).output();
+        let output = output.unwrap_or_else(|e| panic!("{program}: {e}"));
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for file in files {
+        let (code, said) = check(env!("CARGO_BIN_EXE_evenkeel"), &["haproxy"], &file);
+        assert!(matches!(code, Some(0 | 1)), "{}: {code:?} {said}", file.display());
+        let alerts: Vec<&str> = said.lines().filter(|line| line.starts_with("[ALERT]")).collect();
+        let ends = |line: &str| line.contains("Error(s) found") || line.contains("Fatal errors found");
+        for alert in alerts.iter().filter(|line| !ends(line)) {
+            assert!(alert.contains("parsing [") && !alert.contains(":0]"), "{}: {alert}", file.display());
+            // A mistake in it is one for HAProxy as well.
+            if !alert.contains("is known but not supported") && evenkeel_testbed::has_program("haproxy") {
+                let (old, theirs) = check("haproxy", &[], &file);
+                assert_ne!(old, Some(0), "{}: {alert}\n{theirs}", file.display());
+            }
+        }
+    }
 }

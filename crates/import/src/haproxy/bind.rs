@@ -1,7 +1,8 @@
 //! `bind` lines, and cookies.
 
+use super::keywords;
 use super::proxy::Word;
-use crate::draft::{Draft, Table, based};
+use crate::draft::{Draft, Table};
 use crate::words::{address, duration, list, quoted, split_port};
 
 pub fn cookie(word: &Word, draft: &mut Draft) -> String {
@@ -90,10 +91,16 @@ pub fn bind_options(word: &Word, tls: &mut Table, more: &mut Table, draft: &mut 
     let mut rest = word.words.iter().skip(2);
     while let Some(option) = rest.next() {
         let mut value = || rest.next().cloned().unwrap_or_default();
+        if let Some(why) = keywords::differs(keywords::BIND_DIFFERS, option) {
+            draft.remark(word.line, option, why);
+        }
         match option.as_str() {
             "ssl" | "defer-accept" | "tfo" | "transparent" | "v4v6" | "v6only" | "no-sslv3" | "no-tlsv10"
             | "no-tlsv11" | "no-tls-tickets" => {}
-            "crt" => files.push(based(draft.crt_base.as_ref(), &value())),
+            "crt" => {
+                let file = value();
+                files.extend(draft.placed(draft.crt_base.clone(), &file, word.line, "crt"));
+            }
             "crt-list" => {
                 let file = value();
                 // Files of a list lie beside it, unless their folder is named.
@@ -124,8 +131,12 @@ pub fn bind_options(word: &Word, tls: &mut Table, more: &mut Table, draft: &mut 
                 ),
             },
             "strict-sni" => tls.set("strict-sni", "true"),
-            "ca-file" => auth.push(format!("ca = {}", quoted(&based(draft.ca_base.as_ref(), &value())))),
-            "crl-file" => auth.push(format!("crl = {}", quoted(&based(draft.ca_base.as_ref(), &value())))),
+            "ca-file" | "crl-file" => {
+                let file = value();
+                let placed = draft.placed(draft.ca_base.clone(), &file, word.line, option);
+                let key = option.trim_end_matches("-file");
+                auth.extend(placed.map(|file| format!("{key} = {}", quoted(&file))));
+            }
             "verify" => {
                 if value() == "optional" {
                     auth.push("mode = \"optional\"".into());

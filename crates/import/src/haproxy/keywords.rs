@@ -218,3 +218,41 @@ pub const PROXY: &[&str] = &[
     "httplog",
     "dontlognull",
 ];
+
+/// Words of `bind` that are taken without an effect, with what that means.
+pub const BIND_DIFFERS: &[(&str, &str)] = &[
+    ("tfo", "TCP fast open is not used"),
+    ("defer-accept", "connections are taken before their first byte is there"),
+    ("transparent", "an address that this machine does not have is listened on where the kernel allows it"),
+    ("no-tls-tickets", "sessions are resumed by tickets as well"),
+    ("npn", "protocols are agreed on by ALPN"),
+    ("tcp-ut", "what a client does not acknowledge is given up as the kernel does, or by tcp-keep-alive"),
+    ("nice", "all services weigh the same"),
+];
+
+/// Words of `server` that are taken without an effect, with what that means.
+pub const SERVER_DIFFERS: &[(&str, &str)] = &[
+    ("init-addr", "names are looked up once, when the program starts, and must be found"),
+    ("resolvers", "names are looked up once, when the program starts"),
+    ("on-error", "what traffic shows is a pause of the server: see `outlier`"),
+    ("pool-max-conn", "how many idle connections stay open is this program's own"),
+    ("pool-low-conn", "how many idle connections stay open is this program's own"),
+    ("pool-purge-delay", "how long idle connections stay open is this program's own"),
+    ("tcp-ut", "what a server does not acknowledge is given up as the kernel does"),
+    ("log-proto", "lines of the log do not go to servers of a section"),
+    ("shard", "peers are the pair's"),
+];
+
+/// Words of `global` and of sections that are taken without an effect, with what that means.
+pub const SECTION_DIFFERS: &[(&str, &str)] = &[
+    ("hard-stop-after", "a process that is replaced ends when its connections have, or when it is told to"),
+    ("max-keep-alive-queue", "a kept connection is used whatever the queue of its server"),
+    ("option http-use-proxy-header", "Proxy-Connection of clients is not heeded"),
+    ("option independent-streams", "each direction that carries data keeps a connection alive"),
+    ("option idle-close-on-response", "a replaced process closes idle connections at once"),
+];
+
+/// Why a word of a table has no effect.
+pub fn differs(table: &'static [(&'static str, &'static str)], word: &str) -> Option<&'static str> {
+    table.iter().find(|(known, _)| *known == word).map(|(_, why)| *why)
+}

@@ -735,6 +735,10 @@ impl Proxy {
             if keyword == "option" && self.option(word.arg(1)).is_none() {
                 continue;
             }
+            let named = if keyword == "option" { format!("option {}", word.arg(1)) } else { keyword.into() };
+            if let Some(why) = keywords::differs(keywords::SECTION_DIFFERS, &named) {
+                draft.note(word.line, &named, why);
+            }
             let rule = [
                 "tcp-request",
                 "http-request",

@@ -1,5 +1,6 @@
 //! `server` and `default-server`, and the checks of a backend.
 
+use super::keywords;
 use super::proxy::Proxy;
 use crate::draft::{Draft, Pool, Table};
 use crate::words::{address, duration, quoted, split_port, with_port};
@@ -60,7 +61,6 @@ const MOOT: &[&str] = &[
     "check-reuse-pool",
     "init-state",
     "proto-check",
-    "tcp-ut",
     "enabled",
     "no-backup",
     "no-verifyhost",
@@ -76,6 +76,7 @@ const MOOT_VALUE: &[&str] = &[
     "on-error",
     "log-proto",
     "shard",
+    "tcp-ut",
 ];
 
 pub fn servers(proxy: &Proxy, many_ports: bool, pool: &mut Pool, draft: &mut Draft) {
@@ -176,6 +177,9 @@ fn option_by_option(
     let mut own = Table::default();
     while let Some(option) = rest.next() {
         let mut value = || rest.next().cloned().unwrap_or_default();
+        if let Some(why) = keywords::differs(keywords::SERVER_DIFFERS, option) {
+            draft.note(line, option, why);
+        }
         match option.as_str() {
             "weight" => server.set("weight", value()),
             "maxconn" => server.set("max-connections", value()),
@@ -217,8 +221,8 @@ fn option_by_option(
             "ssl" => speaks_tls = true,
             "no-ssl" => speaks_tls = false,
             "verify" => tls.unverified = value() == "none",
-            "ca-file" => tls.ca = Some(crate::draft::based(draft.ca_base.as_ref(), &value())),
-            "crt" => tls.certificate = Some(crate::draft::based(draft.crt_base.as_ref(), &value())),
+            "ca-file" => tls.ca = draft.placed(draft.ca_base.clone(), &value(), line, option),
+            "crt" => tls.certificate = draft.placed(draft.crt_base.clone(), &value(), line, option),
             "verifyhost" => tls.name = Some(value()),
             "sni" => {
                 let given = value();
