@@ -112,16 +112,15 @@ pub fn read(text: &str, draft: &mut Draft) {
             }
         }
     }
-    let passes = |host: &Host| host.lines.iter().any(|(_, w)| w[0].eq_ignore_ascii_case("ProxyPass"));
+    let does = |word: &str| {
+        word.eq_ignore_ascii_case("ProxyPass") || word.to_ascii_lowercase().starts_with("redirect")
+    };
+    let passes = |host: &Host| host.lines.iter().any(|(_, w)| does(&w[0]));
     if passes(&server) {
         hosts.push(server);
     }
     for host in hosts.iter().filter(|h| !passes(h)) {
         draft.left(host.line, "VirtualHost", "nothing of it is passed on: it is left out");
-        for (at, words) in host.lines.iter().filter(|(_, w)| w[0].to_lowercase().starts_with("redirect")) {
-            let why = "write it as a virtual service with a route that has `redirect`";
-            draft.left(*at, &words.join(" "), why);
-        }
     }
     for (line, of, lines) in &balancers {
         let sticky = hosts.iter().flat_map(|h| &h.lines).find_map(|(_, w)| sticky(w, of));
@@ -312,10 +311,18 @@ fn service(host: &Host, draft: &mut Draft) {
                 let only = words[1..].iter().all(|w| w == "-all" || w.trim_start_matches('+') == "TLSv1.3");
                 min_tls = only.then_some("1.3");
             }
-            "proxypassreverse" => {
-                let why = "places in answers that name the server stay as they are";
-                draft.note(*at, "ProxyPassReverse", why);
-            }
+            "proxypassreverse" => match reversed(words, draft) {
+                Some(route) => service.answer_routes.push(route),
+                None => draft.left(
+                    *at,
+                    &words.join(" "),
+                    "places in answers that name the server stay as they are",
+                ),
+            },
+            "redirect" | "redirectmatch" | "redirectpermanent" | "redirecttemp" => match redirect(words) {
+                Some(route) => service.routes.push(route),
+                None => draft.left(*at, &words.join(" "), "write it as a route that has `redirect`"),
+            },
             "proxytimeout" => {
                 service.timeouts.text("server", &format!("{}s", words.get(1).map_or("60", |t| t)))
             }
@@ -378,6 +385,14 @@ fn service(host: &Host, draft: &mut Draft) {
                 service.routes.push(rest);
                 service.pool = Some(pool);
             }
+            // A host that only sends elsewhere.
+            None if !service.routes.is_empty() => {
+                let mut rest = Table::default();
+                rest.text("name", "not-here");
+                rest.set("deny", "{ status = 404 }");
+                service.routes.push(rest);
+                service.own = Some(Pool { servers: vec![crate::draft::nobody()], ..Pool::default() });
+            }
             None => {
                 return draft.left(host.line, "VirtualHost", "nothing of it is passed on: it is left out");
             }
@@ -392,7 +407,13 @@ fn service(host: &Host, draft: &mut Draft) {
             route.text("pool", pool);
         }
         let mut routes = std::mem::take(&mut service.routes);
-        routes.push(route);
+        if service.pool.is_some() {
+            routes.push(route);
+        }
+        for mut route in std::mem::take(&mut service.answer_routes) {
+            also(&mut route, &format!("host({hosts})"));
+            known.answer_routes.push(route);
+        }
         for (number, route) in routes.iter_mut().enumerate() {
             also(route, &format!("host({hosts})"));
             route.lines.retain(|line| line.key != "name");
@@ -410,6 +431,81 @@ fn service(host: &Host, draft: &mut Draft) {
         return;
     }
     draft.services.push(service);
+}
+
+/// `Redirect [STATUS] PATH URL` and `RedirectMatch [STATUS] REGEX URL`.
+fn redirect(words: &[String]) -> Option<Table> {
+    let matches = words[0].eq_ignore_ascii_case("RedirectMatch");
+    let (mut status, mut rest) = ("302", &words[1..]);
+    match words[0].to_ascii_lowercase().as_str() {
+        "redirectpermanent" => status = "301",
+        "redirecttemp" => {}
+        _ => {
+            let named = match rest.first()?.as_str() {
+                "permanent" => Some("301"),
+                "temp" => Some("302"),
+                "seeother" => Some("303"),
+                "gone" => Some("410"),
+                number => number.parse::<u16>().is_ok().then_some(number),
+            };
+            if let Some(named) = named {
+                (status, rest) = (named, &rest[1..]);
+            }
+        }
+    }
+    let (path, to) = (rest.first()?, rest.get(1));
+    let mut route = Table::default();
+    if matches {
+        route.set("when", literal(&format!("path =~ {}", quoted(path))));
+    } else if path != "/" {
+        let below = format!("{}/*", path.trim_end_matches('/'));
+        route.set("when", literal(&format!("path({}, {})", quoted(path), quoted(&below))));
+    }
+    if status.starts_with('4') || status.starts_with('5') {
+        route.set("deny", format!("{{ status = {status} }}"));
+        return Some(route);
+    }
+    let to = to?.replace('{', "{{").replace('}', "}}");
+    let to = match (matches, path.as_str()) {
+        (true, _) => (1..=9).fold(to, |to, at| to.replace(&format!("${at}"), &format!("{{{at}}}"))),
+        // What is behind the path follows, with the query.
+        (false, "/") => format!("{}{{path}}", to.trim_end_matches('/')),
+        (false, path) => format!("{to}{{uri|replace(\"^{}\",\"\")}}", escaped(path)),
+    };
+    route.set("redirect", format!("{{ location = {}, status = {status} }}", quoted(&to)));
+    Some(route)
+}
+
+/// A text within a regular expression that stands in quotes.
+fn escaped(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/-_".contains(c);
+    text.chars().map(|c| if plain(c) { c.to_string() } else { format!("[{c}]") }).collect()
+}
+
+/// `ProxyPassReverse PATH URL`: places that name the server name the path instead.
+fn reversed(words: &[String], draft: &Draft) -> Option<Table> {
+    let (path, to) = (words.get(1)?, words.get(2)?);
+    let (scheme, rest) = to.split_once("://")?;
+    let (host, below) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let hosts: Vec<String> = match scheme {
+        "balancer" => {
+            let pool = draft.pools.iter().find(|pool| pool.name == name(host))?;
+            let addresses = pool.servers.iter().filter_map(|server| server.get("address"));
+            addresses.map(|place| escaped(place.trim_matches('"').trim_end_matches(":80"))).collect()
+        }
+        "http" | "https" => vec![escaped(host)],
+        _ => return None,
+    };
+    let from = format!("^https?://(?:{})(?::80)?{}", hosts.join("|"), escaped(below));
+    let mut route = Table::default();
+    route.text("of", "servers");
+    for header in ["Location", "Content-Location"] {
+        let value = format!("{{1|replace(\"{from}\",\"{path}\")}}");
+        let known = route.get("edit-header").map(|old| format!("{}, ", old[1..old.len() - 1].trim()));
+        let own = format!("{} = {}", quoted(header), quoted(&value));
+        route.set("edit-header", format!("{{ {}{own} }}", known.unwrap_or_default()));
+    }
+    (!path.contains(['"', '$', '\\']) && !hosts.is_empty()).then_some(route)
 }
 
 fn pass(at: usize, words: &[String], service: &mut Service, draft: &mut Draft) {
@@ -501,4 +597,34 @@ fn header(words: &[String]) -> Option<Table> {
         _ => return None,
     }
     Some(route)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Kind, Severity, Source, import};
+
+    fn made(text: &str) -> crate::Imported {
+        let source = Source { kind: Kind::Apache, file: "a.conf".into(), text: text.into() };
+        let made = import(&[source], &Default::default());
+        evenkeel_config::read(&made.text).unwrap_or_else(|e| panic!("{e:?}\n{}", made.text));
+        made
+    }
+
+    #[test]
+    fn hosts_that_send_elsewhere_are_routes() {
+        let made = made(
+            "<VirtualHost *:80>\n ServerName old.example.org\n Redirect permanent / https://www.example.org/\n</VirtualHost>\n<VirtualHost *:80>\n ServerName www.example.org\n ProxyPreserveHost On\n Redirect 301 /a https://x.example.org/b\n RedirectMatch ^/u/(.*)$ https://u.example.org/$1\n Redirect gone /g\n ProxyPass / http://192.0.2.2:8080/\n ProxyPassReverse / http://192.0.2.2:8080/\n</VirtualHost>\n",
+        );
+        for part in [
+            "redirect = { location = \"https://www.example.org{path}\", status = 301 }",
+            "when = 'host(\"www.example.org\") && path(\"/a\", \"/a/*\")'",
+            "location = \"https://x.example.org/b{uri|replace(\\\"^/a\\\",\\\"\\\")}\", status = 301",
+            "path =~ \"^/u/(.*)$\"'\n  redirect = { location = \"https://u.example.org/{1}\", status = 302 }",
+            "deny = { status = 410 }",
+            "edit-header = { \"Location\" = \"{1|replace(",
+        ] {
+            assert!(made.text.contains(part), "{part}\n{}", made.text);
+        }
+        assert!(made.left.iter().all(|l| l.severity != Severity::Critical), "{:?}", made.left);
+    }
 }

@@ -3,6 +3,7 @@
 mod access;
 mod answers;
 mod bind;
+mod captures;
 mod checks;
 mod condition;
 mod keywords;

@@ -50,12 +50,51 @@ pub fn read(text: &str, draft: &mut Draft) {
     let synced = all.iter().any(|n| n.is("vrrp_sync_group"));
     for node in &all {
         match node.words.first().map_or("", String::as_str) {
-            "global_defs" => mail(node, draft),
+            "global_defs" => {
+                mail(node, draft);
+                globals(node, draft);
+            }
             "virtual_server" => virtual_server(node, &all, draft),
             "vrrp_instance" => instance(node, synced, version, &all, draft),
             // Told where they are used.
-            "vrrp_sync_group" | "virtual_server_group" | "vrrp_script" => {}
+            "virtual_server_group" | "vrrp_script" => {}
+            "vrrp_sync_group" => {
+                for child in node.children.iter().filter(|child| !child.is("group")) {
+                    let word = child.words.first().map_or("", String::as_str);
+                    let script = child.words.get(1).cloned().unwrap_or_default();
+                    let why = format!(
+                        "{script}: see `notify` of [pair], or [[alerts.script]] with kinds = [\"role\"]"
+                    );
+                    draft.left(
+                        child.line,
+                        word,
+                        if word.starts_with("notify") { &why } else { "not carried over" },
+                    );
+                }
+            }
             other => draft.left(node.line, other, "not carried over"),
+        }
+    }
+}
+
+/// Words for all, beside those about mail.
+fn globals(node: &Node, draft: &mut Draft) {
+    for child in &node.children {
+        let word = child.words.first().map_or("", String::as_str);
+        match word {
+            "notification_email"
+            | "notification_email_from"
+            | "smtp_server"
+            | "smtp_connect_timeout"
+            | "router_id"
+            | "vrrp_version" => {}
+            "script_user" | "enable_script_security" => {
+                draft.note(child.line, word, "scripts run as the user that the program runs as");
+            }
+            _ if word.starts_with("vrrp_garp") || word.starts_with("vrrp_gna") => {
+                draft.note(child.line, word, "addresses are announced for a minute after they have moved");
+            }
+            _ => draft.left(child.line, word, "not carried over"),
         }
     }
 }

@@ -79,8 +79,71 @@ pub fn read(text: &str, draft: &mut Draft) {
         let backup = root.get("backup").unwrap_or("").to_owned();
         draft.left(1, "backup", format!("{primary} and {backup} were a pair: write [pair] on both, then `evenkeel pair invite` (docs/pair.md)"));
     }
+    for (key, value, line) in &root.values {
+        match key.as_str() {
+            "heartbeat" | "heartbeat_port" | "keepalive" | "deadtime" | "reentry" => {
+                let why = format!("{value}: how soon a dead node is missed says [pair], where there is one");
+                draft.note(*line, key, why);
+            }
+            "tcp_timeout" | "tcpfin_timeout" | "udp_timeout" => {
+                draft.note(*line, key, format!("{value}: see `timeouts` of the services"));
+            }
+            "serial_no" | "primary" | "backup" | "backup_active" | "service" | "network" | "nat_router"
+            | "nat_nmask" | "debug_level" | "primary_private" | "backup_private" | "rsh_command" => {}
+            _ => draft.left(*line, key, format!("{value}: not carried over")),
+        }
+    }
     for one in &virtuals {
         service(one, mode, draft);
+    }
+}
+
+/// Words of a service or its servers that are not carried over, or differ.
+fn what_is_left(one: &Block, draft: &mut Draft) {
+    const KNOWN: &[&str] = &[
+        "active",
+        "address",
+        "vip_nmask",
+        "port",
+        "protocol",
+        "scheduler",
+        "persistent",
+        "pmask",
+        "send",
+        "expect",
+        "send_program",
+        "use_regex",
+        "timeout",
+        "sorry_server",
+    ];
+    for (key, value, line) in &one.values {
+        match (key.as_str(), value.as_str()) {
+            ("load_monitor", "none" | "") | ("quiesce_server", "0") => {}
+            ("load_monitor", _) => {
+                draft.left(
+                    *line,
+                    key,
+                    format!("{value}: an agent on the servers says their weights: see `agent`"),
+                );
+            }
+            ("quiesce_server", _) => {
+                draft.note(
+                    *line,
+                    key,
+                    "a server that is down gets no new connections; old ones stay, as there",
+                );
+            }
+            ("reentry", _) => {
+                draft.note(*line, key, format!("{value}: a server comes back after `rise` checks that pass"));
+            }
+            (key, _) if KNOWN.contains(&key) => {}
+            (key, _) => draft.left(*line, key, format!("{value}: not carried over")),
+        }
+    }
+    for (key, value, line) in one.servers.iter().flat_map(|real| &real.values) {
+        if !["address", "port", "weight", "active"].contains(&key.as_str()) {
+            draft.left(*line, key, format!("{value}: not carried over"));
+        }
     }
 }
 
@@ -109,6 +172,7 @@ fn service(one: &Block, mode: &str, draft: &mut Draft) {
     pool.ipvs_scheduler(one.get("scheduler"), one.line, draft);
     pool.by_source(one.get("persistent"), one.get("pmask"));
     let mut check = Table::default();
+    let expects = if one.get("use_regex") == Some("1") { "expect-regex" } else { "expect" };
     match (one.get("send_program"), one.get("expect")) {
         (Some(program), _) => {
             draft.left(one.line, "send_program", format!("{program}: write health-check = {{ type = \"script\", … }}; a TCP connection is tried instead"));
@@ -118,7 +182,7 @@ fn service(one: &Block, mode: &str, draft: &mut Draft) {
             check.text("type", "http");
             check.text("path", one.get("send").and_then(|s| s.split(' ').nth(1)).unwrap_or("/"));
             if !expect.starts_with("HTTP") {
-                check.text("expect", expect);
+                check.text(expects, expect);
             }
         }
         (None, Some(expect)) => {
@@ -126,7 +190,7 @@ fn service(one: &Block, mode: &str, draft: &mut Draft) {
             if let Some(send) = one.get("send") {
                 check.text("send", &send.replace("\\r", "\r").replace("\\n", "\n"));
             }
-            check.text("expect", expect);
+            check.text(expects, expect);
         }
         (None, None) => check.text("type", "tcp"),
     }
@@ -161,30 +225,22 @@ fn service(one: &Block, mode: &str, draft: &mut Draft) {
     if pool.servers.is_empty() {
         return draft.left(one.line, &format!("virtual {}", one.name), "it has no servers and is left out");
     }
-    for (key, value, line) in &one.values {
-        let known = [
-            "active",
-            "address",
-            "vip_nmask",
-            "port",
-            "protocol",
-            "scheduler",
-            "persistent",
-            "pmask",
-            "send",
-            "expect",
-            "send_program",
-            "use_regex",
-            "load_monitor",
-            "timeout",
-            "reentry",
-            "quiesce_server",
-            "sorry_server",
-        ];
-        if !known.contains(&key.as_str()) {
-            draft.left(*line, key, format!("{value}: not carried over"));
-        }
-    }
+    what_is_left(one, draft);
     service.own = Some(pool);
     draft.services.push(service);
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Kind, Source, import};
+
+    #[test]
+    fn what_piranha_says_is_carried_or_told() {
+        let text = "network = nat\ndeadtime = 18\nzap = 1\nvirtual a {\n address = 192.0.2.10\n port = 25\n expect = \"220 .*\"\n use_regex = 1\n load_monitor = uptime\n reentry = 15\n server b {\n  address = 192.0.2.11\n  odd = 1\n }\n}\n";
+        let source = Source { kind: Kind::Lvs, file: "lvs.cf".into(), text: text.into() };
+        let made = import(&[source], &Default::default());
+        assert!(made.text.contains("expect-regex = \"220 .*\""), "{}", made.text);
+        let told: Vec<(usize, &str)> = made.left.iter().map(|l| (l.line, l.keyword.as_str())).collect();
+        assert_eq!(told, [(2, "deadtime"), (3, "zap"), (9, "load_monitor"), (10, "reentry"), (13, "odd")]);
+    }
 }

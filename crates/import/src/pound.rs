@@ -77,6 +77,14 @@ struct General<'a> {
     folds: bool,
 }
 
+/// The name of headers that `HeadRemove` takes away; its `.*` is a `*`.
+fn removed(pattern: &str) -> Option<String> {
+    let name = pattern.split(':').next().unwrap_or("").trim_start_matches('^').trim_end_matches('$');
+    let name = name.replace(".*", "*");
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_*".contains(c);
+    (!name.is_empty() && name.chars().all(plain)).then_some(name)
+}
+
 fn listener(node: &Node, common: &[&Node], general: &General<'_>, draft: &mut Draft) {
     let https = node.is("ListenHTTPS");
     let host =
@@ -183,6 +191,7 @@ fn listener(node: &Node, common: &[&Node], general: &General<'_>, draft: &mut Dr
         }
     }
     let mut pages: Vec<String> = Vec::new();
+    let mut removals = 0;
     for child in &node.children {
         let keyword = child.words[0].to_lowercase();
         match keyword.as_str() {
@@ -205,11 +214,17 @@ fn listener(node: &Node, common: &[&Node], general: &General<'_>, draft: &mut Dr
             | "logfile" => {}
             "headremove" => {
                 let pattern = child.words.get(1).cloned().unwrap_or_default();
-                let header = pattern.split(':').next().unwrap_or("").to_owned();
+                let Some(header) = removed(&pattern) else {
+                    let why = "names by regular expression are not carried over: the header stays";
+                    draft.left(child.line, &child.words.join(" "), why);
+                    continue;
+                };
                 let mut route = Table::default();
                 route.text("name", &format!("without-{}", name(&header)));
                 route.set("remove-header", list(&[header]));
-                service.routes.insert(0, route);
+                // What clients send goes before anything is added.
+                service.routes.insert(removals, route);
+                removals += 1;
             }
             "addheader" => {
                 let field = child.words.get(1).cloned().unwrap_or_default();
@@ -217,7 +232,7 @@ fn listener(node: &Node, common: &[&Node], general: &General<'_>, draft: &mut Dr
                 let mut route = Table::default();
                 route.text("name", &format!("with-{}", name(header)));
                 route.set("add-header", format!("{{ {} = {} }}", quoted(header), quoted(value.trim())));
-                service.routes.insert(0, route);
+                service.routes.insert(removals, route);
             }
             "rewritelocation" if child.words.get(1).is_some_and(|v| v == "0") => {}
             "rewritelocation" | "rewritedestination" => {
@@ -330,4 +345,20 @@ fn backends(node: &Node, transparent: bool, draft: &mut Draft) -> Pool {
         pool.table.set_with("source", "\"client\"", "TProxy: the rules of the kernel are set up by Evenkeel");
     }
     pool
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Kind, Source, import};
+
+    #[test]
+    fn what_clients_send_goes_before_anything_is_added() {
+        let text = "ListenHTTP\n Address 192.0.2.1\n Port 80\n AddHeader \"X-Real: yes\"\n HeadRemove \"X-Real\"\n HeadRemove \"X-Forwarded-.*\"\n HeadRemove \"X-(A|B)\"\n Service\n  BackEnd\n   Address 192.0.2.2\n   Port 80\n  End\n End\nEnd\n";
+        let source = Source { kind: Kind::Pound, file: "pound.cfg".into(), text: text.into() };
+        let made = import(&[source], &Default::default());
+        let at = |part: &str| made.text.find(part).unwrap_or_else(|| panic!("{part}: {}", made.text));
+        assert!(at("remove-header = [\"X-Real\"]") < at("add-header = { \"X-Real\" = \"yes\" }"));
+        assert!(at("remove-header = [\"X-Forwarded-*\"]") < at("add-header"));
+        assert_eq!(made.left.iter().map(|l| l.line).collect::<Vec<_>>(), [7], "{:?}", made.left);
+    }
 }

@@ -458,7 +458,7 @@ fn ldirectord_and_piranha() {
             "timeout = \"600s\"",
             "health-check = { type = \"http\", path = \"/\", interval = \"6s\" }",
         ],
-        &["backup", "lblc"],
+        &["backup", "reentry", "lblc"],
     );
 }
 

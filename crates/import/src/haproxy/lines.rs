@@ -112,6 +112,15 @@ pub fn line(text: &str) -> Result<String, String> {
 }
 
 impl Proxy {
+    /// The last word on lines is `option tcplog`.
+    pub fn lines_are_of_connections(&self) -> bool {
+        let last = self.words.iter().rfind(|word| {
+            word.words[0] == "log-format"
+                || word.words[0] == "option" && ["httplog", "tcplog"].contains(&word.arg(1))
+        });
+        last.is_some_and(|word| word.arg(1) == "tcplog")
+    }
+
     /// Its own format of lines, unless a later `option` names one of HAProxy's.
     pub fn lines(&self, table: &mut Table, draft: &mut Draft) {
         let last = self.words.iter().rfind(|word| match word.words[0].as_str() {
