@@ -41,22 +41,25 @@ pub fn compare(group: &str, cases: &[Case], told: &[&str], known: &[&str]) {
     for side in &mut sides {
         side.start(&taken);
     }
-    let mut different = 0;
+    let (mut different, mut known_ones) = (0, 0);
     for (number, case) in &taken {
+        // What differs for a known reason is not waited for.
+        if noted.contains(number) || known.iter().any(|text| case.config.contains(text)) {
+            known_ones += 1;
+            continue;
+        }
         let found = differences(&sides, *number, case);
-        let known = known.iter().any(|text| case.config.contains(text));
-        if !found.is_empty() && !noted.contains(number) && !known {
+        if !found.is_empty() {
             different += 1;
             wrong.push(format!("=== {}\n{}\n{}", case_name(*number), case.shown(), found.join("\n")));
         }
     }
     println!(
-        "{group}: {} configurations, {} not HAProxy's, {} compared, {} refused, {} noted, {different} differ",
+        "{group}: {} configurations, {} not HAProxy's, {} compared, {} refused, {known_ones} known, {different} differ",
         cases.len(),
         invalid.len(),
-        taken.len(),
-        refused.len(),
-        noted.len()
+        taken.len() - known_ones,
+        refused.len()
     );
     assert!(wrong.is_empty(), "{} of {group} differ:\n{}", wrong.len(), wrong.join("\n"));
 }
