@@ -75,6 +75,8 @@ pub enum Request {
         which: api::Closing,
         reply: Reply<api::Closed>,
     },
+    /// The machine's network, names and time.
+    Machine(Reply<api::Machine>),
     /// What the program has said of itself lately.
     ProgramLog(oneshot::Sender<Vec<String>>),
     Persistence {
@@ -116,6 +118,7 @@ pub enum Request {
     Backup(Reply<api::Backup>),
     Restore {
         backup: Box<api::Backup>,
+        options: api::RestoreOptions,
         who: String,
         reply: Reply<api::Restored>,
     },

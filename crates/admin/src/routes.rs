@@ -130,6 +130,7 @@ pub fn entries() -> Vec<Entry> {
         get("/api/v1/backup", Configure, "Everything that makes this node what it is", backup)
             .gives::<api::Backup>(),
         post("/api/v1/restore", Configure, "Make a backup the running state", restore)
+            .query::<api::RestoreOptions>()
             .takes::<api::Backup>()
             .gives::<api::Restored>(),
         get(
@@ -142,6 +143,8 @@ pub fn entries() -> Vec<Entry> {
         post("/api/v1/restart", Configure, "Start the program or a part anew; connections are kept", restart)
             .takes::<api::Restart>()
             .gives::<api::Restarting>(),
+        get("/api/v1/node", See, "The machine's addresses, routes, names and time", machine)
+            .gives::<api::Machine>(),
         get("/api/v1/pair", See, "The pair as this node sees it", pair).gives::<api::Pair>(),
         post("/api/v1/pair/switch-over", Operate, "Make the other node the active one", switch_over)
             .gives::<api::SwitchedOver>(),
@@ -350,6 +353,10 @@ async fn close(
     Ok((Extension(Detail(words.join(" "))), Json(done)).into_response())
 }
 
+async fn machine(State(App { handle, .. }): State<App>) -> Answer<api::Machine> {
+    ask(&handle, Request::Machine).await?.map(Json)
+}
+
 async fn program_log(State(App { handle, .. }): State<App>) -> Answer<Vec<String>> {
     ask(&handle, Request::ProgramLog).await.map(Json)
 }
@@ -464,10 +471,11 @@ async fn backup(State(App { handle, .. }): State<App>) -> Answer<api::Backup> {
 async fn restore(
     State(App { handle, .. }): State<App>,
     Extension(who): Extension<Who>,
+    Query(options): Query<api::RestoreOptions>,
     Json(backup): Json<Box<api::Backup>>,
 ) -> Answer<api::Restored> {
     let who = who.name;
-    ask(&handle, |reply| Request::Restore { backup, who, reply }).await?.map(Json)
+    ask(&handle, |reply| Request::Restore { backup, options, who, reply }).await?.map(Json)
 }
 
 async fn support_bundle(State(App { handle, .. }): State<App>) -> Answer<serde_json::Value> {

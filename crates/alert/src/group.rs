@@ -247,6 +247,15 @@ mod tests {
     }
 
     #[test]
+    fn only_backups_left_is_urgent() {
+        let mut group = Group::new("lb1", 10_000, 300_000);
+        group.on(happening("server-down", "a/b", 0), 0);
+        assert!(group.take(10_000).is_some());
+        group.on(happening("service-on-backups", "a", 20_000), 20_000);
+        assert_eq!(group.take(30_000).unwrap().title, "[lb1] a is service-on-backups");
+    }
+
+    #[test]
     fn who_flaps_is_told_once() {
         let mut flaps = Flaps::default();
         let said: Vec<Verdict> = (0..9).map(|at| flaps.on_change("a/b", at * 20_000)).collect();

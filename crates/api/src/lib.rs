@@ -69,6 +69,70 @@ pub struct AttachedInterface {
 pub struct Node {
     /// `active`, `passive` or `joining`; a node without a pair always is active.
     pub role: String,
+    #[serde(default)]
+    pub name: String,
+    /// The other node of a pair, as it is heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<NodePeer>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct NodePeer {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    pub address: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    pub heard: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard_ms_ago: Option<u64>,
+    /// Whether the link that keeps both nodes alike is up.
+    pub link: bool,
+}
+
+/// The machine that a node is: what it has of the network, its names, its time.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Machine {
+    pub name: String,
+    pub host: String,
+    pub time_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+    /// Whether its clock is known to be synchronised.
+    pub synchronised: bool,
+    pub resolvers: Vec<String>,
+    pub search: Vec<String>,
+    pub interfaces: Vec<MachineInterface>,
+    pub routes: Vec<MachineRoute>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct MachineInterface {
+    pub name: String,
+    pub mac: String,
+    pub mtu: u32,
+    pub up: bool,
+    pub carrier: bool,
+    pub addresses: Vec<MachineAddress>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct MachineAddress {
+    /// With the length of its network.
+    pub address: String,
+    /// By this program: a VIP or a floating address.
+    pub placed: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct MachineRoute {
+    /// `default`, or a network.
+    pub to: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    pub interface: String,
 }
 
 /// The pair as one node sees it.
@@ -312,6 +376,9 @@ pub struct Plan {
     /// What the other node of a pair will do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,
+    /// What other machines need for it, such as the gateway of real servers of mode `nat`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -468,6 +535,23 @@ pub struct Counted {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Cleared {
     pub cleared: usize,
+}
+
+/// Whose part a restored node plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestoreAs {
+    /// It keeps its own name, peer, doors of the administration and state folder.
+    ThisNode,
+    /// It becomes the node that the backup is of.
+    ThatNode,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RestoreOptions {
+    #[serde(rename = "as")]
+    pub part: Option<RestoreAs>,
 }
 
 /// Whose connections are to be closed: those that fit all that is said.

@@ -15,7 +15,7 @@ use evenkeel_model::Snapshot;
 use evenkeel_platform::{Interface, Network, NetworkChanges, OwnAddress};
 use tracing::{error, info, warn};
 
-use super::pair::{Floating, Guard, NetworkSeen, Place, Spot, floating_of, look, spot, whole};
+use super::pair::{Floating, Guard, NetworkSeen, Place, Spot, floating_of, foreign, look, spot, whole};
 
 /// How long somebody who has an address may take to say so, before a commit puts it here.
 const ASK: Duration = Duration::from_millis(150);
@@ -90,9 +90,9 @@ fn file_of(snapshot: &Snapshot) -> PathBuf {
 }
 
 /// Where an address goes, or why it cannot be here.
-fn place_of(want: &Want, seen: &NetworkSeen, added: &BTreeSet<Place>) -> Result<Option<Place>, String> {
+fn place_of(want: &Want, seen: &NetworkSeen, foreign: &[OwnAddress]) -> Result<Option<Place>, String> {
     let way = seen.ways.get(&want.address).copied();
-    match spot(want.address, &seen.own, added, way) {
+    match spot(want.address, foreign, way) {
         Spot::Own(_) => Ok(None),
         Spot::Near(interface) => Ok(Some((interface, want.address, want.prefix))),
         Spot::Routed(interface) if want.routed => Ok(Some((interface, want.address, want.prefix))),
@@ -159,12 +159,13 @@ pub fn foresee(old: &Snapshot, new: &Snapshot) -> Result<Vec<api::Step>, (IpAddr
     };
     let ours: BTreeSet<Place> =
         seen.own.iter().filter(|o| o.ours).map(|o| (o.interface, o.address, o.prefix)).collect();
+    let foreign = foreign(&seen.own, &ours);
     let mut steps = Vec::new();
     for want in fresh {
-        let place = place_of(want, &seen, &ours).map_err(|why| (want.address, why))?;
+        let place = place_of(want, &seen, &foreign).map_err(|why| (want.address, why))?;
         let Some((interface, address, prefix)) = place else { continue };
         let name = name_of(&seen.interfaces, interface);
-        let mut detail = match spot(address, &seen.own, &ours, None) {
+        let mut detail = match spot(address, &foreign, None) {
             Spot::Near(_) => format!("is put on {name}"),
             _ => format!("is put on {name}, to which a route leads: a router must send it here"),
         };
@@ -188,9 +189,96 @@ fn step(action: &str, subject: String, detail: String) -> api::Step {
     api::Step { action: action.into(), subject, detail, impact }
 }
 
+/// The gateways that real servers of mode `nat` need which the running configuration does not have.
+pub fn gateways(old: &Snapshot, new: &Snapshot) -> Vec<String> {
+    let fresh: Vec<IpAddr> = hosts_behind(new).difference(&hosts_behind(old)).copied().collect();
+    if fresh.is_empty() {
+        return Vec::new();
+    }
+    let seen = Network::open().and_then(|mut network| look(&mut network, &addresses_of(&wanted(new))));
+    let Ok(seen) = seen else { return Vec::new() };
+    let mut of: BTreeMap<Option<IpAddr>, Vec<String>> = BTreeMap::new();
+    for host in fresh {
+        of.entry(gateway_for(host, new, &seen.own)).or_default().push(host.to_string());
+    }
+    let floats = |address: &IpAddr| new.addresses.floating.iter().any(|f| f.0 == *address);
+    of.into_iter()
+        .map(|(gateway, hosts)| match gateway {
+            Some(gateway) if new.pair.is_some() && !floats(&gateway) => format!(
+                "real servers of mode nat need this node as their default gateway, and {gateway} does not move to the other node: name an address of their network in [network] floating-ips, and make that the gateway of {}",
+                hosts.join(", ")
+            ),
+            Some(gateway) => {
+                format!("real servers of mode nat need {gateway} as their default gateway: {}", hosts.join(", "))
+            }
+            None => format!(
+                "real servers of mode nat need this machine as their default gateway, and it has no address in their network: name one in [network] floating-ips, for {}",
+                hosts.join(", ")
+            ),
+        })
+        .collect()
+}
+
+/// Real servers of mode `nat`.
+fn hosts_behind(snapshot: &Snapshot) -> BTreeSet<IpAddr> {
+    let nat = snapshot.services.iter().filter(|s| s.mode == evenkeel_model::Mode::Nat);
+    let pools = nat.filter_map(|s| snapshot.pool(&s.pool));
+    pools.flat_map(|p| p.real_servers.iter().map(|s| s.address.ip())).collect()
+}
+
+/// A floating address of the host's network, else this machine's own there.
+fn gateway_for(host: IpAddr, new: &Snapshot, own: &[OwnAddress]) -> Option<IpAddr> {
+    let mask = |address: IpAddr, prefix: u8| evenkeel_model::mask_address(address, prefix, prefix);
+    let alike = |a: &IpAddr| a.is_ipv4() == host.is_ipv4();
+    let floating = new.addresses.floating.iter().filter(|(a, _)| alike(a));
+    let near = own.iter().filter(|o| crate::neighbours::is_near(o, host));
+    let near = near.max_by_key(|o| o.prefix);
+    // One that is written without its network lies in that of an interface.
+    let mut floating = floating.filter(|(address, prefix)| {
+        let in_own = *prefix < whole(*address) && mask(*address, *prefix) == mask(host, *prefix);
+        in_own || near.is_some_and(|o| mask(*address, o.prefix) == mask(host, o.prefix))
+    });
+    floating.next().map(|f| f.0).or(near.map(|o| o.address))
+}
+
 /// Addresses that this configuration is given by this node, or by the role.
 pub fn placed_by_us(snapshot: &Snapshot) -> BTreeSet<IpAddr> {
     addresses_of(&wanted(snapshot))
+}
+
+/// Who else answers for addresses. A real server of mode `dr` or `tun` that does has the ARP problem, and
+/// no claim: clients that are served by this machine meanwhile are better off.
+fn others(
+    floating: &mut Floating,
+    places: &BTreeSet<Place>,
+    snapshot: &Snapshot,
+    within: Duration,
+) -> BTreeMap<IpAddr, [u8; 6]> {
+    let mut found = floating.holders(places, within);
+    let servers = direct_servers(snapshot);
+    if found.is_empty() || servers.is_empty() {
+        return found;
+    }
+    let interfaces: BTreeSet<u32> = places.iter().map(|p| p.0).collect();
+    let asked = interfaces.iter().flat_map(|i| servers.iter().map(|s| (*i, *s, 0))).collect();
+    let of_servers: BTreeMap<[u8; 6], IpAddr> =
+        floating.holders(&asked, within).into_iter().map(|(server, mac)| (mac, server)).collect();
+    found.retain(|vip, mac| {
+        let server = of_servers.get(mac);
+        if let Some(server) = server {
+            warn!(%vip, %server, "a real server answers for the VIP, and clients go there past this machine: `evenkeel doctor` says how to mend it");
+        }
+        server.is_none()
+    });
+    found
+}
+
+/// Real servers that have the VIP themselves.
+fn direct_servers(snapshot: &Snapshot) -> BTreeSet<IpAddr> {
+    use evenkeel_model::Mode;
+    let direct = snapshot.services.iter().filter(|s| matches!(s.mode, Mode::Dr | Mode::Tun));
+    let pools = direct.filter_map(|s| snapshot.pool(&s.pool));
+    pools.flat_map(|p| p.real_servers.iter().map(|s| s.address.ip())).collect()
 }
 
 impl Addresses {
@@ -214,23 +302,32 @@ impl Addresses {
         let known = addresses_of(&wanted(running));
         let is_new = |address: &IpAddr| strict && !known.contains(address);
         let seen = Network::open().and_then(|mut network| look(&mut network, &addresses_of(&wants)));
-        let seen = seen.map_err(|e| format!("the interfaces cannot be read: {e}"))?;
+        let seen = match seen {
+            Ok(seen) => seen,
+            // Where nothing can be seen nothing is placed; what is here already can be served.
+            Err(error) => {
+                warn!(%error, "the interfaces cannot be read: addresses are not placed");
+                return Ok(());
+            }
+        };
         let floating = self.open(new)?;
         floating.follow(&seen);
+        let foreign = foreign(&seen.own, floating.added());
         let mut places = BTreeSet::new();
         for want in &wants {
-            match place_of(want, &seen, floating.added()) {
+            match place_of(want, &seen, &foreign) {
                 Ok(place) => places.extend(place),
                 Err(why) if is_new(&want.address) => return Err(why),
                 Err(_) => {}
             }
         }
         // Of a pair the role decides who has them; its thread asks.
-        places.retain(|place| !seen.own.iter().any(|o| o.address == place.1));
+        let here: BTreeSet<IpAddr> = seen.own.iter().map(|o| o.address).collect();
+        places.retain(|place| !here.contains(&place.1));
         if new.pair.is_some() || places.is_empty() {
             return Ok(());
         }
-        let holders = floating.holders(&places, if strict { ASK } else { ASK_AGAIN });
+        let holders = others(floating, &places, new, if strict { ASK } else { ASK_AGAIN });
         if let Some((address, mac)) = holders.iter().find(|(address, _)| is_new(address)) {
             return Err(taken(*address, *mac));
         }
@@ -317,9 +414,11 @@ impl Addresses {
         floating.follow(&seen);
         let mut missing = BTreeMap::new();
         let (mut asked, mut unplaced) = (BTreeSet::new(), BTreeSet::new());
+        let here: BTreeSet<IpAddr> = seen.own.iter().map(|o| o.address).collect();
+        let foreign = foreign(&seen.own, floating.added());
         for want in &wants {
-            let is_here = seen.own.iter().any(|o| o.address == want.address);
-            match place_of(want, &seen, floating.added()) {
+            let is_here = here.contains(&want.address);
+            match place_of(want, &seen, &foreign) {
                 Ok(Some(place)) if !is_here && !floating.added().contains(&place) => {
                     asked.insert(place);
                 }
@@ -328,7 +427,7 @@ impl Addresses {
                 Err(why) => drop(missing.insert(want.address, why)),
             }
         }
-        let holders = floating.holders(&asked, ASK_AGAIN);
+        let holders = others(floating, &asked, snapshot, ASK_AGAIN);
         missing.extend(holders.into_iter().map(|(address, mac)| (address, taken(address, mac))));
         floating.left_out = missing.keys().copied().chain(unplaced).collect();
         floating.set_wanted(wants.iter().map(|w| (w.address, Some(w.prefix))).collect());
@@ -402,7 +501,7 @@ mod tests {
     }
 
     fn places(snapshot: &Snapshot, seen: &NetworkSeen) -> Vec<Result<Option<Place>, String>> {
-        wants(snapshot, false).iter().map(|want| place_of(want, seen, &BTreeSet::new())).collect()
+        wants(snapshot, false).iter().map(|want| place_of(want, seen, &seen.own)).collect()
     }
 
     #[test]
@@ -423,6 +522,24 @@ mod tests {
         assert_eq!(at("198.51.100.5", "dr"), [Ok(Some((1, vip("198.51.100.5"), 32)))]);
         let said = snapshot("[network]\nfloating-ips = [\"198.51.100.5/32\"]", "198.51.100.5", "http");
         assert_eq!(places(&said, &here), [Ok(Some((1, vip("198.51.100.5"), 32)))]);
+    }
+
+    #[test]
+    fn servers_behind_nat_are_told_their_gateway() {
+        let here = seen(&[(1, "10.0.0.1", 24)], &[]);
+        let gateway = |network: &str| {
+            let host = "10.0.0.9".parse().unwrap();
+            gateway_for(host, &snapshot(network, "10.0.0.50", "nat"), &here.own).map(|g| g.to_string())
+        };
+        assert_eq!(gateway("").as_deref(), Some("10.0.0.1"));
+        for floating in ["10.0.0.254/24", "10.0.0.254/32"] {
+            let network = format!("[network]\nfloating-ips = [\"{floating}\"]");
+            assert_eq!(gateway(&network).as_deref(), Some("10.0.0.254"), "{floating}");
+        }
+        let elsewhere = "[network]\nfloating-ips = [\"10.9.0.254/24\"]";
+        assert_eq!(gateway(elsewhere).as_deref(), Some("10.0.0.1"));
+        let nat = hosts_behind(&snapshot("", "10.0.0.50", "nat"));
+        assert_eq!((nat.len(), hosts_behind(&snapshot("", "10.0.0.50", "dr")).len()), (1, 0));
     }
 
     #[test]

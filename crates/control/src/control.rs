@@ -177,7 +177,8 @@ impl Control {
             impact: step.impact.as_str().into(),
         });
         let steps = addresses.into_iter().chain(steps).collect();
-        Ok(api::Plan { from: self.revision(), steps, peer: self.peer_would() })
+        let notes = addresses::gateways(&self.snapshot, new);
+        Ok(api::Plan { from: self.revision(), steps, peer: self.peer_would(), notes })
     }
 
     /// Makes a text the running configuration and the file's content, or changes nothing.

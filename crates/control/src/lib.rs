@@ -15,6 +15,7 @@ mod imagined;
 mod lag;
 mod layer4;
 mod lockdown;
+mod machine;
 mod metrics;
 pub mod neighbours;
 pub mod outcome;
@@ -414,6 +415,7 @@ impl Control {
                     });
                 }
             },
+            Request::Machine(to) => self.machine(to),
             Request::ProgramLog(to) => reply(to, crate::program_log::recent()),
             Request::Persistence { service, reply: to } => reply(to, self.persistence(&service)),
             Request::ClearPersistence { service, key, reply: to } => {
@@ -447,7 +449,9 @@ impl Control {
             Request::Attempt { attempt, free, reply: to } => self.attempt(&attempt, free, to),
             Request::TestAlerts(to) => self.test_alerts(to),
             Request::Backup(to) => reply(to, self.backup()),
-            Request::Restore { backup, who, reply: to } => self.restore(*backup, &who, to),
+            Request::Restore { backup, options, who, reply: to } => {
+                self.restore(*backup, options, &who, to);
+            }
             Request::SupportBundle(to) => reply(to, Ok(self.support_bundle())),
             Request::Lockdown { who, from, reply: to } => self.lockdown(&who, &from, to),
             Request::Restart { part, reply: to } => reply(to, self.restart(part)),

@@ -140,7 +140,7 @@ impl Control {
             revision: self.revision(),
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_seconds: self.uptime().as_secs(),
-            node: api::Node { role: self.role().into() },
+            node: self.describe_node(),
             connections: self.engine().connection_count() + flows,
             workers: self.engine().workers(),
             layer_4: self.describe_layer4(),

@@ -90,8 +90,19 @@ impl Control {
     /// Puts a backup in place: certificates, live states, the configuration by a commit, people.
     /// All of it is looked at before anything is written; where a later step fails, what was
     /// written is put back.
-    pub fn restore(&mut self, backup: api::Backup, who: &str, reply: Reply<api::Restored>) {
-        let live = match self.check_backup(&backup) {
+    pub fn restore(
+        &mut self,
+        mut backup: api::Backup,
+        options: api::RestoreOptions,
+        who: &str,
+        reply: Reply<api::Restored>,
+    ) {
+        let checked = self.check_backup(&backup).and_then(|live| {
+            backup.configuration = self.part_of(&backup, options.part)?;
+            self.can_run(&backup)?;
+            Ok(live)
+        });
+        let live = match checked {
             Err(refused) => return drop(reply.send(Err(refused))),
             Ok(live) => live,
         };
@@ -100,13 +111,8 @@ impl Control {
             Err(refused) => return drop(reply.send(Err(refused))),
             Ok(written) => written,
         };
-        if self.pair().is_some() {
-            if let Err(refused) = self.pair_or_refused().and_then(|pair| pair.hold(true)) {
-                written.take_back();
-                return drop(reply.send(Err(refused)));
-            }
-            notes.push("this node stays passive until `evenkeel pair release`".into());
-        }
+        // It plays its role until all is done.
+        let hold = self.pair().map(super::pair::Pair::holding);
         let before = serde_json::to_string(self.overrides().live()).unwrap_or_default();
         self.overrides_mut().restore_live(live);
         self.push_states();
@@ -128,6 +134,10 @@ impl Control {
                     return Err(refused);
                 }
             };
+            if let Some(hold) = hold {
+                hold.hold()?;
+                notes.push("this node stays passive until `evenkeel pair release`".into());
+            }
             if let Some(accounts) = accounts {
                 let count = accounts.restore(&people)?;
                 notes.push(format!(
@@ -155,6 +165,43 @@ impl Control {
             })),
         }
         self.save_overrides();
+    }
+
+    /// The configuration of a backup as this node, or as the one that it is of.
+    fn part_of(&self, backup: &api::Backup, part: Option<api::RestoreAs>) -> Result<String, Refused> {
+        let shared = || {
+            let shared = evenkeel_config::shared(&backup.configuration);
+            let own = shared.and_then(|shared| evenkeel_config::adopt(&self.running_text(), &shared));
+            own.ok_or_else(|| refuse(Kind::Invalid, "the backup's configuration is no TOML"))
+        };
+        let is_of_pair = self.pair().is_some() || read(&backup.configuration)?.pair.is_some();
+        match part {
+            Some(api::RestoreAs::ThisNode) => shared(),
+            Some(api::RestoreAs::ThatNode) => Ok(backup.configuration.clone()),
+            None if backup.node == self.node_name() || !is_of_pair => Ok(backup.configuration.clone()),
+            None => Err(refuse(
+                Kind::Failed,
+                format!(
+                    "the backup is of {}, and this is {}: say whether it is restored `as=this-node` (name, peer and doors stay this node's) or `as=that-node` (it becomes {}, which must be off); nothing was changed",
+                    backup.node,
+                    self.node_name(),
+                    backup.node
+                ),
+            )),
+        }
+    }
+
+    /// Whether what the backup says can be used here, with its files where they are missing.
+    fn can_run(&mut self, backup: &api::Backup) -> Result<(), Refused> {
+        let new = read(&backup.configuration)?;
+        self.plan(&backup.configuration)?;
+        let missing = |path: &&String| !std::path::Path::new(path.as_str()).exists();
+        // With its own certificates in place more is tried at the commit.
+        if backup.certificates.keys().any(|path| missing(&path)) {
+            return Ok(());
+        }
+        let failed = |why: String| refuse(Kind::Failed, format!("{why}; nothing was changed"));
+        self.try_out(&new, &backup.configuration).map_err(failed)
     }
 
     /// Everything that can be wrong with a backup.

@@ -23,7 +23,7 @@ pub use auto_nat::set_auto_nat;
 pub use command::stop_merging;
 pub use files::{Staged, listen_private, write_atomically, write_private};
 pub use handover::{HandoverError, Package, receive, send};
-pub use network::{Interface, Network, NetworkChanges, OwnAddress, WayTo, follow_interfaces};
+pub use network::{Interface, Network, NetworkChanges, OwnAddress, Route, WayTo, follow_interfaces};
 pub use realtime::run_first;
 pub use redirect::{add_redirects, redirects, remove_redirects};
 pub use serial::SerialLine;

@@ -20,7 +20,7 @@ use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, L
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
@@ -72,6 +72,15 @@ impl WayTo {
     pub fn next_hop(&self, target: IpAddr) -> IpAddr {
         self.gateway.unwrap_or(target)
     }
+}
+
+/// Where packets to a network go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub to: IpAddr,
+    pub prefix: u8,
+    pub gateway: Option<IpAddr>,
+    pub interface: u32,
 }
 
 /// A connection to the kernel's routing tables.
@@ -151,6 +160,18 @@ impl Network {
             interface.zip(router)
         };
         Ok(answers.iter().filter_map(gateway).collect())
+    }
+
+    /// The routes of the main table.
+    pub fn routes(&mut self) -> io::Result<Vec<Route>> {
+        let mut all = Vec::new();
+        for any in [IpAddr::from([0, 0, 0, 0]), IpAddr::from([0u16; 8])] {
+            let mut message = RouteMessage::default();
+            message.header.address_family = family(any);
+            let answers = self.ask(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP)?;
+            all.extend(answers.iter().filter_map(|answer| route_of(answer, any)));
+        }
+        Ok(all)
     }
 
     /// Has the kernel look for a neighbour, as if it had a packet for it.
@@ -382,6 +403,23 @@ fn own_address_of(answer: &RouteNetlinkMessage) -> Option<OwnAddress> {
     Some(OwnAddress { interface, address: found?, prefix, ours, marked })
 }
 
+/// A route of the main table to other machines; `any` is the address of no network.
+fn route_of(answer: &RouteNetlinkMessage, any: IpAddr) -> Option<Route> {
+    let RouteNetlinkMessage::NewRoute(message) = answer else { return None };
+    let header = &message.header;
+    let is_of_main = header.table == RouteHeader::RT_TABLE_MAIN && header.kind == RouteType::Unicast;
+    let mut route = Route { to: any, prefix: header.destination_prefix_length, gateway: None, interface: 0 };
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(address) => route.to = plain(address)?,
+            RouteAttribute::Gateway(address) => route.gateway = plain(address),
+            RouteAttribute::Oif(index) => route.interface = *index,
+            _ => {}
+        }
+    }
+    (is_of_main && route.interface > 0).then_some(route)
+}
+
 fn neighbour_of(answer: &RouteNetlinkMessage) -> Option<((u32, IpAddr), [u8; 6])> {
     let RouteNetlinkMessage::NewNeighbour(message) = answer else { return None };
     if matches!(
@@ -419,6 +457,7 @@ mod tests {
         let way = network.way_to(local).unwrap();
         assert_eq!((way.interface, way.gateway), (loopback.index, None));
         network.neighbours().unwrap();
+        assert!(network.routes().unwrap().iter().all(|route| route.interface > 0));
     }
 
     #[test]

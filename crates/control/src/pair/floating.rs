@@ -66,13 +66,17 @@ pub enum Spot {
     Nowhere,
 }
 
-/// `added`: what this program put there itself makes no network.
-pub fn spot(address: IpAddr, own: &[OwnAddress], added: &BTreeSet<Place>, way: Option<u32>) -> Spot {
-    let foreign = |o: &&OwnAddress| !added.contains(&(o.interface, o.address, o.prefix));
-    if let Some(there) = own.iter().filter(foreign).find(|o| o.address == address) {
+/// The addresses that the machine has itself. What this program has added makes no network.
+pub fn foreign(own: &[OwnAddress], added: &BTreeSet<Place>) -> Vec<OwnAddress> {
+    own.iter().filter(|o| !added.contains(&(o.interface, o.address, o.prefix))).cloned().collect()
+}
+
+/// `foreign`: the addresses that the machine has itself.
+pub fn spot(address: IpAddr, foreign: &[OwnAddress], way: Option<u32>) -> Spot {
+    if let Some(there) = foreign.iter().find(|o| o.address == address) {
         return Spot::Own(there.interface);
     }
-    let near = own.iter().filter(foreign).filter(|o| is_near(o, address));
+    let near = foreign.iter().filter(|o| is_near(o, address));
     match (near.min_by_key(|o| std::cmp::Reverse(o.prefix)), way) {
         (Some(near), _) => Spot::Near(near.interface),
         (None, Some(interface)) => Spot::Routed(interface),
@@ -83,8 +87,9 @@ pub fn spot(address: IpAddr, own: &[OwnAddress], added: &BTreeSet<Place>, way: O
 /// What an earlier process noted and the kernel says somebody else has added is not this program's.
 fn without_foreign(added: &mut BTreeSet<Place>, own: &[OwnAddress]) {
     if own.iter().any(|o| o.marked) {
-        let is = |o: &&OwnAddress, place: &Place| (o.interface, o.address, o.prefix) == *place;
-        added.retain(|place| own.iter().find(|o| is(o, place)).is_none_or(|o| o.ours));
+        for other in own.iter().filter(|o| !o.ours) {
+            added.remove(&(other.interface, other.address, other.prefix));
+        }
     }
 }
 
@@ -178,7 +183,8 @@ impl Floating {
         self.interfaces.clone_from(&seen.interfaces);
         let own = &seen.own;
         // Where the note of an earlier process was lost, or could not be written, the kernel knows.
-        let known = own.iter().filter(|o| o.ours && self.wanted.iter().any(|w| w.0 == o.address));
+        let wanted = self.wanted();
+        let known = own.iter().filter(|o| o.ours && wanted.contains(&o.address));
         let loopback = |index: u32| self.interfaces.iter().any(|i| i.index == index && i.loopback);
         let known = known.filter(|o| !loopback(o.interface)).map(|o| (o.interface, o.address, o.prefix));
         let known: Vec<Place> = known.collect();
@@ -200,9 +206,10 @@ impl Floating {
         self.follow(&seen);
         let NetworkSnapshot { own, ways, .. } = seen;
         self.unplaced.clear();
+        let foreign = foreign(&own, &self.added);
         let mut places = BTreeSet::new();
         for (address, prefix) in self.wanted.iter().filter(|w| !self.left_out.contains(&w.0)) {
-            match spot(*address, &own, &self.added, ways.get(address).copied()) {
+            match spot(*address, &foreign, ways.get(address).copied()) {
                 Spot::Own(_) => {}
                 Spot::Near(interface) | Spot::Routed(interface) => {
                     places.insert((interface, *address, prefix.unwrap_or(whole(*address))));
@@ -216,8 +223,8 @@ impl Floating {
         let changed = places != self.places;
         self.places = places;
         if self.held {
-            let there = |p: &Place| own.iter().any(|o| (o.interface, o.address, o.prefix) == *p);
-            if changed || !self.places.iter().all(there) {
+            let there: BTreeSet<Place> = own.iter().map(|o| (o.interface, o.address, o.prefix)).collect();
+            if changed || !self.places.is_subset(&there) {
                 self.place(guard);
             }
         } else if !self.added.is_empty() {
@@ -394,6 +401,26 @@ impl Floating {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_somebody_else_has_added_is_not_taken_for_ours() {
+        let place = |n: u8| (1, IpAddr::from([192, 0, 2, n]), 32);
+        let own = |n: u8, ours: bool, marked: bool| OwnAddress {
+            interface: 1,
+            address: [192, 0, 2, n].into(),
+            prefix: 32,
+            ours,
+            marked,
+        };
+        let noted: BTreeSet<Place> = (1..=3).map(place).collect();
+        let mut added = noted.clone();
+        without_foreign(&mut added, &[own(1, true, true), own(2, false, true)]);
+        assert_eq!(added, BTreeSet::from([place(1), place(3)]), "the second is somebody else's now");
+        // An old kernel says nothing of any: the note is what there is.
+        let mut added = noted.clone();
+        without_foreign(&mut added, &[own(1, false, false), own(2, false, false)]);
+        assert_eq!(added, noted);
+    }
 
     #[test]
     fn announcements_go_on_for_a_minute_and_are_spaced_out() {

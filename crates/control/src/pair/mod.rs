@@ -28,7 +28,7 @@ use evenkeel_vrrp::beat::Role;
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{info, warn};
 
-pub use floating::{Floating, Spot, floating_of, spot, whole};
+pub use floating::{Floating, Spot, floating_of, foreign, spot, whole};
 pub use guard::{Guard, Place, run as run_guard};
 pub use handle::{End, News, Resume, Shared, log};
 use handle::{Handle, Order, View};
@@ -163,17 +163,22 @@ impl Pair {
         self.handle.tell(Order::Reopen);
     }
 
+    /// What it takes to keep this node passive later, away from the daemon's loop.
+    pub fn holding(&self) -> Holding {
+        Holding { handle: self.handle.clone(), held_file: self.held_file.clone() }
+    }
+
     /// Keeps this node passive, or lets it be active again; survives a restart.
     pub fn hold(&self, held: bool) -> Result<(), Refused> {
-        let noted = match held {
-            true => write_new(&self.held_file),
-            false => match std::fs::remove_file(&self.held_file) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            },
+        if held {
+            return self.holding().hold();
+        }
+        let noted = match std::fs::remove_file(&self.held_file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
         };
         noted.map_err(|e| Refused::new(Kind::Failed, format!("{}: {e}", self.held_file.display())))?;
-        self.handle.tell(Order::Hold(held));
+        self.handle.tell(Order::Hold(false));
         Ok(())
     }
 
@@ -221,6 +226,20 @@ impl Pair {
             guarded: view.guarded,
             real_time: view.real_time.is_none(),
         }
+    }
+}
+
+pub struct Holding {
+    handle: Handle,
+    held_file: PathBuf,
+}
+
+impl Holding {
+    pub fn hold(&self) -> Result<(), Refused> {
+        let noted = write_new(&self.held_file);
+        noted.map_err(|e| Refused::new(Kind::Failed, format!("{}: {e}", self.held_file.display())))?;
+        self.handle.tell(Order::Hold(true));
+        Ok(())
     }
 }
 

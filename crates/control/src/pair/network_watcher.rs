@@ -136,9 +136,10 @@ pub fn look(network: &mut Network, wanted: &BTreeSet<IpAddr>) -> std::io::Result
     let at = Instant::now();
     let (interfaces, own) = (network.interfaces()?, network.addresses()?);
     let mut ways = BTreeMap::new();
+    // With thousands of VIPs only the others say where networks are.
+    let homes: Vec<&OwnAddress> = own.iter().filter(|o| !wanted.contains(&o.address)).collect();
     for address in wanted {
-        let is_home = |o: &OwnAddress| !wanted.contains(&o.address) && is_near(o, *address);
-        if !own.iter().any(is_home)
+        if !homes.iter().any(|o| is_near(o, *address))
             && let Ok(way) = network.way_to(*address)
         {
             ways.insert(*address, way.interface);

@@ -386,38 +386,55 @@ impl Doctor {
         }
         for service in self.layer4_services() {
             for ((_, server), seen) in servers.iter().filter(|((name, _), _)| *name == service.name) {
-                if seen.stuck < 2 || seen.stuck <= seen.fine {
+                if seen.stuck == 0 || seen.stuck <= seen.fine {
                     continue;
                 }
                 let subject = format!("{}/{server}", service.name);
-                let what = format!("{} clients sent a first segment and never a second one", seen.stuck);
+                let clients = super::counted(seen.stuck, "client", "clients");
+                let what = format!("{clients} sent a first segment and never a second one");
+                // One alone may have been a scan, or have gone away.
+                let level = if seen.stuck == 1 { Level::Warning } else { Level::Error };
                 match service.mode.as_str() {
                     "nat" if seen.answered == 0 => self.report(
-                        Level::Error,
+                        level,
                         subject,
                         format!("{what}: the server's answers do not come back through this machine"),
-                        "the real server's default gateway must be this machine (a floating IP, see [network]); with clients in its own network use mode snat",
+                        format!("the real server's default gateway must be {}; with clients in its own network use mode snat", self.gateway_of(&service, server)),
                     ),
                     "nat" | "snat" if seen.answered == 0 => self.report(
-                        Level::Error,
+                        level,
                         subject,
                         format!("{what}: the server does not answer"),
                         "does it listen on that port, and does its firewall let this machine through?",
                     ),
                     "nat" | "snat" => self.report(
-                        Level::Error,
+                        level,
                         subject,
                         format!("{what}, although the server answers: the answers do not reach the clients, or their checksums are wrong"),
                         "between virtual machines of one host switch off checksum offload: ethtool -K INTERFACE tx off",
                     ),
                     mode => self.report(
-                        Level::Error,
+                        level,
                         subject,
                         format!("{what}: the real server does not take packets for the VIP, or its answers do not reach the clients"),
                         format!("on the real server: evenkeel real-server check --mode {mode} --vip VIP (the VIP on its loopback interface, the service listening on it, a default route to the clients)"),
                     ),
                 }
             }
+        }
+    }
+
+    /// The address of this machine that a real server of mode `nat` needs as its gateway.
+    fn gateway_of(&self, service: &api::Service, server: &str) -> String {
+        let host = service.real_servers.iter().find(|s| s.name == server).and_then(|s| host_of(&s.address));
+        let near = |host: IpAddr| {
+            let near = self.addresses.iter().filter(|o| evenkeel_control::neighbours::is_near(o, host));
+            // One that floats goes with the role.
+            near.max_by_key(|o| (o.ours, o.prefix)).map(|o| o.address)
+        };
+        match host.and_then(near) {
+            Some(gateway) => format!("this machine, {gateway}"),
+            None => "this machine, by an address in its network (a floating IP, see [network])".into(),
         }
     }
 

@@ -49,6 +49,9 @@ fn print_plan(plan: &api::Plan) -> Outcome {
     if plan.steps.is_empty() {
         return say("nothing changes");
     }
+    for note in &plan.notes {
+        say(&format!("! {note}"))?;
+    }
     if let Some(peer) = &plan.peer {
         say(peer)?;
     }

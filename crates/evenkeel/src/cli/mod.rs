@@ -286,7 +286,13 @@ pub enum Verb {
     )]
     Backup { file: Option<PathBuf> },
     /// Make a backup the running state; a node of a pair stays passive until it is released
-    Restore { file: PathBuf },
+    #[command(after_help = "Example: evenkeel restore lb1.json --as this-node")]
+    Restore {
+        file: PathBuf,
+        /// Of another node's backup: keep this node's name, peer and doors, or become that node
+        #[arg(long = "as", value_parser = ["this-node", "that-node"])]
+        part: Option<String>,
+    },
     /// Write what a helper needs to see, without secrets
     SupportBundle { file: Option<PathBuf> },
     /// Close what is open: addresses, old TLS, tokens without an end, sessions; rotate the pair's key
@@ -451,7 +457,7 @@ pub fn dispatch(arguments: Arguments) -> Outcome {
         Verb::Events { limit } => upkeep::happenings(&common, limit),
         Verb::TestAlerts => upkeep::test_alerts(&common),
         Verb::Backup { file } => upkeep::backup(&common, file.as_deref()),
-        Verb::Restore { file } => upkeep::restore(&common, &file),
+        Verb::Restore { file, part } => upkeep::restore(&common, &file, part.as_deref()),
         Verb::SupportBundle { file } => upkeep::support_bundle(&common, file.as_deref()),
         Verb::Lockdown => upkeep::lockdown(&common),
         Verb::Restart { part } => upkeep::restart(&common, &part),

@@ -1,6 +1,7 @@
 //! `evenkeel real-server`: makes a Linux machine a real server of mode `dr` or `tun`, looks at
 //! whether it is one, and undoes it; for other systems it prints what to do.
 
+mod steps;
 mod unit;
 
 use std::collections::BTreeMap;
@@ -36,7 +37,7 @@ pub enum RealServerVerb {
         #[command(flatten)]
         arguments: Arguments,
     },
-    /// Print the steps for another operating system
+    /// Print the steps for an operating system, this one or another
     #[command(after_help = "Example: evenkeel real-server steps windows --mode dr --vip 192.0.2.10")]
     Steps {
         system: System,
@@ -75,6 +76,7 @@ pub enum Method {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum System {
+    Linux,
     Windows,
     Solaris,
     Macos,
@@ -109,7 +111,7 @@ pub fn run(common: &Common, verb: RealServerVerb) -> Outcome {
         }
         RealServerVerb::Check { arguments } => check(common, &arguments),
         RealServerVerb::Undo { arguments } => undo(common, &arguments),
-        RealServerVerb::Steps { system, arguments } => say(&steps(system, &arguments)),
+        RealServerVerb::Steps { system, arguments } => say(&steps::steps(system, &arguments)),
     }
 }
 
@@ -306,67 +308,6 @@ fn undo(common: &Common, arguments: &Arguments) -> Outcome {
         say(&format!("{what}: {how}"))?;
     }
     Ok(())
-}
-
-fn steps(system: System, arguments: &Arguments) -> String {
-    let mut text = String::new();
-    for vip in &arguments.vip {
-        text += &steps_for(system, arguments.mode, *vip);
-    }
-    text
-}
-
-fn steps_for(system: System, mode: ServerMode, vip: IpAddr) -> String {
-    let v4 = vip.is_ipv4();
-    let tun = match mode {
-        ServerMode::Dr => "",
-        ServerMode::Tun => {
-            "Mode tun needs IP-in-IP as well, which this system has no simple way to open for any sender: use mode dr or nat.\n"
-        }
-    };
-    let body = match (system, v4) {
-        (System::Windows, true) => format!(
-            "Windows Server, in PowerShell as Administrator (\"Ethernet\" is the real network card, \"loopback\" the new one):\n\
-             1. Add the loopback adapter: Device Manager, Action, Add legacy hardware, Network adapters, Microsoft KM-TEST Loopback Adapter; then\n   \
-             Rename-NetAdapter -InterfaceDescription \"Microsoft KM-TEST Loopback Adapter\" -NewName loopback\n\
-             2. New-NetIPAddress -InterfaceAlias loopback -IPAddress {vip} -PrefixLength 32 -SkipAsSource $true\n\
-             3. Set-NetIPInterface -InterfaceAlias loopback -InterfaceMetric 254\n\
-             4. netsh interface ipv4 set interface \"Ethernet\" weakhostreceive=enabled\n\
-             5. netsh interface ipv4 set interface \"loopback\" weakhostreceive=enabled\n\
-             6. netsh interface ipv4 set interface \"loopback\" weakhostsend=enabled\n\
-             7. Disable-NetAdapterBinding -Name loopback -ComponentID ms_msclient,ms_server   (no file sharing on the VIP)\n"
-        ),
-        (System::Windows, false) => format!(
-            "Windows Server, in PowerShell as Administrator (\"Ethernet\" is the real network card, \"loopback\" the Microsoft KM-TEST Loopback Adapter):\n\
-             1. New-NetIPAddress -InterfaceAlias loopback -IPAddress {vip} -PrefixLength 128 -SkipAsSource $true\n\
-             2. netsh interface ipv6 set interface \"Ethernet\" weakhostreceive=enabled\n\
-             3. netsh interface ipv6 set interface \"loopback\" weakhostreceive=enabled weakhostsend=enabled dadtransmits=0\n"
-        ),
-        (System::Solaris, true) => format!(
-            "Solaris 11 (Solaris answers no ARP for addresses of lo0):\n\
-             1. ipadm create-addr -T static -a {vip}/32 lo0/evenkeel\n\
-             2. ipadm set-prop -p hostmodel=weak ipv4\n"
-        ),
-        (System::Solaris, false) => format!(
-            "Solaris 11:\n1. ipadm create-addr -T static -a {vip}/128 lo0/evenkeel6\n2. ipadm set-prop -p hostmodel=weak ipv6\n"
-        ),
-        (System::Macos, true) => format!(
-            "macOS (lost at reboot; a launchd job with the same command makes it last):\n1. sudo ifconfig lo0 alias {vip} netmask 255.255.255.255\n"
-        ),
-        (System::Macos, false) => format!("macOS:\n1. sudo ifconfig lo0 inet6 {vip} prefixlen 128 alias\n"),
-        (System::Bsd, true) => format!(
-            "FreeBSD:\n1. ifconfig lo0 alias {vip} netmask 255.255.255.255\n\
-             2. sysrc ifconfig_lo0_alias0=\"inet {vip} netmask 255.255.255.255\"\n\
-             OpenBSD: echo 'inet alias {vip} 255.255.255.255' >> /etc/hostname.lo0; sh /etc/netstart lo0\n\
-             NetBSD: ifconfig lo0 alias {vip} netmask 255.255.255.255; the same line without \"ifconfig lo0\" goes into /etc/ifconfig.lo0\n"
-        ),
-        (System::Bsd, false) => format!(
-            "FreeBSD:\n1. ifconfig lo0 inet6 {vip} prefixlen 128 alias\n2. sysrc ifconfig_lo0_ipv6=\"inet6 {vip} prefixlen 128\"\n"
-        ),
-    };
-    format!(
-        "{body}The server must listen on {vip} (or on every address), and its default route must lead to the clients, not to the load balancer.\n{tun}"
-    )
 }
 
 #[cfg(test)]

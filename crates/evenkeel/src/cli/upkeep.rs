@@ -28,11 +28,12 @@ pub fn backup(common: &Common, file: Option<&Path>) -> Outcome {
     write_out(file, &backup, "the backup")
 }
 
-pub fn restore(common: &Common, file: &Path) -> Outcome {
+pub fn restore(common: &Common, file: &Path, part: Option<&str>) -> Outcome {
     let text = super::read_file(file)?;
     let wrong = |e| Failure::new(Exit::Failed, format!("{} is no backup: {e}", file.display()));
     let backup: api::Backup = serde_json::from_str(&text).map_err(wrong)?;
-    let restored: api::Restored = Client::new(&common.socket).post("/api/v1/restore", &backup)?;
+    let path = part.map_or_else(|| "/api/v1/restore".to_owned(), |part| format!("/api/v1/restore?as={part}"));
+    let restored: api::Restored = Client::new(&common.socket).post(&path, &backup)?;
     if common.json {
         return print_json(&restored);
     }

@@ -147,7 +147,14 @@ fn steps_for_other_systems_are_whole_commands() {
         assert_eq!(printed.code, 0, "{}", printed.err);
         printed.out
     };
+    let windows = steps("windows", "192.0.2.9");
+    for part in
+        ["Get-NlbClusterNode", "New-NetFirewallRule", "New-WebBinding", "netsh interface ipv4 show interface"]
+    {
+        assert!(windows.contains(part), "{part}: {windows}");
+    }
     for (system, v4, v6) in [
+        ("linux", "ip addr add 192.0.2.9/32 dev lo", "ip -6 addr add 2001:db8::9/128 dev lo nodad"),
         ("windows", "-IPAddress 192.0.2.9 -PrefixLength 32 -SkipAsSource", "-PrefixLength 128"),
         ("solaris", "ipadm create-addr -T static -a 192.0.2.9/32 lo0/", "2001:db8::9/128"),
         (

@@ -18,6 +18,7 @@ mod layer4_life;
 mod libraries;
 mod limits;
 mod logs;
+mod operating;
 mod package;
 mod pair;
 mod pair_faults;
