@@ -1,11 +1,51 @@
 // The access log as it comes, filtered.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { lines, me } from "./api";
-import { why } from "./parts";
+import { get, lines, may, me } from "./api";
+import { Link, place, useAsk, why } from "./parts";
 
 const KEPT = 1000;
 
 export function Logs() {
+  const query = new URLSearchParams(place.value.split("?")[1] ?? "");
+  const program = query.get("log") === "program" && may("operate");
+  return (
+    <section>
+      <header class="page">
+        <h1>Logs</h1>
+        {may("operate") && (
+          <nav class="tabs" aria-label="Logs">
+            <Link to="/logs" current={!program}>Access</Link>
+            <Link to="/logs?log=program" current={program}>Program</Link>
+          </nav>
+        )}
+      </header>
+      {program ? <ProgramLog /> : <AccessLog />}
+    </section>
+  );
+}
+
+/** Which lines have all these words, and none of those with a dash. */
+function fits(line: string, filter: string): boolean {
+  const low = line.toLowerCase();
+  const words = filter.toLowerCase().split(/\s+/).filter(Boolean);
+  return words.every((w) => (w.startsWith("-") && w.length > 1 ? !low.includes(w.slice(1)) : low.includes(w)));
+}
+
+/** What the program has said of itself, the latest last. */
+function ProgramLog() {
+  const [filter, setFilter] = useState("");
+  const { value, error } = useAsk<string[]>(() => get("/api/v1/program-log"), [], 2000);
+  const shown = (value ?? []).filter((line) => fits(line, filter));
+  return (
+    <>
+      <div class="tools"><label>Only lines with<input type="search" value={filter} onInput={(e) => setFilter(e.currentTarget.value)} placeholder="WARN -check" /></label></div>
+      {error && <p class="bad" role="alert">{error}</p>}
+      <pre class="log" tabIndex={0} role="log" aria-label="The program's log" aria-live="off">{shown.join("\n") || "…"}</pre>
+    </>
+  );
+}
+
+function AccessLog() {
   const [all, setAll] = useState<string[]>([]);
   const [filter, setFilter] = useState("");
   const [paused, setPaused] = useState(false);
@@ -28,11 +68,9 @@ export function Logs() {
       clearInterval(timer);
     };
   }, []);
-  const words = filter.toLowerCase().split(/\s+/).filter(Boolean);
-  const shown = all.filter((line) => words.every((w) => (w.startsWith("-") && w.length > 1 ? !line.toLowerCase().includes(w.slice(1)) : line.toLowerCase().includes(w))));
+  const shown = all.filter((line) => fits(line, filter));
   return (
-    <section>
-      <header class="page"><h1>Logs</h1></header>
+    <>
       <div class="tools">
         <label>Only lines with<input type="search" value={filter} onInput={(e) => setFilter(e.currentTarget.value)} placeholder="web 503 -healthz" /></label>
         <button type="button" class="plain" aria-pressed={paused} onClick={() => setPaused(!paused)}>{paused ? "Go on" : "Pause"}</button>
@@ -40,6 +78,6 @@ export function Logs() {
       </div>
       {error && <p class="bad" role="alert">{error}</p>}
       <pre class="log" tabIndex={0} role="log" aria-label="Access log" aria-live="off">{shown.length > 0 ? shown.join("\n") : "Requests and connections appear here as they end."}</pre>
-    </section>
+    </>
   );
 }

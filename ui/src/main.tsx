@@ -2,16 +2,17 @@
 import { render } from "preact";
 import { useEffect } from "preact/hooks";
 import "./style.css";
-import { get, me, post, type Myself } from "./api";
+import { get, me, post, type Myself, type Status } from "./api";
 import { ConfigurationPage } from "./configuration";
 import { Graphs } from "./graphs";
 import { connected, follow, head, leave } from "./live";
 import { Login } from "./login";
 import { Logs } from "./logs";
 import { Maintenance } from "./maintenance";
+import { NodePage } from "./node";
 import { Overview } from "./overview";
 import { Pair } from "./pair";
-import { Link, place, said, tried } from "./parts";
+import { ago, Link, place, said, tried } from "./parts";
 import { Reports } from "./reports";
 import { Wizard } from "./wizard";
 
@@ -22,6 +23,7 @@ const PAGES: [string, string, () => preact.JSX.Element][] = [
   ["/reports", "Reports", Reports],
   ["/logs", "Logs", Logs],
   ["/pair", "Pair", Pair],
+  ["/node", "Node", NodePage],
   ["/maintenance", "Maintenance", Maintenance],
 ];
 
@@ -49,12 +51,31 @@ function App() {
         </nav>
         <p class="node">
           {!connected.value && <span class="lamp red">not connected</span>}
-          {head.value && <span class={`lamp ${head.value.node.role === "active" ? "green" : "blue"}`}>{head.value.node.role}</span>}
+          {head.value && <NodeLine node={head.value.node} />}
         </p>
         <p class="who">{me.value.name} <small>{me.value.role}</small> <button type="button" class="plain" onClick={logOut}>Log out</button></p>
       </header>
       <main id="main" tabIndex={-1}><Page /></main>
       <div class={`said ${said.value?.bad ? "bad" : ""}`} role="status" aria-live="polite">{said.value && <p>{said.value.text}<button type="button" class="plain" aria-label="Close the message" onClick={() => (said.value = null)}>✕</button></p>}</div>
+    </>
+  );
+}
+
+/** Who this node is, and how it stands to the other one. */
+function NodeLine({ node }: { node: Status["node"] }) {
+  const { peer } = node;
+  const age = peer?.["heard-ms-ago"];
+  return (
+    <>
+      {node.name && <strong>{node.name}</strong>}{" "}
+      <span class={`lamp ${node.role === "active" ? "green" : "blue"}`}>{node.role}</span>
+      {peer && (
+        <small>
+          {" "}peer {peer.name ?? peer.address}{" "}
+          <span class={`lamp ${!peer.heard ? "red" : peer.role === "active" ? "green" : "blue"}`}>{peer.heard ? (peer.role ?? "heard") : "silent"}</span>
+          {" "}link {peer.link ? "up" : "down"}{age != null && `, beat ${age < 10000 ? `${age} ms` : ago(age)} ago`}
+        </small>
+      )}
     </>
   );
 }

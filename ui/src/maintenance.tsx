@@ -38,6 +38,7 @@ function System() {
   const [report, setReport] = useState<Schemas["Lockdown"] | null>(null);
   const [part, setPart] = useState<Schemas["Part"]>("program");
   const [alerts, setAlerts] = useState<Schemas["AlertsTested"] | null>(null);
+  const [backup, setBackup] = useState<Schemas["Backup"] | null>(null);
   const [reset, setReset] = useState<{ edits: Edit[]; base: number } | null>(null);
   const [ask, setAsk] = useState<{ title: string; text: string; act: () => void } | null>(null);
   const stamp = () => new Date().toISOString().slice(0, 16).replaceAll(":", "");
@@ -46,17 +47,16 @@ function System() {
     const file = (event.currentTarget as HTMLInputElement).files?.[0];
     if (!file) return;
     await tried(async () => {
-      const backup = JSON.parse(await file.text());
-      setAsk({
-        title: "Restore this backup?",
-        text: `It is of ${backup.node}, made ${time(backup["made-ms"])} by Evenkeel ${backup.version}. Configuration, certificates, people and live states become what they were; everybody logs in again.`,
-        act: () => tried(async () => {
-          const done = await post<Schemas["Restored"]>("/api/v1/restore", backup);
-          say(`Restored as revision ${done.revision}: ${done.notes.join("; ")}`);
-        }),
-      });
+      setBackup(JSON.parse(await file.text()));
     });
   };
+  const restoreAs = (part: string) => tried(async () => {
+    const query = part ? `?as=${part}` : "";
+    const sent = backup;
+    setBackup(null);
+    const done = await post<Schemas["Restored"]>(`/api/v1/restore${query}`, sent);
+    say(`Restored as revision ${done.revision}: ${done.notes.join("; ")}`);
+  });
   const lockdown = () => setAsk({
     title: "Lock down?",
     text: "Only this address may connect to the web UI; TLS 1.3 only; tokens without an end are revoked; all other sessions end; the pair gets a new key.",
@@ -88,6 +88,13 @@ function System() {
         </Dialog>
       )}
       {reset && <Review edits={reset.edits} base={reset.base} close={() => setReset(null)} done={() => setReset(null)} />}
+      {backup && (
+        <Dialog title="Restore this backup?" close={() => setBackup(null)}>
+          <p>It is of <strong>{backup.node}</strong>, made {time(backup["made-ms"])} by Evenkeel {backup.version}. Configuration, certificates, people and live states become what they were; everybody logs in again. All of it is checked before anything happens. A node of a pair keeps its role until it is done, and stays passive then until it is released.</p>
+          <p><strong>As this node</strong>: name, peer, doors of the administration and state folder stay this node's. <strong>As {backup.node}</strong>: it becomes that node, which must be off.</p>
+          <footer><button type="button" class="plain" onClick={() => setBackup(null)}>Not now</button><button type="button" onClick={() => restoreAs("this-node")}>As this node</button><button type="button" onClick={() => restoreAs("that-node")}>As {backup.node}</button></footer>
+        </Dialog>
+      )}
       {ask && (
         <Dialog title={ask.title} close={() => setAsk(null)}>
           <p>{ask.text}</p>

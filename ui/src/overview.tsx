@@ -2,7 +2,7 @@
 import { computed, signal, type Signal } from "@preact/signals";
 import { memo } from "preact/compat";
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
-import { get, may, post, type Edit, type Schemas, type Server, type Service } from "./api";
+import { get, may, post, remove, type Edit, type Schemas, type Server, type Service } from "./api";
 import { head, second, services, type LiveService } from "./live";
 import { ago, bits, go, Link, number, Review, say, tried } from "./parts";
 
@@ -69,6 +69,7 @@ export function Overview() {
       <header class="page">
         <h1>Virtual services</h1>
         <Counts />
+        {head.value && <p class="counts">{number(head.value.connections)} connections now</p>}
         {may("configure") && <Link to="/wizard">New service</Link>}
       </header>
       <div class="tools">
@@ -200,10 +201,14 @@ function ServerRow({ service, server }: { service: Service; server: Server }) {
     const weight = Number(field.value);
     if (Number.isInteger(weight) && weight !== server.weight) tried(() => post(path, { weight }));
   };
+  const close = () => tried(async () => {
+    const query = new URLSearchParams({ service: service.name, server: server.name });
+    say(`${(await remove<Schemas["Closed"]>(`/api/v1/connections?${query}`)).closed} connections of ${service.name}/${server.name} closed`);
+  });
   const state = server["admin-state"];
   return (
     <tr data-server={server.name}>
-      <td><strong>{server.name}</strong>{server.backup && <small> backup</small>}<br /><small>{server.address}</small></td>
+      <td><strong>{server.name}</strong>{server.backup && <small> backup</small>}<br /><small>{server.address}</small> {service.mode !== "pool" && <Link to={`/graphs?service=${encodeURIComponent(service.name)}&server=${encodeURIComponent(server.name)}`}>Graph</Link>}</td>
       <td><Lamp of={serverColour(server)} />{server["configured-admin-state"] != null && <small> in the file {server["configured-admin-state"]}</small>}{state === "draining" && <Drain service={service.name} server={server} />}</td>
       <td class="why">{server.check.detail || "—"}<br /><small>for {ago(Date.now() - server.check["since-ms"])}</small></td>
       <td class="n" data-label="Weight">
@@ -220,6 +225,7 @@ function ServerRow({ service, server }: { service: Service; server: Server }) {
           {state !== "online" && <button type="button" onClick={() => set("online")}>Online</button>}
           {state !== "draining" && <button type="button" class="plain" onClick={() => set("draining")}>Drain</button>}
           {state !== "halted" && <button type="button" class="plain" onClick={() => set("halted")}>Halt</button>}
+          {(service.mode === "http" || service.mode === "tcp") && server["current-connections"] > 0 && <button type="button" class="plain" onClick={close} aria-label={`Close connections of ${server.name}`}>Close connections</button>}
         </td>
       )}
     </tr>

@@ -1,7 +1,8 @@
 // Both nodes as this one sees them; switching over and back.
 import { useState } from "preact/hooks";
 import { get, may, post, remove, type Schemas } from "./api";
-import { ago, Dialog, say, tried, useAsk } from "./parts";
+import { head } from "./live";
+import { ago, Dialog, say, tried, useAsk, why } from "./parts";
 
 type PairState = Schemas["Pair"];
 
@@ -33,15 +34,7 @@ export function Pair() {
     if (!ok) setRehearsal("");
     again();
   };
-  if (error) {
-    return (
-      <section>
-        <h1>Pair</h1>
-        <p class="empty">{error}.</p>
-        <p>Two machines that share floating IPs keep services up when one of them dies. <code>[pair]</code> in the configuration of both, then <code>evenkeel pair invite</code> on one and <code>evenkeel pair join CODE</code> on the other.</p>
-      </section>
-    );
-  }
+  if (error) return <Alone found={again} invited={setCode} />;
   if (!value) return <section><h1>Pair</h1><p role="status">Looking…</p></section>;
   const peer = value.peer;
   return (
@@ -59,7 +52,7 @@ export function Pair() {
         </article>
         {peer && (
           <article class={peer.heard ? (peer.role === "active" ? "green" : "blue") : "red"}>
-            <h2>{peer.address} <small>the other node</small></h2>
+            <h2>{peer.name ?? peer.address} <small>the other node{peer.name && `, ${peer.address}`}</small></h2>
             <p class="role">{peer.heard ? peer.role : "not heard"}</p>
             <p>{peer["heard-ms-ago"] != null ? `heard ${ago(peer["heard-ms-ago"])} ago` : "never heard"}</p>
             {peer.priority != null && <p>priority {peer.priority}, revision {peer.revision}</p>}
@@ -90,7 +83,116 @@ export function Pair() {
         </p>
       )}
       {rehearsal && <p role="status">{rehearsal}</p>}
-      {code && <Dialog title="Code for the node that joins" close={() => setCode(null)}><p>On the other node, within {code["valid-seconds"]} seconds:</p><pre>evenkeel pair join {code.code}</pre></Dialog>}
+      {!value.paired && may("configure") && <Join found={again} />}
+      {code && <Code code={code} close={() => setCode(null)} />}
     </section>
+  );
+}
+
+function Code({ code, close }: { code: Schemas["Invitation"]; close: () => void }) {
+  return (
+    <Dialog title="Code for the node that joins" close={close}>
+      <p>In the web UI of the other node: Pair, "This machine joins another one". Or on its command line, within {Math.round(code["valid-seconds"] / 60)} minutes:</p>
+      <pre>evenkeel pair join {code.code}</pre>
+      <p>What the other node needs in either case is the code:</p>
+      <pre class="code">{code.code}</pre>
+    </Dialog>
+  );
+}
+
+/** A node without a pair: it gets a second one, or becomes the second one. */
+function Alone({ found, invited }: { found: () => void; invited: (code: Schemas["Invitation"]) => void }) {
+  const [problem, setProblem] = useState("");
+  const [busy, setBusy] = useState(false);
+  const add = async (event: Event) => {
+    event.preventDefault();
+    const data = new FormData(event.currentTarget as HTMLFormElement);
+    const text = (name: string) => String(data.get(name) ?? "").trim();
+    setBusy(true);
+    setProblem("");
+    try {
+      invited(await post<Schemas["Invitation"]>("/api/v1/pair/invite", { name: text("name"), peer: text("peer"), interface: text("interface") || null }));
+      found();
+    } catch (error) {
+      setProblem(why(error));
+    } finally {
+      setBusy(false);
+    }
+  };
+  return (
+    <section>
+      <h1>Pair</h1>
+      <p>This node is alone. Two machines that share their addresses keep services up when one of them dies.</p>
+      {may("configure") && (
+        <div class="cards">
+          <article>
+            <h2>Add a second node</h2>
+            <p>Install Evenkeel on it and make its first person. It takes this node's configuration.</p>
+            <form onSubmit={add}>
+              <label>Name of this node<input name="name" required defaultValue={nameOf()} pattern="[A-Za-z0-9][A-Za-z0-9._:\-]{0,63}" /></label>
+              <label>Address of the other node<input name="peer" required placeholder="192.0.2.2" /></label>
+              <Where />
+              <button type="submit" disabled={busy}>Add a second node</button>
+            </form>
+            {problem && <p class="bad" role="alert">{problem}</p>}
+          </article>
+          <Join found={found} />
+        </div>
+      )}
+    </section>
+  );
+}
+
+/** A second path for the beats: the interface of the services. */
+function Where() {
+  const { value } = useAsk<Schemas["Machine"]>(() => get("/api/v1/node"), []);
+  const usable = (value?.interfaces ?? []).filter((i) => i.name !== "lo" && i.addresses.length > 0);
+  return (
+    <label>Interface of the services, for beats
+      <select name="interface">
+        {usable.map((i) => <option key={i.name} value={i.name}>{i.name} ({i.addresses[0].address})</option>)}
+        <option value="">none: beats on the link alone</option>
+      </select>
+    </label>
+  );
+}
+
+const nameOf = (): string => (head.value?.node.name ?? "").split(".")[0] || "lb1";
+
+/** The code holds the other node's address: nothing else has to be known here. */
+function Join({ found }: { found: () => void }) {
+  const [problem, setProblem] = useState("");
+  const [busy, setBusy] = useState("");
+  const join = async (event: Event) => {
+    event.preventDefault();
+    const data = new FormData(event.currentTarget as HTMLFormElement);
+    const code = String(data.get("code") ?? "").trim().split(/\s+/).pop() ?? "";
+    const text = (name: string) => String(data.get(name) ?? "").trim() || null;
+    setProblem("");
+    try {
+      setBusy("joining…");
+      await post("/api/v1/pair/join", { code, name: text("name"), peer: text("address"), interface: text("interface") });
+      say("joined: this node has the pair's key and configuration");
+    } catch (error) {
+      setProblem(why(error));
+    } finally {
+      setBusy("");
+      found();
+    }
+  };
+  return (
+    <article>
+      <h2>This machine joins another one</h2>
+      <p>It becomes the passive node. Its services give way to those of the other node.</p>
+      <form onSubmit={join}>
+        <label>Name of this machine<input name="name" required defaultValue={nameOf()} pattern="[A-Za-z0-9][A-Za-z0-9._:\-]{0,63}" /></label>
+        <label>Code from the other node<input name="code" required autocomplete="off" placeholder="192.0.2.1:9694/5f1c…" /></label>
+        <label>Address of the other node<input name="address" placeholder="as the code says" /></label>
+        <Where />
+        <button type="submit" disabled={!!busy}>Join</button>
+      </form>
+      {busy && <p role="status">{busy}</p>}
+      {problem && <p class="bad" role="alert">{problem}</p>}
+    </article>
   );
 }

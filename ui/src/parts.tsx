@@ -123,6 +123,7 @@ export function Plan({ plan }: { plan: Proposal["plan"] }) {
   return (
     <>
     {plan.peer && <p class="notice">{plan.peer}</p>}
+    {plan.notes?.map((note) => <p key={note} class="notice">{note}</p>)}
     <table class="plan">
       <thead><tr><th>Step</th><th>What</th><th>Connections</th></tr></thead>
       <tbody>

@@ -64,7 +64,14 @@ function Connections({ service }: { service: string }) {
   const [filter, setFilter] = useState({ service, server: "", state: "", client: "" });
   const query = new URLSearchParams({ limit: "1000" });
   Object.entries(filter).forEach(([key, value]) => value && query.set(key, value));
-  const { value, error } = useAsk<Schemas["Connection"][]>(() => get(`/api/v1/connections?${query}`), [query.toString()], 3000);
+  const { value, error, again } = useAsk<Schemas["Connection"][]>(() => get(`/api/v1/connections?${query}`), [query.toString()], 3000);
+  const clients = new Set(value?.map((c) => c.client.replace(/:\d+$/, ""))).size;
+  const close = (which: Record<string, string>) => tried(async () => {
+    const query = new URLSearchParams(Object.entries(which).filter(([, value]) => value));
+    say(`${(await remove<Schemas["Closed"]>(`/api/v1/connections?${query}`)).closed} connections closed`);
+    again();
+  });
+  const narrowed = filter.client || (filter.service && !filter.state);
   const rows = () => [["protocol", "client", "vip", "service", "server", "state", "age ms", "requests", "bytes in", "bytes out"], ...(value ?? []).map((c) => [c.protocol ?? "", c.client, c.vip, c.service, c["real-server"] ?? "", c.state, c["age-ms"], c.requests, c["bytes-in"], c["bytes-out"]])];
   const field = (key: keyof typeof filter, label: string, hint: string) => (
     <label>{label}<input value={filter[key]} placeholder={hint} onChange={(e) => setFilter({ ...filter, [key]: e.currentTarget.value.trim() })} /></label>
@@ -74,13 +81,14 @@ function Connections({ service }: { service: string }) {
       <div class="tools">
         {field("service", "Service", "any")}{field("server", "Real server", "any")}{field("state", "State", "any")}{field("client", "Client", "address")}
         <button type="button" class="plain" onClick={() => csv("connections", rows())}>CSV</button>
+        {may("operate") && narrowed && <button type="button" class="plain" onClick={() => close({ service: filter.service, server: filter.server, client: filter.client })}>Close these</button>}
       </div>
       {error && <p class="bad" role="alert">{error}</p>}
-      <p>{value ? `${value.length === 1000 ? "the first 1000" : value.length} connections` : "…"}</p>
+      <p>{value ? `${value.length === 1000 ? "the first 1000" : value.length} connections of ${clients} ${clients === 1 ? "client" : "clients"}` : "…"}</p>
       <div class="scroll" tabIndex={0} role="region" aria-label="Connections">
         <table class="dense">
-          <thead><tr><th>Client</th><th>VIP</th><th>Service</th><th>Real server</th><th>State</th><th class="n">Age</th><th class="n">Requests</th><th class="n">In</th><th class="n">Out</th></tr></thead>
-          <tbody>{value?.map((c, i) => <tr key={i}><td>{c.client}</td><td>{c.vip} {c.protocol === "udp" && "udp"}</td><td>{c.service}</td><td>{c["real-server"] ?? "—"}</td><td>{c.state}</td><td class="n">{ago(c["age-ms"])}</td><td class="n">{c.requests}</td><td class="n">{bytes(c["bytes-in"])}</td><td class="n">{bytes(c["bytes-out"])}</td></tr>)}</tbody>
+          <thead><tr><th>Client</th><th>VIP</th><th>Service</th><th>Real server</th><th>State</th><th class="n">Age</th><th class="n">Requests</th><th class="n">In</th><th class="n">Out</th>{may("operate") && <th>Do</th>}</tr></thead>
+          <tbody>{value?.map((c, i) => <tr key={i}><td>{c.client}</td><td>{c.vip} {c.protocol === "udp" && "udp"}</td><td>{c.service}</td><td>{c["real-server"] ?? "—"}</td><td>{c.state}</td><td class="n">{ago(c["age-ms"])}</td><td class="n">{c.requests}</td><td class="n">{bytes(c["bytes-in"])}</td><td class="n">{bytes(c["bytes-out"])}</td>{may("operate") && <td><button type="button" class="plain" onClick={() => close({ service: c.service, client: c.client.replace(/:\d+$/, "").replace(/^\[|\]$/g, "") })} aria-label={`Close the connections of ${c.client}`}>Close</button></td>}</tr>)}</tbody>
         </table>
       </div>
     </>

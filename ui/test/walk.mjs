@@ -136,6 +136,37 @@ assert.equal(await request("/page"), 200, "the service works");
 assert(Date.now() - began < 120_000, "from nothing to a working service in two minutes");
 step("the wizard made a service that works");
 
+// Every template makes what the configuration takes, in every mode that it offers
+await page.getByRole("link", { name: "New service" }).click();
+let offered = 0;
+for (const kind of await page.locator("input[name=kind]").evaluateAll((all) => all.map((input) => input.value))) {
+  await page.locator(`input[name=kind][value="${kind}"]`).check();
+  const modes = await page.locator("select[name=mode] option").evaluateAll((all) => all.map((option) => option.value));
+  for (const mode of modes.length > 0 ? modes : [""]) {
+    if (mode) await page.locator("select[name=mode]").selectOption(mode);
+    await page.getByLabel("Name", { exact: true }).first().fill(`try-${kind}`);
+    await page.getByLabel("Address (VIP)").fill("127.0.0.9");
+    for (const asked of ["certificate", "user", "password", "secret"]) {
+      const field = page.locator(`input[name="${asked}"]`);
+      if (await field.count()) await field.fill("/etc/evenkeel/certs/www.pem");
+    }
+    await page.getByLabel("Address of real server 1").fill("10.0.0.21");
+    await page.getByLabel("Address of real server 2").fill("10.0.0.22");
+    await page.getByRole("button", { name: "Review the change" }).click();
+    const review = page.getByRole("dialog", { name: "Review the change" });
+    await review.getByRole("heading", { name: "What changes" }).waitFor();
+    assert.deepEqual(await review.getByRole("list", { name: "Problems" }).allTextContents(), [], `${kind} ${mode}`);
+    const text = (await review.locator("pre.diff").textContent()) ?? "";
+    if (kind === "web-tls") assert.match(text, /10\.0\.0\.21:80/, "the servers' port stays 80");
+    if (["dr", "tun"].includes(mode) && kind === "web") assert.match(text, /through-vip = true/);
+    if (mode === "nat") await review.getByText(/default gateway/).waitFor();
+    await review.getByRole("button", { name: "Not now" }).click();
+    offered++;
+  }
+}
+await go(page, "Overview");
+step(`${offered} kinds of services that the wizard makes are right`);
+
 // Keyboard
 const row = page.locator('[data-service="shop"] button.row');
 await row.focus();
@@ -280,7 +311,7 @@ step(`a stopped server is a visible drop; ${got.ok} requests, none lost`);
 // The other pages
 await go(page, "Overview");
 await page.locator('[data-service="shop"]').getByText("degraded").waitFor();
-for (const [name, reports] of [["Reports", ["Status", "Connections", "Persistence", "Explain", "Certificates", "Doctor", "Events"]], ["Logs", []], ["Pair", []], ["Maintenance", ["System", "Audit", "Your account"]]]) {
+for (const [name, reports] of [["Reports", ["Status", "Connections", "Persistence", "Explain", "Certificates", "Doctor", "Events"]], ["Logs", ["Access", "Program"]], ["Pair", []], ["Node", []], ["Maintenance", ["System", "Audit", "Your account"]]]) {
   await go(page, name);
   await accessible(page, name);
   for (const report of reports) {

@@ -141,9 +141,12 @@ pub enum Request {
     },
     RotateKey(Reply<api::Pair>),
     Push(Reply<api::Pair>),
-    Invite(Reply<api::Invitation>),
+    Invite {
+        part: api::PairPart,
+        reply: Reply<api::Invitation>,
+    },
     Join {
-        code: String,
+        join: api::Join,
         reply: Reply<api::Pair>,
     },
     Metrics(oneshot::Sender<String>),

@@ -155,6 +155,7 @@ pub fn entries() -> Vec<Entry> {
         post("/api/v1/pair/push", Configure, "Give the other node this configuration", push)
             .gives::<api::Pair>(),
         post("/api/v1/pair/invite", Configure, "A one-time code for a node that joins", invite)
+            .takes::<api::PairPart>()
             .gives::<api::Invitation>(),
         post("/api/v1/pair/join", Configure, "Join with a code", join)
             .takes::<api::Join>()
@@ -518,11 +519,18 @@ async fn push(State(App { handle, .. }): State<App>, _: Bytes) -> Answer<api::Pa
 }
 
 async fn join(State(App { handle, .. }): State<App>, Json(join): Json<api::Join>) -> Answer<api::Pair> {
-    ask(&handle, |reply| Request::Join { code: join.code, reply }).await?.map(Json)
+    ask(&handle, |reply| Request::Join { join, reply }).await?.map(Json)
 }
 
-async fn invite(State(App { handle, .. }): State<App>, _: Bytes) -> Answer<api::Invitation> {
-    ask(&handle, Request::Invite).await?.map(Json)
+/// Who has a pair says nothing more.
+async fn invite(State(App { handle, .. }): State<App>, body: Bytes) -> Answer<api::Invitation> {
+    let part = match body.is_empty() {
+        true => None,
+        false => serde_json::from_slice::<Option<api::PairPart>>(&body)
+            .map_err(|e| Refused::new(Kind::Invalid, e.to_string()))?,
+    };
+    let part = part.unwrap_or_default();
+    ask(&handle, |reply| Request::Invite { part, reply }).await?.map(Json)
 }
 
 pub async fn metrics(State(App { handle, .. }): State<App>) -> Result<Response, Refused> {

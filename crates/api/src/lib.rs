@@ -273,6 +273,24 @@ pub struct Rehearsal {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Join {
     pub code: String,
+    /// What `[pair]` says of this node, where the configuration has none yet.
+    #[serde(default, flatten)]
+    pub part: PairPart,
+}
+
+/// This node's part in a pair that is being made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct PairPart {
+    /// Its name; the machine's own without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The other node's address and port on the link; who joins knows it from the code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// The interface of the services, as a second path for beats.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
 }
 
 /// What a node that joins needs.

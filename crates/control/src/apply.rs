@@ -233,6 +233,8 @@ impl Control {
         let (Some(news), None, Some(settings)) = (&self.pair_news, &self.pair, &new.pair) else {
             return Ok(None);
         };
+        let goes_on = || Resume { active: true, life: pair::random(), number: 0 };
+        let resume = resume.or_else(|| self.begins_pair.then(goes_on));
         let pair = Pair::start(settings.clone(), new, resume, news.roles.clone())?;
         if settings.peer.is_none() {
             return Ok(Some(PreparedPair { pair, link: None }));

@@ -68,6 +68,8 @@ pub struct Control {
     /// This node's part in a pair, once it may be played.
     pub(super) pair: Option<Pair>,
     pub(super) pair_news: Option<PairNews>,
+    /// A pair is being made of this node, which serves alone and goes on.
+    pub(super) begins_pair: bool,
     pub(super) sync: Sync,
     pub(super) history: History,
     /// What runs, as it was written.
@@ -109,6 +111,7 @@ impl Control {
             addresses: Addresses::default(),
             pair: None,
             pair_news: None,
+            begins_pair: false,
             sync: Sync::default(),
             history: History::new(&snapshot.state_directory),
             text: text.clone(),

@@ -436,8 +436,8 @@ impl Control {
                 let done = self.pair_or_refused().and_then(|pair| pair.hold(held));
                 reply(to, done.and_then(|()| self.pair_status()));
             }
-            Request::Invite(to) => reply(to, self.invite()),
-            Request::Join { code, reply: to } => self.join(&code, to),
+            Request::Invite { part, reply: to } => reply(to, self.invite(&part)),
+            Request::Join { join, reply: to } => self.join(&join, to),
             Request::Configuration(to) => reply(to, Ok(self.configuration())),
             Request::Propose { edits, reply: to } => reply(to, self.propose(edits)),
             Request::Schema(to) => reply(to, evenkeel_config::json_schema()),

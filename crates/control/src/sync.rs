@@ -18,6 +18,20 @@ use super::commits::{Commits, from_peer};
 use super::control::Control;
 use super::pair::{FromPeer, Keys, Pair, PeerLink, Say, Tables, tables_of};
 
+/// Priorities of the nodes of a pair that is made by a code.
+const FIRST: u8 = 150;
+const SECOND: u8 = 100;
+/// Of the link between two nodes.
+const PORT: u16 = 9694;
+
+/// The address of the other node, with the port that it has unless another is written.
+fn with_port(peer: &str) -> String {
+    match peer.parse::<std::net::IpAddr>() {
+        Ok(address) => SocketAddr::new(address, PORT).to_string(),
+        Err(_) => peer.to_owned(),
+    }
+}
+
 /// Connections of the peer that are remembered.
 const MOST_CONNECTIONS: usize = 1_000_000;
 
@@ -356,7 +370,44 @@ impl Control {
 
     // Making a pair
 
-    pub fn invite(&mut self) -> Result<api::Invitation, Refused> {
+    /// Writes `[pair]` into a configuration that has none, as a revision of its own.
+    fn write_pair(&mut self, part: &api::PairPart, peer: &str, priority: u8) -> Result<(), Refused> {
+        let host = self.node_name();
+        let own = host.split('.').next().unwrap_or(&host);
+        let mut pair = serde_json::json!({
+            "name": part.name.as_deref().unwrap_or(own),
+            "peer": peer,
+            "priority": priority,
+        });
+        if let Some(interface) = part.interface.as_ref().filter(|i| !i.is_empty()) {
+            pair["vrrp"] = serde_json::json!([{ "interface": interface, "router-id": 51 }]);
+        }
+        let set = evenkeel_config::Change::Set { at: vec!["pair".into()], value: pair };
+        let text = evenkeel_config::edit(&self.running_text(), &[set]);
+        let text = text.map_err(|why| Refused::new(Kind::Invalid, why))?;
+        let about = api::CommitOptions {
+            author: Some("the pair that is made".into()),
+            message: Some(format!("a pair with {peer}")),
+            ..Default::default()
+        };
+        self.commit_as(text, 0, &about).map(drop)
+    }
+
+    /// The first node of a pair goes on being active: it has the key before it has a peer.
+    fn begin_pair(&mut self, part: &api::PairPart, peer: &str) -> Result<(), Refused> {
+        let folder = self.snapshot().state_directory.join("pair");
+        let made = Keys::load(&folder).and_then(|mut keys| keys.ensure());
+        made.map_err(|why| Refused::new(Kind::Failed, why))?;
+        self.begins_pair = true;
+        let written = self.write_pair(part, peer, FIRST);
+        self.begins_pair = false;
+        written
+    }
+
+    pub fn invite(&mut self, part: &api::PairPart) -> Result<api::Invitation, Refused> {
+        if let (None, Some(peer)) = (self.pair(), &part.peer) {
+            self.begin_pair(part, &with_port(peer))?;
+        }
         let refuse = |why: String| Refused::new(Kind::Failed, why);
         let shared = super::overrides::shared_of(&self.running_text());
         let stand = self.stand();
@@ -373,16 +424,21 @@ impl Control {
         Ok(api::Invitation { code: code.to_string(), valid_seconds: super::pair::INVITED.as_secs() })
     }
 
-    pub fn join(&mut self, code: &str, reply: Reply<api::Pair>) {
-        let start = || -> Result<(Code, String), Refused> {
-            let code = Code::parse(code).map_err(|why| Refused::new(Kind::Invalid, why))?;
+    pub fn join(&mut self, join: &api::Join, reply: Reply<api::Pair>) {
+        let mut start = || -> Result<(Code, String), Refused> {
+            let code = Code::parse(&join.code).map_err(|why| Refused::new(Kind::Invalid, why))?;
+            if self.pair().is_none() {
+                let peer = join.part.peer.as_deref().map_or_else(|| code.address.to_string(), with_port);
+                self.write_pair(&join.part, &peer, SECOND)?;
+            }
             let pair = self.pair().ok_or_else(|| {
                 let why = "this node's configuration has no [pair]: write one with `name` and the other node's address as `peer`, and commit it";
                 Refused::new(Kind::NotFound, why)
             })?;
             Ok((code, pair.settings().name.as_str().to_owned()))
         };
-        match (start(), &self.sync().link) {
+        let started = start();
+        match (started, &self.sync().link) {
             (Ok((code, name)), Some(link)) => link.join(code, name, reply),
             (Err(refused), _) => drop(reply.send(Err(refused))),
             (Ok(_), None) => {

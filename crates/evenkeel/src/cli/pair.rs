@@ -15,11 +15,21 @@ use super::{Common, Exit, Failure, Outcome};
 #[derive(Subcommand, Debug)]
 pub enum PairVerb {
     /// Make a one-time code by which the other node joins this one
-    #[command(after_help = "Example: evenkeel pair invite")]
-    Invite,
+    #[command(after_help = "Example: evenkeel pair invite --peer 192.0.2.2 --interface eth0")]
+    Invite {
+        #[command(flatten)]
+        part: Part,
+        /// The other node's address, where the configuration has no [pair] yet
+        #[arg(long, value_name = "ADDRESS[:PORT]")]
+        peer: Option<String>,
+    },
     /// Join the node that made a code: its key and its configuration become this node's too
     #[command(after_help = "Example, on the second node: evenkeel pair join CODE")]
-    Join { code: String },
+    Join {
+        code: String,
+        #[command(flatten)]
+        part: Part,
+    },
     /// Show both nodes' roles, and why; the paths between them; what the peer has
     Status,
     /// Make the other node active (or this one, if it is passive)
@@ -37,6 +47,17 @@ pub enum PairVerb {
     Hold,
     /// Let a node that was held be active again
     Release,
+}
+
+/// This node's part, where the configuration has no [pair] yet.
+#[derive(clap::Args, Debug)]
+pub struct Part {
+    /// This node's name [default: the machine's]
+    #[arg(long)]
+    name: Option<String>,
+    /// The interface of the services, as a second path for beats
+    #[arg(long)]
+    interface: Option<String>,
 }
 
 pub fn run(common: &Common, verb: PairVerb) -> Outcome {
@@ -78,16 +99,18 @@ pub fn run(common: &Common, verb: PairVerb) -> Outcome {
             let pair: api::Pair = client.delete("/api/v1/pair/hold")?;
             if common.json { print_json(&pair) } else { say("this node may be active again") }
         }
-        PairVerb::Invite => {
-            let invitation: api::Invitation = client.post("/api/v1/pair/invite", &())?;
+        PairVerb::Invite { part, peer } => {
+            let part = api::PairPart { name: part.name, peer, interface: part.interface };
+            let invitation: api::Invitation = client.post("/api/v1/pair/invite", &part)?;
             if common.json {
                 return print_json(&invitation);
             }
             say(&format!("On the other node, within {} minutes:\n", invitation.valid_seconds / 60))?;
             say(&format!("  evenkeel pair join {}", invitation.code))
         }
-        PairVerb::Join { code } => {
-            let joined: api::Pair = client.post("/api/v1/pair/join", &api::Join { code })?;
+        PairVerb::Join { code, part } => {
+            let part = api::PairPart { name: part.name, peer: None, interface: part.interface };
+            let joined: api::Pair = client.post("/api/v1/pair/join", &api::Join { code, part })?;
             let joined = settled(&client, joined)?;
             if common.json {
                 return print_json(&joined);

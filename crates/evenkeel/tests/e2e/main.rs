@@ -7,6 +7,7 @@ mod changes;
 mod chaos;
 mod command_line;
 mod explained;
+mod first_hour;
 mod haproxy;
 mod health;
 mod http;
