@@ -73,9 +73,22 @@ step("the page of the node shows it");
 await go(one, "Pair");
 await one.getByLabel("Name of this node").fill("lb1");
 await one.getByLabel("Address of the other node").first().fill(given.peer);
+// Nobody who comes meanwhile notices that the node becomes half of a pair.
+const missed = [];
+let watching = true;
+const watch = (async () => {
+  while (watching) {
+    if (!(await served())) missed.push(Date.now() - began);
+    await new Promise((r) => setTimeout(r, 30));
+  }
+})();
 await one.getByRole("button", { name: "Add a second node" }).click();
 const code = (await one.locator("pre.code").textContent()).trim();
 await one.getByRole("dialog").getByRole("button", { name: "Close" }).click();
+await header(one).getByText("silent").waitFor();
+watching = false;
+await watch;
+assert.deepEqual(missed, [], "served all along");
 const two = await enter(given.second, given.codes[1], "bea");
 await go(two, "Pair");
 await two.getByLabel("Name of this machine").fill("lb2");
