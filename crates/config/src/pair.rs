@@ -76,6 +76,7 @@ pub fn pair(
         }),
         takes_over_alone: table.text("on-silence") != Some("wait"),
         join: table.duration("join-wait", Duration::from_secs(1)),
+        keep: table.duration("switch-over-drain", Duration::from_secs(60)),
         serial,
         witness: table.listen("witness"),
         ping: table.list("ping").filter_map(|v| v.get_ref().as_str()?.parse::<IpAddr>().ok()).collect(),

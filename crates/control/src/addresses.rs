@@ -473,6 +473,7 @@ mod tests {
             prefix: *prefix,
             ours: false,
             marked: true,
+            kept: false,
         });
         let interface = |index: u32| Interface {
             index,

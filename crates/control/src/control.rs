@@ -71,6 +71,7 @@ pub struct Control {
     /// A pair is being made of this node, which serves alone and goes on.
     pub(super) begins_pair: bool,
     pub(super) sync: Sync,
+    pub(super) keeping: super::keep::Keeping,
     pub(super) history: History,
     /// What runs, as it was written.
     pub(super) text: String,
@@ -113,6 +114,7 @@ impl Control {
             pair_news: None,
             begins_pair: false,
             sync: Sync::default(),
+            keeping: super::keep::Keeping::default(),
             history: History::new(&snapshot.state_directory),
             text: text.clone(),
             administration: None,
@@ -465,6 +467,7 @@ impl Control {
         let news = self.addresses.tick(&self.snapshot);
         self.tell_of_addresses(news);
         self.tick_sync();
+        self.tick_keeping(now);
         self.tick_storage(now);
         if let Some(pair) = &mut self.pair {
             let none = self.servers.is_empty();

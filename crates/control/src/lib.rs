@@ -12,6 +12,7 @@ mod handover;
 mod happenings;
 mod history;
 mod imagined;
+mod keep;
 mod lag;
 mod layer4;
 mod lockdown;
@@ -428,7 +429,7 @@ impl Control {
             Request::SwitchOver(to) => match self.pair_or_refused() {
                 Ok(pair) => {
                     let switch = pair.switch();
-                    tokio::task::spawn_blocking(move || reply(to, switch.over()));
+                    self.switch_over(switch, to);
                 }
                 Err(refused) => reply(to, Err(refused)),
             },

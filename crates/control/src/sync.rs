@@ -206,6 +206,9 @@ impl Control {
             }
             Say::LockDown { who } => self.lock_down_for_peer(&who),
             Say::LockedDown { report } => self.peer_is_locked_down(report),
+            Say::Keep { vips, for_ms } => self.keep_for_peer(&vips, for_ms),
+            Say::Kept { refused } => self.kept(refused),
+            Say::KeepNoMore => self.keep_no_more(),
             Say::Knows { knows } => self.peer_knows(knows),
             Say::Unknown => {}
         }
@@ -284,10 +287,17 @@ impl Control {
         self.sync().told.lock().unwrap_or_else(PoisonError::into_inner).clear();
         match active {
             true => {
-                self.wake_clients();
+                // Connections that were being finished are ordinary ones again.
+                self.leave_nothing();
+                // Theirs go on.
+                if self.keeping.forwards() {
+                    self.sync_mut().theirs.clear();
+                } else {
+                    self.wake_clients();
+                }
                 self.say(&Say::Connections { begun: Vec::new(), ended: Vec::new(), anew: true });
             }
-            false => self.engine().cut_clients(),
+            false => self.finish_or_cut(),
         }
         // What it knows is the truth now; after a hand-over both know the same.
         if active && !handed_over && self.link_up().is_some() {

@@ -98,6 +98,7 @@ impl Control {
         reply: Reply<api::Restored>,
     ) {
         let checked = self.check_backup(&backup).and_then(|live| {
+            self.may_restore()?;
             backup.configuration = self.part_of(&backup, options.part)?;
             self.can_run(&backup)?;
             Ok(live)
@@ -202,6 +203,18 @@ impl Control {
         }
         let failed = |why: String| refuse(Kind::Failed, format!("{why}; nothing was changed"));
         self.try_out(&new, &backup.configuration).map_err(failed)
+    }
+
+    /// In a pair a backup is both nodes': it does not come from the one that only follows.
+    fn may_restore(&self) -> Result<(), Refused> {
+        if self.pair().is_none() {
+            return Ok(());
+        }
+        if !self.is_active_node() && self.link_up().is_some() {
+            let why = "this node is passive, and a backup that is restored here would replace what the active node runs: restore it on the active node";
+            return Err(refuse(Kind::Failed, why));
+        }
+        Ok(())
     }
 
     /// Everything that can be wrong with a backup.

@@ -601,10 +601,10 @@ fn header(words: &[String]) -> Option<Table> {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Kind, Severity, Source, import};
+    use crate::{Severity, Source, SourceKind, import};
 
     fn made(text: &str) -> crate::Imported {
-        let source = Source { kind: Kind::Apache, file: "a.conf".into(), text: text.into() };
+        let source = Source { kind: SourceKind::Apache, file: "a.conf".into(), text: text.into() };
         let made = import(&[source], &Default::default());
         evenkeel_config::read(&made.text).unwrap_or_else(|e| panic!("{e:?}\n{}", made.text));
         made

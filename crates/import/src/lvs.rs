@@ -232,12 +232,12 @@ fn service(one: &Block, mode: &str, draft: &mut Draft) {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Kind, Source, import};
+    use crate::{Source, SourceKind, import};
 
     #[test]
     fn what_piranha_says_is_carried_or_told() {
         let text = "network = nat\ndeadtime = 18\nzap = 1\nvirtual a {\n address = 192.0.2.10\n port = 25\n expect = \"220 .*\"\n use_regex = 1\n load_monitor = uptime\n reentry = 15\n server b {\n  address = 192.0.2.11\n  odd = 1\n }\n}\n";
-        let source = Source { kind: Kind::Lvs, file: "lvs.cf".into(), text: text.into() };
+        let source = Source { kind: SourceKind::Lvs, file: "lvs.cf".into(), text: text.into() };
         let made = import(&[source], &Default::default());
         assert!(made.text.contains("expect-regex = \"220 .*\""), "{}", made.text);
         let told: Vec<(usize, &str)> = made.left.iter().map(|l| (l.line, l.keyword.as_str())).collect();

@@ -349,12 +349,12 @@ fn backends(node: &Node, transparent: bool, draft: &mut Draft) -> Pool {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Kind, Source, import};
+    use crate::{Source, SourceKind, import};
 
     #[test]
     fn what_clients_send_goes_before_anything_is_added() {
         let text = "ListenHTTP\n Address 192.0.2.1\n Port 80\n AddHeader \"X-Real: yes\"\n HeadRemove \"X-Real\"\n HeadRemove \"X-Forwarded-.*\"\n HeadRemove \"X-(A|B)\"\n Service\n  BackEnd\n   Address 192.0.2.2\n   Port 80\n  End\n End\nEnd\n";
-        let source = Source { kind: Kind::Pound, file: "pound.cfg".into(), text: text.into() };
+        let source = Source { kind: SourceKind::Pound, file: "pound.cfg".into(), text: text.into() };
         let made = import(&[source], &Default::default());
         let at = |part: &str| made.text.find(part).unwrap_or_else(|| panic!("{part}: {}", made.text));
         assert!(at("remove-header = [\"X-Real\"]") < at("add-header = { \"X-Real\" = \"yes\" }"));

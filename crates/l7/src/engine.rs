@@ -390,6 +390,14 @@ impl Engine {
         answers
     }
 
+    /// Finishes what there is, as before the end of a process, but goes on listening: every answer is its
+    /// connection's last, and idle ones end after so long. `None`: as usual again.
+    pub fn ease(&self, idle: Option<Duration>) {
+        for mailbox in &self.shared.mailboxes {
+            mailbox.send(Message::Ease { idle_ms: idle.map(|idle| idle.as_millis() as u64) });
+        }
+    }
+
     /// Every client connection.
     pub fn connections(&self) -> Receiver<Vec<ConnectionInfo>> {
         let (reply, answers) = channel();

@@ -23,6 +23,8 @@ pub struct PairSettings {
     pub takes_over_alone: bool,
     /// How long a node that starts listens before it acts.
     pub join: Duration,
+    /// How long connections of layer 7 are finished after a planned change of roles; zero ends them with it.
+    pub keep: Duration,
     pub serial: Option<PathBuf>,
     pub witness: Option<SocketAddr>,
     pub ping: Vec<IpAddr>,

@@ -31,6 +31,8 @@ const LINKS: u32 = 1;
 const ROUTES: &[u32] = &[1, 5, 7, 9, 11];
 /// Marks addresses that this program added (IFA_PROTO; kernels before 5.18 pass it over).
 const OURS: u8 = 0xe7;
+/// Marks such as stay for connections that are being finished, and that nobody else is to hear of.
+const KEPT: u8 = 0xe8;
 /// Answers of one question at most.
 const ANSWERS: usize = 1_000_000;
 
@@ -57,6 +59,8 @@ pub struct OwnAddress {
     pub ours: bool,
     /// The kernel says who added it, which old ones do of none.
     pub marked: bool,
+    /// It is here for connections that are being finished: see [`Network::keep_address`].
+    pub kept: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,8 +213,23 @@ impl Network {
         prefix: u8,
         life: Duration,
     ) -> io::Result<()> {
+        self.lend(interface, address, prefix, life, OURS)
+    }
+
+    fn lend(
+        &mut self,
+        interface: u32,
+        address: IpAddr,
+        prefix: u8,
+        life: Duration,
+        mark: u8,
+    ) -> io::Result<()> {
         let mut message = address_message(interface, address, prefix);
-        message.attributes.retain(|a| !matches!(a, AddressAttribute::CacheInfo(_)));
+        let replaced = |a: &AddressAttribute| {
+            matches!(a, AddressAttribute::CacheInfo(_) | AddressAttribute::Protocol(_))
+        };
+        message.attributes.retain(|a| !replaced(a));
+        message.attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(mark)));
         let seconds = u32::try_from(life.as_secs()).unwrap_or(u32::MAX);
         let mut info = CacheInfo::default();
         // See `address_message` for IPv6.
@@ -218,6 +237,21 @@ impl Network {
         message.attributes.push(AddressAttribute::CacheInfo(info));
         let flags = NLM_F_CREATE | NLM_F_REPLACE | NLM_F_ACK;
         self.ask(RouteNetlinkMessage::NewAddress(message), flags).map(drop)
+    }
+
+    /// Adds an address for connections that are finished here while another machine has it.
+    pub fn keep_address(&mut self, interface: u32, address: IpAddr, life: Duration) -> io::Result<()> {
+        let whole = if address.is_ipv4() { 32 } else { 128 };
+        self.lend(interface, address, whole, life, KEPT)?;
+        // A kernel that does not know the mark would have it taken for the machine's own.
+        let marked = |o: &OwnAddress| o.interface == interface && o.address == address && o.kept;
+        match self.addresses()?.iter().any(marked) {
+            true => Ok(()),
+            false => {
+                self.remove_address(interface, address, whole)?;
+                Err(io::Error::other("this kernel marks no addresses (before 5.18)"))
+            }
+        }
     }
 
     pub fn remove_address(&mut self, interface: u32, address: IpAddr, prefix: u8) -> io::Result<()> {
@@ -386,12 +420,13 @@ fn interface_of(answer: &RouteNetlinkMessage) -> Option<Interface> {
 
 fn own_address_of(answer: &RouteNetlinkMessage) -> Option<OwnAddress> {
     let RouteNetlinkMessage::NewAddress(message) = answer else { return None };
-    let (mut found, mut ours, mut marked) = (None, false, false);
+    let (mut found, mut ours, mut marked, mut kept) = (None, false, false, false);
     for attribute in &message.attributes {
         match attribute {
             AddressAttribute::Protocol(protocol) => {
                 marked = true;
                 ours = matches!(protocol, AddressProtocol::Other(OURS));
+                kept = matches!(protocol, AddressProtocol::Other(KEPT));
             }
             // The own end, where the two differ.
             AddressAttribute::Local(address) => found = Some(*address),
@@ -400,7 +435,7 @@ fn own_address_of(answer: &RouteNetlinkMessage) -> Option<OwnAddress> {
         }
     }
     let (interface, prefix) = (message.header.index, message.header.prefix_len);
-    Some(OwnAddress { interface, address: found?, prefix, ours, marked })
+    Some(OwnAddress { interface, address: found?, prefix, ours, marked, kept })
 }
 
 /// A route of the main table to other machines; `any` is the address of no network.

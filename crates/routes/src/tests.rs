@@ -238,6 +238,7 @@ impl Effects<Plain> for Teller {
             let (name, how) = match edit {
                 Edit::Set { name, .. } => (name, "set"),
                 Edit::Add { name, .. } => (name, "add"),
+                Edit::Each { name, .. } => (name, "each"),
                 Edit::Remove { name } => (name, "remove"),
             };
             Told::Header(of_request, text_of(name), text.clone(), how)

@@ -63,7 +63,8 @@ pub struct Beat {
     pub hands_over: bool,
     /// The sender wants to be active, and asks the receiver to give it up.
     pub asks: bool,
-    /// On one of its paths the sender does not hear the receiver, on another it does.
+    /// On one of its paths the sender does not hear the receiver, on another it does; or it reaches less than
+    /// all whom it has asked for that.
     pub doubts: bool,
     /// The time of death that the sender would have, by what it has heard; 0 where it does not measure.
     pub wants_dead_ms: u16,

@@ -109,8 +109,10 @@ impl Pace {
         } else if now >= self.stepped_at + STEP {
             (self.dead_ms, self.stepped_at) = (wanted.max(self.dead_ms - self.dead_ms.div_ceil(5)), now);
         }
-        // A slower machine, or a line of few bytes a second, keeps its time between two beats.
-        self.every_ms = (self.dead_ms / BEATS).max(SHORTEST_EVERY).min(self.bounds.longest_every_ms);
+        self.every_ms = match self.dead_ms == longest {
+            true => self.bounds.longest_every_ms,
+            false => (self.dead_ms / BEATS).max(SHORTEST_EVERY).min(self.bounds.longest_every_ms),
+        };
         (self.every_ms, self.dead_ms)
     }
 }
@@ -159,8 +161,8 @@ mod tests {
         let mut pace = Pace::new(BOUNDS, 0);
         let now = hear(&mut pace, 0, 120, 0);
         assert_eq!(pace.agree(100, now + 1), (25, 100));
-        assert_eq!(pace.agree(0, now + 2), (37, 150));
-        assert_eq!(pace.agree(9_000, now + 3), (37, 150), "nobody goes beyond what this node was told");
+        assert_eq!(pace.agree(0, now + 2), (50, 150));
+        assert_eq!(pace.agree(9_000, now + 3), (50, 150), "nobody goes beyond what this node was told");
         assert_eq!(pace.agree(40, now + 2_000), (30, 120), "step by step");
     }
 

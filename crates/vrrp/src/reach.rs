@@ -63,9 +63,9 @@ impl Reach {
         now < self.until
     }
 
-    /// What the peer is told.
-    pub fn is_silent(&self) -> bool {
-        self.silent
+    /// What the peer is told: it is to ask, too, and goes on while this node reaches less than all.
+    pub fn doubts(&self) -> bool {
+        self.silent || self.trouble() > 0
     }
 
     /// One round: of `of` machines those answered whose bit is set.
@@ -120,9 +120,9 @@ mod tests {
         assert!(!reach.look([40, 10].into_iter(), false, DEAD, 1_000), "both are heard");
         assert!(!reach.look([400, 410].into_iter(), false, DEAD, 1_000), "the peer is dead");
         assert!(!reach.look(std::iter::empty(), false, DEAD, 1_000));
-        assert!(doubting().is_silent());
+        assert!(doubting().doubts());
         assert!(reach.look([10, 10].into_iter(), true, DEAD, 1_000), "the peer does not hear this node");
-        assert!(!reach.is_silent(), "what the peer said is not said back");
+        assert!(!reach.doubts(), "what the peer said is not said back");
         assert!(reach.look([10, 10].into_iter(), false, DEAD, 2_400));
         assert!(!reach.look([10, 10].into_iter(), false, DEAD, 2_500), "it is over after a while");
     }

@@ -62,6 +62,12 @@ pub static PAIR: Table = Table {
             "1s",
             "How long a node that starts listens before it may become active.",
         ),
+        key(
+            "switch-over-drain",
+            duration(0, 3_600_000),
+            "60s",
+            "How long the node that gives the role away by `pair switch-over` finishes its connections of layer 7, while the other one takes the new ones; what is left then is cut. `0s` ends them with the role. Needs nft on the node that takes over.",
+        ),
         key("serial", Kind::File, "", "A serial line to the peer, as one more path for beats."),
         key(
             "witness",

@@ -411,6 +411,7 @@ mod tests {
             prefix: 32,
             ours,
             marked,
+            kept: false,
         };
         let noted: BTreeSet<Place> = (1..=3).map(place).collect();
         let mut added = noted.clone();

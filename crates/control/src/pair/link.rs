@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tracing::{info, warn};
 
+use super::super::keep::KeptVip;
 use super::super::overrides::Live;
 use super::keys::{Keys, hex, unhex};
 use super::tables::{Outlet, Tables};
@@ -105,6 +106,18 @@ pub enum Say {
     LockedDown {
         report: api::Lockdown,
     },
+    /// The sender gives its role away by plan: its connections of layer 7 on these are to come to it for a
+    /// while.
+    Keep {
+        vips: Vec<KeptVip>,
+        for_ms: u64,
+    },
+    /// The receiver may give it away now.
+    Kept {
+        refused: Option<String>,
+    },
+    /// There are none any more.
+    KeepNoMore,
     /// How much the sender remembers of clients.
     Knows {
         knows: api::PairKnowledge,

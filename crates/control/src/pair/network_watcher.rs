@@ -134,7 +134,8 @@ impl NetworkWatcher {
 /// One look, at once.
 pub fn look(network: &mut Network, wanted: &BTreeSet<IpAddr>) -> std::io::Result<NetworkSnapshot> {
     let at = Instant::now();
-    let (interfaces, own) = (network.interfaces()?, network.addresses()?);
+    let (interfaces, mut own) = (network.interfaces()?, network.addresses()?);
+    own.retain(|o| !o.kept);
     let mut ways = BTreeMap::new();
     // With thousands of VIPs only the others say where networks are.
     let homes: Vec<&OwnAddress> = own.iter().filter(|o| !wanted.contains(&o.address)).collect();

@@ -146,7 +146,7 @@ impl Surroundings {
                 info!(reached, of, "machines of the service network answer this node");
             }
         }
-        election.set_doubts(self.rules.is_silent(), self.rules.is_undecided(now));
+        election.set_doubts(self.rules.doubts(), self.rules.is_undecided(now));
         election.set_trouble(trouble.saturating_add(self.rules.trouble()));
     }
 

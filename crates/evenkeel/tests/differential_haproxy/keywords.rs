@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use evenkeel_import::{Kind, Places, Source, running};
+use evenkeel_import::{Places, Source, SourceKind, running};
 
 /// What becomes of a word.
 #[derive(Debug, PartialEq, Eq)]
@@ -103,7 +103,7 @@ fn configured(of: &str, line: &str) -> Option<String> {
 }
 
 fn read(text: &str) -> (String, usize) {
-    let source = Source { kind: Kind::Haproxy, file: "x.cfg".into(), text: text.into() };
+    let source = Source { kind: SourceKind::Haproxy, file: "x.cfg".into(), text: text.into() };
     let made = running(&[source], &BTreeMap::new(), Places::default());
     (made.text, made.left.len())
 }

@@ -23,6 +23,8 @@ mod operating;
 mod package;
 mod pair;
 mod pair_faults;
+mod pair_keep;
+mod pair_soak;
 mod persistence;
 mod routes;
 mod smuggling;

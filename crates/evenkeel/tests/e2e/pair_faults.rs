@@ -255,3 +255,35 @@ fn adaptive_beats_follow_what_is_measured() {
         }
     }
 }
+
+/// What is restored is both nodes': not from the one that follows, and no node becomes the other one.
+#[test]
+fn a_backup_does_not_roll_the_active_node_back_and_makes_no_twin() {
+    let Some(mut lab) = lab("pair-restore") else { return };
+    lab.start_pair("", &web());
+    let text = |lab: &PairLab, node: usize| std::fs::read_to_string(lab.config_file(node)).unwrap();
+    let backup = lab.place.file("backup.json").display().to_string();
+    let made = lab.cli(0, &["backup", &backup]);
+    assert_eq!(made.code, 0, "{}{}", made.out, made.err);
+    let edited = text(&lab, 0).replace("name = \"web\"", "name = \"shop\"");
+    let file = lab.place.write("edit.toml", edited).display().to_string();
+    assert_eq!(lab.json(0, &["commit", &file])["peer"], "committed");
+    let refused = lab.cli(1, &["restore", &backup]);
+    assert_ne!(refused.code, 0, "{}", refused.out);
+    assert!(refused.err.contains("restore it on the active node"), "{}", refused.err);
+    assert!((0..2).all(|node| text(&lab, node).contains("name = \"shop\"")));
+    assert_eq!((lab.role(0), lab.role(1)), ("active".into(), "passive".into()));
+    // The first node is gone for good, and its backup is all there is.
+    lab.nodes[0].take().unwrap().signal(Signal::KILL);
+    lab.await_role(1, "active");
+    eventually("the link is down", Duration::from_secs(20), || {
+        lab.json(1, &["pair", "status"])["link"]["connected"] == false
+    });
+    let refused = lab.cli(1, &["restore", &backup]);
+    assert!(refused.code != 0 && refused.err.contains("as=this-node"), "{}", refused.err);
+    let restored = lab.cli(1, &["restore", &backup, "--as", "this-node"]);
+    assert_eq!(restored.code, 0, "{}{}", restored.out, restored.err);
+    let own = text(&lab, 1);
+    assert!(own.contains("name = \"lb2\"") && own.contains("name = \"web\""), "{own}");
+    assert!(!own.contains("name = \"lb1\""), "{own}");
+}

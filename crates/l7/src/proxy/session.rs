@@ -64,7 +64,7 @@ impl Client {
 
     /// This answer is the connection's last: the process drains, or the service was removed.
     pub fn must_close(&self, worker: &Worker) -> bool {
-        worker.is_draining() || self.service.gone.get()
+        worker.finishes() || self.service.gone.get()
     }
 }
 

@@ -113,6 +113,10 @@ pub enum Message {
     Drain {
         idle_ms: u64,
     },
+    /// Finish what there is, close idle connections after this long, and go on listening; or as usual again.
+    Ease {
+        idle_ms: Option<u64>,
+    },
     /// The VIPs are another node's now: no client of theirs is one of this node's.
     CutClients,
     /// Ends some client connections; how many there were goes back.
@@ -181,6 +185,8 @@ pub struct Worker {
     pub certificates_told_ms: Cell<u64>,
     /// Set while draining: how long idle connections may stay.
     draining: Cell<Option<u64>>,
+    /// Set while the clients of this node are another node's.
+    easing: Cell<Option<u64>>,
     /// Keys of listeners that are paused.
     paused: RefCell<Vec<usize>>,
     /// Pools whose servers have changed in this turn, and those with a table on its way.
@@ -243,6 +249,7 @@ fn run(start: Start) -> std::io::Result<()> {
         certificates_told_ms: Cell::new(0),
         random: Cell::new(0x9e37_79b9_7f4a_7c15 ^ (reactor.now().wall_ms << 8) ^ start.core as u64),
         draining: Cell::new(None),
+        easing: Cell::new(None),
         paused: RefCell::default(),
         changed: RefCell::default(),
         unticked: RefCell::default(),
@@ -292,6 +299,11 @@ impl Worker {
 
     pub fn is_draining(&self) -> bool {
         self.draining.get().is_some()
+    }
+
+    /// Every answer is its connection's last.
+    pub fn finishes(&self) -> bool {
+        self.is_draining() || self.easing.get().is_some()
     }
 
     fn is_done(&self) -> bool {
@@ -447,7 +459,7 @@ impl Worker {
             _ => timeouts.keep_alive,
         };
         let mut deadline_ms = now_ms + patience.as_millis() as u64;
-        if let Some(idle_ms) = self.draining.get() {
+        if let Some(idle_ms) = self.draining.get().or(self.easing.get()) {
             deadline_ms = deadline_ms.min(now_ms + idle_ms);
         }
         let mut clients = self.idle_clients.borrow_mut();

@@ -45,6 +45,7 @@ impl Worker {
                     }
                 }
                 Message::Drain { idle_ms } => self.drain(idle_ms),
+                Message::Ease { idle_ms } => self.ease(idle_ms),
                 Message::CutClients => self.cut_clients(),
                 Message::Close(which, reply) => {
                     let _ = reply.send(self.close(&which));
@@ -268,6 +269,17 @@ impl Worker {
     fn drain(&'static self, idle_ms: u64) {
         self.draining.set(Some(idle_ms));
         self.listeners.borrow_mut().clear();
+        self.finish(idle_ms);
+    }
+
+    fn ease(&'static self, idle_ms: Option<u64>) {
+        self.easing.set(idle_ms);
+        if let Some(idle_ms) = idle_ms {
+            self.finish(idle_ms);
+        }
+    }
+
+    fn finish(&'static self, idle_ms: u64) {
         // Connections of HTTP/2 say goodbye.
         self.sessions.borrow().keys().for_each(|task| self.reactor.wake(*task));
         let now_ms = self.reactor.now_ms();

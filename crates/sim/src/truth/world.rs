@@ -385,7 +385,7 @@ impl World {
             self.events.push(Some(Happens::Round(at)));
         }
         let node = &mut self.nodes[at];
-        node.election.set_doubts(node.reach.is_silent(), node.reach.is_undecided(now));
+        node.election.set_doubts(node.reach.doubts(), node.reach.is_undecided(now));
         node.election.set_trouble(node.trouble.saturating_add(node.reach.trouble()));
         let peer = node.election.peer().filter(|_| alive).map(|p| u64::from(p.beat.wants_dead_ms));
         if let Some((pace, peer)) = node.pace.as_mut().zip(peer) {
