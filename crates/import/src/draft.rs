@@ -178,6 +178,8 @@ pub type ErrorFiles = Vec<(String, String)>;
 pub struct Draft {
     /// The source that is read.
     pub file: String,
+    /// Where each file begins, where several are read as one: lines are counted through all of them.
+    pub starts: Vec<(usize, String)>,
     pub head: Vec<String>,
     pub globals: Vec<(String, Table)>,
     pub routers: Vec<Table>,
@@ -243,6 +245,46 @@ pub fn also(route: &mut Table, when: &str) {
     }
 }
 
+/// Headers that are set one after the other on the same condition are one route.
+pub fn together(routes: Vec<Table>) -> Vec<Table> {
+    let mut out: Vec<Table> = Vec::new();
+    for route in routes {
+        let alike = |before: &Table| {
+            let plain = |table: &Table| {
+                let known = |line: &Line| {
+                    ["when", "set-header"].contains(&line.key.as_str()) && line.comment.is_empty()
+                };
+                table.lines.iter().all(known) && table.get("set-header").is_some()
+            };
+            // What asks for a header may see the one that was just set.
+            let asks = route.lines.iter().any(|line| {
+                line.value.contains("header:") || line.key == "when" && line.value.contains("header")
+            });
+            plain(before)
+                && plain(&route)
+                && route.comments.is_empty()
+                && !asks
+                && before.get("when") == route.get("when")
+        };
+        let Some(before) = out.last_mut().filter(|before| alike(before)) else {
+            out.push(route);
+            continue;
+        };
+        let inner = |table: &Table| {
+            table.get("set-header").map(|v| v[1..v.len() - 1].trim().to_owned()).unwrap_or_default()
+        };
+        let name = |text: &str| text.split(" = ").next().unwrap_or("").to_ascii_lowercase();
+        let (old, new) = (inner(before), inner(&route));
+        // The last one of a name holds.
+        if old.split(", ").any(|entry| name(entry) == name(&new)) {
+            out.push(route);
+            continue;
+        }
+        before.set("set-header", format!("{{ {old}, {new} }}"));
+    }
+    out
+}
+
 /// A file in its folder, unless it has one.
 pub fn based(base: Option<&String>, file: &str) -> String {
     match base {
@@ -266,7 +308,8 @@ impl Draft {
     /// What is told to it is not heard by this one, which it knows the lists and tables of.
     pub fn scratch(&self) -> Draft {
         let (counted, userlists) = (self.counted.clone(), self.userlists.clone());
-        Draft { counted, userlists, errors: self.errors.clone(), run: self.run.clone(), ..Draft::default() }
+        let (file, starts, errors) = (self.file.clone(), self.starts.clone(), self.errors.clone());
+        Draft { file, starts, counted, userlists, errors, run: self.run.clone(), ..Draft::default() }
     }
 
     pub fn left(&mut self, line: usize, keyword: &str, consequence: impl Into<String>) {
@@ -294,11 +337,19 @@ impl Draft {
     }
 
     fn tell(&mut self, severity: Severity, line: usize, keyword: &str, consequence: String) {
-        let left =
-            Diagnostic { severity, file: self.file.clone(), line, keyword: keyword.to_owned(), consequence };
+        let (file, line) = self.place(line);
+        let left = Diagnostic { severity, file, line, keyword: keyword.to_owned(), consequence };
         // What several proxies have from the same defaults is told once.
         if !self.left.contains(&left) {
             self.left.push(left);
+        }
+    }
+
+    /// The file that a line stands in, and its number there.
+    pub fn place(&self, line: usize) -> (String, usize) {
+        match self.starts.iter().rfind(|(start, _)| *start < line) {
+            Some((start, file)) => (file.clone(), line - start),
+            None => (self.file.clone(), line),
         }
     }
 

@@ -18,6 +18,8 @@ mod sample;
 mod server;
 mod stats;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod unique;
 mod walk;
 
@@ -64,12 +66,17 @@ const GLOBAL_MOOT: &[&str] = &[
 /// All files together are one configuration.
 pub fn read(sources: &[&Source], variables: &BTreeMap<String, String>, draft: &mut Draft) {
     let mut reader = Reader { variables: variables.clone(), ..Reader::default() };
+    let mut lines = 0;
     for source in sources {
         draft.file.clone_from(&source.file);
+        draft.starts.push((lines, source.file.clone()));
         reader.section.clear();
-        reader.feed(&source.text, draft);
+        reader.feed(&source.text, lines, draft);
+        lines += source.text.lines().count();
     }
     build(&reader.proxies, draft);
+    // Others count their own lines.
+    draft.starts.clear();
 }
 
 #[derive(Default)]
@@ -86,8 +93,8 @@ struct Reader {
 }
 
 impl Reader {
-    fn feed(&mut self, text: &str, draft: &mut Draft) {
-        let mut number = 0;
+    fn feed(&mut self, text: &str, start: usize, draft: &mut Draft) {
+        let mut number = start;
         for raw in text.lines() {
             number += 1;
             let line = lexer::split(number, raw, &self.variables);
@@ -320,7 +327,8 @@ impl Reader {
                 && (p.kind == kind || (p.kind == SectionKind::Backend) == (kind == SectionKind::Backend))
         });
         if let Some(other) = twice {
-            let why = format!("'{wanted}' has the same name as the proxy declared at line {}", other.line);
+            let (file, line) = draft.place(other.line);
+            let why = format!("'{wanted}' has the same name as the proxy declared at {file}:{line}");
             draft.wrong(number, wanted, why);
         }
         let defaults = self.inherited(words, 3, number, draft).unwrap_or_default();

@@ -382,7 +382,7 @@ pub fn all() -> Vec<Case> {
         // Where nobody serves, the section does not count what is refused.
         let states = !lines.is_empty();
         cases.push(Case::new(format!("listen @@\n  bind BIND\n{}", section(lines)), ASKS).states(states));
-        if cases.len() % 2 == 0 {
+        if cases.len().is_multiple_of(2) {
             let config =
                 format!("frontend @@\n  bind BIND\n  default_backend @@b\nbackend @@b\n{}", section(lines));
             let config = config.replace("@@/s2", "@@b/s2");

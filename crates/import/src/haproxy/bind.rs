@@ -99,7 +99,9 @@ pub fn bind_options(word: &Word, tls: &mut Table, more: &mut Table, draft: &mut 
             | "no-tlsv11" | "no-tls-tickets" => {}
             "crt" => {
                 let file = value();
-                files.extend(draft.placed(draft.crt_base.clone(), &file, word.line, "crt"));
+                let placed = draft.placed(draft.crt_base.clone(), &file, word.line, "crt");
+                // Told; the result is a configuration all the same.
+                files.push(placed.unwrap_or_else(|| format!("/etc/evenkeel/certs/{file}")));
             }
             "crt-list" => {
                 let file = value();

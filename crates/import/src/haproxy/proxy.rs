@@ -566,6 +566,9 @@ impl Proxy {
         service.mode = if self.is_http() { "http" } else { "tcp" }.into();
         let sees = [self].into_iter().chain(backends.values().copied()).any(answers::must_see);
         service.routes = self.routes(backends, acls, sees, draft);
+        if draft.run.is_none() {
+            service.routes = crate::draft::together(std::mem::take(&mut service.routes));
+        }
         if self.is_http() {
             service.answer_routes = self.answer_routes(backends, acls, sees, draft);
         }

@@ -201,9 +201,10 @@ impl Proxy {
     /// What could not be carried over, once.
     pub fn tell(&self, scratch: Draft, draft: &mut Draft) {
         for left in scratch.left {
-            let told = draft.left.iter().any(|l| (l.line, &l.keyword) == (left.line, &left.keyword));
-            if !told {
-                draft.left.push(crate::Diagnostic { file: self.file.clone(), ..left });
+            let same =
+                |l: &crate::Left| (&l.file, l.line, &l.keyword) == (&left.file, left.line, &left.keyword);
+            if !draft.left.iter().any(same) {
+                draft.left.push(left);
             }
         }
     }

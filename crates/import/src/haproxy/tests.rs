@@ -1,0 +1,109 @@
+//! What a line of HAProxy's becomes, where the differential tests found that it became something else.
+
+use std::collections::BTreeMap;
+
+use crate::{Imported, Places, SectionKind, Severity, Source, import, running};
+
+fn section(lines: &str) -> String {
+    format!("listen a\n mode http\n bind 192.0.2.1:80\n{lines}\n server s 192.0.2.2:80\n")
+}
+
+fn sources(texts: &[&str]) -> Vec<Source> {
+    let one = |(at, text): (usize, &&str)| Source {
+        kind: SectionKind::Haproxy,
+        file: format!("{}.cfg", at + 1),
+        text: (*text).to_owned(),
+    };
+    texts.iter().enumerate().map(one).collect()
+}
+
+fn made(lines: &str) -> Imported {
+    let made = import(&sources(&[&section(lines)]), &BTreeMap::new());
+    evenkeel_config::read(&made.text).unwrap_or_else(|e| panic!("{e:?}\n{}", made.text));
+    made
+}
+
+fn becomes(lines: &str, part: &str) {
+    let made = made(lines);
+    assert!(made.text.contains(part), "{lines}: {part}\n{}\n{:?}", made.text, made.left);
+}
+
+#[test]
+fn lists_hosts_queries_and_whole_values() {
+    becomes(" http-request deny if { hdr(x-a) one }", "when = 'header-value(\"x-a\", \"one\")'");
+    becomes(" http-request deny if { req.fhdr(x-a) one }", "when = 'header(\"x-a\", \"one\")'");
+    becomes(" http-request deny if { hdr(x-a,2) one }", "field(2,");
+    becomes(" http-request deny if { hdr(x-a),lower one }", "header-value(\"x-a\") =~ \"(?i)^one$\"");
+    becomes(" http-request deny if { base -m len 5 }", "=~ \"^(?s-u:.{5,5})$\"");
+    becomes(" http-request deny if { query,length 0 }", "text(\"{uri}\", \"*?*\")");
+    becomes(" http-request redirect location /x%[path]", "drop-query = true");
+    becomes(" http-request redirect scheme https drop-query", "https://{header:Host}{path}");
+    becomes(" http-request redirect prefix https://b", "location = \"https://b{path}\", status = 302 }");
+    becomes(
+        " http-request replace-path /a/ /",
+        "rewrite-path = \"{path|replace(\\\"^(?s:.*?)(?:/a/)(?s:.*)$\\\"",
+    );
+    becomes(
+        " http-response replace-header Set-Cookie (.*) \\1;Secure",
+        "edit-header = { \"Set-Cookie\" = \"{1|replace(",
+    );
+    becomes(
+        " http-request set-uri http://b/c%[path]",
+        "set-header = { \"Host\" = \"b\" }\n  rewrite-uri = \"/c{path}\"",
+    );
+    becomes(
+        " capture request header X-A len 9\n http-request set-header b %[capture.req.hdr(0)]",
+        "{last-header:X-A}",
+    );
+    // As it runs: with port and case.
+    let text = section(" http-request deny if { hdr(host) a }");
+    let runs = running(&sources(&[&text]), &BTreeMap::new(), Places::default());
+    assert!(runs.text.contains("header(\"host\", \"a\")"), "{}", runs.text);
+}
+
+#[test]
+fn what_cannot_be_meant_is_told() {
+    for lines in [
+        " http-request deny if { hdr(x-a),field(1,.) one }",
+        " http-request set-header a %[capture.req.hdr(3)]",
+        " http-request replace-value a \\W b",
+        " balance rdp-cookie",
+        " bind 192.0.2.1:443 ssl crt www.pem",
+    ] {
+        let left = made(lines).left;
+        assert!(
+            left.iter().any(|l| matches!(l.severity, Severity::Unsupported | Severity::Critical)),
+            "{lines}: {left:?}"
+        );
+    }
+}
+
+#[test]
+fn headers_set_together_are_one_route() {
+    let set =
+        " http-request set-header A 1\n http-request set-header B 2\n http-request set-header C %[hdr(A)]\n";
+    becomes(set, "set-header = { \"A\" = \"1\", \"B\" = \"2\" }");
+    assert_eq!(made(set).text.matches("set-header").count(), 2);
+    assert_eq!(
+        made(" http-request set-header A 1\n http-request set-header A 2\n")
+            .text
+            .matches("set-header")
+            .count(),
+        2
+    );
+}
+
+#[test]
+fn lines_are_those_of_their_files() {
+    let first = "global\n\ndefaults\n mode http\n compression algo gzip\n";
+    let second = "listen a\n bind 192.0.2.1:80\n server s 192.0.2.2:80\n fullconn 3\n";
+    let made = import(&sources(&[first, second]), &BTreeMap::new());
+    let told: Vec<(&str, usize)> = made.left.iter().map(|l| (l.file.as_str(), l.line)).collect();
+    assert!(told.contains(&("1.cfg", 5)) && told.contains(&("2.cfg", 4)), "{:?}", made.left);
+}
+
+#[test]
+fn who_follows_a_server_has_its_verdict() {
+    let text = " server t 192.0.2.3:80 check inter 7s port 81\n server u 192.0.2.4:80 track a/t";
+    becomes(text, "health-check = { address = \"192.0.2.3\" }");
+}
