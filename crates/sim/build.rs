@@ -101,7 +101,7 @@ const MUTANTS: &[(&str, &str, &str, &str)] = &[
         "        if !named {",
         "        if !named && self.peer.is_none() && self.number == 0 {",
     ),
-    ("nobody_is_asked", "reach", "        if self.silent || peer_doubts {", "        if false {"),
+    ("nobody_is_asked", "reach", "        if reason {\n", "        if false {\n"),
     ("the_first_that_heals_takes_over", "reach", "|| now < self.settles_at)", "|| false)"),
     (
         "the_undecided_ask_for_the_role",

@@ -20,6 +20,9 @@ pub struct Reach {
     /// A path of this node's has been silent while another was not, since then.
     silent_since: Option<Millis>,
     silent: bool,
+    /// There was a reason to ask at the last look; a new one begins.
+    reason: bool,
+    begins: bool,
     /// There is a reason to ask until then.
     until: Millis,
     /// The last rounds: a bit for each machine that answered.
@@ -50,7 +53,13 @@ impl Reach {
         let differ = most >= dead_ms && least <= dead_ms / 2;
         self.silent_since = differ.then(|| self.silent_since.unwrap_or(now));
         self.silent = self.silent_since.is_some_and(|since| now - since >= dead_ms / 3);
-        if self.silent || peer_doubts {
+        let reason = self.silent || peer_doubts;
+        if reason && !std::mem::replace(&mut self.reason, reason) {
+            // What answered before says nothing of now.
+            (self.count, self.begins) = (0, true);
+        }
+        self.reason = reason;
+        if reason {
             self.until = now + CALM * dead_ms;
         }
         if !self.asks(now) {
@@ -61,6 +70,11 @@ impl Reach {
 
     pub fn asks(&self, now: Millis) -> bool {
         now < self.until
+    }
+
+    /// Whether there is a new reason to ask, since this was asked last.
+    pub fn begins(&mut self) -> bool {
+        std::mem::take(&mut self.begins)
     }
 
     /// What the peer is told: it is to ask, too, and goes on while this node reaches less than all.
@@ -153,6 +167,16 @@ mod tests {
         reach.answered(0b111, 3, DEAD, 1_100);
         assert_eq!(reach.trouble(), 0);
         assert!(reach.is_undecided(1_600) && !reach.is_undecided(1_700));
+    }
+
+    #[test]
+    fn a_new_reason_begins_anew() {
+        let mut reach = doubting();
+        assert!(reach.begins() && !reach.begins());
+        reach.answered(0b111, 3, DEAD, 1_000);
+        assert!(reach.look([10, 10].into_iter(), false, DEAD, 1_100) && !reach.is_undecided(1_100));
+        assert!(reach.look([10, 10].into_iter(), true, DEAD, 1_200) && reach.is_undecided(1_200));
+        assert!(reach.begins());
     }
 
     #[test]

@@ -132,7 +132,7 @@ impl Surroundings {
                 self.rules.answered(answers, of, dead_ms, now);
             }
         }
-        if asks != self.asks {
+        if self.rules.begins() || asks != self.asks {
             self.asks = asks;
             let _ = self.orders.send(Order::Ask(asks));
             if asks {

@@ -377,7 +377,18 @@ impl World {
         let alive = node.election.peer_alive();
         let doubts = alive && node.election.peer().is_some_and(|p| p.beat.doubts);
         let dead_ms = node.election.settings().dead_ms;
+        let before = (node.reach.reached(), node.reach.asks(now));
         let asks = node.reach.look(silences.filter(|_| alive), doubts, dead_ms, now);
+        let after = (node.reach.reached(), asks);
+        if before != after
+            && let Some(trace) = &mut self.trace
+        {
+            trace.push(format!("{:>6} node {at}: reach {after:?}", self.now + 1_000 - START));
+        }
+        let node = &mut self.nodes[at];
+        if node.reach.begins() && node.rounds > 0 {
+            node.rounds = 1;
+        }
         if asks && node.rounds == 0 {
             node.rounds = 1;
             self.order += 1;
@@ -407,8 +418,10 @@ impl World {
         }
         node.rounds += 1;
         node.reach.answered(if dead { 0 } else { answers }, 3, DEAD, now);
+        let reached = node.reach.reached();
         let next = if node.rounds < 5 { 60 } else { 250 };
         self.at(self.now + next, Happens::Round(at));
+        self.note(|| format!("node {at}: answers {answers:b}, dead {dead}, reached {reached:?}"));
         if self.nodes[at].life == Life::Runs {
             self.after(at);
         }
