@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: demo ui deb container test lint bench bench-packets bench-pair sim fuzz reference install-build-tools install-tools install-bench-tools
+.PHONY: demo ui deb container test lint bench bench-packets bench-pair sim soak fuzz reference install-build-tools install-tools install-bench-tools
 
 demo: install-build-tools ui
 	$(CARGO) build --profile demo -p evenkeel
@@ -42,6 +42,11 @@ bench-pair: install-build-tools install-tools install-bench-tools
 # The pair's rules in 100,000 made-up worlds.
 sim:
 	$(CARGO) run --release -p evenkeel-sim
+
+# A pair under random faults for SOAK seconds (default 600), SEED for the same ones again; then 100
+# switch-overs under load; needs root.
+soak: install-tools
+	EVENKEEL_SOAK=$(or $(SOAK),600) EVENKEEL_SWITCH_OVERS=100 $(CARGO) test -p evenkeel --test e2e -- --nocapture --test-threads 1 a_pair_lives_through a_planned_switch_over after_many_switch_overs
 
 # Layer 4: nanoseconds a packet, and live frames beside nftables; needs root.
 bench-packets: install-build-tools install-tools

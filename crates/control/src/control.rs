@@ -271,6 +271,9 @@ impl Control {
     /// From now on this process plays the node's part in a pair, if the configuration has one.
     pub fn start_pair(&mut self, news: PairNews, resume: Option<Resume>) -> Result<(), String> {
         self.pair_news = Some(news);
+        if let Some(settings) = &self.snapshot.pair {
+            self.keeping = super::keep::Keeping::begin(resume.is_some(), settings.keep);
+        }
         let ready = self.prepare_pair(&self.snapshot.clone(), resume)?;
         self.follow_pair(ready);
         Ok(())

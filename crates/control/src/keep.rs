@@ -61,6 +61,16 @@ struct Leaving {
 }
 
 impl Keeping {
+    /// A process before this one may have left rules: the next one of a running pair lets them be for their
+    /// time, a fresh one takes them away.
+    pub fn begin(goes_on: bool, keep: Duration) -> Keeping {
+        if !goes_on {
+            std::thread::spawn(evenkeel_platform::stop_forwarding);
+        }
+        let until = Instant::now() + keep + SPARE;
+        Keeping { forwards_until: goes_on.then_some(until), ..Keeping::default() }
+    }
+
     /// Sends on what the peer's connections get: the roles have moved by plan.
     pub fn forwards(&self) -> bool {
         self.forwards_until.is_some()
@@ -104,6 +114,15 @@ impl Control {
     /// Gives the role to the peer, connections and all where that is possible.
     pub fn switch_over(&mut self, switch: Switch, reply: Reply<api::SwitchedOver>) {
         let for_ms = self.keeps_for().as_millis() as u64;
+        if !self.is_active_node() && for_ms > 0 && self.link_up().is_some() {
+            // The other node is the one that has connections.
+            self.say(&Say::GiveRole);
+            tokio::task::spawn_blocking(move || {
+                let given = switch.given(READY + READY);
+                let _ = reply.send(given.map_or_else(|| switch.over(), Ok));
+            });
+            return;
+        }
         let places = match self.is_active_node() && for_ms > 0 && self.link_up().is_some() {
             true => self.kept_places().unwrap_or_default(),
             false => BTreeMap::new(),
@@ -111,6 +130,8 @@ impl Control {
         if places.is_empty() || self.keeping.asked.is_some() {
             return switch_now(switch, reply);
         }
+        // What an earlier change of roles left is over before the peer begins anew.
+        self.leave_nothing();
         let vips = places.iter().map(|(vip, (_, mac))| KeptVip { vip: *vip, mac: *mac }).collect();
         self.keeping.asked = Some(Asked {
             switch,
@@ -120,6 +141,16 @@ impl Control {
             addresses: places.keys().map(SocketAddr::ip).collect(),
         });
         self.say(&Say::Keep { vips, for_ms });
+    }
+
+    /// Somebody wants the role on the other node.
+    pub fn give_role(&mut self) {
+        let switch = self.pair().filter(|pair| pair.is_active()).map(super::pair::Pair::switch);
+        if let Some(switch) = switch {
+            // Who asked sees it by the role.
+            let (reply, _) = tokio::sync::oneshot::channel();
+            self.switch_over(switch, reply);
+        }
     }
 
     /// The peer's answer, or none within its time: it is of an older version.
@@ -141,7 +172,6 @@ impl Control {
 
     /// The addresses stay here, where nobody hears of them.
     fn stay_behind(&mut self, asked: &Asked) -> Result<(), String> {
-        self.leave_nothing();
         let silence: Result<Vec<Silence>, _> = asked.interfaces.iter().map(|i| Silence::on(i)).collect();
         let silence = silence.map_err(|e| e.to_string())?;
         let mut network = Network::open().map_err(|e| e.to_string())?;

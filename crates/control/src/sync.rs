@@ -209,6 +209,7 @@ impl Control {
             Say::Keep { vips, for_ms } => self.keep_for_peer(&vips, for_ms),
             Say::Kept { refused } => self.kept(refused),
             Say::KeepNoMore => self.keep_no_more(),
+            Say::GiveRole => self.give_role(),
             Say::Knows { knows } => self.peer_knows(knows),
             Say::Unknown => {}
         }

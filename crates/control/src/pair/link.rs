@@ -118,6 +118,8 @@ pub enum Say {
     },
     /// There are none any more.
     KeepNoMore,
+    /// Somebody wants the sender to be active.
+    GiveRole,
     /// How much the sender remembers of clients.
     Knows {
         knows: api::PairKnowledge,

@@ -250,6 +250,19 @@ pub struct Switch {
 }
 
 impl Switch {
+    /// Waits until this node is active, because the other one was asked to give the role away.
+    pub fn given(&self, within: Duration) -> Option<api::SwitchedOver> {
+        let began = Instant::now();
+        while began.elapsed() < within {
+            if self.handle.shared.view().role == Some(Role::Active) {
+                let took_ms = began.elapsed().as_millis() as u64;
+                return Some(api::SwitchedOver { active: "this node".into(), took_ms });
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        None
+    }
+
     pub fn over(&self) -> Result<api::SwitchedOver, Refused> {
         let (reply, answer) = std::sync::mpsc::channel();
         let began = Instant::now();

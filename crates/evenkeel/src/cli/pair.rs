@@ -35,9 +35,7 @@ pub enum PairVerb {
     /// Make the other node active (or this one, if it is passive)
     SwitchOver,
     /// Switch over and back, and measure how long the VIPs were away
-    #[command(
-        after_help = "Run it on the active node. Connections of layer 7 end by it, as by any switch-over."
-    )]
+    #[command(after_help = "Run it on the active node.")]
     Rehearse,
     /// Make the peer take this node's configuration, where the two differ
     Push,

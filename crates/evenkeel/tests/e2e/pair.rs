@@ -156,7 +156,8 @@ fn the_standby_hears_of_flows_after_the_active_process_is_replaced() {
 #[test]
 fn a_dead_a_frozen_and_a_cut_off_node_are_replaced_at_once() {
     let Some(mut lab) = lab("pair-failover") else { return };
-    lab.start_pair("", &shared());
+    // Here connections end with the role.
+    lab.start_pair("switch-over-drain = \"0s\"", &shared());
     let new = |lab: &PairLab, vip: &str| lab.traffic("c", NEW_CONNECTIONS, &[vip, "80", "10"]);
     let gap = |seen: &serde_json::Value| seen["gap_ms"].as_u64().unwrap_or(u64::MAX);
 

@@ -228,9 +228,22 @@ fn adaptive_beats_follow_what_is_measured() {
             std::thread::sleep(Duration::from_secs(2));
             let name = evenkeel_testbed::pair::NODES[active];
             let set = |lab: &PairLab, state: &str| {
-                for port in ports {
-                    lab.hosts.ip("switch", &["link", "set", &format!("{name}{port}"), state]);
+                if ports.len() == 1 {
+                    return lab.hosts.ip("switch", &["link", "set", &format!("{name}0"), state]);
                 }
+                // All at the same moment, and no carrier tells of it.
+                let chain = |port: &&str| {
+                    format!(
+                        "chain c{port} {{ type filter hook ingress device {name}{port} priority 0; policy drop; }};"
+                    )
+                };
+                let table = ports.iter().map(chain).collect::<String>();
+                let rules = match state {
+                    "down" => format!("table netdev power {{ {table} }}"),
+                    _ => "delete table netdev power".into(),
+                };
+                let done = lab.hosts.run("switch", "nft", &[&rules]);
+                assert_eq!(done.code, 0, "{done:?}");
             };
             match ports {
                 [] => lab.nodes[active].take().unwrap().signal(Signal::KILL),

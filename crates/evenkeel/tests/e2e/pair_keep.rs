@@ -97,7 +97,9 @@ fn a_planned_switch_over_breaks_no_request_and_no_download() {
     std::thread::sleep(Duration::from_secs(2));
     let mut active = 0;
     for round in 0..rounds {
-        let done = lab.cli(active, &["pair", "switch-over"]);
+        // On either node.
+        let at = if round % 3 == 2 { 1 - active } else { active };
+        let done = lab.cli(at, &["pair", "switch-over"]);
         assert_eq!(done.code, 0, "round {round}: {}{}", done.out, done.err);
         active = 1 - active;
         lab.await_role(active, "active");

@@ -500,7 +500,10 @@ impl World {
             }
         }
         node.election.hear(beat, opened.new_life, now);
-        self.heard_at[at] = self.now;
+        // One that was under way for too long is not heard.
+        if node.election.peer().is_some_and(|p| p.heard_at == now) {
+            self.heard_at[at] = self.now;
+        }
         self.after(at);
     }
 
