@@ -98,9 +98,9 @@ impl Control {
         let mut places = BTreeMap::new();
         for vip in self.kept_vips() {
             let there = own.iter().filter(|o| o.ours && o.address == vip.ip());
-            let there =
+            let mut there =
                 there.filter_map(|o| interfaces.iter().find(|i| i.index == o.interface && !i.loopback));
-            if let Some(interface) = there.last() {
+            if let Some(interface) = there.next_back() {
                 places.insert(vip, (interface.name.clone(), interface.mac));
             }
         }
