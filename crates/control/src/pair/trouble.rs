@@ -28,7 +28,8 @@ pub struct Troubles {
     links_at: Instant,
     links_down: Vec<String>,
     no_servers: u32,
-    told: u16,
+    /// The sum, and the links, which are weighed elsewhere.
+    told: (u16, Vec<String>),
 }
 
 impl Troubles {
@@ -43,7 +44,7 @@ impl Troubles {
             links_at: Instant::now(),
             links_down: Vec::new(),
             no_servers: 0,
-            told: 0,
+            told: (0, Vec::new()),
         };
         troubles.set(settings);
         Ok(troubles)
@@ -92,9 +93,10 @@ impl Troubles {
             self.links_at = Instant::now() + LINKS;
             self.look_at_links(settings);
         }
-        let sum = self.sum();
-        (sum != self.told).then(|| {
-            self.told = sum;
+        let now = (self.sum(), self.links_down.clone());
+        (now != self.told).then(|| {
+            let sum = now.0;
+            self.told = now;
             sum
         })
     }
