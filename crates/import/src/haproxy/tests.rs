@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Imported, Places, SectionKind, Severity, Source, import, running};
+use crate::{Imported, Places, Severity, Source, SourceKind, import, running};
 
 fn section(lines: &str) -> String {
     format!("listen a\n mode http\n bind 192.0.2.1:80\n{lines}\n server s 192.0.2.2:80\n")
@@ -10,7 +10,7 @@ fn section(lines: &str) -> String {
 
 fn sources(texts: &[&str]) -> Vec<Source> {
     let one = |(at, text): (usize, &&str)| Source {
-        kind: SectionKind::Haproxy,
+        kind: SourceKind::Haproxy,
         file: format!("{}.cfg", at + 1),
         text: (*text).to_owned(),
     };

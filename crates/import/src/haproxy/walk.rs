@@ -201,8 +201,9 @@ impl Proxy {
     /// What could not be carried over, once.
     pub fn tell(&self, scratch: Draft, draft: &mut Draft) {
         for left in scratch.left {
-            let same =
-                |l: &crate::Left| (&l.file, l.line, &l.keyword) == (&left.file, left.line, &left.keyword);
+            let same = |l: &crate::Diagnostic| {
+                (&l.file, l.line, &l.keyword) == (&left.file, left.line, &left.keyword)
+            };
             if !draft.left.iter().any(same) {
                 draft.left.push(left);
             }
