@@ -11,7 +11,7 @@ use crate::{service, start};
 /// One story, told to whichever load balancer listens there.
 fn story(vip: SocketAddr, raw: SocketAddr) {
     // Each connection is gone before the next comes, so that the counts are the same.
-    let pause = || std::thread::sleep(Duration::from_millis(100));
+    let pause = || std::thread::sleep(Duration::from_millis(400));
     get(vip, "/plain");
     pause();
     get(vip, "/quote\"d");
@@ -124,7 +124,7 @@ fn lines_of_ones_own_are_haproxys_log_format() {
             kept.answer();
         }
         drop(kept);
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(400));
     };
     more(place.at(8090));
     story(place.at(8090), place.at(8091));
