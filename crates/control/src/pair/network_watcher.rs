@@ -93,7 +93,7 @@ impl NetworkWatcher {
         let (wanted, inbox) = channel::<BTreeSet<IpAddr>>();
         let (outbox, seen) = channel();
         let mut network = Network::open()?;
-        std::thread::Builder::new().name("pair-network_watcher".into()).spawn(move || {
+        std::thread::Builder::new().name("pair-network".into()).spawn(move || {
             let (mut wanted, mut places) = (BTreeSet::new(), BTreeSet::new());
             let mut renewed = Instant::now();
             loop {
