@@ -11,7 +11,7 @@ use crate::{service, start};
 /// One story, told to whichever load balancer listens there.
 fn story(vip: SocketAddr, raw: SocketAddr) {
     // Each connection is gone before the next comes, so that the counts are the same.
-    let pause = || std::thread::sleep(Duration::from_millis(100));
+    let pause = || std::thread::sleep(Duration::from_millis(400));
     get(vip, "/plain");
     pause();
     get(vip, "/quote\"d");
