@@ -611,6 +611,15 @@ mod tests {
         }
     }
 
+    /// Storing takes as long as the disk does.
+    async fn until(what: &str, holds: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !holds() {
+            assert!(Instant::now() < deadline, "not within 30 s: {what}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     #[tokio::test]
     async fn what_was_removed_does_not_come_back_with_a_node_that_starts_first() {
         let journal = std::env::temp_dir().join(format!("evenkeel-removed-{}", std::process::id()));
@@ -624,22 +633,26 @@ mod tests {
             one.table.set(key, Some(7), before + 50_000, before);
             one.table.remove(key);
         }
+        let ended = Arc::downgrade(&tables.shared);
         drop(tables);
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        until("the removals are stored", || ended.strong_count() == 0).await;
         // The other one starts first with what it had; a client comes to one of the entries.
         let (stale, own) = (table("pool:web"), Sent::default());
         let others = Tables::start(journal.with_extension("other"), own.clone());
         others.set(vec![stale.clone()]);
         stale.table.set(&gone, Some(7), before + 50_000, before);
         stale.table.set(&used, Some(7), before + 50_000, before);
-        assert_eq!(stale.table.lookup(&used, monotonic_ms()), Some(7));
+        // Long after it was removed: what a message tells of is later by as long as it was on its way.
+        assert_eq!(stale.table.lookup(&used, monotonic_ms() + 20_000), Some(7));
         // They meet.
         let (fresh, sent) = (table("pool:web"), Sent::default());
         let tables = Tables::start(journal.clone(), sent.clone());
         tables.set(vec![fresh.clone()]);
         others.tell_whole();
         tables.tell_removed();
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        until("the entries are told", || lock(&own.0).iter().any(|(_, body)| body.first() == Some(&END)))
+            .await;
+        until("the removals are told", || lock(&sent.0).iter().any(|(removed, _)| *removed)).await;
         for (_, body) in lock(&own.0).iter() {
             tables.apply_remote(body);
         }
