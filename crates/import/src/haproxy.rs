@@ -7,6 +7,7 @@ mod captures;
 mod checks;
 mod condition;
 mod keywords;
+mod leftovers;
 mod lexer;
 mod lines;
 mod preprocess;

@@ -395,7 +395,7 @@ fn each_action_that_goes_on() {
     assert_eq!(lines(&changes.response), "X-A: a1;");
     assert!(changes.response.drops(b"server") && !changes.response.drops(b"X_A"));
     let (changes, _) = changed("capture = { one = '{query:q}', two = '{path}' }");
-    assert_eq!(text_of(&changes.captured), "1|/a;p=1/b");
+    assert_eq!(text_of(&changes.captured), "1|/a;p=1/b|");
     let (changes, _) = changed("priority = -5\nserver = 'main1'\nserver-timeout = '7s'");
     assert_eq!((changes.priority, changes.server_timeout_ms), (-5, Some(7_000)));
     assert_eq!(changes.server.as_ref().map(Name::as_str), Some("main1"));
@@ -508,7 +508,7 @@ fn answers() {
         (&vec!["own".to_owned()], &["theirs".into(), "seen".into()][..])
     );
     assert_eq!(lines(&changes.response), "Server: main1;X-S: 201;", "in the order of the actions");
-    assert_eq!(text_of(&changes.captured_answer), "200one");
+    assert_eq!(text_of(&changes.captured_answer), "200one|");
     let (mut teller, mut changes) = (Teller::default(), Changes::default());
     let verdict = walk_answer(&routes, &get("/a"), 503, &mut teller, &mut changes);
     assert_eq!((verdict.status, teller.passed.as_slice()), (Some(404), &["theirs".to_owned()][..]));
@@ -619,8 +619,7 @@ fn replay(told: &[Told], changes: &mut Changes) {
                 }
             }
             Told::Variable(name, value) => changes.variables.set(&name, value.as_bytes()),
-            Told::Captured(text) if changes.captured.is_empty() => changes.captured = text.into_bytes(),
-            Told::Captured(text) => changes.captured.extend_from_slice(format!("|{text}").as_bytes()),
+            Told::Captured(text) => changes.captured.extend_from_slice(format!("{text}|").as_bytes()),
             Told::Priority(priority) => changes.priority = priority,
             Told::Timeout(time) => changes.server_timeout_ms = Some(time),
             Told::Server(name) => changes.server = Name::new(&name).ok(),

@@ -1,0 +1,181 @@
+//! Keywords of a section that nothing has taken: each is told, with the reason where one is known.
+
+use super::keywords;
+use super::proxy::Proxy;
+use crate::draft::Draft;
+
+/// Keywords that Evenkeel does by itself, or that mean nothing to it.
+const MOOT: &[&str] = &[
+    "mode",
+    "default-server",
+    "server",
+    "acl",
+    "bind",
+    "description",
+    "id",
+    "backlog",
+    "grace",
+    "load-server-state-from-file",
+    "http-reuse",
+    "dispatch",
+    "max-keep-alive-queue",
+    "default_backend",
+    "balance",
+    "hash-balance-factor",
+    "source",
+    "cookie",
+    "stick-table",
+    "timeout",
+    "contimeout",
+    "clitimeout",
+    "srvtimeout",
+    "maxconn",
+    "http-check",
+    "tcp-check",
+    "persist",
+    "retries",
+    "retry-on",
+    "appsession",
+    "enabled",
+    "disabled",
+    "option",
+];
+const TIMEOUTS: &[&str] = &[
+    "check",
+    "client",
+    "connect",
+    "http-keep-alive",
+    "http-request",
+    "queue",
+    "server",
+    "tarpit",
+    "tunnel",
+    "clitimeout",
+    "contimeout",
+    "srvtimeout",
+];
+/// Options that are how Evenkeel works anyway, or that mean nothing to it.
+const MOOT_OPTIONS: &[&str] = &[
+    "redispatch",
+    "httpclose",
+    "http-server-close",
+    "http-keep-alive",
+    "forceclose",
+    "http-pretend-keepalive",
+    "http-tunnel",
+    "httplog",
+    "tcplog",
+    "dontlognull",
+    "abortonclose",
+    "log-health-checks",
+    "nolinger",
+    "splice-auto",
+    "splice-request",
+    "splice-response",
+    "contstats",
+    "tcp-smart-accept",
+    "tcp-smart-connect",
+    "prefer-last-server",
+    "http-no-delay",
+    "http-use-proxy-header",
+    "http-use-htx",
+    "httpchk",
+    "ssl-hello-chk",
+    "smtpchk",
+    "ldap-check",
+    "mysql-check",
+    "pgsql-check",
+    "redis-check",
+    "tcp-check",
+    "forwardfor",
+    "socket-stats",
+    "independent-streams",
+    "http-ignore-probes",
+    "idle-close-on-response",
+    // See `tcp_keep_alive`.
+    "tcpka",
+    "clitcpka",
+    "srvtcpka",
+];
+/// Options without which all works, but not quite as it did.
+const OPTIONS_THAT_DIFFER: &[(&str, &str)] = &[
+    ("persist", "a server that is down gets no clients, whatever their cookie"),
+    ("dontlog-normal", "requests without trouble have lines, too"),
+    ("log-separate-errors", "errors have the level of all lines"),
+    ("logasap", "a line is written when its request has ended"),
+    ("http-buffer-request", "a server is chosen before the body is there"),
+    ("http-restrict-req-hdr-names", "names pass that RFC 9110 allows"),
+    ("h1-case-adjust-bogus-client", "names of headers keep the case that they came with"),
+    ("h1-case-adjust-bogus-server", "names of headers keep the case that they came with"),
+];
+
+impl Proxy {
+    /// What nobody has looked at.
+    pub(super) fn what_is_left(&self, draft: &mut Draft) {
+        for word in &self.words {
+            let keyword = word.words[0].as_str();
+            if keyword == "option" && self.option(word.arg(1)).is_none() {
+                continue;
+            }
+            let named = if keyword == "option" { format!("option {}", word.arg(1)) } else { keyword.into() };
+            if let Some(why) = keywords::differs(keywords::SECTION_DIFFERS, &named) {
+                draft.note(word.line, &named, why);
+            }
+            let rule = [
+                "tcp-request",
+                "http-request",
+                "http-response",
+                "http-after-response",
+                "block",
+                "redirect",
+                "use_backend",
+                "capture",
+                "monitor-uri",
+                "use-server",
+                "reqadd",
+                "rspadd",
+            ]
+            .contains(&keyword);
+            match keyword {
+                _ if rule => {}
+                "tcp-response" if word.arg(1) == "inspect-delay" => {}
+                // What is let through anyway.
+                "tcp-response" if word.words[1..] == ["content", "accept"] => {}
+                "stick" => {}
+                word if ["clitcpka-", "srvtcpka-"].iter().any(|side| word.starts_with(side)) => {}
+                // Where the lines of all go was told before.
+                "log" => {}
+                "option" if word.arg(1) == "tcplog" && self.is_http() && self.lines_are_of_connections() => {
+                    draft.note(word.line, "option tcplog", "lines are those of requests: see log-format");
+                }
+                "option" if word.words.get(1).is_some_and(|o| MOOT_OPTIONS.contains(&o.as_str())) => {}
+                "option" => {
+                    let known = OPTIONS_THAT_DIFFER.iter().find(|(option, _)| *option == word.arg(1));
+                    match known {
+                        Some((option, differs)) => draft.note(word.line, option, *differs),
+                        None => draft.left(word.line, &word.words.join(" "), "not carried over"),
+                    }
+                }
+                "no" if word.arg(1) == "log" => {
+                    draft.note(word.line, "no log", "its lines go where those of the process go");
+                }
+                "no" => {}
+                "stats" if draft.run.is_some() => {}
+                "stats" => {
+                    draft.note(word.line, "stats", "the page is Evenkeel's web UI: see [admin] listen")
+                }
+                "errorfile" | "errorfiles" | "http-error" | "log-format" => {}
+                "unique-id-format" | "unique-id-header" if self.is_http() => {}
+                "timeout" if ["client-fin", "server-fin"].contains(&word.arg(1)) => {
+                    let why = "what is closed one way alone ends after the usual time of silence";
+                    draft.note(word.line, &format!("timeout {}", word.arg(1)), why);
+                }
+                "timeout" if !TIMEOUTS.contains(&word.arg(1)) => {
+                    draft.wrong(word.line, "timeout", format!("unknown timeout '{}'", word.arg(1)));
+                }
+                keyword if MOOT.contains(&keyword) || !keywords::PROXY.contains(&keyword) => {}
+                _ => draft.left(word.line, &word.words.join(" "), "not carried over"),
+            }
+        }
+    }
+}
