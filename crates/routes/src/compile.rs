@@ -139,20 +139,51 @@ pub struct AnswerRoute<R: Resources> {
 }
 
 /// What a route does. Pools and tables are named by their number in [`Routes`].
-#[allow(missing_docs)] // The fields are those of `model::Action`.
 pub enum Step<R: Resources> {
     /// Counts the request for its entry in a table.
-    Track { table: usize },
+    Track {
+        /// Its number.
+        table: usize,
+    },
     /// So many in a time.
-    RateLimit { key: Template, limit: R::Rate, status: u16 },
+    RateLimit {
+        /// Who is limited.
+        key: Template,
+        /// How many are left.
+        limit: R::Rate,
+        /// Of the refusal.
+        status: u16,
+    },
     /// So many at once.
-    ConcurrencyLimit { key: Template, limit: R::Concurrency, status: u16 },
+    ConcurrencyLimit {
+        /// Who is limited.
+        key: Template,
+        /// How many there are now.
+        limit: R::Concurrency,
+        /// Of the refusal.
+        status: u16,
+    },
     /// A name and a password are needed.
-    BasicAuth { realm: String, accounts: R::Accounts },
+    BasicAuth {
+        /// What they are for.
+        realm: String,
+        /// Who may come in.
+        accounts: R::Accounts,
+    },
     /// Keeps a text for later routes.
-    SetVariable { name: Box<str>, value: Template },
+    SetVariable {
+        /// `sess.` before it: for all requests of the connection.
+        name: Box<str>,
+        /// The text.
+        value: Template,
+    },
     /// Puts a text into the log line.
-    Capture { name: String, value: Template },
+    Capture {
+        /// What it is called in the configuration.
+        name: String,
+        /// The text.
+        value: Template,
+    },
     /// In the queue.
     Priority(i16),
     /// Milliseconds that the server has.
@@ -175,33 +206,82 @@ pub enum Step<R: Resources> {
     Status(u16),
     /// Ends in a pool.
     Pool(usize),
-    /// Ends in the pool that a map names, in the default, or not at all. `folds`: what is looked up is in
-    /// lower case first.
-    PoolMap { key: Template, file: PathBuf, map: Arc<Map>, folds: bool, default: Option<usize> },
+    /// Ends in the pool that a map names, in the default, or not at all.
+    PoolMap {
+        /// What is looked up.
+        key: Template,
+        /// Where the map was read from.
+        file: PathBuf,
+        /// Names of pools.
+        map: Arc<Map>,
+        /// What is looked up is in lower case first.
+        folds: bool,
+        /// For what the map has not.
+        default: Option<usize>,
+    },
     /// Ends in a redirect.
-    Redirect { location: Template, status: u16, keep_query: bool },
-    /// Ends in a page. `text`: the body, where it has variables.
-    Answer { status: u16, page: R::Page, text: Option<Template> },
+    Redirect {
+        /// Where to.
+        location: Template,
+        /// Of the answer.
+        status: u16,
+        /// The query follows the location.
+        keep_query: bool,
+    },
+    /// Ends in a page.
+    Answer {
+        /// Of the answer.
+        status: u16,
+        /// The page as it was configured.
+        page: R::Page,
+        /// Its body, where that has variables.
+        text: Option<Template>,
+    },
     /// Ends without any answer.
     Silence,
     /// Ends in a refusal.
-    Deny { status: u16 },
+    Deny {
+        /// Of the answer.
+        status: u16,
+    },
     /// The same after a while.
-    Tarpit { delay: Duration, status: u16 },
+    Tarpit {
+        /// How long the client waits.
+        delay: Duration,
+        /// Of the answer.
+        status: u16,
+    },
 }
 
 /// A change of a head.
 #[derive(Debug)]
-#[allow(missing_docs)]
 pub enum Edit {
     /// Replaces every field of the name.
-    Set { name: Box<[u8]>, value: Template },
-    /// Adds one.
-    Add { name: Box<[u8]>, value: Template },
-    /// Makes a text of each; `{1}` is what it was.
-    Each { name: Box<[u8]>, value: Template },
-    /// Removes all; `*` stands for anything.
-    Remove { name: Box<[u8]> },
+    Set {
+        /// As it is written.
+        name: Box<[u8]>,
+        /// The new value.
+        value: Template,
+    },
+    /// Adds a field.
+    Add {
+        /// As it is written.
+        name: Box<[u8]>,
+        /// Its value.
+        value: Template,
+    },
+    /// Makes a text of each field of the name.
+    Each {
+        /// As it is written.
+        name: Box<[u8]>,
+        /// The new value; `{1}` is what it was.
+        value: Template,
+    },
+    /// Removes every field of the name.
+    Remove {
+        /// `*` stands for anything.
+        name: Box<[u8]>,
+    },
 }
 
 impl Edit {
