@@ -41,7 +41,7 @@ fn field(
     out: &mut Vec<u8>,
 ) {
     let timers = Timers::of(record);
-    let t = record.termination;
+    let letters = record.termination.letters();
     let connections = |count: u64, out: &mut Vec<u8>| number(out, count as i64);
     match which {
         LineField::Time => {
@@ -90,8 +90,8 @@ fn field(
             number(out, since.unwrap_or(-1));
         }
         LineField::TotalMs => number(out, timers.active),
-        LineField::Termination => out.extend_from_slice(&[t.cause, t.phase]),
-        LineField::TerminationState => out.extend_from_slice(&[t.cause, t.phase, t.cookie, t.set_cookie]),
+        LineField::Termination => out.extend_from_slice(&letters[..2]),
+        LineField::TerminationState => out.extend_from_slice(&letters),
         LineField::ProcessConnections => connections(around.process, out),
         LineField::ServiceConnections => connections(around.service_now, out),
         LineField::PoolConnections => connections((around.pool_now)(), out),

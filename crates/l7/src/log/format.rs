@@ -64,8 +64,8 @@ fn haproxy_http(record: &Record, around: &Surroundings<'_>, time: &mut LocalTime
     out.push(b' ');
     number(out, record.bytes_out as i64);
     out.extend_from_slice(b" - - ");
-    let t = record.termination;
-    out.extend_from_slice(&[t.cause, t.phase, t.cookie, t.set_cookie, b' ']);
+    out.extend_from_slice(&record.termination.letters());
+    out.push(b' ');
     connections(record, around, out);
     for captured in [&record.captured, &record.captured_answer] {
         if !captured.is_empty() {
@@ -89,7 +89,8 @@ fn haproxy_tcp(record: &Record, around: &Surroundings<'_>, time: &mut LocalTime,
     join(out, b'/', &[timers.wait, timers.connect, timers.active]);
     out.push(b' ');
     number(out, record.bytes_out as i64);
-    out.extend_from_slice(&[b' ', record.termination.cause, record.termination.phase, b' ']);
+    let [cause, phase, ..] = record.termination.letters();
+    out.extend_from_slice(&[b' ', cause, phase, b' ']);
     connections(record, around, out);
 }
 
@@ -202,8 +203,7 @@ fn json(record: &Record, around: &Surroundings<'_>, out: &mut Vec<u8>) {
         tls_fields(tls, out);
     }
     out.extend_from_slice(b",\"termination\":\"");
-    let t = record.termination;
-    out.extend_from_slice(&[t.cause, t.phase, t.cookie, t.set_cookie]);
+    out.extend_from_slice(&record.termination.letters());
     out.extend_from_slice(b"\"}");
 }
 
@@ -316,7 +316,7 @@ pub(super) fn number(out: &mut Vec<u8>, value: i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::Termination;
+    use crate::log::{Cause, Phase, Termination};
 
     fn record() -> Record {
         Record {
@@ -382,7 +382,11 @@ mod tests {
             routed: false,
             retries: 3,
             redispatched: true,
-            termination: Termination { cause: b'C', phase: b'R', ..Termination::NORMAL },
+            termination: Termination {
+                cause: Some(Cause::ClientAbort),
+                phase: Some(Phase::Request),
+                ..Termination::default()
+            },
             ..record()
         };
         check(

@@ -5,6 +5,7 @@
 
 mod custom;
 mod format;
+mod termination;
 mod time;
 mod writer;
 
@@ -12,28 +13,11 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 pub use format::{LineStyle, write_line};
+pub use termination::{Cause, CookieRead, CookieSent, Phase, Termination};
 pub use time::LocalTime;
 pub use writer::LogHandle;
 
 use crate::proxy::{PoolRuntime, ServerRuntime};
-
-/// How a request or connection ended (HAProxy manual, "Session state at disconnection").
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Termination {
-    /// Which event ended it first: `-`, `C`lient, `S`erver, `P`roxy, `c`/`s` time-outs, `R`esource,
-    /// `D`own, `K`illed.
-    pub cause: u8,
-    /// What it was doing: `-`, `R`equest, `Q`ueue, `C`onnect, `H`eaders, `D`ata, `L`ast, `T`arpit.
-    pub phase: u8,
-    /// What the client's persistence cookie was: `-`, `N`one, `V`alid, `I`nvalid, `D`own.
-    pub cookie: u8,
-    /// What was done with the server's cookie: `-`, `N`othing, `I`nserted.
-    pub set_cookie: u8,
-}
-
-impl Termination {
-    pub const NORMAL: Termination = Termination { cause: b'-', phase: b'-', cookie: b'-', set_cookie: b'-' };
-}
 
 /// Everything a log line tells. Times are of the loop's monotonic clock, in milliseconds.
 pub struct Record {
@@ -80,6 +64,13 @@ fn texts(captured: &[u8]) -> &[u8] {
 }
 
 impl Record {
+    /// Notes why the request or connection ended, unless something did before.
+    pub fn end(&mut self, cause: Cause, phase: Phase) {
+        if self.termination.cause.is_none() {
+            (self.termination.cause, self.termination.phase) = (Some(cause), Some(phase));
+        }
+    }
+
     pub fn new(client: SocketAddr) -> Record {
         Record {
             client,
@@ -95,7 +86,7 @@ impl Record {
             bytes_out: 0,
             counted_in: 0,
             counted_out: 0,
-            termination: Termination::NORMAL,
+            termination: Termination::default(),
             retries: 0,
             redispatched: false,
             server: None,

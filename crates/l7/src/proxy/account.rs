@@ -3,7 +3,7 @@
 use super::ServiceView;
 use super::session::Client;
 use crate::counters::Counter;
-use crate::log::{Record, Surroundings, Termination, write_line};
+use crate::log::{Record, Surroundings, write_line};
 use crate::worker::Worker;
 
 /// Adds the bytes that have passed since the last time: a long transfer is seen while it goes on.
@@ -66,11 +66,4 @@ fn log(worker: &Worker, view: &ServiceView, client: &Client, record: &Record, ht
     };
     debug_assert_eq!(record.client, client.address);
     worker.write_log(|time, out| write_line(&view.spec.line, record, &around, time, out));
-}
-
-/// Notes why a request or connection ended, unless something did before.
-pub fn blame(record: &mut Record, cause: u8, phase: u8) {
-    if record.termination.cause == b'-' {
-        record.termination = Termination { cause, phase, ..record.termination };
-    }
 }

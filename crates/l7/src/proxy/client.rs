@@ -4,13 +4,14 @@ use std::rc::Rc;
 
 use evenkeel_http::h2::is_preface;
 
-use super::account::{blame, finish};
+use super::account::finish;
 use super::exchange;
 use super::flow::{After, STEPS_A_TURN};
 use super::session::{Client, Scratch, Session, State};
 use super::{ServiceView, answer, route};
 use crate::buffer::{Buffer, CAPACITY};
 use crate::h2::connection;
+use crate::log::{Cause, Phase};
 use crate::reactor::{Io, Stop};
 use crate::worker::Worker;
 
@@ -72,25 +73,25 @@ pub async fn serve(
             Head::Quiet => return Some(client),
             Head::Closed => {
                 if client.requests == 0 && scratch.record.bytes_in > 0 {
-                    blame(&mut scratch.record, b'C', b'R');
+                    scratch.record.end(Cause::ClientAbort, Phase::Request);
                     refuse(worker, scratch, &view, &client, 400).await;
                 }
                 return None;
             }
             Head::Bad(status) => {
                 view.counters(worker.core).bad_requests.add(1);
-                blame(&mut scratch.record, b'P', b'R');
+                scratch.record.end(Cause::Proxy, Phase::Request);
                 refuse(worker, scratch, &view, &client, status).await;
                 answer::linger(worker, &client).await;
                 return None;
             }
             Head::TimedOut => {
-                blame(&mut scratch.record, b'c', b'R');
+                scratch.record.end(Cause::ClientTimeout, Phase::Request);
                 refuse(worker, scratch, &view, &client, 408).await;
                 return None;
             }
             Head::NoMemory => {
-                blame(&mut scratch.record, b'R', b'R');
+                scratch.record.end(Cause::Resource, Phase::Request);
                 refuse(worker, scratch, &view, &client, 503).await;
                 return None;
             }

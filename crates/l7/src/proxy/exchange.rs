@@ -6,7 +6,6 @@ use std::rc::Rc;
 use evenkeel_model::{CookieMethod, CookiePersistence, Normalize, Persistence, RetryOn};
 use evenkeel_rules::{Parameters, normal_path};
 
-use super::account::blame;
 use super::answer::Own;
 use super::failure::Failure;
 use super::flow::{After, Context, Outgoing, is_named_by, transact};
@@ -20,6 +19,7 @@ use crate::h1::field::Field;
 use crate::h1::request::{Edits as RequestEdits, Method, Request};
 use crate::h1::response::Edits as ResponseEdits;
 use crate::h1::{Body, Framing};
+use crate::log::{Cause, CookieSent, Phase};
 use crate::worker::Worker;
 
 /// Bytes of a request line that are logged.
@@ -106,12 +106,15 @@ async fn proxy(
         Persistence::Cookie(rule) => Some(rule),
         _ => None,
     };
-    let Scratch { request, record, .. } = scratch;
+    let request = &scratch.request;
     let wall_s = worker.reactor.now().wall_ms / 1_000;
     let cookie = match rule {
-        Some(rule) => persist::read_cookie(pool, rule, request, buffer.bytes(), wall_s, record),
-        None => CookieFound { server: None, first_set: None },
+        Some(rule) => persist::read_cookie(pool, rule, request, buffer.bytes(), wall_s),
+        None => CookieFound::default(),
     };
+    // What the answer says is noted when it comes.
+    scratch.record.termination.cookie_read = cookie.read;
+    scratch.record.termination.cookie_sent = cookie.read.map(|_| CookieSent::None);
     let mut wish = Wish {
         key: pick::key_of_request(worker, pool, client.address, request, buffer.bytes()),
         named: pool.chosen(scratch.changes.server.as_ref()).or(cookie.server),
@@ -159,8 +162,9 @@ async fn proxy(
         names_client,
         allowance,
         keep_trailers,
+        retries: 0,
     };
-    let context = Context { view, pool, first_set: cookie.first_set };
+    let context = Context { view, pool, cookie };
 
     let queue_ms = view.spec.service.timeouts.queue.as_millis() as u64;
     loop {
@@ -209,11 +213,12 @@ async fn proxy(
             Failure::AnswerTimeout => outgoing.idempotent && spec.pool.retry_on.has(RetryOn::TIMEOUT),
             _ => false,
         };
-        let last = scratch.record.retries >= spec.pool.retries || lease.is_outside();
+        let last = outgoing.retries >= spec.pool.retries || lease.is_outside();
         if last || !again || !outgoing.replayable {
             return fail(worker, scratch, client, view, failure, outgoing.body.is_complete()).await;
         }
-        scratch.record.retries += 1;
+        outgoing.retries += 1;
+        scratch.record.retries = outgoing.retries;
         wish.avoid = Some(lease.server.id);
         outgoing.sent = 0;
     }
@@ -279,7 +284,7 @@ async fn follow(
     verdict: Verdict<'_>,
     mut buffer: Buffer,
 ) -> After {
-    blame(&mut scratch.record, b'L', b'R');
+    scratch.record.end(Cause::LocalReply, Phase::Request);
     let mut status = 403;
     let mut lines = std::mem::take(&mut scratch.changes.response.lines);
     let mut page = None;
@@ -292,21 +297,21 @@ async fn follow(
         Verdict::Answer { status: with, page: found, body } => (status, page) = (with, Some((found, body))),
         Verdict::Refuse { status: with, retry_after_s } => {
             status = with;
-            scratch.record.termination.cause = b'P';
+            scratch.record.termination.cause = Some(Cause::Proxy);
             view.counters(worker.core).refused.add(1);
             if let Some(seconds) = retry_after_s {
                 crate::h1::request::line(&mut lines, b"Retry-After", seconds.to_string().as_bytes());
             }
         }
         Verdict::Silence => {
-            scratch.record.termination.cause = b'P';
+            scratch.record.termination.cause = Some(Cause::Proxy);
             view.counters(worker.core).refused.add(1);
             return After::Close;
         }
         Verdict::Tarpit { delay_ms, status: with } => {
             status = with;
-            scratch.record.termination.cause = b'P';
-            scratch.record.termination.phase = b'T';
+            scratch.record.termination.cause = Some(Cause::Proxy);
+            scratch.record.termination.phase = Some(Phase::Tarpit);
             view.counters(worker.core).refused.add(1);
             let until_ms = worker.reactor.now_ms() + delay_ms;
             client.link.want_hangup();
@@ -318,7 +323,7 @@ async fn follow(
         }
         Verdict::Unauthorized { realm } => {
             status = 401;
-            scratch.record.termination.cause = b'P';
+            scratch.record.termination.cause = Some(Cause::Proxy);
             let challenge = format!("Basic realm=\"{realm}\", charset=\"UTF-8\"");
             crate::h1::request::line(&mut lines, b"WWW-Authenticate", challenge.as_bytes());
         }
@@ -359,29 +364,33 @@ async fn fail(
 ) -> After {
     let counters = view.counters(worker.core);
     let (status, cause, phase) = match failure {
-        Failure::Refused | Failure::Unreachable | Failure::Handshake => (503, b'S', b'C'),
-        Failure::ConnectTimeout => (503, b's', b'C'),
-        Failure::Stale | Failure::NoAnswer | Failure::HalfAnswer | Failure::Unwanted => (502, b'S', b'H'),
-        Failure::BadAnswer => (502, b'P', b'H'),
-        Failure::Denied { status } => (status, b'P', b'H'),
-        Failure::AnswerTimeout => (504, b's', b'H'),
-        Failure::UnclearPath => (400, b'P', b'R'),
-        Failure::BadBody => (400, b'P', b'D'),
-        Failure::TooLarge => (413, b'P', b'D'),
-        Failure::BodyTimeout => (408, b'c', b'D'),
-        Failure::Killed => (503, b'K', b'H'),
-        Failure::NoMemory => (503, b'R', b'H'),
-        Failure::Local => (503, b'R', b'C'),
+        Failure::Refused | Failure::Unreachable | Failure::Handshake => {
+            (503, Cause::ServerAbort, Phase::Connect)
+        }
+        Failure::ConnectTimeout => (503, Cause::ServerTimeout, Phase::Connect),
+        Failure::Stale | Failure::NoAnswer | Failure::HalfAnswer | Failure::Unwanted => {
+            (502, Cause::ServerAbort, Phase::Headers)
+        }
+        Failure::BadAnswer => (502, Cause::Proxy, Phase::Headers),
+        Failure::Denied { status } => (status, Cause::Proxy, Phase::Headers),
+        Failure::AnswerTimeout => (504, Cause::ServerTimeout, Phase::Headers),
+        Failure::UnclearPath => (400, Cause::Proxy, Phase::Request),
+        Failure::BadBody => (400, Cause::Proxy, Phase::Data),
+        Failure::TooLarge => (413, Cause::Proxy, Phase::Data),
+        Failure::BodyTimeout => (408, Cause::ClientTimeout, Phase::Data),
+        Failure::Killed => (503, Cause::Killed, Phase::Headers),
+        Failure::NoMemory => (503, Cause::Resource, Phase::Headers),
+        Failure::Local => (503, Cause::Resource, Phase::Connect),
         Failure::ClientGone => {
             counters.client_aborts.add(1);
-            blame(&mut scratch.record, b'C', b'H');
+            scratch.record.end(Cause::ClientAbort, Phase::Headers);
             return After::Close;
         }
         Failure::Cut { cause } => {
-            if cause == b'C' || cause == b'c' {
+            if cause.is_the_clients() {
                 counters.client_aborts.add(1);
             }
-            blame(&mut scratch.record, cause, b'D');
+            scratch.record.end(cause, Phase::Data);
             // The client must not take what it has for the whole.
             client.link.reset_on_close();
             return After::Close;
@@ -395,7 +404,7 @@ async fn fail(
     {
         server.counters().response_errors.add(1);
     }
-    blame(&mut scratch.record, cause, phase);
+    scratch.record.end(cause, phase);
     let whole = whole && failure != Failure::Killed;
     answer_error(worker, scratch, client, view, status, whole).await
 }
@@ -479,7 +488,7 @@ async fn no_server(
     outgoing: &Outgoing,
 ) -> After {
     view.counters(worker.core).no_server.add(1);
-    blame(&mut scratch.record, b'S', b'C');
+    scratch.record.end(Cause::ServerAbort, Phase::Connect);
     let whole = outgoing.body.is_complete();
     let keep = stays(worker, scratch, client, whole);
     let head_only = scratch.request.method == Method::Head;
@@ -502,9 +511,12 @@ async fn not_queued(
     why: NoLease,
     outgoing: &Outgoing,
 ) -> After {
-    let (cause, counters) = (if why == NoLease::Killed { b'K' } else { b's' }, view.counters(worker.core));
+    let (cause, counters) = (
+        if why == NoLease::Killed { Cause::Killed } else { Cause::ServerTimeout },
+        view.counters(worker.core),
+    );
     counters.queue_timeouts.add(1);
-    blame(&mut scratch.record, cause, b'Q');
+    scratch.record.end(cause, Phase::Queue);
     let whole = outgoing.body.is_complete() && why != NoLease::Killed;
     answer_error(worker, scratch, client, view, 503, whole).await
 }

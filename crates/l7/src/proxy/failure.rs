@@ -1,6 +1,7 @@
 //! Why an attempt on a server came to nothing.
 
 use super::connect::Trouble;
+use crate::log::Cause;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -37,7 +38,7 @@ pub enum Failure {
     Local,
     /// The answer has begun and cannot be taken back.
     Cut {
-        cause: u8,
+        cause: Cause,
     },
 }
 
@@ -57,17 +58,17 @@ impl From<Trouble> for Failure {
 impl Failure {
     /// Whether the server is to blame.
     pub fn is_the_servers(self) -> bool {
-        matches!(
-            self,
-            Failure::Refused
-                | Failure::ConnectTimeout
-                | Failure::Unreachable
-                | Failure::Handshake
-                | Failure::NoAnswer
-                | Failure::HalfAnswer
-                | Failure::AnswerTimeout
-                | Failure::BadAnswer
-                | Failure::Cut { cause: b'S' | b's' }
-        )
+        matches!(self, Failure::Cut { cause } if cause.is_the_servers())
+            || matches!(
+                self,
+                Failure::Refused
+                    | Failure::ConnectTimeout
+                    | Failure::Unreachable
+                    | Failure::Handshake
+                    | Failure::NoAnswer
+                    | Failure::HalfAnswer
+                    | Failure::AnswerTimeout
+                    | Failure::BadAnswer
+            )
     }
 }

@@ -8,9 +8,10 @@ use std::rc::Rc;
 
 use rustix::io::Errno;
 
-use super::account::{blame, count_bytes};
+use super::account::count_bytes;
 use super::connect;
 use super::failure::Failure;
+use super::persist::CookieFound;
 use super::pick::Lease;
 use super::session::{Client, Scratch, Session, State};
 use super::{PoolRuntime, ServiceView, answer, persist, relay, route};
@@ -20,6 +21,7 @@ use crate::h1::request::Method;
 use crate::h1::response::{CookieEdit, Edits as ResponseEdits};
 use crate::h1::{Body, Framing, Malformed};
 use crate::link::Link;
+use crate::log::{Cause, CookieRead, CookieSent};
 use crate::reactor::{Io, Pipe, Stop};
 use crate::worker::Worker;
 
@@ -44,8 +46,8 @@ pub enum After {
 pub struct Context<'a> {
     pub view: &'a Rc<ServiceView>,
     pub pool: &'a Rc<PoolRuntime>,
-    /// When the client's persistence cookie was first set, in seconds since 1970.
-    pub first_set: Option<u64>,
+    /// What the client's persistence cookie says.
+    pub cookie: CookieFound,
 }
 
 /// The request on its way, kept whole until an answer begins so that it can be sent again.
@@ -62,6 +64,8 @@ pub struct Outgoing {
     pub allowance: Option<u64>,
     /// What follows a chunked body goes on.
     pub keep_trailers: bool,
+    /// How often it was tried again.
+    pub retries: u32,
 }
 
 impl Outgoing {
@@ -257,7 +261,7 @@ impl Flow<'_> {
             if steps % STEPS_A_TURN == 0 {
                 count_bytes(self.worker, self.context.view, &mut self.scratch.record);
                 let paused = self.worker.reactor.breathe().await;
-                paused.map_err(|_| self.cut(b'K', Failure::Killed))?;
+                paused.map_err(|_| self.cut(Cause::Killed, Failure::Killed))?;
             }
             self.waits_on_client = false;
             let up = self.step_up()?;
@@ -290,20 +294,22 @@ impl Flow<'_> {
         };
         self.client.link.want_hangup();
         let stop = match self.worker.reactor.wait(deadline_ms).await {
-            Ok(()) if self.client.link.is_broken() => return Err(self.cut(b'C', Failure::ClientGone)),
+            Ok(()) if self.client.link.is_broken() => {
+                return Err(self.cut(Cause::ClientAbort, Failure::ClientGone));
+            }
             Ok(()) => return Ok(()),
             Err(stop) => stop,
         };
         Err(match (stop, self.connected, self.waits_on_client) {
-            (Stop::Killed, ..) => self.cut(b'K', Failure::Killed),
+            (Stop::Killed, ..) => self.cut(Cause::Killed, Failure::Killed),
             (_, false, _) => Failure::ConnectTimeout,
-            (_, true, true) => self.cut(b'c', Failure::BodyTimeout),
-            (_, true, false) => self.cut(b's', Failure::AnswerTimeout),
+            (_, true, true) => self.cut(Cause::ClientTimeout, Failure::BodyTimeout),
+            (_, true, false) => self.cut(Cause::ServerTimeout, Failure::AnswerTimeout),
         })
     }
 
     /// A failure before the answer began can still be answered; later it cannot.
-    fn cut(&self, cause: u8, before: Failure) -> Failure {
+    fn cut(&self, cause: Cause, before: Failure) -> Failure {
         if self.phase == Phase::Head { before } else { Failure::Cut { cause } }
     }
 
@@ -352,12 +358,12 @@ impl Flow<'_> {
                 self.scratch.record.bytes_in += count as u64;
                 outgoing.buffer.filled(count);
                 let taken = outgoing.body.feed(outgoing.buffer.bytes());
-                let taken = taken.map_err(|_| self.cut(b'C', Failure::BadBody))?;
+                let taken = taken.map_err(|_| self.cut(Cause::ClientAbort, Failure::BadBody))?;
                 if let Some(allowance) = &mut self.outgoing.allowance {
                     let left = allowance.checked_sub(taken as u64);
                     *allowance = left.unwrap_or(0);
                     if left.is_none() {
-                        return Err(self.cut(b'P', Failure::TooLarge));
+                        return Err(self.cut(Cause::Proxy, Failure::TooLarge));
                     }
                 }
                 if !self.client.set_aside(self.worker, &mut self.outgoing.buffer, taken) {
@@ -374,7 +380,7 @@ impl Flow<'_> {
                 self.waits_on_client = true;
                 Ok(Step::Blocked)
             }
-            Io::Eof | Io::Failed(_) => Err(self.cut(b'C', Failure::ClientGone)),
+            Io::Eof | Io::Failed(_) => Err(self.cut(Cause::ClientAbort, Failure::ClientGone)),
         }
     }
 
@@ -450,8 +456,7 @@ impl Flow<'_> {
         let Some(spec) = self.lease.pool() else { return false };
         let (retry_on, outgoing) = (spec.pool.retry_on, &self.outgoing);
         let able = outgoing.idempotent && outgoing.replayable && outgoing.is_sent();
-        able && self.scratch.record.retries < spec.pool.retries
-            && retry_on.has_status(self.scratch.response.status)
+        able && outgoing.retries < spec.pool.retries && retry_on.has_status(self.scratch.response.status)
     }
 
     /// The final head is there: decides what happens to both connections and rewrites it.
@@ -494,7 +499,7 @@ impl Flow<'_> {
         let (mut inserted, mut cookie) = (None, None);
         match &pool.pool.persistence {
             Persistence::Cookie(rule) if remembered => {
-                let valid = record.termination.cookie == b'V';
+                let valid = self.context.cookie.read == Some(CookieRead::Valid);
                 let posted = !rule.postonly || request.method == Method::Post;
                 let own = response.sets_cookie(down.bytes(), rule.name.as_bytes()).is_some();
                 let name = rule.name.as_bytes();
@@ -505,12 +510,13 @@ impl Flow<'_> {
                             persist::set_cookie(
                                 rule,
                                 &server,
-                                self.context.first_set,
+                                self.context.cookie.first_set,
                                 now.wall_ms / 1_000,
                                 text,
                             );
                             inserted = Some(rule);
-                            record.termination.set_cookie = if valid { b'U' } else { b'I' };
+                            let sent = if valid { CookieSent::Updated } else { CookieSent::Inserted };
+                            record.termination.cookie_sent = Some(sent);
                         }
                         cookie = (inserted.is_some() || rule.indirect).then_some((name, CookieEdit::Drop));
                     }
@@ -520,9 +526,9 @@ impl Flow<'_> {
                 }
                 match rule.method {
                     CookieMethod::Rewrite | CookieMethod::Prefix if own => {
-                        record.termination.set_cookie = b'R'
+                        record.termination.cookie_sent = Some(CookieSent::Rewritten)
                     }
-                    CookieMethod::Passive if own => record.termination.set_cookie = b'P',
+                    CookieMethod::Passive if own => record.termination.cookie_sent = Some(CookieSent::Passed),
                     _ => {}
                 }
             }
@@ -606,7 +612,7 @@ impl Flow<'_> {
                 Ok(Step::Moved)
             }
             Io::Blocked => Ok(self.wait_for_client()),
-            Io::Eof | Io::Failed(_) => Err(Failure::Cut { cause: b'C' }),
+            Io::Eof | Io::Failed(_) => Err(Failure::Cut { cause: Cause::ClientAbort }),
         }
     }
 
@@ -641,7 +647,7 @@ impl Flow<'_> {
         };
         let down = match &mut self.down {
             Some(down) => down,
-            none => none.insert(self.worker.buffers.get().ok_or(Failure::Cut { cause: b'R' })?),
+            none => none.insert(self.worker.buffers.get().ok_or(Failure::Cut { cause: Cause::Resource })?),
         };
         let read = self.server.try_read(down.room_for(most));
         if read == Io::Blocked {
@@ -650,7 +656,7 @@ impl Flow<'_> {
         } else if let Io::Done(count) = read {
             down.filled(count);
             let fed = feed_answer(&mut self.down_body, down, 0, self.without_chunks);
-            if fed.map_err(|_| Failure::Cut { cause: b'S' })? < count {
+            if fed.map_err(|_| Failure::Cut { cause: Cause::ServerAbort })? < count {
                 self.keep_server = false;
             }
         }
@@ -670,7 +676,7 @@ impl Flow<'_> {
             }
             Io::Eof | Io::Failed(_) => {
                 self.lease.server.counters().response_errors.add(1);
-                Err(Failure::Cut { cause: b'S' })
+                Err(Failure::Cut { cause: Cause::ServerAbort })
             }
         }
     }
@@ -717,7 +723,7 @@ impl Flow<'_> {
         let up = self.client.input.take();
         let ended = relay::run(self.worker, self.session, sides, counts, up, Some(down)).await;
         if let Some(cause) = ended.cause {
-            blame(record, cause, b'D');
+            record.end(cause, crate::log::Phase::Data);
         }
         Ok(After::Close)
     }

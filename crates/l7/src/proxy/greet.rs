@@ -5,11 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use evenkeel_model::{Mode, Name};
 
-use super::account::{blame, finish};
+use super::account::finish;
 use super::answer;
 use super::session::{Client, Scratch, Session, State};
 use crate::buffer::Buffer;
 use crate::link::Link;
+use crate::log::{Cause, Phase};
 use crate::proxy_header::{self, NoHeader};
 use crate::reactor::Io;
 use crate::spec::Notice;
@@ -36,7 +37,7 @@ pub async fn greet(
             view.counters(worker.core).bad_requests.add(1);
             let record = &mut scratch.record;
             record.restart(client.address, client.accepted_ms, client.accepted_wall_ms);
-            blame(record, b'P', b'R');
+            record.end(Cause::Proxy, Phase::Request);
             finish(worker, &view, &client, record, service.mode == Mode::Http);
             return None;
         }
@@ -62,7 +63,8 @@ pub async fn greet(
             counters.tls_failures.add(1);
             let record = &mut scratch.record;
             record.restart(client.address, client.accepted_ms, client.accepted_wall_ms);
-            blame(record, if error == HandshakeError::TimedOut { b'c' } else { b'P' }, b'R');
+            let cause = if error == HandshakeError::TimedOut { Cause::ClientTimeout } else { Cause::Proxy };
+            record.end(cause, Phase::Request);
             finish(worker, &view, &client, record, service.mode == Mode::Http);
             if let HandshakeError::Refused(why) = error {
                 let of_client = ["invalid peer certificate", "peer sent no certificates"];

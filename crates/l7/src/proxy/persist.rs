@@ -9,7 +9,7 @@ use super::pick::Wish;
 use super::session::Client;
 use super::{PoolRuntime, ServerRuntime};
 use crate::h1::request::Request;
-use crate::log::Record;
+use crate::log::CookieRead;
 use crate::rdp;
 
 /// The server that a client belongs to, by its place in the pool, if that can be told.
@@ -98,28 +98,30 @@ pub fn of_first_bytes(
 }
 
 /// What the persistence cookie of a request says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CookieFound {
+    /// What it was; none where the pool has no such cookies.
+    pub read: Option<CookieRead>,
     /// The server it names.
     pub server: Option<usize>,
     /// When it was first set, in seconds since 1970, where it tells.
     pub first_set: Option<u64>,
 }
 
-/// Finds the server that the client's cookie names, and notes for the log what the cookie was.
+/// Finds the server that the client's cookie names, and what the cookie was.
 pub fn read_cookie(
     pool: &PoolRuntime,
     rule: &CookiePersistence,
     request: &Request,
     head: &[u8],
     wall_s: u64,
-    record: &mut Record,
 ) -> CookieFound {
     let mut value = request.cookie(head, rule.name.as_bytes());
     if rule.method == CookieMethod::Prefix {
         value = value.and_then(|v| memchr::memchr(b'~', v).map(|at| &v[..at]));
     }
     let timed = rule.max_idle.is_some() || rule.max_life.is_some();
-    let mut found = CookieFound { server: None, first_set: None };
+    let mut found = CookieFound::default();
     let mut old = false;
     if let (Some(whole), true) = (value, timed) {
         let mut parts = whole.split(|b| *b == b'|');
@@ -133,14 +135,13 @@ pub fn read_cookie(
         found.first_set = first.filter(|_| !old);
     }
     let index = value.and_then(|value| pool.index_by_cookie(value)).filter(|_| !old);
-    record.termination.cookie = match (value, index) {
-        (None, _) => b'N',
-        (Some(_), None) if old => b'E',
-        (Some(_), None) => b'I',
-        (Some(_), Some(index)) if pool.takes_persistent(index) => b'V',
-        (Some(_), Some(_)) => b'D',
-    };
-    record.termination.set_cookie = b'N';
+    found.read = Some(match (value, index) {
+        (None, _) => CookieRead::None,
+        (Some(_), None) if old => CookieRead::Expired,
+        (Some(_), None) => CookieRead::Invalid,
+        (Some(_), Some(index)) if pool.takes_persistent(index) => CookieRead::Valid,
+        (Some(_), Some(_)) => CookieRead::Down,
+    });
     found.server = index;
     found
 }

@@ -9,7 +9,7 @@ use super::flow::STEPS_A_TURN;
 use super::session::Session;
 use crate::buffer::Buffer;
 use crate::link::Link;
-use crate::log::Record;
+use crate::log::{Cause, Record};
 use crate::reactor::{Io, Pipe, Stop};
 use crate::worker::Worker;
 
@@ -27,8 +27,8 @@ pub struct Sides<'a> {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ended {
-    /// HAProxy's letter for what ended it, `None` for an orderly end.
-    pub cause: Option<u8>,
+    /// What ended it, `None` for an orderly end.
+    pub cause: Option<Cause>,
 }
 
 /// How often bytes are counted while they flow without a pause.
@@ -81,7 +81,7 @@ pub async fn run(
     let cause = loop {
         steps += 1;
         if steps % STEPS_A_TURN == 0 && worker.reactor.breathe().await.is_err() {
-            break Some(b'K');
+            break Some(Cause::Killed);
         }
         let up_step = up.step(worker, sides.client, sides.server);
         let down_step = down.step(worker, sides.server, sides.client);
@@ -98,8 +98,8 @@ pub async fn run(
             count_bytes(worker, view, record);
         }
         match (&up_step, &down_step) {
-            (Step::ReadFailed, _) | (_, Step::WriteFailed) => break Some(b'C'),
-            (Step::WriteFailed, _) | (_, Step::ReadFailed) => break Some(b'S'),
+            (Step::ReadFailed, _) | (_, Step::WriteFailed) => break Some(Cause::ClientAbort),
+            (Step::WriteFailed, _) | (_, Step::ReadFailed) => break Some(Cause::ServerAbort),
             (Step::Blocked, Step::Blocked) => {}
             _ => {
                 moved_ms = worker.reactor.now_ms();
@@ -113,12 +113,14 @@ pub async fn run(
         let idle_ms = sides.client_idle_ms.min(sides.server_idle_ms);
         match worker.reactor.wait(moved_ms + idle_ms).await {
             Ok(()) => {}
-            Err(Stop::Killed) => break Some(b'K'),
-            Err(Stop::TimedOut) if sides.client_idle_ms <= sides.server_idle_ms => break Some(b'c'),
-            Err(Stop::TimedOut) => break Some(b's'),
+            Err(Stop::Killed) => break Some(Cause::Killed),
+            Err(Stop::TimedOut) if sides.client_idle_ms <= sides.server_idle_ms => {
+                break Some(Cause::ClientTimeout);
+            }
+            Err(Stop::TimedOut) => break Some(Cause::ServerTimeout),
         }
     };
-    if cause.is_some_and(|c| c == b'C' || c == b'S') {
+    if matches!(cause, Some(Cause::ClientAbort | Cause::ServerAbort)) {
         // Pass the failure on as what it was.
         sides.client.reset_on_close();
         sides.server.reset_on_close();

@@ -69,7 +69,7 @@ impl Counted {
             let failed = if http {
                 record.status >= 400 && record.status < 500
             } else {
-                record.termination.cause != b'-'
+                record.termination.cause.is_some()
             };
             let counts = [
                 (Counter::Errors, u64::from(failed)),

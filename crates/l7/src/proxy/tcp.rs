@@ -9,7 +9,6 @@ use evenkeel_routes::Changes;
 use evenkeel_rules::FIRST_BYTES;
 use rustix::io::Errno;
 
-use super::account::blame;
 use super::connect::{self, Trouble};
 use super::facts::Hello;
 use super::pick::{self, Lease, NoLease, Wish};
@@ -18,7 +17,7 @@ use super::session::{Client, Scratch, Session, State};
 use super::{PoolRuntime, ServiceView, persist, relay};
 use crate::buffer::Buffer;
 use crate::link::Link;
-use crate::log::Record;
+use crate::log::{Cause, Phase, Record};
 use crate::rdp;
 use crate::reactor::Io;
 use crate::worker::Worker;
@@ -65,7 +64,7 @@ pub async fn serve(worker: &'static Worker, session: &Session, scratch: &mut Scr
             let counts = relay::Counts { view: &view, record };
             let ended = relay::run(worker, session, sides, counts, first, None).await;
             if let Some(cause) = ended.cause {
-                blame(record, cause, b'D');
+                record.end(cause, Phase::Data);
             }
             drop(server);
             drop(lease);
@@ -162,7 +161,7 @@ async fn lead(
         Verdict::Pool(number) => view.pools.get(number).cloned(),
         _ => {
             view.counters(worker.core).refused.add(1);
-            blame(record, b'P', b'R');
+            record.end(Cause::Proxy, Phase::Request);
             None
         }
     }
@@ -183,6 +182,7 @@ async fn connect(
 ) -> Option<(Lease, Link, Option<Buffer>)> {
     let timeouts = &view.spec.service.timeouts;
     let queue_ms = timeouts.queue.as_millis() as u64;
+    let mut retries = 0;
     loop {
         let lease = match pick::lease(worker, session, pool, &wish, queue_ms, record).await {
             Ok(lease) => lease,
@@ -190,13 +190,14 @@ async fn connect(
                 Some(server) => Lease::outside(worker, server.clone()),
                 None => {
                     view.counters(worker.core).no_server.add(1);
-                    blame(record, b'S', b'C');
+                    record.end(Cause::ServerAbort, Phase::Connect);
                     return None;
                 }
             },
             Err(why) => {
                 view.counters(worker.core).queue_timeouts.add(1);
-                blame(record, if why == NoLease::Killed { b'K' } else { b's' }, b'Q');
+                let cause = if why == NoLease::Killed { Cause::Killed } else { Cause::ServerTimeout };
+                record.end(cause, Phase::Queue);
                 return None;
             }
         };
@@ -211,7 +212,7 @@ async fn connect(
                 return Some((lease, server, first));
             }
             Err(Trouble::Killed) => {
-                blame(record, b'K', b'C');
+                record.end(Cause::Killed, Phase::Connect);
                 return None;
             }
             Err(trouble) => {
@@ -221,11 +222,14 @@ async fn connect(
                 if !matches!(trouble, Trouble::Handshake | Trouble::Local) {
                     lease.connect_failed(trouble == Trouble::Refused);
                 }
-                if record.retries >= pool.spec().pool.retries || lease.is_outside() {
-                    blame(record, if trouble == Trouble::TimedOut { b's' } else { b'S' }, b'C');
+                if retries >= pool.spec().pool.retries || lease.is_outside() {
+                    let cause =
+                        if trouble == Trouble::TimedOut { Cause::ServerTimeout } else { Cause::ServerAbort };
+                    record.end(cause, Phase::Connect);
                     return None;
                 }
-                record.retries += 1;
+                retries += 1;
+                record.retries = retries;
                 wish.avoid = Some(lease.server.id);
             }
         }

@@ -24,7 +24,7 @@ use slab::Slab;
 use crate::auth::Attempt;
 use crate::buffer::BufferPool;
 use crate::link::Link;
-use crate::log::{LocalTime, LogHandle, Record};
+use crate::log::{Cause, LocalTime, LogHandle, Phase, Record};
 use crate::proxy::session::{self, Client, Session};
 use crate::proxy::{PoolRuntime, Service, account, answer};
 use crate::reactor::{Event, Loop, Owner, Pipe, Reactor, Sock, Watch};
@@ -483,7 +483,7 @@ impl Worker {
                 record.bytes_out = count as u64;
             }
             record.status = 408;
-            account::blame(&mut record, b'c', b'R');
+            record.end(Cause::ClientTimeout, Phase::Request);
             account::finish(self, &view, client, &mut record, true);
         }
     }
