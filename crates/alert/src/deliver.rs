@@ -3,11 +3,11 @@
 use std::io::Write;
 use std::net::{TcpStream, ToSocketAddrs, UdpSocket};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use evenkeel_model::{Delivery, EmailSettings, MailSecurity, Transport};
+use evenkeel_scripts::Job;
 use lettre::message::{Mailbox, header};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
@@ -129,31 +129,15 @@ fn webhook(
 }
 
 fn script(command: &Path, limit: Duration, node: &str, message: &Message) -> Result<String, String> {
-    let failed = |e: std::io::Error| format!("{}: {e}", command.display());
-    let mut child = Command::new(command)
-        .arg(&message.title)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(failed)?;
-    let input = generic(node, message).to_string();
-    // A program that reads nothing must not hold this up: the text goes from a thread of its own.
-    let pipe = child.stdin.take();
-    std::thread::spawn(move || pipe.map(|mut pipe| pipe.write_all(input.as_bytes())));
-    let deadline = Instant::now() + limit;
-    loop {
-        match child.try_wait().map_err(failed)? {
-            Some(status) if status.success() => return Ok("exit status 0".into()),
-            Some(status) => return Err(status.to_string()),
-            None if Instant::now() >= deadline => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(format!("ended after {} s", limit.as_secs_f32()));
-            }
-            None => std::thread::sleep(Duration::from_millis(20)),
-        }
-    }
+    let job = Job {
+        command: command.to_owned(),
+        arguments: vec![message.title.clone()],
+        input: generic(node, message).to_string(),
+        limit: Some(limit),
+        ..Job::default()
+    };
+    let ended = evenkeel_scripts::run_and_wait(&job)?;
+    if ended.code == Some(0) { Ok(ended.in_words()) } else { Err(ended.in_words()) }
 }
 
 /// RFC 5424, section 6.

@@ -1,6 +1,7 @@
 //! The listeners of the administration: the Unix socket, HTTPS, plain HTTP; who may come in.
 //! Listeners follow the configuration; those that stay the same keep their socket.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -128,6 +129,8 @@ impl Administration {
     fn open_doors(&self, settings: &AdminSettings, mut adopted: Sockets) -> Result<Vec<Door>, String> {
         let wanted = settings.listen.iter().map(|l| (l.0, true));
         let wanted = wanted.chain(settings.plain_listen.iter().map(|l| (l.0, false)));
+        let own = self.places.iter().map(|p| p.address).chain(adopted.iter().map(|(a, _)| *a));
+        let mut own: HashSet<u16> = own.map(|address| address.port()).collect();
         let mut doors = Vec::new();
         for (address, https) in wanted {
             let failed = |e: std::io::Error| format!("cannot listen on {address}: {e}");
@@ -135,7 +138,12 @@ impl Administration {
             let kept = match (place, adopted.iter().position(|(a, _)| *a == address)) {
                 (Some(_), _) => None,
                 (None, Some(at)) => Some(adopted.swap_remove(at).1),
-                (None, None) => Some(evenkeel_l7::listen(address, false).map_err(failed)?),
+                (None, None) => {
+                    if own.insert(address.port()) {
+                        evenkeel_l7::check_free(address, false, self.places.is_empty()).map_err(failed)?;
+                    }
+                    Some(evenkeel_l7::listen(address, false).map_err(failed)?)
+                }
             };
             let Some(socket) = kept.as_ref().or(place.map(|p| &p.kept)) else { continue };
             let clone = socket.try_clone().map_err(failed)?;

@@ -75,6 +75,8 @@ pub struct Start {
     pub signals: Signals,
     /// Listening sockets that the process was given.
     pub adopted: Vec<(SocketAddr, OwnedFd)>,
+    /// A process without sockets to give, which ends when this one runs, may have the same ports.
+    pub shares_ports: bool,
     /// The admin socket of the process to take over from, where that is another than the own.
     pub predecessor: Option<PathBuf>,
     /// Told when all is there to serve, before the process that is taken over from stops.
@@ -106,6 +108,7 @@ pub async fn serve(start: Start) -> Outcome {
         ends_with_input,
         signals,
         adopted,
+        shares_ports,
         predecessor,
         about_to_serve,
         ready,
@@ -134,6 +137,9 @@ pub async fn serve(start: Start) -> Outcome {
     let mut admin_sockets = Vec::new();
     engine.adopt(evenkeel_platform::stored_sockets());
     engine.adopt(adopted);
+    if shares_ports {
+        engine.share_ports();
+    }
     if let Some(inherited) = &mut inherited {
         engine.adopt(std::mem::take(&mut inherited.listeners));
         admin_sockets = std::mem::take(&mut inherited.admin);

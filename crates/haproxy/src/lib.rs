@@ -338,6 +338,7 @@ fn run(
         ends_with_input: None,
         signals: control::Signals::Haproxy,
         adopted,
+        shares_ports: !pids.is_empty(),
         predecessor,
         about_to_serve: Some(Box::new(about_to_serve)),
         ready: Some(Box::new(ready)),

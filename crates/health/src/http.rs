@@ -170,8 +170,7 @@ fn missing(probe: &HttpProbe, body: &[u8]) -> Option<HttpFailure> {
         return Some(HttpFailure::TextMissing { text: text.clone() });
     }
     let pattern = probe.expect_regex.as_ref()?;
-    let regex = regex::bytes::RegexBuilder::new(pattern).unicode(false).size_limit(1 << 20).build();
-    match regex {
+    match evenkeel_rules::regex(pattern, false) {
         Ok(regex) if regex.is_match(body) => None,
         _ => Some(HttpFailure::NoMatch { pattern: pattern.clone() }),
     }

@@ -28,9 +28,7 @@ pub async fn run(stream: &mut dyn Stream, steps: &[Step], deadline: Instant) -> 
                 last = until(stream, &mut seen, (number, deadline), &shown, &found).await?;
             }
             Step::ExpectRegex(pattern) => {
-                let regex =
-                    regex::bytes::RegexBuilder::new(pattern).unicode(false).size_limit(1 << 20).build();
-                let regex = regex.map_err(|e| e.to_string())?;
+                let regex = evenkeel_rules::regex(pattern, false)?;
                 let found = |seen: &[u8]| regex.find(seen).map(|m| m.end());
                 let shown = || format!("/{pattern}/");
                 last = until(stream, &mut seen, (number, deadline), &shown, &found).await?;

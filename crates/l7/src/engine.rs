@@ -1,7 +1,7 @@
 //! The engine as the daemon sees it: starts the loops, gives them configurations, opens and
 //! keeps the listening sockets.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use evenkeel_balance::Table;
 use evenkeel_model::{
     AdminState, Fallback, Name, Pool, RealServer, Snapshot, TableRule, VirtualService, Weight,
 };
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::auth;
 use crate::counters::PerCore;
 use crate::file_error::FileError;
+use crate::listen::{check_free, listen};
 use crate::log::LogHandle;
 use crate::routing::{self, Compiler, Limits, RouteFiles, TableSpec};
 use crate::spec::{
@@ -27,7 +27,7 @@ use crate::tls::{self, TicketKeys, TicketSecrets, TlsClient, TlsServer};
 use crate::worker::{self, Apply, CHANGES_AN_ORDER, Mailbox, Message, OpenListener, Shared, Start};
 
 /// Connections that the kernel holds for a listener before they are accepted.
-const BACKLOG: i32 = 65_535;
+pub const BACKLOG: i32 = 65_535;
 /// How long loops may take to take a configuration over.
 const APPLY_LIMIT: Duration = Duration::from_secs(10);
 
@@ -49,6 +49,7 @@ pub struct Engine {
     listeners: BTreeMap<SocketAddr, ListenerSet>,
     /// Listening sockets of an earlier process, waiting for a service that wants them.
     adopted: HashMap<SocketAddr, Vec<OwnedFd>>,
+    shares_ports: bool,
     servers: HashMap<(Name, Name, SocketAddr), Arc<ServerSpec>>,
     tickets: Arc<TicketKeys>,
     limits: Limits,
@@ -159,6 +160,7 @@ impl Engine {
             places: HashMap::new(),
             listeners: BTreeMap::new(),
             adopted: HashMap::new(),
+            shares_ports: false,
             servers: HashMap::new(),
             tickets: Arc::new(TicketKeys::new(wall_seconds())),
             limits: Limits::default(),
@@ -195,6 +197,11 @@ impl Engine {
 
     pub fn state(&self, server: u32) -> Option<ServerState> {
         self.states.get(&server).copied()
+    }
+
+    /// Another program, which this one replaces without its sockets, may listen on the same ports.
+    pub fn share_ports(&mut self) {
+        self.shares_ports = true;
     }
 
     /// Listening sockets of an earlier process: used instead of new ones where they fit.
@@ -234,9 +241,12 @@ impl Engine {
         let mut unbound = Vec::new();
         let new: Vec<SocketAddr> =
             wanted.keys().filter(|a| !self.listeners.contains_key(a)).copied().collect();
+        let own = self.listeners.keys().chain(self.adopted.keys());
+        let mut own: HashSet<u16> = own.map(SocketAddr::port).collect();
         for address in new {
-            match self.open(address, not_here_yet(address.ip())) {
+            match self.open(address, not_here_yet(address.ip()), &own) {
                 Ok(fds) => {
+                    own.insert(address.port());
                     fresh.insert(address, fds);
                 }
                 Err(error) => unbound.push((address, error)),
@@ -261,8 +271,7 @@ impl Engine {
                 self.states.entry(server.id).or_insert_with(|| initial(pool, server));
             }
         }
-        let known: std::collections::HashSet<u32> =
-            config.pools.iter().flat_map(|p| p.servers.iter().map(|s| s.id)).collect();
+        let known: HashSet<u32> = config.pools.iter().flat_map(|p| p.servers.iter().map(|s| s.id)).collect();
         self.states.retain(|id, _| known.contains(id));
         self.servers.retain(|_, spec| known.contains(&spec.id));
         // The first request already has its line.
@@ -334,9 +343,19 @@ impl Engine {
         self.next_listener
     }
 
-    fn open(&mut self, address: SocketAddr, floating: bool) -> std::io::Result<Vec<Arc<OwnedFd>>> {
+    /// `own`: ports that this process, or the one before it, has already; another address of the same
+    /// port may be in its place.
+    fn open(
+        &mut self,
+        address: SocketAddr,
+        floating: bool,
+        own: &HashSet<u16>,
+    ) -> std::io::Result<Vec<Arc<OwnedFd>>> {
         let adopted = self.adopted.remove(&address).unwrap_or_default();
         let mut fds: Vec<Arc<OwnedFd>> = adopted.into_iter().map(Arc::new).collect();
+        if fds.is_empty() && !self.shares_ports && !own.contains(&address.port()) {
+            check_free(address, floating, self.listeners.is_empty())?;
+        }
         while fds.len() < self.workers {
             match listen(address, floating) {
                 Ok(fd) => fds.push(Arc::new(fd)),
@@ -680,28 +699,6 @@ fn wait_for(finished: &Receiver<()>, count: usize) {
             return;
         }
     }
-}
-
-/// Opens a listening TCP socket that shares its address with others of this program. The address of a
-/// pair may be on the other node now.
-pub fn listen(address: SocketAddr, not_here_yet: bool) -> std::io::Result<OwnedFd> {
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-    sockopt::set_socket_reuseaddr(&fd, true)?;
-    sockopt::set_socket_reuseport(&fd, true)?;
-    if address.is_ipv6() {
-        sockopt::set_ipv6_v6only(&fd, true)?;
-    }
-    match address.is_ipv4() {
-        true => sockopt::set_ip_freebind(&fd, not_here_yet)?,
-        false => sockopt::set_ipv6_freebind(&fd, not_here_yet)?,
-    }
-    // Accepted connections inherit it.
-    sockopt::set_tcp_nodelay(&fd, true)?;
-    rustix::net::bind(&fd, &address)?;
-    rustix::net::listen(&fd, BACKLOG)?;
-    Ok(fd)
 }
 
 #[cfg(test)]

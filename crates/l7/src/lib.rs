@@ -10,6 +10,7 @@ mod engine;
 mod file_error;
 mod h2;
 mod link;
+mod listen;
 mod log;
 mod proxy;
 mod reactor;
@@ -20,8 +21,9 @@ mod worker;
 
 use evenkeel_http::{h1, proxy_header, rdp};
 
-pub use engine::{ApplyError, Engine, EngineOptions, PreparedEngine, check_files, listen};
+pub use engine::{ApplyError, Engine, EngineOptions, PreparedEngine, check_files};
 pub use file_error::FileError;
+pub use listen::{check_free, listen};
 pub use log::LogHandle;
 pub use routing::{ListFiles, TableSpec, unknown_pool};
 pub use spec::{

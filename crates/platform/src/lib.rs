@@ -30,7 +30,8 @@ pub use realtime::run_first;
 pub use redirect::{add_redirects, redirects, remove_redirects};
 pub use serial::SerialLine;
 pub use service_manager::{
-    forget_socket, has_service_manager, notify_service_manager, store_socket, stored_sockets,
+    forget_socket, given_unix_listener, has_service_manager, notify_service_manager, store_socket,
+    stored_sockets,
 };
 pub use sockets::{addresses_in_use, end_connections};
 pub use transparency::{remove_transparency, set_up_transparency, transparency_is_set_up};

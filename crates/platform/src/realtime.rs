@@ -3,11 +3,14 @@
 use std::process::{Command, Stdio};
 
 /// Gives the calling thread a real-time priority, by util-linux's `chrt`: it then runs before
-/// everything else that wants the processor.
+/// everything else that wants the processor. What the thread starts has no such priority.
 pub fn run_first() -> Result<(), String> {
     let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
     let mut command = Command::new("chrt");
-    command.args(["--rr", "--pid", "50", &thread]).stdin(Stdio::null()).stdout(Stdio::null());
+    command
+        .args(["--reset-on-fork", "--rr", "--pid", "50", &thread])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
     let output = command.stderr(Stdio::piped()).output().map_err(|e| format!("chrt: {e}"))?;
     match output.status.success() {
         true => Ok(()),

@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram};
+use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram, UnixListener};
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
@@ -38,6 +38,11 @@ pub fn stored_sockets() -> Vec<(SocketAddr, OwnedFd)> {
         Some((listener.local_addr().ok()?, listener.into()))
     });
     listening.collect()
+}
+
+/// The Unix socket that the service manager listens on for this program.
+pub fn given_unix_listener() -> Option<UnixListener> {
+    listenfd::ListenFd::from_env().take_unix_listener(0).ok().flatten()
 }
 
 fn send(state: &str, socket: Option<BorrowedFd<'_>>) {

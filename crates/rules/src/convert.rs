@@ -276,8 +276,8 @@ fn build(name: &str, words: &[&str]) -> Result<Converter, ParseError> {
             Converter::Bytes { offset: unsigned(number(offset)?)?, length: unsigned(length)? }
         }
         ("replace", [regex, text, rest @ ..]) if rest.is_empty() || rest == ["all"] => {
-            let built = regex::bytes::RegexBuilder::new(regex).size_limit(1 << 20).unicode(false).build();
-            let regex = built.map_err(|e| wrong(format!("{regex:?} is no regular expression: {e}")))?;
+            let regex = crate::regular::regex(regex, false)
+                .map_err(|why| wrong(format!("the first is no regular expression: {why}")))?;
             Converter::Replace { regex: Box::new(regex), text: text.as_bytes().into(), all: !rest.is_empty() }
         }
         ("json", []) => Converter::Json,

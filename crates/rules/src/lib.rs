@@ -35,6 +35,7 @@ mod map;
 mod parse;
 mod path;
 mod pattern;
+mod regular;
 mod template;
 mod wants;
 
@@ -47,6 +48,7 @@ pub use map::{Map, MapError, MapMatch};
 pub use parse::{ParseError, check_regex};
 pub use path::{Parameters, is_unclear_path, normal_host, normal_path, writable_target};
 pub use pattern::{NetworkSet, PatternSet, is_named, is_named_alike, read_networks, read_patterns};
+pub use regular::regex;
 pub use template::Template;
 pub use wants::Wants;
 

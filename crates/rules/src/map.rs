@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::Regex;
 
 use crate::pattern::{bits, masked, network};
+use crate::regular::regex;
 
 /// How keys of a file are compared with what is looked up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -121,8 +122,8 @@ impl Map {
             MapMatch::End => self.suffixes.insert(bytes, value),
             MapMatch::Contains => self.contained.push((bytes.into(), value.into())),
             MapMatch::Regex | MapMatch::RegexGroups => {
-                let built = RegexBuilder::new(key).size_limit(1 << 20).unicode(false).build();
-                let regex = built.map_err(|_| "expected a regular expression as the key")?;
+                let regex = regex(key, false)
+                    .map_err(|why| format!("expected a regular expression as the key: {why}"))?;
                 self.expressions.push((regex, value.into()));
             }
             MapMatch::Network => {

@@ -8,6 +8,7 @@ use crate::evaluate::{Check, Compare, Expression, List, Node, Test};
 use crate::fetch::{COUNTERS, FUNCTIONS, Fetch, Function, Kind, NeedsHttp};
 use crate::lexer::{Token, tokens};
 use crate::pattern::{NetworkSet, PatternSet};
+use crate::regular::regex;
 
 /// What is wrong with an expression or a text with variables, and where in it (bytes).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +31,6 @@ impl ParseError {
 /// Deeper nesting is refused, so that neither parsing nor evaluating runs out of stack.
 const DEPTH: usize = 64;
 const LENGTH: usize = 16 * 1024;
-/// Memory that one regular expression may take when compiled.
-const REGEX_SIZE: usize = 1 << 20;
 
 impl Expression {
     pub fn parse(text: &str) -> Result<Expression, ParseError> {
@@ -52,11 +51,7 @@ impl Expression {
 
 /// Why a text is no regular expression that is taken here, in few words.
 pub fn check_regex(pattern: &str) -> Result<(), String> {
-    let built = regex::bytes::RegexBuilder::new(pattern).unicode(false).size_limit(REGEX_SIZE).build();
-    built.map(|_| ()).map_err(|e| {
-        let why = e.to_string();
-        why.lines().last().unwrap_or("").trim_start_matches("error: ").to_owned()
-    })
+    regex(pattern, false).map(drop)
 }
 
 struct Parser<'a> {
@@ -273,15 +268,8 @@ impl Parser<'_> {
             )),
             (Kind::Number, _, token) => Err(self.wrong(&token, span, "a number")),
             (Kind::Text, "=~" | "!~", Token::Text(text)) => {
-                let built = regex::bytes::RegexBuilder::new(&text)
-                    .unicode(false)
-                    .case_insensitive(function.folds)
-                    .size_limit(REGEX_SIZE)
-                    .build();
-                let regex = built.map_err(|_| {
-                    let why = check_regex(&text).err().unwrap_or_default();
-                    ParseError::at(span, format!("no regular expression: {why}"))
-                })?;
+                let regex = regex(&text, function.folds)
+                    .map_err(|why| ParseError::at(span, format!("no regular expression: {why}")))?;
                 Ok(Check::Regex { regex: Box::new(regex), negated: sign == "!~" })
             }
             (Kind::Text, _, Token::Text(text)) => {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use evenkeel_l4::FlowGate;
 use evenkeel_model::PairSettings;
 use evenkeel_platform::Network;
+use evenkeel_scripts::Job;
 use evenkeel_vrrp::advert::Version;
 use evenkeel_vrrp::beat::{Beat, Role};
 use evenkeel_vrrp::election::{Election, Event, Settings, Why};
@@ -39,6 +40,8 @@ const CONFLICT: Duration = Duration::from_secs(1);
 const RETREAT_MS: u64 = 60;
 /// What is shown is tried again so soon where somebody reads it just then.
 const SHOW_AGAIN: Duration = Duration::from_millis(5);
+/// How long a notify script may take.
+const NOTIFY_LIMIT: Duration = Duration::from_secs(300);
 /// The witness's lease beside the shortest time of death.
 const LEASE_MS: u64 = 200;
 
@@ -635,11 +638,15 @@ impl Thread {
         let word = if active { "MASTER" } else { "BACKUP" };
         let (name, priority) = (self.settings.name.as_str().to_owned(), self.settings.priority.to_string());
         std::thread::spawn(move || {
-            let run = std::process::Command::new(&script).args(["INSTANCE", &name, word, &priority]).status();
-            match run {
-                Ok(status) if status.success() => {}
-                Ok(status) => warn!(script = %script.display(), %status, "the notify script failed"),
-                Err(error) => warn!(script = %script.display(), %error, "the notify script cannot be run"),
+            let arguments = ["INSTANCE", &name, word, &priority].map(str::to_owned).to_vec();
+            let limit = Some(NOTIFY_LIMIT);
+            let job = Job { command: script.clone(), arguments, limit, ..Job::default() };
+            match evenkeel_scripts::run_and_wait(&job) {
+                Ok(ended) if ended.code == Some(0) => {}
+                Ok(ended) => {
+                    warn!(script = %script.display(), how = ended.in_words(), "the notify script failed");
+                }
+                Err(why) => warn!(script = %script.display(), why, "the notify script did not run"),
             }
         });
     }

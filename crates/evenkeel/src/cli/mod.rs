@@ -327,6 +327,9 @@ pub enum Verb {
     },
     #[command(hide = true)]
     Guard { silence_ms: u64 },
+    /// Run the scripts of a daemon that is not root; a service manager starts it with its socket
+    #[command(hide = true)]
+    Scripts,
     #[command(hide = true)]
     DemoServer { name: String, address: std::net::SocketAddr },
 }
@@ -447,6 +450,7 @@ pub fn dispatch(arguments: Arguments) -> Outcome {
         Verb::Pair(verb) => pair::run(&common, verb),
         Verb::Witness { listen, folder } => pair::witness(listen, &folder),
         Verb::Guard { silence_ms } => pair::guard(silence_ms),
+        Verb::Scripts => scripts(),
         Verb::User(verb) => people::user(&common, verb),
         Verb::Token(verb) => people::token(&common, verb),
         Verb::Audit { verify, limit } => people::audit(&common, verify, limit),
@@ -478,5 +482,18 @@ fn man(folder: Option<PathBuf>) -> Outcome {
         Some(folder) => clap_mangen::generate_to(command, folder)?,
         None => clap_mangen::Man::new(command).render(&mut std::io::stdout())?,
     }
+    Ok(())
+}
+
+/// Runs scripts for a daemon that is another user.
+fn scripts() -> Outcome {
+    let Some(listener) = evenkeel_platform::given_unix_listener() else {
+        let why = format!("a service manager starts this with a socket at {}", evenkeel_scripts::RUNNER);
+        return Err(Failure::new(Exit::Failed, why));
+    };
+    listener.set_nonblocking(true)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime
+        .block_on(async { evenkeel_scripts::serve(tokio::net::UnixListener::from_std(listener)?).await })?;
     Ok(())
 }

@@ -29,6 +29,7 @@ pub fn run(arguments: &RunArguments) -> Outcome {
         ends_with_input: arguments.ends_with_input.clone(),
         signals: Signals::Own,
         adopted: Vec::new(),
+        shares_ports: false,
         predecessor: None,
         about_to_serve: None,
         ready: None,

@@ -117,6 +117,9 @@ fn forty_servers_behind_a_dead_switch_are_one_message() {
         format!("#!/bin/sh\n{{ echo \"TITLE $1\"; cat; echo; }} >> {}\n", place.file("script.out").display()),
     );
     std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    // It runs as nobody.
+    let out = place.write("script.out", "");
+    std::fs::set_permissions(out, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
     let password = place.write("password", "s3cret\n");
     let ca = authority.file.display();
     let alerts = format!(

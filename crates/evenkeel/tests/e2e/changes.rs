@@ -110,6 +110,42 @@ fn a_successor_that_cannot_start_changes_nothing() {
 }
 
 #[test]
+fn a_second_program_does_not_share_ports() {
+    let place = Place::new("second");
+    let _server = Scripted::named(place.at(9001), "one");
+    let vip = service("web", "http", place.at(8080), &[place.at(9001)], "");
+    let admin = |socket: &str, listen: u16| {
+        format!(
+            "[admin]\nsocket = \"{}\"\nlisten = [\"{}\"]\n",
+            place.file(socket).display(),
+            place.at(listen)
+        )
+    };
+    let mut evenkeel = start(&place, &(admin("admin.sock", 9443) + &vip));
+    let other = service("web", "http", place.at(8081), &[place.at(9001)], "");
+    let everywhere = other.replace(&place.at(8081).to_string(), "0.0.0.0:8080");
+    for (config, port) in [
+        (admin("other.sock", 9444) + &vip, "8080"),
+        (admin("other.sock", 9444) + &everywhere, "8080"),
+        (admin("other.sock", 9443) + &other, "9443"),
+    ] {
+        let config = evenkeel_testbed::Evenkeel::complete(&place, &config);
+        let path = place.write("second.toml", config.replace("/state\"", "/state2\""));
+        let second = evenkeel.cli(&["run", "--config", &path.display().to_string()]);
+        let expect = second.err.contains("cannot listen on") && second.err.contains(port);
+        assert!(second.code == 1 && expect, "{second:?}");
+    }
+    assert_eq!(get(place.at(8080), "/").text(), "one");
+    // Its own successor has the same ports, and so has a wider address of its own.
+    let mut old = evenkeel.hand_over();
+    assert_eq!(get(place.at(8080), "/").text(), "one");
+    eventually("the old process ends", Duration::from_secs(30), || old.has_ended());
+    let wider = (admin("admin.sock", 9443) + &vip).replace(&place.at(8080).to_string(), "0.0.0.0:8080");
+    evenkeel.commit(&place, &wider);
+    assert_eq!(get(place.at(8080), "/").text(), "one");
+}
+
+#[test]
 fn a_refused_commit_changes_nothing() {
     let place = Place::new("refused");
     let _server = Scripted::named(place.at(9001), "one");

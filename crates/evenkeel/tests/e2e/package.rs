@@ -54,6 +54,8 @@ fn it_is_installed_started_and_removed_in_a_clean_debian() {
     for file in [
         "usr/sbin/evenkeel",
         "lib/systemd/system/evenkeel.service",
+        "lib/systemd/system/evenkeel-scripts.service",
+        "lib/systemd/system/evenkeel-scripts.socket",
         "usr/share/man/man1/evenkeel.1.gz",
         "usr/share/man/man1/evenkeel-commit.1.gz",
         "usr/share/bash-completion/completions/evenkeel",
@@ -215,7 +217,8 @@ fn under_systemd(place: &Place, root: &Path) {
         assert!(served, "{vip}: {last}\n{}", inside(why));
     }
     let shown = inside("evenkeel status");
-    assert!(shown.contains("evenkeel 0000000000000000"), "a script has no capabilities: {shown}");
+    let is_nobody = shown.contains(" 0000000000000000") && !shown.contains("exit status 0: evenkeel 0");
+    assert!(is_nobody, "a script has neither capabilities nor this user: {shown}");
     let threads = inside(&format!("for t in {main}/task/*; do echo $(cat $t/comm $t/stat); done"));
     let scheduled = threads.lines().filter(|line| line.split(' ').rev().nth(11) == Some("2"));
     let names: Vec<&str> = scheduled.map(|line| line.split(' ').next().unwrap()).collect();

@@ -779,6 +779,11 @@ fn a_rehearsal_measures_what_it_does() {
     let script = format!("#!/bin/sh\necho \"$*\" >> {}$2\n", lab.place.file("told-").display());
     let script = lab.place.write("notify.sh", script);
     std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    // It runs as nobody.
+    for node in ["lb1", "lb2"] {
+        let out = lab.place.write(&format!("told-{node}"), "");
+        std::fs::set_permissions(out, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    }
     lab.start_pair(&format!("notify = \"{}\"", script.display()), &shared());
     let seen = lab.cli(0, &["pair", "rehearse", "--json"]);
     let seen: serde_json::Value = serde_json::from_str(&seen.out).unwrap_or_else(|_| panic!("{}", seen.err));
