@@ -11,7 +11,9 @@ use evenkeel_api as api;
 use evenkeel_api::Role;
 
 use crate::accounts::{By, Who};
-use crate::serve::Proven;
+use crate::connected::Conversation;
+use crate::given::{Coming, Going};
+use crate::live::REQUESTS;
 use crate::{App, Kind, Refused, leftover};
 
 /// What a route asks for.
@@ -134,13 +136,24 @@ pub async fn guard(State((app, right)): State<(App, Right)>, request: HttpReques
         Some(who) => demand(who, right).err(),
     };
     let known = found.clone();
-    if found.is_some()
-        && let Some(proven) = request.extensions().get::<Proven>()
-    {
-        proven.set();
-    }
+    let conversation = request.extensions().get::<Conversation>().cloned();
+    let under_way = conversation.as_ref().map(|conversation| {
+        if found.is_some() {
+            conversation.prove();
+        }
+        conversation.begin()
+    });
+    // Of live streams others are counted.
+    let counted = found.as_ref().filter(|who| who.by != By::Socket && !is_live(request.uri().path()));
+    let (place, refusal) = match (refusal, counted.map(|who| REQUESTS.place_of(&who.name))) {
+        (None, Some(Err(_))) => {
+            let why = "too many of your requests are under way: wait for their answers";
+            (None, Some(Refused::new(Kind::Busy, why)))
+        }
+        (refusal, place) => (place.and_then(Result::ok), refusal),
+    };
     let (parts, body) = request.into_parts();
-    let (body, leftover) = leftover::lend(body);
+    let (body, leftover) = leftover::lend(Coming::of(body));
     let mut request = HttpRequest::from_parts(parts, body);
     let response = match refusal {
         Some(refusal) => {
@@ -177,7 +190,12 @@ pub async fn guard(State((app, right)): State<(App, Right)>, request: HttpReques
         });
         let _ = written.await;
     }
-    response
+    response.map(|body| Going::of(body, under_way, place))
+}
+
+/// Answers without an end, which have bounds of their own.
+fn is_live(path: &str) -> bool {
+    matches!(path, "/api/v1/live" | "/api/v1/logs")
 }
 
 /// What a library has refused in plain words, in the form of every refusal.
@@ -239,6 +257,7 @@ impl IntoResponse for Refused {
             Kind::SecondFactor => (StatusCode::UNAUTHORIZED, "second factor"),
             Kind::Forbidden => (StatusCode::FORBIDDEN, "not allowed"),
             Kind::Locked => (StatusCode::TOO_MANY_REQUESTS, "too many attempts"),
+            Kind::Busy => (StatusCode::TOO_MANY_REQUESTS, "too many requests at once"),
         };
         problem(status, title, self.failure)
     }

@@ -5,7 +5,9 @@
 
 mod accounts;
 mod audit;
+mod connected;
 mod gate;
+mod given;
 mod leftover;
 mod live;
 mod openapi;
@@ -180,6 +182,8 @@ pub enum Kind {
     Forbidden,
     /// Too many attempts have failed.
     Locked,
+    /// Too much of one person is under way.
+    Busy,
 }
 
 impl Refused {

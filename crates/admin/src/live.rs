@@ -14,6 +14,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
 use crate::accounts::Who;
+use crate::connected::MOST_OF_PERSON;
 use crate::gate::now_ms;
 use crate::routes::ask;
 use crate::{App, Kind, Refused, Request};
@@ -27,15 +28,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Streams of all listeners at a time; those of logs hold a thread each.
 static STREAMS: Places = Places::new(400, 50);
 static TAILS: Places = Places::new(40, 8);
+/// Requests of those who are known, until their answers have been given.
+pub static REQUESTS: Places = Places::new(1_000, MOST_OF_PERSON);
 
-struct Places {
+pub struct Places {
     all: Semaphore,
     of_a_person: usize,
     people: Mutex<BTreeMap<String, usize>>,
 }
 
 /// Given back when it is dropped.
-struct Place {
+pub struct Place {
     of: &'static Places,
     person: String,
     _one: SemaphorePermit<'static>,
@@ -48,12 +51,19 @@ impl Places {
 
     fn take(&'static self, person: &str) -> Result<Place, Refused> {
         let full = |why| Refused::new(Kind::Failed, why);
-        let one = self.all.try_acquire();
-        let one = one.map_err(|_| full("too many are watching already; close another page"))?;
+        self.place_of(person).map_err(|all| match all {
+            true => full("too many are watching already; close another page"),
+            false => full("you are watching too often already; close another page"),
+        })
+    }
+
+    /// A place for a person, or whether it is those of all that are taken.
+    pub fn place_of(&'static self, person: &str) -> Result<Place, bool> {
+        let one = self.all.try_acquire().map_err(|_| true)?;
         let mut people = self.people.lock().unwrap_or_else(PoisonError::into_inner);
         let own = people.entry(person.to_owned()).or_default();
         if *own >= self.of_a_person {
-            return Err(full("you are watching too often already; close another page"));
+            return Err(false);
         }
         *own += 1;
         Ok(Place { of: self, person: person.to_owned(), _one: one })

@@ -1,9 +1,8 @@
 //! Listeners: the Unix socket, HTTPS, plain HTTP. Bounds on how many, how slow and from where.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
@@ -18,68 +17,20 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::App;
+use crate::connected::Open;
 use crate::routes::{metrics_router, secure_router, socket_router};
 
 /// How long a handshake, or the head of a request, may take.
 const SLOWEST: Duration = Duration::from_secs(10);
 /// How long an answer may take after its listener is gone.
 const LAST_WORDS: Duration = Duration::from_secs(3);
-/// Connections of a listener at a time.
-const MOST: usize = 1000;
-/// Of one address at a time.
-const MOST_OF_ADDRESS: usize = 250;
-/// How long a connection may stay on which nobody has said who they are.
-const STRANGER: Duration = Duration::from_secs(20);
+/// How often a connection is looked at.
+const LOOK: Duration = Duration::from_secs(5);
 const MOST_STREAMS: u32 = 100;
-
-/// On connections: set once a request on it came from somebody who is known.
-#[derive(Clone, Default)]
-pub struct Proven(Arc<AtomicBool>);
-
-impl Proven {
-    pub fn set(&self) {
-        self.0.store(true, Relaxed);
-    }
-
-    fn is_set(&self) -> bool {
-        self.0.load(Relaxed)
-    }
-}
-
-/// The connections of a listener, the oldest first.
-#[derive(Default)]
-struct Open(Vec<Connected>);
-
-struct Connected {
-    address: IpAddr,
-    proven: Proven,
-    /// Ends the connection at once when it is told to. Dropping it, as the listener does when it
-    /// closes, leaves the connection to finish what it was asked.
-    end: oneshot::Sender<()>,
-}
-
-impl Open {
-    /// Makes room for one more: of those who have not said who they are the oldest goes, of the
-    /// same address where that has its share already.
-    fn admit(&mut self, address: IpAddr) -> Option<(Proven, oneshot::Receiver<()>)> {
-        self.0.retain(|c| !c.end.is_closed());
-        let own = self.0.iter().filter(|c| c.address == address).count();
-        let of_address = own >= MOST_OF_ADDRESS;
-        if of_address || self.0.len() >= MOST {
-            let goes = |c: &Connected| !c.proven.is_set() && (!of_address || c.address == address);
-            let oldest = self.0.iter().position(goes)?;
-            let _ = self.0.remove(oldest).end.send(());
-        }
-        let (end, ended) = oneshot::channel();
-        let proven = Proven::default();
-        self.0.push(Connected { address, proven: proven.clone(), end });
-        Some((proven, ended))
-    }
-}
 
 /// An address and the length of its prefix.
 pub type Network = (IpAddr, u8);
@@ -205,15 +156,14 @@ where
             if !allow.is_empty() && !allow.iter().any(|n| contains(*n, peer.ip())) {
                 continue;
             }
-            let Some((proven, mut ended)) = open.admit(peer.ip().to_canonical()) else { continue };
+            let Some((conversation, mut ended)) = open.admit(peer.ip().to_canonical()) else { continue };
             let router = router.clone().layer(Extension(ConnectInfo::<SocketAddr>(peer)));
-            let talk = serve(stream, router.layer(Extension(proven.clone())), stopped.clone());
+            let talk = serve(stream, router.layer(Extension(conversation.clone())), stopped.clone());
             tokio::spawn(async move {
                 tokio::pin!(talk);
                 let stays = async {
-                    tokio::time::sleep(STRANGER).await;
-                    if proven.is_set() {
-                        std::future::pending::<()>().await;
+                    while !conversation.is_over(Instant::now()) {
+                        tokio::time::sleep(LOOK).await;
                     }
                 };
                 tokio::select! {
@@ -263,22 +213,6 @@ fn contains((network, prefix): (IpAddr, u8), address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_oldest_stranger_goes_first() {
-        let mut open = Open::default();
-        let address = |n: u8| IpAddr::from([192, 0, 2, n]);
-        let (known, mut first) = open.admit(address(1)).unwrap();
-        known.set();
-        let mut all: Vec<_> = (0..2000).map(|_| open.admit(address(1)).unwrap().1).collect();
-        assert!(first.try_recv().is_err_and(|e| e == oneshot::error::TryRecvError::Empty), "it is known");
-        assert_eq!(open.0.len(), MOST_OF_ADDRESS);
-        assert_eq!(all[0].try_recv(), Ok(()));
-        // A listener that closes leaves its connections to finish.
-        let (_, mut ended) = open.admit(address(2)).unwrap();
-        open.0.clear();
-        assert!(ended.try_recv().is_err_and(|e| e == oneshot::error::TryRecvError::Closed));
-    }
 
     #[test]
     fn networks() {
