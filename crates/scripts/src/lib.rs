@@ -287,11 +287,8 @@ mod tests {
         // The script has the other end of the pipe while it lives: its end is this one's end of file.
         let mut pipe = tokio::net::unix::pipe::OpenOptions::new().open_receiver(&fifo).unwrap();
         let mut first = [0];
-        loop {
-            match pipe.read(&mut first).await.unwrap() {
-                0 => tokio::time::sleep(Duration::from_millis(20)).await,
-                _ => break,
-            }
+        while pipe.read(&mut first).await.unwrap() == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         asked.abort();
         let mut rest = Vec::new();
