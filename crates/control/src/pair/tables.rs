@@ -2,35 +2,30 @@
 //! a journal on disk within a second.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use evenkeel_balance::{Change, ChangedEntry, Key, OnChange, Table, hash_bytes};
+use evenkeel_balance::{Change, ChangedEntry, Key, OnChange, Table};
 use evenkeel_l7::EngineConfig;
 use tokio::sync::Notify;
-use tracing::{error, warn};
+use tracing::warn;
 
 use super::super::control::{monotonic_ms, wall_ms};
+use super::journal::{Journal, removed_of};
 use super::removed::Removed;
 
-const CHANGES: u8 = 0;
+pub(super) const CHANGES: u8 = 0;
 /// Everything of a table follows, and then nothing else is true.
 const BEGIN: u8 = 1;
 const END: u8 = 2;
 /// Keys that were removed, each with the milliseconds since.
 const REMOVED: u8 = 3;
 /// Entries of one message.
-const BATCH: usize = 1_000;
+pub(super) const BATCH: usize = 1_000;
 /// How long changes may gather for the disk.
 const SAVE: Duration = Duration::from_millis(500);
-/// The journal is written anew when it is so much longer than what lives.
-const SURPLUS: u64 = 4 << 20;
-/// Frames of the journal: what more claims to be one is damage.
-const LONGEST: usize = 1 << 22;
 
 /// A table with the names of what its numbers mean.
 #[derive(Clone)]
@@ -72,14 +67,14 @@ struct Shared {
     whole: AtomicBool,
     /// The peer is to be told what was removed lately.
     tell_removed: AtomicBool,
-    removed: Mutex<Removed>,
+    removed: Arc<Mutex<Removed>>,
     /// Keys of tables that the peer tells from the start.
     hearing: Mutex<HashMap<String, HashSet<Box<[u8]>>>>,
     /// Messages of the peer for the journal; what it tells is kept on both disks.
     heard: Mutex<Vec<Vec<u8>>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -103,7 +98,7 @@ impl Tables {
             stopped: AtomicBool::new(false),
             whole: AtomicBool::new(false),
             tell_removed: AtomicBool::new(false),
-            removed: Mutex::new(removed_of(&journal)),
+            removed: Arc::new(Mutex::new(removed_of(&journal))),
             hearing: Mutex::default(),
             heard: Mutex::default(),
         });
@@ -297,33 +292,32 @@ async fn pump(shared: Arc<Shared>, path: PathBuf, outlet: impl Outlet) {
                 _ => journal.add(&body),
             }
         }
-        let stopped = shared.stopped.load(Relaxed);
-        if stopped || Instant::now() >= save_at {
-            save_at = Instant::now() + SAVE;
-            journal.save(&tables, &shared.removed);
+        if shared.stopped.load(Relaxed) {
+            return journal.finish(&tables, &shared.removed).await;
         }
-        if stopped {
-            return;
+        if Instant::now() >= save_at {
+            save_at = Instant::now() + SAVE;
+            journal.save(&tables, &shared.removed).await;
         }
     }
 }
 
 // Messages
 
-struct Message {
-    kind: u8,
-    table: String,
-    entries: Vec<NamedEntry>,
+pub(super) struct Message {
+    pub kind: u8,
+    pub table: String,
+    pub entries: Vec<NamedEntry>,
 }
 
-struct NamedEntry {
-    key: Key,
-    server: Option<String>,
-    entry: Option<ChangedEntry>,
+pub(super) struct NamedEntry {
+    pub key: Key,
+    pub server: Option<String>,
+    pub entry: Option<ChangedEntry>,
 }
 
 impl NamedEntry {
-    fn resolve(self, table: &TableRef) -> Change {
+    pub fn resolve(self, table: &TableRef) -> Change {
         let number = self.server.and_then(|name| table.servers.iter().find(|(_, n)| *n == name));
         let server = number.map(|(id, _)| *id);
         Change { key: self.key, entry: self.entry.map(|entry| ChangedEntry { server, ..entry }) }
@@ -334,7 +328,7 @@ const PRESENT: u8 = 1;
 const HAS_SERVER: u8 = 2;
 const HAS_COUNTS: u8 = 4;
 
-fn encode(kind: u8, table: &TableRef, told: &[Change]) -> Vec<u8> {
+pub(super) fn encode(kind: u8, table: &TableRef, told: &[Change]) -> Vec<u8> {
     let mut bytes = vec![kind, table.name.len().min(255) as u8];
     bytes.extend(table.name.bytes().take(255));
     for told in told {
@@ -361,10 +355,10 @@ fn encode(kind: u8, table: &TableRef, told: &[Change]) -> Vec<u8> {
     bytes
 }
 
-struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(pub &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+    pub fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
         Some(taken)
@@ -379,13 +373,13 @@ impl<'a> Reader<'a> {
         Some(String::from_utf8_lossy(self.take(length)?).into_owned())
     }
 
-    fn long(&mut self) -> Option<u64> {
+    pub fn long(&mut self) -> Option<u64> {
         Some(u64::from_be_bytes(self.take(8)?.try_into().ok()?))
     }
 }
 
 impl Message {
-    fn parse(bytes: &[u8]) -> Option<Message> {
+    pub fn parse(bytes: &[u8]) -> Option<Message> {
         let mut reader = Reader(bytes);
         let kind = reader.byte()?;
         let table = reader.text()?;
@@ -423,142 +417,11 @@ impl Message {
     }
 }
 
-// The journal: length, checksum, and what it is of: time of writing, message. What is torn at the end is passed over.
-
-struct Journal {
-    path: PathBuf,
-    file: Option<File>,
-    unsaved: Vec<u8>,
-    length: u64,
-    /// Of the last time that it was written as a whole.
-    whole: u64,
-}
-
-impl Journal {
-    fn open(path: PathBuf) -> Journal {
-        Journal { path, file: None, unsaved: Vec::new(), length: 0, whole: 0 }
-    }
-
-    fn begin_anew(&mut self) {
-        self.file = None;
-        self.unsaved.push(0);
-    }
-
-    fn add(&mut self, body: &[u8]) {
-        frame(&mut self.unsaved, wall_ms(), body);
-    }
-
-    fn save(&mut self, tables: &[TableRef], removed: &Mutex<Removed>) {
-        if self.unsaved.is_empty() {
-            return;
-        }
-        let unsaved = std::mem::take(&mut self.unsaved);
-        let result = match self.file.is_none() || self.length > 2 * self.whole + SURPLUS {
-            true => self.write_whole(tables, removed),
-            false => self.append(&unsaved),
-        };
-        if let Err(error) = result {
-            error!(file = %self.path.display(), %error, "what is remembered of clients cannot be stored");
-            self.file = None;
-        }
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        let Some(file) = &mut self.file else { return Ok(()) };
-        file.write_all(bytes)?;
-        file.sync_data()?;
-        self.length += bytes.len() as u64;
-        Ok(())
-    }
-
-    fn write_whole(&mut self, tables: &[TableRef], removed: &Mutex<Removed>) -> std::io::Result<()> {
-        let mut bytes = Vec::new();
-        let now_ms = wall_ms();
-        for table in tables {
-            table.table.snapshot(monotonic_ms(), |told| {
-                told.chunks(BATCH).for_each(|some| frame(&mut bytes, now_ms, &encode(CHANGES, table, some)));
-            });
-            for (key, at_ms) in lock(removed).of(&table.name, table.table.expire_ms(), now_ms) {
-                let gone = Change { key: Key::text(&key), entry: None };
-                frame(&mut bytes, at_ms, &encode(CHANGES, table, &[gone]));
-            }
-        }
-        if let Some(folder) = self.path.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
-        evenkeel_platform::write_private(&self.path, &bytes)?;
-        self.file = Some(OpenOptions::new().append(true).open(&self.path)?);
-        (self.length, self.whole) = (bytes.len() as u64, bytes.len() as u64);
-        Ok(())
-    }
-}
-
-fn frame(into: &mut Vec<u8>, at_ms: u64, body: &[u8]) {
-    into.extend((body.len() as u32 + 8).to_be_bytes());
-    let mut stamped = at_ms.to_be_bytes().to_vec();
-    stamped.extend(body);
-    into.extend(hash_bytes(&stamped).to_be_bytes());
-    into.extend(stamped);
-}
-
-/// What a journal holds, each message with the time of its writing.
-fn messages(bytes: &[u8], mut each: impl FnMut(u64, Message)) {
-    let mut reader = Reader(bytes);
-    while let Some(head) = reader.take(4) {
-        let length = u32::from_be_bytes(head.try_into().unwrap_or_default()) as usize;
-        let (Some(sum), true) = (reader.long(), length <= LONGEST) else { break };
-        let Some(stamped) = reader.take(length).filter(|stamped| hash_bytes(stamped) == sum) else { break };
-        let mut stamped = Reader(stamped);
-        let Some(at) = stamped.long() else { break };
-        let Some(message) = Message::parse(stamped.0) else { break };
-        each(at, message);
-    }
-}
-
-/// What a journal says was removed, and did not come back.
-fn removed_of(path: &Path) -> Removed {
-    let mut removed = Removed::default();
-    messages(&std::fs::read(path).unwrap_or_default(), |at, message| {
-        for entry in message.entries {
-            match entry.entry {
-                None => removed.note(&message.table, entry.key.bytes(), at),
-                Some(_) => {
-                    removed.is_later(&message.table, entry.key.bytes(), u64::MAX);
-                }
-            }
-        }
-    });
-    removed
-}
-
-/// Puts what a journal holds into tables; how many entries there were.
-pub fn replay(path: &Path, tables: &[TableRef]) -> usize {
-    let (now_ms, wall_ms) = (monotonic_ms(), wall_ms());
-    let mut count = 0;
-    messages(&std::fs::read(path).unwrap_or_default(), |at, message| {
-        let Some(table) = tables.iter().find(|t| t.name == message.table) else { return };
-        // A clock that was set back makes an entry live longer, not for ever.
-        let passed = wall_ms.saturating_sub(at);
-        for entry in message.entries {
-            let mut told = entry.resolve(table);
-            if let Some(entry) = &mut told.entry {
-                entry.left_ms = entry.left_ms.saturating_sub(passed);
-                if entry.left_ms == 0 {
-                    continue;
-                }
-            }
-            table.table.apply_remote(&told, now_ms);
-            count += usize::from(told.entry.is_some());
-        }
-    });
-    count
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn table(name: &str) -> TableRef {
+    pub fn table(name: &str) -> TableRef {
         let servers = Arc::new(vec![(7, "s1".to_owned()), (8, "s2".to_owned())]);
         TableRef { name: name.into(), table: Arc::new(Table::new(10_000, 60_000, 10_000)), servers }
     }
@@ -667,34 +530,5 @@ mod tests {
         for path in [journal.clone(), journal.with_extension("other")] {
             let _ = std::fs::remove_file(path);
         }
-    }
-
-    #[test]
-    fn a_journal_cut_or_altered_anywhere_gives_what_is_whole() {
-        let one = table("pool:web");
-        let now = monotonic_ms();
-        let mut bytes = Vec::new();
-        for n in 0..20u8 {
-            let told = Change {
-                key: Key::text(&[n]),
-                entry: Some(ChangedEntry { server: Some(7), left_ms: 50_000, counts: None }),
-            };
-            frame(&mut bytes, wall_ms(), &encode(CHANGES, &one, &[told]));
-        }
-        let path = std::env::temp_dir().join(format!("evenkeel-journal-{}", std::process::id()));
-        let size = bytes.len() / 20;
-        for cut in 0..=bytes.len() {
-            std::fs::write(&path, &bytes[..cut]).unwrap();
-            let fresh = table("pool:web");
-            assert_eq!(replay(&path, std::slice::from_ref(&fresh)), cut / size, "cut at {cut}");
-            assert_eq!(fresh.table.entries(now).len(), cut / size);
-        }
-        for at in 0..bytes.len() {
-            let mut altered = bytes.clone();
-            altered[at] ^= 4;
-            std::fs::write(&path, &altered).unwrap();
-            assert!(replay(&path, &[table("pool:web")]) >= at / size, "altered at {at}");
-        }
-        let _ = std::fs::remove_file(&path);
     }
 }
