@@ -3,6 +3,7 @@
 //! In: values that `config` has read. Out: an immutable [`Snapshot`].
 //! Never: a socket, a clock, a file, a thread.
 
+mod acme;
 mod address;
 mod alert;
 mod health;
@@ -16,6 +17,10 @@ mod service;
 mod tls;
 mod units;
 
+pub use acme::{
+    Authority, Challenge, DnsSettings, DnsWriter, ExternalAccount, KeyType, Managed, PRESETS, TsigKey,
+    is_certificate_name,
+};
 pub use address::{AddressError, ListenAddress, PortRange, PortSet, Vip};
 pub use alert::{AlertSettings, Delivery, EmailSettings, MailSecurity, Receiver, Transport};
 pub use health::{AgentCheck, HealthCheck, HttpProbe, Probe, ScriptProbe, Step};
