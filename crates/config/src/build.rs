@@ -7,11 +7,12 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_model::{
-    AccessLog, AdminSettings, CookieMethod, CookiePersistence, ErrorPage, Fallback, Forwarded,
+    AccessLog, AdminSettings, Authority, CookieMethod, CookiePersistence, ErrorPage, Fallback, Forwarded,
     KeyedPersistence, Layer4, Limits, ListenAddress, LogFormat, LogSettings, Mode, Name, Normalize,
     Persistence, Pool, PortRange, SameSite, Scheduler, Snapshot, SourceAddress, SourcePersistence,
     TcpKeepAlive, Timeouts, Vip, VirtualService,
@@ -23,7 +24,7 @@ use crate::schema::{POOL_RULES, ROOT};
 use crate::section::{Section, network};
 use crate::suggest::nearest;
 use crate::validate::{self, Findings};
-use crate::{alert, layer4, pair, route, tls};
+use crate::{acme, alert, layer4, pair, route, tls};
 
 /// Ports that one layer-7 service may listen on.
 const PORTS_AT_MOST: usize = 4096;
@@ -45,6 +46,8 @@ pub fn read(text: &str) -> Result<Snapshot, Vec<Problem>> {
             bound: HashMap::new(),
             taken: layer4::Taken::default(),
             log_format: LogFormat::default(),
+            authorities: Vec::new(),
+            state_directory: PathBuf::new(),
         };
         let snapshot = builder.snapshot(Section { table: root, parsed: &found.parsed });
         if problems.is_empty() {
@@ -96,6 +99,8 @@ struct Builder<'p> {
     taken: layer4::Taken,
     /// Of services that say nothing about it.
     log_format: LogFormat,
+    authorities: Vec<Authority>,
+    state_directory: PathBuf,
 }
 
 impl Builder<'_> {
@@ -113,6 +118,8 @@ impl Builder<'_> {
         let state = Section { table: section("state").unwrap_or(&empty), ..root };
         let limits = Section { table: section("limits").unwrap_or(&empty), ..root };
 
+        self.state_directory = state.text("directory").unwrap_or("/var/lib/evenkeel").into();
+        self.authorities = acme::authorities(root, self.problems);
         let mut pools = self.shared_pools(root);
         let tables = route::tables(root, self.problems);
         let pending = self.services_with_pools(root, &mut pools);
@@ -132,7 +139,8 @@ impl Builder<'_> {
         self.modes(&root, &services, &pools);
         Snapshot {
             admin,
-            state_directory: state.text("directory").unwrap_or("/var/lib/evenkeel").into(),
+            authorities: std::mem::take(&mut self.authorities),
+            state_directory: self.state_directory.clone(),
             log: LogSettings {
                 access: log.text("access").and_then(access_log).unwrap_or(AccessLog::Off),
                 tag: log.text("tag").unwrap_or("evenkeel").into(),
@@ -348,6 +356,10 @@ impl Builder<'_> {
         }
         let routes = route::read(table, mode, names, self.problems);
         let answer_routes = route::read_answers(table, mode, names, self.problems);
+        let mut tls = tls::of_service(table, mode, self.problems);
+        let managed =
+            acme::managed(table, &name, &routes, &self.state_directory, &mut self.authorities, self.problems);
+        tls.iter_mut().for_each(|tls| tls.managed.clone_from(&managed));
         VirtualService {
             fallback: self.fallback(table, mode),
             proxy_protocol_from: table
@@ -369,7 +381,7 @@ impl Builder<'_> {
             answer_routes,
             timeouts: timeouts(table),
             max_connections: table.number("max-connections", 0),
-            tls: tls::of_service(table, mode, self.problems),
+            tls,
             layer4,
             name,
             vips,

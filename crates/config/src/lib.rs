@@ -4,6 +4,7 @@
 //! In: text. Out: a snapshot or every problem at once, each with its place; a plan between two
 //! snapshots; the canonical form of a file. Never: a file, a socket, a clock.
 
+mod acme;
 mod advice;
 mod alert;
 mod build;

@@ -168,6 +168,7 @@ fn globals(old: &Snapshot, new: &Snapshot, steps: &mut Vec<Step>) {
         addresses => "[network]",
         pair => "[pair]",
         tables => "[[table]]",
+        authorities => "[[acme]]",
     } elsewhere { admin limits services pools });
     let mut changed = |what: &str, impact| {
         steps.push(step("change", what.to_owned(), String::new(), impact));

@@ -38,6 +38,10 @@ fn kind(of: &Kind) -> Value {
             json!({ "type": "string", "enum": words.iter().map(|w| w.word).collect::<Vec<_>>() })
         }
         Kind::List(inner) => json!({ "type": "array", "items": kind(inner) }),
+        Kind::CertificateNames => json!({ "anyOf": [
+            { "type": "string", "enum": ["routes"] },
+            { "type": "array", "items": { "type": "string" } },
+        ] }),
         Kind::Table(table) => object(table.keys, &[]),
         Kind::Tables(table) => json!({ "type": "array", "items": object(table.keys, &[]) }),
         Kind::Map(inner) => json!({ "type": "object", "additionalProperties": kind(inner) }),

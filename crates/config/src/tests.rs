@@ -6,7 +6,7 @@ use crate::schema::{Key, Kind, ROOT, Table};
 use crate::{format, plan, read};
 
 /// Files in which a key may stand, with a line `# TABLE` where keys of that table go.
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     r#"
 # admin
 # state
@@ -145,6 +145,23 @@ name = "desktops"
 name = "d1"
 address = "192.0.2.21:3389"
 "#,
+    r#"
+[[acme]]
+name = "some"
+directory = "https://ca.example.org/directory"
+# acme
+[[virtual-service]]
+name = "managed"
+vip = ["192.0.2.1:443"]
+mode = "http"
+# virtual-service
+[[virtual-service.route]]
+when = 'host("a.example.org") && !host("b.example.org")'
+deny = {}
+[[virtual-service.real-server]]
+name = "m1"
+address = "192.0.2.20:80"
+"#,
 ];
 
 /// Keys that cannot be seen here: what they say is what holds without them, or they mean nothing alone.
@@ -163,7 +180,9 @@ const UNSEEN: [&str; 11] = [
 ];
 
 /// What a table says beside the key that is tried, so that the whole means something.
-const BESIDE: [(&str, &str); 9] = [
+const BESIDE: [(&str, &str); 11] = [
+    ("acme.dns[update]", "server = \"192.0.2.8:81\", key-name = \"k\", key-file = \"/etc/k\""),
+    ("virtual-service.tls", "acme = \"some\", names = [\"a.example.org\"]"),
     (
         "alerts.email",
         "server = \"mail.example.org:587\", from = \"a@example.org\", to = [\"b@example.org\"], username = \"u\", password-file = \"/etc/p\"",
@@ -221,6 +240,7 @@ fn values(kind: &Kind, at: &str) -> Vec<(String, String)> {
         Kind::Source => here(&["\"192.0.2.3\"", "\"client\""]),
         Kind::AccessLog => here(&["\"/var/log/some.log\"", "\"stdout\""]),
         Kind::LogFormat => here(&["\"json\""]),
+        Kind::CertificateNames => here(&["[\"www.example.org\"]", "\"routes\""]),
         Kind::Map(kind) => {
             let mut all = wrapped(values(kind, at), "{ X-Some = ", " }");
             all.extend(wrapped(values(kind, at), "{ 503 = ", " }"));
@@ -370,4 +390,45 @@ fn every_key_has_an_effect_and_a_plan_speaks_of_it() {
     }
     assert!(seen.len() > 300, "{}", seen.len());
     assert!(problems.is_empty(), "{}", problems.into_iter().collect::<Vec<_>>().join("\n"));
+}
+
+/// What a service with `tls = { … }` and these lines before it wants, or the problems.
+fn managed(before: &str, tls: &str) -> Result<Vec<String>, String> {
+    let text = format!(
+        "[[virtual-service]]\nname = \"w\"\nvip = [\"192.0.2.1:443\"]\nmode = \"http\"\ntls = {{ {tls} }}\n\
+         [[virtual-service.route]]\nwhen = 'host(\"B.example.org\", \"a.example.org\", \"*.c.org\") && !host(\"d.org\")'\ndeny = {{}}\n\
+         [[virtual-service.real-server]]\nname = \"m1\"\naddress = \"192.0.2.20:80\"\n{before}"
+    );
+    let problems = |all: Vec<crate::Problem>| all.iter().map(|p| p.message.clone()).collect::<Vec<_>>().join("; ");
+    let snapshot = read(&text).map_err(problems)?;
+    let managed = snapshot.services[0].tls.as_ref().and_then(|tls| tls.managed.clone()).ok_or("nothing")?;
+    assert!(snapshot.authorities.iter().any(|a| a.name == managed.authority && a.directory.starts_with("https:")));
+    Ok(managed.names)
+}
+
+#[test]
+fn what_is_ordered_for_a_service() {
+    let wanted = managed("", "acme = \"letsencrypt\", names = [\"WWW.example.org.\", \"192.0.2.1\", \"www.example.org\"]");
+    assert_eq!(wanted.unwrap(), ["192.0.2.1", "www.example.org"]);
+    let wanted = managed("", "acme = \"letsencrypt-staging\", names = \"routes\"");
+    assert_eq!(wanted.unwrap(), ["a.example.org", "b.example.org"]);
+    let hook = "[[acme]]\nname = \"ours\"\ndirectory = \"https://ca/d\"\ndns = { type = \"hook\", command = \"/h\" }";
+    assert_eq!(managed(hook, "acme = \"ours\", names = [\"*.example.org\"]").unwrap(), ["*.example.org"]);
+    for (before, tls, why) in [
+        ("", "acme = \"letsencrypt\", names = []", "no name to order"),
+        ("", "acme = \"letsencrypt\", names = [\"localhost\"]", "no name that a certificate can have"),
+        ("", "acme = \"letsencrypt\", names = [\"*.example.org\"]", "by dns-01 only"),
+        ("", "acme = \"letsencrpyt\", names = [\"a.org\"]", "no authority named letsencrpyt"),
+        ("", "certificates = [\"/a\"], names = [\"a.org\"]", "no authority is named"),
+        ("[[acme]]\nname = \"x\"", "certificates = [\"/a\"]", "no directory of an authority"),
+        ("[[acme]]\nname = \"zerossl\"\n[[acme]]\nname = \"zerossl\"", "certificates = [\"/a\"]", "a second [[acme]]"),
+        (
+            "[[acme]]\nname = \"zerossl\"\nchallenges = [\"dns-01\"]",
+            "certificates = [\"/a\"]",
+            "somebody who writes records",
+        ),
+    ] {
+        let problems = managed(before, tls).unwrap_err();
+        assert!(problems.contains(why), "{problems} instead of {why}");
+    }
 }

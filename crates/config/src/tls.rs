@@ -7,12 +7,12 @@ use crate::section::Section;
 
 pub fn of_service(service: Section<'_>, mode: Mode, problems: &mut Vec<Problem>) -> Option<TlsSettings> {
     let table = service.section("tls")?;
-    let listed = table.value("certificate-list").is_some();
+    let listed = table.value("certificate-list").is_some() || table.value("acme").is_some();
     if !listed && table.list("certificates").next().is_none() {
         let place = table.span("certificates").or_else(|| service.span("tls")).unwrap_or(0..0);
         problems.push(
             Problem::new(place, "`tls` names no certificate").help(
-                "`certificates` names PEM files and folders of them, `certificate-list` a file of them",
+                "`certificates` names PEM files and folders of them, `certificate-list` a file of them, `acme` an authority that gives one",
             ),
         );
     }
@@ -33,6 +33,7 @@ pub fn of_service(service: Section<'_>, mode: Mode, problems: &mut Vec<Problem>)
     Some(TlsSettings {
         certificates: texts("certificates").map(Into::into).collect(),
         list: table.text("certificate-list").map(Into::into),
+        managed: None,
         strict_sni: table.flag("strict-sni"),
         min_version: table.text("min-version").and_then(TlsVersion::parse).unwrap_or(TlsVersion::Tls12),
         policy: table.text("policy").and_then(TlsPolicy::parse).unwrap_or_default(),

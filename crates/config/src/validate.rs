@@ -99,6 +99,14 @@ fn check(value: &Spanned<DeValue<'_>>, key: &str, kind: &Kind, out: &mut Finding
             Some(items) => items.iter().for_each(|item| check(item, key, inner, out)),
             None => out.problems.push(wrong_type(value, key, kind)),
         },
+        Kind::CertificateNames => match (found.as_array(), found.as_str()) {
+            (Some(items), _) => {
+                let name = Kind::Text { max: 255, lines: false };
+                items.iter().for_each(|item| check(item, key, &name, out));
+            }
+            (None, Some("routes")) => {}
+            _ => out.problems.push(wrong_type(value, key, kind)),
+        },
         Kind::Table(schema) => match found.as_table() {
             Some(inner) => table(inner, value.span(), schema, out),
             None => out.problems.push(wrong_type(value, key, kind)),
@@ -171,6 +179,7 @@ pub fn expectation(kind: &Kind) -> String {
             "\"stdout\", \"off\", \"syslog:ADDRESS:PORT\", \"syslog:/SOCKET\" or a file".into()
         }
         Kind::LogFormat => "\"haproxy\", \"json\", or a text with {fields}".into(),
+        Kind::CertificateNames => "\"routes\", or a list of names such as \"www.example.org\"".into(),
         Kind::List(inner) => format!("a list, each {}", expectation(inner)),
         Kind::Table(_) => "a table".into(),
         Kind::Tables(schema) => format!("a list of tables, written [[{}]]", schema.name),

@@ -186,6 +186,11 @@ impl Engine {
         &self.config
     }
 
+    /// Where answers to challenges of authorities are put.
+    pub fn challenges(&self) -> &Arc<crate::challenge::Challenges> {
+        &self.shared.challenges
+    }
+
     pub fn workers(&self) -> usize {
         self.workers
     }

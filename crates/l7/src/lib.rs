@@ -5,6 +5,7 @@
 
 mod auth;
 mod buffer;
+mod challenge;
 pub mod counters;
 mod engine;
 mod file_error;
@@ -21,6 +22,7 @@ mod worker;
 
 use evenkeel_http::{h1, proxy_header, rdp};
 
+pub use challenge::{ChallengeAnswer, Challenges};
 pub use engine::{ApplyError, Engine, EngineOptions, PreparedEngine, check_files};
 pub use file_error::FileError;
 pub use listen::{check_free, listen};

@@ -16,6 +16,8 @@ use crate::{
 /// same allocation in the next snapshot's plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
+    /// Authorities that give certificates.
+    pub authorities: Vec<crate::Authority>,
     pub admin: AdminSettings,
     pub state_directory: PathBuf,
     pub log: LogSettings,

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::Managed;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TlsVersion {
     Tls12,
@@ -49,6 +51,8 @@ pub struct TlsSettings {
     pub certificates: Vec<PathBuf>,
     /// A file with more: a PEM file a line, and the names that it is for.
     pub list: Option<PathBuf>,
+    /// One that an authority gives; it comes after those of files.
+    pub managed: Option<Managed>,
     /// Refuse such clients instead.
     pub strict_sni: bool,
     pub min_version: TlsVersion,

@@ -246,6 +246,13 @@ impl Expression {
         })
     }
 
+    /// The whole host names that it asks for, where it is not turned around.
+    pub fn hosts(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        self.root.hosts(&mut all);
+        all
+    }
+
     /// The first test that needs a request to be read, as it was written.
     pub fn needs_http(&self) -> Option<String> {
         self.first_that(NeedsHttp::Yes)
@@ -312,6 +319,21 @@ impl Node {
             Node::Any(nodes) => nodes.iter().any(|node| node.holds(facts, captures)),
             Node::Not(node) => !node.holds(facts, captures),
             Node::Test(test) => test.holds(facts, captures),
+        }
+    }
+
+    fn hosts(&self, all: &mut Vec<String>) {
+        match self {
+            Node::All(nodes) | Node::Any(nodes) => nodes.iter().for_each(|node| node.hosts(all)),
+            Node::Test(test) if test.fetch == Fetch::Host => {
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).to_ascii_lowercase();
+                match &test.check {
+                    Check::Patterns { set, .. } => all.extend(set.exact_texts().map(text)),
+                    Check::Exact { value, negated: false } => all.push(text(value)),
+                    _ => {}
+                }
+            }
+            Node::Not(_) | Node::Test(_) => {}
         }
     }
 

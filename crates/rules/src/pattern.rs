@@ -96,6 +96,11 @@ impl PatternSet {
         if self.few.len() <= FEW && !self.folds { each.collect() } else { None }
     }
 
+    /// Those without a `*`.
+    pub(crate) fn exact_texts(&self) -> impl Iterator<Item = &[u8]> {
+        self.exact.iter().map(|text| &**text)
+    }
+
     pub fn len(&self) -> usize {
         self.exact.len() + self.prefixes.texts.len() + self.suffixes.texts.len() + self.globs.len()
     }

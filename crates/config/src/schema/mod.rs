@@ -1,6 +1,7 @@
 //! Every key of the configuration, once: the validator, the JSON Schema and the reference page
 //! are made from this table.
 
+mod acme;
 mod admin;
 mod health;
 mod pair;
@@ -8,6 +9,7 @@ mod pool;
 mod route;
 mod service;
 
+use acme::ACME;
 use admin::{ADMIN, ALERTS, GRAPHS};
 use pair::PAIR;
 use pool::POOL;
@@ -71,6 +73,8 @@ pub enum Kind {
     /// `haproxy`, `json`, or a text with fields of lines and variables.
     LogFormat,
     List(&'static Kind),
+    /// A list of host names and addresses, or `routes`.
+    CertificateNames,
     Table(&'static Table),
     Tables(&'static Table),
     /// A table whose `type` says which other keys it has.
@@ -150,6 +154,7 @@ pub static ROOT: Table = Table {
         key("layer-4", Kind::Table(&LAYER4), "", "The packet path of layer 4."),
         key("network", Kind::Table(&NETWORK), "", "Addresses that the program gives to this machine."),
         key("table", Kind::Tables(&TABLE), "", "What is counted of clients, for routes to act on."),
+        key("acme", Kind::Tables(&ACME), "", "Authorities that give certificates."),
         key("virtual-service", Kind::Tables(&SERVICE), "", "VIPs and ports, and how they are handled."),
         key("pool", Kind::Tables(&POOL), "", "Real servers that several services can share."),
         key("alerts", Kind::Table(&ALERTS), "", "Who is told when something happens."),

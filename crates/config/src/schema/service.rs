@@ -221,6 +221,18 @@ static TLS: Table = Table {
             "A file with more of them, one a line: `FILE NAME…`, as HAProxy's crt-list without options. Without names it is for those in the certificate; `*.example.org` is any one label, `!NAME` is not for it. `#` begins a comment; a FILE without a folder lies beside the list.",
         ),
         key(
+            "acme",
+            Kind::Name,
+            "",
+            "The authority that gives this service its certificate: the name of an [[acme]], or `letsencrypt`, `letsencrypt-staging`, `zerossl`, `google`, `google-staging`, `buypass`. Ordered and renewed by itself.",
+        ),
+        key(
+            "names",
+            Kind::CertificateNames,
+            "",
+            "What that certificate is for: host names, wildcards, addresses; `\"routes\"` takes the hosts that the service's routes name in `host(\"…\")`.",
+        ),
+        key(
             "min-version",
             Kind::Choice(&[word("1.2"), word("1.3")]),
             "1.2",

@@ -19,6 +19,7 @@ use crate::h1::field::Field;
 use crate::h1::request::{Edits as RequestEdits, Method, Request};
 use crate::h1::response::Edits as ResponseEdits;
 use crate::h1::{Body, Framing};
+use crate::routing::Page;
 use crate::log::{Cause, CookieSent, Phase};
 use crate::worker::Worker;
 
@@ -48,6 +49,12 @@ pub async fn run(
         let head = &buffer.bytes()[..scratch.request.head_len];
         scratch.kept_head.clear();
         scratch.kept_head.extend_from_slice(head);
+    }
+    if let Some(text) = worker.shared.challenges.text(scratch.request.path(buffer.bytes())) {
+        let content_type = "application/octet-stream".to_owned();
+        let page = Page { content_type, body: text.into_bytes(), ..Page::default() };
+        let verdict = Verdict::Answer { status: 200, page: &page, body: None };
+        return follow(worker, scratch, client, view, verdict, buffer).await;
     }
     let max_body = view.spec.service.max_body;
     if max_body != 0 && matches!(scratch.request.framing, Framing::Length(length) if length > max_body) {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use evenkeel_model::Managed;
 use evenkeel_trust::{Authorities, too_old};
 use rustls::pki_types::pem::{PemObject, SectionKind};
 use rustls::pki_types::{
@@ -36,6 +37,21 @@ pub struct CertificateInfo {
     pub not_before: i64,
     pub not_after: i64,
     pub stapled: bool,
+}
+
+/// The issuer of certificates that serve until an authority has given one.
+pub const STAND_IN: &str = "Evenkeel stand-in, not verified";
+
+/// The certificate that an authority has given. Until it is there, one that nobody vouches for.
+pub fn load_managed(managed: &Managed) -> Result<Vec<Loaded>, FileError> {
+    if let Ok(found) = load_file(&managed.file) {
+        return Ok(found);
+    }
+    let failed = |why: String| FileError::new(&managed.file, why);
+    let key = crate::challenge::certified(&managed.names, STAND_IN, Vec::new()).map_err(failed)?;
+    let der = key.cert.first().ok_or_else(|| failed("there is no certificate".into()))?;
+    let info = describe(&managed.file, der, &key.key, false)?;
+    Ok(vec![Loaded { key: Arc::new(key), info, except: Vec::new() }])
 }
 
 /// Every certificate of a file, or of each file in a folder.

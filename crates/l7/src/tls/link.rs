@@ -9,6 +9,7 @@ use rustls::server::{AcceptedAlert, Acceptor};
 use rustls::{Connection, HandshakeKind};
 
 use super::{Facts, TlsServer};
+use crate::challenge::{self, Challenges};
 use crate::reactor::{Io, Owner, Reactor, Sock, Stop};
 
 /// Plain bytes that one record carries at most.
@@ -106,10 +107,11 @@ impl TlsLink {
         reactor: &Reactor,
         sock: Sock,
         tls: &TlsServer,
+        challenges: &Challenges,
         mut early: &[u8],
         deadline_ms: u64,
     ) -> Result<TlsLink, (Sock, HandshakeError)> {
-        let mut connection = match begin(reactor, &sock, tls, &mut early, deadline_ms).await {
+        let mut connection = match begin(reactor, &sock, (tls, challenges), &mut early, deadline_ms).await {
             Ok(connection) => connection,
             Err(error) => return Err((sock, error)),
         };
@@ -123,6 +125,11 @@ impl TlsLink {
             return Err((sock, HandshakeError::Refused(error.to_string())));
         }
         Ok(TlsLink::over(sock, connection))
+    }
+
+    /// The handshake was all that the authority wanted.
+    pub fn is_challenge(&self) -> bool {
+        self.state.borrow().connection.alpn_protocol() == Some(challenge::ALPN)
     }
 
     fn over(sock: Sock, mut connection: Connection) -> TlsLink {
@@ -287,7 +294,7 @@ impl TlsLink {
 async fn begin(
     reactor: &Reactor,
     sock: &Sock,
-    tls: &TlsServer,
+    (tls, challenges): (&TlsServer, &Challenges),
     early: &mut &[u8],
     deadline_ms: u64,
 ) -> Result<Connection, HandshakeError> {
@@ -313,7 +320,8 @@ async fn begin(
             }
         }
         if let Some(accepted) = acceptor.accept().map_err(refused)? {
-            let config = tls.config_for(&accepted.client_hello());
+            let challenge = challenges.config_for(&accepted.client_hello());
+            let config = challenge.unwrap_or_else(|| tls.config_for(&accepted.client_hello()));
             return accepted.into_connection(config).map(Connection::Server).map_err(refused);
         }
     }

@@ -12,7 +12,7 @@ mod ticket;
 use std::path::Path;
 
 use crate::file_error::FileError;
-pub use certificate::CertificateInfo;
+pub use certificate::{CertificateInfo, STAND_IN};
 pub use client::{TlsClient, load as load_client};
 pub use link::{HandshakeError, TlsLink};
 use rustls::{Connection, ProtocolVersion};
@@ -86,7 +86,7 @@ fn read(file: &Path) -> Result<Vec<u8>, FileError> {
     evenkeel_files::read(file, evenkeel_files::PEM_AT_MOST).map_err(|e| FileError::unreadable(file, &e))
 }
 
-fn provider() -> std::sync::Arc<rustls::crypto::CryptoProvider> {
+pub(crate) fn provider() -> std::sync::Arc<rustls::crypto::CryptoProvider> {
     std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 

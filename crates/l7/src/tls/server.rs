@@ -71,6 +71,9 @@ pub fn load(
     if let Some(list) = &settings.list {
         loaded.extend(certificate::load_list(list)?);
     }
+    if let Some(managed) = &settings.managed {
+        loaded.extend(certificate::load_managed(managed)?);
+    }
     let certificates = loaded.iter().map(|l| l.info.clone()).collect();
     let provider = super::provider();
     let builder = ServerConfig::builder_with_provider(provider.clone());
@@ -130,6 +133,7 @@ pub fn fingerprint(settings: &TlsSettings) -> u64 {
     };
     let listed = settings.list.as_deref().map_or_else(Vec::new, certificate::listed_files);
     settings.list.iter().for_each(&mut note);
+    settings.managed.iter().for_each(|managed| note(&managed.file));
     for path in settings.certificates.iter().chain(&listed) {
         note(path);
         let files = std::fs::read_dir(path).into_iter().flatten().filter_map(|e| Some(e.ok()?.path()));

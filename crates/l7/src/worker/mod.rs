@@ -50,6 +50,8 @@ pub struct Shared {
     connections: AtomicU32,
     max_connections: AtomicU32,
     pub mailboxes: Vec<Mailbox>,
+    /// Answers to challenges of authorities.
+    pub challenges: Arc<crate::challenge::Challenges>,
     /// The thread that hashes passwords.
     pub passwords: std::sync::OnceLock<SyncSender<Attempt>>,
 }
@@ -60,6 +62,7 @@ impl Shared {
             connections: AtomicU32::new(0),
             max_connections: AtomicU32::new(u32::MAX),
             mailboxes,
+            challenges: Arc::default(),
             passwords: std::sync::OnceLock::new(),
         }
     }
