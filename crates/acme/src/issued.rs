@@ -42,6 +42,15 @@ fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     }
 }
 
+/// Whether the key in a PEM text is that of its first certificate.
+pub fn key_fits(pem: &str) -> Result<(), String> {
+    use rustls::pki_types::PrivateKeyDer;
+    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| "there is no key in it")?;
+    let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).map_err(|e| e.to_string())?;
+    let certified = rustls::sign::CertifiedKey::new(chain(pem.as_bytes())?, key);
+    certified.keys_match().map_err(|_| "the key is that of another certificate".into())
+}
+
 /// Whether the chain ends at an issuer of this common name.
 pub fn ends_at(pem: &[u8], wanted: &str) -> bool {
     let Ok(chain) = chain(pem) else { return false };

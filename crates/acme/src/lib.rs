@@ -13,12 +13,12 @@ mod schedule;
 mod transport;
 mod work;
 
-pub use issued::{Issued, check as check_issued};
+pub use issued::{Issued, check as check_issued, key_fits};
 pub use key::{AccountKey, CertificateKey};
 pub use order::{Account, Answer, Failure, Heard, Order, Pending, Step, Terms};
 pub use schedule::{back_off, renewal_at, spread};
 pub use transport::Transport;
-pub use work::{Desk, renewal_window, revoke, run};
+pub use work::{Desk, renewal_id_of, renewal_window, revoke, run};
 
 /// Seconds since 1970.
 pub type Seconds = i64;

@@ -93,7 +93,7 @@ pub fn renewal_window(
 }
 
 /// RFC 9773's name of the first certificate of a text.
-pub(crate) fn renewal_id_of(pem: &str) -> Option<String> {
+pub fn renewal_id_of(pem: &str) -> Option<String> {
     let leaf = CertificateDer::pem_slice_iter(pem.as_bytes()).next()?.ok()?;
     issued::renewal_id(&X509Certificate::from_der(&leaf).ok()?.1)
 }

@@ -9,6 +9,7 @@ use evenkeel_model::{
     Authority, Challenge, DnsSettings, DnsWriter, ExternalAccount, KeyType, Managed, Name, PRESETS, Route,
     TsigKey, is_certificate_name,
 };
+use evenkeel_model::{Mode, Snapshot, Vip, VirtualService};
 
 use crate::problem::Problem;
 use crate::section::Section;
@@ -32,7 +33,8 @@ pub fn authorities(root: Section<'_>, problems: &mut Vec<Problem>) -> Vec<Author
         let Some(directory) = preset.or_else(|| is_url(written).then(|| written.to_owned())) else {
             let known: Vec<&str> = PRESETS.iter().map(|(word, _)| *word).collect();
             let what = format!("{written:?} is no directory of an authority");
-            let help = format!("`directory` is a URL that begins with https://, or one of {}", known.join(", "));
+            let help =
+                format!("`directory` is a URL that begins with https://, or one of {}", known.join(", "));
             problems.push(Problem::new(place(), what).help(help));
             continue;
         };
@@ -55,7 +57,8 @@ pub fn authorities(root: Section<'_>, problems: &mut Vec<Problem>) -> Vec<Author
         if authority.challenges.contains(&Challenge::Dns) && authority.dns.is_none() {
             let what = "dns-01 needs somebody who writes records";
             let place = table.span("challenges").unwrap_or(span);
-            problems.push(Problem::new(place, what).help("dns = { type = \"update\", server = … }, or a hook"));
+            problems
+                .push(Problem::new(place, what).help("dns = { type = \"update\", server = … }, or a hook"));
         }
         all.push(authority);
     }
@@ -158,11 +161,13 @@ pub fn managed(
     }
     let bad = |what: String, help: &str| Problem::new(place("names"), what).help(help.to_owned());
     if names.is_empty() {
-        let help = "names = [\"www.example.org\"], or \"routes\" for the hosts that host(\"…\") of routes names";
+        let help =
+            "names = [\"www.example.org\"], or \"routes\" for the hosts that host(\"…\") of routes names";
         problems.push(bad("there is no name to order a certificate for".into(), help));
     }
     if names.len() > NAMES_AT_MOST {
-        problems.push(bad(format!("a certificate has at most {NAMES_AT_MOST} names"), "use several services"));
+        problems
+            .push(bad(format!("a certificate has at most {NAMES_AT_MOST} names"), "use several services"));
     }
     let authority = authorities.iter().find(|a| a.name == wanted);
     for name in &names {
@@ -186,6 +191,82 @@ fn file_name(service: &Name) -> String {
 fn is_url(text: &str) -> bool {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let host = rest.and_then(|r| r.split(['/', '?', '#']).next());
-    host.is_some_and(|h| !h.is_empty() && h.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b)))
-        && text.bytes().all(|b| b.is_ascii_graphic())
+    host.is_some_and(|h| {
+        !h.is_empty() && h.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b))
+    }) && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// How an authority can be shown that a service's names are this machine's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ways {
+    /// The best first.
+    pub challenges: Vec<Challenge>,
+    /// Where a listener must be opened for http-01, since nobody listens.
+    pub doors: Vec<SocketAddr>,
+}
+
+/// The ways for a service; nothing where its authority gives it no certificate.
+pub fn ways<'a>(snapshot: &'a Snapshot, service: &VirtualService) -> Option<(Ways, &'a Authority)> {
+    let managed = service.tls.as_ref()?.managed.as_ref()?;
+    let authority = snapshot.authorities.iter().find(|a| a.name == managed.authority)?;
+    let mut possible = Vec::new();
+    let mut doors = Vec::new();
+    if authority.dns.is_some() {
+        possible.push(Challenge::Dns);
+    }
+    let addresses: BTreeSet<std::net::IpAddr> = service.vips.iter().map(|vip| vip.address).collect();
+    let mut answers = true;
+    for address in addresses {
+        let at = SocketAddr::new(address, authority.http_port);
+        let listens = |other: &&std::sync::Arc<VirtualService>| {
+            let same = |vip: &Vip| {
+                let everywhere = vip.address.is_unspecified() && vip.address.is_ipv4() == address.is_ipv4();
+                (vip.address == address || everywhere) && vip.ports.contains(at.port())
+            };
+            other.vips.iter().any(same)
+        };
+        match snapshot.services.iter().find(listens) {
+            Some(other) => answers &= other.mode == Mode::Http && other.tls.is_none(),
+            None => doors.push(at),
+        }
+    }
+    if answers {
+        possible.push(Challenge::Http);
+    }
+    if service.vips.iter().any(|vip| vip.ports.contains(authority.tls_port)) {
+        possible.push(Challenge::TlsAlpn);
+    }
+    let challenges = match authority.challenges.is_empty() {
+        true => possible,
+        false => authority.challenges.iter().copied().filter(|c| possible.contains(c)).collect(),
+    };
+    Some((Ways { challenges, doors }, authority))
+}
+
+/// What will be ordered, in words: of services that are new, or want something else than before.
+pub fn orders(old: &Snapshot, new: &Snapshot) -> Vec<String> {
+    let mut notes = Vec::new();
+    for service in &new.services {
+        let Some((ways, authority)) = ways(new, service) else { continue };
+        let managed = |s: &VirtualService| s.tls.as_ref().and_then(|tls| tls.managed.clone());
+        let before = old.services.iter().find(|s| s.name == service.name).and_then(|s| managed(s));
+        let Some(now) = managed(service).filter(|now| before.as_ref() != Some(now)) else { continue };
+        let names = now.names.join(", ");
+        let how = match ways.challenges.first() {
+            None => format!(
+                "but nothing here can answer {}: it listens on port {} in another mode, and {} has no port {}",
+                authority.name, authority.http_port, service.name, authority.tls_port
+            ),
+            Some(Challenge::Http) if !ways.doors.is_empty() => {
+                let doors: Vec<String> = ways.doors.iter().map(ToString::to_string).collect();
+                format!("by http-01; a listener is opened on {} for that time", doors.join(", "))
+            }
+            Some(way) => format!("by {}", way.as_str()),
+        };
+        notes.push(format!(
+            "a certificate for {names} is ordered from {} ({}), {how}; until it is there a self-signed one is served",
+            authority.name, authority.directory
+        ));
+    }
+    notes
 }

@@ -26,6 +26,7 @@ mod tests;
 mod tls;
 mod validate;
 
+pub use acme::{Ways, orders, ways};
 pub use advice::warnings;
 pub use build::read;
 pub use edit::{Change, edit, values};

@@ -399,16 +399,22 @@ fn managed(before: &str, tls: &str) -> Result<Vec<String>, String> {
          [[virtual-service.route]]\nwhen = 'host(\"B.example.org\", \"a.example.org\", \"*.c.org\") && !host(\"d.org\")'\ndeny = {{}}\n\
          [[virtual-service.real-server]]\nname = \"m1\"\naddress = \"192.0.2.20:80\"\n{before}"
     );
-    let problems = |all: Vec<crate::Problem>| all.iter().map(|p| p.message.clone()).collect::<Vec<_>>().join("; ");
+    let problems =
+        |all: Vec<crate::Problem>| all.iter().map(|p| p.message.clone()).collect::<Vec<_>>().join("; ");
     let snapshot = read(&text).map_err(problems)?;
     let managed = snapshot.services[0].tls.as_ref().and_then(|tls| tls.managed.clone()).ok_or("nothing")?;
-    assert!(snapshot.authorities.iter().any(|a| a.name == managed.authority && a.directory.starts_with("https:")));
+    assert!(
+        snapshot.authorities.iter().any(|a| a.name == managed.authority && a.directory.starts_with("https:"))
+    );
     Ok(managed.names)
 }
 
 #[test]
 fn what_is_ordered_for_a_service() {
-    let wanted = managed("", "acme = \"letsencrypt\", names = [\"WWW.example.org.\", \"192.0.2.1\", \"www.example.org\"]");
+    let wanted = managed(
+        "",
+        "acme = \"letsencrypt\", names = [\"WWW.example.org.\", \"192.0.2.1\", \"www.example.org\"]",
+    );
     assert_eq!(wanted.unwrap(), ["192.0.2.1", "www.example.org"]);
     let wanted = managed("", "acme = \"letsencrypt-staging\", names = \"routes\"");
     assert_eq!(wanted.unwrap(), ["a.example.org", "b.example.org"]);
@@ -421,7 +427,11 @@ fn what_is_ordered_for_a_service() {
         ("", "acme = \"letsencrpyt\", names = [\"a.org\"]", "no authority named letsencrpyt"),
         ("", "certificates = [\"/a\"], names = [\"a.org\"]", "no authority is named"),
         ("[[acme]]\nname = \"x\"", "certificates = [\"/a\"]", "no directory of an authority"),
-        ("[[acme]]\nname = \"zerossl\"\n[[acme]]\nname = \"zerossl\"", "certificates = [\"/a\"]", "a second [[acme]]"),
+        (
+            "[[acme]]\nname = \"zerossl\"\n[[acme]]\nname = \"zerossl\"",
+            "certificates = [\"/a\"]",
+            "a second [[acme]]",
+        ),
         (
             "[[acme]]\nname = \"zerossl\"\nchallenges = [\"dns-01\"]",
             "certificates = [\"/a\"]",

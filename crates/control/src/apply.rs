@@ -73,6 +73,7 @@ impl Control {
         if let Some(administration) = &self.administration {
             administration.prepare(new, Sockets::new())?;
         }
+        self.acme.shut_doors();
         self.engine.prepare(new, not_here_yet(new)).map_err(|e| e.to_string())?;
         let was_transparent = self.transparent;
         self.set_up_transparency(new)?;
@@ -109,6 +110,7 @@ impl Control {
             None => Prepared::default(),
         };
         let overrides = overrides_under(&self.overrides, &self.snapshot, &new);
+        self.acme.shut_doors();
         let engine = self.engine.prepare(&new, not_here_yet(&new)).map_err(|e| e.to_string())?;
         let servers = self.servers_under(engine.config(), inherited);
         let specs = layer4_specs(engine.config(), &overrides, &servers);
@@ -171,6 +173,7 @@ impl Control {
         }
         self.recorder.follow(&snapshot);
         self.follow_alerts();
+        self.follow_acme();
         self.follow_pair(pair);
         let news = self.addresses.settle(&snapshot);
         self.tell_of_addresses(news);

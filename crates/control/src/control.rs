@@ -72,6 +72,7 @@ pub struct Control {
     pub(super) begins_pair: bool,
     pub(super) sync: Sync,
     pub(super) keeping: super::keep::Keeping,
+    pub(super) acme: super::acme::Acme,
     pub(super) history: History,
     /// What runs, as it was written.
     pub(super) text: String,
@@ -115,6 +116,7 @@ impl Control {
             begins_pair: false,
             sync: Sync::default(),
             keeping: super::keep::Keeping::default(),
+            acme: super::acme::Acme::new(&snapshot.state_directory),
             history: History::new(&snapshot.state_directory),
             text: text.clone(),
             administration: None,
@@ -182,7 +184,8 @@ impl Control {
             impact: step.impact.as_str().into(),
         });
         let steps = addresses.into_iter().chain(steps).collect();
-        let notes = addresses::gateways(&self.snapshot, new);
+        let mut notes = addresses::gateways(&self.snapshot, new);
+        notes.extend(evenkeel_config::orders(&self.snapshot, new));
         Ok(api::Plan { from: self.revision(), steps, peer: self.peer_would(), notes })
     }
 
@@ -509,6 +512,7 @@ impl Control {
     /// What graphs, watchers and alerts live on.
     fn on_second(&mut self) {
         self.record();
+        self.tick_acme();
         self.watch_services();
         if let Some(feed) = self.status_feed.as_ref().filter(|f| f.receiver_count() > 0) {
             feed.send_replace(Arc::new(self.status()));

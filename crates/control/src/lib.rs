@@ -1,6 +1,7 @@
 //! The daemon: one loop that owns the configuration and the servers' states, and tells the
 //! engine, the health checker and the admin server what to do.
 
+mod acme;
 mod addresses;
 mod administration;
 mod apply;
@@ -168,6 +169,7 @@ pub async fn serve(start: Start) -> Outcome {
     control.clear_leftovers();
     let (roles, mut news_inbox) = unbounded_channel();
     let (peer, mut peer_inbox) = unbounded_channel();
+    let mut acme_inbox = control.acme.inbox();
     control.start_pair(pair::PairNews { roles, peer }, resume).map_err(|e| Failure::new(Exit::Failed, e))?;
     evenkeel_platform::notify_service_manager(&format!("READY=1\nMAINPID={}", std::process::id()));
     let services = control.snapshot().services.len();
@@ -199,6 +201,7 @@ pub async fn serve(start: Start) -> Outcome {
             }
             Some(news) = news_inbox.recv() => control.on_news(&news),
             Some(news) = peer_inbox.recv() => control.on_peer(news),
+            Some(news) = acme_inbox.recv() => control.on_acme(news),
             _ = tick.tick() => control.on_tick(),
             _ = hangup.recv() => {
                 if own {

@@ -93,6 +93,7 @@ impl Control {
                 }
                 self.sync().told.lock().unwrap_or_else(PoisonError::into_inner).clear();
                 self.link_came();
+                self.tell_managed();
                 if let Some(tables) = &self.sync().tables {
                     tables.tell_removed();
                 }
@@ -211,6 +212,8 @@ impl Control {
             Say::KeepNoMore => self.keep_no_more(),
             Say::GiveRole => self.give_role(),
             Say::Knows { knows } => self.peer_knows(knows),
+            Say::Managed { id, active, files } => self.take_managed(id, active, files),
+            Say::ManagedKept { id, failed } => self.managed_kept(id, failed),
             Say::Unknown => {}
         }
     }

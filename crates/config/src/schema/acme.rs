@@ -27,7 +27,12 @@ pub static ACME: Table = Table {
             "The URL of its directory, or one of `letsencrypt`, `letsencrypt-staging`, `zerossl`, `google`, `google-staging`, `buypass`.",
         ),
         key("contact", Kind::List(&line(255)), "[]", "Mail addresses that the authority may write to."),
-        key("ca", Kind::File, "the well-known ones", "PEM file of authorities that the directory's server is known by."),
+        key(
+            "ca",
+            Kind::File,
+            "the well-known ones",
+            "PEM file of authorities that the directory's server is known by.",
+        ),
         key(
             "external-account",
             Kind::Table(&EXTERNAL),
@@ -40,7 +45,12 @@ pub static ACME: Table = Table {
             "",
             "The common name of the issuer at whose certificate the chain should end, where the authority offers several.",
         ),
-        key("profile", line(64), "", "What kind of certificate, in the authority's words: `classic`, `tlsserver`, `shortlived`."),
+        key(
+            "profile",
+            line(64),
+            "",
+            "What kind of certificate, in the authority's words: `classic`, `tlsserver`, `shortlived`.",
+        ),
         key(
             "challenges",
             Kind::List(&Kind::Choice(&[word("http-01"), word("tls-alpn-01"), word("dns-01")])),

@@ -124,6 +124,16 @@ pub enum Say {
     Knows {
         knows: api::PairKnowledge,
     },
+    /// Files of managed certificates: a name, and what it holds; nothing where it is gone.
+    Managed {
+        id: u64,
+        active: bool,
+        files: Vec<(String, Option<String>)>,
+    },
+    ManagedKept {
+        id: u64,
+        failed: Option<String>,
+    },
     #[serde(other)]
     Unknown,
 }

@@ -19,8 +19,8 @@ use crate::h1::field::Field;
 use crate::h1::request::{Edits as RequestEdits, Method, Request};
 use crate::h1::response::Edits as ResponseEdits;
 use crate::h1::{Body, Framing};
-use crate::routing::Page;
 use crate::log::{Cause, CookieSent, Phase};
+use crate::routing::Page;
 use crate::worker::Worker;
 
 /// Bytes of a request line that are logged.

@@ -48,7 +48,9 @@ pub async fn greet(
     let Link::Plain(sock) = client.link else { return Some(client) };
     let early = client.input.take();
     let early_bytes = early.as_ref().map_or(&b""[..], Buffer::bytes);
-    match TlsLink::accept(worker.reactor, sock, tls, &worker.shared.challenges, early_bytes, deadline_ms).await {
+    match TlsLink::accept(worker.reactor, sock, tls, &worker.shared.challenges, early_bytes, deadline_ms)
+        .await
+    {
         // An authority has seen what it wanted to see.
         Ok(link) if link.is_challenge() => None,
         Ok(link) => {
