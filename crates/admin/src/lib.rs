@@ -105,6 +105,11 @@ pub enum Request {
         pem: String,
         reply: Reply<api::Certificate>,
     },
+    ManageCertificate {
+        name: String,
+        action: api::CertificateAction,
+        reply: Reply<api::Certificate>,
+    },
     Doctor(Reply<serde_json::Value>),
     Attempt {
         attempt: api::Attempt,

@@ -112,6 +112,20 @@ pub fn entries() -> Vec<Entry> {
         )
         .takes_text("application/x-pem-file")
         .gives::<api::Certificate>(),
+        post(
+            "/api/v1/certificates/{name}/renew",
+            Certificates,
+            "Order a managed certificate anew, now",
+            renew_certificate,
+        )
+        .gives::<api::Certificate>(),
+        post(
+            "/api/v1/certificates/{name}/revoke",
+            Certificates,
+            "Have the authority take back a managed certificate, and order a new one",
+            revoke_certificate,
+        )
+        .gives::<api::Certificate>(),
         get("/api/v1/doctor", See, "What keeps clients from being served, and how to mend it", doctor)
             .gives::<serde_json::Value>(),
         post("/api/v1/attempt", Operate, "Whether a real server would pass its check", attempt)
@@ -439,6 +453,22 @@ async fn put_certificate(
 ) -> Answer<api::Certificate> {
     let pem = text(&body)?;
     ask(&handle, |reply| Request::PutCertificate { name, pem, reply }).await?.map(Json)
+}
+
+async fn renew_certificate(State(app): State<App>, Path(name): Path<String>) -> Answer<api::Certificate> {
+    manage_certificate(&app.handle, name, api::CertificateAction::Renew).await
+}
+
+async fn revoke_certificate(State(app): State<App>, Path(name): Path<String>) -> Answer<api::Certificate> {
+    manage_certificate(&app.handle, name, api::CertificateAction::Revoke).await
+}
+
+async fn manage_certificate(
+    handle: &Handle,
+    name: String,
+    action: api::CertificateAction,
+) -> Answer<api::Certificate> {
+    ask(handle, |reply| Request::ManageCertificate { name, action, reply }).await?.map(Json)
 }
 
 async fn doctor(State(App { handle, .. }): State<App>) -> Answer<serde_json::Value> {

@@ -259,6 +259,47 @@ pub struct Certificate {
     /// Why it cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// Of a certificate that is ordered and renewed by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub managed: Option<Managed>,
+}
+
+/// A certificate that an ACME authority gives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Managed {
+    /// What commands call it: the name of its service.
+    pub name: String,
+    pub authority: String,
+    /// What it is to be for.
+    pub names: Vec<String>,
+    /// `valid`, `waiting`, `ordering`, `failed`, or `passive` where the other node orders.
+    pub state: String,
+    /// A self-signed certificate is served, since there is none yet.
+    pub stand_in: bool,
+    /// How the authority is shown that the names are this machine's, the preferred way first.
+    pub challenges: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewal_ms: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt_ms: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_attempt_ms: Option<i64>,
+    /// In a row.
+    pub failures: u32,
+    /// In the authority's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
+/// What can be done with a managed certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CertificateAction {
+    /// Order a new one now.
+    Renew,
+    /// Have the authority take it back, and order a new one.
+    Revoke,
 }
 
 /// Whether a real server that somebody types would pass its check.

@@ -23,7 +23,7 @@ impl Control {
         let mut files: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
         for service in &self.snapshot().services {
             let Some(tls) = &service.tls else { continue };
-            for path in &tls.certificates {
+            for path in tls.certificates.iter().chain(tls.managed.as_ref().map(|managed| &managed.file)) {
                 for file in files_in(path) {
                     files.entry(file).or_default().push(service.name.as_str().to_owned());
                 }
@@ -48,9 +48,18 @@ impl Control {
             let changed = std::fs::metadata(&file).and_then(|m| m.modified()).ok();
             let same = before.get(&file).filter(|(at, _)| changed.is_some() && *at == changed);
             let mut one = same.map_or_else(|| describe(&file, used_by.clone()), |(_, one)| one.clone());
-            known.insert(file, (changed, one.clone()));
+            known.insert(file.clone(), (changed, one.clone()));
+            let path = file;
             if one.trouble.is_none() {
                 one.days_left = days_left(one.not_after_ms);
+            }
+            one.managed = self.managed_by(&path);
+            if let Some(managed) = one.managed.as_ref().filter(|managed| managed.stand_in) {
+                one.names.clone_from(&managed.names);
+                one.trouble = Some(match &managed.last_error {
+                    Some(why) => format!("not there yet, a self-signed one is served: {why}"),
+                    None => "not there yet, a self-signed one is served".into(),
+                });
             }
             all.push(api::Certificate { used_by, ..one });
         }
@@ -122,6 +131,7 @@ fn troubled(file: &Path, used_by: Vec<String>, why: String) -> api::Certificate 
         not_after_ms: 0,
         days_left: 0,
         trouble: Some(why),
+        managed: None,
     }
 }
 
@@ -175,5 +185,6 @@ fn describe_text(file: &Path, pem: &[u8], used_by: Vec<String>) -> api::Certific
         not_after_ms: to,
         days_left: days_left(to),
         trouble: None,
+        managed: None,
     }
 }

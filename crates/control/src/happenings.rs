@@ -279,11 +279,12 @@ impl Control {
             self.happenings.certificates_at = Instant::now() + DAY;
             let days = i64::from(self.snapshot().alerts.certificate_days);
             for certificate in
-                self.certificates().into_iter().filter(|c| c.trouble.is_none() && c.days_left < days)
+                self.certificates().into_iter().filter(|c| c.trouble.is_none() && ends_soon(c, days))
             {
                 let (names, file) = (certificate.names.join(", "), &certificate.file);
                 let left = certificate.days_left;
-                let level = if left < 7 { "bad" } else { "warning" };
+                // Less than a twelfth of its life is left: a week of three months, half a day of six.
+                let level = if ends_within(&certificate, 7, 12) { "bad" } else { "warning" };
                 let when = match left {
                     ..=-1 => "has ended".into(),
                     1 => "ends in 1 day".to_owned(),
@@ -314,6 +315,19 @@ impl Control {
             let _ = reply.send(Ok(api::AlertsTested { receivers }));
         });
     }
+}
+
+/// Whether so few days of a certificate are left, and no more than such a part of its life: one of six days is
+/// no alarm on its first.
+fn ends_within(certificate: &api::Certificate, days: i64, part: i64) -> bool {
+    let left = certificate.not_after_ms - wall_ms() as i64;
+    let life = certificate.not_after_ms - certificate.not_before_ms;
+    left < (days * 86_400_000).min(life / part)
+}
+
+/// One that renews itself is told of when its renewal is late, others in time for a person.
+fn ends_soon(certificate: &api::Certificate, days: i64) -> bool {
+    ends_within(certificate, days, if certificate.managed.is_some() { 6 } else { 3 })
 }
 
 #[cfg(test)]

@@ -455,6 +455,9 @@ impl Control {
             Request::Happenings(to) => reply(to, self.happenings.list()),
             Request::Certificates(to) => reply(to, self.certificates()),
             Request::PutCertificate { name, pem, reply: to } => reply(to, self.put_certificate(&name, &pem)),
+            Request::ManageCertificate { name, action, reply: to } => {
+                reply(to, self.manage_certificate(&name, action));
+            }
             Request::Doctor(to) => self.doctor(to),
             Request::Attempt { attempt, free, reply: to } => self.attempt(&attempt, free, to),
             Request::TestAlerts(to) => self.test_alerts(to),

@@ -5,6 +5,7 @@
 mod door;
 mod job;
 mod store;
+mod told;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -267,8 +267,12 @@ pub enum Verb {
         limit: usize,
     },
     /// List certificates and when they end, or replace one
-    #[command(after_help = "Example: evenkeel cert --replace www.pem new.pem")]
+    #[command(
+        after_help = "Examples: evenkeel cert\n          evenkeel cert renew web\n          evenkeel cert revoke web\n          evenkeel cert --replace www.pem new.pem"
+    )]
     Cert {
+        #[command(subcommand)]
+        verb: Option<upkeep::CertificateVerb>,
         /// Replace the file of this name by FILE, which holds the chain and the key
         #[arg(long, num_args = 2, value_names = ["NAME", "FILE"])]
         replace: Option<Vec<String>>,
@@ -454,9 +458,9 @@ pub fn dispatch(arguments: Arguments) -> Outcome {
         Verb::User(verb) => people::user(&common, verb),
         Verb::Token(verb) => people::token(&common, verb),
         Verb::Audit { verify, limit } => people::audit(&common, verify, limit),
-        Verb::Cert { replace } => {
+        Verb::Cert { verb, replace } => {
             let both = replace.and_then(|mut both| both.pop().zip(both.pop()));
-            upkeep::certificates(&common, both.map(|(file, name)| (name, file.into())))
+            upkeep::certificates(&common, verb, both.map(|(file, name)| (name, file.into())))
         }
         Verb::Events { limit } => upkeep::happenings(&common, limit),
         Verb::TestAlerts => upkeep::test_alerts(&common),

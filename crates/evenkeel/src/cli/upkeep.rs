@@ -80,11 +80,38 @@ pub fn who_has(common: &Common, address: std::net::IpAddr) -> Outcome {
     say(table.to_string().trim_end())
 }
 
-pub fn certificates(common: &Common, replace: Option<(String, std::path::PathBuf)>) -> Outcome {
+/// What is done with certificates that are ordered and renewed by themselves.
+#[derive(clap::Subcommand, Debug)]
+pub enum CertificateVerb {
+    /// List certificates: names, issuer, where they are used, when they end, the next attempt, the last error
+    List,
+    /// Order the certificate of a service anew, now
+    Renew {
+        /// The service
+        name: String,
+        /// As it always is
+        #[arg(long)]
+        now: bool,
+    },
+    /// Have the authority take back the certificate of a service, and order a new one
+    Revoke {
+        /// The service
+        name: String,
+    },
+}
+
+pub fn certificates(
+    common: &Common,
+    verb: Option<CertificateVerb>,
+    replace: Option<(String, std::path::PathBuf)>,
+) -> Outcome {
     let client = Client::new(&common.socket);
-    let all: Vec<api::Certificate> = match replace {
-        None => client.get("/api/v1/certificates")?,
-        Some((name, file)) => {
+    let path = |name: &str, what: &str| format!("/api/v1/certificates/{}/{what}", encoded(name));
+    let all: Vec<api::Certificate> = match (verb, replace) {
+        (Some(CertificateVerb::Renew { name, now: _ }), _) => vec![client.post(&path(&name, "renew"), &())?],
+        (Some(CertificateVerb::Revoke { name }), _) => vec![client.post(&path(&name, "revoke"), &())?],
+        (Some(CertificateVerb::List) | None, None) => client.get("/api/v1/certificates")?,
+        (_, Some((name, file))) => {
             let pem = super::read_file(&file)?;
             vec![client.put_text(&format!("/api/v1/certificates/{}", encoded(&name)), &pem)?]
         }
@@ -92,15 +119,28 @@ pub fn certificates(common: &Common, replace: Option<(String, std::path::PathBuf
     if common.json {
         return print_json(&all);
     }
-    let mut table = Table::new(&["DAYS LEFT", "NAMES", "USED BY", "FILE", "ISSUER"], &[0]);
+    let mut table = Table::new(&["DAYS LEFT", "NAMES", "USED BY", "FILE", "ISSUER", "RENEWAL"], &[0]);
     for one in all {
         let (days, issuer) = match one.trouble {
             Some(trouble) => ("?".into(), trouble),
             None => (one.days_left.to_string(), one.issuer),
         };
-        table.row(vec![days, one.names.join(", "), one.used_by.join(", "), one.file, issuer]);
+        let renewal = one.managed.as_ref().map_or_else(String::new, renewal);
+        table.row(vec![days, one.names.join(", "), one.used_by.join(", "), one.file, issuer, renewal]);
     }
     say(table.to_string().trim_end())
+}
+
+/// What becomes of a managed certificate, in words.
+fn renewal(managed: &api::Managed) -> String {
+    let at = |ms: Option<i64>| ms.map_or_else(|| "soon".into(), |ms| time(u64::try_from(ms).unwrap_or(0)));
+    let error = managed.last_error.as_deref().unwrap_or("");
+    match managed.state.as_str() {
+        "ordering" => "being ordered".into(),
+        "failed" => format!("again {}: {error}", at(managed.next_attempt_ms)),
+        "passive" => "by the active node".into(),
+        _ => at(managed.next_attempt_ms),
+    }
 }
 
 pub fn happenings(common: &Common, limit: usize) -> Outcome {
