@@ -470,8 +470,17 @@ fn examples(page: &str) -> Vec<String> {
 
 #[test]
 fn every_example_of_the_documentation_is_right() {
-    let pages =
-        ["configuration", "tls", "routes", "persistence", "addresses", "health", "coming-from", "recipes"];
+    let pages = [
+        "configuration",
+        "tls",
+        "certificates",
+        "routes",
+        "persistence",
+        "addresses",
+        "health",
+        "coming-from",
+        "recipes",
+    ];
     let blocks: Vec<String> = pages.iter().flat_map(|page| examples(&format!("docs/{page}.md"))).collect();
     assert!(blocks.len() >= 13);
     for block in blocks {

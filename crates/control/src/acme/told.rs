@@ -30,7 +30,8 @@ impl Control {
         let store = self.acme.store.clone();
         let news = self.acme.news.clone();
         let Some(entry) = self.acme.entries.get_mut(name) else {
-            let why = format!("no service {name} has a certificate of an authority; those that have: {known}");
+            let why =
+                format!("no service {name} has a certificate of an authority; those that have: {known}");
             return Err(Refused::new(Kind::NotFound, why));
         };
         let failed = |why: String| Refused::new(Kind::Failed, why);

@@ -1,5 +1,6 @@
 //! End to end: the program as its users meet it, before real and scripted servers.
 
+mod acme;
 mod addresses;
 mod alerts;
 mod balancing;

@@ -1,0 +1,277 @@
+//! Certificates from an authority: pebble, which refuses nonces, asks a DNS server of the test, and comes to
+//! the challenges for real.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use evenkeel_testbed::{Authority, Place, Process, Scripted, command, eventually, require};
+use serde_json::Value;
+
+use crate::{service, start};
+
+const PROGRAMS: &[&str] = &["pebble", "pebble-challtestsrv", "openssl", "curl"];
+const LONG: Duration = Duration::from_secs(120);
+
+/// A real authority with its DNS server, at an address.
+pub struct Pebble {
+    pub process: Process,
+    _dns: Process,
+    folder: std::path::PathBuf,
+    address: String,
+}
+
+impl Pebble {
+    /// `names` is where the authority finds every host name.
+    fn start(place: &Place, address: &str, names: &str, more: &str) -> Pebble {
+        let process = |program: &str| Command::new(program);
+        Pebble::start_by(place, address, names, more, &process)
+    }
+
+    pub fn start_by(
+        place: &Place,
+        address: &str,
+        names: &str,
+        more: &str,
+        process: &dyn Fn(&str) -> Command,
+    ) -> Pebble {
+        let ca = Authority::new(place, "directory-ca");
+        let pem = std::fs::read_to_string(ca.server(place, "directory.pem", &[address])).unwrap();
+        let key = pem.find("-----BEGIN PRIVATE KEY").unwrap();
+        let (certificate, key) =
+            (place.write("d-cert.pem", &pem[..key]), place.write("d-key.pem", &pem[key..]));
+        let config = format!(
+            "{{\"pebble\":{{\"listenAddress\":\"{address}:14000\",\"managementListenAddress\":\"{address}:15000\",\
+             \"certificate\":\"{}\",\"privateKey\":\"{}\",\"httpPort\":5002,\"tlsPort\":5001,\
+             \"externalAccountBindingRequired\":false{more}}}}}",
+            certificate.display(),
+            key.display()
+        );
+        let config = place.write("pebble.json", config).display().to_string();
+        let log = |name: &str| std::fs::File::create(place.file(name)).unwrap();
+        let dns_at = format!("{address}:8053");
+        let management = format!("{address}:8055");
+        let mut dns = process("pebble-challtestsrv");
+        dns.args([
+            "-defaultIPv4",
+            names,
+            "-defaultIPv6",
+            "",
+            "-http01",
+            "",
+            "-https01",
+            "",
+            "-tlsalpn01",
+            "",
+        ]);
+        dns.args(["-dns01", &dns_at, "-management", &management]);
+        let dns = Process::start(dns.stdout(log("dns.log")).stderr(Stdio::null()));
+        let mut pebble = process("pebble");
+        pebble.args(["-config", &config, "-dnsserver", &dns_at]);
+        pebble.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_WFE_NONCEREJECT", "25");
+        let process = Process::start(pebble.stdout(log("pebble.log")).stderr(log("pebble-errors.log")));
+        let pebble =
+            Pebble { process, _dns: dns, folder: place.folder().to_owned(), address: address.into() };
+        eventually("the authority listens", LONG, || pebble.log().contains("ACME directory available"));
+        pebble
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("pebble.log")).unwrap_or_default()
+    }
+
+    /// Orders that were made.
+    pub fn orders(&self) -> usize {
+        self.log().matches("Added order").count()
+    }
+
+    /// `[[acme]]` for it.
+    pub fn settings(&self, more: &str) -> String {
+        let ca = self.folder.join("directory-ca.pem");
+        format!(
+            "[[acme]]\nname = \"pebble\"\ndirectory = \"https://{}:14000/dir\"\nca = \"{}\"\nhttp-port = 5002\ntls-port = 5001\n{more}\n",
+            self.address,
+            ca.display()
+        )
+    }
+
+    /// Its root, of this start.
+    fn root(&self) -> String {
+        let url = format!("https://{}:15000/roots/0", self.address);
+        let root = command("curl", &["-sS", "-k", &url]);
+        let file = self.folder.join("root.pem");
+        std::fs::write(&file, root.out).unwrap();
+        file.display().to_string()
+    }
+}
+
+/// The managed certificate of a list.
+fn managed(all: &Value, name: &str) -> Value {
+    let all = all.as_array().cloned().unwrap_or_default();
+    all.into_iter().find(|one| one["managed"]["name"] == name).unwrap_or_default()
+}
+
+fn private(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(file).is_ok_and(|about| about.permissions().mode() & 0o077 == 0)
+}
+
+/// What a client sees: the serial number, verified by the root.
+fn seen(place: &Place, root: &str, host: &str) -> Result<String, String> {
+    let at = place.at(5001).to_string();
+    let arguments =
+        ["s_client", "-connect", &at, "-servername", host, "-verify_hostname", host, "-CAfile", root];
+    let output = command("openssl", &[&arguments[..], &["-verify_return_error"]].concat());
+    let Some(begin) = output.out.find("-----BEGIN CERTIFICATE") else { return Err(output.err) };
+    if !output.out.contains("Verify return code: 0") {
+        return Err(output.out + &output.err);
+    }
+    let end = output.out.find("-----END CERTIFICATE").unwrap_or(output.out.len());
+    Ok(output.out[begin..end].to_owned())
+}
+
+#[test]
+fn a_certificate_is_ordered_served_and_renewed() {
+    if !require(PROGRAMS) {
+        return;
+    }
+    let place = Place::new("acme");
+    let ip = place.at(1).ip().to_string();
+    let pebble = Pebble::start(&place, &ip, &ip, "");
+    let _server = Scripted::named(place.at(9001), "s1");
+    let tls = "health-check = { type = \"none\" }\ntls = { acme = \"pebble\", names = \"routes\" }\n\
+               [[virtual-service.route]]\nwhen = 'host(\"www.example.org\", \"example.org\")'\nset-header = { X-A = \"1\" }\n";
+    // Every request is refused, but not the authority's.
+    let plain = "[[virtual-service.route]]\ndeny = {}\n";
+    let plain = service("plain", "http", place.at(5002), &[place.at(9001)], plain);
+    let secure = service("secure", "http", place.at(5001), &[place.at(9001)], tls);
+    let config = format!(
+        "{}{plain}{secure}",
+        pebble.settings("contact = [\"a@example.org\"]\nchallenges = [\"http-01\"]")
+    );
+    let evenkeel = start(&place, &config);
+    let list = || managed(&evenkeel.json(&["cert"]), "secure");
+    eventually("the certificate is there", LONG, || list()["managed"]["state"] == "valid");
+    let root = pebble.root();
+    for host in ["www.example.org", "example.org"] {
+        let mut why = String::new();
+        eventually("it is served", LONG, || seen(&place, &root, host).map_err(|e| why = e).is_ok());
+    }
+    assert_eq!(pebble.orders(), 1, "{}", pebble.log());
+    let folder = evenkeel.config_path().parent().unwrap().to_owned();
+    let mut files = Vec::new();
+    find(&folder, &mut files);
+    let kept: Vec<_> = files.iter().filter(|f| f.parent().is_some_and(|p| p.ends_with("acme"))).collect();
+    assert!(kept.len() >= 3 && kept.iter().all(|file| private(file)), "{kept:?}");
+    let log = evenkeel.log();
+    assert!(!log.contains("PRIVATE KEY"), "{log}");
+    // Renewed while clients come: none fails.
+    let before = seen(&place, &root, "example.org").unwrap();
+    let again = evenkeel.ok(&["cert", "renew", "secure", "--now"]);
+    assert!(again.contains("being ordered"), "{again}");
+    let mut handshakes = 0;
+    eventually("another certificate is served", LONG, || {
+        handshakes += 1;
+        let now = seen(&place, &root, "www.example.org").unwrap_or_else(|e| panic!("a client failed: {e}"));
+        now != before
+    });
+    assert!(handshakes > 0);
+    assert_eq!(pebble.orders(), 2, "{}", pebble.log());
+    // Revoked: the next one comes by itself.
+    let before = seen(&place, &root, "example.org").unwrap();
+    evenkeel.ok(&["cert", "revoke", "secure"]);
+    eventually("one after the revoked is served", LONG, || {
+        seen(&place, &root, "example.org").is_ok_and(|now| now != before)
+    });
+    assert!(pebble.log().contains("revoke"), "{}", pebble.log());
+    // What is there is not ordered again by a new start.
+    let mut evenkeel = evenkeel;
+    let orders = pebble.orders();
+    evenkeel.start_again();
+    eventually("the certificate is known", LONG, || {
+        managed(&evenkeel.json(&["cert"]), "secure")["managed"]["state"] == "valid"
+    });
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(pebble.orders(), orders);
+}
+
+fn find(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() { find(&path, found) } else { found.push(path) }
+    }
+}
+
+#[test]
+fn a_tls_service_answers_by_its_own_handshake() {
+    if !require(PROGRAMS) {
+        return;
+    }
+    let place = Place::new("acme-alpn");
+    let ip = place.at(1).ip().to_string();
+    let pebble = Pebble::start(&place, &ip, &ip, "");
+    let _server = Scripted::named(place.at(9001), "s1");
+    // Its clients show certificates; the authority has none.
+    let ca = Authority::new(&place, "clients");
+    let tls = format!(
+        "health-check = {{ type = \"none\" }}\ntls = {{ acme = \"pebble\", names = [\"a.example.org\", \"{ip}\"], client-auth = {{ ca = \"{}\" }} }}",
+        ca.file.display()
+    );
+    let secure = service("secure", "tcp", place.at(5001), &[place.at(9001)], &tls);
+    let settings = pebble.settings("challenges = [\"tls-alpn-01\"]\nkey-type = \"ecdsa-p384\"");
+    let evenkeel = start(&place, &format!("{settings}{secure}"));
+    let state = || managed(&evenkeel.json(&["cert"]), "secure");
+    eventually("the certificate is there", LONG, || state()["managed"]["state"] == "valid");
+    let names = state()["names"].to_string();
+    assert!(names.contains("a.example.org") && names.contains(&ip), "{names}");
+    // Another kind of key is another certificate.
+    let settings = pebble.settings("challenges = [\"tls-alpn-01\"]\nkey-type = \"rsa-2048\"");
+    evenkeel.commit(&place, &format!("{settings}{secure}"));
+    let pem = || std::fs::read_to_string(state()["file"].as_str().unwrap()).unwrap();
+    eventually("it is there", LONG, || {
+        command(
+            "openssl",
+            &["x509", "-noout", "-text", "-in", &place.write("now.pem", pem()).display().to_string()],
+        )
+        .out
+        .contains("rsaEncryption")
+    });
+}
+
+#[test]
+fn an_authority_that_refuses_is_told_of_and_left_alone() {
+    if !require(PROGRAMS) {
+        return;
+    }
+    let place = Place::new("acme-refused");
+    let ip = place.at(1).ip().to_string();
+    // Host names lead to where nobody is.
+    let pebble = Pebble::start(&place, &ip, "127.255.255.254", "");
+    let tls = "health-check = { type = \"none\" }\ntls = { acme = \"pebble\", names = [\"a.example.org\"] }";
+    let secure = service("secure", "http", place.at(5001), &[place.at(9001)], tls);
+    let config = format!("{}{secure}", pebble.settings(""));
+    let mut evenkeel = start(&place, &config);
+    let plan = evenkeel.commit(&place, &config);
+    assert!(!plan.contains("is ordered from"), "{plan}");
+    let list = |evenkeel: &evenkeel_testbed::Evenkeel| managed(&evenkeel.json(&["cert"]), "secure");
+    eventually("the refusal is known", LONG, || list(&evenkeel)["managed"]["state"] == "failed");
+    let one = list(&evenkeel);
+    let why = one["managed"]["last-error"].as_str().unwrap_or("").to_owned();
+    assert!(why.contains("a.example.org") && why.contains("127.255.255.254"), "{one}");
+    assert_eq!(one["managed"]["stand-in"], true);
+    let events = evenkeel.ok(&["events"]);
+    assert!(events.contains("no certificate for a.example.org"), "{events}");
+    // A self-signed one is served meanwhile, and a new start does not spend another attempt.
+    let at = place.at(5001).to_string();
+    let shown = command("openssl", &["s_client", "-connect", &at, "-servername", "a.example.org"]).out;
+    assert!(shown.contains("stand-in"), "{shown}");
+    let orders = pebble.orders();
+    assert_eq!(orders, 1, "{}", pebble.log());
+    evenkeel.start_again();
+    eventually("the failure is still known", LONG, || list(&evenkeel)["managed"]["state"] == "failed");
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(pebble.orders(), orders);
+    // The listener for the challenge is gone, and a service may have its address.
+    let plain = service("plain", "http", place.at(5002), &[place.at(9001)], "");
+    evenkeel.commit(&place, &format!("{config}{plain}"));
+}
