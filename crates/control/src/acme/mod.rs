@@ -33,6 +33,8 @@ const ORDERS_AT_MOST: usize = 4;
 const ASK_WINDOW: Seconds = 6 * 3600;
 /// How long the peer may take to keep what it is sent.
 const PEER: Duration = Duration::from_secs(8);
+/// The next attempt after an order that failed while it changed hands.
+const AFTER_CHANGE: Duration = Duration::from_secs(60);
 /// A process that has just started leaves others time to become active.
 const AT_START: Duration = Duration::from_secs(2);
 
@@ -50,6 +52,8 @@ struct Entry {
     /// An order goes on.
     running: Option<Arc<AtomicBool>>,
     asking: bool,
+    /// The order that was begun last is one that went on.
+    took_over: bool,
 }
 
 /// All of them.
@@ -121,6 +125,7 @@ impl Acme {
                 key_fits: true,
                 running,
                 asking: false,
+                took_over: false,
             };
             entry.read(&self.store, &name);
             self.entries.insert(name, entry);
@@ -202,12 +207,12 @@ impl Control {
         Ok(())
     }
 
-    /// Listeners for http-01 where nobody listens, while something is to be answered there.
+    /// Listeners for http-01 where nobody listens, while something is to be answered there. The passive node has
+    /// them too: the authority may come at the moment in which the addresses have moved.
     fn open_doors(&mut self) {
-        let active = self.is_active_node();
         let http = |answers: &Vec<Answer>| answers.iter().any(|a| a.challenge == Challenge::Http.as_str());
         let mut wanted: Vec<SocketAddr> = Vec::new();
-        for (name, entry) in self.acme.entries.iter().filter(|_| active) {
+        for (name, entry) in &self.acme.entries {
             if self.acme.answers.get(name).is_some_and(http) {
                 wanted.extend(&entry.doors);
             }
@@ -233,7 +238,7 @@ impl Control {
             for entry in self.acme.entries.values_mut() {
                 entry.running.take().into_iter().for_each(|over| over.store(true, Relaxed));
             }
-            self.acme.open.clear();
+            self.open_doors();
             return;
         }
         if self.acme.entries.is_empty() || self.acme.began.elapsed() < AT_START {
@@ -292,7 +297,8 @@ impl Control {
         let key = pem.as_deref().filter(|_| authority.reuse_key).and_then(store::key_in);
         let over = Arc::new(AtomicBool::new(false));
         let pending = store.order(name);
-        info!(certificate = name, authority = %authority.name, goes_on = pending.is_some(), "a certificate is ordered");
+        let goes_on = pending.is_some();
+        info!(certificate = name, authority = %authority.name, goes_on, "a certificate is ordered");
         let job = Job {
             name: name.to_owned(),
             authority: authority.clone(),
@@ -304,6 +310,7 @@ impl Control {
             news,
         };
         entry.running = Some(over);
+        entry.took_over = goes_on;
         entry.record.last_attempt = Some(now());
         if fresh {
             let file = store.one(&store::file_name(authority.name.as_str()), ".account");
@@ -453,7 +460,11 @@ impl Control {
         record.last_error = Some(failure.words.clone());
         record.last_attempt = Some(now);
         record.wanted = false;
-        let wait = back_off(record.failures, failure.retry_after, left, spread(name));
+        let mut wait = back_off(record.failures, failure.retry_after, left, spread(name));
+        if std::mem::take(&mut entry.took_over) && failure.retry_after.is_none() && record.failures == 1 {
+            // The authority may have come while the addresses were on neither node.
+            wait = AFTER_CHANGE;
+        }
         record.not_before = Some(now + wait.as_secs() as Seconds);
         record.changed_ms = wall_ms();
         let minutes = wait.as_secs().div_ceil(60);

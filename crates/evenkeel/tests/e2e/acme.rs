@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use evenkeel_testbed::{Authority, Place, Process, Scripted, command, eventually, require};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{service, start};
@@ -15,8 +16,8 @@ const LONG: Duration = Duration::from_secs(120);
 
 /// A real authority with its DNS server, at an address.
 pub struct Pebble {
-    pub process: Process,
-    _dns: Process,
+    _process: Process,
+    dns: Process,
     folder: std::path::PathBuf,
     address: String,
 }
@@ -68,10 +69,13 @@ impl Pebble {
         let dns = Process::start(dns.stdout(log("dns.log")).stderr(Stdio::null()));
         let mut pebble = process("pebble");
         pebble.args(["-config", &config, "-dnsserver", &dns_at]);
-        pebble.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_WFE_NONCEREJECT", "25");
+        pebble
+            .env("PEBBLE_VA_NOSLEEP", "1")
+            .env("PEBBLE_WFE_NONCEREJECT", "25")
+            .env("PEBBLE_AUTHZREUSE", "0");
         let process = Process::start(pebble.stdout(log("pebble.log")).stderr(log("pebble-errors.log")));
         let pebble =
-            Pebble { process, _dns: dns, folder: place.folder().to_owned(), address: address.into() };
+            Pebble { _process: process, dns, folder: place.folder().to_owned(), address: address.into() };
         eventually("the authority listens", LONG, || pebble.log().contains("ACME directory available"));
         pebble
     }
@@ -274,4 +278,86 @@ fn an_authority_that_refuses_is_told_of_and_left_alone() {
     // The listener for the challenge is gone, and a service may have its address.
     let plain = service("plain", "http", place.at(5002), &[place.at(9001)], "");
     evenkeel.commit(&place, &format!("{config}{plain}"));
+}
+
+/// Both nodes of a pair, before an authority on a host of its own.
+#[test]
+fn a_pair_orders_once_whatever_becomes_of_the_active_node() {
+    if !require(PROGRAMS) {
+        return;
+    }
+    let Some(mut lab) = crate::pair::lab("acme-pair") else { return };
+    let place = Place::new("acme-pair-authority");
+    let of_host = |program: &str| {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &lab.hosts.name("d"), program]);
+        command
+    };
+    let pebble = Pebble::start_by(&place, "10.77.0.8", "10.77.0.100", "", &of_host);
+    let service = |names: &str| {
+        let tls =
+            format!("health-check = {{ type = \"none\" }}\ntls = {{ acme = \"pebble\", names = [{names}] }}");
+        let text = crate::layer4::service("secure", "10.77.0.100:5001", "http", &tls, crate::pair::FRONT);
+        format!("{}{text}", pebble.settings("challenges = [\"http-01\"]"))
+    };
+    lab.start_pair("", &service("\"a.example.org\""));
+    let state = |lab: &evenkeel_testbed::pair::PairLab, node| {
+        let one = managed(&lab.json(node, &["cert"]), "secure");
+        one["managed"]["state"].as_str().unwrap_or("").to_owned()
+    };
+    let file = |lab: &evenkeel_testbed::pair::PairLab, node: usize, name: &str| {
+        std::fs::read_to_string(lab.folder(node).join("state/acme").join(name)).unwrap_or_default()
+    };
+    let both = |lab: &evenkeel_testbed::pair::PairLab| {
+        let (one, other) = (file(lab, 0, "secure.pem"), file(lab, 1, "secure.pem"));
+        !one.is_empty() && one == other
+    };
+    eventually("the certificate is on both nodes", LONG, || both(&lab));
+    eventually("the active one uses it", LONG, || state(&lab, 0) == "valid");
+    assert_eq!(state(&lab, 1), "passive");
+    assert_eq!(file(&lab, 0, "pebble.account"), file(&lab, 1, "pebble.account"));
+    let refused = lab.cli(1, &["cert", "renew", "secure"]);
+    assert!(refused.code != 0 && refused.err.contains("the other node is active"), "{}", refused.err);
+    // The authority does not come to an end while its DNS says nothing: the order is open when the node dies.
+    let orders = pebble.orders();
+    pebble.dns.signal(Signal::STOP);
+    let again = lab.cli(0, &["cert", "renew", "secure"]);
+    assert_eq!(again.code, 0, "{}", again.err);
+    let open =
+        |lab: &evenkeel_testbed::pair::PairLab, node| file(lab, node, "secure.order").contains("http-01");
+    eventually("the order is open on both nodes", LONG, || open(&lab, 0) && open(&lab, 1));
+    let before = file(&lab, 1, "secure.pem");
+    lab.nodes[0].as_mut().unwrap().signal(Signal::KILL);
+    lab.await_role(1, "active");
+    pebble.dns.signal(Signal::CONT);
+    eventually("the other node has another certificate", LONG, || {
+        let now = file(&lab, 1, "secure.pem");
+        now != before && state(&lab, 1) == "valid"
+    });
+    let refused = || pebble.log().matches("set INVALID by invalid authz").count();
+    let made = pebble.orders() - orders;
+    // Unless the authority has come while the address was nowhere.
+    assert_eq!(made, 1 + refused(), "the order was not taken over:\n{}\n{}", lab.log(1), pebble.log());
+    // The node that comes back takes what the other has.
+    lab.nodes[0] = None;
+    lab.start(0);
+    eventually("both have it", LONG, || both(&lab));
+    // A switch-over by plan in the middle of an order.
+    let active = usize::from(lab.role(1) == "active");
+    eventually("the nodes know their roles", LONG, || {
+        lab.role(active) == "active" && lab.role(1 - active) == "passive"
+    });
+    let before = file(&lab, active, "secure.pem");
+    let before_refused = refused();
+    let orders = pebble.orders();
+    pebble.dns.signal(Signal::STOP);
+    let again = lab.cli(active, &["cert", "renew", "secure"]);
+    assert_eq!(again.code, 0, "{}", again.err);
+    eventually("the order is open on both nodes", LONG, || open(&lab, 0) && open(&lab, 1));
+    let switched = lab.cli(active, &["pair", "switch-over"]);
+    assert_eq!(switched.code, 0, "{}{}", switched.out, switched.err);
+    lab.await_role(1 - active, "active");
+    pebble.dns.signal(Signal::CONT);
+    eventually("both have another one", LONG, || both(&lab) && file(&lab, active, "secure.pem") != before);
+    assert_eq!(pebble.orders() - orders, 1 + refused() - before_refused, "{}\n{}", lab.log(0), lab.log(1));
 }
