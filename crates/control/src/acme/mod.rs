@@ -543,7 +543,13 @@ impl Control {
 
     /// Everything, to a peer that came.
     pub(super) fn tell_managed(&mut self) {
-        for (file, content) in self.acme.store.all() {
+        let all = self.acme.store.all();
+        // What is over here is over there.
+        let over = self.acme.entries.keys().map(|name| format!("{name}.order"));
+        let over: Vec<_> =
+            over.filter(|o| !all.iter().any(|(file, _)| file == o)).map(|o| (o, None)).collect();
+        self.tell_files(over, None);
+        for (file, content) in all {
             self.tell_files(vec![(file, Some(content))], None);
         }
     }

@@ -173,7 +173,9 @@ impl Store {
                 own.as_deref().and_then(parse).is_none_or(|own| theirs.changed_ms > own.changed_ms)
             }
             (Some("pem" | "record"), None) => false,
-            // Orders and accounts are the active node's.
+            // A node that comes back may still have an order that the other one has brought to its end.
+            (Some("order"), _) => of_active,
+            // The active node's counts.
             _ => of_active || (own.is_none() && content.is_some()),
         };
         if better {
@@ -243,6 +245,43 @@ pub fn key_in(pem: &str) -> Option<CertificateKey> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_taken_of_the_peer() {
+        let folder = std::env::temp_dir().join(format!("evenkeel-acme-store-{}", std::process::id()));
+        let store = Store::new(&folder);
+        // An order that the passive node still has is over; the active one's is not, and ends with it.
+        assert_eq!(store.take("web.order", Some("{}"), false), Ok(false));
+        assert_eq!(store.take("web.order", Some("{}"), true), Ok(true));
+        assert_eq!(store.take("web.order", None, false), Ok(false));
+        assert_eq!(store.take("web.order", None, true), Ok(true));
+        assert_eq!(store.take("ca.account", Some("a"), false), Ok(true));
+        assert_eq!(store.take("ca.account", Some("b"), false), Ok(false));
+        assert_eq!(store.take("ca.account", Some("b"), true), Ok(true));
+        let record =
+            |ms: u64| serde_json::to_string(&Record { changed_ms: ms, ..Record::default() }).unwrap();
+        assert_eq!(store.take("web.record", Some(&record(5)), false), Ok(true));
+        assert_eq!(store.take("web.record", Some(&record(4)), true), Ok(false));
+        assert_eq!(store.take("web.record", None, true), Ok(false));
+        let pem = |year: i32| {
+            let pair = rcgen::KeyPair::generate().unwrap();
+            let mut parameters = rcgen::CertificateParams::new(vec!["a.org".to_owned()]).unwrap();
+            parameters.not_before = rcgen::date_time_ymd(year, 1, 1);
+            parameters.self_signed(&pair).unwrap().pem() + &pair.serialize_pem()
+        };
+        let (old, new) = (pem(2020), pem(2021));
+        assert_eq!(store.take("web.pem", Some(&new), false), Ok(true));
+        assert_eq!(store.take("web.pem", Some(&old), true), Ok(false));
+        let mixed = new[..new.find("-----BEGIN PRIVATE").unwrap()].to_owned()
+            + &old[old.find("-----BEGIN PRIVATE").unwrap()..];
+        for bad in ["", "x", &mixed] {
+            assert!(store.take("web.pem", Some(bad), true).is_err(), "{bad}");
+        }
+        assert!(store.take("../web.pem", Some(&new), true).is_err());
+        assert_eq!(store.pem("web").as_deref(), Some(new.as_str()));
+        assert!(key_in(&new).is_some() && key_in("").is_none());
+        let _ = std::fs::remove_dir_all(folder);
+    }
 
     #[test]
     fn only_files_of_certificates_are_taken() {
