@@ -39,7 +39,7 @@ pub fn run(mut order: Order, transport: &Transport, desk: &mut dyn Desk) -> Resu
             Step::Keep(pending) => desk.keep(&pending),
             Step::Publish(answers) => desk.publish(&answers),
             Step::Wait(time) => {
-                wait(time, desk);
+                wait(time, &|| desk.is_over());
                 Ok(())
             }
             Step::Done(issued) => return Ok(*issued),
@@ -52,10 +52,11 @@ pub fn run(mut order: Order, transport: &Transport, desk: &mut dyn Desk) -> Resu
     }
 }
 
-fn wait(time: Duration, desk: &dyn Desk) {
+/// Sleeps, until it is over.
+pub fn wait(time: Duration, is_over: &dyn Fn() -> bool) {
     const PART: Duration = Duration::from_millis(250);
     let mut left = time;
-    while !left.is_zero() && !desk.is_over() {
+    while !left.is_zero() && !is_over() {
         std::thread::sleep(left.min(PART));
         left = left.saturating_sub(PART);
     }

@@ -47,6 +47,8 @@ struct Talk<'a> {
     pkcs8: Vec<u8>,
     over: &'a AtomicBool,
     news: &'a UnboundedSender<News>,
+    /// Records that are to be taken away at the end.
+    written: Vec<Answer>,
 }
 
 impl Talk<'_> {
@@ -74,6 +76,13 @@ impl Desk for Talk<'_> {
 
     fn publish(&mut self, answers: &[Answer]) -> Result<(), String> {
         let (name, answers) = (self.name.to_owned(), answers.to_vec());
+        if let Some(dns) = &self.authority.dns {
+            self.written.extend(answers.iter().cloned());
+            if evenkeel_acme::present(dns, &answers)? {
+                // Every name server is to have it.
+                evenkeel_acme::wait(dns.wait, &|| self.is_over());
+            }
+        }
         self.ask(|waiter| News::Publish { name, answers, waiter })
     }
 
@@ -111,11 +120,20 @@ impl Job {
             self.terms.external = Some((external.key_id.clone(), secret));
         }
         let pkcs8 = self.account.key.pkcs8().to_vec();
+        // Another node may have written them.
+        let written = self.pending.as_ref().map(|p| p.answers.clone()).unwrap_or_default();
         let order = Order::new(self.terms, self.account, self.authority.key_type, self.key, self.pending);
         let order = order.map_err(failure)?;
         let (name, authority) = (&self.name, &self.authority);
-        let mut talk = Talk { name, authority, pkcs8, over: &self.over, news: &self.news };
-        evenkeel_acme::run(order, &transport, &mut talk)
+        let mut talk = Talk { name, authority, pkcs8, over: &self.over, news: &self.news, written };
+        let result = evenkeel_acme::run(order, &transport, &mut talk);
+        // An order that was given up goes on elsewhere, and needs them.
+        if let Some(dns) = authority.dns.as_ref().filter(|_| !talk.is_over())
+            && let Err(why) = evenkeel_acme::clean_up(dns, &talk.written)
+        {
+            tracing::warn!(certificate = name, why, "a record of a challenge stays in the DNS");
+        }
+        result
     }
 }
 
