@@ -13,7 +13,7 @@ fuzz_target!(|bytes: &[u8]| {
         status: StatusSet(vec![(200, 399)]),
         expect: Some("ok".into()),
         headers: Vec::new(),
-        body: String::new(),
+        body: String::new().into(),
         expect_regex: Some("o.k".into()),
         expect_headers: Vec::new(),
     };

@@ -403,11 +403,12 @@ async fn clear_persistence(
 async fn explain(
     State(App { handle, .. }): State<App>,
     Extension(who): Extension<Who>,
-    Json(question): Json<api::Question>,
+    Json(mut question): Json<api::Question>,
 ) -> Answer<api::Explanation> {
     if question.configuration.is_some() {
         demand(&who, Right::Configure)?;
     }
+    question.reads = may(who.role, Right::Configure);
     ask(&handle, |reply| Request::Explain { question, reply }).await?.map(Json)
 }
 

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub fn deliver(how: &Delivery, node: &str, message: &Message) -> Result<String, String> {
     match how {
         Delivery::Email(settings) => email(settings, message),
-        Delivery::Webhook { url, slack, ca } => webhook(url, *slack, ca.as_deref(), node, message),
+        Delivery::Webhook { url, slack, ca } => webhook(url.expose(), *slack, ca.as_deref(), node, message),
         Delivery::Script { command, timeout } => script(command, *timeout, node, message),
         Delivery::Syslog { server, transport, ca, facility } => {
             let lines = message.happenings.iter().map(|h| syslog_line(node, *facility, h));
@@ -121,7 +121,11 @@ fn webhook(
         .new_agent();
     let sent = agent.post(url).content_type("application/json").send(body.to_string());
     // The address may hold a secret: it is not repeated.
-    let status = sent.map_err(|e| e.to_string().replace(url, "the webhook"))?.status();
+    let in_words = |error: ureq::Error| match error {
+        ureq::Error::BadUri(_) => "its address is not understood".to_owned(),
+        other => other.to_string().replace(url, "the webhook"),
+    };
+    let status = sent.map_err(in_words)?.status();
     match status.is_success() {
         true => Ok(format!("HTTP {}", status.as_u16())),
         false => Err(format!("HTTP {}", status.as_u16())),

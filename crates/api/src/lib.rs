@@ -600,6 +600,9 @@ pub struct Question {
     pub method: Option<String>,
     /// A proposed configuration to ask instead of the running one.
     pub configuration: Option<String>,
+    /// Whoever asks may read the configuration, secrets and all. It is no part of what is sent.
+    #[serde(skip)]
+    pub reads: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

@@ -25,7 +25,7 @@ pub fn alerts(root: Section<'_>, problems: &mut Vec<Problem>) -> AlertSettings {
             continue;
         }
         let slack = webhook.text("shape") == Some("slack");
-        let how = Delivery::Webhook { url, slack, ca: webhook.text("ca").map(Into::into) };
+        let how = Delivery::Webhook { url: url.into(), slack, ca: webhook.text("ca").map(Into::into) };
         receivers.push(Receiver { kinds: kinds(webhook), how });
     }
     for (script, _) in table.sections("script") {

@@ -28,7 +28,7 @@ pub fn read(pool: Section<'_>, problems: &mut Vec<Problem>) -> HealthCheck {
         agent: section.section("agent").map(|agent| AgentCheck {
             port: agent.number("port", 3333),
             interval: agent.duration("interval", Duration::from_secs(2)),
-            send: agent.text("send").unwrap_or_default().to_owned(),
+            send: agent.text("send").unwrap_or_default().to_owned().into(),
         }),
     }
 }
@@ -127,8 +127,8 @@ fn probe(section: Section<'_>, flag: &dyn Fn(&str, bool) -> bool, problems: &mut
         Some("ntp") => Probe::Ntp,
         Some("radius") => Probe::Radius {
             user: text("user", ""),
-            password: text("password", ""),
-            secret: text("secret", ""),
+            password: text("password", "").into(),
+            secret: text("secret", "").into(),
         },
         Some("script") => Probe::Script(ScriptProbe {
             command: text("command", "").into(),
@@ -146,15 +146,15 @@ fn http(section: Section<'_>, problems: &mut Vec<Problem>) -> Probe {
     let pairs = |key: &str| {
         let all = section.entries(key).into_iter();
         all.filter_map(|(name, value)| Some((name.to_owned(), value.get_ref().as_str()?.to_owned())))
-            .collect()
+            .collect::<Vec<_>>()
     };
     check_regex(section, problems);
     Probe::Http(HttpProbe {
         method: section.text("method").unwrap_or("GET").to_owned(),
         path: section.text("path").unwrap_or("/").to_owned(),
         host: section.text("host").map(str::to_owned),
-        headers: pairs("headers"),
-        body: section.text("body").unwrap_or_default().to_owned(),
+        headers: pairs("headers").into_iter().map(|(name, value)| (name, value.into())).collect(),
+        body: section.text("body").unwrap_or_default().to_owned().into(),
         status: section.text("status").and_then(StatusSet::parse).unwrap_or(StatusSet(vec![(200, 399)])),
         expect: section.text("expect").map(str::to_owned),
         expect_regex: section.text("expect-regex").map(str::to_owned),
@@ -175,7 +175,7 @@ fn tcp(section: Section<'_>, problems: &mut Vec<Problem>) -> Probe {
     for key in ["send", "expect"] {
         if let Some(text) = section.text(key) {
             let bytes = text.as_bytes().to_vec();
-            steps.push(if key == "send" { Step::Send(bytes) } else { Step::Expect(bytes) });
+            steps.push(if key == "send" { Step::Send(bytes.into()) } else { Step::Expect(bytes) });
         }
     }
     for (table, span) in section.sections("steps") {
@@ -191,7 +191,7 @@ fn tcp(section: Section<'_>, problems: &mut Vec<Problem>) -> Probe {
                 continue;
             };
             steps.push(match key {
-                "send" | "send-hex" => Step::Send(bytes),
+                "send" | "send-hex" => Step::Send(bytes.into()),
                 "expect-regex" => Step::ExpectRegex(text.to_owned()),
                 _ => Step::Expect(bytes),
             });
@@ -210,7 +210,7 @@ fn conversation(lines: &[(&str, &str)]) -> Probe {
     let mut steps = Vec::new();
     for (number, (send, expect)) in lines.iter().enumerate() {
         if !send.is_empty() {
-            steps.push(Step::Send(format!("{send}\r\n").into_bytes()));
+            steps.push(Step::Send(format!("{send}\r\n").into_bytes().into()));
         }
         // At the beginning of a line: `550 220 is full` is no greeting.
         let start = if number == 0 { "^" } else { "(?:^|\\n)" };

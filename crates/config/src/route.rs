@@ -5,7 +5,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenkeel_model::{Action, AnswerRoute, Answers, HeaderEdit, Mode, Name, RateRule, Route, TableRule};
+use evenkeel_model::{
+    Action, AnswerRoute, Answers, HeaderEdit, Mode, Name, RateRule, Route, Secret, TableRule,
+};
 use evenkeel_rules::{Expression, Fetch, MapMatch, ParseError, Template};
 
 use crate::problem::Problem;
@@ -245,8 +247,10 @@ impl<'a> Reader<'a, '_> {
             let realm = auth.text("realm").unwrap_or("restricted").replace(['"', '\\'], "'");
             let users = auth.text("users").map(Into::into);
             let entries = auth.entries("accounts").into_iter();
-            let accounts: Vec<(String, String)> = entries
-                .filter_map(|(name, hash)| Some((name.to_owned(), hash.get_ref().as_str()?.to_owned())))
+            let accounts: Vec<(String, Secret)> = entries
+                .filter_map(|(name, hash)| {
+                    Some((name.to_owned(), hash.get_ref().as_str()?.to_owned().into()))
+                })
                 .collect();
             if users.is_none() && accounts.is_empty() {
                 let place = self.table.span("basic-auth").unwrap_or(0..0);

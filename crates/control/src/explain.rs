@@ -14,7 +14,6 @@ use evenkeel_routes::{Changes, Routes};
 
 use super::control::{Control, monotonic_ms, read};
 use super::imagined::{self, Asked, Imagined, InWords, Walked};
-use super::secrets;
 
 /// The state of one server of a pool, as the explanation uses it.
 pub struct Seen {
@@ -78,6 +77,8 @@ impl Control {
 
 /// Without a daemon: servers are as the configuration says, and all up.
 pub fn offline(question: &api::Question) -> Result<api::Explanation, String> {
+    // Whoever has the file may read it.
+    let question = &api::Question { reads: true, ..question.clone() };
     let text = question.configuration.as_deref().ok_or("a configuration is needed")?;
     let snapshot = read(text).map_err(|refused| refused.failure.detail)?;
     let known = Known { servers: &as_configured, remembered: &|_, _| None, activity: &|_, _| None };
@@ -165,7 +166,7 @@ fn explain(
         reasons.push(no_server(service, seen.iter().any(|s| s.full)));
     }
     if let Some(changed) = asked.changed(service.normalize, &changes).filter(|_| asked.http) {
-        reasons.push(secrets::text(&format!("the server gets {changed}")));
+        reasons.push(asked.shown(&format!("the server gets {changed}")));
     }
     let waits = seen.iter().any(|s| s.full);
     let status = match (chosen, &service.fallback) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use evenkeel_api as api;
 use evenkeel_balance::Activity;
 use evenkeel_l7::{FileError, ListFiles, unknown_pool};
-use evenkeel_model::{Action, Name, Normalize, RateRule, Snapshot, VirtualService, format_duration};
+use evenkeel_model::{Action, Name, Normalize, RateRule, Secret, Snapshot, VirtualService, format_duration};
 use evenkeel_routes::{
     Changes, Edit, Effects, Loader, Next, Resources, Route, Routes, Source, Step, Verdict, Walk,
 };
@@ -26,6 +26,8 @@ pub struct Asked {
     pub http: bool,
     pub tls: bool,
     pub client: SocketAddr,
+    /// Whoever asks may see secrets of the configuration.
+    pub reads: bool,
     method: String,
     headers: Vec<(String, String)>,
     /// The host that is asked for, or the VIP.
@@ -72,9 +74,25 @@ impl Asked {
             http,
             tls,
             client: SocketAddr::new(source, 40_000),
+            reads: question.reads,
             method: question.method.clone().unwrap_or_else(|| "GET".into()),
             headers,
         })
+    }
+
+    /// A sentence as this person may see it.
+    pub fn shown(&self, text: &str) -> String {
+        if self.reads { text.to_owned() } else { secrets::text(text) }
+    }
+
+    /// A value that the configuration gives to a header or a variable.
+    fn value(&self, value: &str) -> String {
+        if self.reads { format!("{value:?}") } else { secrets::LEFT_OUT.to_owned() }
+    }
+
+    /// A condition, or a part of one.
+    fn condition(&self, text: &str) -> String {
+        if self.reads { text.to_owned() } else { secrets::condition(text) }
     }
 
     pub fn header(&self, name: &str) -> Option<String> {
@@ -264,7 +282,7 @@ impl Loader<InWords> for WordLoader<'_> {
         Ok(max)
     }
 
-    fn accounts(&mut self, _: Option<&Path>, _: &[(String, String)]) -> Result<(), FileError> {
+    fn accounts(&mut self, _: Option<&Path>, _: &[(String, Secret)]) -> Result<(), FileError> {
         Ok(())
     }
 
@@ -285,20 +303,25 @@ pub fn compile(snapshot: &Snapshot, service: &VirtualService) -> Result<Routes<I
 }
 
 /// A walk in words. Limits are taken to have room.
-#[derive(Default)]
 struct Words<'r> {
-    compiled: Option<&'r Routes<InWords>>,
+    asked: &'r Asked,
+    compiled: &'r Routes<InWords>,
     routes: Vec<api::RouteTried>,
-    /// What the last step did, whole.
+    /// What the last step did.
     last: String,
     /// Routes of answers that are for those of others.
     passed: Vec<String>,
 }
 
-impl Words<'_> {
+impl<'r> Words<'r> {
+    fn new(asked: &'r Asked, compiled: &'r Routes<InWords>) -> Words<'r> {
+        Words { asked, compiled, routes: Vec::new(), last: String::new(), passed: Vec::new() }
+    }
+
     fn say(&mut self, text: String) {
+        let text = self.asked.shown(&text);
         if let Some(route) = self.routes.last_mut() {
-            route.actions.push(secrets::text(&text));
+            route.actions.push(text.clone());
         }
         self.last = text;
     }
@@ -317,7 +340,8 @@ impl Effects<InWords> for Words<'_> {
 
     fn asked(&mut self, route: &Route<InWords>, holds: bool, facts: &dyn Facts) {
         let leaves = route.when.iter().flat_map(|when| when.explain(facts));
-        let tests = leaves.map(|leaf| api::TestTried { test: secrets::text(&leaf.text), holds: leaf.holds });
+        let tests =
+            leaves.map(|leaf| api::TestTried { test: self.asked.condition(&leaf.text), holds: leaf.holds });
         self.routes.push(api::RouteTried {
             name: route.name.as_str().into(),
             holds,
@@ -331,20 +355,20 @@ impl Effects<InWords> for Words<'_> {
     }
 
     fn done(&mut self, step: &Step<InWords>, text: &[u8], pool: Option<usize>) {
-        let Some(routes) = self.compiled else { return };
+        let routes = self.compiled;
         let pool = pool.and_then(|number| routes.pools.get(number));
         let told = match step {
             Step::Track { table } => {
                 routes.tables.get(*table).map(|t| format!("counted in table {}", t.name))
             }
-            step => Some(words(step, &shown(text), pool)),
+            step => Some(words(self.asked, step, &shown(text), pool)),
         };
         self.say(told.unwrap_or_default());
     }
 }
 
 /// A step that was carried out, in words. `text` is what it rendered, `pool` where it leads.
-fn words(step: &Step<InWords>, text: &str, pool: Option<&Name>) -> String {
+fn words(asked: &Asked, step: &Step<InWords>, text: &str, pool: Option<&Name>) -> String {
     let path = text.split('?').next().unwrap_or("");
     match step {
         Step::Track { .. } => format!("counted as {text}"),
@@ -353,11 +377,8 @@ fn words(step: &Step<InWords>, text: &str, pool: Option<&Name>) -> String {
         }
         Step::ConcurrencyLimit { limit, .. } => format!("{text} may have {limit} requests at a time"),
         Step::BasicAuth { realm, .. } => asks_password(realm),
-        Step::SetVariable { name, .. } => {
-            let value = if secrets::is_secret(name) { secrets::LEFT_OUT } else { text };
-            format!("{name} is {value:?}")
-        }
-        Step::Capture { name, .. } => format!("log {name}: {text:?}"),
+        Step::SetVariable { name, .. } => format!("{name} is {}", asked.value(text)),
+        Step::Capture { name, .. } => format!("log {name}: {}", asked.value(text)),
         Step::Priority(priority) => format!("priority {priority} in the queue"),
         Step::Server(name) => format!("the server is {name}, if it can"),
         Step::ServerTimeout(time_ms) => {
@@ -366,12 +387,14 @@ fn words(step: &Step<InWords>, text: &str, pool: Option<&Name>) -> String {
         }
         Step::RewritePath(_) => format!("the path becomes {path}"),
         Step::RewriteQuery(_) => {
-            format!("the query becomes {}", text.split_once('?').map_or("", |(_, query)| query))
+            let query = text.split_once('?').map_or("", |(_, query)| query);
+            let query = if asked.reads { query.to_owned() } else { secrets::query(query) };
+            format!("the query becomes {query}")
         }
         Step::RewriteMethod(method) => format!("the method becomes {}", shown(method)),
         Step::RewriteUri(_) => format!("path and query become {text}"),
-        Step::Header(change) => edited("request", change, text),
-        Step::ResponseHeader(change) => edited("response", change, text),
+        Step::Header(change) => edited("request", change, &asked.value(text)),
+        Step::ResponseHeader(change) => edited("response", change, &asked.value(text)),
         Step::Status(status) => format!("the status becomes {status}"),
         Step::Pool(_) => format!("pool {}", pool.map_or("", Name::as_str)),
         Step::PoolMap { file, map, .. } => {
@@ -394,13 +417,11 @@ fn asks_password(realm: &str) -> String {
     format!("answer 401: a name and a password are asked for ({realm})")
 }
 
-/// A change of a head, without the values that nobody should read.
+/// A change of a head. `value` is as it may be shown.
 fn edited(of: &str, edit: &Edit, value: &str) -> String {
     let (Edit::Set { name, .. } | Edit::Add { name, .. } | Edit::Each { name, .. } | Edit::Remove { name }) =
         edit;
     let name = shown(name);
-    let value =
-        if secrets::is_secret_header(&name) { secrets::LEFT_OUT.into() } else { format!("{value:?}") };
     match edit {
         Edit::Set { .. } => format!("{of} header {name} becomes {value}"),
         Edit::Add { .. } => format!("{of} header {name}: {value} is added"),
@@ -425,7 +446,7 @@ pub fn walk(imagined: &Imagined<'_>, routes: &Routes<InWords>, changes: &mut Cha
         let ending = "servers read such a path differently, and a route looks at it: answer 400".to_owned();
         return Walked { routes: Vec::new(), pool: None, ending, status: Some(400) };
     }
-    let mut words = Words { compiled: Some(routes), ..Words::default() };
+    let mut words = Words::new(imagined.asked, routes);
     let mut walk = Walk::new(routes, imagined, changes);
     let verdict = loop {
         match walk.run(imagined, &mut words, changes) {
@@ -464,7 +485,7 @@ pub fn walk_answers(
     status: u16,
     changes: &mut Changes,
 ) -> (Vec<String>, u16, bool) {
-    let mut words = Words { compiled: Some(routes), ..Words::default() };
+    let mut words = Words::new(imagined.asked, routes);
     let verdict = evenkeel_routes::walk_answer(routes, imagined, status, &mut words, changes);
     let mut said = words.passed;
     for route in words.routes {

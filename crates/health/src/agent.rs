@@ -63,8 +63,9 @@ pub fn parse(line: &str) -> Option<AgentState> {
 pub async fn ask(check: &AgentCheck, server: SocketAddr) -> Result<AgentState, String> {
     let address = SocketAddr::new(server.ip(), check.port);
     let mut stream = TcpStream::connect(address).await.map_err(|e| crate::connect::describe(&e))?;
-    if !check.send.is_empty() {
-        stream.write_all(check.send.as_bytes()).await.map_err(|e| crate::connect::describe(&e))?;
+    let send = check.send.expose();
+    if !send.is_empty() {
+        stream.write_all(send.as_bytes()).await.map_err(|e| crate::connect::describe(&e))?;
     }
     let mut line = Vec::new();
     let mut buffer = [0; LINE_AT_MOST];

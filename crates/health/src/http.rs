@@ -57,12 +57,13 @@ fn request(probe: &HttpProbe, address: SocketAddr) -> String {
         }
     }
     for (name, value) in &probe.headers {
-        let _ = write!(request, "{name}: {value}\r\n");
+        let _ = write!(request, "{name}: {}\r\n", value.expose());
     }
-    if !probe.body.is_empty() {
-        let _ = write!(request, "Content-Length: {}\r\n", probe.body.len());
+    let body = probe.body.expose();
+    if !body.is_empty() {
+        let _ = write!(request, "Content-Length: {}\r\n", body.len());
     }
-    request + "\r\n" + &probe.body
+    request + "\r\n" + body
 }
 
 /// Why an answer does not pass.
@@ -208,7 +209,7 @@ mod tests {
             status: StatusSet(vec![(200, 399)]),
             expect: expect.map(str::to_owned),
             headers: Vec::new(),
-            body: String::new(),
+            body: String::new().into(),
             expect_regex: None,
             expect_headers: Vec::new(),
         };

@@ -267,7 +267,9 @@ async fn attempt(
         Probe::Ping => crate::ping::probe(address, target.id as u16).await,
         Probe::Dns { name } => datagram::dns(address, name).await,
         Probe::Ntp => datagram::ntp(address).await,
-        Probe::Radius { user, password, secret } => datagram::radius(address, user, password, secret).await,
+        Probe::Radius { user, password, secret } => {
+            datagram::radius(address, user, password.expose(), secret.expose()).await
+        }
         Probe::Sip { udp: true } => datagram::sip(address).await,
         _ => return Ok((converse(target, address, reached).await?, None)),
     };
@@ -299,7 +301,7 @@ async fn converse(target: &Target, address: SocketAddr, reached: &Cell<Layer>) -
         Probe::Steps(taken) => steps::run(stream, taken, deadline).await,
         Probe::Tls => Ok("TLS handshake".into()),
         Probe::Sip { .. } => {
-            let ask = Step::Send(datagram::sip_options(address, "TCP")?.into_bytes());
+            let ask = Step::Send(datagram::sip_options(address, "TCP")?.into_bytes().into());
             steps::run(stream, &[ask, Step::Expect(b"SIP/2.0 200".to_vec())], deadline).await
         }
         Probe::Grpc { service } => {

@@ -19,7 +19,7 @@ pub async fn run(stream: &mut dyn Stream, steps: &[Step], deadline: Instant) -> 
         match step {
             Step::Send(bytes) => {
                 let broken = |e: std::io::Error| format!("step {}: connection broke: {e}", number + 1);
-                stream.write_all(bytes).await.map_err(broken)?;
+                stream.write_all(bytes.expose()).await.map_err(broken)?;
                 stream.flush().await.map_err(broken)?;
             }
             Step::Expect(wanted) => {

@@ -11,6 +11,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::{hmac, rand};
 use sha_crypt::{PasswordHashRef, PasswordVerifier, ShaCrypt};
 
+use evenkeel_model::Secret;
+
 /// Attempts that may wait for the hashing thread; more are asked to come again later.
 const WAITING: usize = 64;
 /// Of those, of one client address (a /64 of IPv6) at one loop.
@@ -22,14 +24,14 @@ pub const REMEMBERED: usize = 4096;
 /// Who may come in: names with the hashes of their passwords.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Users {
-    hashes: HashMap<String, Arc<str>>,
+    hashes: HashMap<String, Secret<Arc<str>>>,
     /// In the order of the file: unknown names cost what one of these does.
-    all: Vec<Arc<str>>,
+    all: Vec<Secret<Arc<str>>>,
 }
 
 /// What a password is compared with.
 pub struct Expected {
-    pub hash: Arc<str>,
+    pub hash: Secret<Arc<str>>,
     /// Otherwise the name is unknown, and no password is right.
     pub known: bool,
 }
@@ -68,7 +70,7 @@ impl Users {
                 "the password of {name} is hashed neither with bcrypt nor with SHA-crypt; write it with htpasswd -B"
             ));
         }
-        let hash: Arc<str> = hash.into();
+        let hash = Secret::new(Arc::<str>::from(hash));
         self.all.push(hash.clone());
         self.hashes.insert(name.to_owned(), hash);
         Ok(())
@@ -183,7 +185,7 @@ pub fn start(done: impl Fn(usize, u64, bool) + Send + 'static) -> std::io::Resul
     let (sender, attempts): (SyncSender<Attempt>, Receiver<Attempt>) = sync_channel(WAITING);
     std::thread::Builder::new().name("passwords".into()).spawn(move || {
         while let Ok(attempt) = attempts.recv() {
-            let right = is_right(&attempt.password, &attempt.expected.hash) && attempt.expected.known;
+            let right = is_right(&attempt.password, attempt.expected.hash.expose()) && attempt.expected.known;
             done(attempt.core, attempt.number, right);
         }
     })?;
@@ -214,7 +216,7 @@ mod tests {
         let hash = "$2y$05$c4WoMPo3SXsafkva.HHa6uXQZWr7oboPiC2bT/r7q1BB8I2s0BRqC";
         let users = Users::read(&format!("# people\nmyName:{hash}\n")).unwrap();
         let own = users.expected("myName").unwrap();
-        assert!(own.known && bcrypt::verify("myPassword", &own.hash).unwrap());
+        assert!(own.known && bcrypt::verify("myPassword", &own.hash.expose()).unwrap());
         // An unknown name costs the same, and is never right.
         let other = users.expected("other").unwrap();
         assert!(!other.known && other.hash == own.hash);
@@ -245,7 +247,7 @@ mod tests {
         })
         .unwrap();
         for (number, known) in [(1, true), (2, false)] {
-            let expected = Expected { hash: "plain:open sesame".into(), known };
+            let expected = Expected { hash: Secret::new("plain:open sesame".into()), known };
             attempts.send(Attempt { core: 0, number, password: "open sesame".into(), expected }).unwrap();
         }
         assert_eq!([answers.recv().unwrap(), answers.recv().unwrap()], [(1, true), (2, false)]);

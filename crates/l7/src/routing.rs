@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use evenkeel_balance::{ConcurrencyLimit, RateLimit, Table};
-use evenkeel_model::{Action, ErrorPage, Name, RateRule, TableRule, VirtualService};
+use evenkeel_model::{Action, ErrorPage, Name, RateRule, Secret, TableRule, VirtualService};
 use evenkeel_routes::{Loader, Resources};
 use evenkeel_rules::{Map, MapMatch, NetworkSet, PatternSet, Template, read_networks, read_patterns};
 
@@ -197,7 +197,7 @@ impl Loader<Live> for Compiler<'_> {
         Ok(self.limits.places.entry(place.to_owned()).or_insert_with(new).clone())
     }
 
-    fn accounts(&mut self, users: Option<&Path>, own: &[(String, String)]) -> Result<Users, FileError> {
+    fn accounts(&mut self, users: Option<&Path>, own: &[(String, Secret)]) -> Result<Users, FileError> {
         let mut all = Users::default();
         if let Some(file) = users {
             self.files.note(file);
@@ -205,7 +205,7 @@ impl Loader<Live> for Compiler<'_> {
         }
         for (name, hash) in own {
             let place = Path::new("basic-auth");
-            all.add(name, hash).map_err(|why| FileError::new(place, why))?;
+            all.add(name, hash.expose()).map_err(|why| FileError::new(place, why))?;
         }
         Ok(all)
     }

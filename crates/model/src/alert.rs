@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::Secret;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AlertSettings {
     /// Others are gathered for so long after the first.
@@ -23,7 +25,7 @@ pub struct Receiver {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Delivery {
     Email(EmailSettings),
-    Webhook { url: String, slack: bool, ca: Option<PathBuf> },
+    Webhook { url: Secret, slack: bool, ca: Option<PathBuf> },
     Script { command: PathBuf, timeout: Duration },
     Syslog { server: String, transport: Transport, ca: Option<PathBuf>, facility: u8 },
 }
@@ -60,8 +62,9 @@ impl Receiver {
         match &self.how {
             Delivery::Email(mail) => format!("e-mail to {}", mail.to.join(", ")),
             Delivery::Webhook { url, .. } => {
-                // The path of a webhook is a secret more often than not.
-                let place = url.split('/').nth(2).unwrap_or("");
+                // The path of a webhook is a secret more often than not, and so is a user before the host.
+                let authority = url.expose().split(['/', '?', '#']).nth(2).unwrap_or("");
+                let place = authority.rsplit('@').next().unwrap_or("");
                 format!("webhook at {place}")
             }
             Delivery::Script { command, .. } => format!("script {}", command.display()),

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{ServerTls, StatusSet};
+use crate::{Secret, ServerTls, StatusSet};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HealthCheck {
@@ -57,7 +57,7 @@ pub struct AgentCheck {
     pub port: u16,
     pub interval: Duration,
     /// What to send first, if anything.
-    pub send: String,
+    pub send: Secret,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -77,8 +77,8 @@ pub enum Probe {
     Ntp,
     Radius {
         user: String,
-        password: String,
-        secret: String,
+        password: Secret,
+        secret: Secret,
     },
     Sip {
         udp: bool,
@@ -101,7 +101,7 @@ pub enum Probe {
 /// One step of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
-    Send(Vec<u8>),
+    Send(Secret<Vec<u8>>),
     /// These bytes come, whatever comes before them.
     Expect(Vec<u8>),
     /// What comes matches this regular expression.
@@ -113,8 +113,8 @@ pub struct HttpProbe {
     pub method: String,
     pub path: String,
     pub host: Option<String>,
-    pub headers: Vec<(String, String)>,
-    pub body: String,
+    pub headers: Vec<(String, Secret)>,
+    pub body: Secret,
     pub status: StatusSet,
     /// Text that the first 64 KiB of the body must hold.
     pub expect: Option<String>,

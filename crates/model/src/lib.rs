@@ -13,6 +13,7 @@ mod pair;
 mod policy;
 mod retry;
 mod route;
+mod secret;
 mod service;
 mod tls;
 mod units;
@@ -33,6 +34,7 @@ pub use policy::{
 };
 pub use retry::RetryOn;
 pub use route::{Action, AnswerRoute, Answers, HeaderEdit, RateRule, Route, TableRule};
+pub use secret::Secret;
 pub use service::{
     AccessLog, AdminSettings, AdminState, ErrorPage, Fallback, Forwarded, Limits, LogFormat, LogSettings,
     Mode, Normalize, Pool, ProxyVersion, RealServer, Snapshot, SourceAddress, TcpKeepAlive, Timeouts,

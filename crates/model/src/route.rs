@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use evenkeel_rules::{Expression, MapMatch, Template};
 
-use crate::Name;
+use crate::{Name, Secret};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
@@ -33,7 +33,7 @@ pub enum Action {
         /// A file of names with hashes.
         users: Option<PathBuf>,
         /// Names with hashes of the configuration itself.
-        accounts: Vec<(String, String)>,
+        accounts: Vec<(String, Secret)>,
     },
     /// Keeps a text for later routes of the same request; names that begin with `sess.` for all
     /// requests of the connection.

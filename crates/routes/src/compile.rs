@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_model::{
-    Action, Answers, HeaderEdit, LogFormat, Name, Normalize, RateRule, Route as Rule, VirtualService,
+    Action, Answers, HeaderEdit, LogFormat, Name, Normalize, RateRule, Route as Rule, Secret, VirtualService,
 };
 use evenkeel_rules::{
     Expression, Fetch, FirstBytes, Map, MapMatch, NetworkSet, PathGate, PatternSet, Template, Wants,
@@ -50,7 +50,7 @@ pub trait Loader<R: Resources> {
     fn accounts(
         &mut self,
         users: Option<&Path>,
-        own: &[(String, String)],
+        own: &[(String, Secret)],
     ) -> Result<R::Accounts, Self::Error>;
     /// The page of [`Action::Answer`], and its body where that is a text with variables.
     fn page(&mut self, answer: &Action) -> Result<(R::Page, Option<Template>), Self::Error>;

@@ -3,7 +3,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use evenkeel_balance::Activity;
-use evenkeel_model::{Action, Name, RateRule};
+use evenkeel_model::{Action, Name, RateRule, Secret};
 use evenkeel_rules::{
     Facts, Fetch, LocalTime, Map, MapMatch, NetworkSet, PatternSet, Template, read_networks, read_patterns,
 };
@@ -17,7 +17,7 @@ impl Resources for Plain {
     type Table = String;
     type Rate = u32;
     type Concurrency = u32;
-    type Accounts = Vec<(String, String)>;
+    type Accounts = Vec<(String, Secret)>;
     type Page = String;
 }
 
@@ -64,8 +64,8 @@ impl Loader<Plain> for Memory {
     fn accounts(
         &mut self,
         _: Option<&Path>,
-        own: &[(String, String)],
-    ) -> Result<Vec<(String, String)>, String> {
+        own: &[(String, Secret)],
+    ) -> Result<Vec<(String, Secret)>, String> {
         Ok(own.to_vec())
     }
 

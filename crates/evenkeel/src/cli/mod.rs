@@ -447,8 +447,14 @@ pub fn dispatch(arguments: Arguments) -> Outcome {
         }
         Verb::Explain { target, method, header, source, config } => {
             let source = source.map(|s| s.to_string());
-            let question =
-                evenkeel_api::Question { target, headers: header, source, method, configuration: None };
+            let question = evenkeel_api::Question {
+                target,
+                headers: header,
+                source,
+                method,
+                configuration: None,
+                reads: false,
+            };
             live::explain(&common, question, config.as_deref())
         }
         Verb::Pair(verb) => pair::run(&common, verb),

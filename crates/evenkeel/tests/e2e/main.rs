@@ -28,6 +28,7 @@ mod pair_keep;
 mod pair_soak;
 mod persistence;
 mod routes;
+mod secrets;
 mod smuggling;
 mod tcp;
 mod tls;

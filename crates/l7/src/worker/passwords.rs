@@ -62,7 +62,7 @@ impl Worker {
         let now_ms = self.reactor.now_ms();
         let (fingerprint, number) = {
             let mut passwords = self.passwords.borrow_mut();
-            let fingerprint = auth::fingerprint(&passwords.key, name, &password, &expected.hash);
+            let fingerprint = auth::fingerprint(&passwords.key, name, &password, expected.hash.expose());
             if expected.known && passwords.right.get(&fingerprint).is_some_and(|until| *until > now_ms) {
                 return Ok(true);
             }
