@@ -7,6 +7,7 @@
 mod cases;
 mod live;
 mod load;
+mod memory;
 mod origin;
 mod packets;
 mod pair;
@@ -51,6 +52,8 @@ enum Role {
     },
     /// A pair beside keepalived and HAProxy; needs root
     Pair,
+    /// Memory that clients make the programs hold
+    Memory,
     /// Sends UDP datagrams; prints how many
     #[command(hide = true)]
     Send { address: SocketAddr, flows: usize, seconds: f64 },
@@ -89,6 +92,18 @@ fn main() -> anyhow::Result<()> {
             }
             Ok(())
         }
+        Some(Role::Memory) => {
+            let folder = std::env::temp_dir().join(format!("evenkeel-bench-memory-{}", std::process::id()));
+            std::fs::create_dir_all(&folder)?;
+            let table = memory::run(&folder, arguments.only.as_deref());
+            std::fs::remove_dir_all(&folder)?;
+            let table = table?;
+            println!("{table}");
+            if arguments.only.is_none() {
+                memory::write(&arguments.output, &table)?;
+            }
+            Ok(())
+        }
         Some(Role::Send { address, flows, seconds }) => {
             println!("{}", live::send(address, flows, seconds)?);
             Ok(())
@@ -105,7 +120,11 @@ fn main() -> anyhow::Result<()> {
             let text = report::render(&plan, &results)?;
             println!("{text}");
             if plan.only.is_none() {
+                let before = std::fs::read_to_string(&arguments.output).unwrap_or_default();
                 std::fs::write(&arguments.output, text)?;
+                if let Some(at) = before.find(memory::HEADING) {
+                    memory::write(&arguments.output, &before[at..])?;
+                }
                 println!("written to {}", arguments.output.display());
             }
             Ok(())

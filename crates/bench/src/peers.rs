@@ -71,7 +71,7 @@ pub fn memory_of(process: u32) -> u64 {
     line.and_then(|l| l.split_whitespace().nth(1)?.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
-fn pinned(core: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
+pub fn pinned(core: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new("taskset");
     command.args(["-c", core]).arg(program).stdin(Stdio::null()).stderr(Stdio::null());
     command
@@ -174,7 +174,7 @@ pub fn commit(folder: &Path, text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn listening(address: SocketAddr) -> anyhow::Result<()> {
+pub fn listening(address: SocketAddr) -> anyhow::Result<()> {
     let started = Instant::now();
     while TcpStream::connect(address).is_err() {
         if started.elapsed() > Duration::from_secs(10) {

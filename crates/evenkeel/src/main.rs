@@ -4,6 +4,11 @@ mod cli;
 
 use evenkeel_haproxy as haproxy;
 
+/// Gives memory back to the system after a peak, which that of the C library does not do where a few bytes
+/// of a page are in use.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> std::process::ExitCode {
     if haproxy::is_called_so(std::env::args_os().next().as_ref()) {
         return haproxy::main(&texts(1));

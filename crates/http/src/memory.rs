@@ -2,6 +2,9 @@
 
 use std::cell::Cell;
 
+/// What a session costs beside the bytes of its client: its task, its parsed head, what will be logged.
+pub const SESSION_MEMORY: usize = 10 * 1024;
+
 /// Bytes in use, and how many may be.
 ///
 /// One counter for one thread: holders add what they take and subtract what they give back.

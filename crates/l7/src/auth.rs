@@ -216,7 +216,7 @@ mod tests {
         let hash = "$2y$05$c4WoMPo3SXsafkva.HHa6uXQZWr7oboPiC2bT/r7q1BB8I2s0BRqC";
         let users = Users::read(&format!("# people\nmyName:{hash}\n")).unwrap();
         let own = users.expected("myName").unwrap();
-        assert!(own.known && bcrypt::verify("myPassword", &own.hash.expose()).unwrap());
+        assert!(own.known && bcrypt::verify("myPassword", own.hash.expose()).unwrap());
         // An unknown name costs the same, and is never right.
         let other = users.expected("other").unwrap();
         assert!(!other.known && other.hash == own.hash);

@@ -1,6 +1,6 @@
 //! Buffers of a loop, held only while bytes are in flight.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use evenkeel_http::memory::MemoryBudget;
@@ -16,6 +16,8 @@ const STAGGER: usize = 64;
 /// The buffers of one loop: a bound on how many there are, and the unused ones.
 pub struct BufferPool {
     unused: RefCell<Vec<Box<[u8]>>>,
+    /// The fewest unused blocks since [`Self::rest`].
+    fewest: Cell<usize>,
     /// Shared with the streams of HTTP/2, whose bytes count like buffers.
     memory: Rc<MemoryBudget>,
 }
@@ -38,7 +40,7 @@ impl BufferPool {
     pub fn leak(memory: u64) -> &'static BufferPool {
         let limit = (memory as usize / BLOCK).max(16);
         let memory = Rc::new(MemoryBudget::new(limit * BLOCK));
-        let pool = BufferPool { unused: RefCell::default(), memory };
+        let pool = BufferPool { unused: RefCell::default(), fewest: Cell::new(0), memory };
         Box::leak(Box::new(pool))
     }
 
@@ -63,19 +65,34 @@ impl BufferPool {
             return None;
         }
         self.memory.take(BLOCK);
-        let block = self.unused.borrow_mut().pop();
+        let mut unused = self.unused.borrow_mut();
+        let block = unused.pop();
+        self.fewest.set(self.fewest.get().min(unused.len()));
+        drop(unused);
         let block = block.unwrap_or_else(|| vec![0; BLOCK].into_boxed_slice());
         Some(Buffer { block, start: HEADROOM, end: HEADROOM, pool: self })
+    }
+
+    fn put_back(&self, block: Box<[u8]>) {
+        self.memory.give_back(block.len());
+        let mut unused = self.unused.borrow_mut();
+        if block.len() == BLOCK && unused.len() < BufferPool::KEPT {
+            unused.push(block);
+        }
+    }
+
+    /// Frees half of the blocks that nobody has used since the last time: memory goes back after a peak.
+    pub fn rest(&self) {
+        let mut unused = self.unused.borrow_mut();
+        let keep = unused.len() - self.fewest.get().min(unused.len()).div_ceil(2);
+        unused.truncate(keep);
+        self.fewest.set(keep);
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.pool.memory.give_back(BLOCK);
-        let mut unused = self.pool.unused.borrow_mut();
-        if unused.len() < BufferPool::KEPT {
-            unused.push(std::mem::take(&mut self.block));
-        }
+        self.pool.put_back(std::mem::take(&mut self.block));
     }
 }
 
@@ -105,7 +122,28 @@ impl Buffer {
     }
 
     pub fn is_full(&self) -> bool {
-        self.end == self.block.len()
+        self.block.len() == BLOCK && self.end == BLOCK
+    }
+
+    /// Holds no more memory than the bytes need, for those that wait long. There is no room until
+    /// [`Self::grow`].
+    pub fn shrink(&mut self) {
+        if self.block.len() == BLOCK {
+            let small: Box<[u8]> = self.bytes().into();
+            (self.start, self.end) = (0, small.len());
+            self.pool.memory.take(small.len());
+            self.pool.put_back(std::mem::replace(&mut self.block, small));
+        }
+    }
+
+    /// Has a whole block again; `None` when the memory bound is reached.
+    pub fn grow(&mut self) -> Option<&mut Buffer> {
+        if self.block.len() < BLOCK {
+            let mut whole = self.pool.get()?;
+            whole.append(self.bytes());
+            *self = whole;
+        }
+        Some(self)
     }
 
     pub fn filled(&mut self, count: usize) {
@@ -139,7 +177,8 @@ impl Buffer {
     }
 
     pub fn clear(&mut self) {
-        (self.start, self.end) = (HEADROOM, HEADROOM);
+        let start = HEADROOM.min(self.block.len());
+        (self.start, self.end) = (start, start);
     }
 
     /// Moves the bytes to the front, leaving the headroom, so that more can be read.
@@ -199,6 +238,46 @@ mod tests {
         buffer.consume(2 * HEADROOM);
         buffer.compact();
         assert_eq!(buffer.bytes(), b"body");
+    }
+
+    #[test]
+    fn who_waits_holds_what_it_has() {
+        let pool = BufferPool::leak(1);
+        let mut buffer = pool.get().unwrap();
+        assert!(buffer.append(b"GET / HTTP/1.1\r\nHost: "));
+        buffer.consume(4);
+        buffer.shrink();
+        buffer.shrink();
+        assert_eq!((buffer.bytes(), pool.memory.used()), (&b"/ HTTP/1.1\r\nHost: "[..], 18));
+        assert!(buffer.room().is_empty() && !buffer.is_full() && !buffer.append(b"a"));
+        assert!(buffer.grow().is_some_and(|b| b.append(b"a\r\n\r\n")));
+        assert_eq!((buffer.bytes(), pool.memory.used()), (&b"/ HTTP/1.1\r\nHost: a\r\n\r\n"[..], BLOCK));
+        buffer.consume(23);
+        buffer.shrink();
+        buffer.clear();
+        buffer.compact();
+        assert_eq!((buffer.len(), pool.memory.used()), (0, 0));
+        assert!(buffer.grow().is_some_and(|b| b.replace_head(0, b"head")));
+        buffer.shrink();
+        drop(buffer);
+        assert_eq!(pool.memory.used(), 0);
+    }
+
+    #[test]
+    fn unused_blocks_go_back() {
+        let pool = BufferPool::leak(1 << 20);
+        drop(std::iter::from_fn(|| pool.get()).take(40).collect::<Vec<_>>());
+        let unused = || pool.unused.borrow().len();
+        pool.rest();
+        assert_eq!(unused(), 40, "they were used since the last time");
+        let used: Vec<_> = std::iter::from_fn(|| pool.get()).take(10).collect();
+        drop(used);
+        pool.rest();
+        assert_eq!(unused(), 25);
+        for _ in 0..6 {
+            pool.rest();
+        }
+        assert_eq!(unused(), 0);
     }
 
     #[test]

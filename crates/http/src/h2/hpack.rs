@@ -227,6 +227,11 @@ impl Decoder {
         Ok(())
     }
 
+    /// Frees what fields are decoded into.
+    pub fn hold_little(&mut self) {
+        (self.name, self.value) = (Vec::new(), Vec::new());
+    }
+
     /// The size of the dynamic table (section 4.1).
     pub fn table_size(&self) -> usize {
         self.size

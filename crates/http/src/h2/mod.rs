@@ -16,7 +16,7 @@ mod upgrade;
 
 pub use mux::{ConnectionError, Mux, Opened, Role, Usage};
 pub use run_queue::Waiter;
-pub use stream::{SESSION_MEMORY, StreamHandle, StreamIo};
+pub use stream::{StreamHandle, StreamIo};
 
 /// Whether bytes begin as a connection of HTTP/2 does (RFC 9113 section 3.3).
 pub fn is_preface(bytes: &[u8]) -> bool {

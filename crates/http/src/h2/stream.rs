@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::run_queue::{RunQueue, Waiter};
+use crate::memory::SESSION_MEMORY;
 
 /// Bytes that a session may write before the connection has taken any of them.
 const QUEUE_AT_MOST: usize = 32 * 1024;
@@ -14,10 +15,7 @@ const QUEUES_AT_MOST: usize = 256 * 1024;
 const QUEUE_WHEN_SHORT: usize = 2 * 1024;
 
 /// Memory that a direction keeps while it has no bytes.
-const KEPT: usize = 4 * 1024;
-
-/// What a session costs beside its stream's bytes: its task, its parsed head, what will be logged.
-pub const SESSION_MEMORY: usize = 8 * 1024;
+const KEPT: usize = 1024;
 
 /// What came of an attempt to read or to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +48,7 @@ impl Half {
         if self.start == self.bytes.len() {
             self.bytes.clear();
             self.start = 0;
-            if self.bytes.capacity() > KEPT {
+            if self.ended || self.bytes.capacity() > KEPT {
                 self.bytes = Vec::new();
             }
         } else if self.start > 2 * QUEUE_AT_MOST {

@@ -1,6 +1,7 @@
 //! What a connection may hold and work at most, whatever its peer does. Checked after every step.
 
-use evenkeel_http::h2::{SESSION_MEMORY, Usage};
+use evenkeel_http::h2::Usage;
+use evenkeel_http::memory::SESSION_MEMORY;
 
 const KIB: usize = 1024;
 /// Streams at a time, and sessions, some of whose streams are over.

@@ -11,7 +11,7 @@ use evenkeel_http::h2::{Mux, Role};
 use super::StreamLink;
 use crate::buffer::Buffer;
 use crate::link::Link;
-use crate::proxy::flow::STEPS_A_TURN;
+use crate::proxy::flow::{LULL_MS, STEPS_A_TURN};
 use crate::proxy::session::{Client, Session, State};
 use crate::reactor::{Io, Loop, NEVER, Stop};
 use crate::worker::Worker;
@@ -93,7 +93,7 @@ fn fill(worker: &Worker, link: &Link, input: &mut Option<Buffer>) -> Result<usiz
     if input.is_none() {
         *input = worker.buffers.get();
     }
-    let Some(buffer) = input else { return Err(Pause::NoMemory) };
+    let Some(buffer) = input.as_mut().and_then(Buffer::grow) else { return Err(Pause::NoMemory) };
     match link.try_read(buffer.room()) {
         Io::Done(count) => {
             buffer.filled(count);
@@ -121,6 +121,7 @@ pub async fn serve(worker: &'static Worker, session: &Session, mut client: Clien
         gone: false,
     };
     let mut steps = 0;
+    let mut lulled = false;
     loop {
         steps += 1;
         if steps % STEPS_A_TURN == 0 && worker.reactor.breathe().await.is_err() {
@@ -163,8 +164,12 @@ pub async fn serve(worker: &'static Worker, session: &Session, mut client: Clien
         connection.rest();
         let until_ms = connection.moved_ms.saturating_add(timeout_ms);
         let next_ms = next_turn_ms(worker, &connection.mux, pause);
-        match worker.reactor.wait(until_ms.min(next_ms)).await {
+        let lull_ms = if lulled { NEVER } else { worker.reactor.now_ms() + LULL_MS };
+        let woken = worker.reactor.wait(until_ms.min(next_ms).min(lull_ms)).await;
+        lulled = woken == Err(Stop::TimedOut) && lull_ms < until_ms.min(next_ms);
+        match woken {
             Ok(()) => {}
+            Err(Stop::TimedOut) if lulled => connection.hold_little(),
             Err(Stop::TimedOut) if next_ms < until_ms => {}
             Err(Stop::TimedOut) if flushed && !connection.mux.is_retired() => connection.mux.retire(),
             Err(_) => {
@@ -280,6 +285,15 @@ impl Connection {
         }
         out.clear();
         self.sent = 0;
+    }
+
+    /// Frees room for bytes that may not come for long.
+    fn hold_little(&mut self) {
+        self.input.iter_mut().for_each(Buffer::shrink);
+        self.mux.hold_little();
+        if self.mux.out.is_empty() {
+            self.mux.out = Vec::new();
+        }
     }
 
     /// Holds no memory that it does not need while waiting.

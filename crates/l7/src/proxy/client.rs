@@ -6,7 +6,7 @@ use evenkeel_http::h2::is_preface;
 
 use super::account::finish;
 use super::exchange;
-use super::flow::{After, STEPS_A_TURN};
+use super::flow::{After, LULL_MS, STEPS_A_TURN};
 use super::session::{Client, Scratch, Session, State};
 use super::{ServiceView, answer, route};
 use crate::buffer::{Buffer, CAPACITY};
@@ -67,6 +67,7 @@ pub async fn serve(
                 }
             }
             Head::Two(buffer) => {
+                scratch.hold_nothing();
                 Box::pin(connection::serve(worker, session, client, Some(buffer))).await;
                 return None;
             }
@@ -146,22 +147,27 @@ async fn read_head(worker: &Worker, scratch: &mut Scratch, client: &mut Client, 
                 return Head::Bad(431);
             }
         }
-        let Some(buffer) = take_or_get(worker, &mut input) else { return Head::NoMemory };
-        match client.link.try_read(buffer.room()) {
-            Io::Done(count) => {
-                buffer.filled(count);
-                scratch.record.bytes_in += count as u64;
-            }
-            Io::Eof | Io::Failed(_) => return Head::Closed,
-            Io::Blocked if buffer.is_empty() => return Head::Quiet,
-            Io::Blocked => {
-                client.link.want_read();
-                match worker.reactor.wait(deadline_ms).await {
-                    Ok(()) => {}
-                    Err(Stop::TimedOut) => return Head::TimedOut,
-                    Err(Stop::Killed) => return Head::Closed,
+        let may_read = seen == 0 || client.link.readable();
+        if may_read {
+            let Some(buffer) = take_or_get(worker, &mut input) else { return Head::NoMemory };
+            match client.link.try_read(buffer.room()) {
+                Io::Done(count) => {
+                    buffer.filled(count);
+                    scratch.record.bytes_in += count as u64;
+                    continue;
                 }
+                Io::Eof | Io::Failed(_) => return Head::Closed,
+                Io::Blocked if buffer.is_empty() => return Head::Quiet,
+                Io::Blocked => {}
             }
+        }
+        client.link.want_read();
+        let lull_ms = worker.reactor.now_ms() + LULL_MS;
+        match worker.reactor.wait(deadline_ms.min(lull_ms)).await {
+            Ok(()) => {}
+            Err(Stop::TimedOut) if lull_ms < deadline_ms => input.iter_mut().for_each(Buffer::shrink),
+            Err(Stop::TimedOut) => return Head::TimedOut,
+            Err(Stop::Killed) => return Head::Closed,
         }
     }
 }
@@ -170,7 +176,7 @@ fn take_or_get<'a>(worker: &Worker, input: &'a mut Option<Buffer>) -> Option<&'a
     if input.is_none() {
         *input = worker.buffers.get_for_new();
     }
-    input.as_mut()
+    input.as_mut().and_then(Buffer::grow)
 }
 
 /// An empty line ends in the bytes after `seen`.

@@ -23,6 +23,8 @@ use crate::log::{Cause, CookieSent, Phase};
 use crate::routing::Page;
 use crate::worker::Worker;
 
+/// Memory that a session keeps for the heads that it writes.
+const HEAD_KEPT: usize = 4 * 1024;
 /// Bytes of a request line that are logged.
 const LOGGED_LINE: usize = 1024;
 
@@ -279,7 +281,11 @@ fn rewrite_head(
         lines: &changes.request.lines,
     };
     request.write(buffer.bytes(), &edits, head);
-    buffer.replace_head(request.head_len, head)
+    let fitted = buffer.replace_head(request.head_len, head);
+    if head.capacity() > HEAD_KEPT {
+        *head = Vec::new();
+    }
+    fitted
 }
 
 /// Does what routes decided, where that is no pool.

@@ -3,7 +3,7 @@
 //! Both directions move at the same time, so that an answer may come before the request has
 //! ended. Bytes are sent as they come; only heads are rewritten, in place.
 
-use evenkeel_model::{CookieMethod, Persistence};
+use evenkeel_model::{CookieMethod, Persistence, RetryOn};
 use std::rc::Rc;
 
 use rustix::io::Errno;
@@ -22,7 +22,7 @@ use crate::h1::response::{CookieEdit, Edits as ResponseEdits};
 use crate::h1::{Body, Framing, Malformed};
 use crate::link::Link;
 use crate::log::{Cause, CookieRead, CookieSent};
-use crate::reactor::{Io, Pipe, Stop};
+use crate::reactor::{Io, NEVER, Pipe, Stop};
 use crate::worker::Worker;
 
 /// Bodies with at least this much left are moved by splice.
@@ -32,6 +32,12 @@ const INTERIMS: u8 = 16;
 
 /// Steps after which a busy exchange lets others run.
 pub const STEPS_A_TURN: u32 = 32;
+
+/// Who waits for so long holds no more memory than its bytes need.
+pub const LULL_MS: u64 = 500;
+
+/// Bytes of a request that are kept during a lull for a server that may say that it has not begun with it.
+const KEPT_FOR_ANOTHER: usize = 2 * 1024;
 
 /// What becomes of the client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +158,7 @@ pub async fn transact(
         without_chunks: false,
         keep_server: false,
         waits_on_client: false,
+        lulled: false,
         moved_ms: worker.reactor.now_ms(),
         interims: 0,
         unread_head: false,
@@ -218,6 +225,8 @@ struct Flow<'a> {
     without_chunks: bool,
     keep_server: bool,
     waits_on_client: bool,
+    /// It has held little since nothing moves.
+    lulled: bool,
     moved_ms: u64,
     interims: u8,
     /// Bytes of the next head came with an interim answer.
@@ -272,17 +281,53 @@ impl Flow<'_> {
             match down {
                 Step::Interim => self.pass_interim().await?,
                 Step::Upgraded => return self.tunnel().await,
-                Step::Moved => self.moved_ms = self.worker.reactor.now_ms(),
-                Step::Blocked if up == Step::Moved => self.moved_ms = self.worker.reactor.now_ms(),
+                Step::Moved => self.moved(),
+                Step::Blocked if up == Step::Moved => self.moved(),
                 Step::Blocked => self.wait().await?,
             }
         }
+    }
+
+    fn moved(&mut self) {
+        self.moved_ms = self.worker.reactor.now_ms();
+        self.lulled = false;
+    }
+
+    /// Gives back what of the request was sent and will not be sent again. A server that ends a kept
+    /// connection after a lull has begun with the request.
+    fn let_go(&mut self) {
+        let outgoing = &mut *self.outgoing;
+        if !self.connected || outgoing.sent < outgoing.buffer.len() {
+            return;
+        }
+        let retries = self.lease.pool().is_some_and(|spec| {
+            outgoing.retries < spec.pool.retries && spec.pool.retry_on != RetryOn::NOTHING
+        });
+        let may_be_stale = self.reused && !self.lulled;
+        let may_be_refused = matches!(self.server, Link::Stream(_))
+            && (outgoing.buffer.len() <= KEPT_FOR_ANOTHER || !self.lulled);
+        let may_go_again = may_be_refused || outgoing.idempotent && (retries || may_be_stale);
+        if !outgoing.replayable || !may_go_again {
+            outgoing.buffer.clear();
+            outgoing.buffer.shrink();
+            (outgoing.sent, outgoing.replayable) = (0, false);
+        }
+    }
+
+    /// Frees what a request need not hold while nothing moves: room for bytes that may never come.
+    fn hold_little(&mut self) {
+        self.lulled = true;
+        self.let_go();
+        self.outgoing.buffer.shrink();
+        self.down.iter_mut().for_each(Buffer::shrink);
+        self.scratch.hold_little();
     }
 
     async fn wait(&mut self) -> Result<(), Failure> {
         if self.phase == Phase::Body || !self.outgoing.body.is_complete() {
             count_bytes(self.worker, self.context.view, &mut self.scratch.record);
         }
+        self.let_go();
         let timeouts = &self.context.view.spec.service.timeouts;
         let deadline_ms = match (self.connected, self.waits_on_client) {
             (false, _) => self.connect_deadline_ms,
@@ -293,11 +338,16 @@ impl Flow<'_> {
             }
         };
         self.client.link.want_hangup();
-        let stop = match self.worker.reactor.wait(deadline_ms).await {
+        let lull_ms = if self.lulled { NEVER } else { self.worker.reactor.now_ms() + LULL_MS };
+        let stop = match self.worker.reactor.wait(deadline_ms.min(lull_ms)).await {
             Ok(()) if self.client.link.is_broken() => {
                 return Err(self.cut(Cause::ClientAbort, Failure::ClientGone));
             }
             Ok(()) => return Ok(()),
+            Err(Stop::TimedOut) if lull_ms < deadline_ms => {
+                self.hold_little();
+                return Ok(());
+            }
             Err(stop) => stop,
         };
         Err(match (stop, self.connected, self.waits_on_client) {
@@ -353,6 +403,12 @@ impl Flow<'_> {
         let outgoing = &mut *self.outgoing;
         outgoing.buffer.clear();
         (outgoing.sent, outgoing.replayable) = (0, false);
+        if !self.client.link.readable() {
+            return Ok(self.wait_for_body());
+        }
+        if outgoing.buffer.grow().is_none() {
+            return Err(self.cut(Cause::Resource, Failure::NoMemory));
+        }
         match self.client.link.try_read(outgoing.buffer.room()) {
             Io::Done(count) => {
                 self.scratch.record.bytes_in += count as u64;
@@ -375,13 +431,15 @@ impl Flow<'_> {
                 }
                 Ok(Step::Moved)
             }
-            Io::Blocked => {
-                self.client.link.want_read();
-                self.waits_on_client = true;
-                Ok(Step::Blocked)
-            }
+            Io::Blocked => Ok(self.wait_for_body()),
             Io::Eof | Io::Failed(_) => Err(self.cut(Cause::ClientAbort, Failure::ClientGone)),
         }
+    }
+
+    fn wait_for_body(&mut self) -> Step {
+        self.client.link.want_read();
+        self.waits_on_client = true;
+        Step::Blocked
     }
 
     fn step_down(&mut self) -> Result<Step, Failure> {
@@ -400,12 +458,12 @@ impl Flow<'_> {
             return self.parse_answer();
         }
         let Some(most) = self.client.link.takes() else { return Ok(self.wait_for_client()) };
+        if !self.server.readable() {
+            self.server.want_read();
+            return Ok(Step::Blocked);
+        }
         let down = match &mut self.down {
-            Some(down) => down,
-            None if !self.server.readable() => {
-                self.server.want_read();
-                return Ok(Step::Blocked);
-            }
+            Some(down) => down.grow().ok_or(Failure::NoMemory)?,
             none => none.insert(self.worker.buffers.get().ok_or(Failure::NoMemory)?),
         };
         match self.server.try_read(down.room_for(most)) {
@@ -646,7 +704,7 @@ impl Flow<'_> {
             return Ok(self.wait_for_client());
         };
         let down = match &mut self.down {
-            Some(down) => down,
+            Some(down) => down.grow().ok_or(Failure::Cut { cause: Cause::Resource })?,
             none => none.insert(self.worker.buffers.get().ok_or(Failure::Cut { cause: Cause::Resource })?),
         };
         let read = self.server.try_read(down.room_for(most));

@@ -17,6 +17,7 @@ use crate::link::Link;
 use crate::log::Record;
 use crate::tls::Facts;
 use crate::worker::{OwnConnection, Presence, Worker};
+use evenkeel_http::memory::SESSION_MEMORY;
 use evenkeel_model::Mode;
 use evenkeel_routes::Changes;
 
@@ -101,6 +102,8 @@ impl State {
 #[derive(Default)]
 pub struct Session {
     pub task: Cell<u32>,
+    /// It rests, and is not needed any more.
+    pub is_over: Cell<bool>,
     pub state: Cell<State>,
     /// A connection is given with its count; a stream of one has none of its own.
     pub job: RefCell<Option<(Client, Option<Presence>)>>,
@@ -148,6 +151,20 @@ impl Scratch {
     }
 }
 
+impl Scratch {
+    /// Frees what heads are written into: the next one brings its own.
+    pub fn hold_little(&mut self) {
+        (self.head, self.text) = (Vec::new(), String::new());
+    }
+
+    /// Frees everything, for a connection that has sessions of its own for its requests.
+    pub fn hold_nothing(&mut self) {
+        self.hold_little();
+        self.kept_head = Vec::new();
+        (self.request, self.response) = (Request::default(), Response::default());
+    }
+}
+
 impl Default for Scratch {
     fn default() -> Scratch {
         Scratch::new()
@@ -180,16 +197,20 @@ pub async fn run(worker: &'static Worker, session: Rc<Session>) {
     loop {
         let job = session.job.borrow_mut().take();
         let Some((client, presence)) = job else {
+            if session.is_over.get() {
+                return;
+            }
             let _ = worker.reactor.wait(crate::reactor::NEVER).await;
             continue;
         };
         session.show(&client);
         session.state.set(State::Reading);
-        let occupied = Occupied { worker, session: &session };
+        let occupied = Occupied::new(worker, &session, client.h2);
         let mode = client.service.view().spec.service.mode;
         let parked = match (super::greet::greet(worker, &session, &mut scratch, client).await, mode) {
             (None, _) => None,
             (Some(client), Mode::Http) if !client.h2 && client.tls.as_ref().is_some_and(|t| t.h2) => {
+                scratch.hold_nothing();
                 Box::pin(connection::serve(worker, &session, client, None)).await;
                 None
             }
@@ -215,10 +236,21 @@ pub async fn run(worker: &'static Worker, session: Rc<Session>) {
 struct Occupied<'a> {
     worker: &'static Worker,
     session: &'a Session,
+    /// What it counts for. Sessions of streams are counted by their streams.
+    memory: usize,
+}
+
+impl<'a> Occupied<'a> {
+    fn new(worker: &'static Worker, session: &'a Session, is_stream: bool) -> Occupied<'a> {
+        let memory = if is_stream { 0 } else { SESSION_MEMORY };
+        worker.buffers.memory().take(memory);
+        Occupied { worker, session, memory }
+    }
 }
 
 impl Drop for Occupied<'_> {
     fn drop(&mut self) {
+        self.worker.buffers.memory().give_back(self.memory);
         self.session.hide();
         if std::thread::panicking() {
             self.worker.forget_session(self.session);

@@ -178,6 +178,8 @@ pub struct Worker {
     /// How many connections were kept for one client.
     own_connections: Cell<u64>,
     resting: RefCell<Vec<Rc<Session>>>,
+    /// The fewest that rested since [`Self::free_unused`].
+    fewest_resting: Cell<usize>,
     sessions: RefCell<HashMap<u32, Rc<Session>>>,
     pipes: RefCell<Vec<Pipe>>,
     lines: RefCell<Vec<u8>>,
@@ -244,6 +246,7 @@ fn run(start: Start) -> std::io::Result<()> {
         idle_servers: RefCell::default(),
         own_connections: Cell::new(0),
         resting: RefCell::default(),
+        fewest_resting: Cell::new(0),
         sessions: RefCell::default(),
         pipes: RefCell::default(),
         lines: RefCell::default(),
@@ -349,6 +352,7 @@ impl Worker {
         self.refresh_pools();
         if self.unticked.borrow().is_empty() && now_ms >= self.ticked_ms.get() + 1_000 {
             self.ticked_ms.set(now_ms);
+            self.free_unused();
             self.unticked.borrow_mut().extend(self.pools.borrow().keys());
         }
         self.tick_pools();
@@ -425,6 +429,7 @@ impl Worker {
 
     fn start(&'static self, client: Client, presence: Option<Presence>) {
         let resting = self.resting.borrow_mut().pop();
+        self.fewest_resting.set(self.fewest_resting.get().min(self.resting.borrow().len()));
         let session = resting.unwrap_or_else(|| {
             let session = Rc::new(Session::default());
             let task = self.reactor.spawn(session::run(self, session.clone()));
@@ -445,6 +450,22 @@ impl Worker {
         }
         self.resting.borrow_mut().push(session.clone());
         true
+    }
+
+    /// Ends half of the sessions that have rested since the last time, and frees as many buffers: memory
+    /// goes back after a peak.
+    fn free_unused(&self) {
+        self.buffers.rest();
+        let mut resting = self.resting.borrow_mut();
+        // The last one that rested is taken first: those at the front have rested for longest.
+        let count = self.fewest_resting.get().min(resting.len()).div_ceil(2);
+        for session in resting.drain(..count) {
+            session.is_over.set(true);
+            self.sessions.borrow_mut().remove(&session.task.get());
+            self.reactor.wake(session.task.get());
+        }
+        resting.shrink_to(RESTING_SESSIONS / 8);
+        self.fewest_resting.set(resting.len());
     }
 
     /// A session's task has ended by a panic.

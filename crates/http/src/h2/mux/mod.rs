@@ -440,6 +440,16 @@ impl Mux {
         }
     }
 
+    /// Frees what heads and blocks are made in: the next one brings its own.
+    pub fn hold_little(&mut self) {
+        self.head = Vec::new();
+        self.fields = Fields::default();
+        self.decoder.hold_little();
+        self.request.fields = Vec::new();
+        self.opened.shrink_to_fit();
+        self.streams.shrink_to_fit();
+    }
+
     /// Tells the peer that no more streams are served; those that are open finish.
     pub fn retire(&mut self) {
         if self.goaway_last.is_none() {
