@@ -5,6 +5,9 @@ use std::cell::Cell;
 /// What a session costs beside the bytes of its client: its task, its parsed head, what will be logged.
 pub const SESSION_MEMORY: usize = 10 * 1024;
 
+/// What a connection may hold while half of the memory is in use.
+const SHARE_WHEN_SHORT: usize = 128 * 1024;
+
 /// Bytes in use, and how many may be.
 ///
 /// One counter for one thread: holders add what they take and subtract what they give back.
@@ -39,6 +42,16 @@ impl MemoryBudget {
     /// Half of the memory is in use: holders of much get no more.
     pub fn is_short(&self) -> bool {
         self.used.get() >= self.limit / 2
+    }
+
+    /// What a connection may hold and still be given more: the less, the less there is, so that a few that
+    /// hold much leave something to the others.
+    pub fn share(&self) -> usize {
+        match self.used.get() {
+            used if used < self.limit / 2 => usize::MAX,
+            used if used < self.limit / 4 * 3 => SHARE_WHEN_SHORT,
+            _ => SHARE_WHEN_SHORT / 8,
+        }
     }
 
     /// Seven eighths are in use: the rest is for work that has begun, nothing new is taken on.
@@ -77,7 +90,12 @@ mod tests {
             memory.take(take);
             assert_eq!(state(&memory), expect, "{} used", memory.used());
         }
-        memory.give_back(80);
+        assert_eq!(memory.share(), SHARE_WHEN_SHORT / 8);
+        memory.give_back(40);
+        assert_eq!(memory.share(), SHARE_WHEN_SHORT);
+        memory.give_back(1);
+        assert_eq!(memory.share(), usize::MAX);
+        memory.give_back(39);
         assert_eq!((memory.used(), state(&memory)), (0, (false, false, false)));
     }
 }

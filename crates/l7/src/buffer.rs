@@ -44,11 +44,6 @@ impl BufferPool {
         Box::leak(Box::new(pool))
     }
 
-    /// Half of the memory is in use: who holds much gets no more.
-    pub fn is_short(&self) -> bool {
-        self.memory.is_short()
-    }
-
     /// A buffer for a new request: an eighth of all is kept for work that has begun.
     pub fn get_for_new(&'static self) -> Option<Buffer> {
         if self.memory.refuses_new() { None } else { self.get() }

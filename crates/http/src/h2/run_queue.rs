@@ -25,6 +25,8 @@ pub(super) struct RunQueue {
     /// Bytes that sessions have written and that are not yet in frames.
     queued: Cell<usize>,
     memory: Rc<MemoryBudget>,
+    /// What this connection has taken of it.
+    held: Cell<usize>,
 }
 
 impl RunQueue {
@@ -37,11 +39,29 @@ impl RunQueue {
             sessions: Cell::new(0),
             queued: Cell::new(0),
             memory,
+            held: Cell::new(0),
         })
     }
 
     pub fn memory(&self) -> &MemoryBudget {
         &self.memory
+    }
+
+    /// Counts bytes that a stream has taken.
+    pub fn take(&self, bytes: usize) {
+        self.held.set(self.held.get() + bytes);
+        self.memory.take(bytes);
+    }
+
+    /// Counts bytes that a stream has given back.
+    pub fn give_back(&self, bytes: usize) {
+        self.held.set(self.held.get() - bytes);
+        self.memory.give_back(bytes);
+    }
+
+    /// The connection holds more than its share of memory that is short: it gets no more streams.
+    pub fn is_over_its_share(&self) -> bool {
+        self.held.get() > self.memory.share()
     }
 
     /// From now on the next news of a session is one that the driver has to be told of.

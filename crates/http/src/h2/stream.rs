@@ -132,7 +132,7 @@ impl Stream {
         let mut half = self.inbound.borrow_mut();
         let before = half.bytes.len();
         write(&mut half.bytes);
-        self.queue.memory().take(half.bytes.len() - before);
+        self.queue.take(half.bytes.len() - before);
         drop(half);
         self.wake_session();
     }
@@ -158,7 +158,7 @@ impl Stream {
         half.consume(count);
         drop(half);
         if count > 0 {
-            self.queue.memory().give_back(count);
+            self.queue.give_back(count);
             self.queue.unqueue(count);
             self.wake_session();
         }
@@ -193,7 +193,7 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         let outbound = self.outbound.get_mut().pending().len();
-        self.queue.memory().give_back(outbound + self.inbound.get_mut().pending().len());
+        self.queue.give_back(outbound + self.inbound.get_mut().pending().len());
         self.queue.unqueue(outbound);
     }
 }
@@ -207,7 +207,7 @@ pub struct StreamHandle(Rc<Stream>);
 impl StreamHandle {
     pub(super) fn new(stream: Rc<Stream>) -> StreamHandle {
         stream.queue.session_begins();
-        stream.queue.memory().take(SESSION_MEMORY);
+        stream.queue.take(SESSION_MEMORY);
         StreamHandle(stream)
     }
 
@@ -227,7 +227,7 @@ impl StreamHandle {
         buffer[..count].copy_from_slice(&pending[..count]);
         half.consume(count);
         drop(half);
-        stream.queue.memory().give_back(count);
+        stream.queue.give_back(count);
         stream.read.set(stream.read.get() + count);
         stream.mark_ready();
         StreamIo::Done(count)
@@ -245,7 +245,7 @@ impl StreamHandle {
         }
         let count = bytes.len().min(room);
         stream.outbound.borrow_mut().bytes.extend_from_slice(&bytes[..count]);
-        stream.queue.memory().take(count);
+        stream.queue.take(count);
         stream.queue.queue(count);
         stream.mark_ready();
         StreamIo::Done(count)
@@ -300,7 +300,7 @@ impl StreamHandle {
     pub fn close(&self) {
         if !self.0.session_ended.replace(true) {
             self.0.queue.session_ends();
-            self.0.queue.memory().give_back(SESSION_MEMORY);
+            self.0.queue.give_back(SESSION_MEMORY);
             self.0.mark_ready();
         }
     }

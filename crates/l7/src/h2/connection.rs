@@ -22,9 +22,6 @@ const KEPT: usize = 4 * 1024;
 /// How long to wait before asking again for memory that there was none of.
 const MEMORY_RETRY_MS: u64 = 10;
 
-/// Sessions of one connection while half of the memory for buffers is in use.
-const SESSIONS_WHEN_SHORT: usize = 8;
-
 /// The engine of one connection, and the loop whose tasks it wakes. Its end wakes all sessions.
 struct Engine {
     mux: Mux,
@@ -234,11 +231,8 @@ impl Connection {
     /// Starts sessions for new streams. While memory is short a connection has few sessions at a time, so that
     /// a client that reads nothing does not hold memory that others need; its other streams wait.
     fn start_sessions(&mut self, client: &mut Client, session: &Session) {
-        let short = self.worker.buffers.is_short();
-        let most =
-            if short { SESSIONS_WHEN_SHORT.saturating_sub(self.mux.session_count()) } else { usize::MAX };
-        let count = self.mux.opened.len().min(most);
-        for opened in self.mux.opened.drain(..count) {
+        while self.mux.takes_session() {
+            let Some(opened) = self.mux.opened.pop_front() else { return };
             client.requests += 1;
             if let Some(shown) = session.shown.borrow_mut().as_mut() {
                 shown.requests = client.requests;

@@ -184,7 +184,7 @@ pub struct Mux {
     fields: Fields,
     streams: HashMap<u32, Entry>,
     /// New streams, for the driver to take and to accept.
-    pub opened: Vec<Opened>,
+    pub opened: VecDeque<Opened>,
     /// Bytes for the peer. The driver sends them and removes what was sent.
     pub out: Vec<u8>,
     /// Answered streams whose requests have not ended, with the time to end them.
@@ -260,7 +260,7 @@ impl Mux {
             decoder: Decoder::default(),
             fields: Fields::default(),
             streams: HashMap::new(),
-            opened: Vec::new(),
+            opened: VecDeque::new(),
             out,
             lingering: VecDeque::new(),
             now_ms: 0,
@@ -308,6 +308,12 @@ impl Mux {
     /// Sessions that hold a stream of this connection.
     pub fn session_count(&self) -> usize {
         self.queue.sessions()
+    }
+
+    /// Whether another session may begin: of a connection that holds more than its share of memory that is
+    /// short, one at a time.
+    pub fn takes_session(&self) -> bool {
+        self.session_count() == 0 || !self.queue.is_over_its_share()
     }
 
     /// Whoever is to be woken because a stream that it waits for has news. To be asked until there is

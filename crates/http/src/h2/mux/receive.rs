@@ -391,7 +391,7 @@ impl Mux {
     fn on_request(&mut self, id: u32, ends: bool, fields: &Fields) -> Handled {
         let sessions = self.queue.sessions() + self.opened.len();
         let full = self.streams.len() >= STREAMS_AT_MOST || sessions >= SESSIONS_AT_MOST;
-        if full || self.queue.memory().refuses_new() {
+        if full || self.queue.is_over_its_share() || self.queue.memory().refuses_new() {
             self.reset(id, ErrorCode::RefusedStream);
             return self.charge_reset();
         }
@@ -441,7 +441,7 @@ impl Mux {
         if let Some(entry) = self.streams.get_mut(&id) {
             entry.tunnel = receiving == Receiving::Raw;
         }
-        self.opened.push(Opened { stream });
+        self.opened.push_back(Opened { stream });
     }
 
     /// A header block on an open stream: an answer's head, or trailers.

@@ -1,0 +1,157 @@
+//! Strangers at the admin address: connections that say nothing, logins that never end, wrong passwords.
+
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use evenkeel_testbed::{command, require};
+use evenkeel_trust::Anyone;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+
+use crate::cost::{Attack, Target, connect_from};
+use crate::http2::preface;
+use crate::tls::HALF_HELLO;
+
+const ADMIN: &str = "[admin]\nsocket = \"FOLDER/admin.sock\"\nlisten = [\"ADMIN\"]\n";
+const SOURCES: [&str; 5] = ["127.0.0.1", "127.77.0.1", "127.77.0.2", "127.77.0.3", "127.77.0.4"];
+
+/// A person with a token, who does what people do.
+struct Person<'a> {
+    target: &'a Target,
+    token: String,
+}
+
+impl Person<'_> {
+    fn new(target: &Target) -> Person<'_> {
+        let token = target.evenkeel.ok(&["token", "add", "person", "--role", "admin"]).trim().to_owned();
+        Person { target, token }
+    }
+
+    fn gets(&self, path: &str) -> String {
+        let url = format!("https://{}{path}", self.target.place.at(9443));
+        let token = format!("Authorization: Bearer {}", self.token);
+        let arguments = ["-sk", "-m", "25", "-o", "/dev/null", "-w", "%{http_code}", "-H", &token, &url];
+        command("curl", &arguments).out
+    }
+
+    /// The UI's first page, its states, a log in that is refused, and the command line.
+    fn works(&self, what: &str) {
+        for path in ["/api/v1/status", "/api/v1/configuration", "/healthz"] {
+            assert_eq!(self.gets(path), "200", "{what}: {path}");
+        }
+        assert!(["200", "404"].contains(&&*self.gets("/")), "{what}: the UI");
+        assert_eq!(self.target.evenkeel.cli(&["status"]).code, 0, "{what}: the command line");
+    }
+}
+
+fn over_tls(stream: TcpStream, protocol: &[u8]) -> Option<StreamOwned<ClientConnection, TcpStream>> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .ok()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![protocol.to_vec()];
+    let client = ClientConnection::new(Arc::new(config), ServerName::try_from("localhost").ok()?).ok()?;
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(10))).ok()?;
+    stream.set_write_timeout(Some(std::time::Duration::from_secs(10))).ok()?;
+    Some(StreamOwned::new(client, stream))
+}
+
+/// Opens so many connections over TLS from several addresses, sends some bytes on each and keeps them. Who is
+/// not let in is not counted.
+fn opened(target: &Target, count: usize, protocol: &[u8], bytes: &[u8]) -> Attack {
+    let mut attack = Attack::default();
+    for number in 0..count {
+        let Some(stream) = connect_from(SOURCES[number % SOURCES.len()], target.place.at(9443)) else {
+            continue;
+        };
+        let Some(mut tls) = over_tls(stream, protocol) else { continue };
+        if std::io::Write::write_all(&mut tls, bytes).is_ok() {
+            attack.sent += bytes.len() as u64;
+            attack.held.push(tls.sock);
+        }
+    }
+    attack
+}
+
+#[test]
+fn a_thousand_silent_connections_keep_nobody_out() {
+    if !require(&["curl"]) {
+        return;
+    }
+    let target = Target::start("hostile-admin", ADMIN, "");
+    let person = Person::new(&target);
+    person.works("before");
+    target.endures("1,000 silent connections of HTTP/2 at the admin address", 192, |target| {
+        let attack = opened(target, 1_000, b"h2", &preface(&[]));
+        person.works("beside silent connections");
+        attack
+    });
+    target.endures("1,000 unfinished handshakes at the admin address", 96, |target| {
+        let mut attack = Attack::default();
+        for number in 0..1_000 {
+            let source = SOURCES[number % SOURCES.len()];
+            let Some(stream) = connect_from(source, target.place.at(9443)) else { continue };
+            attack.send(&stream, HALF_HELLO);
+            attack.held.push(stream);
+        }
+        person.works("beside unfinished handshakes");
+        attack
+    });
+    target.endures("300 logins that do not end", 96, |target| {
+        let head = b"POST /api/v1/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{";
+        let attack = opened(target, 300, b"http/1.1", head);
+        person.works("beside logins that do not end");
+        attack
+    });
+    person.works("after all");
+}
+
+#[test]
+fn wrong_passwords_of_strangers_keep_nobody_out() {
+    if !require(&["curl"]) {
+        return;
+    }
+    let target = Target::start("hostile-login", ADMIN, "");
+    let person = Person::new(&target);
+    let password = target.place.write("password", "correct horse battery\n");
+    let add = format!(
+        "EVENKEEL_SOCKET={} {} user add ann --role admin --password-stdin < {}",
+        target.evenkeel.socket().display(),
+        env!("CARGO_BIN_EXE_evenkeel"),
+        password.display()
+    );
+    assert_eq!(command("sh", &["-c", &add]).code, 0);
+    let url = format!("https://{}/api/v1/login", target.place.at(9443));
+    let log_in = |source: &str, password: &str| {
+        let body = format!(r#"{{"name":"ann","password":"{password}"}}"#);
+        let arguments = [
+            "-sk",
+            "-m",
+            "25",
+            "--interface",
+            source,
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+            "-H",
+            "Content-Type: application/json",
+            "-d",
+            &body,
+            &url,
+        ];
+        command("curl", &arguments).out
+    };
+    target.endures("40 wrong passwords from strangers' addresses", 64, |_| {
+        for number in 0..40 {
+            let status = log_in(SOURCES[1 + number % 4], "wrong horse battery");
+            assert!(["401", "429", "503"].contains(&&*status), "a wrong password got {status}");
+        }
+        Attack { sent: 40 * 300, ..Attack::default() }
+    });
+    assert_eq!(log_in("127.0.0.1", "correct horse battery"), "200", "the owner is kept out");
+    person.works("after wrong passwords");
+}

@@ -1,0 +1,170 @@
+//! The table of limits in docs/security.md is what the program does.
+
+use std::path::Path;
+
+/// A row of the table by how it begins, what it says, and the lines of the program that say it.
+const ROWS: &[(&str, &str, &[(&str, &str)])] = &[
+    (
+        "client connections",
+        "40,000",
+        &[("config/src/schema/mod.rs", "\"40000\",\n            \"Client connections")],
+    ),
+    (
+        "memory for bytes in flight",
+        "256 MiB",
+        &[("config/src/schema/mod.rs", "\"256MiB\",\n            \"Memory for bytes")],
+    ),
+    ("fields of a request's head", "128", &[("http/src/h1/mod.rs", "FIELDS: usize = 128;")]),
+    ("decoded head of an HTTP/2", "16 KiB", &[("http/src/h2/fields.rs", "LIST_AT_MOST: usize = 16 * 1024;")]),
+    (
+        "passwords of `basic-auth` that wait",
+        "64; 8 of",
+        &[("l7/src/auth.rs", "WAITING: usize = 64;"), ("l7/src/auth.rs", "WAITING_OF_A_CLIENT: usize = 8;")],
+    ),
+    (
+        "passwords of `basic-auth` remembered",
+        "4,096 a loop, five minutes",
+        &[
+            ("l7/src/auth.rs", "REMEMBERED: usize = 4096;"),
+            ("l7/src/auth.rs", "REMEMBERED_MS: u64 = 5 * 60_000;"),
+        ],
+    ),
+    (
+        "connections of an admin listener",
+        "1,000; 250",
+        &[
+            ("admin/src/connected.rs", "MOST: usize = 1000;"),
+            ("admin/src/connected.rs", "MOST_OF_ADDRESS: usize = 250;"),
+        ],
+    ),
+    (
+        "time for a handshake",
+        "10 s",
+        &[("admin/src/serve.rs", "SLOWEST: Duration = Duration::from_secs(10);")],
+    ),
+    (
+        "time at an admin listener",
+        "20 s",
+        &[("admin/src/connected.rs", "STRANGER: Duration = Duration::from_secs(20);")],
+    ),
+    (
+        "time there of somebody known",
+        "120 s; 30 s; 10 s, 9 minutes",
+        &[
+            ("admin/src/connected.rs", "IDLE: Duration = Duration::from_secs(120);"),
+            ("admin/src/connected.rs", "UNREAD: Duration = Duration::from_secs(30);"),
+            ("admin/src/given.rs", "SILENT: Duration = Duration::from_secs(10);"),
+            ("admin/src/given.rs", "WHOLE: Duration = Duration::from_secs(540);"),
+        ],
+    ),
+    ("requests of a person", "32", &[("admin/src/connected.rs", "MOST_OF_PERSON: usize = 32;")]),
+    ("HTTP/2 streams of an admin", "100", &[("admin/src/serve.rs", "MOST_STREAMS: u32 = 100;")]),
+    (
+        "HTTP/2 streams of a client",
+        "100",
+        &[
+            ("http/src/memory.rs", "SHARE_WHEN_SHORT: usize = 128 * 1024;"),
+            ("http/src/h2/mux/mod.rs", "STREAMS_AT_MOST: usize = 100;"),
+        ],
+    ),
+    ("a session of a client", "10 KiB", &[("http/src/memory.rs", "SESSION_MEMORY: usize = 10 * 1024;")]),
+    (
+        "body of a stranger's",
+        "16 KiB",
+        &[("admin/src/routes.rs", "STRANGERS_BODY_AT_MOST: usize = 16 << 10;")],
+    ),
+    ("body of a viewer's", "1 MiB", &[("admin/src/gate.rs", "Role::Viewer | Role::Operator => 1 << 20,")]),
+    (
+        "body of a certificate-manager's",
+        "16 MiB",
+        &[("admin/src/gate.rs", "Role::CertificateManager => 16 << 20,")],
+    ),
+    ("body of an admin's", "256 MiB", &[("admin/src/gate.rs", "Role::Admin => 256 << 20,")]),
+    (
+        "a regular expression",
+        "16 KiB of text, 1 MiB",
+        &[
+            ("rules/src/regular.rs", "TEXT_AT_MOST: usize = 16 << 10;"),
+            ("rules/src/regular.rs", "SIZE_AT_MOST: usize = 1 << 20;"),
+        ],
+    ),
+    (
+        "live streams of states",
+        "400; 50",
+        &[("admin/src/live.rs", "STREAMS: Places = Places::new(400, 50);")],
+    ),
+    ("live streams of logs", "40; 8", &[("admin/src/live.rs", "TAILS: Places = Places::new(40, 8);")]),
+    ("a session that is not used", "12 h", &[("config/src/schema/admin.rs", "\"12h\"")]),
+    (
+        "wrong passwords from a network",
+        "5; 20",
+        &[
+            ("admin/src/accounts/lock.rs", "FREE: u32 = 5;"),
+            ("admin/src/accounts/lock.rs", "FREE_WHERE_KNOWN: u32 = 20;"),
+            ("admin/src/accounts/lock.rs", "FIRST_MS: u64 = 30_000;"),
+            ("admin/src/accounts/lock.rs", "LONGEST_MS: u64 = 3_600_000;"),
+        ],
+    ),
+    (
+        "people, sessions, tokens",
+        "1,000 each",
+        &[
+            ("admin/src/accounts/mod.rs", "MOST_SESSIONS: usize = 1000;"),
+            ("admin/src/accounts/mod.rs", "MOST_USERS: usize = 1000;"),
+            ("admin/src/accounts/mod.rs", "MOST_TOKENS: usize = 1000;"),
+        ],
+    ),
+    (
+        "audit log",
+        "16 files of 4 MiB",
+        &[
+            ("admin/src/audit/mod.rs", "FILE_AT_MOST: u64 = 4 << 20;"),
+            ("admin/src/audit/mod.rs", "FILES_KEPT: usize = 15;"),
+        ],
+    ),
+    (
+        "refusals of strangers",
+        "12 in ten minutes, 6 of a network",
+        &[
+            ("admin/src/audit/repeats.rs", "PERIOD_MS: u64 = 10 * 60_000;"),
+            ("admin/src/audit/repeats.rs", "OF_A_NETWORK: usize = 6;"),
+            ("admin/src/audit/repeats.rs", "OF_STRANGERS: usize = 12;"),
+        ],
+    ),
+    (
+        "files: lists and maps",
+        "64 MiB; 16 MiB; 1 MiB",
+        &[
+            ("files/src/lib.rs", "LIST_AT_MOST: u64 = 64 << 20;"),
+            ("files/src/lib.rs", "PEM_AT_MOST: u64 = 16 << 20;"),
+            ("files/src/lib.rs", "TEXT_AT_MOST: u64 = 1 << 20;"),
+        ],
+    ),
+];
+
+#[test]
+fn the_table_of_limits_is_what_the_program_does() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let read =
+        |path: &str| std::fs::read_to_string(root.join(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let page = read("docs/security.md");
+    let table = page.split("## Limits").nth(1).expect("a table of limits");
+    let table = table.split("\n## ").next().unwrap_or("");
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).skip(2).collect();
+    for row in &rows {
+        let what = row.trim_start_matches("| ");
+        assert!(
+            ROWS.iter().any(|(begins, ..)| what.starts_with(begins)),
+            "nothing holds this row against the program: {row}"
+        );
+    }
+    for (begins, says, lines) in ROWS {
+        let row = rows.iter().find(|row| row[2..].starts_with(begins));
+        let row = row.unwrap_or_else(|| panic!("docs/security.md has no row {begins:?}"));
+        assert!(row.contains(says), "{row} does not say {says:?}");
+        for (file, line) in *lines {
+            let text = read(&format!("crates/{file}"));
+            assert!(text.contains(line), "crates/{file} has no {line:?}: does docs/security.md still hold?");
+        }
+    }
+}
