@@ -45,6 +45,7 @@ for purpose in "$@"; do
         want debootstrap debootstrap
         want systemd-nspawn systemd-container
         want freeradius freeradius
+        want pebble pebble
         want unshare util-linux
         want curl curl
         want openssl openssl

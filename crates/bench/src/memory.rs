@@ -262,7 +262,7 @@ fn silent_server() -> anyhow::Result<()> {
             if stream.set_nonblocking(true).is_ok() {
                 open.push(stream);
             }
-            if open.len() % 64 == 0 {
+            if open.len().is_multiple_of(64) {
                 open.retain(is_open);
             }
         }

@@ -220,7 +220,17 @@ mod tests {
             let entry = ChangedEntry { server: Some(7), left_ms: 50_000, counts: None };
             encode(CHANGES, &one, &[Change { key: Key::text(key), entry: Some(entry) }])
         };
-        let busy = lock(&removed);
+        // Another thread has the lock: this one waits for things.
+        let (release, held) = (Arc::new(std::sync::Barrier::new(2)), Arc::new(std::sync::Barrier::new(2)));
+        let busy = std::thread::spawn({
+            let (removed, release, held) = (removed.clone(), release.clone(), held.clone());
+            move || {
+                let _busy = lock(&removed);
+                held.wait();
+                release.wait();
+            }
+        });
+        held.wait();
         journal.add(&change(b"first"));
         journal.save(&tables, &removed).await;
         for _ in 0..200_000 {
@@ -231,7 +241,8 @@ mod tests {
         assert!(journal.writing.as_ref().is_some_and(|writing| !writing.is_finished()));
         assert!(journal.anew && journal.unsaved.len() <= BACKLOG + 200, "{}", journal.unsaved.len());
         one.table.set(&Key::text(b"last"), Some(8), monotonic_ms() + 50_000, monotonic_ms());
-        drop(busy);
+        release.wait();
+        busy.join().unwrap();
         journal.finish(&tables, &removed).await;
         let fresh = table("pool:web");
         assert_eq!(replay(&path, std::slice::from_ref(&fresh)), 2);
