@@ -172,19 +172,35 @@ function Certificates() {
     if (done) say("The certificate is in use");
     again();
   };
+  const manage = async (name: string, what: "renew" | "revoke") => {
+    const sure = what === "renew" || confirm(`The authority takes back the certificate of ${name}, and another one is ordered. Go on?`);
+    if (sure && (await tried(() => post(`/api/v1/certificates/${encodeURIComponent(name)}/${what}`)))) say(what === "renew" ? "It is being ordered" : "The authority is asked to take it back");
+    again();
+  };
   if (error) return <p class="bad">{error}</p>;
   if (value?.length === 0) return <p class="empty">No service ends TLS here.</p>;
+  // One that renews itself is looked at by its share of life, not by days.
+  const red = (c: Schemas["Certificate"]) => (c.managed ? c.managed.state === "failed" : c["days-left"] < 7);
+  const yellow = (c: Schemas["Certificate"]) => (c.managed ? c.managed.state !== "valid" && c.managed.state !== "passive" : c["days-left"] < 21);
   return (
     <ul class="timeline">
       {value?.map((c) => (
-        <li key={c.file} class={c.trouble || c["days-left"] < 7 ? "red" : c["days-left"] < 21 ? "yellow" : "green"}>
+        <li key={c.file} class={c.trouble || red(c) ? "red" : yellow(c) ? "yellow" : "green"}>
           <h2>{c.names.join(", ") || c.file}</h2>
           {c.trouble ? <p class="bad">{c.trouble}</p> : <>
             <progress max={(c["not-after-ms"] - c["not-before-ms"]) / 86400000} value={Math.max(0, c["days-left"])} aria-label={`${c["days-left"]} days left`} />
             <p><strong>{c["days-left"]} days left</strong>, until {time(c["not-after-ms"])}; by {c.issuer}</p>
           </>}
+          {c.managed && <>
+            <p>Given by {c.managed.authority} ({c.managed.challenges.join(", ")}): {c.managed.state}{c.managed["next-attempt-ms"] ? `, next attempt ${time(c.managed["next-attempt-ms"])}` : ""}</p>
+            {c.managed["last-error"] && <p class="bad">{c.managed["last-error"]}</p>}
+          </>}
           <p><small>{c.file}, used by {c["used-by"].join(", ")}</small></p>
-          {may("certificates") && <label class="file">Replace by a PEM file with chain and key<input type="file" accept=".pem,.crt,.key,text/plain" onChange={(e) => replace(c.file, e)} /></label>}
+          {c.managed && may("certificates") && <p class="tools">
+            <button type="button" class="plain" onClick={() => manage(c.managed!.name, "renew")}>Order anew</button>
+            <button type="button" class="plain" onClick={() => manage(c.managed!.name, "revoke")}>Revoke</button>
+          </p>}
+          {!c.managed && may("certificates") && <label class="file">Replace by a PEM file with chain and key<input type="file" accept=".pem,.crt,.key,text/plain" onChange={(e) => replace(c.file, e)} /></label>}
         </li>
       ))}
     </ul>

@@ -128,7 +128,9 @@ impl Control {
         }
     }
 
-    fn send_configuration(&self, forced: bool) {
+    fn send_configuration(&mut self, forced: bool) {
+        let text = self.running_text();
+        self.tell_named_files(&text);
         let Some(text) = evenkeel_config::shared(&self.running_text()) else { return };
         let way = self.overrides().past().way().clone();
         self.say(&Say::Configuration { stand: self.stand(), way, text, forced });
@@ -143,7 +145,9 @@ impl Control {
         options: &api::CommitOptions,
     ) -> Result<(), String> {
         let text = evenkeel_config::adopt(&self.running_text(), shared).ok_or("it is no TOML")?;
-        self.commit_as(text, stand.revision, options).map_err(first_of)?;
+        let placed = read(&text).map(|new| self.place_named_files(&new)).unwrap_or_default();
+        let taken = self.commit_as(text, stand.revision, options).map_err(first_of);
+        taken.inspect_err(|_| self.take_named_files_back(&placed))?;
         if !way.steps.is_empty() {
             self.overrides_mut().adopt_past(way);
             self.save_overrides();
@@ -214,6 +218,7 @@ impl Control {
                 let _ = reply.send(result);
             }
             Begin::Ask { id } => {
+                self.tell_named_files(&text);
                 let shared = shared_of(&text);
                 let hash = hash_of_shared(&shared);
                 let past = self.overrides().past();
@@ -273,7 +278,10 @@ impl Control {
         let usable = evenkeel_config::adopt(&self.running_text(), &shared)
             .ok_or_else(|| "it is no TOML".to_owned())
             .and_then(|text| Ok((read(&text).map_err(first_of)?, text)))
-            .and_then(|(new, text)| self.try_out(&new, &text));
+            .and_then(|(new, text)| {
+                let placed = self.place_named_files(&new);
+                self.try_out(&new, &text).inspect_err(|_| self.take_named_files_back(&placed))
+            });
         if let Err(why) = usable {
             self.agree(|agreement, _| agreement.withdraw(id));
             return Err(why);

@@ -28,6 +28,7 @@ pub mod program_log;
 mod recorder;
 mod secrets;
 mod servers;
+mod shared_files;
 mod status;
 mod storage;
 mod sync;

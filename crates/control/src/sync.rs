@@ -55,6 +55,7 @@ pub struct Sync {
     pub(super) asking: Option<super::lockdown::Asking>,
     /// The active peer's connections of layer 7.
     theirs: HashSet<(SocketAddr, SocketAddr)>,
+    pub(super) files: super::shared_files::SharedFiles,
 }
 
 impl Sync {
@@ -92,6 +93,7 @@ impl Control {
                     link.program = Some(program);
                 }
                 self.sync().told.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                self.sync_mut().files.forget();
                 self.link_came();
                 self.tell_managed();
                 if let Some(tables) = &self.sync().tables {
@@ -212,6 +214,7 @@ impl Control {
             Say::KeepNoMore => self.keep_no_more(),
             Say::GiveRole => self.give_role(),
             Say::Knows { knows } => self.peer_knows(knows),
+            Say::Files { files } => self.named_files_came(files),
             Say::Managed { id, active, files } => self.take_managed(id, active, files),
             Say::ManagedKept { id, failed } => self.managed_kept(id, failed),
             Say::Unknown => {}

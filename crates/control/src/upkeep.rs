@@ -66,7 +66,9 @@ impl Control {
         let mut certificates = BTreeMap::new();
         // The one that the node has made itself is the node's own.
         let own = self.snapshot().state_directory.join("admin.pem");
-        for file in self.certificate_files().into_keys().filter(|file| *file != own) {
+        // One that an authority has not given yet is ordered again.
+        let ordered = |file: &PathBuf| !file.exists() && self.managed_by(file).is_some();
+        for file in self.certificate_files().into_keys().filter(|file| *file != own && !ordered(file)) {
             let text = evenkeel_files::read_text(&file, evenkeel_files::PEM_AT_MOST)
                 .map_err(|e| refuse(Kind::Failed, format!("{}: {e}", file.display())))?;
             certificates.insert(file.display().to_string(), text);
@@ -231,9 +233,11 @@ impl Control {
         }
         let live: Live = serde_json::from_str(&backup.live)
             .map_err(|e| invalid(format!("the live states of the backup: {e}")))?;
-        read(&backup.configuration)?;
+        let snapshot = read(&backup.configuration)?;
         // Files are only written where the configuration that comes with them looks for them.
-        let named = paths_named(&backup.configuration);
+        let mut named = paths_named(&backup.configuration);
+        let managed = snapshot.services.iter().filter_map(|s| s.tls.as_ref()?.managed.as_ref());
+        named.extend(managed.map(|managed| managed.file.display().to_string()));
         for (path, text) in &backup.certificates {
             if !is_named(path, &named) {
                 return Err(invalid(format!(

@@ -109,6 +109,8 @@ impl Acme {
             let name = store::name_of(managed);
             let old = before.remove(&name);
             let same = old.as_ref().is_some_and(|o| o.managed == *managed && *o.authority == *authority);
+            // A person has changed something: that is worth an attempt.
+            let mended = old.is_some() && !same;
             let mut running = old.and_then(|old| old.running);
             if !same {
                 // What is ordered is another thing now.
@@ -128,6 +130,9 @@ impl Acme {
                 took_over: false,
             };
             entry.read(&self.store, &name);
+            if mended {
+                entry.record.not_before = None;
+            }
             self.entries.insert(name, entry);
         }
         for (_, gone) in before {

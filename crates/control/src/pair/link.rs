@@ -124,6 +124,10 @@ pub enum Say {
     Knows {
         knows: api::PairKnowledge,
     },
+    /// Files that the next configuration names.
+    Files {
+        files: Vec<(PathBuf, String)>,
+    },
     /// Files of managed certificates: a name, and what it holds; nothing where it is gone.
     Managed {
         id: u64,

@@ -26,14 +26,25 @@ impl Pebble {
     /// `names` is where the authority finds every host name.
     fn start(place: &Place, address: &str, names: &str, more: &str) -> Pebble {
         let process = |program: &str| Command::new(program);
-        Pebble::start_by(place, address, names, more, &process)
+        Pebble::start_with(place, address, names, (8053, more, false), &process)
     }
 
     pub fn start_by(
         place: &Place,
         address: &str,
         names: &str,
-        more: &str,
+        (asks, more): (u16, &str),
+        process: &dyn Fn(&str) -> Command,
+    ) -> Pebble {
+        Pebble::start_with(place, address, names, (asks, more, false), process)
+    }
+
+    /// `external`: it wants accounts of its customers.
+    fn start_with(
+        place: &Place,
+        address: &str,
+        names: &str,
+        (asks, more, external): (u16, &str, bool),
         process: &dyn Fn(&str) -> Command,
     ) -> Pebble {
         let ca = Authority::new(place, "directory-ca");
@@ -44,7 +55,7 @@ impl Pebble {
         let config = format!(
             "{{\"pebble\":{{\"listenAddress\":\"{address}:14000\",\"managementListenAddress\":\"{address}:15000\",\
              \"certificate\":\"{}\",\"privateKey\":\"{}\",\"httpPort\":5002,\"tlsPort\":5001,\
-             \"externalAccountBindingRequired\":false{more}}}}}",
+             \"externalAccountBindingRequired\":{external}{more}}}}}",
             certificate.display(),
             key.display()
         );
@@ -68,7 +79,7 @@ impl Pebble {
         dns.args(["-dns01", &dns_at, "-management", &management]);
         let dns = Process::start(dns.stdout(log("dns.log")).stderr(Stdio::null()));
         let mut pebble = process("pebble");
-        pebble.args(["-config", &config, "-dnsserver", &dns_at]);
+        pebble.args(["-config", &config, "-dnsserver", &format!("{address}:{asks}")]);
         pebble
             .env("PEBBLE_VA_NOSLEEP", "1")
             .env("PEBBLE_WFE_NONCEREJECT", "25")
@@ -293,7 +304,7 @@ fn a_pair_orders_once_whatever_becomes_of_the_active_node() {
         command.args(["netns", "exec", &lab.hosts.name("d"), program]);
         command
     };
-    let pebble = Pebble::start_by(&place, "10.77.0.8", "10.77.0.100", "", &of_host);
+    let pebble = Pebble::start_by(&place, "10.77.0.8", "10.77.0.100", (8053, ""), &of_host);
     let service = |names: &str| {
         let tls =
             format!("health-check = {{ type = \"none\" }}\ntls = {{ acme = \"pebble\", names = [{names}] }}");
@@ -360,4 +371,189 @@ fn a_pair_orders_once_whatever_becomes_of_the_active_node() {
     pebble.dns.signal(Signal::CONT);
     eventually("both have another one", LONG, || both(&lab) && file(&lab, active, "secure.pem") != before);
     assert_eq!(pebble.orders() - orders, 1 + refused() - before_refused, "{}\n{}", lab.log(0), lab.log(1));
+}
+
+/// A name server that takes updates for example.org, at port 8054.
+fn knot(place: &Place, secret: &str) -> Process {
+    let (folder, ip) = (place.folder().display().to_string(), place.at(1).ip().to_string());
+    place.write(
+        "zones/example.org.zone",
+        "$ORIGIN example.org.\n$TTL 60\n@ SOA ns.example.org. admin.example.org. 1 3600 600 86400 60\n@ NS ns\nns A 127.0.0.1\n",
+    );
+    std::fs::create_dir_all(place.file("db")).unwrap();
+    let config = place.write(
+        "knot.conf",
+        format!(
+            "server:\n  rundir: {folder}\n  listen: {ip}@8054\ndatabase:\n  storage: {folder}/db\n\
+             log:\n  - target: stderr\n    any: info\n\
+             key:\n  - id: evenkeel.\n    algorithm: hmac-sha256\n    secret: {secret}\n\
+             acl:\n  - id: updates\n    action: update\n    key: evenkeel.\n\
+             zone:\n  - domain: example.org\n    storage: {folder}/zones\n    file: example.org.zone\n    acl: updates\n"
+        ),
+    );
+    let log = std::fs::File::create(place.file("knot.log")).unwrap();
+    let mut command = Command::new("knotd");
+    let process = Process::start(command.arg("-c").arg(config).stdout(Stdio::null()).stderr(log));
+    let listens =
+        || std::fs::read_to_string(place.file("knot.log")).unwrap_or_default().contains("server started");
+    eventually("the name server runs", LONG, listens);
+    process
+}
+
+#[test]
+fn wildcards_come_by_records_in_the_dns() {
+    if !require(PROGRAMS) || !require(&["knotd"]) {
+        return;
+    }
+    let place = Place::new("acme-dns");
+    let ip = place.at(1).ip().to_string();
+    let secret = "bXkgc2VjcmV0IG9mIHRoaXJ0eSB0d28gYnl0ZXMgISEhISE=";
+    let _knot = knot(&place, secret);
+    let process = |program: &str| Command::new(program);
+    let pebble = Pebble::start_by(&place, &ip, &ip, (8054, ""), &process);
+    let key = place.write("tsig", secret);
+    let dns = |name: &str| {
+        format!(
+            "dns = {{ type = \"update\", server = \"{ip}:8054\", key-name = \"{name}\", key-file = \"{}\", wait = \"0s\" }}",
+            key.display()
+        )
+    };
+    let tls = "health-check = { type = \"none\" }\ntls = { acme = \"pebble\", names = [\"*.example.org\", \"example.org\"] }";
+    let secure = service("secure", "http", place.at(5001), &[place.at(9001)], tls);
+    let config = |name: &str| format!("{}{secure}", pebble.settings(&dns(name)));
+    // A key that the name server does not know is said to be that.
+    let evenkeel = start(&place, &config("nobody"));
+    let state = || managed(&evenkeel.json(&["cert"]), "secure");
+    eventually("the refusal is known", LONG, || state()["managed"]["state"] == "failed");
+    assert!(
+        state()["managed"]["last-error"].to_string().contains("the key is not known there"),
+        "{}",
+        state()
+    );
+    // What is mended is tried at once.
+    evenkeel.commit(&place, &config("evenkeel"));
+    eventually("the certificate is there", LONG, || state()["managed"]["state"] == "valid");
+    let root = pebble.root();
+    for host in ["any.example.org", "example.org"] {
+        let mut why = String::new();
+        eventually("it is served", LONG, || seen(&place, &root, host).map_err(|e| why = e).is_ok());
+    }
+    let left =
+        command("kdig", &["+short", "-p", "8054", &format!("@{ip}"), "_acme-challenge.example.org", "TXT"]);
+    assert_eq!((left.out.trim(), left.code), ("", 0), "{}", left.err);
+}
+
+#[test]
+fn a_program_of_ones_own_writes_the_records() {
+    if !require(PROGRAMS) {
+        return;
+    }
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new("acme-hook");
+    let ip = place.at(1).ip().to_string();
+    let pebble = Pebble::start(&place, &ip, &ip, "");
+    // It speaks to the DNS server of the test, as it would to a provider.
+    let hook = place.write(
+        "hook",
+        format!(
+            "#!/bin/sh\ncase $1 in present) what=set-txt ;; *) what=clear-txt ;; esac\n\
+             [ \"$CERTBOT_VALIDATION\" = \"$3\" ] || exit 3\n\
+             exec curl -sSf -d \"{{\\\"host\\\":\\\"$2\\\",\\\"value\\\":\\\"$3\\\"}}\" http://{ip}:8055/$what\n"
+        ),
+    );
+    std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let dns = format!("dns = {{ type = \"hook\", command = \"{}\", wait = \"0s\" }}", hook.display());
+    let tls = "health-check = { type = \"none\" }\ntls = { acme = \"pebble\", names = [\"*.example.org\"] }";
+    let secure = service("secure", "http", place.at(5001), &[place.at(9001)], tls);
+    let evenkeel = start(&place, &format!("{}{secure}", pebble.settings(&dns)));
+    let state = || managed(&evenkeel.json(&["cert"]), "secure");
+    eventually("the certificate is there", LONG, || state()["managed"]["state"] == "valid");
+}
+
+#[test]
+fn an_account_outside_is_bound() {
+    if !require(PROGRAMS) {
+        return;
+    }
+    let place = Place::new("acme-external");
+    let ip = place.at(1).ip().to_string();
+    let secret = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
+    let keys = format!(",\"externalAccountMACKeys\":{{\"kid-1\":\"{secret}\"}}");
+    let process = |program: &str| Command::new(program);
+    let pebble = Pebble::start_with(&place, &ip, &ip, (8053, &keys, true), &process);
+    let key = place.write("external-key", format!("{secret}\n"));
+    let tls = "health-check = { type = \"none\" }\ntls = { acme = \"pebble\", names = [\"a.example.org\"] }";
+    let secure = service("secure", "http", place.at(5001), &[place.at(9001)], tls);
+    let evenkeel = start(&place, &format!("{}{secure}", pebble.settings("")));
+    let state = || managed(&evenkeel.json(&["cert"]), "secure");
+    eventually("what is missing is known", LONG, || state()["managed"]["state"] == "failed");
+    assert!(state()["managed"]["last-error"].to_string().contains("external-account"), "{}", state());
+    let external = format!("external-account = {{ key-id = \"kid-1\", key-file = \"{}\" }}", key.display());
+    evenkeel.commit(&place, &format!("{}{secure}", pebble.settings(&external)));
+    eventually("the certificate is there", LONG, || state()["managed"]["state"] == "valid");
+}
+
+/// Certificates of files, which only one node has: they go to the other with the configuration, or neither node
+/// takes it.
+#[test]
+fn files_that_a_configuration_names_travel_with_it() {
+    if !require(&["unshare", "mount", "openssl"]) {
+        return;
+    }
+    use std::os::unix::fs::PermissionsExt;
+    let Some(mut lab) = crate::pair::lab("acme-files") else { return };
+    let place = Place::new("acme-files-certificates");
+    let ca = Authority::new(&place, "ca");
+    let certificate = ca.server(&place, "here/www.pem", &["www.example.org"]);
+    let beyond = ca.server(&place, "never/www.pem", &["www.example.org"]);
+    let (here, never) = (certificate.parent().unwrap(), beyond.parent().unwrap());
+    // The second node sees empty folders there, and cannot write into one of them.
+    let mounts = format!(
+        "mount -t tmpfs none {} && mount -t tmpfs -o ro none {} && exec \"$0\" \"$@\"",
+        here.display(),
+        never.display()
+    );
+    let program = lab.program.clone();
+    let wrapper = place.write(
+        "node",
+        format!(
+            "#!/bin/sh\ncase \"$*\" in run*lb2*) exec unshare -m sh -c '{mounts}' {program} \"$@\" ;; *) exec {program} \"$@\" ;; esac\n"
+        ),
+    );
+    std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).unwrap();
+    lab.program = wrapper.display().to_string();
+    let keys = "health-check = { type = \"none\" }\n";
+    let plain = crate::layer4::service("web", "10.77.0.100:80", "http", keys, crate::pair::FRONT);
+    lab.start_pair("", &plain);
+    let tls = |file: &Path| {
+        let keys = format!("{keys}tls = {{ certificates = [\"{}\"] }}", file.display());
+        plain.clone()
+            + &crate::layer4::service("secure", "10.77.0.100:443", "http", &keys, crate::pair::FRONT)
+    };
+    let commit = |lab: &evenkeel_testbed::pair::PairLab, shared: &str| {
+        let file = place.write("next.toml", lab.config(0, "", shared)).display().to_string();
+        lab.cli(0, &["commit", &file])
+    };
+    let done = commit(&lab, &tls(&certificate));
+    assert!(
+        done.code == 0 && !done.out.contains("NOT committed"),
+        "{}{}\n{}",
+        done.out,
+        done.err,
+        lab.log(1)
+    );
+    let root = format!("/proc/{}/root", lab.nodes[1].as_ref().unwrap().id());
+    let there = std::path::PathBuf::from(format!("{root}{}", certificate.display()));
+    assert_eq!(std::fs::read(&there).ok(), std::fs::read(&certificate).ok(), "{}", lab.log(1));
+    assert!(private(&there));
+    eventually("both run it", LONG, || {
+        (0..2).all(|node| lab.json(node, &["cert"]).to_string().contains("www.example.org"))
+    });
+    let refused = commit(&lab, &tls(&beyond));
+    assert!(
+        refused.code != 0 && refused.err.contains("the other node refuses"),
+        "{}{}",
+        refused.out,
+        refused.err
+    );
 }
