@@ -70,7 +70,9 @@ impl Control {
     /// Replaces a file that the configuration names: a certificate and its key, checked together.
     pub fn put_certificate(&mut self, name: &str, pem: &str) -> Result<api::Certificate, Refused> {
         let files = self.certificate_files();
-        let mut found = files.into_iter().filter(|(file, _)| file.file_name().is_some_and(|f| f == name));
+        let mut found = files
+            .into_iter()
+            .filter(|(file, _)| file.file_name().is_some_and(|f| f == name) || file == Path::new(name));
         let (first, second) = (found.next(), found.next());
         if let (Some((first, _)), Some((second, _))) = (&first, &second) {
             let (first, second) = (first.display(), second.display());

@@ -7,6 +7,7 @@ use evenkeel_api as api;
 use evenkeel_import::{Proxy, ProxyKind, Server};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 
+use super::certificates;
 use super::sample::Known;
 use super::sockets::Door;
 use super::statistics::{self, Selection, check_status, status_number};
@@ -38,13 +39,16 @@ impl Level {
 }
 
 const HELP: &str = "The following commands are valid at this level:
+  abort ssl cert <certfile>               : abort a transaction for a certificate file
   clear counters [all]                    : clear max statistics counters
   clear table <table> [<filter>]*         : remove an entry from a table (filter: key)
+  commit ssl cert <certfile>              : commit a certificate file
   disable server (DEPRECATED)             : disable a server for maintenance (use 'set server' instead)
   enable server  (DEPRECATED)             : enable a disabled server (use 'set server' instead)
   get weight <bk>/<srv>                   : report a server's current weight
   operator                                : lower the level of the current CLI session to operator
   set server <bk>/<srv> [opts]            : change a server's state or weight
+  set ssl cert <certfile> <payload>       : replace a certificate file
   set weight <bk>/<srv>  (DEPRECATED)     : change a server's weight (use 'set server' instead)
   show backend                            : list backends in the current running config
   show cli level                          : display the level of the current CLI session
@@ -54,6 +58,7 @@ const HELP: &str = "The following commands are valid at this level:
   show servers conn [<backend>]           : dump server connections status (all or for a single backend)
   show servers state [<backend>]          : dump volatile server information (all or for a single backend)
   show sess                               : report the list of current sessions
+  show ssl cert [<certfile>]              : display the SSL certificates used in memory, or the details of a file
   show stat [desc|json|no-maint|typed|up]*: report counters for each proxy and server
   show table <table> [<filter>]*          : report table usage stats or dump this table's contents (filter: key)
   show version                            : show version of the current process
@@ -65,16 +70,18 @@ const HELP: &str = "The following commands are valid at this level:
 
 /// HAProxy's commands that are known and not there.
 const MISSING: &[&str] = &[
-    "abort ssl",
     "add acl",
     "add map",
     "add server",
+    "abort ssl ca-file",
+    "abort ssl crl-file",
     "add ssl",
     "clear acl",
     "clear map",
     "commit acl",
     "commit map",
-    "commit ssl",
+    "commit ssl ca-file",
+    "commit ssl crl-file",
     "del acl",
     "del map",
     "del server",
@@ -99,7 +106,10 @@ const MISSING: &[&str] = &[
     "set profiling",
     "set rate-limit",
     "set severity-output",
-    "set ssl",
+    "set ssl ca-file",
+    "set ssl crl-file",
+    "set ssl ocsp-response",
+    "set ssl tls-key",
     "set table",
     "set timeout",
     "set var",
@@ -116,7 +126,10 @@ const MISSING: &[&str] = &[
     "show profiling",
     "show resolvers",
     "show schema",
-    "show ssl",
+    "show ssl ca-file",
+    "show ssl crl-file",
+    "show ssl crt-list",
+    "show ssl ocsp-response",
     "show startup-logs",
     "show tasks",
     "show threads",
@@ -180,12 +193,19 @@ async fn session<S: AsyncRead + AsyncWrite>(stream: S, level: Level, known: &Kno
         }
         let text = String::from_utf8_lossy(&line).into_owned();
         let mut out = String::new();
+        let payload = match certificates::wants_payload(&text) {
+            false => String::new(),
+            true => match payload(&mut reader, idle).await {
+                Some(payload) => payload,
+                None => return,
+            },
+        };
         for command in split_commands(text.trim_end_matches(['\r', '\n'])) {
             let words = words_of(&command);
             if words.is_empty() {
                 continue;
             }
-            out.push_str(&session.carry_out(&words).await);
+            out.push_str(&session.carry_out(&words, &payload).await);
             // Each answer ends with an empty line.
             out.push('\n');
             if session.ended {
@@ -198,6 +218,27 @@ async fn session<S: AsyncRead + AsyncWrite>(stream: S, level: Level, known: &Kno
         if writer.write_all(out.as_bytes()).await.is_err() || session.ended || !session.prompt {
             let _ = writer.shutdown().await;
             return;
+        }
+    }
+}
+
+/// What follows a command up to an empty line; nothing where it is too long or does not come.
+async fn payload<R: AsyncRead + Unpin>(
+    reader: &mut BufReader<R>,
+    idle: std::time::Duration,
+) -> Option<String> {
+    let mut all = String::new();
+    loop {
+        let mut line = Vec::new();
+        let read = tokio::time::timeout(idle, reader.take(LONGEST).read_until(b'\n', &mut line)).await;
+        let count = read.ok()?.ok()?;
+        // The end of the stream is the end of it, too.
+        if count == 0 || line.trim_ascii().is_empty() {
+            return Some(all);
+        }
+        all.push_str(&String::from_utf8_lossy(&line));
+        if all.len() > certificates::PAYLOAD_AT_MOST {
+            return None;
         }
     }
 }
@@ -242,7 +283,7 @@ fn words_of(command: &str) -> Vec<String> {
 }
 
 impl Session<'_> {
-    async fn carry_out(&mut self, words: &[String]) -> String {
+    async fn carry_out(&mut self, words: &[String], payload: &str) -> String {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         match words.as_slice() {
             ["help", ..] => HELP.into(),
@@ -275,11 +316,27 @@ impl Session<'_> {
                 Ok(()) => self.clear_table(rest).await,
                 Err(no) => no,
             },
+            [what @ ("set" | "commit" | "abort"), "ssl", "cert", rest @ ..] => {
+                match self.allowed(Level::Admin) {
+                    Ok(()) => self.certificate(what, rest, payload).await,
+                    Err(no) => no,
+                }
+            }
+            ["set", "ssl", ..] => unknown(&words),
             ["set" | "enable" | "disable", ..] => match self.allowed(Level::Admin) {
                 Ok(()) => self.change(&words).await,
                 Err(no) => no,
             },
             _ => unknown(&words),
+        }
+    }
+
+    async fn certificate(&self, what: &str, words: &[&str], payload: &str) -> String {
+        match (what, words) {
+            ("set", [file, ..]) => certificates::set(self.known, file, payload).await,
+            ("commit", [file]) => certificates::commit(self.known, file).await,
+            ("abort", [file]) => certificates::abort(self.known, file),
+            _ => format!("'{what} ssl cert' expects a filename\n"),
         }
     }
 
@@ -310,6 +367,10 @@ impl Session<'_> {
             ["info", rest @ ..] => self.show_info(rest).await,
             ["servers", what @ ("state" | "conn"), rest @ ..] => self.show_servers(what, rest).await,
             ["table", rest @ ..] => self.show_table(rest).await,
+            ["ssl", "cert", rest @ ..] => match self.allowed(Level::Operator) {
+                Ok(()) => certificates::show(self.known, rest.first().copied()).await,
+                Err(no) => no,
+            },
             ["sess", ..] => self.show_sessions().await,
             _ => unknown(&[&["show"], words].concat()),
         }

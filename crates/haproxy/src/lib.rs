@@ -4,6 +4,7 @@
 //! speaks HAProxy's words. What could not be translated is an error, unless nothing is lost.
 
 mod arguments;
+mod certificates;
 mod commands;
 mod journal;
 mod messages;

@@ -16,6 +16,7 @@ pub struct Known {
     pub max_connections: u32,
     handle: OnceLock<Handle>,
     samples: Mutex<BTreeMap<String, Sample>>,
+    pub certificates: super::certificates::Transactions,
 }
 
 /// What one row of the statistics has seen.
@@ -110,6 +111,7 @@ impl Known {
             max_connections,
             handle: OnceLock::new(),
             samples: Mutex::default(),
+            certificates: super::certificates::Transactions::default(),
         }
     }
 

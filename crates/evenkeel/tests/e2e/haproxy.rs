@@ -453,3 +453,49 @@ fn its_log_is_told_what_becomes_of_servers() {
     }
     panic!("{told_by_both:#?}");
 }
+
+/// As acme.sh's deploy hook for haproxy does it, each command on a connection of its own.
+#[test]
+fn hooks_roll_certificates_by_the_socket() {
+    if !require(&["openssl"]) {
+        return;
+    }
+    let place = Place::new("haproxy-certificates");
+    let ca = evenkeel_testbed::Authority::new(&place, "ca");
+    let file = ca.server(&place, "www.pem", &["www.example.org"]);
+    let next = std::fs::read_to_string(ca.server(&place, "next.pem", &["www.example.org"])).unwrap();
+    let strange = std::fs::read_to_string(ca.server(&place, "strange.pem", &["www.example.org"])).unwrap();
+    let name = file.display().to_string();
+    let more = format!("frontend tls\n  bind {} ssl crt {name}\n  default_backend be\n", place.at(8443));
+    let (text, socket) = config(&place, "");
+    let _process = run(&place, ours(), &(text + &more));
+    let shown = || {
+        let at = place.at(8443).to_string();
+        let out = evenkeel_testbed::command("openssl", &["s_client", "-connect", &at]).out;
+        out.split("-----BEGIN CERTIFICATE")
+            .nth(1)
+            .map(|rest| rest.split("-----END").next().unwrap_or("").to_owned())
+    };
+    let listed = ask(&socket, "show ssl cert");
+    assert!(listed.lines().any(|line| line == name), "{listed}");
+    let before = shown().expect("a certificate");
+    // A key of another certificate is refused, and changes nothing.
+    let key = next.find("-----BEGIN PRIVATE").unwrap();
+    let mixed = next[..key].to_owned() + &strange[strange.find("-----BEGIN PRIVATE").unwrap()..];
+    let said = ask(&socket, &format!("set ssl cert {name} <<\n{mixed}"));
+    assert!(said.contains("Can't update"), "{said}");
+    let said = ask(&socket, &format!("set ssl cert /nowhere.pem <<\n{next}"));
+    assert!(said.contains("not referenced"), "{said}");
+    let said = ask(&socket, &format!("set ssl cert {name} <<\n{next}"));
+    assert!(said.contains("Transaction created for certificate"), "{said}");
+    assert!(ask(&socket, "show ssl cert").contains(&format!("*{name}")));
+    assert!(ask(&socket, &format!("abort ssl cert {name}")).contains("aborted"));
+    assert!(ask(&socket, &format!("commit ssl cert {name}")).contains("No ongoing transaction"));
+    assert_eq!(shown().as_ref(), Some(&before));
+    ask(&socket, &format!("set ssl cert {name} <<\n{next}"));
+    let said = ask(&socket, &format!("commit ssl cert {name}"));
+    assert!(said.lines().any(|line| line == "Success!"), "{said}");
+    eventually("the new one is served", Duration::from_secs(20), || shown().is_some_and(|now| now != before));
+    let about = ask(&socket, &format!("show ssl cert {name}"));
+    assert!(about.contains("Status: Used") && about.contains("DNS:www.example.org"), "{about}");
+}

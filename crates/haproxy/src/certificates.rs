@@ -1,0 +1,115 @@
+//! `set`, `commit`, `abort` and `show ssl cert`: how hooks of acme.sh and certbot roll certificates. A new one is
+//! kept until it is committed, as HAProxy does; then it is checked with its key, written, and in use.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use evenkeel_admin::Request;
+use evenkeel_api as api;
+
+use super::sample::Known;
+
+/// What one command may carry.
+pub const PAYLOAD_AT_MOST: usize = 1 << 20;
+/// Certificates that wait for their commit.
+const OPEN_AT_MOST: usize = 64;
+
+/// Certificates that were set and not committed, by file.
+#[derive(Default)]
+pub struct Transactions(Mutex<BTreeMap<String, String>>);
+
+impl Transactions {
+    fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<String, String>) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Whether a line announces text up to an empty line.
+pub fn wants_payload(line: &str) -> bool {
+    line.trim_end().ends_with("<<")
+}
+
+async fn all(known: &Known) -> Vec<api::Certificate> {
+    known.ask(Request::Certificates).await.unwrap_or_default()
+}
+
+/// `set ssl cert FILE <<`, with what followed.
+pub async fn set(known: &Known, file: &str, pem: &str) -> String {
+    if !all(known).await.iter().any(|one| one.file == file) {
+        return format!(
+            "Can't replace a certificate which is not referenced by the configuration!\nCan't update {file}!\n"
+        );
+    }
+    if pem.trim().is_empty() {
+        return "'set ssl cert' expects a filename and a certificate as a payload\n".into();
+    }
+    if let Err(why) = evenkeel_admin::tls(pem, false) {
+        return format!("{why}\nCan't update {file}!\n");
+    }
+    known.certificates.with(|open| {
+        if open.len() >= OPEN_AT_MOST && !open.contains_key(file) {
+            return "too many transactions: commit or abort some\n".to_owned();
+        }
+        match open.insert(file.to_owned(), pem.to_owned()) {
+            None => format!("Transaction created for certificate {file}!\n"),
+            Some(_) => format!("Transaction updated for certificate {file}!\n"),
+        }
+    })
+}
+
+pub async fn commit(known: &Known, file: &str) -> String {
+    let Some(pem) = known.certificates.with(|open| open.remove(file)) else {
+        return format!("No ongoing transaction! !\nCan't commit {file}!\n");
+    };
+    let name = file.to_owned();
+    match known.ask(|reply| Request::PutCertificate { name, pem, reply }).await {
+        Some(Ok(_)) => format!("Committing {file}.\nSuccess!\n"),
+        Some(Err(refused)) => format!("{}\nCan't commit {file}!\n", refused.failure.detail),
+        None => "the process stops\n".into(),
+    }
+}
+
+pub fn abort(known: &Known, file: &str) -> String {
+    match known.certificates.with(|open| open.remove(file)) {
+        Some(_) => format!("Transaction aborted for certificate '{file}'!\n"),
+        None => "No ongoing transaction!\n".into(),
+    }
+}
+
+/// All files, or one with what is in it; `*FILE` is the one that waits for its commit.
+pub async fn show(known: &Known, file: Option<&str>) -> String {
+    let open: Vec<String> = known.certificates.with(|open| open.keys().cloned().collect());
+    let Some(file) = file else {
+        let transactions: String = open.iter().map(|file| format!("# transaction\n*{file}\n")).collect();
+        let files: String = all(known).await.iter().map(|one| format!("{}\n", one.file)).collect();
+        return format!("{transactions}# filename\n{files}");
+    };
+    let plain = file.trim_start_matches('*');
+    let Some(one) = all(known).await.into_iter().find(|one| one.file == plain) else {
+        return "Can't display the certificate: Not found or the certificate is a bundle!\n".into();
+    };
+    let time = |ms: i64| {
+        let at = jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
+        at.strftime("%b %e %H:%M:%S %Y GMT").to_string()
+    };
+    let names: Vec<String> = one.names.iter().map(|name| format!("DNS:{name}")).collect();
+    format!(
+        "Filename: {file}\nStatus: {}\nnotBefore: {}\nnotAfter: {}\nSubject Alternative Name: {}\nIssuer: {}\n",
+        if one.used_by.is_empty() { "Unused" } else { "Used" },
+        time(one.not_before_ms),
+        time(one.not_after_ms),
+        names.join(", "),
+        one.issuer,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_announce_text() {
+        assert!(wants_payload("set ssl cert /a.pem <<") && wants_payload("set ssl cert /a.pem << "));
+        assert!(!wants_payload("set ssl cert /a.pem") && !wants_payload("<< set"));
+    }
+}
