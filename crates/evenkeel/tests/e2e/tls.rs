@@ -200,6 +200,50 @@ fn clients_show_certificates() {
     assert_ne!(with(&mallory).code, 0, "a bad one is refused all the same");
 }
 
+/// Routes demand a certificate for one host; a connection that was opened for another without one is of no
+/// use there, by whichever protocol it is used again.
+#[test]
+fn connections_without_a_certificate_are_for_one_host() {
+    if !require(&["curl"]) {
+        return;
+    }
+    let place = Place::new("tls-misdirected");
+    let (ca, people) = (Authority::new(&place, "ca"), Authority::new(&place, "people"));
+    let pem = ca.server(&place, "a.pem", &["a.example", "b.example"]);
+    let alice = people.client(&place, "alice.pem", "Alice", 7).display().to_string();
+    let _server = Scripted::named(place.at(9001), "one");
+    let config = |auth: &str| {
+        let routes =
+            "  [[virtual-service.route]]\n  when = 'host(\"b.example\") && !client-cert()'\n  deny = {}\n";
+        service("web", "http", place.at(8443), &[place.at(9001)], &tls(&[&pem], auth)) + routes
+    };
+    let auth = format!(", client-auth = {{ ca = \"{}\", mode = \"optional\" }}", people.file.display());
+    let evenkeel = start(&place, &config(&auth));
+    let status = |host: &str, more: &[&str]| {
+        let host = format!("Host: {host}");
+        let own = ["-o", "/dev/null", "-w", "%{http_code}", "-H", &host];
+        curl(&place, &ca, "a.example", &[&own, more].concat()).out
+    };
+    for version in ["--http1.1", "--http2"] {
+        for same in ["a.example", "A.Example.", "a.example:8443"] {
+            assert_eq!(status(same, &[version]), "200", "{version} {same}");
+        }
+        for other in ["b.example", "B.example.", "a.example.b", "b.example:443", "[::1]"] {
+            assert_eq!(status(other, &[version]), "421", "{version} {other}");
+        }
+        assert_eq!(
+            status("b.example", &[version, "--cert", &alice]),
+            "200",
+            "{version}: who she is is known"
+        );
+        let direct = curl(&place, &ca, "b.example", &[version, "-o", "/dev/null", "-w", "%{http_code}"]).out;
+        assert_eq!(direct, "403", "{version}: the route decides");
+    }
+    // Where nobody is asked for a certificate, hosts share connections.
+    evenkeel.commit(&place, &config(""));
+    assert_eq!(status("c.example", &["--http2"]), "200");
+}
+
 #[test]
 fn renewed_certificates_are_taken_up_and_sessions_are_resumed() {
     if !require(&["curl", "openssl"]) {
@@ -273,7 +317,7 @@ fn a_session_of_another_service_lets_nobody_in() {
         .iter()
         .map(|(name, port, keys)| service(name, "http", place.at(*port), &[place.at(9001)], keys))
         .collect();
-    let evenkeel = start(&place, &config);
+    let mut evenkeel = start(&place, &config);
     let session = |name: &str| place.file(name).display().to_string();
     for version in ["-tls1_2", "-tls1_3"] {
         let (open, other, own) = (session("open"), session("other"), session("own"));
@@ -294,6 +338,16 @@ fn a_session_of_another_service_lets_nobody_in() {
         let again = request(&place, 8443, &format!("{version} -sess_in {own}"));
         assert!(again.contains("Reused") && served(again), "{version}: its own");
     }
+    // The keys of tickets go on to the process that takes over, and so does what a ticket means.
+    let old = evenkeel.hand_over();
+    let refused = |name: &str| {
+        let text = request(&place, 8443, &format!("-tls1_3 -sess_in {}", session(name)));
+        !text.contains("200 OK")
+    };
+    assert!(refused("open") && refused("other"), "a session of another service, by the successor");
+    let again = request(&place, 8443, &format!("-tls1_3 -sess_in {}", session("own")));
+    assert!(again.contains("Reused") && again.contains("200 OK"), "its own, by the successor: {again}");
+    drop(old);
     // Whoever is revoked resumes nothing.
     people.revocations(&place, "crl.pem", &[7]);
     eventually("the session is good no more", Duration::from_secs(10), || {

@@ -65,6 +65,9 @@ pub async fn run(
     if view.spec.routes.refuses(scratch.request.path(buffer.bytes())) {
         return fail(worker, scratch, client, view, Failure::UnclearPath, false).await;
     }
+    if is_misdirected(client, view, scratch.request.host.of(buffer.bytes())) {
+        return fail(worker, scratch, client, view, Failure::Misdirected, false).await;
+    }
     let mut pool = &view.pool;
     if !view.spec.routes.list.is_empty() || !view.spec.line.requests().is_empty() {
         let Scratch { request, changes, counted, .. } = scratch;
@@ -83,6 +86,18 @@ pub async fn run(
     }
     scratch.record.routed = true;
     proxy(worker, session, scratch, client, view, pool, buffer).await
+}
+
+/// A request for another host than the handshake was for, where clients are asked for certificates and this
+/// one has shown none: routes may demand one for that host, and the client shows it on a connection of its
+/// own (RFC 9110 section 15.5.20).
+fn is_misdirected(client: &Client, view: &ServiceView, host: &[u8]) -> bool {
+    let Some(tls) = client.tls.as_ref().filter(|tls| tls.peer.is_none()) else { return false };
+    let asks = view.spec.service.tls.as_ref().is_some_and(|tls| tls.client_auth.is_some());
+    let Some(sni) = tls.sni.as_deref().filter(|_| asks) else { return false };
+    let bare = |name: &'_ [u8]| name.strip_suffix(b".").map_or(name.len(), <[u8]>::len);
+    let host = evenkeel_routes::without_port(host);
+    !host.is_empty() && !host[..bare(host)].eq_ignore_ascii_case(&sni.as_bytes()[..bare(sni.as_bytes())])
 }
 
 fn path_of(target: &[u8]) -> &[u8] {
@@ -388,6 +403,7 @@ async fn fail(
         Failure::Denied { status } => (status, Cause::Proxy, Phase::Headers),
         Failure::AnswerTimeout => (504, Cause::ServerTimeout, Phase::Headers),
         Failure::UnclearPath => (400, Cause::Proxy, Phase::Request),
+        Failure::Misdirected => (421, Cause::Proxy, Phase::Request),
         Failure::BadBody => (400, Cause::Proxy, Phase::Data),
         Failure::TooLarge => (413, Cause::Proxy, Phase::Data),
         Failure::BodyTimeout => (408, Cause::ClientTimeout, Phase::Data),
@@ -409,7 +425,7 @@ async fn fail(
             return After::Close;
         }
     };
-    if matches!(failure, Failure::BadBody | Failure::TooLarge | Failure::UnclearPath) {
+    if matches!(failure, Failure::BadBody | Failure::TooLarge | Failure::UnclearPath | Failure::Misdirected) {
         counters.bad_requests.add(1);
     }
     if let (502 | 504, Some(server), false) =

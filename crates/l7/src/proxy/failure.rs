@@ -26,6 +26,8 @@ pub enum Failure {
     Unwanted,
     /// A path that servers read differently, where routes look at paths.
     UnclearPath,
+    /// It is for a host whose connection the client has to open, to show its certificate there.
+    Misdirected,
     /// The client's body is malformed, or stopped coming.
     BadBody,
     /// More than the service takes.

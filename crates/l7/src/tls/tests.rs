@@ -36,4 +36,10 @@ fn tickets_open_only_where_they_mean_the_same() {
     let ticket = one.encrypt(b"who somebody is").unwrap();
     assert!(same.decrypt(&ticket).is_some());
     assert_eq!(other.decrypt(&ticket), None);
+    // The same with a successor's or a peer's copy of the keys.
+    let copy = Arc::new(TicketKeys::new(0));
+    copy.set(keys.secrets());
+    let [same, other] = [[1; 32], [2; 32]].map(|b| ServiceTickets::new(copy.clone(), b));
+    assert!(same.decrypt(&ticket).is_some());
+    assert_eq!(other.decrypt(&ticket), None);
 }
