@@ -10,4 +10,5 @@ mod http1;
 mod http2;
 mod limits;
 mod memory;
+mod servers;
 mod tls;
