@@ -331,6 +331,12 @@ pub struct Service {
 pub struct RealServer {
     pub name: String,
     pub address: String,
+    /// The name that it is written by; `address` is where that is now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The list that it was found in, where it is not of the configuration's file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found_in: Option<String>,
     pub weight: u16,
     /// `up` or `down`.
     pub state: String,

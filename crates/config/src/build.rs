@@ -24,7 +24,7 @@ use crate::schema::{POOL_RULES, ROOT};
 use crate::section::{Section, network};
 use crate::suggest::nearest;
 use crate::validate::{self, Findings};
-use crate::{acme, alert, layer4, pair, route, tls};
+use crate::{acme, alert, discovery, layer4, pair, route, tls};
 
 /// Ports that one layer-7 service may listen on.
 const PORTS_AT_MOST: usize = 4096;
@@ -155,6 +155,7 @@ impl Builder<'_> {
             addresses: layer4::addresses(root),
             pair: pair::pair(root, &services, self.problems),
             alerts: alert::alerts(root, self.problems),
+            resolver: discovery::resolver(root, self.problems),
             graphs_size: root.section("graphs").map_or(64 << 20, |g| g.size("size", 64 << 20)),
             tables,
             services,
@@ -217,7 +218,7 @@ impl Builder<'_> {
         name: &Name,
         pools: &mut Pools,
     ) -> Option<Name> {
-        let own_servers = table.value("real-server").is_some();
+        let own_servers = table.value("real-server").is_some() || table.value("discover").is_some();
         match (table.name("pool"), own_servers) {
             (Some(pool), false) => {
                 self.reference(table, &pool, &pools.places);
@@ -562,7 +563,8 @@ impl Builder<'_> {
                 }
             }
             let looped = pool.real_servers.iter().find(|s| {
-                service.vips.iter().any(|v| v.address == s.address.ip() && v.ports.contains(s.address.port()))
+                let is_own = |v: &Vip| v.address == s.address.ip() && v.ports.contains(s.address.port());
+                s.host.is_none() && service.vips.iter().any(is_own)
             });
             if let Some(server) = looped {
                 let message = format!(

@@ -165,7 +165,7 @@ pub fn check_pool(table: Section<'_>, service: &VirtualService, pool: &Pool, pro
         let mixed = pool
             .real_servers
             .iter()
-            .any(|s| !service.vips.iter().any(|v| v.address.is_ipv4() == s.address.is_ipv4()));
+            .any(|s| s.host.is_none() && !service.vips.iter().any(|v| v.address.is_ipv4() == s.address.is_ipv4()));
         if service.mode == Mode::Tun && mixed {
             let message = "`through-vip` needs one IP version inside and outside of the tunnel".to_owned();
             report("health-check", message, "check the server's own address instead");
@@ -184,14 +184,14 @@ pub fn check_pool(table: Section<'_>, service: &VirtualService, pool: &Pool, pro
             );
             report("mode", message, "leave the port away (its own is the client's), or use mode \"nat\"");
         }
-        if service.mode != Mode::Tun && has(!address.is_ipv4()) {
+        if service.mode != Mode::Tun && server.host.is_none() && has(!address.is_ipv4()) {
             let message = format!(
                 "the real server {} and a VIP of {} are not of one IP version",
                 server.name, service.name
             );
             report("vip", message, "only mode \"tun\" carries one version in the other; make two services");
         }
-        if service.vips.iter().any(|v| v.address == address.ip()) {
+        if server.host.is_none() && service.vips.iter().any(|v| v.address == address.ip()) {
             let message =
                 format!("the real server {} has the VIP {} as its address", server.name, address.ip());
             report(

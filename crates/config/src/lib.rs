@@ -8,6 +8,7 @@ mod acme;
 mod advice;
 mod alert;
 mod build;
+mod discovery;
 mod edit;
 mod format;
 mod health;

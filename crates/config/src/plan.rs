@@ -161,6 +161,7 @@ fn described(key: &str, old: Option<String>, new: Option<String>) -> String {
 fn globals(old: &Snapshot, new: &Snapshot, steps: &mut Vec<Step>) {
     let keys = changed_keys!(Snapshot, old, new, {
         alerts => "[alerts]",
+        resolver => "[resolver]",
         graphs_size => "[graphs]",
         state_directory => "[state]",
         log => "[log]",
@@ -216,6 +217,7 @@ fn pool_steps(before: &Pool, after: &Pool, steps: &mut Vec<Step>) {
         own_connections => "connection-reuse",
         server_h2 => "server-http",
         server_tls => "server-tls",
+        discover => "discover",
     } elsewhere { name real_servers });
     let value = |key: &str, pool: &Pool| match key {
         "scheduler" => Some(pool.scheduler.as_str().to_owned()),
@@ -237,13 +239,13 @@ fn pool_steps(before: &Pool, after: &Pool, steps: &mut Vec<Step>) {
             Change::Added(s) => steps.push(step(
                 "add",
                 format!("real server {}/{}", after.name, s.name),
-                format!("{} weight {}", s.address, s.weight.get()),
+                format!("{} weight {}", s.place(), s.weight.get()),
                 Impact::None,
             )),
             Change::Removed(s) => steps.push(step(
                 "remove",
                 format!("real server {}/{}", after.name, s.name),
-                s.address.to_string(),
+                s.place(),
                 Impact::Drains,
             )),
             Change::Both(old, new) if old != new => {
@@ -269,9 +271,12 @@ fn server_changes((before, old): (&Pool, &RealServer), (after, new): (&Pool, &Re
         check => "check",
         health_check => "health-check",
         source => "source",
-    } elsewhere { name });
+        host => "resolve",
+        speaks => "server-tls",
+    } elsewhere { name found_in });
+    let keys = with_place(keys, old, new);
     let value = |key: &str, server: &RealServer| match key {
-        "address" => Some(server.address.to_string()),
+        "address" => Some(server.place()),
         "weight" => Some(server.weight.get().to_string()),
         "max-connections" => Some(server.max_connections.to_string()),
         "min-connections" => Some(server.min_connections.to_string()),
@@ -290,6 +295,18 @@ fn server_changes((before, old): (&Pool, &RealServer), (after, new): (&Pool, &Re
         }
     }
     parts
+}
+
+/// The name that a server is written by is part of its address.
+fn with_place(mut keys: Vec<&'static str>, old: &RealServer, new: &RealServer) -> Vec<&'static str> {
+    let rules = |s: &RealServer| s.host.as_ref().map(|h| (h.prefer_ipv6, h.init.clone()));
+    if rules(old) == rules(new) || old.host.is_none() || new.host.is_none() {
+        keys.retain(|k| *k != "resolve" || (old.host.is_some() && new.host.is_some() && rules(old) != rules(new)));
+    }
+    if old.place() != new.place() && !keys.contains(&"address") {
+        keys.insert(0, "address");
+    }
+    keys
 }
 
 /// What becomes of the health check of one server that has something of its own there.

@@ -2,11 +2,11 @@
 //! A configuration with anything refused makes no snapshot, so nothing is built on such an absence.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
-use evenkeel_model::{ListenAddress, Name, parse_duration, parse_size};
+use evenkeel_model::{HostName, ListenAddress, Name, parse_duration, parse_size};
 use evenkeel_rules::{Expression, LineFormat, Template};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -84,11 +84,15 @@ impl<'a> Section<'a> {
         Some(ListenAddress::parse(self.text(key)?).ok()?.0)
     }
 
-    /// `ADDRESS:PORT`; port 0 where only an address is written.
-    pub fn server(&self, key: &str) -> Option<SocketAddr> {
+    /// `ADDRESS:PORT`, or `NAME:PORT` with an unspecified address; port 0 where none is written.
+    pub fn server(&self, key: &str) -> Option<(SocketAddr, Option<HostName>)> {
         let text = self.text(key)?;
         let bare = text.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, 0));
-        bare.or_else(|| Some(ListenAddress::parse(text).ok()?.0))
+        let address = bare.or_else(|| Some(ListenAddress::parse(text).ok()?.0));
+        address.map(|address| (address, None)).or_else(|| {
+            let (name, port) = HostName::with_port(text)?;
+            Some((SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port), Some(name)))
+        })
     }
 
     /// The entries of a table whose keys are the user's own, in their written order.

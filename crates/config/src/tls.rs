@@ -1,6 +1,6 @@
 //! The TLS keys of services and pools.
 
-use evenkeel_model::{ClientAuth, Mode, ServerTls, TlsPolicy, TlsSettings, TlsVersion};
+use evenkeel_model::{ClientAuth, Host, Mode, ServerSpeaks, ServerTls, TlsPolicy, TlsSettings, TlsVersion};
 
 use crate::problem::Problem;
 use crate::section::Section;
@@ -44,6 +44,34 @@ pub fn of_service(service: Section<'_>, mode: Mode, problems: &mut Vec<Problem>)
 
 pub fn of_servers(pool: Section<'_>) -> Option<ServerTls> {
     pool.section("server-tls").map(of_table)
+}
+
+/// What one real server speaks, where that is not as its pool says. One that is written by name is verified
+/// by that name, where nothing else is said.
+pub fn of_server(pool: Section<'_>, server: Section<'_>, host: Option<&Host>) -> Option<ServerSpeaks> {
+    let common = of_servers(pool);
+    let own = server.section("server-tls");
+    if own.is_some_and(|own| own.value("enabled").is_some() && !own.flag("enabled")) {
+        return common.map(|_| ServerSpeaks::Plain);
+    }
+    let mut tls = match (own, common.clone()) {
+        (None, None) => return None,
+        (None, Some(common)) => common,
+        (Some(own), None) => of_table(own),
+        (Some(own), Some(common)) => {
+            let mine = of_table(own);
+            ServerTls {
+                verify: if own.value("verify").is_some() { mine.verify } else { common.verify },
+                ca: mine.ca.or(common.ca),
+                sni: mine.sni.or(common.sni),
+                certificate: mine.certificate.or(common.certificate),
+            }
+        }
+    };
+    if tls.verify && tls.sni.is_none() {
+        tls.sni = host.map(|host| host.name.as_str().to_owned());
+    }
+    (common.as_ref() != Some(&tls)).then_some(ServerSpeaks::Tls(tls))
 }
 
 pub fn of_table(table: Section<'_>) -> ServerTls {

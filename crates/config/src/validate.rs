@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use evenkeel_model::{
+    HostName,
     ListenAddress, Name, StatusSet, Vip, format_duration, format_size, parse_duration, parse_size,
 };
 use evenkeel_rules::{Expression, LineFormat, ParseError, Template};
@@ -167,7 +168,7 @@ pub fn expectation(kind: &Kind) -> String {
         Kind::Statuses => "statuses such as \"200-399\"".into(),
         Kind::HttpPath => "a path such as \"/healthz\"".into(),
         Kind::Token => "a word in quotes".into(),
-        Kind::Server => "an address with or without a port such as \"192.0.2.10:80\"".into(),
+        Kind::Server => "an address or a name, with or without a port, such as \"192.0.2.10:80\"".into(),
         Kind::Condition => "a condition such as 'path(\"/api/*\")'".into(),
         Kind::Template => "a text in quotes, which may hold {variables}".into(),
         Kind::Rate => "a rate such as \"100/10s\"".into(),
@@ -260,6 +261,7 @@ fn check_text(span: Range<usize>, text: &str, key: &str, kind: &Kind) -> Option<
         }
         Kind::Listen => ListenAddress::parse(text).err().and_then(|e| refuse(e.to_string())),
         Kind::Server if text.parse::<std::net::IpAddr>().is_ok() => None,
+        Kind::Server if HostName::with_port(text).is_some() => None,
         Kind::Server => ListenAddress::parse(text).err().and_then(|e| refuse(e.to_string())),
         Kind::Rate if section::rate(text).is_none() => refuse("not a rate".into()),
         Kind::Ports if crate::layer4::ports(text).is_none() => refuse("not a range of ports".into()),

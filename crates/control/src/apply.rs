@@ -26,6 +26,7 @@ use super::sync::Sync;
 /// A configuration for which everything is there.
 struct Ready {
     snapshot: Arc<Snapshot>,
+    configured: Arc<Snapshot>,
     overrides: Overrides,
     servers: HashMap<u32, ServerHealth>,
     doors: Prepared,
@@ -60,7 +61,8 @@ impl Control {
         file: Option<&str>,
     ) -> Result<(), String> {
         let file = file.map(|text| self.stage_file(text)).transpose()?.flatten();
-        let ready = self.make_ready(Arc::new(new), inherited, file)?;
+        let settled = self.discovery.settle(&new, &self.snapshot);
+        let ready = self.make_ready(Arc::new(settled), Arc::new(new), inherited, file)?;
         self.switch_to(ready);
         Ok(())
     }
@@ -68,6 +70,7 @@ impl Control {
     /// Whether a configuration could be applied: whatever can fail is tried (files, sockets, rights,
     /// the disk) and taken back. What runs is not touched.
     pub(super) fn try_out(&mut self, new: &Snapshot, file: &str) -> Result<(), String> {
+        let new = &self.discovery.settle(new, &self.snapshot);
         self.check_storage(file)?;
         let _staged = self.stage_file(file)?;
         if let Some(administration) = &self.administration {
@@ -102,6 +105,7 @@ impl Control {
     fn make_ready(
         &mut self,
         new: Arc<Snapshot>,
+        configured: Arc<Snapshot>,
         inherited: &[handover::ServerState],
         file: Option<Staged>,
     ) -> Result<Ready, String> {
@@ -133,7 +137,7 @@ impl Control {
             }
         });
         match rest {
-            Ok(pair) => Ok(Ready { snapshot: new, overrides, servers, doors, engine, probing, pair }),
+            Ok(pair) => Ok(Ready { snapshot: new, configured, overrides, servers, doors, engine, probing, pair }),
             Err(why) => {
                 self.addresses.take_back();
                 self.restore_layer4();
@@ -147,7 +151,7 @@ impl Control {
 
     /// Cannot fail.
     fn switch_to(&mut self, ready: Ready) {
-        let Ready { snapshot, overrides, servers, doors, engine, probing, pair } = ready;
+        let Ready { snapshot, configured, overrides, servers, doors, engine, probing, pair } = ready;
         self.overrides = overrides;
         let states = &self.overrides;
         self.engine.follow(engine, |pool, server| match servers.get(&server.id) {
@@ -155,6 +159,7 @@ impl Control {
             None => state_of(states, &ServerHealth::new(pool, server, None), pool, server),
         });
         self.snapshot = snapshot.clone();
+        self.configured = configured;
         self.servers = servers;
         self.followers = probing.followers;
         self.push_states();
@@ -177,6 +182,7 @@ impl Control {
         self.follow_pair(pair);
         let news = self.addresses.settle(&snapshot);
         self.tell_of_addresses(news);
+        self.follow_discovery();
     }
 
     /// Layer 4 as the running configuration has it.
@@ -327,6 +333,10 @@ fn probing(snapshot: &Snapshot, config: &EngineConfig) -> Probing {
     let mut alike = HashMap::new();
     for pool in &config.pools {
         for server in &pool.servers {
+            // There is nobody to ask yet.
+            if !server.server.is_placed() {
+                continue;
+            }
             let mut check = pool.pool.check_of(&server.server).clone();
             let mut address = server.server.address;
             if address.port() == 0 {
@@ -343,8 +353,8 @@ fn probing(snapshot: &Snapshot, config: &EngineConfig) -> Probing {
             }
             let is_script = matches!(check.probe, Probe::Script(_));
             let vip = if is_script { vip_of(snapshot, &pool.pool) } else { None };
-            // Probes speak TLS as the pool does.
-            let tls = pool.pool.server_tls.clone();
+            // Probes speak TLS as traffic does.
+            let tls = server.server.tls(&pool.pool).cloned();
             let key = (address, check.clone(), vip, tls.clone());
             match alike.get(&key) {
                 Some(&first) => probing.followers.entry(first).or_default().push(server.id),

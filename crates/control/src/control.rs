@@ -13,10 +13,12 @@ use evenkeel_config::Problem;
 use evenkeel_health::{AgentAdmin, Checker};
 use evenkeel_l7::{Engine, PoolSpec, ServerSpec, ServerState, ServiceSpec};
 use evenkeel_model::{AdminState, Pool, RealServer, Snapshot};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tracing::{error, info, warn};
 
 use super::addresses::{self, Addresses};
 use super::administration::{Administration, Sockets};
+use super::discovery::Discovery;
 use super::handover;
 use super::happenings::Happenings;
 use super::history::History;
@@ -45,7 +47,11 @@ pub struct Setup {
 
 pub struct Control {
     pub(super) path: PathBuf,
+    /// The configuration as it runs, with what was discovered.
     pub(super) snapshot: Arc<Snapshot>,
+    /// As it is written.
+    pub(super) configured: Arc<Snapshot>,
+    pub(super) discovery: Discovery,
     pub(super) overrides: Overrides,
     pub(super) engine: Engine,
     pub(super) checker: Checker,
@@ -97,6 +103,8 @@ impl Control {
         let mut control = Control {
             path: setup.path,
             snapshot: Arc::new(snapshot.clone()),
+            configured: Arc::new(snapshot.clone()),
+            discovery: Discovery::start(&snapshot.state_directory).map_err(|e| e.to_string())?,
             overrides,
             engine: setup.engine,
             checker: setup.checker,
@@ -128,6 +136,7 @@ impl Control {
             second_at: Instant::now(),
             changed_pools: HashSet::new(),
         };
+        control.begin_discovery(&snapshot);
         control.apply(snapshot, &inherited.servers, None)?;
         control.engine.forget_adopted();
         let about = api::CommitOptions { author: Some("the file at a start".into()), ..Default::default() };
@@ -148,6 +157,11 @@ impl Control {
 
     pub fn snapshot(&self) -> &Arc<Snapshot> {
         &self.snapshot
+    }
+
+    /// What is found comes here; taken once.
+    pub fn found_inbox(&mut self) -> UnboundedReceiver<evenkeel_discover::News> {
+        self.discovery.inbox.take().unwrap_or_else(|| unbounded_channel().1)
     }
 
     pub fn engine(&self) -> &Engine {
@@ -176,7 +190,7 @@ impl Control {
     fn plan_to(&self, text: &str, new: &Snapshot) -> Result<api::Plan, Refused> {
         let addresses = addresses::foresee(&self.snapshot, new);
         let addresses = addresses.map_err(|(address, why)| cannot_be_here(text, address, &why))?;
-        let steps = evenkeel_config::plan(&self.snapshot, new).steps.into_iter();
+        let steps = evenkeel_config::plan(&self.configured, new).steps.into_iter();
         let steps = steps.map(|step| api::Step {
             action: step.action.into(),
             subject: step.subject,
@@ -186,6 +200,7 @@ impl Control {
         let steps = addresses.into_iter().chain(steps).collect();
         let mut notes = addresses::gateways(&self.snapshot, new);
         notes.extend(evenkeel_config::orders(&self.snapshot, new));
+        notes.extend(self.discovery.notes(new));
         Ok(api::Plan { from: self.revision(), steps, peer: self.peer_would(), notes })
     }
 
@@ -475,6 +490,7 @@ impl Control {
         self.tick_sync();
         self.tick_keeping(now);
         self.tick_storage(now);
+        self.tick_discovery(now);
         if let Some(pair) = &mut self.pair {
             let none = self.servers.is_empty();
             pair.tick(none || self.servers.values().any(|s| s.health.is_up()));
@@ -530,8 +546,8 @@ impl Control {
             self.files_refused = None;
             return;
         }
-        let snapshot = (*self.snapshot).clone();
-        match self.apply(snapshot, &[], None) {
+        let configured = (*self.configured).clone();
+        match self.apply(configured, &[], None) {
             Ok(()) => info!("changed files are in use"),
             Err(why) if self.files_refused.as_deref() == Some(&why) => {}
             Err(why) => {
@@ -590,7 +606,7 @@ pub(super) fn state_of(
     let weight = weight_of(overrides, &pool.pool, &server.server);
     let share = u32::from(agent.weight.unwrap_or(100));
     ServerState {
-        up: health.health.is_up() && health.paused_until.is_none() && agent.up != Some(false),
+        up: server.server.is_placed() && health.health.is_up() && health.paused_until.is_none() && agent.up != Some(false),
         up_since_ms: health.up_since_ms,
         admin,
         weight: (u32::from(weight) * share).div_ceil(100) as u16,

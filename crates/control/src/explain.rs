@@ -7,7 +7,7 @@ use evenkeel_api as api;
 use evenkeel_balance::{Activity, Balancer, Key, Refusal, Server, hash_address, hash_bytes, hash_flow};
 use evenkeel_l7::PoolSpec;
 use evenkeel_model::{
-    AdminState, CookieMethod, Fallback, Mode, Name, Persistence, Pool, Scheduler, Snapshot, VirtualService,
+    AdminState, CookieMethod, Fallback, Mode, Name, Persistence, Pool, RealServer, Scheduler, Snapshot, VirtualService,
     mask_address,
 };
 use evenkeel_routes::{Changes, Routes};
@@ -179,6 +179,8 @@ fn explain(
         let answering = chosen.map(|index| seen[index].server.name.as_str());
         answered(&Imagined { answering, ..imagined }, &routes, status, &mut changes, &mut reasons);
     }
+    let server = chosen.and_then(|index| pool.real_server(&seen[index].server.name));
+    reasons.extend(server.and_then(origin));
     Ok(api::Explanation {
         service: service.name.as_str().into(),
         pool: pool.name.as_str().into(),
@@ -188,6 +190,16 @@ fn explain(
         candidates: candidates(&balancer, &seen, chosen),
         real_server: chosen.filter(|_| !open).map(|i| seen[i].server.name.clone()),
     })
+}
+
+/// Where a server is from that is not written with its address.
+fn origin(server: &RealServer) -> Option<String> {
+    let (name, now) = (&server.name, server.address);
+    match (&server.host, &server.found_in) {
+        (Some(host), _) if server.is_placed() => Some(format!("{name} is {}, which is {now} now", host.name)),
+        (_, Some(list)) => Some(format!("{name} was found in the list {list}")),
+        _ => None,
+    }
 }
 
 /// Where a route ends it, no server is asked for.

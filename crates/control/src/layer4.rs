@@ -244,7 +244,7 @@ fn wanted(snapshot: &Snapshot) -> Wanted {
             wanted.real.insert(address.ip());
         }
         let pool = snapshot.pool(&service.pool);
-        wanted.real.extend(pool.iter().flat_map(|p| p.real_servers.iter().map(|s| s.address.ip())));
+        wanted.real.extend(pool.iter().flat_map(|p| p.real_servers.iter().filter(|s| s.is_placed()).map(|s| s.address.ip())));
     }
     wanted
 }
@@ -366,7 +366,7 @@ impl Layer4Path {
         let services = snapshot.services.iter().filter(|s| s.layer4.as_ref().is_some_and(|l| l.auto_nat));
         let pools = services.filter_map(|s| snapshot.pool(&s.pool));
         let mut servers: Vec<IpAddr> =
-            pools.flat_map(|p| p.real_servers.iter().map(|s| s.address.ip())).collect();
+            pools.flat_map(|p| p.real_servers.iter().filter(|s| s.is_placed()).map(|s| s.address.ip())).collect();
         servers.sort();
         servers.dedup();
         if servers == self.auto_nat {
@@ -421,7 +421,7 @@ pub fn specify(
     };
     let rules = &pool.pool;
     let mut servers: Vec<(bool, Server)> = Vec::new();
-    for spec in &pool.servers {
+    for spec in pool.servers.iter().filter(|s| s.server.is_placed()) {
         let Some(now) = state(spec.id) else { continue };
         let server = Server {
             name: spec.server.name.as_str().into(),

@@ -8,6 +8,7 @@ mod apply;
 mod certificates;
 mod commits;
 mod control;
+mod discovery;
 mod explain;
 mod handover;
 mod happenings;
@@ -168,6 +169,7 @@ pub async fn serve(start: Start) -> Outcome {
     };
     // The process before has stopped, or there was none.
     control.clear_leftovers();
+    let mut found_inbox = control.found_inbox();
     let (roles, mut news_inbox) = unbounded_channel();
     let (peer, mut peer_inbox) = unbounded_channel();
     let mut acme_inbox = control.acme.inbox();
@@ -203,6 +205,10 @@ pub async fn serve(start: Start) -> Outcome {
             Some(news) = news_inbox.recv() => control.on_news(&news),
             Some(news) = peer_inbox.recv() => control.on_peer(news),
             Some(news) = acme_inbox.recv() => control.on_acme(news),
+            Some(news) = found_inbox.recv() => {
+                control.on_found(news);
+                at_hand(&mut found_inbox).for_each(|news| control.on_found(news));
+            }
             _ = tick.tick() => control.on_tick(),
             _ = hangup.recv() => {
                 if own {

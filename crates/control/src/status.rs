@@ -205,8 +205,11 @@ impl Control {
         api::RealServer {
             configured_weight: state.filter(|s| s.weight != weight).map(|_| weight),
             configured_admin_state: state.filter(|s| s.admin != admin).map(|_| admin.as_str().into()),
+            host: spec.server.host.as_ref().map(|host| host.name.to_string()),
+            found_in: spec.server.found_in.as_ref().map(ToString::to_string),
             name: spec.server.name.as_str().into(),
             address: match spec.server.address.port() {
+                _ if !spec.server.is_placed() => spec.server.place(),
                 // The port is the client's.
                 0 => spec.server.address.ip().to_string(),
                 _ => spec.server.address.to_string(),
@@ -217,7 +220,10 @@ impl Control {
             backup: spec.server.backup,
             check: api::Check {
                 verdict: health.map_or("none", |h| h.verdict).into(),
-                detail: health.map_or_else(String::new, |h| h.detail.clone()),
+                detail: match &spec.server.host {
+                    Some(host) if !spec.server.is_placed() => self.discovery.why_not_placed(&host.name),
+                    _ => health.map_or_else(String::new, |h| h.detail.clone()),
+                },
                 since_ms: health.map_or(0, |h| h.since_ms),
                 outcome: last.map(|r| r.outcome.as_str().into()),
                 layer: last.and_then(|r| r.layer.number()),

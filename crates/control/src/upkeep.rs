@@ -344,7 +344,8 @@ fn is_known(snapshot: &Snapshot, target: &Target) -> bool {
             let known = port == s.address.port() || Some(port) == pool.check_of(s).port;
             s.address.ip() == target.address.ip() && known
         };
-        (names_no_file || pool.server_tls == target.tls) && pool.real_servers.iter().any(is)
+        let speaks = |s: &RealServer| names_no_file || s.tls(pool) == target.tls.as_ref();
+        pool.real_servers.iter().any(|s| is(s) && speaks(s))
     })
 }
 
@@ -453,6 +454,10 @@ fn target_of(attempt: &api::Attempt) -> Result<Target, Refused> {
     }
     let mut check = pool.health_check.clone();
     check.timeout = check.timeout.min(Duration::from_secs(5));
+    if let Some(host) = &server.host {
+        let why = format!("give the address of {} to try: names are looked up for what runs", host.name);
+        return Err(refuse(Kind::Invalid, why));
+    }
     let tls = pool.server_tls.clone();
     Ok(Target { id: u32::MAX, address: server.address, vip: None, tls, check })
 }

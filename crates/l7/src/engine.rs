@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use evenkeel_balance::Table;
 use evenkeel_model::{
-    AdminState, Fallback, Name, Pool, RealServer, Snapshot, TableRule, VirtualService, Weight,
+    AdminState, Fallback, Name, Pool, RealServer, ServerTls, Snapshot, TableRule, VirtualService, Weight,
 };
 
 use crate::auth;
@@ -21,7 +21,8 @@ use crate::listen::{check_free, listen};
 use crate::log::LogHandle;
 use crate::routing::{self, Compiler, Limits, RouteFiles, TableSpec};
 use crate::spec::{
-    Closing, ConnectionInfo, EngineConfig, Notice, PoolSpec, ServerSpec, ServerState, ServiceSpec,
+    Closing, ConnectionInfo, EngineConfig, Notice, PoolSpec, ServerSpec, ServerState, ServersTls,
+    ServiceSpec,
 };
 use crate::tls::{self, TicketKeys, TicketSecrets, TlsClient, TlsServer};
 use crate::worker::{self, Apply, CHANGES_AN_ORDER, Mailbox, Message, OpenListener, Shared, Start};
@@ -50,6 +51,8 @@ pub struct Engine {
     /// Listening sockets of an earlier process, waiting for a service that wants them.
     adopted: HashMap<SocketAddr, Vec<OwnedFd>>,
     shares_ports: bool,
+    /// Files for TLS with servers are not read again.
+    keeps_files: bool,
     servers: HashMap<(Name, Name, SocketAddr), Arc<ServerSpec>>,
     tickets: Arc<TicketKeys>,
     limits: Limits,
@@ -161,6 +164,7 @@ impl Engine {
             listeners: BTreeMap::new(),
             adopted: HashMap::new(),
             shares_ports: false,
+            keeps_files: false,
             servers: HashMap::new(),
             tickets: Arc::new(TicketKeys::new(wall_seconds())),
             limits: Limits::default(),
@@ -207,6 +211,11 @@ impl Engine {
     /// Another program, which this one replaces without its sockets, may listen on the same ports.
     pub fn share_ports(&mut self) {
         self.shares_ports = true;
+    }
+
+    /// Configurations that follow differ in servers alone: files for TLS with them are not read again.
+    pub fn keep_files(&mut self, keeps: bool) {
+        self.keeps_files = keeps;
     }
 
     /// Listening sockets of an earlier process: used instead of new ones where they fit.
@@ -451,7 +460,7 @@ impl Engine {
         for pool in &snapshot.pools {
             match old_pools.get(&pool.name) {
                 Some(same) if *same.pool == **pool => pools.push(Arc::clone(same)),
-                before => match pool_tls(pool) {
+                before => match pool_tls(pool, before.filter(|_| self.keeps_files).map(|b| &***b)) {
                     Ok(tls) => pools.push(Arc::new(self.pool_spec(pool, before.copied(), tls))),
                     Err(error) => files.push(error),
                 },
@@ -549,16 +558,20 @@ impl Engine {
         &mut self,
         pool: &Arc<Pool>,
         before: Option<&Arc<PoolSpec>>,
-        tls: Option<Arc<TlsClient>>,
+        tls: ServersTls,
     ) -> PoolSpec {
         let table = match (pool.persistence.table(), before) {
             (Some(_), Some(before)) if before.pool.persistence == pool.persistence => before.table.clone(),
             (Some(rule), _) => Some(Arc::new(Table::new(rule.size, rule.expire.as_millis() as u64, 1_000))),
             (None, _) => None,
         };
-        let servers = pool.real_servers.iter().map(|server| self.server_spec(&pool.name, server));
+        let servers = pool.real_servers.iter().map(|server| {
+            let tls = server.tls(pool).and_then(|settings| tls.get(settings)).cloned();
+            self.server_spec(&pool.name, server, tls)
+        });
+        let servers: Vec<_> = servers.collect();
         PoolSpec {
-            servers: servers.collect(),
+            servers,
             id: before.map_or_else(|| self.id(), |b| b.id),
             waiting: before.map_or_else(Arc::default, |b| b.waiting.clone()),
             current: before.map_or_else(|| Arc::new(PerCore::new(self.workers)), |b| b.current.clone()),
@@ -569,12 +582,18 @@ impl Engine {
         }
     }
 
-    fn server_spec(&mut self, pool: &Name, server: &RealServer) -> Arc<ServerSpec> {
+    fn server_spec(
+        &mut self,
+        pool: &Name,
+        server: &RealServer,
+        tls: Option<Arc<TlsClient>>,
+    ) -> Arc<ServerSpec> {
         let key = (pool.clone(), server.name.clone(), server.address);
         let spec = match self.servers.get(&key) {
-            Some(same) if same.server == *server => return same.clone(),
+            Some(same) if same.server == *server && is_one(&same.tls, &tls) => return same.clone(),
             Some(before) => ServerSpec {
                 id: before.id,
+                tls,
                 server: server.clone(),
                 counters: before.counters.clone(),
                 active: before.active.clone(),
@@ -582,6 +601,7 @@ impl Engine {
             },
             None => ServerSpec {
                 id: self.id(),
+                tls,
                 server: server.clone(),
                 counters: Arc::new(PerCore::new(self.workers)),
                 active: Arc::new(AtomicU32::new(0)),
@@ -638,7 +658,11 @@ impl Engine {
                 check: true,
                 health_check: None,
                 source: None,
+                host: None,
+                found_in: None,
+                speaks: None,
             },
+            tls: None,
             counters: Arc::new(PerCore::new(self.workers)),
             active: Arc::default(),
             failures: Arc::default(),
@@ -657,7 +681,7 @@ pub fn check_files(snapshot: &Snapshot) -> Vec<FileError> {
     let services = snapshot.services.iter().filter_map(|s| Some((s.name.as_str(), s.tls.as_ref()?)));
     let services = services.filter_map(|(name, settings)| tls::load_server(name, settings, &tickets).err());
     let mut errors: Vec<FileError> =
-        services.chain(snapshot.pools.iter().filter_map(|pool| pool_tls(pool).err())).collect();
+        services.chain(snapshot.pools.iter().filter_map(|pool| pool_tls(pool, None).err())).collect();
     let nothing =
         EngineConfig { services: Vec::new(), pools: Vec::new(), tables: Vec::new(), max_connections: 0 };
     let tables: Vec<Arc<TableSpec>> = snapshot.tables.iter().map(|rule| table_spec(rule, &nothing)).collect();
@@ -688,10 +712,41 @@ fn same_tls(one: &Option<Arc<TlsServer>>, other: &Option<Arc<TlsServer>>) -> boo
     }
 }
 
-fn pool_tls(pool: &Pool) -> Result<Option<Arc<TlsClient>>, FileError> {
-    let Some(settings) = &pool.server_tls else { return Ok(None) };
-    tls::load_client(settings, if pool.server_h2 { &["h2"] } else { &["http/1.1"] })
-        .map(|tls| Some(Arc::new(tls)))
+/// What the servers of a pool speak of TLS. Files are read once, whatever the number of servers; not at
+/// all where the specification before has them.
+fn pool_tls(pool: &Pool, before: Option<&PoolSpec>) -> Result<ServersTls, FileError> {
+    let nameless = |settings: &ServerTls| ServerTls { sni: None, ..settings.clone() };
+    let mut read: ServersTls = HashMap::new();
+    let before = before.filter(|b| b.pool.server_h2 == pool.server_h2);
+    for (settings, known) in before.iter().flat_map(|b| &b.tls) {
+        read.insert(nameless(settings), known.clone());
+    }
+    let mut all: ServersTls = HashMap::new();
+    let own = pool.real_servers.iter().filter_map(|s| s.tls(pool));
+    for settings in pool.server_tls.iter().chain(own) {
+        if all.contains_key(settings) {
+            continue;
+        }
+        let same = before.and_then(|b| b.tls.get(settings)).cloned();
+        let tls = match (same, read.get(&nameless(settings))) {
+            (Some(same), _) => same,
+            (None, Some(known)) => Arc::new(known.named(settings)),
+            (None, None) => {
+                let alpn: &[&str] = if pool.server_h2 { &["h2"] } else { &["http/1.1"] };
+                Arc::new(tls::load_client(settings, alpn)?)
+            }
+        };
+        read.entry(nameless(settings)).or_insert_with(|| tls.clone());
+        all.insert(settings.clone(), tls);
+    }
+    Ok(all)
+}
+
+fn is_one(one: &Option<Arc<TlsClient>>, other: &Option<Arc<TlsClient>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (one, other) => one.is_none() && other.is_none(),
+    }
 }
 
 fn wall_seconds() -> u64 {

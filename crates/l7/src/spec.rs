@@ -1,12 +1,13 @@
 //! What the engine tells its event loops: the configuration with identities, counters and the
 //! few values that loops share.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use evenkeel_balance::Table;
-use evenkeel_model::{AdminState, Name, Pool, RealServer, VirtualService};
+use evenkeel_model::{AdminState, Name, Pool, RealServer, ServerTls, VirtualService};
 
 use crate::counters::{Counter, PerCore, ServerCounters, ServiceCounters};
 use crate::log::LineStyle;
@@ -60,8 +61,11 @@ pub struct PoolSpec {
     pub current: Arc<PerCore<Counter>>,
     /// Whose turn it is in round robin, of all loops.
     pub turns: Arc<AtomicU64>,
-    pub tls: Option<Arc<TlsClient>>,
+    /// TLS as its servers speak it: one context for each of what they need.
+    pub tls: ServersTls,
 }
+
+pub type ServersTls = HashMap<ServerTls, Arc<TlsClient>>;
 
 impl std::fmt::Debug for PoolSpec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -74,6 +78,7 @@ pub struct ServerSpec {
     /// The same server (pool, name, address) keeps its number across configurations.
     pub id: u32,
     pub server: RealServer,
+    pub tls: Option<Arc<TlsClient>>,
     pub counters: Arc<PerCore<ServerCounters>>,
     /// Requests or connections of all loops; kept only when the server has a limit.
     pub active: Arc<AtomicU32>,

@@ -6,6 +6,7 @@
 mod acme;
 mod address;
 mod alert;
+mod discovery;
 mod health;
 mod layer4;
 mod name;
@@ -24,6 +25,7 @@ pub use acme::{
 };
 pub use address::{AddressError, ListenAddress, PortRange, PortSet, Vip};
 pub use alert::{AlertSettings, Delivery, EmailSettings, MailSecurity, Receiver, Transport};
+pub use discovery::{Discover, DiscoverSource, Holds, Host, HostName, Init, ResolverSettings};
 pub use health::{AgentCheck, HealthCheck, HttpProbe, Probe, ScriptProbe, Step};
 pub use layer4::{Addresses, Attach, FlowRate, FlowTimeouts, Layer4, PacketPath, SynCookies, Tunnel};
 pub use name::{Name, NameError};
@@ -37,7 +39,7 @@ pub use route::{Action, AnswerRoute, Answers, HeaderEdit, RateRule, Route, Table
 pub use secret::Secret;
 pub use service::{
     AccessLog, AdminSettings, AdminState, ErrorPage, Fallback, Forwarded, Limits, LogFormat, LogSettings,
-    Mode, Normalize, Pool, ProxyVersion, RealServer, Snapshot, SourceAddress, TcpKeepAlive, Timeouts,
+    Mode, Normalize, Pool, ProxyVersion, RealServer, ServerSpeaks, Snapshot, SourceAddress, TcpKeepAlive, Timeouts,
     VirtualService,
 };
 pub use tls::{ClientAuth, ServerTls, TlsPolicy, TlsSettings, TlsVersion};

@@ -1,5 +1,6 @@
 //! The whole configuration as one immutable value.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,8 +9,8 @@ use std::time::Duration;
 use evenkeel_rules::LineFormat;
 
 use crate::{
-    Addresses, AlertSettings, AnswerRoute, HealthCheck, Layer4, ListenAddress, Name, OutlierRule, PacketPath,
-    PairSettings, Persistence, RetryOn, Route, Scheduler, ServerTls, TableRule, TlsSettings, Vip, Weight,
+    Addresses, AlertSettings, AnswerRoute, Discover, DiscoverSource, HealthCheck, Host, Layer4, ListenAddress,
+    Name, OutlierRule, PacketPath, PairSettings, Persistence, ResolverSettings, RetryOn, Route, Scheduler, ServerTls, TableRule, TlsSettings, Vip, Weight,
 };
 
 /// One configuration, checked. Services and pools are shared so that an unchanged one is the
@@ -26,6 +27,7 @@ pub struct Snapshot {
     pub addresses: Addresses,
     pub pair: Option<PairSettings>,
     pub alerts: AlertSettings,
+    pub resolver: ResolverSettings,
     /// Bytes of the file that remembers for graphs; 0 for none.
     pub graphs_size: u64,
     pub tables: Vec<Arc<TableRule>>,
@@ -283,6 +285,8 @@ pub struct Pool {
     /// Real servers speak TLS.
     pub server_tls: Option<ServerTls>,
     pub real_servers: Vec<RealServer>,
+    /// Lists that further real servers are taken from.
+    pub discover: Vec<Discover>,
 }
 
 impl Pool {
@@ -290,11 +294,17 @@ impl Pool {
     pub fn reaches_otherwise(&self, other: &Pool) -> bool {
         let how = |p: &Pool| {
             let from = (p.send_proxy, p.source, p.source_interface.clone());
-            let servers: Vec<_> = p.real_servers.iter().map(|s| (s.name.clone(), s.source)).collect();
-            let servers = servers.into_iter().filter(|(_, source)| source.is_some()).collect::<Vec<_>>();
-            (p.server_tls.clone(), from, servers, p.server_h2, p.own_connections)
+            (p.server_tls.clone(), from, p.server_h2, p.own_connections)
         };
-        how(self) != how(other)
+        // Servers that come or go change nothing for those that stay.
+        let own = |s: &&RealServer| s.source.is_some() || s.speaks.is_some();
+        let special = |p: &Pool| p.real_servers.iter().filter(own).count() > 0;
+        let differs = || {
+            let others: HashMap<_, _> = other.real_servers.iter().map(|s| (&s.name, s)).collect();
+            let both = self.real_servers.iter().filter_map(|s| Some((s, others.get(&s.name)?)));
+            both.into_iter().any(|(s, o)| s.source != o.source || s.speaks != o.speaks)
+        };
+        how(self) != how(other) || ((special(self) || special(other)) && differs())
     }
 
     /// Whether some real server is reached from clients' own addresses.
@@ -317,8 +327,13 @@ impl Pool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RealServer {
     pub name: Name,
-    /// Port 0: the port that the client connected to.
+    /// Port 0: the port that the client connected to. Of a server that is written by name where it is
+    /// now; an unspecified address while that is not known.
     pub address: SocketAddr,
+    /// The name that it is written by.
+    pub host: Option<Host>,
+    /// The list that it was found in, where it is not of the configuration's file.
+    pub found_in: Option<DiscoverSource>,
     pub weight: Weight,
     /// Connections (tcp) or requests (http) at a time; 0 is no limit.
     pub max_connections: u32,
@@ -337,9 +352,43 @@ pub struct RealServer {
     pub health_check: Option<Box<HealthCheck>>,
     /// The address it sees, where that is not the pool's.
     pub source: Option<SourceAddress>,
+    /// TLS or not, and which, where that is not as the pool says.
+    pub speaks: Option<ServerSpeaks>,
+}
+
+/// What one real server speaks.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ServerSpeaks {
+    Plain,
+    Tls(ServerTls),
 }
 
 impl RealServer {
+    /// Whether there is an address to connect to.
+    pub fn is_placed(&self) -> bool {
+        self.host.is_none() || !self.address.ip().is_unspecified()
+    }
+
+    /// Its address as it is written: with its name, where it has one.
+    pub fn place(&self) -> String {
+        match (&self.host, self.address.port()) {
+            (Some(host), 0) => host.name.to_string(),
+            (Some(host), port) => format!("{}:{port}", host.name),
+            // The port is the client's.
+            (None, 0) => self.address.ip().to_string(),
+            (None, _) => self.address.to_string(),
+        }
+    }
+
+    /// The TLS that it speaks in this pool.
+    pub fn tls<'a>(&'a self, pool: &'a Pool) -> Option<&'a ServerTls> {
+        match &self.speaks {
+            Some(ServerSpeaks::Plain) => None,
+            Some(ServerSpeaks::Tls(own)) => Some(own),
+            None => pool.server_tls.as_ref(),
+        }
+    }
+
     pub fn cookie(&self) -> &str {
         self.cookie.as_deref().unwrap_or(self.name.as_str())
     }

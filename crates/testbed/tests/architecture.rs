@@ -10,7 +10,7 @@ use serde_json::Value;
 const PURE: &[&str] = &["model", "rules", "routes", "config", "balance", "vrrp", "agree", "import", "http"];
 /// What edges share beside the pure crates.
 const BASE: &[&str] = &["files", "trust", "scripts"];
-const EDGES: &[&str] = &["l4", "l7", "health", "platform", "peer", "series", "alert", "acme"];
+const EDGES: &[&str] = &["l4", "l7", "health", "discover", "platform", "peer", "series", "alert", "acme"];
 const TOP: &[&str] = &["api", "admin", "control", "haproxy", "evenkeel"];
 const DEVELOPMENT: &[&str] = &["testbed", "bench", "sim", "mutate"];
 

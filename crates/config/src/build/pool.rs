@@ -11,7 +11,7 @@ use evenkeel_model::{
 
 use super::{Builder, persistence, source, tcp_keep_alive};
 use crate::section::Section;
-use crate::{health, tls};
+use crate::{discovery, health, tls};
 
 impl Builder<'_> {
     pub(super) fn pool(&mut self, table: Section<'_>, name: Name) -> Pool {
@@ -55,6 +55,7 @@ impl Builder<'_> {
             own_connections: table.text("connection-reuse") == Some("client"),
             server_h2: table.text("server-http") == Some("2"),
             real_servers,
+            discover: discovery::discover(table, self.problems),
             name,
         }
     }
@@ -65,7 +66,8 @@ impl Builder<'_> {
         let mut addresses: HashMap<SocketAddr, Name> = HashMap::new();
         let mut cookies: HashMap<String, Name> = HashMap::new();
         for (server, _) in table.sections("real-server") {
-            let (Some(server_name), Some(address)) = (server.name("name"), server.server("address")) else {
+            let (Some(server_name), Some((address, host))) =
+                (server.name("name"), server.server("address")) else {
                 continue;
             };
             if names.insert(server_name.clone(), ()).is_some() {
@@ -80,7 +82,9 @@ impl Builder<'_> {
                 self.problem(place, message, "a cookie's value names one real server of the pool");
                 continue;
             }
-            if let Some(before) = addresses.insert(address, server_name.clone())
+            // Servers of one name share its addresses.
+            if host.is_none()
+                && let Some(before) = addresses.insert(address, server_name.clone())
                 && !table.flag("same-address")
             {
                 let message = format!("{server_name} has the address of {before}, {address}");
@@ -91,9 +95,13 @@ impl Builder<'_> {
                 );
                 continue;
             }
+            let host = host.map(|host| discovery::host(table, server, host, self.problems));
             real_servers.push(RealServer {
+                speaks: tls::of_server(table, server, host.as_ref()),
                 name: server_name,
                 address,
+                host,
+                found_in: None,
                 weight: server.integer("weight").and_then(|w| Weight::new(w).ok()).unwrap_or_default(),
                 max_connections: server.number("max-connections", 0),
                 min_connections: server.number("min-connections", 0),

@@ -74,6 +74,7 @@ const KINDS: Kind = Kind::List(&Kind::Choice(&[
     word("split-brain"),
     word("certificate"),
     word("storage"),
+    word("discovery"),
     word("configuration"),
     word("admin-state"),
 ]));

@@ -3,6 +3,7 @@
 
 mod acme;
 mod admin;
+mod discovery;
 mod health;
 mod pair;
 mod pool;
@@ -11,6 +12,7 @@ mod service;
 
 use acme::ACME;
 use admin::{ADMIN, ALERTS, GRAPHS};
+use discovery::RESOLVER;
 use pair::PAIR;
 use pool::POOL;
 pub use pool::POOL_RULES;
@@ -52,7 +54,7 @@ pub enum Kind {
     HttpPath,
     /// A token of RFC 9110.
     Token,
-    /// `ADDRESS:PORT`, or `ADDRESS` for the port that the client connected to.
+    /// `ADDRESS:PORT` or `NAME:PORT`, or without a port for the one that the client connected to.
     Server,
     /// A condition of the routes' language.
     Condition,
@@ -157,6 +159,7 @@ pub static ROOT: Table = Table {
         key("acme", Kind::Tables(&ACME), "", "Authorities that give certificates."),
         key("virtual-service", Kind::Tables(&SERVICE), "", "VIPs and ports, and how they are handled."),
         key("pool", Kind::Tables(&POOL), "", "Real servers that several services can share."),
+        key("resolver", Kind::Table(&RESOLVER), "", "How the names of real servers are looked up."),
         key("alerts", Kind::Table(&ALERTS), "", "Who is told when something happens."),
         key("graphs", Kind::Table(&GRAPHS), "", "What is remembered for graphs."),
         key("pair", Kind::Table(&PAIR), "", "The other node, and who of the two is active."),

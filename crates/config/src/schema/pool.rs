@@ -1,5 +1,6 @@
 //! Keys of a pool and its real servers.
 
+use super::discovery::{DISCOVER, RESOLVE};
 use super::health::{HEALTH_CHECK, SERVER_CHECK};
 use super::route::SIZE;
 use super::{DAY_MS, Key, Kind, Table, Variant, duration, join, key, required, word};
@@ -30,6 +31,8 @@ pub const POOL_RULES: &[Key] = &[
         "0",
         "Layer 7, of schedulers that hash: percent of its fair share of connections that a real server takes at most, such as 150; what is more goes to the next one in the table. 0 is no bound.",
     ),
+    key("resolve", RESOLVE, "", "What is taken of the answers for real servers that are written by name."),
+    key("discover", DISCOVER, "[]", "Lists that further real servers are taken from; see [names and discovery](discovery.md)."),
     key("persistence", PERSISTENCE, "", "Keeps a client on one real server."),
     key("health-check", HEALTH_CHECK, "{ type = \"tcp\" }", "How real servers are probed."),
     key(
@@ -157,8 +160,10 @@ pub static REAL_SERVER: Table = Table {
         required(
             "address",
             Kind::Server,
-            "`ADDRESS:PORT`, or `ADDRESS` for the port that the client connected to.",
+            "`ADDRESS:PORT` or `NAME:PORT`, without a port for the one that the client connected to. A name is looked up again and again: see [names and discovery](discovery.md).",
         ),
+        key("resolve", RESOLVE, "the pool's", "What is taken of the answers for its name."),
+        key("server-tls", Kind::Table(&OWN_TLS), "the pool's", "TLS of this real server, or none."),
         key(
             "weight",
             Kind::Integer { min: 0, max: 65535 },
@@ -266,6 +271,15 @@ static OUTLIER: Table = Table {
         ),
     ],
 };
+
+/// What one real server has of its own.
+static OWN_TLS: Table = Table {
+    name: "server-tls",
+    doc: "TLS of this real server, where it is not as the pool says. What is not given here is the pool's.",
+    keys: &join::<{ ENABLED.len() + SERVER_TLS.keys.len() }>(ENABLED, SERVER_TLS.keys),
+};
+
+const ENABLED: &[Key] = &[key("enabled", Kind::Flag, "true", "`false`: this real server speaks no TLS.")];
 
 pub static SERVER_TLS: Table = Table {
     name: "server-tls",

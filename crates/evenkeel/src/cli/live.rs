@@ -233,9 +233,17 @@ fn add_servers(table: &mut Table, of: &str, servers: &[api::RealServer], rate: &
             rate(&name, server.total_connections),
             bytes(server.bytes_in),
             bytes(server.bytes_out),
-            format!("{}  {}", server.address, server.check.detail),
+            format!("{}{}  {}", server.address, origin(server), server.check.detail),
         ]);
     }
+}
+
+/// Where its address is from, where that is not the configuration's file alone.
+fn origin(server: &api::RealServer) -> String {
+    let host = server.host.as_ref().filter(|host| !server.address.starts_with(host.as_str()));
+    let host = host.map_or_else(String::new, |host| format!(" ({host})"));
+    let list = server.found_in.as_ref().map_or_else(String::new, |list| format!(" [{list}]"));
+    host + &list
 }
 
 fn render_layer4(layer4: &api::Layer4) -> String {

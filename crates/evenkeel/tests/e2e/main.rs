@@ -7,6 +7,7 @@ mod balancing;
 mod changes;
 mod chaos;
 mod command_line;
+mod discovery;
 mod explained;
 mod first_hour;
 mod haproxy;

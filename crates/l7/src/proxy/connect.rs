@@ -37,7 +37,7 @@ fn not_begun(error: std::io::Error) -> Trouble {
 /// Whether the first bytes of a request can go out at once, before the connection is known to
 /// be up.
 pub fn is_plain(lease: &Lease) -> bool {
-    lease.pool().is_none_or(|spec| spec.tls.is_none() && spec.pool.send_proxy.is_none())
+    lease.server.tls().is_none() && lease.pool().is_none_or(|spec| spec.pool.send_proxy.is_none())
 }
 
 /// Begins a connection to the server of a lease.
@@ -80,7 +80,7 @@ pub async fn open(worker: &Worker, client: &Client, lease: &Lease, timeout_ms: u
     if let Some(version) = spec.pool.send_proxy {
         introduce(worker, client, &sock, version, deadline_ms).await?;
     }
-    let Some(tls) = &spec.tls else { return Ok(Link::Plain(sock)) };
+    let Some(tls) = lease.server.tls() else { return Ok(Link::Plain(sock)) };
     let connection = tls.connection(lease.server.address.ip()).map_err(|_| Trouble::Handshake)?;
     match TlsLink::handshake(worker.reactor, sock, connection, deadline_ms).await {
         Ok(link) => Ok(Link::Tls(Box::new(link))),

@@ -14,6 +14,7 @@ use evenkeel_model::{AdminState, OutlierRule, Persistence, SourceAddress};
 use crate::counters::{ServerCounters, ServiceCounters};
 use crate::h2::connection::Upstream;
 use crate::spec::{PoolSpec, ServerSpec, ServerState, ServiceSpec};
+use crate::tls::TlsClient;
 
 /// A virtual service; `view` is what the next request sees.
 pub struct Service {
@@ -321,6 +322,11 @@ impl ServerRuntime {
     /// The address that it shall see, where that is not the pool's.
     pub fn source(&self) -> Option<SourceAddress> {
         self.spec.borrow().server.source
+    }
+
+    /// How TLS is spoken with it, if at all.
+    pub fn tls(&self) -> Option<Arc<TlsClient>> {
+        self.spec.borrow().tls.clone()
     }
 
     /// Where to connect for a client that came to this address.

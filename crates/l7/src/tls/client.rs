@@ -51,11 +51,16 @@ pub fn load(settings: &ServerTls, alpn: &[&str]) -> Result<TlsClient, FileError>
         }
     };
     config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
-    let name = settings.sni.as_ref().and_then(|name| ServerName::try_from(name.clone()).ok());
-    Ok(TlsClient { config: Arc::new(config), name })
+    Ok(TlsClient { config: Arc::new(config), name: None }.named(settings))
 }
 
 impl TlsClient {
+    /// The same for a server of another name.
+    pub fn named(&self, settings: &ServerTls) -> TlsClient {
+        let name = settings.sni.as_ref().and_then(|name| ServerName::try_from(name.clone()).ok());
+        TlsClient { config: self.config.clone(), name }
+    }
+
     /// A connection to a real server, before its first byte.
     pub fn connection(&self, address: IpAddr) -> Result<Connection, rustls::Error> {
         let name = self.name.clone().unwrap_or(ServerName::IpAddress(address.into()));

@@ -1,0 +1,17 @@
+//! Finds real servers that are not written by address: looks their names up again and again, and follows
+//! lists of them.
+//!
+//! In: names, lists and rules. Out: what changed, told to a channel. Never: a choice among the addresses
+//! of a name, a server's state; whoever asks is never waited for.
+
+mod ask;
+mod finder;
+pub mod hosts;
+mod known;
+mod listing;
+mod message;
+
+pub use finder::{Finder, Found, Listed, News, Remembered, Wants};
+pub use known::Failure;
+pub use listing::{Details, List, Place, file_sd};
+pub use message::{Kind, Reply, question, reply};
