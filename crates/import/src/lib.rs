@@ -11,6 +11,7 @@ mod keepalived;
 mod ldirectord;
 mod lvs;
 mod pound;
+mod proof;
 mod tree;
 mod words;
 
@@ -131,6 +132,7 @@ pub fn import(sources: &[Source], variables: &BTreeMap<String, String>) -> Impor
     draft.join_layers();
     draft.drop_unsound();
     let text = draft.print();
+    proof::prove(&text, &sources.iter().collect::<Vec<_>>(), &mut draft);
     Imported { text, left: draft.left }
 }
 

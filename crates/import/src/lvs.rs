@@ -1,7 +1,7 @@
 //! Piranha's `lvs.cf`.
 
 use crate::draft::{Draft, Pool, Service, Table, prefix};
-use crate::words::{address, name, with_port};
+use crate::words::{address, name, quoted, with_port};
 
 #[derive(Default)]
 struct Block {
@@ -187,10 +187,16 @@ fn service(one: &Block, mode: &str, draft: &mut Draft) {
         }
         (None, Some(expect)) => {
             check.text("type", "tcp");
-            if let Some(send) = one.get("send") {
-                check.text("send", &send.replace("\\r", "\r").replace("\\n", "\n"));
+            let send = one.get("send").map(|send| send.replace("\\r", "\r").replace("\\n", "\n"));
+            if expects == "expect" {
+                send.iter().for_each(|send| check.text("send", send));
+                check.text("expect", expect);
+            } else {
+                let mut steps: Vec<String> =
+                    send.iter().map(|send| format!("{{ send = {} }}", quoted(send))).collect();
+                steps.push(format!("{{ expect-regex = {} }}", quoted(expect)));
+                check.set("steps", format!("[{}]", steps.join(", ")));
             }
-            check.text(expects, expect);
         }
         (None, None) => check.text("type", "tcp"),
     }

@@ -38,7 +38,11 @@ impl Tree {
         Tree { open: vec![Vec::new()] }
     }
 
-    pub fn push(&mut self, node: Node) {
+    /// Each line has a first word; that of a block without one is empty.
+    pub fn push(&mut self, mut node: Node) {
+        if node.words.is_empty() {
+            node.words.push(String::new());
+        }
         if let Some(level) = self.open.last_mut() {
             level.push(node);
         }

@@ -47,13 +47,6 @@ pub fn run(words: &[String], strict: bool, json: bool) -> Outcome {
             eprintln!("{}: {}: {}", place(&left.file, left.line), left.keyword, left.consequence);
         }
     }
-    if let Err(problems) = evenkeel_config::read(&imported.text) {
-        let first = super::describe(&imported.text, &problems);
-        let first = first.first().map_or_else(String::new, |p| format!(": line {}: {}", p.line, p.message));
-        let count = count(problems.len(), "error");
-        let why = format!("the configuration has {count} that only you can mend{first}");
-        return Err(Failure::new(Exit::Configuration, why));
-    }
     let wrong = imported.left.iter().filter(|l| l.severity == Severity::Invalid).count();
     if wrong > 0 {
         let why = format!("the source has {} that only you can mend, named above", count(wrong, "error"));

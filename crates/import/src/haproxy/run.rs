@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::{lexer, read};
 use crate::draft::Draft;
 use crate::words::split_port;
-use crate::{Diagnostic, Source, SourceKind};
+use crate::{Diagnostic, Severity, Source, SourceKind};
 
 /// What the machine makes of words that are no addresses.
 #[derive(Clone, Debug, Default)]
@@ -177,6 +177,10 @@ pub fn running(sources: &[Source], variables: &BTreeMap<String, String>, places:
     read(&haproxy, variables, &mut draft);
     draft.drop_unsound();
     let text = draft.print();
+    // What lacks a line that was refused has no fault of its own.
+    if draft.left.iter().all(|l| matches!(l.severity, Severity::Remark | Severity::Note)) {
+        crate::proof::prove(&text, &haproxy, &mut draft);
+    }
     let Run { proxies, sockets, pages, process, .. } = draft.run.take().unwrap_or_default();
     Running { text, left: draft.left, proxies, sockets, pages, process }
 }
