@@ -1,9 +1,9 @@
 //! The TLS keys of services and pools.
 
-use evenkeel_model::{ClientAuth, Host, Mode, ServerSpeaks, ServerTls, TlsPolicy, TlsSettings, TlsVersion};
+use evenkeel_model::{ClientAuth, Host, Mode, PortSet, ServerSpeaks, ServerTls, TlsPolicy, TlsSettings, TlsVersion};
 
 use crate::problem::Problem;
-use crate::section::Section;
+use crate::section::{Section, integer};
 
 pub fn of_service(service: Section<'_>, mode: Mode, problems: &mut Vec<Problem>) -> Option<TlsSettings> {
     let table = service.section("tls")?;
@@ -39,7 +39,26 @@ pub fn of_service(service: Section<'_>, mode: Mode, problems: &mut Vec<Problem>)
         policy: table.text("policy").and_then(TlsPolicy::parse).unwrap_or_default(),
         alpn,
         client_auth,
+        ports: ports(service, table, problems),
     })
+}
+
+/// The ports that speak TLS, each of which a VIP must have.
+fn ports(service: Section<'_>, table: Section<'_>, problems: &mut Vec<Problem>) -> Vec<u16> {
+    let vips = service.list("vip").filter_map(|vip| vip.get_ref().as_str());
+    let all: Vec<PortSet> = vips.filter_map(|vip| PortSet::parse(vip.rsplit_once(':')?.1).ok()).collect();
+    let mut ports = Vec::new();
+    for value in table.list("ports") {
+        let Some(port) = integer(value.get_ref()).and_then(|port| u16::try_from(port).ok()) else { continue };
+        let listens = all.iter().flat_map(PortSet::ranges).any(|r| (r.first..=r.last).contains(&port));
+        if !listens {
+            let message = format!("`ports`: no `vip` of this service has port {port}");
+            problems
+                .push(Problem::new(value.span(), message).help("`ports` are those of `vip` that speak TLS"));
+        }
+        ports.push(port);
+    }
+    ports
 }
 
 pub fn of_servers(pool: Section<'_>) -> Option<ServerTls> {

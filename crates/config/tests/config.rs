@@ -131,6 +131,10 @@ fn single_mistakes() {
     assert_eq!(vips, ["0.0.0.0:80,443", "[::]:80,443"]);
     check(&everywhere.replace("\"*:80,443\"", "\"*:80\", \"0.0.0.0:80\""), "0.0.0.0:80 is already taken");
     check(&base("tls = { certificates = [] }", ""), "`tls` names no certificate");
+    check(
+        &base("tls = { certificates = [\"/a.pem\"], ports = [1] }", ""),
+        "no `vip` of this service has port 1",
+    );
     check(&base("scheduler = \"header-hash\"", ""), "needs `hash-key`");
     check(&base("hash-key = \"X-User\"", ""), "`hash-key` does nothing with scheduler \"round-robin\"");
     check(&base("hash-balance-factor = 150", ""), "does nothing with scheduler \"round-robin\"");

@@ -137,7 +137,9 @@ impl Control {
             }
         });
         match rest {
-            Ok(pair) => Ok(Ready { snapshot: new, configured, overrides, servers, doors, engine, probing, pair }),
+            Ok(pair) => {
+                Ok(Ready { snapshot: new, configured, overrides, servers, doors, engine, probing, pair })
+            }
             Err(why) => {
                 self.addresses.take_back();
                 self.restore_layer4();

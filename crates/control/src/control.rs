@@ -606,7 +606,10 @@ pub(super) fn state_of(
     let weight = weight_of(overrides, &pool.pool, &server.server);
     let share = u32::from(agent.weight.unwrap_or(100));
     ServerState {
-        up: server.server.is_placed() && health.health.is_up() && health.paused_until.is_none() && agent.up != Some(false),
+        up: server.server.is_placed()
+            && health.health.is_up()
+            && health.paused_until.is_none()
+            && agent.up != Some(false),
         up_since_ms: health.up_since_ms,
         admin,
         weight: (u32::from(weight) * share).div_ceil(100) as u16,

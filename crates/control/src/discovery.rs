@@ -100,7 +100,8 @@ impl Discovery {
             };
             let mut lists = configured.pools.iter().flat_map(|p| &p.discover);
             running.pools.iter().flat_map(|p| &p.real_servers).any(waits)
-                || lists.any(|l| !d.lists.contains_key(l) && !d.last_lists.contains_key(&l.source.to_string()))
+                || lists
+                    .any(|l| !d.lists.contains_key(l) && !d.last_lists.contains_key(&l.source.to_string()))
         };
         while missing(self) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(2));
@@ -294,8 +295,7 @@ fn listed_server(pool: &Pool, discover: &Discover, place: &Place, details: Detai
         Place::Address(address) => (format!("ip6-{}-{}", address.ip(), address.port()), *address, None),
         Place::Name(name, port) => {
             let address = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), *port);
-            let host =
-                Host { name: name.clone(), prefer_ipv6: false, init: vec![Init::Last, Init::Lookup] };
+            let host = Host { name: name.clone(), prefer_ipv6: false, init: vec![Init::Last, Init::Lookup] };
             (format!("{name}:{port}"), address, Some(host))
         }
     };
@@ -437,7 +437,9 @@ impl Control {
         for ((pool, name), address) in &after {
             match before.get(&(pool.clone(), name.clone())) {
                 Some(same) if same == address => {}
-                Some(old) => info!(%pool, server = %name, from = %old, to = %address, "server's address changed"),
+                Some(old) => {
+                    info!(%pool, server = %name, from = %old, to = %address, "server's address changed")
+                }
                 None => info!(%pool, server = %name, %address, "server found"),
             }
         }

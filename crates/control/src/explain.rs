@@ -7,8 +7,8 @@ use evenkeel_api as api;
 use evenkeel_balance::{Activity, Balancer, Key, Refusal, Server, hash_address, hash_bytes, hash_flow};
 use evenkeel_l7::PoolSpec;
 use evenkeel_model::{
-    AdminState, CookieMethod, Fallback, Mode, Name, Persistence, Pool, RealServer, Scheduler, Snapshot, VirtualService,
-    mask_address,
+    AdminState, CookieMethod, Fallback, Mode, Name, Persistence, Pool, RealServer, Scheduler, Snapshot,
+    VirtualService, mask_address,
 };
 use evenkeel_routes::{Changes, Routes};
 

@@ -244,7 +244,9 @@ fn wanted(snapshot: &Snapshot) -> Wanted {
             wanted.real.insert(address.ip());
         }
         let pool = snapshot.pool(&service.pool);
-        wanted.real.extend(pool.iter().flat_map(|p| p.real_servers.iter().filter(|s| s.is_placed()).map(|s| s.address.ip())));
+        wanted.real.extend(
+            pool.iter().flat_map(|p| p.real_servers.iter().filter(|s| s.is_placed()).map(|s| s.address.ip())),
+        );
     }
     wanted
 }
@@ -365,8 +367,9 @@ impl Layer4Path {
     fn set_auto_nat(&mut self, snapshot: &Snapshot) {
         let services = snapshot.services.iter().filter(|s| s.layer4.as_ref().is_some_and(|l| l.auto_nat));
         let pools = services.filter_map(|s| snapshot.pool(&s.pool));
-        let mut servers: Vec<IpAddr> =
-            pools.flat_map(|p| p.real_servers.iter().filter(|s| s.is_placed()).map(|s| s.address.ip())).collect();
+        let mut servers: Vec<IpAddr> = pools
+            .flat_map(|p| p.real_servers.iter().filter(|s| s.is_placed()).map(|s| s.address.ip()))
+            .collect();
         servers.sort();
         servers.dedup();
         if servers == self.auto_nat {

@@ -72,7 +72,9 @@ pub fn resolv_conf(text: &str) -> ResolvConf {
 }
 
 fn option(word: &str, found: &mut ResolvConf) {
-    let Some((key, Ok(number))) = word.split_once(':').map(|(key, n)| (key, n.parse::<u32>())) else { return };
+    let Some((key, Ok(number))) = word.split_once(':').map(|(key, n)| (key, n.parse::<u32>())) else {
+        return;
+    };
     match key {
         "ndots" => found.dots = number.min(15) as usize,
         "timeout" => found.timeout = Some(Duration::from_secs(number.clamp(1, 30).into())),

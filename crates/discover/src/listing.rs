@@ -117,7 +117,10 @@ impl Believed {
             let settle_ms = rules.settle.as_millis() as u64;
             if now_ms.saturating_sub(since_ms) < settle_ms {
                 let lost = format!("it has {has} servers, and had {had}");
-                return Verdict::Kept(format!("{lost}: it is taken when that stays so for {:?}", rules.settle));
+                return Verdict::Kept(format!(
+                    "{lost}: it is taken when that stays so for {:?}",
+                    rules.settle
+                ));
             }
         }
         self.waits_since_ms = None;

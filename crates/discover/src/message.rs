@@ -42,10 +42,19 @@ pub struct Service {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    Addresses { addresses: Vec<IpAddr>, ttl: u32 },
-    Services { services: Vec<Service>, ttl: u32 },
+    Addresses {
+        addresses: Vec<IpAddr>,
+        ttl: u32,
+    },
+    Services {
+        services: Vec<Service>,
+        ttl: u32,
+    },
     /// The name is another name for this one, of which the answer says nothing.
-    Alias { name: HostName, ttl: u32 },
+    Alias {
+        name: HostName,
+        ttl: u32,
+    },
     /// The name exists and has nothing of this kind.
     Nothing,
     NoName,
@@ -209,7 +218,8 @@ impl Reader<'_> {
                         text.push('.');
                     }
                     // A dot inside of a label would make two of it.
-                    let plain = |b: &u8| if *b == b'.' { '\u{1}' } else { char::from(b.to_ascii_lowercase()) };
+                    let plain =
+                        |b: &u8| if *b == b'.' { '\u{1}' } else { char::from(b.to_ascii_lowercase()) };
                     text.extend(label.iter().map(plain));
                     at += 1 + length;
                 }

@@ -59,7 +59,12 @@ fn answers() {
     let two = [record(OWNER, 1, 60, &[10, 0, 0, 2]), record(OWNER, 1, 30, &[10, 0, 0, 1])];
     let addresses = vec![ip("10.0.0.2"), ip("10.0.0.1")];
     check(Kind::A, 0x8180, &two, Ok(Reply::Addresses { addresses, ttl: 30 }));
-    let v6 = [record(OWNER, 28, 9, &ip("2001:db8::1").to_canonical().to_string().parse::<Ipv6Addr>().unwrap().octets())];
+    let v6 = [record(
+        OWNER,
+        28,
+        9,
+        &ip("2001:db8::1").to_canonical().to_string().parse::<Ipv6Addr>().unwrap().octets(),
+    )];
     check(Kind::Aaaa, 0x8180, &v6, Ok(Reply::Addresses { addresses: vec![ip("2001:db8::1")], ttl: 9 }));
     check(Kind::A, 0x8180, &[], Ok(Reply::Nothing));
     check(Kind::A, 0x8183, &[], Ok(Reply::NoName));

@@ -384,6 +384,13 @@ impl Draft {
         name
     }
 
+    /// A name that no other service has. A pool may have it, unless the service has servers of its own.
+    pub fn fresh_service(&self, wanted: &str, has_own: bool) -> String {
+        let another = self.services.iter().any(|s| s.name == wanted);
+        let of_pool = has_own && self.pools.iter().any(|p| p.name == wanted);
+        if another || of_pool { self.fresh(wanted) } else { wanted.to_owned() }
+    }
+
     /// A service that ends TLS and hands over to another service of this machine becomes one with it.
     pub fn join_layers(&mut self) {
         let mut at = 0;

@@ -372,9 +372,8 @@ fn front_and_back_ends() {
     let made = check(
         &[(SourceKind::Haproxy, text)],
         &[
-            "vip = [\"0.0.0.0:80\"]",
-            "vip = [\"0.0.0.0:443\"]",
-            "tls = { alpn = [\"h2\", \"http/1.1\"], certificates = [\"/etc/ssl/www.pem\"] }",
+            "name = \"web\"\nvip = [\"0.0.0.0:80,443\"]",
+            "tls = { alpn = [\"h2\", \"http/1.1\"], certificates = [\"/etc/ssl/www.pem\"], ports = [443] }",
             "forwarded = [\"x-forwarded-for\"]",
             "deny = { status = 429 }",
             "redirect = { location = \"https://{header:Host}{path}\", status = 301 }",
@@ -400,7 +399,7 @@ fn front_and_back_ends() {
         conditions[0].contains("source(\"198.51.100.0/24\") && !(host(\"shop.example.org\""),
         "{conditions:?}"
     );
-    assert!(made.contains("=~ \"(?i)^/old/[0-9]+$\"") && made.contains("# The same with TLS."), "{made}");
+    assert!(made.contains("=~ \"(?i)^/old/[0-9]+$\"") && !made.contains("web-tls"), "{made}");
 }
 
 #[test]

@@ -21,8 +21,7 @@ use crate::listen::{check_free, listen};
 use crate::log::LogHandle;
 use crate::routing::{self, Compiler, Limits, RouteFiles, TableSpec};
 use crate::spec::{
-    Closing, ConnectionInfo, EngineConfig, Notice, PoolSpec, ServerSpec, ServerState, ServersTls,
-    ServiceSpec,
+    Closing, ConnectionInfo, EngineConfig, Notice, PoolSpec, ServerSpec, ServerState, ServersTls, ServiceSpec,
 };
 use crate::tls::{self, TicketKeys, TicketSecrets, TlsClient, TlsServer};
 use crate::worker::{self, Apply, CHANGES_AN_ORDER, Mailbox, Message, OpenListener, Shared, Start};
@@ -554,12 +553,7 @@ impl Engine {
         &self.tickets
     }
 
-    fn pool_spec(
-        &mut self,
-        pool: &Arc<Pool>,
-        before: Option<&Arc<PoolSpec>>,
-        tls: ServersTls,
-    ) -> PoolSpec {
+    fn pool_spec(&mut self, pool: &Arc<Pool>, before: Option<&Arc<PoolSpec>>, tls: ServersTls) -> PoolSpec {
         let table = match (pool.persistence.table(), before) {
             (Some(_), Some(before)) if before.pool.persistence == pool.persistence => before.table.clone(),
             (Some(rule), _) => Some(Arc::new(Table::new(rule.size, rule.expire.as_millis() as u64, 1_000))),

@@ -180,9 +180,21 @@ mod tests {
         check("Web.Internal.", Some("web.internal"));
         check("_http._tcp.example.org", Some("_http._tcp.example.org"));
         let long = "a".repeat(64);
-        for bad in
-            ["", ".", "a..b", "10.0.0.256", "1", "-a.b", "a-.b", "a b", "a/b", "é.example", "a\0", "::1", &long]
-        {
+        for bad in [
+            "",
+            ".",
+            "a..b",
+            "10.0.0.256",
+            "1",
+            "-a.b",
+            "a-.b",
+            "a b",
+            "a/b",
+            "é.example",
+            "a\0",
+            "::1",
+            &long,
+        ] {
             check(bad, None);
         }
         check(&"abc.".repeat(64), None);

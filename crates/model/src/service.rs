@@ -9,8 +9,9 @@ use std::time::Duration;
 use evenkeel_rules::LineFormat;
 
 use crate::{
-    Addresses, AlertSettings, AnswerRoute, Discover, DiscoverSource, HealthCheck, Host, Layer4, ListenAddress,
-    Name, OutlierRule, PacketPath, PairSettings, Persistence, ResolverSettings, RetryOn, Route, Scheduler, ServerTls, TableRule, TlsSettings, Vip, Weight,
+    Addresses, AlertSettings, AnswerRoute, Discover, DiscoverSource, HealthCheck, Host, Layer4,
+    ListenAddress, Name, OutlierRule, PacketPath, PairSettings, Persistence, ResolverSettings, RetryOn,
+    Route, Scheduler, ServerTls, TableRule, TlsSettings, Vip, Weight,
 };
 
 /// One configuration, checked. Services and pools are shared so that an unchanged one is the

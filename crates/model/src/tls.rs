@@ -60,6 +60,15 @@ pub struct TlsSettings {
     /// Protocols in the order of preference: `h2`, `http/1.1`.
     pub alpn: Vec<String>,
     pub client_auth: Option<ClientAuth>,
+    /// The ports whose clients speak TLS; all of the service where there are none.
+    pub ports: Vec<u16>,
+}
+
+impl TlsSettings {
+    /// Whether clients who come to this port speak TLS.
+    pub fn is_on(&self, port: u16) -> bool {
+        self.ports.is_empty() || self.ports.contains(&port)
+    }
 }
 
 /// Certificates of clients.

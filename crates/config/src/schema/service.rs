@@ -252,6 +252,12 @@ static TLS: Table = Table {
         ),
         key("strict-sni", Kind::Flag, "false", "Refuse clients that name no host of a certificate."),
         key("client-auth", Kind::Table(&CLIENT_AUTH), "", "Clients show certificates."),
+        key(
+            "ports",
+            Kind::List(&Kind::Integer { min: 1, max: 65535 }),
+            "all of the service",
+            "The ports of `vip` whose clients speak TLS; clients of the others do not: one service for HTTP and HTTPS.",
+        ),
     ],
 };
 

@@ -224,8 +224,9 @@ fn a_list_in_a_file_is_followed_and_not_when_it_empties() {
     let (a, b) = (place.at(9000), other.at(9000));
     let _servers = [Scripted::named(a, "a"), Scripted::named(b, "b")];
     let file = place.write("list.json", format!("[{{\"targets\":[\"{a}\"]}}]"));
-    let discover =
-        format!("discover = [{{ type = \"file\", path = {file:?}, interval = \"200ms\", settle = \"0s\" }}]\n");
+    let discover = format!(
+        "discover = [{{ type = \"file\", path = {file:?}, interval = \"200ms\", settle = \"0s\" }}]\n"
+    );
     let evenkeel = start(&place, &(resolver(place.at(5300)) + &service(place.at(8000), &discover)));
     assert_eq!(get(place.at(8000), "/").text(), "a");
     let found = evenkeel.server("web", &a.to_string());
@@ -238,8 +239,6 @@ fn a_list_in_a_file_is_followed_and_not_when_it_empties() {
         assert_eq!(get(place.at(8000), "/").text(), "b", "{bad}");
     }
     std::fs::remove_file(&file).unwrap();
-    eventually("its loss is told of", Duration::from_secs(15), || {
-        events(&evenkeel).contains("No such file")
-    });
+    eventually("its loss is told of", Duration::from_secs(15), || events(&evenkeel).contains("No such file"));
     assert_eq!(get(place.at(8000), "/").text(), "b");
 }

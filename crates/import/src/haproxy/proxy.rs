@@ -1,6 +1,6 @@
 //! `listen`, `frontend` and `backend` as services and pools.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::answers;
 use super::bind::{bind_options, cookie, gathered, size, vip};
@@ -437,10 +437,12 @@ impl Proxy {
         let mut secret: Vec<String> = Vec::new();
         let mut tls = Table::default();
         let mut more = Table::default();
+        let mut by_sockets = false;
         for word in self.all("bind") {
             let ends_tls = word.words.iter().any(|w| w == "ssl");
             for place in word.arg(1).split(',') {
                 let known = draft.run.as_ref().and_then(|run| run.places.sockets.get(place));
+                by_sockets |= known.is_some();
                 match known
                     .map(|a| with_port(&a.ip().to_string(), &a.port().to_string()))
                     .or_else(|| vip(place))
@@ -456,7 +458,8 @@ impl Proxy {
             draft.left(self.line, &self.name, "it has no address and is left out");
             return;
         }
-        let mut service = Service { name: draft.fresh(&name(&self.name)), ..Service::default() };
+        let mut service =
+            Service { name: draft.fresh_service(&name(&self.name), false), ..Service::default() };
         service.table.comments.clone_from(&self.comments);
         service.mode = if self.is_http() { "http" } else { "tcp" }.into();
         let sees = [self].into_iter().chain(backends.values().copied()).any(answers::must_see);
@@ -483,6 +486,9 @@ impl Proxy {
             }
         }
         self.own_or_named(&mut service, draft);
+        if service.own.is_some() {
+            service.name = draft.fresh_service(&service.name, true);
+        }
         let target = self.last("default_backend").and_then(|w| backends.get(w.arg(1)).copied());
         self.timeouts(target, draft.run.is_some(), &mut service);
         // One with conditions is a rule.
@@ -515,8 +521,12 @@ impl Proxy {
             service.vips = gathered(&secret);
         } else if secret.is_empty() {
             service.vips = gathered(&plain);
+        } else if let Some(ports) = ports_of_tls(&plain, &secret).filter(|_| !by_sockets) {
+            service.table.set("tls", tls.replacen(" }", &format!(", ports = [{ports}] }}"), 1));
+            plain.extend(secret);
+            service.vips = gathered(&plain);
         } else {
-            // Both: a second service on the same servers.
+            // A port that is plain at one address and TLS at another: a second service on the same servers.
             if let Some(mut own) = service.own.take() {
                 own.name = draft.fresh(&format!("{}-servers", service.name));
                 service.pool = Some(own.name.clone());
@@ -599,6 +609,26 @@ impl Proxy {
             set("server", behind("tunnel").or_else(|| behind("server")));
         }
     }
+}
+
+/// The ports that speak TLS, in a list, where none of them is plain at another address.
+fn ports_of_tls(plain: &[String], secret: &[String]) -> Option<String> {
+    let ports = |vips: &[String]| -> Option<BTreeSet<u16>> {
+        let mut all = BTreeSet::new();
+        for vip in vips {
+            let (first, last) = split_port(vip).1.map(|p| p.split_once('-').unwrap_or((p, p)))?;
+            let (first, last) = (first.parse::<u16>().ok()?, last.parse::<u16>().ok()?);
+            // Longer lists are no pleasure to read.
+            if last.saturating_sub(first) > 16 && std::ptr::eq(vips, secret) {
+                return None;
+            }
+            all.extend(first..=last);
+        }
+        Some(all)
+    };
+    let (plain, secret) = (ports(plain)?, ports(secret)?);
+    let each: Vec<String> = secret.iter().map(u16::to_string).collect();
+    plain.is_disjoint(&secret).then(|| each.join(", "))
 }
 
 /// The word with samples that are known beforehand as texts.

@@ -107,3 +107,22 @@ fn who_follows_a_server_has_its_verdict() {
     let text = " server t 192.0.2.3:80 check inter 7s port 81\n server u 192.0.2.4:80 track a/t";
     becomes(text, "health-check = { address = \"192.0.2.3\" }");
 }
+
+/// A frontend, a backend and one with both kinds of addresses keep the names that their file has.
+#[test]
+fn names_are_the_sources_own() {
+    let text = "defaults\n mode http\n timeout connect 4s\n timeout client 4s\n timeout server 4s\nfrontend web\n bind :80\n bind :443 ssl crt /a.pem\n bind :8443 ssl crt /a.pem\n default_backend web\nbackend web\n server a 192.0.2.2:80\nlisten be:ns:app\n bind :81\n bind 192.0.2.9:444 ssl crt /a.pem\n server a 192.0.2.2:80\n";
+    let source = Source { kind: SourceKind::Haproxy, file: "h.cfg".into(), text: text.into() };
+    let made = crate::import(&[source], &Default::default()).text;
+    evenkeel_config::read(&made).unwrap_or_else(|e| panic!("{e:?}\n{made}"));
+    for part in [
+        "[[virtual-service]]\nname = \"web\"\nvip = [\"0.0.0.0:80,443,8443\"]",
+        "ports = [443, 8443]",
+        "pool = \"web\"",
+        "[[pool]]\nname = \"web\"",
+        "name = \"be:ns:app\"\nvip = [\"0.0.0.0:81\", \"192.0.2.9:444\"]",
+        "ports = [444]",
+    ] {
+        assert!(made.contains(part), "{part}\n{made}");
+    }
+}

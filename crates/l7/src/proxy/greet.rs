@@ -28,6 +28,8 @@ pub async fn greet(
         return Some(client);
     }
     let mut client = Client { greeted: true, ..client };
+    // A PROXY header may name another port than the one that the client of this machine came to.
+    let port = client.vip.port();
     let view = client.service.view();
     let service = &view.spec.service;
     let deadline_ms = worker.reactor.now_ms() + service.timeouts.request.as_millis() as u64;
@@ -43,7 +45,8 @@ pub async fn greet(
         }
         session.show(&client);
     }
-    let Some(tls) = &view.spec.tls else { return Some(client) };
+    let is_on = service.tls.as_ref().is_some_and(|tls| tls.is_on(port));
+    let Some(tls) = view.spec.tls.as_ref().filter(|_| is_on) else { return Some(client) };
     let counters = view.counters(worker.core);
     let Link::Plain(sock) = client.link else { return Some(client) };
     let early = client.input.take();
