@@ -1,5 +1,9 @@
 //! Apache's `mod_proxy_balancer`.
 
+mod access;
+
+use access::Access;
+
 use crate::draft::{Draft, Line, Pool, Service, Table, also};
 use crate::words::{address, list, literal, name, quoted, split_port, with_port};
 
@@ -10,6 +14,8 @@ struct Host {
     names: Vec<String>,
     comments: Vec<String>,
     lines: Vec<(usize, Vec<String>)>,
+    /// Who may come in where, in the order in which later sections take the place of earlier ones.
+    access: Vec<Access>,
 }
 
 /// Who may come in.
@@ -26,6 +32,7 @@ const ACCESS: &[&str] = &[
     "sslverifyclient",
     "sslrequire",
 ];
+const OF_FILES: &str = "it is about files, which are not served here: what is passed on never asked it";
 const OPEN: &str = "the access rule is left out, and what it closed is open: write it as a route with `deny` or \
                     `basic-auth`";
 
@@ -50,6 +57,7 @@ pub fn read(text: &str, draft: &mut Draft) {
     let mut balancers: Vec<Balancer> = Vec::new();
     let (mut in_host, mut in_proxy, mut skipped) = (false, false, String::new());
     let mut comments = Vec::new();
+    let mut section: Option<Access> = None;
     for (at, line) in joined(text) {
         let bare = line.trim();
         if let Some(comment) = bare.strip_prefix('#') {
@@ -60,8 +68,16 @@ pub fn read(text: &str, draft: &mut Draft) {
         let Some(keyword) = words.first().map(|w| w.to_lowercase()) else { continue };
         if !skipped.is_empty() {
             match keyword.as_str() {
-                _ if keyword == skipped => skipped.clear(),
-                _ if closes(&words) => draft.grave(at, &words.join(" "), OPEN),
+                _ if keyword == skipped => {
+                    skipped.clear();
+                    let host = if in_host { hosts.last_mut().unwrap_or(&mut server) } else { &mut server };
+                    host.access.extend(section.take().filter(|s| !s.rules.is_empty()));
+                }
+                word if access::is_rule(word) => match &mut section {
+                    Some(section) => section.rules.push((at, words)),
+                    None if closes(&words) => draft.remark(at, &words.join(" "), OF_FILES),
+                    None => {}
+                },
                 "proxypass" | "proxypassmatch" | "requestheader" | "header" => {
                     let why = "what stands in a Location is not carried over: write it beside it";
                     draft.left(at, &words.join(" "), why);
@@ -93,13 +109,23 @@ pub fn read(text: &str, draft: &mut Draft) {
                         balancers.push((at, name.trim_end_matches('/').to_owned(), Vec::new()));
                         in_proxy = true;
                     }
-                    None => skipped = "</proxy>".into(),
+                    None => {
+                        skipped = "</proxy>".into();
+                        section = Some(Access::of(&words));
+                    }
                 }
             }
             "</proxy>" => in_proxy = false,
-            // What is inside protects or shows something of Apache's own.
-            "<location" | "<directory" | "<files" => skipped = format!("</{}>", &keyword[1..]),
-            word if word.starts_with('<') => {}
+            "<location" | "<locationmatch" | "<proxymatch" => {
+                skipped = format!("</{}>", &keyword[1..]);
+                section = Some(Access::of(&words));
+            }
+            // What is inside protects or shows files of Apache's own.
+            "<directory" | "<directorymatch" | "<files" | "<filesmatch" => {
+                skipped = format!("</{}>", &keyword[1..]);
+                section = None;
+            }
+            word if word.starts_with('<') && !(in_proxy && access::is_rule(word)) => {}
             _ if in_proxy => balancers.last_mut().into_iter().for_each(|b| b.2.push((at, words.clone()))),
             _ => {
                 let host = if in_host { hosts.last_mut().unwrap_or(&mut server) } else { &mut server };
@@ -110,6 +136,20 @@ pub fn read(text: &str, draft: &mut Draft) {
                     _ => host.lines.push((at, words)),
                 }
             }
+        }
+    }
+    // What is said for the whole server is said for each host, before its own.
+    for host in &mut hosts {
+        host.access.splice(0..0, server.access.iter().cloned());
+    }
+    for (_, of, lines) in &mut balancers {
+        let (rules, rest): (Vec<Words>, Vec<Words>) =
+            std::mem::take(lines).into_iter().partition(|(_, w)| access::is_rule(&w[0].to_lowercase()));
+        *lines = rest;
+        if !rules.is_empty() {
+            let own = Access { place: Ok(String::new()), balancer: Some(name(of)), rules };
+            let all = hosts.iter_mut().chain([&mut server]);
+            all.for_each(|host| host.access.insert(0, own.clone()));
         }
     }
     let does = |word: &str| {
@@ -248,8 +288,6 @@ fn pool(
                     }
                 }
             }
-            _ if closes(words) => draft.grave(*at, &words.join(" "), OPEN),
-            "order" | "allow" | "require" | "satisfy" => {}
             _ => draft.left(*at, &words.join(" "), "not carried over"),
         }
     }
@@ -372,6 +410,7 @@ fn service(host: &Host, draft: &mut Draft) {
         let min = min_tls.map_or_else(String::new, |v| format!("min-version = {}, ", quoted(v)));
         service.table.set("tls", format!("{{ {min}certificates = {} }}", list(std::slice::from_ref(file))));
     }
+    access::routes(&host.access, &mut service.routes, service.pool.as_ref(), draft);
     service.routes.splice(0..0, heads);
     if service.pool.is_none() && service.own.is_none() {
         match service.routes.iter().find_map(|r| r.get("pool").map(|p| p.trim_matches('"').to_owned())) {

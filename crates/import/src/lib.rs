@@ -7,6 +7,7 @@
 mod apache;
 mod draft;
 mod haproxy;
+mod haresources;
 mod keepalived;
 mod ldirectord;
 mod lvs;
@@ -34,16 +35,19 @@ pub enum SourceKind {
     Lvs,
     Pound,
     Apache,
+    /// Heartbeat's, of version 1.
+    Haresources,
 }
 
 impl SourceKind {
-    pub const ALL: [SourceKind; 6] = [
+    pub const ALL: [SourceKind; 7] = [
         SourceKind::Haproxy,
         SourceKind::Keepalived,
         SourceKind::Ldirectord,
         SourceKind::Lvs,
         SourceKind::Pound,
         SourceKind::Apache,
+        SourceKind::Haresources,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -54,6 +58,7 @@ impl SourceKind {
             SourceKind::Lvs => "lvs",
             SourceKind::Pound => "pound",
             SourceKind::Apache => "apache",
+            SourceKind::Haresources => "haresources",
         }
     }
 }
@@ -127,6 +132,7 @@ pub fn import(sources: &[Source], variables: &BTreeMap<String, String>) -> Impor
             SourceKind::Lvs => lvs::read(&source.text, &mut draft),
             SourceKind::Pound => pound::read(&source.text, &mut draft),
             SourceKind::Apache => apache::read(&source.text, &mut draft),
+            SourceKind::Haresources => haresources::read(&source.text, &mut draft),
         }
     }
     draft.join_layers();

@@ -109,7 +109,11 @@ mod tests {
         ),
         (
             SourceKind::Apache,
-            "Listen 192.0.2.60:80\n<Proxy balancer://app>\n  BalancerMember http://192.0.2.4:8080 route=a loadfactor=2 timeout=5\n  BalancerMember http://192.0.2.5:8080 route=b status=+H\n  ProxySet lbmethod=byrequests stickysession=JSESSIONID|jsessionid\n</Proxy>\n<VirtualHost 192.0.2.60:80>\n  ServerName www.example.org\n  ServerAlias *.example.net\n  ProxyPass /static !\n  ProxyPass /app balancer://app\n  ProxyPassReverse /app balancer://app\n  Redirect permanent /old https://www.example.org/new\n  <Location /admin>\n    Require ip 10.0.0.0/8\n  </Location>\n  RequestHeader set X-Proto http\n</VirtualHost>\n",
+            "Listen 192.0.2.60:80\n<Proxy balancer://app>\n  BalancerMember http://192.0.2.4:8080 route=a loadfactor=2 timeout=5\n  BalancerMember http://192.0.2.5:8080 route=b status=+H\n  ProxySet lbmethod=byrequests stickysession=JSESSIONID|jsessionid\n</Proxy>\n<VirtualHost 192.0.2.60:80>\n  ServerName www.example.org\n  ServerAlias *.example.net\n  ProxyPass /static !\n  ProxyPass /app balancer://app\n  ProxyPassReverse /app balancer://app\n  Redirect permanent /old https://www.example.org/new\n  <Location /admin>\n    Require ip 10.0.0.0/8\n  </Location>\n  <Proxy *>\n    Order deny,allow\n    Deny from all\n    Allow from 192.168.0.0/16\n  </Proxy>\n  <LocationMatch ^/x>\n    <RequireAll>\n      Require all granted\n      Require not ip 10.1\n    </RequireAll>\n  </LocationMatch>\n  RequestHeader set X-Proto http\n</VirtualHost>\n",
+        ),
+        (
+            SourceKind::Haresources,
+            "# pair\nlb1 192.0.2.10 IPaddr::192.0.2.11/24/eth0 ldirectord::l.cf\nlb1 IPv6addr::2001:db8::1/64 httpd\n",
         ),
     ];
 

@@ -19,7 +19,7 @@ pub fn run(words: &[String], strict: bool, json: bool) -> Outcome {
             _ => {
                 let Some(kind) = kind else {
                     let why = format!(
-                        "{word} is no kind of configuration: use haproxy, keepalived, ldirectord, lvs, pound or apache, then files"
+                        "{word} is no kind of configuration: use haproxy, keepalived, ldirectord, lvs, pound, apache or haresources, then files"
                     );
                     return Err(Failure::new(Exit::Failed, why));
                 };
