@@ -87,7 +87,14 @@ fn preset_of(name: Name, directory: String) -> Authority {
 fn dns_of(dns: Section<'_>, problems: &mut Vec<Problem>) -> Option<DnsSettings> {
     let writer = match dns.text("type")? {
         "update" => {
-            let server = dns.server("server")?;
+            let (server, name) = dns.server("server")?;
+            if name.is_some() {
+                let place = dns.span("server").unwrap_or(0..0);
+                problems.push(Problem::new(
+                    place,
+                    "`server` must be an address here: a name server is not looked up",
+                ));
+            }
             let port = if server.port() == 0 { 53 } else { server.port() };
             let key = match (dns.text("key-name"), dns.text("key-file")) {
                 (Some(name), Some(file)) => Some(TsigKey {

@@ -162,10 +162,9 @@ pub fn check_pool(table: Section<'_>, service: &VirtualService, pool: &Pool, pro
                 format!("`through-vip` does nothing in mode {mode:?}: the server never sees the VIP");
             report("health-check", message, "it needs mode \"dr\" or \"tun\"");
         }
-        let mixed = pool
-            .real_servers
-            .iter()
-            .any(|s| s.host.is_none() && !service.vips.iter().any(|v| v.address.is_ipv4() == s.address.is_ipv4()));
+        let mixed = pool.real_servers.iter().any(|s| {
+            s.host.is_none() && !service.vips.iter().any(|v| v.address.is_ipv4() == s.address.is_ipv4())
+        });
         if service.mode == Mode::Tun && mixed {
             let message = "`through-vip` needs one IP version inside and outside of the tunnel".to_owned();
             report("health-check", message, "check the server's own address instead");

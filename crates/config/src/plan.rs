@@ -301,7 +301,9 @@ fn server_changes((before, old): (&Pool, &RealServer), (after, new): (&Pool, &Re
 fn with_place(mut keys: Vec<&'static str>, old: &RealServer, new: &RealServer) -> Vec<&'static str> {
     let rules = |s: &RealServer| s.host.as_ref().map(|h| (h.prefer_ipv6, h.init.clone()));
     if rules(old) == rules(new) || old.host.is_none() || new.host.is_none() {
-        keys.retain(|k| *k != "resolve" || (old.host.is_some() && new.host.is_some() && rules(old) != rules(new)));
+        keys.retain(|k| {
+            *k != "resolve" || (old.host.is_some() && new.host.is_some() && rules(old) != rules(new))
+        });
     }
     if old.place() != new.place() && !keys.contains(&"address") {
         keys.insert(0, "address");

@@ -1,6 +1,8 @@
 //! The TLS keys of services and pools.
 
-use evenkeel_model::{ClientAuth, Host, Mode, PortSet, ServerSpeaks, ServerTls, TlsPolicy, TlsSettings, TlsVersion};
+use evenkeel_model::{
+    ClientAuth, Host, Mode, PortSet, ServerSpeaks, ServerTls, TlsPolicy, TlsSettings, TlsVersion,
+};
 
 use crate::problem::Problem;
 use crate::section::{Section, integer};

@@ -3,8 +3,7 @@
 use std::ops::Range;
 
 use evenkeel_model::{
-    HostName,
-    ListenAddress, Name, StatusSet, Vip, format_duration, format_size, parse_duration, parse_size,
+    HostName, ListenAddress, Name, StatusSet, Vip, format_duration, format_size, parse_duration, parse_size,
 };
 use evenkeel_rules::{Expression, LineFormat, ParseError, Template};
 use toml::Spanned;

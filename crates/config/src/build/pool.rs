@@ -66,8 +66,8 @@ impl Builder<'_> {
         let mut addresses: HashMap<SocketAddr, Name> = HashMap::new();
         let mut cookies: HashMap<String, Name> = HashMap::new();
         for (server, _) in table.sections("real-server") {
-            let (Some(server_name), Some((address, host))) =
-                (server.name("name"), server.server("address")) else {
+            let (Some(server_name), Some((address, host))) = (server.name("name"), server.server("address"))
+            else {
                 continue;
             };
             if names.insert(server_name.clone(), ()).is_some() {

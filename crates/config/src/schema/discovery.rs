@@ -100,18 +100,20 @@ const SETTLE: Key = key(
     "30s",
     "How long a list has to stay that has lost more than half of its servers before it is taken.",
 );
-const AT_MOST: Key = key(
-    "at-most",
-    Kind::Integer { min: 1, max: 10_000 },
-    "1000",
-    "A list of more servers is not taken.",
-);
+const AT_MOST: Key =
+    key("at-most", Kind::Integer { min: 1, max: 10_000 }, "1000", "A list of more servers is not taken.");
 
 pub static DISCOVER: Kind = Kind::List(&Kind::Typed(&[
     Variant {
         word: "file",
         doc: "A file in Prometheus' file_sd format (JSON): `[{ \"targets\": [\"10.0.0.1:80\"], \"labels\": { \"weight\": \"50\" } }]`. The labels `weight` and `backup` are read.",
-        keys: &[required("path", Kind::File, "The file; it is watched."), INTERVAL, AT_LEAST, SETTLE, AT_MOST],
+        keys: &[
+            required("path", Kind::File, "The file; it is watched."),
+            INTERVAL,
+            AT_LEAST,
+            SETTLE,
+            AT_MOST,
+        ],
     },
     Variant {
         word: "dns-srv",

@@ -32,7 +32,12 @@ pub const POOL_RULES: &[Key] = &[
         "Layer 7, of schedulers that hash: percent of its fair share of connections that a real server takes at most, such as 150; what is more goes to the next one in the table. 0 is no bound.",
     ),
     key("resolve", RESOLVE, "", "What is taken of the answers for real servers that are written by name."),
-    key("discover", DISCOVER, "[]", "Lists that further real servers are taken from; see [names and discovery](discovery.md)."),
+    key(
+        "discover",
+        DISCOVER,
+        "[]",
+        "Lists that further real servers are taken from; see [names and discovery](discovery.md).",
+    ),
     key("persistence", PERSISTENCE, "", "Keeps a client on one real server."),
     key("health-check", HEALTH_CHECK, "{ type = \"tcp\" }", "How real servers are probed."),
     key(
