@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use evenkeel_model::{AgentCheck, HealthCheck, HttpProbe, Probe, ScriptProbe, StatusSet, Step};
+use evenkeel_model::{AgentCheck, HealthCheck, HttpProbe, Probe, ProxyVersion, ScriptProbe, StatusSet, Step};
 
 use crate::problem::Problem;
 use crate::section::Section;
@@ -22,7 +22,7 @@ pub fn read(pool: Section<'_>, problems: &mut Vec<Problem>) -> HealthCheck {
         address: section.text("address").and_then(|t| t.parse().ok()),
         port: section.integer("port").and_then(|p| u16::try_from(p).ok()),
         tls: section.section("tls").map(tls::of_table),
-        send_proxy: section.flag("send-proxy"),
+        send_proxy: send_proxy(section, None),
         through_vip: section.flag("through-vip"),
         mark: 0,
         agent: section.section("agent").map(|agent| AgentCheck {
@@ -54,7 +54,10 @@ pub fn of_server(
             | Probe::Sip { udp: true }
             | Probe::Script(_)
     );
-    for key in ["tls", "send-proxy"].into_iter().filter(|key| !connects && own.value(key).is_some()) {
+    for key in ["tls", "send-proxy", "send-proxy-version"]
+        .into_iter()
+        .filter(|key| !connects && own.value(key).is_some())
+    {
         let message = format!("`{key}` does nothing in a health check that opens no connection");
         problems.push(Problem::new(own.span(key).unwrap_or_else(place), message).help("leave it away"));
     }
@@ -67,10 +70,21 @@ pub fn of_server(
         address: own.text("address").and_then(|t| t.parse().ok()).or(pool.address),
         port: own.integer("port").and_then(|p| u16::try_from(p).ok()).or(pool.port),
         tls: own.section("tls").map(tls::of_table).or_else(|| pool.tls.clone()),
-        send_proxy: own.value("send-proxy").map_or(pool.send_proxy, |_| own.flag("send-proxy")),
+        send_proxy: send_proxy(own, pool.send_proxy),
         ..pool.clone()
     };
     (check != *pool).then(|| Box::new(check))
+}
+
+/// Whether and how a check greets, and what it does where nothing is said.
+fn send_proxy(section: Section<'_>, otherwise: Option<ProxyVersion>) -> Option<ProxyVersion> {
+    let version = match section.text("send-proxy-version") {
+        Some("v1") => ProxyVersion::V1,
+        Some(_) => ProxyVersion::V2,
+        None => otherwise.unwrap_or(ProxyVersion::V2),
+    };
+    let sends = section.value("send-proxy").map_or(otherwise.is_some(), |_| section.flag("send-proxy"));
+    sends.then_some(version)
 }
 
 fn probe(section: Section<'_>, flag: &dyn Fn(&str, bool) -> bool, problems: &mut Vec<Problem>) -> Probe {

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use evenkeel_model::{AdminSettings, HealthCheck, Limits, Name, Pool, RealServer, Snapshot, VirtualService};
+use evenkeel_model::{
+    AdminSettings, HealthCheck, Limits, Name, Pool, ProxyVersion, RealServer, Snapshot, VirtualService,
+};
 
 /// Steps in the order they are carried out. Two equal snapshots have an empty plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -337,7 +339,11 @@ fn check_changes(old: &HealthCheck, new: &HealthCheck) -> Vec<String> {
         "timeout" => Some(time(check.timeout)),
         "rise" => Some(check.rise.to_string()),
         "fall" => Some(check.fall.to_string()),
-        "send-proxy" => Some(check.send_proxy.to_string()),
+        "send-proxy" => Some(match check.send_proxy {
+            None => "false".into(),
+            Some(ProxyVersion::V1) => "v1".into(),
+            Some(ProxyVersion::V2) => "v2".into(),
+        }),
         _ => None,
     };
     let part = |key: &str| described(key, value(key, old), value(key, new));

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use evenkeel_model::{HealthCheck, Probe, ServerTls};
+use evenkeel_model::{HealthCheck, Probe, ProxyVersion, ServerTls};
 use evenkeel_trust::{Anyone, Authorities};
 use rustls::ClientConfig;
 use rustls::client::danger::ServerCertVerifier;
@@ -39,8 +39,13 @@ pub async fn open(
     if check.probe == Probe::Tcp {
         let _ = socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO));
     }
-    if check.send_proxy {
-        stream.write_all(LOCAL).await?;
+    match check.send_proxy {
+        None => {}
+        Some(ProxyVersion::V1) => {
+            let line = text_header(stream.local_addr()?, stream.peer_addr()?);
+            stream.write_all(line.as_bytes()).await?;
+        }
+        Some(ProxyVersion::V2) => stream.write_all(LOCAL).await?,
     }
     let Some(tls) = &check.tls else { return Ok(Box::new(stream)) };
     reached.set(Layer::Tls);
@@ -51,6 +56,12 @@ pub async fn open(
     };
     let stream = TlsConnector::from(config).connect(name, stream).await;
     stream.map(|s| Box::new(s) as Box<dyn Stream>).map_err(|e| format!("TLS: {e}").into())
+}
+
+/// A PROXY header, version 1. It has no way to say that nobody is behind the connection.
+fn text_header(from: SocketAddr, to: SocketAddr) -> String {
+    let family = if from.is_ipv4() { "TCP4" } else { "TCP6" };
+    format!("PROXY {family} {} {} {} {}\r\n", from.ip(), to.ip(), from.port(), to.port())
 }
 
 async fn connect_marked(address: SocketAddr, mark: u32) -> std::io::Result<TcpStream> {
@@ -126,4 +137,19 @@ fn make(tls: &ServerTls, alpn: &[u8]) -> Result<ClientConfig, String> {
 
 fn read(file: &Path) -> std::io::Result<Vec<u8>> {
     evenkeel_files::read(file, evenkeel_files::PEM_AT_MOST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::text_header;
+
+    #[test]
+    fn the_first_version_names_the_probes_addresses() {
+        let header = |from: &str, to: &str| text_header(from.parse().unwrap(), to.parse().unwrap());
+        assert_eq!(header("192.0.2.1:5", "192.0.2.2:80"), "PROXY TCP4 192.0.2.1 192.0.2.2 5 80\r\n");
+        assert_eq!(
+            header("[2001:db8::1]:5", "[2001:db8::2]:80"),
+            "PROXY TCP6 2001:db8::1 2001:db8::2 5 80\r\n"
+        );
+    }
 }

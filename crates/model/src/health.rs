@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{Secret, ServerTls, StatusSet};
+use crate::{ProxyVersion, Secret, ServerTls, StatusSet};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HealthCheck {
@@ -22,8 +22,8 @@ pub struct HealthCheck {
     pub port: Option<u16>,
     /// Probe over TLS.
     pub tls: Option<ServerTls>,
-    /// Begin with a PROXY protocol header that says LOCAL.
-    pub send_proxy: bool,
+    /// Begin with a PROXY protocol header: version 1 names the probe's addresses, 2 says LOCAL.
+    pub send_proxy: Option<ProxyVersion>,
     /// Probe as a client's packet would come, with the VIP as target (modes dr and tun).
     pub through_vip: bool,
     /// Mark of the sockets of such probes, by which the packet path knows them; the daemon gives it.
@@ -43,7 +43,7 @@ impl Default for HealthCheck {
             address: None,
             port: None,
             tls: None,
-            send_proxy: false,
+            send_proxy: None,
             through_vip: false,
             mark: 0,
             agent: None,

@@ -153,7 +153,7 @@ pub struct ErrorPage {
 }
 
 /// Which header of the PROXY protocol a real server gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProxyVersion {
     V1,
     V2,

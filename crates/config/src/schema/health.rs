@@ -1,7 +1,7 @@
 //! Keys of health checks.
 
 use super::pool::SERVER_TLS;
-use super::{DAY_MS, Key, Kind, Table, Variant, duration, key, line, required};
+use super::{DAY_MS, Key, Kind, Table, Variant, duration, key, line, required, word};
 
 const INTERVAL: Key = key("interval", duration(50, DAY_MS), "2s", "From one probe to the next.");
 const FAST: Key =
@@ -20,8 +20,13 @@ const TLS: Key = key(
     "",
     "Probe over TLS; HTTP and gRPC do as the pool's `server-tls` says.",
 );
-const SEND_PROXY: Key =
-    key("send-proxy", Kind::Flag, "false", "Begin with a PROXY protocol header of type LOCAL.");
+const SEND_PROXY: Key = key("send-proxy", Kind::Flag, "false", "Begin with a PROXY protocol header.");
+const SEND_PROXY_VERSION: Key = key(
+    "send-proxy-version",
+    Kind::Choice(&[word("v1"), word("v2")]),
+    "v2",
+    "The version of that header: `v1` is text and names the addresses of the probe, `v2` is of type LOCAL.",
+);
 const THROUGH_VIP: Key = key(
     "through-vip",
     Kind::Flag,
@@ -44,6 +49,7 @@ pub static SERVER_CHECK: Table = Table {
         own(FALL),
         own(TLS),
         own(SEND_PROXY),
+        own(SEND_PROXY_VERSION),
     ],
 };
 
@@ -91,7 +97,7 @@ macro_rules! check {
 /// The keys of checks over a connection.
 macro_rules! keys {
     ($($own:expr),* $(,)?) => {
-        &[INTERVAL, FAST, TIMEOUT, RISE, FALL, PORT, ADDRESS, TLS, SEND_PROXY, THROUGH_VIP, AGENT, $($own),*]
+        &[INTERVAL, FAST, TIMEOUT, RISE, FALL, PORT, ADDRESS, TLS, SEND_PROXY, SEND_PROXY_VERSION, THROUGH_VIP, AGENT, $($own),*]
     };
 }
 

@@ -99,7 +99,7 @@ fn extend(check: &mut Table, key: &str, entry: &str) {
 fn http_rule(word: &Word, check: &mut Table, sent: &mut bool) -> Result<(), String> {
     let words: Vec<&str> = word.words[1..].iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["connect"] | ["connect", "default"] | ["disable-on-404"] => Ok(()),
+        ["disable-on-404"] => Ok(()),
         ["connect", rest @ ..] => connect(rest, check),
         ["send", ..] if std::mem::replace(sent, true) => {
             Err("several requests a check are not carried over".into())
@@ -187,6 +187,10 @@ fn others(statuses: &str) -> Result<String, String> {
 
 /// The words of `connect`.
 fn connect(words: &[&str], check: &mut Table) -> Result<(), String> {
+    // Without `default` nothing of the server's own way to be checked holds.
+    if !words.contains(&"default") && !words.contains(&"send-proxy") {
+        check.set("send-proxy", "false");
+    }
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
         let mut value = || rest.next().copied().unwrap_or("");

@@ -317,11 +317,23 @@ fn option_by_option(
         Some(kind) if !kind.contains("type = \"cookie\"") && non_stick => server.set("non-stick", "true"),
         _ => {}
     }
+    greets(greeting, &mut own);
     if !checked {
         server.set("check", "false");
     }
     if checked {
         common.checks.push((pool.servers.len(), own));
+    }
+}
+
+/// Checks of a server that wants a PROXY header begin with one, unless they ask elsewhere.
+fn greets(greeting: &str, own: &mut Table) {
+    let elsewhere = own.get("port").is_some() || own.get("address").is_some();
+    if !greeting.is_empty() && !elsewhere {
+        own.set("send-proxy", "true");
+    }
+    if greeting.starts_with("send-proxy-v2") {
+        own.text("send-proxy-version", "v2");
     }
 }
 
@@ -421,11 +433,19 @@ fn checks(proxy: &Proxy, common: Common, pool: &mut Pool, draft: &mut Draft) {
     for (_, own) in &mut each {
         // What `connect` says comes first.
         own.lines.retain(|line| check.get(&line.key).is_none());
+        let sends = own.get("send-proxy").or(check.get("send-proxy")) == Some("true");
+        let is_v2 = own.get("send-proxy-version").is_some();
+        own.lines.retain(|line| line.key != "send-proxy-version");
+        if sends && !is_v2 {
+            own.text("send-proxy-version", "v1");
+        }
         // HAProxy waits as long as it is to the next check.
         if timeout.is_none() && draft.run.is_some() {
             own.set("timeout", own.get("interval").map_or_else(|| quoted("2s"), str::to_owned));
         }
     }
+    // It has kept the servers' own word off.
+    check.lines.retain(|line| line.key != "send-proxy" || line.value != "false");
     for line in crate::draft::take_shared(&mut each) {
         check.set(&line.key, line.value);
     }

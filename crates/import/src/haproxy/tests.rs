@@ -126,3 +126,32 @@ fn names_are_the_sources_own() {
         assert!(made.contains(part), "{part}\n{made}");
     }
 }
+
+/// As HAProxy: what the server wants, unless the check asks elsewhere or opens a connection of its own kind.
+#[test]
+fn checks_greet_as_their_server_wants() {
+    let check_of = |options: &str, more: &str| {
+        let lines = format!(
+            "defaults\n timeout connect 4s\n timeout client 4s\n timeout server 4s\nlisten a\n bind :81\n{more} server a 192.0.2.2:80 {options}\n"
+        );
+        let source = Source { kind: SourceKind::Haproxy, file: "h.cfg".into(), text: lines };
+        let made = crate::import(&[source], &Default::default()).text;
+        evenkeel_config::read(&made).unwrap_or_else(|e| panic!("{e:?}\n{made}"));
+        let line = made.lines().find(|line| line.starts_with("health-check")).unwrap_or("").to_owned();
+        line.trim_start_matches("health-check = { type = \"tcp\"")
+            .trim_end_matches(" }")
+            .trim_start_matches(", ")
+            .to_owned()
+    };
+    let v1 = "send-proxy = true, send-proxy-version = \"v1\"";
+    assert_eq!(check_of("check", ""), "");
+    assert_eq!(check_of("check check-send-proxy", ""), v1);
+    assert_eq!(check_of("check send-proxy", ""), v1);
+    assert_eq!(check_of("check send-proxy-v2", ""), "send-proxy = true");
+    assert_eq!(check_of("check send-proxy port 81", ""), "port = 81");
+    assert_eq!(check_of("check send-proxy port 81 check-send-proxy", ""), format!("port = 81, {v1}"));
+    let own = " option tcp-check\n tcp-check connect\n";
+    assert_eq!(check_of("check send-proxy", own), "");
+    assert_eq!(check_of("check send-proxy", " option tcp-check\n tcp-check connect default\n"), v1);
+    assert_eq!(check_of("check", " option tcp-check\n tcp-check connect send-proxy\n"), v1);
+}
