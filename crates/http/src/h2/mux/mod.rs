@@ -189,6 +189,8 @@ pub struct Mux {
     pub out: Vec<u8>,
     /// Answered streams whose requests have not ended, with the time to end them.
     lingering: VecDeque<(u64, u32)>,
+    /// Streams whose request was answered without a session while it still came, likewise.
+    answered: VecDeque<(u64, u32)>,
     now_ms: u64,
     /// Streams with data, which wait for the connection's window; each once.
     starved: Vec<u32>,
@@ -263,6 +265,7 @@ impl Mux {
             opened: VecDeque::new(),
             out,
             lingering: VecDeque::new(),
+            answered: VecDeque::new(),
             now_ms: 0,
             starved: Vec::new(),
             stalled: VecDeque::new(),

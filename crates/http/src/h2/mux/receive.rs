@@ -3,9 +3,9 @@
 use std::io::Write;
 
 use super::{
-    BLOCK_AT_MOST, Block, CONNECTION_WINDOW, CONTINUATIONS_AT_MOST, FRAMES_A_REQUEST, Handled, Mux, Opened,
-    RESETS_REMEMBERED, Receiving, Role, SESSIONS_AT_MOST, STREAM_WINDOW, STREAMS_AT_MOST, Sending,
-    TableUpdate, USEFUL_DATA, WINDOW_LIMIT,
+    BLOCK_AT_MOST, Block, CONNECTION_WINDOW, CONTINUATIONS_AT_MOST, FRAMES_A_REQUEST, Handled, LINGER_MS,
+    Mux, Opened, RESETS_REMEMBERED, Receiving, Role, SESSIONS_AT_MOST, STREAM_WINDOW, STREAMS_AT_MOST,
+    Sending, TableUpdate, USEFUL_DATA, WINDOW_LIMIT,
 };
 use crate::h2::fields::Fields;
 use crate::h2::frame::{self, ErrorCode, FrameHeader, flag, kind, setting};
@@ -214,6 +214,11 @@ impl Mux {
             return;
         }
         frame::write_reset(stream, code, &mut self.out);
+        self.ignore(stream);
+    }
+
+    /// What still comes on a stream is no error.
+    fn ignore(&mut self, stream: u32) {
         if self.recent_resets.len() == RESETS_REMEMBERED {
             self.recent_resets.pop_front();
         }
@@ -402,7 +407,15 @@ impl Mux {
             encode_status(431, &mut block);
             self.write_block(id, true, &block);
             if !ends {
-                self.reset(id, ErrorCode::NoError);
+                // Clients lose the answer if the reset comes with it: what they send is ignored, and they
+                // are told a little later.
+                self.ignore(id);
+                self.answered.push_back((self.now_ms + LINGER_MS, id));
+                if self.answered.len() > RESETS_REMEMBERED
+                    && let Some((_, oldest)) = self.answered.pop_front()
+                {
+                    self.reset(oldest, ErrorCode::NoError);
+                }
             }
             return self.charge_reset();
         }

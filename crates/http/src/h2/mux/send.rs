@@ -33,6 +33,11 @@ impl Mux {
                 self.finish(id);
             }
         }
+        while let Some((_, id)) = self.answered.front().copied().filter(|(until_ms, _)| *until_ms <= now_ms) {
+            self.answered.pop_front();
+            self.steps += 1;
+            self.reset(id, ErrorCode::NoError);
+        }
         self.end_stalled(now_ms);
         while self.out.len() < OUT_AT_MOST {
             let Some(stream) = self.queue.pop_ready() else { break };
@@ -45,7 +50,12 @@ impl Mux {
     /// When [`Self::produce`] has something to do although nothing else happens.
     pub fn deadline_ms(&self) -> Option<u64> {
         let lingering = self.lingering.front().map(|(until_ms, _)| *until_ms);
-        lingering.into_iter().chain(self.stalled.front().map(|(until_ms, ..)| *until_ms)).min()
+        let answered = self.answered.front().map(|(until_ms, _)| *until_ms);
+        lingering
+            .into_iter()
+            .chain(answered)
+            .chain(self.stalled.front().map(|(until_ms, ..)| *until_ms))
+            .min()
     }
 
     /// Ends streams whose session has ended and which the peer has not made room for.
