@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::evaluate::{Captures, Facts};
+use crate::json::JsonPath;
 use crate::map::{Map, MapMatch};
 use crate::parse::ParseError;
 use crate::template::Template;
@@ -58,6 +59,12 @@ pub static CONVERTERS: &[ConverterDoc] = &[
         "{path|hmac(sha256,\"the key\")|hex}",
     ),
     doc("crc32", "the CRC-32 as a number", "{path|crc32}"),
+    doc("crc32c", "the CRC-32C as a number", "{path|crc32c}"),
+    doc(
+        "json-query",
+        "a value out of JSON by its path: a text, a number, a list, `1` or `0`; else nothing",
+        "{header:X-Claims|json-query(\"$.user.names[0]\")}",
+    ),
     doc(
         "field",
         "the part of this number between the signs, from 1; from the end below 0; with a count so many parts, to the end (or the beginning) with 0",
@@ -153,7 +160,9 @@ pub enum Converter {
     Hmac(Box<hmac::Key>),
     /// The key is known with the request.
     HmacWith(hmac::Algorithm, Template),
-    Crc32,
+    /// With its polynomial.
+    Crc32(u32),
+    JsonQuery(JsonPath),
     Field {
         number: i64,
         signs: Box<[u8]>,
@@ -181,6 +190,8 @@ pub enum Converter {
         v6: u8,
     },
     Arithmetic(Arithmetic, i64),
+    /// The number is known with the request.
+    ArithmeticWith(Arithmetic, Template),
     Append(Template),
     AppendItem {
         separator: Box<[u8]>,
@@ -213,7 +224,12 @@ pub fn parse(text: &str) -> Result<Converter, ParseError> {
 
 fn build(name: &str, words: &[&str]) -> Result<Converter, ParseError> {
     let number = |text: &str| text.parse::<i64>().map_err(|_| wrong(format!("{text:?} is no number")));
-    let arithmetic = |kind, text| Ok::<_, ParseError>(Converter::Arithmetic(kind, number(text)?));
+    let arithmetic = |kind, text: &str| {
+        Ok::<_, ParseError>(match text.contains('{') {
+            true => Converter::ArithmeticWith(kind, text_of(text)?),
+            false => Converter::Arithmetic(kind, number(text)?),
+        })
+    };
     Ok(match (name, words) {
         ("lower", []) => Converter::Lower,
         ("upper", []) => Converter::Upper,
@@ -248,7 +264,11 @@ fn build(name: &str, words: &[&str]) -> Result<Converter, ParseError> {
             let raw = raw.unwrap_or_else(|| key.as_bytes().to_vec());
             Converter::Hmac(Box::new(hmac::Key::new(algorithm, &raw)))
         }
-        ("crc32", []) => Converter::Crc32,
+        ("crc32", []) => Converter::Crc32(0xedb8_8320),
+        ("crc32c", []) => Converter::Crc32(0x82f6_3b78),
+        ("json-query", [path]) => {
+            Converter::JsonQuery(JsonPath::parse(path).ok_or_else(|| wrong(format!("{path:?} is no path")))?)
+        }
         ("hex" | "decimal", [separator, size, rest @ ..]) if rest.is_empty() || rest == ["whole"] => {
             let decimal = name == "decimal";
             let size =
@@ -367,6 +387,7 @@ impl Converter {
     pub fn text(&self) -> Option<&Template> {
         match self {
             Converter::HmacWith(_, text)
+            | Converter::ArithmeticWith(_, text)
             | Converter::Append(text)
             | Converter::Equals(text)
             | Converter::Compare(text) => Some(text),
@@ -380,6 +401,7 @@ impl Converter {
         match self {
             Converter::Map { file, matching, map, .. } => *map = Some(load(Path::new(&**file), *matching)?),
             Converter::HmacWith(_, text)
+            | Converter::ArithmeticWith(_, text)
             | Converter::Append(text)
             | Converter::Equals(text)
             | Converter::Compare(text)
@@ -448,7 +470,8 @@ impl Converter {
             Converter::UrlDecode(plus) => url_decoded(&out[start..], *plus),
             Converter::Digest(algorithm) => digest::digest(algorithm, &out[start..]).as_ref().to_vec(),
             Converter::Hmac(key) => hmac::sign(key, &out[start..]).as_ref().to_vec(),
-            Converter::Crc32 => crc32(&out[start..]).to_string().into_bytes(),
+            Converter::Crc32(polynomial) => crc32(&out[start..], *polynomial).to_string().into_bytes(),
+            Converter::JsonQuery(path) => path.find(&out[start..]).unwrap_or_default(),
             Converter::Field { number, signs, merge, count } => {
                 part(&out[start..], *number, signs, *merge, *count).to_vec()
             }
@@ -463,6 +486,10 @@ impl Converter {
             }
             Converter::Network { v4, v6 } => network(&out[start..], *v4, *v6),
             Converter::Arithmetic(kind, with) => calculated(&out[start..], *kind, *with),
+            Converter::ArithmeticWith(kind, with) => match integer(&rendered(with)) {
+                Some(with) => calculated(&out[start..], *kind, with),
+                None => Vec::new(),
+            },
         };
         out.truncate(start);
         out.extend_from_slice(&replaced);
@@ -551,13 +578,13 @@ fn url_decoded(bytes: &[u8], plus: Plus) -> Vec<u8> {
     out
 }
 
-/// Of ISO 3309, as zlib has it.
-fn crc32(bytes: &[u8]) -> u32 {
+/// Of ISO 3309, as zlib has it, or with another polynomial.
+fn crc32(bytes: &[u8], polynomial: u32) -> u32 {
     let mut crc = u32::MAX;
     for byte in bytes {
         crc ^= u32::from(*byte);
         for _ in 0..8 {
-            crc = crc >> 1 ^ (0xedb8_8320 & (crc & 1).wrapping_neg());
+            crc = crc >> 1 ^ (polynomial & (crc & 1).wrapping_neg());
         }
     }
     !crc
@@ -640,10 +667,12 @@ fn network(bytes: &[u8], v4: u8, v6: u8) -> Vec<u8> {
     masked.into_bytes()
 }
 
+fn integer(bytes: &[u8]) -> Option<i64> {
+    std::str::from_utf8(bytes).ok()?.trim().parse().ok()
+}
+
 fn calculated(bytes: &[u8], kind: Arithmetic, with: i64) -> Vec<u8> {
-    let Some(value) = std::str::from_utf8(bytes).ok().and_then(|t| t.trim().parse::<i64>().ok()) else {
-        return Vec::new();
-    };
+    let Some(value) = integer(bytes) else { return Vec::new() };
     let result = match kind {
         Arithmetic::Add => value.saturating_add(with),
         Arithmetic::Sub => value.saturating_sub(with),

@@ -29,6 +29,7 @@ mod convert;
 mod evaluate;
 mod fetch;
 mod first;
+mod json;
 mod lexer;
 mod line;
 mod map;

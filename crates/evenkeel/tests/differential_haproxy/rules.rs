@@ -9,23 +9,17 @@ pub const TOLD: &[&str] = &[
     "clear-cookie",
     "%HV",
     "%f ",
-    "crc32c",
     "djb2",
     "sdbm",
     "wt6",
     "xxh32",
     ",and(",
-    ",even]",
     "http_date",
     "ltime",
     "language(",
     "hdr_cnt(x-",
-    "hdr_val",
-    "hdr_ip(x-a)",
-    "ltrim",
     "req.body",
     "hdr_names",
-    "port_only",
     "base32",
     "^x-[ab]$",
     "proc.n",
@@ -132,6 +126,10 @@ const OF_REQUESTS: &[&str] = &[
     "http-request set-header x-hash %[path,sha1,hex]",
     "http-request set-header x-crc %[path,crc32]",
     "http-request set-header x-crc %[path,crc32c]",
+    "http-request set-header x-port %[req.hdr(host),host_only]-%[req.hdr(host),port_only]",
+    "http-request set-header x-int %[int(7),neg]-%[int(7),odd]-%[int(7),even]-%[int(7),bool]-%[int(0),not]",
+    "http-request set-header x-trim %[method,ltrim(G)]-%[method,rtrim(T)]",
+    "http-request set-var(txn.n) int(5)\nhttp-request set-header x-sum %[path,length,add(txn.n)]-%[path,length,mul(txn.n)]",
     "http-request set-header x-djb %[path,djb2]",
     "http-request set-header x-sdbm %[path,sdbm]",
     "http-request set-header x-wt6 %[path,wt6]",
@@ -283,6 +281,11 @@ pub fn of_requests() -> Vec<Case> {
                 };
             all.push(in_section(&conditional(rule, when), (at + turn) % 3));
         }
+    }
+    for path in ["$.a.b", "$.n", "$.l[1]", "$.t", "$.none", "$.a"] {
+        let line = format!("http-request set-header x-json \"<%[req.fhdr(x-j),json_query('{path}')]>\"");
+        let text = r#"GET / | x-j: {"a":{"b":"v w"},"n":42,"l":[1,"two"],"t":true}"#;
+        all.push(Case::web(&line, &[text, "GET / | x-j: none"]));
     }
     all
 }

@@ -99,7 +99,7 @@ fn extend(check: &mut Table, key: &str, entry: &str) {
 fn http_rule(word: &Word, check: &mut Table, sent: &mut bool) -> Result<(), String> {
     let words: Vec<&str> = word.words[1..].iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["disable-on-404"] => Ok(()),
+        ["disable-on-404"] | ["comment", ..] => Ok(()),
         ["connect", rest @ ..] => connect(rest, check),
         ["send", ..] if std::mem::replace(sent, true) => {
             Err("several requests a check are not carried over".into())
@@ -130,6 +130,7 @@ fn http_rule(word: &Word, check: &mut Table, sent: &mut bool) -> Result<(), Stri
                 ["status", status] => check.text("status", status),
                 ["string", text @ ..] if !not => check.text("expect", &text.join(" ")),
                 ["rstring", text @ ..] if !not => check.text("expect-regex", &text.join(" ")),
+                ["hdr" | "fhdr", rest @ ..] if !not => expect_header(rest, check)?,
                 ["rstatus", regex] if !not => {
                     let class = [("^2", "200-299"), ("^3", "300-399"), ("^[23]", "200-399")];
                     let known = class.iter().find(|(begin, _)| {
@@ -147,6 +148,18 @@ fn http_rule(word: &Word, check: &mut Table, sent: &mut bool) -> Result<(), Stri
         }
         _ => Err("not carried over".into()),
     }
+}
+
+/// `name NAME [value -m sub TEXT]`: a header that is there, or whose value holds a text.
+fn expect_header(words: &[&str], check: &mut Table) -> Result<(), String> {
+    let (name, text) = match words {
+        ["name", name] | ["name", "-m", "str", name] => (name, ""),
+        ["name", name, "value", "-m", "sub", text]
+        | ["name", "-m", "str", name, "value", "-m", "sub", text] => (name, *text),
+        _ => return Err("a header is expected by its whole name, and by `value -m sub` alone".into()),
+    };
+    extend(check, "expect-headers", &format!("{} = {}", quoted(name), quoted(text)));
+    Ok(())
 }
 
 /// What is expected, without the words about how it is told; whether it must not come.

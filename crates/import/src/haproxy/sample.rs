@@ -137,6 +137,13 @@ pub fn template(text: &str) -> Result<String, String> {
 
 fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
     let whole = argument.unwrap_or("");
+    // One of a header's values, as a number or an address.
+    for (kind, converter) in [("hdr_val", "add(0)"), ("hdr_ip", "network(32,128)")] {
+        if name.trim_start_matches("req.") == kind && !whole.is_empty() {
+            let text = source("req.hdr", argument)?;
+            return Ok(format!("{}|{converter}}}", text.trim_end_matches('}')));
+        }
+    }
     let argument = whole.trim();
     let (first, occurrence) = argument.split_once(',').unwrap_or((argument, ""));
     // A captured header is known by the number of its line alone.
@@ -383,8 +390,23 @@ fn converter(name: &str, arguments: &[String]) -> Result<String, String> {
         }
     };
     Ok(match (name, words.as_slice()) {
-        ("lower" | "upper" | "length" | "base64" | "sha1" | "crc32", []) => name.into(),
-        ("crc32", ["0"]) => "crc32".into(),
+        ("lower" | "upper" | "length" | "base64" | "sha1" | "crc32" | "crc32c", []) => name.into(),
+        ("crc32" | "crc32c", ["0"]) => name.into(),
+        ("json_query", [path] | [path, _]) => format!("json-query({})", argument(path)),
+        // The second alternative takes everything, and the group is empty.
+        ("port_only", []) => {
+            let port = replace("^(?:\\[[^]]*\\]|[^:]*):([0-9]+)$|^.*$", "\\1", false)?;
+            port + "|default(\"0\")"
+        }
+        ("param", [name, rest @ ..]) if rest.len() <= 1 => {
+            let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "-_&;,".contains(c));
+            let sign = rest.first().copied().unwrap_or("&");
+            if sign.len() != 1 || !plain(name) || !plain(sign) {
+                return Err(format!("the converter param({}) has no counterpart", words.join(",")));
+            }
+            let found = format!("^(?:.*?{sign})?{name}=([^{sign}]*)(?:{sign}.*)?$|^.*$");
+            replace(&found, "\\1", false)?
+        }
         ("b64dec", []) => "base64-decode".into(),
         ("ub64enc", []) => "base64url".into(),
         ("ub64dec", []) => "base64url-decode".into(),
@@ -425,6 +447,19 @@ fn converter(name: &str, arguments: &[String]) -> Result<String, String> {
         ("ipmask", [v4]) => format!("network({})", prefix(v4).ok_or("the mask is none")?),
         ("ipmask", [v4, v6]) => format!("network({},{v6})", prefix(v4).ok_or("the mask is none")?),
         ("add" | "sub" | "mul" | "div" | "mod", [n]) if n.parse::<i64>().is_ok() => format!("{name}({n})"),
+        ("add" | "sub" | "mul" | "div" | "mod", [of]) if variable(of).is_ok() => {
+            format!("{name}(\"{{variable:{of}}}\")")
+        }
+        ("neg", []) => "mul(-1)".into(),
+        ("bool", []) => "if(\"1\",\"0\")".into(),
+        ("not", []) => "if(\"0\",\"1\")".into(),
+        ("odd", []) => "mod(2)|if(\"1\",\"0\")".into(),
+        ("even", []) => "mod(2)|if(\"0\",\"1\")".into(),
+        ("ltrim" | "rtrim", [signs]) if !signs.is_empty() => {
+            let class: String = signs.chars().map(|c| format!("\\x{{{:x}}}", u32::from(c))).collect();
+            let found = if name == "ltrim" { format!("^[{class}]+") } else { format!("[{class}]+$") };
+            replace(&found, "", false)?
+        }
         ("regsub", [regex, text]) => replace(regex, text, false)?,
         ("regsub", [regex, text, flags]) => {
             let regex = if flags.contains('i') { format!("(?i){regex}") } else { (*regex).to_owned() };

@@ -173,7 +173,7 @@ fn option_by_option(
     let mut rest = options.iter();
     let (mut tls, mut speaks_tls) = (Tls::default(), false);
     let (mut has_cookie, mut non_stick) = (false, false);
-    let mut checked = false;
+    let (mut checked, mut check_sni) = (false, None);
     let mut own = Table::default();
     while let Some(option) = rest.next() {
         let mut value = || rest.next().cloned().unwrap_or_default();
@@ -278,8 +278,9 @@ fn option_by_option(
                 checked = true;
                 common.follows = Some(value());
             }
-            "agent-addr" | "check-sni" | "redir" | "minconn" | "maxqueue" | "namespace" | "socks4" | "ws"
-            | "max-reuse" | "crl-file" | "check-alpn" | "check-proto" => {
+            "check-sni" => check_sni = Some(value()),
+            "agent-addr" | "redir" | "minconn" | "maxqueue" | "namespace" | "socks4" | "ws" | "max-reuse"
+            | "crl-file" | "check-alpn" | "check-proto" => {
                 let given = value();
                 draft.left(line, option, format!("{given}: not carried over"));
             }
@@ -295,6 +296,12 @@ fn option_by_option(
             draft.left(line, name, why);
         }
         _ => common.greeting = Some(greeting.to_owned()),
+    }
+    // It is sent where a check speaks TLS, as its server or by itself.
+    let asks_tls = speaks_tls || own.get("tls").is_some();
+    if let Some(name) = check_sni.filter(|_| asks_tls) {
+        let unverified = tls.unverified || !speaks_tls;
+        own.set("tls", Tls { name: Some(name), unverified, ..tls.clone() }.text());
     }
     if speaks_tls {
         match &common.tls {

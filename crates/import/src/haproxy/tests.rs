@@ -155,3 +155,17 @@ fn checks_greet_as_their_server_wants() {
     assert_eq!(check_of("check send-proxy", " option tcp-check\n tcp-check connect default\n"), v1);
     assert_eq!(check_of("check", " option tcp-check\n tcp-check connect send-proxy\n"), v1);
 }
+
+#[test]
+fn checks_name_their_host_and_expect_headers() {
+    let lines = " option httpchk GET /\n http-check comment why\n http-check expect hdr name X-Up value -m sub yes\n server a 192.0.2.2:443 check ssl verify none check-sni a.example\n";
+    let text = format!(
+        "defaults\n timeout connect 4s\n timeout client 4s\n timeout server 4s\nlisten a\n bind :81\n{lines}"
+    );
+    let source = Source { kind: SourceKind::Haproxy, file: "h.cfg".into(), text };
+    let made = crate::import(&[source], &Default::default());
+    evenkeel_config::read(&made.text).unwrap_or_else(|e| panic!("{e:?}\n{}", made.text));
+    assert!(made.text.contains("expect-headers = { \"X-Up\" = \"yes\" }"), "{}", made.text);
+    assert!(made.text.contains("tls = { verify = false, sni = \"a.example\" }"), "{}", made.text);
+    assert!(made.left.is_empty(), "{:?}", made.left);
+}
