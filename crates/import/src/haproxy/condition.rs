@@ -101,6 +101,15 @@ impl Acls {
         }
         let text = match name {
             "TRUE" | "always_true" => "source-port >= 0",
+            "FALSE" => "source-port < 0",
+            "METH_CONNECT" => "method(\"CONNECT\")",
+            "METH_DELETE" => "method(\"DELETE\")",
+            "METH_PUT" => "method(\"PUT\")",
+            "METH_TRACE" => "method(\"TRACE\")",
+            "HTTP_CONTENT" => "number(\"{header:Content-Length}\") > 0",
+            "HTTP_URL_SLASH" => "path(\"/*\")",
+            "HTTP_URL_STAR" => "text(\"{uri}\") =~ \"^[*]$\"",
+            "HTTP_2.0" => "version(\"2.0\")",
             "METH_GET" => "method(\"GET\", \"HEAD\")",
             "METH_POST" => "method(\"POST\")",
             "METH_HEAD" => "method(\"HEAD\")",

@@ -169,3 +169,34 @@ fn checks_name_their_host_and_expect_headers() {
     assert!(made.text.contains("tls = { verify = false, sni = \"a.example\" }"), "{}", made.text);
     assert!(made.left.is_empty(), "{:?}", made.left);
 }
+
+#[test]
+fn predefined_names_of_tests_are_known() {
+    for name in [
+        "TRUE",
+        "FALSE",
+        "METH_CONNECT",
+        "METH_DELETE",
+        "METH_GET",
+        "METH_HEAD",
+        "METH_OPTIONS",
+        "METH_POST",
+        "METH_PUT",
+        "METH_TRACE",
+        "HTTP_1.0",
+        "HTTP_1.1",
+        "HTTP_2.0",
+        "HTTP_CONTENT",
+        "HTTP_URL_SLASH",
+        "HTTP_URL_STAR",
+        "LOCALHOST",
+    ] {
+        let text = section(&format!(
+            " timeout connect 4s\n timeout client 4s\n timeout server 4s\n http-request deny if {name}\n"
+        ));
+        let source = Source { kind: SourceKind::Haproxy, file: "h.cfg".into(), text };
+        let made = import(&[source], &BTreeMap::new());
+        evenkeel_config::read(&made.text).unwrap_or_else(|e| panic!("{e:?}\n{}", made.text));
+        assert!(made.text.contains("deny = "), "{name}: {}\n{:?}", made.text, made.left);
+    }
+}
