@@ -162,19 +162,50 @@ deny = {}
 name = "m1"
 address = "192.0.2.20:80"
 "#,
+    r#"
+[resolver]
+timeout = "1s"
+# resolver
+[[virtual-service]]
+name = "named"
+vip = ["192.0.2.1:80"]
+mode = "http"
+# virtual-service
+[[virtual-service.real-server]]
+name = "n1"
+address = "a.test:80"
+# virtual-service.real-server
+[[virtual-service]]
+name = "other"
+vip = ["192.0.2.1:81"]
+mode = "http"
+pool = "names"
+[[pool]]
+name = "names"
+# pool
+[[pool.real-server]]
+name = "n2"
+address = "b.test:80"
+# pool.real-server
+"#,
 ];
 
 /// Keys that cannot be seen here: what they say is what holds without them, or they mean nothing alone.
-const UNSEEN: [&str; 11] = [
+const UNSEEN: [&str; 16] = [
     "pool.health-check[tcp]",
     "pool.health-check[tcp].steps",
     "pool.name",
     "pool.real-server",
     "pool.real-server.health-check",
+    "pool.real-server.resolve",
+    "pool.resolve",
     "pool.same-address",
+    "resolver.hold",
     "virtual-service.health-check[tcp].steps",
     "virtual-service.real-server",
     "virtual-service.real-server.health-check",
+    "virtual-service.real-server.resolve",
+    "virtual-service.resolve",
     "virtual-service.same-address",
     "virtual-service.timeouts",
 ];
@@ -230,7 +261,7 @@ fn values(kind: &Kind, at: &str) -> Vec<(String, String)> {
         Kind::File => here(&["\"/etc/some.pem\""]),
         Kind::Statuses => here(&["\"201-299\"", "\"204\""]),
         Kind::HttpPath => here(&["\"/some\""]),
-        Kind::Token => here(&["\"X-Some\""]),
+        Kind::Token => here(&["\"X-Some\"", "\"last\""]),
         Kind::Server => here(&["\"192.0.2.8:81\""]),
         Kind::Condition => here(&["'method(\"GET\")'", "'source(\"192.0.2.0/24\")'"]),
         Kind::Template => here(&["\"{source}\"", "\"some\"", "\"{path}\""]),

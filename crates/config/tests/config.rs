@@ -77,7 +77,7 @@ timeouts = { connect = "4 s" }
 
   [[virtual-service.real-server]]
   name = "a b"
-  address = "web:80"
+  address = "we b:80"
   weight = 70000
 "#;
     let expect = r#"test.toml:4:8: error: `mode` has no choice "htpp"
@@ -100,10 +100,10 @@ test.toml:10:10: error: `name`: a name holds letters, digits and . _ : - only, t
 10 |   name = "a b"
    |          ^^^^^
    = help: expected a name in quotes
-test.toml:11:13: error: `address`: "web" is not an IPv4 or IPv6 address
-11 |   address = "web:80"
-   |             ^^^^^^^^
-   = help: expected an address with or without a port such as "192.0.2.10:80"
+test.toml:11:13: error: `address`: "we b" is not an IPv4 or IPv6 address
+11 |   address = "we b:80"
+   |             ^^^^^^^^^
+   = help: expected an address or a name, with or without a port, such as "192.0.2.10:80"
 test.toml:12:12: error: `weight` is out of range
 12 |   weight = 70000
    |            ^^^^^

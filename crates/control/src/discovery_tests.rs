@@ -1,3 +1,5 @@
+//! Where servers are placed that are written by name, and which servers lists add.
+
 use evenkeel_discover::Failure;
 
 use super::*;

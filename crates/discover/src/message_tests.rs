@@ -1,3 +1,5 @@
+//! Answers as they should be, and as nobody should believe them.
+
 use super::*;
 
 fn host(text: &str) -> HostName {

@@ -217,7 +217,7 @@ fn pool(
                 let place = words.get(1).map_or("", String::as_str);
                 let (scheme, rest) = place.split_once("://").unwrap_or(("http", place));
                 let (host, port) = split_port(rest.trim_end_matches('/'));
-                let Some(host) = address(host) else {
+                let Some(host) = crate::words::host(host) else {
                     draft.left(*at, place, "it is no address: the member is left out; write its address");
                     continue;
                 };
@@ -601,7 +601,7 @@ fn pass(at: usize, words: &[String], service: &mut Service, draft: &mut Draft) {
 /// The pool of a server that is named without a balancer.
 fn single(place: &str, secret: bool, draft: &mut Draft) -> Option<String> {
     let (host, port) = split_port(place);
-    let (host, port) = (address(host)?, port.unwrap_or(if secret { "443" } else { "80" }));
+    let (host, port) = (crate::words::host(host)?, port.unwrap_or(if secret { "443" } else { "80" }));
     let wanted = name(&format!("{host}-{port}").replace([':', '.'], "-"));
     if !draft.pools.iter().any(|p| p.name == wanted) {
         let mut pool = Pool { name: wanted.clone(), ..Pool::default() };

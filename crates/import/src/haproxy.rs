@@ -13,6 +13,7 @@ mod lines;
 mod preprocess;
 mod proxy;
 mod replies;
+mod resolvers;
 mod rules;
 pub mod run;
 mod sample;
@@ -205,13 +206,12 @@ impl Reader {
                         self.list = words.get(1).cloned().unwrap_or_default();
                         draft.errors.entry(self.list.clone()).or_default();
                     }
-                    "resolvers" => {
-                        draft.note(number, &keyword, "names are looked up once, when the program starts")
-                    }
+                    "resolvers" => {}
                     _ => draft.left(number, &keyword, "the section is not carried over"),
                 }
             }
             _ if self.section == "global" => self.global(number, &words, draft),
+            _ if self.section == "resolvers" => resolvers::line(&words, number, draft),
             _ if self.section == "userlist" => {
                 let list = draft.userlists.entry(self.list.clone()).or_default();
                 if let Err(why) = access::line(&words, list) {

@@ -200,7 +200,7 @@ backend empty
         "listen l
  bind :80
  mode tcp
- server s name.example:80
+ server s name..example:80
 ",
     );
     assert!(nobody.iter().any(|(g, _)| *g == Severity::Critical), "{nobody:?}");
@@ -386,13 +386,7 @@ fn front_and_back_ends() {
             "health-check = { type = \"http\", method = \"GET\", path = \"/health\", host = \"app\", status = \"200\", interval = \"3s\", fall = 2 }",
             "health-check = { type = \"none\" }  # no server was checked",
         ],
-        &[
-            "app3",
-            "backend",
-            "acl odd env(X) y",
-            "http-request set-header X-Odd %[rand]",
-            "use_backend app if odd",
-        ],
+        &["backend", "acl odd env(X) y", "http-request set-header X-Odd %[rand]", "use_backend app if odd"],
     );
     let conditions: Vec<&str> = made.lines().filter(|l| l.trim().starts_with("when")).collect();
     assert!(
@@ -740,11 +734,10 @@ fn what_a_backend_brings_behind_a_rule() {
         &[
             "vip = [\"192.0.2.1:80\"]",
             "server-timeout = \"20s\"",
-            "# Left out, its address is to be written: server a1 app1.internal:8080 check",
-            "admin-state = \"halted\"",
+            "address = \"app1.internal:8080\"",
             "answer = { status = 503, file = \"/m.http\" }",
         ],
-        &["a1", "backend app", "backend", "timeout queue", "stats"],
+        &["backend", "timeout queue", "stats"],
     );
 }
 
@@ -791,4 +784,26 @@ fn servers_that_persistence_does_not_remember() {
     let servers = ["a 192.0.2.1:80 stick", "b 192.0.2.2:80", "c 192.0.2.3:80 cookie C"];
     assert_eq!(blocks(&import(table, &servers)), [false, true, true]);
     assert_eq!(blocks(&import("", &servers[1..])), [false, false]);
+}
+
+#[test]
+fn servers_of_haproxy_by_name_and_each_with_its_tls() {
+    let text = of_haproxy(
+        "resolvers dns\n nameserver a 192.0.2.53:53\n nameserver b 192.0.2.54:53\n parse-resolv-conf\n resolve_retries 3\n timeout retry 500ms\n hold valid 10s\n hold nx 30s\nlisten a\n bind 192.0.2.1:80\n server s web.internal:8080 resolvers dns resolve-prefer ipv4 init-addr last,libc,none\n server t web.internal:8080 resolvers dns ssl verify none sni str(t.example)\n server u 192.0.2.3:80\n",
+    );
+    check(
+        &[(SourceKind::Haproxy, &text)],
+        &[
+            "[resolver]",
+            "name-servers = [\"192.0.2.53:53\", \"192.0.2.54:53\"]",
+            "retries = 3",
+            "timeout = \"500ms\"",
+            "hold = { valid = \"10s\", nx = \"30s\" }",
+            "address = \"web.internal:8080\"",
+            "resolve = { init = [\"last\", \"lookup\", \"none\"] }",
+            "resolve = { prefer = \"ipv6\" }",
+            "server-tls = { verify = false, sni = \"t.example\" }",
+        ],
+        &[],
+    );
 }

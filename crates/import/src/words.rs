@@ -33,6 +33,11 @@ pub fn address(host: &str) -> Option<String> {
     bare.parse::<std::net::IpAddr>().ok().map(|a| a.to_string())
 }
 
+/// An address, or a host name as it is written.
+pub fn host(host: &str) -> Option<String> {
+    address(host).or_else(|| evenkeel_model::HostName::new(host).map(|name| name.as_str().to_owned()))
+}
+
 /// `ADDRESS` and the text behind its last colon; IPv6 with or without brackets.
 pub fn split_port(text: &str) -> (&str, Option<&str>) {
     let bare_ipv6 = text.ends_with(']') || text.parse::<std::net::Ipv6Addr>().is_ok() && text != "::";

@@ -39,6 +39,13 @@ target!(config, "../../../fuzz/fuzz_targets/config.rs", 2_000, &[
 
 target!(cookie, "../../../fuzz/fuzz_targets/cookie.rs", 50_000, &[b"a=b; S=x; T=\"y\"", b"S=;S ; =S;T"]);
 
+target!(discovered, "../../../fuzz/fuzz_targets/discovered.rs", 20_000, &[
+    b"\x00\x07\x81\x80\x00\x01\x00\x01\x00\x00\x00\x00\x01a\x04test\x00\x00\x01\x00\x01\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x05\x00\x04\x0a\x00\x00\x01",
+    b"\x00\x07\x81\x80\x00\x01\x00\x01\x00\x00\x00\x00\x01a\x04test\x00\x00\x21\x00\x01\xc0\x0c\x00\x21\x00\x01\x00\x00\x00\x05\x00\x08\x00\x01\x00\x02\x00\x50\xc0\x0c",
+    b"10.0.0.1 a.test b # c\nnameserver 10.0.0.1\nsearch a b\noptions ndots:2\n",
+    b"[{\"targets\":[\"10.0.0.1:80\",\"a.test:81\"],\"labels\":{\"weight\":\"5\",\"backup\":\"true\"}}]",
+]);
+
 target!(
     expression,
     "../../../fuzz/fuzz_targets/expression.rs",

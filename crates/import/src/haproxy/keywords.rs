@@ -232,8 +232,6 @@ pub const BIND_DIFFERS: &[(&str, &str)] = &[
 
 /// Words of `server` that are taken without an effect, with what that means.
 pub const SERVER_DIFFERS: &[(&str, &str)] = &[
-    ("init-addr", "names are looked up once, when the program starts, and must be found"),
-    ("resolvers", "names are looked up once, when the program starts"),
     ("on-error", "what traffic shows is a pause of the server: see `outlier`"),
     ("pool-max-conn", "how many idle connections stay open is this program's own"),
     ("pool-low-conn", "how many idle connections stay open is this program's own"),

@@ -2,6 +2,7 @@
 
 use super::keywords;
 use super::proxy::Proxy;
+use super::resolvers;
 use crate::draft::{Draft, Pool, Table};
 use crate::words::{address, duration, quoted, split_port, with_port};
 
@@ -15,9 +16,8 @@ struct Common {
     asks: Table,
     /// What each server that is checked says of its check, by its place among the servers.
     checks: Vec<(usize, Table)>,
-    tls: Option<Tls>,
-    /// A server without it.
-    plain: Option<(usize, String)>,
+    /// What each server speaks, in their order.
+    tls: Vec<Option<Tls>>,
     /// The first word about PROXY headers, of the first server.
     greeting: Option<String>,
     /// `error-limit`, where traffic is observed.
@@ -103,7 +103,12 @@ pub fn servers(proxy: &Proxy, many_ports: bool, pool: &mut Pool, draft: &mut Dra
         let (host, port) = split_port(whole.as_deref().unwrap_or(place));
         let looked_up =
             draft.run.as_ref().and_then(|run| run.places.hosts.get(host.trim_matches(['[', ']'])));
-        let Some(host) = address(host).or_else(|| looked_up.map(ToString::to_string)) else {
+        let options = [defaults.as_slice(), &word.words[3..]].concat();
+        let is_name = address(host).is_none();
+        // A name that nobody knows keeps HAProxy from starting, unless `init-addr` says otherwise.
+        let unknown =
+            is_name && draft.run.is_some() && looked_up.is_none() && !resolvers::begins_without(&options);
+        let Some(host) = crate::words::host(host).filter(|_| !unknown) else {
             let why = format!("{place} is no address: the server is left out; write its address");
             draft.left(word.line, name, why);
             pool.table
@@ -131,21 +136,30 @@ pub fn servers(proxy: &Proxy, many_ports: bool, pool: &mut Pool, draft: &mut Dra
         if weighted {
             server.set("weight", "1");
         }
-        let options = [defaults.as_slice(), &word.words[3..]].concat();
+        if is_name {
+            resolvers::of_server(&options, &mut server);
+        }
         option_by_option(&options, word.line, name, &mut server, pool, &mut common, draft);
         if let (Some(of), Some((_, own))) = (common.follows.take(), common.checks.last_mut()) {
             track(&of, word.line, proxy, own, draft);
         }
         let same = |other: &Table| other.get("address") == server.get("address");
-        if pool.servers.iter().any(same) {
+        // Servers of one name get different addresses.
+        if !is_name && pool.servers.iter().any(same) {
             pool.table.set("same-address", "true");
         }
         pool.servers.push(server);
     }
-    if let Some(tls) = &common.tls {
-        pool.table.set("server-tls", tls.text());
-        if let Some((line, name)) = &common.plain {
-            draft.left(*line, name, "all servers of a pool are spoken to alike: over TLS, this one too");
+    match common.tls.first() {
+        Some(Some(first)) if common.tls.iter().all(|tls| tls.as_ref() == Some(first)) => {
+            pool.table.set("server-tls", first.text());
+        }
+        _ => {
+            for (server, tls) in pool.servers.iter_mut().zip(&common.tls) {
+                if let Some(tls) = tls {
+                    server.set("server-tls", tls.text());
+                }
+            }
         }
     }
     if common.observes {
@@ -303,17 +317,7 @@ fn option_by_option(
         let unverified = tls.unverified || !speaks_tls;
         own.set("tls", Tls { name: Some(name), unverified, ..tls.clone() }.text());
     }
-    if speaks_tls {
-        match &common.tls {
-            Some(other) if *other != tls => {
-                let why = "all servers of a pool are spoken to alike over TLS: as the first of them";
-                draft.left(line, name, why);
-            }
-            _ => common.tls = Some(tls),
-        }
-    } else if common.plain.is_none() {
-        common.plain = Some((line, name.to_owned()));
-    }
+    common.tls.push(speaks_tls.then_some(tls));
     // Persistence is one thing here: by cookies, which need a value, or by a table.
     match pool.table.get("persistence") {
         // Never remembered anyway.

@@ -1,0 +1,106 @@
+//! `resolvers` sections, and what servers say of their names.
+
+use crate::draft::{Draft, Table};
+use crate::words::{address, duration, quoted, split_port};
+
+/// One line of a section. There is one resolver here: what the first section says of a key holds.
+pub fn line(words: &[String], number: usize, draft: &mut Draft) {
+    let word = |at: usize| words.get(at).map_or("", String::as_str);
+    match (word(0), word(1)) {
+        ("nameserver", _) => match split_port(word(2)) {
+            (host, Some(port)) if address(host).is_some() => {
+                let host = address(host).unwrap_or_default();
+                let place = quoted(&crate::words::with_port(&host, port));
+                let table = draft.global("resolver");
+                let known = table.get("name-servers").unwrap_or("[]").trim_matches(['[', ']']).to_owned();
+                if !known.split(", ").any(|k| k == place) {
+                    let all = if known.is_empty() { place } else { format!("{known}, {place}") };
+                    table.set("name-servers", format!("[{all}]"));
+                }
+            }
+            _ => draft.left(number, "nameserver", format!("{}: no address and port over UDP", word(2))),
+        },
+        // That is the default.
+        ("parse-resolv-conf", _) => {}
+        ("resolve_retries", retries) => first(draft, "retries", retries.into()),
+        ("accepted_payload_size", size) => {
+            let size = size.parse::<u32>().unwrap_or(512).clamp(512, 8192);
+            first(draft, "udp-size", size.to_string());
+        }
+        // The time for one question; when the next one follows is the TTL's.
+        ("timeout", "retry") => timed(draft, "timeout", word(2), number),
+        ("timeout", "resolve") => {
+            draft.note(number, "timeout resolve", "names are looked up again by their TTL, or by hold valid");
+        }
+        ("hold", status @ ("valid" | "nx" | "refused" | "timeout" | "other" | "obsolete")) => {
+            let Some(time) = duration(word(2), "ms") else {
+                return draft.left(number, "hold", format!("{} is no time", word(2)));
+            };
+            let table = draft.global("resolver");
+            let known = table.get("hold").unwrap_or("{}").trim_matches(['{', '}', ' ']).to_owned();
+            let own = format!("{status} = {}", quoted(&time));
+            if !known.contains(&format!("{status} = ")) {
+                let all = if known.is_empty() { own } else { format!("{known}, {own}") };
+                table.set("hold", format!("{{ {all} }}"));
+            }
+        }
+        (other, _) => draft.left(number, other, "not carried over"),
+    }
+}
+
+fn first(draft: &mut Draft, key: &str, value: String) {
+    let table = draft.global("resolver");
+    if table.get(key).is_none() {
+        table.set(key, value);
+    }
+}
+
+fn timed(draft: &mut Draft, key: &str, time: &str, number: usize) {
+    match duration(time, "ms") {
+        Some(time) => first(draft, key, quoted(&time)),
+        None => draft.left(number, "timeout", format!("{time} is no time")),
+    }
+}
+
+/// Whether a server may begin without an address (`init-addr`).
+pub fn begins_without(options: &[String]) -> bool {
+    init(options)
+        .is_some_and(|words| words.iter().any(|w| w == "\"none\"" || w.starts_with(['"']) && is_ip(w)))
+}
+
+fn is_ip(quoted: &str) -> bool {
+    quoted.trim_matches('"').parse::<std::net::IpAddr>().is_ok()
+}
+
+fn init(options: &[String]) -> Option<Vec<String>> {
+    let list = value(options, "init-addr")?;
+    let words = list.split(',').filter_map(|word| match word.trim() {
+        "last" => Some("\"last\"".to_owned()),
+        "libc" => Some("\"lookup\"".to_owned()),
+        "none" => Some("\"none\"".to_owned()),
+        other => Some(quoted(&other.parse::<std::net::IpAddr>().ok()?.to_string())),
+    });
+    Some(words.collect())
+}
+
+fn value<'a>(options: &'a [String], key: &str) -> Option<&'a str> {
+    let at = options.iter().rposition(|o| o == key)?;
+    options.get(at + 1).map(String::as_str)
+}
+
+/// What a server that is written by name says of its answers.
+pub fn of_server(options: &[String], server: &mut Table) {
+    let mut keys = Vec::new();
+    let prefer = value(options, "resolve-prefer");
+    // HAProxy's own default, where it looks names up itself.
+    let prefer = prefer.or_else(|| value(options, "resolvers").map(|_| "ipv6"));
+    if prefer == Some("ipv6") {
+        keys.push("prefer = \"ipv6\"".to_owned());
+    }
+    if let Some(words) = init(options).filter(|words| !words.is_empty()) {
+        keys.push(format!("init = [{}]", words.join(", ")));
+    }
+    if !keys.is_empty() {
+        server.set("resolve", format!("{{ {} }}", keys.join(", ")));
+    }
+}
