@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use evenkeel_model::{
-    Discover, DiscoverSource, Holds, Host, HostName, Init, ListenAddress, ResolverSettings,
+    Discover, DiscoverSource, Holds, Host, HostName, HttpSource, Init, ListenAddress, ResolverSettings,
 };
 
 use crate::problem::Problem;
@@ -101,6 +101,15 @@ pub fn discover(pool: Section<'_>, problems: &mut Vec<Problem>) -> Vec<Discover>
         };
         let source = match table.text("type") {
             Some("file") => table.text("path").map(|path| DiscoverSource::File(path.into())),
+            Some("http") => {
+                let url = table.text("url").unwrap_or_default();
+                let source = HttpSource::parse(url);
+                if source.is_none() {
+                    let message = "`url` is http://HOST:PORT/PATH";
+                    problems.push(Problem::new(table.span("url").unwrap_or(0..0), message));
+                }
+                source.map(DiscoverSource::Http)
+            }
             Some("dns-srv") => name("name", problems).map(DiscoverSource::DnsSrv),
             Some("dns") => name("name", problems).map(|n| DiscoverSource::Dns(n, table.number("port", 0))),
             _ => None,

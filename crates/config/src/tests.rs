@@ -6,7 +6,7 @@ use crate::schema::{Key, Kind, ROOT, Table};
 use crate::{format, plan, read};
 
 /// Files in which a key may stand, with a line `# TABLE` where keys of that table go.
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     r#"
 # admin
 # state
@@ -241,6 +241,7 @@ fn values(kind: &Kind, at: &str) -> Vec<(String, String)> {
             "\"0a0b\"",
             "\"https://example.org/some\"",
             "\"example.org:99\"",
+            "\"http://example.org/some\"",
         ]),
         Kind::Name => here(&["\"other\"", "\"t\"", "\"w2\"", "\"some\""]),
         Kind::Flag => here(&["true", "false"]),

@@ -484,6 +484,7 @@ fn every_example_of_the_documentation_is_right() {
         "health",
         "coming-from",
         "recipes",
+        "discovery",
     ];
     let blocks: Vec<String> = pages.iter().flat_map(|page| examples(&format!("docs/{page}.md"))).collect();
     assert!(blocks.len() >= 13);

@@ -182,7 +182,11 @@ impl Discovery {
             let now = match known {
                 Some(found) => {
                     let had = current(server, &host).or_else(|| self.last.get(&key).copied());
-                    had.filter(|ip| found.addresses.contains(ip))
+                    // One that the configuration gives stays until there is an answer.
+                    let given =
+                        |ip: &IpAddr| found.addresses.is_empty() && host.init.contains(&Init::Address(*ip));
+                    had.or_else(|| self.initial(&host, &key))
+                        .filter(|ip| found.addresses.contains(ip) || given(ip))
                 }
                 None => current(server, &host).or_else(|| self.initial(&host, &key)),
             };

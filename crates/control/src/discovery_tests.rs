@@ -63,6 +63,12 @@ fn the_address_before_the_first_answer() {
     check("[\"none\", \"last\"]", "x=0.0.0.0:80");
     check("[\"192.0.2.1\", \"last\"]", "x=192.0.2.1:80");
     check("[\"lookup\"]", "x=0.0.0.0:80");
+    // An address that is given stays while look-ups fail.
+    let server =
+        "resolve = { init = [\"192.0.2.1\"] }\nreal-server = [{ name = \"x\", address = \"a.test:80\" }]\n";
+    let configured = snapshot(server);
+    assert_eq!(shown(&discovery(&[]).settle(&configured, &configured)), "x=192.0.2.1:80");
+    assert_eq!(shown(&discovery(&["10.0.0.1"]).settle(&configured, &configured)), "x=10.0.0.1:80");
 }
 
 #[test]

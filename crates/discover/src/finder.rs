@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::ask::{self, Asking};
 use crate::hosts::{ResolvConf, hosts, resolv_conf};
+use crate::http;
 use crate::known::{Answer, Failure, Known};
 use crate::listing::{Believed, Details, List, Place, Verdict, file_sd};
 use crate::message::Service;
@@ -338,6 +339,26 @@ impl Search {
                 tokio::task::spawn_blocking(move || {
                     let read = evenkeel_files::read(&path, LIST_AT_MOST).map_err(|e| e.to_string());
                     let found = read.and_then(|bytes| file_sd(&bytes, list.at_most));
+                    let _ = done.send(Done::List(list, found));
+                });
+            }
+            DiscoverSource::Http(source) => {
+                let bare = source.host.trim_matches(['[', ']']);
+                let name = HostName::new(bare);
+                let own = bare.parse().ok().map(|ip: IpAddr| vec![ip]);
+                let own = own.or_else(|| self.hosts.get(name.as_ref()?).cloned());
+                let names = name.map_or_else(Vec::new, |name| self.conf.candidates(&name));
+                let asking = self.asking.clone();
+                tokio::task::spawn_local(async move {
+                    let addresses = match own {
+                        Some(own) => Ok(own),
+                        None => ask::addresses(&asking, &names).await.map(|answer| answer.addresses),
+                    };
+                    let got = match addresses {
+                        Ok(addresses) => http::get(&source, &addresses, LIST_AT_MOST as usize).await,
+                        Err(failure) => Err(format!("{}: {}", source.host, failure.as_str())),
+                    };
+                    let found = got.and_then(|bytes| file_sd(&bytes, list.at_most));
                     let _ = done.send(Done::List(list, found));
                 });
             }

@@ -7,6 +7,7 @@
 mod ask;
 mod finder;
 pub mod hosts;
+mod http;
 mod known;
 mod listing;
 mod message;

@@ -153,14 +153,47 @@ pub enum DiscoverSource {
     /// Prometheus' file_sd, JSON.
     File(PathBuf),
     DnsSrv(HostName),
+    /// Prometheus' http_sd, without TLS.
+    Http(HttpSource),
     /// Each address of a name is a server with this port.
     Dns(HostName, u16),
+}
+
+/// A URL of a list, in its parts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HttpSource {
+    /// An address or a host name; IPv6 in brackets.
+    pub host: String,
+    pub port: u16,
+    pub path: String,
+}
+
+impl HttpSource {
+    /// `http://HOST[:PORT][/PATH]`
+    pub fn parse(url: &str) -> Option<HttpSource> {
+        let rest = url.strip_prefix("http://")?;
+        let at = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (place, path) = rest.split_at(at);
+        let (host, port) = match place.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
+            Some((host, port)) => (host, port.parse().ok().filter(|p| *p > 0)?),
+            None => (place, 80),
+        };
+        let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+        let known = match bare {
+            Some(six) => six.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => host.parse::<std::net::Ipv4Addr>().is_ok() || HostName::new(host).is_some(),
+        };
+        let plain = path.len() <= 2048 && path.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        (known && plain).then(|| HttpSource { host: host.to_ascii_lowercase(), port, path })
+    }
 }
 
 impl fmt::Display for DiscoverSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DiscoverSource::File(path) => write!(f, "file {}", path.display()),
+            DiscoverSource::Http(s) => write!(f, "http://{}:{}{}", s.host, s.port, s.path),
             DiscoverSource::DnsSrv(name) => write!(f, "dns-srv {name}"),
             DiscoverSource::Dns(name, port) => write!(f, "dns {name}:{port}"),
         }
@@ -170,6 +203,31 @@ impl fmt::Display for DiscoverSource {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn urls_of_lists() {
+        let check = |url: &str, expect: Option<&str>| {
+            let shown = HttpSource::parse(url).map(|s| DiscoverSource::Http(s).to_string());
+            assert_eq!(shown.as_deref(), expect, "{url}");
+        };
+        check("http://Registry.internal", Some("http://registry.internal:80/"));
+        check("http://10.0.0.1:8500/v1/sd?x=y", Some("http://10.0.0.1:8500/v1/sd?x=y"));
+        check("http://[::1]:81/", Some("http://[::1]:81/"));
+        check("http://[::1]", Some("http://[::1]:80/"));
+        check("http://a?b", Some("http://a:80/?b"));
+        for bad in [
+            "https://a/",
+            "a/b",
+            "http://",
+            "http://a:0/",
+            "http://u@a/",
+            "http://a/\r\nX: y",
+            "http://a/ b",
+            "http://::1/",
+        ] {
+            check(bad, None);
+        }
+    }
 
     #[test]
     fn host_names() {

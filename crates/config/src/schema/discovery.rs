@@ -1,6 +1,6 @@
 //! Keys of names that are looked up, and of lists that real servers are taken from.
 
-use super::{DAY_MS, Key, Kind, Table, Variant, duration, key, required, word};
+use super::{DAY_MS, Key, Kind, Table, Variant, duration, key, line, required, word};
 
 const SERVERS: &Kind = &Kind::List(&Kind::Listen);
 const YEAR_MS: u64 = 365 * DAY_MS;
@@ -109,6 +109,17 @@ pub static DISCOVER: Kind = Kind::List(&Kind::Typed(&[
         doc: "A file in Prometheus' file_sd format (JSON): `[{ \"targets\": [\"10.0.0.1:80\"], \"labels\": { \"weight\": \"50\" } }]`. The labels `weight` and `backup` are read.",
         keys: &[
             required("path", Kind::File, "The file; it is watched."),
+            INTERVAL,
+            AT_LEAST,
+            SETTLE,
+            AT_MOST,
+        ],
+    },
+    Variant {
+        word: "http",
+        doc: "The same list, got over HTTP (Prometheus' http_sd): any registry of one's own.",
+        keys: &[
+            required("url", line(2_200), "`http://HOST:PORT/PATH`."),
             INTERVAL,
             AT_LEAST,
             SETTLE,

@@ -242,3 +242,25 @@ fn a_list_in_a_file_is_followed_and_not_when_it_empties() {
     eventually("its loss is told of", Duration::from_secs(15), || events(&evenkeel).contains("No such file"));
     assert_eq!(get(place.at(8000), "/").text(), "b");
 }
+
+#[test]
+fn a_list_over_http_and_the_addresses_of_a_name_are_servers() {
+    let (place, other) = (Place::new("discovery-http"), Place::new("discovery-http-other"));
+    let (a, b) = (place.at(9000), other.at(9000));
+    let _servers = [Scripted::named(a, "a"), Scripted::named(b, "b")];
+    let registry = Scripted::named(place.at(9100), &format!("[{{\"targets\":[\"{a}\"]}}]"));
+    let _dns = NameServer::start(place.at(5300), Mood::Says(vec![b.ip()]));
+    let discover = format!(
+        "discover = [{{ type = \"http\", url = \"http://{}/sd\", interval = \"200ms\" }}, {{ type = \"dns\", name = \"b.test\", port = 9000 }}]\n",
+        place.at(9100)
+    );
+    let evenkeel = start(&place, &(resolver(place.at(5300)) + &service(place.at(8000), &discover)));
+    serves(&place, "a");
+    serves(&place, "b");
+    // The registry is gone: its server stays.
+    drop(registry);
+    eventually("the loss is told of", Duration::from_secs(20), || {
+        events(&evenkeel).contains("the list http://") && events(&evenkeel).contains("is not taken")
+    });
+    serves(&place, "a");
+}
