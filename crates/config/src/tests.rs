@@ -219,6 +219,8 @@ const BESIDE: [(&str, &str); 11] = [
         "server = \"mail.example.org:587\", from = \"a@example.org\", to = [\"b@example.org\"], username = \"u\", password-file = \"/etc/p\"",
     ),
     ("alerts.syslog", "server = \"log.example.org:514\""),
+    ("pool.discover[http]", "url = \"http://example.org/first\""),
+    ("virtual-service.discover[http]", "url = \"http://example.org/first\""),
     ("alerts.webhook", "url = \"https://example.org/hook\""),
     ("virtual-service.tls", "certificates = [\"/etc/first.pem\"]"),
     ("virtual-service.tls.client-auth", "ca = \"/etc/first.pem\""),

@@ -57,7 +57,6 @@ impl Common {
 const MOOT: &[&str] = &[
     "no-agent-check",
     "no-check",
-    "resolve-prefer",
     "check-reuse-pool",
     "init-state",
     "proto-check",
@@ -69,6 +68,7 @@ const MOOT: &[&str] = &[
 const MOOT_VALUE: &[&str] = &[
     "id",
     "init-addr",
+    "resolve-prefer",
     "resolvers",
     "pool-purge-delay",
     "pool-max-conn",
@@ -293,8 +293,9 @@ fn option_by_option(
                 common.follows = Some(value());
             }
             "check-sni" => check_sni = Some(value()),
-            "agent-addr" | "redir" | "minconn" | "maxqueue" | "namespace" | "socks4" | "ws" | "max-reuse"
-            | "crl-file" | "check-alpn" | "check-proto" => {
+            "agent-addr" | "resolve-opts" | "resolve-net" | "redir" | "minconn"
+            | "maxqueue" | "namespace" | "socks4" | "ws" | "max-reuse" | "crl-file" | "check-alpn"
+            | "check-proto" => {
                 let given = value();
                 draft.left(line, option, format!("{given}: not carried over"));
             }
