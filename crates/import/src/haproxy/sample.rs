@@ -137,12 +137,10 @@ pub fn template(text: &str) -> Result<String, String> {
 
 fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
     let whole = argument.unwrap_or("");
-    // One of a header's values, as a number or an address.
-    for (kind, converter) in [("hdr_val", "add(0)"), ("hdr_ip", "network(32,128)")] {
-        if name.trim_start_matches("req.") == kind && !whole.is_empty() {
-            let text = source("req.hdr", argument)?;
-            return Ok(format!("{}|{converter}}}", text.trim_end_matches('}')));
-        }
+    // One of a header's values, as an address.
+    if name.trim_start_matches("req.") == "hdr_ip" && !whole.is_empty() {
+        let text = source("req.hdr", argument)?;
+        return Ok(format!("{}|network(32,128)}}", text.trim_end_matches('}')));
     }
     let argument = whole.trim();
     let (first, occurrence) = argument.split_once(',').unwrap_or((argument, ""));
