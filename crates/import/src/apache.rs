@@ -147,7 +147,8 @@ pub fn read(text: &str, draft: &mut Draft) {
             std::mem::take(lines).into_iter().partition(|(_, w)| access::is_rule(&w[0].to_lowercase()));
         *lines = rest;
         if !rules.is_empty() {
-            let own = Access { place: Ok(String::new()), balancer: Some(name(of)), rules };
+            let own =
+                Access { place: Ok(String::new()), balancer: Some(name(of)), is_location: false, rules };
             let all = hosts.iter_mut().chain([&mut server]);
             all.for_each(|host| host.access.insert(0, own.clone()));
         }

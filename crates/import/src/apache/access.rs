@@ -14,13 +14,16 @@ pub struct Access {
     pub place: Result<String, String>,
     /// The balancer whose requests they are.
     pub balancer: Option<String>,
+    /// Sections of locations take the place of those of proxies, wherever they stand.
+    pub is_location: bool,
     pub rules: Vec<Words>,
 }
 
 impl Access {
     /// A section that begins with these words.
     pub fn of(words: &[String]) -> Access {
-        Access { place: place(words), balancer: None, rules: Vec::new() }
+        let is_location = words[0].to_lowercase().starts_with("<location");
+        Access { place: place(words), balancer: None, is_location, rules: Vec::new() }
     }
 }
 
@@ -88,6 +91,8 @@ pub fn is_rule(keyword: &str) -> bool {
 
 /// Puts routes into a service that refuse those who may not come in.
 pub fn routes(all: &[Access], routes: &mut Vec<Table>, default: Option<&String>, draft: &mut Draft) {
+    let mut all = all.to_vec();
+    all.sort_by_key(|one| one.is_location);
     let judged: Vec<(&Access, Result<Who, String>)> =
         all.iter().map(|one| (one, one.place.clone().and_then(|_| allowed(&one.rules)))).collect();
     let mut front = Vec::new();
@@ -340,6 +345,13 @@ mod tests {
             (
                 "<Proxy *>\n Order deny,allow\n Deny from all\n Allow from 192.168.0.0/255.255.0.0\n</Proxy>",
                 &[r#"!(source("192.168.0.0/16"))"#],
+            ),
+            (
+                "<Location /x>\n Require ip 192.0.2.7\n</Location>\n<Proxy *>\n Require ip 192.0.2.8\n</Proxy>",
+                &[
+                    r#"!(source("192.0.2.8/32")) && !(path("/x", "/x/*"))"#,
+                    r#"path("/x", "/x/*") && !(source("192.0.2.7/32"))"#,
+                ],
             ),
             (
                 "<Location /x>\n Order Allow,Deny\n Allow from all\n Deny from 192.0.2.7\n</Location>",
