@@ -211,7 +211,7 @@ const UNSEEN: [&str; 16] = [
 ];
 
 /// What a table says beside the key that is tried, so that the whole means something.
-const BESIDE: [(&str, &str); 11] = [
+const BESIDE: [(&str, &str); 13] = [
     ("acme.dns[update]", "server = \"192.0.2.8:81\", key-name = \"k\", key-file = \"/etc/k\""),
     ("virtual-service.tls", "acme = \"some\", names = [\"a.example.org\"]"),
     (

@@ -293,9 +293,8 @@ fn option_by_option(
                 common.follows = Some(value());
             }
             "check-sni" => check_sni = Some(value()),
-            "agent-addr" | "resolve-opts" | "resolve-net" | "redir" | "minconn"
-            | "maxqueue" | "namespace" | "socks4" | "ws" | "max-reuse" | "crl-file" | "check-alpn"
-            | "check-proto" => {
+            "agent-addr" | "resolve-opts" | "resolve-net" | "redir" | "minconn" | "maxqueue"
+            | "namespace" | "socks4" | "ws" | "max-reuse" | "crl-file" | "check-alpn" | "check-proto" => {
                 let given = value();
                 draft.left(line, option, format!("{given}: not carried over"));
             }
