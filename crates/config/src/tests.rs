@@ -152,7 +152,7 @@ directory = "https://ca.example.org/directory"
 # acme
 [[virtual-service]]
 name = "managed"
-vip = ["192.0.2.1:443"]
+vip = ["192.0.2.1:7,443"]
 mode = "http"
 # virtual-service
 [[virtual-service.route]]
@@ -191,19 +191,16 @@ address = "b.test:80"
 ];
 
 /// Keys that cannot be seen here: what they say is what holds without them, or they mean nothing alone.
-const UNSEEN: [&str; 16] = [
-    "pool.health-check[tcp]",
+const UNSEEN: [&str; 13] = [
     "pool.health-check[tcp].steps",
     "pool.name",
     "pool.real-server",
-    "pool.real-server.health-check",
     "pool.real-server.resolve",
     "pool.resolve",
     "pool.same-address",
     "resolver.hold",
     "virtual-service.health-check[tcp].steps",
     "virtual-service.real-server",
-    "virtual-service.real-server.health-check",
     "virtual-service.real-server.resolve",
     "virtual-service.resolve",
     "virtual-service.same-address",
@@ -211,7 +208,10 @@ const UNSEEN: [&str; 16] = [
 ];
 
 /// What a table says beside the key that is tried, so that the whole means something.
-const BESIDE: [(&str, &str); 13] = [
+const BESIDE: [(&str, &str); 16] = [
+    ("pool.health-check[tcp]", "send-proxy = true"),
+    ("pool.real-server.health-check", "send-proxy = true"),
+    ("virtual-service.real-server.health-check", "send-proxy = true"),
     ("acme.dns[update]", "server = \"192.0.2.8:81\", key-name = \"k\", key-file = \"/etc/k\""),
     ("virtual-service.tls", "acme = \"some\", names = [\"a.example.org\"]"),
     (

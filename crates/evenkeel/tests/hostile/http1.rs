@@ -131,7 +131,7 @@ fn framing_that_two_could_understand_differently() {
         with("Transfer-Encoding: chunked", &format!("1\r\nab\r\n{hidden}")),
         with(
             "Transfer-Encoding: chunked",
-            &format!("1;\nGET /hidden HTTP/1.1\r\nHost: test\r\n\r\n\r\nX\r\n0\r\n\r\n"),
+            "1;\nGET /hidden HTTP/1.1\r\nHost: test\r\n\r\n\r\nX\r\n0\r\n\r\n",
         ),
         format!("GET /x HTTP/1.0\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{hidden}"),
         format!("GET /x#y HTTP/1.1\r\nHost: test\r\n\r\n{}", ""),

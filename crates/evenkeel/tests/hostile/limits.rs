@@ -3,7 +3,9 @@
 use std::path::Path;
 
 /// A row of the table by how it begins, what it says, and the lines of the program that say it.
-const ROWS: &[(&str, &str, &[(&str, &str)])] = &[
+type Row = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+const ROWS: &[Row] = &[
     (
         "client connections",
         "40,000",

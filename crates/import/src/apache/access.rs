@@ -349,7 +349,7 @@ mod tests {
             (
                 "<Location /x>\n Require ip 192.0.2.7\n</Location>\n<Proxy *>\n Require ip 192.0.2.8\n</Proxy>",
                 &[
-                    r#"!(source("192.0.2.8/32")) && !(path("/x", "/x/*"))"#,
+                    r#"(!(source("192.0.2.8/32"))) && (!(path("/x", "/x/*")))"#,
                     r#"path("/x", "/x/*") && !(source("192.0.2.7/32"))"#,
                 ],
             ),
