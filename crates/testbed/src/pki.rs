@@ -1,6 +1,7 @@
 //! An authority of the test's own, and certificates that it signs.
 
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
@@ -31,6 +32,24 @@ impl Authority {
     /// Writes certificate and key for host names into one file.
     pub fn server(&self, place: &Place, file: &str, names: &[&str]) -> PathBuf {
         self.signed(place, file, names, &KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key"), 1)
+    }
+
+    /// A server's certificate that began so long ago and ends in such a time.
+    pub fn server_within(
+        &self,
+        place: &Place,
+        file: &str,
+        names: &[&str],
+        began: Duration,
+        ends: Duration,
+    ) -> PathBuf {
+        let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+        let mut params = CertificateParams::new(names).expect("names");
+        params.not_before = (SystemTime::now() - began).into();
+        params.not_after = (SystemTime::now() + ends).into();
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        place.write(file, certificate.pem() + &key.serialize_pem())
     }
 
     pub fn server_rsa(&self, place: &Place, file: &str, names: &[&str]) -> PathBuf {

@@ -76,6 +76,7 @@ fn configured(of: &str, line: &str) -> Option<String> {
         "on-marked-down" => "shutdown-sessions",
         "weight" | "fall" | "rise" => "7",
         "addr" => "127.0.0.3",
+        "init-addr" | "resolve-prefer" => "unknown",
         "verify" if words.contains(&"bind") => "optional",
         "verify" => "none",
         _ => "1",
@@ -153,6 +154,8 @@ pub const MOOT: &[&str] = &[
     "bind <addr> uid +1",
     "bind <addr> user +1",
     "server <name> <addr> id +1",
+    // What is done with names; the server of these configurations is written by address.
+    "server <name> <addr> resolvers +1",
     // The kernel's queue, and which threads take connections.
     "bind <addr> backlog +1",
     "bind <addr> process +1",

@@ -237,31 +237,10 @@ fn a_receiver_that_hangs_holds_up_nobody() {
 #[test]
 fn a_certificate_that_ends_soon_is_told_of() {
     let place = Place::new("alerts-certificate");
-    if !require(&["openssl"]) {
-        return;
-    }
-    let (key, pem) = (place.file("www.key"), place.file("www.pem"));
-    let made = Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-days",
-            "5",
-        ])
-        .args(["-subj", "/CN=www.example.org", "-addext", "subjectAltName=DNS:www.example.org", "-keyout"])
-        .arg(&key)
-        .arg("-out")
-        .arg(&pem)
-        .stderr(Stdio::null())
-        .status();
-    assert!(made.unwrap().success());
-    let both = std::fs::read_to_string(&pem).unwrap() + &std::fs::read_to_string(&key).unwrap();
-    std::fs::write(&pem, both).unwrap();
+    let day = Duration::from_secs(24 * 60 * 60);
+    let (began, ends) = (day * 85, day * 5 - Duration::from_secs(60));
+    let authority = Authority::new(&place, "ca");
+    let pem = authority.server_within(&place, "www.pem", &["www.example.org"], began, ends);
     let log = UdpSocket::bind(place.at(5514)).unwrap();
     log.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
     let _origin = Scripted::named(place.at(9100), "one");

@@ -68,6 +68,15 @@ pub fn begins_without(options: &[String]) -> bool {
         .is_some_and(|words| words.iter().any(|w| w == "\"none\"" || w.starts_with(['"']) && is_ip(w)))
 }
 
+/// What HAProxy would not take as a value of these options.
+pub fn unknown_word<'a>(option: &str, value: &'a str) -> Option<&'a str> {
+    let known = |word: &&str| match option {
+        "resolve-prefer" => ["ipv4", "ipv6"].contains(word),
+        _ => ["last", "libc", "none"].contains(word) || is_ip(word),
+    };
+    value.split(',').map(str::trim).find(|word| !known(word))
+}
+
 fn is_ip(quoted: &str) -> bool {
     quoted.trim_matches('"').parse::<std::net::IpAddr>().is_ok()
 }

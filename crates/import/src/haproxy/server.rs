@@ -67,8 +67,6 @@ const MOOT: &[&str] = &[
 /// Options with a value that need nothing here.
 const MOOT_VALUE: &[&str] = &[
     "id",
-    "init-addr",
-    "resolve-prefer",
     "resolvers",
     "pool-purge-delay",
     "pool-max-conn",
@@ -297,6 +295,12 @@ fn option_by_option(
             | "namespace" | "socks4" | "ws" | "max-reuse" | "crl-file" | "check-alpn" | "check-proto" => {
                 let given = value();
                 draft.left(line, option, format!("{given}: not carried over"));
+            }
+            "init-addr" | "resolve-prefer" => {
+                let given = value();
+                if let Some(word) = resolvers::unknown_word(option, &given) {
+                    draft.wrong(line, option, format!("unknown word '{word}'"));
+                }
             }
             word if MOOT.contains(&word) => {}
             word if MOOT_VALUE.contains(&word) => drop(value()),
