@@ -538,6 +538,7 @@ fn reversed(words: &[String], draft: &Draft) -> Option<Table> {
     };
     let from = format!("^https?://(?:{})(?::80)?{}", hosts.join("|"), escaped(below));
     let mut route = Table::default();
+    route.comments.push(format!("ProxyPassReverse {path} {to}"));
     route.text("of", "servers");
     for header in ["Location", "Content-Location"] {
         let value = format!("{{1|replace(\"{from}\",\"{path}\")}}");
@@ -661,6 +662,7 @@ mod tests {
             "location = \"https://x.example.org/b{uri|replace(\\\"^/a\\\",\\\"\\\")}\", status = 301",
             "path =~ \"^/u/(.*)$\"'\n  redirect = { location = \"https://u.example.org/{1}\", status = 302 }",
             "deny = { status = 410 }",
+            "# ProxyPassReverse / http://192.0.2.2:8080/",
             "edit-header = { \"Location\" = \"{1|replace(",
         ] {
             assert!(made.text.contains(part), "{part}\n{}", made.text);
