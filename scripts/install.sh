@@ -46,6 +46,7 @@ for purpose in "$@"; do
         want systemd-nspawn systemd-container
         want freeradius freeradius
         want pebble pebble
+        want knotd knot
         want unshare util-linux
         want curl curl
         want openssl openssl
