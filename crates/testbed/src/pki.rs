@@ -31,7 +31,12 @@ impl Authority {
 
     /// Writes certificate and key for host names into one file.
     pub fn server(&self, place: &Place, file: &str, names: &[&str]) -> PathBuf {
-        self.signed(place, file, names, &KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key"), 1)
+        self.sign(
+            place,
+            file,
+            &server_params(names),
+            &KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key"),
+        )
     }
 
     /// A server's certificate that began so long ago and ends in such a time.
@@ -43,17 +48,20 @@ impl Authority {
         began: Duration,
         ends: Duration,
     ) -> PathBuf {
-        let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
-        let mut params = CertificateParams::new(names).expect("names");
+        let mut params = server_params(names);
         params.not_before = (SystemTime::now() - began).into();
         params.not_after = (SystemTime::now() + ends).into();
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        place.write(file, certificate.pem() + &key.serialize_pem())
+        self.sign(place, file, &params, &key)
     }
 
     pub fn server_rsa(&self, place: &Place, file: &str, names: &[&str]) -> PathBuf {
-        self.signed(place, file, names, &KeyPair::generate_for(&PKCS_RSA_SHA256).expect("a key"), 1)
+        self.sign(
+            place,
+            file,
+            &server_params(names),
+            &KeyPair::generate_for(&PKCS_RSA_SHA256).expect("a key"),
+        )
     }
 
     /// A client's certificate; the serial number tells it from others.
@@ -63,9 +71,7 @@ impl Authority {
         params.distinguished_name.push(DnType::OrganizationalUnitName, "Sales");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.serial_number = Some(SerialNumber::from(serial));
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        place.write(file, certificate.pem() + &key.serialize_pem())
+        self.sign(place, file, &params, &KeyPair::generate().expect("a key"))
     }
 
     /// A list that revokes serial numbers.
@@ -88,13 +94,18 @@ impl Authority {
         place.write(file, list.pem().expect("PEM"))
     }
 
-    fn signed(&self, place: &Place, file: &str, names: &[&str], key: &KeyPair, serial: u64) -> PathBuf {
-        let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
-        let mut params = CertificateParams::new(names.clone()).expect("names");
-        params.distinguished_name.push(DnType::CommonName, names.first().map_or("", String::as_str));
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        params.serial_number = Some(SerialNumber::from(serial));
+    /// Writes the certificate of these parameters and its key into one file.
+    fn sign(&self, place: &Place, file: &str, params: &CertificateParams, key: &KeyPair) -> PathBuf {
         let certificate = params.signed_by(key, &self.issuer).expect("a certificate");
         place.write(file, certificate.pem() + &key.serialize_pem())
     }
+}
+
+fn server_params(names: &[&str]) -> CertificateParams {
+    let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+    let mut params = CertificateParams::new(names.clone()).expect("names");
+    params.distinguished_name.push(DnType::CommonName, names.first().map_or("", String::as_str));
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.serial_number = Some(SerialNumber::from(1));
+    params
 }
