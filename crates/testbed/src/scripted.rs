@@ -17,6 +17,8 @@ pub struct Scripted {
 impl Scripted {
     pub fn start(address: SocketAddr, serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Scripted {
         let listener = TcpListener::bind(address).unwrap_or_else(|e| panic!("{address}: {e}"));
+        // The 128 of std are too few beside an attack: a health check's SYN would be dropped as well.
+        rustix::net::listen(&listener, 4096).unwrap_or_else(|e| panic!("{address}: {e}"));
         let stop = Arc::new(AtomicBool::new(false));
         let connections = Arc::new(AtomicUsize::new(0));
         let streams = Arc::new(Mutex::new(Vec::new()));
