@@ -151,18 +151,18 @@ const MUTANTS: &[(&str, &str, &str, &str)] = &[
     (
         "both_adopt",
         "agreement",
-        "Relation::SameTextOtherHistory if own.id() < peer.stand.id =>",
+        "Relation::SameTextOtherHistory if own.id() < peer.head.id =>",
         "Relation::SameTextOtherHistory =>",
     ),
     (
         "nobody_adopts",
         "agreement",
-        "Relation::SameTextOtherHistory if own.id() < peer.stand.id =>",
+        "Relation::SameTextOtherHistory if own.id() < peer.head.id =>",
         "Relation::SameTextOtherHistory if false =>",
     ),
     ("calls_it_undone", "agreement", "if pending.done { Settled::Done }", "if false { Settled::Done }"),
     ("forgets_what_it_asked", "agreement", "Settled::Undone })", "Settled::Undone }).filter(|_| false)"),
-    ("behind_is_other", "agreement", "() if peer.way.steps.contains(&own.id()) =>", "() if false =>"),
+    ("behind_is_other", "agreement", "() if peer.lineage.steps.contains(&own.id()) =>", "() if false =>"),
     ("commits_alone_in_step", "agreement", "Relation::Same if linked =>", "Relation::Same if !linked =>"),
 ];
 

@@ -39,7 +39,7 @@ fuzz_target!(|bytes: &[u8]| {
         if let Some(mut beat) = Beat::parse(chunk) {
             // Within a life numbers only go up.
             beat.number = number as u64 + 1;
-            election.hear(beat, chunk[0] > 250, now);
+            election.receive(beat, chunk[0] > 250, now);
         }
         if let Some(answer) = Answer::parse(chunk) {
             election.hear_witness(&answer, now);

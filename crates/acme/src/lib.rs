@@ -17,7 +17,7 @@ mod work;
 
 pub use issued::{Issued, check as check_issued, key_fits};
 pub use key::{AccountKey, CertificateKey};
-pub use order::{Account, Answer, Failure, Heard, Order, Pending, Step, Terms};
+pub use order::{Account, Answer, Failure, Heard, NextAction, Order, Pending, Terms};
 pub use records::{clean_up, present};
 pub use schedule::{back_off, renewal_at, spread};
 pub use transport::Transport;

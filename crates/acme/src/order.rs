@@ -94,7 +94,7 @@ pub struct Failure {
 
 /// What is to be done next.
 #[derive(Debug)]
-pub enum Step {
+pub enum NextAction {
     /// A request: GET without a body, HEAD for a nonce, POST with one.
     Call {
         method: &'static str,
@@ -222,18 +222,18 @@ impl Order {
     }
 
     /// What is to be done next.
-    pub fn step(&mut self) -> Step {
+    pub fn step(&mut self) -> NextAction {
         match self.phase.clone() {
             Phase::Directory => self.get(self.terms.directory.clone()),
             Phase::Register => self.register(),
-            Phase::KeepAccount(url) => Step::KeepAccount(url),
+            Phase::KeepAccount(url) => NextAction::KeepAccount(url),
             Phase::NewOrder => self.new_order(),
             Phase::KeepOrder | Phase::KeepAnswers => match &self.pending {
-                Some(pending) => Step::Keep(pending.clone()),
+                Some(pending) => NextAction::Keep(pending.clone()),
                 None => self.give_up("there is no order"),
             },
             Phase::Publish => {
-                Step::Publish(self.pending.as_ref().map(|p| p.answers.clone()).unwrap_or_default())
+                NextAction::Publish(self.pending.as_ref().map(|p| p.answers.clone()).unwrap_or_default())
             }
             Phase::Order => {
                 let url = self.pending.as_ref().map(|p| p.url.clone()).unwrap_or_default();
@@ -247,7 +247,7 @@ impl Order {
                 Some(url) => self.post(url, Some(json!({}))),
                 None => self.give_up("the authority names no challenge"),
             },
-            Phase::Pause(time, _) => Step::Wait(time),
+            Phase::Pause(time, _) => NextAction::Wait(time),
             Phase::Finalize => match self.key.request(&self.terms.names) {
                 Ok(request) => {
                     let payload = json!({ "csr": BASE64URL_NOPAD.encode(&request) });
@@ -260,8 +260,8 @@ impl Order {
                 Some(url) => self.post(url, None),
                 None => self.give_up("there is no other chain"),
             },
-            Phase::Done(issued) => Step::Done(issued),
-            Phase::Failed(failure) => Step::Failed(failure),
+            Phase::Done(issued) => NextAction::Done(issued),
+            Phase::Failed(failure) => NextAction::Failed(failure),
         }
     }
 
@@ -352,20 +352,20 @@ impl Order {
 
     // Sending
 
-    fn call(&mut self, method: &'static str, url: String, body: Option<Vec<u8>>) -> Step {
+    fn call(&mut self, method: &'static str, url: String, body: Option<Vec<u8>>) -> NextAction {
         self.calls += 1;
         if self.calls > CALLS_AT_MOST {
             return self.give_up("the authority comes to no end");
         }
-        Step::Call { method, url, body }
+        NextAction::Call { method, url, body }
     }
 
-    fn get(&mut self, url: String) -> Step {
+    fn get(&mut self, url: String) -> NextAction {
         self.call("GET", url, None)
     }
 
     /// A signed message, once there is a nonce for it.
-    fn post(&mut self, url: String, payload: Option<Value>) -> Step {
+    fn post(&mut self, url: String, payload: Option<Value>) -> NextAction {
         let Some(nonce) = self.nonce.take() else {
             self.wants_nonce = true;
             return self.call("HEAD", self.directory.new_nonce.clone(), None);
@@ -377,7 +377,7 @@ impl Order {
         }
     }
 
-    fn register(&mut self) -> Step {
+    fn register(&mut self) -> NextAction {
         let url = self.directory.new_account.clone();
         let mut payload = json!({ "termsOfServiceAgreed": true });
         if !self.terms.contact.is_empty() {
@@ -390,7 +390,7 @@ impl Order {
         self.post(url, Some(payload))
     }
 
-    fn new_order(&mut self) -> Step {
+    fn new_order(&mut self) -> NextAction {
         let identifiers = self.terms.names.iter().map(|name| {
             let kind = if name.parse::<std::net::IpAddr>().is_ok() { "ip" } else { "dns" };
             json!({ "type": kind, "value": name })
@@ -411,9 +411,9 @@ impl Order {
         self.phase = Phase::Failed(Failure { words: plain_words(&words), retry_after, order_lost });
     }
 
-    fn give_up(&mut self, why: &str) -> Step {
+    fn give_up(&mut self, why: &str) -> NextAction {
         self.fail(why.to_owned(), None, true);
-        Step::Failed(Failure { words: why.to_owned(), retry_after: None, order_lost: true })
+        NextAction::Failed(Failure { words: why.to_owned(), retry_after: None, order_lost: true })
     }
 
     fn pause(&mut self, time: Duration, next: Phase) -> Phase {

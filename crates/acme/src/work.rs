@@ -11,7 +11,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use crate::Seconds;
 use crate::issued::{self, Issued};
 use crate::jws;
-use crate::order::{Account, Answer, Failure, Order, Pending, Step};
+use crate::order::{Account, Answer, Failure, NextAction, Order, Pending};
 use crate::transport::Transport;
 
 /// What the order needs of the daemon. Each answers when it is done, here and with the peer.
@@ -30,20 +30,20 @@ pub fn run(mut order: Order, transport: &Transport, desk: &mut dyn Desk) -> Resu
             order.stopped("the order was given up: another node or configuration goes on");
         }
         let kept = match order.step() {
-            Step::Call { method, url, body } => {
+            NextAction::Call { method, url, body } => {
                 let heard = transport.call(method, &url, body);
                 order.heard(heard);
                 continue;
             }
-            Step::KeepAccount(url) => desk.keep_account(&url),
-            Step::Keep(pending) => desk.keep(&pending),
-            Step::Publish(answers) => desk.publish(&answers),
-            Step::Wait(time) => {
+            NextAction::KeepAccount(url) => desk.keep_account(&url),
+            NextAction::Keep(pending) => desk.keep(&pending),
+            NextAction::Publish(answers) => desk.publish(&answers),
+            NextAction::Wait(time) => {
                 wait(time, &|| desk.is_over());
                 Ok(())
             }
-            Step::Done(issued) => return Ok(*issued),
-            Step::Failed(failure) => return Err(failure),
+            NextAction::Done(issued) => return Ok(*issued),
+            NextAction::Failed(failure) => return Err(failure),
         };
         match kept {
             Ok(()) => order.went_on(),

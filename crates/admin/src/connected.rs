@@ -23,9 +23,9 @@ const UNREAD: Duration = Duration::from_secs(30);
 
 /// On requests: what is known of the connection that they came by.
 #[derive(Clone)]
-pub struct Conversation(Arc<Mutex<Told>>);
+pub struct Conversation(Arc<Mutex<ConnectionState>>);
 
-struct Told {
+struct ConnectionState {
     began: Instant,
     /// A request came from somebody who is known.
     proven: bool,
@@ -40,13 +40,20 @@ impl Default for Conversation {
     fn default() -> Conversation {
         let now = Instant::now();
         let (proven, under_way, next) = (false, 0, 0);
-        let told = Told { began: now, proven, under_way, last_request: now, ready: BTreeMap::new(), next };
+        let told = ConnectionState {
+            began: now,
+            proven,
+            under_way,
+            last_request: now,
+            ready: BTreeMap::new(),
+            next,
+        };
         Conversation(Arc::new(Mutex::new(told)))
     }
 }
 
 impl Conversation {
-    fn told(&self) -> MutexGuard<'_, Told> {
+    fn told(&self) -> MutexGuard<'_, ConnectionState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

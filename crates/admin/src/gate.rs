@@ -14,7 +14,7 @@ use crate::accounts::{By, Who};
 use crate::connected::Conversation;
 use crate::given::{Coming, Going};
 use crate::live::REQUESTS;
-use crate::{App, Kind, Refused, leftover};
+use crate::{App, FailureKind, Refused, leftover};
 
 /// What a route asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,9 +63,10 @@ pub fn may(role: Role, right: Right) -> bool {
 pub fn demand(who: &Who, right: Right) -> Result<(), Refused> {
     match may(who.role, right) {
         true => Ok(()),
-        false => {
-            Err(Refused::new(Kind::Forbidden, format!("the role {} may not do this", who.role.as_str())))
-        }
+        false => Err(Refused::new(
+            FailureKind::Forbidden,
+            format!("the role {} may not do this", who.role.as_str()),
+        )),
     }
 }
 
@@ -128,9 +129,9 @@ pub async fn guard(State((app, right)): State<(App, Right)>, request: HttpReques
     let found = socket.or_else(|| who(&app, request.headers(), &from));
     let refusal = match &found {
         _ if right == Right::Open => None,
-        None => Some(Refused::new(Kind::Unknown, "log in, or send a token: Authorization: Bearer …")),
+        None => Some(Refused::new(FailureKind::Unknown, "log in, or send a token: Authorization: Bearer …")),
         Some(who) if is_forged(who, &method, request.headers()) => Some(Refused::new(
-            Kind::Forbidden,
+            FailureKind::Forbidden,
             "the request does not come from Evenkeel's own pages: X-Evenkeel-Csrf is missing or wrong",
         )),
         Some(who) => demand(who, right).err(),
@@ -148,7 +149,7 @@ pub async fn guard(State((app, right)): State<(App, Right)>, request: HttpReques
     let (place, refusal) = match (refusal, counted.map(|who| REQUESTS.place_of(&who.name))) {
         (None, Some(Err(_))) => {
             let why = "too many of your requests are under way: wait for their answers";
-            (None, Some(Refused::new(Kind::Busy, why)))
+            (None, Some(Refused::new(FailureKind::Busy, why)))
         }
         (refusal, place) => (place.and_then(Result::ok), refusal),
     };
@@ -249,15 +250,15 @@ pub async fn headers(request: HttpRequest, next: Next) -> Response {
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let (status, title) = match self.kind {
-            Kind::Invalid => (StatusCode::UNPROCESSABLE_ENTITY, "what was sent is not valid"),
-            Kind::NotFound => (StatusCode::NOT_FOUND, "not found"),
-            Kind::Failed => (StatusCode::CONFLICT, "it could not be done"),
-            Kind::Changed => (StatusCode::PRECONDITION_FAILED, "somebody else has changed it"),
-            Kind::Unknown => (StatusCode::UNAUTHORIZED, "not logged in"),
-            Kind::SecondFactor => (StatusCode::UNAUTHORIZED, "second factor"),
-            Kind::Forbidden => (StatusCode::FORBIDDEN, "not allowed"),
-            Kind::Locked => (StatusCode::TOO_MANY_REQUESTS, "too many attempts"),
-            Kind::Busy => (StatusCode::TOO_MANY_REQUESTS, "too many requests at once"),
+            FailureKind::Invalid => (StatusCode::UNPROCESSABLE_ENTITY, "what was sent is not valid"),
+            FailureKind::NotFound => (StatusCode::NOT_FOUND, "not found"),
+            FailureKind::Failed => (StatusCode::CONFLICT, "it could not be done"),
+            FailureKind::Changed => (StatusCode::PRECONDITION_FAILED, "somebody else has changed it"),
+            FailureKind::Unknown => (StatusCode::UNAUTHORIZED, "not logged in"),
+            FailureKind::SecondFactor => (StatusCode::UNAUTHORIZED, "second factor"),
+            FailureKind::Forbidden => (StatusCode::FORBIDDEN, "not allowed"),
+            FailureKind::Locked => (StatusCode::TOO_MANY_REQUESTS, "too many attempts"),
+            FailureKind::Busy => (StatusCode::TOO_MANY_REQUESTS, "too many requests at once"),
         };
         problem(status, title, self.failure)
     }

@@ -10,7 +10,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::connected::UnderWay;
-use crate::live::Place;
+use crate::live::WatcherSlot;
 
 /// How long a part of a request's body may be waited for.
 const SILENT: Duration = Duration::from_secs(10);
@@ -70,11 +70,11 @@ pub struct Going {
     /// Of a part that was too large.
     rest: Bytes,
     under_way: Option<UnderWay>,
-    _place: Option<Place>,
+    _place: Option<WatcherSlot>,
 }
 
 impl Going {
-    pub fn of(body: Body, under_way: Option<UnderWay>, place: Option<Place>) -> Body {
+    pub fn of(body: Body, under_way: Option<UnderWay>, place: Option<WatcherSlot>) -> Body {
         if let Some(under_way) = &under_way {
             under_way.is_ready();
         }

@@ -165,12 +165,12 @@ pub type Reply<T> = oneshot::Sender<Result<T, Refused>>;
 /// A request that was understood and not carried out.
 #[derive(Debug)]
 pub struct Refused {
-    pub kind: Kind,
+    pub kind: FailureKind,
     pub failure: api::Failure,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FailureKind {
     /// What was sent has problems.
     Invalid,
     /// What the request names does not exist.
@@ -192,7 +192,7 @@ pub enum Kind {
 }
 
 impl Refused {
-    pub fn new(kind: Kind, detail: impl Into<String>) -> Refused {
+    pub fn new(kind: FailureKind, detail: impl Into<String>) -> Refused {
         Refused { kind, failure: api::Failure { detail: detail.into(), ..api::Failure::default() } }
     }
 }

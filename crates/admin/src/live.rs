@@ -17,7 +17,7 @@ use crate::accounts::Who;
 use crate::connected::MOST_OF_PERSON;
 use crate::gate::now_ms;
 use crate::routes::ask;
-use crate::{App, Kind, Refused, Request};
+use crate::{App, FailureKind, Refused, Request};
 
 /// Messages that may wait for a slow browser before it is let go.
 const WAITING: usize = 8;
@@ -26,31 +26,31 @@ const WAITING: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Streams of all listeners at a time; those of logs hold a thread each.
-static STREAMS: Places = Places::new(400, 50);
-static TAILS: Places = Places::new(40, 8);
+static STREAMS: WatcherSlots = WatcherSlots::new(400, 50);
+static TAILS: WatcherSlots = WatcherSlots::new(40, 8);
 /// Requests of those who are known, until their answers have been given.
-pub static REQUESTS: Places = Places::new(1_000, MOST_OF_PERSON);
+pub static REQUESTS: WatcherSlots = WatcherSlots::new(1_000, MOST_OF_PERSON);
 
-pub struct Places {
+pub struct WatcherSlots {
     all: Semaphore,
     of_a_person: usize,
     people: Mutex<BTreeMap<String, usize>>,
 }
 
 /// Given back when it is dropped.
-pub struct Place {
-    of: &'static Places,
+pub struct WatcherSlot {
+    of: &'static WatcherSlots,
     person: String,
     _one: SemaphorePermit<'static>,
 }
 
-impl Places {
-    const fn new(all: usize, of_a_person: usize) -> Places {
-        Places { all: Semaphore::const_new(all), of_a_person, people: Mutex::new(BTreeMap::new()) }
+impl WatcherSlots {
+    const fn new(all: usize, of_a_person: usize) -> WatcherSlots {
+        WatcherSlots { all: Semaphore::const_new(all), of_a_person, people: Mutex::new(BTreeMap::new()) }
     }
 
-    fn take(&'static self, person: &str) -> Result<Place, Refused> {
-        let full = |why| Refused::new(Kind::Failed, why);
+    fn take(&'static self, person: &str) -> Result<WatcherSlot, Refused> {
+        let full = |why| Refused::new(FailureKind::Failed, why);
         self.place_of(person).map_err(|all| match all {
             true => full("too many are watching already; close another page"),
             false => full("you are watching too often already; close another page"),
@@ -58,7 +58,7 @@ impl Places {
     }
 
     /// A place for a person, or whether it is those of all that are taken.
-    pub fn place_of(&'static self, person: &str) -> Result<Place, bool> {
+    pub fn place_of(&'static self, person: &str) -> Result<WatcherSlot, bool> {
         let one = self.all.try_acquire().map_err(|_| true)?;
         let mut people = self.people.lock().unwrap_or_else(PoisonError::into_inner);
         let own = people.entry(person.to_owned()).or_default();
@@ -66,11 +66,11 @@ impl Places {
             return Err(false);
         }
         *own += 1;
-        Ok(Place { of: self, person: person.to_owned(), _one: one })
+        Ok(WatcherSlot { of: self, person: person.to_owned(), _one: one })
     }
 }
 
-impl Drop for Place {
+impl Drop for WatcherSlot {
     fn drop(&mut self) {
         let mut people = self.of.people.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(own) = people.get_mut(&self.person) {
@@ -89,7 +89,7 @@ pub async fn stream(State(app): State<App>, Extension(who): Extension<Who>) -> R
     let first = ask(&app.handle, Request::Status).await?;
     let (sender, receiver) = mpsc::channel::<Bytes>(WAITING);
     tokio::spawn(async move {
-        follow(app, who, first, sender).await;
+        stream_changes(app, who, first, sender).await;
         drop(place);
     });
     let kind = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
@@ -101,7 +101,7 @@ fn event(name: &str, data: &impl serde::Serialize) -> Bytes {
     format!("event: {name}\ndata: {data}\n\n").into()
 }
 
-async fn follow(app: App, who: Who, first: api::Status, to: mpsc::Sender<Bytes>) {
+async fn stream_changes(app: App, who: Who, first: api::Status, to: mpsc::Sender<Bytes>) {
     let mut status = app.feed.status.subscribe();
     let mut happenings = app.feed.happenings.subscribe();
     let mut last = Arc::new(first);
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_person_takes_few_places() {
-        static FEW: Places = Places::new(10, 2);
+        static FEW: WatcherSlots = WatcherSlots::new(10, 2);
         let (first, second) = (FEW.take("ann").unwrap(), FEW.take("ann").unwrap());
         assert!(FEW.take("ann").is_err() && FEW.take("bob").is_ok(), "others are not kept out");
         drop(first);

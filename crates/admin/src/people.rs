@@ -15,7 +15,7 @@ use crate::accounts::{Accounts, By, Who};
 use crate::gate::{COOKIE, Detail, Right, cookie, now_ms};
 use crate::routes::{Answer, ask, paged};
 use crate::table::{Entry, delete, get, post, put};
-use crate::{App, Kind, Refused, Request};
+use crate::{App, FailureKind, Refused, Request};
 
 /// Hashing takes memory and time on purpose: only so many at once.
 static HASHING: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(2));
@@ -82,7 +82,7 @@ async fn slowly<T: Send + 'static>(
     accounts: &Accounts,
     work: impl FnOnce(Accounts) -> Result<T, Refused> + Send + 'static,
 ) -> Result<T, Refused> {
-    let busy = || Refused::new(Kind::Failed, "the daemon is stopping");
+    let busy = || Refused::new(FailureKind::Failed, "the daemon is stopping");
     let _place = HASHING.acquire().await.map_err(|_| busy())?;
     let accounts = accounts.clone();
     tokio::task::spawn_blocking(move || work(accounts)).await.map_err(|_| busy())?
@@ -189,7 +189,7 @@ async fn begin_second_factor(
     Extension(who): Extension<Who>,
     body: Bytes,
 ) -> Answer<api::SecondFactor> {
-    let invalid = |e: serde_json::Error| Refused::new(Kind::Invalid, e.to_string());
+    let invalid = |e: serde_json::Error| Refused::new(FailureKind::Invalid, e.to_string());
     let proof = match body.is_empty() {
         true => api::Proof::default(),
         false => serde_json::from_slice(&body).map_err(invalid)?,
@@ -227,7 +227,7 @@ async fn change_user(
     let own = app.accounts.is_person(&who, &name) && who.by != By::Socket;
     if own && (change.password.is_some() || change.second_factor == Some(false)) {
         let why = "one's own password and second factor are changed under /api/v1/self, with the old ones";
-        return Err(Refused::new(Kind::Forbidden, why));
+        return Err(Refused::new(FailureKind::Forbidden, why));
     }
     slowly(&app.accounts, move |a| a.change_user(&name, &change)).await?;
     Ok(Json(app.accounts.users(now_ms())))
@@ -280,7 +280,7 @@ async fn audit(State(app): State<App>, Query(page): Query<api::Page>) -> Result<
 async fn verify(State(app): State<App>) -> Answer<api::AuditVerdict> {
     let audit = app.audit.clone();
     let verdict = tokio::task::spawn_blocking(move || audit.verify()).await;
-    verdict.map(Json).map_err(|_| Refused::new(Kind::Failed, "the daemon is stopping"))
+    verdict.map(Json).map_err(|_| Refused::new(FailureKind::Failed, "the daemon is stopping"))
 }
 
 async fn lockdown(State(app): State<App>, Extension(who): Extension<Who>, _: Bytes) -> Answer<api::Lockdown> {

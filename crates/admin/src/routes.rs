@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use crate::accounts::{By, Who};
 use crate::gate::{Detail, Right, demand, from_socket, headers, may};
 use crate::table::{Entry, delete, get, post, put, router};
-use crate::{App, Handle, Kind, Refused, Request, live, openapi, people, ui};
+use crate::{App, FailureKind, Handle, Refused, Request, live, openapi, people, ui};
 
 /// A configuration of 100,000 services is some 20 MB.
 const BODY_AT_MOST: usize = 256 << 20;
@@ -204,7 +204,7 @@ pub fn metrics_router(app: &App) -> Router {
 }
 
 fn gone() -> Refused {
-    Refused::new(Kind::Failed, "the daemon is stopping")
+    Refused::new(FailureKind::Failed, "the daemon is stopping")
 }
 
 pub async fn ask<T>(
@@ -234,7 +234,7 @@ fn base(headers: &HeaderMap) -> Result<Option<u64>, Refused> {
     let revision = text.trim_matches('"').parse();
     revision
         .map(Some)
-        .map_err(|_| Refused::new(Kind::Invalid, "If-Match is no ETag of /api/v1/configuration"))
+        .map_err(|_| Refused::new(FailureKind::Invalid, "If-Match is no ETag of /api/v1/configuration"))
 }
 
 pub type Answer<T> = Result<Json<T>, Refused>;
@@ -257,7 +257,7 @@ async fn status(
 }
 
 fn text(body: &Bytes) -> Result<String, Refused> {
-    let not_text = |_| Refused::new(Kind::Invalid, "the configuration is not UTF-8");
+    let not_text = |_| Refused::new(FailureKind::Invalid, "the configuration is not UTF-8");
     String::from_utf8(body.to_vec()).map_err(not_text)
 }
 
@@ -438,8 +438,10 @@ async fn series_png(
     };
     let series = ask(&handle, |reply| Request::Series { query, reply }).await??;
     let drawn = tokio::task::spawn_blocking(move || crate::picture::png(&title, &series)).await;
-    let bytes =
-        drawn.ok().flatten().ok_or_else(|| Refused::new(Kind::Failed, "the picture cannot be drawn"))?;
+    let bytes = drawn
+        .ok()
+        .flatten()
+        .ok_or_else(|| Refused::new(FailureKind::Failed, "the picture cannot be drawn"))?;
     Ok(([(header::CONTENT_TYPE, "image/png")], bytes).into_response())
 }
 
@@ -558,7 +560,7 @@ async fn invite(State(App { handle, .. }): State<App>, body: Bytes) -> Answer<ap
     let part = match body.is_empty() {
         true => None,
         false => serde_json::from_slice::<Option<api::PairPart>>(&body)
-            .map_err(|e| Refused::new(Kind::Invalid, e.to_string()))?,
+            .map_err(|e| Refused::new(FailureKind::Invalid, e.to_string()))?,
     };
     let part = part.unwrap_or_default();
     ask(&handle, |reply| Request::Invite { part, reply }).await?.map(Json)

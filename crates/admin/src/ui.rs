@@ -22,7 +22,7 @@ pub async fn serve(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     let path = uri.path().trim_start_matches('/');
     if path.starts_with("api/") {
         let why = "there is no such route; /api/v1/openapi.json has all of them";
-        return crate::Refused::new(crate::Kind::NotFound, why).into_response();
+        return crate::Refused::new(crate::FailureKind::NotFound, why).into_response();
     }
     if method != Method::GET && method != Method::HEAD {
         return StatusCode::METHOD_NOT_ALLOWED.into_response();

@@ -23,15 +23,15 @@ pub enum Relation {
 }
 
 #[derive(Clone, Debug)]
-struct Seen {
-    stand: Head,
-    way: Lineage,
+struct PeerHead {
+    head: Head,
+    lineage: Lineage,
 }
 
-impl Seen {
+impl PeerHead {
     /// It speaks version 1 of the link, where hashes of texts stand for steps.
     fn is_old(&self) -> bool {
-        self.stand.id == 0
+        self.head.id == 0
     }
 }
 
@@ -79,7 +79,7 @@ pub enum Greeted {
 
 /// The answer to what the other node asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum CommitReply {
     /// Yes. This node's own commit, of which the other has heard nothing, is given up where there is
     /// one.
     Yes { gave_up: bool },
@@ -118,7 +118,7 @@ pub enum Settled {
 
 #[derive(Clone, Debug, Default)]
 pub struct Agreement {
-    peer: Option<Seen>,
+    peer: Option<PeerHead>,
     pending: Option<Pending>,
     prepared: Option<Prepared>,
     /// The step that was sent, and the one that the other node ran then: one that cannot take it is
@@ -133,24 +133,24 @@ impl Agreement {
         let Some(peer) = &self.peer else { return Relation::Unknown };
         if peer.is_old() {
             return match () {
-                () if peer.stand.text == own.text() => Relation::Same,
-                () if own.way().texts.contains(&peer.stand.text) => Relation::Ahead,
-                () if peer.way.texts.contains(&own.text()) => Relation::Behind,
+                () if peer.head.text == own.text() => Relation::Same,
+                () if own.lineage().texts.contains(&peer.head.text) => Relation::Ahead,
+                () if peer.lineage.texts.contains(&own.text()) => Relation::Behind,
                 () => Relation::Differs,
             };
         }
         match () {
-            () if peer.stand.id == own.id() => Relation::Same,
-            () if own.way().steps.contains(&peer.stand.id) => Relation::Ahead,
-            () if peer.way.steps.contains(&own.id()) => Relation::Behind,
-            () if peer.stand.text == own.text() => Relation::SameTextOtherHistory,
+            () if peer.head.id == own.id() => Relation::Same,
+            () if own.lineage().steps.contains(&peer.head.id) => Relation::Ahead,
+            () if peer.lineage.steps.contains(&own.id()) => Relation::Behind,
+            () if peer.head.text == own.text() => Relation::SameTextOtherHistory,
             () => Relation::Differs,
         }
     }
 
     /// How the other node came to what it runs.
     pub fn peers_lineage(&self) -> Lineage {
-        self.peer.as_ref().map(|peer| peer.way.clone()).unwrap_or_default()
+        self.peer.as_ref().map(|peer| peer.lineage.clone()).unwrap_or_default()
     }
 
     /// What the other node knows this node's step by.
@@ -183,15 +183,15 @@ impl Agreement {
     }
 
     /// The other node says what it runs, and how it came to it.
-    pub fn on_hello(&mut self, own: &Past, stand: Head, way: Lineage) -> Greeted {
-        self.peer = Some(Seen { stand, way });
-        self.look(own)
+    pub fn on_hello(&mut self, own: &Past, head: Head, lineage: Lineage) -> Greeted {
+        self.peer = Some(PeerHead { head, lineage });
+        self.compare(own)
     }
 
     /// What is to be done about what is known of the other node.
-    pub fn look(&mut self, own: &Past) -> Greeted {
+    pub fn compare(&mut self, own: &Past) -> Greeted {
         let Some(peer) = &self.peer else { return Greeted::Nothing };
-        let sends = Some((own.id(), if peer.is_old() { peer.stand.text } else { peer.stand.id }));
+        let sends = Some((own.id(), if peer.is_old() { peer.head.text } else { peer.head.id }));
         match self.relation(own) {
             Relation::Ahead if self.sent == sends => Greeted::Nothing,
             Relation::Ahead => {
@@ -200,7 +200,7 @@ impl Agreement {
                 Greeted::Send
             }
             // Both choose alike.
-            Relation::SameTextOtherHistory if own.id() < peer.stand.id => Greeted::Adopt,
+            Relation::SameTextOtherHistory if own.id() < peer.head.id => Greeted::Adopt,
             Relation::Differs => Greeted::Differs,
             _ => Greeted::Nothing,
         }
@@ -221,32 +221,32 @@ impl Agreement {
 
     /// Whether a configuration that the other node sends is taken: it comes after this node's, or
     /// somebody wants it so.
-    pub fn on_configuration(&mut self, own: &Past, stand: Head, way: Lineage, forced: bool) -> bool {
-        let peer = Seen { stand, way };
+    pub fn on_configuration(&mut self, own: &Past, head: Head, lineage: Lineage, forced: bool) -> bool {
+        let peer = PeerHead { head, lineage };
         let after = match peer.is_old() {
-            true => peer.way.texts.contains(&own.text()),
-            false => peer.way.steps.contains(&own.id()),
+            true => peer.lineage.texts.contains(&own.text()),
+            false => peer.lineage.steps.contains(&own.id()),
         };
         self.peer = Some(peer);
         forced || after
     }
 
     /// The other node asks whether this one would commit.
-    pub fn on_ask(&mut self, own: &Past, active: bool, id: u64, base: u64, now: Millis) -> Asked {
+    pub fn on_ask(&mut self, own: &Past, active: bool, id: u64, base: u64, now: Millis) -> CommitReply {
         if base != self.base(own) {
-            return Asked::OtherBase;
+            return CommitReply::OtherBase;
         }
         let base = own.id();
         let collides = self.pending.is_some_and(|p| !p.done);
         // Both edited the same step: the active node's edit is the one that goes on.
         if collides && active {
-            return Asked::Busy;
+            return CommitReply::Busy;
         }
         if collides {
             self.pending = None;
         }
         self.prepared = Some(Prepared { id, base, until: now + PATIENCE });
-        Asked::Yes { gave_up: collides }
+        CommitReply::Yes { gave_up: collides }
     }
 
     /// What was prepared cannot be committed here after all.
@@ -282,7 +282,7 @@ impl Agreement {
     pub fn followed(&mut self, own: &Past) {
         if let Some(peer) = &mut self.peer {
             let id = if peer.is_old() { 0 } else { own.id() };
-            peer.stand = Head { id, text: own.text(), ..peer.stand };
+            peer.head = Head { id, text: own.text(), ..peer.head };
         }
     }
 
@@ -334,8 +334,8 @@ mod tests {
 
     /// As version 1 of the link says it: no steps.
     fn old(texts: &[u64]) -> (Head, Lineage) {
-        let stand = Head { revision: 1, id: 0, text: texts.last().copied().unwrap_or(0) };
-        (stand, Lineage { steps: Vec::new(), texts: texts.to_vec() })
+        let head = Head { revision: 1, id: 0, text: texts.last().copied().unwrap_or(0) };
+        (head, Lineage { steps: Vec::new(), texts: texts.to_vec() })
     }
 
     #[test]
@@ -347,8 +347,8 @@ mod tests {
             (&[1, 3], &[1, 2], Relation::Differs),
         ] {
             let (own, mut agreement) = (ran(own), Agreement::default());
-            let (stand, way) = old(peer);
-            let greeted = agreement.on_hello(&own, stand, way);
+            let (head, lineage) = old(peer);
+            let greeted = agreement.on_hello(&own, head, lineage);
             assert_eq!(agreement.relation(&own), relation);
             assert_eq!(greeted == Greeted::Send, relation == Relation::Ahead);
             assert_eq!(greeted == Greeted::Differs, relation == Relation::Differs);
@@ -359,13 +359,13 @@ mod tests {
     fn a_node_that_could_not_take_it_is_sent_it_again_later() {
         let (own, behind, mut agreement) = (ran(&[1, 2]), ran(&[1]), Agreement::default());
         let hello =
-            |agreement: &mut Agreement| agreement.on_hello(&own, behind.stand(1), behind.way().clone());
+            |agreement: &mut Agreement| agreement.on_hello(&own, behind.head(1), behind.lineage().clone());
         assert_eq!(hello(&mut agreement), Greeted::Send);
         assert_eq!(hello(&mut agreement), Greeted::Nothing, "not at each greeting");
         assert!(!agreement.is_due_again(&own, 100));
         assert!(!agreement.is_due_again(&own, 100 + AGAIN - 1));
         assert!(agreement.is_due_again(&own, 100 + AGAIN));
-        assert_eq!(agreement.look(&own), Greeted::Send);
+        assert_eq!(agreement.compare(&own), Greeted::Send);
         // It has taken it: nothing is due any more.
         agreement.followed(&own);
         assert_eq!(agreement.relation(&own), Relation::Same);
@@ -375,21 +375,21 @@ mod tests {
     #[test]
     fn commits_go_both_ways_between_two_versions() {
         let (own, mut agreement) = (ran(&[1, 2]), Agreement::default());
-        let (stand, way) = old(&[1, 2]);
-        agreement.on_hello(&own, stand, way);
+        let (head, lineage) = old(&[1, 2]);
+        agreement.on_hello(&own, head, lineage);
         assert_eq!(agreement.begin(&own, true, 0), Begin::Ask { id: 1 });
         assert_eq!(agreement.base(&own), 2, "it knows this node's step by its text");
         assert_eq!(agreement.on_answer(&own, 1, false, 1), Answered::Commit);
         let own = ran(&[1, 2, 3]);
         assert!(agreement.on_committed(&own, 1, false));
         assert_eq!(agreement.relation(&own), Relation::Same);
-        assert_eq!(agreement.on_ask(&own, true, 7, 9, 2), Asked::OtherBase);
-        assert_eq!(agreement.on_ask(&own, true, 7, 3, 2), Asked::Yes { gave_up: false });
+        assert_eq!(agreement.on_ask(&own, true, 7, 9, 2), CommitReply::OtherBase);
+        assert_eq!(agreement.on_ask(&own, true, 7, 3, 2), CommitReply::Yes { gave_up: false });
         assert_eq!(agreement.on_commit(&own, 7), Ok(()));
         // One that is away and comes back further on.
-        let (stand, way) = old(&[1, 2, 3, 4]);
-        assert!(agreement.on_configuration(&own, stand, way, false));
-        let (stand, way) = old(&[8, 9]);
-        assert!(!agreement.on_configuration(&own, stand, way, false));
+        let (head, lineage) = old(&[1, 2, 3, 4]);
+        assert!(agreement.on_configuration(&own, head, lineage, false));
+        let (head, lineage) = old(&[8, 9]);
+        assert!(!agreement.on_configuration(&own, head, lineage, false));
     }
 }

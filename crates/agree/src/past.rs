@@ -72,11 +72,11 @@ impl Past {
         self.text
     }
 
-    pub fn way(&self) -> &Lineage {
+    pub fn lineage(&self) -> &Lineage {
         &self.way
     }
 
-    pub fn stand(&self, revision: u64) -> Head {
+    pub fn head(&self, revision: u64) -> Head {
         Head { revision, id: self.id(), text: self.text }
     }
 }
@@ -99,11 +99,11 @@ mod tests {
         for text in [1, 2, 2, 1] {
             past.run(text);
         }
-        assert_eq!(past.way().steps.len(), 3);
-        assert_ne!(past.way().steps[0], past.way().steps[2]);
+        assert_eq!(past.lineage().steps.len(), 3);
+        assert_ne!(past.lineage().steps[0], past.lineage().steps[2]);
         let mut other = Past::default();
         other.run(1);
-        assert_eq!(other.next(2), past.way().steps[1]);
+        assert_eq!(other.next(2), past.lineage().steps[1]);
         assert_eq!(other.next(1), other.id());
     }
 
@@ -111,6 +111,6 @@ mod tests {
     fn the_past_is_bounded() {
         let mut past = Past::default();
         (0..2_000).for_each(|text| past.run(text));
-        assert_eq!(past.way().steps.len(), REMEMBERED);
+        assert_eq!(past.lineage().steps.len(), REMEMBERED);
     }
 }

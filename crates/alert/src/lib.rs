@@ -26,7 +26,7 @@ const AGAIN: [Duration; 4] =
 pub struct Alerts {
     node: String,
     settings: AlertSettings,
-    receivers: Vec<Told>,
+    receivers: Vec<ReceiverInbox>,
     counts: Arc<Counts>,
 }
 
@@ -36,7 +36,7 @@ struct Counts {
     failed: AtomicU64,
 }
 
-struct Told {
+struct ReceiverInbox {
     receiver: Receiver,
     inbox: SyncSender<Happening>,
 }
@@ -59,7 +59,7 @@ impl Alerts {
             let known = before.iter().position(|t| same_pace && t.receiver == *receiver);
             let told = match known {
                 Some(at) => before.swap_remove(at),
-                None => self.tell(node, receiver.clone(), &settings)?,
+                None => self.start_delivery(node, receiver.clone(), &settings)?,
             };
             self.receivers.push(told);
         }
@@ -67,7 +67,12 @@ impl Alerts {
         Ok(())
     }
 
-    fn tell(&self, node: &str, receiver: Receiver, settings: &AlertSettings) -> std::io::Result<Told> {
+    fn start_delivery(
+        &self,
+        node: &str,
+        receiver: Receiver,
+        settings: &AlertSettings,
+    ) -> std::io::Result<ReceiverInbox> {
         let (inbox, queue) = sync_channel(QUEUE);
         // A log is told of each thing at once.
         let (gather, quiet) = match receiver.how {
@@ -79,7 +84,7 @@ impl Alerts {
         std::thread::Builder::new()
             .name("alert".into())
             .spawn(move || serve(&node, &told, group, &queue, &counts))?;
-        Ok(Told { receiver, inbox })
+        Ok(ReceiverInbox { receiver, inbox })
     }
 
     pub fn on(&self, happening: &Happening) {

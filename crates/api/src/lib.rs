@@ -396,7 +396,7 @@ pub struct ServerChange {
 pub struct Plan {
     /// The running revision that the plan starts from.
     pub from: u64,
-    pub steps: Vec<Step>,
+    pub steps: Vec<PlanStep>,
     /// What the other node of a pair will do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,
@@ -405,8 +405,10 @@ pub struct Plan {
     pub notes: Vec<String>,
 }
 
+// The published document keeps the name `Step`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct Step {
+#[schemars(rename = "Step")]
+pub struct PlanStep {
     pub action: String,
     pub subject: String,
     pub detail: String,

@@ -293,7 +293,7 @@ impl Balancer {
     /// The next pick has this number among those of all balancers of the pool. Its place in the round
     /// follows from the number alone, however many turns others took. Where a round is too long to keep,
     /// each balancer goes through its own.
-    pub fn follow(&mut self, turn: u64) {
+    pub fn catch_up(&mut self, turn: u64) {
         self.turn = turn;
     }
 

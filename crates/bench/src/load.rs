@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use crate::poll::{Poll, connect, read, write};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Kind {
+pub enum LoadKind {
     /// Kept-alive requests, the next when the answer is there.
     Keep,
     /// A new connection a request.
@@ -49,22 +49,22 @@ struct Generator {
     counted: Counted,
     latencies_us: Vec<u32>,
     buffer: Vec<u8>,
-    kind: Kind,
+    kind: LoadKind,
 }
 
 pub fn run(
-    kind: Kind,
+    kind: LoadKind,
     address: SocketAddr,
     path: &str,
     connections: usize,
     seconds: f64,
     rate: f64,
 ) -> anyhow::Result<Counted> {
-    if kind == Kind::IdleTls {
+    if kind == LoadKind::IdleTls {
         crate::secure::hold(address, path, connections, seconds)?;
         return Ok(Counted::default());
     }
-    let close = if kind == Kind::Close { "Connection: close\r\n" } else { "" };
+    let close = if kind == LoadKind::Close { "Connection: close\r\n" } else { "" };
     let request = format!("GET {path} HTTP/1.1\r\nHost: bench\r\n{close}\r\n").into_bytes();
     let now = Instant::now();
     let clients =
@@ -82,9 +82,9 @@ pub fn run(
     };
     let end = now + Duration::from_secs_f64(seconds);
     match kind {
-        Kind::Keep | Kind::Close => generator.closed_loop(end)?,
-        Kind::Rate => generator.fixed_rate(end, rate)?,
-        Kind::Idle | Kind::IdleTls => generator.hold(end)?,
+        LoadKind::Keep | LoadKind::Close => generator.closed_loop(end)?,
+        LoadKind::Rate => generator.fixed_rate(end, rate)?,
+        LoadKind::Idle | LoadKind::IdleTls => generator.hold(end)?,
     }
     let latencies = &mut generator.latencies_us;
     latencies.sort_unstable();
@@ -227,7 +227,7 @@ impl Generator {
         if client.got > self.answer_len {
             self.counted.requests += 1;
             client.busy = false;
-            if self.kind == Kind::Close {
+            if self.kind == LoadKind::Close {
                 client.fd = None;
             }
             return Ok(true);

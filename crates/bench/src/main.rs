@@ -60,7 +60,7 @@ enum Role {
     /// One round of load; prints what it counted
     #[command(hide = true)]
     Load {
-        kind: load::Kind,
+        kind: load::LoadKind,
         address: SocketAddr,
         path: String,
         connections: usize,

@@ -60,7 +60,7 @@ fn apply(root: &mut Table, change: &Change) -> Result<(), String> {
     }
 }
 
-type Place<'a> = &'a mut dyn toml_edit::TableLike;
+type TableMut<'a> = &'a mut dyn toml_edit::TableLike;
 
 fn name_of(table: &dyn toml_edit::TableLike) -> Option<String> {
     table.get("name").and_then(Item::as_str).map(str::to_owned)
@@ -73,8 +73,8 @@ fn index_of(names: impl Iterator<Item = Option<String>>, wanted: &str) -> Option
 }
 
 /// The table at a path. Tables that are missing are made where `make` says so.
-fn walk<'a>(root: &'a mut Table, path: &[String], make: bool) -> Result<Place<'a>, String> {
-    let mut place: Place<'a> = root;
+fn walk<'a>(root: &'a mut Table, path: &[String], make: bool) -> Result<TableMut<'a>, String> {
+    let mut place: TableMut<'a> = root;
     let mut path = path.iter();
     while let Some(key) = path.next() {
         let item = match (place.contains_key(key), make) {
@@ -108,7 +108,7 @@ fn walk<'a>(root: &'a mut Table, path: &[String], make: bool) -> Result<Place<'a
     Ok(place)
 }
 
-fn set(place: Place<'_>, key: &str, json: &Json) -> Option<()> {
+fn set(place: TableMut<'_>, key: &str, json: &Json) -> Option<()> {
     let old = place.get(key);
     // A table that is written with a head of its own keeps it, and what it has in common.
     if let (Some(Item::Table(_)), Json::Object(map)) = (old, json) {
@@ -148,14 +148,14 @@ fn set(place: Place<'_>, key: &str, json: &Json) -> Option<()> {
 }
 
 /// The white space before the first key of a table; comments are not it.
-fn first_prefix(place: Place<'_>) -> Option<String> {
+fn first_prefix(place: TableMut<'_>) -> Option<String> {
     let first = place.iter().find(|(_, item)| item.is_value()).map(|(k, _)| k.to_owned())?;
     let prefix = place.key(&first)?.leaf_decor().prefix()?.as_str()?;
     let indent = prefix.rsplit('\n').next().unwrap_or("");
     indent.chars().all(|c| c == ' ' || c == '\t').then(|| indent.to_owned())
 }
 
-fn add(place: Place<'_>, key: &str, json: &Json) -> Option<()> {
+fn add(place: TableMut<'_>, key: &str, json: &Json) -> Option<()> {
     let map = json.as_object()?;
     match place.get_mut(key) {
         Some(Item::ArrayOfTables(tables)) => {

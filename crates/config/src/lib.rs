@@ -33,7 +33,7 @@ pub use advice::warnings;
 pub use build::read;
 pub use edit::{Change, edit, values};
 pub use format::format;
-pub use plan::{Impact, Plan, Step, plan};
+pub use plan::{Impact, Plan, PlanStep, plan};
 pub use problem::{Problem, Report};
 pub use publish::{json_schema, reference_markdown, routes_markdown};
 pub use redact::{Part, redact};

@@ -11,11 +11,11 @@ use evenkeel_model::{
 /// Steps in the order they are carried out. Two equal snapshots have an empty plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    pub steps: Vec<Step>,
+    pub steps: Vec<PlanStep>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct PlanStep {
     /// `add`, `remove` or `change`.
     pub action: &'static str,
     /// What it is done to: `virtual service web`, `real server web/web1`.
@@ -108,8 +108,8 @@ pub fn plan(old: &Snapshot, new: &Snapshot) -> Plan {
     Plan { steps }
 }
 
-fn step(action: &'static str, subject: String, detail: String, impact: Impact) -> Step {
-    Step { action, subject, detail, impact }
+fn step(action: &'static str, subject: String, detail: String, impact: Impact) -> PlanStep {
+    PlanStep { action, subject, detail, impact }
 }
 
 enum Change<'a, T> {
@@ -160,7 +160,7 @@ fn described(key: &str, old: Option<String>, new: Option<String>) -> String {
     }
 }
 
-fn globals(old: &Snapshot, new: &Snapshot, steps: &mut Vec<Step>) {
+fn globals(old: &Snapshot, new: &Snapshot, steps: &mut Vec<PlanStep>) {
     let keys = changed_keys!(Snapshot, old, new, {
         alerts => "[alerts]",
         resolver => "[resolver]",
@@ -197,7 +197,7 @@ fn globals(old: &Snapshot, new: &Snapshot, steps: &mut Vec<Step>) {
     }
 }
 
-fn pool_steps(before: &Pool, after: &Pool, steps: &mut Vec<Step>) {
+fn pool_steps(before: &Pool, after: &Pool, steps: &mut Vec<PlanStep>) {
     let keys = changed_keys!(Pool, before, after, {
         scheduler => "scheduler",
         hash_key => "hash-key",
@@ -351,7 +351,7 @@ fn check_changes(old: &HealthCheck, new: &HealthCheck) -> Vec<String> {
     parts.collect()
 }
 
-fn service_steps(before: &VirtualService, after: &VirtualService, steps: &mut Vec<Step>) {
+fn service_steps(before: &VirtualService, after: &VirtualService, steps: &mut Vec<PlanStep>) {
     let subject = || format!("virtual service {}", after.name);
     for vip in before.vips.iter().filter(|v| !after.vips.contains(v)) {
         steps.push(step("remove", subject(), format!("VIP {vip}"), Impact::Drains));

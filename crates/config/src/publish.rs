@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::schema::{Key, Kind, ROOT, Table};
+use crate::schema::{Key, ROOT, Table, ValueKind};
 use crate::validate::expectation;
 
 pub fn json_schema() -> Value {
@@ -30,29 +30,29 @@ fn object(keys: &[Key], tag: &[(&str, &str)]) -> Value {
     json!({ "type": "object", "additionalProperties": false, "properties": properties, "required": required })
 }
 
-fn kind(of: &Kind) -> Value {
+fn kind(of: &ValueKind) -> Value {
     match of {
-        Kind::Flag => json!({ "type": "boolean" }),
-        Kind::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
-        Kind::Choice(words) => {
+        ValueKind::Flag => json!({ "type": "boolean" }),
+        ValueKind::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        ValueKind::Choice(words) => {
             json!({ "type": "string", "enum": words.iter().map(|w| w.word).collect::<Vec<_>>() })
         }
-        Kind::List(inner) => json!({ "type": "array", "items": kind(inner) }),
-        Kind::CertificateNames => json!({ "anyOf": [
+        ValueKind::List(inner) => json!({ "type": "array", "items": kind(inner) }),
+        ValueKind::CertificateNames => json!({ "anyOf": [
             { "type": "string", "enum": ["routes"] },
             { "type": "array", "items": { "type": "string" } },
         ] }),
-        Kind::Table(table) => object(table.keys, &[]),
-        Kind::Tables(table) => json!({ "type": "array", "items": object(table.keys, &[]) }),
-        Kind::Map(inner) => json!({ "type": "object", "additionalProperties": kind(inner) }),
-        Kind::Typed(variants) => {
+        ValueKind::Table(table) => object(table.keys, &[]),
+        ValueKind::Tables(table) => json!({ "type": "array", "items": object(table.keys, &[]) }),
+        ValueKind::Map(inner) => json!({ "type": "object", "additionalProperties": kind(inner) }),
+        ValueKind::Typed(variants) => {
             let each: Vec<_> = variants.iter().map(|v| object(v.keys, &[("type", v.word)])).collect();
             json!({ "oneOf": each })
         }
-        Kind::Duration { .. } => {
+        ValueKind::Duration { .. } => {
             json!({ "type": "string", "pattern": "^([0-9]+(\\.[0-9]+)?(ms|s|m|h|d))+$" })
         }
-        Kind::Name => json!({ "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$" }),
+        ValueKind::Name => json!({ "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$" }),
         _ => json!({ "type": "string" }),
     }
 }
@@ -75,9 +75,9 @@ fn markdown_table(page: &mut String, path: &str, table: &Table, many: bool) {
     for key in table.keys {
         let inner = if path.is_empty() { key.name.to_owned() } else { format!("{path}.{}", key.name) };
         match key.kind {
-            Kind::Table(inner_table) => markdown_table(page, &inner, inner_table, false),
-            Kind::Tables(inner_table) => markdown_table(page, &inner, inner_table, true),
-            Kind::Typed(variants) => {
+            ValueKind::Table(inner_table) => markdown_table(page, &inner, inner_table, false),
+            ValueKind::Tables(inner_table) => markdown_table(page, &inner, inner_table, true),
+            ValueKind::Typed(variants) => {
                 for variant in variants {
                     page.push_str(&format!(
                         "\n### `{inner} = {{ type = \"{}\" }}`\n{}\n",

@@ -5,7 +5,7 @@
 
 use serde_json::Value as Json;
 
-use crate::schema::{Key, Kind, ROOT, Variant};
+use crate::schema::{Key, ROOT, ValueKind, Variant};
 
 /// Texts that let nobody in.
 const OPEN: &[&str] = &[
@@ -39,7 +39,7 @@ pub enum Part<'a> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Look {
+enum Visibility {
     Open,
     Condition,
     Text,
@@ -47,16 +47,22 @@ enum Look {
     Secret,
 }
 
-fn look(key: &Key) -> Look {
+fn visibility(key: &Key) -> Visibility {
     match key.kind {
-        Kind::Text { .. } | Kind::List(Kind::Text { .. }) | Kind::Map(Kind::Text { .. }) => {
-            if OPEN.contains(&key.name) { Look::Open } else { Look::Secret }
+        ValueKind::Text { .. }
+        | ValueKind::List(ValueKind::Text { .. })
+        | ValueKind::Map(ValueKind::Text { .. }) => {
+            if OPEN.contains(&key.name) {
+                Visibility::Open
+            } else {
+                Visibility::Secret
+            }
         }
-        Kind::Map(Kind::Template) => Look::Secret,
-        Kind::Condition => Look::Condition,
-        Kind::Template if key.name == "rewrite-query" => Look::Query,
-        Kind::Template | Kind::HttpPath => Look::Text,
-        _ => Look::Open,
+        ValueKind::Map(ValueKind::Template) => Visibility::Secret,
+        ValueKind::Condition => Visibility::Condition,
+        ValueKind::Template if key.name == "rewrite-query" => Visibility::Query,
+        ValueKind::Template | ValueKind::HttpPath => Visibility::Text,
+        _ => Visibility::Open,
     }
 }
 
@@ -85,19 +91,19 @@ impl Redaction<'_> {
 
     fn key(&self, key: &Key, value: &mut Json) {
         match key.kind {
-            Kind::Table(table) => self.table(table.keys, value),
-            Kind::Tables(table) => {
+            ValueKind::Table(table) => self.table(table.keys, value),
+            ValueKind::Tables(table) => {
                 if let Json::Array(all) = value {
                     all.iter_mut().for_each(|one| self.table(table.keys, one));
                 }
             }
-            Kind::Typed(variants) => self.typed(variants, value),
-            _ => match look(key) {
-                Look::Open => {}
-                Look::Secret => self.hide(value),
-                Look::Condition => self.partly(value, |text| (self.part)(Part::Condition(text))),
-                Look::Text => self.partly(value, |text| (self.part)(Part::Text(text))),
-                Look::Query => self.partly(value, |text| (self.part)(Part::Query(text))),
+            ValueKind::Typed(variants) => self.typed(variants, value),
+            _ => match visibility(key) {
+                Visibility::Open => {}
+                Visibility::Secret => self.hide(value),
+                Visibility::Condition => self.partly(value, |text| (self.part)(Part::Condition(text))),
+                Visibility::Text => self.partly(value, |text| (self.part)(Part::Text(text))),
+                Visibility::Query => self.partly(value, |text| (self.part)(Part::Query(text))),
             },
         }
     }
@@ -141,12 +147,12 @@ mod tests {
                 json!(format!("MARKER{count}X"))
             };
             let value = match key.kind {
-                Kind::Table(table) | Kind::Tables(table) if depth > 6 => json!({ table.name: 1 }),
-                Kind::Table(table) => planted(table.keys, depth + 1, count),
-                Kind::Tables(table) => json!([planted(table.keys, depth + 1, count)]),
-                Kind::Typed(_) => continue,
-                Kind::Map(_) => json!({ "name": text() }),
-                Kind::List(_) => json!([text()]),
+                ValueKind::Table(table) | ValueKind::Tables(table) if depth > 6 => json!({ table.name: 1 }),
+                ValueKind::Table(table) => planted(table.keys, depth + 1, count),
+                ValueKind::Tables(table) => json!([planted(table.keys, depth + 1, count)]),
+                ValueKind::Typed(_) => continue,
+                ValueKind::Map(_) => json!({ "name": text() }),
+                ValueKind::List(_) => json!([text()]),
                 _ => text(),
             };
             map.insert(key.name.to_owned(), value);
@@ -158,12 +164,12 @@ mod tests {
         for key in keys {
             let Some(value) = value.get(key.name) else { continue };
             match key.kind {
-                Kind::Table(table) => secrets(table.keys, value, found),
-                Kind::Tables(table) => {
+                ValueKind::Table(table) => secrets(table.keys, value, found),
+                ValueKind::Tables(table) => {
                     value.as_array().into_iter().flatten().for_each(|v| secrets(table.keys, v, found));
                 }
-                Kind::Typed(_) => {}
-                _ if look(key) == Look::Open => {}
+                ValueKind::Typed(_) => {}
+                _ if visibility(key) == Visibility::Open => {}
                 _ => found.push(value.to_string()),
             }
         }
@@ -192,8 +198,8 @@ mod tests {
         fn typed(keys: &'static [Key], found: &mut Vec<&'static Variant>, depth: usize) {
             for key in keys.iter().filter(|_| depth < 6) {
                 match key.kind {
-                    Kind::Table(table) | Kind::Tables(table) => typed(table.keys, found, depth + 1),
-                    Kind::Typed(variants) => found.extend(variants),
+                    ValueKind::Table(table) | ValueKind::Tables(table) => typed(table.keys, found, depth + 1),
+                    ValueKind::Typed(variants) => found.extend(variants),
                     _ => {}
                 }
             }

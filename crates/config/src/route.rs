@@ -484,21 +484,21 @@ impl<'a> Reader<'a, '_> {
 
 #[cfg(test)]
 mod tests {
-    use crate::schema::{Key, Kind, ROOT};
+    use crate::schema::{Key, ROOT, ValueKind};
 
     /// A value of each kind that is right, or broken where the kind has a grammar of its own.
-    fn value(kind: &Kind, broken: bool) -> Option<String> {
+    fn value(kind: &ValueKind, broken: bool) -> Option<String> {
         Some(match kind {
-            Kind::Condition if broken => "'path('".into(),
-            Kind::Condition => "'path(\"/a\")'".into(),
-            Kind::Template if broken => "'{nobody}'".into(),
-            Kind::Template => "'/{path}'".into(),
-            Kind::LogFormat if broken => "'{client'".into(),
-            Kind::LogFormat => "'{client}'".into(),
-            Kind::Map(inner) => format!("{{ X-A = {} }}", value(inner, broken)?),
-            Kind::Rate => "'5/1s'".into(),
-            Kind::File => "'/etc/hosts'".into(),
-            Kind::Integer { min, .. } => min.max(&302).to_string(),
+            ValueKind::Condition if broken => "'path('".into(),
+            ValueKind::Condition => "'path(\"/a\")'".into(),
+            ValueKind::Template if broken => "'{nobody}'".into(),
+            ValueKind::Template => "'/{path}'".into(),
+            ValueKind::LogFormat if broken => "'{client'".into(),
+            ValueKind::LogFormat => "'{client}'".into(),
+            ValueKind::Map(inner) => format!("{{ X-A = {} }}", value(inner, broken)?),
+            ValueKind::Rate => "'5/1s'".into(),
+            ValueKind::File => "'/etc/hosts'".into(),
+            ValueKind::Integer { min, .. } => min.max(&302).to_string(),
             _ => return None,
         })
     }
@@ -508,12 +508,14 @@ mod tests {
         for key in keys {
             let path = format!("{before}{}", key.name);
             match &key.kind {
-                Kind::Table(table) => {
+                ValueKind::Table(table) => {
                     // What else the table needs stands beside the key.
                     let beside: String = table
                         .keys
                         .iter()
-                        .filter(|k| k.required && !matches!(k.kind, Kind::Condition | Kind::Template))
+                        .filter(|k| {
+                            k.required && !matches!(k.kind, ValueKind::Condition | ValueKind::Template)
+                        })
                         .filter_map(|k| Some(format!("{path}.{} = {}\n", k.name, value(&k.kind, false)?)))
                         .collect();
                     let mut inner = Vec::new();
@@ -524,8 +526,8 @@ mod tests {
                             .map(|(good, bad)| (format!("{beside}{good}"), format!("{beside}{bad}"))),
                     );
                 }
-                kind @ (Kind::Condition | Kind::Template | Kind::LogFormat)
-                | kind @ Kind::Map(Kind::Template) => {
+                kind @ (ValueKind::Condition | ValueKind::Template | ValueKind::LogFormat)
+                | kind @ ValueKind::Map(ValueKind::Template) => {
                     let line = |broken| value(kind, broken).map(|value| format!("{path} = {value}\n"));
                     out.extend(line(false).zip(line(true)));
                 }
@@ -536,7 +538,7 @@ mod tests {
 
     fn keys_of<'a>(keys: &'a [Key], name: &str) -> &'a [Key] {
         match keys.iter().find(|k| k.name == name).map(|k| &k.kind) {
-            Some(Kind::Table(table) | Kind::Tables(table)) => table.keys,
+            Some(ValueKind::Table(table) | ValueKind::Tables(table)) => table.keys,
             other => panic!("{name}: {other:?}"),
         }
     }

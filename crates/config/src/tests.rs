@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::schema::{Key, Kind, ROOT, Table};
+use crate::schema::{Key, ROOT, Table, ValueKind};
 use crate::{format, plan, read};
 
 /// Files in which a key may stand, with a line `# TABLE` where keys of that table go.
@@ -231,10 +231,10 @@ const BESIDE: [(&str, &str); 16] = [
 ];
 
 /// Values of a kind, each with the names of the keys inside it that it tries.
-fn values(kind: &Kind, at: &str) -> Vec<(String, String)> {
+fn values(kind: &ValueKind, at: &str) -> Vec<(String, String)> {
     let here = |all: &[&str]| all.iter().map(|v| (at.to_owned(), (*v).to_owned())).collect::<Vec<_>>();
     match kind {
-        Kind::Text { .. } => here(&[
+        ValueKind::Text { .. } => here(&[
             "\"some\"",
             "\"{path}\"",
             "\"/some\"",
@@ -245,9 +245,9 @@ fn values(kind: &Kind, at: &str) -> Vec<(String, String)> {
             "\"example.org:99\"",
             "\"http://example.org/some\"",
         ]),
-        Kind::Name => here(&["\"other\"", "\"t\"", "\"w2\"", "\"some\""]),
-        Kind::Flag => here(&["true", "false"]),
-        Kind::Integer { min, max } => {
+        ValueKind::Name => here(&["\"other\"", "\"t\"", "\"w2\"", "\"some\""]),
+        ValueKind::Flag => here(&["true", "false"]),
+        ValueKind::Integer { min, max } => {
             let numbers = [7, *min, *max, min + 1, max - 1];
             numbers
                 .iter()
@@ -255,35 +255,35 @@ fn values(kind: &Kind, at: &str) -> Vec<(String, String)> {
                 .map(|n| (at.to_owned(), n.to_string()))
                 .collect()
         }
-        Kind::Duration { .. } => here(&["\"7s\"", "\"700ms\"", "\"7ms\"", "\"7m\"", "\"7h\"", "\"2d\""]),
-        Kind::Size { .. } => here(&["\"7MiB\"", "\"70KiB\"", "\"3GiB\"", "\"7KiB\"", "\"70MiB\""]),
-        Kind::Choice(words) => words.iter().map(|w| (at.to_owned(), format!("{:?}", w.word))).collect(),
-        Kind::Listen => here(&["\"127.0.0.1:19999\""]),
-        Kind::Vip => here(&["\"192.0.2.7:99\""]),
-        Kind::Network => here(&["\"192.0.2.0/24\"", "\"192.0.2.77/32\""]),
-        Kind::File => here(&["\"/etc/some.pem\""]),
-        Kind::Statuses => here(&["\"201-299\"", "\"204\""]),
-        Kind::HttpPath => here(&["\"/some\""]),
-        Kind::Token => here(&["\"X-Some\"", "\"last\""]),
-        Kind::Server => here(&["\"192.0.2.8:81\""]),
-        Kind::Condition => here(&["'method(\"GET\")'", "'source(\"192.0.2.0/24\")'"]),
-        Kind::Template => here(&["\"{source}\"", "\"some\"", "\"{path}\""]),
-        Kind::Rate => here(&["\"7/3s\""]),
-        Kind::Address => here(&["\"192.0.2.9\""]),
-        Kind::Ports => here(&["\"10000-20000\"", "\"2000-3000\""]),
-        Kind::Source => here(&["\"192.0.2.3\"", "\"client\""]),
-        Kind::AccessLog => here(&["\"/var/log/some.log\"", "\"stdout\""]),
-        Kind::LogFormat => here(&["\"json\""]),
-        Kind::CertificateNames => here(&["[\"www.example.org\"]", "\"routes\""]),
-        Kind::Map(kind) => {
+        ValueKind::Duration { .. } => here(&["\"7s\"", "\"700ms\"", "\"7ms\"", "\"7m\"", "\"7h\"", "\"2d\""]),
+        ValueKind::Size { .. } => here(&["\"7MiB\"", "\"70KiB\"", "\"3GiB\"", "\"7KiB\"", "\"70MiB\""]),
+        ValueKind::Choice(words) => words.iter().map(|w| (at.to_owned(), format!("{:?}", w.word))).collect(),
+        ValueKind::Listen => here(&["\"127.0.0.1:19999\""]),
+        ValueKind::Vip => here(&["\"192.0.2.7:99\""]),
+        ValueKind::Network => here(&["\"192.0.2.0/24\"", "\"192.0.2.77/32\""]),
+        ValueKind::File => here(&["\"/etc/some.pem\""]),
+        ValueKind::Statuses => here(&["\"201-299\"", "\"204\""]),
+        ValueKind::HttpPath => here(&["\"/some\""]),
+        ValueKind::Token => here(&["\"X-Some\"", "\"last\""]),
+        ValueKind::Server => here(&["\"192.0.2.8:81\""]),
+        ValueKind::Condition => here(&["'method(\"GET\")'", "'source(\"192.0.2.0/24\")'"]),
+        ValueKind::Template => here(&["\"{source}\"", "\"some\"", "\"{path}\""]),
+        ValueKind::Rate => here(&["\"7/3s\""]),
+        ValueKind::Address => here(&["\"192.0.2.9\""]),
+        ValueKind::Ports => here(&["\"10000-20000\"", "\"2000-3000\""]),
+        ValueKind::Source => here(&["\"192.0.2.3\"", "\"client\""]),
+        ValueKind::AccessLog => here(&["\"/var/log/some.log\"", "\"stdout\""]),
+        ValueKind::LogFormat => here(&["\"json\""]),
+        ValueKind::CertificateNames => here(&["[\"www.example.org\"]", "\"routes\""]),
+        ValueKind::Map(kind) => {
             let mut all = wrapped(values(kind, at), "{ X-Some = ", " }");
             all.extend(wrapped(values(kind, at), "{ 503 = ", " }"));
             all
         }
-        Kind::List(kind) => wrapped(values(kind, at), "[", "]"),
-        Kind::Table(table) => tables(table.keys, at, ""),
-        Kind::Tables(table) => wrapped(tables(table.keys, at, ""), "[", "]"),
-        Kind::Typed(variants) => variants
+        ValueKind::List(kind) => wrapped(values(kind, at), "[", "]"),
+        ValueKind::Table(table) => tables(table.keys, at, ""),
+        ValueKind::Tables(table) => wrapped(tables(table.keys, at, ""), "[", "]"),
+        ValueKind::Typed(variants) => variants
             .iter()
             .flat_map(|v| tables(v.keys, &format!("{at}[{}]", v.word), &format!("type = {:?}", v.word)))
             .collect(),
@@ -330,7 +330,7 @@ fn with(file: &str, table: &str, key: &str, value: &str, occurrence: usize) -> O
     let start = file[..at].rfind("\n[").map_or(0, |i| i + 1);
     let line = format!("{key} = ");
     let before: String = file[start..at].split_inclusive('\n').filter(|l| !l.starts_with(&line)).collect();
-    let header = if ROOT.keys.iter().any(|k| k.name == table && matches!(k.kind, Kind::Table(_)))
+    let header = if ROOT.keys.iter().any(|k| k.name == table && matches!(k.kind, ValueKind::Table(_)))
         && !file.contains(&format!("[{table}]"))
     {
         format!("[{table}]\n")
@@ -346,8 +346,8 @@ fn places(keys: &'static [Key], before: &str, found: &mut Vec<(String, &'static 
     for key in keys {
         let path = if before.is_empty() { key.name.to_owned() } else { format!("{before}.{}", key.name) };
         match &key.kind {
-            Kind::Table(table) if before.is_empty() => found.push((path, table)),
-            Kind::Tables(table) if key.name != "route" && key.name != "answer-route" => {
+            ValueKind::Table(table) if before.is_empty() => found.push((path, table)),
+            ValueKind::Tables(table) if key.name != "route" && key.name != "answer-route" => {
                 found.push((path.clone(), table));
                 places(table.keys, &path, found);
             }
@@ -399,7 +399,7 @@ fn every_key_has_an_effect_and_a_plan_speaks_of_it() {
                         }
                         seen.differs = true;
                         let plan = plan(&base, &new);
-                        let vague = |s: &&crate::Step| {
+                        let vague = |s: &&crate::PlanStep| {
                             s.detail.is_empty() && s.action == "change" && !s.subject.starts_with('[')
                         };
                         if plan.steps.is_empty() || plan.steps.iter().any(|s| vague(&s)) {

@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::problem::Problem;
-use crate::schema::{Key, Kind, Table, Variant, Word};
+use crate::schema::{Key, Table, ValueKind, Variant, Word};
 use crate::section::{self, Parsed};
 use crate::suggest::nearest;
 
@@ -23,14 +23,16 @@ pub struct Findings {
 
 impl Findings {
     /// Judges a text; keeps the tree of one that has a grammar, so that it is parsed here alone.
-    fn text(&mut self, span: Range<usize>, text: &str, key: &str, kind: &Kind) {
+    fn text(&mut self, span: Range<usize>, text: &str, key: &str, kind: &ValueKind) {
         let at = span.start;
         let kept = match kind {
-            Kind::Condition => {
+            ValueKind::Condition => {
                 Expression::parse(text).map(|tree| drop(self.parsed.conditions.insert(at, tree)))
             }
-            Kind::Template => Template::parse(text).map(|tree| drop(self.parsed.templates.insert(at, tree))),
-            Kind::LogFormat if text.contains('{') => {
+            ValueKind::Template => {
+                Template::parse(text).map(|tree| drop(self.parsed.templates.insert(at, tree)))
+            }
+            ValueKind::LogFormat if text.contains('{') => {
                 LineFormat::parse(text).map(|line| drop(self.parsed.lines.insert(at, line)))
             }
             _ => return self.problems.extend(check_text(span, text, key, kind)),
@@ -84,34 +86,34 @@ fn unknown_key(
     }
 }
 
-fn check(value: &Spanned<DeValue<'_>>, key: &str, kind: &Kind, out: &mut Findings) {
+fn check(value: &Spanned<DeValue<'_>>, key: &str, kind: &ValueKind, out: &mut Findings) {
     let found = value.get_ref();
     match kind {
-        Kind::Flag if found.is_bool() => {}
-        Kind::Integer { min, max } if found.is_integer() => match section::integer(found) {
+        ValueKind::Flag if found.is_bool() => {}
+        ValueKind::Integer { min, max } if found.is_integer() => match section::integer(found) {
             Some(n) if (*min..=*max).contains(&n) => {}
             _ => out.problems.push(
                 Problem::new(value.span(), format!("`{key}` is out of range"))
                     .help(format!("a whole number from {min} to {max}")),
             ),
         },
-        Kind::List(inner) => match found.as_array() {
+        ValueKind::List(inner) => match found.as_array() {
             Some(items) => items.iter().for_each(|item| check(item, key, inner, out)),
             None => out.problems.push(wrong_type(value, key, kind)),
         },
-        Kind::CertificateNames => match (found.as_array(), found.as_str()) {
+        ValueKind::CertificateNames => match (found.as_array(), found.as_str()) {
             (Some(items), _) => {
-                let name = Kind::Text { max: 255, lines: false };
+                let name = ValueKind::Text { max: 255, lines: false };
                 items.iter().for_each(|item| check(item, key, &name, out));
             }
             (None, Some("routes")) => {}
             _ => out.problems.push(wrong_type(value, key, kind)),
         },
-        Kind::Table(schema) => match found.as_table() {
+        ValueKind::Table(schema) => match found.as_table() {
             Some(inner) => table(inner, value.span(), schema, out),
             None => out.problems.push(wrong_type(value, key, kind)),
         },
-        Kind::Tables(schema) => match found.as_array() {
+        ValueKind::Tables(schema) => match found.as_array() {
             Some(items) if items.iter().all(|i| i.get_ref().is_table()) => {
                 for item in items.iter() {
                     if let Some(inner) = item.get_ref().as_table() {
@@ -121,20 +123,20 @@ fn check(value: &Spanned<DeValue<'_>>, key: &str, kind: &Kind, out: &mut Finding
             }
             _ => out.problems.push(wrong_type(value, key, kind)),
         },
-        Kind::Typed(variants) => match found.as_table() {
+        ValueKind::Typed(variants) => match found.as_table() {
             Some(inner) => typed(inner, value.span(), key, variants, out),
             None => out.problems.push(wrong_type(value, key, kind)),
         },
-        Kind::Map(inner) => match found.as_table() {
+        ValueKind::Map(inner) => match found.as_table() {
             Some(table) => {
                 for (name, value) in table.iter() {
-                    out.problems.extend(check_text(name.span(), name.get_ref(), key, &Kind::Token));
+                    out.problems.extend(check_text(name.span(), name.get_ref(), key, &ValueKind::Token));
                     check(value, name.get_ref(), inner, out);
                 }
             }
             None => out.problems.push(wrong_type(value, key, kind)),
         },
-        Kind::Flag | Kind::Integer { .. } => out.problems.push(wrong_type(value, key, kind)),
+        ValueKind::Flag | ValueKind::Integer { .. } => out.problems.push(wrong_type(value, key, kind)),
         _ => match found.as_str() {
             Some(text) => out.text(value.span(), text, key, kind),
             None => out.problems.push(wrong_type(value, key, kind)),
@@ -142,48 +144,48 @@ fn check(value: &Spanned<DeValue<'_>>, key: &str, kind: &Kind, out: &mut Finding
     }
 }
 
-fn wrong_type(value: &Spanned<DeValue<'_>>, key: &str, kind: &Kind) -> Problem {
+fn wrong_type(value: &Spanned<DeValue<'_>>, key: &str, kind: &ValueKind) -> Problem {
     let found = value.get_ref().type_str();
     let expected = expectation(kind);
     Problem::new(value.span(), format!("`{key}` is {expected}, not a value of type {found}"))
 }
 
 /// What a value of this kind is, in words and with an example.
-pub fn expectation(kind: &Kind) -> String {
+pub fn expectation(kind: &ValueKind) -> String {
     match kind {
-        Kind::Text { .. } => "a text in quotes".into(),
-        Kind::Name => "a name in quotes".into(),
-        Kind::Flag => "true or false".into(),
-        Kind::Integer { min, max } => format!("a whole number from {min} to {max}"),
-        Kind::Duration { .. } => "a duration such as \"2s\"".into(),
-        Kind::Size { .. } => "a size such as \"64KiB\"".into(),
-        Kind::Choice(words) => format!("one of {}", choices(words)),
-        Kind::Listen => "an address and a port such as \"192.0.2.10:80\"".into(),
-        Kind::Vip => {
+        ValueKind::Text { .. } => "a text in quotes".into(),
+        ValueKind::Name => "a name in quotes".into(),
+        ValueKind::Flag => "true or false".into(),
+        ValueKind::Integer { min, max } => format!("a whole number from {min} to {max}"),
+        ValueKind::Duration { .. } => "a duration such as \"2s\"".into(),
+        ValueKind::Size { .. } => "a size such as \"64KiB\"".into(),
+        ValueKind::Choice(words) => format!("one of {}", choices(words)),
+        ValueKind::Listen => "an address and a port such as \"192.0.2.10:80\"".into(),
+        ValueKind::Vip => {
             "an address and ports such as \"192.0.2.10:80,443\", or \"*:80\" for all addresses".into()
         }
-        Kind::Network => "a network such as \"192.0.2.0/24\"".into(),
-        Kind::File => "an absolute path in quotes".into(),
-        Kind::Statuses => "statuses such as \"200-399\"".into(),
-        Kind::HttpPath => "a path such as \"/healthz\"".into(),
-        Kind::Token => "a word in quotes".into(),
-        Kind::Server => "an address or a name, with or without a port, such as \"192.0.2.10:80\"".into(),
-        Kind::Condition => "a condition such as 'path(\"/api/*\")'".into(),
-        Kind::Template => "a text in quotes, which may hold {variables}".into(),
-        Kind::Rate => "a rate such as \"100/10s\"".into(),
-        Kind::Ports => "ports such as \"1024-32767\"".into(),
-        Kind::Address => "an address such as \"192.0.2.10\"".into(),
-        Kind::Source => "an address, \"client\" or \"own\"".into(),
-        Kind::Map(inner) => format!("a table of names, each with {}", expectation(inner)),
-        Kind::AccessLog => {
+        ValueKind::Network => "a network such as \"192.0.2.0/24\"".into(),
+        ValueKind::File => "an absolute path in quotes".into(),
+        ValueKind::Statuses => "statuses such as \"200-399\"".into(),
+        ValueKind::HttpPath => "a path such as \"/healthz\"".into(),
+        ValueKind::Token => "a word in quotes".into(),
+        ValueKind::Server => "an address or a name, with or without a port, such as \"192.0.2.10:80\"".into(),
+        ValueKind::Condition => "a condition such as 'path(\"/api/*\")'".into(),
+        ValueKind::Template => "a text in quotes, which may hold {variables}".into(),
+        ValueKind::Rate => "a rate such as \"100/10s\"".into(),
+        ValueKind::Ports => "ports such as \"1024-32767\"".into(),
+        ValueKind::Address => "an address such as \"192.0.2.10\"".into(),
+        ValueKind::Source => "an address, \"client\" or \"own\"".into(),
+        ValueKind::Map(inner) => format!("a table of names, each with {}", expectation(inner)),
+        ValueKind::AccessLog => {
             "\"stdout\", \"off\", \"syslog:ADDRESS:PORT\", \"syslog:/SOCKET\" or a file".into()
         }
-        Kind::LogFormat => "\"haproxy\", \"json\", or a text with {fields}".into(),
-        Kind::CertificateNames => "\"routes\", or a list of names such as \"www.example.org\"".into(),
-        Kind::List(inner) => format!("a list, each {}", expectation(inner)),
-        Kind::Table(_) => "a table".into(),
-        Kind::Tables(schema) => format!("a list of tables, written [[{}]]", schema.name),
-        Kind::Typed(variants) => {
+        ValueKind::LogFormat => "\"haproxy\", \"json\", or a text with {fields}".into(),
+        ValueKind::CertificateNames => "\"routes\", or a list of names such as \"www.example.org\"".into(),
+        ValueKind::List(inner) => format!("a list, each {}", expectation(inner)),
+        ValueKind::Table(_) => "a table".into(),
+        ValueKind::Tables(schema) => format!("a list of tables, written [[{}]]", schema.name),
+        ValueKind::Typed(variants) => {
             let types: Vec<_> = variants.iter().map(|v| format!("{:?}", v.word)).collect();
             format!("a table such as {{ type = {} }}", types.join(" | "))
         }
@@ -221,14 +223,14 @@ fn typed(table: &DeTable<'_>, place: Range<usize>, key: &str, variants: &[Varian
     }
 }
 
-fn check_text(span: Range<usize>, text: &str, key: &str, kind: &Kind) -> Option<Problem> {
+fn check_text(span: Range<usize>, text: &str, key: &str, kind: &ValueKind) -> Option<Problem> {
     let refuse = |why: String| {
         let problem = Problem::new(span.clone(), format!("`{key}`: {why}"));
         Some(problem.help(format!("expected {}", expectation(kind))))
     };
     let control = |c: char| c.is_control();
     match kind {
-        Kind::Text { max, lines } => {
+        ValueKind::Text { max, lines } => {
             let allowed = |c: char| *lines && matches!(c, '\n' | '\t' | '\r');
             if text.len() > *max {
                 return refuse(format!("longer than {max} bytes"));
@@ -238,8 +240,8 @@ fn check_text(span: Range<usize>, text: &str, key: &str, kind: &Kind) -> Option<
                 None => None,
             }
         }
-        Kind::Name => Name::new(text).err().and_then(|e| refuse(e.to_string())),
-        Kind::Duration { min_ms, max_ms } => match parse_duration(text) {
+        ValueKind::Name => Name::new(text).err().and_then(|e| refuse(e.to_string())),
+        ValueKind::Duration { min_ms, max_ms } => match parse_duration(text) {
             Err(error) => refuse(error.to_string()),
             Ok(d) if !(*min_ms..=*max_ms).contains(&(d.as_millis() as u64)) => {
                 let show = |ms: u64| format_duration(std::time::Duration::from_millis(ms));
@@ -247,50 +249,52 @@ fn check_text(span: Range<usize>, text: &str, key: &str, kind: &Kind) -> Option<
             }
             Ok(_) => None,
         },
-        Kind::Size { min, max } => match parse_size(text) {
+        ValueKind::Size { min, max } => match parse_size(text) {
             Err(error) => refuse(error.to_string()),
             Ok(n) if !(*min..=*max).contains(&n) => {
                 refuse(format!("from {} to {}, not {text}", format_size(*min), format_size(*max)))
             }
             Ok(_) => None,
         },
-        Kind::Choice(words) => check_choice(span, text, key, words),
-        Kind::Listen if text.parse::<std::net::IpAddr>().is_ok() => {
+        ValueKind::Choice(words) => check_choice(span, text, key, words),
+        ValueKind::Listen if text.parse::<std::net::IpAddr>().is_ok() => {
             refuse("an address without a port".into())
         }
-        Kind::Listen => ListenAddress::parse(text).err().and_then(|e| refuse(e.to_string())),
-        Kind::Server if text.parse::<std::net::IpAddr>().is_ok() => None,
-        Kind::Server if HostName::with_port(text).is_some() => None,
-        Kind::Server => ListenAddress::parse(text).err().and_then(|e| refuse(e.to_string())),
-        Kind::Rate if section::rate(text).is_none() => refuse("not a rate".into()),
-        Kind::Ports if crate::layer4::ports(text).is_none() => refuse("not a range of ports".into()),
-        Kind::Address if text.parse::<std::net::IpAddr>().is_err() => refuse("not an address".into()),
-        Kind::Source if !matches!(text, "client" | "own") && text.parse::<std::net::IpAddr>().is_err() => {
+        ValueKind::Listen => ListenAddress::parse(text).err().and_then(|e| refuse(e.to_string())),
+        ValueKind::Server if text.parse::<std::net::IpAddr>().is_ok() => None,
+        ValueKind::Server if HostName::with_port(text).is_some() => None,
+        ValueKind::Server => ListenAddress::parse(text).err().and_then(|e| refuse(e.to_string())),
+        ValueKind::Rate if section::rate(text).is_none() => refuse("not a rate".into()),
+        ValueKind::Ports if crate::layer4::ports(text).is_none() => refuse("not a range of ports".into()),
+        ValueKind::Address if text.parse::<std::net::IpAddr>().is_err() => refuse("not an address".into()),
+        ValueKind::Source
+            if !matches!(text, "client" | "own") && text.parse::<std::net::IpAddr>().is_err() =>
+        {
             refuse("neither an address nor one of these words".into())
         }
-        Kind::Vip => Vip::parse_all(text).err().and_then(|e| refuse(e.to_string())),
-        Kind::Network if section::network(text).is_none() => refuse("not a network".into()),
-        Kind::File if !text.starts_with('/') || text.chars().any(control) => {
+        ValueKind::Vip => Vip::parse_all(text).err().and_then(|e| refuse(e.to_string())),
+        ValueKind::Network if section::network(text).is_none() => refuse("not a network".into()),
+        ValueKind::File if !text.starts_with('/') || text.chars().any(control) => {
             refuse("not an absolute path".into())
         }
-        Kind::Statuses if StatusSet::parse(text).is_none() => refuse("not a set of statuses".into()),
-        Kind::HttpPath => {
+        ValueKind::Statuses if StatusSet::parse(text).is_none() => refuse("not a set of statuses".into()),
+        ValueKind::HttpPath => {
             let plain = |b: u8| b.is_ascii_graphic() && b != b'#';
             // The whole server is asked by `OPTIONS *`.
             let good = text == "*" || text.starts_with('/') && text.len() <= 2048 && text.bytes().all(plain);
             if good { None } else { refuse("not a request path".into()) }
         }
-        Kind::Token => {
+        ValueKind::Token => {
             let plain = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
             let good = !text.is_empty() && text.len() <= 128 && text.bytes().all(plain);
             if good { None } else { refuse("not a single word".into()) }
         }
-        Kind::AccessLog => match crate::build::access_log(text) {
+        ValueKind::AccessLog => match crate::build::access_log(text) {
             Some(_) => None,
             None => refuse(format!("{text:?} is none of these")),
         },
-        Kind::LogFormat if matches!(text, "haproxy" | "json") => None,
-        Kind::LogFormat => refuse(format!("{text:?} is neither haproxy nor json, and has no {{field}}")),
+        ValueKind::LogFormat if matches!(text, "haproxy" | "json") => None,
+        ValueKind::LogFormat => refuse(format!("{text:?} is neither haproxy nor json, and has no {{field}}")),
         _ => None,
     }
 }

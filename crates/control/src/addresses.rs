@@ -15,7 +15,10 @@ use evenkeel_model::Snapshot;
 use evenkeel_platform::{Interface, Network, NetworkChanges, OwnAddress};
 use tracing::{error, info, warn};
 
-use super::pair::{Floating, Guard, NetworkSeen, Place, Spot, floating_of, foreign, look, spot, whole};
+use super::pair::{
+    Floating, Guard, GuardedAddress, NetworkSeen, Spot, floating_of, foreign, host_prefix, network_snapshot,
+    spot,
+};
 
 /// How long somebody who has an address may take to say so, before a commit puts it here.
 const ASK: Duration = Duration::from_millis(150);
@@ -33,7 +36,7 @@ pub struct Addresses {
     seen: u64,
     look_at: Option<Instant>,
     /// Added for a configuration that does not run yet.
-    fresh: BTreeSet<Place>,
+    fresh: BTreeSet<GuardedAddress>,
     /// The process before has ended: what it left is this one's.
     alone: bool,
     /// Why addresses are not here, as it was told.
@@ -64,7 +67,7 @@ fn wants(snapshot: &Snapshot, nonlocal: bool) -> Vec<Want> {
         .filter(|(address, prefix)| !moved_by_others || prefix.is_some() || !of_layer7.contains(address))
         .map(|(address, prefix)| Want {
             address,
-            prefix: prefix.unwrap_or(whole(address)),
+            prefix: prefix.unwrap_or(host_prefix(address)),
             routed: prefix.is_some() || of_layer4.contains(&address),
             optional: prefix.is_none() && !of_layer4.contains(&address) && !of_layer7.contains(&address),
         })
@@ -90,7 +93,11 @@ fn file_of(snapshot: &Snapshot) -> PathBuf {
 }
 
 /// Where an address goes, or why it cannot be here.
-fn place_of(want: &Want, seen: &NetworkSeen, foreign: &[OwnAddress]) -> Result<Option<Place>, String> {
+fn place_of(
+    want: &Want,
+    seen: &NetworkSeen,
+    foreign: &[OwnAddress],
+) -> Result<Option<GuardedAddress>, String> {
     let way = seen.ways.get(&want.address).copied();
     match spot(want.address, foreign, way) {
         Spot::Own(_) => Ok(None),
@@ -107,7 +114,7 @@ fn nowhere(address: IpAddr, seen: &NetworkSeen) -> String {
         true => format!("none has an IPv{} network", if address.is_ipv4() { 4 } else { 6 }),
         false => format!("there is {}", networks.join(", ")),
     };
-    let whole = whole(address);
+    let whole = host_prefix(address);
     format!(
         "{address} is on no interface of this machine, and none has a network that it is in ({here}): give an interface an address of its network, or take an address of a network that is here; where a router sends it to this machine, say so with floating-ips = [\"{address}/{whole}\"] in [network]"
     )
@@ -116,7 +123,9 @@ fn nowhere(address: IpAddr, seen: &NetworkSeen) -> String {
 /// The networks of a family that this machine is in, with their interfaces.
 fn networks_of(address: IpAddr, seen: &NetworkSeen) -> Vec<String> {
     let fits = |o: &&OwnAddress| {
-        o.address.is_ipv4() == address.is_ipv4() && o.prefix < whole(o.address) && !o.address.is_loopback()
+        o.address.is_ipv4() == address.is_ipv4()
+            && o.prefix < host_prefix(o.address)
+            && !o.address.is_loopback()
     };
     let own = seen.own.iter().filter(fits).filter(|o| !is_link_local(o.address));
     own.map(|o| format!("{}/{} on {}", o.address, o.prefix, name_of(&seen.interfaces, o.interface))).collect()
@@ -143,7 +152,7 @@ fn taken(address: IpAddr, mac: [u8; 6]) -> String {
 }
 
 /// What becomes of addresses between two configurations, for a plan; or which of them cannot be here.
-pub fn foresee(old: &Snapshot, new: &Snapshot) -> Result<Vec<api::Step>, (IpAddr, String)> {
+pub fn foresee(old: &Snapshot, new: &Snapshot) -> Result<Vec<api::PlanStep>, (IpAddr, String)> {
     let (before, after) = (wanted(old), wanted(new));
     let known = addresses_of(&before);
     let fresh: Vec<&Want> = after.iter().filter(|w| !known.contains(&w.address)).collect();
@@ -154,10 +163,10 @@ pub fn foresee(old: &Snapshot, new: &Snapshot) -> Result<Vec<api::Step>, (IpAddr
     }
     let all = known.union(&stay).copied().collect();
     // Where the network cannot be read nothing is foretold; the commit says what is wrong.
-    let Ok(seen) = Network::open().and_then(|mut network| look(&mut network, &all)) else {
+    let Ok(seen) = Network::open().and_then(|mut network| network_snapshot(&mut network, &all)) else {
         return Ok(Vec::new());
     };
-    let ours: BTreeSet<Place> =
+    let ours: BTreeSet<GuardedAddress> =
         seen.own.iter().filter(|o| o.ours).map(|o| (o.interface, o.address, o.prefix)).collect();
     let foreign = foreign(&seen.own, &ours);
     let mut steps = Vec::new();
@@ -184,9 +193,9 @@ pub fn foresee(old: &Snapshot, new: &Snapshot) -> Result<Vec<api::Step>, (IpAddr
     Ok(steps)
 }
 
-fn step(action: &str, subject: String, detail: String) -> api::Step {
+fn step(action: &str, subject: String, detail: String) -> api::PlanStep {
     let impact = evenkeel_config::Impact::None.as_str().into();
-    api::Step { action: action.into(), subject, detail, impact }
+    api::PlanStep { action: action.into(), subject, detail, impact }
 }
 
 /// The gateways that real servers of mode `nat` need which the running configuration does not have.
@@ -195,7 +204,8 @@ pub fn gateways(old: &Snapshot, new: &Snapshot) -> Vec<String> {
     if fresh.is_empty() {
         return Vec::new();
     }
-    let seen = Network::open().and_then(|mut network| look(&mut network, &addresses_of(&wanted(new))));
+    let seen =
+        Network::open().and_then(|mut network| network_snapshot(&mut network, &addresses_of(&wanted(new))));
     let Ok(seen) = seen else { return Vec::new() };
     let mut of: BTreeMap<Option<IpAddr>, Vec<String>> = BTreeMap::new();
     for host in fresh {
@@ -235,7 +245,7 @@ fn gateway_for(host: IpAddr, new: &Snapshot, own: &[OwnAddress]) -> Option<IpAdd
     let near = near.max_by_key(|o| o.prefix);
     // One that is written without its network lies in that of an interface.
     let mut floating = floating.filter(|(address, prefix)| {
-        let in_own = *prefix < whole(*address) && mask(*address, *prefix) == mask(host, *prefix);
+        let in_own = *prefix < host_prefix(*address) && mask(*address, *prefix) == mask(host, *prefix);
         in_own || near.is_some_and(|o| mask(*address, o.prefix) == mask(host, o.prefix))
     });
     floating.next().map(|f| f.0).or(near.map(|o| o.address))
@@ -250,7 +260,7 @@ pub fn placed_by_us(snapshot: &Snapshot) -> BTreeSet<IpAddr> {
 /// no claim: clients that are served by this machine meanwhile are better off.
 fn others(
     floating: &mut Floating,
-    places: &BTreeSet<Place>,
+    places: &BTreeSet<GuardedAddress>,
     snapshot: &Snapshot,
     within: Duration,
 ) -> BTreeMap<IpAddr, [u8; 6]> {
@@ -301,7 +311,8 @@ impl Addresses {
         }
         let known = addresses_of(&wanted(running));
         let is_new = |address: &IpAddr| strict && !known.contains(address);
-        let seen = Network::open().and_then(|mut network| look(&mut network, &addresses_of(&wants)));
+        let seen =
+            Network::open().and_then(|mut network| network_snapshot(&mut network, &addresses_of(&wants)));
         let seen = match seen {
             Ok(seen) => seen,
             // Where nothing can be seen nothing is placed; what is here already can be served.
@@ -311,7 +322,7 @@ impl Addresses {
             }
         };
         let floating = self.open(new)?;
-        floating.follow(&seen);
+        floating.take_snapshot(&seen);
         let foreign = foreign(&seen.own, floating.added());
         let mut places = BTreeSet::new();
         for want in &wants {
@@ -335,7 +346,7 @@ impl Addresses {
         floating.add(&places).map_err(|(address, error)| {
             format!(
                 "{address} is not on this machine, and cannot be added: {error}; the program needs the right CAP_NET_ADMIN, or: ip addr add {address}/{} dev INTERFACE",
-                whole(address)
+                host_prefix(address)
             )
         })?;
         self.fresh = places;
@@ -377,7 +388,7 @@ impl Addresses {
             error!(why, "the addresses of this node cannot be followed");
             return Vec::new();
         }
-        let news = self.look(snapshot);
+        let news = self.observe(snapshot);
         if nothing && self.floating.as_ref().is_some_and(|f| f.added().is_empty()) {
             self.floating = None;
         }
@@ -394,16 +405,17 @@ impl Addresses {
         if changes == self.seen && self.look_at.is_some_and(|at| now < at) {
             return Vec::new();
         }
-        self.look(snapshot)
+        self.observe(snapshot)
     }
 
     /// Follows the interfaces: what is missing comes back, what nobody wants goes.
-    fn look(&mut self, snapshot: &Snapshot) -> Vec<String> {
+    fn observe(&mut self, snapshot: &Snapshot) -> Vec<String> {
         self.look_at = Some(Instant::now() + LOOK);
         self.seen = self.changes.as_ref().map_or(0, NetworkChanges::of_routes);
         let Some(floating) = &mut self.floating else { return Vec::new() };
         let wants = wanted(snapshot);
-        let seen = Network::open().and_then(|mut network| look(&mut network, &addresses_of(&wants)));
+        let seen =
+            Network::open().and_then(|mut network| network_snapshot(&mut network, &addresses_of(&wants)));
         let seen = match seen {
             Ok(seen) => seen,
             Err(error) => {
@@ -411,7 +423,7 @@ impl Addresses {
                 return Vec::new();
             }
         };
-        floating.follow(&seen);
+        floating.take_snapshot(&seen);
         let mut missing = BTreeMap::new();
         let (mut asked, mut unplaced) = (BTreeSet::new(), BTreeSet::new());
         let here: BTreeSet<IpAddr> = seen.own.iter().map(|o| o.address).collect();
@@ -501,7 +513,7 @@ mod tests {
         evenkeel_config::read(&text).unwrap()
     }
 
-    fn places(snapshot: &Snapshot, seen: &NetworkSeen) -> Vec<Result<Option<Place>, String>> {
+    fn places(snapshot: &Snapshot, seen: &NetworkSeen) -> Vec<Result<Option<GuardedAddress>, String>> {
         wants(snapshot, false).iter().map(|want| place_of(want, seen, &seen.own)).collect()
     }
 

@@ -21,7 +21,7 @@ pub type Sockets = Vec<(SocketAddr, OwnedFd)>;
 pub struct Administration {
     app: App,
     _socket: Listening,
-    places: Vec<Place>,
+    places: Vec<AdminSocket>,
     tls: Option<Tls>,
     /// Of the certificate's file when it was read.
     read_at: Option<SystemTime>,
@@ -29,7 +29,7 @@ pub struct Administration {
     refused: Option<String>,
 }
 
-struct Place {
+struct AdminSocket {
     address: SocketAddr,
     kept: OwnedFd,
     listening: Option<Listening>,
@@ -93,7 +93,7 @@ impl Administration {
             refused: None,
         };
         let prepared = administration.prepare(snapshot, adopted).map_err(failed)?;
-        administration.follow(snapshot, prepared);
+        administration.reconfigure(snapshot, prepared);
         administration.greet();
         Ok(administration)
     }
@@ -154,7 +154,7 @@ impl Administration {
     }
 
     /// Listens where the configuration says, with its certificate.
-    pub fn follow(&mut self, snapshot: &Snapshot, prepared: Prepared) {
+    pub fn reconfigure(&mut self, snapshot: &Snapshot, prepared: Prepared) {
         let new = &snapshot.admin;
         self.app.accounts.set_idle(new.session_timeout.as_millis() as u64);
         if let Some(certificate) = prepared.tls {
@@ -173,7 +173,7 @@ impl Administration {
                 }
                 _ => evenkeel_admin::plain(listener, new.metrics_allow.clone(), https_port, &self.app),
             };
-            self.places.push(Place { address, kept, listening: Some(listening), https });
+            self.places.push(AdminSocket { address, kept, listening: Some(listening), https });
         }
         self.settings = new.clone();
     }
@@ -184,7 +184,7 @@ impl Administration {
         let tls = if settings.listen.is_empty() { None } else { Some(self.read_tls(snapshot)?) };
         let doors = Some(self.open_doors(settings, Sockets::new())?);
         self.silence();
-        self.follow(snapshot, Prepared { doors, tls });
+        self.reconfigure(snapshot, Prepared { doors, tls });
         Ok(())
     }
 

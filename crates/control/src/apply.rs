@@ -156,7 +156,7 @@ impl Control {
         let Ready { snapshot, configured, overrides, servers, doors, engine, probing, pair } = ready;
         self.overrides = overrides;
         let states = &self.overrides;
-        self.engine.follow(engine, |pool, server| match servers.get(&server.id) {
+        self.engine.replace(engine, |pool, server| match servers.get(&server.id) {
             Some(health) => state_of(states, health, pool, server),
             None => state_of(states, &ServerHealth::new(pool, server, None), pool, server),
         });
@@ -176,9 +176,9 @@ impl Control {
         }
         self.store_sockets();
         if let Some(administration) = &mut self.administration {
-            administration.follow(&snapshot, doors);
+            administration.reconfigure(&snapshot, doors);
         }
-        self.recorder.follow(&snapshot);
+        self.recorder.reconfigure(&snapshot);
         self.follow_alerts();
         self.follow_acme();
         self.follow_pair(pair);

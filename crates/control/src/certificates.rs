@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use evenkeel_admin::{Kind, Refused};
+use evenkeel_admin::{FailureKind, Refused};
 use evenkeel_api as api;
 use tracing::info;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
@@ -79,15 +79,15 @@ impl Control {
             let why = format!(
                 "several files are named {name}, {first} and {second} among them: nothing was changed; give them names of their own"
             );
-            return Err(Refused::new(Kind::Failed, why));
+            return Err(Refused::new(FailureKind::Failed, why));
         }
         let Some((file, used_by)) = first else {
             let why = format!(
                 "no service uses a certificate file named {name}; GET /api/v1/certificates lists them"
             );
-            return Err(Refused::new(Kind::NotFound, why));
+            return Err(Refused::new(FailureKind::NotFound, why));
         };
-        let invalid = |why: String| Refused::new(Kind::Invalid, why);
+        let invalid = |why: String| Refused::new(FailureKind::Invalid, why);
         // What could not be served must not replace what can.
         evenkeel_admin::tls(pem, false).map_err(invalid)?;
         let new = describe_text(&file, pem.as_bytes(), used_by.clone());
@@ -97,7 +97,8 @@ impl Control {
         if new.not_after_ms <= wall_ms() as i64 {
             return Err(invalid("the certificate has ended already".into()));
         }
-        let failed = |e: std::io::Error| Refused::new(Kind::Failed, format!("{}: {e}", file.display()));
+        let failed =
+            |e: std::io::Error| Refused::new(FailureKind::Failed, format!("{}: {e}", file.display()));
         evenkeel_platform::write_private(&file, pem.as_bytes()).map_err(failed)?;
         info!(file = %file.display(), "certificate replaced");
         self.look_at_files();

@@ -1,8 +1,10 @@
 //! One configuration on both nodes: commits that are on both, catching up, going back. The rules are
 //! `evenkeel_agree`'s; here they meet the texts, the people who wait, and the link.
 
-use evenkeel_admin::{Kind, Refused, Reply};
-use evenkeel_agree::agreement::{Agreement, Answered, Asked, Begin, Greeted, Relation, Settled, Unfollowed};
+use evenkeel_admin::{FailureKind, Refused, Reply};
+use evenkeel_agree::agreement::{
+    Agreement, Answered, Begin, CommitReply, Greeted, Relation, Settled, Unfollowed,
+};
 use evenkeel_agree::past::{Head, Lineage, Past};
 use evenkeel_api as api;
 use tracing::{info, warn};
@@ -15,14 +17,14 @@ use super::pair::Say;
 #[derive(Default)]
 pub struct Commits {
     agreement: Agreement,
-    own: Option<Own>,
+    own: Option<PendingCommit>,
     prepared: Option<Prepared>,
     /// Why the peer's configuration could not be taken here.
     untaken: Option<String>,
 }
 
 /// A commit of this node's that waits for the peer.
-struct Own {
+struct PendingCommit {
     text: String,
     /// What ran before.
     before: String,
@@ -52,8 +54,8 @@ fn words(relation: Relation) -> &'static str {
 }
 
 impl Control {
-    pub(super) fn stand(&self) -> Head {
-        self.overrides().past().stand(self.revision())
+    pub(super) fn head(&self) -> Head {
+        self.overrides().past().head(self.revision())
     }
 
     /// How this node's configuration stands to the peer's, with the reason why it does not follow.
@@ -88,7 +90,7 @@ impl Control {
 
     /// Who is ahead brings the other up to date.
     pub(super) fn compare(&mut self) {
-        let asks = self.agree(Agreement::look);
+        let asks = self.agree(Agreement::compare);
         self.follow_greeting(asks);
     }
 
@@ -132,8 +134,8 @@ impl Control {
         let text = self.running_text();
         self.tell_named_files(&text);
         let Some(text) = evenkeel_config::shared(&self.running_text()) else { return };
-        let way = self.overrides().past().way().clone();
-        self.say(&Say::Configuration { stand: self.stand(), way, text, forced });
+        let way = self.overrides().past().lineage().clone();
+        self.say(&Say::Configuration { stand: self.head(), way, text, forced });
     }
 
     /// With the way that leads to it, where that is known.
@@ -178,7 +180,7 @@ impl Control {
         reply: Reply<api::Committed>,
     ) {
         if let Some(base) = options.base.filter(|base| *base != self.revision()) {
-            let _ = reply.send(Err(Refused::new(Kind::Changed, self.changed_since(base))));
+            let _ = reply.send(Err(Refused::new(FailureKind::Changed, self.changed_since(base))));
             return;
         }
         if let Err(refused) = read(&text) {
@@ -186,14 +188,14 @@ impl Control {
             return;
         }
         if let Err(why) = self.check_storage(&text) {
-            let _ = reply.send(Err(Refused::new(Kind::Failed, why)));
+            let _ = reply.send(Err(Refused::new(FailureKind::Failed, why)));
             return;
         }
         let (linked, now) = (self.link_up().is_some(), monotonic_ms());
         match self.agree(|agreement, own| agreement.begin(own, linked, now)) {
             Begin::Busy => {
                 let why = "another commit is under way on one of the nodes; look at what it changed, then try again";
-                let _ = reply.send(Err(Refused::new(Kind::Failed, why)));
+                let _ = reply.send(Err(Refused::new(FailureKind::Failed, why)));
             }
             Begin::Alone => {
                 let relation = self.relation();
@@ -226,7 +228,7 @@ impl Control {
                 let base = self.sync().commits.agreement.base(past);
                 self.say(&Say::Prepare { id, base, stand, text: shared, options: options.clone() });
                 self.sync_mut().commits.own =
-                    Some(Own { text, before: self.running_text(), options, done: None, reply });
+                    Some(PendingCommit { text, before: self.running_text(), options, done: None, reply });
             }
         }
     }
@@ -253,20 +255,20 @@ impl Control {
     ) -> Result<(), String> {
         let (active, now) = (self.is_active_node(), monotonic_ms());
         match self.agree(|agreement, own| agreement.on_ask(own, active, id, base, now)) {
-            Asked::Yes { gave_up: false } => {}
-            Asked::Yes { gave_up: true } => {
+            CommitReply::Yes { gave_up: false } => {}
+            CommitReply::Yes { gave_up: true } => {
                 let theirs = difference(&shared_of(&self.running_text()), &shared);
                 if let Some(own) = self.sync_mut().commits.own.take() {
                     let why = format!(
                         "the other node commits another change of the same revision now; nothing was changed here. Its change:\n{theirs}"
                     );
-                    let _ = own.reply.send(Err(Refused::new(Kind::Failed, why)));
+                    let _ = own.reply.send(Err(Refused::new(FailureKind::Failed, why)));
                 }
             }
-            Asked::OtherBase => {
+            CommitReply::OtherBase => {
                 return Err(format!("it has revision {}, which this node does not know", self.revision()));
             }
-            Asked::Busy => {
+            CommitReply::Busy => {
                 let own = self.sync().commits.own.as_ref();
                 let ours = own.map(|own| difference(&shared_of(&self.running_text()), &shared_of(&own.text)));
                 return Err(format!(
@@ -298,7 +300,7 @@ impl Control {
             return;
         }
         let Some(own) = self.sync_mut().commits.own.take() else { return };
-        let refuse = |why: String| Refused::new(Kind::Failed, why);
+        let refuse = |why: String| Refused::new(FailureKind::Failed, why);
         match then {
             Answered::Late => {}
             Answered::GiveUp => {
@@ -319,7 +321,7 @@ impl Control {
                 Ok(committed) => {
                     self.say(&Say::Commit { id });
                     self.say_hello();
-                    self.sync_mut().commits.own = Some(Own { done: Some(committed), ..own });
+                    self.sync_mut().commits.own = Some(PendingCommit { done: Some(committed), ..own });
                 }
             },
         }
@@ -348,7 +350,8 @@ impl Control {
         if !self.agree(|agreement, own| agreement.on_committed(own, id, has_failed)) {
             return;
         }
-        let Some(Own { done: Some(mut committed), reply, before, .. }) = self.sync_mut().commits.own.take()
+        let Some(PendingCommit { done: Some(mut committed), reply, before, .. }) =
+            self.sync_mut().commits.own.take()
         else {
             return;
         };
@@ -377,7 +380,7 @@ impl Control {
                 first_of(refused)
             ),
         };
-        Refused::new(Kind::Failed, told)
+        Refused::new(FailureKind::Failed, told)
     }
 
     pub(super) fn link_came(&mut self) {
@@ -411,7 +414,7 @@ impl Control {
                 committed.peer = Some(format!("not confirmed: {why}; it follows when it is back"));
                 Ok(committed)
             }
-            _ => Err(Refused::new(Kind::Failed, format!("nothing was changed: {why}"))),
+            _ => Err(Refused::new(FailureKind::Failed, format!("nothing was changed: {why}"))),
         };
         let _ = own.reply.send(answer);
     }
@@ -419,7 +422,7 @@ impl Control {
     /// The running revision stays.
     pub fn confirm(&mut self) -> Result<api::Confirmed, Refused> {
         if self.overrides().unconfirmed().is_none() {
-            return Err(Refused::new(Kind::NotFound, "no commit waits to be confirmed"));
+            return Err(Refused::new(FailureKind::NotFound, "no commit waits to be confirmed"));
         }
         self.overrides_mut().set_unconfirmed(None);
         self.save_overrides();
@@ -447,7 +450,7 @@ impl Control {
                 }
                 None => "there is no revision before the running one".into(),
             };
-            let _ = reply.send(Err(Refused::new(Kind::NotFound, why)));
+            let _ = reply.send(Err(Refused::new(FailureKind::NotFound, why)));
             return;
         };
         let message = Some(format!("back to revision {revision}"));
@@ -459,7 +462,7 @@ impl Control {
     }
 
     pub fn revision_text(&self, revision: u64) -> Result<api::RevisionText, Refused> {
-        let missing = || Refused::new(Kind::NotFound, format!("revision {revision} is not kept"));
+        let missing = || Refused::new(FailureKind::NotFound, format!("revision {revision} is not kept"));
         self.history.text(revision).map(|text| api::RevisionText { revision, text }).ok_or_else(missing)
     }
 
@@ -494,7 +497,7 @@ impl Control {
     /// The peer shall have this node's configuration, whatever it has.
     pub fn push_configuration(&mut self) -> Result<api::Pair, Refused> {
         if self.link_up().is_none() {
-            return Err(Refused::new(Kind::Failed, "the peer is not reachable"));
+            return Err(Refused::new(FailureKind::Failed, "the peer is not reachable"));
         }
         self.send_configuration(true);
         self.pair_status()

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use evenkeel_admin::{Kind, Refused};
+use evenkeel_admin::{FailureKind, Refused};
 use evenkeel_api as api;
 use evenkeel_balance::{Health, Transition};
 use evenkeel_config::Problem;
@@ -191,7 +191,7 @@ impl Control {
         let addresses = addresses::foresee(&self.snapshot, new);
         let addresses = addresses.map_err(|(address, why)| cannot_be_here(text, address, &why))?;
         let steps = evenkeel_config::plan(&self.configured, new).steps.into_iter();
-        let steps = steps.map(|step| api::Step {
+        let steps = steps.map(|step| api::PlanStep {
             action: step.action.into(),
             subject: step.subject,
             detail: step.detail,
@@ -214,7 +214,7 @@ impl Control {
     ) -> Result<api::Committed, Refused> {
         let new = read(&text)?;
         let plan = self.plan_to(&text, &new)?;
-        self.apply(new, &[], Some(&text)).map_err(|e| Refused::new(Kind::Failed, e))?;
+        self.apply(new, &[], Some(&text)).map_err(|e| Refused::new(FailureKind::Failed, e))?;
         self.committed(&text, revision, options);
         let confirm_within_ms = self.overrides.unconfirmed().and(options.confirm_ms);
         Ok(api::Committed { confirm_within_ms, peer: None, revision: self.revision(), plan })
@@ -331,7 +331,7 @@ impl Control {
 
     pub fn pair_or_refused(&mut self) -> Result<&mut Pair, Refused> {
         let why = "this node is part of no pair: the configuration has no [pair]";
-        self.pair.as_mut().ok_or_else(|| Refused::new(Kind::NotFound, why))
+        self.pair.as_mut().ok_or_else(|| Refused::new(FailureKind::NotFound, why))
     }
 
     pub fn end_pair(&mut self, end: pair::End) -> Option<Resume> {
@@ -634,7 +634,10 @@ pub fn read(text: &str) -> Result<Snapshot, Refused> {
     evenkeel_config::read(text).map_err(|problems| {
         let problems = crate::text::describe(text, &problems);
         let detail = format!("the configuration has {}", errors(problems.len()));
-        Refused { kind: Kind::Invalid, failure: api::Failure { detail, problems, ..Default::default() } }
+        Refused {
+            kind: FailureKind::Invalid,
+            failure: api::Failure { detail, problems, ..Default::default() },
+        }
     })
 }
 
@@ -647,7 +650,7 @@ fn cannot_be_here(text: &str, address: std::net::IpAddr, why: &str) -> Refused {
     let help = Some(help.to_owned()).filter(|help| !help.is_empty());
     let problems = vec![api::Problem { line, column, message: message.to_owned(), help }];
     Refused {
-        kind: Kind::Invalid,
+        kind: FailureKind::Invalid,
         failure: api::Failure { detail: why.into(), problems, ..Default::default() },
     }
 }

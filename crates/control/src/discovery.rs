@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
-use evenkeel_discover::{Details, Finder, Found, List, Listed, News, Place, Remembered, Wants};
+use evenkeel_discover::{Details, Endpoint, Finder, Found, List, Listed, News, Remembered, Wants};
 use evenkeel_model::{
     AdminState, Discover, DiscoverSource, Host, HostName, Init, Name, Pool, RealServer, Snapshot, Weight,
 };
@@ -76,7 +76,7 @@ impl Discovery {
         })
     }
 
-    fn follow(&mut self, configured: &Snapshot, running: &Snapshot) {
+    fn reconfigure(&mut self, configured: &Snapshot, running: &Snapshot) {
         let lists = configured.pools.iter().flat_map(|p| p.discover.iter().cloned());
         let servers = running.pools.iter().flat_map(|p| p.real_servers.iter());
         let names: BTreeSet<_> = servers.filter_map(|s| s.host.as_ref()).map(|h| h.name.clone()).collect();
@@ -278,26 +278,26 @@ impl Discovery {
     }
 }
 
-fn shown(place: &Place) -> String {
+fn shown(place: &Endpoint) -> String {
     match place {
-        Place::Address(address) => address.to_string(),
-        Place::Name(name, port) => format!("{name}:{port}"),
+        Endpoint::Address(address) => address.to_string(),
+        Endpoint::Name(name, port) => format!("{name}:{port}"),
     }
 }
 
 fn list_of(stored: &[(String, Option<u16>, bool)]) -> List {
     let all = stored.iter().filter_map(|(place, weight, backup)| {
-        Some((Place::parse(place)?, Details { weight: *weight, backup: *backup }))
+        Some((Endpoint::parse(place)?, Details { weight: *weight, backup: *backup }))
     });
     all.collect()
 }
 
 /// A server of a list. Its name is made of its place alone, so that it is the same one in every list.
-fn listed_server(pool: &Pool, discover: &Discover, place: &Place, details: Details) -> Option<RealServer> {
+fn listed_server(pool: &Pool, discover: &Discover, place: &Endpoint, details: Details) -> Option<RealServer> {
     let (name, address, host) = match place {
-        Place::Address(address @ SocketAddr::V4(_)) => (address.to_string(), *address, None),
-        Place::Address(address) => (format!("ip6-{}-{}", address.ip(), address.port()), *address, None),
-        Place::Name(name, port) => {
+        Endpoint::Address(address @ SocketAddr::V4(_)) => (address.to_string(), *address, None),
+        Endpoint::Address(address) => (format!("ip6-{}-{}", address.ip(), address.port()), *address, None),
+        Endpoint::Name(name, port) => {
             let address = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), *port);
             let host = Host { name: name.clone(), prefer_ipv6: false, init: vec![Init::Last, Init::Lookup] };
             (format!("{name}:{port}"), address, Some(host))
@@ -357,14 +357,14 @@ impl Control {
     pub(super) fn begin_discovery(&mut self, configured: &Snapshot) {
         for _ in 0..2 {
             let running = self.discovery.settle(configured, &self.snapshot);
-            self.discovery.follow(configured, &running);
+            self.discovery.reconfigure(configured, &running);
             self.discovery.wait(configured, &running);
         }
     }
 
     pub(super) fn follow_discovery(&mut self) {
         let (configured, running) = (self.configured.clone(), self.snapshot.clone());
-        self.discovery.follow(&configured, &running);
+        self.discovery.reconfigure(&configured, &running);
         self.discovery.remember(&running);
     }
 

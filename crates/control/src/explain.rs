@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use evenkeel_admin::{Kind, Refused};
+use evenkeel_admin::{FailureKind, Refused};
 use evenkeel_api as api;
 use evenkeel_balance::{Activity, Balancer, Key, Refusal, Server, hash_address, hash_bytes, hash_flow};
 use evenkeel_l7::PoolSpec;
@@ -13,10 +13,10 @@ use evenkeel_model::{
 use evenkeel_routes::{Changes, Routes};
 
 use super::control::{Control, monotonic_ms, read};
-use super::imagined::{self, Asked, Imagined, InWords, Walked};
+use super::imagined::{self, ExplainQuery, Imagined, InWords, Walked};
 
 /// The state of one server of a pool, as the explanation uses it.
-pub struct Seen {
+pub struct ServerState {
     pub server: Server,
     pub full: bool,
 }
@@ -26,7 +26,7 @@ impl Control {
         let proposed = question.configuration.as_deref().map(read).transpose()?;
         let snapshot = proposed.as_ref().unwrap_or(self.snapshot());
         let config = self.engine().config();
-        let live = |pool: &Pool| -> Vec<Seen> {
+        let live = |pool: &Pool| -> Vec<ServerState> {
             let running = config.pools.iter().find(|p| p.pool.name == pool.name);
             let spec =
                 |name: &str| running.and_then(|p| p.servers.iter().find(|s| s.server.name.as_str() == name));
@@ -60,7 +60,7 @@ impl Control {
             found.table.peek(&Key::text(key), monotonic_ms())?.activity
         };
         let known = Known { servers: &live, remembered: &remembered, activity: &activity };
-        explain(snapshot, question, &known).map_err(|why| Refused::new(Kind::NotFound, why))
+        explain(snapshot, question, &known).map_err(|why| Refused::new(FailureKind::NotFound, why))
     }
 }
 
@@ -85,8 +85,8 @@ pub fn offline(question: &api::Question) -> Result<api::Explanation, String> {
     explain(&snapshot, question, &known)
 }
 
-fn as_configured(pool: &Pool) -> Vec<Seen> {
-    let servers = pool.real_servers.iter().map(|s| Seen {
+fn as_configured(pool: &Pool) -> Vec<ServerState> {
+    let servers = pool.real_servers.iter().map(|s| ServerState {
         server: Server {
             name: s.name.as_str().into(),
             weight: s.weight.get(),
@@ -104,7 +104,7 @@ fn as_configured(pool: &Pool) -> Vec<Seen> {
 
 /// What the running program knows beside the configuration.
 pub struct Known<'a> {
-    pub servers: &'a dyn Fn(&Pool) -> Vec<Seen>,
+    pub servers: &'a dyn Fn(&Pool) -> Vec<ServerState>,
     /// The server that a pool's table has for a key.
     pub remembered: &'a dyn Fn(&Pool, &Key) -> Option<String>,
     /// What a table that routes count in has for a key.
@@ -116,7 +116,7 @@ fn explain(
     question: &api::Question,
     known: &Known<'_>,
 ) -> Result<api::Explanation, String> {
-    let asked = Asked::parse(question)?;
+    let asked = ExplainQuery::parse(question)?;
     let service = find_service(snapshot, asked.vip)?;
     let mut reasons = asks(service, &asked)?;
     let imagined = Imagined { asked: &asked, snapshot, known, answering: None };
@@ -216,7 +216,7 @@ fn nowhere(service: &VirtualService, walked: Walked, reasons: Vec<String>) -> ap
 }
 
 /// Each server of the pool, with what speaks against it.
-fn candidates(balancer: &Balancer, seen: &[Seen], chosen: Option<usize>) -> Vec<api::Candidate> {
+fn candidates(balancer: &Balancer, seen: &[ServerState], chosen: Option<usize>) -> Vec<api::Candidate> {
     let choices = balancer.explain(chosen, |i| seen[i].full).into_iter();
     let candidates = choices.map(|choice| api::Candidate {
         real_server: seen[choice.server].server.name.clone(),
@@ -228,7 +228,7 @@ fn candidates(balancer: &Balancer, seen: &[Seen], chosen: Option<usize>) -> Vec<
 }
 
 /// Whose VIP is asked, if it can be asked so.
-fn asks(service: &VirtualService, asked: &Asked) -> Result<Vec<String>, String> {
+fn asks(service: &VirtualService, asked: &ExplainQuery) -> Result<Vec<String>, String> {
     if asked.http && service.mode != Mode::Http {
         return Err(format!(
             "{} is in mode {:?} and reads no requests: ask tcp://{}",
@@ -258,9 +258,9 @@ fn is_open(service: &VirtualService, pool: &Pool, kept: Option<usize>, chosen: O
 /// The server that the request is kept on, by a route or by persistence.
 fn kept(
     pool: &Pool,
-    asked: &Asked,
+    asked: &ExplainQuery,
     known: &Known<'_>,
-    seen: &[Seen],
+    seen: &[ServerState],
     named: Option<usize>,
     reasons: &mut Vec<String>,
 ) -> Option<usize> {
@@ -282,7 +282,7 @@ fn kept(
 }
 
 /// What a scheduler by hash hashes; 0 where there is nothing of it.
-fn hash_key(pool: &Pool, asked: &Asked) -> u64 {
+fn hash_key(pool: &Pool, asked: &ExplainQuery) -> u64 {
     match pool.scheduler {
         Scheduler::SourceHash => hash_address(asked.client.ip()),
         Scheduler::Maglev => hash_flow(asked.client),
@@ -337,7 +337,7 @@ fn answered(
 /// The server that persistence has for the request, with the reasons.
 fn belongs(
     pool: &Pool,
-    asked: &Asked,
+    asked: &ExplainQuery,
     known: &Known<'_>,
     index_of: &dyn Fn(&str) -> Option<usize>,
     reasons: &mut Vec<String>,

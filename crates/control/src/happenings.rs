@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
-use evenkeel_admin::{Kind, Refused, Reply};
+use evenkeel_admin::{FailureKind, Refused, Reply};
 use evenkeel_alert::{Alerts, Flaps, Happening, Verdict};
 use evenkeel_api as api;
 use evenkeel_l7::PoolSpec;
@@ -303,7 +303,7 @@ impl Control {
         let (node, settings) = (self.node_name(), self.snapshot().alerts.clone());
         if settings.receivers.is_empty() {
             let why = "the configuration has no receivers: add [[alerts.email]], [[alerts.webhook]], [[alerts.script]] or [[alerts.syslog]]";
-            let _ = reply.send(Err(Refused::new(Kind::Failed, why)));
+            let _ = reply.send(Err(Refused::new(FailureKind::Failed, why)));
             return;
         }
         tokio::task::spawn_blocking(move || {

@@ -10,7 +10,7 @@ use evenkeel_balance::Activity;
 use evenkeel_l7::{FileError, ListFiles, unknown_pool};
 use evenkeel_model::{Action, Name, Normalize, RateRule, Secret, Snapshot, VirtualService, format_duration};
 use evenkeel_routes::{
-    Changes, Edit, Effects, Loader, Next, Resources, Route, Routes, Source, Step, Verdict, Walk,
+    Changes, Edit, Effects, Loader, Next, Resources, Route, RouteAction, Routes, Source, Verdict, Walk,
 };
 use evenkeel_rules::{
     Facts, Fetch, LocalTime, Map, MapMatch, NetworkSet, Parameters, PatternSet, Template, normal_path,
@@ -20,7 +20,7 @@ use super::explain::Known;
 use super::secrets;
 
 /// What is asked about, read from the question.
-pub struct Asked {
+pub struct ExplainQuery {
     pub vip: SocketAddr,
     pub path: String,
     pub http: bool,
@@ -34,8 +34,8 @@ pub struct Asked {
     host: String,
 }
 
-impl Asked {
-    pub fn parse(question: &api::Question) -> Result<Asked, String> {
+impl ExplainQuery {
+    pub fn parse(question: &api::Question) -> Result<ExplainQuery, String> {
         let shape = "expected http://ADDRESS:PORT/PATH, https://ADDRESS:PORT/PATH or tcp://ADDRESS:PORT";
         let (scheme, rest) = question.target.split_once("://").ok_or(shape)?;
         let (http, tls) = match scheme {
@@ -67,7 +67,7 @@ impl Asked {
         let headers: Vec<_> = fields.map(|(n, v)| (n.trim().to_owned(), v.trim().to_owned())).collect();
         let host = headers.iter().find(|(n, _)| n.eq_ignore_ascii_case("host"));
         let host = host.map_or_else(|| authority.to_owned(), |(_, host)| host.clone());
-        Ok(Asked {
+        Ok(ExplainQuery {
             host,
             vip,
             path: path.into(),
@@ -109,7 +109,7 @@ impl Asked {
 
 /// The request with the configuration and the state that it is held against.
 pub struct Imagined<'a> {
-    pub asked: &'a Asked,
+    pub asked: &'a ExplainQuery,
     pub snapshot: &'a Snapshot,
     pub known: &'a Known<'a>,
     /// The server that answers, when routes of answers are walked.
@@ -120,7 +120,7 @@ fn shown(text: &[u8]) -> String {
     String::from_utf8_lossy(text).into_owned()
 }
 
-impl Asked {
+impl ExplainQuery {
     /// What conditions see, where that is not what was asked.
     pub fn seen(&self) -> Option<String> {
         let raw = self.path.split('?').next().unwrap_or("");
@@ -304,7 +304,7 @@ pub fn compile(snapshot: &Snapshot, service: &VirtualService) -> Result<Routes<I
 
 /// A walk in words. Limits are taken to have room.
 struct Words<'r> {
-    asked: &'r Asked,
+    asked: &'r ExplainQuery,
     compiled: &'r Routes<InWords>,
     routes: Vec<api::RouteTried>,
     /// What the last step did.
@@ -314,7 +314,7 @@ struct Words<'r> {
 }
 
 impl<'r> Words<'r> {
-    fn new(asked: &'r Asked, compiled: &'r Routes<InWords>) -> Words<'r> {
+    fn new(asked: &'r ExplainQuery, compiled: &'r Routes<InWords>) -> Words<'r> {
         Words { asked, compiled, routes: Vec::new(), last: String::new(), passed: Vec::new() }
     }
 
@@ -354,11 +354,11 @@ impl Effects<InWords> for Words<'_> {
         self.passed.push(format!("answer-route {} is not for such answers", route.name));
     }
 
-    fn done(&mut self, step: &Step<InWords>, text: &[u8], pool: Option<usize>) {
+    fn done(&mut self, step: &RouteAction<InWords>, text: &[u8], pool: Option<usize>) {
         let routes = self.compiled;
         let pool = pool.and_then(|number| routes.pools.get(number));
         let told = match step {
-            Step::Track { table } => {
+            RouteAction::Track { table } => {
                 routes.tables.get(*table).map(|t| format!("counted in table {}", t.name))
             }
             step => Some(words(self.asked, step, &shown(text), pool)),
@@ -368,36 +368,36 @@ impl Effects<InWords> for Words<'_> {
 }
 
 /// A step that was carried out, in words. `text` is what it rendered, `pool` where it leads.
-fn words(asked: &Asked, step: &Step<InWords>, text: &str, pool: Option<&Name>) -> String {
+fn words(asked: &ExplainQuery, step: &RouteAction<InWords>, text: &str, pool: Option<&Name>) -> String {
     let path = text.split('?').next().unwrap_or("");
     match step {
-        Step::Track { .. } => format!("counted as {text}"),
-        Step::RateLimit { limit, .. } => {
+        RouteAction::Track { .. } => format!("counted as {text}"),
+        RouteAction::RateLimit { limit, .. } => {
             format!("{text} may come {} times in {}", limit.count, format_duration(limit.period))
         }
-        Step::ConcurrencyLimit { limit, .. } => format!("{text} may have {limit} requests at a time"),
-        Step::BasicAuth { realm, .. } => asks_password(realm),
-        Step::SetVariable { name, .. } => format!("{name} is {}", asked.value(text)),
-        Step::Capture { name, .. } => format!("log {name}: {}", asked.value(text)),
-        Step::Priority(priority) => format!("priority {priority} in the queue"),
-        Step::Server(name) => format!("the server is {name}, if it can"),
-        Step::ServerTimeout(time_ms) => {
+        RouteAction::ConcurrencyLimit { limit, .. } => format!("{text} may have {limit} requests at a time"),
+        RouteAction::BasicAuth { realm, .. } => asks_password(realm),
+        RouteAction::SetVariable { name, .. } => format!("{name} is {}", asked.value(text)),
+        RouteAction::Capture { name, .. } => format!("log {name}: {}", asked.value(text)),
+        RouteAction::Priority(priority) => format!("priority {priority} in the queue"),
+        RouteAction::Server(name) => format!("the server is {name}, if it can"),
+        RouteAction::ServerTimeout(time_ms) => {
             let time = std::time::Duration::from_millis(*time_ms);
             format!("the server has {} for each answer", format_duration(time))
         }
-        Step::RewritePath(_) => format!("the path becomes {path}"),
-        Step::RewriteQuery(_) => {
+        RouteAction::RewritePath(_) => format!("the path becomes {path}"),
+        RouteAction::RewriteQuery(_) => {
             let query = text.split_once('?').map_or("", |(_, query)| query);
             let query = if asked.reads { query.to_owned() } else { secrets::query(query) };
             format!("the query becomes {query}")
         }
-        Step::RewriteMethod(method) => format!("the method becomes {}", shown(method)),
-        Step::RewriteUri(_) => format!("path and query become {text}"),
-        Step::Header(change) => edited("request", change, &asked.value(text)),
-        Step::ResponseHeader(change) => edited("response", change, &asked.value(text)),
-        Step::Status(status) => format!("the status becomes {status}"),
-        Step::Pool(_) => format!("pool {}", pool.map_or("", Name::as_str)),
-        Step::PoolMap { file, map, .. } => {
+        RouteAction::RewriteMethod(method) => format!("the method becomes {}", shown(method)),
+        RouteAction::RewriteUri(_) => format!("path and query become {text}"),
+        RouteAction::Header(change) => edited("request", change, &asked.value(text)),
+        RouteAction::ResponseHeader(change) => edited("response", change, &asked.value(text)),
+        RouteAction::Status(status) => format!("the status becomes {status}"),
+        RouteAction::Pool(_) => format!("pool {}", pool.map_or("", Name::as_str)),
+        RouteAction::PoolMap { file, map, .. } => {
             let (file, found) = (file.display(), map.get(text.as_bytes()));
             match (found, pool) {
                 (Some(_), Some(pool)) => format!("{file} has {text}: pool {pool}"),
@@ -405,11 +405,13 @@ fn words(asked: &Asked, step: &Step<InWords>, text: &str, pool: Option<&Name>) -
                 (_, None) => format!("{file} has no {text}: the next route is tried"),
             }
         }
-        Step::Redirect { status, .. } => format!("redirect {status} to {text}"),
-        Step::Answer { status, .. } => format!("answer {status}"),
-        Step::Silence => "the connection ends without an answer".into(),
-        Step::Deny { status } => format!("deny with {status}"),
-        Step::Tarpit { delay, status } => format!("tar pit: {status} after {}", format_duration(*delay)),
+        RouteAction::Redirect { status, .. } => format!("redirect {status} to {text}"),
+        RouteAction::Answer { status, .. } => format!("answer {status}"),
+        RouteAction::Silence => "the connection ends without an answer".into(),
+        RouteAction::Deny { status } => format!("deny with {status}"),
+        RouteAction::Tarpit { delay, status } => {
+            format!("tar pit: {status} after {}", format_duration(*delay))
+        }
     }
 }
 

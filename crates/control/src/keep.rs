@@ -36,13 +36,13 @@ pub struct KeptVip {
 /// What goes on of this.
 #[derive(Default)]
 pub struct Keeping {
-    asked: Option<Asked>,
+    asked: Option<PendingSwitch>,
     leaving: Option<Leaving>,
     /// Packets are sent on to the peer until then.
     forwards_until: Option<Instant>,
 }
 
-struct Asked {
+struct PendingSwitch {
     switch: Switch,
     reply: Reply<api::SwitchedOver>,
     since: Instant,
@@ -133,7 +133,7 @@ impl Control {
         // What an earlier change of roles left is over before the peer begins anew.
         self.leave_nothing();
         let vips = places.iter().map(|(vip, (_, mac))| KeptVip { vip: *vip, mac: *mac }).collect();
-        self.keeping.asked = Some(Asked {
+        self.keeping.asked = Some(PendingSwitch {
             switch,
             reply,
             since: Instant::now(),
@@ -171,7 +171,7 @@ impl Control {
     }
 
     /// The addresses stay here, where nobody hears of them.
-    fn stay_behind(&mut self, asked: &Asked) -> Result<(), String> {
+    fn stay_behind(&mut self, asked: &PendingSwitch) -> Result<(), String> {
         let silence: Result<Vec<Silence>, _> = asked.interfaces.iter().map(|i| Silence::on(i)).collect();
         let silence = silence.map_err(|e| e.to_string())?;
         let mut network = Network::open().map_err(|e| e.to_string())?;

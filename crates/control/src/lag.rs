@@ -41,7 +41,7 @@ impl Knowledge {
         *self = Knowledge { is_told: self.is_told, ..Knowledge::default() };
     }
 
-    fn look(&mut self, here: PairKnowledge, now: Instant) -> Option<Turn> {
+    fn update(&mut self, here: PairKnowledge, now: Instant) -> Option<Turn> {
         let there = self.there?;
         let lacks = |here: u64, there: u64| here > FEW && there < here - here / 5;
         if !(lacks(here.flows, there.flows) || lacks(here.entries, there.entries)) {
@@ -77,7 +77,7 @@ impl Control {
         let knowledge = &mut self.sync_mut().knowledge;
         knowledge.tell_at = Some(now + EVERY);
         let there = knowledge.there.unwrap_or_default();
-        let turn = if is_active { knowledge.look(here, now) } else { None };
+        let turn = if is_active { knowledge.update(here, now) } else { None };
         let node = self.node_name();
         match turn {
             None => {}
@@ -107,20 +107,20 @@ mod tests {
         let at = |seconds: u64| begin + Duration::from_secs(seconds);
         let flows = |flows: u64| PairKnowledge { flows, entries: 0 };
         let mut knowledge = Knowledge::default();
-        assert_eq!(knowledge.look(flows(1_000), at(0)), None, "it has told nothing");
+        assert_eq!(knowledge.update(flows(1_000), at(0)), None, "it has told nothing");
         knowledge.there = Some(flows(0));
-        assert_eq!(knowledge.look(flows(FEW), at(100)), None, "few");
-        assert_eq!(knowledge.look(flows(1_000), at(200)), None);
-        assert_eq!(knowledge.look(flows(1_000), at(229)), None);
-        assert_eq!(knowledge.look(flows(1_000), at(230)), Some(Turn::Lacks));
-        assert_eq!(knowledge.look(flows(1_000), at(300)), None, "once");
+        assert_eq!(knowledge.update(flows(FEW), at(100)), None, "few");
+        assert_eq!(knowledge.update(flows(1_000), at(200)), None);
+        assert_eq!(knowledge.update(flows(1_000), at(229)), None);
+        assert_eq!(knowledge.update(flows(1_000), at(230)), Some(Turn::Lacks));
+        assert_eq!(knowledge.update(flows(1_000), at(300)), None, "once");
         knowledge.there = Some(flows(900));
-        assert_eq!(knowledge.look(flows(1_000), at(301)), Some(Turn::HasAll));
-        assert_eq!(knowledge.look(flows(1_000), at(302)), None);
+        assert_eq!(knowledge.update(flows(1_000), at(301)), Some(Turn::HasAll));
+        assert_eq!(knowledge.update(flows(1_000), at(302)), None);
         knowledge.there = Some(PairKnowledge { flows: 1_000, entries: 0 });
         let here = PairKnowledge { flows: 1_000, entries: 100 };
-        assert_eq!(knowledge.look(here, at(400)), None);
+        assert_eq!(knowledge.update(here, at(400)), None);
         knowledge.there = Some(here);
-        assert_eq!(knowledge.look(here, at(440)), None, "it had them in time");
+        assert_eq!(knowledge.update(here, at(440)), None, "it had them in time");
     }
 }

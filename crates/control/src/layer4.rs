@@ -48,7 +48,7 @@ struct Layer4Path {
     interfaces: Vec<Interface>,
     /// Those of this machine.
     addresses: Vec<OwnAddress>,
-    wanted: Wanted,
+    wanted: AddressSet,
     hops: HashMap<IpAddr, Hop>,
     auto_nat: Vec<IpAddr>,
     missing: HashSet<IpAddr>,
@@ -56,7 +56,7 @@ struct Layer4Path {
 
 /// Addresses of a configuration.
 #[derive(Default, PartialEq, Eq, Clone)]
-struct Wanted {
+struct AddressSet {
     vips: BTreeSet<IpAddr>,
     real: BTreeSet<IpAddr>,
     floating: BTreeSet<IpAddr>,
@@ -95,7 +95,7 @@ impl Layer4 {
             rules,
             interfaces,
             addresses: Vec::new(),
-            wanted: Wanted::default(),
+            wanted: AddressSet::default(),
             hops: HashMap::new(),
             auto_nat: Vec::new(),
             missing: HashSet::new(),
@@ -125,7 +125,7 @@ impl Layer4 {
             warn!("[layer-4] has changed; it is used after the next restart");
         }
         path.wanted = wanted(snapshot);
-        path.look();
+        path.refresh();
         path.plane.set_services(specs).map_err(|e| e.to_string())?;
         path.plane.set_probes(probes).map_err(|e| e.to_string())?;
         path.set_auto_nat(snapshot);
@@ -181,7 +181,7 @@ impl Layer4 {
                 path.ways.clear();
             }
             path.seen = seen;
-            path.look();
+            path.refresh();
         }
     }
 
@@ -196,7 +196,7 @@ impl Layer4 {
         let Some(path) = &mut self.path else { return Ok(None) };
         path.plane.attach_again().map_err(|e| e.to_string())?;
         path.ways.clear();
-        path.look();
+        path.refresh();
         Ok(Some(self.attached().into_iter().map(|(name, _)| name).collect()))
     }
 
@@ -235,9 +235,9 @@ impl Layer4 {
     }
 }
 
-fn wanted(snapshot: &Snapshot) -> Wanted {
+fn wanted(snapshot: &Snapshot) -> AddressSet {
     let floating = snapshot.addresses.floating.iter().map(|f| f.0).collect();
-    let mut wanted = Wanted { floating, ..Wanted::default() };
+    let mut wanted = AddressSet { floating, ..AddressSet::default() };
     for service in snapshot.services.iter().filter(|s| s.mode.is_layer4()) {
         wanted.vips.extend(service.vips.iter().map(|v| v.address));
         if let Some(Fallback::Server(address)) = &service.fallback {
@@ -253,7 +253,7 @@ fn wanted(snapshot: &Snapshot) -> Wanted {
 
 impl Layer4Path {
     /// Looks at the kernel's tables and follows them.
-    fn look(&mut self) {
+    fn refresh(&mut self) {
         self.look_at = Instant::now() + LOOK_AGAIN;
         if let Err(error) = self.try_look() {
             error!(%error, "the kernel's network tables cannot be followed");

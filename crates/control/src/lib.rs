@@ -54,7 +54,7 @@ pub use explain::offline as explain_offline;
 use handover::Successor;
 use outcome::{Exit, Failure, Outcome};
 pub use pair::{run_guard as guard, run_witness as witness};
-pub use servers::{Seen, Turn, Watcher};
+pub use servers::{ServerTurn, Turn, Watcher};
 
 /// Idle connections of a process that stops: long enough for a client in mid-thought.
 const IDLE_AT_STOP: Duration = Duration::from_millis(500);
@@ -480,7 +480,7 @@ impl Control {
                 let sample = metrics::Sample::of(self);
                 tokio::task::spawn_blocking(move || reply(to, sample.render()));
             }
-            Request::Logs(to) => reply(to, self.engine().log().follow()),
+            Request::Logs(to) => reply(to, self.engine().log().subscribe()),
         }
     }
 }

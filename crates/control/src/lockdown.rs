@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use evenkeel_admin::{Kind, Refused, Reply};
+use evenkeel_admin::{FailureKind, Refused, Reply};
 use evenkeel_api as api;
 use evenkeel_config::Change;
 use serde_json::{Value, json};
@@ -41,7 +41,7 @@ impl Control {
         }
         if self.sync().asking.is_some() {
             let why = "a lockdown is under way already";
-            return drop(asking.reply.send(Err(Refused::new(Kind::Failed, why))));
+            return drop(asking.reply.send(Err(Refused::new(FailureKind::Failed, why))));
         }
         match self.link_up() {
             Some(link) => {
@@ -127,7 +127,7 @@ impl Control {
         }
         let done = self.commit_lockdown(&who, &changes);
         tokio::spawn(async move {
-            let gone = |_| Err(Refused::new(Kind::Failed, "the daemon is stopping"));
+            let gone = |_| Err(Refused::new(FailureKind::Failed, "the daemon is stopping"));
             let result = done.await.unwrap_or_else(gone).map(|committed| {
                 report.done.push(format!("committed as revision {}", committed.revision));
                 report
@@ -150,7 +150,7 @@ impl Control {
         };
         match evenkeel_config::edit(&self.running_text(), changes) {
             Ok(text) => self.commit_on_both(text, options, reply),
-            Err(why) => drop(reply.send(Err(Refused::new(Kind::Failed, why)))),
+            Err(why) => drop(reply.send(Err(Refused::new(FailureKind::Failed, why)))),
         }
         done
     }

@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
-use evenkeel_admin::{Kind, Refused, Reply};
+use evenkeel_admin::{FailureKind, Refused, Reply};
 use evenkeel_api as api;
 use evenkeel_platform::{Interface, Network, Route};
 
 use super::control::{Control, wall_ms};
-use super::pair::whole;
+use super::pair::host_prefix;
 
 /// Routes that are shown; a router may have a million.
 const ROUTES: usize = 500;
@@ -33,14 +33,14 @@ impl Control {
         let name = self.node_name();
         tokio::task::spawn_blocking(move || {
             let failed = |e: std::io::Error| {
-                Refused::new(Kind::Failed, format!("the machine's network cannot be read: {e}"))
+                Refused::new(FailureKind::Failed, format!("the machine's network cannot be read: {e}"))
             };
-            let _ = reply.send(look(name).map_err(failed));
+            let _ = reply.send(read_machine(name).map_err(failed));
         });
     }
 }
 
-fn look(name: String) -> std::io::Result<api::Machine> {
+fn read_machine(name: String) -> std::io::Result<api::Machine> {
     let mut network = Network::open()?;
     let (interfaces, own) = (network.interfaces()?, network.addresses()?);
     let routes = network.routes()?;
@@ -79,7 +79,7 @@ fn describe(route: &Route, interfaces: &[Interface]) -> api::MachineRoute {
     let name = interfaces.iter().find(|i| i.index == route.interface).map(|i| i.name.clone());
     let to = match route.prefix {
         0 => "default".to_owned(),
-        prefix if prefix == whole(route.to) => route.to.to_string(),
+        prefix if prefix == host_prefix(route.to) => route.to.to_string(),
         prefix => format!("{}/{prefix}", route.to),
     };
     let kind = |gateway: IpAddr| gateway.to_string();
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn this_machine_has_a_loopback_interface() {
-        let machine = look("node".into()).unwrap();
+        let machine = read_machine("node".into()).unwrap();
         let loopback = machine.interfaces.iter().find(|i| i.name == "lo").unwrap();
         assert!(loopback.addresses.iter().any(|a| a.address == "127.0.0.1/8" && !a.placed), "{loopback:?}");
         assert!(machine.time_ms > 0 && !machine.host.is_empty());

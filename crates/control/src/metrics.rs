@@ -468,7 +468,7 @@ mod tests {
         let states = vec![(true, 3); SERVICES * SERVERS];
         let (first, last) = (String::new(), "evenkeel_node_active 1\n".to_owned());
         let admin = evenkeel_model::AdminState::Online;
-        engine.follow(prepared, |_, _| evenkeel_l7::ServerState {
+        engine.replace(prepared, |_, _| evenkeel_l7::ServerState {
             up: true,
             up_since_ms: Some(0),
             admin,

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use evenkeel_admin::{Kind, Refused, Reply};
+use evenkeel_admin::{FailureKind, Refused, Reply};
 use evenkeel_api as api;
 use tokio::sync::Semaphore;
 use tracing::info;
@@ -18,8 +18,8 @@ static QUESTIONS: Semaphore = Semaphore::const_new(4);
 impl Control {
     /// Starts a part anew, and says what that meant.
     pub fn restart(&mut self, part: api::Part) -> Result<api::Restarting, Refused> {
-        let failed = |why: String| Refused::new(Kind::Failed, why);
-        let not_there = |why: &str| Refused::new(Kind::NotFound, why);
+        let failed = |why: String| Refused::new(FailureKind::Failed, why);
+        let not_there = |why: &str| Refused::new(FailureKind::NotFound, why);
         info!(?part, "is started anew");
         let detail = match part {
             api::Part::Program => {
@@ -61,12 +61,12 @@ impl Control {
 pub fn who_has(address: IpAddr, reply: Reply<Vec<api::Holder>>) {
     let Ok(permit) = QUESTIONS.try_acquire() else {
         let why = "others are being asked for already: try again";
-        return drop(reply.send(Err(Refused::new(Kind::Failed, why))));
+        return drop(reply.send(Err(Refused::new(FailureKind::Failed, why))));
     };
     tokio::task::spawn_blocking(move || {
         let _permit = permit;
         let failed = |e: std::io::Error| {
-            Refused::new(Kind::Failed, format!("the network cannot be asked for {address}: {e}"))
+            Refused::new(FailureKind::Failed, format!("the network cannot be asked for {address}: {e}"))
         };
         let _ = reply.send(crate::neighbours::who_has(address, ANSWER).map_err(failed));
     });

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use evenkeel_admin::{Kind, Refused, Reply};
+use evenkeel_admin::{FailureKind, Refused, Reply};
 use evenkeel_api as api;
 use evenkeel_l7::counters::LATENCY_BOUNDS_MS;
 use evenkeel_l7::{PoolSpec, ServerSpec, ServiceSpec};
@@ -54,7 +54,7 @@ const SERVER: &[Meaning] = &[
 ];
 
 /// A subject of the store, and how far back.
-struct Wanted {
+struct SeriesQuery {
     store: Arc<Store>,
     name: String,
     meanings: &'static [Meaning],
@@ -72,7 +72,7 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    pub fn follow(&mut self, snapshot: &Snapshot) {
+    pub fn reconfigure(&mut self, snapshot: &Snapshot) {
         if self.size == snapshot.graphs_size {
             return;
         }
@@ -329,14 +329,14 @@ impl Control {
 
     pub fn series(&self, query: &api::SeriesQuery, reply: Reply<api::Series>) {
         match self.find_series(query) {
-            Ok(Wanted { store, name, meanings, seconds }) => {
+            Ok(SeriesQuery { store, name, meanings, seconds }) => {
                 let wanted: Vec<String> =
                     query.values.iter().flat_map(|v| v.split(',')).map(str::to_owned).collect();
                 let now = wall_ms() / 1000;
                 tokio::task::spawn_blocking(move || {
                     let found = store.read(&name, seconds, now);
-                    let failed = |e: std::io::Error| Refused::new(Kind::Failed, e.to_string());
-                    let missing = || Refused::new(Kind::NotFound, "nothing is remembered of it yet");
+                    let failed = |e: std::io::Error| Refused::new(FailureKind::Failed, e.to_string());
+                    let missing = || Refused::new(FailureKind::NotFound, "nothing is remembered of it yet");
                     let points = found.map_err(failed).and_then(|p| p.ok_or_else(missing));
                     let _ = reply.send(points.map(|p| described(p, meanings, &wanted)));
                 });
@@ -345,7 +345,7 @@ impl Control {
         }
     }
 
-    fn find_series(&self, query: &api::SeriesQuery) -> Result<Wanted, Refused> {
+    fn find_series(&self, query: &api::SeriesQuery) -> Result<SeriesQuery, Refused> {
         let seconds = match query.range.as_deref() {
             Some("1m") => 60,
             Some("5m") => 290,
@@ -356,19 +356,19 @@ impl Control {
             Some("365d") => 365 * 86_400,
             Some(other) => {
                 let why = format!("range is 1m, 5m, 1h, 1d, 7d, 30d or 365d, not {other:?}");
-                return Err(Refused::new(Kind::Invalid, why));
+                return Err(Refused::new(FailureKind::Invalid, why));
             }
         };
         let store = self.recorder.store.clone();
-        let store =
-            store.ok_or_else(|| Refused::new(Kind::Failed, "[graphs] size is 0: nothing is remembered"))?;
+        let store = store
+            .ok_or_else(|| Refused::new(FailureKind::Failed, "[graphs] size is 0: nothing is remembered"))?;
         let (name, meanings) = match (&query.service, &query.server) {
             (Some(service), Some(server)) => (format!("server {service}/{server}"), SERVER),
             (Some(service), None) => (format!("service {service}"), SERVICE),
             (None, None) => ("node".into(), NODE),
-            (None, Some(_)) => return Err(Refused::new(Kind::Invalid, "`server` needs `service`")),
+            (None, Some(_)) => return Err(Refused::new(FailureKind::Invalid, "`server` needs `service`")),
         };
-        Ok(Wanted { store, name, meanings, seconds })
+        Ok(SeriesQuery { store, name, meanings, seconds })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use evenkeel_admin::{Kind, Refused};
+use evenkeel_admin::{FailureKind, Refused};
 use evenkeel_api as api;
 use evenkeel_balance::{Health, Transition};
 use evenkeel_health::{AgentState, Report};
@@ -26,7 +26,7 @@ pub enum Turn {
 }
 
 /// What a watcher is told.
-pub struct Seen<'a> {
+pub struct ServerTurn<'a> {
     pub pool: &'a str,
     pub server: &'a str,
     pub turn: Turn,
@@ -42,7 +42,7 @@ pub struct Seen<'a> {
     pub connections: u64,
 }
 
-pub type Watcher = Box<dyn Fn(&Seen<'_>)>;
+pub type Watcher = Box<dyn Fn(&ServerTurn<'_>)>;
 
 /// What probes and traffic say about a server.
 #[derive(Clone)]
@@ -79,14 +79,14 @@ impl Control {
         let Some(spec) = pool.servers.iter().find(|s| s.server.name.as_str() == server).cloned() else {
             let names: Vec<_> = pool.servers.iter().map(|s| s.server.name.as_str()).collect();
             let why = format!("{service} has no real server named {server}; it has {}", names.join(", "));
-            return Err(Refused::new(Kind::NotFound, why));
+            return Err(Refused::new(FailureKind::NotFound, why));
         };
         let pool_name = pool.pool.name.as_str();
         let mut changed = self.overrides.clone();
         if let Some(word) = &change.admin_state {
             let Some(state) = AdminState::parse(word) else {
                 let why = format!("admin-state is online, draining or halted, not {word:?}");
-                return Err(Refused::new(Kind::Invalid, why));
+                return Err(Refused::new(FailureKind::Invalid, why));
             };
             changed.set_admin(pool_name, server, state);
         }
@@ -96,7 +96,7 @@ impl Control {
         if change.admin_state.is_some() || change.weight.is_some() {
             changed.save().map_err(|e| {
                 Refused::new(
-                    Kind::Failed,
+                    FailureKind::Failed,
                     format!("the change could not be stored: {e}; nothing was changed"),
                 )
             })?;
@@ -146,8 +146,12 @@ impl Control {
             Some(found) => config.pools.iter().find(|p| p.id == found.pool_id),
             None => config.pools.iter().find(|p| p.pool.name.as_str() == service),
         };
-        let missing =
-            || Refused::new(Kind::NotFound, format!("there is no virtual service or pool named {service}"));
+        let missing = || {
+            Refused::new(
+                FailureKind::NotFound,
+                format!("there is no virtual service or pool named {service}"),
+            )
+        };
         pool.cloned().ok_or_else(missing)
     }
 
@@ -364,7 +368,7 @@ impl Control {
             _ => pool.servers.iter().filter(|s| s.server.backup == backup && serves(s)).count(),
         };
         let check = pool.pool.check_of(&server.server);
-        watcher(&Seen {
+        watcher(&ServerTurn {
             pool: &health.pool,
             server: &health.name,
             turn,

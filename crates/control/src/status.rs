@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use evenkeel_admin::{Kind, Refused};
+use evenkeel_admin::{FailureKind, Refused};
 use evenkeel_api as api;
 use evenkeel_balance::{Activity, Counter, Key, Table};
 use evenkeel_l4::{FlowInfo, FlowReader, Plane};
@@ -33,31 +33,37 @@ impl Control {
         match (&which.service, &which.server, which.client) {
             (None, None, None) => {
                 return refuse(
-                    Kind::Invalid,
+                    FailureKind::Invalid,
                     "say whose connections: of a service, a real server or a client".into(),
                 );
             }
             (None, Some(_), _) => {
-                return refuse(Kind::Invalid, "say of which service the real server is".into());
+                return refuse(FailureKind::Invalid, "say of which service the real server is".into());
             }
             (None, None, Some(_)) => {}
             (Some(service), server, _) => {
                 let Some(found) = config.services.iter().find(|s| s.service.name.as_str() == service) else {
-                    return refuse(Kind::NotFound, format!("there is no virtual service named {service}"));
+                    return refuse(
+                        FailureKind::NotFound,
+                        format!("there is no virtual service named {service}"),
+                    );
                 };
                 if found.service.mode.is_layer4() {
                     let server = server.as_deref().unwrap_or("SERVER");
                     let why = format!(
                         "{service} is of layer 4: its connections are the kernel's, and end with their server: `evenkeel halt {service}/{server}`, then `evenkeel online {service}/{server}`"
                     );
-                    return refuse(Kind::Failed, why);
+                    return refuse(FailureKind::Failed, why);
                 }
                 let of = |name: &String| {
                     let mut pools = config.pools.iter().filter(|p| found.pool_ids.contains(&p.id));
                     pools.any(|p| p.servers.iter().any(|s| s.server.name.as_str() == name))
                 };
                 if let Some(name) = server.as_ref().filter(|name| !of(name)) {
-                    return refuse(Kind::NotFound, format!("{service} has no real server named {name}"));
+                    return refuse(
+                        FailureKind::NotFound,
+                        format!("{service} has no real server named {name}"),
+                    );
                 }
             }
         }
@@ -123,7 +129,8 @@ impl Control {
             let pool = config.pools.iter().find(|p| p.id == s.pool_id)?;
             Some(self.describe_service(s, pool))
         });
-        let missing = || Refused::new(Kind::NotFound, format!("there is no virtual service named {service}"));
+        let missing =
+            || Refused::new(FailureKind::NotFound, format!("there is no virtual service named {service}"));
         // Those of layer 4 as of the last sweep.
         let flows = self.layer4().plane().map_or(0, |plane| plane.flow_count().0);
         found.map(|one| self.status_with(vec![one], Vec::new(), flows)).ok_or_else(missing)
@@ -243,7 +250,8 @@ impl Control {
     /// The entries of a service's or pool's persistence, or of a table that routes count in.
     pub fn persistence(&self, name: &str) -> Result<Vec<api::PersistenceEntry>, Refused> {
         if let Some(plane) = self.keeps_in_kernel(name) {
-            let known = plane.persistent(name).map_err(|e| Refused::new(Kind::Failed, e.to_string()))?;
+            let known =
+                plane.persistent(name).map_err(|e| Refused::new(FailureKind::Failed, e.to_string()))?;
             let mut entries: Vec<api::PersistenceEntry> = known
                 .into_iter()
                 .map(|entry| api::PersistenceEntry {
@@ -286,17 +294,17 @@ impl Control {
     pub fn clear_persistence(&self, name: &str, key: Option<&str>) -> Result<api::Cleared, Refused> {
         if let Some(plane) = self.keeps_in_kernel(name) {
             let invalid =
-                |_| Refused::new(Kind::Invalid, format!("{:?} is not an address", key.unwrap_or("")));
+                |_| Refused::new(FailureKind::Invalid, format!("{:?} is not an address", key.unwrap_or("")));
             let client = key.map(str::parse).transpose().map_err(invalid)?;
             let cleared = plane.forget_persistent(name, client);
-            let cleared = cleared.map_err(|e| Refused::new(Kind::Failed, e.to_string()))?;
+            let cleared = cleared.map_err(|e| Refused::new(FailureKind::Failed, e.to_string()))?;
             return Ok(api::Cleared { cleared });
         }
         let found = self.table_of(name)?;
         let cleared = match key {
             None => found.table.clear(None),
             Some(key) => {
-                let key = found.read(key).map_err(|why| Refused::new(Kind::Invalid, why))?;
+                let key = found.read(key).map_err(|why| Refused::new(FailureKind::Invalid, why))?;
                 usize::from(found.table.remove(&key))
             }
         };
@@ -309,14 +317,17 @@ impl Control {
             return Ok(Found { table: spec.table.clone(), pool: None });
         }
         let pool = self.pool_of(name).map_err(|_| {
-            Refused::new(Kind::NotFound, format!("there is no virtual service, pool or table named {name}"))
+            Refused::new(
+                FailureKind::NotFound,
+                format!("there is no virtual service, pool or table named {name}"),
+            )
         })?;
         match &pool.table {
             Some(table) => Ok(Found { table: table.clone(), pool: Some(pool.clone()) }),
             None => {
                 let kind = pool.pool.persistence.as_str();
                 let why = format!("{name} keeps no persistence table (its persistence is {kind})");
-                Err(Refused::new(Kind::Failed, why))
+                Err(Refused::new(FailureKind::Failed, why))
             }
         }
     }

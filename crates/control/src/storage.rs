@@ -37,7 +37,7 @@ impl Storage {
         is_new.then(|| found.map_or(Ok(()), Err))
     }
 
-    fn look(&mut self, folder: &Path, now: Instant) {
+    fn probe(&mut self, folder: &Path, now: Instant) {
         if self.look_at.is_some_and(|at| now < at) || Arc::strong_count(&self.found) > 1 {
             return;
         }
@@ -69,7 +69,7 @@ impl Control {
     pub(super) fn tick_storage(&mut self, now: Instant) {
         let folder = self.snapshot().state_directory.clone();
         let turn = self.storage.turn();
-        self.storage.look(&folder, now);
+        self.storage.probe(&folder, now);
         let node = self.node_name();
         match turn {
             None => {}
@@ -96,19 +96,19 @@ mod tests {
         std::fs::write(&folder, "").unwrap();
         let mut storage = Storage::default();
         let began = Instant::now();
-        let mut look = |seconds| {
-            storage.look(&folder, began + Duration::from_secs(seconds));
+        let mut probe = |seconds| {
+            storage.probe(&folder, began + Duration::from_secs(seconds));
             while Arc::strong_count(&storage.found) > 1 {
                 std::thread::sleep(Duration::from_millis(1));
             }
             let turn = storage.turn();
             (turn, storage.trouble().is_some())
         };
-        assert!(matches!(look(0), (Some(Err(why)), true) if why.contains("cannot be written")));
-        assert_eq!(look(11), (None, true));
+        assert!(matches!(probe(0), (Some(Err(why)), true) if why.contains("cannot be written")));
+        assert_eq!(probe(11), (None, true));
         std::fs::remove_file(&folder).unwrap();
-        assert_eq!(look(12), (None, true), "not looked at yet");
-        assert_eq!(look(22), (Some(Ok(())), false));
+        assert_eq!(probe(12), (None, true), "not looked at yet");
+        assert_eq!(probe(22), (Some(Ok(())), false));
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0, "nothing is left behind");
         std::fs::remove_dir(&folder).unwrap();
     }

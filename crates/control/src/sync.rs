@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use evenkeel_admin::{Kind, Refused, Reply};
+use evenkeel_admin::{FailureKind, Refused, Reply};
 use evenkeel_agree::past::{Head, Lineage};
 use evenkeel_api as api;
 use evenkeel_l4::Tap;
@@ -122,7 +122,7 @@ impl Control {
             }
             FromPeer::JoinedOther { result, reply } => {
                 let result = result.and_then(|(keys, more)| self.joined(keys, &more));
-                let refuse = |why| Refused::new(Kind::Failed, why);
+                let refuse = |why| Refused::new(FailureKind::Failed, why);
                 let _ = reply.send(result.map_err(refuse).and_then(|()| self.pair_status()));
             }
         }
@@ -133,8 +133,8 @@ impl Control {
         self.say(&Say::Hello {
             name: pair.settings().name.as_str().into(),
             active: pair.is_active(),
-            stand: self.stand(),
-            way: self.overrides().past().way().clone(),
+            stand: self.head(),
+            way: self.overrides().past().lineage().clone(),
             live: self.overrides().live().clone(),
         });
         self.tell_people();
@@ -279,7 +279,7 @@ impl Control {
     /// This process is the active node's next one: the peer hears from it what it heard from the last.
     pub fn resume_role(&mut self) {
         if let Some(tap) = &self.sync().tap {
-            tap.tell(true);
+            tap.set_active(true);
         }
         if self.link_up().is_some() {
             self.tell_everything();
@@ -289,7 +289,7 @@ impl Control {
     /// The role has changed.
     pub fn follow_role(&mut self, active: bool, handed_over: bool) {
         if let Some(tap) = &self.sync().tap {
-            tap.tell(active);
+            tap.set_active(active);
         }
         self.sync().told.lock().unwrap_or_else(PoisonError::into_inner).clear();
         match active {
@@ -379,7 +379,7 @@ impl Control {
             let tap = self.layer4_mut().tap(outlet);
             let active = self.is_active_node();
             if let Some(tap) = &tap {
-                tap.tell(active);
+                tap.set_active(active);
             }
             self.sync_mut().tap = tap;
         }
@@ -401,7 +401,7 @@ impl Control {
         }
         let set = evenkeel_config::Change::Set { at: vec!["pair".into()], value: pair };
         let text = evenkeel_config::edit(&self.running_text(), &[set]);
-        let text = text.map_err(|why| Refused::new(Kind::Invalid, why))?;
+        let text = text.map_err(|why| Refused::new(FailureKind::Invalid, why))?;
         let about = api::CommitOptions {
             author: Some("the pair that is made".into()),
             message: Some(format!("a pair with {peer}")),
@@ -414,7 +414,7 @@ impl Control {
     fn begin_pair(&mut self, part: &api::PairPart, peer: &str) -> Result<(), Refused> {
         let folder = self.snapshot().state_directory.join("pair");
         let made = Keys::load(&folder).and_then(|mut keys| keys.ensure());
-        made.map_err(|why| Refused::new(Kind::Failed, why))?;
+        made.map_err(|why| Refused::new(FailureKind::Failed, why))?;
         self.begins_pair = true;
         let written = self.write_pair(part, peer, FIRST);
         self.begins_pair = false;
@@ -425,10 +425,10 @@ impl Control {
         if let (None, Some(peer)) = (self.pair(), &part.peer) {
             self.begin_pair(part, &with_port(peer))?;
         }
-        let refuse = |why: String| Refused::new(Kind::Failed, why);
+        let refuse = |why: String| Refused::new(FailureKind::Failed, why);
         let shared = super::overrides::shared_of(&self.running_text());
-        let stand = self.stand();
-        let Lineage { steps, texts } = self.overrides().past().way();
+        let stand = self.head();
+        let Lineage { steps, texts } = self.overrides().past().lineage();
         let live = self.overrides().live().clone();
         let more = serde_json::json!({ "text": shared, "stand": stand, "steps": steps, "history": texts, "live": live, "name": self.node_name() });
         let pair = self.pair_or_refused()?;
@@ -443,14 +443,14 @@ impl Control {
 
     pub fn join(&mut self, join: &api::Join, reply: Reply<api::Pair>) {
         let mut start = || -> Result<(Code, String), Refused> {
-            let code = Code::parse(&join.code).map_err(|why| Refused::new(Kind::Invalid, why))?;
+            let code = Code::parse(&join.code).map_err(|why| Refused::new(FailureKind::Invalid, why))?;
             if self.pair().is_none() {
                 let peer = join.part.peer.as_deref().map_or_else(|| code.address.to_string(), with_port);
                 self.write_pair(&join.part, &peer, SECOND)?;
             }
             let pair = self.pair().ok_or_else(|| {
                 let why = "this node's configuration has no [pair]: write one with `name` and the other node's address as `peer`, and commit it";
-                Refused::new(Kind::NotFound, why)
+                Refused::new(FailureKind::NotFound, why)
             })?;
             Ok((code, pair.settings().name.as_str().to_owned()))
         };
@@ -460,7 +460,7 @@ impl Control {
             (Err(refused), _) => drop(reply.send(Err(refused))),
             (Ok(_), None) => {
                 let why = "[pair] has no `peer`: there is no other Evenkeel node to join";
-                let _ = reply.send(Err(Refused::new(Kind::Failed, why)));
+                let _ = reply.send(Err(Refused::new(FailureKind::Failed, why)));
             }
         }
     }
@@ -488,7 +488,7 @@ impl Control {
     /// Makes a new key for the pair. Both nodes open with both before one seals with the new one, so
     /// no beat is lost.
     pub fn rotate_key(&mut self) -> Result<api::Pair, Refused> {
-        let refuse = |why: &str| Refused::new(Kind::Failed, why);
+        let refuse = |why: &str| Refused::new(FailureKind::Failed, why);
         if self.link_up().is_none() {
             return Err(refuse("the peer is not reachable: it would not know the new key"));
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use aws_lc_rs::digest;
-use evenkeel_admin::{Kind, Refused, Reply};
+use evenkeel_admin::{FailureKind, Refused, Reply};
 use evenkeel_api as api;
 use evenkeel_config::Change;
 use evenkeel_health::{Outcome, Target};
@@ -24,7 +24,7 @@ static DOCTORS: Semaphore = Semaphore::const_new(2);
 /// How long the doctor may take.
 const DOCTOR_LIMIT: Duration = Duration::from_secs(60);
 
-fn refuse(kind: Kind, why: impl Into<String>) -> Refused {
+fn refuse(kind: FailureKind, why: impl Into<String>) -> Refused {
     Refused::new(kind, why)
 }
 
@@ -44,7 +44,9 @@ impl Control {
         let base = edits.text.unwrap_or_else(|| self.running_text());
         let text = match changes.is_empty() {
             true => base,
-            false => evenkeel_config::edit(&base, &changes).map_err(|why| refuse(Kind::Invalid, why))?,
+            false => {
+                evenkeel_config::edit(&base, &changes).map_err(|why| refuse(FailureKind::Invalid, why))?
+            }
         };
         let (problems, plan) = match self.plan(&text) {
             Ok(plan) => (Vec::new(), Some(plan)),
@@ -70,7 +72,7 @@ impl Control {
         let ordered = |file: &PathBuf| !file.exists() && self.managed_by(file).is_some();
         for file in self.certificate_files().into_keys().filter(|file| *file != own && !ordered(file)) {
             let text = evenkeel_files::read_text(&file, evenkeel_files::PEM_AT_MOST)
-                .map_err(|e| refuse(Kind::Failed, format!("{}: {e}", file.display())))?;
+                .map_err(|e| refuse(FailureKind::Failed, format!("{}: {e}", file.display())))?;
             certificates.insert(file.display().to_string(), text);
         }
         let accounts = self.snapshot().state_directory.join("accounts.json");
@@ -163,7 +165,7 @@ impl Control {
             }
             // The other node is asked first.
             Err(_) => drop(tokio::spawn(async move {
-                let stopping = |_| Err(refuse(Kind::Failed, "the daemon is stopping"));
+                let stopping = |_| Err(refuse(FailureKind::Failed, "the daemon is stopping"));
                 let _ = reply.send(finish(done.await.unwrap_or_else(stopping)));
             })),
         }
@@ -175,7 +177,7 @@ impl Control {
         let shared = || {
             let shared = evenkeel_config::shared(&backup.configuration);
             let own = shared.and_then(|shared| evenkeel_config::adopt(&self.running_text(), &shared));
-            own.ok_or_else(|| refuse(Kind::Invalid, "the backup's configuration is no TOML"))
+            own.ok_or_else(|| refuse(FailureKind::Invalid, "the backup's configuration is no TOML"))
         };
         let is_of_pair = self.pair().is_some() || read(&backup.configuration)?.pair.is_some();
         match part {
@@ -183,7 +185,7 @@ impl Control {
             Some(api::RestoreAs::ThatNode) => Ok(backup.configuration.clone()),
             None if backup.node == self.node_name() || !is_of_pair => Ok(backup.configuration.clone()),
             None => Err(refuse(
-                Kind::Failed,
+                FailureKind::Failed,
                 format!(
                     "the backup is of {}, and this is {}: say whether it is restored `as=this-node` (name, peer and doors stay this node's) or `as=that-node` (it becomes {}, which must be off); nothing was changed",
                     backup.node,
@@ -203,7 +205,7 @@ impl Control {
         if backup.certificates.keys().any(|path| missing(&path)) {
             return Ok(());
         }
-        let failed = |why: String| refuse(Kind::Failed, format!("{why}; nothing was changed"));
+        let failed = |why: String| refuse(FailureKind::Failed, format!("{why}; nothing was changed"));
         self.try_out(&new, &backup.configuration).map_err(failed)
     }
 
@@ -214,14 +216,14 @@ impl Control {
         }
         if !self.is_active_node() && self.link_up().is_some() {
             let why = "this node is passive, and a backup that is restored here would replace what the active node runs: restore it on the active node";
-            return Err(refuse(Kind::Failed, why));
+            return Err(refuse(FailureKind::Failed, why));
         }
         Ok(())
     }
 
     /// Everything that can be wrong with a backup.
     fn check_backup(&self, backup: &api::Backup) -> Result<Live, Refused> {
-        let invalid = |why: String| refuse(Kind::Invalid, why);
+        let invalid = |why: String| refuse(FailureKind::Invalid, why);
         if backup.format > FORMAT {
             return Err(invalid(format!(
                 "the backup was made by Evenkeel {}, and its format {} is newer than this program knows ({FORMAT})",
@@ -284,7 +286,7 @@ impl Control {
         let socket = self.snapshot().admin.socket.clone();
         let Ok(place) = DOCTORS.try_acquire() else {
             let why = "the doctor is looking already; ask again in a moment";
-            return drop(reply.send(Err(refuse(Kind::Failed, why))));
+            return drop(reply.send(Err(refuse(FailureKind::Failed, why))));
         };
         tokio::spawn(async move {
             let _place = place;
@@ -296,7 +298,7 @@ impl Control {
                 command.output().await
             };
             let failed =
-                |why: String| Err(refuse(Kind::Failed, format!("the doctor could not be run: {why}")));
+                |why: String| Err(refuse(FailureKind::Failed, format!("the doctor could not be run: {why}")));
             let result = match tokio::time::timeout(DOCTOR_LIMIT, run).await {
                 Err(_) => failed("it took more than a minute".into()),
                 Ok(Err(error)) => failed(error.to_string()),
@@ -313,7 +315,7 @@ impl Control {
         let allowed = |target: Target| match free || is_known(self.snapshot(), &target) {
             true => Ok(target),
             false => Err(refuse(
-                Kind::Forbidden,
+                FailureKind::Forbidden,
                 "only real servers of the running configuration, with its server-tls: others need the right to configure",
             )),
         };
@@ -324,7 +326,7 @@ impl Control {
         let (sender, report) = oneshot::channel();
         self.checker.attempt(target, sender);
         tokio::spawn(async move {
-            let gone = |_| refuse(Kind::Failed, "the daemon is stopping");
+            let gone = |_| refuse(FailureKind::Failed, "the daemon is stopping");
             let report = report.await.map_err(gone);
             let _ = reply.send(report.map(|r| api::Attempted {
                 passed: r.passed,
@@ -384,7 +386,7 @@ impl Written {
             let before = evenkeel_files::read(&file, evenkeel_files::PEM_AT_MOST).ok();
             if let Err(error) = evenkeel_platform::write_private(&file, text.as_bytes()) {
                 written.take_back();
-                return Err(refuse(Kind::Failed, format!("{path}: {error}; nothing was changed")));
+                return Err(refuse(FailureKind::Failed, format!("{path}: {error}; nothing was changed")));
             }
             written.0.push((file, before));
             notes.push(format!("wrote {path}"));
@@ -441,22 +443,24 @@ fn target_of(attempt: &api::Attempt) -> Result<Target, Refused> {
         pool["server-tls"] = attempt.server_tls.clone();
     }
     let changes = [Change::Add { at: vec!["pool".into()], value: pool }];
-    let text = evenkeel_config::edit("", &changes).map_err(|why| refuse(Kind::Invalid, why))?;
+    let text = evenkeel_config::edit("", &changes).map_err(|why| refuse(FailureKind::Invalid, why))?;
     let snapshot = read(&text).map_err(|refused| {
         let problems = refused.failure.problems.iter().map(|p| p.message.clone()).collect::<Vec<_>>();
-        refuse(Kind::Invalid, problems.join("; "))
+        refuse(FailureKind::Invalid, problems.join("; "))
     })?;
-    let pool = snapshot.pools.first().ok_or_else(|| refuse(Kind::Invalid, "there is nothing to try"))?;
-    let server = pool.real_servers.first().ok_or_else(|| refuse(Kind::Invalid, "there is no address"))?;
+    let pool =
+        snapshot.pools.first().ok_or_else(|| refuse(FailureKind::Invalid, "there is nothing to try"))?;
+    let server =
+        pool.real_servers.first().ok_or_else(|| refuse(FailureKind::Invalid, "there is no address"))?;
     // A stranger's program is not run for being typed.
     if matches!(pool.health_check.probe, Probe::Script(_)) {
-        return Err(refuse(Kind::Invalid, "a script is not tried out before it is committed"));
+        return Err(refuse(FailureKind::Invalid, "a script is not tried out before it is committed"));
     }
     let mut check = pool.health_check.clone();
     check.timeout = check.timeout.min(Duration::from_secs(5));
     if let Some(host) = &server.host {
         let why = format!("give the address of {} to try: names are looked up for what runs", host.name);
-        return Err(refuse(Kind::Invalid, why));
+        return Err(refuse(FailureKind::Invalid, why));
     }
     let tls = pool.server_tls.clone();
     Ok(Target { id: u32::MAX, address: server.address, vip: None, tls, check })

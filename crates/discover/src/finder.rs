@@ -15,7 +15,7 @@ use crate::ask::{self, Asking};
 use crate::hosts::{ResolvConf, hosts, resolv_conf};
 use crate::http;
 use crate::known::{Answer, Failure, Known};
-use crate::listing::{Believed, Details, List, Place, Verdict, file_sd};
+use crate::listing::{Believed, Details, Endpoint, List, Verdict, file_sd};
 use crate::message::Service;
 
 /// Look-ups at a time.
@@ -422,7 +422,7 @@ impl Search {
         let of_name = |d: &&Discover| matches!(&d.source, DiscoverSource::Dns(n, _) if *n == name);
         for list in self.lists.keys().filter(of_name).cloned().collect::<Vec<_>>() {
             let DiscoverSource::Dns(_, port) = list.source else { continue };
-            let places = found.addresses.iter().map(|ip| Place::Address(SocketAddr::new(*ip, port)));
+            let places = found.addresses.iter().map(|ip| Endpoint::Address(SocketAddr::new(*ip, port)));
             let servers: List = places.map(|place| (place, Details::default())).collect();
             let servers = match (found.failing, servers.len() > list.at_most as usize) {
                 (Some(failure), _) => Err(failure.as_str().to_owned()),
@@ -465,7 +465,7 @@ fn listed(services: &[Service], at_most: u32) -> Result<List, String> {
     for service in services {
         let weight = if all_zero { None } else { Some(service.weight.max(1)) };
         let details = Details { weight, backup: service.priority > first };
-        list.entry(Place::Name(service.target.clone(), service.port)).or_insert(details);
+        list.entry(Endpoint::Name(service.target.clone(), service.port)).or_insert(details);
     }
     Ok(list)
 }

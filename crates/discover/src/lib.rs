@@ -14,5 +14,5 @@ mod message;
 
 pub use finder::{Finder, Found, Listed, News, Remembered, Wants};
 pub use known::Failure;
-pub use listing::{Details, List, Place, file_sd};
+pub use listing::{Details, Endpoint, List, file_sd};
 pub use message::{Kind, Reply, question, reply};

@@ -10,17 +10,17 @@ use serde_json::Value;
 
 /// Where a server of a list is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Place {
+pub enum Endpoint {
     Address(SocketAddr),
     Name(HostName, u16),
 }
 
-impl Place {
-    pub fn parse(text: &str) -> Option<Place> {
+impl Endpoint {
+    pub fn parse(text: &str) -> Option<Endpoint> {
         let address = text.parse::<SocketAddr>().ok().filter(|a| a.port() > 0 && is_usable(a.ip()));
-        address.map(Place::Address).or_else(|| {
+        address.map(Endpoint::Address).or_else(|| {
             let (name, port) = HostName::with_port(text)?;
-            (port > 0).then_some(Place::Name(name, port))
+            (port > 0).then_some(Endpoint::Name(name, port))
         })
     }
 }
@@ -36,7 +36,7 @@ pub struct Details {
 }
 
 /// A list: each server once, in an order of its own.
-pub type List = BTreeMap<Place, Details>;
+pub type List = BTreeMap<Endpoint, Details>;
 
 /// `[{ "targets": ["10.0.0.1:80"], "labels": { "weight": "50" } }]`. One entry that makes no sense refuses the
 /// whole list: half of it could be the wrong half.
@@ -49,7 +49,7 @@ pub fn file_sd(text: &[u8], at_most: u32) -> Result<List, String> {
         let details = details(&group["labels"])?;
         for target in targets {
             let text = target.as_str().ok_or("a target is no text")?;
-            let place = Place::parse(text).ok_or_else(|| {
+            let place = Endpoint::parse(text).ok_or_else(|| {
                 let shown: String = text.chars().take(80).collect();
                 format!("{shown:?} is neither ADDRESS:PORT nor NAME:PORT")
             })?;
@@ -141,7 +141,7 @@ mod tests {
     fn lists_of_prometheus() {
         let text = br#"[{"targets":["10.0.0.1:80","web.internal:81"],"labels":{"weight":"50","x":"y"}},{"targets":["[::1]:80"],"labels":{"backup":"true"}},{"targets":[]}]"#;
         let list = file_sd(text, 10).unwrap();
-        let details = |text: &str| list.get(&Place::parse(text).unwrap()).copied();
+        let details = |text: &str| list.get(&Endpoint::parse(text).unwrap()).copied();
         assert_eq!(details("10.0.0.1:80"), Some(Details { weight: Some(50), backup: false }));
         assert_eq!(details("web.internal:81"), Some(Details { weight: Some(50), backup: false }));
         assert_eq!(details("[::1]:80"), Some(Details { weight: None, backup: true }));
@@ -176,7 +176,7 @@ mod tests {
             at_most: 100,
         };
         let list = |count: u8| -> List {
-            let place = |n| Place::parse(&format!("10.0.0.{n}:80")).unwrap();
+            let place = |n| Endpoint::parse(&format!("10.0.0.{n}:80")).unwrap();
             (1..=count).map(|n| (place(n), Details::default())).collect()
         };
         let mut believed = Believed::default();

@@ -11,7 +11,7 @@ use evenkeel_import::{Proxy, ProxyKind};
 use evenkeel_model::{AdminState, Probe};
 
 use super::statistics::check_status;
-use evenkeel_control::{Seen, Turn, Watcher};
+use evenkeel_control::{ServerTurn, Turn, Watcher};
 
 /// Severities of syslog.
 const EMERGENCY: u8 = 0;
@@ -49,7 +49,7 @@ pub fn watcher(proxies: &[Proxy]) -> Option<Watcher> {
 }
 
 impl Journal {
-    fn take(&self, seen: &Seen<'_>) {
+    fn take(&self, seen: &ServerTurn<'_>) {
         let Some(proxy) = self.proxies.get(seen.pool) else { return };
         let known = proxy.servers.iter().find(|s| s.own == seen.server);
         let server = known.map_or(seen.server, |s| s.name.as_str());
@@ -68,7 +68,7 @@ impl Journal {
                 let line = counted.probed(report, seen);
                 if let Some(line) = line.filter(|_| proxy.logs_checks) {
                     let word = if report.passed { "succeeded" } else { "failed" };
-                    self.tell(proxy, NOTICE, &format!("Health check for server {name} {word}{line}"));
+                    self.write_line(proxy, NOTICE, &format!("Health check for server {name} {word}{line}"));
                 }
                 return;
             }
@@ -81,7 +81,7 @@ impl Journal {
                     "Server {name} is UP{why}. {} 0 sessions requeued, 0 total in queue.",
                     left("online")
                 );
-                self.tell(proxy, NOTICE, &line);
+                self.write_line(proxy, NOTICE, &line);
             }
             Turn::Down => {
                 // Without a failed check it was traffic that found the server closed.
@@ -90,7 +90,11 @@ impl Journal {
                     Some(report) => reason(report, seen.probe),
                     None => ", reason: Layer4 connection problem".into(),
                 };
-                self.tell(proxy, ALERT, &format!("Server {name} is DOWN{why}. {} {ending}", left("left")));
+                self.write_line(
+                    proxy,
+                    ALERT,
+                    &format!("Server {name} is DOWN{why}. {} {ending}", left("left")),
+                );
             }
             Turn::Set(state) => {
                 let before = std::mem::replace(&mut counted.admin, state);
@@ -111,18 +115,18 @@ impl Journal {
                     _ => format!("Server {name} is UP/READY (leaving forced maintenance)."),
                 };
                 let level = if state == AdminState::Halted { ALERT } else { NOTICE };
-                self.tell(proxy, level, &line);
+                self.write_line(proxy, level, &line);
             }
         }
         let away = !matches!(seen.turn, Turn::Up | Turn::Set(AdminState::Online));
         if away && seen.active + seen.backup == 0 {
             let kind = if proxy.kind == ProxyKind::Listen { "proxy" } else { "backend" };
-            self.tell(proxy, EMERGENCY, &format!("{kind} {} has no server available!", proxy.name));
+            self.write_line(proxy, EMERGENCY, &format!("{kind} {} has no server available!", proxy.name));
         }
     }
 
     /// Never waits: a server of logs that cannot be reached misses lines.
-    fn tell(&self, proxy: &Proxy, level: u8, line: &str) {
+    fn write_line(&self, proxy: &Proxy, level: u8, line: &str) {
         let stamp = jiff::Zoned::now().strftime("%b %e %H:%M:%S").to_string();
         for target in proxy.logs.iter().filter(|t| level <= t.level) {
             let priority = target.facility * 8 + level;
@@ -147,7 +151,7 @@ impl Journal {
 
 impl Counted {
     /// The end of the line about a check; none where it changed nothing.
-    fn probed(&mut self, report: &Report, seen: &Seen<'_>) -> Option<String> {
+    fn probed(&mut self, report: &Report, seen: &ServerTurn<'_>) -> Option<String> {
         let most = seen.rise + seen.fall - 1;
         let before = self.health;
         self.health = match report.passed {
@@ -230,7 +234,7 @@ mod tests {
                 detail: "HTTP".into(),
                 took: Duration::from_millis(3),
             };
-            let seen = Seen {
+            let seen = ServerTurn {
                 pool: "p",
                 server: "s",
                 turn: Turn::Probed,

@@ -119,7 +119,7 @@ fn start(
     let mut sockets = sockets::Sockets::default();
     let places = sockets.places(&sources, &variables, (stats, secret.clone()), arguments.check)?;
     let mut running = evenkeel_import::running(&sources, &variables, places);
-    tell(&running, messages);
+    print_changes(&running, messages);
     let folder = process::folder(std::process::id());
     finish_text(&mut running, arguments, &folder);
     // What lacks a line that was refused has no fault of its own.
@@ -193,7 +193,7 @@ fn read(files: &[PathBuf]) -> Result<Vec<Source>, String> {
 }
 
 /// What is wrong, lost or different, in HAProxy's form.
-fn tell(running: &Running, messages: &mut Messages) {
+fn print_changes(running: &Running, messages: &mut Messages) {
     for left in &running.left {
         let place = format!("config : parsing [{}]", evenkeel_control::text::place(&left.file, left.line));
         match left.severity {

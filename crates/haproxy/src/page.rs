@@ -44,7 +44,7 @@ impl Page {
 
 /// What the address asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Asked {
+struct PageQuery {
     csv: bool,
     json: bool,
     typed: bool,
@@ -55,10 +55,10 @@ struct Asked {
     told: String,
 }
 
-impl Asked {
-    fn of(uri: &Uri) -> Asked {
+impl PageQuery {
+    fn of(uri: &Uri) -> PageQuery {
         let text = uri.path_and_query().map_or("", |p| p.as_str());
-        let mut asked = Asked::default();
+        let mut asked = PageQuery::default();
         for part in text.split([';', '?', '&']).skip(1) {
             match part.split_once('=').unwrap_or((part, "")) {
                 ("csv", _) => asked.csv = true,
@@ -113,7 +113,7 @@ async fn answer(
         return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, ask)], "401 Unauthorized\n")
             .into_response();
     }
-    let asked = Asked::of(&uri);
+    let asked = PageQuery::of(&uri);
     if method == Method::POST {
         let told = match page.admin {
             true => act(&served.known, &String::from_utf8_lossy(&body)).await,
@@ -236,7 +236,7 @@ fn told(word: &str) -> Option<&'static str> {
     })
 }
 
-fn html(known: &Known, page: &StatsPage, asked: &Asked, rows: &[Row]) -> String {
+fn html(known: &Known, page: &StatsPage, asked: &PageQuery, rows: &[Row]) -> String {
     let refresh = page.refresh.filter(|_| !asked.no_refresh);
     let refresh =
         refresh.map_or_else(String::new, |s| format!("<meta http-equiv=\"refresh\" content=\"{s}\">"));
@@ -330,10 +330,10 @@ mod tests {
 
     #[test]
     fn addresses_and_words() {
-        let asked = Asked::of(&"/haproxy?stats;csv;scope=b%31".parse().unwrap());
+        let asked = PageQuery::of(&"/haproxy?stats;csv;scope=b%31".parse().unwrap());
         assert!(asked.csv && asked.scope == "b1");
-        assert!(Asked::of(&"/?;csv;scope=b1".parse().unwrap()).csv);
-        assert_eq!(Asked::of(&"/s;st=DONE".parse().unwrap()).told, "DONE");
+        assert!(PageQuery::of(&"/?;csv;scope=b1".parse().unwrap()).csv);
+        assert_eq!(PageQuery::of(&"/s;st=DONE".parse().unwrap()).told, "DONE");
         assert_eq!(evenkeel_rules::unbase64(b"YWRtaW46cHc=", false).unwrap(), b"admin:pw");
         let page = StatsPage { users: vec!["admin:pw".into()], ..StatsPage::default() };
         assert!(is_known(&page, Some("Basic YWRtaW46cHc=")) && !is_known(&page, Some("Basic YWRtaW46cHg=")));

@@ -85,7 +85,7 @@ impl Sockets {
         stats: (SocketAddr, String),
         only_check: bool,
     ) -> Result<Places, String> {
-        let evenkeel_import::Wanted { binds, hosts, files } = evenkeel_import::places(sources, variables);
+        let evenkeel_import::HostNeeds { binds, hosts, files } = evenkeel_import::places(sources, variables);
         let mut places = Places { stats: Some(stats), ..Places::default() };
         for bind in binds {
             let mut address = placeholder(&bind);

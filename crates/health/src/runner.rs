@@ -121,7 +121,7 @@ async fn serve(mut inbox: UnboundedReceiver<Order>, reports: UnboundedSender<Rep
                 }
             }
             Order::Once(target, reply) => drop(tokio::task::spawn_local(async move {
-                let _ = reply.send(look(&target).await);
+                let _ = reply.send(probe_once(&target).await);
             })),
             Order::Targets(targets) => {
                 let mut before = std::mem::take(&mut running);
@@ -144,7 +144,8 @@ fn launch(target: Target, reports: &UnboundedSender<Report>) -> Running {
     let now = Rc::new(Notify::new());
     let task = tokio::task::spawn_local(watch(target.clone(), now.clone(), reports.clone()));
     let agent = target.check.agent.clone();
-    let agent = agent.map(|check| tokio::task::spawn_local(follow(target.clone(), check, reports.clone())));
+    let agent =
+        agent.map(|check| tokio::task::spawn_local(poll_agent(target.clone(), check, reports.clone())));
     Running { target, now, task, agent }
 }
 
@@ -158,7 +159,7 @@ async fn watch(target: Target, now: Rc<Notify>, reports: UnboundedSender<Report>
     let mut pause = spread.mul_f64(share);
     loop {
         let asked = timeout(pause, now.notified()).await.is_ok();
-        let report = look(&target).await;
+        let report = probe_once(&target).await;
         let (passed, took) = (report.passed, report.took);
         let check = &target.check;
         // No verdict: the server stays what it was, and is asked again soon.
@@ -174,7 +175,7 @@ async fn watch(target: Target, now: Rc<Notify>, reports: UnboundedSender<Report>
     }
 }
 
-async fn look(target: &Target) -> Report {
+async fn probe_once(target: &Target) -> Report {
     let started = Instant::now();
     let reached = Cell::new(Layer::Connection);
     let result = probe(target, &reached).await;
@@ -191,7 +192,7 @@ async fn look(target: &Target) -> Report {
 }
 
 /// Asks the agent again and again; what it says is reported when it changes.
-async fn follow(target: Target, check: AgentCheck, reports: UnboundedSender<Report>) {
+async fn poll_agent(target: Target, check: AgentCheck, reports: UnboundedSender<Report>) {
     let mut last: Option<AgentState> = None;
     loop {
         let started = Instant::now();

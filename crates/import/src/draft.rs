@@ -314,29 +314,29 @@ impl Draft {
 
     pub fn left(&mut self, line: usize, keyword: &str, consequence: impl Into<String>) {
         let severity = if keeps_off(keyword) { Severity::Critical } else { Severity::Unsupported };
-        self.tell(severity, line, keyword, consequence.into());
+        self.add(severity, line, keyword, consequence.into());
     }
 
     /// Left with nothing in its place: somebody gets in, or a service serves nobody.
     pub fn grave(&mut self, line: usize, keyword: &str, consequence: impl Into<String>) {
-        self.tell(Severity::Critical, line, keyword, consequence.into());
+        self.add(Severity::Critical, line, keyword, consequence.into());
     }
 
     /// Said for those who read the result; nothing differs in what it does.
     pub fn remark(&mut self, line: usize, keyword: &str, consequence: impl Into<String>) {
-        self.tell(Severity::Remark, line, keyword, consequence.into());
+        self.add(Severity::Remark, line, keyword, consequence.into());
     }
 
     /// Something differs that nobody will miss.
     pub fn note(&mut self, line: usize, keyword: &str, consequence: impl Into<String>) {
-        self.tell(Severity::Note, line, keyword, consequence.into());
+        self.add(Severity::Note, line, keyword, consequence.into());
     }
 
     pub fn wrong(&mut self, line: usize, keyword: &str, why: impl Into<String>) {
-        self.tell(Severity::Invalid, line, keyword, why.into());
+        self.add(Severity::Invalid, line, keyword, why.into());
     }
 
-    fn tell(&mut self, severity: Severity, line: usize, keyword: &str, consequence: String) {
+    fn add(&mut self, severity: Severity, line: usize, keyword: &str, consequence: String) {
         let (file, line) = self.place(line);
         let left = Diagnostic { severity, file, line, keyword: keyword.to_owned(), consequence };
         // What several proxies have from the same defaults is told once.

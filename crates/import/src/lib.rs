@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use draft::Draft;
 pub use haproxy::condition_holds;
 pub use haproxy::run::{
-    LogTarget, Places, Process, Proxy, ProxyKind, Running, Server, StatsPage, StatsSocket, Wanted, places,
+    HostNeeds, LogTarget, Places, Process, Proxy, ProxyKind, Running, Server, StatsPage, StatsSocket, places,
     running,
 };
 

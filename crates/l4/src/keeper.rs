@@ -17,13 +17,13 @@ const SILENCE: Duration = Duration::from_secs(20);
 const TURNS: u32 = 20;
 
 pub struct Keeper {
-    shared: Arc<Shared>,
+    shared: Arc<KeeperShared>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 /// Opens and closes the way of packets, from any thread.
 #[derive(Clone)]
-pub struct FlowGate(Arc<Shared>);
+pub struct FlowGate(Arc<KeeperShared>);
 
 impl FlowGate {
     /// At once: packets are forwarded, or are the network stack's own.
@@ -36,7 +36,7 @@ impl FlowGate {
     }
 }
 
-struct Shared {
+struct KeeperShared {
     loaded: Arc<Loaded>,
     started: Instant,
     /// Milliseconds since the start at which the owner was well.
@@ -50,7 +50,7 @@ struct Shared {
 
 impl Keeper {
     pub fn start(loaded: Arc<Loaded>, lease: Duration) -> std::io::Result<Keeper> {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(KeeperShared {
             loaded,
             started: Instant::now(),
             well_at: AtomicU64::new(0),
@@ -90,7 +90,7 @@ impl Keeper {
     }
 }
 
-impl Shared {
+impl KeeperShared {
     fn run(&self) {
         let buckets = self.loaded.setup.flow_mask + 1;
         let share = buckets.div_ceil(TURNS).max(1);

@@ -150,7 +150,7 @@ impl Names {
 }
 
 impl Tap {
-    pub fn tell(&self, active: bool) {
+    pub fn set_active(&self, active: bool) {
         self.shared.active.store(active, Relaxed);
     }
 

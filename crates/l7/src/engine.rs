@@ -24,7 +24,7 @@ use crate::spec::{
     Closing, ConnectionInfo, EngineConfig, Notice, PoolSpec, ServerSpec, ServerState, ServersTls, ServiceSpec,
 };
 use crate::tls::{self, TicketKeys, TicketSecrets, TlsClient, TlsServer};
-use crate::worker::{self, Apply, CHANGES_AN_ORDER, Mailbox, Message, OpenListener, Shared, Start};
+use crate::worker::{self, Apply, CHANGES_AN_ORDER, EngineShared, Mailbox, Message, OpenListener, Start};
 
 /// Connections that the kernel holds for a listener before they are accepted.
 pub const BACKLOG: i32 = 65_535;
@@ -37,7 +37,7 @@ pub struct EngineOptions {
 }
 
 pub struct Engine {
-    shared: Arc<Shared>,
+    shared: Arc<EngineShared>,
     log: LogHandle,
     workers: usize,
     config: Arc<EngineConfig>,
@@ -125,7 +125,7 @@ impl Engine {
             boxes.push(mailbox);
             ends.push((orders, bell));
         }
-        let shared = Arc::new(Shared::new(boxes));
+        let shared = Arc::new(EngineShared::new(boxes));
         let answers = Arc::downgrade(&shared);
         let hashing = auth::start(move |core, number, right| {
             if let Some(mailbox) = answers.upgrade().as_ref().and_then(|s| s.mailboxes.get(core)) {
@@ -273,7 +273,7 @@ impl Engine {
 
     /// Makes what was prepared the running configuration. `initial` gives the state of servers that
     /// are new.
-    pub fn follow(
+    pub fn replace(
         &mut self,
         prepared: PreparedEngine,
         initial: impl Fn(&PoolSpec, &ServerSpec) -> ServerState,

@@ -119,10 +119,10 @@ struct JoinRequest {
 pub struct Link {
     frames: UnboundedSender<Frame>,
     pub state: Arc<LinkState>,
-    shared: Arc<Shared>,
+    shared: Arc<LinkShared>,
 }
 
-struct Shared {
+struct LinkShared {
     options: LinkOptions,
     peer: Mutex<Option<CertificateDer<'static>>>,
     invite: Mutex<Option<Invite>>,
@@ -136,7 +136,7 @@ struct Shared {
     overflowed: AtomicBool,
 }
 
-impl Shared {
+impl LinkShared {
     /// A frame has left the queue.
     fn taken(&self, frame: &Frame) {
         self.waiting.fetch_sub(size(frame), Relaxed);
@@ -152,7 +152,7 @@ impl Link {
     /// Must be called within a tokio runtime.
     pub fn start(options: LinkOptions, events: UnboundedSender<Event>) -> std::io::Result<Link> {
         let state = Arc::new(LinkState::default());
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(LinkShared {
             peer: Mutex::new(options.peer_certificate.clone()),
             options,
             invite: Mutex::new(None),
@@ -250,7 +250,7 @@ fn frame_in_words(error: &FrameError) -> String {
 
 // The way out
 
-async fn dial(shared: Arc<Shared>, mut queue: UnboundedReceiver<Frame>) {
+async fn dial(shared: Arc<LinkShared>, mut queue: UnboundedReceiver<Frame>) {
     let mut said = String::new();
     while !shared.stopped.load(Relaxed) {
         let known = lock(&shared.peer).clone();
@@ -279,7 +279,7 @@ async fn dial(shared: Arc<Shared>, mut queue: UnboundedReceiver<Frame>) {
 }
 
 async fn connect(
-    shared: &Shared,
+    shared: &LinkShared,
     certificate: CertificateDer<'static>,
 ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, String> {
     let config =
@@ -298,7 +298,7 @@ async fn connect(
 }
 
 async fn speak(
-    shared: &Shared,
+    shared: &LinkShared,
     queue: &mut UnboundedReceiver<Frame>,
     certificate: CertificateDer<'static>,
 ) -> Result<(), String> {
@@ -344,7 +344,7 @@ async fn speak(
 
 /// Sends what is queued, and a word now and then.
 async fn write_frames(
-    shared: &Shared,
+    shared: &LinkShared,
     queue: &mut UnboundedReceiver<Frame>,
     mut writer: BufWriter<impl AsyncWrite + Unpin>,
 ) -> Result<(), String> {
@@ -394,7 +394,7 @@ async fn hear_acknowledgements(state: &LinkState, mut reader: impl AsyncRead + U
 }
 
 /// What ends a connection from this side.
-async fn watch(shared: &Shared) -> Result<(), String> {
+async fn watch(shared: &LinkShared) -> Result<(), String> {
     let mut pulse = tokio::time::interval(WATCH);
     loop {
         pulse.tick().await;
@@ -412,7 +412,7 @@ async fn watch(shared: &Shared) -> Result<(), String> {
 
 // The way in
 
-async fn accept(shared: Arc<Shared>) {
+async fn accept(shared: Arc<LinkShared>) {
     let config = match shared.options.identity.server() {
         Ok(config) => Arc::new(config),
         Err(error) => return warn!(%error, "the link cannot be listened on"),
@@ -462,7 +462,7 @@ fn open(listen: SocketAddr, peer: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(16)
 }
 
-async fn listen(shared: &Shared, acceptor: TlsAcceptor, stream: TcpStream) -> Result<(), String> {
+async fn listen(shared: &LinkShared, acceptor: TlsAcceptor, stream: TcpStream) -> Result<(), String> {
     stream.set_nodelay(true).map_err(|e| e.to_string())?;
     let handshake = tokio::time::timeout(CONNECT, acceptor.accept(stream)).await;
     let mut stream = handshake.map_err(|_| "no handshake")?.map_err(|e| in_words(&e))?;
@@ -509,7 +509,7 @@ async fn listen(shared: &Shared, acceptor: TlsAcceptor, stream: TcpStream) -> Re
 
 /// Somebody who is not the peer may say one thing: that it was invited.
 async fn join_request(
-    shared: &Shared,
+    shared: &LinkShared,
     stream: &mut tokio_rustls::server::TlsStream<TcpStream>,
     certificate: CertificateDer<'static>,
     frame: &Frame,

@@ -125,7 +125,7 @@ pub struct Route<R: Resources> {
     /// A text of the route uses what the condition captured.
     pub captures: bool,
     /// What is done, in this order.
-    pub steps: Vec<Step<R>>,
+    pub steps: Vec<RouteAction<R>>,
 }
 
 /// A route of answers.
@@ -139,7 +139,7 @@ pub struct AnswerRoute<R: Resources> {
 }
 
 /// What a route does. Pools and tables are named by their number in [`Routes`].
-pub enum Step<R: Resources> {
+pub enum RouteAction<R: Resources> {
     /// Counts the request for its entry in a table.
     Track {
         /// Its number.
@@ -319,32 +319,36 @@ impl Edit {
     }
 }
 
-impl<R: Resources> Step<R> {
+impl<R: Resources> RouteAction<R> {
     /// The text that it renders, but for the key of a table.
     pub fn text(&self) -> Option<&Template> {
         match self {
-            Step::RateLimit { key, .. } | Step::ConcurrencyLimit { key, .. } | Step::PoolMap { key, .. } => {
-                Some(key)
-            }
-            Step::Capture { value, .. } | Step::SetVariable { value, .. } => Some(value),
-            Step::RewritePath(text) | Step::RewriteQuery(text) | Step::RewriteUri(text) => Some(text),
-            Step::Answer { text, .. } => text.as_ref(),
-            Step::Redirect { location, .. } => Some(location),
-            Step::Header(edit) | Step::ResponseHeader(edit) => edit.value(),
+            RouteAction::RateLimit { key, .. }
+            | RouteAction::ConcurrencyLimit { key, .. }
+            | RouteAction::PoolMap { key, .. } => Some(key),
+            RouteAction::Capture { value, .. } | RouteAction::SetVariable { value, .. } => Some(value),
+            RouteAction::RewritePath(text)
+            | RouteAction::RewriteQuery(text)
+            | RouteAction::RewriteUri(text) => Some(text),
+            RouteAction::Answer { text, .. } => text.as_ref(),
+            RouteAction::Redirect { location, .. } => Some(location),
+            RouteAction::Header(edit) | RouteAction::ResponseHeader(edit) => edit.value(),
             _ => None,
         }
     }
 
     fn text_mut(&mut self) -> Option<&mut Template> {
         match self {
-            Step::RateLimit { key, .. } | Step::ConcurrencyLimit { key, .. } | Step::PoolMap { key, .. } => {
-                Some(key)
-            }
-            Step::Capture { value, .. } | Step::SetVariable { value, .. } => Some(value),
-            Step::RewritePath(text) | Step::RewriteQuery(text) | Step::RewriteUri(text) => Some(text),
-            Step::Answer { text, .. } => text.as_mut(),
-            Step::Redirect { location, .. } => Some(location),
-            Step::Header(edit) | Step::ResponseHeader(edit) => edit.value_mut(),
+            RouteAction::RateLimit { key, .. }
+            | RouteAction::ConcurrencyLimit { key, .. }
+            | RouteAction::PoolMap { key, .. } => Some(key),
+            RouteAction::Capture { value, .. } | RouteAction::SetVariable { value, .. } => Some(value),
+            RouteAction::RewritePath(text)
+            | RouteAction::RewriteQuery(text)
+            | RouteAction::RewriteUri(text) => Some(text),
+            RouteAction::Answer { text, .. } => text.as_mut(),
+            RouteAction::Redirect { location, .. } => Some(location),
+            RouteAction::Header(edit) | RouteAction::ResponseHeader(edit) => edit.value_mut(),
             _ => None,
         }
     }
@@ -354,11 +358,11 @@ impl<R: Resources> Step<R> {
     pub(crate) fn decides(&self) -> bool {
         matches!(
             self,
-            Step::Track { .. }
-                | Step::RateLimit { .. }
-                | Step::ConcurrencyLimit { .. }
-                | Step::SetVariable { .. }
-                | Step::PoolMap { .. }
+            RouteAction::Track { .. }
+                | RouteAction::RateLimit { .. }
+                | RouteAction::ConcurrencyLimit { .. }
+                | RouteAction::SetVariable { .. }
+                | RouteAction::PoolMap { .. }
         )
     }
 }
@@ -473,50 +477,52 @@ impl<R: Resources, L: Loader<R>> Compiler<'_, R, L> {
         Ok(self.routes.tables.len() - 1)
     }
 
-    fn step(&mut self, action: &Action, place: &str) -> Result<Step<R>, L::Error> {
+    fn step(&mut self, action: &Action, place: &str) -> Result<RouteAction<R>, L::Error> {
         Ok(match action {
-            Action::Track(name) => Step::Track { table: self.table(name)? },
+            Action::Track(name) => RouteAction::Track { table: self.table(name)? },
             Action::RateLimit(rule) => {
                 let limit = self.loader.rate(&format!("{place}/{rule:?}"), rule)?;
-                Step::RateLimit { key: rule.key.clone(), limit, status: rule.status }
+                RouteAction::RateLimit { key: rule.key.clone(), limit, status: rule.status }
             }
             Action::ConcurrencyLimit { key, max, status } => {
                 let limit = self.loader.concurrency(&format!("{place}/{action:?}"), *max)?;
-                Step::ConcurrencyLimit { key: key.clone(), limit, status: *status }
+                RouteAction::ConcurrencyLimit { key: key.clone(), limit, status: *status }
             }
             Action::BasicAuth { realm, users, accounts } => {
                 let accounts = self.loader.accounts(users.as_deref(), accounts)?;
-                Step::BasicAuth { realm: realm.clone(), accounts }
+                RouteAction::BasicAuth { realm: realm.clone(), accounts }
             }
             Action::SetVariable { name, value } => {
-                Step::SetVariable { name: name.as_str().into(), value: value.clone() }
+                RouteAction::SetVariable { name: name.as_str().into(), value: value.clone() }
             }
-            Action::Capture { name, value } => Step::Capture { name: name.clone(), value: value.clone() },
-            Action::Priority(priority) => Step::Priority(*priority),
-            Action::Server(name) => Step::Server(name.clone()),
-            Action::ServerTimeout(time) => Step::ServerTimeout(time.as_millis() as u64),
-            Action::RewritePath(text) => Step::RewritePath(text.clone()),
-            Action::RewriteQuery(text) => Step::RewriteQuery(text.clone()),
-            Action::RewriteMethod(method) => Step::RewriteMethod(method.as_bytes().into()),
-            Action::RewriteUri(text) => Step::RewriteUri(text.clone()),
-            Action::Header(edit) => Step::Header(Edit::of(edit)),
-            Action::ResponseHeader(edit) => Step::ResponseHeader(Edit::of(edit)),
-            Action::Status(status) => Step::Status(*status),
-            Action::Pool(name) => Step::Pool(self.pool(name)),
+            Action::Capture { name, value } => {
+                RouteAction::Capture { name: name.clone(), value: value.clone() }
+            }
+            Action::Priority(priority) => RouteAction::Priority(*priority),
+            Action::Server(name) => RouteAction::Server(name.clone()),
+            Action::ServerTimeout(time) => RouteAction::ServerTimeout(time.as_millis() as u64),
+            Action::RewritePath(text) => RouteAction::RewritePath(text.clone()),
+            Action::RewriteQuery(text) => RouteAction::RewriteQuery(text.clone()),
+            Action::RewriteMethod(method) => RouteAction::RewriteMethod(method.as_bytes().into()),
+            Action::RewriteUri(text) => RouteAction::RewriteUri(text.clone()),
+            Action::Header(edit) => RouteAction::Header(Edit::of(edit)),
+            Action::ResponseHeader(edit) => RouteAction::ResponseHeader(Edit::of(edit)),
+            Action::Status(status) => RouteAction::Status(*status),
+            Action::Pool(name) => RouteAction::Pool(self.pool(name)),
             Action::PoolMap { key, file, matching, default } => {
                 self.pool_map(key, file, *matching, default.as_ref())?
             }
             Action::Redirect { location, status, drop_query } => {
                 let keep_query = !drop_query && location.ends_in_path();
-                Step::Redirect { location: location.clone(), status: *status, keep_query }
+                RouteAction::Redirect { location: location.clone(), status: *status, keep_query }
             }
             Action::Answer { status, .. } => {
                 let (page, text) = self.loader.page(action)?;
-                Step::Answer { status: *status, page, text }
+                RouteAction::Answer { status: *status, page, text }
             }
-            Action::Deny { silent: true, .. } => Step::Silence,
-            Action::Deny { status, .. } => Step::Deny { status: *status },
-            Action::Tarpit { delay, status } => Step::Tarpit { delay: *delay, status: *status },
+            Action::Deny { silent: true, .. } => RouteAction::Silence,
+            Action::Deny { status, .. } => RouteAction::Deny { status: *status },
+            Action::Tarpit { delay, status } => RouteAction::Tarpit { delay: *delay, status: *status },
         })
     }
 
@@ -526,7 +532,7 @@ impl<R: Resources, L: Loader<R>> Compiler<'_, R, L> {
         file: &Path,
         matching: MapMatch,
         default: Option<&Name>,
-    ) -> Result<Step<R>, L::Error> {
+    ) -> Result<RouteAction<R>, L::Error> {
         let map = self.loader.map(file, matching)?;
         for value in map.values() {
             match self.known.iter().find(|p| p.as_str() == value) {
@@ -537,6 +543,6 @@ impl<R: Resources, L: Loader<R>> Compiler<'_, R, L> {
         self.routes.reads_path |= key.wants().path();
         let default = default.map(|name| self.pool(name));
         let (key, folds) = (key.clone(), matching == MapMatch::Stars);
-        Ok(Step::PoolMap { key, file: file.to_owned(), map, folds, default })
+        Ok(RouteAction::PoolMap { key, file: file.to_owned(), map, folds, default })
     }
 }

@@ -16,7 +16,7 @@ mod view;
 mod walk;
 
 pub use changes::{Changes, HeadChanges, Variables};
-pub use compile::{AnswerRoute, Edit, Loader, Resources, Route, RouteTable, Routes, Step, compile};
+pub use compile::{AnswerRoute, Edit, Loader, Resources, Route, RouteAction, RouteTable, Routes, compile};
 pub use view::{Source, View, without_port};
 pub use walk::{AnswerVerdict, Effects, Next, Verdict, Walk, walk_answer};
 

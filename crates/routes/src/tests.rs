@@ -232,7 +232,7 @@ impl Effects<Plain> for Teller {
         self.passed.push(route.name.to_string());
     }
 
-    fn done(&mut self, step: &Step<Plain>, text: &[u8], pool: Option<usize>) {
+    fn done(&mut self, step: &RouteAction<Plain>, text: &[u8], pool: Option<usize>) {
         let text = text_of(text);
         let header = |of_request, edit: &Edit| {
             let (name, how) = match edit {
@@ -244,19 +244,21 @@ impl Effects<Plain> for Teller {
             Told::Header(of_request, text_of(name), text.clone(), how)
         };
         self.told.push(match step {
-            Step::RewritePath(_) | Step::RewriteQuery(_) | Step::RewriteUri(_) => Told::Target(text),
-            Step::RewriteMethod(method) => Told::Method(text_of(method)),
-            Step::Header(edit) => header(true, edit),
-            Step::ResponseHeader(edit) => header(false, edit),
-            Step::SetVariable { name, .. } => Told::Variable(name.to_string(), text),
-            Step::Capture { .. } => Told::Captured(text),
-            Step::Priority(priority) => Told::Priority(*priority),
-            Step::ServerTimeout(time) => Told::Timeout(*time),
-            Step::Server(name) => Told::Server(name.to_string()),
-            Step::Status(status) => Told::Status(*status),
-            Step::Track { .. } | Step::RateLimit { .. } | Step::ConcurrencyLimit { .. } => {
-                Told::Counted(text)
+            RouteAction::RewritePath(_) | RouteAction::RewriteQuery(_) | RouteAction::RewriteUri(_) => {
+                Told::Target(text)
             }
+            RouteAction::RewriteMethod(method) => Told::Method(text_of(method)),
+            RouteAction::Header(edit) => header(true, edit),
+            RouteAction::ResponseHeader(edit) => header(false, edit),
+            RouteAction::SetVariable { name, .. } => Told::Variable(name.to_string(), text),
+            RouteAction::Capture { .. } => Told::Captured(text),
+            RouteAction::Priority(priority) => Told::Priority(*priority),
+            RouteAction::ServerTimeout(time) => Told::Timeout(*time),
+            RouteAction::Server(name) => Told::Server(name.to_string()),
+            RouteAction::Status(status) => Told::Status(*status),
+            RouteAction::Track { .. }
+            | RouteAction::RateLimit { .. }
+            | RouteAction::ConcurrencyLimit { .. } => Told::Counted(text),
             _ => Told::End(text, pool),
         });
     }

@@ -5,7 +5,7 @@ use evenkeel_model::Answers;
 use evenkeel_rules::{Captures, Facts, Fetch, PathStart, Template, writable_target};
 
 use crate::changes::{Changes, path_of};
-use crate::compile::{Edit, Resources, Route, Routes, Step};
+use crate::compile::{Edit, Resources, Route, RouteAction, Routes};
 use crate::view::{Source, View};
 
 /// Where the routes lead.
@@ -87,7 +87,7 @@ pub trait Effects<R: Resources> {
 
     /// A step was carried out. `text` is what it rendered, as it is used: of a rewrite the whole new
     /// target. `pool` is where it leads.
-    fn done(&mut self, step: &Step<R>, text: &[u8], pool: Option<usize>) {
+    fn done(&mut self, step: &RouteAction<R>, text: &[u8], pool: Option<usize>) {
         let _ = (step, text, pool);
     }
 }
@@ -132,7 +132,7 @@ impl<'r, R: Resources> Walk<'r, R> {
                 && let Some(step) = route.steps.get(self.step)
             {
                 self.step += 1;
-                if let Step::BasicAuth { realm, accounts } = step {
+                if let RouteAction::BasicAuth { realm, accounts } = step {
                     return Next::Password { realm, accounts };
                 }
                 if let Some(verdict) = take(self.routes, step, source, effects, changes) {
@@ -219,12 +219,12 @@ fn edited_each<R: Resources, S: Source<R>>(
 /// Carries out a step of a request; where it leads, if it ends the walk.
 fn take<'r, R: Resources, S: Source<R>>(
     routes: &'r Routes<R>,
-    step: &'r Step<R>,
+    step: &'r RouteAction<R>,
     source: &S,
     effects: &mut impl Effects<R>,
     changes: &mut Changes,
 ) -> Option<Verdict<'r, R>> {
-    if let Step::Header(edit @ Edit::Each { name, value }) = step {
+    if let RouteAction::Header(edit @ Edit::Each { name, value }) = step {
         let values = edited_each(routes, Fetch::Header, edit, source, changes);
         if !values.is_empty() {
             changes.request.replace(name, &values);
@@ -233,20 +233,20 @@ fn take<'r, R: Resources, S: Source<R>>(
         return None;
     }
     let text = match step {
-        Step::Track { table } => routes.tables.get(*table).map(|table| &table.key),
+        RouteAction::Track { table } => routes.tables.get(*table).map(|table| &table.key),
         step => step.text(),
     };
     let mut text = render(routes, text, step.decides(), source, changes);
     let target = View { source, routes, changes }.next_target();
     let rewritten = match step {
-        Step::RewritePath(_) => Some(with_path(target, &text)),
-        Step::RewriteQuery(_) => Some(with_query(target, &text)),
-        Step::RewriteUri(_) => Some(written_uri(&text)),
-        Step::PoolMap { folds: true, .. } => {
+        RouteAction::RewritePath(_) => Some(with_path(target, &text)),
+        RouteAction::RewriteQuery(_) => Some(with_query(target, &text)),
+        RouteAction::RewriteUri(_) => Some(written_uri(&text)),
+        RouteAction::PoolMap { folds: true, .. } => {
             text.make_ascii_lowercase();
             None
         }
-        Step::Redirect { keep_query: true, .. } => {
+        RouteAction::Redirect { keep_query: true, .. } => {
             text.extend_from_slice(&target[path_of(target).len()..]);
             None
         }
@@ -256,7 +256,7 @@ fn take<'r, R: Resources, S: Source<R>>(
     changes.next_target = rewritten.or(changes.next_target.take());
     let verdict = match step {
         step if change(step, &text, changes) => None,
-        Step::Track { .. } | Step::RateLimit { .. } | Step::ConcurrencyLimit { .. } => {
+        RouteAction::Track { .. } | RouteAction::RateLimit { .. } | RouteAction::ConcurrencyLimit { .. } => {
             count(routes, step, &text, effects)
         }
         step => ending(routes, step, &text),
@@ -300,20 +300,20 @@ fn written_uri(text: &[u8]) -> Vec<u8> {
 }
 
 /// Carries out a step that changes the request or what becomes of it; whether it is one.
-fn change<R: Resources>(step: &Step<R>, text: &[u8], changes: &mut Changes) -> bool {
+fn change<R: Resources>(step: &RouteAction<R>, text: &[u8], changes: &mut Changes) -> bool {
     match step {
-        Step::SetVariable { name, .. } => changes.variables.set(name, text),
-        Step::Capture { .. } => Changes::capture(text, &mut changes.captured),
-        Step::Server(name) => changes.server = Some(name.clone()),
-        Step::ServerTimeout(time_ms) => changes.server_timeout_ms = Some(*time_ms),
-        Step::Priority(priority) => changes.priority = *priority,
+        RouteAction::SetVariable { name, .. } => changes.variables.set(name, text),
+        RouteAction::Capture { .. } => Changes::capture(text, &mut changes.captured),
+        RouteAction::Server(name) => changes.server = Some(name.clone()),
+        RouteAction::ServerTimeout(time_ms) => changes.server_timeout_ms = Some(*time_ms),
+        RouteAction::Priority(priority) => changes.priority = *priority,
         // Done already.
-        Step::RewritePath(_) | Step::RewriteQuery(_) | Step::RewriteUri(_) => {}
-        Step::RewriteMethod(method) => changes.method = Some(method.clone()),
-        Step::Header(edit) => changes.request.apply(edit, text),
-        Step::ResponseHeader(edit) => changes.response.apply(edit, text),
+        RouteAction::RewritePath(_) | RouteAction::RewriteQuery(_) | RouteAction::RewriteUri(_) => {}
+        RouteAction::RewriteMethod(method) => changes.method = Some(method.clone()),
+        RouteAction::Header(edit) => changes.request.apply(edit, text),
+        RouteAction::ResponseHeader(edit) => changes.response.apply(edit, text),
         // A status is that of an answer.
-        Step::Status(_) => {}
+        RouteAction::Status(_) => {}
         _ => return false,
     }
     true
@@ -322,22 +322,22 @@ fn change<R: Resources>(step: &Step<R>, text: &[u8], changes: &mut Changes) -> b
 /// Counts, and refuses what is over a limit.
 fn count<'r, R: Resources>(
     routes: &Routes<R>,
-    step: &Step<R>,
+    step: &RouteAction<R>,
     key: &[u8],
     effects: &mut impl Effects<R>,
 ) -> Option<Verdict<'r, R>> {
     match step {
-        Step::Track { table } => {
+        RouteAction::Track { table } => {
             if let Some(table) = routes.tables.get(*table) {
                 effects.track(&table.table, key);
             }
             None
         }
-        Step::RateLimit { limit, status, .. } => {
+        RouteAction::RateLimit { limit, status, .. } => {
             let wait_ms = effects.take(limit, key).err()?;
             Some(Verdict::Refuse { status: *status, retry_after_s: Some(wait_ms.div_ceil(1_000).max(1)) })
         }
-        Step::ConcurrencyLimit { limit, status, .. } if !effects.enter(limit, key) => {
+        RouteAction::ConcurrencyLimit { limit, status, .. } if !effects.enter(limit, key) => {
             Some(Verdict::Refuse { status: *status, retry_after_s: None })
         }
         _ => None,
@@ -345,21 +345,27 @@ fn count<'r, R: Resources>(
 }
 
 /// Where a step ends the walk, if it does.
-fn ending<'r, R: Resources>(routes: &Routes<R>, step: &'r Step<R>, text: &[u8]) -> Option<Verdict<'r, R>> {
+fn ending<'r, R: Resources>(
+    routes: &Routes<R>,
+    step: &'r RouteAction<R>,
+    text: &[u8],
+) -> Option<Verdict<'r, R>> {
     Some(match step {
-        Step::Pool(pool) => Verdict::Pool(*pool),
-        Step::PoolMap { map, default, .. } => {
+        RouteAction::Pool(pool) => Verdict::Pool(*pool),
+        RouteAction::PoolMap { map, default, .. } => {
             let found = map.get(text);
             let found = found.and_then(|name| routes.pools.iter().position(|p| p.as_str() == name.as_ref()));
             return found.or(*default).map(Verdict::Pool);
         }
-        Step::Redirect { status, .. } => Verdict::Redirect { status: *status, location: text.to_vec() },
-        Step::Answer { status, page, text: written } => {
+        RouteAction::Redirect { status, .. } => {
+            Verdict::Redirect { status: *status, location: text.to_vec() }
+        }
+        RouteAction::Answer { status, page, text: written } => {
             Verdict::Answer { status: *status, page, body: written.as_ref().map(|_| text.to_vec()) }
         }
-        Step::Deny { status } => Verdict::Refuse { status: *status, retry_after_s: None },
-        Step::Silence => Verdict::Silence,
-        Step::Tarpit { delay, status } => {
+        RouteAction::Deny { status } => Verdict::Refuse { status: *status, retry_after_s: None },
+        RouteAction::Silence => Verdict::Silence,
+        RouteAction::Tarpit { delay, status } => {
             Verdict::Tarpit { delay_ms: delay.as_millis() as u64, status: *status }
         }
         _ => return None,
@@ -405,7 +411,7 @@ pub fn walk_answer<R: Resources, S: Source<R>>(
             continue;
         }
         for step in &each.route.steps {
-            if let Step::ResponseHeader(edit @ Edit::Each { name, value }) = step {
+            if let RouteAction::ResponseHeader(edit @ Edit::Each { name, value }) = step {
                 let values = edited_each(routes, Fetch::AnswerHeader, edit, source, changes);
                 if !values.is_empty() {
                     changes.response.replace(name, &values);
@@ -429,22 +435,22 @@ pub fn walk_answer<R: Resources, S: Source<R>>(
 
 /// Carries out a step of an answer; whether it is one that an answer has.
 fn take_answer<R: Resources>(
-    step: &Step<R>,
+    step: &RouteAction<R>,
     text: &[u8],
     of_server: bool,
     changes: &mut Changes,
     verdict: &mut AnswerVerdict,
 ) -> bool {
     match step {
-        Step::SetVariable { name, .. } => changes.variables.set(name, text),
-        Step::Capture { .. } => Changes::capture(text, &mut changes.captured_answer),
-        Step::ResponseHeader(edit) => changes.response.apply(edit, text),
-        Step::Status(status) => {
+        RouteAction::SetVariable { name, .. } => changes.variables.set(name, text),
+        RouteAction::Capture { .. } => Changes::capture(text, &mut changes.captured_answer),
+        RouteAction::ResponseHeader(edit) => changes.response.apply(edit, text),
+        RouteAction::Status(status) => {
             verdict.status = Some(*status);
             changes.status = Some(*status);
         }
         // This program's own answers are not denied.
-        Step::Deny { status } if of_server => verdict.deny = Some(*status),
+        RouteAction::Deny { status } if of_server => verdict.deny = Some(*status),
         _ => return false,
     }
     true

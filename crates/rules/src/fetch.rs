@@ -78,7 +78,7 @@ impl Fetch {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FetchKind {
     /// Patterns decide; without one: whether it is there.
     Text,
     /// Networks decide.
@@ -100,7 +100,7 @@ pub enum NeedsHttp {
 pub struct Function {
     pub name: &'static str,
     pub fetch: Fetch,
-    pub kind: Kind,
+    pub kind: FetchKind,
     /// Arguments before the patterns: `NAME` of a header, `TABLE`, `POOL`.
     pub arguments: &'static [&'static str],
     pub needs: NeedsHttp,
@@ -113,7 +113,7 @@ pub struct Function {
 const fn function(
     name: &'static str,
     fetch: Fetch,
-    kind: Kind,
+    kind: FetchKind,
     needs: NeedsHttp,
     doc: &'static str,
     example: &'static str,
@@ -130,7 +130,7 @@ const fn folded(function: Function) -> Function {
 }
 
 use Fetch as F;
-use Kind::{Address, Flag, Number, Text};
+use FetchKind::{Address, Flag, Number, Text};
 use NeedsHttp::{Answer, No, Yes};
 
 pub static FUNCTIONS: &[Function] = &[

@@ -4,14 +4,14 @@
 const DEEPEST: usize = 64;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
+enum PathSegment {
     Key(Box<str>),
     At(usize),
 }
 
 /// A path that was read once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JsonPath(Box<[Step]>);
+pub struct JsonPath(Box<[PathSegment]>);
 
 impl JsonPath {
     pub fn parse(text: &str) -> Option<JsonPath> {
@@ -20,12 +20,12 @@ impl JsonPath {
         while !rest.is_empty() {
             if let Some(after) = rest.strip_prefix('[') {
                 let (number, after) = after.split_once(']')?;
-                steps.push(Step::At(number.parse().ok()?));
+                steps.push(PathSegment::At(number.parse().ok()?));
                 rest = after;
             } else {
                 let after = rest.strip_prefix('.')?;
                 let end = after.find(['.', '[']).unwrap_or(after.len());
-                steps.push(Step::Key(after[..end].into()));
+                steps.push(PathSegment::Key(after[..end].into()));
                 rest = &after[end..];
                 if end == 0 {
                     return None;
@@ -41,8 +41,8 @@ impl JsonPath {
         let mut at = text.trim_ascii_start();
         for step in &self.0 {
             at = match step {
-                Step::Key(key) => member(at, key)?,
-                Step::At(number) => element(at, *number)?,
+                PathSegment::Key(key) => member(at, key)?,
+                PathSegment::At(number) => element(at, *number)?,
             };
         }
         let (value, _) = value(at)?;

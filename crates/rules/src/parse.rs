@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::Template;
 use crate::evaluate::{Check, Compare, Expression, List, Node, Test};
-use crate::fetch::{COUNTERS, FUNCTIONS, Fetch, Function, Kind, NeedsHttp};
+use crate::fetch::{COUNTERS, FUNCTIONS, Fetch, FetchKind, Function, NeedsHttp};
 use crate::lexer::{Token, tokens};
 use crate::pattern::{NetworkSet, PatternSet};
 use crate::regular::regex;
@@ -205,29 +205,29 @@ impl Parser<'_> {
             return self.comparison(function, sign, place);
         }
         match function.kind {
-            Kind::Text if values.is_empty() && !parens => {
+            FetchKind::Text if values.is_empty() && !parens => {
                 let why = format!("{} is compared with nothing", function.name);
                 Err(ParseError::at(span, why).help(example()))
             }
-            Kind::Text if values.is_empty() => Ok(Check::Present),
-            Kind::Text => patterns(function, values),
-            Kind::Address if values.is_empty() => {
+            FetchKind::Text if values.is_empty() => Ok(Check::Present),
+            FetchKind::Text => patterns(function, values),
+            FetchKind::Address if values.is_empty() => {
                 let why = format!("{} names no network", function.name);
                 Err(ParseError::at(span, why).help(example()))
             }
-            Kind::Address => networks(values),
-            Kind::Number if values.is_empty() => {
+            FetchKind::Address => networks(values),
+            FetchKind::Number if values.is_empty() => {
                 let why = format!("{} is a number and is compared with nothing", function.name);
                 Err(ParseError::at(span, why).help(example()))
             }
-            Kind::Number => {
+            FetchKind::Number => {
                 let each = values.into_iter().map(|(value, place)| match value {
                     Value::Number(number) => Ok(number),
                     Value::Text(_) => Err(ParseError::at(place, "expected a number without quotes")),
                 });
                 each.collect::<Result<_, _>>().map(Check::Numbers)
             }
-            Kind::Flag => match (values.first(), function.fetch) {
+            FetchKind::Flag => match (values.first(), function.fetch) {
                 (Some((_, place)), _) => {
                     let why = format!("{} takes no more than that", function.name);
                     Err(ParseError::at(place.clone(), why).help(example()))
@@ -247,15 +247,15 @@ impl Parser<'_> {
     ) -> Result<Check, ParseError> {
         let (token, span) = self.next();
         match (function.kind, sign, token) {
-            (Kind::Number, "=~" | "!~", _) | (Kind::Address | Kind::Flag, ..) => {
+            (FetchKind::Number, "=~" | "!~", _) | (FetchKind::Address | FetchKind::Flag, ..) => {
                 let why = format!("{} cannot be compared with `{sign}`", function.name);
                 Err(ParseError::at(place, why).help(format!("such as {}", function.example)))
             }
-            (Kind::Text, "<" | "<=" | ">" | ">=", _) => {
+            (FetchKind::Text, "<" | "<=" | ">" | ">=", _) => {
                 let why = format!("{} is a text: `{sign}` compares numbers", function.name);
                 Err(ParseError::at(place, why).help("texts have ==, !=, =~ and !~"))
             }
-            (Kind::Number, _, Token::Number(number)) => Ok(Check::Compare(
+            (FetchKind::Number, _, Token::Number(number)) => Ok(Check::Compare(
                 match sign {
                     "==" => Compare::Equal,
                     "!=" => Compare::NotEqual,
@@ -266,17 +266,17 @@ impl Parser<'_> {
                 },
                 number,
             )),
-            (Kind::Number, _, token) => Err(self.wrong(&token, span, "a number")),
-            (Kind::Text, "=~" | "!~", Token::Text(text)) => {
+            (FetchKind::Number, _, token) => Err(self.wrong(&token, span, "a number")),
+            (FetchKind::Text, "=~" | "!~", Token::Text(text)) => {
                 let regex = regex(&text, function.folds)
                     .map_err(|why| ParseError::at(span, format!("no regular expression: {why}")))?;
                 Ok(Check::Regex { regex: Box::new(regex), negated: sign == "!~" })
             }
-            (Kind::Text, _, Token::Text(text)) => {
+            (FetchKind::Text, _, Token::Text(text)) => {
                 let value = if function.folds { text.to_ascii_lowercase() } else { text };
                 Ok(Check::Exact { value: value.into_bytes().into(), negated: sign == "!=" })
             }
-            (Kind::Text, _, token) => Err(self.wrong(&token, span, "a text in quotes")),
+            (FetchKind::Text, _, token) => Err(self.wrong(&token, span, "a text in quotes")),
         }
     }
 }

@@ -401,10 +401,12 @@ fn source(word: &str) -> Result<Part, ParseError> {
         "source-port" => Part::Number(Fetch::SourcePort),
         "status" => Part::Number(Fetch::Status),
         _ => {
-            let kinds = [crate::fetch::Kind::Text, crate::fetch::Kind::Flag];
+            let kinds = [crate::fetch::FetchKind::Text, crate::fetch::FetchKind::Flag];
             let known = crate::FUNCTIONS.iter().find(|f| f.name == word && kinds.contains(&f.kind));
             match known {
-                Some(function) if function.kind == crate::fetch::Kind::Flag => Part::Flag(function.fetch),
+                Some(function) if function.kind == crate::fetch::FetchKind::Flag => {
+                    Part::Flag(function.fetch)
+                }
                 Some(function) if function.fetch == Fetch::Query || function.arguments.is_empty() => {
                     Part::Text1(function.fetch, "".into())
                 }

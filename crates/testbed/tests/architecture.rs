@@ -172,3 +172,141 @@ fn pure_rooms_name_no_clock_socket_thread_or_file() {
         }
     }
 }
+
+/// Names of types that said nothing to a stranger, or meant several things in this tree.
+const RETIRED_TYPES: &[&str] = &[
+    "Own",
+    "OwnConnection",
+    "Told",
+    "Left",
+    "Gravity",
+    "Brain",
+    "Eyes",
+    "Seen",
+    "Stand",
+    "Way",
+    "Twins",
+    "Show",
+    "Wish",
+    "Asked",
+    "Wanted",
+    "Shared",
+];
+
+/// The same of functions.
+const RETIRED_FUNCTIONS: &[&str] = &[
+    "tell", "hear", "bell", "patience", "strain", "unheard", "blame", "homeless", "astray", "whole", "look",
+];
+
+/// Words that are good for one type, and puzzle as the name of several.
+const ONE_TYPE_EACH: &[&str] = &["Kind", "Step", "Place", "Path", "Draft", "Signal"];
+
+/// What a line declares: its keyword and the name.
+fn declared(line: &str) -> Option<(&str, &str)> {
+    const BEFORE: &[&str] = &["pub", "pub(super)", "pub(crate)", "const", "async", "unsafe", "extern"];
+    let mut words = line.split_whitespace().skip_while(|word| BEFORE.contains(word));
+    let keyword = words.next()?;
+    let name = words.next()?;
+    let end = name.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(name.len());
+    ["struct", "enum", "trait", "type", "fn"].contains(&keyword).then(|| (keyword, &name[..end]))
+}
+
+fn is_test(file: &Path) -> bool {
+    file.components().any(|c| c.as_os_str() == "tests") || file.ends_with("tests.rs")
+}
+
+#[test]
+fn names_are_those_that_a_stranger_can_search_for() {
+    let mut files = Vec::new();
+    sources(&root().join("crates"), &mut files);
+    let mut types: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    for file in files.iter().filter(|file| !is_test(file)) {
+        let text = std::fs::read_to_string(file).unwrap();
+        for (keyword, name) in text.lines().filter_map(declared) {
+            let retired = if keyword == "fn" { RETIRED_FUNCTIONS } else { RETIRED_TYPES };
+            assert!(
+                !retired.contains(&name),
+                "{}: `{keyword} {name}` is a retired name: GLOSSARY.md has the terms",
+                file.display()
+            );
+            if keyword != "fn" && ONE_TYPE_EACH.contains(&name) {
+                types.entry(name.to_owned()).or_default().push(file.clone());
+            }
+        }
+    }
+    for (name, places) in types {
+        assert!(places.len() == 1, "{name} names several types, in {places:?}");
+    }
+}
+
+/// Functions over 80 lines: none may join them, and who splits one takes it out here.
+const LONG_FUNCTIONS: &[&str] = &[
+    "admin/src/routes.rs: entries",
+    "bench/src/packets.rs: run",
+    "bench/src/pair.rs: faults",
+    "control/src/layer4.rs: specify",
+    "control/src/lib.rs: serve",
+    "evenkeel/src/cli/pair.rs: show",
+    "import/src/apache.rs: pool",
+    "import/src/apache.rs: read",
+    "import/src/apache.rs: service",
+    "import/src/haproxy.rs: global",
+    "import/src/haproxy.rs: line",
+    "import/src/haproxy/bind.rs: bind_options",
+    "import/src/haproxy/condition.rs: criterion",
+    "import/src/haproxy/lexer.rs: split",
+    "import/src/haproxy/proxy.rs: services",
+    "import/src/haproxy/rules.rs: rule",
+    "import/src/haproxy/sample.rs: converter",
+    "import/src/haproxy/server.rs: option_by_option",
+    "import/src/haproxy/server.rs: servers",
+    "import/src/haproxy/walk.rs: pass",
+    "import/src/keepalived.rs: checker",
+    "import/src/keepalived.rs: instance",
+    "import/src/keepalived.rs: virtual_server",
+    "import/src/ldirectord.rs: check",
+    "import/src/ldirectord.rs: service",
+    "import/src/lvs.rs: service",
+    "import/src/pound.rs: listener",
+    "l4/src/reference/mod.rs: fresh",
+    "l7/src/log/custom.rs: field",
+    "l7/src/proxy/exchange.rs: proxy",
+    "l7/src/proxy/flow.rs: begin_answer",
+    "l7/src/proxy/flow.rs: transact",
+    "rules/src/convert.rs: apply",
+    "rules/src/convert.rs: build",
+    "sim/src/truth/plan.rs: plan",
+    "sim/src/truth/world.rs: fault",
+];
+
+#[test]
+fn functions_fit_a_screen() {
+    const MOST: usize = 80;
+    let mut files = Vec::new();
+    let crates = root().join("crates");
+    sources(&crates, &mut files);
+    let mut long = BTreeSet::new();
+    for file in files.iter().filter(|file| !is_test(file)) {
+        let text = std::fs::read_to_string(file).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let name_of_file = file.strip_prefix(&crates).unwrap().display().to_string();
+        for (at, line) in lines.iter().enumerate() {
+            let Some(("fn", name)) = declared(line) else { continue };
+            // Formatted code ends an item with a brace at the item's own indentation.
+            let indentation = &line[..line.len() - line.trim_start().len()];
+            let is_end = |l: &&str| {
+                l.strip_prefix(indentation).is_some_and(|rest| rest.starts_with('}') || rest.ends_with("; }"))
+            };
+            let one_line = line.ends_with('}') || line.ends_with(';');
+            let end = if one_line { 0 } else { lines[at..].iter().position(|l| is_end(&l)).unwrap_or(0) };
+            if end + 1 > MOST {
+                long.insert(format!("{name_of_file}: {name}"));
+            }
+        }
+    }
+    let known: BTreeSet<String> = LONG_FUNCTIONS.iter().map(|&one| one.to_owned()).collect();
+    let new: Vec<_> = long.difference(&known).collect();
+    assert!(new.is_empty(), "functions of over {MOST} lines: {new:#?}");
+    let split: Vec<_> = known.difference(&long).collect();
+    assert!(split.is_empty(), "these are shorter now, take them out of LONG_FUNCTIONS: {split:#?}");
+}

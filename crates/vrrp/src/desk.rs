@@ -89,14 +89,14 @@ mod tests {
             self.1.seal(&ask.encode())
         }
 
-        fn hear(&mut self, answer: Option<Vec<u8>>) -> Option<Answer> {
+        fn receive(&mut self, answer: Option<Vec<u8>>) -> Option<Answer> {
             let answer = answer?;
             Answer::parse(self.1.open(&answer).ok()?.body)
         }
 
         fn introduce(&mut self, desk: &mut Desk) {
             let hello = self.ask(0);
-            assert!(!self.hear(desk.answer(&hello, 20_000)).unwrap().granted);
+            assert!(!self.receive(desk.answer(&hello, 20_000)).unwrap().granted);
         }
     }
 
@@ -108,23 +108,23 @@ mod tests {
         two.introduce(&mut desk);
         let recorded = one.ask(8_000);
         let answered = desk.answer(&recorded, 20_000);
-        assert!(one.hear(answered).unwrap().granted);
+        assert!(one.receive(answered).unwrap().granted);
         assert_eq!(desk.answer(&recorded, 27_000), None, "nobody else prolongs the lease");
         let give_back = one.ask(0);
         let answered = desk.answer(&give_back, 20_001);
-        assert!(!one.hear(answered).unwrap().granted);
+        assert!(!one.receive(answered).unwrap().granted);
         let again = one.ask(8_000);
-        assert!(one.hear(desk.answer(&again, 20_002)).unwrap().granted);
+        assert!(one.receive(desk.answer(&again, 20_002)).unwrap().granted);
         assert_eq!(desk.answer(&give_back, 20_003), None);
         // One that was kept back, and never heard, comes too late as well.
         let (kept_back, prolonged) = (one.ask(0), one.ask(8_000));
-        assert!(one.hear(desk.answer(&prolonged, 20_004)).unwrap().granted);
+        assert!(one.receive(desk.answer(&prolonged, 20_004)).unwrap().granted);
         assert_eq!(desk.answer(&kept_back, 20_005), None);
         let other = two.ask(8_000);
-        assert!(!two.hear(desk.answer(&other, 20_006)).unwrap().granted, "node 1 has it");
+        assert!(!two.receive(desk.answer(&other, 20_006)).unwrap().granted, "node 1 has it");
         assert_eq!(desk.holder(20_006), Some(1));
         let other = two.ask(8_000);
-        assert!(two.hear(desk.answer(&other, 28_005)).unwrap().granted);
+        assert!(two.receive(desk.answer(&other, 28_005)).unwrap().granted);
     }
 
     #[test]

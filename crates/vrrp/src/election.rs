@@ -300,7 +300,7 @@ impl Election {
     // Messages
 
     /// A beat of the other node, believed and in any order.
-    pub fn hear(&mut self, beat: Beat, new_life: bool, now: Millis) {
+    pub fn receive(&mut self, beat: Beat, new_life: bool, now: Millis) {
         if new_life {
             self.peer = None;
             self.peer_promise_until = 0;

@@ -55,7 +55,7 @@ impl Pace {
     }
 
     /// A beat came `gap` after the one before, while this process did not run for `stalled` of that.
-    pub fn hear(&mut self, gap: Millis, stalled: Millis, now: Millis) {
+    pub fn receive(&mut self, gap: Millis, stalled: Millis, now: Millis) {
         while now >= self.span_ends {
             self.late.rotate_right(1);
             self.late[0] = 0;
@@ -125,7 +125,7 @@ mod tests {
         Bounds { shortest_dead_ms: 40, longest_dead_ms: 150, longest_every_ms: 50, learn_ms: 60_000 };
 
     /// Beats for some seconds, every tenth of them late.
-    fn hear(pace: &mut Pace, from: Millis, seconds: Millis, late: Millis) -> Millis {
+    fn receive(pace: &mut Pace, from: Millis, seconds: Millis, late: Millis) -> Millis {
         let mut now = from;
         for beat in 0.. {
             if now >= from + seconds * 1_000 {
@@ -133,7 +133,7 @@ mod tests {
             }
             let gap = pace.every_ms + if beat % 10 == 0 { late } else { 0 };
             now += gap;
-            pace.hear(gap, 0, now);
+            pace.receive(gap, 0, now);
             pace.agree(pace.wants_dead_ms(now), now);
         }
         now
@@ -142,24 +142,24 @@ mod tests {
     #[test]
     fn it_becomes_as_short_as_what_was_late_allows() {
         let mut pace = Pace::new(BOUNDS, 0);
-        let now = hear(&mut pace, 0, 59, 0);
+        let now = receive(&mut pace, 0, 59, 0);
         assert_eq!((pace.every_ms, pace.dead_ms), (50, 150), "it has not learnt enough");
-        let now = hear(&mut pace, now, 60, 0);
+        let now = receive(&mut pace, now, 60, 0);
         assert_eq!((pace.every_ms, pace.dead_ms), (10, 40));
         // Something late makes it longer at once, for hours.
-        let now = hear(&mut pace, now, 1, 20);
+        let now = receive(&mut pace, now, 1, 20);
         assert_eq!(pace.dead_ms, 70);
         assert!(pace.dead_ms >= 2 * pace.every_ms + 20 + 10, "a beat lost and a beat late are no death");
-        let now = hear(&mut pace, now, 3 * 3_600, 0);
+        let now = receive(&mut pace, now, 3 * 3_600, 0);
         assert_eq!(pace.dead_ms, 70);
-        hear(&mut pace, now, 3_600 + 60, 0);
+        receive(&mut pace, now, 3_600 + 60, 0);
         assert_eq!(pace.dead_ms, 40);
     }
 
     #[test]
     fn the_node_that_hears_worse_decides_and_an_older_one_keeps_what_is_configured() {
         let mut pace = Pace::new(BOUNDS, 0);
-        let now = hear(&mut pace, 0, 120, 0);
+        let now = receive(&mut pace, 0, 120, 0);
         assert_eq!(pace.agree(100, now + 1), (25, 100));
         assert_eq!(pace.agree(0, now + 2), (50, 150));
         assert_eq!(pace.agree(9_000, now + 3), (50, 150), "nobody goes beyond what this node was told");
@@ -169,16 +169,16 @@ mod tests {
     #[test]
     fn own_stalls_and_true_deaths_say_nothing_of_the_peer() {
         let mut pace = Pace::new(BOUNDS, 0);
-        let now = hear(&mut pace, 0, 120, 0);
-        pace.hear(110, 100, now);
+        let now = receive(&mut pace, 0, 120, 0);
+        pace.receive(110, 100, now);
         assert_eq!(pace.latest_ms(), 0, "this process did not run");
-        pace.hear(5_000, 0, now);
+        pace.receive(5_000, 0, now);
         assert_eq!(pace.latest_ms(), 0, "no time of death would have been right");
-        pace.hear(110, 0, now);
+        pace.receive(110, 0, now);
         assert_eq!(pace.latest_ms(), 100);
         assert_eq!(pace.wants_dead_ms(now), 150);
         let mut pace = Pace::new(BOUNDS, 0);
-        let now = hear(&mut pace, 0, 120, 0);
+        let now = receive(&mut pace, 0, 120, 0);
         pace.lose();
         assert_eq!(pace.wants_dead_ms(now), 150, "it learns anew");
     }

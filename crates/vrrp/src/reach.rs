@@ -37,7 +37,7 @@ pub struct Reach {
 impl Reach {
     /// `silences`: of each path, how long it has been silent. `peer_doubts`: the peer says that one of its
     /// paths is silent. Whether machines are to be asked.
-    pub fn look(
+    pub fn update(
         &mut self,
         silences: impl Iterator<Item = Millis>,
         peer_doubts: bool,
@@ -123,22 +123,22 @@ mod tests {
 
     fn doubting() -> Reach {
         let mut reach = Reach::default();
-        assert!(!reach.look([160, 10].into_iter(), false, DEAD, 950), "it may come in a moment");
-        assert!(reach.look([210, 10].into_iter(), false, DEAD, 1_000));
+        assert!(!reach.update([160, 10].into_iter(), false, DEAD, 950), "it may come in a moment");
+        assert!(reach.update([210, 10].into_iter(), false, DEAD, 1_000));
         reach
     }
 
     #[test]
     fn one_silent_path_is_a_reason_to_ask_and_all_of_them_are_none() {
         let mut reach = Reach::default();
-        assert!(!reach.look([40, 10].into_iter(), false, DEAD, 1_000), "both are heard");
-        assert!(!reach.look([400, 410].into_iter(), false, DEAD, 1_000), "the peer is dead");
-        assert!(!reach.look(std::iter::empty(), false, DEAD, 1_000));
+        assert!(!reach.update([40, 10].into_iter(), false, DEAD, 1_000), "both are heard");
+        assert!(!reach.update([400, 410].into_iter(), false, DEAD, 1_000), "the peer is dead");
+        assert!(!reach.update(std::iter::empty(), false, DEAD, 1_000));
         assert!(doubting().doubts());
-        assert!(reach.look([10, 10].into_iter(), true, DEAD, 1_000), "the peer does not hear this node");
+        assert!(reach.update([10, 10].into_iter(), true, DEAD, 1_000), "the peer does not hear this node");
         assert!(!reach.doubts(), "what the peer said is not said back");
-        assert!(reach.look([10, 10].into_iter(), false, DEAD, 2_400));
-        assert!(!reach.look([10, 10].into_iter(), false, DEAD, 2_500), "it is over after a while");
+        assert!(reach.update([10, 10].into_iter(), false, DEAD, 2_400));
+        assert!(!reach.update([10, 10].into_iter(), false, DEAD, 2_500), "it is over after a while");
     }
 
     #[test]
@@ -174,8 +174,8 @@ mod tests {
         let mut reach = doubting();
         assert!(reach.begins() && !reach.begins());
         reach.answered(0b111, 3, DEAD, 1_000);
-        assert!(reach.look([10, 10].into_iter(), false, DEAD, 1_100) && !reach.is_undecided(1_100));
-        assert!(reach.look([10, 10].into_iter(), true, DEAD, 1_200) && reach.is_undecided(1_200));
+        assert!(reach.update([10, 10].into_iter(), false, DEAD, 1_100) && !reach.is_undecided(1_100));
+        assert!(reach.update([10, 10].into_iter(), true, DEAD, 1_200) && reach.is_undecided(1_200));
         assert!(reach.begins());
     }
 

@@ -132,7 +132,7 @@ impl Group {
         }
     }
 
-    pub fn hear(&mut self, router: usize, advert: &Advert, from: IpAddr, own: IpAddr, now: Millis) {
+    pub fn receive(&mut self, router: usize, advert: &Advert, from: IpAddr, own: IpAddr, now: Millis) {
         if router >= self.routers.len() {
             return;
         }
@@ -148,7 +148,7 @@ impl Group {
                     self.send(router, priority, now);
                 } else if (advert.priority, from) > (priority, own) {
                     self.give_up(Change::Outranked, Some(router), now);
-                    self.follow(router, advert, now);
+                    self.back_up(router, advert, now);
                 } else {
                     // RFC 9568 §6.4.3: the sender learns at once who is active.
                     self.send(router, priority, now);
@@ -156,13 +156,13 @@ impl Group {
             }
             _ if advert.priority == 0 => place.down_at = now + place.skew_ms(priority),
             _ if !self.preempt || self.held || advert.priority >= priority => {
-                self.follow(router, advert, now);
+                self.back_up(router, advert, now);
             }
             _ => {}
         }
     }
 
-    fn follow(&mut self, router: usize, advert: &Advert, now: Millis) {
+    fn back_up(&mut self, router: usize, advert: &Advert, now: Millis) {
         let priority = self.priority(router);
         let place = &mut self.routers[router];
         if place.settings.version == Version::V3 {
@@ -291,20 +291,20 @@ mod tests {
     #[test]
     fn the_higher_rank_wins() {
         let mut group = Group::new(vec![settings(1, 100, 100)], true, 0);
-        group.hear(0, &advert(1, 100, 200), other(), own(), 100);
+        group.receive(0, &advert(1, 100, 200), other(), own(), 100);
         group.tick(700);
         assert_eq!(group.role(), Role::Passive, "the master's own interval counts");
-        group.hear(0, &advert(1, 0, 200), other(), own(), 701);
+        group.receive(0, &advert(1, 0, 200), other(), own(), 701);
         group.tick(701 + 120);
         assert_eq!(group.role(), Role::Passive);
         group.tick(701 + 121);
         assert_eq!(group.role(), Role::Active, "given up: only the skew is waited for");
         group.take_messages();
-        group.hear(0, &advert(1, 90, 100), other(), own(), 900);
+        group.receive(0, &advert(1, 90, 100), other(), own(), 900);
         assert_eq!((group.role(), group.take_messages().len()), (Role::Active, 1));
-        group.hear(0, &advert(2, 255, 100), other(), own(), 900);
+        group.receive(0, &advert(2, 255, 100), other(), own(), 900);
         assert_eq!(group.role(), Role::Active, "another router's business");
-        group.hear(0, &advert(1, 100, 100), other(), own(), 900);
+        group.receive(0, &advert(1, 100, 100), other(), own(), 900);
         assert_eq!(group.role(), Role::Passive, "the higher address of two alike");
     }
 
@@ -312,7 +312,7 @@ mod tests {
     fn without_preemption_a_lower_one_stays() {
         let mut group = Group::new(vec![settings(1, 200, 100)], false, 0);
         for at in 1..50 {
-            group.hear(0, &advert(1, 50, 100), other(), own(), at * 100);
+            group.receive(0, &advert(1, 50, 100), other(), own(), at * 100);
             group.tick(at * 100 + 50);
         }
         assert_eq!(group.role(), Role::Passive);
@@ -322,14 +322,14 @@ mod tests {
     fn a_group_stands_and_falls_together() {
         let mut group = Group::new(vec![settings(1, 100, 100), settings(2, 100, 100)], true, 0);
         for at in 1..20 {
-            group.hear(1, &advert(2, 200, 100), other(), own(), at * 100);
+            group.receive(1, &advert(2, 200, 100), other(), own(), at * 100);
             group.tick(at * 100 + 50);
         }
         assert_eq!(group.role(), Role::Passive, "the second one's master lives");
         group.tick(5_000);
         assert_eq!(group.role(), Role::Active);
         group.take_messages();
-        group.hear(1, &advert(2, 200, 100), other(), own(), 5_010);
+        group.receive(1, &advert(2, 200, 100), other(), own(), 5_010);
         assert_eq!(group.role(), Role::Passive);
         let sent = group.take_messages();
         assert_eq!(sent.iter().map(|(r, a)| (*r, a.priority)).collect::<Vec<_>>(), [(0, 0)]);
@@ -341,7 +341,7 @@ mod tests {
         group.tick(1_000);
         group.set_trouble(100);
         assert_eq!(group.priority_of(0), 50);
-        group.hear(0, &advert(1, 100, 100), other(), own(), 1_010);
+        group.receive(0, &advert(1, 100, 100), other(), own(), 1_010);
         assert_eq!(group.role(), Role::Passive);
         group.set_trouble(1_000);
         assert_eq!(group.priority_of(0), 1);

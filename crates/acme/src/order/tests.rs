@@ -247,15 +247,15 @@ fn play(
             assert!(steps < 20_000, "it comes to no end");
             let step = order.step();
             let dies = authority.dice.below(100) < deaths;
-            if dies && !matches!(step, Step::Call { .. }) {
+            if dies && !matches!(step, NextAction::Call { .. }) {
                 // An order that nobody has kept yet is lost.
                 lost += u32::from(
-                    matches!(&step, Step::Keep(p) if p.answers.is_empty() && kept.pending.is_none()),
+                    matches!(&step, NextAction::Keep(p) if p.answers.is_empty() && kept.pending.is_none()),
                 );
                 continue 'lives;
             }
             match step {
-                Step::Call { method, url, body } => {
+                NextAction::Call { method, url, body } => {
                     let orders = authority.orders;
                     let heard = authority.answer(method, &url, body.as_deref());
                     // Made, but the node has not heard of it.
@@ -263,15 +263,15 @@ fn play(
                     order.heard(heard);
                     continue;
                 }
-                Step::KeepAccount(url) => kept.url = Some(url),
-                Step::Keep(pending) => {
+                NextAction::KeepAccount(url) => kept.url = Some(url),
+                NextAction::Keep(pending) => {
                     authority.key.clone_from(&pending.key);
                     kept.pending = Some(pending);
                 }
-                Step::Publish(answers) => authority.visible = answers,
-                Step::Wait(_) => {}
-                Step::Done(issued) => return (Ok(*issued), lost),
-                Step::Failed(failure) => return (Err(failure), lost),
+                NextAction::Publish(answers) => authority.visible = answers,
+                NextAction::Wait(_) => {}
+                NextAction::Done(issued) => return (Ok(*issued), lost),
+                NextAction::Failed(failure) => return (Err(failure), lost),
             }
             order.went_on();
         }
@@ -371,7 +371,7 @@ fn addresses_and_tokens_of_others_are_refused() {
         tell(&mut order, json!({}));
         order.went_on();
         tell(&mut order, json!({ "status": "pending", "authorizations": [bad] }));
-        assert!(matches!(order.step(), Step::Failed(_)), "{bad}");
+        assert!(matches!(order.step(), NextAction::Failed(_)), "{bad}");
     }
     for token in ["", "short", "../../../../etc/passwd", "a\nbbbbbbbbbbbbbbbbbbbbbbb"] {
         let mut order = start();
@@ -383,11 +383,11 @@ fn addresses_and_tokens_of_others_are_refused() {
             json!({ "type": "http-01", "token": token, "url": "https://ca/c", "status": "pending" });
         let identifier = json!({ "value": "a.org" });
         tell(&mut order, json!({ "status": "pending", "identifier": identifier, "challenges": [challenge] }));
-        assert!(matches!(order.step(), Step::Failed(_)), "{token:?}");
+        assert!(matches!(order.step(), NextAction::Failed(_)), "{token:?}");
     }
     let mut order = start();
     tell(&mut order, json!({ "newNonce": "https://ca/n", "meta": [[[]]] }));
-    let Step::Failed(failure) = order.step() else { panic!("it goes on") };
+    let NextAction::Failed(failure) = order.step() else { panic!("it goes on") };
     assert!(failure.words.contains("no directory"), "{}", failure.words);
 }
 
@@ -399,6 +399,6 @@ fn a_wish_of_the_authority_to_wait_is_kept() {
     let hour = Some(Duration::from_secs(3600));
     let limited = Authority::problem(429, "rateLimited", "too many certificates already issued");
     order.heard(Ok(Heard { retry_after: hour, ..limited }));
-    let Step::Failed(failure) = order.step() else { panic!("it goes on") };
+    let NextAction::Failed(failure) = order.step() else { panic!("it goes on") };
     assert_eq!((failure.retry_after, failure.words.as_str()), (hour, "too many certificates already issued"));
 }

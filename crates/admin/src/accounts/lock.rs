@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::{Kind, Refused};
+use crate::{FailureKind, Refused};
 
 /// Attempts that fail before the door shuts.
 const FREE: u32 = 5;
@@ -98,7 +98,7 @@ impl Lock {
             0 => Ok(()),
             left => {
                 let seconds = left.div_ceil(1000);
-                Err(Refused::new(Kind::Locked, format!("too many failed attempts: wait {seconds} s")))
+                Err(Refused::new(FailureKind::Locked, format!("too many failed attempts: wait {seconds} s")))
             }
         }
     }

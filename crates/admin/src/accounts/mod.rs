@@ -16,7 +16,7 @@ use evenkeel_api as api;
 use evenkeel_api::Role;
 use serde::{Deserialize, Serialize};
 
-use crate::{Kind, Refused};
+use crate::{FailureKind, Refused};
 pub use lock::network_of;
 use lock::{Lock, Purpose};
 
@@ -116,7 +116,7 @@ struct StoredSession {
     hash: String,
 }
 
-fn refused(kind: Kind, why: impl Into<String>) -> Refused {
+fn refused(kind: FailureKind, why: impl Into<String>) -> Refused {
     Refused::new(kind, why)
 }
 
@@ -159,7 +159,7 @@ fn valid_name(name: &str) -> Result<(), Refused> {
     match begins && name.len() <= 64 && name.chars().all(good) {
         true => Ok(()),
         false => Err(refused(
-            Kind::Invalid,
+            FailureKind::Invalid,
             "a name has 1 to 64 letters, digits and `-_.@`, begins with a letter or a digit, and has nothing else",
         )),
     }
@@ -220,7 +220,10 @@ impl Accounts {
             if !expected.is_some_and(|e| same(e, &hash(set_up.code.trim()))) {
                 // Of its 80 random bits nothing is guessed; a lock would only keep the right one out.
                 inner.lock.count();
-                return Err(refused(Kind::Unknown, "this is not the code that the last start has printed"));
+                return Err(refused(
+                    FailureKind::Unknown,
+                    "this is not the code that the last start has printed",
+                ));
             }
         }
         let (name, password) = (set_up.name.clone(), set_up.password.clone());
@@ -246,18 +249,21 @@ impl Accounts {
         let mut inner = self.inner();
         let Some(user) = user.filter(|_| right) else {
             inner.lock.failed(Purpose::Password, &login.name, from, now_ms);
-            return Err(refused(Kind::Unknown, "name or password is wrong"));
+            return Err(refused(FailureKind::Unknown, "name or password is wrong"));
         };
         if let Some(secret) = &user.second_factor {
             let Some(code) = login.code.as_deref().filter(|c| !c.is_empty()) else {
-                return Err(refused(Kind::SecondFactor, "the six digits of the second factor are needed"));
+                return Err(refused(
+                    FailureKind::SecondFactor,
+                    "the six digits of the second factor are needed",
+                ));
             };
             inner.lock.may(Purpose::Code, &login.name, from, now_ms)?;
             // As it is now: two that came at once must not both be let in by one code.
             let last_step = inner.user(&user.name)?.last_step;
             let Some(step) = second_factor::step(secret, code, now_ms, last_step) else {
                 inner.lock.failed(Purpose::Code, &login.name, from, now_ms);
-                return Err(refused(Kind::SecondFactor, "the code is wrong, or was used before"));
+                return Err(refused(FailureKind::SecondFactor, "the code is wrong, or was used before"));
             };
             let stored = inner.stored.users.iter_mut().find(|u| u.name == user.name);
             stored.into_iter().for_each(|u| u.last_step = step);
@@ -265,7 +271,7 @@ impl Accounts {
         // Removed, or given another password or role, while the password was looked at.
         let same = |u: &StoredUser| u.name == user.name && u.password == user.password && u.role == user.role;
         if !inner.stored.users.iter().any(same) {
-            return Err(refused(Kind::Unknown, "name or password is wrong"));
+            return Err(refused(FailureKind::Unknown, "name or password is wrong"));
         }
         inner.lock.succeeded(&user.name, from, now_ms);
         let (secret, csrf, id) = (random(32), random(16), random(8));
@@ -327,7 +333,7 @@ impl Accounts {
         inner.stored.sessions.retain(|s| s.id != session);
         match inner.stored.sessions.len() < before {
             true => inner.save(),
-            false => Err(refused(Kind::NotFound, "there is no such session")),
+            false => Err(refused(FailureKind::NotFound, "there is no such session")),
         }
     }
 
@@ -389,10 +395,10 @@ impl Accounts {
         let password = password::make(&new.password)?;
         let mut inner = self.inner();
         if inner.stored.users.iter().any(|u| u.name == new.name) {
-            return Err(refused(Kind::Failed, format!("there is a user {:?} already", new.name)));
+            return Err(refused(FailureKind::Failed, format!("there is a user {:?} already", new.name)));
         }
         if inner.stored.users.len() >= MOST_USERS {
-            return Err(refused(Kind::Failed, format!("{MOST_USERS} users are the most")));
+            return Err(refused(FailureKind::Failed, format!("{MOST_USERS} users are the most")));
         }
         inner.stored.users.push(StoredUser {
             name: new.name.clone(),
@@ -422,7 +428,7 @@ impl Accounts {
             Some(false) => user.second_factor = None,
             Some(true) if user.second_factor.is_none() => {
                 let why = "a second factor is set up by its owner: POST /api/v1/self/second-factor";
-                return Err(refused(Kind::Invalid, why));
+                return Err(refused(FailureKind::Invalid, why));
             }
             _ => {}
         }
@@ -469,7 +475,7 @@ impl Accounts {
         };
         if !password::is_right(Some(&old), given) {
             self.inner().lock.failed(Purpose::Password, &who.name, &who.from, now_ms);
-            return Err(refused(Kind::Invalid, "the password is wrong"));
+            return Err(refused(FailureKind::Invalid, "the password is wrong"));
         }
         Ok(())
     }
@@ -486,7 +492,7 @@ impl Accounts {
         if self.has_second_factor(&who.name) {
             let (Some(password), Some(code)) = (&proof.password, &proof.code) else {
                 let why = "the password and a code of the second factor that is to be replaced are needed";
-                return Err(refused(Kind::Forbidden, why));
+                return Err(refused(FailureKind::Forbidden, why));
             };
             self.password_is_right(who, password, now_ms)?;
             let mut inner = self.inner();
@@ -498,7 +504,7 @@ impl Accounts {
                 Some(step) => user.last_step = step,
                 None => {
                     inner.lock.failed(Purpose::Code, &who.name, &who.from, now_ms);
-                    return Err(refused(Kind::Invalid, "the code is wrong, or was used before"));
+                    return Err(refused(FailureKind::Invalid, "the code is wrong, or was used before"));
                 }
             }
         }
@@ -515,11 +521,11 @@ impl Accounts {
         inner.lock.may(Purpose::Code, &who.name, &who.from, now_ms)?;
         let waiting = inner.waiting.iter().find(|(name, _)| *name == who.name);
         let Some((_, secret)) = waiting.cloned() else {
-            return Err(refused(Kind::NotFound, "no second factor waits for a code"));
+            return Err(refused(FailureKind::NotFound, "no second factor waits for a code"));
         };
         let Some(step) = second_factor::step(&secret, code, now_ms, 0) else {
             inner.lock.failed(Purpose::Code, &who.name, &who.from, now_ms);
-            return Err(refused(Kind::Invalid, "the code is wrong; is the clock of the phone right?"));
+            return Err(refused(FailureKind::Invalid, "the code is wrong; is the clock of the phone right?"));
         };
         let user = inner.user(&who.name)?;
         user.second_factor = Some(secret);
@@ -536,17 +542,17 @@ impl Accounts {
         valid_name(&new.name)?;
         let mut inner = self.inner();
         if inner.stored.tokens.len() >= MOST_TOKENS {
-            return Err(refused(Kind::Failed, format!("{MOST_TOKENS} tokens are the most")));
+            return Err(refused(FailureKind::Failed, format!("{MOST_TOKENS} tokens are the most")));
         }
         if lesser(new.role, who.role) != new.role {
-            return Err(refused(Kind::Forbidden, "a token may not do more than who makes it"));
+            return Err(refused(FailureKind::Forbidden, "a token may not do more than who makes it"));
         }
         let mut expires_ms = new.valid_days.map(|days| now_ms + u64::from(days) * DAY_MS);
         let (mut owner, mut made_with) = (who.name.clone(), None);
         // A token that is made with a token belongs to the same person, and ends with it.
         if let By::Token { id } = &who.by {
             let maker = inner.stored.tokens.iter().find(|t| t.id == *id);
-            let maker = maker.ok_or_else(|| refused(Kind::Unknown, "the token was revoked"))?;
+            let maker = maker.ok_or_else(|| refused(FailureKind::Unknown, "the token was revoked"))?;
             owner.clone_from(&maker.owner);
             made_with = Some(id.clone());
             expires_ms = [expires_ms, maker.expires_ms].into_iter().flatten().min();
@@ -573,7 +579,7 @@ impl Accounts {
         inner.remove_tokens(vec![id.to_owned()]);
         match inner.stored.tokens.len() < before {
             true => inner.save_people(),
-            false => Err(refused(Kind::NotFound, "there is no such token")),
+            false => Err(refused(FailureKind::NotFound, "there is no such token")),
         }
     }
 
@@ -623,7 +629,7 @@ impl Accounts {
     /// those who are gone end.
     pub fn adopt(&self, text: &str) -> Result<bool, Refused> {
         let theirs: Stored = serde_json::from_str(text)
-            .map_err(|e| refused(Kind::Invalid, format!("the people of the other node: {e}")))?;
+            .map_err(|e| refused(FailureKind::Invalid, format!("the people of the other node: {e}")))?;
         let mut inner = self.inner();
         if theirs.stamp <= inner.stored.stamp {
             return Ok(false);
@@ -661,10 +667,10 @@ impl Accounts {
 
 fn of_backup(text: &str) -> Result<Stored, Refused> {
     let stored: Stored = serde_json::from_str(text)
-        .map_err(|e| refused(Kind::Invalid, format!("the people of the backup: {e}")))?;
+        .map_err(|e| refused(FailureKind::Invalid, format!("the people of the backup: {e}")))?;
     match stored.users.iter().any(|u| u.role == Role::Admin) {
         true => Ok(stored),
-        false => Err(refused(Kind::Invalid, "the backup has no admin")),
+        false => Err(refused(FailureKind::Invalid, "the backup has no admin")),
     }
 }
 
@@ -683,7 +689,7 @@ fn described(token: &StoredToken, secret: Option<String>) -> api::Token {
 impl Inner {
     fn user(&mut self, name: &str) -> Result<&mut StoredUser, Refused> {
         let found = self.stored.users.iter_mut().find(|u| u.name == name);
-        found.ok_or_else(|| refused(Kind::NotFound, format!("there is no user {name:?}")))
+        found.ok_or_else(|| refused(FailureKind::NotFound, format!("there is no user {name:?}")))
     }
 
     /// What a token may do now: no more than the person whose it is. Tokens that were made at the
@@ -711,7 +717,10 @@ impl Inner {
         let left = self.stored.users.iter().any(|u| u.role == Role::Admin && u.name != without);
         match left {
             true => Ok(()),
-            false => Err(refused(Kind::Failed, format!("{without:?} is the last admin; make another first"))),
+            false => Err(refused(
+                FailureKind::Failed,
+                format!("{without:?} is the last admin; make another first"),
+            )),
         }
     }
 
@@ -731,8 +740,9 @@ impl Inner {
 
     fn save(&self) -> Result<(), Refused> {
         let bytes = serde_json::to_vec_pretty(&self.stored).unwrap_or_default();
-        (self.write)(&self.file, &bytes)
-            .map_err(|e| refused(Kind::Failed, format!("{} cannot be written: {e}", self.file.display())))
+        (self.write)(&self.file, &bytes).map_err(|e| {
+            refused(FailureKind::Failed, format!("{} cannot be written: {e}", self.file.display()))
+        })
     }
 }
 

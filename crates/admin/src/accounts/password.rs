@@ -6,7 +6,7 @@ use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 
-use crate::{Kind, Refused};
+use crate::{FailureKind, Refused};
 
 const SHORTEST: usize = 10;
 const LONGEST: usize = 1024;
@@ -21,9 +21,9 @@ fn hashed(password: &str) -> Option<String> {
 pub fn make(password: &str) -> Result<String, Refused> {
     if password.chars().count() < SHORTEST || password.len() > LONGEST {
         let why = format!("a password has at least {SHORTEST} characters and at most {LONGEST} bytes");
-        return Err(Refused::new(Kind::Invalid, why));
+        return Err(Refused::new(FailureKind::Invalid, why));
     }
-    hashed(password).ok_or_else(|| Refused::new(Kind::Failed, "the password cannot be hashed"))
+    hashed(password).ok_or_else(|| Refused::new(FailureKind::Failed, "the password cannot be hashed"))
 }
 
 /// Takes the same time whether or not there is such a person.

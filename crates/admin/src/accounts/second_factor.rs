@@ -6,7 +6,7 @@ use evenkeel_api as api;
 use qrcodegen::{QrCode, QrCodeEcc};
 use totp_rs::{Builder, Secret, Totp};
 
-use crate::{Kind, Refused};
+use crate::{FailureKind, Refused};
 
 const SECRET_BYTES: usize = 20;
 
@@ -23,7 +23,7 @@ pub fn step(secret: &str, code: &str, now_ms: u64, last: u64) -> Option<u64> {
 }
 
 pub fn make(name: &str, node: &str) -> Result<(String, api::SecondFactor), Refused> {
-    let failed = || Refused::new(Kind::Failed, "a second factor cannot be made");
+    let failed = || Refused::new(FailureKind::Failed, "a second factor cannot be made");
     let mut raw = [0; SECRET_BYTES];
     aws_lc_rs::rand::fill(&mut raw).map_err(|_| failed())?;
     let secret = Secret::from(&raw[..]).to_base32();

@@ -22,7 +22,7 @@ fn add(accounts: &Accounts, name: &str, role: Role) {
     accounts.add_user(&new, NOW).unwrap();
 }
 
-fn kind<T>(result: Result<T, Refused>) -> Kind {
+fn kind<T>(result: Result<T, Refused>) -> FailureKind {
     result.map(|_| ()).unwrap_err().kind
 }
 
@@ -33,9 +33,9 @@ fn the_first_person_needs_the_code_of_the_start() {
     let code = accounts.first_code().unwrap();
     let set_up =
         |code: &str| api::SetUp { code: code.into(), name: "ann".into(), password: "correct horse".into() };
-    assert_eq!(kind(accounts.set_up(&set_up("12345-12345-12345-12345"), NOW)), Kind::Unknown);
+    assert_eq!(kind(accounts.set_up(&set_up("12345-12345-12345-12345"), NOW)), FailureKind::Unknown);
     accounts.set_up(&set_up(&code), NOW).unwrap();
-    assert_eq!(kind(accounts.set_up(&set_up(&code), NOW)), Kind::Unknown, "once");
+    assert_eq!(kind(accounts.set_up(&set_up(&code), NOW)), FailureKind::Unknown, "once");
     assert!(!accounts.door().first && accounts.first_code().is_none());
     let _ = std::fs::remove_file(file);
 }
@@ -67,11 +67,22 @@ fn guessing_is_counted_and_shut_out() {
     let (file, accounts) = accounts("guess");
     add(&accounts, "ann", Role::Admin);
     for _ in 0..5 {
-        assert_eq!(kind(accounts.log_in(&login("ann", "wrong wrong"), "192.0.2.1", "", NOW)), Kind::Unknown);
+        assert_eq!(
+            kind(accounts.log_in(&login("ann", "wrong wrong"), "192.0.2.1", "", NOW)),
+            FailureKind::Unknown
+        );
     }
     let right = login("ann", "correct horse");
-    assert_eq!(kind(accounts.log_in(&right, "192.0.2.1", "", NOW)), Kind::Locked, "by name and address");
-    assert_eq!(kind(accounts.log_in(&login("bob", "x"), "192.0.2.1", "", NOW)), Kind::Locked, "by address");
+    assert_eq!(
+        kind(accounts.log_in(&right, "192.0.2.1", "", NOW)),
+        FailureKind::Locked,
+        "by name and address"
+    );
+    assert_eq!(
+        kind(accounts.log_in(&login("bob", "x"), "192.0.2.1", "", NOW)),
+        FailureKind::Locked,
+        "by address"
+    );
     assert!(accounts.users(NOW)[0].locked_ms > 0 && accounts.failures() == 5);
     accounts.log_in(&right, "192.0.2.9", "", NOW).unwrap();
     accounts.log_in(&right, "192.0.2.1", "", NOW + 31_000).unwrap();
@@ -94,14 +105,14 @@ fn tokens_expire_and_the_last_admin_stays() {
     let endless = accounts.add_token(&new, &who, NOW).unwrap().token.unwrap();
     assert_eq!(accounts.revoke_endless_tokens().unwrap(), ["for-ever"]);
     assert_eq!(accounts.of_token(&endless, "", NOW), None);
-    assert_eq!(kind(accounts.remove_user("ann")), Kind::Failed);
+    assert_eq!(kind(accounts.remove_user("ann")), FailureKind::Failed);
     let demote = api::UserChange { role: Some(Role::Viewer), ..Default::default() };
-    assert_eq!(kind(accounts.change_user("ann", &demote)), Kind::Failed);
+    assert_eq!(kind(accounts.change_user("ann", &demote)), FailureKind::Failed);
     accounts.remove_user("bob").unwrap();
-    assert_eq!(kind(accounts.remove_user("bob")), Kind::NotFound);
+    assert_eq!(kind(accounts.remove_user("bob")), FailureKind::NotFound);
     for name in ["a b;$(id)", ".", "..", ".ann", "-ann", "", "a/b"] {
         let odd = api::NewUser { name: name.into(), role: Role::Viewer, password: "correct horse".into() };
-        assert_eq!(kind(accounts.add_user(&odd, NOW)), Kind::Invalid, "{name:?}");
+        assert_eq!(kind(accounts.add_user(&odd, NOW)), FailureKind::Invalid, "{name:?}");
     }
     let _ = std::fs::remove_file(file);
 }
@@ -130,7 +141,7 @@ fn tokens_end_with_their_person_and_their_maker() {
     assert!(!accounts.still(&with_two, NOW));
     let demoted = accounts.of_token(&three, "", NOW).unwrap();
     let more = api::NewToken { name: "x".into(), role: Role::Admin, valid_days: None };
-    assert_eq!(kind(accounts.add_token(&more, &demoted, NOW)), Kind::Forbidden);
+    assert_eq!(kind(accounts.add_token(&more, &demoted, NOW)), FailureKind::Forbidden);
     // Revoking one revokes what was made with it.
     accounts.remove_token(&two.id).unwrap();
     assert!(accounts.of_token(&three, "", NOW).is_none() && accounts.of_token(&one, "", NOW).is_some());
@@ -156,7 +167,7 @@ fn a_second_factor_is_replaced_with_password_and_code() {
     let none = api::Proof::default();
     let first = accounts.begin_second_factor(&who, "lb", &none, NOW).unwrap().secret;
     accounts.finish_second_factor(&who, &code(&first, NOW).to_string(), NOW).unwrap();
-    assert_eq!(kind(accounts.begin_second_factor(&who, "lb", &none, NOW)), Kind::Forbidden);
+    assert_eq!(kind(accounts.begin_second_factor(&who, "lb", &none, NOW)), FailureKind::Forbidden);
     let later = NOW + 60_000;
     let proof =
         |password: &str, code: &str| api::Proof { password: Some(password.into()), code: Some(code.into()) };

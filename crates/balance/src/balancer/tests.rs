@@ -220,7 +220,7 @@ fn balancers_that_follow_each_other_go_through_one_round() {
         for turn in 0..turns {
             random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             let balancer = &mut both[(random >> 63) as usize];
-            balancer.follow(turn);
+            balancer.catch_up(turn);
             counts[balancer.pick(0, 0, |_| true).unwrap()] += 1;
         }
         let wanted: Vec<u32> = weights.iter().map(|w| u32::from(*w) * 12).collect();
@@ -233,8 +233,8 @@ fn a_turn_costs_the_same_however_many_others_took() {
     let mut near = pool(Scheduler::RoundRobin, &[3, 1]);
     let mut far = near.clone();
     for turn in 0..8 {
-        near.follow(turn);
-        far.follow(turn + 4_000_000_000_000);
+        near.catch_up(turn);
+        far.catch_up(turn + 4_000_000_000_000);
         assert_eq!(near.pick(0, 0, |_| true), far.pick(0, 0, |_| true));
     }
 }

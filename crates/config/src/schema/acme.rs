@@ -1,6 +1,6 @@
 //! Keys of authorities that give certificates.
 
-use super::{Kind, Table, Variant, duration, key, line, required, word};
+use super::{Table, ValueKind, Variant, duration, key, line, required, word};
 
 const WAIT: super::Key = key(
     "wait",
@@ -19,23 +19,23 @@ pub static ACME: Table = Table {
     name: "acme",
     doc: "An authority that gives certificates by ACME (RFC 8555). Who names one agrees to its terms of service. `tls = { acme = \"NAME\" }` of a service uses it.",
     keys: &[
-        required("name", Kind::Name, "The name in `tls = { acme = \"NAME\" }`."),
+        required("name", ValueKind::Name, "The name in `tls = { acme = \"NAME\" }`."),
         key(
             "directory",
             line(1024),
             "that of the name",
             "The URL of its directory, or one of `letsencrypt`, `letsencrypt-staging`, `zerossl`, `google`, `google-staging`, `buypass`.",
         ),
-        key("contact", Kind::List(&line(255)), "[]", "Mail addresses that the authority may write to."),
+        key("contact", ValueKind::List(&line(255)), "[]", "Mail addresses that the authority may write to."),
         key(
             "ca",
-            Kind::File,
+            ValueKind::File,
             "the well-known ones",
             "PEM file of authorities that the directory's server is known by.",
         ),
         key(
             "external-account",
-            Kind::Table(&EXTERNAL),
+            ValueKind::Table(&EXTERNAL),
             "",
             "An account that the authority's customer has already (external account binding).",
         ),
@@ -53,30 +53,35 @@ pub static ACME: Table = Table {
         ),
         key(
             "challenges",
-            Kind::List(&Kind::Choice(&[word("http-01"), word("tls-alpn-01"), word("dns-01")])),
+            ValueKind::List(&ValueKind::Choice(&[word("http-01"), word("tls-alpn-01"), word("dns-01")])),
             "by what is there",
             "How the authority is shown that names are this machine's, the preferred one first.",
         ),
         key(
             "key-type",
-            Kind::Choice(&[word("ecdsa-p256"), word("ecdsa-p384"), word("rsa-2048"), word("rsa-4096")]),
+            ValueKind::Choice(&[word("ecdsa-p256"), word("ecdsa-p384"), word("rsa-2048"), word("rsa-4096")]),
             "ecdsa-p256",
             "Of the certificates' keys.",
         ),
-        key("reuse-key", Kind::Flag, "false", "The next certificate is for the same key."),
+        key("reuse-key", ValueKind::Flag, "false", "The next certificate is for the same key."),
         key(
             "http-port",
-            Kind::Integer { min: 1, max: 65_535 },
+            ValueKind::Integer { min: 1, max: 65_535 },
             "80",
             "Where the authority comes to for http-01; another one only for private authorities.",
         ),
         key(
             "tls-port",
-            Kind::Integer { min: 1, max: 65_535 },
+            ValueKind::Integer { min: 1, max: 65_535 },
             "443",
             "Where the authority comes to for tls-alpn-01; another one only for private authorities.",
         ),
-        key("dns", Kind::Typed(DNS), "", "Who writes records into the DNS, for dns-01: wildcards need it."),
+        key(
+            "dns",
+            ValueKind::Typed(DNS),
+            "",
+            "Who writes records into the DNS, for dns-01: wildcards need it.",
+        ),
     ],
 };
 
@@ -85,7 +90,7 @@ static EXTERNAL: Table = Table {
     doc: "An account that the authority's customer has already.",
     keys: &[
         required("key-id", line(255), "The number that the authority gave."),
-        required("key-file", Kind::File, "A file with the key that the authority gave, in base64url."),
+        required("key-file", ValueKind::File, "A file with the key that the authority gave, in base64url."),
     ],
 };
 
@@ -94,16 +99,16 @@ static DNS: &[Variant] = &[
         word: "update",
         doc: "A name server that takes updates (RFC 2136): BIND, Knot, PowerDNS, Windows.",
         keys: &[
-            required("server", Kind::Server, "Its address; port 53 unless another is written."),
+            required("server", ValueKind::Server, "Its address; port 53 unless another is written."),
             key("zone", line(253), "found by asking", "The zone that the records are in."),
             key("key-name", line(253), "", "The name of the TSIG key."),
             key(
                 "key-algorithm",
-                Kind::Choice(&[word("hmac-sha256"), word("hmac-sha384"), word("hmac-sha512")]),
+                ValueKind::Choice(&[word("hmac-sha256"), word("hmac-sha384"), word("hmac-sha512")]),
                 "hmac-sha256",
                 "Of the TSIG key.",
             ),
-            key("key-file", Kind::File, "", "A file with the TSIG key's secret in base64."),
+            key("key-file", ValueKind::File, "", "A file with the TSIG key's secret in base64."),
             WAIT,
             ALIAS,
         ],
@@ -112,7 +117,7 @@ static DNS: &[Variant] = &[
         word: "hook",
         doc: "A program of your own, run as an unprivileged user with `present NAME VALUE` and `cleanup NAME VALUE` (lego's exec), and with CERTBOT_DOMAIN and CERTBOT_VALIDATION in its environment.",
         keys: &[
-            required("command", Kind::File, "The program."),
+            required("command", ValueKind::File, "The program."),
             key("timeout", duration(1_000, 600_000), "60s", "How long it may take."),
             WAIT,
             ALIAS,

@@ -1,27 +1,32 @@
 //! Keys of the administration: who may come in, who is told, what is remembered.
 
-use super::{Kind, Table, duration, key, line, required, word};
+use super::{Table, ValueKind, duration, key, line, required, word};
 
 pub static ADMIN: Table = Table {
     name: "admin",
     doc: "How the program is administered.",
     keys: &[
-        key("listen", Kind::List(&Kind::Listen), "[]", "HTTPS addresses of the web UI and the REST API."),
+        key(
+            "listen",
+            ValueKind::List(&ValueKind::Listen),
+            "[]",
+            "HTTPS addresses of the web UI and the REST API.",
+        ),
         key(
             "certificate",
-            Kind::File,
+            ValueKind::File,
             "one that the program makes itself",
             "PEM file with the certificate chain and the key of `listen`; read again when it changes.",
         ),
         key(
             "min-tls",
-            Kind::Choice(&[word("1.2"), word("1.3")]),
+            ValueKind::Choice(&[word("1.2"), word("1.3")]),
             "1.2",
             "The oldest version of TLS that `listen` speaks.",
         ),
         key(
             "allow",
-            Kind::List(&Kind::Network),
+            ValueKind::List(&ValueKind::Network),
             "[\"0.0.0.0/0\", \"::/0\"]",
             "Networks that may connect to `listen`.",
         ),
@@ -33,19 +38,19 @@ pub static ADMIN: Table = Table {
         ),
         key(
             "plain-listen",
-            Kind::List(&Kind::Listen),
+            ValueKind::List(&ValueKind::Listen),
             "[]",
             "HTTP addresses that serve `/metrics` and `/healthz` to the networks of `metrics-allow`, and send browsers to `listen`.",
         ),
         key(
             "socket",
-            Kind::File,
+            ValueKind::File,
             "/run/evenkeel/admin.sock",
             "The Unix socket that the command line talks to; only its owner may use it.",
         ),
         key(
             "metrics-allow",
-            Kind::List(&Kind::Network),
+            ValueKind::List(&ValueKind::Network),
             "[\"127.0.0.0/8\", \"::1/128\"]",
             "Networks that may read `/metrics` and `/healthz`.",
         ),
@@ -57,13 +62,13 @@ pub static GRAPHS: Table = Table {
     doc: "What is remembered for graphs: a file of fixed size in the state directory, from the last minutes to a year.",
     keys: &[key(
         "size",
-        Kind::Size { min: 0, max: 1 << 34 },
+        ValueKind::Size { min: 0, max: 1 << 34 },
         "64MiB",
         "The file's size; 0 remembers nothing. A service takes about 150 KiB, a real server 70 KiB; where it does not suffice, services come first.",
     )],
 };
 
-const KINDS: Kind = Kind::List(&Kind::Choice(&[
+const KINDS: ValueKind = ValueKind::List(&ValueKind::Choice(&[
     word("server-down"),
     word("server-up"),
     word("service-down"),
@@ -97,14 +102,14 @@ pub static ALERTS: Table = Table {
         ),
         key(
             "certificate-days",
-            Kind::Integer { min: 1, max: 365 },
+            ValueKind::Integer { min: 1, max: 365 },
             "21",
             "A certificate that ends within so many days is told of, once a day.",
         ),
-        key("email", Kind::Tables(&EMAIL), "", "Mail."),
-        key("webhook", Kind::Tables(&WEBHOOK), "", "An HTTP POST."),
-        key("script", Kind::Tables(&SCRIPT), "", "A program."),
-        key("syslog", Kind::Tables(&SYSLOG), "", "Syslog (RFC 5424)."),
+        key("email", ValueKind::Tables(&EMAIL), "", "Mail."),
+        key("webhook", ValueKind::Tables(&WEBHOOK), "", "An HTTP POST."),
+        key("script", ValueKind::Tables(&SCRIPT), "", "A program."),
+        key("syslog", ValueKind::Tables(&SYSLOG), "", "Syslog (RFC 5424)."),
     ],
 };
 
@@ -115,20 +120,20 @@ static EMAIL: Table = Table {
         required("server", line(255), "`HOST:PORT` of the mail server."),
         key(
             "security",
-            Kind::Choice(&[word("starttls"), word("tls"), word("none")]),
+            ValueKind::Choice(&[word("starttls"), word("tls"), word("none")]),
             "starttls",
             "TLS after a greeting, TLS from the first byte, or none.",
         ),
         key(
             "ca",
-            Kind::File,
+            ValueKind::File,
             "the well-known ones",
             "PEM file of authorities that the mail server is known by.",
         ),
         key("username", line(255), "", "Name for the mail server."),
-        key("password-file", Kind::File, "", "A file whose first line is the password."),
+        key("password-file", ValueKind::File, "", "A file whose first line is the password."),
         required("from", line(255), "The sender's address."),
-        required("to", Kind::List(&line(255)), "The receivers' addresses."),
+        required("to", ValueKind::List(&line(255)), "The receivers' addresses."),
         key("kinds", KINDS, "all", "What is told."),
     ],
 };
@@ -140,13 +145,13 @@ static WEBHOOK: Table = Table {
         required("url", line(2048), "`https://…` or `http://…`"),
         key(
             "shape",
-            Kind::Choice(&[word("generic"), word("slack")]),
+            ValueKind::Choice(&[word("generic"), word("slack")]),
             "generic",
             "A JSON object with `title`, `text` and `happenings`, or what Slack, Mattermost and Rocket.Chat take.",
         ),
         key(
             "ca",
-            Kind::File,
+            ValueKind::File,
             "the well-known ones",
             "PEM file of authorities that the receiver is known by.",
         ),
@@ -158,7 +163,7 @@ static SCRIPT: Table = Table {
     name: "script",
     doc: "Alerts by a program: it gets the message on standard input as the generic webhook does, and the title as its only argument. No shell is involved.",
     keys: &[
-        required("command", Kind::File, "The program."),
+        required("command", ValueKind::File, "The program."),
         key("timeout", duration(100, 600_000), "30s", "After so long it is ended."),
         key("kinds", KINDS, "all", "What is told."),
     ],
@@ -171,14 +176,19 @@ static SYSLOG: Table = Table {
         required("server", line(255), "`HOST:PORT` of the syslog server."),
         key(
             "transport",
-            Kind::Choice(&[word("udp"), word("tcp"), word("tls")]),
+            ValueKind::Choice(&[word("udp"), word("tcp"), word("tls")]),
             "udp",
             "UDP (RFC 5426), TCP with counted octets (RFC 6587), or TLS (RFC 5425).",
         ),
-        key("ca", Kind::File, "the well-known ones", "PEM file of authorities that the server is known by."),
+        key(
+            "ca",
+            ValueKind::File,
+            "the well-known ones",
+            "PEM file of authorities that the server is known by.",
+        ),
         key(
             "facility",
-            Kind::Integer { min: 0, max: 23 },
+            ValueKind::Integer { min: 0, max: 23 },
             "3",
             "The facility: 3 is daemon, 16 to 23 are local0 to local7.",
         ),

@@ -1,8 +1,8 @@
 //! Keys of names that are looked up, and of lists that real servers are taken from.
 
-use super::{DAY_MS, Key, Kind, Table, Variant, duration, key, line, required, word};
+use super::{DAY_MS, Key, Table, ValueKind, Variant, duration, key, line, required, word};
 
-const SERVERS: &Kind = &Kind::List(&Kind::Listen);
+const SERVERS: &ValueKind = &ValueKind::List(&ValueKind::Listen);
 const YEAR_MS: u64 = 365 * DAY_MS;
 
 pub static RESOLVER: Table = Table {
@@ -17,30 +17,35 @@ pub static RESOLVER: Table = Table {
         ),
         key(
             "resolv-conf",
-            Kind::File,
+            ValueKind::File,
             "/etc/resolv.conf",
             "Where name servers, `search`, `ndots`, `timeout` and `attempts` are read from; changes are followed.",
         ),
         key(
             "hosts",
-            Kind::File,
+            ValueKind::File,
             "/etc/hosts",
             "Names that are known without DNS; changes are followed. `/dev/null` for none.",
         ),
         key("timeout", duration(10, 60_000), "1s", "How long one name server may take for one question."),
-        key("retries", Kind::Integer { min: 0, max: 10 }, "2", "Further rounds through all name servers."),
+        key(
+            "retries",
+            ValueKind::Integer { min: 0, max: 10 },
+            "2",
+            "Further rounds through all name servers.",
+        ),
         key("min-ttl", duration(100, DAY_MS), "1s", "Answers hold at least so long, whatever they say."),
         key("max-ttl", duration(100, 7 * DAY_MS), "5m", "Answers hold at most so long, whatever they say."),
         key("retry-after", duration(100, DAY_MS), "5s", "Until the next look-up after one that failed."),
         key(
             "udp-size",
-            Kind::Integer { min: 512, max: 8192 },
+            ValueKind::Integer { min: 512, max: 8192 },
             "1232",
             "Bytes of an answer over UDP (EDNS); what is cut off is asked for over TCP.",
         ),
         key(
             "hold",
-            Kind::Table(&HOLD),
+            ValueKind::Table(&HOLD),
             "",
             "How long the last good answer is used on, by what is answered since.",
         ),
@@ -65,7 +70,7 @@ static HOLD: Table = Table {
     ],
 };
 
-pub const RESOLVE: Kind = Kind::Table(&RESOLVE_TABLE);
+pub const RESOLVE: ValueKind = ValueKind::Table(&RESOLVE_TABLE);
 
 static RESOLVE_TABLE: Table = Table {
     name: "resolve",
@@ -73,13 +78,13 @@ static RESOLVE_TABLE: Table = Table {
     keys: &[
         key(
             "prefer",
-            Kind::Choice(&[word("ipv4"), word("ipv6")]),
+            ValueKind::Choice(&[word("ipv4"), word("ipv6")]),
             "ipv4",
             "Which addresses come first where a name has both.",
         ),
         key(
             "init",
-            Kind::List(&Kind::Token),
+            ValueKind::List(&ValueKind::Token),
             "[\"last\", \"lookup\"]",
             "Where the address is from before the first answer, the first of these that has one: `last` (the state directory), `lookup` (the start waits some seconds), an IPv4 address, `none` (down until the first answer). A start never fails for a name.",
         ),
@@ -90,7 +95,7 @@ const INTERVAL: Key =
     key("interval", duration(200, DAY_MS), "5s", "How often it is looked at; names by their TTL.");
 const AT_LEAST: Key = key(
     "at-least",
-    Kind::Integer { min: 0, max: 10_000 },
+    ValueKind::Integer { min: 0, max: 10_000 },
     "1",
     "A list of fewer servers is not taken: the one before stays, and an alert says so.",
 );
@@ -100,15 +105,19 @@ const SETTLE: Key = key(
     "30s",
     "How long a list has to stay that has lost more than half of its servers before it is taken.",
 );
-const AT_MOST: Key =
-    key("at-most", Kind::Integer { min: 1, max: 10_000 }, "1000", "A list of more servers is not taken.");
+const AT_MOST: Key = key(
+    "at-most",
+    ValueKind::Integer { min: 1, max: 10_000 },
+    "1000",
+    "A list of more servers is not taken.",
+);
 
-pub static DISCOVER: Kind = Kind::List(&Kind::Typed(&[
+pub static DISCOVER: ValueKind = ValueKind::List(&ValueKind::Typed(&[
     Variant {
         word: "file",
         doc: "A file in Prometheus' file_sd format (JSON): `[{ \"targets\": [\"10.0.0.1:80\"], \"labels\": { \"weight\": \"50\" } }]`. The labels `weight` and `backup` are read.",
         keys: &[
-            required("path", Kind::File, "The file; it is watched."),
+            required("path", ValueKind::File, "The file; it is watched."),
             INTERVAL,
             AT_LEAST,
             SETTLE,
@@ -130,7 +139,7 @@ pub static DISCOVER: Kind = Kind::List(&Kind::Typed(&[
         word: "dns-srv",
         doc: "SRV records: their targets, ports and weights; those of a later priority are backups.",
         keys: &[
-            required("name", Kind::Token, "Such as `_http._tcp.example.org`."),
+            required("name", ValueKind::Token, "Such as `_http._tcp.example.org`."),
             AT_LEAST,
             SETTLE,
             AT_MOST,
@@ -140,8 +149,8 @@ pub static DISCOVER: Kind = Kind::List(&Kind::Typed(&[
         word: "dns",
         doc: "Each address of a name is a server.",
         keys: &[
-            required("name", Kind::Token, "The name."),
-            required("port", Kind::Integer { min: 1, max: 65535 }, "The port of its servers."),
+            required("name", ValueKind::Token, "The name."),
+            required("port", ValueKind::Integer { min: 1, max: 65535 }, "The port of its servers."),
             AT_LEAST,
             SETTLE,
             AT_MOST,

@@ -1,40 +1,53 @@
 //! Keys of health checks.
 
 use super::pool::SERVER_TLS;
-use super::{DAY_MS, Key, Kind, Table, Variant, duration, key, line, required, word};
+use super::{DAY_MS, Key, Table, ValueKind, Variant, duration, key, line, required, word};
 
 const INTERVAL: Key = key("interval", duration(50, DAY_MS), "2s", "From one probe to the next.");
 const FAST: Key =
     key("fast-interval", duration(50, DAY_MS), "1s", "From one probe to the next while they fail.");
 const TIMEOUT: Key = key("timeout", duration(10, DAY_MS), "1s", "How long a probe may take.");
-const RISE: Key =
-    key("rise", Kind::Integer { min: 1, max: 100 }, "2", "Passed probes in a row that bring a server up.");
-const FALL: Key =
-    key("fall", Kind::Integer { min: 1, max: 100 }, "3", "Failed probes in a row that take a server down.");
-const PORT: Key =
-    key("port", Kind::Integer { min: 1, max: 65535 }, "", "Probe this port instead of the server's own.");
-const ADDRESS: Key = key("address", Kind::Address, "", "Probe this address instead of the server's own.");
+const RISE: Key = key(
+    "rise",
+    ValueKind::Integer { min: 1, max: 100 },
+    "2",
+    "Passed probes in a row that bring a server up.",
+);
+const FALL: Key = key(
+    "fall",
+    ValueKind::Integer { min: 1, max: 100 },
+    "3",
+    "Failed probes in a row that take a server down.",
+);
+const PORT: Key = key(
+    "port",
+    ValueKind::Integer { min: 1, max: 65535 },
+    "",
+    "Probe this port instead of the server's own.",
+);
+const ADDRESS: Key =
+    key("address", ValueKind::Address, "", "Probe this address instead of the server's own.");
 const TLS: Key = key(
     "tls",
-    Kind::Table(&SERVER_TLS),
+    ValueKind::Table(&SERVER_TLS),
     "",
     "Probe over TLS; HTTP and gRPC do as the pool's `server-tls` says.",
 );
-const SEND_PROXY: Key = key("send-proxy", Kind::Flag, "false", "Begin with a PROXY protocol header.");
+const SEND_PROXY: Key = key("send-proxy", ValueKind::Flag, "false", "Begin with a PROXY protocol header.");
 const SEND_PROXY_VERSION: Key = key(
     "send-proxy-version",
-    Kind::Choice(&[word("v1"), word("v2")]),
+    ValueKind::Choice(&[word("v1"), word("v2")]),
     "v2",
     "The version of that header: `v1` is text and names the addresses of the probe, `v2` is of type LOCAL.",
 );
 const THROUGH_VIP: Key = key(
     "through-vip",
-    Kind::Flag,
+    ValueKind::Flag,
     "false",
     "Modes `dr` and `tun`: the probe reaches the real server as a client's packets do, with the VIP as target. For checks over TCP.",
 );
 const AGENT: Key =
-    key("agent", Kind::Table(&AGENT_CHECK), "", "Ask an agent on the server for its weight and state.");
+    key("agent", ValueKind::Table(&AGENT_CHECK), "", "Ask an agent on the server for its weight and state.");
 
 pub static SERVER_CHECK: Table = Table {
     name: "real-server.health-check",
@@ -62,7 +75,7 @@ static AGENT_CHECK: Table = Table {
     name: "agent",
     doc: "A program on the real server that answers with a line of words: `75%`, `up`, `down`, `drain`, `maint`, `ready`, `maxconn:30` (HAProxy's agent protocol, which feedback agents speak too).",
     keys: &[
-        key("port", Kind::Integer { min: 1, max: 65535 }, "3333", "Where the agent listens."),
+        key("port", ValueKind::Integer { min: 1, max: 65535 }, "3333", "Where the agent listens."),
         key("interval", duration(50, DAY_MS), "2s", "From one question to the next."),
         key("send", line(256), "", "What to send first."),
     ],
@@ -72,11 +85,16 @@ static STEP: Table = Table {
     name: "steps",
     doc: "One step of a conversation: `{ send = \"…\" }`, `{ expect = \"…\" }`…",
     keys: &[
-        key("send", Kind::Text { max: 4096, lines: true }, "", "Text to send; write line endings as \\r\\n."),
+        key(
+            "send",
+            ValueKind::Text { max: 4096, lines: true },
+            "",
+            "Text to send; write line endings as \\r\\n.",
+        ),
         key("send-hex", line(8192), "", "Bytes to send, in hexadecimal."),
         key(
             "expect",
-            Kind::Text { max: 1024, lines: true },
+            ValueKind::Text { max: 1024, lines: true },
             "",
             "Text that must come, whatever comes before it.",
         ),
@@ -108,31 +126,31 @@ macro_rules! bare {
     };
 }
 
-pub const HEALTH_CHECK: Kind = Kind::Typed(&[
+pub const HEALTH_CHECK: ValueKind = ValueKind::Typed(&[
     check!(
         "tcp",
         "A connection can be opened, and a conversation goes as expected where one is written.",
         keys!(
-            key("send", Kind::Text { max: 4096, lines: true }, "", "Text to send."),
-            key("expect", Kind::Text { max: 1024, lines: true }, "", "Text that must come."),
-            key("steps", Kind::Tables(&STEP), "", "Several steps, in their order."),
+            key("send", ValueKind::Text { max: 4096, lines: true }, "", "Text to send."),
+            key("expect", ValueKind::Text { max: 1024, lines: true }, "", "Text that must come."),
+            key("steps", ValueKind::Tables(&STEP), "", "Several steps, in their order."),
         ),
     ),
     check!(
         "http",
         "A request gets the expected answer.",
         keys!(
-            key("method", Kind::Token, "GET", "Request method."),
-            key("path", Kind::HttpPath, "/", "Request target."),
+            key("method", ValueKind::Token, "GET", "Request method."),
+            key("path", ValueKind::HttpPath, "/", "Request target."),
             key("host", line(255), "", "`Host` header; the server's address when absent."),
-            key("headers", Kind::Map(&line(1024)), "", "Further request headers."),
-            key("body", Kind::Text { max: 4096, lines: true }, "", "Request body."),
-            key("status", Kind::Statuses, "200-399", "Statuses that pass."),
+            key("headers", ValueKind::Map(&line(1024)), "", "Further request headers."),
+            key("body", ValueKind::Text { max: 4096, lines: true }, "", "Request body."),
+            key("status", ValueKind::Statuses, "200-399", "Statuses that pass."),
             key("expect", line(1024), "", "Text that the first 64 KiB of the body must hold."),
             key("expect-regex", line(1024), "", "A regular expression that they must match."),
             key(
                 "expect-headers",
-                Kind::Map(&line(1024)),
+                ValueKind::Map(&line(1024)),
                 "",
                 "Headers of the answer with a text that each must hold."
             ),
@@ -147,7 +165,7 @@ pub const HEALTH_CHECK: Kind = Kind::Typed(&[
     check!(
         "smtp",
         "A mail server greets, and answers HELO.",
-        keys!(key("host", Kind::Token, "localhost", "Name to say in HELO.")),
+        keys!(key("host", ValueKind::Token, "localhost", "Name to say in HELO.")),
     ),
     check!("imap", "An IMAP server greets; with `user` it lets that user in.", keys!(USER, PASSWORD)),
     check!("pop", "A POP3 server greets; with `user` it lets that user in.", keys!(USER, PASSWORD)),
@@ -173,7 +191,7 @@ pub const HEALTH_CHECK: Kind = Kind::Typed(&[
     check!(
         "sip",
         "A SIP server answers OPTIONS with 200.",
-        keys!(key("udp", Kind::Flag, "true", "Over UDP; else over TCP.")),
+        keys!(key("udp", ValueKind::Flag, "true", "Over UDP; else over TCP.")),
     ),
     check!("ping", "The host answers ICMP echo.", bare!()),
     check!(
@@ -195,11 +213,11 @@ pub const HEALTH_CHECK: Kind = Kind::Typed(&[
         "script",
         "A program says it: exit status 0 is up. It runs as nobody, in a few bounds, and gets VIP, its port, the server's address and its port as arguments (as ldirectord's and HAProxy's do).",
         bare!(
-            required("command", Kind::File, "The program."),
-            key("arguments", Kind::List(&line(1024)), "[]", "Arguments before those."),
+            required("command", ValueKind::File, "The program."),
+            key("arguments", ValueKind::List(&line(1024)), "[]", "Arguments before those."),
             key(
                 "keepalived",
-                Kind::Flag,
+                ValueKind::Flag,
                 "false",
                 "keepalived's convention: no further arguments, and an exit status from 2 to 255 is a weight from 0 to 253 percent."
             ),

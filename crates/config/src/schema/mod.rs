@@ -21,7 +21,7 @@ use service::SERVICE;
 
 /// What a value must look like.
 #[derive(Clone, Copy, Debug)]
-pub enum Kind {
+pub enum ValueKind {
     /// Text of at most so many bytes, without control characters unless `lines`.
     Text {
         max: usize,
@@ -69,12 +69,12 @@ pub enum Kind {
     /// An address, or `client`.
     Source,
     /// A table whose keys are the user's own.
-    Map(&'static Kind),
+    Map(&'static ValueKind),
     /// `stdout`, `off`, `syslog:ADDRESS:PORT`, `syslog:/SOCKET` or a file.
     AccessLog,
     /// `haproxy`, `json`, or a text with fields of lines and variables.
     LogFormat,
-    List(&'static Kind),
+    List(&'static ValueKind),
     /// A list of host names and addresses, or `routes`.
     CertificateNames,
     Table(&'static Table),
@@ -91,7 +91,7 @@ pub struct Word {
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
     pub name: &'static str,
-    pub kind: Kind,
+    pub kind: ValueKind,
     pub required: bool,
     pub default: &'static str,
     pub doc: &'static str,
@@ -111,11 +111,11 @@ pub struct Variant {
     pub keys: &'static [Key],
 }
 
-const fn key(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
+const fn key(name: &'static str, kind: ValueKind, default: &'static str, doc: &'static str) -> Key {
     Key { name, kind, required: false, default, doc }
 }
 
-const fn required(name: &'static str, kind: Kind, doc: &'static str) -> Key {
+const fn required(name: &'static str, kind: ValueKind, doc: &'static str) -> Key {
     Key { name, kind, required: true, default: "", doc }
 }
 
@@ -123,12 +123,12 @@ const fn word(word: &'static str) -> Word {
     Word { word }
 }
 
-const fn line(max: usize) -> Kind {
-    Kind::Text { max, lines: false }
+const fn line(max: usize) -> ValueKind {
+    ValueKind::Text { max, lines: false }
 }
 
-const fn duration(min_ms: u64, max_ms: u64) -> Kind {
-    Kind::Duration { min_ms, max_ms }
+const fn duration(min_ms: u64, max_ms: u64) -> ValueKind {
+    ValueKind::Duration { min_ms, max_ms }
 }
 
 /// Two lists of keys as one.
@@ -143,26 +143,26 @@ const fn join<const N: usize>(first: &[Key], second: &[Key]) -> [Key; N] {
 }
 
 const DAY_MS: u64 = 86_400_000;
-const STATE_TIMEOUT: Kind = duration(1, 7 * DAY_MS);
+const STATE_TIMEOUT: ValueKind = duration(1, 7 * DAY_MS);
 
 pub static ROOT: Table = Table {
     name: "",
     doc: "The whole file.",
     keys: &[
-        key("admin", Kind::Table(&ADMIN), "", "How the program is administered."),
-        key("state", Kind::Table(&STATE), "", "Where the program keeps what must survive a restart."),
-        key("log", Kind::Table(&LOG), "", "The access log."),
-        key("limits", Kind::Table(&LIMITS), "", "Bounds of the whole program."),
-        key("layer-4", Kind::Table(&LAYER4), "", "The packet path of layer 4."),
-        key("network", Kind::Table(&NETWORK), "", "Addresses that the program gives to this machine."),
-        key("table", Kind::Tables(&TABLE), "", "What is counted of clients, for routes to act on."),
-        key("acme", Kind::Tables(&ACME), "", "Authorities that give certificates."),
-        key("virtual-service", Kind::Tables(&SERVICE), "", "VIPs and ports, and how they are handled."),
-        key("pool", Kind::Tables(&POOL), "", "Real servers that several services can share."),
-        key("resolver", Kind::Table(&RESOLVER), "", "How the names of real servers are looked up."),
-        key("alerts", Kind::Table(&ALERTS), "", "Who is told when something happens."),
-        key("graphs", Kind::Table(&GRAPHS), "", "What is remembered for graphs."),
-        key("pair", Kind::Table(&PAIR), "", "The other node, and who of the two is active."),
+        key("admin", ValueKind::Table(&ADMIN), "", "How the program is administered."),
+        key("state", ValueKind::Table(&STATE), "", "Where the program keeps what must survive a restart."),
+        key("log", ValueKind::Table(&LOG), "", "The access log."),
+        key("limits", ValueKind::Table(&LIMITS), "", "Bounds of the whole program."),
+        key("layer-4", ValueKind::Table(&LAYER4), "", "The packet path of layer 4."),
+        key("network", ValueKind::Table(&NETWORK), "", "Addresses that the program gives to this machine."),
+        key("table", ValueKind::Tables(&TABLE), "", "What is counted of clients, for routes to act on."),
+        key("acme", ValueKind::Tables(&ACME), "", "Authorities that give certificates."),
+        key("virtual-service", ValueKind::Tables(&SERVICE), "", "VIPs and ports, and how they are handled."),
+        key("pool", ValueKind::Tables(&POOL), "", "Real servers that several services can share."),
+        key("resolver", ValueKind::Table(&RESOLVER), "", "How the names of real servers are looked up."),
+        key("alerts", ValueKind::Table(&ALERTS), "", "Who is told when something happens."),
+        key("graphs", ValueKind::Table(&GRAPHS), "", "What is remembered for graphs."),
+        key("pair", ValueKind::Table(&PAIR), "", "The other node, and who of the two is active."),
     ],
 };
 
@@ -171,7 +171,7 @@ static STATE: Table = Table {
     doc: "Where the program keeps what must survive a restart.",
     keys: &[key(
         "directory",
-        Kind::File,
+        ValueKind::File,
         "/var/lib/evenkeel",
         "Admin states, live weights and the last revision number are kept here.",
     )],
@@ -183,20 +183,20 @@ static LOG: Table = Table {
     keys: &[
         key(
             "format",
-            Kind::LogFormat,
+            ValueKind::LogFormat,
             "haproxy",
             "HAProxy's HTTP and TCP formats byte for byte, one JSON object a line, or a text with fields and variables: see [conditions, variables and lines](routes.md).",
         ),
         key(
             "access",
-            Kind::AccessLog,
+            ValueKind::AccessLog,
             "off",
             "`stdout`, `off`, `syslog:ADDRESS:PORT` (UDP), `syslog:/dev/log`, or the path of a file.",
         ),
         key("tag", line(32), "evenkeel", "The program's name in lines for syslog."),
         key(
             "facility",
-            Kind::Integer { min: 0, max: 23 },
+            ValueKind::Integer { min: 0, max: 23 },
             "16",
             "The facility of lines for syslog: 3 is daemon, 16 to 23 are local0 to local7.",
         ),
@@ -209,13 +209,13 @@ static LAYER4: Table = Table {
     keys: &[
         key(
             "connections",
-            Kind::Integer { min: 1024, max: 67_108_864 },
+            ValueKind::Integer { min: 1024, max: 67_108_864 },
             "1000000",
             "Entries of the connection table, of about 110 bytes each.",
         ),
         key(
             "persistent-clients",
-            Kind::Integer { min: 1024, max: 16_777_216 },
+            ValueKind::Integer { min: 1024, max: 16_777_216 },
             "262144",
             "Clients that persistence remembers, of all layer-4 services.",
         ),
@@ -233,13 +233,13 @@ static LAYER4: Table = Table {
         ),
         key(
             "attach",
-            Kind::Choice(&[word("auto"), word("native"), word("generic")]),
+            ValueKind::Choice(&[word("auto"), word("native"), word("generic")]),
             "auto",
             "Where the program runs: in the driver, or in the network stack. `auto` takes the driver where it can.",
         ),
         key(
             "interfaces",
-            Kind::List(&line(15)),
+            ValueKind::List(&line(15)),
             "those of the VIPs and of the routes to real servers",
             "Interfaces whose packets are looked at.",
         ),
@@ -252,19 +252,19 @@ static NETWORK: Table = Table {
     keys: &[
         key(
             "own-vips",
-            Kind::Flag,
+            ValueKind::Flag,
             "true, but false for layer 7 where `net.ipv4.ip_nonlocal_bind` is set",
             "Put each VIP that the machine does not have on the interface whose network it is in. Others move them where that is false.",
         ),
         key(
             "at-stop",
-            Kind::Choice(&[word("keep"), word("remove")]),
+            ValueKind::Choice(&[word("keep"), word("remove")]),
             "keep",
             "What an orderly stop (SIGTERM) does with the addresses that the program has added: the next start finds them, or they are gone. A pair's go to the other node.",
         ),
         key(
             "floating-ips",
-            Kind::List(&Kind::Network),
+            ValueKind::List(&ValueKind::Network),
             "[]",
             "Further addresses with prefix length, such as the default gateway of real servers in mode `nat`, or VIPs of no network here that a router sends to this machine.",
         ),
@@ -277,19 +277,19 @@ static LIMITS: Table = Table {
     keys: &[
         key(
             "max-connections",
-            Kind::Integer { min: 1, max: 10_000_000 },
+            ValueKind::Integer { min: 1, max: 10_000_000 },
             "40000",
             "Client connections at a time; further ones wait in the kernel.",
         ),
         key(
             "workers",
-            Kind::Integer { min: 0, max: 256 },
+            ValueKind::Integer { min: 0, max: 256 },
             "0",
             "Threads that move traffic, one event loop each; 0 is one a core.",
         ),
         key(
             "buffer-memory",
-            Kind::Size { min: 1 << 20, max: 1 << 40 },
+            ValueKind::Size { min: 1 << 20, max: 1 << 40 },
             "256MiB",
             "Memory for bytes in flight; when it is used up, new requests get a 503 instead of hurting old ones.",
         ),

@@ -1,40 +1,40 @@
 //! Keys of the pair.
 
-use super::{Kind, Table, duration, key, line, required, word};
+use super::{Table, ValueKind, duration, key, line, required, word};
 
 pub static PAIR: Table = Table {
     name: "pair",
     doc: "This node's part in a pair. With `peer` the other node is Evenkeel too: both are joined by a key (`evenkeel pair invite`), and their messages are sealed with it. Without `peer`, VRRP is spoken with routers of any make. This table is each node's own; the rest of the file is the pair's.",
     keys: &[
-        required("name", Kind::Name, "The name of this node."),
-        key("peer", Kind::Listen, "", "The other node's address and port on the peer link."),
+        required("name", ValueKind::Name, "The name of this node."),
+        key("peer", ValueKind::Listen, "", "The other node's address and port on the peer link."),
         key(
             "listen",
-            Kind::Listen,
+            ValueKind::Listen,
             "0.0.0.0:9694",
             "Where this node takes the peer's connections and beats.",
         ),
         key(
             "priority",
-            Kind::Integer { min: 1, max: 254 },
+            ValueKind::Integer { min: 1, max: 254 },
             "100",
             "The node with the higher one becomes active where both may.",
         ),
         key(
             "failback",
-            Kind::Flag,
+            ValueKind::Flag,
             "false",
             "The node of the higher priority takes over again when it is back.",
         ),
         key(
             "dead-after",
-            Kind::Integer { min: 2, max: 100 },
+            ValueKind::Integer { min: 2, max: 100 },
             "3",
             "Beats without which the peer counts as dead, on every path.",
         ),
         key(
             "beats",
-            Kind::Choice(&[word("adaptive"), word("fixed")]),
+            ValueKind::Choice(&[word("adaptive"), word("fixed")]),
             "adaptive",
             "`adaptive`: both nodes measure how late beats come, and take the shortest time of death that would not have been wrong in the last four hours, between `shortest-dead-time` and `dead-after` beats of `interval`. `fixed`: always the latter. A pair with a serial line keeps to the latter, too.",
         ),
@@ -52,7 +52,7 @@ pub static PAIR: Table = Table {
         ),
         key(
             "on-silence",
-            Kind::Choice(&[word("take-over"), word("wait")]),
+            ValueKind::Choice(&[word("take-over"), word("wait")]),
             "take-over",
             "What a passive node does when every path is silent and there is no witness: `take-over` may make both active where the network between them is cut, `wait` leaves nobody active when the active one dies.",
         ),
@@ -68,34 +68,34 @@ pub static PAIR: Table = Table {
             "60s",
             "How long the node that gives the role away by `pair switch-over` finishes its connections of layer 7, while the other one takes the new ones; what is left then is cut. `0s` ends them with the role. Needs nft on the node that takes over.",
         ),
-        key("serial", Kind::File, "", "A serial line to the peer, as one more path for beats."),
+        key("serial", ValueKind::File, "", "A serial line to the peer, as one more path for beats."),
         key(
             "witness",
-            Kind::Listen,
+            ValueKind::Listen,
             "",
             "A third machine (`evenkeel witness`) that is asked when the peer is silent: with it exactly one node is active, however the network is cut.",
         ),
         key(
             "ping",
-            Kind::List(&Kind::Address),
+            ValueKind::List(&ValueKind::Address),
             "[]",
             "Addresses that a fit node reaches, such as the router: the node that reaches more of them is active.",
         ),
         key(
             "track",
-            Kind::List(&line(1024)),
+            ValueKind::List(&line(1024)),
             "[]",
             "A command and its arguments, run every two seconds; while it fails this node would rather not be active.",
         ),
         key(
             "notify",
-            Kind::File,
+            ValueKind::File,
             "",
             "Called at every change of role with keepalived's arguments: `INSTANCE NAME MASTER|BACKUP|FAULT PRIORITY`.",
         ),
         key(
             "vrrp",
-            Kind::Tables(&VRRP),
+            ValueKind::Tables(&VRRP),
             "",
             "Interfaces on which beats (or, without `peer`, adverts of VRRP) are sent.",
         ),
@@ -109,12 +109,12 @@ static VRRP: Table = Table {
         required("interface", line(15), "The interface."),
         required(
             "router-id",
-            Kind::Integer { min: 1, max: 255 },
+            ValueKind::Integer { min: 1, max: 255 },
             "The virtual router's number on this network.",
         ),
         key(
             "priority",
-            Kind::Integer { min: 1, max: 254 },
+            ValueKind::Integer { min: 1, max: 254 },
             "that of the pair",
             "This node's priority there.",
         ),
@@ -126,16 +126,21 @@ static VRRP: Table = Table {
         ),
         key(
             "version",
-            Kind::Integer { min: 2, max: 3 },
+            ValueKind::Integer { min: 2, max: 3 },
             "3",
             "Of VRRP: 3 (RFC 9568) or 2 (RFC 3768, IPv4 alone). Sealed beats are the same with both.",
         ),
         key(
             "family",
-            Kind::Choice(&[word("ipv4"), word("ipv6")]),
+            ValueKind::Choice(&[word("ipv4"), word("ipv6")]),
             "ipv4",
             "Of the messages, and of the VIPs they name.",
         ),
-        key("unicast", Kind::List(&Kind::Address), "[]", "Send to these addresses instead of the group."),
+        key(
+            "unicast",
+            ValueKind::List(&ValueKind::Address),
+            "[]",
+            "Send to these addresses instead of the group.",
+        ),
     ],
 };

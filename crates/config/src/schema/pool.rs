@@ -3,7 +3,7 @@
 use super::discovery::{DISCOVER, RESOLVE};
 use super::health::{HEALTH_CHECK, SERVER_CHECK};
 use super::route::SIZE;
-use super::{DAY_MS, Key, Kind, Table, Variant, duration, join, key, required, word};
+use super::{DAY_MS, Key, Table, ValueKind, Variant, duration, join, key, required, word};
 
 pub static POOL: Table = Table {
     name: "pool",
@@ -12,8 +12,8 @@ pub static POOL: Table = Table {
 };
 
 const OWN: &[Key] = &[
-    required("name", Kind::Name, "The name that services refer to."),
-    key("real-server", Kind::Tables(&REAL_SERVER), "", "The real servers."),
+    required("name", ValueKind::Name, "The name that services refer to."),
+    key("real-server", ValueKind::Tables(&REAL_SERVER), "", "The real servers."),
 ];
 
 /// The keys that say how a pool works; in a service they describe its own servers.
@@ -21,13 +21,13 @@ pub const POOL_RULES: &[Key] = &[
     key("scheduler", SCHEDULER, "round-robin", "How a real server is picked for a new client."),
     key(
         "hash-key",
-        Kind::Token,
+        ValueKind::Token,
         "",
         "What `header-hash`, `query-hash` and `cookie-hash` look at: the name of a header, a query parameter or a cookie. A request without it goes to any server.",
     ),
     key(
         "hash-balance-factor",
-        Kind::Integer { min: 0, max: 10_000 },
+        ValueKind::Integer { min: 0, max: 10_000 },
         "0",
         "Layer 7, of schedulers that hash: percent of its fair share of connections that a real server takes at most, such as 150; what is more goes to the next one in the table. 0 is no bound.",
     ),
@@ -48,13 +48,13 @@ pub const POOL_RULES: &[Key] = &[
     ),
     key(
         "retries",
-        Kind::Integer { min: 0, max: 10 },
+        ValueKind::Integer { min: 0, max: 10 },
         "3",
         "Further attempts after a failed connection, on another server where there is one.",
     ),
     key(
         "retry-on",
-        Kind::List(&Kind::Choice(&[
+        ValueKind::List(&ValueKind::Choice(&[
             word("no-answer"),
             word("bad-answer"),
             word("timeout"),
@@ -75,69 +75,69 @@ pub const POOL_RULES: &[Key] = &[
     ),
     key(
         "connection-reuse",
-        Kind::Choice(&[word("all"), word("client")]),
+        ValueKind::Choice(&[word("all"), word("client")]),
         "all",
         "Who uses a kept connection to a real server again: requests of all clients, or only those of the client connection that it was made for. One on which NTLM or Negotiate was spoken, or whose server was told the client's address, is its client's in any case.",
     ),
     key(
         "same-address",
-        Kind::Flag,
+        ValueKind::Flag,
         "false",
         "Several real servers of the pool may have one address. It is a mistake otherwise.",
     ),
     key(
         "max-queue",
-        Kind::Integer { min: 0, max: 1_000_000 },
+        ValueKind::Integer { min: 0, max: 1_000_000 },
         "10000",
         "Clients that may wait for a place on a real server.",
     ),
     key(
         "server-http",
-        Kind::Choice(&[word("1.1"), word("2")]),
+        ValueKind::Choice(&[word("1.1"), word("2")]),
         "1.1",
         "HTTP version towards real servers; `2` without `server-tls` is spoken by prior knowledge.",
     ),
-    key("server-tls", Kind::Table(&SERVER_TLS), "", "Real servers speak TLS."),
+    key("server-tls", ValueKind::Table(&SERVER_TLS), "", "Real servers speak TLS."),
     key(
         "send-proxy",
-        Kind::Choice(&[word("v1"), word("v2")]),
+        ValueKind::Choice(&[word("v1"), word("v2")]),
         "",
         "Real servers get a PROXY protocol header with the client's address first.",
     ),
     key(
         "source",
-        Kind::Source,
+        ValueKind::Source,
         "",
         "The address that real servers see: one of this machine, or `client` for the client's own (full transparency, needs CAP_NET_ADMIN).",
     ),
     key(
         "server-tcp-keep-alive",
-        Kind::Table(&TCP_KEEP_ALIVE),
+        ValueKind::Table(&TCP_KEEP_ALIVE),
         "",
         "The kernel asks a silent real server whether it is still there; `{}` is every two hours.",
     ),
-    key("source-interface", Kind::Token, "", "Network interface to reach real servers through."),
+    key("source-interface", ValueKind::Token, "", "Network interface to reach real servers through."),
     key(
         "on-marked-down",
-        Kind::Choice(&[word("keep"), word("close")]),
+        ValueKind::Choice(&[word("keep"), word("close")]),
         "keep",
         "What becomes of connections whose real server goes down.",
     ),
     key(
         "on-removal",
-        Kind::Choice(&[word("keep"), word("close")]),
+        ValueKind::Choice(&[word("keep"), word("close")]),
         "keep",
         "Layer 4: what becomes of connections whose real server leaves the configuration.",
     ),
     key(
         "outlier",
-        Kind::Table(&OUTLIER),
+        ValueKind::Table(&OUTLIER),
         "",
         "A pause for real servers that pass their checks but fail their clients.",
     ),
 ];
 
-const SCHEDULER: Kind = Kind::Choice(&[
+const SCHEDULER: ValueKind = ValueKind::Choice(&[
     word("round-robin"),
     word("weighted-round-robin"),
     word("least-connections"),
@@ -161,71 +161,71 @@ pub static REAL_SERVER: Table = Table {
     name: "real-server",
     doc: "One real server.",
     keys: &[
-        required("name", Kind::Name, "The name in logs, metrics and commands; unique in its pool."),
+        required("name", ValueKind::Name, "The name in logs, metrics and commands; unique in its pool."),
         required(
             "address",
-            Kind::Server,
+            ValueKind::Server,
             "`ADDRESS:PORT` or `NAME:PORT`, without a port for the one that the client connected to. A name is looked up again and again: see [names and discovery](discovery.md).",
         ),
         key("resolve", RESOLVE, "the pool's", "What is taken of the answers for its name."),
-        key("server-tls", Kind::Table(&OWN_TLS), "the pool's", "TLS of this real server, or none."),
+        key("server-tls", ValueKind::Table(&OWN_TLS), "the pool's", "TLS of this real server, or none."),
         key(
             "weight",
-            Kind::Integer { min: 0, max: 65535 },
+            ValueKind::Integer { min: 0, max: 65535 },
             "100",
             "Its share beside the other servers; 0 takes no new clients.",
         ),
         key(
             "min-connections",
-            Kind::Integer { min: 0, max: 10_000_000 },
+            ValueKind::Integer { min: 0, max: 10_000_000 },
             "0",
             "Layer 4: connections below which a server that was full takes clients again; 0 is three quarters of `max-connections`.",
         ),
         key(
             "max-connections",
-            Kind::Integer { min: 0, max: 10_000_000 },
+            ValueKind::Integer { min: 0, max: 10_000_000 },
             "0",
             "Requests (http) or connections at a time; 0 is no limit. Over it clients wait in the queue, or go to other servers in layer 4.",
         ),
         key(
             "backup",
-            Kind::Flag,
+            ValueKind::Flag,
             "false",
             "Takes clients only while no other server of the pool can. Persistence never remembers it: clients go back as soon as another server can take them.",
         ),
         key(
             "non-stick",
-            Kind::Flag,
+            ValueKind::Flag,
             "false",
             "Persistence never remembers it: no cookie, no entry of a table and no broker's token keeps a client on it.",
         ),
         key(
             "admin-state",
-            Kind::Choice(&[word("online"), word("draining"), word("halted")]),
+            ValueKind::Choice(&[word("online"), word("draining"), word("halted")]),
             "online",
             "The state it starts in.",
         ),
         key(
             "check",
-            Kind::Flag,
+            ValueKind::Flag,
             "true",
             "The pool's health check probes it; without, only refused connections count.",
         ),
         key(
             "health-check",
-            Kind::Table(&SERVER_CHECK),
+            ValueKind::Table(&SERVER_CHECK),
             "",
             "What is this server's own in the pool's health check, such as `{ port = 8008 }`.",
         ),
         key(
             "source",
-            Kind::Source,
+            ValueKind::Source,
             "",
             "The address that this real server sees, where that is not the pool's; `own` is this machine's usual one.",
         ),
         key(
             "cookie",
-            Kind::Token,
+            ValueKind::Token,
             "its name",
             "What a persistence cookie names it by: clients that another load balancer gave a cookie stay where they are.",
         ),
@@ -245,7 +245,7 @@ pub static TCP_KEEP_ALIVE: Table = Table {
         ),
         key(
             "probes",
-            Kind::Integer { min: 1, max: 127 },
+            ValueKind::Integer { min: 1, max: 127 },
             "9",
             "Questions without an answer that end the connection.",
         ),
@@ -258,7 +258,7 @@ static OUTLIER: Table = Table {
     keys: &[
         key(
             "failures",
-            Kind::Integer { min: 1, max: 10_000 },
+            ValueKind::Integer { min: 1, max: 10_000 },
             "5",
             "Failures in a row: no connection, no answer, a broken one, or a status of 500 and above.",
         ),
@@ -270,7 +270,7 @@ static OUTLIER: Table = Table {
         ),
         key(
             "max-percent",
-            Kind::Integer { min: 1, max: 100 },
+            ValueKind::Integer { min: 1, max: 100 },
             "50",
             "Share of the pool that may be paused at a time.",
         ),
@@ -284,22 +284,28 @@ static OWN_TLS: Table = Table {
     keys: &join::<{ ENABLED.len() + SERVER_TLS.keys.len() }>(ENABLED, SERVER_TLS.keys),
 };
 
-const ENABLED: &[Key] = &[key("enabled", Kind::Flag, "true", "`false`: this real server speaks no TLS.")];
+const ENABLED: &[Key] =
+    &[key("enabled", ValueKind::Flag, "true", "`false`: this real server speaks no TLS.")];
 
 pub static SERVER_TLS: Table = Table {
     name: "server-tls",
     doc: "Real servers speak TLS.",
     keys: &[
-        key("verify", Kind::Flag, "true", "Use no real server whose certificate does not hold."),
-        key("ca", Kind::File, "", "PEM file of the authorities to trust; the system's when absent."),
-        key("sni", Kind::Token, "", "Host name to ask for and to verify; the server's address when absent."),
-        key("certificate", Kind::File, "", "PEM file with certificate and key to show to real servers."),
+        key("verify", ValueKind::Flag, "true", "Use no real server whose certificate does not hold."),
+        key("ca", ValueKind::File, "", "PEM file of the authorities to trust; the system's when absent."),
+        key(
+            "sni",
+            ValueKind::Token,
+            "",
+            "Host name to ask for and to verify; the server's address when absent.",
+        ),
+        key("certificate", ValueKind::File, "", "PEM file with certificate and key to show to real servers."),
     ],
 };
 
 const DRAINED: Key = key(
     "drained",
-    Kind::Choice(&[word("stay"), word("move")]),
+    ValueKind::Choice(&[word("stay"), word("move")]),
     "stay",
     "What becomes of clients that belong to a draining server: they stay until they have left, or move to another server with their next request or connection.",
 );
@@ -307,20 +313,20 @@ const EXPIRE: Key =
     key("expire", duration(1_000, 365 * DAY_MS), "1h", "How long an entry stays after its last use.");
 const ENTRIES: Key = key("size", SIZE, "65536", "Entries at most; the oldest give way.");
 
-const PERSISTENCE: Kind = Kind::Typed(&[
+const PERSISTENCE: ValueKind = ValueKind::Typed(&[
     Variant {
         word: "source",
         doc: "By the client's address.",
         keys: &[
             key(
                 "mask",
-                Kind::Integer { min: 0, max: 32 },
+                ValueKind::Integer { min: 0, max: 32 },
                 "32",
                 "Leading bits of an IPv4 address that make one client.",
             ),
             key(
                 "mask6",
-                Kind::Integer { min: 0, max: 128 },
+                ValueKind::Integer { min: 0, max: 128 },
                 "128",
                 "Leading bits of an IPv6 address that make one client.",
             ),
@@ -332,7 +338,7 @@ const PERSISTENCE: Kind = Kind::Typed(&[
             ),
             key(
                 "size",
-                Kind::Integer { min: 16, max: 16_777_216 },
+                ValueKind::Integer { min: 16, max: 16_777_216 },
                 "65536",
                 "Entries at most; the oldest give way.",
             ),
@@ -343,40 +349,40 @@ const PERSISTENCE: Kind = Kind::Typed(&[
         word: "cookie",
         doc: "By a cookie that names the real server.",
         keys: &[
-            key("name", Kind::Token, "SERVERID", "Name of the cookie."),
+            key("name", ValueKind::Token, "SERVERID", "Name of the cookie."),
             key(
                 "method",
-                Kind::Choice(&[word("insert"), word("rewrite"), word("prefix"), word("passive")]),
+                ValueKind::Choice(&[word("insert"), word("rewrite"), word("prefix"), word("passive")]),
                 "insert",
                 "`insert`: the load balancer sets the cookie. `rewrite`: the real server sets it, its value becomes the server's name. `prefix`: the server's name and `~` come before the value of the application's cookie. `passive`: the application itself names the server.",
             ),
             key(
                 "indirect",
-                Kind::Flag,
+                ValueKind::Flag,
                 "false",
                 "The real server never sees the cookie, and clients that have it get no new one.",
             ),
             key(
                 "nocache",
-                Kind::Flag,
+                ValueKind::Flag,
                 "false",
                 "Responses that set the cookie are marked `Cache-control: private`.",
             ),
-            key("httponly", Kind::Flag, "false", "Scripts in the page cannot read the cookie."),
-            key("secure", Kind::Flag, "false", "The cookie travels over TLS only."),
+            key("httponly", ValueKind::Flag, "false", "Scripts in the page cannot read the cookie."),
+            key("secure", ValueKind::Flag, "false", "The cookie travels over TLS only."),
             key(
                 "samesite",
-                Kind::Choice(&[word("strict"), word("lax"), word("none")]),
+                ValueKind::Choice(&[word("strict"), word("lax"), word("none")]),
                 "",
                 "The cookie's SameSite attribute. Browsers refuse a cookie with `none` that is not `secure`.",
             ),
             key(
                 "domains",
-                Kind::List(&Kind::Token),
+                ValueKind::List(&ValueKind::Token),
                 "[]",
                 "The cookie's Domain attribute; of several, one cookie is set for each, and a browser keeps those of its own host.",
             ),
-            key("postonly", Kind::Flag, "false", "Set the cookie in answers to POST requests alone."),
+            key("postonly", ValueKind::Flag, "false", "Set the cookie in answers to POST requests alone."),
             key(
                 "max-idle",
                 duration(1_000, 3650 * DAY_MS),
@@ -405,11 +411,11 @@ const PERSISTENCE: Kind = Kind::Typed(&[
     Variant {
         word: "header",
         doc: "By a header of the request.",
-        keys: &[required("name", Kind::Token, "Name of the header."), EXPIRE, ENTRIES, DRAINED],
+        keys: &[required("name", ValueKind::Token, "Name of the header."), EXPIRE, ENTRIES, DRAINED],
     },
     Variant {
         word: "app-cookie",
         doc: "By a cookie of the application, learned from its answers.",
-        keys: &[required("name", Kind::Token, "Name of the cookie."), EXPIRE, ENTRIES, DRAINED],
+        keys: &[required("name", ValueKind::Token, "Name of the cookie."), EXPIRE, ENTRIES, DRAINED],
     },
 ]);

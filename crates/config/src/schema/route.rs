@@ -1,58 +1,58 @@
 //! Keys of routes and of the tables that they count in.
 
-use super::{DAY_MS, Kind, Table, duration, key, line, required, word};
+use super::{DAY_MS, Table, ValueKind, duration, key, line, required, word};
 
 pub static TABLE: Table = Table {
     name: "table",
     doc: "What is counted of clients, for routes to act on: `track = \"NAME\"` counts, `rate(\"NAME\", \"requests\")` asks.",
     keys: &[
-        required("name", Kind::Name, "The name that routes refer to."),
-        key("key", Kind::Template, "{source}", "Whose entry it is."),
+        required("name", ValueKind::Name, "The name that routes refer to."),
+        key("key", ValueKind::Template, "{source}", "Whose entry it is."),
         key("size", SIZE, "65536", "Entries at most; the oldest give way."),
         key("expire", duration(1_000, 365 * DAY_MS), "10m", "How long an entry stays after its last use."),
         key("period", duration(1_000, DAY_MS), "10s", "The time that rates are counted over."),
     ],
 };
 
-pub const SIZE: Kind = Kind::Integer { min: 16, max: 16_777_216 };
-const STATUS: Kind = Kind::Integer { min: 200, max: 599 };
+pub const SIZE: ValueKind = ValueKind::Integer { min: 16, max: 16_777_216 };
+const STATUS: ValueKind = ValueKind::Integer { min: 200, max: 599 };
 
 pub static ROUTE: Table = Table {
     name: "route",
     doc: "Which requests go to which pool or get which answer. Routes are tried in the written order; what one does is done in the order of this table, and the next ones see the request as it has become. `pool`, `pool-map`, `redirect`, `answer`, `deny` and `tarpit` end it, everything else goes on with the next route.",
     keys: &[
-        key("name", Kind::Name, "", "The name in explanations and logs; `route-1`… when absent."),
-        key("when", Kind::Condition, "", "The condition; a route without one holds always."),
-        key("track", Kind::Name, "", "Count the request for its entry in this table."),
-        key("rate-limit", Kind::Table(&RATE_LIMIT), "", "Refuse a key that comes too often."),
+        key("name", ValueKind::Name, "", "The name in explanations and logs; `route-1`… when absent."),
+        key("when", ValueKind::Condition, "", "The condition; a route without one holds always."),
+        key("track", ValueKind::Name, "", "Count the request for its entry in this table."),
+        key("rate-limit", ValueKind::Table(&RATE_LIMIT), "", "Refuse a key that comes too often."),
         key(
             "concurrency-limit",
-            Kind::Table(&CONCURRENCY_LIMIT),
+            ValueKind::Table(&CONCURRENCY_LIMIT),
             "",
             "Refuse a key that has too many requests at a time.",
         ),
-        key("basic-auth", Kind::Table(&BASIC_AUTH), "", "Ask for a user name and a password."),
+        key("basic-auth", ValueKind::Table(&BASIC_AUTH), "", "Ask for a user name and a password."),
         key(
             "set-variable",
-            Kind::Map(&Kind::Template),
+            ValueKind::Map(&ValueKind::Template),
             "",
             "Texts that later routes use as `{variable:NAME}`, for this request; names that begin with `sess.` for all requests of an HTTP/1 connection.",
         ),
         key(
             "capture",
-            Kind::Map(&Kind::Template),
+            ValueKind::Map(&ValueKind::Template),
             "",
             "Texts for the log line: `{ name = \"text with {variables}\" }`.",
         ),
         key(
             "priority",
-            Kind::Integer { min: -1000, max: 1000 },
+            ValueKind::Integer { min: -1000, max: 1000 },
             "0",
             "Place in the queue of a full server: smaller goes first.",
         ),
         key(
             "server",
-            Kind::Name,
+            ValueKind::Name,
             "",
             "The real server that takes it, if it can, of the pool that it comes to: before persistence and scheduler.",
         ),
@@ -64,46 +64,46 @@ pub static ROUTE: Table = Table {
         ),
         key(
             "rewrite-method",
-            Kind::Token,
+            ValueKind::Token,
             "",
             "The request method for the real server; not HEAD or CONNECT.",
         ),
-        key("rewrite-path", Kind::Template, "", "The path for the real server."),
-        key("rewrite-query", Kind::Template, "", "The query for the real server, without `?`."),
-        key("rewrite-uri", Kind::Template, "", "Path and query for the real server at once."),
-        key("set-header", Kind::Map(&Kind::Template), "", "Request headers to replace or add."),
-        key("add-header", Kind::Map(&Kind::Template), "", "Request headers to add."),
+        key("rewrite-path", ValueKind::Template, "", "The path for the real server."),
+        key("rewrite-query", ValueKind::Template, "", "The query for the real server, without `?`."),
+        key("rewrite-uri", ValueKind::Template, "", "Path and query for the real server at once."),
+        key("set-header", ValueKind::Map(&ValueKind::Template), "", "Request headers to replace or add."),
+        key("add-header", ValueKind::Map(&ValueKind::Template), "", "Request headers to add."),
         key(
             "edit-header",
-            Kind::Map(&Kind::Template),
+            ValueKind::Map(&ValueKind::Template),
             "",
             "What each request header of a name becomes, where there are such; `{1}` is what it was.",
         ),
         key(
             "remove-header",
-            Kind::List(&Kind::Token),
+            ValueKind::List(&ValueKind::Token),
             "",
             "Request headers to remove; `*` in a name stands for anything (`x-internal-*`).",
         ),
         key(
             "set-response-header",
-            Kind::Map(&Kind::Template),
+            ValueKind::Map(&ValueKind::Template),
             "",
             "Response headers to replace or add; variables are of the request.",
         ),
-        key("add-response-header", Kind::Map(&Kind::Template), "", "Response headers to add."),
+        key("add-response-header", ValueKind::Map(&ValueKind::Template), "", "Response headers to add."),
         key(
             "remove-response-header",
-            Kind::List(&Kind::Token),
+            ValueKind::List(&ValueKind::Token),
             "",
             "Response headers to remove; `*` in a name stands for anything.",
         ),
-        key("pool", Kind::Name, "", "The pool that takes it."),
-        key("pool-map", Kind::Table(&POOL_MAP), "", "The pool that a map file names."),
-        key("redirect", Kind::Table(&REDIRECT), "", "Send the client elsewhere."),
-        key("answer", Kind::Table(&ANSWER), "", "Answer with a page."),
-        key("deny", Kind::Table(&DENY), "", "Refuse."),
-        key("tarpit", Kind::Table(&TARPIT), "", "Refuse after a while."),
+        key("pool", ValueKind::Name, "", "The pool that takes it."),
+        key("pool-map", ValueKind::Table(&POOL_MAP), "", "The pool that a map file names."),
+        key("redirect", ValueKind::Table(&REDIRECT), "", "Send the client elsewhere."),
+        key("answer", ValueKind::Table(&ANSWER), "", "Answer with a page."),
+        key("deny", ValueKind::Table(&DENY), "", "Refuse."),
+        key("tarpit", ValueKind::Table(&TARPIT), "", "Refuse after a while."),
     ],
 };
 
@@ -111,43 +111,43 @@ pub static ANSWER_ROUTE: Table = Table {
     name: "answer-route",
     doc: "What is done with answers on their way to the client. They are tried in the written order; later ones see the answer as it has become. Conditions and texts can ask what routes can ask of the request, and `status`, `answer-header` and `server` of the answer. Answers that switch protocols (101) and interim ones pass unseen.",
     keys: &[
-        key("name", Kind::Name, "", "The name in explanations; `answer-route-1`… when absent."),
-        key("when", Kind::Condition, "", "The condition; one without holds always."),
+        key("name", ValueKind::Name, "", "The name in explanations; `answer-route-1`… when absent."),
+        key("when", ValueKind::Condition, "", "The condition; one without holds always."),
         key(
             "of",
-            Kind::Choice(&[word("all"), word("servers"), word("own")]),
+            ValueKind::Choice(&[word("all"), word("servers"), word("own")]),
             "all",
             "Whose answers: of real servers, this program's own (pages, redirects, refusals, errors), or both.",
         ),
         key(
             "set-variable",
-            Kind::Map(&Kind::Template),
+            ValueKind::Map(&ValueKind::Template),
             "",
             "Texts that later ones use as `{variable:NAME}`; names that begin with `sess.` stay for the connection.",
         ),
-        key("capture", Kind::Map(&Kind::Template), "", "Texts for the log line."),
+        key("capture", ValueKind::Map(&ValueKind::Template), "", "Texts for the log line."),
         key("status", STATUS, "", "Another status; the body stays."),
         key(
             "remove-header",
-            Kind::List(&Kind::Token),
+            ValueKind::List(&ValueKind::Token),
             "",
             "Headers to remove; `*` in a name stands for anything (`x-internal-*`).",
         ),
-        key("set-header", Kind::Map(&Kind::Template), "", "Headers to replace or add."),
-        key("add-header", Kind::Map(&Kind::Template), "", "Headers to add."),
+        key("set-header", ValueKind::Map(&ValueKind::Template), "", "Headers to replace or add."),
+        key("add-header", ValueKind::Map(&ValueKind::Template), "", "Headers to add."),
         key(
             "edit-header",
-            Kind::Map(&Kind::Template),
+            ValueKind::Map(&ValueKind::Template),
             "",
             "What each header of a name becomes, where there are such: `Set-Cookie = \"{1}; Secure\"`; `{1}` is what it was.",
         ),
         key(
             "deny",
-            Kind::Table(&DENY_ANSWER),
+            ValueKind::Table(&DENY_ANSWER),
             "",
             "Do not let a real server's answer out: the client gets an error instead.",
         ),
-        key("stop", Kind::Flag, "false", "Later ones are not tried."),
+        key("stop", ValueKind::Flag, "false", "Later ones are not tried."),
     ],
 };
 
@@ -161,8 +161,8 @@ static RATE_LIMIT: Table = Table {
     name: "rate-limit",
     doc: "Refuse a key that comes too often.",
     keys: &[
-        required("rate", Kind::Rate, "So many in a time, such as `100/10s`; as many at once."),
-        key("key", Kind::Template, "{source}", "What is limited."),
+        required("rate", ValueKind::Rate, "So many in a time, such as `100/10s`; as many at once."),
+        key("key", ValueKind::Template, "{source}", "What is limited."),
         key("status", STATUS, "429", "Status of the refusal, which has Retry-After."),
     ],
 };
@@ -171,8 +171,8 @@ static CONCURRENCY_LIMIT: Table = Table {
     name: "concurrency-limit",
     doc: "Refuse a key that has too many requests at a time.",
     keys: &[
-        required("max", Kind::Integer { min: 1, max: 1_000_000 }, "Requests at a time."),
-        key("key", Kind::Template, "{source}", "What is limited."),
+        required("max", ValueKind::Integer { min: 1, max: 1_000_000 }, "Requests at a time."),
+        key("key", ValueKind::Template, "{source}", "What is limited."),
         key("status", STATUS, "429", "Status of the refusal."),
     ],
 };
@@ -183,13 +183,13 @@ static BASIC_AUTH: Table = Table {
     keys: &[
         key(
             "users",
-            Kind::File,
+            ValueKind::File,
             "",
             "Lines of `NAME:HASH`: bcrypt, as `htpasswd -B` writes it, or SHA-crypt (`$5$`, `$6$`), as `mkpasswd` does.",
         ),
         key(
             "accounts",
-            Kind::Map(&line(256)),
+            ValueKind::Map(&line(256)),
             "{}",
             "Names with such hashes, in the configuration itself; `plain:PASSWORD` is one that everybody can read who reads the configuration.",
         ),
@@ -201,10 +201,10 @@ static POOL_MAP: Table = Table {
     name: "pool-map",
     doc: "The pool that a map file names: lines of `KEY POOL`.",
     keys: &[
-        required("file", Kind::File, "The map."),
+        required("file", ValueKind::File, "The map."),
         key(
             "match",
-            Kind::Choice(&[
+            ValueKind::Choice(&[
                 word("stars"),
                 word("exact"),
                 word("begin"),
@@ -217,10 +217,10 @@ static POOL_MAP: Table = Table {
             "stars",
             "How keys are compared. `stars`: a `*` at a key's beginning or end stands for anything, and what is looked up is in lower case first. `begin`, `end`: the longest key that it begins or ends with. `domain`: the longest that is a part of it between dots. `contains`, `regex`: the first of the file. `network`: the narrowest.",
         ),
-        key("key", Kind::Template, "{host}", "What is looked up."),
+        key("key", ValueKind::Template, "{host}", "What is looked up."),
         key(
             "default",
-            Kind::Name,
+            ValueKind::Name,
             "",
             "The pool for keys that are not in the map; without it the next route is tried.",
         ),
@@ -231,9 +231,9 @@ static REDIRECT: Table = Table {
     name: "redirect",
     doc: "Send the client elsewhere.",
     keys: &[
-        required("location", Kind::Template, "Where to. One that ends in `{path}` keeps the query."),
-        key("status", Kind::Integer { min: 301, max: 308 }, "302", "301, 302, 303, 307 or 308."),
-        key("drop-query", Kind::Flag, "false", "Do not keep the query."),
+        required("location", ValueKind::Template, "Where to. One that ends in `{path}` keeps the query."),
+        key("status", ValueKind::Integer { min: 301, max: 308 }, "302", "301, 302, 303, 307 or 308."),
+        key("drop-query", ValueKind::Flag, "false", "Do not keep the query."),
     ],
 };
 
@@ -242,9 +242,9 @@ static ANSWER: Table = Table {
     doc: "Answer with a page.",
     keys: &[
         key("status", STATUS, "200", "Status of the page."),
-        key("body", Kind::Text { max: 65_536, lines: true }, "", "Body of the page."),
-        key("file", Kind::File, "", "A file with the body instead, up to 1 MiB."),
-        key("variables", Kind::Flag, "false", "The body is a text with `{variables}`."),
+        key("body", ValueKind::Text { max: 65_536, lines: true }, "", "Body of the page."),
+        key("file", ValueKind::File, "", "A file with the body instead, up to 1 MiB."),
+        key("variables", ValueKind::Flag, "false", "The body is a text with `{variables}`."),
         key(
             "content-type",
             line(256),
@@ -259,7 +259,12 @@ static DENY: Table = Table {
     doc: "Refuse.",
     keys: &[
         key("status", STATUS, "403", "Status of the refusal."),
-        key("silent", Kind::Flag, "false", "End the connection (of HTTP/2: the stream) without an answer."),
+        key(
+            "silent",
+            ValueKind::Flag,
+            "false",
+            "End the connection (of HTTP/2: the stream) without an answer.",
+        ),
     ],
 };
 

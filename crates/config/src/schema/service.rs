@@ -2,7 +2,7 @@
 
 use super::pool::{POOL_RULES, REAL_SERVER, TCP_KEEP_ALIVE};
 use super::route::{ANSWER_ROUTE, ROUTE};
-use super::{DAY_MS, Key, Kind, STATE_TIMEOUT, Table, duration, join, key, line, required, word};
+use super::{DAY_MS, Key, STATE_TIMEOUT, Table, ValueKind, duration, join, key, line, required, word};
 
 pub static SERVICE: Table = Table {
     name: "virtual-service",
@@ -11,72 +11,72 @@ pub static SERVICE: Table = Table {
 };
 
 const OWN: &[Key] = &[
-    required("name", Kind::Name, "The name in logs, metrics and commands."),
+    required("name", ValueKind::Name, "The name in logs, metrics and commands."),
     required(
         "vip",
-        Kind::List(&Kind::Vip),
+        ValueKind::List(&ValueKind::Vip),
         "Addresses with ports: `ADDRESS:80`, `ADDRESS:80,443`, `ADDRESS:6000-6100`; `*:80` is all addresses, `0.0.0.0:80` and `[::]:80`.",
     ),
     required(
         "mode",
-        Kind::Choice(&[word("http"), word("tcp"), word("dr"), word("nat"), word("tun"), word("snat")]),
+        ValueKind::Choice(&[word("http"), word("tcp"), word("dr"), word("nat"), word("tun"), word("snat")]),
         "`http` reads requests, `tcp` relays bytes; `dr`, `nat`, `tun` and `snat` forward packets in the kernel (layer 4).",
     ),
     key(
         "protocol",
-        Kind::Choice(&[word("tcp"), word("udp"), word("both")]),
+        ValueKind::Choice(&[word("tcp"), word("udp"), word("both")]),
         "tcp",
         "Layer 4: transport protocol of the service.",
     ),
     key(
         "tunnel",
-        Kind::Choice(&[word("ipip"), word("gue")]),
+        ValueKind::Choice(&[word("ipip"), word("gue")]),
         "ipip",
         "Mode `tun`: `ipip` (also IPv6 in either place), or `gue` (in UDP, port 6080).",
     ),
     key(
         "source-addresses",
-        Kind::List(&Kind::Address),
+        ValueKind::List(&ValueKind::Address),
         "that of the route",
         "Mode `snat`: addresses of this machine that real servers see.",
     ),
     key(
         "source-ports",
-        Kind::Ports,
+        ValueKind::Ports,
         "1024-32767",
         "Mode `snat`: ports of those addresses; each real server can have as many connections as addresses times ports.",
     ),
     key(
         "auto-nat",
-        Kind::Flag,
+        ValueKind::Flag,
         "false",
         "Mode `nat`: connections that the real servers open themselves leave with this machine's address.",
     ),
     key(
         "tcp-keep-alive",
-        Kind::Table(&TCP_KEEP_ALIVE),
+        ValueKind::Table(&TCP_KEEP_ALIVE),
         "",
         "The kernel asks a silent client whether it is still there; `{}` is every two hours.",
     ),
     key(
         "protection",
-        Kind::Table(&PROTECTION),
+        ValueKind::Table(&PROTECTION),
         "",
         "Layer 4: limits on new connections, before they cost an entry.",
     ),
-    key("tls", Kind::Table(&TLS), "", "Clients speak TLS: certificates and policy."),
-    key("route", Kind::Tables(&ROUTE), "", "Which requests go to which pool or get which answer."),
-    key("answer-route", Kind::Tables(&ANSWER_ROUTE), "", "What is done with answers."),
+    key("tls", ValueKind::Table(&TLS), "", "Clients speak TLS: certificates and policy."),
+    key("route", ValueKind::Tables(&ROUTE), "", "Which requests go to which pool or get which answer."),
+    key("answer-route", ValueKind::Tables(&ANSWER_ROUTE), "", "What is done with answers."),
     key(
         "pool",
-        Kind::Name,
+        ValueKind::Name,
         "",
         "The pool that clients go to, when the servers are not written inside the service.",
     ),
-    key("timeouts", Kind::Table(&TIMEOUTS), "", "How long each state of a connection may last."),
+    key("timeouts", ValueKind::Table(&TIMEOUTS), "", "How long each state of a connection may last."),
     key(
         "forwarded",
-        Kind::List(&Kind::Choice(&[
+        ValueKind::List(&ValueKind::Choice(&[
             word("x-forwarded-for"),
             word("x-forwarded-proto"),
             word("x-forwarded-host"),
@@ -87,51 +87,51 @@ const OWN: &[Key] = &[
         "[]",
         "Headers that tell the real server about the client.",
     ),
-    key("fallback", Kind::Table(&FALLBACK), "", "Where clients go when no real server is left."),
+    key("fallback", ValueKind::Table(&FALLBACK), "", "Where clients go when no real server is left."),
     key(
         "max-connections",
-        Kind::Integer { min: 0, max: 10_000_000 },
+        ValueKind::Integer { min: 0, max: 10_000_000 },
         "0",
         "Client connections of this service; 0 is no limit of its own.",
     ),
     key(
         "proxy-protocol-from",
-        Kind::List(&Kind::Network),
+        ValueKind::List(&ValueKind::Network),
         "",
         "Networks whose connections must begin with a PROXY protocol header (v1 or v2), whose addresses are then used.",
     ),
     key(
         "max-body",
-        Kind::Size { min: 0, max: 1 << 50 },
+        ValueKind::Size { min: 0, max: 1 << 50 },
         "",
         "Size of a request's body; larger ones get a 413.",
     ),
     key(
         "normalize",
-        Kind::Choice(&[word("match"), word("forward"), word("off")]),
+        ValueKind::Choice(&[word("match"), word("forward"), word("off")]),
         "match",
         "Other spellings of a path (`%61`, `//`, `/./`, `/x/../`, `;a=b`) and host (upper case, final dot): `match` shows conditions the normal form and sends the server what came, `forward` sends the normal form, `off` compares what came.",
     ),
     key(
         "unclear-paths",
-        Kind::Choice(&[word("refuse"), word("pass")]),
+        ValueKind::Choice(&[word("refuse"), word("pass")]),
         "refuse",
         "Paths with `%2F`, `%5C`, `%00` or a backslash, which servers read differently, where a route looks at paths: they get a 400, or pass.",
     ),
     key(
         "request-trailers",
-        Kind::Flag,
+        ValueKind::Flag,
         "false",
         "Pass on what clients send behind a chunked body. Without it only gRPC over HTTP/2 on both sides keeps trailers.",
     ),
     key(
         "error-pages",
-        Kind::Map(&Kind::File),
+        ValueKind::Map(&ValueKind::File),
         "",
         "Files that clients get instead of this program's own words: `{ 503 = \"/etc/evenkeel/503.html\" }`. A file that is a whole HTTP answer gives its head as well; an empty one closes the connection without a word.",
     ),
-    key("log-format", Kind::LogFormat, "that of [log]", "Of the service's lines in the access log."),
-    key("real-server", Kind::Tables(&REAL_SERVER), "", "Real servers of this service alone."),
+    key("log-format", ValueKind::LogFormat, "that of [log]", "Of the service's lines in the access log."),
+    key("real-server", ValueKind::Tables(&REAL_SERVER), "", "Real servers of this service alone."),
 ];
 
 static TIMEOUTS: Table = Table {
@@ -172,16 +172,16 @@ static PROTECTION: Table = Table {
     name: "protection",
     doc: "Limits on new connections, before they cost an entry in the table.",
     keys: &[
-        key("new-connections", Kind::Rate, "", "New connections of the service: `20000/s`."),
+        key("new-connections", ValueKind::Rate, "", "New connections of the service: `20000/s`."),
         key(
             "per-source",
-            Kind::Rate,
+            ValueKind::Rate,
             "",
             "New connections of one client address (IPv4) or /64 network (IPv6): `100/s`.",
         ),
         key(
             "syn-cookies",
-            Kind::Choice(&[word("over-rate"), word("always"), word("off")]),
+            ValueKind::Choice(&[word("over-rate"), word("always"), word("off")]),
             "over-rate",
             "Modes `nat` and `snat`: over `new-connections` (or always) clients of TCP are asked to prove their address, without an entry in the table, in place of being dropped.",
         ),
@@ -192,15 +192,15 @@ static FALLBACK: Table = Table {
     name: "fallback",
     doc: "Where clients go when no real server is left: a page (http), or a server.",
     keys: &[
-        key("status", Kind::Integer { min: 200, max: 599 }, "503", "Status of the page."),
-        key("body", Kind::Text { max: 65_536, lines: true }, "", "Body of the page."),
+        key("status", ValueKind::Integer { min: 200, max: 599 }, "503", "Status of the page."),
+        key("body", ValueKind::Text { max: 65_536, lines: true }, "", "Body of the page."),
         key(
             "content-type",
             line(256),
             "text/plain; charset=utf-8",
             "Type of the page; a body that starts with `<` is `text/html` unless said otherwise.",
         ),
-        key("server", Kind::Listen, "", "A server that takes the clients instead."),
+        key("server", ValueKind::Listen, "", "A server that takes the clients instead."),
     ],
 };
 
@@ -210,51 +210,51 @@ static TLS: Table = Table {
     keys: &[
         key(
             "certificates",
-            Kind::List(&Kind::File),
+            ValueKind::List(&ValueKind::File),
             "",
             "PEM files (chain and key; the key may be in FILE.key) and folders of them. The first is for clients that name no known host. A file NAME.ocsp beside one is stapled.",
         ),
         key(
             "certificate-list",
-            Kind::File,
+            ValueKind::File,
             "",
             "A file with more of them, one a line: `FILE NAME…`, as HAProxy's crt-list without options. Without names it is for those in the certificate; `*.example.org` is any one label, `!NAME` is not for it. `#` begins a comment; a FILE without a folder lies beside the list.",
         ),
         key(
             "acme",
-            Kind::Name,
+            ValueKind::Name,
             "",
             "The authority that gives this service its certificate: the name of an [[acme]], or `letsencrypt`, `letsencrypt-staging`, `zerossl`, `google`, `google-staging`, `buypass`. Ordered and renewed by itself.",
         ),
         key(
             "names",
-            Kind::CertificateNames,
+            ValueKind::CertificateNames,
             "",
             "What that certificate is for: host names, wildcards, addresses; `\"routes\"` takes the hosts that the service's routes name in `host(\"…\")`.",
         ),
         key(
             "min-version",
-            Kind::Choice(&[word("1.2"), word("1.3")]),
+            ValueKind::Choice(&[word("1.2"), word("1.3")]),
             "1.2",
             "The oldest TLS that is spoken.",
         ),
         key(
             "policy",
-            Kind::Choice(&[word("modern"), word("intermediate")]),
+            ValueKind::Choice(&[word("modern"), word("intermediate")]),
             "intermediate",
             "`modern`: TLS 1.3 alone. `intermediate`: TLS 1.2 too, with forward secrecy and authenticated encryption. Both offer the post-quantum key exchange X25519MLKEM768.",
         ),
         key(
             "alpn",
-            Kind::List(&Kind::Choice(&[word("h2"), word("http/1.1")])),
+            ValueKind::List(&ValueKind::Choice(&[word("h2"), word("http/1.1")])),
             "[\"h2\", \"http/1.1\"] in mode http",
             "Protocols offered, the preferred one first.",
         ),
-        key("strict-sni", Kind::Flag, "false", "Refuse clients that name no host of a certificate."),
-        key("client-auth", Kind::Table(&CLIENT_AUTH), "", "Clients show certificates."),
+        key("strict-sni", ValueKind::Flag, "false", "Refuse clients that name no host of a certificate."),
+        key("client-auth", ValueKind::Table(&CLIENT_AUTH), "", "Clients show certificates."),
         key(
             "ports",
-            Kind::List(&Kind::Integer { min: 1, max: 65535 }),
+            ValueKind::List(&ValueKind::Integer { min: 1, max: 65535 }),
             "all of the service",
             "The ports of `vip` whose clients speak TLS; clients of the others do not: one service for HTTP and HTTPS.",
         ),
@@ -265,17 +265,17 @@ static CLIENT_AUTH: Table = Table {
     name: "client-auth",
     doc: "Clients show certificates.",
     keys: &[
-        required("ca", Kind::File, "PEM file of the authorities that vouch for clients."),
-        key("crl", Kind::File, "", "Revoked certificates: a list of the authority, PEM or DER."),
+        required("ca", ValueKind::File, "PEM file of the authorities that vouch for clients."),
+        key("crl", ValueKind::File, "", "Revoked certificates: a list of the authority, PEM or DER."),
         key(
             "mode",
-            Kind::Choice(&[word("required"), word("optional")]),
+            ValueKind::Choice(&[word("required"), word("optional")]),
             "required",
             "`optional` serves clients without a certificate too; a bad one is always refused.",
         ),
         key(
             "headers",
-            Kind::Flag,
+            ValueKind::Flag,
             "true",
             "Tell the real server who the client is: X-Client-Cert-Subject, -Issuer, -CN, -Serial, -Fingerprint. What clients send under these names is removed.",
         ),

@@ -101,7 +101,7 @@ impl Acme {
     }
 
     /// The certificates of a configuration.
-    fn follow(&mut self, snapshot: &Snapshot) {
+    fn reconfigure(&mut self, snapshot: &Snapshot) {
         let mut before = std::mem::take(&mut self.entries);
         for service in &snapshot.services {
             let Some(managed) = service.tls.as_ref().and_then(|tls| tls.managed.as_ref()) else { continue };
@@ -180,7 +180,7 @@ impl Control {
     /// After a configuration has become the running one.
     pub(super) fn follow_acme(&mut self) {
         let snapshot = self.snapshot.clone();
-        self.acme.follow(&snapshot);
+        self.acme.reconfigure(&snapshot);
         self.read_open_orders();
     }
 

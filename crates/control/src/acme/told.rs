@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use evenkeel_admin::{Kind, Refused};
+use evenkeel_admin::{FailureKind, Refused};
 use evenkeel_api as api;
 
 use super::{Entry, job, now};
@@ -23,7 +23,7 @@ impl Control {
     ) -> Result<api::Certificate, Refused> {
         if !self.is_active_node() {
             let why = "the other node is active: it orders for both; ask it, or switch over";
-            return Err(Refused::new(Kind::Failed, why));
+            return Err(Refused::new(FailureKind::Failed, why));
         }
         let known: Vec<&str> = self.acme.entries.keys().map(String::as_str).collect();
         let known = if known.is_empty() { "none".into() } else { known.join(", ") };
@@ -32,9 +32,9 @@ impl Control {
         let Some(entry) = self.acme.entries.get_mut(name) else {
             let why =
                 format!("no service {name} has a certificate of an authority; those that have: {known}");
-            return Err(Refused::new(Kind::NotFound, why));
+            return Err(Refused::new(FailureKind::NotFound, why));
         };
-        let failed = |why: String| Refused::new(Kind::Failed, why);
+        let failed = |why: String| Refused::new(FailureKind::Failed, why);
         match action {
             api::CertificateAction::Renew => {
                 if entry.running.is_some() {

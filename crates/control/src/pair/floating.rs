@@ -13,7 +13,7 @@ use evenkeel_model::{Mode, Snapshot};
 use evenkeel_platform::{Announcer, Interface, Network, OwnAddress};
 use tracing::{info, warn};
 
-use super::guard::{Guard, Place};
+use super::guard::{Guard, GuardedAddress};
 use super::network_watcher::{LIFE, Lent, NetworkSnapshot};
 use crate::neighbours::is_near;
 
@@ -31,17 +31,17 @@ const ASK: Duration = Duration::from_millis(15);
 pub struct Floating {
     network: Network,
     wanted: BTreeSet<(IpAddr, Option<u8>)>,
-    places: BTreeSet<Place>,
+    places: BTreeSet<GuardedAddress>,
     held: bool,
     lent: Option<Arc<Lent>>,
     /// Those on interfaces now, of this program.
-    added: BTreeSet<Place>,
+    added: BTreeSet<GuardedAddress>,
     /// When addresses were last added or removed: what was seen before is no longer true.
     pub changed_at: Instant,
     file: PathBuf,
     /// Writes them down for a later process: a disk must not hold up a takeover. Without a thread it is
     /// done at once.
-    notes: Option<Sender<BTreeSet<Place>>>,
+    notes: Option<Sender<BTreeSet<GuardedAddress>>>,
     announcers: HashMap<u32, Announcer>,
     interfaces: Vec<Interface>,
     announcements: Vec<Instant>,
@@ -67,7 +67,7 @@ pub enum Spot {
 }
 
 /// The addresses that the machine has itself. What this program has added makes no network.
-pub fn foreign(own: &[OwnAddress], added: &BTreeSet<Place>) -> Vec<OwnAddress> {
+pub fn foreign(own: &[OwnAddress], added: &BTreeSet<GuardedAddress>) -> Vec<OwnAddress> {
     own.iter().filter(|o| !added.contains(&(o.interface, o.address, o.prefix))).cloned().collect()
 }
 
@@ -85,7 +85,7 @@ pub fn spot(address: IpAddr, foreign: &[OwnAddress], way: Option<u32>) -> Spot {
 }
 
 /// What an earlier process noted and the kernel says somebody else has added is not this program's.
-fn without_foreign(added: &mut BTreeSet<Place>, own: &[OwnAddress]) {
+fn without_foreign(added: &mut BTreeSet<GuardedAddress>, own: &[OwnAddress]) {
     if own.iter().any(|o| o.marked) {
         for other in own.iter().filter(|o| !o.ours) {
             added.remove(&(other.interface, other.address, other.prefix));
@@ -107,11 +107,11 @@ pub fn floating_of(snapshot: &Snapshot) -> BTreeSet<(IpAddr, Option<u8>)> {
     others.chain(floating).collect()
 }
 
-pub fn whole(address: IpAddr) -> u8 {
+pub fn host_prefix(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
-fn write_note(file: &Path, added: &BTreeSet<Place>) {
+fn write_note(file: &Path, added: &BTreeSet<GuardedAddress>) {
     let text = serde_json::to_vec(added).unwrap_or_default();
     if let Err(error) = evenkeel_platform::write_atomically(file, &text) {
         warn!(%error, file = %file.display(), "the addresses that were added cannot be noted: a later process would leave them");
@@ -150,7 +150,7 @@ impl Floating {
 
     /// Never waits for the disk. The addresses are lent: they end with whoever renews them.
     pub fn hurried(file: PathBuf, lent: Arc<Lent>) -> std::io::Result<Floating> {
-        let (notes, inbox) = channel::<BTreeSet<Place>>();
+        let (notes, inbox) = channel::<BTreeSet<GuardedAddress>>();
         let own = file.clone();
         std::thread::Builder::new().name("addresses".into()).spawn(move || {
             while let Ok(mut added) = inbox.recv() {
@@ -179,7 +179,7 @@ impl Floating {
     }
 
     /// Which of the addresses on interfaces are this program's.
-    pub fn follow(&mut self, seen: &NetworkSnapshot) {
+    pub fn take_snapshot(&mut self, seen: &NetworkSnapshot) {
         self.interfaces.clone_from(&seen.interfaces);
         let own = &seen.own;
         // Where the note of an earlier process was lost, or could not be written, the kernel knows.
@@ -187,7 +187,7 @@ impl Floating {
         let known = own.iter().filter(|o| o.ours && wanted.contains(&o.address));
         let loopback = |index: u32| self.interfaces.iter().any(|i| i.index == index && i.loopback);
         let known = known.filter(|o| !loopback(o.interface)).map(|o| (o.interface, o.address, o.prefix));
-        let known: Vec<Place> = known.collect();
+        let known: Vec<GuardedAddress> = known.collect();
         self.added.extend(known);
         without_foreign(&mut self.added, own);
     }
@@ -203,7 +203,7 @@ impl Floating {
 
     /// Where the addresses belong, ahead of time: a takeover then only adds them.
     pub fn see(&mut self, seen: NetworkSnapshot, guard: &mut Guard) {
-        self.follow(&seen);
+        self.take_snapshot(&seen);
         let NetworkSnapshot { own, ways, .. } = seen;
         self.unplaced.clear();
         let foreign = foreign(&own, &self.added);
@@ -212,7 +212,7 @@ impl Floating {
             match spot(*address, &foreign, ways.get(address).copied()) {
                 Spot::Own(_) => {}
                 Spot::Near(interface) | Spot::Routed(interface) => {
-                    places.insert((interface, *address, prefix.unwrap_or(whole(*address))));
+                    places.insert((interface, *address, prefix.unwrap_or(host_prefix(*address))));
                 }
                 Spot::Nowhere => self.unplaced.push(*address),
             }
@@ -223,7 +223,8 @@ impl Floating {
         let changed = places != self.places;
         self.places = places;
         if self.held {
-            let there: BTreeSet<Place> = own.iter().map(|o| (o.interface, o.address, o.prefix)).collect();
+            let there: BTreeSet<GuardedAddress> =
+                own.iter().map(|o| (o.interface, o.address, o.prefix)).collect();
             if changed || !self.places.is_subset(&there) {
                 self.place(guard);
             }
@@ -233,7 +234,7 @@ impl Floating {
         }
     }
 
-    fn open_announcers(&mut self, places: &BTreeSet<Place>) {
+    fn open_announcers(&mut self, places: &BTreeSet<GuardedAddress>) {
         for index in places.iter().map(|p| p.0) {
             let Some(interface) = self.interfaces.iter().find(|i| i.index == index && !i.loopback) else {
                 continue;
@@ -247,7 +248,11 @@ impl Floating {
     }
 
     /// Who else answers for addresses that are not on this machine yet.
-    pub fn holders(&mut self, places: &BTreeSet<Place>, within: Duration) -> BTreeMap<IpAddr, [u8; 6]> {
+    pub fn holders(
+        &mut self,
+        places: &BTreeSet<GuardedAddress>,
+        within: Duration,
+    ) -> BTreeMap<IpAddr, [u8; 6]> {
         self.open_announcers(places);
         let mut by_interface: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
         places
@@ -265,7 +270,7 @@ impl Floating {
 
     /// Adds some ahead of the rest, noted before they are there: whoever ends in between leaves none that
     /// nobody knows of. Where one cannot be added none is.
-    pub fn add(&mut self, places: &BTreeSet<Place>) -> Result<(), (IpAddr, std::io::Error)> {
+    pub fn add(&mut self, places: &BTreeSet<GuardedAddress>) -> Result<(), (IpAddr, std::io::Error)> {
         self.added.extend(places.iter().copied());
         self.note();
         for place in places {
@@ -280,7 +285,7 @@ impl Floating {
         Ok(())
     }
 
-    pub fn take_back(&mut self, places: &BTreeSet<Place>) {
+    pub fn take_back(&mut self, places: &BTreeSet<GuardedAddress>) {
         for place in places {
             let _ = self.network.remove_address(place.0, place.1, place.2);
             self.added.remove(place);
@@ -290,7 +295,7 @@ impl Floating {
     }
 
     /// Those on interfaces now, of this program.
-    pub fn added(&self) -> &BTreeSet<Place> {
+    pub fn added(&self) -> &BTreeSet<GuardedAddress> {
         &self.added
     }
 
@@ -315,7 +320,7 @@ impl Floating {
 
     fn place(&mut self, guard: &mut Guard) {
         let gone = self.added.difference(&self.places).filter(|p| !self.in_use.contains(&p.1));
-        let gone: Vec<Place> = gone.copied().collect();
+        let gone: Vec<GuardedAddress> = gone.copied().collect();
         for (interface, address, prefix) in gone {
             let _ = self.network.remove_address(interface, address, prefix);
             self.added.remove(&(interface, address, prefix));
@@ -413,7 +418,7 @@ mod tests {
             marked,
             kept: false,
         };
-        let noted: BTreeSet<Place> = (1..=3).map(place).collect();
+        let noted: BTreeSet<GuardedAddress> = (1..=3).map(place).collect();
         let mut added = noted.clone();
         without_foreign(&mut added, &[own(1, true, true), own(2, false, true)]);
         assert_eq!(added, BTreeSet::from([place(1), place(3)]), "the second is somebody else's now");

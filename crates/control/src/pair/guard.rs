@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::{error, warn};
 
 /// Interface, address, length of the network.
-pub type Place = (u32, IpAddr, u8);
+pub type GuardedAddress = (u32, IpAddr, u8);
 
 /// A guard that takes nothing for so long is replaced.
 const STUCK: Duration = Duration::from_millis(500);
@@ -112,7 +112,7 @@ impl Guard {
         }
     }
 
-    pub fn hold(&mut self, (interface, address, prefix): Place) {
+    pub fn hold(&mut self, (interface, address, prefix): GuardedAddress) {
         self.say(&format!("hold {interface} {address} {prefix}\n"));
     }
 
@@ -165,7 +165,7 @@ pub fn run(silence: Duration) -> std::io::Result<()> {
         signal_hook::flag::register(signal, Default::default())?;
     }
     let mut network = Network::open()?;
-    let mut held: BTreeSet<Place> = BTreeSet::new();
+    let mut held: BTreeSet<GuardedAddress> = BTreeSet::new();
     let mut partial = Vec::new();
     let mut input = std::io::stdin().lock();
     loop {
@@ -210,7 +210,7 @@ pub fn run(silence: Duration) -> std::io::Result<()> {
 
 /// Clients of the daemon hear that their connections are over while the address is still here to say it
 /// from; then it goes.
-fn remove(network: &mut Network, held: &mut BTreeSet<Place>) {
+fn remove(network: &mut Network, held: &mut BTreeSet<GuardedAddress>) {
     let addresses: BTreeSet<IpAddr> = held.iter().map(|place| place.1).collect();
     // Once more for those that came meanwhile.
     for within in [ENDING, ENDING / 4] {

@@ -106,16 +106,16 @@ pub struct View {
 }
 
 /// Things shared with the daemon.
-pub struct Shared {
+pub struct PairShared {
     pub view: Mutex<View>,
     /// Of the configuration that runs, told to the peer.
     pub revision: AtomicU64,
     active: AtomicBool,
 }
 
-impl Shared {
-    pub fn new() -> Shared {
-        Shared { view: Mutex::default(), revision: AtomicU64::new(0), active: AtomicBool::new(false) }
+impl PairShared {
+    pub fn new() -> PairShared {
+        PairShared { view: Mutex::default(), revision: AtomicU64::new(0), active: AtomicBool::new(false) }
     }
 
     pub fn view(&self) -> View {
@@ -135,11 +135,11 @@ impl Shared {
 pub struct Handle {
     pub orders: Sender<Order>,
     pub bell: Arc<OwnedFd>,
-    pub shared: Arc<Shared>,
+    pub shared: Arc<PairShared>,
 }
 
 impl Handle {
-    pub fn tell(&self, order: Order) {
+    pub fn send(&self, order: Order) {
         let _ = self.orders.send(order);
         let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
     }
@@ -147,7 +147,7 @@ impl Handle {
     /// Ends the thread; what the next process needs.
     pub fn stop(&self, end: End) -> Resume {
         let (done, answer) = channel();
-        self.tell(Order::Stop { end, done });
+        self.send(Order::Stop { end, done });
         answer.recv_timeout(Duration::from_secs(2)).unwrap_or_default()
     }
 }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use evenkeel_admin::{Kind, Refused};
+use evenkeel_admin::{FailureKind, Refused};
 use evenkeel_api as api;
 use evenkeel_l4::FlowGate;
 use evenkeel_model::{PairSettings, Snapshot};
@@ -29,14 +29,14 @@ use evenkeel_vrrp::beat::Role;
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{info, warn};
 
-pub use floating::{Floating, Spot, floating_of, foreign, spot, whole};
-pub use guard::{Guard, Place, run as run_guard};
-pub use handle::{End, News, Resume, Shared, log};
+pub use floating::{Floating, Spot, floating_of, foreign, host_prefix, spot};
+pub use guard::{Guard, GuardedAddress, run as run_guard};
+pub use handle::{End, News, PairShared, Resume, log};
 use handle::{Handle, Order, View};
 pub use journal::replay;
 pub use keys::{Keys, random};
 pub use link::{FromPeer, INVITED, PeerLink, Say};
-pub use network_watcher::{NetworkSnapshot as NetworkSeen, look};
+pub use network_watcher::{NetworkSnapshot as NetworkSeen, snapshot as network_snapshot};
 pub use tables::{Tables, tables_of};
 use thread::Start;
 use trouble::Troubles;
@@ -91,7 +91,7 @@ impl Pair {
         Ok(Pair { handle, settings, keys, troubles, held_file })
     }
 
-    pub fn shared(&self) -> &Arc<Shared> {
+    pub fn shared(&self) -> &Arc<PairShared> {
         &self.handle.shared
     }
 
@@ -109,10 +109,10 @@ impl Pair {
 
     /// Follows a new configuration.
     pub fn apply(&mut self, settings: &PairSettings, snapshot: &Snapshot) {
-        self.handle.tell(Order::Wanted(floating::floating_of(snapshot)));
-        self.handle.tell(Order::Targets(reach::Targets::of(settings, snapshot)));
+        self.handle.send(Order::Wanted(floating::floating_of(snapshot)));
+        self.handle.send(Order::Targets(reach::Targets::of(settings, snapshot)));
         if *settings != self.settings {
-            self.handle.tell(Order::Settings(Box::new(settings.clone())));
+            self.handle.send(Order::Settings(Box::new(settings.clone())));
             self.troubles.set(settings);
             self.settings = settings.clone();
         }
@@ -122,7 +122,7 @@ impl Pair {
     pub fn set_gate(&self, gate: FlowGate) {
         // At once; the thread, which alone changes the role, sets it again as it is then.
         gate.set(self.is_active());
-        self.handle.tell(Order::Gate(gate));
+        self.handle.send(Order::Gate(gate));
     }
 
     pub fn set_revision(&self, revision: u64) {
@@ -131,9 +131,9 @@ impl Pair {
 
     /// `serving`: whether any service has a real server that is up.
     pub fn tick(&mut self, serving: bool) {
-        if let Some(trouble) = self.troubles.look(&self.settings, serving) {
+        if let Some(trouble) = self.troubles.update(&self.settings, serving) {
             info!(trouble, what = self.troubles.describe().join("; "), "this node's fitness changed");
-            self.handle.tell(Order::Trouble(trouble));
+            self.handle.send(Order::Trouble(trouble));
         }
     }
 
@@ -149,20 +149,20 @@ impl Pair {
     /// Makes the pair's key if there is none.
     pub fn make_key(&mut self) -> Result<(), String> {
         self.keys.ensure()?;
-        self.handle.tell(Order::Keys(self.keys.secrets()));
+        self.handle.send(Order::Keys(self.keys.secrets()));
         Ok(())
     }
 
     /// Takes the keys of the node that it joins.
     pub fn take_keys(&mut self, secrets: Vec<[u8; 32]>) -> Result<(), String> {
         self.keys.store(secrets)?;
-        self.handle.tell(Order::Keys(self.keys.secrets()));
+        self.handle.send(Order::Keys(self.keys.secrets()));
         Ok(())
     }
 
     /// Opens the paths to the other node anew.
     pub fn restart(&self) {
-        self.handle.tell(Order::Reopen);
+        self.handle.send(Order::Reopen);
     }
 
     /// What it takes to keep this node passive later, away from the daemon's loop.
@@ -179,8 +179,8 @@ impl Pair {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         };
-        noted.map_err(|e| Refused::new(Kind::Failed, format!("{}: {e}", self.held_file.display())))?;
-        self.handle.tell(Order::Hold(false));
+        noted.map_err(|e| Refused::new(FailureKind::Failed, format!("{}: {e}", self.held_file.display())))?;
+        self.handle.send(Order::Hold(false));
         Ok(())
     }
 
@@ -239,8 +239,8 @@ pub struct Holding {
 impl Holding {
     pub fn hold(&self) -> Result<(), Refused> {
         let noted = write_new(&self.held_file);
-        noted.map_err(|e| Refused::new(Kind::Failed, format!("{}: {e}", self.held_file.display())))?;
-        self.handle.tell(Order::Hold(true));
+        noted.map_err(|e| Refused::new(FailureKind::Failed, format!("{}: {e}", self.held_file.display())))?;
+        self.handle.send(Order::Hold(true));
         Ok(())
     }
 }
@@ -269,10 +269,10 @@ impl Switch {
         let (reply, answer) = std::sync::mpsc::channel();
         let began = Instant::now();
         let was_active = self.handle.shared.is_active();
-        self.handle.tell(if was_active { Order::Give(reply) } else { Order::Want(reply) });
+        self.handle.send(if was_active { Order::Give(reply) } else { Order::Want(reply) });
         let silent = || Err("the pair's thread does not answer".into());
         let told = answer.recv_timeout(Duration::from_secs(2)).unwrap_or_else(|_| silent());
-        told.map_err(|why| Refused::new(Kind::Failed, why))?;
+        told.map_err(|why| Refused::new(FailureKind::Failed, why))?;
         // The other role is a matter of milliseconds.
         let done = |view: &View| match was_active {
             true => !self.has_peer || view.peer.is_some_and(|p| p.role == Role::Active),
@@ -288,7 +288,10 @@ impl Switch {
             }
             std::thread::sleep(Duration::from_millis(2));
         }
-        Err(Refused::new(Kind::Failed, "the role has not moved within 2 s; see `evenkeel pair status`"))
+        Err(Refused::new(
+            FailureKind::Failed,
+            "the role has not moved within 2 s; see `evenkeel pair status`",
+        ))
     }
 }
 

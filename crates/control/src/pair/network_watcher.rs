@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use evenkeel_platform::{Interface, Network, OwnAddress};
 use tracing::warn;
 
-use super::guard::Place;
+use super::guard::GuardedAddress;
 use crate::neighbours::is_near;
 
 /// Between two looks.
@@ -26,7 +26,7 @@ const RENEW: Duration = Duration::from_secs(2);
 #[derive(Default)]
 pub struct Lent {
     state: AtomicU8,
-    places: Mutex<Option<BTreeSet<Place>>>,
+    places: Mutex<Option<BTreeSet<GuardedAddress>>>,
 }
 
 /// This node has them, or they are another process's; or it has given them up.
@@ -36,7 +36,7 @@ const GIVEN: u8 = 3;
 
 impl Lent {
     /// Never waits: what cannot be told now ends by itself, and is held again then.
-    pub fn hold(&self, places: &BTreeSet<Place>) {
+    pub fn hold(&self, places: &BTreeSet<GuardedAddress>) {
         self.state.store(HELD, SeqCst);
         if let Ok(mut told) = self.places.try_lock() {
             *told = Some(places.clone());
@@ -53,7 +53,7 @@ impl Lent {
     }
 
     /// Asks for them again. What was given up meanwhile is removed, should this have brought it back.
-    fn renew(&self, network: &mut Network, places: &mut BTreeSet<Place>) {
+    fn renew(&self, network: &mut Network, places: &mut BTreeSet<GuardedAddress>) {
         if let Some(new) = self.places.lock().unwrap_or_else(PoisonError::into_inner).take() {
             *places = new;
         }
@@ -106,7 +106,7 @@ impl NetworkWatcher {
                     renewed = Instant::now();
                     lent.renew(&mut network, &mut places);
                 }
-                match look(&mut network, &wanted) {
+                match snapshot(&mut network, &wanted) {
                     Ok(seen) => {
                         if outbox.send(seen).is_err() {
                             return;
@@ -132,7 +132,7 @@ impl NetworkWatcher {
 }
 
 /// One look, at once.
-pub fn look(network: &mut Network, wanted: &BTreeSet<IpAddr>) -> std::io::Result<NetworkSnapshot> {
+pub fn snapshot(network: &mut Network, wanted: &BTreeSet<IpAddr>) -> std::io::Result<NetworkSnapshot> {
     let at = Instant::now();
     let (interfaces, mut own) = (network.interfaces()?, network.addresses()?);
     own.retain(|o| !o.kept);

@@ -55,7 +55,7 @@ impl Beats {
         let before = self.heard_at.replace(now);
         let Some(pace) = &mut self.pace else { return };
         match before.filter(|_| !new_life) {
-            Some(before) => pace.hear(now.saturating_sub(before), stalled, now),
+            Some(before) => pace.receive(now.saturating_sub(before), stalled, now),
             None => pace.lose(),
         }
     }

@@ -31,11 +31,11 @@ enum PathKind {
     },
     Serial(SerialLine),
     /// Could not be opened; tried again.
-    Closed(Wanted),
+    Closed(PathTarget),
 }
 
 #[derive(Clone)]
-enum Wanted {
+enum PathTarget {
     Link(SocketAddr, SocketAddr),
     Vrrp(usize, VrrpSettings),
     Serial(PathBuf),
@@ -51,14 +51,14 @@ pub enum Received {
 pub fn paths_of(settings: &PairSettings) -> Vec<Path> {
     let mut wanted = Vec::new();
     if let Some(peer) = settings.peer {
-        wanted.push((format!("link {peer}"), Wanted::Link(settings.listen, peer)));
+        wanted.push((format!("link {peer}"), PathTarget::Link(settings.listen, peer)));
     }
     for (router, vrrp) in settings.routers.iter().enumerate() {
         let name = format!("vrrp {} {}", vrrp.interface, vrrp.router_id);
-        wanted.push((name, Wanted::Vrrp(router, vrrp.clone())));
+        wanted.push((name, PathTarget::Vrrp(router, vrrp.clone())));
     }
     if let Some(serial) = &settings.serial {
-        wanted.push((format!("serial {}", serial.display()), Wanted::Serial(serial.clone())));
+        wanted.push((format!("serial {}", serial.display()), PathTarget::Serial(serial.clone())));
     }
     let path = |(name, wanted)| Path { name, kind: PathKind::Closed(wanted), heard_at: None, trouble: None };
     wanted.into_iter().map(path).collect()
@@ -69,9 +69,9 @@ impl Path {
     pub fn open(&mut self, own: &[OwnAddress], interfaces: &[Interface], bell: &Arc<OwnedFd>) {
         let PathKind::Closed(wanted) = &self.kind else { return };
         let opened = match wanted {
-            Wanted::Link(listen, peer) => open_link(*listen, *peer),
-            Wanted::Vrrp(router, vrrp) => open_vrrp(*router, vrrp, own, interfaces),
-            Wanted::Serial(path) => SerialLine::open(path, bell.clone())
+            PathTarget::Link(listen, peer) => open_link(*listen, *peer),
+            PathTarget::Vrrp(router, vrrp) => open_vrrp(*router, vrrp, own, interfaces),
+            PathTarget::Serial(path) => SerialLine::open(path, bell.clone())
                 .map(PathKind::Serial)
                 .map_err(|e| format!("{}: {e}", path.display())),
         };

@@ -119,14 +119,14 @@ impl Surroundings {
     }
 
     /// Compares the paths, and tells the election what it comes to. `trouble`: whatever else is wrong.
-    pub fn look(&mut self, paths: &[Path], election: &mut Election, trouble: u16, now: u64) {
+    pub fn update(&mut self, paths: &[Path], election: &mut Election, trouble: u16, now: u64) {
         // A serial line is no network that clients use, but it tells that the peer lives.
         let silent = |p: &Path| p.heard_at.unwrap_or(self.opened).elapsed().as_millis() as u64;
         let silences = paths.iter().map(silent);
         let alive = election.peer_alive();
         let dead_ms = election.settings().dead_ms;
         let doubts = alive && election.peer().is_some_and(|p| p.beat.doubts);
-        let asks = self.rules.look(silences.filter(|_| alive), doubts, dead_ms, now);
+        let asks = self.rules.update(silences.filter(|_| alive), doubts, dead_ms, now);
         for (answers, of) in self.rounds.try_iter() {
             if asks {
                 self.rules.answered(answers, of, dead_ms, now);

@@ -54,10 +54,10 @@ pub fn tables_of(config: &EngineConfig) -> Vec<TableRef> {
 }
 
 pub struct Tables {
-    shared: Arc<Shared>,
+    shared: Arc<TablesShared>,
 }
 
-struct Shared {
+struct TablesShared {
     tables: Mutex<Arc<Vec<TableRef>>>,
     wake: Arc<Notify>,
     /// Rung by tables.
@@ -91,7 +91,7 @@ impl Tables {
     pub fn start(journal: PathBuf, outlet: impl Outlet) -> Tables {
         let bell = Arc::new(Notify::new());
         let rung = bell.clone();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(TablesShared {
             tables: Mutex::default(),
             wake: bell,
             on_change: Arc::new(move || rung.notify_one()),
@@ -240,7 +240,7 @@ fn parse_removed(body: &[u8]) -> Option<(String, Vec<(Key, u64)>)> {
 }
 
 /// Whoever ends the pump, tables keep no changes for it.
-struct Unfollow(Arc<Shared>);
+struct Unfollow(Arc<TablesShared>);
 
 impl Drop for Unfollow {
     fn drop(&mut self) {
@@ -250,7 +250,7 @@ impl Drop for Unfollow {
     }
 }
 
-async fn pump(shared: Arc<Shared>, path: PathBuf, outlet: impl Outlet) {
+async fn pump(shared: Arc<TablesShared>, path: PathBuf, outlet: impl Outlet) {
     let _unfollow = Unfollow(shared.clone());
     let mut journal = Journal::open(path);
     let mut save_at = Instant::now() + SAVE;

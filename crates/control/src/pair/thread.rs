@@ -25,7 +25,7 @@ use tracing::{error, warn};
 
 use super::floating::Floating;
 use super::guard::Guard;
-use super::handle::{End, Handle, News, Order, Resume, Shared, View};
+use super::handle::{End, Handle, News, Order, PairShared, Resume, View};
 use super::network_watcher::{self, Lent, NetworkSnapshot, NetworkWatcher};
 use super::pace::Beats;
 use super::paths::{Path, Received, paths_of};
@@ -61,7 +61,7 @@ pub struct Start {
 pub fn start(start: Start) -> std::io::Result<Handle> {
     let (orders, inbox) = channel();
     let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-    let shared = Arc::new(Shared::new());
+    let shared = Arc::new(PairShared::new());
     let (own_bell, own_shared) = (bell.clone(), shared.clone());
     let lent = Arc::new(Lent::default());
     let floating = Floating::hurried(start.addresses_file.clone(), lent.clone())?;
@@ -107,7 +107,7 @@ struct Thread {
     guard: Guard,
     orders: Receiver<Order>,
     bell: Arc<OwnedFd>,
-    shared: Arc<Shared>,
+    shared: Arc<PairShared>,
     /// The way of packets, opened and closed with the role.
     gate: Option<FlowGate>,
     news: UnboundedSender<News>,
@@ -163,7 +163,7 @@ impl Thread {
         senses: Senses,
         orders: Receiver<Order>,
         bell: Arc<OwnedFd>,
-        shared: Arc<Shared>,
+        shared: Arc<PairShared>,
     ) -> Thread {
         let started = Instant::now();
         let settings = start.settings;
@@ -226,8 +226,8 @@ impl Thread {
         if resume.is_some_and(|r| r.active) {
             thread.why = "taken over from the process before".into();
             // The addresses are on the interfaces already; they are only to be known.
-            let seen =
-                Network::open().and_then(|mut n| network_watcher::look(&mut n, &thread.floating.wanted()));
+            let seen = Network::open()
+                .and_then(|mut n| network_watcher::snapshot(&mut n, &thread.floating.wanted()));
             match seen {
                 Ok(seen) => thread.see(seen),
                 Err(error) => warn!(%error, "the interfaces cannot be read"),
@@ -299,7 +299,7 @@ impl Thread {
             }
             self.look_around();
             stages.done("orders");
-            self.follow();
+            self.apply_orders();
             stages.done("a change of role");
             if let Some((end, done)) = stopped {
                 let resume = self.stop(end);
@@ -376,7 +376,7 @@ impl Thread {
                                         *heard = beat.number;
                                         self.beats.heard(opened.new_life, now);
                                     }
-                                    election.hear(beat, opened.new_life, now);
+                                    election.receive(beat, opened.new_life, now);
                                 }
                                 None
                             }
@@ -390,7 +390,7 @@ impl Thread {
                     }
                     (Received::Advert { router, advert, source, own }, ElectionMode::Routers(group)) => {
                         path.heard_at = Some(Instant::now());
-                        group.hear(router, &advert, source, own, now);
+                        group.receive(router, &advert, source, own, now);
                         None
                     }
                     (Received::Advert { .. }, ElectionMode::Pair { .. }) => Some("VRRP without a seal"),
@@ -432,7 +432,7 @@ impl Thread {
         let trouble = self.trouble.saturating_add(self.surroundings.links_down());
         match &mut self.brain {
             ElectionMode::Pair { election, .. } => {
-                self.surroundings.look(&self.paths, election, trouble, now);
+                self.surroundings.update(&self.paths, election, trouble, now);
                 self.beats.agree(election, now);
             }
             ElectionMode::Routers(group) => group.set_trouble(trouble),
@@ -532,7 +532,7 @@ impl Thread {
     }
 
     /// What the election has decided is done here, before anybody is told.
-    fn follow(&mut self) {
+    fn apply_orders(&mut self) {
         let mut news = Vec::new();
         match &mut self.brain {
             ElectionMode::Pair { election, .. } => {
@@ -717,7 +717,7 @@ impl Thread {
                 }
                 ElectionMode::Routers(group) => group.hold(true, now),
             }
-            self.follow();
+            self.apply_orders();
             self.send();
         }
         match &self.brain {

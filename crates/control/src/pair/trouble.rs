@@ -83,7 +83,7 @@ impl Troubles {
     }
 
     /// The sum, where it has changed.
-    pub fn look(&mut self, settings: &PairSettings, serving: bool) -> Option<u16> {
+    pub fn update(&mut self, settings: &PairSettings, serving: bool) -> Option<u16> {
         while let Ok(report) = self.reports.try_recv() {
             let count = self.failing.entry(report.id).or_default();
             *count = if report.passed { 0 } else { *count + 1 };

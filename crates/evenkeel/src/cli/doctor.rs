@@ -366,12 +366,12 @@ impl Doctor {
     /// First segments that were never followed by a second one.
     fn progress(&mut self, connections: &[api::Connection]) {
         #[derive(Default)]
-        struct Seen {
+        struct ServerStates {
             stuck: u64,
             fine: u64,
             answered: u64,
         }
-        let mut servers: BTreeMap<(String, String), Seen> = BTreeMap::new();
+        let mut servers: BTreeMap<(String, String), ServerStates> = BTreeMap::new();
         for c in connections.iter().filter(|c| c.protocol == "tcp") {
             let seen =
                 servers.entry((c.service.clone(), c.real_server.clone().unwrap_or_default())).or_default();

@@ -78,7 +78,7 @@ impl Filter {
     }
 }
 
-pub fn follow(common: &Common, follow: bool, filter: &Filter, count: Option<usize>) -> Outcome {
+pub fn tail(common: &Common, follow: bool, filter: &Filter, count: Option<usize>) -> Outcome {
     if !follow {
         let why = "only `logs --follow` is there so far: earlier lines are where [log] access writes them";
         return Err(Failure::new(Exit::Failed, why));

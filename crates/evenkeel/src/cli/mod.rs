@@ -432,7 +432,7 @@ pub fn dispatch(arguments: Arguments) -> Outcome {
         Verb::RealServer(verb) => real_server::run(&common, verb),
         Verb::Logs { follow, grep, service, server, status, client, count } => {
             let client = client.map(|c| c.to_string());
-            logs::follow(&common, follow, &logs::Filter { grep, service, server, status, client }, count)
+            logs::tail(&common, follow, &logs::Filter { grep, service, server, status, client }, count)
         }
         Verb::Drain(change) => live::change_state(&common, &change, "draining"),
         Verb::Halt(change) => live::change_state(&common, &change, "halted"),

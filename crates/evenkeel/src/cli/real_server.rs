@@ -119,7 +119,7 @@ fn failed(why: impl std::fmt::Display) -> Failure {
     Failure::new(Exit::Failed, format!("{why}; it needs root"))
 }
 
-fn whole(address: IpAddr) -> u8 {
+fn host_prefix(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
@@ -159,7 +159,7 @@ fn setup(arguments: &Arguments) -> Outcome {
     if arguments.on_loopback() {
         let loopback = loopback(&mut network)?;
         for vip in &arguments.vip {
-            let add = network.add_address(loopback, *vip, whole(*vip));
+            let add = network.add_address(loopback, *vip, host_prefix(*vip));
             add.map_err(|e| failed(format!("{vip} cannot be added to the loopback interface: {e}")))?;
         }
     } else {
@@ -202,7 +202,7 @@ fn findings(arguments: &Arguments) -> Result<Vec<Finding>, Failure> {
             all.push(Finding {
                 ok: own.iter().any(|o| o.address == *vip && o.interface == loopback),
                 what: format!("{vip} is on the loopback interface"),
-                fix: format!("ip addr add {vip}/{} dev lo", whole(*vip)),
+                fix: format!("ip addr add {vip}/{} dev lo", host_prefix(*vip)),
             });
         } else {
             all.push(Finding {
@@ -276,7 +276,7 @@ fn undo(common: &Common, arguments: &Arguments) -> Outcome {
     for vip in
         arguments.vip.iter().filter(|v| own.iter().any(|o| o.address == **v && o.interface == loopback))
     {
-        network.remove_address(loopback, *vip, whole(*vip)).map_err(failed)?;
+        network.remove_address(loopback, *vip, host_prefix(*vip)).map_err(failed)?;
         done.insert(vip.to_string(), "removed from the loopback interface");
     }
     evenkeel_platform::remove_redirects(TABLE, &arguments.vip).map_err(failed)?;

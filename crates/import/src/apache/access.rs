@@ -100,7 +100,7 @@ pub fn routes(all: &[Access], routes: &mut Vec<Table>, default: Option<&String>,
         let who = match who {
             Ok(who) => who.clone(),
             Err(why) => {
-                tell(one, why, draft);
+                report(one, why, draft);
                 continue;
             }
         };
@@ -155,7 +155,7 @@ fn before_its_routes(pool: &str, route: &Table, routes: &mut Vec<Table>, default
     }
 }
 
-fn tell(access: &Access, why: &str, draft: &mut Draft) {
+fn report(access: &Access, why: &str, draft: &mut Draft) {
     for (line, words) in &access.rules {
         let text = words.join(" ");
         if super::closes(words) {

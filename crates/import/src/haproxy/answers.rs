@@ -65,7 +65,7 @@ impl Proxy {
                 let mut scratch = draft.scratch();
                 let own = Acls::of(backend, &mut scratch);
                 let mut rules = backend.answer_rules(keyword, &own, &mut scratch);
-                backend.tell(scratch, draft);
+                backend.report(scratch, draft);
                 rules.iter_mut().for_each(|route| also(route, when));
                 routes.extend(rules);
             }

@@ -131,7 +131,7 @@ pub struct Running {
 
 /// What only the machine knows.
 #[derive(Default)]
-pub struct Wanted {
+pub struct HostNeeds {
     /// Sockets that are bound.
     pub binds: BTreeSet<String>,
     /// Host names of servers.
@@ -140,8 +140,8 @@ pub struct Wanted {
     pub files: BTreeSet<String>,
 }
 
-pub fn places(sources: &[Source], variables: &BTreeMap<String, String>) -> Wanted {
-    let Wanted { mut binds, mut hosts, mut files } = Wanted::default();
+pub fn places(sources: &[Source], variables: &BTreeMap<String, String>) -> HostNeeds {
+    let HostNeeds { mut binds, mut hosts, mut files } = HostNeeds::default();
     for line in sources.iter().flat_map(|s| lexer::lines(&s.text, variables)) {
         let words: Vec<&str> = line.words.iter().map(String::as_str).collect();
         let named = words.iter().skip_while(|word| **word != "lf-file").nth(1);
@@ -164,7 +164,7 @@ pub fn places(sources: &[Source], variables: &BTreeMap<String, String>) -> Wante
             }
         }
     }
-    Wanted { binds, hosts, files }
+    HostNeeds { binds, hosts, files }
 }
 
 pub fn is_socket(place: &str) -> bool {

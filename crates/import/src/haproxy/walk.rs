@@ -191,7 +191,7 @@ impl Proxy {
                 routes.extend(self.pass(pass, backends, &acls, sees, &mut scratch));
             }
         }
-        self.tell(scratch, draft);
+        self.report(scratch, draft);
         // Its rules are asked before its page.
         routes.extend(stats::page(self, draft));
         routes.iter_mut().for_each(|route| also(route, when));
@@ -199,7 +199,7 @@ impl Proxy {
     }
 
     /// What could not be carried over, once.
-    pub fn tell(&self, scratch: Draft, draft: &mut Draft) {
+    pub fn report(&self, scratch: Draft, draft: &mut Draft) {
         for left in scratch.left {
             let same = |l: &crate::Diagnostic| {
                 (&l.file, l.line, &l.keyword) == (&left.file, left.line, &left.keyword)

@@ -12,7 +12,7 @@ use crate::program::{FRAGMENT_SECONDS, tick_shift};
 
 use super::read::{ETHERNET, Packet, Read, ip_at, read, u16_at};
 use super::write::{adjust, is_last_hop, octets};
-use super::{ACK, FIN, PASS, RST, Reference, SEND, SYN, Seen, State, Tuple, Verdict, drop_it};
+use super::{ACK, FIN, Observation, PASS, RST, Reference, SEND, SYN, State, Tuple, Verdict, drop_it};
 
 /// A flow whose client was asked for a cookie: what its numbers are.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +57,7 @@ pub(super) enum Rate {
 }
 
 impl Guard {
-    pub(super) fn look_at(&mut self, seen: &Seen<'_>) {
+    pub(super) fn look_at(&mut self, seen: &Observation<'_>) {
         self.hertz = seen.clock.hertz;
         self.now = Moment { from: seen.clock.jiffies << 10, until: seen.until << 10 };
         self.action = seen.action;

@@ -40,7 +40,7 @@ pub struct Verdict {
 }
 
 /// What the program did with a frame, between which moments.
-pub struct Seen<'a> {
+pub struct Observation<'a> {
     pub action: u32,
     pub frame: &'a [u8],
     /// The program's clock before it and after.
@@ -139,7 +139,7 @@ impl Reference {
     }
 
     /// What should become of a frame. `seen` is what the program made of it.
-    pub fn process(&mut self, frame: &[u8], seen: &Seen<'_>) -> Verdict {
+    pub fn process(&mut self, frame: &[u8], seen: &Observation<'_>) -> Verdict {
         self.guard.look_at(seen);
         let seen = seen.frame;
         let pass = || Verdict { action: PASS, frame: frame.to_vec() };

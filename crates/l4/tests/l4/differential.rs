@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use evenkeel_l4::reference::{Reference, SEND, Seen};
+use evenkeel_l4::reference::{Observation, Reference, SEND};
 use evenkeel_l4::{Forwarding, Persist, ServiceSpec, Takes};
 use evenkeel_model::{FlowRate, SynCookies, Tunnel};
 use evenkeel_testbed::frame::{ACK, FIN, Frame, RST, SYN, checksum, transport_sum};
@@ -290,7 +290,7 @@ fn compare(seed: u64) {
         let run = plane.run_frame(&frame, &mut out, 1).unwrap();
         let seen = &out[..run.length];
         let until = plane.clock().unwrap().jiffies;
-        let seen_by = Seen { action: run.action, frame: seen, clock, until };
+        let seen_by = Observation { action: run.action, frame: seen, clock, until };
         let mut expected = reference.process(&frame, &seen_by);
         if run.action != SEND && run.action != expected.action && reference.may_have_forgotten(&frame) {
             forgotten += 1;

@@ -23,10 +23,10 @@ const FOLLOWER_BUFFERS: usize = 256;
 enum Message {
     Lines(Vec<u8>),
     /// A wish was made.
-    Wish,
+    Command,
 }
 
-enum Wish {
+enum Command {
     Target(LogSettings),
     Follow(SyncSender<Vec<u8>>),
     /// Answers when the lines that waited are written.
@@ -40,12 +40,12 @@ pub struct LogHandle {
     sender: SyncSender<Message>,
     /// Wishes have no bound, so that whoever has one never waits for a disk. They are few: people and
     /// configurations make them.
-    wishes: Sender<Wish>,
-    shared: Arc<Shared>,
+    wishes: Sender<Command>,
+    shared: Arc<WriterState>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct WriterState {
     /// Somebody reads: loops format lines only then.
     wanted: AtomicBool,
     dropped: AtomicU64,
@@ -53,8 +53,8 @@ struct Shared {
 
 struct LogWriter {
     receiver: Receiver<Message>,
-    wishes: Receiver<Wish>,
-    shared: Arc<Shared>,
+    wishes: Receiver<Command>,
+    shared: Arc<WriterState>,
     target: Target,
     followers: Vec<SyncSender<Vec<u8>>>,
     time: LocalTime,
@@ -64,11 +64,11 @@ enum Target {
     Off,
     Stdout,
     File(PathBuf, Option<File>),
-    Syslog(Place, Line),
+    Syslog(SyslogSocket, Line),
 }
 
 /// Where a syslog server listens, with the socket to it.
-enum Place {
+enum SyslogSocket {
     Udp(SocketAddr, Option<UdpSocket>),
     Local(PathBuf, Option<UnixDatagram>),
 }
@@ -79,15 +79,15 @@ struct Line {
     priority: u8,
 }
 
-impl Place {
+impl SyslogSocket {
     fn open(&mut self) {
         match self {
-            Place::Udp(address, socket) => {
+            SyslogSocket::Udp(address, socket) => {
                 let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
                 *socket = UdpSocket::bind(any).ok();
             }
             // Its server may begin anew at any time.
-            Place::Local(path, socket) => {
+            SyslogSocket::Local(path, socket) => {
                 *socket = UnixDatagram::unbound().ok().filter(|s| {
                     let _ = s.set_nonblocking(true);
                     s.connect(path).is_ok()
@@ -99,8 +99,10 @@ impl Place {
     fn send(&self, datagram: &[u8]) -> std::io::Result<()> {
         let closed = || std::io::Error::other("the log target could not be opened");
         match self {
-            Place::Udp(address, socket) => socket.as_ref().ok_or_else(closed)?.send_to(datagram, *address)?,
-            Place::Local(_, socket) => socket.as_ref().ok_or_else(closed)?.send(datagram)?,
+            SyslogSocket::Udp(address, socket) => {
+                socket.as_ref().ok_or_else(closed)?.send_to(datagram, *address)?
+            }
+            SyslogSocket::Local(_, socket) => socket.as_ref().ok_or_else(closed)?.send(datagram)?,
         };
         Ok(())
     }
@@ -111,7 +113,7 @@ impl LogHandle {
     pub fn start() -> std::io::Result<LogHandle> {
         let (sender, receiver) = sync_channel(WAITING_AT_MOST);
         let (wishes, wished) = channel();
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(WriterState::default());
         let writer = LogWriter {
             receiver,
             wishes: wished,
@@ -145,32 +147,32 @@ impl LogHandle {
         if target.access != AccessLog::Off {
             self.shared.wanted.store(true, Relaxed);
         }
-        self.wish(Wish::Target(target));
+        self.wish(Command::Target(target));
     }
 
     /// Opens the file anew, after a log rotation.
     pub fn reopen(&self) {
-        self.wish(Wish::Reopen);
+        self.wish(Command::Reopen);
     }
 
     /// Lines from now on, until the receiver is dropped; one that is too slow misses some.
-    pub fn follow(&self) -> Receiver<Vec<u8>> {
+    pub fn subscribe(&self) -> Receiver<Vec<u8>> {
         let (sender, receiver) = sync_channel(FOLLOWER_BUFFERS);
         self.shared.wanted.store(true, Relaxed);
-        self.wish(Wish::Follow(sender));
+        self.wish(Command::Follow(sender));
         receiver
     }
 
     pub fn flush(&self) {
         let (sender, receiver) = channel();
-        self.wish(Wish::Flush(sender));
+        self.wish(Command::Flush(sender));
         let _ = receiver.recv_timeout(std::time::Duration::from_secs(2));
     }
 
     /// Never waits: a writer whose queue is full looks for wishes after its next lines anyway.
-    fn wish(&self, wish: Wish) {
+    fn wish(&self, wish: Command) {
         if self.wishes.send(wish).is_ok() {
-            let _ = self.sender.try_send(Message::Wish);
+            let _ = self.sender.try_send(Message::Command);
         }
     }
 }
@@ -185,10 +187,10 @@ impl LogWriter {
             while let Ok(wish) = self.wishes.try_recv() {
                 self.settle();
                 match wish {
-                    Wish::Target(target) => self.target = Target::new(target),
-                    Wish::Follow(follower) => self.followers.push(follower),
-                    Wish::Reopen => self.target.reopen(),
-                    Wish::Flush(done) => flushes.push(done),
+                    Command::Target(target) => self.target = Target::new(target),
+                    Command::Follow(follower) => self.followers.push(follower),
+                    Command::Reopen => self.target.reopen(),
+                    Command::Flush(done) => flushes.push(done),
                 }
             }
             for done in flushes {
@@ -205,7 +207,7 @@ impl LogWriter {
         for _ in 0..WAITING_AT_MOST {
             match self.receiver.try_recv() {
                 Ok(Message::Lines(lines)) => self.write(&lines),
-                Ok(Message::Wish) => {}
+                Ok(Message::Command) => {}
                 Err(_) => return,
             }
         }
@@ -231,8 +233,8 @@ impl Target {
             AccessLog::Off => Target::Off,
             AccessLog::Stdout => Target::Stdout,
             AccessLog::File(path) => Target::File(path, None),
-            AccessLog::Syslog(address) => Target::Syslog(Place::Udp(address, None), line),
-            AccessLog::SyslogSocket(path) => Target::Syslog(Place::Local(path, None), line),
+            AccessLog::Syslog(address) => Target::Syslog(SyslogSocket::Udp(address, None), line),
+            AccessLog::SyslogSocket(path) => Target::Syslog(SyslogSocket::Local(path, None), line),
         };
         target.reopen();
         target
@@ -297,7 +299,7 @@ mod tests {
             (0..2 * WAITING_AT_MOST).for_each(|_| handle.lines(b"a line\n".to_vec()));
             handle.set_target(target);
             handle.reopen();
-            let _ = done.send(handle.follow());
+            let _ = done.send(handle.subscribe());
         });
         let follower = finished.recv_timeout(Duration::from_secs(10)).expect("nobody waits");
         assert!(log.dropped() > 0, "lines that found no room are counted");

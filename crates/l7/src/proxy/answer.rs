@@ -11,7 +11,7 @@ use crate::worker::Worker;
 
 /// An answer of this program's own.
 #[derive(Default)]
-pub struct Own<'a> {
+pub struct LocalReply<'a> {
     pub status: u16,
     pub content_type: &'a str,
     pub body: &'a [u8],
@@ -23,7 +23,7 @@ pub struct Own<'a> {
     pub head_only: bool,
 }
 
-impl Own<'_> {
+impl LocalReply<'_> {
     pub fn write(&self, out: &mut Vec<u8>) {
         out.clear();
         out.extend_from_slice(format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status)).as_bytes());
@@ -52,25 +52,32 @@ impl Own<'_> {
 
 /// Writes a whole answer to a failed request: the service's page for it, or a few words. Nothing where
 /// the page is silence.
-pub fn error(status: u16, pages: &[(u16, Page)], own: Own<'_>, out: &mut Vec<u8>) {
+pub fn error(status: u16, pages: &[(u16, Page)], own: LocalReply<'_>, out: &mut Vec<u8>) {
     match pages.iter().find(|(of, _)| *of == status) {
         Some((_, page)) if page.is_silence() => out.clear(),
         Some((_, page)) => {
             let (content_type, page_lines) = (&page.content_type, &page.lines);
-            Own { status, content_type, page_lines, body: &page.body, ..own }.write(out);
+            LocalReply { status, content_type, page_lines, body: &page.body, ..own }.write(out);
         }
         None => {
             let body = format!("{status} {}\n", reason(status));
             let content_type = "text/plain; charset=utf-8";
-            Own { status, content_type, body: body.as_bytes(), ..own }.write(out);
+            LocalReply { status, content_type, body: body.as_bytes(), ..own }.write(out);
         }
     }
 }
 
 pub fn page(fallback: &Fallback, close: bool, head_only: bool, out: &mut Vec<u8>) -> Option<u16> {
     let Fallback::Page { status, body, content_type } = fallback else { return None };
-    Own { status: *status, content_type, body: body.as_bytes(), close, head_only, ..Own::default() }
-        .write(out);
+    LocalReply {
+        status: *status,
+        content_type,
+        body: body.as_bytes(),
+        close,
+        head_only,
+        ..LocalReply::default()
+    }
+    .write(out);
     Some(*status)
 }
 

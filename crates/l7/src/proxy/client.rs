@@ -107,7 +107,7 @@ async fn refuse(
     client: &Client,
     status: u16,
 ) {
-    let own = answer::Own { close: true, ..answer::Own::default() };
+    let own = answer::LocalReply { close: true, ..answer::LocalReply::default() };
     answer::error(status, &view.spec.error_pages, own, &mut scratch.head);
     scratch.record.status = status;
     let timeout_ms = view.spec.service.timeouts.client.as_millis() as u64;

@@ -6,11 +6,11 @@ use std::rc::Rc;
 use evenkeel_model::{CookieMethod, CookiePersistence, Normalize, Persistence, RetryOn};
 use evenkeel_rules::{Parameters, normal_path};
 
-use super::answer::Own;
+use super::answer::LocalReply;
 use super::failure::Failure;
 use super::flow::{After, Context, Outgoing, is_named_by, transact};
 use super::persist::CookieFound;
-use super::pick::{self, AnswerEnd, Lease, NoLease, Wish};
+use super::pick::{self, AnswerEnd, Lease, NoLease, PickRequest};
 use super::route::{self, Answered, Verdict};
 use super::session::{Client, Scratch, Session};
 use super::{PoolRuntime, ServiceView, answer, forwarded, persist};
@@ -56,7 +56,7 @@ pub async fn run(
         let content_type = "application/octet-stream".to_owned();
         let page = Page { content_type, body: text.into_bytes(), ..Page::default() };
         let verdict = Verdict::Answer { status: 200, page: &page, body: None };
-        return follow(worker, scratch, client, view, verdict, buffer).await;
+        return carry_out(worker, scratch, client, view, verdict, buffer).await;
     }
     let max_body = view.spec.service.max_body;
     if max_body != 0 && matches!(scratch.request.framing, Framing::Length(length) if length > max_body) {
@@ -75,7 +75,7 @@ pub async fn run(
         let verdict = route::walk(worker, view, client, request, None, changes, counted).await;
         pool = match verdict {
             Verdict::Pool(number) => view.pools.get(number).unwrap_or(pool),
-            other => return follow(worker, scratch, client, view, other, buffer).await,
+            other => return carry_out(worker, scratch, client, view, other, buffer).await,
         };
     }
     if !Rc::ptr_eq(pool, &view.pool) {
@@ -139,7 +139,7 @@ async fn proxy(
     // What the answer says is noted when it comes.
     scratch.record.termination.cookie_read = cookie.read;
     scratch.record.termination.cookie_sent = cookie.read.map(|_| CookieSent::None);
-    let mut wish = Wish {
+    let mut wish = PickRequest {
         key: pick::key_of_request(worker, pool, client.address, request, buffer.bytes()),
         named: pool.chosen(scratch.changes.server.as_ref()).or(cookie.server),
         entry: persist::entry_of_request(pool, client, request, buffer.bytes()),
@@ -304,7 +304,7 @@ fn rewrite_head(
 }
 
 /// Does what routes decided, where that is no pool.
-async fn follow(
+async fn carry_out(
     worker: &'static Worker,
     scratch: &mut Scratch,
     client: &mut Client,
@@ -363,12 +363,12 @@ async fn follow(
     let whole = taken.is_some_and(|taken| client.set_aside(worker, &mut buffer, head_len + taken));
     let keep = stays(worker, scratch, client, whole);
     let head_only = scratch.request.method == Method::Head;
-    let own = Own { lines: &lines, close: !keep, head_only, ..Own::default() };
+    let own = LocalReply { lines: &lines, close: !keep, head_only, ..LocalReply::default() };
     match &page {
         Some((page, written)) => {
             let (content_type, page_lines) = (&page.content_type, &page.lines);
             let body = written.as_ref().unwrap_or(&page.body);
-            Own { status, content_type, page_lines, body, ..own }.write(&mut scratch.head);
+            LocalReply { status, content_type, page_lines, body, ..own }.write(&mut scratch.head);
         }
         None => answer::error(status, &view.spec.error_pages, own, &mut scratch.head),
     }
@@ -454,7 +454,7 @@ async fn answer_error(
 ) -> After {
     let head_only = scratch.request.method == Method::Head;
     let keep = stays(worker, scratch, client, whole);
-    let own = Own { close: !keep, head_only, ..Own::default() };
+    let own = LocalReply { close: !keep, head_only, ..LocalReply::default() };
     answer::error(status, &view.spec.error_pages, own, &mut scratch.head);
     scratch.record.status = status;
     // An empty page closes the connection without a word.

@@ -16,7 +16,7 @@ use crate::routing::{Live, TableSpec};
 use crate::worker::Worker;
 
 /// A request with its head, or a connection without one, as it came.
-pub struct Asked<'a> {
+pub struct RequestFacts<'a> {
     pub worker: &'static Worker,
     pub view: &'a ServiceView,
     pub client: &'a Client,
@@ -48,7 +48,7 @@ pub struct Hello {
     pub length: usize,
 }
 
-impl Asked<'_> {
+impl RequestFacts<'_> {
     fn peer(
         &self,
         part: impl Fn(&crate::tls::Identity) -> &str,
@@ -65,7 +65,7 @@ fn any_value(fields: &[field::Field], head: &[u8], name: &[u8], test: &mut dyn F
     named.map(|f| f.value.of(head)).any(test)
 }
 
-impl Source<Live> for Asked<'_> {
+impl Source<Live> for RequestFacts<'_> {
     fn target(&self) -> &[u8] {
         self.request.map_or(b"", |(request, head)| request.path(head))
     }

@@ -193,7 +193,7 @@ enum Phase {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+enum AnswerProgress {
     Moved,
     Blocked,
     /// A whole 1xx head lies at the start of the buffer.
@@ -279,11 +279,11 @@ impl Flow<'_> {
                 return Ok(self.finish());
             }
             match down {
-                Step::Interim => self.pass_interim().await?,
-                Step::Upgraded => return self.tunnel().await,
-                Step::Moved => self.moved(),
-                Step::Blocked if up == Step::Moved => self.moved(),
-                Step::Blocked => self.wait().await?,
+                AnswerProgress::Interim => self.pass_interim().await?,
+                AnswerProgress::Upgraded => return self.tunnel().await,
+                AnswerProgress::Moved => self.moved(),
+                AnswerProgress::Blocked if up == AnswerProgress::Moved => self.moved(),
+                AnswerProgress::Blocked => self.wait().await?,
             }
         }
     }
@@ -364,9 +364,9 @@ impl Flow<'_> {
     }
 
     /// Moves the request on: what is in the buffer, then what the client sends.
-    fn step_up(&mut self) -> Result<Step, Failure> {
+    fn step_up(&mut self) -> Result<AnswerProgress, Failure> {
         if self.up_dead {
-            return Ok(Step::Blocked);
+            return Ok(AnswerProgress::Blocked);
         }
         let outgoing = &mut *self.outgoing;
         if outgoing.sent < outgoing.buffer.len() {
@@ -378,28 +378,28 @@ impl Flow<'_> {
                         self.scratch.record.connected_ms = Some(self.worker.reactor.now_ms());
                         self.session.state.set(State::Waiting);
                     }
-                    Ok(Step::Moved)
+                    Ok(AnswerProgress::Moved)
                 }
                 Io::Blocked => {
                     self.server.want_write();
-                    Ok(Step::Blocked)
+                    Ok(AnswerProgress::Blocked)
                 }
                 Io::Failed(Errno::CONNREFUSED) if !self.connected => Err(Failure::Refused),
                 Io::Failed(_) | Io::Eof if !self.connected => Err(Failure::Unreachable),
                 Io::Failed(_) | Io::Eof => {
                     // It may have answered before it stopped reading.
                     self.up_dead = true;
-                    Ok(Step::Moved)
+                    Ok(AnswerProgress::Moved)
                 }
             };
         }
         if outgoing.body.is_complete() {
-            return Ok(Step::Blocked);
+            return Ok(AnswerProgress::Blocked);
         }
         self.refill_up()
     }
 
-    fn refill_up(&mut self) -> Result<Step, Failure> {
+    fn refill_up(&mut self) -> Result<AnswerProgress, Failure> {
         let outgoing = &mut *self.outgoing;
         outgoing.buffer.clear();
         (outgoing.sent, outgoing.replayable) = (0, false);
@@ -429,38 +429,38 @@ impl Flow<'_> {
                     let trailers = self.outgoing.body.trailers();
                     self.outgoing.buffer.cut_out(trailers);
                 }
-                Ok(Step::Moved)
+                Ok(AnswerProgress::Moved)
             }
             Io::Blocked => Ok(self.wait_for_body()),
             Io::Eof | Io::Failed(_) => Err(self.cut(Cause::ClientAbort, Failure::ClientGone)),
         }
     }
 
-    fn wait_for_body(&mut self) -> Step {
+    fn wait_for_body(&mut self) -> AnswerProgress {
         self.client.link.want_read();
         self.waits_on_client = true;
-        Step::Blocked
+        AnswerProgress::Blocked
     }
 
-    fn step_down(&mut self) -> Result<Step, Failure> {
+    fn step_down(&mut self) -> Result<AnswerProgress, Failure> {
         if !self.connected {
-            return Ok(Step::Blocked);
+            return Ok(AnswerProgress::Blocked);
         }
         match self.phase {
             Phase::Head => self.read_answer(),
             Phase::Body => self.pass_body(),
-            Phase::Done => Ok(Step::Blocked),
+            Phase::Done => Ok(AnswerProgress::Blocked),
         }
     }
 
-    fn read_answer(&mut self) -> Result<Step, Failure> {
+    fn read_answer(&mut self) -> Result<AnswerProgress, Failure> {
         if std::mem::take(&mut self.unread_head) {
             return self.parse_answer();
         }
         let Some(most) = self.client.link.takes() else { return Ok(self.wait_for_client()) };
         if !self.server.readable() {
             self.server.want_read();
-            return Ok(Step::Blocked);
+            return Ok(AnswerProgress::Blocked);
         }
         let down = match &mut self.down {
             Some(down) => down.grow().ok_or(Failure::NoMemory)?,
@@ -473,7 +473,7 @@ impl Flow<'_> {
                 if down.is_empty() {
                     self.down = None;
                 }
-                return Ok(Step::Blocked);
+                return Ok(AnswerProgress::Blocked);
             }
             Io::Eof | Io::Failed(_) => {
                 let nothing_came = down.is_empty() && self.interims == 0;
@@ -491,15 +491,15 @@ impl Flow<'_> {
         self.parse_answer()
     }
 
-    fn parse_answer(&mut self) -> Result<Step, Failure> {
-        let Some(down) = &mut self.down else { return Ok(Step::Blocked) };
+    fn parse_answer(&mut self) -> Result<AnswerProgress, Failure> {
+        let Some(down) = &mut self.down else { return Ok(AnswerProgress::Blocked) };
         let Scratch { request, response, .. } = &mut *self.scratch;
         match response.parse(down.bytes(), request.method) {
             Err(_) => Err(Failure::BadAnswer),
             Ok(false) if down.len() >= CAPACITY => Err(Failure::BadAnswer),
-            Ok(false) => Ok(Step::Moved),
-            Ok(true) if response.is_interim() && self.interims < INTERIMS => Ok(Step::Interim),
-            Ok(true) if response.status == 101 && request.upgrade => Ok(Step::Upgraded),
+            Ok(false) => Ok(AnswerProgress::Moved),
+            Ok(true) if response.is_interim() && self.interims < INTERIMS => Ok(AnswerProgress::Interim),
+            Ok(true) if response.status == 101 && request.upgrade => Ok(AnswerProgress::Upgraded),
             Ok(true) if response.status < 200 => Err(Failure::BadAnswer),
             Ok(true) if self.is_unwanted() => {
                 self.lease.judge(self.scratch.response.status >= 500);
@@ -518,7 +518,7 @@ impl Flow<'_> {
     }
 
     /// The final head is there: decides what happens to both connections and rewrites it.
-    fn begin_answer(&mut self) -> Result<Step, Failure> {
+    fn begin_answer(&mut self) -> Result<AnswerProgress, Failure> {
         let sent_all = self.outgoing.is_sent();
         let closing = self.client.must_close(self.worker);
         let pool = self.context.pool.spec();
@@ -530,7 +530,7 @@ impl Flow<'_> {
         self.without_chunks = response.framing == Framing::Chunked && !request.version_11;
         let ends_itself = response.framing != Framing::UntilClose && !self.without_chunks;
         self.keep_client = request.keep_alive && sent_all && ends_itself && !closing;
-        // Asked with another method, a HEAD has a body behind its answer.
+        // RequestFacts with another method, a HEAD has a body behind its answer.
         let hidden_body = changes.method.is_some() && request.method == Method::Head;
         self.keep_server = response.keep_alive && sent_all && !hidden_body;
         record.status = response.status;
@@ -552,7 +552,7 @@ impl Flow<'_> {
             (true, false) => Some("keep-alive"),
             (true, true) => None,
         };
-        let Some(down) = &mut self.down else { return Ok(Step::Blocked) };
+        let Some(down) = &mut self.down else { return Ok(AnswerProgress::Blocked) };
         let server = self.lease.server.cookie();
         let (mut inserted, mut cookie) = (None, None);
         match &pool.pool.persistence {
@@ -640,7 +640,7 @@ impl Flow<'_> {
         self.pass_body()
     }
 
-    fn pass_body(&mut self) -> Result<Step, Failure> {
+    fn pass_body(&mut self) -> Result<AnswerProgress, Failure> {
         if let Some(pipe) = self.pipe.as_mut().filter(|p| p.held() > 0) {
             let written = self.client.link.splice_from(pipe);
             return self.wrote(written);
@@ -657,30 +657,30 @@ impl Flow<'_> {
         }
         if self.down_body.is_complete() {
             self.phase = Phase::Done;
-            return Ok(Step::Moved);
+            return Ok(AnswerProgress::Moved);
         }
         self.refill_down()
     }
 
-    fn wrote(&mut self, written: Io) -> Result<Step, Failure> {
+    fn wrote(&mut self, written: Io) -> Result<AnswerProgress, Failure> {
         match written {
             Io::Done(count) => {
                 self.scratch.record.bytes_out += count as u64;
                 self.session.bytes_out.set(self.scratch.record.bytes_out);
-                Ok(Step::Moved)
+                Ok(AnswerProgress::Moved)
             }
             Io::Blocked => Ok(self.wait_for_client()),
             Io::Eof | Io::Failed(_) => Err(Failure::Cut { cause: Cause::ClientAbort }),
         }
     }
 
-    fn wait_for_client(&mut self) -> Step {
+    fn wait_for_client(&mut self) -> AnswerProgress {
         self.client.link.want_write();
         self.waits_on_client = true;
-        Step::Blocked
+        AnswerProgress::Blocked
     }
 
-    fn refill_down(&mut self) -> Result<Step, Failure> {
+    fn refill_down(&mut self) -> Result<AnswerProgress, Failure> {
         if let Body::Length(left) = &mut self.down_body
             && *left >= SPLICE_FROM
             && self.server.raw().is_some()
@@ -721,16 +721,16 @@ impl Flow<'_> {
         self.read(read)
     }
 
-    fn read(&mut self, read: Io) -> Result<Step, Failure> {
+    fn read(&mut self, read: Io) -> Result<AnswerProgress, Failure> {
         match read {
-            Io::Done(_) => Ok(Step::Moved),
+            Io::Done(_) => Ok(AnswerProgress::Moved),
             Io::Blocked => {
                 self.server.want_read();
-                Ok(Step::Blocked)
+                Ok(AnswerProgress::Blocked)
             }
             Io::Eof if matches!(self.down_body, Body::UntilClose) && self.server.ended_cleanly() => {
                 self.phase = Phase::Done;
-                Ok(Step::Moved)
+                Ok(AnswerProgress::Moved)
             }
             Io::Eof | Io::Failed(_) => {
                 self.lease.server.counters().response_errors.add(1);

@@ -76,7 +76,7 @@ pub async fn greet(
             if let HandshakeError::Refused(why) = error {
                 let of_client = ["invalid peer certificate", "peer sent no certificates"];
                 if of_client.iter().any(|begin| why.starts_with(begin)) {
-                    tell(worker, &service.name, client.address, why);
+                    report_refusal(worker, &service.name, client.address, why);
                 }
                 // So that the alert arrives.
                 answer::linger(worker, &client).await;
@@ -87,7 +87,7 @@ pub async fn greet(
 }
 
 /// Says why a client's certificate was refused; the access log has no place for it.
-fn tell(worker: &'static Worker, service: &Name, client: SocketAddr, why: String) {
+fn report_refusal(worker: &'static Worker, service: &Name, client: SocketAddr, why: String) {
     let now_ms = worker.reactor.now_ms();
     if now_ms >= worker.certificates_told_ms.get() {
         worker.certificates_told_ms.set(now_ms + 1000);

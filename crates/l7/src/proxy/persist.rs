@@ -5,7 +5,7 @@ use evenkeel_balance::Key;
 use evenkeel_model::{CookieMethod, CookiePersistence, Persistence, mask_address};
 
 use super::facts::Hello;
-use super::pick::Wish;
+use super::pick::PickRequest;
 use super::session::Client;
 use super::{PoolRuntime, ServerRuntime};
 use crate::h1::request::Request;
@@ -13,7 +13,7 @@ use crate::log::CookieRead;
 use crate::rdp;
 
 /// The server that a client belongs to, by its place in the pool, if that can be told.
-pub fn find(pool: &PoolRuntime, wish: &Wish, now_ms: u64) -> Option<usize> {
+pub fn find(pool: &PoolRuntime, wish: &PickRequest, now_ms: u64) -> Option<usize> {
     let remembered = || {
         let server = pool.table()?.lookup(wish.entry.as_ref()?, now_ms)?;
         // It may have become a backup since.
@@ -23,7 +23,7 @@ pub fn find(pool: &PoolRuntime, wish: &Wish, now_ms: u64) -> Option<usize> {
 }
 
 /// A client goes to this server from now on, unless persistence does not remember the server.
-pub fn keep(pool: &PoolRuntime, wish: &Wish, server: &ServerRuntime, now_ms: u64) {
+pub fn keep(pool: &PoolRuntime, wish: &PickRequest, server: &ServerRuntime, now_ms: u64) {
     if !server.is_remembered() {
         return;
     }

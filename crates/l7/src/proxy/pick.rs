@@ -20,7 +20,7 @@ use crate::spec::{Notice, PoolSpec};
 use crate::worker::Worker;
 
 /// What is known of a client when a server is picked for it.
-pub struct Wish {
+pub struct PickRequest {
     pub key: u64,
     /// The server that the client itself names, by a cookie or a token.
     pub named: Option<usize>,
@@ -123,7 +123,7 @@ pub async fn lease(
     worker: &'static Worker,
     session: &Session,
     pool: &Rc<PoolRuntime>,
-    wish: &Wish,
+    wish: &PickRequest,
     queue_timeout_ms: u64,
     record: &mut Record,
 ) -> Result<Lease, NoLease> {
@@ -179,7 +179,7 @@ pub async fn lease(
     }
 }
 
-fn choose(worker: &Worker, pool: &PoolRuntime, wish: &Wish, queued: bool) -> Choice {
+fn choose(worker: &Worker, pool: &PoolRuntime, wish: &PickRequest, queued: bool) -> Choice {
     let known_by = wish.known_by.filter(|id| Some(*id) != wish.avoid).and_then(|id| pool.index_of(id));
     if let Some(index) = known_by.filter(|index| pool.goes_on(*index)) {
         return Choice::Server { index, persistent: true };
@@ -200,7 +200,7 @@ fn choose(worker: &Worker, pool: &PoolRuntime, wish: &Wish, queued: bool) -> Cho
     let mut balancer = pool.balancer.borrow_mut();
     let random = worker.random();
     if balancer.takes_turns() {
-        balancer.follow(pool.turn());
+        balancer.catch_up(pool.turn());
     }
     let picked = balancer
         .pick(wish.key, random, |i| is_free(i) && !is_avoided(i))
@@ -230,7 +230,7 @@ fn has_place(pool: &PoolRuntime, wanted: Option<u32>) -> bool {
     })
 }
 
-fn persistent_server(worker: &Worker, pool: &PoolRuntime, wish: &Wish) -> Option<usize> {
+fn persistent_server(worker: &Worker, pool: &PoolRuntime, wish: &PickRequest) -> Option<usize> {
     let index = persist::find(pool, wish, worker.reactor.now_ms());
     index.filter(|index| pool.takes_persistent(*index))
 }

@@ -14,7 +14,7 @@ use crate::reactor::{Io, Pipe, Stop};
 use crate::worker::Worker;
 
 /// Is shown bytes on their way.
-pub type Show<'a> = &'a dyn Fn(&[u8]);
+pub type OnFirstBytes<'a> = &'a dyn Fn(&[u8]);
 
 pub struct Sides<'a> {
     pub client: &'a Link,
@@ -22,7 +22,7 @@ pub struct Sides<'a> {
     pub client_idle_ms: u64,
     pub server_idle_ms: u64,
     /// Is shown the server's first bytes.
-    pub first_answer: Option<Show<'a>>,
+    pub first_answer: Option<OnFirstBytes<'a>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,7 +53,7 @@ struct Direction {
     total: u64,
 }
 
-enum Step {
+enum Progress {
     Moved,
     Blocked,
     /// Reading or writing failed: which side of this direction.
@@ -98,9 +98,9 @@ pub async fn run(
             count_bytes(worker, view, record);
         }
         match (&up_step, &down_step) {
-            (Step::ReadFailed, _) | (_, Step::WriteFailed) => break Some(Cause::ClientAbort),
-            (Step::WriteFailed, _) | (_, Step::ReadFailed) => break Some(Cause::ServerAbort),
-            (Step::Blocked, Step::Blocked) => {}
+            (Progress::ReadFailed, _) | (_, Progress::WriteFailed) => break Some(Cause::ClientAbort),
+            (Progress::WriteFailed, _) | (_, Progress::ReadFailed) => break Some(Cause::ServerAbort),
+            (Progress::Blocked, Progress::Blocked) => {}
             _ => {
                 moved_ms = worker.reactor.now_ms();
                 continue;
@@ -134,9 +134,9 @@ pub async fn run(
 }
 
 impl Direction {
-    fn step(&mut self, worker: &Worker, from: &Link, to: &Link) -> Step {
+    fn step(&mut self, worker: &Worker, from: &Link, to: &Link) -> Progress {
         if self.shut {
-            return Step::Blocked;
+            return Progress::Blocked;
         }
         if let Some(pipe) = self.pipe.as_mut().filter(|p| p.held() > 0) {
             let written = to.splice_from(pipe);
@@ -153,7 +153,7 @@ impl Direction {
             self.buffer = None;
             self.shut = true;
             to.shutdown_write();
-            return Step::Moved;
+            return Progress::Moved;
         }
         if !from.readable() {
             return self.rest(worker, from);
@@ -170,12 +170,12 @@ impl Direction {
         let Some(most) = to.takes() else {
             self.buffer = None;
             to.want_write();
-            return Step::Blocked;
+            return Progress::Blocked;
         };
         if self.buffer.is_none() {
             self.buffer = worker.buffers.get();
         }
-        let Some(buffer) = &mut self.buffer else { return Step::ReadFailed };
+        let Some(buffer) = &mut self.buffer else { return Progress::ReadFailed };
         let read = from.try_read(buffer.room_for(most));
         if let Io::Done(count) = read {
             buffer.filled(count);
@@ -184,39 +184,39 @@ impl Direction {
         self.read(worker, read, from)
     }
 
-    fn wrote(&mut self, written: Io, to: &Link) -> Step {
+    fn wrote(&mut self, written: Io, to: &Link) -> Progress {
         match written {
             Io::Done(count) => {
                 self.total += count as u64;
-                Step::Moved
+                Progress::Moved
             }
             Io::Blocked => {
                 to.want_write();
-                Step::Blocked
+                Progress::Blocked
             }
-            Io::Eof | Io::Failed(_) => Step::WriteFailed,
+            Io::Eof | Io::Failed(_) => Progress::WriteFailed,
         }
     }
 
-    fn read(&mut self, worker: &Worker, read: Io, from: &Link) -> Step {
+    fn read(&mut self, worker: &Worker, read: Io, from: &Link) -> Progress {
         match read {
-            Io::Done(_) => Step::Moved,
+            Io::Done(_) => Progress::Moved,
             Io::Eof => {
                 self.eof = true;
-                Step::Moved
+                Progress::Moved
             }
             Io::Blocked => self.rest(worker, from),
-            Io::Failed(_) => Step::ReadFailed,
+            Io::Failed(_) => Progress::ReadFailed,
         }
     }
 
     /// Nothing to move: holds no memory while waiting.
-    fn rest(&mut self, worker: &Worker, from: &Link) -> Step {
+    fn rest(&mut self, worker: &Worker, from: &Link) -> Progress {
         self.buffer = None;
         if let Some(pipe) = self.pipe.take_if(|p| p.held() == 0) {
             worker.give_pipe(pipe);
         }
         from.want_read();
-        Step::Blocked
+        Progress::Blocked
     }
 }

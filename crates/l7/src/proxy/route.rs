@@ -6,7 +6,7 @@ use std::sync::Arc;
 use evenkeel_balance::{ConcurrencyLimit, Counter, Key, RateLimit};
 use evenkeel_routes::{AnswerVerdict, Changes, Effects, Next, View, Walk};
 
-use super::facts::{Answer, Asked, Hello};
+use super::facts::{Answer, Hello, RequestFacts};
 use super::session::Client;
 use super::{ServiceView, account};
 use crate::auth;
@@ -24,7 +24,7 @@ pub type Verdict<'r> = evenkeel_routes::Verdict<'r, Live>;
 #[derive(Default)]
 pub struct Counted {
     tracked: Vec<Tracked>,
-    places: Vec<Place>,
+    places: Vec<ConcurrencySlot>,
     /// What the line's format asked, and where each text ends.
     texts: Vec<u8>,
     text_ends: Vec<usize>,
@@ -43,12 +43,12 @@ impl Drop for Tracked {
 }
 
 /// One of the requests that a key may have at a time.
-struct Place {
+struct ConcurrencySlot {
     limit: Arc<ConcurrencyLimit>,
     number: u64,
 }
 
-impl Drop for Place {
+impl Drop for ConcurrencySlot {
     fn drop(&mut self) {
         self.limit.leave(self.number);
     }
@@ -113,7 +113,7 @@ impl Effects<Live> for Counting<'_> {
 
     fn enter(&mut self, limit: &Arc<ConcurrencyLimit>, key: &[u8]) -> bool {
         let number = limit.enter(key);
-        self.counted.places.extend(number.map(|number| Place { limit: limit.clone(), number }));
+        self.counted.places.extend(number.map(|number| ConcurrencySlot { limit: limit.clone(), number }));
         number.is_some()
     }
 }
@@ -144,7 +144,7 @@ pub async fn walk<'v>(
     counted: &mut Counted,
 ) -> Verdict<'v> {
     let routes = &*view.spec.routes;
-    let asked = Asked { worker, view, client, request, hello, answer: None };
+    let asked = RequestFacts { worker, view, client, request, hello, answer: None };
     let mut walk = Walk::new(routes, &asked, changes);
     let verdict = loop {
         // A check of a password may have taken a while.
@@ -187,12 +187,12 @@ pub fn walk_answer(
 ) -> AnswerVerdict {
     let (response, head) = answered.response;
     let answer = Some(Answer { response, head, server: answered.server });
-    let asked = Asked { worker, view, client, request: Some(answered.request), hello: None, answer };
+    let asked = RequestFacts { worker, view, client, request: Some(answered.request), hello: None, answer };
     evenkeel_routes::walk_answer(&view.spec.routes, &asked, response.status, &mut OfAnswers, changes)
 }
 
 /// Whether the request names a user with the right password.
-async fn knows(asked: &Asked<'_>, users: &auth::Users) -> Result<bool, Busy> {
+async fn knows(asked: &RequestFacts<'_>, users: &auth::Users) -> Result<bool, Busy> {
     let Some((request, head)) = asked.request else { return Ok(false) };
     let named = |f: &&crate::h1::field::Field| f.name.of(head).eq_ignore_ascii_case(b"authorization");
     let field = request.fields.iter().find(named).map(|f| f.value.of(head));

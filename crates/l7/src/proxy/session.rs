@@ -16,7 +16,7 @@ use crate::h2::connection;
 use crate::link::Link;
 use crate::log::Record;
 use crate::tls::Facts;
-use crate::worker::{OwnConnection, Presence, Worker};
+use crate::worker::{PinnedConnection, Presence, Worker};
 use evenkeel_http::memory::SESSION_MEMORY;
 use evenkeel_model::Mode;
 use evenkeel_routes::Changes;
@@ -43,7 +43,7 @@ pub struct Client {
     /// Bytes that came before their time: the next pipelined request.
     pub input: Option<Buffer>,
     /// A connection to a server that only this client may use.
-    pub own: Option<OwnConnection>,
+    pub own: Option<PinnedConnection>,
 }
 
 impl Client {

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::connect::{self, Trouble};
 use super::facts::Hello;
-use super::pick::{self, Lease, NoLease, Wish};
+use super::pick::{self, Lease, NoLease, PickRequest};
 use super::route::{self, Counted, Verdict};
 use super::session::{Client, Scratch, Session, State};
 use super::{PoolRuntime, ServiceView, persist, relay};
@@ -40,7 +40,7 @@ pub async fn serve(worker: &'static Worker, session: &Session, scratch: &mut Scr
     (record.pool, record.routed) = (Some(pool.clone()), true);
     let bytes = first.as_ref().map_or(&b""[..], Buffer::bytes);
     let (entry, named) = persist::of_first_bytes(&pool, &client, bytes, hello.as_ref());
-    let wish = Wish {
+    let wish = PickRequest {
         key: pick::key_of_first_bytes(&pool, client.address, bytes),
         named: pool.chosen(changes.server.as_ref()).or(named),
         entry,
@@ -177,7 +177,7 @@ async fn connect(
     client: &Client,
     view: &ServiceView,
     pool: &Rc<PoolRuntime>,
-    mut wish: Wish,
+    mut wish: PickRequest,
     mut first: Option<Buffer>,
 ) -> Option<(Lease, Link, Option<Buffer>)> {
     let timeouts = &view.spec.service.timeouts;

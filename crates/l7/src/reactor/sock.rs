@@ -267,7 +267,7 @@ impl Sock {
     }
 
     /// The next read asks the kernel, whatever the loop has been told.
-    pub fn look(&self) {
+    pub fn arm(&self) {
         if let Some(slot) = self.reactor.slots.borrow_mut().get_mut(self.slot as usize) {
             slot.readable = true;
         }

@@ -244,7 +244,7 @@ impl TlsLink {
             let state = self.state.borrow();
             return state.ready == 0 && !state.closed;
         }
-        self.sock.look();
+        self.sock.arm();
         let mut nothing = [0; 1];
         matches!(self.try_read(&mut nothing), Io::Blocked)
     }

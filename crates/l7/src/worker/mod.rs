@@ -34,7 +34,7 @@ use passwords::Passwords;
 pub use presence::Presence;
 use presence::Present;
 use servers::IdleServer;
-pub use servers::OwnConnection;
+pub use servers::PinnedConnection;
 
 /// Sessions that rest for the next burst of connections.
 const RESTING_SESSIONS: usize = 1024;
@@ -46,7 +46,7 @@ const PAUSE_CHECK_MS: u64 = 10;
 const LOG_BUFFER: usize = 32 * 1024;
 const LOG_DELAY_MS: u64 = 50;
 /// What loops share: a few numbers, and each other's mailboxes.
-pub struct Shared {
+pub struct EngineShared {
     connections: AtomicU32,
     max_connections: AtomicU32,
     pub mailboxes: Vec<Mailbox>,
@@ -56,9 +56,9 @@ pub struct Shared {
     pub passwords: std::sync::OnceLock<SyncSender<Attempt>>,
 }
 
-impl Shared {
-    pub fn new(mailboxes: Vec<Mailbox>) -> Shared {
-        Shared {
+impl EngineShared {
+    pub fn new(mailboxes: Vec<Mailbox>) -> EngineShared {
+        EngineShared {
             connections: AtomicU32::new(0),
             max_connections: AtomicU32::new(u32::MAX),
             mailboxes,
@@ -169,7 +169,7 @@ pub struct Worker {
     pub reactor: Loop,
     pub buffers: &'static BufferPool,
     pub log: LogHandle,
-    pub shared: Arc<Shared>,
+    pub shared: Arc<EngineShared>,
     services: RefCell<HashMap<u32, Rc<Service>>>,
     pools: RefCell<HashMap<u32, Rc<PoolRuntime>>>,
     listeners: RefCell<Slab<Listener>>,
@@ -212,7 +212,7 @@ pub struct Worker {
 /// What a loop is started with.
 pub struct Start {
     pub core: usize,
-    pub shared: Arc<Shared>,
+    pub shared: Arc<EngineShared>,
     pub log: LogHandle,
     pub buffer_memory: u64,
     pub notices: Sender<Notice>,
@@ -501,7 +501,7 @@ impl Worker {
             let mut record = Record::new(client.address);
             record.restart(client.address, client.accepted_ms, client.accepted_wall_ms);
             let mut page = Vec::new();
-            let own = answer::Own { close: true, ..answer::Own::default() };
+            let own = answer::LocalReply { close: true, ..answer::LocalReply::default() };
             answer::error(408, &view.spec.error_pages, own, &mut page);
             if let crate::reactor::Io::Done(count) = client.link.try_write(&page) {
                 record.bytes_out = count as u64;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use super::Shared;
+use super::EngineShared;
 use crate::counters::PerCore;
 use crate::counters::ServiceCounters;
 use crate::proxy::Service;
@@ -16,13 +16,18 @@ use crate::proxy::session::Client;
 pub struct Presence {
     core: usize,
     clients: Rc<Cell<u32>>,
-    shared: Arc<Shared>,
+    shared: Arc<EngineShared>,
     counters: Arc<PerCore<ServiceCounters>>,
     of_service: Arc<AtomicU32>,
 }
 
 impl Presence {
-    pub fn new(core: usize, clients: &Rc<Cell<u32>>, shared: &Arc<Shared>, service: &Service) -> Presence {
+    pub fn new(
+        core: usize,
+        clients: &Rc<Cell<u32>>,
+        shared: &Arc<EngineShared>,
+        service: &Service,
+    ) -> Presence {
         let view = service.view();
         Presence::of(core, clients, shared, &view.spec.counters, &view.spec.connections)
     }
@@ -30,7 +35,7 @@ impl Presence {
     fn of(
         core: usize,
         clients: &Rc<Cell<u32>>,
-        shared: &Arc<Shared>,
+        shared: &Arc<EngineShared>,
         counters: &Arc<PerCore<ServiceCounters>>,
         of_service: &Arc<AtomicU32>,
     ) -> Presence {
@@ -71,7 +76,7 @@ mod tests {
     /// All that counts connections.
     struct Counts {
         clients: Rc<Cell<u32>>,
-        shared: Arc<Shared>,
+        shared: Arc<EngineShared>,
         counters: Arc<PerCore<ServiceCounters>>,
         of_service: Arc<AtomicU32>,
     }
@@ -92,7 +97,7 @@ mod tests {
     fn every_way_to_end_counts_to_zero() {
         let counts = Counts {
             clients: Rc::default(),
-            shared: Arc::new(Shared::new(Vec::new())),
+            shared: Arc::new(EngineShared::new(Vec::new())),
             counters: Arc::new(PerCore::new(1)),
             of_service: Arc::default(),
         };

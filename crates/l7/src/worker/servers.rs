@@ -36,7 +36,7 @@ pub struct IdleServer {
 }
 
 /// A connection to a server that waits for the next request of one client, and goes with it.
-pub struct OwnConnection {
+pub struct PinnedConnection {
     worker: &'static Worker,
     key: u32,
     number: u64,
@@ -45,7 +45,7 @@ pub struct OwnConnection {
     pub knows_client: bool,
 }
 
-impl OwnConnection {
+impl PinnedConnection {
     /// With the number of requests it has carried; nothing when it has ended.
     pub fn take(self, once: bool) -> Option<(Link, u32)> {
         let now_ms = self.worker.reactor.now_ms();
@@ -62,7 +62,7 @@ impl OwnConnection {
     }
 }
 
-impl Drop for OwnConnection {
+impl Drop for PinnedConnection {
     fn drop(&mut self) {
         let mut all = self.worker.idle_servers.borrow_mut();
         let own = all.get(self.key as usize).is_some_and(|idle| idle.whose == self.number);
@@ -166,7 +166,7 @@ impl Worker {
         link: Link,
         carried: u32,
         knows_client: bool,
-    ) -> OwnConnection {
+    ) -> PinnedConnection {
         let number = self.own_connections.get() + 1;
         self.own_connections.set(number);
         let mut servers = self.idle_servers.borrow_mut();
@@ -188,7 +188,7 @@ impl Worker {
             looks: self.reactor.looks(),
             whose: number,
         });
-        OwnConnection { worker: self, key, number, server: server_id, knows_client }
+        PinnedConnection { worker: self, key, number, server: server_id, knows_client }
     }
 
     pub fn drop_idle_server(&self, key: u32) {

@@ -7,7 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::agreement::{Agreement, Answered, Asked, Begin, Greeted, Relation, Settled};
+use super::agreement::{Agreement, Answered, Begin, CommitReply, Greeted, Relation, Settled};
 use super::chance::Chance;
 use super::past::{Head, Lineage, Past};
 use super::world::Broken;
@@ -230,7 +230,7 @@ impl Edits {
         self.queue.push(Reverse((when, self.order, self.events.len() - 1)));
     }
 
-    fn tell(&mut self, line: impl FnOnce() -> String) {
+    fn record(&mut self, line: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             trace.push(format!("{:>6}  {}", self.now, line()));
         }
@@ -287,7 +287,7 @@ impl Edits {
             [Relation::Behind, Relation::Ahead] if !self.can_run(0, b.past.text()) => {}
             _ => return Err(format!("{relations:?} with texts {} and {}", a.past.text(), b.past.text())),
         }
-        let has = |node: &Node, step: u64| node.past.way().steps.contains(&step);
+        let has = |node: &Node, step: u64| node.past.lineage().steps.contains(&step);
         let same = relations[0] == Relation::Same;
         for (number, ticket) in self.tickets.iter().enumerate() {
             let Ticket { text, fresh, step, answer, .. } = ticket;
@@ -341,7 +341,7 @@ impl Edits {
     }
 
     fn happens(&mut self, what: Happens) {
-        self.tell(|| format!("{what:?}"));
+        self.record(|| format!("{what:?}"));
         match what {
             Happens::Edit(node) if self.nodes[node].alive => self.edit(node),
             Happens::ByHand(node) if self.nodes[node].alive => {
@@ -351,7 +351,7 @@ impl Edits {
                     self.by_hand.push(self.nodes[node].past.next(text));
                     self.run_text(node, text, 0);
                     self.say_hello(node);
-                    self.look(node);
+                    self.compare(node);
                 }
             }
             Happens::Edit(_) | Happens::ByHand(_) => {}
@@ -391,7 +391,7 @@ impl Edits {
                     self.nodes[node].session = Some(session);
                     self.nodes[node].agreement.on_link_up();
                     self.say_hello(node);
-                    self.look(node);
+                    self.compare(node);
                 }
             }
             Happens::Down(node, session) => {
@@ -440,14 +440,14 @@ impl Edits {
         if let Some((_, ticket)) = self.nodes[node].own.take() {
             self.tickets[ticket].answer = Some(answer);
             self.tickets[ticket].answered = self.now;
-            self.tell(|| format!("node {node}: commit {ticket}: {answer:?}"));
+            self.record(|| format!("node {node}: commit {ticket}: {answer:?}"));
         }
     }
 
     fn say(&mut self, from: usize, say: Say) {
         let Some(session) = self.nodes[from].session else { return };
         let to = 1 - from;
-        self.tell(|| format!("node {from} says {say:?}"));
+        self.record(|| format!("node {from} says {say:?}"));
         self.talk += 1;
         if self.session != Some(session) {
             return;
@@ -460,13 +460,13 @@ impl Edits {
 
     fn say_hello(&mut self, node: usize) {
         let n = &self.nodes[node];
-        let say = Say::Hello { stand: n.past.stand(n.revision), way: n.past.way().clone() };
+        let say = Say::Hello { stand: n.past.head(n.revision), way: n.past.lineage().clone() };
         self.say(node, say);
     }
 
     fn say_configuration(&mut self, node: usize, forced: bool) {
         let n = &self.nodes[node];
-        let (stand, way, text) = (n.past.stand(n.revision), n.past.way().clone(), n.past.text());
+        let (stand, way, text) = (n.past.head(n.revision), n.past.lineage().clone(), n.past.text());
         self.say(node, Say::Configuration { stand, way, text, forced });
     }
 
@@ -482,9 +482,9 @@ impl Edits {
         true
     }
 
-    fn look(&mut self, node: usize) {
+    fn compare(&mut self, node: usize) {
         let n = &mut self.nodes[node];
-        let greeted = n.agreement.look(&n.past);
+        let greeted = n.agreement.compare(&n.past);
         self.greet(node, greeted);
     }
 
@@ -529,7 +529,7 @@ impl Edits {
                 self.run_text(node, text, 0);
                 self.tickets[ticket].answer = Some(Answer::Here);
                 self.say_hello(node);
-                self.look(node);
+                self.compare(node);
             }
             Begin::Ask { id } => {
                 n.own = Some((id, ticket));
@@ -547,7 +547,7 @@ impl Edits {
         if self.nodes[to].session.is_some_and(|known| known != session) {
             self.down(to);
         }
-        self.tell(|| format!("node {to} hears {say:?}"));
+        self.record(|| format!("node {to} hears {say:?}"));
         let now = self.now;
         match say {
             Say::Hello { stand, way } => {
@@ -567,10 +567,10 @@ impl Edits {
             Say::Ask { id, base, text } => {
                 let n = &mut self.nodes[to];
                 let asked = n.agreement.on_ask(&n.past, n.active, id, base, now);
-                if asked == (Asked::Yes { gave_up: true }) {
+                if asked == (CommitReply::Yes { gave_up: true }) {
                     self.answer(to, Answer::Refused);
                 }
-                let mut refused = !matches!(asked, Asked::Yes { .. });
+                let mut refused = !matches!(asked, CommitReply::Yes { .. });
                 if !refused && !self.can_run(to, text) && self.chance.percent(70) {
                     self.nodes[to].agreement.withdraw(id);
                     refused = true;

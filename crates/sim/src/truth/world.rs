@@ -378,7 +378,7 @@ impl World {
         let doubts = alive && node.election.peer().is_some_and(|p| p.beat.doubts);
         let dead_ms = node.election.settings().dead_ms;
         let before = (node.reach.reached(), node.reach.asks(now));
-        let asks = node.reach.look(silences.filter(|_| alive), doubts, dead_ms, now);
+        let asks = node.reach.update(silences.filter(|_| alive), doubts, dead_ms, now);
         let after = (node.reach.reached(), asks);
         if before != after
             && let Some(trace) = &mut self.trace
@@ -495,11 +495,11 @@ impl World {
             let before = std::mem::replace(&mut node.heard_local, now);
             match &mut node.pace {
                 Some(pace) if opened.new_life || before == 0 => pace.lose(),
-                Some(pace) => pace.hear(now - before, 0, now),
+                Some(pace) => pace.receive(now - before, 0, now),
                 None => {}
             }
         }
-        node.election.hear(beat, opened.new_life, now);
+        node.election.receive(beat, opened.new_life, now);
         // One that was under way for too long is not heard.
         if node.election.peer().is_some_and(|p| p.heard_at == now) {
             self.heard_at[at] = self.now;
