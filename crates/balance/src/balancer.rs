@@ -97,6 +97,8 @@ pub struct Balancer {
     /// Percent of its fair share that a server takes at most of what is hashed; 0 is no bound.
     bound: u64,
     servers: Vec<Server>,
+    /// How many of them take new clients.
+    able: usize,
     /// Of all servers.
     connections: u64,
     /// Of all members.
@@ -158,6 +160,7 @@ impl Balancer {
             weights: vec![0; servers.len()],
             position: vec![u32::MAX; servers.len()],
             heard: vec![false; servers.len()],
+            able: servers.iter().filter(|s| s.takes_new_clients()).count(),
             connections: servers.iter().map(|s| u64::from(s.connections)).sum(),
             weight: 0,
             usual_us: 0,
@@ -201,8 +204,16 @@ impl Balancer {
     /// Changes a server's state. It is not picked any more if it must not be; whatever else follows from
     /// the change waits for [`Self::refresh`], so that many changes cost as much as one.
     pub fn note(&mut self, server: usize, change: impl FnOnce(&mut Server)) {
-        change(&mut self.servers[server]);
+        let known = &mut self.servers[server];
+        let before = usize::from(known.takes_new_clients());
+        change(known);
+        self.able = self.able - before + usize::from(known.takes_new_clients());
         self.dirty = true;
+    }
+
+    /// How many servers take new clients, as of the last change that was noted.
+    pub fn able(&self) -> usize {
+        self.able
     }
 
     /// Does what noted changes ask for; whether there were any. Takes what it costs off `looks`.
@@ -248,7 +259,7 @@ impl Balancer {
 
     /// Changes a server's state; the next pick follows it.
     pub fn update(&mut self, server: usize, now_ms: u64, change: impl FnOnce(&mut Server)) {
-        change(&mut self.servers[server]);
+        self.note(server, change);
         self.rebuild(now_ms, &mut { u64::MAX });
     }
 

@@ -31,7 +31,12 @@ impl<K: Ord + Copy> MinTree<K> {
         self.keys[index] = key;
         let mut node = (self.leaves + index) / 2;
         while node >= 1 {
-            self.nodes[node] = self.winner(node);
+            let winner = self.winner(node);
+            let before = std::mem::replace(&mut self.nodes[node], winner);
+            // Another one wins here as before: nothing that lies above has changed.
+            if winner == before && winner as usize != index {
+                return;
+            }
             node /= 2;
         }
     }

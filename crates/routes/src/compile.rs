@@ -1,5 +1,6 @@
 //! Routes as they are walked: conditions with their lists, steps with what stands behind them.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,6 +69,8 @@ pub struct Routes<R: Resources> {
     pub tables: Vec<RouteTable<R>>,
     /// Names of pools, by the number that steps use; the first is the service's.
     pub pools: Vec<Name>,
+    /// The same by name.
+    numbers: HashMap<Name, usize>,
     /// What conditions, texts, keys and log lines ask.
     pub wants: Wants,
     /// A route is for certain paths alone.
@@ -86,6 +89,11 @@ impl<R: Resources> Routes<R> {
     pub fn refuses(&self, target: &[u8]) -> bool {
         self.reads_path && self.normalizes && !self.unclear_paths && is_unclear_path(path_of(target))
     }
+
+    /// The number of a pool that they name.
+    pub fn pool_number(&self, name: &str) -> Option<usize> {
+        self.numbers.get(name).copied()
+    }
 }
 
 impl<R: Resources> Default for Routes<R> {
@@ -95,6 +103,7 @@ impl<R: Resources> Default for Routes<R> {
             answers: Vec::new(),
             tables: Vec::new(),
             pools: Vec::new(),
+            numbers: HashMap::new(),
             wants: Wants::default(),
             reads_path: false,
             first_bytes: FirstBytes::default(),
@@ -375,6 +384,7 @@ pub fn compile<R: Resources, L: Loader<R>>(
 ) -> Result<Routes<R>, L::Error> {
     let routes = Routes {
         pools: vec![service.pool.clone()],
+        numbers: HashMap::from([(service.pool.clone(), 0)]),
         normalizes: service.normalize != Normalize::Off,
         unclear_paths: service.unclear_paths,
         ..Routes::default()
@@ -459,8 +469,8 @@ impl<R: Resources, L: Loader<R>> Compiler<'_, R, L> {
 
     /// The number of a pool.
     fn pool(&mut self, name: &Name) -> usize {
-        let pools = &mut self.routes.pools;
-        pools.iter().position(|p| p == name).unwrap_or_else(|| {
+        let Routes { pools, numbers, .. } = &mut self.routes;
+        *numbers.entry(name.clone()).or_insert_with(|| {
             pools.push(name.clone());
             pools.len() - 1
         })

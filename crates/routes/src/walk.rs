@@ -354,7 +354,7 @@ fn ending<'r, R: Resources>(
         RouteAction::Pool(pool) => Verdict::Pool(*pool),
         RouteAction::PoolMap { map, default, .. } => {
             let found = map.get(text);
-            let found = found.and_then(|name| routes.pools.iter().position(|p| p.as_str() == name.as_ref()));
+            let found = found.and_then(|name| routes.pool_number(name.as_ref()));
             return found.or(*default).map(Verdict::Pool);
         }
         RouteAction::Redirect { status, .. } => {

@@ -184,6 +184,8 @@ proptest! {
                 4 => balancer.disconnected(i),
                 _ => tick(&mut balancer, now),
             }
+            let able = balancer.servers().iter().filter(|s| s.takes_new_clients()).count();
+            prop_assert_eq!(balancer.able(), able);
             let picked = balancer.pick(random, random, |s| s != i);
             let may = |s: &Server| s.takes_new_clients();
             let candidates: Vec<usize> = {

@@ -9,6 +9,7 @@ use evenkeel_rules::{Fetch, LocalTime};
 
 use super::ServiceView;
 use super::session::Client;
+use crate::counters::Counter;
 use crate::h1::field;
 use crate::h1::request::Request;
 use crate::h1::response::Response;
@@ -154,16 +155,11 @@ impl Source<Live> for RequestFacts<'_> {
                 _ => None,
             },
             Fetch::ServersUp | Fetch::Connections | Fetch::Queued => {
-                let name = arguments.first()?;
-                let pool = self.view.pools.iter().find(|p| p.spec().pool.name.as_str() == name)?;
+                let number = self.view.spec.routes.pool_number(arguments.first()?)?;
+                let pool = self.view.pools.get(number)?;
                 Some(match fetch {
-                    Fetch::ServersUp => {
-                        pool.balancer.borrow().servers().iter().filter(|s| s.takes_new_clients()).count()
-                            as u64
-                    }
-                    Fetch::Connections => {
-                        pool.spec().servers.iter().map(|s| s.counters.sum(|c| c.current.get())).sum()
-                    }
+                    Fetch::ServersUp => pool.balancer.borrow().able() as u64,
+                    Fetch::Connections => pool.spec().current.sum(Counter::get),
                     _ => u64::from(pool.spec().waiting.load(std::sync::atomic::Ordering::Relaxed)),
                 })
             }

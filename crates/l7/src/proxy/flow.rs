@@ -522,8 +522,7 @@ impl Flow<'_> {
         let sent_all = self.outgoing.is_sent();
         let closing = self.client.must_close(self.worker);
         let pool = self.context.pool.spec();
-        let remembered =
-            self.context.pool.index_of(self.lease.server.id).is_some() && self.lease.server.is_remembered();
+        let remembered = self.lease.is_remembered();
         let now = self.worker.reactor.now();
         let Scratch { request, response, head, text, record, changes, kept_head, .. } = &mut *self.scratch;
         // HTTP/1.0 has no chunks: they are taken off, and the end of the connection ends the body.

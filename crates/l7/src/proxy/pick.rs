@@ -37,6 +37,8 @@ pub struct PickRequest {
 /// A place on a server, given back when dropped.
 pub struct Lease {
     pub server: Rc<ServerRuntime>,
+    /// Where the server stood in the pool when the place was taken.
+    index: usize,
     pool: Option<Rc<PoolRuntime>>,
     /// The pool's rules when the place was taken: an attempt follows them to its end.
     #[allow(clippy::redundant_allocation)]
@@ -195,8 +197,9 @@ fn choose(worker: &Worker, pool: &PoolRuntime, wish: &PickRequest, queued: bool)
         // First come, first served: a place that just became free is somebody's already.
         return Choice::Full(None);
     }
-    let is_avoided = |index: usize| pool.server(index).is_some_and(|s| Some(s.id) == wish.avoid);
-    let is_free = |index: usize| pool.server(index).is_some_and(|s| !s.is_full());
+    let servers = pool.servers();
+    let is_avoided = |index: usize| servers.get(index).is_some_and(|s| Some(s.id) == wish.avoid);
+    let is_free = |index: usize| servers.get(index).is_some_and(|s| !s.is_full());
     let mut balancer = pool.balancer.borrow_mut();
     let random = worker.random();
     if balancer.takes_turns() {
@@ -219,9 +222,9 @@ fn choose(worker: &Worker, pool: &PoolRuntime, wish: &PickRequest, queued: bool)
 
 /// Whether a client who waits for one server, or for any, could go ahead.
 fn has_place(pool: &PoolRuntime, wanted: Option<u32>) -> bool {
-    let balancer = pool.balancer.borrow();
+    let (servers, balancer) = (pool.servers(), pool.balancer.borrow());
     balancer.servers().iter().enumerate().any(|(index, server)| {
-        let Some(runtime) = pool.server(index) else { return false };
+        let Some(runtime) = servers.get(index) else { return false };
         let suits = match wanted {
             Some(only) => runtime.id == only,
             None => server.takes_new_clients(),
@@ -257,7 +260,7 @@ impl Lease {
             balancer.connected(index);
             taken = balancer.times_answers().then(Instant::now);
         }
-        Lease { server, pool: pool.cloned(), spec, worker, limited, taken, head: Cell::new(None) }
+        Lease { server, index, pool: pool.cloned(), spec, worker, limited, taken, head: Cell::new(None) }
     }
 
     /// Notes who serves, for the log and for listings.
@@ -325,7 +328,7 @@ impl Lease {
 
     fn time(&self, failed: bool) {
         if let (Some(taken), Some(pool)) = (self.taken, &self.pool)
-            && let Some(index) = pool.index_of(self.server.id)
+            && let Some(index) = pool.place_of(&self.server, self.index)
         {
             let took_us = taken.elapsed().as_micros().min(u128::from(u32::MAX)) as u32;
             pool.balancer.borrow_mut().answered(index, took_us, failed);
@@ -339,6 +342,12 @@ impl Lease {
         {
             self.worker.notify(Notice::Outlier { server: self.server.id });
         }
+    }
+
+    /// The pool still has the server, and cookies, tables and tokens keep clients on it.
+    pub fn is_remembered(&self) -> bool {
+        let place = self.pool.as_ref().and_then(|pool| pool.place_of(&self.server, self.index));
+        place.is_some() && self.server.is_remembered()
     }
 
     /// The rules of the server's pool; the fallback has none.
@@ -366,7 +375,7 @@ impl Drop for Lease {
             spec.current.of(self.worker.core).sub(1);
         }
         let Some(pool) = &self.pool else { return };
-        if let Some(index) = pool.index_of(server.id) {
+        if let Some(index) = pool.place_of(server, self.index) {
             pool.balancer.borrow_mut().disconnected(index);
         }
         if !self.limited {

@@ -1,7 +1,8 @@
 //! Services, pools and servers as one event loop has them. They outlive configurations: a new one
 //! changes their contents, and connections that hold them notice at their next request.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
+use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -74,8 +75,11 @@ pub struct PoolRuntime {
     pub queue: RefCell<VecDeque<Waiter>>,
     /// It is in the worker's list of pools that have changed.
     pub is_changed: Cell<bool>,
-    by_name: RefCell<HashMap<Vec<u8>, usize>>,
+    by_cookie: RefCell<HashMap<Vec<u8>, usize>>,
     by_id: RefCell<HashMap<u32, usize>>,
+    /// Places of servers in the order of their names, and of their addresses where clients bring those.
+    by_name: RefCell<Vec<u32>>,
+    by_address: RefCell<Vec<u32>>,
 }
 
 impl PoolRuntime {
@@ -95,8 +99,10 @@ impl PoolRuntime {
             balancer: RefCell::new(Balancer::new(scheduler, 0, Vec::new(), now_ms)),
             queue: RefCell::default(),
             is_changed: Cell::new(false),
-            by_name: RefCell::default(),
+            by_cookie: RefCell::default(),
             by_id: RefCell::default(),
+            by_name: RefCell::default(),
+            by_address: RefCell::default(),
         };
         pool.apply(spec, states, now_ms, looks);
         pool
@@ -138,10 +144,7 @@ impl PoolRuntime {
             .iter()
             .map(|server| match known.remove(&server.id) {
                 Some(kept) => {
-                    *kept.spec.borrow_mut() = server.clone();
-                    if *kept.cookie() != *server.server.cookie() {
-                        *kept.cookie.borrow_mut() = server.server.cookie().into();
-                    }
+                    kept.follow(server.clone());
                     kept
                 }
                 None => Rc::new(ServerRuntime::new(self.core, server.clone())),
@@ -151,7 +154,7 @@ impl PoolRuntime {
             removed.gone.set(true);
         }
         let names = servers.iter().enumerate();
-        *self.by_name.borrow_mut() = match spec.pool.persistence {
+        *self.by_cookie.borrow_mut() = match spec.pool.persistence {
             Persistence::Cookie(_) => names
                 .filter(|(_, s)| s.is_remembered())
                 .map(|(i, s)| (s.cookie().as_bytes().to_vec(), i))
@@ -188,6 +191,17 @@ impl PoolRuntime {
             fresh.after(std::mem::replace(old, empty), &places)
         });
         *self.by_id.borrow_mut() = by_id;
+        // Sorting keeps the order of equals: of several that will do the first one is found.
+        let sorted = |before: fn(&ServerRuntime, &ServerRuntime) -> Ordering| {
+            let mut places: Vec<u32> = (0..servers.len() as u32).collect();
+            places.sort_by(|a, b| before(&servers[*a as usize], &servers[*b as usize]));
+            places
+        };
+        *self.by_name.borrow_mut() = sorted(|a, b| a.name.cmp(&b.name));
+        *self.by_address.borrow_mut() = match spec.pool.persistence {
+            Persistence::RdpCookie(_) => sorted(|a, b| a.address.ip().cmp(&b.address.ip())),
+            _ => Vec::new(),
+        };
         *self.servers.borrow_mut() = servers;
         *self.spec.borrow_mut() = Rc::new(spec);
     }
@@ -230,22 +244,40 @@ impl PoolRuntime {
         self.by_id.borrow().get(&server).copied()
     }
 
+    /// The same of a server that had this place when it was picked: a look-up only where another
+    /// configuration has moved it.
+    pub fn place_of(&self, server: &Rc<ServerRuntime>, before: usize) -> Option<usize> {
+        match self.servers.borrow().get(before) {
+            Some(there) if Rc::ptr_eq(there, server) => Some(before),
+            _ => self.index_of(server.id),
+        }
+    }
+
+    /// All servers, by their place.
+    pub fn servers(&self) -> Ref<'_, [Rc<ServerRuntime>]> {
+        Ref::map(self.servers.borrow(), Vec::as_slice)
+    }
+
     /// The server that a route names, if it takes clients that belong to it.
     pub fn chosen(&self, name: Option<&evenkeel_model::Name>) -> Option<usize> {
-        let name = name?;
-        let spec = self.spec();
-        self.index_of(spec.servers.iter().find(|s| s.server.name == *name)?.id)
+        let name = name?.as_str();
+        let (servers, by_name) = (self.servers.borrow(), self.by_name.borrow());
+        let at = by_name.partition_point(|i| servers[*i as usize].name.as_str() < name);
+        by_name.get(at).map(|i| *i as usize).filter(|i| servers[*i].name == name)
     }
 
     pub fn index_by_cookie(&self, value: &[u8]) -> Option<usize> {
-        self.by_name.borrow().get(value).copied()
+        self.by_cookie.borrow().get(value).copied()
     }
 
+    /// The server of an address that clients bring; one without a port has every port.
     pub fn index_by_address(&self, address: SocketAddr) -> Option<usize> {
-        let same = |s: &Rc<ServerRuntime>| {
-            s.address.ip() == address.ip() && (s.address.port() == address.port() || s.address.port() == 0)
-        };
-        self.servers.borrow().iter().position(|s| s.is_remembered() && same(s))
+        let (servers, by_address) = (self.servers.borrow(), self.by_address.borrow());
+        let of = |i: &u32| &servers[*i as usize];
+        let at = by_address.partition_point(|i| of(i).address.ip() < address.ip());
+        let same = by_address[at..].iter().take_while(|i| of(i).address.ip() == address.ip());
+        let has_port = |s: &ServerRuntime| [address.port(), 0].contains(&s.address.port());
+        same.copied().find(|i| of(i).is_remembered() && has_port(of(i))).map(|i| i as usize)
     }
 
     /// May a client that belongs to this server go there?
@@ -273,6 +305,10 @@ pub struct ServerRuntime {
     pub id: u32,
     pub core: usize,
     spec: RefCell<Arc<ServerSpec>>,
+    /// What every request asks of it, beside the rest of what a request touches.
+    limit: Cell<u32>,
+    remembered: Cell<bool>,
+    source: Cell<Option<SourceAddress>>,
     pub address: SocketAddr,
     name: String,
     cookie: RefCell<Rc<str>>,
@@ -293,6 +329,9 @@ impl ServerRuntime {
         ServerRuntime {
             id: spec.id,
             core,
+            limit: Cell::new(spec.server.max_connections),
+            remembered: Cell::new(spec.server.is_remembered()),
+            source: Cell::new(spec.server.source),
             address: spec.server.address,
             name: spec.server.name.as_str().to_owned(),
             cookie: RefCell::new(spec.server.cookie().into()),
@@ -306,6 +345,17 @@ impl ServerRuntime {
         }
     }
 
+    /// Takes what another configuration says of it.
+    fn follow(&self, spec: Arc<ServerSpec>) {
+        if *self.cookie() != *spec.server.cookie() {
+            *self.cookie.borrow_mut() = spec.server.cookie().into();
+        }
+        self.limit.set(spec.server.max_connections);
+        self.remembered.set(spec.server.is_remembered());
+        self.source.set(spec.server.source);
+        *self.spec.borrow_mut() = spec;
+    }
+
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -316,12 +366,12 @@ impl ServerRuntime {
 
     /// Whether cookies, tables and tokens keep clients on it.
     pub fn is_remembered(&self) -> bool {
-        self.spec.borrow().server.is_remembered()
+        self.remembered.get()
     }
 
     /// The address that it shall see, where that is not the pool's.
     pub fn source(&self) -> Option<SourceAddress> {
-        self.spec.borrow().server.source
+        self.source.get()
     }
 
     /// How TLS is spoken with it, if at all.
@@ -362,21 +412,19 @@ impl ServerRuntime {
     }
 
     pub fn max_connections(&self) -> u32 {
-        self.spec.borrow().server.max_connections
+        self.limit.get()
     }
 
     pub fn is_full(&self) -> bool {
-        let spec = self.spec.borrow();
-        let limit = spec.server.max_connections;
-        limit != 0 && spec.active.load(SeqCst) >= limit
+        let limit = self.limit.get();
+        limit != 0 && self.spec.borrow().active.load(SeqCst) >= limit
     }
 
     /// Takes one of the places of a server that has a limit.
     pub fn reserve(&self) -> bool {
-        let spec = self.spec.borrow();
-        let limit = spec.server.max_connections;
+        let limit = self.limit.get();
         let take = |now: u32| (now < limit).then_some(now + 1);
-        spec.active.fetch_update(SeqCst, SeqCst, take).is_ok()
+        self.spec.borrow().active.fetch_update(SeqCst, SeqCst, take).is_ok()
     }
 
     pub fn release(&self) {
