@@ -43,13 +43,22 @@ impl Link {
     /// has taken some.
     pub fn takes(&self) -> Option<usize> {
         match self {
-            Link::Plain(_) | Link::Tls(_) => Some(usize::MAX),
+            Link::Plain(_) | Link::Tls(_) => Some(self.at_once()),
             Link::Stream(link) => match link.room() {
                 room if room >= crate::buffer::CAPACITY => Some(usize::MAX),
                 // The head may grow on its way.
                 room if room >= LEAST_READ => Some(room / 2),
                 _ => None,
             },
+        }
+    }
+
+    /// How many bytes go with one call at most: what is read beyond a record of TLS would make a second
+    /// one, for a few bytes.
+    pub fn at_once(&self) -> usize {
+        match self {
+            Link::Plain(_) | Link::Stream(_) => usize::MAX,
+            Link::Tls(_) => crate::tls::RECORD,
         }
     }
 

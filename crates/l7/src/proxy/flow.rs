@@ -409,7 +409,7 @@ impl Flow<'_> {
         if outgoing.buffer.grow().is_none() {
             return Err(self.cut(Cause::Resource, Failure::NoMemory));
         }
-        match self.client.link.try_read(outgoing.buffer.room()) {
+        match self.client.link.try_read(outgoing.buffer.room_for(self.server.at_once())) {
             Io::Done(count) => {
                 self.scratch.record.bytes_in += count as u64;
                 outgoing.buffer.filled(count);

@@ -13,7 +13,7 @@ use crate::challenge::{self, Challenges};
 use crate::reactor::{Io, Owner, Reactor, Sock, Stop};
 
 /// Plain bytes that one record carries at most.
-const RECORD: usize = 16 * 1024;
+pub const RECORD: usize = 16 * 1024;
 
 pub struct TlsLink {
     sock: Sock,

@@ -14,7 +14,7 @@ use std::path::Path;
 use crate::file_error::FileError;
 pub use certificate::{CertificateInfo, STAND_IN};
 pub use client::{TlsClient, load as load_client};
-pub use link::{HandshakeError, TlsLink};
+pub use link::{HandshakeError, RECORD, TlsLink};
 use rustls::{Connection, ProtocolVersion};
 pub use server::{TlsServer, fingerprint, load as load_server};
 pub use ticket::{TicketKeys, TicketSecrets};
