@@ -38,6 +38,14 @@ impl Link {
         each!(self, link => link.try_write(bytes))
     }
 
+    /// The same with the last bytes before [`Self::shutdown_write`] or the drop, which must follow at once.
+    pub fn try_write_last(&self, bytes: &[u8]) -> Io {
+        match self {
+            Link::Plain(sock) => sock.try_write_last(bytes),
+            Link::Tls(_) | Link::Stream(_) => self.try_write(bytes),
+        }
+    }
+
     /// How many bytes to read for this side. A stream whose peer does not read has room for little:
     /// what it could not take would stay in buffers that others need. `None` means to wait until it
     /// has taken some.

@@ -645,7 +645,9 @@ impl Flow<'_> {
             return self.wrote(written);
         }
         if let Some(down) = self.down.as_mut().filter(|d| !d.is_empty()) {
-            let written = self.client.link.try_write(down.bytes());
+            let is_last = self.down_body.is_complete() && !self.keep_client;
+            let send = if is_last { Link::try_write_last } else { Link::try_write };
+            let written = send(&self.client.link, down.bytes());
             if let Io::Done(count) = written {
                 down.consume(count);
                 if down.is_empty() && self.down_body.is_complete() {

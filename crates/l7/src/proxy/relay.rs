@@ -49,6 +49,8 @@ struct Direction {
     pipe: Option<Pipe>,
     full_reads: u8,
     eof: bool,
+    /// Reading has failed behind the bytes that are left.
+    failed: bool,
     shut: bool,
     total: u64,
 }
@@ -83,8 +85,8 @@ pub async fn run(
         if steps % STEPS_A_TURN == 0 && worker.reactor.breathe().await.is_err() {
             break Some(Cause::Killed);
         }
-        let up_step = up.step(worker, sides.client, sides.server);
-        let down_step = down.step(worker, sides.server, sides.client);
+        let up_step = up.step(worker, sides.client, sides.server, down.shut);
+        let down_step = down.step(worker, sides.server, sides.client, up.shut);
         if let Some(buffer) = down.buffer.as_ref().filter(|b| !b.is_empty())
             && let Some(show) = first_answer.take()
         {
@@ -121,6 +123,8 @@ pub async fn run(
         }
     };
     if matches!(cause, Some(Cause::ClientAbort | Cause::ServerAbort)) {
+        up.push(sides.server);
+        down.push(sides.client);
         // Pass the failure on as what it was.
         sides.client.reset_on_close();
         sides.server.reset_on_close();
@@ -134,7 +138,8 @@ pub async fn run(
 }
 
 impl Direction {
-    fn step(&mut self, worker: &Worker, from: &Link, to: &Link) -> Progress {
+    /// `last`: the other direction has ended, so that the connections close right after the end of this one.
+    fn step(&mut self, worker: &Worker, from: &Link, to: &Link, last: bool) -> Progress {
         if self.shut {
             return Progress::Blocked;
         }
@@ -143,16 +148,25 @@ impl Direction {
             return self.wrote(written, to);
         }
         if let Some(buffer) = self.buffer.as_mut().filter(|b| !b.is_empty()) {
-            let written = to.try_write(buffer.bytes());
+            let written = match self.eof {
+                true => to.try_write_last(buffer.bytes()),
+                false => to.try_write(buffer.bytes()),
+            };
             if let Io::Done(count) = written {
                 buffer.consume(count);
             }
             return self.wrote(written, to);
         }
+        if self.failed {
+            return Progress::ReadFailed;
+        }
         if self.eof {
             self.buffer = None;
             self.shut = true;
-            to.shutdown_write();
+            // Closing a socket from which all was read is the same end.
+            if !last || to.raw().is_none() {
+                to.shutdown_write();
+            }
             return Progress::Moved;
         }
         if !from.readable() {
@@ -180,8 +194,29 @@ impl Direction {
         if let Io::Done(count) = read {
             buffer.filled(count);
             self.full_reads = if buffer.is_full() { self.full_reads + 1 } else { 0 };
+            if from.is_hung_up() && from.raw().is_some() {
+                self.look_for_end(from);
+            }
         }
         self.read(worker, read, from)
+    }
+
+    /// The peer has sent all: its end, where these are its last bytes, goes on together with them.
+    fn look_for_end(&mut self, from: &Link) {
+        let Some(buffer) = self.buffer.as_mut().filter(|b| !b.is_full()) else { return };
+        match from.try_read(buffer.room()) {
+            Io::Done(count) => buffer.filled(count),
+            Io::Eof => self.eof = true,
+            Io::Failed(_) => self.failed = true,
+            Io::Blocked => {}
+        }
+    }
+
+    /// Last bytes were sent, and their end will not be.
+    fn push(&self, to: &Link) {
+        if let Some(sock) = to.raw().filter(|_| self.eof && !self.shut) {
+            sock.push();
+        }
     }
 
     fn wrote(&mut self, written: Io, to: &Link) -> Progress {

@@ -48,6 +48,14 @@ impl Sock {
         sock
     }
 
+    /// A connection on its way: there is nothing to read before the kernel, asked to watch it, has told of
+    /// something.
+    fn opening(reactor: Loop, fd: OwnedFd) -> Sock {
+        let sock = Sock::new(reactor, fd, Owner::Task);
+        sock.clear_readable();
+        sock
+    }
+
     /// Has the kernel ask a silent peer whether it is there.
     pub fn keep_alive(&self, how: &TcpKeepAlive) {
         keep_alive(&self.fd, how);
@@ -61,7 +69,7 @@ impl Sock {
         let fd = socket_with(family, SocketType::STREAM, flags, None)?;
         sockopt::set_tcp_nodelay(&fd, true)?;
         match connect(&fd, &address) {
-            Ok(()) | Err(Errno::INPROGRESS) => Ok(Sock::new(reactor, fd, Owner::Task)),
+            Ok(()) | Err(Errno::INPROGRESS) => Ok(Sock::opening(reactor, fd)),
             Err(error) => Err(error.into()),
         }
     }
@@ -100,7 +108,7 @@ impl Sock {
             Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}
             Err(error) => return Err(error),
         }
-        Ok(Sock::new(reactor, socket.into(), Owner::Task))
+        Ok(Sock::opening(reactor, socket.into()))
     }
 
     pub fn try_read(&self, buffer: &mut [u8]) -> Io {
@@ -120,10 +128,25 @@ impl Sock {
     }
 
     pub fn try_write(&self, bytes: &[u8]) -> Io {
+        self.send(bytes, SendFlags::NOSIGNAL)
+    }
+
+    /// The same with the last bytes of all: the kernel keeps them for the end that follows at once
+    /// ([`Self::shutdown_write`], or that the socket is dropped), so that both go in one packet.
+    pub fn try_write_last(&self, bytes: &[u8]) -> Io {
+        self.send(bytes, SendFlags::NOSIGNAL | SendFlags::MORE)
+    }
+
+    /// Sends what [`Self::try_write_last`] has left with the kernel, where no end follows after all.
+    pub fn push(&self) {
+        let _ = rustix::net::sockopt::set_tcp_nodelay(&self.fd, true);
+    }
+
+    fn send(&self, bytes: &[u8], flags: SendFlags) -> Io {
         if !self.writable() {
             return Io::Blocked;
         }
-        let done = attempt(|| rustix::net::send(&self.fd, bytes, SendFlags::NOSIGNAL));
+        let done = attempt(|| rustix::net::send(&self.fd, bytes, flags));
         match done {
             Io::Done(count) if count < bytes.len() => self.clear_writable(),
             Io::Blocked => self.clear_writable(),
