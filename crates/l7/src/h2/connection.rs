@@ -105,7 +105,12 @@ fn fill(worker: &Worker, link: &Link, input: &mut Option<Buffer>) -> Result<usiz
 }
 
 /// Serves a connection to its end. `first` are bytes that came already.
-pub async fn serve(worker: &'static Worker, session: &Session, mut client: Client, first: Option<Buffer>) {
+pub async fn serve(
+    worker: &'static Worker,
+    session: &Session,
+    mut client: Box<Client>,
+    first: Option<Buffer>,
+) {
     session.state.set(State::Relaying);
     let mut connection = Connection {
         worker,
@@ -238,7 +243,7 @@ impl Connection {
                 shown.requests = client.requests;
             }
             let clock = self.worker.reactor.now();
-            self.worker.start_session(Client {
+            self.worker.start_session(Box::new(Client {
                 link: Link::Stream(StreamLink::new(opened.accept(), self.worker.reactor, self.task)),
                 service: client.service.clone(),
                 address: client.address,
@@ -254,7 +259,7 @@ impl Connection {
                 bytes_out: 0,
                 input: None,
                 own: None,
-            });
+            }));
         }
     }
 

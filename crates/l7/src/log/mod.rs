@@ -104,14 +104,43 @@ impl Record {
 
     /// The next request of the same connection; keeps the memory of the line.
     pub fn restart(&mut self, client: SocketAddr, start_ms: u64, wall_ms: u64) {
-        let [mut line, mut captured, mut captured_answer, mut texts] =
-            [&mut self.line, &mut self.captured, &mut self.captured_answer, &mut self.texts]
-                .map(std::mem::take);
-        [&mut line, &mut captured, &mut captured_answer, &mut texts].into_iter().for_each(Vec::clear);
-        let mut text_ends = std::mem::take(&mut self.text_ends);
+        // In place, and each of them named: none can be forgotten.
+        let Record {
+            client: of,
+            wall_ms: wall,
+            start_ms: start,
+            head_ms,
+            queued_ms,
+            connected_ms,
+            answered_ms,
+            end_ms,
+            status,
+            bytes_in,
+            bytes_out,
+            counted_in,
+            counted_out,
+            termination,
+            retries,
+            redispatched,
+            server,
+            server_queue,
+            pool_queue,
+            line,
+            captured,
+            captured_answer,
+            pool,
+            routed,
+            texts,
+            text_ends,
+        } = self;
+        (*of, *start, *wall, *end_ms, *status) = (client, start_ms, wall_ms, 0, 0);
+        (*head_ms, *queued_ms, *connected_ms, *answered_ms) = (None, None, None, None);
+        (*bytes_in, *bytes_out, *counted_in, *counted_out) = (0, 0, 0, 0);
+        (*retries, *server_queue, *pool_queue) = (0, 0, 0);
+        (*redispatched, *routed, *termination) = (false, false, Termination::default());
+        (*server, *pool) = (None, None);
+        [line, captured, captured_answer, texts].into_iter().for_each(Vec::clear);
         text_ends.clear();
-        let fresh = Record { start_ms, wall_ms, ..Record::new(client) };
-        *self = Record { line, captured, captured_answer, texts, text_ends, ..fresh };
     }
 }
 

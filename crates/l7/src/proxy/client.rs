@@ -33,8 +33,8 @@ pub async fn serve(
     worker: &'static Worker,
     session: &Session,
     scratch: &mut Scratch,
-    mut client: Client,
-) -> Option<Client> {
+    mut client: Box<Client>,
+) -> Option<Box<Client>> {
     let mut pipelined = 0;
     loop {
         pipelined += 1;

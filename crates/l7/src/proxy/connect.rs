@@ -40,6 +40,13 @@ pub fn is_plain(lease: &Lease) -> bool {
     lease.server.tls().is_none() && lease.pool().is_none_or(|spec| spec.pool.send_proxy.is_none())
 }
 
+/// Whether a field asks for, or gives, a name that a server keeps for the whole connection: NTLM,
+/// and Negotiate, which may be NTLM inside. On such a connection nobody else's request may go.
+pub fn is_named_by(field: &[u8], name: &[u8], value: &[u8]) -> bool {
+    let scheme = |word: &[u8]| value.get(..word.len()).is_some_and(|v| v.eq_ignore_ascii_case(word));
+    field.len() == name.len() && field.eq_ignore_ascii_case(name) && (scheme(b"ntlm") || scheme(b"negotiate"))
+}
+
 /// Begins a connection to the server of a lease.
 pub fn begin(worker: &Worker, client: &Client, lease: &Lease) -> Result<Sock, Trouble> {
     let sock = begin_from(worker, client, lease)?;

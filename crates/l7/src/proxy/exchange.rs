@@ -7,8 +7,9 @@ use evenkeel_model::{CookieMethod, CookiePersistence, Normalize, Persistence, Re
 use evenkeel_rules::{Parameters, normal_path};
 
 use super::answer::LocalReply;
+use super::connect::is_named_by;
 use super::failure::Failure;
-use super::flow::{After, Context, Outgoing, is_named_by, transact};
+use super::flow::{After, Context, Outgoing, transact};
 use super::persist::CookieFound;
 use super::pick::{self, AnswerEnd, Lease, NoLease, PickRequest};
 use super::route::{self, Answered, Verdict};
@@ -23,8 +24,6 @@ use crate::log::{Cause, CookieSent, Phase};
 use crate::routing::Page;
 use crate::worker::Worker;
 
-/// Memory that a session keeps for the heads that it writes.
-const HEAD_KEPT: usize = 4 * 1024;
 /// Bytes of a request line that are logged.
 const LOGGED_LINE: usize = 1024;
 
@@ -173,7 +172,7 @@ async fn proxy(
     let head = buffer.bytes();
     let names_client =
         request.fields.iter().any(|f| is_named_by(f.name.of(head), b"authorization", f.value.of(head)));
-    if !rewrite_head(scratch, client, view, rule, &mut buffer) {
+    if !rewrite_head(worker, scratch, client, view, rule, &mut buffer) {
         return fail(worker, scratch, client, view, Failure::NoMemory, false).await;
     }
     let allowance = (max_body != 0).then(|| max_body - first);
@@ -267,6 +266,7 @@ fn keeps_trailers(
 }
 
 fn rewrite_head(
+    worker: &Worker,
     scratch: &mut Scratch,
     client: &Client,
     view: &ServiceView,
@@ -274,10 +274,11 @@ fn rewrite_head(
     buffer: &mut Buffer,
 ) -> bool {
     let service = &view.spec.service;
-    let Scratch { request, head, text, changes, .. } = scratch;
+    let Scratch { request, changes, .. } = scratch;
+    let (mut written, mut text) = (worker.head.take(), worker.text.take());
     text.clear();
     if service.forwarded.x_forwarded_for {
-        let _ = std::fmt::Write::write_fmt(text, format_args!("{}", client.address.ip().to_canonical()));
+        let _ = std::fmt::Write::write_fmt(&mut text, format_args!("{}", client.address.ip().to_canonical()));
     }
     forwarded::add(service, client, request, buffer.bytes(), &mut changes.request);
     let host = if request.version_11 { String::new() } else { client.vip.to_string() };
@@ -295,11 +296,10 @@ fn rewrite_head(
         drops: if changes.request.is_empty() { None } else { Some(&drops) },
         lines: &changes.request.lines,
     };
-    request.write(buffer.bytes(), &edits, head);
-    let fitted = buffer.replace_head(request.head_len, head);
-    if head.capacity() > HEAD_KEPT {
-        *head = Vec::new();
-    }
+    request.write(buffer.bytes(), &edits, &mut written);
+    let fitted = buffer.replace_head(request.head_len, &written);
+    worker.head.set(written);
+    worker.text.set(text);
     fitted
 }
 

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use rustix::io::Errno;
 
 use super::account::count_bytes;
-use super::connect;
+use super::connect::{self, is_named_by};
 use super::failure::Failure;
 use super::persist::CookieFound;
 use super::pick::Lease;
@@ -114,7 +114,9 @@ pub async fn transact(
     let (server, carried) = match reused {
         Some((server, carried)) => (server, carried),
         None if lease.pool().is_some_and(|spec| spec.pool.server_h2) => {
-            let (link, kept) = connect::stream(worker, client, lease, connect_ms, may_reuse).await?;
+            // A handshake holds much, and few requests wait for one: a session is the smaller for it.
+            let opening = Box::pin(connect::stream(worker, client, lease, connect_ms, may_reuse));
+            let (link, kept) = opening.await?;
             connected = true;
             (link, u32::from(kept))
         }
@@ -124,7 +126,7 @@ pub async fn transact(
                 (Link::Plain(connect::begin(worker, client, lease)?), 0)
             } else {
                 connected = true;
-                (connect::open(worker, client, lease, connect_ms).await?, 0)
+                (Box::pin(connect::open(worker, client, lease, connect_ms)).await?, 0)
             }
         }
     };
@@ -239,13 +241,6 @@ struct Flow<'a> {
     knows_client: bool,
 }
 
-/// Whether a field asks for, or gives, a name that a server keeps for the whole connection: NTLM,
-/// and Negotiate, which may be NTLM inside. On such a connection nobody else's request may go.
-pub fn is_named_by(field: &[u8], name: &[u8], value: &[u8]) -> bool {
-    let scheme = |word: &[u8]| value.get(..word.len()).is_some_and(|v| v.eq_ignore_ascii_case(word));
-    field.len() == name.len() && field.eq_ignore_ascii_case(name) && (scheme(b"ntlm") || scheme(b"negotiate"))
-}
-
 /// Follows the body of an answer through what lies in a buffer behind its head; how much of it belongs
 /// to the body. What does not is forgotten.
 fn feed_answer(
@@ -279,8 +274,8 @@ impl Flow<'_> {
                 return Ok(self.finish());
             }
             match down {
-                AnswerProgress::Interim => self.pass_interim().await?,
-                AnswerProgress::Upgraded => return self.tunnel().await,
+                AnswerProgress::Interim => Box::pin(self.pass_interim()).await?,
+                AnswerProgress::Upgraded => return Box::pin(self.tunnel()).await,
                 AnswerProgress::Moved => self.moved(),
                 AnswerProgress::Blocked if up == AnswerProgress::Moved => self.moved(),
                 AnswerProgress::Blocked => self.wait().await?,
@@ -524,7 +519,8 @@ impl Flow<'_> {
         let pool = self.context.pool.spec();
         let remembered = self.lease.is_remembered();
         let now = self.worker.reactor.now();
-        let Scratch { request, response, head, text, record, changes, kept_head, .. } = &mut *self.scratch;
+        let Scratch { request, response, record, changes, kept_head, .. } = &mut *self.scratch;
+        let (mut head, mut text) = (self.worker.head.take(), self.worker.text.take());
         // HTTP/1.0 has no chunks: they are taken off, and the end of the connection ends the body.
         self.without_chunks = response.framing == Framing::Chunked && !request.version_11;
         let ends_itself = response.framing != Framing::UntilClose && !self.without_chunks;
@@ -569,7 +565,7 @@ impl Flow<'_> {
                                 &server,
                                 self.context.cookie.first_set,
                                 now.wall_ms / 1_000,
-                                text,
+                                &mut text,
                             );
                             inserted = Some(rule);
                             let sent = if valid { CookieSent::Updated } else { CookieSent::Inserted };
@@ -622,7 +618,7 @@ impl Flow<'_> {
             lines: &changes.response.lines,
             without_chunks: !request.version_11,
         };
-        response.write(down.bytes(), &edits, head);
+        response.write(down.bytes(), &edits, &mut head);
         let old_len = response.head_len;
         let body_len = down.len() - old_len;
         self.down_body = Body::new(response.framing);
@@ -631,7 +627,10 @@ impl Flow<'_> {
             // Bytes that no request asked for: the connection cannot be trusted again.
             self.keep_server = false;
         }
-        if !down.replace_head(old_len, head) {
+        let fitted = down.replace_head(old_len, &head);
+        self.worker.head.set(head);
+        self.worker.text.set(text);
+        if !fitted {
             return Err(Failure::BadAnswer);
         }
         self.phase = Phase::Body;

@@ -22,11 +22,30 @@ pub async fn greet(
     worker: &'static Worker,
     session: &Session,
     scratch: &mut Scratch,
-    client: Client,
-) -> Option<Client> {
-    if client.greeted {
+    mut client: Box<Client>,
+) -> Option<Box<Client>> {
+    if client.greeted || !is_due(&client) {
+        client.greeted = true;
         return Some(client);
     }
+    // Few requests come to this, and a session is the smaller for it.
+    Box::pin(listen(worker, session, scratch, *client)).await.map(Box::new)
+}
+
+/// Whether anything comes before the first request or byte.
+fn is_due(client: &Client) -> bool {
+    let view = client.service.view();
+    let service = &view.spec.service;
+    let is_on = service.tls.as_ref().is_some_and(|tls| tls.is_on(client.vip.port()));
+    is_on || trusts(&service.proxy_protocol_from, client.address.ip())
+}
+
+async fn listen(
+    worker: &'static Worker,
+    session: &Session,
+    scratch: &mut Scratch,
+    client: Client,
+) -> Option<Client> {
     let mut client = Client { greeted: true, ..client };
     // A PROXY header may name another port than the one that the client of this machine came to.
     let port = client.vip.port();

@@ -17,6 +17,8 @@ pub mod relay;
 pub mod route;
 mod runtime;
 pub mod session;
+#[cfg(test)]
+mod sizes;
 pub mod tcp;
 
 pub use runtime::{PoolRuntime, ServerRuntime, Service, ServiceView, Waiter};

@@ -152,7 +152,7 @@ pub async fn walk<'v>(
         let mut effects = Counting { counted: &mut *counted, http, first, now_ms };
         match walk.run(&asked, &mut effects, changes) {
             Next::End(verdict) => break verdict,
-            Next::Password { realm, accounts } => match knows(&asked, accounts).await {
+            Next::Password { realm, accounts } => match Box::pin(knows(&asked, accounts)).await {
                 Ok(true) => {}
                 Ok(false) => break Verdict::Unauthorized { realm },
                 Err(Busy) => break Verdict::Refuse { status: 503, retry_after_s: Some(1) },

@@ -106,7 +106,7 @@ pub struct Session {
     pub is_over: Cell<bool>,
     pub state: Cell<State>,
     /// A connection is given with its count; a stream of one has none of its own.
-    pub job: RefCell<Option<(Client, Option<Presence>)>>,
+    pub job: RefCell<Option<(Box<Client>, Option<Presence>)>>,
     /// The client as listings show it, while there is one.
     pub shown: RefCell<Option<Shown>>,
     pub server: RefCell<Option<Rc<super::ServerRuntime>>>,
@@ -126,8 +126,8 @@ pub struct Shown {
 pub struct Scratch {
     pub request: Request,
     pub response: Response,
+    /// An answer of this program's own, or another head that is sent as it is.
     pub head: Vec<u8>,
-    pub text: String,
     pub record: Record,
     pub changes: Changes,
     pub counted: Counted,
@@ -141,8 +141,7 @@ impl Scratch {
         Scratch {
             request: Request::default(),
             response: Response::default(),
-            head: Vec::with_capacity(2048),
-            text: String::with_capacity(256),
+            head: Vec::new(),
             record: Record::new(nobody),
             changes: Changes::default(),
             counted: Counted::default(),
@@ -154,7 +153,7 @@ impl Scratch {
 impl Scratch {
     /// Frees what heads are written into: the next one brings its own.
     pub fn hold_little(&mut self) {
-        (self.head, self.text) = (Vec::new(), String::new());
+        self.head = Vec::new();
     }
 
     /// Frees everything, for a connection that has sessions of its own for its requests.
@@ -207,7 +206,8 @@ pub async fn run(worker: &'static Worker, session: Rc<Session>) {
         session.state.set(State::Reading);
         let occupied = Occupied::new(worker, &session, client.h2);
         let mode = client.service.view().spec.service.mode;
-        let parked = match (super::greet::greet(worker, &session, &mut scratch, client).await, mode) {
+        let greeted = super::greet::greet(worker, &session, &mut scratch, client).await;
+        let parked = match (greeted, mode) {
             (None, _) => None,
             (Some(client), Mode::Http) if !client.h2 && client.tls.as_ref().is_some_and(|t| t.h2) => {
                 scratch.hold_nothing();

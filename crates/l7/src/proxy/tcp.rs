@@ -25,7 +25,12 @@ use crate::worker::Worker;
 /// How long a client may take to its first message where routes or persistence look at it.
 const INSPECT_MS: u64 = 5_000;
 
-pub async fn serve(worker: &'static Worker, session: &Session, scratch: &mut Scratch, mut client: Client) {
+pub async fn serve(
+    worker: &'static Worker,
+    session: &Session,
+    scratch: &mut Scratch,
+    mut client: Box<Client>,
+) {
     let view = client.service.view();
     let Scratch { record, changes, counted, .. } = scratch;
     record.restart(client.address, client.accepted_ms, client.accepted_wall_ms);
@@ -247,7 +252,8 @@ async fn open(
     sent: &mut u64,
 ) -> Result<Link, Trouble> {
     if !connect::is_plain(lease) {
-        return connect::open(worker, client, lease, timeout_ms).await;
+        // A handshake holds much, and few connections wait for one.
+        return Box::pin(connect::open(worker, client, lease, timeout_ms)).await;
     }
     let deadline_ms = worker.reactor.now_ms() + timeout_ms;
     let server = connect::begin(worker, client, lease)?;

@@ -182,6 +182,10 @@ pub struct Worker {
     fewest_resting: Cell<usize>,
     sessions: RefCell<HashMap<u32, Rc<Session>>>,
     pipes: RefCell<Vec<Pipe>>,
+    /// Heads, and texts in them, are written here before they take their place in a buffer: one memory
+    /// for all sessions.
+    pub head: Cell<Vec<u8>>,
+    pub text: Cell<String>,
     lines: RefCell<Vec<u8>>,
     lines_since_ms: Cell<u64>,
     time: RefCell<LocalTime>,
@@ -249,6 +253,8 @@ fn run(start: Start) -> std::io::Result<()> {
         fewest_resting: Cell::new(0),
         sessions: RefCell::default(),
         pipes: RefCell::default(),
+        head: Cell::default(),
+        text: Cell::default(),
         lines: RefCell::default(),
         lines_since_ms: Cell::new(0),
         time: RefCell::default(),
@@ -402,7 +408,7 @@ impl Worker {
     fn welcome(&'static self, fd: OwnedFd, address: SocketAddr, service: Rc<Service>, vip: SocketAddr) {
         let clock = self.reactor.now();
         let presence = Presence::new(self.core, &self.clients, &self.shared, &service);
-        let client = Client {
+        let client = Box::new(Client {
             link: Link::Plain(Sock::new(self.reactor, fd, Owner::Task)),
             service,
             address,
@@ -418,16 +424,16 @@ impl Worker {
             bytes_out: 0,
             input: None,
             own: None,
-        };
+        });
         self.start(client, Some(presence));
     }
 
     /// A stream of a connection that is counted already.
-    pub fn start_session(&'static self, client: Client) {
+    pub fn start_session(&'static self, client: Box<Client>) {
         self.start(client, None);
     }
 
-    fn start(&'static self, client: Client, presence: Option<Presence>) {
+    fn start(&'static self, client: Box<Client>, presence: Option<Presence>) {
         let resting = self.resting.borrow_mut().pop();
         self.fewest_resting.set(self.fewest_resting.get().min(self.resting.borrow().len()));
         let session = resting.unwrap_or_else(|| {
@@ -474,7 +480,7 @@ impl Worker {
     }
 
     /// A connection that waits for its next request, without a session.
-    pub fn park(&self, client: Client, presence: Presence) {
+    pub fn park(&self, client: Box<Client>, presence: Presence) {
         let now_ms = self.reactor.now_ms();
         let view = client.service.view();
         let timeouts = &view.spec.service.timeouts;

@@ -65,7 +65,7 @@ impl Drop for Presence {
 
 /// A parked connection with its count; the connection is closed before it is counted out.
 pub struct Present {
-    pub client: Client,
+    pub client: Box<Client>,
     pub presence: Presence,
 }
 
