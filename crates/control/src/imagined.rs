@@ -338,6 +338,10 @@ impl Effects<InWords> for Words<'_> {
         true
     }
 
+    fn asks_all(&self) -> bool {
+        true
+    }
+
     fn asked(&mut self, route: &Route<InWords>, holds: bool, facts: &dyn Facts) {
         let leaves = route.when.iter().flat_map(|when| when.explain(facts));
         let tests =

@@ -7,6 +7,7 @@ use evenkeel_model::Name;
 use evenkeel_rules::{Captures, Parameters, is_named, is_named_alike, normal_host, normal_path};
 
 use crate::compile::Edit;
+use crate::index::Candidates;
 use crate::view::without_port;
 
 /// A text captured for the log is cut after this many bytes.
@@ -44,6 +45,8 @@ pub struct Changes {
     pub(crate) status: Option<u16>,
     /// What the condition of the current route captured.
     pub(crate) captures: Captures,
+    /// The routes that can hold for the path and the host as they are now.
+    pub(crate) candidates: Candidates,
     /// The text of the current step.
     pub(crate) rendered: Vec<u8>,
     /// The key of a table that a condition asks.

@@ -14,6 +14,7 @@ use evenkeel_rules::{
 };
 
 use crate::changes::path_of;
+use crate::index::Index;
 
 /// What stands behind the steps of routes. The event loops have live tables and limits there, `explain`
 /// what it needs for words.
@@ -71,6 +72,10 @@ pub struct Routes<R: Resources> {
     pub pools: Vec<Name>,
     /// The same by name.
     numbers: HashMap<Name, usize>,
+    /// Which of many routes can hold for a request.
+    pub(crate) index: Option<Index>,
+    /// The same of routes of answers.
+    pub(crate) answer_index: Option<Index>,
     /// What conditions, texts, keys and log lines ask.
     pub wants: Wants,
     /// A route is for certain paths alone.
@@ -104,6 +109,8 @@ impl<R: Resources> Default for Routes<R> {
             tables: Vec::new(),
             pools: Vec::new(),
             numbers: HashMap::new(),
+            index: None,
+            answer_index: None,
             wants: Wants::default(),
             reads_path: false,
             first_bytes: FirstBytes::default(),
@@ -133,6 +140,8 @@ pub struct Route<R: Resources> {
     pub gate: Option<PathGate>,
     /// A text of the route uses what the condition captured.
     pub captures: bool,
+    /// Later routes may see another host.
+    pub(crate) changes_host: bool,
     /// What is done, in this order.
     pub steps: Vec<RouteAction<R>>,
 }
@@ -319,6 +328,11 @@ impl Edit {
         }
     }
 
+    /// Whether it adds or removes fields of this name.
+    fn touches(&self, field: &[u8]) -> bool {
+        self.drops(field) || matches!(self, Edit::Add { name, .. } if name.eq_ignore_ascii_case(field))
+    }
+
     /// Whether a field of this name does not go on.
     pub fn drops(&self, field: &[u8]) -> bool {
         match self {
@@ -399,6 +413,8 @@ pub fn compile<R: Resources, L: Loader<R>>(
         compiler.routes.answers.push(AnswerRoute { route, of: answer.of, stop: answer.stop });
     }
     let mut routes = compiler.routes;
+    routes.index = Index::new(routes.list.iter().map(|route| route.when.as_ref()));
+    routes.answer_index = Index::new(routes.answers.iter().map(|answer| answer.route.when.as_ref()));
     if let LogFormat::Line(line) = &service.log_format {
         routes.wants.join(line.wants());
     }
@@ -434,7 +450,9 @@ impl<R: Resources, L: Loader<R>> Compiler<'_, R, L> {
             steps.push(step);
         }
         let gate = when.as_ref().and_then(Expression::path_gate);
-        Ok(Route { name: rule.name.clone(), when, gate, captures, steps })
+        let changes_host =
+            steps.iter().any(|step| matches!(step, RouteAction::Header(edit) if edit.touches(b"host")));
+        Ok(Route { name: rule.name.clone(), when, gate, captures, changes_host, steps })
     }
 
     /// A condition with its lists and maps; what it asks is noted.

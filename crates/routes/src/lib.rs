@@ -12,6 +12,7 @@
 
 mod changes;
 mod compile;
+mod index;
 mod view;
 mod walk;
 

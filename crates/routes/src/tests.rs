@@ -10,6 +10,8 @@ use evenkeel_rules::{
 
 use super::*;
 
+mod indexed;
+
 /// What stands behind the steps: what the tests can compare.
 struct Plain;
 
@@ -218,6 +220,10 @@ impl Effects<Plain> for Teller {
 
     fn enter(&mut self, limit: &u32, key: &[u8]) -> bool {
         self.counts.enter(limit, key)
+    }
+
+    fn asks_all(&self) -> bool {
+        true
     }
 
     fn asked(&mut self, route: &Route<Plain>, holds: bool, facts: &dyn Facts) {

@@ -85,7 +85,8 @@ impl<'a, R: Resources, S: Source<R>> View<'a, R, S> {
         pairs.filter_map(|pair| value_of(pair, name)).any(test)
     }
 
-    fn host(&self) -> &'a [u8] {
+    /// The host as conditions see it.
+    pub(crate) fn host(&self) -> &'a [u8] {
         match self.changes.request.lines_named(b"host").last() {
             Some(host) => without_port(host),
             None => self.changes.normal_host.as_deref().unwrap_or(without_port(self.source.host())),

@@ -6,6 +6,7 @@ use evenkeel_rules::{Captures, Facts, Fetch, PathStart, Template, writable_targe
 
 use crate::changes::{Changes, path_of};
 use crate::compile::{Edit, Resources, Route, RouteAction, Routes};
+use crate::index::Index;
 use crate::view::{Source, View};
 
 /// Where the routes lead.
@@ -75,6 +76,11 @@ pub trait Effects<R: Resources> {
     /// Takes one of so many places; whether there was one.
     fn enter(&mut self, limit: &R::Concurrency, key: &[u8]) -> bool;
 
+    /// Every route is asked, also those that cannot hold.
+    fn asks_all(&self) -> bool {
+        false
+    }
+
     /// A route was asked whether it holds.
     fn asked(&mut self, route: &Route<R>, holds: bool, facts: &dyn Facts) {
         let _ = (route, holds, facts);
@@ -107,7 +113,7 @@ impl<'r, R: Resources> Walk<'r, R> {
     pub fn new<S: Source<R>>(routes: &'r Routes<R>, source: &S, changes: &mut Changes) -> Walk<'r, R> {
         changes.status = None;
         changes.begin(source.target(), source.host(), routes.normalizes);
-        let start = PathStart::of(View { source, routes, changes }.path());
+        let start = begin(routes, routes.index.as_ref(), source, changes);
         Walk { routes, route: 0, step: 0, holds: false, start }
     }
 
@@ -123,7 +129,12 @@ impl<'r, R: Resources> Walk<'r, R> {
         effects: &mut impl Effects<R>,
         changes: &mut Changes,
     ) -> Next<'r, R> {
-        while let Some(route) = self.routes.list.get(self.route) {
+        let index = self.routes.index.as_ref().filter(|_| !effects.asks_all());
+        loop {
+            if !self.holds && index.is_some() {
+                self.route = changes.candidates.next(self.route);
+            }
+            let Some(route) = self.routes.list.get(self.route) else { break };
             if !self.holds {
                 self.holds = holds(self.routes, route, source, self.start, changes);
                 effects.asked(route, self.holds, &View { source, routes: self.routes, changes });
@@ -140,9 +151,11 @@ impl<'r, R: Resources> Walk<'r, R> {
                     return Next::End(verdict);
                 }
             }
+            let held = self.holds;
             (self.route, self.step, self.holds) = (self.route + 1, 0, false);
-            if changes.settle(self.routes.normalizes) {
-                self.start = PathStart::of(View { source, routes: self.routes, changes }.path());
+            // A later route may see another path or host.
+            if changes.settle(self.routes.normalizes) | (held && route.changes_host) {
+                self.start = begin(self.routes, index, source, changes);
             }
         }
         Next::End(Verdict::Pool(0))
@@ -152,6 +165,23 @@ impl<'r, R: Resources> Walk<'r, R> {
     pub fn end(&self, changes: &mut Changes) {
         changes.settle(self.routes.normalizes);
     }
+}
+
+/// Looks at path and host as they are now: how the path begins, and which routes can hold.
+fn begin<R: Resources, S: Source<R>>(
+    routes: &Routes<R>,
+    index: Option<&Index>,
+    source: &S,
+    changes: &mut Changes,
+) -> PathStart {
+    let mut candidates = std::mem::take(&mut changes.candidates);
+    let view = View { source, routes, changes };
+    let start = PathStart::of(view.path());
+    if let Some(index) = index {
+        index.look_up(view.path(), view.host(), &mut candidates);
+    }
+    changes.candidates = candidates;
+    start
 }
 
 /// Whether a route is for this request or answer; what its condition captured. `start` is of the path.
@@ -393,9 +423,16 @@ pub fn walk_answer<R: Resources, S: Source<R>>(
     changes.status = Some(status);
     changes.begin(source.target(), source.host(), routes.normalizes);
     let mut verdict = AnswerVerdict::default();
-    let start = PathStart::of(View { source, routes, changes }.path());
+    let index = routes.answer_index.as_ref().filter(|_| !effects.asks_all());
+    let start = begin(routes, index, source, changes);
     let of_server = source.server().is_some();
-    for each in &routes.answers {
+    let mut at = 0;
+    loop {
+        if index.is_some() {
+            at = changes.candidates.next(at);
+        }
+        let Some(each) = routes.answers.get(at) else { break };
+        at += 1;
         let wanted = match each.of {
             Answers::All => true,
             Answers::OfServers => of_server,

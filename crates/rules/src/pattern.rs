@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
+use crate::gate::{Part, Texts};
+
 /// Patterns with `*` for anything. Exact texts and those with one `*` at an end are found by
 /// hash, one look-up for each length that occurs; others are tried one after the other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,6 +96,15 @@ impl PatternSet {
             _ => None,
         });
         if self.few.len() <= FEW && !self.folds { each.collect() } else { None }
+    }
+
+    /// All of them as parts of what they match; `None` where some are more than a part.
+    pub(crate) fn parts(&self) -> Option<Texts> {
+        let part = |part: Part| move |text: &Box<[u8]>| (text.clone(), part);
+        let whole = self.exact.iter().map(part(Part::Whole));
+        let starts = self.prefixes.texts.iter().map(part(Part::Start));
+        let ends = self.suffixes.texts.iter().map(part(Part::End));
+        self.globs.is_empty().then(|| whole.chain(starts).chain(ends).collect())
     }
 
     /// Those without a `*`.

@@ -1,6 +1,6 @@
 //! Regular expressions, bounded: whoever may write one may not stop the program that reads it.
 
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 
 /// Of the text: building takes time that grows faster than it.
 const TEXT_AT_MOST: usize = 16 << 10;
@@ -20,6 +20,18 @@ pub fn regex(pattern: &str, folds: bool) -> Result<Regex, String> {
         let why = e.to_string();
         why.lines().last().unwrap_or("").trim_start_matches("error: ").chars().take(200).collect()
     })
+}
+
+/// Of the program of many expressions at once, and of what matching keeps of it.
+const SET_AT_MOST: usize = 32 << 20;
+const KEPT_AT_MOST: usize = 8 << 20;
+
+/// Many expressions that are looked for at once, as [`regex`] reads them where upper and lower case are
+/// not the same; `None` where together they are too large.
+pub fn regex_set<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Option<RegexSet> {
+    let mut builder = RegexSetBuilder::new(patterns);
+    builder.unicode(false).size_limit(SET_AT_MOST).dfa_size_limit(KEPT_AT_MOST).nest_limit(DEPTH_AT_MOST);
+    builder.build().ok()
 }
 
 #[cfg(test)]
