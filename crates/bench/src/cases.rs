@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::growth;
 use crate::peers::{self, Peer, Process, Setup, memory_of};
 
 pub struct Plan {
@@ -72,11 +73,22 @@ enum Port {
     OneRoute,
     HundredRoutes,
     LargeMap,
+    Hosts,
+    Paths,
+    Expressions,
 }
 
 impl Port {
     fn only_ours(self) -> bool {
-        matches!(self, Port::OneRoute | Port::HundredRoutes | Port::LargeMap)
+        matches!(
+            self,
+            Port::OneRoute
+                | Port::HundredRoutes
+                | Port::LargeMap
+                | Port::Hosts
+                | Port::Paths
+                | Port::Expressions
+        )
     }
 }
 
@@ -113,6 +125,10 @@ const CASES: &[Case] = &[
         logging: true,
         ..http("kept alive, 64 connections, 128 B, access log to a file", "keep", "/s", 64, "1.3")
     },
+    Case {
+        logging: true,
+        ..http("kept alive, 512 connections, 128 B, access log to a file", "keep", "/s", 512, "1.3")
+    },
     http("new connection a request, 64 at a time", "close", "/s", 64, "1.2 (HAProxy)"),
     Case {
         unit: Unit::MegabytesPerCpuSecond,
@@ -131,6 +147,11 @@ const CASES: &[Case] = &[
         tool: Tool::H2load(&["--h1", "-n", "60000", "-c", "64"]),
         port: Port::Tls,
         ..http("HTTPS kept alive, HTTP/1.1, 64 connections, 128 B", "", "/s", 64, "1.2 (HAProxy)")
+    },
+    Case {
+        tool: Tool::H2load(&["--h1", "-n", "1500", "-c", "16"]),
+        port: Port::Tls,
+        ..http("HTTPS, 1 MiB answers, HTTP/1.1, 16 connections", "", "/m", 16, "1.3")
     },
     Case {
         tool: Tool::H2load(&["-n", "100000", "-c", "4", "-m", "100"]),
@@ -166,6 +187,18 @@ const CASES: &[Case] = &[
     Case {
         port: Port::LargeMap,
         ..http("routes: a map of 100,000 hosts", "keep", "/s", 64, "0.95 of one route")
+    },
+    Case {
+        port: Port::Hosts,
+        ..http("routes: 1,000 hosts, the last one holds", "keep", "/s", 64, "0.91 of one route")
+    },
+    Case {
+        port: Port::Paths,
+        ..http("routes: 1,000 beginnings of paths, the last one holds", "keep", "/s", 64, "0.91 of one route")
+    },
+    Case {
+        port: Port::Expressions,
+        ..http("routes: 1,000 regular expressions, the last one holds", "keep", "/s", 64, "0.67 of one route")
     },
 ];
 
@@ -213,6 +246,14 @@ pub fn run(plan: &Plan) -> anyhow::Result<Vec<CaseResult>> {
         eprintln!("idle connections");
         results.push(idle(&folder, false)?);
         results.push(idle(&folder, true)?);
+    }
+    if wanted("pools") {
+        eprintln!("pools");
+        results.extend(growth::of_pools(plan, &folder)?);
+    }
+    if wanted("services") {
+        eprintln!("services");
+        results.extend(growth::of_services(plan, &folder)?);
     }
     if wanted("scale") {
         eprintln!("scale");

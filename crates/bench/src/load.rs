@@ -13,6 +13,8 @@ use crate::poll::{Poll, connect, read, write};
 pub enum LoadKind {
     /// Kept-alive requests, the next when the answer is there.
     Keep,
+    /// The same, each connection to another service: those of the scale test, by their addresses.
+    Spread,
     /// A new connection a request.
     Close,
     /// Kept-alive requests at a fixed rate; latency counts from when a request was due.
@@ -82,7 +84,7 @@ pub fn run(
     };
     let end = now + Duration::from_secs_f64(seconds);
     match kind {
-        LoadKind::Keep | LoadKind::Close => generator.closed_loop(end)?,
+        LoadKind::Keep | LoadKind::Spread | LoadKind::Close => generator.closed_loop(end)?,
         LoadKind::Rate => generator.fixed_rate(end, rate)?,
         LoadKind::Idle | LoadKind::IdleTls => generator.hold(end)?,
     }
@@ -171,7 +173,7 @@ impl Generator {
         let client = &mut self.clients[index];
         (client.got, client.busy) = (0, true);
         if client.fd.is_none() {
-            let fd = connect(self.address)?;
+            let fd = connect(self.address_of(index))?;
             // On loopback the first write usually finds the connection up.
             client.writable = write(&fd, &self.request).is_err();
             self.poll.add(&fd, index, client.writable)?;
@@ -184,6 +186,19 @@ impl Generator {
             return self.start(index);
         }
         Ok(())
+    }
+
+    fn address_of(&self, index: usize) -> SocketAddr {
+        match (self.kind, self.address) {
+            (LoadKind::Spread, SocketAddr::V4(first)) => {
+                let [a, b, ..] = first.ip().octets();
+                // 512 connections come to each twentieth of 10,000.
+                let number = index * 19;
+                let ip = [a, b, (number / 250 % 40) as u8, (number % 250 + 1) as u8];
+                SocketAddr::from((ip, first.port()))
+            }
+            (_, address) => address,
+        }
     }
 
     fn fail(&mut self, index: usize) {

@@ -5,6 +5,7 @@
 //! the median of several short rounds, in which the programs take turns.
 
 mod cases;
+mod growth;
 mod live;
 mod load;
 mod memory;

@@ -78,7 +78,8 @@ pub fn pinned(core: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
 }
 
 pub fn origin() -> anyhow::Result<Process> {
-    let process = Process(pinned("1", std::env::current_exe()?).args(["origin", ORIGIN]).spawn()?);
+    // At every address of loopback, so that there can be many real servers.
+    let process = Process(pinned("1", std::env::current_exe()?).args(["origin", "0.0.0.0:19001"]).spawn()?);
     listening(ORIGIN.parse()?)?;
     Ok(process)
 }
@@ -232,9 +233,22 @@ impl Setup {
             .map(|n| format!("[[virtual-service.route]]\nwhen = 'path(\"/app{n}/*\") && method(\"GET\")'\npool = \"web-pool\"\n"))
             .collect();
         let mapped = format!("[[virtual-service.route]]\npool-map = {{ file = \"{}\" }}\n", map.display());
-        for (name, port, routes) in
-            [("one", 18084, last.to_owned()), ("hundred", 18085, hundred + last), ("map", 18086, mapped)]
-        {
+        let thousand = |when: &dyn Fn(usize) -> String, last: &str| -> String {
+            let each = |n| format!("[[virtual-service.route]]\nwhen = '{}'\npool = \"web-pool\"\n", when(n));
+            (0..999).map(each).collect::<String>()
+                + &format!("[[virtual-service.route]]\nwhen = '{last}'\npool = \"web-pool\"\n")
+        };
+        let hosts = thousand(&|n| format!("host(\"h{n}.example.org\")"), "host(\"bench\")");
+        let paths = thousand(&|n| format!("path(\"/app{n}/*\")"), "path(\"/s*\")");
+        let expressions = thousand(&|n| format!("path =~ \"^/app{n}/[a-z]+$\""), "path =~ \"^/[a-z]$\"");
+        for (name, port, routes) in [
+            ("one", 18084, last.to_owned()),
+            ("hundred", 18085, hundred + last),
+            ("map", 18086, mapped),
+            ("hosts", 18087, hosts),
+            ("paths", 18088, paths),
+            ("expressions", 18089, expressions),
+        ] {
             text += &format!(
                 "[[virtual-service]]\nname = \"{name}\"\nvip = [\"127.0.0.1:{port}\"]\nmode = \"http\"\npool = \"web-pool\"\n{routes}"
             );
@@ -263,6 +277,21 @@ impl Setup {
         let process =
             pinned("0", program).args(["run", "--drain-timeout", "0s", "--config"]).arg(config).spawn()?;
         peer("evenkeel", 18080, process)
+    }
+
+    /// Ours with services of the caller's, the last of which is at this address.
+    pub fn evenkeel_with(&self, name: &str, services: &str, last: SocketAddr) -> anyhow::Result<Peer> {
+        let folder = self.folder.display();
+        let text = format!(
+            "[admin]\nsocket = \"{folder}/{name}.sock\"\n[state]\ndirectory = \"{folder}/{name}\"\n[log]\naccess = \"off\"\n[limits]\nworkers = 1\n{services}"
+        );
+        let config = self.write(&format!("{name}.toml"), text)?;
+        let program = std::env::current_exe()?.with_file_name("evenkeel");
+        let process =
+            pinned("0", program).args(["run", "--drain-timeout", "0s", "--config"]).arg(config).spawn()?;
+        let process = Process(process);
+        listening(last).context("evenkeel did not start")?;
+        Ok(Peer { name: "evenkeel", http: last, tcp: last, process })
     }
 
     pub fn haproxy(&self) -> anyhow::Result<Peer> {
