@@ -46,6 +46,17 @@ impl Link {
         }
     }
 
+    /// The same with the last bytes of all: the end of a plain connection goes out with them, in one packet.
+    /// It is said here, for a socket that is closed with bytes unread would take them away again.
+    pub fn try_write_end(&self, bytes: &[u8]) -> Io {
+        let Link::Plain(sock) = self else { return self.try_write(bytes) };
+        let written = sock.try_write_last(bytes);
+        if written == Io::Done(bytes.len()) {
+            sock.shutdown_write();
+        }
+        written
+    }
+
     /// How many bytes to read for this side. A stream whose peer does not read has room for little:
     /// what it could not take would stay in buffers that others need. `None` means to wait until it
     /// has taken some.

@@ -645,7 +645,7 @@ impl Flow<'_> {
         }
         if let Some(down) = self.down.as_mut().filter(|d| !d.is_empty()) {
             let is_last = self.down_body.is_complete() && !self.keep_client;
-            let send = if is_last { Link::try_write_last } else { Link::try_write };
+            let send = if is_last { Link::try_write_end } else { Link::try_write };
             let written = send(&self.client.link, down.bytes());
             if let Io::Done(count) = written {
                 down.consume(count);
