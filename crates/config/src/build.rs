@@ -91,6 +91,19 @@ struct Pools {
     places: HashMap<Name, String>,
 }
 
+/// A server that is told of certificates by one service believes the same fields by another, which has the
+/// same servers or others beside it.
+fn hide_certificate_fields(services: &mut [VirtualService]) {
+    let tells = |service: &VirtualService| {
+        service.tls.as_ref().and_then(|tls| tls.client_auth.as_ref()).is_some_and(|auth| auth.headers)
+    };
+    if services.iter().any(tells) {
+        for service in services.iter_mut().filter(|service| service.mode == Mode::Http) {
+            service.hides_certificate_fields = true;
+        }
+    }
+}
+
 struct Builder<'p> {
     problems: &'p mut Vec<Problem>,
     /// Every address and port that something listens on already, and what that is.
@@ -132,10 +145,12 @@ impl Builder<'_> {
                 .flat_map(|p| p.real_servers.iter().map(|s| s.name.as_str().to_owned()))
                 .collect(),
         };
-        let services: Vec<Arc<VirtualService>> = pending
+        let mut services: Vec<VirtualService> = pending
             .into_iter()
-            .map(|(table, name, mode, pool)| Arc::new(self.service(table, name, mode, pool, &names)))
+            .map(|(table, name, mode, pool)| self.service(table, name, mode, pool, &names))
             .collect();
+        hide_certificate_fields(&mut services);
+        let services: Vec<Arc<VirtualService>> = services.into_iter().map(Arc::new).collect();
         self.modes(&root, &services, &pools);
         Snapshot {
             admin,
@@ -376,6 +391,7 @@ impl Builder<'_> {
             tcp_keep_alive: tcp_keep_alive(table, "tcp-keep-alive"),
             unclear_paths: table.text("unclear-paths") == Some("pass"),
             request_trailers: table.flag("request-trailers"),
+            hides_certificate_fields: false,
             error_pages: self.error_pages(table),
             log_format: self.format_of_lines(table, mode),
             routes,

@@ -374,6 +374,7 @@ fn service_steps(before: &VirtualService, after: &VirtualService, steps: &mut Ve
         unclear_paths => "unclear-paths",
         tcp_keep_alive => "tcp-keep-alive",
         request_trailers => "request-trailers",
+        hides_certificate_fields => "X-Client-Cert fields of clients are removed",
         error_pages => "error-pages",
         log_format => "log-format",
         tls => "tls",

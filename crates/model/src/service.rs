@@ -237,6 +237,9 @@ pub struct VirtualService {
     pub tcp_keep_alive: Option<TcpKeepAlive>,
     /// What follows a request's chunked body goes on.
     pub request_trailers: bool,
+    /// Some service of the configuration tells servers of clients' certificates: what clients send under those
+    /// names reaches no server, by whichever service.
+    pub hides_certificate_fields: bool,
     pub error_pages: Vec<ErrorPage>,
     /// Of its lines in the access log.
     pub log_format: LogFormat,

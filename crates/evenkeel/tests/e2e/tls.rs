@@ -172,7 +172,16 @@ fn clients_show_certificates() {
         let routes = "  [[virtual-service.route]]\n  when = 'client-cert-cn(\"Alice\") && client-cert() && tls-version(\"TLSv1.*\")'\n  set-header = { X-Known = \"{client-cert-cn} {tls-cipher}\" }\n";
         service("web", "http", place.at(8443), &[place.at(9001)], &tls(&[&pem], &auth)) + routes
     };
+    // Another service with the same server, which asks for no certificate.
+    let open = service("open", "http", place.at(8080), &[place.at(9001)], "");
+    let config = |mode: &str| config(mode) + &open;
     let evenkeel = start(&place, &config("required"));
+    let mut stranger_there = Connection::open(place.at(8080));
+    stranger_there.send(
+        "GET / HTTP/1.1\r\nHost: a\r\nX-Client-Cert-CN: Forged\r\nx_client_cert_serial: Forged\r\n\r\n",
+    );
+    let got = stranger_there.answer().unwrap().text();
+    assert!(got.starts_with("GET / ") && !got.contains("Forged"), "by another service: {got}");
     let with = |file: &std::path::Path| {
         curl(
             &place,

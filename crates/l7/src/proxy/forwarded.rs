@@ -48,8 +48,10 @@ pub fn add(
         changes.add(b"Forwarded", &value);
     }
     let tells = service.tls.as_ref().and_then(|tls| tls.client_auth.as_ref()).is_some_and(|a| a.headers);
-    if tells {
+    if service.hides_certificate_fields {
         changes.drop_named(b"x-client-cert-*");
+    }
+    if tells {
         if let Some(peer) = client.tls.as_ref().and_then(|tls| tls.peer.as_ref()) {
             changes.add(b"X-Client-Cert-Subject", peer.subject.as_bytes());
             changes.add(b"X-Client-Cert-Issuer", peer.issuer.as_bytes());
