@@ -170,10 +170,11 @@ impl Generator {
 
     /// Sends the next request of a client, on a new connection where it has none.
     fn start(&mut self, index: usize) -> anyhow::Result<()> {
+        let address = self.address_of(index);
         let client = &mut self.clients[index];
         (client.got, client.busy) = (0, true);
         if client.fd.is_none() {
-            let fd = connect(self.address_of(index))?;
+            let fd = connect(address)?;
             // On loopback the first write usually finds the connection up.
             client.writable = write(&fd, &self.request).is_err();
             self.poll.add(&fd, index, client.writable)?;
