@@ -67,22 +67,13 @@ pub fn read(text: &str, draft: &mut Draft) {
         let words = words(bare);
         let Some(keyword) = words.first().map(|w| w.to_lowercase()) else { continue };
         if !skipped.is_empty() {
-            match keyword.as_str() {
-                _ if keyword == skipped => {
+            match keyword == skipped {
+                true => {
                     skipped.clear();
                     let host = if in_host { hosts.last_mut().unwrap_or(&mut server) } else { &mut server };
                     host.access.extend(section.take().filter(|s| !s.rules.is_empty()));
                 }
-                word if access::is_rule(word) => match &mut section {
-                    Some(section) => section.rules.push((at, words)),
-                    None if closes(&words) => draft.remark(at, &words.join(" "), OF_FILES),
-                    None => {}
-                },
-                "proxypass" | "proxypassmatch" | "requestheader" | "header" => {
-                    let why = "what stands in a Location is not carried over: write it beside it";
-                    draft.left(at, &words.join(" "), why);
-                }
-                _ => {}
+                false => in_section(at, words, &keyword, section.as_mut(), draft),
             }
             continue;
         }
@@ -138,6 +129,28 @@ pub fn read(text: &str, draft: &mut Draft) {
             }
         }
     }
+    finish(server, hosts, balancers, draft);
+}
+
+/// A line of a section that only its rules of access are carried over of.
+fn in_section(at: usize, words: Vec<String>, keyword: &str, section: Option<&mut Access>, draft: &mut Draft) {
+    match (keyword, section) {
+        (word, Some(section)) if access::is_rule(word) => section.rules.push((at, words)),
+        (word, None) if access::is_rule(word) => {
+            if closes(&words) {
+                draft.remark(at, &words.join(" "), OF_FILES);
+            }
+        }
+        ("proxypass" | "proxypassmatch" | "requestheader" | "header", _) => {
+            let why = "what stands in a Location is not carried over: write it beside it";
+            draft.left(at, &words.join(" "), why);
+        }
+        _ => {}
+    }
+}
+
+/// Makes pools and services of what was read.
+fn finish(mut server: Host, mut hosts: Vec<Host>, mut balancers: Vec<Balancer>, draft: &mut Draft) {
     // What is said for the whole server is said for each host, before its own.
     for host in &mut hosts {
         host.access.splice(0..0, server.access.iter().cloned());
@@ -214,107 +227,112 @@ fn pool(
     let mut session = from_pass;
     for (at, words) in lines {
         match words[0].to_lowercase().as_str() {
-            "balancermember" => {
-                let place = words.get(1).map_or("", String::as_str);
-                let (scheme, rest) = place.split_once("://").unwrap_or(("http", place));
-                let (host, port) = split_port(rest.trim_end_matches('/'));
-                let Some(host) = crate::words::host(host) else {
-                    draft.left(*at, place, "it is no address: the member is left out; write its address");
-                    continue;
-                };
-                let secret = pool.table.get("server-tls").is_some();
-                if !pool.servers.is_empty() && secret != (scheme == "https") {
-                    draft.left(
-                        *at,
-                        place,
-                        "all servers of a pool are spoken to alike: over TLS, this one too",
-                    );
-                }
-                if scheme == "https" {
-                    pool.table.set("server-tls", "{ verify = false }");
-                } else if scheme != "http" {
-                    draft.left(*at, place, format!("{scheme} is not spoken: the member is left out"));
-                    continue;
-                }
-                let port = port.unwrap_or(if scheme == "https" { "443" } else { "80" });
-                let mut server = Table::default();
-                let wanted = words
-                    .iter()
-                    .find_map(|w| w.strip_prefix("route="))
-                    .map_or_else(|| host.replace([':', '.'], "-"), str::to_owned);
-                server.text("name", &name(&wanted));
-                server.text("address", &with_port(&host, port));
-                for option in &words[2..] {
-                    match option.split_once('=') {
-                        Some(("loadfactor", value)) => match value.parse::<f64>() {
-                            Ok(factor) if factor > 0.0 => {
-                                server.set("weight", format!("{}", (factor * 100.0) as u32))
-                            }
-                            _ => draft.left(*at, option, "not carried over"),
-                        },
-                        Some(("status", value)) if value.contains('H') => {
-                            server.set_with("backup", "true", "a hot standby")
-                        }
-                        Some(("status", value)) if value.contains('D') => {
-                            server.set_with("admin-state", "\"halted\"", "it was disabled")
-                        }
-                        Some(("max", value)) => server.set("max-connections", value.to_owned()),
-                        Some((
-                            "route" | "retry" | "ping" | "keepalive" | "min" | "smax" | "ttl" | "acquire"
-                            | "timeout" | "connectiontimeout" | "disablereuse" | "flushpackets",
-                            _,
-                        )) => {}
-                        _ => draft.left(*at, option, "not carried over"),
-                    }
-                }
-                pool.servers.push(server);
-            }
+            "balancermember" => pool.servers.extend(member(*at, words, draft)),
             "proxyset" => {
                 for option in &words[1..] {
-                    match option.split_once('=') {
-                        Some(("lbmethod", "byrequests")) => pool.table.text("scheduler", "round-robin"),
-                        Some(("lbmethod", "bybusyness")) => pool.table.text("scheduler", "least-connections"),
-                        Some(("lbmethod", other)) => {
-                            draft.left(
-                                *at,
-                                &format!("lbmethod={other}"),
-                                "the server with the fewest connections is taken",
-                            );
-                            pool.table.text("scheduler", "least-connections");
-                        }
-                        Some(("stickysession", value)) => session = Some(value.to_owned()),
-                        Some(("maxattempts", value)) => pool.table.set("retries", value.to_owned()),
-                        Some(("timeout" | "nofailover" | "failontimeout", _)) => {}
-                        _ => draft.left(*at, option, "not carried over"),
-                    }
+                    proxy_set(*at, option, &mut pool.table, &mut session, draft);
                 }
             }
             _ => draft.left(*at, &words.join(" "), "not carried over"),
         }
     }
+    if pool.servers.iter().all(|server| server.get("server-tls").is_some()) && !pool.servers.is_empty() {
+        pool.servers.iter_mut().for_each(|server| server.lines.retain(|line| line.key != "server-tls"));
+        pool.table.set("server-tls", TLS_TO_SERVERS.to_owned());
+    }
     if let Some(session) = session {
-        let cookie = session.split('|').next().unwrap_or("").to_owned();
-        // Apache sets the cookie itself where a Header directive says so; else the application does.
-        let sets = hosts.iter().flat_map(|h| &h.lines).any(|(_, w)| {
-            w[0].eq_ignore_ascii_case("Header")
-                && w.iter()
-                    .any(|v| v.starts_with(&format!("{cookie}=")) && v.contains("BALANCER_WORKER_ROUTE"))
-        });
-        match sets {
-            true => pool.table.set_with(
-                "persistence",
-                format!("{{ type = \"cookie\", name = {}, method = \"insert\" }}", quoted(&cookie)),
-                "clients choose anew once: the value is the server's name",
-            ),
-            false => pool
-                .table
-                .set("persistence", format!("{{ type = \"app-cookie\", name = {} }}", quoted(&cookie))),
-        }
+        persist(&session, hosts, &mut pool.table);
     }
     if pool.servers.is_empty() {
         return draft.left(line, &format!("balancer://{of}"), "it has no members and is left out");
     }
     draft.pools.push(pool);
+}
+
+/// Apache checks no certificates of servers unless told to.
+const TLS_TO_SERVERS: &str = "{ verify = false }";
+
+/// One `BalancerMember`; `None` where it is left out.
+fn member(at: usize, words: &[String], draft: &mut Draft) -> Option<Table> {
+    let place = words.get(1).map_or("", String::as_str);
+    let (scheme, rest) = place.split_once("://").unwrap_or(("http", place));
+    let (host, port) = split_port(rest.trim_end_matches('/'));
+    let Some(host) = crate::words::host(host) else {
+        draft.left(at, place, "it is no address: the member is left out; write its address");
+        return None;
+    };
+    if scheme != "http" && scheme != "https" {
+        draft.left(at, place, format!("{scheme} is not spoken: the member is left out"));
+        return None;
+    }
+    let port = port.unwrap_or(if scheme == "https" { "443" } else { "80" });
+    let mut server = Table::default();
+    let wanted = words
+        .iter()
+        .find_map(|w| w.strip_prefix("route="))
+        .map_or_else(|| host.replace([':', '.'], "-"), str::to_owned);
+    server.text("name", &name(&wanted));
+    server.text("address", &with_port(&host, port));
+    if scheme == "https" {
+        server.set("server-tls", TLS_TO_SERVERS.to_owned());
+    }
+    for option in words.iter().skip(2) {
+        match option.split_once('=') {
+            Some(("loadfactor", value)) => match value.parse::<f64>() {
+                Ok(factor) if factor > 0.0 => server.set("weight", format!("{}", (factor * 100.0) as u32)),
+                _ => draft.left(at, option, "not carried over"),
+            },
+            Some(("status", value)) if value.contains('H') => {
+                server.set_with("backup", "true", "a hot standby")
+            }
+            Some(("status", value)) if value.contains('D') => {
+                server.set_with("admin-state", "\"halted\"", "it was disabled")
+            }
+            Some(("max", value)) => server.set("max-connections", value.to_owned()),
+            Some((
+                "route" | "retry" | "ping" | "keepalive" | "min" | "smax" | "ttl" | "acquire" | "timeout"
+                | "connectiontimeout" | "disablereuse" | "flushpackets",
+                _,
+            )) => {}
+            _ => draft.left(at, option, "not carried over"),
+        }
+    }
+    Some(server)
+}
+
+/// One option of `ProxySet`.
+fn proxy_set(at: usize, option: &str, pool: &mut Table, session: &mut Option<String>, draft: &mut Draft) {
+    match option.split_once('=') {
+        Some(("lbmethod", "byrequests")) => pool.text("scheduler", "round-robin"),
+        Some(("lbmethod", "bybusyness")) => pool.text("scheduler", "least-connections"),
+        Some(("lbmethod", other)) => {
+            let why = "the server with the fewest connections is taken";
+            draft.left(at, &format!("lbmethod={other}"), why);
+            pool.text("scheduler", "least-connections");
+        }
+        Some(("stickysession", value)) => *session = Some(value.to_owned()),
+        Some(("maxattempts", value)) => pool.set("retries", value.to_owned()),
+        Some(("timeout" | "nofailover" | "failontimeout", _)) => {}
+        _ => draft.left(at, option, "not carried over"),
+    }
+}
+
+/// Persistence by the cookie of `stickysession`.
+fn persist(session: &str, hosts: &[Host], pool: &mut Table) {
+    let cookie = session.split('|').next().unwrap_or("").to_owned();
+    // Apache sets the cookie itself where a Header directive says so; else the application does.
+    let sets = hosts.iter().flat_map(|h| &h.lines).any(|(_, w)| {
+        w[0].eq_ignore_ascii_case("Header")
+            && w.iter().any(|v| v.starts_with(&format!("{cookie}=")) && v.contains("BALANCER_WORKER_ROUTE"))
+    });
+    match sets {
+        true => pool.set_with(
+            "persistence",
+            format!("{{ type = \"cookie\", name = {}, method = \"insert\" }}", quoted(&cookie)),
+            "clients choose anew once: the value is the server's name",
+        ),
+        false => pool.set("persistence", format!("{{ type = \"app-cookie\", name = {} }}", quoted(&cookie))),
+    }
 }
 
 fn service(host: &Host, draft: &mut Draft) {
@@ -338,17 +356,48 @@ fn service(host: &Host, draft: &mut Draft) {
     let mut service = Service { name: draft.fresh(&wanted), mode: "http".into(), vips, ..Service::default() };
     service.table.comments.clone_from(&host.comments);
     service.table.set("forwarded", list(&["x-forwarded-for", "x-forwarded-host"]));
-    let mut certificate = None;
-    let mut has_tls = false;
-    let (mut min_tls, mut keeps_host, mut heads) = (None, false, Vec::new());
+    let told = directives(host, &mut service, draft);
+    if !told.keeps_host {
+        draft.note(host.line, "ProxyPreserveHost", "servers get the client's Host, not their own name");
+    }
+    let certificate = told.certificate.filter(|_| told.has_tls);
+    if let Some(file) = &certificate {
+        let min = told.min_tls.map_or_else(String::new, |v| format!("min-version = {}, ", quoted(v)));
+        service.table.set("tls", format!("{{ {min}certificates = {} }}", list(std::slice::from_ref(file))));
+    }
+    access::routes(&host.access, &mut service.routes, service.pool.as_ref(), draft);
+    service.routes.splice(0..0, told.heads);
+    if !answer_the_rest(&mut service) {
+        return draft.left(host.line, "VirtualHost", "nothing of it is passed on: it is left out");
+    }
+    // Several hosts on one address are one service: its routes ask for the host.
+    match draft.services.iter_mut().find(|s| s.vips == service.vips && s.mode == "http") {
+        Some(known) => merge(known, service, host, certificate),
+        None => draft.services.push(service),
+    }
+}
+
+/// What the directives of a host say of it as a whole.
+#[derive(Default)]
+struct Directives {
+    certificate: Option<String>,
+    has_tls: bool,
+    min_tls: Option<&'static str>,
+    keeps_host: bool,
+    /// Routes that change headers.
+    heads: Vec<Table>,
+}
+
+fn directives(host: &Host, service: &mut Service, draft: &mut Draft) -> Directives {
+    let mut told = Directives::default();
     for (at, words) in &host.lines {
         match words[0].to_lowercase().as_str() {
-            "proxypass" => pass(*at, words, &mut service, draft),
-            "sslengine" => has_tls = words.get(1).is_some_and(|v| v.eq_ignore_ascii_case("on")),
-            "sslcertificatefile" => certificate = words.get(1).cloned(),
+            "proxypass" => pass(*at, words, service, draft),
+            "sslengine" => told.has_tls = words.get(1).is_some_and(|v| v.eq_ignore_ascii_case("on")),
+            "sslcertificatefile" => told.certificate = words.get(1).cloned(),
             "sslprotocol" => {
                 let only = words[1..].iter().all(|w| w == "-all" || w.trim_start_matches('+') == "TLSv1.3");
-                min_tls = only.then_some("1.3");
+                told.min_tls = only.then_some("1.3");
             }
             "proxypassreverse" => match reversed(words, draft) {
                 Some(route) => service.answer_routes.push(route),
@@ -365,12 +414,14 @@ fn service(host: &Host, draft: &mut Draft) {
             "proxytimeout" => {
                 service.timeouts.text("server", &format!("{}s", words.get(1).map_or("60", |t| t)))
             }
-            "proxypreservehost" => keeps_host = words.get(1).is_some_and(|v| v.eq_ignore_ascii_case("on")),
+            "proxypreservehost" => {
+                told.keeps_host = words.get(1).is_some_and(|v| v.eq_ignore_ascii_case("on"))
+            }
             "header" | "requestheader" => {
                 // The cookie of a balancer is its persistence.
                 if !words.iter().any(|w| w.contains("BALANCER_WORKER_ROUTE")) {
                     match header(words) {
-                        Some(route) => heads.push(route),
+                        Some(route) => told.heads.push(route),
                         None => draft.left(*at, &words.join(" "), "not carried over"),
                     }
                 }
@@ -403,74 +454,66 @@ fn service(host: &Host, draft: &mut Draft) {
             _ => draft.left(*at, &words.join(" "), "not carried over"),
         }
     }
-    if !keeps_host {
-        draft.note(host.line, "ProxyPreserveHost", "servers get the client's Host, not their own name");
+    told
+}
+
+/// A service needs a pool, and an answer for what no route takes; whether anything is passed on.
+fn answer_the_rest(service: &mut Service) -> bool {
+    if service.pool.is_some() || service.own.is_some() {
+        return true;
     }
-    let certificate = certificate.filter(|_| has_tls);
-    if let Some(file) = &certificate {
-        let min = min_tls.map_or_else(String::new, |v| format!("min-version = {}, ", quoted(v)));
-        service.table.set("tls", format!("{{ {min}certificates = {} }}", list(std::slice::from_ref(file))));
+    match service.routes.iter().find_map(|r| r.get("pool").map(|p| p.trim_matches('"').to_owned())) {
+        Some(pool) => {
+            let mut rest =
+                Table { comments: vec!["What is not passed on was Apache's own.".into()], lines: Vec::new() };
+            rest.text("name", "not-here");
+            rest.set("deny", "{ status = 404 }");
+            service.routes.push(rest);
+            service.pool = Some(pool);
+        }
+        // A host that only sends elsewhere.
+        None if !service.routes.is_empty() => {
+            let mut rest = Table::default();
+            rest.text("name", "not-here");
+            rest.set("deny", "{ status = 404 }");
+            service.routes.push(rest);
+            service.own = Some(Pool { servers: vec![crate::draft::nobody()], ..Pool::default() });
+        }
+        None => return false,
     }
-    access::routes(&host.access, &mut service.routes, service.pool.as_ref(), draft);
-    service.routes.splice(0..0, heads);
-    if service.pool.is_none() && service.own.is_none() {
-        match service.routes.iter().find_map(|r| r.get("pool").map(|p| p.trim_matches('"').to_owned())) {
-            Some(pool) => {
-                let mut rest = Table {
-                    comments: vec!["What is not passed on was Apache's own.".into()],
-                    lines: Vec::new(),
-                };
-                rest.text("name", "not-here");
-                rest.set("deny", "{ status = 404 }");
-                service.routes.push(rest);
-                service.pool = Some(pool);
-            }
-            // A host that only sends elsewhere.
-            None if !service.routes.is_empty() => {
-                let mut rest = Table::default();
-                rest.text("name", "not-here");
-                rest.set("deny", "{ status = 404 }");
-                service.routes.push(rest);
-                service.own = Some(Pool { servers: vec![crate::draft::nobody()], ..Pool::default() });
-            }
-            None => {
-                return draft.left(host.line, "VirtualHost", "nothing of it is passed on: it is left out");
-            }
-        }
+    true
+}
+
+/// A further host on the address of a service.
+fn merge(known: &mut Service, mut service: Service, host: &Host, certificate: Option<String>) {
+    let hosts = host.names.iter().map(|n| quoted(n)).collect::<Vec<_>>().join(", ");
+    let mut route = Table { comments: host.comments.clone(), lines: Vec::new() };
+    route.text("name", &service.name);
+    if let Some(pool) = &service.pool {
+        route.text("pool", pool);
     }
-    // Several hosts on one address are one service: its routes ask for the host.
-    if let Some(known) = draft.services.iter_mut().find(|s| s.vips == service.vips && s.mode == "http") {
-        let hosts = host.names.iter().map(|n| quoted(n)).collect::<Vec<_>>().join(", ");
-        let mut route = Table { comments: host.comments.clone(), lines: Vec::new() };
-        route.text("name", &service.name);
-        if let Some(pool) = &service.pool {
-            route.text("pool", pool);
-        }
-        let mut routes = std::mem::take(&mut service.routes);
-        if service.pool.is_some() {
-            routes.push(route);
-        }
-        for mut route in std::mem::take(&mut service.answer_routes) {
-            also(&mut route, &format!("host({hosts})"));
-            known.answer_routes.push(route);
-        }
-        for (number, route) in routes.iter_mut().enumerate() {
-            also(route, &format!("host({hosts})"));
-            route.lines.retain(|line| line.key != "name");
-            let called = format!("{}-{}", service.name, number + 1);
-            let line = Line { key: "name".into(), value: quoted(&called), comment: String::new() };
-            route.lines.insert(0, line);
-        }
-        // Apache's first host is for every other name: its routes come last.
-        known.routes.splice(0..0, routes);
-        if let (Some(file), Some(tls)) = (certificate, known.table.get("tls").map(str::to_owned)) {
-            // The first one is for those who name no host.
-            let more = tls.replace("] }", &format!(", {}] }}", quoted(&file)));
-            known.table.set("tls", more);
-        }
-        return;
+    let mut routes = std::mem::take(&mut service.routes);
+    if service.pool.is_some() {
+        routes.push(route);
     }
-    draft.services.push(service);
+    for mut route in std::mem::take(&mut service.answer_routes) {
+        also(&mut route, &format!("host({hosts})"));
+        known.answer_routes.push(route);
+    }
+    for (number, route) in routes.iter_mut().enumerate() {
+        also(route, &format!("host({hosts})"));
+        route.lines.retain(|line| line.key != "name");
+        let called = format!("{}-{}", service.name, number + 1);
+        let line = Line { key: "name".into(), value: quoted(&called), comment: String::new() };
+        route.lines.insert(0, line);
+    }
+    // Apache's first host is for every other name: its routes come last.
+    known.routes.splice(0..0, routes);
+    if let (Some(file), Some(tls)) = (certificate, known.table.get("tls").map(str::to_owned)) {
+        // The first one is for those who name no host.
+        let more = tls.replace("] }", &format!(", {}] }}", quoted(&file)));
+        known.table.set("tls", more);
+    }
 }
 
 /// `Redirect [STATUS] PATH URL` and `RedirectMatch [STATUS] REGEX URL`.

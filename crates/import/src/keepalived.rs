@@ -182,6 +182,36 @@ fn instance(node: &Node, synced: bool, version: Option<&str>, all: &[Node], draf
     for script in node.children.iter().filter(|c| c.is("track_script")) {
         track(script, all, draft);
     }
+    floating_addresses(node, draft);
+    if synced && draft.routers.len() == 2 {
+        draft.left(node.line, "vrrp_sync_group", "all routers of [pair] move together by themselves");
+    }
+    for child in &node.children {
+        let keyword = child.words.first().map_or("", String::as_str);
+        match keyword {
+            "interface" | "virtual_router_id" | "priority" | "advert_int" | "virtual_ipaddress" | "virtual_ipaddress_excluded" | "nopreempt" | "state" | "version" | "garp_master_delay" | "garp_master_refresh" | "dont_track_primary" | "smtp_alert" => {}
+            "unicast_peer" | "track_script" => {}
+            "unicast_src_ip" | "mcast_src_ip" => {
+                draft.note(child.line, keyword, "messages come from the interface's own address");
+            }
+            "notify" if child.words.len() == 2 && child.words[1].starts_with('/') => {
+                let script = child.words[1].clone();
+                match draft.known("pair", "notify") {
+                    Some(known) if known != script => draft.left(child.line, keyword, "a pair has one `notify`"),
+                    _ => draft.global("pair").text("notify", &script),
+                }
+            }
+            "authentication" => draft.left(child.line, keyword, "VRRP's password protects nothing (RFC 9568, section 9); a pair of Evenkeel seals its messages"),
+            "notify_master" | "notify_backup" | "notify_fault" | "notify" | "notify_stop" => {
+                let script = child.words.get(1).cloned().unwrap_or_default();
+                draft.left(child.line, keyword, format!("{script}: see `notify` of [pair], or [[alerts.script]] with kinds = [\"role\"]"));
+            }
+            _ => draft.left(child.line, keyword, "not carried over"),
+        }
+    }
+}
+
+fn floating_addresses(node: &Node, draft: &mut Draft) {
     let addresses = ["virtual_ipaddress", "virtual_ipaddress_excluded"];
     let floating: Vec<String> = addresses
         .iter()
@@ -208,32 +238,6 @@ fn instance(node: &Node, synced: bool, version: Option<&str>, all: &[Node], draf
             format!("{}, {}", before.trim_end_matches(']'), new.trim_start_matches('['))
         };
         network.set("floating-ips", joined);
-    }
-    if synced && draft.routers.len() == 2 {
-        draft.left(node.line, "vrrp_sync_group", "all routers of [pair] move together by themselves");
-    }
-    for child in &node.children {
-        let keyword = child.words.first().map_or("", String::as_str);
-        match keyword {
-            "interface" | "virtual_router_id" | "priority" | "advert_int" | "virtual_ipaddress" | "virtual_ipaddress_excluded" | "nopreempt" | "state" | "version" | "garp_master_delay" | "garp_master_refresh" | "dont_track_primary" | "smtp_alert" => {}
-            "unicast_peer" | "track_script" => {}
-            "unicast_src_ip" | "mcast_src_ip" => {
-                draft.note(child.line, keyword, "messages come from the interface's own address");
-            }
-            "notify" if child.words.len() == 2 && child.words[1].starts_with('/') => {
-                let script = child.words[1].clone();
-                match draft.known("pair", "notify") {
-                    Some(known) if known != script => draft.left(child.line, keyword, "a pair has one `notify`"),
-                    _ => draft.global("pair").text("notify", &script),
-                }
-            }
-            "authentication" => draft.left(child.line, keyword, "VRRP's password protects nothing (RFC 9568, section 9); a pair of Evenkeel seals its messages"),
-            "notify_master" | "notify_backup" | "notify_fault" | "notify" | "notify_stop" => {
-                let script = child.words.get(1).cloned().unwrap_or_default();
-                draft.left(child.line, keyword, format!("{script}: see `notify` of [pair], or [[alerts.script]] with kinds = [\"role\"]"));
-            }
-            _ => draft.left(child.line, keyword, "not carried over"),
-        }
     }
 }
 
@@ -270,26 +274,7 @@ fn track(node: &Node, all: &[Node], draft: &mut Draft) {
 
 fn virtual_server(node: &Node, all: &[Node], draft: &mut Draft) {
     let protocol = node.value("protocol").unwrap_or("TCP").to_lowercase();
-    let vips: Vec<String> = match (node.words.get(1).map(String::as_str), node.words.get(2)) {
-        (Some("group"), Some(group)) => {
-            let found = all.iter().find(|n| n.is("virtual_server_group") && n.words.get(1) == Some(group));
-            let lines = found.map_or(&[][..], |n| &n.children[..]);
-            for line in lines.iter().filter(|c| members(c).is_empty()) {
-                draft.left(line.line, &line.words.join(" "), "a service needs its addresses and ports");
-            }
-            lines.iter().flat_map(members).collect()
-        }
-        (Some("fwmark"), mark) => {
-            let mark = mark.cloned().unwrap_or_default();
-            draft.left(node.line, "fwmark", format!("the service of mark {mark} needs its addresses and ports: vip = [\"ADDRESS:80,443\"] has one entry for all"));
-            return;
-        }
-        (Some(host), port) => address(host)
-            .map(|a| with_port(&a, port.map_or("*", |p| if p == "0" { "*" } else { p })))
-            .into_iter()
-            .collect(),
-        _ => Vec::new(),
-    };
+    let Some(vips) = addresses_of(node, all, draft) else { return };
     if vips.is_empty() {
         return draft.left(node.line, "virtual_server", "it has no address and is left out");
     }
@@ -321,24 +306,71 @@ fn virtual_server(node: &Node, all: &[Node], draft: &mut Draft) {
         server.set("backup", "true");
         pool.servers.push(server);
     }
+    real_servers(node, mode, &mut pool, draft);
+    for child in &node.children {
+        let keyword = child.words.first().map_or("", String::as_str);
+        if !OF_A_SERVICE.contains(&keyword) {
+            draft.left(child.line, keyword, "not carried over");
+        }
+    }
+    service.own = Some(pool);
+    draft.services.push(service);
+}
+
+/// Keywords of a `virtual_server` that are read, or say nothing here.
+const OF_A_SERVICE: &[&str] = &[
+    "delay_loop",
+    "lb_algo",
+    "lvs_sched",
+    "lb_kind",
+    "lvs_method",
+    "persistence_timeout",
+    "persistence_granularity",
+    "protocol",
+    "sorry_server",
+    "real_server",
+    "nat_mask",
+    "virtualhost",
+    "ha_suspend",
+    "alpha",
+    "omega",
+    "retry",
+    "delay_before_retry",
+    "warmup",
+];
+
+/// The addresses and ports of a `virtual_server`; `None` where it was told why it has none.
+fn addresses_of(node: &Node, all: &[Node], draft: &mut Draft) -> Option<Vec<String>> {
+    let found = match (node.words.get(1).map(String::as_str), node.words.get(2)) {
+        (Some("group"), Some(group)) => {
+            let found = all.iter().find(|n| n.is("virtual_server_group") && n.words.get(1) == Some(group));
+            let lines = found.map_or(&[][..], |n| &n.children[..]);
+            for line in lines.iter().filter(|c| members(c).is_empty()) {
+                draft.left(line.line, &line.words.join(" "), "a service needs its addresses and ports");
+            }
+            lines.iter().flat_map(members).collect()
+        }
+        (Some("fwmark"), mark) => {
+            let mark = mark.cloned().unwrap_or_default();
+            draft.left(node.line, "fwmark", format!("the service of mark {mark} needs its addresses and ports: vip = [\"ADDRESS:80,443\"] has one entry for all"));
+            return None;
+        }
+        (Some(host), port) => address(host)
+            .map(|a| with_port(&a, port.map_or("*", |p| if p == "0" { "*" } else { p })))
+            .into_iter()
+            .collect(),
+        _ => Vec::new(),
+    };
+    Some(found)
+}
+
+/// The real servers with their checks.
+fn real_servers(node: &Node, mode: &str, pool: &mut Pool, draft: &mut Draft) {
     let mut checks: Vec<(usize, Table)> = Vec::new();
     let mut asked: Option<(Table, usize)> = None;
     for real in node.children.iter().filter(|c| c.is("real_server")) {
         let Some(host) = real.words.get(1).and_then(|h| address(h)) else { continue };
-        let mut server = Table { comments: real.comments.clone(), lines: Vec::new() };
-        server.text(
-            "name",
-            &name(
-                &format!("{host}-{}", real.words.get(2).map_or("0", String::as_str)).replace([':', '.'], "-"),
-            ),
-        );
-        server.text("address", &place(&host, real.words.get(2).map(String::as_str), mode));
-        server.set("weight", real.value("weight").unwrap_or("1").to_owned());
-        for (key, to) in [("uthreshold", "max-connections"), ("lthreshold", "min-connections")] {
-            if let Some(value) = real.value(key) {
-                server.set(to, value.to_owned());
-            }
-        }
+        let server = real_server(real, &host, mode);
         let at = pool.servers.iter().filter(|s| s.get("backup").is_none()).count();
         pool.servers.insert(at, server);
         if let Some(mut whole) = checker(real, node, draft) {
@@ -356,19 +388,7 @@ fn virtual_server(node: &Node, all: &[Node], draft: &mut Draft) {
             }
             checks.push((at, own));
         }
-        for child in &real.children {
-            match child.words[0].as_str() {
-                keyword if keyword.starts_with("notify_") => {
-                    let why = "see [[alerts.script]] with kinds = [\"server-up\", \"server-down\"]";
-                    draft.left(child.line, keyword, why);
-                }
-                // A server that is down keeps its connections anyway.
-                "weight" | "uthreshold" | "lthreshold" | "inhibit_on_failure" | "virtualhost" | "retry"
-                | "delay_loop" | "delay_before_retry" | "alpha" | "warmup" | "smtp_alert" => {}
-                keyword if CHECKERS.contains(&keyword) => {}
-                keyword => draft.left(child.line, keyword, "not carried over"),
-            }
-        }
+        what_is_left(real, draft);
     }
     let mut check = asked.map_or_else(Table::default, |(asked, _)| asked);
     crate::draft::take_shared(&mut checks).into_iter().for_each(|line| check.set(&line.key, line.value));
@@ -379,34 +399,39 @@ fn virtual_server(node: &Node, all: &[Node], draft: &mut Draft) {
     for (at, own) in checks.iter().filter(|(_, own)| !own.lines.is_empty()) {
         pool.servers[*at].set("health-check", own.inline());
     }
-    for child in &node.children {
-        let keyword = child.words.first().map_or("", String::as_str);
-        let known = [
-            "delay_loop",
-            "lb_algo",
-            "lvs_sched",
-            "lb_kind",
-            "lvs_method",
-            "persistence_timeout",
-            "persistence_granularity",
-            "protocol",
-            "sorry_server",
-            "real_server",
-            "nat_mask",
-            "virtualhost",
-            "ha_suspend",
-            "alpha",
-            "omega",
-            "retry",
-            "delay_before_retry",
-            "warmup",
-        ];
-        if !known.contains(&keyword) {
-            draft.left(child.line, keyword, "not carried over");
+}
+
+fn real_server(real: &Node, host: &str, mode: &str) -> Table {
+    let mut server = Table { comments: real.comments.clone(), lines: Vec::new() };
+    server.text(
+        "name",
+        &name(&format!("{host}-{}", real.words.get(2).map_or("0", String::as_str)).replace([':', '.'], "-")),
+    );
+    server.text("address", &place(host, real.words.get(2).map(String::as_str), mode));
+    server.set("weight", real.value("weight").unwrap_or("1").to_owned());
+    for (key, to) in [("uthreshold", "max-connections"), ("lthreshold", "min-connections")] {
+        if let Some(value) = real.value(key) {
+            server.set(to, value.to_owned());
         }
     }
-    service.own = Some(pool);
-    draft.services.push(service);
+    server
+}
+
+/// What a `real_server` says beside its address, weight and check.
+fn what_is_left(real: &Node, draft: &mut Draft) {
+    for child in &real.children {
+        match child.words[0].as_str() {
+            keyword if keyword.starts_with("notify_") => {
+                let why = "see [[alerts.script]] with kinds = [\"server-up\", \"server-down\"]";
+                draft.left(child.line, keyword, why);
+            }
+            // A server that is down keeps its connections anyway.
+            "weight" | "uthreshold" | "lthreshold" | "inhibit_on_failure" | "virtualhost" | "retry"
+            | "delay_loop" | "delay_before_retry" | "alpha" | "warmup" | "smtp_alert" => {}
+            keyword if CHECKERS.contains(&keyword) => {}
+            keyword => draft.left(child.line, keyword, "not carried over"),
+        }
+    }
 }
 
 /// `ADDRESS[-LAST] PORT` of a group.
@@ -485,35 +510,11 @@ fn checker(real: &Node, service: &Node, draft: &mut Draft) -> Option<Table> {
             known.push("name");
         }
         "HTTP_GET" | "SSL_GET" => {
-            check.text("type", "http");
-            if let Some(url) = urls.first() {
-                page(url, &mut check, draft);
-            }
-            for url in urls.iter().skip(1) {
-                let path = url.value("path").unwrap_or("/").to_owned();
-                draft.left(url.line, "url", format!("{path}: a check asks for one page"));
-            }
-            let host = urls.first().and_then(|u| u.value("virtualhost")).or_else(|| value("virtualhost"));
-            if let Some(host) = host {
-                check.text("host", host);
-            }
-            if found.is("SSL_GET") {
-                check.set("tls", "{ verify = false }");
-            }
+            let host = value("virtualhost");
+            http_check(found, &urls, host, &mut check, draft);
         }
         "MISC_CHECK" => {
-            check.text("type", "script");
-            let script = found.value("misc_path").unwrap_or("").to_owned();
-            let mut words = script.split_whitespace();
-            check.text("command", words.next().unwrap_or(""));
-            let arguments: Vec<&str> = words.collect();
-            if !arguments.is_empty() {
-                check.set("arguments", list(&arguments));
-            }
-            check.set("keepalived", "true");
-            if found.child("misc_dynamic").is_none() {
-                draft.note(found.line, "MISC_CHECK", "an exit status from 2 on is a weight");
-            }
+            script_check(found, &mut check, draft);
             known.extend(["misc_path", "misc_timeout", "misc_dynamic"]);
         }
         other => {
@@ -544,6 +545,39 @@ fn checker(real: &Node, service: &Node, draft: &mut Draft) -> Option<Table> {
         draft.left(child.line, &child.words[0], "not carried over");
     }
     Some(check)
+}
+
+fn http_check(found: &Node, urls: &[&Node], host: Option<&str>, check: &mut Table, draft: &mut Draft) {
+    check.text("type", "http");
+    if let Some(url) = urls.first() {
+        page(url, check, draft);
+    }
+    for url in urls.iter().skip(1) {
+        let path = url.value("path").unwrap_or("/").to_owned();
+        draft.left(url.line, "url", format!("{path}: a check asks for one page"));
+    }
+    let host = urls.first().and_then(|u| u.value("virtualhost")).or(host);
+    if let Some(host) = host {
+        check.text("host", host);
+    }
+    if found.is("SSL_GET") {
+        check.set("tls", "{ verify = false }");
+    }
+}
+
+fn script_check(found: &Node, check: &mut Table, draft: &mut Draft) {
+    check.text("type", "script");
+    let script = found.value("misc_path").unwrap_or("").to_owned();
+    let mut words = script.split_whitespace();
+    check.text("command", words.next().unwrap_or(""));
+    let arguments: Vec<&str> = words.collect();
+    if !arguments.is_empty() {
+        check.set("arguments", list(&arguments));
+    }
+    check.set("keepalived", "true");
+    if found.child("misc_dynamic").is_none() {
+        draft.note(found.line, "MISC_CHECK", "an exit status from 2 on is a weight");
+    }
 }
 
 /// A page that is asked for, and what is expected of it.

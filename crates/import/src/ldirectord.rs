@@ -111,6 +111,34 @@ fn service(one: &Virtual, globals: &Virtual, draft: &mut Draft) {
             "write the addresses and ports: vip = [\"ADDRESS:80,443\"] has one entry for all",
         );
     }
+    let (mut pool, mode) = real_servers(one, draft);
+    if pool.servers.is_empty() {
+        return draft.left(one.line, "virtual", format!("{} has no real servers and is left out", one.place));
+    }
+    if let Some(fallback) = one.get("fallback").or_else(|| globals.get("fallback")) {
+        add_fallback(fallback, mode, one.line, &mut pool, draft);
+    }
+    let wanted = name(&format!("service-{}-{port}", host.replace([':', '.'], "-")));
+    let mut service = Service {
+        name: draft.fresh(&wanted),
+        mode: mode.into(),
+        vips: vec![with_port(&host, port)],
+        ..Service::default()
+    };
+    service.table.comments.clone_from(&one.comments);
+    service.table.text("protocol", if protocol == "udp" { "udp" } else { "tcp" });
+    pool.ipvs_scheduler(one.get("scheduler"), one.line, draft);
+    pool.by_source(one.get("persistent"), one.get("netmask"));
+    check(one, globals, port, &mut pool, draft);
+    for (key, _, line) in one.options.iter().filter(|(key, ..)| !KNOWN.contains(&key.as_str())) {
+        draft.left(*line, key, "not carried over");
+    }
+    service.own = Some(pool);
+    draft.services.push(service);
+}
+
+/// The real servers of a service, and the mode that all of them have.
+fn real_servers(one: &Virtual, draft: &mut Draft) -> (Pool, &'static str) {
     let mut pool = Pool::default();
     let mut mode = "";
     for (key, value, line) in one.options.iter().filter(|(k, ..)| k == "real" || k == "real6") {
@@ -146,47 +174,29 @@ fn service(one: &Virtual, globals: &Virtual, draft: &mut Draft) {
             pool.servers.push(server);
         }
     }
-    if pool.servers.is_empty() {
-        return draft.left(one.line, "virtual", format!("{} has no real servers and is left out", one.place));
-    }
-    if let Some(fallback) = one.get("fallback").or_else(|| globals.get("fallback")) {
-        let place = fallback.split_whitespace().next().unwrap_or("");
-        let (host, port) = split_port(place);
-        match address(host).filter(|h| !h.starts_with("127.")) {
-            Some(host) => {
-                let mut server = Table { comments: vec!["fallback".into()], lines: Vec::new() };
-                server.text("name", "fallback");
-                match port.filter(|_| mode == "nat") {
-                    Some(port) => server.text("address", &with_port(&host, port)),
-                    None => server.text("address", &host),
-                }
-                server.set("backup", "true");
-                pool.servers.push(server);
+    (pool, mode)
+}
+
+fn add_fallback(fallback: &str, mode: &str, line: usize, pool: &mut Pool, draft: &mut Draft) {
+    let place = fallback.split_whitespace().next().unwrap_or("");
+    let (host, port) = split_port(place);
+    match address(host).filter(|h| !h.starts_with("127.")) {
+        Some(host) => {
+            let mut server = Table { comments: vec!["fallback".into()], lines: Vec::new() };
+            server.text("name", "fallback");
+            match port.filter(|_| mode == "nat") {
+                Some(port) => server.text("address", &with_port(&host, port)),
+                None => server.text("address", &host),
             }
-            None => draft.left(
-                one.line,
-                "fallback",
-                format!("{place}: layer 4 reaches no server of this machine; mode tcp or http can"),
-            ),
+            server.set("backup", "true");
+            pool.servers.push(server);
         }
+        None => draft.left(
+            line,
+            "fallback",
+            format!("{place}: layer 4 reaches no server of this machine; mode tcp or http can"),
+        ),
     }
-    let wanted = name(&format!("service-{}-{port}", host.replace([':', '.'], "-")));
-    let mut service = Service {
-        name: draft.fresh(&wanted),
-        mode: mode.into(),
-        vips: vec![with_port(&host, port)],
-        ..Service::default()
-    };
-    service.table.comments.clone_from(&one.comments);
-    service.table.text("protocol", if protocol == "udp" { "udp" } else { "tcp" });
-    pool.ipvs_scheduler(one.get("scheduler"), one.line, draft);
-    pool.by_source(one.get("persistent"), one.get("netmask"));
-    check(one, globals, port, &mut pool, draft);
-    for (key, _, line) in one.options.iter().filter(|(key, ..)| !KNOWN.contains(&key.as_str())) {
-        draft.left(*line, key, "not carried over");
-    }
-    service.own = Some(pool);
-    draft.services.push(service);
 }
 
 /// `ADDRESS:PORT`, or `FIRST->LAST:PORT`.
@@ -222,15 +232,52 @@ fn check(one: &Virtual, globals: &Virtual, port: &str, pool: &mut Pool, draft: &
         "5060" => "sip",
         _ => "none",
     });
+    let Some((mut check, used)) = what_is_asked(kind, service, one, globals, draft) else {
+        pool.table.set("health-check", "{ type = \"none\" }");
+        return;
+    };
+    if let Some(interval) = get("checkinterval") {
+        check.text("interval", &format!("{interval}s"));
+    }
+    let (first, second) = match kind {
+        "negotiate" => ("negotiatetimeout", "checktimeout"),
+        _ => ("checktimeout", "negotiatetimeout"),
+    };
+    if let Some(timeout) = get(first).or_else(|| get(second)) {
+        check.text("timeout", &format!("{timeout}s"));
+    }
+    if let Some(port) = get("checkport") {
+        check.set("port", port.to_owned());
+    }
+    if let Some(count) = get("failurecount").or_else(|| get("checkcount")) {
+        check.set("fall", count.to_owned());
+    }
+    for (key, value, line) in &one.options {
+        if ASKS.contains(&key.as_str()) && !used.contains(&key.as_str()) {
+            draft.left(*line, key, format!("{}: a check of this type does not ask so", unquoted(value)));
+        }
+    }
+    pool.table.set("health-check", check.inline());
+}
+
+/// The words of a service that say what its checks ask.
+const ASKS: &[&str] =
+    &["request", "receive", "virtualhost", "httpmethod", "login", "passwd", "secret", "database", "load"];
+
+/// The check with its type and question, and which of [`ASKS`] it uses; `None` without a check.
+fn what_is_asked(
+    kind: &str,
+    service: &str,
+    one: &Virtual,
+    globals: &Virtual,
+    draft: &mut Draft,
+) -> Option<(Table, &'static [&'static str])> {
     let mut check = Table::default();
     let text = |key: &str| one.get(key).map(unquoted);
     // What is used of the words that say what is asked.
-    let mut used: &[&str] = &[];
+    let mut used: &'static [&'static str] = &[];
     match (kind, service) {
-        ("on" | "off", _) => {
-            pool.table.set("health-check", "{ type = \"none\" }");
-            return;
-        }
+        ("on" | "off", _) => return None,
         ("ping", _) => check.text("type", "ping"),
         ("negotiate", "simpletcp") => {
             check.text("type", "tcp");
@@ -242,7 +289,9 @@ fn check(one: &Virtual, globals: &Virtual, port: &str, pool: &mut Pool, draft: &
         ("connect", _) | ("negotiate", "none") => check.text("type", "tcp"),
         ("external" | "external-perl", _) => {
             check.text("type", "script");
-            let mut words = unquoted(get("checkcommand").unwrap_or("")).split_whitespace();
+            let mut words =
+                unquoted(one.get("checkcommand").or_else(|| globals.get("checkcommand")).unwrap_or(""))
+                    .split_whitespace();
             check.text("command", words.next().unwrap_or(""));
             let arguments: Vec<&str> = words.collect();
             if !arguments.is_empty() {
@@ -251,23 +300,7 @@ fn check(one: &Virtual, globals: &Virtual, port: &str, pool: &mut Pool, draft: &
         }
         (_, "http" | "https") => {
             used = &["request", "receive", "virtualhost", "httpmethod"];
-            check.text("type", "http");
-            if service == "https" {
-                check.set("tls", "{ verify = false }");
-            }
-            if let Some(path) = one.get("request") {
-                let path = unquoted(path);
-                check.text("path", &if path.starts_with('/') { path.to_owned() } else { format!("/{path}") });
-            }
-            if let Some(text) = one.get("receive") {
-                check.text("expect-regex", unquoted(text));
-            }
-            if let Some(host) = one.get("virtualhost") {
-                check.text("host", unquoted(host));
-            }
-            if let Some(method) = one.get("httpmethod") {
-                check.text("method", &method.to_uppercase());
-            }
+            http_check(service, one, &mut check);
         }
         (_, "imap" | "imaps" | "pop" | "pops" | "ftp") => {
             used = &["login", "passwd"];
@@ -302,37 +335,25 @@ fn check(one: &Virtual, globals: &Virtual, port: &str, pool: &mut Pool, draft: &
             check.text("type", "tcp");
         }
     }
-    if let Some(interval) = get("checkinterval") {
-        check.text("interval", &format!("{interval}s"));
+    Some((check, used))
+}
+
+fn http_check(service: &str, one: &Virtual, check: &mut Table) {
+    check.text("type", "http");
+    if service == "https" {
+        check.set("tls", "{ verify = false }");
     }
-    let (first, second) = match kind {
-        "negotiate" => ("negotiatetimeout", "checktimeout"),
-        _ => ("checktimeout", "negotiatetimeout"),
-    };
-    if let Some(timeout) = get(first).or_else(|| get(second)) {
-        check.text("timeout", &format!("{timeout}s"));
+    if let Some(path) = one.get("request") {
+        let path = unquoted(path);
+        check.text("path", &if path.starts_with('/') { path.to_owned() } else { format!("/{path}") });
     }
-    if let Some(port) = get("checkport") {
-        check.set("port", port.to_owned());
+    if let Some(text) = one.get("receive") {
+        check.text("expect-regex", unquoted(text));
     }
-    if let Some(count) = get("failurecount").or_else(|| get("checkcount")) {
-        check.set("fall", count.to_owned());
+    if let Some(host) = one.get("virtualhost") {
+        check.text("host", unquoted(host));
     }
-    for (key, value, line) in &one.options {
-        let asks = [
-            "request",
-            "receive",
-            "virtualhost",
-            "httpmethod",
-            "login",
-            "passwd",
-            "secret",
-            "database",
-            "load",
-        ];
-        if asks.contains(&key.as_str()) && !used.contains(&key.as_str()) {
-            draft.left(*line, key, format!("{}: a check of this type does not ask so", unquoted(value)));
-        }
+    if let Some(method) = one.get("httpmethod") {
+        check.text("method", &method.to_uppercase());
     }
-    pool.table.set("health-check", check.inline());
 }

@@ -171,6 +171,40 @@ fn service(one: &Block, mode: &str, draft: &mut Draft) {
     let mut pool = Pool::default();
     pool.ipvs_scheduler(one.get("scheduler"), one.line, draft);
     pool.by_source(one.get("persistent"), one.get("pmask"));
+    pool.table.set("health-check", check(one, port, draft).inline());
+    for real in &one.servers {
+        let Some(place) = real.get("address").and_then(address) else {
+            draft.left(real.line, &format!("server {}", real.name), "it has no address and is left out");
+            continue;
+        };
+        let mut server = Table::default();
+        server.text("name", &name(&real.name));
+        match real.get("port").or(Some(port)).filter(|_| mode == "nat") {
+            Some(port) => server.text("address", &with_port(&place, port)),
+            None => server.text("address", &place),
+        }
+        server.set("weight", real.get("weight").unwrap_or("1").to_owned());
+        if real.get("active") == Some("0") {
+            server.set_with("admin-state", "\"halted\"", "it was not active");
+        }
+        pool.servers.push(server);
+    }
+    if let Some(sorry) = one.get("sorry_server").and_then(address) {
+        let mut server = Table::default();
+        server.text("name", "sorry");
+        server.text("address", &if mode == "nat" { with_port(&sorry, port) } else { sorry });
+        server.set("backup", "true");
+        pool.servers.push(server);
+    }
+    if pool.servers.is_empty() {
+        return draft.left(one.line, &format!("virtual {}", one.name), "it has no servers and is left out");
+    }
+    what_is_left(one, draft);
+    service.own = Some(pool);
+    draft.services.push(service);
+}
+
+fn check(one: &Block, port: &str, draft: &mut Draft) -> Table {
     let mut check = Table::default();
     let expects = if one.get("use_regex") == Some("1") { "expect-regex" } else { "expect" };
     match (one.get("send_program"), one.get("expect")) {
@@ -203,37 +237,7 @@ fn service(one: &Block, mode: &str, draft: &mut Draft) {
     if let Some(timeout) = one.get("timeout") {
         check.text("interval", &format!("{timeout}s"));
     }
-    pool.table.set("health-check", check.inline());
-    for real in &one.servers {
-        let Some(place) = real.get("address").and_then(address) else {
-            draft.left(real.line, &format!("server {}", real.name), "it has no address and is left out");
-            continue;
-        };
-        let mut server = Table::default();
-        server.text("name", &name(&real.name));
-        match real.get("port").or(Some(port)).filter(|_| mode == "nat") {
-            Some(port) => server.text("address", &with_port(&place, port)),
-            None => server.text("address", &place),
-        }
-        server.set("weight", real.get("weight").unwrap_or("1").to_owned());
-        if real.get("active") == Some("0") {
-            server.set_with("admin-state", "\"halted\"", "it was not active");
-        }
-        pool.servers.push(server);
-    }
-    if let Some(sorry) = one.get("sorry_server").and_then(address) {
-        let mut server = Table::default();
-        server.text("name", "sorry");
-        server.text("address", &if mode == "nat" { with_port(&sorry, port) } else { sorry });
-        server.set("backup", "true");
-        pool.servers.push(server);
-    }
-    if pool.servers.is_empty() {
-        return draft.left(one.line, &format!("virtual {}", one.name), "it has no servers and is left out");
-    }
-    what_is_left(one, draft);
-    service.own = Some(pool);
-    draft.services.push(service);
+    check
 }
 
 #[cfg(test)]

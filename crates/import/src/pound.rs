@@ -114,44 +114,65 @@ fn listener(node: &Node, common: &[&Node], general: &General<'_>, draft: &mut Dr
         let files: Vec<String> = all.filter_map(|c| c.words.get(1).cloned()).collect();
         service.table.set("tls", format!("{{ certificates = {} }}", list(&files)));
     }
+    timeouts(node, general, &mut service);
+    if !add_services(node, common, general, &mut service, draft) {
+        return draft.left(node.line, &node.words[0], "it has no back ends and is left out");
+    }
+    add_other_lines(node, &mut service, draft);
+    draft.services.push(service);
+}
+
+fn timeouts(node: &Node, general: &General<'_>, service: &mut Service) {
     if let Some(connect) = general.connect {
         service.timeouts.text("connect", &format!("{connect}s"));
     }
     if let Some(client) = node.value("Client").or(general.client) {
         service.timeouts.text("client", &format!("{client}s"));
     }
-    if let Some(timeout) = node
-        .children
-        .iter()
-        .find_map(|c| c.is("TimeOut").then(|| c.words.get(1).map_or("60", String::as_str)))
-        .or(general.timeout)
-    {
+    let own = node.children.iter().find(|c| c.is("TimeOut"));
+    let own = own.map(|c| c.words.get(1).map_or("60", String::as_str));
+    if let Some(timeout) = own.or(general.timeout) {
         service.timeouts.text("server", &format!("{timeout}s"));
     }
+}
+
+/// The route of `Redirect [CODE] "URL"`.
+fn redirect_route(redirect: &Node, number: usize, when: &str, comments: &[String]) -> Table {
+    let mut route = Table { comments: comments.to_vec(), lines: Vec::new() };
+    route.text("name", &format!("redirect-{number}"));
+    if !when.is_empty() {
+        route.set("when", literal(when));
+    }
+    let words = &redirect.words[1..];
+    let is_code = |w: &&String| w.len() == 3 && w.bytes().all(|b| b.is_ascii_digit());
+    let status = words.iter().find(is_code).map_or("302", String::as_str);
+    let to = words.iter().find(|w| !is_code(w)).map_or("/", String::as_str);
+    // One without a path of its own keeps that of the request.
+    let bare = to.split_once("://").map_or(to, |(_, rest)| rest).trim_end_matches('/');
+    let (location, more) = match bare.contains('/') {
+        true => (to.to_owned(), ", drop-query = true"),
+        false => (format!("{}{{path}}", to.trim_end_matches('/')), ""),
+    };
+    let location = quoted(&location);
+    route.set("redirect", format!("{{ location = {location}, status = {status}{more} }}"));
+    route
+}
+
+/// The `Service` sections, those of the listener before the common ones, as routes and pools; whether there
+/// is a back end at all.
+fn add_services(
+    node: &Node,
+    common: &[&Node],
+    general: &General<'_>,
+    service: &mut Service,
+    draft: &mut Draft,
+) -> bool {
     let mut last_pool: Option<Pool> = None;
     let own = node.children.iter().filter(|c| c.is("Service"));
     for (at, inner) in own.chain(common.iter().copied()).enumerate() {
         let when = conditions(inner, general.folds, draft);
         if let Some(redirect) = inner.child("Redirect") {
-            let mut route = Table { comments: inner.comments.clone(), lines: Vec::new() };
-            route.text("name", &format!("redirect-{}", at + 1));
-            if !when.is_empty() {
-                route.set("when", literal(&when));
-            }
-            // `Redirect [CODE] "URL"`
-            let words = &redirect.words[1..];
-            let is_code = |w: &&String| w.len() == 3 && w.bytes().all(|b| b.is_ascii_digit());
-            let status = words.iter().find(is_code).map_or("302", String::as_str);
-            let to = words.iter().find(|w| !is_code(w)).map_or("/", String::as_str);
-            // One without a path of its own keeps that of the request.
-            let bare = to.split_once("://").map_or(to, |(_, rest)| rest).trim_end_matches('/');
-            let (location, more) = match bare.contains('/') {
-                true => (to.to_owned(), ", drop-query = true"),
-                false => (format!("{}{{path}}", to.trim_end_matches('/')), ""),
-            };
-            let location = quoted(&location);
-            route.set("redirect", format!("{{ location = {location}, status = {status}{more} }}"));
-            service.routes.push(route);
+            service.routes.push(redirect_route(redirect, at + 1, &when, &inner.comments));
             continue;
         }
         let mut pool = backends(inner, general.transparent, draft);
@@ -177,9 +198,7 @@ fn listener(node: &Node, common: &[&Node], general: &General<'_>, draft: &mut Dr
         None => {
             let first =
                 service.routes.iter().find_map(|r| r.get("pool").map(|p| p.trim_matches('"').to_owned()));
-            let Some(first) = first else {
-                return draft.left(node.line, &node.words[0], "it has no back ends and is left out");
-            };
+            let Some(first) = first else { return false };
             let mut refuse = Table {
                 comments: vec!["Pound answered 503 where no Service fits.".into()],
                 lines: Vec::new(),
@@ -190,6 +209,11 @@ fn listener(node: &Node, common: &[&Node], general: &General<'_>, draft: &mut Dr
             service.pool = Some(first);
         }
     }
+    true
+}
+
+/// Error pages and changes of headers; what is not carried over is told.
+fn add_other_lines(node: &Node, service: &mut Service, draft: &mut Draft) {
     let mut pages: Vec<String> = Vec::new();
     let mut removals = 0;
     for child in &node.children {
@@ -244,7 +268,6 @@ fn listener(node: &Node, common: &[&Node], general: &General<'_>, draft: &mut Dr
     if !pages.is_empty() {
         service.table.set("error-pages", format!("{{ {} }}", pages.join(", ")));
     }
-    draft.services.push(service);
 }
 
 fn conditions(node: &Node, folds: bool, draft: &mut Draft) -> String {
