@@ -14,6 +14,7 @@ mod openapi;
 mod people;
 mod picture;
 mod routes;
+mod run_time;
 mod serve;
 mod table;
 mod ui;
@@ -69,6 +70,28 @@ pub enum Request {
         change: api::ServerChange,
         reply: Reply<api::RealServer>,
     },
+    /// A real server that the file does not have.
+    AddServer {
+        service: String,
+        server: String,
+        keys: api::ServerKeys,
+        by: String,
+        reply: Reply<api::RunTimeServer>,
+    },
+    /// Keys of a real server, whether it is of the file or was added.
+    SetServer {
+        service: String,
+        server: String,
+        keys: api::ServerKeys,
+        by: String,
+        reply: Reply<api::RunTimeServer>,
+    },
+    RemoveServer {
+        service: String,
+        server: String,
+        reply: Reply<api::RunTimeServer>,
+    },
+    RunTimeServers(oneshot::Sender<Vec<api::RunTimeServer>>),
     Connections {
         filter: api::ConnectionFilter,
         reply: oneshot::Sender<Vec<api::Connection>>,

@@ -334,9 +334,15 @@ pub struct RealServer {
     /// The name that it is written by; `address` is where that is now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// The list that it was found in, where it is not of the configuration's file.
+    /// Where it is from, where it is not of the configuration's file: a list, or `added at run time`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub found_in: Option<String>,
+    /// Keys of it that were set at run time, and what they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_at_run_time: Option<serde_json::Map<String, serde_json::Value>>,
+    /// When it goes by itself, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<u64>,
     pub weight: u16,
     /// `up` or `down`.
     pub state: String,
@@ -390,6 +396,39 @@ pub struct Check {
 pub struct ServerChange {
     pub admin_state: Option<String>,
     pub weight: Option<u16>,
+}
+
+/// Keys of a real server that is added or set at run time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct ServerKeys {
+    /// It goes by itself after this time, such as `5m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+    /// Keys of `[[pool.real-server]]`, such as `address` and `weight`.
+    #[serde(flatten)]
+    pub keys: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A real server that was added at run time, or keys of one of the file that were set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct RunTimeServer {
+    pub pool: String,
+    pub name: String,
+    /// The file does not have it.
+    pub added: bool,
+    /// Keys of `[[pool.real-server]]`.
+    pub keys: serde_json::Map<String, serde_json::Value>,
+    pub since_ms: u64,
+    /// When it goes by itself, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<u64>,
+    /// Who was the last to say something of it.
+    pub by: String,
+    /// Why it is not in use, such as a pool that has gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why_not_in_use: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

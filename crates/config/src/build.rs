@@ -2,6 +2,7 @@
 //! duplicates, dangling names, combinations that mean nothing.
 
 mod pool;
+mod run_time;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -14,8 +15,8 @@ use std::time::Duration;
 use evenkeel_model::{
     AccessLog, AdminSettings, Authority, CookieMethod, CookiePersistence, ErrorPage, Fallback, Forwarded,
     KeyedPersistence, Layer4, Limits, ListenAddress, LogFormat, LogSettings, Mode, Name, Normalize,
-    Persistence, Pool, PortRange, SameSite, Scheduler, Snapshot, SourceAddress, SourcePersistence,
-    TcpKeepAlive, Timeouts, Vip, VirtualService,
+    Persistence, Pool, PortRange, RealServer, SameSite, Scheduler, Snapshot, SourceAddress,
+    SourcePersistence, TcpKeepAlive, Timeouts, Vip, VirtualService,
 };
 use toml::de::DeTable;
 
@@ -25,6 +26,8 @@ use crate::section::{Section, network};
 use crate::suggest::nearest;
 use crate::validate::{self, Findings};
 use crate::{acme, alert, discovery, layer4, pair, route, tls};
+
+pub use run_time::{run_time_server, server_problems, service_problems};
 
 /// Ports that one layer-7 service may listen on.
 const PORTS_AT_MOST: usize = 4096;
@@ -578,11 +581,7 @@ impl Builder<'_> {
                     );
                 }
             }
-            let looped = pool.real_servers.iter().find(|s| {
-                let is_own = |v: &Vip| v.address == s.address.ip() && v.ports.contains(s.address.port());
-                s.host.is_none() && service.vips.iter().any(is_own)
-            });
-            if let Some(server) = looped {
+            if let Some(server) = pool.real_servers.iter().find(|s| is_looped(service, s)) {
                 let message = format!(
                     "the real server {} of {} is the service's own VIP {}",
                     server.name, pool.name, server.address
@@ -595,6 +594,12 @@ impl Builder<'_> {
             }
         }
     }
+}
+
+/// Whether a real server of a service of layer 7 is the service itself.
+fn is_looped(service: &VirtualService, server: &RealServer) -> bool {
+    let is_own = |v: &Vip| v.address == server.address.ip() && v.ports.contains(server.address.port());
+    server.host.is_none() && service.vips.iter().any(is_own)
 }
 
 fn mode(table: Section<'_>) -> Option<Mode> {

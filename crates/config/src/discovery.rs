@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use evenkeel_model::{
-    Discover, DiscoverSource, Holds, Host, HostName, HttpSource, Init, ListenAddress, ResolverSettings,
+    ConsulSource, Discover, DiscoverSource, DockerSource, Holds, Host, HostName, HttpSource, Init,
+    ListenAddress, ResolverSettings,
 };
 
 use crate::problem::Problem;
@@ -55,8 +56,13 @@ pub fn resolver(root: Section<'_>, problems: &mut Vec<Problem>) -> ResolverSetti
 }
 
 /// The name of a real server with what its pool or it itself says of answers.
-pub fn host(pool: Section<'_>, server: Section<'_>, name: HostName, problems: &mut Vec<Problem>) -> Host {
-    let own = [server.section("resolve"), pool.section("resolve")].into_iter().flatten();
+pub fn host(
+    pool: Option<Section<'_>>,
+    server: Section<'_>,
+    name: HostName,
+    problems: &mut Vec<Problem>,
+) -> Host {
+    let own = [server.section("resolve"), pool.and_then(|p| p.section("resolve"))].into_iter().flatten();
     let own: Vec<Section<'_>> = own.collect();
     let prefer = own.iter().find_map(|s| s.text("prefer"));
     let init = own.iter().find(|s| s.value("init").is_some()).map(|s| init(*s, problems));
@@ -101,15 +107,9 @@ pub fn discover(pool: Section<'_>, problems: &mut Vec<Problem>) -> Vec<Discover>
         };
         let source = match table.text("type") {
             Some("file") => table.text("path").map(|path| DiscoverSource::File(path.into())),
-            Some("http") => {
-                let url = table.text("url").unwrap_or_default();
-                let source = HttpSource::parse(url);
-                if source.is_none() {
-                    let message = "`url` is http://HOST:PORT/PATH";
-                    problems.push(Problem::new(table.span("url").unwrap_or(0..0), message));
-                }
-                source.map(DiscoverSource::Http)
-            }
+            Some("http") => url(table, "url", "", problems).map(DiscoverSource::Http),
+            Some("docker") => docker(table, problems).map(DiscoverSource::Docker),
+            Some("consul") => consul(table, problems).map(DiscoverSource::Consul),
             Some("dns-srv") => name("name", problems).map(DiscoverSource::DnsSrv),
             Some("dns") => name("name", problems).map(|n| DiscoverSource::Dns(n, table.number("port", 0))),
             _ => None,
@@ -120,8 +120,8 @@ pub fn discover(pool: Section<'_>, problems: &mut Vec<Problem>) -> Vec<Discover>
             continue;
         }
         all.push(Discover {
+            interval: table.duration("interval", interval_of(&source)),
             source,
-            interval: table.duration("interval", Duration::from_secs(5)),
             at_least: table.number("at-least", 1),
             settle: table.duration("settle", Duration::from_secs(30)),
             at_most: table.number("at-most", 1000),
@@ -132,4 +132,67 @@ pub fn discover(pool: Section<'_>, problems: &mut Vec<Problem>) -> Vec<Discover>
         problems.push(Problem::new(place, format!("{} lists are more than {LISTS}", all.len())));
     }
     all
+}
+
+/// How often a source is looked at; one that answers when something changes, how long it may keep silent.
+fn interval_of(source: &DiscoverSource) -> Duration {
+    match source {
+        DiscoverSource::Consul(_) => Duration::from_secs(60),
+        _ => Duration::from_secs(5),
+    }
+}
+
+/// Where a list is got over HTTP. `path` is what the key itself does not say.
+fn url(table: Section<'_>, key: &str, path: &str, problems: &mut Vec<Problem>) -> Option<HttpSource> {
+    let text = table.text(key)?;
+    let parsed = HttpSource::parse(text).filter(|s| path.is_empty() || s.path == "/");
+    let Some(source) = parsed else {
+        let form = if path.is_empty() { "HOST:PORT/PATH" } else { "HOST:PORT" };
+        let message = format!("`{key}` is http://{form} or https://{form}");
+        problems.push(Problem::new(table.span(key).unwrap_or(0..0), message));
+        return None;
+    };
+    if !source.tls && table.value("ca").is_some() {
+        let message = format!("`ca` does nothing: `{key}` is without TLS");
+        problems.push(Problem::new(table.span("ca").unwrap_or(0..0), message).help("write https://"));
+    }
+    let path = if path.is_empty() { source.path } else { path.to_owned() };
+    let file = |key: &str| table.text(key).map(Into::into);
+    Some(HttpSource { path, ca: file("ca"), token: file("token-file"), ..source })
+}
+
+fn docker(table: Section<'_>, problems: &mut Vec<Problem>) -> Option<DockerSource> {
+    let label = table.text("label")?.to_owned();
+    if label.is_empty() || label.chars().any(char::is_control) {
+        let message = "`label` is KEY or KEY=VALUE";
+        problems.push(Problem::new(table.span("label").unwrap_or(0..0), message));
+    }
+    Some(DockerSource {
+        socket: table.text("socket").unwrap_or("/var/run/docker.sock").into(),
+        label,
+        port: table.integer("port").and_then(|p| u16::try_from(p).ok()),
+        network: table.text("network").map(str::to_owned),
+    })
+}
+
+fn consul(table: Section<'_>, problems: &mut Vec<Problem>) -> Option<ConsulSource> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    let mut word = |key: &str| {
+        let text = table.text(key)?;
+        if text.is_empty() || text.len() > 128 || !text.bytes().all(plain) {
+            let message = format!("`{key}` is of letters, digits, `-`, `_` and `.`");
+            problems.push(Problem::new(table.span(key).unwrap_or(0..0), message));
+        }
+        Some(text.to_owned())
+    };
+    let (service, tag, datacenter) = (word("service")?, word("tag"), word("datacenter"));
+    let passing = table.value("passing").is_none() || table.flag("passing");
+    let mut path = format!("/v1/health/service/{service}?stale");
+    if passing {
+        path.push_str("&passing=1");
+    }
+    tag.iter().for_each(|tag| path.push_str(&format!("&tag={tag}")));
+    datacenter.iter().for_each(|place| path.push_str(&format!("&dc={place}")));
+    let at = url(table, "url", &path, problems)?;
+    Some(ConsulSource { at, service, tag, datacenter, passing })
 }

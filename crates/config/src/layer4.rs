@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use evenkeel_model::{
     Addresses, Attach, FlowRate, FlowTimeouts, Layer4, Mode, PacketPath, Persistence, Pool, PortRange,
-    PortSet, Scheduler, SynCookies, Tunnel, Vip, VirtualService,
+    PortSet, RealServer, Scheduler, SynCookies, Tunnel, Vip, VirtualService,
 };
 use toml::de::DeTable;
 
@@ -170,36 +170,44 @@ pub fn check_pool(table: Section<'_>, service: &VirtualService, pool: &Pool, pro
             report("health-check", message, "check the server's own address instead");
         }
     }
-    let has = |v4: bool| service.vips.iter().any(|v| v.address.is_ipv4() == v4);
     for server in &pool.real_servers {
-        let address = server.address;
-        let ports = service.vips.iter().map(|v| &v.ports);
-        let keeps_port = matches!(service.mode, Mode::Dr | Mode::Tun);
-        if keeps_port && address.port() != 0 && ports.clone().all(|p| !p.contains(address.port())) {
-            let message = format!(
-                "the real server {} has port {}, but mode {mode:?} cannot change ports",
-                server.name,
-                address.port()
-            );
-            report("mode", message, "leave the port away (its own is the client's), or use mode \"nat\"");
-        }
-        if service.mode != Mode::Tun && server.host.is_none() && has(!address.is_ipv4()) {
-            let message = format!(
-                "the real server {} and a VIP of {} are not of one IP version",
-                server.name, service.name
-            );
-            report("vip", message, "only mode \"tun\" carries one version in the other; make two services");
-        }
-        if server.host.is_none() && service.vips.iter().any(|v| v.address == address.ip()) {
-            let message =
-                format!("the real server {} has the VIP {} as its address", server.name, address.ip());
-            report(
-                "vip",
-                message,
-                "give the server's own address; the VIP is beside it, on its loopback interface",
-            );
+        for (key, message, help) in check_server(service, server) {
+            report(key, message, help);
         }
     }
+}
+
+/// What a service of layer 4 needs of a real server: the key that is at odds with it, what is wrong, and help.
+pub fn check_server(
+    service: &VirtualService,
+    server: &RealServer,
+) -> Vec<(&'static str, String, &'static str)> {
+    let mut found = Vec::new();
+    let (mode, address) = (service.mode.as_str(), server.address);
+    let has = |v4: bool| service.vips.iter().any(|v| v.address.is_ipv4() == v4);
+    let ports = service.vips.iter().map(|v| &v.ports);
+    let keeps_port = matches!(service.mode, Mode::Dr | Mode::Tun);
+    if keeps_port && address.port() != 0 && ports.clone().all(|p| !p.contains(address.port())) {
+        let message = format!(
+            "the real server {} has port {}, but mode {mode:?} cannot change ports",
+            server.name,
+            address.port()
+        );
+        found.push(("mode", message, "leave the port away (its own is the client's), or use mode \"nat\""));
+    }
+    if service.mode != Mode::Tun && server.host.is_none() && has(!address.is_ipv4()) {
+        let message = format!(
+            "the real server {} and a VIP of {} are not of one IP version",
+            server.name, service.name
+        );
+        found.push(("vip", message, "only mode \"tun\" carries one version in the other; make two services"));
+    }
+    if server.host.is_none() && service.vips.iter().any(|v| v.address == address.ip()) {
+        let message = format!("the real server {} has the VIP {} as its address", server.name, address.ip());
+        let help = "give the server's own address; the VIP is beside it, on its loopback interface";
+        found.push(("vip", message, help));
+    }
+    found
 }
 
 /// Who has which ports of which address.

@@ -30,7 +30,7 @@ mod validate;
 
 pub use acme::{Ways, orders, ways};
 pub use advice::warnings;
-pub use build::read;
+pub use build::{read, run_time_server, server_problems, service_problems};
 pub use edit::{Change, edit, values};
 pub use format::format;
 pub use plan::{Impact, Plan, PlanStep, plan};

@@ -220,7 +220,7 @@ fn pool_steps(before: &Pool, after: &Pool, steps: &mut Vec<PlanStep>) {
         server_h2 => "server-http",
         server_tls => "server-tls",
         discover => "discover",
-    } elsewhere { name real_servers });
+    } elsewhere { name real_servers same_address });
     let value = |key: &str, pool: &Pool| match key {
         "scheduler" => Some(pool.scheduler.as_str().to_owned()),
         "hash-balance-factor" => Some(pool.hash_balance_factor.to_string()),

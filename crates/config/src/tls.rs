@@ -69,8 +69,11 @@ pub fn of_servers(pool: Section<'_>) -> Option<ServerTls> {
 
 /// What one real server speaks, where that is not as its pool says. One that is written by name is verified
 /// by that name, where nothing else is said.
-pub fn of_server(pool: Section<'_>, server: Section<'_>, host: Option<&Host>) -> Option<ServerSpeaks> {
-    let common = of_servers(pool);
+pub fn of_server(
+    common: Option<ServerTls>,
+    server: Section<'_>,
+    host: Option<&Host>,
+) -> Option<ServerSpeaks> {
     let own = server.section("server-tls");
     if own.is_some_and(|own| own.value("enabled").is_some() && !own.flag("enabled")) {
         return common.map(|_| ServerSpeaks::Plain);

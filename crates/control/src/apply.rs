@@ -20,6 +20,7 @@ use super::handover;
 use super::layer4;
 use super::overrides::Overrides;
 use super::pair::{self, Pair, PeerLink, Resume, Tables};
+use super::run_time::under_file;
 use super::servers::ServerHealth;
 use super::sync::Sync;
 
@@ -61,8 +62,9 @@ impl Control {
         file: Option<&str>,
     ) -> Result<(), String> {
         let file = file.map(|text| self.stage_file(text)).transpose()?.flatten();
-        let settled = self.discovery.settle(&new, &self.snapshot);
-        let ready = self.make_ready(Arc::new(settled), Arc::new(new), inherited, file)?;
+        let overrides = under_file(&self.overrides, &self.configured, &new);
+        let settled = self.discovery.settle(&new, &self.snapshot, &overrides);
+        let ready = self.make_ready(Arc::new(settled), Arc::new(new), overrides, inherited, file)?;
         self.switch_to(ready);
         Ok(())
     }
@@ -70,7 +72,8 @@ impl Control {
     /// Whether a configuration could be applied: whatever can fail is tried (files, sockets, rights,
     /// the disk) and taken back. What runs is not touched.
     pub(super) fn try_out(&mut self, new: &Snapshot, file: &str) -> Result<(), String> {
-        let new = &self.discovery.settle(new, &self.snapshot);
+        let overrides = under_file(&self.overrides, &self.configured, new);
+        let new = &self.discovery.settle(new, &self.snapshot, &overrides);
         self.check_storage(file)?;
         let _staged = self.stage_file(file)?;
         if let Some(administration) = &self.administration {
@@ -106,6 +109,7 @@ impl Control {
         &mut self,
         new: Arc<Snapshot>,
         configured: Arc<Snapshot>,
+        overrides: Overrides,
         inherited: &[handover::ServerState],
         file: Option<Staged>,
     ) -> Result<Ready, String> {
@@ -113,7 +117,7 @@ impl Control {
             Some(administration) => administration.prepare(&new, Sockets::new())?,
             None => Prepared::default(),
         };
-        let overrides = overrides_under(&self.overrides, &self.snapshot, &new);
+        let overrides = overrides_under(overrides, &self.snapshot, &new);
         self.acme.shut_doors();
         let engine = self.engine.prepare(&new, not_here_yet(&new)).map_err(|e| e.to_string())?;
         let servers = self.servers_under(engine.config(), inherited);
@@ -295,8 +299,7 @@ fn wants_transparency(snapshot: &Snapshot) -> bool {
 }
 
 /// A live change lasts until the file itself says something new for that server.
-fn overrides_under(overrides: &Overrides, old: &Snapshot, new: &Snapshot) -> Overrides {
-    let mut overrides = overrides.clone();
+fn overrides_under(mut overrides: Overrides, old: &Snapshot, new: &Snapshot) -> Overrides {
     let old: HashMap<_, _> = old.pools.iter().map(|p| (&p.name, p)).collect();
     for pool in &new.pools {
         let Some(before) = old.get(&pool.name) else { continue };

@@ -201,6 +201,7 @@ impl Control {
         let mut notes = addresses::gateways(&self.snapshot, new);
         notes.extend(evenkeel_config::orders(&self.snapshot, new));
         notes.extend(self.discovery.notes(new));
+        notes.extend(super::run_time::notes(&self.overrides, &self.configured, new));
         Ok(api::Plan { from: self.revision(), steps, peer: self.peer_would(), notes })
     }
 
@@ -528,6 +529,7 @@ impl Control {
     /// What graphs, watchers and alerts live on.
     fn on_second(&mut self) {
         self.record();
+        self.tick_run_time();
         self.tick_acme();
         self.watch_services();
         if let Some(feed) = self.status_feed.as_ref().filter(|f| f.receiver_count() > 0) {

@@ -10,13 +10,16 @@ use std::time::{Duration, Instant};
 
 use evenkeel_discover::{Details, Endpoint, Finder, Found, List, Listed, News, Remembered, Wants};
 use evenkeel_model::{
-    AdminState, Discover, DiscoverSource, Host, HostName, Init, Name, Pool, RealServer, Snapshot, Weight,
+    AdminState, Discover, DiscoverSource, Host, HostName, Init, Name, Origin, Pool, RealServer, ServerSpeaks,
+    ServerTls, Snapshot, Weight,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{info, warn};
 
 use super::control::Control;
+use super::overrides::Overrides;
+use super::run_time::RunTimeServers;
 
 /// Changes within this time are applied together.
 const TOGETHER: Duration = Duration::from_secs(1);
@@ -49,6 +52,7 @@ pub struct Discovery {
     apply_at: Instant,
     file: Sender<Stored>,
     stored: Stored,
+    run_time: RunTimeServers,
 }
 
 impl Discovery {
@@ -73,6 +77,7 @@ impl Discovery {
             apply_at: Instant::now(),
             file: keep_file(state_directory),
             stored,
+            run_time: RunTimeServers::default(),
         })
     }
 
@@ -120,10 +125,12 @@ impl Discovery {
         }
     }
 
-    /// The configuration as it runs: with the servers of lists, each name at one address.
-    pub fn settle(&self, configured: &Snapshot, running: &Snapshot) -> Snapshot {
+    /// The configuration as it runs: with the servers that were added or set at run time and those of lists,
+    /// each name at one address.
+    pub fn settle(&self, configured: &Snapshot, running: &Snapshot, overrides: &Overrides) -> Snapshot {
         let before: HashMap<&Name, &Arc<Pool>> = running.pools.iter().map(|p| (&p.name, p)).collect();
-        let pools = configured.pools.iter().map(|pool| {
+        let with = self.run_time.settle(configured, overrides.servers());
+        let pools = with.iter().map(|pool| {
             let plain = pool.discover.is_empty() && pool.real_servers.iter().all(|s| s.host.is_none());
             if plain {
                 return pool.clone();
@@ -309,11 +316,16 @@ fn listed_server(pool: &Pool, discover: &Discover, place: &Endpoint, details: De
         Name::new(&format!("{}-{hash:016x}", name.get(..40).unwrap_or("server")))
     });
     let common = pool.real_servers.iter().find(|s| s.found_in.is_none());
+    // One that is known by a name is verified by it, as one of the file is.
+    let own_name = host.as_ref().zip(pool.server_tls.as_ref().filter(|tls| tls.verify && tls.sni.is_none()));
+    let speaks = own_name.map(|(host, tls): (&Host, _)| {
+        ServerSpeaks::Tls(ServerTls { sni: Some(host.name.as_str().to_owned()), ..tls.clone() })
+    });
     Some(RealServer {
         name: name.ok()?,
         address,
         host,
-        found_in: Some(discover.source.clone()),
+        found_in: Some(Origin::List(discover.source.clone())),
         weight: details.weight.map_or_else(Weight::default, |w| Weight::new(w.into()).unwrap_or_default()),
         max_connections: common.map_or(0, |s| s.max_connections),
         min_connections: common.map_or(0, |s| s.min_connections),
@@ -324,7 +336,7 @@ fn listed_server(pool: &Pool, discover: &Discover, place: &Endpoint, details: De
         check: true,
         health_check: None,
         source: None,
-        speaks: None,
+        speaks,
     })
 }
 
@@ -356,7 +368,7 @@ impl Control {
     /// Before the first configuration is applied: what can be known of its names and lists is found.
     pub(super) fn begin_discovery(&mut self, configured: &Snapshot) {
         for _ in 0..2 {
-            let running = self.discovery.settle(configured, &self.snapshot);
+            let running = self.discovery.settle(configured, &self.snapshot, &self.overrides);
             self.discovery.reconfigure(configured, &running);
             self.discovery.wait(configured, &running);
         }
@@ -417,7 +429,7 @@ impl Control {
         self.discovery.changed = false;
         self.discovery.apply_at = now + TOGETHER;
         let configured = self.configured.clone();
-        let settled = self.discovery.settle(&configured, &self.snapshot);
+        let settled = self.discovery.settle(&configured, &self.snapshot, &self.overrides);
         if settled.pools == self.snapshot.pools {
             self.follow_discovery();
             return;

@@ -22,6 +22,11 @@ fn discovery(addresses: &[&str]) -> Discovery {
     discovery
 }
 
+/// Nothing that people have changed live.
+fn none() -> Overrides {
+    Overrides::load(std::path::Path::new("/nonexistent"))
+}
+
 fn shown(snapshot: &Snapshot) -> String {
     let servers = snapshot.pools[0].real_servers.iter();
     servers.map(|s| format!("{}={}", s.name, s.address)).collect::<Vec<_>>().join(" ")
@@ -33,7 +38,7 @@ const TWO: &str = "real-server = [{ name = \"x\", address = \"a.test:80\" }, { n
 fn servers_of_one_name_have_different_addresses_and_keep_them() {
     let configured = snapshot(TWO);
     let check = |addresses: &[&str], before: &Snapshot, expect: &str| {
-        let settled = discovery(addresses).settle(&configured, before);
+        let settled = discovery(addresses).settle(&configured, before, &none());
         assert_eq!(shown(&settled), expect, "{addresses:?}");
         settled
     };
@@ -56,7 +61,7 @@ fn the_address_before_the_first_answer() {
         let configured = snapshot(&server);
         let mut discovery = discovery(&[]);
         discovery.last.insert("p/x".into(), "10.0.0.7".parse().unwrap());
-        let settled = discovery.settle(&configured, &configured);
+        let settled = discovery.settle(&configured, &configured, &none());
         assert_eq!(shown(&settled), expect, "{init}");
     };
     check("[\"last\", \"lookup\"]", "x=10.0.0.7:80");
@@ -67,8 +72,8 @@ fn the_address_before_the_first_answer() {
     let server =
         "resolve = { init = [\"192.0.2.1\"] }\nreal-server = [{ name = \"x\", address = \"a.test:80\" }]\n";
     let configured = snapshot(server);
-    assert_eq!(shown(&discovery(&[]).settle(&configured, &configured)), "x=192.0.2.1:80");
-    assert_eq!(shown(&discovery(&["10.0.0.1"]).settle(&configured, &configured)), "x=10.0.0.1:80");
+    assert_eq!(shown(&discovery(&[]).settle(&configured, &configured, &none())), "x=192.0.2.1:80");
+    assert_eq!(shown(&discovery(&["10.0.0.1"]).settle(&configured, &configured, &none())), "x=10.0.0.1:80");
 }
 
 #[test]
@@ -82,7 +87,7 @@ fn lists_add_servers_beside_those_of_the_file() {
     );
     let discover = configured.pools[0].discover[0].clone();
     discovery.take(News::List(discover, Listed { list: list.ok(), trouble: None }));
-    let settled = discovery.settle(&configured, &configured);
+    let settled = discovery.settle(&configured, &configured, &none());
     assert_eq!(
         shown(&settled),
         "z=10.0.0.3:80 10.0.0.1:80=10.0.0.1:80 ip6-2001:db8::1-82=[2001:db8::1]:82 a.test:81=10.0.0.4:81"
@@ -90,7 +95,7 @@ fn lists_add_servers_beside_those_of_the_file() {
     let server = &settled.pools[0].real_servers[1];
     assert_eq!((server.weight.get(), server.found_in.is_some()), (7, true));
     // Settling again changes nothing, and shares what did not change.
-    let again = discovery.settle(&configured, &settled);
+    let again = discovery.settle(&configured, &settled, &none());
     assert!(Arc::ptr_eq(&again.pools[0], &settled.pools[0]));
 }
 

@@ -7,8 +7,8 @@ use evenkeel_api as api;
 use evenkeel_balance::{Activity, Balancer, Key, Refusal, Server, hash_address, hash_bytes, hash_flow};
 use evenkeel_l7::PoolSpec;
 use evenkeel_model::{
-    AdminState, CookieMethod, Fallback, Mode, Name, Persistence, Pool, RealServer, Scheduler, Snapshot,
-    VirtualService, mask_address,
+    AdminState, CookieMethod, Fallback, Mode, Name, Origin, Persistence, Pool, RealServer, Scheduler,
+    Snapshot, VirtualService, mask_address,
 };
 use evenkeel_routes::{Changes, Routes};
 
@@ -196,8 +196,13 @@ fn explain(
 fn origin(server: &RealServer) -> Option<String> {
     let (name, now) = (&server.name, server.address);
     match (&server.host, &server.found_in) {
-        (Some(host), _) if server.is_placed() => Some(format!("{name} is {}, which is {now} now", host.name)),
-        (_, Some(list)) => Some(format!("{name} was found in the list {list}")),
+        (Some(host), None) if server.is_placed() => {
+            Some(format!("{name} is {}, which is {now} now", host.name))
+        }
+        (_, Some(Origin::List(list))) => Some(format!("{name} was found in the list {list}")),
+        (_, Some(Origin::RunTime)) => {
+            Some(format!("{name} was added at run time; the file does not have it"))
+        }
         _ => None,
     }
 }

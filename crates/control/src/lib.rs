@@ -27,6 +27,7 @@ mod pair;
 mod parts;
 pub mod program_log;
 mod recorder;
+mod run_time;
 mod secrets;
 mod servers;
 mod shared_files;
@@ -419,6 +420,16 @@ impl Control {
             Request::Change { service, server, change, reply: to } => {
                 reply(to, self.change(&service, &server, &change));
             }
+            Request::AddServer { service, server, keys, by, reply: to } => {
+                reply(to, self.add_server(&service, &server, keys, &by));
+            }
+            Request::SetServer { service, server, keys, by, reply: to } => {
+                reply(to, self.set_server(&service, &server, keys, &by));
+            }
+            Request::RemoveServer { service, server, reply: to } => {
+                reply(to, self.remove_server(&service, &server));
+            }
+            Request::RunTimeServers(to) => reply(to, self.run_time_servers()),
             Request::Connections { filter, reply: to } => {
                 let listing = self.connections(filter);
                 tokio::task::spawn_blocking(move || reply(to, listing.collect()));

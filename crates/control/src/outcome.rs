@@ -7,6 +7,7 @@ use std::process::ExitCode;
 pub enum Exit {
     Done = 0,
     Failed = 1,
+    Usage = 2,
     TimedOut = 3,
     Unreachable = 4,
     Configuration = 78,

@@ -1,4 +1,4 @@
-//! What people changed live: admin states and weights, and the revision. Kept in one file of the
+//! What people changed live: admin states, weights and servers, and the revision. Kept in one file of the
 //! state directory, replaced as a whole, so that a crash loses nothing that was acknowledged.
 
 use std::collections::BTreeMap;
@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use evenkeel_agree::past::{Lineage, Past};
 use evenkeel_model::AdminState;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 #[derive(Clone, Debug)]
 pub struct Overrides {
@@ -51,6 +52,26 @@ pub struct Live {
     admin_states: BTreeMap<String, String>,
     #[serde(default)]
     weights: BTreeMap<String, u16>,
+    /// Servers that were added, or whose keys were set.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    servers: BTreeMap<String, RunTime>,
+}
+
+/// A real server that somebody added, or of whose keys somebody set some.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RunTime {
+    /// The place that the file gave it when its keys were set; none of a server that was added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over: Option<String>,
+    /// Keys of `[[pool.real-server]]`.
+    pub keys: Map<String, Value>,
+    pub since_ms: u64,
+    /// Of the wall clock: it goes by itself then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<u64>,
+    #[serde(default)]
+    pub by: String,
 }
 
 /// What both nodes of a pair have of a text.
@@ -152,6 +173,29 @@ impl Overrides {
     pub fn set_weight(&mut self, pool: &str, server: &str, weight: u16) {
         self.content.live.stamp += 1;
         self.content.live.weights.insert(format!("{pool}/{server}"), weight);
+    }
+
+    /// Servers that were added or set, by `pool/server`.
+    pub fn servers(&self) -> &BTreeMap<String, RunTime> {
+        &self.content.live.servers
+    }
+
+    pub fn server(&self, pool: &str, server: &str) -> Option<&RunTime> {
+        self.content.live.servers.get(&format!("{pool}/{server}"))
+    }
+
+    /// Adds or changes a server; nothing takes away what was said of it.
+    pub fn set_server(&mut self, key: &str, server: Option<RunTime>) {
+        self.content.live.stamp += 1;
+        match server {
+            Some(server) => drop(self.content.live.servers.insert(key.to_owned(), server)),
+            None => drop(self.content.live.servers.remove(key)),
+        }
+    }
+
+    /// Forgets what the file now says itself of servers.
+    pub fn retain_servers(&mut self, keep: impl FnMut(&String, &mut RunTime) -> bool) {
+        self.content.live.servers.retain(keep);
     }
 
     /// Forgets what the file now says itself, for one server.

@@ -130,7 +130,7 @@ impl Control {
                 );
             }
         }
-        let mut described = self.describe_server(&spec);
+        let mut described = self.describe_server(&pool, &spec);
         if let Some(plane) = self.layer4.plane() {
             let counts = plane.counts(service, server, spec.server.address);
             described.current_connections += u64::from(counts.active);

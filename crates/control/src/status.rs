@@ -162,7 +162,7 @@ impl Control {
             name: pool.pool.name.as_str().into(),
             state: self.service_state(pool).into(),
             queued: u64::from(pool.waiting.load(Relaxed)),
-            real_servers: pool.servers.iter().map(|s| self.describe_server(s)).collect(),
+            real_servers: pool.servers.iter().map(|s| self.describe_server(pool, s)).collect(),
         }
     }
 
@@ -183,7 +183,7 @@ impl Control {
             bytes_in: counters.sum(|c| c.bytes_in.get()),
             bytes_out: counters.sum(|c| c.bytes_out.get()),
             queued: u64::from(pool.waiting.load(Relaxed)),
-            real_servers: pool.servers.iter().map(|s| self.describe_server(s)).collect(),
+            real_servers: pool.servers.iter().map(|s| self.describe_server(pool, s)).collect(),
         };
         if spec.service.mode.is_layer4() {
             self.describe_flows(spec, pool, &mut described);
@@ -203,7 +203,11 @@ impl Control {
         }
     }
 
-    pub fn describe_server(&self, spec: &ServerSpec) -> api::RealServer {
+    pub fn describe_server(&self, pool: &PoolSpec, spec: &ServerSpec) -> api::RealServer {
+        // Most have none of it.
+        let any = !self.overrides().servers().is_empty();
+        let names = (pool.pool.name.as_str(), spec.server.name.as_str());
+        let run_time = any.then(|| self.overrides().server(names.0, names.1)).flatten();
         let state = self.engine().state(spec.id);
         let health = self.health(spec.id);
         let last = health.and_then(|h| h.last.as_ref());
@@ -213,6 +217,8 @@ impl Control {
             configured_weight: state.filter(|s| s.weight != weight).map(|_| weight),
             configured_admin_state: state.filter(|s| s.admin != admin).map(|_| admin.as_str().into()),
             host: spec.server.host.as_ref().map(|host| host.name.to_string()),
+            set_at_run_time: run_time.filter(|of| of.over.is_some()).map(|of| of.keys.clone()),
+            until_ms: run_time.and_then(|of| of.until_ms),
             found_in: spec.server.found_in.as_ref().map(ToString::to_string),
             name: spec.server.name.as_str().into(),
             address: match spec.server.address.port() {

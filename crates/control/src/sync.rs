@@ -228,8 +228,12 @@ impl Control {
     }
 
     fn take_live(&mut self, live: &super::overrides::Live) {
+        let before = self.overrides().servers().clone();
         if self.overrides_mut().adopt_live(live) {
             self.save_overrides();
+            if *self.overrides().servers() != before {
+                self.follow_run_time();
+            }
             self.push_states();
             info!("took the peer's admin states and weights");
         }

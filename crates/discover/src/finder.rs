@@ -6,16 +6,18 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use evenkeel_model::{Discover, DiscoverSource, HostName, ResolverSettings};
+use evenkeel_model::{Discover, DiscoverSource, HostName, HttpSource, ResolverSettings};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::ask::{self, Asking};
+use crate::consul;
+use crate::docker;
 use crate::hosts::{ResolvConf, hosts, resolv_conf};
-use crate::http;
+use crate::http::{self, Heard};
 use crate::known::{Answer, Failure, Known};
-use crate::listing::{Believed, Details, Endpoint, List, Verdict, file_sd};
+use crate::listing::{Believed, Details, Endpoint, List, Verdict, file_sd, file_sd_yaml};
 use crate::message::Service;
 
 /// Look-ups at a time.
@@ -24,6 +26,10 @@ const AT_ONCE: usize = 128;
 const FILES: Duration = Duration::from_secs(2);
 const CONF_AT_MOST: u64 = 1 << 20;
 const HOSTS_AT_MOST: u64 = 16 << 20;
+/// How long one question for a list may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between an answer of Consul's and the next question: a service that changes all the time is not a storm.
+const CONSUL_REST: Duration = Duration::from_millis(200);
 /// Names are few in what most have; more is a mistake or an attack.
 const LIST_AT_MOST: u64 = 16 << 20;
 
@@ -101,6 +107,7 @@ enum Done {
     Name(HostName, Result<Answer, Failure>),
     Services(Discover, Result<(Vec<Service>, Duration), Failure>),
     List(Discover, Result<List, String>),
+    Consul(Discover, Result<(List, Option<u64>), String>),
 }
 
 /// What the files of the system say, as text.
@@ -111,12 +118,20 @@ struct Files {
     resolv_conf: Vec<u8>,
 }
 
+/// A list that is followed.
+struct Followed {
+    believed: Believed,
+    told: Option<Listed>,
+    /// Which state of Consul's is known.
+    index: Option<u64>,
+}
+
 struct Search {
     news: UnboundedSender<News>,
     remembered: Remembered,
     wants: Wants,
     names: HashMap<HostName, (Known, Option<Found>)>,
-    lists: BTreeMap<Discover, (Believed, Option<Listed>)>,
+    lists: BTreeMap<Discover, Followed>,
     due: BTreeSet<(Instant, Subject)>,
     /// Names in `due`, each once, and those that are being looked up.
     waiting: HashMap<HostName, Option<Instant>>,
@@ -205,7 +220,7 @@ impl Search {
             if !self.lists.contains_key(&list) {
                 let before = self.remembered.lists.remove(&list.source.to_string());
                 let believed = before.map_or_else(Believed::default, Believed::remembered);
-                self.lists.insert(list.clone(), (believed, None));
+                self.lists.insert(list.clone(), Followed { believed, told: None, index: None });
                 if !matches!(list.source, DiscoverSource::Dns(..)) {
                     self.due.insert((now, Subject::List(list.clone())));
                 }
@@ -330,36 +345,44 @@ impl Search {
     }
 
     fn look_at(&mut self, list: Discover, done: UnboundedSender<Done>) {
-        if !self.lists.contains_key(&list) {
-            return;
-        }
-        self.running += 1;
+        let Some(followed) = self.lists.get(&list) else { return };
+        let index = followed.index;
+        // One that Consul keeps waiting takes nobody's place.
+        self.running += usize::from(!matches!(list.source, DiscoverSource::Consul(_)));
         match list.source.clone() {
             DiscoverSource::File(path) => {
                 tokio::task::spawn_blocking(move || {
                     let read = evenkeel_files::read(&path, LIST_AT_MOST).map_err(|e| e.to_string());
-                    let found = read.and_then(|bytes| file_sd(&bytes, list.at_most));
+                    let is_yaml = path.extension().is_some_and(|e| e == "yml" || e == "yaml");
+                    let form = if is_yaml { file_sd_yaml } else { file_sd };
+                    let found = read.and_then(|bytes| form(&bytes, list.at_most));
+                    let _ = done.send(Done::List(list, found));
+                });
+            }
+            DiscoverSource::Docker(source) => {
+                tokio::task::spawn_blocking(move || {
+                    let got = docker::containers(&source, PATIENCE, LIST_AT_MOST as usize);
+                    let found = got.and_then(|bytes| docker::servers(&bytes, &source, list.at_most));
                     let _ = done.send(Done::List(list, found));
                 });
             }
             DiscoverSource::Http(source) => {
-                let bare = source.host.trim_matches(['[', ']']);
-                let name = HostName::new(bare);
-                let own = bare.parse().ok().map(|ip: IpAddr| vec![ip]);
-                let own = own.or_else(|| self.hosts.get(name.as_ref()?).cloned());
-                let names = name.map_or_else(Vec::new, |name| self.conf.candidates(&name));
-                let asking = self.asking.clone();
+                let got = self.get(source, String::new(), PATIENCE);
                 tokio::task::spawn_local(async move {
-                    let addresses = match own {
-                        Some(own) => Ok(own),
-                        None => ask::addresses(&asking, &names).await.map(|answer| answer.addresses),
-                    };
-                    let got = match addresses {
-                        Ok(addresses) => http::get(&source, &addresses, LIST_AT_MOST as usize).await,
-                        Err(failure) => Err(format!("{}: {}", source.host, failure.as_str())),
-                    };
-                    let found = got.and_then(|bytes| file_sd(&bytes, list.at_most));
+                    let found = got.await.and_then(|heard| file_sd(&heard.body, list.at_most));
                     let _ = done.send(Done::List(list, found));
+                });
+            }
+            DiscoverSource::Consul(source) => {
+                // Consul adds up to a sixteenth to the time that it may wait.
+                let patience = PATIENCE + list.interval + list.interval / 8;
+                let got = self.get(source.at, consul::question(index, list.interval), patience);
+                tokio::task::spawn_local(async move {
+                    let found = got.await.and_then(|heard| {
+                        let list = consul::servers(&heard.body, list.at_most)?;
+                        Ok((list, consul::next_index(index, heard.index)))
+                    });
+                    let _ = done.send(Done::Consul(list, found));
                 });
             }
             DiscoverSource::DnsSrv(name) => {
@@ -373,18 +396,59 @@ impl Search {
         }
     }
 
+    /// What an address says over HTTP, whose host is looked up first.
+    fn get(
+        &self,
+        source: HttpSource,
+        query: String,
+        patience: Duration,
+    ) -> impl Future<Output = Result<Heard, String>> + use<> {
+        let bare = source.host.trim_matches(['[', ']']);
+        let name = HostName::new(bare);
+        let own = bare.parse().ok().map(|ip: IpAddr| vec![ip]);
+        let own = own.or_else(|| self.hosts.get(name.as_ref()?).cloned());
+        let names = name.map_or_else(Vec::new, |name| self.conf.candidates(&name));
+        let asking = self.asking.clone();
+        async move {
+            let addresses = match own {
+                Some(own) => own,
+                None => match ask::addresses(&asking, &names).await {
+                    Ok(answer) => answer.addresses,
+                    Err(failure) => return Err(format!("{}: {}", source.host, failure.as_str())),
+                },
+            };
+            let got = tokio::task::spawn_blocking(move || {
+                http::get(&source, &query, &addresses, patience, LIST_AT_MOST)
+            });
+            got.await.unwrap_or_else(|_| Err("it cannot be asked".into()))
+        }
+    }
+
     fn take(&mut self, done: Done) {
         if let Done::Files(files) = done {
             return self.take_files(files);
         }
-        self.running -= 1;
+        self.running -= usize::from(!matches!(done, Done::Consul(..)));
         match done {
             Done::Files(_) => {}
+            Done::Consul(list, found) => {
+                let retry_after = self.wants.resolver.retry_after;
+                let Some(followed) = self.lists.get_mut(&list) else { return };
+                followed.index = found.as_ref().ok().and_then(|(_, index)| *index);
+                // Without a state to wait for it is asked now and then.
+                let again = match (&found, followed.index) {
+                    (Ok(_), Some(_)) => CONSUL_REST,
+                    (Ok(_), None) => Duration::from_secs(5),
+                    (Err(_), _) => retry_after,
+                };
+                self.take_list(&list, found.map(|(list, _)| list));
+                self.again(list, again);
+            }
             Done::Name(name, answer) => self.take_name(name, answer),
             Done::List(list, found) => {
                 let again = list.interval;
                 self.take_list(&list, found);
-                self.again(Subject::List(list), again);
+                self.again(list, again);
             }
             Done::Services(list, found) => {
                 let rules = &self.wants.resolver;
@@ -395,13 +459,18 @@ impl Search {
                 let found = found.map_err(|failure| failure.as_str().to_owned());
                 let found = found.and_then(|(services, _)| listed(&services, list.at_most));
                 self.take_list(&list, found);
-                self.again(Subject::List(list), again);
+                self.again(list, again);
             }
         }
     }
 
-    fn again(&mut self, subject: Subject, after: Duration) {
-        self.due.insert((Instant::now() + after, subject));
+    /// Looks at a list again after a while; one that went and came back meanwhile is looked at once.
+    fn again(&mut self, list: Discover, after: Duration) {
+        let is_followed = self.lists.contains_key(&list);
+        let subject = Subject::List(list);
+        if is_followed && !self.due.iter().any(|(_, due)| *due == subject) {
+            self.due.insert((Instant::now() + after, subject));
+        }
     }
 
     fn take_name(&mut self, name: HostName, answer: Result<Answer, Failure>) {
@@ -436,14 +505,19 @@ impl Search {
 
     fn take_list(&mut self, list: &Discover, found: Result<List, String>) {
         let now_ms = self.now_ms();
-        let Some((believed, told)) = self.lists.get_mut(list) else { return };
-        let trouble = match found.map(|new| believed.on_list(now_ms, new, list)) {
+        let Some(followed) = self.lists.get_mut(list) else { return };
+        let trouble = match found.map(|new| followed.believed.on_list(now_ms, new, list)) {
             Ok(Verdict::Taken | Verdict::Same) => None,
-            Ok(Verdict::Kept(why)) | Err(why) => Some(why),
+            Ok(Verdict::Kept(why)) => {
+                // What waits is asked for again, not for its change.
+                followed.index = None;
+                Some(why)
+            }
+            Err(why) => Some(why),
         };
-        let listed = Listed { list: believed.list().cloned(), trouble };
-        if told.as_ref() != Some(&listed) {
-            *told = Some(listed.clone());
+        let listed = Listed { list: followed.believed.list().cloned(), trouble };
+        if followed.told.as_ref() != Some(&listed) {
+            followed.told = Some(listed.clone());
             let _ = self.news.send(News::List(list.clone(), listed));
         }
     }

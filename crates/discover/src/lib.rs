@@ -5,6 +5,8 @@
 //! of a name, a server's state; whoever asks is never waited for.
 
 mod ask;
+mod consul;
+mod docker;
 mod finder;
 pub mod hosts;
 mod http;
@@ -14,5 +16,5 @@ mod message;
 
 pub use finder::{Finder, Found, Listed, News, Remembered, Wants};
 pub use known::Failure;
-pub use listing::{Details, Endpoint, List, file_sd};
+pub use listing::{Details, Endpoint, List, file_sd, file_sd_yaml};
 pub use message::{Kind, Reply, question, reply};

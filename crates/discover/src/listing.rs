@@ -42,6 +42,19 @@ pub type List = BTreeMap<Endpoint, Details>;
 /// whole list: half of it could be the wrong half.
 pub fn file_sd(text: &[u8], at_most: u32) -> Result<List, String> {
     let value: Value = serde_json::from_slice(text).map_err(|e| format!("it is no JSON: {e}"))?;
+    groups(&value, at_most)
+}
+
+/// The same in YAML, where a label may be a bare number.
+pub fn file_sd_yaml(text: &[u8], at_most: u32) -> Result<List, String> {
+    let value: Value = serde_saphyr::from_slice(text).map_err(|e| {
+        let why = e.to_string();
+        format!("it is no YAML: {}", why.lines().next().unwrap_or_default())
+    })?;
+    groups(&value, at_most)
+}
+
+fn groups(value: &Value, at_most: u32) -> Result<List, String> {
     let groups = value.as_array().ok_or("it is no list of groups")?;
     let mut list = List::new();
     for group in groups {
@@ -63,15 +76,13 @@ pub fn file_sd(text: &[u8], at_most: u32) -> Result<List, String> {
 }
 
 fn details(labels: &Value) -> Result<Details, String> {
+    let wrong = || "the label `weight` is no number from 0 to 65535".to_owned();
     let weight = match &labels["weight"] {
         Value::Null => None,
-        Value::String(text) => {
-            let number = text.parse().map_err(|_| "the label `weight` is no number from 0 to 65535")?;
-            Some(number)
-        }
-        _ => return Err("the label `weight` is no text".into()),
+        Value::String(text) => Some(text.parse().map_err(|_| wrong())?),
+        number => Some(number.as_u64().and_then(|n| u16::try_from(n).ok()).ok_or_else(wrong)?),
     };
-    Ok(Details { weight, backup: labels["backup"] == "true" })
+    Ok(Details { weight, backup: labels["backup"] == "true" || labels["backup"] == true })
 }
 
 /// Which lists of one source are believed.
@@ -159,11 +170,39 @@ mod tests {
             r#"[{"targets":["0.0.0.0:80"]}]"#,
             r#"[{"targets":["a b:80"]}]"#,
             r#"[{"targets":["10.0.0.1:80"],"labels":{"weight":"70000"}}]"#,
-            r#"[{"targets":["10.0.0.1:80"],"labels":{"weight":1}}]"#,
+            r#"[{"targets":["10.0.0.1:80"],"labels":{"weight":[1]}}]"#,
+            r#"[{"targets":["10.0.0.1:80"],"labels":{"weight":-1}}]"#,
         ] {
             assert!(file_sd(bad.as_bytes(), 10).is_err(), "{bad}");
         }
         assert!(file_sd("[".repeat(100_000).as_bytes(), 10).is_err());
+    }
+
+    #[test]
+    fn lists_in_yaml() {
+        let text = b"# web\n- targets:\n  - 10.0.0.1:80\n  - 'web.internal:81'\n  labels: { weight: 50, x: y }\n- targets: ['[::1]:80']\n  labels:\n    backup: true\n";
+        let list = file_sd_yaml(text, 10).unwrap();
+        let details = |text: &str| list.get(&Endpoint::parse(text).unwrap()).copied();
+        assert_eq!(details("10.0.0.1:80"), Some(Details { weight: Some(50), backup: false }));
+        assert_eq!(details("web.internal:81"), Some(Details { weight: Some(50), backup: false }));
+        assert_eq!(details("[::1]:80"), Some(Details { weight: None, backup: true }));
+        // JSON is YAML as well.
+        assert_eq!(file_sd_yaml(br#"[{"targets":["10.0.0.1:80"]}]"#, 1).unwrap().len(), 1);
+        let bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n".to_owned()
+            + &(0..12).map(|n| format!("b{n}: &b{n} [*a,*a,*a,*a,*a,*a,*a,*a,*a]\n")).collect::<String>();
+        for bad in [
+            "",
+            "- targets: [10.0.0.1:80",
+            "a: b",
+            "- targets: 10.0.0.1:80",
+            "- 1",
+            "- targets: [10.0.0.1]",
+            &bomb,
+        ] {
+            assert!(file_sd_yaml(bad.as_bytes(), 10).is_err(), "{bad}");
+        }
+        assert!(file_sd_yaml("[".repeat(100_000).as_bytes(), 10).is_err());
+        assert!(file_sd_yaml(&[0xff, 0xfe, 0], 10).is_err());
     }
 
     #[test]

@@ -150,33 +150,83 @@ pub struct Discover {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DiscoverSource {
-    /// Prometheus' file_sd, JSON.
+    /// Prometheus' file_sd: YAML where the name ends so, else JSON.
     File(PathBuf),
     DnsSrv(HostName),
-    /// Prometheus' http_sd, without TLS.
+    /// Prometheus' http_sd.
     Http(HttpSource),
     /// Each address of a name is a server with this port.
     Dns(HostName, u16),
+    Docker(DockerSource),
+    Consul(ConsulSource),
+}
+
+/// Containers, as the API of Docker or podman lists them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DockerSource {
+    pub socket: PathBuf,
+    /// `KEY` or `KEY=VALUE` that a container's labels have.
+    pub label: String,
+    /// Of containers whose labels say none.
+    pub port: Option<u16>,
+    /// Whose address is taken, where a container is on several.
+    pub network: Option<String>,
+}
+
+/// A service of Consul's catalogue.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConsulSource {
+    pub at: HttpSource,
+    pub service: String,
+    pub tag: Option<String>,
+    pub datacenter: Option<String>,
+    /// Instances whose checks do not pass are left out.
+    pub passing: bool,
+}
+
+/// Where a server is from that the configuration's file does not have.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Origin {
+    List(DiscoverSource),
+    /// Somebody has added it at run time.
+    RunTime,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::List(source) => source.fmt(f),
+            Origin::RunTime => f.write_str("added at run time"),
+        }
+    }
 }
 
 /// A URL of a list, in its parts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HttpSource {
+    pub tls: bool,
     /// An address or a host name; IPv6 in brackets.
     pub host: String,
     pub port: u16,
     pub path: String,
+    /// Authorities to trust instead of the well-known ones.
+    pub ca: Option<PathBuf>,
+    /// A file that holds the token to show.
+    pub token: Option<PathBuf>,
 }
 
 impl HttpSource {
-    /// `http://HOST[:PORT][/PATH]`
+    /// `http://HOST[:PORT][/PATH]`, or `https`.
     pub fn parse(url: &str) -> Option<HttpSource> {
-        let rest = url.strip_prefix("http://")?;
+        let (tls, rest) = match url.strip_prefix("https://") {
+            Some(rest) => (true, rest),
+            None => (false, url.strip_prefix("http://")?),
+        };
         let at = rest.find(['/', '?']).unwrap_or(rest.len());
         let (place, path) = rest.split_at(at);
         let (host, port) = match place.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
             Some((host, port)) => (host, port.parse().ok().filter(|p| *p > 0)?),
-            None => (place, 80),
+            None => (place, if tls { 443 } else { 80 }),
         };
         let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
         let known = match bare {
@@ -185,7 +235,15 @@ impl HttpSource {
         };
         let plain = path.len() <= 2048 && path.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-        (known && plain).then(|| HttpSource { host: host.to_ascii_lowercase(), port, path })
+        let host = host.to_ascii_lowercase();
+        (known && plain).then_some(HttpSource { tls, host, port, path, ca: None, token: None })
+    }
+}
+
+impl fmt::Display for HttpSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}:{}{}", self.host, self.port, self.path)
     }
 }
 
@@ -193,9 +251,20 @@ impl fmt::Display for DiscoverSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DiscoverSource::File(path) => write!(f, "file {}", path.display()),
-            DiscoverSource::Http(s) => write!(f, "http://{}:{}{}", s.host, s.port, s.path),
+            DiscoverSource::Http(source) => source.fmt(f),
             DiscoverSource::DnsSrv(name) => write!(f, "dns-srv {name}"),
             DiscoverSource::Dns(name, port) => write!(f, "dns {name}:{port}"),
+            DiscoverSource::Docker(d) => {
+                write!(f, "docker {} {}", d.socket.display(), d.label)?;
+                d.network.iter().try_for_each(|network| write!(f, " on {network}"))?;
+                d.port.iter().try_for_each(|port| write!(f, " port {port}"))
+            }
+            DiscoverSource::Consul(c) => {
+                write!(f, "consul {} {}", c.at, c.service)?;
+                c.tag.iter().try_for_each(|tag| write!(f, " tag {tag}"))?;
+                c.datacenter.iter().try_for_each(|place| write!(f, " in {place}"))?;
+                if c.passing { Ok(()) } else { f.write_str(" whatever its checks") }
+            }
         }
     }
 }
@@ -215,8 +284,10 @@ mod tests {
         check("http://[::1]:81/", Some("http://[::1]:81/"));
         check("http://[::1]", Some("http://[::1]:80/"));
         check("http://a?b", Some("http://a:80/?b"));
+        check("https://a/", Some("https://a:443/"));
+        check("https://a:8501", Some("https://a:8501/"));
         for bad in [
-            "https://a/",
+            "ftp://a/",
             "a/b",
             "http://",
             "http://a:0/",

@@ -25,7 +25,10 @@ pub use acme::{
 };
 pub use address::{AddressError, ListenAddress, PortRange, PortSet, Vip};
 pub use alert::{AlertSettings, Delivery, EmailSettings, MailSecurity, Receiver, Transport};
-pub use discovery::{Discover, DiscoverSource, Holds, Host, HostName, HttpSource, Init, ResolverSettings};
+pub use discovery::{
+    ConsulSource, Discover, DiscoverSource, DockerSource, Holds, Host, HostName, HttpSource, Init, Origin,
+    ResolverSettings,
+};
 pub use health::{AgentCheck, HealthCheck, HttpProbe, Probe, ScriptProbe, Step};
 pub use layer4::{Addresses, Attach, FlowRate, FlowTimeouts, Layer4, PacketPath, SynCookies, Tunnel};
 pub use name::{Name, NameError};

@@ -9,9 +9,9 @@ use std::time::Duration;
 use evenkeel_rules::LineFormat;
 
 use crate::{
-    Addresses, AlertSettings, AnswerRoute, Discover, DiscoverSource, HealthCheck, Host, Layer4,
-    ListenAddress, Name, OutlierRule, PacketPath, PairSettings, Persistence, ResolverSettings, RetryOn,
-    Route, Scheduler, ServerTls, TableRule, TlsSettings, Vip, Weight,
+    Addresses, AlertSettings, AnswerRoute, Discover, HealthCheck, Host, Layer4, ListenAddress, Name, Origin,
+    OutlierRule, PacketPath, PairSettings, Persistence, ResolverSettings, RetryOn, Route, Scheduler,
+    ServerTls, TableRule, TlsSettings, Vip, Weight,
 };
 
 /// One configuration, checked. Services and pools are shared so that an unchanged one is the
@@ -289,6 +289,8 @@ pub struct Pool {
     /// Real servers speak TLS.
     pub server_tls: Option<ServerTls>,
     pub real_servers: Vec<RealServer>,
+    /// Several real servers may have one address.
+    pub same_address: bool,
     /// Lists that further real servers are taken from.
     pub discover: Vec<Discover>,
 }
@@ -336,8 +338,8 @@ pub struct RealServer {
     pub address: SocketAddr,
     /// The name that it is written by.
     pub host: Option<Host>,
-    /// The list that it was found in, where it is not of the configuration's file.
-    pub found_in: Option<DiscoverSource>,
+    /// Where it is from, where it is not of the configuration's file.
+    pub found_in: Option<Origin>,
     pub weight: Weight,
     /// Connections (tcp) or requests (http) at a time; 0 is no limit.
     pub max_connections: u32,

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use evenkeel_model::{
-    AdminState, HealthCheck, Name, OutlierRule, Pool, Probe, ProxyVersion, RealServer, RetryOn, Scheduler,
-    SourceAddress, Vip, Weight,
+    AdminState, HealthCheck, Host, Name, OutlierRule, Pool, Probe, ProxyVersion, RealServer, RetryOn,
+    Scheduler, ServerTls, SourceAddress, Vip, Weight,
 };
 
 use super::{Builder, persistence, source, tcp_keep_alive};
@@ -55,6 +55,7 @@ impl Builder<'_> {
             own_connections: table.text("connection-reuse") == Some("client"),
             server_h2: table.text("server-http") == Some("2"),
             real_servers,
+            same_address: table.flag("same-address"),
             discover: discovery::discover(table, self.problems),
             name,
         }
@@ -95,26 +96,39 @@ impl Builder<'_> {
                 );
                 continue;
             }
-            let host = host.map(|host| discovery::host(table, server, host, self.problems));
-            real_servers.push(RealServer {
-                speaks: tls::of_server(table, server, host.as_ref()),
-                name: server_name,
-                address,
-                host,
-                found_in: None,
-                weight: server.integer("weight").and_then(|w| Weight::new(w).ok()).unwrap_or_default(),
-                max_connections: server.number("max-connections", 0),
-                min_connections: server.number("min-connections", 0),
-                backup: server.flag("backup"),
-                non_stick: server.flag("non-stick"),
-                admin_state: server.text("admin-state").and_then(AdminState::parse).unwrap_or_default(),
-                cookie: server.text("cookie").map(str::to_owned),
-                check: server.value("check").is_none() || server.flag("check"),
-                health_check: health::of_server(server, check, self.problems),
-                source: server.text("source").map(source),
-            });
+            let host = host.map(|host| discovery::host(Some(table), server, host, self.problems));
+            let common = tls::of_servers(table);
+            real_servers.push(self.real_server(server, server_name, (address, host), common, check));
         }
         real_servers
+    }
+
+    /// One real server, whose name and place are known.
+    pub(super) fn real_server(
+        &mut self,
+        server: Section<'_>,
+        name: Name,
+        (address, host): (SocketAddr, Option<Host>),
+        common: Option<ServerTls>,
+        check: &HealthCheck,
+    ) -> RealServer {
+        RealServer {
+            speaks: tls::of_server(common, server, host.as_ref()),
+            name,
+            address,
+            host,
+            found_in: None,
+            weight: server.integer("weight").and_then(|w| Weight::new(w).ok()).unwrap_or_default(),
+            max_connections: server.number("max-connections", 0),
+            min_connections: server.number("min-connections", 0),
+            backup: server.flag("backup"),
+            non_stick: server.flag("non-stick"),
+            admin_state: server.text("admin-state").and_then(AdminState::parse).unwrap_or_default(),
+            cookie: server.text("cookie").map(str::to_owned),
+            check: server.value("check").is_none() || server.flag("check"),
+            health_check: health::of_server(server, check, self.problems),
+            source: server.text("source").map(source),
+        }
     }
 
     /// A check that opens a connection needs a port: that of the real server, its own, or the first one

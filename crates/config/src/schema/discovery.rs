@@ -112,10 +112,23 @@ const AT_MOST: Key = key(
     "A list of more servers is not taken.",
 );
 
+const CA: Key = key(
+    "ca",
+    ValueKind::File,
+    "the well-known authorities",
+    "Certificates (PEM) of the authorities to trust, with `https`.",
+);
+const TOKEN: Key = key(
+    "token-file",
+    ValueKind::File,
+    "",
+    "A file that holds a token, which is shown with each question (`Authorization: Bearer`). It is read each time.",
+);
+
 pub static DISCOVER: ValueKind = ValueKind::List(&ValueKind::Typed(&[
     Variant {
         word: "file",
-        doc: "A file in Prometheus' file_sd format (JSON): `[{ \"targets\": [\"10.0.0.1:80\"], \"labels\": { \"weight\": \"50\" } }]`. The labels `weight` and `backup` are read.",
+        doc: "A file in Prometheus' file_sd format (JSON, or YAML where its name ends in `.yml` or `.yaml`): `[{ \"targets\": [\"10.0.0.1:80\"], \"labels\": { \"weight\": \"50\" } }]`. The labels `weight` and `backup` are read.",
         keys: &[
             required("path", ValueKind::File, "The file; it is watched."),
             INTERVAL,
@@ -128,8 +141,56 @@ pub static DISCOVER: ValueKind = ValueKind::List(&ValueKind::Typed(&[
         word: "http",
         doc: "The same list, got over HTTP (Prometheus' http_sd): any registry of one's own.",
         keys: &[
-            required("url", line(2_200), "`http://HOST:PORT/PATH`."),
+            required("url", line(2_200), "`http://HOST:PORT/PATH`, or `https`."),
+            CA,
+            TOKEN,
             INTERVAL,
+            AT_LEAST,
+            SETTLE,
+            AT_MOST,
+        ],
+    },
+    Variant {
+        word: "docker",
+        doc: "Running containers, from the API of Docker or podman. A container's labels say its `evenkeel.port`, `evenkeel.weight` and `evenkeel.backup`; one that is unhealthy is left out.",
+        keys: &[
+            key("socket", ValueKind::File, "/var/run/docker.sock", "The socket of the API."),
+            required("label", line(256), "Which containers: a label that they have, `KEY` or `KEY=VALUE`."),
+            key(
+                "port",
+                ValueKind::Integer { min: 1, max: 65535 },
+                "",
+                "The port of containers without the label `evenkeel.port`.",
+            ),
+            key(
+                "network",
+                ValueKind::Token,
+                "",
+                "The network whose address is taken; needed where a container is on several.",
+            ),
+            INTERVAL,
+            AT_LEAST,
+            SETTLE,
+            AT_MOST,
+        ],
+    },
+    Variant {
+        word: "consul",
+        doc: "The instances of a service in Consul's catalogue. Consul answers as soon as something changes (blocking queries). Weights of instances are read (`Weights.Passing`).",
+        keys: &[
+            required("url", line(300), "Consul's agent: `http://HOST:PORT`, or `https`."),
+            required("service", ValueKind::Token, "The service's name."),
+            key("tag", ValueKind::Token, "", "Only instances with this tag."),
+            key("datacenter", ValueKind::Token, "the agent's own", "Of which datacenter."),
+            key("passing", ValueKind::Flag, "true", "Only instances whose checks pass in Consul."),
+            CA,
+            TOKEN,
+            key(
+                "interval",
+                duration(1_000, 600_000),
+                "60s",
+                "How long Consul may wait with its answer while nothing changes.",
+            ),
             AT_LEAST,
             SETTLE,
             AT_MOST,

@@ -15,7 +15,7 @@ use admin::{ADMIN, ALERTS, GRAPHS};
 use discovery::RESOLVER;
 use pair::PAIR;
 use pool::POOL;
-pub use pool::POOL_RULES;
+pub use pool::{POOL_RULES, REAL_SERVER};
 use route::TABLE;
 use service::SERVICE;
 

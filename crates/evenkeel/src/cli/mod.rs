@@ -12,6 +12,7 @@ mod people;
 mod real_server;
 mod revisions;
 mod run;
+mod server;
 mod table;
 mod upkeep;
 
@@ -217,6 +218,9 @@ pub enum Verb {
         server: ServerName,
         weight: u16,
     },
+    /// Add real servers, set and remove them, without a change of the file; survives restart
+    #[command(subcommand)]
+    Server(server::ServerVerb),
     /// List or clear entries of a persistence table
     #[command(subcommand)]
     Persistence(PersistenceVerb),
@@ -429,6 +433,7 @@ pub fn dispatch(arguments: Arguments) -> Outcome {
             live::connections(&common, &filter)
         }
         Verb::Doctor => doctor::run(&common),
+        Verb::Server(verb) => server::run(&common, verb),
         Verb::RealServer(verb) => real_server::run(&common, verb),
         Verb::Logs { follow, grep, service, server, status, client, count } => {
             let client = client.map(|c| c.to_string());

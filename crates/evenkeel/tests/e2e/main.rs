@@ -29,6 +29,7 @@ mod pair_keep;
 mod pair_soak;
 mod persistence;
 mod routes;
+mod run_time;
 mod secrets;
 mod smuggling;
 mod tcp;
