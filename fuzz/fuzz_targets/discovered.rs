@@ -1,7 +1,8 @@
 //! Answers of name servers, the system's files and lists of servers: whatever they hold, reading them ends.
 #![no_main]
 
-use evenkeel_discover::{Kind, Reply, file_sd, hosts, reply};
+use evenkeel_discover::{file_sd, file_sd_yaml, hosts};
+use evenkeel_dns::{Kind, Reply, reply, zone_begins};
 use evenkeel_model::HostName;
 use libfuzzer_sys::fuzz_target;
 
@@ -18,5 +19,7 @@ fuzz_target!(|bytes: &[u8]| {
     let text = String::from_utf8_lossy(bytes);
     assert!(hosts::hosts(&text).values().all(|addresses| !addresses.is_empty()));
     assert!(!hosts::resolv_conf(&text).servers.is_empty());
+    zone_begins(bytes);
+    let _ = file_sd_yaml(bytes, 10);
     assert!(file_sd(bytes, 10).is_ok_and(|list| list.len() <= 10) || file_sd(bytes, 10).is_err());
 });

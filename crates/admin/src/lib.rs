@@ -89,6 +89,8 @@ pub enum Request {
     RemoveServer {
         service: String,
         server: String,
+        /// One that the file has goes as well, until the file says something new of it.
+        even_of_file: bool,
         reply: Reply<api::RunTimeServer>,
     },
     RunTimeServers(oneshot::Sender<Vec<api::RunTimeServer>>),

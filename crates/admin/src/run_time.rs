@@ -71,5 +71,7 @@ async fn remove(
     State(App { handle, .. }): State<App>,
     Path((service, server)): Path<(String, String)>,
 ) -> Answer<api::RunTimeServer> {
-    ask(&handle, |reply| Request::RemoveServer { service, server, reply }).await?.map(Json)
+    ask(&handle, |reply| Request::RemoveServer { service, server, even_of_file: false, reply })
+        .await?
+        .map(Json)
 }

@@ -18,12 +18,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{info, warn};
 
 use super::control::Control;
+use super::expected::Expected;
 use super::overrides::Overrides;
 use super::run_time::RunTimeServers;
 
 /// Changes within this time are applied together.
 const TOGETHER: Duration = Duration::from_secs(1);
-/// How long a start waits for first answers.
+/// How long a start waits for first answers, of names and of the targets of services together.
 const FIRST_ANSWERS: Duration = Duration::from_secs(3);
 const FILE: &str = "discovered.json";
 const FILE_AT_MOST: u64 = 64 << 20;
@@ -53,6 +54,8 @@ pub struct Discovery {
     file: Sender<Stored>,
     stored: Stored,
     run_time: RunTimeServers,
+    /// Commits that wait for first answers.
+    pub(super) expected: Vec<Expected>,
 }
 
 impl Discovery {
@@ -78,43 +81,51 @@ impl Discovery {
             file: keep_file(state_directory),
             stored,
             run_time: RunTimeServers::default(),
+            expected: Vec::new(),
         })
     }
 
-    fn reconfigure(&mut self, configured: &Snapshot, running: &Snapshot) {
-        let lists = configured.pools.iter().flat_map(|p| p.discover.iter().cloned());
-        let servers = running.pools.iter().flat_map(|p| p.real_servers.iter());
-        let names: BTreeSet<_> = servers.filter_map(|s| s.host.as_ref()).map(|h| h.name.clone()).collect();
-        let wants = Wants { resolver: configured.resolver.clone(), names, lists: lists.collect() };
+    fn reconfigure(&mut self, configured: &Snapshot, running: &Snapshot, overrides: &Overrides) {
+        let mut wants = Wants { resolver: configured.resolver.clone(), ..Wants::default() };
+        let mut want = |configured: &Snapshot, running: &Snapshot| {
+            wants.lists.extend(configured.pools.iter().flat_map(|p| p.discover.iter().cloned()));
+            let servers = running.pools.iter().flat_map(|p| p.real_servers.iter());
+            wants.names.extend(servers.filter_map(|s| s.host.as_ref()).map(|h| h.name.clone()));
+        };
+        want(configured, running);
+        for expected in &self.expected {
+            want(&expected.snapshot, &self.settle(&expected.snapshot, running, overrides));
+        }
         self.names.retain(|name, _| wants.names.contains(name));
         self.lists.retain(|list, _| wants.lists.contains(list));
         self.finder.set(wants);
     }
 
     /// Waits for the first answers of what has no other way to begin; a start without DNS goes on.
-    fn wait(&mut self, configured: &Snapshot, running: &Snapshot) {
-        let deadline = Instant::now() + FIRST_ANSWERS;
-        let missing = |d: &Discovery| {
-            let waits = |s: &RealServer| {
-                let init = s.host.as_ref().map(|h| (&h.init, &h.name));
-                !s.is_placed()
-                    && init.is_some_and(|(init, name)| {
-                        let none = init.iter().position(|i| *i == Init::None).unwrap_or(init.len());
-                        init[..none].contains(&Init::Lookup) && !d.names.contains_key(name)
-                    })
-            };
-            let mut lists = configured.pools.iter().flat_map(|p| &p.discover);
-            running.pools.iter().flat_map(|p| &p.real_servers).any(waits)
-                || lists
-                    .any(|l| !d.lists.contains_key(l) && !d.last_lists.contains_key(&l.source.to_string()))
-        };
-        while missing(self) && Instant::now() < deadline {
+    fn wait(&mut self, configured: &Snapshot, running: &Snapshot, deadline: Instant) {
+        while self.is_missing(configured, running) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(2));
             while let Some(news) = self.inbox.as_mut().and_then(|inbox| inbox.try_recv().ok()) {
                 self.take(news);
             }
         }
         self.changed = false;
+    }
+
+    /// Whether the first answer is yet to come of something that has no other way to begin.
+    pub fn is_missing(&self, configured: &Snapshot, running: &Snapshot) -> bool {
+        let waits = |s: &RealServer| {
+            let init = s.host.as_ref().map(|h| (&h.init, &h.name));
+            !s.is_placed()
+                && init.is_some_and(|(init, name)| {
+                    let none = init.iter().position(|i| *i == Init::None).unwrap_or(init.len());
+                    init[..none].contains(&Init::Lookup) && !self.names.contains_key(name)
+                })
+        };
+        let mut lists = configured.pools.iter().flat_map(|p| &p.discover);
+        running.pools.iter().flat_map(|p| &p.real_servers).any(waits)
+            || lists
+                .any(|l| !self.lists.contains_key(l) && !self.last_lists.contains_key(&l.source.to_string()))
     }
 
     fn take(&mut self, news: News) {
@@ -250,7 +261,7 @@ impl Discovery {
         let servers = new.pools.iter().flat_map(|p| &p.real_servers);
         let names: BTreeSet<&HostName> = servers.filter_map(|s| Some(&s.host.as_ref()?.name)).collect();
         let note = |name: &&HostName| match self.names.get(name) {
-            None => Some(format!("{name} is looked up when this is committed")),
+            None => Some(format!("{name} is looked up before this is committed")),
             Some(Found { failing: Some(why), .. }) => Some(format!("{name}: {}", why.as_str())),
             Some(_) => None,
         };
@@ -367,16 +378,18 @@ fn keep_file(state_directory: &Path) -> Sender<Stored> {
 impl Control {
     /// Before the first configuration is applied: what can be known of its names and lists is found.
     pub(super) fn begin_discovery(&mut self, configured: &Snapshot) {
+        // The targets of services are names themselves.
+        let deadline = Instant::now() + FIRST_ANSWERS;
         for _ in 0..2 {
             let running = self.discovery.settle(configured, &self.snapshot, &self.overrides);
-            self.discovery.reconfigure(configured, &running);
-            self.discovery.wait(configured, &running);
+            self.discovery.reconfigure(configured, &running, &self.overrides);
+            self.discovery.wait(configured, &running, deadline);
         }
     }
 
     pub(super) fn follow_discovery(&mut self) {
         let (configured, running) = (self.configured.clone(), self.snapshot.clone());
-        self.discovery.reconfigure(&configured, &running);
+        self.discovery.reconfigure(&configured, &running, &self.overrides);
         self.discovery.remember(&running);
     }
 
@@ -423,6 +436,7 @@ impl Control {
 
     /// Applies what was found, all of a while at once.
     pub(super) fn tick_discovery(&mut self, now: Instant) {
+        self.go_on_with_commits();
         if !self.discovery.changed || now < self.discovery.apply_at {
             return;
         }

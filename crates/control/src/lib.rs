@@ -9,6 +9,7 @@ mod certificates;
 mod commits;
 mod control;
 mod discovery;
+mod expected;
 mod explain;
 mod handover;
 mod happenings;
@@ -209,6 +210,7 @@ pub async fn serve(start: Start) -> Outcome {
             Some(news) = found_inbox.recv() => {
                 control.on_found(news);
                 at_hand(&mut found_inbox).for_each(|news| control.on_found(news));
+                control.go_on_with_commits();
             }
             _ = tick.tick() => control.on_tick(),
             _ = hangup.recv() => {
@@ -412,7 +414,7 @@ impl Control {
             Request::Status(to) => reply(to, self.status()),
             Request::ServiceStatus { service, reply: to } => reply(to, self.status_of(&service)),
             Request::Plan { text, reply: to } => reply(to, self.plan(&text)),
-            Request::Commit { text, options, reply: to } => self.commit_on_both(text, options, to),
+            Request::Commit { text, options, reply: to } => self.commit_when_known(text, options, to),
             Request::Confirm(to) => reply(to, self.confirm()),
             Request::Rollback { rollback, reply: to } => self.roll_back(rollback, to),
             Request::History(to) => reply(to, self.history.list()),
@@ -426,8 +428,8 @@ impl Control {
             Request::SetServer { service, server, keys, by, reply: to } => {
                 reply(to, self.set_server(&service, &server, keys, &by));
             }
-            Request::RemoveServer { service, server, reply: to } => {
-                reply(to, self.remove_server(&service, &server));
+            Request::RemoveServer { service, server, even_of_file, reply: to } => {
+                reply(to, self.remove_server(&service, &server, even_of_file));
             }
             Request::RunTimeServers(to) => reply(to, self.run_time_servers()),
             Request::Connections { filter, reply: to } => {

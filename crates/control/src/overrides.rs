@@ -64,6 +64,9 @@ pub struct RunTime {
     /// The place that the file gave it when its keys were set; none of a server that was added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over: Option<String>,
+    /// One of the file that was taken away.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gone: bool,
     /// Keys of `[[pool.real-server]]`.
     pub keys: Map<String, Value>,
     pub since_ms: u64,

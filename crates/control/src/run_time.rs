@@ -55,6 +55,10 @@ impl RunTimeServers {
                     taken = Taken::of(pool);
                     (**pool).clone()
                 });
+                if of.gone {
+                    settled.real_servers.retain(|s| s.name.as_str() != name);
+                    continue;
+                }
                 let Ok(server) = self.server(pool, key, name, of) else { continue };
                 let services = services.get(&pool.name).unwrap_or(&none);
                 let fits = service_problems(services, &server).is_empty();
@@ -222,7 +226,14 @@ impl Control {
             return taken(format!("{AT_MOST} real servers have been added or set, and there can be no more"));
         }
         let until_ms = until(&keys)?;
-        let of = RunTime { over: None, keys: keys.keys, since_ms: wall_ms(), until_ms, by: by.to_owned() };
+        let of = RunTime {
+            over: None,
+            gone: false,
+            keys: keys.keys,
+            since_ms: wall_ms(),
+            until_ms,
+            by: by.to_owned(),
+        };
         self.check(&pool, name, None, &of)?;
         self.put(&pool_name, name, Some(of), "added")?;
         self.run_time_server(&pool_name, name)
@@ -244,6 +255,7 @@ impl Control {
             (Some(known), _) => known,
             (None, Some(server)) => RunTime {
                 over: Some(server.place()),
+                gone: false,
                 keys: serde_json::Map::new(),
                 since_ms: wall_ms(),
                 until_ms: None,
@@ -272,7 +284,12 @@ impl Control {
     }
 
     /// Takes a server away that was added, or what was set of one of the file.
-    pub fn remove_server(&mut self, place: &str, name: &str) -> Result<api::RunTimeServer, Refused> {
+    pub fn remove_server(
+        &mut self,
+        place: &str,
+        name: &str,
+        even_of_file: bool,
+    ) -> Result<api::RunTimeServer, Refused> {
         // Its pool may have gone.
         let pool_name = match self.configured_pool(place) {
             Ok(pool) => pool.name.as_str().to_owned(),
@@ -281,6 +298,14 @@ impl Control {
                 None => return Err(refused),
             },
         };
+        if even_of_file && let Some(server) = self.configured_pool(place)?.real_server(name) {
+            let over = Some(server.place());
+            let keys = serde_json::Map::new();
+            let of =
+                RunTime { over, gone: true, keys, since_ms: wall_ms(), until_ms: None, by: String::new() };
+            self.put(&pool_name, name, Some(of), "removed")?;
+            return self.run_time_server(&pool_name, name);
+        }
         if self.overrides.server(&pool_name, name).is_none() {
             let pool = self.configured_pool(place)?;
             if pool.real_server(name).is_some() {

@@ -17,7 +17,10 @@ fn overrides(servers: &[(&str, Option<&str>, serde_json::Value)]) -> Overrides {
     for (key, over, keys) in servers {
         let keys = keys.as_object().unwrap().clone();
         let over = over.map(str::to_owned);
-        all.set_server(key, Some(RunTime { over, keys, since_ms: 1, until_ms: None, by: "t".into() }));
+        all.set_server(
+            key,
+            Some(RunTime { over, gone: false, keys, since_ms: 1, until_ms: None, by: "t".into() }),
+        );
     }
     all
 }

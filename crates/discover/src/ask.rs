@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
 use crate::known::{Answer, Failure};
-use crate::message::{Kind, Reply, Service, question, reply};
+use evenkeel_dns::{Kind, Reply, Service, question, reply};
 
 /// Datagrams that are no answer, of one question: whoever floods gets no more attention.
 const STRANGE: usize = 64;

@@ -18,7 +18,7 @@ use crate::hosts::{ResolvConf, hosts, resolv_conf};
 use crate::http::{self, Heard};
 use crate::known::{Answer, Failure, Known};
 use crate::listing::{Believed, Details, Endpoint, List, Verdict, file_sd, file_sd_yaml};
-use crate::message::Service;
+use evenkeel_dns::Service;
 
 /// Look-ups at a time.
 const AT_ONCE: usize = 128;

@@ -75,7 +75,7 @@ impl Known {
             kept || answer.addresses.contains(address)
         });
         self.addresses.sort();
-        self.addresses.truncate(crate::message::RECORDS);
+        self.addresses.truncate(evenkeel_dns::RECORDS);
         self.good_ms = now_ms;
         self.failing = None;
         match rules.hold.valid {

@@ -12,9 +12,7 @@ pub mod hosts;
 mod http;
 mod known;
 mod listing;
-mod message;
 
 pub use finder::{Finder, Found, Listed, News, Remembered, Wants};
 pub use known::Failure;
 pub use listing::{Details, Endpoint, List, file_sd, file_sd_yaml};
-pub use message::{Kind, Reply, question, reply};

@@ -9,6 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWrite
 
 use super::certificates;
 use super::sample::Known;
+use super::servers;
 use super::sockets::Door;
 use super::statistics::{self, Selection, check_status, status_number};
 
@@ -39,15 +40,19 @@ impl Level {
 }
 
 const HELP: &str = "The following commands are valid at this level:
+  add server <bk>/<srv>                   : create a new server
   abort ssl cert <certfile>               : abort a transaction for a certificate file
   clear counters [all]                    : clear max statistics counters
   clear table <table> [<filter>]*         : remove an entry from a table (filter: key)
   commit ssl cert <certfile>              : commit a certificate file
+  del server <bk>/<srv>                   : remove a dynamically added server
+  disable health                          : disable health checks
   disable server (DEPRECATED)             : disable a server for maintenance (use 'set server' instead)
+  enable health                           : enable health checks
   enable server  (DEPRECATED)             : enable a disabled server (use 'set server' instead)
   get weight <bk>/<srv>                   : report a server's current weight
   operator                                : lower the level of the current CLI session to operator
-  set server <bk>/<srv> [opts]            : change a server's state or weight
+  set server <bk>/<srv> [opts]            : change a server's state, weight or address
   set ssl cert <certfile> <payload>       : replace a certificate file
   set weight <bk>/<srv>  (DEPRECATED)     : change a server's weight (use 'set server' instead)
   show backend                            : list backends in the current running config
@@ -72,7 +77,6 @@ const HELP: &str = "The following commands are valid at this level:
 const MISSING: &[&str] = &[
     "add acl",
     "add map",
-    "add server",
     "abort ssl ca-file",
     "abort ssl crl-file",
     "add ssl",
@@ -84,16 +88,11 @@ const MISSING: &[&str] = &[
     "commit ssl crl-file",
     "del acl",
     "del map",
-    "del server",
     "del ssl",
-    "disable agent",
     "disable dynamic-cookie",
     "disable frontend",
-    "disable health",
-    "enable agent",
     "enable dynamic-cookie",
     "enable frontend",
-    "enable health",
     "get acl",
     "get map",
     "get var",
@@ -140,6 +139,9 @@ const MISSING: &[&str] = &[
     "trace",
     "debug",
 ];
+
+/// What `set server` says of a server's place.
+const PLACES: &[&str] = &["addr", "check-addr", "check-port", "fqdn"];
 
 /// How long a door rests after an accept that failed.
 const ACCEPT_REST: std::time::Duration = std::time::Duration::from_millis(50);
@@ -322,6 +324,11 @@ impl Session<'_> {
                     Err(no) => no,
                 }
             }
+            [what @ ("add" | "del"), "server", rest @ ..] => match (self.allowed(Level::Admin), *what) {
+                (Err(no), _) => no,
+                (Ok(()), "add") => servers::add(self.known, rest).await,
+                (Ok(()), _) => servers::delete(self.known, rest).await,
+            },
             ["set", "ssl", ..] => unknown(&words),
             ["set" | "enable" | "disable", ..] => match self.allowed(Level::Admin) {
                 Ok(()) => self.change(&words).await,
@@ -476,11 +483,11 @@ impl Session<'_> {
         };
         for now in all.iter().filter(|n| only.is_none_or(|name| n.proxy.name == **name)) {
             let Some(backend) = &now.backend else { continue };
-            for (at, (server, shown)) in backend.servers.iter().enumerate() {
+            for ((server, shown), id) in backend.servers.iter().zip(&backend.ids) {
                 let Some(shown) = shown else { continue };
                 let (address, port) = shown.address.rsplit_once(':').unwrap_or((&shown.address, "0"));
                 let address = address.trim_matches(['[', ']']);
-                let (proxy, id) = (now.proxy, at + 1);
+                let proxy = now.proxy;
                 if what == "conn" {
                     let current = shown.current_connections;
                     out.push_str(&format!(
@@ -546,9 +553,11 @@ impl Session<'_> {
             }
             let key = words.iter().position(|w| *w == "key").and_then(|at| words.get(at + 1));
             for (at, entry) in entries.iter().enumerate().filter(|(_, e)| key.is_none_or(|k| e.key == **k)) {
-                let server = proxy.servers.iter().position(|s| Some(&s.own) == entry.real_server.as_ref());
-                let named = server.map_or_else(String::new, |i| {
-                    format!(" server_id={} server_name={}", i + 1, proxy.servers[i].name)
+                let mut servers = self.known.added.all(proxy).into_iter().zip(1..);
+                let server =
+                    servers.find(|((s, there), _)| *there && Some(&s.own) == entry.real_server.as_ref());
+                let named = server.map_or_else(String::new, |((server, _), id)| {
+                    format!(" server_id={id} server_name={}", server.name)
                 });
                 out.push_str(&format!(
                     "{:#x}: key={} use=0 exp={} shard=0{named}\n",
@@ -613,18 +622,13 @@ impl Session<'_> {
     }
 
     /// The backend and the server of `backend/server`.
-    fn find(&self, place: &str) -> Result<(&Proxy, &Server), String> {
+    fn find(&self, place: &str) -> Result<(&Proxy, Server), String> {
         let Some((backend, server)) = place.split_once('/') else {
             return Err("Require 'backend/server'.\n".into());
         };
-        let proxies = self.known.running.proxies.iter();
-        let proxy = proxies
-            .filter(|p| p.kind != ProxyKind::Frontend)
-            .find(|p| p.name == backend || backend.strip_prefix('#').is_some_and(|n| n == p.id.to_string()))
-            .ok_or("No such backend.\n")?;
-        let numbered = |at: usize| server.strip_prefix('#').is_some_and(|n| n == (at + 1).to_string());
-        let found = proxy.servers.iter().enumerate().find(|(at, s)| s.name == server || numbered(*at));
-        Ok((proxy, found.ok_or("No such server.\n")?.1))
+        let proxy = servers::backend(self.known, backend).ok_or("No such backend.\n")?;
+        let found = servers::server(self.known, proxy, server);
+        Ok((proxy, found.ok_or("No such server.\n")?))
     }
 
     async fn shown(&self, place: &str) -> Result<api::RealServer, String> {
@@ -665,7 +669,22 @@ impl Session<'_> {
                 self.set_weight(place, weight).await
             }
             ["set", "weight", ..] => Err("Require <weight> or <weight%>.\n".to_owned()),
-            ["set", "server", place, what @ ("addr" | "agent" | "agent-addr" | "agent-port" | "agent-send" | "check-addr" | "check-port" | "fqdn" | "health" | "ssl"), ..] => {
+            ["set", "server", place, rest @ ..] if !rest.is_empty() && PLACES.contains(&rest[0]) => {
+                let (proxy, server) = match self.find(place) {
+                    Ok(found) => found,
+                    Err(why) => return why,
+                };
+                return servers::set(self.known, proxy, &server, rest).await.unwrap_or_default();
+            }
+            [how @ ("enable" | "disable"), what @ ("health" | "agent"), rest @ ..] => {
+                match self.find(rest.first().copied().unwrap_or_default()) {
+                    Ok((proxy, server)) => {
+                        servers::checks(self.known, proxy, &server, what, *how == "enable").await
+                    }
+                    Err(why) => Err(why),
+                }
+            }
+            ["set", "server", place, what @ ("agent" | "agent-addr" | "agent-port" | "agent-send" | "health" | "ssl"), ..] => {
                 self.find(place).and(Err(format!(
                     "'set server <srv> {what}' is known but not supported by Evenkeel: change the configuration.\n"
                 )))
@@ -706,7 +725,7 @@ impl Session<'_> {
 
     async fn order(&self, place: &str, change: api::ServerChange) -> Result<(), String> {
         let (proxy, server) = self.find(place)?;
-        change_server(self.known, proxy, server, change).await
+        change_server(self.known, proxy, &server, change).await
     }
 }
 
@@ -725,7 +744,7 @@ pub async fn change_server(
     }
 }
 
-fn stopping() -> String {
+pub fn stopping() -> String {
     "The process is stopping.\n".into()
 }
 

@@ -11,6 +11,7 @@ mod messages;
 mod page;
 mod process;
 mod sample;
+mod servers;
 mod sockets;
 mod statistics;
 

@@ -199,10 +199,10 @@ async fn act(known: &Known, body: &str) -> &'static str {
     let Some(proxy) = found else { return "ERRP" };
     let (mut done, mut failed) = (0, 0);
     for name in &servers {
-        let server = proxy.servers.iter().find(|s| s.name == *name);
+        let server = super::servers::server(known, proxy, name);
         let change = api::ServerChange { admin_state: Some(state.into()), ..api::ServerChange::default() };
         match server {
-            Some(server) if change_server(known, proxy, server, change).await.is_ok() => done += 1,
+            Some(server) if change_server(known, proxy, &server, change).await.is_ok() => done += 1,
             _ => failed += 1,
         }
     }

@@ -1,6 +1,7 @@
 //! What the running process knows for its statistics: HAProxy's names beside Evenkeel's, and the rates
 //! and maxima that are taken once a second.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ pub struct Known {
     handle: OnceLock<Handle>,
     samples: Mutex<BTreeMap<String, Sample>>,
     pub certificates: super::certificates::Transactions,
+    pub added: super::servers::Added,
 }
 
 /// What one row of the statistics has seen.
@@ -98,7 +100,9 @@ pub struct Now<'a> {
 }
 
 pub struct Backend<'a> {
-    pub servers: Vec<(&'a evenkeel_import::Server, Option<&'a api::RealServer>)>,
+    pub servers: Vec<(Cow<'a, evenkeel_import::Server>, Option<&'a api::RealServer>)>,
+    /// Their numbers: those of servers that were deleted are not used again.
+    pub ids: Vec<u32>,
     pub queued: u64,
     pub counts: Counts,
 }
@@ -112,6 +116,7 @@ impl Known {
             handle: OnceLock::new(),
             samples: Mutex::default(),
             certificates: super::certificates::Transactions::default(),
+            added: super::servers::Added::default(),
         }
     }
 
@@ -143,8 +148,38 @@ impl Known {
     pub fn now<'a>(&'a self, status: &'a api::Status) -> Vec<Now<'a>> {
         let shown = self.running.proxies.iter().filter(|p| !p.disabled);
         shown
-            .map(|proxy| Now { proxy, frontend: frontend(proxy, status), backend: backend(proxy, status) })
+            .map(|proxy| Now {
+                proxy,
+                frontend: frontend(proxy, status),
+                backend: self.backend(proxy, status),
+            })
             .collect()
+    }
+
+    fn backend<'a>(&self, proxy: &'a Proxy, status: &'a api::Status) -> Option<Backend<'a>> {
+        if proxy.kind == ProxyKind::Frontend {
+            return None;
+        }
+        let pool = proxy.pool.as_deref();
+        let of_pool =
+            status.pools.iter().find(|p| Some(p.name.as_str()) == pool).map(|p| (&p.real_servers, p.queued));
+        let of_service = status
+            .virtual_services
+            .iter()
+            .find(|s| Some(s.pool.as_str()) == pool || Some(s.name.as_str()) == pool)
+            .map(|s| (&s.real_servers, s.queued));
+        let found = of_pool.or(of_service);
+        let by_name = |own: &str| found.and_then(|(all, _)| all.iter().find(|s| s.name == own));
+        let numbered = self.added.all(proxy).into_iter().zip(1..).filter(|((_, there), _)| *there);
+        let (servers, ids): (Vec<_>, Vec<u32>) = numbered
+            .map(|((known, _), id)| {
+                let shown = by_name(&known.own);
+                ((known, shown), id)
+            })
+            .unzip();
+        let mut counts = Counts::default();
+        servers.iter().filter_map(|(_, s)| *s).for_each(|s| counts.add(&Counts::of_server(s)));
+        Some(Backend { servers, ids, queued: found.map_or(0, |f| f.1), counts })
     }
 
     fn sample(&self, status: &api::Status) {
@@ -194,27 +229,4 @@ fn frontend(proxy: &Proxy, status: &api::Status) -> Option<Counts> {
         counts.add(&Counts::of_service(service));
     }
     Some(counts)
-}
-
-fn backend<'a>(proxy: &'a Proxy, status: &'a api::Status) -> Option<Backend<'a>> {
-    if proxy.kind == ProxyKind::Frontend {
-        return None;
-    }
-    let pool = proxy.pool.as_deref();
-    let of_pool =
-        status.pools.iter().find(|p| Some(p.name.as_str()) == pool).map(|p| (&p.real_servers, p.queued));
-    let of_service = status
-        .virtual_services
-        .iter()
-        .find(|s| Some(s.pool.as_str()) == pool || Some(s.name.as_str()) == pool)
-        .map(|s| (&s.real_servers, s.queued));
-    let found = of_pool.or(of_service);
-    let servers: Vec<_> = proxy
-        .servers
-        .iter()
-        .map(|known| (known, found.and_then(|(all, _)| all.iter().find(|s| s.name == known.own))))
-        .collect();
-    let mut counts = Counts::default();
-    servers.iter().filter_map(|(_, s)| *s).for_each(|s| counts.add(&Counts::of_server(s)));
-    Some(Backend { servers, queued: found.map_or(0, |f| f.1), counts })
 }

@@ -205,8 +205,8 @@ fn rows_of(known: &Known, now: &Now<'_>) -> Vec<Row> {
         rows.push(row);
     }
     let Some(backend) = &now.backend else { return rows };
-    for (at, (server, shown)) in backend.servers.iter().enumerate() {
-        rows.push(server_row(known, proxy, at as u32 + 1, server, *shown));
+    for ((server, shown), id) in backend.servers.iter().zip(&backend.ids) {
+        rows.push(server_row(known, proxy, *id, server, *shown));
     }
     rows.push(backend_row(known, proxy, backend));
     rows

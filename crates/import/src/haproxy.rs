@@ -246,7 +246,14 @@ impl Reader {
             }
             _ if ["listen", "frontend", "backend"].contains(&self.section.as_str()) => {
                 if let Some(proxy) = self.proxies.last_mut() {
-                    proxy.words.push(Word { line: number, words, comments: own });
+                    let all = server::expanded(words, number, draft);
+                    let each =
+                        all.into_iter().map(|words| Word { line: number, words, comments: Vec::new() });
+                    let first = proxy.words.len();
+                    proxy.words.extend(each);
+                    if let Some(word) = proxy.words.get_mut(first) {
+                        word.comments = own;
+                    }
                 }
             }
             // A section that was left as a whole, or none at all.

@@ -24,6 +24,7 @@ pub use haproxy::run::{
     HostNeeds, LogTarget, Places, Process, Proxy, ProxyKind, Running, Server, StatsPage, StatsSocket, places,
     running,
 };
+pub use words::name as real_server_name;
 
 /// Whose configuration a text is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-const PURE: &[&str] = &["model", "rules", "routes", "config", "balance", "vrrp", "agree", "import", "http"];
+const PURE: &[&str] =
+    &["model", "rules", "routes", "config", "balance", "vrrp", "agree", "import", "http", "dns"];
 /// What edges share beside the pure crates.
 const BASE: &[&str] = &["files", "trust", "scripts"];
 const EDGES: &[&str] = &["l4", "l7", "health", "discover", "platform", "peer", "series", "alert", "acme"];

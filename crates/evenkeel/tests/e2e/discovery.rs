@@ -12,7 +12,7 @@ use crate::start;
 
 /// How a name server answers.
 #[derive(Clone, Debug)]
-enum Mood {
+pub enum Mood {
     /// To questions for A; for AAAA there is nothing.
     Says(Vec<IpAddr>),
     /// The same over TCP alone.
@@ -24,13 +24,13 @@ enum Mood {
     Lies,
 }
 
-struct NameServer {
+pub struct NameServer {
     mood: Arc<Mutex<Mood>>,
     asked: Arc<AtomicUsize>,
 }
 
 impl NameServer {
-    fn start(address: SocketAddr, mood: Mood) -> NameServer {
+    pub fn start(address: SocketAddr, mood: Mood) -> NameServer {
         let (mood, asked) = (Arc::new(Mutex::new(mood)), Arc::new(AtomicUsize::new(0)));
         let udp = UdpSocket::bind(address).unwrap();
         let tcp = TcpListener::bind(address).unwrap();
@@ -63,7 +63,7 @@ impl NameServer {
     }
 
     /// Answers so from now on; returns when so many questions have been asked since.
-    fn becomes(&self, mood: Mood, questions: usize) {
+    pub fn becomes(&self, mood: Mood, questions: usize) {
         let what = format!("questions while {mood:?}");
         *self.mood.lock().unwrap() = mood;
         let before = self.asked.load(Ordering::SeqCst);
@@ -109,7 +109,7 @@ fn answers(question: &[u8], mood: &Mood, over_tcp: bool) -> Vec<Vec<u8>> {
 }
 
 /// A resolver that asks this server and nothing of the machine.
-fn resolver(dns: SocketAddr) -> String {
+pub fn resolver(dns: SocketAddr) -> String {
     format!(
         "[resolver]\nname-servers = [\"{dns}\"]\nhosts = \"/dev/null\"\nresolv-conf = \"/dev/null\"\ntimeout = \"200ms\"\nretries = 0\nmin-ttl = \"100ms\"\nmax-ttl = \"100ms\"\nretry-after = \"100ms\"\nhold = {{ obsolete = \"0s\" }}\n"
     )
@@ -121,14 +121,14 @@ fn service(vip: SocketAddr, rest: &str) -> String {
     format!("{}{rest}", SERVICE.replace("VIP", &vip.to_string()))
 }
 
-fn serves(place: &Place, name: &str) {
+pub fn serves(place: &Place, name: &str) {
     eventually(&format!("{name} serves"), Duration::from_secs(30), || {
         let answer = get(place.at(8000), "/");
         answer.status == 200 && answer.text() == name
     });
 }
 
-fn events(evenkeel: &Evenkeel) -> String {
+pub fn events(evenkeel: &Evenkeel) -> String {
     evenkeel.ok(&["events"])
 }
 

@@ -499,3 +499,114 @@ fn hooks_roll_certificates_by_the_socket() {
     let about = ask(&socket, &format!("show ssl cert {name}"));
     assert!(about.contains("Status: Used") && about.contains("DNS:www.example.org"), "{about}");
 }
+
+/// Commands that both programs answer alike, byte for byte.
+const SERVER_COMMANDS: &[&str] = &[
+    "add server",
+    "add server be/d1",
+    "add server nobody/d1 HERE:9003",
+    "add server be/s1 HERE:9003",
+    "add server hashed/d1 HERE:9003",
+    "add server be/a/b HERE:9003",
+    "add server be/d1 HERE:9003 cookie x",
+    "add server be/d1 HERE:9003 weight 300",
+    "add server be/d1 HERE:9003 check inter 200 rise 1 fall 1 weight 30",
+    "add server be/d1 HERE:9003",
+    "get weight be/d1",
+    "del server be/d1;show backend",
+    "enable health be/d1",
+    "enable server be/d1",
+    "del server be/d1",
+    "set server be/d1 weight 50%",
+    "get weight be/d1",
+    "disable server be/d1",
+    "set server be/d1 addr HERE port 9002",
+    "set server be/d1 addr HERE port 9002",
+    "set server be/d1 addr HERE port x",
+    "set server be/d1 addr HERE",
+    "set server be/d1 addr",
+    "set server be/d1 addr foo",
+    "set server be/d1 addr HERE port +5",
+    "set server be/d1 check-port",
+    "set server be/d1 check-port x",
+    "set server be/d1 check-port 70000",
+    "set server be/d1 check-port 9001",
+    "set server be/d1 check-addr",
+    "set server be/d1 check-addr foo",
+    "set server be/d1 check-addr HERE port 9001",
+    "set server be/s2 check-port 9001",
+    "set server be/s2 fqdn a.test",
+    "set server be/s2 fqdn",
+    "set server be/no addr HERE",
+    "enable health be/s2",
+    "disable health be/s2",
+    "disable health be/s1",
+    "enable health be/s1",
+    "enable health",
+    "enable health be/no",
+    "enable health no/s1",
+    "enable agent be/s1",
+    "disable agent be/s1",
+    "del server",
+    "del server be",
+    "del server be/no",
+    "del server no/no",
+    "del server be/d1",
+    "del server be/d1",
+    "add server be/d1 HERE:9003",
+    "del server be/s2",
+    "disable server be/s2",
+    "del server be/s2",
+    "get weight be/s2",
+    "get weight be/t2",
+    "set server be/t3 addr HERE port 9001",
+];
+
+#[test]
+fn servers_come_and_go_by_the_stats_socket() {
+    if !require(&["haproxy"]) {
+        return;
+    }
+    let (place, other) = (Place::new("haproxy-servers"), Place::new("haproxy-servers-old"));
+    let _servers: Vec<Scripted> = [&place, &other]
+        .iter()
+        .flat_map(|p| [9001, 9002, 9003].map(|port| Scripted::named(p.at(port), &format!("s{port}"))))
+        .collect();
+    let with_more = |place: &Place| {
+        let (text, socket) = config(place, "");
+        let template = format!("  server-template t 2-3 {} weight 10\nbackend spare", place.at(9002));
+        let hashed = format!("backend hashed\n  balance source\n  server x {}\n", place.at(9001));
+        (text.replace("backend spare", &template) + &hashed, socket)
+    };
+    let ((text, socket), (old_text, old_socket)) = (with_more(&place), with_more(&other));
+    let _new = run(&place, ours(), &text);
+    let _old = run(&other, Command::new("haproxy"), &old_text);
+    let said = |place: &Place, socket: &Path, command: &str| {
+        let here = place.at(1).ip().to_string();
+        ask(socket, &command.replace("HERE", &here)).replace(&here, "HERE")
+    };
+    let mut different = Vec::new();
+    for command in SERVER_COMMANDS {
+        let (new, old) = (said(&place, &socket, command), said(&other, &old_socket, command));
+        if new != old {
+            different.push(format!("{command}\n  here:  {new:?}\n  there: {old:?}"));
+        }
+    }
+    assert!(different.is_empty(), "{}", different.join("\n"));
+    // Numbers, names, places and admin states of all that is left.
+    let table = |socket: &Path, place: &Place| {
+        let text = ask(socket, "show servers state be").replace(&place.at(1).ip().to_string(), "HERE");
+        let lines = text.lines().filter(|line| line.contains(" be "));
+        let fields = |line: &str| {
+            let words: Vec<&str> = line.split(' ').collect();
+            [2, 3, 4, 6, 7, 18].map(|at| words[at].to_owned()).join(" ")
+        };
+        lines.map(fields).collect::<Vec<_>>()
+    };
+    assert_eq!(table(&socket, &place), table(&old_socket, &other));
+    // The one that was added takes clients as soon as it is enabled.
+    for (socket, place) in [(&socket, &place), (&old_socket, &other)] {
+        assert_eq!(ask(socket, "enable server be/d1"), "\n");
+        eventually("it serves", Duration::from_secs(30), || get(place.at(8080), "/").text() == "s9003");
+    }
+}

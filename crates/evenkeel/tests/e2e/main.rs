@@ -7,6 +7,7 @@ mod balancing;
 mod changes;
 mod chaos;
 mod command_line;
+mod discovered;
 mod discovery;
 mod explained;
 mod first_hour;

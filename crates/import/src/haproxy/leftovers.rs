@@ -9,6 +9,7 @@ const MOOT: &[&str] = &[
     "mode",
     "default-server",
     "server",
+    "server-template",
     "acl",
     "bind",
     "description",

@@ -176,6 +176,8 @@ impl Proxy {
                 name: word.arg(1).into(),
                 own: name(word.arg(1)),
                 checked: options.iter().any(|w| ["check", "track"].contains(&w.as_str())),
+                agent: options.iter().any(|w| *w == "agent-check"),
+                resolved: options.iter().any(|w| *w == "resolvers"),
                 rise: after("rise").unwrap_or(2).max(1),
                 fall: after("fall").unwrap_or(3).max(1),
             }
@@ -198,6 +200,7 @@ impl Proxy {
             services: Vec::new(),
             pool: None,
             servers: servers.collect(),
+            dynamic: self.is_dynamic(),
             disabled: self.is_disabled(),
             table,
             logs: Vec::new(),
@@ -205,8 +208,19 @@ impl Proxy {
         }
     }
 
+    /// Whether its balancing knows servers that come and go.
+    fn is_dynamic(&self) -> bool {
+        let algorithm = self.last("balance").map_or("roundrobin", |word| word.arg(1));
+        let is_consistent = || self.last("hash-type").is_some_and(|word| word.arg(1) == "consistent");
+        match algorithm.split('(').next().unwrap_or_default() {
+            "roundrobin" | "leastconn" | "first" | "random" => true,
+            "static-rr" => false,
+            _ => is_consistent(),
+        }
+    }
+
     pub fn has_servers(&self) -> bool {
-        self.all("server").chain(self.all("dispatch")).next().is_some()
+        ["server", "server-template", "dispatch"].iter().any(|keyword| self.all(keyword).next().is_some())
     }
 
     fn has_backends(&self) -> bool {

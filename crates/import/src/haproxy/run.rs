@@ -36,6 +36,10 @@ pub struct Server {
     /// The real server's.
     pub own: String,
     pub checked: bool,
+    /// An agent is asked about it.
+    pub agent: bool,
+    /// Its name is looked up again and again (`resolvers`).
+    pub resolved: bool,
     pub rise: u32,
     pub fall: u32,
 }
@@ -51,6 +55,8 @@ pub struct Proxy {
     /// The pool's name, or that of the service whose own it is.
     pub pool: Option<String>,
     pub servers: Vec<Server>,
+    /// Servers may be added: its balancing is one of those that HAProxy calls dynamic.
+    pub dynamic: bool,
     pub disabled: bool,
     /// The kind of keys of its table, as HAProxy names it, and the table's size.
     pub table: Option<(String, u64)>,
@@ -148,7 +154,7 @@ pub fn places(sources: &[Source], variables: &BTreeMap<String, String>) -> HostN
         files.extend(named.map(|file| (*file).to_owned()));
         let (all, is_bind) = match words.as_slice() {
             ["bind", place, ..] | ["listen" | "frontend", _, place, ..] => (*place, true),
-            ["server", _, place, ..] => (*place, false),
+            ["server", _, place, ..] | ["server-template", _, _, place, ..] => (*place, false),
             _ => continue,
         };
         for place in all.split(',') {

@@ -77,6 +77,39 @@ const MOOT_VALUE: &[&str] = &[
     "tcp-ut",
 ];
 
+/// Servers that one `server-template` may stand for.
+const TEMPLATE_AT_MOST: u32 = 1_000;
+
+/// `server-template PREFIX N[-M] PLACE …` as that many servers; other lines as they are. One whose servers are
+/// found by SRV records stays: nobody knows how many they are.
+pub fn expanded(words: Vec<String>, line: usize, draft: &mut Draft) -> Vec<Vec<String>> {
+    let is_template = words.first().is_some_and(|w| w == "server-template");
+    if !is_template || words.get(3).is_some_and(|place| place.starts_with('_')) {
+        return vec![words];
+    }
+    let range = words.get(2).and_then(|text| match text.split_once('-') {
+        Some((first, last)) => Some((first.parse::<u32>().ok()?, last.parse::<u32>().ok()?)),
+        None => Some((1, text.parse().ok()?)),
+    });
+    let range = range.filter(|(first, last)| *first > 0 && first <= last);
+    let (Some((first, last)), Some(_)) = (range, words.get(3)) else {
+        let why = "a prefix, a number or a range and an address are needed";
+        draft.wrong(line, "server-template", why.to_owned());
+        return Vec::new();
+    };
+    if last - first >= TEMPLATE_AT_MOST {
+        let why = format!("{TEMPLATE_AT_MOST} servers at most are made of one line");
+        draft.left(line, "server-template", why);
+    }
+    let numbers = first..=last.min(first + TEMPLATE_AT_MOST - 1);
+    let one = |number: u32| {
+        let mut server = vec!["server".to_owned(), format!("{}{number}", words[1])];
+        server.extend(words[3..].iter().cloned());
+        server
+    };
+    numbers.map(one).collect()
+}
+
 pub fn servers(proxy: &Proxy, many_ports: bool, pool: &mut Pool, draft: &mut Draft) {
     let defaults: Vec<String> = proxy.all("default-server").flat_map(|w| w.words[1..].to_vec()).collect();
     let mut common = Common::default();
@@ -87,6 +120,14 @@ pub fn servers(proxy: &Proxy, many_ports: bool, pool: &mut Pool, draft: &mut Dra
         words.splice(0..1, ["server".to_owned(), "dispatch".to_owned()]);
         all.push(super::proxy::Word { words, ..word.clone() });
     }
+    let records: Vec<_> = proxy.all("server-template").cloned().collect();
+    // What their options say of checks and TLS is said by a server that goes again.
+    let named = all.len();
+    all.extend(records.iter().map(|word| {
+        let mut words = vec!["server".to_owned(), word.arg(1).to_owned(), "192.0.2.1:1".to_owned()];
+        words.extend(word.words.iter().skip(4).cloned());
+        super::proxy::Word { words, ..word.clone() }
+    }));
     let weighted =
         all.iter().any(|w| w.words.iter().any(|o| o == "weight")) || defaults.iter().any(|o| o == "weight");
     // Those who look at weights by HAProxy's names see HAProxy's.
@@ -143,7 +184,8 @@ pub fn servers(proxy: &Proxy, many_ports: bool, pool: &mut Pool, draft: &mut Dra
         }
         let same = |other: &Table| other.get("address") == server.get("address");
         // Servers of one name get different addresses.
-        if !is_name && pool.servers.iter().any(same) {
+        // Servers that are added at run time may have the address of another, too.
+        if !is_name && pool.servers.iter().any(same) || draft.run.is_some() {
             pool.table.set("same-address", "true");
         }
         pool.servers.push(server);
@@ -166,6 +208,16 @@ pub fn servers(proxy: &Proxy, many_ports: bool, pool: &mut Pool, draft: &mut Dra
         pool.table.set_with("outlier", format!("{{ failures = {failures} }}"), note);
     }
     checks(proxy, common, pool, draft);
+    if !records.is_empty() {
+        let lists = records.iter().map(|word| {
+            let name = quoted(word.arg(3).split(':').next().unwrap_or_default());
+            format!("{{ type = \"dns-srv\", name = {name} }}")
+        });
+        pool.table.set("discover", format!("[{}]", lists.collect::<Vec<_>>().join(", ")));
+        let stay = pool.servers.len().saturating_sub(all.len() - named);
+        pool.servers.truncate(stay);
+        return;
+    }
     if let Some(first) = all.first().filter(|_| pool.servers.is_empty()) {
         let why = "none of its servers could be carried over: it answers nobody";
         draft.grave(first.line, &format!("{} {}", proxy.section(), proxy.name), why);

@@ -1,7 +1,4 @@
-//! Messages of DNS: questions for addresses and services, and their answers (RFC 1035, 2782, 6891).
-//!
-//! In: bytes of anybody. Out: what they answer, or why they are no answer. Never: a socket, a clock;
-//! more work than the message has bytes.
+//! Questions for addresses and services, and their answers (RFC 1035, 2782, 6891).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -13,7 +10,7 @@ pub const RECORDS: usize = 10_000;
 const ALIASES: usize = 16;
 const OPT: u16 = 41;
 const CNAME: u16 = 5;
-const INTERNET: u16 = 1;
+pub(crate) const INTERNET: u16 = 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -80,17 +77,24 @@ pub fn question(id: u16, name: &HostName, kind: Kind, udp_size: u16) -> Vec<u8> 
     out.extend(id.to_be_bytes());
     // Recursion desired; one question, one additional record.
     out.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 1]);
-    for label in name.as_str().split('.') {
-        out.push(label.len() as u8);
-        out.extend(label.as_bytes());
-    }
-    out.push(0);
+    out.extend(labels(name.as_str()));
     out.extend(kind.number().to_be_bytes());
     out.extend(INTERNET.to_be_bytes());
     out.push(0);
     out.extend(OPT.to_be_bytes());
     out.extend(udp_size.to_be_bytes());
     out.extend([0; 6]);
+    out
+}
+
+/// A name in the form of messages; each of its labels has at most 63 bytes.
+pub(crate) fn labels(name: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(name.len() + 2);
+    for label in name.split('.') {
+        out.push(label.len() as u8);
+        out.extend(label.bytes().map(|b| b.to_ascii_lowercase()));
+    }
+    out.push(0);
     out
 }
 
@@ -179,9 +183,9 @@ fn follow(records: &[Record], name: &HostName, kind: Kind) -> Reply {
     Reply::Failed
 }
 
-struct Reader<'a> {
-    message: &'a [u8],
-    at: usize,
+pub(crate) struct Reader<'a> {
+    pub message: &'a [u8],
+    pub at: usize,
 }
 
 impl Reader<'_> {
@@ -191,14 +195,14 @@ impl Reader<'_> {
         Ok(bytes)
     }
 
-    fn number(&mut self) -> Result<u16, Bad> {
+    pub fn number(&mut self) -> Result<u16, Bad> {
         let bytes = self.take(2)?;
         Ok(u16::from_be_bytes([bytes[0], bytes[1]]))
     }
 
     /// In lower case, without the dot of the root. Pointers lead backwards only, so that a name ends
     /// (RFC 1035, section 4.1.4).
-    fn name(&mut self) -> Result<String, Bad> {
+    pub fn name(&mut self) -> Result<String, Bad> {
         let mut text = String::new();
         let (mut at, mut lowest) = (self.at, self.at);
         let mut after = None;
