@@ -208,7 +208,7 @@ function ServerRow({ service, server }: { service: Service; server: Server }) {
   const state = server["admin-state"];
   return (
     <tr data-server={server.name}>
-      <td><strong>{server.name}</strong>{server.backup && <small> backup</small>}<br /><small>{server.address}</small> {service.mode !== "pool" && <Link to={`/graphs?service=${encodeURIComponent(service.name)}&server=${encodeURIComponent(server.name)}`}>Graph</Link>}</td>
+      <td><strong>{server.name}</strong>{server.backup && <small> backup</small>}<br /><small>{server.address}{server.host && !server.address.startsWith(server.host) && ` (${server.host})`}{server["found-in"] && `, ${server["found-in"]}`}{server["set-at-run-time"] && ", set at run time"}</small> {service.mode !== "pool" && <Link to={`/graphs?service=${encodeURIComponent(service.name)}&server=${encodeURIComponent(server.name)}`}>Graph</Link>}</td>
       <td><Lamp of={serverColour(server)} />{server["configured-admin-state"] != null && <small> in the file {server["configured-admin-state"]}</small>}{state === "draining" && <Drain service={service.name} server={server} />}</td>
       <td class="why">{server.check.detail || "—"}<br /><small>for {ago(Date.now() - server.check["since-ms"])}</small></td>
       <td class="n" data-label="Weight">

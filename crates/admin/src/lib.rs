@@ -94,6 +94,7 @@ pub enum Request {
         reply: Reply<api::RunTimeServer>,
     },
     RunTimeServers(oneshot::Sender<Vec<api::RunTimeServer>>),
+    NameServers(oneshot::Sender<Vec<api::NameServer>>),
     Connections {
         filter: api::ConnectionFilter,
         reply: oneshot::Sender<Vec<api::Connection>>,

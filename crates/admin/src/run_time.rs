@@ -1,4 +1,4 @@
-//! Real servers that are added, set and taken away while the program runs.
+//! Real servers that are added, set and taken away while the program runs; who is asked for names.
 
 use axum::Json;
 use axum::extract::{Extension, Path, State};
@@ -23,6 +23,8 @@ pub fn entries() -> Vec<Entry> {
             list,
         )
         .gives::<Vec<api::RunTimeServer>>(),
+        get("/api/v1/name-servers", See, "What became of the questions to name servers", name_servers)
+            .gives::<Vec<api::NameServer>>(),
         post(PLACE, Configure, "Add a real server that the file does not have", add)
             .takes::<api::ServerKeys>()
             .gives::<api::RunTimeServer>(),
@@ -36,6 +38,10 @@ pub fn entries() -> Vec<Entry> {
 
 async fn list(State(App { handle, .. }): State<App>) -> Answer<Vec<api::RunTimeServer>> {
     ask(&handle, Request::RunTimeServers).await.map(Json)
+}
+
+async fn name_servers(State(App { handle, .. }): State<App>) -> Answer<Vec<api::NameServer>> {
+    ask(&handle, Request::NameServers).await.map(Json)
 }
 
 /// What the record of what people did says of it.

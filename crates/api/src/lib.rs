@@ -410,6 +410,28 @@ pub struct ServerKeys {
     pub keys: serde_json::Map<String, serde_json::Value>,
 }
 
+/// What became of the questions to one name server, since the start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct NameServer {
+    pub address: String,
+    pub sent: u64,
+    /// They could not be sent, or their answer could not be received.
+    pub failed: u64,
+    pub valid: u64,
+    /// Another name, of which nothing was said.
+    pub alias: u64,
+    /// The name exists and has nothing of the kind.
+    pub nothing: u64,
+    pub no_name: u64,
+    pub timeout: u64,
+    pub refused: u64,
+    pub other: u64,
+    pub invalid: u64,
+    /// Cut off over TCP, too.
+    pub truncated: u64,
+}
+
 /// A real server that was added at run time, or keys of one of the file that were set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

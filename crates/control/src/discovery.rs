@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
+use evenkeel_api as api;
 use evenkeel_discover::{Details, Endpoint, Finder, Found, List, Listed, News, Remembered, Wants};
 use evenkeel_model::{
     AdminState, Discover, DiscoverSource, Host, HostName, Init, Name, Origin, Pool, RealServer, ServerSpeaks,
@@ -132,7 +133,13 @@ impl Discovery {
         self.changed = true;
         match news {
             News::Name(name, found) => drop(self.names.insert(name, found)),
-            News::List(list, listed) => drop(self.lists.insert(list, listed)),
+            News::List(list, listed) => {
+                // What its source said last is known of it with other rules, too.
+                if let Some(known) = &listed.list {
+                    self.last_lists.insert(list.source.to_string(), known.clone());
+                }
+                self.lists.insert(list, listed);
+            }
         }
     }
 
@@ -247,6 +254,25 @@ impl Discovery {
         None
     }
 
+    pub fn name_servers(&self) -> Vec<api::NameServer> {
+        let all = self.finder.asked().into_iter();
+        all.map(|(address, asked)| api::NameServer {
+            address: address.to_string(),
+            sent: asked.sent,
+            failed: asked.failed,
+            valid: asked.valid,
+            alias: asked.alias,
+            nothing: asked.nothing,
+            no_name: asked.no_name,
+            timeout: asked.timeout,
+            refused: asked.refused,
+            other: asked.other,
+            invalid: asked.invalid,
+            truncated: asked.truncated,
+        })
+        .collect()
+    }
+
     /// Why a server has no address.
     pub fn why_not_placed(&self, host: &HostName) -> String {
         match self.names.get(host) {
@@ -289,6 +315,8 @@ impl Discovery {
         }
         let known: HashSet<&String> = now.servers.keys().collect();
         self.last.retain(|key, _| known.contains(key));
+        let lists = &now.lists;
+        self.last_lists.retain(|source, _| lists.contains_key(source));
         if now != self.stored {
             self.stored = now.clone();
             let _ = self.file.send(now);

@@ -431,6 +431,7 @@ impl Control {
             Request::RemoveServer { service, server, even_of_file, reply: to } => {
                 reply(to, self.remove_server(&service, &server, even_of_file));
             }
+            Request::NameServers(to) => reply(to, self.discovery.name_servers()),
             Request::RunTimeServers(to) => reply(to, self.run_time_servers()),
             Request::Connections { filter, reply: to } => {
                 let listing = self.connections(filter);

@@ -69,7 +69,7 @@ fn keys_are_checked_as_in_the_file() {
         assert!(why.contains(expect), "{keys}: {why}");
     };
     check(json!({}), "has no `address`");
-    check(json!({ "address": "10.0.0.2:80", "weigth": 1 }), "did you mean \"weight\"");
+    check(json!({ "address": "10.0.0.2:80", "weigth": 1 }), "did you mean `weight`");
     check(json!({ "address": "10.0.0.2:80", "weight": 65_536 }), "out of range");
     check(json!({ "address": "10.0.0.2:80", "backup": "yes" }), "backup");
     check(json!({ "address": "10.0.0.256:80" }), "address");

@@ -1,8 +1,10 @@
 //! Asks name servers: over UDP, over TCP what is cut off, one after another until one answers.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use evenkeel_model::HostName;
@@ -18,13 +20,57 @@ const STRANGE: usize = 64;
 const ALIASES: usize = 8;
 
 /// Who is asked, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Asking {
     pub servers: Vec<SocketAddr>,
     pub timeout: Duration,
     /// Rounds through the servers.
     pub rounds: u32,
     pub udp_size: u16,
+    pub counts: Counts,
+}
+
+/// What became of the questions to one name server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    pub sent: u64,
+    /// They could not be sent, or their answer could not be received.
+    pub failed: u64,
+    pub valid: u64,
+    /// Another name, of which nothing was said.
+    pub alias: u64,
+    /// The name exists and has nothing of the kind.
+    pub nothing: u64,
+    pub no_name: u64,
+    pub timeout: u64,
+    pub refused: u64,
+    pub other: u64,
+    pub invalid: u64,
+    /// Cut off over TCP, too.
+    pub truncated: u64,
+}
+
+/// By name server; it has one writer.
+pub type Counts = Arc<Mutex<BTreeMap<SocketAddr, Asked>>>;
+
+fn count(asking: &Asking, server: SocketAddr, answer: &std::io::Result<Reply>) {
+    let mut all = asking.counts.lock().unwrap_or_else(PoisonError::into_inner);
+    let asked = all.entry(server).or_default();
+    asked.sent += 1;
+    *match answer {
+        Ok(Reply::Addresses { .. } | Reply::Services { .. }) => &mut asked.valid,
+        Ok(Reply::Alias { .. }) => &mut asked.alias,
+        Ok(Reply::Nothing) => &mut asked.nothing,
+        Ok(Reply::NoName) => &mut asked.no_name,
+        Ok(Reply::Refused) => &mut asked.refused,
+        Ok(Reply::Failed) => &mut asked.other,
+        Ok(Reply::Truncated) => &mut asked.truncated,
+        Err(error) => match error.kind() {
+            std::io::ErrorKind::TimedOut => &mut asked.timeout,
+            std::io::ErrorKind::InvalidData => &mut asked.invalid,
+            _ => &mut asked.failed,
+        },
+    } += 1;
 }
 
 /// Both kinds of addresses of the first of these names that has any.
@@ -82,7 +128,9 @@ async fn ask(asking: &Asking, name: &HostName, kind: Kind) -> Result<Reply, Fail
     let mut failure = Failure::Timeout;
     for _ in 0..asking.rounds {
         for server in &asking.servers {
-            match ask_one(asking, *server, name, kind).await {
+            let answer = ask_one(asking, *server, name, kind).await;
+            count(asking, *server, &answer);
+            match answer {
                 Ok(Reply::Refused) => failure = Failure::Refused,
                 Ok(Reply::Failed | Reply::Truncated) => failure = Failure::Other,
                 Ok(answer) => return Ok(answer),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use evenkeel_model::{Discover, DiscoverSource, HostName, HttpSource, ResolverSettings};
@@ -11,7 +12,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep_until};
 
-use crate::ask::{self, Asking};
+use crate::ask::{self, Asked, Asking, Counts};
 use crate::consul;
 use crate::docker;
 use crate::hosts::{ResolvConf, hosts, resolv_conf};
@@ -76,16 +77,24 @@ pub struct Remembered {
 pub struct Finder {
     orders: UnboundedSender<Wants>,
     wants: Wants,
+    counts: Counts,
 }
 
 impl Finder {
     pub fn start(news: UnboundedSender<News>, remembered: Remembered) -> std::io::Result<Finder> {
         let (orders, inbox) = unbounded_channel();
+        let counts = Counts::default();
+        let own = counts.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("discover".into()).spawn(move || {
-            LocalSet::new().block_on(&runtime, Search::new(news, remembered).run(inbox));
+            LocalSet::new().block_on(&runtime, Search::new(news, remembered, own).run(inbox));
         })?;
-        Ok(Finder { orders, wants: Wants::default() })
+        Ok(Finder { orders, wants: Wants::default(), counts })
+    }
+
+    /// What became of questions, by name server.
+    pub fn asked(&self) -> BTreeMap<SocketAddr, Asked> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn set(&mut self, wants: Wants) {
@@ -146,8 +155,9 @@ struct Search {
 }
 
 impl Search {
-    fn new(news: UnboundedSender<News>, remembered: Remembered) -> Search {
-        let asking = Asking { servers: Vec::new(), timeout: Duration::ZERO, rounds: 1, udp_size: 512 };
+    fn new(news: UnboundedSender<News>, remembered: Remembered, counts: Counts) -> Search {
+        let asking =
+            Asking { servers: Vec::new(), timeout: Duration::ZERO, rounds: 1, udp_size: 512, counts };
         Search {
             news,
             remembered,
@@ -215,21 +225,25 @@ impl Search {
             }
         }
         let lists = self.wants.lists.clone();
+        // What a source said is known of it with other rules, too.
+        let new: Vec<Discover> = lists.iter().filter(|l| !self.lists.contains_key(l)).cloned().collect();
+        let sources: BTreeSet<String> = new.iter().map(|l| l.source.to_string()).collect();
+        for (list, followed) in &self.lists {
+            let known = followed.believed.list().map(|known| (list.source.to_string(), known.clone()));
+            self.remembered.lists.extend(known.filter(|(source, _)| sources.contains(source)));
+        }
         self.lists.retain(|list, _| lists.contains(list));
-        for list in lists {
-            if !self.lists.contains_key(&list) {
-                let before = self.remembered.lists.remove(&list.source.to_string());
-                let believed = before.map_or_else(Believed::default, Believed::remembered);
-                self.lists.insert(list.clone(), Followed { believed, told: None, index: None });
-                if !matches!(list.source, DiscoverSource::Dns(..)) {
-                    self.due.insert((now, Subject::List(list.clone())));
-                }
+        for list in new {
+            let before = self.remembered.lists.get(&list.source.to_string()).cloned();
+            let believed = before.map_or_else(Believed::default, Believed::remembered);
+            self.lists.insert(list.clone(), Followed { believed, told: None, index: None });
+            match &list.source {
                 // Of a name that may be known already: its next answer is the list.
-                if let DiscoverSource::Dns(name, _) = &list.source {
-                    self.soon(name, now);
-                }
+                DiscoverSource::Dns(name, _) => self.soon(name, now),
+                _ => drop(self.due.insert((now, Subject::List(list)))),
             }
         }
+        sources.iter().for_each(|source| drop(self.remembered.lists.remove(source)));
         if other_rules {
             self.files_at = now;
             self.files = self.files.take().filter(|f| f.paths == paths(&self.wants.resolver));
@@ -266,8 +280,17 @@ impl Search {
         // What the configuration says goes before resolv.conf.
         let timeout = conf.timeout.filter(|_| !own && rules.timeout == default.timeout);
         let rounds = conf.attempts.filter(|_| !own && rules.retries == default.retries);
+        let counts = self.asking.counts.clone();
+        let servers = if own { rules.servers.clone() } else { conf.servers.clone() };
+        let mut all = counts.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|server, _| servers.contains(server));
+        for server in &servers {
+            all.entry(*server).or_default();
+        }
+        drop(all);
         self.asking = Rc::new(Asking {
-            servers: if own { rules.servers.clone() } else { conf.servers.clone() },
+            counts,
+            servers,
             timeout: timeout.unwrap_or(rules.timeout),
             rounds: rounds.unwrap_or(rules.retries + 1),
             udp_size: rules.udp_size,

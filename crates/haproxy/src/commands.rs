@@ -60,6 +60,7 @@ const HELP: &str = "The following commands are valid at this level:
   show cli sockets                        : dump list of cli sockets
   show env [var]                          : dump environment variables known to the process
   show info [desc|json|typed|float]*      : report information about the running process
+  show resolvers [id]                     : dumps counters from all resolvers section and associated name servers
   show servers conn [<backend>]           : dump server connections status (all or for a single backend)
   show servers state [<backend>]          : dump volatile server information (all or for a single backend)
   show sess                               : report the list of current sessions
@@ -123,7 +124,6 @@ const MISSING: &[&str] = &[
     "show peers",
     "show pools",
     "show profiling",
-    "show resolvers",
     "show schema",
     "show ssl ca-file",
     "show ssl crl-file",
@@ -379,6 +379,7 @@ impl Session<'_> {
                 Err(no) => no,
             },
             ["sess", ..] => self.show_sessions().await,
+            ["resolvers", rest @ ..] => servers::resolvers(self.known, rest).await,
             _ => unknown(&[&["show"], words].concat()),
         }
     }
@@ -553,10 +554,9 @@ impl Session<'_> {
             }
             let key = words.iter().position(|w| *w == "key").and_then(|at| words.get(at + 1));
             for (at, entry) in entries.iter().enumerate().filter(|(_, e)| key.is_none_or(|k| e.key == **k)) {
-                let mut servers = self.known.added.all(proxy).into_iter().zip(1..);
-                let server =
-                    servers.find(|((s, there), _)| *there && Some(&s.own) == entry.real_server.as_ref());
-                let named = server.map_or_else(String::new, |((server, _), id)| {
+                let servers = self.known.added.all(proxy);
+                let server = servers.iter().find(|(s, _)| Some(&s.own) == entry.real_server.as_ref());
+                let named = server.map_or_else(String::new, |(server, id)| {
                     format!(" server_id={id} server_name={}", server.name)
                 });
                 out.push_str(&format!(

@@ -170,9 +170,9 @@ impl Known {
             .map(|s| (&s.real_servers, s.queued));
         let found = of_pool.or(of_service);
         let by_name = |own: &str| found.and_then(|(all, _)| all.iter().find(|s| s.name == own));
-        let numbered = self.added.all(proxy).into_iter().zip(1..).filter(|((_, there), _)| *there);
-        let (servers, ids): (Vec<_>, Vec<u32>) = numbered
-            .map(|((known, _), id)| {
+        let all = self.added.all(proxy).into_iter();
+        let (servers, ids): (Vec<_>, Vec<u32>) = all
+            .map(|(known, id)| {
                 let shown = by_name(&known.own);
                 ((known, shown), id)
             })

@@ -2,13 +2,13 @@
 //! `del server`, and what `set server` says of a server's place and check.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use evenkeel_admin::Request;
 use evenkeel_api as api;
-use evenkeel_import::{Proxy, ProxyKind, Server};
+use evenkeel_import::{Proxy, ProxyKind, Resolvers, Server};
 use serde_json::{Map, Value, json};
 
 use super::commands::stopping;
@@ -20,10 +20,20 @@ pub struct Added(Mutex<BTreeMap<String, OfProxy>>);
 
 #[derive(Default)]
 struct OfProxy {
-    /// In their order; deleted ones keep their number.
-    added: Vec<(Server, bool)>,
+    /// In their order, with their numbers.
+    added: Vec<(Server, u32)>,
     /// Of the configuration, deleted.
     gone: Vec<String>,
+}
+
+impl OfProxy {
+    /// Every server that there is now, with its number: its place in the configuration, or the first that
+    /// was free.
+    fn all<'a>(&self, proxy: &'a Proxy) -> Vec<(Cow<'a, Server>, u32)> {
+        let numbered = proxy.servers.iter().zip(1..).filter(|(s, _)| !self.gone.contains(&s.name));
+        let first = numbered.map(|(server, id)| (Cow::Borrowed(server), id));
+        first.chain(self.added.iter().map(|(server, id)| (Cow::Owned(server.clone()), *id))).collect()
+    }
 }
 
 impl Added {
@@ -32,31 +42,22 @@ impl Added {
         what(all.entry(proxy.to_owned()).or_default())
     }
 
-    /// Every server that a proxy has had, in the order of their numbers; nothing in the place of one that
-    /// was deleted.
-    pub fn all<'a>(&self, proxy: &'a Proxy) -> Vec<(Cow<'a, Server>, bool)> {
+    pub fn all<'a>(&self, proxy: &'a Proxy) -> Vec<(Cow<'a, Server>, u32)> {
+        self.with(&proxy.name, |of| of.all(proxy))
+    }
+
+    fn add(&self, proxy: &Proxy, server: Server) {
         self.with(&proxy.name, |of| {
-            let first = proxy.servers.iter().map(|s| (Cow::Borrowed(s), !of.gone.contains(&s.name)));
-            let then = of.added.iter().map(|(server, there)| (Cow::Owned(server.clone()), *there));
-            first.chain(then).collect()
-        })
-    }
-
-    fn add(&self, proxy: &str, server: Server) {
-        self.with(proxy, |of| of.added.push((server, true)));
-    }
-
-    fn delete(&self, proxy: &str, name: &str) {
-        self.with(proxy, |of| match of.added.iter_mut().find(|(s, there)| *there && s.name == name) {
-            Some((_, there)) => *there = false,
-            None => of.gone.push(name.to_owned()),
+            let used: BTreeSet<u32> = of.all(proxy).into_iter().map(|(_, id)| id).collect();
+            let free = (1..).find(|id| !used.contains(id)).unwrap_or(u32::MAX);
+            of.added.push((server, free));
         });
     }
 
-    fn check(&self, proxy: &str, name: &str) {
-        self.with(proxy, |of| {
-            let known = of.added.iter_mut().find(|(s, there)| *there && s.name == name);
-            known.into_iter().for_each(|(server, _)| server.checked = true);
+    fn delete(&self, proxy: &str, name: &str) {
+        self.with(proxy, |of| match of.added.iter().position(|(s, _)| s.name == name) {
+            Some(at) => drop(of.added.remove(at)),
+            None => of.gone.push(name.to_owned()),
         });
     }
 }
@@ -69,10 +70,10 @@ pub fn backend<'a>(known: &'a Known, name: &str) -> Option<&'a Proxy> {
 
 /// A server of a backend by its name or number.
 pub fn server(known: &Known, proxy: &Proxy, name: &str) -> Option<Server> {
-    let numbered = |at: usize| name.strip_prefix('#').is_some_and(|n| n == (at + 1).to_string());
-    let all = known.added.all(proxy).into_iter().enumerate();
-    let mut there = all.filter(|(_, (_, there))| *there);
-    there.find(|(at, (s, _))| s.name == name || numbered(*at)).map(|(_, (s, _))| s.into_owned())
+    let is_it = |s: &Server, id: u32| {
+        s.name == name || name.strip_prefix('#').is_some_and(|number| number == id.to_string())
+    };
+    known.added.all(proxy).into_iter().find(|(s, id)| is_it(s, *id)).map(|(s, _)| s.into_owned())
 }
 
 /// A line without an end of its own, as some of HAProxy's answers are: the caller ends it.
@@ -118,7 +119,7 @@ pub async fn add(known: &Known, words: &[&str]) -> String {
     let by = "stats socket".to_owned();
     match known.ask(|reply| Request::AddServer { service, server: own, keys, by, reply }).await {
         Some(Ok(_)) => {
-            known.added.add(&proxy.name, new);
+            known.added.add(proxy, new);
             "New server registered.\n".into()
         }
         Some(Err(refused)) => format!("{}\n", refused.failure.detail),
@@ -144,7 +145,7 @@ fn keys_of(options: &[&str], name: &str, new: &mut Server) -> Result<Map<String,
                 let text = value();
                 let weight = number(text).unwrap_or(0);
                 if weight > 256 {
-                    return Err(format!("weight of server {name} is not within 0 and 256 ({weight})."));
+                    return Err(format!("weight of server {name} is not within 0 and 256 ({weight}).."));
                 }
                 keys.insert("weight".into(), json!(weight));
             }
@@ -370,10 +371,7 @@ pub async fn checks(
                 .into())
         }
         (_, false, true) => Err("Health check was not configured on this server, cannot enable.\n".into()),
-        _ => {
-            known.added.check(&proxy.name, &server.name);
-            order(known, proxy, server, json!({ "check": enabled })).await
-        }
+        _ => order(known, proxy, server, json!({ "check": enabled })).await,
     }
 }
 
@@ -388,6 +386,69 @@ async fn order(known: &Known, proxy: &Proxy, server: &Server, keys: Value) -> Re
         None => Err(stopping()),
     }
 }
+
+/// `show resolvers [<section>]`. Name servers of no section are the system's, which HAProxy has as `default`.
+pub async fn resolvers(known: &Known, words: &[&str]) -> String {
+    let Some(asked) = known.ask(Request::NameServers).await else { return stopping() };
+    let mut sections = known.running.resolvers.clone();
+    let named = |address: &String| sections.iter().any(|s| s.servers.iter().any(|(_, at)| at == address));
+    let others = asked.iter().map(|a| &a.address).filter(|address| !named(address));
+    let others = others.map(|at| (at.strip_suffix(":53").unwrap_or(at).to_owned(), at.clone())).collect();
+    if !sections.iter().any(|s| s.name == "default") {
+        sections.push(Resolvers { name: "default".into(), servers: others });
+    }
+    let mut out = String::new();
+    for section in sections.iter().filter(|s| words.first().is_none_or(|name| s.name == *name)) {
+        out.push_str(&format!("Resolvers section {}\n", section.name));
+        for (name, address) in &section.servers {
+            let all = asked.iter().find(|a| a.address == *address).map_or([0; 14], |a| {
+                let (snd_error, any_err) = (a.failed, a.nothing);
+                [
+                    a.sent,
+                    snd_error,
+                    a.valid,
+                    0,
+                    a.alias,
+                    0,
+                    any_err,
+                    a.no_name,
+                    a.timeout,
+                    a.refused,
+                    a.other,
+                    a.invalid,
+                    0,
+                    a.truncated,
+                ]
+            });
+            out.push_str(&format!(" nameserver {name}:\n"));
+            for (key, count) in COUNTERS.iter().zip(all.into_iter().chain([0])) {
+                out.push_str(&format!("  {:<13}{count}\n", format!("{key}:")));
+            }
+        }
+    }
+    match (out.is_empty(), words) {
+        (true, [_, ..]) => "Can't find that resolvers section\n".into(),
+        _ => out,
+    }
+}
+
+const COUNTERS: [&str; 15] = [
+    "sent",
+    "snd_error",
+    "valid",
+    "update",
+    "cname",
+    "cname_error",
+    "any_err",
+    "nx",
+    "timeout",
+    "refused",
+    "other",
+    "invalid",
+    "too_big",
+    "truncated",
+    "outdated",
+];
 
 #[cfg(test)]
 mod tests {
@@ -422,7 +483,7 @@ mod tests {
                 r#"{"server-tls":{"enabled":true,"verify":false,"sni":"a.test"},"weight":1,"check":false,"admin-state":"halted"}"#,
             ),
         );
-        check("weight 300", Err("weight of server s is not within 0 and 256 (300)."));
+        check("weight 300", Err("weight of server s is not within 0 and 256 (300).."));
         check("cookie x", Err("'cookie' option is not accepted for dynamic server"));
         check("foo", Err("unknown keyword 'foo'"));
     }

@@ -206,7 +206,13 @@ impl Reader {
                         self.list = words.get(1).cloned().unwrap_or_default();
                         draft.errors.entry(self.list.clone()).or_default();
                     }
-                    "resolvers" => {}
+                    "resolvers" => {
+                        let name = words.get(1).cloned().unwrap_or_default();
+                        let sections = draft.run.iter_mut().map(|run| &mut run.resolvers);
+                        sections.for_each(|all| {
+                            all.push(run::Resolvers { name: name.clone(), servers: Vec::new() })
+                        });
+                    }
                     _ => draft.left(number, &keyword, "the section is not carried over"),
                 }
             }

@@ -21,8 +21,8 @@ use std::collections::BTreeMap;
 use draft::Draft;
 pub use haproxy::condition_holds;
 pub use haproxy::run::{
-    HostNeeds, LogTarget, Places, Process, Proxy, ProxyKind, Running, Server, StatsPage, StatsSocket, places,
-    running,
+    HostNeeds, LogTarget, Places, Process, Proxy, ProxyKind, Resolvers, Running, Server, StatsPage,
+    StatsSocket, places, running,
 };
 pub use words::name as real_server_name;
 

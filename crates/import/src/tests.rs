@@ -807,3 +807,24 @@ fn servers_of_haproxy_by_name_and_each_with_its_tls() {
         &[],
     );
 }
+
+#[test]
+fn a_template_of_haproxy_is_many_servers() {
+    let text = of_haproxy(
+        "resolvers dns\n nameserver a 192.0.2.53:53\nlisten a\n bind 192.0.2.1:80\n server-template web 2 web.internal:8080 check resolvers dns\nlisten b\n bind 192.0.2.1:81\n server-template t 3-4 192.0.2.9:80 weight 7\nlisten c\n bind 192.0.2.1:82\n server-template s 5 _http._tcp.internal resolvers dns check\n",
+    );
+    check(
+        &[(SourceKind::Haproxy, &text)],
+        &[
+            "name = \"web1\"",
+            "name = \"web2\"",
+            "address = \"web.internal:8080\"",
+            "name = \"t3\"",
+            "name = \"t4\"",
+            "weight = 7",
+            "same-address = true",
+            "discover = [{ type = \"dns-srv\", name = \"_http._tcp.internal\" }]",
+        ],
+        &[],
+    );
+}

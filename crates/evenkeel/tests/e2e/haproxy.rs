@@ -560,6 +560,7 @@ const SERVER_COMMANDS: &[&str] = &[
     "get weight be/s2",
     "get weight be/t2",
     "set server be/t3 addr HERE port 9001",
+    "show resolvers none",
 ];
 
 #[test]

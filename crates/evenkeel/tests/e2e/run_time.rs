@@ -38,7 +38,7 @@ fn servers_come_and_go_and_survive_restarts() {
         ("web/s2", vec!["--address", &a.to_string()], "has the address of s1"),
         ("web/s2", vec!["--address", &place.at(8000).to_string()], "is the VIP"),
         ("web/s2", vec!["--address", "10.0.0.256:80"], "address"),
-        ("web/s2", vec!["--address", &there, "--key", "weigth=3"], "did you mean \"weight\""),
+        ("web/s2", vec!["--address", &there, "--key", "weigth=3"], "did you mean `weight`"),
         ("web/s2", vec!["--address", &there, "--cookie", "s1"], "has the cookie of s1"),
         ("web/s2", vec!["--address", &there, "--expires", "0s"], "expires"),
         ("nobody/s2", vec!["--address", &there], "no virtual service or pool named nobody"),

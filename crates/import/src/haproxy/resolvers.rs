@@ -6,6 +6,10 @@ use crate::words::{address, duration, quoted, split_port};
 /// One line of a section. There is one resolver here: what the first section says of a key holds.
 pub fn line(words: &[String], number: usize, draft: &mut Draft) {
     let word = |at: usize| words.get(at).map_or("", String::as_str);
+    let section = draft.run.as_mut().and_then(|run| run.resolvers.last_mut());
+    if let Some(section) = section.filter(|_| word(0) == "nameserver") {
+        section.servers.push((word(1).to_owned(), word(2).trim_start_matches("udp@").to_owned()));
+    }
     match (word(0), word(1)) {
         ("nameserver", _) => match split_port(word(2)) {
             (host, Some(port)) if address(host).is_some() => {

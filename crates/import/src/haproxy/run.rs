@@ -120,8 +120,16 @@ pub struct Run {
     pub sockets: Vec<StatsSocket>,
     pub pages: Vec<StatsPage>,
     pub process: Process,
+    pub resolvers: Vec<Resolvers>,
     /// What `log global` stands for.
     pub logs: Vec<LogTarget>,
+}
+
+/// A `resolvers` section: its name, and its name servers with their addresses.
+#[derive(Clone, Debug, Default)]
+pub struct Resolvers {
+    pub name: String,
+    pub servers: Vec<(String, String)>,
 }
 
 /// What is run.
@@ -133,6 +141,7 @@ pub struct Running {
     pub sockets: Vec<StatsSocket>,
     pub pages: Vec<StatsPage>,
     pub process: Process,
+    pub resolvers: Vec<Resolvers>,
 }
 
 /// What only the machine knows.
@@ -187,6 +196,6 @@ pub fn running(sources: &[Source], variables: &BTreeMap<String, String>, places:
     if draft.left.iter().all(|l| matches!(l.severity, Severity::Remark | Severity::Note)) {
         crate::proof::prove(&text, &haproxy, &mut draft);
     }
-    let Run { proxies, sockets, pages, process, .. } = draft.run.take().unwrap_or_default();
-    Running { text, left: draft.left, proxies, sockets, pages, process }
+    let Run { proxies, sockets, pages, process, resolvers, .. } = draft.run.take().unwrap_or_default();
+    Running { text, left: draft.left, proxies, sockets, pages, process, resolvers }
 }
