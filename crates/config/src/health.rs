@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use evenkeel_model::{AgentCheck, HealthCheck, HttpProbe, Probe, ProxyVersion, ScriptProbe, StatusSet, Step};
+use evenkeel_model::{
+    AgentCheck, Connect, HealthCheck, HttpProbe, Probe, ProxyVersion, ScriptProbe, StatusSet, Step,
+};
 
 use crate::problem::Problem;
 use crate::section::Section;
@@ -25,11 +27,17 @@ pub fn read(pool: Section<'_>, problems: &mut Vec<Problem>) -> HealthCheck {
         send_proxy: send_proxy(section, None),
         through_vip: section.flag("through-vip"),
         mark: 0,
-        agent: section.section("agent").map(|agent| AgentCheck {
-            port: agent.number("port", 3333),
-            interval: agent.duration("interval", Duration::from_secs(2)),
-            send: agent.text("send").unwrap_or_default().to_owned().into(),
-        }),
+        agent: section.section("agent").map(agent),
+        fill_in: section.flag("fill-in"),
+    }
+}
+
+fn agent(agent: Section<'_>) -> AgentCheck {
+    AgentCheck {
+        address: agent.text("address").and_then(|t| t.parse().ok()),
+        port: agent.number("port", 3333),
+        interval: agent.duration("interval", Duration::from_secs(2)),
+        send: agent.text("send").unwrap_or_default().to_owned().into(),
     }
 }
 
@@ -41,7 +49,8 @@ pub fn of_server(
 ) -> Option<Box<HealthCheck>> {
     let own = server.section("health-check")?;
     let place = || server.span("health-check").unwrap_or(0..0);
-    if pool.probe == Probe::None {
+    let asks_nobody = pool.probe == Probe::None && own.value("agent").is_none();
+    if asks_nobody {
         let message = "the pool probes nobody: `health-check` of a real server does nothing".to_owned();
         problems.push(Problem::new(place(), message).help("give the pool a health check of another type"));
     }
@@ -71,6 +80,7 @@ pub fn of_server(
         port: own.integer("port").and_then(|p| u16::try_from(p).ok()).or(pool.port),
         tls: own.section("tls").map(tls::of_table).or_else(|| pool.tls.clone()),
         send_proxy: send_proxy(own, pool.send_proxy),
+        agent: own.section("agent").map(agent).or_else(|| pool.agent.clone()),
         ..pool.clone()
     };
     (check != *pool).then(|| Box::new(check))
@@ -131,7 +141,9 @@ fn probe(section: Section<'_>, flag: &dyn Fn(&str, bool) -> bool, problems: &mut
             let lines: Vec<_> = login.into_iter().chain([(resp(&["PING"]), "+PONG")]).collect();
             conversation(&lines.iter().map(|(send, expect)| (send.as_str(), *expect)).collect::<Vec<_>>())
         }
-        Some("mysql") => Probe::Mysql { user: section.text("user").map(str::to_owned) },
+        Some("mysql") => {
+            Probe::Mysql { user: section.text("user").map(str::to_owned), old: section.flag("old") }
+        }
         Some("postgresql") => Probe::PostgreSql { user: text("user", "postgres") },
         Some("ldap") => Probe::Ldap,
         Some("rdp") => Probe::Rdp,
@@ -156,14 +168,46 @@ fn probe(section: Section<'_>, flag: &dyn Fn(&str, bool) -> bool, problems: &mut
     }
 }
 
+/// Further requests, and steps of a conversation, that one check may have.
+const STEPS_AT_MOST: usize = 64;
+
 fn http(section: Section<'_>, problems: &mut Vec<Problem>) -> Probe {
+    let mut probe = request(section, problems);
+    for (table, span) in section.sections("then") {
+        if probe.then.len() == STEPS_AT_MOST {
+            problems
+                .push(Problem::new(span, format!("a check has {STEPS_AT_MOST} further requests at most")));
+            break;
+        }
+        probe.then.push((connect(table), request(table, problems)));
+    }
+    Probe::Http(probe)
+}
+
+fn connect(table: Section<'_>) -> Connect {
+    Connect {
+        address: table.text("address").and_then(|t| t.parse().ok()),
+        port: table.integer("port").and_then(|p| u16::try_from(p).ok()),
+        tls: table.flag("tls"),
+        sni: table.text("sni").map(str::to_owned),
+        send_proxy: send_proxy(table, None),
+    }
+}
+
+fn request(section: Section<'_>, problems: &mut Vec<Problem>) -> HttpProbe {
     let pairs = |key: &str| {
         let all = section.entries(key).into_iter();
         all.filter_map(|(name, value)| Some((name.to_owned(), value.get_ref().as_str()?.to_owned())))
             .collect::<Vec<_>>()
     };
     check_regex(section, problems);
-    Probe::Http(HttpProbe {
+    for key in ["expect-headers-regex", "refuse-headers-regex"] {
+        for (_, value) in section.entries(key) {
+            let Some(Err(why)) = value.get_ref().as_str().map(evenkeel_rules::check_regex) else { continue };
+            problems.push(Problem::new(value.span(), format!("`{key}`: no regular expression: {why}")));
+        }
+    }
+    HttpProbe {
         method: section.text("method").unwrap_or("GET").to_owned(),
         path: section.text("path").unwrap_or("/").to_owned(),
         host: section.text("host").map(str::to_owned),
@@ -173,14 +217,19 @@ fn http(section: Section<'_>, problems: &mut Vec<Problem>) -> Probe {
         expect: section.text("expect").map(str::to_owned),
         expect_regex: section.text("expect-regex").map(str::to_owned),
         expect_headers: pairs("expect-headers"),
-    })
+        expect_headers_regex: pairs("expect-headers-regex"),
+        refuse: section.text("refuse").map(str::to_owned),
+        refuse_regex: section.text("refuse-regex").map(str::to_owned),
+        refuse_headers_regex: pairs("refuse-headers-regex"),
+        then: Vec::new(),
+    }
 }
 
 fn check_regex(section: Section<'_>, problems: &mut Vec<Problem>) {
-    let Some(pattern) = section.text("expect-regex") else { return };
-    if let Err(why) = evenkeel_rules::check_regex(pattern) {
-        let place = section.span("expect-regex").unwrap_or(0..0);
-        problems.push(Problem::new(place, format!("`expect-regex`: no regular expression: {why}")));
+    for key in ["expect-regex", "refuse-regex"] {
+        let Some(Err(why)) = section.text(key).map(evenkeel_rules::check_regex) else { continue };
+        let place = section.span(key).unwrap_or(0..0);
+        problems.push(Problem::new(place, format!("`{key}`: no regular expression: {why}")));
     }
 }
 
@@ -195,7 +244,24 @@ fn tcp(section: Section<'_>, problems: &mut Vec<Problem>) -> Probe {
     for (table, span) in section.sections("steps") {
         check_regex(table, problems);
         let before = steps.len();
-        for key in ["send", "send-hex", "expect", "expect-hex", "expect-regex"] {
+        if before == STEPS_AT_MOST {
+            problems.push(Problem::new(span, format!("a check has {STEPS_AT_MOST} steps at most")));
+            break;
+        }
+        let within = table.integer("within").and_then(|n| usize::try_from(n).ok());
+        if let Some(connection) = table.section("connect") {
+            steps.push(Step::Connect(connect(connection)));
+        }
+        for key in [
+            "send",
+            "send-hex",
+            "expect",
+            "expect-hex",
+            "expect-regex",
+            "refuse",
+            "refuse-hex",
+            "refuse-regex",
+        ] {
             let Some(text) = table.text(key) else { continue };
             let bytes = if key.ends_with("-hex") { hex(text) } else { Some(text.as_bytes().to_vec()) };
             let Some(bytes) = bytes else {
@@ -207,6 +273,8 @@ fn tcp(section: Section<'_>, problems: &mut Vec<Problem>) -> Probe {
             steps.push(match key {
                 "send" | "send-hex" => Step::Send(bytes.into()),
                 "expect-regex" => Step::ExpectRegex(text.to_owned()),
+                "refuse-regex" => Step::RefuseRegex(text.to_owned(), within),
+                "refuse" | "refuse-hex" => Step::Refuse(bytes, within),
                 _ => Step::Expect(bytes),
             });
         }

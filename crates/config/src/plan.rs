@@ -328,6 +328,7 @@ fn check_changes(old: &HealthCheck, new: &HealthCheck) -> Vec<String> {
         send_proxy => "send-proxy",
         through_vip => "through-vip",
         agent => "agent",
+        fill_in => "fill-in",
     } elsewhere { mark });
     let word = |value: Option<String>| value.unwrap_or_else(|| "its own".into());
     let time = evenkeel_model::format_duration;

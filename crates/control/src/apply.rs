@@ -342,7 +342,7 @@ fn probing(snapshot: &Snapshot, config: &EngineConfig) -> Probing {
             if !server.server.is_placed() {
                 continue;
             }
-            let mut check = pool.pool.check_of(&server.server).clone();
+            let mut check = pool.pool.check_of(&server.server).of(server.server.name.as_str());
             let mut address = server.server.address;
             if address.port() == 0 {
                 address.set_port(check.port.unwrap_or(0));

@@ -456,7 +456,7 @@ fn target_of(attempt: &api::Attempt) -> Result<Target, Refused> {
     if matches!(pool.health_check.probe, Probe::Script(_)) {
         return Err(refuse(FailureKind::Invalid, "a script is not tried out before it is committed"));
     }
-    let mut check = pool.health_check.clone();
+    let mut check = pool.health_check.of(server.name.as_str());
     check.timeout = check.timeout.min(Duration::from_secs(5));
     if let Some(host) = &server.host {
         let why = format!("give the address of {} to try: names are looked up for what runs", host.name);

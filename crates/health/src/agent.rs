@@ -61,7 +61,7 @@ pub fn parse(line: &str) -> Option<AgentState> {
 }
 
 pub async fn ask(check: &AgentCheck, server: SocketAddr) -> Result<AgentState, String> {
-    let address = SocketAddr::new(server.ip(), check.port);
+    let address = SocketAddr::new(check.address.unwrap_or(server.ip()), check.port);
     let mut stream = TcpStream::connect(address).await.map_err(|e| crate::connect::describe(&e))?;
     let send = check.send.expose();
     if !send.is_empty() {

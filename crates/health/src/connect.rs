@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use evenkeel_model::{HealthCheck, Probe, ProxyVersion, ServerTls};
+use evenkeel_model::{Connect, HealthCheck, Probe, ProxyVersion, ServerTls};
 use evenkeel_trust::{Anyone, Authorities};
 use rustls::ClientConfig;
 use rustls::client::danger::ServerCertVerifier;
@@ -56,6 +56,30 @@ pub async fn open(
     };
     let stream = TlsConnector::from(config).connect(name, stream).await;
     stream.map(|s| Box::new(s) as Box<dyn Stream>).map_err(|e| format!("TLS: {e}").into())
+}
+
+/// Opens a further connection of a check that goes on elsewhere.
+pub async fn open_again(
+    check: &HealthCheck,
+    connect: &Connect,
+    mut address: SocketAddr,
+    reached: &Cell<Layer>,
+) -> Result<Box<dyn Stream>, Failure> {
+    if let Some(ip) = connect.address {
+        address.set_ip(ip);
+    }
+    if let Some(port) = connect.port {
+        address.set_port(port);
+    }
+    let sni = connect.sni.clone();
+    let again = HealthCheck {
+        probe: Probe::Tls,
+        tls: connect.tls.then(|| ServerTls { verify: false, ca: None, sni, certificate: None }),
+        send_proxy: connect.send_proxy,
+        mark: check.mark,
+        ..HealthCheck::default()
+    };
+    open(&again, address, b"", reached).await
 }
 
 /// A PROXY header, version 1. It has no way to say that nobody is behind the connection.

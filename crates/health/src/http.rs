@@ -84,6 +84,10 @@ pub enum HttpFailure {
     HeaderMissing {
         name: String,
     },
+    /// What must not be there is.
+    Unwanted {
+        what: String,
+    },
     Cut,
 }
 
@@ -95,6 +99,7 @@ impl std::fmt::Display for HttpFailure {
             HttpFailure::TextMissing { text } => write!(f, "the body does not hold {text:?}"),
             HttpFailure::NoMatch { pattern } => write!(f, "the body does not match /{pattern}/"),
             HttpFailure::HeaderMissing { name } => write!(f, "the header {name} is not as expected"),
+            HttpFailure::Unwanted { what } => write!(f, "{what} must not be there"),
             HttpFailure::Cut => f.write_str("connection closed before the answer"),
         }
     }
@@ -147,7 +152,11 @@ impl ResponseScan {
                 return Some(Err(HttpFailure::HeaderMissing { name: name.clone() }));
             }
         }
-        if probe.expect.is_none() && probe.expect_regex.is_none() {
+        if let Some(failure) = headers_by_regex(probe, response.headers) {
+            return Some(Err(failure));
+        }
+        let refuses = probe.refuse.is_some() || probe.refuse_regex.is_some();
+        if probe.expect.is_none() && probe.expect_regex.is_none() && !refuses {
             return Some(Ok(status));
         }
         let chunked = response.headers.iter().any(|h| {
@@ -155,12 +164,47 @@ impl ResponseScan {
                 && h.value.to_ascii_lowercase().ends_with(b"chunked")
         });
         let body = &self.bytes[head_len..];
-        let plain = if chunked { dechunk(body) } else { body.to_vec() };
-        let missing = missing(probe, &plain);
-        let Some(missing) = missing else { return Some(Ok(status)) };
+        let (plain, last) = if chunked { dechunk(body) } else { (body.to_vec(), false) };
+        let length = response.headers.iter().find(|h| h.name.eq_ignore_ascii_case("content-length"));
+        let length = length.and_then(|h| std::str::from_utf8(h.value).ok()?.trim().parse::<usize>().ok());
+        let whole = last || !chunked && length.is_some_and(|length| body.len() >= length);
+        let bodiless = matches!(status, 204 | 304) || probe.method == "HEAD";
         let full = self.bytes.len() >= HEAD_AT_MOST + BODY_AT_MOST || body.len() >= BODY_AT_MOST;
-        (ended || full).then_some(Err(missing))
+        let over = ended || full || whole || bodiless;
+        if let Some(what) = unwanted(probe, &plain) {
+            return Some(Err(HttpFailure::Unwanted { what }));
+        }
+        match missing(probe, &plain) {
+            Some(missing) => over.then_some(Err(missing)),
+            None => (over || !refuses).then_some(Ok(status)),
+        }
     }
+}
+
+/// What of the headers is not as expressions want it.
+fn headers_by_regex(probe: &HttpProbe, headers: &[httparse::Header<'_>]) -> Option<HttpFailure> {
+    let found = |name: &str, pattern: &str| {
+        let Ok(regex) = evenkeel_rules::regex(pattern, false) else { return false };
+        headers.iter().any(|h| h.name.eq_ignore_ascii_case(name) && regex.is_match(h.value))
+    };
+    let absent = probe.expect_headers_regex.iter().find(|(name, pattern)| !found(name, pattern));
+    if let Some((name, _)) = absent {
+        return Some(HttpFailure::HeaderMissing { name: name.clone() });
+    }
+    let there = probe.refuse_headers_regex.iter().find(|(name, pattern)| found(name, pattern))?;
+    Some(HttpFailure::Unwanted { what: format!("the header {}", there.0) })
+}
+
+/// What a body has that it should not.
+fn unwanted(probe: &HttpProbe, body: &[u8]) -> Option<String> {
+    if let Some(text) = &probe.refuse
+        && memchr::memmem::find(body, text.as_bytes()).is_some()
+    {
+        return Some(format!("{text:?}"));
+    }
+    let pattern = probe.refuse_regex.as_ref()?;
+    let regex = evenkeel_rules::regex(pattern, false).ok()?;
+    regex.is_match(body).then(|| format!("/{pattern}/"))
 }
 
 /// What a body does not have that it should.
@@ -177,8 +221,8 @@ fn missing(probe: &HttpProbe, body: &[u8]) -> Option<HttpFailure> {
     }
 }
 
-/// The data of a chunked body, as far as it has come and makes sense.
-fn dechunk(mut body: &[u8]) -> Vec<u8> {
+/// The data of a chunked body, as far as it has come and makes sense; whether the last chunk is among it.
+fn dechunk(mut body: &[u8]) -> (Vec<u8>, bool) {
     let mut data = Vec::new();
     while let Some(end) = memchr::memchr(b'\n', body) {
         let line = std::str::from_utf8(&body[..end]).unwrap_or("");
@@ -187,12 +231,15 @@ fn dechunk(mut body: &[u8]) -> Vec<u8> {
         let rest = &body[end + 1..];
         let take = size.min(rest.len());
         data.extend_from_slice(&rest[..take]);
-        if size == 0 || take < size {
+        if size == 0 {
+            return (data, true);
+        }
+        if take < size {
             break;
         }
         body = rest.get(size + 2..).unwrap_or(&[]);
     }
-    data
+    (data, false)
 }
 
 #[cfg(test)]
@@ -205,13 +252,9 @@ mod tests {
         let probe = HttpProbe {
             method: "GET".into(),
             path: "/".into(),
-            host: None,
             status: StatusSet(vec![(200, 399)]),
             expect: expect.map(str::to_owned),
-            headers: Vec::new(),
-            body: String::new().into(),
-            expect_regex: None,
-            expect_headers: Vec::new(),
+            ..HttpProbe::default()
         };
         let mut scan = ResponseScan::default();
         scan.feed(answer.as_bytes());
@@ -240,5 +283,36 @@ mod tests {
         check(chunked, Some("all fine"), true, Some(Ok(200)));
         let endless = format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(200_000));
         check(&endless, Some("all fine"), false, missing());
+    }
+
+    #[test]
+    fn what_must_not_be_there() {
+        let probe = |edit: fn(&mut HttpProbe)| {
+            let mut probe = HttpProbe { status: StatusSet(vec![(200, 399)]), ..HttpProbe::default() };
+            edit(&mut probe);
+            probe
+        };
+        let judged = |probe: &HttpProbe, answer: &str, ended: bool| {
+            let mut scan = ResponseScan::default();
+            scan.feed(answer.as_bytes());
+            scan.judge(probe, ended).map(|result| result.is_ok())
+        };
+        let text = probe(|p| p.refuse = Some("bad".into()));
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n";
+        assert_eq!(judged(&text, &format!("{answer}all"), false), None, "the rest may be bad");
+        assert_eq!(judged(&text, &format!("{answer}all ok"), false), Some(true));
+        assert_eq!(judged(&text, &format!("{answer}a bad"), false), Some(false));
+        assert_eq!(judged(&text, "HTTP/1.1 200 OK\r\n\r\nfine", true), Some(true));
+        let chunks = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n";
+        assert_eq!(judged(&text, chunks, false), None);
+        assert_eq!(judged(&text, &format!("{chunks}0\r\n\r\n"), false), Some(true));
+        let regex = probe(|p| p.refuse_regex = Some("b.d".into()));
+        assert_eq!(judged(&regex, &format!("{answer}a bid "), false), Some(false));
+        let header = probe(|p| p.refuse_headers_regex = vec![("x-a".into(), "^b".into())]);
+        assert_eq!(judged(&header, "HTTP/1.1 200 OK\r\nX-A: bc\r\n\r\n", false), Some(false));
+        assert_eq!(judged(&header, "HTTP/1.1 200 OK\r\nX-A: cb\r\n\r\n", false), Some(true));
+        let header = probe(|p| p.expect_headers_regex = vec![("x-a".into(), "^b".into())]);
+        assert_eq!(judged(&header, "HTTP/1.1 200 OK\r\nX-A: bc\r\n\r\n", false), Some(true));
+        assert_eq!(judged(&header, "HTTP/1.1 200 OK\r\n\r\n", false), Some(false));
     }
 }

@@ -6,14 +6,14 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use evenkeel_model::{AgentCheck, HealthCheck, Probe, ServerTls, Step};
+use evenkeel_model::{AgentCheck, HealthCheck, HttpProbe, Probe, ServerTls, Step};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::{sleep, timeout};
 
 use crate::agent::{self, AgentState};
-use crate::connect::Stream;
+use crate::connect::{Stream, open_again};
 use crate::found::{Failure, Found, Layer, Outcome};
 use crate::{datagram, http, steps};
 
@@ -296,23 +296,49 @@ async fn converse(target: &Target, address: SocketAddr, reached: &Cell<Layer>) -
     if !matches!(check.probe, Probe::Tcp | Probe::Tls) {
         reached.set(Layer::Service);
     }
-    let stream: &mut dyn Stream = &mut stream;
+    let further = steps::Further { check: &check, address, reached };
     match &check.probe {
-        Probe::Http(probe) => http::probe(stream, probe, address).await,
-        Probe::Steps(taken) => steps::run(stream, taken, deadline).await,
-        Probe::Tls => Ok("TLS handshake".into()),
+        Probe::Http(probe) => return requests(stream, probe, &further).await,
+        Probe::Steps(taken) => return steps::run(stream, taken, &further, deadline).await,
         Probe::Sip { .. } => {
             let ask = Step::Send(datagram::sip_options(address, "TCP")?.into_bytes().into());
-            steps::run(stream, &[ask, Step::Expect(b"SIP/2.0 200".to_vec())], deadline).await
+            let taken = [ask, Step::Expect(b"SIP/2.0 200".to_vec())];
+            return steps::run(stream, &taken, &further, deadline).await;
         }
+        _ => {}
+    }
+    let stream: &mut dyn Stream = &mut stream;
+    match &check.probe {
+        Probe::Tls => Ok("TLS handshake".into()),
         Probe::Grpc { service } => {
             let tls = check.tls.is_some();
             Ok(crate::grpc::probe(stream, service, &address.to_string(), tls).await?.into())
         }
-        Probe::Mysql { user } => steps::mysql(stream, user.as_deref()).await,
+        Probe::Mysql { user, old } => steps::mysql(stream, user.as_deref(), *old).await,
         Probe::PostgreSql { user } => steps::postgresql(stream, user).await,
         Probe::Ldap => steps::ldap(stream).await,
         Probe::Rdp => Ok(steps::rdp(stream).await?.into()),
         _ => Ok("connected".into()),
     }
+}
+
+/// The requests of a check, each over a connection of its own; the last one's finding is the check's.
+async fn requests(
+    mut stream: Box<dyn Stream>,
+    first: &HttpProbe,
+    further: &steps::Further<'_>,
+) -> Result<Found, Failure> {
+    let mut found = http::probe(&mut stream, first, further.address).await?;
+    for (number, (connect, probe)) in first.then.iter().enumerate() {
+        let told = |mut failure: Failure| {
+            failure.found.detail = format!("request {}: {}", number + 2, failure.found.detail);
+            failure
+        };
+        drop(stream);
+        let opened = open_again(further.check, connect, further.address, further.reached).await;
+        stream = opened.map_err(told)?;
+        further.reached.set(Layer::Service);
+        found = http::probe(&mut stream, probe, further.address).await.map_err(told)?;
+    }
+    Ok(found)
 }

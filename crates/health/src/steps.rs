@@ -1,18 +1,33 @@
 //! Conversations of several steps: send, expect, send… The presets of text and binary protocols
 //! are such conversations too.
 
-use evenkeel_model::Step;
+use std::cell::Cell;
+use std::net::SocketAddr;
+
+use evenkeel_model::{HealthCheck, Step};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
-use crate::connect::Stream;
-use crate::found::{Failure, Found, Outcome};
+use crate::connect::{Stream, open_again};
+use crate::found::{Failure, Found, Layer, Outcome};
 
 /// Bytes that one answer may have.
 const ANSWER_AT_MOST: usize = 64 * 1024;
 
+/// Where further connections of a conversation go.
+pub struct Further<'c> {
+    pub check: &'c HealthCheck,
+    pub address: SocketAddr,
+    pub reached: &'c Cell<Layer>,
+}
+
 /// Takes each step in turn; bytes behind what was expected are there for the next.
-pub async fn run(stream: &mut dyn Stream, steps: &[Step], deadline: Instant) -> Result<Found, Failure> {
+pub async fn run(
+    mut stream: Box<dyn Stream>,
+    steps: &[Step],
+    further: &Further<'_>,
+    deadline: Instant,
+) -> Result<Found, Failure> {
     let mut seen: Vec<u8> = Vec::new();
     let mut last = String::from("connected");
     for (number, step) in steps.iter().enumerate() {
@@ -25,13 +40,34 @@ pub async fn run(stream: &mut dyn Stream, steps: &[Step], deadline: Instant) -> 
             Step::Expect(wanted) => {
                 let found = |seen: &[u8]| memchr::memmem::find(seen, wanted).map(|at| at + wanted.len());
                 let shown = || format!("{:?}", String::from_utf8_lossy(wanted));
-                last = until(stream, &mut seen, (number, deadline), &shown, &found).await?;
+                last = until(&mut stream, &mut seen, (number, deadline), &shown, &found).await?;
             }
             Step::ExpectRegex(pattern) => {
                 let regex = evenkeel_rules::regex(pattern, false)?;
                 let found = |seen: &[u8]| regex.find(seen).map(|m| m.end());
                 let shown = || format!("/{pattern}/");
-                last = until(stream, &mut seen, (number, deadline), &shown, &found).await?;
+                last = until(&mut stream, &mut seen, (number, deadline), &shown, &found).await?;
+            }
+            Step::Refuse(unwanted, least) => {
+                let found = |seen: &[u8]| memchr::memmem::find(seen, unwanted).is_some();
+                let shown = || format!("{:?}", String::from_utf8_lossy(unwanted));
+                last = without(&mut stream, &mut seen, (number, deadline), *least, &shown, &found).await?;
+            }
+            Step::RefuseRegex(pattern, least) => {
+                let regex = evenkeel_rules::regex(pattern, false)?;
+                let found = |seen: &[u8]| regex.is_match(seen);
+                let shown = || format!("/{pattern}/");
+                last = without(&mut stream, &mut seen, (number, deadline), *least, &shown, &found).await?;
+            }
+            Step::Connect(connect) => {
+                seen.clear();
+                let opened = open_again(further.check, connect, further.address, further.reached).await;
+                stream = opened.map_err(|mut failure| {
+                    failure.found.detail = format!("step {}: {}", number + 1, failure.found.detail);
+                    failure
+                })?;
+                further.reached.set(Layer::Service);
+                "connected".clone_into(&mut last);
             }
         }
     }
@@ -49,9 +85,49 @@ fn code_of(line: &str) -> (Option<u16>, String) {
     }
 }
 
+/// Reads until the server ends the connection, or until there is enough to judge, and nothing unwanted came.
+/// What came is there for the next step.
+async fn without(
+    stream: &mut Box<dyn Stream>,
+    seen: &mut Vec<u8>,
+    (number, deadline): (usize, Instant),
+    least: Option<usize>,
+    unwanted: &dyn Fn() -> String,
+    found: &dyn Fn(&[u8]) -> bool,
+) -> Result<String, Failure> {
+    let mut buffer = [0; 4096];
+    loop {
+        let line = last_line(seen);
+        if found(seen) {
+            let (code, said) = code_of(&line);
+            let detail = format!("step {}: {} came", number + 1, unwanted());
+            return Err(Failure { outcome: Outcome::Refused, found: Found { detail, code, said } });
+        }
+        let enough = least.is_some_and(|least| !seen.is_empty() && seen.len() >= least);
+        if enough || seen.len() > ANSWER_AT_MOST {
+            return Ok(line);
+        }
+        match timeout_at(deadline, stream.read(&mut buffer)).await {
+            Ok(Ok(0)) if seen.is_empty() => {
+                let detail = format!("step {}: the connection ended without an answer", number + 1);
+                return Err(Failure::new(Outcome::Invalid, detail));
+            }
+            Ok(Ok(0)) => return Ok(line),
+            Ok(Ok(count)) => seen.extend_from_slice(&buffer[..count]),
+            Ok(Err(error)) => {
+                return Err(format!("step {}: connection broke: {error}", number + 1).into());
+            }
+            Err(_) => {
+                let detail = format!("step {}: it is not over, so {} may still come", number + 1, unwanted());
+                return Err(Failure::new(Outcome::Timeout, detail));
+            }
+        }
+    }
+}
+
 /// Reads until something is found, and forgets it with what stood before it.
 async fn until(
-    stream: &mut dyn Stream,
+    stream: &mut Box<dyn Stream>,
     seen: &mut Vec<u8>,
     (number, deadline): (usize, Instant),
     wanted: &dyn Fn() -> String,
@@ -151,7 +227,7 @@ fn bind_result(answer: &[u8]) -> Result<u8, bool> {
 
 /// The greeting of MySQL and MariaDB: protocol 10, or an error packet. A user without a password logs
 /// in and says goodbye.
-pub async fn mysql(stream: &mut dyn Stream, user: Option<&str>) -> Result<Found, Failure> {
+pub async fn mysql(stream: &mut dyn Stream, user: Option<&str>, old: bool) -> Result<Found, Failure> {
     let greeting = ask(stream, b"", 5).await?;
     let said = match greeting[4] {
         10 => first_line(greeting[5..].split(|b| *b == 0).next().unwrap_or(&[])),
@@ -162,6 +238,10 @@ pub async fn mysql(stream: &mut dyn Stream, user: Option<&str>) -> Result<Found,
         // HandshakeResponse41: what is understood, the longest packet, utf8, 23 times nothing.
         let mut login = vec![0x00, 0x82, 0x00, 0x00, 0x80, 0x00, 0x01, 0x21];
         login.resize(32, 0);
+        if old {
+            // HandshakeResponse320: what is understood, the longest packet.
+            login = vec![0x00, 0x80, 0x00, 0x00, 0x01];
+        }
         login.extend_from_slice(user.as_bytes());
         login.extend_from_slice(&[0, 0]);
         let [a, b, c, _] = (login.len() as u32).to_le_bytes();

@@ -29,6 +29,31 @@ pub struct HealthCheck {
     /// Mark of the sockets of such probes, by which the packet path knows them; the daemon gives it.
     pub mark: u32,
     pub agent: Option<AgentCheck>,
+    /// `{server}` in what is sent is the real server's name.
+    pub fill_in: bool,
+}
+
+impl HealthCheck {
+    /// The check as this real server gets it.
+    pub fn of(&self, server: &str) -> HealthCheck {
+        let mut check = self.clone();
+        if !self.fill_in {
+            return check;
+        }
+        match &mut check.probe {
+            Probe::Http(probe) => probe.fill_in(server),
+            Probe::Steps(steps) => {
+                for step in steps {
+                    if let Step::Send(bytes) = step {
+                        let text = String::from_utf8_lossy(bytes.expose()).replace("{server}", server);
+                        *bytes = text.into_bytes().into();
+                    }
+                }
+            }
+            _ => {}
+        }
+        check
+    }
 }
 
 impl Default for HealthCheck {
@@ -47,6 +72,7 @@ impl Default for HealthCheck {
             through_vip: false,
             mark: 0,
             agent: None,
+            fill_in: false,
         }
     }
 }
@@ -54,6 +80,8 @@ impl Default for HealthCheck {
 /// A program on the real server that says how it is (HAProxy's agent protocol).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AgentCheck {
+    /// Another address than the real server's own.
+    pub address: Option<IpAddr>,
     pub port: u16,
     pub interval: Duration,
     /// What to send first, if anything.
@@ -89,6 +117,8 @@ pub enum Probe {
     /// With a user, who is let in without a password.
     Mysql {
         user: Option<String>,
+        /// Log in as clients before 4.1 did.
+        old: bool,
     },
     PostgreSql {
         user: String,
@@ -106,9 +136,26 @@ pub enum Step {
     Expect(Vec<u8>),
     /// What comes matches this regular expression.
     ExpectRegex(String),
+    /// These bytes do not come before the server ends the connection, or in so many bytes.
+    Refuse(Vec<u8>, Option<usize>),
+    /// The same of a regular expression.
+    RefuseRegex(String, Option<usize>),
+    /// Go on over a new connection.
+    Connect(Connect),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// Where and how a check goes on over a further connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Connect {
+    pub address: Option<IpAddr>,
+    pub port: Option<u16>,
+    /// TLS; the server's certificate is not verified.
+    pub tls: bool,
+    pub sni: Option<String>,
+    pub send_proxy: Option<ProxyVersion>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct HttpProbe {
     pub method: String,
     pub path: String,
@@ -122,6 +169,29 @@ pub struct HttpProbe {
     pub expect_regex: Option<String>,
     /// Headers that the answer must have, each with a text that its value holds.
     pub expect_headers: Vec<(String, String)>,
+    /// The same with regular expressions.
+    pub expect_headers_regex: Vec<(String, String)>,
+    /// Text that the body must not hold.
+    pub refuse: Option<String>,
+    /// A regular expression that it must not match.
+    pub refuse_regex: Option<String>,
+    /// Headers that the answer must not have with a value that matches a regular expression.
+    pub refuse_headers_regex: Vec<(String, String)>,
+    /// Further requests, each over a connection of its own.
+    pub then: Vec<(Connect, HttpProbe)>,
+}
+
+impl HttpProbe {
+    fn fill_in(&mut self, server: &str) {
+        let filled = |text: &str| text.replace("{server}", server);
+        self.path = filled(&self.path);
+        self.host = self.host.as_deref().map(filled);
+        for (_, value) in &mut self.headers {
+            *value = filled(value.expose()).into();
+        }
+        self.body = filled(self.body.expose()).into();
+        self.then.iter_mut().for_each(|(_, probe)| probe.fill_in(server));
+    }
 }
 
 /// A program of the user's own.

@@ -29,7 +29,7 @@ pub use discovery::{
     ConsulSource, Discover, DiscoverSource, DockerSource, Holds, Host, HostName, HttpSource, Init, Origin,
     ResolverSettings,
 };
-pub use health::{AgentCheck, HealthCheck, HttpProbe, Probe, ScriptProbe, Step};
+pub use health::{AgentCheck, Connect, HealthCheck, HttpProbe, Probe, ScriptProbe, Step};
 pub use layer4::{Addresses, Attach, FlowRate, FlowTimeouts, Layer4, PacketPath, SynCookies, Tunnel};
 pub use name::{Name, NameError};
 pub use pair::{AdaptiveBeats, PairSettings, VrrpSettings};

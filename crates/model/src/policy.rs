@@ -242,7 +242,7 @@ pub struct CookiePersistence {
 }
 
 /// HTTP statuses that count as healthy: `200`, `200-399`, or several of them.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct StatusSet(pub Vec<(u16, u16)>);
 
 impl StatusSet {

@@ -1,7 +1,7 @@
 //! Keys of health checks.
 
 use super::pool::SERVER_TLS;
-use super::{DAY_MS, Key, Table, ValueKind, Variant, duration, key, line, required, word};
+use super::{DAY_MS, Key, Table, ValueKind, Variant, duration, join, key, line, required, word};
 
 const INTERVAL: Key = key("interval", duration(50, DAY_MS), "2s", "From one probe to the next.");
 const FAST: Key =
@@ -46,6 +46,12 @@ const THROUGH_VIP: Key = key(
     "false",
     "Modes `dr` and `tun`: the probe reaches the real server as a client's packets do, with the VIP as target. For checks over TCP.",
 );
+const FILL_IN: Key = key(
+    "fill-in",
+    ValueKind::Flag,
+    "false",
+    "`{server}` in what is sent (path, host, headers, bodies, steps) is the real server's name.",
+);
 const AGENT: Key =
     key("agent", ValueKind::Table(&AGENT_CHECK), "", "Ask an agent on the server for its weight and state.");
 
@@ -63,6 +69,7 @@ pub static SERVER_CHECK: Table = Table {
         own(TLS),
         own(SEND_PROXY),
         own(SEND_PROXY_VERSION),
+        own(AGENT),
     ],
 };
 
@@ -71,15 +78,77 @@ const fn own(of_pool: Key) -> Key {
     Key { default: "as the pool's", ..of_pool }
 }
 
+/// The keys of checks over a connection.
+macro_rules! keys {
+    ($($own:expr),* $(,)?) => {
+        &[INTERVAL, FAST, TIMEOUT, RISE, FALL, PORT, ADDRESS, TLS, SEND_PROXY, SEND_PROXY_VERSION, THROUGH_VIP, AGENT, FILL_IN, $($own),*]
+    };
+}
+
 static AGENT_CHECK: Table = Table {
     name: "agent",
     doc: "A program on the real server that answers with a line of words: `75%`, `up`, `down`, `drain`, `maint`, `ready`, `maxconn:30` (HAProxy's agent protocol, which feedback agents speak too).",
     keys: &[
         key("port", ValueKind::Integer { min: 1, max: 65535 }, "3333", "Where the agent listens."),
+        key("address", ValueKind::Address, "", "The agent's address; the real server's when absent."),
         key("interval", duration(50, DAY_MS), "2s", "From one question to the next."),
         key("send", line(256), "", "What to send first."),
     ],
 };
+
+const SPEAK_TLS: Key =
+    key("tls", ValueKind::Flag, "false", "Speak TLS there; the server's certificate is not verified.");
+const SNI: Key = key("sni", ValueKind::Token, "", "The host name to ask for over TLS.");
+
+static CONNECT: Table = Table {
+    name: "connect",
+    doc: "A further connection of a check; what is absent is as at the check's first one, but for TLS.",
+    keys: CONNECT_KEYS,
+};
+
+/// What is asked and expected over HTTP.
+const REQUEST: &[Key] = &[
+    key("method", ValueKind::Token, "GET", "Request method."),
+    key("path", ValueKind::HttpPath, "/", "Request target."),
+    key("host", line(255), "", "`Host` header; the server's address when absent."),
+    key("headers", ValueKind::Map(&line(1024)), "", "Further request headers."),
+    key("body", ValueKind::Text { max: 4096, lines: true }, "", "Request body."),
+    key("status", ValueKind::Statuses, "200-399", "Statuses that pass."),
+    key("expect", line(1024), "", "Text that the first 64 KiB of the body must hold."),
+    key("expect-regex", line(1024), "", "A regular expression that they must match."),
+    key("refuse", line(1024), "", "Text that they must not hold."),
+    key("refuse-regex", line(1024), "", "A regular expression that they must not match."),
+    key(
+        "expect-headers",
+        ValueKind::Map(&line(1024)),
+        "",
+        "Headers of the answer with a text that each must hold.",
+    ),
+    key(
+        "expect-headers-regex",
+        ValueKind::Map(&line(1024)),
+        "",
+        "Headers of the answer with a regular expression that each must match.",
+    ),
+    key(
+        "refuse-headers-regex",
+        ValueKind::Map(&line(1024)),
+        "",
+        "Headers that the answer must not have with a value that matches a regular expression.",
+    ),
+];
+
+static THEN: Table = Table {
+    name: "then",
+    doc: "A further request of the check, over a connection of its own.",
+    keys: &join::<{ CONNECT_KEYS.len() + REQUEST.len() }>(CONNECT_KEYS, REQUEST),
+};
+const CONNECT_KEYS: &[Key] = &[PORT, ADDRESS, SPEAK_TLS, SNI, SEND_PROXY, SEND_PROXY_VERSION];
+
+const OF_HTTP: &[Key] = &join::<{ keys!().len() + REQUEST.len() + 1 }>(
+    &join::<{ keys!().len() + REQUEST.len() }>(keys!(), REQUEST),
+    &[key("then", ValueKind::Tables(&THEN), "", "Further requests, in their order: all must pass.")],
+);
 
 static STEP: Table = Table {
     name: "steps",
@@ -100,6 +169,21 @@ static STEP: Table = Table {
         ),
         key("expect-hex", line(2048), "", "Bytes that must come, in hexadecimal."),
         key("expect-regex", line(1024), "", "A regular expression that what comes must match."),
+        key(
+            "refuse",
+            ValueKind::Text { max: 1024, lines: true },
+            "",
+            "Text that must not come before the server ends the connection.",
+        ),
+        key("refuse-hex", line(2048), "", "Bytes that must not come, in hexadecimal."),
+        key("refuse-regex", line(1024), "", "A regular expression that what comes must not match."),
+        key(
+            "within",
+            ValueKind::Integer { min: 1, max: 65536 },
+            "",
+            "With `refuse`: judge as soon as so many bytes have come.",
+        ),
+        key("connect", ValueKind::Table(&CONNECT), "", "Go on over a new connection."),
     ],
 };
 
@@ -109,13 +193,6 @@ const PASSWORD: Key = key("password", line(128), "", "The user's password.");
 macro_rules! check {
     ($word:expr, $doc:expr, $keys:expr $(,)?) => {
         Variant { word: $word, doc: $doc, keys: $keys }
-    };
-}
-
-/// The keys of checks over a connection.
-macro_rules! keys {
-    ($($own:expr),* $(,)?) => {
-        &[INTERVAL, FAST, TIMEOUT, RISE, FALL, PORT, ADDRESS, TLS, SEND_PROXY, SEND_PROXY_VERSION, THROUGH_VIP, AGENT, $($own),*]
     };
 }
 
@@ -136,26 +213,7 @@ pub const HEALTH_CHECK: ValueKind = ValueKind::Typed(&[
             key("steps", ValueKind::Tables(&STEP), "", "Several steps, in their order."),
         ),
     ),
-    check!(
-        "http",
-        "A request gets the expected answer.",
-        keys!(
-            key("method", ValueKind::Token, "GET", "Request method."),
-            key("path", ValueKind::HttpPath, "/", "Request target."),
-            key("host", line(255), "", "`Host` header; the server's address when absent."),
-            key("headers", ValueKind::Map(&line(1024)), "", "Further request headers."),
-            key("body", ValueKind::Text { max: 4096, lines: true }, "", "Request body."),
-            key("status", ValueKind::Statuses, "200-399", "Statuses that pass."),
-            key("expect", line(1024), "", "Text that the first 64 KiB of the body must hold."),
-            key("expect-regex", line(1024), "", "A regular expression that they must match."),
-            key(
-                "expect-headers",
-                ValueKind::Map(&line(1024)),
-                "",
-                "Headers of the answer with a text that each must hold."
-            ),
-        ),
-    ),
+    check!("http", "A request gets the expected answer.", OF_HTTP,),
     check!("tls", "A TLS handshake comes to its end.", keys!()),
     check!(
         "grpc",
@@ -174,12 +232,15 @@ pub const HEALTH_CHECK: ValueKind = ValueKind::Typed(&[
     check!(
         "mysql",
         "MySQL or MariaDB greets; with `user` it lets that user in, who has no password.",
-        keys!(key(
-            "user",
-            line(64),
-            "",
-            "The user; without one the server may count the check as a connection that failed."
-        )),
+        keys!(
+            key(
+                "user",
+                line(64),
+                "",
+                "The user; without one the server may count the check as a connection that failed."
+            ),
+            key("old", ValueKind::Flag, "false", "Log in as clients before MySQL 4.1 did.")
+        ),
     ),
     check!(
         "postgresql",

@@ -1,6 +1,6 @@
 //! `option httpchk` and its like, `http-check` and `tcp-check`: the one health check of a pool.
 
-use super::proxy::{Proxy, Word};
+use super::proxy::Proxy;
 use crate::draft::{Draft, Table};
 use crate::words::quoted;
 
@@ -21,16 +21,7 @@ pub fn check(proxy: &Proxy, draft: &mut Draft) -> Table {
         ["httpchk", rest @ ..] => {
             check.text("type", "http");
             request(rest, &mut check);
-            let mut sent = false;
-            for word in proxy.all("http-check") {
-                if word.arg(1) == "disable-on-404" {
-                    let differs = "a server that answers 404 is down: clients that stay with it are moved";
-                    draft.note(word.line, "http-check disable-on-404", differs);
-                }
-                if let Err(why) = http_rule(word, &mut check, &mut sent) {
-                    draft.left(word.line, &word.words.join(" "), why);
-                }
-            }
+            requests(proxy, &mut check, draft);
         }
         ["ssl-hello-chk"] => check.text("type", "tls"),
         ["smtpchk"] => check.text("type", "smtp"),
@@ -40,9 +31,12 @@ pub fn check(proxy: &Proxy, draft: &mut Draft) -> Table {
         }
         ["ldap-check"] => check.text("type", "ldap"),
         ["mysql-check"] => check.text("type", "mysql"),
-        ["mysql-check", "user", user] | ["mysql-check", "user", user, "post-41"] => {
+        ["mysql-check", "user", user, rest @ ..] if matches!(rest, [] | ["post-41"] | ["pre-41"]) => {
             check.text("type", "mysql");
             check.text("user", user);
+            if rest == ["pre-41"] {
+                check.set("old", "true");
+            }
         }
         ["pgsql-check"] => check.text("type", "postgresql"),
         ["pgsql-check", "user", user] => {
@@ -96,14 +90,56 @@ fn extend(check: &mut Table, key: &str, entry: &str) {
     check.set(key, format!("{open} {}{entry} {close}", known.unwrap_or_default()));
 }
 
-fn http_rule(word: &Word, check: &mut Table, sent: &mut bool) -> Result<(), String> {
-    let words: Vec<&str> = word.words[1..].iter().map(String::as_str).collect();
-    match words.as_slice() {
-        ["disable-on-404"] | ["comment", ..] => Ok(()),
-        ["connect", rest @ ..] => connect(rest, check),
-        ["send", ..] if std::mem::replace(sent, true) => {
-            Err("several requests a check are not carried over".into())
+/// `http-check` in its order: requests, each with what is expected of its answer.
+fn requests(proxy: &Proxy, check: &mut Table, draft: &mut Draft) {
+    let mut texts = Texts::of(proxy);
+    // The first request is the check's own table.
+    let mut further: Vec<Table> = Vec::new();
+    let (mut begun, mut sent) = (false, false);
+    for word in proxy.all("http-check") {
+        if word.arg(1) == "disable-on-404" {
+            let differs = "a server that answers 404 is down: clients that stay with it are moved";
+            draft.note(word.line, "http-check disable-on-404", differs);
         }
+        let words: Vec<&str> = word.words[1..].iter().map(String::as_str).collect();
+        let told = match words.as_slice() {
+            ["connect", rest @ ..] if begun => {
+                let mut next = Table::default();
+                let made = connect_again(proxy, rest, &texts, &mut next);
+                sent = false;
+                further.push(next);
+                made
+            }
+            ["connect", rest @ ..] => connect(rest, check, &texts),
+            ["send", ..] if std::mem::replace(&mut sent, true) => {
+                draft.wrong(
+                    word.line,
+                    "http-check send",
+                    "a further request needs http-check connect before it",
+                );
+                continue;
+            }
+            [rule, ..] if texts.takes(rule) => texts.set(rule, &words[1..].join(" ")),
+            _ => http_rule(&words, further.last_mut().unwrap_or(check), &mut texts),
+        };
+        begun |= !matches!(words.first(), Some(&("comment" | "disable-on-404" | "send-state")))
+            && !words.first().is_some_and(|rule| texts.takes(rule));
+        if let Err(why) = told {
+            draft.left(word.line, &word.words.join(" "), why);
+        }
+    }
+    if texts.names_server {
+        check.set("fill-in", "true");
+    }
+    if !further.is_empty() {
+        let each: Vec<String> = further.iter().map(Table::inline).collect();
+        check.set("then", format!("[{}]", each.join(", ")));
+    }
+}
+
+fn http_rule(words: &[&str], check: &mut Table, texts: &mut Texts) -> Result<(), String> {
+    match words {
+        ["disable-on-404"] | ["comment", ..] => Ok(()),
         ["send", rest @ ..] => {
             let mut rest = rest.iter();
             while let Some(word) = rest.next() {
@@ -111,59 +147,229 @@ fn http_rule(word: &Word, check: &mut Table, sent: &mut bool) -> Result<(), Stri
                 match *word {
                     "meth" => check.text("method", value()),
                     "uri" => check.text("path", value()),
+                    "uri-lf" => check.text("path", &texts.made(value())?),
                     "ver" => fields(check, value()),
                     "hdr" => {
                         let name = value();
-                        header(check, name, value());
+                        header(check, name, &texts.made(value())?);
                     }
                     "body" => check.text("body", value()),
+                    "body-lf" => check.text("body", &texts.made(value())?),
                     "comment" => drop(value()),
                     other => return Err(format!("{other} is not carried over")),
                 }
             }
             Ok(())
         }
-        ["expect", rest @ ..] => {
-            let (not, what) = expectation(rest)?;
-            match what {
-                ["status", status] if not => check.text("status", &others(status)?),
-                ["status", status] => check.text("status", status),
-                ["string", text @ ..] if !not => check.text("expect", &text.join(" ")),
-                ["rstring", text @ ..] if !not => check.text("expect-regex", &text.join(" ")),
-                ["hdr" | "fhdr", rest @ ..] if !not => expect_header(rest, check)?,
-                ["rstatus", regex] if !not => {
-                    let class = [("^2", "200-299"), ("^3", "300-399"), ("^[23]", "200-399")];
-                    let known = class.iter().find(|(begin, _)| {
-                        let rest = regex.strip_prefix(begin).unwrap_or("?");
-                        let rest = rest.trim_end_matches('$');
-                        ["", "..", "[0-9]{2}", "[0-9][0-9]", "\\d\\d", "\\d{2}"].contains(&rest)
-                    });
-                    let (_, status) =
-                        known.ok_or("write the statuses as numbers: http-check expect status")?;
-                    check.text("status", status);
-                }
-                _ => return Err("not carried over".into()),
-            }
-            Ok(())
-        }
+        ["expect", rest @ ..] => expect(rest, check),
         _ => Err("not carried over".into()),
     }
 }
 
-/// `name NAME [value -m sub TEXT]`: a header that is there, or whose value holds a text.
-fn expect_header(words: &[&str], check: &mut Table) -> Result<(), String> {
-    let (name, text) = match words {
-        ["name", name] | ["name", "-m", "str", name] => (name, ""),
-        ["name", name, "value", "-m", "sub", text]
-        | ["name", "-m", "str", name, "value", "-m", "sub", text] => (name, *text),
-        _ => return Err("a header is expected by its whole name, and by `value -m sub` alone".into()),
+fn expect(words: &[&str], check: &mut Table) -> Result<(), String> {
+    let (not, _, what) = expectation(words)?;
+    let once = |check: &Table, key: &str| match check.get(key) {
+        None => Ok(()),
+        Some(_) => Err("a request has one expectation of this kind: write one regular expression".to_owned()),
     };
-    extend(check, "expect-headers", &format!("{} = {}", quoted(name), quoted(text)));
+    let asks_status = check.get("status").is_some();
+    match what {
+        ["status", status] => check.text("status", &if not { others(status)? } else { (*status).to_owned() }),
+        ["rstatus", regex] => check.text("status", &statuses(regex, not)?),
+        ["string", text @ ..] => {
+            let key = if not { "refuse" } else { "expect" };
+            once(check, key)?;
+            check.text(key, &text.join(" "));
+        }
+        ["rstring", text @ ..] => {
+            let key = if not { "refuse-regex" } else { "expect-regex" };
+            once(check, key)?;
+            check.text(key, &text.join(" "));
+        }
+        [kind @ ("hdr" | "fhdr"), rest @ ..] => expect_header(*kind == "hdr", not, rest, check)?,
+        _ => return Err("not carried over".into()),
+    }
+    // What is expected stands in the place of a good status.
+    if !asks_status && check.get("status").is_none() {
+        check.text("status", "100-599");
+    }
     Ok(())
 }
 
-/// What is expected, without the words about how it is told; whether it must not come.
-fn expectation<'w>(words: &'w [&'w str]) -> Result<(bool, &'w [&'w str]), String> {
+/// The statuses that an expression matches, or the others.
+fn statuses(regex: &str, not: bool) -> Result<String, String> {
+    let made = evenkeel_rules::regex(regex, false)?;
+    let mut ranges: Vec<(u16, u16)> = Vec::new();
+    for status in (100..=599u16).filter(|status| made.is_match(status.to_string().as_bytes()) != not) {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == status => *last = status,
+            _ => ranges.push((status, status)),
+        }
+    }
+    let one = |(from, to): &(u16, u16)| if from == to { from.to_string() } else { format!("{from}-{to}") };
+    match ranges.as_slice() {
+        [] => Err(format!("no status is as {regex} wants it")),
+        some => Ok(some.iter().map(one).collect::<Vec<_>>().join(",")),
+    }
+}
+
+/// `name NAME [value [-m METHOD] TEXT]`: a header that is there, or has a value; of a list each value
+/// counts for `hdr`.
+fn expect_header(listed: bool, not: bool, words: &[&str], check: &mut Table) -> Result<(), String> {
+    let words: Vec<&str> = match words {
+        ["name", "-m", "str", rest @ ..] => ["name"].iter().chain(rest).copied().collect(),
+        _ => words.to_vec(),
+    };
+    let literal = |text: &str| {
+        let escaped = text.chars().map(|c| match c {
+            c if c.is_ascii_alphanumeric() || !c.is_ascii() || c == ' ' => c.to_string(),
+            c => format!("\\{c}"),
+        });
+        escaped.collect::<String>()
+    };
+    let (from, to) = if listed { ("(?:^|,)\\s*", "\\s*(?:,|$)") } else { ("^\\s*", "\\s*$") };
+    let (name, regex) = match words.as_slice() {
+        ["name", name] => (*name, String::new()),
+        ["name", name, "value", text] | ["name", name, "value", "-m", "str", text] => {
+            (*name, format!("{from}{}{to}", literal(text)))
+        }
+        ["name", name, "value", "-m", "beg", text] => (*name, format!("{from}{}", literal(text))),
+        ["name", name, "value", "-m", "end", text] => (*name, format!("{}{to}", literal(text))),
+        ["name", name, "value", "-m", "sub", text] => (*name, literal(text)),
+        ["name", name, "value", "-m", "reg", text] => (*name, (*text).to_owned()),
+        _ => return Err("a header is expected by its whole name, and its value by one text".into()),
+    };
+    let key = if not { "refuse-headers-regex" } else { "expect-headers-regex" };
+    extend(check, key, &format!("{} = {}", quoted(name), quoted(&regex)));
+    Ok(())
+}
+
+/// What texts of checks know: variables with constants, the names of proxy and server.
+struct Texts {
+    backend: String,
+    variables: std::collections::BTreeMap<String, String>,
+    /// Whether a text names its server.
+    names_server: bool,
+}
+
+impl Texts {
+    fn of(proxy: &Proxy) -> Texts {
+        Texts { backend: proxy.name.clone(), variables: Default::default(), names_server: false }
+    }
+
+    /// Whether a rule is about a variable.
+    fn takes(&self, rule: &str) -> bool {
+        ["set-var(", "set-var-fmt(", "unset-var("].iter().any(|verb| rule.starts_with(verb))
+    }
+
+    fn set(&mut self, rule: &str, value: &str) -> Result<(), String> {
+        let (verb, name) = rule.split_once('(').unwrap_or((rule, ""));
+        let name = name.trim_end_matches(')');
+        if !name.starts_with("check.") {
+            return Err(format!("a check has variables of its own: write check.… in the place of {name}"));
+        }
+        match verb {
+            "unset-var" => drop(self.variables.remove(name)),
+            "set-var" => {
+                let value = self.sample(value)?;
+                self.variables.insert(name.to_owned(), value);
+            }
+            _ => {
+                let value = self.made(value)?;
+                self.variables.insert(name.to_owned(), value);
+            }
+        }
+        Ok(())
+    }
+
+    fn sample(&mut self, text: &str) -> Result<String, String> {
+        let text = text.trim();
+        let inner = |name: &str| text.strip_prefix(name)?.strip_prefix('(')?.strip_suffix(')');
+        if let Some(constant) = inner("str").or_else(|| inner("int")).filter(|t| !t.contains(['(', ')'])) {
+            return Ok(constant.trim_matches('"').to_owned());
+        }
+        if let Some(name) = inner("var") {
+            return Ok(self.variables.get(name).cloned().unwrap_or_default());
+        }
+        match text {
+            "be_name" => Ok(self.backend.clone()),
+            "srv_name" => {
+                self.names_server = true;
+                Ok("{server}".into())
+            }
+            _ => {
+                Err(format!("{text}: texts of checks know be_name, srv_name, constants and their variables"))
+            }
+        }
+    }
+
+    /// A text with samples.
+    fn made(&mut self, text: &str) -> Result<String, String> {
+        let mut out = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find('%') {
+            out.push_str(&rest[..at]);
+            rest = &rest[at + 1..];
+            if let Some(after) = rest.strip_prefix('%') {
+                out.push('%');
+                rest = after;
+            } else if let Some(inner) = rest.strip_prefix('[') {
+                let end = super::sample::end_of(inner).ok_or("a %[ has no ]")?;
+                out.push_str(&self.sample(&inner[..end])?);
+                rest = &inner[end + 1..];
+            } else {
+                return Err("texts of checks know %[be_name], %[srv_name] and %[var(check.…)]".into());
+            }
+        }
+        Ok(out + rest)
+    }
+}
+
+/// A connection after the first.
+fn connect_again(proxy: &Proxy, words: &[&str], texts: &Texts, next: &mut Table) -> Result<(), String> {
+    let of_servers = |word: &str| {
+        let mut lines = proxy.all("server").chain(proxy.all("default-server"));
+        lines.any(|line| line.words.iter().skip(1).any(|w| w.starts_with(word)))
+    };
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        let mut value = || rest.next().copied().unwrap_or("");
+        match *word {
+            "default"
+                if ["ssl", "check-ssl", "send-proxy", "check-send-proxy"].into_iter().any(of_servers) =>
+            {
+                return Err("default: write ssl, sni and send-proxy of a further connection".into());
+            }
+            "default" | "linger" => {}
+            "comment" => drop(value()),
+            "port" => next.set("port", port(value(), texts)?),
+            "addr" => next.text("address", value()),
+            "send-proxy" => {
+                next.set("send-proxy", "true");
+                next.text("send-proxy-version", "v1");
+            }
+            "ssl" => next.set("tls", "true"),
+            "sni" => next.text("sni", value()),
+            other => return Err(format!("{other} is not carried over")),
+        }
+    }
+    Ok(())
+}
+
+/// A port by its number, or by a variable that has one.
+fn port(text: &str, texts: &Texts) -> Result<String, String> {
+    let name = text.strip_prefix("var(").or_else(|| text.strip_prefix("int("));
+    let name = name.and_then(|name| name.strip_suffix(')'));
+    let known = name.map(|name| texts.variables.get(name).map_or(name, String::as_str));
+    let port = known.unwrap_or(text);
+    port.parse::<u16>().map(|port| port.to_string()).map_err(|_| format!("{text} is no port"))
+}
+
+/// What is expected, without the words about how it is told; whether it must not come, and how many bytes
+/// suffice to say so.
+type Expectation<'w> = (bool, Option<usize>, &'w [&'w str]);
+
+fn expectation<'w>(words: &'w [&'w str]) -> Result<Expectation<'w>, String> {
     match words {
         [
             "comment" | "ok-status" | "error-status" | "tout-status" | "on-success" | "on-error"
@@ -172,10 +378,13 @@ fn expectation<'w>(words: &'w [&'w str]) -> Result<(bool, &'w [&'w str]), String
             rest @ ..,
         ] => expectation(rest),
         // Bytes are waited for until they are there.
-        ["min-recv", _, rest @ ..] => expectation(rest),
-        ["!", rest @ ..] => Ok((true, rest)),
-        [first, ..] if first.starts_with('!') => Err("not carried over".into()),
-        rest => Ok((false, rest)),
+        ["min-recv", count, rest @ ..] => {
+            let (not, _, rest) = expectation(rest)?;
+            Ok((not, count.parse().ok(), rest))
+        }
+        ["!", rest @ ..] => Ok((true, None, rest)),
+        [first, ..] if first.starts_with('!') => Err("write a space behind the exclamation mark".into()),
+        rest => Ok((false, None, rest)),
     }
 }
 
@@ -199,7 +408,7 @@ fn others(statuses: &str) -> Result<String, String> {
 }
 
 /// The words of `connect`.
-fn connect(words: &[&str], check: &mut Table) -> Result<(), String> {
+fn connect(words: &[&str], check: &mut Table, texts: &Texts) -> Result<(), String> {
     // Without `default` nothing of the server's own way to be checked holds.
     if !words.contains(&"default") && !words.contains(&"send-proxy") {
         check.set("send-proxy", "false");
@@ -210,11 +419,7 @@ fn connect(words: &[&str], check: &mut Table) -> Result<(), String> {
         match *word {
             "default" | "linger" => {}
             "comment" => drop(value()),
-            "port" => {
-                let port = value();
-                port.parse::<u16>().map_err(|_| format!("{port} is no port"))?;
-                check.set("port", port);
-            }
+            "port" => check.set("port", port(value(), texts)?),
             "addr" => check.text("address", value()),
             "send-proxy" => check.set("send-proxy", "true"),
             "ssl" => {
@@ -233,17 +438,46 @@ fn connect(words: &[&str], check: &mut Table) -> Result<(), String> {
 /// The steps of `tcp-check`.
 fn conversation(proxy: &Proxy, check: &mut Table, draft: &mut Draft) {
     let mut begun = false;
+    let mut texts = Texts::of(proxy);
     for word in proxy.all("tcp-check") {
         let words: Vec<&str> = word.words[1..].iter().map(String::as_str).collect();
         let taken = match words.as_slice() {
-            ["connect", ..] if begun => Err("a check is one conversation over one connection".to_owned()),
-            ["connect", rest @ ..] => connect(rest, check),
             ["comment", ..] => continue,
+            [rule, ..] if texts.takes(rule) => {
+                if let Err(why) = texts.set(rule, &words[1..].join(" ")) {
+                    draft.left(word.line, &word.words.join(" "), why);
+                }
+                continue;
+            }
+            ["connect", rest @ ..] if begun => {
+                let mut next = Table::default();
+                connect_again(proxy, rest, &texts, &mut next)
+                    .map(|()| extend(check, "steps", &format!("{{ connect = {} }}", next.inline())))
+            }
+            ["connect", rest @ ..] => connect(rest, check, &texts),
             ["send", text] | ["send", text, "comment", _] => step(check, "send", text),
+            ["send-lf", text] | ["send-lf", text, "comment", _] => {
+                texts.made(text).and_then(|text| step(check, "send", &text))
+            }
             ["send-binary", text] | ["send-binary", text, "comment", _] => step(check, "send-hex", text),
-            ["expect", rest @ ..] => expectation(rest).and_then(|(not, what)| match what {
-                _ if not => Err("what must not come is not carried over".into()),
+            ["send-binary-lf", text] | ["send-binary-lf", text, "comment", _] => {
+                let whole = texts.made(text).and_then(|text| match text.contains("{server}") {
+                    true => Err("the name of a server is no hexadecimal number".into()),
+                    false => Ok(text),
+                });
+                whole.and_then(|text| step(check, "send-hex", &text))
+            }
+            ["expect", rest @ ..] => expectation(rest).and_then(|(not, within, what)| match what {
+                ["string", text] if not => refuse(check, "refuse", text, within),
+                ["binary", text] if not => refuse(check, "refuse-hex", text, within),
+                ["rstring", text] if not => refuse(check, "refuse-regex", text, within),
                 ["string", text] => step(check, "expect", text),
+                ["string-lf", text] if !not => {
+                    texts.made(text).and_then(|text| match text.contains("{server}") {
+                        true => Err("an answer is not compared with the name of its server".into()),
+                        false => step(check, "expect", &text),
+                    })
+                }
                 ["binary", text] => step(check, "expect-hex", text),
                 ["rstring", text] => step(check, "expect-regex", text),
                 _ => Err("not carried over".into()),
@@ -255,6 +489,16 @@ fn conversation(proxy: &Proxy, check: &mut Table, draft: &mut Draft) {
             draft.left(word.line, &word.words.join(" "), why);
         }
     }
+    if texts.names_server {
+        check.set("fill-in", "true");
+    }
+}
+
+/// What must not come.
+fn refuse(check: &mut Table, key: &str, text: &str, within: Option<usize>) -> Result<(), String> {
+    let within = within.filter(|count| *count > 0).map_or_else(String::new, |n| format!(", within = {n}"));
+    extend(check, "steps", &format!("{{ {key} = {}{within} }}", quoted(text)));
+    Ok(())
 }
 
 fn step(check: &mut Table, key: &str, text: &str) -> Result<(), String> {

@@ -9,11 +9,10 @@ use crate::words::{address, duration, quoted, split_port, with_port};
 /// What all servers of a pool have in common in Evenkeel; HAProxy has it a server.
 #[derive(Default)]
 struct Common {
-    agent: bool,
+    /// What each server's agent is asked, where it has one, by its place among the servers.
+    agents: Vec<(usize, Table)>,
     /// The server that the one just read follows.
     follows: Option<String>,
-    /// The keys of `agent`.
-    asks: Table,
     /// What each server that is checked says of its check, by its place among the servers.
     checks: Vec<(usize, Table)>,
     /// What each server speaks, in their order.
@@ -48,22 +47,28 @@ impl Tls {
 }
 
 impl Common {
-    fn agent(&self) -> String {
-        if self.asks.lines.is_empty() { "{}".into() } else { self.asks.inline() }
+    /// What all servers ask their agents alike; else each has it as its own.
+    fn agent(&mut self, servers: &mut [Table]) -> Option<String> {
+        let written = |asks: &Table| if asks.lines.is_empty() { "{}".into() } else { asks.inline() };
+        let (_, first) = self.agents.first()?;
+        if self.agents.len() == servers.len() && self.agents.iter().all(|(_, asks)| asks == first) {
+            return Some(written(first));
+        }
+        for (at, asks) in &self.agents {
+            let mut own = Table::default();
+            own.set("agent", written(asks));
+            match self.checks.iter_mut().find(|(checked, _)| checked == at) {
+                Some((_, check)) => check.set("agent", written(asks)),
+                None => servers[*at].set("health-check", own.inline()),
+            }
+        }
+        None
     }
 }
 
 /// Options that need nothing here.
-const MOOT: &[&str] = &[
-    "no-agent-check",
-    "no-check",
-    "check-reuse-pool",
-    "init-state",
-    "proto-check",
-    "enabled",
-    "no-backup",
-    "no-verifyhost",
-];
+const MOOT: &[&str] =
+    &["no-check", "check-reuse-pool", "init-state", "proto-check", "enabled", "no-backup", "no-verifyhost"];
 /// Options with a value that need nothing here.
 const MOOT_VALUE: &[&str] = &[
     "id",
@@ -238,7 +243,7 @@ fn option_by_option(
     let (mut tls, mut speaks_tls) = (Tls::default(), false);
     let (mut has_cookie, mut non_stick) = (false, false);
     let (mut checked, mut check_sni) = (false, None);
-    let mut own = Table::default();
+    let (mut own, mut agent, mut asks) = (Table::default(), false, Table::default());
     while let Some(option) = rest.next() {
         let mut value = || rest.next().cloned().unwrap_or_default();
         if let Some(why) = keywords::differs(keywords::SERVER_DIFFERS, option) {
@@ -334,17 +339,19 @@ fn option_by_option(
                     pool.table.text("server-http", "2");
                 }
             }
-            "agent-check" => common.agent = true,
-            "agent-port" => common.asks.set("port", value()),
-            "agent-inter" => interval(&mut common.asks, &value(), line, draft),
-            "agent-send" => common.asks.text("send", &value()),
+            "agent-check" => agent = true,
+            "no-agent-check" => agent = false,
+            "agent-port" => asks.set("port", value()),
+            "agent-inter" => interval(&mut asks, &value(), line, draft),
+            "agent-send" => asks.text("send", &value()),
             "track" => {
                 checked = true;
                 common.follows = Some(value());
             }
             "check-sni" => check_sni = Some(value()),
-            "agent-addr" | "resolve-opts" | "resolve-net" | "redir" | "minconn" | "maxqueue"
-            | "namespace" | "socks4" | "ws" | "max-reuse" | "crl-file" | "check-alpn" | "check-proto" => {
+            "agent-addr" => asks.text("address", value().trim_matches(['[', ']'])),
+            "resolve-opts" | "resolve-net" | "redir" | "minconn" | "maxqueue" | "namespace" | "socks4"
+            | "ws" | "max-reuse" | "crl-file" | "check-alpn" | "check-proto" => {
                 let given = value();
                 draft.left(line, option, format!("{given}: not carried over"));
             }
@@ -387,6 +394,9 @@ fn option_by_option(
     greets(greeting, &mut own);
     if !checked {
         server.set("check", "false");
+    }
+    if agent {
+        common.agents.push((pool.servers.len(), asks));
     }
     if checked {
         common.checks.push((pool.servers.len(), own));
@@ -470,16 +480,18 @@ fn time(table: &mut Table, key: &str, text: &str) {
 }
 
 /// The pool's one health check.
-fn checks(proxy: &Proxy, common: Common, pool: &mut Pool, draft: &mut Draft) {
+fn checks(proxy: &Proxy, mut common: Common, pool: &mut Pool, draft: &mut Draft) {
     if pool.servers.is_empty() {
         return;
     }
     if common.checks.is_empty() {
         pool.servers.iter_mut().for_each(|s| s.lines.retain(|l| l.key != "check"));
-        if common.agent {
+        if !common.agents.is_empty() {
             let mut check = Table::default();
             check.text("type", "none");
-            check.set("agent", common.agent());
+            if let Some(agent) = common.agent(&mut pool.servers) {
+                check.set("agent", agent);
+            }
             pool.table.set("health-check", check.inline());
             return;
         }
@@ -495,7 +507,7 @@ fn checks(proxy: &Proxy, common: Common, pool: &mut Pool, draft: &mut Draft) {
     if let Some(timeout) = &timeout {
         check.text("timeout", timeout);
     }
-    let agent = common.agent.then(|| common.agent());
+    let agent = common.agent(&mut pool.servers);
     let mut each = common.checks;
     for (_, own) in &mut each {
         // What `connect` says comes first.
