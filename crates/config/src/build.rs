@@ -13,10 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_model::{
-    AccessLog, AdminSettings, Authority, CookieMethod, CookiePersistence, ErrorPage, Fallback, Forwarded,
-    KeyedPersistence, Layer4, Limits, ListenAddress, LogFormat, LogSettings, Mode, Name, Normalize,
-    Persistence, Pool, PortRange, RealServer, SameSite, Scheduler, Snapshot, SourceAddress,
-    SourcePersistence, TcpKeepAlive, Timeouts, Vip, VirtualService,
+    AccessLog, AdminSettings, Authority, CookieMethod, CookiePersistence, ErrorAnswer, ErrorPage, Fallback, Forwarded, KeyedPersistence, Layer4, Limits, ListenAddress, LogFormat, LogSettings, Mode, Name, Normalize, Persistence, Pool, PortRange, RealServer, SameSite, Scheduler, Snapshot, SourceAddress, SourcePersistence, TcpKeepAlive, Timeouts, Vip, VirtualService,
 };
 use toml::de::DeTable;
 
@@ -396,6 +393,7 @@ impl Builder<'_> {
             request_trailers: table.flag("request-trailers"),
             hides_certificate_fields: false,
             error_pages: self.error_pages(table),
+            error_answers: self.error_answers(table),
             log_format: self.format_of_lines(table, mode),
             routes,
             answer_routes,
@@ -493,6 +491,45 @@ impl Builder<'_> {
             }
         }
         pages
+    }
+
+    fn error_answers(&mut self, table: Section<'_>) -> Vec<ErrorAnswer> {
+        let mut answers = Vec::new();
+        for (of, value) in table.entries("error-answers") {
+            let Some(inner) = value.get_ref().as_table() else { continue };
+            let answer = Section { table: inner, ..table };
+            let Some(of) = of.parse().ok().filter(|of| (400..=599).contains(of)) else {
+                self.problem(
+                    Some(value.span()),
+                    format!("`error-answers`: {of} is no status from 400 to 599"),
+                    "such as { 503 = { body = \"later\" } }",
+                );
+                continue;
+            };
+            let text = |key: &str, default: &str| answer.text(key).unwrap_or(default).to_owned();
+            let mut headers = Vec::new();
+            for (name, value) in answer.entries("headers") {
+                let token = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
+                let framing = ["content-length", "transfer-encoding", "connection"];
+                if name.is_empty()
+                    || !name.bytes().all(token)
+                    || framing.iter().any(|own| name.eq_ignore_ascii_case(own))
+                {
+                    let why = format!("`error-answers`: {name:?} is no header of an answer");
+                    self.problem(Some(value.span()), why, "such as { Location = \"/sorry\" }");
+                    continue;
+                }
+                headers.extend(value.get_ref().as_str().map(|text| (name.to_owned(), text.to_owned())));
+            }
+            answers.push(ErrorAnswer {
+                of,
+                status: answer.number("status", of),
+                content_type: text("content-type", "text/html; charset=utf-8"),
+                headers,
+                body: text("body", ""),
+            });
+        }
+        answers
     }
 
     fn fallback(&mut self, table: Section<'_>, mode: Mode) -> Option<Fallback> {

@@ -249,6 +249,7 @@ fn tcp(section: Section<'_>, problems: &mut Vec<Problem>) -> Probe {
             break;
         }
         let within = table.integer("within").and_then(|n| usize::try_from(n).ok());
+        steps.extend(within.map(Step::Within));
         if let Some(connection) = table.section("connect") {
             steps.push(Step::Connect(connect(connection)));
         }
@@ -273,8 +274,8 @@ fn tcp(section: Section<'_>, problems: &mut Vec<Problem>) -> Probe {
             steps.push(match key {
                 "send" | "send-hex" => Step::Send(bytes.into()),
                 "expect-regex" => Step::ExpectRegex(text.to_owned()),
-                "refuse-regex" => Step::RefuseRegex(text.to_owned(), within),
-                "refuse" | "refuse-hex" => Step::Refuse(bytes, within),
+                "refuse-regex" => Step::RefuseRegex(text.to_owned()),
+                "refuse" | "refuse-hex" => Step::Refuse(bytes),
                 _ => Step::Expect(bytes),
             });
         }

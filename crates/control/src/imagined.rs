@@ -101,9 +101,13 @@ impl ExplainQuery {
     }
 
     pub fn cookie(&self, name: &str) -> Option<String> {
+        self.cookies(name).next().map(str::to_owned)
+    }
+
+    fn cookies<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         let values = self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case("cookie"));
-        let mut pairs = values.flat_map(|(_, v)| v.split(';')).filter_map(|pair| pair.trim().split_once('='));
-        pairs.find(|(n, _)| *n == name).map(|(_, value)| value.trim_matches('"').to_owned())
+        let pairs = values.flat_map(|(_, v)| v.split(';')).filter_map(|pair| pair.trim().split_once('='));
+        pairs.filter(move |(n, _)| *n == name).map(|(_, value)| value.trim_matches('"'))
     }
 }
 
@@ -177,7 +181,7 @@ impl Source<InWords> for Imagined<'_> {
     fn texts(&self, fetch: Fetch, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         let asked = self.asked;
         match fetch {
-            Fetch::Cookie => asked.cookie(name).is_some_and(|value| test(value.as_bytes())),
+            Fetch::Cookie => asked.cookies(name).any(|value| test(value.as_bytes())),
             Fetch::Version => asked.http && test(b"1.1"),
             Fetch::Scheme => test(if asked.tls { b"https" } else { b"http" }),
             Fetch::Sni if asked.tls || !asked.http => {
@@ -226,7 +230,7 @@ impl Source<InWords> for Imagined<'_> {
 
     fn local_time(&self) -> LocalTime {
         let (weekday, minute_of_day) = evenkeel_l7::local_minute();
-        LocalTime { weekday, minute_of_day }
+        LocalTime { weekday, minute_of_day, unix_s: evenkeel_l7::unix_s() }
     }
 
     /// Nobody has a use for this one's.

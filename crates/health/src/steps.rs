@@ -30,6 +30,7 @@ pub async fn run(
 ) -> Result<Found, Failure> {
     let mut seen: Vec<u8> = Vec::new();
     let mut last = String::from("connected");
+    let mut least = None;
     for (number, step) in steps.iter().enumerate() {
         match step {
             Step::Send(bytes) => {
@@ -48,16 +49,17 @@ pub async fn run(
                 let shown = || format!("/{pattern}/");
                 last = until(&mut stream, &mut seen, (number, deadline), &shown, &found).await?;
             }
-            Step::Refuse(unwanted, least) => {
+            Step::Within(count) => least = Some(*count),
+            Step::Refuse(unwanted) => {
                 let found = |seen: &[u8]| memchr::memmem::find(seen, unwanted).is_some();
                 let shown = || format!("{:?}", String::from_utf8_lossy(unwanted));
-                last = without(&mut stream, &mut seen, (number, deadline), *least, &shown, &found).await?;
+                last = without(&mut stream, &mut seen, (number, deadline), least, &shown, &found).await?;
             }
-            Step::RefuseRegex(pattern, least) => {
+            Step::RefuseRegex(pattern) => {
                 let regex = evenkeel_rules::regex(pattern, false)?;
                 let found = |seen: &[u8]| regex.is_match(seen);
                 let shown = || format!("/{pattern}/");
-                last = without(&mut stream, &mut seen, (number, deadline), *least, &shown, &found).await?;
+                last = without(&mut stream, &mut seen, (number, deadline), least, &shown, &found).await?;
             }
             Step::Connect(connect) => {
                 seen.clear();

@@ -258,7 +258,8 @@ pub fn together(routes: Vec<Table>) -> Vec<Table> {
             };
             // What asks for a header may see the one that was just set.
             let asks = route.lines.iter().any(|line| {
-                line.value.contains("header:") || line.key == "when" && line.value.contains("header")
+                ["{header", "-header", "header:"].iter().any(|word| line.value.contains(word))
+                    || line.key == "when" && line.value.contains("header")
             });
             plain(before)
                 && plain(&route)

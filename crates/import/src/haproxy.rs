@@ -84,6 +84,8 @@ pub fn read(sources: &[&Source], variables: &BTreeMap<String, String>, draft: &m
 #[derive(Default)]
 struct Reader {
     variables: BTreeMap<String, String>,
+    /// What `global` gives to variables of the process, with its name as samples write it.
+    of_process: Vec<(String, String)>,
     proxies: Vec<Proxy>,
     /// By name; those without one under their place.
     defaults: Vec<(String, Vec<Word>)>,
@@ -170,7 +172,13 @@ impl Reader {
         }
         let Some(keyword) = line.words.first().cloned() else { return };
         let own = std::mem::take(&mut self.comments);
-        let (number, words) = (line.number, line.words);
+        let (number, mut words) = (line.number, line.words);
+        lexer::expand_addresses(&mut words, &self.variables);
+        for (sample, text) in &self.of_process {
+            for word in words.iter_mut().filter(|word| word.contains(sample.as_str())) {
+                *word = word.replace(sample.as_str(), text);
+            }
+        }
         match keyword.as_str() {
             "global" => {
                 self.section = keyword;
@@ -361,11 +369,46 @@ impl Reader {
         self.proxies.push(proxy);
     }
 
+    /// A variable of the process; what `global` says of it holds for ever.
+    fn of_process(&mut self, verb: &str, name: &str, value: &str) -> Result<(), String> {
+        if !name.starts_with("proc.") {
+            return Err(format!("{name}: a variable of the process is proc.NAME"));
+        }
+        let constant = |text: &str| {
+            let inner = ["str(", "int("].iter().find_map(|kind| text.strip_prefix(kind));
+            inner.and_then(|inner| inner.strip_suffix(')')).map(str::to_owned)
+        };
+        let text = match verb {
+            "set-var" => constant(value),
+            // Those that stood in it are constants by now.
+            _ => {
+                let mut text = value.to_owned();
+                while let Some((before, rest)) = text.split_once("%[") {
+                    let Some((sample, after)) = rest.split_once(']') else { break };
+                    let Some(known) = constant(sample) else { break };
+                    text = format!("{before}{known}{after}");
+                }
+                Some(text)
+            }
+        };
+        let plain = |text: &String| !text.contains(['%', '(', ')', ',', '"', '\'', '{', '}', ']']);
+        let text = text.filter(plain).ok_or("a variable of the process has a constant text or number")?;
+        let sample = format!("var({name})");
+        self.of_process.retain(|(known, _)| *known != sample);
+        self.of_process.push((sample, format!("str({text})")));
+        Ok(())
+    }
+
     fn global(&mut self, number: usize, words: &[String], draft: &mut Draft) {
         let value = |at: usize| words.get(at).cloned().unwrap_or_default();
         match words[0].as_str() {
             "setenv" => drop(self.variables.insert(value(1), value(2))),
             "presetenv" => drop(self.variables.entry(value(1)).or_insert_with(|| value(2))),
+            verb @ ("set-var" | "set-var-fmt") => {
+                if let Err(why) = self.of_process(verb, &value(1), &words[2.min(words.len())..].join(" ")) {
+                    draft.left(number, &words.join(" "), why);
+                }
+            }
             "unsetenv" => words[1..].iter().for_each(|name| drop(self.variables.remove(name))),
             "resetenv" => self.variables.retain(|name, _| words[1..].contains(name)),
             "maxconn" => draft.global("limits").set("max-connections", value(1)),
@@ -415,6 +458,8 @@ impl Reader {
             }
         }
         let done = [
+            "set-var",
+            "set-var-fmt",
             "setenv",
             "presetenv",
             "unsetenv",

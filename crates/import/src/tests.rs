@@ -226,8 +226,8 @@ fn what_frontends_add_and_ask() {
             "set-variable = { \"txn.unique-id\" = \"{source}:{source-port}_{destination}:{port}_{uuid}\" }\n  set-header = { \"X-Request-ID\" = \"{variable:txn.unique-id}\" }",
             "log-format = \"{variable:txn.unique-id} {client}\"",
             "tarpit = { delay = \"7s\", status = 500 }",
-            "when = 'text(\"{uri}\", \"*a?b*\")'",
-            "when = 'address(\"{last-header:X-Real-IP|field(-1,\\\",\\\")|trim}\", \"10.0.0.0/8\")'",
+            "when = 'text(\"{url}\", \"*a?b*\")'",
+            "when = 'address(\"{header-value:X-Real-IP,-1}\", \"10.0.0.0/8\")'",
             "when = 'number(\"{header-count:host}\") > 1'",
             "remove-header = [\"*a\"]",
             "remove-header = [\"x-*-y\"]",
@@ -281,14 +281,28 @@ fn checks_are_carried_whole() {
             "tls = { verify = false, sni = \"a.example\" }",
         ),
         ("  option mysql-check user haproxy\n", "type = \"mysql\", user = \"haproxy\""),
+        ("  option mysql-check user u pre-41\n", "user = \"u\", old = true"),
+        (
+            "  option tcp-check\n  tcp-check connect\n  tcp-check connect port 1\n",
+            "steps = [{ connect = { port = 1 } }]",
+        ),
+        (
+            "  option tcp-check\n  tcp-check expect min-recv 5 ! string no\n",
+            "steps = [{ within = 5 }, { refuse = \"no\" }]",
+        ),
+        (
+            "  option httpchk\n  http-check send uri /a\n  http-check connect port 81\n  http-check send uri-lf /%[srv_name]\n",
+            "path = \"/a\", fill-in = true, then = [{ port = 81, path = \"/{server}\" }]",
+        ),
+        ("  option httpchk\n  http-check expect ! rstatus ^5\n", "status = \"100-499\""),
         ("  option smtpchk EHLO a.example\n", "type = \"smtp\", host = \"a.example\""),
     ] {
         check(&[(SourceKind::Haproxy, &backend(lines))], &[holds], &[]);
     }
     for (lines, left) in [
-        ("  option tcp-check\n  tcp-check connect\n  tcp-check connect port 1\n", "tcp-check connect port 1"),
-        ("  option tcp-check\n  tcp-check expect ! string no\n", "tcp-check expect ! string no"),
-        ("  option httpchk\n  http-check send uri /a\n  http-check send uri /b\n", "http-check send uri /b"),
+        ("  option tcp-check\n  tcp-check send-lf %[dst]\n", "tcp-check send-lf %[dst]"),
+        ("  option tcp-check\n  tcp-check set-var(txn.a) str(b)\n", "tcp-check set-var(txn.a) str(b)"),
+        ("  option httpchk\n  http-check send uri /a\n  http-check send uri /b\n", "http-check send"),
         ("  option spop-check\n", "option spop-check"),
     ] {
         check(&[(SourceKind::Haproxy, &backend(lines))], &[], &[left]);
@@ -368,7 +382,7 @@ fn what_is_hashed() {
 
 #[test]
 fn front_and_back_ends() {
-    let text = "defaults\n mode http\n timeout connect 4s\n timeout client 1m\n timeout server 1m\n option httplog\nfrontend web\n bind :80\n bind *:443 ssl crt /etc/ssl/www.pem alpn h2,http/1.1\n # the shop's own\n acl shop hdr(host) -i shop.example.org www.shop.example.org\n acl static path_beg /img /css\n acl static path_end .png\n acl old path_reg -i ^/old/[0-9]+$\n acl few nbsrv(app) lt 2\n acl odd env(X) y\n http-request deny deny_status 429 if { src 198.51.100.0/24 } !shop\n http-request redirect scheme https code 301 unless { ssl_fc }\n http-request set-header X-Host \"%[req.hdr(host)] of %[src]\"\n http-request set-header X-Odd %[rand]\n use_backend static if static or old\n use_backend app if shop !static\n use_backend app if odd\n use_backend none if shop\n redirect location https://www.example.org/ if { path /home }\n default_backend app\n option forwardfor\nbackend app\n balance uri\n cookie SID insert indirect nocache httponly attr SameSite=Lax\n option httpchk GET /health HTTP/1.1\\r\\nHost:\\ app\n http-check expect status 200\n default-server check inter 3s fall 2\n server app1 192.0.2.31:8080 cookie app1 maxconn 200\n server app2 192.0.2.32:8080 cookie b disabled\n server app3 app3.example.org:8080\n errorfile 503 /etc/haproxy/503.http\nbackend static\n server s1 192.0.2.41:80\nbackend none\n";
+    let text = "defaults\n mode http\n timeout connect 4s\n timeout client 1m\n timeout server 1m\n option httplog\nfrontend web\n bind :80\n bind *:443 ssl crt /etc/ssl/www.pem alpn h2,http/1.1\n # the shop's own\n acl shop hdr(host) -i shop.example.org www.shop.example.org\n acl static path_beg /img /css\n acl static path_end .png\n acl old path_reg -i ^/old/[0-9]+$\n acl few nbsrv(app) lt 2\n acl odd env(X) y\n http-request deny deny_status 429 if { src 198.51.100.0/24 } !shop\n http-request redirect scheme https code 301 unless { ssl_fc }\n http-request set-header X-Host \"%[req.hdr(host)] of %[src]\"\n http-request set-header X-Odd %[nbproc]\n use_backend static if static or old\n use_backend app if shop !static\n use_backend app if odd\n use_backend none if shop\n redirect location https://www.example.org/ if { path /home }\n default_backend app\n option forwardfor\nbackend app\n balance uri\n cookie SID insert indirect nocache httponly attr SameSite=Lax\n option httpchk GET /health HTTP/1.1\\r\\nHost:\\ app\n http-check expect status 200\n default-server check inter 3s fall 2\n server app1 192.0.2.31:8080 cookie app1 maxconn 200\n server app2 192.0.2.32:8080 cookie b disabled\n server app3 app3.example.org:8080\n errorfile 503 /etc/haproxy/503.http\nbackend static\n server s1 192.0.2.41:80\nbackend none\n";
     let made = check(
         &[(SourceKind::Haproxy, text)],
         &[
@@ -386,7 +400,7 @@ fn front_and_back_ends() {
             "health-check = { type = \"http\", method = \"GET\", path = \"/health\", host = \"app\", status = \"200\", interval = \"3s\", fall = 2 }",
             "health-check = { type = \"none\" }  # no server was checked",
         ],
-        &["backend", "acl odd env(X) y", "http-request set-header X-Odd %[rand]", "use_backend app if odd"],
+        &["backend", "acl odd env(X) y", "http-request set-header X-Odd %[nbproc]", "use_backend app if odd"],
     );
     let conditions: Vec<&str> = made.lines().filter(|l| l.trim().starts_with("when")).collect();
     assert!(

@@ -494,7 +494,7 @@ impl Engine {
                 continue;
             }
             let routed = compiler.compile(service, &names);
-            match routed.and_then(|routes| Ok((routes, routing::error_pages(&service.error_pages)?))) {
+            match routed.and_then(|routes| Ok((routes, routing::error_pages(service)?))) {
                 Ok(((routes, files), pages)) => {
                     let pool_ids = routes.pools.iter().filter_map(|name| ids.get(name).copied()).collect();
                     let mut spec = self.service_spec(service, pool_id, before, tls);
@@ -684,7 +684,7 @@ pub fn check_files(snapshot: &Snapshot) -> Vec<FileError> {
     let mut compiler = Compiler::new(&tables, &mut limits);
     for service in &snapshot.services {
         errors.extend(compiler.compile(service, &names).err());
-        errors.extend(routing::error_pages(&service.error_pages).err());
+        errors.extend(routing::error_pages(service).err());
     }
     errors
 }

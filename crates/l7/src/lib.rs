@@ -37,6 +37,11 @@ pub fn local_minute() -> (u8, u16) {
     log::LocalTime::new().minute(reactor::now().wall_ms)
 }
 
+/// Seconds since 1970.
+pub fn unix_s() -> u64 {
+    reactor::now().wall_ms / 1_000
+}
+
 /// Milliseconds of the monotonic clock that event loops and persistence tables count in.
 pub fn monotonic_ms() -> u64 {
     reactor::now().mono_ms

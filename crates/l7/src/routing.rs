@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use evenkeel_balance::{ConcurrencyLimit, RateLimit, Table};
-use evenkeel_model::{Action, ErrorPage, Name, RateRule, Secret, TableRule, VirtualService};
+use evenkeel_model::{Action, Name, RateRule, Secret, TableRule, VirtualService};
 use evenkeel_routes::{Loader, Resources};
 use evenkeel_rules::{Map, MapMatch, NetworkSet, PatternSet, Template, read_networks, read_patterns};
 
@@ -40,6 +40,8 @@ pub struct TableSpec {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Page {
     pub content_type: String,
+    /// What the client is told in the place of the status that it is for.
+    pub status: Option<u16>,
     /// More lines of the head, of a file that is a whole HTTP answer.
     pub lines: Vec<u8>,
     pub body: Vec<u8>,
@@ -218,7 +220,7 @@ impl Loader<Live> for Compiler<'_> {
             None => {
                 let html = body.trim_start().starts_with('<');
                 let kind = if html { "text/html; charset=utf-8" } else { "text/plain; charset=utf-8" };
-                Page { content_type: kind.into(), lines: Vec::new(), body: body.clone().into_bytes() }
+                Page { content_type: kind.into(), body: body.clone().into_bytes(), ..Page::default() }
             }
             Some(file) => {
                 self.files.note(file);
@@ -249,8 +251,17 @@ fn text(file: &Path) -> Result<String, FileError> {
 }
 
 /// The pages of a service for statuses, by status.
-pub fn error_pages(pages: &[ErrorPage]) -> Result<Vec<(u16, Page)>, FileError> {
-    pages.iter().map(|page| Ok((page.status, read_page(&page.file)?))).collect()
+pub fn error_pages(service: &VirtualService) -> Result<Vec<(u16, Page)>, FileError> {
+    let written = service.error_answers.iter().map(|answer| {
+        let mut lines = Vec::new();
+        for (name, value) in &answer.headers {
+            crate::h1::request::line(&mut lines, name.as_bytes(), value.as_bytes());
+        }
+        let (content_type, body) = (answer.content_type.clone(), answer.body.clone().into_bytes());
+        Ok((answer.of, Page { content_type, status: Some(answer.status), lines, body }))
+    });
+    let files = service.error_pages.iter().map(|page| Ok((page.status, read_page(&page.file)?)));
+    written.chain(files).collect()
 }
 
 /// A page from a file. One that begins as an HTTP answer does (as HAProxy's error files) gives
@@ -280,7 +291,7 @@ fn read_page(file: &Path) -> Result<Page, FileError> {
                 _ => crate::h1::request::line(&mut lines, name.as_bytes(), value.as_bytes()),
             }
         }
-        return Ok(Page { content_type, lines, body: bytes[body..].to_vec() });
+        return Ok(Page { content_type, status: None, lines, body: bytes[body..].to_vec() });
     }
     let content_type = match file.extension().and_then(|e| e.to_str()) {
         Some("html" | "htm" | "http") => "text/html; charset=utf-8",
@@ -294,5 +305,5 @@ fn read_page(file: &Path) -> Result<Page, FileError> {
         _ if bytes.trim_ascii_start().starts_with(b"<") => "text/html; charset=utf-8",
         _ => "text/plain; charset=utf-8",
     };
-    Ok(Page { content_type: content_type.to_owned(), lines: Vec::new(), body: bytes })
+    Ok(Page { content_type: content_type.to_owned(), status: None, lines: Vec::new(), body: bytes })
 }

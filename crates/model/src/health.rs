@@ -136,10 +136,12 @@ pub enum Step {
     Expect(Vec<u8>),
     /// What comes matches this regular expression.
     ExpectRegex(String),
-    /// These bytes do not come before the server ends the connection, or in so many bytes.
-    Refuse(Vec<u8>, Option<usize>),
+    /// These bytes do not come before the server ends the connection.
+    Refuse(Vec<u8>),
     /// The same of a regular expression.
-    RefuseRegex(String, Option<usize>),
+    RefuseRegex(String),
+    /// What must not come is judged as soon as so many bytes have come.
+    Within(usize),
     /// Go on over a new connection.
     Connect(Connect),
 }

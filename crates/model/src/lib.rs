@@ -41,9 +41,9 @@ pub use retry::RetryOn;
 pub use route::{Action, AnswerRoute, Answers, HeaderEdit, RateRule, Route, TableRule};
 pub use secret::Secret;
 pub use service::{
-    AccessLog, AdminSettings, AdminState, ErrorPage, Fallback, Forwarded, Limits, LogFormat, LogSettings,
-    Mode, Normalize, Pool, ProxyVersion, RealServer, ServerSpeaks, Snapshot, SourceAddress, TcpKeepAlive,
-    Timeouts, VirtualService,
+    AccessLog, AdminSettings, AdminState, ErrorAnswer, ErrorPage, Fallback, Forwarded, Limits, LogFormat,
+    LogSettings, Mode, Normalize, Pool, ProxyVersion, RealServer, ServerSpeaks, Snapshot, SourceAddress,
+    TcpKeepAlive, Timeouts, VirtualService,
 };
 pub use tls::{ClientAuth, ServerTls, TlsPolicy, TlsSettings, TlsVersion};
 pub use units::{UnitError, Weight, format_duration, format_size, parse_duration, parse_size};

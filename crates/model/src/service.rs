@@ -152,6 +152,17 @@ pub struct ErrorPage {
     pub file: PathBuf,
 }
 
+/// The same, written out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorAnswer {
+    pub of: u16,
+    /// What the client is told in the place of the status.
+    pub status: u16,
+    pub content_type: String,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
 /// Which header of the PROXY protocol a real server gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProxyVersion {
@@ -241,6 +252,8 @@ pub struct VirtualService {
     /// names reaches no server, by whichever service.
     pub hides_certificate_fields: bool,
     pub error_pages: Vec<ErrorPage>,
+    /// Those that are written out; they come before files.
+    pub error_answers: Vec<ErrorAnswer>,
     /// Of its lines in the access log.
     pub log_format: LogFormat,
     /// Clients speak TLS.
@@ -267,6 +280,9 @@ pub struct Pool {
     pub slow_start: Duration,
     /// Further attempts after a failed connection.
     pub retries: u32,
+    /// Before the same server is tried again, where there is no other. With one, a server that refuses is not
+    /// left out while it is the only one.
+    pub retry_pause: Duration,
     /// What else a request is tried again for.
     pub retry_on: RetryOn,
     /// Clients that may wait for a place on a real server of this pool.

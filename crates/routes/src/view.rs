@@ -13,6 +13,10 @@ use crate::compile::{Resources, Routes};
 pub trait Source<R: Resources> {
     /// Path and query; empty for a connection without a request.
     fn target(&self) -> &[u8];
+    /// The target as it came, whole where it was an address.
+    fn whole_target(&self) -> &[u8] {
+        self.target()
+    }
     /// The method; empty without a request.
     fn method(&self) -> &[u8];
     /// The host, which may have a port; empty where none is named.
@@ -132,8 +136,13 @@ impl<R: Resources, S: Source<R>> Facts for View<'_, R, S> {
             Fetch::Path => test(self.path()),
             Fetch::FullPath => self.full_path(test),
             Fetch::RawPath => test(path_of(self.target())),
+            Fetch::Uri => !self.target().is_empty() && test(self.target()),
+            Fetch::Url => {
+                let whole = self.changes.target.as_deref().unwrap_or(self.source.whole_target());
+                !whole.is_empty() && test(whole)
+            }
             Fetch::Method => test(self.method()),
-            Fetch::Query if name.is_empty() => test(query_of(self.target())),
+            Fetch::Query if name.is_empty() => self.target().contains(&b'?') && test(query_of(self.target())),
             Fetch::Query => self.query_value(name.as_bytes(), test),
             Fetch::Header => self.request_field(name.as_bytes(), test),
             Fetch::AnswerHeader => self.answer_field(name.as_bytes(), test),

@@ -318,8 +318,13 @@ fn with_query(target: &[u8], query: &[u8]) -> Vec<u8> {
     new
 }
 
-/// Path and query of a text.
+/// Path and query of a text; of a whole address what stands behind its host.
 fn written_uri(text: &[u8]) -> Vec<u8> {
+    let whole = text.strip_prefix(b"http://").or_else(|| text.strip_prefix(b"https://"));
+    let text = whole.map_or(text, |rest| {
+        let end = rest.iter().position(|byte| b"/?".contains(byte)).unwrap_or(rest.len());
+        &rest[end..]
+    });
     let path = path_of(text);
     let mut new = writable_target(path, true);
     if let Some(query) = text.get(path.len() + 1..) {

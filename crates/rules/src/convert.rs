@@ -7,8 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::evaluate::{Captures, Facts};
+use crate::hash::{self, Hash};
 use crate::json::JsonPath;
 use crate::map::{Map, MapMatch};
+use crate::number::{self, Arithmetic};
 use crate::parse::ParseError;
 use crate::template::Template;
 
@@ -58,8 +60,12 @@ pub static CONVERTERS: &[ConverterDoc] = &[
         "the HMAC with a digest and a key, which may have variables",
         "{path|hmac(sha256,\"the key\")|hex}",
     ),
-    doc("crc32", "the CRC-32 as a number", "{path|crc32}"),
+    doc("crc32", "the CRC-32 as a number; `mixed` once more", "{path|crc32}"),
     doc("crc32c", "the CRC-32C as a number", "{path|crc32c}"),
+    doc("djb2", "Bernstein's hash as a number", "{path|djb2}"),
+    doc("sdbm", "the hash of sdbm as a number", "{path|sdbm(mixed)}"),
+    doc("xxh32", "xxHash of 32 bits as a number, with a seed", "{path|xxh32(7)}"),
+    doc("xxh64", "xxHash of 64 bits as a number with a sign", "{path|xxh64}"),
     doc(
         "json-query",
         "a value out of JSON by its path: a text, a number, a list, `1` or `0`; else nothing",
@@ -85,11 +91,22 @@ pub static CONVERTERS: &[ConverterDoc] = &[
         "{tls-version|if(\"secret\",\"plain\")}",
     ),
     doc("network", "an address masked: bits of IPv4, bits of IPv6", "{source|network(24,64)}"),
+    doc(
+        "present",
+        "what follows is left out where there is nothing, not even an empty text",
+        "{header:X-A|present|sha256|hex}",
+    ),
+    doc("integer", "the number that it begins with, else 0", "{header:X-Count|integer}"),
     doc("add", "a number and this one", "{port|add(1000)}"),
     doc("sub", "a number less this one", "{port|sub(1000)}"),
     doc("mul", "a number times this one", "{path|length|mul(2)}"),
     doc("div", "a number divided by this one", "{path|length|div(2)}"),
     doc("mod", "what is left of that", "{source-port|mod(10)}"),
+    doc("and", "the bits that a number has in common with this one", "{port|and(255)}"),
+    doc("or", "the bits of both", "{port|or(1)}"),
+    doc("xor", "the bits of one of them", "{port|xor(1)}"),
+    doc("cpl", "the bits of a number turned round", "{port|cpl}"),
+    doc("http-date", "a time in seconds since 1970 as HTTP writes it", "{unix-time|add(3600)|http-date}"),
     doc("append", "with a text behind it, which may have variables", "{host|append(\":{port}\")}"),
     doc(
         "append-item",
@@ -115,15 +132,6 @@ pub static CONVERTERS: &[ConverterDoc] = &[
 
 /// Reads a map file, or has it.
 pub type MapLoader<'a, E> = dyn FnMut(&Path, MapMatch) -> Result<Arc<Map>, E> + 'a;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arithmetic {
-    Add,
-    Sub,
-    Mul,
-    Div,
-    Mod,
-}
 
 /// What a `+` stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,8 +168,16 @@ pub enum Converter {
     Hmac(Box<hmac::Key>),
     /// The key is known with the request.
     HmacWith(hmac::Algorithm, Template),
-    /// With its polynomial.
-    Crc32(u32),
+    /// A number made of it; `true`: mixed once more.
+    Hash(Hash, bool),
+    /// The number that it begins with.
+    Integer,
+    /// The bits of the number turned round.
+    Complement,
+    /// A time in seconds as HTTP writes it.
+    HttpDate,
+    /// Nothing more is made of what is not there.
+    Present,
     JsonQuery(JsonPath),
     Field {
         number: i64,
@@ -264,8 +280,24 @@ fn build(name: &str, words: &[&str]) -> Result<Converter, ParseError> {
             let raw = raw.unwrap_or_else(|| key.as_bytes().to_vec());
             Converter::Hmac(Box::new(hmac::Key::new(algorithm, &raw)))
         }
-        ("crc32", []) => Converter::Crc32(0xedb8_8320),
-        ("crc32c", []) => Converter::Crc32(0x82f6_3b78),
+        ("crc32" | "crc32c" | "djb2" | "sdbm" | "xxh32" | "xxh64", rest @ ([] | ["mixed"] | [_])) => {
+            let seed = || rest.first().map_or(Some(0), |seed| seed.parse::<u64>().ok());
+            let is_mixed = rest == ["mixed"];
+            let kind = match (name, seed()) {
+                ("crc32", _) if rest.is_empty() || is_mixed => Hash::Crc32(0xedb8_8320),
+                ("crc32c", _) if rest.is_empty() || is_mixed => Hash::Crc32(0x82f6_3b78),
+                ("djb2", _) if rest.is_empty() || is_mixed => Hash::Djb2,
+                ("sdbm", _) if rest.is_empty() || is_mixed => Hash::Sdbm,
+                ("xxh32", Some(seed)) if seed <= u64::from(u32::MAX) => Hash::Xxh32(seed as u32),
+                ("xxh64", Some(seed)) => Hash::Xxh64(seed),
+                _ => return Err(wrong(format!("`{name}` has a seed or `mixed`, or nothing in brackets"))),
+            };
+            Converter::Hash(kind, is_mixed)
+        }
+        ("integer", []) => Converter::Integer,
+        ("cpl", []) => Converter::Complement,
+        ("http-date", []) => Converter::HttpDate,
+        ("present", []) => Converter::Present,
         ("json-query", [path]) => {
             Converter::JsonQuery(JsonPath::parse(path).ok_or_else(|| wrong(format!("{path:?} is no path")))?)
         }
@@ -319,6 +351,9 @@ fn build(name: &str, words: &[&str]) -> Result<Converter, ParseError> {
         ("mul", [n]) => arithmetic(Arithmetic::Mul, n)?,
         ("div", [n]) => arithmetic(Arithmetic::Div, n)?,
         ("mod", [n]) => arithmetic(Arithmetic::Mod, n)?,
+        ("and", [n]) => arithmetic(Arithmetic::And, n)?,
+        ("or", [n]) => arithmetic(Arithmetic::Or, n)?,
+        ("xor", [n]) => arithmetic(Arithmetic::Xor, n)?,
         ("append", [text]) => Converter::Append(text_of(text)?),
         ("append-item", [separator, item]) => {
             Converter::AppendItem { separator: separator.as_bytes().into(), item: text_of(item)? }
@@ -470,7 +505,11 @@ impl Converter {
             Converter::UrlDecode(plus) => url_decoded(&out[start..], *plus),
             Converter::Digest(algorithm) => digest::digest(algorithm, &out[start..]).as_ref().to_vec(),
             Converter::Hmac(key) => hmac::sign(key, &out[start..]).as_ref().to_vec(),
-            Converter::Crc32(polynomial) => crc32(&out[start..], *polynomial).to_string().into_bytes(),
+            Converter::Hash(kind, mixed) => hash::text(*kind, *mixed, &out[start..]).into_bytes(),
+            Converter::Integer => number::leading(&out[start..]).to_string().into_bytes(),
+            Converter::Complement => (!number::leading(&out[start..])).to_string().into_bytes(),
+            Converter::HttpDate => number::http_date(number::leading(&out[start..])).into_bytes(),
+            Converter::Present => return,
             Converter::JsonQuery(path) => path.find(&out[start..]).unwrap_or_default(),
             Converter::Field { number, signs, merge, count } => {
                 part(&out[start..], *number, signs, *merge, *count).to_vec()
@@ -485,9 +524,9 @@ impl Converter {
                 if value.is_empty() || value == b"0" { other.to_vec() } else { then.to_vec() }
             }
             Converter::Network { v4, v6 } => network(&out[start..], *v4, *v6),
-            Converter::Arithmetic(kind, with) => calculated(&out[start..], *kind, *with),
-            Converter::ArithmeticWith(kind, with) => match integer(&rendered(with)) {
-                Some(with) => calculated(&out[start..], *kind, with),
+            Converter::Arithmetic(kind, with) => number::calculated(&out[start..], *kind, *with),
+            Converter::ArithmeticWith(kind, with) => match number::integer(&rendered(with)) {
+                Some(with) => number::calculated(&out[start..], *kind, with),
                 None => Vec::new(),
             },
         };
@@ -578,18 +617,6 @@ fn url_decoded(bytes: &[u8], plus: Plus) -> Vec<u8> {
     out
 }
 
-/// Of ISO 3309, as zlib has it, or with another polynomial.
-fn crc32(bytes: &[u8], polynomial: u32) -> u32 {
-    let mut crc = u32::MAX;
-    for byte in bytes {
-        crc ^= u32::from(*byte);
-        for _ in 0..8 {
-            crc = crc >> 1 ^ (polynomial & (crc & 1).wrapping_neg());
-        }
-    }
-    !crc
-}
-
 /// So many parts from one on, towards the end; of a number below 0 towards the beginning.
 fn part<'a>(bytes: &'a [u8], number: i64, signs: &[u8], merge: bool, count: usize) -> &'a [u8] {
     let divides = |b: &u8| signs.contains(b);
@@ -667,133 +694,5 @@ fn network(bytes: &[u8], v4: u8, v6: u8) -> Vec<u8> {
     masked.into_bytes()
 }
 
-fn integer(bytes: &[u8]) -> Option<i64> {
-    std::str::from_utf8(bytes).ok()?.trim().parse().ok()
-}
-
-fn calculated(bytes: &[u8], kind: Arithmetic, with: i64) -> Vec<u8> {
-    let Some(value) = integer(bytes) else { return Vec::new() };
-    let result = match kind {
-        Arithmetic::Add => value.saturating_add(with),
-        Arithmetic::Sub => value.saturating_sub(with),
-        Arithmetic::Mul => value.saturating_mul(with),
-        Arithmetic::Div => value.checked_div(with).unwrap_or(i64::MAX),
-        Arithmetic::Mod => value.checked_rem(with).unwrap_or(0),
-    };
-    result.to_string().into_bytes()
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Nothing is known of it.
-    struct Nothing;
-
-    impl Facts for Nothing {
-        fn texts(&self, _: crate::Fetch, _: &str, _: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-            false
-        }
-
-        fn address(&self, _: crate::Fetch) -> Option<std::net::IpAddr> {
-            None
-        }
-
-        fn number(&self, _: crate::Fetch, _: &[String]) -> Option<u64> {
-            None
-        }
-
-        fn flag(&self, _: crate::Fetch) -> bool {
-            false
-        }
-
-        fn local_time(&self) -> crate::LocalTime {
-            crate::LocalTime { weekday: 0, minute_of_day: 0 }
-        }
-
-        fn random(&self) -> u128 {
-            0
-        }
-    }
-
-    fn converted(value: &str, chain: &[&str]) -> String {
-        let mut out = b"before ".to_vec();
-        out.extend_from_slice(value.as_bytes());
-        chain.iter().for_each(|text| parse(text).unwrap().apply(&Nothing, &Captures::default(), &mut out, 7));
-        assert!(out.starts_with(b"before "), "{chain:?}");
-        String::from_utf8_lossy(&out[7..]).into_owned()
-    }
-
-    #[test]
-    fn what_is_made_of_values() {
-        // RFC 4648 section 10, FIPS 180, RFC 4231 test case 2, zlib's check value.
-        for (value, chain, expect) in [
-            ("foob", &["base64"][..], "Zm9vYg=="),
-            ("Zm9vYmE=", &["base64-decode"], "fooba"),
-            ("fo?", &["base64url"], "Zm8_"),
-            ("abc", &["sha1", "hex"], "a9993e364706816aba3e25717850c26c9cd0d89d"),
-            ("abc", &["sha256", "hex", "bytes(0,8)", "upper"], "BA7816BF"),
-            (
-                "what do ya want for nothing?",
-                &["hmac(sha256,\"Jefe\")", "hex", "bytes(0,16)"],
-                "5bdcc146bf60754e",
-            ),
-            ("123456789", &["crc32"], "3421780262"),
-            ("/a//b/c", &["field(3,\"/\")"], ""),
-            ("/a//b/c", &["word(2,\"/\")"], "b"),
-            ("/a//b/c", &["field(-1,/)"], "c"),
-            // The HAProxy manual's examples.
-            ("f1_f2_f3__f5", &["field(2,_,0)"], "f2_f3__f5"),
-            ("f1_f2_f3__f5", &["field(2,_,2)"], "f2_f3"),
-            ("f1_f2_f3__f5", &["field(-2,_,3)"], "f2_f3_"),
-            ("f1_f2_f3__f5", &["field(-3,_,0)"], "f1_f2_f3"),
-            ("f1_f2_f3__f5", &["word(3,_,0)"], "f3__f5"),
-            ("f1_f2_f3__f5", &["word(-2,_,3)"], "f1_f2_f3"),
-            ("f1_f2_f3__f5", &["word(-3,_,0)"], "f1_f2"),
-            ("f1_f2_f3__f5", &["word(4,_)"], "f5"),
-            ("a", &["field(2,_,3)"], ""),
-            ("0123456789", &["hex(--,3)"], "303132--333435--363738--39"),
-            ("0123456789", &["hex(.,3,whole)", "upper"], "303132.333435.363738"),
-            ("0123456789", &["decimal(-,3)"], "3158322-3355701-3553080-57"),
-            ("b", &["compare(a)"], "1"),
-            ("b", &["compare(b)"], "0"),
-            ("b", &["compare(\"bc\")"], "-1"),
-            ("a%20b+c%zz", &["url-decode"], "a b+c%zz"),
-            ("a%20b+c", &["form-decode"], "a b c"),
-            ("/a+b?c=d+e%20", &["uri-decode"], "/a+b?c=d e "),
-            ("a b/ä", &["url-encode"], "a%20b%2F%C3%A4"),
-            ("say \"ü\"\n", &["json"], "say \\\"\\u00fc\\\"\\n"),
-            ("", &["default(\"x, y\")"], "x, y"),
-            ("0", &["if(a,b)"], "b"),
-            ("192.0.2.77", &["network(24)"], "192.0.2.0"),
-            ("2001:db8::1:2", &["network(24,32)"], "2001:db8::"),
-            ("12", &["add(3)", "mul(-2)", "div(0)"], "9223372036854775807"),
-            ("/v1/x/v2", &["replace(\"/v[0-9]+\",\"\",all)"], "/x"),
-            ("ab", &["append(\"c\")", "length"], "3"),
-            ("4a4B", &["hex-decode"], "JK"),
-            ("zz", &["hex-decode"], ""),
-            (" a ", &["trim"], "a"),
-            ("abc", &["bytes(5,1)"], ""),
-        ] {
-            assert_eq!(converted(value, chain), expect, "{value:?} {chain:?}");
-        }
-        for bad in [
-            "lowr",
-            "field(0,\"/\")",
-            "field(1)",
-            "hmac(md4,\"k\")",
-            "bytes(-1)",
-            "field(1,_,-1)",
-            "decimal(x,9)",
-            "replace(\"(\",\"\")",
-            "add(x)",
-            "field(1,\"/",
-        ] {
-            assert!(parse(bad).is_err(), "{bad}");
-        }
-        for known in CONVERTERS {
-            let text = known.example;
-            assert!(crate::Template::parse(text).is_ok(), "{text}");
-        }
-    }
-}
+mod tests;

@@ -93,6 +93,8 @@ pub struct LocalTime {
     /// 0 is Monday.
     pub weekday: u8,
     pub minute_of_day: u16,
+    /// Seconds since 1970.
+    pub unix_s: u64,
 }
 
 /// What is known of the request or connection in question.
@@ -402,6 +404,15 @@ impl Test {
         }
     }
 
+    /// Whether a number holds; of a list each is asked. One below 0 is none.
+    fn any_number(&self, facts: &dyn Facts, test: &mut dyn FnMut(u64) -> bool) -> bool {
+        if self.fetch != Fetch::HeaderNumber {
+            return self.number(facts).is_some_and(test);
+        }
+        let number = |value: &[u8]| u64::try_from(crate::number::leading(value)).ok();
+        self.any(facts, &mut |value| !value.is_empty() && number(value).is_some_and(&mut *test))
+    }
+
     fn number(&self, facts: &dyn Facts) -> Option<u64> {
         let Some(template) = &self.template else { return facts.number(self.fetch, &self.arguments) };
         let mut text = Vec::new();
@@ -457,18 +468,15 @@ impl Test {
                 });
                 matched != *negated
             }
-            Check::Numbers(numbers) => self.number(facts).is_some_and(|n| numbers.contains(&n)),
-            Check::Compare(compare, with) => {
-                let Some(number) = self.number(facts) else { return false };
-                match compare {
-                    Compare::Equal => number == *with,
-                    Compare::NotEqual => number != *with,
-                    Compare::Less => number < *with,
-                    Compare::AtMost => number <= *with,
-                    Compare::More => number > *with,
-                    Compare::AtLeast => number >= *with,
-                }
-            }
+            Check::Numbers(numbers) => self.any_number(facts, &mut |n| numbers.contains(&n)),
+            Check::Compare(compare, with) => self.any_number(facts, &mut |number| match compare {
+                Compare::Equal => number == *with,
+                Compare::NotEqual => number != *with,
+                Compare::Less => number < *with,
+                Compare::AtMost => number <= *with,
+                Compare::More => number > *with,
+                Compare::AtLeast => number >= *with,
+            }),
             Check::Flag => facts.flag(self.fetch),
             Check::Time { from, to } => {
                 let now = facts.local_time().minute_of_day;
@@ -480,7 +488,7 @@ impl Test {
 }
 
 /// The values of a list; a comma in quotes is none between them.
-fn values(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn values(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     let (mut quoted, mut escaped) = (false, false);
     let mut parts = list.split(move |byte| {
         let plain = !std::mem::take(&mut escaped);

@@ -8,6 +8,10 @@ pub enum Fetch {
     Path,
     /// In normal form as `Path`, but with the parameters of its segments (`;a=b`).
     FullPath,
+    /// Path and query.
+    Uri,
+    /// The target as it came, whole where it was an address.
+    Url,
     /// As it came, or as a route has written it.
     RawPath,
     Method,
@@ -15,6 +19,8 @@ pub enum Fetch {
     Header,
     /// Of its values in a list each.
     HeaderValue,
+    /// The number that each of them begins with.
+    HeaderNumber,
     Cookie,
     Version,
     Scheme,
@@ -70,7 +76,7 @@ impl Fetch {
     /// The header that a value is one of.
     pub fn list(self) -> Option<Fetch> {
         match self {
-            F::HeaderValue => Some(F::Header),
+            F::HeaderValue | F::HeaderNumber => Some(F::Header),
             F::AnswerHeaderValue => Some(F::AnswerHeader),
             _ => None,
         }
@@ -193,7 +199,25 @@ pub static FUNCTIONS: &[Function] = &[
         &["NAME"],
     ),
     with(
-        function("cookie", F::Cookie, Text, Yes, "A cookie of the request.", r#"cookie("beta", "1")"#),
+        function(
+            "header-number",
+            F::HeaderNumber,
+            Number,
+            Yes,
+            "The number that a value of a header of the request begins with, else 0; of several the one that holds.",
+            r#"header-number("Content-Length") > 1000"#,
+        ),
+        &["NAME"],
+    ),
+    with(
+        function(
+            "cookie",
+            F::Cookie,
+            Text,
+            Yes,
+            "A cookie of the request; of several of a name the one that matches.",
+            r#"cookie("beta", "1")"#,
+        ),
         &["NAME"],
     ),
     function("version", F::Version, Text, Yes, "The HTTP version: `1.0`, `1.1` or `2`.", r#"version("1.0")"#),
@@ -518,6 +542,7 @@ pub static VARIABLES: &[Variable] = &[
     Variable { name: "raw-path", doc: "the path as it came" },
     Variable { name: "query", doc: "the query, without `?`; `{query:NAME}` one parameter" },
     Variable { name: "uri", doc: "path and query as they came" },
+    Variable { name: "url", doc: "the same, or the whole address where the client sent one" },
     Variable { name: "method", doc: "the request method" },
     Variable { name: "scheme", doc: "`http` or `https`" },
     Variable { name: "source", doc: "the client's address" },
@@ -528,8 +553,18 @@ pub static VARIABLES: &[Variable] = &[
         name: "header:NAME",
         doc: "a header of the request; of several the first, with `last-header:NAME` the last",
     },
-    Variable { name: "header-count:NAME", doc: "how many values the headers of a name have" },
-    Variable { name: "cookie:NAME", doc: "a cookie of the request" },
+    Variable {
+        name: "header-value:NAME,N",
+        doc: "a value of the lists that headers of a name are, from 1, or from -1 (also without a number) at the end; `header-line:NAME,N` one of the headers, `answer-header-value` and `answer-header-line` of an answer",
+    },
+    Variable {
+        name: "header-count:NAME",
+        doc: "how many values the headers of a name have; `header-lines:NAME` how many headers, `cookie-count:NAME` cookies",
+    },
+    Variable {
+        name: "cookie:NAME",
+        doc: "a cookie of the request; of several the first, with `last-cookie:NAME` the last",
+    },
     Variable { name: "sni", doc: "the host name that the TLS client asked for" },
     Variable { name: "tls", doc: "`1` or `0`, as `{client-cert}` and `{first-request}` are" },
     Variable { name: "tls-version", doc: "`TLSv1.2` or `TLSv1.3`" },
@@ -543,6 +578,8 @@ pub static VARIABLES: &[Variable] = &[
         doc: "a header of the answer, in `answer-route`; `last-answer-header:NAME` too",
     },
     Variable { name: "server", doc: "the real server that answered, in `answer-route`" },
+    Variable { name: "random", doc: "a random number of 32 bits, another one each time" },
+    Variable { name: "unix-time", doc: "the time in seconds since 1970" },
     Variable { name: "uuid", doc: "a random UUID (version 4), another one each time" },
     Variable { name: "\"TEXT\"", doc: "a text itself, to be converted" },
     Variable { name: "1", doc: "what the first `*` or group of the route's condition matched, up to `9`" },

@@ -74,7 +74,7 @@ impl Ends {
         if let Err(at) = self.lengths.binary_search_by(|length| key.len().cmp(length)) {
             self.lengths.insert(at, key.len());
         }
-        self.texts.insert(key.into(), value.into());
+        self.texts.entry(key.into()).or_insert_with(|| value.into());
     }
 
     fn longest<'a>(&self, key: &'a [u8], part: impl Fn(&'a [u8], usize) -> &'a [u8]) -> Option<&str> {
@@ -114,10 +114,15 @@ impl Map {
         Ok(map)
     }
 
+    /// Of keys that are the same the first one holds.
+    fn insert_exact(&mut self, key: &[u8], value: &str) {
+        self.exact.entry(key.into()).or_insert_with(|| value.into());
+    }
+
     fn insert(&mut self, key: &str, value: &str) -> Result<(), String> {
         let bytes = key.as_bytes();
         match self.matching {
-            MapMatch::Exact => drop(self.exact.insert(bytes.into(), value.into())),
+            MapMatch::Exact => self.insert_exact(bytes, value),
             MapMatch::Begin | MapMatch::Domain => self.prefixes.insert(bytes, value),
             MapMatch::End => self.suffixes.insert(bytes, value),
             MapMatch::Contains => self.contained.push((bytes.into(), value.into())),
@@ -131,7 +136,7 @@ impl Map {
                 if let Err(at) = self.widths.binary_search_by(|known| width.cmp(known)) {
                     self.widths.insert(at, width);
                 }
-                self.networks.insert((bits, width), value.into());
+                self.networks.entry((bits, width)).or_insert_with(|| value.into());
             }
             MapMatch::Stars => match (key.strip_prefix('*'), key.strip_suffix('*')) {
                 _ if key.bytes().filter(|b| *b == b'*').count() > 1 => {
@@ -142,7 +147,7 @@ impl Map {
                 _ if key.contains('*') => {
                     return Err("`*` stands at the beginning or the end of a key".into());
                 }
-                _ => drop(self.exact.insert(bytes.into(), value.into())),
+                _ => self.insert_exact(bytes, value),
             },
         }
         Ok(())

@@ -26,13 +26,29 @@ enum Part {
     Last(Fetch, Box<str>),
     /// Path and query.
     Uri,
+    /// The target as it came, whole where it was an address.
+    Url,
     Uuid,
+    /// A number of 32 bits.
+    Random,
+    UnixTime,
     Address(Fetch),
     Number(Fetch),
     Flag(Fetch),
     Capture(usize),
-    /// How many values the headers of a name have, divided by commas.
-    HeaderCount(Box<str>),
+    /// How many there are of a name: values of lists, or headers and cookies.
+    Count {
+        fetch: Fetch,
+        name: Box<str>,
+        listed: bool,
+    },
+    /// One of several, counted from 1, or from the end below 0.
+    Nth {
+        fetch: Fetch,
+        name: Box<str>,
+        listed: bool,
+        at: i64,
+    },
     Converted(Box<Part>, Vec<Converter>),
 }
 
@@ -61,7 +77,9 @@ impl Template {
     }
 
     pub fn render(&self, facts: &dyn Facts, captures: &Captures, out: &mut Vec<u8>) {
-        self.parts.iter().for_each(|part| part.render(facts, captures, out));
+        self.parts.iter().for_each(|part| {
+            part.render(facts, captures, out);
+        });
     }
 
     /// Renders what goes to a client, a server or a log: its path keeps the parameters of its segments,
@@ -85,10 +103,16 @@ impl Template {
                 | Part::Last(fetch, _)
                 | Part::Address(fetch)
                 | Part::Number(fetch)
+                | Part::Count { fetch, .. }
+                | Part::Nth { fetch, .. }
                 | Part::Flag(fetch) => each(*fetch),
-                Part::Uri => [Fetch::RawPath, Fetch::Query].into_iter().for_each(&mut *each),
-                Part::HeaderCount(_) => each(Fetch::Header),
-                Part::Text(_) | Part::Uuid | Part::Capture(_) | Part::Converted(..) => {}
+                Part::Uri | Part::Url => [Fetch::RawPath, Fetch::Query].into_iter().for_each(&mut *each),
+                Part::Text(_)
+                | Part::Uuid
+                | Part::Random
+                | Part::UnixTime
+                | Part::Capture(_)
+                | Part::Converted(..) => {}
             }
             part.inner().for_each(|text| text.visit(each));
         }
@@ -127,8 +151,11 @@ impl Template {
         };
         self.parts.iter().any(|part| {
             let own = match part.source() {
-                Part::Uri | Part::HeaderCount(_) => true,
-                Part::Text1(fetch, _) | Part::Last(fetch, _) => needs(fetch),
+                Part::Uri | Part::Url => true,
+                Part::Text1(fetch, _)
+                | Part::Last(fetch, _)
+                | Part::Count { fetch, .. }
+                | Part::Nth { fetch, .. } => needs(fetch),
                 _ => false,
             };
             own || part.inner().any(Template::needs_http)
@@ -140,9 +167,11 @@ impl Template {
         let of_answers = [Fetch::Status, Fetch::AnswerHeader, Fetch::Server];
         self.parts.iter().any(|part| {
             let own = match part.source() {
-                Part::Text1(fetch, _) | Part::Last(fetch, _) | Part::Number(fetch) => {
-                    of_answers.contains(fetch)
-                }
+                Part::Text1(fetch, _)
+                | Part::Last(fetch, _)
+                | Part::Count { fetch, .. }
+                | Part::Nth { fetch, .. }
+                | Part::Number(fetch) => of_answers.contains(fetch),
                 _ => false,
             };
             own || part.inner().any(Template::needs_answer)
@@ -166,64 +195,60 @@ impl Part {
         converters.iter_mut().try_for_each(|converter| converter.load(load))
     }
 
-    fn render(&self, facts: &dyn Facts, captures: &Captures, out: &mut Vec<u8>) {
+    /// Writes it, and says whether it was there at all.
+    fn render(&self, facts: &dyn Facts, captures: &Captures, out: &mut Vec<u8>) -> bool {
+        let start = out.len();
+        let mut written = |text: std::fmt::Arguments<'_>| {
+            let _ = std::io::Write::write_fmt(out, text);
+            true
+        };
         match self {
             Part::Text(text) => out.extend_from_slice(text),
-            Part::Text1(fetch, name) => append(facts, *fetch, name, out),
+            Part::Text1(fetch, name) => return append(facts, *fetch, name, out),
             Part::Last(fetch, name) => {
-                let start = out.len();
+                let mut found = false;
                 facts.texts(*fetch, name, &mut |value| {
                     out.truncate(start);
                     out.extend_from_slice(value);
+                    found = true;
                     false
                 });
+                return found;
             }
-            Part::Uri => {
-                append(facts, Fetch::RawPath, "", out);
-                let start = out.len();
-                out.push(b'?');
-                append(facts, Fetch::Query, "", out);
-                if out.len() == start + 1 {
-                    out.truncate(start);
-                }
-            }
+            Part::Uri => return append(facts, Fetch::Uri, "", out),
+            Part::Url => return append(facts, Fetch::Url, "", out),
             Part::Address(fetch) => {
-                if let Some(address) = facts.address(*fetch) {
-                    let _ = std::io::Write::write_fmt(out, format_args!("{}", address.to_canonical()));
-                }
+                return facts.address(*fetch).is_some_and(|a| written(format_args!("{}", a.to_canonical())));
             }
             Part::Number(fetch) => {
-                if let Some(number) = facts.number(*fetch, &[]) {
-                    let _ = std::io::Write::write_fmt(out, format_args!("{number}"));
-                }
+                return facts.number(*fetch, &[]).is_some_and(|n| written(format_args!("{n}")));
             }
             Part::Flag(fetch) => out.push(if facts.flag(*fetch) { b'1' } else { b'0' }),
-            // RFC 9562, section 5.4.
-            Part::Uuid => {
-                let bits = facts.random() & !(0xf << 76 | 3 << 62) | 4 << 76 | 2 << 62;
-                let digits = format!("{bits:032x}");
-                for (number, span) in [0..8, 8..12, 12..16, 16..20, 20..32].into_iter().enumerate() {
-                    if number > 0 {
-                        out.push(b'-');
-                    }
-                    out.extend_from_slice(&digits.as_bytes()[span]);
-                }
-            }
+            Part::Uuid => uuid(facts.random(), out),
+            Part::Random => return written(format_args!("{}", facts.random() as u32)),
+            Part::UnixTime => return written(format_args!("{}", facts.local_time().unix_s)),
             Part::Capture(number) => out.extend_from_slice(captures.get(*number)),
-            Part::HeaderCount(name) => {
+            Part::Count { fetch, name, listed } => {
                 let mut count = 0;
-                facts.texts(Fetch::Header, name, &mut |value| {
-                    count += value.split(|b| *b == b',').count();
+                each_value(facts, (*fetch, name), *listed, &mut |_| {
+                    count += 1;
                     false
                 });
-                let _ = std::io::Write::write_fmt(out, format_args!("{count}"));
+                return written(format_args!("{count}"));
+            }
+            Part::Nth { fetch, name, listed, at } => {
+                return nth(facts, (*fetch, name), *listed, *at, out);
             }
             Part::Converted(source, converters) => {
-                let start = out.len();
-                source.render(facts, captures, out);
-                converters.iter().for_each(|converter| converter.apply(facts, captures, out, start));
+                let there = source.render(facts, captures, out);
+                let stops = |c: &&Converter| !there && matches!(c, Converter::Present);
+                for converter in converters.iter().take_while(|c| !stops(c)) {
+                    converter.apply(facts, captures, out, start);
+                }
+                return there;
             }
         }
+        true
     }
 
     /// Texts with variables that converters have.
@@ -345,11 +370,58 @@ fn pieces(text: &str) -> Vec<&str> {
     all
 }
 
-fn append(facts: &dyn Facts, fetch: Fetch, name: &str, out: &mut Vec<u8>) {
+fn append(facts: &dyn Facts, fetch: Fetch, name: &str, out: &mut Vec<u8>) -> bool {
     facts.texts(fetch, name, &mut |value| {
         out.extend_from_slice(value);
         true
-    });
+    })
+}
+
+/// RFC 9562, section 5.4.
+fn uuid(random: u128, out: &mut Vec<u8>) {
+    let bits = random & !(0xf << 76 | 3 << 62) | 4 << 76 | 2 << 62;
+    let digits = format!("{bits:032x}");
+    for (number, span) in [0..8, 8..12, 12..16, 16..20, 20..32].into_iter().enumerate() {
+        if number > 0 {
+            out.push(b'-');
+        }
+        out.extend_from_slice(&digits.as_bytes()[span]);
+    }
+}
+
+/// Hands on each text of a name, or each value of the lists that they are.
+fn each_value(
+    facts: &dyn Facts,
+    (fetch, name): (Fetch, &str),
+    listed: bool,
+    each: &mut dyn FnMut(&[u8]) -> bool,
+) -> bool {
+    facts.texts(fetch, name, &mut |text| match listed {
+        true => crate::evaluate::values(text).any(&mut *each),
+        false => each(text),
+    })
+}
+
+/// Writes one of several, counted from 1, or from the end below 0.
+fn nth(facts: &dyn Facts, of: (Fetch, &str), listed: bool, at: i64, out: &mut Vec<u8>) -> bool {
+    let mut wanted = at.unsigned_abs();
+    if at < 0 {
+        let mut count = 0u64;
+        each_value(facts, of, listed, &mut |_| {
+            count += 1;
+            false
+        });
+        let Some(from_start) = (count + 1).checked_sub(wanted) else { return false };
+        wanted = from_start;
+    }
+    let mut number = 0;
+    each_value(facts, of, listed, &mut |value| {
+        number += 1;
+        if number == wanted {
+            out.extend_from_slice(value);
+        }
+        number == wanted
+    })
 }
 
 fn variable(text: &str) -> Result<Part, ParseError> {
@@ -373,17 +445,33 @@ fn source(word: &str) -> Result<Part, ParseError> {
             "cookie" => Fetch::Cookie,
             "query" => Fetch::Query,
             "variable" => Fetch::Variable,
-            "header-count" => Fetch::Header,
-            "last-header" => Fetch::Header,
-            "answer-header" | "last-answer-header" => Fetch::AnswerHeader,
+            "header-count" | "header-lines" | "last-header" | "header-value" | "header-line" => Fetch::Header,
+            "last-cookie" | "cookie-count" => Fetch::Cookie,
+            "answer-header"
+            | "last-answer-header"
+            | "answer-header-value"
+            | "answer-header-line"
+            | "answer-header-count"
+            | "answer-header-lines" => Fetch::AnswerHeader,
             _ => return Err(unknown(word)),
         };
+        let listed = kind.ends_with("-value") || kind.ends_with("header-count");
+        let (name, at) = match name.split_once(',') {
+            Some((name, at)) if kind.ends_with("-value") || kind.ends_with("-line") => (name, at.trim()),
+            _ => (name, "-1"),
+        };
+        let at = at.parse::<i64>().ok().filter(|at| *at != 0);
+        let at =
+            at.ok_or_else(|| ParseError::at(0..0, "values are counted from 1, or from -1 at the end"))?;
         let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~[]".contains(&b);
         let good = !name.is_empty() && name.len() <= 128 && name.bytes().all(token);
-        if kind == "header-count" && good {
-            return Ok(Part::HeaderCount(name.into()));
+        if good && (kind.ends_with("-count") || kind.ends_with("-lines")) {
+            return Ok(Part::Count { fetch, name: name.into(), listed });
         }
         return match good {
+            true if kind.ends_with("-value") || kind.ends_with("-line") => {
+                Ok(Part::Nth { fetch, name: name.into(), listed, at })
+            }
             true if kind.starts_with("last-") => Ok(Part::Last(fetch, name.into())),
             true => Ok(Part::Text1(fetch, name.into())),
             false => Err(ParseError::at(0..0, format!("{name:?} is no name"))),
@@ -394,7 +482,10 @@ fn source(word: &str) -> Result<Part, ParseError> {
     }
     Ok(match word {
         "uri" => Part::Uri,
+        "url" => Part::Url,
         "uuid" => Part::Uuid,
+        "random" => Part::Random,
+        "unix-time" => Part::UnixTime,
         "source" => Part::Address(Fetch::Source),
         "destination" => Part::Address(Fetch::Destination),
         "port" => Part::Number(Fetch::Port),

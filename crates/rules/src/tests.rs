@@ -18,9 +18,15 @@ fn request() -> Request {
     Request {
         path: "/api/v1/users/7",
         query: "lang=de&debug",
-        headers: vec![("Host", "WWW.example.org"), ("X-A", "one"), ("X-A", "two")],
+        headers: vec![
+            ("Host", "WWW.example.org"),
+            ("X-A", "one"),
+            ("X-A", "two"),
+            ("X-L", "\"a,b\", c"),
+            ("X-N", "3, 12x"),
+        ],
         source: "10.1.2.3".parse().unwrap(),
-        time: LocalTime { weekday: 4, minute_of_day: 23 * 60 },
+        time: LocalTime { weekday: 4, minute_of_day: 23 * 60, unix_s: 784_111_777 },
     }
 }
 
@@ -32,6 +38,7 @@ impl Facts for Request {
             Fetch::Host => "WWW.example.org".into(),
             Fetch::Method => "GET".into(),
             Fetch::Scheme => "https".into(),
+            Fetch::Uri | Fetch::Url => format!("{}?{}", self.path, self.query).into(),
             Fetch::Query if name.is_empty() => self.query.into(),
             Fetch::Query => match self.query.split('&').find_map(|p| p.strip_prefix(name)) {
                 Some(rest) => rest.strip_prefix('=').unwrap_or(rest).into(),
@@ -190,6 +197,20 @@ fn texts_with_variables() {
         "https://WWW.example.org:443/api/v1/users/7?lang=de&debug {x} one 10.1.2.3"
     );
     assert_eq!(render(r#"path("/api/*/users/*")"#, "/u/{2}/{1}{3}"), "/u/7/v1");
+    for (text, expect) in [
+        (
+            "{header-value:x-l} {header-value:x-l,1} {header-value:x-l,-2} {header-value:x-l,9}",
+            "c \"a,b\" \"a,b\" ",
+        ),
+        ("{header-line:x-a,1} {header-line:x-a,-1} {header-lines:x-a} {header-count:x-l}", "one two 2 2"),
+        ("{header:x-none|present|length}{header:x-a|present|length}", "3"),
+        ("{unix-time|http-date} {url}", "Sun, 06 Nov 1994 08:49:37 GMT /api/v1/users/7?lang=de&debug"),
+        ("{\"5\"|and(4)|or(1)|xor(7)|cpl} {\"12abc\"|integer}", "-3 12"),
+    ] {
+        assert_eq!(render("tls()", text), expect, "{text}");
+    }
+    assert!(Template::parse("{header-value:a,0}").is_err() && Template::parse("{header-value:a,x}").is_err());
+    assert!(holds("header-number(\"X-N\") > 5") && !holds("header-number(\"X-N\") > 12"));
     assert_eq!(render(r#"path =~ "^/api/(v.)/(.*)$""#, "{2}-{1}"), "users/7-v1");
     assert_eq!(render("tls()", "{query:lang} {query}"), "de lang=de&debug");
     assert_eq!(render("tls()", "{last-header:X-A} {tls} {first-request}"), "two 1 0");

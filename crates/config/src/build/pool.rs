@@ -28,6 +28,7 @@ impl Builder<'_> {
             health_check,
             slow_start: table.duration("slow-start", Duration::ZERO),
             retries: table.number("retries", 3),
+            retry_pause: table.duration("retry-pause", Duration::ZERO),
             retry_on: match table.value("retry-on") {
                 Some(_) => {
                     let words = table.list("retry-on").filter_map(|w| RetryOn::parse(w.get_ref().as_str()?));

@@ -181,7 +181,7 @@ static STEP: Table = Table {
             "within",
             ValueKind::Integer { min: 1, max: 65536 },
             "",
-            "With `refuse`: judge as soon as so many bytes have come.",
+            "For the steps behind it: what must not come is judged as soon as so many bytes have come.",
         ),
         key("connect", ValueKind::Table(&CONNECT), "", "Go on over a new connection."),
     ],

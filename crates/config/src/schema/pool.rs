@@ -47,6 +47,12 @@ pub const POOL_RULES: &[Key] = &[
         "How long a server that came up takes to reach its full weight.",
     ),
     key(
+        "retry-pause",
+        duration(0, 60_000),
+        "0s",
+        "Before a further attempt on the same real server, where there is no other. With one, a server that refuses is not left out while it is the only one.",
+    ),
+    key(
         "retries",
         ValueKind::Integer { min: 0, max: 10 },
         "3",

@@ -130,9 +130,33 @@ const OWN: &[Key] = &[
         "",
         "Files that clients get instead of this program's own words: `{ 503 = \"/etc/evenkeel/503.html\" }`. A file that is a whole HTTP answer gives its head as well; an empty one closes the connection without a word.",
     ),
+    key(
+        "error-answers",
+        ValueKind::Map(&ERROR_ANSWER),
+        "",
+        "The same written out, and redirects: `{ 503 = { status = 302, headers = { Location = \"https://sorry.example.org/\" } } }`. They come before files.",
+    ),
     key("log-format", ValueKind::LogFormat, "that of [log]", "Of the service's lines in the access log."),
     key("real-server", ValueKind::Tables(&REAL_SERVER), "", "Real servers of this service alone."),
 ];
+
+const ERROR_ANSWER: ValueKind = ValueKind::Table(&ERROR_ANSWER_KEYS);
+
+static ERROR_ANSWER_KEYS: Table = Table {
+    name: "error-answers",
+    doc: "What clients get instead of this program's own words for a status.",
+    keys: &[
+        key(
+            "status",
+            ValueKind::Integer { min: 200, max: 599 },
+            "that status",
+            "The status that clients get.",
+        ),
+        key("content-type", line(255), "text/html; charset=utf-8", "The type of the body."),
+        key("headers", ValueKind::Map(&line(4096)), "", "Headers of the answer."),
+        key("body", ValueKind::Text { max: 65536, lines: true }, "", "The body."),
+    ],
+};
 
 static TIMEOUTS: Table = Table {
     name: "timeouts",

@@ -9,6 +9,7 @@ mod compare;
 mod conditions;
 mod keywords;
 mod rules;
+mod samples;
 mod settings;
 mod side;
 
@@ -20,6 +21,8 @@ fn prepare(place: &Place) {
     place.write("words.lst", "/app/One.php\none\nwww.example.org\nRed\n/app\nX=1\n");
     place.write("networks.lst", "# who is let in\n10.0.0.0/8\n127.0.0.0/8\n");
     place.write("names.map", "/app /mapped\none first\nwww.example.org WWW\n127.0.0.0/8 loop\n");
+    // The first of keys that are the same holds.
+    place.write("twice.map", "/a first\n/a second\nabc abc1\nabc abc2\nthree 3\nthree 4\n/p p\nr last\n");
     place.write(
         "503.http",
         "HTTP/1.0 503 Service Unavailable\r\nCache-Control: no-cache\r\nContent-Type: text/plain\r\nX-Page: own\r\n\r\nsorry",
@@ -32,6 +35,11 @@ fn prepare(place: &Place) {
 #[test]
 fn fetches_flags_and_ways_to_compare() {
     compare("flags", &conditions::flags(), conditions::TOLD, conditions::KNOWN);
+}
+
+#[test]
+fn samples_and_converters() {
+    compare("samples", &samples::all(), samples::TOLD, samples::KNOWN);
 }
 
 #[test]

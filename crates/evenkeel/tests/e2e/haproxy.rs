@@ -611,3 +611,43 @@ fn servers_come_and_go_by_the_stats_socket() {
         eventually("it serves", Duration::from_secs(30), || get(place.at(8080), "/").text() == "s9003");
     }
 }
+
+/// A server that is not up yet: its client waits a second and is served, here as there.
+#[test]
+fn a_server_that_starts_late_is_tried_again() {
+    for (name, command) in [("ours", ours as fn() -> Command), ("theirs", || Command::new("haproxy"))] {
+        if name == "theirs" && !require(&["haproxy"]) {
+            return;
+        }
+        let place = Place::new(&format!("haproxy-late-{name}"));
+        let socket = place.file("stats.sock");
+        let text = format!(
+            "global\n  stats socket {} mode 600 level admin\ndefaults\n  timeout connect 5s\n  timeout client 30s\n  timeout server 30s\nlisten web\n  mode http\n  bind {}\n  retries 10\n  server s1 {}\nlisten raw\n  mode tcp\n  bind {}\n  retries 10\n  server s1 {}\n",
+            socket.display(),
+            place.at(8080),
+            place.at(9001),
+            place.at(8081),
+            place.at(9002),
+        );
+        let _process = run(&place, command(), &text);
+        let clients: Vec<_> = [8080, 8081]
+            .map(|port| {
+                let address = place.at(port);
+                std::thread::spawn(move || get(address, "/").status)
+            })
+            .into_iter()
+            .collect();
+        // Both have met a closed port.
+        eventually("first attempts fail", Duration::from_secs(20), || {
+            let rows = rows(&ask(&socket, "show stat"), &["pxname", "svname", "wretr"]);
+            let tried = |proxy: &str| {
+                rows.iter().any(|r| r[0] == proxy && r[1] == "s1" && r[2].parse::<u64>().is_ok_and(|n| n > 0))
+            };
+            tried("web") && tried("raw")
+        });
+        let _servers = [9001, 9002].map(|port| Scripted::named(place.at(port), "late"));
+        for client in clients {
+            assert_eq!(client.join().unwrap(), 200, "{name}");
+        }
+    }
+}

@@ -151,8 +151,14 @@ pub fn may_be_nominated(name: &[u8]) -> bool {
 
 /// The value of the first cookie of a name in a `Cookie` field.
 pub fn find_cookie<'a>(value: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let found = pairs(value).find_map(|pair| cookie_value(pair, name))?;
-    Some(found.strip_prefix(b"\"").and_then(|f| f.strip_suffix(b"\"")).unwrap_or(found))
+    cookies(value, name).next()
+}
+
+/// The values of all cookies of a name in a `Cookie` field.
+pub fn cookies<'a>(value: &'a [u8], name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+    let bare =
+        |found: &'a [u8]| found.strip_prefix(b"\"").and_then(|f| f.strip_suffix(b"\"")).unwrap_or(found);
+    pairs(value).filter_map(move |pair| cookie_value(pair, name)).map(bare)
 }
 
 /// Appends a `Cookie` value without the cookies of a name, or (`strip`) with what follows the first
@@ -184,7 +190,8 @@ fn pairs(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 fn cookie_value<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    pair.strip_prefix(name)?.strip_prefix(b"=")
+    // Some write spaces around the sign.
+    Some(pair.strip_prefix(name)?.trim_ascii_start().strip_prefix(b"=")?.trim_ascii())
 }
 
 /// The word `upgrade` of `Connection` in the sender's spelling.

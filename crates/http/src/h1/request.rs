@@ -282,6 +282,18 @@ impl Request {
         }
     }
 
+    /// The target as it came, whole where it was an address.
+    pub fn whole_target<'a>(&self, head: &'a [u8]) -> &'a [u8] {
+        let whole = self.line.of(head).split(|byte| *byte == b' ').nth(1);
+        whole.filter(|_| self.absolute).unwrap_or_else(|| self.path(head))
+    }
+
+    /// Hands the values of the cookies of a name to a test until one will do; whether one did.
+    pub fn any_cookie(&self, head: &[u8], name: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        let cookies = self.fields.iter().filter(|f| f.kind == FieldKind::Cookie);
+        cookies.map(|f| f.value.of(head)).any(|value| field::cookies(value, name).any(&mut *test))
+    }
+
     /// The value of a cookie that the client sent.
     pub fn cookie<'a>(&self, head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
         let cookies = self.fields.iter().filter(|f| f.kind == FieldKind::Cookie);

@@ -11,7 +11,7 @@ use crate::words::{list, literal, quoted};
 
 /// Whether a line of a route asks about the answer.
 pub fn asks(key: &str, text: &str) -> bool {
-    let variables = ["{status}", "{status|", "answer-header:", "{server}", "{server|"];
+    let variables = ["{status}", "{status|", "answer-header", "{server}", "{server|"];
     let tests = ["status ==", "status !=", "status >", "status <", "answer-header(", "server("];
     variables.iter().any(|word| text.contains(word))
         || key == "when" && tests.iter().any(|word| text.contains(word))
@@ -50,11 +50,19 @@ impl Proxy {
                     let Ok(when) = word.condition(acls) else { continue };
                     let when = both(&chosen, &when);
                     behind.extend(self.chosen_by_map(&word, &when, backends));
-                    behind.extend(backends.get(word.arg(1)).map(|backend| (*backend, when)));
+                    behind.extend(backends.get(word.arg(1)).map(|backend| (*backend, backend.was_gone_to())));
                 }
             }
             let default = self.last("default_backend").and_then(|w| backends.get(w.arg(1)));
-            behind.extend(default.map(|backend| (*backend, String::new())));
+            behind.extend(default.map(|backend| (*backend, backend.was_gone_to())));
+            // One that several rules choose has its rules once.
+            let mut seen: Vec<(String, String)> = Vec::new();
+            behind.retain(|(backend, when)| {
+                let pair = (backend.name.clone(), when.clone());
+                let first = !seen.contains(&pair);
+                seen.push(pair);
+                first
+            });
         }
         let mut routes = Vec::new();
         for keyword in ["http-response", "http-after-response"] {

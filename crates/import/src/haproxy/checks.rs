@@ -496,8 +496,10 @@ fn conversation(proxy: &Proxy, check: &mut Table, draft: &mut Draft) {
 
 /// What must not come.
 fn refuse(check: &mut Table, key: &str, text: &str, within: Option<usize>) -> Result<(), String> {
-    let within = within.filter(|count| *count > 0).map_or_else(String::new, |n| format!(", within = {n}"));
-    extend(check, "steps", &format!("{{ {key} = {}{within} }}", quoted(text)));
+    if let Some(count) = within {
+        extend(check, "steps", &format!("{{ within = {} }}", count.clamp(1, 65_536)));
+    }
+    extend(check, "steps", &format!("{{ {key} = {} }}", quoted(text)));
     Ok(())
 }
 

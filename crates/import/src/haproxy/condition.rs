@@ -173,6 +173,9 @@ fn criterion(words: &[String], counted: &Counted, exact: bool) -> Result<String,
     }
     let text;
     let subject = match (name, argument.to_ascii_lowercase().as_str()) {
+        ("hdr", _) if kind == "int" && every && !argument.is_empty() => {
+            return numbers(&format!("header-number({})", quoted(argument)), &values);
+        }
         ("hdr", "host") if every && !exact => ("host", None),
         ("hdr", "host") | ("fhdr", _) if every && !argument.is_empty() => ("header", Some(argument)),
         ("hdr", _) if every && !argument.is_empty() => ("header-value", Some(argument)),
@@ -182,7 +185,7 @@ fn criterion(words: &[String], counted: &Counted, exact: bool) -> Result<String,
         ("http_first_req", _) => return Ok("first-request()".into()),
         ("status", _) => return numbers("status", &values),
         ("cook" | "cookie", _) if !argument.is_empty() => ("cookie", Some(argument)),
-        ("url_param" | "urlp", _) if !argument.is_empty() => ("query", Some(argument)),
+        ("url_param" | "urlp", _) if !argument.is_empty() && every => ("query", Some(argument)),
         // The beginning of a URI without a query is that of its path.
         ("url" | "capture.req.uri", _)
             if kind == "beg"
@@ -191,11 +194,25 @@ fn criterion(words: &[String], counted: &Counted, exact: bool) -> Result<String,
         {
             ("path", None)
         }
-        ("url" | "capture.req.uri", _) => ("text", Some("{uri}")),
-        ("hdr_cnt", _) if !argument.is_empty() => {
-            let counted = format!("{{header-count:{argument}}}");
-            return numbers(&format!("number({})", quoted(&counted)), &values);
+        ("url", _) => ("text", Some("{url}")),
+        ("capture.req.uri", _) => ("text", Some("{uri}")),
+        (
+            "hdr_cnt" | "fhdr_cnt" | "res.hdr_cnt" | "res.fhdr_cnt" | "shdr_cnt" | "cook_cnt" | "rand"
+            | "date",
+            _,
+        ) => {
+            return numbers(&format!("number({})", quoted(&sample::template(fetch)?)), &values);
         }
+        ("hdr_val", _) if every && !argument.is_empty() => {
+            return numbers(&format!("header-number({})", quoted(argument)), &values);
+        }
+        ("cook_val" | "urlp_val", _) => {
+            return numbers(&format!("number({})", quoted(&sample::template(fetch)?)), &values);
+        }
+        ("ssl_fc_alpn", _) => ("alpn", None),
+        ("ssl_fc_has_sni", _) => return Ok("text(\"{sni}\")".into()),
+        ("bool", "true" | "yes" | "on" | "1") => return Ok("source-port >= 0".into()),
+        ("bool", "false" | "no" | "off" | "0") => return Ok("source-port < 0".into()),
         ("hdr_ip", "x-forwarded-for") if !fetch.contains(',') => {
             return Err("one of its values is asked: hdr_ip(X-Forwarded-For,-1) for the last".into());
         }
@@ -243,6 +260,10 @@ fn criterion(words: &[String], counted: &Counted, exact: bool) -> Result<String,
         // What has a text can be compared as one.
         _ if ["", "str", "beg", "end", "sub", "dir", "dom", "reg", "len", "found"].contains(&kind) => {
             let plain = without_method(fetch);
+            let signs = ["lt", "le", "gt", "ge", "eq"];
+            if values.first().is_some_and(|first| signs.contains(first)) {
+                return numbers(&format!("number({})", quoted(&sample::template(&plain)?)), &values);
+            }
             text = sample::template(&plain).map_err(|_| format!("the test {fetch} has no counterpart"))?;
             ("text", Some(text.as_str()))
         }
@@ -320,8 +341,10 @@ fn converted(fetch: &str, words: &[String]) -> Result<String, String> {
     }
     let signs = ["lt", "le", "gt", "ge", "eq"];
     let last = sample::chain(fetch).pop().map(|(name, _)| name).unwrap_or_default();
-    let is_number =
-        |name: &str| ["length", "add", "sub", "mul", "div", "mod", "int", "neg", "crc32"].contains(&name);
+    let is_number = |name: &str| {
+        ["length", "int", "crc32", "crc32c", "djb2", "sdbm", "xxh32", "cpl", "date"].contains(&name)
+            || ["add", "sub", "mul", "div", "mod", "and", "or", "xor", "neg"].contains(&name)
+    };
     if kind == "int" || kind == "str" && is_number(&last) || values.first().is_some_and(|v| signs.contains(v))
     {
         let test = numbers(&format!("number({})", quoted(&template)), &values)?;

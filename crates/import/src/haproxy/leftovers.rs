@@ -15,6 +15,9 @@ const MOOT: &[&str] = &[
     "description",
     "id",
     "backlog",
+    // Without a least number of connections it changes nothing, and that is told.
+    "fullconn",
+    "bind-process",
     "grace",
     "load-server-state-from-file",
     "http-reuse",
@@ -89,6 +92,7 @@ const MOOT_OPTIONS: &[&str] = &[
     "redis-check",
     "tcp-check",
     "forwardfor",
+    "originalto",
     "socket-stats",
     "independent-streams",
     "http-ignore-probes",
@@ -166,6 +170,15 @@ impl Proxy {
                     draft.note(word.line, "stats", "the page is Evenkeel's web UI: see [admin] listen")
                 }
                 "errorfile" | "errorfiles" | "http-error" | "log-format" => {}
+                "errorloc" | "errorloc302" | "errorloc303" => {}
+                "monitor" if word.arg(1) == "fail" => {}
+                "hash-type" => {
+                    draft.note(
+                        word.line,
+                        "hash-type",
+                        "servers are chosen by this program's own hash, which is consistent",
+                    );
+                }
                 "unique-id-format" | "unique-id-header" if self.is_http() => {}
                 "timeout" if ["client-fin", "server-fin"].contains(&word.arg(1)) => {
                     let why = "what is closed one way alone ends after the usual time of silence";

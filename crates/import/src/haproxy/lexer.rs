@@ -60,6 +60,7 @@ pub fn split(number: usize, line: &str, variables: &BTreeMap<String, String>) ->
                     let byte = u8::from_str_radix(&code, 16).map_or('?', char::from);
                     word.get_or_insert_default().push(byte);
                 }
+                Some('$') if !weak => word.get_or_insert_default().push_str("\\$"),
                 Some(sign @ (' ' | '\\' | '#' | '\'' | '"' | '$')) => word.get_or_insert_default().push(sign),
                 // Any other backslash stays: regular expressions have many.
                 Some(other) => word.get_or_insert_default().extend(['\\', other]),
@@ -106,9 +107,60 @@ pub fn split(number: usize, line: &str, variables: &BTreeMap<String, String>) ->
     Line { number, words, comment, problem }
 }
 
+/// The words of a line that are addresses: variables stand in them without quotes as well.
+pub fn expand_addresses(words: &mut [String], variables: &BTreeMap<String, String>) {
+    let first: Vec<&str> = words.iter().take(2).map(String::as_str).collect();
+    let place = match first.as_slice() {
+        ["bind" | "log" | "source" | "dispatch", _] => 1,
+        ["server" | "peer" | "nameserver" | "mailer" | "listen" | "frontend", _] | ["stats", "socket"] => 2,
+        _ => return,
+    };
+    if let Some(word) = words.get_mut(place) {
+        *word = expanded(word, variables);
+    }
+    if words[0] == "server" {
+        let named =
+            (3..words.len()).filter(|at| ["addr", "agent-addr", "source"].contains(&words[at - 1].as_str()));
+        for at in named.collect::<Vec<_>>() {
+            words[at] = expanded(&words[at], variables);
+        }
+    }
+}
+
+/// A text with the values of its `${NAME}` and `$NAME`; nothing stands for one that is not there.
+fn expanded(text: &str, variables: &BTreeMap<String, String>) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        let inner = rest.strip_prefix('{').unwrap_or(rest);
+        let end = inner.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(inner.len());
+        out.push_str(variables.get(&inner[..end]).map_or("", String::as_str));
+        let after = &inner[end..];
+        rest = if inner.len() < rest.len() { after.strip_prefix('}').unwrap_or(after) } else { after };
+    }
+    out + rest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_have_variables_without_quotes() {
+        let variables = BTreeMap::from([("PORT".to_owned(), "80".to_owned())]);
+        let check = |line: &str, expect: &str| {
+            let mut words = split(1, line, &variables).words;
+            expand_addresses(&mut words, &variables);
+            assert_eq!(words.join(" "), expect, "{line}");
+        };
+        check("bind 127.0.0.1:${PORT} ssl", "bind 127.0.0.1:80 ssl");
+        check("bind :$PORT", "bind :80");
+        check("server s1 127.0.0.1:${PORT} check addr ${NONE}x", "server s1 127.0.0.1:80 check addr x");
+        check("server ${PORT} 127.0.0.1:1", "server ${PORT} 127.0.0.1:1");
+        check("http-request set-header a ${PORT}", "http-request set-header a ${PORT}");
+    }
 
     #[test]
     fn words() {
@@ -120,6 +172,7 @@ mod tests {
         check(r"a\ b 'c # d' e\#f", &["a b", "c # d", "e#f"]);
         check(r"reqrep ^([^\ :]*)\ /a\.b \1\\", &["reqrep", "^([^ :]*) /a\\.b", "\\1\\"]);
         check(r#"x "a $PORT b" "${PORT}" '$PORT' "${NONE-7}""#, &["x", "a 80 81 b", "80 81", "$PORT", "7"]);
+        check(r"a\$b", &[r"a\$b"]);
         check(r#"return string "it's""#, &["return", "string", "it's"]);
         check("  ", &[]);
         assert_eq!(lines("# why", &variables)[0].comment.as_deref(), Some("why"));

@@ -266,6 +266,9 @@ impl Proxy {
             pool.table.set("retries", word.clone());
         }
         self.retry_on(&mut pool, draft);
+        if draft.run.is_some() {
+            pool.table.text("retry-pause", "1s");
+        }
         if let Some(word) = self.last("source").filter(|w| w.words.len() > 2 || !server::is_any(w.arg(1))) {
             let more = word.words.get(2..).unwrap_or_default();
             server::source(word.arg(1), more, &mut pool.table, word.line, draft);
@@ -519,8 +522,16 @@ impl Proxy {
         let mut pages = target.map_or_else(BTreeMap::new, |target| target.pages(draft));
         pages.extend(self.pages(draft));
         if !pages.is_empty() && self.is_http() {
-            let each: Vec<String> = pages.iter().map(|(s, file)| format!("{s} = {}", quoted(file))).collect();
-            service.table.set("error-pages", format!("{{ {} }}", each.join(", ")));
+            let (written, files): (Vec<_>, Vec<_>) =
+                pages.iter().partition(|(_, page)| page.starts_with('{'));
+            let files: Vec<String> =
+                files.iter().map(|(s, file)| format!("{s} = {}", quoted(file))).collect();
+            let written: Vec<String> = written.iter().map(|(s, page)| format!("{s} = {page}")).collect();
+            for (key, each) in [("error-pages", files), ("error-answers", written)] {
+                if !each.is_empty() {
+                    service.table.set(key, format!("{{ {} }}", each.join(", ")));
+                }
+            }
         }
         self.lines(&mut service.table, draft);
         if self.is_http() && looks_at_address(&service) {

@@ -104,7 +104,8 @@ pub fn line(words: &[String], files: &mut ErrorFiles) -> Result<(), String> {
 }
 
 impl Proxy {
-    /// The files of its own answers, by status; the last word on each counts.
+    /// The files of its own answers, by status; the last word on each counts. One that begins with a brace
+    /// is written out, as `error-answers` has it.
     pub fn pages(&self, draft: &mut Draft) -> BTreeMap<String, String> {
         let mut pages = BTreeMap::new();
         for word in &self.words {
@@ -126,7 +127,12 @@ impl Proxy {
                     pages.remove(*status);
                     Ok(Vec::new())
                 }
-                ["errorfile" | "http-error", ..] => Err("not carried over".to_owned()),
+                ["errorloc" | "errorloc302", status, place] => redirected(status, place, 302),
+                ["errorloc303", status, place] => redirected(status, place, 303),
+                ["http-error", "status", status, rest @ ..] => written(status, rest),
+                ["errorfile" | "errorloc" | "errorloc302" | "errorloc303" | "http-error", ..] => {
+                    Err("a status and an answer are needed".to_owned())
+                }
                 _ => continue,
             };
             match found {
@@ -138,9 +144,59 @@ impl Proxy {
     }
 }
 
+type Written = Result<Vec<(String, String)>, String>;
+
+fn redirected(status: &str, place: &str, with: u16) -> Written {
+    let page = format!("{{ status = {with}, headers = {{ Location = {} }} }}", quoted(place));
+    Ok(vec![(status.to_owned(), page)])
+}
+
+/// `http-error` with its content.
+fn written(status: &str, words: &[&str]) -> Written {
+    let (mut keys, mut headers) = (Vec::new(), Vec::new());
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        let mut value = || rest.next().copied().unwrap_or("");
+        let constant = |text: &str| match text.contains('%') {
+            true => {
+                Err("pages of errors have no variables: write a rule with return, or a constant text"
+                    .to_owned())
+            }
+            false => Ok(quoted(text)),
+        };
+        match *word {
+            "content-type" => keys.push(format!("content-type = {}", quoted(value()))),
+            "string" => keys.push(format!("body = {}", quoted(value()))),
+            "lf-string" => keys.push(format!("body = {}", constant(value())?)),
+            "hdr" => {
+                let name = value();
+                headers.push(format!("{} = {}", quoted(name), constant(value())?));
+            }
+            other => return Err(format!("{other}: write the page as errorfile, a whole HTTP answer")),
+        }
+    }
+    if !headers.is_empty() {
+        keys.push(format!("headers = {{ {} }}", headers.join(", ")));
+    }
+    Ok(vec![(status.to_owned(), format!("{{ {} }}", keys.join(", ")))])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_that_are_written_out() {
+        let page =
+            |words: &str| written("503", &words.split(' ').collect::<Vec<_>>()).map(|p| p[0].1.clone());
+        assert_eq!(
+            page("content-type text/plain string d hdr X-A b").as_deref(),
+            Ok("{ content-type = \"text/plain\", body = \"d\", headers = { \"X-A\" = \"b\" } }")
+        );
+        assert!(page("lf-string %[path]").is_err() && page("file /x").is_err());
+        let (status, page) = &redirected("503", "/s", 302).unwrap()[0];
+        assert_eq!((status.as_str(), page.contains("Location = \"/s\"")), ("503", true), "{page}");
+    }
 
     #[test]
     fn what_a_rule_answers_with() {

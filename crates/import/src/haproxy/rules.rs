@@ -119,7 +119,8 @@ pub fn rule(
         ["http-request", "redirect", rest @ ..] | ["redirect", rest @ ..] => {
             let mut status = "302";
             let mut location = None;
-            let (mut ignores_empty, mut drops) = (false, false);
+            let (mut ignores_empty, mut drops, mut slash) = (false, false, false);
+            let mut cookie = None;
             let mut rest = rest.iter();
             while let Some(word) = rest.next() {
                 match *word {
@@ -141,10 +142,21 @@ pub fn rule(
                     }
                     "drop-query" => drops = true,
                     "ignore-empty" => ignores_empty = true,
+                    "append-slash" => slash = true,
+                    "set-cookie" => cookie = rest.next().map(|name| format!("{name}; path=/;")),
+                    "clear-cookie" => cookie = rest.next().map(|name| format!("{name}; path=/; Max-Age=0;")),
                     other => return Err(format!("redirect {other} is not carried over")),
                 }
             }
-            let location = location.ok_or("a redirect needs a place")?;
+            let mut location = location.ok_or("a redirect needs a place")?;
+            if let Some(begin) = location.strip_suffix("{path}").filter(|_| slash) {
+                let of = if drops { "path" } else { "uri" };
+                location = format!("{begin}{{{of}|replace(\"([^/])$\",\"${{1}}/\")}}");
+            }
+            if let Some(cookie) = cookie {
+                let cookie = quoted(&cookie.replace('{', "{{").replace('}', "}}"));
+                route.set("add-response-header", format!("{{ Set-Cookie = {cookie} }}"));
+            }
             // A query follows where the place ends with the path.
             let drop = if drops && location.ends_with("path}") { ", drop-query = true" } else { "" };
             let place = format!("{{ location = {}, status = {status}{drop} }}", quoted(&location));
@@ -167,6 +179,13 @@ pub fn rule(
                 return Err(format!("{method} is no method that can be set"));
             }
             set(&mut route, "rewrite-method", quoted(method));
+        }
+        // What it is about cannot fail here.
+        ["http-request" | "http-response" | "http-after-response", "strict-mode", "on" | "off"] => {
+            return Ok(None);
+        }
+        ["http-request", "set-timeout", "tunnel", _] => {
+            return Err("the time of tunnels is the service's: write timeout tunnel".into());
         }
         ["http-request", "set-timeout", "server", time] => {
             let time = crate::words::duration(time, "ms").ok_or("the time is a number with a unit")?;
@@ -218,7 +237,11 @@ pub fn rule(
                 rest
             };
             let (what, name) = rest[0].split_once('(').ok_or("a variable is needed")?;
-            let name = sample::variable(name.trim_end_matches(')'))?;
+            let (name, only) = match name.trim_end_matches(')').split_once(',') {
+                Some((name, only)) => (name, only.trim()),
+                None => (name.trim_end_matches(')'), ""),
+            };
+            let name = sample::variable(name)?;
             let value = match what {
                 "set-var" => sample::template(&rest[1..].join(" "))?,
                 "set-var-fmt" => variables(&rest[1..].join(" "))?,
@@ -228,6 +251,20 @@ pub fn rule(
             set(&mut route, "set-variable", format!("{{ {} = {} }}", quoted(&name), quoted(&value)));
             if what == "set-var" {
                 also(&mut route, &sample::presence(&rest[1..].join(" ")));
+            }
+            match only {
+                "" => {}
+                "ifexists" | "ifset" | "ifnotempty" => {
+                    also(&mut route, &format!("text({})", quoted(&format!("{{variable:{name}}}"))))
+                }
+                "ifnotexists" | "ifnotset" => {
+                    also(&mut route, &format!("!text({})", quoted(&format!("{{variable:{name}}}"))))
+                }
+                other => {
+                    return Err(format!(
+                        "{other}: a variable is set by ifexists, ifnotexists, or a condition"
+                    ));
+                }
             }
         }
         ["http-request" | "tcp-request", rest @ ..]
@@ -294,9 +331,23 @@ fn without_servers(backend: &Proxy, acls: &Acls, condition: &str, route: &mut Ta
     }
     let mut scratch = crate::draft::Draft { errors: acls.errors.clone(), ..Default::default() };
     match backend.pages(&mut scratch).get("503").map(String::as_str) {
+        Some(page) if page.starts_with('{') => written_out(page, route),
         Some("/dev/null") => route.set("deny", "{ silent = true }"),
         Some(file) => route.set("answer", format!("{{ status = 503, file = {} }}", quoted(file))),
         None => route.set("deny", "{ status = 503 }"),
+    }
+}
+
+/// A page that is written out as the answer of a route.
+fn written_out(page: &str, route: &mut Table) {
+    let inner = page.trim_matches(['{', '}', ' ']);
+    match page.split_once("Location = ").and_then(|(_, rest)| rest.split_once(" }")) {
+        Some((place, _)) if inner.starts_with("status = ") => {
+            let status = if inner.starts_with("status = 303") { 303 } else { 302 };
+            let place = place.replace('{', "{{").replace('}', "}}");
+            route.set("redirect", format!("{{ location = {place}, status = {status} }}"));
+        }
+        _ => route.set("deny", "{ status = 503 }"),
     }
 }
 

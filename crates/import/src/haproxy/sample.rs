@@ -106,6 +106,9 @@ pub fn variable(name: &str) -> Result<String, String> {
         Some(("txn" | "req" | "res" | "sess", rest)) if !rest.is_empty() && name.chars().all(plain) => {
             Ok(name.into())
         }
+        Some(("proc", _)) => {
+            Err(format!("the variable {name} of the process is set in global alone: take txn. or sess."))
+        }
         _ => Err(format!("the variable {name} has no counterpart")),
     }
 }
@@ -120,27 +123,67 @@ pub fn template(text: &str) -> Result<String, String> {
     if converters.is_empty() {
         return Ok(whole);
     }
+    let sure =
+        ["{\"", "{path", "{source", "{destination", "{port", "{method", "{random", "{unix-time", "{uuid"];
+    let always = sure.iter().any(|begin| whole.starts_with(begin)) || whole.contains("|default(");
     let (Some(inner), 1) =
         (whole.strip_prefix('{').and_then(|w| w.strip_suffix('}')), whole.matches('{').count())
     else {
         return Err(format!("the converters of {name} have no counterpart"));
     };
     let mut out = inner.to_owned();
+    let mut is_number = ["int", "bool", "date", "rand"].contains(&name.as_str())
+        || name.ends_with("_cnt")
+        || name.ends_with("_val");
     for (name, argument) in converters {
         let converted = converter(name, &arguments(argument.as_deref()))?;
-        if !converted.is_empty() {
-            out = format!("{out}|{converted}");
+        if converted.is_empty() {
+            continue;
         }
+        // Nothing is made of what is not there.
+        if !always && !out.contains("|present") && makes_something(&converted) {
+            out.push_str("|present");
+        }
+        if !is_number && wants_number(name) {
+            out.push_str("|integer");
+        }
+        is_number = wants_number(name) && name != "iif";
+        out = format!("{out}|{converted}");
     }
     Ok(format!("{{{out}}}"))
 }
 
+/// Converters that make something of an empty text as well.
+fn makes_something(converter: &str) -> bool {
+    let name = converter.split('(').next().unwrap_or("");
+    let harmless =
+        ["lower", "upper", "trim", "field", "word", "bytes", "hex", "json", "default", "replace", "network"];
+    // A map without a text for those that are not there.
+    let is_bare_map = name == "map" && !converter.ends_with("\")");
+    !harmless.contains(&name) && !is_bare_map && !name.contains("decode") && !name.contains("encode")
+}
+
+/// Converters that take their value for a number.
+fn wants_number(name: &str) -> bool {
+    let of_bits = ["and", "or", "xor", "cpl", "not", "bool", "odd", "even", "iif", "neg", "http_date"];
+    of_bits.contains(&name) || ["add", "sub", "mul", "div", "mod"].contains(&name)
+}
+
 fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
     let whole = argument.unwrap_or("");
-    // One of a header's values, as an address.
-    if name.trim_start_matches("req.") == "hdr_ip" && !whole.is_empty() {
+    let bare = name.trim_start_matches("req.");
+    // One of a header's values, as an address or a number.
+    if bare == "hdr_ip" && !whole.is_empty() {
         let text = source("req.hdr", argument)?;
         return Ok(format!("{}|network(32,128)}}", text.trim_end_matches('}')));
+    }
+    let of_number = [("hdr_val", "req.hdr"), ("cook_val", "req.cook"), ("urlp_val", "urlp")];
+    if let Some((_, of)) = of_number.iter().find(|(name, _)| *name == bare) {
+        let text = source(of, argument)?;
+        return Ok(format!("{}|present|integer}}", text.trim_end_matches('}')));
+    }
+    if ["url_param", "urlp"].contains(&bare) && whole.contains(',') {
+        return Err("parameters behind another sign than `?` are not carried over".into());
     }
     let argument = whole.trim();
     let (first, occurrence) = argument.split_once(',').unwrap_or((argument, ""));
@@ -159,8 +202,24 @@ fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
         }
         "bin" if argument.bytes().all(|b| b.is_ascii_hexdigit()) => format!("{{\"{argument}\"|hex-decode}}"),
         "hdr_cnt" if !first.is_empty() => format!("{{header-count:{first}}}"),
-        "int" | "bool" if argument.parse::<i64>().is_ok() => format!("{{{}}}", quoted(argument)),
-        "var" => format!("{{variable:{}}}", variable(first)?),
+        "fhdr_cnt" if !first.is_empty() => format!("{{header-lines:{first}}}"),
+        "res.hdr_cnt" | "shdr_cnt" if !first.is_empty() => format!("{{answer-header-count:{first}}}"),
+        "res.fhdr_cnt" if !first.is_empty() => format!("{{answer-header-lines:{first}}}"),
+        "cook_cnt" if !first.is_empty() => format!("{{cookie-count:{first}}}"),
+        "int" if argument.parse::<i64>().is_ok() => format!("{{{}}}", quoted(argument)),
+        "bool" if ["true", "yes", "on", "1"].contains(&argument) => "{\"1\"}".into(),
+        "bool" if ["false", "no", "off", "0"].contains(&argument) => "{\"0\"}".into(),
+        "rand" if argument.is_empty() => "{random}".into(),
+        "rand" if argument.parse::<u32>().is_ok_and(|n| n > 0) => format!("{{random|mod({argument})}}"),
+        "date" if argument.is_empty() => "{unix-time}".into(),
+        "date" if argument.parse::<i64>().is_ok() => format!("{{unix-time|add({argument})}}"),
+        "ssl_fc_alpn" => "{alpn}".into(),
+        "ssl_fc_has_sni" => "{sni|if(\"1\",\"0\")}".into(),
+        "var" if occurrence.is_empty() => format!("{{variable:{}}}", variable(first)?),
+        "var" => {
+            let text = arguments(Some(occurrence)).join(",");
+            format!("{{variable:{}|default({})}}", variable(first)?, self::argument(&text))
+        }
         "src" | "ci" => "{source}".into(),
         "src_port" | "cp" => "{source-port}".into(),
         "dst" | "fi" => "{destination}".into(),
@@ -173,11 +232,15 @@ fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
         // A variable that the first rule sets.
         "unique-id" | "ID" => format!("{{variable:{UNIQUE_ID}}}"),
         "res.fhdr" if !first.is_empty() && occurrence.is_empty() => format!("{{last-answer-header:{first}}}"),
+        "res.fhdr" if !first.is_empty() => {
+            format!("{{answer-header-line:{first},{}}}", occurrence_of(occurrence)?)
+        }
         "res.hdr" | "shdr" if !first.is_empty() => {
-            format!("{{last-answer-header:{first}|field({},\",\")|trim}}", occurrence_of(occurrence)?)
+            format!("{{answer-header-value:{first},{}}}", occurrence_of(occurrence)?)
         }
         "path" | "HP" => "{path}".into(),
-        "uri" | "url" | "pathq" | "HU" | "HPO" => "{uri}".into(),
+        "uri" | "url" | "HU" if !name.starts_with("capture") => "{url}".into(),
+        "uri" | "pathq" | "HPO" => "{uri}".into(),
         "query" | "HQ" => "{query}".into(),
         "method" | "HM" => "{method}".into(),
         "base" => "{header:Host}{path}".into(),
@@ -190,18 +253,13 @@ fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
         "ssl_c_serial" => "{client-cert-serial|hex-decode}".into(),
         // With its port.
         "hdr" | "fhdr" if first.eq_ignore_ascii_case("host") => "{header:Host}".into(),
-        "ver" | "req_ver" if !name.starts_with("capture") => "{version}".into(),
+        "ver" if name.starts_with("capture") => "HTTP/{version}".into(),
+        "ver" | "req_ver" => "{version}".into(),
         "fhdr" if !first.is_empty() && occurrence.is_empty() => format!("{{last-header:{first}}}"),
+        "fhdr" if !first.is_empty() => format!("{{header-line:{first},{}}}", occurrence_of(occurrence)?),
         // The parts of a list are values of their own there; the last one is used.
-        "hdr" if !first.is_empty() => {
-            let (which, at) = match occurrence_of(occurrence)? {
-                // Counted from the first of all.
-                at @ 1.. => ("header", at),
-                at => ("last-header", at),
-            };
-            format!("{{{which}:{first}|field({at},\",\")|trim}}")
-        }
-        "cook" | "cookie" | "cook_val" if !first.is_empty() => format!("{{cookie:{first}}}"),
+        "hdr" if !first.is_empty() => format!("{{header-value:{first},{}}}", occurrence_of(occurrence)?),
+        "cook" | "cookie" if !first.is_empty() => format!("{{last-cookie:{first}}}"),
         "url_param" | "urlp" if !first.is_empty() => format!("{{query:{first}}}"),
         _ => return Err(format!("the variable {name} has no counterpart")),
     })
@@ -211,7 +269,10 @@ fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
 fn occurrence_of(text: &str) -> Result<i64, String> {
     match text.trim() {
         "" => Ok(-1),
-        text => text.parse().map_err(|_| format!("the occurrence {text} is no number")),
+        text => match text.parse() {
+            Ok(0) | Err(_) => Err(format!("the occurrence {text} is no number from 1, or from -1")),
+            Ok(at) => Ok(at),
+        },
     }
 }
 
@@ -223,6 +284,9 @@ pub fn presence(text: &str) -> String {
         return "text(\"{uri}\", \"*?*\")".into();
     }
     let Some((name, Some(argument))) = parts.first() else { return String::new() };
+    if name == "var" && argument.contains(',') {
+        return String::new();
+    }
     let first = argument.split(',').next().unwrap_or("").trim();
     let test = match name.trim_start_matches("req.") {
         "hdr" | "fhdr" => "header",
@@ -390,6 +454,18 @@ fn converter(name: &str, arguments: &[String]) -> Result<String, String> {
     Ok(match (name, words.as_slice()) {
         ("lower" | "upper" | "length" | "base64" | "sha1" | "crc32" | "crc32c", []) => name.into(),
         ("crc32" | "crc32c", ["0"]) => name.into(),
+        ("djb2" | "sdbm" | "xxh32" | "xxh64", [] | ["0"]) => name.into(),
+        ("crc32" | "crc32c" | "djb2" | "sdbm", [flag]) if flag.parse::<u32>().is_ok() => {
+            format!("{name}(mixed)")
+        }
+        ("xxh32" | "xxh64", [seed]) if seed.parse::<u32>().is_ok() => format!("{name}({seed})"),
+        ("wt6" | "xxh3", _) => {
+            return Err(format!("{name} is not computed here: write crc32, djb2, sdbm, xxh32 or xxh64"));
+        }
+        ("http_date", []) => "http-date".into(),
+        ("ltime" | "utime", _) => {
+            return Err(format!("{name} writes times in a form of its own: http_date is carried over"));
+        }
         ("json_query", [path] | [path, _]) => format!("json-query({})", argument(path)),
         // The second alternative takes everything, and the group is empty.
         ("port_only", []) => {
@@ -405,7 +481,8 @@ fn converter(name: &str, arguments: &[String]) -> Result<String, String> {
             let found = format!("^(?:.*?{sign})?{name}=([^{sign}]*)(?:{sign}.*)?$|^.*$");
             replace(&found, "\\1", false)?
         }
-        ("b64dec", []) => "base64-decode".into(),
+        // What is not padded is none.
+        ("b64dec", []) => replace("^(?:[^=]{4})*[^=]{1,3}$", "", false)? + "|base64-decode",
         ("ub64enc", []) => "base64url".into(),
         ("ub64dec", []) => "base64url-decode".into(),
         ("hex", []) => "hex|upper".into(),
@@ -442,12 +519,18 @@ fn converter(name: &str, arguments: &[String]) -> Result<String, String> {
         ("bytes", [offset]) => format!("bytes({offset})"),
         ("bytes", [offset, length]) => format!("bytes({offset},{length})"),
         ("iif", [then, other]) => format!("if({},{})", argument(then), argument(other)),
-        ("ipmask", [v4]) => format!("network({})", prefix(v4).ok_or("the mask is none")?),
+        ("ipmask", [v4]) => {
+            let v4 = prefix(v4).ok_or("the mask is none")?;
+            format!("{}|network({v4})", replace("^.*:.*$", "", false)?)
+        }
         ("ipmask", [v4, v6]) => format!("network({},{v6})", prefix(v4).ok_or("the mask is none")?),
-        ("add" | "sub" | "mul" | "div" | "mod", [n]) if n.parse::<i64>().is_ok() => format!("{name}({n})"),
-        ("add" | "sub" | "mul" | "div" | "mod", [of]) if variable(of).is_ok() => {
+        ("add" | "sub" | "mul" | "div" | "mod" | "and" | "or" | "xor", [n]) if n.parse::<i64>().is_ok() => {
+            format!("{name}({n})")
+        }
+        ("add" | "sub" | "mul" | "div" | "mod" | "and" | "or" | "xor", [of]) if variable(of).is_ok() => {
             format!("{name}(\"{{variable:{of}}}\")")
         }
+        ("cpl", []) => "cpl".into(),
         ("neg", []) => "mul(-1)".into(),
         ("bool", []) => "if(\"1\",\"0\")".into(),
         ("not", []) => "if(\"0\",\"1\")".into(),
@@ -494,9 +577,15 @@ mod tests {
         let check = |text: &str, expect: &str| assert_eq!(variables(text).as_deref(), Ok(expect), "{text}");
         check("a %[src] %% {x}", "a {source} % {{x}}");
         check("%[req.fhdr(X-Id),lower]", "{last-header:X-Id|lower}");
-        check("%[req.hdr(X-Id)]", "{last-header:X-Id|field(-1,\",\")|trim}");
-        check("%[req.hdr(X-Id,2)]", "{header:X-Id|field(2,\",\")|trim}");
-        check("%[var(txn.a),sha2(512),hex]", "{variable:txn.a|sha512|hex|upper}");
+        check("%[req.hdr(X-Id)]", "{header-value:X-Id,-1}");
+        check("%[req.hdr(X-Id,2)]", "{header-value:X-Id,2}");
+        check("%[req.fhdr(X-Id,2)]", "{header-line:X-Id,2}");
+        check("%[req.cook(a)]", "{last-cookie:a}");
+        check("%[var(txn.a),sha2(512),hex]", "{variable:txn.a|present|sha512|hex|upper}");
+        check("%[var(txn.a,x),length]", "{variable:txn.a|default(\"x\")|length}");
+        check("%[hdr_val(a),add(1)]", "{header-value:a,-1|present|integer|add(1)}");
+        check("%[int(5),and(3),xor(1)]", "{\"5\"|and(3)|xor(1)}");
+        check("%[rand(100)]", "{random|mod(100)}");
         check("%[path,field(2,/)]-%ci", "{path|field(2,\"/\")}-{source}");
         check("%[str(a b),base64]", "{\"a b\"|base64}");
         check("%[src,ipmask(24,64)]", "{source|network(24,64)}");
@@ -515,7 +604,7 @@ mod tests {
                 default: Some("d".into())
             }))
         );
-        for bad in ["%[rand]", "%[path,wt6]", "%[var(proc.x)]", "%[path", "%[base,lower]"] {
+        for bad in ["%[rand(x)]", "%[path,wt6]", "%[var(proc.x)]", "%[path", "%[base,lower]"] {
             assert!(variables(bad).is_err(), "{bad}");
         }
     }

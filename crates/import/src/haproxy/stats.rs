@@ -1,8 +1,9 @@
 //! Sockets and pages of statistics.
 
+use super::condition::Acls;
 use super::proxy::Proxy;
 use super::run::{StatsPage, StatsSocket};
-use crate::draft::{Draft, Table};
+use crate::draft::{Draft, Table, also};
 use crate::words::{literal, quoted};
 
 /// `stats` of the global section.
@@ -43,8 +44,42 @@ pub fn socket(line: usize, words: &[String], draft: &mut Draft) {
     }
 }
 
-/// The route to a proxy's page of statistics, where it has one.
-pub fn page(proxy: &Proxy, draft: &mut Draft) -> Option<Table> {
+/// The routes to a proxy's page of statistics, where it has one: to the page whose forms change states by
+/// their condition, and what is refused of it.
+pub fn pages(proxy: &Proxy, draft: &mut Draft) -> Vec<Table> {
+    let mut rules = Rules::default();
+    let Some(page) = page(proxy, &mut rules, draft) else { return Vec::new() };
+    let plain = page.clone();
+    let mut routes = rules.refused;
+    for route in &mut routes {
+        let asked = plain.get("when").map(crate::words::unquoted).unwrap_or_default();
+        also(route, &asked);
+    }
+    if let (Some(when), Some(run)) = (rules.admin, &mut draft.run) {
+        // The same page once more, with its forms.
+        let number = run.pages.len();
+        let Some(last) = run.pages.last().cloned() else { return routes };
+        run.pages.push(StatsPage { admin: true, ..last });
+        let mut admin = page.clone();
+        also(&mut admin, &when);
+        let header = page.get("set-header").unwrap_or_default();
+        let end = format!(" {}\"", number - 1);
+        admin.set("set-header", header.replace(&end, &format!(" {number}\"")));
+        routes.push(admin);
+    }
+    routes.push(page);
+    routes
+}
+
+/// What rules say of a page.
+#[derive(Default)]
+struct Rules {
+    /// When its forms change states.
+    admin: Option<String>,
+    refused: Vec<Table>,
+}
+
+fn page(proxy: &Proxy, rules: &mut Rules, draft: &mut Draft) -> Option<Table> {
     let (address, secret) = draft.run.as_ref()?.places.stats.clone()?;
     let mut on = false;
     let mut page = StatsPage {
@@ -69,20 +104,33 @@ pub fn page(proxy: &Proxy, draft: &mut Draft) -> Option<Table> {
             "scope" => page.scope.push(if value == "." { proxy.name.clone() } else { value }),
             "admin" => {
                 let always = ["TRUE", "always_true"].contains(&word.words.get(3).map_or("", String::as_str));
-                match always && value == "if" {
-                    true => page.admin = true,
-                    false if word.words.iter().any(|w| w == "LOCALHOST") => {
-                        draft.left(
-                            word.line,
-                            "stats admin",
-                            "the condition is not carried over: use `stats auth`, and `stats admin if TRUE`",
-                        );
+                if always && value == "if" {
+                    page.admin = true;
+                    continue;
+                }
+                let acls = Acls::of(proxy, &mut draft.scratch());
+                match acls.condition(&word.words[2..]) {
+                    Ok(when) if when.is_empty() => {
+                        draft.wrong(word.line, "stats admin", "'stats admin' expects 'if' or 'unless'");
                     }
-                    false => draft.left(
-                        word.line,
-                        "stats admin",
-                        "only `if TRUE` is carried over: use `stats auth`",
-                    ),
+                    Ok(when) => {
+                        let known = rules.admin.take().map(|known| format!("({known}) || ({when})"));
+                        rules.admin = Some(known.unwrap_or(when));
+                    }
+                    Err(why) => draft.left(word.line, "stats admin", why),
+                }
+            }
+            "http-request" if value == "deny" => {
+                let acls = Acls::of(proxy, &mut draft.scratch());
+                match acls.condition(word.words.get(3..).unwrap_or_default()) {
+                    Ok(when) => {
+                        let mut route = Table::default();
+                        route.text("name", "statistics-refused");
+                        route.set("deny", "{ status = 403 }");
+                        also(&mut route, &when);
+                        rules.refused.push(route);
+                    }
+                    Err(why) => draft.left(word.line, &word.words.join(" "), why),
                 }
             }
             "show-legends" | "show-node" | "show-desc" | "show-modules" => {}

@@ -32,7 +32,7 @@ fn becomes(lines: &str, part: &str) {
 fn lists_hosts_queries_and_whole_values() {
     becomes(" http-request deny if { hdr(x-a) one }", "when = 'header-value(\"x-a\", \"one\")'");
     becomes(" http-request deny if { req.fhdr(x-a) one }", "when = 'header(\"x-a\", \"one\")'");
-    becomes(" http-request deny if { hdr(x-a,2) one }", "field(2,");
+    becomes(" http-request deny if { hdr(x-a,2) one }", "{header-value:x-a,2}");
     becomes(" http-request deny if { hdr(x-a),lower one }", "header-value(\"x-a\") =~ \"(?i)^one$\"");
     becomes(" http-request deny if { base -m len 5 }", "=~ \"^(?s-u:.{5,5})$\"");
     becomes(" http-request deny if { query,length 0 }", "text(\"{uri}\", \"*?*\")");
@@ -165,7 +165,7 @@ fn checks_name_their_host_and_expect_headers() {
     let source = Source { kind: SourceKind::Haproxy, file: "h.cfg".into(), text };
     let made = crate::import(&[source], &Default::default());
     evenkeel_config::read(&made.text).unwrap_or_else(|e| panic!("{e:?}\n{}", made.text));
-    assert!(made.text.contains("expect-headers = { \"X-Up\" = \"yes\" }"), "{}", made.text);
+    assert!(made.text.contains("expect-headers-regex = { \"X-Up\" = \"yes\" }"), "{}", made.text);
     assert!(made.text.contains("tls = { verify = false, sni = \"a.example\" }"), "{}", made.text);
     assert!(made.left.is_empty(), "{:?}", made.left);
 }
@@ -199,4 +199,51 @@ fn predefined_names_of_tests_are_known() {
         evenkeel_config::read(&made.text).unwrap_or_else(|e| panic!("{e:?}\n{}", made.text));
         assert!(made.text.contains("deny = "), "{name}: {}\n{:?}", made.text, made.left);
     }
+}
+
+/// What a configuration becomes that is run as it is.
+fn as_it_runs(lines: &str) -> String {
+    let text = format!(
+        "defaults\n mode http\n timeout connect 4s\n timeout client 4s\n timeout server 4s\nfrontend f\n bind 192.0.2.1:80\n{lines}backend b\n server s 192.0.2.2:80\n"
+    );
+    let runs = running(&sources(&[&text]), &BTreeMap::new(), Places::default());
+    evenkeel_config::read(&runs.text).unwrap_or_else(|e| panic!("{e:?}\n{}", runs.text));
+    assert!(runs.left.is_empty(), "{lines}: {:?}", runs.left);
+    runs.text
+}
+
+#[test]
+fn pages_monitors_redirects_and_where_requests_go() {
+    let becomes = |lines: &str, part: &str| {
+        let text = as_it_runs(&format!("{lines} default_backend b\n"));
+        assert!(text.contains(part), "{lines}: {part}\n{text}");
+    };
+    becomes(
+        " errorloc303 503 http://x/s\n",
+        "error-answers = { 503 = { status = 303, headers = { Location = \"http://x/s\" } } }",
+    );
+    becomes(
+        " http-error status 404 content-type text/plain string no\n",
+        "error-answers = { 404 = { content-type = \"text/plain\", body = \"no\" } }",
+    );
+    becomes(
+        " monitor-uri /m\n monitor fail if { nbsrv(b) lt 1 }\n",
+        "when = 'path(\"/m\") && servers-up(\"b\") < 1'\n  deny = { status = 503 }",
+    );
+    becomes(
+        " option originalto except 10.0.0.0/8\n",
+        "add-header = { \"X-Original-To\" = \"{destination}\" }",
+    );
+    becomes(" redirect prefix http://h append-slash\n", "location = \"http://h{uri|replace(");
+    becomes(
+        " http-request redirect location /x clear-cookie A=\n",
+        "add-response-header = { Set-Cookie = \"A=; path=/; Max-Age=0;\" }",
+    );
+    becomes("", "retry-pause = \"1s\"");
+    // Rules of answers are asked of those that went to their backend.
+    let text =
+        " default_backend b\nbackend b2\n http-after-response set-header X-A b\n server s 192.0.2.3:80\n";
+    let text = as_it_runs(&format!(" use_backend b2 if {{ path /2 }}\n{text}"));
+    assert!(text.contains("set-variable = { \"txn.goes-to\" = \"b2\" }"), "{text}");
+    assert!(text.contains("when = 'variable(\"txn.goes-to\", \"b2\")'"), "{text}");
 }

@@ -49,6 +49,27 @@ pub fn id(proxy: &Proxy, draft: &mut Draft) -> Option<Table> {
     Some(route)
 }
 
+/// `option originalto [except NETWORK] [header NAME]`: the address that the client came to.
+pub fn original_to(proxy: &Proxy, draft: &mut Draft) -> Option<Table> {
+    let word = proxy.option("originalto")?;
+    let mut route = Table::default();
+    route.text("name", "original-to");
+    let mut header = "X-Original-To";
+    let mut rest = word.words[2..].iter().map(String::as_str);
+    while let Some(option) = rest.next() {
+        match option {
+            "header" => header = rest.next().unwrap_or(header),
+            "except" => {
+                let network = rest.next().unwrap_or("");
+                also(&mut route, &format!("!destination({})", quoted(network)));
+            }
+            other => draft.left(word.line, "option originalto", format!("{other}: not carried over")),
+        }
+    }
+    route.set("add-header", format!("{{ {} = \"{{destination}}\" }}", quoted(header)));
+    Some(route)
+}
+
 /// `option forwardfor [except NETWORK] [header NAME] [if-none]`.
 pub fn forwarded_for(proxy: &Proxy, draft: &mut Draft) -> Option<Table> {
     let word = proxy.option("forwardfor").filter(|w| w.words.len() > 2)?;

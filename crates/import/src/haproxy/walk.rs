@@ -9,6 +9,9 @@ use super::{sample, stats, unique};
 use crate::draft::{Draft, Table, also};
 use crate::words::{name, quoted};
 
+/// The variable that says which backend a request goes to.
+const GOES_TO: &str = "txn.goes-to";
+
 impl Proxy {
     /// Rules, in the order in which HAProxy takes them: those of requests, then the backends.
     pub fn routes(
@@ -28,12 +31,13 @@ impl Proxy {
             if pass == "backend" && self.is_http() {
                 let both = [Some(self), target.copied()];
                 routes.extend(both.into_iter().flatten().find_map(|p| unique::forwarded_for(p, draft)));
+                routes.extend(both.into_iter().flatten().find_map(|p| unique::original_to(p, draft)));
             }
             if pass == "response" && sees {
                 continue;
             }
             if pass == "statistics" {
-                routes.extend(stats::page(self, draft));
+                routes.extend(stats::pages(self, draft));
             }
             routes.extend(self.pass(pass, backends, acls, sees, draft));
         }
@@ -41,7 +45,15 @@ impl Proxy {
         let target =
             self.last("default_backend").map(|w| w.arg(1)).filter(|_| self.kind == SectionKind::Frontend);
         match target.map(|name| (name, backends.get(name))) {
-            Some((_, Some(backend))) => routes.extend(backend.rules_behind("", backends, sees, draft)),
+            Some((_, Some(backend))) => {
+                if backend.answers_have_rules(sees) {
+                    let mut route = Table::default();
+                    route.text("name", &format!("goes-to-{}", name(&backend.name)));
+                    backend.is_gone_to(&mut route);
+                    routes.push(route);
+                }
+                routes.extend(backend.rules_behind("", backends, sees, draft));
+            }
             Some((wanted, None)) => {
                 let line = self.last("default_backend").map_or(self.line, |w| w.line);
                 let why = format!("unable to find required default_backend: '{wanted}'");
@@ -112,6 +124,9 @@ impl Proxy {
             for (word, chosen) in self.chosen_by_name(word, backends) {
                 match rule(&with_constants(&word, &constants), acls, backends, self.is_http()) {
                     Ok(Some(mut route)) => {
+                        if keyword == "monitor-uri" {
+                            routes.extend(self.monitor_fails(&route, acls, draft));
+                        }
                         also(&mut route, &chosen);
                         if let Some(unless) = unless_allowed.get(stage) {
                             also(&mut route, unless);
@@ -134,6 +149,10 @@ impl Proxy {
                         }
                         if keyword == "use_backend" {
                             self.times_behind(&word, &mut route, backends, draft);
+                            let backend = backends.get(word.arg(1)).filter(|b| b.answers_have_rules(sees));
+                            if let Some(backend) = backend {
+                                backend.is_gone_to(&mut route);
+                            }
                         }
                         route.comments.clone_from(&word.comments);
                         routes.push(route);
@@ -171,6 +190,26 @@ impl Proxy {
         }
     }
 
+    /// `monitor fail`: when monitors are told that all is not well.
+    fn monitor_fails(&self, monitor: &Table, acls: &Acls, draft: &mut Draft) -> Vec<Table> {
+        let mut routes = Vec::new();
+        for word in self.all("monitor").filter(|word| word.arg(1) == "fail") {
+            match acls.condition(word.words.get(2..).unwrap_or_default()) {
+                Ok(when) => {
+                    let mut route = Table::default();
+                    route.text("name", "monitor-fails");
+                    let asked = monitor.get("when").map(crate::words::unquoted).unwrap_or_default();
+                    also(&mut route, &asked);
+                    also(&mut route, &when);
+                    route.set("deny", "{ status = 503 }");
+                    routes.push(route);
+                }
+                Err(why) => draft.left(word.line, &word.words.join(" "), why),
+            }
+        }
+        routes
+    }
+
     /// The rules of a backend, for those that come to it by a condition.
     fn rules_behind(
         &self,
@@ -193,7 +232,7 @@ impl Proxy {
         }
         self.report(scratch, draft);
         // Its rules are asked before its page.
-        routes.extend(stats::page(self, draft));
+        routes.extend(stats::pages(self, draft));
         routes.iter_mut().for_each(|route| also(route, when));
         routes
     }
@@ -208,6 +247,24 @@ impl Proxy {
                 draft.left.push(left);
             }
         }
+    }
+
+    /// Whether a backend has rules that see answers: only those of requests that went there.
+    pub fn answers_have_rules(&self, sees: bool) -> bool {
+        let of_answers =
+            |word: &Word| word.words[0] == "http-after-response" || sees && word.words[0] == "http-response";
+        self.kind == SectionKind::Backend && self.words.iter().any(of_answers)
+    }
+
+    /// Has a route say that a request goes to this backend.
+    fn is_gone_to(&self, route: &mut Table) {
+        let value = quoted(&self.name.replace('{', "{{").replace('}', "}}"));
+        route.set("set-variable", format!("{{ {} = {value} }}", quoted(GOES_TO)));
+    }
+
+    /// When a request has gone to this backend.
+    pub fn was_gone_to(&self) -> String {
+        format!("variable({}, {})", quoted(GOES_TO), quoted(&self.name))
     }
 
     /// The variable that says that a request needs no more rules of this proxy.

@@ -57,6 +57,7 @@ pub fn error(status: u16, pages: &[(u16, Page)], own: LocalReply<'_>, out: &mut 
         Some((_, page)) if page.is_silence() => out.clear(),
         Some((_, page)) => {
             let (content_type, page_lines) = (&page.content_type, &page.lines);
+            let status = page.status.unwrap_or(status);
             LocalReply { status, content_type, page_lines, body: &page.body, ..own }.write(out);
         }
         None => {

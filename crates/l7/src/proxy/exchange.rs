@@ -200,6 +200,10 @@ async fn proxy(
             Err(why) => return not_queued(worker, scratch, client, view, why, &outgoing).await,
         };
         lease.note(session, &mut scratch.record);
+        let connect_ms = view.spec.service.timeouts.connect.as_millis() as u64;
+        if wish.avoid == Some(lease.server.id) && !lease.pause(client, connect_ms).await {
+            return fail(worker, scratch, client, view, Failure::ClientGone, false).await;
+        }
         let mut done =
             transact(worker, session, scratch, client, &context, &lease, &mut outgoing, true).await;
         if done == Err(Failure::Stale) {

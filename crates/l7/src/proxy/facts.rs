@@ -71,6 +71,10 @@ impl Source<Live> for RequestFacts<'_> {
         self.request.map_or(b"", |(request, head)| request.path(head))
     }
 
+    fn whole_target(&self) -> &[u8] {
+        self.request.map_or(b"", |(request, head)| request.whole_target(head))
+    }
+
     fn method(&self) -> &[u8] {
         self.request.map_or(b"", |(request, head)| request.method_span.of(head))
     }
@@ -100,9 +104,9 @@ impl Source<Live> for RequestFacts<'_> {
     fn texts(&self, fetch: Fetch, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         let tls = self.client.tls.as_ref();
         match fetch {
-            Fetch::Cookie => self
-                .request
-                .is_some_and(|(request, head)| request.cookie(head, name.as_bytes()).is_some_and(test)),
+            Fetch::Cookie => {
+                self.request.is_some_and(|(request, head)| request.any_cookie(head, name.as_bytes(), test))
+            }
             Fetch::Version => match self.request {
                 Some(_) if self.client.h2 => test(b"2"),
                 Some((request, _)) => test(if request.version_11 { b"1.1" } else { b"1.0" }),
@@ -180,7 +184,7 @@ impl Source<Live> for RequestFacts<'_> {
 
     fn local_time(&self) -> LocalTime {
         let (weekday, minute_of_day) = self.worker.local_minute();
-        LocalTime { weekday, minute_of_day }
+        LocalTime { weekday, minute_of_day, unix_s: self.worker.reactor.now().wall_ms / 1_000 }
     }
 
     fn random(&self) -> u128 {

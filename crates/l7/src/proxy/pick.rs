@@ -10,7 +10,7 @@ use std::time::Instant;
 use evenkeel_balance::{Key, hash_address, hash_bytes, hash_flow};
 use evenkeel_model::{Scheduler, SourceAddress};
 
-use super::session::{Session, State};
+use super::session::{Client, Session, State};
 use super::{PoolRuntime, ServerRuntime, Waiter, persist};
 use crate::h1::request::Request;
 use crate::log::Record;
@@ -275,7 +275,9 @@ impl Lease {
     pub fn connect_failed(&self, refused: bool) {
         let server = self.server.id;
         self.server.counters().connect_errors.add(1);
-        if refused {
+        // What is not left out is tried again.
+        let only = self.pool().is_some_and(|spec| !spec.pool.retry_pause.is_zero()) && self.is_the_only_one();
+        if refused && !only {
             if let Some(pool) = &self.pool {
                 pool.mark_down(server);
                 self.worker.pool_changed(pool);
@@ -283,6 +285,32 @@ impl Lease {
             self.worker.notify(Notice::Refused { server });
         } else {
             self.suspect();
+        }
+    }
+
+    /// Whether no other server of the pool takes clients.
+    fn is_the_only_one(&self) -> bool {
+        let Some(pool) = &self.pool else { return true };
+        let own = pool.index_of(self.server.id);
+        let balancer = pool.balancer.borrow();
+        let mut others = balancer.servers().iter().enumerate().filter(|(index, _)| Some(*index) != own);
+        !others.any(|(_, server)| server.takes_new_clients())
+    }
+
+    /// Waits before the same server is tried again, as the pool says; false where the client has left.
+    pub async fn pause(&self, client: &Client, at_most_ms: u64) -> bool {
+        let pause_ms = self.pool().map_or(0, |spec| spec.pool.retry_pause.as_millis() as u64);
+        if pause_ms == 0 {
+            return true;
+        }
+        let until_ms = self.worker.reactor.now_ms() + pause_ms.min(at_most_ms);
+        client.link.want_hangup();
+        loop {
+            match self.worker.reactor.wait(until_ms).await {
+                Ok(()) if client.link.is_broken() => return false,
+                Ok(()) => {}
+                Err(stop) => return stop == Stop::TimedOut,
+            }
         }
     }
 

@@ -210,6 +210,10 @@ async fn connect(
         session.state.set(State::Connecting);
         lease.server.counters().connects.add(1);
         let timeout_ms = timeouts.connect.as_millis() as u64;
+        if wish.avoid == Some(lease.server.id) && !lease.pause(client, timeout_ms).await {
+            record.end(Cause::ClientAbort, Phase::Connect);
+            return None;
+        }
         match open(worker, client, &lease, timeout_ms, &mut first, &mut record.bytes_in).await {
             Ok(server) => {
                 lease.judge(false);
