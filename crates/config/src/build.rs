@@ -145,6 +145,7 @@ impl Builder<'_> {
                 .flat_map(|p| p.real_servers.iter().map(|s| s.name.as_str().to_owned()))
                 .collect(),
         };
+        route::check_tables(root.parsed, &names, self.problems);
         let mut services: Vec<VirtualService> = pending
             .into_iter()
             .map(|(table, name, mode, pool)| self.service(table, name, mode, pool, &names))
@@ -392,6 +393,7 @@ impl Builder<'_> {
             unclear_paths: table.text("unclear-paths") == Some("pass"),
             request_trailers: table.flag("request-trailers"),
             hides_certificate_fields: false,
+            wait_for_body: table.flag("wait-for-body"),
             error_pages: self.error_pages(table),
             error_answers: self.error_answers(table),
             log_format: self.format_of_lines(table, mode),

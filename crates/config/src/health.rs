@@ -93,7 +93,10 @@ fn send_proxy(section: Section<'_>, otherwise: Option<ProxyVersion>) -> Option<P
         Some(_) => ProxyVersion::V2,
         None => otherwise.unwrap_or(ProxyVersion::V2),
     };
-    let sends = section.value("send-proxy").map_or(otherwise.is_some(), |_| section.flag("send-proxy"));
+    // Who names a version wants the header, unless it says otherwise.
+    let named = section.value("send-proxy-version").is_some();
+    let sends =
+        section.value("send-proxy").map_or(named || otherwise.is_some(), |_| section.flag("send-proxy"));
     sends.then_some(version)
 }
 

@@ -23,6 +23,7 @@ const OF_LAYER7: &[&str] = &[
     "proxy-protocol-from",
     "max-body",
     "request-trailers",
+    "wait-for-body",
     "normalize",
     "unclear-paths",
     "error-pages",

@@ -377,6 +377,7 @@ fn service_steps(before: &VirtualService, after: &VirtualService, steps: &mut Ve
         tcp_keep_alive => "tcp-keep-alive",
         request_trailers => "request-trailers",
         hides_certificate_fields => "X-Client-Cert fields of clients are removed",
+        wait_for_body => "wait-for-body",
         error_pages => "error-pages",
         error_answers => "error-answers",
         log_format => "log-format",

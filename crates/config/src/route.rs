@@ -11,7 +11,7 @@ use evenkeel_model::{
 use evenkeel_rules::{Expression, Fetch, MapMatch, ParseError, Template};
 
 use crate::problem::Problem;
-use crate::section::{Section, rate};
+use crate::section::{Parsed, Section, rate};
 use crate::suggest::nearest;
 
 /// What routes can name.
@@ -149,6 +149,18 @@ fn parsed(
         problems.push(problem.help(error.help.unwrap_or_default()));
     };
     Template::parse(text).map_err(refuse).ok()
+}
+
+/// Tables that texts name and that are not there.
+pub fn check_tables(parsed: &Parsed, names: &Names, problems: &mut Vec<Problem>) {
+    let mut texts: Vec<_> = parsed.templates.iter().collect();
+    texts.sort_by_key(|(at, _)| **at);
+    for (at, text) in texts {
+        for table in text.tables().into_iter().filter(|table| !names.tables.contains(*table)) {
+            let problem = Problem::new(*at..*at + 1, format!("there is no table named {table}"));
+            problems.push(problem.help(format!("add [[table]] with name = \"{table}\"")));
+        }
+    }
 }
 
 /// The validator has refused the text.

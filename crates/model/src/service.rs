@@ -251,6 +251,8 @@ pub struct VirtualService {
     /// Some service of the configuration tells servers of clients' certificates: what clients send under those
     /// names reaches no server, by whichever service.
     pub hides_certificate_fields: bool,
+    /// Routes are asked once the body is there, as far as the buffer holds it.
+    pub wait_for_body: bool,
     pub error_pages: Vec<ErrorPage>,
     /// Those that are written out; they come before files.
     pub error_answers: Vec<ErrorAnswer>,

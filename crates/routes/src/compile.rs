@@ -446,6 +446,9 @@ impl<R: Resources, L: Loader<R>> Compiler<'_, R, L> {
                 captures |= text.has_captures();
                 self.routes.wants.join(text.wants());
                 text.load(&mut |file, matching| self.loader.map(file, matching))?;
+                for name in text.tables().into_iter().filter_map(|name| Name::new(name).ok()) {
+                    self.table(&name)?;
+                }
             }
             steps.push(step);
         }

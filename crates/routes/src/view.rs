@@ -85,8 +85,7 @@ impl<'a, R: Resources, S: Source<R>> View<'a, R, S> {
     }
 
     fn query_value(&self, name: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-        let pairs = query_of(self.target()).split(|b| *b == b'&');
-        pairs.filter_map(|pair| value_of(pair, name)).any(test)
+        parameters(query_of(self.target()), name).any(test)
     }
 
     /// The host as conditions see it.
@@ -185,6 +184,11 @@ pub fn without_port(host: &[u8]) -> &[u8] {
         memchr::memchr(b':', host)
     };
     &host[..end.unwrap_or(host.len())]
+}
+
+/// The values of a parameter of a query, or of a form that was sent.
+pub fn parameters<'a>(text: &'a [u8], name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    text.split(|b| *b == b'&').filter_map(move |pair| value_of(pair, name))
 }
 
 /// The value of `name=value` or of `name` alone.

@@ -21,6 +21,8 @@ pub enum Fetch {
     HeaderValue,
     /// The number that each of them begins with.
     HeaderNumber,
+    /// As far as it was waited for.
+    Body,
     Cookie,
     Version,
     Scheme,
@@ -197,6 +199,14 @@ pub static FUNCTIONS: &[Function] = &[
             r#"header-value("Accept-Encoding", "br", "br;*")"#,
         ),
         &["NAME"],
+    ),
+    function(
+        "body",
+        F::Body,
+        Text,
+        Yes,
+        "The body of the request, where the service has `wait-for-body`: what a buffer of 16 KiB holds beside the head.",
+        r#"body("*<script>*")"#,
     ),
     with(
         function(
@@ -572,12 +582,20 @@ pub static VARIABLES: &[Variable] = &[
     Variable { name: "client-cert-cn", doc: "the common name of the client's certificate" },
     Variable { name: "client-cert-subject", doc: "its subject; `-issuer`, `-serial` and `-fingerprint` too" },
     Variable { name: "variable:NAME", doc: "what `set-variable` of an earlier route has kept" },
+    Variable {
+        name: "rate:TABLE,COUNTER",
+        doc: "what the entry of a table counted in its period; `count:TABLE,COUNTER` in its life",
+    },
     Variable { name: "status", doc: "the status of the answer, in `answer-route`" },
     Variable {
         name: "answer-header:NAME",
         doc: "a header of the answer, in `answer-route`; `last-answer-header:NAME` too",
     },
     Variable { name: "server", doc: "the real server that answered, in `answer-route`" },
+    Variable {
+        name: "body",
+        doc: "the body, with `wait-for-body`; `body:NAME` a field of a form, not decoded",
+    },
     Variable { name: "random", doc: "a random number of 32 bits, another one each time" },
     Variable { name: "unix-time", doc: "the time in seconds since 1970" },
     Variable { name: "uuid", doc: "a random UUID (version 4), another one each time" },

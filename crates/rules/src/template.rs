@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::convert::{self, Converter, MapLoader};
 use crate::evaluate::{Captures, Facts, LocalTime};
-use crate::fetch::{Fetch, NeedsHttp, VARIABLES};
+use crate::fetch::{COUNTERS, Fetch, NeedsHttp, VARIABLES};
 use crate::parse::ParseError;
 
 /// A text that was checked. `{{` and `}}` stand for the braces themselves. There is none that was not
@@ -36,6 +36,8 @@ enum Part {
     Number(Fetch),
     Flag(Fetch),
     Capture(usize),
+    /// What an entry of a table has counted: the table and the counter.
+    Counted(Fetch, Vec<String>),
     /// How many there are of a name: values of lists, or headers and cookies.
     Count {
         fetch: Fetch,
@@ -88,6 +90,18 @@ impl Template {
         self.render(&Outward(facts), captures, out);
     }
 
+    /// The tables whose entries it asks.
+    pub fn tables(&self) -> Vec<&str> {
+        let mut all = Vec::new();
+        for part in &self.parts {
+            if let Part::Counted(_, arguments) = part.source() {
+                all.extend(arguments.first().map(String::as_str));
+            }
+            part.inner().for_each(|text| all.extend(text.tables()));
+        }
+        all
+    }
+
     /// Whether it holds what a condition captured.
     pub fn has_captures(&self) -> bool {
         self.parts
@@ -105,6 +119,7 @@ impl Template {
                 | Part::Number(fetch)
                 | Part::Count { fetch, .. }
                 | Part::Nth { fetch, .. }
+                | Part::Counted(fetch, _)
                 | Part::Flag(fetch) => each(*fetch),
                 Part::Uri | Part::Url => [Fetch::RawPath, Fetch::Query].into_iter().for_each(&mut *each),
                 Part::Text(_)
@@ -222,6 +237,9 @@ impl Part {
             }
             Part::Number(fetch) => {
                 return facts.number(*fetch, &[]).is_some_and(|n| written(format_args!("{n}")));
+            }
+            Part::Counted(fetch, arguments) => {
+                return facts.number(*fetch, arguments).is_some_and(|n| written(format_args!("{n}")));
             }
             Part::Flag(fetch) => out.push(if facts.flag(*fetch) { b'1' } else { b'0' }),
             Part::Uuid => uuid(facts.random(), out),
@@ -439,11 +457,22 @@ fn source(word: &str) -> Result<Part, ParseError> {
     if let Some(text) = word.strip_prefix('"').and_then(|t| t.strip_suffix('"')) {
         return Ok(Part::Text(text.replace("\\\"", "\"").replace("\\\\", "\\").into_bytes().into()));
     }
+    if let Some((kind @ ("rate" | "count"), rest)) = word.split_once(':') {
+        let (table, counter) = rest.split_once(',').ok_or_else(|| unknown(word))?;
+        let counter = counter.trim();
+        if !COUNTERS.contains(&counter) && (kind, counter) != ("count", "current") {
+            return Err(ParseError::at(0..0, format!("{counter:?} is no counter of a table"))
+                .help(format!("counters: {}", COUNTERS.join(", "))));
+        }
+        let fetch = if kind == "rate" { Fetch::Rate } else { Fetch::Count };
+        return Ok(Part::Counted(fetch, vec![table.trim().to_owned(), counter.to_owned()]));
+    }
     if let Some((kind, name)) = word.split_once(':') {
         let fetch = match kind {
             "header" => Fetch::Header,
             "cookie" => Fetch::Cookie,
             "query" => Fetch::Query,
+            "body" => Fetch::Body,
             "variable" => Fetch::Variable,
             "header-count" | "header-lines" | "last-header" | "header-value" | "header-line" => Fetch::Header,
             "last-cookie" | "cookie-count" => Fetch::Cookie,

@@ -38,7 +38,7 @@ const SEND_PROXY_VERSION: Key = key(
     "send-proxy-version",
     ValueKind::Choice(&[word("v1"), word("v2")]),
     "v2",
-    "The version of that header: `v1` is text and names the addresses of the probe, `v2` is of type LOCAL.",
+    "The version of that header: `v1` is text and names the addresses of the probe, `v2` is of type LOCAL. A version that is named sends it.",
 );
 const THROUGH_VIP: Key = key(
     "through-vip",

@@ -125,6 +125,12 @@ const OWN: &[Key] = &[
         "Pass on what clients send behind a chunked body. Without it only gRPC over HTTP/2 on both sides keeps trailers.",
     ),
     key(
+        "wait-for-body",
+        ValueKind::Flag,
+        "false",
+        "Wait for the body of a request before routes are asked and a server is chosen: `body` can be asked then, up to what a buffer of 16 KiB holds beside the head. A client that does not send it in `timeouts.request` gets a 408.",
+    ),
+    key(
         "error-pages",
         ValueKind::Map(&ValueKind::File),
         "",

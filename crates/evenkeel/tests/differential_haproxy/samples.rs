@@ -77,6 +77,10 @@ const CONVERTERS: &[(&str, &str)] = &[
     ("rand(1)", "add(0) bool"),
 ];
 
+/// With the body, that is waited for.
+const BODIES: &[&str] =
+    &["req.body", "req.body_len", "req.body_param(x)", "req.body_param(y)", "req.body,sha1,hex"];
+
 const RULES: &[&str] = &[
     "http-request set-var(txn.n) int(3)\n%[int(5),and(txn.n)]",
     "http-request set-var(txn.n) str(a)\nhttp-request set-var(txn.n,ifexists) str(b)\n%[var(txn.n)]",
@@ -136,6 +140,7 @@ pub fn all() -> Vec<Case> {
     for (of, converters) in CONVERTERS {
         cases.extend(converters.split(' ').map(|converter| text("", &format!("%[{of},{converter}]"))));
     }
+    cases.extend(BODIES.iter().map(|sample| text("option http-buffer-request", &format!("%[{sample}]"))));
     for rule in RULES {
         let (lines, sample) = rule.rsplit_once('\n').unwrap_or(("", rule));
         cases.push(text(lines, sample));

@@ -1,7 +1,9 @@
 //! A request's head: what it asks for, how its body is framed, how it is rewritten for the real server.
 
+use std::borrow::Cow;
+
 use super::field::{self, Field, FieldKind};
-use super::{FIELDS, Framing, HEAD_AT_MOST, Malformed, NameTest, Span};
+use super::{Body, FIELDS, Framing, HEAD_AT_MOST, Malformed, NameTest, Span};
 
 /// Facts of a parsed request head. Spans point into the buffer it was parsed from.
 #[derive(Debug)]
@@ -286,6 +288,24 @@ impl Request {
     pub fn whole_target<'a>(&self, head: &'a [u8]) -> &'a [u8] {
         let whole = self.line.of(head).split(|byte| *byte == b' ').nth(1);
         whole.filter(|_| self.absolute).unwrap_or_else(|| self.path(head))
+    }
+
+    /// The body, as far as it lies behind the head; without its chunks.
+    pub fn body<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+        let behind = bytes.get(self.head_len..).unwrap_or(&[]);
+        match Body::new(self.framing) {
+            Body::Length(length) => {
+                let end = usize::try_from(length).unwrap_or(usize::MAX).min(behind.len());
+                Cow::Borrowed(&behind[..end])
+            }
+            Body::Chunked(mut chunked) => {
+                let mut data = behind.to_vec();
+                let kept = chunked.extract(&mut data).map_or(0, |(_, kept)| kept);
+                data.truncate(kept);
+                Cow::Owned(data)
+            }
+            Body::UntilClose => Cow::Borrowed(behind),
+        }
     }
 
     /// Hands the values of the cookies of a name to a test until one will do; whether one did.

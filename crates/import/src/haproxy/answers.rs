@@ -90,7 +90,7 @@ impl Proxy {
                 continue;
             }
             let constants = [("fe_name", &self.name), ("be_name", &self.name)];
-            match rule(&with_constants(word, &constants), acls) {
+            match rule(&acls.counted.in_texts(&with_constants(word, &constants)), acls) {
                 Ok(mut route) => {
                     route.comments.clone_from(&word.comments);
                     routes.push(route);

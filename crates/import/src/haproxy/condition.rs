@@ -203,6 +203,7 @@ fn criterion(words: &[String], counted: &Counted, exact: bool) -> Result<String,
         ) => {
             return numbers(&format!("number({})", quoted(&sample::template(fetch)?)), &values);
         }
+        ("body_len", _) => return numbers("number(\"{body|length}\")", &values),
         ("hdr_val", _) if every && !argument.is_empty() => {
             return numbers(&format!("header-number({})", quoted(argument)), &values);
         }

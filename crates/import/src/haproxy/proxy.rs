@@ -513,6 +513,9 @@ impl Proxy {
         if self.is_http() && (forwards(self) || target.is_some_and(forwards)) {
             service.table.set("forwarded", list(&["x-forwarded-for"]));
         }
+        if self.is_http() && [Some(self), target].into_iter().flatten().any(|p| p.waits_for_body(draft)) {
+            service.table.set("wait-for-body", "true");
+        }
         if let Some(asked) = self.tcp_keep_alive("cli") {
             service.table.set("tcp-keep-alive", asked);
         }
@@ -608,6 +611,17 @@ impl Proxy {
                 }
             }
         }
+    }
+
+    /// Whether rules are asked once the body is there.
+    fn waits_for_body(&self, draft: &mut Draft) -> bool {
+        let mut waits = self.option("http-buffer-request").is_some();
+        for word in self.all("http-request").filter(|word| word.arg(1) == "wait-for-body") {
+            let differs = "each body is waited for, up to 16 KiB, as long as timeout http-request says";
+            draft.note(word.line, "http-request wait-for-body", differs);
+            waits = true;
+        }
+        waits
     }
 
     /// `as_it_runs`: with what HAProxy takes for timeouts that are not written.

@@ -184,6 +184,8 @@ pub fn rule(
         ["http-request" | "http-response" | "http-after-response", "strict-mode", "on" | "off"] => {
             return Ok(None);
         }
+        // The service's key, see `waits_for_body`.
+        ["http-request", "wait-for-body", ..] => return Ok(None),
         ["http-request", "set-timeout", "tunnel", _] => {
             return Err("the time of tunnels is the service's: write timeout tunnel".into());
         }

@@ -177,6 +177,10 @@ fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
         let text = source("req.hdr", argument)?;
         return Ok(format!("{}|network(32,128)}}", text.trim_end_matches('}')));
     }
+    // Made by `Counted::in_texts`.
+    if name == "counted" {
+        return Ok(format!("{{{whole}}}"));
+    }
     let of_number = [("hdr_val", "req.hdr"), ("cook_val", "req.cook"), ("urlp_val", "urlp")];
     if let Some((_, of)) = of_number.iter().find(|(name, _)| *name == bare) {
         let text = source(of, argument)?;
@@ -209,6 +213,9 @@ fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
         "int" if argument.parse::<i64>().is_ok() => format!("{{{}}}", quoted(argument)),
         "bool" if ["true", "yes", "on", "1"].contains(&argument) => "{\"1\"}".into(),
         "bool" if ["false", "no", "off", "0"].contains(&argument) => "{\"0\"}".into(),
+        "body" if argument.is_empty() && name == "req.body" => "{body}".into(),
+        "body_len" if name == "req.body_len" => "{body|length}".into(),
+        "body_param" if !first.is_empty() && name == "req.body_param" => format!("{{body:{first}}}"),
         "rand" if argument.is_empty() => "{random}".into(),
         "rand" if argument.parse::<u32>().is_ok_and(|n| n > 0) => format!("{{random|mod({argument})}}"),
         "date" if argument.is_empty() => "{unix-time}".into(),

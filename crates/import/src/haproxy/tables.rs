@@ -83,6 +83,12 @@ fn written(table: &str, key: &str, rules: &Word) -> Table {
     out
 }
 
+/// `rate("t", "requests")` as a sample.
+fn counted(asked: &str) -> String {
+    let plain = asked.replace(['"', ' ', ')'], "").replace('(', ":");
+    format!("counted({plain})")
+}
+
 impl Counted {
     pub fn of(proxy: &Proxy, keys: &Keys) -> Counted {
         let tracked = proxy.words.iter().filter_map(|w| track(w, &proxy.name));
@@ -99,6 +105,41 @@ impl Counted {
             }
             _ => Err(format!("there is no table {table} with this key")),
         }
+    }
+
+    /// A rule whose samples in texts are what its variables are: `%[sc_http_req_rate(0)]` and
+    /// `%[src,table_http_req_rate(t)]` as `%[counted(rate:t,requests)]`.
+    pub fn in_texts(&self, word: &Word) -> Word {
+        let mut word = word.clone();
+        for text in &mut word.words {
+            let mut out = String::new();
+            let mut rest = text.as_str();
+            while let Some((before, inner)) = rest.split_once("%[") {
+                let Some(end) = sample::end_of(inner) else { break };
+                let of_table = self.of_table(&inner[..end]);
+                out.push_str(before);
+                out.push_str(&format!("%[{}]", of_table.as_deref().unwrap_or(&inner[..end])));
+                rest = &inner[end + 1..];
+            }
+            *text = out + rest;
+        }
+        word
+    }
+
+    fn of_table(&self, text: &str) -> Option<String> {
+        let (first, converters) = text.split_at(text.find("),").map_or(text.len(), |at| at + 1));
+        if let Some(Ok(asked)) = self.asked(first) {
+            return Some(counted(&asked) + converters);
+        }
+        // `KEY,table_http_req_rate(TABLE)`: the entry of this request, where the table has that key.
+        let (key, converter) = text.rsplit_once(",table_")?;
+        let (what, table) = converter.strip_suffix(')')?.split_once('(')?;
+        let known = self.keys.get(table)?;
+        if sample::template(key).as_ref() != Ok(known) {
+            return None;
+        }
+        let tracked = Counted { by_number: BTreeMap::from([("0".into(), table.to_owned())]), ..self.clone() };
+        tracked.asked(&format!("sc_{what}(0)"))?.ok().map(|asked| counted(&asked))
     }
 
     /// `sc_http_req_rate(0)` and the like as what a condition asks; none where it is no such test.

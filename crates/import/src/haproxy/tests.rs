@@ -247,3 +247,19 @@ fn pages_monitors_redirects_and_where_requests_go() {
     assert!(text.contains("set-variable = { \"txn.goes-to\" = \"b2\" }"), "{text}");
     assert!(text.contains("when = 'variable(\"txn.goes-to\", \"b2\")'"), "{text}");
 }
+
+#[test]
+fn counters_in_texts_and_bodies() {
+    let lines = " stick-table type ip size 1k expire 1m store http_req_rate(10s),http_req_cnt\n http-request track-sc0 src\n http-request set-header x-rate <%[sc_http_req_rate(0)]>\n http-request set-header x-count %[src,table_http_req_cnt(f)]\n http-request set-header x-more %[src_http_req_cnt(f),add(1)]\n default_backend b\n";
+    let text = as_it_runs(lines);
+    for part in ["<{rate:f,requests}>", "\"{count:f,requests}\"", "{count:f,requests|present|integer|add(1)}"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let text = as_it_runs(
+        " option http-buffer-request\n http-request deny if { req.body_len gt 10 }\n http-request set-header x-p %[req.body_param(p)]\n default_backend b\n",
+    );
+    for part in ["wait-for-body = true", "when = 'number(\"{body|length}\") > 10'", "{body:p}"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}

@@ -122,7 +122,8 @@ impl Proxy {
             let noted = allows.then(|| self.allowing(word));
             let word = noted.as_ref().unwrap_or(word);
             for (word, chosen) in self.chosen_by_name(word, backends) {
-                match rule(&with_constants(&word, &constants), acls, backends, self.is_http()) {
+                let counted = acls.counted.in_texts(&with_constants(&word, &constants));
+                match rule(&counted, acls, backends, self.is_http()) {
                     Ok(Some(mut route)) => {
                         if keyword == "monitor-uri" {
                             routes.extend(self.monitor_fails(&route, acls, draft));

@@ -14,7 +14,7 @@ use super::persist::CookieFound;
 use super::pick::{self, AnswerEnd, Lease, NoLease, PickRequest};
 use super::route::{self, Answered, Verdict};
 use super::session::{Client, Scratch, Session};
-use super::{PoolRuntime, ServiceView, answer, forwarded, persist};
+use super::{PoolRuntime, ServiceView, answer, body_first, forwarded, persist};
 use crate::buffer::Buffer;
 use crate::h1::field::Field;
 use crate::h1::request::{Edits as RequestEdits, Method, Request};
@@ -34,7 +34,7 @@ pub async fn run(
     scratch: &mut Scratch,
     client: &mut Client,
     view: &Rc<ServiceView>,
-    buffer: Buffer,
+    mut buffer: Buffer,
 ) -> After {
     scratch.record.head_ms = Some(worker.reactor.now_ms());
     if worker.log.is_wanted() {
@@ -66,6 +66,11 @@ pub async fn run(
     }
     if is_misdirected(client, view, scratch.request.host.of(buffer.bytes())) {
         return fail(worker, scratch, client, view, Failure::Misdirected, false).await;
+    }
+    if view.spec.service.wait_for_body
+        && let Err(failure) = body_first::wait(worker, scratch, client, view, &mut buffer).await
+    {
+        return fail(worker, scratch, client, view, failure, false).await;
     }
     let mut pool = &view.pool;
     if !view.spec.routes.list.is_empty() || !view.spec.line.requests().is_empty() {

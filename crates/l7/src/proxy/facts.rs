@@ -107,6 +107,13 @@ impl Source<Live> for RequestFacts<'_> {
             Fetch::Cookie => {
                 self.request.is_some_and(|(request, head)| request.any_cookie(head, name.as_bytes(), test))
             }
+            Fetch::Body => self.request.is_some_and(|(request, head)| {
+                let body = request.body(head);
+                match name {
+                    "" => !body.is_empty() && test(&body),
+                    _ => evenkeel_routes::parameters(&body, name.as_bytes()).any(test),
+                }
+            }),
             Fetch::Version => match self.request {
                 Some(_) if self.client.h2 => test(b"2"),
                 Some((request, _)) => test(if request.version_11 { b"1.1" } else { b"1.0" }),

@@ -3,6 +3,7 @@
 
 pub mod account;
 pub mod answer;
+mod body_first;
 pub mod client;
 pub mod connect;
 pub mod exchange;
