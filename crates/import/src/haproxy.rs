@@ -12,6 +12,7 @@ mod lexer;
 mod lines;
 mod preprocess;
 mod proxy;
+mod remedies;
 mod replies;
 mod resolvers;
 mod rules;

@@ -5,6 +5,7 @@ use crate::case::Case;
 /// What is refused with a message.
 pub const TOLD: &[&str] = &[
     "%HV",
+    "http-response wait-for-body",
     "proc.n",
     "%f ",
     "wt6",

@@ -78,8 +78,7 @@ const CONVERTERS: &[(&str, &str)] = &[
 ];
 
 /// With the body, that is waited for.
-const BODIES: &[&str] =
-    &["req.body", "req.body_len", "req.body_param(x)", "req.body_param(y)", "req.body,sha1,hex"];
+const BODIES: &[&str] = &["req.body", "req.body_len", "req.body_param(x)", "req.body_param(y)"];
 
 const RULES: &[&str] = &[
     "http-request set-var(txn.n) int(3)\n%[int(5),and(txn.n)]",

@@ -4,6 +4,10 @@ use crate::case::Case;
 
 /// What is refused with a message.
 pub const TOLD: &[&str] = &[
+    "monitor fail if { nbsrv lt",
+    "minconn",
+    "lf-string \"sorry",
+    "text/html file FOLDER/page.html hdr",
     "send-state",
     "uri-lf",
     "option allbackups",

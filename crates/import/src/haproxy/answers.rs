@@ -152,7 +152,7 @@ fn rule(word: &Word, acls: &Acls) -> Result<Table, String> {
         ["response", "header", name, "len", length] => {
             route.set("capture", captured(&format!("res.fhdr({name})"), length)?);
         }
-        _ => return Err("not carried over".into()),
+        _ => return Err(super::remedies::of(&does)),
     }
     Ok(route)
 }

@@ -203,7 +203,7 @@ fn criterion(words: &[String], counted: &Counted, exact: bool) -> Result<String,
         ) => {
             return numbers(&format!("number({})", quoted(&sample::template(fetch)?)), &values);
         }
-        ("body_len", _) => return numbers("number(\"{body|length}\")", &values),
+        ("body", _) if kind == "len" => return numbers("number(\"{body|length}\")", &values),
         ("hdr_val", _) if every && !argument.is_empty() => {
             return numbers(&format!("header-number({})", quoted(argument)), &values);
         }
@@ -262,7 +262,7 @@ fn criterion(words: &[String], counted: &Counted, exact: bool) -> Result<String,
         _ if ["", "str", "beg", "end", "sub", "dir", "dom", "reg", "len", "found"].contains(&kind) => {
             let plain = without_method(fetch);
             let signs = ["lt", "le", "gt", "ge", "eq"];
-            if values.first().is_some_and(|first| signs.contains(first)) {
+            if kind != "len" && values.first().is_some_and(|first| signs.contains(first)) {
                 return numbers(&format!("number({})", quoted(&sample::template(&plain)?)), &values);
             }
             text = sample::template(&plain).map_err(|_| format!("the test {fetch} has no counterpart"))?;

@@ -158,7 +158,10 @@ impl Proxy {
                     let known = OPTIONS_THAT_DIFFER.iter().find(|(option, _)| *option == word.arg(1));
                     match known {
                         Some((option, differs)) => draft.note(word.line, option, *differs),
-                        None => draft.left(word.line, &word.words.join(" "), "not carried over"),
+                        None => {
+                            let words: Vec<&str> = word.words.iter().map(String::as_str).collect();
+                            draft.left(word.line, &word.words.join(" "), super::remedies::of(&words));
+                        }
                     }
                 }
                 "no" if word.arg(1) == "log" => {
@@ -188,7 +191,10 @@ impl Proxy {
                     draft.wrong(word.line, "timeout", format!("unknown timeout '{}'", word.arg(1)));
                 }
                 keyword if MOOT.contains(&keyword) || !keywords::PROXY.contains(&keyword) => {}
-                _ => draft.left(word.line, &word.words.join(" "), "not carried over"),
+                _ => {
+                    let words: Vec<&str> = word.words.iter().map(String::as_str).collect();
+                    draft.left(word.line, &word.words.join(" "), super::remedies::of(&words));
+                }
             }
         }
     }

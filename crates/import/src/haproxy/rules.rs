@@ -308,7 +308,13 @@ pub fn rule(
             let key = if does[0] == "reqadd" { "add-header" } else { "add-response-header" };
             set(&mut route, key, table(name, value.trim())?);
         }
-        _ => return Err("not carried over".into()),
+        ["http-request", "set-priority-class", class] => {
+            // HAProxy has more classes than there are places.
+            let number = class.strip_prefix("int(").and_then(|c| c.strip_suffix(')')?.parse::<i64>().ok());
+            let number = number.ok_or("a class is written as int(N)")?;
+            set(&mut route, "priority", number.clamp(-1000, 1000).to_string());
+        }
+        _ => return Err(super::remedies::of(&does)),
     }
     if let Some(line) = route.lines.iter().find(|line| answers::asks(&line.key, &line.value)) {
         return Err(format!("{} asks about an answer, which there is none of yet", line.value));

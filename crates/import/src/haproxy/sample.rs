@@ -181,7 +181,13 @@ fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
     if name == "counted" {
         return Ok(format!("{{{whole}}}"));
     }
-    let of_number = [("hdr_val", "req.hdr"), ("cook_val", "req.cook"), ("urlp_val", "urlp")];
+    let of_number = [
+        ("hdr_val", "req.hdr"),
+        ("res.hdr_val", "res.hdr"),
+        ("shdr_val", "res.hdr"),
+        ("cook_val", "req.cook"),
+        ("urlp_val", "urlp"),
+    ];
     if let Some((_, of)) = of_number.iter().find(|(name, _)| *name == bare) {
         let text = source(of, argument)?;
         return Ok(format!("{}|present|integer}}", text.trim_end_matches('}')));

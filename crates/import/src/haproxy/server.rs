@@ -353,7 +353,7 @@ fn option_by_option(
             "resolve-opts" | "resolve-net" | "redir" | "minconn" | "maxqueue" | "namespace" | "socks4"
             | "ws" | "max-reuse" | "crl-file" | "check-alpn" | "check-proto" => {
                 let given = value();
-                draft.left(line, option, format!("{given}: not carried over"));
+                draft.left(line, option, format!("{given}: {}", super::remedies::of(&[option])));
             }
             "init-addr" | "resolve-prefer" => {
                 let given = value();

@@ -96,7 +96,7 @@ fn headers_set_together_are_one_route() {
 #[test]
 fn lines_are_those_of_their_files() {
     let first = "global\n\ndefaults\n mode http\n compression algo gzip\n";
-    let second = "listen a\n bind 192.0.2.1:80\n server s 192.0.2.2:80\n fullconn 3\n";
+    let second = "listen a\n bind 192.0.2.1:80\n server s 192.0.2.2:80\n rate-limit sessions 3\n";
     let made = import(&sources(&[first, second]), &BTreeMap::new());
     let told: Vec<(&str, usize)> = made.left.iter().map(|l| (l.file.as_str(), l.line)).collect();
     assert!(told.contains(&("1.cfg", 5)) && told.contains(&("2.cfg", 4)), "{:?}", made.left);
@@ -228,7 +228,7 @@ fn pages_monitors_redirects_and_where_requests_go() {
     );
     becomes(
         " monitor-uri /m\n monitor fail if { nbsrv(b) lt 1 }\n",
-        "when = 'path(\"/m\") && servers-up(\"b\") < 1'\n  deny = { status = 503 }",
+        "when = 'servers-up(\"b\") < 1 && path(\"/m\")'\n  deny = { status = 503 }",
     );
     becomes(
         " option originalto except 10.0.0.0/8\n",
