@@ -20,6 +20,8 @@ pub struct BufferPool {
     fewest: Cell<usize>,
     /// Shared with the streams of HTTP/2, whose bytes count like buffers.
     memory: Rc<MemoryBudget>,
+    /// See [`Self::is_filling`].
+    filling_from: usize,
 }
 
 /// One block.
@@ -40,13 +42,20 @@ impl BufferPool {
     pub fn leak(memory: u64) -> &'static BufferPool {
         let limit = (memory as usize / BLOCK).max(16);
         let memory = Rc::new(MemoryBudget::new(limit * BLOCK));
-        let pool = BufferPool { unused: RefCell::default(), fewest: Cell::new(0), memory };
+        let filling_from = limit * BLOCK / 16;
+        let pool = BufferPool { unused: RefCell::default(), fewest: Cell::new(0), memory, filling_from };
         Box::leak(Box::new(pool))
     }
 
     /// A buffer for a new request: an eighth of all is kept for work that has begun.
     pub fn get_for_new(&'static self) -> Option<Buffer> {
         if self.memory.refuses_new() { None } else { self.get() }
+    }
+
+    /// A sixteenth of the memory is in use: so many are at work that whoever waits holds no more than its
+    /// bytes need from the beginning.
+    pub fn is_filling(&self) -> bool {
+        self.memory.used() >= self.filling_from
     }
 
     /// The budget that buffers and streams share.
@@ -283,5 +292,16 @@ mod tests {
         drop(all);
         assert_eq!(pool.memory.used(), 0);
         assert!(pool.get().is_some_and(|b| b.is_empty()));
+    }
+
+    #[test]
+    fn who_waits_holds_little_at_once_where_many_are_at_work() {
+        let pool = BufferPool::leak(64 * BLOCK as u64);
+        let mut all: Vec<_> = std::iter::from_fn(|| pool.get()).take(3).collect();
+        assert!(!pool.is_filling());
+        all.extend(pool.get());
+        assert!(pool.is_filling());
+        all.iter_mut().for_each(Buffer::shrink);
+        assert!(!pool.is_filling());
     }
 }

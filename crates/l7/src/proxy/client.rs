@@ -161,6 +161,9 @@ async fn read_head(worker: &Worker, scratch: &mut Scratch, client: &mut Client, 
                 Io::Blocked => {}
             }
         }
+        if worker.buffers.is_filling() {
+            input.iter_mut().for_each(Buffer::shrink);
+        }
         client.link.want_read();
         let lull_ms = worker.reactor.now_ms() + LULL_MS;
         match worker.reactor.wait(deadline_ms.min(lull_ms)).await {

@@ -77,8 +77,13 @@ fn begin_from(worker: &Worker, client: &Client, lease: &Lease) -> Result<Sock, T
     Sock::connect_from(worker.reactor, address, origin, interface).map_err(not_begun)
 }
 
-/// A connection that is up, with everything said and agreed that comes before the first byte.
+/// A connection that is up, with everything said and agreed that comes before the first byte. It holds
+/// much, and few requests wait for one: a session is the smaller for it.
 pub async fn open(worker: &Worker, client: &Client, lease: &Lease, timeout_ms: u64) -> Result<Link, Trouble> {
+    Box::pin(agree(worker, client, lease, timeout_ms)).await
+}
+
+async fn agree(worker: &Worker, client: &Client, lease: &Lease, timeout_ms: u64) -> Result<Link, Trouble> {
     let deadline_ms = worker.reactor.now_ms() + timeout_ms;
     let sock = begin(worker, client, lease)?;
     sock.expect_connect(false);

@@ -114,9 +114,7 @@ pub async fn transact(
     let (server, carried) = match reused {
         Some((server, carried)) => (server, carried),
         None if lease.pool().is_some_and(|spec| spec.pool.server_h2) => {
-            // A handshake holds much, and few requests wait for one: a session is the smaller for it.
-            let opening = Box::pin(connect::stream(worker, client, lease, connect_ms, may_reuse));
-            let (link, kept) = opening.await?;
+            let (link, kept) = connect::stream(worker, client, lease, connect_ms, may_reuse).await?;
             connected = true;
             (link, u32::from(kept))
         }
@@ -126,7 +124,7 @@ pub async fn transact(
                 (Link::Plain(connect::begin(worker, client, lease)?), 0)
             } else {
                 connected = true;
-                (Box::pin(connect::open(worker, client, lease, connect_ms)).await?, 0)
+                (connect::open(worker, client, lease, connect_ms).await?, 0)
             }
         }
     };
@@ -306,6 +304,8 @@ impl Flow<'_> {
             outgoing.buffer.clear();
             outgoing.buffer.shrink();
             (outgoing.sent, outgoing.replayable) = (0, false);
+        } else if self.worker.buffers.is_filling() {
+            outgoing.buffer.shrink();
         }
     }
 

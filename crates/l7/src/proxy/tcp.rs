@@ -256,8 +256,7 @@ async fn open(
     sent: &mut u64,
 ) -> Result<Link, Trouble> {
     if !connect::is_plain(lease) {
-        // A handshake holds much, and few connections wait for one.
-        return Box::pin(connect::open(worker, client, lease, timeout_ms)).await;
+        return connect::open(worker, client, lease, timeout_ms).await;
     }
     let deadline_ms = worker.reactor.now_ms() + timeout_ms;
     let server = connect::begin(worker, client, lease)?;
