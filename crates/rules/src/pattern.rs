@@ -100,11 +100,12 @@ impl PatternSet {
 
     /// All of them as parts of what they match; `None` where some are more than a part.
     pub(crate) fn parts(&self) -> Option<Texts> {
-        let part = |part: Part| move |text: &Box<[u8]>| (text.clone(), part);
-        let whole = self.exact.iter().map(part(Part::Whole));
-        let starts = self.prefixes.texts.iter().map(part(Part::Start));
-        let ends = self.suffixes.texts.iter().map(part(Part::End));
-        self.globs.is_empty().then(|| whole.chain(starts).chain(ends).collect())
+        let part = |texts: &HashSet<Box<[u8]>>, part: Part| -> Texts {
+            texts.iter().map(|text| (text.clone(), part)).collect()
+        };
+        let (starts, ends) = (&self.prefixes.texts, &self.suffixes.texts);
+        let all = || [part(&self.exact, Part::Whole), part(starts, Part::Start), part(ends, Part::End)];
+        self.globs.is_empty().then(|| all().concat())
     }
 
     /// Those without a `*`.
