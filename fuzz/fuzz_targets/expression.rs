@@ -24,7 +24,7 @@ impl Facts for Nothing {
         true
     }
     fn local_time(&self) -> LocalTime {
-        LocalTime { weekday: 6, minute_of_day: 1439 }
+        LocalTime { weekday: 6, minute_of_day: 1439, unix_s: u64::MAX }
     }
     fn random(&self) -> u128 {
         7

@@ -16,6 +16,11 @@ fuzz_target!(|bytes: &[u8]| {
         body: String::new().into(),
         expect_regex: Some("o.k".into()),
         expect_headers: Vec::new(),
+        expect_headers_regex: vec![("server".into(), "^x".into())],
+        refuse: Some("down".into()),
+        refuse_regex: Some("d.wn".into()),
+        refuse_headers_regex: vec![("x-state".into(), "d.wn".into())],
+        then: Vec::new(),
     };
     let mut scan = ResponseScan::default();
     for part in bytes.chunks(7) {

@@ -13,7 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_model::{
-    AccessLog, AdminSettings, Authority, CookieMethod, CookiePersistence, ErrorAnswer, ErrorPage, Fallback, Forwarded, KeyedPersistence, Layer4, Limits, ListenAddress, LogFormat, LogSettings, Mode, Name, Normalize, Persistence, Pool, PortRange, RealServer, SameSite, Scheduler, Snapshot, SourceAddress, SourcePersistence, TcpKeepAlive, Timeouts, Vip, VirtualService,
+    AccessLog, AdminSettings, Authority, CookieMethod, CookiePersistence, ErrorAnswer, ErrorPage, Fallback,
+    Forwarded, KeyedPersistence, Layer4, Limits, ListenAddress, LogFormat, LogSettings, Mode, Name,
+    Normalize, Persistence, Pool, PortRange, RealServer, SameSite, Scheduler, Snapshot, SourceAddress,
+    SourcePersistence, TcpKeepAlive, Timeouts, Vip, VirtualService,
 };
 use toml::de::DeTable;
 
