@@ -46,8 +46,8 @@ use std::time::Duration;
 use evenkeel_admin::{Handle, Request};
 use evenkeel_l7::{Engine, EngineOptions, Notice};
 use evenkeel_model::Snapshot;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc::{UnboundedReceiver, channel, unbounded_channel};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{Receiver, UnboundedReceiver, channel, unbounded_channel};
 use tracing::{error, info, warn};
 
 pub use control::wall_ms;
@@ -119,37 +119,24 @@ pub async fn serve(start: Start) -> Outcome {
         ready,
         watcher,
     } = start;
-    let files = evenkeel_platform::raise_file_limit();
-    let program = std::env::current_exe().ok();
     let from = predecessor.as_ref().unwrap_or(&snapshot.admin.socket);
     let mut inherited = handover::take_over(from, no_take_over)?;
     let workers = match snapshot.limits.workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n => usize::from(n),
     };
-    let notices = forward_notices();
-    let options = EngineOptions { workers, buffer_memory: snapshot.limits.buffer_memory };
-    let mut engine = Engine::start(&options, &notices.0)?;
-    let (wanted, held) = (snapshot.limits.max_connections, engine.hold_within(files));
-    if held < wanted {
-        warn!(
-            open_files = files,
-            max_connections = wanted,
-            held_to = held,
-            "the limit of open files allows fewer connections than max-connections: it is held to fewer"
-        );
-    }
-    let mut admin_sockets = Vec::new();
-    engine.adopt(evenkeel_platform::stored_sockets());
+    let (notices, notice_inbox) = forward_notices();
+    let mut engine = start_engine(workers, &snapshot, &notices)?;
     engine.adopt(adopted);
     if shares_ports {
         engine.share_ports();
     }
+    let mut admin_sockets = Vec::new();
     if let Some(inherited) = &mut inherited {
         engine.adopt(std::mem::take(&mut inherited.listeners));
         admin_sockets = std::mem::take(&mut inherited.admin);
     }
-    let (reports, mut report_inbox) = unbounded_channel();
+    let (reports, report_inbox) = unbounded_channel();
     let setup = Setup {
         path: config,
         engine,
@@ -158,10 +145,10 @@ pub async fn serve(start: Start) -> Outcome {
         watcher,
     };
     let mut control = Control::start(setup, text, snapshot).map_err(|e| Failure::new(Exit::Failed, e))?;
-    let (requests, mut request_inbox) = channel(64);
+    let (requests, request_inbox) = channel(64);
     let handle = Handle(requests);
     control.start_administration(handle.clone(), admin_sockets)?;
-    let mut successors = handover::listen(&control.snapshot().admin.socket)?;
+    let successors = handover::listen(&control.snapshot().admin.socket)?;
     if let Some(about) = about_to_serve {
         about();
     }
@@ -171,92 +158,164 @@ pub async fn serve(start: Start) -> Outcome {
     };
     // The process before has stopped, or there was none.
     control.clear_leftovers();
-    let mut found_inbox = control.found_inbox();
-    let (roles, mut news_inbox) = unbounded_channel();
-    let (peer, mut peer_inbox) = unbounded_channel();
-    let mut acme_inbox = control.acme.inbox();
-    control.start_pair(pair::PairNews { roles, peer }, resume).map_err(|e| Failure::new(Exit::Failed, e))?;
+    let found = control.found_inbox();
+    let (roles, news) = unbounded_channel();
+    let (to_daemon, peer) = unbounded_channel();
+    let acme = control.acme.inbox();
+    let pair_news = pair::PairNews { roles, peer: to_daemon };
+    control.start_pair(pair_news, resume).map_err(|e| Failure::new(Exit::Failed, e))?;
+    // From here on a signal does what it means.
+    let mut signal_streams = SignalStreams::new()?;
     evenkeel_platform::notify_service_manager(&format!("READY=1\nMAINPID={}", std::process::id()));
     let services = control.snapshot().services.len();
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut again = signal(SignalKind::user_defined2())?;
-    let mut softly = signal(SignalKind::user_defined1())?;
-    let own = signals == Signals::Own;
     info!(services, workers, revision = control.revision(), "running");
     if let Some(ready) = ready {
         ready(handle)?;
     }
-    let mut drain_timeout = drain_timeout;
-    let mut input_ended = watch_input(ends_with_input.is_some())?;
-    let mut notice_inbox = notices.1;
+    let mut inboxes = Inboxes {
+        requests: request_inbox,
+        reports: report_inbox,
+        notices: notice_inbox,
+        news,
+        peer,
+        acme,
+        found,
+        successors,
+        input_ended: watch_input(ends_with_input.is_some())?,
+    };
+    let end = run(&mut control, &mut inboxes, &mut signal_streams, signals, drain_timeout).await?;
+    let handed_over = end.handed_over;
+    drop(inboxes.requests);
+    drain(control, inboxes.notices, end, workers, signal_streams).await;
+    // A successor goes on in it.
+    if let Some(folder) = ends_with_input.filter(|_| !handed_over) {
+        let _ = std::fs::remove_dir_all(folder);
+    }
+    Ok(())
+}
+
+/// The engine with the sockets that the service manager kept, within what the limit of open files allows.
+fn start_engine(
+    workers: usize,
+    snapshot: &Snapshot,
+    notices: &std::sync::mpsc::Sender<Notice>,
+) -> std::io::Result<Engine> {
+    let files = evenkeel_platform::raise_file_limit();
+    let options = EngineOptions { workers, buffer_memory: snapshot.limits.buffer_memory };
+    let mut engine = Engine::start(&options, notices)?;
+    let (wanted, held) = (snapshot.limits.max_connections, engine.hold_within(files));
+    if held < wanted {
+        warn!(
+            open_files = files,
+            max_connections = wanted,
+            held_to = held,
+            "the limit of open files allows fewer connections than max-connections: it is held to fewer"
+        );
+    }
+    engine.adopt(evenkeel_platform::stored_sockets());
+    Ok(engine)
+}
+
+/// What the loop of the daemon takes its work from.
+struct Inboxes {
+    /// Of the admin server and the command line.
+    requests: Receiver<Request>,
+    /// Of the health checker.
+    reports: UnboundedReceiver<evenkeel_health::Report>,
+    /// Of the event loops.
+    notices: UnboundedReceiver<Notice>,
+    /// Of the election.
+    news: UnboundedReceiver<pair::News>,
+    peer: UnboundedReceiver<pair::FromPeer>,
+    acme: UnboundedReceiver<acme::News>,
+    /// Of name servers and other sources of servers.
+    found: UnboundedReceiver<evenkeel_discover::News>,
+    /// Processes that want to take over.
+    successors: UnboundedReceiver<Successor>,
+    input_ended: UnboundedReceiver<()>,
+}
+
+struct SignalStreams {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+    user1: Signal,
+    user2: Signal,
+}
+
+impl SignalStreams {
+    fn new() -> std::io::Result<SignalStreams> {
+        Ok(SignalStreams {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
+        })
+    }
+}
+
+/// The loop of the daemon, until something ends it.
+async fn run(
+    control: &mut Control,
+    inboxes: &mut Inboxes,
+    streams: &mut SignalStreams,
+    signals: Signals,
+    drain_timeout: Duration,
+) -> std::io::Result<End> {
+    let program = std::env::current_exe().ok();
+    let own = signals == Signals::Own;
     let mut tick = tokio::time::interval(Duration::from_millis(200));
-    let (mut handed_over, mut for_good) = (false, false);
+    let end = End { handed_over: false, for_good: false, drain_timeout };
     loop {
         tokio::select! {
-            Some(request) = request_inbox.recv() => control.answer(request),
-            Some(report) = report_inbox.recv() => {
+            Some(request) = inboxes.requests.recv() => control.answer(request),
+            Some(report) = inboxes.reports.recv() => {
                 control.on_report(report);
-                at_hand(&mut report_inbox).for_each(|report| control.on_report(report));
+                at_hand(&mut inboxes.reports).for_each(|report| control.on_report(report));
             }
-            Some(notice) = notice_inbox.recv() => {
+            Some(notice) = inboxes.notices.recv() => {
                 control.on_notice(notice);
-                at_hand(&mut notice_inbox).for_each(|notice| control.on_notice(notice));
+                at_hand(&mut inboxes.notices).for_each(|notice| control.on_notice(notice));
             }
-            Some(news) = news_inbox.recv() => control.on_news(&news),
-            Some(news) = peer_inbox.recv() => control.on_peer(news),
-            Some(news) = acme_inbox.recv() => control.on_acme(news),
-            Some(news) = found_inbox.recv() => {
+            Some(news) = inboxes.news.recv() => control.on_news(&news),
+            Some(news) = inboxes.peer.recv() => control.on_peer(news),
+            Some(news) = inboxes.acme.recv() => control.on_acme(news),
+            Some(news) = inboxes.found.recv() => {
                 control.on_found(news);
-                at_hand(&mut found_inbox).for_each(|news| control.on_found(news));
+                at_hand(&mut inboxes.found).for_each(|news| control.on_found(news));
                 control.go_on_with_commits();
             }
             _ = tick.tick() => control.on_tick(),
-            _ = hangup.recv() => {
+            _ = streams.hangup.recv() => {
                 if own {
                     control.reload();
                 }
             }
-            _ = softly.recv() => {
+            _ = streams.user1.recv() => {
                 if !own {
-                    drain_timeout = FOR_EVER;
-                    break;
+                    return Ok(End { drain_timeout: FOR_EVER, ..end });
                 }
             }
-            _ = again.recv(), if own => {
+            _ = streams.user2.recv(), if own => {
                 if let Err(why) = start_successor(program.as_ref()) {
                     error!(why, "no successor");
                 }
             }
-            _ = terminate.recv() => break,
-            Some(()) = input_ended.recv() => {
-                drain_timeout = Duration::ZERO;
-                for_good = true;
-                break;
+            _ = streams.terminate.recv() => return Ok(end),
+            Some(()) = inboxes.input_ended.recv() => {
+                return Ok(End { for_good: true, drain_timeout: Duration::ZERO, ..end });
             }
-            _ = interrupt.recv() => {
-                for_good = own;
-                break;
-            }
-            Some(successor) = successors.recv() => {
-                if hand_over(&mut control, successor).await {
-                    handed_over = true;
-                    break;
+            _ = streams.interrupt.recv() => return Ok(End { for_good: own, ..end }),
+            Some(successor) = inboxes.successors.recv() => {
+                if hand_over(control, successor).await {
+                    return Ok(End { handed_over: true, ..end });
                 }
             }
         }
         control.tell_states();
         control.flush_layer4();
     }
-    drop(request_inbox);
-    let end = End { handed_over, for_good };
-    drain(control, notice_inbox, end, drain_timeout, workers, terminate, interrupt).await;
-    // A successor goes on in it.
-    if let Some(folder) = ends_with_input.filter(|_| !handed_over) {
-        let _ = std::fs::remove_dir_all(folder);
-    }
-    Ok(())
 }
 
 /// What lies in an inbox already, as much as fits in one turn of the daemon: what follows from all of it
@@ -316,16 +375,16 @@ struct End {
     handed_over: bool,
     /// A person wants everything gone.
     for_good: bool,
+    /// How long connections may go on.
+    drain_timeout: Duration,
 }
 
 async fn drain(
     mut control: Control,
     mut notices: UnboundedReceiver<Notice>,
-    End { handed_over, for_good }: End,
-    limit: Duration,
+    End { handed_over, for_good, drain_timeout: limit }: End,
     workers: usize,
-    mut terminate: tokio::signal::unix::Signal,
-    mut interrupt: tokio::signal::unix::Signal,
+    SignalStreams { mut terminate, mut interrupt, .. }: SignalStreams,
 ) {
     if !handed_over {
         evenkeel_platform::notify_service_manager("STOPPING=1");

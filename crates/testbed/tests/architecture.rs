@@ -246,7 +246,6 @@ const LONG_FUNCTIONS: &[&str] = &[
     "bench/src/packets.rs: run",
     "bench/src/pair.rs: faults",
     "control/src/layer4.rs: specify",
-    "control/src/lib.rs: serve",
     "evenkeel/src/cli/pair.rs: show",
     "import/src/haproxy.rs: global",
     "import/src/haproxy.rs: line",
