@@ -337,6 +337,9 @@ pub struct RealServer {
     /// Where it is from, where it is not of the configuration's file: a list, or `added at run time`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub found_in: Option<String>,
+    /// Since when it is there, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found_since_ms: Option<u64>,
     /// Keys of it that were set at run time, and what they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set_at_run_time: Option<serde_json::Map<String, serde_json::Value>>,

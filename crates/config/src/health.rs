@@ -80,7 +80,11 @@ pub fn of_server(
         port: own.integer("port").and_then(|p| u16::try_from(p).ok()).or(pool.port),
         tls: own.section("tls").map(tls::of_table).or_else(|| pool.tls.clone()),
         send_proxy: send_proxy(own, pool.send_proxy),
-        agent: own.section("agent").map(agent).or_else(|| pool.agent.clone()),
+        agent: own
+            .section("agent")
+            .map(agent)
+            .or_else(|| pool.agent.clone())
+            .filter(|_| own.value("ask-agent").is_none() || own.flag("ask-agent")),
         ..pool.clone()
     };
     (check != *pool).then(|| Box::new(check))

@@ -221,7 +221,8 @@ fn pool_steps(before: &Pool, after: &Pool, steps: &mut Vec<PlanStep>) {
         server_h2 => "server-http",
         server_tls => "server-tls",
         discover => "discover",
-    } elsewhere { name real_servers same_address });
+        same_address => "same-address",
+    } elsewhere { name real_servers });
     let value = |key: &str, pool: &Pool| match key {
         "scheduler" => Some(pool.scheduler.as_str().to_owned()),
         "hash-balance-factor" => Some(pool.hash_balance_factor.to_string()),
@@ -232,7 +233,11 @@ fn pool_steps(before: &Pool, after: &Pool, steps: &mut Vec<PlanStep>) {
         _ => None,
     };
     for key in keys {
-        let impact = if key == "health-check" { Impact::None } else { Impact::NewConnections };
+        let impact = if ["health-check", "same-address"].contains(&key) {
+            Impact::None
+        } else {
+            Impact::NewConnections
+        };
         let detail = described(key, value(key, before), value(key, after));
         steps.push(step("change", format!("pool {}", before.name), detail, impact));
     }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{info, warn};
 
-use super::control::Control;
+use super::control::{Control, wall_ms};
 use super::expected::Expected;
 use super::overrides::Overrides;
 use super::run_time::RunTimeServers;
@@ -39,6 +39,8 @@ struct Stored {
     servers: BTreeMap<String, IpAddr>,
     /// Servers of lists, by source: `ADDRESS:PORT`, weight, backup.
     lists: BTreeMap<String, Vec<(String, Option<u16>, bool)>>,
+    /// Since when each server of a list is there, in milliseconds since 1970, by `pool/server`.
+    since: BTreeMap<String, u64>,
 }
 
 pub struct Discovery {
@@ -138,7 +140,7 @@ impl Discovery {
                 if let Some(known) = &listed.list {
                     self.last_lists.insert(list.source.to_string(), known.clone());
                 }
-                self.lists.insert(list, listed);
+                self.lists.insert((*list).clone(), listed);
             }
         }
     }
@@ -254,6 +256,11 @@ impl Discovery {
         None
     }
 
+    /// Since when a server of a list is there.
+    pub fn since(&self, pool: &str, server: &str) -> Option<u64> {
+        self.stored.since.get(&format!("{pool}/{server}")).copied()
+    }
+
     pub fn name_servers(&self) -> Vec<api::NameServer> {
         let all = self.finder.asked().into_iter();
         all.map(|(address, asked)| api::NameServer {
@@ -306,6 +313,12 @@ impl Discovery {
                 let found = self.names.get(&host.name).map(|f| f.addresses.clone());
                 let known = found.filter(|a| !a.is_empty()).unwrap_or_else(|| vec![ip]);
                 now.names.insert(host.name.as_str().to_owned(), known);
+            }
+            let listed = pool.real_servers.iter().filter(|s| matches!(s.found_in, Some(Origin::List(_))));
+            for server in listed {
+                let key = format!("{}/{}", pool.name, server.name);
+                let since = self.stored.since.get(&key).copied().unwrap_or_else(wall_ms);
+                now.since.insert(key, since);
             }
             for discover in &pool.discover {
                 let list = self.list(discover).into_iter().flatten();
@@ -430,7 +443,7 @@ impl Control {
                 }
             }
             News::List(list, listed) => {
-                let before = self.discovery.lists.get(list).and_then(|l| l.trouble.clone());
+                let before = self.discovery.lists.get(&**list).and_then(|l| l.trouble.clone());
                 if before != listed.trouble {
                     self.tell_of_list(&list.source, listed);
                 }

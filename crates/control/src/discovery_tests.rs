@@ -86,7 +86,7 @@ fn lists_add_servers_beside_those_of_the_file() {
         10,
     );
     let discover = configured.pools[0].discover[0].clone();
-    discovery.take(News::List(discover, Listed { list: list.ok(), trouble: None }));
+    discovery.take(News::List(Arc::new(discover), Listed { list: list.ok(), trouble: None }));
     let settled = discovery.settle(&configured, &configured, &none());
     assert_eq!(
         shown(&settled),

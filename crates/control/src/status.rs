@@ -11,7 +11,7 @@ use evenkeel_api as api;
 use evenkeel_balance::{Activity, Counter, Key, Table};
 use evenkeel_l4::{FlowInfo, FlowReader, Plane};
 use evenkeel_l7::{ConnectionInfo, PoolSpec, ServerSpec, ServiceSpec};
-use evenkeel_model::{AdminState, Persistence};
+use evenkeel_model::{AdminState, Origin, Persistence};
 
 use super::control::{Control, monotonic_ms};
 use super::handover;
@@ -218,6 +218,11 @@ impl Control {
             configured_admin_state: state.filter(|s| s.admin != admin).map(|_| admin.as_str().into()),
             host: spec.server.host.as_ref().map(|host| host.name.to_string()),
             set_at_run_time: run_time.filter(|of| of.over.is_some()).map(|of| of.keys.clone()),
+            found_since_ms: match spec.server.found_in {
+                Some(Origin::List(_)) => self.discovery.since(names.0, names.1),
+                Some(Origin::RunTime) => run_time.map(|of| of.since_ms),
+                None => None,
+            },
             until_ms: run_time.and_then(|of| of.until_ms),
             found_in: spec.server.found_in.as_ref().map(ToString::to_string),
             name: spec.server.name.as_str().into(),

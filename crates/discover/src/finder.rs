@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use evenkeel_model::{Discover, DiscoverSource, HostName, HttpSource, ResolverSettings};
@@ -63,7 +63,7 @@ pub struct Listed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
     Name(HostName, Found),
-    List(Discover, Listed),
+    List(Arc<Discover>, Listed),
 }
 
 /// What was known before a restart.
@@ -108,7 +108,7 @@ impl Finder {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Subject {
     Name(HostName),
-    List(Discover),
+    List(Arc<Discover>),
 }
 
 enum Done {
@@ -240,7 +240,7 @@ impl Search {
             match &list.source {
                 // Of a name that may be known already: its next answer is the list.
                 DiscoverSource::Dns(name, _) => self.soon(name, now),
-                _ => drop(self.due.insert((now, Subject::List(list)))),
+                _ => drop(self.due.insert((now, Subject::List(Arc::new(list))))),
             }
         }
         sources.iter().for_each(|source| drop(self.remembered.lists.remove(source)));
@@ -342,7 +342,7 @@ impl Search {
             let Some((_, subject)) = self.due.pop_first() else { return };
             match subject {
                 Subject::Name(name) => self.look_up(name, done.clone()),
-                Subject::List(list) => self.look_at(list, done.clone()),
+                Subject::List(list) => self.look_at((*list).clone(), done.clone()),
             }
         }
     }
@@ -490,7 +490,7 @@ impl Search {
     /// Looks at a list again after a while; one that went and came back meanwhile is looked at once.
     fn again(&mut self, list: Discover, after: Duration) {
         let is_followed = self.lists.contains_key(&list);
-        let subject = Subject::List(list);
+        let subject = Subject::List(Arc::new(list));
         if is_followed && !self.due.iter().any(|(_, due)| *due == subject) {
             self.due.insert((Instant::now() + after, subject));
         }
@@ -541,7 +541,7 @@ impl Search {
         let listed = Listed { list: followed.believed.list().cloned(), trouble };
         if followed.told.as_ref() != Some(&listed) {
             followed.told = Some(listed.clone());
-            let _ = self.news.send(News::List(list.clone(), listed));
+            let _ = self.news.send(News::List(Arc::new(list.clone()), listed));
         }
     }
 }

@@ -112,7 +112,8 @@ pub fn zone_begins(answer: &[u8]) -> bool {
         reader.at = 12;
         for _ in 0..questions.min(4) {
             reader.name()?;
-            (reader.number()?, reader.number()?);
+            reader.number()?;
+            reader.number()?;
         }
         reader.name()?;
         Ok::<_, crate::Bad>(answers > 0 && reader.number()? == SOA)

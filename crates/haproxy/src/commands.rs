@@ -46,8 +46,10 @@ const HELP: &str = "The following commands are valid at this level:
   clear table <table> [<filter>]*         : remove an entry from a table (filter: key)
   commit ssl cert <certfile>              : commit a certificate file
   del server <bk>/<srv>                   : remove a dynamically added server
+  disable agent                           : disable agent checks
   disable health                          : disable health checks
   disable server (DEPRECATED)             : disable a server for maintenance (use 'set server' instead)
+  enable agent                            : enable agent checks
   enable health                           : enable health checks
   enable server  (DEPRECATED)             : enable a disabled server (use 'set server' instead)
   get weight <bk>/<srv>                   : report a server's current weight

@@ -367,8 +367,7 @@ pub async fn checks(
         (_, false, false) => Ok(()),
         ("agent", false, true) => Err("Agent was not configured on this server, cannot enable.\n".into()),
         ("agent", true, _) => {
-            Err("'agent' of one server is known but not supported by Evenkeel: change the configuration.\n"
-                .into())
+            order(known, proxy, server, json!({ "health-check": { "ask-agent": enabled } })).await
         }
         (_, false, true) => Err("Health check was not configured on this server, cannot enable.\n".into()),
         _ => order(known, proxy, server, json!({ "check": enabled })).await,

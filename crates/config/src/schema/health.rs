@@ -70,6 +70,7 @@ pub static SERVER_CHECK: Table = Table {
         own(SEND_PROXY),
         own(SEND_PROXY_VERSION),
         own(AGENT),
+        key("ask-agent", ValueKind::Flag, "true", "Whether an `agent` is asked about this server."),
     ],
 };
 

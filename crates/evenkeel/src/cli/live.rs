@@ -242,12 +242,14 @@ fn add_servers(table: &mut Table, of: &str, servers: &[api::RealServer], rate: &
 fn origin(server: &api::RealServer) -> String {
     let host = server.host.as_ref().filter(|host| !server.address.starts_with(host.as_str()));
     let host = host.map_or_else(String::new, |host| format!(" ({host})"));
-    let list = server.found_in.as_ref().map_or_else(String::new, |list| format!(" [{list}]"));
+    let now = evenkeel_control::wall_ms();
+    let since = server.found_since_ms.map(|at| format!(" for {}", age(now.saturating_sub(at))));
+    let since = since.unwrap_or_default();
+    let list = server.found_in.as_ref().map_or_else(String::new, |list| format!(" [{list}{since}]"));
     let set = server.set_at_run_time.as_ref().map_or_else(String::new, |keys| {
         let keys: Vec<&str> = keys.keys().map(String::as_str).collect();
         format!(" [{} set at run time]", keys.join(", "))
     });
-    let now = evenkeel_control::wall_ms();
     let ends =
         server.until_ms.map_or_else(String::new, |at| format!(" [goes in {}]", age(at.saturating_sub(now))));
     host + &list + &set + &ends

@@ -57,7 +57,7 @@ fn servers_come_and_go_and_survive_restarts() {
     serves(&place, "b");
     let shown = evenkeel.server("web", "s2");
     assert_eq!((&shown["found-in"], &shown["weight"]), (&"added at run time".into(), &50.into()));
-    assert!(evenkeel.ok(&["status"]).contains("[added at run time]"));
+    assert!(evenkeel.ok(&["status"]).contains("[added at run time for "));
     refused(&evenkeel, &["server", "add", "web/s2", "--address", &there], "added at run time");
     assert!(evenkeel.ok(&["audit"]).contains("run-time-servers/web/s2"));
     let told = evenkeel.ok(&["explain", &format!("http://{}/", place.at(8000))]);
@@ -77,8 +77,10 @@ fn servers_come_and_go_and_survive_restarts() {
     // All of it is there after a restart, and after a successor took over.
     evenkeel.process.signal(rustix::process::Signal::INT);
     evenkeel.process.wait();
+    let since = added["since-ms"].clone();
     evenkeel.start_again();
     assert_eq!(evenkeel.server("web", "s2")["weight"], 0);
+    assert_eq!(evenkeel.server("web", "s2")["found-since-ms"], since);
     assert_eq!(evenkeel.server("web", "s1")["address"], there.replace(":9000", ":9001"));
     evenkeel.ok(&["server", "remove", "web/s1"]);
     assert_eq!(evenkeel.server("web", "s1")["address"], a.to_string());
