@@ -206,7 +206,7 @@ const UNSEEN: [&str; 11] = [
 ];
 
 /// What a table says beside the key that is tried, so that the whole means something.
-const BESIDE: [(&str, &str); 16] = [
+const BESIDE: [(&str, &str); 18] = [
     ("pool.health-check[tcp]", "send-proxy = true"),
     ("pool.real-server.health-check", "send-proxy = true"),
     ("virtual-service.real-server.health-check", "send-proxy = true"),
@@ -217,8 +217,10 @@ const BESIDE: [(&str, &str); 16] = [
         "server = \"mail.example.org:587\", from = \"a@example.org\", to = [\"b@example.org\"], username = \"u\", password-file = \"/etc/p\"",
     ),
     ("alerts.syslog", "server = \"log.example.org:514\""),
-    ("pool.discover[http]", "url = \"http://example.org/first\""),
-    ("virtual-service.discover[http]", "url = \"http://example.org/first\""),
+    ("pool.discover[http]", "url = \"https://example.org/first\""),
+    ("virtual-service.discover[http]", "url = \"https://example.org/first\""),
+    ("pool.discover[consul]", "url = \"https://example.org\", service = \"web\""),
+    ("virtual-service.discover[consul]", "url = \"https://example.org\", service = \"web\""),
     ("alerts.webhook", "url = \"https://example.org/hook\""),
     ("virtual-service.tls", "certificates = [\"/etc/first.pem\"]"),
     ("virtual-service.tls.client-auth", "ca = \"/etc/first.pem\""),
@@ -242,6 +244,7 @@ fn values(kind: &ValueKind, at: &str) -> Vec<(String, String)> {
             "\"https://example.org/some\"",
             "\"example.org:99\"",
             "\"http://example.org/some\"",
+            "\"http://example.org\"",
         ]),
         ValueKind::Name => here(&["\"other\"", "\"t\"", "\"w2\"", "\"some\""]),
         ValueKind::Flag => here(&["true", "false"]),
