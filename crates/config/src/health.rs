@@ -188,7 +188,7 @@ fn http(section: Section<'_>, problems: &mut Vec<Problem>) -> Probe {
         }
         probe.then.push((connect(table), request(table, problems)));
     }
-    Probe::Http(probe)
+    Probe::Http(Box::new(probe))
 }
 
 fn connect(table: Section<'_>) -> Connect {

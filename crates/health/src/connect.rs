@@ -74,7 +74,7 @@ pub async fn open_again(
     let sni = connect.sni.clone();
     let again = HealthCheck {
         probe: Probe::Tls,
-        tls: connect.tls.then(|| ServerTls { verify: false, ca: None, sni, certificate: None }),
+        tls: connect.tls.then_some(ServerTls { verify: false, ca: None, sni, certificate: None }),
         send_proxy: connect.send_proxy,
         mark: check.mark,
         ..HealthCheck::default()

@@ -95,7 +95,7 @@ pub enum Probe {
     /// A connection can be opened; where steps are given, they are taken.
     Tcp,
     Steps(Vec<Step>),
-    Http(HttpProbe),
+    Http(Box<HttpProbe>),
     /// A TLS handshake.
     Tls,
     Ping,
