@@ -53,7 +53,7 @@ use tracing::{error, info, warn};
 pub use control::wall_ms;
 use control::{Control, Setup};
 pub use explain::offline as explain_offline;
-use handover::Successor;
+use handover::{Inherited, Successor};
 use outcome::{Exit, Failure, Outcome};
 pub use pair::{run_guard as guard, run_witness as witness};
 pub use servers::{ServerTurn, Turn, Watcher};
@@ -121,21 +121,16 @@ pub async fn serve(start: Start) -> Outcome {
     } = start;
     let from = predecessor.as_ref().unwrap_or(&snapshot.admin.socket);
     let mut inherited = handover::take_over(from, no_take_over)?;
-    let workers = match snapshot.limits.workers {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        n => usize::from(n),
-    };
+    let workers = event_loops(&snapshot);
     let (notices, notice_inbox) = forward_notices();
     let mut engine = start_engine(workers, &snapshot, &notices)?;
     engine.adopt(adopted);
     if shares_ports {
         engine.share_ports();
     }
-    let mut admin_sockets = Vec::new();
-    if let Some(inherited) = &mut inherited {
-        engine.adopt(std::mem::take(&mut inherited.listeners));
-        admin_sockets = std::mem::take(&mut inherited.admin);
-    }
+    let taken = |i: &mut Inherited| (std::mem::take(&mut i.listeners), std::mem::take(&mut i.admin));
+    let (listeners, admin_sockets) = inherited.as_mut().map(taken).unwrap_or_default();
+    engine.adopt(listeners);
     let (reports, report_inbox) = unbounded_channel();
     let setup = Setup {
         path: config,
@@ -149,9 +144,7 @@ pub async fn serve(start: Start) -> Outcome {
     let handle = Handle(requests);
     control.start_administration(handle.clone(), admin_sockets)?;
     let successors = handover::listen(&control.snapshot().admin.socket)?;
-    if let Some(about) = about_to_serve {
-        about();
-    }
+    about_to_serve.into_iter().for_each(|about| about());
     let resume = match inherited {
         Some(inherited) => inherited.ready()?,
         None => None,
@@ -184,14 +177,19 @@ pub async fn serve(start: Start) -> Outcome {
         input_ended: watch_input(ends_with_input.is_some())?,
     };
     let end = run(&mut control, &mut inboxes, &mut signal_streams, signals, drain_timeout).await?;
-    let handed_over = end.handed_over;
+    // A successor goes on in it.
+    let folder = ends_with_input.filter(|_| !end.handed_over);
     drop(inboxes.requests);
     drain(control, inboxes.notices, end, workers, signal_streams).await;
-    // A successor goes on in it.
-    if let Some(folder) = ends_with_input.filter(|_| !handed_over) {
-        let _ = std::fs::remove_dir_all(folder);
-    }
+    let _ = folder.map(std::fs::remove_dir_all);
     Ok(())
+}
+
+fn event_loops(snapshot: &Snapshot) -> usize {
+    match snapshot.limits.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n => usize::from(n),
+    }
 }
 
 /// The engine with the sockets that the service manager kept, within what the limit of open files allows.

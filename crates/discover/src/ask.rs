@@ -32,7 +32,7 @@ pub struct Asking {
 
 /// What became of the questions to one name server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Asked {
+pub struct QuestionCounts {
     pub sent: u64,
     /// They could not be sent, or their answer could not be received.
     pub failed: u64,
@@ -51,7 +51,7 @@ pub struct Asked {
 }
 
 /// By name server; it has one writer.
-pub type Counts = Arc<Mutex<BTreeMap<SocketAddr, Asked>>>;
+pub type Counts = Arc<Mutex<BTreeMap<SocketAddr, QuestionCounts>>>;
 
 fn count(asking: &Asking, server: SocketAddr, answer: &std::io::Result<Reply>) {
     let mut all = asking.counts.lock().unwrap_or_else(PoisonError::into_inner);

@@ -12,7 +12,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep_until};
 
-use crate::ask::{self, Asked, Asking, Counts};
+use crate::ask::{self, Asking, Counts, QuestionCounts};
 use crate::consul;
 use crate::docker;
 use crate::hosts::{ResolvConf, hosts, resolv_conf};
@@ -93,7 +93,7 @@ impl Finder {
     }
 
     /// What became of questions, by name server.
-    pub fn asked(&self) -> BTreeMap<SocketAddr, Asked> {
+    pub fn asked(&self) -> BTreeMap<SocketAddr, QuestionCounts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

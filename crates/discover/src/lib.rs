@@ -13,7 +13,7 @@ mod http;
 mod known;
 mod listing;
 
-pub use ask::Asked;
+pub use ask::QuestionCounts;
 pub use finder::{Finder, Found, Listed, News, Remembered, Wants};
 pub use known::Failure;
 pub use listing::{Details, Endpoint, List, file_sd, file_sd_yaml};

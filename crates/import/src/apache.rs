@@ -136,10 +136,8 @@ pub fn read(text: &str, draft: &mut Draft) {
 fn in_section(at: usize, words: Vec<String>, keyword: &str, section: Option<&mut Access>, draft: &mut Draft) {
     match (keyword, section) {
         (word, Some(section)) if access::is_rule(word) => section.rules.push((at, words)),
-        (word, None) if access::is_rule(word) => {
-            if closes(&words) {
-                draft.remark(at, &words.join(" "), OF_FILES);
-            }
+        (word, None) if access::is_rule(word) && closes(&words) => {
+            draft.remark(at, &words.join(" "), OF_FILES);
         }
         ("proxypass" | "proxypassmatch" | "requestheader" | "header", _) => {
             let why = "what stands in a Location is not carried over: write it beside it";

@@ -246,6 +246,7 @@ const LONG_FUNCTIONS: &[&str] = &[
     "bench/src/packets.rs: run",
     "bench/src/pair.rs: faults",
     "control/src/layer4.rs: specify",
+    "control/src/lib.rs: answer",
     "evenkeel/src/cli/pair.rs: show",
     "import/src/haproxy.rs: global",
     "import/src/haproxy.rs: line",
@@ -255,8 +256,10 @@ const LONG_FUNCTIONS: &[&str] = &[
     "import/src/haproxy/proxy.rs: services",
     "import/src/haproxy/rules.rs: rule",
     "import/src/haproxy/sample.rs: converter",
+    "import/src/haproxy/sample.rs: source",
     "import/src/haproxy/server.rs: option_by_option",
     "import/src/haproxy/server.rs: servers",
+    "import/src/haproxy/stats.rs: page",
     "import/src/haproxy/walk.rs: pass",
     "l4/src/reference/mod.rs: fresh",
     "l7/src/log/custom.rs: field",
@@ -265,6 +268,7 @@ const LONG_FUNCTIONS: &[&str] = &[
     "l7/src/proxy/flow.rs: transact",
     "rules/src/convert.rs: apply",
     "rules/src/convert.rs: build",
+    "rules/src/template.rs: source",
     "sim/src/truth/plan.rs: plan",
     "sim/src/truth/world.rs: fault",
 ];
@@ -288,7 +292,7 @@ fn functions_fit_a_screen() {
                 l.strip_prefix(indentation).is_some_and(|rest| rest.starts_with('}') || rest.ends_with("; }"))
             };
             let one_line = line.ends_with('}') || line.ends_with(';');
-            let end = if one_line { 0 } else { lines[at..].iter().position(|l| is_end(&l)).unwrap_or(0) };
+            let end = if one_line { 0 } else { lines[at..].iter().position(is_end).unwrap_or(0) };
             if end + 1 > MOST {
                 long.insert(format!("{name_of_file}: {name}"));
             }

@@ -114,6 +114,22 @@ const OPTIONS_THAT_DIFFER: &[(&str, &str)] = &[
     ("h1-case-adjust-bogus-server", "names of headers keep the case that they came with"),
 ];
 
+/// What is read as a rule, elsewhere.
+const RULES: &[&str] = &[
+    "tcp-request",
+    "http-request",
+    "http-response",
+    "http-after-response",
+    "block",
+    "redirect",
+    "use_backend",
+    "capture",
+    "monitor-uri",
+    "use-server",
+    "reqadd",
+    "rspadd",
+];
+
 impl Proxy {
     /// What nobody has looked at.
     pub(super) fn what_is_left(&self, draft: &mut Draft) {
@@ -126,21 +142,7 @@ impl Proxy {
             if let Some(why) = keywords::differs(keywords::SECTION_DIFFERS, &named) {
                 draft.note(word.line, &named, why);
             }
-            let rule = [
-                "tcp-request",
-                "http-request",
-                "http-response",
-                "http-after-response",
-                "block",
-                "redirect",
-                "use_backend",
-                "capture",
-                "monitor-uri",
-                "use-server",
-                "reqadd",
-                "rspadd",
-            ]
-            .contains(&keyword);
+            let rule = RULES.contains(&keyword);
             match keyword {
                 _ if rule => {}
                 "tcp-response" if word.arg(1) == "inspect-delay" => {}

@@ -51,13 +51,11 @@ pub fn add(
     if service.hides_certificate_fields {
         changes.drop_named(b"x-client-cert-*");
     }
-    if tells {
-        if let Some(peer) = client.tls.as_ref().and_then(|tls| tls.peer.as_ref()) {
-            changes.add(b"X-Client-Cert-Subject", peer.subject.as_bytes());
-            changes.add(b"X-Client-Cert-Issuer", peer.issuer.as_bytes());
-            changes.add(b"X-Client-Cert-CN", peer.common_name.as_bytes());
-            changes.add(b"X-Client-Cert-Serial", peer.serial.as_bytes());
-            changes.add(b"X-Client-Cert-Fingerprint", peer.fingerprint.as_bytes());
-        }
+    if tells && let Some(peer) = client.tls.as_ref().and_then(|tls| tls.peer.as_ref()) {
+        changes.add(b"X-Client-Cert-Subject", peer.subject.as_bytes());
+        changes.add(b"X-Client-Cert-Issuer", peer.issuer.as_bytes());
+        changes.add(b"X-Client-Cert-CN", peer.common_name.as_bytes());
+        changes.add(b"X-Client-Cert-Serial", peer.serial.as_bytes());
+        changes.add(b"X-Client-Cert-Fingerprint", peer.fingerprint.as_bytes());
     }
 }
