@@ -155,13 +155,12 @@ pub async fn serve(start: Start) -> Outcome {
     let (roles, news) = unbounded_channel();
     let (to_daemon, peer) = unbounded_channel();
     let acme = control.acme.inbox();
-    let pair_news = pair::PairNews { roles, peer: to_daemon };
-    control.start_pair(pair_news, resume).map_err(|e| Failure::new(Exit::Failed, e))?;
+    let news_of_pair = pair::PairNews { roles, peer: to_daemon };
+    control.start_pair(news_of_pair, resume).map_err(|e| Failure::new(Exit::Failed, e))?;
     // From here on a signal does what it means.
     let mut signal_streams = SignalStreams::new()?;
     evenkeel_platform::notify_service_manager(&format!("READY=1\nMAINPID={}", std::process::id()));
-    let services = control.snapshot().services.len();
-    info!(services, workers, revision = control.revision(), "running");
+    info!(services = control.snapshot().services.len(), workers, revision = control.revision(), "running");
     if let Some(ready) = ready {
         ready(handle)?;
     }
