@@ -210,7 +210,8 @@ fn cookies() {
     check("S=a", Some("a"));
     check("x=1;S=a;y", Some("a"));
     check("x=1; S=\"a\"", Some("a"));
-    check("XS=a; S =b; SS=c", None);
+    check("XS=a; SS=c", None);
+    check("XS=a; S =b; SS=c", Some("b"));
     check("S=", Some(""));
     check("", None);
     check(";;;=;", None);
@@ -221,6 +222,7 @@ fn cookies() {
         String::from_utf8(out).unwrap()
     };
     assert_eq!(without("a=1 ;  S=2 ; b=3"), "a=1; b=3");
+    assert_eq!(without("XS=a; S =b; SS=c"), "XS=a; SS=c", "what is found is taken out");
     assert_eq!(without("S=1; S=2;S=3"), "", "every cookie of the name is taken out");
 }
 
