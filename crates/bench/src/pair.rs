@@ -340,7 +340,12 @@ fn faults(bench: &mut Bench, rounds: usize, rows: &mut Rows) -> anyhow::Result<(
         std::thread::sleep(Duration::from_secs(3));
     }
 
-    // A daemon that is frozen, and one that is killed.
+    death_of_the_daemon(bench, &mut note);
+    Ok(())
+}
+
+/// A daemon that is frozen, and one that is killed.
+fn death_of_the_daemon(bench: &mut Bench, note: &mut impl FnMut(&'static str, String)) {
     let node = bench.active();
     bench.signal(node, Signal::STOP);
     let both = bench.both_until_moved(node, Duration::from_secs(8));
@@ -351,7 +356,6 @@ fn faults(bench: &mut Bench, rounds: usize, rows: &mut Rows) -> anyhow::Result<(
     bench.signal(node, Signal::KILL);
     let both = bench.both_until_moved(node, Duration::from_secs(8));
     note("06 address on both after SIGKILL of the active daemon", describe(both));
-    Ok(())
 }
 
 fn describe(both: Option<Duration>) -> String {

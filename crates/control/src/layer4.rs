@@ -460,24 +460,7 @@ pub fn specify(
         tcp: layer4.tcp,
         udp: layer4.udp,
         forwarding,
-        pick: match rules.scheduler {
-            Scheduler::RoundRobin => Pick::RoundRobin,
-            Scheduler::LeastConnections => Pick::LeastConnections,
-            Scheduler::ShortestExpectedDelay => Pick::ShortestExpectedDelay,
-            Scheduler::NeverQueue => Pick::NeverQueue,
-            Scheduler::SourceHash => Pick::SourceHash,
-            Scheduler::DestinationHash => Pick::DestinationHash,
-            Scheduler::Maglev => Pick::Maglev,
-            // `check` lets none of these be written for a service of layer 4.
-            Scheduler::UriHash
-            | Scheduler::HeaderHash
-            | Scheduler::QueryHash
-            | Scheduler::CookieHash
-            | Scheduler::RdpCookieHash => Pick::Maglev,
-            Scheduler::LeastResponseTime => Pick::LeastConnections,
-            Scheduler::Random => Pick::Random,
-            Scheduler::First => Pick::First,
-        },
+        pick: pick_of(rules.scheduler),
         persist: match &rules.persistence {
             Persistence::Source(rule) => {
                 Some(Persist { mask: rule.mask, mask6: rule.mask6, timeout: rule.timeout })
@@ -492,6 +475,27 @@ pub fn specify(
         source_ports: layer4.source_ports,
         servers,
     })
+}
+
+fn pick_of(scheduler: Scheduler) -> Pick {
+    match scheduler {
+        Scheduler::RoundRobin => Pick::RoundRobin,
+        Scheduler::LeastConnections => Pick::LeastConnections,
+        Scheduler::ShortestExpectedDelay => Pick::ShortestExpectedDelay,
+        Scheduler::NeverQueue => Pick::NeverQueue,
+        Scheduler::SourceHash => Pick::SourceHash,
+        Scheduler::DestinationHash => Pick::DestinationHash,
+        Scheduler::Maglev => Pick::Maglev,
+        // `check` lets none of these be written for a service of layer 4.
+        Scheduler::UriHash
+        | Scheduler::HeaderHash
+        | Scheduler::QueryHash
+        | Scheduler::CookieHash
+        | Scheduler::RdpCookieHash => Pick::Maglev,
+        Scheduler::LeastResponseTime => Pick::LeastConnections,
+        Scheduler::Random => Pick::Random,
+        Scheduler::First => Pick::First,
+    }
 }
 
 fn takes(now: ServerState, cut_when_down: bool) -> Takes {

@@ -244,10 +244,7 @@ fn names_are_those_that_a_stranger_can_search_for() {
 const LONG_FUNCTIONS: &[&str] = &[
     "admin/src/routes.rs: entries",
     "bench/src/packets.rs: run",
-    "bench/src/pair.rs: faults",
-    "control/src/layer4.rs: specify",
     "control/src/lib.rs: answer",
-    "evenkeel/src/cli/pair.rs: show",
     "import/src/haproxy.rs: global",
     "import/src/haproxy.rs: line",
     "import/src/haproxy/bind.rs: bind_options",
@@ -261,16 +258,11 @@ const LONG_FUNCTIONS: &[&str] = &[
     "import/src/haproxy/server.rs: servers",
     "import/src/haproxy/stats.rs: page",
     "import/src/haproxy/walk.rs: pass",
-    "l4/src/reference/mod.rs: fresh",
-    "l7/src/log/custom.rs: field",
-    "l7/src/proxy/exchange.rs: proxy",
     "l7/src/proxy/flow.rs: begin_answer",
     "l7/src/proxy/flow.rs: transact",
     "rules/src/convert.rs: apply",
     "rules/src/convert.rs: build",
     "rules/src/template.rs: source",
-    "sim/src/truth/plan.rs: plan",
-    "sim/src/truth/world.rs: fault",
 ];
 
 #[test]

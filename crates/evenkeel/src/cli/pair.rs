@@ -183,7 +183,7 @@ pub(super) fn ago(ms: Option<u64>) -> String {
     }
 }
 
-fn show(pair: &api::Pair) -> Outcome {
+fn nodes(pair: &api::Pair) -> Table {
     let mut nodes = Table::new(&["NODE", "ROLE", "PRIORITY", "TROUBLE", "REVISION", "HEARD"], &[2, 3, 4]);
     let number = |n: Option<u64>| n.map_or_else(|| "-".into(), |n| n.to_string());
     nodes.row(vec![
@@ -211,7 +211,11 @@ fn show(pair: &api::Pair) -> Outcome {
             ago(peer.heard_ms_ago),
         ]);
     }
-    say(nodes.to_string().trim_end())?;
+    nodes
+}
+
+fn show(pair: &api::Pair) -> Outcome {
+    say(nodes(pair).to_string().trim_end())?;
     say(&format!("\n{} for {} s: {}", pair.role, pair.since_ms / 1000, pair.why))?;
     if !pair.paired {
         say(

@@ -12,7 +12,7 @@ mod write;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
-use evenkeel_model::{SynCookies, Tunnel};
+use evenkeel_model::{SynCookies, Tunnel, Vip};
 
 use crate::spec::{Clock, Forwarding, Hop, Server, ServiceSpec};
 use guard::{Guard, Moment, Rate, Shift};
@@ -254,16 +254,19 @@ impl Reference {
         self.to_server(frame, packet, &self.flows[&tuple].clone(), tuple, seen)
     }
 
+    fn service_of(&self, tuple: &Tuple) -> Option<usize> {
+        self.services.iter().position(|s| {
+            let speaks = if tuple.protocol == 6 { s.tcp } else { s.udp };
+            let is_at = |v: &Vip| v.address == tuple.target.ip() && v.ports.contains(tuple.target.port());
+            speaks && s.vips.iter().any(is_at)
+        })
+    }
+
     fn fresh(&mut self, frame: &[u8], packet: &Packet, seen: &[u8]) -> Verdict {
         let tuple = packet.tuple();
-        let found = self.services.iter().position(|s| {
-            let speaks = if tuple.protocol == 6 { s.tcp } else { s.udp };
-            speaks
-                && s.vips
-                    .iter()
-                    .any(|v| v.address == tuple.target.ip() && v.ports.contains(tuple.target.port()))
-        });
-        let Some(service) = found else { return Verdict { action: PASS, frame: frame.to_vec() } };
+        let Some(service) = self.service_of(&tuple) else {
+            return Verdict { action: PASS, frame: frame.to_vec() };
+        };
         if is_last_hop(frame, packet) {
             return answer(frame, packet, Answer::TimeExceeded);
         }

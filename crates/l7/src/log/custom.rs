@@ -107,12 +107,13 @@ fn field(
         LineField::Captured => haproxy_escape(super::texts(&record.captured), out),
         LineField::CapturedAnswer => haproxy_escape(super::texts(&record.captured_answer), out),
         LineField::ProcessId => number(out, i64::from(std::process::id())),
-        LineField::Host => {
-            static NAME: OnceLock<Vec<u8>> = OnceLock::new();
-            let name = NAME.get_or_init(|| rustix::system::uname().nodename().to_bytes().to_vec());
-            out.extend_from_slice(name);
-        }
+        LineField::Host => out.extend_from_slice(host_name()),
     }
+}
+
+fn host_name() -> &'static [u8] {
+    static NAME: OnceLock<Vec<u8>> = OnceLock::new();
+    NAME.get_or_init(|| rustix::system::uname().nodename().to_bytes().to_vec())
 }
 
 fn milliseconds(wall_ms: u64, out: &mut Vec<u8>) {

@@ -127,7 +127,7 @@ async fn proxy(
     client: &mut Client,
     view: &Rc<ServiceView>,
     pool: &Rc<PoolRuntime>,
-    mut buffer: Buffer,
+    buffer: Buffer,
 ) -> After {
     let spec = pool.spec();
     let rule = match &spec.pool.persistence {
@@ -152,45 +152,10 @@ async fn proxy(
         known_by: client.own.as_ref().filter(|own| own.knows_client).map(|own| own.server),
     };
 
-    let mut body = Body::new(scratch.request.framing);
-    let head_len = scratch.request.head_len;
-    match body.feed(&buffer.bytes()[head_len..]) {
-        Ok(taken) if !client.set_aside(worker, &mut buffer, head_len + taken) => {
-            return fail(worker, scratch, client, view, Failure::NoMemory, false).await;
-        }
-        Ok(_) => {}
-        Err(_) => return fail(worker, scratch, client, view, Failure::BadBody, false).await,
-    }
-    let keep_trailers = keeps_trailers(view, pool, client, &scratch.request, buffer.bytes());
-    if !keep_trailers {
-        let trailers = body.trailers();
-        buffer.cut_out(head_len + trailers.start..head_len + trailers.end);
-    }
-    let max_body = view.spec.service.max_body;
-    let first = (buffer.len() - head_len) as u64;
-    if max_body != 0 && first > max_body {
-        return fail(worker, scratch, client, view, Failure::TooLarge, false).await;
-    }
-    let request = &scratch.request;
-    let sent = scratch.changes.method.as_deref().map_or(request.method, Method::of);
-    let idempotent = request.method.is_idempotent() && sent.is_idempotent();
-    let head = buffer.bytes();
-    let names_client =
-        request.fields.iter().any(|f| is_named_by(f.name.of(head), b"authorization", f.value.of(head)));
-    if !rewrite_head(worker, scratch, client, view, rule, &mut buffer) {
-        return fail(worker, scratch, client, view, Failure::NoMemory, false).await;
-    }
-    let allowance = (max_body != 0).then(|| max_body - first);
-    let mut outgoing = Outgoing {
-        buffer,
-        sent: 0,
-        body,
-        replayable: true,
-        idempotent,
-        names_client,
-        allowance,
-        keep_trailers,
-        retries: 0,
+    let outgoing = outgoing_request(worker, scratch, client, view, pool, rule, buffer);
+    let mut outgoing = match outgoing {
+        Ok(outgoing) => outgoing,
+        Err(failure) => return fail(worker, scratch, client, view, failure, false).await,
     };
     let context = Context { view, pool, cookie };
 
@@ -222,29 +187,7 @@ async fn proxy(
             }
             Err(failure) => failure,
         };
-        match failure {
-            Failure::Cut { .. } if failure.is_the_servers() => lease.ended(AnswerEnd::Broken),
-            _ if failure.is_the_servers() => lease.judge(true),
-            // The answer came; a rule of this program's keeps it from the client.
-            Failure::Denied { .. } => lease.ended(AnswerEnd::Whole),
-            _ => lease.ended(AnswerEnd::LeftOpen),
-        }
-        let again = match failure {
-            Failure::Refused | Failure::Unreachable | Failure::ConnectTimeout => {
-                lease.connect_failed(failure == Failure::Refused);
-                true
-            }
-            Failure::Handshake | Failure::Unwanted | Failure::Local => true,
-            Failure::NoAnswer => {
-                lease.suspect();
-                outgoing.idempotent && spec.pool.retry_on.has(RetryOn::NO_ANSWER)
-            }
-            Failure::BadAnswer | Failure::HalfAnswer => {
-                outgoing.idempotent && spec.pool.retry_on.has(RetryOn::BAD_ANSWER)
-            }
-            Failure::AnswerTimeout => outgoing.idempotent && spec.pool.retry_on.has(RetryOn::TIMEOUT),
-            _ => false,
-        };
+        let again = judge(&lease, failure, &outgoing, spec.pool.retry_on);
         let last = outgoing.retries >= spec.pool.retries || lease.is_outside();
         if last || !again || !outgoing.replayable {
             return fail(worker, scratch, client, view, failure, outgoing.body.is_complete()).await;
@@ -253,6 +196,83 @@ async fn proxy(
         scratch.record.retries = outgoing.retries;
         wish.avoid = Some(lease.server.id);
         outgoing.sent = 0;
+    }
+}
+
+/// The request as it goes on: its head rewritten, with as much of its body as has come.
+fn outgoing_request(
+    worker: &'static Worker,
+    scratch: &mut Scratch,
+    client: &mut Client,
+    view: &Rc<ServiceView>,
+    pool: &Rc<PoolRuntime>,
+    rule: Option<&CookiePersistence>,
+    mut buffer: Buffer,
+) -> Result<Outgoing, Failure> {
+    let mut body = Body::new(scratch.request.framing);
+    let head_len = scratch.request.head_len;
+    match body.feed(&buffer.bytes()[head_len..]) {
+        Ok(taken) if !client.set_aside(worker, &mut buffer, head_len + taken) => {
+            return Err(Failure::NoMemory);
+        }
+        Ok(_) => {}
+        Err(_) => return Err(Failure::BadBody),
+    }
+    let keep_trailers = keeps_trailers(view, pool, client, &scratch.request, buffer.bytes());
+    if !keep_trailers {
+        let trailers = body.trailers();
+        buffer.cut_out(head_len + trailers.start..head_len + trailers.end);
+    }
+    let max_body = view.spec.service.max_body;
+    let first = (buffer.len() - head_len) as u64;
+    if max_body != 0 && first > max_body {
+        return Err(Failure::TooLarge);
+    }
+    let request = &scratch.request;
+    let sent = scratch.changes.method.as_deref().map_or(request.method, Method::of);
+    let idempotent = request.method.is_idempotent() && sent.is_idempotent();
+    let head = buffer.bytes();
+    let names_client =
+        request.fields.iter().any(|f| is_named_by(f.name.of(head), b"authorization", f.value.of(head)));
+    if !rewrite_head(worker, scratch, client, view, rule, &mut buffer) {
+        return Err(Failure::NoMemory);
+    }
+    let allowance = (max_body != 0).then(|| max_body - first);
+    Ok(Outgoing {
+        buffer,
+        sent: 0,
+        body,
+        replayable: true,
+        idempotent,
+        names_client,
+        allowance,
+        keep_trailers,
+        retries: 0,
+    })
+}
+
+/// What a failed attempt says of its server, and whether the request may be tried again.
+fn judge(lease: &Lease, failure: Failure, outgoing: &Outgoing, retry_on: RetryOn) -> bool {
+    match failure {
+        Failure::Cut { .. } if failure.is_the_servers() => lease.ended(AnswerEnd::Broken),
+        _ if failure.is_the_servers() => lease.judge(true),
+        // The answer came; a rule of this program's keeps it from the client.
+        Failure::Denied { .. } => lease.ended(AnswerEnd::Whole),
+        _ => lease.ended(AnswerEnd::LeftOpen),
+    }
+    match failure {
+        Failure::Refused | Failure::Unreachable | Failure::ConnectTimeout => {
+            lease.connect_failed(failure == Failure::Refused);
+            true
+        }
+        Failure::Handshake | Failure::Unwanted | Failure::Local => true,
+        Failure::NoAnswer => {
+            lease.suspect();
+            outgoing.idempotent && retry_on.has(RetryOn::NO_ANSWER)
+        }
+        Failure::BadAnswer | Failure::HalfAnswer => outgoing.idempotent && retry_on.has(RetryOn::BAD_ANSWER),
+        Failure::AnswerTimeout => outgoing.idempotent && retry_on.has(RetryOn::TIMEOUT),
+        _ => false,
     }
 }
 

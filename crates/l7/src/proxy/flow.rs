@@ -3,7 +3,7 @@
 //! Both directions move at the same time, so that an answer may come before the request has
 //! ended. Bytes are sent as they come; only heads are rewritten, in place.
 
-use evenkeel_model::{CookieMethod, Persistence, RetryOn};
+use evenkeel_model::{CookieMethod, CookiePersistence, Persistence, RetryOn};
 use std::rc::Rc;
 
 use rustix::io::Errno;
@@ -17,11 +17,11 @@ use super::session::{Client, Scratch, Session, State};
 use super::{PoolRuntime, ServiceView, answer, persist, relay, route};
 use crate::buffer::{Buffer, CAPACITY};
 use crate::h1::field::Field;
-use crate::h1::request::Method;
-use crate::h1::response::{CookieEdit, Edits as ResponseEdits};
+use crate::h1::request::{Method, Request};
+use crate::h1::response::{CookieEdit, Edits as ResponseEdits, Response};
 use crate::h1::{Body, Framing, Malformed};
 use crate::link::Link;
-use crate::log::{Cause, CookieRead, CookieSent};
+use crate::log::{Cause, CookieRead, CookieSent, Record};
 use crate::reactor::{Io, NEVER, Pipe, Stop};
 use crate::worker::Worker;
 
@@ -110,23 +110,9 @@ pub async fn transact(
     let timeouts = &context.view.spec.service.timeouts;
     let connect_ms = timeouts.connect.as_millis() as u64;
     session.state.set(if reused.is_some() { State::Waiting } else { State::Connecting });
-    let mut connected = reused.is_some();
-    let (server, carried) = match reused {
-        Some((server, carried)) => (server, carried),
-        None if lease.pool().is_some_and(|spec| spec.pool.server_h2) => {
-            let (link, kept) = connect::stream(worker, client, lease, connect_ms, may_reuse).await?;
-            connected = true;
-            (link, u32::from(kept))
-        }
-        None => {
-            lease.server.counters().connects.add(1);
-            if connect::is_plain(lease) {
-                (Link::Plain(connect::begin(worker, client, lease)?), 0)
-            } else {
-                connected = true;
-                (connect::open(worker, client, lease, connect_ms).await?, 0)
-            }
-        }
+    let (server, carried, connected) = match reused {
+        Some((server, carried)) => (server, carried, true),
+        None => new_connection(worker, client, lease, connect_ms, may_reuse).await?,
     };
     let reused = carried > 0;
     if reused {
@@ -173,16 +159,33 @@ pub async fn transact(
     }
     if reusable && !matches!(server, Link::Stream(_)) {
         let carried = carried.saturating_add(1);
+        let rests_for = had_body.then_some(client.address);
         match is_own {
-            false => {
-                let rests_for = had_body.then_some(client.address);
-                worker.keep_idle(&lease.server, server, carried, rests_for);
-            }
+            false => worker.keep_idle(&lease.server, server, carried, rests_for),
             true if client.h2 => {}
             true => client.own = Some(worker.keep_own(&lease.server, server, carried, knows_client)),
         }
     }
     done
+}
+
+/// A connection for a request: how many requests it has carried, and whether it is there already.
+async fn new_connection(
+    worker: &'static Worker,
+    client: &Client,
+    lease: &Lease,
+    connect_ms: u64,
+    may_share: bool,
+) -> Result<(Link, u32, bool), Failure> {
+    if lease.pool().is_some_and(|spec| spec.pool.server_h2) {
+        let (link, kept) = connect::stream(worker, client, lease, connect_ms, may_share).await?;
+        return Ok((link, u32::from(kept), true));
+    }
+    lease.server.counters().connects.add(1);
+    match connect::is_plain(lease) {
+        true => Ok((Link::Plain(connect::begin(worker, client, lease)?), 0, false)),
+        false => Ok((connect::open(worker, client, lease, connect_ms).await?, 0, true)),
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -525,7 +528,7 @@ impl Flow<'_> {
         self.without_chunks = response.framing == Framing::Chunked && !request.version_11;
         let ends_itself = response.framing != Framing::UntilClose && !self.without_chunks;
         self.keep_client = request.keep_alive && sent_all && ends_itself && !closing;
-        // RequestFacts with another method, a HEAD has a body behind its answer.
+        // Asked with another method, a HEAD has a body behind its answer.
         let hidden_body = changes.method.is_some() && request.method == Method::Head;
         self.keep_server = response.keep_alive && sent_all && !hidden_body;
         record.status = response.status;
@@ -533,57 +536,20 @@ impl Flow<'_> {
         self.lease.answered(response.status >= 500);
         if matches!(response.status, 401 | 407)
             && let Some(down) = &self.down
+            && asks_for_credentials(response, down.bytes())
         {
-            let asks = |f: &Field| {
-                [&b"www-authenticate"[..], b"proxy-authenticate"]
-                    .iter()
-                    .any(|name| is_named_by(f.name.of(down.bytes()), name, f.value.of(down.bytes())))
-            };
-            let asked = response.fields().iter().any(asks);
-            (self.is_own, self.knows_client) = (self.is_own || asked, self.knows_client || asked);
+            (self.is_own, self.knows_client) = (true, true);
         }
-        let connection = match (self.keep_client, request.version_11) {
-            (false, _) => Some("close"),
-            (true, false) => Some("keep-alive"),
-            (true, true) => None,
-        };
+        let connection = connection_field(self.keep_client, request.version_11);
         let Some(down) = &mut self.down else { return Ok(AnswerProgress::Blocked) };
         let server = self.lease.server.cookie();
         let (mut inserted, mut cookie) = (None, None);
         match &pool.pool.persistence {
             Persistence::Cookie(rule) if remembered => {
-                let valid = self.context.cookie.read == Some(CookieRead::Valid);
-                let posted = !rule.postonly || request.method == Method::Post;
-                let own = response.sets_cookie(down.bytes(), rule.name.as_bytes()).is_some();
-                let name = rule.name.as_bytes();
-                match rule.method {
-                    CookieMethod::Insert => {
-                        // The client has no cookie of the server that served it, or an old one.
-                        if posted && (!valid || rule.max_idle.is_some()) {
-                            persist::set_cookie(
-                                rule,
-                                &server,
-                                self.context.cookie.first_set,
-                                now.wall_ms / 1_000,
-                                &mut text,
-                            );
-                            inserted = Some(rule);
-                            let sent = if valid { CookieSent::Updated } else { CookieSent::Inserted };
-                            record.termination.cookie_sent = Some(sent);
-                        }
-                        cookie = (inserted.is_some() || rule.indirect).then_some((name, CookieEdit::Drop));
-                    }
-                    CookieMethod::Rewrite => cookie = Some((name, CookieEdit::Value(server.as_bytes()))),
-                    CookieMethod::Prefix => cookie = Some((name, CookieEdit::Prefix(server.as_bytes()))),
-                    CookieMethod::Passive => {}
-                }
-                match rule.method {
-                    CookieMethod::Rewrite | CookieMethod::Prefix if own => {
-                        record.termination.cookie_sent = Some(CookieSent::Rewritten)
-                    }
-                    CookieMethod::Passive if own => record.termination.cookie_sent = Some(CookieSent::Passed),
-                    _ => {}
-                }
+                let found = &self.context.cookie;
+                let exchanged = (&*request, &*response, down.bytes());
+                (inserted, cookie) =
+                    answer_cookie(rule, found, exchanged, &server, now.wall_ms, record, &mut text);
             }
             Persistence::AppCookie { name, .. } if remembered => {
                 let value = response.sets_cookie(down.bytes(), name.as_bytes()).filter(|v| !v.is_empty());
@@ -797,4 +763,60 @@ impl Flow<'_> {
             (false, false) => After::Linger,
         }
     }
+}
+
+fn connection_field(kept: bool, version_11: bool) -> Option<&'static str> {
+    match (kept, version_11) {
+        (false, _) => Some("close"),
+        (true, false) => Some("keep-alive"),
+        (true, true) => None,
+    }
+}
+
+/// The server wants a password for this connection, as NTLM does.
+fn asks_for_credentials(response: &Response, head: &[u8]) -> bool {
+    let names = [&b"www-authenticate"[..], b"proxy-authenticate"];
+    let asks = |f: &Field| names.iter().any(|name| is_named_by(f.name.of(head), name, f.value.of(head)));
+    response.fields().iter().any(asks)
+}
+
+/// The cookie of persistence in an answer: the rule by which one is added (its text is in `text`), and what
+/// becomes of the server's own.
+fn answer_cookie<'a>(
+    rule: &'a CookiePersistence,
+    found: &CookieFound,
+    (request, response, head): (&Request, &Response, &[u8]),
+    server: &'a str,
+    wall_ms: u64,
+    record: &mut Record,
+    text: &mut String,
+) -> (Option<&'a CookiePersistence>, Option<(&'a [u8], CookieEdit<'a>)>) {
+    let (mut inserted, mut cookie) = (None, None);
+    let valid = found.read == Some(CookieRead::Valid);
+    let posted = !rule.postonly || request.method == Method::Post;
+    let own = response.sets_cookie(head, rule.name.as_bytes()).is_some();
+    let name = rule.name.as_bytes();
+    match rule.method {
+        CookieMethod::Insert => {
+            // The client has no cookie of the server that served it, or an old one.
+            if posted && (!valid || rule.max_idle.is_some()) {
+                persist::set_cookie(rule, server, found.first_set, wall_ms / 1_000, text);
+                inserted = Some(rule);
+                let sent = if valid { CookieSent::Updated } else { CookieSent::Inserted };
+                record.termination.cookie_sent = Some(sent);
+            }
+            cookie = (inserted.is_some() || rule.indirect).then_some((name, CookieEdit::Drop));
+        }
+        CookieMethod::Rewrite => cookie = Some((name, CookieEdit::Value(server.as_bytes()))),
+        CookieMethod::Prefix => cookie = Some((name, CookieEdit::Prefix(server.as_bytes()))),
+        CookieMethod::Passive => {}
+    }
+    match rule.method {
+        CookieMethod::Rewrite | CookieMethod::Prefix if own => {
+            record.termination.cookie_sent = Some(CookieSent::Rewritten)
+        }
+        CookieMethod::Passive if own => record.termination.cookie_sent = Some(CookieSent::Passed),
+        _ => {}
+    }
+    (inserted, cookie)
 }

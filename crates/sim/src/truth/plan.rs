@@ -44,28 +44,7 @@ pub enum Fault {
 /// What fails in a world, and when.
 pub fn plan(chance: &mut Chance, healthy: bool, with_witness: bool) -> Vec<(Millis, Fault)> {
     let mut all = Vec::new();
-    // Troubles that come and go while it is not yet clear who is active.
-    if chance.percent(30) {
-        let mut when = START - 200 + chance.below(600);
-        for _ in 0..12 {
-            when += 10 + chance.below(70);
-            let node = chance.below(2) as usize;
-            let trouble = chance.below(3) as u16;
-            all.push((when, Fault::Trouble(node, trouble)));
-        }
-        all.push((when + 50, Fault::Trouble(0, 0)));
-        all.push((when + 50, Fault::Trouble(1, 0)));
-    }
-    // Somebody who cannot make up their mind.
-    if chance.percent(20) {
-        let mut when = START + 1_500 + chance.below(3_000);
-        for _ in 0..16 {
-            when += 1 + chance.below(40);
-            let node = chance.below(2) as usize;
-            let fault = if chance.percent(70) { Fault::Give(node) } else { Fault::Want(node) };
-            all.push((when, fault));
-        }
-    }
+    unrest(chance, &mut all);
     for _ in 0..1 + chance.below(4) {
         let when = START + 800 + chance.below(FAULTS_END - START - 800);
         let node = chance.below(2) as usize;
@@ -123,4 +102,30 @@ pub fn plan(chance: &mut Chance, healthy: bool, with_witness: bool) -> Vec<(Mill
     }
     all.push((FAULTS_END, Fault::Heal));
     all
+}
+
+/// What people and their checks do while it is not clear who is active.
+fn unrest(chance: &mut Chance, all: &mut Vec<(Millis, Fault)>) {
+    // Troubles that come and go while it is not yet clear who is active.
+    if chance.percent(30) {
+        let mut when = START - 200 + chance.below(600);
+        for _ in 0..12 {
+            when += 10 + chance.below(70);
+            let node = chance.below(2) as usize;
+            let trouble = chance.below(3) as u16;
+            all.push((when, Fault::Trouble(node, trouble)));
+        }
+        all.push((when + 50, Fault::Trouble(0, 0)));
+        all.push((when + 50, Fault::Trouble(1, 0)));
+    }
+    // Somebody who cannot make up their mind.
+    if chance.percent(20) {
+        let mut when = START + 1_500 + chance.below(3_000);
+        for _ in 0..16 {
+            when += 1 + chance.below(40);
+            let node = chance.below(2) as usize;
+            let fault = if chance.percent(70) { Fault::Give(node) } else { Fault::Want(node) };
+            all.push((when, fault));
+        }
+    }
 }

@@ -534,21 +534,7 @@ impl World {
                 self.nodes[at].life = Life::Dead;
                 self.nodes[at].inbox.clear();
             }
-            Fault::Start(at) if self.nodes[at].life == Life::Dead => {
-                let drift = self.nodes[at].drift;
-                let mut node = self.new_node(at, self.now);
-                // The machine's clock goes on.
-                node.drift = drift;
-                node.offset = self.nodes[at].offset;
-                let local = self.now + node.offset + self.now / drift;
-                let settings =
-                    Settings { every_ms: EVERY, dead_ms: DEAD, ..node.election.settings().clone() };
-                node.election = Election::new(settings, local);
-                node.pace = self.adaptive.then(|| Pace::new(BOUNDS, local));
-                self.nodes[at] = node;
-                self.excuse(JOIN + 2 * DEAD);
-                self.at(self.now, Happens::Wakes(at));
-            }
+            Fault::Start(at) if self.nodes[at].life == Life::Dead => self.restart(at),
             Fault::Start(_) => {}
             Fault::Freeze(at, lasts) if self.nodes[at].life == Life::Runs => {
                 self.nodes[at].life = Life::Frozen;
@@ -610,17 +596,35 @@ impl World {
                 self.last_fault = self.last_fault.max(self.now + u64::from(LEASE));
             }
             Fault::WitnessStarts => {}
-            Fault::Heal => {
-                self.cut = Default::default();
-                self.port_dead = [0; 2];
-                self.loss = (0, 0);
-                for at in 0..2 {
-                    match self.nodes[at].life {
-                        Life::Dead => self.fault(Fault::Start(at)),
-                        Life::Frozen => self.fault(Fault::Thaw(at)),
-                        Life::Runs => {}
-                    }
-                }
+            Fault::Heal => self.heal(),
+        }
+    }
+
+    fn restart(&mut self, at: usize) {
+        let drift = self.nodes[at].drift;
+        let mut node = self.new_node(at, self.now);
+        // The machine's clock goes on.
+        node.drift = drift;
+        node.offset = self.nodes[at].offset;
+        let local = self.now + node.offset + self.now / drift;
+        let settings = Settings { every_ms: EVERY, dead_ms: DEAD, ..node.election.settings().clone() };
+        node.election = Election::new(settings, local);
+        node.pace = self.adaptive.then(|| Pace::new(BOUNDS, local));
+        self.nodes[at] = node;
+        self.excuse(JOIN + 2 * DEAD);
+        self.at(self.now, Happens::Wakes(at));
+    }
+
+    /// The network is whole and both nodes run.
+    fn heal(&mut self) {
+        self.cut = Default::default();
+        self.port_dead = [0; 2];
+        self.loss = (0, 0);
+        for at in 0..2 {
+            match self.nodes[at].life {
+                Life::Dead => self.fault(Fault::Start(at)),
+                Life::Frozen => self.fault(Fault::Thaw(at)),
+                Life::Runs => {}
             }
         }
     }
