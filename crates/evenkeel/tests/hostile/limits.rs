@@ -95,7 +95,11 @@ const ROWS: &[Row] = &[
         "400; 50",
         &[("admin/src/live.rs", "STREAMS: WatcherSlots = WatcherSlots::new(400, 50);")],
     ),
-    ("live streams of logs", "40; 8", &[("admin/src/live.rs", "TAILS: Places = Places::new(40, 8);")]),
+    (
+        "live streams of logs",
+        "40; 8",
+        &[("admin/src/live.rs", "TAILS: WatcherSlots = WatcherSlots::new(40, 8);")],
+    ),
     ("a session that is not used", "12 h", &[("config/src/schema/admin.rs", "\"12h\"")]),
     (
         "wrong passwords from a network",

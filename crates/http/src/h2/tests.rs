@@ -626,12 +626,37 @@ fn streams_are_numbered_when_their_heads_are_sent() {
     assert!(tunnel.is_refused() && plain.is_refused() && waiting.is_refused());
 }
 
+/// A request that crosses the first GOAWAY is served: the last stream is named a round trip later.
+#[test]
+fn a_request_that_crosses_goaway_is_served() {
+    let mut peer = Peer::new();
+    peer.request(1, true, &[]).unwrap();
+    peer.mux.retire(7);
+    peer.mux.retire(8);
+    let last = |answer: &(u8, u8, u32, Vec<u8>)| u32::from_be_bytes(answer.3[..4].try_into().unwrap());
+    let answers = peer.answers();
+    let [goaway, ping] = &answers[..] else { panic!("{answers:?}") };
+    assert_eq!((goaway.0, last(goaway), ping.0), (kind::GOAWAY, u32::MAX >> 1, kind::PING));
+    assert!(peer.mux.is_retired() && !peer.mux.is_settled());
+    assert_eq!(peer.mux.settle_at_ms(), Some(1_007));
+    peer.request(3, true, &[]).unwrap();
+    assert_eq!(peer.links.len(), 2, "it was sent before the client knew");
+    peer.frame(kind::PING, flag::ACK, 0, b"another!").unwrap();
+    assert!(!peer.mux.is_settled());
+    let echo = ping.3.clone();
+    peer.frame(kind::PING, flag::ACK, 0, &echo).unwrap();
+    assert_eq!(peer.answers().iter().map(last).collect::<Vec<_>>(), [3]);
+    assert!(peer.mux.is_settled() && peer.mux.settle_at_ms().is_none());
+    peer.request(5, true, &[]).unwrap();
+    assert_eq!(peer.links.len(), 2);
+}
+
 /// What a client sends before it has read GOAWAY is no error (RFC 9113 section 6.8).
 #[test]
 fn streams_behind_the_last_one_are_ignored() {
     let mut peer = Peer::new();
     peer.request(1, false, &[(":method", "POST")]).unwrap();
-    peer.mux.retire();
+    peer.mux.settle();
     assert_eq!(peer.answers().len(), 1);
     peer.request(3, false, &[(":method", "POST")]).unwrap();
     peer.frame(kind::DATA, 0, 3, b"body").unwrap();

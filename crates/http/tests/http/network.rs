@@ -465,7 +465,7 @@ impl World {
                 self.cut_connection();
             }
             if step == retire_at && !self.cut {
-                self.server.mux.retire();
+                self.server.mux.retire(self.now_ms);
                 self.server.notified = true;
             }
             let moved = self.step(&mut buffer);

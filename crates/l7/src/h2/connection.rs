@@ -142,11 +142,11 @@ pub async fn serve(
             return connection.mux.abandon();
         }
         if client.must_close(worker) && !connection.mux.is_retired() {
-            connection.mux.retire();
+            connection.mux.retire(worker.reactor.now_ms());
             continue;
         }
         let flushed = connection.sent == connection.mux.out.len();
-        let over = connection.failed || (connection.mux.is_retired() && connection.mux.stream_count() == 0);
+        let over = connection.failed || (connection.mux.is_settled() && connection.mux.stream_count() == 0);
         if flushed && over {
             // Closing at once could destroy frames that the client has not read.
             return crate::proxy::answer::linger(worker, &client).await;
@@ -167,13 +167,21 @@ pub async fn serve(
         let until_ms = connection.moved_ms.saturating_add(timeout_ms);
         let next_ms = next_turn_ms(worker, &connection.mux, pause);
         let lull_ms = if lulled { NEVER } else { worker.reactor.now_ms() + LULL_MS };
+        let settle_at = connection.mux.settle_at_ms();
+        let (settle_ms, until_ms) = settle_at.map_or((NEVER, until_ms), |at| (at, NEVER));
+        let next_ms = next_ms.min(settle_ms);
         let woken = worker.reactor.wait(until_ms.min(next_ms).min(lull_ms)).await;
+        if worker.reactor.now_ms() >= settle_ms {
+            connection.mux.settle();
+        }
         lulled = woken == Err(Stop::TimedOut) && lull_ms < until_ms.min(next_ms);
         match woken {
             Ok(()) => {}
             Err(Stop::TimedOut) if lulled => connection.hold_little(),
             Err(Stop::TimedOut) if next_ms < until_ms => {}
-            Err(Stop::TimedOut) if flushed && !connection.mux.is_retired() => connection.mux.retire(),
+            Err(Stop::TimedOut) if flushed && !connection.mux.is_retired() => {
+                connection.mux.retire(worker.reactor.now_ms());
+            }
             Err(_) => {
                 connection.mux.fail(ErrorCode::NoError);
                 connection.write(&client.link);

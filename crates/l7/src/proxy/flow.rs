@@ -3,7 +3,7 @@
 //! Both directions move at the same time, so that an answer may come before the request has
 //! ended. Bytes are sent as they come; only heads are rewritten, in place.
 
-use evenkeel_model::{CookieMethod, CookiePersistence, Persistence, RetryOn};
+use evenkeel_model::{Persistence, RetryOn};
 use std::rc::Rc;
 
 use rustix::io::Errno;
@@ -17,11 +17,11 @@ use super::session::{Client, Scratch, Session, State};
 use super::{PoolRuntime, ServiceView, answer, persist, relay, route};
 use crate::buffer::{Buffer, CAPACITY};
 use crate::h1::field::Field;
-use crate::h1::request::{Method, Request};
-use crate::h1::response::{CookieEdit, Edits as ResponseEdits, Response};
+use crate::h1::request::Method;
+use crate::h1::response::{Edits as ResponseEdits, Response};
 use crate::h1::{Body, Framing, Malformed};
 use crate::link::Link;
-use crate::log::{Cause, CookieRead, CookieSent, Record};
+use crate::log::Cause;
 use crate::reactor::{Io, NEVER, Pipe, Stop};
 use crate::worker::Worker;
 
@@ -549,7 +549,7 @@ impl Flow<'_> {
                 let found = &self.context.cookie;
                 let exchanged = (&*request, &*response, down.bytes());
                 (inserted, cookie) =
-                    answer_cookie(rule, found, exchanged, &server, now.wall_ms, record, &mut text);
+                    persist::answer_cookie(rule, found, exchanged, &server, now.wall_ms, record, &mut text);
             }
             Persistence::AppCookie { name, .. } if remembered => {
                 let value = response.sets_cookie(down.bytes(), name.as_bytes()).filter(|v| !v.is_empty());
@@ -778,45 +778,4 @@ fn asks_for_credentials(response: &Response, head: &[u8]) -> bool {
     let names = [&b"www-authenticate"[..], b"proxy-authenticate"];
     let asks = |f: &Field| names.iter().any(|name| is_named_by(f.name.of(head), name, f.value.of(head)));
     response.fields().iter().any(asks)
-}
-
-/// The cookie of persistence in an answer: the rule by which one is added (its text is in `text`), and what
-/// becomes of the server's own.
-fn answer_cookie<'a>(
-    rule: &'a CookiePersistence,
-    found: &CookieFound,
-    (request, response, head): (&Request, &Response, &[u8]),
-    server: &'a str,
-    wall_ms: u64,
-    record: &mut Record,
-    text: &mut String,
-) -> (Option<&'a CookiePersistence>, Option<(&'a [u8], CookieEdit<'a>)>) {
-    let (mut inserted, mut cookie) = (None, None);
-    let valid = found.read == Some(CookieRead::Valid);
-    let posted = !rule.postonly || request.method == Method::Post;
-    let own = response.sets_cookie(head, rule.name.as_bytes()).is_some();
-    let name = rule.name.as_bytes();
-    match rule.method {
-        CookieMethod::Insert => {
-            // The client has no cookie of the server that served it, or an old one.
-            if posted && (!valid || rule.max_idle.is_some()) {
-                persist::set_cookie(rule, server, found.first_set, wall_ms / 1_000, text);
-                inserted = Some(rule);
-                let sent = if valid { CookieSent::Updated } else { CookieSent::Inserted };
-                record.termination.cookie_sent = Some(sent);
-            }
-            cookie = (inserted.is_some() || rule.indirect).then_some((name, CookieEdit::Drop));
-        }
-        CookieMethod::Rewrite => cookie = Some((name, CookieEdit::Value(server.as_bytes()))),
-        CookieMethod::Prefix => cookie = Some((name, CookieEdit::Prefix(server.as_bytes()))),
-        CookieMethod::Passive => {}
-    }
-    match rule.method {
-        CookieMethod::Rewrite | CookieMethod::Prefix if own => {
-            record.termination.cookie_sent = Some(CookieSent::Rewritten)
-        }
-        CookieMethod::Passive if own => record.termination.cookie_sent = Some(CookieSent::Passed),
-        _ => {}
-    }
-    (inserted, cookie)
 }

@@ -8,8 +8,9 @@ use super::facts::Hello;
 use super::pick::PickRequest;
 use super::session::Client;
 use super::{PoolRuntime, ServerRuntime};
-use crate::h1::request::Request;
-use crate::log::CookieRead;
+use crate::h1::request::{Method, Request};
+use crate::h1::response::{CookieEdit, Response};
+use crate::log::{CookieRead, CookieSent, Record};
 use crate::rdp;
 
 /// The server that a client belongs to, by its place in the pool, if that can be told.
@@ -144,6 +145,47 @@ pub fn read_cookie(
     });
     found.server = index;
     found
+}
+
+/// The cookie of persistence in an answer: the rule by which one is added (its text is in `text`), and what
+/// becomes of the server's own.
+pub fn answer_cookie<'a>(
+    rule: &'a CookiePersistence,
+    found: &CookieFound,
+    (request, response, head): (&Request, &Response, &[u8]),
+    server: &'a str,
+    wall_ms: u64,
+    record: &mut Record,
+    text: &mut String,
+) -> (Option<&'a CookiePersistence>, Option<(&'a [u8], CookieEdit<'a>)>) {
+    let (mut inserted, mut cookie) = (None, None);
+    let valid = found.read == Some(CookieRead::Valid);
+    let posted = !rule.postonly || request.method == Method::Post;
+    let own = response.sets_cookie(head, rule.name.as_bytes()).is_some();
+    let name = rule.name.as_bytes();
+    match rule.method {
+        CookieMethod::Insert => {
+            // The client has no cookie of the server that served it, or an old one.
+            if posted && (!valid || rule.max_idle.is_some()) {
+                set_cookie(rule, server, found.first_set, wall_ms / 1_000, text);
+                inserted = Some(rule);
+                let sent = if valid { CookieSent::Updated } else { CookieSent::Inserted };
+                record.termination.cookie_sent = Some(sent);
+            }
+            cookie = (inserted.is_some() || rule.indirect).then_some((name, CookieEdit::Drop));
+        }
+        CookieMethod::Rewrite => cookie = Some((name, CookieEdit::Value(server.as_bytes()))),
+        CookieMethod::Prefix => cookie = Some((name, CookieEdit::Prefix(server.as_bytes()))),
+        CookieMethod::Passive => {}
+    }
+    match rule.method {
+        CookieMethod::Rewrite | CookieMethod::Prefix if own => {
+            record.termination.cookie_sent = Some(CookieSent::Rewritten)
+        }
+        CookieMethod::Passive if own => record.termination.cookie_sent = Some(CookieSent::Passed),
+        _ => {}
+    }
+    (inserted, cookie)
 }
 
 /// The values of the `Set-Cookie` that name a server, one a line: one for each domain.

@@ -57,6 +57,11 @@ const FRAMES_A_REQUEST: u32 = 8;
 const USEFUL_DATA: usize = 1024;
 /// Streams that this side has reset and on which frames of the peer are ignored, the latest ones.
 const RESETS_REMEMBERED: usize = 256;
+
+/// What the PING behind a first GOAWAY carries.
+const GOODBYE: [u8; 8] = *b"goodbye!";
+/// How long its answer is waited for.
+const GOODBYE_MS: u64 = 1_000;
 /// How long data whose session has ended waits for the peer's window without progress.
 const STALL_MS: u64 = 60_000;
 /// How long a client may go on sending a request whose answer is complete. A reset at once could overtake
@@ -215,6 +220,8 @@ pub struct Mux {
     peer_streams: usize,
     /// The peer understands the extended CONNECT (RFC 8441).
     pub peer_connects: bool,
+    /// A first GOAWAY was sent at this time, which names no last stream yet.
+    retiring_since_ms: Option<u64>,
     /// GOAWAY was sent, and named this as the last stream that is served.
     goaway_last: Option<u32>,
     /// GOAWAY came, or the connection is over: no more streams are opened.
@@ -283,6 +290,7 @@ impl Mux {
             peer_stream_window: STREAM_WINDOW as i64,
             peer_streams: 100,
             peer_connects: false,
+            retiring_since_ms: None,
             goaway_last: None,
             goaway_came: false,
             reset_budget: RESETS,
@@ -459,17 +467,38 @@ impl Mux {
         self.streams.shrink_to_fit();
     }
 
-    /// Tells the peer that no more streams are served; those that are open finish.
-    pub fn retire(&mut self) {
+    /// Asks the client to open no more streams. Those that it has opened before it reads so are served: the
+    /// last one is named when the client has answered a PING that follows (RFC 9113 6.8), or in
+    /// [`Self::settle`].
+    pub fn retire(&mut self, now_ms: u64) {
+        if self.retiring_since_ms.is_none() && self.goaway_last.is_none() {
+            self.retiring_since_ms = Some(now_ms);
+            frame::write_goaway(u32::MAX >> 1, ErrorCode::NoError, &mut self.out);
+            frame::write(kind::PING, 0, 0, &GOODBYE, &mut self.out);
+        }
+    }
+
+    /// Names the last stream that is served; those that are open finish.
+    pub fn settle(&mut self) {
         if self.goaway_last.is_none() {
             self.goaway_last = Some(self.last_opened);
             frame::write_goaway(self.last_opened, ErrorCode::NoError, &mut self.out);
         }
     }
 
-    /// No more streams are taken on, by either side.
+    /// The peer was asked to open no more streams, or has asked so.
     pub fn is_retired(&self) -> bool {
+        self.retiring_since_ms.is_some() || self.is_settled()
+    }
+
+    /// No more streams are taken on, by either side.
+    pub fn is_settled(&self) -> bool {
         self.goaway_last.is_some() || self.goaway_came
+    }
+
+    /// When [`Self::settle`] is due although the client has not answered.
+    pub fn settle_at_ms(&self) -> Option<u64> {
+        self.retiring_since_ms.filter(|_| !self.is_settled()).map(|since| since + GOODBYE_MS)
     }
 
     /// Ends the connection and all its streams, and tells the peer why.

@@ -3,9 +3,9 @@
 use std::io::Write;
 
 use super::{
-    BLOCK_AT_MOST, Block, CONNECTION_WINDOW, CONTINUATIONS_AT_MOST, FRAMES_A_REQUEST, Handled, LINGER_MS,
-    Mux, Opened, RESETS_REMEMBERED, Receiving, Role, SESSIONS_AT_MOST, STREAM_WINDOW, STREAMS_AT_MOST,
-    Sending, TableUpdate, USEFUL_DATA, WINDOW_LIMIT,
+    BLOCK_AT_MOST, Block, CONNECTION_WINDOW, CONTINUATIONS_AT_MOST, FRAMES_A_REQUEST, GOODBYE, Handled,
+    LINGER_MS, Mux, Opened, RESETS_REMEMBERED, Receiving, Role, SESSIONS_AT_MOST, STREAM_WINDOW,
+    STREAMS_AT_MOST, Sending, TableUpdate, USEFUL_DATA, WINDOW_LIMIT,
 };
 use crate::h2::fields::Fields;
 use crate::h2::frame::{self, ErrorCode, FrameHeader, flag, kind, setting};
@@ -100,6 +100,8 @@ impl Mux {
         }
         if !head.has(flag::ACK) {
             frame::write(kind::PING, flag::ACK, 0, payload, &mut self.out);
+        } else if self.retiring_since_ms.is_some() && payload == GOODBYE {
+            self.settle();
         }
         Ok(())
     }
