@@ -155,16 +155,8 @@ pub async fn serve(
         if flushed && (connection.mux.has_ready() || pause == Pause::HeldBack) {
             continue;
         }
-        let timeouts = &client.service.view().spec.service.timeouts;
-        let timeout = match (flushed, connection.mux.stream_count()) {
-            (false, _) => timeouts.client,
-            (true, 0) if client.requests == 0 => timeouts.request,
-            (true, 0) => timeouts.keep_alive,
-            (true, _) => std::time::Duration::MAX,
-        };
-        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(NEVER);
         connection.rest();
-        let until_ms = connection.moved_ms.saturating_add(timeout_ms);
+        let until_ms = connection.moved_ms.saturating_add(time_limit_ms(&connection, &client, flushed));
         let next_ms = next_turn_ms(worker, &connection.mux, pause);
         let lull_ms = if lulled { NEVER } else { worker.reactor.now_ms() + LULL_MS };
         let settle_at = connection.mux.settle_at_ms();
@@ -189,6 +181,18 @@ pub async fn serve(
             }
         }
     }
+}
+
+/// How long the client may stay silent.
+fn time_limit_ms(connection: &Connection, client: &Client, flushed: bool) -> u64 {
+    let timeouts = &client.service.view().spec.service.timeouts;
+    let timeout = match (flushed, connection.mux.stream_count()) {
+        (false, _) => timeouts.client,
+        (true, 0) if client.requests == 0 => timeouts.request,
+        (true, 0) => timeouts.keep_alive,
+        (true, _) => std::time::Duration::MAX,
+    };
+    u64::try_from(timeout.as_millis()).unwrap_or(NEVER)
 }
 
 struct Connection {
