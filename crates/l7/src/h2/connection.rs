@@ -159,13 +159,7 @@ pub async fn serve(
         let until_ms = connection.moved_ms.saturating_add(time_limit_ms(&connection, &client, flushed));
         let next_ms = next_turn_ms(worker, &connection.mux, pause);
         let lull_ms = if lulled { NEVER } else { worker.reactor.now_ms() + LULL_MS };
-        let settle_at = connection.mux.settle_at_ms();
-        let (settle_ms, until_ms) = settle_at.map_or((NEVER, until_ms), |at| (at, NEVER));
-        let next_ms = next_ms.min(settle_ms);
         let woken = worker.reactor.wait(until_ms.min(next_ms).min(lull_ms)).await;
-        if worker.reactor.now_ms() >= settle_ms {
-            connection.mux.settle();
-        }
         lulled = woken == Err(Stop::TimedOut) && lull_ms < until_ms.min(next_ms);
         match woken {
             Ok(()) => {}
@@ -185,6 +179,10 @@ pub async fn serve(
 
 /// How long the client may stay silent.
 fn time_limit_ms(connection: &Connection, client: &Client, flushed: bool) -> u64 {
+    // The engine has a limit of its own for the answer to its goodbye.
+    if connection.mux.is_retired() && !connection.mux.is_settled() {
+        return NEVER;
+    }
     let timeouts = &client.service.view().spec.service.timeouts;
     let timeout = match (flushed, connection.mux.stream_count()) {
         (false, _) => timeouts.client,

@@ -468,8 +468,7 @@ impl Mux {
     }
 
     /// Asks the client to open no more streams. Those that it has opened before it reads so are served: the
-    /// last one is named when the client has answered a PING that follows (RFC 9113 6.8), or in
-    /// [`Self::settle`].
+    /// last one is named when the client has answered a PING that follows (RFC 9113 6.8), or after a second.
     pub fn retire(&mut self, now_ms: u64) {
         if self.retiring_since_ms.is_none() && self.goaway_last.is_none() {
             self.retiring_since_ms = Some(now_ms);
@@ -479,7 +478,7 @@ impl Mux {
     }
 
     /// Names the last stream that is served; those that are open finish.
-    pub fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         if self.goaway_last.is_none() {
             self.goaway_last = Some(self.last_opened);
             frame::write_goaway(self.last_opened, ErrorCode::NoError, &mut self.out);
@@ -496,8 +495,8 @@ impl Mux {
         self.goaway_last.is_some() || self.goaway_came
     }
 
-    /// When [`Self::settle`] is due although the client has not answered.
-    pub fn settle_at_ms(&self) -> Option<u64> {
+    /// When the last stream is named although the client has not answered.
+    fn settle_at_ms(&self) -> Option<u64> {
         self.retiring_since_ms.filter(|_| !self.is_settled()).map(|since| since + GOODBYE_MS)
     }
 

@@ -24,6 +24,9 @@ impl Mux {
     /// turns.
     pub fn produce(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
+        if self.settle_at_ms().is_some_and(|at_ms| at_ms <= now_ms) {
+            self.settle();
+        }
         while let Some((_, id)) = self.lingering.front().copied().filter(|(until_ms, _)| *until_ms <= now_ms)
         {
             self.lingering.pop_front();
@@ -55,6 +58,7 @@ impl Mux {
             .into_iter()
             .chain(answered)
             .chain(self.stalled.front().map(|(until_ms, ..)| *until_ms))
+            .chain(self.settle_at_ms())
             .min()
     }
 
