@@ -146,5 +146,5 @@ pub fn integer(value: &DeValue<'_>) -> Option<i64> {
 pub fn network(text: &str) -> Option<(IpAddr, u8)> {
     let (address, prefix) = text.split_once('/')?;
     let (address, prefix): (IpAddr, u8) = (address.parse().ok()?, prefix.parse().ok()?);
-    (prefix <= if address.is_ipv4() { 32 } else { 128 }).then_some((address, prefix))
+    (prefix <= evenkeel_model::host_prefix(address)).then_some((address, prefix))
 }

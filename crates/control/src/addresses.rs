@@ -11,13 +11,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use evenkeel_api as api;
-use evenkeel_model::Snapshot;
+use evenkeel_model::{Snapshot, host_prefix};
 use evenkeel_platform::{Interface, Network, NetworkChanges, OwnAddress};
 use tracing::{error, info, warn};
 
 use super::pair::{
-    Floating, Guard, GuardedAddress, NetworkSeen, Spot, floating_of, foreign, host_prefix, network_snapshot,
-    spot,
+    Floating, Guard, GuardedAddress, NetworkSeen, Spot, floating_of, foreign, network_snapshot, spot,
 };
 
 /// How long somebody who has an address may take to say so, before a commit puts it here.

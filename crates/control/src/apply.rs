@@ -53,6 +53,16 @@ pub(super) struct PreparedPair {
 }
 
 impl Control {
+    /// Applies the configuration that runs, with servers that were found or changed meanwhile. Its files are
+    /// not read anew.
+    pub(super) fn apply_again(&mut self) -> Result<(), String> {
+        let configured = (*self.configured).clone();
+        self.engine.keep_files(true);
+        let applied = self.apply(configured, &[], None);
+        self.engine.keep_files(false);
+        applied
+    }
+
     /// Makes a snapshot the running configuration; `file` is what the configuration's file shall
     /// hold, where that is part of the change. After an error everything is as it was.
     pub(super) fn apply(

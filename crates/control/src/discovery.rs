@@ -490,10 +490,7 @@ impl Control {
             return;
         }
         self.log_moves(&settled);
-        self.engine.keep_files(true);
-        let applied = self.apply((*configured).clone(), &[], None);
-        self.engine.keep_files(false);
-        if let Err(why) = applied {
+        if let Err(why) = self.apply_again() {
             self.happen("discovery", "error", "servers", format!("what was found cannot be applied: {why}"));
         }
     }

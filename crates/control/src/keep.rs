@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use evenkeel_admin::Reply;
 use evenkeel_api as api;
-use evenkeel_model::Mode;
+use evenkeel_model::{Mode, host_prefix};
 use evenkeel_platform::{Forward, Network, Silence};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
@@ -214,8 +214,7 @@ impl Control {
         }
         if let Ok(mut network) = Network::open() {
             for address in leaving.addresses {
-                let whole = if address.is_ipv4() { 32 } else { 128 };
-                let _ = network.remove_address(leaving.loopback, address, whole);
+                let _ = network.remove_address(leaving.loopback, address, host_prefix(address));
             }
         }
         self.say(&Say::KeepNoMore);

@@ -174,7 +174,7 @@ impl Control {
             if let Ok(ip) = from.parse::<IpAddr>()
                 && far(ip)
             {
-                allowed.push(format!("{ip}/{}", if ip.is_ipv4() { 32 } else { 128 }));
+                allowed.push(format!("{ip}/{}", evenkeel_model::host_prefix(ip)));
             }
             let why = format!("only {} may connect to the web UI ([admin] allow)", allowed.join(", "));
             set(&["admin", "allow"], json!(allowed), why);

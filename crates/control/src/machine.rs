@@ -7,7 +7,7 @@ use evenkeel_api as api;
 use evenkeel_platform::{Interface, Network, Route};
 
 use super::control::{Control, wall_ms};
-use super::pair::host_prefix;
+use evenkeel_model::host_prefix;
 
 /// Routes that are shown; a router may have a million.
 const ROUTES: usize = 500;

@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use evenkeel_api::Holder;
-use evenkeel_model::mask_address;
+use evenkeel_model::{host_prefix, mask_address};
 use evenkeel_platform::{Announcer, Network, OwnAddress};
 
 /// Whether an address lies in the network of one of this machine's; one alone makes no network.
 pub fn is_near(own: &OwnAddress, address: IpAddr) -> bool {
-    let whole = if address.is_ipv4() { 32 } else { 128 };
+    let whole = host_prefix(address);
     own.address.is_ipv4() == address.is_ipv4()
         && own.prefix < whole
         && mask_address(own.address, own.prefix, own.prefix) == mask_address(address, own.prefix, own.prefix)

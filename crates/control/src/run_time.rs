@@ -223,7 +223,7 @@ impl Control {
             None => {}
         }
         if self.overrides.servers().len() >= AT_MOST {
-            return taken(format!("{AT_MOST} real servers have been added or set, and there can be no more"));
+            return Err(no_room());
         }
         let until_ms = until(&keys)?;
         let of = RunTime {
@@ -264,8 +264,7 @@ impl Control {
             (None, None) => return Err(self.nobody(&pool, name)),
         };
         if self.overrides.servers().len() >= AT_MOST && self.overrides.server(&pool_name, name).is_none() {
-            let why = format!("{AT_MOST} real servers have been added or set, and there can be no more");
-            return Err(Refused::new(FailureKind::Invalid, why));
+            return Err(no_room());
         }
         if keys.expires.is_some() {
             of.until_ms = until(&keys)?;
@@ -382,11 +381,7 @@ impl Control {
 
     /// The servers that the peer has are this node's too.
     pub(super) fn follow_run_time(&mut self) {
-        let configured = (*self.configured).clone();
-        self.engine.keep_files(true);
-        let applied = self.apply(configured, &[], None);
-        self.engine.keep_files(false);
-        if let Err(why) = applied {
+        if let Err(why) = self.apply_again() {
             self.happen("discovery", "error", "servers", format!("the peer's servers cannot be used: {why}"));
         }
     }
@@ -454,11 +449,7 @@ impl Control {
             )
         })?;
         self.overrides = changed;
-        let configured = (*self.configured).clone();
-        self.engine.keep_files(true);
-        let applied = self.apply(configured, &[], None);
-        self.engine.keep_files(false);
-        if let Err(why) = applied {
+        if let Err(why) = self.apply_again() {
             self.overrides = before;
             self.save_overrides();
             return Err(Refused::new(FailureKind::Failed, format!("{why}; nothing was changed")));
@@ -468,6 +459,11 @@ impl Control {
         self.happen("admin-state", "info", &key, format!("{key} is {what}"));
         Ok(())
     }
+}
+
+fn no_room() -> Refused {
+    let why = format!("{AT_MOST} real servers have been added or set, and there can be no more");
+    Refused::new(FailureKind::Invalid, why)
 }
 
 /// When it goes by itself.

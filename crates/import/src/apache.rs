@@ -460,25 +460,21 @@ fn answer_the_rest(service: &mut Service) -> bool {
     if service.pool.is_some() || service.own.is_some() {
         return true;
     }
+    let mut rest = Table::default();
+    rest.text("name", "not-here");
+    rest.set("deny", "{ status = 404 }");
     match service.routes.iter().find_map(|r| r.get("pool").map(|p| p.trim_matches('"').to_owned())) {
         Some(pool) => {
-            let mut rest =
-                Table { comments: vec!["What is not passed on was Apache's own.".into()], lines: Vec::new() };
-            rest.text("name", "not-here");
-            rest.set("deny", "{ status = 404 }");
-            service.routes.push(rest);
+            rest.comments.push("What is not passed on was Apache's own.".into());
             service.pool = Some(pool);
         }
         // A host that only sends elsewhere.
         None if !service.routes.is_empty() => {
-            let mut rest = Table::default();
-            rest.text("name", "not-here");
-            rest.set("deny", "{ status = 404 }");
-            service.routes.push(rest);
             service.own = Some(Pool { servers: vec![crate::draft::nobody()], ..Pool::default() });
         }
         None => return false,
     }
+    service.routes.push(rest);
     true
 }
 

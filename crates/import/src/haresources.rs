@@ -74,7 +74,7 @@ fn address(line: usize, resource: &str, text: &str, draft: &mut Draft) {
     let Some(host) = host else {
         return draft.left(line, resource, "it is no address: write it into floating-ips of [network]");
     };
-    let most = if host.is_ipv4() { 32 } else { 128 };
+    let most = u32::from(evenkeel_model::host_prefix(host));
     let length = match parts.next() {
         None => most,
         Some(mask) => match crate::draft::prefix(mask).filter(|length| *length <= most) {

@@ -35,7 +35,7 @@ pub use name::{Name, NameError};
 pub use pair::{AdaptiveBeats, PairSettings, VrrpSettings};
 pub use policy::{
     CookieMethod, CookiePersistence, KeyedPersistence, OutlierRule, Persistence, SameSite, Scheduler,
-    SourcePersistence, StatusSet, mask_address,
+    SourcePersistence, StatusSet, host_prefix, mask_address,
 };
 pub use retry::RetryOn;
 pub use route::{Action, AnswerRoute, Answers, HeaderEdit, RateRule, Route, TableRule};

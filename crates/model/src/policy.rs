@@ -178,6 +178,11 @@ pub struct SourcePersistence {
     pub size: u32,
 }
 
+/// The length of the network that holds one address alone.
+pub fn host_prefix(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
 /// The leading `mask` bits (IPv4) or `mask6` bits (IPv6) of an address; IPv4-mapped counts as IPv4.
 pub fn mask_address(address: IpAddr, mask: u8, mask6: u8) -> IpAddr {
     match address.to_canonical() {

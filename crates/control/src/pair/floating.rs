@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
-use evenkeel_model::{Mode, Snapshot};
+use evenkeel_model::{Mode, Snapshot, host_prefix};
 use evenkeel_platform::{Announcer, Interface, Network, OwnAddress};
 use tracing::{info, warn};
 
@@ -105,10 +105,6 @@ pub fn floating_of(snapshot: &Snapshot) -> BTreeSet<(IpAddr, Option<u8>)> {
     let named: BTreeSet<IpAddr> = snapshot.addresses.floating.iter().map(|f| f.0).collect();
     let others = vips.chain(sources.map(|a| (a, None))).filter(|(a, _)| !named.contains(a));
     others.chain(floating).collect()
-}
-
-pub fn host_prefix(address: IpAddr) -> u8 {
-    if address.is_ipv4() { 32 } else { 128 }
 }
 
 fn write_note(file: &Path, added: &BTreeSet<GuardedAddress>) {

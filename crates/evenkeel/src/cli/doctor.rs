@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use evenkeel_api as api;
+use evenkeel_model::host_prefix;
 use evenkeel_platform::{Interface, Network, OwnAddress};
 use serde::Serialize;
 
@@ -258,7 +259,7 @@ impl Doctor {
         for service in self.layer4_services() {
             let vips: BTreeSet<IpAddr> = service.vip.iter().filter_map(|v| address_of(v)).collect();
             for vip in vips {
-                let whole = if vip.is_ipv4() { 32 } else { 128 };
+                let whole = host_prefix(vip);
                 if let Some(own) = self.addresses.iter().find(|o| o.address == vip && o.prefix < whole) {
                     let name = self.name_of(own.interface);
                     self.report(
@@ -292,7 +293,7 @@ impl Doctor {
                 continue;
             }
             let holders = evenkeel_control::neighbours::who_has(vip, ANSWER).unwrap_or_default();
-            let whole = if vip.is_ipv4() { 32 } else { 128 };
+            let whole = host_prefix(vip);
             let (what, fix) = match holders.first() {
                 Some(holder) => (
                     format!("the VIP {vip} is not here: the machine with the MAC {} has it", holder.mac),

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use clap::{Args, Subcommand, ValueEnum};
 use evenkeel_l4::Decapsulator;
+use evenkeel_model::host_prefix;
 use evenkeel_platform::{Interface, Network};
 use serde::Serialize;
 
@@ -117,10 +118,6 @@ pub fn run(common: &Common, verb: RealServerVerb) -> Outcome {
 
 fn failed(why: impl std::fmt::Display) -> Failure {
     Failure::new(Exit::Failed, format!("{why}; it needs root"))
-}
-
-fn host_prefix(address: IpAddr) -> u8 {
-    if address.is_ipv4() { 32 } else { 128 }
 }
 
 impl Arguments {

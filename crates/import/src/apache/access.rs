@@ -286,7 +286,7 @@ fn network(text: &str) -> Result<String, String> {
     let bad = || format!("{text} is no address: names of clients are not looked up");
     let (host, mask) = text.split_once('/').map_or((text, None), |(host, mask)| (host, Some(mask)));
     if let Ok(address) = host.parse::<std::net::IpAddr>() {
-        let most = if address.is_ipv4() { 32 } else { 128 };
+        let most = u32::from(evenkeel_model::host_prefix(address));
         let length = mask.map_or(Some(most), crate::draft::prefix).filter(|n| *n <= most).ok_or_else(bad)?;
         return Ok(format!("{host}/{length}"));
     }

@@ -87,7 +87,7 @@ fn more_for_windows(family: &str, vip: IpAddr) -> String {
 
 /// The same as `evenkeel real-server setup` does, by hand, lasting.
 fn for_linux(mode: ServerMode, vip: IpAddr) -> String {
-    let (whole, v4) = (super::host_prefix(vip), vip.is_ipv4());
+    let (whole, v4) = (evenkeel_model::host_prefix(vip), vip.is_ipv4());
     let arp = if v4 {
         "1. printf 'net.ipv4.conf.all.arp_ignore=1\\nnet.ipv4.conf.all.arp_announce=2\\n' > /etc/sysctl.d/60-vip.conf; sysctl -p /etc/sysctl.d/60-vip.conf   (before the address is there: nobody may hear of it)\n"
     } else {
