@@ -1,6 +1,6 @@
 //! The cases, and how a round of one is run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::growth;
@@ -10,6 +10,30 @@ pub struct Plan {
     pub rounds: usize,
     pub seconds: f64,
     pub only: Option<String>,
+}
+
+impl Plan {
+    fn wants(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
+    }
+}
+
+#[derive(Default)]
+pub struct Measured {
+    pub results: Vec<CaseResult>,
+    pub failed: Vec<String>,
+}
+
+impl Measured {
+    fn take(&mut self, name: &str, outcome: anyhow::Result<Vec<CaseResult>>) {
+        match outcome {
+            Ok(results) => self.results.extend(results),
+            Err(error) => {
+                eprintln!("{name}: {error:#}");
+                self.failed.push(name.to_owned());
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -216,51 +240,51 @@ fn one_round(plan: &Plan, case: &Case, peer: &Peer) -> anyhow::Result<[u64; 3]> 
     }
 }
 
-pub fn run(plan: &Plan) -> anyhow::Result<Vec<CaseResult>> {
+/// What has been measured. A case that fails is told, and the rest goes on.
+pub fn run(plan: &Plan) -> anyhow::Result<Measured> {
     let folder = std::env::temp_dir().join(format!("evenkeel-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let _origin = peers::origin()?;
-    let wanted = |name: &str| plan.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
-    let mut results = Vec::new();
+    let mut measured = Measured::default();
     for logging in [false, true] {
-        let cases: Vec<&Case> = CASES.iter().filter(|c| c.logging == logging && wanted(c.name)).collect();
-        if cases.is_empty() && (logging || !(wanted("changes") || wanted("latency"))) {
-            continue;
-        }
-        let setup = Setup { folder: folder.clone(), logging };
-        let peers = [setup.evenkeel()?, setup.haproxy()?, setup.nginx()?];
-        for case in cases {
-            eprintln!("{}", case.name);
-            results.push(throughput(plan, case, &peers)?);
-        }
-        if !logging && wanted("changes") {
-            eprintln!("changes");
-            results.extend(under_change(plan, &folder, &peers[0])?);
-        }
-        if !logging && wanted("latency") {
-            eprintln!("latency");
-            results.push(latency(plan, &peers)?);
-        }
+        let begun = beside_others(plan, &folder, logging, &mut measured);
+        measured.take("the programs side by side", begun.map(|()| Vec::new()));
     }
-    if wanted("idle") {
-        eprintln!("idle connections");
-        results.push(idle(&folder, false)?);
-        results.push(idle(&folder, true)?);
-    }
-    if wanted("pools") {
-        eprintln!("pools");
-        results.extend(growth::of_pools(plan, &folder)?);
-    }
-    if wanted("services") {
-        eprintln!("services");
-        results.extend(growth::of_services(plan, &folder)?);
-    }
-    if wanted("scale") {
-        eprintln!("scale");
-        results.extend(scale(&folder)?);
+    type Part = (&'static str, fn(&Plan, &Path) -> anyhow::Result<Vec<CaseResult>>);
+    let parts: [Part; 4] = [
+        ("idle", |_, folder| Ok(vec![idle(folder, false)?, idle(folder, true)?])),
+        ("pools", growth::of_pools),
+        ("services", growth::of_services),
+        ("scale", |_, folder| scale(folder)),
+    ];
+    for (name, part) in parts.into_iter().filter(|(name, _)| plan.wants(name)) {
+        eprintln!("{name}");
+        measured.take(name, part(plan, &folder));
     }
     std::fs::remove_dir_all(&folder)?;
-    Ok(results)
+    Ok(measured)
+}
+
+fn beside_others(plan: &Plan, folder: &Path, logging: bool, measured: &mut Measured) -> anyhow::Result<()> {
+    let cases: Vec<&Case> = CASES.iter().filter(|c| c.logging == logging && plan.wants(c.name)).collect();
+    if cases.is_empty() && (logging || !(plan.wants("changes") || plan.wants("latency"))) {
+        return Ok(());
+    }
+    let setup = Setup { folder: folder.to_path_buf(), logging };
+    let peers = [setup.evenkeel()?, setup.haproxy()?, setup.nginx()?];
+    for case in cases {
+        eprintln!("{}", case.name);
+        measured.take(case.name, throughput(plan, case, &peers).map(|result| vec![result]));
+    }
+    if !logging && plan.wants("changes") {
+        eprintln!("changes");
+        measured.take("changes", under_change(plan, folder, &peers[0]));
+    }
+    if !logging && plan.wants("latency") {
+        eprintln!("latency");
+        measured.take("latency", latency(plan, &peers).map(|result| vec![result]));
+    }
+    Ok(())
 }
 
 fn throughput(plan: &Plan, case: &Case, peers: &[Peer]) -> anyhow::Result<CaseResult> {

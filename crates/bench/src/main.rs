@@ -52,7 +52,11 @@ enum Role {
         live: bool,
     },
     /// A pair beside keepalived and HAProxy; needs root
-    Pair,
+    Pair {
+        /// How long changes of role are looked for while both cores are busy
+        #[arg(long, default_value_t = 5)]
+        minutes: u64,
+    },
     /// Memory that clients make the programs hold
     Memory,
     /// Sends UDP datagrams; prints how many
@@ -84,9 +88,9 @@ fn main() -> anyhow::Result<()> {
             println!("{text}");
             Ok(std::fs::write("docs/benchmarks-layer4.md", text)?)
         }
-        Some(Role::Pair) => {
+        Some(Role::Pair { minutes }) => {
             let whole = arguments.only.is_none();
-            let text = pair::run(arguments.rounds * 2, arguments.only.as_deref())?;
+            let text = pair::run(arguments.rounds * 2, arguments.only.as_deref(), minutes)?;
             println!("{text}");
             if whole {
                 std::fs::write("docs/benchmarks-pair.md", text)?;
@@ -117,8 +121,8 @@ fn main() -> anyhow::Result<()> {
         None => {
             let plan =
                 cases::Plan { rounds: arguments.rounds, seconds: arguments.seconds, only: arguments.only };
-            let results = cases::run(&plan)?;
-            let text = report::render(&plan, &results)?;
+            let measured = cases::run(&plan)?;
+            let text = report::render(&plan, &measured.results)?;
             println!("{text}");
             if plan.only.is_none() {
                 let before = std::fs::read_to_string(&arguments.output).unwrap_or_default();
@@ -128,6 +132,7 @@ fn main() -> anyhow::Result<()> {
                 }
                 println!("written to {}", arguments.output.display());
             }
+            anyhow::ensure!(measured.failed.is_empty(), "not measured: {}", measured.failed.join(", "));
             Ok(())
         }
     }

@@ -15,6 +15,9 @@ use rustix::process::Signal;
 const VIP: &str = "10.77.0.100";
 const SERVERS: &[&str] = &["10.77.0.11", "10.77.0.12"];
 
+/// As fast as keepalived goes: with real-time priority.
+const FASTEST: &str = "0.01";
+
 /// Who shares the address.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Who {
@@ -27,6 +30,9 @@ impl Who {
     fn name(self) -> String {
         match self {
             Who::Evenkeel => "Evenkeel, defaults".into(),
+            Who::Keepalived(FASTEST) => {
+                format!("keepalived, adverts every {FASTEST} s, real-time priority")
+            }
             Who::Keepalived(interval) => format!("keepalived, adverts every {interval} s"),
         }
     }
@@ -68,7 +74,10 @@ impl Bench {
 
     fn start(&mut self) {
         match self.who {
-            Who::Evenkeel => self.lab.start_pair("", &shared()),
+            Who::Evenkeel => {
+                // Beats adapt after so long, not after ten minutes.
+                self.lab.start_pair("learning-time = \"20s\"\n", &shared());
+            }
             Who::Keepalived(_) => {
                 (0..2).for_each(|node| self.start_keepalived(node));
                 while !self.lab.has(0, VIP) && !self.lab.has(1, VIP) {
@@ -82,8 +91,9 @@ impl Bench {
     fn start_keepalived(&mut self, node: usize) {
         let Who::Keepalived(interval) = self.who else { return };
         let priority = 150 - node * 50;
+        let first = if interval == FASTEST { " vrrp_rt_priority 50\n" } else { "" };
         let config = format!(
-            "global_defs {{\n vrrp_version 3\n}}\nvrrp_instance A {{\n state BACKUP\n interface e0\n virtual_router_id 51\n priority {priority}\n advert_int {interval}\n nopreempt\n virtual_ipaddress {{ {VIP}/32 dev e0 }}\n}}\n"
+            "global_defs {{\n vrrp_version 3\n{first}}}\nvrrp_instance A {{\n state BACKUP\n interface e0\n virtual_router_id 51\n priority {priority}\n advert_int {interval}\n nopreempt\n virtual_ipaddress {{ {VIP}/32 dev e0 }}\n}}\n"
         );
         let place = &self.lab.place;
         let file = place.write(&format!("keepalived{node}.conf"), config).display().to_string();
@@ -205,12 +215,9 @@ fn spread(all: Vec<u64>) -> String {
 /// Every row of the table, by its name.
 type Rows = BTreeMap<&'static str, Vec<(String, String)>>;
 
-/// `faults`: the rows of faults too, not those of memory alone.
-/// Role changes are looked for so long.
-const BUSY: Duration = Duration::from_secs(300);
-
-/// `only`: `memory` or `busy` alone.
-pub fn run(rounds: usize, only: Option<&str>) -> anyhow::Result<String> {
+/// `only`: `faults`, `blink`, `memory` or `busy` alone; roles are looked at for so many minutes while both
+/// cores are busy.
+pub fn run(rounds: usize, only: Option<&str>, minutes: u64) -> anyhow::Result<String> {
     let wanted = |part: &str| only.is_none_or(|only| only == part);
     let program = std::env::current_exe()?.with_file_name("evenkeel").display().to_string();
     let mut rows: Rows = BTreeMap::new();
@@ -220,10 +227,18 @@ pub fn run(rounds: usize, only: Option<&str>) -> anyhow::Result<String> {
         let mut bench = Bench::new(who, &program)?;
         bench.start();
         if wanted("busy") {
-            busy(&bench, &mut rows);
+            busy(&bench, minutes, &mut rows);
         }
         if wanted("faults") {
             faults(&mut bench, rounds, &mut rows)?;
+        }
+    }
+    for who in [Who::Evenkeel, Who::Keepalived(FASTEST)].into_iter().filter(|_| wanted("blink")) {
+        let mut bench = Bench::new(who, &program)?;
+        bench.start();
+        blink(&mut bench, rounds * 3, &mut rows);
+        if wanted("busy") && who != Who::Evenkeel {
+            busy(&bench, minutes, &mut rows);
         }
     }
     if wanted("memory") {
@@ -236,7 +251,7 @@ pub fn run(rounds: usize, only: Option<&str>) -> anyhow::Result<String> {
     }
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut text = format!(
-        "# A pair beside keepalived and HAProxy\n\nWritten by `make bench-pair` on Linux {}, two cores for everything: both nodes, the client and the real servers, in network namespaces. keepalived 2.2.7 and HAProxy 2.6 of Debian 12, VRRP version 3, HAProxy's peers for tables. An outage is the longest time between two answers to a client that opens a connection every 5 ms; {rounds} rounds (3 of keepalived's with 1 s), median and range. \"Power cut\" takes all cables of the active node out at once.\n\n| property | who | measured |\n| --- | --- | --- |\n",
+        "# A pair beside keepalived and HAProxy\n\nWritten by `make bench-pair` on Linux {}, two cores for everything: both nodes, the client and the real servers, in network namespaces. keepalived 2.2.7 and HAProxy 2.6 of Debian 12, VRRP version 3, HAProxy's peers for tables. An outage is the longest time between two answers to a client that opens a connection every 5 ms; {rounds} rounds (3 of keepalived's with 1 s), median and range. \"Power cut\" takes all cables of the active node out at once. Evenkeel has its defaults but for `learning-time`, which is 20 s, so that beats adapt within the run.\n\n| property | who | measured |\n| --- | --- | --- |\n",
         kernel.trim()
     );
     for (property, measured) in rows {
@@ -251,23 +266,79 @@ pub fn run(rounds: usize, only: Option<&str>) -> anyhow::Result<String> {
     Ok(text)
 }
 
+fn busy_cores() -> Vec<Process> {
+    let start = |_| Process::start(std::process::Command::new("sh").args(["-c", "while :; do :; done"]));
+    (0..4).map(start).collect()
+}
+
 /// Nobody has a reason to take over; but both cores have other things to do.
-fn busy(bench: &Bench, rows: &mut Rows) {
+fn busy(bench: &Bench, minutes: u64, rows: &mut Rows) {
     let node = bench.active();
-    let loops: Vec<Process> = (0..4)
-        .map(|_| Process::start(std::process::Command::new("sh").args(["-c", "while :; do :; done"])))
-        .collect();
+    let loops = busy_cores();
     let (start, mut changes, mut last) = (Instant::now(), 0, node);
-    while start.elapsed() < BUSY {
+    while start.elapsed() < Duration::from_secs(60 * minutes) {
         let now = bench.active();
         changes += u32::from(now != last);
         last = now;
         std::thread::sleep(Duration::from_millis(20));
     }
     drop(loops);
-    let property = "04 changes of role in 5 minutes with both cores busy";
+    let property = "04 changes of role while both cores are busy";
     eprintln!("{property}: {}: {changes}", bench.who.name());
-    rows.entry(property).or_default().push((bench.who.name(), changes.to_string()));
+    let value = format!("{changes} in {minutes} minutes");
+    rows.entry(property).or_default().push((bench.who.name(), value));
+}
+
+/// How soon somebody answers again, while both cores are busy.
+fn blink(bench: &mut Bench, rounds: usize, rows: &mut Rows) {
+    let who = bench.who.name();
+    let mut note = |property: &'static str, all: Vec<u64>| {
+        let all = sorted(all);
+        let at = |share: usize| all[(all.len() - 1) * share / 100];
+        let value = format!("p50 {} ms, p90 {} ms, longest {} ms of {}", at(50), at(90), at(100), all.len());
+        eprintln!("{property}: {who}: {value}");
+        rows.entry(property).or_default().push((who.clone(), value));
+    };
+    // Beats adapt.
+    std::thread::sleep(Duration::from_secs(30));
+    let loops = busy_cores();
+    let (mut power, mut link, mut killed) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let node = bench.active();
+        let end = format!("{}0", NODES[node]);
+        link.push(bench.outage(|| bench.lab.hosts.ip("switch", &["link", "set", &end, "down"])).0);
+        bench.lab.hosts.ip("switch", &["link", "set", &end, "up"]);
+        bench.await_on(1 - node);
+    }
+    note("01b outage at a service link that goes down, both cores busy", link);
+    for _ in 0..rounds {
+        let node = bench.active();
+        power.push(bench.outage(|| bench.cables(node, "down")).0);
+        bench.cables(node, "up");
+        std::thread::sleep(Duration::from_secs(2));
+        let now = bench.active();
+        bench.await_on(now);
+    }
+    note("01c outage at a power cut, both cores busy", power);
+    for _ in 0..rounds {
+        let node = bench.active();
+        killed.push(bench.outage(|| bench.signal(node, Signal::KILL)).0);
+        match bench.who {
+            Who::Evenkeel => {
+                drop(bench.lab.nodes[node].take());
+                bench.lab.start(node);
+            }
+            Who::Keepalived(_) => {
+                bench.others[node].clear();
+                // What it left behind: nobody else takes the address away.
+                bench.lab.hosts.ip(NODES[node], &["address", "del", &format!("{VIP}/32"), "dev", "e0"]);
+                bench.start_keepalived(node);
+            }
+        }
+        bench.await_on(1 - node);
+    }
+    note("01d outage at SIGKILL of the active daemon, both cores busy", killed);
+    drop(loops);
 }
 
 fn faults(bench: &mut Bench, rounds: usize, rows: &mut Rows) -> anyhow::Result<()> {

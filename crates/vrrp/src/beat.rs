@@ -66,6 +66,9 @@ pub struct Beat {
     /// On one of its paths the sender does not hear the receiver, on another it does; or it reaches less than
     /// all whom it has asked for that.
     pub doubts: bool,
+    /// The sender's process has ended: what outlives it sends this in its place (see
+    /// [`last_words`](crate::election::Election::last_words)).
+    pub died: bool,
     /// The time of death that the sender would have, by what it has heard; 0 where it does not measure.
     pub wants_dead_ms: u16,
     /// The sender will not become active within this time, come what may.
@@ -84,7 +87,7 @@ impl Beat {
     pub const LEN: usize = 56;
 
     fn flags(&self) -> u8 {
-        u8::from(self.hands_over) | u8::from(self.asks) << 1 | u8::from(self.doubts) << 2
+        u8::from(self.hands_over) | u8::from(self.asks) << 1 | u8::from(self.doubts) << 2 | u8::from(self.died) << 3
     }
 
     pub fn encode(&self) -> [u8; Beat::LEN] {
@@ -122,6 +125,7 @@ impl Beat {
             hands_over: bytes[1] & 1 > 0,
             asks: bytes[1] & 2 > 0,
             doubts: bytes[1] & 4 > 0,
+            died: bytes[1] & 8 > 0,
             wants_dead_ms: u16::from_be_bytes([bytes[6], bytes[7]]),
             promise_ms: word(16),
             heard_age_ms: word(20),
@@ -149,6 +153,7 @@ mod tests {
             hands_over: true,
             asks: false,
             doubts: true,
+            died: true,
             wants_dead_ms: 97,
             promise_ms: 150,
             number: 77,

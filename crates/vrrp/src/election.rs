@@ -39,6 +39,8 @@ pub enum Why {
     PeerSilent,
     /// It was given up for this node.
     HandedOver,
+    /// The other one's process has ended.
+    PeerDied,
     /// Nobody was active, and the other one agreed.
     Agreed,
     /// Both were active, and the other one stays so.
@@ -60,6 +62,7 @@ impl Why {
             Why::Started => "started",
             Why::PeerSilent => "the peer is silent on every path",
             Why::HandedOver => "the peer handed over",
+            Why::PeerDied => "the peer's daemon has died",
             Why::Agreed => "no node was active and the peer agreed",
             Why::BothActive => "both nodes were active and the peer stays active",
             Why::Asked => "the peer asked to be active",
@@ -400,11 +403,33 @@ impl Election {
             hands_over: handing_over,
             asks,
             doubts: self.doubts,
+            died: false,
             wants_dead_ms: self.wants_dead_ms,
             promise_ms: promise_ms as u32,
             number,
             heard: if peer.is_some() { heard } else { 0 },
             heard_age_ms: age_ms(heard_at, now),
+            revision,
+        })
+    }
+
+    /// The beat that is to be sent once this process has ended, by something that outlives it and has taken
+    /// the addresses away. It hands over, and promises what a process that is gone keeps: its successor listens
+    /// for at least that long before it acts. `None` where nobody could take over, or nothing is to be handed.
+    pub fn last_words(&self, number: u64, heard: u64, revision: u64, now: Millis) -> Option<Beat> {
+        let peer = self.peer.as_ref().filter(|_| self.role == Role::Active && self.peer_can_serve())?;
+        Some(Beat {
+            role: Role::Passive,
+            fitness: Fitness { trouble: u16::MAX, ..self.fitness() },
+            hands_over: true,
+            asks: false,
+            doubts: self.doubts,
+            died: true,
+            wants_dead_ms: self.wants_dead_ms,
+            promise_ms: (self.settings.dead_ms * 2) as u32,
+            number,
+            heard,
+            heard_age_ms: age_ms(peer.heard_at, now),
             revision,
         })
     }
@@ -490,7 +515,8 @@ impl Election {
         let handed = self.peer.is_some_and(|p| self.peer_alive && p.beat.hands_over);
         if handed && vouched {
             // What this node has promised was for the one that gives up, and is bound itself now.
-            return self.become_active(Why::HandedOver, now);
+            let died = self.peer.is_some_and(|p| p.beat.died);
+            return self.become_active(if died { Why::PeerDied } else { Why::HandedOver }, now);
         }
         if now < self.promised_until {
             return;
@@ -587,5 +613,111 @@ impl Election {
             assert!(!self.held, "a held node is active");
         }
         assert!(self.role_since <= now && self.last_tick <= now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(node: u64) -> Settings {
+        Settings {
+            node,
+            priority: 100,
+            every_ms: 50,
+            dead_ms: 150,
+            join_ms: 400,
+            failback: false,
+            takes_over_alone: true,
+            witness_lease_ms: None,
+        }
+    }
+
+    /// Two nodes that hear each other, and the last beat of each.
+    struct Two {
+        nodes: [Election; 2],
+        numbers: [u64; 2],
+        now: Millis,
+    }
+
+    impl Two {
+        /// Runs until one is active and each knows that the other hears it.
+        fn settled() -> Two {
+            let nodes = [Election::new(settings(1), 0), Election::new(settings(2), 0)];
+            let mut two = Two { nodes, numbers: [0; 2], now: 0 };
+            two.run(2_000);
+            two
+        }
+
+        fn run(&mut self, lasts: Millis) {
+            let end = self.now + lasts;
+            while self.now < end {
+                self.now += 1;
+                for at in 0..2 {
+                    self.nodes[at].tick(self.now);
+                    let (number, heard) = (self.numbers[at] + 1, self.numbers[1 - at]);
+                    if let Some(beat) = self.nodes[at].poll_beat(number, heard, 0, self.now) {
+                        self.numbers[at] = number;
+                        self.nodes[1 - at].receive(beat, false, self.now);
+                    }
+                }
+            }
+        }
+
+        fn active(&self) -> usize {
+            let active = |at: &usize| self.nodes[*at].role() == Role::Active;
+            let all: Vec<usize> = (0..2).filter(active).collect();
+            assert_eq!(all.len(), 1);
+            all[0]
+        }
+
+        fn last_words(&self, at: usize) -> Option<Beat> {
+            self.nodes[at].last_words(self.numbers[at] + 1, self.numbers[1 - at], 0, self.now)
+        }
+    }
+
+    #[test]
+    fn a_death_that_is_told_needs_no_silence() {
+        let mut two = Two::settled();
+        let (dead, other) = (two.active(), 1 - two.active());
+        let words = two.last_words(dead).expect("the other one can take over");
+        assert_eq!(two.last_words(other), None, "a passive node has nothing to hand over");
+        let _ = two.nodes[other].take_events();
+        two.nodes[other].receive(words, false, two.now + 3);
+        assert_eq!(two.nodes[other].role(), Role::Active);
+        let events = two.nodes[other].take_events();
+        assert_eq!(events, [Event::Became(Role::Active, Why::PeerDied)]);
+        two.nodes[other].receive(words, false, two.now + 5);
+        assert_eq!(two.nodes[other].take_events(), [], "told twice");
+    }
+
+    #[test]
+    fn a_death_that_was_told_too_late_is_not_believed() {
+        let mut two = Two::settled();
+        let (dead, other) = (two.active(), 1 - two.active());
+        let words = two.last_words(dead).expect("the other one can take over");
+        // The process was frozen, not dead, and goes on.
+        two.run(400);
+        two.nodes[other].receive(words, false, two.now);
+        assert_eq!(two.active(), dead);
+    }
+
+    #[test]
+    fn nothing_is_handed_to_one_that_cannot_take_it() {
+        let mut two = Two::settled();
+        let (dead, other) = (two.active(), 1 - two.active());
+        two.nodes[other].hold(true, two.now);
+        two.run(200);
+        assert_eq!(two.last_words(dead), None, "it is held");
+        two.nodes[other].hold(false, two.now);
+        two.run(200);
+        assert!(two.last_words(dead).is_some());
+        let end = two.now + 400;
+        while two.now < end {
+            two.now += 1;
+            two.nodes[dead].tick(two.now);
+            let _ = two.nodes[dead].poll_beat(two.numbers[dead] + 1, two.numbers[other], 0, two.now);
+        }
+        assert_eq!(two.last_words(dead), None, "it is not heard");
     }
 }

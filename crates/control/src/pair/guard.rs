@@ -1,9 +1,9 @@
 //! A process of its own that takes the floating addresses away when the daemon dies or no longer
-//! runs. It reads lines; the daemon's end of the pipe closes with it.
+//! runs, and tells the peer that it has died. It reads lines; the daemon's end of the pipe closes with it.
 
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -22,6 +22,8 @@ const STUCK: Duration = Duration::from_millis(500);
 const ENDING: Duration = Duration::from_millis(100);
 /// How long the last words to a guard may take.
 const LAST: Duration = Duration::from_millis(200);
+/// The peer is told so often that the daemon has died, and with these gaps: a datagram may be lost.
+const TOLD: [Duration; 3] = [Duration::ZERO, Duration::from_millis(2), Duration::from_millis(8)];
 
 /// The daemon's side. It belongs to the thread of the election, and never waits for the guard.
 pub struct Guard {
@@ -30,6 +32,7 @@ pub struct Guard {
     /// What the pipe has no room for.
     pending: Vec<u8>,
     stuck_since: Option<Instant>,
+    has_words: bool,
 }
 
 impl Guard {
@@ -51,7 +54,7 @@ impl Guard {
 
     /// Guards nothing.
     pub fn none() -> Guard {
-        Guard { child: None, pipe: None, pending: Vec::new(), stuck_since: None }
+        Guard { child: None, pipe: None, pending: Vec::new(), stuck_since: None, has_words: false }
     }
 
     fn of(mut child: Child) -> Guard {
@@ -120,6 +123,24 @@ impl Guard {
         self.say("drop\n");
     }
 
+    /// What the peer is told, sealed, when the daemon has died: `None` takes back what was said before.
+    pub fn set_last_words(&mut self, words: Option<(IpAddr, SocketAddr, &[u8])>) {
+        match words {
+            // What was said before is as good, and the pipe is full.
+            Some(_) if !self.pending.is_empty() => {}
+            Some((from, to, message)) => {
+                let message = data_encoding::HEXLOWER.encode(message);
+                self.say(&format!("words {from} {to} {message}\n"));
+            }
+            None => self.say("silence\n"),
+        }
+        self.has_words = words.is_some();
+    }
+
+    pub fn has_last_words(&self) -> bool {
+        self.has_words
+    }
+
     pub fn beat(&mut self) {
         match self.pending.is_empty() {
             true => self.say("beat\n"),
@@ -166,6 +187,7 @@ pub fn run(silence: Duration) -> std::io::Result<()> {
     }
     let mut network = Network::open()?;
     let mut held: BTreeSet<GuardedAddress> = BTreeSet::new();
+    let mut last_words = None;
     let mut partial = Vec::new();
     let mut input = std::io::stdin().lock();
     loop {
@@ -177,7 +199,7 @@ pub fn run(silence: Duration) -> std::io::Result<()> {
             Err(error) => return Err(error.into()),
         };
         if ready == 0 {
-            // It may come back to life; then it begins anew.
+            // It may come back to life; then it begins anew. What it would have said with its death is not true.
             remove(&mut network, &mut held);
             continue;
         }
@@ -188,7 +210,11 @@ pub fn run(silence: Duration) -> std::io::Result<()> {
             Err(error) => return Err(error),
         };
         if length == 0 {
+            let was_active = !held.is_empty();
             remove(&mut network, &mut held);
+            if let Some(words) = last_words.filter(|_| was_active) {
+                tell(&words);
+            }
             return Ok(());
         }
         partial.extend_from_slice(&buffer[..length]);
@@ -201,10 +227,45 @@ pub fn run(silence: Duration) -> std::io::Result<()> {
                     let place = interface.parse().ok().zip(address.parse().ok()).zip(prefix.parse().ok());
                     held.extend(place.map(|((interface, address), prefix)| (interface, address, prefix)));
                 }
-                ["drop"] => held.clear(),
+                ["drop"] => {
+                    held.clear();
+                    last_words = None;
+                }
+                ["words", from, to, message] => last_words = LastWords::parse(from, to, message),
+                ["silence"] => last_words = None,
                 _ => {}
             }
         }
+    }
+}
+
+/// What the peer is told when the daemon has died.
+struct LastWords {
+    from: IpAddr,
+    to: SocketAddr,
+    message: Vec<u8>,
+}
+
+impl LastWords {
+    fn parse(from: &str, to: &str, message: &str) -> Option<LastWords> {
+        Some(LastWords {
+            from: from.parse().ok()?,
+            to: to.parse().ok()?,
+            message: data_encoding::HEXLOWER.decode(message.as_bytes()).ok()?,
+        })
+    }
+}
+
+/// The peer need not wait until it misses beats: the addresses are gone from here.
+fn tell(words: &LastWords) {
+    let socket = match UdpSocket::bind((words.from, 0)) {
+        Ok(socket) => socket,
+        Err(error) => return warn!(%error, "the peer is not told that this daemon has died"),
+    };
+    for gap in TOLD {
+        std::thread::sleep(gap);
+        // The peer misses the beats, else.
+        let _ = socket.send_to(&words.message, words.to);
     }
 }
 

@@ -662,6 +662,17 @@ impl Thread {
                 {
                     let message = peer.seal(&beat.encode());
                     self.paths.iter_mut().for_each(|path| path.send_sealed(&message));
+                    // A number of its own, which only a dead process uses: beats go on behind it.
+                    let number = peer.next_number();
+                    let last = election.last_words(number, *heard, revision, now);
+                    let last = last.map(|beat| peer.seal(&beat.encode())).zip(self.settings.peer);
+                    match last {
+                        Some((message, to)) => {
+                            self.guard.set_last_words(Some((self.settings.listen.ip(), to, &message)));
+                        }
+                        None if self.guard.has_last_words() => self.guard.set_last_words(None),
+                        None => {}
+                    }
                 }
                 if let Some((socket, address, conversation)) = &mut self.witness
                     && let Some(ask) = election.poll_ask(now)

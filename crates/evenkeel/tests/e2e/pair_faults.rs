@@ -271,6 +271,25 @@ fn adaptive_beats_follow_what_is_measured() {
     }
 }
 
+/// A daemon that dies need not be missed: its guard takes the addresses away, and says so to the peer.
+#[test]
+fn the_guard_tells_the_peer_that_its_daemon_has_died() {
+    let Some(mut lab) = lab("pair-last-words") else { return };
+    // By silence alone the peer would wait for two seconds.
+    lab.start_pair("dead-after = 40\n", &web());
+    let active = usize::from(lab.role(1) == "active");
+    lab.nodes[active].take().unwrap().signal(Signal::KILL);
+    lab.await_role(1 - active, "active");
+    let why = lab.json(1 - active, &["pair", "status"])["why"].to_string();
+    assert!(why.contains("the peer's daemon has died"), "{why}");
+    assert!(!lab.has(active, "10.77.0.100"), "its guard was first");
+    assert!(lab.has(1 - active, "10.77.0.100"));
+    // It comes back as the passive one.
+    lab.start(active);
+    lab.await_role(active, "passive");
+    assert_eq!(lab.role(1 - active), "active");
+}
+
 /// What is restored is both nodes': not from the one that follows, and no node becomes the other one.
 #[test]
 fn a_backup_does_not_roll_the_active_node_back_and_makes_no_twin() {

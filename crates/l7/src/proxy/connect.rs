@@ -49,7 +49,11 @@ pub fn is_named_by(field: &[u8], name: &[u8], value: &[u8]) -> bool {
 
 /// Begins a connection to the server of a lease.
 pub fn begin(worker: &Worker, client: &Client, lease: &Lease) -> Result<Sock, Trouble> {
-    let sock = begin_from(worker, client, lease)?;
+    let sock = match begin_from(worker, client, lease) {
+        // One that only waits is worth less than one that is wanted now.
+        Err(Trouble::Local) if worker.close_some_idle_servers() => begin_from(worker, client, lease),
+        begun => begun,
+    }?;
     if let Some(how) = lease.pool().and_then(|spec| spec.pool.tcp_keep_alive.as_ref()) {
         sock.keep_alive(how);
     }

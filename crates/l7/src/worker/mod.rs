@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, SyncSender};
 use std::time::Duration;
 
@@ -49,6 +49,8 @@ const LOG_DELAY_MS: u64 = 50;
 pub struct EngineShared {
     connections: AtomicU32,
     max_connections: AtomicU32,
+    /// Of each loop.
+    idle_servers_at_most: AtomicUsize,
     pub mailboxes: Vec<Mailbox>,
     /// Answers to challenges of authorities.
     pub challenges: Arc<crate::challenge::Challenges>,
@@ -61,6 +63,7 @@ impl EngineShared {
         EngineShared {
             connections: AtomicU32::new(0),
             max_connections: AtomicU32::new(u32::MAX),
+            idle_servers_at_most: AtomicUsize::new(usize::MAX),
             mailboxes,
             challenges: Arc::default(),
             passwords: std::sync::OnceLock::new(),
@@ -73,6 +76,15 @@ impl EngineShared {
 
     pub fn set_max_connections(&self, limit: u32) {
         self.max_connections.store(limit, Relaxed);
+    }
+
+    /// For all loops together.
+    pub fn set_idle_servers_at_most(&self, limit: usize) {
+        self.idle_servers_at_most.store((limit / self.mailboxes.len().max(1)).max(1), Relaxed);
+    }
+
+    fn idle_servers_at_most(&self) -> usize {
+        self.idle_servers_at_most.load(Relaxed)
     }
 
     fn is_full(&self) -> bool {
@@ -175,6 +187,8 @@ pub struct Worker {
     listeners: RefCell<Slab<Listener>>,
     idle_clients: RefCell<Slab<Present>>,
     idle_servers: RefCell<Slab<IdleServer>>,
+    /// Where it goes on to look for one that has waited long.
+    idle_hand: Cell<usize>,
     /// How many connections were kept for one client.
     own_connections: Cell<u64>,
     resting: RefCell<Vec<Rc<Session>>>,
@@ -248,6 +262,7 @@ fn run(start: Start) -> std::io::Result<()> {
         listeners: RefCell::default(),
         idle_clients: RefCell::default(),
         idle_servers: RefCell::default(),
+        idle_hand: Cell::new(0),
         own_connections: Cell::new(0),
         resting: RefCell::default(),
         fewest_resting: Cell::new(0),
@@ -386,6 +401,7 @@ impl Worker {
                     }
                     Err(Errno::AGAIN) => return,
                     Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO) => continue,
+                    Err(_) if self.close_some_idle_servers() => continue,
                     Err(_) => {
                         // Out of file descriptors or memory: breathe, then try again.
                         self.pause(key, listener, Pause::Until(self.reactor.now_ms() + ACCEPT_REST_MS));

@@ -10,6 +10,10 @@ use crate::proxy::ServerRuntime;
 use crate::reactor::{Owner, Pipe};
 
 const RESTING_PIPES: usize = 64;
+/// So many places are looked at for the connection that has waited longest.
+const PLACES_LOOKED_AT: usize = 32;
+/// So many are closed where descriptors have run out.
+const CLOSED_AT_ONCE: usize = 64;
 const IDLE_SERVER_MS: u64 = 60_000;
 /// Of a client that the server knows by the connection.
 const KNOWN_SERVER_MS: u64 = 600_000;
@@ -139,6 +143,9 @@ impl Worker {
         carried: u32,
         rests_for: Option<SocketAddr>,
     ) {
+        if self.idle_servers.borrow().len() >= self.shared.idle_servers_at_most() && !self.close_idle_server() {
+            return;
+        }
         let mut servers = self.idle_servers.borrow_mut();
         let entry = servers.vacant_entry();
         let key = entry.key() as u32;
@@ -157,6 +164,30 @@ impl Worker {
             looks: self.reactor.looks(),
             whose: 0,
         });
+    }
+
+    /// Closes one of the idle connections that have waited longest: of the next few that it comes to, turn
+    /// by turn. False where it finds none but such as are one client's.
+    fn close_idle_server(&self) -> bool {
+        let oldest = {
+            let all = self.idle_servers.borrow();
+            let places = all.capacity().max(1);
+            let start = self.idle_hand.get();
+            let next = (start..start + PLACES_LOOKED_AT.min(places)).map(|place| place % places);
+            self.idle_hand.set((start + PLACES_LOOKED_AT) % places);
+            let found = next.filter_map(|key| Some((key, all.get(key)?)));
+            let free = found.filter(|(_, idle)| idle.whose == 0);
+            free.min_by_key(|(_, idle)| idle.since_ms).map(|(key, _)| key)
+        };
+        oldest.is_some_and(|key| {
+            self.drop_idle_server(key as u32);
+            true
+        })
+    }
+
+    /// Descriptors have run out: idle connections go before anybody is refused. Whether there were any.
+    pub fn close_some_idle_servers(&self) -> bool {
+        (0..CLOSED_AT_ONCE).filter(|_| self.close_idle_server()).count() > 0
     }
 
     /// Keeps a connection for one client.

@@ -62,6 +62,8 @@ struct Node {
     trouble: u16,
     /// Rounds of questions since it began to ask.
     rounds: u64,
+    /// What its guard tells the other one when it dies.
+    last_words: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Debug)]
@@ -80,6 +82,8 @@ enum Happens {
     Wakes(usize),
     Fault(Fault),
     Attack,
+    /// The guard of a node that has died tells the other one.
+    LastWords(usize, Vec<u8>),
     /// The machines that a node has asked whether it reaches them have answered, or have not.
     Round(usize),
 }
@@ -273,6 +277,7 @@ impl World {
             heard_local: 0,
             trouble: 0,
             rounds: 0,
+            last_words: None,
         }
     }
 
@@ -301,6 +306,7 @@ impl World {
                 Happens::Arrives(packet) => self.arrive(packet),
                 Happens::Wakes(node) => self.wake(node),
                 Happens::Fault(fault) => self.fault(fault),
+                Happens::LastWords(at, words) => self.send(at, 1 - at, 0, words),
                 Happens::Attack => self.attack(),
                 Happens::Round(node) => self.round(node),
             }
@@ -358,6 +364,11 @@ impl World {
         let number = node.peer.next_number();
         let beat = node.election.poll_beat(number, node.heard_number, 0, now);
         let sealed = beat.map(|beat| node.peer.seal(&beat.encode()));
+        if beat.is_some() {
+            let number = node.peer.next_number();
+            let last = node.election.last_words(number, node.heard_number, 0, now);
+            node.last_words = last.map(|beat| node.peer.seal(&beat.encode()));
+        }
         let ask = node.election.poll_ask(now).map(|ask| node.witness.seal(&ask.encode()));
         if let Some(bytes) = sealed {
             for way in 0..WAYS {
@@ -531,8 +542,17 @@ impl World {
         }
         match fault {
             Fault::Kill(at) => {
-                self.nodes[at].life = Life::Dead;
-                self.nodes[at].inbox.clear();
+                let node = &mut self.nodes[at];
+                // A frozen process that is killed has lost its addresses already; what it said is old.
+                let words = node.last_words.take().filter(|_| node.holds);
+                node.life = Life::Dead;
+                node.inbox.clear();
+                if let Some(words) = words {
+                    // It ends connections and takes the addresses away before.
+                    let busy = if self.chance.percent(10) { self.chance.below(200) } else { 0 };
+                    let when = self.now + 1 + self.chance.below(10) + busy;
+                    self.at(when, Happens::LastWords(at, words));
+                }
             }
             Fault::Start(at) if self.nodes[at].life == Life::Dead => self.restart(at),
             Fault::Start(_) => {}
