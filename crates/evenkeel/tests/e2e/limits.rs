@@ -95,6 +95,35 @@ fn thousands_of_idle_connections_cost_little() {
     }
 }
 
+/// Kept connections with servers are worth less than a request that needs a descriptor.
+#[test]
+fn idle_connections_with_servers_leave_descriptors_for_clients() {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    const SERVERS: usize = 600;
+    const PORT: u16 = 9_771;
+    let place = Place::new("idleservers");
+    let everywhere = std::net::SocketAddr::from(([0, 0, 0, 0], PORT));
+    let _servers = Scripted::named(everywhere, "any");
+    let servers: Vec<std::net::SocketAddr> = (0..SERVERS)
+        .map(|n| std::net::SocketAddr::from(([127, 44, (n / 250) as u8, (n % 250) as u8 + 1], PORT)))
+        .collect();
+    let keys = "scheduler = \"round-robin\"\nhealth-check = { type = \"none\" }";
+    let config = service("web", "http", place.at(8080), &servers, keys);
+    let evenkeel = start(&place, &format!("[limits]\nworkers = 1\n{config}"));
+    let mut kept = Connection::open(place.at(8080));
+    assert_eq!(kept.get("/").status, 200);
+    let pid = Pid::from_raw(evenkeel.process.id() as i32);
+    prlimit(pid, Resource::Nofile, Rlimit { current: Some(250), maximum: Some(250) }).unwrap();
+    for number in 0..SERVERS {
+        assert_eq!(kept.get("/").status, 200, "request {number} on a kept connection");
+        if number % 3 == 0 {
+            assert_eq!(get(place.at(8080), "/").status, 200, "request {number} on a new one");
+        }
+    }
+    let files = std::fs::read_dir(format!("/proc/{}/fd", evenkeel.process.id())).unwrap().count();
+    assert!(files > 100, "the limit was reached: {files}");
+}
+
 #[test]
 fn memory_for_bytes_in_flight_is_bounded() {
     let place = Place::new("memory");
