@@ -172,7 +172,7 @@ fn main() {
     let files = ["beat", "election", "pace", "reach", "seal", "witness"]
         .map(|f| (f, vrrp.join(f).with_extension("rs")));
     let configuration = ["agreement", "past"].map(|f| (f, agree.join(f).with_extension("rs")));
-    let worlds = ["world", "edits", "chance", "plan"]
+    let worlds = ["world", "node", "edits", "chance", "plan"]
         .map(|f| (f, PathBuf::from("src/truth").join(f).with_extension("rs")));
     let sources: Vec<(&str, String)> = files
         .into_iter()

@@ -9,6 +9,7 @@ pub mod truth {
 
     pub mod chance;
     pub mod edits;
+    pub mod node;
     pub mod plan;
     pub mod world;
 }

@@ -87,7 +87,10 @@ impl Beat {
     pub const LEN: usize = 56;
 
     fn flags(&self) -> u8 {
-        u8::from(self.hands_over) | u8::from(self.asks) << 1 | u8::from(self.doubts) << 2 | u8::from(self.died) << 3
+        u8::from(self.hands_over)
+            | u8::from(self.asks) << 1
+            | u8::from(self.doubts) << 2
+            | u8::from(self.died) << 3
     }
 
     pub fn encode(&self) -> [u8; Beat::LEN] {

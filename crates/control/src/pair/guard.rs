@@ -2,8 +2,9 @@
 //! runs, and tells the peer that it has died. It reads lines; the daemon's end of the pipe closes with it.
 
 use std::collections::BTreeSet;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -185,54 +186,87 @@ pub fn run(silence: Duration) -> std::io::Result<()> {
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT, signal_hook::consts::SIGHUP] {
         signal_hook::flag::register(signal, Default::default())?;
     }
+    let deaths = deaths_of_the_parent()?;
     let mut network = Network::open()?;
-    let mut held: BTreeSet<GuardedAddress> = BTreeSet::new();
-    let mut last_words = None;
-    let mut partial = Vec::new();
-    let mut input = std::io::stdin().lock();
+    let mut orders = Orders::default();
+    let stdin = std::io::stdin();
     loop {
-        let limit = (!held.is_empty()).then_some(silence);
+        let limit = (!orders.held.is_empty()).then_some(silence);
         let limit = limit.and_then(|l| Timespec::try_from(l).ok());
-        let ready = match poll(&mut [PollFd::new(&std::io::stdin(), PollFlags::IN)], limit.as_ref()) {
-            Ok(ready) => ready,
+        let mut ends = [PollFd::new(&stdin, PollFlags::IN), PollFd::new(&deaths, PollFlags::IN)];
+        match poll(&mut ends, limit.as_ref()) {
+            // It may come back to life; then it begins anew. What it would have said with its death is not true.
+            Ok(0) => {
+                remove(&mut network, &mut orders.held);
+                continue;
+            }
+            Ok(_) => {}
             Err(rustix::io::Errno::INTR) => continue,
             Err(error) => return Err(error.into()),
-        };
-        if ready == 0 {
-            // It may come back to life; then it begins anew. What it would have said with its death is not true.
-            remove(&mut network, &mut held);
-            continue;
         }
+        let has_said_something = !ends[0].revents().is_empty();
+        let died = !ends[1].revents().is_empty();
         let mut buffer = [0; 4096];
-        let length = match input.read(&mut buffer) {
-            Ok(length) => length,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
+        let length = match has_said_something {
+            // What it said before it died comes first.
+            true => match rustix::io::read(&stdin, &mut buffer) {
+                Ok(length) => length,
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            },
+            false => 0,
         };
-        if length == 0 {
-            let was_active = !held.is_empty();
-            remove(&mut network, &mut held);
-            if let Some(words) = last_words.filter(|_| was_active) {
-                tell(&words);
+        if length > 0 {
+            orders.read(&buffer[..length]);
+        } else if has_said_something || died {
+            let was_active = !orders.held.is_empty();
+            remove(&mut network, &mut orders.held);
+            if let Some(words) = orders.last_words.filter(|_| was_active) {
+                inform_peer(&words);
             }
             return Ok(());
         }
-        partial.extend_from_slice(&buffer[..length]);
-        while let Some(end) = partial.iter().position(|b| *b == b'\n') {
-            let line: Vec<u8> = partial.drain(..=end).collect();
+    }
+}
+
+/// Becomes readable when the thread of the election ends, which has started this process: as it runs before all
+/// others it is gone at once, while the rest of the daemon may take long to end on a busy machine, and the pipe
+/// closes last of all.
+fn deaths_of_the_parent() -> std::io::Result<UnixStream> {
+    let (deaths, tell) = UnixStream::pair()?;
+    signal_hook::low_level::pipe::register(signal_hook::consts::SIGUSR1, tell)?;
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::USR1))?;
+    Ok(deaths)
+}
+
+/// What the daemon has said so far.
+#[derive(Default)]
+struct Orders {
+    held: BTreeSet<GuardedAddress>,
+    last_words: Option<LastWords>,
+    /// A line that is not whole yet.
+    partial: Vec<u8>,
+}
+
+impl Orders {
+    fn read(&mut self, bytes: &[u8]) {
+        self.partial.extend_from_slice(bytes);
+        while let Some(end) = self.partial.iter().position(|b| *b == b'\n') {
+            let line: Vec<u8> = self.partial.drain(..=end).collect();
             let line = String::from_utf8_lossy(&line);
             let words: Vec<&str> = line.split_whitespace().collect();
             match words[..] {
                 ["hold", interface, address, prefix] => {
                     let place = interface.parse().ok().zip(address.parse().ok()).zip(prefix.parse().ok());
-                    held.extend(place.map(|((interface, address), prefix)| (interface, address, prefix)));
+                    self.held
+                        .extend(place.map(|((interface, address), prefix)| (interface, address, prefix)));
                 }
                 ["drop"] => {
-                    held.clear();
-                    last_words = None;
+                    self.held.clear();
+                    self.last_words = None;
                 }
-                ["words", from, to, message] => last_words = LastWords::parse(from, to, message),
-                ["silence"] => last_words = None,
+                ["words", from, to, message] => self.last_words = LastWords::parse(from, to, message),
+                ["silence"] => self.last_words = None,
                 _ => {}
             }
         }
@@ -257,7 +291,7 @@ impl LastWords {
 }
 
 /// The peer need not wait until it misses beats: the addresses are gone from here.
-fn tell(words: &LastWords) {
+fn inform_peer(words: &LastWords) {
     let socket = match UdpSocket::bind((words.from, 0)) {
         Ok(socket) => socket,
         Err(error) => return warn!(%error, "the peer is not told that this daemon has died"),
@@ -293,7 +327,7 @@ fn remove(network: &mut Network, held: &mut BTreeSet<GuardedAddress>) {
 mod tests {
     use super::*;
 
-    /// A process that never reads what it is told.
+    /// A process that never reads what it is orders.
     fn stuck() -> Guard {
         let mut command = Command::new("sleep");
         Guard::of(command.arg("60").stdin(Stdio::piped()).spawn().unwrap())

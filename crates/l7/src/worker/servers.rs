@@ -143,7 +143,8 @@ impl Worker {
         carried: u32,
         rests_for: Option<SocketAddr>,
     ) {
-        if self.idle_servers.borrow().len() >= self.shared.idle_servers_at_most() && !self.close_idle_server() {
+        if self.idle_servers.borrow().len() >= self.shared.idle_servers_at_most() && !self.close_idle_server()
+        {
             return;
         }
         let mut servers = self.idle_servers.borrow_mut();

@@ -9,6 +9,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use super::beat::{Beat, Role};
 use super::chance::Chance;
 use super::election::{Election, Event, Settings, Why};
+use super::node::{Life, Node, Packet, WAYS};
 use super::pace::{Bounds, Pace};
 use super::plan::{FAULTS_END, Fault, START, WITNESS, plan};
 use super::reach::{Reach, WORST};
@@ -26,55 +27,9 @@ const LEASE: u32 = 200;
 /// Nobody may have the addresses for no longer than this after the last fault.
 const UNOWNED: Millis = 1_200;
 const END: Millis = FAULTS_END + 4_000;
-const WAYS: usize = 2;
 const BOUNDS: Bounds =
     Bounds { shortest_dead_ms: 40, longest_dead_ms: DEAD, longest_every_ms: EVERY, learn_ms: 1_000 };
 const KEY: [u8; 32] = [42; 32];
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Life {
-    Dead,
-    Runs,
-    Frozen,
-}
-
-struct Node {
-    life: Life,
-    election: Election,
-    peer: Conversation,
-    witness: Conversation,
-    /// Between this node's clock and the world's.
-    offset: Millis,
-    /// Its clock gains one millisecond in so many.
-    drift: u64,
-    /// What the kernel keeps while the process is frozen.
-    inbox: VecDeque<Packet>,
-    holds: bool,
-    frozen_at: Millis,
-    heard_number: u64,
-    /// By each way, on the world's clock.
-    heard_by: [Millis; WAYS],
-    reach: Reach,
-    /// In half of the worlds beats adapt.
-    pace: Option<Pace>,
-    heard_local: Millis,
-    /// What is wrong with it besides.
-    trouble: u16,
-    /// Rounds of questions since it began to ask.
-    rounds: u64,
-    /// What its guard tells the other one when it dies.
-    last_words: Option<Vec<u8>>,
-}
-
-#[derive(Clone, Debug)]
-struct Packet {
-    to: usize,
-    from: usize,
-    way: usize,
-    /// Of the attacker.
-    forged: bool,
-    bytes: Vec<u8>,
-}
 
 #[derive(Clone, Debug)]
 enum Happens {
@@ -541,19 +496,7 @@ impl World {
             _ => self.fault_at = self.now,
         }
         match fault {
-            Fault::Kill(at) => {
-                let node = &mut self.nodes[at];
-                // A frozen process that is killed has lost its addresses already; what it said is old.
-                let words = node.last_words.take().filter(|_| node.holds);
-                node.life = Life::Dead;
-                node.inbox.clear();
-                if let Some(words) = words {
-                    // It ends connections and takes the addresses away before.
-                    let busy = if self.chance.percent(10) { self.chance.below(200) } else { 0 };
-                    let when = self.now + 1 + self.chance.below(10) + busy;
-                    self.at(when, Happens::LastWords(at, words));
-                }
-            }
+            Fault::Kill(at) => self.kill(at),
             Fault::Start(at) if self.nodes[at].life == Life::Dead => self.restart(at),
             Fault::Start(_) => {}
             Fault::Freeze(at, lasts) if self.nodes[at].life == Life::Runs => {
@@ -617,6 +560,20 @@ impl World {
             }
             Fault::WitnessStarts => {}
             Fault::Heal => self.heal(),
+        }
+    }
+
+    fn kill(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        // A frozen process that is killed has lost its addresses already; what it said is old.
+        let words = node.last_words.take().filter(|_| node.holds);
+        node.life = Life::Dead;
+        node.inbox.clear();
+        if let Some(words) = words {
+            // It ends connections and takes the addresses away before.
+            let busy = if self.chance.percent(10) { self.chance.below(200) } else { 0 };
+            let when = self.now + 1 + self.chance.below(10) + busy;
+            self.at(when, Happens::LastWords(at, words));
         }
     }
 
