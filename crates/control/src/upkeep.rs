@@ -291,8 +291,7 @@ impl Control {
         tokio::spawn(async move {
             let _place = place;
             let run = async {
-                let program = std::env::current_exe()?;
-                let mut command = tokio::process::Command::new(program);
+                let mut command = tokio::process::Command::new(evenkeel_platform::THIS_PROGRAM);
                 command.arg("--json").arg("--socket").arg(socket).arg("doctor").kill_on_drop(true);
                 command.stdin(std::process::Stdio::null());
                 command.output().await

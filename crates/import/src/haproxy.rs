@@ -10,6 +10,7 @@ mod keywords;
 mod leftovers;
 mod lexer;
 mod lines;
+mod old_rules;
 mod preprocess;
 mod proxy;
 mod remedies;
@@ -261,6 +262,7 @@ impl Reader {
             }
             _ if ["listen", "frontend", "backend"].contains(&self.section.as_str()) => {
                 if let Some(proxy) = self.proxies.last_mut() {
+                    let words = old_rules::read(words, number, draft);
                     let all = server::expanded(words, number, draft);
                     let each =
                         all.into_iter().map(|words| Word { line: number, words, comments: Vec::new() });

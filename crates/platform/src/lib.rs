@@ -38,6 +38,10 @@ pub use transparency::{remove_transparency, set_up_transparency, transparency_is
 pub use vrrp::{VrrpPacket, VrrpSocket};
 pub use wake::Waker;
 
+/// The program that runs, for parts of it in processes of their own: also after an update has put another file in
+/// the place of its own, whose parts it may not understand.
+pub const THIS_PROGRAM: &str = "/proc/self/exe";
+
 /// Raises the limit of open files to what the system allows; the limit now in force.
 pub fn raise_file_limit() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

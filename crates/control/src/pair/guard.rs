@@ -39,8 +39,8 @@ pub struct Guard {
 impl Guard {
     /// `silence`: how long the daemon may say nothing.
     pub fn start(silence: Duration) -> Guard {
-        let program = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
-        let mut command = Command::new(program);
+        let mut command = Command::new(evenkeel_platform::THIS_PROGRAM);
+        command.arg0("evenkeel");
         command.args(["guard", &silence.as_millis().to_string()]).stdin(Stdio::piped()).stdout(Stdio::null());
         // What is sent to the daemon's whole group is not for it.
         command.process_group(0);
@@ -182,6 +182,7 @@ impl Guard {
 /// The guard's side: `evenkeel guard MILLISECONDS`.
 pub fn run(silence: Duration) -> std::io::Result<()> {
     let _ = evenkeel_platform::run_first();
+    let _ = rustix::thread::set_name(c"evenkeel-guard");
     // The daemon's end decides, not a signal to both.
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT, signal_hook::consts::SIGHUP] {
         signal_hook::flag::register(signal, Default::default())?;

@@ -126,8 +126,6 @@ const RULES: &[&str] = &[
     "capture",
     "monitor-uri",
     "use-server",
-    "reqadd",
-    "rspadd",
 ];
 
 impl Proxy {

@@ -22,7 +22,11 @@ pub fn line(words: &[String], number: usize, draft: &mut Draft) {
                     table.set("name-servers", format!("[{all}]"));
                 }
             }
-            _ => draft.left(number, "nameserver", format!("{}: no address and port over UDP", word(2))),
+            _ => draft.left(
+                number,
+                "nameserver",
+                format!("{}: a name and an address are needed, with a port over UDP", words[1..].join(" ")),
+            ),
         },
         // That is the default.
         ("parse-resolv-conf", _) => {}

@@ -303,11 +303,6 @@ pub fn rule(
         ["http-response" | "http-after-response", "del-header", rest @ ..] => {
             set(&mut route, "remove-response-header", list(&[named(rest)?]))
         }
-        ["reqadd", field] | ["rspadd", field] => {
-            let (name, value) = field.split_once(':').ok_or("a header has a colon")?;
-            let key = if does[0] == "reqadd" { "add-header" } else { "add-response-header" };
-            set(&mut route, key, table(name, value.trim())?);
-        }
         ["http-request", "set-priority-class", class] => {
             // HAProxy has more classes than there are places.
             let number = class.strip_prefix("int(").and_then(|c| c.strip_suffix(')')?.parse::<i64>().ok());

@@ -153,8 +153,17 @@ pub fn servers(proxy: &Proxy, many_ports: bool, pool: &mut Pool, draft: &mut Dra
         let unknown =
             is_name && draft.run.is_some() && looked_up.is_none() && !resolvers::begins_without(&options);
         let Some(host) = crate::words::host(host).filter(|_| !unknown) else {
-            let why = format!("{place} is no address: the server is left out; write its address");
-            draft.left(word.line, name, why);
+            match unknown {
+                true => draft.wrong(
+                    word.line,
+                    name,
+                    format!("could not resolve address '{host}': write the server's address, or with `init-addr libc,none` the program starts without it"),
+                ),
+                false => {
+                    let why = format!("{place} is no address: the server is left out; write its address");
+                    draft.left(word.line, name, why);
+                }
+            }
             pool.table
                 .comments
                 .push(format!("Left out, its address is to be written: {}", word.words.join(" ")));

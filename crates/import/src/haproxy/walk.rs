@@ -81,7 +81,7 @@ impl Proxy {
             let keyword = word.words[0].as_str();
             let of_pass = match keyword {
                 "tcp-request" | "block" => "early",
-                "http-request" | "reqadd" | "rspadd" => "request",
+                "http-request" => "request",
                 "capture" if word.arg(1) == "response" => continue,
                 "capture" => "request",
                 "monitor-uri" => "monitor",
