@@ -32,6 +32,7 @@ const OF_LAYER7: &[&str] = &[
     "slow-start",
     "retries",
     "retry-pause",
+    "abort-on-close",
     "retry-on",
     "connection-reuse",
     "max-queue",

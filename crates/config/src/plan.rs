@@ -208,6 +208,7 @@ fn pool_steps(before: &Pool, after: &Pool, steps: &mut Vec<PlanStep>) {
         slow_start => "slow-start",
         retries => "retries",
         retry_pause => "retry-pause",
+        abort_on_close => "abort-on-close",
         retry_on => "retry-on",
         max_queue => "max-queue",
         send_proxy => "send-proxy",

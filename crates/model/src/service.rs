@@ -285,6 +285,8 @@ pub struct Pool {
     /// Before the same server is tried again, where there is no other. With one, a server that refuses is not
     /// left out while it is the only one.
     pub retry_pause: Duration,
+    /// A client that closes its sending side before the answer came has left.
+    pub abort_on_close: bool,
     /// What else a request is tried again for.
     pub retry_on: RetryOn,
     /// Clients that may wait for a place on a real server of this pool.

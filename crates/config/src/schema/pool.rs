@@ -47,6 +47,12 @@ pub const POOL_RULES: &[Key] = &[
         "How long a server that came up takes to reach its full weight.",
     ),
     key(
+        "abort-on-close",
+        ValueKind::Flag,
+        "false",
+        "A client that closes its sending side while its request waits for a real server, or for the answer, has left: the request is given up. Without it such a client gets its answer; one that resets its connection has left in any case.",
+    ),
+    key(
         "retry-pause",
         duration(0, 60_000),
         "0s",

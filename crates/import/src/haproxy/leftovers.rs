@@ -70,7 +70,6 @@ const MOOT_OPTIONS: &[&str] = &[
     "httplog",
     "tcplog",
     "dontlognull",
-    "abortonclose",
     "log-health-checks",
     "nolinger",
     "splice-auto",
@@ -98,6 +97,8 @@ const MOOT_OPTIONS: &[&str] = &[
     "independent-streams",
     "http-ignore-probes",
     "idle-close-on-response",
+    // See `Proxy::pool`.
+    "abortonclose",
     // See `tcp_keep_alive`.
     "tcpka",
     "clitcpka",

@@ -266,6 +266,9 @@ impl Proxy {
             pool.table.set("retries", word.clone());
         }
         self.retry_on(&mut pool, draft);
+        if self.option("abortonclose").is_some() {
+            pool.table.set("abort-on-close", "true");
+        }
         if draft.run.is_some() {
             pool.table.text("retry-pause", "1s");
         }

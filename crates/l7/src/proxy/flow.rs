@@ -335,10 +335,14 @@ impl Flow<'_> {
                 self.moved_ms + own.unwrap_or(timeouts.server.as_millis() as u64)
             }
         };
-        self.client.link.want_hangup();
+        // Asking the kernel for it is worth it where somebody has waited for a while already.
+        match self.lulled || self.gives_up_on_close() {
+            true => self.client.link.want_read(),
+            false => self.client.link.want_hangup(),
+        }
         let lull_ms = if self.lulled { NEVER } else { self.worker.reactor.now_ms() + LULL_MS };
         let stop = match self.worker.reactor.wait(deadline_ms.min(lull_ms)).await {
-            Ok(()) if self.client.link.is_broken() => {
+            Ok(()) if self.client.link.is_broken() || self.is_given_up() => {
                 return Err(self.cut(Cause::ClientAbort, Failure::ClientGone));
             }
             Ok(()) => return Ok(()),
@@ -354,6 +358,16 @@ impl Flow<'_> {
             (_, true, true) => self.cut(Cause::ClientTimeout, Failure::BodyTimeout),
             (_, true, false) => self.cut(Cause::ServerTimeout, Failure::AnswerTimeout),
         })
+    }
+
+    /// The client has sent all and has closed its side before the answer came: in a pool that takes this for a
+    /// client that has left.
+    fn is_given_up(&self) -> bool {
+        self.gives_up_on_close() && self.client.link.is_hung_up()
+    }
+
+    fn gives_up_on_close(&self) -> bool {
+        self.phase == Phase::Head && self.lease.pool().is_some_and(|spec| spec.pool.abort_on_close)
     }
 
     /// A failure before the answer began can still be answered; later it cannot.

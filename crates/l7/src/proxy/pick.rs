@@ -13,6 +13,7 @@ use evenkeel_model::{Scheduler, SourceAddress};
 use super::session::{Client, Session, State};
 use super::{PoolRuntime, ServerRuntime, Waiter, persist};
 use crate::h1::request::Request;
+use crate::link::Link;
 use crate::log::Record;
 use crate::rdp;
 use crate::reactor::Stop;
@@ -57,6 +58,8 @@ pub enum NoLease {
     NoServer,
     QueueFull,
     QueueTimeout,
+    /// The client has left.
+    ClientGone,
     Killed,
 }
 
@@ -124,6 +127,7 @@ fn query_value<'a>(query: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 pub async fn lease(
     worker: &'static Worker,
     session: &Session,
+    client: &Link,
     pool: &Rc<PoolRuntime>,
     wish: &PickRequest,
     queue_timeout_ms: u64,
@@ -163,21 +167,21 @@ pub async fn lease(
         if joins_empty && has_place(pool, wanted) {
             continue;
         }
+        client.want_read();
         let woken = worker.reactor.wait(deadline_ms).await;
         drop(place);
-        match woken {
-            Ok(()) => {}
-            Err(stop) => {
-                // Whoever woke this client in the same moment meant the place for someone.
-                if let Some(next) = pool.queue.borrow_mut().pop_front() {
-                    worker.reactor.wake(next.task);
-                }
-                return Err(match stop {
-                    Stop::TimedOut => NoLease::QueueTimeout,
-                    Stop::Killed => NoLease::Killed,
-                });
-            }
+        let left = client.is_broken() || pool.spec().pool.abort_on_close && client.is_hung_up();
+        let why = match woken {
+            Ok(()) if left => NoLease::ClientGone,
+            Ok(()) => continue,
+            Err(Stop::TimedOut) => NoLease::QueueTimeout,
+            Err(Stop::Killed) => NoLease::Killed,
+        };
+        // Whoever woke this client in the same moment meant the place for someone.
+        if let Some(next) = pool.queue.borrow_mut().pop_front() {
+            worker.reactor.wake(next.task);
         }
+        return Err(why);
     }
 }
 

@@ -23,6 +23,10 @@ fn of6<A, B, C, D, E, G, F: Future>(_: fn(A, B, C, D, E, G) -> F) -> usize {
     size_of::<F>()
 }
 
+fn of7<A, B, C, D, E, G, H, F: Future>(_: fn(A, B, C, D, E, G, H) -> F) -> usize {
+    size_of::<F>()
+}
+
 fn of8<A, B, C, D, E, G, H, I, F: Future>(_: fn(A, B, C, D, E, G, H, I) -> F) -> usize {
     size_of::<F>()
 }
@@ -36,7 +40,7 @@ fn a_session_is_small() {
         ("relay", of6(relay::run as fn(W, S, relay::Sides<'static>, relay::Counts<'static>, _, _) -> _)),
         ("http", of4(client::serve as fn(W, S, Memory, Box<Client>) -> _)),
         ("exchange", of6(exchange::run as fn(W, S, Memory, &'static mut Client, _, _) -> _)),
-        ("lease", of6(pick::lease as fn(W, S, _, _, _, _) -> _)),
+        ("lease", of7(pick::lease as fn(W, S, _, _, _, _, _) -> _)),
         ("transact", of8(flow::transact as fn(W, S, Memory, &'static mut Client, _, _, _, _) -> _)),
     ];
     println!(

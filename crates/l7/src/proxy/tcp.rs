@@ -189,7 +189,7 @@ async fn connect(
     let queue_ms = timeouts.queue.as_millis() as u64;
     let mut retries = 0;
     loop {
-        let lease = match pick::lease(worker, session, pool, &wish, queue_ms, record).await {
+        let lease = match pick::lease(worker, session, &client.link, pool, &wish, queue_ms, record).await {
             Ok(lease) => lease,
             Err(NoLease::NoServer) => match &view.fallback_server {
                 Some(server) => Lease::outside(worker, server.clone()),
@@ -199,6 +199,11 @@ async fn connect(
                     return None;
                 }
             },
+            Err(NoLease::ClientGone) => {
+                view.counters(worker.core).client_aborts.add(1);
+                record.end(Cause::ClientAbort, Phase::Queue);
+                return None;
+            }
             Err(why) => {
                 view.counters(worker.core).queue_timeouts.add(1);
                 let cause = if why == NoLease::Killed { Cause::Killed } else { Cause::ServerTimeout };
