@@ -25,7 +25,7 @@ use crate::schema::{POOL_RULES, ROOT};
 use crate::section::{Section, network};
 use crate::suggest::nearest;
 use crate::validate::{self, Findings};
-use crate::{acme, alert, discovery, layer4, pair, route, tls};
+use crate::{acme, alert, discovery, layer4, node, pair, route, tls};
 
 pub use run_time::{run_time_server, server_problems, service_problems};
 
@@ -172,6 +172,7 @@ impl Builder<'_> {
             },
             packet_path: layer4::packet_path(root),
             addresses: layer4::addresses(root),
+            node: node::node(root, self.problems),
             pair: pair::pair(root, &services, self.problems),
             alerts: alert::alerts(root, self.problems),
             resolver: discovery::resolver(root, self.problems),

@@ -34,6 +34,8 @@ pub enum Impact {
     Drains,
     /// The value is read at the next start.
     Restart,
+    /// Whoever came that way may lose the connection.
+    Cuts,
 }
 
 impl Impact {
@@ -43,6 +45,7 @@ impl Impact {
             Impact::NewConnections => "new connections follow the new rule, established ones finish",
             Impact::Drains => "established connections finish, no new ones",
             Impact::Restart => "takes effect at the next start",
+            Impact::Cuts => "connections over it may be cut: commit with a time to confirm",
         }
     }
 }
@@ -71,6 +74,7 @@ impl fmt::Display for Plan {
 pub fn plan(old: &Snapshot, new: &Snapshot) -> Plan {
     let mut steps = Vec::new();
     globals(old, new, &mut steps);
+    steps.extend(node_steps(old, new));
     let service_name = |s: &VirtualService| s.name.clone();
     let pool_name = |p: &Pool| p.name.clone();
     for change in compare(old.pools.iter().map(|p| &**p), new.pools.iter().map(|p| &**p), pool_name) {
@@ -172,7 +176,7 @@ fn globals(old: &Snapshot, new: &Snapshot, steps: &mut Vec<PlanStep>) {
         pair => "[pair]",
         tables => "[[table]]",
         authorities => "[[acme]]",
-    } elsewhere { admin limits services pools });
+    } elsewhere { admin limits services pools node });
     let mut changed = |what: &str, impact| {
         steps.push(step("change", what.to_owned(), String::new(), impact));
     };
@@ -195,6 +199,17 @@ fn globals(old: &Snapshot, new: &Snapshot, steps: &mut Vec<PlanStep>) {
     for key in limits {
         changed(key, if key.ends_with("max-connections") { Impact::None } else { Impact::Restart });
     }
+}
+
+/// What becomes of the machine itself.
+fn node_steps(old: &Snapshot, new: &Snapshot) -> impl Iterator<Item = PlanStep> {
+    evenkeel_node::changes(old.node.as_ref(), new.node.as_ref()).into_iter().map(|change| {
+        let impact = match change.cut {
+            evenkeel_node::Cut::Nothing => Impact::None,
+            evenkeel_node::Cut::Connections => Impact::Cuts,
+        };
+        step(change.action.as_str(), format!("node: {}", change.subject), change.detail, impact)
+    })
 }
 
 fn pool_steps(before: &Pool, after: &Pool, steps: &mut Vec<PlanStep>) {

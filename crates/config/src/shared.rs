@@ -3,7 +3,7 @@
 use toml_edit::DocumentMut;
 
 /// Tables that are each node's own.
-pub const OWN: &[&str] = &["pair", "admin", "state"];
+pub const OWN: &[&str] = &["pair", "admin", "state", "node"];
 
 /// The part of a file that both nodes have, comments and layout kept. `None` where it is no TOML.
 pub fn shared(text: &str) -> Option<String> {

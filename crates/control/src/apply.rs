@@ -95,6 +95,7 @@ impl Control {
         self.set_up_transparency(new)?;
         let tried = self.layer4.try_out(new, &new.state_directory);
         let tried = tried.and_then(|()| self.addresses.prepare(&self.snapshot, new));
+        let tried = tried.and_then(|()| self.node.prepare(self.snapshot.node.as_ref(), new.node.as_ref()));
         self.addresses.take_back();
         if !was_transparent {
             self.clean_up();
@@ -137,6 +138,7 @@ impl Control {
         self.set_up_transparency(&new)?;
         let rest = self.layer4.prepare(&new, &new.state_directory).and_then(|()| {
             self.layer4.apply(&new, specs, probing.through_vip.clone())?;
+            self.node.prepare(self.snapshot.node.as_ref(), new.node.as_ref())?;
             self.addresses.prepare(&self.snapshot, &new)?;
             let pair = self.prepare_pair(&new, None)?;
             let stored = file.map_or(Ok(()), Staged::replace).map_err(|e| self.unwritable(&e));
@@ -198,6 +200,7 @@ impl Control {
         self.follow_pair(pair);
         let news = self.addresses.settle(&snapshot);
         self.tell_of_addresses(news);
+        self.node.settle(snapshot.node.as_ref());
         self.follow_discovery();
     }
 

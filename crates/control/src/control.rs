@@ -71,6 +71,8 @@ pub struct Control {
     pub(super) layer4: Layer4,
     /// The VIPs and floating addresses of a single node.
     pub(super) addresses: Addresses,
+    /// The machine itself.
+    pub(super) node: super::node::NodeKeeper,
     /// This node's part in a pair, once it may be played.
     pub(super) pair: Option<Pair>,
     pub(super) pair_news: Option<PairNews>,
@@ -119,6 +121,7 @@ impl Control {
             transparent_at: Instant::now(),
             layer4: Layer4::default(),
             addresses: Addresses::default(),
+            node: super::node::NodeKeeper::new(&snapshot.state_directory),
             pair: None,
             pair_news: None,
             begins_pair: false,
@@ -488,6 +491,8 @@ impl Control {
         self.layer4.tick();
         let news = self.addresses.tick(&self.snapshot);
         self.tell_of_addresses(news);
+        let news = self.node.news();
+        news.into_iter().for_each(|why| self.happen("node", "error", "machine", why));
         self.tick_sync();
         self.tick_keeping(now);
         self.tick_storage(now);

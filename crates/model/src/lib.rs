@@ -10,6 +10,7 @@ mod discovery;
 mod health;
 mod layer4;
 mod name;
+mod node;
 mod pair;
 mod policy;
 mod retry;
@@ -32,6 +33,7 @@ pub use discovery::{
 pub use health::{AgentCheck, Connect, HealthCheck, HttpProbe, Probe, ScriptProbe, Step};
 pub use layer4::{Addresses, Attach, FlowRate, FlowTimeouts, Layer4, PacketPath, SynCookies, Tunnel};
 pub use name::{Name, NameError};
+pub use node::{BondMode, Dhcp, Interface, InterfaceKind, NodeRoute, NodeSettings};
 pub use pair::{AdaptiveBeats, PairSettings, VrrpSettings};
 pub use policy::{
     CookieMethod, CookiePersistence, KeyedPersistence, OutlierRule, Persistence, SameSite, Scheduler,

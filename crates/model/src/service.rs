@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub limits: Limits,
     pub packet_path: PacketPath,
     pub addresses: Addresses,
+    /// The machine itself; nothing where others look after it.
+    pub node: Option<crate::NodeSettings>,
     pub pair: Option<PairSettings>,
     pub alerts: AlertSettings,
     pub resolver: ResolverSettings,

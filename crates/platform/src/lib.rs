@@ -21,7 +21,7 @@ mod wake;
 
 pub use announce::Announcer;
 pub use auto_nat::set_auto_nat;
-pub use command::stop_merging;
+pub use command::{run, stop_merging};
 pub use files::{Staged, listen_private, write_atomically, write_private};
 pub use handover::{HandoverError, Package, receive, send};
 pub use keep::{Forward, Silence, forward, stop_forwarding};

@@ -5,6 +5,7 @@ mod acme;
 mod admin;
 mod discovery;
 mod health;
+mod node;
 mod pair;
 mod pool;
 mod route;
@@ -13,6 +14,7 @@ mod service;
 use acme::ACME;
 use admin::{ADMIN, ALERTS, GRAPHS};
 use discovery::RESOLVER;
+use node::NODE;
 use pair::PAIR;
 use pool::POOL;
 pub use pool::{POOL_RULES, REAL_SERVER};
@@ -155,6 +157,12 @@ pub static ROOT: Table = Table {
         key("limits", ValueKind::Table(&LIMITS), "", "Bounds of the whole program."),
         key("layer-4", ValueKind::Table(&LAYER4), "", "The packet path of layer 4."),
         key("network", ValueKind::Table(&NETWORK), "", "Addresses that the program gives to this machine."),
+        key(
+            "node",
+            ValueKind::Table(&NODE),
+            "",
+            "The machine itself: name, interfaces, name servers, clock, SSH keys.",
+        ),
         key("table", ValueKind::Tables(&TABLE), "", "What is counted of clients, for routes to act on."),
         key("acme", ValueKind::Tables(&ACME), "", "Authorities that give certificates."),
         key("virtual-service", ValueKind::Tables(&SERVICE), "", "VIPs and ports, and how they are handled."),
