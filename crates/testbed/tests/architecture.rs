@@ -8,11 +8,11 @@ use std::process::Command;
 use serde_json::Value;
 
 const PURE: &[&str] =
-    &["model", "rules", "routes", "config", "balance", "vrrp", "agree", "import", "http", "dns"];
+    &["model", "rules", "routes", "config", "balance", "vrrp", "agree", "import", "http", "dns", "node"];
 /// What edges share beside the pure crates.
 const BASE: &[&str] = &["files", "trust", "scripts"];
 const EDGES: &[&str] = &["l4", "l7", "health", "discover", "platform", "peer", "series", "alert", "acme"];
-const TOP: &[&str] = &["api", "admin", "control", "haproxy", "evenkeel"];
+const TOP: &[&str] = &["api", "admin", "console", "control", "haproxy", "evenkeel"];
 const DEVELOPMENT: &[&str] = &["testbed", "bench", "sim", "mutate"];
 
 /// Libraries that reach for a socket, a clock or a thread.
@@ -83,7 +83,7 @@ fn rooms_import_one_way() {
             r if BASE.contains(&r) => vec![],
             r if EDGES.contains(&r) => [PURE, BASE].concat(),
             "api" => vec![],
-            "admin" => vec!["api"],
+            "admin" | "console" => vec!["api"],
             "control" => [PURE, BASE, EDGES, &["api", "admin"]].concat(),
             "haproxy" => [PURE, BASE, EDGES, &["api", "admin", "control"]].concat(),
             _ => all.clone(),

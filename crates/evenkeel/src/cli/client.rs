@@ -46,6 +46,17 @@ impl<'a> Client<'a> {
         self.request("PUT", path, "application/x-pem-file", text.as_bytes())
     }
 
+    /// Any request with its answer as JSON.
+    pub fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        kind: &str,
+        body: &str,
+    ) -> Result<serde_json::Value, Failure> {
+        self.request(method, path, kind, body.as_bytes())
+    }
+
     fn request<T: DeserializeOwned>(
         &self,
         method: &str,

@@ -1,6 +1,7 @@
 //! The command line: what each verb takes, and who carries it out.
 
 mod client;
+mod console;
 mod demo;
 mod doctor;
 mod files;
@@ -325,6 +326,13 @@ pub enum Verb {
         #[arg(long, default_value_t = 8080)]
         port: u16,
     },
+    /// The console of the appliance: see this machine and set it up, by keyboard alone
+    #[command(after_help = "Works on a screen of 80x24 and over a serial line. Run it as root.")]
+    Console {
+        /// Stay when Ctrl-C is pressed: it is all that the screen shows
+        #[arg(long)]
+        stay: bool,
+    },
     /// Print a completion script for a shell
     #[command(after_help = "Example: evenkeel completion bash > /etc/bash_completion.d/evenkeel")]
     Completion { shell: clap_complete::Shell },
@@ -338,6 +346,9 @@ pub enum Verb {
     /// Run the scripts of a daemon that is not root; a service manager starts it with its socket
     #[command(hide = true)]
     Scripts,
+    /// Check or apply the settings of the machine for a daemon that is not root: one question on standard input
+    #[command(hide = true)]
+    NodeHelper,
     #[command(hide = true)]
     DemoServer { name: String, address: std::net::SocketAddr },
 }
@@ -465,7 +476,9 @@ pub fn dispatch(arguments: Arguments) -> Outcome {
         Verb::Pair(verb) => pair::run(&common, verb),
         Verb::Witness { listen, folder } => pair::witness(listen, &folder),
         Verb::Guard { silence_ms } => pair::guard(silence_ms),
+        Verb::Console { stay } => console::run(&common, stay),
         Verb::Scripts => scripts(),
+        Verb::NodeHelper => Ok(evenkeel_control::answer_for_node()?),
         Verb::User(verb) => people::user(&common, verb),
         Verb::Token(verb) => people::token(&common, verb),
         Verb::Audit { verify, limit } => people::audit(&common, verify, limit),
