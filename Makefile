@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: demo ui deb container test lint bench bench-packets bench-pair sim soak fuzz reference install-build-tools install-tools install-bench-tools
+.PHONY: demo ui deb image image-test container test lint bench bench-packets bench-pair sim soak fuzz reference install-build-tools install-tools install-bench-tools
 
 demo: install-build-tools ui
 	$(CARGO) build --profile demo -p evenkeel
@@ -15,6 +15,15 @@ ui:
 # A Debian package in target/.
 deb: install-build-tools ui
 	sh scripts/deb.sh target
+
+# The appliance, made of that package: a disk that boots from BIOS and UEFI, in target/image. As root.
+image: deb
+	sh packaging/image/build.sh target/image "$$(ls -t target/evenkeel_*.deb | head -n 1)"
+
+# Boots it in qemu, sets it up by keystrokes, cuts the power, boots it again. On demand: with an emulated
+# processor it takes some ten minutes. LIMIT is the bound of a step in seconds.
+image-test:
+	python3 packaging/image/test.py target/image $(or $(LIMIT),900)
 
 # A container from that package, by docker, podman or buildah.
 container: install-build-tools ui
