@@ -56,6 +56,12 @@ put 640 evenkeel.toml etc/evenkeel/evenkeel.toml
 chroot "$root" chown -R evenkeel:evenkeel /etc/evenkeel /var/lib/evenkeel
 put 644 evenkeel-console@.service etc/systemd/system/evenkeel-console@.service
 put 644 evenkeel-cloud-keys.service etc/systemd/system/evenkeel-cloud-keys.service
+text etc/systemd/system/evenkeel-console@ttyS0.service.d/device.conf <<'END'
+[Unit]
+# Of machines without a serial line.
+BindsTo=dev-%i.device
+After=dev-%i.device
+END
 echo evenkeel | text etc/hostname
 printf '127.0.0.1 localhost\n127.0.1.1 evenkeel\n::1 localhost ip6-localhost ip6-loopback\n' | text etc/hosts
 : | text etc/machine-id

@@ -10,6 +10,7 @@ still there. Exit 0 when all of it was seen.
 import os
 import re
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -176,6 +177,19 @@ def main():
             machine.wait(f"Evenkeel .* {NAME} .*active")
             print(machine.screen.text(), flush=True)
             web_ui(port, limit)
+            # The address that DHCP gave becomes one by hand: asked at it before it is kept.
+            machine.keys("1")
+            machine.wait("Network interfaces -")
+            machine.keys("1")
+            machine.wait("> DHCP")
+            machine.keys("\r")
+            machine.wait("This would be changed")
+            machine.wait("10\\.0\\.2\\.15/24")
+            machine.keys("\r")
+            machine.wait("Does it work")
+            web_ui(port, limit)
+            machine.keys("\r")
+            machine.wait("The change is kept")
         finally:
             # As when the power is cut: what was confirmed must be on the disk.
             machine.kill()
@@ -192,4 +206,6 @@ def main():
             machine.kill()
 
 
+# Ended by a signal, qemu ends too.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
 main()

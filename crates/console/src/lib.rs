@@ -71,7 +71,7 @@ impl Seat {
                 self.look_at = Instant::now() + LOOK_EVERY;
                 self.looking = self.work.send(Action::Look).is_ok();
             }
-            if self.hear() {
+            if self.take_answers() {
                 drop(raw);
                 shell();
                 raw = Raw::new()?;
@@ -99,7 +99,7 @@ impl Seat {
     }
 
     /// Takes the answers that have come; whether a shell is to be opened.
-    fn hear(&mut self) -> bool {
+    fn take_answers(&mut self) -> bool {
         while let Ok(done) = self.answers.try_recv() {
             let Done::Answer(answer) = done else { return true };
             self.looking &= !matches!(answer, Answer::Facts(_));

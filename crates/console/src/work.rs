@@ -32,7 +32,7 @@ pub fn perform(action: Action, daemon: &dyn Daemon) -> Done {
             Ok(()) => return Done::Shell,
             Err(why) => Err(why),
         },
-        Action::Look => Ok(Answer::Facts(Box::new(look(daemon)))),
+        Action::Look => Ok(Answer::Facts(Box::new(gather_facts(daemon)))),
         Action::Propose(edits) => propose(daemon, edits),
         Action::Commit { text, base } => {
             let path =
@@ -86,7 +86,7 @@ fn get<T: DeserializeOwned>(daemon: &dyn Daemon, path: &str) -> Result<T, String
     daemon.ask("GET", path, JSON, "").and_then(read)
 }
 
-fn look(daemon: &dyn Daemon) -> Facts {
+fn gather_facts(daemon: &dyn Daemon) -> Facts {
     let status = match get::<api::Status>(daemon, "/api/v1/status") {
         Ok(status) => status,
         Err(why) => return Facts { trouble: Some(why), ..Facts::default() },

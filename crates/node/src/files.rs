@@ -10,12 +10,12 @@ use evenkeel_model::{BondMode, Dhcp, Interface, InterfaceKind, NodeSettings};
 pub struct NodeFile {
     pub path: String,
     pub text: String,
-    pub place: Place,
+    pub place: FilePlace,
 }
 
 /// Which part of the system reads a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum FilePlace {
     Network,
     Names,
     Clock,
@@ -25,21 +25,21 @@ pub enum Place {
 }
 
 /// Folders with the beginnings of names that belong to Evenkeel there, and to nobody else.
-pub const OWN_PLACES: &[(Place, &str, &str)] = &[
-    (Place::Network, "/etc/systemd/network", "05-evenkeel-"),
-    (Place::Names, "/etc/systemd/resolved.conf.d", "05-evenkeel"),
-    (Place::Clock, "/etc/systemd/timesyncd.conf.d", "05-evenkeel"),
-    (Place::Ssh, "/etc/ssh/sshd_config.d", "05-evenkeel"),
-    (Place::SshKeys, "/etc/ssh/evenkeel-keys", ""),
-    (Place::Packages, "/etc/apt/apt.conf.d", "05evenkeel"),
+pub const OWN_PLACES: &[(FilePlace, &str, &str)] = &[
+    (FilePlace::Network, "/etc/systemd/network", "05-evenkeel-"),
+    (FilePlace::Names, "/etc/systemd/resolved.conf.d", "05-evenkeel"),
+    (FilePlace::Clock, "/etc/systemd/timesyncd.conf.d", "05-evenkeel"),
+    (FilePlace::Ssh, "/etc/ssh/sshd_config.d", "05-evenkeel"),
+    (FilePlace::SshKeys, "/etc/ssh/evenkeel-keys", ""),
+    (FilePlace::Packages, "/etc/apt/apt.conf.d", "05evenkeel"),
 ];
 
 /// Units that read a place at their start only.
-pub fn restarts(place: Place) -> Option<&'static str> {
+pub fn restarts(place: FilePlace) -> Option<&'static str> {
     match place {
-        Place::Names => Some("systemd-resolved.service"),
-        Place::Clock => Some("systemd-timesyncd.service"),
-        Place::Network | Place::Ssh | Place::SshKeys | Place::Packages => None,
+        FilePlace::Names => Some("systemd-resolved.service"),
+        FilePlace::Clock => Some("systemd-timesyncd.service"),
+        FilePlace::Network | FilePlace::Ssh | FilePlace::SshKeys | FilePlace::Packages => None,
     }
 }
 
@@ -56,7 +56,7 @@ const HEAD: &str = "# Written by Evenkeel from [node] of its configuration; chan
 /// Every file of these settings, in a fixed order.
 pub fn files(node: &NodeSettings) -> Vec<NodeFile> {
     let mut files: Vec<NodeFile> = Vec::new();
-    let mut put = |place: Place, name: &str, text: String| {
+    let mut put = |place: FilePlace, name: &str, text: String| {
         let of = OWN_PLACES.iter().find(|(of, ..)| *of == place);
         let (folder, prefix) = of.map_or(("", ""), |(_, folder, prefix)| (folder, prefix));
         files.push(NodeFile {
@@ -67,15 +67,15 @@ pub fn files(node: &NodeSettings) -> Vec<NodeFile> {
     };
     for interface in &node.interfaces {
         if let Some(text) = netdev(interface) {
-            put(Place::Network, &format!("{}.netdev", interface.name), text);
+            put(FilePlace::Network, &format!("{}.netdev", interface.name), text);
         }
-        put(Place::Network, &format!("{}.network", interface.name), network(interface, node));
+        put(FilePlace::Network, &format!("{}.network", interface.name), network(interface, node));
     }
     // Members that have no table of their own.
     for (member, bond) in members(node) {
         if !node.interfaces.iter().any(|i| i.name == member) {
             let text = format!("[Match]\nName={member}\n\n[Network]\nBond={bond}\nLinkLocalAddressing=no\n");
-            put(Place::Network, &format!("{member}.network"), text);
+            put(FilePlace::Network, &format!("{member}.network"), text);
         }
     }
     if node.dns.is_some() || node.search.is_some() {
@@ -89,23 +89,23 @@ pub fn files(node: &NodeSettings) -> Vec<NodeFile> {
             put_line(&mut text, "Domains", "");
             search.iter().for_each(|domain| put_line(&mut text, "Domains", domain));
         }
-        put(Place::Names, ".conf", text);
+        put(FilePlace::Names, ".conf", text);
     }
     if let Some(ntp) = &node.ntp {
         let mut text = String::from("[Time]\n");
         put_line(&mut text, "NTP", "");
         ntp.iter().for_each(|server| put_line(&mut text, "NTP", server));
-        put(Place::Clock, ".conf", text);
+        put(FilePlace::Clock, ".conf", text);
     }
     if let Some(keys) = &node.ssh_keys {
         let text =
             "AuthorizedKeysFile .ssh/authorized_keys .ssh/authorized_keys2 /etc/ssh/evenkeel-keys/%u\n";
-        put(Place::Ssh, ".conf", text.into());
-        put(Place::SshKeys, "root", keys.iter().map(|key| format!("{key}\n")).collect());
+        put(FilePlace::Ssh, ".conf", text.into());
+        put(FilePlace::SshKeys, "root", keys.iter().map(|key| format!("{key}\n")).collect());
     }
     if let Some(proxy) = &node.proxy {
         put(
-            Place::Packages,
+            FilePlace::Packages,
             "",
             format!("Acquire::http::Proxy \"{proxy}\";\nAcquire::https::Proxy \"{proxy}\";\n"),
         );

@@ -8,5 +8,5 @@ mod files;
 mod text;
 
 pub use changes::{Action, Cut, NodeChange, changes};
-pub use files::{NodeFile, OWN_PLACES, Place, files, is_own, restarts};
+pub use files::{FilePlace, NodeFile, OWN_PLACES, files, is_own, restarts};
 pub use text::as_toml;

@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use evenkeel_model::{InterfaceKind, NodeSettings};
-use evenkeel_node::{NodeFile, OWN_PLACES, Place, files, restarts};
+use evenkeel_node::{FilePlace, NodeFile, OWN_PLACES, files, restarts};
 
 /// What the machine had before, in lines `KEY=VALUE`.
 const FORMER: &str = "/var/lib/evenkeel-node/former";
@@ -26,7 +26,7 @@ pub struct Machine {
 /// What changed on the disk.
 #[derive(Debug, Default)]
 struct Changed {
-    places: Vec<Place>,
+    places: Vec<FilePlace>,
     /// Interfaces whose device is made anew or goes.
     gone_devices: Vec<String>,
     /// Addresses in files that are gone: (interface, address).
@@ -124,9 +124,13 @@ impl Machine {
         let none = NodeSettings::default();
         let node = node.unwrap_or(&none);
         let mut wrong = Vec::new();
-        let changed = self.write(&files(node), &mut wrong);
         let mut former = self.former();
-        self.tell_network(node, &changed, &mut wrong);
+        self.note_addresses(node, &mut former);
+        let changed = self.write(&files(node), &mut wrong);
+        self.tell_network(node, &changed, &former, &mut wrong);
+        former.retain(|key, _| {
+            node.interfaces.iter().any(|i| *key == addresses_key(&i.name)) || !is_addresses(key)
+        });
         let mut restarted: Vec<&str> = changed.places.iter().filter_map(|p| restarts(*p)).collect();
         restarted.dedup();
         restarted.into_iter().for_each(|unit| self.run("systemctl", &["restart", unit], &mut wrong));
@@ -187,8 +191,34 @@ impl Machine {
         changed
     }
 
-    fn tell_network(&self, node: &NodeSettings, changed: &Changed, wrong: &mut Vec<String>) {
-        if !changed.places.contains(&Place::Network) {
+    /// What an interface has when it is named for the first time is not ours to take away later.
+    fn note_addresses(&self, node: &NodeSettings, former: &mut BTreeMap<String, String>) {
+        for interface in &node.interfaces {
+            let own = format!("/etc/systemd/network/05-evenkeel-{}.network", interface.name);
+            if self.path(&own).exists() {
+                continue;
+            }
+            let shown = match self.is_real {
+                true => evenkeel_platform::run("ip", &["-o", "address", "show", "dev", &interface.name], ""),
+                false => Ok(fs::read_to_string(self.path("/shown-by-ip")).unwrap_or_default()),
+            };
+            let shown = shown.unwrap_or_default();
+            let addresses = shown.lines().filter_map(|line| {
+                let mut words = line.split_whitespace().skip_while(|word| !word.starts_with("inet"));
+                words.nth(1)
+            });
+            former.insert(addresses_key(&interface.name), addresses.collect::<Vec<_>>().join(" "));
+        }
+    }
+
+    fn tell_network(
+        &self,
+        node: &NodeSettings,
+        changed: &Changed,
+        former: &BTreeMap<String, String>,
+        wrong: &mut Vec<String>,
+    ) {
+        if !changed.places.contains(&FilePlace::Network) {
             return;
         }
         for device in &changed.gone_devices {
@@ -196,6 +226,10 @@ impl Machine {
         }
         // Where no other file has the interface, nobody would take them away.
         for (interface, address) in &changed.gone_addresses {
+            let before = former.get(&addresses_key(interface)).map_or("", String::as_str);
+            if before.split(' ').any(|known| known == address) {
+                continue;
+            }
             self.run("ip", &["address", "delete", address, "dev", interface], &mut Vec::new());
         }
         if !node.interfaces.is_empty() {
@@ -243,7 +277,7 @@ impl Machine {
         }
         if !wanted && former.remove("ssh").as_deref() == Some("off") {
             self.run("systemctl", &["disable", "--now", "ssh.service"], wrong);
-        } else if changed.places.contains(&Place::Ssh) {
+        } else if changed.places.contains(&FilePlace::Ssh) {
             // Where it does not run it reads the file when it starts.
             self.run("systemctl", &["try-reload-or-restart", "ssh.service"], wrong);
         }
@@ -275,6 +309,14 @@ impl Machine {
             wrong.push(why);
         }
     }
+}
+
+fn addresses_key(interface: &str) -> String {
+    format!("addresses.{interface}")
+}
+
+fn is_addresses(key: &str) -> bool {
+    key.starts_with("addresses.")
 }
 
 impl Changed {
@@ -388,6 +430,16 @@ mod tests {
         assert!(!own.exists());
         assert_eq!(fs::read_to_string(network.join("10-other.network")).unwrap(), "other");
         assert_eq!(folder.apply(""), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_address_that_was_there_before_stays() {
+        let folder = Folder::new("addresses");
+        let shown = "2: e0    inet 192.0.2.10/24 brd 192.0.2.255 scope global e0\\       valid_lft forever\n";
+        fs::write(folder.0.join("shown-by-ip"), shown).unwrap();
+        let two = ADDRESS.replace("/24\"]", "/24\", \"192.0.2.11/24\"]");
+        folder.apply(&two);
+        assert_eq!(folder.apply(""), ["ip address delete 192.0.2.11/24 dev e0", "networkctl reload"]);
     }
 
     #[test]

@@ -495,10 +495,7 @@ pub fn dispatch(arguments: Arguments) -> Outcome {
         Verb::Restart { part } => upkeep::restart(&common, &part),
         Verb::WhoHas { address } => upkeep::who_has(&common, address),
         Verb::Demo { duration, port } => demo::run(duration, port),
-        Verb::Completion { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "evenkeel", &mut std::io::stdout());
-            Ok(())
-        }
+        Verb::Completion { shell } => completion(shell),
         Verb::Man { folder } => man(folder),
         Verb::DemoServer { name, address } => demo::serve(&name, address),
     }
@@ -510,6 +507,11 @@ fn man(folder: Option<PathBuf>) -> Outcome {
         Some(folder) => clap_mangen::generate_to(command, folder)?,
         None => clap_mangen::Man::new(command).render(&mut std::io::stdout())?,
     }
+    Ok(())
+}
+
+fn completion(shell: clap_complete::Shell) -> Outcome {
+    clap_complete::generate(shell, &mut Arguments::command(), "evenkeel", &mut std::io::stdout());
     Ok(())
 }
 

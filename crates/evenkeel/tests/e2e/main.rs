@@ -22,6 +22,7 @@ mod layer4_life;
 mod libraries;
 mod limits;
 mod logs;
+mod node;
 mod operating;
 mod package;
 mod pair;
