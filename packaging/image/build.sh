@@ -106,6 +106,8 @@ text etc/cloud/cloud.cfg.d/90_evenkeel.cfg <<'END'
 datasource_list: [ NoCloud, ConfigDrive, Ec2, Azure, OpenStack, None ]
 ssh_pwauth: false
 END
+# Where no cloud is recognised nothing is asked for: its services would be waited for by everything else.
+echo 'policy: search,found=all,maybe=none,notfound=disabled' | text etc/cloud/ds-identify.cfg
 # The console is there before an address is: nobody waits for a network that nobody has set up.
 text etc/systemd/system/systemd-networkd-wait-online.service.d/evenkeel.conf <<'END'
 [Service]

@@ -56,6 +56,8 @@ fn it_is_installed_started_and_removed_in_a_clean_debian() {
         "lib/systemd/system/evenkeel.service",
         "lib/systemd/system/evenkeel-scripts.service",
         "lib/systemd/system/evenkeel-scripts.socket",
+        "lib/systemd/system/evenkeel-node.socket",
+        "lib/systemd/system/evenkeel-node@.service",
         "usr/share/man/man1/evenkeel.1.gz",
         "usr/share/man/man1/evenkeel-commit.1.gz",
         "usr/share/bash-completion/completions/evenkeel",
