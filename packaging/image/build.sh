@@ -106,7 +106,7 @@ text etc/cloud/cloud.cfg.d/90_evenkeel.cfg <<'END'
 datasource_list: [ NoCloud, ConfigDrive, Ec2, Azure, OpenStack, None ]
 ssh_pwauth: false
 # A machine that does not say it is Amazon's is not: its metadata would be waited for, two minutes long.
-datasource: { Ec2: { strict_id: true } }
+datasource: { Ec2: { strict_id: true, max_wait: 10, timeout: 5 } }
 END
 # Where no cloud is recognised nothing is asked for: its services would be waited for by everything else.
 echo 'policy: search,found=all,maybe=none,notfound=disabled' | text etc/cloud/ds-identify.cfg
