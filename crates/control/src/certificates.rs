@@ -23,9 +23,14 @@ impl Control {
         let mut files: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
         for service in &self.snapshot().services {
             let Some(tls) = &service.tls else { continue };
-            for path in tls.certificates.iter().chain(tls.managed.as_ref().map(|managed| &managed.file)) {
+            let listed = tls.list.as_deref().map_or_else(Vec::new, evenkeel_l7::tls::listed_files);
+            let managed = tls.managed.iter().map(|managed| &managed.file);
+            for path in tls.certificates.iter().chain(&listed).chain(managed) {
                 for file in files_in(path) {
-                    files.entry(file).or_default().push(service.name.as_str().to_owned());
+                    let used_by = files.entry(file).or_default();
+                    if !used_by.iter().any(|name| name == service.name.as_str()) {
+                        used_by.push(service.name.as_str().to_owned());
+                    }
                 }
             }
         }

@@ -1,7 +1,8 @@
-//! `set`, `commit`, `abort` and `show ssl cert`: how hooks of acme.sh and certbot roll certificates. A new one is
+//! `set`, `commit`, `abort`, `new`, `del` and `show ssl cert`: how hooks of acme.sh and certbot roll certificates. A new one is
 //! kept until it is committed, as HAProxy does; then it is checked with its key, written, and in use.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use evenkeel_admin::Request;
@@ -16,11 +17,23 @@ const OPEN_AT_MOST: usize = 64;
 
 /// Certificates that were set and not committed, by file.
 #[derive(Default)]
-pub struct Transactions(Mutex<BTreeMap<String, String>>);
+pub struct Transactions {
+    open: Mutex<BTreeMap<String, String>>,
+    /// Those that `new ssl cert` has made: whether they are written.
+    new: Mutex<BTreeMap<String, bool>>,
+}
 
 impl Transactions {
     fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<String, String>) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.open.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn with_new<T>(&self, act: impl FnOnce(&mut BTreeMap<String, bool>) -> T) -> T {
+        act(&mut self.new.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn is_new(&self, file: &str) -> bool {
+        self.with_new(|new| new.contains_key(file))
     }
 }
 
@@ -35,7 +48,7 @@ async fn all(known: &Known) -> Vec<api::Certificate> {
 
 /// `set ssl cert FILE <<`, with what followed.
 pub async fn set(known: &Known, file: &str, pem: &str) -> String {
-    if !all(known).await.iter().any(|one| one.file == file) {
+    if !known.certificates.is_new(file) && !all(known).await.iter().any(|one| one.file == file) {
         return format!(
             "Can't replace a certificate which is not referenced by the configuration!\nCan't update {file}!\n"
         );
@@ -61,6 +74,15 @@ pub async fn commit(known: &Known, file: &str) -> String {
     let Some(pem) = known.certificates.with(|open| open.remove(file)) else {
         return format!("No ongoing transaction! !\nCan't commit {file}!\n");
     };
+    if known.certificates.is_new(file) && !all(known).await.iter().any(|one| one.file == file) {
+        return match evenkeel_platform::write_private(Path::new(file), pem.as_bytes()) {
+            Ok(()) => {
+                known.certificates.with_new(|new| new.insert(file.to_owned(), true));
+                format!("Committing {file}.\nSuccess!\n")
+            }
+            Err(error) => format!("{file}: {error}\nCan't commit {file}!\n"),
+        };
+    }
     let name = file.to_owned();
     match known.ask(|reply| Request::PutCertificate { name, pem, reply }).await {
         Some(Ok(_)) => format!("Committing {file}.\nSuccess!\n"),
@@ -76,12 +98,50 @@ pub fn abort(known: &Known, file: &str) -> String {
     }
 }
 
+/// `new ssl cert FILE`: room for a certificate that a list shall have. It is written with its commit.
+pub async fn new(known: &Known, file: &str) -> String {
+    let refused = |why: &str| format!("Can't create a new certificate store!\n{why}\n");
+    let used: Vec<String> = all(known).await.into_iter().map(|one| one.file).collect();
+    if used.iter().any(|one| one == file) || known.certificates.is_new(file) {
+        return refused(&format!("certificate '{file}' already exists!"));
+    }
+    if !known.files.may_hold(Path::new(file), &used) {
+        return refused(&format!("'{file}' lies in no folder that the configuration has certificates in"));
+    }
+    known.certificates.with_new(|new| {
+        if new.len() >= OPEN_AT_MOST {
+            return refused("too many new ones: delete some");
+        }
+        new.insert(file.to_owned(), false);
+        format!("New empty certificate store '{file}'!\n")
+    })
+}
+
+/// `del ssl cert FILE`: takes back what `new ssl cert` has made.
+pub async fn delete(known: &Known, file: &str) -> String {
+    let refused = |why: String| format!("Can't remove the certificate: {why}\n");
+    if all(known).await.iter().any(|one| one.file == file) {
+        return refused(format!("certificate '{file}' is in use, it can't be deleted!"));
+    }
+    let Some(written) = known.certificates.with_new(|new| new.remove(file)) else {
+        return refused(format!("certificate '{file}' doesn't exist!"));
+    };
+    known.certificates.with(|open| open.remove(file));
+    match if written { std::fs::remove_file(file) } else { Ok(()) } {
+        Ok(()) => format!("Certificate '{file}' deleted!\n"),
+        Err(error) => refused(format!("{file}: {error}")),
+    }
+}
+
 /// All files, or one with what is in it; `*FILE` is the one that waits for its commit.
 pub async fn show(known: &Known, file: Option<&str>) -> String {
     let open: Vec<String> = known.certificates.with(|open| open.keys().cloned().collect());
     let Some(file) = file else {
         let transactions: String = open.iter().map(|file| format!("# transaction\n*{file}\n")).collect();
-        let files: String = all(known).await.iter().map(|one| format!("{}\n", one.file)).collect();
+        let mut names: Vec<String> = all(known).await.into_iter().map(|one| one.file).collect();
+        names.extend(known.certificates.with_new(|new| new.keys().cloned().collect::<Vec<_>>()));
+        names.dedup();
+        let files: String = names.iter().map(|name| format!("{name}\n")).collect();
         return format!("{transactions}# filename\n{files}");
     };
     let plain = file.trim_start_matches('*');

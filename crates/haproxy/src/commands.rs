@@ -11,6 +11,7 @@ use super::certificates;
 use super::sample::Known;
 use super::servers;
 use super::sockets::Door;
+use super::ssl;
 use super::statistics::{self, Selection, check_status, status_number};
 
 /// A line longer than this is no command.
@@ -41,11 +42,16 @@ impl Level {
 
 const HELP: &str = "The following commands are valid at this level:
   add server <bk>/<srv>                   : create a new server
+  add ssl crt-list <list> <cert> [options]: add to crt-list file <list> a line <cert> or a payload
+  abort ssl ca-file|crl-file <file>       : abort a transaction for a CA or CRL file
   abort ssl cert <certfile>               : abort a transaction for a certificate file
   clear counters [all]                    : clear max statistics counters
   clear table <table> [<filter>]*         : remove an entry from a table (filter: key)
+  commit ssl ca-file|crl-file <file>      : commit a CA or CRL file
   commit ssl cert <certfile>              : commit a certificate file
   del server <bk>/<srv>                   : remove a dynamically added server
+  del ssl cert <certfile>                 : delete an unused certificate file
+  del ssl crt-list <list> <cert[:line]>   : delete a line <cert> from crt-list file <list>
   disable agent                           : disable agent checks
   disable health                          : disable health checks
   disable server (DEPRECATED)             : disable a server for maintenance (use 'set server' instead)
@@ -53,8 +59,10 @@ const HELP: &str = "The following commands are valid at this level:
   enable health                           : enable health checks
   enable server  (DEPRECATED)             : enable a disabled server (use 'set server' instead)
   get weight <bk>/<srv>                   : report a server's current weight
+  new ssl cert <certfile>                 : create a new certificate file to be used in a crt-list
   operator                                : lower the level of the current CLI session to operator
   set server <bk>/<srv> [opts]            : change a server's state, weight or address
+  set ssl ca-file|crl-file <file> <payload>: replace a CA or CRL file
   set ssl cert <certfile> <payload>       : replace a certificate file
   set weight <bk>/<srv>  (DEPRECATED)     : change a server's weight (use 'set server' instead)
   show backend                            : list backends in the current running config
@@ -66,6 +74,8 @@ const HELP: &str = "The following commands are valid at this level:
   show servers conn [<backend>]           : dump server connections status (all or for a single backend)
   show servers state [<backend>]          : dump volatile server information (all or for a single backend)
   show sess                               : report the list of current sessions
+  show ssl ca-file|crl-file [<file>]      : display the CA or CRL files, or the details of a file
+  show ssl crt-list [-n] [<list>]         : show the list of crt-lists or the content of a crt-list file <list>
   show ssl cert [<certfile>]              : display the SSL certificates used in memory, or the details of a file
   show stat [desc|json|no-maint|typed|up]*: report counters for each proxy and server
   show table <table> [<filter>]*          : report table usage stats or dump this table's contents (filter: key)
@@ -80,18 +90,15 @@ const HELP: &str = "The following commands are valid at this level:
 const MISSING: &[&str] = &[
     "add acl",
     "add map",
-    "abort ssl ca-file",
-    "abort ssl crl-file",
-    "add ssl",
+    "add ssl ca-file",
     "clear acl",
     "clear map",
     "commit acl",
     "commit map",
-    "commit ssl ca-file",
-    "commit ssl crl-file",
     "del acl",
     "del map",
-    "del ssl",
+    "del ssl ca-file",
+    "del ssl crl-file",
     "disable dynamic-cookie",
     "disable frontend",
     "enable dynamic-cookie",
@@ -99,7 +106,8 @@ const MISSING: &[&str] = &[
     "get acl",
     "get map",
     "get var",
-    "new ssl",
+    "new ssl ca-file",
+    "new ssl crl-file",
     "prepare acl",
     "prepare map",
     "set dynamic-cookie-key",
@@ -108,8 +116,6 @@ const MISSING: &[&str] = &[
     "set profiling",
     "set rate-limit",
     "set severity-output",
-    "set ssl ca-file",
-    "set ssl crl-file",
     "set ssl ocsp-response",
     "set ssl tls-key",
     "set table",
@@ -127,9 +133,6 @@ const MISSING: &[&str] = &[
     "show pools",
     "show profiling",
     "show schema",
-    "show ssl ca-file",
-    "show ssl crl-file",
-    "show ssl crt-list",
     "show ssl ocsp-response",
     "show startup-logs",
     "show tasks",
@@ -320,9 +323,12 @@ impl Session<'_> {
                 Ok(()) => self.clear_table(rest).await,
                 Err(no) => no,
             },
-            [what @ ("set" | "commit" | "abort"), "ssl", "cert", rest @ ..] => {
+            [what @ ("set" | "commit" | "abort" | "new" | "add" | "del"), "ssl", rest @ ..] => {
                 match self.allowed(Level::Admin) {
-                    Ok(()) => self.certificate(what, rest, payload).await,
+                    Ok(()) => {
+                        let done = ssl::change(self.known, what, rest, payload).await;
+                        done.unwrap_or_else(|| unknown(&words))
+                    }
                     Err(no) => no,
                 }
             }
@@ -331,21 +337,11 @@ impl Session<'_> {
                 (Ok(()), "add") => servers::add(self.known, rest).await,
                 (Ok(()), _) => servers::delete(self.known, rest).await,
             },
-            ["set", "ssl", ..] => unknown(&words),
             ["set" | "enable" | "disable", ..] => match self.allowed(Level::Admin) {
                 Ok(()) => self.change(&words).await,
                 Err(no) => no,
             },
             _ => unknown(&words),
-        }
-    }
-
-    async fn certificate(&self, what: &str, words: &[&str], payload: &str) -> String {
-        match (what, words) {
-            ("set", [file, ..]) => certificates::set(self.known, file, payload).await,
-            ("commit", [file]) => certificates::commit(self.known, file).await,
-            ("abort", [file]) => certificates::abort(self.known, file),
-            _ => format!("'{what} ssl cert' expects a filename\n"),
         }
     }
 
@@ -376,8 +372,11 @@ impl Session<'_> {
             ["info", rest @ ..] => self.show_info(rest).await,
             ["servers", what @ ("state" | "conn"), rest @ ..] => self.show_servers(what, rest).await,
             ["table", rest @ ..] => self.show_table(rest).await,
-            ["ssl", "cert", rest @ ..] => match self.allowed(Level::Operator) {
-                Ok(()) => certificates::show(self.known, rest.first().copied()).await,
+            ["ssl", rest @ ..] => match self.allowed(Level::Operator) {
+                Ok(()) => {
+                    let shown = ssl::show(self.known, rest).await;
+                    shown.unwrap_or_else(|| unknown(&[&["show"], words].concat()))
+                }
                 Err(no) => no,
             },
             ["sess", ..] => self.show_sessions().await,

@@ -13,6 +13,7 @@ mod process;
 mod sample;
 mod servers;
 mod sockets;
+mod ssl;
 mod statistics;
 
 use std::collections::BTreeMap;
@@ -300,7 +301,7 @@ fn run(
     let doors = sockets.open_doors(&running.sockets)?;
     let text = running.text.clone();
     let adopted = std::mem::take(&mut sockets.adopted);
-    let known = Arc::new(Known::new(running, snapshot.limits.max_connections));
+    let known = Arc::new(Known::new(running, snapshot.limits.max_connections, ssl::Files::of(&snapshot)));
     let pidfile =
         arguments.pidfile.clone().or_else(|| known.running.process.pidfile.clone().map(PathBuf::from));
     // The master or the parent writes it for its children.

@@ -18,6 +18,7 @@ pub struct Known {
     handle: OnceLock<Handle>,
     samples: Mutex<BTreeMap<String, Sample>>,
     pub certificates: super::certificates::Transactions,
+    pub files: super::ssl::Files,
     pub added: super::servers::Added,
 }
 
@@ -108,7 +109,7 @@ pub struct Backend<'a> {
 }
 
 impl Known {
-    pub fn new(running: Running, max_connections: u32) -> Known {
+    pub fn new(running: Running, max_connections: u32, files: super::ssl::Files) -> Known {
         Known {
             running,
             started: Instant::now(),
@@ -116,6 +117,7 @@ impl Known {
             handle: OnceLock::new(),
             samples: Mutex::default(),
             certificates: super::certificates::Transactions::default(),
+            files,
             added: super::servers::Added::default(),
         }
     }

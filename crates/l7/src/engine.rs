@@ -525,11 +525,14 @@ impl Engine {
         before: Option<&Arc<ServiceSpec>>,
     ) -> Result<Option<Arc<TlsServer>>, FileError> {
         let Some(settings) = &service.tls else { return Ok(None) };
-        let running = before.filter(|b| b.service.tls == service.tls).and_then(|b| b.tls.clone());
-        match running.filter(|tls| tls.fingerprint == tls::fingerprint(settings)) {
-            Some(same) => Ok(Some(same)),
-            None => tls::load_server(service.name.as_str(), settings, &self.tickets)
-                .map(|tls| Some(Arc::new(tls))),
+        let before = before.and_then(|b| Some((b.service.tls == service.tls, b.tls.as_ref()?)));
+        match before.filter(|(same, tls)| *same && tls.fingerprint == tls::fingerprint(settings)) {
+            Some((_, same)) => Ok(Some(same.clone())),
+            None => {
+                let running = before.map(|(_, tls)| &**tls);
+                let tls = tls::load_server(service.name.as_str(), settings, &self.tickets, running)?;
+                Ok(Some(Arc::new(tls)))
+            }
         }
     }
 
@@ -674,7 +677,8 @@ impl Engine {
 pub fn check_files(snapshot: &Snapshot) -> Vec<FileError> {
     let tickets = Arc::new(TicketKeys::new(0));
     let services = snapshot.services.iter().filter_map(|s| Some((s.name.as_str(), s.tls.as_ref()?)));
-    let services = services.filter_map(|(name, settings)| tls::load_server(name, settings, &tickets).err());
+    let services =
+        services.filter_map(|(name, settings)| tls::load_server(name, settings, &tickets, None).err());
     let mut errors: Vec<FileError> =
         services.chain(snapshot.pools.iter().filter_map(|pool| pool_tls(pool, None).err())).collect();
     let nothing =

@@ -62,6 +62,43 @@ pub fn too_old(certificate: &[u8]) -> Option<&'static str> {
     )
 }
 
+/// Subject and issuer as they are written, or nothing where the certificate cannot be read.
+fn ends<'a>(certificate: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    Some((parsed.tbs_certificate.subject.as_raw(), parsed.tbs_certificate.issuer.as_raw()))
+}
+
+/// Whether a certificate names itself as its issuer: a root, or one that stands alone.
+pub fn is_self_issued(certificate: &[u8]) -> bool {
+    ends(certificate).is_some_and(|(subject, issuer)| subject == issuer)
+}
+
+/// Whom a certificate is of, in words.
+pub fn subject(certificate: &[u8]) -> String {
+    match X509Certificate::from_der(certificate) {
+        Ok((_, parsed)) if !parsed.tbs_certificate.subject.as_raw().is_empty() => {
+            parsed.subject().to_string()
+        }
+        Ok((_, parsed)) => format!("no subject, serial {}", parsed.raw_serial_as_string()),
+        Err(_) => "a certificate that cannot be read".into(),
+    }
+}
+
+/// Places of those among `others` that vouch for `leaf`, each after the one that it signed, as RFC 5246 wants
+/// them. Those that belong to no such chain are left out.
+pub fn issuers(leaf: &[u8], others: &[CertificateDer<'_>]) -> Vec<usize> {
+    let all: Vec<_> = others.iter().map(|der| ends(der)).collect();
+    let mut chain: Vec<usize> = Vec::new();
+    let mut wanted = ends(leaf).filter(|(subject, issuer)| subject != issuer).map(|(_, issuer)| issuer);
+    while let Some(issuer) = wanted {
+        let of_issuer = |i: &usize| all[*i].is_some_and(|(subject, _)| subject == issuer);
+        let Some(next) = (0..all.len()).filter(|i| !chain.contains(i)).find(of_issuer) else { break };
+        chain.push(next);
+        wanted = all[next].filter(|(subject, issuer)| subject != issuer).map(|(_, issuer)| issuer);
+    }
+    chain
+}
+
 /// A reason in words, where rustls has only its own.
 #[derive(Debug)]
 struct Reason(&'static str);

@@ -1,5 +1,6 @@
 //! The command line: what each verb takes, and who carries it out.
 
+mod certificate_file;
 mod client;
 mod console;
 mod demo;
@@ -271,9 +272,9 @@ pub enum Verb {
         #[arg(long, default_value_t = 100, value_name = "N")]
         limit: usize,
     },
-    /// List certificates and when they end, or replace one
+    /// List certificates and when they end, replace one, or read one of another format
     #[command(
-        after_help = "Examples: evenkeel cert\n          evenkeel cert renew web\n          evenkeel cert revoke web\n          evenkeel cert --replace www.pem new.pem"
+        after_help = "Examples: evenkeel cert\n          evenkeel cert import www.p12 --passphrase-file secret --out www.pem\n          evenkeel cert renew web\n          evenkeel cert revoke web\n          evenkeel cert --replace www.pem new.pem"
     )]
     Cert {
         #[command(subcommand)]

@@ -93,6 +93,8 @@ pub enum CertificateVerb {
         #[arg(long)]
         now: bool,
     },
+    /// Make one PEM file of a certificate, its chain and its key that come as DER, PKCS#12, PEM or with a passphrase
+    Import(super::certificate_file::ImportArguments),
     /// Have the authority take back the certificate of a service, and order a new one
     Revoke {
         /// The service
@@ -110,6 +112,9 @@ pub fn certificates(
     let all: Vec<api::Certificate> = match (verb, replace) {
         (Some(CertificateVerb::Renew { name, now: _ }), _) => vec![client.post(&path(&name, "renew"), &())?],
         (Some(CertificateVerb::Revoke { name }), _) => vec![client.post(&path(&name, "revoke"), &())?],
+        (Some(CertificateVerb::Import(arguments)), _) => {
+            return super::certificate_file::import(common, &arguments);
+        }
         (Some(CertificateVerb::List) | None, None) => client.get("/api/v1/certificates")?,
         (_, Some((name, file))) => {
             let pem = super::read_file(&file)?;

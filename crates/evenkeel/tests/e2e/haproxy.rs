@@ -500,6 +500,76 @@ fn hooks_roll_certificates_by_the_socket() {
     assert!(about.contains("Status: Used") && about.contains("DNS:www.example.org"), "{about}");
 }
 
+/// What acme.sh's deploy hook for haproxy sends for a certificate that is new, and what other hooks do with lists,
+/// authorities and revocation lists.
+#[test]
+fn hooks_add_certificates_to_lists() {
+    if !require(&["openssl"]) {
+        return;
+    }
+    let place = Place::new("haproxy-lists");
+    let ca = evenkeel_testbed::Authority::new(&place, "ca");
+    let other = evenkeel_testbed::Authority::new(&place, "other");
+    let path = |file: std::path::PathBuf| file.display().to_string();
+    ca.server(&place, "certs/www.pem", &["www.example.org"]);
+    let pem = std::fs::read_to_string(ca.server(&place, "new.pem", &["new.example.org"])).unwrap();
+    let list = path(place.write("certs/all.list", "www.pem\n"));
+    let new = list.replace("all.list", "new.pem");
+    let known = path(place.write("known.pem", std::fs::read(&ca.file).unwrap()));
+    let more = format!(
+        "frontend tls\n  bind {} ssl crt-list {list} ca-file {known} verify optional\n  default_backend be\n",
+        place.at(8443)
+    );
+    let (text, socket) = config(&place, "");
+    let _process = run(&place, ours(), &(text + &more));
+    let say = |command: &str, expected: &str| {
+        let said = ask(&socket, command);
+        assert!(said.contains(expected), "{command}: {said}");
+    };
+    let shown = |name: &str| {
+        let at = place.at(8443).to_string();
+        let out = evenkeel_testbed::command("openssl", &["s_client", "-connect", &at, "-servername", name]);
+        out.out.contains(&format!("CN = {name}"))
+    };
+    assert!(!ask(&socket, "show ssl cert").lines().any(|line| line == new));
+    assert!(ask(&socket, "show ssl crt-list").lines().any(|line| line == list));
+    say(&format!("new ssl cert {new}"), "New empty");
+    say(&format!("new ssl cert {new}"), "already exists");
+    say("new ssl cert /etc/elsewhere.pem", "no folder");
+    say(&format!("add ssl crt-list {list} {new}"), "does not exist");
+    say(&format!("set ssl cert {new} <<\n{pem}"), "Transaction created");
+    let said = ask(&socket, &format!("commit ssl cert {new}"));
+    assert!(said.lines().any(|line| line == "Success!"), "{said}");
+    say(&format!("add ssl crt-list {list} {new}"), "Success!");
+    eventually("the new one is served", Duration::from_secs(20), || shown("new.example.org"));
+    assert!(shown("www.example.org"), "the others are, too");
+    say(&format!("show ssl crt-list {list}"), &format!("# {list}\nwww.pem\n{new}\n"));
+    say(&format!("del ssl cert {new}"), "in use");
+    // A line as payload, and one of two entries.
+    say(&format!("add ssl crt-list {list} <<\n{new} more.example.org\n\n"), "Success!");
+    say(&format!("add ssl crt-list {list} <<\n{new} [alpn h2] more.example.org\n\n"), "options");
+    say(&format!("show ssl crt-list -n {list}"), &format!("{new}:3 more.example.org"));
+    say(&format!("del ssl crt-list {list} {new}"), "several entries");
+    say(&format!("del ssl crt-list {list} {new}:3"), "deleted in crtlist");
+    say(&format!("del ssl crt-list {list} {new}"), "deleted in crtlist");
+    say(&format!("del ssl crt-list {list} www.pem"), "last one");
+    say("show ssl crt-list /nowhere", "didn't find");
+    eventually("the list without it", Duration::from_secs(20), || !shown("new.example.org"));
+    say(&format!("del ssl cert {new}"), "deleted!");
+    assert!(!std::path::Path::new(&new).exists());
+    // Who vouches for clients.
+    say("show ssl ca-file", &known);
+    say(&format!("show ssl ca-file {known}"), "Subject: CN=ca");
+    say(&format!("set ssl ca-file {known} <<\nnothing\n\n"), "no CA");
+    let authority = std::fs::read_to_string(&other.file).unwrap();
+    say(&format!("set ssl ca-file {known} <<\n{authority}\n"), "transaction created for CA");
+    say(&format!("show ssl ca-file *{known}"), "Subject: CN=other");
+    say(&format!("commit ssl ca-file {known}"), "Success!");
+    say(&format!("show ssl ca-file {known}"), "Subject: CN=other");
+    say(&format!("commit ssl ca-file {known}"), "No ongoing transaction");
+    say("set ssl crl-file /nowhere <<\nx\n\n", "not referenced");
+}
+
 /// Commands that both programs answer alike, byte for byte.
 const SERVER_COMMANDS: &[&str] = &[
     "add server",

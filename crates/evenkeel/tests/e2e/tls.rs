@@ -522,7 +522,8 @@ fn what_cannot_be_used_is_named() {
         assert_eq!(output.code, code, "{file}: {}", output.err);
         assert!(output.err.contains(expect), "{file}: {}", output.err);
     };
-    check("mixed.pem", 78, "a private key belongs to no certificate of the file");
+    check("mixed.pem", 78, "the private key belongs to no certificate of the file");
+    check("mixed.pem", 78, "b.pem: CN=b.example");
     check("mixed.pem", 78, "check.toml:10:25");
     check("alone.pem", 78, "holds no private key");
     check("locked.pem", 78, "encrypted with a passphrase");

@@ -1,7 +1,10 @@
 //! Certificates and keys from PEM files, and what is in them.
 
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use evenkeel_model::Managed;
 use evenkeel_trust::{Authorities, too_old};
@@ -16,7 +19,7 @@ use super::{Identity, read};
 use crate::file_error::FileError;
 
 /// A certificate with its key, ready to be shown to clients.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Loaded {
     pub key: Arc<CertifiedKey>,
     pub info: CertificateInfo,
@@ -42,9 +45,58 @@ pub struct CertificateInfo {
 /// The issuer of certificates that serve until an authority has given one.
 pub const STAND_IN: &str = "Evenkeel stand-in, not verified";
 
+/// Files with what they held, and the state that they were in then.
+pub type Known = HashMap<PathBuf, (u64, Vec<Loaded>)>;
+
+/// Reads files of certificates: each that is as it was is not read again, so that a change of one among
+/// thousands costs what one costs.
+#[derive(Default)]
+pub struct Files<'a> {
+    before: Option<&'a Known>,
+    pub known: Known,
+    /// How many were read.
+    pub read: usize,
+}
+
+impl<'a> Files<'a> {
+    pub fn new(before: Option<&'a Known>) -> Files<'a> {
+        Files { before, ..Files::default() }
+    }
+
+    fn load(&mut self, file: &Path) -> Result<Vec<Loaded>, FileError> {
+        // Looked at before it is read: what changes meanwhile is read once more.
+        let state = state(file);
+        let same = |known: &Known| known.get(file).filter(|(then, _)| *then == state).map(|(_, l)| l.clone());
+        let loaded = match same(&self.known).or_else(|| self.before.and_then(same)) {
+            Some(loaded) => loaded,
+            None => {
+                self.read += 1;
+                load_file(file)?
+            }
+        };
+        self.known.insert(file.to_owned(), (state, loaded.clone()));
+        Ok(loaded)
+    }
+}
+
+/// Changes whenever a file does, or one that is read beside it.
+fn state(file: &Path) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    std::iter::once(file.to_owned()).chain(companions(file)).for_each(|path| note(&path, &mut hasher));
+    hasher.finish()
+}
+
+/// Size and time of a file, without reading it.
+pub fn note(path: &Path, hasher: &mut DefaultHasher) {
+    let about = std::fs::metadata(path).ok();
+    let changed = about.as_ref().and_then(|m| m.modified().ok());
+    let since = changed.and_then(|t| t.duration_since(SystemTime::UNIX_EPOCH).ok());
+    (path, about.map(|m| m.len()), since).hash(hasher);
+}
+
 /// The certificate that an authority has given. Until it is there, one that nobody vouches for.
-pub fn load_managed(managed: &Managed) -> Result<Vec<Loaded>, FileError> {
-    if let Ok(found) = load_file(&managed.file) {
+pub fn load_managed(managed: &Managed, files: &mut Files<'_>) -> Result<Vec<Loaded>, FileError> {
+    if let Ok(found) = files.load(&managed.file) {
         return Ok(found);
     }
     let failed = |why: String| FileError::new(&managed.file, why);
@@ -55,20 +107,20 @@ pub fn load_managed(managed: &Managed) -> Result<Vec<Loaded>, FileError> {
 }
 
 /// Every certificate of a file, or of each file in a folder.
-pub fn load(path: &Path) -> Result<Vec<Loaded>, FileError> {
+pub fn load(path: &Path, files: &mut Files<'_>) -> Result<Vec<Loaded>, FileError> {
     if !path.is_dir() {
-        return load_file(path);
+        return files.load(path);
     }
     let entries = std::fs::read_dir(path).map_err(|e| FileError::unreadable(path, &e))?;
-    let mut files: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
-    files.retain(|f| f.is_file() && matches!(f.extension().and_then(|e| e.to_str()), Some("pem" | "crt")));
-    files.sort();
-    if files.is_empty() {
+    let mut found: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
+    found.retain(|f| f.is_file() && matches!(f.extension().and_then(|e| e.to_str()), Some("pem" | "crt")));
+    found.sort();
+    if found.is_empty() {
         return Err(FileError::new(path, "the folder holds no .pem or .crt file"));
     }
     let mut all = Vec::new();
-    for file in files {
-        all.extend(load_file(&file)?);
+    for file in found {
+        all.extend(files.load(&file)?);
     }
     Ok(all)
 }
@@ -104,10 +156,10 @@ pub fn listed_files(list: &Path) -> Vec<PathBuf> {
 }
 
 /// Every certificate that a list names, for the names that it says.
-pub fn load_list(list: &Path) -> Result<Vec<Loaded>, FileError> {
+pub fn load_list(list: &Path, files: &mut Files<'_>) -> Result<Vec<Loaded>, FileError> {
     let mut all: Vec<Loaded> = Vec::new();
     for (line, file, names) in read_list(list)? {
-        let loaded = load(&file);
+        let loaded = load(&file, files);
         let loaded = loaded
             .map_err(|e| FileError::new(list, format!("line {line}: the file that it names: {}", e.why)))?;
         let (except, names): (Vec<String>, Vec<String>) =
@@ -132,6 +184,22 @@ struct Bundle {
 }
 
 fn load_file(file: &Path) -> Result<Vec<Loaded>, FileError> {
+    let mut all = Vec::new();
+    for (chain, key) in pairs(file)? {
+        let key = signing_key(file, &key)?;
+        let mut certified = CertifiedKey::new(chain, key.clone());
+        certified.ocsp = read(&beside(file, "ocsp")).ok().filter(|der| !der.is_empty());
+        let leaf = certified.cert.first().ok_or_else(|| FileError::new(file, "holds no certificate"))?;
+        let info = describe(file, leaf, &key, certified.ocsp.is_some())?;
+        all.push(Loaded { key: Arc::new(certified), info, except: Vec::new() });
+    }
+    Ok(all)
+}
+
+type Pair = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// Each key of a file with its certificate, and behind it those that vouch for it, in their order.
+fn pairs(file: &Path) -> Result<Vec<Pair>, FileError> {
     let mut bundle = read_bundle(file)?;
     if bundle.certificates.is_empty() {
         return Err(FileError::new(
@@ -142,31 +210,60 @@ fn load_file(file: &Path) -> Result<Vec<Loaded>, FileError> {
     if bundle.keys.is_empty() {
         bundle.keys = key_beside(file)?;
     }
-    current(file, &bundle)?;
-    let keys: Vec<Arc<dyn SigningKey>> = bundle
-        .keys
-        .into_iter()
-        .map(|key| rustls::crypto::aws_lc_rs::sign::any_supported_type(&key))
-        .collect::<Result<_, _>>()
-        .map_err(|e| FileError::new(file, format!("the private key cannot be used: {e}")))?;
-    let belongs = |key: &Arc<dyn SigningKey>, der: &CertificateDer<'static>| {
-        CertifiedKey::new(vec![der.clone()], key.clone()).keys_match().is_ok()
-    };
-    let leaf_of = |key| bundle.certificates.iter().position(|der| belongs(key, der));
-    let leaves: Vec<Option<usize>> = keys.iter().map(leaf_of).collect();
-    let mut all = Vec::new();
-    for (key, leaf) in keys.iter().zip(&leaves) {
-        let Some(leaf) = leaf else {
-            return Err(FileError::new(file, "a private key belongs to no certificate of the file"));
-        };
-        let others = bundle.certificates.iter().enumerate().filter(|(i, _)| !leaves.contains(&Some(*i)));
-        let chain = std::iter::once(&bundle.certificates[*leaf]).chain(others.map(|(_, der)| der));
-        let mut certified = CertifiedKey::new(chain.cloned().collect(), key.clone());
-        certified.ocsp = read(&beside(file, "ocsp")).ok().filter(|der| !der.is_empty());
-        let info = describe(file, &bundle.certificates[*leaf], key, certified.ocsp.is_some())?;
-        all.push(Loaded { key: Arc::new(certified), info, except: Vec::new() });
+    let Bundle { certificates, keys } = bundle;
+    let mut leaves = Vec::new();
+    for key in &keys {
+        let signing = signing_key(file, key)?;
+        let leaf = certificates.iter().position(|der| belongs(&signing, der));
+        leaves.push(leaf.ok_or_else(|| stranger(file, &signing, &certificates))?);
     }
-    Ok(all)
+    let others = certificates.iter().enumerate().filter(|(i, _)| !leaves.contains(i));
+    let others: Vec<CertificateDer<'static>> = others.map(|(_, der)| der.clone()).collect();
+    let with_chain = |(leaf, key): (usize, PrivateKeyDer<'static>)| {
+        let leaf = &certificates[leaf];
+        let issuers = evenkeel_trust::issuers(leaf, &others);
+        // What the chain does not need may be of use to a client all the same: a cross-signed one.
+        let rest = (0..others.len()).filter(|i| !issuers.contains(i));
+        let behind = issuers.iter().copied().chain(rest).map(|i| others[i].clone());
+        (std::iter::once(leaf.clone()).chain(behind).collect(), key)
+    };
+    Ok(leaves.into_iter().zip(keys).map(with_chain).collect())
+}
+
+fn signing_key(file: &Path, key: &PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, FileError> {
+    let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(key);
+    key.map_err(|e| FileError::new(file, format!("the private key cannot be used: {e}")))
+}
+
+fn belongs(key: &Arc<dyn SigningKey>, der: &CertificateDer<'static>) -> bool {
+    CertifiedKey::new(vec![der.clone()], key.clone()).keys_match().is_ok()
+}
+
+/// How many files of a folder are looked at for the certificate that a key is of.
+const LOOKED_AT: usize = 200;
+
+/// Why a key goes with none of the certificates, and whose it is, as far as files in the folder say so.
+fn stranger(file: &Path, key: &Arc<dyn SigningKey>, certificates: &[CertificateDer<'static>]) -> FileError {
+    // The root at the end of a chain may be old.
+    let old = certificates.iter().find(|der| certificates.len() == 1 || !evenkeel_trust::is_self_issued(der));
+    if let Some(why) = old.and_then(|der| too_old(der)) {
+        return FileError::new(file, why);
+    }
+    let here = certificates.iter().map(|der| evenkeel_trust::subject(der)).collect::<Vec<_>>().join("; ");
+    let folder = file.parent().and_then(|folder| std::fs::read_dir(folder).ok());
+    let mut files: Vec<PathBuf> = folder.into_iter().flatten().flatten().map(|e| e.path()).collect();
+    files.retain(|other| other != file && other.is_file());
+    files.sort();
+    let owner = files.iter().take(LOOKED_AT).find_map(|other| {
+        let found = read_bundle(other).ok()?.certificates;
+        let own = found.iter().find(|der| belongs(key, der))?;
+        Some(format!("; it is the key of the one in {}: {}", other.display(), evenkeel_trust::subject(own)))
+    });
+    let why = format!(
+        "the private key belongs to no certificate of the file (its certificates: {here}){}",
+        owner.unwrap_or_default()
+    );
+    FileError::new(file, why)
 }
 
 fn beside(file: &Path, extension: &str) -> PathBuf {
@@ -206,11 +303,20 @@ fn read_bundle(file: &Path) -> Result<Bundle, FileError> {
     let text = read(file)?;
     let has = |words: &str| memchr::memmem::find(&text, words.as_bytes()).is_some();
     if has("BEGIN ENCRYPTED PRIVATE KEY") || has("Proc-Type: 4,ENCRYPTED") {
-        let why = "the private key is encrypted with a passphrase; write it without one: openssl pkey -in KEY -out PLAIN";
+        let why = "the private key is encrypted with a passphrase; write it without one: evenkeel cert import FILE --passphrase-file PASSPHRASE --out PLAIN, or openssl pkey -in KEY -out PLAIN";
         return Err(FileError::new(file, why));
     }
+    if !has("-----BEGIN ") && text.first() == Some(&0x30) {
+        let why = "is in DER or PKCS#12, not in PEM; write it anew: evenkeel cert import FILE --out FILE.pem";
+        return Err(FileError::new(file, why));
+    }
+    if matches!(text.get(..2), Some([0xff, 0xfe] | [0xfe, 0xff])) {
+        return Err(FileError::new(file, "is text in UTF-16; save it as UTF-8 or ASCII"));
+    }
+    // Editors of Windows begin a file with a mark.
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
     let mut bundle = Bundle { certificates: Vec::new(), keys: Vec::new() };
-    for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(&text) {
+    for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(text) {
         let (kind, der) = section.map_err(|_| FileError::new(file, "is no PEM"))?;
         match kind {
             SectionKind::Certificate => bundle.certificates.push(der.into()),
@@ -224,25 +330,9 @@ fn read_bundle(file: &Path) -> Result<Bundle, FileError> {
 }
 
 /// Certificate chain and key of a file that holds one of each.
-pub fn one(file: &Path) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), FileError> {
-    let bundle = read_bundle(file)?;
-    let mut bundle = bundle;
-    let mut keys = if bundle.keys.is_empty() { key_beside(file)? } else { std::mem::take(&mut bundle.keys) };
-    match (bundle.certificates.is_empty(), keys.pop()) {
-        (false, Some(key)) => {
-            current(file, &bundle)?;
-            Ok((bundle.certificates, key))
-        }
-        _ => Err(FileError::new(file, "holds no certificate with a private key")),
-    }
-}
-
-/// Nobody could verify a certificate of a version before 3. An authority at the end of a chain may be old.
-fn current(file: &Path, bundle: &Bundle) -> Result<(), FileError> {
-    match bundle.certificates.first().and_then(|der| too_old(der)) {
-        Some(why) => Err(FileError::new(file, why)),
-        None => Ok(()),
-    }
+pub fn one(file: &Path) -> Result<Pair, FileError> {
+    let found = pairs(file)?.pop();
+    found.ok_or_else(|| FileError::new(file, "holds no certificate with a private key"))
 }
 
 /// The certificates of a bundle of authorities.

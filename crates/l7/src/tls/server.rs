@@ -1,10 +1,9 @@
 //! TLS of a service: which certificate for which host, which versions, whose clients.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{DefaultHasher, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use aws_lc_rs::digest;
 use evenkeel_model::{ClientAuth, TlsPolicy, TlsSettings, TlsVersion};
@@ -15,7 +14,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SupportedProtocolVersion};
 
 use super::TicketKeys;
-use super::certificate::{self, CertificateInfo, Loaded};
+use super::certificate::{self, CertificateInfo, Files, Known, Loaded};
 use super::ticket::{Binding, ServiceTickets};
 use crate::file_error::FileError;
 
@@ -29,6 +28,8 @@ pub struct TlsServer {
     pub certificates: Vec<CertificateInfo>,
     /// Names the files and their state, so that a change of them is seen.
     pub fingerprint: u64,
+    /// What the files held.
+    known: Known,
 }
 
 impl TlsServer {
@@ -57,22 +58,24 @@ impl TlsServer {
     }
 }
 
-/// Reads every file that the settings of a service name.
+/// Reads every file that the settings of a service name, of certificates those that are not as `before` has them.
 pub fn load(
     service: &str,
     settings: &TlsSettings,
     tickets: &Arc<TicketKeys>,
+    before: Option<&TlsServer>,
 ) -> Result<TlsServer, FileError> {
     let fingerprint = fingerprint(settings);
+    let mut files = Files::new(before.map(|before| &before.known));
     let mut loaded = Vec::new();
     for path in &settings.certificates {
-        loaded.extend(certificate::load(path)?);
+        loaded.extend(certificate::load(path, &mut files)?);
     }
     if let Some(list) = &settings.list {
-        loaded.extend(certificate::load_list(list)?);
+        loaded.extend(certificate::load_list(list, &mut files)?);
     }
     if let Some(managed) = &settings.managed {
-        loaded.extend(certificate::load_managed(managed)?);
+        loaded.extend(certificate::load_managed(managed, &mut files)?);
     }
     let certificates = loaded.iter().map(|l| l.info.clone()).collect();
     let provider = super::provider();
@@ -92,7 +95,7 @@ pub fn load(
     let mut without_alpn = config.clone();
     without_alpn.alpn_protocols.clear();
     let (config, without_alpn) = (Arc::new(config), Arc::new(without_alpn));
-    Ok(TlsServer { config, without_alpn, verifier, certificates, fingerprint })
+    Ok(TlsServer { config, without_alpn, verifier, certificates, fingerprint, known: files.known })
 }
 
 /// What a session of the service means. A session is good only where all of this is the same: it
@@ -125,12 +128,7 @@ fn binding(service: &str, settings: &TlsSettings, loaded: &[Loaded]) -> Result<B
 /// Changes whenever one of the files does, without reading them.
 pub fn fingerprint(settings: &TlsSettings) -> u64 {
     let mut hasher = DefaultHasher::new();
-    let mut note = |path: &PathBuf| {
-        let about = std::fs::metadata(path).ok();
-        let changed = about.as_ref().and_then(|m| m.modified().ok());
-        let since = changed.and_then(|t| t.duration_since(SystemTime::UNIX_EPOCH).ok());
-        (path, about.map(|m| m.len()), since).hash(&mut hasher);
-    };
+    let mut note = |path: &PathBuf| certificate::note(path, &mut hasher);
     let listed = settings.list.as_deref().map_or_else(Vec::new, certificate::listed_files);
     settings.list.iter().for_each(&mut note);
     settings.managed.iter().for_each(|managed| note(&managed.file));
@@ -182,7 +180,7 @@ fn verifier(
 
 /// Certificates by host name: exact names before wildcards before the first of all.
 #[derive(Debug)]
-struct Resolver {
+pub(super) struct Resolver {
     exact: HashMap<String, Vec<Arc<CertifiedKey>>>,
     /// By what follows the first label.
     wildcard: HashMap<String, Vec<Arc<CertifiedKey>>>,
@@ -191,7 +189,7 @@ struct Resolver {
 }
 
 impl Resolver {
-    fn new(loaded: Vec<Loaded>, strict: bool) -> Resolver {
+    pub(super) fn new(loaded: Vec<Loaded>, strict: bool) -> Resolver {
         let mut resolver =
             Resolver { exact: HashMap::new(), wildcard: HashMap::new(), default: Vec::new(), strict };
         let first_names = loaded.first().map(|l| l.info.names.clone()).unwrap_or_default();
@@ -222,7 +220,7 @@ impl Resolver {
         resolver
     }
 
-    fn candidates(&self, name: Option<&str>) -> &[Arc<CertifiedKey>] {
+    pub(super) fn candidates(&self, name: Option<&str>) -> &[Arc<CertifiedKey>] {
         // rustls gives names in lower case.
         let known = name.and_then(|name| {
             let exact = self.exact.get(name);

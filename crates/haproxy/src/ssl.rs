@@ -1,0 +1,308 @@
+//! Commands on lists of certificates, authorities and revocation lists: what hooks such as acme.sh's send besides
+//! `set ssl cert`. What HAProxy changes in memory alone is written to the files here, so that a restart keeps it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use evenkeel_model::Snapshot;
+use evenkeel_trust::Authorities;
+use rustls::pki_types::pem::{PemObject, SectionKind};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
+use x509_parser::prelude::FromDer;
+use x509_parser::revocation_list::CertificateRevocationList;
+
+use super::certificates;
+use super::sample::Known;
+
+/// Authorities and revocation lists that wait for their commit.
+const OPEN_AT_MOST: usize = 64;
+
+/// Files that the configuration names, which commands may change.
+#[derive(Default)]
+pub struct Files {
+    /// Lists of certificates, and folders of them, which HAProxy shows as lists.
+    lists: BTreeSet<String>,
+    authorities: BTreeSet<String>,
+    revocations: BTreeSet<String>,
+    open: Mutex<BTreeMap<String, String>>,
+}
+
+/// What a file of a command is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TrustFile {
+    Authorities,
+    Revocations,
+}
+
+impl TrustFile {
+    fn of(word: &str) -> Option<TrustFile> {
+        match word {
+            "ca-file" => Some(TrustFile::Authorities),
+            "crl-file" => Some(TrustFile::Revocations),
+            _ => None,
+        }
+    }
+
+    fn words(self) -> &'static str {
+        if self == TrustFile::Authorities { "CA" } else { "CRL" }
+    }
+
+    /// Why a text is not what it should be.
+    fn check(self, pem: &str) -> Result<(), String> {
+        let certificates = || CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>();
+        let lists =
+            || CertificateRevocationListDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>();
+        let good = match self {
+            TrustFile::Authorities => certificates().is_ok_and(|all| Authorities::new(all).is_some()),
+            TrustFile::Revocations => lists().is_ok_and(|all| {
+                !all.is_empty() && all.iter().all(|der| CertificateRevocationList::from_der(der).is_ok())
+            }),
+        };
+        if good { Ok(()) } else { Err(format!("the payload holds no {} in PEM", self.words())) }
+    }
+}
+
+impl Files {
+    pub fn of(snapshot: &Snapshot) -> Files {
+        let mut files = Files::default();
+        for tls in snapshot.services.iter().filter_map(|service| service.tls.as_ref()) {
+            let folders = tls.certificates.iter().filter(|path| path.is_dir());
+            files.lists.extend(tls.list.iter().chain(folders).map(|path| path.display().to_string()));
+            if let Some(auth) = &tls.client_auth {
+                files.authorities.insert(auth.ca.display().to_string());
+                files.revocations.extend(auth.crl.iter().map(|crl| crl.display().to_string()));
+            }
+        }
+        files
+    }
+
+    /// Folders in which a new certificate may be made: those that lists lie in, and that are named themselves.
+    pub fn may_hold(&self, file: &Path, certificates: &[String]) -> bool {
+        let Some(folder) = file.parent() else { return false };
+        let known = self.lists.iter().chain(certificates).map(Path::new);
+        let plain = !file.components().any(|part| part == std::path::Component::ParentDir);
+        plain && known.into_iter().any(|path| path == folder || path.parent() == Some(folder))
+    }
+
+    fn list(&self, name: &str) -> Option<&str> {
+        let plain = |path: &str| path.trim_end_matches('/').to_owned();
+        self.lists.iter().find(|known| plain(known) == plain(name)).map(String::as_str)
+    }
+
+    fn of_kind(&self, kind: TrustFile) -> &BTreeSet<String> {
+        if kind == TrustFile::Authorities { &self.authorities } else { &self.revocations }
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<String, String>) -> T) -> T {
+        act(&mut self.open.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A command that changes something; `None` is one that is not there.
+pub async fn change(known: &Known, what: &str, words: &[&str], payload: &str) -> Option<String> {
+    let words: Vec<&str> = words.iter().copied().filter(|word| *word != "<<").collect();
+    Some(match (what, words.as_slice()) {
+        ("set", ["cert", file]) => certificates::set(known, file, payload).await,
+        ("commit", ["cert", file]) => certificates::commit(known, file).await,
+        ("abort", ["cert", file]) => certificates::abort(known, file),
+        ("new", ["cert", file]) => certificates::new(known, file).await,
+        ("del", ["cert", file]) => certificates::delete(known, file).await,
+        ("add" | "del", ["cert", ..]) => return None,
+        (_, ["cert", ..]) => format!("'{what} ssl cert' expects a filename\n"),
+        ("add", ["crt-list", list, rest @ ..]) => add(known, list, rest, payload).unwrap_or_else(|why| why),
+        ("del", ["crt-list", list, entry]) => delete(known, list, entry).unwrap_or_else(|why| why),
+        ("add" | "del", ["crt-list", ..]) => {
+            format!("'{what} ssl crt-list' expects a filename and an entry\n")
+        }
+        ("set", [word, file]) => set(known, TrustFile::of(word)?, file, payload),
+        ("commit", [word, file]) => commit(known, TrustFile::of(word)?, file),
+        ("abort", [word, file]) => abort(known, TrustFile::of(word)?, file),
+        _ => return None,
+    })
+}
+
+pub async fn show(known: &Known, words: &[&str]) -> Option<String> {
+    Some(match words {
+        ["cert", rest @ ..] => certificates::show(known, rest.first().copied()).await,
+        ["crt-list"] => known.files.lists.iter().map(|list| format!("{list}\n")).collect(),
+        ["crt-list", "-n", list] => show_list(known, list, true),
+        ["crt-list", list] => show_list(known, list, false),
+        [word] => {
+            let kind = TrustFile::of(word)?;
+            let open: Vec<String> = known.files.with(|open| {
+                open.keys().filter(|file| known.files.of_kind(kind).contains(*file)).cloned().collect()
+            });
+            let open: String = open.iter().map(|file| format!("# transaction\n*{file}\n")).collect();
+            let all = known.files.of_kind(kind).iter().map(|file| format!("{file}\n"));
+            format!("{open}# filename\n{}", all.collect::<String>())
+        }
+        [word, file] => show_one(known, TrustFile::of(word)?, file),
+        _ => return None,
+    })
+}
+
+/// The entries of a list as they are written, with the numbers of their lines.
+fn entries(list: &str) -> Result<Vec<(usize, String)>, String> {
+    if Path::new(list).is_dir() {
+        let files = std::fs::read_dir(list).map_err(|e| format!("{list}: {e}\n"))?;
+        let mut files: Vec<String> = files.flatten().map(|e| e.path().display().to_string()).collect();
+        files.retain(|file| file.ends_with(".pem") || file.ends_with(".crt"));
+        files.sort();
+        return Ok(files.into_iter().enumerate().map(|(i, file)| (i + 1, file)).collect());
+    }
+    let text = std::fs::read_to_string(list).map_err(|e| format!("{list}: {e}\n"))?;
+    let lines = text.lines().enumerate().map(|(i, line)| (i + 1, line.trim().to_owned()));
+    Ok(lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')).collect())
+}
+
+fn show_list(known: &Known, name: &str, numbers: bool) -> String {
+    let Some(list) = known.files.list(name) else { return "didn't find the specified filename\n".into() };
+    let shown = |(number, line): (usize, String)| match (numbers, line.split_once(char::is_whitespace)) {
+        (false, _) => format!("{line}\n"),
+        (true, None) => format!("{line}:{number}\n"),
+        (true, Some((file, names))) => format!("{file}:{number} {}\n", names.trim_start()),
+    };
+    match entries(list) {
+        Ok(all) => format!("# {list}\n{}", all.into_iter().map(shown).collect::<String>()),
+        Err(why) => why,
+    }
+}
+
+fn add(known: &Known, name: &str, rest: &[&str], payload: &str) -> Result<String, String> {
+    let refused = |why: String| format!("Can't edit the crt-list: {why}\n");
+    let lines: Vec<&str> = match rest {
+        [] => payload.lines().map(str::trim).filter(|line| !line.is_empty()).collect(),
+        [file] => vec![file],
+        _ => Vec::new(),
+    };
+    let [line] = lines.as_slice() else {
+        return Err(refused("one entry is expected: a certificate, or a line of the list as payload".into()));
+    };
+    let list = known.files.list(name);
+    let list = list.ok_or_else(|| refused(format!("crt-list '{name}' does not exist!")))?;
+    if line.contains(['[', ']']) {
+        return Err(refused("options of single certificates are not there".into()));
+    }
+    let file = line.split_whitespace().next().unwrap_or_default();
+    let place = Path::new(list).parent().unwrap_or(Path::new("")).join(file);
+    let pem = std::fs::read_to_string(&place)
+        .map_err(|_| refused(format!("certificate '{file}' does not exist!")))?;
+    evenkeel_admin::tls(&pem, false).map_err(|why| refused(format!("certificate '{file}': {why}")))?;
+    if Path::new(list).is_dir() {
+        if place.parent() != Some(Path::new(list.trim_end_matches('/'))) {
+            return Err(refused(format!("'{list}' is a folder: the certificate must lie in it")));
+        }
+    } else {
+        let text = std::fs::read_to_string(list).map_err(|e| refused(e.to_string()))?;
+        let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+        evenkeel_platform::write_atomically(Path::new(list), format!("{text}{end}{line}\n").as_bytes())
+            .map_err(|e| refused(format!("{list}: {e}")))?;
+    }
+    Ok(format!("Inserting certificate '{file}' in crt-list '{list}'.\nSuccess!\n"))
+}
+
+fn delete(known: &Known, name: &str, entry: &str) -> Result<String, String> {
+    let refused = |why: &str| format!("Can't delete '{entry}' in crt-list '{name}': {why}\n");
+    let list = known.files.list(name).ok_or_else(|| refused("the crt-list does not exist!"))?;
+    if Path::new(list).is_dir() {
+        return Err(refused("it is a folder: remove the file from it"));
+    }
+    let (file, number) = match entry.rsplit_once(':') {
+        Some((file, number)) => match number.parse::<usize>() {
+            Ok(number) => (file, Some(number)),
+            Err(_) => (entry, None),
+        },
+        None => (entry, None),
+    };
+    let all = entries(list)?;
+    let of_file = |(at, line): &&(usize, String)| {
+        line.split_whitespace().next() == Some(file) && number.is_none_or(|number| number == *at)
+    };
+    let found: Vec<usize> = all.iter().filter(of_file).map(|(at, _)| *at).collect();
+    let at = match found.as_slice() {
+        [] => return Err(refused("there is no such entry")),
+        [_] if all.len() == 1 => return Err(refused("it is the last one")),
+        [at] => *at,
+        _ => {
+            return Err(refused(
+                "there are several entries of it: use 'CERTIFICATE:LINE', as 'show ssl crt-list -n' has them",
+            ));
+        }
+    };
+    let text = std::fs::read_to_string(list).map_err(|e| refused(&e.to_string()))?;
+    let left = text.lines().enumerate().filter(|(i, _)| i + 1 != at);
+    let left: String = left.map(|(_, line)| format!("{line}\n")).collect();
+    evenkeel_platform::write_atomically(Path::new(list), left.as_bytes())
+        .map_err(|e| refused(&e.to_string()))?;
+    Ok(format!("Entry '{file}' deleted in crtlist '{list}'!\n"))
+}
+
+fn set(known: &Known, kind: TrustFile, file: &str, pem: &str) -> String {
+    let what = kind.words();
+    if !known.files.of_kind(kind).contains(file) {
+        return format!(
+            "Can't replace a {what} file which is not referenced by the configuration!\nCan't update {file}!\n"
+        );
+    }
+    if let Err(why) = kind.check(pem) {
+        return format!("{why}\nCan't update {file}!\n");
+    }
+    known.files.with(|open| {
+        if open.len() >= OPEN_AT_MOST && !open.contains_key(file) {
+            return "too many transactions: commit or abort some\n".to_owned();
+        }
+        match open.insert(file.to_owned(), pem.to_owned()) {
+            None => format!("transaction created for {what} {file}!\n"),
+            Some(_) => format!("transaction updated for {what} {file}!\n"),
+        }
+    })
+}
+
+/// Takes what waits for a file of this kind.
+fn take(known: &Known, kind: TrustFile, file: &str) -> Option<String> {
+    known.files.of_kind(kind).contains(file).then(|| known.files.with(|open| open.remove(file)))?
+}
+
+fn commit(known: &Known, kind: TrustFile, file: &str) -> String {
+    let Some(pem) = take(known, kind, file) else {
+        return format!("No ongoing transaction! !\nCan't commit {file}!\n");
+    };
+    match evenkeel_platform::write_atomically(Path::new(file), pem.as_bytes()) {
+        Ok(()) => format!("Committing {file}.\nSuccess!\n"),
+        Err(error) => format!("{file}: {error}\nCan't commit {file}!\n"),
+    }
+}
+
+fn abort(known: &Known, kind: TrustFile, file: &str) -> String {
+    match take(known, kind, file) {
+        Some(_) => format!("Transaction aborted for {} '{file}'!\n", kind.words()),
+        None => "No ongoing transaction!\n".into(),
+    }
+}
+
+/// What one file holds; `*FILE` is the text that waits for its commit.
+fn show_one(known: &Known, kind: TrustFile, name: &str) -> String {
+    let file = name.trim_start_matches('*');
+    if !known.files.of_kind(kind).contains(file) {
+        return format!("Can't display the {}: Not found!\n", kind.words());
+    }
+    let text = match name.starts_with('*') {
+        true => known.files.with(|open| open.get(file).cloned()).unwrap_or_default().into_bytes(),
+        false => std::fs::read(file).unwrap_or_default(),
+    };
+    let mut out = format!("Filename: {name}\nStatus: Used\n");
+    let wanted = if kind == TrustFile::Authorities { SectionKind::Certificate } else { SectionKind::Crl };
+    let blocks =
+        <(SectionKind, Vec<u8>)>::pem_slice_iter(&text).flatten().filter(|(kind, _)| *kind == wanted);
+    for (i, (_, der)) in blocks.enumerate() {
+        let about = match kind {
+            TrustFile::Authorities => {
+                format!("Certificate #{}:\nSubject: {}\n", i + 1, evenkeel_trust::subject(&der))
+            }
+            TrustFile::Revocations => format!("Certificate Revocation List #{}:\n", i + 1),
+        };
+        out += &format!("\n{about}");
+    }
+    out
+}
