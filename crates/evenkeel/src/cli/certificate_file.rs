@@ -161,11 +161,13 @@ impl Found {
             self.keys.push(decrypted(der, passphrase)?);
             return Ok(());
         }
-        if let Ok(key) = PrivateKeyDer::try_from(der) {
+        let contents = pkcs12::read(der, passphrase.unwrap_or(""));
+        // PKCS#12 first: what looks for keys takes its first bytes for one.
+        if let (Err(Unread::Form), Ok(key)) = (&contents, PrivateKeyDer::try_from(der)) {
             self.keys.push(key.clone_key());
             return Ok(());
         }
-        let contents = pkcs12::read(der, passphrase.unwrap_or("")).map_err(|why| match (why, passphrase) {
+        let contents = contents.map_err(|why| match (why, passphrase) {
             (Unread::Form, _) => "is neither a certificate nor a key nor PKCS#12; of PKCS#7 (.p7b) take the certificates out: openssl pkcs7 -inform DER -print_certs -in FILE -out FILE.pem",
             (Unread::Cipher, _) => "is PKCS#12 with a cipher that is not understood; make PEM of it: openssl pkcs12 -in FILE -nodes -out FILE.pem",
             (Unread::Passphrase, None) => "is PKCS#12 with a passphrase: name the file that holds it, --passphrase-file",
