@@ -176,8 +176,13 @@ fn opened<C: BlockCipherDecrypt + KeyInit>(key: &[u8], iv: &[u8], sealed: &[u8])
 }
 
 fn element(tag: u8, content: &[u8]) -> Vec<u8> {
-    let length = (content.len() as u32).to_be_bytes();
-    [&[tag, 0x84], &length[..], content].concat()
+    let long = content.len().to_be_bytes();
+    // In DER no length is longer than it must be.
+    let long = &long[long.iter().take_while(|byte| **byte == 0).count()..];
+    match u8::try_from(content.len()) {
+        Ok(short @ 0..=0x7f) => [&[tag, short], content].concat(),
+        _ => [&[tag, 0x80 | long.len() as u8], long, content].concat(),
+    }
 }
 
 /// RFC 7292, appendix B.2, with SHA-1.
