@@ -63,7 +63,7 @@ pub fn too_old(certificate: &[u8]) -> Option<&'static str> {
 }
 
 /// Subject and issuer as they are written, or nothing where the certificate cannot be read.
-fn ends<'a>(certificate: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+fn ends(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     Some((parsed.tbs_certificate.subject.as_raw(), parsed.tbs_certificate.issuer.as_raw()))
 }
