@@ -74,6 +74,7 @@ pub fn access_log(text: &str) -> Option<AccessLog> {
     match text {
         "off" => Some(AccessLog::Off),
         "stdout" => Some(AccessLog::Stdout),
+        "stderr" => Some(AccessLog::Stderr),
         _ => match text.strip_prefix("syslog:") {
             Some(path) if path.starts_with('/') && !path.chars().any(char::is_control) => {
                 Some(AccessLog::SyslogSocket(path.into()))

@@ -18,6 +18,7 @@ pub fn read(pool: Section<'_>, problems: &mut Vec<Problem>) -> HealthCheck {
         probe: probe(section, &flag, problems),
         interval: section.duration("interval", default.interval),
         fast_interval: section.duration("fast-interval", default.fast_interval),
+        down_interval: down_interval(section),
         timeout: section.duration("timeout", default.timeout),
         rise: section.number("rise", default.rise),
         fall: section.number("fall", default.fall),
@@ -30,6 +31,10 @@ pub fn read(pool: Section<'_>, problems: &mut Vec<Problem>) -> HealthCheck {
         agent: section.section("agent").map(agent),
         fill_in: section.flag("fill-in"),
     }
+}
+
+fn down_interval(section: Section<'_>) -> Option<Duration> {
+    section.value("down-interval").map(|_| section.duration("down-interval", Duration::ZERO))
 }
 
 fn agent(agent: Section<'_>) -> AgentCheck {
@@ -73,6 +78,7 @@ pub fn of_server(
     let check = HealthCheck {
         interval: own.duration("interval", pool.interval),
         fast_interval: own.duration("fast-interval", pool.fast_interval),
+        down_interval: down_interval(own).or(pool.down_interval),
         timeout: own.duration("timeout", pool.timeout),
         rise: own.number("rise", pool.rise),
         fall: own.number("fall", pool.fall),

@@ -477,3 +477,21 @@ fn what_is_ordered_for_a_service() {
         assert!(problems.contains(why), "{problems} instead of {why}");
     }
 }
+
+#[test]
+fn a_version_of_tls_is_left_to_speak() {
+    let with = |keys: &str| {
+        let text = format!(
+            "[[virtual-service]]\nname = \"s\"\nvip = \"192.0.2.1:443\"\nmode = \"http\"\ntls = {{ certificates = [\"/a\"], {keys} }}\n[[virtual-service.real-server]]\nname = \"n\"\naddress = \"192.0.2.2:80\"\n"
+        );
+        read(&text).map_err(|problems| problems.iter().map(|p| p.message.clone()).collect::<String>())
+    };
+    for good in ["max-version = \"1.2\"", "min-version = \"1.2\", max-version = \"1.3\", policy = \"modern\""]
+    {
+        assert!(with(good).is_ok(), "{good}");
+    }
+    for bad in ["min-version = \"1.3\", max-version = \"1.2\"", "policy = \"modern\", max-version = \"1.2\""]
+    {
+        assert!(with(bad).unwrap_err().contains("no version of TLS"), "{bad}");
+    }
+}

@@ -32,13 +32,24 @@ pub fn of_service(service: Section<'_>, mode: Mode, problems: &mut Vec<Problem>)
         (None, Mode::Http) => vec!["h2".to_owned(), "http/1.1".to_owned()],
         (None, _) => Vec::new(),
     };
+    let version = |key: &str| table.text(key).and_then(TlsVersion::parse);
+    let policy = table.text("policy").and_then(TlsPolicy::parse).unwrap_or_default();
+    let min_version = version("min-version").unwrap_or(TlsVersion::Tls12);
+    let max_version = version("max-version").unwrap_or(TlsVersion::Tls13);
+    let oldest = if policy == TlsPolicy::Modern { TlsVersion::Tls13 } else { min_version };
+    if max_version < oldest {
+        let place = table.span("max-version").unwrap_or(0..0);
+        let message = "`max-version` leaves no version of TLS to speak".to_owned();
+        problems.push(Problem::new(place, message).help("`policy = \"modern\"` is TLS 1.3 alone"));
+    }
     Some(TlsSettings {
         certificates: texts("certificates").map(Into::into).collect(),
         list: table.text("certificate-list").map(Into::into),
         managed: None,
         strict_sni: table.flag("strict-sni"),
-        min_version: table.text("min-version").and_then(TlsVersion::parse).unwrap_or(TlsVersion::Tls12),
-        policy: table.text("policy").and_then(TlsPolicy::parse).unwrap_or_default(),
+        min_version,
+        max_version,
+        policy,
         alpn,
         client_auth,
         ports: ports(service, table, problems),

@@ -178,7 +178,7 @@ pub fn expectation(kind: &ValueKind) -> String {
         ValueKind::Source => "an address, \"client\" or \"own\"".into(),
         ValueKind::Map(inner) => format!("a table of names, each with {}", expectation(inner)),
         ValueKind::AccessLog => {
-            "\"stdout\", \"off\", \"syslog:ADDRESS:PORT\", \"syslog:/SOCKET\" or a file".into()
+            "\"stdout\", \"stderr\", \"off\", \"syslog:ADDRESS:PORT\", \"syslog:/SOCKET\" or a file".into()
         }
         ValueKind::LogFormat => "\"haproxy\", \"json\", or a text with {fields}".into(),
         ValueKind::CertificateNames => "\"routes\", or a list of names such as \"www.example.org\"".into(),

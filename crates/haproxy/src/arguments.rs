@@ -48,6 +48,7 @@ pub const USAGE: &str = "Usage : haproxy [-f <cfgfile|cfgdir>]* [ -vdVD ] [ -n <
         -m limits the memory of buffers (in MB) ; -L sets the local peer name
         -p writes pids of all children to this file
         -sf/-st [pid ]* finishes/terminates old pids
+        -S <bind>[,mode,<mode>] the master's own socket, with -W
         -x <unix_socket> gets the listening sockets from the process of this socket
 ";
 

@@ -7,6 +7,7 @@ mod arguments;
 mod certificates;
 mod commands;
 mod journal;
+mod master;
 mod messages;
 mod page;
 mod process;
@@ -298,7 +299,13 @@ fn run(
     let (finish, terminate) = process::others(arguments);
     let pids: Vec<u32> = finish.iter().chain(&terminate).copied().collect();
     let predecessor = process::predecessor(arguments, &pids);
-    let doors = sockets.open_doors(&running.sockets)?;
+    let mut doors = sockets.open_doors(&running.sockets)?;
+    if process::is_worker() {
+        doors.push((
+            sockets.open_private(&master::worker_socket(std::process::id()))?,
+            commands::Level::Admin,
+        ));
+    }
     let text = running.text.clone();
     let adopted = std::mem::take(&mut sockets.adopted);
     let known = Arc::new(Known::new(running, snapshot.limits.max_connections, ssl::Files::of(&snapshot)));

@@ -5,13 +5,17 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, getuid, kill_process};
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 
+use evenkeel_import::StatsSocket;
+
 use super::arguments::Arguments;
+use super::master::{self, Master, Workers};
+use super::sockets::{Door, Sockets};
 
 /// Tells a child of this program what it is.
 const PART: &str = "EVENKEEL_HAPROXY_PART";
@@ -252,16 +256,47 @@ pub fn run_master(
     }
     let pidfile = arguments.pidfile.clone().or_else(|| pidfile.map(PathBuf::from));
     let signals = Signals::new()?;
+    let mut sockets = Sockets::default();
+    let door =
+        arguments.master_socket.as_deref().map(|place| master_door(&mut sockets, place)).transpose()?;
     let first = match spawn("worker", None)?.wait() {
         Ok(child) => child,
         Err(code) => return Ok(code),
     };
+    sockets.to_publish().publish().map_err(|e| format!("the master's socket cannot get its name: {e}"))?;
+    let (reload, wishes) = tokio::sync::mpsc::channel(8);
+    let workers = Arc::new(Mutex::new(Workers::of(first.id())));
+    let _inside = runtime.enter();
+    if let Some(door) = door {
+        master::serve(door, Master { workers: workers.clone(), reload: reload.clone() });
+    }
     if !is_background() {
         write_pid(pidfile.as_deref(), std::process::id())?;
     }
     evenkeel_platform::notify_service_manager(&format!("READY=1\nMAINPID={}", std::process::id()));
     say_ready();
-    runtime.block_on(attend(first, signals))
+    // The channel stays open while somebody may wish.
+    let code = runtime.block_on(attend(first, signals, &workers, wishes));
+    drop((reload, sockets));
+    code
+}
+
+/// `-S PLACE[,mode,600][,user,NAME][,group,NAME]`.
+fn master_door(sockets: &mut Sockets, place: &str) -> Result<Door, String> {
+    let mut words = place.split(',');
+    let place = words.next().unwrap_or_default().to_owned();
+    let options: Vec<&str> = words.collect();
+    let option = |name: &str| options.chunks(2).find(|pair| pair[0] == name).and_then(|pair| pair.get(1));
+    let wanted = StatsSocket {
+        line: 0,
+        place,
+        level: "admin".into(),
+        mode: option("mode").and_then(|mode| u32::from_str_radix(mode, 8).ok()),
+        user: option("user").or(option("uid")).map(|name| (*name).to_owned()),
+        group: option("group").or(option("gid")).map(|name| (*name).to_owned()),
+    };
+    let mut doors = sockets.open_doors(&[wanted])?;
+    doors.pop().map(|(door, _)| door).ok_or_else(|| "-S expects a socket".to_owned())
 }
 
 /// Heard from before the first worker serves.
@@ -288,13 +323,23 @@ impl Signals {
     }
 }
 
-async fn attend(first: Child, signals: Signals) -> Result<ExitCode, String> {
+async fn attend(
+    first: Child,
+    signals: Signals,
+    workers: &Mutex<Workers>,
+    mut wishes: tokio::sync::mpsc::Receiver<tokio::sync::oneshot::Sender<bool>>,
+) -> Result<ExitCode, String> {
     let Signals { mut again, mut hangup, mut softly, mut terminate, mut interrupt, mut children } = signals;
     let mut current = first;
     let mut old: Vec<Child> = Vec::new();
     let mut stopping = false;
     loop {
+        let mut wish = None;
         let reload = tokio::select! {
+            Some(asked) = wishes.recv() => {
+                wish = Some(asked);
+                true
+            }
             _ = again.recv() => true,
             _ = hangup.recv() => true,
             _ = softly.recv() => {
@@ -325,16 +370,25 @@ async fn attend(first: Child, signals: Signals) -> Result<ExitCode, String> {
                     None
                 }
             };
+            let good = matches!(outcome, Some(Ok(_)));
             match outcome {
-                Some(Ok(child)) => old.push(std::mem::replace(&mut current, child)),
+                Some(Ok(child)) => {
+                    workers.lock().unwrap_or_else(PoisonError::into_inner).replaced(child.id());
+                    old.push(std::mem::replace(&mut current, child));
+                }
                 _ => eprintln!(
                     "[WARNING]  ({}) : the new worker did not start; the old one goes on",
                     std::process::id()
                 ),
             }
+            if let Some(asked) = wish {
+                let _ = asked.send(good);
+            }
             evenkeel_platform::notify_service_manager("READY=1");
         }
         old.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+        let pids: Vec<u32> = old.iter().map(Child::id).collect();
+        workers.lock().unwrap_or_else(PoisonError::into_inner).keep(&pids);
         if let Ok(Some(status)) = current.try_wait() {
             if stopping {
                 return Ok(ExitCode::SUCCESS);

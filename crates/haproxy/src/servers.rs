@@ -156,7 +156,8 @@ fn keys_of(options: &[&str], name: &str, new: &mut Server) -> Result<Map<String,
             "disabled" | "enabled" | "no-check" | "check-ssl" => {}
             "inter" => drop(check.insert("interval".into(), json!(time(value())))),
             "fastinter" => drop(check.insert("fast-interval".into(), json!(time(value())))),
-            "downinter" | "error-limit" | "id" | "pool-purge-delay" | "pool-max-conn" | "pool-low-conn" => {
+            "downinter" => drop(check.insert("down-interval".into(), json!(time(value())))),
+            "error-limit" | "id" | "pool-purge-delay" | "pool-max-conn" | "pool-low-conn" => {
                 let _ = value();
             }
             "rise" => {

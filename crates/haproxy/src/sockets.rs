@@ -178,6 +178,13 @@ impl Sockets {
         Ok(doors)
     }
 
+    /// A door in a folder that nobody else may look into.
+    pub fn open_private(&mut self, path: &Path) -> Result<Door, String> {
+        let listener = self.listen(&path.display().to_string(), Some(0o600))?;
+        let failed = |e: std::io::Error| format!("{}: {e}", path.display());
+        Ok(Door::Local(tokio::net::UnixListener::from_std(listener).map_err(failed)?))
+    }
+
     /// The owner that a socket's file is to have.
     fn give_to(&self, place: &str, socket: &StatsSocket) -> Result<(), String> {
         let path = Path::new(place.strip_prefix("unix@").unwrap_or(place));

@@ -157,6 +157,7 @@ async fn watch(target: Target, now: Rc<Notify>, reports: UnboundedSender<Report>
     // Multiplicative hashing spreads neighbouring numbers evenly.
     let share = f64::from(target.id.wrapping_mul(0x9e37_79b1)) / f64::from(u32::MAX);
     let mut pause = spread.mul_f64(share);
+    let mut verdicts = Verdicts::default();
     loop {
         let asked = timeout(pause, now.notified()).await.is_ok();
         let report = probe_once(&target).await;
@@ -166,11 +167,41 @@ async fn watch(target: Target, now: Rc<Notify>, reports: UnboundedSender<Report>
         if report.outcome != Outcome::Local && reports.send(report).is_err() {
             return;
         }
-        let interval = if passed { check.interval } else { check.fast_interval.min(check.interval) };
-        pause = interval.saturating_sub(took);
+        verdicts.count(passed, check);
+        pause = verdicts.interval(passed, check).saturating_sub(took);
         if asked {
             // Asked for again and again by failing traffic: not faster than this.
             sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// Probes in a row, as far as the time of the next one depends on them.
+#[derive(Default)]
+struct Verdicts {
+    failed: u32,
+    passed: u32,
+    down: bool,
+}
+
+impl Verdicts {
+    fn count(&mut self, passed: bool, check: &HealthCheck) {
+        (self.failed, self.passed) = match passed {
+            true => (0, self.passed.saturating_add(1)),
+            false => (self.failed.saturating_add(1), 0),
+        };
+        if self.failed >= check.fall {
+            self.down = true;
+        } else if self.passed >= check.rise {
+            self.down = false;
+        }
+    }
+
+    fn interval(&self, passed: bool, check: &HealthCheck) -> Duration {
+        match (passed, check.down_interval) {
+            (true, _) => check.interval,
+            (false, Some(down)) if self.down => down,
+            (false, _) => check.fast_interval.min(check.interval),
         }
     }
 }
@@ -341,4 +372,34 @@ async fn requests(
         found = http::probe(&mut stream, probe, further.address).await.map_err(told)?;
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_down_is_asked_when_the_check_says() {
+        let ms = Duration::from_millis;
+        let check = HealthCheck {
+            interval: ms(900),
+            fast_interval: ms(100),
+            down_interval: Some(ms(500)),
+            rise: 2,
+            fall: 2,
+            ..HealthCheck::default()
+        };
+        let mut verdicts = Verdicts::default();
+        let mut after = |passed: bool, check: &HealthCheck| {
+            verdicts.count(passed, check);
+            verdicts.interval(passed, check)
+        };
+        let seen = [true, false, false, false, true, false].map(|passed| after(passed, &check));
+        assert_eq!(seen, [ms(900), ms(100), ms(500), ms(500), ms(900), ms(500)]);
+        // Up again: one that fails is asked soon.
+        let seen = [true, true, false].map(|passed| after(passed, &check));
+        assert_eq!(seen, [ms(900), ms(900), ms(100)]);
+        let plain = HealthCheck { down_interval: None, ..check };
+        assert_eq!([false, false].map(|passed| after(passed, &plain)), [ms(100), ms(100)]);
+    }
 }

@@ -180,7 +180,7 @@ fn last_line(bytes: &[u8]) -> String {
 
 fn shown(line: Option<&[u8]>) -> String {
     let line = line.unwrap_or(&[]);
-    let text = String::from_utf8_lossy(&line[..line.len().min(80)]).trim().to_owned();
+    let text = String::from_utf8_lossy(&line[..line.len().min(128)]).trim().to_owned();
     text.chars().map(|c| if c.is_control() { '.' } else { c }).collect()
 }
 

@@ -201,8 +201,10 @@ pub struct Draft {
     /// Folders of certificates and authorities that are named without one.
     pub crt_base: Option<String>,
     pub ca_base: Option<String>,
-    /// The oldest TLS that listeners speak, where that is not the oldest there is.
-    pub min_tls: Option<String>,
+    /// The versions of TLS that listeners speak, where they do not say so themselves.
+    pub versions: crate::haproxy::Versions,
+    /// Certificates of servers are not looked at, unless a server says otherwise.
+    pub servers_unverified: bool,
     /// What else is gathered where HAProxy's configuration is run as it is.
     pub run: Option<Run>,
 }

@@ -32,6 +32,7 @@ use std::collections::BTreeMap;
 use crate::Source;
 use crate::draft::Draft;
 use crate::words::name;
+pub use bind::Versions;
 use condition::Acls;
 use preprocess::Branch;
 pub use preprocess::condition_holds;
@@ -65,6 +66,12 @@ const GLOBAL_MOOT: &[&str] = &[
     "server-state-file",
     "set-dumpable",
     "zero-warning",
+    // Scripts and what is experimental are there, or are not, whatever is said.
+    "expose-experimental-directives",
+    "insecure-fork-wanted",
+    "insecure-setuid-wanted",
+    "numa-cpu-mapping",
+    "strict-limits",
 ];
 
 /// All files together are one configuration.
@@ -431,14 +438,10 @@ impl Reader {
                 log(number, words, draft)
             }
             "log-tag" => draft.global("log").text("tag", &value(1)),
+            "ssl-server-verify" => draft.servers_unverified = value(1) == "none",
+            "ssl-default-server-options" => server::versions(&words[1..], number, draft),
             "ssl-default-bind-options" => {
-                let after = words.iter().skip_while(|w| *w != "ssl-min-ver").nth(1).map(String::as_str);
-                if after == Some("TLSv1.3") || words.iter().any(|w| w == "force-tlsv13") {
-                    draft.min_tls = Some("1.3".into());
-                }
-                if words.iter().any(|w| w == "ssl-max-ver" || w == "no-tlsv13" || w == "force-tlsv12") {
-                    draft.left(number, "ssl-default-bind-options", "TLS 1.3 is always spoken");
-                }
+                draft.versions = bind::Versions::of_all(&words[1..], number, draft);
             }
             _ => {}
         }
@@ -473,6 +476,7 @@ impl Reader {
             "log-tag",
             "crt-base",
             "ca-base",
+            "ssl-server-verify",
         ];
         match words[0].as_str() {
             word if done.contains(&word) => {}
@@ -510,17 +514,13 @@ fn log(number: usize, words: &[String], draft: &mut Draft) {
     let Some(to) = words.get(1) else { return draft.wrong(number, "log", "an address is needed") };
     let known = draft.known("log", "access");
     if let Some(known) = known {
-        if !known.contains(to.trim_start_matches("udp@")) {
+        if !known.contains(stream(to.trim_start_matches("udp@"))) {
             draft.note(number, "log", format!("{to}: lines go to one place, the first that was named"));
         }
         return;
     }
     let access = match to.as_str() {
-        "stdout" => "stdout".to_owned(),
-        "stderr" => {
-            draft.note(number, "log", "stderr: lines go to standard output");
-            "stdout".into()
-        }
+        "stdout" | "stderr" | "fd@1" | "fd@2" => stream(to).to_owned(),
         place => match log_place(place) {
             Some(place) => format!("syslog:{place}"),
             None => {
@@ -539,6 +539,15 @@ fn log(number: usize, words: &[String], draft: &mut Draft) {
         words.iter().skip(2).find_map(|w| keywords::FACILITIES.iter().position(|f| f == w))
     {
         log.set("facility", facility.to_string());
+    }
+}
+
+/// Descriptors 1 and 2 by their names.
+fn stream(to: &str) -> &str {
+    match to {
+        "fd@1" => "stdout",
+        "fd@2" => "stderr",
+        other => other,
     }
 }
 

@@ -12,6 +12,8 @@ pub struct HealthCheck {
     pub interval: Duration,
     /// Between probes while they fail.
     pub fast_interval: Duration,
+    /// Between probes of a server that is down; like `fast_interval` where nothing is said.
+    pub down_interval: Option<Duration>,
     pub timeout: Duration,
     /// Passed probes in a row that bring a server up.
     pub rise: u32,
@@ -62,6 +64,7 @@ impl Default for HealthCheck {
             probe: Probe::Tcp,
             interval: Duration::from_secs(2),
             fast_interval: Duration::from_secs(1),
+            down_interval: None,
             timeout: Duration::from_secs(1),
             rise: 2,
             fall: 3,

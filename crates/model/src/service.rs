@@ -77,6 +77,7 @@ pub enum LogFormat {
 pub enum AccessLog {
     Off,
     Stdout,
+    Stderr,
     File(PathBuf),
     Syslog(SocketAddr),
     /// A socket of this machine, such as `/dev/log`.

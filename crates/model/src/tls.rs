@@ -56,6 +56,7 @@ pub struct TlsSettings {
     /// Refuse such clients instead.
     pub strict_sni: bool,
     pub min_version: TlsVersion,
+    pub max_version: TlsVersion,
     pub policy: TlsPolicy,
     /// Protocols in the order of preference: `h2`, `http/1.1`.
     pub alpn: Vec<String>,

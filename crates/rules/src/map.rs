@@ -20,6 +20,10 @@ pub enum MapMatch {
     End,
     /// The longest key that is a part of it between `.`, `/`, `:` and `?`.
     Domain,
+    /// The first key of the file that is such a part.
+    DomainInOrder,
+    /// The first key of the file that it ends with.
+    EndInOrder,
     /// The first key of the file that it contains.
     Contains,
     /// The first regular expression of the file.
@@ -31,12 +35,14 @@ pub enum MapMatch {
 }
 
 impl MapMatch {
-    pub const WORDS: [(&'static str, MapMatch); 9] = [
+    pub const WORDS: [(&'static str, MapMatch); 11] = [
         ("stars", MapMatch::Stars),
         ("exact", MapMatch::Exact),
         ("begin", MapMatch::Begin),
         ("end", MapMatch::End),
         ("domain", MapMatch::Domain),
+        ("domain-in-order", MapMatch::DomainInOrder),
+        ("end-in-order", MapMatch::EndInOrder),
         ("contains", MapMatch::Contains),
         ("regex", MapMatch::Regex),
         ("regex-groups", MapMatch::RegexGroups),
@@ -55,7 +61,7 @@ pub struct Map {
     /// `text*` and `*text`, by length, the longest first.
     prefixes: Ends,
     suffixes: Ends,
-    /// In the file's order.
+    /// Keys that are tried in the file's order.
     contained: Vec<(Box<[u8]>, Box<str>)>,
     expressions: Vec<(Regex, Box<str>)>,
     networks: HashMap<(u128, u8), Box<str>>,
@@ -96,6 +102,20 @@ fn without_comment(line: &str) -> &str {
     line[..comment.unwrap_or(line.len())].trim()
 }
 
+/// Where a name, or a path, has its parts.
+fn divides(byte: u8) -> bool {
+    b"./:?".contains(&byte)
+}
+
+/// Whether a text is a part of another one between such signs.
+fn is_domain_of(part: &[u8], whole: &[u8]) -> bool {
+    !part.is_empty()
+        && whole.windows(part.len()).enumerate().any(|(at, found)| {
+            let begins = at == 0 || divides(whole[at - 1]);
+            found == part && begins && whole.get(at + part.len()).is_none_or(|byte| divides(*byte))
+        })
+}
+
 impl Map {
     /// Reads `KEY VALUE` lines; a `#` at the beginning or behind white space begins a comment.
     pub fn read(text: &str, matching: MapMatch) -> Result<Map, MapError> {
@@ -125,7 +145,11 @@ impl Map {
             MapMatch::Exact => self.insert_exact(bytes, value),
             MapMatch::Begin | MapMatch::Domain => self.prefixes.insert(bytes, value),
             MapMatch::End => self.suffixes.insert(bytes, value),
-            MapMatch::Contains => self.contained.push((bytes.into(), value.into())),
+            MapMatch::Contains | MapMatch::EndInOrder => self.contained.push((bytes.into(), value.into())),
+            MapMatch::DomainInOrder => {
+                let bare = key.trim_matches(|c: char| c.is_ascii() && divides(c as u8));
+                self.contained.push((bare.as_bytes().into(), value.into()));
+            }
             MapMatch::Regex | MapMatch::RegexGroups => {
                 let regex = regex(key, false)
                     .map_err(|why| format!("expected a regular expression as the key: {why}"))?;
@@ -178,12 +202,16 @@ impl Map {
         }
     }
 
+    /// The first key of the file for which a test holds.
+    fn first(&self, holds: impl Fn(&[u8]) -> bool) -> Option<&str> {
+        self.contained.iter().find(|(part, _)| holds(part)).map(|(_, value)| &**value)
+    }
+
     fn find(&self, key: &[u8]) -> Option<&str> {
         match self.matching {
-            MapMatch::Contains => {
-                let holds = |(part, _): &&(Box<[u8]>, Box<str>)| memchr::memmem::find(key, part).is_some();
-                self.contained.iter().find(holds).map(|(_, value)| &**value)
-            }
+            MapMatch::Contains => self.first(|part| memchr::memmem::find(key, part).is_some()),
+            MapMatch::EndInOrder => self.first(|part| key.ends_with(part)),
+            MapMatch::DomainInOrder => self.first(|part| is_domain_of(part, key)),
             MapMatch::Regex | MapMatch::RegexGroups => {
                 self.expressions.iter().find(|(regex, _)| regex.is_match(key)).map(|(_, value)| &**value)
             }
@@ -194,7 +222,6 @@ impl Map {
                 found.map(|value| &**value)
             }
             MapMatch::Domain => {
-                let divides = |byte: u8| b"./:?".contains(&byte);
                 let begins = (0..key.len()).filter(|at| *at == 0 || divides(key[at - 1]));
                 let found = begins.filter_map(|from| {
                     let rest = &key[from..];

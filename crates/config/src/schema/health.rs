@@ -6,6 +6,12 @@ use super::{DAY_MS, Key, Table, ValueKind, Variant, duration, join, key, line, r
 const INTERVAL: Key = key("interval", duration(50, DAY_MS), "2s", "From one probe to the next.");
 const FAST: Key =
     key("fast-interval", duration(50, DAY_MS), "1s", "From one probe to the next while they fail.");
+const DOWN: Key = key(
+    "down-interval",
+    duration(50, DAY_MS),
+    "that of `fast-interval`",
+    "From one probe to the next while the server is down.",
+);
 const TIMEOUT: Key = key("timeout", duration(10, DAY_MS), "1s", "How long a probe may take.");
 const RISE: Key = key(
     "rise",
@@ -63,6 +69,7 @@ pub static SERVER_CHECK: Table = Table {
         own(ADDRESS),
         own(INTERVAL),
         own(FAST),
+        own(DOWN),
         own(TIMEOUT),
         own(RISE),
         own(FALL),
@@ -82,7 +89,7 @@ const fn own(of_pool: Key) -> Key {
 /// The keys of checks over a connection.
 macro_rules! keys {
     ($($own:expr),* $(,)?) => {
-        &[INTERVAL, FAST, TIMEOUT, RISE, FALL, PORT, ADDRESS, TLS, SEND_PROXY, SEND_PROXY_VERSION, THROUGH_VIP, AGENT, FILL_IN, $($own),*]
+        &[INTERVAL, FAST, DOWN, TIMEOUT, RISE, FALL, PORT, ADDRESS, TLS, SEND_PROXY, SEND_PROXY_VERSION, THROUGH_VIP, AGENT, FILL_IN, $($own),*]
     };
 }
 
@@ -200,7 +207,7 @@ macro_rules! check {
 /// The keys of other checks.
 macro_rules! bare {
     ($($own:expr),* $(,)?) => {
-        &[INTERVAL, FAST, TIMEOUT, RISE, FALL, PORT, ADDRESS, AGENT, $($own),*]
+        &[INTERVAL, FAST, DOWN, TIMEOUT, RISE, FALL, PORT, ADDRESS, AGENT, $($own),*]
     };
 }
 

@@ -199,7 +199,7 @@ static LOG: Table = Table {
             "access",
             ValueKind::AccessLog,
             "off",
-            "`stdout`, `off`, `syslog:ADDRESS:PORT` (UDP), `syslog:/dev/log`, or the path of a file.",
+            "`stdout`, `stderr`, `off`, `syslog:ADDRESS:PORT` (UDP), `syslog:/dev/log`, or the path of a file.",
         ),
         key("tag", line(32), "evenkeel", "The program's name in lines for syslog."),
         key(

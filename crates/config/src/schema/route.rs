@@ -210,6 +210,8 @@ static POOL_MAP: Table = Table {
                 word("begin"),
                 word("end"),
                 word("domain"),
+                word("domain-in-order"),
+                word("end-in-order"),
                 word("contains"),
                 word("regex"),
                 word("network"),

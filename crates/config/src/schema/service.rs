@@ -269,6 +269,12 @@ static TLS: Table = Table {
             "The oldest TLS that is spoken.",
         ),
         key(
+            "max-version",
+            ValueKind::Choice(&[word("1.2"), word("1.3")]),
+            "1.3",
+            "The newest TLS that is spoken. `1.2` is for clients that fail where a newer one is offered.",
+        ),
+        key(
             "policy",
             ValueKind::Choice(&[word("modern"), word("intermediate")]),
             "intermediate",

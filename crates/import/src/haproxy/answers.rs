@@ -90,6 +90,10 @@ impl Proxy {
                 continue;
             }
             let constants = [("fe_name", &self.name), ("be_name", &self.name)];
+            // What it is about cannot fail here.
+            if word.arg(1) == "strict-mode" {
+                continue;
+            }
             match rule(&acls.counted.in_texts(&with_constants(word, &constants)), acls) {
                 Ok(mut route) => {
                     route.comments.clone_from(&word.comments);

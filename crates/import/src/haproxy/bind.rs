@@ -85,6 +85,62 @@ pub fn gathered(vips: &[String]) -> Vec<String> {
     all.into_iter().map(|(host, ports)| format!("{host}:{}", ports.join(","))).collect()
 }
 
+/// The versions of TLS that are spoken, where something is said of them.
+#[derive(Clone, Debug, Default)]
+pub struct Versions(Table);
+
+impl Versions {
+    pub fn is_flag(word: &str) -> bool {
+        ["no-sslv", "no-tlsv", "force-sslv", "force-tlsv"].iter().any(|begin| word.starts_with(begin))
+    }
+
+    /// One word of `bind` about versions.
+    pub fn told(word: &str, value: &str, tls: &mut Table, line: usize, draft: &mut Draft) {
+        match (word, value) {
+            ("ssl-min-ver" | "ssl-max-ver", "TLSv1.2" | "TLSv1.3") => {
+                tls.text(if word == "ssl-min-ver" { "min-version" } else { "max-version" }, &value[4..]);
+            }
+            ("no-sslv3" | "no-tlsv10" | "no-tlsv11", _) => {}
+            ("no-tlsv12", _) => tls.text("min-version", "1.3"),
+            ("no-tlsv13", _) => tls.text("max-version", "1.2"),
+            ("force-tlsv12" | "force-tlsv13", _) => {
+                let version = if word == "force-tlsv12" { "1.2" } else { "1.3" };
+                tls.text("min-version", version);
+                tls.text("max-version", version);
+            }
+            _ => {
+                let named = if value.is_empty() { word } else { value };
+                draft.left(line, word, format!("{named}: TLS 1.2 is the oldest that is spoken"));
+            }
+        }
+    }
+
+    /// `ssl-default-bind-options` with its words.
+    pub fn of_all(words: &[String], line: usize, draft: &mut Draft) -> Versions {
+        let mut tls = Table::default();
+        let mut rest = words.iter();
+        while let Some(word) = rest.next() {
+            match word.as_str() {
+                "ssl-min-ver" | "ssl-max-ver" => {
+                    let value = rest.next().cloned().unwrap_or_default();
+                    Versions::told(word, &value, &mut tls, line, draft);
+                }
+                flag if Versions::is_flag(flag) => Versions::told(flag, "", &mut tls, line, draft),
+                _ => {}
+            }
+        }
+        Versions(tls)
+    }
+
+    /// What a `bind` says nothing of.
+    fn fill(&self, tls: &mut Table) {
+        let own = ["min-version", "max-version"].iter().any(|key| tls.get(key).is_some());
+        for line in self.0.lines.iter().filter(|_| !own) {
+            tls.set(&line.key, line.value.clone());
+        }
+    }
+}
+
 pub fn bind_options(word: &Word, tls: &mut Table, more: &mut Table, draft: &mut Draft) {
     let mut files: Vec<String> = Vec::new();
     let mut auth: Vec<String> = Vec::new();
@@ -95,8 +151,9 @@ pub fn bind_options(word: &Word, tls: &mut Table, more: &mut Table, draft: &mut 
             draft.remark(word.line, option, why);
         }
         match option.as_str() {
-            "ssl" | "defer-accept" | "tfo" | "transparent" | "v4v6" | "v6only" | "no-sslv3" | "no-tlsv10"
-            | "no-tlsv11" | "no-tls-tickets" => {}
+            "ssl" | "defer-accept" | "tfo" | "transparent" | "v4v6" | "v6only" | "no-tls-tickets" => {}
+            // Nothing but the protocol of `mode` is offered.
+            "no-alpn" => tls.set("alpn", "[]"),
             "crt" => {
                 let file = value();
                 let placed = draft.placed(draft.crt_base.clone(), &file, word.line, "crt");
@@ -123,15 +180,8 @@ pub fn bind_options(word: &Word, tls: &mut Table, more: &mut Table, draft: &mut 
                 let known: Vec<&str> = all.split(',').filter(|p| ["h2", "http/1.1"].contains(p)).collect();
                 tls.set("alpn", list(&known));
             }
-            "ssl-min-ver" => match value().as_str() {
-                "TLSv1.3" => tls.text("min-version", "1.3"),
-                "TLSv1.2" => tls.text("min-version", "1.2"),
-                old => draft.left(
-                    word.line,
-                    "ssl-min-ver",
-                    format!("{old}: TLS 1.2 is the oldest that is spoken"),
-                ),
-            },
+            "ssl-min-ver" | "ssl-max-ver" => Versions::told(option, &value(), tls, word.line, draft),
+            flag if Versions::is_flag(flag) => Versions::told(flag, "", tls, word.line, draft),
             "strict-sni" => tls.set("strict-sni", "true"),
             "ca-file" | "crl-file" => {
                 let file = value();
@@ -173,9 +223,7 @@ pub fn bind_options(word: &Word, tls: &mut Table, more: &mut Table, draft: &mut 
             other => draft.left(word.line, other, "not carried over"),
         }
     }
-    if let Some(version) = draft.min_tls.as_ref().filter(|_| tls.get("min-version").is_none()) {
-        tls.text("min-version", version);
-    }
+    draft.versions.fill(tls);
     if !files.is_empty() {
         let known = tls.get("certificates").map(str::to_owned);
         let new = list(&files);

@@ -151,9 +151,6 @@ impl Proxy {
                 word if ["clitcpka-", "srvtcpka-"].iter().any(|side| word.starts_with(side)) => {}
                 // Where the lines of all go was told before.
                 "log" => {}
-                "option" if word.arg(1) == "tcplog" && self.is_http() && self.lines_are_of_connections() => {
-                    draft.note(word.line, "option tcplog", "lines are those of requests: see log-format");
-                }
                 "option" if word.words.get(1).is_some_and(|o| MOOT_OPTIONS.contains(&o.as_str())) => {}
                 "option" => {
                     let known = OPTIONS_THAT_DIFFER.iter().find(|(option, _)| *option == word.arg(1));

@@ -62,6 +62,9 @@ const NAMES: &[(&str, &str)] = &[
     ("CS", "-"),
 ];
 
+/// What `option tcplog` writes.
+const TCP_LINE: &str = "%ci:%cp [%t] %ft %b/%s %Tw/%Tc/%Tt %B %ts %ac/%fc/%bc/%sc/%rc %sq/%bq";
+
 /// The text of a line of Evenkeel's.
 pub fn line(text: &str) -> Result<String, String> {
     let mut out = String::new();
@@ -128,8 +131,10 @@ impl Proxy {
             "option" => ["httplog", "tcplog"].contains(&word.arg(1)),
             _ => false,
         });
-        let Some(word) = last.filter(|word| word.words[0] == "log-format") else { return };
-        match line(word.arg(1)) {
+        // Lines of connections for requests, too, where they are asked for.
+        let of_connections = self.is_http() && self.lines_are_of_connections();
+        let Some(word) = last.filter(|word| word.words[0] == "log-format" || of_connections) else { return };
+        match line(if of_connections { TCP_LINE } else { word.arg(1) }) {
             Ok(text) => table.set("log-format", quoted(&text)),
             Err(why) => draft.left(word.line, &word.words.join(" "), why),
         }
@@ -139,6 +144,11 @@ impl Proxy {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_of_connections_have_fields_that_are_known() {
+        assert!(evenkeel_rules::LineFormat::parse(&line(TCP_LINE).unwrap()).is_ok());
+    }
 
     #[test]
     fn formats_of_lines() {

@@ -322,8 +322,9 @@ pub fn compared(converter: &str) -> Result<&'static str, String> {
     Ok(match kind {
         "" | "str" => "exact",
         "beg" => "begin",
-        "end" => "end",
-        "dom" => "domain",
+        // Lists there, in which the first one that fits is taken.
+        "end" => "end-in-order",
+        "dom" => "domain-in-order",
         "sub" => "contains",
         "reg" => "regex",
         "regm" => "regex-groups",
@@ -613,7 +614,7 @@ mod tests {
             Some(Ok(LookUp {
                 key: "{last-header:x-a|lower}".into(),
                 file: "/m".into(),
-                matching: "domain",
+                matching: "domain-in-order",
                 default: Some("d".into())
             }))
         );

@@ -249,13 +249,15 @@ fn option_by_option(
     draft: &mut Draft,
 ) {
     let mut rest = options.iter();
-    let (mut tls, mut speaks_tls) = (Tls::default(), false);
+    let (mut tls, mut speaks_tls) = (Tls { unverified: draft.servers_unverified, ..Tls::default() }, false);
     let (mut has_cookie, mut non_stick) = (false, false);
     let (mut checked, mut check_sni) = (false, None);
     let (mut own, mut agent, mut asks) = (Table::default(), false, Table::default());
     while let Some(option) = rest.next() {
         let mut value = || rest.next().cloned().unwrap_or_default();
-        if let Some(why) = keywords::differs(keywords::SERVER_DIFFERS, option) {
+        // Connections that are their clients' own are in no pool.
+        let no_pool = option.starts_with("pool-") && pool.table.get("connection-reuse").is_some();
+        if let Some(why) = keywords::differs(keywords::SERVER_DIFFERS, option).filter(|_| !no_pool) {
             draft.note(line, option, why);
         }
         match option.as_str() {
@@ -270,14 +272,7 @@ fn option_by_option(
             "check-send-proxy" => own.set("send-proxy", "true"),
             "inter" => interval(&mut own, &value(), line, draft),
             "fastinter" => time(&mut own, "fast-interval", &value()),
-            "downinter" => {
-                let time = value();
-                draft.note(
-                    line,
-                    "downinter",
-                    format!("{time}: while checks fail they come as fastinter says"),
-                );
-            }
+            "downinter" => time(&mut own, "down-interval", &value()),
             "ciphers" | "ciphersuites" => {
                 drop(value());
                 draft.note(line, option, "what is spoken is what is held to be good");
@@ -370,6 +365,8 @@ fn option_by_option(
                     draft.wrong(line, option, format!("unknown word '{word}'"));
                 }
             }
+            "ssl-min-ver" | "ssl-max-ver" => versions(&[option.clone(), value()], line, draft),
+            word if super::bind::Versions::is_flag(word) => versions(&[word.to_owned()], line, draft),
             word if MOOT.contains(&word) => {}
             word if MOOT_VALUE.contains(&word) => drop(value()),
             word => draft.left(line, word, "not carried over"),
@@ -412,6 +409,24 @@ fn option_by_option(
     }
 }
 
+/// Servers choose among the versions of TLS that are offered to them: 1.2 and 1.3.
+pub fn versions(words: &[String], line: usize, draft: &mut Draft) {
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        let value = if word.starts_with("ssl-m") { rest.next().map_or("", String::as_str) } else { "" };
+        let moot = match (word.as_str(), value) {
+            ("ssl-min-ver", version) => version != "TLSv1.3",
+            ("ssl-max-ver", version) => version == "TLSv1.3",
+            ("no-tlsv12" | "no-tlsv13", _) => false,
+            (flag, _) => !flag.starts_with("force-"),
+        };
+        if !moot {
+            let why = "servers are offered TLS 1.2 and 1.3: what they speak is set there";
+            draft.left(line, [word, value].join(" ").trim(), why);
+        }
+    }
+}
+
 /// Checks of a server that wants a PROXY header begin with one, unless they ask elsewhere.
 fn greets(greeting: &str, own: &mut Table) {
     let elsewhere = own.get("port").is_some() || own.get("address").is_some();
@@ -438,7 +453,7 @@ pub fn those_to_track(proxy: &Proxy) -> Vec<(String, crate::draft::Tracked)> {
     let defaults: Vec<String> = proxy.all("default-server").flat_map(|w| w.words[1..].to_vec()).collect();
     let one = |word: &super::proxy::Word| {
         let options = [defaults.as_slice(), word.words.get(3..).unwrap_or_default()].concat();
-        let wanted = ["inter", "fastinter", "rise", "fall", "port", "addr"];
+        let wanted = ["inter", "fastinter", "downinter", "rise", "fall", "port", "addr"];
         let named = |pair: &&[String]| wanted.contains(&pair[0].as_str());
         let times = options.windows(2).filter(named).flat_map(<[String]>::to_vec).collect();
         let tracked = crate::draft::Tracked { place: word.arg(2).to_owned(), asks: asks(proxy), times };
@@ -466,6 +481,7 @@ fn track(of: &str, line: usize, section: &Proxy, own: &mut Table, draft: &mut Dr
         match (pair[0].as_str(), &pair[1]) {
             ("inter", text) => interval(own, text, line, draft),
             ("fastinter", text) => time(own, "fast-interval", text),
+            ("downinter", text) => time(own, "down-interval", text),
             ("addr", text) => own.text("address", split_port(text).0.trim_matches(['[', ']'])),
             (key, text) => own.set(key, text.clone()),
         }
@@ -484,7 +500,8 @@ fn interval(table: &mut Table, text: &str, line: usize, draft: &mut Draft) {
 
 fn time(table: &mut Table, key: &str, text: &str) {
     if let Some(time) = duration(text, "ms") {
-        table.text(key, &time);
+        let short = time.strip_suffix("ms").and_then(|n| n.parse::<u64>().ok()).is_some_and(|n| n < 50);
+        table.text(key, if short { "50ms" } else { &time });
     }
 }
 

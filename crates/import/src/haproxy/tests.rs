@@ -263,3 +263,75 @@ fn counters_in_texts_and_bodies() {
         assert!(text.contains(part), "{part}: {text}");
     }
 }
+
+#[test]
+fn versions_of_tls_are_those_that_are_named() {
+    let tls = |options: &str| {
+        let text = format!(
+            "listen a\n mode http\n bind 192.0.2.1:443 ssl crt /c.pem {options}\n server s 192.0.2.2:80\n"
+        );
+        let made = import(&sources(&[&text]), &BTreeMap::new());
+        let line = made.text.lines().find(|line| line.starts_with("tls = ")).unwrap_or_default().to_owned();
+        (line, made.left.iter().map(|l| l.consequence.clone()).collect::<Vec<_>>().join("\n"))
+    };
+    for (options, part) in [
+        ("ssl-max-ver TLSv1.2", "max-version = \"1.2\""),
+        ("force-tlsv12", "min-version = \"1.2\", max-version = \"1.2\""),
+        ("no-tlsv13", "max-version = \"1.2\""),
+        ("no-tlsv12", "min-version = \"1.3\""),
+        ("force-tlsv13", "min-version = \"1.3\", max-version = \"1.3\""),
+        ("no-alpn", "alpn = []"),
+    ] {
+        let (line, left) = tls(options);
+        assert!(line.contains(part) && left.is_empty(), "{options}: {line} {left}");
+    }
+    assert!(tls("no-sslv3 no-tlsv10 no-tlsv11").1.is_empty());
+    for old in ["force-tlsv11", "ssl-max-ver TLSv1.1"] {
+        assert!(tls(old).1.contains("TLS 1.2 is the oldest"), "{old}");
+    }
+    let text = "global\n ssl-default-bind-options ssl-max-ver TLSv1.2\nlisten a\n bind 192.0.2.1:443 ssl crt /c\n \
+                bind 192.0.2.1:444 ssl crt /c\n server s 192.0.2.2:80\n";
+    assert!(import(&sources(&[text]), &BTreeMap::new()).text.contains("max-version = \"1.2\""));
+    // Towards servers both are offered: less is told.
+    let of_server = |word: &str| {
+        let text = format!("backend a\n server s 192.0.2.2:443 ssl verify none {word}\n");
+        import(&sources(&[&text]), &BTreeMap::new()).left.iter().any(|l| l.keyword.starts_with(word))
+    };
+    assert!(of_server("force-tlsv12") && of_server("ssl-max-ver TLSv1.2"));
+    assert!(!of_server("ssl-min-ver TLSv1.2") && !of_server("no-tlsv11"));
+}
+
+#[test]
+fn servers_are_verified_unless_the_process_says_otherwise() {
+    let tls = |of_server: &str| {
+        let text = format!(
+            "global\n ssl-server-verify none\nlisten a\n bind 192.0.2.1:80\n server s 192.0.2.2:443 ssl {of_server}\n"
+        );
+        import(&sources(&[&text]), &BTreeMap::new()).text
+    };
+    assert!(tls("").contains("verify = false"));
+    assert!(!tls("verify required ca-file /ca.pem").contains("verify = false"));
+}
+
+#[test]
+fn lines_of_the_log_go_where_they_are_sent_in_the_form_that_is_asked_for() {
+    for (to, access) in [("stderr", "stderr"), ("fd@2", "stderr"), ("stdout", "stdout"), ("fd@1", "stdout")] {
+        let text = format!("global\n log {to} local0\n log {to} local1\n{}", section(" log global"));
+        let made = import(&sources(&[&text]), &BTreeMap::new());
+        assert!(made.text.contains(&format!("access = \"{access}\"")), "{}", made.text);
+        assert!(!made.left.iter().any(|l| l.keyword == "log"), "{:?}", made.left);
+    }
+    becomes(" option tcplog", "log-format = \"{client}:{client-port} [{time}]");
+    assert!(!made(" option tcplog\n option httplog").text.contains("log-format"));
+}
+
+#[test]
+fn servers_that_are_down_are_asked_in_their_own_time() {
+    let text = "listen a\n bind 192.0.2.1:80\n server s 192.0.2.2:80 check inter 1s fastinter 20 downinter 7s\n \
+                server t 192.0.2.3:80 track a/s\n";
+    let made = import(&sources(&[text]), &BTreeMap::new());
+    evenkeel_config::read(&made.text).unwrap_or_else(|e| panic!("{e:?}\n{}", made.text));
+    assert!(made.text.contains("down-interval = \"7s\"") && made.text.contains("fast-interval = \"50ms\""));
+    assert!(made.left.iter().all(|l| l.severity == Severity::Remark), "{:?}", made.left);
+    becomes(" http-response strict-mode off\n http-response set-header a b", "\"a\" = \"b\"");
+}

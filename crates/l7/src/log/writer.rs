@@ -63,6 +63,7 @@ struct LogWriter {
 enum Target {
     Off,
     Stdout,
+    Stderr,
     File(PathBuf, Option<File>),
     Syslog(SyslogSocket, Line),
 }
@@ -232,6 +233,7 @@ impl Target {
         let mut target = match access {
             AccessLog::Off => Target::Off,
             AccessLog::Stdout => Target::Stdout,
+            AccessLog::Stderr => Target::Stderr,
             AccessLog::File(path) => Target::File(path, None),
             AccessLog::Syslog(address) => Target::Syslog(SyslogSocket::Udp(address, None), line),
             AccessLog::SyslogSocket(path) => Target::Syslog(SyslogSocket::Local(path, None), line),
@@ -247,7 +249,7 @@ impl Target {
                 *file = OpenOptions::new().create(true).append(true).mode(0o640).open(path).ok();
             }
             Target::Syslog(place, _) => place.open(),
-            Target::Off | Target::Stdout => {}
+            Target::Off | Target::Stdout | Target::Stderr => {}
         }
     }
 
@@ -256,6 +258,7 @@ impl Target {
         match self {
             Target::Off => Ok(()),
             Target::Stdout => std::io::stdout().lock().write_all(lines),
+            Target::Stderr => std::io::stderr().lock().write_all(lines),
             Target::File(_, file) => file.as_mut().ok_or_else(closed)?.write_all(lines),
             Target::Syslog(place, Line { tag, priority }) => {
                 let process = std::process::id();

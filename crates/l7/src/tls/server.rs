@@ -107,7 +107,8 @@ fn binding(service: &str, settings: &TlsSettings, loaded: &[Loaded]) -> Result<B
         context.update(part);
     };
     note(service.as_bytes());
-    note(format!("{:?} {:?} {}", settings.policy, settings.min_version, settings.strict_sni).as_bytes());
+    let spoken = (settings.min_version, settings.max_version);
+    note(format!("{:?} {spoken:?} {}", settings.policy, settings.strict_sni).as_bytes());
     for one in loaded {
         one.key.cert.first().into_iter().for_each(|leaf| note(leaf));
         one.info.names.iter().chain(&one.except).for_each(|name| note(name.as_bytes()));
@@ -153,9 +154,12 @@ fn internal(settings: &TlsSettings, error: rustls::Error) -> FileError {
 
 static TLS13_ALONE: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
 
+static TLS12_ALONE: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12];
+
 fn versions(settings: &TlsSettings) -> &'static [&'static SupportedProtocolVersion] {
-    match (settings.policy, settings.min_version) {
-        (TlsPolicy::Intermediate, TlsVersion::Tls12) => rustls::ALL_VERSIONS,
+    match (settings.policy, settings.min_version, settings.max_version) {
+        (TlsPolicy::Intermediate, TlsVersion::Tls12, TlsVersion::Tls13) => rustls::ALL_VERSIONS,
+        (TlsPolicy::Intermediate, TlsVersion::Tls12, TlsVersion::Tls12) => TLS12_ALONE,
         _ => TLS13_ALONE,
     }
 }
