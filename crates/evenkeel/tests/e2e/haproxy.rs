@@ -30,7 +30,7 @@ fn told(command: &mut Command) -> Told {
 
 fn ask(socket: &Path, command: &str) -> String {
     let mut stream = UnixStream::connect(socket).unwrap_or_else(|e| panic!("{}: {e}", socket.display()));
-    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     writeln!(stream, "{command}").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
@@ -287,7 +287,8 @@ fn a_master_changes_its_worker() {
     let _servers = [(9001, "one"), (9002, "two")].map(|(port, name)| Scripted::named(place.at(port), name));
     let (text, socket) = config(&place, "");
     let mut command = ours();
-    command.arg("-W");
+    let own = place.file("master.sock");
+    command.arg("-W").arg("-S").arg(format!("{},mode,600", own.display()));
     let mut master = run(&place, command, &text);
     let worker = || {
         let info = ask(&socket, "show info");
@@ -300,12 +301,23 @@ fn a_master_changes_its_worker() {
     // Whoever has asked the old worker in the moment of its end hears that it is stopping.
     eventually("another worker serves", Duration::from_secs(10), || worker().is_some_and(|w| w != first));
     assert_eq!(get(place.at(8080), "/").status, 200);
+    // The master's own socket: its workers, a word for one of them, another reload.
+    let second = worker().expect("a worker");
+    let is_told = |line: &str| line.starts_with(&format!("{second} ")) && line.contains("worker");
+    eventually("the master knows its worker", Duration::from_secs(30), || {
+        ask(&own, "show proc").lines().skip_while(|line| *line != "# workers").nth(1).is_some_and(is_told)
+    });
+    for named in ["@1 show info".to_owned(), format!("@!{second} show info"), "@1; show info".to_owned()] {
+        assert!(ask(&own, &named).contains(&format!("\nPid: {second}\n")), "{named}");
+    }
+    assert!(ask(&own, "@!1 show info").contains("Can't find the target PID"));
+    assert!(ask(&own, "reload").starts_with("Success=1"));
+    let third = worker().expect("a worker");
+    assert_ne!(third, second);
     // A configuration that is not right changes nothing.
-    let second = worker();
     place.write("haproxy.cfg", "global\n  nonsense\n");
-    master.signal(Signal::USR2);
-    std::thread::sleep(Duration::from_millis(700));
-    assert_eq!((worker(), get(place.at(8080), "/").status), (second, 200));
+    assert!(ask(&own, "reload").starts_with("Success=0"));
+    assert_eq!((worker(), get(place.at(8080), "/").status), (Some(third), 200));
     master.signal(Signal::TERM);
     assert_eq!(master.wait(), Some(0));
     assert!(!serving(&place));

@@ -8,7 +8,7 @@ const REMEDIES: &[(&str, &str)] = &[
     ("log-tag", "write tag in [log]"),
     ("compression", "servers compress what they send"),
     ("email-alert", "see [alerts]"),
-    ("declare", "name the text in the rule: http-request capture SAMPLE len N"),
+    ("declare", "name the text in the rule: http-response capture SAMPLE len N"),
     ("capture cookie", "write http-request capture req.cook(NAME) len N"),
     ("external-check", "write health-check = { type = \"script\", command = … }"),
     ("http-send-name-header", "servers have the same head: name the pool by set-header"),

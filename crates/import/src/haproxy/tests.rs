@@ -335,3 +335,29 @@ fn servers_that_are_down_are_asked_in_their_own_time() {
     assert!(made.left.iter().all(|l| l.severity == Severity::Remark), "{:?}", made.left);
     becomes(" http-response strict-mode off\n http-response set-header a b", "\"a\" = \"b\"");
 }
+
+#[test]
+fn slots_of_captures_are_filled_by_their_number() {
+    let made = made(
+        " http-request capture req.hdr(X-A) len 9\n declare capture request len 5\n \
+         http-request capture url_param(q),lower id 1 if { path /a }\n \
+         http-request set-header b %[capture.req.hdr(1),upper]%[capture.req.hdr(0)]",
+    );
+    for part in [
+        "when = 'query(\"q\") && path(\"/a\")'",
+        "set-variable = { \"txn.captured-1\" = \"{query:q|lower|bytes(0,5)}\" }",
+        "set-variable = { \"txn.captured-0\" = \"{header-value:X-A,-1|bytes(0,9)}\" }",
+        "\"b\" = \"{variable:txn.captured-1|upper}{variable:txn.captured-0}\"",
+    ] {
+        assert!(made.text.contains(part), "{part}\n{}\n{:?}", made.text, made.left);
+    }
+    assert!(made.text.matches("capture = {").count() == 2 && made.left.is_empty(), "{:?}", made.left);
+    // A header that rules change was captured before them: nothing has it any more.
+    let changed = " capture request header X-A len 9\n http-request set-header X-A b\n \
+                   http-request set-header c %[capture.req.hdr(0)]";
+    assert!(made_with(changed).contains("name the header itself"));
+}
+
+fn made_with(lines: &str) -> String {
+    made(lines).left.iter().map(|l| l.consequence.clone()).collect()
+}
