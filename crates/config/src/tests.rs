@@ -482,7 +482,7 @@ fn what_is_ordered_for_a_service() {
 fn a_version_of_tls_is_left_to_speak() {
     let with = |keys: &str| {
         let text = format!(
-            "[[virtual-service]]\nname = \"s\"\nvip = \"192.0.2.1:443\"\nmode = \"http\"\ntls = {{ certificates = [\"/a\"], {keys} }}\n[[virtual-service.real-server]]\nname = \"n\"\naddress = \"192.0.2.2:80\"\n"
+            "[[virtual-service]]\nname = \"s\"\nvip = [\"192.0.2.1:443\"]\nmode = \"http\"\ntls = {{ certificates = [\"/a\"], {keys} }}\n[[virtual-service.real-server]]\nname = \"n\"\naddress = \"192.0.2.2:80\"\n"
         );
         read(&text).map_err(|problems| problems.iter().map(|p| p.message.clone()).collect::<String>())
     };
