@@ -84,7 +84,7 @@ fn maps_pages_and_lines() {
             // The section has no page for 404.
             "when = 'path(\"/a\")'\n  deny = { status = 404 }",
             "answer = { status = 429, content-type = \"text/plain\", body = \"slow\" }",
-            "pool-map = { file = \"/m/hosts\", match = \"domain\", key = \"{header:Host|lower}\", default = \"app\" }",
+            "pool-map = { file = \"/m/hosts\", match = \"domain-in-order\", key = \"{header:Host|lower}\", default = \"app\" }",
         ],
         &["http-request deny hdr X-A b unknown c", "use_backend %[path,map(/m/x,nowhere)]"],
     );
