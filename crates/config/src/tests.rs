@@ -17,6 +17,7 @@ const FILES: [&str; 9] = [
 # graphs
 # alerts
 # pair
+# node
 [[table]]
 name = "t"
 key = "{source}"
@@ -191,7 +192,10 @@ address = "b.test:80"
 ];
 
 /// Keys that cannot be seen here: what they say is what holds without them, or they mean nothing alone.
-const UNSEEN: [&str; 11] = [
+const UNSEEN: [&str; 13] = [
+    // They need a second interface: see node.rs.
+    "node.interface.on",
+    "node.interface.vlan",
     "pool.health-check[tcp].steps",
     "pool.name",
     "pool.real-server",
@@ -206,7 +210,9 @@ const UNSEEN: [&str; 11] = [
 ];
 
 /// What a table says beside the key that is tried, so that the whole means something.
-const BESIDE: [(&str, &str); 18] = [
+const BESIDE: [(&str, &str); 20] = [
+    ("node.interface", "name = \"b0\", bond = [\"eth1\"]"),
+    ("node.interface", "name = \"eth1\", addresses = [\"192.0.2.10/24\"]"),
     ("pool.health-check[tcp]", "send-proxy = true"),
     ("pool.real-server.health-check", "send-proxy = true"),
     ("virtual-service.real-server.health-check", "send-proxy = true"),
@@ -245,6 +251,8 @@ fn values(kind: &ValueKind, at: &str) -> Vec<(String, String)> {
             "\"example.org:99\"",
             "\"http://example.org/some\"",
             "\"http://example.org\"",
+            "\"http://example.org:3128\"",
+            "\"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g some\"",
         ]),
         ValueKind::Name => here(&["\"other\"", "\"t\"", "\"w2\"", "\"some\""]),
         ValueKind::Flag => here(&["true", "false"]),

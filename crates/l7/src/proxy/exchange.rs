@@ -161,26 +161,13 @@ async fn proxy(
 
     let queue_ms = view.spec.service.timeouts.queue.as_millis() as u64;
     loop {
-        let lease = match pick::lease(
-            worker,
-            session,
-            &client.link,
-            pool,
-            &wish,
-            queue_ms,
-            &mut scratch.record,
-        )
-        .await
-        {
+        let record = &mut scratch.record;
+        let lease = match pick::lease(worker, session, &client.link, pool, &wish, queue_ms, record).await {
             Ok(lease) => lease,
             Err(NoLease::NoServer) => match &view.fallback_server {
                 Some(server) => Lease::outside(worker, server.clone()),
                 None => return no_server(worker, scratch, client, view, &outgoing).await,
             },
-            Err(NoLease::ClientGone) => {
-                scratch.record.end(Cause::ClientAbort, Phase::Queue);
-                return fail(worker, scratch, client, view, Failure::ClientGone, false).await;
-            }
             Err(why) => return not_queued(worker, scratch, client, view, why, &outgoing).await,
         };
         lease.note(session, &mut scratch.record);
@@ -583,6 +570,10 @@ async fn not_queued(
     why: NoLease,
     outgoing: &Outgoing,
 ) -> After {
+    if why == NoLease::ClientGone {
+        scratch.record.end(Cause::ClientAbort, Phase::Queue);
+        return fail(worker, scratch, client, view, Failure::ClientGone, false).await;
+    }
     let (cause, counters) = (
         if why == NoLease::Killed { Cause::Killed } else { Cause::ServerTimeout },
         view.counters(worker.core),

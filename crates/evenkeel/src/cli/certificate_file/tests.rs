@@ -58,7 +58,9 @@ fn every_form_becomes_one_file() {
     let folder = made();
     let plain = ["CERTIFICATE", "CERTIFICATE", "PRIVATE KEY"];
     let secret = Some("secret");
-    let cases: &[(&[&str], Option<&str>, &[&str], &str)] = &[
+    /// Files, their passphrase, the blocks of the result, and what its certificate is of.
+    type Case<'a> = (&'a [&'a str], Option<&'a str>, &'a [&'a str], &'a str);
+    let cases: &[Case<'_>] = &[
         (&["leaf.crt", "chain.crt", "leaf.key"], None, &plain, "CN=leaf"),
         (&["leaf.key", "root.crt", "middle.crt", "leaf.crt"], None, &plain, "CN=leaf"),
         (&["leaf.der", "leaf.key.der", "chain.crt"], None, &plain, "CN=leaf"),
