@@ -397,6 +397,7 @@ impl Builder<'_> {
             tcp_keep_alive: tcp_keep_alive(table, "tcp-keep-alive"),
             unclear_paths: table.text("unclear-paths") == Some("pass"),
             request_trailers: table.flag("request-trailers"),
+            close_after_answer: table.flag("close-after-answer"),
             hides_certificate_fields: false,
             wait_for_body: table.flag("wait-for-body"),
             error_pages: self.error_pages(table),

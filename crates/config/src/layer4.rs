@@ -23,6 +23,7 @@ const OF_LAYER7: &[&str] = &[
     "proxy-protocol-from",
     "max-body",
     "request-trailers",
+    "close-after-answer",
     "wait-for-body",
     "normalize",
     "unclear-paths",

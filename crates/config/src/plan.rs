@@ -399,6 +399,7 @@ fn service_steps(before: &VirtualService, after: &VirtualService, steps: &mut Ve
         unclear_paths => "unclear-paths",
         tcp_keep_alive => "tcp-keep-alive",
         request_trailers => "request-trailers",
+        close_after_answer => "close-after-answer",
         hides_certificate_fields => "X-Client-Cert fields of clients are removed",
         wait_for_body => "wait-for-body",
         error_pages => "error-pages",

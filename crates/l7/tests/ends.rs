@@ -304,3 +304,23 @@ fn ends_in_the_queue_are_told_and_leave_nothing() {
         running.comes_to_rest(what);
     }
 }
+
+/// A service may close its clients' connections behind each answer; its own answers are among them.
+#[test]
+fn connections_close_behind_each_answer_where_it_is_asked_for() {
+    for (keys, closes) in [("", false), ("close-after-answer = true", true)] {
+        for own in ["", ANSWER] {
+            let place = Place::new(&format!("ends-close-{closes}-{}", own.len()));
+            let _server = Server::Answers.start(place.at(SERVER_PORT));
+            let running = Running::start(place, "http", &format!("{keys}\n{own}"), "");
+            let mut client = Connection::open(running.vip);
+            let answer = client.get("/");
+            assert_eq!(answer.status, 200);
+            assert_eq!(answer.field("connection") == Some("close"), closes, "{keys} {own}");
+            match closes {
+                true => assert!(client.is_closed(), "{own}"),
+                false => assert_eq!(client.get("/").status, 200),
+            }
+        }
+    }
+}

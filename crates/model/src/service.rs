@@ -251,6 +251,8 @@ pub struct VirtualService {
     pub tcp_keep_alive: Option<TcpKeepAlive>,
     /// What follows a request's chunked body goes on.
     pub request_trailers: bool,
+    /// The client's connection ends behind each answer.
+    pub close_after_answer: bool,
     /// Some service of the configuration tells servers of clients' certificates: what clients send under those
     /// names reaches no server, by whichever service.
     pub hides_certificate_fields: bool,

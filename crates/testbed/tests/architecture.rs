@@ -159,6 +159,22 @@ fn the_sources_are_tidy() {
     }
 }
 
+/// A stranger opens the files that ARCHITECTURE.md names.
+#[test]
+fn files_that_the_architecture_names_are_there() {
+    let mut files = Vec::new();
+    sources(&root().join("crates"), &mut files);
+    let places: Vec<String> =
+        files.iter().map(|file| file.display().to_string().replace("/src/", "/")).collect();
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let named: Vec<&str> = text.split('`').skip(1).step_by(2).filter(|name| name.ends_with(".rs")).collect();
+    assert!(named.len() > 20, "{named:?}");
+    for name in named {
+        let end = format!("/{}", name.replace("/src/", "/"));
+        assert!(places.iter().any(|place| place.ends_with(&end)), "ARCHITECTURE.md: there is no {name}");
+    }
+}
+
 #[test]
 fn pure_rooms_name_no_clock_socket_thread_or_file() {
     for room in PURE {

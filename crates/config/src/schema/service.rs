@@ -119,6 +119,12 @@ const OWN: &[Key] = &[
         "Paths with `%2F`, `%5C`, `%00` or a backslash, which servers read differently, where a route looks at paths: they get a 400, or pass.",
     ),
     key(
+        "close-after-answer",
+        ValueKind::Flag,
+        "false",
+        "Close the client's connection behind each answer (HTTP/1): for clients that must not keep connections, or to have each request balanced by the network in front anew. Without it connections are kept.",
+    ),
+    key(
         "request-trailers",
         ValueKind::Flag,
         "false",

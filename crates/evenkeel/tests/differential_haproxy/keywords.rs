@@ -144,6 +144,13 @@ pub const MOOT: &[&str] = &[
     "bind <addr> ssl no-sslv3",
     "bind <addr> ssl no-tlsv10",
     "bind <addr> ssl no-tlsv11",
+    "server <name> <addr> no-sslv3",
+    "server <name> <addr> no-tlsv10",
+    "server <name> <addr> no-tlsv11",
+    "server <name> <addr> ssl-min-ver +1",
+    // Of rules that fail in HAProxy only.
+    "http-response strict-mode",
+    "http-after-response strict-mode",
     // Of sockets of HAProxy's own commands, of files of sockets, and names for statistics.
     "bind <addr> gid +1",
     "bind <addr> group +1",

@@ -265,10 +265,15 @@ fn gather(place: &Place, lines: Arc<Mutex<Vec<String>>>) {
     });
 }
 
-/// `httplog` without client, date, times, bytes and counts of connections.
+/// `httplog` or `tcplog` without client, date, times, bytes and counts of connections.
 fn stable(line: &str) -> String {
     let text = line.split_once("]: ").map_or(line, |(_, text)| text).trim();
     let words: Vec<&str> = text.split_once("] ").map_or(Vec::new(), |(_, rest)| rest.split(' ').collect());
+    if let [frontend, target, times, _, ending, _, _] = words[..]
+        && times.matches('/').count() == 2
+    {
+        return format!("{frontend} {target} {ending}");
+    }
     if words.len() < 10 {
         return text.to_owned();
     }

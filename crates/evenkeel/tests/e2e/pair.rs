@@ -492,7 +492,16 @@ fn an_unconfirmed_commit_goes_with_the_node_that_made_it() {
     assert!(has(&lab, "shop") && !has(&lab, "web"));
     // Somebody else has one of the addresses: the takeover waits a moment, and says so.
     lab.hosts.ip("d", &["address", "add", "fd77::100/128", "dev", "e0", "nodad"]);
-    lab.nodes[0].take().unwrap().signal(Signal::KILL);
+    // Nothing is heard of it any more, not even that it has died.
+    let cables = |state: &str| {
+        for cable in ["lb10", "lb11", "lb12"] {
+            lab.hosts.ip("switch", &["link", "set", cable, state]);
+        }
+    };
+    cables("down");
+    if let Some(daemon) = &lab.nodes[0] {
+        daemon.signal(Signal::KILL);
+    }
     eventually("the conflict is in the log", Duration::from_secs(10), || {
         let log = lab.log(1);
         log.contains("the takeover waits a moment") && log.contains("fd77::100")
@@ -505,6 +514,7 @@ fn an_unconfirmed_commit_goes_with_the_node_that_made_it() {
     let answer = lab.hosts.run("c", "curl", &["-sS", "--max-time", "3", "http://10.77.0.100/"]);
     assert!(answer.out.starts_with('s'), "{}{}", answer.out, answer.err);
     // The node that comes back follows.
+    cables("up");
     lab.start(0);
     eventually("the other one has it too", Duration::from_secs(10), || {
         std::fs::read_to_string(lab.config_file(0)).unwrap().contains("name = \"web\"")

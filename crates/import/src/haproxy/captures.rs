@@ -39,6 +39,7 @@ impl Proxy {
         let asked: Vec<bool> = (0..lengths.len())
             .map(|at| by_rules[at] && self.asks_slot(at, &format!("var({})", named(at))))
             .collect();
+        let filled: Vec<usize> = self.words.iter().filter_map(slot_written).collect();
         let mut out = Vec::new();
         let mut next = 0;
         for mut word in std::mem::take(&mut self.words) {
@@ -46,7 +47,8 @@ impl Proxy {
             next += usize::from(own.is_some());
             let is_rule = word.words[0] == "http-request";
             let slot = slot_written(&word).or(own.filter(|_| is_rule)).filter(|at| *at < lengths.len());
-            if word.words[0] == "declare" && own.is_some() {
+            // One that no rule fills is told: HAProxy's line has its empty brackets.
+            if word.words[0] == "declare" && own.is_some_and(|at| filled.contains(&at)) {
                 continue;
             }
             if let (Some(at), Some(option)) = (slot, option_of(&word)) {

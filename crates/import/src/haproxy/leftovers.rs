@@ -97,7 +97,7 @@ const MOOT_OPTIONS: &[&str] = &[
     "independent-streams",
     "http-ignore-probes",
     "idle-close-on-response",
-    // See `Proxy::pool`.
+    // See `Proxy::closes_connections`, `Proxy::pool`.
     "abortonclose",
     // See `tcp_keep_alive`.
     "tcpka",

@@ -114,6 +114,15 @@ impl Proxy {
         found.filter(|at| off.is_none_or(|off| off < *at)).map(|at| &self.words[at])
     }
 
+    /// `option httpclose`, which the other ways of HAProxy undo that stand behind it.
+    fn closes_connections(&self) -> bool {
+        const WAYS: [&str; 5] =
+            ["httpclose", "forceclose", "http-server-close", "http-keep-alive", "http-tunnel"];
+        let chosen = self.all("option").filter(|word| WAYS.contains(&word.arg(1))).last();
+        let way = chosen.map_or("", |word| word.arg(1));
+        ["httpclose", "forceclose"].contains(&way) && self.option(way).is_some()
+    }
+
     /// TCP keep-alive on one side, `cli` or `srv`: the option, with its times and number.
     fn tcp_keep_alive(&self, side: &str) -> Option<String> {
         self.option("tcpka").or_else(|| self.option(&format!("{side}tcpka")))?;
@@ -280,6 +289,7 @@ impl Proxy {
             pool.table.set("server-tcp-keep-alive", asked);
         }
         let never = self.last("http-reuse").is_some_and(|w| w.arg(1) == "never");
+        let never = never || self.kind != SectionKind::Frontend && self.closes_connections();
         if self.is_http() && (never || self.last("dispatch").is_some()) {
             pool.table.text("connection-reuse", "client");
         }
@@ -543,6 +553,9 @@ impl Proxy {
         if self.is_http() && looks_at_address(&service) {
             // HAProxy compares paths and hosts as they came.
             service.table.set("normalize", quoted("off"));
+        }
+        if self.is_http() && self.closes_connections() {
+            service.table.set("close-after-answer", "true");
         }
         more.lines.iter().for_each(|l| service.table.set_with(&l.key, l.value.clone(), &l.comment));
         self.what_is_left(draft);

@@ -361,3 +361,16 @@ fn slots_of_captures_are_filled_by_their_number() {
 fn made_with(lines: &str) -> String {
     made(lines).left.iter().map(|l| l.consequence.clone()).collect()
 }
+
+#[test]
+fn options_that_end_connections_have_an_effect() {
+    becomes(" option abortonclose", "abort-on-close = true");
+    becomes(" option httpclose", "close-after-answer = true");
+    becomes(" option forceclose", "close-after-answer = true");
+    for kept in
+        [" option httpclose\n no option httpclose", " option httpclose\n option http-server-close", ""]
+    {
+        let text = made(kept).text;
+        assert!(!text.contains("close-after-answer"), "{kept}\n{text}");
+    }
+}

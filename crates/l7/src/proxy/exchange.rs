@@ -471,7 +471,8 @@ async fn fail(
 /// Whether the client's connection is ready for the next request after an answer of this program's own.
 fn stays(worker: &Worker, scratch: &Scratch, client: &Client, whole: bool) -> bool {
     let request = &scratch.request;
-    whole && request.keep_alive && request.version_11 && !client.must_close(worker)
+    let closes = client.must_close(worker) || client.service.view().spec.service.close_after_answer;
+    whole && request.keep_alive && request.version_11 && !closes
 }
 
 async fn answer_error(

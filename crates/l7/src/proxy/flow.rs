@@ -532,7 +532,8 @@ impl Flow<'_> {
     /// The final head is there: decides what happens to both connections and rewrites it.
     fn begin_answer(&mut self) -> Result<AnswerProgress, Failure> {
         let sent_all = self.outgoing.is_sent();
-        let closing = self.client.must_close(self.worker);
+        let always = self.context.view.spec.service.close_after_answer;
+        let closing = always || self.client.must_close(self.worker);
         let pool = self.context.pool.spec();
         let remembered = self.lease.is_remembered();
         let now = self.worker.reactor.now();
