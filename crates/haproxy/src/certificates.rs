@@ -139,8 +139,9 @@ pub async fn show(known: &Known, file: Option<&str>) -> String {
     let Some(file) = file else {
         let transactions: String = open.iter().map(|file| format!("# transaction\n*{file}\n")).collect();
         let mut names: Vec<String> = all(known).await.into_iter().map(|one| one.file).collect();
-        names.extend(known.certificates.with_new(|new| new.keys().cloned().collect::<Vec<_>>()));
-        names.dedup();
+        let new = known.certificates.with_new(|new| new.keys().cloned().collect::<Vec<_>>());
+        let unused: Vec<String> = new.into_iter().filter(|file| !names.contains(file)).collect();
+        names.extend(unused);
         let files: String = names.iter().map(|name| format!("{name}\n")).collect();
         return format!("{transactions}# filename\n{files}");
     };

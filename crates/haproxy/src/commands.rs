@@ -148,35 +148,11 @@ const MISSING: &[&str] = &[
 /// What `set server` says of a server's place.
 const PLACES: &[&str] = &["addr", "check-addr", "check-port", "fqdn"];
 
-/// How long a door rests after an accept that failed.
-const ACCEPT_REST: std::time::Duration = std::time::Duration::from_millis(50);
-
 /// Serves a door until the process ends.
 pub fn serve(door: Door, level: Level, known: Arc<Known>) {
-    let places = Arc::new(tokio::sync::Semaphore::new(CLIENTS));
-    tokio::spawn(async move {
-        loop {
-            let Ok(place) = places.clone().acquire_owned().await else { return };
-            let known = known.clone();
-            let accepted = match &door {
-                Door::Local(listener) => listener.accept().await.map(|(stream, _)| {
-                    tokio::spawn(async move {
-                        session(stream, level, &known).await;
-                        drop(place);
-                    });
-                }),
-                Door::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
-                    tokio::spawn(async move {
-                        session(stream, level, &known).await;
-                        drop(place);
-                    });
-                }),
-            };
-            if accepted.is_err() {
-                // Out of file descriptors: the client still waits, and would be told of at once.
-                tokio::time::sleep(ACCEPT_REST).await;
-            }
-        }
+    door.serve(CLIENTS, move |stream| {
+        let known = known.clone();
+        async move { session(stream, level, &known).await }
     });
 }
 
@@ -230,7 +206,7 @@ async fn session<S: AsyncRead + AsyncWrite>(stream: S, level: Level, known: &Kno
 }
 
 /// What follows a command up to an empty line; nothing where it is too long or does not come.
-async fn payload<R: AsyncRead + Unpin>(
+pub(super) async fn payload<R: AsyncRead + Unpin>(
     reader: &mut BufReader<R>,
     idle: std::time::Duration,
 ) -> Option<String> {

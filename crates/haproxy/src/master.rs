@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::{mpsc, oneshot};
 
-use super::process;
 use super::sockets::Door;
+use super::{commands, process};
 
 /// Silence after which a client is let go.
 const IDLE: Duration = Duration::from_secs(600);
@@ -120,30 +120,9 @@ pub fn worker_socket(pid: u32) -> PathBuf {
 }
 
 pub fn serve(door: Door, master: Master) {
-    let places = Arc::new(tokio::sync::Semaphore::new(CLIENTS));
-    tokio::spawn(async move {
-        loop {
-            let Ok(place) = places.clone().acquire_owned().await else { return };
-            let master = master.clone();
-            let accepted = match &door {
-                Door::Local(listener) => listener.accept().await.map(|(stream, _)| {
-                    tokio::spawn(async move {
-                        session(stream, &master).await;
-                        drop(place);
-                    });
-                }),
-                Door::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
-                    tokio::spawn(async move {
-                        session(stream, &master).await;
-                        drop(place);
-                    });
-                }),
-            };
-            if accepted.is_err() {
-                // Out of file descriptors: the client still waits.
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
+    door.serve(CLIENTS, move |stream| {
+        let master = master.clone();
+        async move { session(stream, &master).await }
     });
 }
 
@@ -192,10 +171,14 @@ async fn session<S: AsyncRead + AsyncWrite>(stream: S, master: &Master) {
             return;
         }
         let text = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
-        let mut payload = Vec::new();
-        if super::certificates::wants_payload(&text) && !read_payload(&mut reader, &mut payload).await {
-            return;
-        }
+        let payload = match super::certificates::wants_payload(&text) {
+            false => String::new(),
+            // The worker knows its end by the empty line, too.
+            true => match commands::payload(&mut reader, IDLE).await {
+                Some(payload) => payload + "\n",
+                None => return,
+            },
+        };
         let (mut out, mut ended) = (Vec::new(), false);
         for part in parts(&text, &mut bound) {
             match part {
@@ -212,21 +195,6 @@ async fn session<S: AsyncRead + AsyncWrite>(stream: S, master: &Master) {
         if writer.write_all(&out).await.is_err() || ended || !prompt {
             let _ = writer.shutdown().await;
             return;
-        }
-    }
-}
-
-/// What follows `<<`, up to an empty line; false where it is too much, or does not come.
-async fn read_payload<R: AsyncRead + Unpin>(reader: &mut BufReader<R>, payload: &mut Vec<u8>) -> bool {
-    loop {
-        let before = payload.len();
-        let read = tokio::time::timeout(IDLE, reader.take(LONGEST).read_until(b'\n', payload)).await;
-        let Ok(Ok(count)) = read else { return false };
-        if count == 0 || payload[before..].trim_ascii().is_empty() {
-            return true;
-        }
-        if payload.len() as u64 > LONGEST {
-            return false;
         }
     }
 }
@@ -256,7 +224,7 @@ async fn own(command: &str, master: &Master) -> String {
 }
 
 /// What a worker answers.
-async fn forward(name: &str, commands: &str, payload: &[u8], master: &Master) -> Vec<u8> {
+async fn forward(name: &str, commands: &str, payload: &str, master: &Master) -> Vec<u8> {
     let pid = master.workers.lock().unwrap_or_else(PoisonError::into_inner).named(name);
     let Some(pid) = pid else {
         return format!("Can't find the target PID matching the prefix '@{name}'\n\n").into();
@@ -265,7 +233,7 @@ async fn forward(name: &str, commands: &str, payload: &[u8], master: &Master) ->
         let mut stream = tokio::net::UnixStream::connect(worker_socket(pid)).await?;
         stream.write_all(commands.as_bytes()).await?;
         stream.write_all(b"\n").await?;
-        stream.write_all(payload).await?;
+        stream.write_all(payload.as_bytes()).await?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await?;
         Ok::<_, std::io::Error>(answer)

@@ -9,10 +9,13 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use evenkeel_import::{Places, Source, StatsSocket};
 use rustix::net::{AddressFamily, SocketAddrAny};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::commands::Level;
 
@@ -47,6 +50,49 @@ impl ToPublish {
 pub enum Door {
     Local(tokio::net::UnixListener),
     Tcp(tokio::net::TcpListener),
+}
+
+/// A client of a door.
+pub type Stream = Box<dyn Duplex>;
+
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
+
+/// How long a door rests after an accept that failed.
+const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+impl Door {
+    async fn accept(&self) -> std::io::Result<Stream> {
+        Ok(match self {
+            Door::Local(listener) => Box::new(listener.accept().await?.0),
+            Door::Tcp(listener) => Box::new(listener.accept().await?.0),
+        })
+    }
+
+    /// Serves so many clients at a time until the process ends.
+    pub fn serve<F, S>(self, clients: usize, session: F)
+    where
+        F: Fn(Stream) -> S + Send + 'static,
+        S: Future<Output = ()> + Send + 'static,
+    {
+        let places = Arc::new(tokio::sync::Semaphore::new(clients));
+        tokio::spawn(async move {
+            loop {
+                let Ok(place) = places.clone().acquire_owned().await else { return };
+                let Ok(stream) = self.accept().await else {
+                    // Out of file descriptors: the client still waits, and would be told of at once.
+                    tokio::time::sleep(ACCEPT_REST).await;
+                    continue;
+                };
+                let session = session(stream);
+                tokio::spawn(async move {
+                    session.await;
+                    drop(place);
+                });
+            }
+        });
+    }
 }
 
 /// What stands for a socket that has no address, in the block for traffic that goes nowhere

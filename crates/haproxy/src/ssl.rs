@@ -145,11 +145,9 @@ pub async fn show(known: &Known, words: &[&str]) -> Option<String> {
 /// The entries of a list as they are written, with the numbers of their lines.
 fn entries(list: &str) -> Result<Vec<(usize, String)>, String> {
     if Path::new(list).is_dir() {
-        let files = std::fs::read_dir(list).map_err(|e| format!("{list}: {e}\n"))?;
-        let mut files: Vec<String> = files.flatten().map(|e| e.path().display().to_string()).collect();
-        files.retain(|file| file.ends_with(".pem") || file.ends_with(".crt"));
-        files.sort();
-        return Ok(files.into_iter().enumerate().map(|(i, file)| (i + 1, file)).collect());
+        let files = evenkeel_l7::tls::files_in(Path::new(list)).map_err(|e| format!("{list}: {e}\n"))?;
+        let numbered = files.iter().enumerate().map(|(i, file)| (i + 1, file.display().to_string()));
+        return Ok(numbered.collect());
     }
     let text = std::fs::read_to_string(list).map_err(|e| format!("{list}: {e}\n"))?;
     let lines = text.lines().enumerate().map(|(i, line)| (i + 1, line.trim().to_owned()));

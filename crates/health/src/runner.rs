@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use evenkeel_balance::Health;
 use evenkeel_model::{AgentCheck, HealthCheck, HttpProbe, Probe, ServerTls, Step};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -157,7 +158,7 @@ async fn watch(target: Target, now: Rc<Notify>, reports: UnboundedSender<Report>
     // Multiplicative hashing spreads neighbouring numbers evenly.
     let share = f64::from(target.id.wrapping_mul(0x9e37_79b1)) / f64::from(u32::MAX);
     let mut pause = spread.mul_f64(share);
-    let mut verdicts = Verdicts::default();
+    let mut health = Health::resume(target.check.rise, target.check.fall, true);
     loop {
         let asked = timeout(pause, now.notified()).await.is_ok();
         let report = probe_once(&target).await;
@@ -167,8 +168,8 @@ async fn watch(target: Target, now: Rc<Notify>, reports: UnboundedSender<Report>
         if report.outcome != Outcome::Local && reports.send(report).is_err() {
             return;
         }
-        verdicts.count(passed, check);
-        pause = verdicts.interval(passed, check).saturating_sub(took);
+        health.on_probe(passed);
+        pause = interval(passed, &health, check).saturating_sub(took);
         if asked {
             // Asked for again and again by failing traffic: not faster than this.
             sleep(Duration::from_millis(100)).await;
@@ -176,33 +177,12 @@ async fn watch(target: Target, now: Rc<Notify>, reports: UnboundedSender<Report>
     }
 }
 
-/// Probes in a row, as far as the time of the next one depends on them.
-#[derive(Default)]
-struct Verdicts {
-    failed: u32,
-    passed: u32,
-    down: bool,
-}
-
-impl Verdicts {
-    fn count(&mut self, passed: bool, check: &HealthCheck) {
-        (self.failed, self.passed) = match passed {
-            true => (0, self.passed.saturating_add(1)),
-            false => (self.failed.saturating_add(1), 0),
-        };
-        if self.failed >= check.fall {
-            self.down = true;
-        } else if self.passed >= check.rise {
-            self.down = false;
-        }
-    }
-
-    fn interval(&self, passed: bool, check: &HealthCheck) -> Duration {
-        match (passed, check.down_interval) {
-            (true, _) => check.interval,
-            (false, Some(down)) if self.down => down,
-            (false, _) => check.fast_interval.min(check.interval),
-        }
+/// When a server is asked again: while the check holds it for down that may be another time.
+fn interval(passed: bool, health: &Health, check: &HealthCheck) -> Duration {
+    match (passed, check.down_interval) {
+        (true, _) => check.interval,
+        (false, Some(down)) if !health.is_up() => down,
+        (false, _) => check.fast_interval.min(check.interval),
     }
 }
 
@@ -389,10 +369,10 @@ mod tests {
             fall: 2,
             ..HealthCheck::default()
         };
-        let mut verdicts = Verdicts::default();
+        let mut health = Health::resume(check.rise, check.fall, true);
         let mut after = |passed: bool, check: &HealthCheck| {
-            verdicts.count(passed, check);
-            verdicts.interval(passed, check)
+            health.on_probe(passed);
+            interval(passed, &health, check)
         };
         let seen = [true, false, false, false, true, false].map(|passed| after(passed, &check));
         assert_eq!(seen, [ms(900), ms(100), ms(500), ms(500), ms(900), ms(500)]);

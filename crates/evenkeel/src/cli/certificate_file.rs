@@ -220,10 +220,7 @@ impl Found {
         notes.extend(roots.iter().map(|i| format!("left out: the root {}, which clients have", left(*i))));
         let strange = (0..others.len()).filter(|i| !issuers.contains(i));
         notes.extend(strange.map(|i| format!("left out: {}, which is not of the chain", left(i))));
-        if roots.is_empty()
-            && !evenkeel_trust::is_self_issued(chain.last().map_or(leaf, |i| &others[*i]))
-            && chain.is_empty()
-        {
+        if issuers.is_empty() && !evenkeel_trust::is_self_issued(leaf) {
             notes.push(
                 "there is no certificate of the authority: many clients need the intermediate one".into(),
             );

@@ -111,10 +111,7 @@ pub fn load(path: &Path, files: &mut Files<'_>) -> Result<Vec<Loaded>, FileError
     if !path.is_dir() {
         return files.load(path);
     }
-    let entries = std::fs::read_dir(path).map_err(|e| FileError::unreadable(path, &e))?;
-    let mut found: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
-    found.retain(|f| f.is_file() && matches!(f.extension().and_then(|e| e.to_str()), Some("pem" | "crt")));
-    found.sort();
+    let found = files_in(path).map_err(|e| FileError::unreadable(path, &e))?;
     if found.is_empty() {
         return Err(FileError::new(path, "the folder holds no .pem or .crt file"));
     }
@@ -123,6 +120,15 @@ pub fn load(path: &Path, files: &mut Files<'_>) -> Result<Vec<Loaded>, FileError
         all.extend(files.load(&file)?);
     }
     Ok(all)
+}
+
+/// Files of certificates in a folder, in the order in which they are read.
+pub fn files_in(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder)?;
+    let mut found: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
+    found.retain(|f| f.is_file() && matches!(f.extension().and_then(|e| e.to_str()), Some("pem" | "crt")));
+    found.sort();
+    Ok(found)
 }
 
 /// A line of a list: its number, the file, names.

@@ -12,7 +12,7 @@ mod ticket;
 use std::path::Path;
 
 use crate::file_error::FileError;
-pub use certificate::{CertificateInfo, STAND_IN, listed_files};
+pub use certificate::{CertificateInfo, STAND_IN, files_in, listed_files};
 pub use client::{TlsClient, load as load_client};
 pub use link::{HandshakeError, RECORD, TlsLink};
 use rustls::{Connection, ProtocolVersion};
