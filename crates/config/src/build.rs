@@ -15,8 +15,8 @@ use std::time::Duration;
 use evenkeel_model::{
     AccessLog, AdminSettings, Authority, CookieMethod, CookiePersistence, ErrorAnswer, ErrorPage, Fallback,
     Forwarded, KeyedPersistence, Layer4, Limits, ListenAddress, LogFormat, LogSettings, Mode, Name,
-    Normalize, Persistence, Pool, PortRange, RealServer, SameSite, Scheduler, Snapshot, SourceAddress,
-    SourcePersistence, TcpKeepAlive, Timeouts, Vip, VirtualService,
+    Normalize, Persistence, Pool, PoolTimeouts, PortRange, RealServer, SameSite, Scheduler, Snapshot,
+    SourceAddress, SourcePersistence, TcpKeepAlive, Timeouts, Vip, VirtualService,
 };
 use toml::de::DeTable;
 
@@ -197,7 +197,7 @@ impl Builder<'_> {
                 ),
                 Entry::Vacant(entry) => {
                     entry.insert(format!("pool {name}"));
-                    let built = self.pool(pool, name);
+                    let built = Pool { timeouts: pool_timeouts(pool), ..self.pool(pool, name) };
                     pools.built.push(Arc::new(built));
                 }
             }
@@ -405,7 +405,7 @@ impl Builder<'_> {
             log_format: self.format_of_lines(table, mode),
             routes,
             answer_routes,
-            timeouts: timeouts(table),
+            timeouts: timeouts(table, mode),
             max_connections: table.number("max-connections", 0),
             tls,
             layer4,
@@ -674,10 +674,11 @@ fn tcp_keep_alive(table: Section<'_>, key: &str) -> Option<TcpKeepAlive> {
     })
 }
 
-fn timeouts(table: Section<'_>) -> Timeouts {
+fn timeouts(table: Section<'_>, mode: Mode) -> Timeouts {
     let empty = DeTable::new();
     let section = table.section("timeouts").unwrap_or(Section { table: &empty, ..table });
     let seconds = |key, default| section.duration(key, Duration::from_secs(default));
+    let of_tcp = (mode == Mode::Tcp).then_some(());
     Timeouts {
         connect: seconds("connect", 4),
         client: seconds("client", 42),
@@ -686,6 +687,19 @@ fn timeouts(table: Section<'_>) -> Timeouts {
         request: seconds("request", 10),
         keep_alive: seconds("keep-alive", 60),
         tunnel: seconds("tunnel", 3600),
+        relay: of_tcp.filter(|_| section.value("tunnel").is_some()).map(|()| seconds("tunnel", 3600)),
+    }
+}
+
+/// Those of a pool that is written by itself; of one inside a service the service's hold.
+fn pool_timeouts(table: Section<'_>) -> PoolTimeouts {
+    let Some(section) = table.section("timeouts") else { return PoolTimeouts::default() };
+    let own = |key| section.value(key).map(|_| section.duration(key, Duration::ZERO));
+    PoolTimeouts {
+        connect: own("connect"),
+        server: own("server"),
+        queue: own("queue"),
+        tunnel: own("tunnel"),
     }
 }
 

@@ -219,6 +219,7 @@ fn pool_steps(before: &Pool, after: &Pool, steps: &mut Vec<PlanStep>) {
         hash_balance_factor => "hash-balance-factor",
         persistence => "persistence",
         moves_drained => "persistence drained",
+        timeouts => "timeouts",
         health_check => "health-check",
         slow_start => "slow-start",
         retries => "retries",

@@ -192,7 +192,7 @@ address = "b.test:80"
 ];
 
 /// Keys that cannot be seen here: what they say is what holds without them, or they mean nothing alone.
-const UNSEEN: [&str; 13] = [
+const UNSEEN: [&str; 14] = [
     // They need a second interface: see node.rs.
     "node.interface.on",
     "node.interface.vlan",
@@ -201,6 +201,7 @@ const UNSEEN: [&str; 13] = [
     "pool.real-server",
     "pool.real-server.resolve",
     "pool.resolve",
+    "pool.timeouts",
     "resolver.hold",
     "virtual-service.health-check[tcp].steps",
     "virtual-service.real-server",

@@ -44,8 +44,8 @@ pub use route::{Action, AnswerRoute, Answers, HeaderEdit, RateRule, Route, Table
 pub use secret::Secret;
 pub use service::{
     AccessLog, AdminSettings, AdminState, ErrorAnswer, ErrorPage, Fallback, Forwarded, Limits, LogFormat,
-    LogSettings, Mode, Normalize, Pool, ProxyVersion, RealServer, ServerSpeaks, Snapshot, SourceAddress,
-    TcpKeepAlive, Timeouts, VirtualService,
+    LogSettings, Mode, Normalize, Pool, PoolTimeouts, ProxyVersion, RealServer, ServerSpeaks, Snapshot,
+    SourceAddress, TcpKeepAlive, Timeouts, VirtualService,
 };
 pub use tls::{ClientAuth, ServerTls, TlsPolicy, TlsSettings, TlsVersion};
 pub use units::{UnitError, Weight, format_duration, format_size, parse_duration, parse_size};

@@ -196,7 +196,7 @@ pub struct TcpKeepAlive {
 }
 
 /// How long each state of a connection may last.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     pub connect: Duration,
     /// Silence of a client that owes bytes, or does not take them.
@@ -210,6 +210,31 @@ pub struct Timeouts {
     pub keep_alive: Duration,
     /// Silence on both sides of a WebSocket or another upgraded connection.
     pub tunnel: Duration,
+    /// Mode tcp: silence of either side once both are connected, where that is not as `client` and `server` say.
+    pub relay: Option<Duration>,
+}
+
+/// Times that a pool has of its own: they hold for whoever goes to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolTimeouts {
+    pub connect: Option<Duration>,
+    pub server: Option<Duration>,
+    pub queue: Option<Duration>,
+    pub tunnel: Option<Duration>,
+}
+
+impl Timeouts {
+    /// What holds for clients of a pool.
+    pub fn with(&self, pool: &PoolTimeouts) -> Timeouts {
+        Timeouts {
+            connect: pool.connect.unwrap_or(self.connect),
+            server: pool.server.unwrap_or(self.server),
+            queue: pool.queue.unwrap_or(self.queue),
+            tunnel: pool.tunnel.unwrap_or(self.tunnel),
+            relay: pool.tunnel.or(self.relay),
+            ..*self
+        }
+    }
 }
 
 /// Who gets the normal form of paths and hosts.
@@ -296,6 +321,8 @@ pub struct Pool {
     pub retry_on: RetryOn,
     /// Clients that may wait for a place on a real server of this pool.
     pub max_queue: u32,
+    /// In the place of the service's.
+    pub timeouts: PoolTimeouts,
     pub send_proxy: Option<ProxyVersion>,
     pub source: SourceAddress,
     /// The network interface to reach real servers through.

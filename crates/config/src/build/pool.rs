@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use evenkeel_model::{
-    AdminState, HealthCheck, Host, Name, OutlierRule, Pool, Probe, ProxyVersion, RealServer, RetryOn,
-    Scheduler, ServerTls, SourceAddress, Vip, Weight,
+    AdminState, HealthCheck, Host, Name, OutlierRule, Pool, PoolTimeouts, Probe, ProxyVersion, RealServer,
+    RetryOn, Scheduler, ServerTls, SourceAddress, Vip, Weight,
 };
 
 use super::{Builder, persistence, source, tcp_keep_alive};
@@ -38,6 +38,7 @@ impl Builder<'_> {
                 None => RetryOn::NO_ANSWER,
             },
             max_queue: table.number("max-queue", 10_000),
+            timeouts: PoolTimeouts::default(),
             server_tls: tls::of_servers(table),
             send_proxy: match table.text("send-proxy") {
                 Some("v1") => Some(ProxyVersion::V1),

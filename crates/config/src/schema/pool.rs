@@ -3,7 +3,7 @@
 use super::discovery::{DISCOVER, RESOLVE};
 use super::health::{HEALTH_CHECK, SERVER_CHECK};
 use super::route::SIZE;
-use super::{DAY_MS, Key, Table, ValueKind, Variant, duration, join, key, required, word};
+use super::{DAY_MS, Key, STATE_TIMEOUT, Table, ValueKind, Variant, duration, join, key, required, word};
 
 pub static POOL: Table = Table {
     name: "pool",
@@ -14,7 +14,34 @@ pub static POOL: Table = Table {
 const OWN: &[Key] = &[
     required("name", ValueKind::Name, "The name that services refer to."),
     key("real-server", ValueKind::Tables(&REAL_SERVER), "", "The real servers."),
+    key(
+        "timeouts",
+        ValueKind::Table(&POOL_TIMEOUTS),
+        "those of the service",
+        "Layer 7: how long states of connections with this pool's servers may last, whichever service or route leads there.",
+    ),
 ];
+
+static POOL_TIMEOUTS: Table = Table {
+    name: "pool.timeouts",
+    doc: "In the place of those of the service that clients come by.",
+    keys: &[
+        key("connect", STATE_TIMEOUT, "that of the service", "Reaching a real server."),
+        key(
+            "server",
+            STATE_TIMEOUT,
+            "that of the service",
+            "Silence of a real server that owes bytes or does not take them.",
+        ),
+        key("queue", STATE_TIMEOUT, "that of the service", "Waiting for a place on a real server."),
+        key(
+            "tunnel",
+            STATE_TIMEOUT,
+            "that of the service",
+            "Silence on both sides of an upgraded connection; in mode `tcp` of either side once both are connected.",
+        ),
+    ],
+};
 
 /// The keys that say how a pool works; in a service they describe its own servers.
 pub const POOL_RULES: &[Key] = &[

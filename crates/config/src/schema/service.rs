@@ -189,7 +189,7 @@ static TIMEOUTS: Table = Table {
             "tunnel",
             STATE_TIMEOUT,
             "1h",
-            "Silence on both sides of a WebSocket or another upgraded connection.",
+            "Silence on both sides of a WebSocket or another upgraded connection. Where it is written in mode `tcp`: of either side once both are connected, in the place of `client` and `server`.",
         ),
         key("syn", STATE_TIMEOUT, "30s", "Layer 4: a first segment, until the client's next one."),
         key("established", duration(1_000, 7 * DAY_MS), "1h", "Layer 4: silence of a TCP connection."),

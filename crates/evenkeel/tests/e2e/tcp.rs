@@ -102,6 +102,50 @@ fn silence_ends_a_connection_after_its_time() {
     assert!(started.elapsed() < Duration::from_secs(3));
 }
 
+/// Times of a pool hold for whoever is led there; those of the service are for the others.
+#[test]
+fn a_pool_has_times_of_its_own() {
+    let place = Place::new("pool-times");
+    // Slower than the service's silence in the one case, than the pool's in the other.
+    let slow = |port: u16, answer: &'static str| {
+        Scripted::start(place.at(port), move |mut stream| {
+            let _ = stream.read(&mut [0; 256]);
+            std::thread::sleep(Duration::from_secs(1));
+            let _ = stream.write_all(answer.as_bytes());
+        })
+    };
+    let late = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\nlate";
+    let _servers = [slow(9001, "late"), slow(9002, "late"), slow(9003, late)];
+    let pool = |name: &str, times: &str, port: u16| {
+        format!(
+            "[[pool]]\nname = \"{name}\"\nhealth-check = {{ type = \"none\" }}\ntimeouts = {{ {times} }}\n  [[pool.real-server]]\n  name = \"s\"\n  address = \"{}\"\n",
+            place.at(port)
+        )
+    };
+    let to = |when: &str, pool: &str| {
+        format!("  [[virtual-service.route]]\n  when = '{when}'\n  pool = \"{pool}\"\n")
+    };
+    let off = "health-check = { type = \"none\" }";
+    let keys = format!("{off}\ntimeouts = {{ client = \"300ms\", server = \"300ms\" }}");
+    let text = [
+        service("raw", "tcp", place.at(8081), &[place.at(9001)], &keys),
+        to("first-bytes(\"SSH-*\")", "shell"),
+        service("web", "http", place.at(8082), &[place.at(9003)], off),
+        to("path(\"/quick\")", "quick"),
+        pool("shell", "tunnel = \"1m\"", 9002),
+        pool("quick", "server = \"200ms\"", 9003),
+    ];
+    let _evenkeel = start(&place, &text.join("\n"));
+    let mut usual = Connection::open(place.at(8081));
+    usual.send(b"HTTP");
+    assert!(usual.is_closed(), "the service's silence");
+    let mut shell = Connection::open(place.at(8081));
+    shell.send(b"SSH-2.0");
+    assert_eq!(shell.read_all(), b"late");
+    assert_eq!(Connection::open(place.at(8082)).get("/quick").status, 504);
+    assert_eq!(Connection::open(place.at(8082)).get("/").status, 200);
+}
+
 #[test]
 fn one_port_for_several_protocols() {
     let place = Place::new("protocols");

@@ -184,6 +184,14 @@ impl Proxy {
             if which == "server" && self.is_http() {
                 route.text("server-timeout", &time);
             } else {
+                let name = route.get("pool").map(crate::words::unquoted).unwrap_or_default();
+                if let Some(pool) = draft.pools.iter_mut().find(|pool| pool.name == name) {
+                    let key = format!("timeouts.{which}");
+                    if pool.table.get(&key).is_none() {
+                        pool.table.text(&key, &time);
+                    }
+                    continue;
+                }
                 let line = backend.words.iter().rfind(|w| w.words[0] == "timeout" && w.arg(1) == which);
                 let differs = format!("{time} of {}: the service's own time holds", backend.name);
                 draft.note(line.map_or(word.line, |w| w.line), &format!("timeout {which}"), differs);

@@ -3,7 +3,7 @@
 //! Both directions move at the same time, so that an answer may come before the request has
 //! ended. Bytes are sent as they come; only heads are rewritten, in place.
 
-use evenkeel_model::{Persistence, RetryOn};
+use evenkeel_model::{Persistence, RetryOn, Timeouts};
 use std::rc::Rc;
 
 use rustix::io::Errno;
@@ -54,6 +54,13 @@ pub struct Context<'a> {
     pub pool: &'a Rc<PoolRuntime>,
     /// What the client's persistence cookie says.
     pub cookie: CookieFound,
+}
+
+impl Context<'_> {
+    /// How long each state may last on the way to this pool.
+    fn timeouts(&self) -> Timeouts {
+        self.view.spec.service.timeouts.with(&self.pool.spec().pool.timeouts)
+    }
 }
 
 /// The request on its way, kept whole until an answer begins so that it can be sent again.
@@ -107,7 +114,7 @@ pub async fn transact(
         None if may_reuse && shares => worker.take_idle(&lease.server, client.address, !outgoing.idempotent),
         None => None,
     };
-    let timeouts = &context.view.spec.service.timeouts;
+    let timeouts = context.timeouts();
     let connect_ms = timeouts.connect.as_millis() as u64;
     session.state.set(if reused.is_some() { State::Waiting } else { State::Connecting });
     let (server, carried, connected) = match reused {
@@ -326,7 +333,7 @@ impl Flow<'_> {
             count_bytes(self.worker, self.context.view, &mut self.scratch.record);
         }
         self.let_go();
-        let timeouts = &self.context.view.spec.service.timeouts;
+        let timeouts = self.context.timeouts();
         let deadline_ms = match (self.connected, self.waits_on_client) {
             (false, _) => self.connect_deadline_ms,
             (true, true) => self.moved_ms + timeouts.client.as_millis() as u64,
@@ -750,7 +757,7 @@ impl Flow<'_> {
             return Err(Failure::BadAnswer);
         }
         self.session.state.set(State::Relaying);
-        let idle_ms = self.context.view.spec.service.timeouts.tunnel.as_millis() as u64;
+        let idle_ms = self.context.timeouts().tunnel.as_millis() as u64;
         let sides = relay::Sides {
             client: &self.client.link,
             server: &self.server,

@@ -57,13 +57,13 @@ pub async fn serve(
     match connect(worker, session, record, &client, &view, &pool, wish, first).await {
         Some((lease, server, first)) => {
             session.state.set(State::Relaying);
-            let timeouts = &view.spec.service.timeouts;
+            let timeouts = view.spec.service.timeouts.with(&pool.spec().pool.timeouts);
             let learn = |bytes: &[u8]| learn_session(worker, &pool, &lease, bytes);
             let sides = relay::Sides {
                 client: &client.link,
                 server: &server,
-                client_idle_ms: timeouts.client.as_millis() as u64,
-                server_idle_ms: timeouts.server.as_millis() as u64,
+                client_idle_ms: timeouts.relay.unwrap_or(timeouts.client).as_millis() as u64,
+                server_idle_ms: timeouts.relay.unwrap_or(timeouts.server).as_millis() as u64,
                 first_answer: if learns { Some(&learn) } else { None },
             };
             let counts = relay::Counts { view: &view, record };
@@ -185,7 +185,7 @@ async fn connect(
     mut wish: PickRequest,
     mut first: Option<Buffer>,
 ) -> Option<(Lease, Link, Option<Buffer>)> {
-    let timeouts = &view.spec.service.timeouts;
+    let timeouts = view.spec.service.timeouts.with(&pool.spec().pool.timeouts);
     let queue_ms = timeouts.queue.as_millis() as u64;
     let mut retries = 0;
     loop {
