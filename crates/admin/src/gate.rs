@@ -1,7 +1,7 @@
 //! Who asks, and may they: one table says what each role may do; every route names its right.
 
 use std::net::SocketAddr;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request as HttpRequest, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -10,11 +10,16 @@ use axum::response::{IntoResponse, Response};
 use evenkeel_api as api;
 use evenkeel_api::Role;
 
+use tracing::warn;
+
 use crate::accounts::{By, Who};
 use crate::connected::Conversation;
 use crate::given::{Coming, Going};
 use crate::live::REQUESTS;
 use crate::{App, FailureKind, Refused, leftover};
+
+/// An answer does not wait longer for the audit log.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a route asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,7 +186,11 @@ pub async fn guard(State((app, right)): State<(App, Right)>, request: HttpReques
         let (failed, status) = (response.status().is_client_error(), response.status().as_u16().to_string());
         let audit = app.audit.clone();
         let what = detail.map_or(what.clone(), |d| format!("{what}: {d}"));
-        // The disk is waited for elsewhere; the answer is sent when it has been written.
+        if audit.is_behind() {
+            warn!(what, "not in the audit log: its disk does not answer");
+            return response.map(|body| Going::of(body, under_way, place));
+        }
+        // The disk is waited for elsewhere; the answer is sent when it has been written, or the disk hangs.
         let written = tokio::task::spawn_blocking(move || match (who, failed) {
             (Some(who), false) => audit.note(&who, &what, &status, now_ms()),
             (who, _) => {
@@ -189,7 +198,9 @@ pub async fn guard(State((app, right)): State<(App, Right)>, request: HttpReques
                 audit.note_failure(who.as_ref(), &from, &what, &status, now_ms());
             }
         });
-        let _ = written.await;
+        if tokio::time::timeout(PATIENCE, written).await.is_err() {
+            warn!("an entry of the audit log waits for its disk, which does not answer");
+        }
     }
     response.map(|body| Going::of(body, under_way, place))
 }

@@ -69,9 +69,9 @@ impl Administration {
     ) -> Result<Administration, Failure> {
         let failed = |e: String| Failure::new(Exit::Failed, e);
         let folder = &snapshot.state_directory;
-        std::fs::create_dir_all(folder)?;
+        evenkeel_files::make_folder(folder)?;
         let idle = snapshot.admin.session_timeout.as_millis() as u64;
-        let write = evenkeel_platform::write_private;
+        let write = evenkeel_files::write_private;
         let accounts = Accounts::open(&folder.join("accounts.json"), idle, write).map_err(failed)?;
         let audit = Audit::open(&folder.join("audit"), write).map_err(failed)?;
         let app = App { handle, accounts, audit, feed, node: node.into() };
@@ -281,7 +281,7 @@ fn own_certificate(folder: &Path, node: &str) -> Result<std::path::PathBuf, Stri
     let key = rcgen::KeyPair::generate().map_err(|e| failed(&e))?;
     let certificate = parameters.self_signed(&key).map_err(|e| failed(&e))?;
     let pem = format!("{}{}", certificate.pem(), key.serialize_pem());
-    evenkeel_platform::write_private(&file, pem.as_bytes()).map_err(|e| failed(&e))?;
+    evenkeel_files::write_private(&file, pem.as_bytes()).map_err(|e| failed(&e))?;
     info!(file = %file.display(), "made a certificate for the web UI");
     Ok(file)
 }

@@ -6,11 +6,11 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use evenkeel_files::Staged;
 use evenkeel_health::Target;
 use evenkeel_l4::{ProbeSpec, ServiceSpec};
 use evenkeel_l7::{EngineConfig, PreparedEngine};
 use evenkeel_model::{Probe, Snapshot};
-use evenkeel_platform::Staged;
 use tracing::{info, warn};
 
 use super::addresses;

@@ -104,7 +104,7 @@ impl Control {
         }
         let failed =
             |e: std::io::Error| Refused::new(FailureKind::Failed, format!("{}: {e}", file.display()));
-        evenkeel_platform::write_private(&file, pem.as_bytes()).map_err(failed)?;
+        evenkeel_files::write_private(&file, pem.as_bytes()).map_err(failed)?;
         info!(file = %file.display(), "certificate replaced");
         self.look_at_files();
         Ok(describe(&file, used_by))

@@ -404,7 +404,7 @@ fn keep_file(state_directory: &Path) -> Sender<Stored> {
             }
             let bytes = serde_json::to_vec_pretty(&stored).unwrap_or_default();
             let folder = file.parent().map_or(Ok(()), std::fs::create_dir_all);
-            let done = folder.and_then(|()| evenkeel_platform::write_atomically(&file, &bytes));
+            let done = folder.and_then(|()| evenkeel_files::write_atomically(&file, &bytes));
             if let Err(error) = &done
                 && !silent
             {

@@ -42,7 +42,7 @@ impl Happenings {
     pub fn open(folder: &Path) -> Happenings {
         let file = folder.join("happenings.log");
         let recent = read(&file);
-        let made = std::fs::create_dir_all(folder);
+        let made = evenkeel_files::make_folder(folder);
         let diary = made.and_then(|()| keep_diary(file.clone(), &recent));
         if let Err(error) = &diary {
             warn!(file = %file.display(), %error, "what happens is not kept over a restart");
@@ -105,7 +105,7 @@ fn keep_diary(file: PathBuf, recent: &VecDeque<api::Happening>) -> std::io::Resu
     let begin = move |recent: &VecDeque<api::Happening>| -> std::io::Result<File> {
         let mut text = Vec::new();
         recent.iter().try_for_each(|happening| write(&mut text, happening))?;
-        evenkeel_platform::write_private(&file, &text)?;
+        evenkeel_files::write_private(&file, &text)?;
         File::options().append(true).open(&file)
     };
     let mut open = begin(recent)?;

@@ -36,9 +36,9 @@ impl History {
             message: about.message.clone().unwrap_or_default(),
         };
         let keep = || -> std::io::Result<()> {
-            std::fs::create_dir_all(&self.folder)?;
-            evenkeel_platform::write_private(&self.file(revision, "toml"), text.as_bytes())?;
-            evenkeel_platform::write_private(&self.file(revision, "json"), &serde_json::to_vec(&described)?)
+            evenkeel_files::make_folder(&self.folder)?;
+            evenkeel_files::write_private(&self.file(revision, "toml"), text.as_bytes())?;
+            evenkeel_files::write_private(&self.file(revision, "json"), &serde_json::to_vec(&described)?)
         };
         if let Err(error) = keep() {
             warn!(%error, folder = %self.folder.display(), "the revision cannot be kept: there is no way back to it");
@@ -49,8 +49,8 @@ impl History {
     fn forget_old(&self) {
         let numbers = self.numbers();
         for revision in numbers.iter().rev().skip(KEPT) {
-            let _ = std::fs::remove_file(self.file(*revision, "toml"));
-            let _ = std::fs::remove_file(self.file(*revision, "json"));
+            let _ = evenkeel_files::remove(&self.file(*revision, "toml"));
+            let _ = evenkeel_files::remove(&self.file(*revision, "json"));
         }
     }
 

@@ -84,7 +84,7 @@ impl Layer4 {
         };
         let plane = Plane::start(&options).map_err(|e| format!("layer 4 cannot be started: {e}"))?;
         // Whether it can be written shows when something is.
-        let _ = std::fs::create_dir_all(directory);
+        let _ = evenkeel_files::make_folder(directory);
         self.path = Some(Layer4Path {
             plane,
             network,
@@ -157,7 +157,7 @@ impl Layer4 {
         if self.path.is_some() {
             return;
         }
-        let _ = std::fs::remove_file(snapshot.state_directory.join("layer-4.json"));
+        let _ = evenkeel_files::remove(&snapshot.state_directory.join("layer-4.json"));
         if !had.is_empty() {
             let _ = evenkeel_platform::set_auto_nat(&[]);
         }

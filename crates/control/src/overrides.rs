@@ -214,9 +214,9 @@ impl Overrides {
 
     pub fn save(&self) -> std::io::Result<()> {
         if let Some(folder) = self.path.parent() {
-            std::fs::create_dir_all(folder)?;
+            evenkeel_files::make_folder(folder)?;
         }
         let bytes = serde_json::to_vec_pretty(&self.content)?;
-        evenkeel_platform::write_atomically(&self.path, &bytes)
+        evenkeel_files::write_atomically(&self.path, &bytes)
     }
 }

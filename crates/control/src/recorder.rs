@@ -82,7 +82,7 @@ impl Recorder {
         if self.size == 0 {
             return;
         }
-        let opened = std::fs::create_dir_all(&snapshot.state_directory);
+        let opened = evenkeel_files::make_folder(&snapshot.state_directory);
         let started = opened.and_then(|()| Store::open(&path, self.size)).and_then(|store| {
             let store = Arc::new(store);
             let (samples, inbox) = sync_channel(2);

@@ -132,8 +132,8 @@ impl Control {
                 }
                 continue;
             }
-            let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
-            match folder.and_then(|()| evenkeel_platform::write_private(path, content.as_bytes())) {
+            let folder = path.parent().map_or(Ok(()), evenkeel_files::make_folder);
+            match folder.and_then(|()| evenkeel_files::write_private(path, content.as_bytes())) {
                 Ok(()) => {
                     info!(file = %path.display(), "was sent by the other node");
                     placed.push(path.clone());
@@ -149,7 +149,7 @@ impl Control {
     /// A configuration that is not taken leaves nothing behind.
     pub(super) fn take_named_files_back(&self, placed: &[PathBuf]) {
         for path in placed {
-            if let Err(error) = std::fs::remove_file(path) {
+            if let Err(error) = evenkeel_files::remove(path) {
                 warn!(file = %path.display(), %error, "cannot be taken back");
             }
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use evenkeel_platform::Staged;
+use evenkeel_files::Staged;
 use tracing::warn;
 
 use super::control::Control;
@@ -52,7 +52,7 @@ impl Storage {
 
 /// Whether so much can be stored.
 fn check(folder: &Path, bytes: usize) -> Result<(), String> {
-    std::fs::create_dir_all(folder)
+    evenkeel_files::make_folder(folder)
         .and_then(|()| Staged::write(&folder.join("room"), &vec![0; bytes]))
         .map(drop)
         .map_err(|error| format!("the state directory {} cannot be written: {error}", folder.display()))
@@ -80,6 +80,8 @@ impl Control {
             }
             Some(Ok(())) => {
                 self.happen("storage", "good", &node, "the state directory can be written again".into());
+                // What people have said meanwhile.
+                self.save_overrides();
             }
         }
     }

@@ -380,10 +380,10 @@ impl Written {
         for (path, text) in files {
             let file = PathBuf::from(path);
             if let Some(folder) = file.parent() {
-                let _ = std::fs::create_dir_all(folder);
+                let _ = evenkeel_files::make_folder(folder);
             }
             let before = evenkeel_files::read(&file, evenkeel_files::PEM_AT_MOST).ok();
-            if let Err(error) = evenkeel_platform::write_private(&file, text.as_bytes()) {
+            if let Err(error) = evenkeel_files::write_private(&file, text.as_bytes()) {
                 written.take_back();
                 return Err(refuse(FailureKind::Failed, format!("{path}: {error}; nothing was changed")));
             }
@@ -396,8 +396,8 @@ impl Written {
     fn take_back(self) {
         for (file, before) in self.0 {
             let done = match before {
-                Some(bytes) => evenkeel_platform::write_private(&file, &bytes),
-                None => std::fs::remove_file(&file),
+                Some(bytes) => evenkeel_files::write_private(&file, &bytes),
+                None => evenkeel_files::remove(&file).map(drop),
             };
             if let Err(error) = done {
                 tracing::error!(file = %file.display(), %error, "what was before a restore cannot be put back");

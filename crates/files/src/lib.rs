@@ -1,13 +1,18 @@
-//! Reads the files that a configuration names: lists, maps, pages, certificates, keys, passwords.
+//! Reads the files that a configuration names (lists, maps, pages, certificates, keys, passwords), and writes
+//! files that are whole or absent after a crash.
 //!
-//! In: a path and a limit. Out: what the file holds, or why not, without a word of its content.
+//! In: a path and a limit, or a content. Out: what the file holds, or why not, without a word of its content.
 //! Never: a FIFO, a device, a socket or a directory is opened or waited for; more than the limit
-//! is read.
+//! is read; a disk that hangs is waited for without a bound.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, Read, Result};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+mod write;
+
+pub use write::{Staged, at_disk, make_folder, remove, write_atomically, write_private};
 
 /// Lists and maps.
 pub const LIST_AT_MOST: u64 = 64 << 20;

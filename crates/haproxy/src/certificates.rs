@@ -75,7 +75,7 @@ pub async fn commit(known: &Known, file: &str) -> String {
         return format!("No ongoing transaction! !\nCan't commit {file}!\n");
     };
     if known.certificates.is_new(file) && !all(known).await.iter().any(|one| one.file == file) {
-        return match evenkeel_platform::write_private(Path::new(file), pem.as_bytes()) {
+        return match evenkeel_files::write_private(Path::new(file), pem.as_bytes()) {
             Ok(()) => {
                 known.certificates.with_new(|new| new.insert(file.to_owned(), true));
                 format!("Committing {file}.\nSuccess!\n")

@@ -295,7 +295,7 @@ fn run(
     messages::log_to_standard_error(level);
     process::make_folder(&folder)?;
     let config = folder.join("evenkeel.toml");
-    evenkeel_platform::write_atomically(&config, running.text.as_bytes()).map_err(|e| e.to_string())?;
+    evenkeel_files::write_atomically(&config, running.text.as_bytes()).map_err(|e| e.to_string())?;
     let (finish, terminate) = process::others(arguments);
     let pids: Vec<u32> = finish.iter().chain(&terminate).copied().collect();
     let predecessor = process::predecessor(arguments, &pids);

@@ -194,7 +194,7 @@ fn add(known: &Known, name: &str, rest: &[&str], payload: &str) -> Result<String
     } else {
         let text = std::fs::read_to_string(list).map_err(|e| refused(e.to_string()))?;
         let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
-        evenkeel_platform::write_atomically(Path::new(list), format!("{text}{end}{line}\n").as_bytes())
+        evenkeel_files::write_atomically(Path::new(list), format!("{text}{end}{line}\n").as_bytes())
             .map_err(|e| refused(format!("{list}: {e}")))?;
     }
     Ok(format!("Inserting certificate '{file}' in crt-list '{list}'.\nSuccess!\n"))
@@ -231,7 +231,7 @@ fn delete(known: &Known, name: &str, entry: &str) -> Result<String, String> {
     let text = std::fs::read_to_string(list).map_err(|e| refused(&e.to_string()))?;
     let left = text.lines().enumerate().filter(|(i, _)| i + 1 != at);
     let left: String = left.map(|(_, line)| format!("{line}\n")).collect();
-    evenkeel_platform::write_atomically(Path::new(list), left.as_bytes())
+    evenkeel_files::write_atomically(Path::new(list), left.as_bytes())
         .map_err(|e| refused(&e.to_string()))?;
     Ok(format!("Entry '{file}' deleted in crtlist '{list}'!\n"))
 }
@@ -266,7 +266,7 @@ fn commit(known: &Known, kind: TrustFile, file: &str) -> String {
     let Some(pem) = take(known, kind, file) else {
         return format!("No ongoing transaction! !\nCan't commit {file}!\n");
     };
-    match evenkeel_platform::write_atomically(Path::new(file), pem.as_bytes()) {
+    match evenkeel_files::write_atomically(Path::new(file), pem.as_bytes()) {
         Ok(()) => format!("Committing {file}.\nSuccess!\n"),
         Err(error) => format!("{file}: {error}\nCan't commit {file}!\n"),
     }

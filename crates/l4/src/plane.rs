@@ -241,10 +241,10 @@ impl Plane {
         if !std::mem::take(&mut self.unsaved) {
             return;
         }
-        let temporary = self.path.with_extension("new");
-        let _ = self.path.parent().map(std::fs::create_dir_all);
-        let written = std::fs::write(&temporary, self.book.text());
-        if let Err(error) = written.and_then(|()| std::fs::rename(&temporary, &self.path)) {
+        let made = self.path.parent().map_or(Ok(()), evenkeel_files::make_folder);
+        let text = self.book.text();
+        let written = made.and_then(|()| evenkeel_files::write_atomically(&self.path, text.as_ref()));
+        if let Err(error) = written {
             warn!(%error, file = %self.path.display(), "a restart would lose layer 4's flows");
         }
     }

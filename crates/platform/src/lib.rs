@@ -1,4 +1,4 @@
-//! The operating system: limits, files that survive a crash, sockets handed from process to
+//! The operating system: limits, sockets handed from process to
 //! process, the service manager.
 //!
 //! In: paths, file descriptors. Out: the same, changed. Never: configuration, protocol, policy.
@@ -6,10 +6,10 @@
 mod announce;
 mod auto_nat;
 mod command;
-mod files;
 mod handover;
 mod keep;
 mod network;
+mod private;
 mod realtime;
 mod redirect;
 mod serial;
@@ -22,10 +22,10 @@ mod wake;
 pub use announce::Announcer;
 pub use auto_nat::set_auto_nat;
 pub use command::{run, stop_merging};
-pub use files::{Staged, listen_private, write_atomically, write_private};
 pub use handover::{HandoverError, Package, receive, send};
 pub use keep::{Forward, Silence, forward, stop_forwarding};
 pub use network::{Interface, Network, NetworkChanges, OwnAddress, Route, WayTo, follow_interfaces};
+pub use private::listen_private;
 pub use realtime::run_first;
 pub use redirect::{add_redirects, redirects, remove_redirects};
 pub use serial::SerialLine;

@@ -26,6 +26,8 @@ const LONGEST_OF_STRANGERS: usize = 100;
 /// A file that is longer is put aside, and so many of those are kept.
 const FILE_AT_MOST: u64 = 4 << 20;
 const FILES_KEPT: usize = 15;
+/// Entries that may wait for a disk that hangs; each has a clone of the log.
+const WAITING_AT_MOST: usize = 256;
 /// Entries that are listed, the latest.
 const LISTED: usize = 20_000;
 
@@ -73,6 +75,11 @@ impl Audit {
         let (folder, full) = (folder.to_owned(), FILE_AT_MOST);
         let repeats = Repeats::default();
         Ok(Audit(Arc::new(Mutex::new(Inner { folder, out, size, full, key, number, seal, repeats }))))
+    }
+
+    /// Whether the disk holds up so many entries that no more should wait for it.
+    pub fn is_behind(&self) -> bool {
+        Arc::strong_count(&self.0) > WAITING_AT_MOST
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

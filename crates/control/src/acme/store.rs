@@ -88,13 +88,10 @@ impl Store {
         let failed = |e: std::io::Error| format!("{}: {e}", path.display());
         match content {
             Some(content) => {
-                std::fs::create_dir_all(&self.0).map_err(failed)?;
-                evenkeel_platform::write_private(&path, content.as_bytes()).map_err(failed)
+                evenkeel_files::make_folder(&self.0).map_err(failed)?;
+                evenkeel_files::write_private(&path, content.as_bytes()).map_err(failed)
             }
-            None => match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(error)),
-                _ => Ok(()),
-            },
+            None => evenkeel_files::remove(&path).map(drop).map_err(failed),
         }
     }
 

@@ -359,7 +359,7 @@ fn put(path: &Path, text: &str) -> std::io::Result<()> {
         fs::create_dir_all(folder)?;
         fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
     }
-    evenkeel_platform::write_atomically(path, text.as_bytes())?;
+    evenkeel_files::write_atomically(path, text.as_bytes())?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o644))
 }
 

@@ -109,7 +109,7 @@ pub fn floating_of(snapshot: &Snapshot) -> BTreeSet<(IpAddr, Option<u8>)> {
 
 fn write_note(file: &Path, added: &BTreeSet<GuardedAddress>) {
     let text = serde_json::to_vec(added).unwrap_or_default();
-    if let Err(error) = evenkeel_platform::write_atomically(file, &text) {
+    if let Err(error) = evenkeel_files::write_atomically(file, &text) {
         warn!(%error, file = %file.display(), "the addresses that were added cannot be noted: a later process would leave them");
     }
 }

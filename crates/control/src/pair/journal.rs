@@ -133,7 +133,7 @@ impl OnDisk {
         if let Some(folder) = self.path.parent() {
             std::fs::create_dir_all(folder)?;
         }
-        evenkeel_platform::write_private(&self.path, &bytes)?;
+        evenkeel_files::write_private(&self.path, &bytes)?;
         self.file = Some(OpenOptions::new().append(true).open(&self.path)?);
         (self.length, self.whole) = (bytes.len() as u64, bytes.len() as u64);
         Ok(())

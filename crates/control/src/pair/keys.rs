@@ -39,7 +39,7 @@ pub fn unhex(text: &str) -> Option<Vec<u8>> {
 impl Keys {
     pub fn load(folder: &Path) -> Result<Keys, String> {
         let failed = |what: &Path, e: std::io::Error| format!("{}: {e}", what.display());
-        std::fs::create_dir_all(folder).map_err(|e| failed(folder, e))?;
+        evenkeel_files::make_folder(folder).map_err(|e| failed(folder, e))?;
         let (file, node_file) = (folder.join("key"), folder.join("node"));
         let node =
             std::fs::read_to_string(&node_file).ok().and_then(|t| u64::from_str_radix(t.trim(), 16).ok());
@@ -47,7 +47,7 @@ impl Keys {
             Some(node) => node,
             None => {
                 let node = random();
-                evenkeel_platform::write_atomically(&node_file, format!("{node:016x}\n").as_bytes())
+                evenkeel_files::write_atomically(&node_file, format!("{node:016x}\n").as_bytes())
                     .map_err(|e| failed(&node_file, e))?;
                 node
             }
@@ -91,7 +91,7 @@ impl Keys {
 
     pub fn store(&mut self, secrets: Vec<[u8; 32]>) -> Result<(), String> {
         let text: String = secrets.iter().map(|key| hex(key) + "\n").collect();
-        evenkeel_platform::write_private(&self.file, text.as_bytes())
+        evenkeel_files::write_private(&self.file, text.as_bytes())
             .map_err(|e| format!("{}: {e}", self.file.display()))?;
         self.secrets = secrets;
         Ok(())

@@ -379,7 +379,7 @@ fn own_identity(folder: &Path, name: &str) -> Result<Identity, String> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let pem = Identity::make(name).map_err(|e| e.to_string())?;
             std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-            evenkeel_platform::write_private(&file, pem.as_bytes())
+            evenkeel_files::write_private(&file, pem.as_bytes())
                 .map_err(|e| format!("{}: {e}", file.display()))?;
             pem
         }
@@ -395,5 +395,5 @@ fn peer_certificate(folder: &Path) -> Option<CertificateDer<'static>> {
 
 fn store_peer(folder: &Path, certificate: &[u8]) -> Result<(), String> {
     let file = folder.join("peer.der");
-    evenkeel_platform::write_private(&file, certificate).map_err(|e| format!("{}: {e}", file.display()))
+    evenkeel_files::write_private(&file, certificate).map_err(|e| format!("{}: {e}", file.display()))
 }

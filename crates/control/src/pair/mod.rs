@@ -175,10 +175,7 @@ impl Pair {
         if held {
             return self.holding().hold();
         }
-        let noted = match std::fs::remove_file(&self.held_file) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        };
+        let noted = evenkeel_files::remove(&self.held_file);
         noted.map_err(|e| Refused::new(FailureKind::Failed, format!("{}: {e}", self.held_file.display())))?;
         self.handle.send(Order::Hold(false));
         Ok(())
@@ -297,7 +294,7 @@ impl Switch {
 
 fn write_new(path: &Path) -> std::io::Result<()> {
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
+        evenkeel_files::make_folder(folder)?;
     }
-    evenkeel_platform::write_atomically(path, b"held\n")
+    evenkeel_files::write_atomically(path, b"held\n")
 }

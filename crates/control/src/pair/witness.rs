@@ -71,7 +71,7 @@ fn longest_lease(folder: &Path) -> Option<u32> {
 /// Keeps it for the next start; whether the answer may leave. Where it cannot be written there must be
 /// none, so that the next start waits for the whole time.
 fn keep_longest(file: &Path, longest_ms: u32) -> bool {
-    let Err(error) = evenkeel_platform::write_private(file, longest_ms.to_string().as_bytes()) else {
+    let Err(error) = evenkeel_files::write_private(file, longest_ms.to_string().as_bytes()) else {
         return true;
     };
     eprintln!("{} cannot be written: {error}; the next start waits for 10 s", file.display());

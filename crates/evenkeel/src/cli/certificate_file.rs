@@ -61,7 +61,7 @@ pub fn import(common: &Common, arguments: &ImportArguments) -> Outcome {
     match &arguments.out {
         None => say(made.pem.trim_end()),
         Some(out) => {
-            evenkeel_platform::write_private(out, made.pem.as_bytes())?;
+            evenkeel_files::write_private(out, made.pem.as_bytes())?;
             if common.json {
                 return print_json(&serde_json::json!({
                     "file": out, "subject": made.subject, "chain": made.chain, "notes": made.notes,

@@ -62,7 +62,7 @@ pub fn fmt(file: &Path, write: bool, check: bool) -> Outcome {
     if !write {
         print!("{formatted}");
     } else if formatted != text {
-        evenkeel_platform::write_atomically(file, formatted.as_bytes())?;
+        evenkeel_files::write_atomically(file, formatted.as_bytes())?;
     }
     Ok(())
 }

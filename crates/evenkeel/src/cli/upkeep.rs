@@ -16,7 +16,7 @@ fn write_out(file: Option<&Path>, value: &impl serde::Serialize, what: &str) -> 
     let bytes = serde_json::to_vec_pretty(value).map_err(anyhow::Error::from)?;
     match file {
         Some(file) => {
-            evenkeel_platform::write_private(file, &bytes)?;
+            evenkeel_files::write_private(file, &bytes)?;
             say(&format!("{what} is in {}", file.display()))
         }
         None => Ok(std::io::stdout().write_all(&bytes)?),

@@ -251,6 +251,83 @@ fn a_state_directory_that_cannot_be_written_is_told_and_commits_are_refused() {
     let _ = evenkeel.process.wait();
 }
 
+/// A file system that can be frozen, as for a snapshot: whoever writes waits until it is thawed.
+struct FrozenDisk(String);
+
+impl FrozenDisk {
+    fn mount(place: &Place, folder: &std::path::Path) -> Option<FrozenDisk> {
+        if !require(&["mkfs.ext4", "fsfreeze", "mount", "truncate"]) {
+            return None;
+        }
+        let image = place.file("disk.img").display().to_string();
+        let folder = folder.display().to_string();
+        std::fs::create_dir_all(&folder).unwrap();
+        assert_eq!(command("truncate", &["-s", "32M", &image]).code, 0);
+        assert_eq!(command("mkfs.ext4", &["-q", &image]).code, 0);
+        let mounted = command("mount", &["-o", "loop", &image, &folder]);
+        if mounted.code != 0 {
+            println!("SKIPPED: no file of a file system can be mounted here: {}", mounted.err);
+            return None;
+        }
+        Some(FrozenDisk(folder))
+    }
+
+    /// Until what it gives is dropped: before the daemon, which could not end.
+    fn freeze(&self) -> Frozen {
+        assert_eq!(command("fsfreeze", &["--freeze", &self.0]).code, 0);
+        Frozen(self.0.clone())
+    }
+}
+
+impl Drop for FrozenDisk {
+    fn drop(&mut self) {
+        command("umount", &["--lazy", &self.0]);
+    }
+}
+
+struct Frozen(String);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        command("fsfreeze", &["--unfreeze", &self.0]);
+    }
+}
+
+/// Snapshots of virtual machines freeze their file systems. Clients and people must not wait for it.
+#[test]
+fn a_disk_that_does_not_answer_holds_up_nobody() {
+    let place = Place::new("frozen");
+    let Some(disk) = FrozenDisk::mount(&place, &place.file("state")) else { return };
+    let _servers = [Scripted::named(place.at(9001), "one"), Scripted::named(place.at(9002), "two")];
+    let servers = [place.at(9001), place.at(9002)];
+    let one = service("web", "http", place.at(8080), &servers, "");
+    let more = one.clone() + &service("more", "http", place.at(8081), &servers, "");
+    let mut evenkeel = start(&place, &one);
+    evenkeel.await_server("web", "s2", "up");
+    let next = place.write("next.toml", Evenkeel::complete(&place, &more)).display().to_string();
+    let frozen = disk.freeze();
+    let said = evenkeel.cli(&["commit", &next]);
+    assert!(said.code != 0 && said.err.contains("has not answered"), "{said:?}");
+    assert!(said.err.contains("nothing was changed"), "{said:?}");
+    // Nobody waits for it a second time.
+    let said = evenkeel.cli(&["drain", "web/s1"]);
+    assert!(said.code != 0 && said.err.contains("has not answered"), "{said:?}");
+    let mut answers: Vec<_> = (0..4).map(|_| get(place.at(8080), "/").body).collect();
+    answers.sort();
+    answers.dedup();
+    assert_eq!(answers, [b"one".to_vec(), b"two".to_vec()]);
+    eventually("doctor says it", Duration::from_secs(40), || {
+        evenkeel.cli(&["doctor"]).out.contains("has not answered")
+    });
+    drop(frozen);
+    eventually("it works again", Duration::from_secs(40), || evenkeel.cli(&["drain", "web/s1"]).code == 0);
+    assert_eq!(get(place.at(8080), "/").body, b"two");
+    evenkeel.commit(&place, &more);
+    assert_eq!(get(place.at(8081), "/").status, 200);
+    evenkeel.process.signal(rustix::process::Signal::TERM);
+    let _ = evenkeel.process.wait();
+}
+
 #[test]
 fn a_wrong_file_is_refused_and_the_old_one_runs_on() {
     let place = Place::new("wrongfile");

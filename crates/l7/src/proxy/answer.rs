@@ -3,8 +3,11 @@
 pub use evenkeel_http::status::reason;
 use evenkeel_model::Fallback;
 
+use super::connect::is_named_by;
 use super::session::Client;
+use crate::h1::field::Field;
 use crate::h1::request::line;
+use crate::h1::response::Response;
 use crate::reactor::{Io, Stop};
 use crate::routing::Page;
 use crate::worker::Worker;
@@ -128,4 +131,20 @@ pub async fn linger(worker: &Worker, client: &Client) {
         }
         buffer.clear();
     }
+}
+
+/// What the client is told of its connection.
+pub fn connection_field(kept: bool, version_11: bool) -> Option<&'static str> {
+    match (kept, version_11) {
+        (false, _) => Some("close"),
+        (true, false) => Some("keep-alive"),
+        (true, true) => None,
+    }
+}
+
+/// The server wants a password for this connection, as NTLM does.
+pub fn asks_for_credentials(response: &Response, head: &[u8]) -> bool {
+    let names = [&b"www-authenticate"[..], b"proxy-authenticate"];
+    let asks = |f: &Field| names.iter().any(|name| is_named_by(f.name.of(head), name, f.value.of(head)));
+    response.fields().iter().any(asks)
 }

@@ -3,22 +3,21 @@
 //! Both directions move at the same time, so that an answer may come before the request has
 //! ended. Bytes are sent as they come; only heads are rewritten, in place.
 
-use evenkeel_model::{Persistence, RetryOn, Timeouts};
 use std::rc::Rc;
 
+use evenkeel_model::{Persistence, RetryOn, Timeouts};
 use rustix::io::Errno;
 
 use super::account::count_bytes;
-use super::connect::{self, is_named_by};
+use super::connect;
 use super::failure::Failure;
 use super::persist::CookieFound;
 use super::pick::Lease;
 use super::session::{Client, Scratch, Session, State};
 use super::{PoolRuntime, ServiceView, answer, persist, relay, route};
 use crate::buffer::{Buffer, CAPACITY};
-use crate::h1::field::Field;
 use crate::h1::request::Method;
-use crate::h1::response::{Edits as ResponseEdits, Response};
+use crate::h1::response::Edits as ResponseEdits;
 use crate::h1::{Body, Framing, Malformed};
 use crate::link::Link;
 use crate::log::Cause;
@@ -558,11 +557,11 @@ impl Flow<'_> {
         self.lease.answered(response.status >= 500);
         if matches!(response.status, 401 | 407)
             && let Some(down) = &self.down
-            && asks_for_credentials(response, down.bytes())
+            && answer::asks_for_credentials(response, down.bytes())
         {
             (self.is_own, self.knows_client) = (true, true);
         }
-        let connection = connection_field(self.keep_client, request.version_11);
+        let connection = answer::connection_field(self.keep_client, request.version_11);
         let Some(down) = &mut self.down else { return Ok(AnswerProgress::Blocked) };
         let server = self.lease.server.cookie();
         let (mut inserted, mut cookie) = (None, None);
@@ -785,19 +784,4 @@ impl Flow<'_> {
             (false, false) => After::Linger,
         }
     }
-}
-
-fn connection_field(kept: bool, version_11: bool) -> Option<&'static str> {
-    match (kept, version_11) {
-        (false, _) => Some("close"),
-        (true, false) => Some("keep-alive"),
-        (true, true) => None,
-    }
-}
-
-/// The server wants a password for this connection, as NTLM does.
-fn asks_for_credentials(response: &Response, head: &[u8]) -> bool {
-    let names = [&b"www-authenticate"[..], b"proxy-authenticate"];
-    let asks = |f: &Field| names.iter().any(|name| is_named_by(f.name.of(head), name, f.value.of(head)));
-    response.fields().iter().any(asks)
 }

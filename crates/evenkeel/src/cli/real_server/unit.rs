@@ -17,7 +17,7 @@ fn path(vip: IpAddr) -> PathBuf {
 pub fn write(arguments: &Arguments) -> Outcome {
     for vip in &arguments.vip {
         let file = path(*vip);
-        evenkeel_platform::write_atomically(&file, text(arguments, *vip)?.as_bytes())
+        evenkeel_files::write_atomically(&file, text(arguments, *vip)?.as_bytes())
             .map_err(|e| failed(format!("{} cannot be written: {e}", file.display())))?;
         let enabled = Command::new("systemctl").args(["-q", "enable", &name(*vip)]).status();
         if !enabled.is_ok_and(|status| status.success()) {
