@@ -94,6 +94,8 @@ impl Strategy {
 pub struct Balancer {
     scheduler: Scheduler,
     slow_start_ms: u64,
+    /// Backups are picked in their order, not all at once.
+    one_backup: bool,
     /// Percent of its fair share that a server takes at most of what is hashed; 0 is no bound.
     bound: u64,
     servers: Vec<Server>,
@@ -157,6 +159,7 @@ impl Balancer {
             scheduler,
             slow_start_ms,
             bound: 0,
+            one_backup: false,
             weights: vec![0; servers.len()],
             position: vec![u32::MAX; servers.len()],
             heard: vec![false; servers.len()],
@@ -195,6 +198,16 @@ impl Balancer {
     /// (Mirrokni et al., "Consistent Hashing with Bounded Loads", 2016); 0 is no bound.
     pub fn bounded(self, percent: u16) -> Balancer {
         Balancer { bound: u64::from(percent), ..self }
+    }
+
+    /// Of several backups that could be picked the first alone is.
+    pub fn one_backup(mut self, one: bool, now_ms: u64, looks: &mut u64) -> Balancer {
+        self.one_backup = one;
+        let backups = self.members.first().is_some_and(|first| self.servers[*first as usize].backup);
+        if one && backups && self.members.len() > 1 {
+            self.rebuild(now_ms, looks);
+        }
+        self
     }
 
     pub fn servers(&self) -> &[Server] {
@@ -420,6 +433,9 @@ impl Balancer {
         self.members = able(false);
         if self.members.is_empty() {
             self.members = able(true);
+            if self.one_backup {
+                self.members.truncate(1);
+            }
         }
         self.is_member.clear();
         self.is_member.resize(self.servers.len(), false);

@@ -34,6 +34,7 @@ const OF_LAYER7: &[&str] = &[
     "retries",
     "retry-pause",
     "abort-on-close",
+    "backups",
     "retry-on",
     "connection-reuse",
     "max-queue",

@@ -225,6 +225,7 @@ fn pool_steps(before: &Pool, after: &Pool, steps: &mut Vec<PlanStep>) {
         retries => "retries",
         retry_pause => "retry-pause",
         abort_on_close => "abort-on-close",
+        one_backup => "backups",
         retry_on => "retry-on",
         max_queue => "max-queue",
         send_proxy => "send-proxy",

@@ -147,7 +147,9 @@ fn explain(
     let key = hash_key(pool, &asked);
     let slow_start_ms = pool.slow_start.as_millis() as u64;
     let states = seen.iter().map(|s| s.server.clone()).collect();
-    let balancer = Balancer::new(pool.scheduler, slow_start_ms, states, monotonic_ms());
+    let now_ms = monotonic_ms();
+    let balancer = Balancer::new(pool.scheduler, slow_start_ms, states, now_ms);
+    let balancer = balancer.one_backup(pool.one_backup, now_ms, &mut { u64::MAX });
     let mut balancer = balancer.bounded(pool.hash_balance_factor);
     let chosen = kept.or_else(|| balancer.pick(key, 0x5555_5555_5555_5555, |i| !seen[i].full));
     let open = is_open(service, pool, kept, chosen);

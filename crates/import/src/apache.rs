@@ -1,6 +1,7 @@
 //! Apache's `mod_proxy_balancer`.
 
 mod access;
+mod rewrite;
 
 use access::Access;
 
@@ -50,6 +51,9 @@ fn closes(words: &[String]) -> bool {
 type Words = (usize, Vec<String>);
 /// Its line, its name, what is inside.
 type Balancer = (usize, String, Vec<Words>);
+
+/// By the name of a balancer's pool: the path of each member.
+type Members = std::collections::BTreeMap<String, Vec<String>>;
 
 pub fn read(text: &str, draft: &mut Draft) {
     let mut server = Host { places: vec!["*:80".into()], ..Host::default() };
@@ -167,7 +171,7 @@ fn finish(mut server: Host, mut hosts: Vec<Host>, mut balancers: Vec<Balancer>, 
     let does = |word: &str| {
         word.eq_ignore_ascii_case("ProxyPass") || word.to_ascii_lowercase().starts_with("redirect")
     };
-    let passes = |host: &Host| host.lines.iter().any(|(_, w)| does(&w[0]));
+    let passes = |host: &Host| host.lines.iter().any(|(_, w)| does(&w[0])) || rewrites(host);
     if passes(&server) {
         hosts.push(server);
     }
@@ -178,7 +182,36 @@ fn finish(mut server: Host, mut hosts: Vec<Host>, mut balancers: Vec<Balancer>, 
         let sticky = hosts.iter().flat_map(|h| &h.lines).find_map(|(_, w)| sticky(w, of));
         pool(*line, of, lines, sticky, &hosts, draft);
     }
-    hosts.iter().filter(|h| passes(h)).for_each(|host| service(host, draft));
+    let members: Members = balancers.iter().map(|(_, of, lines)| (name(of), paths_of(lines))).collect();
+    hosts.iter().filter(|h| passes(h)).for_each(|host| service(host, &members, draft));
+}
+
+/// The rewriting rules of a host, each with the conditions before it.
+fn rules_of(lines: &[Words]) -> impl Iterator<Item = (&[Words], &Words)> {
+    let mut from = 0;
+    lines.iter().enumerate().filter_map(move |(at, line)| {
+        let is = |word: &str| line.1[0].eq_ignore_ascii_case(word);
+        let conditions = &lines[from..at];
+        if !is("RewriteCond") {
+            from = at + 1;
+        }
+        is("RewriteRule").then_some((conditions, line))
+    })
+}
+
+/// Whether a rule sends clients on.
+fn rewrites(host: &Host) -> bool {
+    rules_of(&host.lines).any(|(conditions, (_, rule))| rewrite::is_known(conditions, rule))
+}
+
+/// The paths that members of a balancer are named with.
+fn paths_of(lines: &[Words]) -> Vec<String> {
+    let members = lines.iter().filter(|(_, words)| words[0].eq_ignore_ascii_case("BalancerMember"));
+    let path = |place: &str| {
+        let rest = place.split_once("://").map_or(place, |(_, rest)| rest);
+        rest.split_once('/').map_or(String::new(), |(_, path)| path.trim_matches('/').to_owned())
+    };
+    members.filter_map(|(_, words)| words.get(1)).map(|place| path(place)).collect()
 }
 
 /// Lines that end with a backslash go on.
@@ -254,12 +287,18 @@ const TLS_TO_SERVERS: &str = "{ verify = false }";
 fn member(at: usize, words: &[String], draft: &mut Draft) -> Option<Table> {
     let place = words.get(1).map_or("", String::as_str);
     let (scheme, rest) = place.split_once("://").unwrap_or(("http", place));
-    let (host, port) = split_port(rest.trim_end_matches('/'));
+    let (host, port) = split_port(rest.split('/').next().unwrap_or(""));
     let Some(host) = crate::words::host(host) else {
         draft.left(at, place, "it is no address: the member is left out; write its address");
         return None;
     };
-    if scheme != "http" && scheme != "https" {
+    // A WebSocket is an upgrade of HTTP here.
+    let (scheme, known) = match scheme {
+        "ws" => ("http", true),
+        "wss" => ("https", true),
+        other => (other, ["http", "https"].contains(&other)),
+    };
+    if !known {
         draft.left(at, place, format!("{scheme} is not spoken: the member is left out"));
         return None;
     }
@@ -333,7 +372,7 @@ fn persist(session: &str, hosts: &[Host], pool: &mut Table) {
     }
 }
 
-fn service(host: &Host, draft: &mut Draft) {
+fn service(host: &Host, members: &Members, draft: &mut Draft) {
     let vips: Vec<String> = host
         .places
         .iter()
@@ -354,7 +393,7 @@ fn service(host: &Host, draft: &mut Draft) {
     let mut service = Service { name: draft.fresh(&wanted), mode: "http".into(), vips, ..Service::default() };
     service.table.comments.clone_from(&host.comments);
     service.table.set("forwarded", list(&["x-forwarded-for", "x-forwarded-host"]));
-    let told = directives(host, &mut service, draft);
+    let told = directives(host, members, &mut service, draft);
     if !told.keeps_host {
         draft.note(host.line, "ProxyPreserveHost", "servers get the client's Host, not their own name");
     }
@@ -386,18 +425,25 @@ struct Directives {
     heads: Vec<Table>,
 }
 
-fn directives(host: &Host, service: &mut Service, draft: &mut Draft) -> Directives {
+fn directives(host: &Host, members: &Members, service: &mut Service, draft: &mut Draft) -> Directives {
     let mut told = Directives::default();
+    let has_tls = host.lines.iter().any(|(_, w)| {
+        w[0].eq_ignore_ascii_case("SSLEngine") && w.get(1).is_some_and(|v| v.eq_ignore_ascii_case("on"))
+    });
+    for (conditions, (at, rule)) in rules_of(&host.lines) {
+        service.routes.extend(rewrite::route(conditions, *at, rule, has_tls, draft));
+    }
+    told.has_tls = has_tls;
     for (at, words) in &host.lines {
         match words[0].to_lowercase().as_str() {
-            "proxypass" => pass(*at, words, service, draft),
-            "sslengine" => told.has_tls = words.get(1).is_some_and(|v| v.eq_ignore_ascii_case("on")),
+            "proxypass" => pass(*at, words, members, service, draft),
+            "sslengine" | "rewriteengine" | "rewritecond" | "rewriterule" => {}
             "sslcertificatefile" => told.certificate = words.get(1).cloned(),
             "sslprotocol" => {
                 let only = words[1..].iter().all(|w| w == "-all" || w.trim_start_matches('+') == "TLSv1.3");
                 told.min_tls = only.then_some("1.3");
             }
-            "proxypassreverse" => match reversed(words, draft) {
+            "proxypassreverse" => match reversed(words, members, draft) {
                 Some(route) => service.answer_routes.push(route),
                 None => draft.left(
                     *at,
@@ -560,7 +606,7 @@ fn escaped(text: &str) -> String {
 }
 
 /// `ProxyPassReverse PATH URL`: places that name the server name the path instead.
-fn reversed(words: &[String], draft: &Draft) -> Option<Table> {
+fn reversed(words: &[String], members: &Members, draft: &Draft) -> Option<Table> {
     let (path, to) = (words.get(1)?, words.get(2)?);
     let (scheme, rest) = to.split_once("://")?;
     let (host, below) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -570,10 +616,12 @@ fn reversed(words: &[String], draft: &Draft) -> Option<Table> {
             let addresses = pool.servers.iter().filter_map(|server| server.get("address"));
             addresses.map(|place| escaped(place.trim_matches('"').trim_end_matches(":80"))).collect()
         }
-        "http" | "https" => vec![escaped(host)],
+        "http" | "https" | "ws" | "wss" => vec![escaped(host)],
         _ => return None,
     };
-    let from = format!("^https?://(?:{})(?::80)?{}", hosts.join("|"), escaped(below));
+    let path_of = members.get(&name(host)).and_then(|paths| paths.first()).filter(|_| scheme == "balancer");
+    let before = path_of.filter(|path| !path.is_empty()).map_or_else(String::new, |path| format!("/{path}"));
+    let from = format!("^https?://(?:{})(?::80)?{}", hosts.join("|"), escaped(&(before + below)));
     let mut route = Table::default();
     route.comments.push(format!("ProxyPassReverse {path} {to}"));
     route.text("of", "servers");
@@ -586,24 +634,26 @@ fn reversed(words: &[String], draft: &Draft) -> Option<Table> {
     (!path.contains(['"', '$', '\\']) && !hosts.is_empty()).then_some(route)
 }
 
-fn pass(at: usize, words: &[String], service: &mut Service, draft: &mut Draft) {
+fn pass(at: usize, words: &[String], members: &Members, service: &mut Service, draft: &mut Draft) {
     let (path, to) = (words.get(1).map_or("/", String::as_str), words.get(2).map_or("", String::as_str));
     if to == "!" {
-        draft.left(
-            at,
-            &format!("ProxyPass {path} !"),
-            "that was Apache's own page (the balancer manager is Evenkeel's web UI)",
-        );
+        let mut route = Table::default();
+        route.set("when", literal(&places(path.trim_end_matches('/'))));
+        route.set("deny", "{ status = 404 }");
+        service.routes.push(route);
+        let why = "that was Apache's own: here it answers 404 (the balancer manager is Evenkeel's web UI)";
+        draft.note(at, &format!("ProxyPass {path} !"), why);
         return;
     }
-    let alone = ["http://", "https://"].iter().any(|scheme| to.starts_with(scheme));
+    let alone = ["http://", "https://", "ws://", "wss://"].iter().any(|scheme| to.starts_with(scheme));
     let Some(of) = to.strip_prefix("balancer://").or(to.split_once("://").map(|t| t.1).filter(|_| alone))
     else {
         draft.left(at, &words.join(" "), "write its server into a pool");
         return;
     };
     let (of, below) = of.split_once('/').unwrap_or((of, ""));
-    let own = if alone { single(of, to.starts_with("https"), draft) } else { None };
+    let secret = to.starts_with("https") || to.starts_with("wss");
+    let own = if alone { single(of, secret, draft) } else { None };
     if alone && own.is_none() {
         draft.left(at, &words.join(" "), format!("{of} is no address: write its server into a pool"));
         return;
@@ -615,6 +665,7 @@ fn pass(at: usize, words: &[String], service: &mut Service, draft: &mut Draft) {
         return;
     }
     let under = path.trim_end_matches('/');
+    let below = &below_members(&pool, members, below, at, draft);
     if under.is_empty() && below.is_empty() {
         if let Some(time) = time {
             service.timeouts.text("server", &time);
@@ -624,8 +675,7 @@ fn pass(at: usize, words: &[String], service: &mut Service, draft: &mut Draft) {
     }
     let mut route = Table::default();
     route.text("name", &format!("to-{pool}"));
-    let (all, below_it) = (quoted(if under.is_empty() { "/" } else { under }), quoted(&format!("{under}/*")));
-    route.set("when", literal(&format!("path({all}, {below_it})")));
+    route.set("when", literal(&places(under)));
     let there = format!("/{}", below.trim_matches('/'));
     if there != under && !(there == "/" && under.is_empty()) {
         route.text("rewrite-path", &format!("{}/{{1}}", there.trim_end_matches('/')));
@@ -635,6 +685,25 @@ fn pass(at: usize, words: &[String], service: &mut Service, draft: &mut Draft) {
     }
     route.text("pool", &pool);
     service.routes.push(route);
+}
+
+/// A path and all below it.
+fn places(under: &str) -> String {
+    let (all, below) = (quoted(if under.is_empty() { "/" } else { under }), quoted(&format!("{under}/*")));
+    format!("path({all}, {below})")
+}
+
+/// What stands before the path that members of a balancer are asked for: what they are named with, if all of
+/// them are named with the same.
+fn below_members(pool: &str, members: &Members, below: &str, at: usize, draft: &mut Draft) -> String {
+    let paths = members.get(pool).map_or(&[][..], Vec::as_slice);
+    let first = paths.first().map_or("", String::as_str);
+    if paths.iter().any(|path| path != first) {
+        let why = format!("its members have different paths: {first} is asked of all of them");
+        draft.left(at, &format!("balancer://{pool}"), why);
+    }
+    let both = format!("{}/{}", first.trim_matches('/'), below.trim_matches('/'));
+    both.trim_matches('/').to_owned()
 }
 
 /// The pool of a server that is named without a balancer.

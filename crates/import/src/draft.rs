@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::haproxy::run::Run;
-use crate::words::{list, quoted, split_port};
+use crate::words::{list, quoted, split_port, with_port};
 use crate::{Diagnostic, Severity};
 
 /// A key, its value as TOML has it, and what was decided for the reader.
@@ -28,7 +28,7 @@ impl Table {
 
     /// A later word replaces an earlier one.
     pub fn set_with(&mut self, key: &str, value: impl Into<String>, comment: &str) {
-        let line = Line { key: key.into(), value: value.into(), comment: comment.into() };
+        let line = Line { key: key.into(), value: decimal(value.into()), comment: comment.into() };
         match self.lines.iter_mut().find(|l| l.key == key) {
             Some(old) => *old = line,
             None => self.lines.push(line),
@@ -103,7 +103,8 @@ impl Pool {
 
     /// Clients stay by their address, for so many seconds, masked by a netmask or a length.
     pub fn by_source(&mut self, seconds: Option<&str>, mask: Option<&str>) {
-        let Some(seconds) = seconds else { return };
+        // No time at all is no persistence.
+        let Some(seconds) = seconds.filter(|s| s.trim().bytes().any(|b| b != b'0')) else { return };
         let mask = mask.and_then(prefix).map_or_else(String::new, |m| format!(", mask = {m}"));
         self.table.set("persistence", format!("{{ type = \"source\", timeout = \"{seconds}s\"{mask} }}"));
     }
@@ -126,6 +127,15 @@ fn ipvs_scheduler(word: &str) -> Option<&'static str> {
 pub fn prefix(mask: &str) -> Option<u32> {
     let bits = |m: std::net::Ipv4Addr| m.to_bits().leading_ones();
     mask.parse::<u32>().ok().or_else(|| mask.parse().ok().map(bits))
+}
+
+/// A number without the zeros in front that other programs allow and TOML does not.
+fn decimal(value: String) -> String {
+    if value.len() < 2 || !value.starts_with('0') || !value.bytes().all(|b| b.is_ascii_digit()) {
+        return value;
+    }
+    let bare = value.trim_start_matches('0');
+    if bare.is_empty() { "0".into() } else { bare.into() }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -371,6 +381,20 @@ impl Draft {
             }
         };
         &mut self.globals[at].1
+    }
+
+    /// Who is told by mail, over an SMTP server of this address and port.
+    pub fn mail(&mut self, server: &str, port: &str, from: &str, to: &[&str]) {
+        // Users of this machine are named without it.
+        let whole = |one: &str| if one.contains('@') { one.to_owned() } else { format!("{one}@localhost") };
+        let (from, to) = (&whole(from), to.iter().map(|one| whole(one)).collect::<Vec<_>>());
+        let email = format!(
+            "[{{ server = {}, security = \"none\", from = {}, to = {} }}]",
+            quoted(&with_port(server, port)),
+            quoted(from),
+            list(&to)
+        );
+        self.global("alerts").set("email", email);
     }
 
     /// A name that no other service or pool has.

@@ -2,7 +2,7 @@
 
 use crate::draft::{Draft, Pool, Service, Table};
 use crate::tree::{Node, Tree};
-use crate::words::{address, list, name, quoted, with_port};
+use crate::words::{address, list, name, with_port};
 
 /// Words, with quotes and comments; a brace is a word of its own.
 fn parse(text: &str) -> Vec<Node> {
@@ -91,7 +91,7 @@ fn globals(node: &Node, draft: &mut Draft) {
             "script_user" | "enable_script_security" => {
                 draft.note(child.line, word, "scripts run as the user that the program runs as");
             }
-            _ if word.starts_with("vrrp_garp") || word.starts_with("vrrp_gna") => {
+            _ if ["vrrp_garp", "vrrp_gna", "garp_"].iter().any(|start| word.starts_with(start)) => {
                 draft.note(child.line, word, "addresses are announced for a minute after they have moved");
             }
             _ => draft.left(child.line, word, "not carried over"),
@@ -107,16 +107,11 @@ fn mail(node: &Node, draft: &mut Draft) {
     if to.is_empty() {
         return;
     }
-    let server = node.value("smtp_server").unwrap_or("127.0.0.1").to_owned();
-    let from = node.value("notification_email_from").unwrap_or("evenkeel@localhost").to_owned();
-    let mut email = format!(
-        "[{{ server = {}, security = \"none\", from = {}, to = {} }}]",
-        quoted(&with_port(&server, "25")),
-        quoted(&from),
-        list(&to)
-    );
-    email = email.replace("\n", "");
-    draft.global("alerts").set("email", email);
+    let server = node.child("smtp_server").map_or(&[][..], |n| &n.words);
+    let [address, port] =
+        [(1, "127.0.0.1"), (2, "25")].map(|(at, usual)| server.get(at).map_or(usual, |w| w));
+    let from = node.value("notification_email_from").unwrap_or("evenkeel@localhost");
+    draft.mail(address, port, from, &to);
 }
 
 fn seconds(text: &str) -> String {
@@ -200,6 +195,12 @@ fn instance(node: &Node, synced: bool, version: Option<&str>, all: &[Node], draf
                     Some(known) if known != script => draft.left(child.line, keyword, "a pair has one `notify`"),
                     _ => draft.global("pair").text("notify", &script),
                 }
+            }
+            "lvs_sync_daemon_interface" | "lvs_sync_daemon_inteface" => {
+                draft.note(child.line, keyword, "with `peer` the other node knows all connections");
+            }
+            _ if keyword.starts_with("garp_") => {
+                draft.note(child.line, keyword, "addresses are announced for a minute after they have moved");
             }
             "authentication" => draft.left(child.line, keyword, "VRRP's password protects nothing (RFC 9568, section 9); a pair of Evenkeel seals its messages"),
             "notify_master" | "notify_backup" | "notify_fault" | "notify" | "notify_stop" => {
@@ -296,7 +297,8 @@ fn virtual_server(node: &Node, all: &[Node], draft: &mut Draft) {
     service.table.text("protocol", if protocol == "udp" { "udp" } else { "tcp" });
     let mut pool = Pool::default();
     pool.ipvs_scheduler(node.value("lb_algo").or_else(|| node.value("lvs_sched")), node.line, draft);
-    pool.by_source(node.value("persistence_timeout"), node.value("persistence_granularity"));
+    let kept = node.child("persistence_timeout").map(|n| n.words.get(1).map_or("360", String::as_str));
+    pool.by_source(kept, node.value("persistence_granularity"));
     if let Some(sorry) = node.child("sorry_server")
         && let Some(host) = sorry.words.get(1).and_then(|h| address(h))
     {

@@ -1,7 +1,7 @@
 //! `ldirectord.cf`.
 
 use crate::draft::{Draft, Pool, Service, Table};
-use crate::words::{address, list, name, split_port, with_port};
+use crate::words::{address, list, name, port_number, split_port, with_port};
 
 #[derive(Default)]
 struct Virtual {
@@ -44,14 +44,19 @@ pub fn read(text: &str, draft: &mut Draft) {
             into.options.push((key, value, at + 1));
         }
     }
-    for (key, value, line) in &globals.options {
+    for (key, _, line) in &globals.options {
         match key.as_str() {
             "checktimeout" | "checkinterval" | "negotiatetimeout" | "checkcount" | "failurecount"
             | "fallback" | "quiescent" | "autoreload" | "logfile" | "fork" | "supervised" | "cleanstop"
-            | "maintenancedir" => {}
-            "emailalert" => draft.left(*line, key, format!("{value}: see [[alerts.email]]")),
+            | "maintenancedir" | "emailalert" | "emailalertfrom" | "smtp" => {}
+            "emailalertfreq" => draft.note(*line, key, "what lasts is told once, and again when it ends"),
             _ => draft.left(*line, key, "not carried over"),
         }
+    }
+    if let Some(to) = globals.get("emailalert") {
+        let to: Vec<&str> = unquoted(to).split(',').map(str::trim).filter(|one| !one.is_empty()).collect();
+        let text = |key, usual| globals.get(key).map_or(usual, unquoted);
+        draft.mail(text("smtp", "127.0.0.1"), "25", text("emailalertfrom", "root@localhost"), &to);
     }
     for one in &all {
         service(one, &globals, draft);
@@ -96,7 +101,8 @@ fn unquoted(text: &str) -> &str {
 
 fn service(one: &Virtual, globals: &Virtual, draft: &mut Draft) {
     let (host, port) = split_port(&one.place);
-    let (Some(host), Some(port)) = (address(host), port.or(Some("*"))) else {
+    let port = port.map_or_else(|| "*".into(), port_number);
+    let Some(host) = address(host) else {
         return draft.left(
             one.line,
             "virtual",
@@ -122,14 +128,14 @@ fn service(one: &Virtual, globals: &Virtual, draft: &mut Draft) {
     let mut service = Service {
         name: draft.fresh(&wanted),
         mode: mode.into(),
-        vips: vec![with_port(&host, port)],
+        vips: vec![with_port(&host, &port)],
         ..Service::default()
     };
     service.table.comments.clone_from(&one.comments);
     service.table.text("protocol", if protocol == "udp" { "udp" } else { "tcp" });
     pool.ipvs_scheduler(one.get("scheduler"), one.line, draft);
     pool.by_source(one.get("persistent"), one.get("netmask"));
-    check(one, globals, port, &mut pool, draft);
+    check(one, globals, &port, &mut pool, draft);
     for (key, _, line) in one.options.iter().filter(|(key, ..)| !KNOWN.contains(&key.as_str())) {
         draft.left(*line, key, "not carried over");
     }
@@ -180,12 +186,13 @@ fn real_servers(one: &Virtual, draft: &mut Draft) -> (Pool, &'static str) {
 fn add_fallback(fallback: &str, mode: &str, line: usize, pool: &mut Pool, draft: &mut Draft) {
     let place = fallback.split_whitespace().next().unwrap_or("");
     let (host, port) = split_port(place);
+    let port = port.map(port_number);
     match address(host).filter(|h| !h.starts_with("127.")) {
         Some(host) => {
             let mut server = Table { comments: vec!["fallback".into()], lines: Vec::new() };
             server.text("name", "fallback");
             match port.filter(|_| mode == "nat") {
-                Some(port) => server.text("address", &with_port(&host, port)),
+                Some(port) => server.text("address", &with_port(&host, &port)),
                 None => server.text("address", &host),
             }
             server.set("backup", "true");
@@ -202,7 +209,7 @@ fn add_fallback(fallback: &str, mode: &str, line: usize, pool: &mut Pool, draft:
 /// `ADDRESS:PORT`, or `FIRST->LAST:PORT`.
 fn servers(place: &str) -> Vec<(String, Option<String>)> {
     let (range, port) = split_port(place);
-    let port = port.map(str::to_owned);
+    let port = port.map(port_number);
     let Some((first, last)) = range.split_once("->") else {
         return address(range).map(|a| (a, port)).into_iter().collect();
     };

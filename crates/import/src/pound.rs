@@ -104,11 +104,15 @@ fn listener(node: &Node, common: &[&Node], general: &General<'_>, draft: &mut Dr
         ..Service::default()
     };
     service.table.comments.clone_from(&node.comments);
-    service.table.set_with(
-        "forwarded",
-        list(&["x-forwarded-for", "x-forwarded-proto"]),
-        "as Pound did by itself",
-    );
+    let adds = |header: &str| {
+        let text =
+            |c: &Node| c.words.get(1).is_some_and(|w| w.to_lowercase().starts_with(&format!("{header}:")));
+        node.children.iter().any(|c| c.is("AddHeader") && text(c))
+    };
+    // What is added by hand would stand there twice.
+    let own = ["x-forwarded-for", "x-forwarded-proto"].into_iter().filter(|header| !adds(header));
+    let own: Vec<&str> = own.collect();
+    service.table.set_with("forwarded", list(&own), "as Pound did by itself");
     if https {
         let all = node.children.iter().filter(|c| c.is("Cert"));
         let files: Vec<String> = all.filter_map(|c| c.words.get(1).cloned()).collect();
@@ -255,7 +259,12 @@ fn add_other_lines(node: &Node, service: &mut Service, draft: &mut Draft) {
                 let (header, value) = field.split_once(':').unwrap_or((&field, ""));
                 let mut route = Table::default();
                 route.text("name", &format!("with-{}", name(header)));
-                route.set("add-header", format!("{{ {} = {} }}", quoted(header), quoted(value.trim())));
+                // A client's own word for it must not stand beside.
+                let key = if header.to_lowercase().starts_with("x-forwarded-") { "set" } else { "add" };
+                route.set(
+                    &format!("{key}-header"),
+                    format!("{{ {} = {} }}", quoted(header), quoted(value.trim())),
+                );
                 service.routes.insert(removals, route);
             }
             "rewritelocation" if child.words.get(1).is_some_and(|v| v == "0") => {}
@@ -383,5 +392,14 @@ mod tests {
         assert!(at("remove-header = [\"X-Real\"]") < at("add-header = { \"X-Real\" = \"yes\" }"));
         assert!(at("remove-header = [\"X-Forwarded-*\"]") < at("add-header"));
         assert_eq!(made.left.iter().map(|l| l.line).collect::<Vec<_>>(), [7], "{:?}", made.left);
+    }
+
+    #[test]
+    fn what_is_added_by_hand_stands_there_once() {
+        let text = "ListenHTTP\n Address 192.0.2.1\n Port 80\n AddHeader \"X-Forwarded-Proto: http\"\n Service\n  BackEnd\n   Address 192.0.2.2\n   Port 80\n  End\n End\nEnd\n";
+        let source = Source { kind: SourceKind::Pound, file: "pound.cfg".into(), text: text.into() };
+        let text = import(&[source], &Default::default()).text;
+        assert!(text.contains("forwarded = [\"x-forwarded-for\"]"), "{text}");
+        assert!(text.contains("set-header = { \"X-Forwarded-Proto\" = \"http\" }"), "{text}");
     }
 }

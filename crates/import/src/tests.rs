@@ -455,6 +455,28 @@ fn ldirectord_and_piranha() {
         ],
         &["fallback"],
     );
+    // keepalived's own sample, and times of none.
+    let text = "global_defs {\n notification_email {\n  acassen\n }\n smtp_server 192.0.2.25 2525\n}\nvirtual_server 192.0.2.10 80 {\n lb_kind DR\n persistence_timeout 0\n real_server 192.0.2.21 80 { weight 1 }\n}\n";
+    let made = check(
+        &[(SourceKind::Keepalived, text)],
+        &["server = \"192.0.2.25:2525\"", "to = [\"acassen@localhost\"]"],
+        &[],
+    );
+    assert!(!made.contains("persistence"), "{made}");
+    // Ports by name, and numbers as other programs write them.
+    let text = "emailalert=\"a@example.org, b@example.org\"\nsmtp=192.0.2.9\nvirtual=192.0.2.10:www\n  real=192.0.2.21:http-alt masq 007\n  service=http\nvirtual=192.0.2.10:domain\n  real=192.0.2.31:domain gate\n  protocol=udp\n";
+    check(
+        &[(SourceKind::Ldirectord, text)],
+        &[
+            "vip = [\"192.0.2.10:80\"]",
+            "address = \"192.0.2.21:8080\"",
+            "weight = 7",
+            "vip = [\"192.0.2.10:53\"]",
+            "server = \"192.0.2.9:25\"",
+            "to = [\"a@example.org\", \"b@example.org\"]",
+        ],
+        &[],
+    );
     let text = "serial_no = 4\nprimary = 192.0.2.1\nservice = lvs\nbackup_active = 1\nbackup = 192.0.2.2\nnetwork = tunnel\ndebug_level = NONE\n\n## plain\nvirtual http-pool {\n active = 1\n address = 192.0.2.10 eth0:1\n vip_nmask = 255.255.255.255\n port = 80\n send = \"GET / HTTP/1.0\\r\\n\\r\\n\"\n expect = \"HTTP\"\n load_monitor = none\n scheduler = wlc\n protocol = tcp\n timeout = 6\n reentry = 15\n quiesce_server = 0\n server web1 {\n  address = 192.0.2.21\n  active = 1\n  weight = 2\n }\n server web2 {\n  address = 192.0.2.22\n  active = 0\n  weight = 1\n }\n}\nvirtual ssl-pool {\n active = 1\n address = 192.0.2.10 eth0:1\n port = 443\n persistent = 600\n scheduler = lblc\n server web1 {\n  address = 192.0.2.21\n  active = 1\n  weight = 1\n }\n}\n";
     check(
         &[(SourceKind::Lvs, text)],

@@ -47,6 +47,71 @@ pub fn split_port(text: &str) -> (&str, Option<&str>) {
     }
 }
 
+/// Names of ports that are balanced, as IANA has them and `/etc/services` lists them.
+const PORTS: &[(&str, u16)] = &[
+    ("ftp-data", 20),
+    ("ftp", 21),
+    ("ssh", 22),
+    ("telnet", 23),
+    ("smtp", 25),
+    ("mail", 25),
+    ("domain", 53),
+    ("tftp", 69),
+    ("http", 80),
+    ("www", 80),
+    ("kerberos", 88),
+    ("pop3", 110),
+    ("pop-3", 110),
+    ("sunrpc", 111),
+    ("nntp", 119),
+    ("ntp", 123),
+    ("imap2", 143),
+    ("imap", 143),
+    ("snmp", 161),
+    ("ldap", 389),
+    ("https", 443),
+    ("submissions", 465),
+    ("ssmtp", 465),
+    ("smtps", 465),
+    ("syslog", 514),
+    ("nntps", 563),
+    ("submission", 587),
+    ("ldaps", 636),
+    ("rsync", 873),
+    ("ftps-data", 989),
+    ("ftps", 990),
+    ("telnets", 992),
+    ("imaps", 993),
+    ("pop3s", 995),
+    ("socks", 1080),
+    ("openvpn", 1194),
+    ("ms-sql-s", 1433),
+    ("radius", 1812),
+    ("radius-acct", 1813),
+    ("nfs", 2049),
+    ("squid", 3128),
+    ("mysql", 3306),
+    ("ms-wbt-server", 3389),
+    ("svn", 3690),
+    ("sieve", 4190),
+    ("sip", 5060),
+    ("sip-tls", 5061),
+    ("xmpp-client", 5222),
+    ("postgresql", 5432),
+    ("amqps", 5671),
+    ("amqp", 5672),
+    ("x11", 6000),
+    ("redis", 6379),
+    ("http-alt", 8080),
+    ("webcache", 8080),
+];
+
+/// The number of a port that may be written by its name; other texts stay as they are.
+pub fn port_number(port: &str) -> String {
+    let known = PORTS.iter().find(|(name, _)| name.eq_ignore_ascii_case(port));
+    known.map_or_else(|| port.to_owned(), |(_, number)| number.to_string())
+}
+
 /// An address with a port, brackets where they are needed.
 pub fn with_port(address: &str, port: &str) -> String {
     match address.contains(':') && !address.starts_with('[') {

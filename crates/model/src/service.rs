@@ -317,6 +317,8 @@ pub struct Pool {
     pub retry_pause: Duration,
     /// A client that closes its sending side before the answer came has left.
     pub abort_on_close: bool,
+    /// Of several backups the first that can takes all clients.
+    pub one_backup: bool,
     /// What else a request is tried again for.
     pub retry_on: RetryOn,
     /// Clients that may wait for a place on a real server of this pool.

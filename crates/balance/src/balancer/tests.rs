@@ -337,6 +337,34 @@ fn ten_thousand_servers_that_change_together_cost_a_turn_little() {
 }
 
 #[test]
+fn one_backup_after_the_other_or_all_of_them() {
+    let backup = |name| Server { backup: true, ..server(name, 100) };
+    let servers = vec![server("a", 100), backup("b"), backup("c")];
+    for (one, expected) in [(true, vec![1, 1, 1, 1]), (false, vec![1, 2, 1, 2])] {
+        let all = Balancer::new(Scheduler::RoundRobin, 0, servers.clone(), 0);
+        let mut balancer = all.one_backup(one, 0, &mut { u64::MAX });
+        let set = |balancer: &mut Balancer, index, up| {
+            balancer.note(index, |s| s.up = up);
+            balancer.refresh(0, &mut { u64::MAX });
+        };
+        set(&mut balancer, 0, false);
+        let mut picked: Vec<_> = (0..4).filter_map(|_| balancer.pick(0, 0, |_| true)).collect();
+        if picked.first() == Some(&2) {
+            picked.reverse();
+        }
+        assert_eq!(picked, expected);
+        set(&mut balancer, 1, false);
+        assert_eq!(balancer.pick(0, 0, |_| true), Some(2), "the next one");
+        // As it is for servers that were down at the beginning.
+        let servers = balancer.servers().to_vec();
+        let again = Balancer::new(Scheduler::RoundRobin, 0, servers, 0);
+        let mut again = again.one_backup(one, 0, &mut { u64::MAX });
+        set(&mut again, 1, true);
+        assert_eq!(again.pick(0, 0, |_| true).is_some_and(|i| i == 1 || !one), true);
+    }
+}
+
+#[test]
 fn a_new_list_of_ten_thousand_servers_costs_a_turn_little() {
     let before = pool(Scheduler::SourceHash, &[1; 10_000]);
     let mut same = before.clone();

@@ -30,6 +30,7 @@ impl Builder<'_> {
             retries: table.number("retries", 3),
             retry_pause: table.duration("retry-pause", Duration::ZERO),
             abort_on_close: table.flag("abort-on-close"),
+            one_backup: table.text("backups") == Some("first"),
             retry_on: match table.value("retry-on") {
                 Some(_) => {
                     let words = table.list("retry-on").filter_map(|w| RetryOn::parse(w.get_ref().as_str()?));

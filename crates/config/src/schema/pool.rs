@@ -80,6 +80,12 @@ pub const POOL_RULES: &[Key] = &[
         "A client that closes its sending side while its request waits for a real server, or for the answer, has left: the request is given up. Without it such a client gets its answer; one that resets its connection has left in any case.",
     ),
     key(
+        "backups",
+        ValueKind::Choice(&[word("all"), word("first")]),
+        "all",
+        "Layer 7: where clients go while backups alone can take them: to `all` of them, or to the `first` in the written order.",
+    ),
+    key(
         "retry-pause",
         duration(0, 60_000),
         "0s",

@@ -182,6 +182,7 @@ pub const MOOT: &[&str] = &[
     "server <name> <addr> agent-check",
     "server <name> <addr> observe +1",
     "option abortonclose [ BE ]",
+    "option allbackups [ BE ]",
     "option contstats [ FE ]",
     "option dontlognull [ FE ]",
     "option http-ignore-probes [ FE HTTP ]",

@@ -10,7 +10,6 @@ pub const TOLD: &[&str] = &[
     "text/html file FOLDER/page.html hdr",
     "send-state",
     "uri-lf",
-    "option allbackups",
     "http-send-name-header",
     "compression",
     "log-tag",
@@ -493,6 +492,13 @@ pub fn checks() -> Vec<Case> {
         "option allbackups\n  server s1 DEAD check inter 200 fall 1\n  server s2 S2 backup\n  server s3 S3 backup",
     ] {
         cases.push(Case::new(format!("listen @@\n  bind BIND\n  {server}\n"), &[]).states(true));
+    }
+    // Which backups take requests.
+    for lines in ["", "  option allbackups\n"] {
+        let config = format!(
+            "listen @@\n  bind BIND\n{lines}  server s1 DEAD check inter 200 fall 1 disabled\n  server s2 S2 backup\n  server s3 S3 backup\n"
+        );
+        cases.push(Case::new(config, &["GET /1", "GET /2", "GET /3", "GET /4"]));
     }
     cases
 }

@@ -99,6 +99,7 @@ const MOOT_OPTIONS: &[&str] = &[
     "idle-close-on-response",
     // See `Proxy::closes_connections`, `Proxy::pool`.
     "abortonclose",
+    "allbackups",
     // See `tcp_keep_alive`.
     "tcpka",
     "clitcpka",

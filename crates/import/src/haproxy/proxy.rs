@@ -278,6 +278,10 @@ impl Proxy {
         if self.option("abortonclose").is_some() {
             pool.table.set("abort-on-close", "true");
         }
+        let backups = self.all("server").filter(|word| word.words.iter().skip(3).any(|w| w == "backup"));
+        if backups.count() > 1 && self.option("allbackups").is_none() {
+            pool.table.text("backups", "first");
+        }
         if draft.run.is_some() {
             pool.table.text("retry-pause", "1s");
         }

@@ -363,6 +363,14 @@ fn made_with(lines: &str) -> String {
 }
 
 #[test]
+fn backups_come_one_after_the_other_or_all_at_once() {
+    let backups = " server b 127.0.0.1:3 backup\n server c 127.0.0.1:4 backup";
+    becomes(backups, "backups = \"first\"");
+    let text = made(&format!(" option allbackups\n{backups}")).text;
+    assert!(!text.contains("backups"), "{text}");
+}
+
+#[test]
 fn options_that_end_connections_have_an_effect() {
     becomes(" option abortonclose", "abort-on-close = true");
     becomes(" option httpclose", "close-after-answer = true");

@@ -159,8 +159,10 @@ async fn proxy(
     };
     let context = Context { view, pool, cookie };
 
-    let timeouts = view.spec.service.timeouts.with(&pool.spec().pool.timeouts);
-    let queue_ms = timeouts.queue.as_millis() as u64;
+    let (queue_ms, connect_ms) = {
+        let timeouts = view.spec.service.timeouts.with(&pool.spec().pool.timeouts);
+        (timeouts.queue.as_millis() as u64, timeouts.connect.as_millis() as u64)
+    };
     loop {
         let record = &mut scratch.record;
         let lease = match pick::lease(worker, session, &client.link, pool, &wish, queue_ms, record).await {
@@ -172,7 +174,6 @@ async fn proxy(
             Err(why) => return not_queued(worker, scratch, client, view, why, &outgoing).await,
         };
         lease.note(session, &mut scratch.record);
-        let connect_ms = timeouts.connect.as_millis() as u64;
         if wish.avoid == Some(lease.server.id) && !lease.pause(client, connect_ms).await {
             return fail(worker, scratch, client, view, Failure::ClientGone, false).await;
         }

@@ -113,8 +113,7 @@ pub async fn transact(
         None if may_reuse && shares => worker.take_idle(&lease.server, client.address, !outgoing.idempotent),
         None => None,
     };
-    let timeouts = context.timeouts();
-    let connect_ms = timeouts.connect.as_millis() as u64;
+    let connect_ms = context.timeouts().connect.as_millis() as u64;
     session.state.set(if reused.is_some() { State::Waiting } else { State::Connecting });
     let (server, carried, connected) = match reused {
         Some((server, carried)) => (server, carried, true),

@@ -185,8 +185,10 @@ async fn connect(
     mut wish: PickRequest,
     mut first: Option<Buffer>,
 ) -> Option<(Lease, Link, Option<Buffer>)> {
-    let timeouts = view.spec.service.timeouts.with(&pool.spec().pool.timeouts);
-    let queue_ms = timeouts.queue.as_millis() as u64;
+    let (queue_ms, timeout_ms) = {
+        let timeouts = view.spec.service.timeouts.with(&pool.spec().pool.timeouts);
+        (timeouts.queue.as_millis() as u64, timeouts.connect.as_millis() as u64)
+    };
     let mut retries = 0;
     loop {
         let lease = match pick::lease(worker, session, &client.link, pool, &wish, queue_ms, record).await {
@@ -214,7 +216,6 @@ async fn connect(
         lease.note(session, record);
         session.state.set(State::Connecting);
         lease.server.counters().connects.add(1);
-        let timeout_ms = timeouts.connect.as_millis() as u64;
         if wish.avoid == Some(lease.server.id) && !lease.pause(client, timeout_ms).await {
             record.end(Cause::ClientAbort, Phase::Connect);
             return None;

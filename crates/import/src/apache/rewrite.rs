@@ -1,0 +1,222 @@
+//! `RewriteCond` and `RewriteRule`: the shapes that most files have of them, to HTTPS and for WebSockets.
+
+use super::{Words, single};
+use crate::draft::{Draft, Table};
+use crate::words::{literal, quoted};
+
+/// Patterns that all paths fit.
+const ANY: &[&str] =
+    &["^", ".*", "(.*)", "^(.*)$", "^(.*)", "^/(.*)$", "^/(.*)", "/(.*)", "^/?(.*)", "^/?(.*)$", "^.*$"];
+
+/// What the conditions before a rule ask.
+#[derive(Default)]
+struct Asked {
+    hosts: Vec<String>,
+    is_upgrade: bool,
+    /// Clients that speak TLS already are left out.
+    is_plain: bool,
+}
+
+/// Whether a rule is one of those that are carried over.
+pub fn is_known(conditions: &[Words], rule: &[String]) -> bool {
+    asked(conditions).is_some_and(|asked| kind(&asked, rule).is_some())
+}
+
+enum Kind<'a> {
+    Redirect { to: String, status: String },
+    Upgrade { place: &'a str, secret: bool },
+}
+
+/// The route of a rule; `None` where it has none, which is told. A host with TLS has no plain clients.
+pub fn route(
+    conditions: &[Words],
+    line: usize,
+    rule: &[String],
+    has_tls: bool,
+    draft: &mut Draft,
+) -> Option<Table> {
+    let asked = asked(conditions);
+    let Some((asked, kind)) = asked.and_then(|asked| kind(&asked, rule).map(|kind| (asked, kind))) else {
+        for (at, words) in conditions {
+            draft.left(*at, &words.join(" "), "not carried over");
+        }
+        draft.left(
+            line,
+            &rule.join(" "),
+            "write it as a route that has `redirect`, `rewrite-path` or `pool`",
+        );
+        return None;
+    };
+    if asked.is_plain && has_tls {
+        draft.note(line, &rule.join(" "), "all clients of this host speak TLS");
+        return None;
+    }
+    let mut route = Table::default();
+    let mut when = Vec::new();
+    if !asked.hosts.is_empty() {
+        let hosts: Vec<String> = asked.hosts.iter().map(|host| quoted(host)).collect();
+        when.push(format!("host({})", hosts.join(", ")));
+    }
+    if matches!(kind, Kind::Upgrade { .. }) {
+        when.push("header-value(\"Upgrade\") =~ \"(?i)^websocket$\"".into());
+    }
+    if !when.is_empty() {
+        route.set("when", literal(&when.join(" && ")));
+    }
+    match kind {
+        Kind::Redirect { to, status } => {
+            route.set("redirect", format!("{{ location = {}, status = {status} }}", quoted(&to)));
+        }
+        Kind::Upgrade { place, secret } => {
+            let Some(pool) = single(place, secret, draft) else {
+                draft.left(
+                    line,
+                    &rule.join(" "),
+                    format!("{place} is no address: write its server into a pool"),
+                );
+                return None;
+            };
+            route.text("pool", &pool);
+        }
+    }
+    Some(route)
+}
+
+fn asked(conditions: &[Words]) -> Option<Asked> {
+    let mut asked = Asked::default();
+    for (_, words) in conditions {
+        let (test, pattern) = (words.get(1)?.to_ascii_lowercase(), words.get(2)?);
+        let or = words.get(3).is_some_and(|flags| flags.to_ascii_lowercase().contains("or"));
+        let bare = pattern.trim_start_matches('^').trim_end_matches('$').to_ascii_lowercase();
+        match test.as_str() {
+            "%{server_name}" | "%{http_host}" if pattern.starts_with('=') => {
+                asked.hosts.push(pattern[1..].to_owned());
+            }
+            "%{server_name}" | "%{http_host}" if !pattern.starts_with('!') => {
+                let name = bare.replace("\\.", ".");
+                let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+                asked.hosts.push(Some(name).filter(|n| n.chars().all(plain) && pattern.starts_with('^'))?);
+            }
+            "%{https}" if !or && matches!(bare.as_str(), "off" | "=off" | "!=on" | "!on") => {
+                asked.is_plain = true
+            }
+            "%{server_port}" if !or && matches!(bare.as_str(), "80" | "=80" | "!443" | "!^443") => {
+                asked.is_plain = true;
+            }
+            "%{http:upgrade}" if !or && bare.trim_start_matches('=') == "websocket" => {
+                asked.is_upgrade = true
+            }
+            // Whoever asks for an upgrade says so in both.
+            "%{http:connection}" if !or && bare.trim_start_matches('=') == "upgrade" => {}
+            _ => return None,
+        }
+    }
+    Some(asked)
+}
+
+fn kind<'a>(asked: &Asked, rule: &'a [String]) -> Option<Kind<'a>> {
+    let (pattern, to) = (rule.get(1)?, rule.get(2)?);
+    if !ANY.contains(&pattern.as_str()) {
+        return None;
+    }
+    let flags = rule.get(3).map_or("", |f| f.trim_matches(['[', ']']));
+    let flags: Vec<&str> = flags.split(',').map(str::trim).collect();
+    let has = |names: &[&str]| flags.iter().any(|f| names.iter().any(|name| f.eq_ignore_ascii_case(name)));
+    let (scheme, rest) = to.split_once("://")?;
+    let (place, below) = rest.split_at(rest.find(['/', '%', '$']).unwrap_or(rest.len()));
+    // The whole path goes on.
+    let follows = |below: &str| matches!(below, "%{REQUEST_URI}" | "/$1" | "$1");
+    if has(&["P", "proxy"]) {
+        let (secret, known) =
+            (["wss", "https"].contains(&scheme), ["ws", "wss", "http", "https"].contains(&scheme));
+        return (asked.is_upgrade && known && follows(below)).then_some(Kind::Upgrade { place, secret });
+    }
+    if asked.is_upgrade || !["http", "https"].contains(&scheme) {
+        return None;
+    }
+    let code = flags.iter().find_map(|flag| {
+        let (name, code) = flag.split_once('=').unwrap_or((flag, "302"));
+        ["r", "redirect"].contains(&name.to_ascii_lowercase().as_str()).then_some(code)
+    })?;
+    let status = match code.to_ascii_lowercase().as_str() {
+        "permanent" => "301".to_owned(),
+        "temp" => "302".to_owned(),
+        "seeother" => "303".to_owned(),
+        number => number.parse::<u16>().ok().filter(|n| (301..=308).contains(n))?.to_string(),
+    };
+    let to = ["%{SERVER_NAME}", "%{HTTP_HOST}"].iter().find_map(|name| {
+        let below = rest.strip_prefix(name)?;
+        follows(below).then(|| format!("{scheme}://{{host}}{{path}}"))
+    });
+    let to = to.or_else(|| {
+        let plain = !place.is_empty() && !place.contains(['{', '}', '"']);
+        (plain && follows(below)).then(|| format!("{scheme}://{place}{{path}}"))
+    })?;
+    Some(Kind::Redirect { to, status })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Source, SourceKind, import};
+
+    fn made(lines: &str) -> crate::Imported {
+        let text = format!("<VirtualHost *:80>\n ServerName a.example.org\n{lines}\n</VirtualHost>\n");
+        let source = Source { kind: SourceKind::Apache, file: "a.conf".into(), text };
+        let made = import(&[source], &Default::default());
+        evenkeel_config::read(&made.text).unwrap_or_else(|e| panic!("{e:?}\n{}", made.text));
+        made
+    }
+
+    #[test]
+    fn what_certbot_and_others_write_for_https() {
+        for lines in [
+            "RewriteEngine on\nRewriteCond %{SERVER_NAME} =a.example.org [OR]\nRewriteCond %{SERVER_NAME} =b.example.org\nRewriteRule ^ https://%{SERVER_NAME}%{REQUEST_URI} [END,NE,R=permanent]",
+            "RewriteEngine On\nRewriteCond %{HTTPS} off\nRewriteRule ^(.*)$ https://%{HTTP_HOST}%{REQUEST_URI} [L,R=301]",
+            "RewriteCond %{HTTPS} !=on\nRewriteRule ^/?(.*) https://%{SERVER_NAME}/$1 [R=301,L]",
+        ] {
+            let made = made(lines);
+            let redirect = "redirect = { location = \"https://{host}{path}\", status = 301 }";
+            assert!(made.text.contains(redirect), "{lines}\n{}", made.text);
+            assert_eq!(
+                made.text.contains("host(\"a.example.org\", \"b.example.org\")"),
+                lines.contains("OR")
+            );
+            assert!(!made.left.iter().any(|l| l.keyword.contains("Rewrite")), "{:?}", made.left);
+        }
+        let elsewhere = made("RewriteRule ^ https://www.example.org%{REQUEST_URI} [R]").text;
+        assert!(
+            elsewhere.contains("location = \"https://www.example.org{path}\", status = 302"),
+            "{elsewhere}"
+        );
+    }
+
+    #[test]
+    fn upgrades_that_go_to_a_server() {
+        let text = made(
+            "RewriteCond %{HTTP:Upgrade} =websocket [NC]\nRewriteCond %{HTTP:Connection} upgrade [NC]\n\
+             RewriteRule /(.*) ws://192.0.2.3:3000/$1 [P,L]\nProxyPass /ws/ wss://192.0.2.4/ws/\n\
+             ProxyPass /static !\nProxyPass / http://192.0.2.3:3000/",
+        )
+        .text;
+        for part in [
+            "when = 'header-value(\"Upgrade\") =~ \"(?i)^websocket$\"'\n  pool = \"192-0-2-3-3000\"",
+            "address = \"192.0.2.4:443\"",
+            "when = 'path(\"/static\", \"/static/*\")'\n  deny = { status = 404 }",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+    }
+
+    #[test]
+    fn other_rules_are_told() {
+        for lines in [
+            "RewriteCond %{REQUEST_METHOD} ^TRACE\nRewriteRule .* - [F]",
+            "RewriteRule ^/old/(.*)$ /new/$1 [PT]",
+            "RewriteCond %{HTTP_HOST} ^.*b\\.org$\nRewriteRule ^ https://%{HTTP_HOST}%{REQUEST_URI} [R]",
+        ] {
+            let made = made(&format!("{lines}\nProxyPass / http://192.0.2.3:3000/"));
+            let told = made.left.iter().filter(|l| l.keyword.contains("Rewrite")).count();
+            assert_eq!(told, lines.lines().count(), "{:?}", made.left);
+        }
+    }
+}
