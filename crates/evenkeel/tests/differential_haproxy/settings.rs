@@ -205,6 +205,8 @@ const OPTIONS: &[&str] = &[
     "stick-table type string size 1k\nstick store-response res.hdr(x-server)",
     "stick-table type ip size 1k nopurge store conn_cnt,http_req_rate(10s)\nhttp-request track-sc0 src\nhttp-request deny if { sc0_conn_cnt gt 2 }",
     "stick-table type ip size 1k store http_req_cnt\nhttp-request track-sc0 src\nhttp-request set-header x-n %[sc0_http_req_cnt]",
+    "stick-table type binary len 20 size 1k expire 10s store http_req_rate(10s)\nhttp-request track-sc0 base32+src\nhttp-request set-var(req.limit) int(2)\nhttp-request set-var(req.rate) base32+src,table_http_req_rate()\nacl abuse var(req.limit),sub(req.rate) lt 0\nhttp-request deny deny_status 429 if abuse",
+    "stick-table type ip size 1k expire 10s store http_req_cnt\nhttp-request track-sc0 src\nhttp-request deny deny_status 429 if { src,table_http_req_cnt() gt 2 }",
     "stick-table type ip size 1k store gpc0\nhttp-request track-sc0 src\nhttp-request sc-inc-gpc0(0)\nhttp-request set-header x-n %[sc0_get_gpc0]",
     "stick-table type ip size 1k store gpt0\nhttp-request track-sc0 src\nhttp-request sc-set-gpt0(0) 7\nhttp-request set-header x-n %[sc0_get_gpt0]",
     "stick-table type string size 1k store http_req_cnt\nhttp-request track-sc1 req.hdr(x-a)\nhttp-request deny deny_status 429 if { sc1_http_req_cnt gt 1 }",

@@ -41,7 +41,7 @@ pub fn gather(proxies: &[Proxy], draft: &mut Draft) {
             let Some((_, sample, table)) = track(word, &proxy.name) else { continue };
             let Some(of) = proxies.iter().find(|p| p.name == table) else { continue };
             let Some(rules) = of.last("stick-table") else { continue };
-            let key = match sample::template(&sample) {
+            let key = match key(&sample) {
                 Ok(key) => key,
                 Err(why) => {
                     draft.left(word.line, &word.words.join(" "), why);
@@ -83,6 +83,17 @@ fn written(table: &str, key: &str, rules: &Word) -> Table {
     out
 }
 
+/// A sample as the key of a table. Those that HAProxy makes a hash of are the text that it is made of.
+fn key(sample: &str) -> Result<String, String> {
+    Ok(match sample {
+        "base32" => "{header:Host}{path}".into(),
+        "base32+src" => "{header:Host}{path} {source}".into(),
+        "url32" => "{header:Host}{uri}".into(),
+        "url32+src" => "{header:Host}{uri} {source}".into(),
+        _ => return sample::template(sample),
+    })
+}
+
 /// `rate("t", "requests")` as a sample.
 fn counted(asked: &str) -> String {
     let plain = asked.replace(['"', ' ', ')'], "").replace('(', ":");
@@ -100,7 +111,7 @@ impl Counted {
     pub fn tracked(&self, word: &Word) -> Result<(String, String), String> {
         let (_, sample, table) = track(word, &self.own).ok_or("not carried over")?;
         match self.keys.get(&table) {
-            Some(key) if sample::template(&sample).as_ref() == Ok(key) => {
+            Some(known) if key(&sample).as_ref() == Ok(known) => {
                 Ok((name(&table), sample::presence(&sample)))
             }
             _ => Err(format!("there is no table {table} with this key")),
@@ -111,6 +122,13 @@ impl Counted {
     /// `%[src,table_http_req_rate(t)]` as `%[counted(rate:t,requests)]`.
     pub fn in_texts(&self, word: &Word) -> Word {
         let mut word = word.clone();
+        // What a variable is set to is a sample without braces.
+        let set = word.words.iter().position(|w| w.starts_with("set-var(")).map(|at| at + 1);
+        if let Some(text) = set.and_then(|at| word.words.get_mut(at))
+            && let Some(of_table) = self.of_table(text)
+        {
+            *text = of_table;
+        }
         for text in &mut word.words {
             let mut out = String::new();
             let mut rest = text.as_str();
@@ -131,19 +149,26 @@ impl Counted {
         if let Some(Ok(asked)) = self.asked(first) {
             return Some(counted(&asked) + converters);
         }
-        // `KEY,table_http_req_rate(TABLE)`: the entry of this request, where the table has that key.
-        let (key, converter) = text.rsplit_once(",table_")?;
+        self.converted(text)?.ok().map(|asked| counted(&asked))
+    }
+
+    /// `KEY,table_http_req_rate(TABLE)`: the entry of this request, where the table has that key.
+    fn converted(&self, text: &str) -> Option<Result<String, String>> {
+        let (sample, converter) = text.rsplit_once(",table_")?;
         let (what, table) = converter.strip_suffix(')')?.split_once('(')?;
-        let known = self.keys.get(table)?;
-        if sample::template(key).as_ref() != Ok(known) {
-            return None;
+        let table = if table.is_empty() { self.own.as_str() } else { table };
+        if self.keys.get(table) != key(sample).ok().as_ref() {
+            return Some(Err(format!("there is no table {table} with this key")));
         }
         let tracked = Counted { by_number: BTreeMap::from([("0".into(), table.to_owned())]), ..self.clone() };
-        tracked.asked(&format!("sc_{what}(0)"))?.ok().map(|asked| counted(&asked))
+        tracked.asked(&format!("sc_{what}(0)"))
     }
 
     /// `sc_http_req_rate(0)` and the like as what a condition asks; none where it is no such test.
     pub fn asked(&self, fetch: &str) -> Option<Result<String, String>> {
+        if fetch.contains(",table_") {
+            return self.converted(fetch);
+        }
         let (whole, arguments) = match fetch.split_once('(') {
             Some((whole, rest)) => (whole, rest.trim_end_matches(')')),
             None => (fetch, ""),

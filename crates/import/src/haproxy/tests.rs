@@ -265,6 +265,20 @@ fn counters_in_texts_and_bodies() {
 }
 
 #[test]
+fn tables_by_host_path_and_source() {
+    let text = as_it_runs(
+        " stick-table type binary len 20 size 1k expire 9s store http_req_rate(9s)\n http-request track-sc0 base32+src\n http-request set-var(req.rate) base32+src,table_http_req_rate()\n http-request deny if { base32+src,table_http_req_rate(f) gt 5 }\n default_backend b\n",
+    );
+    for part in [
+        "key = \"{header:Host}{path} {source}\"",
+        "set-variable = { \"req.rate\" = \"{rate:f,requests}\" }",
+        "when = 'rate(\"f\", \"requests\") > 5'",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
 fn versions_of_tls_are_those_that_are_named() {
     let tls = |options: &str| {
         let text = format!(
