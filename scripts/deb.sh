@@ -26,6 +26,7 @@ put 644 packaging/debian/evenkeel-node.socket lib/systemd/system/evenkeel-node.s
 put 644 packaging/debian/evenkeel-node@.service lib/systemd/system/evenkeel-node@.service
 put 640 packaging/debian/evenkeel.toml etc/evenkeel/evenkeel.toml
 put 644 packaging/grafana/evenkeel.json usr/share/doc/evenkeel/grafana.json
+put 644 packaging/snmp/EVENKEEL-MIB.txt usr/share/snmp/mibs/EVENKEEL-MIB.txt
 put 644 LICENSE usr/share/doc/evenkeel/copyright
 put 644 CHANGELOG.md usr/share/doc/evenkeel/NEWS.md
 for page in docs/*.md docs/reference/*.md; do

@@ -44,6 +44,9 @@ for purpose in "$@"; do
         have_module grpc python3-grpcio
         want debootstrap debootstrap
         want systemd-nspawn systemd-container
+        want snmpd snmpd
+        want snmpwalk snmp
+        want snmptrapd snmptrapd
         want freeradius freeradius
         want pebble pebble
         want knotd knot

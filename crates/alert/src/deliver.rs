@@ -30,6 +30,7 @@ pub fn deliver(how: &Delivery, node: &str, message: &Message) -> Result<String, 
             let lines = message.happenings.iter().map(|h| syslog_line(node, *facility, h));
             syslog(server, *transport, ca.as_deref(), &lines.collect::<Vec<_>>())
         }
+        Delivery::Snmp { agentx } => crate::snmp::notify(agentx, node, &message.happenings),
     }
 }
 

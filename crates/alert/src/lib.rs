@@ -1,10 +1,11 @@
-//! Tells people what has happened: mail, webhook, script, syslog.
+//! Tells people what has happened: mail, webhook, script, syslog, SNMP.
 //!
 //! In: happenings, settings. Out: messages. Never: what counts as a happening, the traffic. Each
 //! receiver has a thread of its own, so that one that hangs holds up no other.
 
 mod deliver;
 mod group;
+mod snmp;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -76,7 +77,7 @@ impl Alerts {
         let (inbox, queue) = sync_channel(QUEUE);
         // A log is told of each thing at once.
         let (gather, quiet) = match receiver.how {
-            Delivery::Syslog { .. } => (0, 0),
+            Delivery::Syslog { .. } | Delivery::Snmp { .. } => (0, 0),
             _ => (settings.gather.as_millis() as u64, settings.quiet.as_millis() as u64),
         };
         let group = Group::new(node, gather, quiet);

@@ -27,6 +27,9 @@ pub struct Status {
     /// Why nothing can be stored in the state directory. Absent while all is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<String>,
+    /// Why SNMP sees nothing of this node, although it should. Absent while all is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snmp: Option<String>,
     pub virtual_services: Vec<Service>,
     /// Pools that only routes lead to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -1,9 +1,11 @@
-//! Reads `[alerts]`.
+//! Reads `[alerts]` and `[snmp]`.
 
 use std::ops::Range;
 use std::time::Duration;
 
-use evenkeel_model::{AlertSettings, Delivery, EmailSettings, MailSecurity, Receiver, Transport};
+use evenkeel_model::{
+    AgentxAddress, AlertSettings, Delivery, EmailSettings, MailSecurity, Receiver, SnmpSettings, Transport,
+};
 
 use crate::problem::Problem;
 use crate::section::Section;
@@ -45,12 +47,33 @@ pub fn alerts(root: Section<'_>, problems: &mut Vec<Problem>) -> AlertSettings {
         let how = Delivery::Syslog { server, transport, ca: syslog.text("ca").map(Into::into), facility };
         receivers.push(Receiver { kinds: kinds(syslog), how });
     }
+    for (snmp, _) in table.sections("snmp") {
+        let how = agentx(snmp, problems).map(|agentx| Delivery::Snmp { agentx });
+        receivers.extend(how.map(|how| Receiver { kinds: kinds(snmp), how }));
+    }
     AlertSettings {
         gather: table.duration("gather", Duration::from_secs(10)),
         quiet: table.duration("quiet", Duration::from_secs(300)),
         certificate_days: table.number("certificate-days", 21),
         receivers,
     }
+}
+
+pub fn snmp(root: Section<'_>, problems: &mut Vec<Problem>) -> Option<SnmpSettings> {
+    let agentx = agentx(root.section("snmp")?, problems)?;
+    Some(SnmpSettings { agentx })
+}
+
+fn agentx(section: Section<'_>, problems: &mut Vec<Problem>) -> Option<AgentxAddress> {
+    let text = section.text("agentx").unwrap_or("/var/agentx/master");
+    let address = AgentxAddress::parse(text);
+    if address.is_none() {
+        let what = format!("{text:?} is no address of an SNMP agent");
+        let help =
+            "the path of its socket, such as /var/agentx/master, or ADDRESS:PORT, such as 127.0.0.1:705";
+        problems.push(Problem::new(section.span("agentx").unwrap_or(0..0), what).help(help));
+    }
+    address
 }
 
 fn email_of(email: Section<'_>, span: &Range<usize>, problems: &mut Vec<Problem>) -> Option<EmailSettings> {

@@ -176,6 +176,7 @@ impl Builder<'_> {
             node: node::node(root, self.problems),
             pair: pair::pair(root, &services, self.problems),
             alerts: alert::alerts(root, self.problems),
+            snmp: alert::snmp(root, self.problems),
             resolver: discovery::resolver(root, self.problems),
             graphs_size: root.section("graphs").map_or(64 << 20, |g| g.size("size", 64 << 20)),
             tables,

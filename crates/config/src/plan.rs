@@ -167,6 +167,7 @@ fn described(key: &str, old: Option<String>, new: Option<String>) -> String {
 fn globals(old: &Snapshot, new: &Snapshot, steps: &mut Vec<PlanStep>) {
     let keys = changed_keys!(Snapshot, old, new, {
         alerts => "[alerts]",
+        snmp => "[snmp]",
         resolver => "[resolver]",
         graphs_size => "[graphs]",
         state_directory => "[state]",

@@ -211,7 +211,7 @@ const UNSEEN: [&str; 14] = [
 ];
 
 /// What a table says beside the key that is tried, so that the whole means something.
-const BESIDE: [(&str, &str); 20] = [
+const BESIDE: [(&str, &str); 21] = [
     ("node.interface", "name = \"b0\", bond = [\"eth1\"]"),
     ("node.interface", "name = \"eth1\", addresses = [\"192.0.2.10/24\"]"),
     ("pool.health-check[tcp]", "send-proxy = true"),
@@ -223,6 +223,7 @@ const BESIDE: [(&str, &str); 20] = [
         "alerts.email",
         "server = \"mail.example.org:587\", from = \"a@example.org\", to = [\"b@example.org\"], username = \"u\", password-file = \"/etc/p\"",
     ),
+    ("alerts.snmp", "agentx = \"192.0.2.8:81\""),
     ("alerts.syslog", "server = \"log.example.org:514\""),
     ("pool.discover[http]", "url = \"https://example.org/first\""),
     ("virtual-service.discover[http]", "url = \"https://example.org/first\""),
@@ -250,6 +251,7 @@ fn values(kind: &ValueKind, at: &str) -> Vec<(String, String)> {
             "\"0a0b\"",
             "\"https://example.org/some\"",
             "\"example.org:99\"",
+            "\"192.0.2.9:705\"",
             "\"http://example.org/some\"",
             "\"http://example.org\"",
             "\"http://example.org:3128\"",

@@ -196,6 +196,7 @@ impl Control {
         }
         self.recorder.reconfigure(&snapshot);
         self.follow_alerts();
+        self.follow_snmp();
         self.follow_acme();
         self.follow_pair(pair);
         let news = self.addresses.settle(&snapshot);

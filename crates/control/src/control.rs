@@ -86,6 +86,7 @@ pub struct Control {
     pub(super) text: String,
     pub(super) administration: Option<Administration>,
     pub(super) happenings: Happenings,
+    pub(super) snmp: super::snmp::Snmp,
     pub(super) recorder: Recorder,
     pub(super) storage: super::storage::Storage,
     pub(super) certificates_read: super::certificates::Read,
@@ -132,6 +133,7 @@ impl Control {
             text: text.clone(),
             administration: None,
             happenings: Happenings::open(&snapshot.state_directory),
+            snmp: super::snmp::Snmp::default(),
             recorder: Recorder::default(),
             storage: super::storage::Storage::default(),
             certificates_read: super::certificates::Read::default(),
@@ -277,6 +279,7 @@ impl Control {
         let status = Arc::new(tokio::sync::watch::channel(Arc::new(self.status())).0);
         let feed = evenkeel_admin::Feed { status: status.clone(), happenings: self.happenings.feed() };
         let (snapshot, node) = (self.snapshot.clone(), self.node_name());
+        self.start_snmp(handle.clone());
         self.status_feed = Some(status);
         self.administration = Some(Administration::start(&snapshot, &node, handle, feed, adopted)?);
         Ok(())
@@ -537,6 +540,7 @@ impl Control {
         self.tick_run_time();
         self.tick_acme();
         self.watch_services();
+        self.watch_snmp();
         if let Some(feed) = self.status_feed.as_ref().filter(|f| f.receiver_count() > 0) {
             feed.send_replace(Arc::new(self.status()));
         }

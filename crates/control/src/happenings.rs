@@ -302,7 +302,7 @@ impl Control {
     pub fn test_alerts(&self, reply: Reply<api::AlertsTested>) {
         let (node, settings) = (self.node_name(), self.snapshot().alerts.clone());
         if settings.receivers.is_empty() {
-            let why = "the configuration has no receivers: add [[alerts.email]], [[alerts.webhook]], [[alerts.script]] or [[alerts.syslog]]";
+            let why = "the configuration has no receivers: add [[alerts.email]], [[alerts.webhook]], [[alerts.script]], [[alerts.syslog]] or [[alerts.snmp]]";
             let _ = reply.send(Err(Refused::new(FailureKind::Failed, why)));
             return;
         }

@@ -33,6 +33,7 @@ mod run_time;
 mod secrets;
 mod servers;
 mod shared_files;
+mod snmp;
 mod status;
 mod storage;
 mod sync;
@@ -397,6 +398,7 @@ async fn drain(
     }
     let connections = control.engine().connection_count();
     info!(connections, handed_over, "draining");
+    control.end_snmp();
     control.drain(if handed_over { IDLE_AT_HANDOVER } else { IDLE_AT_STOP });
     let mut left = workers;
     // After a hand-over the last connection decides: a successor serves everybody else.

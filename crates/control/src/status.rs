@@ -152,6 +152,7 @@ impl Control {
             workers: self.engine().workers(),
             layer_4: self.describe_layer4(),
             storage: self.storage.trouble().map(Into::into),
+            snmp: self.snmp.trouble().map(|(why, _)| why),
             virtual_services,
             pools,
         }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::Secret;
+use crate::{AgentxAddress, Secret};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AlertSettings {
@@ -25,9 +25,25 @@ pub struct Receiver {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Delivery {
     Email(EmailSettings),
-    Webhook { url: Secret, slack: bool, ca: Option<PathBuf> },
-    Script { command: PathBuf, timeout: Duration },
-    Syslog { server: String, transport: Transport, ca: Option<PathBuf>, facility: u8 },
+    Webhook {
+        url: Secret,
+        slack: bool,
+        ca: Option<PathBuf>,
+    },
+    Script {
+        command: PathBuf,
+        timeout: Duration,
+    },
+    Syslog {
+        server: String,
+        transport: Transport,
+        ca: Option<PathBuf>,
+        facility: u8,
+    },
+    /// Notifications of the machine's SNMP agent.
+    Snmp {
+        agentx: AgentxAddress,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +85,7 @@ impl Receiver {
             }
             Delivery::Script { command, .. } => format!("script {}", command.display()),
             Delivery::Syslog { server, .. } => format!("syslog at {server}"),
+            Delivery::Snmp { agentx } => format!("SNMP notifications by {agentx}"),
         }
     }
 

@@ -17,6 +17,7 @@ mod retry;
 mod route;
 mod secret;
 mod service;
+mod snmp;
 mod tls;
 mod units;
 
@@ -47,5 +48,6 @@ pub use service::{
     LogSettings, Mode, Normalize, Pool, PoolTimeouts, ProxyVersion, RealServer, ServerSpeaks, Snapshot,
     SourceAddress, TcpKeepAlive, Timeouts, VirtualService,
 };
+pub use snmp::{AgentxAddress, SnmpSettings};
 pub use tls::{ClientAuth, ServerTls, TlsPolicy, TlsSettings, TlsVersion};
 pub use units::{UnitError, Weight, format_duration, format_size, parse_duration, parse_size};

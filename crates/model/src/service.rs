@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub node: Option<crate::NodeSettings>,
     pub pair: Option<PairSettings>,
     pub alerts: AlertSettings,
+    /// Off where there is none.
+    pub snmp: Option<crate::SnmpSettings>,
     pub resolver: ResolverSettings,
     /// Bytes of the file that remembers for graphs; 0 for none.
     pub graphs_size: u64,

@@ -7,11 +7,14 @@ use std::process::Command;
 
 use serde_json::Value;
 
-const PURE: &[&str] =
-    &["model", "rules", "routes", "config", "balance", "vrrp", "agree", "import", "http", "dns", "node"];
+const PURE: &[&str] = &[
+    "model", "rules", "routes", "config", "balance", "vrrp", "agree", "import", "http", "dns", "node",
+    "agentx",
+];
 /// What edges share beside the pure crates.
 const BASE: &[&str] = &["files", "trust", "scripts"];
-const EDGES: &[&str] = &["l4", "l7", "health", "discover", "platform", "peer", "series", "alert", "acme"];
+const EDGES: &[&str] =
+    &["l4", "l7", "health", "discover", "platform", "peer", "series", "alert", "acme", "snmp"];
 const TOP: &[&str] = &["api", "admin", "console", "control", "haproxy", "evenkeel"];
 const DEVELOPMENT: &[&str] = &["testbed", "bench", "sim", "mutate"];
 

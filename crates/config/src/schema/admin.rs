@@ -82,6 +82,7 @@ const KINDS: ValueKind = ValueKind::List(&ValueKind::Choice(&[
     word("discovery"),
     word("configuration"),
     word("admin-state"),
+    word("snmp"),
 ]));
 
 pub static ALERTS: Table = Table {
@@ -110,7 +111,27 @@ pub static ALERTS: Table = Table {
         key("webhook", ValueKind::Tables(&WEBHOOK), "", "An HTTP POST."),
         key("script", ValueKind::Tables(&SCRIPT), "", "A program."),
         key("syslog", ValueKind::Tables(&SYSLOG), "", "Syslog (RFC 5424)."),
+        key("snmp", ValueKind::Tables(&SNMP_ALERTS), "", "SNMP notifications."),
     ],
+};
+
+const AGENTX: super::Key = key(
+    "agentx",
+    line(107),
+    "/var/agentx/master",
+    "Where snmpd waits for sub-agents: the path of its socket, or `ADDRESS:PORT`.",
+);
+
+pub static SNMP: Table = Table {
+    name: "snmp",
+    doc: "What SNMP sees of this node: with this table the program is a sub-agent (AgentX, RFC 2741) of the machine's snmpd, which asks for passwords and speaks SNMP. Nothing can be set over it. See [SNMP](../snmp.md).",
+    keys: &[AGENTX],
+};
+
+static SNMP_ALERTS: Table = Table {
+    name: "snmp",
+    doc: "Everything that happens, one notification each, sent by the machine's snmpd to whom its configuration names: traps or informs, v2c or v3. Nothing is gathered. It works with and without `[snmp]`.",
+    keys: &[AGENTX, key("kinds", KINDS, "all", "What is told.")],
 };
 
 static EMAIL: Table = Table {

@@ -12,7 +12,7 @@ mod route;
 mod service;
 
 use acme::ACME;
-use admin::{ADMIN, ALERTS, GRAPHS};
+use admin::{ADMIN, ALERTS, GRAPHS, SNMP};
 use discovery::RESOLVER;
 use node::NODE;
 use pair::PAIR;
@@ -169,6 +169,7 @@ pub static ROOT: Table = Table {
         key("pool", ValueKind::Tables(&POOL), "", "Real servers that several services can share."),
         key("resolver", ValueKind::Table(&RESOLVER), "", "How the names of real servers are looked up."),
         key("alerts", ValueKind::Table(&ALERTS), "", "Who is told when something happens."),
+        key("snmp", ValueKind::Table(&SNMP), "", "What SNMP sees of this node."),
         key("graphs", ValueKind::Table(&GRAPHS), "", "What is remembered for graphs."),
         key("pair", ValueKind::Table(&PAIR), "", "The other node, and who of the two is active."),
     ],

@@ -61,6 +61,7 @@ pub fn run(common: &Common) -> Outcome {
         findings: Vec::new(),
     };
     doctor.storage();
+    doctor.snmp();
     doctor.servers();
     // A node without a pair has nothing to say about it.
     if let Ok(pair) = client.get::<api::Pair>("/api/v1/pair") {
@@ -141,6 +142,17 @@ impl Doctor {
                 "state directory",
                 format!("{why}; commits are refused, and live changes do not survive a restart"),
                 "make room on its disk, or mount it writable; it is looked at again every 10 s",
+            );
+        }
+    }
+
+    fn snmp(&mut self) {
+        if let Some(why) = self.status.snmp.clone() {
+            self.report(
+                Level::Warning,
+                "snmp",
+                format!("nothing of this node is seen over SNMP: {why}"),
+                "does snmpd run, with `master agentx`, and may the user of this program open its socket (`agentXPerms`)? docs/snmp.md has the lines",
             );
         }
     }

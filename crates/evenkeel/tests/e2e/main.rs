@@ -34,6 +34,7 @@ mod routes;
 mod run_time;
 mod secrets;
 mod smuggling;
+mod snmp;
 mod tcp;
 mod tls;
 mod transparency;
