@@ -44,6 +44,7 @@ for purpose in "$@"; do
         have_module grpc python3-grpcio
         want debootstrap debootstrap
         want systemd-nspawn systemd-container
+        want minisign minisign
         want snmpd snmpd
         want snmpwalk snmp
         want snmptrapd snmptrapd

@@ -55,6 +55,7 @@ text() { # target, content on standard input
 put 640 evenkeel.toml etc/evenkeel/evenkeel.toml
 chroot "$root" chown -R evenkeel:evenkeel /etc/evenkeel /var/lib/evenkeel
 put 644 evenkeel-console@.service etc/systemd/system/evenkeel-console@.service
+put 644 evenkeel-upgrade-keep.service etc/systemd/system/evenkeel-upgrade-keep.service
 put 644 evenkeel-cloud-keys.service etc/systemd/system/evenkeel-cloud-keys.service
 text etc/systemd/system/evenkeel-console@ttyS0.service.d/device.conf <<'END'
 [Unit]
@@ -125,7 +126,7 @@ rm -rf "$root"/etc/apt/sources.list.d/* "$root"/var/lib/apt/lists/* "$root"/var/
     "$root"/var/cache/apt/archives/*.deb "$root"/tmp/* "$root"/run/*
 systemctl --root="$root" enable systemd-networkd.service systemd-resolved.service systemd-timesyncd.service \
     evenkeel.service evenkeel-scripts.socket evenkeel-node.socket evenkeel-cloud-keys.service \
-    evenkeel-console@tty1.service evenkeel-console@ttyS0.service
+    evenkeel-upgrade-keep.service evenkeel-console@tty1.service evenkeel-console@ttyS0.service
 systemctl --root="$root" disable ssh.service
 systemctl --root="$root" mask getty@tty1.service serial-getty@ttyS0.service
 ln -sf ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
@@ -174,6 +175,9 @@ filesystem() { # folder or nothing, label, number, sectors, file
         -E "hash_seed=4576656e-6b65-656c-0000-00000000003$3" ${1:+-d "$1"} "$5"
 }
 filesystem "$root" evenkeel-a 1 "$system_size" "$work/a"
+# The same for a bundle (scripts/bundle.sh), under a name that no boot menu looks for.
+cp --sparse=always "$work/a" "$out/evenkeel.system"
+e2label "$out/evenkeel.system" evenkeel-new
 place "$work/a" "$a_at"
 filesystem "" evenkeel-b 2 "$system_size" "$work/b"
 place "$work/b" "$b_at"

@@ -14,10 +14,12 @@ import { Overview } from "./overview";
 import { Pair } from "./pair";
 import { ago, Link, place, said, tried } from "./parts";
 import { Reports } from "./reports";
+import { Servers } from "./servers";
 import { Wizard } from "./wizard";
 
 const PAGES: [string, string, () => preact.JSX.Element][] = [
   ["/", "Overview", Overview],
+  ["/servers", "Servers", Servers],
   ["/graphs", "Graphs", Graphs],
   ["/configuration", "Configuration", ConfigurationPage],
   ["/reports", "Reports", Reports],

@@ -1,13 +1,13 @@
 // This machine itself: its addresses, routes, names and time.
-import { get, type Schemas } from "./api";
-import { time, useAsk } from "./parts";
+import { get, may, type Schemas } from "./api";
+import { Link, time, useAsk } from "./parts";
 
 export function NodePage() {
   const { value, error } = useAsk<Schemas["Machine"]>(() => get("/api/v1/node"), [], 5000);
   const skew = value ? Math.round((Date.now() - value["time-ms"]) / 1000) : 0;
   return (
     <section>
-      <header class="page"><h1>Node</h1></header>
+      <header class="page"><h1>Node</h1>{may("configure") && <Link to="/configuration?at=node">Settings of this machine</Link>}</header>
       {error && <p class="bad" role="alert">{error}</p>}
       {value && (
         <>

@@ -4,6 +4,7 @@ import { memo } from "preact/compat";
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { get, may, post, remove, type Edit, type Schemas, type Server, type Service } from "./api";
 import { head, second, services, type LiveService } from "./live";
+import { Spark } from "./spark";
 import { ago, bits, go, Link, number, Review, say, tried } from "./parts";
 
 const open = signal<Set<string>>(new Set());
@@ -72,6 +73,7 @@ export function Overview() {
         {head.value && <p class="counts">{number(head.value.connections)} connections now</p>}
         {may("configure") && <Link to="/wizard">New service</Link>}
       </header>
+      <Troubles />
       <div class="tools">
         <label>Search<input type="search" value={filter.value} onInput={(e) => (filter.value = e.currentTarget.value)} placeholder="name, address, mode" /></label>
         <label>Order
@@ -96,6 +98,36 @@ export function Overview() {
         ))}
       </ul>
       {move && <Review edits={move.edits} base={move.base} close={() => setMove(null)} done={() => setMove(null)} />}
+    </section>
+  );
+}
+
+/** Why a service is not well: what the checks of its servers found. */
+export function reason(service: Service): string {
+  const down = service["real-servers"].filter((s) => s.state === "down" && s["admin-state"] === "online");
+  const said = down.slice(0, 3).map((s) => `${s.name}: ${s.check.detail || "not checked yet"}`).join("; ");
+  const more = down.length > 3 ? ` and ${down.length - 3} more` : "";
+  if (service.state === "down") return down.length > 0 ? `no real server can serve; ${said}${more}` : "no real server can serve: all of them are drained or halted";
+  return `${down.length} of ${service["real-servers"].length} real servers ${down.length === 1 ? "is" : "are"} down; ${said}${more}`;
+}
+
+const MOST_TROUBLES = 8;
+
+/** What is red or yellow, the worst first, with its reason. */
+function Troubles() {
+  second.value;
+  const bad = services.value.map((one) => one.peek().service).filter((s) => RANK[colour(s).colour] < 2);
+  if (bad.length === 0) return null;
+  bad.sort((a, b) => RANK[colour(a).colour] - RANK[colour(b).colour]);
+  return (
+    <section class="troubles" aria-label="What is wrong">
+      <h2>What is wrong</h2>
+      <ul>
+        {bad.slice(0, MOST_TROUBLES).map((service) => (
+          <li key={service.name}><Lamp of={colour(service)} /> <button type="button" class="plain" onClick={() => show(service.name)}>{service.name}</button> {reason(service)}</li>
+        ))}
+      </ul>
+      {bad.length > MOST_TROUBLES && <p>and {bad.length - MOST_TROUBLES} more: <button type="button" class="plain" onClick={() => (order.value = "state")}>worst first</button></p>}
     </section>
   );
 }
@@ -161,6 +193,7 @@ const Row = memo(function Row({ one, own, moved }: { one: Signal<LiveService>; o
         <span class="figure"><b>{number(service["current-connections"])}</b> <small>connections now</small></span>
         <span class="figure"><b>{number(service.mode === "http" ? rates.requests : rates.connections)}</b> <small>{service.mode === "http" ? "requests/s" : "new/s"}</small></span>
         <span class="figure wide"><b>{bits(rates.out)}</b> <small>out</small></span>
+        <span class="figure wide">{seen && service.mode !== "pool" && <Spark service={service.name} value={service.mode === "http" ? "requests" : "new"} />}</span>
         {service.queued > 0 && <span class="figure bad"><b>{number(service.queued)}</b> <small>waiting</small></span>}
       </button>
       {isOpen && <Servers service={service} />}

@@ -198,6 +198,33 @@ await page.waitForTimeout(1200);
 assert.equal(await page.getByLabel("Weight of server2").inputValue(), "50");
 step("a drain under live traffic lost nothing");
 
+// One machine in every service that it serves
+await go(page, "Servers");
+const machine = page.locator(`[data-machine="${given.servers[0].split(":")[0]}"]`);
+await machine.getByRole("button", { name: "Drain everywhere" }).click();
+await machine.getByText("✓ up").first().waitFor({ state: "detached" });
+await machine.getByText("draining", { exact: false }).first().waitFor();
+await accessible(page, "the servers");
+await shot(page, "servers");
+await machine.getByRole("button", { name: "Online everywhere" }).click();
+await machine.getByText("✓ up").first().waitFor();
+await machine.getByRole("button", { name: "Plan maintenance" }).click();
+const plan = page.getByRole("dialog", { name: /^Maintenance of/ });
+await plan.getByLabel("Why").fill("new disks");
+await accessible(page, "the plan of a maintenance");
+await plan.getByRole("button", { name: "Plan it" }).click();
+await plan.waitFor({ state: "detached" });
+const windows = page.getByRole("region", { name: "Maintenance" });
+await windows.getByText("new disks").waitFor();
+await machine.getByText("draining", { exact: false }).first().waitFor();
+await shot(page, "maintenance-plan");
+await windows.getByRole("button", { name: "End now" }).click();
+await windows.waitFor({ state: "detached" });
+await machine.getByText("✓ up").first().waitFor();
+await go(page, "Overview");
+await page.locator('[data-service="shop"] svg.spark path').waitFor({ state: "attached" });
+step("a machine was drained everywhere and is back");
+
 // Edit with diff
 await page.locator('[data-service="shop"]').getByRole("link", { name: "Settings" }).click();
 await page.getByRole("heading", { name: "virtual-service: shop" }).waitFor();
@@ -311,6 +338,8 @@ step(`a stopped server is a visible drop; ${got.ok} requests, none lost`);
 // The other pages
 await go(page, "Overview");
 await page.locator('[data-service="shop"]').getByText("degraded").waitFor();
+await page.getByRole("region", { name: "What is wrong" }).getByText(/1 of 2 real servers is down; server1: /).waitFor();
+await shot(page, "wrong");
 for (const [name, reports] of [["Reports", ["Status", "Connections", "Persistence", "Explain", "Certificates", "Doctor", "Events"]], ["Logs", ["Access", "Program"]], ["Pair", []], ["Node", []], ["Maintenance", ["System", "Audit", "Your account"]]]) {
   await go(page, name);
   await accessible(page, name);
@@ -367,7 +396,7 @@ assert.deepEqual(tries, [403, 403, 403, 403, 403, 403]);
 step("a viewer sees and changes nothing");
 
 // On a phone, in the dark
-for (const path of ["/", "/graphs", "/reports", "/logs", "/pair", "/maintenance"]) {
+for (const path of ["/", "/servers", "/graphs", "/reports", "/logs", "/pair", "/maintenance"]) {
   await viewer.goto(base + path);
   await viewer.getByRole("heading", { level: 1 }).waitFor();
   await viewer.waitForTimeout(400);

@@ -10,6 +10,7 @@ mod gate;
 mod given;
 mod leftover;
 mod live;
+mod maintenance;
 mod openapi;
 mod people;
 mod picture;
@@ -94,6 +95,16 @@ pub enum Request {
         reply: Reply<api::RunTimeServer>,
     },
     RunTimeServers(oneshot::Sender<Vec<api::RunTimeServer>>),
+    Maintenance(oneshot::Sender<Vec<api::MaintenanceWindow>>),
+    PlanMaintenance {
+        planned: api::PlannedMaintenance,
+        by: String,
+        reply: Reply<api::MaintenanceWindow>,
+    },
+    EndMaintenance {
+        id: String,
+        reply: Reply<api::MaintenanceWindow>,
+    },
     NameServers(oneshot::Sender<Vec<api::NameServer>>),
     Connections {
         filter: api::ConnectionFilter,

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use crate::accounts::{By, Who};
 use crate::gate::{Detail, Right, demand, from_socket, headers, may};
 use crate::table::{Entry, delete, get, post, put, router};
-use crate::{App, FailureKind, Handle, Refused, Request, live, openapi, people, run_time, ui};
+use crate::{App, FailureKind, Handle, Refused, Request, live, maintenance, openapi, people, run_time, ui};
 
 /// A configuration of 100,000 services is some 20 MB.
 const BODY_AT_MOST: usize = 256 << 20;
@@ -180,6 +180,7 @@ pub fn entries() -> Vec<Entry> {
     ];
     all.extend(people::entries());
     all.extend(run_time::entries());
+    all.extend(maintenance::entries());
     all
 }
 

@@ -3,6 +3,7 @@
 
 mod admin;
 mod edit;
+mod maintenance;
 mod series;
 
 use schemars::JsonSchema;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use admin::*;
 pub use edit::*;
+pub use maintenance::*;
 pub use series::*;
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -143,6 +145,9 @@ pub struct MachineRoute {
 #[serde(rename_all = "kebab-case")]
 pub struct Pair {
     pub name: String,
+    /// Of this node's program; the other node's is in `link`.
+    #[serde(default)]
+    pub version: String,
     pub role: String,
     /// Why it has that role.
     pub why: String,

@@ -16,6 +16,7 @@ const FILES: [&str; 9] = [
 # network
 # graphs
 # alerts
+# snmp
 # pair
 # node
 [[table]]

@@ -538,6 +538,7 @@ impl Control {
     fn on_second(&mut self) {
         self.record();
         self.tick_run_time();
+        self.tick_maintenance();
         self.tick_acme();
         self.watch_services();
         self.watch_snmp();

@@ -20,6 +20,7 @@ mod lag;
 mod layer4;
 mod lockdown;
 mod machine;
+mod maintenance;
 mod metrics;
 pub mod neighbours;
 mod node;
@@ -491,6 +492,11 @@ impl Control {
             Request::RemoveServer { service, server, even_of_file, reply: to } => {
                 reply(to, self.remove_server(&service, &server, even_of_file));
             }
+            Request::Maintenance(to) => reply(to, self.maintenance()),
+            Request::PlanMaintenance { planned, by, reply: to } => {
+                reply(to, self.plan_maintenance(&planned, &by));
+            }
+            Request::EndMaintenance { id, reply: to } => reply(to, self.end_maintenance(&id)),
             Request::NameServers(to) => reply(to, self.discovery.name_servers()),
             Request::RunTimeServers(to) => reply(to, self.run_time_servers()),
             Request::Connections { filter, reply: to } => {

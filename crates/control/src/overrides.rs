@@ -55,6 +55,27 @@ pub struct Live {
     /// Servers that were added, or whose keys were set.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     servers: BTreeMap<String, RunTime>,
+    /// Times in which real servers are drained or halted, by number.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    maintenance: BTreeMap<String, Maintenance>,
+}
+
+/// A time in which real servers are drained or halted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Maintenance {
+    pub servers: Vec<String>,
+    pub from_ms: u64,
+    pub until_ms: u64,
+    pub admin_state: String,
+    #[serde(default)]
+    pub begun: bool,
+    /// Those that it has turned, which come back at its end.
+    #[serde(default)]
+    pub turned: Vec<String>,
+    pub by: String,
+    #[serde(default)]
+    pub message: String,
 }
 
 /// A real server that somebody added, or of whose keys somebody set some.
@@ -176,6 +197,18 @@ impl Overrides {
     pub fn set_weight(&mut self, pool: &str, server: &str, weight: u16) {
         self.content.live.stamp += 1;
         self.content.live.weights.insert(format!("{pool}/{server}"), weight);
+    }
+
+    pub fn maintenance(&self) -> &BTreeMap<String, Maintenance> {
+        &self.content.live.maintenance
+    }
+
+    pub fn set_maintenance(&mut self, id: &str, window: Option<Maintenance>) {
+        self.content.live.stamp += 1;
+        match window {
+            Some(window) => drop(self.content.live.maintenance.insert(id.to_owned(), window)),
+            None => drop(self.content.live.maintenance.remove(id)),
+        }
     }
 
     /// Servers that were added or set, by `pool/server`.

@@ -14,7 +14,7 @@ const PURE: &[&str] = &[
 /// What edges share beside the pure crates.
 const BASE: &[&str] = &["files", "trust", "scripts"];
 const EDGES: &[&str] =
-    &["l4", "l7", "health", "discover", "platform", "peer", "series", "alert", "acme", "snmp"];
+    &["l4", "l7", "health", "discover", "platform", "peer", "series", "alert", "acme", "snmp", "upgrade"];
 const TOP: &[&str] = &["api", "admin", "console", "control", "haproxy", "evenkeel"];
 const DEVELOPMENT: &[&str] = &["testbed", "bench", "sim", "mutate"];
 

@@ -185,6 +185,7 @@ impl Pair {
         let view = self.handle.shared.view();
         let ago = |at: Option<Instant>| at.map(|at| at.elapsed().as_millis() as u64);
         api::Pair {
+            version: env!("CARGO_PKG_VERSION").into(),
             name: self.settings.name.as_str().into(),
             role: view.role.map_or("joining", Role::as_str).into(),
             why: view.why,

@@ -9,6 +9,7 @@ mod files;
 mod import;
 mod live;
 mod logs;
+mod maintenance;
 mod pair;
 mod people;
 mod real_server;
@@ -16,6 +17,7 @@ mod revisions;
 mod run;
 mod server;
 mod table;
+mod upgrade;
 mod upkeep;
 
 use std::path::PathBuf;
@@ -213,6 +215,9 @@ pub enum Verb {
     Halt(StateArguments),
     /// Let a real server take clients again
     Online(StateArguments),
+    /// Drain real servers at a time, and have them back by themselves
+    #[command(subcommand)]
+    Maintenance(maintenance::MaintenanceVerb),
     /// Change a real server's weight; survives restart
     #[command(after_help = "Example: evenkeel weight web/web1 50")]
     Weight {
@@ -315,6 +320,11 @@ pub enum Verb {
         #[arg(value_parser = ["program", "checks", "layer4", "web", "pair", "logs"], default_value = "program")]
         part: String,
     },
+    /// Make the new version of a signed bundle the one that runs
+    #[command(
+        after_help = "Signature, size and version are checked before anything changes. Connections are kept where only the\nprogram changes. Of a pair: the passive node first, then the active one, which switches over.\nExample: evenkeel upgrade --check evenkeel-0.2.0.bundle"
+    )]
+    Upgrade(upgrade::UpgradeArguments),
     /// Ask the network which machines answer for an address
     #[command(after_help = "Example: evenkeel who-has 192.0.2.10")]
     WhoHas { address: std::net::IpAddr },
@@ -454,6 +464,7 @@ pub fn dispatch(arguments: Arguments) -> Outcome {
         Verb::Drain(change) => live::change_state(&common, &change, "draining"),
         Verb::Halt(change) => live::change_state(&common, &change, "halted"),
         Verb::Online(change) => live::change_state(&common, &change, "online"),
+        Verb::Maintenance(verb) => maintenance::run(&common, verb),
         Verb::Weight { server, weight } => live::weight(&common, &server, weight),
         Verb::Close { of, client } => live::close(&common, of.as_deref(), client),
         Verb::Persistence(PersistenceVerb::List { service, key, server }) => {
@@ -494,6 +505,7 @@ pub fn dispatch(arguments: Arguments) -> Outcome {
         Verb::SupportBundle { file } => upkeep::support_bundle(&common, file.as_deref()),
         Verb::Lockdown => upkeep::lockdown(&common),
         Verb::Restart { part } => upkeep::restart(&common, &part),
+        Verb::Upgrade(arguments) => upgrade::run(&common, &arguments),
         Verb::WhoHas { address } => upkeep::who_has(&common, address),
         Verb::Demo { duration, port } => demo::run(duration, port),
         Verb::Completion { shell } => completion(shell),

@@ -246,6 +246,8 @@ fn show(pair: &api::Pair) -> Outcome {
         say(&format!("witness {}: heard {}", witness.address, ago(witness.heard_ms_ago)))?;
     }
     if let Some(link) = &pair.link {
+        let there = link.peer_version.as_deref().unwrap_or("an unknown version");
+        say(&format!("versions: {} here, {there} there", pair.version))?;
         let state = if link.connected { "connected" } else { "not connected" };
         say(&format!("link: {state}; configuration: {}; {}", link.configuration, link.detail))?;
         if let (Some(here), Some(there)) = (link.here, link.there) {

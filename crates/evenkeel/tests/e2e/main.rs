@@ -22,6 +22,7 @@ mod layer4_life;
 mod libraries;
 mod limits;
 mod logs;
+mod maintenance;
 mod node;
 mod operating;
 mod package;
@@ -38,6 +39,7 @@ mod snmp;
 mod tcp;
 mod tls;
 mod transparency;
+mod upgrade;
 mod vips;
 mod web;
 
