@@ -177,27 +177,6 @@ await page.locator('[data-server="server1"]').waitFor();
 await accessible(page, "the overview");
 step("a row opens by the keyboard");
 
-// Drain under live traffic
-const load = traffic();
-await page.waitForTimeout(1500);
-const slow = request("/slow", new http.Agent());
-const first = page.locator('[data-server="server1"]');
-await first.getByRole("button", { name: "Drain" }).click();
-await first.getByText("safe to reboot").waitFor();
-await page.locator('[data-service="shop"]').getByText("maintenance").waitFor();
-await shot(page, "drain");
-const at = counts[given.servers[0]];
-await page.waitForTimeout(1000);
-assert.equal(counts[given.servers[0]], at, "a drained server gets nothing new");
-assert.equal(await slow, 200, "what was under way was finished");
-await first.getByRole("button", { name: "Online" }).click();
-await first.getByText("✓ up").waitFor();
-await page.getByLabel("Weight of server2").fill("50");
-await page.getByLabel("Weight of server2").blur();
-await page.waitForTimeout(1200);
-assert.equal(await page.getByLabel("Weight of server2").inputValue(), "50");
-step("a drain under live traffic lost nothing");
-
 // One machine in every service that it serves
 await go(page, "Servers");
 const machine = page.locator(`[data-machine="${given.servers[0].split(":")[0]}"]`);
@@ -224,6 +203,27 @@ await machine.getByText("✓ up").first().waitFor();
 await go(page, "Overview");
 await page.locator('[data-service="shop"] svg.spark path').waitFor({ state: "attached" });
 step("a machine was drained everywhere and is back");
+
+// Drain under live traffic
+const load = traffic();
+await page.waitForTimeout(1500);
+const slow = request("/slow", new http.Agent());
+const first = page.locator('[data-server="server1"]');
+await first.getByRole("button", { name: "Drain" }).click();
+await first.getByText("safe to reboot").waitFor();
+await page.locator('[data-service="shop"]').getByText("maintenance").waitFor();
+await shot(page, "drain");
+const at = counts[given.servers[0]];
+await page.waitForTimeout(1000);
+assert.equal(counts[given.servers[0]], at, "a drained server gets nothing new");
+assert.equal(await slow, 200, "what was under way was finished");
+await first.getByRole("button", { name: "Online" }).click();
+await first.getByText("✓ up").waitFor();
+await page.getByLabel("Weight of server2").fill("50");
+await page.getByLabel("Weight of server2").blur();
+await page.waitForTimeout(1200);
+assert.equal(await page.getByLabel("Weight of server2").inputValue(), "50");
+step("a drain under live traffic lost nothing");
 
 // Edit with diff
 await page.locator('[data-service="shop"]').getByRole("link", { name: "Settings" }).click();
