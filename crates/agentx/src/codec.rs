@@ -333,7 +333,7 @@ pub fn length(bytes: &[u8]) -> Result<Option<usize>, Invalid> {
     let field = [head[16], head[17], head[18], head[19]];
     let big = head[2] & NETWORK_BYTE_ORDER != 0;
     let payload = if big { u32::from_be_bytes(field) } else { u32::from_le_bytes(field) } as usize;
-    if payload > LONGEST || payload % 4 != 0 {
+    if payload > LONGEST || !payload.is_multiple_of(4) {
         return Err(Invalid::Length);
     }
     Ok(Some(HEADER + payload))
