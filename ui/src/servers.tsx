@@ -11,6 +11,8 @@ const filter = signal("");
 /** As the API has it. */
 type Window = { id: string; servers: string[]; "from-ms": number; "until-ms": number; "admin-state": string; begun: boolean; by: string; message: string };
 const changed = signal(0);
+/** Machines that are drawn: all of them anew every second. */
+const MOST = 200;
 
 type Place = { service: Service; server: Server };
 type Machine = { host: string; places: Place[] };
@@ -39,7 +41,9 @@ function machines(): Machine[] {
     const { service } = one.peek();
     for (const server of service["real-servers"]) {
       const host = machineOf(server);
-      found.set(host, [...(found.get(host) ?? []), { service, server }]);
+      const places = found.get(host);
+      if (places) places.push({ service, server });
+      else found.set(host, [{ service, server }]);
     }
   }
   const wanted = filter.value.toLowerCase();
@@ -70,7 +74,8 @@ export function Servers() {
       </div>
       <Windows />
       {all.length === 0 && <p class="empty">{filter.value ? "No machine fits." : "There is no real server yet."}</p>}
-      <ul class="services" aria-label="Machines">{all.map((machine) => <MachineRow key={machine.host} machine={machine} />)}</ul>
+      <ul class="services" aria-label="Machines">{all.slice(0, MOST).map((machine) => <MachineRow key={machine.host} machine={machine} />)}</ul>
+      {all.length > MOST && <p class="empty">and {all.length - MOST} more: search for them</p>}
     </section>
   );
 }
