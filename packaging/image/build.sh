@@ -52,6 +52,8 @@ text() { # target, content on standard input
     mkdir -p "$(dirname "$root/$1")"
     cat >"$root/$1"
 }
+# Whose bundles it takes: UPGRADE_KEY names minisign's public key. The daemon's user cannot write there.
+[ -z "${UPGRADE_KEY:-}" ] || install -D -m 644 "$UPGRADE_KEY" "$root/etc/evenkeel-upgrade-keys/maker.pub"
 put 640 evenkeel.toml etc/evenkeel/evenkeel.toml
 chroot "$root" chown -R evenkeel:evenkeel /etc/evenkeel /var/lib/evenkeel
 put 644 evenkeel-console@.service etc/systemd/system/evenkeel-console@.service

@@ -39,7 +39,7 @@ pub struct UpgradeArguments {
     #[arg(long)]
     pub reboot: bool,
     /// Public keys (*.pub, in minisign's format) that bundles are signed with
-    #[arg(long, default_value = "/etc/evenkeel/upgrade-keys", value_name = "FOLDER")]
+    #[arg(long, default_value = "/etc/evenkeel-upgrade-keys", value_name = "FOLDER")]
     pub keys: PathBuf,
     /// Of the appliance, at a start: keep the new system if this node is well within five minutes
     #[arg(long, conflicts_with_all = ["file", "check", "older", "alone", "reboot"])]
