@@ -13,10 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_model::{
-    AccessLog, AdminSettings, Authority, CookieMethod, CookiePersistence, ErrorAnswer, ErrorPage, Fallback,
-    Forwarded, KeyedPersistence, Layer4, Limits, ListenAddress, LogFormat, LogSettings, Mode, Name,
-    Normalize, Persistence, Pool, PoolTimeouts, PortRange, RealServer, SameSite, Scheduler, Snapshot,
-    SourceAddress, SourcePersistence, TcpKeepAlive, Timeouts, Vip, VirtualService,
+    AdminSettings, Authority, CookieMethod, CookiePersistence, ErrorAnswer, ErrorPage, Fallback, Forwarded,
+    KeyedPersistence, Layer4, Limits, ListenAddress, LogFormat, Mode, Name, Normalize, Persistence, Pool,
+    PoolTimeouts, PortRange, RealServer, SameSite, Scheduler, Snapshot, SourceAddress, SourcePersistence,
+    TcpKeepAlive, Timeouts, Vip, VirtualService,
 };
 use toml::de::DeTable;
 
@@ -25,7 +25,7 @@ use crate::schema::{POOL_RULES, ROOT};
 use crate::section::{Section, network};
 use crate::suggest::nearest;
 use crate::validate::{self, Findings};
-use crate::{acme, alert, discovery, layer4, node, pair, route, tls};
+use crate::{acme, alert, discovery, layer4, log, node, pair, route, tls};
 
 pub use run_time::{run_time_server, server_problems, service_problems};
 
@@ -49,6 +49,7 @@ pub fn read(text: &str) -> Result<Snapshot, Vec<Problem>> {
             bound: HashMap::new(),
             taken: layer4::Taken::default(),
             log_format: LogFormat::default(),
+            log: log::Common::default(),
             authorities: Vec::new(),
             state_directory: PathBuf::new(),
         };
@@ -67,24 +68,6 @@ fn line_format(table: Section<'_>, key: &str) -> Option<LogFormat> {
         "haproxy" => Some(LogFormat::Haproxy),
         "json" => Some(LogFormat::Json),
         _ => table.line_format(key).map(LogFormat::Line),
-    }
-}
-
-pub fn access_log(text: &str) -> Option<AccessLog> {
-    match text {
-        "off" => Some(AccessLog::Off),
-        "stdout" => Some(AccessLog::Stdout),
-        "stderr" => Some(AccessLog::Stderr),
-        _ => match text.strip_prefix("syslog:") {
-            Some(path) if path.starts_with('/') && !path.chars().any(char::is_control) => {
-                Some(AccessLog::SyslogSocket(path.into()))
-            }
-            Some(address) => Some(AccessLog::Syslog(ListenAddress::parse(address).ok()?.0)),
-            None if text.starts_with('/') && !text.chars().any(char::is_control) => {
-                Some(AccessLog::File(text.into()))
-            }
-            None => None,
-        },
     }
 }
 
@@ -116,6 +99,7 @@ struct Builder<'p> {
     taken: layer4::Taken,
     /// Of services that say nothing about it.
     log_format: LogFormat,
+    log: log::Common,
     authorities: Vec<Authority>,
     state_directory: PathBuf,
 }
@@ -132,6 +116,7 @@ impl Builder<'_> {
         let admin = self.admin(Section { table: section("admin").unwrap_or(&empty), ..root });
         let log = Section { table: section("log").unwrap_or(&empty), ..root };
         self.log_format = line_format(log, "format").unwrap_or_default();
+        self.log = log::Common::of(log);
         let state = Section { table: section("state").unwrap_or(&empty), ..root };
         let limits = Section { table: section("limits").unwrap_or(&empty), ..root };
 
@@ -161,11 +146,7 @@ impl Builder<'_> {
             admin,
             authorities: std::mem::take(&mut self.authorities),
             state_directory: self.state_directory.clone(),
-            log: LogSettings {
-                access: log.text("access").and_then(access_log).unwrap_or(AccessLog::Off),
-                tag: log.text("tag").unwrap_or("evenkeel").into(),
-                facility: log.number("facility", 16),
-            },
+            log: log::of_process(log),
             limits: Limits {
                 max_connections: limits.number("max-connections", 40_000),
                 workers: limits.number("workers", 0),
@@ -404,6 +385,8 @@ impl Builder<'_> {
             error_pages: self.error_pages(table),
             error_answers: self.error_answers(table),
             log_format: self.format_of_lines(table, mode),
+            log: log::of_service(table, &self.log),
+            log_lines: log::lines(table),
             routes,
             answer_routes,
             timeouts: timeouts(table, mode),

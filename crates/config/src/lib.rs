@@ -13,6 +13,7 @@ mod edit;
 mod format;
 mod health;
 mod layer4;
+mod log;
 mod node;
 mod pair;
 mod plan;

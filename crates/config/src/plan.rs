@@ -408,6 +408,8 @@ fn service_steps(before: &VirtualService, after: &VirtualService, steps: &mut Ve
         error_pages => "error-pages",
         error_answers => "error-answers",
         log_format => "log-format",
+        log => "log",
+        log_lines => "log-lines",
         tls => "tls",
         layer4 => "layer 4",
     } elsewhere { name vips });

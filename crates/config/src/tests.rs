@@ -282,6 +282,7 @@ fn values(kind: &ValueKind, at: &str) -> Vec<(String, String)> {
         ValueKind::Condition => here(&["'method(\"GET\")'", "'source(\"192.0.2.0/24\")'"]),
         ValueKind::Template => here(&["\"{source}\"", "\"some\"", "\"{path}\""]),
         ValueKind::Rate => here(&["\"7/3s\""]),
+        ValueKind::Sample => here(&["\"1,3-4:10\""]),
         ValueKind::Address => here(&["\"192.0.2.9\""]),
         ValueKind::Ports => here(&["\"10000-20000\"", "\"2000-3000\""]),
         ValueKind::Source => here(&["\"192.0.2.3\"", "\"client\""]),

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use evenkeel_model::{
-    HostName, ListenAddress, Name, StatusSet, Vip, format_duration, format_size, parse_duration, parse_size,
+    HostName, ListenAddress, LogSample, Name, StatusSet, Vip, format_duration, format_size, parse_duration,
+    parse_size,
 };
 use evenkeel_rules::{Expression, LineFormat, ParseError, Template};
 use toml::Spanned;
@@ -173,6 +174,7 @@ pub fn expectation(kind: &ValueKind) -> String {
         ValueKind::Condition => "a condition such as 'path(\"/api/*\")'".into(),
         ValueKind::Template => "a text in quotes, which may hold {variables}".into(),
         ValueKind::Rate => "a rate such as \"100/10s\"".into(),
+        ValueKind::Sample => "lines of so many, such as \"1,3-4:10\"".into(),
         ValueKind::Ports => "ports such as \"1024-32767\"".into(),
         ValueKind::Address => "an address such as \"192.0.2.10\"".into(),
         ValueKind::Source => "an address, \"client\" or \"own\"".into(),
@@ -265,6 +267,7 @@ fn check_text(span: Range<usize>, text: &str, key: &str, kind: &ValueKind) -> Op
         ValueKind::Server if HostName::with_port(text).is_some() => None,
         ValueKind::Server => ListenAddress::parse(text).err().and_then(|e| refuse(e.to_string())),
         ValueKind::Rate if section::rate(text).is_none() => refuse("not a rate".into()),
+        ValueKind::Sample if LogSample::parse(text).is_none() => refuse("not numbers of lines".into()),
         ValueKind::Ports if crate::layer4::ports(text).is_none() => refuse("not a range of ports".into()),
         ValueKind::Address if text.parse::<std::net::IpAddr>().is_err() => refuse("not an address".into()),
         ValueKind::Source
@@ -289,7 +292,7 @@ fn check_text(span: Range<usize>, text: &str, key: &str, kind: &ValueKind) -> Op
             let good = !text.is_empty() && text.len() <= 128 && text.bytes().all(plain);
             if good { None } else { refuse("not a single word".into()) }
         }
-        ValueKind::AccessLog => match crate::build::access_log(text) {
+        ValueKind::AccessLog => match crate::log::access_log(text) {
             Some(_) => None,
             None => refuse(format!("{text:?} is none of these")),
         },

@@ -2,7 +2,8 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 
@@ -129,8 +130,23 @@ impl Journal {
     fn write_line(&self, proxy: &Proxy, level: u8, line: &str) {
         let stamp = jiff::Zoned::now().strftime("%b %e %H:%M:%S").to_string();
         for target in proxy.logs.iter().filter(|t| level <= t.level) {
-            let priority = target.facility * 8 + level;
-            let datagram = format!("<{priority}>{stamp} {}[{}]: {line}\n", target.tag, std::process::id());
+            let priority = target.facility * 8 + level.max(target.gravest);
+            let header = match target.header.as_deref() {
+                Some("raw") => String::new(),
+                _ => format!("<{priority}>{stamp} {}[{}]: ", proxy.log_tag, std::process::id()),
+            };
+            let datagram = format!("{header}{line}\n");
+            match target.place.as_str() {
+                "stdout" => {
+                    let _ = std::io::stdout().write_all(datagram.as_bytes());
+                    continue;
+                }
+                "stderr" => {
+                    let _ = std::io::stderr().write_all(datagram.as_bytes());
+                    continue;
+                }
+                _ => {}
+            }
             let sent = match target.place.parse::<SocketAddr>() {
                 Ok(address) => {
                     let socket = if address.is_ipv4() { &self.ipv4 } else { &self.ipv6 };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::haproxy::run::Run;
+use crate::haproxy::run::{LogTarget, Run};
 use crate::words::{list, quoted, split_port, with_port};
 use crate::{Diagnostic, Severity};
 
@@ -215,6 +215,9 @@ pub struct Draft {
     pub versions: crate::haproxy::Versions,
     /// Certificates of servers are not looked at, unless a server says otherwise.
     pub servers_unverified: bool,
+    /// What HAProxy's `global` says of the log, and what `[log]` says by now.
+    pub logs: crate::haproxy::logs::Global,
+    pub process_logs: Vec<LogTarget>,
     /// What else is gathered where HAProxy's configuration is run as it is.
     pub run: Option<Run>,
 }

@@ -10,9 +10,12 @@ mod keywords;
 mod leftovers;
 mod lexer;
 mod lines;
+pub mod logs;
+pub mod manual;
 mod old_rules;
 mod preprocess;
 mod proxy;
+mod reasons;
 mod remedies;
 mod replies;
 mod resolvers;
@@ -60,8 +63,6 @@ const GLOBAL_MOOT: &[&str] = &[
     "ssl-default-bind-options",
     "ssl-default-server-options",
     "hard-stop-after",
-    "log-send-hostname",
-    "log-tag",
     "server-state-base",
     "server-state-file",
     "set-dumpable",
@@ -430,14 +431,11 @@ impl Reader {
             ),
             "crt-base" => draft.crt_base = words.get(1).cloned(),
             "ca-base" => draft.ca_base = words.get(1).cloned(),
-            "log" => {
-                let tag = draft.known("log", "tag");
-                if let (Some(run), Some(target)) = (&mut draft.run, log_target(words, tag)) {
-                    run.logs.push(target);
+            "log" | "log-tag" | "log-send-hostname" => {
+                if let Err(why) = draft.logs.line(words) {
+                    logs::told(number, words, &why, draft);
                 }
-                log(number, words, draft)
             }
-            "log-tag" => draft.global("log").text("tag", &value(1)),
             "ssl-server-verify" => draft.servers_unverified = value(1) == "none",
             "ssl-default-server-options" => server::versions(&words[1..], number, draft),
             "ssl-default-bind-options" => {
@@ -474,6 +472,7 @@ impl Reader {
             "stats",
             "log",
             "log-tag",
+            "log-send-hostname",
             "crt-base",
             "ca-base",
             "ssl-server-verify",
@@ -509,71 +508,6 @@ impl Reader {
     }
 }
 
-/// `log ADDRESS [len N] [format F] FACILITY [LEVEL]`; the first one is used.
-fn log(number: usize, words: &[String], draft: &mut Draft) {
-    let Some(to) = words.get(1) else { return draft.wrong(number, "log", "an address is needed") };
-    let known = draft.known("log", "access");
-    if let Some(known) = known {
-        if !known.contains(stream(to.trim_start_matches("udp@"))) {
-            draft.note(number, "log", format!("{to}: lines go to one place, the first that was named"));
-        }
-        return;
-    }
-    let access = match to.as_str() {
-        "stdout" | "stderr" | "fd@1" | "fd@2" => stream(to).to_owned(),
-        place => match log_place(place) {
-            Some(place) => format!("syslog:{place}"),
-            None => {
-                let why = format!("{place}: write [log] access: a file, stdout, or syslog:ADDRESS:PORT");
-                return draft.left(number, "log", why);
-            }
-        },
-    };
-    let named = draft.run.is_some() && draft.known("log", "tag").is_none();
-    let log = draft.global("log");
-    log.text("access", &access);
-    if named {
-        log.text("tag", "haproxy");
-    }
-    if let Some(facility) =
-        words.iter().skip(2).find_map(|w| keywords::FACILITIES.iter().position(|f| f == w))
-    {
-        log.set("facility", facility.to_string());
-    }
-}
-
-/// Descriptors 1 and 2 by their names.
-fn stream(to: &str) -> &str {
-    match to {
-        "fd@1" => "stdout",
-        "fd@2" => "stderr",
-        other => other,
-    }
-}
-
-/// A syslog server: the path of a socket, or an address with its port.
-fn log_place(to: &str) -> Option<String> {
-    if to.starts_with('/') {
-        return Some(to.to_owned());
-    }
-    let (host, port) = crate::words::split_port(to.trim_start_matches("udp@"));
-    Some(crate::words::with_port(&crate::words::address(host)?, port.unwrap_or("514")))
-}
-
-/// The same, for what becomes of servers.
-fn log_target(words: &[String], tag: Option<String>) -> Option<run::LogTarget> {
-    let place = log_place(words.get(1)?)?;
-    let number = |all: &[&str], word: &String| all.iter().position(|w| w == word);
-    let named = words.iter().skip(2).position(|w| number(keywords::FACILITIES, w).is_some())? + 2;
-    let level = words.get(named + 1).and_then(|w| number(keywords::LEVELS, w));
-    Some(run::LogTarget {
-        place,
-        facility: number(keywords::FACILITIES, &words[named])? as u8,
-        level: level.unwrap_or(7) as u8,
-        tag: tag.unwrap_or_else(|| "haproxy".into()),
-    })
-}
-
 fn build(proxies: &[Proxy], draft: &mut Draft) {
     let named: Vec<Proxy> = proxies.iter().map(Proxy::with_captures_named).collect();
     let proxies = &named[..];
@@ -584,26 +518,16 @@ fn build(proxies: &[Proxy], draft: &mut Draft) {
             draft.stick_tables.insert(proxy.name.clone(), word.words.clone());
         }
     }
+    logs::of_all(proxies, draft);
     tables::gather(proxies, draft);
     draft.tracked = proxies.iter().flat_map(server::those_to_track).collect();
     for (at, proxy) in proxies.iter().enumerate() {
         draft.file.clone_from(&proxy.file);
-        // Of a backend are lines about its servers, not about requests.
-        let own = |w: &&Word| w.words.get(1).is_some_and(|to| to != "global");
-        for word in proxy.all("log").filter(own).filter(|_| proxy.kind != SectionKind::Backend) {
-            log(word.line, &word.words, draft);
-        }
         proxy.check(draft);
         let mut facts = proxy.facts(at);
-        let tag = proxy.last("log-tag").map(|w| w.arg(1).to_owned());
-        let tag = tag.or_else(|| draft.known("log", "tag"));
         if let Some(run) = &mut draft.run {
-            for word in proxy.all("log") {
-                match word.arg(1) {
-                    "global" => facts.logs.extend(run.logs.iter().cloned()),
-                    _ => facts.logs.extend(log_target(&word.words, tag.clone())),
-                }
-            }
+            facts.logs = proxy.logs(&draft.logs);
+            facts.log_tag = proxy.log_tag(&draft.logs).unwrap_or_else(|| "haproxy".into());
             run.proxies.push(facts);
         }
     }

@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 
 use draft::Draft;
 pub use haproxy::condition_holds;
+pub use haproxy::manual::{Fate, fate as keyword_fate, page as keywords_page, words as keywords};
 pub use haproxy::run::{
     HostNeeds, LogTarget, Places, Process, Proxy, ProxyKind, Resolvers, Running, Server, StatsPage,
     StatsSocket, places, running,

@@ -18,7 +18,7 @@ use crate::auth;
 use crate::counters::PerCore;
 use crate::file_error::FileError;
 use crate::listen::{check_free, listen};
-use crate::log::LogHandle;
+use crate::log::{LogHandle, LogPlan};
 use crate::routing::{self, Compiler, Limits, RouteFiles, TableSpec};
 use crate::spec::{
     Closing, ConnectionInfo, EngineConfig, Notice, PoolSpec, ServerSpec, ServerState, ServersTls, ServiceSpec,
@@ -73,7 +73,7 @@ pub struct PreparedEngine {
     config: EngineConfig,
     wanted: BTreeMap<SocketAddr, u32>,
     fresh: BTreeMap<SocketAddr, Vec<Arc<OwnedFd>>>,
-    log: evenkeel_model::LogSettings,
+    log: Vec<evenkeel_model::LogTarget>,
 }
 
 impl PreparedEngine {
@@ -289,7 +289,9 @@ impl Engine {
         self.states.retain(|id, _| known.contains(id));
         self.servers.retain(|_, spec| known.contains(&spec.id));
         // The first request already has its line.
-        self.log.set_target(log);
+        let own = |service: &Arc<ServiceSpec>| Some((service.id, service.service.log.clone()?));
+        let services = config.services.iter().filter_map(own).collect();
+        self.log.set_targets(LogPlan { process: log, services });
         self.hand_out(config, &wanted, fresh);
     }
 

@@ -45,8 +45,8 @@ pub use route::{Action, AnswerRoute, Answers, HeaderEdit, RateRule, Route, Table
 pub use secret::Secret;
 pub use service::{
     AccessLog, AdminSettings, AdminState, ErrorAnswer, ErrorPage, Fallback, Forwarded, Limits, LogFormat,
-    LogSettings, Mode, Normalize, Pool, PoolTimeouts, ProxyVersion, RealServer, ServerSpeaks, Snapshot,
-    SourceAddress, TcpKeepAlive, Timeouts, VirtualService,
+    LogHeader, LogLines, LogSample, LogTarget, Mode, Normalize, Pool, PoolTimeouts, ProxyVersion, RealServer,
+    SEVERITIES, ServerSpeaks, Snapshot, SourceAddress, TcpKeepAlive, Timeouts, VirtualService,
 };
 pub use snmp::{AgentxAddress, SnmpSettings};
 pub use tls::{ClientAuth, ServerTls, TlsPolicy, TlsSettings, TlsVersion};

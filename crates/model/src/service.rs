@@ -22,7 +22,8 @@ pub struct Snapshot {
     pub authorities: Vec<crate::Authority>,
     pub admin: AdminSettings,
     pub state_directory: PathBuf,
-    pub log: LogSettings,
+    /// Where lines go of services that say nothing about it.
+    pub log: Vec<LogTarget>,
     pub limits: Limits,
     pub packet_path: PacketPath,
     pub addresses: Addresses,
@@ -86,13 +87,106 @@ pub enum AccessLog {
     SyslogSocket(PathBuf),
 }
 
+/// A place where lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogSettings {
+pub struct LogTarget {
     pub access: AccessLog,
     /// The program's name in lines for syslog.
     pub tag: String,
     /// RFC 3164's number.
     pub facility: u8,
+    /// The mildest severity whose lines go there, by syslog's numbers: 7 is all.
+    pub level: u8,
+    /// What is more severe is written with this severity.
+    pub gravest: u8,
+    pub header: LogHeader,
+    /// The name of this machine in headers that have one; none means its own.
+    pub host_name: Option<String>,
+    /// Longer lines are cut off, header and all; 0 means none.
+    pub length: u32,
+    /// Of so many lines in a row those of these numbers go there; none means all.
+    pub sample: Option<LogSample>,
+}
+
+/// What lines begin with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogHeader {
+    /// Nothing.
+    #[default]
+    Raw,
+    /// RFC 3164's without the machine's name.
+    Local,
+    Rfc3164,
+    Rfc5424,
+    /// `<PRIORITY>`
+    Priority,
+    /// `<SEVERITY>`
+    Short,
+    /// `<SEVERITY>` and the time of RFC 3339.
+    Timed,
+    /// The time of RFC 3339.
+    Iso,
+}
+
+impl LogHeader {
+    pub const ALL: [(&str, LogHeader); 8] = [
+        ("raw", LogHeader::Raw),
+        ("local", LogHeader::Local),
+        ("rfc3164", LogHeader::Rfc3164),
+        ("rfc5424", LogHeader::Rfc5424),
+        ("priority", LogHeader::Priority),
+        ("short", LogHeader::Short),
+        ("timed", LogHeader::Timed),
+        ("iso", LogHeader::Iso),
+    ];
+
+    pub fn parse(text: &str) -> Option<LogHeader> {
+        LogHeader::ALL.iter().find(|(word, _)| *word == text).map(|(_, header)| *header)
+    }
+}
+
+/// `1,3-4:10`: lines 1, 3 and 4 of every ten.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSample {
+    pub ranges: Vec<(u32, u32)>,
+    pub of: u32,
+}
+
+impl LogSample {
+    const RANGES_AT_MOST: usize = 64;
+
+    pub fn parse(text: &str) -> Option<LogSample> {
+        let (ranges, of) = text.split_once(':')?;
+        let of: u32 = of.parse().ok()?;
+        let range = |text: &str| {
+            let (from, to) = text.split_once('-').unwrap_or((text, text));
+            let (from, to) = (from.parse().ok()?, to.parse().ok()?);
+            (0 < from && from <= to && to <= of).then_some((from, to))
+        };
+        let ranges = ranges.split(',').take(LogSample::RANGES_AT_MOST + 1).map(range);
+        let ranges: Vec<(u32, u32)> = ranges.collect::<Option<_>>()?;
+        (ranges.len() <= LogSample::RANGES_AT_MOST).then_some(LogSample { ranges, of })
+    }
+
+    /// Whether the line of this number goes there, counted from 0.
+    pub fn has(&self, number: u64) -> bool {
+        let number = (number % u64::from(self.of)) as u32 + 1;
+        self.ranges.iter().any(|(from, to)| (*from..=*to).contains(&number))
+    }
+}
+
+/// Syslog's severities, by their numbers.
+pub const SEVERITIES: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
+
+/// When a service's lines are written, and which.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogLines {
+    /// Once the answer has begun, or the server's connection stands.
+    pub early: bool,
+    /// Only of requests and connections with trouble.
+    pub only_trouble: bool,
+    /// Those with trouble are errors (`err`).
+    pub trouble_is_error: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -290,6 +384,9 @@ pub struct VirtualService {
     pub error_answers: Vec<ErrorAnswer>,
     /// Of its lines in the access log.
     pub log_format: LogFormat,
+    /// Where its lines go; none means where those of the process go.
+    pub log: Option<Vec<LogTarget>>,
+    pub log_lines: LogLines,
     /// Clients speak TLS.
     pub tls: Option<TlsSettings>,
     /// Of the modes of layer 4.

@@ -79,6 +79,7 @@ fn build(
         bound: HashMap::new(),
         taken: layer4::Taken::default(),
         log_format: LogFormat::default(),
+        log: crate::log::Common::default(),
         authorities: Vec::new(),
         state_directory: PathBuf::new(),
     };

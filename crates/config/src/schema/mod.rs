@@ -5,6 +5,7 @@ mod acme;
 mod admin;
 mod discovery;
 mod health;
+mod log;
 mod node;
 mod pair;
 mod pool;
@@ -14,6 +15,7 @@ mod service;
 use acme::ACME;
 use admin::{ADMIN, ALERTS, GRAPHS, SNMP};
 use discovery::RESOLVER;
+use log::LOG;
 use node::NODE;
 use pair::PAIR;
 use pool::POOL;
@@ -74,6 +76,8 @@ pub enum ValueKind {
     Map(&'static ValueKind),
     /// `stdout`, `off`, `syslog:ADDRESS:PORT`, `syslog:/SOCKET` or a file.
     AccessLog,
+    /// `1,3-4:10`: which lines of so many.
+    Sample,
     /// `haproxy`, `json`, or a text with fields of lines and variables.
     LogFormat,
     List(&'static ValueKind),
@@ -184,32 +188,6 @@ static STATE: Table = Table {
         "/var/lib/evenkeel",
         "Admin states, live weights and the last revision number are kept here.",
     )],
-};
-
-static LOG: Table = Table {
-    name: "log",
-    doc: "The access log: one line a request (http) or a connection (tcp).",
-    keys: &[
-        key(
-            "format",
-            ValueKind::LogFormat,
-            "haproxy",
-            "HAProxy's HTTP and TCP formats byte for byte, one JSON object a line, or a text with fields and variables: see [conditions, variables and lines](routes.md).",
-        ),
-        key(
-            "access",
-            ValueKind::AccessLog,
-            "off",
-            "`stdout`, `stderr`, `off`, `syslog:ADDRESS:PORT` (UDP), `syslog:/dev/log`, or the path of a file.",
-        ),
-        key("tag", line(32), "evenkeel", "The program's name in lines for syslog."),
-        key(
-            "facility",
-            ValueKind::Integer { min: 0, max: 23 },
-            "16",
-            "The facility of lines for syslog: 3 is daemon, 16 to 23 are local0 to local7.",
-        ),
-    ],
 };
 
 static LAYER4: Table = Table {

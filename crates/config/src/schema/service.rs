@@ -1,5 +1,6 @@
 //! Keys of a virtual service.
 
+use super::log::{LINES, TARGET};
 use super::pool::{POOL_RULES, REAL_SERVER, TCP_KEEP_ALIVE};
 use super::route::{ANSWER_ROUTE, ROUTE};
 use super::{DAY_MS, Key, STATE_TIMEOUT, Table, ValueKind, duration, join, key, line, required, word};
@@ -149,6 +150,8 @@ const OWN: &[Key] = &[
         "The same written out, and redirects: `{ 503 = { status = 302, headers = { Location = \"https://sorry.example.org/\" } } }`. They come before files.",
     ),
     key("log-format", ValueKind::LogFormat, "that of [log]", "Of the service's lines in the access log."),
+    key("log", ValueKind::Tables(&TARGET), "those of [log]", "Where its lines go. `log = []` writes none."),
+    key("log-lines", ValueKind::Table(&LINES), "", "Which lines it has, and when."),
     key("real-server", ValueKind::Tables(&REAL_SERVER), "", "Real servers of this service alone."),
 ];
 

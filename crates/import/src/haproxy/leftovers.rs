@@ -70,6 +70,9 @@ const MOOT_OPTIONS: &[&str] = &[
     "httplog",
     "tcplog",
     "dontlognull",
+    "dontlog-normal",
+    "log-separate-errors",
+    "logasap",
     "log-health-checks",
     "nolinger",
     "splice-auto",
@@ -108,9 +111,6 @@ const MOOT_OPTIONS: &[&str] = &[
 /// Options without which all works, but not quite as it did.
 const OPTIONS_THAT_DIFFER: &[(&str, &str)] = &[
     ("persist", "a server that is down gets no clients, whatever their cookie"),
-    ("dontlog-normal", "requests without trouble have lines, too"),
-    ("log-separate-errors", "errors have the level of all lines"),
-    ("logasap", "a line is written when its request has ended"),
     ("http-restrict-req-hdr-names", "names pass that RFC 9110 allows"),
     ("h1-case-adjust-bogus-client", "names of headers keep the case that they came with"),
     ("h1-case-adjust-bogus-server", "names of headers keep the case that they came with"),
@@ -150,8 +150,8 @@ impl Proxy {
                 "tcp-response" if word.words[1..] == ["content", "accept"] => {}
                 "stick" => {}
                 word if ["clitcpka-", "srvtcpka-"].iter().any(|side| word.starts_with(side)) => {}
-                // Where the lines of all go was told before.
-                "log" => {}
+                // See `logs::of_all`.
+                "log" | "log-tag" => {}
                 "option" if word.words.get(1).is_some_and(|o| MOOT_OPTIONS.contains(&o.as_str())) => {}
                 "option" => {
                     let known = OPTIONS_THAT_DIFFER.iter().find(|(option, _)| *option == word.arg(1));
@@ -162,9 +162,6 @@ impl Proxy {
                             draft.left(word.line, &word.words.join(" "), super::remedies::of(&words));
                         }
                     }
-                }
-                "no" if word.arg(1) == "log" => {
-                    draft.note(word.line, "no log", "its lines go where those of the process go");
                 }
                 "no" => {}
                 "stats" if draft.run.is_some() => {}

@@ -213,6 +213,7 @@ impl Proxy {
             disabled: self.is_disabled(),
             table,
             logs: Vec::new(),
+            log_tag: String::new(),
             logs_checks: self.option("log-health-checks").is_some(),
         }
     }
@@ -554,6 +555,7 @@ impl Proxy {
             }
         }
         self.lines(&mut service.table, draft);
+        self.service_logs(&mut service.table, draft);
         if self.is_http() && looks_at_address(&service) {
             // HAProxy compares paths and hosts as they came.
             service.table.set("normalize", quoted("off"));

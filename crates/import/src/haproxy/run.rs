@@ -62,18 +62,24 @@ pub struct Proxy {
     pub table: Option<(String, u64)>,
     /// Where it tells what becomes of its servers.
     pub logs: Vec<LogTarget>,
+    pub log_tag: String,
     pub logs_checks: bool,
 }
 
-/// A line `log` with a syslog server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A line `log`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogTarget {
-    /// `ADDRESS:PORT`, or the path of a socket.
+    /// `stdout`, `stderr`, `ADDRESS:PORT`, or the path of a socket.
     pub place: String,
     pub facility: u8,
     /// Nothing less severe than this is told (7 is all).
     pub level: u8,
-    pub tag: String,
+    /// What is more severe is told as this.
+    pub gravest: u8,
+    /// `format`, if it is said.
+    pub header: Option<String>,
+    pub length: u32,
+    pub sample: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,8 +127,6 @@ pub struct Run {
     pub pages: Vec<StatsPage>,
     pub process: Process,
     pub resolvers: Vec<Resolvers>,
-    /// What `log global` stands for.
-    pub logs: Vec<LogTarget>,
 }
 
 /// A `resolvers` section: its name, and its name servers with their addresses.

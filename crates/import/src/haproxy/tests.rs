@@ -332,9 +332,29 @@ fn lines_of_the_log_go_where_they_are_sent_in_the_form_that_is_asked_for() {
     for (to, access) in [("stderr", "stderr"), ("fd@2", "stderr"), ("stdout", "stdout"), ("fd@1", "stdout")] {
         let text = format!("global\n log {to} local0\n log {to} local1\n{}", section(" log global"));
         let made = import(&sources(&[&text]), &BTreeMap::new());
-        assert!(made.text.contains(&format!("access = \"{access}\"")), "{}", made.text);
+        for facility in [16, 17] {
+            let target = format!("{{ to = \"{access}\", facility = {facility}, header = \"local\" }}");
+            assert!(made.text.contains(&target), "{}", made.text);
+        }
         assert!(!made.left.iter().any(|l| l.keyword == "log"), "{:?}", made.left);
     }
+    let text = "global\n log 192.0.2.5 local0\ndefaults\n log global\n log stdout format raw user\n\
+                frontend a\n bind 192.0.2.1:80\n log 192.0.2.6 local1 err\n log-tag a\n use_backend c\n\
+                frontend b\n bind 192.0.2.1:81\n no log\n use_backend c\n\
+                backend c\n log 192.0.2.7 local2\n server s 192.0.2.2:80\n";
+    let made = import(&sources(&[text]), &BTreeMap::new());
+    for part in [
+        "access = \"syslog:192.0.2.5:514\"",
+        "log = [{ to = \"syslog:192.0.2.5:514\", tag = \"a\", facility = 16 }, { to = \"stdout\", tag = \"a\", \
+         facility = 1 }, { to = \"syslog:192.0.2.6:514\", tag = \"a\", facility = 17, level = \"err\" }]",
+        "log = []",
+    ] {
+        assert!(made.text.contains(part), "{part}\n{}", made.text);
+    }
+    assert!(!made.text.contains("192.0.2.7"), "lines of requests are the frontend's: {}", made.text);
+    evenkeel_config::read(&made.text).unwrap_or_else(|e| panic!("{e:?}\n{}", made.text));
+    let options = made_with_text(" option logasap\n option dontlog-normal\n option log-separate-errors");
+    assert!(options.contains("log-lines = { early = true, only-trouble = true, trouble-is-error = true }"));
     becomes(" option tcplog", "log-format = \"{client}:{client-port} [{time}]");
     assert!(!made(" option tcplog\n option httplog").text.contains("log-format"));
 }
@@ -370,6 +390,10 @@ fn slots_of_captures_are_filled_by_their_number() {
     let changed = " capture request header X-A len 9\n http-request set-header X-A b\n \
                    http-request set-header c %[capture.req.hdr(0)]";
     assert!(made_with(changed).contains("name the header itself"));
+}
+
+fn made_with_text(lines: &str) -> String {
+    made(lines).text
 }
 
 fn made_with(lines: &str) -> String {

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use evenkeel_rules::{LineField, LineFormat, LinePart};
 
-use super::format::{Timers, haproxy_escape, ip, number, pool_name, server_name};
+use super::format::{Timers, haproxy_escape, ip, number, pool_name, server_name, so_far};
 use super::{LocalTime, Record, Surroundings};
 
 pub fn write(
@@ -80,7 +80,7 @@ fn field(
         LineField::Status if record.status == 0 => out.extend_from_slice(b"-1"),
         LineField::Status => number(out, i64::from(record.status)),
         LineField::BytesIn => number(out, record.bytes_in as i64),
-        LineField::BytesOut => number(out, record.bytes_out as i64),
+        LineField::BytesOut => so_far(out, record.bytes_out as i64, around.early),
         LineField::RequestMs => number(out, timers.request),
         LineField::QueueMs => number(out, timers.wait),
         LineField::ConnectMs => number(out, timers.connect),
@@ -89,7 +89,7 @@ fn field(
             let since = record.answered_ms.map(|at| record.end_ms.saturating_sub(at) as i64);
             number(out, since.unwrap_or(-1));
         }
-        LineField::TotalMs => number(out, timers.active),
+        LineField::TotalMs => so_far(out, timers.active, around.early),
         LineField::Termination => out.extend_from_slice(&letters[..2]),
         LineField::TerminationState => out.extend_from_slice(&letters),
         LineField::ProcessConnections => connections(around.process, out),
@@ -111,7 +111,7 @@ fn field(
     }
 }
 
-fn host_name() -> &'static [u8] {
+pub(super) fn host_name() -> &'static [u8] {
     static NAME: OnceLock<Vec<u8>> = OnceLock::new();
     NAME.get_or_init(|| rustix::system::uname().nodename().to_bytes().to_vec())
 }

@@ -55,14 +55,16 @@ pub fn write_line(
 fn haproxy_http(record: &Record, around: &Surroundings<'_>, time: &mut LocalTime, out: &mut Vec<u8>) {
     opening(record, around, time, out);
     let timers = Timers::of(record);
-    join(out, b'/', &[timers.request, timers.wait, timers.connect, timers.response, timers.active]);
+    join(out, b'/', &[timers.request, timers.wait, timers.connect, timers.response]);
+    out.push(b'/');
+    so_far(out, timers.active, around.early);
     out.push(b' ');
     match record.status {
         0 => out.extend_from_slice(b"-1"),
         status => number(out, i64::from(status)),
     }
     out.push(b' ');
-    number(out, record.bytes_out as i64);
+    so_far(out, record.bytes_out as i64, around.early);
     out.extend_from_slice(b" - - ");
     out.extend_from_slice(&record.termination.letters());
     out.push(b' ');
@@ -86,9 +88,11 @@ fn haproxy_http(record: &Record, around: &Surroundings<'_>, time: &mut LocalTime
 fn haproxy_tcp(record: &Record, around: &Surroundings<'_>, time: &mut LocalTime, out: &mut Vec<u8>) {
     opening(record, around, time, out);
     let timers = Timers::of(record);
-    join(out, b'/', &[timers.wait, timers.connect, timers.active]);
+    join(out, b'/', &[timers.wait, timers.connect]);
+    out.push(b'/');
+    so_far(out, timers.active, around.early);
     out.push(b' ');
-    number(out, record.bytes_out as i64);
+    so_far(out, record.bytes_out as i64, around.early);
     let [cause, phase, ..] = record.termination.letters();
     out.extend_from_slice(&[b' ', cause, phase, b' ']);
     connections(record, around, out);
@@ -295,6 +299,14 @@ fn join(out: &mut Vec<u8>, separator: u8, numbers: &[i64]) {
     }
 }
 
+/// A number that still grows has a `+` before it.
+pub(super) fn so_far(out: &mut Vec<u8>, value: i64, early: bool) {
+    if early {
+        out.push(b'+');
+    }
+    number(out, value);
+}
+
 pub(super) fn number(out: &mut Vec<u8>, value: i64) {
     let mut digits = [0u8; 20];
     let mut at = digits.len();
@@ -340,6 +352,7 @@ mod tests {
         let around = Surroundings {
             tls: None,
             h2: false,
+            early: record.written,
             service: "web",
             pool: "static",
             http,
@@ -371,6 +384,13 @@ mod tests {
             false,
             &record(),
             "10.0.1.2:33317  web static/<NOSRV> 0/2/20 345 -- 5/4/3/2/0 0/0\n",
+        );
+        // Before its end: what still grows is marked.
+        check(
+            &LineStyle::Haproxy,
+            false,
+            &Record { written: true, ..record() },
+            "10.0.1.2:33317  web static/<NOSRV> 0/2/+20 +345 -- 5/4/3/2/0 0/0\n",
         );
         let failed = Record {
             head_ms: None,

@@ -5,6 +5,7 @@
 
 mod custom;
 mod format;
+mod target;
 mod termination;
 mod time;
 mod writer;
@@ -15,7 +16,7 @@ use std::rc::Rc;
 pub use format::{LineStyle, write_line};
 pub use termination::{Cause, CookieRead, CookieSent, Phase, Termination};
 pub use time::LocalTime;
-pub use writer::LogHandle;
+pub use writer::{Lines, LogHandle, LogPlan};
 
 use crate::proxy::{PoolRuntime, ServerRuntime};
 
@@ -53,6 +54,8 @@ pub struct Record {
     pub pool: Option<Rc<PoolRuntime>>,
     /// It got as far as a pool.
     pub routed: bool,
+    /// Its line was written before its end.
+    pub written: bool,
     /// What the line's format asked of the request, one behind the other, and where each ends.
     pub texts: Vec<u8>,
     pub text_ends: Vec<usize>,
@@ -69,6 +72,12 @@ impl Record {
         if self.termination.cause.is_none() {
             (self.termination.cause, self.termination.phase) = (Some(cause), Some(phase));
         }
+    }
+
+    /// Something went wrong: it was retried, ended before its time, or the answer is an error of servers.
+    pub fn has_trouble(&self, http: bool) -> bool {
+        let ended = self.termination.cause.is_some_and(|cause| cause != Cause::LocalReply);
+        ended || self.redispatched || self.retries > 0 || http && self.status >= 500
     }
 
     pub fn new(client: SocketAddr) -> Record {
@@ -97,6 +106,7 @@ impl Record {
             captured_answer: Vec::new(),
             pool: None,
             routed: false,
+            written: false,
             texts: Vec::new(),
             text_ends: Vec::new(),
         }
@@ -130,6 +140,7 @@ impl Record {
             captured_answer,
             pool,
             routed,
+            written,
             texts,
             text_ends,
         } = self;
@@ -137,7 +148,8 @@ impl Record {
         (*head_ms, *queued_ms, *connected_ms, *answered_ms) = (None, None, None, None);
         (*bytes_in, *bytes_out, *counted_in, *counted_out) = (0, 0, 0, 0);
         (*retries, *server_queue, *pool_queue) = (0, 0, 0);
-        (*redispatched, *routed, *termination) = (false, false, Termination::default());
+        (*redispatched, *routed, *written) = (false, false, false);
+        *termination = Termination::default();
         (*server, *pool) = (None, None);
         [line, captured, captured_answer, texts].into_iter().for_each(Vec::clear);
         text_ends.clear();
@@ -151,6 +163,8 @@ pub struct Surroundings<'a> {
     pub http: bool,
     pub tls: Option<&'a crate::tls::Facts>,
     pub h2: bool,
+    /// Times and sizes are those so far, and are marked by `+`.
+    pub early: bool,
     /// Connections now: of the process, the service, the pool, the server.
     pub process: u64,
     pub service_now: u64,

@@ -11,6 +11,8 @@ pub struct LocalTime {
     syslog: String,
     utc: String,
     zoned: String,
+    /// RFC 3339 to the second, and the distance of local time.
+    iso: (String, String),
     /// 0 is Monday.
     weekday: u8,
     minute_of_day: u16,
@@ -28,6 +30,7 @@ impl LocalTime {
             syslog: String::new(),
             utc: String::new(),
             zoned: String::new(),
+            iso: Default::default(),
             weekday: 0,
             minute_of_day: 0,
         }
@@ -44,6 +47,7 @@ impl LocalTime {
         let with_zone = "%d/%b/%Y:%H:%M:%S %z";
         self.utc = stamp.to_zoned(TimeZone::UTC).strftime(with_zone).to_string();
         self.zoned = local.strftime(with_zone).to_string();
+        self.iso = (local.strftime("%Y-%m-%dT%H:%M:%S").to_string(), local.strftime("%:z").to_string());
         let month = MONTHS[(local.month() as usize - 1) % 12];
         let (day, year) = (local.day(), local.year());
         let (hour, minute, second) = (local.hour(), local.minute(), local.second());
@@ -75,6 +79,13 @@ impl LocalTime {
     pub fn minute(&mut self, wall_ms: u64) -> (u8, u16) {
         self.refresh(wall_ms);
         (self.weekday, self.minute_of_day)
+    }
+
+    /// `2026-11-20T21:33:21.123000+01:00` (RFC 3339).
+    pub fn rfc3339(&mut self, wall_ms: u64) -> String {
+        self.refresh(wall_ms);
+        let (second, distance) = &self.iso;
+        format!("{second}.{:03}000{distance}", wall_ms % 1_000)
     }
 
     /// `Nov 20 21:33:21` (RFC 3164).

@@ -1,33 +1,73 @@
-//! The thread that writes log lines: to a file, standard output, a syslog server, live readers.
+//! The thread that writes log lines: to their targets, and to live readers.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::net::{SocketAddr, UdpSocket};
-use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
 
-use evenkeel_model::{AccessLog, LogSettings};
+use evenkeel_model::LogTarget;
 
 use super::LocalTime;
-use crate::reactor;
+use super::target::Target;
 
 /// Buffers that may wait for the writer before lines are dropped (and counted).
 const WAITING_AT_MOST: usize = 1024;
 
 const FOLLOWER_BUFFERS: usize = 256;
 
+/// Lines, and whose they are.
+#[derive(Default)]
+pub struct Lines {
+    pub bytes: Vec<u8>,
+    /// Each holds as far as its end.
+    marks: Vec<Mark>,
+}
+
+#[derive(Clone, Copy)]
+struct Mark {
+    end: usize,
+    /// The service whose own targets they go to.
+    service: Option<u32>,
+    severity: u8,
+}
+
+impl Lines {
+    pub fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve(bytes);
+    }
+
+    /// What was written behind the last mark is of this service, and so severe.
+    pub fn mark(&mut self, service: Option<u32>, severity: u8) {
+        let end = self.bytes.len();
+        match self.marks.last_mut() {
+            Some(last) if (last.service, last.severity) == (service, severity) => last.end = end,
+            _ => self.marks.push(Mark { end, service, severity }),
+        }
+    }
+}
+
+/// Where all lines go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogPlan {
+    /// Those of services that are not named here.
+    pub process: Vec<LogTarget>,
+    pub services: HashMap<u32, Vec<LogTarget>>,
+}
+
+impl LogPlan {
+    fn is_empty(&self) -> bool {
+        self.process.is_empty() && self.services.values().all(Vec::is_empty)
+    }
+}
+
 enum Message {
-    Lines(Vec<u8>),
+    Lines(Lines),
     /// A wish was made.
     Command,
 }
 
 enum Command {
-    Target(LogSettings),
+    Targets(LogPlan),
     Follow(SyncSender<Vec<u8>>),
     /// Answers when the lines that waited are written.
     Flush(Sender<()>),
@@ -55,58 +95,12 @@ struct LogWriter {
     receiver: Receiver<Message>,
     wishes: Receiver<Command>,
     shared: Arc<WriterState>,
-    target: Target,
+    /// Each is there once, whoever uses it.
+    targets: Vec<(LogTarget, Target)>,
+    process: Vec<usize>,
+    services: HashMap<u32, Vec<usize>>,
     followers: Vec<SyncSender<Vec<u8>>>,
     time: LocalTime,
-}
-
-enum Target {
-    Off,
-    Stdout,
-    Stderr,
-    File(PathBuf, Option<File>),
-    Syslog(SyslogSocket, Line),
-}
-
-/// Where a syslog server listens, with the socket to it.
-enum SyslogSocket {
-    Udp(SocketAddr, Option<UdpSocket>),
-    Local(PathBuf, Option<UnixDatagram>),
-}
-
-/// What a line for syslog begins with.
-struct Line {
-    tag: String,
-    priority: u8,
-}
-
-impl SyslogSocket {
-    fn open(&mut self) {
-        match self {
-            SyslogSocket::Udp(address, socket) => {
-                let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-                *socket = UdpSocket::bind(any).ok();
-            }
-            // Its server may begin anew at any time.
-            SyslogSocket::Local(path, socket) => {
-                *socket = UnixDatagram::unbound().ok().filter(|s| {
-                    let _ = s.set_nonblocking(true);
-                    s.connect(path).is_ok()
-                });
-            }
-        }
-    }
-
-    fn send(&self, datagram: &[u8]) -> std::io::Result<()> {
-        let closed = || std::io::Error::other("the log target could not be opened");
-        match self {
-            SyslogSocket::Udp(address, socket) => {
-                socket.as_ref().ok_or_else(closed)?.send_to(datagram, *address)?
-            }
-            SyslogSocket::Local(_, socket) => socket.as_ref().ok_or_else(closed)?.send(datagram)?,
-        };
-        Ok(())
-    }
 }
 
 impl LogHandle {
@@ -119,7 +113,9 @@ impl LogHandle {
             receiver,
             wishes: wished,
             shared: shared.clone(),
-            target: Target::Off,
+            targets: Vec::new(),
+            process: Vec::new(),
+            services: HashMap::new(),
             followers: Vec::new(),
             time: LocalTime::new(),
         };
@@ -137,18 +133,18 @@ impl LogHandle {
     }
 
     /// Never waits: a loop that logs faster than the disk takes it loses lines, not time.
-    pub fn lines(&self, lines: Vec<u8>) {
+    pub fn lines(&self, lines: Lines) {
         if let Err(TrySendError::Full(_)) = self.sender.try_send(Message::Lines(lines)) {
             self.shared.dropped.fetch_add(1, Relaxed);
         }
     }
 
-    pub fn set_target(&self, target: LogSettings) {
+    pub fn set_targets(&self, plan: LogPlan) {
         // Requests from now on have a line, before the writer has read this.
-        if target.access != AccessLog::Off {
+        if !plan.is_empty() {
             self.shared.wanted.store(true, Relaxed);
         }
-        self.wish(Command::Target(target));
+        self.wish(Command::Targets(plan));
     }
 
     /// Opens the file anew, after a log rotation.
@@ -188,16 +184,16 @@ impl LogWriter {
             while let Ok(wish) = self.wishes.try_recv() {
                 self.settle();
                 match wish {
-                    Command::Target(target) => self.target = Target::new(target),
+                    Command::Targets(plan) => self.follow(plan),
                     Command::Follow(follower) => self.followers.push(follower),
-                    Command::Reopen => self.target.reopen(),
+                    Command::Reopen => self.targets.iter_mut().for_each(|(_, target)| target.reopen()),
                     Command::Flush(done) => flushes.push(done),
                 }
             }
             for done in flushes {
                 let _: Result<(), _> = done.send(());
             }
-            let wanted = !matches!(self.target, Target::Off) || !self.followers.is_empty();
+            let wanted = !self.targets.is_empty() || !self.followers.is_empty();
             self.shared.wanted.store(wanted, Relaxed);
         }
     }
@@ -214,62 +210,51 @@ impl LogWriter {
         }
     }
 
-    fn write(&mut self, lines: &[u8]) {
-        let gone = |result| matches!(result, Err(TrySendError::Disconnected(_)));
-        self.followers.retain(|follower| !gone(follower.try_send(lines.to_vec())));
-        if let Err(error) = self.target.write(lines, &mut self.time) {
-            // One line on standard error a failure would flood: the counter tells, writing goes on.
-            let _ = error;
-            self.shared.dropped.fetch_add(1, Relaxed);
-            self.target.reopen();
-        }
-    }
-}
-
-impl Target {
-    fn new(LogSettings { access, tag, facility, .. }: LogSettings) -> Target {
-        // Severity info.
-        let line = Line { tag, priority: facility * 8 + 6 };
-        let mut target = match access {
-            AccessLog::Off => Target::Off,
-            AccessLog::Stdout => Target::Stdout,
-            AccessLog::Stderr => Target::Stderr,
-            AccessLog::File(path) => Target::File(path, None),
-            AccessLog::Syslog(address) => Target::Syslog(SyslogSocket::Udp(address, None), line),
-            AccessLog::SyslogSocket(path) => Target::Syslog(SyslogSocket::Local(path, None), line),
-        };
-        target.reopen();
-        target
-    }
-
-    fn reopen(&mut self) {
-        match self {
-            Target::File(path, file) => {
-                // Addresses and paths of clients are not for everybody on the machine.
-                *file = OpenOptions::new().create(true).append(true).mode(0o640).open(path).ok();
-            }
-            Target::Syslog(place, _) => place.open(),
-            Target::Off | Target::Stdout | Target::Stderr => {}
-        }
-    }
-
-    fn write(&mut self, lines: &[u8], time: &mut LocalTime) -> std::io::Result<()> {
-        let closed = || std::io::Error::other("the log target could not be opened");
-        match self {
-            Target::Off => Ok(()),
-            Target::Stdout => std::io::stdout().lock().write_all(lines),
-            Target::Stderr => std::io::stderr().lock().write_all(lines),
-            Target::File(_, file) => file.as_mut().ok_or_else(closed)?.write_all(lines),
-            Target::Syslog(place, Line { tag, priority }) => {
-                let process = std::process::id();
-                for line in lines.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
-                    // RFC 3164.
-                    let stamp = time.syslog(reactor::now().wall_ms);
-                    let mut datagram = format!("<{priority}>{stamp} {tag}[{process}]: ").into_bytes();
-                    datagram.extend_from_slice(line);
-                    place.send(&datagram)?;
+    /// What is the same in both stays open.
+    fn follow(&mut self, plan: LogPlan) {
+        let mut before = std::mem::take(&mut self.targets);
+        let mut targets: Vec<(LogTarget, Target)> = Vec::new();
+        let mut numbers = |wanted: Vec<LogTarget>| -> Vec<usize> {
+            let number = |wanted: LogTarget| {
+                if let Some(at) = targets.iter().position(|(known, _)| *known == wanted) {
+                    return at;
                 }
-                Ok(())
+                let target = match before.iter().position(|(known, _)| *known == wanted) {
+                    Some(at) => before.swap_remove(at).1,
+                    None => Target::new(&wanted),
+                };
+                targets.push((wanted, target));
+                targets.len() - 1
+            };
+            wanted.into_iter().map(number).collect()
+        };
+        self.process = numbers(plan.process);
+        self.services = plan.services.into_iter().map(|(id, wanted)| (id, numbers(wanted))).collect();
+        self.targets = targets;
+    }
+
+    fn write(&mut self, lines: &Lines) {
+        let gone = |result| matches!(result, Err(TrySendError::Disconnected(_)));
+        self.followers.retain(|follower| !gone(follower.try_send(lines.bytes.clone())));
+        let mut from = 0;
+        for mark in &lines.marks {
+            let part = &lines.bytes[from..mark.end];
+            from = mark.end;
+            let wanted = mark.service.map_or(&self.process, |id| {
+                // One that is gone by now: its last lines go where most go.
+                self.services.get(&id).unwrap_or(&self.process)
+            });
+            for at in wanted {
+                let (settings, target) = &mut self.targets[*at];
+                if mark.severity > settings.level {
+                    continue;
+                }
+                let severity = mark.severity.max(settings.gravest);
+                if target.write(part, severity, settings, &mut self.time).is_err() {
+                    // One line on standard error a failure would flood: the counter tells, writing goes on.
+                    self.shared.dropped.fetch_add(1, Relaxed);
+                    target.reopen();
+                }
             }
         }
     }
@@ -277,12 +262,72 @@ impl Target {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::path::PathBuf;
     use std::time::{Duration, Instant};
+
+    use evenkeel_model::{AccessLog, LogHeader, LogSample};
 
     use super::*;
 
-    fn to_file(path: PathBuf) -> LogSettings {
-        LogSettings { access: AccessLog::File(path), tag: "evenkeel".into(), facility: 16 }
+    fn to_file(path: PathBuf) -> LogTarget {
+        LogTarget {
+            access: AccessLog::File(path),
+            tag: "evenkeel".into(),
+            facility: 16,
+            level: 7,
+            gravest: 0,
+            header: LogHeader::Raw,
+            host_name: None,
+            length: 0,
+            sample: None,
+        }
+    }
+
+    fn all_to(path: PathBuf) -> LogPlan {
+        LogPlan { process: vec![to_file(path)], ..LogPlan::default() }
+    }
+
+    fn lines_of(text: &[u8], service: Option<u32>, severity: u8) -> Lines {
+        let mut lines = Lines { bytes: text.to_vec(), ..Lines::default() };
+        lines.mark(service, severity);
+        lines
+    }
+
+    /// Each line where its service's lines go, as far as its severity goes.
+    #[test]
+    fn services_have_their_own_targets() {
+        let folder = std::env::temp_dir().join(format!("evenkeel-logs-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let place = |name: &str| folder.join(name);
+        let sample = |text: &str| LogSample::parse(text);
+        let own = vec![
+            LogTarget { level: 3, ..to_file(place("errors")) },
+            LogTarget { header: LogHeader::Short, gravest: 5, ..to_file(place("short")) },
+            LogTarget { sample: sample("1:2"), ..to_file(place("odd")) },
+            LogTarget { sample: sample("2:2"), length: 4, ..to_file(place("even")) },
+        ];
+        let services = HashMap::from([(7, own), (8, Vec::new())]);
+        let log = LogHandle::start().unwrap();
+        log.set_targets(LogPlan { process: vec![to_file(place("process"))], services });
+        let mut lines = lines_of(b"one\n", Some(7), 6);
+        lines.bytes.extend_from_slice(b"two\n");
+        lines.mark(Some(7), 3);
+        lines.bytes.extend_from_slice(b"three\nfourth\n");
+        lines.mark(Some(7), 6);
+        lines.bytes.extend_from_slice(b"nowhere\n");
+        lines.mark(Some(8), 3);
+        lines.bytes.extend_from_slice(b"process\n");
+        lines.mark(None, 6);
+        log.lines(lines);
+        log.flush();
+        let read = |name: &str| std::fs::read_to_string(place(name)).unwrap();
+        assert_eq!(read("errors"), "two\n");
+        assert_eq!(read("short"), "<6>one\n<5>two\n<6>three\n<6>fourth\n");
+        assert_eq!(read("odd"), "one\nthree\n");
+        assert_eq!(read("even"), "two\nfour\n");
+        assert_eq!(read("process"), "process\n");
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     /// A FIFO that nobody reads: opening it, and writing to it, waits for ever.
@@ -293,14 +338,14 @@ mod tests {
         let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
         rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
         let log = LogHandle::start().unwrap();
-        log.set_target(to_file(path.clone()));
+        log.set_targets(all_to(path.clone()));
         let (done, finished) = channel();
         let handle = log.clone();
         let elsewhere = path.with_extension("other");
-        let target = to_file(elsewhere.clone());
+        let target = all_to(elsewhere.clone());
         std::thread::spawn(move || {
-            (0..2 * WAITING_AT_MOST).for_each(|_| handle.lines(b"a line\n".to_vec()));
-            handle.set_target(target);
+            (0..2 * WAITING_AT_MOST).for_each(|_| handle.lines(lines_of(b"a line\n", None, 6)));
+            handle.set_targets(target);
             handle.reopen();
             let _ = done.send(handle.subscribe());
         });
@@ -311,7 +356,7 @@ mod tests {
         std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
         let end = Instant::now() + Duration::from_secs(10);
         let followed = loop {
-            log.lines(b"last\n".to_vec());
+            log.lines(lines_of(b"last\n", None, 6));
             match follower.recv_timeout(Duration::from_millis(20)) {
                 Ok(lines) => break lines,
                 Err(_) => assert!(Instant::now() < end, "the wishes were carried out"),

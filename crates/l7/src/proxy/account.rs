@@ -6,6 +6,10 @@ use crate::counters::Counter;
 use crate::log::{Record, Surroundings, write_line};
 use crate::worker::Worker;
 
+/// Severities of syslog.
+const ERROR: u8 = 3;
+const INFO: u8 = 6;
+
 /// Adds the bytes that have passed since the last time: a long transfer is seen while it goes on.
 pub fn count_bytes(worker: &Worker, view: &ServiceView, record: &mut Record) {
     let (bytes_in, bytes_out) = (record.bytes_in - record.counted_in, record.bytes_out - record.counted_out);
@@ -45,13 +49,37 @@ pub fn finish(worker: &Worker, view: &ServiceView, client: &Client, record: &mut
             counters.latency.observe(now_ms.saturating_sub(record.start_ms));
         }
     }
-    if worker.log.is_wanted() {
+    if worker.log.is_wanted() && !record.written {
         log(worker, view, client, record, http);
     }
 }
 
+/// Where a service's lines are early, writes the line once an answer's head, of so many bytes, goes out, or
+/// the server's connection stands.
+pub fn early(
+    worker: &Worker,
+    view: &ServiceView,
+    client: &Client,
+    record: &mut Record,
+    (head, http): (u64, bool),
+) {
+    if !view.spec.service.log_lines.early || record.written || !worker.log.is_wanted() {
+        return;
+    }
+    record.end_ms = worker.reactor.now_ms();
+    record.bytes_out += head;
+    log(worker, view, client, record, http);
+    record.bytes_out -= head;
+    record.written = true;
+}
+
 fn log(worker: &Worker, view: &ServiceView, client: &Client, record: &Record, http: bool) {
     let service = &view.spec.service;
+    let trouble = record.has_trouble(http);
+    if service.log_lines.only_trouble && !trouble {
+        return;
+    }
+    let severity = if service.log_lines.trouble_is_error && trouble { ERROR } else { INFO };
     let pool = record.pool.as_ref().unwrap_or(&view.pool).spec();
     let around = Surroundings {
         service: service.name.as_str(),
@@ -59,11 +87,13 @@ fn log(worker: &Worker, view: &ServiceView, client: &Client, record: &Record, ht
         http,
         tls: client.tls.as_deref(),
         h2: client.h2,
+        early: service.log_lines.early,
         process: worker.shared.connections(),
         service_now: view.spec.counters.sum(|c| c.current_connections.get()),
         pool_now: &|| pool.current.sum(Counter::get),
         server_now: record.server.as_ref().map_or(0, |s| s.all_current()),
     };
     debug_assert_eq!(record.client, client.address);
-    worker.write_log(|time, out| write_line(&view.spec.line, record, &around, time, out));
+    let own = service.log.as_ref().map(|_| view.spec.id);
+    worker.write_log(own, severity, |time, out| write_line(&view.spec.line, record, &around, time, out));
 }

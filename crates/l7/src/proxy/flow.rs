@@ -8,7 +8,7 @@ use std::rc::Rc;
 use evenkeel_model::{Persistence, RetryOn, Timeouts};
 use rustix::io::Errno;
 
-use super::account::count_bytes;
+use super::account::{count_bytes, early};
 use super::connect;
 use super::failure::Failure;
 use super::persist::CookieFound;
@@ -613,6 +613,7 @@ impl Flow<'_> {
             // Bytes that no request asked for: the connection cannot be trusted again.
             self.keep_server = false;
         }
+        early(self.worker, self.context.view, self.client, record, (head.len() as u64, true));
         let fitted = down.replace_head(old_len, &head);
         self.worker.head.set(head);
         self.worker.text.set(text);

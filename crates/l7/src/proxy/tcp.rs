@@ -224,6 +224,7 @@ async fn connect(
             Ok(server) => {
                 lease.judge(false);
                 record.connected_ms = Some(worker.reactor.now_ms());
+                super::account::early(worker, view, client, record, (0, false));
                 return Some((lease, server, first));
             }
             Err(Trouble::Killed) => {

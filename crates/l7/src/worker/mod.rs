@@ -24,7 +24,7 @@ use slab::Slab;
 use crate::auth::Attempt;
 use crate::buffer::BufferPool;
 use crate::link::Link;
-use crate::log::{Cause, LocalTime, LogHandle, Phase, Record};
+use crate::log::{Cause, Lines, LocalTime, LogHandle, Phase, Record};
 use crate::proxy::session::{self, Client, Session};
 use crate::proxy::{PoolRuntime, Service, account, answer};
 use crate::reactor::{Event, Loop, Owner, Pipe, Reactor, Sock, Watch};
@@ -200,7 +200,7 @@ pub struct Worker {
     /// for all sessions.
     pub head: Cell<Vec<u8>>,
     pub text: Cell<String>,
-    lines: RefCell<Vec<u8>>,
+    lines: RefCell<Lines>,
     lines_since_ms: Cell<u64>,
     time: RefCell<LocalTime>,
     random: Cell<u64>,
@@ -292,7 +292,7 @@ fn run(start: Start) -> std::io::Result<()> {
     let mut events = Vec::with_capacity(512);
     while !worker.is_done() {
         let limit = Duration::from_millis(
-            match (worker.paused.borrow().is_empty(), worker.lines.borrow().is_empty()) {
+            match (worker.paused.borrow().is_empty(), worker.lines.borrow().bytes.is_empty()) {
                 (false, _) => PAUSE_CHECK_MS,
                 (true, false) => LOG_DELAY_MS,
                 (true, true) => 1_000,
@@ -366,7 +366,7 @@ impl Worker {
 
     fn after_turn(&'static self) {
         let now_ms = self.reactor.now_ms();
-        if !self.lines.borrow().is_empty() && now_ms >= self.lines_since_ms.get() + LOG_DELAY_MS {
+        if !self.lines.borrow().bytes.is_empty() && now_ms >= self.lines_since_ms.get() + LOG_DELAY_MS {
             self.flush_log();
         }
         self.resume_listeners();
@@ -541,21 +541,28 @@ impl Worker {
 
     // The log
 
-    pub fn write_log(&self, write: impl FnOnce(&mut LocalTime, &mut Vec<u8>)) {
+    /// A line for a service's own targets, or for those of the process.
+    pub fn write_log(
+        &self,
+        service: Option<u32>,
+        severity: u8,
+        write: impl FnOnce(&mut LocalTime, &mut Vec<u8>),
+    ) {
         let mut lines = self.lines.borrow_mut();
-        if lines.is_empty() {
+        if lines.bytes.is_empty() {
             self.lines_since_ms.set(self.reactor.now_ms());
             lines.reserve(LOG_BUFFER + 2048);
         }
-        write(&mut self.time.borrow_mut(), &mut lines);
-        if lines.len() >= LOG_BUFFER {
+        write(&mut self.time.borrow_mut(), &mut lines.bytes);
+        lines.mark(service, severity);
+        if lines.bytes.len() >= LOG_BUFFER {
             self.log.lines(std::mem::take(&mut lines));
         }
     }
 
     fn flush_log(&self) {
         let lines = std::mem::take(&mut *self.lines.borrow_mut());
-        if !lines.is_empty() {
+        if !lines.bytes.is_empty() {
             self.log.lines(lines);
         }
     }
