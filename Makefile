@@ -71,6 +71,7 @@ fuzz:
 # Pages and schemas that are made from the code.
 reference:
 	UPDATE_REFERENCE=1 $(CARGO) test -q -p evenkeel-config --test config the_reference_pages_are_current
+	UPDATE_REFERENCE=1 $(CARGO) test -q -p evenkeel-import --test keywords the_page_of_keywords_is_current
 	UPDATE_REFERENCE=1 $(CARGO) test -q -p evenkeel-admin --lib the_document_describes_every_route
 
 install-build-tools:

@@ -208,7 +208,8 @@ impl Reader {
             }
             "listen" | "frontend" | "backend" => self.open(keyword, number, &words, own, draft),
             "userlist" | "peers" | "resolvers" | "mailers" | "program" | "cache" | "ring" | "http-errors"
-            | "fcgi-app" | "log-forward" | "crt-store" | "traces" => {
+            | "fcgi-app" | "log-forward" | "crt-store" | "traces" | "acme" | "log-profile"
+            | "healthcheck" => {
                 self.section = keyword.clone();
                 match keyword.as_str() {
                     "peers" => {
@@ -231,7 +232,7 @@ impl Reader {
                             all.push(run::Resolvers { name: name.clone(), servers: Vec::new() })
                         });
                     }
-                    _ => draft.left(number, &keyword, "the section is not carried over"),
+                    section => draft.left(number, section, remedies::of(&["section", section])),
                 }
             }
             _ if self.section == "global" => self.global(number, &words, draft),
@@ -258,7 +259,7 @@ impl Reader {
                     }
                     let negated = keyword == "no" || keyword == "default";
                     let plain = if negated { words.get(1).map_or("", String::as_str) } else { &keyword };
-                    if !keywords::PROXY.contains(&plain) {
+                    if !keywords::is_of_sections(plain) {
                         draft.wrong(
                             number,
                             &keyword,
@@ -501,8 +502,11 @@ impl Reader {
             }
             word if word.starts_with("thread-") => draft.remark(number, word, "threads are not in groups"),
             word if GLOBAL_MOOT.contains(&word) => {}
-            word if keywords::GLOBAL.contains(&word) => draft.left(number, word, "not carried over"),
-            "no" if words.get(1).is_some_and(|w| keywords::GLOBAL.contains(&w.as_str())) => {}
+            word if keywords::means_nothing(word).is_some() => {
+                draft.remark(number, word, keywords::means_nothing(word).unwrap_or_default());
+            }
+            word if keywords::is_global(word) => draft.left(number, word, remedies::of(&[word])),
+            "no" if words.get(1).is_some_and(|w| keywords::is_global(w)) => {}
             word => draft.wrong(number, word, format!("unknown keyword '{word}' in 'global' section")),
         }
     }

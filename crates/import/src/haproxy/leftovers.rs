@@ -183,10 +183,14 @@ impl Proxy {
                     let why = "what is closed one way alone ends after the usual time of silence";
                     draft.note(word.line, &format!("timeout {}", word.arg(1)), why);
                 }
+                "timeout" if word.arg(1) == "client-hs" => {
+                    let why = "not carried over: TLS has the time of the first request: write timeout http-request";
+                    draft.left(word.line, "timeout client-hs", why);
+                }
                 "timeout" if !TIMEOUTS.contains(&word.arg(1)) => {
                     draft.wrong(word.line, "timeout", format!("unknown timeout '{}'", word.arg(1)));
                 }
-                keyword if MOOT.contains(&keyword) || !keywords::PROXY.contains(&keyword) => {}
+                keyword if MOOT.contains(&keyword) || !keywords::is_of_sections(keyword) => {}
                 _ => {
                     let words: Vec<&str> = word.words.iter().map(String::as_str).collect();
                     draft.left(word.line, &word.words.join(" "), super::remedies::of(&words));

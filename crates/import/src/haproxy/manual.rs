@@ -38,10 +38,14 @@ pub fn words() -> impl Iterator<Item = (&'static str, &'static str)> {
     })
 }
 
+pub fn all() -> &'static [(&'static str, &'static str)] {
+    static ALL: OnceLock<Vec<(&str, &str)>> = OnceLock::new();
+    ALL.get_or_init(|| words().collect())
+}
+
 /// HAProxy knows this word at this place.
 pub fn is_known(place: &str, word: &str) -> bool {
-    static ALL: OnceLock<Vec<(&str, &str)>> = OnceLock::new();
-    ALL.get_or_init(|| words().collect()).contains(&(place, word))
+    all().contains(&(place, word))
 }
 
 /// Configurations that use a word, each with the one that does not.
@@ -226,9 +230,10 @@ fn silent(place: &str, word: &str) -> Option<&'static str> {
         .map(|(_, _, why)| *why)
 }
 
-/// The page of the documentation.
-pub fn page() -> String {
-    let all: Vec<(&str, &str)> = words().collect();
+/// The page of the documentation, or the tables of some places.
+pub fn page(places: Option<&[&str]>) -> String {
+    let wanted = |place: &str| places.is_none_or(|places| places.contains(&place));
+    let all: Vec<(&str, &str)> = words().filter(|(place, _)| wanted(place)).collect();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let parts = all.chunks(all.len().div_ceil(threads * 4));
     let fates: Vec<Fate> = std::thread::scope(|scope| {
@@ -243,6 +248,9 @@ pub fn page() -> String {
          - **no effect**: it is taken, and changes nothing for the reason that is said.\n\
          - **refused**: the configuration does not start; the reason says what to write instead.\n",
     );
+    if places.is_some() {
+        out.clear();
+    }
     let mut place = "";
     for ((at, word), fate) in all.into_iter().zip(fates) {
         if at != place {

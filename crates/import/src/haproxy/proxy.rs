@@ -145,7 +145,7 @@ impl Proxy {
         for word in &self.words[self.inherited..] {
             let keyword = word.words[0].as_str();
             let plain = if keyword == "no" || keyword == "default" { word.arg(1) } else { keyword };
-            if !keywords::PROXY.contains(&plain) {
+            if !keywords::is_of_sections(plain) {
                 draft.wrong(
                     word.line,
                     keyword,

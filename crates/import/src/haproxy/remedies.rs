@@ -2,10 +2,7 @@
 
 /// Words of sections and options, rules by their verb, options of servers.
 const REMEDIES: &[(&str, &str)] = &[
-    ("option httpslog", "write log-format with %sslv, %sslc and %[ssl_fc_sni]"),
-    ("error-log-format", "lines of errors have the format of all: write log-format"),
     ("rate-limit", "see rate-limit of routes"),
-    ("log-tag", "write tag in [log]"),
     ("compression", "servers compress what they send"),
     ("email-alert", "see [alerts]"),
     ("declare", "name the text in the rule: http-response capture SAMPLE len N"),
@@ -41,6 +38,125 @@ const REMEDIES: &[(&str, &str)] = &[
     ("minconn", "a server has one limit: write maxconn"),
 ];
 
+/// The same by what words begin with; the first that fits is it.
+const BEGINNINGS: &[(&str, &str)] = &[
+    ("section cache", "there is no cache: put one behind, or before"),
+    ("section crt-store", "name each file of a certificate at bind, by crt or crt-list"),
+    ("section fcgi-app", "FastCGI is not spoken: put a web server before such programs"),
+    ("section healthcheck", "checks are a section's own: write option httpchk there"),
+    ("section log-forward", "lines of others are not forwarded: that is a syslog server's work"),
+    ("section log-profile", "lines have one format: write log-format"),
+    ("section program", "other programs are started by the service manager of the machine"),
+    ("section ring", "there are no rings: name a syslog server, a socket or stdout"),
+    ("section traces", "see `evenkeel logs` and `evenkeel explain`"),
+    ("section acme", "see [[acme]]"),
+    ("acme", "see [[acme]]"),
+    ("lua.", "Lua is not run: rules, and programs that answer, are what there is"),
+    ("lua-", "Lua is not run: rules, and programs that answer, are what there is"),
+    ("tune.lua", "Lua is not run: leave it out"),
+    ("tune.quic", "HTTP/3 is not spoken: leave it out"),
+    ("quic", "HTTP/3 is not spoken: leave it out"),
+    ("use-fcgi-app", "FastCGI is not spoken: put a web server before such programs"),
+    ("filter fcgi-app", "FastCGI is not spoken: put a web server before such programs"),
+    ("filter spoe", "agents of SPOE are not asked: rules, lists and tables are what there is"),
+    ("send-spoe-group", "agents of SPOE are not asked: rules, lists and tables are what there is"),
+    ("option spop-check", "agents of SPOE are not asked: write option tcp-check"),
+    ("filter cache", "there is no cache: put one behind, or before"),
+    ("filter opentracing", "traces are not sent: pass the client's headers on, and log their names"),
+    ("ot-group", "traces are not sent: pass the client's headers on, and log their names"),
+    ("filter bwlim", "data is not slowed down: see rate-limit for requests and connections"),
+    ("set-bandwidth-limit", "data is not slowed down: see rate-limit for requests and connections"),
+    ("filter trace", "see `evenkeel logs` and `evenkeel explain`"),
+    ("ssl-engine", "TLS is this program's own: leave it out"),
+    ("ssl-provider", "TLS is this program's own: leave it out"),
+    ("ssl-propquery", "TLS is this program's own: leave it out"),
+    ("ssl-passphrase-cmd", "keys have no passphrase: store them without, readable for root alone"),
+    ("ssl-default-", "curves and signatures are those that are held to be good: leave it out"),
+    ("ssl-load-extra", "name the files of certificates themselves: crt, key and chain in one"),
+    ("issuers-chain-path", "chains are sent as their files have them: write the whole chain into the file"),
+    ("key-base", "name the files of keys with their folder"),
+    ("default-path", "name files with their folder"),
+    ("client-sigalgs", "curves and signatures are those that are held to be good: leave it out"),
+    ("sigalgs", "curves and signatures are those that are held to be good: leave it out"),
+    ("curves", "curves and signatures are those that are held to be good: leave it out"),
+    ("prefer-client-ciphers", "ciphers are chosen by this program: leave it out"),
+    ("allow-0rtt", "early data is not taken, since it can be played again: leave it out"),
+    ("generate-certificates", "certificates are not made of names that clients ask for: name them by crt"),
+    ("ca-sign-", "certificates are not made of names that clients ask for: name them by crt"),
+    ("tls-ticket-keys", "keys of tickets are made and changed by this program: leave it out"),
+    ("no-tls-tickets", "sessions are resumed by tickets: leave it out"),
+    ("tls-tickets", "sessions are resumed by tickets: leave it out"),
+    ("ssl-reuse", "sessions with servers are resumed: leave it out"),
+    ("no-ssl-reuse", "sessions with servers are resumed: leave it out"),
+    ("ech", "ECH is not spoken: leave it out"),
+    ("ktls", "TLS is this program's own, not the kernel's: leave it out"),
+    ("npn", "protocols are agreed on by ALPN: write alpn"),
+    ("namespace", "start the program inside the namespace, one process each"),
+    ("interface", "write the address that the interface has"),
+    ("mss", "set the size of segments by a route of the kernel, or by nft"),
+    ("tcp-md5sig", "the kernel's signatures of TCP are not used: leave it out"),
+    ("tcp-ss", "the kernel's ways of TCP are set by sysctl: leave it out"),
+    ("cc", "the kernel's ways of TCP are set by sysctl: leave it out"),
+    ("set-fc-", "mark packets by rules of the kernel (nft)"),
+    ("set-bc-", "mark packets by rules of the kernel (nft)"),
+    ("do-log", "a request has one line: write log-format"),
+    ("log-steps", "a request has one line: see option logasap for when it is written"),
+    ("log-format-sd", "structured data of RFC 5424 is not written: put the fields into log-format"),
+    ("monitor-net", "write http-request return status 200 if { src NETWORK }"),
+    ("option transparent", "name the servers; see source ADDRESS usesrc clientip for the client's address"),
+    ("transparent", "name the servers; see source ADDRESS usesrc clientip for the client's address"),
+    ("option forwarded", "write option forwardfor, or http-request set-header Forwarded"),
+    (
+        "option checkcache",
+        "write http-response deny if { res.hdr(Set-Cookie) -m found } and what else it is about",
+    ),
+    ("option allbackups", "write one backup server with several addresses behind it, or all as servers"),
+    ("option http-drop-", "trailers go on where request-trailers says so: leave it out"),
+    ("option use-small-buffers", "buffers are this program's own: leave it out"),
+    (
+        "option disable-h2-upgrade",
+        "HTTP/2 without TLS is taken by its own preface: write a bind of its own for it",
+    ),
+    (
+        "option accept-invalid-http-",
+        "messages that can be read in two ways are refused: leave it out, and have them mended",
+    ),
+    (
+        "option accept-unsafe-",
+        "messages that can be read in two ways are refused: leave it out, and have them mended",
+    ),
+    ("force-persist", "a server in drain keeps its clients: write option persist nowhere, and drain it"),
+    ("ignore-persist", "write use_backend to a pool without cookies for such requests"),
+    ("guid", "services and servers are named by their names: leave it out"),
+    ("server-state-file-name", "the state of servers is kept by this program's own file: leave it out"),
+    ("localpeer", "the nodes of a pair are named in [pair]"),
+    ("cluster-secret", "the nodes of a pair share a key: see [pair]"),
+    ("external-check", "write health-check = { type = \"script\", command = … }"),
+    ("h1-case-adjust", "names of headers keep the case that they came with: leave it out"),
+    ("h1-do-not-close", "messages that can be read in two ways are refused: leave it out"),
+    ("h2-workaround", "websockets over HTTP/2 are offered to no client: leave it out"),
+    ("maxconnrate", "see rate-limit of routes"),
+    ("maxsessrate", "see rate-limit of routes"),
+    ("maxssl", "see rate-limit of routes"),
+    ("unix-bind", "write user, group and mode at each bind"),
+    ("nogetaddrinfo", "names are looked up by name servers: see resolvers"),
+    ("dns-accept-family", "see resolve-prefer of a server"),
+    ("accept-netscaler-cip", "the address of a client comes from a PROXY header: write accept-proxy"),
+    ("expect-netscaler-cip", "the address of a client comes from a PROXY header: write expect-proxy layer4"),
+    ("expose-fd", "the next process takes the sockets by itself: leave it out"),
+    ("severity-output", "commands answer without it: leave it out"),
+    ("nbconn", "connections are not opened from the other side: name the servers"),
+    ("attach-srv", "connections are not opened from the other side: name the servers"),
+    ("switch-mode", "write the services apart: mode http, and mode tcp"),
+    ("set-retries", "write retries in the section"),
+    ("disable-l7-retry", "write retry-on in the section"),
+    ("pause", "requests are not held back: see rate-limit"),
+    ("wait-for-handshake", "early data is not taken, since it can be played again: leave it out"),
+    ("harden.reject-privileged-ports", "write tcp-request connection reject if { src_port lt 1024 }"),
+    ("hash-preserve-affinity", "a server that is full passes its clients on: leave it out"),
+    ("force-be-switch", "a backend that is disabled takes no one: leave it out"),
+];
+
 /// The reason why a word is left, with what to write in its place where something is known.
 pub fn of(words: &[&str]) -> String {
     let verb = words.iter().map(|word| word.split('(').next().unwrap_or(word)).collect::<Vec<_>>();
@@ -48,6 +164,13 @@ pub fn of(words: &[&str]) -> String {
     let known = REMEDIES
         .iter()
         .find(|(word, _)| two.as_deref() == Some(*word) || verb.iter().take(3).any(|verb| verb == word));
+    let known = known.or_else(|| {
+        let begins = |start: &str| {
+            let two = two.as_ref().is_some_and(|two| two.starts_with(start));
+            two || verb.iter().take(3).any(|verb| verb.starts_with(start) && !start.contains(' '))
+        };
+        BEGINNINGS.iter().find(|(start, _)| begins(start))
+    });
     known.map_or_else(|| "not carried over".to_owned(), |(_, remedy)| format!("not carried over: {remedy}"))
 }
 
@@ -58,8 +181,10 @@ mod tests {
     #[test]
     fn words_that_are_left_name_what_to_write() {
         for (words, part) in [
-            (&["option", "httpslog"][..], "log-format"),
-            (&["http-request", "set-src", "hdr(x)"], "proxy-protocol-from"),
+            (&["http-request", "set-src", "hdr(x)"][..], "proxy-protocol-from"),
+            (&["lua-load"], "Lua"),
+            (&["tune.quic.retry-threshold"], "HTTP/3"),
+            (&["section", "fcgi-app"], "FastCGI"),
             (&["http-request", "sc-inc-gpc0(0)"], "rate-limit"),
             (&["tcp-request", "content", "set-dst", "dst"], "use_backend"),
             (&["maxqueue"], "max-queue"),

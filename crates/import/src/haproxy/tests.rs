@@ -342,17 +342,17 @@ fn lines_of_the_log_go_where_they_are_sent_in_the_form_that_is_asked_for() {
                 frontend a\n bind 192.0.2.1:80\n log 192.0.2.6 local1 err\n log-tag a\n use_backend c\n\
                 frontend b\n bind 192.0.2.1:81\n no log\n use_backend c\n\
                 backend c\n log 192.0.2.7 local2\n server s 192.0.2.2:80\n";
-    let made = import(&sources(&[text]), &BTreeMap::new());
+    let all = import(&sources(&[text]), &BTreeMap::new());
     for part in [
         "access = \"syslog:192.0.2.5:514\"",
         "log = [{ to = \"syslog:192.0.2.5:514\", tag = \"a\", facility = 16 }, { to = \"stdout\", tag = \"a\", \
          facility = 1 }, { to = \"syslog:192.0.2.6:514\", tag = \"a\", facility = 17, level = \"err\" }]",
         "log = []",
     ] {
-        assert!(made.text.contains(part), "{part}\n{}", made.text);
+        assert!(all.text.contains(part), "{part}\n{}", all.text);
     }
-    assert!(!made.text.contains("192.0.2.7"), "lines of requests are the frontend's: {}", made.text);
-    evenkeel_config::read(&made.text).unwrap_or_else(|e| panic!("{e:?}\n{}", made.text));
+    assert!(!all.text.contains("192.0.2.7"), "lines of requests are the frontend's: {}", all.text);
+    evenkeel_config::read(&all.text).unwrap_or_else(|e| panic!("{e:?}\n{}", all.text));
     let options = made_with_text(" option logasap\n option dontlog-normal\n option log-separate-errors");
     assert!(options.contains("log-lines = { early = true, only-trouble = true, trouble-is-error = true }"));
     becomes(" option tcplog", "log-format = \"{client}:{client-port} [{time}]");
