@@ -234,7 +234,8 @@ fn criterion(words: &[String], counted: &Counted, exact: bool) -> Result<String,
         ("len" | "req_len", _) => return numbers("first-bytes-length", &values),
         ("payload", _) => return payload(fetch, kind, &values),
         ("ssl_fc", _) => return Ok("tls()".into()),
-        ("ssl_c_used", _) => return Ok("client-cert()".into()),
+        ("ssl_fc_is_resumed", _) => return Ok("tls-resumed()".into()),
+        ("ssl_c_used" | "ssl_fc_has_crt", _) => return Ok("client-cert()".into()),
         ("nbsrv", _) if !argument.is_empty() => {
             return numbers(&format!("servers-up({})", quoted(argument)), &values);
         }

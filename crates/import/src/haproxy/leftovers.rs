@@ -68,6 +68,7 @@ const MOOT_OPTIONS: &[&str] = &[
     "http-pretend-keepalive",
     "http-tunnel",
     "httplog",
+    "httpslog",
     "tcplog",
     "dontlognull",
     "dontlog-normal",
@@ -184,7 +185,8 @@ impl Proxy {
                     draft.note(word.line, &format!("timeout {}", word.arg(1)), why);
                 }
                 "timeout" if word.arg(1) == "client-hs" => {
-                    let why = "not carried over: TLS has the time of the first request: write timeout http-request";
+                    let why =
+                        "not carried over: TLS has the time of the first request: write timeout http-request";
                     draft.left(word.line, "timeout client-hs", why);
                 }
                 "timeout" if !TIMEOUTS.contains(&word.arg(1)) => {

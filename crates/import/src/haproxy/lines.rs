@@ -1,6 +1,6 @@
 //! `log-format` as the text of a line.
 
-use super::proxy::Proxy;
+use super::proxy::{Proxy, Word};
 use super::sample;
 use crate::draft::{Draft, Table};
 use crate::words::quoted;
@@ -65,6 +65,13 @@ const NAMES: &[(&str, &str)] = &[
 /// What `option tcplog` writes.
 const TCP_LINE: &str = "%ci:%cp [%t] %ft %b/%s %Tw/%Tc/%Tt %B %ts %ac/%fc/%bc/%sc/%rc %sq/%bq";
 
+/// What `option httplog` writes, as far as captured headers.
+const HTTP_LINE: &str =
+    "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS %tsc %ac/%fc/%bc/%sc/%rc %sq/%bq ";
+/// The end of what `option httpslog` writes. Who has a line of a request has no error of TLS.
+const HTTPS_END: &str = "%{+Q}r 0/0000/0/0/%[ssl_fc_is_resumed] %[ssl_fc_sni]/%sslv/%sslc";
+const PLAIN_LINE: &str = "Connect from %ci:%cp to %fi:%fp";
+
 /// The text of a line of Evenkeel's.
 pub fn line(text: &str) -> Result<String, String> {
     let mut out = String::new();
@@ -114,29 +121,58 @@ pub fn line(text: &str) -> Result<String, String> {
     Ok(out)
 }
 
-impl Proxy {
-    /// The last word on lines is `option tcplog`.
-    pub fn lines_are_of_connections(&self) -> bool {
-        let last = self.words.iter().rfind(|word| {
-            word.words[0] == "log-format"
-                || word.words[0] == "option" && ["httplog", "tcplog"].contains(&word.arg(1))
-        });
-        last.is_some_and(|word| word.arg(1) == "tcplog")
-    }
+/// The options that name one of HAProxy's formats.
+const OPTIONS: &[&str] = &["httplog", "httpslog", "tcplog"];
 
-    /// Its own format of lines, unless a later `option` names one of HAProxy's.
-    pub fn lines(&self, table: &mut Table, draft: &mut Draft) {
+/// Which of HAProxy's formats lines have.
+enum Form<'p> {
+    Http,
+    /// Of `option httpslog`.
+    Https,
+    Tcp,
+    /// None is named: a line tells who has come.
+    Plain,
+    Own(&'p Word),
+}
+
+impl Proxy {
+    fn form(&self) -> Form<'_> {
         let last = self.words.iter().rfind(|word| match word.words[0].as_str() {
             "log-format" => true,
-            "option" => ["httplog", "tcplog"].contains(&word.arg(1)),
+            "option" => OPTIONS.contains(&word.arg(1)) && self.option(word.arg(1)).is_some(),
             _ => false,
         });
-        // Lines of connections for requests, too, where they are asked for.
-        let of_connections = self.is_http() && self.lines_are_of_connections();
-        let Some(word) = last.filter(|word| word.words[0] == "log-format" || of_connections) else { return };
-        match line(if of_connections { TCP_LINE } else { word.arg(1) }) {
+        match last.map(|word| (word, word.arg(1))) {
+            None => Form::Plain,
+            Some((word, _)) if word.words[0] == "log-format" => Form::Own(word),
+            Some((_, "tcplog")) => Form::Tcp,
+            Some((_, "httpslog")) => Form::Https,
+            Some(_) => Form::Http,
+        }
+    }
+
+    /// Its own format of lines, or one of HAProxy's that lines do not have by themselves.
+    pub fn lines(&self, table: &mut Table, draft: &mut Draft) {
+        let (number, text) = match self.form() {
+            Form::Own(word) => (word.line, word.arg(1).to_owned()),
+            // Lines of connections for requests, too, where they are asked for.
+            Form::Tcp if self.is_http() => (self.line, TCP_LINE.to_owned()),
+            Form::Https if self.is_http() => {
+                let captures = |side: &str| self.all("capture").any(|word| word.arg(1) == side);
+                let slots = [("request", "%hr "), ("response", "%hs ")];
+                let slots: String =
+                    slots.iter().filter(|(s, _)| captures(s)).map(|(_, text)| *text).collect();
+                (self.line, format!("{HTTP_LINE}{slots}{HTTPS_END}"))
+            }
+            Form::Plain if !self.logs(&draft.logs).is_empty() => {
+                let kind = if self.is_http() { "HTTP" } else { "TCP" };
+                (self.line, format!("{PLAIN_LINE} (%f/{kind})"))
+            }
+            _ => return,
+        };
+        match line(&text) {
             Ok(text) => table.set("log-format", quoted(&text)),
-            Err(why) => draft.left(word.line, &word.words.join(" "), why),
+            Err(why) => draft.left(number, &format!("log-format {text}"), why),
         }
     }
 }
@@ -147,7 +183,9 @@ mod tests {
 
     #[test]
     fn lines_of_connections_have_fields_that_are_known() {
-        assert!(evenkeel_rules::LineFormat::parse(&line(TCP_LINE).unwrap()).is_ok());
+        for text in [TCP_LINE, PLAIN_LINE, &format!("{HTTP_LINE}{HTTPS_END}")] {
+            assert!(evenkeel_rules::LineFormat::parse(&line(text).unwrap()).is_ok(), "{text}");
+        }
     }
 
     #[test]

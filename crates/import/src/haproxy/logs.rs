@@ -91,9 +91,11 @@ fn place(to: &str) -> Result<String, String> {
     let prefixes = ["udp@", "udp4@", "udp6@", "ipv4@", "ipv6@"];
     let plain = prefixes.iter().find_map(|prefix| to.strip_prefix(prefix)).unwrap_or(to);
     let (host, port) = crate::words::split_port(plain);
-    let address = crate::words::address(host);
+    // What is sent to no address in particular arrives on this machine.
+    let address = if host.is_empty() { Some("127.0.0.1".into()) } else { crate::words::address(host) };
     let address = address.ok_or_else(|| format!("{to}: write the address of the syslog server"))?;
-    Ok(crate::words::with_port(&address, port.unwrap_or("514")))
+    let port = port.filter(|port| !port.is_empty()).unwrap_or("514");
+    Ok(crate::words::with_port(&address, port))
 }
 
 impl LogTarget {
@@ -281,6 +283,8 @@ mod tests {
                 "log 192.0.2.1 local1 notice alert",
                 "{ to = \"syslog:192.0.2.1:514\", facility = 17, level = \"notice\", gravest = \"alert\" }",
             ),
+            ("log :99 local0", "{ to = \"syslog:127.0.0.1:99\", facility = 16 }"),
+            ("log : daemon", "{ to = \"syslog:127.0.0.1:514\", facility = 3 }"),
             ("log stdout format raw daemon", "{ to = \"stdout\", facility = 3 }"),
             ("log stdout daemon", "{ to = \"stdout\", facility = 3, header = \"local\" }"),
             (

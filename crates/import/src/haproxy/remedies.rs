@@ -2,6 +2,11 @@
 
 /// Words of sections and options, rules by their verb, options of servers.
 const REMEDIES: &[(&str, &str)] = &[
+    ("error-log-format", "lines of connections that fail have the format of all: write log-format"),
+    ("crt-ignore-err", "a certificate that does not verify is refused: leave it out, or write verify none"),
+    ("ca-ignore-err", "a certificate that does not verify is refused: leave it out, or write verify none"),
+    ("ca-verify-file", "write all authorities into the file of ca-file"),
+    ("no-ca-names", "clients are told the names of the authorities: leave it out"),
     ("rate-limit", "see rate-limit of routes"),
     ("compression", "servers compress what they send"),
     ("email-alert", "see [alerts]"),

@@ -239,6 +239,12 @@ fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
         "dst_port" | "fp" => "{port}".into(),
         "http_first_req" => "{first-request}".into(),
         "ssl_fc" => "{tls}".into(),
+        "ssl_fc_is_resumed" => "{tls-resumed}".into(),
+        "ssl_c_used" | "ssl_fc_has_crt" => "{client-cert}".into(),
+        // A client whose certificate does not verify, or whose handshake fails, makes no requests.
+        "ssl_c_verify" | "ssl_c_err" | "ssl_c_ca_err" | "ssl_c_ca_err_depth" | "ssl_fc_err" | "fc_err" => {
+            "{\"0\"}".into()
+        }
         "status" => "{status}".into(),
         "srv_name" => "{server}".into(),
         "uuid" if ["", "4"].contains(&argument) => "{uuid}".into(),

@@ -355,6 +355,15 @@ fn lines_of_the_log_go_where_they_are_sent_in_the_form_that_is_asked_for() {
     evenkeel_config::read(&all.text).unwrap_or_else(|e| panic!("{e:?}\n{}", all.text));
     let options = made_with_text(" option logasap\n option dontlog-normal\n option log-separate-errors");
     assert!(options.contains("log-lines = { early = true, only-trouble = true, trouble-is-error = true }"));
+    becomes(
+        " log stdout user",
+        "log-format = \"Connect from {client}:{client-port} to {destination}:{port} ({service}/HTTP)\"",
+    );
+    let secure = made_with_text(" option httpslog\n capture request header Host len 9");
+    assert!(
+        secure.contains("{{{captured}}} \\\"{request}\\\" 0/0000/0/0/{tls-resumed} {sni}/{tls-version}/"),
+        "{secure}"
+    );
     becomes(" option tcplog", "log-format = \"{client}:{client-port} [{time}]");
     assert!(!made(" option tcplog\n option httplog").text.contains("log-format"));
 }

@@ -183,6 +183,7 @@ impl Source<Live> for RequestFacts<'_> {
         match fetch {
             Fetch::TlsHello => self.hello.is_some_and(|hello| hello.is_tls),
             Fetch::Tls => tls.is_some() || self.client.over_tls,
+            Fetch::TlsResumed => tls.is_some_and(|t| t.resumed),
             Fetch::FirstRequest => self.client.requests <= 1,
             Fetch::ClientCert => tls.is_some_and(|t| t.peer.is_some()),
             _ => false,
