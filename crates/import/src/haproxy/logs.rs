@@ -39,18 +39,18 @@ pub fn target(words: &[String]) -> Result<LogTarget, String> {
         };
         match word {
             "len" => {
-                let length = value(&mut rest.by_ref().map(|w| w))?;
+                let length = value(&mut rest)?;
                 target.length = length.parse().map_err(|_| format!("len {length}: not a number"))?;
             }
             "format" => {
-                let format = value(&mut rest.by_ref().map(|w| w))?;
+                let format = value(&mut rest)?;
                 if evenkeel_model::LogHeader::parse(&format).is_none() {
                     return Err(format!("unknown log format '{format}'"));
                 }
                 target.header = Some(format);
             }
             "sample" => {
-                let sample = value(&mut rest.by_ref().map(|w| w))?;
+                let sample = value(&mut rest)?;
                 if evenkeel_model::LogSample::parse(&sample).is_none() {
                     return Err(format!("sample {sample}: not ranges of lines and their number"));
                 }

@@ -209,7 +209,7 @@ fn of_use(made: &Running, usual: &Running, place: &str, word: &str) -> Fate {
     }
     match silent(place, word) {
         _ if changed => Fate::Works,
-        Some(why) if why.is_empty() => Fate::Works,
+        Some("") => Fate::Works,
         Some(why) => Fate::NoEffect(why.to_owned()),
         None => Fate::Swallowed,
     }
