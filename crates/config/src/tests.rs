@@ -205,6 +205,7 @@ const UNSEEN: [&str; 14] = [
     "pool.timeouts",
     "resolver.hold",
     "virtual-service.health-check[tcp].steps",
+    "virtual-service.log-lines",
     "virtual-service.real-server",
     "virtual-service.real-server.resolve",
     "virtual-service.resolve",
@@ -213,6 +214,7 @@ const UNSEEN: [&str; 14] = [
 
 /// What a table says beside the key that is tried, so that the whole means something.
 const BESIDE: [(&str, &str); 21] = [
+    ("log", "access = \"stdout\""),
     ("node.interface", "name = \"b0\", bond = [\"eth1\"]"),
     ("node.interface", "name = \"eth1\", addresses = [\"192.0.2.10/24\"]"),
     ("pool.health-check[tcp]", "send-proxy = true"),
