@@ -378,6 +378,7 @@ impl Builder<'_> {
             },
             tcp_keep_alive: tcp_keep_alive(table, "tcp-keep-alive"),
             unclear_paths: table.text("unclear-paths") == Some("pass"),
+            wide_requests: table.text("request-heads") == Some("wide"),
             request_trailers: table.flag("request-trailers"),
             close_after_answer: table.flag("close-after-answer"),
             hides_certificate_fields: false,

@@ -24,6 +24,7 @@ const OF_LAYER7: &[&str] = &[
     "max-body",
     "request-trailers",
     "close-after-answer",
+    "request-heads",
     "wait-for-body",
     "normalize",
     "unclear-paths",

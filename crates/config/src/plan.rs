@@ -400,6 +400,7 @@ fn service_steps(before: &VirtualService, after: &VirtualService, steps: &mut Ve
         max_body => "max-body",
         normalize => "normalize",
         unclear_paths => "unclear-paths",
+        wide_requests => "request-heads",
         tcp_keep_alive => "tcp-keep-alive",
         request_trailers => "request-trailers",
         close_after_answer => "close-after-answer",

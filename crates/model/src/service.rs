@@ -368,6 +368,8 @@ pub struct VirtualService {
     pub normalize: Normalize,
     /// Paths that servers read differently are let through, though routes look at paths.
     pub unclear_paths: bool,
+    /// Requests that HAProxy takes are taken, and targets go on as they came.
+    pub wide_requests: bool,
     /// Of clients' connections.
     pub tcp_keep_alive: Option<TcpKeepAlive>,
     /// What follows a request's chunked body goes on.

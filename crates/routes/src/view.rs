@@ -17,6 +17,10 @@ pub trait Source<R: Resources> {
     fn whole_target(&self) -> &[u8] {
         self.target()
     }
+    /// Scheme and authority of the target, where they go on with it whatever becomes of its path.
+    fn authority(&self) -> &[u8] {
+        b""
+    }
     /// The method; empty without a request.
     fn method(&self) -> &[u8];
     /// The host, which may have a port; empty where none is named.
@@ -136,10 +140,11 @@ impl<R: Resources, S: Source<R>> Facts for View<'_, R, S> {
             Fetch::FullPath => self.full_path(test),
             Fetch::RawPath => test(path_of(self.target())),
             Fetch::Uri => !self.target().is_empty() && test(self.target()),
-            Fetch::Url => {
-                let whole = self.changes.target.as_deref().unwrap_or(self.source.whole_target());
-                !whole.is_empty() && test(whole)
-            }
+            Fetch::Url => match (self.changes.target.as_deref(), self.source.authority()) {
+                (Some(target), b"") => !target.is_empty() && test(target),
+                (Some(target), authority) => test(&[authority, target].concat()),
+                (None, _) => !self.source.whole_target().is_empty() && test(self.source.whole_target()),
+            },
             Fetch::Method => test(self.method()),
             Fetch::Query if name.is_empty() => self.target().contains(&b'?') && test(query_of(self.target())),
             Fetch::Query => self.query_value(name.as_bytes(), test),

@@ -120,6 +120,12 @@ const OWN: &[Key] = &[
         "Paths with `%2F`, `%5C`, `%00` or a backslash, which servers read differently, where a route looks at paths: they get a 400, or pass.",
     ),
     key(
+        "request-heads",
+        ValueKind::Choice(&[word("strict"), word("wide")]),
+        "strict",
+        "Which heads of HTTP/1 are taken: `strict` wants a Host in HTTP/1.1, a target of http or https whose host is that of Host, and one way to tell a body's end, and sends servers the path alone of a target with a host. `wide` takes what HAProxy takes: no Host, another scheme, a user in the target, Content-Length beside chunks (it is dropped and the connection ends), Host twice with the same value; targets go on as they came.",
+    ),
+    key(
         "close-after-answer",
         ValueKind::Flag,
         "false",

@@ -34,6 +34,9 @@ pub struct Request {
     pub expects_continue: bool,
     /// All fields, in their order.
     pub fields: Vec<Field>,
+    /// Also heads are taken that HAProxy takes: see [`Malformed`] for what is refused otherwise. It is set
+    /// before a head is parsed.
+    pub wide: bool,
 }
 
 /// Methods that are treated in different ways.
@@ -93,6 +96,8 @@ pub struct Edits<'a> {
     pub default_host: &'a str,
     /// Path and query instead of the client's.
     pub target: Option<&'a [u8]>,
+    /// A target that named scheme and authority goes on with them.
+    pub keeps_authority: bool,
     /// Another method.
     pub method: Option<&'a [u8]>,
     /// Fields that stay behind, by their names.
@@ -117,6 +122,7 @@ impl Default for Request {
             upgrade: false,
             expects_continue: false,
             fields: Vec::new(),
+            wide: false,
         }
     }
 }
@@ -167,6 +173,10 @@ impl Request {
             let mut kind = FieldKind::of(header.name.as_bytes());
             let value = header.value;
             match kind {
+                // One that says the same again does not go on.
+                FieldKind::Host if self.wide && hosts == 1 && value == self.host.of(head) => {
+                    kind = FieldKind::HopByHop;
+                }
                 FieldKind::Host => {
                     hosts += 1;
                     self.host = Span::within(head, value);
@@ -205,7 +215,15 @@ impl Request {
                 kind,
             });
         }
+        let mut ends = false;
         self.framing = match (length, chunked) {
+            // The chunks count, the length does not go on, and nothing follows on the connection (RFC 9112
+            // section 6.3).
+            (_, true) if self.wide && (length.is_some() || !self.version_11) => {
+                ends = true;
+                self.fields.retain(|field| field.kind != FieldKind::ContentLength);
+                Framing::Chunked
+            }
             (Some(_), true) => return Err(Malformed::ConflictingFraming),
             (None, true) if !self.version_11 => return Err(Malformed::TransferEncoding),
             (None, true) => Framing::Chunked,
@@ -213,12 +231,12 @@ impl Request {
             (Some(length), false) => Framing::Length(length),
         };
         match hosts {
-            0 if self.version_11 => return Err(Malformed::MissingHost),
+            0 if self.version_11 && !self.wide => return Err(Malformed::MissingHost),
             0 => {}
             1 if valid_host(self.host.of(head)) => {}
             _ => return Err(Malformed::Host),
         }
-        self.keep_alive = if self.version_11 { !close } else { keep && !close };
+        self.keep_alive = !ends && if self.version_11 { !close } else { keep && !close };
         self.upgrade = upgrades && connection_upgrade && self.version_11;
         self.expects_continue = expect && self.version_11 && self.framing != Framing::None;
         if nominates {
@@ -252,17 +270,23 @@ impl Request {
         }
         self.target = Span::within(head, target.as_bytes());
         self.absolute = false;
-        if target.starts_with('/') || (target == "*" && method == "OPTIONS") {
+        if target.starts_with('/') || (target == "*" && (method == "OPTIONS" || self.wide)) {
             return Ok(true);
         }
-        let scheme = ["http://", "https://"]
-            .iter()
-            .find(|s| target.get(..s.len()).is_some_and(|start| start.eq_ignore_ascii_case(s)));
-        let rest = scheme.map(|s| &target[s.len()..]).ok_or(Malformed::Target)?;
+        let (scheme, rest) = target.split_once("://").ok_or(Malformed::Target)?;
+        let of_web = ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+        if !of_web && !(self.wide && is_scheme(scheme)) {
+            return Err(Malformed::Target);
+        }
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
-        let host = self.host.of(head);
-        let same = host.is_empty() && !self.version_11 || host.eq_ignore_ascii_case(authority.as_bytes());
+        // Who asks is no part of the host.
+        let at = authority.rfind('@').filter(|_| self.wide).map_or(0, |at| at + 1);
+        let (authority, host) = (&authority[at..], self.host.of(head));
+        let same = match self.wide {
+            true => host.is_empty() || is_same_host(scheme, authority.as_bytes(), host),
+            false => host.is_empty() && !self.version_11 || host.eq_ignore_ascii_case(authority.as_bytes()),
+        };
         if !valid_host(authority.as_bytes()) || authority.is_empty() || !same || path.starts_with('?') {
             return Err(Malformed::Target);
         }
@@ -288,6 +312,12 @@ impl Request {
     pub fn whole_target<'a>(&self, head: &'a [u8]) -> &'a [u8] {
         let whole = self.line.of(head).split(|byte| *byte == b' ').nth(1);
         whole.filter(|_| self.absolute).unwrap_or_else(|| self.path(head))
+    }
+
+    /// Scheme and authority of the target, where it named them.
+    pub fn authority<'a>(&self, head: &'a [u8]) -> &'a [u8] {
+        let whole = if self.absolute { self.whole_target(head) } else { b"" };
+        &whole[..whole.len() - self.target.of(head).len().min(whole.len())]
     }
 
     /// The body, as far as it lies behind the head; without its chunks.
@@ -326,7 +356,10 @@ impl Request {
         if self.absolute || !self.version_11 || edits.target.is_some() || edits.method.is_some() {
             out.extend_from_slice(edits.method.unwrap_or_else(|| self.method_span.of(head)));
             out.push(b' ');
-            out.extend_from_slice(edits.target.unwrap_or_else(|| self.path(head)));
+            let authority = if edits.keeps_authority { self.authority(head) } else { b"" };
+            out.extend_from_slice(authority);
+            let own = if authority.is_empty() { self.path(head) } else { self.target.of(head) };
+            out.extend_from_slice(edits.target.unwrap_or(own));
             // Servers are asked in HTTP/1.1, whatever the client speaks. For a client of HTTP/1.0 the chunks
             // of the answer are taken off.
             out.extend_from_slice(b" HTTP/1.1");
@@ -377,7 +410,7 @@ impl Request {
         };
         if drops_host && !has_host(edits.lines) {
             line(out, b"Host", self.host.of(head));
-        } else if self.host == Span::default() && !has_host(edits.lines) {
+        } else if self.host == Span::default() && !edits.default_host.is_empty() && !has_host(edits.lines) {
             line(out, b"Host", edits.default_host.as_bytes());
         }
         if let Some(client) = edits.forwarded_for {
@@ -478,6 +511,23 @@ fn valid_host(host: &[u8]) -> bool {
     };
     let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+=[]:".contains(b);
     good_port && name.iter().all(plain) && (port.is_empty() || !name.is_empty())
+}
+
+/// The name of a scheme (RFC 3986 section 3.1).
+fn is_scheme(name: &str) -> bool {
+    let rest = |b: u8| b.is_ascii_alphanumeric() || b"+-.".contains(&b);
+    name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.bytes().all(rest)
+}
+
+/// Whether a target's authority and `Host` name the same host: the usual port of the scheme says nothing.
+fn is_same_host(scheme: &str, authority: &[u8], host: &[u8]) -> bool {
+    bare_host(scheme.as_bytes(), authority).eq_ignore_ascii_case(bare_host(scheme.as_bytes(), host))
+}
+
+/// An authority without the usual port of its scheme.
+pub fn bare_host<'a>(scheme: &[u8], authority: &'a [u8]) -> &'a [u8] {
+    let port: &[u8] = if scheme.eq_ignore_ascii_case(b"https") { b":443" } else { b":80" };
+    authority.strip_suffix(port).or(authority.strip_suffix(b":")).unwrap_or(authority)
 }
 
 /// Refuses the beginning of something that cannot become a request line, so that nothing waits for the rest.

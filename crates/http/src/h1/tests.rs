@@ -553,3 +553,46 @@ fn hosts() {
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(FIELDS + 1));
     assert_eq!(respond(&many, request::Method::Get).map(|_| ()), Err(Malformed::TooManyFields));
 }
+
+#[test]
+fn heads_that_are_taken_where_wide_ones_are() {
+    let wide = |head: &str| {
+        let mut request = Request { wide: true, ..Request::default() };
+        request.parse(head.as_bytes()).map(|_| request)
+    };
+    let go_on = |head: &str| {
+        let request = wide(head).unwrap_or_else(|e| panic!("{head:?}: {e:?}"));
+        let mut out = Vec::new();
+        let edits = Edits { keeps_authority: true, ..Edits::default() };
+        request.write(head.as_bytes(), &edits, &mut out);
+        String::from_utf8(out).unwrap()
+    };
+    for (head, expect) in [
+        ("GET /a HTTP/1.1\r\n\r\n", "GET /a HTTP/1.1\r\n\r\n"),
+        ("GET * HTTP/1.1\r\nHost: h\r\n\r\n", "GET * HTTP/1.1\r\nHost: h\r\n\r\n"),
+        ("GET http://h/a?b HTTP/1.1\r\nHost: h\r\n\r\n", "GET http://h/a?b HTTP/1.1\r\nHost: h\r\n\r\n"),
+        ("GET http://h HTTP/1.1\r\nHost: h:80\r\n\r\n", "GET http://h HTTP/1.1\r\nHost: h:80\r\n\r\n"),
+        ("GET foo://u:p@h/a HTTP/1.1\r\nHost: h\r\n\r\n", "GET foo://u:p@h/a HTTP/1.1\r\nHost: h\r\n\r\n"),
+        ("GET /a HTTP/1.1\r\nHost: h\r\nhost: h\r\n\r\n", "GET /a HTTP/1.1\r\nHost: h\r\n\r\n"),
+        (
+            "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ),
+    ] {
+        assert_eq!(go_on(head), expect);
+    }
+    let both = wide("POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n");
+    assert!(both.is_ok_and(|r| !r.keep_alive && r.framing == Framing::Chunked));
+    for head in [
+        "GET http://h/a HTTP/1.1\r\nHost: other\r\n\r\n",
+        "GET http://h:443/a HTTP/1.1\r\nHost: h\r\n\r\n",
+        "GET /a HTTP/1.1\r\nHost: h\r\nHost: i\r\n\r\n",
+        "GET 1x://h/a HTTP/1.1\r\nHost: h\r\n\r\n",
+        "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    ] {
+        assert!(wide(head).is_err(), "{head:?}");
+    }
+    for head in ["GET /a HTTP/1.1\r\n\r\n", "GET foo://h/a HTTP/1.1\r\nHost: h\r\n\r\n"] {
+        assert!(wide(head).is_ok() && Request::default().parse(head.as_bytes()).is_err(), "{head:?}");
+    }
+}

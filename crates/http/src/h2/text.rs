@@ -7,7 +7,7 @@ use super::hpack::{encode, encode_status};
 use super::upgrade::{Switch, is_protocol, is_websocket};
 use crate::h1::chunked::may_be_trailer;
 use crate::h1::field::FieldKind;
-use crate::h1::request::{Method, Request};
+use crate::h1::request::{Method, Request, bare_host};
 use crate::h1::response::Response;
 use crate::h1::{Framing, field};
 
@@ -34,11 +34,12 @@ pub struct Received {
 }
 
 /// Writes a request's head as HTTP/1. `ended`: no body follows. `key` is the `Sec-WebSocket-Key` that a
-/// WebSocket's request gets.
+/// WebSocket's request gets. `absolute`: the target is written with its scheme and authority.
 pub fn request_to_text(
     fields: &Fields,
     ended: bool,
     key: &str,
+    absolute: bool,
     out: &mut Vec<u8>,
 ) -> Result<Received, Malformed> {
     let pseudo = check(fields, false)?;
@@ -74,6 +75,12 @@ pub fn request_to_text(
     }
     out.extend_from_slice(if tunnel.is_some() { b"GET" } else { method });
     out.push(b' ');
+    let authority = if absolute { bare_host(scheme, authority) } else { authority };
+    if absolute && !authority.is_empty() && path != b"*" {
+        out.extend_from_slice(scheme);
+        out.extend_from_slice(b"://");
+        out.extend_from_slice(authority);
+    }
     out.extend_from_slice(path);
     out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
     out.extend_from_slice(authority);

@@ -560,6 +560,9 @@ impl Proxy {
             // HAProxy compares paths and hosts as they came.
             service.table.set("normalize", quoted("off"));
         }
+        if self.is_http() && draft.run.is_some() {
+            service.table.set("request-heads", quoted("wide"));
+        }
         if self.is_http() && self.closes_connections() {
             service.table.set("close-after-answer", "true");
         }

@@ -122,6 +122,7 @@ pub async fn serve(
         failed: false,
         gone: false,
     };
+    connection.mux.absolute = client.service.view().spec.service.wide_requests;
     let mut steps = 0;
     let mut lulled = false;
     loop {

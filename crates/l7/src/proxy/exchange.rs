@@ -324,6 +324,7 @@ fn rewrite_head(
         strip_cookie: rule.filter(|r| r.method == CookieMethod::Prefix).map(|r| r.name.as_bytes()),
         default_host: &host,
         target: changes.target.as_deref(),
+        keeps_authority: service.wide_requests && !client.h2,
         method: changes.method.as_deref(),
         drops: if changes.request.is_empty() { None } else { Some(&drops) },
         lines: &changes.request.lines,

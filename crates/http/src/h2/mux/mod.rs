@@ -185,6 +185,8 @@ pub struct Mux {
     role: Role,
     queue: Rc<RunQueue>,
     scheme: &'static [u8],
+    /// Sessions get the targets of requests with scheme and authority.
+    pub absolute: bool,
     decoder: Decoder,
     fields: Fields,
     streams: HashMap<u32, Entry>,
@@ -266,6 +268,7 @@ impl Mux {
             role,
             queue: RunQueue::new(memory),
             scheme: if tls { b"https" } else { b"http" },
+            absolute: false,
             decoder: Decoder::default(),
             fields: Fields::default(),
             streams: HashMap::new(),

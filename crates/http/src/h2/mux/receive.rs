@@ -424,7 +424,7 @@ impl Mux {
         let mut head = std::mem::take(&mut self.head);
         head.clear();
         let key = self.websocket_key();
-        let done = match text::request_to_text(fields, ends, &key, &mut head) {
+        let done = match text::request_to_text(fields, ends, &key, self.absolute, &mut head) {
             Err(_) => {
                 self.reset(id, ErrorCode::Protocol);
                 self.charge_reset()
