@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_model::{
-    Action, AnswerRoute, Answers, HeaderEdit, Mode, Name, RateRule, Route, Secret, TableRule,
+    Action, AddressKind, AnswerRoute, Answers, HeaderEdit, Mode, Name, RateRule, Route, Secret, TableRule,
 };
 use evenkeel_rules::{Expression, Fetch, MapMatch, ParseError, Template};
 
@@ -298,6 +298,9 @@ impl<'a> Reader<'a, '_> {
                 self.problem(place, message, "such as \"GET\"".into());
             }
             all.push(Action::RewriteMethod(method.into()));
+        }
+        for (key, which) in AddressKind::ALL {
+            all.extend(self.table.template(key).map(|value| Action::SetAddress { which, value }));
         }
         if self.http("rewrite-path") {
             all.extend(self.table.template("rewrite-path").map(Action::RewritePath));

@@ -194,8 +194,8 @@ impl Source<InWords> for Imagined<'_> {
 
     fn address(&self, fetch: Fetch) -> Option<IpAddr> {
         match fetch {
-            Fetch::Source => Some(self.asked.client.ip()),
-            Fetch::Destination => Some(self.asked.vip.ip()),
+            Fetch::Source | Fetch::ConnectionSource => Some(self.asked.client.ip()),
+            Fetch::Destination | Fetch::ConnectionDestination => Some(self.asked.vip.ip()),
             _ => None,
         }
     }
@@ -387,6 +387,9 @@ fn words(asked: &ExplainQuery, step: &RouteAction<InWords>, text: &str, pool: Op
         RouteAction::BasicAuth { realm, .. } => asks_password(realm),
         RouteAction::SetVariable { name, .. } => format!("{name} is {}", asked.value(text)),
         RouteAction::Capture { name, .. } => format!("log {name}: {}", asked.value(text)),
+        RouteAction::SetAddress { which, .. } => {
+            format!("{} is {text}", which.key().trim_start_matches("set-").replace('-', " "))
+        }
         RouteAction::Priority(priority) => format!("priority {priority} in the queue"),
         RouteAction::Server(name) => format!("the server is {name}, if it can"),
         RouteAction::ServerTimeout(time_ms) => {

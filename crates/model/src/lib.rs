@@ -41,7 +41,7 @@ pub use policy::{
     SourcePersistence, StatusSet, host_prefix, mask_address,
 };
 pub use retry::RetryOn;
-pub use route::{Action, AnswerRoute, Answers, HeaderEdit, RateRule, Route, TableRule};
+pub use route::{Action, AddressKind, AnswerRoute, Answers, HeaderEdit, RateRule, Route, TableRule};
 pub use secret::Secret;
 pub use service::{
     AccessLog, AdminSettings, AdminState, ErrorAnswer, ErrorPage, Fallback, Forwarded, Limits, LogFormat,

@@ -46,6 +46,11 @@ pub enum Action {
         name: String,
         value: Template,
     },
+    /// From now on the client or the place it came to counts as this one; texts that are none change nothing.
+    SetAddress {
+        which: AddressKind,
+        value: Template,
+    },
     /// Smaller waits less in the queue; 0 is usual.
     Priority(i16),
     /// The server of the pool that takes it, if it can.
@@ -111,6 +116,34 @@ impl Action {
                 | Action::Deny { .. }
                 | Action::Tarpit { .. }
         )
+    }
+}
+
+/// What a route can say of a client's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressKind {
+    Source,
+    Destination,
+    SourcePort,
+    DestinationPort,
+    /// The connection's, under what routes make of it for the request.
+    ConnectionSource,
+    ConnectionDestination,
+}
+
+impl AddressKind {
+    pub const ALL: [(&str, AddressKind); 6] = [
+        ("set-connection-source", AddressKind::ConnectionSource),
+        ("set-connection-destination", AddressKind::ConnectionDestination),
+        ("set-source", AddressKind::Source),
+        ("set-destination", AddressKind::Destination),
+        ("set-source-port", AddressKind::SourcePort),
+        ("set-destination-port", AddressKind::DestinationPort),
+    ];
+
+    /// The key of routes.
+    pub fn key(self) -> &'static str {
+        AddressKind::ALL.iter().find(|(_, kind)| *kind == self).map_or("", |(key, _)| key)
     }
 }
 

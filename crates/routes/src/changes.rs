@@ -1,9 +1,10 @@
 //! What the routes have said of one request so far. Memory is used again for the next one.
 
 use std::cell::RefCell;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use evenkeel_model::Name;
+use evenkeel_model::{AddressKind, Name};
 use evenkeel_rules::{Captures, Parameters, is_named, is_named_alike, normal_host, normal_path};
 
 use crate::compile::Edit;
@@ -34,6 +35,8 @@ pub struct Changes {
     pub server_timeout_ms: Option<u64>,
     /// The server that takes it, if it can.
     pub server: Option<Name>,
+    /// Whose request it is.
+    pub addresses: Addresses,
     /// What routes keep for later ones.
     pub(crate) variables: Variables,
     /// What the current route makes of path and query: seen by the next one.
@@ -61,6 +64,7 @@ impl Changes {
         self.next_target = None;
         self.server_timeout_ms = None;
         self.server = None;
+        self.addresses = Addresses::default();
         self.request.clear();
         self.response.clear();
         self.captured.clear();
@@ -93,6 +97,52 @@ impl Changes {
         captured.extend_from_slice(&text[..text.len().min(CAPTURED_AT_MOST)]);
         // What is not there has its place all the same.
         captured.push(b'|');
+    }
+}
+
+/// What routes have said of the client's address and of where it came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// The client's.
+    pub source: Option<IpAddr>,
+    /// Where it came to.
+    pub destination: Option<IpAddr>,
+    /// The client's.
+    pub source_port: Option<u16>,
+    /// Where it came to.
+    pub destination_port: Option<u16>,
+    pub(crate) connection_source: Option<IpAddr>,
+    pub(crate) connection_destination: Option<IpAddr>,
+}
+
+impl Addresses {
+    pub(crate) fn set(&mut self, which: AddressKind, text: &[u8]) {
+        let text = std::str::from_utf8(text).unwrap_or("").trim();
+        let (address, port) = (text.parse::<IpAddr>().ok(), text.parse::<u16>().ok());
+        match which {
+            AddressKind::Source => self.source = address.or(self.source),
+            AddressKind::Destination => self.destination = address.or(self.destination),
+            AddressKind::SourcePort => self.source_port = port.or(self.source_port),
+            AddressKind::DestinationPort => self.destination_port = port.or(self.destination_port),
+            AddressKind::ConnectionSource => {
+                self.connection_source = address.or(self.connection_source);
+                self.source = address.or(self.source);
+            }
+            AddressKind::ConnectionDestination => {
+                self.connection_destination = address.or(self.connection_destination);
+                self.destination = address.or(self.destination);
+            }
+        }
+    }
+
+    /// The client as it counts, where nothing else was said this one.
+    pub fn client(&self, came: SocketAddr) -> SocketAddr {
+        SocketAddr::new(self.source.unwrap_or(came.ip()), self.source_port.unwrap_or(came.port()))
+    }
+
+    /// Where it counts to have come to.
+    pub fn place(&self, came: SocketAddr) -> SocketAddr {
+        SocketAddr::new(self.destination.unwrap_or(came.ip()), self.destination_port.unwrap_or(came.port()))
     }
 }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_model::{
-    Action, Answers, HeaderEdit, LogFormat, Name, Normalize, RateRule, Route as Rule, Secret, VirtualService,
+    Action, AddressKind, Answers, HeaderEdit, LogFormat, Name, Normalize, RateRule, Route as Rule, Secret,
+    VirtualService,
 };
 use evenkeel_rules::{
     Expression, Fetch, FirstBytes, Map, MapMatch, NetworkSet, PathGate, PatternSet, Template, Wants,
@@ -202,6 +203,13 @@ pub enum RouteAction<R: Resources> {
         /// The text.
         value: Template,
     },
+    /// The client's address is another one.
+    SetAddress {
+        /// What of it.
+        which: AddressKind,
+        /// The text.
+        value: Template,
+    },
     /// In the queue.
     Priority(i16),
     /// Milliseconds that the server has.
@@ -349,7 +357,9 @@ impl<R: Resources> RouteAction<R> {
             RouteAction::RateLimit { key, .. }
             | RouteAction::ConcurrencyLimit { key, .. }
             | RouteAction::PoolMap { key, .. } => Some(key),
-            RouteAction::Capture { value, .. } | RouteAction::SetVariable { value, .. } => Some(value),
+            RouteAction::Capture { value, .. }
+            | RouteAction::SetVariable { value, .. }
+            | RouteAction::SetAddress { value, .. } => Some(value),
             RouteAction::RewritePath(text)
             | RouteAction::RewriteQuery(text)
             | RouteAction::RewriteUri(text) => Some(text),
@@ -365,7 +375,9 @@ impl<R: Resources> RouteAction<R> {
             RouteAction::RateLimit { key, .. }
             | RouteAction::ConcurrencyLimit { key, .. }
             | RouteAction::PoolMap { key, .. } => Some(key),
-            RouteAction::Capture { value, .. } | RouteAction::SetVariable { value, .. } => Some(value),
+            RouteAction::Capture { value, .. }
+            | RouteAction::SetVariable { value, .. }
+            | RouteAction::SetAddress { value, .. } => Some(value),
             RouteAction::RewritePath(text)
             | RouteAction::RewriteQuery(text)
             | RouteAction::RewriteUri(text) => Some(text),
@@ -385,6 +397,7 @@ impl<R: Resources> RouteAction<R> {
                 | RouteAction::RateLimit { .. }
                 | RouteAction::ConcurrencyLimit { .. }
                 | RouteAction::SetVariable { .. }
+                | RouteAction::SetAddress { .. }
                 | RouteAction::PoolMap { .. }
         )
     }
@@ -528,6 +541,9 @@ impl<R: Resources, L: Loader<R>> Compiler<'_, R, L> {
             }
             Action::Capture { name, value } => {
                 RouteAction::Capture { name: name.clone(), value: value.clone() }
+            }
+            Action::SetAddress { which, value } => {
+                RouteAction::SetAddress { which: *which, value: value.clone() }
             }
             Action::Priority(priority) => RouteAction::Priority(*priority),
             Action::Server(name) => RouteAction::Server(name.clone()),

@@ -157,11 +157,22 @@ impl<R: Resources, S: Source<R>> Facts for View<'_, R, S> {
     }
 
     fn address(&self, fetch: Fetch) -> Option<IpAddr> {
-        self.source.address(fetch)
+        let said = &self.changes.addresses;
+        let own = match fetch {
+            Fetch::Source => said.source,
+            Fetch::Destination => said.destination,
+            Fetch::ConnectionSource => said.connection_source,
+            Fetch::ConnectionDestination => said.connection_destination,
+            _ => None,
+        };
+        own.or_else(|| self.source.address(fetch))
     }
 
     fn number(&self, fetch: Fetch, arguments: &[String]) -> Option<u64> {
+        let said = &self.changes.addresses;
         match fetch {
+            Fetch::SourcePort if said.source_port.is_some() => said.source_port.map(u64::from),
+            Fetch::Port if said.destination_port.is_some() => said.destination_port.map(u64::from),
             Fetch::Status => self.changes.status.map(u64::from),
             Fetch::Rate | Fetch::Count => self.counted(fetch, arguments),
             other => self.source.number(other, arguments),

@@ -339,6 +339,7 @@ fn change<R: Resources>(step: &RouteAction<R>, text: &[u8], changes: &mut Change
     match step {
         RouteAction::SetVariable { name, .. } => changes.variables.set(name, text),
         RouteAction::Capture { .. } => Changes::capture(text, &mut changes.captured),
+        RouteAction::SetAddress { which, .. } => changes.addresses.set(*which, text),
         RouteAction::Server(name) => changes.server = Some(name.clone()),
         RouteAction::ServerTimeout(time_ms) => changes.server_timeout_ms = Some(*time_ms),
         RouteAction::Priority(priority) => changes.priority = *priority,

@@ -13,6 +13,7 @@ use crate::map::{Map, MapMatch};
 use crate::number::{self, Arithmetic};
 use crate::parse::ParseError;
 use crate::template::Template;
+use crate::uri::{Normal, parameter};
 
 /// One converter, for the reference and for whoever mistypes it.
 #[derive(Debug)]
@@ -82,6 +83,16 @@ pub static CONVERTERS: &[ConverterDoc] = &[
         "replace",
         "what a regular expression finds, replaced: once, or everywhere with `all`",
         "{path|replace(\"/v[0-9]+\",\"\")}",
+    ),
+    doc(
+        "normalize",
+        "path and query in one normal form: `path-merge-slashes`, `path-strip-dot`, `path-strip-dotdot`, `path-strip-dotdot-full`, `query-sort-by-name`, `percent-to-uppercase`, `percent-decode-unreserved`, `fragment-strip`, `fragment-encode`",
+        "{uri|normalize(path-merge-slashes)}",
+    ),
+    doc(
+        "param",
+        "the value of a parameter of a list, which `&` or another sign divides; not there where it is not",
+        "{header:X-List|param(name,\";\")}",
     ),
     doc("json", "fit to stand between the quotes of JSON", "{header:User-Agent|json}"),
     doc("default", "another text where there is nothing", "{header:X-Lang|default(\"en\")}"),
@@ -179,6 +190,9 @@ pub enum Converter {
     /// Nothing more is made of what is not there.
     Present,
     JsonQuery(JsonPath),
+    Normalize(Normal),
+    /// The value of a parameter of a list that this sign divides.
+    Parameter(Box<[u8]>, u8),
     Field {
         number: i64,
         signs: Box<[u8]>,
@@ -332,6 +346,16 @@ fn build(name: &str, words: &[&str]) -> Result<Converter, ParseError> {
                 .map_err(|why| wrong(format!("the first is no regular expression: {why}")))?;
             Converter::Replace { regex: Box::new(regex), text: text.as_bytes().into(), all: !rest.is_empty() }
         }
+        ("normalize", [word]) => {
+            let words = || Normal::WORDS.map(|(word, _)| word).join(", ");
+            let normal = Normal::of(word);
+            Converter::Normalize(normal.ok_or_else(|| wrong(format!("{word:?} is none of {}", words())))?)
+        }
+        ("param", [name, rest @ ..]) if rest.len() <= 1 => {
+            let sign = rest.first().copied().unwrap_or("&").as_bytes();
+            let [sign] = sign else { return Err(wrong("one sign divides a list")) };
+            Converter::Parameter(name.as_bytes().into(), *sign)
+        }
         ("json", []) => Converter::Json,
         ("default", [text]) => Converter::Default(text.as_bytes().into()),
         ("if", [then, other]) => {
@@ -447,7 +471,41 @@ impl Converter {
     }
 
     /// Changes what stands in `out` from `start` on.
-    pub fn apply(&self, facts: &dyn Facts, captures: &Captures, out: &mut Vec<u8>, start: usize) {
+    /// Makes its value of what stands in `out` from `start` on; whether there is one, given that there was.
+    pub fn apply(
+        &self,
+        facts: &dyn Facts,
+        captures: &Captures,
+        out: &mut Vec<u8>,
+        start: usize,
+        there: bool,
+    ) -> bool {
+        let found: Option<Vec<u8>> = match self {
+            Converter::Base64Decode { url } => unbase64(&out[start..], *url),
+            Converter::Map { default, map, .. } => {
+                let found = map.as_ref().and_then(|map| map.get(&out[start..]));
+                let otherwise = || (!default.is_empty()).then(|| default.to_vec());
+                found.map(|value| value.into_owned().into_bytes()).or_else(otherwise)
+            }
+            Converter::JsonQuery(path) => path.find(&out[start..]),
+            Converter::Parameter(name, sign) => parameter(&out[start..], name, *sign).map(<[u8]>::to_vec),
+            Converter::Field { number, signs, merge, count } => {
+                part(&out[start..], *number, signs, *merge, *count).map(<[u8]>::to_vec)
+            }
+            _ => {
+                let is_default = matches!(self, Converter::Default(_));
+                self.convert(facts, captures, out, start);
+                return there || is_default;
+            }
+        };
+        out.truncate(start);
+        let is_found = found.is_some();
+        out.extend(found.unwrap_or_default());
+        there && is_found
+    }
+
+    /// The same of those that make something of anything.
+    fn convert(&self, facts: &dyn Facts, captures: &Captures, out: &mut Vec<u8>, start: usize) {
         let rendered = |text: &Template| {
             let mut value = Vec::new();
             text.render(facts, captures, &mut value);
@@ -486,14 +544,9 @@ impl Converter {
             Converter::Trim => out[start..].trim_ascii().to_vec(),
             Converter::Length => (out.len() - start).to_string().into_bytes(),
             Converter::Base64 { url } => base64(&out[start..], *url),
-            Converter::Base64Decode { url } => unbase64(&out[start..], *url).unwrap_or_default(),
             Converter::Hex => hex(&out[start..]),
             Converter::Chunks { separator, size, whole, decimal } => {
                 chunks(&out[start..], separator, *size, *whole, *decimal)
-            }
-            Converter::Map { default, map, .. } => {
-                let found = map.as_ref().and_then(|map| map.get(&out[start..]));
-                found.map_or_else(|| default.to_vec(), |value| value.into_owned().into_bytes())
             }
             Converter::Compare(text) => {
                 (out[start..].cmp(rendered(text).as_slice()) as i8).to_string().into_bytes()
@@ -509,11 +562,14 @@ impl Converter {
             Converter::Integer => number::leading(&out[start..]).to_string().into_bytes(),
             Converter::Complement => (!number::leading(&out[start..])).to_string().into_bytes(),
             Converter::HttpDate => number::http_date(number::leading(&out[start..])).into_bytes(),
-            Converter::Present => return,
-            Converter::JsonQuery(path) => path.find(&out[start..]).unwrap_or_default(),
-            Converter::Field { number, signs, merge, count } => {
-                part(&out[start..], *number, signs, *merge, *count).to_vec()
-            }
+            // Those that may find nothing are above.
+            Converter::Present
+            | Converter::Base64Decode { .. }
+            | Converter::Map { .. }
+            | Converter::JsonQuery(_)
+            | Converter::Parameter(..)
+            | Converter::Field { .. } => return,
+            Converter::Normalize(normal) => normal.apply(&out[start..]),
             Converter::Replace { regex, text, all } => {
                 let limit = usize::from(!all);
                 regex.replacen(&out[start..], limit, &**text).into_owned()
@@ -618,7 +674,7 @@ fn url_decoded(bytes: &[u8], plus: Plus) -> Vec<u8> {
 }
 
 /// So many parts from one on, towards the end; of a number below 0 towards the beginning.
-fn part<'a>(bytes: &'a [u8], number: i64, signs: &[u8], merge: bool, count: usize) -> &'a [u8] {
+fn part<'a>(bytes: &'a [u8], number: i64, signs: &[u8], merge: bool, count: usize) -> Option<&'a [u8]> {
     let divides = |b: &u8| signs.contains(b);
     let wanted = |p: &&[u8]| !merge || !p.is_empty();
     let index = (number.unsigned_abs() - 1) as usize;
@@ -626,7 +682,7 @@ fn part<'a>(bytes: &'a [u8], number: i64, signs: &[u8], merge: bool, count: usiz
         true => &mut bytes.split(divides).filter(wanted),
         false => &mut bytes.rsplit(divides).filter(wanted),
     };
-    let Some(first) = all.nth(index) else { return &[] };
+    let first = all.nth(index)?;
     let last = match count {
         0 => all.last(),
         1 => None,
@@ -636,7 +692,7 @@ fn part<'a>(bytes: &'a [u8], number: i64, signs: &[u8], merge: bool, count: usiz
     let place = |part: &[u8]| part.as_ptr() as usize - bytes.as_ptr() as usize;
     let last = last.unwrap_or(first);
     let (from, to) = if number > 0 { (first, last) } else { (last, first) };
-    &bytes[place(from)..place(to) + to.len()]
+    bytes.get(place(from)..place(to) + to.len())
 }
 
 fn chunks(bytes: &[u8], separator: &[u8], size: usize, whole: bool, decimal: bool) -> Vec<u8> {

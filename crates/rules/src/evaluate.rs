@@ -394,8 +394,9 @@ impl Test {
         match &self.template {
             Some(template) => {
                 let mut text = Vec::new();
-                template.render(facts, &Captures::default(), &mut text);
-                !text.is_empty() && test(&text)
+                let there = template.fill(facts, &Captures::default(), &mut text);
+                let asks_presence = self.fetch == Fetch::Present;
+                (if asks_presence { there } else { !text.is_empty() }) && test(&text)
             }
             None => match self.fetch.list() {
                 Some(header) => facts.texts(header, self.name(), &mut |list| values(list).any(&mut *test)),

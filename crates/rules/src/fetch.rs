@@ -42,6 +42,9 @@ pub enum Fetch {
     ClientCertFingerprint,
     Source,
     Destination,
+    /// Of the connection, whatever routes have made of it for the request.
+    ConnectionSource,
+    ConnectionDestination,
     Port,
     SourcePort,
     ContentLength,
@@ -64,6 +67,8 @@ pub enum Fetch {
     Server,
     /// A text with variables, rendered.
     Text,
+    /// Whether there is such a text, be it empty.
+    Present,
     /// The same as a number.
     Number,
     /// The same as an address.
@@ -509,6 +514,17 @@ pub static FUNCTIONS: &[Function] = &[
     ),
     with(
         function(
+            "present",
+            F::Present,
+            Text,
+            No,
+            "Whether what a text asks is there, be it empty; with patterns also an empty text is compared.",
+            r#"present("{query|param(name)}")"#,
+        ),
+        &["TEXT"],
+    ),
+    with(
+        function(
             "text",
             F::Text,
             Text,
@@ -567,6 +583,10 @@ pub static VARIABLES: &[Variable] = &[
     Variable { name: "source", doc: "the client's address" },
     Variable { name: "source-port", doc: "the client's port" },
     Variable { name: "destination", doc: "the address that the client connected to" },
+    Variable {
+        name: "connection-source",
+        doc: "the client's address as the connection has it, whatever `set-source` says; `connection-destination` the same of the other end",
+    },
     Variable { name: "port", doc: "the port that the client connected to" },
     Variable {
         name: "header:NAME",

@@ -24,8 +24,19 @@ impl JsonPath {
                 rest = after;
             } else {
                 let after = rest.strip_prefix('.')?;
-                let end = after.find(['.', '[']).unwrap_or(after.len());
-                steps.push(PathSegment::Key(after[..end].into()));
+                // A sign behind a backslash is a part of the name.
+                let (mut escaped, mut name) = (false, String::new());
+                let end = after.char_indices().find_map(|(at, c)| {
+                    let plain = !std::mem::take(&mut escaped);
+                    match c {
+                        '.' | '[' if plain => return Some(at),
+                        '\\' if plain => escaped = true,
+                        c => name.push(c),
+                    }
+                    None
+                });
+                let end = end.unwrap_or(after.len());
+                steps.push(PathSegment::Key(name.into()));
                 rest = &after[end..];
                 if end == 0 {
                     return None;

@@ -41,6 +41,7 @@ mod path;
 mod pattern;
 mod regular;
 mod template;
+mod uri;
 mod wants;
 
 pub use convert::{CONVERTERS, ConverterDoc, MapLoader, unbase64};

@@ -84,6 +84,11 @@ impl Template {
         });
     }
 
+    /// Renders it, and says whether all that its variables ask was there.
+    pub fn fill(&self, facts: &dyn Facts, captures: &Captures, out: &mut Vec<u8>) -> bool {
+        self.parts.iter().fold(true, |there, part| part.render(facts, captures, out) && there)
+    }
+
     /// Renders what goes to a client, a server or a log: its path keeps the parameters of its segments,
     /// which decisions must not see.
     pub fn render_outward(&self, facts: &dyn Facts, captures: &Captures, out: &mut Vec<u8>) {
@@ -258,10 +263,12 @@ impl Part {
                 return nth(facts, (*fetch, name), *listed, *at, out);
             }
             Part::Converted(source, converters) => {
-                let there = source.render(facts, captures, out);
-                let stops = |c: &&Converter| !there && matches!(c, Converter::Present);
-                for converter in converters.iter().take_while(|c| !stops(c)) {
-                    converter.apply(facts, captures, out, start);
+                let mut there = source.render(facts, captures, out);
+                for converter in converters {
+                    if !there && matches!(converter, Converter::Present) {
+                        break;
+                    }
+                    there = converter.apply(facts, captures, out, start, there);
                 }
                 return there;
             }
@@ -517,6 +524,8 @@ fn source(word: &str) -> Result<Part, ParseError> {
         "unix-time" => Part::UnixTime,
         "source" => Part::Address(Fetch::Source),
         "destination" => Part::Address(Fetch::Destination),
+        "connection-source" => Part::Address(Fetch::ConnectionSource),
+        "connection-destination" => Part::Address(Fetch::ConnectionDestination),
         "port" => Part::Number(Fetch::Port),
         "source-port" => Part::Number(Fetch::SourcePort),
         "status" => Part::Number(Fetch::Status),

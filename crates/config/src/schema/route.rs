@@ -45,6 +45,22 @@ pub static ROUTE: Table = Table {
             "Texts for the log line: `{ name = \"text with {variables}\" }`.",
         ),
         key(
+            "set-connection-source",
+            ValueKind::Template,
+            "",
+            "The client's address for the connection, `{connection-source}`, and for the request; a text that is no address changes nothing.",
+        ),
+        key("set-connection-destination", ValueKind::Template, "", "The same of the address it came to."),
+        key(
+            "set-source",
+            ValueKind::Template,
+            "",
+            "The client's address for this request: in conditions, texts, forwarded headers, PROXY headers and lines.",
+        ),
+        key("set-destination", ValueKind::Template, "", "The same of the address it came to."),
+        key("set-source-port", ValueKind::Template, "", "The client's port for this request."),
+        key("set-destination-port", ValueKind::Template, "", "The same of the port it came to."),
+        key(
             "priority",
             ValueKind::Integer { min: -1000, max: 1000 },
             "0",

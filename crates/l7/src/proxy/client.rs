@@ -56,6 +56,7 @@ pub async fn serve(
                 client.bytes_out += scratch.record.bytes_out;
                 let Scratch { record, changes, counted, .. } = &mut *scratch;
                 route::finish(worker, &view, &client, changes, counted, record, true);
+                client.give_back();
                 match after {
                     After::NextRequest if client.h2 => return None,
                     After::NextRequest => {}

@@ -74,9 +74,11 @@ pub async fn run(
     }
     let mut pool = &view.pool;
     if !view.spec.routes.list.is_empty() || !view.spec.line.requests().is_empty() {
-        let Scratch { request, changes, counted, .. } = scratch;
+        let Scratch { request, changes, counted, record, .. } = scratch;
         let request = Some((&*request, buffer.bytes()));
         let verdict = route::walk(worker, view, client, request, None, changes, counted).await;
+        client.take_on(&changes.addresses);
+        record.client = client.address;
         pool = match verdict {
             Verdict::Pool(number) => view.pools.get(number).unwrap_or(pool),
             other => return carry_out(worker, scratch, client, view, other, buffer).await,

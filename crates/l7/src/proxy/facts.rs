@@ -153,7 +153,10 @@ impl Source<Live> for RequestFacts<'_> {
     }
 
     fn address(&self, fetch: Fetch) -> Option<IpAddr> {
+        let came = self.client.came.unwrap_or((self.client.address, self.client.vip));
         match fetch {
+            Fetch::ConnectionSource => Some(came.0.ip().to_canonical()),
+            Fetch::ConnectionDestination => Some(came.1.ip().to_canonical()),
             Fetch::Source => Some(self.client.address.ip().to_canonical()),
             Fetch::Destination => Some(self.client.vip.ip().to_canonical()),
             _ => None,

@@ -27,6 +27,8 @@ pub struct Client {
     pub service: Rc<Service>,
     pub address: SocketAddr,
     pub vip: SocketAddr,
+    /// Both as the connection has them, while routes say something else for a request.
+    pub came: Option<(SocketAddr, SocketAddr)>,
     pub accepted_ms: u64,
     pub accepted_wall_ms: u64,
     /// What its TLS handshake agreed on.
@@ -57,6 +59,20 @@ impl Client {
         buffer.truncate(taken);
         self.input = Some(rest);
         true
+    }
+
+    /// Counts as what routes have said of its address, until [`Client::give_back`].
+    pub fn take_on(&mut self, said: &evenkeel_routes::Addresses) {
+        if *said != evenkeel_routes::Addresses::default() {
+            let (address, vip) = *self.came.get_or_insert((self.address, self.vip));
+            (self.address, self.vip) = (said.client(address), said.place(vip));
+        }
+    }
+
+    pub fn give_back(&mut self) {
+        if let Some((address, vip)) = self.came.take() {
+            (self.address, self.vip) = (address, vip);
+        }
     }
 
     pub fn scheme(&self) -> &'static str {

@@ -42,6 +42,8 @@ pub async fn serve(
         client.link.reset_on_close();
         return route::finish(worker, &view, &client, changes, counted, record, false);
     };
+    client.take_on(&changes.addresses);
+    record.client = client.address;
     (record.pool, record.routed) = (Some(pool.clone()), true);
     let bytes = first.as_ref().map_or(&b""[..], Buffer::bytes);
     let (entry, named) = persist::of_first_bytes(&pool, &client, bytes, hello.as_ref());
