@@ -332,7 +332,7 @@ async fn attend(
     let Signals { mut again, mut hangup, mut softly, mut terminate, mut interrupt, mut children } = signals;
     let mut current = first;
     let mut old: Vec<Child> = Vec::new();
-    let mut stopping = false;
+    let (mut stopping, mut interrupted) = (false, false);
     loop {
         let mut wish = None;
         let reload = tokio::select! {
@@ -354,7 +354,7 @@ async fn attend(
                 false
             }
             _ = interrupt.recv() => {
-                stopping = true;
+                (stopping, interrupted) = (true, true);
                 let all: Vec<u32> = old.iter().map(Child::id).chain([current.id()]).collect();
                 send(&all, Signal::INT);
                 false
@@ -391,7 +391,8 @@ async fn attend(
         workers.lock().unwrap_or_else(PoisonError::into_inner).keep(&pids);
         if let Ok(Some(status)) = current.try_wait() {
             if stopping {
-                return Ok(ExitCode::SUCCESS);
+                // Shells and supervisors know 130 for an interrupt.
+                return Ok(if interrupted { ExitCode::from(130) } else { ExitCode::SUCCESS });
             }
             eprintln!(
                 "[ALERT]    ({}) : Current worker ({}) exited: {status}",

@@ -7,7 +7,7 @@ use super::proxy::{Proxy, SectionKind, Word, with_constants};
 use super::rules::{captured, named, replaced, table_of};
 use super::sample::{self, variables};
 use crate::draft::{Draft, Table, also, both};
-use crate::words::{list, literal, quoted};
+use crate::words::{list, literal, name, quoted};
 
 /// Whether a line of a route asks about the answer.
 pub fn asks(key: &str, text: &str) -> bool {
@@ -74,10 +74,15 @@ impl Proxy {
                 let own = Acls::of(backend, &mut scratch);
                 let mut rules = backend.answer_rules(keyword, &own, &mut scratch);
                 backend.report(scratch, draft);
+                ends_alone(&mut rules, keyword, &backend.name);
                 rules.iter_mut().for_each(|route| also(route, when));
                 routes.extend(rules);
             }
-            routes.extend(self.answer_rules(keyword, acls, draft));
+            let mut rules = self.answer_rules(keyword, acls, draft);
+            if keyword == "http-response" {
+                ends_alone(&mut rules, keyword, &self.name);
+            }
+            routes.extend(rules);
         }
         routes
     }
@@ -103,6 +108,22 @@ impl Proxy {
             }
         }
         routes
+    }
+}
+
+/// `allow` ends the rules of one section: the others' are asked all the same.
+fn ends_alone(rules: &mut [Table], keyword: &str, section: &str) {
+    let variable = format!("res.allowed-{keyword}-{}", name(section));
+    let mut ended = false;
+    for route in rules {
+        if ended {
+            also(route, &format!("!variable({})", quoted(&variable)));
+        }
+        if route.get("stop").is_some() {
+            route.lines.retain(|line| line.key != "stop");
+            route.set("set-variable", format!("{{ {} = \"1\" }}", quoted(&variable)));
+            ended = true;
+        }
     }
 }
 

@@ -326,7 +326,6 @@ fn converted(fetch: &str, words: &[String]) -> Result<String, String> {
     if same || is_test && words.is_empty() {
         return Ok(format!("text({}, \"1\")", quoted(&template)));
     }
-    let text = |template: &str| format!("text({})", quoted(template));
     let (mut kind, mut folds, mut values) = ("str", false, Vec::new());
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
@@ -355,7 +354,7 @@ fn converted(fetch: &str, words: &[String]) -> Result<String, String> {
         return Ok(if there.is_empty() { test } else { crate::draft::both(&there, &test) });
     }
     if kind == "found" {
-        return Ok(text(&template));
+        return Ok(format!("present({})", quoted(&template)));
     }
     if kind == "bool" {
         let flag = template.strip_suffix('}').map(|t| format!("{t}|if(\"1\",\"0\")}}")).unwrap_or(template);

@@ -16,10 +16,6 @@ const REMEDIES: &[(&str, &str)] = &[
     ("http-send-name-header", "servers have the same head: name the pool by set-header"),
     ("max-session-srv-conns", "connections are kept by the pool: see connection-reuse"),
     ("set-log-level", "all lines have one level"),
-    ("set-src", "the address of a client comes from a PROXY header: see proxy-protocol-from"),
-    ("set-src-port", "the port of a client comes from a PROXY header: see proxy-protocol-from"),
-    ("set-dst", "servers are those of pools: choose one by use_backend"),
-    ("set-dst-port", "servers are those of pools: choose one by use_backend"),
     ("set-tos", "mark packets by rules of the kernel (nft)"),
     ("set-mark", "mark packets by rules of the kernel (nft)"),
     ("set-nice", "all requests have the same share: see set-priority-class"),
@@ -32,7 +28,6 @@ const REMEDIES: &[(&str, &str)] = &[
     ("del-acl", "lists are files that are read anew with a reload"),
     ("do-resolve", "names of servers are looked up by themselves: write the name as the address"),
     ("early-hint", "hints are the servers' own"),
-    ("normalize-uri", "conditions see paths in normal form: see normalize of the service"),
     ("sc-inc-gpc", "tables count requests, connections, errors and bytes: see rate-limit"),
     ("sc-inc-gpc0", "tables count requests, connections, errors and bytes: see rate-limit"),
     ("sc-inc-gpc1", "tables count requests, connections, errors and bytes: see rate-limit"),
@@ -186,12 +181,11 @@ mod tests {
     #[test]
     fn words_that_are_left_name_what_to_write() {
         for (words, part) in [
-            (&["http-request", "set-src", "hdr(x)"][..], "proxy-protocol-from"),
-            (&["lua-load"], "Lua"),
+            (&["lua-load"][..], "Lua"),
             (&["tune.quic.retry-threshold"], "HTTP/3"),
             (&["section", "fcgi-app"], "FastCGI"),
             (&["http-request", "sc-inc-gpc0(0)"], "rate-limit"),
-            (&["tcp-request", "content", "set-dst", "dst"], "use_backend"),
+            (&["http-request", "set-tos", "1"], "nft"),
             (&["maxqueue"], "max-queue"),
             (&["capture", "cookie", "A", "len", "5"], "req.cook"),
         ] {

@@ -180,6 +180,15 @@ pub fn rule(
             }
             set(&mut route, "rewrite-method", quoted(method));
         }
+        ["http-request", "set-src" | "set-dst" | "set-src-port" | "set-dst-port", ..]
+        | ["tcp-request", _, "set-src" | "set-dst" | "set-src-port" | "set-dst-port", ..] => {
+            let at = if does[0] == "tcp-request" { 2 } else { 1 };
+            let key = address_key(does[at], does[1] == "connection");
+            set(&mut route, key, quoted(&sample::template(&does[at + 1..].join(" "))?));
+        }
+        ["http-request", "normalize-uri", normal @ ..] => {
+            set(&mut route, "rewrite-uri", quoted(&normalized(normal)?));
+        }
         // What it is about cannot fail here.
         ["http-request" | "http-response" | "http-after-response", "strict-mode", "on" | "off"] => {
             return Ok(None);
@@ -352,6 +361,29 @@ fn written_out(page: &str, route: &mut Table) {
         }
         _ => route.set("deny", "{ status = 503 }"),
     }
+}
+
+/// Whose address it is and of what. A rule of connections counts for all their requests.
+fn address_key(verb: &str, of_connection: bool) -> &'static str {
+    match (verb, of_connection) {
+        ("set-src", true) => "set-connection-source",
+        ("set-dst", true) => "set-connection-destination",
+        ("set-src", false) => "set-source",
+        ("set-dst", false) => "set-destination",
+        ("set-src-port", _) => "set-source-port",
+        _ => "set-destination-port",
+    }
+}
+
+/// Path and query in a normal form. With `strict` a wrong escape is refused before, see `Proxy::strictly`.
+fn normalized(words: &[&str]) -> Result<String, String> {
+    let word = match words {
+        ["path-strip-dotdot", "full"] => "path-strip-dotdot-full".to_owned(),
+        [word, "strict"] => (*word).to_owned(),
+        [word] => (*word).to_owned(),
+        _ => return Err("one normal form is named".into()),
+    };
+    Ok(format!("{{uri|normalize({word})}}"))
 }
 
 /// What `replace-header` or `replace-value` makes of a header.

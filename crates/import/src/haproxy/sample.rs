@@ -135,19 +135,22 @@ pub fn template(text: &str) -> Result<String, String> {
     let mut is_number = ["int", "bool", "date", "rand"].contains(&name.as_str())
         || name.ends_with("_cnt")
         || name.ends_with("_val");
+    let mut sure = always || out.contains("|present");
     for (name, argument) in converters {
         let converted = converter(name, &arguments(argument.as_deref()))?;
         if converted.is_empty() {
             continue;
         }
         // Nothing is made of what is not there.
-        if !always && !out.contains("|present") && makes_something(&converted) {
+        if !sure && makes_something(&converted) {
             out.push_str("|present");
+            sure = true;
         }
         if !is_number && wants_number(name) {
             out.push_str("|integer");
         }
         is_number = wants_number(name) && name != "iif";
+        sure &= !may_fail(&converted);
         out = format!("{out}|{converted}");
     }
     Ok(format!("{{{out}}}"))
@@ -161,6 +164,13 @@ fn makes_something(converter: &str) -> bool {
     // A map without a text for those that are not there.
     let is_bare_map = name == "map" && !converter.ends_with("\")");
     !harmless.contains(&name) && !is_bare_map && !name.contains("decode") && !name.contains("encode")
+}
+
+/// Converters that find nothing in some texts.
+fn may_fail(converter: &str) -> bool {
+    let name = converter.split('(').next().unwrap_or("");
+    let is_bare_map = name == "map" && !converter.ends_with("\")");
+    ["field", "word", "json-query", "param", "base64-decode"].contains(&name) || is_bare_map
 }
 
 /// Converters that take their value for a number.
@@ -233,6 +243,9 @@ fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
             let text = arguments(Some(occurrence)).join(",");
             format!("{{variable:{}|default({})}}", variable(first)?, self::argument(&text))
         }
+        "ipv4" | "ipv6" if argument.parse::<std::net::IpAddr>().is_ok() => format!("{{\"{argument}\"}}"),
+        "fc_src" => "{connection-source}".into(),
+        "fc_dst" => "{connection-destination}".into(),
         "src" | "ci" => "{source}".into(),
         "src_port" | "cp" => "{source-port}".into(),
         "dst" | "fi" => "{destination}".into(),
@@ -301,6 +314,14 @@ pub fn presence(text: &str) -> String {
     let parts = chain(text);
     if parts.first().is_some_and(|(name, _)| name == "query") {
         return "text(\"{uri}\", \"*?*\")".into();
+    }
+    let fails = |(name, argument): &(String, Option<String>)| {
+        converter(name, &arguments(argument.as_deref())).is_ok_and(|converted| may_fail(&converted))
+    };
+    if parts.iter().skip(1).any(fails)
+        && let Ok(template) = template(text)
+    {
+        return format!("present({})", quoted(&template));
     }
     let Some((name, Some(argument))) = parts.first() else { return String::new() };
     if name == "var" && argument.contains(',') {
@@ -493,13 +514,11 @@ fn converter(name: &str, arguments: &[String]) -> Result<String, String> {
             port + "|default(\"0\")"
         }
         ("param", [name, rest @ ..]) if rest.len() <= 1 => {
-            let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "-_&;,".contains(c));
             let sign = rest.first().copied().unwrap_or("&");
-            if sign.len() != 1 || !plain(name) || !plain(sign) {
+            if sign.len() != 1 {
                 return Err(format!("the converter param({}) has no counterpart", words.join(",")));
             }
-            let found = format!("^(?:.*?{sign})?{name}=([^{sign}]*)(?:{sign}.*)?$|^.*$");
-            replace(&found, "\\1", false)?
+            format!("param({},{})", argument(name), argument(sign))
         }
         // What is not padded is none.
         ("b64dec", []) => replace("^(?:[^=]{4})*[^=]{1,3}$", "", false)? + "|base64-decode",

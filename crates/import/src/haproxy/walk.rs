@@ -7,7 +7,7 @@ use super::proxy::{Proxy, SectionKind, Word, with_constants};
 use super::rules::rule;
 use super::{sample, stats, unique};
 use crate::draft::{Draft, Table, also};
-use crate::words::{name, quoted};
+use crate::words::{literal, name, quoted};
 
 /// The variable that says which backend a request goes to.
 const GOES_TO: &str = "txn.goes-to";
@@ -123,6 +123,7 @@ impl Proxy {
             let word = noted.as_ref().unwrap_or(word);
             for (word, chosen) in self.chosen_by_name(word, backends) {
                 let counted = acls.counted.in_texts(&with_constants(&word, &constants));
+                routes.extend(strictly(&counted, acls));
                 match rule(&counted, acls, backends, self.is_http()) {
                     Ok(Some(mut route)) => {
                         if keyword == "monitor-uri" {
@@ -326,4 +327,17 @@ impl Proxy {
         let when = |called: &str| format!("{own}text({}, {})", quoted(&chosen), quoted(called));
         with_rules.map(|(called, backend)| (*backend, when(called))).collect()
     }
+}
+
+/// `normalize-uri … strict` refuses escapes that are none.
+fn strictly(word: &Word, acls: &Acls) -> Option<Table> {
+    let strict = word.arg(1) == "normalize-uri" && word.arg(3) == "strict" && word.words[0] == "http-request";
+    let cut = word.words.iter().position(|w| w == "if" || w == "unless").unwrap_or(word.words.len());
+    let condition = acls.condition(&word.words[cut..]).ok().filter(|_| strict)?;
+    let mut route = Table::default();
+    let wrong = "text(\"{uri}\") !~ \"^(?:[^%]|%[0-9A-Fa-f]{2})*$\"";
+    route.set("when", literal(wrong));
+    route.set("deny", "{ status = 400 }");
+    also(&mut route, &condition);
+    Some(route)
 }
