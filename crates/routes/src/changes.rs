@@ -124,25 +124,24 @@ impl Addresses {
             AddressKind::Destination => self.destination = address.or(self.destination),
             AddressKind::SourcePort => self.source_port = port.or(self.source_port),
             AddressKind::DestinationPort => self.destination_port = port.or(self.destination_port),
-            AddressKind::ConnectionSource => {
-                self.connection_source = address.or(self.connection_source);
-                self.source = address.or(self.source);
-            }
+            AddressKind::ConnectionSource => self.connection_source = address.or(self.connection_source),
             AddressKind::ConnectionDestination => {
                 self.connection_destination = address.or(self.connection_destination);
-                self.destination = address.or(self.destination);
             }
         }
     }
 
-    /// The client as it counts, where nothing else was said this one.
-    pub fn client(&self, came: SocketAddr) -> SocketAddr {
-        SocketAddr::new(self.source.unwrap_or(came.ip()), self.source_port.unwrap_or(came.port()))
+    /// The client as it counts, where nothing else was said this one. `told`: a PROXY header said so.
+    pub fn client(&self, came: SocketAddr, told: bool) -> SocketAddr {
+        let address = self.source.or(self.connection_source.filter(|_| !told)).unwrap_or(came.ip());
+        SocketAddr::new(address, self.source_port.unwrap_or(came.port()))
     }
 
     /// Where it counts to have come to.
-    pub fn place(&self, came: SocketAddr) -> SocketAddr {
-        SocketAddr::new(self.destination.unwrap_or(came.ip()), self.destination_port.unwrap_or(came.port()))
+    pub fn place(&self, came: SocketAddr, told: bool) -> SocketAddr {
+        let connection = self.connection_destination.filter(|_| !told);
+        let address = self.destination.or(connection).unwrap_or(came.ip());
+        SocketAddr::new(address, self.destination_port.unwrap_or(came.port()))
     }
 }
 

@@ -21,6 +21,11 @@ pub trait Source<R: Resources> {
     fn authority(&self) -> &[u8] {
         b""
     }
+    /// The client's address was told by a PROXY header, which counts before what routes say of the
+    /// connection.
+    fn is_told(&self) -> bool {
+        false
+    }
     /// The method; empty without a request.
     fn method(&self) -> &[u8];
     /// The host, which may have a port; empty where none is named.
@@ -158,9 +163,10 @@ impl<R: Resources, S: Source<R>> Facts for View<'_, R, S> {
 
     fn address(&self, fetch: Fetch) -> Option<IpAddr> {
         let said = &self.changes.addresses;
+        let told = self.source.is_told();
         let own = match fetch {
-            Fetch::Source => said.source,
-            Fetch::Destination => said.destination,
+            Fetch::Source => said.source.or(said.connection_source.filter(|_| !told)),
+            Fetch::Destination => said.destination.or(said.connection_destination.filter(|_| !told)),
             Fetch::ConnectionSource => said.connection_source,
             Fetch::ConnectionDestination => said.connection_destination,
             _ => None,

@@ -526,9 +526,8 @@ impl Proxy {
         }
         let target = self.last("default_backend").and_then(|w| backends.get(w.arg(1)).copied());
         self.timeouts(target, draft.run.is_some(), &mut service);
-        // One with conditions is a rule.
-        let forwards = |proxy: &Proxy| proxy.option("forwardfor").is_some_and(|w| w.words.len() == 2);
-        if self.is_http() && (forwards(self) || target.is_some_and(forwards)) {
+        // One with conditions is a rule, see `walk`.
+        if self.is_http() && self.forwards_all(backends) {
             service.table.set("forwarded", list(&["x-forwarded-for"]));
         }
         if self.is_http() && [Some(self), target].into_iter().flatten().any(|p| p.waits_for_body(draft)) {

@@ -49,48 +49,45 @@ pub fn id(proxy: &Proxy, draft: &mut Draft) -> Option<Table> {
     Some(route)
 }
 
-/// `option originalto [except NETWORK] [header NAME]`: the address that the client came to.
-pub fn original_to(proxy: &Proxy, draft: &mut Draft) -> Option<Table> {
-    let word = proxy.option("originalto")?;
-    let mut route = Table::default();
-    route.text("name", "original-to");
-    let mut header = "X-Original-To";
-    let mut rest = word.words[2..].iter().map(String::as_str);
-    while let Some(option) = rest.next() {
-        match option {
-            "header" => header = rest.next().unwrap_or(header),
-            "except" => {
-                let network = rest.next().unwrap_or("");
-                also(&mut route, &format!("!destination({})", quoted(network)));
+/// `option forwardfor` and `option originalto` of a frontend and the backend that its requests come to.
+/// `plain`: the service says it of all its requests already.
+pub fn forwarded(front: &Proxy, back: Option<&Proxy>, plain: bool, draft: &mut Draft) -> Vec<Table> {
+    let mut all = Vec::new();
+    for (option, header, value) in
+        [("forwardfor", "X-Forwarded-For", "source"), ("originalto", "X-Original-To", "destination")]
+    {
+        if plain && option == "forwardfor" {
+            continue;
+        }
+        let mut route = Table::default();
+        route.text("name", if option == "forwardfor" { "forwarded-for" } else { "original-to" });
+        let (mut name, mut asked, mut unless) = (header, 0, 0);
+        for word in [Some(front), back].into_iter().flatten().filter_map(|proxy| proxy.option(option)) {
+            asked += 1;
+            let mut rest = word.words[2..].iter().map(String::as_str);
+            while let Some(flag) = rest.next() {
+                match flag {
+                    "header" => name = rest.next().unwrap_or(header),
+                    "except" => {
+                        let network = rest.next().unwrap_or("");
+                        also(&mut route, &format!("!{value}({})", quoted(network)));
+                    }
+                    "if-none" if option == "forwardfor" => unless += 1,
+                    other => {
+                        draft.left(word.line, &format!("option {option}"), format!("{other}: not carried over"))
+                    }
+                }
             }
-            other => draft.left(word.line, "option originalto", format!("{other}: not carried over")),
         }
-    }
-    route.set("add-header", format!("{{ {} = \"{{destination}}\" }}", quoted(header)));
-    Some(route)
-}
-
-/// `option forwardfor [except NETWORK] [header NAME] [if-none]`.
-pub fn forwarded_for(proxy: &Proxy, draft: &mut Draft) -> Option<Table> {
-    let word = proxy.option("forwardfor").filter(|w| w.words.len() > 2)?;
-    let (mut header, mut except, mut absent) = ("X-Forwarded-For", None, false);
-    let mut rest = word.words[2..].iter().map(String::as_str);
-    while let Some(option) = rest.next() {
-        match option {
-            "header" => header = rest.next().unwrap_or(header),
-            "except" => except = rest.next(),
-            "if-none" => absent = true,
-            other => draft.left(word.line, "option forwardfor", format!("{other}: not carried over")),
+        if asked == 0 {
+            continue;
         }
+        // One that must be told is told.
+        if unless == asked {
+            also(&mut route, &format!("!header({})", quoted(name)));
+        }
+        route.set("add-header", format!("{{ {} = \"{{{value}}}\" }}", quoted(name)));
+        all.push(route);
     }
-    let mut route = Table::default();
-    route.text("name", "forwarded-for");
-    if let Some(network) = except {
-        also(&mut route, &format!("!source({})", quoted(network)));
-    }
-    if absent {
-        also(&mut route, &format!("!header({})", quoted(header)));
-    }
-    route.set("add-header", format!("{{ {} = \"{{source}}\" }}", quoted(header)));
-    Some(route)
+    all
 }

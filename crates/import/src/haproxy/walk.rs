@@ -25,14 +25,8 @@ impl Proxy {
         if self.is_http() {
             routes.extend(unique::id(self, draft));
         }
-        let target = self.last("default_backend").and_then(|w| backends.get(w.arg(1)));
         for pass in ["monitor", "early", "request", "statistics", "redirect", "response", "server", "backend"]
         {
-            if pass == "backend" && self.is_http() {
-                let both = [Some(self), target.copied()];
-                routes.extend(both.into_iter().flatten().find_map(|p| unique::forwarded_for(p, draft)));
-                routes.extend(both.into_iter().flatten().find_map(|p| unique::original_to(p, draft)));
-            }
             if pass == "response" && sees {
                 continue;
             }
@@ -53,15 +47,41 @@ impl Proxy {
                     routes.push(route);
                 }
                 routes.extend(backend.rules_behind("", backends, sees, draft));
+                routes.extend(self.forwarded(Some(backend), "", backends, draft));
             }
             Some((wanted, None)) => {
                 let line = self.last("default_backend").map_or(self.line, |w| w.line);
                 let why = format!("unable to find required default_backend: '{wanted}'");
                 draft.wrong(line, "default_backend", why);
             }
-            None => {}
+            None => routes.extend(self.forwarded(None, "", backends, draft)),
         }
         routes
+    }
+
+    /// What the frontend and a backend tell servers of the client.
+    fn forwarded(
+        &self,
+        back: Option<&Proxy>,
+        when: &str,
+        backends: &BTreeMap<&str, &Proxy>,
+        draft: &mut Draft,
+    ) -> Vec<Table> {
+        if !self.is_http() {
+            return Vec::new();
+        }
+        let mut routes = unique::forwarded(self, back, self.forwards_all(backends), draft);
+        routes.iter_mut().for_each(|route| also(route, when));
+        routes
+    }
+
+    /// Whether all requests of the service get `X-Forwarded-For`, whichever backend they come to.
+    pub fn forwards_all(&self, backends: &BTreeMap<&str, &Proxy>) -> bool {
+        let plain = |proxy: &Proxy| proxy.option("forwardfor").is_some_and(|w| w.words.len() == 2);
+        let special = |proxy: &&Proxy| proxy.option("forwardfor").is_some_and(|w| w.words.len() > 2);
+        let target = self.last("default_backend").and_then(|w| backends.get(w.arg(1)).copied());
+        let alone = self.last("use_backend").is_none() && self.option("forwardfor").is_none();
+        !backends.values().any(|b| special(b)) && (plain(self) || alone && target.is_some_and(plain))
     }
 
     /// The rules of one stage.
@@ -140,6 +160,7 @@ impl Proxy {
                             let own = route.get("when").map(crate::words::unquoted).unwrap_or_default();
                             for (backend, when) in self.chosen_by_map(&word, &own, backends) {
                                 routes.extend(backend.rules_behind(&when, backends, sees, draft));
+                                routes.extend(self.forwarded(Some(backend), &when, backends, draft));
                             }
                         }
                         let behind = ["pool", "deny", "answer"].iter().any(|key| route.get(key).is_some());
@@ -148,6 +169,7 @@ impl Proxy {
                         {
                             let when = route.get("when").map(crate::words::unquoted).unwrap_or_default();
                             routes.extend(backend.rules_behind(&when, backends, sees, draft));
+                            routes.extend(self.forwarded(Some(backend), &when, backends, draft));
                         }
                         if keyword == "use_backend" {
                             self.times_behind(&word, &mut route, backends, draft);
@@ -322,7 +344,8 @@ impl Proxy {
         };
         let with_rules = backends
             .iter()
-            .filter(|(_, b)| b.is_http() == self.is_http() && b.words.iter().any(Word::is_rule));
+            .filter(|(_, b)| b.is_http() == self.is_http())
+            .filter(|(_, b)| b.words.iter().any(|word| word.is_rule() || word.words[0] == "option"));
         let own = if when.is_empty() { String::new() } else { format!("({when}) && ") };
         let when = |called: &str| format!("{own}text({}, {})", quoted(&chosen), quoted(called));
         with_rules.map(|(called, backend)| (*backend, when(called))).collect()

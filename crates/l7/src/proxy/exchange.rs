@@ -357,7 +357,12 @@ async fn carry_out(
             status = with;
             crate::h1::request::line(&mut lines, b"Location", &location);
         }
-        Verdict::Answer { status: with, page: found, body } => (status, page) = (with, Some((found, body))),
+        Verdict::Answer { status: with, page: found, body } => {
+            (status, page) = (with, Some((found, body)));
+            if view.spec.service.wide_requests {
+                without_empty(&mut lines);
+            }
+        }
         Verdict::Refuse { status: with, retry_after_s } => {
             status = with;
             scratch.record.termination.cause = Some(Cause::Proxy);
@@ -413,6 +418,15 @@ async fn carry_out(
         true => After::NextRequest,
         false => After::Linger,
     }
+}
+
+/// Takes lines without a value away, as HAProxy does in answers of its own.
+fn without_empty(lines: &mut Vec<u8>) {
+    let mut kept = Vec::with_capacity(lines.len());
+    for line in lines.split_inclusive(|byte| *byte == b'\n').filter(|line| !line.ends_with(b": \r\n")) {
+        kept.extend_from_slice(line);
+    }
+    *lines = kept;
 }
 
 /// Ends a request that failed: an answer where one is still possible. `whole`: the client has sent

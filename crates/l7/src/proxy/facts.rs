@@ -75,6 +75,10 @@ impl Source<Live> for RequestFacts<'_> {
         self.request.map_or(b"", |(request, head)| request.whole_target(head))
     }
 
+    fn is_told(&self) -> bool {
+        self.client.told
+    }
+
     fn authority(&self) -> &[u8] {
         let keeps = self.view.spec.service.wide_requests;
         self.request.filter(|_| keeps).map_or(b"", |(request, head)| request.authority(head))

@@ -130,6 +130,7 @@ async fn read_header(worker: &'static Worker, client: &mut Client, deadline_ms: 
         match proxy_header::parse(buffer.bytes()) {
             Ok(header) => {
                 if let Some(addresses) = header.addresses {
+                    client.told = true;
                     client.address = addresses.source;
                     client.vip = addresses.destination;
                 }

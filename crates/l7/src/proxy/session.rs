@@ -27,6 +27,8 @@ pub struct Client {
     pub service: Rc<Service>,
     pub address: SocketAddr,
     pub vip: SocketAddr,
+    /// Who it is was told by a PROXY header.
+    pub told: bool,
     /// Both as the connection has them, while routes say something else for a request.
     pub came: Option<(SocketAddr, SocketAddr)>,
     pub accepted_ms: u64,
@@ -65,7 +67,7 @@ impl Client {
     pub fn take_on(&mut self, said: &evenkeel_routes::Addresses) {
         if *said != evenkeel_routes::Addresses::default() {
             let (address, vip) = *self.came.get_or_insert((self.address, self.vip));
-            (self.address, self.vip) = (said.client(address), said.place(vip));
+            (self.address, self.vip) = (said.client(address, self.told), said.place(vip, self.told));
         }
     }
 

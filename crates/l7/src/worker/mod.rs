@@ -429,6 +429,7 @@ impl Worker {
             service,
             address,
             vip,
+            told: false,
             came: None,
             accepted_ms: clock.mono_ms,
             accepted_wall_ms: clock.wall_ms,
