@@ -401,6 +401,7 @@ fn service_steps(before: &VirtualService, after: &VirtualService, steps: &mut Ve
         normalize => "normalize",
         unclear_paths => "unclear-paths",
         wide_requests => "request-heads",
+        loose_requests => "request-heads",
         tcp_keep_alive => "tcp-keep-alive",
         request_trailers => "request-trailers",
         close_after_answer => "close-after-answer",

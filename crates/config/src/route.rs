@@ -8,7 +8,7 @@ use std::time::Duration;
 use evenkeel_model::{
     Action, AddressKind, AnswerRoute, Answers, HeaderEdit, Mode, Name, RateRule, Route, Secret, TableRule,
 };
-use evenkeel_rules::{Expression, Fetch, MapMatch, ParseError, Template};
+use evenkeel_rules::{Expression, Fetch, FieldNames, MapMatch, ParseError, Template};
 
 use crate::problem::Problem;
 use crate::section::{Parsed, Section, rate};
@@ -289,6 +289,14 @@ impl<'a> Reader<'a, '_> {
             let time = self.table.duration("server-timeout", Duration::from_secs(30));
             all.push(Action::ServerTimeout(time));
         }
+        if self.http("connect-timeout") && self.table.value("connect-timeout").is_some() {
+            let time = self.table.duration("connect-timeout", Duration::from_secs(5));
+            all.push(Action::ConnectTimeout(time));
+        }
+        if self.http("queue-timeout") && self.table.value("queue-timeout").is_some() {
+            let time = self.table.duration("queue-timeout", Duration::from_secs(5));
+            all.push(Action::QueueTimeout(time));
+        }
         if self.http("rewrite-method")
             && let Some(method) = self.table.text("rewrite-method")
         {
@@ -392,6 +400,18 @@ impl<'a> Reader<'a, '_> {
                 let Some(name) = item.get_ref().as_str() else { continue };
                 self.header_name(name, item.span());
                 all.push(action(HeaderEdit::Remove { name: name.to_owned() }));
+            }
+        }
+        let matching = format!("remove-{kind}header-matching");
+        if self.table.value(&matching).is_some() && self.http(&matching) {
+            for item in self.table.list(&matching) {
+                match FieldNames::parse(item.get_ref().as_str().unwrap_or_default()) {
+                    Ok(names) => all.push(action(HeaderEdit::RemoveMatching(names))),
+                    Err(why) => {
+                        let message = format!("no regular expression: {why}");
+                        self.problem(Some(item.span()), message, String::new());
+                    }
+                }
             }
         }
         for word in ["set", "add", "edit"] {

@@ -396,6 +396,8 @@ fn words(asked: &ExplainQuery, step: &RouteAction<InWords>, text: &str, pool: Op
             let time = std::time::Duration::from_millis(*time_ms);
             format!("the server has {} for each answer", format_duration(time))
         }
+        RouteAction::ConnectTimeout(time_ms) => format!("connecting may take {time_ms} ms"),
+        RouteAction::QueueTimeout(time_ms) => format!("a place may be waited for {time_ms} ms"),
         RouteAction::RewritePath(_) => format!("the path becomes {path}"),
         RouteAction::RewriteQuery(_) => {
             let query = text.split_once('?').map_or("", |(_, query)| query);
@@ -432,14 +434,19 @@ fn asks_password(realm: &str) -> String {
 
 /// A change of a head. `value` is as it may be shown.
 fn edited(of: &str, edit: &Edit, value: &str) -> String {
-    let (Edit::Set { name, .. } | Edit::Add { name, .. } | Edit::Each { name, .. } | Edit::Remove { name }) =
-        edit;
-    let name = shown(name);
+    let name = match edit {
+        Edit::Set { name, .. } | Edit::Add { name, .. } | Edit::Each { name, .. } | Edit::Remove { name } => {
+            shown(name)
+        }
+        Edit::RemoveMatching(names) => {
+            return format!("{of} headers that match {} are removed", names.as_str());
+        }
+    };
     match edit {
         Edit::Set { .. } => format!("{of} header {name} becomes {value}"),
         Edit::Add { .. } => format!("{of} header {name}: {value} is added"),
         Edit::Each { .. } => format!("each {of} header {name} becomes {value}"),
-        Edit::Remove { .. } => format!("{of} header {name} is removed"),
+        Edit::Remove { .. } | Edit::RemoveMatching(_) => format!("{of} header {name} is removed"),
     }
 }
 

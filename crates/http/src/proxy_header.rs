@@ -10,6 +10,8 @@ pub struct Header {
     pub addresses: Option<Addresses>,
     /// The client spoke TLS with the sender.
     pub tls: bool,
+    /// Where its values lie, see [`value`].
+    pub values: (usize, usize),
     /// Bytes that the header takes.
     pub len: usize,
 }
@@ -89,7 +91,7 @@ fn v1(bytes: &[u8]) -> Result<Header, NoHeader> {
         }
         _ => return Err(NoHeader::Bad),
     };
-    Ok(Header { addresses, tls: false, len })
+    Ok(Header { addresses, tls: false, values: (0, 0), len })
 }
 
 fn v2(bytes: &[u8]) -> Result<Header, NoHeader> {
@@ -111,7 +113,7 @@ fn v2(bytes: &[u8]) -> Result<Header, NoHeader> {
     if let Some(at) = checksum(&body[taken..]) {
         check_sum(&bytes[..16 + length], 16 + taken + at)?;
     }
-    Ok(Header { addresses, tls, len: 16 + length })
+    Ok(Header { addresses, tls, values: (16 + taken, 16 + length), len: 16 + length })
 }
 
 fn v2_addresses(body: &[u8], width: usize) -> Result<Addresses, NoHeader> {
@@ -140,6 +142,18 @@ fn extras(mut rest: &[u8]) -> Result<bool, NoHeader> {
         rest = next;
     }
     Ok(tls)
+}
+
+/// The value of a kind among those of a header.
+pub fn value(mut values: &[u8], wanted: u8) -> Option<&[u8]> {
+    while let Some(([kind, high, low], after)) = values.split_first_chunk::<3>() {
+        let (value, next) = after.split_at_checked(usize::from(u16::from_be_bytes([*high, *low])))?;
+        if *kind == wanted {
+            return Some(value);
+        }
+        values = next;
+    }
+    None
 }
 
 /// Where the value of the checksum lies among the extra values, if there is one.

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use evenkeel_rules::{Expression, MapMatch, Template};
+use evenkeel_rules::{Expression, FieldNames, MapMatch, Template};
 
 use crate::{Name, Secret};
 
@@ -57,6 +57,8 @@ pub enum Action {
     Server(Name),
     /// In place of the service's.
     ServerTimeout(Duration),
+    ConnectTimeout(Duration),
+    QueueTimeout(Duration),
     RewriteMethod(String),
     RewritePath(Template),
     RewriteQuery(Template),
@@ -195,6 +197,7 @@ pub enum HeaderEdit {
     Remove {
         name: String,
     },
+    RemoveMatching(FieldNames),
 }
 
 /// A table that routes count in.

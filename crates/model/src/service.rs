@@ -370,6 +370,8 @@ pub struct VirtualService {
     pub unclear_paths: bool,
     /// Requests that HAProxy takes are taken, and targets go on as they came.
     pub wide_requests: bool,
+    /// And what HAProxy takes with `option accept-invalid-http-request`.
+    pub loose_requests: bool,
     /// Of clients' connections.
     pub tcp_keep_alive: Option<TcpKeepAlive>,
     /// What follows a request's chunked body goes on.

@@ -33,6 +33,10 @@ pub struct Changes {
     pub priority: i16,
     /// In place of the service's.
     pub server_timeout_ms: Option<u64>,
+    /// The same of connecting and of queues.
+    pub connect_timeout_ms: Option<u64>,
+    /// Of queues.
+    pub queue_timeout_ms: Option<u64>,
     /// The server that takes it, if it can.
     pub server: Option<Name>,
     /// Whose request it is.
@@ -63,6 +67,8 @@ impl Changes {
         self.method = None;
         self.next_target = None;
         self.server_timeout_ms = None;
+        self.connect_timeout_ms = None;
+        self.queue_timeout_ms = None;
         self.server = None;
         self.addresses = Addresses::default();
         self.request.clear();
@@ -230,8 +236,8 @@ impl HeadChanges {
                 self.add(name, value);
             }
             Edit::Add { name, .. } => self.add(name, value),
-            // See `replace`: it needs what the fields were.
-            Edit::Each { .. } => {}
+            // See `replace` and `drop_each`: they need what the fields were.
+            Edit::Each { .. } | Edit::RemoveMatching(_) => {}
         }
     }
 
@@ -240,6 +246,12 @@ impl HeadChanges {
         self.forget_named(|field| is_named(field, name));
         self.drop_named(name);
         values.iter().for_each(|value| self.add(name, value));
+    }
+
+    /// Removes the fields of these names, and lines that were added.
+    pub(crate) fn drop_each(&mut self, names: &[Vec<u8>], edit: &Edit) {
+        self.forget(edit);
+        names.iter().for_each(|name| self.drop_named(name));
     }
 
     /// Takes back lines that earlier routes added and a later one replaces.

@@ -10,8 +10,8 @@ use evenkeel_model::{
     VirtualService,
 };
 use evenkeel_rules::{
-    Expression, Fetch, FirstBytes, Map, MapMatch, NetworkSet, PathGate, PatternSet, Template, Wants,
-    is_named, is_unclear_path,
+    Expression, Fetch, FieldNames, FirstBytes, Map, MapMatch, NetworkSet, PathGate, PatternSet, Template,
+    Wants, is_named, is_unclear_path,
 };
 
 use crate::changes::path_of;
@@ -214,6 +214,10 @@ pub enum RouteAction<R: Resources> {
     Priority(i16),
     /// Milliseconds that the server has.
     ServerTimeout(u64),
+    /// Milliseconds that a connection to it may take.
+    ConnectTimeout(u64),
+    /// Milliseconds in queues.
+    QueueTimeout(u64),
     /// The server that takes it, if it can.
     Server(Name),
     /// Another path; the query stays.
@@ -308,6 +312,8 @@ pub enum Edit {
         /// `*` stands for anything.
         name: Box<[u8]>,
     },
+    /// Removes every field whose name matches.
+    RemoveMatching(FieldNames),
 }
 
 impl Edit {
@@ -318,6 +324,7 @@ impl Edit {
             HeaderEdit::Add { name, value } => Edit::Add { name: bytes(name), value: value.clone() },
             HeaderEdit::Each { name, value } => Edit::Each { name: bytes(name), value: value.clone() },
             HeaderEdit::Remove { name } => Edit::Remove { name: bytes(name) },
+            HeaderEdit::RemoveMatching(names) => Edit::RemoveMatching(names.clone()),
         }
     }
 
@@ -325,14 +332,14 @@ impl Edit {
     pub fn value(&self) -> Option<&Template> {
         match self {
             Edit::Set { value, .. } | Edit::Add { value, .. } | Edit::Each { value, .. } => Some(value),
-            Edit::Remove { .. } => None,
+            Edit::Remove { .. } | Edit::RemoveMatching(_) => None,
         }
     }
 
     fn value_mut(&mut self) -> Option<&mut Template> {
         match self {
             Edit::Set { value, .. } | Edit::Add { value, .. } | Edit::Each { value, .. } => Some(value),
-            Edit::Remove { .. } => None,
+            Edit::Remove { .. } | Edit::RemoveMatching(_) => None,
         }
     }
 
@@ -345,6 +352,7 @@ impl Edit {
     pub fn drops(&self, field: &[u8]) -> bool {
         match self {
             Edit::Set { name, .. } | Edit::Each { name, .. } | Edit::Remove { name } => is_named(field, name),
+            Edit::RemoveMatching(names) => names.matches(field),
             Edit::Add { .. } => false,
         }
     }
@@ -548,6 +556,8 @@ impl<R: Resources, L: Loader<R>> Compiler<'_, R, L> {
             Action::Priority(priority) => RouteAction::Priority(*priority),
             Action::Server(name) => RouteAction::Server(name.clone()),
             Action::ServerTimeout(time) => RouteAction::ServerTimeout(time.as_millis() as u64),
+            Action::ConnectTimeout(time) => RouteAction::ConnectTimeout(time.as_millis() as u64),
+            Action::QueueTimeout(time) => RouteAction::QueueTimeout(time.as_millis() as u64),
             Action::RewritePath(text) => RouteAction::RewritePath(text.clone()),
             Action::RewriteQuery(text) => RouteAction::RewriteQuery(text.clone()),
             Action::RewriteMethod(method) => RouteAction::RewriteMethod(method.as_bytes().into()),

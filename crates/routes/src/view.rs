@@ -32,6 +32,14 @@ pub trait Source<R: Resources> {
     fn host(&self) -> &[u8];
     /// Gives each value of a header of the request to `test` until one will do; whether one did.
     fn request_field(&self, name: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool;
+    /// Gives the names of the headers of the request.
+    fn request_names(&self, each: &mut dyn FnMut(&[u8])) {
+        let _ = each;
+    }
+    /// Gives those of the answer.
+    fn answer_names(&self, each: &mut dyn FnMut(&[u8])) {
+        let _ = each;
+    }
     /// The same of the answer.
     fn answer_field(&self, name: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool;
     /// The real server that has answered; none where this program answers itself.

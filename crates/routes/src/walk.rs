@@ -262,6 +262,13 @@ fn take<'r, R: Resources, S: Source<R>>(
         effects.done(step, value.as_str().as_bytes(), None);
         return None;
     }
+    if let RouteAction::Header(edit @ Edit::RemoveMatching(names)) = step {
+        let mut found = Vec::new();
+        source.request_names(&mut |name| found.extend(names.matches(name).then(|| name.to_vec())));
+        changes.request.drop_each(&found, edit);
+        effects.done(step, names.as_str().as_bytes(), None);
+        return None;
+    }
     let text = match step {
         RouteAction::Track { table } => routes.tables.get(*table).map(|table| &table.key),
         step => step.text(),
@@ -342,6 +349,8 @@ fn change<R: Resources>(step: &RouteAction<R>, text: &[u8], changes: &mut Change
         RouteAction::SetAddress { which, .. } => changes.addresses.set(*which, text),
         RouteAction::Server(name) => changes.server = Some(name.clone()),
         RouteAction::ServerTimeout(time_ms) => changes.server_timeout_ms = Some(*time_ms),
+        RouteAction::ConnectTimeout(time_ms) => changes.connect_timeout_ms = Some(*time_ms),
+        RouteAction::QueueTimeout(time_ms) => changes.queue_timeout_ms = Some(*time_ms),
         RouteAction::Priority(priority) => changes.priority = *priority,
         // Done already.
         RouteAction::RewritePath(_) | RouteAction::RewriteQuery(_) | RouteAction::RewriteUri(_) => {}
@@ -460,6 +469,13 @@ pub fn walk_answer<R: Resources, S: Source<R>>(
                     changes.response.replace(name, &values);
                 }
                 effects.done(step, value.as_str().as_bytes(), None);
+                continue;
+            }
+            if let RouteAction::ResponseHeader(edit @ Edit::RemoveMatching(names)) = step {
+                let mut found = Vec::new();
+                source.answer_names(&mut |name| found.extend(names.matches(name).then(|| name.to_vec())));
+                changes.response.drop_each(&found, edit);
+                effects.done(step, names.as_str().as_bytes(), None);
                 continue;
             }
             let text = render(routes, step.text(), step.decides(), source, changes);

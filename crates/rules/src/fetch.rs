@@ -28,6 +28,8 @@ pub enum Fetch {
     Scheme,
     Sni,
     Alpn,
+    /// A value of the PROXY header that the connection began with.
+    ProxyValue,
     /// What the client of mode tcp sends first.
     FirstBytes,
     FirstBytesHex,
@@ -583,6 +585,10 @@ pub static VARIABLES: &[Variable] = &[
     Variable { name: "source", doc: "the client's address" },
     Variable { name: "source-port", doc: "the client's port" },
     Variable { name: "destination", doc: "the address that the client connected to" },
+    Variable {
+        name: "proxy-value:0xNN",
+        doc: "the value of this kind in the PROXY header that the connection began with: `0x02` the host name, `0x05` an identity",
+    },
     Variable {
         name: "connection-source",
         doc: "the client's address as the connection has it, whatever `set-source` says; `connection-destination` the same of the other end",

@@ -481,6 +481,12 @@ fn source(word: &str) -> Result<Part, ParseError> {
             "query" => Fetch::Query,
             "body" => Fetch::Body,
             "variable" => Fetch::Variable,
+            "proxy-value" => {
+                let digits = name.strip_prefix("0x").filter(|d| d.len() == 2);
+                let kind = digits.and_then(|d| u8::from_str_radix(d, 16).ok());
+                kind.ok_or_else(|| ParseError::at(0..0, "a kind is written as 0x05"))?;
+                Fetch::ProxyValue
+            }
             "header-count" | "header-lines" | "last-header" | "header-value" | "header-line" => Fetch::Header,
             "last-cookie" | "cookie-count" => Fetch::Cookie,
             "answer-header"

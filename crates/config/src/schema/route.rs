@@ -79,6 +79,13 @@ pub static ROUTE: Table = Table {
             "How long a server may be silent: for reports and other requests that take their time.",
         ),
         key(
+            "connect-timeout",
+            duration(1, DAY_MS),
+            "that of the service",
+            "How long a connection to a server may take.",
+        ),
+        key("queue-timeout", duration(1, DAY_MS), "that of the service", "How long it may wait in a queue."),
+        key(
             "rewrite-method",
             ValueKind::Token,
             "",
@@ -102,6 +109,12 @@ pub static ROUTE: Table = Table {
             "Request headers to remove; `*` in a name stands for anything (`x-internal-*`).",
         ),
         key(
+            "remove-header-matching",
+            ValueKind::List(&ValueKind::Text { max: 256, lines: false }),
+            "",
+            "Request headers to remove whose names, in lower case, match one of these regular expressions.",
+        ),
+        key(
             "set-response-header",
             ValueKind::Map(&ValueKind::Template),
             "",
@@ -113,6 +126,12 @@ pub static ROUTE: Table = Table {
             ValueKind::List(&ValueKind::Token),
             "",
             "Response headers to remove; `*` in a name stands for anything.",
+        ),
+        key(
+            "remove-response-header-matching",
+            ValueKind::List(&ValueKind::Text { max: 256, lines: false }),
+            "",
+            "Response headers to remove whose names, in lower case, match one of these regular expressions.",
         ),
         key("pool", ValueKind::Name, "", "The pool that takes it."),
         key("pool-map", ValueKind::Table(&POOL_MAP), "", "The pool that a map file names."),
@@ -148,6 +167,12 @@ pub static ANSWER_ROUTE: Table = Table {
             ValueKind::List(&ValueKind::Token),
             "",
             "Headers to remove; `*` in a name stands for anything (`x-internal-*`).",
+        ),
+        key(
+            "remove-header-matching",
+            ValueKind::List(&ValueKind::Text { max: 256, lines: false }),
+            "",
+            "Headers to remove whose names, in lower case, match one of these regular expressions.",
         ),
         key("set-header", ValueKind::Map(&ValueKind::Template), "", "Headers to replace or add."),
         key("add-header", ValueKind::Map(&ValueKind::Template), "", "Headers to add."),

@@ -121,9 +121,9 @@ const OWN: &[Key] = &[
     ),
     key(
         "request-heads",
-        ValueKind::Choice(&[word("strict"), word("wide")]),
+        ValueKind::Choice(&[word("strict"), word("wide"), word("loose")]),
         "strict",
-        "Which heads of HTTP/1 are taken: `strict` wants a Host in HTTP/1.1, a target of http or https whose host is that of Host, and one way to tell a body's end, and sends servers the path alone of a target with a host. `wide` takes what HAProxy takes: no Host, another scheme, a user in the target, Content-Length beside chunks (it is dropped and the connection ends), Host twice with the same value; targets go on as they came.",
+        "Which heads of HTTP/1 are taken: `strict` wants a Host in HTTP/1.1, a target of http or https whose host is that of Host, and one way to tell a body's end, and sends servers the path alone of a target with a host. `wide` takes what HAProxy takes: no Host, another scheme, a user in the target, Content-Length beside chunks (it is dropped and the connection ends), Host twice with the same value; targets go on as they came. `loose` takes targets with a fragment or with another host than Host as well.",
     ),
     key(
         "close-after-answer",

@@ -37,6 +37,8 @@ pub struct Request {
     /// Also heads are taken that HAProxy takes: see [`Malformed`] for what is refused otherwise. It is set
     /// before a head is parsed.
     pub wide: bool,
+    /// And targets with a fragment, or with another host than `Host`.
+    pub loose: bool,
 }
 
 /// Methods that are treated in different ways.
@@ -123,6 +125,7 @@ impl Default for Request {
             expects_continue: false,
             fields: Vec::new(),
             wide: false,
+            loose: false,
         }
     }
 }
@@ -264,7 +267,7 @@ impl Request {
         if method == "CONNECT" {
             return Err(Malformed::Method);
         }
-        let plain = |b: &u8| matches!(b, 0x21..=0x7e) && *b != b'#';
+        let plain = |b: &u8| matches!(b, 0x21..=0x7e) && (*b != b'#' || self.loose);
         if target.is_empty() || !target.as_bytes().iter().all(plain) {
             return Err(Malformed::Target);
         }
@@ -284,7 +287,7 @@ impl Request {
         let at = authority.rfind('@').filter(|_| self.wide).map_or(0, |at| at + 1);
         let (authority, host) = (&authority[at..], self.host.of(head));
         let same = match self.wide {
-            true => host.is_empty() || is_same_host(scheme, authority.as_bytes(), host),
+            true => self.loose || host.is_empty() || is_same_host(scheme, authority.as_bytes(), host),
             false => host.is_empty() && !self.version_11 || host.eq_ignore_ascii_case(authority.as_bytes()),
         };
         if !valid_host(authority.as_bytes()) || authority.is_empty() || !same || path.starts_with('?') {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use super::condition::Acls;
 use super::proxy::{Proxy, SectionKind, Word, with_constants};
-use super::rules::{captured, named, replaced, table_of};
+use super::rules::{captured, removed, replaced, table_of};
 use super::sample::{self, variables};
 use crate::draft::{Draft, Table, also, both};
-use crate::words::{list, literal, name, quoted};
+use crate::words::{literal, name, quoted};
 
 /// Whether a line of a route asks about the answer.
 pub fn asks(key: &str, text: &str) -> bool {
@@ -144,7 +144,10 @@ fn rule(word: &Word, acls: &Acls) -> Result<Table, String> {
     match &does[1..] {
         ["set-header", name, value @ ..] => route.set("set-header", table_of(name, &value.join(" "))?),
         ["add-header", name, value @ ..] => route.set("add-header", table_of(name, &value.join(" "))?),
-        ["del-header", rest @ ..] => route.set("remove-header", list(&[named(rest)?])),
+        ["del-header", rest @ ..] => {
+            let (key, value) = removed("", rest)?;
+            route.set(&key, value);
+        }
         [verb @ ("replace-header" | "replace-value"), name, regex, text] => {
             let value = format!("{{1|{}}}", replaced(verb, regex, text)?);
             route.set("edit-header", format!("{{ {} = {} }}", quoted(name), quoted(&value)));

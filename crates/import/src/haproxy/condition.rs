@@ -16,12 +16,16 @@ pub struct Acls {
     pub userlists: Userlists,
     /// `http-errors`, by name.
     pub errors: BTreeMap<String, ErrorFiles>,
+    /// `http-error` with variables, by their status: the words behind it.
+    pub pages: BTreeMap<String, Vec<String>>,
     /// Texts of files that have variables.
     pub files: BTreeMap<String, String>,
     /// How long a tarpit holds its clients.
     pub tarpit: Option<String>,
     /// Hosts are compared with their ports and by case, as HAProxy does where it is to run as it is.
     exact: bool,
+    /// Of a proxy in mode http.
+    http: bool,
 }
 
 impl Acls {
@@ -31,7 +35,9 @@ impl Acls {
         let tarpit = proxy.time("tarpit").or_else(|| proxy.time("connect"));
         let errors = draft.errors.clone();
         let exact = draft.run.is_some();
-        let mut acls = Acls { counted, userlists, errors, files, tarpit, exact, ..Acls::default() };
+        let (http, pages) = (proxy.is_http(), proxy.pages_with_variables());
+        let mut acls =
+            Acls { counted, userlists, errors, files, tarpit, exact, http, pages, ..Acls::default() };
         for word in proxy.all("acl") {
             let words = &word.words;
             let Some(name) = words.get(1) else { continue };
@@ -116,6 +122,8 @@ impl Acls {
             "METH_OPTIONS" => "method(\"OPTIONS\")",
             "REQ_CONTENT" => "first-bytes-length > 0",
             "LOCALHOST" => "source(\"127.0.0.0/8\")",
+            // Where it is asked the request has been read.
+            "HTTP" if self.http => "source-port >= 0",
             "HTTP_1.0" => "version(\"1.0\")",
             "HTTP_1.1" => "version(\"1.1\")",
             _ => return Err(format!("there is no ACL {name} here")),

@@ -101,6 +101,8 @@ const MOOT_OPTIONS: &[&str] = &[
     "independent-streams",
     "http-ignore-probes",
     "idle-close-on-response",
+    // See `request-heads`.
+    "accept-invalid-http-request",
     // See `Proxy::closes_connections`, `Proxy::pool`.
     "abortonclose",
     "allbackups",

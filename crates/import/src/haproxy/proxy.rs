@@ -374,7 +374,7 @@ impl Proxy {
             }
         };
         pool.table.text("scheduler", scheduler);
-        if scheduler == "uri-hash" && word.words.len() > 2 && algorithm == "uri" {
+        if scheduler == "uri-hash" && word.words.len() > 2 && algorithm == "uri" && second != "path-only" {
             let what = word.words[2..].join(" ");
             draft.note(word.line, "balance uri", format!("{what}: the whole path is hashed"));
         }
@@ -560,7 +560,9 @@ impl Proxy {
             service.table.set("normalize", quoted("off"));
         }
         if self.is_http() && draft.run.is_some() {
-            service.table.set("request-heads", quoted("wide"));
+            // What a frontend says counts for its clients.
+            let loose = self.option("accept-invalid-http-request").is_some();
+            service.table.set("request-heads", quoted(if loose { "loose" } else { "wide" }));
         }
         if self.is_http() && self.closes_connections() {
             service.table.set("close-after-answer", "true");

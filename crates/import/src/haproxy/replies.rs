@@ -70,6 +70,12 @@ impl Reply {
         }
         if content && !pages {
             reply.keys = Some(keys);
+        } else if let Some(words) = acls.pages.get(&reply.status).filter(|_| named.is_none()) {
+            // A page with variables is written out where it is asked for.
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let page = Reply::read(&words, &reply.status.clone(), &Acls::default())?;
+            reply.keys = page.keys;
+            reply.headers.extend(page.headers);
         }
         Ok(reply)
     }
@@ -103,7 +109,24 @@ pub fn line(words: &[String], files: &mut ErrorFiles) -> Result<(), String> {
     }
 }
 
+/// Statuses that rules alone answer with: their pages may have variables.
+const OF_RULES: &[&str] = &["200", "401", "403", "404", "407", "410", "422", "425", "429"];
+
 impl Proxy {
+    /// `http-error` whose texts have variables, by status.
+    pub fn pages_with_variables(&self) -> BTreeMap<String, Vec<String>> {
+        let pages = self.words.iter().filter(|word| word.words[0] == "http-error" && word.arg(1) == "status");
+        let pages = pages.filter(|word| OF_RULES.contains(&word.arg(2)));
+        let mut all = BTreeMap::new();
+        for word in pages {
+            match word.words.iter().skip(3).any(|word| word.contains('%')) {
+                true => all.insert(word.arg(2).to_owned(), word.words[3..].to_vec()),
+                false => all.remove(word.arg(2)),
+            };
+        }
+        all
+    }
+
     /// The files of its own answers, by status; the last word on each counts. One that begins with a brace
     /// is written out, as `error-answers` has it.
     pub fn pages(&self, draft: &mut Draft) -> BTreeMap<String, String> {
@@ -129,6 +152,12 @@ impl Proxy {
                 }
                 ["errorloc" | "errorloc302", status, place] => redirected(status, place, 302),
                 ["errorloc303", status, place] => redirected(status, place, 303),
+                // See `pages_with_variables`.
+                ["http-error", "status", status, rest @ ..]
+                    if OF_RULES.contains(status) && rest.iter().any(|word| word.contains('%')) =>
+                {
+                    Ok(Vec::new())
+                }
                 ["http-error", "status", status, rest @ ..] => written(status, rest),
                 ["errorfile" | "errorloc" | "errorloc302" | "errorloc303" | "http-error", ..] => {
                     Err("a status and an answer are needed".to_owned())

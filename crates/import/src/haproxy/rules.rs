@@ -171,7 +171,10 @@ pub fn rule(
         ["http-request", "add-header", name, value @ ..] => {
             set(&mut route, "add-header", table(name, &value.join(" "))?)
         }
-        ["http-request", "del-header", rest @ ..] => set(&mut route, "remove-header", list(&[named(rest)?])),
+        ["http-request", "del-header", rest @ ..] => {
+            let (key, value) = removed("", rest)?;
+            set(&mut route, &key, value);
+        }
         ["http-request", "set-method", method] => {
             let constant = method.strip_prefix("%[str(").and_then(|m| m.strip_suffix(")]"));
             let method = constant.unwrap_or(method);
@@ -310,7 +313,8 @@ pub fn rule(
             set(&mut route, "add-response-header", table(name, &value.join(" "))?)
         }
         ["http-response" | "http-after-response", "del-header", rest @ ..] => {
-            set(&mut route, "remove-response-header", list(&[named(rest)?]))
+            let (key, value) = removed("response-", rest)?;
+            set(&mut route, &key, value);
         }
         ["http-request", "set-priority-class", class] => {
             // HAProxy has more classes than there are places.
@@ -402,26 +406,17 @@ pub fn table_of(name: &str, value: &str) -> Result<String, String> {
 /// What HAProxy says at `monitor-uri`.
 const MONITOR: &str = "{ status = 200, content-type = \"text/html\", body = \"<html><body><h1>200 OK</h1>\\nService ready.\\n</body></html>\\n\" }";
 
-/// `NAME [-m str|beg|end|sub]` of headers.
-pub fn named(words: &[&str]) -> Result<String, String> {
-    match words {
-        [name] | [name, "-m", "str"] => Ok((*name).to_owned()),
-        [name, "-m", "beg"] => Ok(format!("{name}*")),
-        [name, "-m", "end"] => Ok(format!("*{name}")),
-        [name, "-m", "sub"] => Ok(format!("*{name}*")),
-        [regex, "-m", "reg"] => {
-            // What a star can say, too.
-            let inner =
-                regex.strip_prefix('^').zip(regex.strip_suffix('$')).map(|_| &regex[1..regex.len() - 1]);
-            let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
-            let parts: Vec<&str> = inner.unwrap_or(".").split(".*").collect();
-            match parts.iter().all(|part| plain(part)) {
-                true => Ok(parts.join("*")),
-                false => Err("names by regular expression are not carried over".into()),
-            }
-        }
-        _ => Err("not carried over".into()),
-    }
+/// `NAME [-m str|beg|end|sub|reg]` of headers: the key of routes and its value.
+pub fn removed(kind: &str, words: &[&str]) -> Result<(String, String), String> {
+    let (key, name) = match words {
+        [regex, "-m", "reg"] => (format!("remove-{kind}header-matching"), (*regex).to_owned()),
+        [name] | [name, "-m", "str"] => (format!("remove-{kind}header"), (*name).to_owned()),
+        [name, "-m", "beg"] => (format!("remove-{kind}header"), format!("{name}*")),
+        [name, "-m", "end"] => (format!("remove-{kind}header"), format!("*{name}")),
+        [name, "-m", "sub"] => (format!("remove-{kind}header"), format!("*{name}*")),
+        _ => return Err("not carried over".into()),
+    };
+    Ok((key, list(&[name])))
 }
 
 pub fn captured(what: &str, length: &str) -> Result<String, String> {

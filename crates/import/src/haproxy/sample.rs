@@ -244,6 +244,11 @@ fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
             format!("{{variable:{}|default({})}}", variable(first)?, self::argument(&text))
         }
         "ipv4" | "ipv6" if argument.parse::<std::net::IpAddr>().is_ok() => format!("{{\"{argument}\"}}"),
+        "fc_pp_authority" => "{proxy-value:0x02}".into(),
+        "fc_pp_unique_id" => "{proxy-value:0x05}".into(),
+        "fc_pp_tlv" if number(argument).is_some() => {
+            format!("{{proxy-value:0x{:02x}}}", number(argument).unwrap_or(0))
+        }
         "fc_src" => "{connection-source}".into(),
         "fc_dst" => "{connection-destination}".into(),
         "src" | "ci" => "{source}".into(),
@@ -297,6 +302,14 @@ fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
     })
 }
 
+/// A byte, also as `0xE1`.
+fn number(text: &str) -> Option<u8> {
+    match text.strip_prefix("0x").or(text.strip_prefix("0X")) {
+        Some(digits) => u8::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
 /// Which of several values; the last one unless it says otherwise.
 fn occurrence_of(text: &str) -> Result<i64, String> {
     match text.trim() {
@@ -319,6 +332,11 @@ pub fn presence(text: &str) -> String {
         converter(name, &arguments(argument.as_deref())).is_ok_and(|converted| may_fail(&converted))
     };
     if parts.iter().skip(1).any(fails)
+        && let Ok(template) = template(text)
+    {
+        return format!("present({})", quoted(&template));
+    }
+    if parts.first().is_some_and(|(name, _)| name.starts_with("fc_pp_"))
         && let Ok(template) = template(text)
     {
         return format!("present({})", quoted(&template));

@@ -73,9 +73,11 @@ pub fn forwarded(front: &Proxy, back: Option<&Proxy>, plain: bool, draft: &mut D
                         also(&mut route, &format!("!{value}({})", quoted(network)));
                     }
                     "if-none" if option == "forwardfor" => unless += 1,
-                    other => {
-                        draft.left(word.line, &format!("option {option}"), format!("{other}: not carried over"))
-                    }
+                    other => draft.left(
+                        word.line,
+                        &format!("option {option}"),
+                        format!("{other}: not carried over"),
+                    ),
                 }
             }
         }

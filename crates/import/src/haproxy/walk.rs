@@ -204,8 +204,8 @@ impl Proxy {
             let Some(time) = backend.time(which).filter(|time| usual.as_ref() != Some(time)) else {
                 continue;
             };
-            if which == "server" && self.is_http() {
-                route.text("server-timeout", &time);
+            if which != "tunnel" && self.is_http() {
+                route.text(&format!("{which}-timeout"), &time);
             } else {
                 let name = route.get("pool").map(crate::words::unquoted).unwrap_or_default();
                 if let Some(pool) = draft.pools.iter_mut().find(|pool| pool.name == name) {

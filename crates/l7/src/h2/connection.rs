@@ -259,6 +259,7 @@ impl Connection {
                 service: client.service.clone(),
                 address: client.address,
                 vip: client.vip,
+                values: client.values.clone(),
                 told: client.told,
                 came: None,
                 accepted_ms: clock.mono_ms,

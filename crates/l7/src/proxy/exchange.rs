@@ -163,7 +163,9 @@ async fn proxy(
 
     let (queue_ms, connect_ms) = {
         let timeouts = view.spec.service.timeouts.with(&pool.spec().pool.timeouts);
-        (timeouts.queue.as_millis() as u64, timeouts.connect.as_millis() as u64)
+        let (queue, connect) = (timeouts.queue.as_millis() as u64, timeouts.connect.as_millis() as u64);
+        let own = &scratch.changes;
+        (own.queue_timeout_ms.unwrap_or(queue), own.connect_timeout_ms.unwrap_or(connect))
     };
     loop {
         let record = &mut scratch.record;

@@ -13,6 +13,7 @@ use crate::counters::Counter;
 use crate::h1::field;
 use crate::h1::request::Request;
 use crate::h1::response::Response;
+use crate::proxy_header;
 use crate::routing::{Live, TableSpec};
 use crate::worker::Worker;
 
@@ -96,6 +97,16 @@ impl Source<Live> for RequestFacts<'_> {
         self.request.is_some_and(|(request, head)| any_value(&request.fields, head, name, test))
     }
 
+    fn request_names(&self, each: &mut dyn FnMut(&[u8])) {
+        let Some((request, head)) = self.request else { return };
+        request.fields.iter().for_each(|field| each(field.name.of(head)));
+    }
+
+    fn answer_names(&self, each: &mut dyn FnMut(&[u8])) {
+        let Some(answer) = &self.answer else { return };
+        answer.response.fields().iter().for_each(|field| each(field.name.of(answer.head)));
+    }
+
     fn answer_field(&self, name: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         let answer = self.answer.as_ref();
         answer.is_some_and(|answer| any_value(answer.response.fields(), answer.head, name, test))
@@ -139,6 +150,11 @@ impl Source<Live> for RequestFacts<'_> {
                 (None, Some(tls)) => test(if tls.h2 { b"h2" } else { b"http/1.1" }),
                 (None, None) => false,
             },
+            Fetch::ProxyValue => {
+                let kind = u8::from_str_radix(name.trim_start_matches("0x"), 16);
+                let found = self.client.values.as_deref().zip(kind.ok());
+                found.and_then(|(values, kind)| proxy_header::value(values, kind)).is_some_and(test)
+            }
             Fetch::FirstBytes => self.hello.is_some_and(|hello| test(&hello.first)),
             Fetch::FirstBytesHex => self.hello.is_some_and(|hello| {
                 let digit = |half: u8| b"0123456789abcdef"[usize::from(half & 15)];

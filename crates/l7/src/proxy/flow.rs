@@ -113,7 +113,8 @@ pub async fn transact(
         None if may_reuse && shares => worker.take_idle(&lease.server, client.address, !outgoing.idempotent),
         None => None,
     };
-    let connect_ms = context.timeouts().connect.as_millis() as u64;
+    let usual_ms = context.timeouts().connect.as_millis() as u64;
+    let connect_ms = scratch.changes.connect_timeout_ms.unwrap_or(usual_ms);
     session.state.set(if reused.is_some() { State::Waiting } else { State::Connecting });
     let (server, carried, connected) = match reused {
         Some((server, carried)) => (server, carried, true),

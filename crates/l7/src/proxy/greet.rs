@@ -135,6 +135,8 @@ async fn read_header(worker: &'static Worker, client: &mut Client, deadline_ms: 
                     client.vip = addresses.destination;
                 }
                 client.over_tls = header.tls;
+                let values = buffer.bytes().get(header.values.0..header.values.1).unwrap_or_default();
+                client.values = (!values.is_empty()).then(|| values.into());
                 buffer.consume(header.len);
                 client.input = Some(buffer).filter(|b| !b.is_empty());
                 return Ok(());

@@ -27,6 +27,8 @@ pub struct Client {
     pub service: Rc<Service>,
     pub address: SocketAddr,
     pub vip: SocketAddr,
+    /// The values of its PROXY header.
+    pub values: Option<Rc<[u8]>>,
     /// Who it is was told by a PROXY header.
     pub told: bool,
     /// Both as the connection has them, while routes say something else for a request.

@@ -429,6 +429,7 @@ impl Worker {
             service,
             address,
             vip,
+            values: None,
             told: false,
             came: None,
             accepted_ms: clock.mono_ms,

@@ -34,9 +34,9 @@ impl Facts for Nothing {
 fn converted(value: &str, chain: &[&str]) -> String {
     let mut out = b"before ".to_vec();
     out.extend_from_slice(value.as_bytes());
-    chain
-        .iter()
-        .for_each(|text| parse(text).unwrap().apply(&Nothing, &Captures::default(), &mut out, 7, true));
+    for text in chain {
+        parse(text).unwrap().apply(&Nothing, &Captures::default(), &mut out, 7, true);
+    }
     assert!(out.starts_with(b"before "), "{chain:?}");
     String::from_utf8_lossy(&out[7..]).into_owned()
 }
