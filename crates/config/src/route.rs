@@ -402,9 +402,10 @@ impl<'a> Reader<'a, '_> {
                 all.push(action(HeaderEdit::Remove { name: name.to_owned() }));
             }
         }
-        let matching = format!("remove-{kind}header-matching");
-        if self.table.value(&matching).is_some() && self.http(&matching) {
-            for item in self.table.list(&matching) {
+        // Answers are not there yet where routes of requests are asked.
+        let matching = "remove-header-matching";
+        if kind.is_empty() && self.table.value(matching).is_some() && self.http(matching) {
+            for item in self.table.list(matching) {
                 match FieldNames::parse(item.get_ref().as_str().unwrap_or_default()) {
                     Ok(names) => all.push(action(HeaderEdit::RemoveMatching(names))),
                     Err(why) => {

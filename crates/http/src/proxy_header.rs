@@ -352,4 +352,15 @@ mod tests {
         let past = [&[0; 12][..], &[0x20, 0xff, 0xff, 1]].concat();
         assert_eq!(parse(&v2(0x21, 0x11, &past, 16)), Err(NoHeader::Bad), "a value past the end");
     }
+
+    #[test]
+    fn values_are_found_by_their_kind() {
+        let mut bytes = Vec::new();
+        let facts = ClientTls { version: "TLSv1.3", server_name: Some("a.example"), common_name: None };
+        write_v2(&addresses("1.2.3.4:5", "6.7.8.9:10"), Some(&facts), &mut bytes);
+        let header = parse(&bytes).unwrap();
+        let values = &bytes[header.values.0..header.values.1];
+        assert_eq!(value(values, 0x02), Some(&b"a.example"[..]));
+        assert_eq!((value(values, 0x05), value(&[2, 0, 9, 1], 2), value(&[], 2)), (None, None, None));
+    }
 }

@@ -301,3 +301,25 @@ impl Variables {
         self.0.iter_mut().filter(|(name, _)| !name.starts_with("sess.")).for_each(|(_, value)| *value = None);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_routes_say() {
+        let came: SocketAddr = "192.0.2.1:5".parse().unwrap();
+        let mut said = Addresses::default();
+        assert_eq!((said.client(came, false), said.place(came, false)), (came, came));
+        said.set(AddressKind::ConnectionSource, b"10.0.0.1");
+        // What a PROXY header says of the client comes behind what is said of the connection.
+        assert_eq!(said.client(came, false).to_string(), "10.0.0.1:5");
+        assert_eq!(said.client(came, true), came);
+        said.set(AddressKind::Source, b"2001:db8::1");
+        said.set(AddressKind::SourcePort, b"81");
+        said.set(AddressKind::Source, b"nobody");
+        said.set(AddressKind::DestinationPort, b"99999");
+        assert_eq!(said.client(came, true).to_string(), "[2001:db8::1]:81");
+        assert_eq!(said.place(came, false), came);
+    }
+}

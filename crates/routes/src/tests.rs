@@ -246,6 +246,7 @@ impl Effects<Plain> for Teller {
                 Edit::Add { name, .. } => (name, "add"),
                 Edit::Each { name, .. } => (name, "each"),
                 Edit::Remove { name } => (name, "remove"),
+                Edit::RemoveMatching(names) => (&names.as_str().as_bytes().into(), "matching"),
             };
             Told::Header(of_request, text_of(name), text.clone(), how)
         };

@@ -127,12 +127,6 @@ pub static ROUTE: Table = Table {
             "",
             "Response headers to remove; `*` in a name stands for anything.",
         ),
-        key(
-            "remove-response-header-matching",
-            ValueKind::List(&ValueKind::Text { max: 256, lines: false }),
-            "",
-            "Response headers to remove whose names, in lower case, match one of these regular expressions.",
-        ),
         key("pool", ValueKind::Name, "", "The pool that takes it."),
         key("pool-map", ValueKind::Table(&POOL_MAP), "", "The pool that a map file names."),
         key("redirect", ValueKind::Table(&REDIRECT), "", "Send the client elsewhere."),

@@ -26,7 +26,8 @@ pub fn must_see(proxy: &Proxy) -> bool {
         let of_answer = |w: &String| {
             ["status", "srv_name", "res.hdr", "res.fhdr", "shdr"].iter().any(|name| w.contains(name))
         };
-        !settled || word.words[2..].iter().any(of_answer)
+        let by_regex = verb == "del-header" && word.words.iter().any(|w| w == "reg");
+        !settled || by_regex || word.words[2..].iter().any(of_answer)
     }) || proxy
         .words
         .iter()

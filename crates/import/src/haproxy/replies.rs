@@ -204,6 +204,10 @@ fn written(status: &str, words: &[&str]) -> Written {
             other => return Err(format!("{other}: write the page as errorfile, a whole HTTP answer")),
         }
     }
+    // One that says nothing is an answer all the same.
+    if keys.is_empty() && headers.is_empty() {
+        headers.push("Cache-Control = \"no-cache\"".to_owned());
+    }
     if !headers.is_empty() {
         keys.push(format!("headers = {{ {} }}", headers.join(", ")));
     }

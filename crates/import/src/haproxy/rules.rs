@@ -409,7 +409,7 @@ const MONITOR: &str = "{ status = 200, content-type = \"text/html\", body = \"<h
 /// `NAME [-m str|beg|end|sub|reg]` of headers: the key of routes and its value.
 pub fn removed(kind: &str, words: &[&str]) -> Result<(String, String), String> {
     let (key, name) = match words {
-        [regex, "-m", "reg"] => (format!("remove-{kind}header-matching"), (*regex).to_owned()),
+        [regex, "-m", "reg"] if kind.is_empty() => ("remove-header-matching".into(), (*regex).to_owned()),
         [name] | [name, "-m", "str"] => (format!("remove-{kind}header"), (*name).to_owned()),
         [name, "-m", "beg"] => (format!("remove-{kind}header"), format!("{name}*")),
         [name, "-m", "end"] => (format!("remove-{kind}header"), format!("*{name}")),

@@ -429,3 +429,57 @@ fn options_that_end_connections_have_an_effect() {
         assert!(!text.contains("close-after-answer"), "{kept}\n{text}");
     }
 }
+
+#[test]
+fn addresses_normal_forms_names_and_values_of_connections() {
+    let becomes = |lines: &str, part: &str| {
+        let text = as_it_runs(&format!("{lines} default_backend b\n"));
+        assert!(text.contains(part), "{lines}: {part}\n{text}");
+    };
+    becomes("", "request-heads = \"wide\"");
+    becomes(" option accept-invalid-http-request\n", "request-heads = \"loose\"");
+    becomes(
+        " tcp-request connection set-src ipv4(10.0.0.1)\n",
+        "set-connection-source = \"{\\\"10.0.0.1\\\"}\"",
+    );
+    becomes(" http-request set-src hdr(x-src)\n", "set-source = \"{header-value:x-src,-1}\"");
+    becomes(" http-request set-dst-port int(81)\n", "set-destination-port = ");
+    becomes(
+        " http-request set-header a %[fc_src]%[fc_pp_tlv(0xEA)]\n",
+        "{connection-source}{proxy-value:0xea}",
+    );
+    becomes(
+        " http-request normalize-uri path-strip-dotdot full\n",
+        "{uri|normalize(path-strip-dotdot-full)}",
+    );
+    becomes(" http-request normalize-uri percent-to-uppercase strict\n", "deny = { status = 400 }");
+    becomes(" http-request del-header ^x-[ab]$ -m reg\n", "remove-header-matching = [\"^x-[ab]$\"]");
+    becomes(" http-response del-header ^x-[ab]$ -m reg\n", "remove-header-matching = [\"^x-[ab]$\"]");
+    becomes(
+        " http-request set-var(txn.p) path\n http-request deny if { var(txn.p),field(3,/) -m found }\n",
+        "when = 'present(\"{variable:txn.p|field(3,\\\"/\\\")}\")'",
+    );
+    becomes(
+        " http-error status 404 content-type text/plain lf-string \"no %[path]\"\n http-request deny deny_status 404\n",
+        "answer = { status = 404, content-type = \"text/plain\", body = \"no {path}\", variables = true }",
+    );
+    becomes(
+        " http-error status 404\n",
+        "error-answers = { 404 = { headers = { Cache-Control = \"no-cache\" } } }",
+    );
+}
+
+#[test]
+fn what_servers_are_told_and_wait_for_behind_rules() {
+    let text = as_it_runs(
+        " option forwardfor if-none\n use_backend c if { path /c }\n default_backend b\nbackend c\n option forwardfor except 10.0.0.0/8\n timeout connect 1s\n timeout queue 2s\n server s 192.0.2.3:80\n",
+    );
+    // One of both must be told: it is added whether there is one or not.
+    assert!(text.contains("when = '!source(\"10.0.0.0/8\") && path(\"/c\")'"), "{text}");
+    assert!(text.contains("when = '!header(\"X-Forwarded-For\")'"), "{text}");
+    assert!(text.contains("connect-timeout = \"1s\"") && text.contains("queue-timeout = \"2s\""), "{text}");
+    let text = as_it_runs(
+        " default_backend b\nbackend c\n http-after-response allow if { status 502 }\n http-after-response set-header a b\n server s 192.0.2.3:80\n",
+    );
+    assert!(!text.contains("stop = true"), "{text}");
+}
