@@ -232,7 +232,7 @@ fn what_frontends_add_and_ask() {
             "when = 'address(\"{header-value:X-Real-IP,-1}\", \"10.0.0.0/8\")'",
             "when = 'number(\"{header-count:host}\") > 1'",
             "remove-header = [\"*a\"]",
-            "remove-header = [\"x-*-y\"]",
+            "remove-header-matching = [\"^x-.*-y$\"]",
             "when = 'method(\"TRACE\")'\n  rewrite-method = \"GET\"",
             "server-timeout = \"90s\"",
             "when = 'path(\"/never\")'",

@@ -475,7 +475,7 @@ fn what_servers_are_told_and_wait_for_behind_rules() {
         " option forwardfor if-none\n use_backend c if { path /c }\n default_backend b\nbackend c\n option forwardfor except 10.0.0.0/8\n timeout connect 1s\n timeout queue 2s\n server s 192.0.2.3:80\n",
     );
     // One of both must be told: it is added whether there is one or not.
-    assert!(text.contains("when = '!source(\"10.0.0.0/8\") && path(\"/c\")'"), "{text}");
+    assert!(text.contains("when = 'path(\"/c\") && !source(\"10.0.0.0/8\")'"), "{text}");
     assert!(text.contains("when = '!header(\"X-Forwarded-For\")'"), "{text}");
     assert!(text.contains("connect-timeout = \"1s\"") && text.contains("queue-timeout = \"2s\""), "{text}");
     let text = as_it_runs(

@@ -56,7 +56,7 @@ fn what_a_backend_brings_behind_a_rule() {
         &[
             "vip = [\"192.0.2.1:80\"]",
             "server-timeout = \"20s\"",
-            "timeouts.queue = \"9s\"",
+            "queue-timeout = \"9s\"",
             "address = \"app1.internal:8080\"",
             "answer = { status = 503, file = \"/m.http\" }",
         ],
