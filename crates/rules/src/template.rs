@@ -86,7 +86,11 @@ impl Template {
 
     /// Renders it, and says whether all that its variables ask was there.
     pub fn fill(&self, facts: &dyn Facts, captures: &Captures, out: &mut Vec<u8>) -> bool {
-        self.parts.iter().fold(true, |there, part| part.render(facts, captures, out) && there)
+        let mut there = true;
+        for part in &self.parts {
+            there &= part.render(facts, captures, out);
+        }
+        there
     }
 
     /// Renders what goes to a client, a server or a log: its path keeps the parameters of its segments,
