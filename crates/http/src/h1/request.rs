@@ -278,7 +278,7 @@ impl Request {
         }
         let (scheme, rest) = target.split_once("://").ok_or(Malformed::Target)?;
         let of_web = ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
-        if !of_web && !(self.wide && is_scheme(scheme)) {
+        if !(of_web || self.wide && is_scheme(scheme)) {
             return Err(Malformed::Target);
         }
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
