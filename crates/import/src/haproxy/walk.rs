@@ -81,7 +81,7 @@ impl Proxy {
         let special = |proxy: &&Proxy| proxy.option("forwardfor").is_some_and(|w| w.words.len() > 2);
         let target = self.last("default_backend").and_then(|w| backends.get(w.arg(1)).copied());
         let alone = self.last("use_backend").is_none() && self.option("forwardfor").is_none();
-        !backends.values().any(|b| special(b)) && (plain(self) || alone && target.is_some_and(plain))
+        !backends.values().any(special) && (plain(self) || alone && target.is_some_and(plain))
     }
 
     /// The rules of one stage.
