@@ -193,7 +193,7 @@ address = "b.test:80"
 ];
 
 /// Keys that cannot be seen here: what they say is what holds without them, or they mean nothing alone.
-const UNSEEN: [&str; 16] = [
+const UNSEEN: [&str; 17] = [
     // They mean nothing without a place.
     "log.facility",
     "log.tag",
@@ -216,7 +216,7 @@ const UNSEEN: [&str; 16] = [
 ];
 
 /// What a table says beside the key that is tried, so that the whole means something.
-const BESIDE: [(&str, &str); 20] = [
+const BESIDE: [(&str, &str); 21] = [
     ("node.interface", "name = \"b0\", bond = [\"eth1\"]"),
     ("node.interface", "name = \"eth1\", addresses = [\"192.0.2.10/24\"]"),
     ("pool.health-check[tcp]", "send-proxy = true"),
