@@ -111,6 +111,14 @@ pub struct Known<'a> {
     pub activity: &'a dyn Fn(&Name, &[u8]) -> Option<Activity>,
 }
 
+fn balancer_of(pool: &Pool, seen: &[ServerState]) -> Balancer {
+    let (slow_start_ms, now_ms) = (pool.slow_start.as_millis() as u64, monotonic_ms());
+    let states = seen.iter().map(|s| s.server.clone()).collect();
+    let balancer = Balancer::new(pool.scheduler, slow_start_ms, states, now_ms);
+    let balancer = balancer.one_backup(pool.one_backup, now_ms, &mut { u64::MAX });
+    balancer.bounded(pool.hash_balance_factor)
+}
+
 fn explain(
     snapshot: &Snapshot,
     question: &api::Question,
@@ -145,12 +153,7 @@ fn explain(
     }
     let kept = kept(pool, &asked, known, &seen, named, &mut reasons);
     let key = hash_key(pool, &asked);
-    let slow_start_ms = pool.slow_start.as_millis() as u64;
-    let states = seen.iter().map(|s| s.server.clone()).collect();
-    let now_ms = monotonic_ms();
-    let balancer = Balancer::new(pool.scheduler, slow_start_ms, states, now_ms);
-    let balancer = balancer.one_backup(pool.one_backup, now_ms, &mut { u64::MAX });
-    let mut balancer = balancer.bounded(pool.hash_balance_factor);
+    let mut balancer = balancer_of(pool, &seen);
     let chosen = kept.or_else(|| balancer.pick(key, 0x5555_5555_5555_5555, |i| !seen[i].full));
     let open = is_open(service, pool, kept, chosen);
     if open {

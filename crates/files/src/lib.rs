@@ -10,8 +10,10 @@ use std::io::{Error, ErrorKind, Read, Result};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+mod local;
 mod write;
 
+pub use local::{connect_local, reach, stand_in};
 pub use write::{Staged, at_disk, make_folder, remove, write_atomically, write_private};
 
 /// Lists and maps.

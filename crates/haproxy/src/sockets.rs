@@ -2,8 +2,7 @@
 //! and the doors of `stats socket`.
 
 use std::collections::BTreeMap;
-use std::hash::{Hash, Hasher};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -95,17 +94,6 @@ impl Door {
     }
 }
 
-/// What stands for a socket that has no address, in the block for traffic that goes nowhere
-/// (RFC 6666): no client and no rule ever means it by accident. The same in every process.
-fn placeholder(place: &str) -> SocketAddr {
-    let mut hasher = std::hash::DefaultHasher::new();
-    place.hash(&mut hasher);
-    let hash = hasher.finish();
-    let part = |at: u32| (hash >> (16 * at)) as u16;
-    let ip = Ipv6Addr::new(0x100, 0, 0, 0, part(0), part(1), part(2), part(3));
-    SocketAddr::new(IpAddr::V6(ip), 1)
-}
-
 /// A descriptor that this process was given, as one of its own.
 fn given(number: &str) -> Result<OwnedFd, String> {
     let raw: i32 = number.parse().map_err(|_| format!("'{number}' is no file descriptor"))?;
@@ -131,10 +119,11 @@ impl Sockets {
         stats: (SocketAddr, String),
         only_check: bool,
     ) -> Result<Places, String> {
-        let evenkeel_import::HostNeeds { binds, hosts, files } = evenkeel_import::places(sources, variables);
+        let evenkeel_import::HostNeeds { binds, servers, hosts, files } =
+            evenkeel_import::places(sources, variables);
         let mut places = Places { stats: Some(stats), ..Places::default() };
         for bind in binds {
-            let mut address = placeholder(&bind);
+            let mut address = evenkeel_files::stand_in(&bind);
             if let Some(number) = bind.strip_prefix("fd@") {
                 if !only_check {
                     let fd = given(number)?;
@@ -145,6 +134,10 @@ impl Sockets {
                 self.wanted.push((bind.clone(), address));
             }
             places.sockets.insert(bind, address);
+        }
+        for server in servers {
+            evenkeel_files::reach(&server);
+            places.sockets.insert(server.clone(), evenkeel_files::stand_in(&server));
         }
         for host in hosts {
             let found = (host.as_str(), 0).to_socket_addrs().ok().and_then(|mut all| all.next());

@@ -31,9 +31,13 @@ pub async fn open(
     alpn: &[u8],
     reached: &Cell<Layer>,
 ) -> Result<Box<dyn Stream>, Failure> {
-    let mut stream = match check.mark {
-        0 => TcpStream::connect(address).await,
-        mark => connect_marked(address, mark).await,
+    let local = evenkeel_files::connect_local(address);
+    let is_local = local.is_some();
+    let mut stream = match (local, check.mark) {
+        // Whatever kind of socket it is: it is read and written alike.
+        (Some(local), _) => TcpStream::from_std(std::net::TcpStream::from(local?)),
+        (None, 0) => TcpStream::connect(address).await,
+        (None, mark) => connect_marked(address, mark).await,
     }?;
     // A bare connection leaves no socket in TIME_WAIT behind; conversations end in order.
     if check.probe == Probe::Tcp {
@@ -41,6 +45,7 @@ pub async fn open(
     }
     match check.send_proxy {
         None => {}
+        Some(ProxyVersion::V1) if is_local => stream.write_all(b"PROXY UNKNOWN\r\n").await?,
         Some(ProxyVersion::V1) => {
             let line = text_header(stream.local_addr()?, stream.peer_addr()?);
             stream.write_all(line.as_bytes()).await?;

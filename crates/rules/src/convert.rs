@@ -504,42 +504,49 @@ impl Converter {
         there && is_found
     }
 
+    /// Those that change the text where it stands; whether it is one of them.
+    fn in_place(&self, facts: &dyn Facts, captures: &Captures, out: &mut Vec<u8>, start: usize) -> bool {
+        match self {
+            Converter::Lower => out[start..].make_ascii_lowercase(),
+            Converter::Upper => out[start..].make_ascii_uppercase(),
+            Converter::Bytes { offset, length } => {
+                let from = start + (*offset).min(out.len() - start);
+                out.truncate(from.saturating_add(*length).min(out.len()));
+                out.drain(start..from);
+            }
+            Converter::Append(text) => text.render(facts, captures, out),
+            Converter::AppendItem { separator, item } => {
+                let mut value = Vec::new();
+                item.render(facts, captures, &mut value);
+                if out.len() > start && !value.is_empty() {
+                    out.extend_from_slice(separator);
+                }
+                out.extend_from_slice(&value);
+            }
+            Converter::Default(text) if out.len() == start => out.extend_from_slice(text),
+            Converter::Default(_) => {}
+            _ => return false,
+        }
+        true
+    }
+
     /// The same of those that make something of anything.
     fn convert(&self, facts: &dyn Facts, captures: &Captures, out: &mut Vec<u8>, start: usize) {
+        if self.in_place(facts, captures, out, start) {
+            return;
+        }
         let rendered = |text: &Template| {
             let mut value = Vec::new();
             text.render(facts, captures, &mut value);
             value
         };
         let replaced: Vec<u8> = match self {
-            Converter::Lower => return out[start..].make_ascii_lowercase(),
-            Converter::Upper => return out[start..].make_ascii_uppercase(),
-            Converter::Bytes { offset, length } => {
-                let from = start + (*offset).min(out.len() - start);
-                out.truncate(from.saturating_add(*length).min(out.len()));
-                out.drain(start..from);
-                return;
-            }
-            Converter::Append(text) => return text.render(facts, captures, out),
-            Converter::AppendItem { separator, item } => {
-                let item = rendered(item);
-                if out.len() > start && !item.is_empty() {
-                    out.extend_from_slice(separator);
-                }
-                return out.extend_from_slice(&item);
-            }
             Converter::Equals(text) => {
                 let same = aws_lc_rs::constant_time::verify_slices_are_equal(&out[start..], &rendered(text));
                 vec![if same.is_ok() { b'1' } else { b'0' }]
             }
             Converter::HmacWith(algorithm, key) => {
                 hmac::sign(&hmac::Key::new(*algorithm, &rendered(key)), &out[start..]).as_ref().to_vec()
-            }
-            Converter::Default(text) => {
-                if out.len() == start {
-                    out.extend_from_slice(text);
-                }
-                return;
             }
             Converter::Trim => out[start..].trim_ascii().to_vec(),
             Converter::Length => (out.len() - start).to_string().into_bytes(),
@@ -562,8 +569,14 @@ impl Converter {
             Converter::Integer => number::leading(&out[start..]).to_string().into_bytes(),
             Converter::Complement => (!number::leading(&out[start..])).to_string().into_bytes(),
             Converter::HttpDate => number::http_date(number::leading(&out[start..])).into_bytes(),
-            // Those that may find nothing are above.
-            Converter::Present
+            // Those that may find nothing, and those that change the text where it stands, are above.
+            Converter::Lower
+            | Converter::Upper
+            | Converter::Bytes { .. }
+            | Converter::Append(_)
+            | Converter::AppendItem { .. }
+            | Converter::Default(_)
+            | Converter::Present
             | Converter::Base64Decode { .. }
             | Converter::Map { .. }
             | Converter::JsonQuery(_)

@@ -355,6 +355,24 @@ fn sockets_may_be_given_or_be_files() {
     drop(process);
 }
 
+/// Sections that lead to each other by sockets of the machine, and the checks that go the same way.
+#[test]
+fn servers_are_reached_by_sockets() {
+    let place = Place::new("haproxy-unix");
+    let _server = Scripted::named(place.at(9001), "one");
+    let path = place.file("inner.sock").display().to_string();
+    let name = format!("abns@evenkeel-{}", place.at(9001).port());
+    let (text, _) = config(&place, "");
+    let more = format!(
+        "listen outer\n  bind {}\n  option httpchk GET /\n  server u unix@{path} send-proxy check inter 100 rise 1 fall 1\nlisten inner\n  bind {path} accept-proxy\n  http-request set-header x-from %[src]\n  server a {name} check inter 100 rise 1 fall 1\nlisten last\n  bind {name}\n  http-request deny deny_status 403 unless {{ req.hdr(x-from) 127.0.0.1 }} or {{ path / }}\n  server s {}\n",
+        place.at(8082),
+        place.at(9001),
+    );
+    let process = run(&place, ours(), &(text + &more));
+    eventually("both checks pass", Duration::from_secs(20), || get(place.at(8082), "/x").text() == "one");
+    drop(process);
+}
+
 #[test]
 fn answers_of_its_own_are_those_that_the_file_says() {
     let place = Place::new("haproxy-answers");

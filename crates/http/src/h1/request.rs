@@ -218,21 +218,7 @@ impl Request {
                 kind,
             });
         }
-        let mut ends = false;
-        self.framing = match (length, chunked) {
-            // The chunks count, the length does not go on, and nothing follows on the connection (RFC 9112
-            // section 6.3).
-            (_, true) if self.wide && (length.is_some() || !self.version_11) => {
-                ends = true;
-                self.fields.retain(|field| field.kind != FieldKind::ContentLength);
-                Framing::Chunked
-            }
-            (Some(_), true) => return Err(Malformed::ConflictingFraming),
-            (None, true) if !self.version_11 => return Err(Malformed::TransferEncoding),
-            (None, true) => Framing::Chunked,
-            (Some(0), false) | (None, false) => Framing::None,
-            (Some(length), false) => Framing::Length(length),
-        };
+        let ends = self.frame(length, chunked)?;
         match hosts {
             0 if self.version_11 && !self.wide => return Err(Malformed::MissingHost),
             0 => {}
@@ -246,6 +232,24 @@ impl Request {
             self.nominate(head, headers);
         }
         Ok(())
+    }
+
+    /// How the end of the body is found; whether nothing may follow on the connection.
+    fn frame(&mut self, length: Option<u64>, chunked: bool) -> Result<bool, Malformed> {
+        self.framing = match (length, chunked) {
+            // The chunks count, and the length does not go on (RFC 9112 section 6.3).
+            (_, true) if self.wide && (length.is_some() || !self.version_11) => {
+                self.fields.retain(|field| field.kind != FieldKind::ContentLength);
+                self.framing = Framing::Chunked;
+                return Ok(true);
+            }
+            (Some(_), true) => return Err(Malformed::ConflictingFraming),
+            (None, true) if !self.version_11 => return Err(Malformed::TransferEncoding),
+            (None, true) => Framing::Chunked,
+            (Some(0), false) | (None, false) => Framing::None,
+            (Some(length), false) => Framing::Length(length),
+        };
+        Ok(false)
     }
 
     /// Marks the fields that `Connection` names as meant for this hop.

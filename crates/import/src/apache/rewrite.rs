@@ -10,7 +10,7 @@ const ANY: &[&str] =
 
 /// What the conditions before a rule ask.
 #[derive(Default)]
-struct Asked {
+struct Conditions {
     hosts: Vec<String>,
     is_upgrade: bool,
     /// Clients that speak TLS already are left out.
@@ -82,8 +82,8 @@ pub fn route(
     Some(route)
 }
 
-fn asked(conditions: &[Words]) -> Option<Asked> {
-    let mut asked = Asked::default();
+fn asked(conditions: &[Words]) -> Option<Conditions> {
+    let mut asked = Conditions::default();
     for (_, words) in conditions {
         let (test, pattern) = (words.get(1)?.to_ascii_lowercase(), words.get(2)?);
         let or = words.get(3).is_some_and(|flags| flags.to_ascii_lowercase().contains("or"));
@@ -114,7 +114,7 @@ fn asked(conditions: &[Words]) -> Option<Asked> {
     Some(asked)
 }
 
-fn kind<'a>(asked: &Asked, rule: &'a [String]) -> Option<Kind<'a>> {
+fn kind<'a>(asked: &Conditions, rule: &'a [String]) -> Option<Kind<'a>> {
     let (pattern, to) = (rule.get(1)?, rule.get(2)?);
     if !ANY.contains(&pattern.as_str()) {
         return None;

@@ -234,13 +234,7 @@ fn silent(place: &str, word: &str) -> Option<&'static str> {
 pub fn page(places: Option<&[&str]>) -> String {
     let wanted = |place: &str| places.is_none_or(|places| places.contains(&place));
     let all: Vec<(&str, &str)> = words().filter(|(place, _)| wanted(place)).collect();
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let parts = all.chunks(all.len().div_ceil(threads * 4));
-    let fates: Vec<Fate> = std::thread::scope(|scope| {
-        let ask = |part: &[(&str, &str)]| part.iter().map(|(at, word)| fate(at, word)).collect::<Vec<_>>();
-        let asked: Vec<_> = parts.map(|part| scope.spawn(move || ask(part))).collect();
-        asked.into_iter().flat_map(|asked| asked.join().unwrap_or_default()).collect()
-    });
+    let fates: Vec<Fate> = all.iter().map(|(at, word)| fate(at, word)).collect();
     let mut out = String::from(
         "# HAProxy's keywords\n\nEvery keyword of HAProxy 2.6 to 3.4, and what becomes of it in `evenkeel haproxy` \
          and in `evenkeel import haproxy`. This page is generated: the import was asked about each.\n\n\

@@ -153,6 +153,8 @@ pub struct Running {
 pub struct HostNeeds {
     /// Sockets that are bound.
     pub binds: BTreeSet<String>,
+    /// Sockets that servers listen on.
+    pub servers: BTreeSet<String>,
     /// Host names of servers.
     pub hosts: BTreeSet<String>,
     /// Files of answers with variables.
@@ -160,7 +162,7 @@ pub struct HostNeeds {
 }
 
 pub fn places(sources: &[Source], variables: &BTreeMap<String, String>) -> HostNeeds {
-    let HostNeeds { mut binds, mut hosts, mut files } = HostNeeds::default();
+    let HostNeeds { mut binds, mut servers, mut hosts, mut files } = HostNeeds::default();
     for line in sources.iter().flat_map(|s| lexer::lines(&s.text, variables)) {
         let words: Vec<&str> = line.words.iter().map(String::as_str).collect();
         let named = words.iter().skip_while(|word| **word != "lf-file").nth(1);
@@ -174,6 +176,8 @@ pub fn places(sources: &[Source], variables: &BTreeMap<String, String>) -> HostN
             if is_socket(place) {
                 if is_bind {
                     binds.insert(place.to_owned());
+                } else if !place.starts_with("fd@") {
+                    servers.insert(place.to_owned());
                 }
             } else if !is_bind {
                 let host = split_port(place).0.trim_matches(['[', ']']);
@@ -183,7 +187,7 @@ pub fn places(sources: &[Source], variables: &BTreeMap<String, String>) -> HostN
             }
         }
     }
-    HostNeeds { binds, hosts, files }
+    HostNeeds { binds, servers, hosts, files }
 }
 
 pub fn is_socket(place: &str) -> bool {

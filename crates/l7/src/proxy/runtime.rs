@@ -150,9 +150,7 @@ impl PoolRuntime {
                 None => Rc::new(ServerRuntime::new(self.core, server.clone())),
             })
             .collect();
-        for removed in known.values() {
-            removed.gone.set(true);
-        }
+        known.values().for_each(|removed| removed.gone.set(true));
         let names = servers.iter().enumerate();
         *self.by_cookie.borrow_mut() = match spec.pool.persistence {
             Persistence::Cookie(_) => names

@@ -64,6 +64,9 @@ impl Sock {
     /// Starts a TCP connection; it is up when the first write succeeds or [`Self::connected`].
     pub fn connect(reactor: Loop, address: SocketAddr) -> io::Result<Sock> {
         use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};
+        if let Some(local) = evenkeel_files::connect_local(address) {
+            return Ok(Sock::opening(reactor, local?));
+        }
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let fd = socket_with(family, SocketType::STREAM, flags, None)?;
@@ -82,6 +85,9 @@ impl Sock {
         interface: Option<&str>,
     ) -> io::Result<Sock> {
         use socket2::{Domain, Protocol, SockRef, Socket, Type};
+        if let Some(local) = evenkeel_files::connect_local(address) {
+            return Ok(Sock::opening(reactor, local?));
+        }
         let socket =
             Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         socket.set_tcp_nodelay(true)?;
