@@ -16,7 +16,7 @@ use crate::accounts::{By, Who};
 use crate::connected::Conversation;
 use crate::given::{Coming, Going};
 use crate::live::REQUESTS;
-use crate::{App, FailureKind, Refused, leftover};
+use crate::{App, Audit, FailureKind, Refused, leftover};
 
 /// An answer does not wait longer for the audit log.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -186,23 +186,30 @@ pub async fn guard(State((app, right)): State<(App, Right)>, request: HttpReques
         let (failed, status) = (response.status().is_client_error(), response.status().as_u16().to_string());
         let audit = app.audit.clone();
         let what = detail.map_or(what.clone(), |d| format!("{what}: {d}"));
-        if audit.is_behind() {
-            warn!(what, "not in the audit log: its disk does not answer");
-            return response.map(|body| Going::of(body, under_way, place));
-        }
-        // The disk is waited for elsewhere; the answer is sent when it has been written, or the disk hangs.
-        let written = tokio::task::spawn_blocking(move || match (who, failed) {
+        note_down(audit, who, failed, from, what, status).await;
+    }
+    response.map(|body| Going::of(body, under_way, place))
+}
+
+/// Waits until the audit log has an entry, but not for a disk that hangs.
+async fn note_down(audit: Audit, who: Option<Who>, failed: bool, from: String, what: String, status: String) {
+    let Some(waiting) = audit.place() else {
+        return warn!(what, "not in the audit log: its disk does not answer");
+    };
+    // The disk is waited for elsewhere; the answer is sent when it has been written, or the disk hangs.
+    let written = tokio::task::spawn_blocking(move || {
+        match (who, failed) {
             (Some(who), false) => audit.note(&who, &what, &status, now_ms()),
             (who, _) => {
                 let from = who.as_ref().map_or(from, |w| w.from.clone());
                 audit.note_failure(who.as_ref(), &from, &what, &status, now_ms());
             }
-        });
-        if tokio::time::timeout(PATIENCE, written).await.is_err() {
-            warn!("an entry of the audit log waits for its disk, which does not answer");
         }
+        drop(waiting);
+    });
+    if tokio::time::timeout(PATIENCE, written).await.is_err() {
+        warn!("an entry of the audit log waits for its disk, which does not answer");
     }
-    response.map(|body| Going::of(body, under_way, place))
 }
 
 /// Answers without an end, which have bounds of their own.

@@ -279,7 +279,6 @@ const LONG_FUNCTIONS: &[&str] = &[
     "import/src/haproxy/walk.rs: pass",
     "l7/src/proxy/flow.rs: begin_answer",
     "l7/src/proxy/flow.rs: transact",
-    "rules/src/convert.rs: apply",
     "rules/src/convert.rs: build",
     "rules/src/template.rs: source",
 ];

@@ -11,6 +11,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::{hmac, rand};
@@ -26,14 +28,27 @@ const LONGEST_OF_STRANGERS: usize = 100;
 /// A file that is longer is put aside, and so many of those are kept.
 const FILE_AT_MOST: u64 = 4 << 20;
 const FILES_KEPT: usize = 15;
-/// Entries that may wait for a disk that hangs; each has a clone of the log.
+/// Entries that may wait for a disk that hangs.
 const WAITING_AT_MOST: usize = 256;
 /// Entries that are listed, the latest.
 const LISTED: usize = 20_000;
 
 /// Cheap to clone; all clones are one.
 #[derive(Clone)]
-pub struct Audit(Arc<Mutex<Inner>>);
+pub struct Audit {
+    inner: Arc<Mutex<Inner>>,
+    /// Entries that wait for their disk.
+    waiting: Arc<AtomicUsize>,
+}
+
+/// One entry among those that wait.
+pub struct Waiting(Arc<AtomicUsize>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
 
 struct Inner {
     folder: PathBuf,
@@ -74,16 +89,19 @@ impl Audit {
         let (number, seal) = last.map_or((start.number, start.seal), |e| (e.number, e.seal));
         let (folder, full) = (folder.to_owned(), FILE_AT_MOST);
         let repeats = Repeats::default();
-        Ok(Audit(Arc::new(Mutex::new(Inner { folder, out, size, full, key, number, seal, repeats }))))
+        let inner = Arc::new(Mutex::new(Inner { folder, out, size, full, key, number, seal, repeats }));
+        Ok(Audit { inner, waiting: Arc::default() })
     }
 
-    /// Whether the disk holds up so many entries that no more should wait for it.
-    pub fn is_behind(&self) -> bool {
-        Arc::strong_count(&self.0) > WAITING_AT_MOST
+    /// A place among the entries that wait for the disk; none where it holds up too many already.
+    pub fn place(&self) -> Option<Waiting> {
+        let before = self.waiting.fetch_add(1, Relaxed);
+        let waiting = Waiting(self.waiting.clone());
+        (before < WAITING_AT_MOST).then_some(waiting)
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Written and flushed when this returns.
@@ -329,6 +347,18 @@ mod tests {
 
     fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         std::fs::write(path, bytes)
+    }
+
+    #[test]
+    fn so_many_entries_wait_for_a_disk_and_no_more() {
+        let folder = std::env::temp_dir().join(format!("evenkeel-audit-places-{}", std::process::id()));
+        let audit = Audit::open(&folder, |path, bytes| std::fs::write(path, bytes)).unwrap();
+        let clones: Vec<Audit> = (0..2 * WAITING_AT_MOST).map(|_| audit.clone()).collect();
+        let mut places: Vec<_> = clones.iter().map_while(Audit::place).collect();
+        assert_eq!(places.len(), WAITING_AT_MOST);
+        places.pop();
+        assert!(audit.place().is_some());
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub fn is_known(conditions: &[Words], rule: &[String]) -> bool {
     asked(conditions).is_some_and(|asked| kind(&asked, rule).is_some())
 }
 
-enum Kind<'a> {
+enum Shape<'a> {
     Redirect { to: String, status: String },
     Upgrade { place: &'a str, secret: bool },
 }
@@ -57,17 +57,17 @@ pub fn route(
         let hosts: Vec<String> = asked.hosts.iter().map(|host| quoted(host)).collect();
         when.push(format!("host({})", hosts.join(", ")));
     }
-    if matches!(kind, Kind::Upgrade { .. }) {
+    if matches!(kind, Shape::Upgrade { .. }) {
         when.push("header-value(\"Upgrade\") =~ \"(?i)^websocket$\"".into());
     }
     if !when.is_empty() {
         route.set("when", literal(&when.join(" && ")));
     }
     match kind {
-        Kind::Redirect { to, status } => {
+        Shape::Redirect { to, status } => {
             route.set("redirect", format!("{{ location = {}, status = {status} }}", quoted(&to)));
         }
-        Kind::Upgrade { place, secret } => {
+        Shape::Upgrade { place, secret } => {
             let Some(pool) = single(place, secret, draft) else {
                 draft.left(
                     line,
@@ -114,7 +114,7 @@ fn asked(conditions: &[Words]) -> Option<Conditions> {
     Some(asked)
 }
 
-fn kind<'a>(asked: &Conditions, rule: &'a [String]) -> Option<Kind<'a>> {
+fn kind<'a>(asked: &Conditions, rule: &'a [String]) -> Option<Shape<'a>> {
     let (pattern, to) = (rule.get(1)?, rule.get(2)?);
     if !ANY.contains(&pattern.as_str()) {
         return None;
@@ -129,7 +129,7 @@ fn kind<'a>(asked: &Conditions, rule: &'a [String]) -> Option<Kind<'a>> {
     if has(&["P", "proxy"]) {
         let (secret, known) =
             (["wss", "https"].contains(&scheme), ["ws", "wss", "http", "https"].contains(&scheme));
-        return (asked.is_upgrade && known && follows(below)).then_some(Kind::Upgrade { place, secret });
+        return (asked.is_upgrade && known && follows(below)).then_some(Shape::Upgrade { place, secret });
     }
     if asked.is_upgrade || !["http", "https"].contains(&scheme) {
         return None;
@@ -152,7 +152,7 @@ fn kind<'a>(asked: &Conditions, rule: &'a [String]) -> Option<Kind<'a>> {
         let plain = !place.is_empty() && !place.contains(['{', '}', '"']);
         (plain && follows(below)).then(|| format!("{scheme}://{place}{{path}}"))
     })?;
-    Some(Kind::Redirect { to, status })
+    Some(Shape::Redirect { to, status })
 }
 
 #[cfg(test)]

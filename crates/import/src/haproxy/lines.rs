@@ -69,7 +69,7 @@ const TCP_LINE: &str = "%ci:%cp [%t] %ft %b/%s %Tw/%Tc/%Tt %B %ts %ac/%fc/%bc/%s
 const HTTP_LINE: &str =
     "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS %tsc %ac/%fc/%bc/%sc/%rc %sq/%bq ";
 /// The end of what `option httpslog` writes. Who has a line of a request has no error of TLS.
-const HTTPS_END: &str = "%{+Q}r 0/0000/0/0/%[ssl_fc_is_resumed] %[ssl_fc_sni]/%sslv/%sslc";
+const HTTPS_END: &str = "%{+Q}r 0/%[ssl_fc,iif(0000,-)]/%[ssl_fc,iif(0,-)]/%[ssl_fc,iif(0,-)]/%[ssl_fc_is_resumed] %[ssl_fc_sni]/%sslv/%sslc";
 const PLAIN_LINE: &str = "Connect from %ci:%cp to %fi:%fp";
 
 /// The text of a line of Evenkeel's.

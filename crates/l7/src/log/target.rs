@@ -15,14 +15,14 @@ use crate::reactor;
 
 /// A target with what it holds open.
 pub struct Target {
-    place: Place,
+    output: Output,
     /// Lines that it was offered.
     offered: u64,
     /// The line that goes out, with its header.
     line: Vec<u8>,
 }
 
-enum Place {
+enum Output {
     Off,
     Stdout,
     Stderr,
@@ -70,27 +70,27 @@ fn closed() -> std::io::Error {
 
 impl Target {
     pub fn new(settings: &LogTarget) -> Target {
-        let place = match &settings.access {
-            AccessLog::Off => Place::Off,
-            AccessLog::Stdout => Place::Stdout,
-            AccessLog::Stderr => Place::Stderr,
-            AccessLog::File(path) => Place::File(path.clone(), None),
-            AccessLog::Syslog(address) => Place::Syslog(SyslogSocket::Udp(*address, None)),
-            AccessLog::SyslogSocket(path) => Place::Syslog(SyslogSocket::Local(path.clone(), None)),
+        let output = match &settings.access {
+            AccessLog::Off => Output::Off,
+            AccessLog::Stdout => Output::Stdout,
+            AccessLog::Stderr => Output::Stderr,
+            AccessLog::File(path) => Output::File(path.clone(), None),
+            AccessLog::Syslog(address) => Output::Syslog(SyslogSocket::Udp(*address, None)),
+            AccessLog::SyslogSocket(path) => Output::Syslog(SyslogSocket::Local(path.clone(), None)),
         };
-        let mut target = Target { place, offered: 0, line: Vec::new() };
+        let mut target = Target { output, offered: 0, line: Vec::new() };
         target.reopen();
         target
     }
 
     pub fn reopen(&mut self) {
-        match &mut self.place {
-            Place::File(path, file) => {
+        match &mut self.output {
+            Output::File(path, file) => {
                 // Addresses and paths of clients are not for everybody on the machine.
                 *file = OpenOptions::new().create(true).append(true).mode(0o640).open(path).ok();
             }
-            Place::Syslog(socket) => socket.open(),
-            Place::Off | Place::Stdout | Place::Stderr => {}
+            Output::Syslog(socket) => socket.open(),
+            Output::Off | Output::Stdout | Output::Stderr => {}
         }
     }
 
@@ -105,7 +105,7 @@ impl Target {
         let as_they_are = settings.header == LogHeader::Raw
             && settings.length == 0
             && settings.sample.is_none()
-            && !matches!(self.place, Place::Syslog(_));
+            && !matches!(self.output, Output::Syslog(_));
         if as_they_are {
             return self.put(lines);
         }
@@ -122,7 +122,7 @@ impl Target {
             if settings.length != 0 {
                 whole.truncate(settings.length as usize);
             }
-            if !matches!(self.place, Place::Syslog(_)) {
+            if !matches!(self.output, Output::Syslog(_)) {
                 whole.push(b'\n');
             }
             let done = self.put(&whole);
@@ -133,12 +133,12 @@ impl Target {
     }
 
     fn put(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        match &mut self.place {
-            Place::Off => Ok(()),
-            Place::Stdout => std::io::stdout().lock().write_all(bytes),
-            Place::Stderr => std::io::stderr().lock().write_all(bytes),
-            Place::File(_, file) => file.as_mut().ok_or_else(closed)?.write_all(bytes),
-            Place::Syslog(socket) => socket.send(bytes),
+        match &mut self.output {
+            Output::Off => Ok(()),
+            Output::Stdout => std::io::stdout().lock().write_all(bytes),
+            Output::Stderr => std::io::stderr().lock().write_all(bytes),
+            Output::File(_, file) => file.as_mut().ok_or_else(closed)?.write_all(bytes),
+            Output::Syslog(socket) => socket.send(bytes),
         }
     }
 }

@@ -62,8 +62,7 @@ impl LogPlan {
 
 enum Message {
     Lines(Lines),
-    /// A wish was made.
-    Command,
+    Wish(Command),
 }
 
 enum Command {
@@ -78,8 +77,8 @@ enum Command {
 #[derive(Clone)]
 pub struct LogHandle {
     sender: SyncSender<Message>,
-    /// Wishes have no bound, so that whoever has one never waits for a disk. They are few: people and
-    /// configurations make them.
+    /// Wishes for which the queue has no room. They have no bound, so that whoever has one never waits for a
+    /// disk, and are few: people and configurations make them.
     wishes: Sender<Command>,
     shared: Arc<WriterState>,
 }
@@ -166,10 +165,11 @@ impl LogHandle {
         let _ = receiver.recv_timeout(std::time::Duration::from_secs(2));
     }
 
-    /// Never waits: a writer whose queue is full looks for wishes after its next lines anyway.
+    /// Behind the lines that were made before it. Never waits: a writer whose queue is full looks for wishes
+    /// after its next lines.
     fn wish(&self, wish: Command) {
-        if self.wishes.send(wish).is_ok() {
-            let _ = self.sender.try_send(Message::Command);
+        if let Err(TrySendError::Full(Message::Wish(wish))) = self.sender.try_send(Message::Wish(wish)) {
+            let _ = self.wishes.send(wish);
         }
     }
 }
@@ -177,37 +177,42 @@ impl LogHandle {
 impl LogWriter {
     fn run(mut self) {
         while let Ok(message) = self.receiver.recv() {
-            let mut flushes = Vec::new();
-            if let Message::Lines(lines) = message {
-                self.write(&lines);
+            match message {
+                Message::Lines(lines) => self.write(&lines),
+                Message::Wish(wish) => self.carry_out(wish),
             }
             while let Ok(wish) = self.wishes.try_recv() {
-                self.settle();
-                match wish {
-                    Command::Targets(plan) => self.follow(plan),
-                    Command::Follow(follower) => self.followers.push(follower),
-                    Command::Reopen => self.targets.iter_mut().for_each(|(_, target)| target.reopen()),
-                    Command::Flush(done) => flushes.push(done),
-                }
-            }
-            for done in flushes {
-                let _: Result<(), _> = done.send(());
+                let behind = self.settle();
+                self.carry_out(wish);
+                behind.into_iter().for_each(|wish| self.carry_out(wish));
             }
             let wanted = !self.targets.is_empty() || !self.followers.is_empty();
             self.shared.wanted.store(wanted, Relaxed);
         }
     }
 
+    fn carry_out(&mut self, wish: Command) {
+        match wish {
+            Command::Targets(plan) => self.follow(plan),
+            Command::Follow(follower) => self.followers.push(follower),
+            Command::Reopen => self.targets.iter_mut().for_each(|(_, target)| target.reopen()),
+            Command::Flush(done) => {
+                let _: Result<(), _> = done.send(());
+            }
+        }
+    }
+
     /// Writes the lines that wait: they were made before the wish that is carried out next. No more than
-    /// the queue holds, so that loops which go on logging do not put the wish off.
-    fn settle(&mut self) {
+    /// the queue holds, so that loops which go on logging do not put the wish off, and as far as the next wish.
+    fn settle(&mut self) -> Option<Command> {
         for _ in 0..WAITING_AT_MOST {
             match self.receiver.try_recv() {
                 Ok(Message::Lines(lines)) => self.write(&lines),
-                Ok(Message::Command) => {}
-                Err(_) => return,
+                Ok(Message::Wish(wish)) => return Some(wish),
+                Err(_) => break,
             }
         }
+        None
     }
 
     /// What is the same in both stays open.
