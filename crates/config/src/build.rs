@@ -146,7 +146,7 @@ impl Builder<'_> {
             admin,
             authorities: std::mem::take(&mut self.authorities),
             state_directory: self.state_directory.clone(),
-            log: log::of_process(log),
+            log: log::of_process(log, &self.log),
             limits: Limits {
                 max_connections: limits.number("max-connections", 40_000),
                 workers: limits.number("workers", 0),
@@ -664,7 +664,8 @@ fn timeouts(table: Section<'_>, mode: Mode) -> Timeouts {
     let empty = DeTable::new();
     let section = table.section("timeouts").unwrap_or(Section { table: &empty, ..table });
     let seconds = |key, default| section.duration(key, Duration::from_secs(default));
-    let of_tcp = (mode == Mode::Tcp).then_some(());
+    let tunnel = seconds("tunnel", 3600);
+    let relays = mode == Mode::Tcp && section.value("tunnel").is_some();
     Timeouts {
         connect: seconds("connect", 4),
         client: seconds("client", 42),
@@ -672,8 +673,8 @@ fn timeouts(table: Section<'_>, mode: Mode) -> Timeouts {
         queue: seconds("queue", 10),
         request: seconds("request", 10),
         keep_alive: seconds("keep-alive", 60),
-        tunnel: seconds("tunnel", 3600),
-        relay: of_tcp.filter(|_| section.value("tunnel").is_some()).map(|()| seconds("tunnel", 3600)),
+        tunnel,
+        relay: relays.then_some(tunnel),
     }
 }
 

@@ -70,8 +70,7 @@ impl Common {
 }
 
 /// Where lines go of services that say nothing about it.
-pub fn of_process(log: Section<'_>) -> Vec<LogTarget> {
-    let common = Common::of(log);
+pub fn of_process(log: Section<'_>, common: &Common) -> Vec<LogTarget> {
     let empty = DeTable::new();
     let plain = Section { table: &empty, ..log };
     let first = log.text("access").and_then(|to| common.target(plain, to));

@@ -434,19 +434,12 @@ fn asks_password(realm: &str) -> String {
 
 /// A change of a head. `value` is as it may be shown.
 fn edited(of: &str, edit: &Edit, value: &str) -> String {
-    let name = match edit {
-        Edit::Set { name, .. } | Edit::Add { name, .. } | Edit::Each { name, .. } | Edit::Remove { name } => {
-            shown(name)
-        }
-        Edit::RemoveMatching(names) => {
-            return format!("{of} headers that match {} are removed", names.as_str());
-        }
-    };
     match edit {
-        Edit::Set { .. } => format!("{of} header {name} becomes {value}"),
-        Edit::Add { .. } => format!("{of} header {name}: {value} is added"),
-        Edit::Each { .. } => format!("each {of} header {name} becomes {value}"),
-        Edit::Remove { .. } | Edit::RemoveMatching(_) => format!("{of} header {name} is removed"),
+        Edit::Set { name, .. } => format!("{of} header {} becomes {value}", shown(name)),
+        Edit::Add { name, .. } => format!("{of} header {}: {value} is added", shown(name)),
+        Edit::Each { name, .. } => format!("each {of} header {} becomes {value}", shown(name)),
+        Edit::Remove { name } => format!("{of} header {} is removed", shown(name)),
+        Edit::RemoveMatching(names) => format!("{of} headers that match {} are removed", names.as_str()),
     }
 }
 

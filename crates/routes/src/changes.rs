@@ -137,16 +137,26 @@ impl Addresses {
         }
     }
 
-    /// The client as it counts, where nothing else was said this one. `told`: a PROXY header said so.
+    /// The client's address, where it was said. `told`: a PROXY header said so, which counts before what is said
+    /// of the connection.
+    pub(crate) fn source(&self, told: bool) -> Option<IpAddr> {
+        self.source.or(self.connection_source.filter(|_| !told))
+    }
+
+    /// The same of where it came to.
+    pub(crate) fn destination(&self, told: bool) -> Option<IpAddr> {
+        self.destination.or(self.connection_destination.filter(|_| !told))
+    }
+
+    /// The client as it counts, where nothing else was said this one.
     pub fn client(&self, came: SocketAddr, told: bool) -> SocketAddr {
-        let address = self.source.or(self.connection_source.filter(|_| !told)).unwrap_or(came.ip());
+        let address = self.source(told).unwrap_or(came.ip());
         SocketAddr::new(address, self.source_port.unwrap_or(came.port()))
     }
 
     /// Where it counts to have come to.
     pub fn place(&self, came: SocketAddr, told: bool) -> SocketAddr {
-        let connection = self.connection_destination.filter(|_| !told);
-        let address = self.destination.or(connection).unwrap_or(came.ip());
+        let address = self.destination(told).unwrap_or(came.ip());
         SocketAddr::new(address, self.destination_port.unwrap_or(came.port()))
     }
 }

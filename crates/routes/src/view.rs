@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use evenkeel_balance::{Activity, Counter};
-use evenkeel_rules::{Captures, Facts, Fetch, LocalTime, Parameters, Template, normal_path};
+use evenkeel_rules::{Captures, Facts, Fetch, LocalTime, Parameters, Template, normal_path, value_of};
 
 use crate::changes::{Changes, path_of, query_of};
 use crate::compile::{Resources, Routes};
@@ -173,8 +173,8 @@ impl<R: Resources, S: Source<R>> Facts for View<'_, R, S> {
         let said = &self.changes.addresses;
         let told = self.source.is_told();
         let own = match fetch {
-            Fetch::Source => said.source.or(said.connection_source.filter(|_| !told)),
-            Fetch::Destination => said.destination.or(said.connection_destination.filter(|_| !told)),
+            Fetch::Source => said.source(told),
+            Fetch::Destination => said.destination(told),
             Fetch::ConnectionSource => said.connection_source,
             Fetch::ConnectionDestination => said.connection_destination,
             _ => None,
@@ -219,13 +219,4 @@ pub fn without_port(host: &[u8]) -> &[u8] {
 /// The values of a parameter of a query, or of a form that was sent.
 pub fn parameters<'a>(text: &'a [u8], name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
     text.split(|b| *b == b'&').filter_map(move |pair| value_of(pair, name))
-}
-
-/// The value of `name=value` or of `name` alone.
-fn value_of<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    match pair.strip_prefix(name)? {
-        [b'=', value @ ..] => Some(value),
-        [] => Some(b""),
-        _ => None,
-    }
 }

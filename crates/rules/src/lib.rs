@@ -58,6 +58,7 @@ pub use path::{Parameters, is_unclear_path, normal_host, normal_path, writable_t
 pub use pattern::{NetworkSet, PatternSet, is_named, is_named_alike, read_networks, read_patterns};
 pub use regular::{regex, regex_set};
 pub use template::Template;
+pub use uri::value_of;
 pub use wants::Wants;
 
 #[cfg(test)]

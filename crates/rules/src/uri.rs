@@ -141,11 +141,16 @@ fn escapes(text: &[u8], other: impl Fn(&[u8], u8) -> Option<Vec<u8>>) -> Vec<u8>
 
 /// The value of a parameter; empty where it has none.
 pub fn parameter<'t>(text: &'t [u8], name: &[u8], sign: u8) -> Option<&'t [u8]> {
-    text.split(|byte| *byte == sign).find_map(|pair| match pair.strip_prefix(name)? {
+    text.split(|byte| *byte == sign).find_map(|pair| value_of(pair, name))
+}
+
+/// The value of `name=value`, or of `name` alone.
+pub fn value_of<'t>(pair: &'t [u8], name: &[u8]) -> Option<&'t [u8]> {
+    match pair.strip_prefix(name)? {
         [b'=', value @ ..] => Some(value),
-        [] => Some(&[][..]),
+        [] => Some(&[]),
         _ => None,
-    })
+    }
 }
 
 #[cfg(test)]

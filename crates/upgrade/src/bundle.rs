@@ -105,22 +105,29 @@ impl Bundle {
         let before: u64 = self.manifest.parts[..at].iter().map(|part| part.size).sum();
         let part = &self.manifest.parts[at];
         self.file.seek(SeekFrom::Start(self.parts_at + before)).map_err(|e| e.to_string())?;
-        let mut left = part.size;
-        let mut context = Context::new(&SHA256);
-        let mut buffer = vec![0; 1 << 20];
-        while left > 0 {
-            let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-            let count = self.file.read(&mut buffer[..most]).map_err(|e| e.to_string())?;
-            if count == 0 {
-                return Err("it ends too early".into());
-            }
-            context.update(&buffer[..count]);
-            to.write_all(&buffer[..count]).map_err(|e| e.to_string())?;
-            left -= count as u64;
+        let (count, digest) = copy(&mut self.file, part.size, to).map_err(|e| e.to_string())?;
+        if count < part.size {
+            return Err("it ends too early".into());
         }
-        match HEXLOWER.encode(context.finish().as_ref()) == part.sha256 {
+        match digest == part.sha256 {
             true => Ok(()),
             false => Err("a part is not what was signed: its SHA-256 differs".into()),
+        }
+    }
+}
+
+/// Copies so many bytes, or as many as there are: their number, and their SHA-256 in hexadecimal digits.
+pub fn copy(from: &mut File, size: u64, to: &mut dyn Write) -> std::io::Result<(u64, String)> {
+    let (mut context, mut buffer, mut copied) = (Context::new(&SHA256), vec![0; 1 << 20], 0);
+    let mut rest = from.take(size);
+    loop {
+        match rest.read(&mut buffer)? {
+            0 => return Ok((copied, HEXLOWER.encode(context.finish().as_ref()))),
+            count => {
+                context.update(&buffer[..count]);
+                to.write_all(&buffer[..count])?;
+                copied += count as u64;
+            }
         }
     }
 }

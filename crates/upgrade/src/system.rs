@@ -3,14 +3,11 @@
 //! The boot menu (`packaging/image/grub.cfg`) starts `next` where `tries` is 1, and makes that 0 first: a system
 //! that does not come up is left at the next start. One that does makes itself the one that starts.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::fs::OpenOptions;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::digest::{Context, SHA256};
-use data_encoding::HEXLOWER;
-
-use crate::bundle::{Bundle, PartKind};
+use crate::bundle::{Bundle, PartKind, copy};
 use crate::grubenv::GrubEnvironment;
 
 /// Which of the two systems starts.
@@ -94,20 +91,9 @@ pub fn write_partition(bundle: &mut Bundle, partition: &Path) -> Result<(), Stri
     bundle.copy(PartKind::System, &mut file).map_err(|why| format!("{name}: {why}"))?;
     file.sync_all().map_err(failed)?;
     file.rewind().map_err(failed)?;
-    match digest(&mut file, part.size).map_err(failed)? == part.sha256 {
+    let (_, digest) = copy(&mut file, part.size, &mut std::io::sink()).map_err(failed)?;
+    match digest == part.sha256 {
         true => Ok(()),
         false => Err(format!("{name} does not hold what was written to it: its disk fails")),
-    }
-}
-
-fn digest(file: &mut File, size: u64) -> std::io::Result<String> {
-    let mut context = Context::new(&SHA256);
-    let mut buffer = vec![0; 1 << 20];
-    let mut rest = file.take(size);
-    loop {
-        match rest.read(&mut buffer)? {
-            0 => return Ok(HEXLOWER.encode(context.finish().as_ref())),
-            count => context.update(&buffer[..count]),
-        }
     }
 }

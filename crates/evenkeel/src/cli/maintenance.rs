@@ -1,10 +1,11 @@
 //! `evenkeel maintenance`: times in which real servers take no new clients.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::Subcommand;
 use evenkeel_api as api;
 use evenkeel_control::text::encoded;
+use evenkeel_control::wall_ms;
 use jiff::civil::{DateTime, Time};
 use jiff::{Timestamp, ToSpan, Zoned};
 
@@ -70,11 +71,10 @@ pub fn run(common: &Common, verb: MaintenanceVerb) -> Outcome {
         MaintenanceVerb::List => client.get("/api/v1/maintenance")?,
         MaintenanceVerb::End { id } => vec![client.delete(&format!("/api/v1/maintenance/{}", encoded(&id)))?],
         MaintenanceVerb::Plan { servers, at, long, halt, message } => {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
             let planned = api::PlannedMaintenance {
                 servers: servers.iter().map(|s| format!("{}/{}", s.service, s.server)).collect(),
                 from_ms: at,
-                until_ms: at.unwrap_or(now).saturating_add(long.as_millis() as u64),
+                until_ms: at.unwrap_or_else(wall_ms).saturating_add(long.as_millis() as u64),
                 admin_state: halt.then(|| "halted".to_owned()),
                 message,
             };

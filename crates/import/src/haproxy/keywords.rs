@@ -10,8 +10,6 @@ pub const FACILITIES: &[&str] = &[
     "local7",
 ];
 
-pub const LEVELS: &[&str] = &["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
-
 /// Words of sections that are older than the list of keywords, and what stands in them without its first word.
 const PROXY: &[&str] = &[
     "appsession",

@@ -1,5 +1,7 @@
 //! `log`: where lines go, of the process and of each section.
 
+use evenkeel_model::SEVERITIES;
+
 use super::keywords;
 use super::proxy::{Proxy, SectionKind};
 use super::run::LogTarget;
@@ -61,9 +63,8 @@ pub fn target(words: &[String]) -> Result<LogTarget, String> {
         }
     };
     let number = |all: &[&str], word: &str| all.iter().position(|w| *w == word).map(|at| at as u8);
-    let level = |word: &str| {
-        number(keywords::LEVELS, word).ok_or_else(|| format!("unknown optional log level '{word}'"))
-    };
+    let level =
+        |word: &str| number(&SEVERITIES, word).ok_or_else(|| format!("unknown optional log level '{word}'"));
     target.facility =
         number(keywords::FACILITIES, facility).ok_or_else(|| format!("unknown log facility '{facility}'"))?;
     target.level = rest.next().map_or(Ok(7), level)?;
@@ -134,7 +135,7 @@ impl LogTarget {
         table.set("facility", self.facility.to_string());
         for (key, level, usual) in [("level", self.level, 7), ("gravest", self.gravest, 0)] {
             if level != usual {
-                table.text(key, keywords::LEVELS[usize::from(level) % 8]);
+                table.text(key, SEVERITIES[usize::from(level) % 8]);
             }
         }
         for (key, text) in [

@@ -110,7 +110,6 @@ const BEGINNINGS: &[(&str, &str)] = &[
         "option checkcache",
         "write http-response deny if { res.hdr(Set-Cookie) -m found } and what else it is about",
     ),
-    ("option allbackups", "write one backup server with several addresses behind it, or all as servers"),
     ("option http-drop-", "trailers go on where request-trailers says so: leave it out"),
     ("option use-small-buffers", "buffers are this program's own: leave it out"),
     (

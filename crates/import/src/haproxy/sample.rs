@@ -331,12 +331,8 @@ pub fn presence(text: &str) -> String {
     let fails = |(name, argument): &(String, Option<String>)| {
         converter(name, &arguments(argument.as_deref())).is_ok_and(|converted| may_fail(&converted))
     };
-    if parts.iter().skip(1).any(fails)
-        && let Ok(template) = template(text)
-    {
-        return format!("present({})", quoted(&template));
-    }
-    if parts.first().is_some_and(|(name, _)| name.starts_with("fc_pp_"))
+    let of_proxy_header = parts.first().is_some_and(|(name, _)| name.starts_with("fc_pp_"));
+    if (of_proxy_header || parts.iter().skip(1).any(fails))
         && let Ok(template) = template(text)
     {
         return format!("present({})", quoted(&template));

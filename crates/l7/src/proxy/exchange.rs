@@ -121,13 +121,6 @@ fn normalize(scratch: &mut Scratch, head: &[u8]) {
     }
 }
 
-/// How long a request waits for a place, and for a connection: what a route says, the pool, the service.
-fn times(view: &ServiceView, pool: &PoolRuntime, changes: &evenkeel_routes::Changes) -> (u64, u64) {
-    let usual = view.spec.service.timeouts.with(&pool.spec().pool.timeouts);
-    let queue_ms = changes.queue_timeout_ms.unwrap_or(usual.queue.as_millis() as u64);
-    (queue_ms, changes.connect_timeout_ms.unwrap_or(usual.connect.as_millis() as u64))
-}
-
 /// Sends the request to a server of a pool.
 async fn proxy(
     worker: &'static Worker,
@@ -168,7 +161,7 @@ async fn proxy(
     };
     let context = Context { view, pool, cookie };
 
-    let (queue_ms, connect_ms) = times(view, pool, &scratch.changes);
+    let (queue_ms, connect_ms) = view.waits(pool, &scratch.changes);
     loop {
         let record = &mut scratch.record;
         let lease = match pick::lease(worker, session, &client.link, pool, &wish, queue_ms, record).await {

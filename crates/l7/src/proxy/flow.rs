@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use evenkeel_model::{Persistence, RetryOn, Timeouts};
+use evenkeel_model::{Persistence, RetryOn};
 use rustix::io::Errno;
 
 use super::account::{count_bytes, early};
@@ -53,13 +53,6 @@ pub struct Context<'a> {
     pub pool: &'a Rc<PoolRuntime>,
     /// What the client's persistence cookie says.
     pub cookie: CookieFound,
-}
-
-impl Context<'_> {
-    /// How long each state may last on the way to this pool.
-    fn timeouts(&self) -> Timeouts {
-        self.view.spec.service.timeouts.with(&self.pool.spec().pool.timeouts)
-    }
 }
 
 /// The request on its way, kept whole until an answer begins so that it can be sent again.
@@ -113,8 +106,7 @@ pub async fn transact(
         None if may_reuse && shares => worker.take_idle(&lease.server, client.address, !outgoing.idempotent),
         None => None,
     };
-    let usual_ms = context.timeouts().connect.as_millis() as u64;
-    let connect_ms = scratch.changes.connect_timeout_ms.unwrap_or(usual_ms);
+    let (_, connect_ms) = context.view.waits(context.pool, &scratch.changes);
     session.state.set(if reused.is_some() { State::Waiting } else { State::Connecting });
     let (server, carried, connected) = match reused {
         Some((server, carried)) => (server, carried, true),
@@ -332,7 +324,7 @@ impl Flow<'_> {
             count_bytes(self.worker, self.context.view, &mut self.scratch.record);
         }
         self.let_go();
-        let timeouts = self.context.timeouts();
+        let timeouts = self.context.view.timeouts(self.context.pool);
         let deadline_ms = match (self.connected, self.waits_on_client) {
             (false, _) => self.connect_deadline_ms,
             (true, true) => self.moved_ms + timeouts.client.as_millis() as u64,
@@ -757,7 +749,7 @@ impl Flow<'_> {
             return Err(Failure::BadAnswer);
         }
         self.session.state.set(State::Relaying);
-        let idle_ms = self.context.timeouts().tunnel.as_millis() as u64;
+        let idle_ms = self.context.view.timeouts(self.context.pool).tunnel.as_millis() as u64;
         let sides = relay::Sides {
             client: &self.client.link,
             server: &self.server,

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use evenkeel_balance::{Balancer, GONE, Server, Table};
-use evenkeel_model::{AdminState, OutlierRule, Persistence, SourceAddress};
+use evenkeel_model::{AdminState, OutlierRule, Persistence, SourceAddress, Timeouts};
+use evenkeel_routes::Changes;
 
 use crate::counters::{ServerCounters, ServiceCounters};
 use crate::h2::connection::Upstream;
@@ -51,6 +52,18 @@ impl Service {
 impl ServiceView {
     pub fn counters(&self, core: usize) -> &ServiceCounters {
         self.spec.counters.of(core)
+    }
+
+    /// How long each state may last on the way to this pool.
+    pub fn timeouts(&self, pool: &PoolRuntime) -> Timeouts {
+        self.spec.service.timeouts.with(&pool.spec().pool.timeouts)
+    }
+
+    /// How long a request waits for a place, and for a connection: what a route says, the pool, the service.
+    pub fn waits(&self, pool: &PoolRuntime, changes: &Changes) -> (u64, u64) {
+        let usual = self.timeouts(pool);
+        let queue_ms = changes.queue_timeout_ms.unwrap_or(usual.queue.as_millis() as u64);
+        (queue_ms, changes.connect_timeout_ms.unwrap_or(usual.connect.as_millis() as u64))
     }
 }
 

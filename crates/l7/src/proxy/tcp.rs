@@ -59,7 +59,7 @@ pub async fn serve(
     match connect(worker, session, record, &client, &view, &pool, wish, first).await {
         Some((lease, server, first)) => {
             session.state.set(State::Relaying);
-            let timeouts = view.spec.service.timeouts.with(&pool.spec().pool.timeouts);
+            let timeouts = view.timeouts(&pool);
             let learn = |bytes: &[u8]| learn_session(worker, &pool, &lease, bytes);
             let sides = relay::Sides {
                 client: &client.link,
@@ -188,7 +188,7 @@ async fn connect(
     mut first: Option<Buffer>,
 ) -> Option<(Lease, Link, Option<Buffer>)> {
     let (queue_ms, timeout_ms) = {
-        let timeouts = view.spec.service.timeouts.with(&pool.spec().pool.timeouts);
+        let timeouts = view.timeouts(pool);
         (timeouts.queue.as_millis() as u64, timeouts.connect.as_millis() as u64)
     };
     let mut retries = 0;
