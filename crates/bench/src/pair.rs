@@ -68,7 +68,8 @@ fn shared() -> String {
 
 impl Bench {
     fn new(who: Who, program: &str) -> anyhow::Result<Bench> {
-        let lab = PairLab::new("bench-pair", program).ok_or_else(|| anyhow::anyhow!("needs root"))?;
+        let name = if who == Who::Evenkeel { "bench-pair" } else { "bench-peer" };
+        let lab = PairLab::new(name, program).ok_or_else(|| anyhow::anyhow!("needs root"))?;
         Ok(Bench { lab, others: [Vec::new(), Vec::new()], who })
     }
 
@@ -215,8 +216,8 @@ fn spread(all: Vec<u64>) -> String {
 /// Every row of the table, by its name.
 type Rows = BTreeMap<&'static str, Vec<(String, String)>>;
 
-/// `only`: `faults`, `blink`, `memory` or `busy` alone; roles are looked at for so many minutes while both
-/// cores are busy.
+/// `only`: `faults`, `blink`, `memory`, `busy` or `beside` alone; roles are looked at for so many minutes
+/// while both cores are busy.
 pub fn run(rounds: usize, only: Option<&str>, minutes: u64) -> anyhow::Result<String> {
     let wanted = |part: &str| only.is_none_or(|only| only == part);
     let program = std::env::current_exe()?.with_file_name("evenkeel").display().to_string();
@@ -240,6 +241,9 @@ pub fn run(rounds: usize, only: Option<&str>, minutes: u64) -> anyhow::Result<St
         if wanted("busy") && who != Who::Evenkeel {
             busy(&bench, minutes, &mut rows);
         }
+    }
+    if wanted("beside") {
+        beside(&program, minutes, &mut rows)?;
     }
     if wanted("memory") {
         let mut bench = Bench::new(Who::Evenkeel, &program)?;
@@ -287,6 +291,67 @@ fn busy(bench: &Bench, minutes: u64, rows: &mut Rows) {
     eprintln!("{property}: {}: {changes}", bench.who.name());
     let value = format!("{changes} in {minutes} minutes");
     rows.entry(property).or_default().push((bench.who.name(), value));
+}
+
+/// Which nodes of a pair have held the address, over time.
+struct Roles {
+    active: Option<usize>,
+    changes: u32,
+    both: Duration,
+    nobody: Duration,
+}
+
+impl Roles {
+    fn sample(&mut self, bench: &Bench, passed: Duration) {
+        match (bench.lab.has(0, VIP), bench.lab.has(1, VIP)) {
+            (true, true) => self.both += passed,
+            (false, false) => self.nobody += passed,
+            (first, _) => {
+                let active = usize::from(!first);
+                self.changes += u32::from(self.active.is_some_and(|known| known != active));
+                self.active = Some(active);
+            }
+        }
+    }
+}
+
+/// Evenkeel with beats that have adapted and the fastest keepalived, at the same time on the same busy
+/// cores: nobody has a reason to take over.
+fn beside(program: &str, minutes: u64, rows: &mut Rows) -> anyhow::Result<()> {
+    let mut pairs = [Bench::new(Who::Evenkeel, program)?, Bench::new(Who::Keepalived(FASTEST), program)?];
+    pairs.iter_mut().for_each(Bench::start);
+    // Beats adapt.
+    std::thread::sleep(Duration::from_secs(30));
+    let loops = busy_cores();
+    let none = || Roles { active: None, changes: 0, both: Duration::ZERO, nobody: Duration::ZERO };
+    let mut roles = [none(), none()];
+    let start = Instant::now();
+    let mut last = start;
+    while start.elapsed() < Duration::from_secs(60 * minutes) {
+        std::thread::sleep(Duration::from_millis(20));
+        let now = Instant::now();
+        for (roles, bench) in roles.iter_mut().zip(&pairs) {
+            let before = roles.changes;
+            roles.sample(bench, now - last);
+            if roles.changes != before {
+                eprintln!("{} after {:?}: change {}", bench.who.name(), start.elapsed(), roles.changes);
+            }
+        }
+        last = now;
+    }
+    drop(loops);
+    let property = "04b changes of role, both pairs at once on the same busy cores";
+    for (roles, bench) in roles.iter().zip(&pairs) {
+        let value = format!(
+            "{} in {minutes} minutes (address on both {} ms, on none {} ms)",
+            roles.changes,
+            roles.both.as_millis(),
+            roles.nobody.as_millis()
+        );
+        eprintln!("{property}: {}: {value}", bench.who.name());
+        rows.entry(property).or_default().push((bench.who.name(), value));
+    }
+    Ok(())
 }
 
 /// How soon somebody answers again, while both cores are busy.

@@ -13,6 +13,7 @@ mod lines;
 pub mod logs;
 pub mod manual;
 mod old_rules;
+mod options;
 mod preprocess;
 mod proxy;
 mod reasons;

@@ -79,3 +79,14 @@ fn samples_fit_their_page() {
 fn converters_fit_their_page() {
     the_page_fits(&["converter", "acl"]);
 }
+
+/// `map_beg_key` gives the key that fits, where `map_beg` gives its value.
+#[test]
+fn maps_that_give_what_is_not_known_are_refused() {
+    for known in ["map", "map_beg", "map_beg_str", "map_str_int", "map_ip_ip", "map_regm"] {
+        assert_eq!(keyword_fate("converter", known), Fate::Works, "{known}");
+    }
+    for other in ["map_beg_key", "map_str_key", "map_ip_key", "map_sub_key"] {
+        assert!(matches!(keyword_fate("converter", other), Fate::Refused(_)), "{other}");
+    }
+}

@@ -486,6 +486,12 @@ pub fn checks() -> Vec<Case> {
         "server s1 S1 check port 1 inter 200 fall 1\n  server s2 S2 check inter 200 backup",
         "server s1 DEAD check inter 200 fall 2 rise 3\n  server s2 S2 weight 5",
         "default-server check inter 200 fall 1\n  server s1 S1\n  server s2 DEAD",
+        // What stands before a line of defaults does not have them, and each may take them back.
+        "server a DEAD\n  default-server check inter 200 fall 1\n  server b DEAD\n  server c S1",
+        "default-server check inter 200 fall 1\n  server a DEAD no-check\n  server b DEAD\n  server c S1",
+        "default-server check inter 200 fall 1 disabled\n  server a S1 enabled\n  server b S2",
+        "default-server backup check inter 200\n  server a S1 no-backup\n  server b S2",
+        "default-server send-proxy check inter 200 fall 1\n  server a S1 no-send-proxy\n  server b S2 no-send-proxy",
         "server s1 S1 check disabled",
         "server s1 S1 track @@/s2\n  server s2 DEAD check inter 200 fall 1",
         "server s1 DEAD check inter 200 fall 1\n  server s2 S2 backup\n  server s3 S3 backup",

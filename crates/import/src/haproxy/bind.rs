@@ -220,7 +220,7 @@ pub fn bind_options(word: &Word, tls: &mut Table, more: &mut Table, draft: &mut 
                     format!("{on}: the service listens on its address, whatever the interface"),
                 );
             }
-            other => draft.left(word.line, other, "not carried over"),
+            other => draft.left(word.line, other, super::remedies::of(&[other])),
         }
     }
     draft.versions.fill(tls);

@@ -328,8 +328,8 @@ impl Texts {
 /// A connection after the first.
 fn connect_again(proxy: &Proxy, words: &[&str], texts: &Texts, next: &mut Table) -> Result<(), String> {
     let of_servers = |word: &str| {
-        let mut lines = proxy.all("server").chain(proxy.all("default-server"));
-        lines.any(|line| line.words.iter().skip(1).any(|w| w.starts_with(word)))
+        let mut lines = proxy.all("server").chain(proxy.all("server-template"));
+        lines.any(|line| proxy.options_of(line).iter().any(|w| w.starts_with(word)))
     };
     let mut rest = words.iter();
     while let Some(word) = rest.next() {

@@ -84,6 +84,8 @@ pub const SECTION_DIFFERS: &[(&str, &str)] = &[
 /// Words of `global` that mean nothing here (`*` ends a beginning), with the reason.
 pub const GLOBAL_MEANS_NOTHING: &[(&str, &str)] = &[
     ("busy-polling", "this program waits and copies in its own way"),
+    ("max-threads-per-group", "threads are not in groups"),
+    ("stress-level", "for those who build HAProxy"),
     ("noevports", "this program waits and copies in its own way"),
     ("nokqueue", "this program waits and copies in its own way"),
     ("noreuseport", "each thread has its own socket"),

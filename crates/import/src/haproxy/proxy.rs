@@ -174,9 +174,8 @@ impl Proxy {
 
     /// What those need to know who name it as HAProxy does.
     pub fn facts(&self, at: usize) -> run::Proxy {
-        let defaults: Vec<String> = self.all("default-server").flat_map(|w| w.words[1..].to_vec()).collect();
         let servers = self.all("server").filter(|w| w.words.len() > 2).map(|word| {
-            let options: Vec<&String> = defaults.iter().chain(&word.words[3..]).collect();
+            let options = self.options_of(word);
             let after = |key: &str| {
                 let at = options.iter().rposition(|w| *w == key)?;
                 options.get(at + 1)?.parse::<u32>().ok()
@@ -279,7 +278,7 @@ impl Proxy {
         if self.option("abortonclose").is_some() {
             pool.table.set("abort-on-close", "true");
         }
-        let backups = self.all("server").filter(|word| word.words.iter().skip(3).any(|w| w == "backup"));
+        let backups = self.all("server").filter(|word| self.options_of(word).iter().any(|w| w == "backup"));
         if backups.count() > 1 && self.option("allbackups").is_none() {
             pool.table.text("backups", "first");
         }

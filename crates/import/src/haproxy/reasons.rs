@@ -74,7 +74,7 @@ pub const SILENT: &[(&str, &str, &str)] = &[
     ("server", "enabled no-backup no-check no-verifyhost stick", "it is so without the word"),
     ("server", "init-addr non-stick on-marked-down agent-addr alpn proto weight ssl-min-ver", ""),
     ("server", "id", "of statistics: see `guid`"),
-    ("server", "check-reuse-pool", "checks have their own connections"),
+    ("server", "check-reuse-pool no-check-reuse-pool", "checks have their own connections"),
     ("server", "init-state", "a server that is checked is up until a check fails"),
     ("tcp-request connection", "accept", ""),
     ("tcp-request session", "accept", ""),

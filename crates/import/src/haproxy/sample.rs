@@ -357,9 +357,15 @@ pub fn is_map(converter: &str) -> bool {
     converter == "map" || converter.starts_with("map_")
 }
 
-/// How the keys of `map`, `map_beg`, `map_dom_int` and their like are compared.
+/// How the keys of `map`, `map_beg`, `map_dom_int` and their like are compared. A value is a text, whichever
+/// type the name asks for; `map_beg_key`, which gives the key, is refused.
 pub fn compared(converter: &str) -> Result<&'static str, String> {
-    let kind = converter.trim_start_matches("map").trim_start_matches('_').split('_').next().unwrap_or("");
+    let mut words = converter.split('_').skip(1);
+    let kind = words.next().unwrap_or("");
+    let given = words.next().unwrap_or("str");
+    if !matches!(given, "str" | "int" | "ip") || words.next().is_some() {
+        return Err(format!("the converter {converter} has no counterpart"));
+    }
     Ok(match kind {
         "" | "str" => "exact",
         "beg" => "begin",

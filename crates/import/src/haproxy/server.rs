@@ -66,9 +66,27 @@ impl Common {
     }
 }
 
-/// Options that need nothing here.
-const MOOT: &[&str] =
-    &["no-check", "check-reuse-pool", "init-state", "proto-check", "enabled", "no-backup", "no-verifyhost"];
+/// Options that need nothing here: what they take back is gone already.
+const MOOT: &[&str] = &[
+    "check-reuse-pool",
+    "init-state",
+    "proto-check",
+    "enabled",
+    "no-backup",
+    "no-check",
+    "no-check-reuse-pool",
+    "no-check-send-proxy",
+    "no-check-sni-auto",
+    "no-check-ssl",
+    "no-renegotiate",
+    "no-send-proxy",
+    "no-send-proxy-v2",
+    "no-send-proxy-v2-ssl",
+    "no-send-proxy-v2-ssl-cn",
+    "no-sni-auto",
+    "no-tfo",
+    "no-verifyhost",
+];
 /// Options with a value that need nothing here.
 const MOOT_VALUE: &[&str] = &[
     "id",
@@ -116,7 +134,6 @@ pub fn expanded(words: Vec<String>, line: usize, draft: &mut Draft) -> Vec<Vec<S
 }
 
 pub fn servers(proxy: &Proxy, many_ports: bool, pool: &mut Pool, draft: &mut Draft) {
-    let defaults: Vec<String> = proxy.all("default-server").flat_map(|w| w.words[1..].to_vec()).collect();
     let mut common = Common::default();
     let mut all: Vec<_> = proxy.all("server").cloned().collect();
     // One server for everybody, in the oldest form.
@@ -133,8 +150,7 @@ pub fn servers(proxy: &Proxy, many_ports: bool, pool: &mut Pool, draft: &mut Dra
         words.extend(word.words.iter().skip(4).cloned());
         super::proxy::Word { words, ..word.clone() }
     }));
-    let weighted =
-        all.iter().any(|w| w.words.iter().any(|o| o == "weight")) || defaults.iter().any(|o| o == "weight");
+    let weighted = all.iter().any(|word| proxy.options_of(word).iter().any(|option| option == "weight"));
     // Those who look at weights by HAProxy's names see HAProxy's.
     let weighted = weighted || draft.run.is_some();
     for word in &all {
@@ -147,7 +163,7 @@ pub fn servers(proxy: &Proxy, many_ports: bool, pool: &mut Pool, draft: &mut Dra
         let (host, port) = split_port(whole.as_deref().unwrap_or(place));
         let looked_up =
             draft.run.as_ref().and_then(|run| run.places.hosts.get(host.trim_matches(['[', ']'])));
-        let options = [defaults.as_slice(), &word.words[3..]].concat();
+        let options = proxy.options_of(word);
         let is_name = address(host).is_none();
         // A name that nobody knows keeps HAProxy from starting, unless `init-addr` says otherwise.
         let unknown =
@@ -369,7 +385,7 @@ fn option_by_option(
             word if super::bind::Versions::is_flag(word) => versions(&[word.to_owned()], line, draft),
             word if MOOT.contains(&word) => {}
             word if MOOT_VALUE.contains(&word) => drop(value()),
-            word => draft.left(line, word, "not carried over"),
+            word => draft.left(line, word, super::remedies::of(&[word])),
         }
     }
     let greeting = options.iter().rfind(|o| o.starts_with("send-proxy")).map_or("", String::as_str);
@@ -450,9 +466,8 @@ fn asks(proxy: &Proxy) -> String {
 
 /// The servers of a section, for those that follow them.
 pub fn those_to_track(proxy: &Proxy) -> Vec<(String, crate::draft::Tracked)> {
-    let defaults: Vec<String> = proxy.all("default-server").flat_map(|w| w.words[1..].to_vec()).collect();
     let one = |word: &super::proxy::Word| {
-        let options = [defaults.as_slice(), word.words.get(3..).unwrap_or_default()].concat();
+        let options = proxy.options_of(word);
         let wanted = ["inter", "fastinter", "downinter", "rise", "fall", "port", "addr"];
         let named = |pair: &&[String]| wanted.contains(&pair[0].as_str());
         let times = options.windows(2).filter(named).flat_map(<[String]>::to_vec).collect();
