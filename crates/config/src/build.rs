@@ -594,6 +594,11 @@ impl Builder<'_> {
                 let place = table.span("server-http").or_else(|| table.span("pool"));
                 self.problem(place, "`server-http` needs mode \"http\"".to_owned(), "");
             }
+            if service.mode == Mode::Tcp && pool.names_by_host() {
+                let place = table.span("server-tls").or_else(|| table.span("pool"));
+                let help = "\"{sni}\" is what the client asked for over TLS";
+                self.problem(place, "`sni = \"{host}\"` needs mode \"http\"".to_owned(), help);
+            }
             if service.mode == Mode::Tcp {
                 let place = |key: &str| table.span(key).or_else(|| table.span("pool"));
                 if matches!(

@@ -282,6 +282,7 @@ fn values(kind: &ValueKind, at: &str) -> Vec<(String, String)> {
         ValueKind::Statuses => here(&["\"201-299\"", "\"204\""]),
         ValueKind::HttpPath => here(&["\"/some\""]),
         ValueKind::Token => here(&["\"X-Some\"", "\"last\""]),
+        ValueKind::ServerName => here(&["\"some.example\"", "\"{host}\"", "\"{sni}\""]),
         ValueKind::Server => here(&["\"192.0.2.8:81\""]),
         ValueKind::Condition => here(&["'method(\"GET\")'", "'source(\"192.0.2.0/24\")'"]),
         ValueKind::Template => here(&["\"{source}\"", "\"some\"", "\"{path}\""]),

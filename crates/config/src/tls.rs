@@ -1,7 +1,7 @@
 //! The TLS keys of services and pools.
 
 use evenkeel_model::{
-    ClientAuth, Host, Mode, PortSet, ServerSpeaks, ServerTls, TlsPolicy, TlsSettings, TlsVersion,
+    ClientAuth, Host, Mode, PortSet, ServerSpeaks, ServerTls, SniFrom, TlsPolicy, TlsSettings, TlsVersion,
 };
 
 use crate::problem::Problem;
@@ -98,22 +98,30 @@ pub fn of_server(
             ServerTls {
                 verify: if own.value("verify").is_some() { mine.verify } else { common.verify },
                 ca: mine.ca.or(common.ca),
-                sni: mine.sni.or(common.sni),
+                sni: mine.sni.clone().or(common.sni.filter(|_| mine.sni_from.is_none())),
+                sni_from: mine.sni_from.or(common.sni_from.filter(|_| mine.sni.is_none())),
                 certificate: mine.certificate.or(common.certificate),
             }
         }
     };
-    if tls.verify && tls.sni.is_none() {
+    if tls.verify && tls.sni.is_none() && tls.sni_from.is_none() {
         tls.sni = host.map(|host| host.name.as_str().to_owned());
     }
     (common.as_ref() != Some(&tls)).then_some(ServerSpeaks::Tls(tls))
 }
 
 pub fn of_table(table: Section<'_>) -> ServerTls {
+    let sni = table.text("sni");
+    let sni_from = match sni {
+        Some("{host}") => Some(SniFrom::Host),
+        Some("{sni}") => Some(SniFrom::ClientSni),
+        _ => None,
+    };
     ServerTls {
         verify: table.value("verify").is_none() || table.flag("verify"),
         ca: table.text("ca").map(Into::into),
-        sni: table.text("sni").map(str::to_owned),
+        sni: sni.filter(|_| sni_from.is_none()).map(str::to_owned),
+        sni_from,
         certificate: table.text("certificate").map(Into::into),
     }
 }

@@ -170,6 +170,7 @@ pub fn expectation(kind: &ValueKind) -> String {
         ValueKind::Statuses => "statuses such as \"200-399\"".into(),
         ValueKind::HttpPath => "a path such as \"/healthz\"".into(),
         ValueKind::Token => "a word in quotes".into(),
+        ValueKind::ServerName => "a host name, \"{host}\" or \"{sni}\"".into(),
         ValueKind::Server => "an address or a name, with or without a port, such as \"192.0.2.10:80\"".into(),
         ValueKind::Condition => "a condition such as 'path(\"/api/*\")'".into(),
         ValueKind::Template => "a text in quotes, which may hold {variables}".into(),
@@ -287,7 +288,8 @@ fn check_text(span: Range<usize>, text: &str, key: &str, kind: &ValueKind) -> Op
             let good = text == "*" || text.starts_with('/') && text.len() <= 2048 && text.bytes().all(plain);
             if good { None } else { refuse("not a request path".into()) }
         }
-        ValueKind::Token => {
+        ValueKind::ServerName if matches!(text, "{host}" | "{sni}") => None,
+        ValueKind::Token | ValueKind::ServerName => {
             let plain = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
             let good = !text.is_empty() && text.len() <= 128 && text.bytes().all(plain);
             if good { None } else { refuse("not a single word".into()) }

@@ -54,7 +54,12 @@ pub async fn open(
     }
     let Some(tls) = &check.tls else { return Ok(Box::new(stream)) };
     reached.set(Layer::Tls);
-    let config = config(tls, alpn)?;
+    // A check is no request that a name could be taken from: none is asked for, and none verified.
+    let nameless = tls.sni_from.is_some() && tls.sni.is_none();
+    let config = match nameless {
+        true => config(&ServerTls { verify: false, ..tls.clone() }, alpn)?,
+        false => config(tls, alpn)?,
+    };
     let name = match &tls.sni {
         Some(name) => ServerName::try_from(name.clone()).map_err(|_| format!("{name:?} is no host name"))?,
         None => ServerName::IpAddress(address.ip().into()),
@@ -79,7 +84,13 @@ pub async fn open_again(
     let sni = connect.sni.clone();
     let again = HealthCheck {
         probe: Probe::Tls,
-        tls: connect.tls.then_some(ServerTls { verify: false, ca: None, sni, certificate: None }),
+        tls: connect.tls.then_some(ServerTls {
+            verify: false,
+            ca: None,
+            sni,
+            sni_from: None,
+            certificate: None,
+        }),
         send_proxy: connect.send_proxy,
         mark: check.mark,
         ..HealthCheck::default()

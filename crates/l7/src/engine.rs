@@ -716,7 +716,7 @@ fn same_tls(one: &Option<Arc<TlsServer>>, other: &Option<Arc<TlsServer>>) -> boo
 /// What the servers of a pool speak of TLS. Files are read once, whatever the number of servers; not at
 /// all where the specification before has them.
 fn pool_tls(pool: &Pool, before: Option<&PoolSpec>) -> Result<ServersTls, FileError> {
-    let nameless = |settings: &ServerTls| ServerTls { sni: None, ..settings.clone() };
+    let nameless = |settings: &ServerTls| ServerTls { sni: None, sni_from: None, ..settings.clone() };
     let mut read: ServersTls = HashMap::new();
     let before = before.filter(|b| b.pool.server_h2 == pool.server_h2);
     for (settings, known) in before.iter().flat_map(|b| &b.tls) {

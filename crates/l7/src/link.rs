@@ -186,6 +186,12 @@ impl Link {
         matches!(self, Link::Stream(link) if link.is_refused())
     }
 
+    /// Of a connection to a real server: the name that it is for alone, where such names are taken from
+    /// requests.
+    pub fn name(&self) -> Option<&str> {
+        self.tls().and_then(|tls| tls.facts().sni.as_deref())
+    }
+
     pub fn tls(&self) -> Option<&TlsLink> {
         match self {
             Link::Tls(link) => Some(link),

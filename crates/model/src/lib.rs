@@ -49,5 +49,5 @@ pub use service::{
     SEVERITIES, ServerSpeaks, Snapshot, SourceAddress, TcpKeepAlive, Timeouts, VirtualService,
 };
 pub use snmp::{AgentxAddress, SnmpSettings};
-pub use tls::{ClientAuth, ServerTls, TlsPolicy, TlsSettings, TlsVersion};
+pub use tls::{ClientAuth, ServerTls, SniFrom, TlsPolicy, TlsSettings, TlsVersion};
 pub use units::{UnitError, Weight, format_duration, format_size, parse_duration, parse_size};

@@ -11,7 +11,7 @@ use evenkeel_rules::LineFormat;
 use crate::{
     Addresses, AlertSettings, AnswerRoute, Discover, HealthCheck, Host, Layer4, ListenAddress, Name, Origin,
     OutlierRule, PacketPath, PairSettings, Persistence, ResolverSettings, RetryOn, Route, Scheduler,
-    ServerTls, TableRule, TlsSettings, Vip, Weight,
+    ServerTls, SniFrom, TableRule, TlsSettings, Vip, Weight,
 };
 
 /// One configuration, checked. Services and pools are shared so that an unchanged one is the
@@ -453,6 +453,12 @@ pub struct Pool {
 }
 
 impl Pool {
+    /// A server of it is asked over TLS for the host of each request.
+    pub fn names_by_host(&self) -> bool {
+        let own = self.real_servers.iter().filter_map(|server| server.tls(self));
+        self.server_tls.iter().chain(own).any(|tls| tls.sni_from == Some(SniFrom::Host))
+    }
+
     /// Connections made for the one would be wrong for the other.
     pub fn reaches_otherwise(&self, other: &Pool) -> bool {
         let how = |p: &Pool| {

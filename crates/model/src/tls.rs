@@ -92,6 +92,17 @@ pub struct ServerTls {
     pub ca: Option<PathBuf>,
     /// The name to ask for and to verify; the address when absent.
     pub sni: Option<String>,
+    /// What the name is taken from, for each connection anew; `sni` is for requests that have none.
+    pub sni_from: Option<SniFrom>,
     /// Certificate and key to show the real server.
     pub certificate: Option<PathBuf>,
+}
+
+/// Where the name comes from that a server is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SniFrom {
+    /// The host of the request as it goes to the server.
+    Host,
+    /// What the TLS client asked for.
+    ClientSni,
 }

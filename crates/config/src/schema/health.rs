@@ -1,6 +1,6 @@
 //! Keys of health checks.
 
-use super::pool::SERVER_TLS;
+use super::pool::CHECK_TLS;
 use super::{DAY_MS, Key, Table, ValueKind, Variant, duration, join, key, line, required, word};
 
 const INTERVAL: Key = key("interval", duration(50, DAY_MS), "2s", "From one probe to the next.");
@@ -35,7 +35,7 @@ const ADDRESS: Key =
     key("address", ValueKind::Address, "", "Probe this address instead of the server's own.");
 const TLS: Key = key(
     "tls",
-    ValueKind::Table(&SERVER_TLS),
+    ValueKind::Table(&CHECK_TLS),
     "",
     "Probe over TLS; HTTP and gRPC do as the pool's `server-tls` says.",
 );

@@ -58,6 +58,8 @@ pub enum ValueKind {
     HttpPath,
     /// A token of RFC 9110.
     Token,
+    /// A host name, `{host}` or `{sni}`.
+    ServerName,
     /// `ADDRESS:PORT` or `NAME:PORT`, or without a port for the one that the client connected to.
     Server,
     /// A condition of the routes' language.

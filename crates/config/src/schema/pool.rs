@@ -332,21 +332,45 @@ static OWN_TLS: Table = Table {
 const ENABLED: &[Key] =
     &[key("enabled", ValueKind::Flag, "true", "`false`: this real server speaks no TLS.")];
 
-pub static SERVER_TLS: Table = Table {
+static SERVER_TLS: Table = Table {
     name: "server-tls",
     doc: "Real servers speak TLS.",
     keys: &[
-        key("verify", ValueKind::Flag, "true", "Use no real server whose certificate does not hold."),
-        key("ca", ValueKind::File, "", "PEM file of the authorities to trust; the system's when absent."),
+        VERIFY,
+        CA,
+        key(
+            "sni",
+            ValueKind::ServerName,
+            "",
+            "Host name to ask for and to verify; the server's address when absent. `{host}` is the host of the request as it goes to the server, `{sni}` what the client asked for over TLS: a connection is then used for one name alone.",
+        ),
+        CERTIFICATE,
+    ],
+};
+
+/// What checks speak.
+pub static CHECK_TLS: Table = Table {
+    name: "tls",
+    doc: "The check speaks TLS.",
+    keys: &[
+        VERIFY,
+        CA,
         key(
             "sni",
             ValueKind::Token,
             "",
             "Host name to ask for and to verify; the server's address when absent.",
         ),
-        key("certificate", ValueKind::File, "", "PEM file with certificate and key to show to real servers."),
+        CERTIFICATE,
     ],
 };
+
+const VERIFY: Key =
+    key("verify", ValueKind::Flag, "true", "Use no real server whose certificate does not hold.");
+const CA: Key =
+    key("ca", ValueKind::File, "", "PEM file of the authorities to trust; the system's when absent.");
+const CERTIFICATE: Key =
+    key("certificate", ValueKind::File, "", "PEM file with certificate and key to show to real servers.");
 
 const DRAINED: Key = key(
     "drained",

@@ -448,6 +448,96 @@ fn real_servers_speak_tls_and_are_verified() {
     assert_eq!(Connection::open(place.at(8080)).get("/").status, 200);
 }
 
+/// Each name has its own connections to a server, and is what its certificate is verified against.
+#[test]
+fn real_servers_are_asked_for_the_name_of_each_request() {
+    if !require(&["nginx", "curl"]) {
+        return;
+    }
+    let place = Place::new("tls-names");
+    let ca = Authority::new(&place, "ca");
+    let pem = ca.server(&place, "s.pem", &["a.example", "b.example", "test"]);
+    let listen = |port, keys: &str| {
+        format!(
+            "server {{ listen {} ssl{keys}; ssl_certificate {1}; ssl_certificate_key {1}; location / {{ return 200 \"$ssl_server_name $connection\"; }} }}\n",
+            place.at(port),
+            pem.display()
+        )
+    };
+    let config = format!(
+        "daemon off; pid {0}/pid; error_log {0}/error.log; events {{}}\nhttp {{ access_log off; client_body_temp_path {0}/t; proxy_temp_path {0}/p; fastcgi_temp_path {0}/f; uwsgi_temp_path {0}/u; scgi_temp_path {0}/g;\n{1}{2} }}\n",
+        place.folder().display(),
+        listen(9443, ""),
+        listen(9444, " http2")
+    );
+    let path = place.write("nginx.conf", config);
+    let _nginx = evenkeel_testbed::Process::start(
+        std::process::Command::new("nginx").arg("-c").arg(path).stderr(std::process::Stdio::null()),
+    );
+    eventually("nginx listens", Duration::from_secs(10), || {
+        std::net::TcpStream::connect(place.at(9444)).is_ok()
+    });
+    let common = format!("server-tls = {{ ca = \"{}\", sni = \"{{host}}\" }}", ca.file.display());
+    let by_sni = common.replace("{host}", "{sni}");
+    // The pools' checks are by TLS too, and know no name.
+    let check = "health-check = { type = \"http\", interval = \"200ms\" }\nretries = 0\n";
+    let tls_front = format!("tls = {{ certificates = [\"{}\"] }}\n", pem.display());
+    let text = [
+        service("h1", "http", place.at(8080), &[place.at(9443)], &format!("{check}{common}")),
+        service(
+            "h2",
+            "http",
+            place.at(8081),
+            &[place.at(9444)],
+            &format!("health-check = {{ type = \"none\" }}\nserver-http = \"2\"\nretries = 0\n{common}"),
+        ),
+        service("sni", "http", place.at(8443), &[place.at(9443)], &format!("{check}{tls_front}{by_sni}")),
+        service(
+            "relay",
+            "tcp",
+            place.at(8444),
+            &[place.at(9443)],
+            &format!("health-check = {{ type = \"none\" }}\n{tls_front}{by_sni}"),
+        ),
+    ];
+    let evenkeel = start(&place, &text.concat());
+    eventually("the check passes", Duration::from_secs(10), || {
+        evenkeel.json(&["status"])["virtual-services"][0]["real-servers"][0]["state"] == "up"
+    });
+    for port in [8080, 8081] {
+        let mut client = Connection::open(place.at(port));
+        let mut ask = |host: &str| {
+            client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+            let answer = client.answer().expect("an answer");
+            (answer.status, answer.text().to_owned())
+        };
+        let (status, first) = ask("A.example:8080");
+        assert_eq!((status, first.starts_with("a.example ")), (200, true), "{port} {first}");
+        let (_, other) = ask("b.example");
+        assert!(other.starts_with("b.example "), "{port} {other}");
+        // Its own connection, and that one again.
+        assert_ne!(first.split(' ').next_back(), other.split(' ').next_back(), "{port}");
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(ask("a.example"), (200, first), "{port}");
+        assert_eq!(ask("b.example"), (200, other), "{port}");
+        // The server's certificate is for none of that name.
+        assert_eq!(ask("c.example").0, 503, "{port}");
+    }
+    for (port, host) in [(8443, "a.example"), (8443, "b.example"), (8444, "b.example")] {
+        let at = place.at(port);
+        let resolve = format!("{host}:{}:{}", at.port(), at.ip());
+        let url = format!("https://{host}:{}/", at.port());
+        let file = ca.file.display().to_string();
+        let asked =
+            command("curl", &["-sS", "--max-time", "10", "--resolve", &resolve, "--cacert", &file, &url]);
+        assert!(asked.out.starts_with(host), "{port} {host}: {asked:?}");
+    }
+    let refused = text.concat().replace("{sni}", "{host}");
+    let path = place.write("refused.toml", refused);
+    let checked = evenkeel.cli(&["check", &path.display().to_string()]);
+    assert!(checked.err.contains("needs mode \"http\""), "{checked:?}");
+}
+
 #[test]
 fn connections_are_passed_through_by_name_unopened() {
     if !require(&["curl"]) {

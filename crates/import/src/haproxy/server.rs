@@ -267,7 +267,7 @@ fn option_by_option(
     let mut rest = options.iter();
     let (mut tls, mut speaks_tls) = (Tls { unverified: draft.servers_unverified, ..Tls::default() }, false);
     let (mut has_cookie, mut non_stick) = (false, false);
-    let (mut checked, mut check_sni) = (false, None);
+    let (mut checked, mut check_sni, mut verified) = (false, None, None);
     let (mut own, mut agent, mut asks) = (Table::default(), false, Table::default());
     while let Some(option) = rest.next() {
         let mut value = || rest.next().cloned().unwrap_or_default();
@@ -312,15 +312,15 @@ fn option_by_option(
             "verify" => tls.unverified = value() == "none",
             "ca-file" => tls.ca = draft.placed(draft.ca_base.clone(), &value(), line, option),
             "crt" => tls.certificate = draft.placed(draft.crt_base.clone(), &value(), line, option),
-            "verifyhost" => tls.name = Some(value()),
+            "verifyhost" => verified = Some(value()),
             "sni" => {
                 let given = value();
-                match given.strip_prefix("str(").and_then(|rest| rest.strip_suffix(')')) {
-                    Some(name) => tls.name = Some(name.to_owned()),
+                match name_asked(&given) {
+                    Some(name) => tls.name = Some(name),
                     None => draft.left(
                         line,
                         "sni",
-                        format!("{given}: one name for all requests is sent: write sni in server-tls"),
+                        format!("{given}: a name is written, or taken from the request's Host (req.hdr(host)) or from what the client asked for (ssl_fc_sni)"),
                     ),
                 }
             }
@@ -388,6 +388,13 @@ fn option_by_option(
             word => draft.left(line, word, super::remedies::of(&[word])),
         }
     }
+    if let Some(verified) = verified.filter(|verified| tls.name.as_ref() != Some(verified)) {
+        if tls.name.is_some() && !tls.unverified {
+            let why = format!("{verified}: the name that is verified is the one that sni asks for");
+            draft.left(line, "verifyhost", why);
+        }
+        tls.name.get_or_insert(verified);
+    }
     let greeting = options.iter().rfind(|o| o.starts_with("send-proxy")).map_or("", String::as_str);
     match &common.greeting {
         Some(known) if known != greeting => {
@@ -423,6 +430,29 @@ fn option_by_option(
     if checked {
         common.checks.push((pool.servers.len(), own));
     }
+}
+
+/// What servers are asked for over TLS: a name, the host of the request or what its client asked for.
+fn name_asked(given: &str) -> Option<String> {
+    if let Some(name) = given.strip_prefix("str(").and_then(|rest| rest.strip_suffix(')')) {
+        return Some(name.trim_matches('"').to_owned());
+    }
+    let mut steps = super::sample::chain(given).into_iter();
+    let (fetch, argument) = steps.next()?;
+    // A name has no port and is compared without heed of case.
+    let keeps = |(step, argument): (String, Option<String>)| match step.as_str() {
+        "lower" | "host_only" => true,
+        "field" => argument.as_deref() == Some("1,:"),
+        _ => false,
+    };
+    let from = match (fetch.as_str(), argument.as_deref()) {
+        ("req.hdr" | "hdr" | "req.fhdr" | "fhdr", Some(name)) if name.eq_ignore_ascii_case("host") => {
+            "{host}"
+        }
+        ("ssl_fc_sni", None | Some("")) => "{sni}",
+        _ => return None,
+    };
+    steps.all(keeps).then(|| from.to_owned())
 }
 
 /// Servers choose among the versions of TLS that are offered to them: 1.2 and 1.3.

@@ -323,6 +323,8 @@ pub struct Upstream {
     mux: RefCell<Engine>,
     reactor: Loop,
     task: Cell<u32>,
+    /// The name that it is for alone, where names of servers are taken from requests.
+    name: Option<Box<str>>,
 }
 
 impl Upstream {
@@ -330,7 +332,8 @@ impl Upstream {
     pub fn start(worker: &'static Worker, link: Link) -> Rc<Upstream> {
         let reactor = worker.reactor;
         let mux = Engine::new(worker, Role::Client, link.tls().is_some());
-        let upstream = Rc::new(Upstream { mux: mux.into(), reactor, task: Cell::new(u32::MAX) });
+        let name = link.name().map(Into::into);
+        let upstream = Rc::new(Upstream { mux: mux.into(), reactor, task: Cell::new(u32::MAX), name });
         upstream.task.set(reactor.spawn(run(worker, upstream.clone(), link)));
         reactor.wake(upstream.task.get());
         upstream
@@ -341,6 +344,10 @@ impl Upstream {
         let mut mux = self.mux.borrow_mut();
         let stream = mux.takes_streams().then(|| mux.open())?;
         Some(Link::Stream(StreamLink::new(stream, self.reactor, self.task.get())))
+    }
+
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
     }
 
     pub fn is_over(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use evenkeel_model::{ProxyVersion, SourceAddress};
+use evenkeel_model::{ProxyVersion, SniFrom, SourceAddress};
 use rustix::io::Errno;
 
 use super::pick::Lease;
@@ -83,11 +83,43 @@ fn begin_from(worker: &Worker, client: &Client, lease: &Lease) -> Result<Sock, T
 
 /// A connection that is up, with everything said and agreed that comes before the first byte. It holds
 /// much, and few requests wait for one: a session is the smaller for it.
-pub async fn open(worker: &Worker, client: &Client, lease: &Lease, timeout_ms: u64) -> Result<Link, Trouble> {
-    Box::pin(agree(worker, client, lease, timeout_ms)).await
+pub async fn open(
+    worker: &Worker,
+    client: &Client,
+    lease: &Lease,
+    name: Option<&str>,
+    timeout_ms: u64,
+) -> Result<Link, Trouble> {
+    Box::pin(agree(worker, client, lease, name, timeout_ms)).await
 }
 
-async fn agree(worker: &Worker, client: &Client, lease: &Lease, timeout_ms: u64) -> Result<Link, Trouble> {
+/// The name that a request is for, where its server is asked for that over TLS. `head` is the request as it
+/// goes out; empty in mode tcp.
+pub fn name_asked(client: &Client, lease: &Lease, head: &[u8]) -> Option<Box<str>> {
+    let name = match lease.server.tls()?.name_from()? {
+        SniFrom::Host => std::str::from_utf8(evenkeel_routes::without_port(host_of(head))).ok()?,
+        SniFrom::ClientSni => client.tls.as_ref()?.sni.as_deref()?,
+    };
+    (!name.is_empty()).then(|| name.to_ascii_lowercase().into())
+}
+
+/// The value of `Host` in a head of HTTP/1.
+fn host_of(head: &[u8]) -> &[u8] {
+    let lines = head.split(|byte| *byte == b'\n').skip(1).take_while(|line| line.len() > 1);
+    let mut values = lines.filter_map(|line| {
+        let (name, value) = line.split_at_checked(b"host:".len())?;
+        name.eq_ignore_ascii_case(b"host:").then(|| value.trim_ascii())
+    });
+    values.next().unwrap_or_default()
+}
+
+async fn agree(
+    worker: &Worker,
+    client: &Client,
+    lease: &Lease,
+    name: Option<&str>,
+    timeout_ms: u64,
+) -> Result<Link, Trouble> {
     let deadline_ms = worker.reactor.now_ms() + timeout_ms;
     let sock = begin(worker, client, lease)?;
     sock.expect_connect(false);
@@ -97,9 +129,12 @@ async fn agree(worker: &Worker, client: &Client, lease: &Lease, timeout_ms: u64)
         introduce(worker, client, &sock, version, deadline_ms).await?;
     }
     let Some(tls) = lease.server.tls() else { return Ok(Link::Plain(sock)) };
-    let connection = tls.connection(lease.server.address.ip()).map_err(|_| Trouble::Handshake)?;
+    let connection = tls.connection(lease.server.address.ip(), name).map_err(|_| Trouble::Handshake)?;
     match TlsLink::handshake(worker.reactor, sock, connection, deadline_ms).await {
-        Ok(link) => Ok(Link::Tls(Box::new(link))),
+        Ok(mut link) => {
+            link.for_name(name.map(Into::into));
+            Ok(Link::Tls(Box::new(link)))
+        }
         Err((_, error)) => Err(after_handshake(lease, error)),
     }
 }
@@ -109,6 +144,7 @@ pub async fn stream(
     worker: &'static Worker,
     client: &Client,
     lease: &Lease,
+    name: Option<&str>,
     timeout_ms: u64,
     may_reuse: bool,
 ) -> Result<(Link, bool), Trouble> {
@@ -116,12 +152,13 @@ pub async fn stream(
     if may_reuse && shares {
         let mut known = lease.server.upstreams.borrow_mut();
         known.retain(|upstream| !upstream.is_over());
-        if let Some(link) = known.iter().find_map(|upstream| upstream.open()) {
+        let mut fitting = known.iter().filter(|upstream| upstream.name() == name);
+        if let Some(link) = fitting.find_map(|upstream| upstream.open()) {
             return Ok((link, true));
         }
     }
     lease.server.counters().connects.add(1);
-    let link = open(worker, client, lease, timeout_ms).await?;
+    let link = open(worker, client, lease, name, timeout_ms).await?;
     if link.tls().is_some_and(|tls| !tls.facts().h2) {
         lease.handshake_failed("the server does not speak HTTP/2".to_owned());
         return Err(Trouble::Handshake);

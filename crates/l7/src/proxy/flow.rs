@@ -95,22 +95,26 @@ pub async fn transact(
     let now_ms = worker.reactor.now_ms();
     let shares = lease.shares_connections();
     let names_client = outgoing.names_client;
+    let name = connect::name_asked(client, lease, outgoing.buffer.bytes());
     let own = client.own.take().filter(|own| may_reuse && own.server == lease.server.id);
     let knew_client = own.as_ref().is_some_and(|own| own.knows_client);
     let own = own.and_then(|own| own.take(!outgoing.idempotent));
+    let own = own.filter(|(link, _)| link.name() == name.as_deref());
     // A connection in place of one that has ended knows nobody.
     let knows_client = own.is_some() && knew_client || names_client;
     let is_own = own.is_some() || !shares || names_client;
     let reused = match own {
         Some(own) => Some(own),
-        None if may_reuse && shares => worker.take_idle(&lease.server, client.address, !outgoing.idempotent),
+        None if may_reuse && shares => {
+            worker.take_idle(&lease.server, client.address, name.as_deref(), !outgoing.idempotent)
+        }
         None => None,
     };
     let (_, connect_ms) = context.view.waits(context.pool, &scratch.changes);
     session.state.set(if reused.is_some() { State::Waiting } else { State::Connecting });
     let (server, carried, connected) = match reused {
         Some((server, carried)) => (server, carried, true),
-        None => new_connection(worker, client, lease, connect_ms, may_reuse).await?,
+        None => new_connection(worker, client, lease, name, connect_ms, may_reuse).await?,
     };
     let reused = carried > 0;
     if reused {
@@ -172,17 +176,19 @@ async fn new_connection(
     worker: &'static Worker,
     client: &Client,
     lease: &Lease,
+    name: Option<Box<str>>,
     connect_ms: u64,
     may_share: bool,
 ) -> Result<(Link, u32, bool), Failure> {
     if lease.pool().is_some_and(|spec| spec.pool.server_h2) {
-        let (link, kept) = connect::stream(worker, client, lease, connect_ms, may_share).await?;
+        let (link, kept) =
+            connect::stream(worker, client, lease, name.as_deref(), connect_ms, may_share).await?;
         return Ok((link, u32::from(kept), true));
     }
     lease.server.counters().connects.add(1);
     match connect::is_plain(lease) {
         true => Ok((Link::Plain(connect::begin(worker, client, lease)?), 0, false)),
-        false => Ok((connect::open(worker, client, lease, connect_ms).await?, 0, true)),
+        false => Ok((connect::open(worker, client, lease, name.as_deref(), connect_ms).await?, 0, true)),
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use evenkeel_model::ServerTls;
+use evenkeel_model::{ServerTls, SniFrom};
 use evenkeel_trust::Anyone;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::ServerName;
@@ -17,6 +17,8 @@ use crate::file_error::FileError;
 pub struct TlsClient {
     config: Arc<ClientConfig>,
     name: Option<ServerName<'static>>,
+    /// What the name is taken from, for each connection anew.
+    name_from: Option<SniFrom>,
 }
 
 /// Where distributions keep the authorities that the system trusts.
@@ -51,19 +53,26 @@ pub fn load(settings: &ServerTls, alpn: &[&str]) -> Result<TlsClient, FileError>
         }
     };
     config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
-    Ok(TlsClient { config: Arc::new(config), name: None }.named(settings))
+    Ok(TlsClient { config: Arc::new(config), name: None, name_from: None }.named(settings))
 }
 
 impl TlsClient {
     /// The same for a server of another name.
     pub fn named(&self, settings: &ServerTls) -> TlsClient {
         let name = settings.sni.as_ref().and_then(|name| ServerName::try_from(name.clone()).ok());
-        TlsClient { config: self.config.clone(), name }
+        TlsClient { config: self.config.clone(), name, name_from: settings.sni_from }
     }
 
-    /// A connection to a real server, before its first byte.
-    pub fn connection(&self, address: IpAddr) -> Result<Connection, rustls::Error> {
-        let name = self.name.clone().unwrap_or(ServerName::IpAddress(address.into()));
+    pub fn name_from(&self) -> Option<SniFrom> {
+        self.name_from
+    }
+
+    /// A connection to a real server, before its first byte. `asked` is the name that the request is for,
+    /// where the servers' names are taken from requests.
+    pub fn connection(&self, address: IpAddr, asked: Option<&str>) -> Result<Connection, rustls::Error> {
+        let asked = asked.and_then(|name| ServerName::try_from(name.to_owned()).ok());
+        let name = asked.or_else(|| self.name.clone());
+        let name = name.unwrap_or(ServerName::IpAddress(address.into()));
         ClientConnection::new(self.config.clone(), name).map(Connection::Client)
     }
 }

@@ -154,6 +154,13 @@ impl TlsLink {
         Ok(TlsLink::over(sock, connection))
     }
 
+    /// The connection is for requests of this name alone.
+    pub fn for_name(&mut self, name: Option<Box<str>>) {
+        if let Some(facts) = Rc::get_mut(&mut self.facts) {
+            facts.sni = name;
+        }
+    }
+
     /// What was agreed on, and who the peer is.
     pub fn facts(&self) -> &Rc<Facts> {
         &self.facts

@@ -27,7 +27,8 @@ pub struct Facts {
     pub cipher: &'static str,
     pub h2: bool,
     pub resumed: bool,
-    /// The host name that the client asked for.
+    /// The host name that the client asked for; of a connection to a real server, the name that its
+    /// requests are for, where that is taken from requests.
     pub sni: Option<Box<str>>,
     /// The peer's certificate, which was verified.
     pub peer: Option<Box<Identity>>,

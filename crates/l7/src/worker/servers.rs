@@ -104,12 +104,22 @@ impl Worker {
     ///
     /// After a request with a body it rests for a moment first: what a server makes of a body that it
     /// reads otherwise than we do would be somebody else's answer. The same client need not wait.
-    pub fn take_idle(&self, server: &ServerRuntime, client: SocketAddr, once: bool) -> Option<(Link, u32)> {
+    ///
+    /// `name`: what servers are asked for, where that is taken from requests.
+    pub fn take_idle(
+        &self,
+        server: &ServerRuntime,
+        client: SocketAddr,
+        name: Option<&str>,
+        once: bool,
+    ) -> Option<(Link, u32)> {
         let now_ms = self.reactor.now_ms();
         loop {
             let mut all = self.idle_servers.borrow_mut();
             let rested = |key: &u32| {
-                let free = |i: &IdleServer| i.rested_ms <= now_ms || i.rests_for == Some(client);
+                let free = |i: &IdleServer| {
+                    (i.rested_ms <= now_ms || i.rests_for == Some(client)) && i.link.name() == name
+                };
                 all.get(*key as usize).is_none_or(free)
             };
             let trusted =
