@@ -1,5 +1,7 @@
 //! `keepalived.conf`: virtual servers, checkers, VRRP.
 
+mod checks;
+
 use crate::draft::{Draft, Pool, Service, Table};
 use crate::tree::{Node, Tree};
 use crate::words::{address, list, name, with_port};
@@ -338,6 +340,7 @@ const OF_A_SERVICE: &[&str] = &[
     "omega",
     "retry",
     "delay_before_retry",
+    "connect_timeout",
     "warmup",
 ];
 
@@ -375,10 +378,10 @@ fn real_servers(node: &Node, mode: &str, pool: &mut Pool, draft: &mut Draft) {
         let server = real_server(real, &host, mode);
         let at = pool.servers.iter().filter(|s| s.get("backup").is_none()).count();
         pool.servers.insert(at, server);
-        if let Some(mut whole) = checker(real, node, draft) {
+        if let Some(mut whole) = checks::check(real, node, draft) {
             let mut own = Table::default();
             (own.lines, whole.lines) =
-                whole.lines.into_iter().partition(|line| OWN.contains(&line.key.as_str()));
+                whole.lines.into_iter().partition(|line| checks::OWN.contains(&line.key.as_str()));
             match &asked {
                 Some((known, line)) if *known != whole => {
                     let why = format!("all servers of a service are asked alike: as in line {line}");
@@ -429,8 +432,9 @@ fn what_is_left(real: &Node, draft: &mut Draft) {
             }
             // A server that is down keeps its connections anyway.
             "weight" | "uthreshold" | "lthreshold" | "inhibit_on_failure" | "virtualhost" | "retry"
-            | "delay_loop" | "delay_before_retry" | "alpha" | "warmup" | "smtp_alert" => {}
-            keyword if CHECKERS.contains(&keyword) => {}
+            | "delay_loop" | "delay_before_retry" | "connect_timeout" | "alpha" | "warmup" | "smtp_alert" => {
+            }
+            keyword if checks::CHECKERS.contains(&keyword) => {}
             keyword => draft.left(child.line, keyword, "not carried over"),
         }
     }
@@ -463,142 +467,5 @@ fn place(host: &str, port: Option<&str>, mode: &str) -> String {
     match port.filter(|p| *p != "0" && mode == "nat") {
         Some(port) => with_port(host, port),
         None => host.to_owned(),
-    }
-}
-
-/// Keys of a check that each server may have of its own.
-const OWN: &[&str] = &["port", "address", "timeout", "interval", "fast-interval", "fall", "tls"];
-const CHECKERS: &[&str] =
-    &["TCP_CHECK", "HTTP_GET", "SSL_GET", "SMTP_CHECK", "DNS_CHECK", "MISC_CHECK", "PING_CHECK", "UDP_CHECK"];
-
-fn checker(real: &Node, service: &Node, draft: &mut Draft) -> Option<Table> {
-    let mut check = Table::default();
-    let mut all = real.children.iter().filter(|c| CHECKERS.contains(&c.words[0].as_str()));
-    let found = all.next()?;
-    for more in all {
-        draft.left(more.line, &more.words[0], "a server has one check");
-    }
-    // A checker's own word, else that of its server or of the service.
-    let value = |key: &str| [found, real, service].into_iter().find_map(|node| node.value(key));
-    let urls: Vec<&Node> = found.children.iter().filter(|c| c.is("url")).collect();
-    let mut known = vec![
-        "url",
-        "connect_port",
-        "connect_timeout",
-        "connect_ip",
-        "retry",
-        "nb_get_retry",
-        "delay_loop",
-        "delay_before_retry",
-        "virtualhost",
-        "warmup",
-        "alpha",
-        "enable_sni",
-        "host",
-    ];
-    match found.words[0].as_str() {
-        "TCP_CHECK" => check.text("type", "tcp"),
-        "SMTP_CHECK" => {
-            check.text("type", "smtp");
-            if let Some(host) = found.value("helo_name") {
-                check.text("host", host);
-            }
-            known.push("helo_name");
-        }
-        "PING_CHECK" => check.text("type", "ping"),
-        "DNS_CHECK" => {
-            check.text("type", "dns");
-            check.text("name", found.value("name").unwrap_or("."));
-            known.push("name");
-        }
-        "HTTP_GET" | "SSL_GET" => {
-            let host = value("virtualhost");
-            http_check(found, &urls, host, &mut check, draft);
-        }
-        "MISC_CHECK" => {
-            script_check(found, &mut check, draft);
-            known.extend(["misc_path", "misc_timeout", "misc_dynamic"]);
-        }
-        other => {
-            draft.left(found.line, other, "a TCP connection is tried instead");
-            check.text("type", "tcp");
-        }
-    }
-    if let Some(port) = found.value("connect_port") {
-        check.set("port", port.to_owned());
-    }
-    if let Some(address) = found.value("connect_ip").and_then(address) {
-        check.text("address", address.trim_matches(['[', ']']));
-    }
-    if let Some(timeout) = found.value("connect_timeout").or_else(|| found.value("misc_timeout")) {
-        check.text("timeout", &seconds(timeout));
-    }
-    if let Some(delay) = value("delay_loop") {
-        check.text("interval", &seconds(delay));
-    }
-    if let Some(delay) = value("delay_before_retry") {
-        check.text("fast-interval", &seconds(delay));
-    }
-    let retry = found.value("nb_get_retry").or_else(|| value("retry"));
-    if let Some(retry) = retry.and_then(|r| r.parse::<u32>().ok()) {
-        check.set("fall", (retry.max(1)).to_string());
-    }
-    for child in found.children.iter().filter(|c| !known.contains(&c.words[0].as_str())) {
-        draft.left(child.line, &child.words[0], "not carried over");
-    }
-    Some(check)
-}
-
-fn http_check(found: &Node, urls: &[&Node], host: Option<&str>, check: &mut Table, draft: &mut Draft) {
-    check.text("type", "http");
-    if let Some(url) = urls.first() {
-        page(url, check, draft);
-    }
-    for url in urls.iter().skip(1) {
-        let path = url.value("path").unwrap_or("/").to_owned();
-        draft.left(url.line, "url", format!("{path}: a check asks for one page"));
-    }
-    let host = urls.first().and_then(|u| u.value("virtualhost")).or(host);
-    if let Some(host) = host {
-        check.text("host", host);
-    }
-    if found.is("SSL_GET") {
-        check.set("tls", "{ verify = false }");
-    }
-}
-
-fn script_check(found: &Node, check: &mut Table, draft: &mut Draft) {
-    check.text("type", "script");
-    let script = found.value("misc_path").unwrap_or("").to_owned();
-    let mut words = script.split_whitespace();
-    check.text("command", words.next().unwrap_or(""));
-    let arguments: Vec<&str> = words.collect();
-    if !arguments.is_empty() {
-        check.set("arguments", list(&arguments));
-    }
-    check.set("keepalived", "true");
-    if found.child("misc_dynamic").is_none() {
-        draft.note(found.line, "MISC_CHECK", "an exit status from 2 on is a weight");
-    }
-}
-
-/// A page that is asked for, and what is expected of it.
-fn page(url: &Node, check: &mut Table, draft: &mut Draft) {
-    for child in &url.children {
-        let value = child.words.get(1).map_or("", String::as_str);
-        match child.words[0].as_str() {
-            "path" => check.text("path", value),
-            "status_code" => check.text("status", &child.words[1..].join(",")),
-            "regex" => check.text("expect-regex", value),
-            "virtualhost" => {}
-            "digest" => {
-                let why = "write expect = \"a text of the page\" instead of a sum of all of it";
-                draft.left(child.line, "digest", why);
-            }
-            keyword => draft.left(child.line, keyword, "not carried over"),
-        }
-    }
-    if check.get("status").is_none() {
-        check.text("status", "200-299");
     }
 }

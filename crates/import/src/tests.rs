@@ -148,7 +148,7 @@ fn each_server_keeps_what_its_check_has_of_its_own() {
     check(
         &[(SourceKind::Keepalived, text)],
         &[
-            "health-check = { type = \"tcp\", interval = \"6s\" }",
+            "health-check = { type = \"tcp\", rise = 1, timeout = \"5s\", interval = \"6s\", fast-interval = \"1s\", down-interval = \"6s\", fall = 2 }",
             "health-check = { port = 81 }",
             "health-check = { port = 82 }",
         ],
@@ -428,7 +428,7 @@ fn keepalived_with_every_checker() {
             "mode = \"dr\"",
             "scheduler = \"least-connections\"",
             "persistence = { type = \"source\", timeout = \"50s\" }",
-            "health-check = { type = \"http\", path = \"/up\", status = \"200\", timeout = \"3s\", interval = \"6s\", fall = 2 }",
+            "health-check = { type = \"http\", path = \"/up\", status = \"200\", rise = 1, timeout = \"3s\", interval = \"6s\", fast-interval = \"3s\", down-interval = \"6s\", fall = 3 }",
             "# the first",
             "weight = 3",
             "protocol = \"udp\"",
@@ -552,11 +552,51 @@ fn what_keepalived_checks_and_follows() {
             "notify = \"/etc/n.sh\"",
             "unicast = [\"192.0.2.2\"]",
             "vip = [\"192.0.2.20:80\", \"192.0.2.21:443\", \"192.0.2.22:443\", \"192.0.2.23:443\"]",
-            "health-check = { type = \"http\", path = \"/a\", expect-regex = \"all.fine\", status = \"200-299\", host = \"www.example.org\", address = \"192.0.2.99\", interval = \"6s\", fast-interval = \"2s\", fall = 4 }",
-            "health-check = { type = \"script\", command = \"/etc/c.sh\", arguments = [\"1\"], keepalived = true }",
+            "health-check = { type = \"http\", path = \"/a\", status = \"200-299\", expect-regex = \"all.fine\", host = \"www.example.org\", then = [{ path = \"/b\", status = \"200-299\", host = \"www.example.org\" }], rise = 1, address = \"192.0.2.99\", timeout = \"5s\", interval = \"6s\", fast-interval = \"2s\", down-interval = \"6s\", fall = 5 }",
+            "health-check = { type = \"script\", command = \"/etc/c.sh\", arguments = [\"1\"], keepalived = true, rise = 1, timeout = \"60s\", interval = \"60s\", fast-interval = \"1s\", down-interval = \"60s\", fall = 1 }",
         ],
-        &["vrrp_script", "unicast_src_ip", "fwmark 5", "url", "bindto"],
+        &["vrrp_script", "unicast_src_ip", "fwmark 5", "bindto"],
     );
+}
+
+/// Every word of keepalived's pages: as a check asks it, or told.
+#[test]
+fn keepaliveds_pages_are_requests_of_one_check() {
+    let check = |inside: &str, holds: &[&str], left: &[&str]| {
+        let text = format!(
+            "virtual_server 192.0.2.20 443 {{\n protocol TCP\n virtualhost all.example\n real_server 192.0.2.31 443 {{\n  {inside}\n }}\n}}\n"
+        );
+        check(&[(SourceKind::Keepalived, &text)], holds, left);
+    };
+    check(
+        "SSL_GET {\n enable_sni\n url {\n path /a\n status_code 200-299 301\n status_code 404\n }\n url {\n path /b\n virtualhost b.example\n regex \"down|broken\"\n regex_no_match\n regex_options caseless multiline\n }\n url {\n path /c\n digest 9b3a0c85a887a256d6939da88aabd8cd\n status_code 200\n }\n retry 0\n }",
+        &[
+            "path = \"/a\", status = \"200-299,301,404\", host = \"all.example\"",
+            "tls = { verify = false, sni = \"all.example\" }",
+            "then = [{ tls = true, sni = \"b.example\", path = \"/b\", status = \"200-299\", refuse-regex = \"(?im)down|broken\", host = \"b.example\" }, { tls = true, sni = \"all.example\", path = \"/c\", status = \"200\", host = \"all.example\" }]",
+            "fall = 1 }",
+        ],
+        &["digest"],
+    );
+    // Several checkers of pages are one check; what a page has of its own is kept.
+    check(
+        "HTTP_GET {\n url {\n path /a\n }\n }\n HTTP_GET {\n connect_port 8080\n url {\n path /b\n }\n }\n TCP_CHECK {\n }",
+        &["then = [{ path = \"/b\", status = \"200-299\", host = \"all.example\", port = 8080 }]"],
+        &["TCP_CHECK"],
+    );
+    check(
+        "HTTP_GET {\n connect_port 81\n url {\n path /a\n }\n }\n HTTP_GET {\n delay_loop 7\n url {\n path /b\n regex_options dupnames\n }\n }",
+        &["host = \"all.example\", port = 443 }]", "port = 81"],
+        &["regex_options dupnames", "delay_loop"],
+    );
+    // What keepalived itself ignores, and what it would refuse.
+    check(
+        "HTTP_GET {\n url {\n path /\n status_code 20 500-400 200\n regex \"(?=a)\"\n }\n url {\n }\n fast_recovery\n http_protocol 1.1\n connect_timeout x\n }",
+        &["status = \"200\""],
+        &["status_code 20", "status_code 500-400", "regex (?=a)", "url", "x"],
+    );
+    check("HTTP_GET {\n }", &["type = \"tcp\""], &["HTTP_GET"]);
+    check("UDP_CHECK {\n }", &["type = \"ping\""], &["UDP_CHECK"]);
 }
 
 #[test]
