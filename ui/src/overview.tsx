@@ -5,7 +5,7 @@ import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { get, may, post, remove, type Edit, type Schemas, type Server, type Service } from "./api";
 import { head, second, services, type LiveService } from "./live";
 import { Spark } from "./spark";
-import { ago, bits, go, Link, number, Review, say, tried } from "./parts";
+import { ago, bits, closed, go, Link, number, Review, say, tried } from "./parts";
 
 const open = signal<Set<string>>(new Set());
 const filter = signal("");
@@ -236,7 +236,7 @@ function ServerRow({ service, server }: { service: Service; server: Server }) {
   };
   const close = () => tried(async () => {
     const query = new URLSearchParams({ service: service.name, server: server.name });
-    say(`${(await remove<Schemas["Closed"]>(`/api/v1/connections?${query}`)).closed} connections of ${service.name}/${server.name} closed`);
+    say(`${service.name}/${server.name}: ${closed(await remove<Schemas["Closed"]>(`/api/v1/connections?${query}`))}`);
   });
   const state = server["admin-state"];
   return (
@@ -258,7 +258,7 @@ function ServerRow({ service, server }: { service: Service; server: Server }) {
           {state !== "online" && <button type="button" onClick={() => set("online")}>Online</button>}
           {state !== "draining" && <button type="button" class="plain" onClick={() => set("draining")}>Drain</button>}
           {state !== "halted" && <button type="button" class="plain" onClick={() => set("halted")}>Halt</button>}
-          {(service.mode === "http" || service.mode === "tcp") && server["current-connections"] > 0 && <button type="button" class="plain" onClick={close} aria-label={`Close connections of ${server.name}`}>Close connections</button>}
+          {service.mode !== "pool" && server["current-connections"] > 0 && <button type="button" class="plain" onClick={close} aria-label={`Close connections of ${server.name}`}>Close connections</button>}
         </td>
       )}
     </tr>

@@ -2,7 +2,7 @@
 import { signal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { commit, post, Refusal, type Proposal, type Edit } from "./api";
+import { commit, post, Refusal, type Proposal, type Edit, type Schemas } from "./api";
 
 export const place = signal(location.pathname + location.search);
 addEventListener("popstate", () => (place.value = location.pathname + location.search));
@@ -40,6 +40,13 @@ export const bytes = (value: number): string => {
 export const bits = (bytesPerSecond: number): string => number(bytesPerSecond * 8) + "bit/s";
 
 export const time = (ms: number): string => new Date(ms).toLocaleString();
+
+/** What was closed, and what becomes of connections of layer 4. */
+export function closed(done: Schemas["Closed"]): string {
+  const later = done["at-next-packet"] ?? 0;
+  const what = `${done.closed} ${done.closed === 1 ? "connection" : "connections"} closed`;
+  return later > 0 ? `${what}, ${later === done.closed ? "" : `${later} of them `}by a reset at the next packet of either side` : what;
+}
 
 export function ago(ms: number): string {
   const seconds = Math.max(0, Math.round(ms / 1000));

@@ -3,7 +3,7 @@ import { useState } from "preact/hooks";
 import { get, list, may, post, putText, remove, type Happening, type Schemas } from "./api";
 import { happenings, services } from "./live";
 import { colour, Lamp, serverColour } from "./overview";
-import { ago, bytes, csv, Link, number, place, say, time, tried, useAsk, why } from "./parts";
+import { ago, bytes, closed, csv, Link, number, place, say, time, tried, useAsk, why } from "./parts";
 
 const REPORTS = [["status", "Status"], ["connections", "Connections"], ["persistence", "Persistence"], ["explain", "Explain"], ["certificates", "Certificates"], ["doctor", "Doctor"], ["events", "Events"]] as const;
 
@@ -68,7 +68,7 @@ function Connections({ service }: { service: string }) {
   const clients = new Set(value?.map((c) => c.client.replace(/:\d+$/, ""))).size;
   const close = (which: Record<string, string>) => tried(async () => {
     const query = new URLSearchParams(Object.entries(which).filter(([, value]) => value));
-    say(`${(await remove<Schemas["Closed"]>(`/api/v1/connections?${query}`)).closed} connections closed`);
+    say(closed(await remove<Schemas["Closed"]>(`/api/v1/connections?${query}`)));
     again();
   });
   const narrowed = filter.client || (filter.service && !filter.state);
@@ -88,7 +88,7 @@ function Connections({ service }: { service: string }) {
       <div class="scroll" tabIndex={0} role="region" aria-label="Connections">
         <table class="dense">
           <thead><tr><th>Client</th><th>VIP</th><th>Service</th><th>Real server</th><th>State</th><th class="n">Age</th><th class="n">Requests</th><th class="n">In</th><th class="n">Out</th>{may("operate") && <th>Do</th>}</tr></thead>
-          <tbody>{value?.map((c, i) => <tr key={i}><td>{c.client}</td><td>{c.vip} {c.protocol === "udp" && "udp"}</td><td>{c.service}</td><td>{c["real-server"] ?? "—"}</td><td>{c.state}</td><td class="n">{ago(c["age-ms"])}</td><td class="n">{c.requests}</td><td class="n">{bytes(c["bytes-in"])}</td><td class="n">{bytes(c["bytes-out"])}</td>{may("operate") && <td><button type="button" class="plain" onClick={() => close({ service: c.service, client: c.client.replace(/:\d+$/, "").replace(/^\[|\]$/g, "") })} aria-label={`Close the connections of ${c.client}`}>Close</button></td>}</tr>)}</tbody>
+          <tbody>{value?.map((c, i) => <tr key={i}><td>{c.client}</td><td>{c.vip} {c.protocol === "udp" && "udp"}</td><td>{c.service}</td><td>{c["real-server"] ?? "—"}</td><td>{c.state}</td><td class="n">{ago(c["age-ms"])}</td><td class="n">{c.requests}</td><td class="n">{bytes(c["bytes-in"])}</td><td class="n">{bytes(c["bytes-out"])}</td>{may("operate") && <td><button type="button" class="plain" onClick={() => close({ service: c.service, client: c.client.replace(/:\d+$/, "").replace(/^\[|\]$/g, ""), "client-port": /:(\d+)$/.exec(c.client)?.[1] ?? "" })} aria-label={`Close the connection of ${c.client}`}>Close</button></td>}</tr>)}</tbody>
         </table>
       </div>
     </>

@@ -78,9 +78,14 @@ pub fn entries() -> Vec<Entry> {
         get("/api/v1/connections", See, "Client connections", connections)
             .query::<api::ConnectionFilter>()
             .gives::<Vec<api::Connection>>(),
-        delete("/api/v1/connections", Operate, "Close those of a client, a real server or a service", close)
-            .query::<api::Closing>()
-            .gives::<api::Closed>(),
+        delete(
+            "/api/v1/connections",
+            Operate,
+            "Close those of a client, a real server or a service, or a single one",
+            close,
+        )
+        .query::<api::Closing>()
+        .gives::<api::Closed>(),
         get("/api/v1/program-log", Operate, "What the program has said of itself lately", program_log)
             .gives::<Vec<String>>(),
         get("/api/v1/persistence/{service}", See, "Which client belongs to which real server", persistence)
@@ -364,7 +369,10 @@ async fn close(
     State(App { handle, .. }): State<App>,
     Query(which): Query<api::Closing>,
 ) -> Result<Response, Refused> {
-    let client = which.client.map(|c| c.to_string());
+    let client = which.client.map(|client| match which.client_port {
+        Some(port) => std::net::SocketAddr::new(client, port).to_string(),
+        None => client.to_string(),
+    });
     let words: Vec<String> = which.service.iter().chain(&which.server).cloned().chain(client).collect();
     let done = ask(&handle, |reply| Request::CloseConnections { which, reply }).await??;
     Ok((Extension(Detail(words.join(" "))), Json(done)).into_response())

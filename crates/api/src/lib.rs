@@ -659,11 +659,19 @@ pub struct Closing {
     pub service: Option<String>,
     pub server: Option<String>,
     pub client: Option<std::net::IpAddr>,
+    /// The client's port, for one connection.
+    pub client_port: Option<u16>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub struct Closed {
+    /// Of both layers.
     pub closed: usize,
+    /// Those among them that are of layer 4: the next packet of either side is answered with a reset, the
+    /// next datagram begins a new flow.
+    #[serde(default)]
+    pub at_next_packet: usize,
 }
 
 /// A request or connection that is asked about.

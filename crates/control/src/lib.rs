@@ -66,8 +66,6 @@ pub use servers::{ServerTurn, Turn, Watcher};
 const IDLE_AT_STOP: Duration = Duration::from_millis(500);
 /// The same where a successor runs: nobody is in a hurry.
 const IDLE_AT_HANDOVER: Duration = Duration::from_secs(10);
-/// How long a loop may take to close connections.
-const FOR_CLOSING: Duration = Duration::from_secs(5);
 /// The last connection decides.
 const FOR_EVER: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -503,13 +501,10 @@ impl Control {
                 let listing = self.connections(filter);
                 tokio::task::spawn_blocking(move || reply(to, listing.collect()));
             }
-            Request::CloseConnections { which, reply: to } => match self.close_connections(&which) {
+            Request::CloseConnections { which, reply: to } => match self.close_connections(which) {
                 Err(refused) => reply(to, Err(refused)),
-                Ok((answers, loops)) => {
-                    tokio::task::spawn_blocking(move || {
-                        let counts = (0..loops).map_while(|_| answers.recv_timeout(FOR_CLOSING).ok());
-                        reply(to, Ok(evenkeel_api::Closed { closed: counts.sum() }))
-                    });
+                Ok(ending) => {
+                    tokio::task::spawn_blocking(move || reply(to, ending.carry_out()));
                 }
             },
             Request::Machine(to) => self.machine(to),

@@ -26,54 +26,60 @@ impl Control {
         }
     }
 
-    /// Ends the connections of a client, a server or a service. Flows of layer 4 end with their server.
-    pub fn close_connections(&self, which: &api::Closing) -> Result<(Receiver<usize>, usize), Refused> {
-        let config = self.engine().config();
-        let refuse = |kind, why: String| Err(Refused::new(kind, why));
-        match (&which.service, &which.server, which.client) {
+    /// Ends the connections of a client, a server or a service, or a single one.
+    pub fn close_connections(&self, which: api::Closing) -> Result<Ending, Refused> {
+        let refuse = |kind, why: &str| Err(Refused::new(kind, why.to_owned()));
+        let is_layer4 = match (&which.service, &which.server, which.client) {
+            (_, _, None) if which.client_port.is_some() => {
+                return refuse(FailureKind::Invalid, "say of which client the port is");
+            }
             (None, None, None) => {
-                return refuse(
-                    FailureKind::Invalid,
-                    "say whose connections: of a service, a real server or a client".into(),
-                );
+                let why = "say whose connections: of a service, a real server or a client";
+                return refuse(FailureKind::Invalid, why);
             }
             (None, Some(_), _) => {
-                return refuse(FailureKind::Invalid, "say of which service the real server is".into());
+                return refuse(FailureKind::Invalid, "say of which service the real server is");
             }
-            (None, None, Some(_)) => {}
-            (Some(service), server, _) => {
-                let Some(found) = config.services.iter().find(|s| s.service.name.as_str() == service) else {
-                    return refuse(
-                        FailureKind::NotFound,
-                        format!("there is no virtual service named {service}"),
-                    );
-                };
-                if found.service.mode.is_layer4() {
-                    let server = server.as_deref().unwrap_or("SERVER");
-                    let why = format!(
-                        "{service} is of layer 4: its connections are the kernel's, and end with their server: `evenkeel halt {service}/{server}`, then `evenkeel online {service}/{server}`"
-                    );
-                    return refuse(FailureKind::Failed, why);
-                }
-                let of = |name: &String| {
-                    let mut pools = config.pools.iter().filter(|p| found.pool_ids.contains(&p.id));
-                    pools.any(|p| p.servers.iter().any(|s| s.server.name.as_str() == name))
-                };
-                if let Some(name) = server.as_ref().filter(|name| !of(name)) {
-                    return refuse(
-                        FailureKind::NotFound,
-                        format!("{service} has no real server named {name}"),
-                    );
-                }
-            }
-        }
-        let which = evenkeel_l7::Closing {
-            service: which.service.clone(),
-            server: which.server.clone(),
-            client: which.client,
+            (None, None, Some(_)) => None,
+            (Some(service), server, _) => Some(self.layer_of(service, server.as_deref())?),
         };
+        let plane = self.layer4().plane().filter(|_| is_layer4 != Some(false));
+        if plane.is_some() && !self.is_active_node() {
+            let why =
+                "this node is passive: connections of layer 4 are those of the active node; close them there";
+            return refuse(FailureKind::Failed, why);
+        }
+        let failed = |e: evenkeel_l4::LoadError| Refused::new(FailureKind::Failed, e.to_string());
+        let flows = plane.map(Plane::flow_reader).transpose().map_err(failed)?;
         tracing::info!(?which, "connections are closed");
-        Ok((self.engine().close(which), self.engine().workers()))
+        let sessions = (is_layer4 != Some(true)).then(|| {
+            let which = evenkeel_l7::Closing {
+                service: which.service.clone(),
+                server: which.server.clone(),
+                client: which.client,
+                client_port: which.client_port,
+            };
+            (self.engine().close(which), self.engine().workers())
+        });
+        Ok(Ending { sessions, flows, which })
+    }
+
+    /// Whether a service is of layer 4; refused where there is none, or no such server of it.
+    fn layer_of(&self, service: &str, server: Option<&str>) -> Result<bool, Refused> {
+        let config = self.engine().config();
+        let missing = |why: String| Refused::new(FailureKind::NotFound, why);
+        let found = config.services.iter().find(|s| s.service.name.as_str() == service);
+        let found = found.ok_or_else(|| missing(format!("there is no virtual service named {service}")))?;
+        let is_layer4 = found.service.mode.is_layer4();
+        let of = |name: &str| {
+            let mut pools = config.pools.iter().filter(|p| found.pool_ids.contains(&p.id));
+            pools.any(|p| p.servers.iter().any(|s| s.server.name.as_str() == name))
+                || is_layer4 && name == super::layer4::FALLBACK
+        };
+        match server.filter(|name| !of(name)) {
+            Some(name) => Err(missing(format!("{service} has no real server named {name}"))),
+            None => Ok(is_layer4),
+        }
     }
 
     fn describe_layer4(&self) -> Option<api::Layer4> {
@@ -448,6 +454,34 @@ pub struct Listing {
     filter: api::ConnectionFilter,
 }
 
+/// Connections of both layers that end, to be waited for beside the daemon's loop.
+pub struct Ending {
+    /// How many each loop has closed, and the number of loops.
+    sessions: Option<(Receiver<usize>, usize)>,
+    flows: Option<FlowReader>,
+    which: api::Closing,
+}
+
+impl Ending {
+    pub fn carry_out(self) -> Result<api::Closed, Refused> {
+        let which = &self.which;
+        let sessions = self.sessions.map_or(0, |(answers, loops)| {
+            (0..loops).map_while(|_| answers.recv_timeout(FOR_CLOSING).ok()).sum()
+        });
+        let fits = |flow: &FlowInfo| {
+            which.service.as_ref().is_none_or(|wanted| *wanted == flow.service)
+                && which.server.as_ref().is_none_or(|wanted| *wanted == flow.server)
+                && which.client.is_none_or(|wanted| wanted.to_canonical() == flow.client.ip())
+                && which.client_port.is_none_or(|wanted| wanted == flow.client.port())
+        };
+        let cut = self.flows.map_or(Ok(0), |flows| flows.close(fits));
+        let cut = cut.map_err(|e| Refused::new(FailureKind::Failed, e.to_string()))?;
+        Ok(api::Closed { closed: sessions + cut, at_next_packet: cut })
+    }
+}
+
+/// How long a loop may take to close connections.
+const FOR_CLOSING: Duration = Duration::from_secs(5);
 /// Connections listed unless the question says how many.
 const LISTED: usize = 10_000;
 

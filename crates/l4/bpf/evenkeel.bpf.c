@@ -242,8 +242,9 @@ CHECKED_APART int forward_reply_apart(struct xdp_md *xdp, struct work *w, struct
 
 #include "icmp.h"
 
-/* A real server that may keep nothing goes on sending: what it says first becomes a reset for the
- * client, in the place of the data, and what it says then is answered with a reset. */
+/* A real server that may keep nothing, or whose flow somebody closed, goes on sending: what it says
+ * first becomes a reset for the client, in the place of the data, and what it says then is answered
+ * with a reset. */
 CHECKED_APART int cut_reply(struct xdp_md *xdp, struct work *w, __u32 slot)
 {
     struct place place = {};
@@ -254,7 +255,8 @@ CHECKED_APART int cut_reply(struct xdp_md *xdp, struct work *w, __u32 slot)
     if (p->tuple.protocol != PROTOCOL_TCP || p->tcp_flags & TCP_RST)
         return XDP_DROP;
     if (flow->state == STATE_CLOSED) {
-        end_flow(&place);
+        if (!(flow->marks & FLOW_CUT))
+            end_flow(&place);
         return answer_reset(xdp, p);
     }
     void *data = (void *)(long)xdp->data;
@@ -458,7 +460,7 @@ CHECKED_APART int take_new(struct xdp_md *xdp, struct work *w)
 
 #define STARTS_ANEW -3
 
-/* A packet of a flow whose destination no longer takes it as it is. */
+/* A packet of a flow whose destination no longer takes it as it is, or that somebody closed. */
 CHECKED_APART int take_unwanted(struct xdp_md *xdp, struct work *w, __u32 slot, __u32 takes)
 {
     if (!w)
@@ -471,8 +473,14 @@ CHECKED_APART int take_unwanted(struct xdp_md *xdp, struct work *w, __u32 slot, 
         return XDP_DROP;
     }
     struct place place = {};
-    if (flow_at(slot, w->tick, &place))
+    if (flow_at(slot, w->tick, &place)) {
+        if (tcp && !opens && place.flow->marks & FLOW_CUT) {
+            /* The entry stays, so that no later segment is taken for a flow of mid-way. */
+            advance(place.flow, slot, TCP_RST, 0);
+            return answer_reset(xdp, p);
+        }
         end_flow(&place);
+    }
     if (opens || !tcp)
         return STARTS_ANEW;
     return takes & RESETS_EXISTING ? answer_reset(xdp, p) : XDP_DROP;
@@ -483,7 +491,7 @@ CHECKED_APART int take_unwanted(struct xdp_md *xdp, struct work *w, __u32 slot, 
 static __always_inline int goes_on(const struct packet *p, const struct flow *flow,
                                    const struct destination *d)
 {
-    if (!(d->takes & TAKES_EXISTING))
+    if (!(d->takes & TAKES_EXISTING) || flow->marks & FLOW_CUT)
         return 0;
     if (p->tuple.protocol == PROTOCOL_UDP)
         return d->takes & (TAKES_NEW | TAKES_PERSISTENT);
@@ -507,7 +515,7 @@ static __always_inline int take_fragment(struct xdp_md *xdp, struct work *w)
         place.seen_tag >> 32 != known->tag || place.flow->marks >> FLOW_GENERATION != known->generation)
         return -1;
     struct destination *d = bpf_map_lookup_elem(&destinations, &place.flow->destination);
-    if (!d || w->closed || !(d->takes & TAKES_EXISTING))
+    if (!d || w->closed || !(d->takes & TAKES_EXISTING) || place.flow->marks & FLOW_CUT)
         return XDP_DROP;
     count(REASON_FRAGMENT_FORWARDED);
     add_traffic(place.flow->destination, p->length, known->reply, 0);
@@ -607,6 +615,8 @@ int evenkeel_l4(struct xdp_md *xdp)
         struct destination *d = bpf_map_lookup_elem(&destinations, &place.flow->destination);
         if (!d || w->closed)
             return XDP_DROP;
+        if (place.flow->marks & FLOW_CUT)
+            return cut_reply(xdp, w, slot);
         if (!(d->takes & TAKES_EXISTING))
             return d->takes & RESETS_EXISTING ? cut_reply(xdp, w, slot) : XDP_DROP;
         if (place.flow->marks & FLOW_SHIFTED && (place.flow->state == STATE_COOKIE || (p->tcp_flags & (TCP_SYN | TCP_RST)) == TCP_SYN)) {

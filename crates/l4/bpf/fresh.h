@@ -133,7 +133,8 @@ CHECKED_APART int take_reverse(struct flow *flow, struct destination *d, __u32 s
     struct place other = {};
     __u32 taken = find_reply(&reply, hash, tick);
     if (taken != NOWHERE && flow_at(taken, tick, &other)) {
-        if (other.flow->state != STATE_CLOSING && other.flow->state != STATE_CLOSED) {
+        if (other.flow->state != STATE_CLOSING && other.flow->state != STATE_CLOSED &&
+            !(other.flow->marks & FLOW_CUT)) {
             count(REASON_SAME_AT_SERVER);
             return 0;
         }

@@ -44,8 +44,12 @@ int adopt(struct adoption *a)
     __u32 slot = find_flow(&t, hash, tick);
     struct place place = {};
     if (slot != NOWHERE && flow_at(slot, tick, &place)) {
-        if (place.flow->destination == index) {
-            if (is_over(a->state) && place.flow->marks & FLOW_COUNTED)
+        /* One that was closed here and is not there is another flow by now. */
+        int anew = place.flow->marks & ~a->marks & FLOW_CUT;
+        if (place.flow->destination == index && !anew) {
+            if (a->marks & FLOW_CUT)
+                __sync_fetch_and_or(&place.flow->marks, FLOW_CUT);
+            if ((is_over(a->state) || a->marks & FLOW_CUT) && place.flow->marks & FLOW_COUNTED)
                 uncount(slot, 1);
             place.flow->state = a->state;
             place.flow->bytes_in = a->bytes_in;
@@ -80,8 +84,9 @@ int adopt(struct adoption *a)
     flow->bytes_in = a->bytes_in;
     flow->bytes_out = a->bytes_out;
     __u32 generation = (flow->marks >> FLOW_GENERATION) + 1;
-    __u32 kept = a->marks & (FLOW_PERSISTENT | FLOW_CLIENT_FIN | FLOW_SERVER_FIN | FLOW_SHIFTED);
-    flow->marks = generation << FLOW_GENERATION | kept | (is_over(a->state) ? 0 : FLOW_COUNTED);
+    __u32 kept = a->marks & (FLOW_PERSISTENT | FLOW_CLIENT_FIN | FLOW_SERVER_FIN | FLOW_SHIFTED | FLOW_CUT);
+    int over = is_over(a->state) || a->marks & FLOW_CUT;
+    flow->marks = generation << FLOW_GENERATION | kept | (over ? 0 : FLOW_COUNTED);
     flow->created = tick - a->age;
     flow->client_number = a->client_number;
     flow->difference = a->difference;
@@ -116,7 +121,7 @@ int adopt(struct adoption *a)
     PUBLISH(published, tag);
     struct load *load = bpf_map_lookup_elem(&loads, &index);
     if (load) {
-        if (is_over(a->state)) {
+        if (over) {
             __sync_fetch_and_add(&load->inactive, 1);
         } else {
             __u32 active = __sync_fetch_and_add(&load->active, 1) + 1;
@@ -125,6 +130,34 @@ int adopt(struct adoption *a)
         }
     }
     a->adopted = 1;
+    return 0;
+}
+
+/* Closes a flow: the packets that come say so to both sides. It counts as active no more; whether it did. */
+SEC("syscall")
+int cut(struct cutting *c)
+{
+    struct tuple t = {
+        .source = {c->client[0], c->client[1]},
+        .target = {c->vip[0], c->vip[1]},
+        .source_port = c->client_port_be,
+        .target_port = c->vip_port_be,
+        .protocol = c->protocol,
+    };
+    __u32 tick = bpf_jiffies64() >> setup.tick_shift;
+    __u32 slot = find_flow(&t, hash_tuple(&t), tick);
+    struct place place = {};
+    c->cut = 0;
+    if (slot == NOWHERE || !flow_at(slot, tick, &place))
+        return 0;
+    if (place.flow->state == STATE_CLOSED || __sync_fetch_and_or(&place.flow->marks, FLOW_CUT) & FLOW_CUT)
+        return 0;
+    /* What is over on one side is closed, too, but was counted as open no more. */
+    if (place.flow->marks & FLOW_COUNTED) {
+        uncount(slot, 1);
+        c->cut = 1;
+    }
+    tell(slot);
     return 0;
 }
 

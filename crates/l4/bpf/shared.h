@@ -61,6 +61,8 @@
 #define FLOW_CLIENT_FIN 4
 #define FLOW_SERVER_FIN 8
 #define FLOW_SHIFTED 16
+/* Somebody closed it: its next packets are answered with resets, a datagram begins a new flow. */
+#define FLOW_CUT 32
 /* Above these bits a slot counts the flows it has had. */
 #define FLOW_GENERATION 8
 
@@ -309,6 +311,17 @@ struct adoption {
     __u32 adopted;
     __u64 bytes_in;
     __u64 bytes_out;
+};
+
+/* A flow that somebody closes; whether it counted as active. */
+struct cutting {
+    __u64 client[2];
+    __u64 vip[2];
+    __u16 client_port_be;
+    __u16 vip_port_be;
+    __u8 protocol;
+    __u8 cut;
+    __u16 unused;
 };
 
 /* A client that its persistence knows. */

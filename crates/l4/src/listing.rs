@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use zerocopy::FromZeros;
+
 use crate::book::DestinationNote;
 use crate::plane::Plane;
 use crate::program::{LoadError, Loaded};
@@ -38,16 +40,44 @@ impl FlowReader {
         limit: usize,
         wanted: impl Fn(&FlowInfo) -> bool,
     ) -> Result<Vec<FlowInfo>, LoadError> {
-        let clock = Clock::of(&self.loaded)?;
         let mut found = Vec::new();
+        self.each(|_, info| {
+            if found.len() < limit && wanted(&info) {
+                found.push(info);
+            }
+        })?;
+        Ok(found)
+    }
+
+    /// Closes the flows that `wanted` lets through; how many of them counted as active. Both sides hear of it with what they
+    /// send next: a segment is answered with a reset, a datagram begins a new flow.
+    pub fn close(&self, wanted: impl Fn(&FlowInfo) -> bool) -> Result<usize, LoadError> {
+        let (mut closed, mut failed) = (0, None);
+        self.each(|flow, info| {
+            if failed.is_some() || !wanted(&info) {
+                return;
+            }
+            match self.loaded.cut(flow) {
+                Ok(open) => closed += usize::from(open),
+                Err(error) => failed = Some(error),
+            }
+        })?;
+        failed.map_or(Ok(closed), Err)
+    }
+
+    /// Every flow that lives, of a real server that is known.
+    fn each(&self, mut visit: impl FnMut(&Flow, FlowInfo)) -> Result<(), LoadError> {
+        let clock = Clock::of(&self.loaded)?;
         self.flows.each(|_, bucket| {
             for (tag, flow) in bucket.tag.iter().zip(&bucket.flow) {
-                if tag >> 32 == 0 || *tag as u32 <= clock.tick || found.len() >= limit {
+                if tag >> 32 == 0 || *tag as u32 <= clock.tick {
                     continue;
                 }
                 let Some(note) = self.destinations.get(&flow.destination) else { continue };
                 let vip_port = u16::from_be(flow.vip_port_be);
                 let port = if note.address.port() == 0 { vip_port } else { note.address.port() };
+                let is_cut = flow.marks & FLOW_CUT > 0 && u32::from(flow.state) != STATE_CLOSED;
+                let state = STATE_NAMES[usize::from(flow.state) % STATE_NAMES.len()];
                 let info = FlowInfo {
                     service: note.service.clone(),
                     server: note.name.clone(),
@@ -55,22 +85,28 @@ impl FlowReader {
                     vip: SocketAddr::new(address_of_longs(flow.vip), vip_port),
                     real: SocketAddr::new(note.address.ip(), port),
                     protocol: if flow.protocol == 6 { "tcp" } else { "udp" },
-                    state: STATE_NAMES[usize::from(flow.state) % STATE_NAMES.len()],
+                    state: if is_cut { "cut" } else { state },
                     age: clock.time(clock.tick.saturating_sub(flow.created)),
                     expires: clock.time((*tag as u32).saturating_sub(clock.tick)),
                     bytes_in: flow.bytes_in,
                     bytes_out: flow.bytes_out,
                 };
-                if wanted(&info) {
-                    found.push(info);
-                }
+                visit(flow, info);
             }
-        })?;
-        Ok(found)
+        })
     }
 }
 
 impl Plane {
+    /// Closes one flow by what its packets say; whether it counted as active.
+    pub fn cut(&self, client: SocketAddr, vip: SocketAddr, protocol: u8) -> Result<bool, LoadError> {
+        let mut flow = Flow::new_zeroed();
+        (flow.client, flow.vip) = (longs(client.ip()), longs(vip.ip()));
+        (flow.client_port_be, flow.vip_port_be) = (client.port().to_be(), vip.port().to_be());
+        flow.protocol = protocol;
+        self.loaded.cut(&flow)
+    }
+
     pub fn flow_reader(&self) -> Result<FlowReader, LoadError> {
         Ok(FlowReader {
             loaded: self.loaded.clone(),

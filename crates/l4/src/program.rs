@@ -11,7 +11,7 @@ use libbpf_rs::{
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use crate::plane::Options;
-use crate::shared::{AdoptedClient, Adoption, Gate, Renewal, Setup, Sweeping, WAYS};
+use crate::shared::{AdoptedClient, Adoption, Cutting, Flow, Gate, Renewal, Setup, Sweeping, WAYS};
 
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/evenkeel.o"));
 const PROGRAM: &str = "evenkeel_l4";
@@ -200,6 +200,21 @@ impl Loaded {
     pub(crate) fn adopt(&self, adoption: &mut Adoption) -> Result<bool, LoadError> {
         self.call("adopt", adoption.as_mut_bytes())?;
         Ok(adoption.adopted > 0)
+    }
+
+    /// Closes a flow; whether it counted as active.
+    pub(crate) fn cut(&self, flow: &Flow) -> Result<bool, LoadError> {
+        let mut cutting = Cutting {
+            client: flow.client,
+            vip: flow.vip,
+            client_port_be: flow.client_port_be,
+            vip_port_be: flow.vip_port_be,
+            protocol: flow.protocol,
+            cut: 0,
+            unused: 0,
+        };
+        self.call("cut", cutting.as_mut_bytes())?;
+        Ok(cutting.cut > 0)
     }
 
     pub(crate) fn adopt_client(&self, client: &mut AdoptedClient) -> Result<(), LoadError> {

@@ -34,6 +34,10 @@ pub fn address_of_longs(longs: [u64; 2]) -> IpAddr {
     address_of(zerocopy::transmute!(longs))
 }
 
+pub fn longs(address: IpAddr) -> [u64; 2] {
+    zerocopy::transmute!(octets(address))
+}
+
 /// A prefix as a mask of 128 bits; `v4` counts from the 96th bit.
 pub fn mask_words(prefix: u8, v4: bool) -> [u32; 4] {
     let bits = if v4 { 96 + u32::from(prefix.min(32)) } else { u32::from(prefix.min(128)) };

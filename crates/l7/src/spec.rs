@@ -120,14 +120,17 @@ pub struct Closing {
     pub service: Option<String>,
     pub server: Option<String>,
     pub client: Option<IpAddr>,
+    /// The port of the client: one connection.
+    pub client_port: Option<u16>,
 }
 
 impl Closing {
     /// A connection that waits for its next request has no server.
-    pub fn fits(&self, service: &str, server: Option<&str>, client: IpAddr) -> bool {
+    pub fn fits(&self, service: &str, server: Option<&str>, client: SocketAddr) -> bool {
         self.service.as_deref().is_none_or(|wanted| wanted == service)
             && self.server.as_deref().is_none_or(|wanted| Some(wanted) == server)
-            && self.client.is_none_or(|wanted| wanted == client.to_canonical())
+            && self.client.is_none_or(|wanted| wanted.to_canonical() == client.ip().to_canonical())
+            && self.client_port.is_none_or(|wanted| wanted == client.port())
     }
 }
 

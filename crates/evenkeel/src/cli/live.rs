@@ -346,22 +346,48 @@ fn host_part(address: &str) -> &str {
     address.rsplit_once(':').map_or(address, |(host, _)| host)
 }
 
-/// Closes the connections of a service, a real server or a client.
-pub fn close(common: &Common, of: Option<&str>, client: Option<std::net::IpAddr>) -> Outcome {
+/// Whose connections: of an address, or of one port of it.
+pub type ClientPlace = (std::net::IpAddr, Option<u16>);
+
+/// Closes the connections of a service, a real server or a client, or a single one.
+pub fn close(common: &Common, of: Option<&str>, client: Option<ClientPlace>) -> Outcome {
     let (service, server) = match of.map(|of| of.split_once('/').unwrap_or((of, ""))) {
         Some((service, "")) => (Some(service.to_owned()), None),
         Some((service, server)) => (Some(service.to_owned()), Some(server.to_owned())),
         None => (None, None),
     };
-    let client = client.map(|c| c.to_string());
-    let said = [("service", service), ("server", server), ("client", client)];
+    let (client, port) = client.map_or((None, None), |(address, port)| (Some(address), port));
+    let said = [
+        ("service", service),
+        ("server", server),
+        ("client", client.map(|address| address.to_string())),
+        ("client-port", port.map(|port| port.to_string())),
+    ];
     let parts = said.iter().filter_map(|(key, value)| Some(format!("{key}={}", escape(value.as_ref()?))));
     let query = parts.collect::<Vec<_>>().join("&");
     let done: api::Closed = Client::new(&common.socket).delete(&format!("/api/v1/connections?{query}"))?;
     if common.json {
         return print_json(&done);
     }
-    say(&format!("{} closed", counted(done.closed as u64, "connection", "connections")))
+    let mut text = format!("{} closed", counted(done.closed as u64, "connection", "connections"));
+    if done.at_next_packet > 0 {
+        let whose = if done.at_next_packet == done.closed {
+            "".into()
+        } else {
+            format!("{} of ", done.at_next_packet)
+        };
+        text += &format!(
+            "; {whose}layer 4: the next packet of either side is answered with a reset, a client's next datagram begins a new flow"
+        );
+    }
+    say(&text)
+}
+
+/// A client's address, with a port or without.
+pub fn client_of(text: &str) -> Result<ClientPlace, String> {
+    let whole = text.parse::<std::net::SocketAddr>().map(|place| (place.ip(), Some(place.port())));
+    let bare = || text.parse::<std::net::IpAddr>().map(|address| (address, None));
+    whole.or_else(|_| bare()).map_err(|_| "it is no address, and no ADDRESS:PORT".into())
 }
 
 /// A value of a query (RFC 3986, section 2.1).

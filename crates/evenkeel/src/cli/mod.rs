@@ -170,13 +170,16 @@ pub enum Verb {
         #[arg(long)]
         limit: Option<usize>,
     },
-    /// Close the client connections of a service, of one of its real servers, or of one client
-    #[command(after_help = "Example: evenkeel close web/web1 --client 192.0.2.7")]
+    /// Close the client connections of a service, of one of its real servers, of one client, or one of them
+    #[command(
+        after_help = "Examples: evenkeel close web/web1 --client 192.0.2.7; evenkeel close --client 192.0.2.7:51514"
+    )]
     Close {
         #[arg(value_name = "SERVICE[/SERVER]", required_unless_present = "client")]
         of: Option<String>,
-        #[arg(long, value_name = "ADDRESS")]
-        client: Option<std::net::IpAddr>,
+        /// Of this address, or of one port of it
+        #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = live::client_of)]
+        client: Option<live::ClientPlace>,
     },
     /// Say what keeps clients from being served, and how to mend it
     #[command(after_help = "Run it on the load balancer, as root. Example: evenkeel doctor --json")]

@@ -285,6 +285,75 @@ fn servers_drain_halt_leave_and_fail_without_hurting_others() {
     assert_eq!(refused.code, 7, "refused: {}", refused.err);
 }
 
+/// Of a single connection, a client, a server and a service: those that are meant end, the others do not.
+#[test]
+fn connections_of_layer_4_are_closed_one_by_one_and_together() {
+    let Some(mut lab) = Lab::new("l4-close", false) else { return };
+    lab.set_up("dr", &["10.77.0.100"]);
+    let config = lab.modes();
+    lab.start(&config);
+    VIPS.iter().for_each(|vip| eventually(vip, Duration::from_secs(10), || lab.answers(vip)));
+    let established = |lab: &Lab| {
+        let listed = lab.cli(&["connections", "--state", "established", "--json"]).out;
+        serde_json::from_str::<Vec<serde_json::Value>>(&listed).unwrap()
+    };
+    for (vip, name) in VIPS.iter().zip(["dr", "nat", "snat"]) {
+        // So many of those that have ended need not have left yet.
+        eventually("nothing else is open", Duration::from_secs(20), || established(&lab).is_empty());
+        let close = |lab: &Lab, words: &[&str]| {
+            let done = lab.cli(&[&["close"], words].concat());
+            assert_eq!(done.code, 0, "{words:?}: {}{}", done.out, done.err);
+            done.out.trim().to_owned()
+        };
+        // What is asked for, and how many of four downloads (two on each server) end by it.
+        let ways: &[&str] = match name {
+            "dr" => &["one", "server", "client"],
+            "nat" => &["server", "service"],
+            _ => &["one", "service"],
+        };
+        for what in ways.iter().copied() {
+            let mut downloads: Vec<Download> =
+                (0..4).map(|n| lab.download(vip, &format!("{name}-{what}-{n}"))).collect();
+            let listed = established(&lab);
+            assert_eq!(listed.len(), 4, "{listed:?}");
+            let first = listed[0]["client"].as_str().unwrap().to_owned();
+            let server = listed[0]["real-server"].as_str().unwrap().to_owned();
+            let (said, meant) = match what {
+                "one" => (close(&lab, &["--client", &first]), 1),
+                "server" => {
+                    let of = listed.iter().filter(|c| c["real-server"] == server.as_str()).count();
+                    (close(&lab, &[&format!("{name}/{server}")]), of)
+                }
+                "client" => (close(&lab, &["--client", "10.77.0.2"]), 4),
+                _ => (close(&lab, &[name]), 4),
+            };
+            assert!(said.starts_with(&format!("{meant} connection")), "{said}");
+            assert!(said.contains("the next packet of either side is answered with a reset"), "{said}");
+            assert!(close(&lab, &[name, "--client", "10.77.0.3"]).starts_with("0 connections"), "of nobody");
+            eventually(&format!("{name}, {what}: {meant} end"), Duration::from_secs(5), || {
+                downloads.iter_mut().filter_map(|d| d.process.has_ended().then_some(())).count() == meant
+            });
+            for mut download in downloads {
+                if download.process.has_ended() {
+                    let text = std::fs::read_to_string(&download.file).unwrap();
+                    assert!(text.contains("reset"), "{text}");
+                } else {
+                    download.must_be_whole();
+                }
+            }
+            assert!(lab.answers(vip), "new connections are served");
+        }
+    }
+    for (words, why) in [
+        (&["nat/nobody"][..], "nat has no real server named nobody"),
+        (&["nobody"], "there is no virtual service named nobody"),
+        (&["--client", "here"], "it is no address"),
+    ] {
+        let refused = lab.cli(&[&["close"], words].concat());
+        assert!(refused.code != 0 && refused.err.contains(why), "{words:?}: {}", refused.err);
+    }
+}
+
 #[test]
 fn udp_ranges_and_all_ports() {
     let Some(mut lab) = Lab::new("l4-udp", false) else { return };

@@ -81,6 +81,8 @@ struct Flow {
     client_mac: [u8; 6],
     client_fin: bool,
     server_fin: bool,
+    /// Somebody closed it.
+    cut: bool,
     /// Of SNAT: what the real server sees.
     own: Option<SocketAddr>,
     /// Of a client that was asked for a cookie.
@@ -172,8 +174,12 @@ impl Reference {
                 self.note_fragment(packet, tuple, false);
                 return self.known(frame, packet, tuple, seen);
             }
-            self.end(tuple);
             let opens = packet.protocol == 17 || packet.flags & (SYN | ACK) == SYN;
+            if flow.cut && !opens {
+                self.advance(tuple, RST, false);
+                return reset(frame, packet);
+            }
+            self.end(tuple);
             return match (opens, takes.resets) {
                 (true, _) => self.fresh(frame, packet, seen),
                 (false, true) => reset(frame, packet),
@@ -183,6 +189,9 @@ impl Reference {
         if let Some(forward) = self.replies.get(&tuple).copied() {
             let flow = self.flows[&forward].clone();
             let takes = self.server(&flow).takes;
+            if flow.cut {
+                return self.cut_reply(frame, packet, forward);
+            }
             if !takes.existing {
                 return if takes.resets { self.cut_reply(frame, packet, forward) } else { drop_it() };
             }
@@ -199,15 +208,17 @@ impl Reference {
         self.fresh(frame, packet, seen)
     }
 
-    /// A real server that may keep nothing: its first segment becomes a reset for the client, the
-    /// next one is answered with a reset.
+    /// A real server that may keep nothing, or whose flow somebody closed: its first segment becomes a
+    /// reset for the client, the next one is answered with a reset.
     fn cut_reply(&mut self, frame: &[u8], packet: &Packet, forward: Tuple) -> Verdict {
         if packet.protocol != 6 || packet.flags & RST != 0 {
             return drop_it();
         }
         let flow = self.flows[&forward].clone();
         if flow.state == State::Closed {
-            self.end(forward);
+            if !flow.cut {
+                self.end(forward);
+            }
             return reset(frame, packet);
         }
         let network = if packet.v6 { 40 } else { 20 };
@@ -309,6 +320,7 @@ impl Reference {
             client_mac: mac_at(frame, 6),
             client_fin: false,
             server_fin: false,
+            cut: false,
             own: None,
             shift,
         };
@@ -320,7 +332,7 @@ impl Reference {
         }
         if let Some(reply) = self.reply_of(&flow, tuple) {
             if let Some(other) = self.replies.get(&reply).copied() {
-                let over = |f: &Flow| matches!(f.state, State::Closing | State::Closed);
+                let over = |f: &Flow| f.cut || matches!(f.state, State::Closing | State::Closed);
                 if !self.flows.get(&other).is_some_and(over) {
                     return drop_it();
                 }
@@ -348,6 +360,20 @@ impl Reference {
     fn persistent(&self, service: usize, client: IpAddr) -> Option<usize> {
         let server = *self.clients.get(&self.client_key(service, client)?)?;
         self.services[service].servers[server].takes.persistent.then_some(server)
+    }
+
+    /// Somebody closes a flow of this client at this VIP; whether it counted as active.
+    pub fn cut(&mut self, client: SocketAddr, vip: SocketAddr, protocol: u8) -> bool {
+        let flow = self.flows.get_mut(&Tuple { source: client, target: vip, protocol });
+        let Some(flow) = flow.filter(|flow| !flow.cut && flow.state != State::Closed) else { return false };
+        flow.cut = true;
+        flow.state != State::Closing
+    }
+
+    /// A flow for a test to close: its client, its VIP, its protocol.
+    pub fn some_flow(&self, number: usize) -> Option<(SocketAddr, SocketAddr, u8)> {
+        let tuple = self.flows.keys().nth(number % self.flows.len().max(1))?;
+        Some((tuple.source, tuple.target, tuple.protocol))
     }
 
     /// A flow of which real servers answer through here, for a test to answer: what they would send.
@@ -464,7 +490,7 @@ impl Reference {
         if let Some(Noted { flow: tuple, reply, .. }) = noted.filter(|n| self.guard.keeps_fragments_of(n.at))
             && let Some(flow) = self.flows.get(&tuple).cloned()
         {
-            if !self.server(&flow).takes.existing || is_last_hop(frame, packet) {
+            if !self.server(&flow).takes.existing || flow.cut || is_last_hop(frame, packet) {
                 return drop_it();
             }
             return match reply {
@@ -605,6 +631,7 @@ fn goes_on(packet: &Packet, flow: &Flow, takes: crate::spec::Takes) -> bool {
     let over = matches!(flow.state, State::Closing | State::Closed | State::PickedUp);
     let opens = packet.flags & (SYN | ACK) == SYN;
     takes.existing
+        && !flow.cut
         && match packet.protocol {
             17 => alive,
             _ => !opens || !over && alive,

@@ -252,7 +252,7 @@ fn compare(seed: u64) {
     reference.set_services(now.clone(), hops.clone());
     let mut random = Random(seed);
     let mut out = vec![0u8; 4096];
-    let (mut sent, mut forgotten) = (0, 0);
+    let (mut sent, mut forgotten, mut cut) = (0, 0, 0);
     for number in 0..FRAMES {
         if number % 10_000 == 9_999 {
             plane.tick();
@@ -274,6 +274,18 @@ fn compare(seed: u64) {
             }
             plane.set_services(now.clone()).unwrap();
             reference.set_services(now.clone(), hops.clone());
+        }
+        // People close flows, of which packets go on coming.
+        if random.one_in(50)
+            && let Some((client, vip, protocol)) = reference.some_flow(random.below(4096))
+        {
+            let was_open = reference.cut(client, vip, protocol);
+            assert_eq!(
+                plane.cut(client, vip, protocol).unwrap(),
+                was_open,
+                "seed {seed}, before frame {number}"
+            );
+            cut += usize::from(was_open);
         }
         let sensible = match number % 10_000 {
             now @ ..CROWD => crowd(&mut random, now),
@@ -313,6 +325,7 @@ fn compare(seed: u64) {
     }
     assert!(sent > FRAMES / 4, "only {sent} frames were sent on");
     assert!(reference.flow_count() > 500);
+    assert!(cut > FRAMES / 500, "only {cut} flows were closed");
     assert!(forgotten < FRAMES / 1000, "{forgotten} fragments were forgotten");
     let count = |reason: &str| plane.reasons().iter().find(|r| r.0 == reason).map_or(0, |r| r.1);
     for reason in ["cookie-sent", "cookie-wrong", "rate-limited", "source-rate-limited"] {

@@ -345,6 +345,59 @@ fn states_are_what_the_client_shows() {
 }
 
 #[test]
+fn a_closed_flow_is_reset_by_the_next_packet_of_either_side() {
+    for forwarding in [Forwarding::Dr, Forwarding::Nat, Forwarding::Snat] {
+        let Some((mut b, _)) = bench(1, |s| s.forwarding = forwarding) else { return };
+        let vip: SocketAddr = VIP.parse().unwrap();
+        let real = SocketAddr::new(ip(SERVERS[0]), vip.port());
+        let loads = |b: &Bench| {
+            let counts = b.plane.counts("web", "0", SocketAddr::new(ip(SERVERS[0]), 0));
+            (counts.active, counts.inactive)
+        };
+        let to = |b: &Bench| <[u8; 6]>::try_from(&b.out[..6]).unwrap();
+        let flags = |b: &Bench| b.out[14 + 20 + 13];
+        let closed_by = |b: &Bench, wanted: &dyn Fn(u16) -> bool| {
+            b.plane.flow_reader().unwrap().close(|f| wanted(f.client.port())).unwrap()
+        };
+        (0..3).for_each(|n| assert!(b.open(n).is_some()));
+        assert_eq!(loads(&b), (3, 0));
+        assert_eq!(closed_by(&b, &|port| port != client(2).port()), 2, "{forwarding:?}");
+        assert_eq!(loads(&b), (1, 2), "{forwarding:?}: they do not count as open");
+        assert_eq!(closed_by(&b, &|port| port != client(2).port()), 0, "nothing is closed twice");
+        let listed = b.plane.flow_reader().unwrap().flows(10, |f| f.state == "cut").unwrap();
+        assert_eq!(listed.len(), 2);
+        // The client speaks: it is reset, again and again, and its server hears nothing.
+        for flags_sent in [ACK, ACK, FIN | ACK] {
+            let run = b.send(&Frame::tcp(client(0), vip, flags_sent));
+            assert_eq!((run.action, flags(&b)), (SEND, RST), "{forwarding:?}");
+            assert_eq!(to(&b), Frame::tcp(client(0), vip, ACK).source_mac, "back to the client");
+        }
+        assert!(b.server(client(2), ACK).is_some(), "{forwarding:?}: the others go on");
+        if forwarding == Forwarding::Nat {
+            // The server speaks first: that becomes the client's reset, what comes then is its own.
+            let said = Frame::tcp(real, client(1), ACK | 8);
+            let run = b.send(&said);
+            assert_eq!((run.action, flags(&b)), (SEND, RST | ACK));
+            assert_eq!(b.out[14 + 16..14 + 20], [20, 0, 0, 1], "to the client");
+            let run = b.send(&said);
+            assert_eq!((run.action, flags(&b)), (SEND, RST));
+            assert_eq!(b.out[14 + 16..14 + 20], [10, 8, 0, 1], "to the server");
+            let run = b.send(&Frame::tcp(client(1), vip, ACK));
+            assert_eq!((run.action, flags(&b)), (SEND, RST), "and who was not told is told now");
+        }
+        // A new connection on the same ports is a new flow.
+        assert!(b.open(0).is_some(), "{forwarding:?}");
+        assert_eq!(loads(&b).0, 2);
+        // A datagram of a closed flow begins a new one.
+        let datagram = Frame::udp(client(7), vip, b"?");
+        assert_eq!(b.send(&datagram).action, SEND);
+        let before = b.reason("new-flow");
+        assert!(b.plane.cut(client(7), vip, 17).unwrap());
+        assert_eq!((b.send(&datagram).action, b.reason("new-flow")), (SEND, before + 1), "{forwarding:?}");
+    }
+}
+
+#[test]
 fn only_own_frames_and_only_within_the_lease() {
     let Some((mut b, _)) = bench(1, |_| {}) else { return };
     b.open(0).unwrap();

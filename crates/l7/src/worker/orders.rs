@@ -310,7 +310,7 @@ impl Worker {
     /// Ends the connections of a client, a server or a service, now.
     fn close(&'static self, which: &Closing) -> usize {
         let fits = |service: &Service, server: Option<&str>, client: std::net::SocketAddr| {
-            which.fits(service.view().spec.service.name.as_str(), server, client.ip())
+            which.fits(service.view().spec.service.name.as_str(), server, client)
         };
         let mut idle = self.idle_clients.borrow_mut();
         let before = idle.len();
