@@ -1,6 +1,7 @@
 //! Apache's `mod_proxy_balancer`.
 
 mod access;
+mod lines;
 mod rewrite;
 
 use access::Access;
@@ -17,34 +18,20 @@ struct Host {
     lines: Vec<(usize, Vec<String>)>,
     /// Who may come in where, in the order in which later sections take the place of earlier ones.
     access: Vec<Access>,
+    server_root: Option<String>,
 }
 
-/// Who may come in.
-const ACCESS: &[&str] = &[
-    "require",
-    "allow",
-    "deny",
-    "order",
-    "satisfy",
-    "authtype",
-    "authname",
-    "authuserfile",
-    "authbasicprovider",
-    "sslverifyclient",
-    "sslrequire",
-];
 const OF_FILES: &str = "it is about files, which are not served here: what is passed on never asked it";
-const OPEN: &str = "the access rule is left out, and what it closed is open: write it as a route with `deny` or \
-                    `basic-auth`";
 
 /// Whether an access rule keeps somebody out.
 fn closes(words: &[String]) -> bool {
     let text = words.join(" ").to_lowercase();
     let keyword = text.split(' ').next().unwrap_or("");
-    ACCESS.contains(&keyword)
-        && keyword != "order"
-        && text != "allow from all"
-        && text != "require all granted"
+    let opens =
+        ["order", "allow from all", "require all granted", "sslverifyclient none", "allowmethods reset"];
+    access::is_rule(keyword)
+        && !keyword.starts_with(['<'])
+        && !opens.iter().any(|open| text.starts_with(open))
 }
 
 /// A line and its words.
@@ -62,20 +49,20 @@ pub fn read(text: &str, draft: &mut Draft) {
     let (mut in_host, mut in_proxy, mut skipped) = (false, false, String::new());
     let mut comments = Vec::new();
     let mut section: Option<Access> = None;
-    for (at, line) in joined(text) {
+    for (at, line) in lines::read(text, draft) {
         let bare = line.trim();
         if let Some(comment) = bare.strip_prefix('#') {
             comments.push(comment.trim().to_owned());
             continue;
         }
-        let words = words(bare);
+        let words = lines::words(bare);
         let Some(keyword) = words.first().map(|w| w.to_lowercase()) else { continue };
         if !skipped.is_empty() {
             match keyword == skipped {
                 true => {
                     skipped.clear();
                     let host = if in_host { hosts.last_mut().unwrap_or(&mut server) } else { &mut server };
-                    host.access.extend(section.take().filter(|s| !s.rules.is_empty()));
+                    host.access.extend(section.take().filter(Access::has_rules));
                 }
                 false => in_section(at, words, &keyword, section.as_mut(), draft),
             }
@@ -83,17 +70,10 @@ pub fn read(text: &str, draft: &mut Draft) {
         }
         match keyword.as_str() {
             "<virtualhost" => {
-                let places = words[1..]
-                    .iter()
-                    .map(|p| p.trim_end_matches('>').to_owned())
-                    .filter(|p| !p.is_empty())
-                    .collect();
-                hosts.push(Host {
-                    line: at,
-                    places,
-                    comments: std::mem::take(&mut comments),
-                    ..Host::default()
-                });
+                let places = words[1..].iter().map(|p| p.trim_end_matches('>').to_owned());
+                let places = places.filter(|p| !p.is_empty()).collect();
+                let comments = std::mem::take(&mut comments);
+                hosts.push(Host { line: at, places, comments, ..Host::default() });
                 in_host = true;
             }
             "</virtualhost>" => in_host = false,
@@ -111,8 +91,9 @@ pub fn read(text: &str, draft: &mut Draft) {
                 }
             }
             "</proxy>" => in_proxy = false,
-            "<location" | "<locationmatch" | "<proxymatch" => {
-                skipped = format!("</{}>", &keyword[1..]);
+            // What it asks is no place of a route.
+            "<location" | "<locationmatch" | "<proxymatch" | "<if" | "<elseif" | "<else>" => {
+                skipped = format!("</{}>", keyword[1..].trim_end_matches('>'));
                 section = Some(Access::of(&words));
             }
             // What is inside protects or shows files of Apache's own.
@@ -143,27 +124,36 @@ fn in_section(at: usize, words: Vec<String>, keyword: &str, section: Option<&mut
         (word, None) if access::is_rule(word) && closes(&words) => {
             draft.remark(at, &words.join(" "), OF_FILES);
         }
-        ("proxypass" | "proxypassmatch" | "requestheader" | "header", _) => {
-            let why = "what stands in a Location is not carried over: write it beside it";
+        // Pages of Apache's own, and what says nothing to those who are passed on.
+        ("sethandler", _)
+            if words.get(1).is_some_and(|w| {
+                ["balancer-manager", "server-status", "server-info"].contains(&w.as_str())
+            }) => {}
+        ("options" | "allowoverride", _) => {}
+        (word, None) if word.starts_with('<') || !word.starts_with("proxy") => {}
+        (word, _) if word.starts_with("</") => {}
+        _ => {
+            let why = "what stands in a section is not carried over: write it beside it";
             draft.left(at, &words.join(" "), why);
         }
-        _ => {}
     }
 }
 
 /// Makes pools and services of what was read.
 fn finish(mut server: Host, mut hosts: Vec<Host>, mut balancers: Vec<Balancer>, draft: &mut Draft) {
     // What is said for the whole server is said for each host, before its own.
+    let root = server.lines.iter().find(|(_, w)| w[0].eq_ignore_ascii_case("ServerRoot"));
+    server.server_root = root.and_then(|(_, w)| w.get(1).cloned());
     for host in &mut hosts {
         host.access.splice(0..0, server.access.iter().cloned());
+        host.server_root.clone_from(&server.server_root);
     }
     for (_, of, lines) in &mut balancers {
         let (rules, rest): (Vec<Words>, Vec<Words>) =
             std::mem::take(lines).into_iter().partition(|(_, w)| access::is_rule(&w[0].to_lowercase()));
         *lines = rest;
         if !rules.is_empty() {
-            let own =
-                Access { place: Ok(String::new()), balancer: Some(name(of)), is_location: false, rules };
+            let own = Access::of_balancer(name(of), rules);
             let all = hosts.iter_mut().chain([&mut server]);
             all.for_each(|host| host.access.insert(0, own.clone()));
         }
@@ -212,32 +202,6 @@ fn paths_of(lines: &[Words]) -> Vec<String> {
         rest.split_once('/').map_or(String::new(), |(_, path)| path.trim_matches('/').to_owned())
     };
     members.filter_map(|(_, words)| words.get(1)).map(|place| path(place)).collect()
-}
-
-/// Lines that end with a backslash go on.
-fn joined(text: &str) -> Vec<(usize, String)> {
-    let mut all: Vec<(usize, String)> = Vec::new();
-    let mut open = false;
-    for (at, line) in text.lines().enumerate() {
-        let part = line.trim_end().trim_end_matches('\\');
-        match all.last_mut().filter(|_| open) {
-            Some((_, whole)) => whole.push_str(part),
-            None => all.push((at + 1, part.to_owned())),
-        }
-        open = line.trim_end().ends_with('\\');
-    }
-    all
-}
-
-fn words(line: &str) -> Vec<String> {
-    let mut all = Vec::new();
-    for (part, text) in line.split('"').enumerate() {
-        match part % 2 {
-            0 => all.extend(text.split_whitespace().map(str::to_owned)),
-            _ => all.push(text.to_owned()),
-        }
-    }
-    all
 }
 
 fn sticky(words: &[String], of: &str) -> Option<String> {
@@ -393,16 +357,22 @@ fn service(host: &Host, members: &Members, draft: &mut Draft) {
     let mut service = Service { name: draft.fresh(&wanted), mode: "http".into(), vips, ..Service::default() };
     service.table.comments.clone_from(&host.comments);
     service.table.set("forwarded", list(&["x-forwarded-for", "x-forwarded-host"]));
-    let told = directives(host, members, &mut service, draft);
+    let mut told = directives(host, members, &mut service, draft);
     if !told.keeps_host {
         draft.note(host.line, "ProxyPreserveHost", "servers get the client's Host, not their own name");
     }
-    let certificate = told.certificate.filter(|_| told.has_tls);
+    let certificate = told.certificate.clone().filter(|_| told.has_tls);
     if let Some(file) = &certificate {
         let min = told.min_tls.map_or_else(String::new, |v| format!("min-version = {}, ", quoted(v)));
-        service.table.set("tls", format!("{{ {min}certificates = {} }}", list(std::slice::from_ref(file))));
+        let clients = told.clients_of_tls(host, draft);
+        service
+            .table
+            .set("tls", format!("{{ {min}{clients}certificates = {} }}", list(std::slice::from_ref(file))));
     }
-    access::routes(&host.access, &mut service.routes, service.pool.as_ref(), draft);
+    let mut access = told.access;
+    access.extend(host.access.iter().cloned());
+    let root = host.server_root.clone();
+    access::routes(&access, root, &mut service.routes, service.pool.as_ref(), draft);
     service.routes.splice(0..0, told.heads);
     if !answer_the_rest(&mut service) {
         return draft.left(host.line, "VirtualHost", "nothing of it is passed on: it is left out");
@@ -423,6 +393,45 @@ struct Directives {
     keeps_host: bool,
     /// Routes that change headers.
     heads: Vec<Table>,
+    /// Rules that stand in no section.
+    access: Vec<Access>,
+    /// Of clients with certificates: whether they must have one, who vouches for them, who no longer.
+    clients: [Option<String>; 3],
+}
+
+impl Directives {
+    /// Whether a line is about certificates of clients, which is taken then.
+    fn takes(&mut self, words: &[String]) -> bool {
+        let value = words.get(1).cloned();
+        match words[0].to_lowercase().as_str() {
+            "sslcacertificatefile" => self.clients[1] = value,
+            "sslcarevocationfile" => self.clients[2] = value,
+            "sslverifydepth" => {}
+            "sslverifyclient" if matches!(value.as_deref(), Some("require" | "optional")) => {
+                self.clients[0] = value;
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// `client-auth`; where nobody vouches for clients, nobody comes in.
+    fn clients_of_tls(&mut self, host: &Host, draft: &mut Draft) -> String {
+        let [Some(mode), ca, crl] = &self.clients else { return String::new() };
+        let Some(ca) = ca else {
+            let words = vec!["SSLVerifyClient".to_owned(), mode.clone()];
+            self.access.push(Access::of_host(vec![(host.line, words)]));
+            return String::new();
+        };
+        let crl = crl.as_ref().map_or_else(String::new, |file| format!(", crl = {}", quoted(file)));
+        let mode = if mode == "require" { "required" } else { "optional" };
+        draft.note(
+            host.line,
+            "SSLVerifyClient",
+            "authorities in a folder (SSLCACertificatePath) are not asked",
+        );
+        format!("client-auth = {{ ca = {}{crl}, mode = \"{mode}\", headers = false }}, ", quoted(ca))
+    }
 }
 
 fn directives(host: &Host, members: &Members, service: &mut Service, draft: &mut Draft) -> Directives {
@@ -436,6 +445,7 @@ fn directives(host: &Host, members: &Members, service: &mut Service, draft: &mut
     told.has_tls = has_tls;
     for (at, words) in &host.lines {
         match words[0].to_lowercase().as_str() {
+            _ if told.takes(words) => {}
             "proxypass" => pass(*at, words, members, service, draft),
             "sslengine" | "rewriteengine" | "rewritecond" | "rewriterule" => {}
             "sslcertificatefile" => told.certificate = words.get(1).cloned(),
@@ -481,6 +491,7 @@ fn directives(host: &Host, members: &Members, service: &mut Service, draft: &mut
             | "loglevel"
             | "listen"
             | "loadmodule"
+            | "serverroot"
             | "serveradmin"
             | "namevirtualhost"
             | "proxyvia"
@@ -493,8 +504,7 @@ fn directives(host: &Host, members: &Members, service: &mut Service, draft: &mut
                     );
                 }
             }
-            _ if closes(words) => draft.grave(*at, &words.join(" "), OPEN),
-            "order" | "allow" | "require" | "satisfy" => {}
+            word if access::is_rule(word) => told.access.push(Access::of_host(vec![(*at, words.clone())])),
             _ => draft.left(*at, &words.join(" "), "not carried over"),
         }
     }

@@ -16,6 +16,7 @@ mod health;
 mod http;
 mod http2;
 mod import;
+mod import_apache;
 mod layer4;
 mod layer4_doctor;
 mod layer4_life;

@@ -5,7 +5,7 @@ use crate::draft::{Draft, Table};
 use crate::words::{literal, quoted};
 
 /// Patterns that all paths fit.
-const ANY: &[&str] =
+pub(super) const ANY: &[&str] =
     &["^", ".*", "(.*)", "^(.*)$", "^(.*)", "^/(.*)$", "^/(.*)", "/(.*)", "^/?(.*)", "^/?(.*)$", "^.*$"];
 
 /// What the conditions before a rule ask.
@@ -35,6 +35,14 @@ pub fn route(
     has_tls: bool,
     draft: &mut Draft,
 ) -> Option<Table> {
+    if let Some(status) = refuses(rule) {
+        let refusal = refusal(conditions, rule, status);
+        if refusal.is_none() {
+            let why = "what it refuses is let in: write it as a route with `deny`";
+            draft.grave(line, &rule.join(" "), why);
+        }
+        return refusal;
+    }
     let asked = asked(conditions);
     let Some((asked, kind)) = asked.and_then(|asked| kind(&asked, rule).map(|kind| (asked, kind))) else {
         for (at, words) in conditions {
@@ -79,6 +87,51 @@ pub fn route(
             route.text("pool", &pool);
         }
     }
+    Some(route)
+}
+
+/// The status of a rule that refuses.
+fn refuses(rule: &[String]) -> Option<u16> {
+    let flags = rule.get(3)?.trim_matches(['[', ']']).to_ascii_lowercase();
+    flags.split(',').find_map(|flag| match flag.trim() {
+        "f" | "forbidden" => Some(403),
+        "g" | "gone" => Some(410),
+        _ => None,
+    })
+}
+
+/// Refused by path, and by method where the only condition asks for it.
+fn refusal(conditions: &[Words], rule: &[String], status: u16) -> Option<Table> {
+    let pattern = rule.get(1)?;
+    let flags = rule.get(3)?.to_ascii_lowercase();
+    let folds = flags.trim_matches(['[', ']']).split(',').any(|flag| ["nc", "nocase"].contains(&flag.trim()));
+    let mut when = match ANY.contains(&pattern.as_str()) {
+        true => String::new(),
+        false if pattern.starts_with('!') || pattern == "-" => return None,
+        false => {
+            let pattern = if folds { format!("(?i){pattern}") } else { pattern.clone() };
+            super::access::refused_by(&pattern)?
+        }
+    };
+    match conditions {
+        [] => {}
+        [(_, words)] if words.get(1)?.eq_ignore_ascii_case("%{REQUEST_METHOD}") => {
+            let pattern = words.get(2)?;
+            let folds = words.get(3).is_some_and(|flags| flags.to_ascii_lowercase().contains("nc"));
+            let (sign, bare) =
+                pattern.strip_prefix('!').map_or(("=~", pattern.as_str()), |bare| ("!~", bare));
+            let bare = if folds { format!("(?i){bare}") } else { bare.to_owned() };
+            evenkeel_rules::regex(&bare, false).ok()?;
+            let method = format!("text(\"{{method}}\") {sign} {}", quoted(&bare));
+            when = crate::draft::both(&when, &method);
+        }
+        _ => return None,
+    }
+    let mut route = Table::default();
+    if !when.is_empty() {
+        route.set("when", literal(&when));
+    }
+    route.set("deny", format!("{{ status = {status} }}"));
     Some(route)
 }
 
@@ -208,9 +261,36 @@ mod tests {
     }
 
     #[test]
+    fn what_is_refused_stays_refused() {
+        for (lines, expect) in [
+            (
+                "RewriteCond %{REQUEST_METHOD} ^(TRACE|TRACK)\nRewriteRule .* - [F]",
+                "when = 'text(\"{method}\") =~ \"^(TRACE|TRACK)\"'\n  deny = { status = 403 }",
+            ),
+            (
+                "RewriteRule ^/secret/ - [G,NC,L]",
+                "when = 'text(\"{path|url-decode}\") =~ \"(?i)^/secret/\" || text(\"{raw-path|url-decode}\") =~ \"(?i)^/secret/\"'\n  deny = { status = 410 }",
+            ),
+        ] {
+            let made = made(&format!("{lines}\nProxyPass / http://192.0.2.3:3000/"));
+            assert!(made.text.contains(expect), "{lines}\n{}", made.text);
+            assert!(!made.left.iter().any(|l| l.keyword.contains("Rewrite")), "{:?}", made.left);
+        }
+        for lines in [
+            "RewriteCond %{REMOTE_ADDR} !^10\\.\nRewriteRule ^/secret - [F]",
+            "RewriteRule !^/open - [F]",
+            "RewriteRule ^/(?=x) - [F]",
+        ] {
+            let made = made(&format!("{lines}\nProxyPass / http://192.0.2.3:3000/"));
+            let grave = |l: &&crate::Diagnostic| l.severity == crate::Severity::Critical;
+            assert_eq!(made.left.iter().filter(grave).count(), 1, "{lines}: {:?}", made.left);
+        }
+    }
+
+    #[test]
     fn other_rules_are_told() {
         for lines in [
-            "RewriteCond %{REQUEST_METHOD} ^TRACE\nRewriteRule .* - [F]",
+            "RewriteCond %{REQUEST_URI} ^/x\nRewriteRule ^/y /z [L]",
             "RewriteRule ^/old/(.*)$ /new/$1 [PT]",
             "RewriteCond %{HTTP_HOST} ^.*b\\.org$\nRewriteRule ^ https://%{HTTP_HOST}%{REQUEST_URI} [R]",
         ] {

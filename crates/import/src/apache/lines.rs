@@ -1,0 +1,119 @@
+//! The lines of Apache's configuration: joined, without those of conditions that do not hold.
+
+use crate::draft::Draft;
+
+/// Apache of today, for `IfVersion`.
+const VERSION: [u32; 3] = [2, 4, 60];
+
+/// Every line with its number. Of `IfModule` all modules are there; `IfVersion` asks a 2.4 of today; nothing is
+/// defined for `IfDefine`.
+pub fn read(text: &str, draft: &mut Draft) -> Vec<(usize, String)> {
+    let mut all = Vec::new();
+    // Whether what stands in each open condition holds.
+    let mut open: Vec<bool> = Vec::new();
+    for (at, line) in joined(text) {
+        let words = words(line.trim());
+        let keyword = words.first().map_or(String::new(), |w| w.to_lowercase());
+        match keyword.as_str() {
+            "<ifmodule" | "<ifdefine" | "<ifversion" | "<iffile" => open.push(holds(&keyword, &words)),
+            "</ifmodule>" | "</ifdefine>" | "</ifversion>" | "</iffile>" => {
+                open.pop();
+            }
+            _ if open.iter().all(|holds| *holds) => all.push((at, line)),
+            word if super::access::is_rule(word) && super::closes(&words) => {
+                draft.remark(
+                    at,
+                    &words.join(" "),
+                    "it stands in a condition that does not hold for Apache 2.4",
+                );
+            }
+            _ => {}
+        }
+    }
+    all
+}
+
+fn holds(keyword: &str, words: &[String]) -> bool {
+    let mut asked: Vec<&str> = words[1..].iter().map(String::as_str).collect();
+    if let Some(last) = asked.last_mut() {
+        *last = last.trim_end_matches('>');
+    }
+    asked.retain(|word| !word.is_empty());
+    let negated = asked.first().is_some_and(|w| w.starts_with('!'));
+    match keyword {
+        "<ifversion" => {
+            let (sign, version) = match asked.as_slice() {
+                [sign, version, ..] => (*sign, *version),
+                [version] => ("=", *version),
+                [] => return true,
+            };
+            let parts: Vec<u32> = version.split('.').filter_map(|part| part.parse().ok()).collect();
+            let order = VERSION[..parts.len().min(3)].cmp(&parts);
+            let sign = sign.trim_start_matches('!');
+            let found = match sign {
+                "=" | "==" => order.is_eq(),
+                "<" => order.is_lt(),
+                "<=" => order.is_le(),
+                ">=" => order.is_ge(),
+                _ => order.is_gt(),
+            };
+            found != negated
+        }
+        "<ifdefine" => negated,
+        _ => !negated,
+    }
+}
+
+/// Lines that end with a backslash go on.
+fn joined(text: &str) -> Vec<(usize, String)> {
+    let mut all: Vec<(usize, String)> = Vec::new();
+    let mut open = false;
+    for (at, line) in text.lines().enumerate() {
+        let part = line.trim_end().trim_end_matches('\\');
+        match all.last_mut().filter(|_| open) {
+            Some((_, whole)) => whole.push_str(part),
+            None => all.push((at + 1, part.to_owned())),
+        }
+        open = line.trim_end().ends_with('\\');
+    }
+    all
+}
+
+pub fn words(line: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    for (part, text) in line.split('"').enumerate() {
+        match part % 2 {
+            0 => all.extend(text.split_whitespace().map(str::to_owned)),
+            _ => all.push(text.to_owned()),
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_hold_as_for_a_server_of_today() {
+        for (line, expect) in [
+            ("<IfModule mod_authz_core.c>", true),
+            ("<IfModule !mod_authz_core.c>", false),
+            ("<IfVersion >= 2.4>", true),
+            ("<IfVersion < 2.4>", false),
+            ("<IfVersion !< 2.4>", true),
+            ("<IfVersion = 2.4>", true),
+            ("<IfVersion > 2.4.90>", false),
+            ("<IfDefine SSL>", false),
+            ("<IfDefine !SSL>", true),
+        ] {
+            let words = words(line);
+            assert_eq!(holds(&words[0].to_lowercase(), &words), expect, "{line}");
+        }
+        let text =
+            "a\n<IfModule !x>\nb\n<IfModule y>\nc\n</IfModule>\nRequire all denied\n</IfModule>\nd \\\n e";
+        let mut draft = Draft::default();
+        let lines: Vec<String> = read(text, &mut draft).into_iter().map(|(_, line)| line).collect();
+        assert_eq!((lines, draft.left.len()), (vec!["a".to_owned(), "d  e".to_owned()], 1));
+    }
+}
