@@ -100,5 +100,5 @@ END
 chmod 755 "$tree/DEBIAN/postinst" "$tree/DEBIAN/prerm" "$tree/DEBIAN/postrm"
 mkdir -p "$out"
 file="$out/evenkeel_${version}_$arch.deb"
-dpkg-deb --root-owner-group -Zxz --build "$tree" "$file" >/dev/null
+dpkg-deb --root-owner-group -Z"${DPKG_DEB_COMPRESSOR_TYPE:-xz}" --build "$tree" "$file" >/dev/null
 echo "$file"
