@@ -2,9 +2,11 @@
 
 mod access;
 mod lines;
+mod redirect;
 mod rewrite;
 
 use access::Access;
+use redirect::{redirect, reversed};
 
 use crate::draft::{Draft, Line, Pool, Service, Table, also};
 use crate::words::{address, list, literal, name, quoted, split_port, with_port};
@@ -101,7 +103,10 @@ pub fn read(text: &str, draft: &mut Draft) {
                 skipped = format!("</{}>", &keyword[1..]);
                 section = None;
             }
-            word if word.starts_with('<') && !(in_proxy && access::is_rule(word)) => {}
+            word if word.starts_with("</") && !(in_proxy && access::is_rule(word)) => {}
+            word if word.starts_with('<') && !(in_proxy && access::is_rule(word)) => {
+                draft.left(at, &words.join(" "), "what is inside counts for all requests");
+            }
             _ if in_proxy => balancers.last_mut().into_iter().for_each(|b| b.2.push((at, words.clone()))),
             _ => {
                 let host = if in_host { hosts.last_mut().unwrap_or(&mut server) } else { &mut server };
@@ -139,11 +144,47 @@ fn in_section(at: usize, words: Vec<String>, keyword: &str, section: Option<&mut
     }
 }
 
+/// Lines of the whole server that each host has before its own.
+const INHERITED: &[&str] = &[
+    "header",
+    "requestheader",
+    "proxytimeout",
+    "proxypreservehost",
+    "sslprotocol",
+    "sslverifyclient",
+    "sslcacertificatefile",
+    "sslcarevocationfile",
+    "sslcertificatefile",
+    "traceenable",
+];
+
+/// What makes a host of the server itself.
+const PASSES: &[&str] =
+    &["proxypass", "redirect", "redirectmatch", "redirectpermanent", "redirecttemp", "rewriterule"];
+
+/// What is said for the whole server is said for each host. The rest is about the process, or told; where the
+/// server passes on itself, it is a host, whose lines are told as those of hosts.
+fn inherited(server: &mut Host, hosts: &mut [Host], draft: &mut Draft) {
+    let is = |words: &[String], all: &[&str]| all.contains(&words[0].to_lowercase().as_str());
+    let lines: Vec<Words> = server.lines.iter().filter(|(_, w)| is(w, INHERITED)).cloned().collect();
+    for host in &mut *hosts {
+        host.lines.splice(0..0, lines.iter().cloned());
+    }
+    let passes = server.lines.iter().any(|(_, w)| PASSES.contains(&w[0].to_lowercase().as_str()));
+    for (at, words) in server.lines.iter().filter(|_| !passes) {
+        if !is(words, INHERITED) && !lines::is_of_the_process(&words[0].to_lowercase()) {
+            draft.left(*at, &words.join(" "), "not carried over");
+        }
+    }
+    server.lines.retain(|(_, words)| passes || is(words, &["serverroot"]));
+}
+
 /// Makes pools and services of what was read.
 fn finish(mut server: Host, mut hosts: Vec<Host>, mut balancers: Vec<Balancer>, draft: &mut Draft) {
     // What is said for the whole server is said for each host, before its own.
     let root = server.lines.iter().find(|(_, w)| w[0].eq_ignore_ascii_case("ServerRoot"));
     server.server_root = root.and_then(|(_, w)| w.get(1).cloned());
+    inherited(&mut server, &mut hosts, draft);
     for host in &mut hosts {
         host.access.splice(0..0, server.access.iter().cloned());
         host.server_root.clone_from(&server.server_root);
@@ -480,30 +521,18 @@ fn directives(host: &Host, members: &Members, service: &mut Service, draft: &mut
                     }
                 }
             }
-            "sslcertificatekeyfile"
-            | "sslcertificatechainfile"
-            | "sslciphersuite"
-            | "sslhonorcipherorder"
-            | "proxyrequests"
-            | "documentroot"
-            | "errorlog"
-            | "customlog"
-            | "loglevel"
-            | "listen"
-            | "loadmodule"
-            | "serverroot"
-            | "serveradmin"
-            | "namevirtualhost"
-            | "proxyvia"
-            | "sslproxyengine" => {
-                if words[0].eq_ignore_ascii_case("SSLCertificateKeyFile") {
-                    draft.left(
-                        *at,
-                        &words[0],
-                        "the key is looked for in FILE.key beside the certificate, or in the same file",
-                    );
-                }
+            "sslcertificatekeyfile" => {
+                let why = "the key is looked for in FILE.key beside the certificate, or in the same file";
+                draft.left(*at, &words[0], why);
             }
+            "traceenable" if words.get(1).is_some_and(|w| w.eq_ignore_ascii_case("on")) => {}
+            "traceenable" => {
+                let mut route = Table::default();
+                route.set("when", literal("method(\"TRACE\")"));
+                route.set("deny", "{ status = 405 }");
+                service.routes.insert(0, route);
+            }
+            word if lines::is_of_the_process(word) => {}
             word if access::is_rule(word) => told.access.push(Access::of_host(vec![(*at, words.clone())])),
             _ => draft.left(*at, &words.join(" "), "not carried over"),
         }
@@ -566,84 +595,6 @@ fn merge(known: &mut Service, mut service: Service, host: &Host, certificate: Op
     }
 }
 
-/// `Redirect [STATUS] PATH URL` and `RedirectMatch [STATUS] REGEX URL`.
-fn redirect(words: &[String]) -> Option<Table> {
-    let matches = words[0].eq_ignore_ascii_case("RedirectMatch");
-    let (mut status, mut rest) = ("302", &words[1..]);
-    match words[0].to_ascii_lowercase().as_str() {
-        "redirectpermanent" => status = "301",
-        "redirecttemp" => {}
-        _ => {
-            let named = match rest.first()?.as_str() {
-                "permanent" => Some("301"),
-                "temp" => Some("302"),
-                "seeother" => Some("303"),
-                "gone" => Some("410"),
-                number => number.parse::<u16>().is_ok().then_some(number),
-            };
-            if let Some(named) = named {
-                (status, rest) = (named, &rest[1..]);
-            }
-        }
-    }
-    let (path, to) = (rest.first()?, rest.get(1));
-    let mut route = Table::default();
-    if matches {
-        route.set("when", literal(&format!("path =~ {}", quoted(path))));
-    } else if path != "/" {
-        let below = format!("{}/*", path.trim_end_matches('/'));
-        route.set("when", literal(&format!("path({}, {})", quoted(path), quoted(&below))));
-    }
-    if status.starts_with('4') || status.starts_with('5') {
-        route.set("deny", format!("{{ status = {status} }}"));
-        return Some(route);
-    }
-    let to = to?.replace('{', "{{").replace('}', "}}");
-    let to = match (matches, path.as_str()) {
-        (true, _) => (1..=9).fold(to, |to, at| to.replace(&format!("${at}"), &format!("{{{at}}}"))),
-        // What is behind the path follows, with the query.
-        (false, "/") => format!("{}{{path}}", to.trim_end_matches('/')),
-        (false, path) => format!("{to}{{uri|replace(\"^{}\",\"\")}}", escaped(path)),
-    };
-    route.set("redirect", format!("{{ location = {}, status = {status} }}", quoted(&to)));
-    Some(route)
-}
-
-/// A text within a regular expression that stands in quotes.
-fn escaped(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/-_".contains(c);
-    text.chars().map(|c| if plain(c) { c.to_string() } else { format!("[{c}]") }).collect()
-}
-
-/// `ProxyPassReverse PATH URL`: places that name the server name the path instead.
-fn reversed(words: &[String], members: &Members, draft: &Draft) -> Option<Table> {
-    let (path, to) = (words.get(1)?, words.get(2)?);
-    let (scheme, rest) = to.split_once("://")?;
-    let (host, below) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let hosts: Vec<String> = match scheme {
-        "balancer" => {
-            let pool = draft.pools.iter().find(|pool| pool.name == name(host))?;
-            let addresses = pool.servers.iter().filter_map(|server| server.get("address"));
-            addresses.map(|place| escaped(place.trim_matches('"').trim_end_matches(":80"))).collect()
-        }
-        "http" | "https" | "ws" | "wss" => vec![escaped(host)],
-        _ => return None,
-    };
-    let path_of = members.get(&name(host)).and_then(|paths| paths.first()).filter(|_| scheme == "balancer");
-    let before = path_of.filter(|path| !path.is_empty()).map_or_else(String::new, |path| format!("/{path}"));
-    let from = format!("^https?://(?:{})(?::80)?{}", hosts.join("|"), escaped(&(before + below)));
-    let mut route = Table::default();
-    route.comments.push(format!("ProxyPassReverse {path} {to}"));
-    route.text("of", "servers");
-    for header in ["Location", "Content-Location"] {
-        let value = format!("{{1|replace(\"{from}\",\"{path}\")}}");
-        let known = route.get("edit-header").map(|old| format!("{}, ", old[1..old.len() - 1].trim()));
-        let own = format!("{} = {}", quoted(header), quoted(&value));
-        route.set("edit-header", format!("{{ {}{own} }}", known.unwrap_or_default()));
-    }
-    (!path.contains(['"', '$', '\\']) && !hosts.is_empty()).then_some(route)
-}
-
 fn pass(at: usize, words: &[String], members: &Members, service: &mut Service, draft: &mut Draft) {
     let (path, to) = (words.get(1).map_or("/", String::as_str), words.get(2).map_or("", String::as_str));
     if to == "!" {
@@ -670,6 +621,9 @@ fn pass(at: usize, words: &[String], members: &Members, service: &mut Service, d
     }
     let pool = own.unwrap_or_else(|| name(of));
     let time = words.iter().find_map(|w| w.strip_prefix("timeout=")).map(|t| format!("{t}s"));
+    for option in words.iter().skip(3).filter(|w| !lines::is_of_connections(w)) {
+        draft.left(at, option, "not carried over");
+    }
     if !draft.pools.iter().any(|p| p.name == pool) {
         draft.left(at, &words.join(" "), format!("there is no balancer {of} with members"));
         return;

@@ -426,7 +426,8 @@ impl Draft {
         let mut at = 0;
         while at < self.services.len() {
             let front = &self.services[at];
-            let ends_tls = front.table.get("tls").is_some() && front.routes.is_empty();
+            let only_refuses = front.routes.iter().all(|route| route.get("deny").is_some());
+            let ends_tls = front.table.get("tls").is_some() && only_refuses;
             let only = front.own.as_ref().filter(|p| p.servers.len() == 1 && ends_tls);
             let target =
                 only.and_then(|p| p.servers[0].get("address")).map(|a| a.trim_matches('"').to_owned());
@@ -456,7 +457,8 @@ impl Draft {
         ];
         joined.table.comments.extend(front.table.comments.clone());
         joined.vips.clone_from(&front.vips);
-        joined.mode.clone_from(&inner.mode);
+        // What refuses requests reads them.
+        joined.mode.clone_from(if front.routes.is_empty() { &inner.mode } else { &front.mode });
         for key in ["tls", "forwarded"] {
             if let Some(line) = front.table.lines.iter().find(|l| l.key == key) {
                 joined.table.set_with(key, line.value.clone(), &line.comment);

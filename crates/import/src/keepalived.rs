@@ -170,9 +170,12 @@ fn instance(node: &Node, synced: bool, version: Option<&str>, all: &[Node], draf
         router.text("family", "ipv6");
     }
     if let Some(peers) = node.child("unicast_peer") {
-        // In its block, or on its line.
-        let inside = peers.children.iter().flat_map(|c| c.words.iter());
-        let peers: Vec<&str> = peers.words[1..].iter().chain(inside).map(String::as_str).collect();
+        // In its block, with more about each behind it, or on its line.
+        for more in peers.children.iter().filter(|c| c.words.len() > 1 && address(&c.words[1]).is_none()) {
+            draft.left(more.line, &more.words[1..].join(" "), "not carried over");
+        }
+        let all = peers.children.iter().flat_map(|c| c.words.iter().take_while(|w| address(w).is_some()));
+        let peers: Vec<&str> = peers.words[1..].iter().chain(all).map(String::as_str).collect();
         router.set("unicast", list(&peers));
     }
     draft.routers.push(router);
@@ -216,6 +219,12 @@ fn instance(node: &Node, synced: bool, version: Option<&str>, all: &[Node], draf
 
 fn floating_addresses(node: &Node, draft: &mut Draft) {
     let addresses = ["virtual_ipaddress", "virtual_ipaddress_excluded"];
+    for more in addresses.iter().filter_map(|key| node.child(key)).flat_map(|n| &n.children) {
+        if more.words.len() > 1 {
+            let why = "the address is placed where the machine has its network";
+            draft.note(more.line, &more.words.join(" "), why);
+        }
+    }
     let floating: Vec<String> = addresses
         .iter()
         .filter_map(|key| node.child(key))
@@ -272,6 +281,15 @@ fn track(node: &Node, all: &[Node], draft: &mut Draft) {
             let why = format!("{what} the other node is active, if its own passes");
             draft.note(script.line, "vrrp_script", why);
         }
+        for child in &script.children {
+            match child.words[0].as_str() {
+                "script" | "weight" => {}
+                word @ ("interval" | "timeout" | "rise" | "fall" | "init_fail" | "user") => {
+                    draft.note(child.line, word, "it is run every two seconds, as a user that owns nothing");
+                }
+                word => draft.left(child.line, word, "not carried over"),
+            }
+        }
     }
 }
 
@@ -281,17 +299,24 @@ fn virtual_server(node: &Node, all: &[Node], draft: &mut Draft) {
     if vips.is_empty() {
         return draft.left(node.line, "virtual_server", "it has no address and is left out");
     }
-    let mode = match node
-        .value("lb_kind")
-        .or_else(|| node.value("lvs_method"))
-        .unwrap_or("NAT")
-        .to_uppercase()
-        .as_str()
-    {
+    if !["tcp", "udp"].contains(&protocol.as_str()) {
+        let why = format!("{protocol} is not balanced: the service is left out");
+        return draft.grave(node.line, "protocol", why);
+    }
+    let method = node.child("lb_kind").or_else(|| node.child("lvs_method"));
+    let word = method.and_then(|m| m.words.get(1)).map_or("NAT", |w| w);
+    let mode = match word.to_uppercase().as_str() {
         "DR" => "dr",
         "TUN" => "tun",
-        _ => "nat",
+        "NAT" => "nat",
+        _ => {
+            draft.left(node.line, word, "the mode is nat instead");
+            "nat"
+        }
     };
+    if let Some(more) = method.filter(|m| m.words.len() > 2) {
+        draft.left(more.line, &more.words[2..].join(" "), "not carried over");
+    }
     let wanted = format!("service-{}", vips[0].trim_start_matches('[').replace([':', '.', ']'], "-"));
     let mut service =
         Service { name: draft.fresh(&name(&wanted)), mode: mode.into(), vips, ..Service::default() };
@@ -350,6 +375,9 @@ fn addresses_of(node: &Node, all: &[Node], draft: &mut Draft) -> Option<Vec<Stri
         (Some("group"), Some(group)) => {
             let found = all.iter().find(|n| n.is("virtual_server_group") && n.words.get(1) == Some(group));
             let lines = found.map_or(&[][..], |n| &n.children[..]);
+            for line in lines.iter().filter(|c| c.words.len() > 2 && !members(c).is_empty()) {
+                draft.left(line.line, &line.words[2..].join(" "), "not carried over");
+            }
             for line in lines.iter().filter(|c| members(c).is_empty()) {
                 draft.left(line.line, &line.words.join(" "), "a service needs its addresses and ports");
             }

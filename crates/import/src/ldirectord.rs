@@ -117,6 +117,9 @@ fn service(one: &Virtual, globals: &Virtual, draft: &mut Draft) {
             "write the addresses and ports: vip = [\"ADDRESS:80,443\"] has one entry for all",
         );
     }
+    if !["tcp", "udp"].contains(&protocol) {
+        draft.left(one.line, &format!("protocol={protocol}"), "it is TCP instead");
+    }
     let (mut pool, mode) = real_servers(one, draft);
     if pool.servers.is_empty() {
         return draft.left(one.line, "virtual", format!("{} has no real servers and is left out", one.place));
@@ -185,6 +188,9 @@ fn real_servers(one: &Virtual, draft: &mut Draft) -> (Pool, &'static str) {
 
 fn add_fallback(fallback: &str, mode: &str, line: usize, pool: &mut Pool, draft: &mut Draft) {
     let place = fallback.split_whitespace().next().unwrap_or("");
+    for word in fallback.split_whitespace().skip(1).filter(|w| !["gate", "masq", "ipip"].contains(w)) {
+        draft.left(line, "fallback", format!("{word}: not carried over"));
+    }
     let (host, port) = split_port(place);
     let port = port.map(port_number);
     match address(host).filter(|h| !h.starts_with("127.")) {
@@ -283,6 +289,9 @@ fn what_is_asked(
     let text = |key: &str| one.get(key).map(unquoted);
     // What is used of the words that say what is asked.
     let mut used: &'static [&'static str] = &[];
+    if !["on", "off", "ping", "negotiate", "connect", "external", "external-perl"].contains(&kind) {
+        draft.left(one.line, &format!("checktype={kind}"), "each check asks as `negotiate` does");
+    }
     match (kind, service) {
         ("on" | "off", _) => return None,
         ("ping", _) => check.text("type", "ping"),

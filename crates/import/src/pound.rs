@@ -123,7 +123,67 @@ fn listener(node: &Node, common: &[&Node], general: &General<'_>, draft: &mut Dr
         return draft.left(node.line, &node.words[0], "it has no back ends and is left out");
     }
     add_other_lines(node, &mut service, draft);
+    refuse(node, &mut service, draft);
     draft.services.push(service);
+}
+
+/// Methods by the value of `xHTTP` that first takes them.
+const METHODS: [&[&str]; 5] = [
+    &["GET", "POST", "HEAD"],
+    &["PUT", "PATCH", "DELETE"],
+    &[
+        "LOCK",
+        "UNLOCK",
+        "PROPFIND",
+        "PROPPATCH",
+        "SEARCH",
+        "MKCOL",
+        "MOVE",
+        "COPY",
+        "OPTIONS",
+        "TRACE",
+        "MKACTIVITY",
+        "CHECKOUT",
+        "MERGE",
+        "REPORT",
+    ],
+    &[
+        "SUBSCRIBE",
+        "UNSUBSCRIBE",
+        "NOTIFY",
+        "BPROPFIND",
+        "BPROPPATCH",
+        "POLL",
+        "BMOVE",
+        "BCOPY",
+        "BDELETE",
+        "CONNECT",
+    ],
+    &["RPC_IN_DATA", "RPC_OUT_DATA"],
+];
+
+/// What Pound does not take: methods, those of a web page alone where nothing is said, and addresses.
+fn refuse(node: &Node, service: &mut Service, draft: &mut Draft) {
+    let mut refusal = |when: String, comment: String| {
+        let mut route = Table { comments: vec![comment], lines: Vec::new() };
+        route.set("when", literal(&when));
+        route.set("deny", "{ status = 501 }");
+        service.routes.insert(0, route);
+    };
+    if let Some(check) = node.child("CheckURL") {
+        let pattern = check.words.get(1).map_or("", String::as_str);
+        match evenkeel_rules::regex(pattern, false) {
+            Ok(_) => refusal(format!("!(text(\"{{uri}}\") =~ {})", quoted(pattern)), "CheckURL".into()),
+            Err(why) => draft.grave(check.line, "CheckURL", format!("{why}: what it refused is let in")),
+        }
+    }
+    let value = node.value("xHTTP").unwrap_or("0");
+    let Some(allowed) = value.parse::<usize>().ok().and_then(|most| METHODS.get(..=most)) else {
+        let line = node.child("xHTTP").map_or(node.line, |child| child.line);
+        return draft.wrong(line, "xHTTP", format!("{value} is no set of methods: all are taken"));
+    };
+    let names: Vec<String> = allowed.iter().flat_map(|some| some.iter()).map(|name| quoted(name)).collect();
+    refusal(format!("!method({})", names.join(", ")), format!("xHTTP {value}: Pound takes no other methods"));
 }
 
 fn timeouts(node: &Node, general: &General<'_>, service: &mut Service) {
@@ -235,6 +295,7 @@ fn add_other_lines(node: &Node, service: &mut Service, draft: &mut Draft) {
             | "timeout"
             | "client"
             | "xhttp"
+            | "checkurl"
             | "ciphers"
             | "disable"
             | "sslhonorcipherorder"
@@ -353,6 +414,9 @@ fn backends(node: &Node, transparent: bool, draft: &mut Draft) -> Pool {
                 pool.servers.push(server);
             }
             "session" => {
+                for word in child.children.iter().filter(|c| !["Type", "TTL", "ID"].iter().any(|k| c.is(k))) {
+                    draft.left(word.line, &word.words[0], "not carried over");
+                }
                 let time = child.value("TTL").map_or_else(|| "5m".into(), |t| format!("{t}s"));
                 let id = child.value("ID").unwrap_or("session").to_owned();
                 let value = match child.value("Type").unwrap_or("IP").to_uppercase().as_str() {

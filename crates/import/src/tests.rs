@@ -435,7 +435,7 @@ fn keepalived_with_every_checker() {
             "address = \"192.0.2.31:5353\"",
             "to = [\"ops@example.org\"]",
         ],
-        &["authentication", "notify_master", "real_server", "fwmark"],
+        &["192.0.2.10/24 dev eth0", "authentication", "notify_master", "real_server", "fwmark"],
     );
 }
 
@@ -597,6 +597,85 @@ fn keepaliveds_pages_are_requests_of_one_check() {
     );
     check("HTTP_GET {\n }", &["type = \"tcp\""], &["HTTP_GET"]);
     check("UDP_CHECK {\n }", &["type = \"ping\""], &["UDP_CHECK"]);
+}
+
+/// A word of nobody's in every block and behind every line of every reader: each is told.
+#[test]
+fn words_that_no_reader_knows_are_told() {
+    let check = |kind: SourceKind, text: &str| {
+        let source = Source { kind, file: "f".into(), text: text.into() };
+        let made = import(&[source], &BTreeMap::new());
+        let told: Vec<String> =
+            made.left.iter().map(|l| format!("{} {}", l.keyword, l.consequence)).collect();
+        for word in
+            text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| w.to_lowercase().starts_with("zz"))
+        {
+            let is_told = told.iter().any(|t| t.to_lowercase().contains(&word.to_lowercase()));
+            assert!(is_told, "{kind:?}: {word}\n{told:#?}\n{}", made.text);
+        }
+    };
+    check(
+        SourceKind::Keepalived,
+        "zztop 1\nglobal_defs {\n zzglobal 1\n}\nzzblock a {\n b 1\n}\nvrrp_script s {\n script \"/bin/true\"\n zzscript 1\n}\nvrrp_sync_group G {\n group {\n  V\n }\n zzsync 1\n}\nvrrp_instance V {\n zzinstance 1\n virtual_ipaddress {\n  192.0.2.1/24 zzaddress\n }\n track_script {\n s\n }\n unicast_peer {\n 192.0.2.9 zzpeer\n }\n}\nvirtual_server_group GG {\n 192.0.2.1 80 zzmember\n}\nvirtual_server group GG {\n zzservice 1\n lb_algo zzalgo\n lb_kind zzkind zzmore\n real_server 192.0.2.2 80 {\n zzserver 1\n  HTTP_GET {\n zzcheck 1\n url {\n path /\n zzurl 1\n }\n }\n }\n}\nvirtual_server 192.0.2.3 80 {\n protocol ZZTP\n}\n",
+    );
+    check(
+        SourceKind::Ldirectord,
+        "zzglobal=1\nvirtual=192.0.2.1:80\n\treal=192.0.2.2:80 gate 1 zzreal\n\tzzservice=1\n\tscheduler=zzscheduler\n\tchecktype=zzcheck\n\tfallback=192.0.2.9:80 zzfallback\n\tprotocol=zzprotocol\n",
+    );
+    check(
+        SourceKind::Lvs,
+        "zzglobal = 1\nvirtual a {\n active = 1\n address = 192.0.2.1 eth0:1\n port = 80\n zzservice = 2\n scheduler = zzscheduler\n server s {\n address = 192.0.2.2\n active = 1\n zzserver = 3\n }\n}\nfailover zzfailover {\n address = 1.2.3.4\n}\n",
+    );
+    check(
+        SourceKind::Pound,
+        "ZzGlobal 1\nListenHTTP\n Address 192.0.2.1\n Port 80\n ZzListener 1\n Service\n  ZzService 1\n  BackEnd\n   Address 192.0.2.2\n   Port 80\n   ZzBackEnd 1\n  End\n  Session\n   Type IP\n   TTL 5\n   ZzSession 1\n  End\n End\nEnd\n",
+    );
+    check(SourceKind::Haresources, "node1 192.0.2.1/24/zzinterface zzresource::a\n");
+    check(
+        SourceKind::Apache,
+        "ZzGlobal 1\n<VirtualHost 192.0.2.1:80>\nServerName a.b\nZzHost 1\n<Location /x>\nZzLocation 1\n</Location>\n<Proxy balancer://b>\nBalancerMember http://192.0.2.2 zzmember=1\nZzProxy 1\nProxySet zzset=5\n</Proxy>\nProxyPass / balancer://b/ zzpass=5\n<ZzSection a>\nZzInside 1\n</ZzSection>\n</VirtualHost>\n",
+    );
+    check(
+        SourceKind::Haproxy,
+        "global\n zzglobal 1\ndefaults\n zzdefaults 1\nfrontend f\n mode http\n bind :80 zzbind\n zzfrontend 1\n option zzoption\n acl a zzfetch b\n http-request zzaction\n http-request deny if a\n default_backend b\nbackend b\n mode http\n zzbackend 1\n balance zzbalance\n server s 192.0.2.2:80 zzserver\n",
+    );
+}
+
+/// What Pound, Apache and their like refuse where nothing is written, and what all hosts have from the server.
+#[test]
+fn what_is_refused_and_inherited_without_being_written_in_a_host() {
+    let pound = |more: &str| {
+        format!(
+            "ListenHTTP\n Address 192.0.2.1\n Port 80\n{more} Service\n  BackEnd\n   Address 192.0.2.2\n   Port 80\n  End\n End\nEnd\n"
+        )
+    };
+    check(
+        &[(SourceKind::Pound, &pound(""))],
+        &["when = '!method(\"GET\", \"POST\", \"HEAD\")'\n  deny = { status = 501 }"],
+        &[],
+    );
+    check(
+        &[(SourceKind::Pound, &pound(" xHTTP 1\n CheckURL \"^/[a-z]+\"\n"))],
+        &[
+            "when = '!method(\"GET\", \"POST\", \"HEAD\", \"PUT\", \"PATCH\", \"DELETE\")'",
+            "when = '!(text(\"{uri}\") =~ \"^/[a-z]+\")'\n  deny = { status = 501 }",
+        ],
+        &[],
+    );
+    check(&[(SourceKind::Pound, &pound(" xHTTP 9\n"))], &[], &["xHTTP"]);
+    let text = "ServerRoot /etc/apache2\nTraceEnable Off\nProxyPreserveHost On\nProxyTimeout 7\nHeader set X-A 1\n<Location /in>\n AuthType Basic\n AuthName in\n AuthUserFile users\n Require valid-user\n</Location>\n<VirtualHost 192.0.2.1:80>\n ServerName a.b\n ProxyTimeout 9\n ProxyPass / http://192.0.2.2/\n</VirtualHost>\n<VirtualHost 192.0.2.3:80>\n ServerName c.d\n ProxyPass / http://192.0.2.2/\n</VirtualHost>\n";
+    let made = check(
+        &[(SourceKind::Apache, text)],
+        &["timeouts = { server = \"9s\" }", "timeouts = { server = \"7s\" }"],
+        &["AuthUserFile /etc/apache2/users"],
+    );
+    for (part, count) in [
+        ("when = 'method(\"TRACE\")'\n  deny = { status = 405 }", 2),
+        ("set-response-header = { \"X-A\" = \"1\" }", 2),
+        ("basic-auth = { users = \"/etc/apache2/users\", realm = \"in\" }", 2),
+    ] {
+        assert_eq!(made.matches(part).count(), count, "{part}\n{made}");
+    }
 }
 
 #[test]

@@ -33,6 +33,94 @@ pub fn read(text: &str, draft: &mut Draft) -> Vec<(usize, String)> {
     all
 }
 
+/// Words about Apache's own process and pages, which say nothing of what is passed on.
+pub fn is_of_the_process(word: &str) -> bool {
+    const WORDS: &[&str] = &[
+        "acceptfilter",
+        "accessfilename",
+        "addcharset",
+        "adddefaultcharset",
+        "addencoding",
+        "addhandler",
+        "addlanguage",
+        "addtype",
+        "customlog",
+        "defaultruntimedir",
+        "directoryindex",
+        "documentroot",
+        "errorlog",
+        "group",
+        "hostnamelookups",
+        "keepalive",
+        "keepalivetimeout",
+        "listen",
+        "loadmodule",
+        "logformat",
+        "loglevel",
+        "maxconnectionsperchild",
+        "maxkeepaliverequests",
+        "maxrequestworkers",
+        "maxsparethreads",
+        "minsparethreads",
+        "mutex",
+        "namevirtualhost",
+        "pidfile",
+        "proxyrequests",
+        "proxyvia",
+        "serveradmin",
+        "serverlimit",
+        "servername",
+        "serverroot",
+        "serversignature",
+        "servertokens",
+        "sslcertificatechainfile",
+        "sslciphersuite",
+        "ssldhparametersfile",
+        "sslengine",
+        "sslhonorcipherorder",
+        "sslpassphrasedialog",
+        "sslproxyengine",
+        "sslrandomseed",
+        "sslsessioncache",
+        "sslsessioncachetimeout",
+        "sslsessiontickets",
+        "startservers",
+        "threadlimit",
+        "threadsperchild",
+        "timeout",
+        "typesconfig",
+        "usecanonicalname",
+        "user",
+    ];
+    WORDS.contains(&word)
+}
+
+/// Options of `ProxyPass` that are read elsewhere, or are about Apache's own connections with servers.
+pub fn is_of_connections(option: &str) -> bool {
+    const OPTIONS: &[&str] = &[
+        "acquire",
+        "connectiontimeout",
+        "disablereuse",
+        "enablereuse",
+        "flushpackets",
+        "flushwait",
+        "iobuffersize",
+        "keepalive",
+        "max",
+        "min",
+        "nocanon",
+        "ping",
+        "receivebuffersize",
+        "responsefieldsize",
+        "retry",
+        "smax",
+        "stickysession",
+        "timeout",
+        "ttl",
+    ];
+    OPTIONS.contains(&option.split('=').next().unwrap_or("").to_lowercase().as_str())
+}
+
 fn holds(keyword: &str, words: &[String]) -> bool {
     let mut asked: Vec<&str> = words[1..].iter().map(String::as_str).collect();
     if let Some(last) = asked.last_mut() {

@@ -92,7 +92,8 @@ impl Users {
         if self.names.is_empty() {
             return None;
         }
-        let names: Vec<String> = self.names.iter().map(|name| super::super::escaped(name)).collect();
+        let names: Vec<String> =
+            self.names.iter().map(|name| super::super::redirect::escaped(name)).collect();
         let name = "{header:Authorization|replace(\\\"^[^ ]+ +\\\",\\\"\\\")|base64-decode}";
         Some(format!("!(text(\"{name}\") =~ {})", quoted(&format!("^(?:{}):", names.join("|")))))
     }

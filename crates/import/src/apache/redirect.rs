@@ -1,0 +1,83 @@
+//! `Redirect` and `ProxyPassReverse`: where clients are sent.
+
+use super::Members;
+use crate::draft::{Draft, Table};
+use crate::words::{literal, name, quoted};
+
+/// `Redirect [STATUS] PATH URL` and `RedirectMatch [STATUS] REGEX URL`.
+pub fn redirect(words: &[String]) -> Option<Table> {
+    let matches = words[0].eq_ignore_ascii_case("RedirectMatch");
+    let (mut status, mut rest) = ("302", &words[1..]);
+    match words[0].to_ascii_lowercase().as_str() {
+        "redirectpermanent" => status = "301",
+        "redirecttemp" => {}
+        _ => {
+            let named = match rest.first()?.as_str() {
+                "permanent" => Some("301"),
+                "temp" => Some("302"),
+                "seeother" => Some("303"),
+                "gone" => Some("410"),
+                number => number.parse::<u16>().is_ok().then_some(number),
+            };
+            if let Some(named) = named {
+                (status, rest) = (named, &rest[1..]);
+            }
+        }
+    }
+    let (path, to) = (rest.first()?, rest.get(1));
+    let mut route = Table::default();
+    if matches {
+        route.set("when", literal(&format!("path =~ {}", quoted(path))));
+    } else if path != "/" {
+        let below = format!("{}/*", path.trim_end_matches('/'));
+        route.set("when", literal(&format!("path({}, {})", quoted(path), quoted(&below))));
+    }
+    if status.starts_with('4') || status.starts_with('5') {
+        route.set("deny", format!("{{ status = {status} }}"));
+        return Some(route);
+    }
+    let to = to?.replace('{', "{{").replace('}', "}}");
+    let to = match (matches, path.as_str()) {
+        (true, _) => (1..=9).fold(to, |to, at| to.replace(&format!("${at}"), &format!("{{{at}}}"))),
+        // What is behind the path follows, with the query.
+        (false, "/") => format!("{}{{path}}", to.trim_end_matches('/')),
+        (false, path) => format!("{to}{{uri|replace(\"^{}\",\"\")}}", escaped(path)),
+    };
+    route.set("redirect", format!("{{ location = {}, status = {status} }}", quoted(&to)));
+    Some(route)
+}
+
+/// A text within a regular expression that stands in quotes.
+pub fn escaped(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/-_".contains(c);
+    text.chars().map(|c| if plain(c) { c.to_string() } else { format!("[{c}]") }).collect()
+}
+
+/// `ProxyPassReverse PATH URL`: places that name the server name the path instead.
+pub fn reversed(words: &[String], members: &Members, draft: &Draft) -> Option<Table> {
+    let (path, to) = (words.get(1)?, words.get(2)?);
+    let (scheme, rest) = to.split_once("://")?;
+    let (host, below) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let hosts: Vec<String> = match scheme {
+        "balancer" => {
+            let pool = draft.pools.iter().find(|pool| pool.name == name(host))?;
+            let addresses = pool.servers.iter().filter_map(|server| server.get("address"));
+            addresses.map(|place| escaped(place.trim_matches('"').trim_end_matches(":80"))).collect()
+        }
+        "http" | "https" | "ws" | "wss" => vec![escaped(host)],
+        _ => return None,
+    };
+    let path_of = members.get(&name(host)).and_then(|paths| paths.first()).filter(|_| scheme == "balancer");
+    let before = path_of.filter(|path| !path.is_empty()).map_or_else(String::new, |path| format!("/{path}"));
+    let from = format!("^https?://(?:{})(?::80)?{}", hosts.join("|"), escaped(&(before + below)));
+    let mut route = Table::default();
+    route.comments.push(format!("ProxyPassReverse {path} {to}"));
+    route.text("of", "servers");
+    for header in ["Location", "Content-Location"] {
+        let value = format!("{{1|replace(\"{from}\",\"{path}\")}}");
+        let known = route.get("edit-header").map(|old| format!("{}, ", old[1..old.len() - 1].trim()));
+        let own = format!("{} = {}", quoted(header), quoted(&value));
+        route.set("edit-header", format!("{{ {}{own} }}", known.unwrap_or_default()));
+    }
+    (!path.contains(['"', '$', '\\']) && !hosts.is_empty()).then_some(route)
+}
