@@ -2,6 +2,7 @@
 
 mod access;
 mod answers;
+mod arguments;
 mod bind;
 mod captures;
 mod checks;
@@ -124,6 +125,7 @@ impl Reader {
             if !self.branches.iter().all(|b| b.taken) {
                 continue;
             }
+            self.count(&line, draft);
             self.line(line, draft);
         }
         if !self.branches.is_empty() {
@@ -131,6 +133,18 @@ impl Reader {
             draft.wrong(number, ".if", "the file ends inside of a block");
         }
         draft.head.append(&mut self.comments);
+    }
+
+    /// A word too many is an error where HAProxy's own is read as it is; older ones passed it over.
+    fn count(&self, line: &lexer::Line, draft: &mut Draft) {
+        let (Some(keyword), Some(why)) = (line.words.first(), arguments::surplus(&self.section, &line.words))
+        else {
+            return;
+        };
+        match draft.run {
+            Some(_) => draft.wrong(line.number, keyword, why),
+            None => draft.left(line.number, keyword, why),
+        }
     }
 
     /// `.if` and its like, and messages.

@@ -4,6 +4,7 @@
 //! Many small configurations run in one process of each side, on ports of their own. What the program
 //! refuses with a message is listed where the cases are; what differs without one fails.
 
+mod arguments;
 mod case;
 mod compare;
 mod conditions;
