@@ -437,6 +437,42 @@ fn certificates_are_refused_for_what_the_page_says() {
     }
 }
 
+#[test]
+fn heads_are_as_long_as_the_page_says() {
+    let place = Place::new("recipe-heads");
+    let at = place.at(9001);
+    // It says as much as it is asked for.
+    let _server = Scripted::start(at, |mut stream| {
+        while let Some(head) = read_head(&mut stream) {
+            let length = head.split("/?").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
+            let filler = "a".repeat(length.unwrap_or(0));
+            let answer = format!("HTTP/1.1 200 OK\r\nX-A: {filler}\r\nContent-Length: 0\r\n\r\n");
+            if stream.write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    });
+    let config = crate::service("web", "http", place.at(8080), &[at], "health-check = { type = \"tcp\" }");
+    let evenkeel = start(&place, &config);
+    evenkeel.await_server("web", "s1", "up");
+    let status = |request: usize, answer: usize| {
+        let mut connection = Connection::open(place.at(8080));
+        let filler = "a".repeat(request);
+        connection.send(format!("GET /?{answer} HTTP/1.1\r\nHost: a\r\nX-A: {filler}\r\n\r\n"));
+        connection.answer().map_or(0, |answer| answer.status)
+    };
+    assert!(PAGE.contains("may have 16 KiB each"));
+    for (request, answer, expect) in [
+        (15 << 10, 0, 200),
+        (17 << 10, 0, 431),
+        (0, 15 << 10, 200),
+        (0, 17 << 10, 502),
+        (15 << 10, 15 << 10, 200),
+    ] {
+        assert_eq!(status(request, answer), expect, "{request} {answer}");
+    }
+}
+
 /// The table of what differs from HAProxy where nothing is written: Evenkeel's column is the reference's.
 #[test]
 fn defaults_are_those_of_the_page() {
