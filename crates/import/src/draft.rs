@@ -226,10 +226,11 @@ pub struct Draft {
 fn keeps_off(rule: &str) -> bool {
     let mut words = rule.split_whitespace();
     match words.next() {
-        Some("block") => true,
-        Some("http-request") => {
+        Some("block" | "reqdeny" | "reqideny" | "reqtarpit" | "reqitarpit" | "rspdeny" | "rspideny") => true,
+        Some("http-request" | "http-response") => {
             matches!(words.next(), Some("deny" | "reject" | "tarpit" | "silent-drop" | "auth"))
         }
+        Some("tcp-response") => words.take(2).any(|w| matches!(w, "reject" | "close" | "silent-drop")),
         Some("tcp-request") => words.take(2).any(|w| matches!(w, "reject" | "silent-drop")),
         _ => false,
     }

@@ -197,6 +197,24 @@ backend empty
     let rule = format!("http-request {opens}");
     let all = severity(SourceKind::Haproxy, &format!("{web}{opens}{rest}"));
     assert!(all.contains(&(Severity::Critical, rule)), "{all:?}");
+    for rule in [
+        "reqdeny ^GET",
+        "reqideny ^GET",
+        "reqtarpit ^GET",
+        "reqitarpit ^GET",
+        "rspdeny ^A",
+        "rspideny ^A",
+        "http-response deny if { env(X) y }",
+        "tcp-response content reject if { env(X) y }",
+        "tcp-request content reject if { env(X) y }",
+        "http-request tarpit if { env(X) y }",
+    ] {
+        let all = severity(
+            SourceKind::Haproxy,
+            &format!("listen l\n mode http\n bind :80\n {rule}\n server s 10.0.0.1:80\n"),
+        );
+        assert!(all.iter().any(|(g, _)| *g == Severity::Critical), "{rule}: {all:?}");
+    }
     let nobody = severity(
         SourceKind::Haproxy,
         "listen l

@@ -13,6 +13,7 @@ const REMEDIES: &[(&str, &str)] = &[
     ("declare", "name the text in the rule: http-response capture SAMPLE len N"),
     ("capture cookie", "write http-request capture req.cook(NAME) len N"),
     ("external-check", "write health-check = { type = \"script\", command = … }"),
+    ("dynamic-cookie-key", "give each server its cookie: cookie VALUE on its line"),
     ("http-send-name-header", "servers have the same head: name the pool by set-header"),
     ("max-session-srv-conns", "connections are kept by the pool: see connection-reuse"),
     ("set-log-level", "all lines have one level"),
