@@ -410,6 +410,7 @@ fn service(host: &Host, members: &Members, draft: &mut Draft) {
             .table
             .set("tls", format!("{{ {min}{clients}certificates = {} }}", list(std::slice::from_ref(file))));
     }
+    redirect::place(std::mem::take(&mut told.redirects), &mut service, draft);
     let mut access = told.access;
     access.extend(host.access.iter().cloned());
     let root = host.server_root.clone();
@@ -434,6 +435,8 @@ struct Directives {
     keeps_host: bool,
     /// Routes that change headers.
     heads: Vec<Table>,
+    /// Those of `Redirect`, with their lines.
+    redirects: Vec<(usize, String, Table)>,
     /// Rules that stand in no section.
     access: Vec<Access>,
     /// Of clients with certificates: whether they must have one, who vouches for them, who no longer.
@@ -503,7 +506,7 @@ fn directives(host: &Host, members: &Members, service: &mut Service, draft: &mut
                 ),
             },
             "redirect" | "redirectmatch" | "redirectpermanent" | "redirecttemp" => match redirect(words) {
-                Some(route) => service.routes.push(route),
+                Some(route) => told.redirects.push((*at, words.join(" "), route)),
                 None => draft.left(*at, &words.join(" "), "write it as a route that has `redirect`"),
             },
             "proxytimeout" => {
@@ -724,7 +727,7 @@ mod tests {
     #[test]
     fn hosts_that_send_elsewhere_are_routes() {
         let made = made(
-            "<VirtualHost *:80>\n ServerName old.example.org\n Redirect permanent / https://www.example.org/\n</VirtualHost>\n<VirtualHost *:80>\n ServerName www.example.org\n ProxyPreserveHost On\n Redirect 301 /a https://x.example.org/b\n RedirectMatch ^/u/(.*)$ https://u.example.org/$1\n Redirect gone /g\n ProxyPass / http://192.0.2.2:8080/\n ProxyPassReverse / http://192.0.2.2:8080/\n</VirtualHost>\n",
+            "<VirtualHost *:80>\n ServerName old.example.org\n Redirect permanent / https://www.example.org/\n</VirtualHost>\n<VirtualHost *:80>\n ServerName www.example.org\n ProxyPreserveHost On\n Redirect 301 /a https://x.example.org/b\n RedirectMatch ^/u/(.*)$ https://u.example.org/$1\n Redirect gone /g\n ProxyPass /app/ http://192.0.2.2:8080/\n ProxyPassReverse /app/ http://192.0.2.2:8080/\n</VirtualHost>\n",
         );
         for part in [
             "redirect = { location = \"https://www.example.org{path}\", status = 301 }",
@@ -732,7 +735,7 @@ mod tests {
             "location = \"https://x.example.org/b{uri|replace(\\\"^/a\\\",\\\"\\\")}\", status = 301",
             "path =~ \"^/u/(.*)$\"'\n  redirect = { location = \"https://u.example.org/{1}\", status = 302 }",
             "deny = { status = 410 }",
-            "# ProxyPassReverse / http://192.0.2.2:8080/",
+            "# ProxyPassReverse /app/ http://192.0.2.2:8080/",
             "edit-header = { \"Location\" = \"{1|replace(",
         ] {
             assert!(made.text.contains(part), "{part}\n{}", made.text);

