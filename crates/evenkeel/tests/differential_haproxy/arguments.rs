@@ -112,6 +112,20 @@ const BACKEND: &[&str] = &[
     "stick on src table t",
     "stick store-request src table t",
     "tcp-response content accept",
+    "stick-table type ip size 1k expire 1m store conn_cur nopurge",
+    "stick-table type string len 9 size 1k",
+    "http-check disable-on-404",
+    "http-check send-state",
+    "http-check send meth GET uri /a hdr A b",
+    "option mysql-check",
+    "option mysql-check user a",
+    "option pgsql-check user a",
+    "option tcp-check\n tcp-check connect port 5",
+    "option tcp-check\n tcp-check send a",
+    "option tcp-check\n tcp-check send-binary 00 comment a",
+    "hash-type consistent",
+    "hash-type consistent sdbm",
+    "source 127.0.0.1",
 ];
 
 fn config(part: usize, line: &str) -> String {

@@ -173,6 +173,91 @@ fn of_a_proxy(words: &[&str]) -> Option<String> {
             without(rest).map(|more| format!("'stick': unknown keyword '{more}'."))
         }
         ["balance", method, rest @ ..] => balance(method, rest),
+        _ => of_words(words),
+    }
+}
+
+/// Words that are read one by one, each with so many behind it.
+const STICK_TABLE: &[(&str, usize)] = &[
+    ("type", 1),
+    ("len", 1),
+    ("size", 1),
+    ("expire", 1),
+    ("store", 1),
+    ("peers", 1),
+    ("srvkey", 1),
+    ("write-to", 1),
+    ("nopurge", 0),
+    ("recv-only", 0),
+];
+const HTTP_SEND: &[(&str, usize)] = &[
+    ("comment", 1),
+    ("meth", 1),
+    ("uri", 1),
+    ("uri-lf", 1),
+    ("ver", 1),
+    ("hdr", 2),
+    ("hdr-lf", 2),
+    ("body", 1),
+    ("body-lf", 1),
+];
+const TCP_CONNECT: &[(&str, usize)] = &[
+    ("port", 1),
+    ("addr", 1),
+    ("comment", 1),
+    ("sni", 1),
+    ("alpn", 1),
+    ("proto", 1),
+    ("send-proxy", 0),
+    ("ssl", 0),
+    ("via-socks4", 0),
+    ("linger", 0),
+    ("default", 0),
+];
+const SOURCE: &[(&str, usize)] = &[("usesrc", 1), ("interface", 1)];
+const USERS: &[(&str, usize)] = &[("user", 1), ("post-41", 0), ("pre-41", 0)];
+
+/// The first word that is none of these.
+fn stray<'a>(mut rest: &[&'a str], known: &[(&str, usize)]) -> Option<&'a str> {
+    while let [word, more @ ..] = rest {
+        let Some((_, takes)) = known.iter().find(|(name, _)| name == word) else { return Some(word) };
+        rest = more.get(*takes..).unwrap_or(&[]);
+    }
+    None
+}
+
+fn of_words(words: &[&str]) -> Option<String> {
+    let said = |what: &str, more: &str| Some(format!("'{what}' cannot handle unexpected argument '{more}'."));
+    match words {
+        ["stick-table", rest @ ..] => {
+            stray(rest, STICK_TABLE).map(|more| format!("stick-table: unknown argument '{more}'."))
+        }
+        ["http-check", "disable-on-404" | "send-state", more, ..] => said("http-check", more),
+        [kind @ ("http-check" | "tcp-check"), "connect", rest @ ..] => {
+            stray(rest, TCP_CONNECT).and_then(|more| said(&format!("{kind} connect"), more))
+        }
+        ["http-check", "send", rest @ ..] => {
+            stray(rest, HTTP_SEND).and_then(|more| said("http-check send", more))
+        }
+        ["tcp-check", what @ ("send" | "send-lf" | "send-binary" | "send-binary-lf"), _, rest @ ..] => {
+            stray(rest, &[("comment", 1)]).and_then(|more| said(&format!("tcp-check {what}"), more))
+        }
+        ["option", check @ ("mysql-check" | "pgsql-check"), rest @ ..] => {
+            stray(rest, USERS).and_then(|more| said(&format!("option {check}"), more))
+        }
+        ["hash-type", _, function, ..]
+            if !["sdbm", "djb2", "crc32", "wt6", "none", "avalanche"].contains(function) =>
+        {
+            Some(format!(
+                "'hash-type' only supports 'sdbm', 'djb2', 'crc32', or 'wt6' hash functions (got '{function}')."
+            ))
+        }
+        ["hash-type", _, _, modifier, ..] if *modifier != "avalanche" => Some(format!(
+            "'hash-type' only supports 'avalanche' as a modifier for hash functions (got '{modifier}')."
+        )),
+        ["source", _, rest @ ..] => stray(rest, SOURCE).map(|more| {
+            format!("'source' only supports optional keywords 'interface' and 'usesrc' (got '{more}').")
+        }),
         _ => None,
     }
 }
