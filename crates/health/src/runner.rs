@@ -112,6 +112,14 @@ struct Running {
     agent: Option<JoinHandle<()>>,
 }
 
+/// A task whose handle is only dropped goes on for ever, and what it finds counts for the server.
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.agent.iter().for_each(JoinHandle::abort);
+    }
+}
+
 async fn serve(mut inbox: UnboundedReceiver<Order>, reports: UnboundedSender<Report>) {
     let mut running: HashMap<u32, Running> = HashMap::new();
     while let Some(order) = inbox.recv().await {
@@ -131,10 +139,6 @@ async fn serve(mut inbox: UnboundedReceiver<Order>, reports: UnboundedSender<Rep
                     let id = target.id;
                     let kept = before.remove(&id).filter(|r| r.target == target);
                     running.insert(id, kept.unwrap_or_else(|| launch(target, &reports)));
-                }
-                for gone in before.into_values() {
-                    gone.task.abort();
-                    gone.agent.iter().for_each(JoinHandle::abort);
                 }
             }
         }
@@ -359,6 +363,55 @@ async fn requests(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A check that is changed, or taken away, is not made any more.
+    #[test]
+    fn a_check_that_has_changed_ends() {
+        use std::net::TcpListener;
+        let listener = || {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.set_nonblocking(true).unwrap();
+            listener
+        };
+        let (old, new) = (listener(), listener());
+        let target = |to: &TcpListener| Target {
+            id: 1,
+            address: to.local_addr().unwrap(),
+            vip: None,
+            tls: None,
+            check: HealthCheck {
+                probe: Probe::Tcp,
+                interval: Duration::from_millis(20),
+                ..HealthCheck::default()
+            },
+        };
+        // How many come until ten have come somewhere else.
+        let come = |here: &TcpListener, until: &TcpListener| {
+            let end = Instant::now() + Duration::from_secs(20);
+            let (mut count, mut others) = (0, 0);
+            while others < 10 && Instant::now() < end {
+                count += usize::from(here.accept().is_ok());
+                others += usize::from(until.accept().is_ok());
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            assert_eq!(others, 10, "probes come");
+            count
+        };
+        let (reports, mut found) = unbounded_channel();
+        let mut checker = Checker::start(reports).unwrap();
+        checker.set_targets(vec![target(&old)]);
+        assert_eq!(come(&new, &old), 0);
+        checker.set_targets(vec![target(&new)]);
+        // The last of the old ones may be on its way.
+        come(&old, &new);
+        assert_eq!(come(&old, &new), 0, "the check before goes on");
+        checker.set_targets(Vec::new());
+        let third = listener();
+        checker.set_targets(vec![target(&third)]);
+        come(&new, &third);
+        assert_eq!(come(&new, &third), 0, "a check that was taken away goes on");
+        while found.try_recv().is_ok() {}
+    }
 
     #[test]
     fn a_server_that_is_down_is_asked_when_the_check_says() {
