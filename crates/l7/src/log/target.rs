@@ -1,13 +1,15 @@
 //! A place where lines of the log go: a file, standard output, a syslog server.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 
 use evenkeel_model::{AccessLog, LogHeader, LogTarget};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
 
 use super::LocalTime;
 use super::custom::host_name;
@@ -26,8 +28,66 @@ enum Output {
     Off,
     Stdout,
     Stderr,
-    File(PathBuf, Option<File>),
+    File(LogFile),
     Syslog(SyslogSocket),
+}
+
+/// How long lines wait for the reader of a named pipe.
+const PIPE_WAIT: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
+/// A file, or a named pipe that another program reads. Neither is waited for without a bound: a thread that
+/// hangs in one place would write nothing anywhere, and never hear that the place is another now.
+struct LogFile {
+    path: PathBuf,
+    file: Option<File>,
+    /// The reader of a pipe did not take what came last, and is not waited for again.
+    stuck: bool,
+    /// Of the last line only a part was taken.
+    torn: bool,
+}
+
+impl LogFile {
+    fn open(&mut self) {
+        // A pipe that nobody reads is not waited for.
+        let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+        // Addresses and paths of clients are not for everybody on the machine.
+        let how = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o640)
+            .custom_flags(flags.bits() as i32)
+            .clone();
+        self.file = how.open(&self.path).ok();
+        (self.stuck, self.torn) = (false, false);
+    }
+
+    fn write(&mut self, lines: &[u8]) -> std::io::Result<()> {
+        if std::mem::take(&mut self.torn) {
+            self.write_all(b"\n")?;
+        }
+        self.write_all(lines)
+    }
+
+    fn write_all(&mut self, mut bytes: &[u8]) -> std::io::Result<()> {
+        let file = self.file.as_mut().ok_or_else(closed)?;
+        while !bytes.is_empty() {
+            match file.write(bytes) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    bytes = &bytes[count..];
+                    self.stuck = false;
+                    self.torn = !bytes.is_empty();
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock && !self.stuck => {
+                    let mut ready = [PollFd::new(&*file, PollFlags::OUT)];
+                    self.stuck = !matches!(poll(&mut ready, Some(&PIPE_WAIT)), Ok(1..));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Where a syslog server listens, with the socket to it.
@@ -74,7 +134,9 @@ impl Target {
             AccessLog::Off => Output::Off,
             AccessLog::Stdout => Output::Stdout,
             AccessLog::Stderr => Output::Stderr,
-            AccessLog::File(path) => Output::File(path.clone(), None),
+            AccessLog::File(path) => {
+                Output::File(LogFile { path: path.clone(), file: None, stuck: false, torn: false })
+            }
             AccessLog::Syslog(address) => Output::Syslog(SyslogSocket::Udp(*address, None)),
             AccessLog::SyslogSocket(path) => Output::Syslog(SyslogSocket::Local(path.clone(), None)),
         };
@@ -85,10 +147,7 @@ impl Target {
 
     pub fn reopen(&mut self) {
         match &mut self.output {
-            Output::File(path, file) => {
-                // Addresses and paths of clients are not for everybody on the machine.
-                *file = OpenOptions::new().create(true).append(true).mode(0o640).open(path).ok();
-            }
+            Output::File(file) => file.open(),
             Output::Syslog(socket) => socket.open(),
             Output::Off | Output::Stdout | Output::Stderr => {}
         }
@@ -137,7 +196,7 @@ impl Target {
             Output::Off => Ok(()),
             Output::Stdout => std::io::stdout().lock().write_all(bytes),
             Output::Stderr => std::io::stderr().lock().write_all(bytes),
-            Output::File(_, file) => file.as_mut().ok_or_else(closed)?.write_all(bytes),
+            Output::File(file) => file.write(bytes),
             Output::Syslog(socket) => socket.send(bytes),
         }
     }

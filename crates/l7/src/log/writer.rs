@@ -71,6 +71,9 @@ enum Command {
     /// Answers when the lines that waited are written.
     Flush(Sender<()>),
     Reopen,
+    /// Waits, as for a disk that does not answer.
+    #[cfg(test)]
+    Hang(Receiver<()>),
 }
 
 /// Where loops and the control side hand over their lines and wishes.
@@ -196,6 +199,8 @@ impl LogWriter {
             Command::Targets(plan) => self.follow(plan),
             Command::Follow(follower) => self.followers.push(follower),
             Command::Reopen => self.targets.iter_mut().for_each(|(_, target)| target.reopen()),
+            #[cfg(test)]
+            Command::Hang(end) => drop(end.recv()),
             Command::Flush(done) => {
                 let _: Result<(), _> = done.send(());
             }
@@ -255,10 +260,13 @@ impl LogWriter {
                     continue;
                 }
                 let severity = mark.severity.max(settings.gravest);
-                if target.write(part, severity, settings, &mut self.time).is_err() {
+                if let Err(error) = target.write(part, severity, settings, &mut self.time) {
                     // One line on standard error a failure would flood: the counter tells, writing goes on.
                     self.shared.dropped.fetch_add(1, Relaxed);
-                    target.reopen();
+                    // Opened anew, a pipe would end for its reader.
+                    if error.kind() != std::io::ErrorKind::WouldBlock {
+                        target.reopen();
+                    }
                 }
             }
         }
@@ -297,6 +305,53 @@ mod tests {
         let mut lines = Lines { bytes: text.to_vec(), ..Lines::default() };
         lines.mark(service, severity);
         lines
+    }
+
+    /// Named pipes: one that nobody reads, one whose reader stops for a while. Neither keeps lines from
+    /// other places, nor a new configuration from being heard.
+    #[test]
+    fn pipes_that_nobody_reads_hold_nothing_up() {
+        let folder = std::env::temp_dir().join(format!("evenkeel-log-pipes-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let place = |name: &str| folder.join(name);
+        let pipe = |name: &str| {
+            let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+            rustix::fs::mknodat(rustix::fs::CWD, place(name), rustix::fs::FileType::Fifo, mode, 0).unwrap();
+            to_file(place(name))
+        };
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK;
+        let unread = pipe("unread");
+        let slow = pipe("slow");
+        let mut reader =
+            File::from(rustix::fs::open(place("slow"), flags, rustix::fs::Mode::empty()).unwrap());
+        let log = LogHandle::start().unwrap();
+        log.set_targets(LogPlan {
+            process: vec![unread, slow, to_file(place("file"))],
+            ..LogPlan::default()
+        });
+        let until_it_has = |name: &str, length: usize| {
+            let end = Instant::now() + Duration::from_secs(20);
+            while std::fs::metadata(place(name)).map_or(0, |about| about.len() as usize) < length {
+                assert!(Instant::now() < end, "{name} gets its lines");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        };
+        // More than a pipe holds, in lines of a hundred bytes.
+        let lines = format!("{}\n", "x".repeat(99)).repeat(2000);
+        log.lines(lines_of(lines.as_bytes(), None, 6));
+        until_it_has("file", lines.len());
+        let mut some = vec![0; 1 << 20];
+        let taken = std::io::Read::read(&mut reader, &mut some).unwrap();
+        assert!((1..lines.len()).contains(&taken), "{taken}");
+        log.lines(lines_of(b"last\n", None, 6));
+        log.set_targets(all_to(place("other")));
+        log.lines(lines_of(b"elsewhere\n", None, 6));
+        until_it_has("other", b"elsewhere\n".len());
+        let count = std::io::Read::read(&mut reader, &mut some).unwrap();
+        let rest = String::from_utf8_lossy(&some[..count]).into_owned();
+        assert!(rest.ends_with("\nlast\n"), "on a line of its own: {rest:?}");
+        assert!(log.dropped() >= 2);
+        let _ = std::fs::remove_dir_all(&folder);
     }
 
     /// Each line where its service's lines go, as far as its severity goes.
@@ -339,11 +394,10 @@ mod tests {
     #[test]
     fn a_stuck_writer_makes_nobody_wait() {
         let path = std::env::temp_dir().join(format!("evenkeel-log-{}", std::process::id()));
-        let _ = std::fs::remove_file(&path);
-        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
         let log = LogHandle::start().unwrap();
         log.set_targets(all_to(path.clone()));
+        let (end_of_hang, hangs) = channel();
+        log.wish(Command::Hang(hangs));
         let (done, finished) = channel();
         let handle = log.clone();
         let elsewhere = path.with_extension("other");
@@ -356,9 +410,8 @@ mod tests {
         });
         let follower = finished.recv_timeout(Duration::from_secs(10)).expect("nobody waits");
         assert!(log.dropped() > 0, "lines that found no room are counted");
-        // Somebody reads at last: what waited is written, then every wish is carried out.
-        let mut reader = File::open(&path).unwrap();
-        std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+        // The disk answers at last: what waited is written, then every wish is carried out.
+        drop(end_of_hang);
         let end = Instant::now() + Duration::from_secs(10);
         let followed = loop {
             log.lines(lines_of(b"last\n", None, 6));
