@@ -12,7 +12,7 @@ use evenkeel_api::Role;
 
 use tracing::warn;
 
-use crate::accounts::{By, Who};
+use crate::accounts::{By, Who, same};
 use crate::connected::Conversation;
 use crate::given::{Coming, Going};
 use crate::live::REQUESTS;
@@ -122,7 +122,7 @@ fn is_forged(who: &Who, method: &Method, headers: &HeaderMap) -> bool {
     if value("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none") {
         return true;
     }
-    !method.is_safe() && value(CSRF) != Some(csrf)
+    !method.is_safe() && !value(CSRF).is_some_and(|given| same(given, csrf))
 }
 
 /// In front of every route of the listener: `right` is the route's.

@@ -100,8 +100,7 @@ async fn answer(
     body: Bytes,
 ) -> Response {
     let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
-    let number = text("x-evenkeel-statistics").and_then(|v| v.strip_prefix(served.secret.as_str()));
-    let number = number.and_then(|n| n.trim().parse::<usize>().ok());
+    let number = text("x-evenkeel-statistics").and_then(|value| page_number(value, &served.secret));
     let Some(page) = number.and_then(|n| served.known.running.pages.get(n)) else {
         return (StatusCode::FORBIDDEN, "this page is only there through its proxy\n").into_response();
     };
@@ -150,6 +149,13 @@ async fn answer(
         ("text/html; charset=utf-8", html(&served.known, page, &asked, &rows))
     };
     ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], text).into_response()
+}
+
+/// The page that a proxy asks for, behind the word that only this process knows.
+fn page_number(value: &str, secret: &str) -> Option<usize> {
+    let (word, number) = value.split_at_checked(secret.len())?;
+    let known = aws_lc_rs::constant_time::verify_slices_are_equal(word.as_bytes(), secret.as_bytes());
+    known.ok().and_then(|()| number.trim().parse().ok())
 }
 
 /// A browser sends the password of the page with what other sites make it send.
@@ -338,6 +344,14 @@ mod tests {
         let page = StatsPage { users: vec!["admin:pw".into()], ..StatsPage::default() };
         assert!(is_known(&page, Some("Basic YWRtaW46cHc=")) && !is_known(&page, Some("Basic YWRtaW46cHg=")));
         assert!(!is_known(&page, None) && is_known(&StatsPage::default(), None));
+    }
+
+    #[test]
+    fn pages_are_there_for_those_who_know_the_word() {
+        for (value, number) in [("word 3", Some(3)), ("word3", Some(3)), ("wort 3", None), ("word", None)] {
+            assert_eq!(page_number(value, "word"), number, "{value}");
+        }
+        assert_eq!(page_number("w", "word"), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::{hmac, rand};
 use sha_crypt::{PasswordHashRef, PasswordVerifier, ShaCrypt};
@@ -50,7 +51,7 @@ impl Users {
             };
             let unknown = |_| {
                 format!(
-                    "line {}: expected a password hashed with bcrypt or SHA-crypt; write it with htpasswd -B",
+                    "line {}: expected a password hashed with bcrypt (cost {BCRYPT_COST_AT_MOST} at most) or SHA-crypt ({ROUNDS_AT_MOST} rounds at most); write it with htpasswd -B",
                     number + 1
                 )
             };
@@ -60,14 +61,13 @@ impl Users {
     }
 
     pub fn add(&mut self, name: &str, hash: &str) -> Result<(), String> {
-        let bcrypt = ["$2y$", "$2b$", "$2a$", "$2x$"].iter().any(|prefix| hash.starts_with(prefix));
         let known = match () {
             () if hash.starts_with("$5$") || hash.starts_with("$6$") => is_sha_crypt(hash),
-            () => bcrypt && hash.len() == 60 || hash.starts_with(PLAIN),
+            () => is_bcrypt(hash) || hash.starts_with(PLAIN),
         };
         if !known {
             return Err(format!(
-                "the password of {name} is hashed neither with bcrypt nor with SHA-crypt; write it with htpasswd -B"
+                "the password of {name} is hashed neither with bcrypt (cost {BCRYPT_COST_AT_MOST} at most) nor with SHA-crypt ({ROUNDS_AT_MOST} rounds at most); write it with htpasswd -B"
             ));
         }
         let hash = Secret::new(Arc::<str>::from(hash));
@@ -79,13 +79,12 @@ impl Users {
     /// Unknown names cost the same work as known ones: each always that of the same user, since users
     /// may be hashed in several ways. `None` if there are no users at all.
     pub fn expected(&self, name: &str) -> Option<Expected> {
-        if let Some(hash) = self.hashes.get(name) {
-            return Some(Expected { hash: hash.clone(), known: true });
-        }
+        // Also for names that are known.
         let at =
             digest(&SHA256, name.as_bytes()).as_ref().iter().fold(0usize, |n, b| n << 7 ^ usize::from(*b));
-        let hash = self.all.get(at % self.all.len().max(1))?.clone();
-        Some(Expected { hash, known: false })
+        let other = self.all.get(at % self.all.len().max(1))?;
+        let own = self.hashes.get(name);
+        Some(Expected { hash: own.unwrap_or(other).clone(), known: own.is_some() })
     }
 }
 
@@ -93,6 +92,18 @@ impl Users {
 const PLAIN: &str = "plain:";
 /// More rounds would hold up everybody else who logs in.
 const ROUNDS_AT_MOST: u32 = 500_000;
+/// The same of bcrypt: some two seconds. At 31 one wrong password would take a day.
+const BCRYPT_COST_AT_MOST: u32 = 15;
+
+/// `$2y$`, the cost in two digits, `$`, salt and hash.
+fn is_bcrypt(hash: &str) -> bool {
+    let rest = ["$2y$", "$2b$", "$2a$", "$2x$"].iter().find_map(|prefix| hash.strip_prefix(prefix));
+    let cost = rest.and_then(|rest| rest.split_once('$')).map(|(cost, _)| cost);
+    let cost = cost
+        .filter(|c| c.len() == 2 && c.bytes().all(|b| b.is_ascii_digit()))
+        .and_then(|cost| cost.parse::<u32>().ok());
+    hash.len() == 60 && cost.is_some_and(|cost| (4..=BCRYPT_COST_AT_MOST).contains(&cost))
+}
 
 /// `$5$` or `$6$`, maybe `rounds=N$`, the salt, the hash.
 fn is_sha_crypt(hash: &str) -> bool {
@@ -108,7 +119,8 @@ fn is_right(password: &str, hash: &str) -> bool {
     if let Some(plain) = hash.strip_prefix(PLAIN) {
         // As long as any other, however many letters are right.
         let digest_of = |text: &str| digest(&SHA256, text.as_bytes());
-        return digest_of(plain).as_ref() == digest_of(password).as_ref();
+        let (expected, given) = (digest_of(plain), digest_of(password));
+        return verify_slices_are_equal(expected.as_ref(), given.as_ref()).is_ok();
     }
     if hash.starts_with("$2") {
         return bcrypt::verify(password, hash).unwrap_or(false);
@@ -222,6 +234,13 @@ mod tests {
         assert!(!other.known && other.hash == own.hash);
         assert!(Users::default().expected("other").is_none());
         assert!(Users::read("a:{SHA}abc\n").unwrap_err().contains("line 1: expected a password hashed"));
+        // One wrong password would keep everybody else waiting for hours.
+        for cost in ["16", "31", "99", "03", "+5", "x5"] {
+            assert!(
+                Users::read(&format!("a:{}\n", hash.replace("$05$", &format!("${cost}$")))).is_err(),
+                "{cost}"
+            );
+        }
         assert!(Users::read("nobody\n").unwrap_err().contains("NAME:HASH"));
         assert!(Users::read("a:$6$salt$short\n").is_err());
         assert!(

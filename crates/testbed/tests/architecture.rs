@@ -314,3 +314,70 @@ fn functions_fit_a_screen() {
     let split: Vec<_> = known.difference(&long).collect();
     assert!(split.is_empty(), "these are shorter now, take them out of LONG_FUNCTIONS: {split:#?}");
 }
+
+/// Words of what nobody may guess.
+const SECRET_WORDS: &[&str] =
+    &["secret", "secrets", "csrf", "token", "password", "passwords", "hmac", "credentials", "authorization"];
+
+/// Comparisons of such names that tell a stranger nothing: of what the program itself holds, and of names.
+const HARMLESS_COMPARISONS: &[&str] = &[
+    "u.password == user.password",
+    "a.password == b.password",
+    "u.name == token.owner",
+    "username.is_some() != password_file.is_some(",
+    "secrets != self.sync().tickets",
+];
+
+/// The comparisons of a line, with their operands as far as the next space.
+fn comparisons(line: &str) -> Vec<String> {
+    let code = line.split("//").next().unwrap_or(line);
+    let mut found = Vec::new();
+    for sign in [" == ", " != "] {
+        for (at, _) in code.match_indices(sign) {
+            let before = code[..at].rsplit([' ', '(', '!', '|']).next().unwrap_or("");
+            // A call keeps its brackets.
+            let before =
+                if before.ends_with(')') { code[..at].rsplit(' ').next().unwrap_or("") } else { before };
+            let after = code[at + sign.len()..].split([' ', ';', ',']).next().unwrap_or("");
+            found.push(format!("{}{sign}{}", before.trim_start_matches('('), after.trim_end_matches(')')));
+        }
+    }
+    for call in [".strip_prefix(", ".starts_with(", ".eq_ignore_ascii_case("] {
+        for (at, _) in code.match_indices(call) {
+            let before = code[..at].rsplit(' ').next().unwrap_or("");
+            let after = code[at + call.len()..].split(')').next().unwrap_or("");
+            // What begins with a word of this program is no guess.
+            if !after.starts_with(['"', '\'']) && !after.starts_with("b\"") {
+                found.push(format!("{before}{call}{after})"));
+            }
+        }
+    }
+    found
+}
+
+/// `==` ends at the first byte that differs, and how long it took says how much of a guess was right.
+#[test]
+fn secrets_are_compared_in_constant_time() {
+    assert_eq!(comparisons("x if a.secret == given.secret;"), ["a.secret == given.secret"]);
+    let mut files = Vec::new();
+    sources(&root().join("crates"), &mut files);
+    let mut known: BTreeSet<&str> = HARMLESS_COMPARISONS.iter().copied().collect();
+    let shipped = |file: &&PathBuf| {
+        !is_test(file) && !DEVELOPMENT.iter().any(|room| file.starts_with(root().join("crates").join(room)))
+    };
+    for file in files.iter().filter(shipped) {
+        let text = std::fs::read_to_string(file).unwrap();
+        let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or("");
+        for one in code.lines().flat_map(comparisons) {
+            let names = one.split(|c: char| !c.is_alphabetic());
+            if names.into_iter().any(|name| SECRET_WORDS.contains(&name)) && !known.remove(one.as_str()) {
+                assert!(
+                    HARMLESS_COMPARISONS.contains(&one.as_str()),
+                    "{}: `{one}`: secrets are compared by aws_lc_rs::constant_time",
+                    file.display()
+                );
+            }
+        }
+    }
+    assert!(known.is_empty(), "these are gone, take them out of HARMLESS_COMPARISONS: {known:?}");
+}

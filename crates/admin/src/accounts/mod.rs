@@ -15,6 +15,7 @@ use aws_lc_rs::{digest, rand};
 use evenkeel_api as api;
 use evenkeel_api::Role;
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use crate::{FailureKind, Refused};
 pub use lock::network_of;
@@ -62,7 +63,7 @@ struct Inner {
     idle_ms: u64,
 }
 
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct Stored {
     /// Counts changes of people and tokens: of two nodes' the higher one is the later.
@@ -139,7 +140,10 @@ fn hash(secret: &str) -> String {
     hex(digest::digest(&digest::SHA256, secret.as_bytes()).as_ref())
 }
 
-fn same(a: &str, b: &str) -> bool {
+/// Compares secrets: how long it takes says nothing of how far they are the same.
+pub fn same(a: &str, b: &str) -> bool {
+    #[cfg(test)]
+    tests::COMPARED.set(tests::COMPARED.get() + 1);
     aws_lc_rs::constant_time::verify_slices_are_equal(a.as_bytes(), b.as_bytes()).is_ok()
 }
 
@@ -287,7 +291,10 @@ impl Accounts {
             csrf: csrf.clone(),
             hash: hash(&secret),
         });
-        inner.save()?;
+        // A disk that is full keeps nobody out who comes to mend it.
+        if let Err(refused) = inner.save() {
+            warn!(user = user.name, why = refused.failure.detail, "a session ends with this process");
+        }
         let by = By::Session { id, csrf };
         Ok((secret, Who { name: user.name, role: user.role, from: from.into(), by }))
     }
@@ -332,7 +339,7 @@ impl Accounts {
         let before = inner.stored.sessions.len();
         inner.stored.sessions.retain(|s| s.id != session);
         match inner.stored.sessions.len() < before {
-            true => inner.save(),
+            true => inner.save_removal(),
             false => Err(refused(FailureKind::NotFound, "there is no such session")),
         }
     }
@@ -363,7 +370,7 @@ impl Accounts {
         });
         inner.stored.sessions.retain(|s| kept == Some(&s.id));
         let ended = before - inner.stored.sessions.len();
-        inner.save().map(|()| ended)
+        inner.save_removal().map(|()| ended)
     }
 
     /// Whether somebody is that person, or uses a token of theirs.
@@ -400,6 +407,7 @@ impl Accounts {
         if inner.stored.users.len() >= MOST_USERS {
             return Err(refused(FailureKind::Failed, format!("{MOST_USERS} users are the most")));
         }
+        let before = inner.stored.clone();
         inner.stored.users.push(StoredUser {
             name: new.name.clone(),
             role: new.role,
@@ -408,7 +416,7 @@ impl Accounts {
             last_step: 0,
             created_ms: now_ms,
         });
-        inner.save_people()
+        inner.save_people(before)
     }
 
     /// A new role or password ends the sessions of that person.
@@ -418,6 +426,7 @@ impl Accounts {
         if change.role.is_some_and(|r| r != Role::Admin) {
             inner.keep_an_admin(name)?;
         }
+        let before = inner.stored.clone();
         let user = inner.user(name)?;
         let ends = password.is_some() || change.role.is_some_and(|r| r != user.role);
         user.role = change.role.unwrap_or(user.role);
@@ -427,6 +436,7 @@ impl Accounts {
         match change.second_factor {
             Some(false) => user.second_factor = None,
             Some(true) if user.second_factor.is_none() => {
+                inner.stored = before;
                 let why = "a second factor is set up by its owner: POST /api/v1/self/second-factor";
                 return Err(refused(FailureKind::Invalid, why));
             }
@@ -436,7 +446,7 @@ impl Accounts {
         if ends {
             inner.stored.sessions.retain(|s| s.user != name);
         }
-        inner.save_people()
+        inner.save_people(before)
     }
 
     pub fn remove_user(&self, name: &str) -> Result<(), Refused> {
@@ -448,7 +458,8 @@ impl Accounts {
         let owned = inner.stored.tokens.iter().filter(|t| t.owner == name).map(|t| t.id.clone()).collect();
         inner.remove_tokens(owned);
         inner.waiting.retain(|(waiting, _)| waiting != name);
-        inner.save_people()
+        inner.stored.stamp += 1;
+        inner.save_removal()
     }
 
     /// Ends the person's other sessions.
@@ -461,10 +472,11 @@ impl Accounts {
         self.password_is_right(who, &change.old, now_ms)?;
         let new = password::make(&change.new)?;
         let mut inner = self.inner();
+        let before = inner.stored.clone();
         inner.user(&who.name)?.password = new;
         let own = |s: &StoredSession| matches!(&who.by, By::Session { id, .. } if *id == s.id);
         inner.stored.sessions.retain(|s| s.user != who.name || own(s));
-        inner.save_people()
+        inner.save_people(before)
     }
 
     fn password_is_right(&self, who: &Who, given: &str, now_ms: u64) -> Result<(), Refused> {
@@ -527,11 +539,13 @@ impl Accounts {
             inner.lock.failed(Purpose::Code, &who.name, &who.from, now_ms);
             return Err(refused(FailureKind::Invalid, "the code is wrong; is the clock of the phone right?"));
         };
+        let before = inner.stored.clone();
         let user = inner.user(&who.name)?;
         user.second_factor = Some(secret);
         user.last_step = step;
+        inner.save_people(before)?;
         inner.waiting.retain(|(name, _)| *name != who.name);
-        inner.save_people()
+        Ok(())
     }
 
     pub fn tokens(&self) -> Vec<api::Token> {
@@ -569,8 +583,9 @@ impl Accounts {
             made_with,
         };
         let shown = described(&token, Some(secret));
+        let before = inner.stored.clone();
         inner.stored.tokens.push(token);
-        inner.save_people().map(|()| shown)
+        inner.save_people(before).map(|()| shown)
     }
 
     pub fn remove_token(&self, id: &str) -> Result<(), Refused> {
@@ -578,7 +593,10 @@ impl Accounts {
         let before = inner.stored.tokens.len();
         inner.remove_tokens(vec![id.to_owned()]);
         match inner.stored.tokens.len() < before {
-            true => inner.save_people(),
+            true => {
+                inner.stored.stamp += 1;
+                inner.save_removal()
+            }
             false => Err(refused(FailureKind::NotFound, "there is no such token")),
         }
     }
@@ -589,7 +607,8 @@ impl Accounts {
         let endless = inner.stored.tokens.iter().filter(|t| t.expires_ms.is_none());
         let endless = endless.map(|t| t.id.clone()).collect();
         let removed = inner.remove_tokens(endless);
-        inner.save_people()?;
+        inner.stored.stamp += 1;
+        inner.save_removal()?;
         Ok(removed.into_iter().map(|t| t.name).collect())
     }
 
@@ -642,7 +661,7 @@ impl Accounts {
         };
         let sessions = before.sessions.iter().filter(|s| kept(s)).cloned().collect();
         inner.stored = Stored { sessions, ..theirs };
-        inner.save().map(|()| true)
+        inner.save_or(before).map(|()| true)
     }
 
     /// Whether `restore` would take a text.
@@ -655,8 +674,8 @@ impl Accounts {
         let stored = of_backup(text)?;
         let mut inner = self.inner();
         let stamp = inner.stored.stamp.max(stored.stamp);
-        inner.stored = Stored { stamp, sessions: Vec::new(), ..stored };
-        inner.save_people().map(|()| inner.stored.users.len())
+        let before = std::mem::replace(&mut inner.stored, Stored { stamp, sessions: Vec::new(), ..stored });
+        inner.save_people(before).map(|()| inner.stored.users.len())
     }
 
     /// Attempts that failed, since the start.
@@ -668,6 +687,13 @@ impl Accounts {
 fn of_backup(text: &str) -> Result<Stored, Refused> {
     let stored: Stored = serde_json::from_str(text)
         .map_err(|e| refused(FailureKind::Invalid, format!("the people of the backup: {e}")))?;
+    for user in &stored.users {
+        valid_name(&user.name)?;
+        if !password::is_usable(&user.password) {
+            let why = format!("the backup has no usable password of {:?}", user.name);
+            return Err(refused(FailureKind::Invalid, why));
+        }
+    }
     match stored.users.iter().any(|u| u.role == Role::Admin) {
         true => Ok(stored),
         false => Err(refused(FailureKind::Invalid, "the backup has no admin")),
@@ -732,10 +758,22 @@ impl Inner {
         }
     }
 
-    /// People or tokens have changed.
-    fn save_people(&mut self) -> Result<(), Refused> {
+    /// People or tokens have changed; where that cannot be written they are as `before`.
+    fn save_people(&mut self, before: Stored) -> Result<(), Refused> {
         self.stored.stamp += 1;
-        self.save()
+        self.save_or(before)
+    }
+
+    fn save_or(&mut self, before: Stored) -> Result<(), Refused> {
+        self.save().inspect_err(|_| self.stored = before)
+    }
+
+    /// Somebody is locked out: that holds at once, even where it cannot be written.
+    fn save_removal(&mut self) -> Result<(), Refused> {
+        self.save().map_err(|mut refused| {
+            refused.failure.detail.push_str("; it holds until this program starts anew, and then no more");
+            refused
+        })
     }
 
     fn save(&self) -> Result<(), Refused> {

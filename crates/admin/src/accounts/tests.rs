@@ -2,6 +2,17 @@ use super::*;
 
 const NOW: u64 = 1_700_000_000_000;
 
+thread_local! {
+    /// Comparisons of secrets by this thread.
+    pub static COMPARED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+fn compared(work: impl FnOnce()) -> usize {
+    let before = COMPARED.get();
+    work();
+    COMPARED.get() - before
+}
+
 fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     std::fs::write(path, bytes)
 }
@@ -206,4 +217,134 @@ fn the_other_node_has_the_same_people() {
     for file in [file, other_file] {
         let _ = std::fs::remove_file(file);
     }
+}
+
+/// Work is counted, not time: who guesses learns nothing from how long an answer takes.
+#[test]
+fn wrong_names_passwords_and_tokens_cost_the_same() {
+    let (file, accounts) = accounts("work");
+    add(&accounts, "ann", Role::Admin);
+    add(&accounts, "bob", Role::Viewer);
+    let secret = {
+        let mut inner = accounts.inner();
+        let (secret, _) = second_factor::make("bob", "lb").unwrap();
+        inner.user("bob").unwrap().second_factor = Some(secret.clone());
+        secret
+    };
+    let long = "x".repeat(5000);
+    let work = |name: &str, password: &str, code: Option<&str>| {
+        let before = password::SPENT.get();
+        let login =
+            api::Login { name: name.into(), password: password.into(), code: code.map(str::to_owned) };
+        // Each from a place of its own, so that no lock decides.
+        let from = format!("192.0.2.{}", before % 251);
+        assert_eq!(kind(accounts.log_in(&login, &from, "", NOW)), FailureKind::Unknown, "{name}");
+        password::SPENT.get() - before
+    };
+    let usual = work("ann", "wrong wrong", None);
+    assert!(usual > 10_000, "{usual} KiB");
+    for (name, password, code) in [
+        ("nobody", "wrong wrong", None),
+        ("", "", None),
+        ("ann", "", None),
+        ("ann", long.as_str(), None),
+        ("nobody", long.as_str(), None),
+        ("bob", "wrong wrong", None),
+        ("bob", "wrong wrong", Some("123456")),
+        ("nobody", "wrong wrong", Some("123456")),
+    ] {
+        assert_eq!(work(name, password, code), usual, "{name:?} {code:?}");
+    }
+    drop(secret);
+    // Tokens and sessions: every one is compared, however much of one is right.
+    let mut tokens = Vec::new();
+    let maker = Who { name: "ann".into(), role: Role::Admin, from: "socket".into(), by: By::Socket };
+    for name in ["a", "b", "c"] {
+        let new = api::NewToken { name: name.into(), role: Role::Viewer, valid_days: None };
+        tokens.push(accounts.add_token(&new, &maker, NOW).unwrap().token.unwrap());
+    }
+    let (session, _) = accounts.log_in(&login("ann", "correct horse"), "198.51.100.1", "", NOW).unwrap();
+    let almost = |right: &str| format!("{}{}", &right[..right.len() - 1], "!");
+    for wrong in ["", "ek_", "ek_0", &almost(&tokens[0]), &almost(&tokens[2]), &long] {
+        let count = compared(|| assert_eq!(accounts.of_token(wrong, "", NOW), None));
+        assert_eq!(count, tokens.len(), "{wrong}");
+    }
+    for wrong in ["", &almost(&session), &long] {
+        assert_eq!(compared(|| assert_eq!(accounts.of_session(wrong, "", NOW), None)), 1);
+    }
+    let _ = std::fs::remove_file(file);
+}
+
+/// A disk that is full or read-only: who comes in comes in, what is added or changed is not, and who is
+/// locked out stays out.
+#[test]
+fn what_cannot_be_written_is_not_half_done() {
+    thread_local! {
+        static FULL: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    }
+    fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+        match FULL.get() {
+            true => Err(std::io::ErrorKind::StorageFull.into()),
+            false => std::fs::write(path, bytes),
+        }
+    }
+    let file = std::env::temp_dir().join(format!("evenkeel-accounts-full-{}", std::process::id()));
+    let _ = std::fs::remove_file(&file);
+    let accounts = Accounts::open(&file, 3_600_000, write).unwrap();
+    add(&accounts, "ann", Role::Admin);
+    add(&accounts, "bob", Role::Viewer);
+    let socket = Who { name: "root".into(), role: Role::Admin, from: "socket".into(), by: By::Socket };
+    let ann = Who { name: "ann".into(), ..socket.clone() };
+    let token = |name: &str| api::NewToken { name: name.into(), role: Role::Viewer, valid_days: None };
+    let kept = accounts.add_token(&token("kept"), &socket, NOW).unwrap();
+    let backup = std::fs::read_to_string(&file).unwrap();
+    let stored = || serde_json::to_value(&accounts.inner().stored).unwrap();
+    FULL.set(true);
+    let before = stored();
+    let role = |role| api::UserChange { role: Some(role), ..Default::default() };
+    let asks_too_much = api::UserChange { second_factor: Some(true), ..role(Role::Operator) };
+    let password = api::PasswordChange { old: "correct horse".into(), new: "battery staple".into() };
+    let new = api::NewUser { name: "cec".into(), role: Role::Viewer, password: "correct horse".into() };
+    let later = backup.replace("\"stamp\": 3", "\"stamp\": 99").replace("bob", "rob");
+    type Work<'a> = &'a dyn Fn() -> Result<(), Refused>;
+    let changes: [(&str, Work<'_>); 7] = [
+        ("a user", &|| accounts.add_user(&new, NOW)),
+        ("a role", &|| accounts.change_user("bob", &role(Role::Admin))),
+        ("a role and what is refused", &|| accounts.change_user("bob", &asks_too_much)),
+        ("a password", &|| accounts.change_password(&ann, &password, NOW)),
+        ("a token", &|| accounts.add_token(&token("new"), &socket, NOW).map(drop)),
+        ("the other node's people", &|| accounts.adopt(&later).map(drop)),
+        ("a backup", &|| accounts.restore(&backup).map(drop)),
+    ];
+    for (what, work) in changes {
+        assert!(work().is_err(), "{what}");
+        assert_eq!(stored(), before, "{what}");
+    }
+    let (session, _) = accounts.log_in(&login("ann", "correct horse"), "192.0.2.1", "", NOW).unwrap();
+    assert!(accounts.of_session(&session, "192.0.2.1", NOW).is_some(), "who mends the disk comes in");
+    let told = accounts.remove_token(&kept.id).unwrap_err().failure.detail;
+    assert!(told.contains("until this program starts anew"), "{told}");
+    assert!(accounts.of_token(&kept.token.unwrap(), "", NOW).is_none(), "what is revoked is revoked");
+    accounts.remove_user("bob").unwrap_err();
+    assert!(!accounts.users(NOW).iter().any(|user| user.name == "bob"));
+    FULL.set(false);
+    accounts.log_out("none").unwrap_err();
+    accounts.add_user(&new, NOW).unwrap();
+    assert!(!std::fs::read_to_string(&file).unwrap().contains("bob"), "the next change writes all");
+    let _ = std::fs::remove_file(file);
+}
+
+#[test]
+fn people_of_a_backup_are_looked_at() {
+    let (file, accounts) = accounts("backup");
+    add(&accounts, "ann", Role::Admin);
+    let backup = std::fs::read_to_string(&file).unwrap();
+    assert!(Accounts::check(&backup).is_ok());
+    for (from, to) in
+        [("\"ann\"", "\"..\""), ("m=19456", "m=4194304"), ("\"admin\"", "\"viewer\""), ("argon2id", "md5")]
+    {
+        assert!(backup.contains(from), "{backup}");
+        assert_eq!(kind(Accounts::check(&backup.replace(from, to))), FailureKind::Invalid, "{to}");
+    }
+    let _ = std::fs::remove_file(file);
 }

@@ -24,6 +24,14 @@ const ROWS: &[Row] = &[
         &[("l7/src/auth.rs", "WAITING: usize = 64;"), ("l7/src/auth.rs", "WAITING_OF_A_CLIENT: usize = 8;")],
     ),
     (
+        "a hashed password of `basic-auth`",
+        "bcrypt of cost 15, SHA-crypt of 500,000 rounds",
+        &[
+            ("l7/src/auth.rs", "BCRYPT_COST_AT_MOST: u32 = 15;"),
+            ("l7/src/auth.rs", "ROUNDS_AT_MOST: u32 = 500_000;"),
+        ],
+    ),
+    (
         "passwords of `basic-auth` remembered",
         "4,096 a loop, five minutes",
         &[
