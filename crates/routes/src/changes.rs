@@ -48,6 +48,8 @@ pub struct Changes {
     /// The normal forms of path and host, where they are others.
     pub(crate) normal_path: Option<Vec<u8>>,
     pub(crate) normal_host: Option<Vec<u8>>,
+    /// The method in upper case, as some servers read it.
+    pub(crate) normal_method: Option<Vec<u8>>,
     /// The status of the answer, while routes of answers are walked.
     pub(crate) status: Option<u16>,
     /// What the condition of the current route captured.
@@ -79,15 +81,18 @@ impl Changes {
         self.variables.end_request();
     }
 
-    /// A walk begins: path and host are looked at in their normal form.
-    pub(crate) fn begin(&mut self, target: &[u8], host: &[u8], normalizes: bool) {
+    /// A walk begins: path, host and method are looked at in their normal form.
+    pub(crate) fn begin(&mut self, target: &[u8], host: &[u8], method: &[u8], normalizes: bool) {
         self.next_target = None;
         self.normal_path = None;
         self.normal_host = None;
+        self.normal_method = None;
         if normalizes {
             let path = path_of(self.target.as_deref().unwrap_or(target));
             self.normal_path = normal_path(path, Parameters::Strip);
             self.normal_host = normal_host(without_port(host));
+            let has_small = method.iter().any(u8::is_ascii_lowercase);
+            self.normal_method = has_small.then(|| method.to_ascii_uppercase());
         }
     }
 

@@ -91,7 +91,8 @@ impl<'a, R: Resources, S: Source<R>> View<'a, R, S> {
     }
 
     fn method(&self) -> &'a [u8] {
-        self.changes.method.as_deref().unwrap_or(self.source.method())
+        let came = self.changes.normal_method.as_deref().unwrap_or(self.source.method());
+        self.changes.method.as_deref().unwrap_or(came)
     }
 
     /// In normal form, with the parameters of its segments.

@@ -112,7 +112,7 @@ impl<'r, R: Resources> Walk<'r, R> {
     /// Before the first route.
     pub fn new<S: Source<R>>(routes: &'r Routes<R>, source: &S, changes: &mut Changes) -> Walk<'r, R> {
         changes.status = None;
-        changes.begin(source.target(), source.host(), routes.normalizes);
+        changes.begin(source.target(), source.host(), source.method(), routes.normalizes);
         let start = begin(routes, routes.index.as_ref(), source, changes);
         Walk { routes, route: 0, step: 0, holds: false, start }
     }
@@ -436,7 +436,7 @@ pub fn walk_answer<R: Resources, S: Source<R>>(
     changes: &mut Changes,
 ) -> AnswerVerdict {
     changes.status = Some(status);
-    changes.begin(source.target(), source.host(), routes.normalizes);
+    changes.begin(source.target(), source.host(), source.method(), routes.normalizes);
     let mut verdict = AnswerVerdict::default();
     let index = routes.answer_index.as_ref().filter(|_| !effects.asks_all());
     let start = begin(routes, index, source, changes);

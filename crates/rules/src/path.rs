@@ -133,18 +133,44 @@ fn is_unreserved(byte: u8) -> bool {
 }
 
 /// Whether servers differ in what a path means: some take an escaped slash, or a backslash, for the
-/// end of a segment, and some end a name at a zero byte.
+/// end of a segment, some end a name at a zero byte, some read `%u0069` or `%C1%A9` as `i`.
 pub fn is_unclear_path(path: &[u8]) -> bool {
-    let unclear = |byte: u8| matches!(byte, b'/' | b'\\' | 0);
-    memchr::memchr2_iter(b'%', b'\\', path)
-        .any(|at| path[at] == b'\\' || escape(&path[at + 1..]).is_some_and(unclear))
+    let unclear = |rest: &[u8]| match escape(rest) {
+        Some(b'/' | b'\\' | 0) => true,
+        Some(first @ (0xc0 | 0xc1 | 0xe0 | 0xf0)) => is_overlong(first, &rest[2..]),
+        Some(_) => false,
+        None => is_utf16(rest),
+    };
+    memchr::memchr2_iter(b'%', b'\\', path).any(|at| path[at] == b'\\' || unclear(&path[at + 1..]))
 }
 
-/// A host without its port: in lower case and without a final dot; nothing where it is so already.
+/// Whether the escape behind this byte makes it a character that UTF-8 writes with fewer bytes (RFC 3629
+/// section 10). A right decoder refuses it; older ones of Java and Windows do not.
+fn is_overlong(first: u8, rest: &[u8]) -> bool {
+    let second = rest.strip_prefix(b"%").and_then(escape);
+    second.is_some_and(|second| match first {
+        0xe0 => (0x80..0xa0).contains(&second),
+        0xf0 => (0x80..0x90).contains(&second),
+        _ => (0x80..0xc0).contains(&second),
+    })
+}
+
+/// `u` and four digits behind a `%`, which IIS takes for a character.
+fn is_utf16(rest: &[u8]) -> bool {
+    let [b'u' | b'U', digits @ ..] = rest else { return false };
+    digits.get(..4).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+}
+
+/// A host without its port: in lower case, without final dots, unreserved characters as themselves; nothing
+/// where it is so already.
 pub fn normal_host(host: &[u8]) -> Option<Vec<u8>> {
-    let bare = host.strip_suffix(b".").unwrap_or(host);
-    let same = bare.len() == host.len() && !host.iter().any(u8::is_ascii_uppercase);
-    (!same).then(|| bare.to_ascii_lowercase())
+    if !host.iter().any(|byte| byte.is_ascii_uppercase() || *byte == b'%') && host.last() != Some(&b'.') {
+        return None;
+    }
+    let mut normal = decoded(host).to_ascii_lowercase();
+    let end = normal.iter().rposition(|byte| *byte != b'.').map_or(0, |at| at + 1);
+    normal.truncate(end);
+    (normal != host).then_some(normal)
 }
 
 #[cfg(test)]
@@ -212,10 +238,24 @@ mod tests {
 
     #[test]
     fn what_servers_read_differently() {
-        for path in ["/a%2fb", "/a%2Fb", "/a%5cb", "/a\\b", "/a%00"] {
+        for path in ["/a%2fb", "/a%2Fb", "/a%5cb", "/a\\b", "/a%00", "/%u0069nternal", "/a%U002Fb"] {
             assert!(is_unclear_path(path.as_bytes()), "{path}");
         }
-        for path in ["/a%20b", "/%", "/%2", "/%252f", "/a/b"] {
+        for path in ["/a%c0%afb", "/%c1%a9nternal", "/%C0%AE%C0%AE/b", "/a%e0%80%afb", "/a%f0%80%80%afb"] {
+            assert!(is_unclear_path(path.as_bytes()), "{path}");
+        }
+        let written = [
+            "/%C3%A9",
+            "/%E2%82%AC",
+            "/%E0%A4%85",
+            "/%F0%9F%98%80",
+            "/%e9t%e9",
+            "/%c0",
+            "/%c0a",
+            "/%u",
+            "/%u00",
+        ];
+        for path in ["/a%20b", "/%", "/%2", "/%252f", "/a/b"].into_iter().chain(written) {
             assert!(!is_unclear_path(path.as_bytes()), "{path}");
         }
     }
@@ -225,5 +265,9 @@ mod tests {
         assert_eq!(normal_host(b"a.example"), None);
         assert_eq!(normal_host(b"A.Example.").as_deref(), Some(&b"a.example"[..]));
         assert_eq!(normal_host(b"[::1]"), None);
+        assert_eq!(normal_host(b"a.example..").as_deref(), Some(&b"a.example"[..]));
+        assert_eq!(normal_host(b"%61.ex%61mple%2E").as_deref(), Some(&b"a.example"[..]));
+        assert_eq!(normal_host(b"a%2fb"), None);
+        assert_eq!(normal_host(b".").as_deref(), Some(&b""[..]));
     }
 }

@@ -159,18 +159,19 @@ pub fn is_named(header: &[u8], name: &[u8]) -> bool {
     }
 }
 
-/// The same where `_` and `-` are one: servers of CGI, WSGI and PHP read `X_Real_IP` as `X-Real-IP`,
-/// so whoever may not send the one may not send the other.
+/// The same where `-` and all that is no letter or digit are one: servers of CGI, WSGI and PHP read `X_Real_IP`,
+/// and some `X.Real~IP`, as `X-Real-IP`, so whoever may not send the one may not send the other.
 pub fn is_named_alike(header: &[u8], name: &[u8]) -> bool {
-    let plain = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    let plain = |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
     let same =
         |a: &[u8], b: &[u8]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| plain(*a) == plain(*b));
     match memchr::memchr(b'*', name) {
         None => same(header, name),
         Some(at) if at + 1 == name.len() => header.get(..at).is_some_and(|begin| same(begin, &name[..at])),
         Some(_) => {
-            let fold = |text: &[u8]| text.iter().map(|byte| plain(*byte)).collect::<Vec<u8>>();
-            glob_match(&fold(name), &fold(header), &mut |_| {})
+            let header: Vec<u8> = header.iter().map(|byte| plain(*byte)).collect();
+            let name = name.iter().map(|byte| if *byte == b'*' { b'*' } else { plain(*byte) });
+            glob_match(&name.collect::<Vec<u8>>(), &header, &mut |_| {})
         }
     }
 }

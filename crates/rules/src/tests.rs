@@ -399,6 +399,12 @@ fn names_that_servers_take_for_one_are_one() {
         ("x-real_ip", "X_Real-IP", true),
         ("X_Client_Cert_CN", "x-client-cert-*", true),
         ("A_secret_B", "*-Secret-*", true),
+        // As lighttpd and older Apaches make variables of them.
+        ("X.Real.IP", "x-real-ip", true),
+        ("x!real~ip", "x-real-ip", true),
+        ("X.Client*Cert'CN", "x-client-cert-*", true),
+        ("a*secret|b", "*-secret-*", true),
+        ("asecretb", "*-secret-*", false),
         ("XReal-IP", "x-real-ip", false),
         ("X-Real-IPs", "x-real-ip", false),
     ] {

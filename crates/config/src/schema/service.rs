@@ -117,7 +117,7 @@ const OWN: &[Key] = &[
         "unclear-paths",
         ValueKind::Choice(&[word("refuse"), word("pass")]),
         "refuse",
-        "Paths with `%2F`, `%5C`, `%00` or a backslash, which servers read differently, where a route looks at paths: they get a 400, or pass.",
+        "Paths with `%2F`, `%5C`, `%00`, a backslash, `%uXXXX` or UTF-8 that is longer than it need be (`%C0%AF`), which servers read differently, where a route looks at paths: they get a 400, or pass.",
     ),
     key(
         "request-heads",

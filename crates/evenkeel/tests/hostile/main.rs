@@ -11,4 +11,5 @@ mod http2;
 mod limits;
 mod memory;
 mod servers;
+mod spellings;
 mod tls;

@@ -42,8 +42,12 @@ pub enum FieldKind {
     CacheControl,
     /// `X-Forwarded-Proto`, or a name that CGI, WSGI and PHP servers read as that.
     XForwardedProto,
-    /// A name like `X_Forwarded-For`, which CGI, WSGI and PHP servers read as `X-Forwarded-For`.
+    /// A name like `X_Forwarded-For` or `X.Forwarded.For`, which CGI, WSGI and PHP servers read as
+    /// `X-Forwarded-For`.
     LikeXForwardedFor,
+    /// A name like `Content_Length`, which such servers read as `Content-Length`: a second word about where
+    /// the body ends.
+    LikeFraming,
     /// Named by `Connection`, so meant for this hop only.
     Nominated,
 }
@@ -63,9 +67,11 @@ impl FieldKind {
     /// The kind of a field of this name, in upper or lower case.
     pub fn of(name: &[u8]) -> FieldKind {
         let is = |word: &[u8]| name.eq_ignore_ascii_case(word);
-        // CGI, WSGI and PHP servers read `_` as `-`.
+        // CGI, WSGI and PHP servers read `_` as `-`, and some everything that is no letter or digit.
         let alike = |word: &[u8]| {
-            name.iter().zip(word).all(|(a, b)| a.eq_ignore_ascii_case(b) || (*a == b'_' && *b == b'-'))
+            let is =
+                |(a, b): (&u8, &u8)| a.eq_ignore_ascii_case(b) || (*b == b'-' && !a.is_ascii_alphanumeric());
+            name.iter().zip(word).all(is)
         };
         match name.len() {
             2 if is(b"te") => FieldKind::HopByHop,
@@ -81,6 +87,8 @@ impl FieldKind {
             14 if is(b"http2-settings") => FieldKind::HopByHop,
             16 if is(b"proxy-connection") => FieldKind::HopByHop,
             17 if is(b"transfer-encoding") => FieldKind::TransferEncoding,
+            14 if alike(b"content-length") => FieldKind::LikeFraming,
+            17 if alike(b"transfer-encoding") => FieldKind::LikeFraming,
             15 if !is(b"x-forwarded-for") && alike(b"x-forwarded-for") => FieldKind::LikeXForwardedFor,
             17 if alike(b"x-forwarded-proto") => FieldKind::XForwardedProto,
             _ => FieldKind::Other,

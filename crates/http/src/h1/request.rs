@@ -206,6 +206,8 @@ impl Request {
                         }
                     }
                 }
+                FieldKind::LikeFraming if self.wide => kind = FieldKind::HopByHop,
+                FieldKind::LikeFraming => return Err(Malformed::Field),
                 // HTTP/2 is not offered by upgrade; RFC 9113 withdrew it.
                 FieldKind::Upgrade if field::has_member(value, b"h2c") => kind = FieldKind::HopByHop,
                 FieldKind::Upgrade => upgrades = true,
@@ -298,6 +300,9 @@ impl Request {
             return Err(Malformed::Target);
         }
         self.absolute = true;
+        if host.is_empty() && !self.wide {
+            self.host = Span::within(head, authority.as_bytes());
+        }
         self.target = Span::within(head, path.as_bytes());
         if path.is_empty() {
             self.target = Span { start: self.line.end, end: self.line.end };
@@ -325,6 +330,18 @@ impl Request {
     pub fn authority<'a>(&self, head: &'a [u8]) -> &'a [u8] {
         let whole = if self.absolute { self.whole_target(head) } else { b"" };
         &whole[..whole.len() - self.target.of(head).len().min(whole.len())]
+    }
+
+    /// The host that is asked: where no field names one, that of the target, which is what servers go by (RFC 9112
+    /// section 3.2.2).
+    pub fn named_host<'a>(&self, head: &'a [u8]) -> &'a [u8] {
+        let host = self.host.of(head);
+        if !host.is_empty() {
+            return host;
+        }
+        let authority = self.authority(head);
+        let authority = memchr::memmem::find(authority, b"://").map_or(authority, |at| &authority[at + 3..]);
+        memchr::memrchr(b'@', authority).map_or(authority, |at| &authority[at + 1..])
     }
 
     /// The body, as far as it lies behind the head; without its chunks.
@@ -415,7 +432,8 @@ impl Request {
         let has_host = |lines: &[u8]| {
             lines.split(|b| *b == b'\n').any(|l| l.len() > 5 && l[..5].eq_ignore_ascii_case(b"host:"))
         };
-        if drops_host && !has_host(edits.lines) {
+        let of_target = self.absolute && !self.wide && self.fields.iter().all(|f| f.kind != FieldKind::Host);
+        if (drops_host || of_target) && !has_host(edits.lines) {
             line(out, b"Host", self.host.of(head));
         } else if self.host == Span::default() && !edits.default_host.is_empty() && !has_host(edits.lines) {
             line(out, b"Host", edits.default_host.as_bytes());
@@ -516,7 +534,11 @@ fn valid_host(host: &[u8]) -> bool {
         [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
         _ => false,
     };
-    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+=[]:".contains(b);
+    // Between brackets stands an address of IPv6 and nothing else (RFC 3986 section 3.2.2).
+    let plain = |b: &u8| match name.first() {
+        Some(b'[') => b.is_ascii_hexdigit() || b"[]:.".contains(b),
+        _ => b.is_ascii_alphanumeric() || b"-._~%!$&'()*+=[]".contains(b),
+    };
     good_port && name.iter().all(plain) && (port.is_empty() || !name.is_empty())
 }
 

@@ -188,7 +188,7 @@ fn heads_for_the_real_server() {
     let expects = "PUT / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n";
     check(expects, Edits::default(), expects);
     check(
-        "GET / HTTP/1.1\r\nHost: h\r\nX_Forwarded-For: 1\r\nx-forwarded_proto: https\r\nX_Forwarded_For: 2\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\nX_Forwarded-For: 1\r\nx-forwarded_proto: https\r\nX_Forwarded_For: 2\r\nX.Forwarded.For: 3\r\nx~forwarded+proto: 4\r\n\r\n",
         Edits { forwarded_for: Some("9.9.9.9"), forwarded_proto: Some("http"), ..Edits::default() },
         "GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 9.9.9.9\r\nX-Forwarded-Proto: http\r\n\r\n",
     );

@@ -90,7 +90,11 @@ impl Source<Live> for RequestFacts<'_> {
     }
 
     fn host(&self) -> &[u8] {
-        self.request.map_or(b"", |(request, head)| request.host.of(head))
+        let normalizes = self.view.spec.routes.normalizes;
+        self.request.map_or(b"", |(request, head)| match normalizes {
+            true => request.named_host(head),
+            false => request.host.of(head),
+        })
     }
 
     fn request_field(&self, name: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool {

@@ -1,0 +1,160 @@
+//! Requests that say in another spelling what routes refuse. No server gets one of them.
+
+use std::io::{Read, Write};
+use std::sync::{Arc, Mutex};
+
+use evenkeel_testbed::{Connection, Evenkeel, Place, Scripted};
+
+const ROUTES: &str = "[[virtual-service.route]]\nwhen = 'path(\"/internal\", \"/internal/*\")'\ndeny = {}\n\
+    [[virtual-service.route]]\nwhen = 'host(\"secret.example\")'\ndeny = {}\n\
+    [[virtual-service.route]]\nwhen = 'method(\"DELETE\")'\ndeny = {}\n";
+
+/// Paths that some server takes for one below `/internal`.
+const PATHS: &[&str] = &[
+    "/internal/x",
+    "/internal?x",
+    "/%69nternal/x",
+    "//internal/x",
+    "/x//../internal/x",
+    "/./internal/x",
+    "/%2e/internal/x",
+    "/x/%2e%2e/internal/x",
+    "/x/.%2E/internal/x",
+    "/x/..;a=b/internal/x",
+    "/;a/internal/x",
+    "/internal;a/x",
+    "/x/..%2finternal/x",
+    "/internal%2fx",
+    "/internal%5cx",
+    "/internal\\x",
+    "/internal%00/x",
+    "/%u0069nternal/x",
+    "/%U0069nternal/x",
+    "/%c1%a9nternal/x",
+    "/%e0%81%a9nternal/x",
+    "/%f0%80%81%a9nternal/x",
+    "/x/%c0%ae%c0%ae/internal/x",
+    "/x/..%c0%afinternal/x",
+    "http://a/internal/x",
+    "HTTP://a/x/../internal/x",
+    "http://a//internal/x",
+];
+
+const HOSTS: &[&str] = &[
+    "secret.example",
+    "SECRET.example",
+    "secret.example.",
+    "secret.example..",
+    "secret.example:80",
+    "secret.example.:80",
+    "secret.example:",
+    "secret%2eexample",
+    "%73ecret.example",
+    "[secret.example]",
+    "a,secret.example",
+    "a@secret.example",
+    "secret.example/",
+    "\u{ff53}ecret.example",
+];
+
+/// Whole requests; `wide` are those of a service that takes what HAProxy takes.
+const WHOLE: &[&str] = &[
+    "delete /x HTTP/1.1\r\nHost: a\r\n\r\n",
+    "DeLeTe /x HTTP/1.1\r\nHost: a\r\n\r\n",
+    "GET http://secret.example/x HTTP/1.0\r\n\r\n",
+    "GET http://SECRET.example./x HTTP/1.0\r\n\r\n",
+    "GET https://secret.example/x HTTP/1.1\r\nHost: \r\n\r\n",
+    "GET http://a:b@secret.example:80/x HTTP/1.1\r\nHost: \r\n\r\n",
+    "GET http://secret.example/x HTTP/1.1\r\nHost: a\r\n\r\n",
+    "GET /x HTTP/1.1\r\nHost: a\r\nHost: secret.example\r\n\r\n",
+];
+
+#[test]
+fn no_other_spelling_passes_a_route() {
+    let place = Place::new("hostile-spellings");
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let kept = seen.clone();
+    let _server = Scripted::start(place.at(9001), move |mut stream| {
+        let mut some = [0; 65_536];
+        while let Ok(count @ 1..) = stream.read(&mut some) {
+            kept.lock().unwrap().extend_from_slice(&some[..count]);
+            if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none").is_err() {
+                return;
+            }
+        }
+    });
+    let service = |name: &str, port: u16, keys: &str| {
+        format!(
+            "[[virtual-service]]\nname = \"{name}\"\nvip = [\"{}\"]\nmode = \"http\"\nhealth-check = {{ type = \"none\" }}\n\
+             {keys}\n{ROUTES}[[virtual-service.real-server]]\nname = \"s1\"\naddress = \"{}\"\n",
+            place.at(port),
+            place.at(9001)
+        )
+    };
+    let wide = "request-heads = \"wide\"";
+    let config = service("strict", 8080, "") + &service("wide", 8081, wide);
+    let _evenkeel = Evenkeel::start(env!("CARGO_BIN_EXE_evenkeel"), &place, &config);
+    let paths = PATHS.iter().map(|path| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+    let hosts = HOSTS.iter().map(|host| format!("GET /x HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+    let all: Vec<String> = paths.chain(hosts).chain(WHOLE.iter().map(|&one| one.to_owned())).collect();
+    for port in [8080, 8081] {
+        for request in &all {
+            let mut client = Connection::open(place.at(port));
+            client.send(request);
+            let status = client.answer().map(|answer| answer.status);
+            assert!(matches!(status, Some(400..500)), "{port}: {request:?} got {status:?}");
+            let got = String::from_utf8_lossy(&seen.lock().unwrap()).into_owned();
+            assert!(got.is_empty(), "{port}: {request:?} came to the server: {got:?}");
+        }
+    }
+    // What only looks like one is served.
+    for path in ["/internals", "/x/internal", "/caf%C3%A9", "/%E2%82%AC", "/a%20b", "/%e9t%e9"] {
+        let mut client = Connection::open(place.at(8080));
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert_eq!(client.answer().map(|answer| answer.status), Some(200), "{path}");
+    }
+    println!("{} requests in other spellings: none passed a route", all.len());
+}
+
+/// Names that servers of CGI, WSGI and PHP take for those that say where a body ends.
+#[test]
+fn names_like_those_of_framing_reach_no_server() {
+    let place = Place::new("hostile-names");
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let kept = seen.clone();
+    let _server = Scripted::start(place.at(9001), move |mut stream| {
+        let mut some = [0; 65_536];
+        while let Ok(count @ 1..) = stream.read(&mut some) {
+            kept.lock().unwrap().extend_from_slice(&some[..count]);
+            if some[..count].ends_with(b"abc")
+                && stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none").is_err()
+            {
+                return;
+            }
+        }
+    });
+    let service = |name: &str, port: u16, keys: &str| {
+        format!(
+            "[[virtual-service]]\nname = \"{name}\"\nvip = [\"{}\"]\nmode = \"http\"\nhealth-check = {{ type = \"none\" }}\n\
+             {keys}\n[[virtual-service.real-server]]\nname = \"s1\"\naddress = \"{}\"\n",
+            place.at(port),
+            place.at(9001)
+        )
+    };
+    let config = service("strict", 8080, "") + &service("wide", 8081, "request-heads = \"wide\"");
+    let _evenkeel = Evenkeel::start(env!("CARGO_BIN_EXE_evenkeel"), &place, &config);
+    for name in [
+        "Content_Length: 30",
+        "Content.Length: 30",
+        "Transfer_Encoding: chunked",
+        "transfer~encoding: chunked",
+    ] {
+        for (port, expect) in [(8080, 400), (8081, 200)] {
+            let mut client = Connection::open(place.at(port));
+            client.send(format!("POST /x HTTP/1.1\r\nHost: a\r\n{name}\r\nContent-Length: 3\r\n\r\nabc"));
+            assert_eq!(client.answer().map(|answer| answer.status), Some(expect), "{name} at {port}");
+        }
+        let got = String::from_utf8_lossy(&seen.lock().unwrap()).to_ascii_lowercase();
+        assert!(!got.contains(&name[..name.len() - 4].to_ascii_lowercase()), "{name}: {got}");
+    }
+}
