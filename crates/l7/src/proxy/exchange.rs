@@ -97,8 +97,17 @@ pub async fn run(
 /// A request for another host than the handshake was for, where clients are asked for certificates and this
 /// one has shown none: routes may demand one for that host, and the client shows it on a connection of its
 /// own (RFC 9110 section 15.5.20).
+///
+/// Nor is a client served on a connection that it was let in on by other rules, where it would not be by the
+/// present ones: its certificate was revoked meanwhile, or is asked for only now.
 fn is_misdirected(client: &Client, view: &ServiceView, host: &[u8]) -> bool {
-    let Some(tls) = client.tls.as_ref().filter(|tls| tls.peer.is_none()) else { return false };
+    let Some(tls) = client.tls.as_ref() else { return false };
+    if view.spec.tls.as_ref().is_some_and(|present| !present.lets_in(tls)) {
+        return true;
+    }
+    if tls.peer.is_some() {
+        return false;
+    }
     let asks = view.spec.service.tls.as_ref().is_some_and(|tls| tls.client_auth.is_some());
     let Some(sni) = tls.sni.as_deref().filter(|_| asks) else { return false };
     let bare = |name: &'_ [u8]| name.strip_suffix(b".").map_or(name.len(), <[u8]>::len);

@@ -124,7 +124,9 @@ impl TlsLink {
         {
             return Err((sock, HandshakeError::Refused(error.to_string())));
         }
-        Ok(TlsLink::over(sock, connection))
+        let mut facts = Facts::of(&connection);
+        tls.admit(&mut facts, connection.peer_certificates());
+        Ok(TlsLink::over(sock, connection, facts))
     }
 
     /// The handshake was all that the authority wanted.
@@ -132,8 +134,8 @@ impl TlsLink {
         self.state.borrow().connection.alpn_protocol() == Some(challenge::ALPN)
     }
 
-    fn over(sock: Sock, mut connection: Connection) -> TlsLink {
-        let facts = Rc::new(Facts::of(&connection));
+    fn over(sock: Sock, mut connection: Connection, facts: Facts) -> TlsLink {
+        let facts = Rc::new(facts);
         let now = connection.process_new_packets();
         let (ready, closed) = now.map_or((0, true), |s| (s.plaintext_bytes_to_read(), s.peer_has_closed()));
         let state = State { connection, ready, taken: 0, closed };
@@ -151,7 +153,8 @@ impl TlsLink {
         if let Err(error) = agree(reactor, &sock, &mut connection, &[], deadline_ms).await {
             return Err((sock, error));
         }
-        Ok(TlsLink::over(sock, connection))
+        let facts = Facts::of(&connection);
+        Ok(TlsLink::over(sock, connection, facts))
     }
 
     /// The connection is for requests of this name alone.

@@ -9,12 +9,14 @@ mod link;
 mod server;
 mod ticket;
 
+use std::cell::Cell;
 use std::path::Path;
 
 use crate::file_error::FileError;
 pub use certificate::{CertificateInfo, STAND_IN, files_in, listed_files};
 pub use client::{TlsClient, load as load_client};
 pub use link::{HandshakeError, RECORD, TlsLink};
+use rustls::pki_types::CertificateDer;
 use rustls::{Connection, ProtocolVersion};
 pub use server::{TlsServer, fingerprint, load as load_server};
 pub use ticket::{TicketKeys, TicketSecrets};
@@ -32,6 +34,10 @@ pub struct Facts {
     pub sni: Option<Box<str>>,
     /// The peer's certificate, which was verified.
     pub peer: Option<Box<Identity>>,
+    /// The rules for clients that it was let in by, see [`TlsServer::lets_in`].
+    admitted_by: Cell<u64>,
+    /// What a client has shown, where rules may be asked again.
+    chain: Option<Box<[CertificateDer<'static>]>>,
 }
 
 /// Who a client is, by its certificate.
@@ -69,6 +75,8 @@ impl Facts {
             resumed,
             sni,
             peer,
+            admitted_by: Cell::new(0),
+            chain: None,
         }
     }
 }

@@ -13,9 +13,9 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, We
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SupportedProtocolVersion};
 
-use super::TicketKeys;
 use super::certificate::{self, CertificateInfo, Files, Known, Loaded};
 use super::ticket::{Binding, ServiceTickets};
+use super::{Facts, TicketKeys};
 use crate::file_error::FileError;
 
 /// A service's TLS, ready to accept clients.
@@ -25,6 +25,8 @@ pub struct TlsServer {
     /// For clients that offer only protocols which are not spoken here: no protocol is named.
     without_alpn: Arc<ServerConfig>,
     verifier: Option<Arc<dyn ClientCertVerifier>>,
+    /// Differs where other clients are let in: another authority, another list of what was revoked.
+    rules_for_clients: u64,
     pub certificates: Vec<CertificateInfo>,
     /// Names the files and their state, so that a change of them is seen.
     pub fingerprint: u64,
@@ -58,6 +60,27 @@ impl TlsServer {
     }
 }
 
+impl TlsServer {
+    /// Notes by which rules a client was let in, and what it has shown.
+    pub(super) fn admit(&self, facts: &mut Facts, chain: Option<&[CertificateDer<'static>]>) {
+        facts.admitted_by.set(self.rules_for_clients);
+        facts.chain = chain.filter(|_| self.verifier.is_some()).map(Into::into);
+    }
+
+    /// Whether a client that was let in still would be: a connection that is kept outlives the rules of its
+    /// handshake. Looks again only where they are others by now.
+    pub fn lets_in(&self, facts: &Facts) -> bool {
+        if facts.admitted_by.get() == self.rules_for_clients {
+            return true;
+        }
+        let good = self.check_resumed(facts.chain.as_deref()).is_ok();
+        if good {
+            facts.admitted_by.set(self.rules_for_clients);
+        }
+        good
+    }
+}
+
 /// Reads every file that the settings of a service name, of certificates those that are not as `before` has them.
 pub fn load(
     service: &str,
@@ -86,7 +109,8 @@ pub fn load(
         None => builder.with_no_client_auth(),
         Some(verifier) => builder.with_client_cert_verifier(verifier.clone()),
     };
-    let binding = binding(service, settings, &loaded)?;
+    let rules_for_clients = rules_for_clients(settings)?;
+    let binding = binding(service, settings, &loaded, &rules_for_clients);
     let mut config = builder.with_cert_resolver(Arc::new(Resolver::new(loaded, settings.strict_sni)));
     config.alpn_protocols = settings.alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
     config.ticketer = Arc::new(ServiceTickets::new(tickets.clone(), binding));
@@ -95,12 +119,24 @@ pub fn load(
     let mut without_alpn = config.clone();
     without_alpn.alpn_protocols.clear();
     let (config, without_alpn) = (Arc::new(config), Arc::new(without_alpn));
-    Ok(TlsServer { config, without_alpn, verifier, certificates, fingerprint, known: files.known })
+    // Never that of somebody who was asked for nothing.
+    let digest = digest::digest(&digest::SHA256, &rules_for_clients);
+    let short = digest.as_ref().iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+    let rules_for_clients = if rules_for_clients.is_empty() { 0 } else { short | 1 };
+    Ok(TlsServer {
+        config,
+        without_alpn,
+        verifier,
+        rules_for_clients,
+        certificates,
+        fingerprint,
+        known: files.known,
+    })
 }
 
 /// What a session of the service means. A session is good only where all of this is the same: it
 /// says who the client is, and that these rules have let it in.
-fn binding(service: &str, settings: &TlsSettings, loaded: &[Loaded]) -> Result<Binding, FileError> {
+fn binding(service: &str, settings: &TlsSettings, loaded: &[Loaded], rules_for_clients: &[u8]) -> Binding {
     let mut context = digest::Context::new(&digest::SHA256);
     let mut note = |part: &[u8]| {
         context.update(&(part.len() as u64).to_be_bytes());
@@ -114,16 +150,22 @@ fn binding(service: &str, settings: &TlsSettings, loaded: &[Loaded]) -> Result<B
         one.info.names.iter().chain(&one.except).for_each(|name| note(name.as_bytes()));
     }
     note(b"client-auth");
-    if let Some(auth) = &settings.client_auth {
-        note(&[u8::from(auth.required)]);
-        note(&super::read(&auth.ca)?);
-        if let Some(crl) = &auth.crl {
-            note(&super::read(crl)?);
-        }
-    }
+    note(rules_for_clients);
     let mut binding = Binding::default();
     binding.copy_from_slice(context.finish().as_ref());
-    Ok(binding)
+    binding
+}
+
+/// What decides which clients are let in, as bytes; nothing where they are asked for nothing.
+fn rules_for_clients(settings: &TlsSettings) -> Result<Vec<u8>, FileError> {
+    let Some(auth) = &settings.client_auth else { return Ok(Vec::new()) };
+    let mut all = vec![u8::from(auth.required)];
+    for file in std::iter::once(&auth.ca).chain(&auth.crl) {
+        let content = super::read(file)?;
+        all.extend_from_slice(&(content.len() as u64).to_be_bytes());
+        all.extend_from_slice(&content);
+    }
+    Ok(all)
 }
 
 /// Changes whenever one of the files does, without reading them.
