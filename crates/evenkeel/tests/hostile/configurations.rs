@@ -2,15 +2,16 @@
 //! bounded time, and told to nobody.
 
 use std::path::Path;
+use std::time::Duration;
 
-use evenkeel_testbed::{command, require};
+use evenkeel_testbed::{command, eventually, require};
 
 use crate::cost::{Attack, Target};
 
 const ADMIN: &str = "[admin]\nsocket = \"FOLDER/admin.sock\"\nlisten = [\"ADMIN\"]\n";
 const MARKER: &str = "MARKER-of-a-file";
 
-/// Every key of the schema that names a file which is read, each in a configuration of its own.
+/// Keys that name a file which is read when a configuration is looked at, each in one of its own.
 const KEYS: &[(&str, &str)] = &[
     ("tls.certificates", "tls = { certificates = [\"FILE\"] }"),
     ("tls.certificate-list", "tls = { certificate-list = \"FILE\" }"),
@@ -29,12 +30,63 @@ const KEYS: &[(&str, &str)] = &[
     ("a list of a condition", "[[virtual-service.route]]\nwhen = 'path(list \"FILE\")'\ndeny = {}"),
 ];
 
+/// Those that are used when the configuration runs. Where `+` begins one it stands before the services, behind
+/// `@` in `[admin]`.
+const RUNNING_KEYS: &[(&str, &str)] = &[
+    ("admin.certificate", "@certificate = \"FILE\"\n"),
+    ("acme.ca", "+[[acme]]\nname = \"own\"\ndirectory = \"https://127.0.0.1:1/\"\nca = \"FILE\"\n"),
+    (
+        "acme.external-account.key-file",
+        "+[[acme]]\nname = \"own\"\ndirectory = \"https://127.0.0.1:1/\"\nexternal-account = { key-id = \"a\", key-file = \"FILE\" }\n",
+    ),
+    (
+        "acme.dns.key-file",
+        "+[[acme]]\nname = \"own\"\ndirectory = \"https://127.0.0.1:1/\"\ndns = { type = \"update\", server = \"127.0.0.1:1\", key-name = \"a\", key-file = \"FILE\" }\n",
+    ),
+    ("real-server.discover.path", "discover = [{ type = \"file\", path = \"FILE\" }]"),
+    (
+        "real-server.discover.token-file",
+        "discover = [{ type = \"http\", url = \"http://127.0.0.1:1/\", token-file = \"FILE\" }]",
+    ),
+    (
+        "real-server.discover.ca",
+        "discover = [{ type = \"http\", url = \"https://127.0.0.1:1/\", ca = \"FILE\" }]",
+    ),
+    ("real-server.discover.socket", "discover = [{ type = \"docker\", socket = \"FILE\", label = \"a\" }]"),
+    ("health-check.command", "health-check = { type = \"script\", command = \"FILE\", interval = \"1s\" }"),
+    (
+        "health-check.tls.certificate",
+        "health-check = { type = \"tcp\", tls = { certificate = \"FILE\", verify = false } }",
+    ),
+    ("resolver.resolv-conf", "+[resolver]\nresolv-conf = \"FILE\"\n"),
+    ("resolver.hosts", "+[resolver]\nhosts = \"FILE\"\n"),
+    (
+        "alerts.email",
+        "+[[alerts.email]]\nserver = \"127.0.0.1:1\"\nto = [\"a@example.org\"]\nfrom = \"b@example.org\"\nca = \"FILE\"\nusername = \"a\"\npassword-file = \"FILE\"\n",
+    ),
+    ("alerts.webhook.ca", "+[[alerts.webhook]]\nurl = \"https://127.0.0.1:1/\"\nca = \"FILE\"\n"),
+    ("alerts.script.command", "+[[alerts.script]]\ncommand = \"FILE\"\n"),
+    (
+        "alerts.syslog.ca",
+        "+[[alerts.syslog]]\nserver = \"127.0.0.1:1\"\ntransport = \"tls\"\nca = \"FILE\"\n",
+    ),
+    ("log.access", "+[log]\naccess = \"FILE\"\n"),
+    ("log.also.to", "+[log]\n[[log.also]]\nto = \"FILE\"\n"),
+];
+
 fn config(target: &Target, key: &str, file: &str) -> String {
     let folder = target.place.folder().display();
     let key = key.replace("FILE", file).replace("SERVER", &format!("{folder}/server.pem"));
-    let (keys, routes) = if key.starts_with("[[") { ("", key.as_str()) } else { (key.as_str(), "") };
+    let [admin, before, keys, routes] = match key.as_str() {
+        routes if routes.starts_with("[[") => ["", "", "", routes],
+        key => match (key.strip_prefix('@'), key.strip_prefix('+')) {
+            (Some(admin), _) => [admin, "", "", ""],
+            (_, Some(before)) => ["", before, "", ""],
+            _ => ["", "", key, ""],
+        },
+    };
     format!(
-        "[admin]\nsocket = \"{folder}/admin.sock\"\nlisten = [\"{}\"]\n[state]\ndirectory = \"{folder}/state\"\n\
+        "[admin]\nsocket = \"{folder}/admin.sock\"\nlisten = [\"{}\"]\n{admin}\n[state]\ndirectory = \"{folder}/state\"\n{before}\n\
          [[virtual-service]]\nname = \"web\"\nvip = [\"{}\"]\nmode = \"http\"\n{keys}\n{routes}\n\
          [[virtual-service.real-server]]\nname = \"s1\"\naddress = \"{}\"\n",
         target.place.at(9443),
@@ -112,4 +164,77 @@ fn files_that_proposed_configurations_name() {
         attack
     });
     assert!(!target.evenkeel.log().contains(MARKER), "the log tells what files hold");
+}
+
+/// Each is committed, with the program at work: whatever the files are, it serves, answers and takes the next
+/// configuration.
+#[test]
+fn files_that_a_running_configuration_names() {
+    if !require(&["curl", "mkfifo"]) {
+        return;
+    }
+    let target = Target::start("hostile-running", ADMIN, "");
+    let token = target.evenkeel.ok(&["token", "add", "admin", "--role", "admin"]).trim().to_owned();
+    let files = odd_files(&target);
+    let good = config(&target, "", "");
+    target.endures("configurations that run with odd files", 96, |target| {
+        let mut attack = Attack::default();
+        for (name, key) in RUNNING_KEYS {
+            for file in &files {
+                // What a program of ours writes to is not a device of this machine.
+                if name.starts_with("log.") && file.starts_with("/dev") {
+                    continue;
+                }
+                let text = config(target, key, file);
+                let body = target.place.write("running.toml", &text);
+                attack.sent += text.len() as u64;
+                let (status, answer) = ask(target, &token, "/api/v1/commit", "application/toml", &body);
+                let what = format!("{name} = {file}");
+                assert!(["200", "409", "422"].contains(&&*status), "{what}: {status} {answer}");
+                let of_test = ["has no key", "is missing", "needs"].iter().any(|word| answer.contains(word));
+                assert!(!of_test, "{what}: the test is wrong: {answer}");
+                assert!(!answer.contains(MARKER), "{what}: {answer}");
+                // A check that cannot be made takes the server out.
+                let is_served = name.starts_with("health-check") || target.is_served();
+                assert!(is_served, "{what}: clients are served");
+            }
+            assert_eq!(target.evenkeel.cli(&["status"]).code, 0, "{name}: the daemon answers");
+            let body = target.place.write("good.toml", &good);
+            let (status, answer) = ask(target, &token, "/api/v1/commit", "application/toml", &body);
+            assert_eq!(status, "200", "{name}: the next configuration is taken: {answer}");
+            eventually(&format!("{name}: clients are served again"), Duration::from_secs(60), || {
+                target.is_served()
+            });
+        }
+        attack
+    });
+    assert!(!target.evenkeel.log().contains(MARKER), "the log tells what files hold");
+}
+
+/// A new key that names a file joins one of the lists.
+#[test]
+fn every_key_that_names_a_file_is_tried() {
+    /// Files of this program's own, and programs and lines that are opened by a pair alone.
+    const OTHERS: [&str; 5] =
+        ["[admin] socket", "[state] directory", "[pair] serial", "[pair] notify", "hook command"];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let page = std::fs::read_to_string(root.join("docs/reference/configuration.md")).unwrap();
+    let (mut heading, mut count) = ("", 0);
+    for line in page.lines() {
+        heading = line.strip_prefix('#').unwrap_or(heading).trim_matches(['#', ' ']);
+        if !line.contains("absolute path") {
+            continue;
+        }
+        let key = line.split('`').nth(1).expect("a key");
+        let other = OTHERS.iter().any(|other| {
+            let (of, name) = other.rsplit_once(' ').unwrap();
+            name == key && heading.contains(of)
+        });
+        let forms = ["\"FILE\"", "[\"FILE\"]", "{ 503 = \"FILE\" }"];
+        let mut tried = KEYS.iter().chain(RUNNING_KEYS);
+        let tried = tried.any(|(_, text)| forms.iter().any(|form| text.contains(&format!("{key} = {form}"))));
+        assert!(other || tried, "{heading}: nothing tries odd files as {key}");
+        count += 1;
+    }
+    assert!(count > 30, "{count} keys");
 }
