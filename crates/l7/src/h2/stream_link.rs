@@ -52,8 +52,14 @@ impl StreamLink {
         self.handle.room()
     }
 
+    /// The task is woken when something happens. What has ended already wakes it at once: the reset of a stream
+    /// may have come with its request, before anybody waited.
     pub fn want(&self) {
-        self.handle.wait(self.reactor.current_task());
+        let task = self.reactor.current_task();
+        self.handle.wait(task);
+        if self.handle.is_broken() {
+            self.reactor.wake(task);
+        }
     }
 
     pub fn readable(&self) -> bool {

@@ -389,10 +389,14 @@ async fn carry_out(
             view.counters(worker.core).refused.add(1);
             let until_ms = worker.reactor.now_ms() + delay_ms;
             client.link.want_hangup();
-            while worker.reactor.wait(until_ms).await.is_ok() {
-                if client.link.is_broken() {
-                    return After::Close;
+            // Before the first wait too: the reset of a stream may have come with its request.
+            while !client.link.is_broken() {
+                if worker.reactor.wait(until_ms).await.is_err() {
+                    break;
                 }
+            }
+            if client.link.is_broken() {
+                return After::Close;
             }
         }
         Verdict::Unauthorized { realm } => {

@@ -309,13 +309,12 @@ impl Lease {
         }
         let until_ms = self.worker.reactor.now_ms() + pause_ms.min(at_most_ms);
         client.link.want_hangup();
-        loop {
-            match self.worker.reactor.wait(until_ms).await {
-                Ok(()) if client.link.is_broken() => return false,
-                Ok(()) => {}
-                Err(stop) => return stop == Stop::TimedOut,
+        while !client.link.is_broken() {
+            if let Err(stop) = self.worker.reactor.wait(until_ms).await {
+                return stop == Stop::TimedOut;
             }
         }
+        false
     }
 
     /// The server broke off: it is probed at once.

@@ -1,6 +1,10 @@
 //! Every way in which a request or a connection can end, with the engine inside this process: what the client gets,
 //! which letters the line of the log has, and that nothing counts as open afterwards.
 
+mod http2;
+mod http2_servers;
+mod tls;
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -98,6 +102,8 @@ enum Server {
     Says(&'static str),
     /// Says this, and nothing more.
     Begins(&'static str),
+    /// Answers with four megabytes, as far as they are taken.
+    Large,
 }
 
 impl Server {
@@ -110,6 +116,10 @@ impl Server {
             Server::Absent => return None,
             Server::Answers => Scripted::named(address, "fine"),
             Server::Closes => Scripted::start(address, |mut stream| drop(read_head(&mut stream))),
+            Server::Large => {
+                let head = "HTTP/1.1 200 OK\r\nContent-Length: 4194304\r\n\r\n";
+                Scripted::answering(address, [head.as_bytes(), &vec![b'x'; 4 << 20]].concat())
+            }
             Server::Silent => Scripted::start(address, move |mut stream| hold(&mut stream)),
             Server::Says(text) => Scripted::start(address, move |mut stream| {
                 if read_head(&mut stream).is_some() {
