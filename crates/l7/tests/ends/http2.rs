@@ -269,7 +269,7 @@ fn await_frame(wire: &mut Wire, wanted: u8, what: &str) {
     let (mut got, mut some) = (Vec::new(), [0; 4096]);
     loop {
         while let Some(head) = frame::FrameHeader::parse(&got) {
-            let whole = frame::HEADER + head.length as usize;
+            let whole = frame::HEADER + head.length;
             if head.kind == wanted {
                 return;
             }

@@ -143,7 +143,7 @@ fn serve(mut stream: TcpStream, replies: &[Reply]) {
     let mut bytes = [0; frame::HEADER];
     while stream.read_exact(&mut bytes).is_ok() {
         let head = FrameHeader::parse(&bytes).unwrap();
-        let mut payload = vec![0; head.length as usize];
+        let mut payload = vec![0; head.length];
         if stream.read_exact(&mut payload).is_err() {
             return;
         }
