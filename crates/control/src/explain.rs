@@ -129,8 +129,8 @@ fn explain(
     let mut reasons = asks(service, &asked)?;
     let imagined = Imagined { asked: &asked, snapshot, known, answering: None };
     let routes = imagined::compile(snapshot, service)?;
-    if let Some(seen) = asked.seen().filter(|_| asked.http && routes.normalizes) {
-        reasons.push(format!("{} is asked for: conditions see {seen}", asked.path));
+    if asked.http && routes.normalizes {
+        reasons.extend(asked.seen());
     }
     let mut changes = Changes::default();
     let walked = imagined::walk(&imagined, &routes, &mut changes);

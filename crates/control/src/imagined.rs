@@ -125,10 +125,15 @@ fn shown(text: &[u8]) -> String {
 }
 
 impl ExplainQuery {
-    /// What conditions see, where that is not what was asked.
-    pub fn seen(&self) -> Option<String> {
+    /// What conditions see, where that is not what was asked, in words.
+    pub fn seen(&self) -> impl Iterator<Item = String> {
         let raw = self.path.split('?').next().unwrap_or("");
-        normal_path(raw.as_bytes(), Parameters::Strip).map(|path| shown(&path))
+        let path = normal_path(raw.as_bytes(), Parameters::Strip)
+            .map(|seen| format!("{} is asked for: conditions see {}", self.path, shown(&seen)));
+        let method = self.method.to_ascii_uppercase();
+        let method = (method != self.method)
+            .then(|| format!("the method is {}: conditions see {method}", self.method));
+        path.into_iter().chain(method)
     }
 
     /// Method and target that the server gets, where routes or the normal form make others of them.

@@ -387,15 +387,7 @@ async fn carry_out(
             scratch.record.termination.cause = Some(Cause::Proxy);
             scratch.record.termination.phase = Some(Phase::Tarpit);
             view.counters(worker.core).refused.add(1);
-            let until_ms = worker.reactor.now_ms() + delay_ms;
-            client.link.want_hangup();
-            // Before the first wait too: the reset of a stream may have come with its request.
-            while !client.link.is_broken() {
-                if worker.reactor.wait(until_ms).await.is_err() {
-                    break;
-                }
-            }
-            if client.link.is_broken() {
+            if !stays_for(worker, client, delay_ms).await {
                 return After::Close;
             }
         }
@@ -495,6 +487,15 @@ async fn fail(
     scratch.record.end(cause, phase);
     let whole = whole && failure != Failure::Killed;
     answer_error(worker, scratch, client, view, status, whole).await
+}
+
+/// Lets a client wait; whether it is still there then.
+async fn stays_for(worker: &'static Worker, client: &Client, delay_ms: u64) -> bool {
+    let until_ms = worker.reactor.now_ms() + delay_ms;
+    client.link.want_hangup();
+    // Before the first wait too: the reset of a stream may have come with its request.
+    while !client.link.is_broken() && worker.reactor.wait(until_ms).await.is_ok() {}
+    !client.link.is_broken()
 }
 
 /// Whether the client's connection is ready for the next request after an answer of this program's own.
