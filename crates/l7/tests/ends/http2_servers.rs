@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use evenkeel_http::h2::frame::{self, ErrorCode, FrameHeader, kind};
@@ -131,8 +132,8 @@ fn reply(reply: Reply, stream: u32, out: &mut Vec<u8>) {
     }
 }
 
-/// A server that does the same with each request.
-fn serve(mut stream: TcpStream, replies: &[Reply]) {
+/// A server that does this with each of the first requests, and answers the others.
+fn serve(mut stream: TcpStream, replies: &[Reply], first_ones: &AtomicUsize) {
     let mut first = [0; frame::PREFACE.len()];
     if stream.read_exact(&mut first).is_err() {
         return;
@@ -150,7 +151,8 @@ fn serve(mut stream: TcpStream, replies: &[Reply]) {
         if head.kind != kind::HEADERS {
             continue;
         }
-        for one in replies {
+        let is_first = first_ones.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
+        for one in if is_first { replies } else { &[Answer] } {
             let mut out = Vec::new();
             reply(*one, head.stream, &mut out);
             let _ = stream.write_all(&out);
@@ -164,7 +166,8 @@ fn serve(mut stream: TcpStream, replies: &[Reply]) {
 }
 
 fn start(address: SocketAddr, replies: &'static [Reply]) -> Scripted {
-    Scripted::start(address, move |stream| serve(stream, replies))
+    let all = AtomicUsize::new(usize::MAX);
+    Scripted::start(address, move |stream| serve(stream, replies, &all))
 }
 
 #[test]
@@ -198,6 +201,43 @@ fn every_end_of_a_servers_stream_is_told_and_leaves_nothing() {
         }
         running.close_all();
         running.comes_to_rest(end.what);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What a server has not begun with is asked again, whatever it is; what it may have begun with only where that
+/// does no harm (RFC 9113 section 8.7).
+#[test]
+fn what_a_server_has_not_begun_with_is_asked_again() {
+    const POST: &str = "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 3\r\n\r\nabc";
+    const REFUSED: &[Reply] = &[Reply::Reset(ErrorCode::RefusedStream)];
+    const GOING: &[Reply] = &[GoawayBefore];
+    const GONE: &[Reply] = &[GoawayBefore, Reply::End];
+    const RESET: &[Reply] = &[Reply::Reset(ErrorCode::Internal)];
+    let ends: [(&str, &'static [Reply], &str, &str); 8] = [
+        ("a refused GET", REFUSED, GET, "200 --"),
+        ("a refused POST", REFUSED, POST, "200 --"),
+        ("a GET behind a GOAWAY", GOING, GET, "200 --"),
+        ("a POST behind a GOAWAY", GOING, POST, "200 --"),
+        ("a GET behind a GOAWAY and the end", GONE, GET, "200 --"),
+        ("a POST behind a GOAWAY and the end", GONE, POST, "200 --"),
+        ("a GET that is reset", RESET, GET, "200 --"),
+        ("a POST that is reset", RESET, POST, "502 SH"),
+    ];
+    let mut wrong = Vec::new();
+    for (number, (what, replies, request, line)) in ends.into_iter().enumerate() {
+        let place = Place::new(&format!("ends-h2-again-{number}"));
+        let first = AtomicUsize::new(1);
+        let _server = Scripted::start(place.at(SERVER_PORT), move |stream| serve(stream, replies, &first));
+        let running = Running::start(place, "http", "server-http = \"2\"\nretries = 1", "");
+        let mut client = Connection::open(running.vip);
+        client.send(request);
+        let told = running.line(what);
+        if told != line {
+            wrong.push(format!("{what}: {told:?}, expected {line:?}"));
+        }
+        running.close_all();
+        running.comes_to_rest(what);
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
