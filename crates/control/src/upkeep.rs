@@ -144,7 +144,8 @@ impl Control {
                 notes.push("this node stays passive until `evenkeel pair release`".into());
             }
             if let Some(accounts) = accounts {
-                let count = accounts.restore(&people)?;
+                let half_done = |refused| without_people(refused, committed.revision);
+                let count = accounts.restore(&people).map_err(half_done)?;
                 notes.push(format!(
                     "{count} people and their tokens are as in the backup; everybody logs in again"
                 ));
@@ -404,6 +405,15 @@ impl Written {
             }
         }
     }
+}
+
+/// The configuration is restored, and people and tokens could not be written.
+fn without_people(mut refused: Refused, revision: u64) -> Refused {
+    let why = &refused.failure.detail;
+    refused.failure.detail = format!(
+        "the configuration is the backup's, as revision {revision}; people and tokens are as before: {why}"
+    );
+    refused
 }
 
 fn digest_of(backup: &api::Backup) -> String {
