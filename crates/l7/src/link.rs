@@ -192,6 +192,11 @@ impl Link {
         self.tls().and_then(|tls| tls.facts().sni.as_deref())
     }
 
+    /// The peer has sent what cannot be read as HTTP/2.
+    pub fn is_at_fault(&self) -> bool {
+        matches!(self, Link::Stream(link) if link.is_at_fault())
+    }
+
     pub fn tls(&self) -> Option<&TlsLink> {
         match self {
             Link::Tls(link) => Some(link),

@@ -77,6 +77,8 @@ pub(super) struct Stream {
     broken: Cell<bool>,
     /// The peer says that it has not begun with the request, which can go elsewhere.
     refused: Cell<bool>,
+    /// The peer broke a rule on it.
+    at_fault: Cell<bool>,
     session_ended: Cell<bool>,
     /// The session wants the peer to know that something was cut.
     cut: Cell<bool>,
@@ -95,6 +97,7 @@ impl Stream {
             waiter: Cell::new(None),
             broken: Cell::new(false),
             refused: Cell::new(false),
+            at_fault: Cell::new(false),
             session_ended: Cell::new(false),
             cut: Cell::new(false),
             read: Cell::new(0),
@@ -148,6 +151,12 @@ impl Stream {
         self.broken.set(true);
         self.refused.set(refused);
         self.wake_session();
+    }
+
+    /// The stream is over because the peer broke a rule on it.
+    pub fn break_for_fault(&self) {
+        self.at_fault.set(true);
+        self.break_off(false);
     }
 
     /// Shows what the session has written, and whether that is all of it; `take` says how much it used.
@@ -283,6 +292,11 @@ impl StreamHandle {
     /// The peer says that it has not begun with the request: it can be sent elsewhere.
     pub fn is_refused(&self) -> bool {
         self.0.refused.get()
+    }
+
+    /// The peer broke a rule on it, for which it was reset from here.
+    pub fn is_at_fault(&self) -> bool {
+        self.0.at_fault.get()
     }
 
     /// Nothing more will be written.

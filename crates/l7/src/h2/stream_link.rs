@@ -74,6 +74,10 @@ impl StreamLink {
         self.handle.is_refused()
     }
 
+    pub fn is_at_fault(&self) -> bool {
+        self.handle.is_at_fault()
+    }
+
     pub fn shutdown_write(&self) {
         self.handle.end_writes();
         self.notify();

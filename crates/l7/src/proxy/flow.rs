@@ -491,6 +491,7 @@ impl Flow<'_> {
                 }
                 return Ok(AnswerProgress::Blocked);
             }
+            Io::Failed(_) if self.server.is_at_fault() => return Err(Failure::BadAnswer),
             Io::Eof | Io::Failed(_) => {
                 let nothing_came = down.is_empty() && self.interims == 0;
                 let outgoing = &self.outgoing;

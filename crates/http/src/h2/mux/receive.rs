@@ -246,7 +246,7 @@ impl Mux {
     pub(super) fn stream_error(&mut self, stream: u32, code: ErrorCode) -> Handled {
         self.check_not_idle(stream)?;
         self.reset(stream, code);
-        self.remove(stream, |stream| stream.break_off(false));
+        self.remove(stream, |stream| stream.break_for_fault());
         self.charge_reset()
     }
 
