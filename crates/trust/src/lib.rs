@@ -3,6 +3,8 @@
 //! In: certificates of authorities. Out: verifiers for rustls. A certificate that is byte for byte one
 //! of the configured ones is trusted as it is (a pin), as OpenSSL does; all others need a chain.
 
+mod about;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -17,6 +19,8 @@ use rustls::{
     SignatureScheme,
 };
 use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
+
+pub use about::field;
 
 /// The certificates that a file of authorities holds.
 #[derive(Clone, Debug)]
