@@ -12,7 +12,7 @@ fuzz_target!(|bytes: &[u8]| {
         let mut again = Vec::new();
         match version {
             1 => write_v1(&addresses, &mut again),
-            _ => write_v2(&addresses, None, &mut again),
+            _ => write_v2(&addresses, None, b"", &mut again),
         }
         let parsed = parse(&again).unwrap();
         assert_eq!(parsed.len, again.len());

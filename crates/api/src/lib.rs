@@ -622,6 +622,11 @@ pub struct Activity {
     pub errors: Counted,
     pub bytes_in: Counted,
     pub bytes_out: Counted,
+    #[serde(default)]
+    pub failures: Counted,
+    /// What routes count themselves, from `number-1` on; none of them while all are 0.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub numbers: Vec<Counted>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]

@@ -98,6 +98,8 @@ pub struct Balancer {
     one_backup: bool,
     /// Percent of its fair share that a server takes at most of what is hashed; 0 is no bound.
     bound: u64,
+    /// The table is the servers in turns.
+    modulo: bool,
     servers: Vec<Server>,
     /// How many of them take new clients.
     able: usize,
@@ -159,6 +161,7 @@ impl Balancer {
             scheduler,
             slow_start_ms,
             bound: 0,
+            modulo: false,
             one_backup: false,
             weights: vec![0; servers.len()],
             position: vec![u32::MAX; servers.len()],
@@ -198,6 +201,16 @@ impl Balancer {
     /// (Mirrokni et al., "Consistent Hashing with Bounded Loads", 2016); 0 is no bound.
     pub fn bounded(self, percent: u16) -> Balancer {
         Balancer { bound: u64::from(percent), ..self }
+    }
+
+    /// Hashes are divided by the number of servers, in place of a table that changes little with them.
+    pub fn modulo(mut self, modulo: bool, now_ms: u64, looks: &mut u64) -> Balancer {
+        self.modulo = modulo;
+        if modulo {
+            self.build = None;
+            self.rebuild(now_ms, looks);
+        }
+        self
     }
 
     /// Of several backups that could be picked the first alone is.
@@ -262,7 +275,11 @@ impl Balancer {
             let slot = *i as usize;
             (*i, self.servers[slot].name.as_str(), self.weights[slot])
         });
-        let mut build = Maglev::begin(self.servers.len(), &named.collect::<Vec<_>>());
+        let named = named.collect::<Vec<_>>();
+        if self.modulo {
+            return self.maglev.take_turns(&named);
+        }
+        let mut build = Maglev::begin(self.servers.len(), &named);
         if build.step(looks) {
             self.maglev.finish(build);
         } else {

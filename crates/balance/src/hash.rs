@@ -8,6 +8,12 @@ pub fn hash_bytes(bytes: &[u8]) -> u64 {
     xxh3_64(bytes)
 }
 
+/// The hash of sdbm, of which HAProxy makes its own choice of servers.
+pub fn hash_sdbm(bytes: &[u8]) -> u64 {
+    let sum = |sum: u32, byte: &u8| sum.wrapping_mul(65_599).wrapping_add(u32::from(*byte));
+    u64::from(bytes.iter().fold(0, sum))
+}
+
 /// The client's address; IPv4 and its IPv4-mapped form hash alike.
 pub fn hash_address(address: IpAddr) -> u64 {
     match address.to_canonical() {

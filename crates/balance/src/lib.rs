@@ -14,7 +14,7 @@ mod rotation;
 mod table;
 
 pub use balancer::{Balancer, Choice, Refusal, Server};
-pub use hash::{hash_address, hash_bytes, hash_flow};
+pub use hash::{hash_address, hash_bytes, hash_flow, hash_sdbm};
 pub use health::{Health, Transition};
 pub use limiter::{ConcurrencyLimit, RateLimit};
 pub use maglev::{GONE, Maglev};

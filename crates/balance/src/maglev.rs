@@ -39,6 +39,25 @@ impl Maglev {
         Build::new(SLOTS_PER_SERVER, capacity, members)
     }
 
+    /// A table of the servers in turns, each as often as its weight says among all weights without their
+    /// common part. HAProxy's map is the same: `key % size` finds the same server for the same hash.
+    pub fn take_turns(&mut self, members: &[(u32, &str, u32)]) {
+        let common = members.iter().fold(0, |known, (_, _, weight)| greatest_common_divisor(known, *weight));
+        let weight = |member: &(u32, &str, u32)| i64::from(member.2 / common.max(1));
+        let total: i64 = members.iter().map(weight).sum();
+        let mut credit = vec![0i64; members.len()];
+        self.moved = Vec::new();
+        self.slots = (0..total.min(i64::from(SIZES[SIZES.len() - 1])))
+            .filter_map(|_| {
+                credit.iter_mut().zip(members).for_each(|(credit, member)| *credit += weight(member));
+                // The first of those that have waited longest.
+                let best = (0..members.len()).rev().max_by_key(|at| credit[*at])?;
+                credit[best] -= total;
+                Some(members[best].0)
+            })
+            .collect();
+    }
+
     /// Takes a table that is filled.
     pub fn finish(&mut self, build: Build) {
         self.slots = build.slots;
@@ -82,6 +101,10 @@ impl Maglev {
         let mut slots = (0..size.min(most)).map(|i| present(self.slots[(start + i) % size]));
         slots.find(|s| *s != GONE && eligible(*s))
     }
+}
+
+fn greatest_common_divisor(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
 /// A table on its way.
@@ -175,5 +198,22 @@ impl Walk {
         let slot = self.position as usize;
         self.position = ((u64::from(self.position) + u64::from(self.skip)) % size as u64) as u32;
         slot
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_in_turns_have_each_key_by_what_is_left_of_it() {
+        let mut table = Maglev::default();
+        table.take_turns(&[(4, "a", 100), (7, "b", 100), (9, "c", 100)]);
+        assert_eq!(table.slots(), [4, 7, 9]);
+        assert_eq!((0..4).filter_map(|key| table.pick(key, |_| true)).collect::<Vec<_>>(), [4, 7, 9, 4]);
+        table.take_turns(&[(4, "a", 20), (7, "b", 10)]);
+        assert_eq!(table.slots(), [4, 7, 4]);
+        table.take_turns(&[]);
+        assert_eq!(table.pick(1, |_| true), None);
     }
 }

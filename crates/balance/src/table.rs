@@ -77,11 +77,38 @@ pub enum Counter {
     Errors,
     BytesIn,
     BytesOut,
+    Failures,
+    /// What routes count or keep themselves.
+    Number1,
+    Number2,
+    Number3,
+    Number4,
+    Number5,
+    Number6,
+    Number7,
+    Number8,
 }
 
 impl Counter {
-    pub const ALL: [Counter; 5] =
-        [Counter::Connections, Counter::Requests, Counter::Errors, Counter::BytesIn, Counter::BytesOut];
+    /// How many there are.
+    pub const COUNT: usize = Counter::ALL.len();
+
+    pub const ALL: [Counter; 14] = [
+        Counter::Connections,
+        Counter::Requests,
+        Counter::Errors,
+        Counter::BytesIn,
+        Counter::BytesOut,
+        Counter::Failures,
+        Counter::Number1,
+        Counter::Number2,
+        Counter::Number3,
+        Counter::Number4,
+        Counter::Number5,
+        Counter::Number6,
+        Counter::Number7,
+        Counter::Number8,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -90,19 +117,33 @@ impl Counter {
             Counter::Errors => "errors",
             Counter::BytesIn => "bytes-in",
             Counter::BytesOut => "bytes-out",
+            Counter::Failures => "failures",
+            Counter::Number1 => "number-1",
+            Counter::Number2 => "number-2",
+            Counter::Number3 => "number-3",
+            Counter::Number4 => "number-4",
+            Counter::Number5 => "number-5",
+            Counter::Number6 => "number-6",
+            Counter::Number7 => "number-7",
+            Counter::Number8 => "number-8",
         }
     }
 
     pub fn parse(word: &str) -> Option<Counter> {
         Counter::ALL.into_iter().find(|c| c.as_str() == word)
     }
+
+    /// What routes count themselves, from 1 to 8.
+    pub fn number(number: u8) -> Counter {
+        Counter::ALL[(Counter::Number1 as usize + usize::from(number.clamp(1, 8))) - 1]
+    }
 }
 
 /// What one key has done: totals, rates over the table's period, connections now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Activity {
-    pub totals: [u64; 5],
-    pub rates: [u64; 5],
+    pub totals: [u64; Counter::COUNT],
+    pub rates: [u64; Counter::COUNT],
     pub current: u32,
 }
 
@@ -160,13 +201,13 @@ pub struct ChangedEntry {
     pub left_ms: u64,
     /// Totals, and for each the counts of the present span and of the one before, with the age of
     /// the present one.
-    pub counts: Option<[(u64, u64, u64, u64); 5]>,
+    pub counts: Option<[(u64, u64, u64, u64); Counter::COUNT]>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
-    totals: [u64; 5],
-    rates: [Rate; 5],
+    totals: [u64; Counter::COUNT],
+    rates: [Rate; Counter::COUNT],
     current: u32,
 }
 
@@ -422,6 +463,16 @@ impl Table {
         self.ring(new);
     }
 
+    /// Gives a counter of a key another total; its entry is made if there is none, and lives on.
+    pub fn keep(&self, key: &Key, what: Counter, total: u64, now_ms: u64) {
+        let mut stripe = self.stripe(key);
+        let slot = stripe.find_or_insert(key, now_ms, self.expire_ms);
+        slot.counts.get_or_insert_default().totals[what as usize] = total;
+        let new = stripe.note(key);
+        drop(stripe);
+        self.ring(new);
+    }
+
     /// A connection of a key began (`1`) or ended (`-1`).
     pub fn current(&self, key: &Key, change: i32, now_ms: u64) {
         let mut stripe = self.stripe(key);
@@ -642,6 +693,12 @@ mod tests {
         assert_eq!(activity(15_000).rates[Counter::Requests as usize], 50);
         assert_eq!(activity(25_000).rates[Counter::Requests as usize], 0);
         assert_eq!(activity(25_000).totals[Counter::Requests as usize], 100);
+        table.count(&key, Counter::Number1, 2, 25_000);
+        table.keep(&key, Counter::Number8, 7, 25_000);
+        table.keep(&key, Counter::Number8, 9, 25_000);
+        assert_eq!(activity(25_000).totals[Counter::Number8 as usize], 9);
+        assert_eq!(activity(25_000).rates[Counter::Number1 as usize], 2);
+        assert_eq!(activity(25_000).rates[Counter::Number8 as usize], 0, "what is kept has no rate");
         table.current(&key, 1, 26_000);
         table.current(&key, 1, 26_000);
         table.current(&key, -1, 26_000);

@@ -210,7 +210,7 @@ impl<'a> Reader<'a, '_> {
                     continue;
                 }
                 Fetch::ServersUp | Fetch::Connections | Fetch::Queued => ("pool", &self.names.pools),
-                Fetch::Rate | Fetch::Count => ("table", &self.names.tables),
+                Fetch::Rate | Fetch::Count | Fetch::InTable => ("table", &self.names.tables),
                 _ => continue,
             };
             let asked = arguments.first().map_or("", String::as_str);
@@ -252,6 +252,7 @@ impl<'a> Reader<'a, '_> {
         if self.table.value("track").is_some() {
             all.extend(self.reference(self.table, "track", "table").map(Action::Track));
         }
+        all.extend(self.count());
         all.extend(self.limits());
         if self.http("basic-auth")
             && let Some(auth) = self.table.section("basic-auth")
@@ -325,6 +326,25 @@ impl<'a> Reader<'a, '_> {
         all
     }
 
+    /// What becomes of a number in a table.
+    fn count(&mut self) -> Option<Action> {
+        let count = self.table.section("count")?;
+        let place = self.table.span("count");
+        let table = self.reference(count, "table", "table")?;
+        let number = count.text("number")?.strip_prefix("number-")?.parse().ok()?;
+        let (add, set) = (count.value("add").is_some(), count.value("set").is_some());
+        if add && set {
+            self.problem(place.clone(), "`count` adds and sets".into(), "keep one of them".into());
+        }
+        let key = if set { "set" } else { "add" };
+        let value = text_or(count, key, "1", self.problems)?;
+        if value.needs_http() && self.mode == Mode::Tcp {
+            let message = "the text asks about a request, which mode \"tcp\" does not read".into();
+            self.problem(place, message, String::new());
+        }
+        Some(Action::Count { table, number, value, keeps: set })
+    }
+
     fn limits(&mut self) -> Vec<Action> {
         let mut all = Vec::new();
         if let Some(limit) = self.table.section("rate-limit")
@@ -388,7 +408,7 @@ impl<'a> Reader<'a, '_> {
         }
         self.headers("", Action::ResponseHeader, &mut all);
         if let Some(deny) = self.table.section("deny") {
-            all.push(Action::Deny { status: deny.number("status", 502), silent: false });
+            all.push(Action::Deny { status: deny.number("status", 502), silent: deny.flag("silent") });
         }
         all
     }

@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use evenkeel_admin::{FailureKind, Refused};
 use evenkeel_api as api;
-use evenkeel_balance::{Activity, Balancer, Key, Refusal, Server, hash_address, hash_bytes, hash_flow};
+use evenkeel_balance::{
+    Activity, Balancer, Key, Refusal, Server, hash_address, hash_bytes, hash_flow, hash_sdbm,
+};
 use evenkeel_l7::PoolSpec;
 use evenkeel_model::{
     AdminState, CookieMethod, Fallback, Mode, Name, Origin, Persistence, Pool, RealServer, Scheduler,
@@ -116,6 +118,7 @@ fn balancer_of(pool: &Pool, seen: &[ServerState]) -> Balancer {
     let states = seen.iter().map(|s| s.server.clone()).collect();
     let balancer = Balancer::new(pool.scheduler, slow_start_ms, states, now_ms);
     let balancer = balancer.one_backup(pool.one_backup, now_ms, &mut { u64::MAX });
+    let balancer = balancer.modulo(pool.hash_modulo, now_ms, &mut { u64::MAX });
     balancer.bounded(pool.hash_balance_factor)
 }
 
@@ -293,11 +296,13 @@ fn kept(
 
 /// What a scheduler by hash hashes; 0 where there is nothing of it.
 fn hash_key(pool: &Pool, asked: &ExplainQuery) -> u64 {
+    let hash = if pool.hash_modulo { hash_sdbm } else { hash_bytes };
+    let hashed = |text: Option<String>| text.map_or(0, |text| hash(text.as_bytes()));
     match pool.scheduler {
         Scheduler::SourceHash => hash_address(asked.client.ip()),
         Scheduler::Maglev => hash_flow(asked.client),
         Scheduler::RdpCookieHash => hash_address(asked.client.ip()),
-        Scheduler::UriHash => hash_bytes(asked.path.split('?').next().unwrap_or("").as_bytes()),
+        Scheduler::UriHash => hash(asked.path.split('?').next().unwrap_or("").as_bytes()),
         Scheduler::HeaderHash => hashed(asked.header(&pool.hash_key)),
         Scheduler::CookieHash => hashed(asked.cookie(&pool.hash_key)),
         Scheduler::QueryHash => {
@@ -427,9 +432,6 @@ fn find_service(snapshot: &Snapshot, vip: SocketAddr) -> Result<&VirtualService,
 }
 
 /// The hash of a part of the request; 0 where there is none.
-fn hashed(part: Option<String>) -> u64 {
-    part.map_or(0, |part| hash_bytes(part.as_bytes()))
-}
 
 fn how(pool: &Pool, kept: bool, chosen: bool) -> Option<String> {
     if kept || !chosen {

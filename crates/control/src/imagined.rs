@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use evenkeel_api as api;
-use evenkeel_balance::Activity;
+use evenkeel_balance::{Activity, Counter};
 use evenkeel_l7::{FileError, ListFiles, unknown_pool};
 use evenkeel_model::{Action, Name, Normalize, RateRule, Secret, Snapshot, VirtualService, format_duration};
 use evenkeel_routes::{
@@ -179,13 +179,19 @@ impl Source<InWords> for Imagined<'_> {
         self.answering
     }
 
-    fn activity(&self, table: &Name, key: &[u8]) -> Activity {
-        (self.known.activity)(table, key).unwrap_or_default()
+    fn activity(&self, table: &Name, key: &[u8]) -> Option<Activity> {
+        (self.known.activity)(table, key)
     }
 
     fn texts(&self, fetch: Fetch, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         let asked = self.asked;
         match fetch {
+            Fetch::CookieName => self.request_field(b"cookie", &mut |value| {
+                let pairs = value.split(|byte| *byte == b';');
+                let name = |pair: &&[u8]| pair.contains(&b'=');
+                let mut names = pairs.filter(name).filter_map(|pair| pair.split(|b| *b == b'=').next());
+                names.any(|name| test(name.trim_ascii()))
+            }),
             Fetch::Cookie => asked.cookies(name).any(|value| test(value.as_bytes())),
             Fetch::Version => asked.http && test(b"1.1"),
             Fetch::Scheme => test(if asked.tls { b"https" } else { b"http" }),
@@ -339,6 +345,8 @@ impl<'r> Words<'r> {
 impl Effects<InWords> for Words<'_> {
     fn track(&mut self, _: &Name, _: &[u8]) {}
 
+    fn count(&mut self, _: &Name, _: &[u8], _: Counter, _: u64, _: bool) {}
+
     fn take(&mut self, _: &RateRule, _: &[u8]) -> Result<(), u64> {
         Ok(())
     }
@@ -385,6 +393,8 @@ fn words(asked: &ExplainQuery, step: &RouteAction<InWords>, text: &str, pool: Op
     let path = text.split('?').next().unwrap_or("");
     match step {
         RouteAction::Track { .. } => format!("counted as {text}"),
+        RouteAction::Count { counter, keeps: true, .. } => format!("{} becomes {text}", counter.as_str()),
+        RouteAction::Count { counter, .. } => format!("{} grows by {text}", counter.as_str()),
         RouteAction::RateLimit { limit, .. } => {
             format!("{text} may come {} times in {}", limit.count, format_duration(limit.period))
         }

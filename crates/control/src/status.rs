@@ -431,6 +431,7 @@ fn describe_activity(activity: &Activity) -> api::Activity {
         total: activity.totals[counter as usize],
         rate: activity.rates[counter as usize],
     };
+    let numbers: Vec<api::Counted> = (1..=8).map(|number| counted(Counter::number(number))).collect();
     api::Activity {
         current: activity.current,
         connections: counted(Counter::Connections),
@@ -438,6 +439,8 @@ fn describe_activity(activity: &Activity) -> api::Activity {
         errors: counted(Counter::Errors),
         bytes_in: counted(Counter::BytesIn),
         bytes_out: counted(Counter::BytesOut),
+        failures: counted(Counter::Failures),
+        numbers: if numbers.iter().any(|one| one.total > 0 || one.rate > 0) { numbers } else { Vec::new() },
     }
 }
 

@@ -197,7 +197,8 @@ pub fn write_v1(addresses: &Addresses, out: &mut Vec<u8>) {
 }
 
 /// Writes a version 2 header, which can say that the client spoke TLS and for which host.
-pub fn write_v2(addresses: &Addresses, tls: Option<&ClientTls<'_>>, out: &mut Vec<u8>) {
+/// `values` follow as they are: see [`add_value`].
+pub fn write_v2(addresses: &Addresses, tls: Option<&ClientTls<'_>>, values: &[u8], out: &mut Vec<u8>) {
     let mut body = Vec::with_capacity(64);
     let (source, destination) = same_family(addresses);
     for address in [source, destination] {
@@ -234,12 +235,24 @@ pub fn write_v2(addresses: &Addresses, tls: Option<&ClientTls<'_>>, out: &mut Ve
         }
         value(TYPE_SSL, &ssl);
     }
+    body.extend_from_slice(values);
     out.extend_from_slice(SIGNATURE);
     out.push(0x21);
     out.push(if source.is_ipv4() { 0x11 } else { 0x21 });
     out.extend_from_slice(&(body.len() as u16).to_be_bytes());
     out.extend_from_slice(&body);
 }
+
+/// Adds a value of a header, cut to what one may have.
+pub fn add_value(kind: u8, value: &[u8], out: &mut Vec<u8>) {
+    let value = &value[..value.len().min(VALUE_AT_MOST)];
+    out.push(kind);
+    out.extend_from_slice(&(value.len() as u16).to_be_bytes());
+    out.extend_from_slice(value);
+}
+
+/// HAProxy takes no longer ones.
+const VALUE_AT_MOST: usize = 1024;
 
 /// Both addresses in one family, as a header must have them.
 fn same_family(addresses: &Addresses) -> (IpAddr, IpAddr) {
@@ -269,10 +282,10 @@ mod tests {
             let mut v1 = Vec::new();
             write_v1(&both, &mut v1);
             let mut v2 = Vec::new();
-            write_v2(&both, None, &mut v2);
+            write_v2(&both, None, b"", &mut v2);
             let mut tls = Vec::new();
             let facts = ClientTls { version: "TLSv1.3", server_name: Some("a.example"), common_name: None };
-            write_v2(&both, Some(&facts), &mut tls);
+            write_v2(&both, Some(&facts), b"", &mut tls);
             for (bytes, spoke) in [(v1, false), (v2, false), (tls, true)] {
                 let mut more = bytes.clone();
                 more.extend_from_slice(b"GET /");
@@ -292,7 +305,7 @@ mod tests {
         write_v1(&mixed, &mut v1);
         assert_eq!(v1, b"PROXY TCP6 ::ffff:1.2.3.4 2001:db8::1 5 80\r\n");
         let mut v2 = Vec::new();
-        write_v2(&mixed, None, &mut v2);
+        write_v2(&mixed, None, b"", &mut v2);
         let expect = addresses("[::ffff:1.2.3.4]:5", "[2001:db8::1]:80");
         assert_eq!(parse(&v2).unwrap().addresses, Some(expect));
         // An IPv4 address in an IPv6 socket is one of IPv4.
@@ -305,7 +318,7 @@ mod tests {
     fn certificates_are_named() {
         let tls = ClientTls { version: "TLSv1.3", server_name: None, common_name: Some("Alice") };
         let mut out = Vec::new();
-        write_v2(&addresses("1.2.3.4:5", "6.7.8.9:10"), Some(&tls), &mut out);
+        write_v2(&addresses("1.2.3.4:5", "6.7.8.9:10"), Some(&tls), b"", &mut out);
         let header = parse(&out).unwrap();
         assert!(header.tls && header.len == out.len());
         // TLS, with a certificate of this connection and of its session, verified: 7 and a result of 0.
@@ -357,7 +370,7 @@ mod tests {
     fn values_are_found_by_their_kind() {
         let mut bytes = Vec::new();
         let facts = ClientTls { version: "TLSv1.3", server_name: Some("a.example"), common_name: None };
-        write_v2(&addresses("1.2.3.4:5", "6.7.8.9:10"), Some(&facts), &mut bytes);
+        write_v2(&addresses("1.2.3.4:5", "6.7.8.9:10"), Some(&facts), b"", &mut bytes);
         let header = parse(&bytes).unwrap();
         let values = &bytes[header.values.0..header.values.1];
         assert_eq!(value(values, 0x02), Some(&b"a.example"[..]));

@@ -22,6 +22,16 @@ pub enum Action {
     // These go on with the next.
     /// Counts the request for its entry in a table.
     Track(Name),
+    /// Changes a number of its entry in a table.
+    Count {
+        table: Name,
+        /// Which of them, from 1.
+        number: u8,
+        /// How much: texts that are no number from 0 change nothing.
+        value: Template,
+        /// It is the new number, and not added.
+        keeps: bool,
+    },
     RateLimit(RateRule),
     ConcurrencyLimit {
         key: Template,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenkeel_rules::LineFormat;
+use evenkeel_rules::{LineFormat, Template};
 
 use crate::{
     Addresses, AlertSettings, AnswerRoute, Discover, HealthCheck, Host, Layer4, ListenAddress, Name, Origin,
@@ -407,6 +407,8 @@ pub struct Pool {
     /// Percent of its fair share of connections that a server takes at most where the scheduler
     /// hashes; 0 is no bound.
     pub hash_balance_factor: u16,
+    /// A hash is divided by the number of servers, as HAProxy does it, in place of a table of Maglev's.
+    pub hash_modulo: bool,
     pub persistence: Persistence,
     /// Clients that belong to a draining server go to others with their next request or connection.
     pub moves_drained: bool,
@@ -429,6 +431,8 @@ pub struct Pool {
     /// In the place of the service's.
     pub timeouts: PoolTimeouts,
     pub send_proxy: Option<ProxyVersion>,
+    /// Values of the PROXY header by their kinds; what is not there is not sent.
+    pub proxy_values: Vec<(u8, Template)>,
     pub source: SourceAddress,
     /// The network interface to reach real servers through.
     pub source_interface: Option<String>,
@@ -462,7 +466,7 @@ impl Pool {
     /// Connections made for the one would be wrong for the other.
     pub fn reaches_otherwise(&self, other: &Pool) -> bool {
         let how = |p: &Pool| {
-            let from = (p.send_proxy, p.source, p.source_interface.clone());
+            let from = (p.send_proxy, p.proxy_values.clone(), p.source, p.source_interface.clone());
             (p.server_tls.clone(), from, p.server_h2, p.own_connections)
         };
         // Servers that come or go change nothing for those that stay.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use evenkeel_balance::Counter;
 use evenkeel_model::{
     Action, AddressKind, Answers, HeaderEdit, LogFormat, Name, Normalize, RateRule, Route as Rule, Secret,
     VirtualService,
@@ -163,6 +164,17 @@ pub enum RouteAction<R: Resources> {
     Track {
         /// Its number.
         table: usize,
+    },
+    /// Changes a number of its entry in a table.
+    Count {
+        /// Its number.
+        table: usize,
+        /// Which of them.
+        counter: Counter,
+        /// How much: texts that are no number from 0 change nothing.
+        value: Template,
+        /// It is the new number, and not added.
+        keeps: bool,
     },
     /// So many in a time.
     RateLimit {
@@ -366,6 +378,7 @@ impl<R: Resources> RouteAction<R> {
             | RouteAction::ConcurrencyLimit { key, .. }
             | RouteAction::PoolMap { key, .. } => Some(key),
             RouteAction::Capture { value, .. }
+            | RouteAction::Count { value, .. }
             | RouteAction::SetVariable { value, .. }
             | RouteAction::SetAddress { value, .. } => Some(value),
             RouteAction::RewritePath(text)
@@ -384,6 +397,7 @@ impl<R: Resources> RouteAction<R> {
             | RouteAction::ConcurrencyLimit { key, .. }
             | RouteAction::PoolMap { key, .. } => Some(key),
             RouteAction::Capture { value, .. }
+            | RouteAction::Count { value, .. }
             | RouteAction::SetVariable { value, .. }
             | RouteAction::SetAddress { value, .. } => Some(value),
             RouteAction::RewritePath(text)
@@ -402,6 +416,7 @@ impl<R: Resources> RouteAction<R> {
         matches!(
             self,
             RouteAction::Track { .. }
+                | RouteAction::Count { .. }
                 | RouteAction::RateLimit { .. }
                 | RouteAction::ConcurrencyLimit { .. }
                 | RouteAction::SetVariable { .. }
@@ -498,7 +513,7 @@ impl<R: Resources, L: Loader<R>> Compiler<'_, R, L> {
                         self.pool(pool);
                     }
                 }
-                Fetch::Rate | Fetch::Count => {
+                Fetch::Rate | Fetch::Count | Fetch::InTable => {
                     if let Ok(name) = Name::new(name) {
                         self.table(&name)?;
                     }
@@ -532,6 +547,12 @@ impl<R: Resources, L: Loader<R>> Compiler<'_, R, L> {
     fn step(&mut self, action: &Action, place: &str) -> Result<RouteAction<R>, L::Error> {
         Ok(match action {
             Action::Track(name) => RouteAction::Track { table: self.table(name)? },
+            Action::Count { table, number, value, keeps } => RouteAction::Count {
+                table: self.table(table)?,
+                counter: Counter::number(*number),
+                value: value.clone(),
+                keeps: *keeps,
+            },
             Action::RateLimit(rule) => {
                 let limit = self.loader.rate(&format!("{place}/{rule:?}"), rule)?;
                 RouteAction::RateLimit { key: rule.key.clone(), limit, status: rule.status }

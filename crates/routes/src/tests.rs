@@ -2,7 +2,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 
-use evenkeel_balance::Activity;
+use evenkeel_balance::{Activity, Counter};
 use evenkeel_model::{Action, Name, RateRule, Secret};
 use evenkeel_rules::{
     Facts, Fetch, LocalTime, Map, MapMatch, NetworkSet, PatternSet, Template, read_networks, read_patterns,
@@ -130,9 +130,11 @@ impl Source<Plain> for Request {
         self.server
     }
 
-    fn activity(&self, table: &String, key: &[u8]) -> Activity {
+    fn activity(&self, table: &String, key: &[u8]) -> Option<Activity> {
         assert_eq!((table.as_str(), key), ("t", &b"10.1.2.3"[..]));
-        Activity { totals: [0, 7, 0, 0, 0], rates: [0, 3, 0, 0, 0], current: 1 }
+        let mut activity = Activity { current: 1, ..Activity::default() };
+        (activity.totals[1], activity.rates[1]) = (7, 3);
+        Some(activity)
     }
 
     fn texts(&self, _: Fetch, _: &str, _: &mut dyn FnMut(&[u8]) -> bool) -> bool {
@@ -171,6 +173,11 @@ struct Counts {
 impl Effects<Plain> for Counts {
     fn track(&mut self, table: &String, key: &[u8]) {
         self.tracked.push(format!("{table} {}", text_of(key)));
+    }
+
+    fn count(&mut self, table: &String, key: &[u8], counter: Counter, amount: u64, keeps: bool) {
+        let sign = if keeps { "=" } else { "+" };
+        self.tracked.push(format!("{table} {} {}{sign}{amount}", text_of(key), counter.as_str()));
     }
 
     fn take(&mut self, _: &u32, _: &[u8]) -> Result<(), u64> {
@@ -212,6 +219,10 @@ enum Told {
 impl Effects<Plain> for Teller {
     fn track(&mut self, table: &String, key: &[u8]) {
         self.counts.track(table, key);
+    }
+
+    fn count(&mut self, table: &String, key: &[u8], counter: Counter, amount: u64, keeps: bool) {
+        self.counts.count(table, key, counter, amount, keeps);
     }
 
     fn take(&mut self, limit: &u32, key: &[u8]) -> Result<(), u64> {
@@ -417,6 +428,13 @@ fn each_action_that_goes_on() {
     assert_eq!(teller.counts.tracked, ["t 10.1.2.3"]);
     let keys = ["10.1.2.3", "10.1.2.3", "/a/b"];
     assert_eq!(teller.told, keys.map(|key| Told::Counted(key.into())));
+    for (rule, counted) in [
+        ("number = 'number-2', add = '3'", "t 10.1.2.3 number-2+3"),
+        ("number = 'number-8', set = '7'", "t 10.1.2.3 number-8=7"),
+    ] {
+        let (_, teller) = changed(&format!("count = {{ table = 't', {rule} }}"));
+        assert_eq!(teller.counts.tracked, [counted]);
+    }
 }
 
 #[test]
@@ -511,7 +529,7 @@ fn answers() {
     let (routes, mut teller, mut changes) = (routes(&text), Teller::default(), Changes::default());
     let request = Request { server: Some("main1"), ..get("/a") };
     let verdict = walk_answer(&routes, &request, 200, &mut teller, &mut changes);
-    assert_eq!(verdict, AnswerVerdict { status: Some(201), deny: None });
+    assert_eq!(verdict, AnswerVerdict { status: Some(201), ..AnswerVerdict::default() });
     assert_eq!(
         (&teller.passed, teller.asked.as_slice()),
         (&vec!["own".to_owned()], &["theirs".into(), "seen".into()][..])
@@ -533,8 +551,8 @@ fn only_answers_of_servers_are_denied() {
         let request = Request { server, ..get("/") };
         walk_answer(&routes, &request, 200, &mut Counts::default(), &mut Changes::default())
     };
-    assert_eq!(of(Some("main1")), AnswerVerdict { status: None, deny: Some(502) });
-    assert_eq!(of(None), AnswerVerdict { status: Some(203), deny: None });
+    assert_eq!(of(Some("main1")), AnswerVerdict { deny: Some(502), ..AnswerVerdict::default() });
+    assert_eq!(of(None), AnswerVerdict { status: Some(203), ..AnswerVerdict::default() });
 }
 
 #[test]

@@ -44,8 +44,8 @@ pub trait Source<R: Resources> {
     fn answer_field(&self, name: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool;
     /// The real server that has answered; none where this program answers itself.
     fn server(&self) -> Option<&str>;
-    /// What one key of a table has done.
-    fn activity(&self, table: &R::Table, key: &[u8]) -> Activity;
+    /// What one key of a table has done; none where it has no entry.
+    fn activity(&self, table: &R::Table, key: &[u8]) -> Option<Activity>;
     /// Any other text, as in [`Facts::texts`].
     fn texts(&self, fetch: Fetch, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool;
     /// As in [`Facts::address`].
@@ -129,15 +129,21 @@ impl<'a, R: Resources, S: Source<R>> View<'a, R, S> {
         !edits.drops(name) && self.source.answer_field(name, test) || edits.lines_named(name).any(test)
     }
 
-    /// What the key of this request has done in a table.
-    fn counted(&self, fetch: Fetch, arguments: &[String]) -> Option<u64> {
-        let [table, counter] = arguments else { return None };
+    /// The entry that a table has for the key of this request; none where there is no such table.
+    fn entry(&self, table: &str) -> Option<Option<Activity>> {
         let table = self.routes.tables.iter().find(|t| t.name.as_str() == table)?;
         let mut key = self.changes.key.take();
         key.clear();
         table.key.render(self, &Captures::default(), &mut key);
         let activity = self.source.activity(&table.table, &key);
         self.changes.key.replace(key);
+        Some(activity)
+    }
+
+    /// What the key of this request has done in a table.
+    fn counted(&self, fetch: Fetch, arguments: &[String]) -> Option<u64> {
+        let [table, counter] = arguments else { return None };
+        let activity = self.entry(table)?.unwrap_or_default();
         Some(match (Counter::parse(counter), fetch) {
             (None, _) => u64::from(activity.current),
             (Some(counter), Fetch::Rate) => activity.rates[counter as usize],
@@ -164,6 +170,9 @@ impl<R: Resources, S: Source<R>> Facts for View<'_, R, S> {
             Fetch::Query => self.query_value(name.as_bytes(), test),
             Fetch::Header => self.request_field(name.as_bytes(), test),
             Fetch::AnswerHeader => self.answer_field(name.as_bytes(), test),
+            Fetch::AnswerCookieName => {
+                self.answer_field(b"set-cookie", &mut |value| test(cookie_name(value)))
+            }
             Fetch::Server => self.source.server().is_some_and(|name| test(name.as_bytes())),
             Fetch::Variable => self.changes.variables.get(name).is_some_and(test),
             other => self.source.texts(other, name, test),
@@ -190,6 +199,7 @@ impl<R: Resources, S: Source<R>> Facts for View<'_, R, S> {
             Fetch::Port if said.destination_port.is_some() => said.destination_port.map(u64::from),
             Fetch::Status => self.changes.status.map(u64::from),
             Fetch::Rate | Fetch::Count => self.counted(fetch, arguments),
+            Fetch::InTable => self.entry(arguments.first()?).map(|entry| u64::from(entry.is_some())),
             other => self.source.number(other, arguments),
         }
     }
@@ -205,6 +215,12 @@ impl<R: Resources, S: Source<R>> Facts for View<'_, R, S> {
     fn random(&self) -> u128 {
         self.source.random()
     }
+}
+
+/// The name of a cookie that is set.
+fn cookie_name(value: &[u8]) -> &[u8] {
+    let end = value.iter().position(|byte| b"=;".contains(byte)).unwrap_or(value.len());
+    value[..end].trim_ascii()
 }
 
 /// The host of `host:port`; an IPv6 address keeps its brackets.

@@ -1,6 +1,7 @@
 //! The walk: routes in their written order, each asked whether it holds, each step of one that does
 //! carried out, until one ends it.
 
+use evenkeel_balance::Counter;
 use evenkeel_model::Answers;
 use evenkeel_rules::{Captures, Facts, Fetch, PathStart, Template, writable_target};
 
@@ -71,6 +72,8 @@ pub enum Next<'r, R: Resources> {
 pub trait Effects<R: Resources> {
     /// Counts the request for a key of a table.
     fn track(&mut self, table: &R::Table, key: &[u8]);
+    /// Adds to a number of a key's entry in a table, or gives it another (`keeps`).
+    fn count(&mut self, table: &R::Table, key: &[u8], counter: Counter, amount: u64, keeps: bool);
     /// Takes one of so many in a time; otherwise when to try again, in milliseconds.
     fn take(&mut self, limit: &R::Rate, key: &[u8]) -> Result<(), u64>;
     /// Takes one of so many places; whether there was one.
@@ -269,6 +272,17 @@ fn take<'r, R: Resources, S: Source<R>>(
         effects.done(step, names.as_str().as_bytes(), None);
         return None;
     }
+    if let RouteAction::Count { table, counter, value, keeps } = step {
+        let text = render(routes, Some(value), true, source, changes);
+        let amount = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse::<u64>().ok());
+        effects.done(step, &text, None);
+        changes.rendered = text;
+        let Some((amount, table)) = amount.zip(routes.tables.get(*table)) else { return None };
+        let key = render(routes, Some(&table.key), true, source, changes);
+        effects.count(&table.table, &key, *counter, amount, *keeps);
+        changes.rendered = key;
+        return None;
+    }
     let text = match step {
         RouteAction::Track { table } => routes.tables.get(*table).map(|table| &table.key),
         step => step.text(),
@@ -424,6 +438,8 @@ pub struct AnswerVerdict {
     pub status: Option<u16>,
     /// It does not go out; an error with this status stands in its place.
     pub deny: Option<u16>,
+    /// It does not go out, and the connection ends without a word.
+    pub silent: bool,
 }
 
 /// Walks the routes of answers. They see the request as those of requests have left it. `status` is the
@@ -484,7 +500,7 @@ pub fn walk_answer<R: Resources, S: Source<R>>(
             }
             changes.rendered = text;
         }
-        if each.stop || verdict.deny.is_some() {
+        if each.stop || verdict.deny.is_some() || verdict.silent {
             break;
         }
     }
@@ -510,6 +526,7 @@ fn take_answer<R: Resources>(
         }
         // This program's own answers are not denied.
         RouteAction::Deny { status } if of_server => verdict.deny = Some(*status),
+        RouteAction::Silence if of_server => verdict.silent = true,
         _ => return false,
     }
     true

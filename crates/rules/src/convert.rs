@@ -67,6 +67,8 @@ pub static CONVERTERS: &[ConverterDoc] = &[
     doc("sdbm", "the hash of sdbm as a number", "{path|sdbm(mixed)}"),
     doc("xxh32", "xxHash of 32 bits as a number, with a seed", "{path|xxh32(7)}"),
     doc("xxh64", "xxHash of 64 bits as a number with a sign", "{path|xxh64}"),
+    doc("xxh3", "XXH3 of 64 bits as a number with a sign, with a seed", "{path|xxh3}"),
+    doc("wt6", "HAProxy's hash of this name as a number", "{path|wt6}"),
     doc(
         "json-query",
         "a value out of JSON by its path: a text, a number, a list, `1` or `0`; else nothing",
@@ -100,6 +102,11 @@ pub static CONVERTERS: &[ConverterDoc] = &[
         "if",
         "one text where it is true (not empty, not 0), else another",
         "{tls-version|if(\"secret\",\"plain\")}",
+    ),
+    doc(
+        "choose",
+        "the text that stands behind this one in a list of pairs; not there where it is not among them",
+        "{host|choose(\"a.example\",\"first\",\"b.example\",\"second\")}",
     ),
     doc("network", "an address masked: bits of IPv4, bits of IPv6", "{source|network(24,64)}"),
     doc(
@@ -215,6 +222,8 @@ pub enum Converter {
         then: Box<[u8]>,
         other: Box<[u8]>,
     },
+    /// Pairs of what it may be and what it becomes.
+    Choose(Box<[(Box<[u8]>, Box<[u8]>)]>),
     Network {
         v4: u8,
         v6: u8,
@@ -294,7 +303,10 @@ fn build(name: &str, words: &[&str]) -> Result<Converter, ParseError> {
             let raw = raw.unwrap_or_else(|| key.as_bytes().to_vec());
             Converter::Hmac(Box::new(hmac::Key::new(algorithm, &raw)))
         }
-        ("crc32" | "crc32c" | "djb2" | "sdbm" | "xxh32" | "xxh64", rest @ ([] | ["mixed"] | [_])) => {
+        (
+            "crc32" | "crc32c" | "djb2" | "sdbm" | "wt6" | "xxh32" | "xxh64" | "xxh3",
+            rest @ ([] | ["mixed"] | [_]),
+        ) => {
             let seed = || rest.first().map_or(Some(0), |seed| seed.parse::<u64>().ok());
             let is_mixed = rest == ["mixed"];
             let kind = match (name, seed()) {
@@ -302,8 +314,10 @@ fn build(name: &str, words: &[&str]) -> Result<Converter, ParseError> {
                 ("crc32c", _) if rest.is_empty() || is_mixed => Hash::Crc32(0x82f6_3b78),
                 ("djb2", _) if rest.is_empty() || is_mixed => Hash::Djb2,
                 ("sdbm", _) if rest.is_empty() || is_mixed => Hash::Sdbm,
+                ("wt6", _) if rest.is_empty() || is_mixed => Hash::Wt6,
                 ("xxh32", Some(seed)) if seed <= u64::from(u32::MAX) => Hash::Xxh32(seed as u32),
                 ("xxh64", Some(seed)) => Hash::Xxh64(seed),
+                ("xxh3", Some(seed)) => Hash::Xxh3(seed),
                 _ => return Err(wrong(format!("`{name}` has a seed or `mixed`, or nothing in brackets"))),
             };
             Converter::Hash(kind, is_mixed)
@@ -360,6 +374,10 @@ fn build(name: &str, words: &[&str]) -> Result<Converter, ParseError> {
         ("default", [text]) => Converter::Default(text.as_bytes().into()),
         ("if", [then, other]) => {
             Converter::If { then: then.as_bytes().into(), other: other.as_bytes().into() }
+        }
+        ("choose", pairs) if !pairs.is_empty() && pairs.len().is_multiple_of(2) => {
+            let pair = |pair: &[&str]| (pair[0].as_bytes().into(), pair[1].as_bytes().into());
+            Converter::Choose(pairs.chunks_exact(2).map(pair).collect())
         }
         ("network", [v4, rest @ ..]) if rest.len() <= 1 => {
             let bits = |text: &str, most: u8| {
@@ -488,6 +506,10 @@ impl Converter {
                 found.map(|value| value.into_owned().into_bytes()).or_else(otherwise)
             }
             Converter::JsonQuery(path) => path.find(&out[start..]),
+            Converter::Choose(pairs) => {
+                let found = pairs.iter().find(|(from, _)| **from == out[start..]);
+                found.map(|(_, to)| to.to_vec())
+            }
             Converter::Parameter(name, sign) => parameter(&out[start..], name, *sign).map(<[u8]>::to_vec),
             Converter::Field { number, signs, merge, count } => {
                 part(&out[start..], *number, signs, *merge, *count).map(<[u8]>::to_vec)
@@ -580,6 +602,7 @@ impl Converter {
             | Converter::Base64Decode { .. }
             | Converter::Map { .. }
             | Converter::JsonQuery(_)
+            | Converter::Choose(_)
             | Converter::Parameter(..)
             | Converter::Field { .. } => return,
             Converter::Normalize(normal) => normal.apply(&out[start..]),

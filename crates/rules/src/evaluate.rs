@@ -478,6 +478,9 @@ impl Test {
                 Compare::More => number > *with,
                 Compare::AtLeast => number >= *with,
             }),
+            Check::Flag if self.fetch == Fetch::InTable => {
+                facts.number(self.fetch, &self.arguments).is_some_and(|there| there > 0)
+            }
             Check::Flag => facts.flag(self.fetch),
             Check::Time { from, to } => {
                 let now = facts.local_time().minute_of_day;

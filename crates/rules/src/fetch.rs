@@ -24,6 +24,8 @@ pub enum Fetch {
     /// As far as it was waited for.
     Body,
     Cookie,
+    /// Of each cookie.
+    CookieName,
     Version,
     Scheme,
     Sni,
@@ -42,6 +44,10 @@ pub enum Fetch {
     ClientCertIssuer,
     ClientCertSerial,
     ClientCertFingerprint,
+    /// What a certificate says: of the client, of this program, of the real server.
+    ClientCertificate,
+    OwnCertificate,
+    ServerCertificate,
     Source,
     Destination,
     /// Of the connection, whatever routes have made of it for the request.
@@ -55,6 +61,8 @@ pub enum Fetch {
     Queued,
     Rate,
     Count,
+    /// Whether a table has an entry.
+    InTable,
     Tls,
     TlsResumed,
     ClientCert,
@@ -66,6 +74,8 @@ pub enum Fetch {
     Status,
     AnswerHeader,
     AnswerHeaderValue,
+    /// Of each cookie that the answer sets.
+    AnswerCookieName,
     Server,
     /// A text with variables, rendered.
     Text,
@@ -238,6 +248,14 @@ pub static FUNCTIONS: &[Function] = &[
         ),
         &["NAME"],
     ),
+    function(
+        "cookie-name",
+        F::CookieName,
+        Text,
+        Yes,
+        "The name of a cookie of the request; of several the one that matches.",
+        r#"cookie-name("session*")"#,
+    ),
     function("version", F::Version, Text, Yes, "The HTTP version: `1.0`, `1.1` or `2`.", r#"version("1.0")"#),
     function(
         "scheme",
@@ -337,6 +355,39 @@ pub static FUNCTIONS: &[Function] = &[
         "SHA-256 of the client's certificate, hexadecimal.",
         r#"client-cert-fingerprint("9f86d081*")"#,
     )),
+    with(
+        function(
+            "client-certificate",
+            F::ClientCertificate,
+            Text,
+            No,
+            CERTIFICATE_DOC,
+            r#"client-certificate("sha1", "9F86D081*")"#,
+        ),
+        &["FIELD"],
+    ),
+    with(
+        function(
+            "own-certificate",
+            F::OwnCertificate,
+            Text,
+            No,
+            "The same of the certificate that this program has shown to the client.",
+            r#"own-certificate("key-algorithm", "rsaEncryption")"#,
+        ),
+        &["FIELD"],
+    ),
+    with(
+        function(
+            "server-certificate",
+            F::ServerCertificate,
+            Text,
+            Answer,
+            "The same of the certificate that the real server has shown; in `answer-route` alone.",
+            r#"server-certificate("sha1", "9F86D081*")"#,
+        ),
+        &["FIELD"],
+    ),
     function(
         "source",
         F::Source,
@@ -384,6 +435,14 @@ pub static FUNCTIONS: &[Function] = &[
             r#"answer-header-value("Cache-Control", "private")"#,
         ),
         &["NAME"],
+    ),
+    function(
+        "answer-cookie-name",
+        F::AnswerCookieName,
+        Text,
+        Answer,
+        "The name of a cookie that the answer sets; of several the one that matches. In `answer-route` alone.",
+        r#"answer-cookie-name("session")"#,
     ),
     function(
         "server",
@@ -440,7 +499,7 @@ pub static FUNCTIONS: &[Function] = &[
             F::Rate,
             Number,
             No,
-            "What an entry of a table counted in its period: `connections`, `requests`, `errors`, `bytes-in`, `bytes-out`.",
+            "What an entry of a table counted in its period: `connections`, `requests`, `errors` (answers of 400 to 499), `failures` (of 500 and more), `bytes-in`, `bytes-out`, or `number-1` to `number-8`, which routes count.",
             r#"rate("per-client", "requests") > 100"#,
         ),
         &["TABLE", "COUNTER"],
@@ -455,6 +514,17 @@ pub static FUNCTIONS: &[Function] = &[
             r#"count("per-client", "current") > 10"#,
         ),
         &["TABLE", "COUNTER"],
+    ),
+    with(
+        function(
+            "in-table",
+            F::InTable,
+            Flag,
+            No,
+            "A table has an entry for the key of this request.",
+            r#"in-table("per-client")"#,
+        ),
+        &["TABLE"],
     ),
     function(
         "first-request",
@@ -561,7 +631,45 @@ pub static FUNCTIONS: &[Function] = &[
 ];
 
 /// Counters of table entries.
-pub const COUNTERS: [&str; 5] = ["connections", "requests", "errors", "bytes-in", "bytes-out"];
+pub const COUNTERS: [&str; 14] = [
+    "connections",
+    "requests",
+    "errors",
+    "bytes-in",
+    "bytes-out",
+    "failures",
+    "number-1",
+    "number-2",
+    "number-3",
+    "number-4",
+    "number-5",
+    "number-6",
+    "number-7",
+    "number-8",
+];
+
+/// What can be asked of a certificate.
+pub const CERTIFICATE_FIELDS: [&str; 11] = [
+    "der",
+    "chain-der",
+    "sha1",
+    "serial",
+    "subject",
+    "issuer",
+    "not-before",
+    "not-after",
+    "signature-algorithm",
+    "key-algorithm",
+    "version",
+];
+
+const CERTIFICATE_DOC: &str = "A field of the client's certificate, as OpenSSL writes it: `subject` and `issuer` (`/C=FR/CN=a`; `subject.CN` one part), `not-before` and `not-after` (`330917162600Z`), `signature-algorithm`, `key-algorithm`, `version`; `sha1`, `serial` and `der` in hexadecimal, and with those that vouch for it `chain-der`.";
+
+/// Whether a certificate has such a field; `subject.CN` is a part of one.
+pub fn is_certificate_field(name: &str) -> bool {
+    let part = ["subject.", "issuer."].iter().find_map(|of| name.strip_prefix(of));
+    CERTIFICATE_FIELDS.contains(&name) || part.is_some_and(|part| !part.is_empty())
+}
 
 /// What may stand in braces in a text.
 #[derive(Debug)]
@@ -610,6 +718,11 @@ pub static VARIABLES: &[Variable] = &[
         name: "cookie:NAME",
         doc: "a cookie of the request; of several the first, with `last-cookie:NAME` the last",
     },
+    Variable { name: "cookie", doc: "the first cookie of the request, whatever its name" },
+    Variable {
+        name: "cookie-names",
+        doc: "the names of all cookies with commas between; `{cookie-count}` how many there are, `{answer-cookie-names}` those that an answer sets",
+    },
     Variable { name: "sni", doc: "the host name that the TLS client asked for" },
     Variable {
         name: "tls",
@@ -619,6 +732,10 @@ pub static VARIABLES: &[Variable] = &[
     Variable { name: "tls-cipher", doc: "the cipher suite" },
     Variable { name: "client-cert-cn", doc: "the common name of the client's certificate" },
     Variable { name: "client-cert-subject", doc: "its subject; `-issuer`, `-serial` and `-fingerprint` too" },
+    Variable {
+        name: "client-certificate:FIELD",
+        doc: "a field of the client's certificate; `own-certificate:FIELD` of the one that this program has shown, `server-certificate:FIELD` (in `answer-route`) of the real server's",
+    },
     Variable { name: "variable:NAME", doc: "what `set-variable` of an earlier route has kept" },
     Variable {
         name: "rate:TABLE,COUNTER",

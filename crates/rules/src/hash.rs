@@ -1,4 +1,4 @@
-//! Hashes that spread texts over numbers: of zlib, Bernstein, sdbm and xxHash.
+//! Hashes that spread texts over numbers: of zlib, Bernstein, sdbm, wt6 and xxHash.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hash {
@@ -9,6 +9,9 @@ pub enum Hash {
     /// With its seed.
     Xxh32(u32),
     Xxh64(u64),
+    Xxh3(u64),
+    /// Two words that turn each other, a byte at a time.
+    Wt6,
 }
 
 /// The number as a text; of 64 bits with a sign.
@@ -18,6 +21,10 @@ pub fn text(kind: Hash, mixed: bool, bytes: &[u8]) -> String {
         Hash::Djb2 => bytes.iter().fold(5381u32, |h, b| h.wrapping_mul(33).wrapping_add(u32::from(*b))),
         Hash::Sdbm => bytes.iter().fold(0u32, |h, b| h.wrapping_mul(65_599).wrapping_add(u32::from(*b))),
         Hash::Xxh32(seed) => xxh32(bytes, seed),
+        Hash::Wt6 => wt6(bytes),
+        Hash::Xxh3(seed) => {
+            return (xxhash_rust::xxh3::xxh3_64_with_seed(bytes, seed) as i64).to_string();
+        }
         Hash::Xxh64(seed) => return (xxh64(bytes, seed) as i64).to_string(),
     };
     (if mixed { mix(number) } else { number }).to_string()
@@ -33,6 +40,21 @@ fn crc32(bytes: &[u8], polynomial: u32) -> u32 {
         }
     }
     !crc
+}
+
+/// The hash that HAProxy calls wt6. Each byte stirs both words; then each becomes the other one, turned by as
+/// many bits as both have said the time before.
+fn wt6(bytes: &[u8]) -> u32 {
+    let (mut first, mut second) = (0xa53c_965a_u32, 0x5ca6_953a_u32);
+    let (mut turn_second, mut turn_first) = (6, 18);
+    for byte in bytes {
+        let stirs = u32::from(*byte);
+        let (stirred, added) = (!(first ^ stirs), !second.wrapping_add(stirs));
+        (first, second) = (added.rotate_left(turn_second), stirred.rotate_left(turn_first));
+        let both = (first >> 16 ^ second) & 0xffff;
+        (turn_second, turn_first) = (both & 31, both >> 11);
+    }
+    first ^ second
 }
 
 /// Bob Jenkins' mix of 32 bits.
@@ -156,6 +178,10 @@ mod tests {
         assert_eq!(text(Hash::Crc32(0xedb8_8320), false, b"123456789"), "3421780262");
         assert_eq!(text(Hash::Djb2, false, b"a"), "177670");
         assert_eq!(text(Hash::Sdbm, false, b"ab"), (97u32 * 65_599 + 98).to_string());
+        assert_eq!(text(Hash::Xxh3(0), false, b""), (0x2d06_8005_38d3_94c2_u64 as i64).to_string());
+        let all: Vec<u8> = (0..=255).collect();
+        assert_eq!(text(Hash::Wt6, false, &all), "4090277559");
+        assert_eq!(text(Hash::Wt6, true, &all), "1192658767");
         assert_eq!(xxh32(b"", 0), 0x02cc_5d05);
         assert_eq!(xxh32(b"abc", 0), 0x32d1_53ff);
         assert_eq!(xxh32(b"Nobody inspects the spammish repetition", 0), 0xe229_3b2f);

@@ -318,6 +318,11 @@ fn check_argument(name: &str, text: &str, place: Range<usize>) -> Result<(), Par
     if text.is_empty() || text.len() > 128 || (name != "SPAN" && name != "DAYS" && !text.bytes().all(token)) {
         return Err(ParseError::at(place, format!("{text:?} is no {name}")));
     }
+    if name == "FIELD" && !crate::fetch::is_certificate_field(text) {
+        let why = format!("a certificate has no field {text:?}");
+        let fields = crate::fetch::CERTIFICATE_FIELDS.join(", ");
+        return Err(ParseError::at(place, why).help(format!("fields: {fields}, subject.CN")));
+    }
     if name == "COUNTER" && !COUNTERS.contains(&text) && text != "current" {
         let why = format!("there is no counter {text:?}");
         return Err(ParseError::at(place, why).help(format!("counters: {}", COUNTERS.join(", "))));

@@ -51,6 +51,8 @@ enum Part {
         listed: bool,
         at: i64,
     },
+    /// All there are, with commas between.
+    Joined(Fetch),
     Converted(Box<Part>, Vec<Converter>),
 }
 
@@ -129,6 +131,7 @@ impl Template {
                 | Part::Count { fetch, .. }
                 | Part::Nth { fetch, .. }
                 | Part::Counted(fetch, _)
+                | Part::Joined(fetch)
                 | Part::Flag(fetch) => each(*fetch),
                 Part::Uri | Part::Url => [Fetch::RawPath, Fetch::Query].into_iter().for_each(&mut *each),
                 Part::Text(_)
@@ -178,6 +181,7 @@ impl Template {
                 Part::Uri | Part::Url => true,
                 Part::Text1(fetch, _)
                 | Part::Last(fetch, _)
+                | Part::Joined(fetch)
                 | Part::Count { fetch, .. }
                 | Part::Nth { fetch, .. } => needs(fetch),
                 _ => false,
@@ -188,11 +192,18 @@ impl Template {
 
     /// Whether there must be an answer to render it.
     pub fn needs_answer(&self) -> bool {
-        let of_answers = [Fetch::Status, Fetch::AnswerHeader, Fetch::Server];
+        let of_answers = [
+            Fetch::Status,
+            Fetch::AnswerHeader,
+            Fetch::Server,
+            Fetch::AnswerCookieName,
+            Fetch::ServerCertificate,
+        ];
         self.parts.iter().any(|part| {
             let own = match part.source() {
                 Part::Text1(fetch, _)
                 | Part::Last(fetch, _)
+                | Part::Joined(fetch)
                 | Part::Count { fetch, .. }
                 | Part::Nth { fetch, .. }
                 | Part::Number(fetch) => of_answers.contains(fetch),
@@ -238,6 +249,16 @@ impl Part {
                     false
                 });
                 return found;
+            }
+            Part::Joined(fetch) => {
+                facts.texts(*fetch, "", &mut |value| {
+                    if out.len() > start {
+                        out.push(b',');
+                    }
+                    out.extend_from_slice(value);
+                    false
+                });
+                return out.len() > start;
             }
             Part::Uri => return append(facts, Fetch::Uri, "", out),
             Part::Url => return append(facts, Fetch::Url, "", out),
@@ -493,6 +514,18 @@ fn source(word: &str) -> Result<Part, ParseError> {
             }
             "header-count" | "header-lines" | "last-header" | "header-value" | "header-line" => Fetch::Header,
             "last-cookie" | "cookie-count" => Fetch::Cookie,
+            "client-certificate" | "own-certificate" | "server-certificate" => {
+                if !crate::fetch::is_certificate_field(name) {
+                    let why = format!("a certificate has no field {name:?}");
+                    let fields = crate::fetch::CERTIFICATE_FIELDS.join(", ");
+                    return Err(ParseError::at(0..0, why).help(format!("fields: {fields}, subject.CN")));
+                }
+                match kind {
+                    "client-certificate" => Fetch::ClientCertificate,
+                    "own-certificate" => Fetch::OwnCertificate,
+                    _ => Fetch::ServerCertificate,
+                }
+            }
             "answer-header"
             | "last-answer-header"
             | "answer-header-value"
@@ -529,6 +562,10 @@ fn source(word: &str) -> Result<Part, ParseError> {
     Ok(match word {
         "uri" => Part::Uri,
         "url" => Part::Url,
+        "cookie" => Part::Text1(Fetch::Cookie, "".into()),
+        "cookie-names" => Part::Joined(Fetch::CookieName),
+        "answer-cookie-names" => Part::Joined(Fetch::AnswerCookieName),
+        "cookie-count" => Part::Count { fetch: Fetch::CookieName, name: "".into(), listed: false },
         "uuid" => Part::Uuid,
         "random" => Part::Random,
         "unix-time" => Part::UnixTime,

@@ -8,7 +8,7 @@ use crate::template::Template;
 
 /// A set of [`Fetch`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wants(u64);
+pub struct Wants(u128);
 
 impl Wants {
     pub fn add(&mut self, fetch: Fetch) {

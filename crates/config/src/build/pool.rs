@@ -10,6 +10,9 @@ use evenkeel_model::{
 };
 
 use super::{Builder, persistence, source, tcp_keep_alive};
+use evenkeel_rules::Template;
+
+use crate::problem::Problem;
 use crate::section::Section;
 use crate::{discovery, health, tls};
 
@@ -22,6 +25,7 @@ impl Builder<'_> {
         Pool {
             hash_key: self.hash_key(table, scheduler),
             hash_balance_factor: self.hash_balance_factor(table, scheduler),
+            hash_modulo: self.hash_modulo(table, scheduler),
             moves_drained: table.section("persistence").and_then(|p| p.text("drained")) == Some("move"),
             scheduler,
             persistence: persistence(table),
@@ -46,6 +50,7 @@ impl Builder<'_> {
                 Some("v2") => Some(ProxyVersion::V2),
                 _ => None,
             },
+            proxy_values: self.proxy_values(table),
             source: table.text("source").map_or(SourceAddress::Own, source),
             source_interface: table.text("source-interface").map(str::to_owned),
             cut_when_down: table.text("on-marked-down") == Some("close"),
@@ -63,6 +68,28 @@ impl Builder<'_> {
             discover: discovery::discover(table, self.problems),
             name,
         }
+    }
+
+    /// Values of the PROXY header.
+    fn proxy_values(&mut self, table: Section<'_>) -> Vec<(u8, Template)> {
+        const KEY: &str = "send-proxy-values";
+        let mut all = Vec::new();
+        if table.value(KEY).is_some() && table.text("send-proxy") != Some("v2") {
+            let place = table.span(KEY).unwrap_or(0..0);
+            let problem = Problem::new(place, format!("`{KEY}` needs send-proxy = \"v2\""));
+            self.problems.push(problem.help("version 1 of the header has no values"));
+        }
+        for (kind, value) in table.entries(KEY) {
+            let digits = kind.strip_prefix("0x").or(kind.strip_prefix("0X"));
+            match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+                Some(kind) => all.extend(table.template_of(value).map(|text| (kind, text))),
+                None => {
+                    let problem = Problem::new(value.span(), format!("{kind:?} is no kind of a value"));
+                    self.problems.push(problem.help("two hexadecimal digits, as 0xE1"));
+                }
+            }
+        }
+        all
     }
 
     fn real_servers(&mut self, table: Section<'_>, name: &Name, check: &HealthCheck) -> Vec<RealServer> {
@@ -181,6 +208,15 @@ impl Builder<'_> {
             (false, None) => {}
         }
         String::new()
+    }
+
+    fn hash_modulo(&mut self, table: Section<'_>, scheduler: Scheduler) -> bool {
+        let modulo = table.text("hash-table") == Some("modulo");
+        if modulo && !scheduler.reads_requests() {
+            let message = format!("`hash-table` does nothing with scheduler {:?}", scheduler.as_str());
+            self.problem(table.span("hash-table"), message, "it needs one that hashes a part of the request");
+        }
+        modulo && scheduler.reads_requests()
     }
 
     fn hash_balance_factor(&mut self, table: Section<'_>, scheduler: Scheduler) -> u16 {

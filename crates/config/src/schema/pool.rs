@@ -58,6 +58,12 @@ pub const POOL_RULES: &[Key] = &[
         "0",
         "Layer 7, of schedulers that hash: percent of its fair share of connections that a real server takes at most, such as 150; what is more goes to the next one in the table. 0 is no bound.",
     ),
+    key(
+        "hash-table",
+        ValueKind::Choice(&[word("maglev"), word("modulo")]),
+        "maglev",
+        "Of `uri-hash`, `header-hash`, `query-hash` and `cookie-hash`: how a server is found by a hash. With `maglev` a change of the servers moves few keys. `modulo` divides the hash of sdbm by the number of servers: the same server as HAProxy's usual `hash-type map-based sdbm` has for a key, but a change moves most of them.",
+    ),
     key("resolve", RESOLVE, "", "What is taken of the answers for real servers that are written by name."),
     key(
         "discover",
@@ -148,6 +154,12 @@ pub const POOL_RULES: &[Key] = &[
         ValueKind::Choice(&[word("v1"), word("v2")]),
         "",
         "Real servers get a PROXY protocol header with the client's address first.",
+    ),
+    key(
+        "send-proxy-values",
+        ValueKind::Map(&ValueKind::Template),
+        "",
+        "Values of that header in version 2, by their kinds (`0x05` an identity, `0xE0` to `0xEF` your own): `{ 0xE1 = \"{header:X-Tenant}\" }`. One that asks for what is not there is not sent. Requests with other values get another connection.",
     ),
     key(
         "source",

@@ -9,8 +9,8 @@ pub static TABLE: Table = Table {
         required("name", ValueKind::Name, "The name that routes refer to."),
         key("key", ValueKind::Template, "{source}", "Whose entry it is."),
         key("size", SIZE, "65536", "Entries at most; the oldest give way."),
-        key("expire", duration(1_000, 365 * DAY_MS), "10m", "How long an entry stays after its last use."),
-        key("period", duration(1_000, DAY_MS), "10s", "The time that rates are counted over."),
+        key("expire", duration(1, 365 * DAY_MS), "10m", "How long an entry stays after its last use."),
+        key("period", duration(1, DAY_MS), "10s", "The time that rates are counted over."),
     ],
 };
 
@@ -24,6 +24,7 @@ pub static ROUTE: Table = Table {
         key("name", ValueKind::Name, "", "The name in explanations and logs; `route-1`… when absent."),
         key("when", ValueKind::Condition, "", "The condition; a route without one holds always."),
         key("track", ValueKind::Name, "", "Count the request for its entry in this table."),
+        key("count", ValueKind::Table(&COUNT), "", "Change a number of its entry in a table."),
         key("rate-limit", ValueKind::Table(&RATE_LIMIT), "", "Refuse a key that comes too often."),
         key(
             "concurrency-limit",
@@ -189,7 +190,34 @@ pub static ANSWER_ROUTE: Table = Table {
 static DENY_ANSWER: Table = Table {
     name: "deny",
     doc: "Do not let the answer out.",
-    keys: &[key("status", STATUS, "502", "Status of the error that the client gets.")],
+    keys: &[
+        key("status", STATUS, "502", "Status of the error that the client gets."),
+        key("silent", ValueKind::Flag, "false", "End the client's connection without an answer."),
+    ],
+};
+
+static COUNT: Table = Table {
+    name: "count",
+    doc: "Change a number of the request's entry in a table: conditions ask it by `count(\"TABLE\", \"number-1\")` and, where it is added to, by `rate`.",
+    keys: &[
+        required("table", ValueKind::Name, "The table."),
+        required(
+            "number",
+            ValueKind::Choice(&[
+                word("number-1"),
+                word("number-2"),
+                word("number-3"),
+                word("number-4"),
+                word("number-5"),
+                word("number-6"),
+                word("number-7"),
+                word("number-8"),
+            ]),
+            "Which of the entry's numbers.",
+        ),
+        key("add", ValueKind::Template, "1", "How much is added."),
+        key("set", ValueKind::Template, "", "The new number instead; a text that is none changes nothing."),
+    ],
 };
 
 static RATE_LIMIT: Table = Table {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use evenkeel_balance::{Change, ChangedEntry, Key, OnChange, Table};
+use evenkeel_balance::{Change, ChangedEntry, Counter, Key, OnChange, Table};
 use evenkeel_l7::EngineConfig;
 use tokio::sync::Notify;
 use tracing::warn;
@@ -327,6 +327,10 @@ impl NamedEntry {
 const PRESENT: u8 = 1;
 const HAS_SERVER: u8 = 2;
 const HAS_COUNTS: u8 = 4;
+/// Counters behind the first five follow, with their places: nodes that do not know them send none.
+const HAS_MORE: u8 = 8;
+/// Counters that every node knows.
+const FIRST: usize = 5;
 
 pub(super) fn encode(kind: u8, table: &TableRef, told: &[Change]) -> Vec<u8> {
     let mut bytes = vec![kind, table.name.len().min(255) as u8];
@@ -339,7 +343,10 @@ pub(super) fn encode(kind: u8, table: &TableRef, told: &[Change]) -> Vec<u8> {
             continue;
         };
         let server = entry.server.and_then(|id| table.servers.iter().find(|(n, _)| *n == id));
+        let more: Vec<_> = entry.counts.iter().flat_map(|all| all.iter().enumerate().skip(FIRST)).collect();
+        let more: Vec<_> = more.into_iter().filter(|(_, one)| **one != NOTHING && one.0 > 0).collect();
         let flags = PRESENT
+            | if more.is_empty() { 0 } else { HAS_MORE }
             | if server.is_some() { HAS_SERVER } else { 0 }
             | if entry.counts.is_some() { HAS_COUNTS } else { 0 };
         bytes.push(flags);
@@ -348,11 +355,27 @@ pub(super) fn encode(kind: u8, table: &TableRef, told: &[Change]) -> Vec<u8> {
             bytes.push(name.len().min(255) as u8);
             bytes.extend(name.bytes().take(255));
         }
-        for (total, now, before, age) in entry.counts.iter().flatten() {
-            [total, now, before, age].iter().for_each(|n| bytes.extend(n.to_be_bytes()));
+        for counts in entry.counts.iter().flat_map(|all| &all[..FIRST]) {
+            write_counts(counts, &mut bytes);
+        }
+        if !more.is_empty() {
+            bytes.push(more.len() as u8);
+        }
+        for (place, counts) in more {
+            bytes.push(place as u8);
+            write_counts(counts, &mut bytes);
         }
     }
     bytes
+}
+
+/// Total, counts of the present span and of the one before, and the age of the present one.
+type Counts = (u64, u64, u64, u64);
+
+const NOTHING: Counts = (0, 0, 0, 0);
+
+fn write_counts((total, now, before, age): &Counts, bytes: &mut Vec<u8>) {
+    [total, now, before, age].iter().for_each(|n| bytes.extend(n.to_be_bytes()));
 }
 
 pub(super) struct Reader<'a>(pub &'a [u8]);
@@ -376,6 +399,10 @@ impl<'a> Reader<'a> {
     pub fn long(&mut self) -> Option<u64> {
         Some(u64::from_be_bytes(self.take(8)?.try_into().ok()?))
     }
+
+    fn counts(&mut self) -> Option<Counts> {
+        Some((self.long()?, self.long()?, self.long()?, self.long()?))
+    }
 }
 
 impl Message {
@@ -397,16 +424,22 @@ impl Message {
             }
             let left_ms = reader.long()?;
             let server = if flags & HAS_SERVER > 0 { Some(reader.text()?) } else { None };
-            let counts = match flags & HAS_COUNTS {
-                0 => None,
-                _ => {
-                    let mut all = [(0, 0, 0, 0); 5];
-                    for one in &mut all {
-                        *one = (reader.long()?, reader.long()?, reader.long()?, reader.long()?);
-                    }
-                    Some(all)
+            let mut counts = None;
+            if flags & HAS_COUNTS > 0 {
+                let all = counts.insert([NOTHING; Counter::COUNT]);
+                for one in &mut all[..FIRST] {
+                    *one = reader.counts()?;
                 }
-            };
+            }
+            if flags & HAS_MORE > 0 {
+                for _ in 0..reader.byte()? {
+                    let (place, read) = (usize::from(reader.byte()?), reader.counts()?);
+                    // One that a later version counts is passed over.
+                    if let Some(one) = counts.as_mut().and_then(|all| all.get_mut(place)) {
+                        *one = read;
+                    }
+                }
+            }
             entries.push(NamedEntry {
                 key,
                 server,
@@ -432,7 +465,9 @@ pub(super) mod tests {
         let now = monotonic_ms();
         one.table.watch(&(Arc::new(|| {}) as OnChange));
         one.table.set(&Key::text(b"client"), Some(8), now + 5_000, now);
-        one.table.count(&Key::text(b"other"), evenkeel_balance::Counter::Requests, 3, now);
+        one.table.count(&Key::text(b"other"), Counter::Requests, 3, now);
+        one.table.count(&Key::text(b"other"), Counter::Number2, 4, now);
+        one.table.keep(&Key::text(b"other"), Counter::Number8, 9, now);
         one.table.set(&Key::text(b"gone"), Some(7), now + 5_000, now);
         one.table.remove(&Key::text(b"gone"));
         let told = one.table.changes(now, 100);
@@ -449,6 +484,9 @@ pub(super) mod tests {
         assert_eq!(other.table.peek(&Key::text(b"gone"), now), None);
         let activity = other.table.peek(&Key::text(b"other"), now).unwrap().activity.unwrap();
         assert_eq!((activity.totals[1], activity.rates[1]), (3, 3));
+        let own = Counter::Number2 as usize;
+        assert_eq!((activity.totals[own], activity.rates[own]), (4, 4));
+        assert_eq!(activity.totals[Counter::Number8 as usize], 9);
         for cut in 0..bytes.len() {
             let _ = Message::parse(&bytes[..cut]);
         }

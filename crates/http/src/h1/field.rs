@@ -169,6 +169,12 @@ pub fn cookies<'a>(value: &'a [u8], name: &[u8]) -> impl Iterator<Item = &'a [u8
     pairs(value).filter_map(move |pair| cookie_value(pair, name)).map(bare)
 }
 
+/// The names of all cookies in a `Cookie` field.
+pub fn cookie_names(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let name = |pair: &'_ [u8]| memchr::memchr(b'=', pair);
+    pairs(value).filter_map(move |pair| Some(pair[..name(pair)?].trim_ascii()))
+}
+
 /// Appends a `Cookie` value without the cookies of a name, or (`strip`) with what follows the first
 /// `~` of their values; whether anything is left of it.
 pub fn write_without(value: &[u8], name: &[u8], strip: bool, out: &mut Vec<u8>) -> bool {
@@ -198,6 +204,9 @@ fn pairs(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 fn cookie_value<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    if name.is_empty() {
+        return Some(pair[memchr::memchr(b'=', pair)? + 1..].trim_ascii());
+    }
     // Some write spaces around the sign.
     Some(pair.strip_prefix(name)?.trim_ascii_start().strip_prefix(b"=")?.trim_ascii())
 }

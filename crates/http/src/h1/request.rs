@@ -362,10 +362,16 @@ impl Request {
         }
     }
 
-    /// Hands the values of the cookies of a name to a test until one will do; whether one did.
+    /// Hands the values of the cookies of a name (of all, where it is empty) to a test until one will do; whether one did.
     pub fn any_cookie(&self, head: &[u8], name: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         let cookies = self.fields.iter().filter(|f| f.kind == FieldKind::Cookie);
         cookies.map(|f| f.value.of(head)).any(|value| field::cookies(value, name).any(&mut *test))
+    }
+
+    /// The same with the names of all cookies.
+    pub fn any_cookie_name(&self, head: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        let cookies = self.fields.iter().filter(|f| f.kind == FieldKind::Cookie);
+        cookies.map(|f| f.value.of(head)).any(|value| field::cookie_names(value).any(&mut *test))
     }
 
     /// The value of a cookie that the client sent.

@@ -17,6 +17,11 @@ pub struct Response {
     pub framing: Framing,
     /// The real server will take another request on this connection.
     pub keep_alive: bool,
+    /// Also heads are taken that HAProxy takes: chunks in HTTP/1.0, or beside a length. The chunks count, the
+    /// length does not go on, and nothing may follow on either connection. It is set before a head is parsed.
+    pub wide: bool,
+    /// The head frames the body in two ways, which is taken as `wide`.
+    pub doubtful: bool,
     status_line: Span,
     fields: Vec<Field>,
 }
@@ -29,6 +34,8 @@ impl Default for Response {
             version_11: true,
             framing: Framing::None,
             keep_alive: false,
+            wide: false,
+            doubtful: false,
             status_line: Span::default(),
             fields: Vec::new(),
         }
@@ -121,7 +128,7 @@ impl Response {
                     }
                 }
                 FieldKind::TransferEncoding => {
-                    if std::mem::replace(&mut chunked, true) || !self.version_11 {
+                    if std::mem::replace(&mut chunked, true) || !self.version_11 && !self.wide {
                         return Err(Malformed::TransferEncoding);
                     }
                     field::transfer_encoding(header.value)?;
@@ -138,8 +145,12 @@ impl Response {
                 kind,
             });
         }
-        if length.is_some() && chunked {
+        self.doubtful = chunked && (length.is_some() || !self.version_11);
+        if self.doubtful && !self.wide {
             return Err(Malformed::ConflictingFraming);
+        }
+        if self.doubtful {
+            self.fields.retain(|field| field.kind != FieldKind::ContentLength);
         }
         let bodiless = request == Method::Head || self.status < 200 || matches!(self.status, 204 | 304);
         self.framing = match (length, chunked) {
@@ -150,7 +161,7 @@ impl Response {
             (None, false) => Framing::UntilClose,
         };
         self.keep_alive = if self.version_11 { !close } else { keep && !close };
-        self.keep_alive &= self.framing != Framing::UntilClose;
+        self.keep_alive &= self.framing != Framing::UntilClose && !self.doubtful;
         Ok(())
     }
 

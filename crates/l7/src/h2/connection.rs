@@ -260,6 +260,8 @@ impl Connection {
                 address: client.address,
                 vip: client.vip,
                 values: client.values.clone(),
+                header_values: Vec::new(),
+                told_values: Vec::new(),
                 told: client.told,
                 came: None,
                 accepted_ms: clock.mono_ms,

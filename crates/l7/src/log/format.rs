@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use evenkeel_model::LogFormat;
 use evenkeel_rules::{LineFormat, Template};
 
-use super::{LocalTime, Record, Surroundings, custom};
+use super::{LocalTime, Phase, Record, Surroundings, custom};
 
 /// How a service's lines are written.
 #[derive(Debug)]
@@ -154,9 +154,11 @@ impl Timers {
             _ => -1,
         };
         let start = Some(record.start_ms);
+        let left_queue = (record.termination.phase == Some(Phase::Queue)).then_some(record.end_ms);
         Timers {
             request: between(start, record.head_ms),
-            wait: between(record.head_ms, record.queued_ms),
+            // Who leaves while waiting has waited until the end.
+            wait: between(record.head_ms, record.queued_ms.or(left_queue)),
             connect: between(record.queued_ms, record.connected_ms),
             response: between(record.connected_ms, record.answered_ms),
             active: between(start, Some(record.end_ms)),
@@ -328,7 +330,7 @@ pub(super) fn number(out: &mut Vec<u8>, value: i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::{Cause, Phase, Termination};
+    use crate::log::{Cause, Termination};
 
     fn record() -> Record {
         Record {

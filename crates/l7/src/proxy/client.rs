@@ -120,6 +120,7 @@ async fn refuse(
 
 async fn read_head(worker: &Worker, scratch: &mut Scratch, client: &mut Client, view: &ServiceView) -> Head {
     scratch.request.wide = view.spec.service.wide_requests;
+    scratch.response.wide = view.spec.service.wide_requests;
     scratch.request.loose = view.spec.service.loose_requests;
     let mut input = client.input.take();
     let mut deadline_ms = 0;

@@ -3,14 +3,20 @@
 use std::net::SocketAddr;
 
 use evenkeel_model::{ProxyVersion, SniFrom, SourceAddress};
+use evenkeel_routes::{Changes, View};
+use evenkeel_rules::Captures;
 use rustix::io::Errno;
 
+use super::ServiceView;
+use super::facts::RequestFacts;
 use super::pick::Lease;
 use super::session::Client;
+use crate::h1::request::Request;
 use crate::h2::connection::Upstream;
 use crate::link::Link;
-use crate::proxy_header::{Addresses, ClientTls, write_v1, write_v2};
+use crate::proxy_header::{Addresses, ClientTls, add_value, write_v1, write_v2};
 use crate::reactor::{Io, Origin, Sock, Stop};
+use crate::spec::PoolSpec;
 use crate::tls::{HandshakeError, TlsLink};
 use crate::worker::Worker;
 
@@ -45,6 +51,32 @@ pub fn is_plain(lease: &Lease) -> bool {
 pub fn is_named_by(field: &[u8], name: &[u8], value: &[u8]) -> bool {
     let scheme = |word: &[u8]| value.get(..word.len()).is_some_and(|v| v.eq_ignore_ascii_case(word));
     field.len() == name.len() && field.eq_ignore_ascii_case(name) && (scheme(b"ntlm") || scheme(b"negotiate"))
+}
+
+/// Notes the values that a PROXY header of this request, or connection, will have.
+pub fn note_values(
+    worker: &'static Worker,
+    view: &ServiceView,
+    client: &mut Client,
+    spec: &PoolSpec,
+    request: Option<(&Request, &[u8])>,
+    changes: &Changes,
+) {
+    client.header_values.clear();
+    if spec.pool.proxy_values.is_empty() {
+        return;
+    }
+    let mut values = Vec::new();
+    let mut text = Vec::new();
+    let asked = RequestFacts { worker, view, client, request, hello: None, answer: None };
+    let facts = View { source: &asked, routes: &*view.spec.routes, changes };
+    for (kind, template) in &spec.pool.proxy_values {
+        text.clear();
+        if template.fill(&facts, &Captures::default(), &mut text) {
+            add_value(*kind, &text, &mut values);
+        }
+    }
+    client.header_values = values;
 }
 
 /// Begins a connection to the server of a lease.
@@ -189,7 +221,7 @@ async fn introduce(
                 server_name: tls.sni.as_deref(),
                 common_name: tls.peer.as_deref().map(|peer| peer.common_name.as_str()),
             });
-            write_v2(&addresses, tls.as_ref(), &mut header);
+            write_v2(&addresses, tls.as_ref(), &client.header_values, &mut header);
         }
     }
     let mut sent = 0;

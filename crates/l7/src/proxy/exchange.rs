@@ -14,7 +14,7 @@ use super::persist::CookieFound;
 use super::pick::{self, AnswerEnd, Lease, NoLease, PickRequest};
 use super::route::{self, Answered, Verdict};
 use super::session::{Client, Scratch, Session};
-use super::{PoolRuntime, ServiceView, answer, body_first, forwarded, persist};
+use super::{PoolRuntime, ServiceView, answer, body_first, connect, forwarded, persist};
 use crate::buffer::Buffer;
 use crate::h1::field::Field;
 use crate::h1::request::{Edits as RequestEdits, Method, Request};
@@ -163,6 +163,8 @@ async fn proxy(
         known_by: client.own.as_ref().filter(|own| own.knows_client).map(|own| own.server),
     };
 
+    let asked = Some((&scratch.request, buffer.bytes()));
+    connect::note_values(worker, view, client, &spec, asked, &scratch.changes);
     let outgoing = outgoing_request(worker, scratch, client, view, pool, rule, buffer);
     let mut outgoing = match outgoing {
         Ok(outgoing) => outgoing,
@@ -183,6 +185,7 @@ async fn proxy(
         };
         lease.note(session, &mut scratch.record);
         if wish.avoid == Some(lease.server.id) && !lease.pause(client, connect_ms).await {
+            scratch.record.end(Cause::ClientAbort, Phase::Connect);
             return fail(worker, scratch, client, view, Failure::ClientGone, false).await;
         }
         let mut done =
@@ -457,6 +460,8 @@ async fn fail(
         Failure::Misdirected => (421, Cause::Proxy, Phase::Request),
         Failure::BadBody => (400, Cause::Proxy, Phase::Data),
         Failure::TooLarge => (413, Cause::Proxy, Phase::Data),
+        // Before its routes are asked it is still on its way.
+        Failure::BodyTimeout if !scratch.record.routed => (408, Cause::ClientTimeout, Phase::Request),
         Failure::BodyTimeout => (408, Cause::ClientTimeout, Phase::Data),
         Failure::Killed => (503, Cause::Killed, Phase::Headers),
         Failure::NoMemory => (503, Cause::Resource, Phase::Headers),
@@ -552,7 +557,12 @@ fn edit_own(worker: &'static Worker, scratch: &mut Scratch, client: &Client, vie
     }
     // What routes of the request have said is in the head already.
     changes.response.clear();
-    let answered = Answered { request: (request, kept_head), response: (response, head), server: None };
+    let answered = Answered {
+        request: (request, kept_head),
+        response: (response, head),
+        server: None,
+        server_tls: None,
+    };
     let verdict = route::walk_answer(worker, view, client, &answered, changes);
     let drops = |name: &[u8]| changes.response.drops(name);
     let edits = ResponseEdits {

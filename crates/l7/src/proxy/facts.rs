@@ -15,6 +15,7 @@ use crate::h1::request::Request;
 use crate::h1::response::Response;
 use crate::proxy_header;
 use crate::routing::{Live, TableSpec};
+use crate::tls::{Chain, Facts};
 use crate::worker::Worker;
 
 /// A request with its head, or a connection without one, as it came.
@@ -35,6 +36,8 @@ pub struct Answer<'a> {
     pub head: &'a [u8],
     /// None where this program answers itself.
     pub server: Option<&'a str>,
+    /// TLS with that server.
+    pub server_tls: Option<&'a Facts>,
 }
 
 /// What the first message of a client says, for the most part one of TLS.
@@ -58,6 +61,16 @@ impl RequestFacts<'_> {
     ) -> bool {
         let peer = self.client.tls.as_ref().and_then(|tls| tls.peer.as_ref());
         peer.is_some_and(|peer| test(part(peer).as_bytes()))
+    }
+
+    /// The certificate that is asked, with those that vouch for it.
+    fn certificate(&self, fetch: Fetch) -> Option<&Chain> {
+        let tls = self.client.tls.as_deref();
+        match fetch {
+            Fetch::ClientCertificate => tls.map(|tls| &tls.chain),
+            Fetch::OwnCertificate => tls.map(|tls| &tls.own),
+            _ => self.answer.as_ref()?.server_tls.map(|tls| &tls.chain),
+        }
     }
 }
 
@@ -120,14 +133,17 @@ impl Source<Live> for RequestFacts<'_> {
         self.answer.as_ref().and_then(|answer| answer.server)
     }
 
-    fn activity(&self, table: &Arc<TableSpec>, key: &[u8]) -> Activity {
+    fn activity(&self, table: &Arc<TableSpec>, key: &[u8]) -> Option<Activity> {
         let found = table.table.peek(&Key::text(key), self.worker.reactor.now_ms());
-        found.and_then(|entry| entry.activity).unwrap_or_default()
+        found.map(|entry| entry.activity.unwrap_or_default())
     }
 
     fn texts(&self, fetch: Fetch, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         let tls = self.client.tls.as_ref();
         match fetch {
+            Fetch::CookieName => {
+                self.request.is_some_and(|(request, head)| request.any_cookie_name(head, test))
+            }
             Fetch::Cookie => {
                 self.request.is_some_and(|(request, head)| request.any_cookie(head, name.as_bytes(), test))
             }
@@ -172,6 +188,10 @@ impl Source<Live> for RequestFacts<'_> {
             Fetch::ClientCertIssuer => self.peer(|p| &p.issuer, test),
             Fetch::ClientCertSerial => self.peer(|p| &p.serial, test),
             Fetch::ClientCertFingerprint => self.peer(|p| &p.fingerprint, test),
+            Fetch::ClientCertificate | Fetch::OwnCertificate | Fetch::ServerCertificate => self
+                .certificate(fetch)
+                .and_then(|chain| chain.field(name))
+                .is_some_and(|f| test(f.as_bytes())),
             _ => false,
         }
     }

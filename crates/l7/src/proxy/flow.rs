@@ -96,7 +96,10 @@ pub async fn transact(
     let shares = lease.shares_connections();
     let names_client = outgoing.names_client;
     let name = connect::name_asked(client, lease, outgoing.buffer.bytes());
-    let own = client.own.take().filter(|own| may_reuse && own.server == lease.server.id);
+    // A server that was told other values of the client gets another connection.
+    let may_own = may_reuse && client.told_values == client.header_values;
+    let own = client.own.take().filter(|own| may_own && own.server == lease.server.id);
+    client.told_values.clone_from(&client.header_values);
     let knew_client = own.as_ref().is_some_and(|own| own.knows_client);
     let own = own.and_then(|own| own.take(!outgoing.idempotent));
     let own = own.filter(|(link, _)| link.name() == name.as_deref());
@@ -546,7 +549,8 @@ impl Flow<'_> {
         let (mut head, mut text) = (self.worker.head.take(), self.worker.text.take());
         // HTTP/1.0 has no chunks: they are taken off, and the end of the connection ends the body.
         self.without_chunks = response.framing == Framing::Chunked && !request.version_11;
-        let ends_itself = response.framing != Framing::UntilClose && !self.without_chunks;
+        let ends_itself =
+            response.framing != Framing::UntilClose && !self.without_chunks && !response.doubtful;
         self.keep_client = request.keep_alive && sent_all && ends_itself && !closing;
         // Asked with another method, a HEAD has a body behind its answer.
         let hidden_body = changes.method.is_some() && request.method == Method::Head;
@@ -585,8 +589,12 @@ impl Flow<'_> {
                 request: (request, kept_head),
                 response: (response, down.bytes()),
                 server: Some(self.lease.server.name()),
+                server_tls: self.server.tls().map(|tls| &**tls.facts()),
             };
             let verdict = route::walk_answer(self.worker, self.context.view, self.client, &answered, changes);
+            if verdict.silent {
+                return Err(Failure::Cut { cause: Cause::Proxy });
+            }
             if let Some(status) = verdict.deny {
                 return Err(Failure::Denied { status });
             }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Instant;
 
-use evenkeel_balance::{Key, hash_address, hash_bytes, hash_flow};
+use evenkeel_balance::{Key, hash_address, hash_bytes, hash_flow, hash_sdbm};
 use evenkeel_model::{Scheduler, SourceAddress};
 
 use super::session::{Client, Session, State};
@@ -98,7 +98,8 @@ pub fn key_of_request(
         Scheduler::CookieHash => request.cookie(head, name),
         _ => return key_of_client(pool, client),
     };
-    part.map_or_else(|| worker.random(), hash_bytes)
+    let hash = if spec.pool.hash_modulo { hash_sdbm } else { hash_bytes };
+    part.map_or_else(|| worker.random(), hash)
 }
 
 /// The hash of a connection whose first bytes were looked at.
@@ -308,10 +309,17 @@ impl Lease {
             return true;
         }
         let until_ms = self.worker.reactor.now_ms() + pause_ms.min(at_most_ms);
+        let gives_up = self.pool().is_some_and(|spec| spec.pool.abort_on_close);
+        let left = || client.link.is_broken() || gives_up && client.link.is_hung_up();
         client.link.want_hangup();
-        while !client.link.is_broken() {
-            if let Err(stop) = self.worker.reactor.wait(until_ms).await {
-                return stop == Stop::TimedOut;
+        if left() {
+            return false;
+        }
+        loop {
+            match self.worker.reactor.wait(until_ms).await {
+                Ok(()) if left() => return false,
+                Ok(()) => {}
+                Err(stop) => return stop == Stop::TimedOut,
             }
         }
         false

@@ -14,6 +14,7 @@ use crate::h1::request::Request;
 use crate::h1::response::Response;
 use crate::log::Record;
 use crate::routing::{Live, TableSpec};
+use crate::tls::Facts;
 use crate::worker::{Busy, Worker};
 
 /// Where the routes lead.
@@ -71,8 +72,11 @@ impl Counted {
             } else {
                 record.termination.cause.is_some()
             };
+            // HAProxy counts so, too: what a server cannot do is no failure of its.
+            let fails = http && record.status >= 500 && ![501, 505].contains(&record.status);
             let counts = [
                 (Counter::Errors, u64::from(failed)),
+                (Counter::Failures, u64::from(fails)),
                 (Counter::BytesIn, record.bytes_in),
                 (Counter::BytesOut, record.bytes_out),
             ];
@@ -107,6 +111,13 @@ impl Effects<Live> for Counting<'_> {
         self.counted.tracked.push(Tracked { table: table.clone(), key });
     }
 
+    fn count(&mut self, table: &Arc<TableSpec>, key: &[u8], counter: Counter, amount: u64, keeps: bool) {
+        match keeps {
+            true => table.table.keep(&Key::text(key), counter, amount, self.now_ms),
+            false => table.table.count(&Key::text(key), counter, amount, self.now_ms),
+        }
+    }
+
     fn take(&mut self, limit: &Arc<RateLimit>, key: &[u8]) -> Result<(), u64> {
         limit.take(key, self.now_ms)
     }
@@ -123,6 +134,8 @@ struct OfAnswers;
 
 impl Effects<Live> for OfAnswers {
     fn track(&mut self, _: &Arc<TableSpec>, _: &[u8]) {}
+
+    fn count(&mut self, _: &Arc<TableSpec>, _: &[u8], _: Counter, _: u64, _: bool) {}
 
     fn take(&mut self, _: &Arc<RateLimit>, _: &[u8]) -> Result<(), u64> {
         Ok(())
@@ -175,6 +188,8 @@ pub struct Answered<'a> {
     pub response: (&'a Response, &'a [u8]),
     /// None where this program answers itself.
     pub server: Option<&'a str>,
+    /// TLS with that server.
+    pub server_tls: Option<&'a Facts>,
 }
 
 /// Walks the routes of answers. What becomes of the head is in `changes.response` afterwards.
@@ -186,7 +201,8 @@ pub fn walk_answer(
     changes: &mut Changes,
 ) -> AnswerVerdict {
     let (response, head) = answered.response;
-    let answer = Some(Answer { response, head, server: answered.server });
+    let (server, server_tls) = (answered.server, answered.server_tls);
+    let answer = Some(Answer { response, head, server, server_tls });
     let asked = RequestFacts { worker, view, client, request: Some(answered.request), hello: None, answer };
     evenkeel_routes::walk_answer(&view.spec.routes, &asked, response.status, &mut OfAnswers, changes)
 }

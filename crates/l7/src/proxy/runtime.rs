@@ -194,6 +194,7 @@ impl PoolRuntime {
         let slow_start_ms = spec.pool.slow_start.as_millis() as u64;
         let fresh = Balancer::begin(spec.pool.scheduler, slow_start_ms, balanced.collect(), now_ms, looks)
             .one_backup(spec.pool.one_backup, now_ms, looks)
+            .modulo(spec.pool.hash_modulo, now_ms, looks)
             .bounded(spec.pool.hash_balance_factor);
         let by_id: HashMap<u32, usize> = servers.iter().enumerate().map(|(i, s)| (s.id, i)).collect();
         let place = |id: &u32| by_id.get(id).map_or(GONE, |index| *index as u32);

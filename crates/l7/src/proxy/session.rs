@@ -29,6 +29,10 @@ pub struct Client {
     pub vip: SocketAddr,
     /// The values of its PROXY header.
     pub values: Option<Rc<[u8]>>,
+    /// Those that a server is told in one.
+    pub header_values: Vec<u8>,
+    /// Those that the server of its own connection was told.
+    pub told_values: Vec<u8>,
     /// Who it is was told by a PROXY header.
     pub told: bool,
     /// Both as the connection has them, while routes say something else for a request.

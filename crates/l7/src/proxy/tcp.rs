@@ -43,6 +43,7 @@ pub async fn serve(
         return route::finish(worker, &view, &client, changes, counted, record, false);
     };
     client.take_on(&changes.addresses);
+    connect::note_values(worker, &view, &mut client, &pool.spec(), None, changes);
     record.client = client.address;
     (record.pool, record.routed) = (Some(pool.clone()), true);
     let bytes = first.as_ref().map_or(&b""[..], Buffer::bytes);

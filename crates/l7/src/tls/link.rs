@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustls::server::{AcceptedAlert, Acceptor};
 use rustls::{Connection, HandshakeKind};
 
-use super::{Facts, TlsServer};
+use super::{Chain, Facts, TlsServer};
 use crate::challenge::{self, Challenges};
 use crate::reactor::{Io, Owner, Reactor, Sock, Stop};
 
@@ -111,10 +111,11 @@ impl TlsLink {
         mut early: &[u8],
         deadline_ms: u64,
     ) -> Result<TlsLink, (Sock, HandshakeError)> {
-        let mut connection = match begin(reactor, &sock, (tls, challenges), &mut early, deadline_ms).await {
-            Ok(connection) => connection,
-            Err(error) => return Err((sock, error)),
-        };
+        let (mut connection, own) =
+            match begin(reactor, &sock, (tls, challenges), &mut early, deadline_ms).await {
+                Ok(begun) => begun,
+                Err(error) => return Err((sock, error)),
+            };
         connection.set_buffer_limit(Some(4 * RECORD));
         if let Err(error) = agree(reactor, &sock, &mut connection, early, deadline_ms).await {
             return Err((sock, error));
@@ -124,8 +125,8 @@ impl TlsLink {
         {
             return Err((sock, HandshakeError::Refused(error.to_string())));
         }
-        let mut facts = Facts::of(&connection);
-        tls.admit(&mut facts, connection.peer_certificates());
+        let facts = Facts::of(&connection, own);
+        tls.admit(&facts);
         Ok(TlsLink::over(sock, connection, facts))
     }
 
@@ -153,7 +154,7 @@ impl TlsLink {
         if let Err(error) = agree(reactor, &sock, &mut connection, &[], deadline_ms).await {
             return Err((sock, error));
         }
-        let facts = Facts::of(&connection);
+        let facts = Facts::of(&connection, Chain::default());
         Ok(TlsLink::over(sock, connection, facts))
     }
 
@@ -307,7 +308,7 @@ async fn begin(
     (tls, challenges): (&TlsServer, &Challenges),
     early: &mut &[u8],
     deadline_ms: u64,
-) -> Result<Connection, HandshakeError> {
+) -> Result<(Connection, Chain), HandshakeError> {
     let refused = |(error, mut alert): (rustls::Error, AcceptedAlert)| {
         // The alert says why, if it can still be sent.
         let _ = alert.write_all(&mut Raw(sock));
@@ -332,7 +333,9 @@ async fn begin(
         if let Some(accepted) = acceptor.accept().map_err(refused)? {
             let challenge = challenges.config_for(&accepted.client_hello());
             let config = challenge.unwrap_or_else(|| tls.config_for(&accepted.client_hello()));
-            return accepted.into_connection(config).map(Connection::Server).map_err(refused);
+            let own = tls.shown_to(&accepted.client_hello());
+            let connection = accepted.into_connection(config).map_err(refused)?;
+            return Ok((Connection::Server(connection), own));
         }
     }
 }

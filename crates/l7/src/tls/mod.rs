@@ -36,8 +36,10 @@ pub struct Facts {
     pub peer: Option<Box<Identity>>,
     /// The rules for clients that it was let in by, see [`TlsServer::lets_in`].
     admitted_by: Cell<u64>,
-    /// What a client has shown, where rules may be asked again.
-    chain: Option<Box<[CertificateDer<'static>]>>,
+    /// What the peer has shown: its certificate, and those behind it.
+    pub chain: Chain,
+    /// What was shown to a client.
+    pub own: Chain,
 }
 
 /// Who a client is, by its certificate.
@@ -53,8 +55,29 @@ pub struct Identity {
     pub names: Vec<String>,
 }
 
+/// A certificate with those that vouch for it; many connections may have the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chain(std::sync::Arc<[CertificateDer<'static>]>);
+
+impl Chain {
+    /// All of it, where anything was shown.
+    fn shown(&self) -> Option<&[CertificateDer<'static>]> {
+        Some(&*self.0).filter(|chain| !chain.is_empty())
+    }
+
+    /// A field of the certificate, see `evenkeel_trust::field`.
+    pub fn field(&self, name: &str) -> Option<String> {
+        let leaf = self.0.first()?;
+        match name {
+            "chain-der" => Some(self.0.iter().filter_map(|der| evenkeel_trust::field(der, "der")).collect()),
+            _ => evenkeel_trust::field(leaf, name),
+        }
+    }
+}
+
 impl Facts {
-    fn of(connection: &Connection) -> Facts {
+    /// `own` is what was shown to a client.
+    fn of(connection: &Connection, own: Chain) -> Facts {
         let resumed = connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
         let leaf = connection.peer_certificates().and_then(|chain| chain.first());
         let (sni, peer) = match connection {
@@ -76,7 +99,8 @@ impl Facts {
             sni,
             peer,
             admitted_by: Cell::new(0),
-            chain: None,
+            chain: connection.peer_certificates().map_or_else(Chain::default, |chain| Chain(chain.into())),
+            own,
         }
     }
 }

@@ -11,11 +11,11 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, SupportedProtocolVersion};
+use rustls::{ServerConfig, SignatureScheme, SupportedProtocolVersion};
 
 use super::certificate::{self, CertificateInfo, Files, Known, Loaded};
 use super::ticket::{Binding, ServiceTickets};
-use super::{Facts, TicketKeys};
+use super::{Chain, Facts, TicketKeys};
 use crate::file_error::FileError;
 
 /// A service's TLS, ready to accept clients.
@@ -27,6 +27,7 @@ pub struct TlsServer {
     verifier: Option<Arc<dyn ClientCertVerifier>>,
     /// Differs where other clients are let in: another authority, another list of what was revoked.
     rules_for_clients: u64,
+    resolver: Arc<Resolver>,
     pub certificates: Vec<CertificateInfo>,
     /// Names the files and their state, so that a change of them is seen.
     pub fingerprint: u64,
@@ -48,6 +49,14 @@ impl TlsServer {
         }
     }
 
+    /// What a client is shown that says this first.
+    pub fn shown_to(&self, hello: &ClientHello<'_>) -> Chain {
+        let all = self.resolver.candidates(hello.server_name());
+        self.resolver
+            .choose(all, hello.signature_schemes())
+            .map_or_else(Chain::default, |(_, chain)| chain.clone())
+    }
+
     /// Whether a session that was resumed may still be: certificates expire, and a session outlives
     /// the moment in which its certificate was looked at.
     pub fn check_resumed(&self, chain: Option<&[CertificateDer<'_>]>) -> Result<(), rustls::Error> {
@@ -61,10 +70,9 @@ impl TlsServer {
 }
 
 impl TlsServer {
-    /// Notes by which rules a client was let in, and what it has shown.
-    pub(super) fn admit(&self, facts: &mut Facts, chain: Option<&[CertificateDer<'static>]>) {
+    /// Notes by which rules a client was let in.
+    pub(super) fn admit(&self, facts: &Facts) {
         facts.admitted_by.set(self.rules_for_clients);
-        facts.chain = chain.filter(|_| self.verifier.is_some()).map(Into::into);
     }
 
     /// Whether a client that was let in still would be: a connection that is kept outlives the rules of its
@@ -73,7 +81,7 @@ impl TlsServer {
         if facts.admitted_by.get() == self.rules_for_clients {
             return true;
         }
-        let good = self.check_resumed(facts.chain.as_deref()).is_ok();
+        let good = self.check_resumed(facts.chain.shown()).is_ok();
         if good {
             facts.admitted_by.set(self.rules_for_clients);
         }
@@ -111,7 +119,8 @@ pub fn load(
     };
     let rules_for_clients = rules_for_clients(settings)?;
     let binding = binding(service, settings, &loaded, &rules_for_clients);
-    let mut config = builder.with_cert_resolver(Arc::new(Resolver::new(loaded, settings.strict_sni)));
+    let resolver = Arc::new(Resolver::new(loaded, settings.strict_sni));
+    let mut config = builder.with_cert_resolver(resolver.clone());
     config.alpn_protocols = settings.alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
     config.ticketer = Arc::new(ServiceTickets::new(tickets.clone(), binding));
     config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -128,6 +137,7 @@ pub fn load(
         without_alpn,
         verifier,
         rules_for_clients,
+        resolver,
         certificates,
         fingerprint,
         known: files.known,
@@ -224,13 +234,16 @@ fn verifier(
     Ok(authorities.of_clients(built))
 }
 
+/// A certificate with its key, and what a client sees of it.
+type Candidate = (Arc<CertifiedKey>, Chain);
+
 /// Certificates by host name: exact names before wildcards before the first of all.
 #[derive(Debug)]
 pub(super) struct Resolver {
-    exact: HashMap<String, Vec<Arc<CertifiedKey>>>,
+    exact: HashMap<String, Vec<Candidate>>,
     /// By what follows the first label.
-    wildcard: HashMap<String, Vec<Arc<CertifiedKey>>>,
-    default: Vec<Arc<CertifiedKey>>,
+    wildcard: HashMap<String, Vec<Candidate>>,
+    default: Vec<Candidate>,
     strict: bool,
 }
 
@@ -244,15 +257,16 @@ impl Resolver {
         ordered.sort_by_key(|l| l.info.algorithm == "RSA");
         let mut excepted: Vec<(String, Arc<CertifiedKey>)> = Vec::new();
         for one in ordered {
+            let candidate = (one.key.clone(), Chain(one.key.cert.as_slice().into()));
             if one.info.names == first_names {
-                resolver.default.push(one.key.clone());
+                resolver.default.push(candidate.clone());
             }
             for name in &one.info.names {
                 let (table, name) = match name.strip_prefix("*.") {
                     Some(rest) => (&mut resolver.wildcard, rest),
                     None => (&mut resolver.exact, name.as_str()),
                 };
-                table.entry(name.to_owned()).or_default().push(one.key.clone());
+                table.entry(name.to_owned()).or_default().push(candidate.clone());
             }
             excepted.extend(one.except.into_iter().map(|name| (name, one.key.clone())));
         }
@@ -260,13 +274,13 @@ impl Resolver {
         for (name, key) in excepted {
             let of_wildcard = name.split_once('.').and_then(|(_, rest)| resolver.wildcard.get(rest));
             let known = resolver.exact.get(&name).or(of_wildcard).cloned().unwrap_or_default();
-            let left = known.into_iter().filter(|other| !Arc::ptr_eq(other, &key)).collect();
+            let left = known.into_iter().filter(|(other, _)| !Arc::ptr_eq(other, &key)).collect();
             resolver.exact.insert(name, left);
         }
         resolver
     }
 
-    pub(super) fn candidates(&self, name: Option<&str>) -> &[Arc<CertifiedKey>] {
+    pub(super) fn candidates(&self, name: Option<&str>) -> &[Candidate] {
         // rustls gives names in lower case.
         let known = name.and_then(|name| {
             let exact = self.exact.get(name);
@@ -281,10 +295,16 @@ impl Resolver {
     }
 }
 
+impl Resolver {
+    /// The first that a client with these schemes can check.
+    fn choose<'a>(&self, all: &'a [Candidate], schemes: &[SignatureScheme]) -> Option<&'a Candidate> {
+        all.iter().find(|(key, _)| key.key.choose_scheme(schemes).is_some()).or(all.first())
+    }
+}
+
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let all = self.candidates(hello.server_name());
-        let suits = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
-        all.iter().find(suits).or(all.first()).cloned()
+        self.choose(all, hello.signature_schemes()).map(|(key, _)| key.clone())
     }
 }

@@ -430,6 +430,8 @@ impl Worker {
             address,
             vip,
             values: None,
+            header_values: Vec::new(),
+            told_values: Vec::new(),
             told: false,
             came: None,
             accepted_ms: clock.mono_ms,

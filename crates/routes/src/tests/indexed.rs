@@ -10,6 +10,10 @@ impl Effects<Plain> for Plainly {
         self.0.track(table, key);
     }
 
+    fn count(&mut self, table: &String, key: &[u8], counter: Counter, amount: u64, keeps: bool) {
+        self.0.count(table, key, counter, amount, keeps);
+    }
+
     fn take(&mut self, limit: &u32, key: &[u8]) -> Result<(), u64> {
         self.0.take(limit, key)
     }
@@ -29,6 +33,8 @@ struct Asked(Vec<String>);
 
 impl Effects<Plain> for Asked {
     fn track(&mut self, _: &String, _: &[u8]) {}
+
+    fn count(&mut self, _: &String, _: &[u8], _: Counter, _: u64, _: bool) {}
 
     fn take(&mut self, _: &u32, _: &[u8]) -> Result<(), u64> {
         Ok(())
