@@ -7,6 +7,8 @@ use std::sync::{Mutex, PoisonError};
 
 use evenkeel_admin::Request;
 use evenkeel_api as api;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 use super::sample::Known;
 
@@ -154,14 +156,28 @@ pub async fn show(known: &Known, file: Option<&str>) -> String {
         at.strftime("%b %e %H:%M:%S %Y GMT").to_string()
     };
     let names: Vec<String> = one.names.iter().map(|name| format!("DNS:{name}")).collect();
-    format!(
-        "Filename: {file}\nStatus: {}\nnotBefore: {}\nnotAfter: {}\nSubject Alternative Name: {}\nIssuer: {}\n",
+    let waits = known.certificates.with(|open| open.get(plain).cloned()).filter(|_| file.starts_with('*'));
+    let pem = waits.map(String::into_bytes).or_else(|| std::fs::read(plain).ok()).unwrap_or_default();
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&pem).flatten().collect();
+    let leaf = chain.first().map_or(&[][..], |der| der);
+    let asked = |name: &str| evenkeel_trust::field(leaf, name).unwrap_or_default();
+    let mut out = format!(
+        "Filename: {file}\nStatus: {}\nSerial: {}\nnotBefore: {}\nnotAfter: {}\nSubject Alternative Name: {}\nAlgorithm: {}\nSHA1 FingerPrint: {}\nSubject: {}\nIssuer: {}\n",
         if one.used_by.is_empty() { "Unused" } else { "Used" },
+        asked("serial"),
         time(one.not_before_ms),
         time(one.not_after_ms),
         names.join(", "),
-        one.issuer,
-    )
+        asked("key"),
+        asked("sha1"),
+        asked("subject"),
+        asked("issuer"),
+    );
+    for der in chain.iter().skip(1) {
+        let of = |name: &str| evenkeel_trust::field(der, name).unwrap_or_default();
+        out += &format!("Chain Subject: {}\nChain Issuer: {}\n", of("subject"), of("issuer"));
+    }
+    out
 }
 
 #[cfg(test)]

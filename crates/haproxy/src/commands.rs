@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use evenkeel_admin::Request;
 use evenkeel_api as api;
-use evenkeel_import::{Proxy, ProxyKind, Server};
+use evenkeel_import::{Proxy, ProxyKind, Server, StickTable};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 
 use super::certificates;
@@ -13,6 +13,7 @@ use super::servers;
 use super::sockets::Door;
 use super::ssl;
 use super::statistics::{self, Selection, check_status, status_number};
+use super::stick_table;
 
 /// A line longer than this is no command.
 const LONGEST: u64 = 16_384;
@@ -495,10 +496,11 @@ impl Session<'_> {
                     (true, "halted") => 14,
                     (true, _) => 6,
                 };
+                let host = shown.host.as_deref().unwrap_or("-");
                 let initial = shown.configured_weight.unwrap_or(shown.weight);
                 let seconds = evenkeel_control::wall_ms().saturating_sub(shown.check.since_ms) / 1000;
                 out.push_str(&format!(
-                    "{} {} {id} {} {address} {up} {admin} {} {initial} {seconds} {check} {result} {health} {state} 0 0 0 - {port} - 0 0 - - 0\n",
+                    "{} {} {id} {} {address} {up} {admin} {} {initial} {seconds} {check} {result} {health} {state} 0 0 0 {host} {port} - 0 0 - - 0\n",
                     proxy.id, proxy.name, server.name, shown.weight
                 ));
             }
@@ -506,40 +508,43 @@ impl Session<'_> {
         out
     }
 
-    fn tables(&self) -> impl Iterator<Item = (&Proxy, &(String, u64))> {
-        self.known.running.proxies.iter().filter_map(|p| Some((p, p.table.as_ref()?)))
+    /// Where the entries of a table are: in that of routes, or in that of the proxy's pool.
+    fn place_of(&self, table: &StickTable) -> Option<String> {
+        let of_proxy = || self.known.running.proxies.iter().find(|p| p.name == table.name)?.pool.clone();
+        table.counted.clone().or_else(of_proxy)
     }
 
-    async fn entries(&self, proxy: &Proxy) -> Vec<api::PersistenceEntry> {
-        let Some(pool) = proxy.pool.clone() else { return Vec::new() };
-        let found = self.known.ask(|reply| Request::Persistence { service: pool, reply }).await;
+    async fn entries(&self, table: &StickTable) -> Vec<api::PersistenceEntry> {
+        let Some(service) = self.place_of(table) else { return Vec::new() };
+        let found = self.known.ask(|reply| Request::Persistence { service, reply }).await;
         found.and_then(Result::ok).unwrap_or_default()
     }
 
     async fn show_table(&self, words: &[&str]) -> String {
         let only = words.first();
         let mut out = String::new();
-        for (proxy, (kind, size)) in self.tables().filter(|(p, _)| only.is_none_or(|name| p.name == **name)) {
-            let entries = self.entries(proxy).await;
-            out.push_str(&format!(
-                "# table: {}, type: {kind}, size:{size}, used:{}\n",
-                proxy.name,
-                entries.len()
-            ));
+        let all = self.known.running.tables.iter().filter(|t| only.is_none_or(|name| t.name == **name));
+        for table in all {
+            let entries = self.entries(table).await;
+            let StickTable { name, kind, size, .. } = table;
+            out.push_str(&format!("# table: {name}, type: {kind}, size:{size}, used:{}\n", entries.len()));
             if only.is_none() {
                 continue;
             }
+            let proxy = self.known.running.proxies.iter().find(|p| p.name == *name);
             let key = words.iter().position(|w| *w == "key").and_then(|at| words.get(at + 1));
             for (at, entry) in entries.iter().enumerate().filter(|(_, e)| key.is_none_or(|k| e.key == **k)) {
-                let servers = self.known.added.all(proxy);
+                let servers = proxy.map(|proxy| self.known.added.all(proxy)).unwrap_or_default();
                 let server = servers.iter().find(|(s, _)| Some(&s.own) == entry.real_server.as_ref());
                 let named = server.map_or_else(String::new, |(server, id)| {
                     format!(" server_id={id} server_name={}", server.name)
                 });
+                let counted = stick_table::counted(table, entry);
                 out.push_str(&format!(
-                    "{:#x}: key={} use=0 exp={} shard=0{named}\n",
+                    "{:#x}: key={} use={} exp={} shard=0{named}{counted}\n",
                     at + 1,
                     entry.key,
+                    entry.activity.as_ref().map_or(0, |activity| activity.current),
                     entry.expires_in_ms
                 ));
             }
@@ -551,8 +556,9 @@ impl Session<'_> {
     }
 
     async fn clear_table(&self, words: &[&str]) -> String {
-        let found = words.first().and_then(|name| self.tables().find(|(p, _)| p.name == **name));
-        let Some((proxy, _)) = found else {
+        let all = &self.known.running.tables;
+        let found = words.first().and_then(|name| all.iter().find(|table| table.name == **name));
+        let Some(table) = found else {
             return if words.is_empty() {
                 "\"table\" expects a table name\n".into()
             } else {
@@ -564,7 +570,7 @@ impl Session<'_> {
             ["key", key] => Some(key.to_owned()),
             _ => return "Only 'key' is supported as a filter\n".into(),
         };
-        let Some(pool) = proxy.pool.clone() else { return String::new() };
+        let Some(pool) = self.place_of(table) else { return String::new() };
         let done = self
             .known
             .ask(|reply| Request::ClearPersistence { service: pool, key: key.clone(), reply })

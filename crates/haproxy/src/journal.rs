@@ -197,19 +197,29 @@ fn reason(report: &Report, probe: &Probe) -> String {
         (Probe::PostgreSql { .. }, Outcome::Invalid) => Outcome::Refused,
         (_, outcome) => outcome,
     };
-    let (short, long) = check_status(outcome.as_str(), report.layer.number());
+    // A server that ends the connection at the greeting of TLS has answered it, with nothing.
+    let resets =
+        *probe == Probe::Tls && outcome == Outcome::Unreachable && report.said.contains("reset by peer");
+    let (outcome, layer) = match resets {
+        true => (Outcome::Invalid, Some(6)),
+        false => (outcome, report.layer.number()),
+    };
+    let (short, long) = check_status(outcome.as_str(), layer);
     let mut out = format!(", reason: {long}");
     if let Some(code) = report.code.or(if short == "L7STS" { Some(0) } else { None }) {
         let _ = write!(out, ", code: {code}");
     }
     let said = report.said.as_str();
     let info = match (probe, report.outcome) {
+        _ if resets => "TCPCHK got an empty response at step 2".into(),
         (Probe::Http(_), Outcome::Passed) => String::new(),
         (Probe::Ldap, Outcome::Passed) => "Success".into(),
         (Probe::Ldap, Outcome::Refused) => "See RFC: http://tools.ietf.org/html/rfc4511#section-4.1.9".into(),
         (Probe::Ldap, Outcome::Invalid) => "Not LDAPv3 protocol".into(),
         (Probe::PostgreSql { .. }, Outcome::Invalid) => "PostgreSQL unknown error".into(),
-        (Probe::Tls, Outcome::Invalid) if report.detail.ends_with("eof") => {
+        (Probe::Tls, Outcome::Invalid)
+            if ["eof", "(os error 104)"].iter().any(|e| report.detail.ends_with(e)) =>
+        {
             "TCPCHK got an empty response at step 2".into()
         }
         (Probe::PostgreSql { .. }, Outcome::Passed) => "PostgreSQL server is ok".into(),

@@ -16,6 +16,7 @@ mod servers;
 mod sockets;
 mod ssl;
 mod statistics;
+mod stick_table;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

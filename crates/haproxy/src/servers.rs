@@ -180,13 +180,21 @@ fn keys_of(options: &[&str], name: &str, new: &mut Server) -> Result<Map<String,
                 let text = text.ok_or_else(|| format!("'sni' of {given} is not supported by Evenkeel"))?;
                 tls.insert("sni".into(), json!(text));
             }
+            "proto" => match value() {
+                "h1" => {}
+                other => {
+                    return Err(format!(
+                        "'proto {other}' is known but not supported by Evenkeel for servers that are added"
+                    ));
+                }
+            },
             "cookie" | "redir" | "init-addr" | "resolvers" | "resolve-prefer" | "resolve-opts" | "track"
             | "on-error" | "observe" | "namespace" => {
                 return Err(format!("'{option}' option is not accepted for dynamic server"));
             }
             "agent-check" | "agent-port" | "agent-inter" | "agent-addr" | "agent-send" | "send-proxy"
-            | "send-proxy-v2" | "slowstart" | "source" | "proto" | "alpn" | "on-marked-down"
-            | "on-marked-up" | "maxqueue" | "minconn" | "tfo" | "usesrc" => {
+            | "send-proxy-v2" | "slowstart" | "source" | "alpn" | "on-marked-down" | "on-marked-up"
+            | "maxqueue" | "minconn" | "tfo" | "usesrc" => {
                 return Err(format!(
                     "'{option}' is known but not supported by Evenkeel for servers that are added"
                 ));
@@ -301,9 +309,10 @@ pub async fn set(known: &Known, proxy: &Proxy, server: &Server, words: &[&str]) 
             let Some(now) = shown(known, proxy, server).await else {
                 return Some("No such server.\n".into());
             };
-            let Some(host) = now.host.as_ref().filter(|_| server.resolved) else {
+            if !server.resolved {
                 return Some("set server <b>/<s> fqdn failed because no resolution is configured.\n".into());
-            };
+            }
+            let host = now.host.as_deref().unwrap_or("(null)");
             if host.eq_ignore_ascii_case(name) {
                 return Some(format!("no need to change the FDQN {BY}"));
             }

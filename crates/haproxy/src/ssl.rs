@@ -296,7 +296,16 @@ fn show_one(known: &Known, kind: TrustFile, name: &str) -> String {
     for (i, (_, der)) in blocks.enumerate() {
         let about = match kind {
             TrustFile::Authorities => {
-                format!("Certificate #{}:\nSubject: {}\n", i + 1, evenkeel_trust::subject(&der))
+                let asked = |name: &str| evenkeel_trust::field(&der, name).unwrap_or_default();
+                format!(
+                    "Certificate #{}:\nSerial: {}\nAlgorithm: {}\nSHA1 FingerPrint: {}\nSubject: {}\nIssuer: {}\n",
+                    i + 1,
+                    asked("serial"),
+                    asked("key"),
+                    asked("sha1"),
+                    asked("subject"),
+                    asked("issuer"),
+                )
             }
             TrustFile::Revocations => format!("Certificate Revocation List #{}:\n", i + 1),
         };

@@ -198,7 +198,7 @@ pub struct Draft {
     /// Tables that routes count in.
     pub tables: Vec<Table>,
     /// Their keys, by the names that the source has for them.
-    pub counted: BTreeMap<String, String>,
+    pub counted: crate::haproxy::Keys,
     /// The words of HAProxy's stick tables, by their proxies.
     pub stick_tables: BTreeMap<String, Vec<String>>,
     /// Where HAProxy's servers are and how they are checked, by `PROXY/NAME`.

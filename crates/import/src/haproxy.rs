@@ -42,6 +42,7 @@ use condition::Acls;
 use preprocess::Branch;
 pub use preprocess::condition_holds;
 use proxy::{Proxy, SectionKind, Word};
+pub use tables::Keys;
 
 /// Keywords of the `global` section that Evenkeel does by itself, or that mean nothing to it.
 const GLOBAL_MOOT: &[&str] = &[
@@ -228,6 +229,7 @@ impl Reader {
                 self.section = keyword.clone();
                 match keyword.as_str() {
                     "peers" => {
+                        self.list = words.get(1).cloned().unwrap_or_default();
                         draft.note(number, &keyword, "tables are the pair's by themselves: see [pair]")
                     }
                     "mailers" => draft.left(number, &keyword, "see [alerts] for mail"),
@@ -251,6 +253,12 @@ impl Reader {
                 }
             }
             _ if self.section == "global" => self.global(number, &words, draft),
+            // Tables of `peers` are named with their section.
+            _ if self.section == "peers" => {
+                if let (true, Some(table)) = (keyword == "table", words.get(1)) {
+                    draft.stick_tables.insert(format!("{}/{table}", self.list), words[1..].to_vec());
+                }
+            }
             _ if self.section == "resolvers" => resolvers::line(&words, number, draft),
             _ if self.section == "userlist" => {
                 let list = draft.userlists.entry(self.list.clone()).or_default();
@@ -539,6 +547,8 @@ fn build(proxies: &[Proxy], draft: &mut Draft) {
     }
     logs::of_all(proxies, draft);
     tables::gather(proxies, draft);
+    let tables = tables::of_all(draft);
+    draft.run.iter_mut().for_each(|run| run.tables.clone_from(&tables));
     draft.tracked = proxies.iter().flat_map(server::those_to_track).collect();
     for (at, proxy) in proxies.iter().enumerate() {
         draft.file.clone_from(&proxy.file);
@@ -557,6 +567,9 @@ fn build(proxies: &[Proxy], draft: &mut Draft) {
         // Some are there for their table alone.
         if pool.servers.is_empty() && draft.stick_tables.contains_key(&proxy.name) {
             continue;
+        }
+        if pool.servers.is_empty() && proxy.takes_servers(draft.run.is_some()) {
+            pool.servers.push(crate::draft::nobody());
         }
         if pool.servers.is_empty() {
             let why = format!("{} has no servers: what comes to it is refused with 503", proxy.name);

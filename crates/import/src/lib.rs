@@ -23,7 +23,7 @@ pub use haproxy::condition_holds;
 pub use haproxy::manual::{Fate, fate as keyword_fate, page as keywords_page, words as keywords};
 pub use haproxy::run::{
     HostNeeds, LogTarget, Places, Process, Proxy, ProxyKind, Resolvers, Running, Server, StatsPage,
-    StatsSocket, places, running,
+    StatsSocket, StickTable, places, running,
 };
 pub use words::name as real_server_name;
 

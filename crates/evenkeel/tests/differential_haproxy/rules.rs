@@ -8,7 +8,6 @@ pub const TOLD: &[&str] = &[
     "http-response wait-for-body",
     "proc.n",
     "%f ",
-    "wt6",
     "ltime",
     "language(",
     "x-srv %[nbsrv",
@@ -33,7 +32,6 @@ pub const TOLD: &[&str] = &[
     "http-response capture",
     "http-response track-sc0",
     "cache-store",
-    "tcp-response content reject",
     "res.cook",
     "capture.req.hdr(0)",
 ];

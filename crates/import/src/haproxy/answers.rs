@@ -11,7 +11,15 @@ use crate::words::{literal, name, quoted};
 
 /// Whether a line of a route asks about the answer.
 pub fn asks(key: &str, text: &str) -> bool {
-    let variables = ["{status}", "{status|", "answer-header", "{server}", "{server|"];
+    let variables = [
+        "{status}",
+        "{status|",
+        "answer-header",
+        "answer-cookie",
+        "{server}",
+        "{server|",
+        "{server-certificate:",
+    ];
     let tests = ["status ==", "status !=", "status >", "status <", "answer-header(", "server("];
     variables.iter().any(|word| text.contains(word))
         || key == "when" && tests.iter().any(|word| text.contains(word))
@@ -24,14 +32,16 @@ pub fn must_see(proxy: &Proxy) -> bool {
         let verb = word.words.get(1).map_or("", String::as_str);
         let settled = SETTLED.contains(&verb) || verb.starts_with("set-var") || verb.starts_with("unset-var");
         let of_answer = |w: &String| {
-            ["status", "srv_name", "res.hdr", "res.fhdr", "shdr"].iter().any(|name| w.contains(name))
+            ["status", "srv_name", "srv_id", "res.hdr", "res.fhdr", "res.cook", "shdr", "ssl_s_"]
+                .iter()
+                .any(|name| w.contains(name))
         };
         let by_regex = verb == "del-header" && word.words.iter().any(|w| w == "reg");
         !settled || by_regex || word.words[2..].iter().any(of_answer)
     }) || proxy
         .words
         .iter()
-        .any(|w| w.words[0] == "capture" && w.words.get(1).is_some_and(|w| w == "response"))
+        .any(|w| w.words[0] == "capture" && w.words.get(1).is_some_and(|w| w == "response") || proxy.sees(w))
 }
 
 impl Proxy {
@@ -65,22 +75,24 @@ impl Proxy {
                 first
             });
         }
+        let numbers = self.numbers_behind(&behind);
         let mut routes = Vec::new();
-        for keyword in ["http-response", "http-after-response"] {
-            if keyword == "http-response" && !sees {
+        for keyword in ["tcp-response", "http-response", "http-after-response"] {
+            if keyword != "http-after-response" && !sees {
                 continue;
             }
             for (backend, when) in &behind {
                 let mut scratch = draft.scratch();
                 let own = Acls::of(backend, &mut scratch);
-                let mut rules = backend.answer_rules(keyword, &own, &mut scratch);
+                let mut rules =
+                    backend.answer_rules(keyword, &own, &backend.numbers_of_servers(), &mut scratch);
                 backend.report(scratch, draft);
                 ends_alone(&mut rules, keyword, &backend.name);
                 rules.iter_mut().for_each(|route| also(route, when));
                 routes.extend(rules);
             }
-            let mut rules = self.answer_rules(keyword, acls, draft);
-            if keyword == "http-response" {
+            let mut rules = self.answer_rules(keyword, acls, &numbers, draft);
+            if keyword != "http-after-response" {
                 ends_alone(&mut rules, keyword, &self.name);
             }
             routes.extend(rules);
@@ -88,19 +100,59 @@ impl Proxy {
         routes
     }
 
-    fn answer_rules(&self, keyword: &str, acls: &Acls, draft: &mut Draft) -> Vec<Table> {
+    /// Names of servers with HAProxy's numbers of them.
+    fn numbers_of_servers(&self) -> Vec<(String, String)> {
+        let servers = self.all("server").enumerate().map(|(at, word)| {
+            let id = word.words.iter().skip_while(|w| *w != "id").nth(1).cloned();
+            (name(word.arg(1)), id.unwrap_or_else(|| (at + 1).to_string()))
+        });
+        servers.collect()
+    }
+
+    /// The same of all servers that a request may come to; none where one name has two numbers.
+    fn numbers_behind(&self, behind: &[(&Proxy, String)]) -> Vec<(String, String)> {
+        let mut all = self.numbers_of_servers();
+        for one in behind.iter().flat_map(|(backend, _)| backend.numbers_of_servers()) {
+            match all.iter().find(|known| known.0 == one.0) {
+                Some(known) if known.1 != one.1 => return Vec::new(),
+                Some(_) => {}
+                None => all.push(one),
+            }
+        }
+        all
+    }
+
+    /// `tcp-response content` of mode http, where there is an answer to see.
+    pub fn sees(&self, word: &Word) -> bool {
+        let of_answers = word.words[0] == "tcp-response" && word.arg(1) == "content";
+        self.is_http() && self.kind != SectionKind::Frontend && of_answers
+    }
+
+    fn answer_rules(
+        &self,
+        keyword: &str,
+        acls: &Acls,
+        servers: &[(String, String)],
+        draft: &mut Draft,
+    ) -> Vec<Table> {
         let mut routes = Vec::new();
         for word in &self.words {
             let captures = word.words[0] == "capture" && word.arg(1) == "response";
             if word.words[0] != keyword && !(captures && keyword == "http-response") {
                 continue;
             }
-            let constants = [("fe_name", &self.name), ("be_name", &self.name)];
+            if keyword == "tcp-response" && !self.sees(word) {
+                continue;
+            }
+            let constants = self.constants();
+            let constants: Vec<_> = constants.iter().map(|(sample, value)| (*sample, value)).collect();
             // What it is about cannot fail here.
             if word.arg(1) == "strict-mode" {
                 continue;
             }
-            match rule(&acls.counted.in_texts(&with_constants(word, &constants)), acls) {
+            let mut word = with_constants(word, &constants);
+            word.words.iter_mut().for_each(|text| *text = sample::numbered(text, servers));
+            match rule(&acls.counted.in_texts(&word), acls) {
                 Ok(mut route) => {
                     route.comments.clone_from(&word.comments);
                     routes.push(route);
@@ -141,7 +193,22 @@ fn rule(word: &Word, acls: &Acls) -> Result<Table, String> {
     if does[0] != "http-after-response" {
         route.text("of", "servers");
     }
-    let does: Vec<&str> = does.iter().map(String::as_str).collect();
+    let mut does: Vec<&str> = does.iter().map(String::as_str).collect();
+    if does[0] == "tcp-response" {
+        does.remove(1);
+        match does.as_slice() {
+            [_, "reject" | "close"] => {
+                route.set("deny", "{ silent = true }");
+                return Ok(route);
+            }
+            [_, "accept"] => {
+                route.set("stop", "true");
+                return Ok(route);
+            }
+            [_, verb, ..] if verb.starts_with("set-var") || verb.starts_with("unset-var") => {}
+            _ => return Err(super::remedies::of(&does)),
+        }
+    }
     match &does[1..] {
         ["set-header", name, value @ ..] => route.set("set-header", table_of(name, &value.join(" "))?),
         ["add-header", name, value @ ..] => route.set("add-header", table_of(name, &value.join(" "))?),

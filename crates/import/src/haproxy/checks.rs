@@ -102,6 +102,8 @@ fn requests(proxy: &Proxy, check: &mut Table, draft: &mut Draft) {
             draft.note(word.line, "http-check disable-on-404", differs);
         }
         let words: Vec<&str> = word.words[1..].iter().map(String::as_str).collect();
+        let apart = unglued(&words);
+        let words: Vec<&str> = apart.iter().map(String::as_str).collect();
         let told = match words.as_slice() {
             ["connect", rest @ ..] if begun => {
                 let mut next = Table::default();
@@ -369,6 +371,18 @@ fn port(text: &str, texts: &Texts) -> Result<String, String> {
 /// suffice to say so.
 type Expectation<'w> = (bool, Option<usize>, &'w [&'w str]);
 
+/// `!status` as two words.
+fn unglued(words: &[&str]) -> Vec<String> {
+    let apart = |word: &&str| match word.strip_prefix('!').filter(|rest| KINDS.contains(rest)) {
+        Some(rest) => vec!["!".to_owned(), rest.to_owned()],
+        None => vec![(*word).to_owned()],
+    };
+    words.iter().flat_map(apart).collect()
+}
+
+/// What can be expected.
+const KINDS: &[&str] = &["status", "rstatus", "string", "rstring", "binary", "rbinary", "hdr", "fhdr"];
+
 fn expectation<'w>(words: &'w [&'w str]) -> Result<Expectation<'w>, String> {
     match words {
         [
@@ -441,6 +455,8 @@ fn conversation(proxy: &Proxy, check: &mut Table, draft: &mut Draft) {
     let mut texts = Texts::of(proxy);
     for word in proxy.all("tcp-check") {
         let words: Vec<&str> = word.words[1..].iter().map(String::as_str).collect();
+        let apart = unglued(&words);
+        let words: Vec<&str> = apart.iter().map(String::as_str).collect();
         let taken = match words.as_slice() {
             ["comment", ..] => continue,
             [rule, ..] if texts.takes(rule) => {

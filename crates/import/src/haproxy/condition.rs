@@ -58,6 +58,11 @@ impl Acls {
         acls
     }
 
+    /// It is of a configuration that is run as it is.
+    pub fn runs(&self) -> bool {
+        self.exact
+    }
+
     /// The condition behind `if` or `unless`; empty where there is none.
     pub fn condition(&self, words: &[String]) -> Result<String, String> {
         let Some(sense) = words.first() else { return Ok(String::new()) };
@@ -123,7 +128,7 @@ impl Acls {
             "REQ_CONTENT" => "first-bytes-length > 0",
             "LOCALHOST" => "source(\"127.0.0.0/8\")",
             // Where it is asked the request has been read.
-            "HTTP" if self.http => "source-port >= 0",
+            "HTTP" | "WAIT_END" if self.http => "source-port >= 0",
             "HTTP_1.0" => "version(\"1.0\")",
             "HTTP_1.1" => "version(\"1.1\")",
             _ => return Err(format!("there is no ACL {name} here")),
@@ -137,8 +142,20 @@ fn criterion(words: &[String], counted: &Counted, exact: bool) -> Result<String,
     let Some(fetch) = words.first() else { return Err("an empty test".into()) };
     if let Some(asked) = counted.asked(fetch) {
         let values: Vec<&str> =
-            words[1..].iter().map(String::as_str).filter(|w| !["-m", "int"].contains(w)).collect();
-        return numbers(&asked?, &values);
+            words[1..].iter().map(String::as_str).filter(|w| !["-m", "int", "bool"].contains(w)).collect();
+        let asked = asked?;
+        // A table that is asked for an entry says so without more.
+        if asked.starts_with("in-table(") {
+            return match values.as_slice() {
+                [] | ["gt", "0"] | ["1"] => Ok(asked),
+                ["lt", "0"] => Ok("source-port < 0".into()),
+                _ => Err(format!("{fetch} is there, or is not: write it without a value")),
+            };
+        }
+        if values.is_empty() {
+            return Ok(format!("{asked} > 0"));
+        }
+        return numbers(&asked, &values);
     }
     let parts = sample::chain(fetch);
     if parts.len() > 1 || ["var", "str", "int"].contains(&parts[0].0.as_str()) {

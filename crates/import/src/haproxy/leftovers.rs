@@ -150,7 +150,7 @@ impl Proxy {
                 _ if rule => {}
                 "tcp-response" if word.arg(1) == "inspect-delay" => {}
                 // What is let through anyway.
-                "tcp-response" if word.words[1..] == ["content", "accept"] => {}
+                "tcp-response" if word.words[1..] == ["content", "accept"] || self.sees(word) => {}
                 "stick" => {}
                 word if ["clitcpka-", "srvtcpka-"].iter().any(|side| word.starts_with(side)) => {}
                 // See `logs::of_all`.
@@ -174,6 +174,8 @@ impl Proxy {
                 "errorfile" | "errorfiles" | "http-error" | "log-format" => {}
                 "errorloc" | "errorloc302" | "errorloc303" => {}
                 "monitor" if word.arg(1) == "fail" => {}
+                "hash-type"
+                    if draft.run.is_some() && word.arg(1) == "map-based" && self.maps_keys("uri-hash") => {}
                 "hash-type" => {
                     draft.note(
                         word.line,

@@ -13,6 +13,7 @@ const FEATURES: &[&str] = &[
     "PCRE",
     "PCRE2",
     "SPLICE",
+    "LINUX_SPLICE",
     "TPROXY",
     "LINUX_TPROXY",
     "NS",

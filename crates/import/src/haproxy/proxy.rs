@@ -190,11 +190,6 @@ impl Proxy {
                 fall: after("fall").unwrap_or(3).max(1),
             }
         });
-        let table = self.last("stick-table").map(|word| {
-            let after =
-                |key: &str| word.words.iter().skip_while(|w| *w != key).nth(1).map_or("", String::as_str);
-            (after("type").to_owned(), size(after("size")).unwrap_or(0))
-        });
         run::Proxy {
             name: self.name.clone(),
             kind: match self.kind {
@@ -210,15 +205,21 @@ impl Proxy {
             servers: servers.collect(),
             dynamic: self.is_dynamic(),
             disabled: self.is_disabled(),
-            table,
             logs: Vec::new(),
             log_tag: String::new(),
             logs_checks: self.option("log-health-checks").is_some(),
         }
     }
 
+    /// Whether it has servers, or may get some by commands while it runs.
+    pub fn takes_servers(&self, runs: bool) -> bool {
+        const PAGES: [&str; 4] = ["errorfile", "errorfiles", "http-error", "stick-table"];
+        let plain = !self.words.iter().any(|word| PAGES.contains(&word.words[0].as_str()));
+        self.has_servers() || runs && plain && self.kind == SectionKind::Backend && self.is_dynamic()
+    }
+
     /// Whether its balancing knows servers that come and go.
-    fn is_dynamic(&self) -> bool {
+    pub fn is_dynamic(&self) -> bool {
         let algorithm = self.last("balance").map_or("roundrobin", |word| word.arg(1));
         let is_consistent = || self.last("hash-type").is_some_and(|word| word.arg(1) == "consistent");
         match algorithm.split('(').next().unwrap_or_default() {
@@ -382,10 +383,22 @@ impl Proxy {
             let inner = named.split_once('(').map(|(_, name)| name.trim_end_matches(')'));
             pool.table.text("hash-key", inner.unwrap_or(named));
         }
+        if draft.run.is_some() && self.maps_keys(scheduler) {
+            pool.table.text("hash-table", "modulo");
+        }
         let factor = self.last("hash-balance-factor").and_then(|w| w.arg(1).parse::<u16>().ok());
         if let Some(factor) = factor.filter(|f| (101..=10_000).contains(f) && scheduler.ends_with("-hash")) {
             pool.table.set("hash-balance-factor", factor.to_string());
         }
+    }
+
+    /// Whether keys go to servers by HAProxy's usual `hash-type map-based sdbm`.
+    pub fn maps_keys(&self, scheduler: &str) -> bool {
+        let kind: Vec<&str> = self
+            .last("hash-type")
+            .map_or_else(Vec::new, |word| word.words[1..].iter().map(String::as_str).collect());
+        let usual = matches!(kind.as_slice(), [] | ["map-based"] | ["map-based", "sdbm"]);
+        usual && ["uri-hash", "header-hash", "query-hash", "cookie-hash"].contains(&scheduler)
     }
 
     fn persistence(&self, pool: &mut Pool, draft: &mut Draft) {
@@ -693,6 +706,21 @@ fn ports_of_tls(plain: &[String], secret: &[String]) -> Option<String> {
     let (plain, secret) = (ports(plain)?, ports(secret)?);
     let each: Vec<String> = secret.iter().map(u16::to_string).collect();
     plain.is_disjoint(&secret).then(|| each.join(", "))
+}
+
+impl Proxy {
+    /// Samples that are known beforehand.
+    pub fn constants(&self) -> Vec<(&'static str, String)> {
+        let mut all = vec![("fe_name", self.name.clone()), ("be_name", self.name.clone())];
+        let named = |word: &Word| word.words.iter().skip_while(|w| *w != "name").nth(1).cloned();
+        let mut names = self.all("bind").map(named);
+        if let Some(first) = names.next().flatten()
+            && names.all(|name| name.as_ref() == Some(&first))
+        {
+            all.push(("so_name", first));
+        }
+        all
+    }
 }
 
 /// The word with samples that are known beforehand as texts.

@@ -77,7 +77,7 @@ pub fn rule(
                 return Err(format!("unable to find required use_backend: '{backend}'"));
             };
             route.text("name", &format!("to-{}", name(backend)));
-            match target.has_servers() {
+            match target.takes_servers(acls.runs()) {
                 true => set(&mut route, "pool", quoted(&name(backend))),
                 false if http => without_servers(target, acls, &condition, &mut route),
                 false => set(&mut route, "deny", if http { "{ status = 503 }" } else { "{}" }.into()),
@@ -286,6 +286,19 @@ pub fn rule(
         {
             let (table, when) = acls.counted.tracked(word)?;
             set(&mut route, "track", quoted(&table));
+            also(&mut route, &when);
+            if let Some(variable) = acls.counted.notes(word) {
+                route.set("set-variable", format!("{{ {} = \"1\" }}", quoted(&variable)));
+            }
+        }
+        ["http-request", verb, value @ ..] | ["tcp-request", _, verb, value @ ..]
+            if ["sc-inc-", "sc-add-", "sc-set-"].iter().any(|start| verb.starts_with(start)) =>
+        {
+            let (count, when) = acls
+                .counted
+                .action(verb, &value.join(" "))
+                .unwrap_or_else(|| Err(super::remedies::of(&does)))?;
+            set(&mut route, "count", count);
             also(&mut route, &when);
         }
         ["http-request", "capture", what @ .., "len", length] => {

@@ -58,12 +58,25 @@ pub struct Proxy {
     /// Servers may be added: its balancing is one of those that HAProxy calls dynamic.
     pub dynamic: bool,
     pub disabled: bool,
-    /// The kind of keys of its table, as HAProxy names it, and the table's size.
-    pub table: Option<(String, u64)>,
     /// Where it tells what becomes of its servers.
     pub logs: Vec<LogTarget>,
     pub log_tag: String,
     pub logs_checks: bool,
+}
+
+/// A stick table, as HAProxy names it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StickTable {
+    pub name: String,
+    /// Of its keys.
+    pub kind: String,
+    pub size: u64,
+    /// What it stores, each with its argument.
+    pub stores: Vec<String>,
+    /// The table of routes that it became, where something is counted in it.
+    pub counted: Option<String>,
+    /// What `gpc` and `gpt` of it are (`gpc:0`), in the order of that table's numbers.
+    pub numbers: Vec<String>,
 }
 
 /// A line `log`.
@@ -127,6 +140,7 @@ pub struct Run {
     pub pages: Vec<StatsPage>,
     pub process: Process,
     pub resolvers: Vec<Resolvers>,
+    pub tables: Vec<StickTable>,
 }
 
 /// A `resolvers` section: its name, and its name servers with their addresses.
@@ -146,6 +160,7 @@ pub struct Running {
     pub pages: Vec<StatsPage>,
     pub process: Process,
     pub resolvers: Vec<Resolvers>,
+    pub tables: Vec<StickTable>,
 }
 
 /// What only the machine knows.
@@ -204,6 +219,7 @@ pub fn running(sources: &[Source], variables: &BTreeMap<String, String>, places:
     if draft.left.iter().all(|l| matches!(l.severity, Severity::Remark | Severity::Note)) {
         crate::proof::prove(&text, &haproxy, &mut draft);
     }
-    let Run { proxies, sockets, pages, process, resolvers, .. } = draft.run.take().unwrap_or_default();
-    Running { text, left: draft.left, proxies, sockets, pages, process, resolvers }
+    let Run { proxies, sockets, pages, process, resolvers, tables, .. } =
+        draft.run.take().unwrap_or_default();
+    Running { text, left: draft.left, proxies, sockets, pages, process, resolvers, tables }
 }

@@ -136,8 +136,14 @@ pub fn template(text: &str) -> Result<String, String> {
         || name.ends_with("_cnt")
         || name.ends_with("_val");
     let mut sure = always || out.contains("|present");
+    // A text ends at its first zero byte there.
+    let mut is_binary = ["var", "bin", "req.payload", "body"].contains(&name.trim_start_matches("req."));
     for (name, argument) in converters {
-        let converted = converter(name, &arguments(argument.as_deref()))?;
+        let mut converted = converter(name, &arguments(argument.as_deref()))?;
+        if name == "length" && is_binary {
+            converted = replace("(?s-u:\\x00.*)$", "", false)? + "|length";
+        }
+        is_binary = makes_bytes(name) || is_binary && name == "bytes";
         if converted.is_empty() {
             continue;
         }
@@ -154,6 +160,11 @@ pub fn template(text: &str) -> Result<String, String> {
         out = format!("{out}|{converted}");
     }
     Ok(format!("{{{out}}}"))
+}
+
+/// Converters whose value may have any bytes.
+fn makes_bytes(name: &str) -> bool {
+    ["b64dec", "ub64dec", "sha1", "sha2", "digest", "hmac"].contains(&name)
 }
 
 /// Converters that make something of an empty text as well.
@@ -221,6 +232,10 @@ fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
             format!("{{{}}}", quoted(&text))
         }
         "bin" if argument.bytes().all(|b| b.is_ascii_hexdigit()) => format!("{{\"{argument}\"|hex-decode}}"),
+        "cook_cnt" if argument.is_empty() => "{cookie-count}".into(),
+        "cook_names" => "{cookie-names}".into(),
+        "res.cook_names" => "{answer-cookie-names}".into(),
+        "cook" | "cookie" if argument.is_empty() => "{cookie}".into(),
         "hdr_cnt" if !first.is_empty() => format!("{{header-count:{first}}}"),
         "fhdr_cnt" if !first.is_empty() => format!("{{header-lines:{first}}}"),
         "res.hdr_cnt" | "shdr_cnt" if !first.is_empty() => format!("{{answer-header-count:{first}}}"),
@@ -284,10 +299,8 @@ fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
         "ssl_fc_sni" | "ssl_sni" | "req_ssl_sni" => "{sni}".into(),
         "ssl_fc_protocol" | "sslv" => "{tls-version}".into(),
         "ssl_fc_cipher" | "sslc" => "{tls-cipher}".into(),
-        "ssl_c_s_dn" if argument.is_empty() => "{client-cert-subject}".into(),
         "ssl_c_s_dn" if argument.eq_ignore_ascii_case("cn") => "{client-cert-cn}".into(),
-        "ssl_c_i_dn" if argument.is_empty() => "{client-cert-issuer}".into(),
-        "ssl_c_serial" => "{client-cert-serial|hex-decode}".into(),
+        _ if of_certificate(bare, argument).is_some() => of_certificate(bare, argument).unwrap_or_default(),
         // With its port.
         "hdr" | "fhdr" if first.eq_ignore_ascii_case("host") => "{header:Host}".into(),
         "ver" if name.starts_with("capture") => "HTTP/{version}".into(),
@@ -300,6 +313,36 @@ fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
         "url_param" | "urlp" if !first.is_empty() => format!("{{query:{first}}}"),
         _ => return Err(format!("the variable {name} has no counterpart")),
     })
+}
+
+/// `ssl_c_s_dn`, `ssl_f_sha1`, `ssl_s_notafter` and their like: whose certificate, and which field.
+fn of_certificate(name: &str, argument: &str) -> Option<String> {
+    let (whose, field) = name.strip_prefix("ssl_")?.split_at_checked(2)?;
+    let whose = match whose {
+        "c_" => "client",
+        "f_" => "own",
+        "s_" => "server",
+        _ => return None,
+    };
+    let field = match field {
+        "der" | "sha1" | "serial" => return Some(format!("{{{whose}-certificate:{field}|hex-decode}}")),
+        "chain_der" => return Some(format!("{{{whose}-certificate:chain-der|hex-decode}}")),
+        "notafter" => "not-after",
+        "notbefore" => "not-before",
+        "sig_alg" => "signature-algorithm",
+        "key_alg" => "key-algorithm",
+        "version" => "version",
+        "s_dn" => "subject",
+        "i_dn" => "issuer",
+        _ => return None,
+    };
+    match (field, argument) {
+        (_, "") => Some(format!("{{{whose}-certificate:{field}}}")),
+        ("subject" | "issuer", part) if part.bytes().all(|b| b.is_ascii_alphanumeric()) => {
+            Some(format!("{{{whose}-certificate:{field}.{part}}}"))
+        }
+        _ => None,
+    }
 }
 
 /// A byte, also as `0xE1`.
@@ -351,6 +394,15 @@ pub fn presence(text: &str) -> String {
         _ => return String::new(),
     };
     if first.is_empty() { String::new() } else { format!("{test}({})", quoted(first)) }
+}
+
+/// A text whose `srv_id` is said by the names of servers, which are known with their numbers.
+pub fn numbered(text: &str, servers: &[(String, String)]) -> String {
+    let pairs: Vec<String> = servers.iter().map(|(name, id)| format!("{name},{id}")).collect();
+    match pairs.is_empty() {
+        true => text.to_owned(),
+        false => text.replace("srv_id", &format!("srv_name,server_number({})", pairs.join(","))),
+    }
 }
 
 pub fn is_map(converter: &str) -> bool {
@@ -515,13 +567,15 @@ fn converter(name: &str, arguments: &[String]) -> Result<String, String> {
     Ok(match (name, words.as_slice()) {
         ("lower" | "upper" | "length" | "base64" | "sha1" | "crc32" | "crc32c", []) => name.into(),
         ("crc32" | "crc32c", ["0"]) => name.into(),
-        ("djb2" | "sdbm" | "xxh32" | "xxh64", [] | ["0"]) => name.into(),
-        ("crc32" | "crc32c" | "djb2" | "sdbm", [flag]) if flag.parse::<u32>().is_ok() => {
+        ("djb2" | "sdbm" | "wt6" | "xxh3" | "xxh32" | "xxh64", [] | ["0"]) => name.into(),
+        ("crc32" | "crc32c" | "djb2" | "sdbm" | "wt6", [flag]) if flag.parse::<u32>().is_ok() => {
             format!("{name}(mixed)")
         }
-        ("xxh32" | "xxh64", [seed]) if seed.parse::<u32>().is_ok() => format!("{name}({seed})"),
-        ("wt6" | "xxh3", _) => {
-            return Err(format!("{name} is not computed here: write crc32, djb2, sdbm, xxh32 or xxh64"));
+        ("xxh3" | "xxh32" | "xxh64", [seed]) if seed.parse::<u32>().is_ok() => format!("{name}({seed})"),
+        // Made by `numbered`.
+        ("server_number", pairs) => {
+            let each = pairs.iter().map(|text| argument(text)).collect::<Vec<_>>();
+            format!("choose({})", each.join(","))
         }
         ("http_date", []) => "http-date".into(),
         ("ltime" | "utime", _) => {
@@ -663,7 +717,7 @@ mod tests {
                 default: Some("d".into())
             }))
         );
-        for bad in ["%[rand(x)]", "%[path,wt6]", "%[var(proc.x)]", "%[path", "%[base,lower]"] {
+        for bad in ["%[rand(x)]", "%[path,ltime(x)]", "%[var(proc.x)]", "%[path", "%[base,lower]"] {
             assert!(variables(bad).is_err(), "{bad}");
         }
     }

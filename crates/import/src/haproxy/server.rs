@@ -274,7 +274,11 @@ fn option_by_option(
         // Connections that are their clients' own are in no pool.
         let no_pool = option.starts_with("pool-") && pool.table.get("connection-reuse").is_some();
         if let Some(why) = keywords::differs(keywords::SERVER_DIFFERS, option).filter(|_| !no_pool) {
-            draft.note(line, option, why);
+            match option.starts_with("pool-") {
+                // It is about speed alone.
+                true => draft.remark(line, option, why),
+                false => draft.note(line, option, why),
+            }
         }
         match option.as_str() {
             "weight" => server.set("weight", value()),
@@ -332,6 +336,26 @@ fn option_by_option(
             "send-proxy" => pool.table.text("send-proxy", "v1"),
             "send-proxy-v2" | "send-proxy-v2-ssl" | "send-proxy-v2-ssl-cn" => {
                 pool.table.text("send-proxy", "v2")
+            }
+            "proxy-v2-options" => {
+                for word in value().split(',') {
+                    match word.trim() {
+                        // What is known of TLS is in each header.
+                        "ssl" | "cert-cn" | "authority" => {}
+                        "unique-id" => {
+                            let id = format!("{{variable:{}}}", super::sample::UNIQUE_ID);
+                            header_value("0x05", &id, line, pool, draft);
+                        }
+                        other => draft.left(line, &format!("proxy-v2-options {other}"), "not carried over"),
+                    }
+                }
+            }
+            kind if kind.starts_with("set-proxy-v2-tlv-fmt(") => {
+                let kind = kind.trim_start_matches("set-proxy-v2-tlv-fmt(").trim_end_matches(')');
+                match super::sample::variables(&value()) {
+                    Ok(text) => header_value(kind, &text, line, pool, draft),
+                    Err(why) => draft.left(line, option, why),
+                }
             }
             "slowstart" => match duration(&value(), "ms") {
                 Some(time) => pool.table.text("slow-start", &time),
@@ -482,6 +506,30 @@ fn greets(greeting: &str, own: &mut Table) {
     if greeting.starts_with("send-proxy-v2") {
         own.text("send-proxy-version", "v2");
     }
+}
+
+/// A value of the PROXY header: all servers of a pool are told the same.
+fn header_value(kind: &str, text: &str, line: usize, pool: &mut Pool, draft: &mut Draft) {
+    const KEY: &str = "send-proxy-values";
+    let kind = match kind.strip_prefix("0x").or(kind.strip_prefix("0X")) {
+        Some(digits) => u8::from_str_radix(digits, 16).ok(),
+        None => kind.parse::<u8>().ok(),
+    };
+    let Some(kind) = kind else {
+        return draft.left(line, "set-proxy-v2-tlv-fmt", "a kind is a byte, as 0xE1");
+    };
+    let (name, entry) = (format!("0x{kind:02X} = "), format!("0x{kind:02X} = {}", quoted(text)));
+    let known = pool.table.get(KEY).unwrap_or_default().to_owned();
+    if known.contains(&entry) {
+        return;
+    }
+    if known.contains(&name) {
+        let why = "all servers of a pool are told the same values: those of the first";
+        return draft.left(line, "set-proxy-v2-tlv-fmt", why);
+    }
+    let before = known.trim_matches(['{', '}', ' ']).to_owned();
+    let join = if before.is_empty() { "" } else { ", " };
+    pool.table.set(KEY, format!("{{ {before}{join}{entry} }}"));
 }
 
 /// What a section says of its checks, so that two can be compared.

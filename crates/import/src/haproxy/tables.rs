@@ -1,15 +1,24 @@
 //! Stick tables that count, with `track-sc` and the tests that ask them, as tables of routes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::bind::size;
 use super::proxy::{Proxy, Word};
+use super::run::StickTable;
 use super::sample;
 use crate::draft::{Draft, Table};
 use crate::words::{duration, name, quoted};
 
-/// Tables that are counted in: their keys, by HAProxy's name.
-pub type Keys = BTreeMap<String, String>;
+/// Tables that are counted in, by HAProxy's name.
+pub type Keys = BTreeMap<String, Known>;
+
+/// A table that is counted in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    key: String,
+    /// What `gpc` and `gpt` of it are, in the order of the table's numbers.
+    numbers: Vec<String>,
+}
 
 /// What the tests of one proxy mean.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +27,8 @@ pub struct Counted {
     keys: Keys,
     /// Tables by the number of `track-sc`.
     by_number: BTreeMap<String, String>,
+    /// The numbers that are tracked under a condition, where rules change what is counted.
+    sometimes: BTreeSet<String>,
 }
 
 /// `track-scN KEY [table NAME]`: number, key, table.
@@ -34,38 +45,115 @@ fn track(word: &Word, own: &str) -> Option<(String, String, String)> {
     Some((number, word.arg(at + 1).to_owned(), table))
 }
 
+/// Samples of a rule or a condition that ask a table by a key that they name, with both.
+fn asks_by_key(text: &str, own: &str) -> Option<(String, String)> {
+    let text = text.trim_start_matches(['%', '[', '"']);
+    let (sample, rest) = text.split_once(",table_").or_else(|| text.split_once(",in_table"))?;
+    let table = rest.split_once('(')?.1.split(')').next()?;
+    Some((sample.to_owned(), if table.is_empty() { own.to_owned() } else { table.to_owned() }))
+}
+
+/// What `store` of a table says, with its arguments.
+pub fn stored(rules: &[String]) -> Vec<String> {
+    let lists = rules.iter().enumerate().filter(|(at, _)| *at > 0 && rules[at - 1] == "store");
+    lists.flat_map(|(_, list)| list.split(',')).map(|word| word.trim().to_owned()).collect()
+}
+
+/// `gpc0`, `gpt(3)` and their like as names of single numbers.
+fn numbers_of(rules: &[String]) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for word in stored(rules) {
+        let (name, argument) = word.split_once('(').unwrap_or((&word, ""));
+        let name = name.trim_end_matches("_rate");
+        let count = argument.split(',').next().and_then(|n| n.trim_end_matches(')').parse::<usize>().ok());
+        let each: Vec<String> = match name {
+            "gpc0" | "gpc1" | "gpt0" => vec![format!("{}:{}", &name[..3], &name[3..])],
+            "gpc" | "gpt" => (0..count.unwrap_or(1)).map(|at| format!("{name}:{at}")).collect(),
+            _ => continue,
+        };
+        each.into_iter().for_each(|one| {
+            if !all.contains(&one) {
+                all.push(one);
+            }
+        });
+    }
+    all
+}
+
+/// A table has so many numbers of its own.
+const NUMBERS: usize = 8;
+
 /// Every table that something is tracked in, written once.
 pub fn gather(proxies: &[Proxy], draft: &mut Draft) {
+    let tracks = |word: &Word, own: &str| track(word, own).map(|(_, sample, table)| vec![(sample, table)]);
+    let asks = |word: &Word, own: &str| {
+        Some(word.words.iter().filter_map(|text| asks_by_key(text, own)).collect::<Vec<_>>())
+    };
+    gather_by(proxies, draft, true, &tracks);
+    // What only asks makes no entries: there is no key to agree with.
+    gather_by(proxies, draft, false, &asks);
+}
+
+/// Samples with the tables that they are keys of.
+type Pairs = Vec<(String, String)>;
+
+fn gather_by(proxies: &[Proxy], draft: &mut Draft, told: bool, pairs: &dyn Fn(&Word, &str) -> Option<Pairs>) {
     for proxy in proxies {
-        for word in &proxy.words {
-            let Some((_, sample, table)) = track(word, &proxy.name) else { continue };
-            let Some(of) = proxies.iter().find(|p| p.name == table) else { continue };
-            let Some(rules) = of.last("stick-table") else { continue };
+        let all = proxy.words.iter().filter_map(|word| Some((word, pairs(word, &proxy.name)?)));
+        for (word, (sample, table)) in
+            all.flat_map(|(word, all)| all.into_iter().map(move |pair| (word, pair)))
+        {
+            let Some(rules) = draft.stick_tables.get(&table).cloned() else { continue };
             let key = match key(&sample) {
                 Ok(key) => key,
                 Err(why) => {
-                    draft.left(word.line, &word.words.join(" "), why);
+                    if told {
+                        draft.left(word.line, &word.words.join(" "), why);
+                    }
                     continue;
                 }
             };
+            let numbers = numbers_of(&rules);
+            if numbers.len() > NUMBERS && !draft.counted.contains_key(&table) {
+                let why =
+                    format!("{table}: a table has {NUMBERS} of gpc and gpt together, not {}", numbers.len());
+                draft.left(word.line, &word.words.join(" "), why);
+            }
             match draft.counted.get(&table) {
-                Some(known) if *known == key => {}
+                Some(known) if known.key == key || !told => {}
                 Some(_) => {
                     let why = format!("the table {table} has other keys already: use one table for each key");
                     draft.left(word.line, &word.words.join(" "), why);
                 }
                 None => {
-                    draft.tables.push(written(&table, &key, rules));
-                    draft.counted.insert(table, key);
+                    draft.tables.push(written(&table, &key, &rules));
+                    draft.counted.insert(table, Known { key, numbers });
                 }
             }
         }
     }
 }
 
-fn written(table: &str, key: &str, rules: &Word) -> Table {
+/// All tables, for those who ask for them by HAProxy's names.
+pub fn of_all(draft: &Draft) -> Vec<StickTable> {
+    let each = draft.stick_tables.iter().map(|(called, rules)| {
+        let after = |key: &str| rules.iter().skip_while(|w| *w != key).nth(1).map_or("", String::as_str);
+        let known = draft.counted.get(called);
+        StickTable {
+            name: called.clone(),
+            kind: after("type").to_owned(),
+            size: size(after("size")).unwrap_or(0),
+            stores: stored(rules),
+            counted: known.map(|_| name(called)),
+            numbers: known.map(|known| known.numbers.clone()).unwrap_or_default(),
+        }
+    });
+    each.collect()
+}
+
+fn written(table: &str, key: &str, rules: &[String]) -> Table {
     let mut out = Table::default();
-    let value = |wanted: &str| rules.words.iter().skip_while(|w| *w != wanted).nth(1);
+    let value = |wanted: &str| rules.iter().skip_while(|w| *w != wanted).nth(1);
     out.text("name", &name(table));
     out.text("key", key);
     if let Some(entries) = value("size").and_then(|text| size(text)) {
@@ -75,8 +163,10 @@ fn written(table: &str, key: &str, rules: &Word) -> Table {
         out.text("expire", &expire);
     }
     // Rates of one table have one period here.
-    let periods = rules.words.iter().flat_map(|w| w.split("_rate(").skip(1));
-    let period = periods.filter_map(|rest| duration(rest.split(')').next()?, "ms")).next();
+    let periods = rules.iter().flat_map(|w| w.split("_rate(").skip(1));
+    // Of `gpc_rate(N,PERIOD)` what stands behind the comma.
+    let last = |rest: &str| rest.split(')').next()?.rsplit(',').next().map(str::to_owned);
+    let period = periods.filter_map(|rest| duration(&last(rest)?, "ms")).next();
     if let Some(period) = period {
         out.text("period", &period);
     }
@@ -104,14 +194,18 @@ impl Counted {
     pub fn of(proxy: &Proxy, keys: &Keys) -> Counted {
         let tracked = proxy.words.iter().filter_map(|w| track(w, &proxy.name));
         let by_number = tracked.map(|(number, _, table)| (number, table)).collect();
-        Counted { own: proxy.name.clone(), keys: keys.clone(), by_number }
+        let changes = proxy.words.iter().any(|w| w.words.iter().take(3).any(|verb| verb.starts_with("sc-")));
+        let conditional = |w: &&Word| changes && w.words.iter().any(|word| word == "if" || word == "unless");
+        let sometimes = proxy.words.iter().filter(conditional).filter_map(|w| track(w, &proxy.name));
+        let sometimes = sometimes.map(|(number, ..)| number).collect();
+        Counted { own: proxy.name.clone(), keys: keys.clone(), by_number, sometimes }
     }
 
     /// The table that a rule counts in, and when there is something to count.
     pub fn tracked(&self, word: &Word) -> Result<(String, String), String> {
         let (_, sample, table) = track(word, &self.own).ok_or("not carried over")?;
         match self.keys.get(&table) {
-            Some(known) if key(&sample).as_ref() == Ok(known) => {
+            Some(known) if key(&sample).as_ref() == Ok(&known.key) => {
                 Ok((name(&table), sample::presence(&sample)))
             }
             _ => Err(format!("there is no table {table} with this key")),
@@ -154,10 +248,17 @@ impl Counted {
 
     /// `KEY,table_http_req_rate(TABLE)`: the entry of this request, where the table has that key.
     fn converted(&self, text: &str) -> Option<Result<String, String>> {
+        if let Some((sample, table)) = asks_by_key(text, &self.own).filter(|_| text.contains(",in_table")) {
+            let known = self.keys.get(&table).is_some_and(|known| key(&sample).as_ref() == Ok(&known.key));
+            return Some(match known {
+                true => Ok(format!("in-table({})", quoted(&name(&table)))),
+                false => Err(format!("there is no table {table} with this key")),
+            });
+        }
         let (sample, converter) = text.rsplit_once(",table_")?;
         let (what, table) = converter.strip_suffix(')')?.split_once('(')?;
         let table = if table.is_empty() { self.own.as_str() } else { table };
-        if self.keys.get(table) != key(sample).ok().as_ref() {
+        if self.keys.get(table).map(|known| &known.key) != key(sample).ok().as_ref() {
             return Some(Err(format!("there is no table {table} with this key")));
         }
         let tracked = Counted { by_number: BTreeMap::from([("0".into(), table.to_owned())]), ..self.clone() };
@@ -166,7 +267,7 @@ impl Counted {
 
     /// `sc_http_req_rate(0)` and the like as what a condition asks; none where it is no such test.
     pub fn asked(&self, fetch: &str) -> Option<Result<String, String>> {
-        if fetch.contains(",table_") {
+        if fetch.contains(",table_") || fetch.contains(",in_table") {
             return self.converted(fetch);
         }
         let (whole, arguments) = match fetch.split_once('(') {
@@ -193,15 +294,111 @@ impl Counted {
             "http_err_cnt" => ("count", "errors"),
             "conn_rate" => ("rate", "connections"),
             "conn_cnt" => ("count", "connections"),
-            "conn_cur" => ("count", "current"),
+            "conn_cur" | "trackers" => ("count", "current"),
+            "sess_cnt" => ("count", "connections"),
+            "sess_rate" => ("rate", "connections"),
+            "http_fail_cnt" => ("count", "failures"),
+            "http_fail_rate" => ("rate", "failures"),
             "bytes_in_rate" => ("rate", "bytes-in"),
             "bytes_out_rate" => ("rate", "bytes-out"),
-            _ => return None,
+            "kbytes_in" => ("count", "bytes-in"),
+            "kbytes_out" => ("count", "bytes-out"),
+            // No server stands in a table that counts.
+            "server_id" => return Some(Ok("number(\"{\\\"0\\\"}\")".into())),
+            _ => {
+                let index = arguments.iter().find_map(|word| word.parse::<u32>().ok());
+                let number = self.number_of(&table, what, index)?;
+                let function = if what.ends_with("_rate") { "rate" } else { "count" };
+                return Some(number.and_then(|number| {
+                    self.asks_own(&table, whole)?;
+                    Ok(format!("{function}({}, \"{number}\")", quoted(&name(&table))))
+                }));
+            }
         };
-        let key = self.keys.get(&table).map(String::as_str);
+        if what.starts_with("kbytes") {
+            let table = name(&table);
+            return Some(Ok(format!("number(\"{{count:{table},{counter}|div(1024)}}\")")));
+        }
+        let key = self.keys.get(&table).map(|known| known.key.as_str());
         if key.is_none() || whole.starts_with("src_") && key != Some("{source}") {
             return Some(Err(format!("nothing is tracked in the table {table} by this key")));
         }
         Some(Ok(format!("{function}({}, \"{counter}\")", quoted(&name(&table)))))
     }
+
+    /// Whether a sample asks the entry of the request's own key.
+    fn asks_own(&self, table: &str, whole: &str) -> Result<(), String> {
+        let key = self.keys.get(table).map(|known| known.key.as_str());
+        match key {
+            Some(key) if !whole.starts_with("src_") || key == "{source}" => Ok(()),
+            _ => Err(format!("nothing is tracked in the table {table} by this key")),
+        }
+    }
+
+    /// The number that `get_gpc0`, `gpc1_rate`, `get_gpt` and their like mean; none where it is none of them.
+    fn number_of(&self, table: &str, what: &str, index: Option<u32>) -> Option<Result<String, String>> {
+        let bare = what.trim_start_matches("get_").trim_end_matches("_rate");
+        let wanted = match bare {
+            "gpc0" | "gpc1" | "gpt0" => format!("{}:{}", &bare[..3], &bare[3..]),
+            "gpc" | "gpt" => format!("{bare}:{}", index.unwrap_or(0)),
+            _ => return None,
+        };
+        let known = self.keys.get(table);
+        let at = known.and_then(|known| known.numbers.iter().position(|one| *one == wanted));
+        Some(match at.filter(|at| *at < NUMBERS) {
+            Some(at) => Ok(format!("number-{}", at + 1)),
+            None => Err(format!("the table {table} does not store {}", wanted.replace(':', "(") + ")")),
+        })
+    }
+
+    /// `sc-inc-gpc0(0)`, `sc-add-gpc(1,0) 5`, `sc-set-gpt0(0) 7` as what a route counts, and when it does.
+    pub fn action(&self, verb: &str, value: &str) -> Option<Result<(String, String), String>> {
+        let (verb, arguments) = verb.split_once('(')?;
+        let what = ["sc-inc-", "sc-add-", "sc-set-"].iter().find_map(|start| verb.strip_prefix(start))?;
+        let arguments: Vec<&str> = arguments.trim_end_matches(')').split(',').map(str::trim).collect();
+        // An array's index comes before the number of `track-sc`.
+        let (index, number) = match (what, arguments.as_slice()) {
+            ("gpc" | "gpt", [index, number]) => (index.parse::<u32>().ok(), *number),
+            (_, [number]) => (None, *number),
+            _ => return Some(Err(format!("{verb}: an index and a number of track-sc are needed"))),
+        };
+        let Some(table) = self.by_number.get(number) else {
+            return Some(Err(format!("{verb}: nothing is tracked as track-sc{number} in this section")));
+        };
+        let counter = match self.number_of(table, what, index)? {
+            Ok(counter) => counter,
+            Err(why) => return Some(Err(why)),
+        };
+        let how = match (verb.starts_with("sc-inc"), verb.starts_with("sc-set")) {
+            (true, _) => String::new(),
+            (_, is_set) => {
+                let key = if is_set { "set" } else { "add" };
+                let value = match value.parse::<u64>() {
+                    Ok(number) => number.to_string(),
+                    Err(_) => match sample::template(value) {
+                        Ok(text) => text,
+                        Err(why) => return Some(Err(why)),
+                    },
+                };
+                format!(", {key} = {}", quoted(&value))
+            }
+        };
+        let count = format!("{{ table = {}, number = {}{how} }}", quoted(&name(table)), quoted(&counter));
+        let when = if self.sometimes.contains(number) {
+            format!("variable({})", quoted(&tracked(number)))
+        } else {
+            String::new()
+        };
+        Some(Ok((count, when)))
+    }
+
+    /// The variable that says that a request is counted under a number, where a condition decides.
+    pub fn notes(&self, word: &Word) -> Option<String> {
+        let (number, ..) = track(word, &self.own)?;
+        self.sometimes.contains(&number).then(|| tracked(&number))
+    }
+}
+
+fn tracked(number: &str) -> String {
+    format!("txn.tracks-sc{number}")
 }

@@ -15,7 +15,11 @@ pub fn id(proxy: &Proxy, draft: &mut Draft) -> Option<Table> {
     if let Some((flags, rest)) = text.strip_prefix("%{").and_then(|t| t.split_once("}o")) {
         if flags.contains("+X") {
             let note = "numbers and addresses are written as usual, not in hexadecimal";
-            draft.note(word.line, "unique-id-format", note);
+            // Samples are texts for the most part.
+            match rest.split('%').skip(1).all(|part| part.starts_with('[')) {
+                true => draft.remark(word.line, "unique-id-format", note),
+                false => draft.note(word.line, "unique-id-format", note),
+            }
         }
         text = rest.trim_start().to_owned();
     }

@@ -118,7 +118,8 @@ impl Proxy {
             if !self.is_http() && keyword.starts_with("http-") {
                 continue;
             }
-            let constants = [("fe_name", &self.name), ("be_name", &self.name)];
+            let constants = self.constants();
+            let constants: Vec<_> = constants.iter().map(|(sample, value)| (*sample, value)).collect();
             let stage = word.stage();
             let followed = self.words[at + 1..].iter().any(|w| w.stage() == stage && !w.allows());
             let allows = word.allows() && followed;

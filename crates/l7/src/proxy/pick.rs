@@ -322,7 +322,6 @@ impl Lease {
                 Err(stop) => return stop == Stop::TimedOut,
             }
         }
-        false
     }
 
     /// The server broke off: it is probed at once.
