@@ -193,7 +193,7 @@ address = "b.test:80"
 ];
 
 /// Keys that cannot be seen here: what they say is what holds without them, or they mean nothing alone.
-const UNSEEN: [&str; 17] = [
+const UNSEEN: [&str; 19] = [
     // They mean nothing without a place.
     "log.facility",
     "log.tag",
@@ -213,10 +213,13 @@ const UNSEEN: [&str; 17] = [
     "virtual-service.real-server.resolve",
     "virtual-service.resolve",
     "virtual-service.timeouts",
+    // They need `send-proxy` beside them: see send_proxy_values.
+    "pool.send-proxy-values",
+    "virtual-service.send-proxy-values",
 ];
 
 /// What a table says beside the key that is tried, so that the whole means something.
-const BESIDE: [(&str, &str); 21] = [
+const BESIDE: [(&str, &str); 22] = [
     ("node.interface", "name = \"b0\", bond = [\"eth1\"]"),
     ("node.interface", "name = \"eth1\", addresses = [\"192.0.2.10/24\"]"),
     ("pool.health-check[tcp]", "send-proxy = true"),
@@ -238,6 +241,7 @@ const BESIDE: [(&str, &str); 21] = [
     ("virtual-service.tls", "certificates = [\"/etc/first.pem\"]"),
     ("virtual-service.tls.client-auth", "ca = \"/etc/first.pem\""),
     ("virtual-service.route", "deny = { status = 404 }"),
+    ("virtual-service.route.count", "table = \"t\", number = \"number-2\""),
     ("virtual-service.route.basic-auth", "users = \"/etc/users\""),
     ("virtual-service.answer-route", "set-header = { X-First = \"1\" }"),
     ("virtual-service.protection", "new-connections = \"9/9s\""),
@@ -511,5 +515,28 @@ fn a_version_of_tls_is_left_to_speak() {
     for bad in ["min-version = \"1.3\", max-version = \"1.2\"", "policy = \"modern\", max-version = \"1.2\""]
     {
         assert!(with(bad).unwrap_err().contains("no version of TLS"), "{bad}");
+    }
+}
+
+#[test]
+fn send_proxy_values() {
+    let with = |keys: &str| {
+        let text = format!(
+            "[[pool]]\nname = \"p\"\n{keys}\n[[pool.real-server]]\nname = \"n\"\naddress = \"192.0.2.2:80\"\n\
+             [[virtual-service]]\nname = \"s\"\nvip = [\"192.0.2.1:80\"]\nmode = \"http\"\npool = \"p\"\n"
+        );
+        read(&text).map_err(|problems| problems.iter().map(|p| p.message.clone()).collect::<String>())
+    };
+    let base = with("send-proxy = \"v2\"").unwrap();
+    let new = with("send-proxy = \"v2\"\nsend-proxy-values = { 0xE1 = \"{header:X-A}\" }").unwrap();
+    let plan = plan(&base, &new).to_string();
+    assert!(plan.contains("send-proxy-values"), "{plan}");
+    for (keys, why) in [
+        ("send-proxy-values = { 0xE1 = \"a\" }", "needs send-proxy"),
+        ("send-proxy = \"v1\"\nsend-proxy-values = { 0xE1 = \"a\" }", "needs send-proxy"),
+        ("send-proxy = \"v2\"\nsend-proxy-values = { 503 = \"a\" }", "no kind"),
+    ] {
+        let problems = with(keys).unwrap_err();
+        assert!(problems.contains(why), "{problems} instead of {why}");
     }
 }

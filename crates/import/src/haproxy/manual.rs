@@ -193,8 +193,8 @@ fn of_use(made: &Running, usual: &Running, place: &str, word: &str) -> Fate {
         return Fate::Refused(left.consequence.clone());
     }
     let facts = |run: &Running| {
-        let Running { text, proxies, sockets, pages, process, resolvers, .. } = run;
-        format!("{text:?}{proxies:?}{sockets:?}{pages:?}{process:?}{resolvers:?}")
+        let Running { text, proxies, sockets, pages, process, resolvers, tables, .. } = run;
+        format!("{text:?}{proxies:?}{sockets:?}{pages:?}{process:?}{resolvers:?}{tables:?}")
     };
     let changed = facts(made) != facts(usual);
     if let Some(left) = first(&[Severity::Note]) {
