@@ -431,8 +431,6 @@ fn find_service(snapshot: &Snapshot, vip: SocketAddr) -> Result<&VirtualService,
     found.map(|s| &**s).ok_or_else(|| format!("no virtual service has the VIP {vip}"))
 }
 
-/// The hash of a part of the request; 0 where there is none.
-
 fn how(pool: &Pool, kept: bool, chosen: bool) -> Option<String> {
     if kept || !chosen {
         return None;

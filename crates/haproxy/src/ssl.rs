@@ -23,6 +23,8 @@ const OPEN_AT_MOST: usize = 64;
 pub struct Files {
     /// Lists of certificates, and folders of them, which HAProxy shows as lists.
     lists: BTreeSet<String>,
+    /// Services by the lists whose first certificate answers clients that name no host of them.
+    defaults: BTreeMap<String, BTreeSet<String>>,
     authorities: BTreeSet<String>,
     revocations: BTreeSet<String>,
     open: Mutex<BTreeMap<String, String>>,
@@ -66,7 +68,11 @@ impl TrustFile {
 impl Files {
     pub fn of(snapshot: &Snapshot) -> Files {
         let mut files = Files::default();
-        for tls in snapshot.services.iter().filter_map(|service| service.tls.as_ref()) {
+        for (service, tls) in snapshot.services.iter().filter_map(|s| Some((s, s.tls.as_ref()?))) {
+            for list in tls.list.iter().filter(|_| !tls.strict_sni) {
+                let of_list = files.defaults.entry(list.display().to_string()).or_default();
+                of_list.insert(service.name.to_string());
+            }
             let folders = tls.certificates.iter().filter(|path| path.is_dir());
             files.lists.extend(tls.list.iter().chain(folders).map(|path| path.display().to_string()));
             if let Some(auth) = &tls.client_auth {
@@ -215,12 +221,24 @@ fn delete(known: &Known, name: &str, entry: &str) -> Result<String, String> {
     };
     let all = entries(list)?;
     let of_file = |(at, line): &&(usize, String)| {
-        line.split_whitespace().next() == Some(file) && number.is_none_or(|number| number == *at)
+        // A name in a list may leave its folder out.
+        let named = line.split_whitespace().next().is_some_and(|named| Path::new(file).ends_with(named));
+        named && number.is_none_or(|number| number == *at)
     };
     let found: Vec<usize> = all.iter().filter(of_file).map(|(at, _)| *at).collect();
     let at = match found.as_slice() {
         [] => return Err(refused("there is no such entry")),
         [_] if all.len() == 1 => return Err(refused("it is the last one")),
+        [at] if all.first().is_some_and(|(first, _)| first == at)
+            && known.files.defaults.contains_key(list) =>
+        {
+            let services: String =
+                known.files.defaults[list].iter().map(|name| format!("\t- {name}\n")).collect();
+            return Err(format!(
+                "Can't delete the entry: certificate '{file}' cannot be deleted, it is used as default \
+                 certificate by the following frontends:\n{services}"
+            ));
+        }
         [at] => *at,
         _ => {
             return Err(refused(

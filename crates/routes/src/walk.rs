@@ -277,7 +277,7 @@ fn take<'r, R: Resources, S: Source<R>>(
         let amount = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse::<u64>().ok());
         effects.done(step, &text, None);
         changes.rendered = text;
-        let Some((amount, table)) = amount.zip(routes.tables.get(*table)) else { return None };
+        let (amount, table) = amount.zip(routes.tables.get(*table))?;
         let key = render(routes, Some(&table.key), true, source, changes);
         effects.count(&table.table, &key, *counter, amount, *keeps);
         changes.rendered = key;

@@ -160,6 +160,9 @@ pub enum Plus {
     SpaceInQuery,
 }
 
+/// A text, and what stands for it.
+type Choice = (Box<[u8]>, Box<[u8]>);
+
 #[derive(Clone, Debug)]
 pub enum Converter {
     Lower,
@@ -223,7 +226,7 @@ pub enum Converter {
         other: Box<[u8]>,
     },
     /// Pairs of what it may be and what it becomes.
-    Choose(Box<[(Box<[u8]>, Box<[u8]>)]>),
+    Choose(Box<[Choice]>),
     Network {
         v4: u8,
         v6: u8,

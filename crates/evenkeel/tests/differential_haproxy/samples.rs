@@ -51,7 +51,6 @@ const SAMPLES: &[&str] = &[
     "src",
     "dst",
     "be_name",
-    "so_name",
     "ssl_f_serial",
     "ssl_c_sha1,hex",
     "http_first_req",

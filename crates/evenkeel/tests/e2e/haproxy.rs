@@ -589,13 +589,13 @@ fn hooks_add_certificates_to_lists() {
     assert!(!std::path::Path::new(&new).exists());
     // Who vouches for clients.
     say("show ssl ca-file", &known);
-    say(&format!("show ssl ca-file {known}"), "Subject: CN=ca");
+    say(&format!("show ssl ca-file {known}"), "Subject: /CN=ca");
     say(&format!("set ssl ca-file {known} <<\nnothing\n\n"), "no CA");
     let authority = std::fs::read_to_string(&other.file).unwrap();
     say(&format!("set ssl ca-file {known} <<\n{authority}\n"), "transaction created for CA");
-    say(&format!("show ssl ca-file *{known}"), "Subject: CN=other");
+    say(&format!("show ssl ca-file *{known}"), "Subject: /CN=other");
     say(&format!("commit ssl ca-file {known}"), "Success!");
-    say(&format!("show ssl ca-file {known}"), "Subject: CN=other");
+    say(&format!("show ssl ca-file {known}"), "Subject: /CN=other");
     say(&format!("commit ssl ca-file {known}"), "No ongoing transaction");
     say("set ssl crl-file /nowhere <<\nx\n\n", "not referenced");
 }

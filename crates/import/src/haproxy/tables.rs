@@ -49,7 +49,8 @@ fn track(word: &Word, own: &str) -> Option<(String, String, String)> {
 fn asks_by_key(text: &str, own: &str) -> Option<(String, String)> {
     let text = text.trim_start_matches(['%', '[', '"']);
     let (sample, rest) = text.split_once(",table_").or_else(|| text.split_once(",in_table"))?;
-    let table = rest.split_once('(')?.1.split(')').next()?;
+    let arguments = rest.split_once('(').filter(|(word, _)| !word.contains(','));
+    let table = arguments.and_then(|(_, arguments)| arguments.split(')').next()).unwrap_or("");
     Some((sample.to_owned(), if table.is_empty() { own.to_owned() } else { table.to_owned() }))
 }
 
@@ -256,7 +257,10 @@ impl Counted {
             });
         }
         let (sample, converter) = text.rsplit_once(",table_")?;
-        let (what, table) = converter.strip_suffix(')')?.split_once('(')?;
+        let (what, table) = match converter.strip_suffix(')') {
+            Some(named) => named.split_once('(')?,
+            None => (converter, ""),
+        };
         let table = if table.is_empty() { self.own.as_str() } else { table };
         if self.keys.get(table).map(|known| &known.key) != key(sample).ok().as_ref() {
             return Some(Err(format!("there is no table {table} with this key")));
