@@ -127,6 +127,12 @@ pub async fn add(known: &Known, words: &[&str]) -> String {
     }
 }
 
+/// Servers that are added speak HTTP/1.
+fn takes_protocol(name: &str) -> Result<(), String> {
+    let why = || format!("'proto {name}' is known but not supported by Evenkeel for servers that are added");
+    (name == "h1").then_some(()).ok_or_else(why)
+}
+
 /// What options of a server become. It begins in maintenance, and without checks until they are enabled.
 fn keys_of(options: &[&str], name: &str, new: &mut Server) -> Result<Map<String, Value>, String> {
     let mut keys = Map::new();
@@ -180,14 +186,7 @@ fn keys_of(options: &[&str], name: &str, new: &mut Server) -> Result<Map<String,
                 let text = text.ok_or_else(|| format!("'sni' of {given} is not supported by Evenkeel"))?;
                 tls.insert("sni".into(), json!(text));
             }
-            "proto" => match value() {
-                "h1" => {}
-                other => {
-                    return Err(format!(
-                        "'proto {other}' is known but not supported by Evenkeel for servers that are added"
-                    ));
-                }
-            },
+            "proto" => takes_protocol(value())?,
             "cookie" | "redir" | "init-addr" | "resolvers" | "resolve-prefer" | "resolve-opts" | "track"
             | "on-error" | "observe" | "namespace" => {
                 return Err(format!("'{option}' option is not accepted for dynamic server"));

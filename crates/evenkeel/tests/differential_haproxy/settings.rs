@@ -204,7 +204,7 @@ const OPTIONS: &[&str] = &[
     "stick-table type ip size 1k store gpc0\nhttp-request track-sc0 src\nhttp-request sc-inc-gpc0(0)\nhttp-request set-header x-n %[sc0_get_gpc0]",
     "stick-table type ip size 1k store gpt0\nhttp-request track-sc0 src\nhttp-request sc-set-gpt0(0) 7\nhttp-request set-header x-n %[sc0_get_gpt0]",
     "stick-table type ip size 1k store gpc0,gpc1\nhttp-request track-sc0 src\nhttp-request sc-inc-gpc0(0) if { path /a }\nhttp-request sc-inc-gpc1(0)\nhttp-request deny deny_status 429 if { sc0_get_gpc1 gt 1 }\nhttp-request set-header x-n %[sc0_get_gpc0]-%[sc0_get_gpc1]-%[src_get_gpc1]",
-    "stick-table type string size 1k store gpt0,gpc0\nhttp-request track-sc0 path\nhttp-request sc-set-gpt0(0) int(5) if { sc0_get_gpt0 0 }\nhttp-request set-header x-n %[path,table_gpt0]-%[path,in_table]",
+    "stick-table type string size 1k store gpt0,gpc0\nhttp-request track-sc0 path\nhttp-request sc-set-gpt0(0) int(5) if { sc0_get_gpt0 0 }\nhttp-request set-header x-n %[path,table_gpt0]\nhttp-request set-header x-in yes if { path,in_table }",
     "stick-table type string size 1k store http_req_cnt\nhttp-request track-sc1 req.hdr(x-a)\nhttp-request deny deny_status 429 if { sc1_http_req_cnt gt 1 }",
     "stick-table type ip size 1k store http_err_cnt\nhttp-request track-sc0 src\nhttp-request set-header x-n %[src_http_err_cnt]",
     "acl bad path /b\nhttp-request deny if bad",

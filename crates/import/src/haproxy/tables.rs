@@ -240,6 +240,10 @@ impl Counted {
     }
 
     fn of_table(&self, text: &str) -> Option<String> {
+        // Whether there is an entry is asked by conditions alone.
+        if text.contains(",in_table") {
+            return None;
+        }
         let (first, converters) = text.split_at(text.find("),").map_or(text.len(), |at| at + 1));
         if let Some(Ok(asked)) = self.asked(first) {
             return Some(counted(&asked) + converters);

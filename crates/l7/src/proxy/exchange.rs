@@ -130,6 +130,26 @@ fn normalize(scratch: &mut Scratch, head: &[u8]) {
     }
 }
 
+/// What a request asks of the choice among servers.
+fn wish_of(
+    worker: &'static Worker,
+    scratch: &Scratch,
+    client: &Client,
+    pool: &Rc<PoolRuntime>,
+    cookie: &CookieFound,
+    buffer: &Buffer,
+) -> PickRequest {
+    let request = &scratch.request;
+    PickRequest {
+        key: pick::key_of_request(worker, pool, client.address, request, buffer.bytes()),
+        named: pool.chosen(scratch.changes.server.as_ref()).or(cookie.server),
+        entry: persist::entry_of_request(pool, client, request, buffer.bytes()),
+        priority: scratch.changes.priority,
+        avoid: None,
+        known_by: client.own.as_ref().filter(|own| own.knows_client).map(|own| own.server),
+    }
+}
+
 /// Sends the request to a server of a pool.
 async fn proxy(
     worker: &'static Worker,
@@ -154,15 +174,7 @@ async fn proxy(
     // What the answer says is noted when it comes.
     scratch.record.termination.cookie_read = cookie.read;
     scratch.record.termination.cookie_sent = cookie.read.map(|_| CookieSent::None);
-    let mut wish = PickRequest {
-        key: pick::key_of_request(worker, pool, client.address, request, buffer.bytes()),
-        named: pool.chosen(scratch.changes.server.as_ref()).or(cookie.server),
-        entry: persist::entry_of_request(pool, client, request, buffer.bytes()),
-        priority: scratch.changes.priority,
-        avoid: None,
-        known_by: client.own.as_ref().filter(|own| own.knows_client).map(|own| own.server),
-    };
-
+    let mut wish = wish_of(worker, scratch, client, pool, &cookie, &buffer);
     let asked = Some((&scratch.request, buffer.bytes()));
     connect::note_values(worker, view, client, &spec, asked, &scratch.changes);
     let outgoing = outgoing_request(worker, scratch, client, view, pool, rule, buffer);
