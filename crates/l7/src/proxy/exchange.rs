@@ -136,14 +136,14 @@ fn wish_of(
     scratch: &Scratch,
     client: &Client,
     pool: &Rc<PoolRuntime>,
-    cookie: &CookieFound,
-    buffer: &Buffer,
+    cookie: CookieFound,
+    head: &[u8],
 ) -> PickRequest {
     let request = &scratch.request;
     PickRequest {
-        key: pick::key_of_request(worker, pool, client.address, request, buffer.bytes()),
+        key: pick::key_of_request(worker, pool, client.address, request, head),
         named: pool.chosen(scratch.changes.server.as_ref()).or(cookie.server),
-        entry: persist::entry_of_request(pool, client, request, buffer.bytes()),
+        entry: persist::entry_of_request(pool, client, request, head),
         priority: scratch.changes.priority,
         avoid: None,
         known_by: client.own.as_ref().filter(|own| own.knows_client).map(|own| own.server),
@@ -174,9 +174,8 @@ async fn proxy(
     // What the answer says is noted when it comes.
     scratch.record.termination.cookie_read = cookie.read;
     scratch.record.termination.cookie_sent = cookie.read.map(|_| CookieSent::None);
-    let mut wish = wish_of(worker, scratch, client, pool, &cookie, &buffer);
-    let asked = Some((&scratch.request, buffer.bytes()));
-    connect::note_values(worker, view, client, &spec, asked, &scratch.changes);
+    let mut wish = wish_of(worker, scratch, client, pool, cookie, buffer.bytes());
+    connect::note_values(worker, view, client, &spec, Some((request, buffer.bytes())), &scratch.changes);
     let outgoing = outgoing_request(worker, scratch, client, view, pool, rule, buffer);
     let mut outgoing = match outgoing {
         Ok(outgoing) => outgoing,

@@ -350,9 +350,6 @@ impl Flow<'_> {
         let lull_ms = if self.lulled { NEVER } else { self.worker.reactor.now_ms() + LULL_MS };
         let stop = match self.worker.reactor.wait(deadline_ms.min(lull_ms)).await {
             Ok(()) if self.client.link.is_broken() || self.is_given_up() => {
-                // HAProxy has 400 in its line for a request that was given up, and nobody is told.
-                let status = if self.gives_up_on_close() { 400 } else { self.scratch.record.status };
-                self.scratch.record.status = status;
                 return Err(self.cut(Cause::ClientAbort, Failure::ClientGone));
             }
             Ok(()) => return Ok(()),

@@ -309,19 +309,22 @@ impl Lease {
             return true;
         }
         let until_ms = self.worker.reactor.now_ms() + pause_ms.min(at_most_ms);
-        let gives_up = self.pool().is_some_and(|spec| spec.pool.abort_on_close);
-        let left = || client.link.is_broken() || gives_up && client.link.is_hung_up();
         client.link.want_hangup();
-        if left() {
+        if self.has_left(client) {
             return false;
         }
         loop {
             match self.worker.reactor.wait(until_ms).await {
-                Ok(()) if left() => return false,
+                Ok(()) if self.has_left(client) => return false,
                 Ok(()) => {}
                 Err(stop) => return stop == Stop::TimedOut,
             }
         }
+    }
+
+    fn has_left(&self, client: &Client) -> bool {
+        let gives_up = self.pool().is_some_and(|spec| spec.pool.abort_on_close);
+        client.link.is_broken() || gives_up && client.link.is_hung_up()
     }
 
     /// The server broke off: it is probed at once.
