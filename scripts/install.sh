@@ -51,6 +51,7 @@ for purpose in "$@"; do
         want freeradius freeradius
         want pebble pebble
         want knotd knot
+        want kdig knot-dnsutils
         want unshare util-linux
         want curl curl
         want openssl openssl

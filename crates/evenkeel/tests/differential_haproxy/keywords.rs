@@ -133,6 +133,28 @@ pub fn swallowed() -> Vec<String> {
     gone.map(|(word, _)| word).collect()
 }
 
+/// Options that take nothing back of what `default-server` says.
+pub fn not_taken_back() -> Vec<&'static str> {
+    let with = |default: &str, own: &str| read(&section("", &format!("  default-server {default}\n"), own));
+    let pairs = [
+        ("check", " no-check"),
+        ("agent-check", " no-agent-check"),
+        ("backup", " no-backup"),
+        ("disabled", " enabled"),
+        ("check check-ssl", " no-check-ssl"),
+        ("check check-send-proxy", " no-check-send-proxy"),
+        ("send-proxy", " no-send-proxy"),
+        ("send-proxy-v2", " no-send-proxy-v2"),
+        ("send-proxy-v2-ssl", " no-send-proxy-v2-ssl"),
+        ("send-proxy-v2-ssl-cn", " no-send-proxy-v2-ssl-cn"),
+        ("ssl verifyhost a.example", " no-verifyhost"),
+        ("ssl verify none", " no-ssl"),
+        ("tfo", " no-tfo"),
+    ];
+    let same = |(default, own): &(&str, &str)| with(default, own) == with(default, "");
+    pairs.into_iter().filter(same).map(|(_, own)| own).collect()
+}
+
 /// Words that need nothing here, and those whose work this program does by itself.
 pub const MOOT: &[&str] = &[
     // Folders that other words use, and what is spoken of TLS anyway.
@@ -171,11 +193,18 @@ pub const MOOT: &[&str] = &[
     // A wildcard of IPv6 takes what the address says.
     "bind <addr> v4v6",
     "bind <addr> v6only",
-    // What is so anyway.
+    // What is so anyway; these take back what default-server says, see `not_taken_back`.
     "server <name> <addr> enabled",
     "server <name> <addr> no-agent-check",
     "server <name> <addr> no-backup",
     "server <name> <addr> no-check",
+    "server <name> <addr> no-check-send-proxy",
+    "server <name> <addr> no-check-ssl",
+    "server <name> <addr> no-send-proxy",
+    "server <name> <addr> no-send-proxy-v2",
+    "server <name> <addr> no-send-proxy-v2-ssl",
+    "server <name> <addr> no-send-proxy-v2-ssl-cn",
+    "server <name> <addr> no-tfo",
     "server <name> <addr> ssl",
     "server <name> <addr> stick",
     "server <name> <addr> check",

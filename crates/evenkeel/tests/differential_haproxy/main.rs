@@ -76,6 +76,8 @@ fn every_word_of_haproxy_works_or_is_told() {
     let gone = keywords::swallowed();
     let gone: Vec<&String> = gone.iter().filter(|word| !keywords::MOOT.contains(&word.as_str())).collect();
     assert!(gone.is_empty(), "{} words are swallowed: {gone:#?}", gone.len());
+    let kept = keywords::not_taken_back();
+    assert!(kept.is_empty(), "these take nothing back of default-server: {kept:?}");
 }
 
 /// Debian's own file, and the examples of its package: what HAProxy takes is taken, or told by its line.

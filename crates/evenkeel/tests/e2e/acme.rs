@@ -402,7 +402,7 @@ fn knot(place: &Place, secret: &str) -> Process {
 
 #[test]
 fn wildcards_come_by_records_in_the_dns() {
-    if !require(PROGRAMS) || !require(&["knotd"]) {
+    if !require(PROGRAMS) || !require(&["knotd", "kdig"]) {
         return;
     }
     let place = Place::new("acme-dns");

@@ -448,6 +448,18 @@ fn real_servers_speak_tls_and_are_verified() {
     assert_eq!(Connection::open(place.at(8080)).get("/").status, 200);
 }
 
+/// Established connections to an address, as the kernel lists them for those who made them.
+fn connections_to(address: std::net::SocketAddr) -> usize {
+    let std::net::IpAddr::V4(ip) = address.ip() else { return 0 };
+    let wanted = format!("{:08X}:{:04X}", u32::from(ip).swap_bytes(), address.port());
+    let all = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let is_it = |line: &&str| {
+        let mut words = line.split_whitespace().skip(2);
+        words.next() == Some(&wanted) && words.next() == Some("01")
+    };
+    all.lines().filter(is_it).count()
+}
+
 /// Each name has its own connections to a server, and is what its certificate is verified against.
 #[test]
 fn real_servers_are_asked_for_the_name_of_each_request() {
@@ -491,6 +503,13 @@ fn real_servers_are_asked_for_the_name_of_each_request() {
             &[place.at(9444)],
             &format!("health-check = {{ type = \"none\" }}\nserver-http = \"2\"\nretries = 0\n{common}"),
         ),
+        service(
+            "many",
+            "http",
+            place.at(8082),
+            &[place.at(9444)],
+            "health-check = { type = \"none\" }\nserver-http = \"2\"\nserver-tls = { verify = false, sni = \"{host}\" }",
+        ),
         service("sni", "http", place.at(8443), &[place.at(9443)], &format!("{check}{tls_front}{by_sni}")),
         service(
             "relay",
@@ -523,6 +542,16 @@ fn real_servers_are_asked_for_the_name_of_each_request() {
         // The server's certificate is for none of that name.
         assert_eq!(ask("c.example").0, 503, "{port}");
     }
+    // Whatever names a client makes up, few connections wait for each of them.
+    let mut client = Connection::open(place.at(8082));
+    for number in 0..200 {
+        client.send(format!("GET / HTTP/1.1\r\nHost: n{number}.example\r\n\r\n"));
+        let answer = client.answer().expect("an answer");
+        assert!(answer.text().starts_with(&format!("n{number}.example ")), "{}", answer.text());
+    }
+    eventually("connections that nobody waits for end", Duration::from_secs(10), || {
+        (1..=80).contains(&connections_to(place.at(9444)))
+    });
     for (port, host) in [(8443, "a.example"), (8443, "b.example"), (8444, "b.example")] {
         let at = place.at(port);
         let resolve = format!("{host}:{}:{}", at.port(), at.ip());

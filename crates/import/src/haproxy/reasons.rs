@@ -72,6 +72,13 @@ pub const SILENT: &[(&str, &str, &str)] = &[
     ("bind", "v4v6 v6only", "a wildcard of IPv6 takes what the address says"),
     ("server", "no-sslv3 no-tlsv10 no-tlsv11", "TLS 1.2 is the oldest that is spoken"),
     ("server", "enabled no-backup no-check no-verifyhost stick", "it is so without the word"),
+    (
+        "server",
+        "no-check-send-proxy no-check-sni-auto no-check-ssl no-renegotiate",
+        "it is so without the word",
+    ),
+    ("server", "no-send-proxy no-send-proxy-v2 no-send-proxy-v2-ssl", "it is so without the word"),
+    ("server", "no-send-proxy-v2-ssl-cn no-sni-auto no-tfo", "it is so without the word"),
     ("server", "init-addr non-stick on-marked-down agent-addr alpn proto weight ssl-min-ver", ""),
     ("server", "id", "of statistics: see `guid`"),
     ("server", "check-reuse-pool no-check-reuse-pool", "checks have their own connections"),

@@ -9,6 +9,8 @@ use crate::words::{address, duration, quoted, split_port, with_port};
 /// What all servers of a pool have in common in Evenkeel; HAProxy has it a server.
 #[derive(Default)]
 struct Common {
+    /// Servers get requests.
+    http: bool,
     /// What each server's agent is asked, where it has one, by its place among the servers.
     agents: Vec<(usize, Table)>,
     /// The server that the one just read follows.
@@ -134,7 +136,7 @@ pub fn expanded(words: Vec<String>, line: usize, draft: &mut Draft) -> Vec<Vec<S
 }
 
 pub fn servers(proxy: &Proxy, many_ports: bool, pool: &mut Pool, draft: &mut Draft) {
-    let mut common = Common::default();
+    let mut common = Common { http: proxy.is_http(), ..Common::default() };
     let mut all: Vec<_> = proxy.all("server").cloned().collect();
     // One server for everybody, in the oldest form.
     if let Some(word) = proxy.all("dispatch").last().filter(|_| all.is_empty()) {
@@ -267,6 +269,7 @@ fn option_by_option(
     let mut rest = options.iter();
     let (mut tls, mut speaks_tls) = (Tls { unverified: draft.servers_unverified, ..Tls::default() }, false);
     let (mut has_cookie, mut non_stick) = (false, false);
+    let http = common.http;
     let (mut checked, mut check_sni, mut verified) = (false, None, None);
     let (mut own, mut agent, mut asks) = (Table::default(), false, Table::default());
     while let Some(option) = rest.next() {
@@ -319,7 +322,7 @@ fn option_by_option(
             "verifyhost" => verified = Some(value()),
             "sni" => {
                 let given = value();
-                match name_asked(&given) {
+                match name_asked(&given).filter(|name| http || name != "{host}") {
                     Some(name) => tls.name = Some(name),
                     None => draft.left(
                         line,

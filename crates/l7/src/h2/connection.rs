@@ -327,6 +327,8 @@ pub struct Upstream {
     task: Cell<u32>,
     /// The name that it is for alone, where names of servers are taken from requests.
     name: Option<Box<str>>,
+    /// It waits for further requests; another one ends with its last stream.
+    kept: Cell<bool>,
 }
 
 impl Upstream {
@@ -335,7 +337,8 @@ impl Upstream {
         let reactor = worker.reactor;
         let mux = Engine::new(worker, Role::Client, link.tls().is_some());
         let name = link.name().map(Into::into);
-        let upstream = Rc::new(Upstream { mux: mux.into(), reactor, task: Cell::new(u32::MAX), name });
+        let task = Cell::new(u32::MAX);
+        let upstream = Rc::new(Upstream { mux: mux.into(), reactor, task, name, kept: Cell::new(false) });
         upstream.task.set(reactor.spawn(run(worker, upstream.clone(), link)));
         reactor.wake(upstream.task.get());
         upstream
@@ -350,6 +353,11 @@ impl Upstream {
 
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
+    }
+
+    /// Has it wait for further requests.
+    pub fn keep(&self) {
+        self.kept.set(true);
     }
 
     pub fn is_over(&self) -> bool {
@@ -400,7 +408,8 @@ async fn run(worker: &'static Worker, upstream: Rc<Upstream>, link: Link) {
                 used_ms = worker.reactor.now_ms();
             }
             let unused = idle && worker.reactor.now_ms() >= used_ms + IDLE_MS;
-            if gone || (idle && mux.is_retired()) || unused || (idle && worker.is_draining()) {
+            let is_done = mux.is_retired() || !upstream.kept.get() || worker.is_draining();
+            if gone || unused || (idle && is_done) {
                 return mux.abandon();
             }
         }

@@ -11,6 +11,7 @@ use super::ServiceView;
 use super::facts::RequestFacts;
 use super::pick::Lease;
 use super::session::Client;
+use crate::buffer::Buffer;
 use crate::h1::request::Request;
 use crate::h2::connection::Upstream;
 use crate::link::Link;
@@ -114,15 +115,16 @@ fn begin_from(worker: &Worker, client: &Client, lease: &Lease) -> Result<Sock, T
 }
 
 /// A connection that is up, with everything said and agreed that comes before the first byte. It holds
-/// much, and few requests wait for one: a session is the smaller for it.
+/// much, and few requests wait for one: a session is the smaller for it. `request` is what goes out first; in
+/// mode tcp there is none.
 pub async fn open(
     worker: &Worker,
     client: &Client,
     lease: &Lease,
-    name: Option<&str>,
+    request: Option<&Buffer>,
     timeout_ms: u64,
 ) -> Result<Link, Trouble> {
-    Box::pin(agree(worker, client, lease, name, timeout_ms)).await
+    Box::pin(agree(worker, client, lease, request, timeout_ms)).await
 }
 
 /// The name that a request is for, where its server is asked for that over TLS. `head` is the request as it
@@ -149,7 +151,7 @@ async fn agree(
     worker: &Worker,
     client: &Client,
     lease: &Lease,
-    name: Option<&str>,
+    request: Option<&Buffer>,
     timeout_ms: u64,
 ) -> Result<Link, Trouble> {
     let deadline_ms = worker.reactor.now_ms() + timeout_ms;
@@ -161,22 +163,28 @@ async fn agree(
         introduce(worker, client, &sock, version, deadline_ms).await?;
     }
     let Some(tls) = lease.server.tls() else { return Ok(Link::Plain(sock)) };
-    let connection = tls.connection(lease.server.address.ip(), name).map_err(|_| Trouble::Handshake)?;
+    let name = name_asked(client, lease, request.map_or(&[], Buffer::bytes));
+    let connection = tls.connection(lease.server.address.ip(), name.as_deref());
+    let connection = connection.map_err(|_| Trouble::Handshake)?;
     match TlsLink::handshake(worker.reactor, sock, connection, deadline_ms).await {
         Ok(mut link) => {
-            link.for_name(name.map(Into::into));
+            link.for_name(name);
             Ok(Link::Tls(Box::new(link)))
         }
         Err((_, error)) => Err(after_handshake(lease, error)),
     }
 }
 
+/// Connections of one server, in one event loop, that wait for requests of their names over HTTP/2: clients say
+/// which names those are.
+const NAMED_AT_MOST: usize = 32;
+
 /// A stream to a server that speaks HTTP/2; the flag says that its connection was open before.
 pub async fn stream(
     worker: &'static Worker,
     client: &Client,
     lease: &Lease,
-    name: Option<&str>,
+    request: &Buffer,
     timeout_ms: u64,
     may_reuse: bool,
 ) -> Result<(Link, bool), Trouble> {
@@ -184,21 +192,24 @@ pub async fn stream(
     if may_reuse && shares {
         let mut known = lease.server.upstreams.borrow_mut();
         known.retain(|upstream| !upstream.is_over());
-        let mut fitting = known.iter().filter(|upstream| upstream.name() == name);
+        let name = name_asked(client, lease, request.bytes());
+        let mut fitting = known.iter().filter(|upstream| upstream.name() == name.as_deref());
         if let Some(link) = fitting.find_map(|upstream| upstream.open()) {
             return Ok((link, true));
         }
     }
     lease.server.counters().connects.add(1);
-    let link = open(worker, client, lease, name, timeout_ms).await?;
+    let link = open(worker, client, lease, Some(request), timeout_ms).await?;
     if link.tls().is_some_and(|tls| !tls.facts().h2) {
         lease.handshake_failed("the server does not speak HTTP/2".to_owned());
         return Err(Trouble::Handshake);
     }
     let upstream = Upstream::start(worker, link);
     let stream = upstream.open().ok_or(Trouble::Unreachable)?;
-    if shares {
-        lease.server.upstreams.borrow_mut().push(upstream);
+    let mut known = lease.server.upstreams.borrow_mut();
+    if shares && (upstream.name().is_none() || known.len() < NAMED_AT_MOST) {
+        upstream.keep();
+        known.push(upstream);
     }
     Ok((stream, false))
 }

@@ -266,8 +266,7 @@ async fn open(
     sent: &mut u64,
 ) -> Result<Link, Trouble> {
     if !connect::is_plain(lease) {
-        let name = connect::name_asked(client, lease, &[]);
-        return connect::open(worker, client, lease, name.as_deref(), timeout_ms).await;
+        return connect::open(worker, client, lease, None, timeout_ms).await;
     }
     let deadline_ms = worker.reactor.now_ms() + timeout_ms;
     let server = connect::begin(worker, client, lease)?;
