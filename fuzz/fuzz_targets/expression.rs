@@ -29,6 +29,10 @@ impl Facts for Nothing {
     fn random(&self) -> u128 {
         7
     }
+
+    fn host_name(&self) -> &[u8] {
+        b"lb1"
+    }
 }
 
 fuzz_target!(|text: &str| {

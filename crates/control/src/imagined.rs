@@ -248,6 +248,10 @@ impl Source<InWords> for Imagined<'_> {
     fn random(&self) -> u128 {
         0
     }
+
+    fn host_name(&self) -> &[u8] {
+        evenkeel_l7::host_name()
+    }
 }
 
 /// What stands behind the steps of routes where they are only put into words.

@@ -26,7 +26,7 @@ pub use challenge::{ChallengeAnswer, Challenges};
 pub use engine::{ApplyError, Engine, EngineOptions, PreparedEngine, check_files};
 pub use file_error::FileError;
 pub use listen::{check_free, listen};
-pub use log::LogHandle;
+pub use log::{LogHandle, host_name};
 pub use routing::{ListFiles, TableSpec, unknown_pool};
 pub use spec::{
     Closing, ConnectionInfo, EngineConfig, Notice, PoolSpec, ServerSpec, ServerState, ServiceSpec,

@@ -160,6 +160,10 @@ impl Source<Plain> for Request {
     fn random(&self) -> u128 {
         0
     }
+
+    fn host_name(&self) -> &[u8] {
+        b"lb1"
+    }
 }
 
 /// Counts as the event loops do: nothing is told.

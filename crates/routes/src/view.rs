@@ -58,6 +58,8 @@ pub trait Source<R: Resources> {
     fn local_time(&self) -> LocalTime;
     /// As in [`Facts::random`].
     fn random(&self) -> u128;
+    /// As in [`Facts::host_name`].
+    fn host_name(&self) -> &[u8];
 }
 
 /// What a source says, under the changes of the routes that were walked so far.
@@ -214,6 +216,10 @@ impl<R: Resources, S: Source<R>> Facts for View<'_, R, S> {
 
     fn random(&self) -> u128 {
         self.source.random()
+    }
+
+    fn host_name(&self) -> &[u8] {
+        self.source.host_name()
     }
 }
 

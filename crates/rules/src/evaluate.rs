@@ -107,6 +107,8 @@ pub trait Facts {
     fn local_time(&self) -> LocalTime;
     /// Random bits, others each time.
     fn random(&self) -> u128;
+    /// The name of this machine.
+    fn host_name(&self) -> &[u8];
 }
 
 /// Reads a list of patterns; the flag says whether upper and lower case are the same.

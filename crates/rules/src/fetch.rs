@@ -753,6 +753,7 @@ pub static VARIABLES: &[Variable] = &[
     },
     Variable { name: "random", doc: "a random number of 32 bits, another one each time" },
     Variable { name: "unix-time", doc: "the time in seconds since 1970" },
+    Variable { name: "hostname", doc: "the name of this machine" },
     Variable { name: "uuid", doc: "a random UUID (version 4), another one each time" },
     Variable { name: "\"TEXT\"", doc: "a text itself, to be converted" },
     Variable { name: "1", doc: "what the first `*` or group of the route's condition matched, up to `9`" },

@@ -29,6 +29,7 @@ enum Part {
     /// The target as it came, whole where it was an address.
     Url,
     Uuid,
+    HostName,
     /// A number of 32 bits.
     Random,
     UnixTime,
@@ -136,6 +137,7 @@ impl Template {
                 Part::Uri | Part::Url => [Fetch::RawPath, Fetch::Query].into_iter().for_each(&mut *each),
                 Part::Text(_)
                 | Part::Uuid
+                | Part::HostName
                 | Part::Random
                 | Part::UnixTime
                 | Part::Capture(_)
@@ -273,6 +275,7 @@ impl Part {
             }
             Part::Flag(fetch) => out.push(if facts.flag(*fetch) { b'1' } else { b'0' }),
             Part::Uuid => uuid(facts.random(), out),
+            Part::HostName => out.extend_from_slice(facts.host_name()),
             Part::Random => return written(format_args!("{}", facts.random() as u32)),
             Part::UnixTime => return written(format_args!("{}", facts.local_time().unix_s)),
             Part::Capture(number) => out.extend_from_slice(captures.get(*number)),
@@ -346,6 +349,10 @@ impl Facts for Outward<'_> {
 
     fn random(&self) -> u128 {
         self.0.random()
+    }
+
+    fn host_name(&self) -> &[u8] {
+        self.0.host_name()
     }
 }
 
@@ -567,6 +574,7 @@ fn source(word: &str) -> Result<Part, ParseError> {
         "answer-cookie-names" => Part::Joined(Fetch::AnswerCookieName),
         "cookie-count" => Part::Count { fetch: Fetch::CookieName, name: "".into(), listed: false },
         "uuid" => Part::Uuid,
+        "hostname" => Part::HostName,
         "random" => Part::Random,
         "unix-time" => Part::UnixTime,
         "source" => Part::Address(Fetch::Source),

@@ -76,6 +76,10 @@ impl Facts for Request {
     fn random(&self) -> u128 {
         u128::MAX
     }
+
+    fn host_name(&self) -> &[u8] {
+        b"lb1"
+    }
 }
 
 fn holds(text: &str) -> bool {
@@ -204,6 +208,7 @@ fn texts_with_variables() {
         ),
         ("{header-line:x-a,1} {header-line:x-a,-1} {header-lines:x-a} {header-count:x-l}", "one two 2 2"),
         ("{header:x-none|present|length}{header:x-a|present|length}", "3"),
+        ("{hostname} {hostname|upper}", "lb1 LB1"),
         ("{unix-time|http-date} {url}", "Sun, 06 Nov 1994 08:49:37 GMT /api/v1/users/7?lang=de&debug"),
         ("{\"5\"|and(4)|or(1)|xor(7)|cpl} {\"12abc\"|integer}", "-3 12"),
     ] {

@@ -278,7 +278,6 @@ const LONG_FUNCTIONS: &[&str] = &[
     "import/src/haproxy/stats.rs: page",
     "import/src/haproxy/walk.rs: pass",
     "l7/src/proxy/flow.rs: begin_answer",
-    "l7/src/proxy/flow.rs: transact",
     "rules/src/convert.rs: build",
     "rules/src/template.rs: source",
 ];

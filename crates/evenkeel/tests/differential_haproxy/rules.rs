@@ -99,6 +99,7 @@ const OF_REQUESTS: &[&str] = &[
     "http-request set-header x-all \"%[src] %[dst_port] %[method] %[path] %[query]\"",
     "http-request set-header x-url \"%[url] %[pathq] %[base]\"",
     "http-request set-header x-vars \"%ci %HM %HP %HQ %HU %HV\"",
+    "http-request set-header x-node \"%H %[hostname] %[hostname,upper]\"",
     "http-request set-header x-names \"%f %b %s %[fe_name] %[be_name]\"",
     "http-request set-header x-cook %[req.cook(c)]",
     "http-request set-header x-param %[url_param(x)]-%[urlp(y)]",

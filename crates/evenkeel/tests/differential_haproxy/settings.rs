@@ -23,7 +23,6 @@ pub const TOLD: &[&str] = &[
     "ignore-persist",
     "declare capture",
     "server-state-file-name",
-    "external-check",
     "stick on req.cook",
     "stick on url_param",
     "stick store-response",

@@ -1,6 +1,7 @@
 //! `bind` lines, and cookies.
 
 use super::keywords;
+use super::options::BIND_WITH_VALUE;
 use super::proxy::Word;
 use crate::draft::{Draft, Table};
 use crate::words::{address, duration, list, quoted, split_port};
@@ -177,7 +178,14 @@ pub fn bind_options(word: &Word, tls: &mut Table, more: &mut Table, draft: &mut 
             }
             "alpn" => {
                 let all = value();
-                let known: Vec<&str> = all.split(',').filter(|p| ["h2", "http/1.1"].contains(p)).collect();
+                let (known, other): (Vec<&str>, Vec<&str>) =
+                    all.split(',').partition(|p| ["h2", "http/1.1"].contains(p));
+                // Nobody asks for HTTP/1.0 by name.
+                if other.iter().any(|protocol| *protocol != "http/1.0") {
+                    let why =
+                        format!("{}: h2 and http/1.1 are the protocols that are offered", other.join(","));
+                    draft.note(word.line, "alpn", why);
+                }
                 tls.set("alpn", list(&known));
             }
             "ssl-min-ver" | "ssl-max-ver" => Versions::told(option, &value(), tls, word.line, draft),
@@ -220,7 +228,11 @@ pub fn bind_options(word: &Word, tls: &mut Table, more: &mut Table, draft: &mut 
                     format!("{on}: the service listens on its address, whatever the interface"),
                 );
             }
-            other => draft.left(word.line, other, super::remedies::of(&[other])),
+            other => {
+                let given = if BIND_WITH_VALUE.contains(&other) { value() } else { String::new() };
+                let told = format!("{other} {given}");
+                draft.left(word.line, told.trim_end(), super::remedies::of(&[other]));
+            }
         }
     }
     draft.versions.fill(tls);

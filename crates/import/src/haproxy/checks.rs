@@ -44,11 +44,28 @@ pub fn check(proxy: &Proxy, draft: &mut Draft) -> Table {
             check.text("user", user);
         }
         ["redis-check"] => check.text("type", "redis"),
+        ["external-check"] => script(proxy, chosen.line, &mut check, draft),
         // Told with other options that are not there.
-        ["external-check" | "spop-check"] => {}
+        ["spop-check"] => {}
         _ => draft.left(chosen.line, &chosen.words.join(" "), "not carried over"),
     }
     check
+}
+
+/// `option external-check`: the command has HAProxy's four arguments.
+fn script(proxy: &Proxy, line: usize, check: &mut Table, draft: &mut Draft) {
+    let command = proxy.all("external-check").filter(|word| word.arg(1) == "command").last();
+    match command.map(|word| (word.line, word.arg(2))) {
+        Some((_, command)) if command.starts_with('/') => {
+            check.text("type", "script");
+            check.text("command", command);
+        }
+        Some((line, command)) => {
+            let why = format!("{command}: a script is named by its whole path");
+            draft.left(line, "external-check command", why);
+        }
+        None => draft.wrong(line, "option external-check", "'external-check command' is missing"),
+    }
 }
 
 /// `[METHOD] [URI] [VERSION and headers]` of `option httpchk`.

@@ -89,6 +89,7 @@ pub const SECTION_DIFFERS: &[(&str, &str)] = &[
 
 /// Words of `global` that mean nothing here (`*` ends a beginning), with the reason.
 pub const GLOBAL_MEANS_NOTHING: &[(&str, &str)] = &[
+    ("external-check", "scripts run all the same, in an environment of their own"),
     ("busy-polling", "this program waits and copies in its own way"),
     ("max-threads-per-group", "threads are not in groups"),
     ("stress-level", "for those who build HAProxy"),

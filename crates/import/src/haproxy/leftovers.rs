@@ -115,6 +115,7 @@ const MOOT_OPTIONS: &[&str] = &[
 const OPTIONS_THAT_DIFFER: &[(&str, &str)] = &[
     ("persist", "a server that is down gets no clients, whatever their cookie"),
     ("http-restrict-req-hdr-names", "names pass that RFC 9110 allows"),
+    ("external-check", "the script runs as a user that owns nothing, without HAPROXY_… in its environment"),
     ("h1-case-adjust-bogus-client", "names of headers keep the case that they came with"),
     ("h1-case-adjust-bogus-server", "names of headers keep the case that they came with"),
 ];
@@ -195,6 +196,15 @@ impl Proxy {
                 }
                 "timeout" if !TIMEOUTS.contains(&word.arg(1)) => {
                     draft.wrong(word.line, "timeout", format!("unknown timeout '{}'", word.arg(1)));
+                }
+                // See `checks::script`.
+                "external-check" if word.arg(1) == "command" => {}
+                "external-check" if word.arg(1) == "path" => {
+                    draft.note(
+                        word.line,
+                        "external-check path",
+                        "scripts have the usual folders in their PATH",
+                    );
                 }
                 keyword if MOOT.contains(&keyword) || !keywords::is_of_sections(keyword) => {}
                 _ => {

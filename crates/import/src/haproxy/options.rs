@@ -3,8 +3,8 @@
 
 use super::proxy::{Proxy, Word};
 
-/// Options with a value behind them.
-const WITH_VALUE: &[&str] = &[
+/// Options of servers with a value behind them.
+pub const WITH_VALUE: &[&str] = &[
     "addr",
     "agent-addr",
     "agent-inter",
@@ -80,6 +80,35 @@ const WITH_VALUE: &[&str] = &[
     "verifyhost",
     "weight",
     "ws",
+];
+
+/// Options of `bind` that are not carried over and have a value behind them.
+pub const BIND_WITH_VALUE: &[&str] = &[
+    "accept-netscaler-cip",
+    "ca-ignore-err",
+    "ca-sign-file",
+    "ca-sign-pass",
+    "ca-verify-file",
+    "cc",
+    "client-sigalgs",
+    "crt-ignore-err",
+    "default-crt",
+    "expose-fd",
+    "guid-prefix",
+    "idle-ping",
+    "ktls",
+    "label",
+    "mss",
+    "namespace",
+    "nbconn",
+    "npn",
+    "quic-cc-algo",
+    "quic-socket",
+    "severity-output",
+    "sigalgs",
+    "tcp-md5sig",
+    "tcp-ss",
+    "tls-ticket-keys",
 ];
 
 /// What an option takes back, by what those begin with.

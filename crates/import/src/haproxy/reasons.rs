@@ -96,6 +96,16 @@ pub const SILENT: &[(&str, &str, &str)] = &[
 
 /// Place, word, and a configuration; the lines with `@` are those that use it.
 pub const EXAMPLES: &[(&str, &str, &str)] = &[
+    (
+        "proxy",
+        "external-check command",
+        "listen a\n bind 127.0.0.1:1\n@ option external-check\n@ external-check command /bin/true\n server s 127.0.0.1:2 check\n",
+    ),
+    (
+        "proxy",
+        "option external-check",
+        "listen a\n bind 127.0.0.1:1\n@ option external-check\n@ external-check command /bin/true\n server s 127.0.0.1:2 check\n",
+    ),
     ("section", "global", "@global\n@ maxconn 100\nlisten a\n bind 127.0.0.1:1\n server s 127.0.0.1:2\n"),
     (
         "section",

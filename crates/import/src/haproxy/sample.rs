@@ -123,8 +123,18 @@ pub fn template(text: &str) -> Result<String, String> {
     if converters.is_empty() {
         return Ok(whole);
     }
-    let sure =
-        ["{\"", "{path", "{source", "{destination", "{port", "{method", "{random", "{unix-time", "{uuid"];
+    let sure = [
+        "{\"",
+        "{path",
+        "{source",
+        "{destination",
+        "{port",
+        "{method",
+        "{random",
+        "{unix-time",
+        "{uuid",
+        "{hostname",
+    ];
     let always = sure.iter().any(|begin| whole.starts_with(begin)) || whole.contains("|default(");
     let (Some(inner), 1) =
         (whole.strip_prefix('{').and_then(|w| w.strip_suffix('}')), whole.matches('{').count())
@@ -270,6 +280,7 @@ fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
         "src_port" | "cp" => "{source-port}".into(),
         "dst" | "fi" => "{destination}".into(),
         "dst_port" | "fp" => "{port}".into(),
+        "hostname" | "H" if argument.is_empty() => "{hostname}".into(),
         "http_first_req" => "{first-request}".into(),
         "ssl_fc" => "{tls}".into(),
         "ssl_fc_is_resumed" => "{tls-resumed}".into(),

@@ -1,6 +1,7 @@
 //! `server` and `default-server`, and the checks of a backend.
 
 use super::keywords;
+use super::options;
 use super::proxy::Proxy;
 use super::resolvers;
 use crate::draft::{Draft, Pool, Table};
@@ -412,7 +413,10 @@ fn option_by_option(
             word if super::bind::Versions::is_flag(word) => versions(&[word.to_owned()], line, draft),
             word if MOOT.contains(&word) => {}
             word if MOOT_VALUE.contains(&word) => drop(value()),
-            word => draft.left(line, word, super::remedies::of(&[word])),
+            word => {
+                let given = if options::WITH_VALUE.contains(&word) { value() } else { String::new() };
+                draft.left(line, format!("{word} {given}").trim_end(), super::remedies::of(&[word]));
+            }
         }
     }
     if let Some(verified) = verified.filter(|verified| tls.name.as_ref() != Some(verified)) {

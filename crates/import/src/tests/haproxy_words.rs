@@ -151,3 +151,24 @@ fn a_template_of_haproxy_is_many_servers() {
         &[],
     );
 }
+
+#[test]
+fn scripts_that_check_and_names_that_are_asked_for() {
+    let text = "global\n external-check\nlisten a\n bind 192.0.2.10:80\n mode http\n option external-check\n external-check path \"/bin\"\n external-check command /etc/check.sh\n http-response set-header X-Node %[hostname]\n server s 192.0.2.11:443 check ssl verify none sni req.hdr(host),field(1,:)\n";
+    super::check(
+        &[(SourceKind::Haproxy, text)],
+        &[
+            "type = \"script\", command = \"/etc/check.sh\"",
+            "sni = \"{host}\"",
+            "\"X-Node\" = \"{hostname}\"",
+        ],
+        &["external-check", "external-check", "external-check path"],
+    );
+    // The words behind an option that is left out are told with it.
+    let text = "listen a\n bind 192.0.2.10:443 ssl crt /a.pem ca-verify-file roots.pem label x\n mode http\n server s 192.0.2.11:80 socks4 192.0.2.1:1 cc bbr\n";
+    super::check(
+        &[(SourceKind::Haproxy, text)],
+        &[],
+        &["ca-verify-file roots.pem", "label x", "socks4", "cc bbr"],
+    );
+}

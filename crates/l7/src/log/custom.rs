@@ -111,7 +111,8 @@ fn field(
     }
 }
 
-pub(super) fn host_name() -> &'static [u8] {
+/// The name of this machine.
+pub fn host_name() -> &'static [u8] {
     static NAME: OnceLock<Vec<u8>> = OnceLock::new();
     NAME.get_or_init(|| rustix::system::uname().nodename().to_bytes().to_vec())
 }

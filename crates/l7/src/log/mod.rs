@@ -13,6 +13,7 @@ mod writer;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+pub use custom::host_name;
 pub use format::{LineStyle, write_line};
 pub use termination::{Cause, CookieRead, CookieSent, Phase, Termination};
 pub use time::LocalTime;

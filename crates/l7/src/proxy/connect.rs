@@ -9,6 +9,8 @@ use rustix::io::Errno;
 
 use super::ServiceView;
 use super::facts::RequestFacts;
+use super::failure::Failure;
+use super::flow::Outgoing;
 use super::pick::Lease;
 use super::session::Client;
 use crate::buffer::Buffer;
@@ -38,6 +40,68 @@ fn not_begun(error: std::io::Error) -> Trouble {
     match error.raw_os_error() {
         Some(raw) if local.iter().any(|e| e.raw_os_error() == raw) => Trouble::Local,
         _ => Trouble::Unreachable,
+    }
+}
+
+/// What there is for a request before a connection is opened.
+pub struct Kept {
+    /// An open connection, with the number of requests it has carried.
+    pub reused: Option<(Link, u32)>,
+    /// The connection of the request is its client's alone.
+    pub is_own: bool,
+    /// The server knows the client by it.
+    pub knows_client: bool,
+}
+
+/// Takes a connection that is open already, where one fits.
+pub fn kept(
+    worker: &'static Worker,
+    client: &mut Client,
+    lease: &Lease,
+    outgoing: &Outgoing,
+    may_reuse: bool,
+) -> Kept {
+    let shares = lease.shares_connections();
+    let once = !outgoing.idempotent;
+    let name = name_asked(client, lease, outgoing.buffer.bytes());
+    // A server that was told other values of the client gets another connection.
+    let may_own = may_reuse && client.told_values == client.header_values;
+    let own = client.own.take().filter(|own| may_own && own.server == lease.server.id);
+    client.told_values.clone_from(&client.header_values);
+    let knew_client = own.as_ref().is_some_and(|own| own.knows_client);
+    let own = own.and_then(|own| own.take(once));
+    let own = own.filter(|(link, _)| link.name() == name.as_deref());
+    Kept {
+        // A connection in place of one that has ended knows nobody.
+        knows_client: own.is_some() && knew_client || outgoing.names_client,
+        is_own: own.is_some() || !shares || outgoing.names_client,
+        reused: match own {
+            Some(own) => Some(own),
+            None if may_reuse && shares => {
+                worker.take_idle(&lease.server, client.address, name.as_deref(), once)
+            }
+            None => None,
+        },
+    }
+}
+
+/// A connection for a request: how many requests it has carried, and whether it is there already.
+pub async fn new_connection(
+    worker: &'static Worker,
+    client: &Client,
+    lease: &Lease,
+    request: &Buffer,
+    connect_ms: u64,
+    may_share: bool,
+) -> Result<(Link, u32, bool), Failure> {
+    if lease.pool().is_some_and(|spec| spec.pool.server_h2) {
+        let (link, kept) = stream(worker, client, lease, request, connect_ms, may_share).await?;
+        return Ok((link, u32::from(kept), true));
+    }
+    lease.server.counters().connects.add(1);
+    match is_plain(lease) {
+        true => Ok((Link::Plain(begin(worker, client, lease)?), 0, false)),
+        false => Ok((open(worker, client, lease, Some(request), connect_ms).await?, 0, true)),
     }
 }
 

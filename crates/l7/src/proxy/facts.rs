@@ -250,4 +250,8 @@ impl Source<Live> for RequestFacts<'_> {
     fn random(&self) -> u128 {
         u128::from(self.worker.random()) << 64 | u128::from(self.worker.random())
     }
+
+    fn host_name(&self) -> &[u8] {
+        crate::log::host_name()
+    }
 }

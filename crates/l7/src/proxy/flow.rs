@@ -9,7 +9,7 @@ use evenkeel_model::{Persistence, RetryOn};
 use rustix::io::Errno;
 
 use super::account::{count_bytes, early};
-use super::connect;
+use super::connect::{self, Kept};
 use super::failure::Failure;
 use super::persist::CookieFound;
 use super::pick::Lease;
@@ -93,12 +93,14 @@ pub async fn transact(
     may_reuse: bool,
 ) -> Result<After, Failure> {
     let now_ms = worker.reactor.now_ms();
-    let Kept { reused, is_own, knows_client } = kept(worker, client, lease, outgoing, may_reuse);
+    let Kept { reused, is_own, knows_client } = connect::kept(worker, client, lease, outgoing, may_reuse);
     let (_, connect_ms) = context.view.waits(context.pool, &scratch.changes);
     session.state.set(if reused.is_some() { State::Waiting } else { State::Connecting });
     let (server, carried, connected) = match reused {
         Some((server, carried)) => (server, carried, true),
-        None => new_connection(worker, client, lease, &outgoing.buffer, connect_ms, may_reuse).await?,
+        None => {
+            connect::new_connection(worker, client, lease, &outgoing.buffer, connect_ms, may_reuse).await?
+        }
     };
     let reused = carried > 0;
     if reused {
@@ -153,68 +155,6 @@ pub async fn transact(
         }
     }
     done
-}
-
-/// What there is for a request before a connection is opened.
-struct Kept {
-    /// An open connection, with the number of requests it has carried.
-    reused: Option<(Link, u32)>,
-    /// The connection of the request is its client's alone.
-    is_own: bool,
-    /// The server knows the client by it.
-    knows_client: bool,
-}
-
-/// Takes a connection that is open already, where one fits.
-fn kept(
-    worker: &'static Worker,
-    client: &mut Client,
-    lease: &Lease,
-    outgoing: &Outgoing,
-    may_reuse: bool,
-) -> Kept {
-    let shares = lease.shares_connections();
-    let once = !outgoing.idempotent;
-    let name = connect::name_asked(client, lease, outgoing.buffer.bytes());
-    // A server that was told other values of the client gets another connection.
-    let may_own = may_reuse && client.told_values == client.header_values;
-    let own = client.own.take().filter(|own| may_own && own.server == lease.server.id);
-    client.told_values.clone_from(&client.header_values);
-    let knew_client = own.as_ref().is_some_and(|own| own.knows_client);
-    let own = own.and_then(|own| own.take(once));
-    let own = own.filter(|(link, _)| link.name() == name.as_deref());
-    Kept {
-        // A connection in place of one that has ended knows nobody.
-        knows_client: own.is_some() && knew_client || outgoing.names_client,
-        is_own: own.is_some() || !shares || outgoing.names_client,
-        reused: match own {
-            Some(own) => Some(own),
-            None if may_reuse && shares => {
-                worker.take_idle(&lease.server, client.address, name.as_deref(), once)
-            }
-            None => None,
-        },
-    }
-}
-
-/// A connection for a request: how many requests it has carried, and whether it is there already.
-async fn new_connection(
-    worker: &'static Worker,
-    client: &Client,
-    lease: &Lease,
-    request: &Buffer,
-    connect_ms: u64,
-    may_share: bool,
-) -> Result<(Link, u32, bool), Failure> {
-    if lease.pool().is_some_and(|spec| spec.pool.server_h2) {
-        let (link, kept) = connect::stream(worker, client, lease, request, connect_ms, may_share).await?;
-        return Ok((link, u32::from(kept), true));
-    }
-    lease.server.counters().connects.add(1);
-    match connect::is_plain(lease) {
-        true => Ok((Link::Plain(connect::begin(worker, client, lease)?), 0, false)),
-        false => Ok((connect::open(worker, client, lease, Some(request), connect_ms).await?, 0, true)),
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

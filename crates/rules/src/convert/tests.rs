@@ -29,6 +29,10 @@ impl Facts for Nothing {
     fn random(&self) -> u128 {
         0
     }
+
+    fn host_name(&self) -> &[u8] {
+        b"lb1"
+    }
 }
 
 fn converted(value: &str, chain: &[&str]) -> String {
