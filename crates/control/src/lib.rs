@@ -415,7 +415,10 @@ async fn drain(
             }
             _ = tick.tick(), if !handed_over => control.tick_layer4(),
             () = &mut deadline => {
-                warn!(connections = control.engine().connection_count(), "connections were cut at the end of the drain time");
+                let connections = control.engine().connection_count();
+                if connections > 0 {
+                    warn!(connections, "connections were cut at the end of the drain time");
+                }
                 break;
             }
             _ = terminate.recv() => break,
