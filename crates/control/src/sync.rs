@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use evenkeel_admin::{FailureKind, Refused, Reply};
+use evenkeel_agree::agreement::Relation;
 use evenkeel_agree::past::{Head, Lineage};
 use evenkeel_api as api;
 use evenkeel_l4::Tap;
@@ -136,6 +137,7 @@ impl Control {
             stand: self.head(),
             way: self.overrides().past().lineage().clone(),
             live: self.overrides().live().clone(),
+            asks: self.relation() == Relation::Unknown,
         });
         self.tell_people();
     }
@@ -153,10 +155,13 @@ impl Control {
 
     fn on_said(&mut self, say: Say) {
         match say {
-            Say::Hello { name, active: _, stand, way, live } => {
+            Say::Hello { name, active: _, stand, way, live, asks } => {
                 self.sync_mut().peer = Some(name);
                 self.take_live(&live);
                 self.greeted(stand, way);
+                if asks {
+                    self.say_hello();
+                }
             }
             Say::Configuration { stand, way, text, forced } => {
                 self.configuration_came(stand, &way, &text, forced);

@@ -39,6 +39,10 @@ pub enum Say {
         #[serde(flatten)]
         way: Lineage,
         live: Live,
+        /// The sender does not know where the receiver stands: it is told in return. Each node has a connection
+        /// of its own to the other, and one of them may come anew alone.
+        #[serde(default)]
+        asks: bool,
     },
     /// Take this configuration: the receiver's is an ancestor of it, or a person wants it so.
     Configuration {

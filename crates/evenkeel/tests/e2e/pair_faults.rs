@@ -321,3 +321,24 @@ fn a_backup_does_not_roll_the_active_node_back_and_makes_no_twin() {
     assert!(own.contains("name = \"lb2\"") && own.contains("name = \"web\""), "{own}");
     assert!(!own.contains("name = \"lb1\""), "{own}");
 }
+
+/// Each node has a connection of its own to the other. One of them breaks and comes again, the other stays.
+#[test]
+fn a_link_that_breaks_one_way_leaves_nobody_without_knowledge_of_the_other() {
+    let Some(mut lab) = lab("pair-one-link") else { return };
+    lab.start_pair("", &web());
+    let relation = |lab: &PairLab, node| lab.json(node, &["pair", "status"])["link"]["configuration"].clone();
+    let same = |lab: &PairLab| (0..2).all(|node| relation(lab, node) == "same");
+    eventually("both know each other", Duration::from_secs(20), || same(&lab));
+    let closed = lab.hosts.run("lb1", "ss", &["-K", "dst", "10.79.0.2", "dport", "=", "9694"]);
+    assert!(closed.out.contains("10.79.0.2"), "{}{}", closed.out, closed.err);
+    eventually("the link breaks", Duration::from_secs(20), || {
+        lab.log(0).matches("the link to the peer is up").count() > 1
+    });
+    assert_eq!(lab.log(1).matches("the link to the peer is up").count(), 1, "{}", lab.log(1));
+    eventually("both know each other again", Duration::from_secs(20), || same(&lab));
+    let text =
+        std::fs::read_to_string(lab.config_file(0)).unwrap().replace("name = \"web\"", "name = \"shop\"");
+    let file = lab.place.write("edit.toml", text).display().to_string();
+    assert_eq!(lab.json(0, &["commit", &file])["peer"], "committed");
+}

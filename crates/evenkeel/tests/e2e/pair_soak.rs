@@ -111,6 +111,7 @@ impl Soak {
         };
         let file = self.lab.place.write("soak.toml", text).display().to_string();
         let done = self.lab.json(node, &["commit", &file]);
+        self.story.push(format!("{mark}: {}", done["peer"]));
         if done["peer"] == "committed" {
             self.committed = Some(mark);
         }
@@ -118,7 +119,9 @@ impl Soak {
 
     fn say(&self) -> String {
         let logs: Vec<String> = (0..2).map(|node| tail(&self.lab.log(node))).collect();
-        format!("SEED={} {:#?}\nlb1: {}\nlb2: {}", self.seed, self.story, logs[0], logs[1])
+        let links: Vec<String> =
+            (0..2).map(|node| self.lab.json(node, &["pair", "status"])["link"].to_string()).collect();
+        format!("SEED={} {:#?}\n{links:#?}\nlb1: {}\nlb2: {}", self.seed, self.story, logs[0], logs[1])
     }
 
     /// What must hold whenever nothing is broken any more.
