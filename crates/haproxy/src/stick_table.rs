@@ -78,17 +78,10 @@ pub fn counted(table: &StickTable, entry: &api::PersistenceEntry) -> String {
     out
 }
 
-/// `10s` as HAProxy shows a period.
+/// `10s` as HAProxy shows a period; a number alone is milliseconds.
 fn milliseconds(text: &str) -> Option<u64> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let factor = match &text[digits.len()..] {
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => 1,
-    };
-    Some(digits.parse::<u64>().ok()? * factor)
+    let with_unit = || Some(evenkeel_model::parse_duration(text).ok()?.as_millis() as u64);
+    text.parse().ok().or_else(with_unit)
 }
 
 #[cfg(test)]

@@ -458,8 +458,7 @@ impl Accounts {
         let owned = inner.stored.tokens.iter().filter(|t| t.owner == name).map(|t| t.id.clone()).collect();
         inner.remove_tokens(owned);
         inner.waiting.retain(|(waiting, _)| waiting != name);
-        inner.stored.stamp += 1;
-        inner.save_removal()
+        inner.save_people_removal()
     }
 
     /// Ends the person's other sessions.
@@ -593,10 +592,7 @@ impl Accounts {
         let before = inner.stored.tokens.len();
         inner.remove_tokens(vec![id.to_owned()]);
         match inner.stored.tokens.len() < before {
-            true => {
-                inner.stored.stamp += 1;
-                inner.save_removal()
-            }
+            true => inner.save_people_removal(),
             false => Err(refused(FailureKind::NotFound, "there is no such token")),
         }
     }
@@ -607,8 +603,7 @@ impl Accounts {
         let endless = inner.stored.tokens.iter().filter(|t| t.expires_ms.is_none());
         let endless = endless.map(|t| t.id.clone()).collect();
         let removed = inner.remove_tokens(endless);
-        inner.stored.stamp += 1;
-        inner.save_removal()?;
+        inner.save_people_removal()?;
         Ok(removed.into_iter().map(|t| t.name).collect())
     }
 
@@ -766,6 +761,12 @@ impl Inner {
 
     fn save_or(&mut self, before: Stored) -> Result<(), Refused> {
         self.save().inspect_err(|_| self.stored = before)
+    }
+
+    /// People or tokens are gone.
+    fn save_people_removal(&mut self) -> Result<(), Refused> {
+        self.stored.stamp += 1;
+        self.save_removal()
     }
 
     /// Somebody is locked out: that holds at once, even where it cannot be written.

@@ -81,21 +81,29 @@ fn answers_that_nobody_reads() {
     });
 }
 
-/// What the server gets is kept, to see that nothing of an attack was a request of its own.
-#[test]
-fn framing_that_two_could_understand_differently() {
-    let place = Place::new("hostile-framing");
+/// A server that keeps what it gets, and answers what ends so.
+pub fn server_that_keeps(place: &Place, end: &'static [u8]) -> (Scripted, Arc<Mutex<Vec<u8>>>) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let kept = seen.clone();
-    let _server = Scripted::start(place.at(9001), move |mut stream| {
+    let server = Scripted::start(place.at(9001), move |mut stream| {
         let mut some = [0; 65_536];
         while let Ok(count @ 1..) = stream.read(&mut some) {
             kept.lock().unwrap().extend_from_slice(&some[..count]);
-            if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none").is_err() {
+            if some[..count].ends_with(end)
+                && stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none").is_err()
+            {
                 return;
             }
         }
     });
+    (server, seen)
+}
+
+/// What the server gets is kept, to see that nothing of an attack was a request of its own.
+#[test]
+fn framing_that_two_could_understand_differently() {
+    let place = Place::new("hostile-framing");
+    let (_server, seen) = server_that_keeps(&place, b"");
     let config = format!(
         "[[virtual-service]]\nname = \"web\"\nvip = [\"{}\"]\nmode = \"http\"\nhealth-check = {{ type = \"none\" }}\n\
          [[virtual-service.real-server]]\nname = \"s1\"\naddress = \"{}\"\n",

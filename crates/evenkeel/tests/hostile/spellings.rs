@@ -1,9 +1,8 @@
 //! Requests that say in another spelling what routes refuse. No server gets one of them.
 
-use std::io::{Read, Write};
-use std::sync::{Arc, Mutex};
+use evenkeel_testbed::{Connection, Evenkeel, Place};
 
-use evenkeel_testbed::{Connection, Evenkeel, Place, Scripted};
+use crate::http1::server_that_keeps;
 
 const ROUTES: &str = "[[virtual-service.route]]\nwhen = 'path(\"/internal\", \"/internal/*\")'\ndeny = {}\n\
     [[virtual-service.route]]\nwhen = 'host(\"secret.example\")'\ndeny = {}\n\
@@ -69,30 +68,24 @@ const WHOLE: &[&str] = &[
     "GET /x HTTP/1.1\r\nHost: a\r\nHost: secret.example\r\n\r\n",
 ];
 
-#[test]
-fn no_other_spelling_passes_a_route() {
-    let place = Place::new("hostile-spellings");
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let kept = seen.clone();
-    let _server = Scripted::start(place.at(9001), move |mut stream| {
-        let mut some = [0; 65_536];
-        while let Ok(count @ 1..) = stream.read(&mut some) {
-            kept.lock().unwrap().extend_from_slice(&some[..count]);
-            if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none").is_err() {
-                return;
-            }
-        }
-    });
+/// Two services with the same routes, one of which takes the heads that HAProxy takes.
+fn strict_and_wide(place: &Place, routes: &str) -> String {
     let service = |name: &str, port: u16, keys: &str| {
         format!(
             "[[virtual-service]]\nname = \"{name}\"\nvip = [\"{}\"]\nmode = \"http\"\nhealth-check = {{ type = \"none\" }}\n\
-             {keys}\n{ROUTES}[[virtual-service.real-server]]\nname = \"s1\"\naddress = \"{}\"\n",
+             {keys}\n{routes}[[virtual-service.real-server]]\nname = \"s1\"\naddress = \"{}\"\n",
             place.at(port),
             place.at(9001)
         )
     };
-    let wide = "request-heads = \"wide\"";
-    let config = service("strict", 8080, "") + &service("wide", 8081, wide);
+    service("strict", 8080, "") + &service("wide", 8081, "request-heads = \"wide\"")
+}
+
+#[test]
+fn no_other_spelling_passes_a_route() {
+    let place = Place::new("hostile-spellings");
+    let (_server, seen) = server_that_keeps(&place, b"");
+    let config = strict_and_wide(&place, ROUTES);
     let _evenkeel = Evenkeel::start(env!("CARGO_BIN_EXE_evenkeel"), &place, &config);
     let paths = PATHS.iter().map(|path| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
     let hosts = HOSTS.iter().map(|host| format!("GET /x HTTP/1.1\r\nHost: {host}\r\n\r\n"));
@@ -120,28 +113,8 @@ fn no_other_spelling_passes_a_route() {
 #[test]
 fn names_like_those_of_framing_reach_no_server() {
     let place = Place::new("hostile-names");
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let kept = seen.clone();
-    let _server = Scripted::start(place.at(9001), move |mut stream| {
-        let mut some = [0; 65_536];
-        while let Ok(count @ 1..) = stream.read(&mut some) {
-            kept.lock().unwrap().extend_from_slice(&some[..count]);
-            if some[..count].ends_with(b"abc")
-                && stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none").is_err()
-            {
-                return;
-            }
-        }
-    });
-    let service = |name: &str, port: u16, keys: &str| {
-        format!(
-            "[[virtual-service]]\nname = \"{name}\"\nvip = [\"{}\"]\nmode = \"http\"\nhealth-check = {{ type = \"none\" }}\n\
-             {keys}\n[[virtual-service.real-server]]\nname = \"s1\"\naddress = \"{}\"\n",
-            place.at(port),
-            place.at(9001)
-        )
-    };
-    let config = service("strict", 8080, "") + &service("wide", 8081, "request-heads = \"wide\"");
+    let (_server, seen) = server_that_keeps(&place, b"abc");
+    let config = strict_and_wide(&place, "");
     let _evenkeel = Evenkeel::start(env!("CARGO_BIN_EXE_evenkeel"), &place, &config);
     for name in [
         "Content_Length: 30",

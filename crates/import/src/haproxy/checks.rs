@@ -1,5 +1,6 @@
 //! `option httpchk` and its like, `http-check` and `tcp-check`: the one health check of a pool.
 
+use super::options::DefaultServers;
 use super::proxy::Proxy;
 use crate::draft::{Draft, Table};
 use crate::words::quoted;
@@ -346,9 +347,10 @@ impl Texts {
 
 /// A connection after the first.
 fn connect_again(proxy: &Proxy, words: &[&str], texts: &Texts, next: &mut Table) -> Result<(), String> {
+    let defaults = DefaultServers::of(proxy);
     let of_servers = |word: &str| {
         let mut lines = proxy.all("server").chain(proxy.all("server-template"));
-        lines.any(|line| proxy.options_of(line).iter().any(|w| w.starts_with(word)))
+        lines.any(|line| defaults.options_of(line).iter().any(|w| w.starts_with(word)))
     };
     let mut rest = words.iter();
     while let Some(word) = rest.next() {

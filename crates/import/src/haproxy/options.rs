@@ -156,21 +156,23 @@ pub fn effective(options: &[String]) -> Vec<String> {
     held.concat()
 }
 
-impl Proxy {
-    /// The options of `default-server` lines that stand before a line of the section.
-    fn defaults_before(&self, line: &Word) -> impl Iterator<Item = String> {
-        let at =
-            self.words.iter().position(|word| word.line == line.line && word.words[0] != "default-server");
-        let lines = self.words[..at.unwrap_or(self.words.len())].iter();
-        let lines = lines.filter(|word| word.words[0] == "default-server");
-        lines.flat_map(|word| word.words[1..].to_vec())
+/// The `default-server` lines of a section: those that it inherits have no line of their own.
+pub struct DefaultServers(Vec<(Option<usize>, Vec<String>)>);
+
+impl DefaultServers {
+    pub fn of(proxy: &Proxy) -> DefaultServers {
+        let (inherited, own) = proxy.words.split_at(proxy.inherited);
+        let inherited = inherited.iter().map(|word| (None, word));
+        let all = inherited.chain(own.iter().map(|word| (Some(word.line), word)));
+        let all = all.filter(|(_, word)| word.words[0] == "default-server");
+        DefaultServers(all.map(|(line, word)| (line, word.words[1..].to_vec())).collect())
     }
 
     /// The options of a line `server NAME PLACE …`.
     pub fn options_of(&self, server: &Word) -> Vec<String> {
-        let all: Vec<String> =
-            self.defaults_before(server).chain(server.words.iter().skip(3).cloned()).collect();
-        effective(&all)
+        let before = self.0.iter().filter(|(line, _)| line.is_none_or(|line| line < server.line));
+        let all = before.flat_map(|(_, options)| options).chain(server.words.iter().skip(3));
+        effective(&all.cloned().collect::<Vec<_>>())
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::answers;
 use super::bind::{bind_options, cookie, gathered, size, vip};
 use super::condition::Acls;
+use super::options::DefaultServers;
 use super::{keywords, run, server};
 use crate::draft::{Draft, Pool, Service, Table};
 use crate::words::{duration, list, name, quoted, split_port, with_port};
@@ -36,7 +37,7 @@ pub struct Proxy {
     /// Of its `defaults` first.
     pub words: Vec<Word>,
     /// How many of them are the defaults'.
-    inherited: usize,
+    pub inherited: usize,
 }
 
 impl Word {
@@ -174,8 +175,9 @@ impl Proxy {
 
     /// What those need to know who name it as HAProxy does.
     pub fn facts(&self, at: usize) -> run::Proxy {
+        let defaults = DefaultServers::of(self);
         let servers = self.all("server").filter(|w| w.words.len() > 2).map(|word| {
-            let options = self.options_of(word);
+            let options = defaults.options_of(word);
             let after = |key: &str| {
                 let at = options.iter().rposition(|w| *w == key)?;
                 options.get(at + 1)?.parse::<u32>().ok()
@@ -279,7 +281,9 @@ impl Proxy {
         if self.option("abortonclose").is_some() {
             pool.table.set("abort-on-close", "true");
         }
-        let backups = self.all("server").filter(|word| self.options_of(word).iter().any(|w| w == "backup"));
+        let defaults = DefaultServers::of(self);
+        let backups =
+            self.all("server").filter(|word| defaults.options_of(word).iter().any(|w| w == "backup"));
         if backups.count() > 1 && self.option("allbackups").is_none() {
             pool.table.text("backups", "first");
         }

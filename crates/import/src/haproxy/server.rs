@@ -1,7 +1,7 @@
 //! `server` and `default-server`, and the checks of a backend.
 
 use super::keywords;
-use super::options;
+use super::options::{self, DefaultServers};
 use super::proxy::Proxy;
 use super::resolvers;
 use crate::draft::{Draft, Pool, Table};
@@ -69,12 +69,13 @@ impl Common {
     }
 }
 
-/// Options that need nothing here: what they take back is gone already.
+/// Options that need nothing here, those that take something back among them: see `options`.
 const MOOT: &[&str] = &[
     "check-reuse-pool",
-    "init-state",
-    "proto-check",
     "enabled",
+    "id",
+    "init-state",
+    "log-proto",
     "no-backup",
     "no-check",
     "no-check-reuse-pool",
@@ -89,16 +90,12 @@ const MOOT: &[&str] = &[
     "no-sni-auto",
     "no-tfo",
     "no-verifyhost",
-];
-/// Options with a value that need nothing here.
-const MOOT_VALUE: &[&str] = &[
-    "id",
-    "resolvers",
-    "pool-purge-delay",
-    "pool-max-conn",
-    "pool-low-conn",
     "on-error",
-    "log-proto",
+    "pool-low-conn",
+    "pool-max-conn",
+    "pool-purge-delay",
+    "proto-check",
+    "resolvers",
     "shard",
     "tcp-ut",
 ];
@@ -153,10 +150,12 @@ pub fn servers(proxy: &Proxy, many_ports: bool, pool: &mut Pool, draft: &mut Dra
         words.extend(word.words.iter().skip(4).cloned());
         super::proxy::Word { words, ..word.clone() }
     }));
-    let weighted = all.iter().any(|word| proxy.options_of(word).iter().any(|option| option == "weight"));
+    let defaults = DefaultServers::of(proxy);
+    let options: Vec<Vec<String>> = all.iter().map(|word| defaults.options_of(word)).collect();
+    let weighted = options.iter().flatten().any(|option| option == "weight");
     // Those who look at weights by HAProxy's names see HAProxy's.
     let weighted = weighted || draft.run.is_some();
-    for word in &all {
+    for (word, options) in all.iter().zip(&options) {
         let (Some(name), Some(place)) = (word.words.get(1), word.words.get(2)) else {
             draft.left(word.line, "server", "a name and an address are needed");
             continue;
@@ -166,11 +165,10 @@ pub fn servers(proxy: &Proxy, many_ports: bool, pool: &mut Pool, draft: &mut Dra
         let (host, port) = split_port(whole.as_deref().unwrap_or(place));
         let looked_up =
             draft.run.as_ref().and_then(|run| run.places.hosts.get(host.trim_matches(['[', ']'])));
-        let options = proxy.options_of(word);
         let is_name = address(host).is_none();
         // A name that nobody knows keeps HAProxy from starting, unless `init-addr` says otherwise.
         let unknown =
-            is_name && draft.run.is_some() && looked_up.is_none() && !resolvers::begins_without(&options);
+            is_name && draft.run.is_some() && looked_up.is_none() && !resolvers::begins_without(options);
         let Some(host) = crate::words::host(host).filter(|_| !unknown) else {
             match unknown {
                 true => draft.wrong(
@@ -209,9 +207,9 @@ pub fn servers(proxy: &Proxy, many_ports: bool, pool: &mut Pool, draft: &mut Dra
             server.set("weight", "1");
         }
         if is_name {
-            resolvers::of_server(&options, &mut server);
+            resolvers::of_server(options, &mut server);
         }
-        option_by_option(&options, word.line, name, &mut server, pool, &mut common, draft);
+        option_by_option(options, word.line, name, &mut server, pool, &mut common, draft);
         if let (Some(of), Some((_, own))) = (common.follows.take(), common.checks.last_mut()) {
             track(&of, word.line, proxy, own, draft);
         }
@@ -411,11 +409,11 @@ fn option_by_option(
             }
             "ssl-min-ver" | "ssl-max-ver" => versions(&[option.clone(), value()], line, draft),
             word if super::bind::Versions::is_flag(word) => versions(&[word.to_owned()], line, draft),
-            word if MOOT.contains(&word) => {}
-            word if MOOT_VALUE.contains(&word) => drop(value()),
             word => {
                 let given = if options::WITH_VALUE.contains(&word) { value() } else { String::new() };
-                draft.left(line, format!("{word} {given}").trim_end(), super::remedies::of(&[word]));
+                if !MOOT.contains(&word) {
+                    draft.left(line, format!("{word} {given}").trim_end(), super::remedies::of(&[word]));
+                }
             }
         }
     }
@@ -551,8 +549,9 @@ fn asks(proxy: &Proxy) -> String {
 
 /// The servers of a section, for those that follow them.
 pub fn those_to_track(proxy: &Proxy) -> Vec<(String, crate::draft::Tracked)> {
+    let defaults = DefaultServers::of(proxy);
     let one = |word: &super::proxy::Word| {
-        let options = proxy.options_of(word);
+        let options = defaults.options_of(word);
         let wanted = ["inter", "fastinter", "downinter", "rise", "fall", "port", "addr"];
         let named = |pair: &&[String]| wanted.contains(&pair[0].as_str());
         let times = options.windows(2).filter(named).flat_map(<[String]>::to_vec).collect();

@@ -327,11 +327,8 @@ impl Counted {
             let table = name(&table);
             return Some(Ok(format!("number(\"{{count:{table},{counter}|div(1024)}}\")")));
         }
-        let key = self.keys.get(&table).map(|known| known.key.as_str());
-        if key.is_none() || whole.starts_with("src_") && key != Some("{source}") {
-            return Some(Err(format!("nothing is tracked in the table {table} by this key")));
-        }
-        Some(Ok(format!("{function}({}, \"{counter}\")", quoted(&name(&table)))))
+        let own = self.asks_own(&table, whole);
+        Some(own.map(|()| format!("{function}({}, \"{counter}\")", quoted(&name(&table)))))
     }
 
     /// Whether a sample asks the entry of the request's own key.

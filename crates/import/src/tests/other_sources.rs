@@ -1,0 +1,275 @@
+//! keepalived, ldirectord, Piranha, Pound and Apache.
+
+use super::*;
+
+#[test]
+fn keepalived_with_every_checker() {
+    let text = "! configuration\nglobal_defs {\n notification_email {\n  ops@example.org\n }\n notification_email_from lb@example.org\n smtp_server 192.0.2.25\n}\nvrrp_sync_group G { group { VI_1 } }\nvrrp_instance VI_1 {\n state MASTER\n interface eth0\n virtual_router_id 51\n priority 150\n advert_int 1\n nopreempt\n authentication {\n  auth_type PASS\n  auth_pass 1111\n }\n virtual_ipaddress {\n  192.0.2.10/24 dev eth0\n  192.0.2.11\n }\n notify_master \"/etc/master.sh now\"\n}\nvirtual_server 192.0.2.10 80 {\n delay_loop 6\n lb_algo wlc\n lb_kind DR\n persistence_timeout 50\n protocol TCP\n sorry_server 192.0.2.99 80\n # the first\n real_server 192.0.2.21 80 {\n  weight 3\n  HTTP_GET {\n   url {\n    path /up\n    status_code 200\n   }\n   connect_timeout 3\n   retry 2\n  }\n }\n real_server 192.0.2.22 80 {\n  weight 1\n  TCP_CHECK {\n   connect_timeout 3\n  }\n }\n}\nvirtual_server 192.0.2.11 53 {\n lb_algo sh\n lb_kind NAT\n protocol UDP\n real_server 192.0.2.31 5353 { weight 1 }\n}\nvirtual_server fwmark 7 { lb_kind DR }\n";
+    check(
+        &[(SourceKind::Keepalived, text)],
+        &[
+            "name = \"lb1\"",
+            "router-id = 51",
+            "priority = 150",
+            "interval = \"1s\"",
+            "version = 2",
+            "failback = false",
+            "floating-ips = [\"192.0.2.10/24\", \"192.0.2.11/32\"]",
+            "mode = \"dr\"",
+            "scheduler = \"least-connections\"",
+            "persistence = { type = \"source\", timeout = \"50s\" }",
+            "health-check = { type = \"http\", path = \"/up\", status = \"200\", rise = 1, timeout = \"3s\", interval = \"6s\", fast-interval = \"3s\", down-interval = \"6s\", fall = 3 }",
+            "# the first",
+            "weight = 3",
+            "protocol = \"udp\"",
+            "address = \"192.0.2.31:5353\"",
+            "to = [\"ops@example.org\"]",
+        ],
+        &["192.0.2.10/24 dev eth0", "authentication", "notify_master", "real_server", "fwmark"],
+    );
+}
+
+#[test]
+fn ldirectord_and_piranha() {
+    let text = "checktimeout=3\ncheckinterval=5\nautoreload=yes\nquiescent=no\n\n# shop\nvirtual=192.0.2.10:80\n  real=192.0.2.21->192.0.2.23:80 gate 5\n  fallback=127.0.0.1:80\n  service=http\n  request=\"index.html\"\n  receive=\"Test Page\"\n  scheduler=wrr\n  persistent=600\n  netmask=255.255.255.0\n  protocol=tcp\n  checktype=negotiate\nvirtual=192.0.2.10:3389\n  real=192.0.2.31:3389 masq\n  checktype=connect\n";
+    check(
+        &[(SourceKind::Ldirectord, text)],
+        &[
+            "# shop",
+            "address = \"192.0.2.23\"",
+            "weight = 5",
+            "mode = \"dr\"",
+            "mode = \"nat\"",
+            "persistence = { type = \"source\", timeout = \"600s\", mask = 24 }",
+            "health-check = { type = \"http\", path = \"/index.html\", expect-regex = \"Test Page\", interval = \"5s\", timeout = \"3s\" }",
+        ],
+        &["fallback"],
+    );
+    // keepalived's own sample, and times of none.
+    let text = "global_defs {\n notification_email {\n  acassen\n }\n smtp_server 192.0.2.25 2525\n}\nvirtual_server 192.0.2.10 80 {\n lb_kind DR\n persistence_timeout 0\n real_server 192.0.2.21 80 { weight 1 }\n}\n";
+    let made = check(
+        &[(SourceKind::Keepalived, text)],
+        &["server = \"192.0.2.25:2525\"", "to = [\"acassen@localhost\"]"],
+        &[],
+    );
+    assert!(!made.contains("persistence"), "{made}");
+    // Ports by name, and numbers as other programs write them.
+    let text = "emailalert=\"a@example.org, b@example.org\"\nsmtp=192.0.2.9\nvirtual=192.0.2.10:www\n  real=192.0.2.21:http-alt masq 007\n  service=http\nvirtual=192.0.2.10:domain\n  real=192.0.2.31:domain gate\n  protocol=udp\n";
+    check(
+        &[(SourceKind::Ldirectord, text)],
+        &[
+            "vip = [\"192.0.2.10:80\"]",
+            "address = \"192.0.2.21:8080\"",
+            "weight = 7",
+            "vip = [\"192.0.2.10:53\"]",
+            "server = \"192.0.2.9:25\"",
+            "to = [\"a@example.org\", \"b@example.org\"]",
+        ],
+        &[],
+    );
+    let text = "serial_no = 4\nprimary = 192.0.2.1\nservice = lvs\nbackup_active = 1\nbackup = 192.0.2.2\nnetwork = tunnel\ndebug_level = NONE\n\n## plain\nvirtual http-pool {\n active = 1\n address = 192.0.2.10 eth0:1\n vip_nmask = 255.255.255.255\n port = 80\n send = \"GET / HTTP/1.0\\r\\n\\r\\n\"\n expect = \"HTTP\"\n load_monitor = none\n scheduler = wlc\n protocol = tcp\n timeout = 6\n reentry = 15\n quiesce_server = 0\n server web1 {\n  address = 192.0.2.21\n  active = 1\n  weight = 2\n }\n server web2 {\n  address = 192.0.2.22\n  active = 0\n  weight = 1\n }\n}\nvirtual ssl-pool {\n active = 1\n address = 192.0.2.10 eth0:1\n port = 443\n persistent = 600\n scheduler = lblc\n server web1 {\n  address = 192.0.2.21\n  active = 1\n  weight = 1\n }\n}\n";
+    check(
+        &[(SourceKind::Lvs, text)],
+        &[
+            "name = \"http-pool\"",
+            "# plain",
+            "mode = \"tun\"",
+            "weight = 2",
+            "admin-state = \"halted\"  # it was not active",
+            "timeout = \"600s\"",
+            "health-check = { type = \"http\", path = \"/\", interval = \"6s\" }",
+        ],
+        &["backup", "reentry", "lblc"],
+    );
+}
+
+#[test]
+fn pound_in_front_of_haproxy_is_one_service() {
+    let pound = "TimeOut 60\nClient 30\nListenHTTPS\n  Address 192.0.2.142\n  Port 443\n  Cert \"/etc/pound/www.pem\"\n  Service\n    BackEnd\n      Address 192.0.2.142\n      Port 81\n    End\n  End\nEnd\n";
+    let haproxy = "defaults\n mode http\n contimeout 4000\n clitimeout 42000\n srvtimeout 43000\nlisten SSL_Backend 192.0.2.142:81\n option forwardfor\n cookie SERVERID insert nocache indirect\n server RIP 192.0.2.98:80 weight 1 cookie RIP check inter 2000\n";
+    check(
+        &[(SourceKind::Pound, pound), (SourceKind::Haproxy, haproxy)],
+        &[
+            "vip = [\"192.0.2.142:443\"]",
+            "vip = [\"192.0.2.142:81\"]",
+            "tls = { certificates = [\"/etc/pound/www.pem\"] }",
+            "pool = \"SSL_Backend-servers\"",
+            "ended TLS in front of SSL_Backend: here it is one service.",
+            "name = \"SERVERID\"",
+        ],
+        &[],
+    );
+    let alone = "# front\nListenHTTP\n  Address 192.0.2.22\n  Port 80\n  HeadRemove \"X-Secret:.*\"\n  Service\n    HeadRequire \"Host: .*www\\.example\\.org.*\"\n    URL \"^/shop\"\n    BackEnd\n      Address 192.0.2.31\n      Port 8080\n      Priority 5\n    End\n    Session\n      Type COOKIE\n      ID \"JSESSIONID\"\n      TTL 300\n    End\n  End\n  Service\n    Redirect \"https://www.example.org\"\n  End\nEnd\n";
+    check(
+        &[(SourceKind::Pound, alone)],
+        &[
+            "# front",
+            "weight = 5",
+            "persistence = { type = \"app-cookie\", name = \"JSESSIONID\", expire = \"300s\" }",
+            "redirect = { location = \"https://www.example.org{path}\", status = 302 }",
+            "remove-header = [\"X-Secret\"]",
+        ],
+        &[],
+    );
+}
+
+#[test]
+fn apaches_balancer() {
+    let text = "<VirtualHost *:80>\n  ServerName www.example.org\n  ServerAlias example.org\n  ProxyRequests off\n  # two of them\n  <Proxy balancer://mycluster>\n    BalancerMember http://192.0.2.21:80 route=web1 loadfactor=2\n    BalancerMember http://192.0.2.22:80 route=web2\n    BalancerMember http://192.0.2.23:80 status=+H\n    Order Deny,Allow\n    Allow from all\n    ProxySet lbmethod=byrequests stickysession=JSESSIONID|jsessionid\n  </Proxy>\n  <Location /balancer-manager>\n    SetHandler balancer-manager\n  </Location>\n  ProxyPass /balancer-manager !\n  ProxyPass /app balancer://mycluster/app\n  ProxyPass / balancer://mycluster/\n</VirtualHost>\n";
+    check(
+        &[(SourceKind::Apache, text)],
+        &[
+            "name = \"www.example.org\"",
+            "name = \"mycluster\"",
+            "weight = 200",
+            "backup = true  # a hot standby",
+            "persistence = { type = \"app-cookie\", name = \"JSESSIONID\" }",
+            "pool = \"mycluster\"",
+            "scheduler = \"round-robin\"",
+        ],
+        &["ProxyPass /balancer-manager !", "ProxyPreserveHost"],
+    );
+}
+
+/// What is no configuration at all must not end the importer.
+#[test]
+fn what_keepalived_checks_and_follows() {
+    let text = "vrrp_script fit {\n script \"/usr/bin/pgrep haproxy\"\n weight -20\n}\nvrrp_instance V {\n interface eth0\n virtual_router_id 7\n unicast_src_ip 192.0.2.1\n unicast_peer { 192.0.2.2 }\n track_script { fit }\n notify \"/etc/n.sh\"\n virtual_ipaddress { 192.0.2.10 }\n}\nvirtual_server_group G {\n 192.0.2.20 80\n 192.0.2.21-23 443\n fwmark 5\n}\nvirtual_server group G {\n lb_kind DR\n delay_loop 6\n virtualhost www.example.org\n retry 4\n delay_before_retry 2\n real_server 192.0.2.31 80 {\n  HTTP_GET {\n   url {\n    path /a\n    regex \"all.fine\"\n   }\n   url { path /b }\n   connect_ip 192.0.2.99\n   bindto 192.0.2.1\n  }\n }\n}\nvirtual_server 192.0.2.10 25 {\n lb_kind NAT\n real_server 192.0.2.32 25 {\n  MISC_CHECK {\n   misc_path \"/etc/c.sh 1\"\n   misc_dynamic\n  }\n }\n}\n";
+    check(
+        &[(SourceKind::Keepalived, text)],
+        &[
+            "track = [\"/usr/bin/pgrep\", \"haproxy\"]",
+            "notify = \"/etc/n.sh\"",
+            "unicast = [\"192.0.2.2\"]",
+            "vip = [\"192.0.2.20:80\", \"192.0.2.21:443\", \"192.0.2.22:443\", \"192.0.2.23:443\"]",
+            "health-check = { type = \"http\", path = \"/a\", status = \"200-299\", expect-regex = \"all.fine\", host = \"www.example.org\", then = [{ path = \"/b\", status = \"200-299\", host = \"www.example.org\" }], rise = 1, address = \"192.0.2.99\", timeout = \"5s\", interval = \"6s\", fast-interval = \"2s\", down-interval = \"6s\", fall = 5 }",
+            "health-check = { type = \"script\", command = \"/etc/c.sh\", arguments = [\"1\"], keepalived = true, rise = 1, timeout = \"60s\", interval = \"60s\", fast-interval = \"1s\", down-interval = \"60s\", fall = 1 }",
+        ],
+        &["vrrp_script", "unicast_src_ip", "fwmark 5", "bindto"],
+    );
+}
+
+/// Every word of keepalived's pages: as a check asks it, or told.
+#[test]
+fn keepaliveds_pages_are_requests_of_one_check() {
+    let check = |inside: &str, holds: &[&str], left: &[&str]| {
+        let text = format!(
+            "virtual_server 192.0.2.20 443 {{\n protocol TCP\n virtualhost all.example\n real_server 192.0.2.31 443 {{\n  {inside}\n }}\n}}\n"
+        );
+        check(&[(SourceKind::Keepalived, &text)], holds, left);
+    };
+    check(
+        "SSL_GET {\n enable_sni\n url {\n path /a\n status_code 200-299 301\n status_code 404\n }\n url {\n path /b\n virtualhost b.example\n regex \"down|broken\"\n regex_no_match\n regex_options caseless multiline\n }\n url {\n path /c\n digest 9b3a0c85a887a256d6939da88aabd8cd\n status_code 200\n }\n retry 0\n }",
+        &[
+            "path = \"/a\", status = \"200-299,301,404\", host = \"all.example\"",
+            "tls = { verify = false, sni = \"all.example\" }",
+            "then = [{ tls = true, sni = \"b.example\", path = \"/b\", status = \"200-299\", refuse-regex = \"(?im)down|broken\", host = \"b.example\" }, { tls = true, sni = \"all.example\", path = \"/c\", status = \"200\", host = \"all.example\" }]",
+            "fall = 1 }",
+        ],
+        &["digest"],
+    );
+    // Several checkers of pages are one check; what a page has of its own is kept.
+    check(
+        "HTTP_GET {\n url {\n path /a\n }\n }\n HTTP_GET {\n connect_port 8080\n url {\n path /b\n }\n }\n TCP_CHECK {\n }",
+        &["then = [{ path = \"/b\", status = \"200-299\", host = \"all.example\", port = 8080 }]"],
+        &["TCP_CHECK"],
+    );
+    check(
+        "HTTP_GET {\n connect_port 81\n url {\n path /a\n }\n }\n HTTP_GET {\n delay_loop 7\n url {\n path /b\n regex_options dupnames\n }\n }",
+        &["host = \"all.example\", port = 443 }]", "port = 81"],
+        &["regex_options dupnames", "delay_loop"],
+    );
+    // What keepalived itself ignores, and what it would refuse.
+    check(
+        "HTTP_GET {\n url {\n path /\n status_code 20 500-400 200\n regex \"(?=a)\"\n }\n url {\n }\n fast_recovery\n http_protocol 1.1\n connect_timeout x\n }",
+        &["status = \"200\""],
+        &["status_code 20", "status_code 500-400", "regex (?=a)", "url", "x"],
+    );
+    check("HTTP_GET {\n }", &["type = \"tcp\""], &["HTTP_GET"]);
+    check("UDP_CHECK {\n }", &["type = \"ping\""], &["UDP_CHECK"]);
+}
+
+#[test]
+fn what_ldirectord_asks() {
+    let text = "negotiatetimeout=7\nvirtual=192.0.2.10:143\n\treal=192.0.2.21->192.0.2.22:143 gate\n\treal=nowhere:143 gate\n\tservice=imaps\n\tlogin=\"a\"\n\tpasswd=\"b\"\n\treceive=\"x\"\nvirtual=192.0.2.10:81\n\treal=192.0.2.21:81 gate 1 \"ask\", \"get\"\n\tchecktype=external\n\tcheckcommand=\"/etc/c.sh -a\"\n\tops=yes\n";
+    check(
+        &[(SourceKind::Ldirectord, text)],
+        &[
+            "type = \"imap\", tls = { verify = false }, user = \"a\", password = \"b\", timeout = \"7s\"",
+            "address = \"192.0.2.22\"",
+            "command = \"/etc/c.sh\", arguments = [\"-a\"]",
+        ],
+        &["real", "receive", "real", "ops"],
+    );
+}
+
+#[test]
+fn pounds_socket_swallows_nothing() {
+    let text = "Control \"/run/poundctl.socket\"\nConnTO 3\nListenHTTP\n Address 192.0.2.10\n Port 80\n Client 20\n Err503 \"/etc/503.html\"\n Service\n  URL \"^/a\"\n  IgnoreCase 1\n  BackEnd\n   Address 192.0.2.21\n   Port 80\n   HAport 8080\n   TimeOut 30\n  End\n End\n Service\n  URL \"^/b\"\n  Redirect 301 \"https://www.example.org/b\"\n End\n Service\n  Redirect \"https://www.example.org\"\n End\nEnd\n";
+    check(
+        &[(SourceKind::Pound, text)],
+        &[
+            "connect = \"3s\", client = \"20s\"",
+            "error-pages = { 503 = \"/etc/503.html\" }",
+            "path =~ \"(?i)^/a\"",
+            "{ type = \"tcp\", port = 8080 }",
+            "redirect = { location = \"https://www.example.org/b\", status = 301, drop-query = true }",
+            "redirect = { location = \"https://www.example.org{path}\", status = 302 }",
+        ],
+        &["timeout"],
+    );
+}
+
+#[test]
+fn apaches_hosts_share_an_address() {
+    let text = "<VirtualHost *:443>\n ServerName one.example\n SSLEngine on\n SSLCertificateFile /one.pem\n SSLProtocol -all +TLSv1.3\n ProxyTimeout 30\n Header always set X-A \"1\"\n RequestHeader set X-B \"%{REMOTE_ADDR}s\"\n ProxyPreserveHost On\n ProxyPass / http://192.0.2.21:8080/\n</VirtualHost>\n<VirtualHost *:443>\n ServerName two.example\n SSLEngine on\n SSLCertificateFile /two.pem\n ProxyPass /api/ https://192.0.2.22/v1/ timeout=90\n ProxyPass / http://192.0.2.23/\n <Location /x>\n  ProxyPass http://192.0.2.24/\n </Location>\n</VirtualHost>\n";
+    check(
+        &[(SourceKind::Apache, text)],
+        &[
+            "tls = { min-version = \"1.3\", certificates = [\"/one.pem\", \"/two.pem\"] }",
+            "timeouts = { server = \"30s\" }",
+            "set-response-header = { \"X-A\" = \"1\" }",
+            "when = 'host(\"two.example\") && path(\"/api\", \"/api/*\")'\n  rewrite-path = \"/v1/{1}\"\n  server-timeout = \"90s\"\n  pool = \"192-0-2-22-443\"",
+            "when = 'host(\"two.example\")'\n  pool = \"192-0-2-23-80\"",
+            "address = \"192.0.2.21:8080\"",
+        ],
+        &["ProxyPass http://192.0.2.24/", "RequestHeader set X-B %{REMOTE_ADDR}s", "ProxyPreserveHost"],
+    );
+}
+
+/// What Pound, Apache and their like refuse where nothing is written, and what all hosts have from the server.
+#[test]
+fn what_is_refused_and_inherited_without_being_written_in_a_host() {
+    let pound = |more: &str| {
+        format!(
+            "ListenHTTP\n Address 192.0.2.1\n Port 80\n{more} Service\n  BackEnd\n   Address 192.0.2.2\n   Port 80\n  End\n End\nEnd\n"
+        )
+    };
+    check(
+        &[(SourceKind::Pound, &pound(""))],
+        &["when = '!method(\"GET\", \"POST\", \"HEAD\")'\n  deny = { status = 501 }"],
+        &[],
+    );
+    check(
+        &[(SourceKind::Pound, &pound(" xHTTP 1\n CheckURL \"^/[a-z]+\"\n"))],
+        &[
+            "when = '!method(\"GET\", \"POST\", \"HEAD\", \"PUT\", \"PATCH\", \"DELETE\")'",
+            "when = '!(text(\"{uri}\") =~ \"^/[a-z]+\")'\n  deny = { status = 501 }",
+        ],
+        &[],
+    );
+    check(&[(SourceKind::Pound, &pound(" xHTTP 9\n"))], &[], &["xHTTP"]);
+    let text = "ServerRoot /etc/apache2\nTraceEnable Off\nProxyPreserveHost On\nProxyTimeout 7\nHeader set X-A 1\n<Location /in>\n AuthType Basic\n AuthName in\n AuthUserFile users\n Require valid-user\n</Location>\n<VirtualHost 192.0.2.1:80>\n ServerName a.b\n ProxyTimeout 9\n ProxyPass / http://192.0.2.2/\n</VirtualHost>\n<VirtualHost 192.0.2.3:80>\n ServerName c.d\n ProxyPass / http://192.0.2.2/\n</VirtualHost>\n";
+    let made = check(
+        &[(SourceKind::Apache, text)],
+        &["timeouts = { server = \"9s\" }", "timeouts = { server = \"7s\" }"],
+        &["AuthUserFile /etc/apache2/users"],
+    );
+    for (part, count) in [
+        ("when = 'method(\"TRACE\")'\n  deny = { status = 405 }", 2),
+        ("set-response-header = { \"X-A\" = \"1\" }", 2),
+        ("basic-auth = { users = \"/etc/apache2/users\", realm = \"in\" }", 2),
+    ] {
+        assert_eq!(made.matches(part).count(), count, "{part}\n{made}");
+    }
+}
