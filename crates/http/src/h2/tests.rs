@@ -373,7 +373,7 @@ fn a_request_that_crosses_goaway_is_served() {
     let [goaway, ping] = &answers[..] else { panic!("{answers:?}") };
     assert_eq!((goaway.0, last(goaway), ping.0), (kind::GOAWAY, u32::MAX >> 1, kind::PING));
     assert!(peer.mux.is_retired() && !peer.mux.is_settled());
-    assert_eq!(peer.mux.deadline_ms(), Some(1_007));
+    assert_eq!(peer.mux.deadline_ms(), Some(5_007));
     peer.request(3, true, &[]).unwrap();
     assert_eq!(peer.links.len(), 2, "it was sent before the client knew");
     peer.frame(kind::PING, flag::ACK, 0, b"another!").unwrap();
@@ -384,12 +384,12 @@ fn a_request_that_crosses_goaway_is_served() {
     assert!(peer.mux.is_settled() && peer.mux.deadline_ms().is_none());
     peer.request(5, true, &[]).unwrap();
     assert_eq!(peer.links.len(), 2);
-    // Without an answer it is named after a second.
+    // Without an answer it is named after five seconds.
     let mut silent = Peer::new();
     silent.mux.retire(7);
-    silent.now_ms = 1_006;
+    silent.now_ms = 5_006;
     assert_eq!(silent.answers().len(), 2);
-    silent.now_ms = 1_007;
+    silent.now_ms = 5_007;
     assert_eq!(silent.answers().iter().map(last).collect::<Vec<_>>(), [0]);
 }
 

@@ -61,7 +61,7 @@ const RESETS_REMEMBERED: usize = 256;
 /// What the PING behind a first GOAWAY carries.
 const GOODBYE: [u8; 8] = *b"goodbye!";
 /// How long its answer is waited for.
-const GOODBYE_MS: u64 = 1_000;
+const GOODBYE_MS: u64 = 5_000;
 /// How long data whose session has ended waits for the peer's window without progress.
 const STALL_MS: u64 = 60_000;
 /// How long a client may go on sending a request whose answer is complete. A reset at once could overtake
@@ -471,7 +471,7 @@ impl Mux {
     }
 
     /// Asks the client to open no more streams. Those that it has opened before it reads so are served: the
-    /// last one is named when the client has answered a PING that follows (RFC 9113 6.8), or after a second.
+    /// last one is named when the client has answered a PING that follows (RFC 9113 6.8), or after five seconds.
     pub fn retire(&mut self, now_ms: u64) {
         if self.retiring_since_ms.is_none() && self.goaway_last.is_none() {
             self.retiring_since_ms = Some(now_ms);
