@@ -8,8 +8,8 @@ mod rewrite;
 use access::Access;
 use redirect::{redirect, reversed};
 
-use crate::draft::{Draft, Line, Pool, Service, Table, also};
-use crate::words::{address, list, literal, name, quoted, split_port, with_port};
+use crate::draft::{Draft, Line, Pool, Service, Table, Twice, also};
+use crate::words::{address, duration, list, literal, name, quoted, split_port, with_port};
 
 #[derive(Default)]
 struct Host {
@@ -263,7 +263,11 @@ fn pool(
     let mut session = from_pass;
     for (at, words) in lines {
         match words[0].to_lowercase().as_str() {
-            "balancermember" => pool.servers.extend(member(*at, words, draft)),
+            "balancermember" => {
+                if let Some(server) = member(*at, words, draft) {
+                    pool.add(server, Twice::One, *at, draft);
+                }
+            }
             "proxyset" => {
                 for option in &words[1..] {
                     proxy_set(*at, option, &mut pool.table, &mut session, draft);
@@ -276,6 +280,7 @@ fn pool(
         pool.servers.iter_mut().for_each(|server| server.lines.retain(|line| line.key != "server-tls"));
         pool.table.set("server-tls", TLS_TO_SERVERS.to_owned());
     }
+    member_timeouts(lines, &mut pool.table, draft);
     if let Some(session) = session {
         persist(&session, hosts, &mut pool.table);
     }
@@ -283,6 +288,39 @@ fn pool(
         return draft.left(line, &format!("balancer://{of}"), "it has no members and is left out");
     }
     draft.pools.push(pool);
+}
+
+/// Seconds, or a number with one of Apache's units.
+fn time(text: &str) -> Option<String> {
+    let minutes = text.strip_suffix("min").or(text.strip_suffix("mi"));
+    minutes.map_or_else(|| duration(text, "s"), |number| duration(number, "m"))
+}
+
+/// `timeout` and `connectiontimeout` of the members: a pool has them for all its servers.
+fn member_timeouts(lines: &[Words], pool: &mut Table, draft: &mut Draft) {
+    let mut all = Table::default();
+    for (option, key) in [("timeout=", "server"), ("connectiontimeout=", "connect")] {
+        let of = |(at, words): &Words| {
+            let name = words[0].to_lowercase();
+            let value = words.iter().find_map(|word| word.strip_prefix(option)).map(str::to_owned);
+            // What `ProxySet` says holds for all.
+            (name == "balancermember" || name == "proxyset" && value.is_some()).then_some((*at, value))
+        };
+        let each: Vec<_> = lines.iter().filter_map(of).collect();
+        let Some((at, value)) = each.iter().find_map(|(at, value)| Some((*at, value.as_ref()?))) else {
+            continue;
+        };
+        match time(value).filter(|_| each.iter().all(|(_, other)| other.as_ref() == Some(value))) {
+            Some(time) => all.text(key, &time),
+            None => {
+                let why = "a pool has one time-out for all its servers: this one is left out";
+                draft.left(at, &format!("{option}{value}"), why);
+            }
+        }
+    }
+    if !all.lines.is_empty() {
+        pool.set("timeouts", all.inline());
+    }
 }
 
 /// Apache checks no certificates of servers unless told to.
@@ -331,11 +369,11 @@ fn member(at: usize, words: &[String], draft: &mut Draft) -> Option<Table> {
                 server.set_with("admin-state", "\"halted\"", "it was disabled")
             }
             Some(("max", value)) => server.set("max-connections", value.to_owned()),
-            Some((
-                "route" | "retry" | "ping" | "keepalive" | "min" | "smax" | "ttl" | "acquire" | "timeout"
-                | "connectiontimeout" | "disablereuse" | "flushpackets",
-                _,
-            )) => {}
+            Some(("route" | "timeout" | "connectiontimeout", _)) => {}
+            Some(("retry", _)) => {
+                draft.note(at, option, "a server that failed comes back when its health check succeeds");
+            }
+            Some((key, _)) if lines::is_of_connections(key) => {}
             _ => draft.left(at, option, "not carried over"),
         }
     }
@@ -354,7 +392,7 @@ fn proxy_set(at: usize, option: &str, pool: &mut Table, session: &mut Option<Str
         }
         Some(("stickysession", value)) => *session = Some(value.to_owned()),
         Some(("maxattempts", value)) => pool.set("retries", value.to_owned()),
-        Some(("timeout" | "nofailover" | "failontimeout", _)) => {}
+        Some(("timeout" | "connectiontimeout", _)) => {}
         _ => draft.left(at, option, "not carried over"),
     }
 }
@@ -617,13 +655,13 @@ fn pass(at: usize, words: &[String], members: &Members, service: &mut Service, d
     };
     let (of, below) = of.split_once('/').unwrap_or((of, ""));
     let secret = to.starts_with("https") || to.starts_with("wss");
-    let own = if alone { single(of, secret, draft) } else { None };
+    let own = if alone { single(of, secret, (at, words), draft) } else { None };
     if alone && own.is_none() {
         draft.left(at, &words.join(" "), format!("{of} is no address: write its server into a pool"));
         return;
     }
     let pool = own.unwrap_or_else(|| name(of));
-    let time = words.iter().find_map(|w| w.strip_prefix("timeout=")).map(|t| format!("{t}s"));
+    let time = words.iter().find_map(|w| w.strip_prefix("timeout=")).and_then(time);
     for option in words.iter().skip(3).filter(|w| !lines::is_of_connections(w)) {
         draft.left(at, option, "not carried over");
     }
@@ -674,7 +712,7 @@ fn below_members(pool: &str, members: &Members, below: &str, at: usize, draft: &
 }
 
 /// The pool of a server that is named without a balancer.
-fn single(place: &str, secret: bool, draft: &mut Draft) -> Option<String> {
+fn single(place: &str, secret: bool, (at, words): (usize, &[String]), draft: &mut Draft) -> Option<String> {
     let (host, port) = split_port(place);
     let (host, port) = (crate::words::host(host)?, port.unwrap_or(if secret { "443" } else { "80" }));
     let wanted = name(&format!("{host}-{port}").replace([':', '.'], "-"));
@@ -687,6 +725,10 @@ fn single(place: &str, secret: bool, draft: &mut Draft) -> Option<String> {
         server.text("name", &wanted);
         server.text("address", &with_port(&host, port));
         pool.servers.push(server);
+        // The time for answers is the route's.
+        let connects = words.iter().filter(|word| word.starts_with("connectiontimeout=")).cloned();
+        let member = ["BalancerMember".to_owned()].into_iter().chain(connects).collect();
+        member_timeouts(&[(at, member)], &mut pool.table, draft);
         draft.pools.push(pool);
     }
     Some(wanted)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::haproxy::run::{LogTarget, Run};
-use crate::words::{list, quoted, split_port, with_port};
+use crate::words::{list, quoted, split_port, unquoted, with_port};
 use crate::{Diagnostic, Severity};
 
 /// A key, its value as TOML has it, and what was decided for the reader.
@@ -91,7 +91,48 @@ pub struct Pool {
     pub servers: Vec<Table>,
 }
 
+/// What the same server is that a pool has twice.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Twice {
+    /// Still one: IPVS, keepalived and Apache keep the first.
+    One,
+    /// One with both their shares.
+    Shares,
+}
+
 impl Pool {
+    /// Adds a server that has its name from its address: another port gets a name of its own, the same
+    /// server again is none.
+    pub fn add(&mut self, mut server: Table, twice: Twice, line: usize, draft: &mut Draft) {
+        let called = |other: &Table, name: &str| other.get("name").map(unquoted).as_deref() == Some(name);
+        let place = server.get("address").map_or_else(String::new, unquoted);
+        if let Some(known) = self.servers.iter_mut().find(|known| is_same(known, &server)) {
+            let share = |one: &Table| one.get("weight").and_then(|w| w.parse::<u32>().ok());
+            match (twice, share(known), share(&server)) {
+                (Twice::Shares, Some(first), Some(second)) => {
+                    known.set("weight", (first + second).to_string());
+                    draft.remark(line, &place, "it is named twice: here it is one server with both shares");
+                }
+                _ => draft.note(line, &place, "it is named twice: the first of the two stays"),
+            }
+            return;
+        }
+        let wanted = server.get("name").map_or_else(String::new, unquoted);
+        let with_its_port = split_port(&place).1.map(|port| format!("{wanted}-{port}"));
+        let numbered = (2..).map(|number| format!("{wanted}-{number}"));
+        let mut names = [wanted.clone()].into_iter().chain(with_its_port).chain(numbered);
+        if let Some(free) = names.find(|name| !self.servers.iter().any(|other| called(other, name))) {
+            server.text("name", &free);
+        }
+        self.servers.push(server);
+    }
+
+    /// The address of a server that the pool has already.
+    pub fn known(&self, server: &Table) -> Option<String> {
+        let known = self.servers.iter().find(|known| is_same(known, server))?;
+        known.get("address").map(unquoted)
+    }
+
     /// One of IPVS's schedulers.
     pub fn ipvs_scheduler(&mut self, word: Option<&str>, line: usize, draft: &mut Draft) {
         match word.map(|word| (word, ipvs_scheduler(word))) {
@@ -108,6 +149,11 @@ impl Pool {
         let mask = mask.and_then(prefix).map_or_else(String::new, |m| format!(", mask = {m}"));
         self.table.set("persistence", format!("{{ type = \"source\", timeout = \"{seconds}s\"{mask} }}"));
     }
+}
+
+/// One address, and both for the same use.
+fn is_same(one: &Table, other: &Table) -> bool {
+    one.get("address") == other.get("address") && one.get("backup").is_some() == other.get("backup").is_some()
 }
 
 fn ipvs_scheduler(word: &str) -> Option<&'static str> {

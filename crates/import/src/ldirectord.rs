@@ -1,6 +1,6 @@
 //! `ldirectord.cf`.
 
-use crate::draft::{Draft, Pool, Service, Table};
+use crate::draft::{Draft, Pool, Service, Table, Twice};
 use crate::words::{address, list, name, port_number, split_port, with_port};
 
 #[derive(Default)]
@@ -180,7 +180,7 @@ fn real_servers(one: &Virtual, draft: &mut Draft) -> (Pool, &'static str) {
             }
             server
                 .set("weight", words.get(2).filter(|w| w.parse::<u16>().is_ok()).unwrap_or(&"1").to_string());
-            pool.servers.push(server);
+            pool.add(server, Twice::One, *line, draft);
         }
     }
     (pool, mode)

@@ -1,6 +1,6 @@
 //! Piranha's `lvs.cf`.
 
-use crate::draft::{Draft, Pool, Service, Table, prefix};
+use crate::draft::{Draft, Pool, Service, Table, Twice, prefix};
 use crate::words::{address, name, quoted, with_port};
 
 #[derive(Default)]
@@ -187,7 +187,7 @@ fn service(one: &Block, mode: &str, draft: &mut Draft) {
         if real.get("active") == Some("0") {
             server.set_with("admin-state", "\"halted\"", "it was not active");
         }
-        pool.servers.push(server);
+        pool.add(server, Twice::One, real.line, draft);
     }
     if let Some(sorry) = one.get("sorry_server").and_then(address) {
         let mut server = Table::default();

@@ -1,6 +1,6 @@
 //! Pound's configuration.
 
-use crate::draft::{Draft, Pool, Service, Table};
+use crate::draft::{Draft, Pool, Service, Table, Twice};
 use crate::tree::{Node, Tree};
 use crate::words::{address, list, literal, name, quoted, with_port};
 
@@ -234,6 +234,14 @@ fn add_services(
     let mut last_pool: Option<Pool> = None;
     let own = node.children.iter().filter(|c| c.is("Service"));
     for (at, inner) in own.chain(common.iter().copied()).enumerate() {
+        if inner.value("Disabled").is_some_and(is_on) {
+            draft.note(inner.line, "Service", "it was disabled and is left out");
+            continue;
+        }
+        if last_pool.is_some() {
+            draft.note(inner.line, "Service", "the one before it takes every request: it is left out");
+            continue;
+        }
         let when = conditions(inner, general.folds, draft);
         if let Some(redirect) = inner.child("Redirect") {
             service.routes.push(redirect_route(redirect, at + 1, &when, &inner.comments));
@@ -243,7 +251,7 @@ fn add_services(
         if pool.servers.is_empty() {
             continue;
         }
-        if when.is_empty() && last_pool.is_none() {
+        if when.is_empty() {
             last_pool = Some(pool);
             continue;
         }
@@ -373,6 +381,13 @@ fn conditions(node: &Node, folds: bool, draft: &mut Draft) -> String {
     all.join(" && ")
 }
 
+/// The `Priority` of a server that has none.
+const PRIORITY: &str = "5";
+
+fn is_on(value: &str) -> bool {
+    ["1", "yes", "true", "on"].iter().any(|word| value.eq_ignore_ascii_case(word))
+}
+
 fn backends(node: &Node, transparent: bool, draft: &mut Draft) -> Pool {
     let mut pool = Pool::default();
     for child in &node.children {
@@ -392,8 +407,9 @@ fn backends(node: &Node, transparent: bool, draft: &mut Draft) -> Pool {
                 let mut server = Table { comments: child.comments.clone(), lines: Vec::new() };
                 server.text("name", &name(&format!("{}-{port}", host.replace([':', '.'], "-"))));
                 server.text("address", &with_port(&host, port));
-                if let Some(priority) = child.value("Priority") {
-                    server.set("weight", priority.to_owned());
+                server.set("weight", child.value("Priority").unwrap_or(PRIORITY).to_owned());
+                if child.value("Disabled").is_some_and(is_on) {
+                    server.set_with("admin-state", "\"halted\"", "it was disabled");
                 }
                 if kind == "emergency" {
                     server.set("backup", "true");
@@ -411,7 +427,7 @@ fn backends(node: &Node, transparent: bool, draft: &mut Draft) -> Pool {
                         keyword => draft.left(word.line, keyword, "not carried over"),
                     }
                 }
-                pool.servers.push(server);
+                pool.add(server, Twice::Shares, child.line, draft);
             }
             "session" => {
                 for word in child.children.iter().filter(|c| !["Type", "TTL", "ID"].iter().any(|k| c.is(k))) {
@@ -436,6 +452,11 @@ fn backends(node: &Node, transparent: bool, draft: &mut Draft) -> Pool {
             }
             _ => {}
         }
+    }
+    // Where nobody has a priority, all have the same share.
+    let said = node.children.iter().any(|child| child.value("Priority").is_some());
+    if !said && pool.servers.iter().all(|server| server.get("weight") == Some(PRIORITY)) {
+        pool.servers.iter_mut().for_each(|server| server.lines.retain(|line| line.key != "weight"));
     }
     if transparent && !pool.servers.is_empty() {
         pool.table.set_with("source", "\"client\"", "TProxy: the rules of the kernel are set up by Evenkeel");

@@ -273,3 +273,93 @@ fn what_is_refused_and_inherited_without_being_written_in_a_host() {
         assert_eq!(made.matches(part).count(), count, "{part}\n{made}");
     }
 }
+
+/// Each source, with a server that it names twice and another port of the same host.
+#[test]
+fn a_server_named_twice_and_a_host_with_two_ports() {
+    let pound = |port| format!("  BackEnd\n   Address 192.0.2.21\n   Port {port}\n   Priority 3\n  End\n");
+    let pound = [pound(80), pound(80), pound(81)].concat();
+    let ldirectord = "virtual=192.0.2.10:80\n real=192.0.2.21:80 masq 3\n real=192.0.2.21:80 masq 3\n real=192.0.2.21:81 masq 3\n";
+    let keepalived = |port| format!(" real_server 192.0.2.21 {port} {{ weight 3 }}\n");
+    let keepalived = [keepalived(80), keepalived(80), keepalived(81)].concat();
+    let lvs = |name, port| {
+        format!(
+            " server {name} {{\n  address = 192.0.2.21\n  port = {port}\n  weight = 3\n  active = 1\n }}\n"
+        )
+    };
+    let lvs = [lvs("a", 80), lvs("a", 80), lvs("a", 81)].concat();
+    let member = |port| format!(" BalancerMember http://192.0.2.21:{port} loadfactor=3\n");
+    let members = [member(80), member(80), member(81)].concat();
+    for (kind, text, weight) in [
+        (SourceKind::Ldirectord, ldirectord.to_owned(), "3"),
+        (
+            SourceKind::Keepalived,
+            format!("virtual_server 192.0.2.10 80 {{\n lb_kind NAT\n protocol TCP\n{keepalived}}}\n"),
+            "3",
+        ),
+        (
+            SourceKind::Lvs,
+            format!("virtual web {{\n active = 1\n address = 192.0.2.10 eth0:1\n port = 80\n{lvs}}}\n"),
+            "3",
+        ),
+        (
+            SourceKind::Apache,
+            format!(
+                "<Proxy balancer://c>\n{members}</Proxy>\n<VirtualHost *:80>\n ServerName x.org\n ProxyPass / balancer://c/\n</VirtualHost>\n"
+            ),
+            "300",
+        ),
+        (
+            SourceKind::Pound,
+            format!("ListenHTTP\n Address 192.0.2.10\n Port 80\n Service\n{pound} End\nEnd\n"),
+            "6",
+        ),
+    ] {
+        let imported = import(&[Source { kind, file: "its.conf".into(), text }], &BTreeMap::new());
+        assert!(
+            !imported.left.iter().any(|d| d.severity == Severity::Invalid),
+            "{kind:?} {:?}",
+            imported.left
+        );
+        let twice = imported.left.iter().filter(|d| d.consequence.contains("named twice")).count();
+        assert_eq!(twice, 1, "{kind:?} {:?}", imported.left);
+        let addresses = imported.text.matches("  address = \"192.0.2.21").count();
+        assert_eq!(addresses, 2, "{kind:?}\n{}", imported.text);
+        assert!(imported.text.contains(&format!("weight = {weight}\n")), "{kind:?}\n{}", imported.text);
+        if let Err(problems) = evenkeel_config::read(&imported.text) {
+            panic!("{kind:?} {problems:#?}\n{}", imported.text);
+        }
+    }
+}
+
+#[test]
+fn what_pound_has_switched_off_and_what_it_never_reaches() {
+    let end = |port, more: &str| format!("  BackEnd\n   Address 192.0.2.21\n   Port {port}\n{more}  End\n");
+    let text = [
+        "ListenHTTP\n Address 192.0.2.10\n Port 80\n Service\n  Disabled 1\n  URL \"^/off\"\n",
+        &end(70, ""),
+        " End\n Service\n",
+        &end(80, "   Priority 2\n"),
+        &end(81, "   Disabled yes\n"),
+        " End\n Service\n  URL \"^/never\"\n",
+        &end(90, ""),
+        " End\nEnd\n",
+    ]
+    .concat();
+    let imported = check(
+        &[(SourceKind::Pound, &text)],
+        &["weight = 2", "weight = 5\n  admin-state = \"halted\""],
+        &["Service", "Service"],
+    );
+    assert!(!imported.contains("/off") && !imported.contains("/never"), "{imported}");
+}
+
+#[test]
+fn times_that_apaches_members_have() {
+    let text = "<Proxy balancer://c>\n BalancerMember http://192.0.2.21:80 timeout=2min connectiontimeout=500ms retry=5\n BalancerMember http://192.0.2.22:80 timeout=2min connectiontimeout=500ms\n</Proxy>\n<Proxy balancer://d>\n BalancerMember http://192.0.2.23:80 timeout=30\n BalancerMember http://192.0.2.24:80\n ProxySet nofailover=On\n</Proxy>\n<VirtualHost *:80>\n ServerName x.org\n ProxyPreserveHost On\n ProxyPass /d balancer://d/\n ProxyPass /e http://192.0.2.25/ connectiontimeout=3\n ProxyPass / balancer://c/\n</VirtualHost>\n";
+    check(
+        &[(SourceKind::Apache, text)],
+        &["timeouts = { server = \"2m\", connect = \"500ms\" }", "timeouts = { connect = \"3s\" }"],
+        &["retry=5", "nofailover=On", "timeout=30"],
+    );
+}
