@@ -379,10 +379,13 @@ impl<'a> Reader<'a, '_> {
         if self.table.value(key).is_none() {
             return Vec::new();
         }
-        self.http(key);
         let mut all = Vec::new();
         for (name, value) in self.table.entries(key) {
             let Some(text) = self.table.template_of(value) else { continue };
+            if self.mode == Mode::Tcp && text.needs_http() {
+                let message = format!("{name} asks about a request, which mode \"tcp\" does not read");
+                self.problem(Some(value.span()), message, String::new());
+            }
             if !self.of_answers && text.needs_answer() {
                 let message = format!("{name} asks about an answer, which there is none of yet");
                 let help = "it can be asked in [[virtual-service.answer-route]]";
@@ -441,6 +444,7 @@ impl<'a> Reader<'a, '_> {
             if word == "edit" && !kind.is_empty() {
                 continue;
             }
+            self.http(&key);
             for (name, value) in self.templates(&key) {
                 self.header_name(&name, self.table.span(&key).unwrap_or(0..0));
                 all.push(action(match word {

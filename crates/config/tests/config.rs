@@ -170,6 +170,12 @@ fn single_mistakes() {
     check(&routed("rate-limit = { rate = \"5\" }"), "not a rate");
     check(&routed("when = 'path(\"/a\")'\ndeny = {}").replace("\"http\"", "\"tcp\""), "does not read");
     check(&routed("redirect = { location = \"/\" }").replace("\"http\"", "\"tcp\""), "`redirect` needs mode");
+    check(
+        &routed("set-header = { A = \"{source}\" }").replace("\"http\"", "\"tcp\""),
+        "`set-header` needs mode",
+    );
+    check(&routed("set-variable = { a = \"{path}\" }").replace("\"http\"", "\"tcp\""), "does not read");
+    assert_eq!(report(&routed("set-variable = { a = \"{sni|lower}\" }").replace("\"http\"", "\"tcp\"")), "");
     check(&routed("when = 'status == 500'\ndeny = {}"), "asks about an answer, which there is none of yet");
     check(&routed("set-header = { X = \"{status}\" }"), "asks about an answer");
     let answered = |keys: &str| routed(keys).replace("virtual-service.route", "virtual-service.answer-route");

@@ -13,7 +13,7 @@ use evenkeel_routes::{
     Changes, Edit, Effects, Loader, Next, Resources, Route, RouteAction, Routes, Source, Verdict, Walk,
 };
 use evenkeel_rules::{
-    Facts, Fetch, LocalTime, Map, MapMatch, NetworkSet, Parameters, PatternSet, Template, normal_path,
+    Facts, Fetch, LocalTime, Map, MapForm, NetworkSet, Parameters, PatternSet, Template, normal_path,
 };
 
 use super::explain::Known;
@@ -283,8 +283,8 @@ impl Loader<InWords> for WordLoader<'_> {
         self.lists.networks(file)
     }
 
-    fn map(&mut self, file: &Path, matching: MapMatch) -> Result<Arc<Map>, FileError> {
-        self.lists.map(file, matching)
+    fn map(&mut self, file: &Path, form: MapForm) -> Result<Arc<Map>, FileError> {
+        self.lists.map(file, form)
     }
 
     fn table(&mut self, name: &Name) -> Result<(Name, Template), FileError> {

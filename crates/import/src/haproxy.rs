@@ -7,6 +7,7 @@ mod bind;
 mod captures;
 mod checks;
 mod condition;
+mod counting;
 mod keywords;
 mod leftovers;
 mod lexer;
@@ -536,7 +537,8 @@ impl Reader {
 }
 
 fn build(proxies: &[Proxy], draft: &mut Draft) {
-    let named: Vec<Proxy> = proxies.iter().map(Proxy::with_captures_named).collect();
+    let named: Vec<Proxy> =
+        proxies.iter().map(|proxy| Proxy::with_captures_named(proxy).with_counting_spelled_out()).collect();
     let proxies = &named[..];
     let backends: BTreeMap<&str, &Proxy> =
         proxies.iter().filter(|p| p.kind != SectionKind::Frontend).map(|p| (p.name.as_str(), p)).collect();

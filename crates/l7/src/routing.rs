@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use evenkeel_balance::{ConcurrencyLimit, RateLimit, Table};
 use evenkeel_model::{Action, Name, RateRule, Secret, TableRule, VirtualService};
 use evenkeel_routes::{Loader, Resources};
-use evenkeel_rules::{Map, MapMatch, NetworkSet, PatternSet, Template, read_networks, read_patterns};
+use evenkeel_rules::{Map, MapForm, NetworkSet, PatternSet, Template, read_networks, read_patterns};
 
 use crate::auth::Users;
 use crate::file_error::FileError;
@@ -96,7 +96,7 @@ impl Limits {
 pub struct ListFiles {
     patterns: HashMap<(PathBuf, bool), Arc<PatternSet>>,
     networks: HashMap<PathBuf, Arc<NetworkSet>>,
-    maps: HashMap<(PathBuf, MapMatch), Arc<Map>>,
+    maps: HashMap<(PathBuf, MapForm), Arc<Map>>,
 }
 
 impl ListFiles {
@@ -121,12 +121,12 @@ impl ListFiles {
         Ok(set)
     }
 
-    pub fn map(&mut self, file: &Path, matching: MapMatch) -> Result<Arc<Map>, FileError> {
-        let key = (file.to_owned(), matching);
+    pub fn map(&mut self, file: &Path, form: MapForm) -> Result<Arc<Map>, FileError> {
+        let key = (file.to_owned(), form);
         if let Some(map) = self.maps.get(&key) {
             return Ok(map.clone());
         }
-        let map = Map::read(&text(file)?, matching);
+        let map = Map::read(&text(file)?, form);
         let map = Arc::new(map.map_err(|e| FileError::new(file, format!("line {}: {}", e.line, e.why)))?);
         self.maps.insert(key, map.clone());
         Ok(map)
@@ -178,9 +178,9 @@ impl Loader<Live> for Compiler<'_> {
         self.lists.networks(file)
     }
 
-    fn map(&mut self, file: &Path, matching: MapMatch) -> Result<Arc<Map>, FileError> {
+    fn map(&mut self, file: &Path, form: MapForm) -> Result<Arc<Map>, FileError> {
         self.files.note(file);
-        self.lists.map(file, matching)
+        self.lists.map(file, form)
     }
 
     fn table(&mut self, name: &Name) -> Result<(Arc<TableSpec>, Template), FileError> {

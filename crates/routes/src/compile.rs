@@ -11,8 +11,8 @@ use evenkeel_model::{
     VirtualService,
 };
 use evenkeel_rules::{
-    Expression, Fetch, FieldNames, FirstBytes, Map, MapMatch, NetworkSet, PathGate, PatternSet, Template,
-    Wants, is_named, is_unclear_path,
+    Expression, Fetch, FieldNames, FirstBytes, Map, MapForm, MapMatch, NetworkSet, PathGate, PatternSet,
+    Template, Wants, is_named, is_unclear_path,
 };
 
 use crate::changes::path_of;
@@ -42,8 +42,8 @@ pub trait Loader<R: Resources> {
     fn patterns(&mut self, file: &Path, folds: bool) -> Result<Arc<PatternSet>, Self::Error>;
     /// A list of networks.
     fn networks(&mut self, file: &Path) -> Result<Arc<NetworkSet>, Self::Error>;
-    /// A map from texts to texts.
-    fn map(&mut self, file: &Path, matching: MapMatch) -> Result<Arc<Map>, Self::Error>;
+    /// A map from texts to texts, or a list.
+    fn map(&mut self, file: &Path, form: MapForm) -> Result<Arc<Map>, Self::Error>;
     /// A table, with the text of its keys.
     fn table(&mut self, name: &Name) -> Result<(R::Table, Template), Self::Error>;
     /// `place` is the same for the same limit of the next configuration.
@@ -611,7 +611,7 @@ impl<R: Resources, L: Loader<R>> Compiler<'_, R, L> {
         matching: MapMatch,
         default: Option<&Name>,
     ) -> Result<RouteAction<R>, L::Error> {
-        let map = self.loader.map(file, matching)?;
+        let map = self.loader.map(file, matching.into())?;
         for value in map.values() {
             match self.known.iter().find(|p| p.as_str() == value) {
                 Some(pool) => self.pool(pool),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use evenkeel_balance::{Activity, Counter};
 use evenkeel_model::{Action, Name, RateRule, Secret};
 use evenkeel_rules::{
-    Facts, Fetch, LocalTime, Map, MapMatch, NetworkSet, PatternSet, Template, read_networks, read_patterns,
+    Facts, Fetch, LocalTime, Map, MapForm, NetworkSet, PatternSet, Template, read_networks, read_patterns,
 };
 
 use super::*;
@@ -47,8 +47,8 @@ impl Loader<Plain> for Memory {
         read_networks(file(path)?).map(Arc::new).map_err(|line| format!("line {line}"))
     }
 
-    fn map(&mut self, path: &Path, matching: MapMatch) -> Result<Arc<Map>, String> {
-        Map::read(file(path)?, matching).map(Arc::new).map_err(|e| e.why.to_string())
+    fn map(&mut self, path: &Path, form: MapForm) -> Result<Arc<Map>, String> {
+        Map::read(file(path)?, form).map(Arc::new).map_err(|e| e.why.to_string())
     }
 
     fn table(&mut self, name: &Name) -> Result<(String, Template), String> {

@@ -51,7 +51,7 @@ pub use fetch::{FUNCTIONS, Fetch, Function, NeedsHttp, VARIABLES, Variable};
 pub use first::{FIRST_BYTES, FirstBytes};
 pub use gate::{Part, Texts};
 pub use line::{LINE_FIELDS, LineField, LineFieldDoc, LineFormat, LinePart};
-pub use map::{Map, MapError, MapMatch};
+pub use map::{Map, MapError, MapForm, MapMatch};
 pub use names::FieldNames;
 pub use parse::{ParseError, check_regex};
 pub use path::{Parameters, is_unclear_path, normal_host, normal_path, writable_target};

@@ -54,9 +54,26 @@ impl MapMatch {
     }
 }
 
+/// How a file is read: `KEY VALUE` lines, or a list of keys alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct MapForm {
+    pub matching: MapMatch,
+    /// Each line is a key as a whole, whose value is empty.
+    pub list: bool,
+    /// Upper and lower case of keys are the same.
+    pub folds: bool,
+}
+
+impl From<MapMatch> for MapForm {
+    fn from(matching: MapMatch) -> MapForm {
+        MapForm { matching, ..MapForm::default() }
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Map {
     matching: MapMatch,
+    folds: bool,
     exact: HashMap<Box<[u8]>, Box<str>>,
     /// `text*` and `*text`, by length, the longest first.
     prefixes: Ends,
@@ -117,15 +134,20 @@ fn is_domain_of(part: &[u8], whole: &[u8]) -> bool {
 }
 
 impl Map {
-    /// Reads `KEY VALUE` lines; a `#` at the beginning or behind white space begins a comment.
-    pub fn read(text: &str, matching: MapMatch) -> Result<Map, MapError> {
-        let mut map = Map { matching, ..Map::default() };
+    /// Reads the lines of a file; a `#` at the beginning or behind white space begins a comment.
+    pub fn read(text: &str, form: impl Into<MapForm>) -> Result<Map, MapError> {
+        let form = form.into();
+        let mut map = Map { matching: form.matching, folds: form.folds, ..Map::default() };
         for (number, line) in text.lines().enumerate() {
             let line = without_comment(line);
             if line.is_empty() {
                 continue;
             }
             let wrong = |why: String| MapError { line: number + 1, why };
+            if form.list {
+                map.insert(line, "").map_err(wrong)?;
+                continue;
+            }
             let Some((key, value)) = line.split_once(char::is_whitespace) else {
                 return Err(wrong("expected KEY VALUE".into()));
             };
@@ -140,6 +162,9 @@ impl Map {
     }
 
     fn insert(&mut self, key: &str, value: &str) -> Result<(), String> {
+        // An expression folds by itself.
+        let folded = (self.folds && !self.has_expressions()).then(|| key.to_ascii_lowercase());
+        let key = folded.as_deref().unwrap_or(key);
         let bytes = key.as_bytes();
         match self.matching {
             MapMatch::Exact => self.insert_exact(bytes, value),
@@ -151,7 +176,7 @@ impl Map {
                 self.contained.push((bare.as_bytes().into(), value.into()));
             }
             MapMatch::Regex | MapMatch::RegexGroups => {
-                let regex = regex(key, false)
+                let regex = regex(key, self.folds)
                     .map_err(|why| format!("expected a regular expression as the key: {why}"))?;
                 self.expressions.push((regex, value.into()));
             }
@@ -202,12 +227,23 @@ impl Map {
         }
     }
 
+    /// Whether a key fits.
+    pub fn holds(&self, key: &[u8]) -> bool {
+        self.find(key).is_some()
+    }
+
     /// The first key of the file for which a test holds.
     fn first(&self, holds: impl Fn(&[u8]) -> bool) -> Option<&str> {
         self.contained.iter().find(|(part, _)| holds(part)).map(|(_, value)| &**value)
     }
 
+    fn has_expressions(&self) -> bool {
+        matches!(self.matching, MapMatch::Regex | MapMatch::RegexGroups)
+    }
+
     fn find(&self, key: &[u8]) -> Option<&str> {
+        let folded = (self.folds && !self.has_expressions()).then(|| key.to_ascii_lowercase());
+        let key = folded.as_deref().unwrap_or(key);
         match self.matching {
             MapMatch::Contains => self.first(|part| memchr::memmem::find(key, part).is_some()),
             MapMatch::EndInOrder => self.first(|part| key.ends_with(part)),

@@ -158,7 +158,9 @@ impl Template {
         for part in &self.parts {
             if let Part::Converted(_, converters) = part {
                 all.extend(converters.iter().filter_map(|converter| match converter {
-                    Converter::Map { file, .. } => Some(PathBuf::from(&**file)),
+                    Converter::Map { file, .. } | Converter::Listed { file, .. } => {
+                        Some(PathBuf::from(&**file))
+                    }
                     _ => None,
                 }));
             }

@@ -432,3 +432,30 @@ fn parameters_of_segments_stay_in_what_goes_out() {
     let condition = Expression::parse(r#"text("{path}") == "/api/v1/users/7""#).unwrap();
     assert!(condition.holds(&request(), &mut Captures::default()));
 }
+
+#[test]
+fn lists_hold_keys_alone_with_or_without_case() {
+    let text = "# who\n/Old\nexample.org   # a comment\n\n two words \n";
+    let holds = |matching, folds, key: &str| {
+        let form = crate::MapForm { matching, list: true, folds };
+        Map::read(text, form).unwrap().holds(key.as_bytes())
+    };
+    for (matching, folds, key, expected) in [
+        (MapMatch::Exact, false, "/Old", true),
+        (MapMatch::Exact, false, "/old", false),
+        (MapMatch::Exact, true, "/OLD", true),
+        (MapMatch::Exact, false, "two words", true),
+        (MapMatch::Exact, false, "", false),
+        (MapMatch::Begin, true, "/oLDer", true),
+        (MapMatch::End, false, "www.example.org", true),
+        (MapMatch::Contains, true, "x/old/y", true),
+        (MapMatch::DomainInOrder, true, "a.EXAMPLE.org:80", true),
+        (MapMatch::Regex, true, "EXAMPLE-ORG", true),
+        (MapMatch::Regex, false, "EXAMPLE-ORG", false),
+    ] {
+        assert_eq!(holds(matching, folds, key), expected, "{matching:?} {folds} {key}");
+    }
+    let form = crate::MapForm { matching: MapMatch::Network, list: true, folds: false };
+    assert!(Map::read("10.0.0.0/8\n2001:db8::/32", form).unwrap().holds(b"10.1.2.3"));
+    assert_eq!(Map::read("10.0.0.0/8\nnobody", form).unwrap_err().line, 2);
+}

@@ -125,6 +125,14 @@ const NUMBERS: &[&str] = &[
     "src 10.0.0.0/8 127.0.0.1",
     "src -f FOLDER/networks.lst",
     "src -n -f FOLDER/networks.lst 192.168.0.0/16",
+    "var(txn.v) -f FOLDER/words.lst",
+    "var(txn.v) -m str -i -f FOLDER/words.lst -- /never",
+    "var(txn.v) -m beg -f FOLDER/words.lst",
+    "var(txn.v) -m dom -f FOLDER/words.lst",
+    "path,lower -f FOLDER/words.lst",
+    "path_beg -i -f FOLDER/words.lst",
+    "path_reg -f FOLDER/words.lst",
+    "src,ipmask(8) -m ip 127.0.0.0/8",
     "dst_port 1:65535",
     "dst_port 80",
     "src_port gt 1023",
@@ -237,12 +245,17 @@ fn placed(test: &str, at: usize) -> Case {
 
 /// What is refused with a message.
 pub const TOLD: &[&str] = &[
-    // A list in a file has whole values, by case.
-    "-m beg -f ",
-    "-m sub -i -f ",
-    "-m reg -f ",
-    " -i -f ",
-    ",lower -f ",
+    // One of several values of a header is compared with a list of whole values, by case.
+    "hdr(x-a) -m beg -f ",
+    "hdr(x-a) -m sub -i -f ",
+    "hdr(x-a) -m reg -f ",
+    "hdr(x-a) -i -f ",
+    "hdr(x-a),lower -f ",
+    // A list is compared with one sample, not with a text of several.
+    "base -m beg -f ",
+    "base -m sub -i -f ",
+    "base -m reg -f ",
+    "base -i -f ",
     // Numbers of one header of several, counts, and what a body holds.
     "hdr_val(x-a)",
     "req.hdr(x-a) -m ",

@@ -596,10 +596,24 @@ fn connections_are_passed_through_by_name_unopened() {
         place.at(8443)
     );
     let ends = end("ea", 7001, 9001) + &end("eb", 7002, 9002);
-    let _evenkeel = start(&place, &(pools + &ends + &through + &mapped));
+    let list = place.write("names.list", "# these alone\nb.Example\n");
+    let listed = format!(
+        "[[virtual-service]]\nname = \"listed\"\nvip = [\"{}\"]\nmode = \"tcp\"\npool = \"pb\"\n[[virtual-service.route]]\nset-variable = {{ asked = \"{{sni}}\" }}\n[[virtual-service.route]]\nwhen = '!text(\"{{variable:asked|listed(\\\"{}\\\",exact,fold)}}\", \"1\")'\ndeny = {{}}\n",
+        place.at(8445),
+        list.display()
+    );
+    let _evenkeel = start(&place, &(pools + &ends + &through + &mapped + &listed));
     // By a map, and a text with a converter: the hello is waited for as well.
     for (name, answer) in [("b.example", "B"), ("a.example", "A")] {
         let (vip, ca) = (place.at(8444), ca.file.display().to_string());
+        let resolve = format!("{name}:{}:{}", vip.port(), vip.ip());
+        let url = format!("https://{name}:{}/", vip.port());
+        let told = command("curl", &["-sS", "--max-time", "5", "--resolve", &resolve, "--cacert", &ca, &url]);
+        assert_eq!(told.out, answer, "{name}: {}", told.err);
+    }
+    // By a variable of the connection and a list in a file.
+    for (name, answer) in [("B.example", "B"), ("a.example", "")] {
+        let (vip, ca) = (place.at(8445), ca.file.display().to_string());
         let resolve = format!("{name}:{}:{}", vip.port(), vip.ip());
         let url = format!("https://{name}:{}/", vip.port());
         let told = command("curl", &["-sS", "--max-time", "5", "--resolve", &resolve, "--cacert", &ca, &url]);

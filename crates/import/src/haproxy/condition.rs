@@ -186,16 +186,22 @@ fn criterion(words: &[String], counted: &Counted, exact: bool) -> Result<String,
             value => values.push(value),
         }
     }
-    // A list has whole values, or networks.
-    if !files.is_empty() && !["", "str", "ip"].contains(&kind) {
-        return Err(format!("a file of values for -m {kind} has no counterpart"));
-    }
-    values.extend(files.iter().map(String::as_str));
     for (ending, of) in METHODS {
         if let Some(base) = name.strip_suffix(ending) {
             (name, kind) = (base, of);
         }
     }
+    // A list of whole values or of networks stands beside values; others are asked by themselves.
+    let host = name == "hdr" && every && argument.eq_ignore_ascii_case("host");
+    let of_many = every && !host && ["hdr", "fhdr", "res.hdr", "res.fhdr", "shdr"].contains(&name);
+    if !files.is_empty() && (folds && !(host && !exact) || !["", "str", "ip"].contains(&kind)) {
+        if of_many {
+            return Err(format!("one of its values is asked: {name}({argument},-1) for the last"));
+        }
+        let text = sample::template(&without_method(fetch))?;
+        return listed(&text, kind, folds, &files, &values);
+    }
+    values.extend(files.iter().map(String::as_str));
     let text;
     let subject = match (name, argument.to_ascii_lowercase().as_str()) {
         ("hdr", _) if kind == "int" && every && !argument.is_empty() => {
@@ -258,6 +264,10 @@ fn criterion(words: &[String], counted: &Counted, exact: bool) -> Result<String,
         ("ssl_hello_type" | "req_ssl_hello_type", _) if values == ["0"] => return Ok("!tls-hello()".into()),
         ("len" | "req_len", _) => return numbers("first-bytes-length", &values),
         ("payload", _) => return payload(fetch, kind, &values),
+        ("proto_http" | "req_proto_http", _) => {
+            let begins = BEGINS_HTTP.map(|method| quoted(&format!("{method} *")));
+            return Ok(format!("first-bytes({})", begins.join(", ")));
+        }
         ("ssl_fc", _) => return Ok("tls()".into()),
         ("ssl_fc_is_resumed", _) => return Ok("tls-resumed()".into()),
         ("ssl_c_used" | "ssl_fc_has_crt", _) => return Ok("client-cert()".into()),
@@ -309,6 +319,10 @@ fn criterion(words: &[String], counted: &Counted, exact: bool) -> Result<String,
     compared(subject, kind, folds, &values)
 }
 
+/// Methods that a request begins with, where a port is for several protocols.
+const BEGINS_HTTP: [&str; 9] =
+    ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+
 /// Endings of fetches that name how they are compared.
 const METHODS: [(&str, &str); 7] = [
     ("_beg", "beg"),
@@ -336,6 +350,32 @@ fn list_file(path: Option<&String>) -> Result<String, String> {
     }
 }
 
+/// A text that fits a line of a file, or one of the values beside it.
+fn listed(text: &str, kind: &str, folds: bool, files: &[String], values: &[&str]) -> Result<String, String> {
+    let matching = match kind {
+        "" | "str" => "exact",
+        "beg" => "begin",
+        "end" => "end",
+        "sub" => "contains",
+        "dom" => "domain-in-order",
+        "reg" => "regex",
+        _ => return Err(format!("a file of values for -m {kind} has no counterpart")),
+    };
+    let fold = if folds { ",fold" } else { "" };
+    let inner = text.strip_suffix('}').filter(|text| text.starts_with('{') && !text[1..].contains('{'));
+    let inner = inner.ok_or("a file of values is for one sample, not for a text of several")?;
+    let of = |file: &String| {
+        let converted =
+            format!("{inner}|listed({},{matching}{fold})}}", quoted(file.trim_start_matches('@')));
+        format!("text({}, \"1\")", quoted(&converted))
+    };
+    let mut all: Vec<String> = files.iter().map(of).collect();
+    if !values.is_empty() {
+        all.push(compared(("text", Some(text)), kind, folds, values)?);
+    }
+    Ok(all.join(" || "))
+}
+
 /// A test of a sample with converters, or of a variable.
 fn converted(fetch: &str, words: &[String]) -> Result<String, String> {
     if let Some(each) = each_value(fetch, words) {
@@ -352,6 +392,7 @@ fn converted(fetch: &str, words: &[String]) -> Result<String, String> {
         return Ok(format!("text({}, \"1\")", quoted(&template)));
     }
     let (mut kind, mut folds, mut values) = ("str", false, Vec::new());
+    let mut files: Vec<String> = Vec::new();
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
         match word.as_str() {
@@ -359,11 +400,18 @@ fn converted(fetch: &str, words: &[String]) -> Result<String, String> {
             "-n" => {}
             "-u" => drop(rest.next()),
             "-m" => kind = rest.next().map_or("", String::as_str),
-            "-f" => return Err("values from a file: name it as \"@FILE\" in the route".into()),
+            "-f" => files.push(list_file(rest.next())?),
             "--" => values.extend(rest.by_ref().map(String::as_str)),
             flag if is_flag(flag) => return Err(format!("the flag {flag} has no counterpart")),
             value => values.push(value),
         }
+    }
+    if kind == "ip" {
+        values.extend(files.iter().map(String::as_str));
+        return Ok(format!("address({}, {})", quoted(&template), texts(&values)));
+    }
+    if !files.is_empty() {
+        return listed(&template, kind, folds, &files, &values);
     }
     let signs = ["lt", "le", "gt", "ge", "eq"];
     let last = sample::chain(fetch).pop().map(|(name, _)| name).unwrap_or_default();

@@ -48,6 +48,10 @@ fn track(word: &Word, own: &str) -> Option<(String, String, String)> {
 /// Samples of a rule or a condition that ask a table by a key that they name, with both.
 fn asks_by_key(text: &str, own: &str) -> Option<(String, String)> {
     let text = text.trim_start_matches(['%', '[', '"']);
+    // What `src_inc_gpc0(TABLE)` became.
+    if let Some((_, table)) = text.split_once("src:").filter(|_| text.starts_with("sc-")) {
+        return Some(("src".into(), table.trim_end_matches(')').to_owned()));
+    }
     let (sample, rest) = text.split_once(",table_").or_else(|| text.split_once(",in_table"))?;
     let arguments = rest.split_once('(').filter(|(word, _)| !word.contains(','));
     let table = arguments.and_then(|(_, arguments)| arguments.split(')').next()).unwrap_or("");
@@ -367,9 +371,15 @@ impl Counted {
             (_, [number]) => (None, *number),
             _ => return Some(Err(format!("{verb}: an index and a number of track-sc are needed"))),
         };
-        let Some(table) = self.by_number.get(number) else {
+        let by_source = number.strip_prefix("src:");
+        let named = number.strip_prefix("table:").or(by_source).map(str::to_owned);
+        let Some(table) = &named.or_else(|| self.by_number.get(number).cloned()) else {
             return Some(Err(format!("{verb}: nothing is tracked as track-sc{number} in this section")));
         };
+        let own = by_source.map_or(Ok(()), |table| self.asks_own(table, "src_"));
+        if let Err(why) = own {
+            return Some(Err(why));
+        }
         let counter = match self.number_of(table, what, index)? {
             Ok(counter) => counter,
             Err(why) => return Some(Err(why)),
