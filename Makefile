@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: demo ui deb image image-test container test lint bench bench-packets bench-pair sim soak fuzz reference install-build-tools install-tools install-bench-tools
+.PHONY: demo ui deb image image-test container test lint bench bench-packets bench-pair sim soak fuzz reference install-build-tools install-tools install-image-tools install-bench-tools
 
 demo: install-build-tools ui
 	$(CARGO) build --profile demo -p evenkeel
@@ -17,12 +17,12 @@ deb: install-build-tools ui
 	sh scripts/deb.sh target
 
 # The appliance, made of that package: a disk that boots from BIOS and UEFI, in target/image. As root.
-image: deb
+image: deb install-image-tools
 	sh packaging/image/build.sh target/image "$$(ls -t target/evenkeel_*.deb | head -n 1)"
 
 # Boots it in qemu, sets it up by keystrokes, cuts the power, boots it again. On demand: with an emulated
 # processor it takes some ten minutes. LIMIT is the bound of a step in seconds.
-image-test:
+image-test: install-image-tools
 	python3 packaging/image/test.py target/image $(or $(LIMIT),900)
 
 # A container from that package, by docker, podman or buildah.
@@ -79,6 +79,9 @@ install-build-tools:
 
 install-tools:
 	sh scripts/install.sh build test
+
+install-image-tools:
+	sh scripts/install.sh image
 
 install-bench-tools:
 	sh scripts/install.sh build bench

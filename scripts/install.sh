@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages that building, testing or measuring needs, where they are missing.
-# Usage: install.sh build|test|bench ...
+# Usage: install.sh build|test|bench|image ...
 set -eu
 
 missing=""
@@ -31,6 +31,21 @@ for purpose in "$@"; do
         # The web UI.
         want node nodejs
         want npm npm
+        ;;
+    image)
+        want mmdebstrap mmdebstrap
+        want sfdisk fdisk
+        want mkfs.ext4 e2fsprogs
+        want mkfs.vfat dosfstools
+        want mcopy mtools
+        want grub-mkimage grub-common
+        want grub-editenv grub-common
+        [ -d /usr/lib/grub/i386-pc ] || missing="$missing grub-pc-bin"
+        [ -d /usr/lib/grub/x86_64-efi ] || missing="$missing grub-efi-amd64-bin"
+        want qemu-img qemu-utils
+        # To boot it.
+        want qemu-system-x86_64 qemu-system-x86
+        [ -e /usr/share/OVMF/OVMF_CODE.fd ] || missing="$missing ovmf"
         ;;
     test)
         want nginx nginx-light
