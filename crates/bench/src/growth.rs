@@ -78,7 +78,7 @@ fn compared(
         name: format!("{name}, {}", names[which]),
         unit: Unit::RequestsPerCpuSecond,
         bar: bars[which],
-        series: vec![Series { peer: "evenkeel", figures, errors: 0 }],
+        series: vec![Series { peer: "evenkeel".into(), figures, errors: 0 }],
     };
     Ok(figures.into_iter().enumerate().map(row).collect())
 }

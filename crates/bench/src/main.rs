@@ -32,9 +32,13 @@ struct Arguments {
     /// Seconds a round takes
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
-    /// Only cases whose name holds this
+    /// Only cases whose name holds this; may be given more than once
     #[arg(long)]
-    only: Option<String>,
+    only: Vec<String>,
+    /// Another program side by side: evenkeel-NAME=PROGRAM or haproxy-NAME=PROGRAM; may be given more
+    /// than once
+    #[arg(long, value_name = "NAME=PROGRAM")]
+    beside: Vec<peers::Beside>,
     /// Where the table is written, beside standard output
     #[arg(long, default_value = "docs/benchmarks.md")]
     output: std::path::PathBuf,
@@ -89,8 +93,8 @@ fn main() -> anyhow::Result<()> {
             Ok(std::fs::write("docs/benchmarks-layer4.md", text)?)
         }
         Some(Role::Pair { minutes }) => {
-            let whole = arguments.only.is_none();
-            let text = pair::run(arguments.rounds * 2, arguments.only.as_deref(), minutes)?;
+            let whole = arguments.only.is_empty();
+            let text = pair::run(arguments.rounds * 2, arguments.only.first().map(String::as_str), minutes)?;
             println!("{text}");
             if whole {
                 std::fs::write("docs/benchmarks-pair.md", text)?;
@@ -100,11 +104,11 @@ fn main() -> anyhow::Result<()> {
         Some(Role::Memory) => {
             let folder = std::env::temp_dir().join(format!("evenkeel-bench-memory-{}", std::process::id()));
             std::fs::create_dir_all(&folder)?;
-            let table = memory::run(&folder, arguments.only.as_deref());
+            let table = memory::run(&folder, arguments.only.first().map(String::as_str));
             std::fs::remove_dir_all(&folder)?;
             let table = table?;
             println!("{table}");
-            if arguments.only.is_none() {
+            if arguments.only.is_empty() {
                 memory::write(&arguments.output, &table)?;
             }
             Ok(())
@@ -119,12 +123,12 @@ fn main() -> anyhow::Result<()> {
             Ok(())
         }
         None => {
-            let plan =
-                cases::Plan { rounds: arguments.rounds, seconds: arguments.seconds, only: arguments.only };
+            let Arguments { rounds, seconds, only, beside, .. } = arguments;
+            let plan = cases::Plan { rounds, seconds, only, beside };
             let measured = cases::run(&plan)?;
             let text = report::render(&plan, &measured.results)?;
             println!("{text}");
-            if plan.only.is_none() {
+            if plan.only.is_empty() {
                 let before = std::fs::read_to_string(&arguments.output).unwrap_or_default();
                 std::fs::write(&arguments.output, text)?;
                 if let Some(at) = before.find(memory::HEADING) {

@@ -30,7 +30,7 @@ impl Drop for Process {
 }
 
 pub struct Peer {
-    pub name: &'static str,
+    pub name: String,
     pub http: SocketAddr,
     pub tcp: SocketAddr,
     process: Process,
@@ -186,6 +186,49 @@ pub fn listening(address: SocketAddr) -> anyhow::Result<()> {
     Ok(())
 }
 
+const EVENKEEL_PORT: u16 = 18_060;
+/// The first port of programs that are named on the command line.
+const BESIDE_PORT: u16 = 18_400;
+/// How many each of them has.
+const PORTS: u16 = 20;
+
+/// Another program to measure: `evenkeel-before=/path` or `haproxy-3.4=/path`.
+#[derive(Clone, Debug)]
+pub struct Beside {
+    pub name: String,
+    pub program: PathBuf,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Evenkeel,
+    Haproxy,
+}
+
+impl Beside {
+    pub fn version_flag(&self) -> &'static str {
+        match self.kind {
+            Kind::Evenkeel => "--version",
+            Kind::Haproxy => "-v",
+        }
+    }
+}
+
+impl std::str::FromStr for Beside {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Beside, String> {
+        let (name, program) = text.split_once('=').ok_or("NAME=PROGRAM is expected")?;
+        let kind = match name {
+            _ if name.starts_with("evenkeel-") => Kind::Evenkeel,
+            _ if name.starts_with("haproxy-") => Kind::Haproxy,
+            _ => return Err("the name begins with evenkeel- or haproxy-".into()),
+        };
+        Ok(Beside { name: name.into(), program: program.into(), kind })
+    }
+}
+
 pub struct Setup {
     pub folder: PathBuf,
     pub logging: bool,
@@ -222,11 +265,11 @@ impl Setup {
     }
 
     /// Services of ours with routes: one, a hundred, a large map.
-    fn routes(&self) -> anyhow::Result<String> {
+    fn routes(&self, base: u16) -> anyhow::Result<String> {
         let map: String = (0..100_000).map(|n| format!("h{n}.example.org web-pool\n")).collect();
         let map = self.write("hosts.map", map + "127.0.0.1 web-pool\n")?;
         let mut text = format!(
-            "[[pool]]\nname = \"web-pool\"\n[[pool.real-server]]\nname = \"o\"\naddress = \"{ORIGIN}\"\n"
+            "[[table]]\nname = \"clients\"\nperiod = \"10s\"\n[[pool]]\nname = \"web-pool\"\n[[pool.real-server]]\nname = \"o\"\naddress = \"{ORIGIN}\"\n"
         );
         let last = "[[virtual-service.route]]\nwhen = 'path(\"/s\")'\npool = \"web-pool\"\n";
         let hundred: String = (0..99)
@@ -241,14 +284,17 @@ impl Setup {
         let hosts = thousand(&|n| format!("host(\"h{n}.example.org\")"), "host(\"bench\")");
         let paths = thousand(&|n| format!("path(\"/app{n}/*\")"), "path(\"/s*\")");
         let expressions = thousand(&|n| format!("path =~ \"^/app{n}/[a-z]+$\""), "path =~ \"^/[a-z]$\"");
+        let counted = "[[virtual-service.route]]\ntrack = \"clients\"\n[[virtual-service.route]]\nwhen = 'rate(\"clients\", \"requests\") > 1000000000 || rate(\"clients\", \"errors\") > 1000000000'\ndeny = { status = 429 }\n".to_owned();
         for (name, port, routes) in [
-            ("one", 18084, last.to_owned()),
-            ("hundred", 18085, hundred + last),
-            ("map", 18086, mapped),
-            ("hosts", 18087, hosts),
-            ("paths", 18088, paths),
-            ("expressions", 18089, expressions),
+            ("one", 4, last.to_owned()),
+            ("hundred", 5, hundred + last),
+            ("map", 6, mapped),
+            ("hosts", 7, hosts),
+            ("paths", 8, paths),
+            ("expressions", 9, expressions),
+            ("counted", 10, counted + last),
         ] {
+            let port = base + port;
             text += &format!(
                 "[[virtual-service]]\nname = \"{name}\"\nvip = [\"127.0.0.1:{port}\"]\nmode = \"http\"\npool = \"web-pool\"\n{routes}"
             );
@@ -257,26 +303,42 @@ impl Setup {
     }
 
     pub fn evenkeel(&self) -> anyhow::Result<Peer> {
+        self.evenkeel_of("evenkeel", &std::env::current_exe()?.with_file_name("evenkeel"), EVENKEEL_PORT)
+    }
+
+    /// One that the caller names: the kind of program is the beginning of the name.
+    pub fn beside(&self, beside: &Beside, number: u16) -> anyhow::Result<Peer> {
+        let base = BESIDE_PORT + PORTS * number;
+        let folder = self.folder.join(&beside.name);
+        std::fs::create_dir_all(&folder)?;
+        let setup = Setup { folder, logging: self.logging };
+        match beside.kind {
+            Kind::Evenkeel => setup.evenkeel_of(&beside.name, &beside.program, base),
+            Kind::Haproxy => setup.haproxy_of(&beside.name, &beside.program, base),
+        }
+    }
+
+    fn evenkeel_of(&self, name: &str, program: &Path, base: u16) -> anyhow::Result<Peer> {
         let folder = self.folder.display();
         let certificates = self.certificates()?;
-        let tls: String = [("tls", 18082, &certificates[0]), ("rsa", 18083, &certificates[1])]
+        let tls: String = [("tls", base + 2, &certificates[0]), ("rsa", base + 3, &certificates[1])]
             .iter()
             .map(|(name, port, file)| {
                 format!("[[virtual-service]]\nname = \"{name}\"\nvip = [\"127.0.0.1:{port}\"]\nmode = \"http\"\ntls = {{ certificates = [\"{}\"] }}\npool = \"web-pool\"\n", file.display())
             })
             .collect();
-        let routes = self.routes()?;
+        let routes = self.routes(base)?;
         let access = if self.logging { format!("{folder}/evenkeel.log") } else { "off".into() };
         let text = format!(
             "[admin]\nsocket = \"{folder}/admin.sock\"\n[state]\ndirectory = \"{folder}/state\"\n[log]\naccess = \"{access}\"\n[limits]\nworkers = 1\n\
-             [[virtual-service]]\nname = \"web\"\nvip = [\"127.0.0.1:18080\"]\nmode = \"http\"\n[[virtual-service.real-server]]\nname = \"o\"\naddress = \"{ORIGIN}\"\n\
-             [[virtual-service]]\nname = \"raw\"\nvip = [\"127.0.0.1:18081\"]\nmode = \"tcp\"\n[[virtual-service.real-server]]\nname = \"o\"\naddress = \"{ORIGIN}\"\n{tls}{routes}"
+             [[virtual-service]]\nname = \"web\"\nvip = [\"127.0.0.1:{base}\"]\nmode = \"http\"\n[[virtual-service.real-server]]\nname = \"o\"\naddress = \"{ORIGIN}\"\n\
+             [[virtual-service]]\nname = \"raw\"\nvip = [\"127.0.0.1:{}\"]\nmode = \"tcp\"\n[[virtual-service.real-server]]\nname = \"o\"\naddress = \"{ORIGIN}\"\n{tls}{routes}",
+            base + 1
         );
         let config = self.write("evenkeel.toml", text)?;
-        let program = std::env::current_exe()?.with_file_name("evenkeel");
         let process =
             pinned("0", program).args(["run", "--drain-timeout", "0s", "--config"]).arg(config).spawn()?;
-        peer("evenkeel", 18080, process)
+        peer(name, base, process)
     }
 
     /// Ours with services of the caller's, the last of which is at this address.
@@ -291,10 +353,14 @@ impl Setup {
             pinned("0", program).args(["run", "--drain-timeout", "0s", "--config"]).arg(config).spawn()?;
         let process = Process(process);
         listening(last).context("evenkeel did not start")?;
-        Ok(Peer { name: "evenkeel", http: last, tcp: last, process })
+        Ok(Peer { name: "evenkeel".into(), http: last, tcp: last, process })
     }
 
     pub fn haproxy(&self) -> anyhow::Result<Peer> {
+        self.haproxy_of("haproxy", Path::new("haproxy"), 18090)
+    }
+
+    fn haproxy_of(&self, name: &str, program: &Path, base: u16) -> anyhow::Result<Peer> {
         let certificates = self.certificates()?;
         let (log, option) = match self.logging {
             true => ("log stdout format raw local0", "log global\n option httplog"),
@@ -303,17 +369,21 @@ impl Setup {
         let text = format!(
             "global\n {log}\n nbthread 1\n maxconn 7500\n\
              defaults\n {option}\n timeout connect 4s\n timeout client 300s\n timeout server 300s\n\
-             listen web\n mode http\n bind 127.0.0.1:18090\n server o {ORIGIN}\n\
-             listen tls\n mode http\n bind 127.0.0.1:18092 ssl crt {0} alpn h2,http/1.1\n server o {ORIGIN}\n\
-             listen rsa\n mode http\n bind 127.0.0.1:18093 ssl crt {1} alpn h2,http/1.1\n server o {ORIGIN}\n\
-             listen raw\n mode tcp\n option splice-auto\n bind 127.0.0.1:18091\n server o {ORIGIN}\n",
+             listen web\n mode http\n bind 127.0.0.1:{2}\n server o {ORIGIN}\n\
+             listen tls\n mode http\n bind 127.0.0.1:{3} ssl crt {0} alpn h2,http/1.1\n server o {ORIGIN}\n\
+             listen rsa\n mode http\n bind 127.0.0.1:{4} ssl crt {1} alpn h2,http/1.1\n server o {ORIGIN}\n\
+             listen raw\n mode tcp\n option splice-auto\n bind 127.0.0.1:{5}\n server o {ORIGIN}\n",
             certificates[0].display(),
-            certificates[1].display()
+            certificates[1].display(),
+            base,
+            base + 2,
+            base + 3,
+            base + 1
         );
         let config = self.write("haproxy.cfg", text)?;
         let log = std::fs::File::create(self.folder.join("haproxy.log"))?;
-        let process = pinned("0", "haproxy").arg("-db").arg("-f").arg(config).stdout(log).spawn()?;
-        peer("haproxy", 18090, process)
+        let process = pinned("0", program).arg("-db").arg("-f").arg(config).stdout(log).spawn()?;
+        peer(name, base, process)
     }
 
     pub fn nginx(&self) -> anyhow::Result<Peer> {
@@ -352,12 +422,12 @@ impl Setup {
     }
 }
 
-fn peer(name: &'static str, port: u16, child: Child) -> anyhow::Result<Peer> {
+fn peer(name: &str, port: u16, child: Child) -> anyhow::Result<Peer> {
     let process = Process(child);
     let http = SocketAddr::from(([127, 0, 0, 1], port));
     let tcp = SocketAddr::from(([127, 0, 0, 1], port + 1));
     listening(http).with_context(|| format!("{name} did not start"))?;
-    Ok(Peer { name, http, tcp, process })
+    Ok(Peer { name: name.to_owned(), http, tcp, process })
 }
 
 impl Peer {

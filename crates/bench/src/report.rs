@@ -19,7 +19,7 @@ fn spread(series: &Series) -> String {
     }
 }
 
-fn version(program: &str, argument: &str) -> String {
+fn version(program: &std::ffi::OsStr, argument: &str) -> String {
     let output = std::process::Command::new(program).arg(argument).output();
     let text = output.map(|o| [o.stdout, o.stderr].concat()).unwrap_or_default();
     String::from_utf8_lossy(&text).lines().next().unwrap_or("").to_owned()
@@ -49,9 +49,19 @@ pub fn render(plan: &Plan, results: &[CaseResult]) -> anyhow::Result<String> {
         out,
         "another machine. The bar is the ratio aimed at, against the better peer or the one named.\n"
     )?;
-    writeln!(out, "{}; {}\n", version("haproxy", "-v"), version("nginx", "-v"))?;
-    writeln!(out, "| case | unit | Evenkeel | HAProxy | nginx | against HAProxy | against nginx | bar |")?;
-    writeln!(out, "| --- | --- | --- | --- | --- | --- | --- | --- |")?;
+    let mut versions = vec![version("haproxy".as_ref(), "-v"), version("nginx".as_ref(), "-v")];
+    versions.extend(
+        plan.beside
+            .iter()
+            .map(|b| format!("{}: {}", b.name, version(b.program.as_os_str(), b.version_flag()))),
+    );
+    writeln!(out, "{}\n", versions.join("; "))?;
+    let mut columns = vec![("haproxy", "HAProxy"), ("nginx", "nginx")];
+    columns.extend(plan.beside.iter().map(|b| (b.name.as_str(), b.name.as_str())));
+    let shown: String = columns.iter().map(|(_, title)| format!(" {title} |")).collect();
+    let against: String = columns.iter().map(|(_, title)| format!(" against {title} |")).collect();
+    writeln!(out, "| case | unit | Evenkeel |{shown}{against} bar |")?;
+    writeln!(out, "|{}", " --- |".repeat(4 + 2 * columns.len()))?;
     for result in results {
         let of = |name: &str| result.series.iter().find(|s| s.peer == name);
         let cell = |name: &str| of(name).map_or_else(|| "-".into(), spread);
@@ -63,18 +73,10 @@ pub fn render(plan: &Plan, results: &[CaseResult]) -> anyhow::Result<String> {
             }
             _ => "-".into(),
         };
-        writeln!(
-            out,
-            "| {} | {} | {} | {} | {} | {} | {} | {} |",
-            result.name,
-            result.unit.as_str(),
-            cell("evenkeel"),
-            cell("haproxy"),
-            cell("nginx"),
-            ratio("haproxy"),
-            ratio("nginx"),
-            result.bar
-        )?;
+        let figures: String = columns.iter().map(|(name, _)| format!(" {} |", cell(name))).collect();
+        let ratios: String = columns.iter().map(|(name, _)| format!(" {} |", ratio(name))).collect();
+        let (name, unit) = (&result.name, result.unit.as_str());
+        writeln!(out, "| {name} | {unit} | {} |{figures}{ratios} {} |", cell("evenkeel"), result.bar)?;
     }
     Ok(out)
 }
