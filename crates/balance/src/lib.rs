@@ -5,6 +5,7 @@
 //! Never: a socket, a clock, a file. Time is in milliseconds of any monotonic clock.
 
 mod balancer;
+mod counts;
 mod hash;
 mod health;
 mod least;
@@ -14,8 +15,9 @@ mod rotation;
 mod table;
 
 pub use balancer::{Balancer, Choice, Refusal, Server};
+pub use counts::{Activity, Counter, Figure};
 pub use hash::{hash_address, hash_bytes, hash_flow, hash_sdbm};
 pub use health::{Health, Transition};
 pub use limiter::{ConcurrencyLimit, RateLimit};
 pub use maglev::{GONE, Maglev};
-pub use table::{Activity, Change, ChangedEntry, Counter, Entry, Key, OnChange, Table};
+pub use table::{Change, ChangedEntry, Entry, Key, OnChange, Table};

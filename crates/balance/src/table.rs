@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use xxhash_rust::xxh3::xxh3_128;
 
+use crate::counts::{Activity, Counter, CounterCell, Counts, Figure, Rate};
 use crate::hash::{Identity, hash_bytes};
 
 const STRIPES: usize = 16;
@@ -70,121 +71,12 @@ impl std::fmt::Debug for Key {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Counter {
-    Connections,
-    Requests,
-    Errors,
-    BytesIn,
-    BytesOut,
-    Failures,
-    /// What routes count or keep themselves.
-    Number1,
-    Number2,
-    Number3,
-    Number4,
-    Number5,
-    Number6,
-    Number7,
-    Number8,
-}
-
-impl Counter {
-    /// How many there are.
-    pub const COUNT: usize = Counter::ALL.len();
-
-    pub const ALL: [Counter; 14] = [
-        Counter::Connections,
-        Counter::Requests,
-        Counter::Errors,
-        Counter::BytesIn,
-        Counter::BytesOut,
-        Counter::Failures,
-        Counter::Number1,
-        Counter::Number2,
-        Counter::Number3,
-        Counter::Number4,
-        Counter::Number5,
-        Counter::Number6,
-        Counter::Number7,
-        Counter::Number8,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Counter::Connections => "connections",
-            Counter::Requests => "requests",
-            Counter::Errors => "errors",
-            Counter::BytesIn => "bytes-in",
-            Counter::BytesOut => "bytes-out",
-            Counter::Failures => "failures",
-            Counter::Number1 => "number-1",
-            Counter::Number2 => "number-2",
-            Counter::Number3 => "number-3",
-            Counter::Number4 => "number-4",
-            Counter::Number5 => "number-5",
-            Counter::Number6 => "number-6",
-            Counter::Number7 => "number-7",
-            Counter::Number8 => "number-8",
-        }
-    }
-
-    pub fn parse(word: &str) -> Option<Counter> {
-        Counter::ALL.into_iter().find(|c| c.as_str() == word)
-    }
-
-    /// What routes count themselves, from 1 to 8.
-    pub fn number(number: u8) -> Counter {
-        Counter::ALL[(Counter::Number1 as usize + usize::from(number.clamp(1, 8))) - 1]
-    }
-}
-
-/// What one key has done: totals, rates over the table's period, connections now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Activity {
-    pub totals: [u64; Counter::COUNT],
-    pub rates: [u64; Counter::COUNT],
-    pub current: u32,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub key: Key,
     pub server: Option<u32>,
     pub expires_ms: u64,
     pub activity: Option<Activity>,
-}
-
-/// Counts of a span of time, so that a rate needs neither a list nor a timer: what the present
-/// span has, and the share of the last one that still lies within a period.
-#[derive(Clone, Copy, Debug, Default)]
-struct Rate {
-    start_ms: u64,
-    now: u64,
-    before: u64,
-}
-
-impl Rate {
-    fn turn(&mut self, now_ms: u64, period_ms: u64) {
-        let age = now_ms.saturating_sub(self.start_ms);
-        if age >= 2 * period_ms {
-            *self = Rate { start_ms: now_ms, now: 0, before: 0 };
-        } else if age >= period_ms {
-            *self = Rate { start_ms: self.start_ms + period_ms, now: 0, before: self.now };
-        }
-    }
-
-    fn add(&mut self, amount: u64, now_ms: u64, period_ms: u64) {
-        self.turn(now_ms, period_ms);
-        self.now = self.now.saturating_add(amount);
-    }
-
-    fn get(mut self, now_ms: u64, period_ms: u64) -> u64 {
-        self.turn(now_ms, period_ms);
-        let left = period_ms.saturating_sub(now_ms.saturating_sub(self.start_ms));
-        let share = u128::from(self.before) * u128::from(left) / u128::from(period_ms.max(1));
-        self.now.saturating_add(share as u64)
-    }
 }
 
 /// What another node needs to have the same entry.
@@ -204,13 +96,6 @@ pub struct ChangedEntry {
     pub counts: Option<[(u64, u64, u64, u64); Counter::COUNT]>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Counts {
-    totals: [u64; Counter::COUNT],
-    rates: [Rate; Counter::COUNT],
-    current: u32,
-}
-
 pub struct Table {
     stripes: [Mutex<Stripe>; STRIPES],
     expire_ms: u64,
@@ -226,7 +111,7 @@ struct Slot {
     key: Key,
     server: Option<u32>,
     expires_ms: u64,
-    counts: Option<Box<Counts>>,
+    counts: Counts,
     /// It is among the changes to tell.
     changed: bool,
     /// When the other node lets it expire.
@@ -311,10 +196,17 @@ impl Table {
         slot.expires_ms = now_ms + entry.left_ms;
         slot.told_ms = slot.expires_ms;
         if let Some(heard) = &entry.counts {
-            let counts = slot.counts.get_or_insert_default();
+            let counts = &mut slot.counts;
+            counts.any = true;
             for (at, (total, now, before, age)) in heard.iter().enumerate() {
-                counts.totals[at] = *total;
-                counts.rates[at] = Rate { start_ms: now_ms.saturating_sub(*age), now: *now, before: *before };
+                let rate = Rate { start_ms: now_ms.saturating_sub(*age), now: *now, before: *before };
+                let nothing = (*total, *now, *before) == (0, 0, 0);
+                if nothing && !counts.has(at) {
+                    continue;
+                }
+                if let Some(cell) = counts.cell(at) {
+                    *cell = CounterCell { total: *total, rate };
+                }
             }
         }
     }
@@ -357,6 +249,17 @@ impl Table {
         let mut stripe = self.stripe(key);
         let slot = stripe.find(key, now_ms)?;
         Some(slot.entry(now_ms, self.period_ms))
+    }
+
+    /// One figure of an entry, without renewing it; none where there is no entry.
+    pub fn figure(&self, key: &Key, figure: Figure, now_ms: u64) -> Option<u64> {
+        let mut stripe = self.stripe(key);
+        let counts = &stripe.find(key, now_ms)?.counts;
+        Some(match figure {
+            Figure::Current => u64::from(counts.current),
+            Figure::Total(what) => counts.get(what as usize).total,
+            Figure::Rate(what) => counts.get(what as usize).rate.get(now_ms, self.period_ms),
+        })
     }
 
     /// Where two first connections of a client race, the first one's choice holds: the answer is
@@ -453,12 +356,24 @@ impl Table {
 
     /// Counts something that a key did; its entry is made if there is none, and lives on.
     pub fn count(&self, key: &Key, what: Counter, amount: u64, now_ms: u64) {
+        self.count_all(key, &[(what, amount)], 0, now_ms);
+    }
+
+    /// Counts several things with one look-up, and a connection that began (`1`) or ended (`-1`). Amounts
+    /// of nothing take no memory.
+    pub fn count_all(&self, key: &Key, counted: &[(Counter, u64)], current: i32, now_ms: u64) {
         let mut stripe = self.stripe(key);
-        let slot = stripe.find_or_insert(key, now_ms, self.expire_ms);
-        let counts = slot.counts.get_or_insert_default();
-        counts.totals[what as usize] = counts.totals[what as usize].saturating_add(amount);
-        counts.rates[what as usize].add(amount, now_ms, self.period_ms);
-        let new = stripe.note(key);
+        let counts = &mut stripe.find_or_insert(key, now_ms, self.expire_ms).counts;
+        let counted = counted.iter().filter(|(_, amount)| *amount > 0);
+        counts.make(counted.clone().fold(0, |all, (what, _)| all | Counts::bit(*what as usize)));
+        counts.current = counts.current.saturating_add_signed(current);
+        for (what, amount) in counted.clone() {
+            if let Some(cell) = counts.cell(*what as usize) {
+                cell.total = cell.total.saturating_add(*amount);
+                cell.rate.add(*amount, now_ms, self.period_ms);
+            }
+        }
+        let new = counted.count() > 0 && stripe.note(key);
         drop(stripe);
         self.ring(new);
     }
@@ -467,7 +382,9 @@ impl Table {
     pub fn keep(&self, key: &Key, what: Counter, total: u64, now_ms: u64) {
         let mut stripe = self.stripe(key);
         let slot = stripe.find_or_insert(key, now_ms, self.expire_ms);
-        slot.counts.get_or_insert_default().totals[what as usize] = total;
+        if let Some(cell) = slot.counts.cell(what as usize) {
+            cell.total = total;
+        }
         let new = stripe.note(key);
         drop(stripe);
         self.ring(new);
@@ -475,10 +392,7 @@ impl Table {
 
     /// A connection of a key began (`1`) or ended (`-1`).
     pub fn current(&self, key: &Key, change: i32, now_ms: u64) {
-        let mut stripe = self.stripe(key);
-        let slot = stripe.find_or_insert(key, now_ms, self.expire_ms);
-        let counts = slot.counts.get_or_insert_default();
-        counts.current = counts.current.saturating_add_signed(change);
+        self.count_all(key, &[], change, now_ms);
     }
 
     fn stripe(&self, key: &Key) -> MutexGuard<'_, Stripe> {
@@ -493,9 +407,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Slot {
     fn entry(&self, now_ms: u64, period_ms: u64) -> Entry {
-        let activity = self.counts.as_ref().map(|counts| Activity {
-            totals: counts.totals,
-            rates: counts.rates.map(|rate| rate.get(now_ms, period_ms)),
+        let counts = &self.counts;
+        let activity = counts.any.then(|| Activity {
+            totals: std::array::from_fn(|what| counts.get(what).total),
+            rates: std::array::from_fn(|what| counts.get(what).rate.get(now_ms, period_ms)),
             current: counts.current,
         });
         Entry { key: self.key, server: self.server, expires_ms: self.expires_ms, activity }
@@ -511,18 +426,19 @@ impl Stripe {
     /// The entry of a key, renewed; a new one forgets what an expired one knew.
     fn find_or_insert(&mut self, key: &Key, now_ms: u64, expire_ms: u64) -> &mut Slot {
         let expires_ms = now_ms + expire_ms;
-        let fresh = || Slot { key: *key, server: None, expires_ms, counts: None, changed: false, told_ms: 0 };
+        let fresh = || {
+            let counts = Counts::default();
+            Slot { key: *key, server: None, expires_ms, counts, changed: false, told_ms: 0 }
+        };
         let at = match self.index.get(key.bytes()).map(|at| *at as usize) {
             Some(at) => {
                 if self.slots[at].expires_ms <= now_ms {
                     // Connections that were counted in are still to be counted out.
-                    let current = self.slots[at].counts.as_ref().map_or(0, |c| c.current);
+                    let current = self.slots[at].counts.current;
                     let changed = self.slots[at].changed;
                     self.slots[at] = fresh();
                     self.slots[at].changed = changed;
-                    if current > 0 {
-                        self.slots[at].counts = Some(Box::new(Counts { current, ..Counts::default() }));
-                    }
+                    self.slots[at].counts = Counts::of_current(current);
                 }
                 at
             }
@@ -572,10 +488,10 @@ impl Stripe {
         if left_ms == 0 {
             return Change { key, entry: None };
         }
-        let counts = slot.counts.as_ref().map(|counts| {
+        let counts = slot.counts.any.then(|| {
             std::array::from_fn(|at| {
-                let rate = counts.rates[at];
-                (counts.totals[at], rate.now, rate.before, now_ms.saturating_sub(rate.start_ms))
+                let CounterCell { total, rate } = slot.counts.get(at);
+                (total, rate.now, rate.before, now_ms.saturating_sub(rate.start_ms))
             })
         });
         Change { key, entry: Some(ChangedEntry { server: slot.server, left_ms, counts }) }
@@ -704,5 +620,53 @@ mod tests {
         table.current(&key, -1, 26_000);
         assert_eq!(activity(26_000).current, 1);
         assert_eq!(table.peek(&key, 26_000).and_then(|e| e.server), None);
+    }
+
+    /// What a table of a million clients costs is decided here.
+    #[test]
+    fn an_entry_holds_what_was_counted_and_no_more() {
+        assert!(size_of::<Slot>() <= 128, "{} bytes", size_of::<Slot>());
+        let table = Table::new(100, 60_000, 10_000);
+        let key = Key::text(b"k");
+        let cells = || {
+            let mut stripe = table.stripe(&key);
+            stripe.find(&key, 1).map_or(0, |slot| slot.counts.cells.len())
+        };
+        table.set(&key, Some(7), 50_000, 1);
+        assert_eq!(cells(), 0);
+        table.count_all(&key, &[(Counter::Requests, 1), (Counter::Connections, 0)], 1, 1);
+        assert_eq!(cells(), 1, "nothing was counted of connections");
+        let ended = [(Counter::BytesIn, 7), (Counter::BytesOut, 9), (Counter::Errors, 0)];
+        table.count_all(&key, &ended, -1, 1);
+        table.count_all(&key, &ended, 0, 1);
+        assert_eq!(cells(), 3);
+    }
+
+    /// Whatever was counted in whatever order, one figure is what the whole entry says.
+    #[test]
+    fn figures_are_those_of_the_whole_entry() {
+        let table = Table::new(100, 60_000, 10_000);
+        let key = Key::text(b"k");
+        assert_eq!(table.figure(&key, Figure::Current, 0), None, "there is no entry");
+        let mut expected = [0; Counter::COUNT];
+        for step in 0..200_u64 {
+            let what = Counter::ALL[(step * 11 % 13) as usize];
+            let now_ms = step * 97;
+            match step % 7 {
+                0 => table.keep(&key, what, step, now_ms),
+                _ => table.count(&key, what, step, now_ms),
+            }
+            let total = &mut expected[what as usize];
+            *total = if step % 7 == 0 { step } else { *total + step };
+            table.current(&key, 1, now_ms);
+            let whole = table.peek(&key, now_ms).and_then(|entry| entry.activity).unwrap();
+            assert_eq!(whole.totals, expected);
+            assert_eq!(table.figure(&key, Figure::Current, now_ms), Some(step + 1));
+            for what in Counter::ALL {
+                let figure = |figure| table.figure(&key, figure, now_ms).unwrap();
+                assert_eq!(figure(Figure::Total(what)), whole.totals[what as usize]);
+                assert_eq!(figure(Figure::Rate(what)), whole.rates[what as usize]);
+            }
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use evenkeel_admin::{FailureKind, Refused};
 use evenkeel_api as api;
 use evenkeel_balance::{
-    Activity, Balancer, Key, Refusal, Server, hash_address, hash_bytes, hash_flow, hash_sdbm,
+    Balancer, Figure, Key, Refusal, Server, hash_address, hash_bytes, hash_flow, hash_sdbm,
 };
 use evenkeel_l7::PoolSpec;
 use evenkeel_model::{
@@ -57,11 +57,11 @@ impl Control {
             let server = running.servers.iter().find(|s| Some(s.id) == entry.server)?;
             Some(server.server.name.as_str().to_owned())
         };
-        let activity = |table: &Name, key: &[u8]| -> Option<Activity> {
+        let figure = |table: &Name, key: &[u8], figure: Figure| -> Option<u64> {
             let found = config.tables.iter().find(|t| t.rule.name == *table)?;
-            found.table.peek(&Key::text(key), monotonic_ms())?.activity
+            found.table.figure(&Key::text(key), figure, monotonic_ms())
         };
-        let known = Known { servers: &live, remembered: &remembered, activity: &activity };
+        let known = Known { servers: &live, remembered: &remembered, figure: &figure };
         explain(snapshot, question, &known).map_err(|why| Refused::new(FailureKind::NotFound, why))
     }
 }
@@ -83,7 +83,7 @@ pub fn offline(question: &api::Question) -> Result<api::Explanation, String> {
     let question = &api::Question { reads: true, ..question.clone() };
     let text = question.configuration.as_deref().ok_or("a configuration is needed")?;
     let snapshot = read(text).map_err(|refused| refused.failure.detail)?;
-    let known = Known { servers: &as_configured, remembered: &|_, _| None, activity: &|_, _| None };
+    let known = Known { servers: &as_configured, remembered: &|_, _| None, figure: &|_, _, _| None };
     explain(&snapshot, question, &known)
 }
 
@@ -110,7 +110,7 @@ pub struct Known<'a> {
     /// The server that a pool's table has for a key.
     pub remembered: &'a dyn Fn(&Pool, &Key) -> Option<String>,
     /// What a table that routes count in has for a key.
-    pub activity: &'a dyn Fn(&Name, &[u8]) -> Option<Activity>,
+    pub figure: &'a dyn Fn(&Name, &[u8], Figure) -> Option<u64>,
 }
 
 fn balancer_of(pool: &Pool, seen: &[ServerState]) -> Balancer {

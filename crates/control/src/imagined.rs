@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use evenkeel_api as api;
-use evenkeel_balance::{Activity, Counter};
+use evenkeel_balance::{Counter, Figure};
 use evenkeel_l7::{FileError, ListFiles, unknown_pool};
 use evenkeel_model::{Action, Name, Normalize, RateRule, Secret, Snapshot, VirtualService, format_duration};
 use evenkeel_routes::{
@@ -179,8 +179,8 @@ impl Source<InWords> for Imagined<'_> {
         self.answering
     }
 
-    fn activity(&self, table: &Name, key: &[u8]) -> Option<Activity> {
-        (self.known.activity)(table, key)
+    fn figure(&self, table: &Name, key: &[u8], figure: Figure) -> Option<u64> {
+        (self.known.figure)(table, key, figure)
     }
 
     fn texts(&self, fetch: Fetch, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {

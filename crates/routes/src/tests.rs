@@ -2,7 +2,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 
-use evenkeel_balance::{Activity, Counter};
+use evenkeel_balance::{Counter, Figure};
 use evenkeel_model::{Action, Name, RateRule, Secret};
 use evenkeel_rules::{
     Facts, Fetch, LocalTime, Map, MapForm, NetworkSet, PatternSet, Template, read_networks, read_patterns,
@@ -130,11 +130,14 @@ impl Source<Plain> for Request {
         self.server
     }
 
-    fn activity(&self, table: &String, key: &[u8]) -> Option<Activity> {
+    fn figure(&self, table: &String, key: &[u8], figure: Figure) -> Option<u64> {
         assert_eq!((table.as_str(), key), ("t", &b"10.1.2.3"[..]));
-        let mut activity = Activity { current: 1, ..Activity::default() };
-        (activity.totals[1], activity.rates[1]) = (7, 3);
-        Some(activity)
+        Some(match figure {
+            Figure::Current => 1,
+            Figure::Total(Counter::Requests) => 7,
+            Figure::Rate(Counter::Requests) => 3,
+            _ => 0,
+        })
     }
 
     fn texts(&self, _: Fetch, _: &str, _: &mut dyn FnMut(&[u8]) -> bool) -> bool {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use evenkeel_balance::{Activity, Counter};
+use evenkeel_balance::{Counter, Figure};
 use evenkeel_rules::{Captures, Facts, Fetch, LocalTime, Parameters, Template, normal_path, value_of};
 
 use crate::changes::{Changes, path_of, query_of};
@@ -44,8 +44,8 @@ pub trait Source<R: Resources> {
     fn answer_field(&self, name: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool;
     /// The real server that has answered; none where this program answers itself.
     fn server(&self) -> Option<&str>;
-    /// What one key of a table has done; none where it has no entry.
-    fn activity(&self, table: &R::Table, key: &[u8]) -> Option<Activity>;
+    /// One figure of what a key of a table has done; none where it has no entry.
+    fn figure(&self, table: &R::Table, key: &[u8], figure: Figure) -> Option<u64>;
     /// Any other text, as in [`Facts::texts`].
     fn texts(&self, fetch: Fetch, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool;
     /// As in [`Facts::address`].
@@ -131,26 +131,27 @@ impl<'a, R: Resources, S: Source<R>> View<'a, R, S> {
         !edits.drops(name) && self.source.answer_field(name, test) || edits.lines_named(name).any(test)
     }
 
-    /// The entry that a table has for the key of this request; none where there is no such table.
-    fn entry(&self, table: &str) -> Option<Option<Activity>> {
+    /// What a table has for the key of this request; none where there is no such table, and then where
+    /// there is no entry.
+    fn figure(&self, table: &str, figure: Figure) -> Option<Option<u64>> {
         let table = self.routes.tables.iter().find(|t| t.name.as_str() == table)?;
         let mut key = self.changes.key.take();
         key.clear();
         table.key.render(self, &Captures::default(), &mut key);
-        let activity = self.source.activity(&table.table, &key);
+        let found = self.source.figure(&table.table, &key, figure);
         self.changes.key.replace(key);
-        Some(activity)
+        Some(found)
     }
 
     /// What the key of this request has done in a table.
     fn counted(&self, fetch: Fetch, arguments: &[String]) -> Option<u64> {
         let [table, counter] = arguments else { return None };
-        let activity = self.entry(table)?.unwrap_or_default();
-        Some(match (Counter::parse(counter), fetch) {
-            (None, _) => u64::from(activity.current),
-            (Some(counter), Fetch::Rate) => activity.rates[counter as usize],
-            (Some(counter), _) => activity.totals[counter as usize],
-        })
+        let figure = match (Counter::parse(counter), fetch) {
+            (None, _) => Figure::Current,
+            (Some(counter), Fetch::Rate) => Figure::Rate(counter),
+            (Some(counter), _) => Figure::Total(counter),
+        };
+        Some(self.figure(table, figure)?.unwrap_or_default())
     }
 }
 
@@ -201,7 +202,9 @@ impl<R: Resources, S: Source<R>> Facts for View<'_, R, S> {
             Fetch::Port if said.destination_port.is_some() => said.destination_port.map(u64::from),
             Fetch::Status => self.changes.status.map(u64::from),
             Fetch::Rate | Fetch::Count => self.counted(fetch, arguments),
-            Fetch::InTable => self.entry(arguments.first()?).map(|entry| u64::from(entry.is_some())),
+            Fetch::InTable => {
+                self.figure(arguments.first()?, Figure::Current).map(|found| u64::from(found.is_some()))
+            }
             other => self.source.number(other, arguments),
         }
     }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use evenkeel_balance::{Activity, Key};
+use evenkeel_balance::{Figure, Key};
 use evenkeel_routes::Source;
 use evenkeel_rules::{Fetch, LocalTime};
 
@@ -133,9 +133,8 @@ impl Source<Live> for RequestFacts<'_> {
         self.answer.as_ref().and_then(|answer| answer.server)
     }
 
-    fn activity(&self, table: &Arc<TableSpec>, key: &[u8]) -> Option<Activity> {
-        let found = table.table.peek(&Key::text(key), self.worker.reactor.now_ms());
-        found.map(|entry| entry.activity.unwrap_or_default())
+    fn figure(&self, table: &Arc<TableSpec>, key: &[u8], figure: Figure) -> Option<u64> {
+        table.table.figure(&Key::text(key), figure, self.worker.reactor.now_ms())
     }
 
     fn texts(&self, fetch: Fetch, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {

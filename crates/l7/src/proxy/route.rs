@@ -35,11 +35,15 @@ pub struct Counted {
 struct Tracked {
     table: Arc<TableSpec>,
     key: Key,
+    /// It was counted out with what came of it.
+    ended: bool,
 }
 
 impl Drop for Tracked {
     fn drop(&mut self) {
-        self.table.table.current(&self.key, -1, crate::reactor::now().mono_ms);
+        if !self.ended {
+            self.table.table.current(&self.key, -1, crate::reactor::now().mono_ms);
+        }
     }
 }
 
@@ -63,10 +67,10 @@ impl Counted {
         self.places.clear();
     }
 
-    /// Counts for every tracked key, at the end.
+    /// Counts for every tracked key, at the end; from here on its entry is not current.
     fn count(&mut self, worker: &Worker, record: &Record, http: bool) {
         let now_ms = worker.reactor.now_ms();
-        for Tracked { table, key } in &self.tracked {
+        for tracked in &mut self.tracked {
             let failed = if http {
                 record.status >= 400 && record.status < 500
             } else {
@@ -75,16 +79,13 @@ impl Counted {
             // HAProxy counts so, too: what a server cannot do is no failure of its.
             let fails = http && record.status >= 500 && ![501, 505].contains(&record.status);
             let counts = [
-                (Counter::Errors, u64::from(failed)),
-                (Counter::Failures, u64::from(fails)),
                 (Counter::BytesIn, record.bytes_in),
                 (Counter::BytesOut, record.bytes_out),
+                (Counter::Errors, u64::from(failed)),
+                (Counter::Failures, u64::from(fails)),
             ];
-            for (counter, amount) in counts {
-                if amount > 0 {
-                    table.table.count(key, counter, amount, now_ms);
-                }
-            }
+            tracked.table.table.count_all(&tracked.key, &counts, -1, now_ms);
+            tracked.ended = true;
         }
     }
 }
@@ -103,12 +104,9 @@ impl Effects<Live> for Counting<'_> {
     fn track(&mut self, table: &Arc<TableSpec>, key: &[u8]) {
         let key = Key::text(key);
         let counter = if self.http { Counter::Requests } else { Counter::Connections };
-        if self.http && self.first {
-            table.table.count(&key, Counter::Connections, 1, self.now_ms);
-        }
-        table.table.count(&key, counter, 1, self.now_ms);
-        table.table.current(&key, 1, self.now_ms);
-        self.counted.tracked.push(Tracked { table: table.clone(), key });
+        let counts = [(counter, 1), (Counter::Connections, u64::from(self.http && self.first))];
+        table.table.count_all(&key, &counts, 1, self.now_ms);
+        self.counted.tracked.push(Tracked { table: table.clone(), key, ended: false });
     }
 
     fn count(&mut self, table: &Arc<TableSpec>, key: &[u8], counter: Counter, amount: u64, keeps: bool) {
@@ -244,7 +242,7 @@ pub fn finish(
     if !counted.tracked.is_empty() || captured || !counted.text_ends.is_empty() {
         note(changes, counted, record);
         counted.count(worker, record, http);
-        // An entry is current, and a place taken, until here.
+        // A place is taken until here.
         counted.tracked.clear();
         counted.places.clear();
     }
