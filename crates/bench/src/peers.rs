@@ -197,11 +197,11 @@ const PORTS: u16 = 20;
 pub struct Beside {
     pub name: String,
     pub program: PathBuf,
-    kind: Kind,
+    kind: PeerProgram,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Kind {
+enum PeerProgram {
     Evenkeel,
     Haproxy,
 }
@@ -209,8 +209,8 @@ enum Kind {
 impl Beside {
     pub fn version_flag(&self) -> &'static str {
         match self.kind {
-            Kind::Evenkeel => "--version",
-            Kind::Haproxy => "-v",
+            PeerProgram::Evenkeel => "--version",
+            PeerProgram::Haproxy => "-v",
         }
     }
 }
@@ -221,8 +221,8 @@ impl std::str::FromStr for Beside {
     fn from_str(text: &str) -> Result<Beside, String> {
         let (name, program) = text.split_once('=').ok_or("NAME=PROGRAM is expected")?;
         let kind = match name {
-            _ if name.starts_with("evenkeel-") => Kind::Evenkeel,
-            _ if name.starts_with("haproxy-") => Kind::Haproxy,
+            _ if name.starts_with("evenkeel-") => PeerProgram::Evenkeel,
+            _ if name.starts_with("haproxy-") => PeerProgram::Haproxy,
             _ => return Err("the name begins with evenkeel- or haproxy-".into()),
         };
         Ok(Beside { name: name.into(), program: program.into(), kind })
@@ -313,8 +313,8 @@ impl Setup {
         std::fs::create_dir_all(&folder)?;
         let setup = Setup { folder, logging: self.logging };
         match beside.kind {
-            Kind::Evenkeel => setup.evenkeel_of(&beside.name, &beside.program, base),
-            Kind::Haproxy => setup.haproxy_of(&beside.name, &beside.program, base),
+            PeerProgram::Evenkeel => setup.evenkeel_of(&beside.name, &beside.program, base),
+            PeerProgram::Haproxy => setup.haproxy_of(&beside.name, &beside.program, base),
         }
     }
 
