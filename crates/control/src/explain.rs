@@ -104,13 +104,16 @@ fn as_configured(pool: &Pool) -> Vec<ServerState> {
     servers.collect()
 }
 
+/// What a table of this name has for a key.
+pub type TableFigure<'a> = dyn Fn(&Name, &[u8], Figure) -> Option<u64> + 'a;
+
 /// What the running program knows beside the configuration.
 pub struct Known<'a> {
     pub servers: &'a dyn Fn(&Pool) -> Vec<ServerState>,
     /// The server that a pool's table has for a key.
     pub remembered: &'a dyn Fn(&Pool, &Key) -> Option<String>,
     /// What a table that routes count in has for a key.
-    pub figure: &'a dyn Fn(&Name, &[u8], Figure) -> Option<u64>,
+    pub figure: &'a TableFigure<'a>,
 }
 
 fn balancer_of(pool: &Pool, seen: &[ServerState]) -> Balancer {
