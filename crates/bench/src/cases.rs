@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::growth;
 use crate::peers::{self, Beside, Peer, Process, Setup, memory_of};
+use crate::report;
 
 pub struct Plan {
     pub rounds: usize,
@@ -38,7 +39,10 @@ pub struct Measured {
 impl Measured {
     fn take(&mut self, name: &str, outcome: anyhow::Result<Vec<CaseResult>>) {
         match outcome {
-            Ok(results) => self.results.extend(results),
+            Ok(results) => {
+                results.iter().for_each(|result| eprintln!("{}: {}", result.name, report::brief(result)));
+                self.results.extend(results);
+            }
             Err(error) => {
                 eprintln!("{name}: {error:#}");
                 self.failed.push(name.to_owned());

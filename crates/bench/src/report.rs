@@ -19,6 +19,12 @@ fn spread(series: &Series) -> String {
     }
 }
 
+/// The figures of a case in a line, for a run that does not come to its end.
+pub fn brief(result: &CaseResult) -> String {
+    let one = |series: &Series| format!("{} {}", series.peer, spread(series));
+    result.series.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
 fn version(program: &std::ffi::OsStr, argument: &str) -> String {
     let output = std::process::Command::new(program).arg(argument).output();
     let text = output.map(|o| [o.stdout, o.stderr].concat()).unwrap_or_default();
