@@ -1,6 +1,7 @@
 //! Builds the snapshot out of a validated document, and finds what no single key can show:
 //! duplicates, dangling names, combinations that mean nothing.
 
+mod peers;
 mod pool;
 mod run_time;
 
@@ -370,6 +371,7 @@ impl Builder<'_> {
                 .list("proxy-protocol-from")
                 .filter_map(|v| network(v.get_ref().as_str()?))
                 .collect(),
+            client_address: self.client_address(table, mode),
             max_body: table.size("max-body", 0),
             normalize: match table.text("normalize") {
                 Some("off") => Normalize::Off,

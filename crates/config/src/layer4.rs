@@ -21,6 +21,7 @@ const OF_LAYER7: &[&str] = &[
     "answer-route",
     "forwarded",
     "proxy-protocol-from",
+    "client-address",
     "max-body",
     "request-trailers",
     "close-after-answer",

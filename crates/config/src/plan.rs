@@ -399,6 +399,7 @@ fn service_steps(before: &VirtualService, after: &VirtualService, steps: &mut Ve
         routes => "routes",
         answer_routes => "answer-routes",
         proxy_protocol_from => "proxy-protocol-from",
+        client_address => "client-address",
         max_body => "max-body",
         normalize => "normalize",
         unclear_paths => "unclear-paths",

@@ -282,6 +282,7 @@ fn values(kind: &ValueKind, at: &str) -> Vec<(String, String)> {
         ValueKind::Listen => here(&["\"127.0.0.1:19999\""]),
         ValueKind::Vip => here(&["\"192.0.2.7:99\""]),
         ValueKind::Network => here(&["\"192.0.2.0/24\"", "\"192.0.2.77/32\""]),
+        ValueKind::NetworkOrFile => here(&["\"192.0.2.0/24\"", "\"/etc/some.list\""]),
         ValueKind::File => here(&["\"/etc/some.pem\""]),
         ValueKind::Statuses => here(&["\"201-299\"", "\"204\""]),
         ValueKind::HttpPath => here(&["\"/some\""]),

@@ -166,6 +166,7 @@ pub fn expectation(kind: &ValueKind) -> String {
             "an address and ports such as \"192.0.2.10:80,443\", or \"*:80\" for all addresses".into()
         }
         ValueKind::Network => "a network such as \"192.0.2.0/24\"".into(),
+        ValueKind::NetworkOrFile => "a network such as \"192.0.2.0/24\", or a file of networks".into(),
         ValueKind::File => "an absolute path in quotes".into(),
         ValueKind::Statuses => "statuses such as \"200-399\"".into(),
         ValueKind::HttpPath => "a path such as \"/healthz\"".into(),
@@ -232,6 +233,7 @@ fn check_text(span: Range<usize>, text: &str, key: &str, kind: &ValueKind) -> Op
         Some(problem.help(format!("expected {}", expectation(kind))))
     };
     let control = |c: char| c.is_control();
+    let is_file = |text: &str| text.starts_with('/') && !text.chars().any(control);
     match kind {
         ValueKind::Text { max, lines } => {
             let allowed = |c: char| *lines && matches!(c, '\n' | '\t' | '\r');
@@ -278,9 +280,10 @@ fn check_text(span: Range<usize>, text: &str, key: &str, kind: &ValueKind) -> Op
         }
         ValueKind::Vip => Vip::parse_all(text).err().and_then(|e| refuse(e.to_string())),
         ValueKind::Network if section::network(text).is_none() => refuse("not a network".into()),
-        ValueKind::File if !text.starts_with('/') || text.chars().any(control) => {
-            refuse("not an absolute path".into())
+        ValueKind::NetworkOrFile if !is_file(text) && section::network(text).is_none() => {
+            refuse("neither a network nor an absolute path".into())
         }
+        ValueKind::File if !is_file(text) => refuse("not an absolute path".into()),
         ValueKind::Statuses if StatusSet::parse(text).is_none() => refuse("not a set of statuses".into()),
         ValueKind::HttpPath => {
             let plain = |b: u8| b.is_ascii_graphic() && b != b'#';

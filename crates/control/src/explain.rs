@@ -130,11 +130,13 @@ fn explain(
     question: &api::Question,
     known: &Known<'_>,
 ) -> Result<api::Explanation, String> {
-    let asked = ExplainQuery::parse(question)?;
+    let mut asked = ExplainQuery::parse(question)?;
     let service = find_service(snapshot, asked.vip)?;
     let mut reasons = asks(service, &asked)?;
-    let imagined = Imagined { asked: &asked, snapshot, known, answering: None };
     let routes = imagined::compile(snapshot, service)?;
+    reasons
+        .extend(routes.client_address.as_ref().filter(|_| asked.http).and_then(|rule| asked.believe(rule)));
+    let imagined = Imagined { asked: &asked, snapshot, known, answering: None };
     if asked.http && routes.normalizes {
         reasons.extend(asked.seen());
     }

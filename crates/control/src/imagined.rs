@@ -10,7 +10,8 @@ use evenkeel_balance::{Counter, Figure};
 use evenkeel_l7::{FileError, ListFiles, unknown_pool};
 use evenkeel_model::{Action, Name, Normalize, RateRule, Secret, Snapshot, VirtualService, format_duration};
 use evenkeel_routes::{
-    Changes, Edit, Effects, Loader, Next, Resources, Route, RouteAction, Routes, Source, Verdict, Walk,
+    Changes, ClientAddress, Edit, Effects, Loader, Next, Resources, Route, RouteAction, Routes, Source,
+    Verdict, Walk,
 };
 use evenkeel_rules::{
     Facts, Fetch, LocalTime, Map, MapForm, NetworkSet, Parameters, PatternSet, Template, normal_path,
@@ -26,6 +27,8 @@ pub struct ExplainQuery {
     pub http: bool,
     pub tls: bool,
     pub client: SocketAddr,
+    /// The client as its connection has it, where a header names another one.
+    connection: SocketAddr,
     /// Whoever asks may see secrets of the configuration.
     pub reads: bool,
     method: String,
@@ -74,10 +77,28 @@ impl ExplainQuery {
             http,
             tls,
             client: SocketAddr::new(source, 40_000),
+            connection: SocketAddr::new(source, 40_000),
             reads: question.reads,
             method: question.method.clone().unwrap_or_else(|| "GET".into()),
             headers,
         })
+    }
+
+    /// Takes the client that a header names, as the service does, and says so.
+    pub fn believe(&mut self, rule: &ClientAddress) -> Option<String> {
+        let header = String::from_utf8_lossy(&rule.header).into_owned();
+        let fields = self.headers.iter().rev().filter(|(name, _)| name.eq_ignore_ascii_case(&header));
+        let values: Vec<&[u8]> = fields.map(|(_, value)| value.as_bytes()).collect();
+        let peer = self.client.ip();
+        match rule.find(self.client, values.iter().copied()) {
+            Some(address) => {
+                self.client = address;
+                Some(format!("{peer} is trusted: {header} says that the client is {}", address.ip()))
+            }
+            None if values.is_empty() => None,
+            None if rule.trusts(peer) => Some(format!("{header} names no address: the client is {peer}")),
+            None => Some(format!("{peer} is not trusted: what it says in {header} is not looked at")),
+        }
     }
 
     /// A sentence as this person may see it.
@@ -205,7 +226,8 @@ impl Source<InWords> for Imagined<'_> {
 
     fn address(&self, fetch: Fetch) -> Option<IpAddr> {
         match fetch {
-            Fetch::Source | Fetch::ConnectionSource => Some(self.asked.client.ip()),
+            Fetch::Source => Some(self.asked.client.ip()),
+            Fetch::ConnectionSource => Some(self.asked.connection.ip()),
             Fetch::Destination | Fetch::ConnectionDestination => Some(self.asked.vip.ip()),
             _ => None,
         }

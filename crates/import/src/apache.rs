@@ -3,6 +3,7 @@
 mod access;
 mod lines;
 mod redirect;
+mod remote;
 mod rewrite;
 
 use access::Access;
@@ -166,13 +167,14 @@ const PASSES: &[&str] =
 /// server passes on itself, it is a host, whose lines are told as those of hosts.
 fn inherited(server: &mut Host, hosts: &mut [Host], draft: &mut Draft) {
     let is = |words: &[String], all: &[&str]| all.contains(&words[0].to_lowercase().as_str());
-    let lines: Vec<Words> = server.lines.iter().filter(|(_, w)| is(w, INHERITED)).cloned().collect();
+    let inherits = |w: &[String]| is(w, INHERITED) || is(w, &remote::DIRECTIVES);
+    let lines: Vec<Words> = server.lines.iter().filter(|(_, w)| inherits(w)).cloned().collect();
     for host in &mut *hosts {
         host.lines.splice(0..0, lines.iter().cloned());
     }
     let passes = server.lines.iter().any(|(_, w)| PASSES.contains(&w[0].to_lowercase().as_str()));
     for (at, words) in server.lines.iter().filter(|_| !passes) {
-        if !is(words, INHERITED) && !lines::is_of_the_process(&words[0].to_lowercase()) {
+        if !inherits(words) && !lines::is_of_the_process(&words[0].to_lowercase()) {
             draft.left(*at, &words.join(" "), "not carried over");
         }
     }
@@ -448,6 +450,7 @@ fn service(host: &Host, members: &Members, draft: &mut Draft) {
             .table
             .set("tls", format!("{{ {min}{clients}certificates = {} }}", list(std::slice::from_ref(file))));
     }
+    std::mem::take(&mut told.remote).place(host.line, &mut service.table, draft);
     redirect::place(std::mem::take(&mut told.redirects), &mut service, draft);
     let mut access = told.access;
     access.extend(host.access.iter().cloned());
@@ -479,6 +482,7 @@ struct Directives {
     access: Vec<Access>,
     /// Of clients with certificates: whether they must have one, who vouches for them, who no longer.
     clients: [Option<String>; 3],
+    remote: remote::Remote,
 }
 
 impl Directives {
@@ -527,7 +531,7 @@ fn directives(host: &Host, members: &Members, service: &mut Service, draft: &mut
     told.has_tls = has_tls;
     for (at, words) in &host.lines {
         match words[0].to_lowercase().as_str() {
-            _ if told.takes(words) => {}
+            _ if told.takes(words) || told.remote.takes(*at, words, draft) => {}
             "proxypass" => pass(*at, words, members, service, draft),
             "sslengine" | "rewriteengine" | "rewritecond" | "rewriterule" => {}
             "sslcertificatefile" => told.certificate = words.get(1).cloned(),

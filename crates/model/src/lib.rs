@@ -44,9 +44,10 @@ pub use retry::RetryOn;
 pub use route::{Action, AddressKind, AnswerRoute, Answers, HeaderEdit, RateRule, Route, TableRule};
 pub use secret::Secret;
 pub use service::{
-    AccessLog, AdminSettings, AdminState, ErrorAnswer, ErrorPage, Fallback, Forwarded, Limits, LogFormat,
-    LogHeader, LogLines, LogSample, LogTarget, Mode, Normalize, Pool, PoolTimeouts, ProxyVersion, RealServer,
-    SEVERITIES, ServerSpeaks, Snapshot, SourceAddress, TcpKeepAlive, Timeouts, VirtualService,
+    AccessLog, AdminSettings, AdminState, ClientAddressRule, ErrorAnswer, ErrorPage, Fallback, Forwarded,
+    Limits, LogFormat, LogHeader, LogLines, LogSample, LogTarget, Mode, Normalize, Pool, PoolTimeouts,
+    ProxyVersion, RealServer, SEVERITIES, ServerSpeaks, Snapshot, SourceAddress, TcpKeepAlive, Timeouts,
+    VirtualService,
 };
 pub use snmp::{AgentxAddress, SnmpSettings};
 pub use tls::{ClientAuth, ServerTls, SniFrom, TlsPolicy, TlsSettings, TlsVersion};

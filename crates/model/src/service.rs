@@ -291,6 +291,18 @@ pub struct TcpKeepAlive {
     pub probes: u32,
 }
 
+/// Peers that say in a header which client a request is from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientAddressRule {
+    pub header: String,
+    /// Networks (address, prefix length) of such peers.
+    pub trusted: Vec<(std::net::IpAddr, u8)>,
+    /// Files with more of them, one a line.
+    pub files: Vec<PathBuf>,
+    /// Of a list the last address counts that is not trusted itself, else the last one.
+    pub recursive: bool,
+}
+
 /// How long each state of a connection may last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
@@ -362,6 +374,8 @@ pub struct VirtualService {
     pub answer_routes: Vec<AnswerRoute>,
     /// Networks whose connections begin with a PROXY protocol header, which is believed.
     pub proxy_protocol_from: Vec<(std::net::IpAddr, u8)>,
+    /// Who is believed about clients' addresses in a header (mode http).
+    pub client_address: Option<ClientAddressRule>,
     /// Bytes that a request's body may have; 0 is no limit.
     pub max_body: u64,
     /// What conditions and servers get of paths and hosts that are spelled in another way.

@@ -16,6 +16,7 @@ use evenkeel_rules::{
 };
 
 use crate::changes::path_of;
+use crate::client_address::ClientAddress;
 use crate::index::Index;
 
 /// What stands behind the steps of routes. The event loops have live tables and limits there, `explain`
@@ -88,6 +89,8 @@ pub struct Routes<R: Resources> {
     pub normalizes: bool,
     /// A path that servers may read differently is passed on all the same.
     pub unclear_paths: bool,
+    /// Who is believed about a client's address.
+    pub client_address: Option<ClientAddress>,
 }
 
 impl<R: Resources> Routes<R> {
@@ -118,6 +121,7 @@ impl<R: Resources> Default for Routes<R> {
             first_bytes: FirstBytes::default(),
             normalizes: false,
             unclear_paths: false,
+            client_address: None,
         }
     }
 }
@@ -447,6 +451,11 @@ pub fn compile<R: Resources, L: Loader<R>>(
     for answer in &service.answer_routes {
         let route = compiler.route(&answer.route)?;
         compiler.routes.answers.push(AnswerRoute { route, of: answer.of, stop: answer.stop });
+    }
+    if let Some(rule) = &service.client_address {
+        let files = rule.files.iter().map(|file| compiler.loader.networks(file));
+        let files = files.collect::<Result<Vec<_>, _>>()?;
+        compiler.routes.client_address = Some(ClientAddress::new(rule, files));
     }
     let mut routes = compiler.routes;
     routes.index = Index::new(routes.list.iter().map(|route| route.when.as_ref()));

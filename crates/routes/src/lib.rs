@@ -11,12 +11,14 @@
 #![warn(missing_docs)]
 
 mod changes;
+mod client_address;
 mod compile;
 mod index;
 mod view;
 mod walk;
 
 pub use changes::{Addresses, Changes, HeadChanges, Variables};
+pub use client_address::ClientAddress;
 pub use compile::{AnswerRoute, Edit, Loader, Resources, Route, RouteAction, RouteTable, Routes, compile};
 pub use view::{Source, View, parameters, without_port};
 pub use walk::{AnswerVerdict, Effects, Next, Verdict, Walk, walk_answer};

@@ -52,6 +52,8 @@ pub enum ValueKind {
     Vip,
     /// `ADDRESS/PREFIX`
     Network,
+    /// `ADDRESS/PREFIX`, or a file of them.
+    NetworkOrFile,
     File,
     /// `200`, `200-399`, `200,404`
     Statuses,

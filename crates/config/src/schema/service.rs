@@ -102,6 +102,12 @@ const OWN: &[Key] = &[
         "Networks whose connections must begin with a PROXY protocol header (v1 or v2), whose addresses are then used.",
     ),
     key(
+        "client-address",
+        ValueKind::Table(&CLIENT_ADDRESS),
+        "",
+        "Mode `http`: where a CDN or another proxy says who the client is.",
+    ),
+    key(
         "max-body",
         ValueKind::Size { min: 0, max: 1 << 50 },
         "",
@@ -176,6 +182,25 @@ static ERROR_ANSWER_KEYS: Table = Table {
         key("content-type", line(255), "text/html; charset=utf-8", "The type of the body."),
         key("headers", ValueKind::Map(&line(4096)), "", "Headers of the answer."),
         key("body", ValueKind::Text { max: 65536, lines: true }, "", "The body."),
+    ],
+};
+
+static CLIENT_ADDRESS: Table = Table {
+    name: "client-address",
+    doc: "A request of a trusted peer counts as from the client that its header names: in routes, tables, limits, persistence, schedulers, forwarded headers and lines. PROXY headers for servers and `source = \"client\"` have the connection's own address. From others the header is not looked at, and a text that is no address changes nothing.",
+    keys: &[
+        required("header", ValueKind::Token, "`CF-Connecting-IP`, `X-Forwarded-For`, `Forwarded`."),
+        required(
+            "trusted",
+            ValueKind::List(&ValueKind::NetworkOrFile),
+            "Networks of the CDN or proxy, and files with one a line, which are read again when they change.",
+        ),
+        key(
+            "last",
+            ValueKind::Choice(&[word("untrusted"), word("always")]),
+            "untrusted",
+            "Which address of several counts: the last one that is not trusted itself, or always the last.",
+        ),
     ],
 };
 

@@ -112,6 +112,73 @@ fn real_servers_get_proxy_headers() {
 }
 
 #[test]
+fn a_trusted_peers_header_names_the_client() {
+    if !require(&["curl"]) {
+        return;
+    }
+    let place = Place::new("client-address");
+    let (_one, _two) = (showing(&place, 9001), showing(&place, 9002));
+    let networks = place.write("networks", "# the CDN\n127.0.0.0/8\n");
+    let log = place.file("access.log");
+    let keys = format!(
+        "health-check = {{ type = \"none\" }}\nforwarded = [\"x-real-ip\"]\nclient-address = {{ header = \"X-Client\", trusted = [\"{}\"] }}\npersistence = {{ type = \"source\" }}\nsend-proxy = \"v1\"",
+        networks.display()
+    );
+    let routes = "[[virtual-service.route]]\nname = \"no\"\nwhen = 'source(\"198.51.100.0/24\")'\ndeny = { status = 403 }\n[[virtual-service.route]]\nname = \"limit\"\nwhen = 'path(\"/limited\")'\nrate-limit = { rate = \"1/1h\" }\n";
+    let servers = [place.at(9001), place.at(9002)];
+    let config = format!(
+        "[log]\naccess = \"{}\"\n{}{routes}",
+        log.display(),
+        service("web", "http", place.at(8080), &servers, &keys)
+    );
+    let evenkeel = start(&place, &config);
+    let mut connection = Connection::open(place.at(8080));
+    let own = connection.stream().local_addr().unwrap();
+    let mut ask = |path: &str, header: &str| {
+        connection.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n{header}\r\n"));
+        connection.answer().unwrap()
+    };
+    // One connection, several clients: each request is its client's, the PROXY header the connection's.
+    for client in ["192.0.2.7", "203.0.113.9", "2001:db8::7"] {
+        for _ in 0..3 {
+            let text = ask("/", &format!("X-Client: 198.51.100.1, {client}\r\n")).text();
+            assert!(text.contains(&format!("X-Real-IP: {client}\r\n")), "{text}");
+        }
+    }
+    assert!(ask("/", "").text().contains(&format!("X-Real-IP: {}\r\n", own.ip())));
+    assert!(ask("/", "X-Client: nobody\r\n").text().contains(&format!("X-Real-IP: {}\r\n", own.ip())));
+    assert_eq!(ask("/", "X-Client: 198.51.100.7\r\n").status, 403);
+    let limited: Vec<u16> = ["192.0.2.7", "192.0.2.8", "192.0.2.7"]
+        .map(|client| ask("/limited", &format!("X-Client: {client}\r\n")).status)
+        .to_vec();
+    assert_eq!(limited, [200, 200, 429]);
+    // The table knows clients, not the CDN.
+    let known = evenkeel.json(&["persistence", "list", "web"]).to_string();
+    assert!(known.contains("203.0.113.9") && known.contains("2001:db8::7"), "{known}");
+    let url = format!("http://{}/h2", place.at(8080));
+    let arguments = ["-sS", "--http2-prior-knowledge", &url, "-H", "X-Client: 203.0.113.9"];
+    let h2 = evenkeel_testbed::command("curl", &arguments);
+    assert!(h2.out.contains("X-Real-IP: 203.0.113.9\r\n"), "{}{}", h2.out, h2.err);
+    let written = |text: &str| {
+        let has = || std::fs::read_to_string(&log).unwrap_or_default().contains(text);
+        evenkeel_testbed::eventually(text, Duration::from_secs(5), has);
+    };
+    written(&format!("203.0.113.9:{}", own.port()));
+    // What is no longer trusted is no longer looked at, once the file says so.
+    place.write("networks", "192.0.2.0/24\n");
+    evenkeel_testbed::eventually("the file is read again", Duration::from_secs(10), || {
+        get_with(place.at(8080), "X-Client: 203.0.113.9").contains("X-Real-IP: 127.")
+    });
+}
+
+/// What the server shows of a request with this field.
+fn get_with(at: std::net::SocketAddr, field: &str) -> String {
+    let mut connection = Connection::open(at);
+    connection.send(format!("GET / HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n"));
+    connection.answer().map(|answer| answer.text()).unwrap_or_default()
+}
+
+#[test]
 fn one_service_on_many_ports_keeps_the_port() {
     let place = Place::new("ports");
     let (_a, _b) = (showing(&place, 7001), showing(&place, 7002));

@@ -29,6 +29,18 @@ const TABLE: &[(&str, &[Request])] = &[
         &[("GET", "/p?q", ""), ("GET", "/p", "")],
     ),
     (
+        "client-address = { header = \"X-Q\", trusted = [\"127.0.0.0/8\"] }\n[[virtual-service.route]]\nname = \"c\"\nwhen = 'source(\"192.0.2.0/24\") && address(\"{connection-source}\", \"127.0.0.0/8\")'\npool = \"other\"\n",
+        &[
+            ("GET", "/", "X-Q: 192.0.2.7"),
+            ("GET", "/", "X-Q: 192.0.2.7, 198.51.100.1"),
+            ("GET", "/", "X-Q: ?"),
+        ],
+    ),
+    (
+        "client-address = { header = \"X-Q\", trusted = [\"198.51.100.0/24\"] }\n[[virtual-service.route]]\nname = \"c\"\nwhen = 'source(\"192.0.2.0/24\")'\npool = \"other\"\n",
+        &[("GET", "/", "X-Q: 192.0.2.7"), ("GET", "/", "")],
+    ),
+    (
         "[[virtual-service.route]]\nname = \"h\"\nset-header = { Host = \"new.example:81\" }\n[[virtual-service.route]]\nname = \"i\"\nwhen = 'host(\"new.example\")'\npool = \"other\"\n",
         &[("GET", "/", "")],
     ),

@@ -361,5 +361,21 @@ fn times_that_apaches_members_have() {
         &[(SourceKind::Apache, text)],
         &["timeouts = { server = \"2m\", connect = \"500ms\" }", "timeouts = { connect = \"3s\" }"],
         &["retry=5", "nofailover=On", "timeout=30"],
+
+#[test]
+fn whom_apache_believes_about_clients() {
+    let host = "<VirtualHost 192.0.2.10:80>\n ProxyPreserveHost On\n ProxyPass / http://192.0.2.21:8080/\n</VirtualHost>\n";
+    let asked = "RemoteIPHeader X-Forwarded-For\nRemoteIPInternalProxy 192.0.2.1 198.51.100.0/255.255.255.0 2001:db8::/32 gateway.example\nRemoteIPTrustedProxyList /etc/apache2/proxies\n";
+    check(
+        &[(SourceKind::Apache, &format!("{asked}{host}"))],
+        &[
+            "client-address = { header = \"X-Forwarded-For\", trusted = [\"192.0.2.1/32\", \"198.51.100.0/24\", \"2001:db8::/32\", \"/etc/apache2/proxies\"] }",
+        ],
+        &["RemoteIPInternalProxy gateway.example"],
+    );
+    check(
+        &[(SourceKind::Apache, &format!("RemoteIPHeader X-Client\n{host}"))],
+        &["client-address = { header = \"X-Client\", trusted = [\"0.0.0.0/0\", \"::/0\"] }"],
+        &["RemoteIPHeader"],
     );
 }

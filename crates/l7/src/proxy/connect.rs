@@ -169,13 +169,16 @@ fn begin_from(worker: &Worker, client: &Client, lease: &Lease) -> Result<Sock, T
         }
         SourceAddress::Own => Origin { address: None, foreign: false },
         SourceAddress::Fixed(ip) => Origin { address: Some(SocketAddr::new(ip, 0)), foreign: false },
-        SourceAddress::Client => Origin {
-            address: Some(SocketAddr::new(client.address.ip().to_canonical(), client.address.port())),
-            foreign: true,
-        },
+        SourceAddress::Client => Origin { address: Some(own_address(client)), foreign: true },
     };
     let interface = spec.pool.source_interface.as_deref();
     Sock::connect_from(worker.reactor, address, origin, interface).map_err(not_begun)
+}
+
+/// The client's own address, for a server that sees it.
+fn own_address(client: &Client) -> SocketAddr {
+    let address = client.address_of_connection();
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// A connection that is up, with everything said and agreed that comes before the first byte. It holds
@@ -287,7 +290,7 @@ async fn introduce(
     deadline_ms: u64,
 ) -> Result<(), Trouble> {
     let mut header = Vec::with_capacity(128);
-    let addresses = Addresses { source: client.address, destination: client.vip };
+    let addresses = Addresses { source: client.address_of_connection(), destination: client.vip };
     match version {
         ProxyVersion::V1 => write_v1(&addresses, &mut header),
         ProxyVersion::V2 => {

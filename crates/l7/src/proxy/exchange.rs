@@ -37,6 +37,10 @@ pub async fn run(
     mut buffer: Buffer,
 ) -> After {
     scratch.record.head_ms = Some(worker.reactor.now_ms());
+    if let Some(rule) = &view.spec.routes.client_address {
+        client.believe(rule, &scratch.request, buffer.bytes());
+        scratch.record.client = client.address;
+    }
     if worker.log.is_wanted() {
         let line = scratch.request.line.of(buffer.bytes());
         scratch.record.line.extend_from_slice(&line[..line.len().min(LOGGED_LINE)]);

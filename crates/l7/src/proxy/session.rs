@@ -19,7 +19,7 @@ use crate::tls::Facts;
 use crate::worker::{PinnedConnection, Presence, Worker};
 use evenkeel_http::memory::SESSION_MEMORY;
 use evenkeel_model::Mode;
-use evenkeel_routes::Changes;
+use evenkeel_routes::{Changes, ClientAddress};
 
 /// A client's connection.
 pub struct Client {
@@ -35,7 +35,9 @@ pub struct Client {
     pub told_values: Vec<u8>,
     /// Who it is was told by a PROXY header.
     pub told: bool,
-    /// Both as the connection has them, while routes say something else for a request.
+    /// The client of a request as a trusted peer's header names it.
+    pub named: Option<SocketAddr>,
+    /// Both as the connection has them, while routes or a header say something else for a request.
     pub came: Option<(SocketAddr, SocketAddr)>,
     pub accepted_ms: u64,
     pub accepted_wall_ms: u64,
@@ -69,17 +71,39 @@ impl Client {
         true
     }
 
+    /// Counts as the client that a trusted peer's header names, until [`Client::give_back`].
+    pub fn believe(&mut self, rule: &ClientAddress, request: &Request, head: &[u8]) {
+        let fields = request.fields.iter().rev();
+        let named = fields.filter(|field| field.name.of(head).eq_ignore_ascii_case(&rule.header));
+        let values = named.map(|field| field.value.of(head));
+        if let Some(address) = rule.find(self.address, values) {
+            self.came.get_or_insert((self.address, self.vip));
+            (self.address, self.named) = (address, Some(address));
+        }
+    }
+
+    /// The client as its connection to a server tells it. A header names the client of one request, and others
+    /// may follow on the same connections.
+    pub fn address_of_connection(&self) -> SocketAddr {
+        match self.came {
+            Some((address, _)) if self.named == Some(self.address) => address,
+            _ => self.address,
+        }
+    }
+
     /// Counts as what routes have said of its address, until [`Client::give_back`].
     pub fn take_on(&mut self, said: &evenkeel_routes::Addresses) {
         if *said != evenkeel_routes::Addresses::default() {
-            let (address, vip) = *self.came.get_or_insert((self.address, self.vip));
-            (self.address, self.vip) = (said.client(address, self.told), said.place(vip, self.told));
+            self.came.get_or_insert((self.address, self.vip));
+            (self.address, self.vip) =
+                (said.client(self.address, self.told), said.place(self.vip, self.told));
         }
     }
 
     pub fn give_back(&mut self) {
         if let Some((address, vip)) = self.came.take() {
             (self.address, self.vip) = (address, vip);
+            self.named = None;
         }
     }
 

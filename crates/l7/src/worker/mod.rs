@@ -433,6 +433,7 @@ impl Worker {
             header_values: Vec::new(),
             told_values: Vec::new(),
             told: false,
+            named: None,
             came: None,
             accepted_ms: clock.mono_ms,
             accepted_wall_ms: clock.wall_ms,
