@@ -126,19 +126,36 @@ fn seconds(text: &str) -> String {
 /// A node that is master of one address and backup of another has one role here.
 fn active_on_both(all: &[Node], draft: &mut Draft) {
     let routers: Vec<&Node> = all.iter().filter(|n| n.is("vrrp_instance")).collect();
-    let state = |n: &&Node| n.value("state").map(str::to_uppercase);
     let Some(first) = routers.first() else { return };
-    let differs = |n: &&&Node| match (state(first), state(n)) {
-        (Some(one), Some(other)) => one != other,
-        _ => {
-            let priority = |n: &Node| n.value("priority").and_then(|p| p.parse::<u16>().ok()).unwrap_or(100);
-            priority(first) != priority(n)
-        }
+    let state = |n: &Node| n.value("state").map(str::to_uppercase);
+    let priority = |n: &Node| n.value("priority").and_then(|p| p.parse::<u16>().ok()).unwrap_or(100);
+    // Two instances that begin alike are told apart by their priorities: the other node has its own.
+    let differs = |n: &&Node| {
+        let states = state(first).zip(state(n)).is_some_and(|(one, other)| one != other);
+        states || priority(first) != priority(n)
     };
-    if let Some(other) = routers.iter().find(differs) {
-        let why = "each node was master of some addresses: a pair has one role, and all addresses move \
+    for other in routers.iter().filter(|n| differs(n)) {
+        let why = "each node was master of some addresses, or could be: a pair has one role, and all addresses move \
                    together to the active node";
         draft.left(other.line, "vrrp_instance", why);
+    }
+    let synced = |n: &Node| {
+        let mut groups = all.iter().filter(|n| n.is("vrrp_sync_group")).filter_map(|n| n.child("group"));
+        let name = n.words.get(1);
+        groups.any(|group| {
+            let inside = group.children.iter().flat_map(|c| &c.words);
+            inside.chain(&group.words[1..]).any(|word| Some(word) == name)
+        })
+    };
+    let alone = |n: &&&Node| !differs(*n) && (!synced(first) || !synced(n));
+    if let Some(other) = routers.iter().skip(1).find(|n| alone(n)) {
+        let why = "an instance moved to the other node by itself when its interface or script failed: all \
+                   addresses of a pair move together";
+        draft.note(other.line, "vrrp_instance", why);
+    }
+    let gives_back = |n: &Node| n.child("nopreempt").is_none();
+    if let Some(other) = routers.iter().find(|n| gives_back(n) != gives_back(first)) {
+        draft.left(other.line, "nopreempt", "a pair has one `failback`: that of the first instance");
     }
 }
 
@@ -339,11 +356,30 @@ fn virtual_server(node: &Node, all: &[Node], draft: &mut Draft) {
     for child in &node.children {
         let keyword = child.words.first().map_or("", String::as_str);
         if !OF_A_SERVICE.contains(&keyword) {
-            draft.left(child.line, keyword, "not carried over");
+            draft.left(child.line, keyword, what_to_do(child));
         }
     }
     service.own = Some(pool);
     draft.services.push(service);
+}
+
+/// What there is in the place of a keyword of a `virtual_server`.
+fn what_to_do(child: &Node) -> String {
+    let given = child.words[1..].join(" ");
+    match child.words[0].as_str() {
+        "quorum" => format!(
+            "{given}: clients go to servers as long as one is left; [[alerts.script]] tells of each that is lost"
+        ),
+        "hysteresis" => format!("{given}: there is no quorum, see `rise` and `fall` of health-check"),
+        "quorum_up" | "quorum_down" => {
+            let kind = if child.is("quorum_up") { "service-up" } else { "service-down" };
+            format!(
+                "{given}: see [[alerts.script]] with kinds = [\"{kind}\"], for no server left and the first one back"
+            )
+        }
+        "ops" => "every packet of UDP is a flow of its own: its silence is timeouts.udp".to_owned(),
+        _ => "not carried over".to_owned(),
+    }
 }
 
 /// Keywords of a `virtual_server` that are read, or say nothing here.

@@ -379,3 +379,49 @@ fn whom_apache_believes_about_clients() {
         &["RemoteIPHeader"],
     );
 }
+
+#[test]
+fn roles_and_quorums_of_keepalived_are_told() {
+    let instance = |name: &str, state: &str, priority: u8, more: &str| {
+        format!(
+            "vrrp_instance {name} {{\n state {state}\n interface eth0\n virtual_router_id {priority}\n priority {priority}\n {more}\n virtual_ipaddress {{ 192.0.2.{priority}/24 }}\n}}\n"
+        )
+    };
+    let told = |text: &str| {
+        let source = Source { kind: SourceKind::Keepalived, file: "k.conf".into(), text: text.to_owned() };
+        let made = import(&[source], &BTreeMap::new());
+        let left = made.left.iter();
+        left.map(|d| format!("{} {}", d.keyword, d.consequence)).collect::<Vec<_>>().join("\n")
+    };
+    let check = |text: &str, part: &str, is_told: bool| {
+        let told = told(text);
+        assert_eq!(told.contains(part), is_told, "{part}\n{text}\n{told}");
+    };
+    let both = |one: (&str, u8), two: (&str, u8), more: &str| {
+        instance("A", one.0, one.1, "") + &instance("B", two.0, two.1, more)
+    };
+    let (roles, alone) = ("a pair has one role", "moved to the other node by itself");
+    check(&both(("MASTER", 150), ("BACKUP", 100), ""), roles, true);
+    // With nopreempt both begin as backups.
+    check(&both(("BACKUP", 150), ("BACKUP", 100), ""), roles, true);
+    check(&both(("MASTER", 150), ("MASTER", 140), ""), roles, true);
+    check(&both(("BACKUP", 150), ("BACKUP", 150), ""), roles, false);
+    check(&both(("BACKUP", 150), ("BACKUP", 150), ""), alone, true);
+    let group = "vrrp_sync_group G { group { A B } }\n";
+    check(&(both(("BACKUP", 150), ("BACKUP", 150), "") + group), alone, false);
+    check(&both(("BACKUP", 150), ("BACKUP", 150), "nopreempt"), "one `failback`", true);
+    check(&instance("A", "MASTER", 150, ""), "vrrp_instance", false);
+    for word in ["notify_master", "notify_backup", "notify_fault", "notify_stop"] {
+        let said = format!("{word} /etc/{word}.sh");
+        check(&instance("A", "MASTER", 150, &said), &format!("{word} /etc/{word}.sh: see `notify`"), true);
+    }
+    let server = |more: &str| {
+        format!(
+            "virtual_server 192.0.2.10 80 {{\n lb_kind DR\n {more}\n real_server 192.0.2.31 80 {{ weight 1 }}\n}}\n"
+        )
+    };
+    check(&server("quorum 2"), "quorum 2: clients go to servers", true);
+    check(&server("hysteresis 1"), "hysteresis 1: there is no quorum", true);
+    check(&server("quorum_up \"/etc/up.sh now\""), "quorum_up /etc/up.sh now: see [[alerts.script]]", true);
+    check(&server("quorum_down \"/etc/down.sh\""), "kinds = [\"service-down\"]", true);
+}
