@@ -20,6 +20,7 @@ mod plan;
 mod problem;
 mod publish;
 mod redact;
+mod rewrite_location;
 mod route;
 mod schema;
 mod section;

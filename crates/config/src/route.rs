@@ -11,6 +11,7 @@ use evenkeel_model::{
 use evenkeel_rules::{Expression, Fetch, FieldNames, MapMatch, ParseError, Template};
 
 use crate::problem::Problem;
+use crate::rewrite_location;
 use crate::section::{Parsed, Section, rate};
 use crate::suggest::nearest;
 
@@ -408,6 +409,10 @@ impl<'a> Reader<'a, '_> {
         pairs(&mut all, self.templates("capture"), false);
         if self.table.value("status").is_some() {
             all.push(Action::Status(self.table.number("status", 200)));
+        }
+        if let Some(places) = self.table.section("rewrite-location") {
+            let edits = rewrite_location::edits(places, self.problems);
+            all.extend(edits.into_iter().map(Action::ResponseHeader));
         }
         self.headers("", Action::ResponseHeader, &mut all);
         if let Some(deny) = self.table.section("deny") {

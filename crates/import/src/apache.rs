@@ -7,7 +7,7 @@ mod remote;
 mod rewrite;
 
 use access::Access;
-use redirect::{redirect, reversed};
+use redirect::{cookies_reversed, redirect, reversed};
 
 use crate::draft::{Draft, Line, Pool, Service, Table, Twice, also};
 use crate::words::{address, duration, list, literal, name, quoted, split_port, with_port};
@@ -547,6 +547,10 @@ fn directives(host: &Host, members: &Members, service: &mut Service, draft: &mut
                     "places in answers that name the server stay as they are",
                 ),
             },
+            "proxypassreversecookiedomain" | "proxypassreversecookiepath" => match cookies_reversed(words) {
+                Some(route) => service.answer_routes.push(route),
+                None => draft.left(*at, &words.join(" "), "cookies stay as servers set them"),
+            },
             "redirect" | "redirectmatch" | "redirectpermanent" | "redirecttemp" => match redirect(words) {
                 Some(route) => told.redirects.push((*at, words.join(" "), route)),
                 None => draft.left(*at, &words.join(" "), "write it as a route that has `redirect`"),
@@ -782,7 +786,7 @@ mod tests {
             "path =~ \"^/u/(.*)$\"'\n  redirect = { location = \"https://u.example.org/{1}\", status = 302 }",
             "deny = { status = 410 }",
             "# ProxyPassReverse /app/ http://192.0.2.2:8080/",
-            "edit-header = { \"Location\" = \"{1|replace(",
+            "rewrite-location = { from = [\"http://192.0.2.2:8080/\", \"https://192.0.2.2:8080/\"], to = \"/app/\" }",
         ] {
             assert!(made.text.contains(part), "{part}\n{}", made.text);
         }

@@ -178,12 +178,61 @@ pub static ANSWER_ROUTE: Table = Table {
             "What each header of a name becomes, where there are such: `Set-Cookie = \"{1}; Secure\"`; `{1}` is what it was.",
         ),
         key(
+            "rewrite-location",
+            ValueKind::Table(&REWRITE_LOCATION),
+            "",
+            "Places and cookies of real servers as clients know them: in Location, Content-Location, URI, Refresh and Set-Cookie.",
+        ),
+        key(
             "deny",
             ValueKind::Table(&DENY_ANSWER),
             "",
             "Do not let a real server's answer out: the client gets an error instead.",
         ),
         key("stop", ValueKind::Flag, "false", "Later ones are not tried."),
+    ],
+};
+
+static REWRITE_LOCATION: Table = Table {
+    name: "rewrite-location",
+    doc: "Places and cookies of real servers as clients know them: what Apache has as ProxyPassReverse, ProxyPassReverseCookieDomain and -CookiePath, and nginx as proxy_redirect, proxy_cookie_domain and proxy_cookie_path.",
+    keys: &[
+        key(
+            "from",
+            ValueKind::List(&line(512)),
+            "[]",
+            "What servers say: `http://192.0.2.21:8080/app`, `/app`. What follows it, behind a `/`, `?` or `#`, stays.",
+        ),
+        key(
+            "to",
+            line(512),
+            "",
+            "What clients get in its place: `https://www.example.org/shop`, or `/shop` at the host that they asked for.",
+        ),
+        key("cookie-domains", ValueKind::Tables(&COOKIE_DOMAIN), "[]", "Domains of cookies."),
+        key("cookie-paths", ValueKind::Tables(&COOKIE_PATH), "[]", "Paths of cookies, and those below."),
+    ],
+};
+
+static COOKIE_DOMAIN: Table = Table {
+    name: "cookie-domains",
+    doc: "A domain of cookies.",
+    keys: &[
+        required("from", line(255), "What servers say; a dot before it makes no difference."),
+        required(
+            "to",
+            line(255),
+            "What clients get; an empty text leaves the cookie to the host that they asked.",
+        ),
+    ],
+};
+
+static COOKIE_PATH: Table = Table {
+    name: "cookie-paths",
+    doc: "A path of cookies.",
+    keys: &[
+        required("from", line(255), "What servers say: `/app`."),
+        required("to", line(255), "What clients get: `/shop`."),
     ],
 };
 

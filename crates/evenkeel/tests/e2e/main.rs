@@ -32,6 +32,7 @@ mod pair_faults;
 mod pair_keep;
 mod pair_soak;
 mod persistence;
+mod places;
 mod recipes;
 mod routes;
 mod run_time;

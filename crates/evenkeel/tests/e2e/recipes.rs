@@ -297,7 +297,7 @@ fn places_in_answers_are_those_that_clients_can_go_to() {
     }
     let mut kitchen = Kitchen::new("Places in answers: Location and cookies", "places");
     kitchen.certificate();
-    let answer = "HTTP/1.1 302 Found\r\nLocation: http://192.0.2.61:8080/login?a=b\r\nSet-Cookie: one=1\r\nSet-Cookie: two=2; Path=/\r\nContent-Length: 0\r\n\r\n";
+    let answer = "HTTP/1.1 302 Found\r\nLocation: http://192.0.2.61:8080/login?a=b\r\nSet-Cookie: one=1\r\nSet-Cookie: two=2; Path=/; Domain=.app.internal\r\nContent-Length: 0\r\n\r\n";
     let (_server, _) = keeping(kitchen.at("192.0.2.61:8080"), answer);
     let evenkeel = kitchen.start();
     evenkeel.await_server("places", "app1", "up");
@@ -306,7 +306,7 @@ fn places_in_answers_are_those_that_clients_can_go_to() {
         "302",
         "location: https://www.example.org/login?a=b\r\n",
         "set-cookie: one=1; secure\r\n",
-        "set-cookie: two=2; path=/; secure\r\n",
+        "set-cookie: two=2; path=/; domain=www.example.org; secure\r\n",
     ] {
         assert!(got.contains(wanted), "{wanted}\n{got}");
     }

@@ -2,7 +2,7 @@
 
 use super::Members;
 use crate::draft::{Draft, Service, Table, also};
-use crate::words::{literal, name, quoted};
+use crate::words::{list, literal, name, quoted};
 
 /// Puts redirects behind what is passed on: Apache asks `ProxyPass` first, in whatever order both are written, and
 /// `Redirect` only for what is excluded or left.
@@ -90,22 +90,42 @@ pub fn reversed(words: &[String], members: &Members, draft: &Draft) -> Option<Ta
         "balancer" => {
             let pool = draft.pools.iter().find(|pool| pool.name == name(host))?;
             let addresses = pool.servers.iter().filter_map(|server| server.get("address"));
-            addresses.map(|place| escaped(place.trim_matches('"').trim_end_matches(":80"))).collect()
+            addresses.map(|place| place.trim_matches('"').to_owned()).collect()
         }
-        "http" | "https" | "ws" | "wss" => vec![escaped(host)],
+        "http" | "https" | "ws" | "wss" => vec![host.to_owned()],
         _ => return None,
     };
     let path_of = members.get(&name(host)).and_then(|paths| paths.first()).filter(|_| scheme == "balancer");
     let before = path_of.filter(|path| !path.is_empty()).map_or_else(String::new, |path| format!("/{path}"));
-    let from = format!("^https?://(?:{})(?::80)?{}", hosts.join("|"), escaped(&(before + below)));
+    let from = ["http", "https"].into_iter().flat_map(|scheme| {
+        let places = hosts.iter().map(move |host| (scheme, host));
+        places.map(|(scheme, host)| format!("{scheme}://{}{before}{below}", host.trim_end_matches(":80")))
+    });
+    let from: Vec<String> = from.collect();
+    let route = rewriting(words, format!("from = {}, to = {}", list(&from), quoted(path)));
+    (is_plain(path) && from.iter().all(|place| is_plain(place)) && !hosts.is_empty()).then_some(route)
+}
+
+/// `ProxyPassReverseCookieDomain INNER OUTER` and `ProxyPassReverseCookiePath INNER OUTER`.
+pub fn cookies_reversed(words: &[String]) -> Option<Table> {
+    let (inner, outer) = (words.get(1)?, words.get(2)?);
+    let key = match words[0].to_ascii_lowercase().as_str() {
+        "proxypassreversecookiedomain" => "cookie-domains",
+        _ => "cookie-paths",
+    };
+    let pair = format!("{key} = [{{ from = {}, to = {} }}]", quoted(inner), quoted(outer));
+    (is_plain(inner) && is_plain(outer)).then(|| rewriting(words, pair))
+}
+
+fn rewriting(words: &[String], keys: String) -> Table {
     let mut route = Table::default();
-    route.comments.push(format!("ProxyPassReverse {path} {to}"));
+    route.comments.push(words.join(" "));
     route.text("of", "servers");
-    for header in ["Location", "Content-Location"] {
-        let value = format!("{{1|replace(\"{from}\",\"{path}\")}}");
-        let known = route.get("edit-header").map(|old| format!("{}, ", old[1..old.len() - 1].trim()));
-        let own = format!("{} = {}", quoted(header), quoted(&value));
-        route.set("edit-header", format!("{{ {}{own} }}", known.unwrap_or_default()));
-    }
-    (!path.contains(['"', '$', '\\']) && !hosts.is_empty()).then_some(route)
+    route.set("rewrite-location", format!("{{ {keys} }}"));
+    route
+}
+
+/// A text without signs that `rewrite-location` does not take.
+fn is_plain(text: &str) -> bool {
+    text.chars().all(|c| c.is_ascii_graphic() && !"\"\\$^{}<>|;#?`".contains(c))
 }
