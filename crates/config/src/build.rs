@@ -143,6 +143,7 @@ impl Builder<'_> {
         hide_certificate_fields(&mut services);
         let services: Vec<Arc<VirtualService>> = services.into_iter().map(Arc::new).collect();
         self.modes(&root, &services, &pools);
+        self.growing_places(&root, &services, &pools);
         Snapshot {
             admin,
             authorities: std::mem::take(&mut self.authorities),
@@ -379,6 +380,8 @@ impl Builder<'_> {
                 _ => Normalize::Match,
             },
             tcp_keep_alive: tcp_keep_alive(table, "tcp-keep-alive"),
+            tcp_user_timeout: table.duration("tcp-user-timeout", Duration::ZERO),
+            tcp_mss: table.number("tcp-mss", 0),
             unclear_paths: table.text("unclear-paths") == Some("pass"),
             wide_requests: table.text("request-heads").is_some_and(|word| word != "strict"),
             loose_requests: table.text("request-heads") == Some("loose"),

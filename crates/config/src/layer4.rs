@@ -39,6 +39,7 @@ const OF_LAYER7: &[&str] = &[
     "backups",
     "retry-on",
     "connection-reuse",
+    "full-connections",
     "max-queue",
     "server-http",
     "server-tls",
@@ -47,6 +48,9 @@ const OF_LAYER7: &[&str] = &[
     "source-interface",
     "tcp-keep-alive",
     "server-tcp-keep-alive",
+    "tcp-user-timeout",
+    "tcp-mss",
+    "server-tcp-user-timeout",
     "outlier",
 ];
 const TIMEOUTS_OF_LAYER7: &[&str] =

@@ -25,10 +25,12 @@ key = "{source}"
 # table
 [[pool]]
 name = "other"
+full-connections = 100
 # pool
 [[pool.real-server]]
 name = "o1"
 address = "192.0.2.20:80"
+max-connections = 500
 # pool.real-server
 [[pool]]
 name = "some"
@@ -45,10 +47,12 @@ pool = "other"
 name = "own"
 vip = ["192.0.2.1:8081"]
 mode = "http"
+full-connections = 100
 # virtual-service
 [[virtual-service.real-server]]
 name = "w1"
 address = "192.0.2.21:80"
+max-connections = 500
 # virtual-service.real-server
 [[virtual-service.real-server]]
 name = "w2"
@@ -219,7 +223,8 @@ const UNSEEN: [&str; 19] = [
 ];
 
 /// What a table says beside the key that is tried, so that the whole means something.
-const BESIDE: [(&str, &str); 22] = [
+const BESIDE: [(&str, &str); 23] = [
+    ("virtual-service.answer-route.rewrite-location", "from = [\"/first\"], to = \"/second\""),
     ("node.interface", "name = \"b0\", bond = [\"eth1\"]"),
     ("node.interface", "name = \"eth1\", addresses = [\"192.0.2.10/24\"]"),
     ("pool.health-check[tcp]", "send-proxy = true"),

@@ -1,6 +1,7 @@
 //! Why a request goes where it goes: the journey of a connection, walked without one.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use evenkeel_admin::{FailureKind, Refused};
 use evenkeel_api as api;
@@ -39,8 +40,10 @@ impl Control {
                     running.map_or(0, |pool| super::metrics::flows_of_server(self, pool, spec).active);
                 let current = spec.counters.sum(|c| c.current.get()) + u64::from(flows);
                 one.server.connections = current as u32;
-                one.full =
-                    spec.server.max_connections != 0 && current >= u64::from(spec.server.max_connections);
+                let limits = (spec.server.min_connections, spec.server.max_connections);
+                // The client that is asked about comes to those who are there.
+                let places = pool.places_at(limits.0, limits.1, running.map_or(0, clients_of) + 1);
+                one.full = places != 0 && current >= u64::from(places);
                 if let Some(state) = self.engine().state(spec.id) {
                     (one.server.up, one.server.up_since_ms) = (state.up, state.up_since_ms);
                     (one.server.admin, one.server.weight) = (state.admin, state.weight);
@@ -85,6 +88,12 @@ pub fn offline(question: &api::Question) -> Result<api::Explanation, String> {
     let snapshot = read(text).map_err(|refused| refused.failure.detail)?;
     let known = Known { servers: &as_configured, remembered: &|_, _| None, figure: &|_, _, _| None };
     explain(&snapshot, question, &known)
+}
+
+/// Clients with a pool's servers, and those who wait for one.
+fn clients_of(pool: &Arc<PoolSpec>) -> u64 {
+    let waiting = pool.waiting.load(std::sync::atomic::Ordering::Relaxed);
+    pool.current.sum(evenkeel_l7::counters::Counter::get) + u64::from(waiting)
 }
 
 fn as_configured(pool: &Pool) -> Vec<ServerState> {

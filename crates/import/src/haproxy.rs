@@ -16,6 +16,7 @@ pub mod logs;
 pub mod manual;
 mod old_rules;
 mod options;
+mod places;
 mod preprocess;
 mod proxy;
 mod reasons;

@@ -17,7 +17,7 @@ use evenkeel_model::{
 use crate::auth;
 use crate::counters::PerCore;
 use crate::file_error::FileError;
-use crate::listen::{check_free, listen};
+use crate::listen::{check_free, listen, set_mss};
 use crate::log::{LogHandle, LogPlan};
 use crate::routing::{self, Compiler, Limits, RouteFiles, TableSpec};
 use crate::spec::{
@@ -301,6 +301,7 @@ impl Engine {
         wanted: &BTreeMap<SocketAddr, u32>,
         mut fresh: BTreeMap<SocketAddr, Vec<Arc<OwnedFd>>>,
     ) {
+        let mss_of: HashMap<u32, u16> = config.services.iter().map(|s| (s.id, s.service.tcp_mss)).collect();
         let mut close = Vec::new();
         let mut opened = Vec::new();
         let mut kept = std::mem::take(&mut self.listeners);
@@ -318,6 +319,8 @@ impl Engine {
                 }
                 (None, None) => continue,
             };
+            let mss = mss_of.get(service).copied().unwrap_or(0);
+            set.fds.iter().for_each(|fd| set_mss(fd, mss));
             self.listeners.insert(*address, set);
         }
         close.extend(kept.values().map(|set| set.id));

@@ -40,6 +40,12 @@ pub fn listen(address: SocketAddr, not_here_yet: bool) -> std::io::Result<OwnedF
     Ok(fd)
 }
 
+/// The largest segment that clients of a listening socket are told of; 0 is as the kernel has it. Sockets that are no
+/// TCP's have none.
+pub fn set_mss(fd: &OwnedFd, mss: u16) {
+    let _ = socket2::SockRef::from(fd).set_tcp_mss(u32::from(mss));
+}
+
 fn bound(address: SocketAddr, not_here_yet: bool, shared: bool) -> std::io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -62,6 +68,23 @@ mod tests {
     use rustix::net::getsockname;
 
     use super::*;
+
+    #[test]
+    fn clients_are_told_of_segments_and_not_waited_for_without_end() {
+        let listening = listen("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        set_mss(&listening, 1000);
+        let address: SocketAddr = getsockname(&listening).unwrap().try_into().unwrap();
+        let client = std::net::TcpStream::connect(address).unwrap();
+        let (accepted, _) =
+            rustix::net::acceptfrom_with(&listening, SocketFlags::CLOEXEC).expect("it is connected");
+        crate::reactor::user_timeout(&accepted, Duration::from_millis(2500));
+        assert_eq!(sockopt::tcp_user_timeout(&accepted).unwrap(), 2500);
+        let told = socket2::SockRef::from(&client).tcp_mss().unwrap();
+        assert!((900..=1000).contains(&told), "{told}");
+        set_mss(&listening, 0);
+        let other = std::net::TcpStream::connect(address).unwrap();
+        assert!(socket2::SockRef::from(&other).tcp_mss().unwrap() > 1000, "as the kernel has it");
+    }
 
     #[test]
     fn an_address_that_somebody_has_is_not_free() {

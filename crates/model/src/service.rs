@@ -388,6 +388,10 @@ pub struct VirtualService {
     pub loose_requests: bool,
     /// Of clients' connections.
     pub tcp_keep_alive: Option<TcpKeepAlive>,
+    /// How long what was sent to a client may stay without its acknowledgement; zero is as the kernel has it.
+    pub tcp_user_timeout: Duration,
+    /// The largest segment that clients are told of; 0 is as the kernel has it.
+    pub tcp_mss: u16,
     /// What follows a request's chunked body goes on.
     pub request_trailers: bool,
     /// The client's connection ends behind each answer.
@@ -440,6 +444,8 @@ pub struct Pool {
     pub one_backup: bool,
     /// What else a request is tried again for.
     pub retry_on: RetryOn,
+    /// Clients of this pool at which its servers have all of their places, where those grow; 0: they do not.
+    pub full_connections: u32,
     /// Clients that may wait for a place on a real server of this pool.
     pub max_queue: u32,
     /// In the place of the service's.
@@ -456,6 +462,8 @@ pub struct Pool {
     pub cut_when_removed: bool,
     /// Of connections to real servers.
     pub tcp_keep_alive: Option<TcpKeepAlive>,
+    /// How long what was sent to a real server may stay without its acknowledgement; zero is as the kernel has it.
+    pub tcp_user_timeout: Duration,
     pub outlier: Option<OutlierRule>,
     /// A connection to a real server is used again by the client that it was made for alone.
     pub own_connections: bool,
@@ -494,6 +502,16 @@ impl Pool {
         how(self) != how(other) || ((special(self) || special(other)) && differs())
     }
 
+    /// The places that a server with so many at least, and so many at most, has while the pool has `load` clients,
+    /// those that wait among them.
+    pub fn places_at(&self, least: u32, most: u32, load: u64) -> u32 {
+        let full = u64::from(self.full_connections);
+        if full == 0 || least == 0 || least >= most || load >= full {
+            return most;
+        }
+        least.max((load * u64::from(most) / full) as u32)
+    }
+
     /// Whether some real server is reached from clients' own addresses.
     pub fn is_transparent(&self) -> bool {
         let whole =
@@ -524,7 +542,8 @@ pub struct RealServer {
     pub weight: Weight,
     /// Connections (tcp) or requests (http) at a time; 0 is no limit.
     pub max_connections: u32,
-    /// Once full, it takes clients again below this number (layer 4); 0 is three quarters.
+    /// Layer 7: its places while its pool has little to do. Layer 4: once full, it takes clients again below this
+    /// number; 0 is three quarters.
     pub min_connections: u32,
     /// Takes clients only while no other server of the pool can.
     pub backup: bool,

@@ -1,12 +1,13 @@
 //! A pool: its real servers, their checks, and what its scheduler hashes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_model::{
     AdminState, HealthCheck, Host, Name, OutlierRule, Pool, PoolTimeouts, Probe, ProxyVersion, RealServer,
-    RetryOn, Scheduler, ServerTls, SourceAddress, Vip, Weight,
+    RetryOn, Scheduler, ServerTls, SourceAddress, Vip, VirtualService, Weight,
 };
 
 use super::{Builder, persistence, source, tcp_keep_alive};
@@ -42,6 +43,7 @@ impl Builder<'_> {
                 }
                 None => RetryOn::NO_ANSWER,
             },
+            full_connections: table.number("full-connections", 0),
             max_queue: table.number("max-queue", 10_000),
             timeouts: PoolTimeouts::default(),
             server_tls: tls::of_servers(table),
@@ -55,6 +57,7 @@ impl Builder<'_> {
             source_interface: table.text("source-interface").map(str::to_owned),
             cut_when_down: table.text("on-marked-down") == Some("close"),
             tcp_keep_alive: tcp_keep_alive(table, "server-tcp-keep-alive"),
+            tcp_user_timeout: table.duration("server-tcp-user-timeout", Duration::ZERO),
             cut_when_removed: table.text("on-removal") == Some("close"),
             outlier: table.section("outlier").map(|outlier| OutlierRule {
                 failures: outlier.number("failures", 5),
@@ -159,6 +162,46 @@ impl Builder<'_> {
             check: server.value("check").is_none() || server.flag("check"),
             health_check: health::of_server(server, check, self.problems),
             source: server.text("source").map(source),
+        }
+    }
+
+    /// Places of servers of layer 7 grow up to a number that the pool names.
+    pub(super) fn growing_places(
+        &mut self,
+        root: &Section<'_>,
+        services: &[Arc<VirtualService>],
+        pools: &[Arc<Pool>],
+    ) {
+        let in_kernel: HashSet<&Name> =
+            services.iter().filter(|s| s.mode.is_layer4()).map(|s| &s.pool).collect();
+        let by_name: HashMap<&str, &Arc<Pool>> = pools.iter().map(|p| (p.name.as_str(), p)).collect();
+        let tables = root.sections("pool").chain(root.sections("virtual-service"));
+        for (table, _) in tables.filter(|(table, _)| table.value("pool").is_none()) {
+            let Some(pool) = table.text("name").and_then(|name| by_name.get(name)) else { continue };
+            if in_kernel.contains(&pool.name) {
+                continue;
+            }
+            for (server, _) in table.sections("real-server") {
+                let number = |key: &str| server.number(key, 0_u32);
+                let (least, most) = (number("min-connections"), number("max-connections"));
+                if least == 0 {
+                    continue;
+                }
+                let place = server.span("min-connections");
+                if most < least {
+                    let message = "`min-connections` is more than `max-connections`".to_owned();
+                    self.problem(
+                        place,
+                        message,
+                        "a server has from min-connections to max-connections places",
+                    );
+                } else if pool.full_connections == 0 {
+                    let message =
+                        format!("`min-connections` needs `full-connections` of the pool {}", pool.name);
+                    let help = "the number of clients of the pool at which servers have all their places";
+                    self.problem(place, message, help);
+                }
+            }
         }
     }
 

@@ -137,6 +137,12 @@ pub const POOL_RULES: &[Key] = &[
         "Several real servers of the pool may have one address. It is a mistake otherwise.",
     ),
     key(
+        "full-connections",
+        ValueKind::Integer { min: 0, max: 10_000_000 },
+        "0",
+        "Clients of the pool, waiting ones among them, at which each server has all of its `max-connections`. With fewer a server that has `min-connections` has its share of them, and no less than `min-connections`: what comes at once waits here, and servers work on little at a time until there is much to do.",
+    ),
+    key(
         "max-queue",
         ValueKind::Integer { min: 0, max: 1_000_000 },
         "10000",
@@ -172,6 +178,12 @@ pub const POOL_RULES: &[Key] = &[
         ValueKind::Table(&TCP_KEEP_ALIVE),
         "",
         "The kernel asks a silent real server whether it is still there; `{}` is every two hours.",
+    ),
+    key(
+        "server-tcp-user-timeout",
+        duration(1, 3_600_000),
+        "as the kernel has it",
+        "A connection ends when what was sent to its real server has not been acknowledged for so long.",
     ),
     key("source-interface", ValueKind::Token, "", "Network interface to reach real servers through."),
     key(
@@ -236,7 +248,7 @@ pub static REAL_SERVER: Table = Table {
             "min-connections",
             ValueKind::Integer { min: 0, max: 10_000_000 },
             "0",
-            "Layer 4: connections below which a server that was full takes clients again; 0 is three quarters of `max-connections`.",
+            "Modes `http` and `tcp`: its places while the pool has little to do; they grow to `max-connections` at the pool's `full-connections`. Layer 4: connections below which a server that was full takes clients again; 0 is three quarters of `max-connections`.",
         ),
         key(
             "max-connections",

@@ -60,6 +60,18 @@ const OWN: &[Key] = &[
         "The kernel asks a silent client whether it is still there; `{}` is every two hours.",
     ),
     key(
+        "tcp-user-timeout",
+        duration(1, 3_600_000),
+        "as the kernel has it",
+        "A connection ends when what was sent to its client has not been acknowledged for so long: a client that is gone is not waited for.",
+    ),
+    key(
+        "tcp-mss",
+        ValueKind::Integer { min: 88, max: 32767 },
+        "as the kernel has it",
+        "The largest TCP segment that clients are told of and sent, where a tunnel on the way has room for less.",
+    ),
+    key(
         "protection",
         ValueKind::Table(&PROTECTION),
         "",

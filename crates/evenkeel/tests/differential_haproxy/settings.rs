@@ -5,7 +5,6 @@ use crate::case::Case;
 /// What is refused with a message.
 pub const TOLD: &[&str] = &[
     "monitor fail if { nbsrv lt",
-    "minconn",
     "lf-string \"sorry",
     "text/html file FOLDER/page.html hdr",
     "send-state",
@@ -36,7 +35,6 @@ pub const TOLD: &[&str] = &[
     " redir ",
     "on-marked-up",
     "max-reuse",
-    "tcp-ut",
     " tfo",
     " ws ",
     "resolve-prefer",

@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use evenkeel_testbed::{Connection, Place, Scripted, eventually, get, nginx, nginx_with, read_head, require};
+use evenkeel_testbed::{
+    Connection, Place, Scripted, eventually, get, haproxy, nginx, nginx_with, read_head, require,
+};
 
 use crate::{service, start};
 
@@ -549,4 +553,57 @@ fn requests_that_may_be_sent_twice_get_an_answer_from_another_server() {
     // There is nobody better: the last answer is the client's.
     assert_eq!(get(place.at(8086), "/").text(), "busy");
     assert_eq!(evenkeel.server("alone", "s1")["total-connections"], 4);
+}
+
+/// How many requests a server has at once while so many clients wait for its answers.
+fn at_once(at: std::net::SocketAddr, clients: usize, most: &AtomicUsize) -> usize {
+    most.store(0, SeqCst);
+    std::thread::scope(|scope| {
+        for number in 0..clients {
+            // One after the other, so that both count the same clients when each of them comes.
+            std::thread::sleep(Duration::from_millis(30));
+            scope.spawn(move || assert_eq!(get(at, &format!("/{number}")).status, 200));
+        }
+    });
+    most.load(SeqCst)
+}
+
+#[test]
+fn places_grow_with_what_a_pool_has_to_do_as_haproxys_do() {
+    if !require(&["haproxy"]) {
+        return;
+    }
+    let place = Place::new("growing");
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (counted, highest) = (now.clone(), most.clone());
+    let _server = Scripted::start(place.at(9001), move |mut stream| {
+        while read_head(&mut stream).is_some() {
+            highest.fetch_max(counted.fetch_add(1, SeqCst) + 1, SeqCst);
+            std::thread::sleep(Duration::from_millis(500));
+            counted.fetch_sub(1, SeqCst);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    let server = place.at(9001);
+    let theirs = format!(
+        "global\n nbthread 1\ndefaults\n mode http\n timeout connect 5s\n timeout client 20s\n timeout server 20s\n timeout queue 20s\nlisten l\n bind {}\n fullconn 8\n server s {server} minconn 1 maxconn 4\n",
+        place.at(8081)
+    );
+    let _haproxy = haproxy(&place, &theirs, place.at(8081));
+    let config = format!(
+        "[[virtual-service]]\nname = \"web\"\nvip = [\"{}\"]\nmode = \"http\"\nfull-connections = 8\ntimeouts = {{ queue = \"20s\" }}\nhealth-check = {{ type = \"none\" }}\n[[virtual-service.real-server]]\nname = \"s\"\naddress = \"{server}\"\nmin-connections = 1\nmax-connections = 4\n",
+        place.at(8080)
+    );
+    let evenkeel = start(&place, &config);
+    for clients in [3, 4, 7, 12] {
+        let ours = at_once(place.at(8080), clients, &most);
+        let theirs = at_once(place.at(8081), clients, &most);
+        assert_eq!(ours, theirs, "{clients} clients");
+        assert_eq!(ours, (clients / 2).clamp(1, 4), "{clients} clients");
+    }
+    // The import says the same.
+    let file = place.write("haproxy.cfg", &theirs);
+    let made = evenkeel.ok(&["import", "haproxy", &file.display().to_string()]);
+    let wanted = ["full-connections = 8", "min-connections = 1", "max-connections = 4"];
+    assert!(wanted.iter().all(|line| made.contains(line)), "{made}");
 }

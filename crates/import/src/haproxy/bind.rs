@@ -208,7 +208,22 @@ pub fn bind_options(word: &Word, tls: &mut Table, more: &mut Table, draft: &mut 
                 "name the networks that really send it",
             ),
             "name" | "backlog" | "id" | "nice" | "process" | "thread" | "level" | "mode" | "user" | "uid"
-            | "gid" | "group" | "tcp-ut" | "npn" | "shards" => drop(value()),
+            | "gid" | "group" | "npn" | "shards" => drop(value()),
+            "tcp-ut" => match duration(&value(), "ms").filter(|time| !time.starts_with('0')) {
+                Some(time) => more.text("tcp-user-timeout", &time),
+                None => draft.remark(word.line, option, "as the kernel has it"),
+            },
+            "mss" => {
+                let given = value();
+                match given.parse::<u16>().ok().filter(|mss| (88..=32767).contains(mss)) {
+                    Some(mss) => more.set("tcp-mss", mss.to_string()),
+                    None => draft.left(
+                        word.line,
+                        "mss",
+                        format!("{given}: a number from 88 is the largest segment"),
+                    ),
+                }
+            }
             "ciphers" | "ciphersuites" | "curves" | "ecdhe" => {
                 drop(value());
                 let differs = "the policy of `tls` says what is spoken: modern or intermediate";

@@ -63,7 +63,6 @@ pub const BIND_DIFFERS: &[(&str, &str)] = &[
     ("transparent", "an address that this machine does not have is listened on where the kernel allows it"),
     ("no-tls-tickets", "sessions are resumed by tickets as well"),
     ("npn", "protocols are agreed on by ALPN"),
-    ("tcp-ut", "what a client does not acknowledge is given up as the kernel does, or by tcp-keep-alive"),
     ("nice", "all services weigh the same"),
 ];
 
@@ -73,7 +72,6 @@ pub const SERVER_DIFFERS: &[(&str, &str)] = &[
     ("pool-max-conn", "how many idle connections stay open is this program's own"),
     ("pool-low-conn", "how many idle connections stay open is this program's own"),
     ("pool-purge-delay", "how long idle connections stay open is this program's own"),
-    ("tcp-ut", "what a server does not acknowledge is given up as the kernel does"),
     ("log-proto", "lines of the log do not go to servers of a section"),
     ("shard", "peers are the pair's"),
 ];

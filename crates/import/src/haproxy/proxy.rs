@@ -6,7 +6,7 @@ use super::answers;
 use super::bind::{bind_options, cookie, gathered, size, vip};
 use super::condition::Acls;
 use super::options::DefaultServers;
-use super::{keywords, run, server};
+use super::{keywords, places, run, server};
 use crate::draft::{Draft, Pool, Service, Table};
 use crate::words::{duration, list, name, quoted, split_port, with_port};
 
@@ -305,6 +305,7 @@ impl Proxy {
         let ports: usize = self.all("bind").flat_map(|w| w.arg(1).split(',')).count();
         let ranges = self.all("bind").any(|w| split_port(w.arg(1)).1.is_some_and(|p| p.contains('-')));
         server::servers(self, ports > 1 || ranges || self.kind == SectionKind::Backend, &mut pool, draft);
+        places::grow(self, &mut pool, draft);
         if self.kind == SectionKind::Backend {
             self.what_is_left(draft);
         }

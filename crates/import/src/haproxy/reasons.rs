@@ -33,7 +33,6 @@ pub const SILENT: &[(&str, &str, &str)] = &[
     ("proxy", "backlog", "the kernel's queue is as long as it allows"),
     ("proxy", "bind-process", "one process serves all"),
     ("proxy", "clitcpka-cnt clitcpka-idle clitcpka-intvl srvtcpka-cnt srvtcpka-idle srvtcpka-intvl", ""),
-    ("proxy", "fullconn", "without `minconn` of a server it changes nothing, in HAProxy neither"),
     ("proxy", "hash-balance-factor persist timeout*", ""),
     ("proxy", "http-reuse", "connections to servers are used again where that is safe"),
     ("proxy", "load-server-state-from-file", "the state of servers is kept by this program's own file"),
@@ -105,6 +104,11 @@ pub const EXAMPLES: &[(&str, &str, &str)] = &[
         "proxy",
         "option external-check",
         "listen a\n bind 127.0.0.1:1\n@ option external-check\n@ external-check command /bin/true\n server s 127.0.0.1:2 check\n",
+    ),
+    (
+        "proxy",
+        "fullconn",
+        "listen a\n bind 127.0.0.1:1\n@ fullconn 10\n server s 127.0.0.1:2 minconn 1 maxconn 5\n",
     ),
     ("section", "global", "@global\n@ maxconn 100\nlisten a\n bind 127.0.0.1:1\n server s 127.0.0.1:2\n"),
     (
@@ -248,6 +252,11 @@ pub const EXAMPLES: &[(&str, &str, &str)] = &[
         "proxy",
         "capture response header",
         "listen a\n mode http\n bind 127.0.0.1:1\n@ capture response header x len 9\n server s 127.0.0.1:2\n",
+    ),
+    (
+        "bind",
+        "mss",
+        "listen a\n bind 127.0.0.1:1\n server s 127.0.0.1:2\n@listen b\n@ bind 127.0.0.1:3 mss 1400\n@ server s 127.0.0.1:2\n",
     ),
     (
         "bind",

@@ -45,7 +45,6 @@ const REMEDIES: &[(&str, &str)] = &[
     ("jwt.decrypt_alg_list", "encrypted tokens are not read: let the servers check them"),
     ("jwt.decrypt_enc_list", "encrypted tokens are not read: let the servers check them"),
     ("maxqueue", "the queue is the pool's: write max-queue there"),
-    ("minconn", "a server has one limit: write maxconn"),
 ];
 
 /// The same by what words begin with; the first that fits is it.
@@ -103,7 +102,6 @@ const BEGINNINGS: &[(&str, &str)] = &[
     ("npn", "protocols are agreed on by ALPN: write alpn"),
     ("namespace", "start the program inside the namespace, one process each"),
     ("interface", "write the address that the interface has"),
-    ("mss", "set the size of segments by a route of the kernel, or by nft"),
     ("tcp-md5sig", "the kernel's signatures of TCP are not used: leave it out"),
     ("tcp-ss", "the kernel's ways of TCP are set by sysctl: leave it out"),
     ("cc", "the kernel's ways of TCP are set by sysctl: leave it out"),

@@ -396,8 +396,13 @@ fn option_by_option(
             }
             "check-sni" => check_sni = Some(value()),
             "agent-addr" => asks.text("address", value().trim_matches(['[', ']'])),
-            "resolve-opts" | "resolve-net" | "redir" | "minconn" | "maxqueue" | "namespace" | "socks4"
-            | "ws" | "max-reuse" | "crl-file" | "check-alpn" | "check-proto" => {
+            "tcp-ut" => match duration(&value(), "ms").filter(|time| !time.starts_with('0')) {
+                Some(time) => pool.table.text("server-tcp-user-timeout", &time),
+                None => draft.remark(line, option, "as the kernel has it"),
+            },
+            "minconn" => server.set("min-connections", value()),
+            "resolve-opts" | "resolve-net" | "redir" | "maxqueue" | "namespace" | "socks4" | "ws"
+            | "max-reuse" | "crl-file" | "check-alpn" | "check-proto" => {
                 let given = value();
                 draft.left(line, option, format!("{given}: {}", super::remedies::of(&[option])));
             }

@@ -484,3 +484,24 @@ fn what_servers_are_told_and_wait_for_behind_rules() {
     );
     assert!(!text.contains("stop = true"), "{text}");
 }
+
+#[test]
+fn what_tcp_is_told_is_carried_over() {
+    let bind = " bind 192.0.2.3:81 tcp-ut 30s mss 1400\n";
+    becomes(bind, "tcp-user-timeout = \"30s\"");
+    becomes(bind, "tcp-mss = 1400");
+    becomes(" default-server tcp-ut 2500\n", "server-tcp-user-timeout = \"2500ms\"");
+    assert!(made(" bind 192.0.2.3:81 mss -12\n").left.iter().any(|l| l.keyword == "mss"));
+}
+
+#[test]
+fn places_grow_where_haproxys_do() {
+    let server = " server g 192.0.2.9:80 minconn 2 maxconn 9\n";
+    becomes(&format!(" fullconn 50\n{server}"), "full-connections = 50");
+    becomes(&format!(" fullconn 50\n{server}"), "min-connections = 2");
+    // A tenth of what may come, as HAProxy has it.
+    becomes(&format!(" maxconn 95\n{server}"), "full-connections = 10");
+    becomes(" server g 192.0.2.9:80 minconn 7\n", "max-connections = 7");
+    assert!(!made(" server g 192.0.2.9:80 minconn 7\n").text.contains("min-connections"));
+    assert!(made(server).left.iter().any(|l| l.keyword == "minconn"));
+}

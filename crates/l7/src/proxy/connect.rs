@@ -151,8 +151,11 @@ pub fn begin(worker: &Worker, client: &Client, lease: &Lease) -> Result<Sock, Tr
         Err(Trouble::Local) if worker.close_some_idle_servers() => begin_from(worker, client, lease),
         begun => begun,
     }?;
-    if let Some(how) = lease.pool().and_then(|spec| spec.pool.tcp_keep_alive.as_ref()) {
-        sock.keep_alive(how);
+    if let Some(spec) = lease.pool() {
+        spec.pool.tcp_keep_alive.iter().for_each(|how| sock.keep_alive(how));
+        if !spec.pool.tcp_user_timeout.is_zero() {
+            sock.user_timeout(spec.pool.tcp_user_timeout);
+        }
     }
     Ok(sock)
 }

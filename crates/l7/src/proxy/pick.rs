@@ -141,10 +141,15 @@ pub async fn lease(
             Choice::None => return Err(NoLease::NoServer),
             Choice::Server { index, persistent } => {
                 let Some(server) = pool.server(index) else { return Err(NoLease::NoServer) };
-                let limited = server.max_connections() != 0;
-                if !limited || server.reserve() {
+                let places = pool.places(&server, 1);
+                let limited = places != 0;
+                if !limited || server.reserve(places) {
                     persist::keep(pool, wish, &server, worker.reactor.now_ms());
-                    return Ok(Lease::new(worker, Some(pool), server, index, limited));
+                    let lease = Lease::new(worker, Some(pool), server, index, limited);
+                    if queued && pool.grows() {
+                        wake_suited(worker, pool);
+                    }
+                    return Ok(lease);
                 }
                 persistent.then_some(server.id)
             }
@@ -162,6 +167,9 @@ pub async fn lease(
         session.state.set(State::Queued);
         let joins_empty = !queued && pool.queue.borrow().is_empty();
         let place = Queued::join(worker, pool, wanted, wish.priority, queued);
+        if !queued && pool.grows() {
+            wake_suited(worker, pool);
+        }
         queued = true;
         // Another loop may have freed a place just before it could see this client waiting:
         // looked at once more, now that it can.
@@ -194,7 +202,7 @@ fn choose(worker: &Worker, pool: &PoolRuntime, wish: &PickRequest, queued: bool)
     if let Some(index) = persistent_server(worker, pool, wish) {
         match pool.server(index) {
             Some(server) if Some(server.id) == wish.avoid => {}
-            Some(server) if server.is_full() => return Choice::Full(Some(server.id)),
+            Some(server) if pool.is_full(&server, 1) => return Choice::Full(Some(server.id)),
             _ => return Choice::Server { index, persistent: true },
         }
     }
@@ -204,7 +212,7 @@ fn choose(worker: &Worker, pool: &PoolRuntime, wish: &PickRequest, queued: bool)
     }
     let servers = pool.servers();
     let is_avoided = |index: usize| servers.get(index).is_some_and(|s| Some(s.id) == wish.avoid);
-    let is_free = |index: usize| servers.get(index).is_some_and(|s| !s.is_full());
+    let is_free = |index: usize| servers.get(index).is_some_and(|s| !pool.is_full(s, 1));
     let mut balancer = pool.balancer.borrow_mut();
     let random = worker.random();
     if balancer.takes_turns() {
@@ -234,8 +242,16 @@ fn has_place(pool: &PoolRuntime, wanted: Option<u32>) -> bool {
             Some(only) => runtime.id == only,
             None => server.takes_new_clients(),
         };
-        suits && !runtime.is_full()
+        suits && !pool.is_full(runtime, 0)
     })
+}
+
+/// Where places grow with those who wait, one more of them may have made room for whoever has waited longest;
+/// who goes ahead looks again for the next.
+fn wake_suited(worker: &Worker, pool: &PoolRuntime) {
+    let suited = pool.queue.borrow().iter().position(|waiter| has_place(pool, waiter.server));
+    let first = suited.and_then(|at| pool.queue.borrow_mut().remove(at));
+    first.into_iter().for_each(|waiter| worker.reactor.wake(waiter.task));
 }
 
 fn persistent_server(worker: &Worker, pool: &PoolRuntime, wish: &PickRequest) -> Option<usize> {

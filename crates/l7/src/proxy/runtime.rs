@@ -13,7 +13,7 @@ use evenkeel_balance::{Balancer, GONE, Server, Table};
 use evenkeel_model::{AdminState, OutlierRule, Persistence, SourceAddress, Timeouts};
 use evenkeel_routes::Changes;
 
-use crate::counters::{ServerCounters, ServiceCounters};
+use crate::counters::{Counter, ServerCounters, ServiceCounters};
 use crate::h2::connection::Upstream;
 use crate::spec::{PoolSpec, ServerSpec, ServerState, ServiceSpec};
 use crate::tls::TlsClient;
@@ -293,6 +293,31 @@ impl PoolRuntime {
         same.copied().find(|i| of(i).is_remembered() && has_port(of(i))).map(|i| i as usize)
     }
 
+    /// The places of a server now; 0 is no limit. `more` are clients that are counted nowhere yet.
+    pub fn places(&self, server: &ServerRuntime, more: u64) -> u32 {
+        let (least, most) = (server.least.get(), server.limit.get());
+        if least == 0 {
+            return most;
+        }
+        let spec = self.spec.borrow();
+        if spec.pool.full_connections == 0 {
+            return most;
+        }
+        let load = spec.current.sum(Counter::get) + u64::from(spec.waiting.load(Relaxed));
+        spec.pool.places_at(least, most, load + more)
+    }
+
+    /// Whether all places of a server are taken.
+    pub fn is_full(&self, server: &ServerRuntime, more: u64) -> bool {
+        let places = self.places(server, more);
+        places != 0 && server.spec.borrow().active.load(SeqCst) >= places
+    }
+
+    /// Whether a client that only waits gives its servers more places.
+    pub fn grows(&self) -> bool {
+        self.spec.borrow().pool.full_connections != 0
+    }
+
     /// May a client that belongs to this server go there?
     pub fn takes_persistent(&self, index: usize) -> bool {
         let leaves =
@@ -320,6 +345,8 @@ pub struct ServerRuntime {
     spec: RefCell<Arc<ServerSpec>>,
     /// What every request asks of it, beside the rest of what a request touches.
     limit: Cell<u32>,
+    /// Where its places grow with what its pool has to do: the least.
+    least: Cell<u32>,
     remembered: Cell<bool>,
     source: Cell<Option<SourceAddress>>,
     pub address: SocketAddr,
@@ -343,6 +370,7 @@ impl ServerRuntime {
             id: spec.id,
             core,
             limit: Cell::new(spec.server.max_connections),
+            least: Cell::new(spec.server.min_connections),
             remembered: Cell::new(spec.server.is_remembered()),
             source: Cell::new(spec.server.source),
             address: spec.server.address,
@@ -364,6 +392,7 @@ impl ServerRuntime {
             *self.cookie.borrow_mut() = spec.server.cookie().into();
         }
         self.limit.set(spec.server.max_connections);
+        self.least.set(spec.server.min_connections);
         self.remembered.set(spec.server.is_remembered());
         self.source.set(spec.server.source);
         *self.spec.borrow_mut() = spec;
@@ -424,18 +453,8 @@ impl ServerRuntime {
         self.counters.sum(|c| c.current.get())
     }
 
-    pub fn max_connections(&self) -> u32 {
-        self.limit.get()
-    }
-
-    pub fn is_full(&self) -> bool {
-        let limit = self.limit.get();
-        limit != 0 && self.spec.borrow().active.load(SeqCst) >= limit
-    }
-
-    /// Takes one of the places of a server that has a limit.
-    pub fn reserve(&self) -> bool {
-        let limit = self.limit.get();
+    /// Takes one of so many places.
+    pub fn reserve(&self, limit: u32) -> bool {
         let take = |now: u32| (now < limit).then_some(now + 1);
         self.spec.borrow().active.fetch_update(SeqCst, SeqCst, take).is_ok()
     }

@@ -22,7 +22,7 @@ use rustix::event::{Timespec, epoll};
 use rustix::time::{ClockId, clock_gettime};
 use slab::Slab;
 
-pub use sock::{Io, Origin, Pipe, Sock, Watch, keep_alive};
+pub use sock::{Io, Origin, Pipe, Sock, Watch, keep_alive, user_timeout};
 use wheel::{Target, Wheel};
 
 /// The event loop of this thread; it lives as long as the process.

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use evenkeel_model::TcpKeepAlive;
 use rustix::io::Errno;
@@ -59,6 +60,11 @@ impl Sock {
     /// Has the kernel ask a silent peer whether it is there.
     pub fn keep_alive(&self, how: &TcpKeepAlive) {
         keep_alive(&self.fd, how);
+    }
+
+    /// How long the peer may leave what it was sent without an acknowledgement.
+    pub fn user_timeout(&self, time: Duration) {
+        user_timeout(&self.fd, time);
     }
 
     /// Starts a TCP connection; it is up when the first write succeeds or [`Self::connected`].
@@ -397,6 +403,13 @@ impl Pipe {
     pub fn held(&self) -> usize {
         self.held
     }
+}
+
+/// How long the peer may leave what it was sent without an acknowledgement. Other sockets than TCP's have no such
+/// time.
+pub fn user_timeout(fd: &OwnedFd, time: Duration) {
+    let time_ms = u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(fd, time_ms);
 }
 
 /// Has the kernel ask a silent peer whether it is there. Sockets that are no TCP's have no such question.
