@@ -55,8 +55,15 @@ const OF_LAYER7: &[&str] = &[
 ];
 const TIMEOUTS_OF_LAYER7: &[&str] =
     &["connect", "client", "server", "queue", "request", "keep-alive", "tunnel"];
-const OF_LAYER4: &[&str] =
-    &["tunnel", "source-addresses", "source-ports", "auto-nat", "protection", "on-removal"];
+const OF_LAYER4: &[&str] = &[
+    "tunnel",
+    "source-addresses",
+    "source-ports",
+    "auto-nat",
+    "auto-nat-addresses",
+    "protection",
+    "on-removal",
+];
 const TIMEOUTS_OF_LAYER4: &[&str] = &["syn", "established", "closing", "closed", "udp"];
 
 /// Reads what a service of layer 4 has; of another one, reports what it cannot have.
@@ -87,6 +94,7 @@ pub fn of_service(table: Section<'_>, mode: Mode, problems: &mut Vec<Problem>) -
         ("source-addresses", Mode::Snat),
         ("source-ports", Mode::Snat),
         ("auto-nat", Mode::Nat),
+        ("auto-nat-addresses", Mode::Nat),
     ];
     for (key, needed) in of_mode.iter().filter(|(k, needed)| *needed != mode && table.value(k).is_some()) {
         refuse(table.span(key), key, &format!("{:?}", needed.as_str()));
@@ -127,6 +135,7 @@ pub fn of_service(table: Section<'_>, mode: Mode, problems: &mut Vec<Problem>) -
             .and_then(ports)
             .unwrap_or(PortRange { first: 1024, last: 32_767 }),
         auto_nat: table.flag("auto-nat"),
+        auto_nat_addresses: auto_nat_addresses(table, problems),
     })
 }
 
@@ -145,6 +154,22 @@ pub fn ports(text: &str) -> Option<PortRange> {
 }
 
 /// What a service of layer 4 needs of its pool.
+/// The addresses that servers' own connections leave with.
+fn auto_nat_addresses(table: Section<'_>, problems: &mut Vec<Problem>) -> Vec<IpAddr> {
+    let key = "auto-nat-addresses";
+    let all: Vec<IpAddr> = table.list(key).filter_map(|v| v.get_ref().as_str()?.parse().ok()).collect();
+    let place = || table.span(key).unwrap_or(0..0);
+    if table.value(key).is_some() && !table.flag("auto-nat") {
+        problems.push(Problem::new(place(), "`auto-nat-addresses` needs `auto-nat = true`"));
+    }
+    if all.iter().filter(|a| a.is_ipv4()).count() > 1 || all.iter().filter(|a| a.is_ipv6()).count() > 1 {
+        let problem = Problem::new(place(), "`auto-nat-addresses` has two of one IP version");
+        problems
+            .push(problem.help("a connection leaves with one: name one of IPv4, of IPv6, or one of each"));
+    }
+    all
+}
+
 pub fn check_pool(table: Section<'_>, service: &VirtualService, pool: &Pool, problems: &mut Vec<Problem>) {
     let mode = service.mode.as_str();
     let place = |key: &str| table.span(key).or_else(|| table.span("pool")).unwrap_or(0..0);

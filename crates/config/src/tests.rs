@@ -64,6 +64,7 @@ name = "l4"
 vip = ["192.0.2.1:80"]
 mode = "nat"
 health-check = { type = "tcp", port = 80 }
+auto-nat = true
 # virtual-service
 [[virtual-service.real-server]]
 name = "n1"
@@ -158,7 +159,7 @@ directory = "https://ca.example.org/directory"
 # acme
 [[virtual-service]]
 name = "managed"
-vip = ["192.0.2.1:7,443"]
+vip = ["192.0.2.1:7,443", "192.0.2.7:99"]
 mode = "http"
 # virtual-service
 [[virtual-service.route]]

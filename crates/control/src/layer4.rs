@@ -50,7 +50,7 @@ struct Layer4Path {
     addresses: Vec<OwnAddress>,
     wanted: AddressSet,
     hops: HashMap<IpAddr, Hop>,
-    auto_nat: Vec<IpAddr>,
+    auto_nat: Vec<(IpAddr, Option<IpAddr>)>,
     missing: HashSet<IpAddr>,
 }
 
@@ -365,13 +365,19 @@ impl Layer4Path {
     }
 
     fn set_auto_nat(&mut self, snapshot: &Snapshot) {
-        let services = snapshot.services.iter().filter(|s| s.layer4.as_ref().is_some_and(|l| l.auto_nat));
-        let pools = services.filter_map(|s| snapshot.pool(&s.pool));
-        let mut servers: Vec<IpAddr> = pools
-            .flat_map(|p| p.real_servers.iter().filter(|s| s.is_placed()).map(|s| s.address.ip()))
-            .collect();
-        servers.sort();
-        servers.dedup();
+        let mut servers: Vec<(IpAddr, Option<IpAddr>)> = Vec::new();
+        for service in &snapshot.services {
+            let Some(layer4) = service.layer4.as_ref().filter(|layer4| layer4.auto_nat) else { continue };
+            let pool = snapshot.pool(&service.pool);
+            for server in pool.iter().flat_map(|p| &p.real_servers).filter(|s| s.is_placed()) {
+                let ip = server.address.ip();
+                let mut own = layer4.auto_nat_addresses.iter().filter(|a| a.is_ipv4() == ip.is_ipv4());
+                servers.push((ip, own.next().copied()));
+            }
+        }
+        // Of several services the first one that names an address has its way.
+        servers.sort_by_key(|(server, address)| (*server, address.is_none()));
+        servers.dedup_by_key(|(server, _)| *server);
         if servers == self.auto_nat {
             return;
         }

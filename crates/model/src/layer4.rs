@@ -61,6 +61,9 @@ pub struct Layer4 {
     pub source_ports: PortRange,
     /// Connections that the real servers open themselves leave with this machine's address.
     pub auto_nat: bool,
+    /// The addresses of this machine that they leave with, one of IPv4 and one of IPv6 at most; the kernel's choice
+    /// where there is none.
+    pub auto_nat_addresses: Vec<IpAddr>,
 }
 
 /// How the packet path as a whole works.

@@ -54,6 +54,12 @@ const OWN: &[Key] = &[
         "Mode `nat`: connections that the real servers open themselves leave with this machine's address.",
     ),
     key(
+        "auto-nat-addresses",
+        ValueKind::List(&ValueKind::Address),
+        "the kernel's choice",
+        "The addresses of this machine that these connections leave with, one of IPv4, one of IPv6, or both. A server of several services has that of the first that names one.",
+    ),
+    key(
         "tcp-keep-alive",
         ValueKind::Table(&TCP_KEEP_ALIVE),
         "",
@@ -345,6 +351,12 @@ static TLS: Table = Table {
             ValueKind::List(&ValueKind::Integer { min: 1, max: 65535 }),
             "all of the service",
             "The ports of `vip` whose clients speak TLS; clients of the others do not: one service for HTTP and HTTPS.",
+        ),
+        key(
+            "vips",
+            ValueKind::List(&ValueKind::Vip),
+            "all of the service",
+            "In the place of `ports`, where a port speaks TLS at one address and not at another: the entries of `vip` whose clients speak TLS.",
         ),
     ],
 };

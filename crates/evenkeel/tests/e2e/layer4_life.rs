@@ -622,6 +622,15 @@ fn the_gateway_floats_and_servers_get_out_through_it() {
     // s1 says whom it saw: the load balancer.
     eventually("the server gets out", Duration::from_secs(10), || out(&lab) == "s1 10.77.0.1 80");
     assert!(lab.answers("10.77.0.105"), "and is still balanced");
+    let named = "auto-nat = true\nauto-nat-addresses = [\"10.77.0.105\"]";
+    let file = lab
+        .place
+        .write("named.toml", lab.config(keys, &service("nat", "10.77.0.105:80", "nat", named, BACK)));
+    assert_eq!(lab.cli(&["commit", &file.display().to_string()]).code, 0);
+    eventually("with the address that is named", Duration::from_secs(10), || {
+        out(&lab) == "s1 10.77.0.105 80"
+    });
+    assert!(lab.answers("10.77.0.105"), "and is still balanced");
     lab.daemon.as_ref().unwrap().signal(Signal::INT);
     eventually("rules and addresses are gone", Duration::from_secs(10), || {
         !lab.hosts.run("lb", "nft", &["list", "tables"]).out.contains("evenkeel")
