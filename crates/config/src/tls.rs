@@ -1,7 +1,8 @@
 //! The TLS keys of services and pools.
 
 use evenkeel_model::{
-    ClientAuth, Host, Mode, PortSet, ServerSpeaks, ServerTls, SniFrom, TlsPolicy, TlsSettings, TlsVersion,
+    ClientAuth, Host, Mode, PortRange, PortSet, ServerSpeaks, ServerTls, SniFrom, TlsPolicy, TlsSettings,
+    TlsVersion, Vip,
 };
 
 use crate::problem::Problem;
@@ -42,6 +43,7 @@ pub fn of_service(service: Section<'_>, mode: Mode, problems: &mut Vec<Problem>)
         let message = "`max-version` leaves no version of TLS to speak".to_owned();
         problems.push(Problem::new(place, message).help("`policy = \"modern\"` is TLS 1.3 alone"));
     }
+    let (vips, plain) = vips(service, table, problems);
     Some(TlsSettings {
         certificates: texts("certificates").map(Into::into).collect(),
         list: table.text("certificate-list").map(Into::into),
@@ -53,7 +55,41 @@ pub fn of_service(service: Section<'_>, mode: Mode, problems: &mut Vec<Problem>)
         alpn,
         client_auth,
         ports: ports(service, table, problems),
+        vips,
+        plain,
     })
+}
+
+/// The VIPs that speak TLS, each of which is one of the service or a part of it, and those that do not.
+fn vips(service: Section<'_>, table: Section<'_>, problems: &mut Vec<Problem>) -> (Vec<Vip>, Vec<Vip>) {
+    let parsed = |value: &toml::Spanned<toml::de::DeValue<'_>>| {
+        value.get_ref().as_str().and_then(|text| Vip::parse_all(text).ok()).unwrap_or_default()
+    };
+    let all: Vec<Vip> = service.list("vip").flat_map(parsed).collect();
+    let mut vips = Vec::new();
+    for value in table.list("vips") {
+        for vip in parsed(value) {
+            let within = |other: &Vip| {
+                let covers = |r: &PortRange| other.ports.contains(r.first) && other.ports.contains(r.last);
+                vip.address == other.address && vip.ports.ranges().iter().all(covers)
+            };
+            if !all.iter().any(within) {
+                let message = format!("`vips`: {vip} is no `vip` of this service");
+                problems.push(
+                    Problem::new(value.span(), message).help("`vips` are those of `vip` that speak TLS"),
+                );
+            }
+            vips.push(vip);
+        }
+    }
+    if !vips.is_empty() && table.value("ports").is_some() {
+        let place = table.span("ports").unwrap_or(0..0);
+        problems
+            .push(Problem::new(place, "`ports` and `vips` both say who speaks TLS").help("keep one of them"));
+    }
+    let plain =
+        if vips.is_empty() { Vec::new() } else { all.into_iter().filter(|v| !vips.contains(v)).collect() };
+    (vips, plain)
 }
 
 /// The ports that speak TLS, each of which a VIP must have.

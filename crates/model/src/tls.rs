@@ -1,8 +1,9 @@
 //! What TLS towards clients and towards real servers should be like.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::Managed;
+use crate::{Managed, Vip};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TlsVersion {
@@ -63,12 +64,26 @@ pub struct TlsSettings {
     pub client_auth: Option<ClientAuth>,
     /// The ports whose clients speak TLS; all of the service where there are none.
     pub ports: Vec<u16>,
+    /// In the place of ports: the VIPs with TLS, and those of the service without.
+    pub vips: Vec<Vip>,
+    pub plain: Vec<Vip>,
 }
 
 impl TlsSettings {
     /// Whether clients who come to this port speak TLS.
-    pub fn is_on(&self, port: u16) -> bool {
-        self.ports.is_empty() || self.ports.contains(&port)
+    pub fn is_on(&self, at: SocketAddr) -> bool {
+        if self.vips.is_empty() {
+            return self.ports.is_empty() || self.ports.contains(&at.port());
+        }
+        let is = |vips: &[Vip], address: IpAddr| {
+            vips.iter().any(|vip| vip.address == address && vip.ports.contains(at.port()))
+        };
+        let everywhere = match at {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        // The address itself counts before all addresses, as it does for the kernel.
+        is(&self.vips, at.ip()) || !is(&self.plain, at.ip()) && is(&self.vips, everywhere)
     }
 }
 
@@ -105,4 +120,42 @@ pub enum SniFrom {
     Host,
     /// What the TLS client asked for.
     ClientSni,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_itself_says_who_speaks_tls() {
+        let vips = |texts: &[&str]| texts.iter().flat_map(|text| Vip::parse_all(text).unwrap()).collect();
+        let check = |on: &[&str], off: &[&str], at: &str, expect: bool| {
+            let (vips, plain): (Vec<Vip>, Vec<Vip>) = (vips(on), vips(off));
+            let settings = TlsSettings {
+                certificates: Vec::new(),
+                list: None,
+                managed: None,
+                strict_sni: false,
+                min_version: TlsVersion::Tls12,
+                max_version: TlsVersion::Tls13,
+                policy: TlsPolicy::default(),
+                alpn: Vec::new(),
+                client_auth: None,
+                ports: Vec::new(),
+                vips,
+                plain,
+            };
+            assert_eq!(settings.is_on(at.parse().unwrap()), expect, "{on:?} {off:?} {at}");
+        };
+        check(&[], &[], "192.0.2.1:80", true);
+        check(&["192.0.2.1:443"], &["192.0.2.1:80,443"], "192.0.2.1:443", true);
+        check(&["192.0.2.1:443"], &["192.0.2.1:80,443"], "192.0.2.1:80", false);
+        check(&["192.0.2.1:443"], &["192.0.2.2:443"], "192.0.2.2:443", false);
+        check(&["0.0.0.0:443"], &["192.0.2.2:443"], "192.0.2.1:443", true);
+        check(&["0.0.0.0:443"], &["192.0.2.2:443"], "192.0.2.2:443", false);
+        check(&["192.0.2.2:443"], &["0.0.0.0:443"], "192.0.2.2:443", true);
+        check(&["192.0.2.2:443"], &["0.0.0.0:443"], "192.0.2.1:443", false);
+        check(&["0.0.0.0:443"], &["[::]:443"], "[2001:db8::1]:443", false);
+        check(&["*:443"], &["*:80"], "[2001:db8::1]:443", true);
+    }
 }

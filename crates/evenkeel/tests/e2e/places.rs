@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use evenkeel_testbed::{Connection, Place, Scripted, read_head};
+use evenkeel_testbed::{Authority, Connection, Evenkeel, Place, Scripted, command, read_head, require};
 
 use crate::{service, start};
 
@@ -52,4 +52,33 @@ fn places_and_cookies_of_servers_are_as_clients_know_them() {
         let name = said.split(':').next().unwrap();
         assert_eq!(answer.field(name), Some(expect), "{said}");
     }
+}
+
+#[test]
+fn a_port_speaks_tls_at_one_address_and_not_at_another() {
+    if !require(&["curl"]) {
+        return;
+    }
+    let (place, other) = (Place::new("vips-plain"), Place::new("vips-tls"));
+    let certificate = Authority::new(&place, "authority").server(&place, "www.pem", &["www.example.org"]);
+    let (plain, secret) = (place.at(8443), other.at(8443));
+    let config = format!(
+        "[[virtual-service]]\nname = \"site\"\nvip = [\"{plain}\", \"{secret}\"]\nmode = \"http\"\nhealth-check = {{ type = \"none\" }}\ntls = {{ certificates = [\"{}\"], vips = [\"{secret}\"] }}\n[[virtual-service.route]]\nname = \"to-https\"\nwhen = '!tls'\nredirect = {{ location = \"https://www.example.org{{path}}\", status = 301 }}\n[[virtual-service.route]]\nname = \"here\"\nanswer = {{ status = 200, body = \"served over TLS\" }}\n[[virtual-service.real-server]]\nname = \"s1\"\naddress = \"{}\"\n",
+        certificate.display(),
+        place.at(9001)
+    );
+    let evenkeel = start(&place, &config);
+    let curl = |url: String| command("curl", &["-sS", "-k", "-i", "--max-time", "5", &url]).out;
+    let sent = curl(format!("http://{plain}/a?b"));
+    assert!(sent.contains("301") && sent.contains("ocation: https://www.example.org/a?b\r\n"), "{sent}");
+    let served = curl(format!("https://{secret}/a"));
+    assert!(served.contains("served over TLS"), "{served}");
+    assert_eq!(curl(format!("https://{plain}/")), "", "no TLS there");
+    assert!(!curl(format!("http://{secret}/")).contains("served"), "TLS alone there");
+    let wrong = place.write(
+        "wrong.toml",
+        Evenkeel::complete(&place, &config.replace("vips = [", "vips = [\"192.0.2.1:1\", ")),
+    );
+    let told = evenkeel.cli(&["check", &wrong.display().to_string()]);
+    assert!(told.err.contains("is no `vip` of this service"), "{}{}", told.out, told.err);
 }

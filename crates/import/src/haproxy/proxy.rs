@@ -586,18 +586,24 @@ impl Proxy {
         }
         more.lines.iter().for_each(|l| service.table.set_with(&l.key, l.value.clone(), &l.comment));
         self.what_is_left(draft);
-        let tls = tls.inline();
         if plain.is_empty() {
-            service.table.set("tls", tls);
+            service.table.set("tls", tls.inline());
             service.vips = gathered(&secret);
         } else if secret.is_empty() {
             service.vips = gathered(&plain);
         } else if let Some(ports) = ports_of_tls(&plain, &secret).filter(|_| !by_sockets) {
-            service.table.set("tls", tls.replacen(" }", &format!(", ports = [{ports}] }}"), 1));
+            tls.set("ports", format!("[{ports}]"));
+            service.table.set("tls", tls.inline());
             plain.extend(secret);
             service.vips = gathered(&plain);
+        } else if !by_sockets {
+            // A port that is plain at one address and TLS at another.
+            tls.set("vips", list(&gathered(&secret)));
+            service.table.set("tls", tls.inline());
+            service.vips = gathered(&plain);
+            service.vips.extend(gathered(&secret));
         } else {
-            // A port that is plain at one address and TLS at another: a second service on the same servers.
+            // Given sockets have one address for all: a second service on the same servers.
             if let Some(mut own) = service.own.take() {
                 own.name = draft.fresh(&format!("{}-servers", service.name));
                 service.pool = Some(own.name.clone());
@@ -609,7 +615,7 @@ impl Proxy {
             second.name = draft.fresh(&format!("{}-tls", second.name));
             second.table.comments = vec!["The same with TLS.".into()];
             second.vips = gathered(&secret);
-            second.table.set("tls", tls);
+            second.table.set("tls", tls.inline());
             draft.services.push(second);
             return;
         }

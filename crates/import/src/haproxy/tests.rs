@@ -486,6 +486,19 @@ fn what_servers_are_told_and_wait_for_behind_rules() {
 }
 
 #[test]
+fn a_port_with_and_without_tls_is_one_service() {
+    let binds = " bind 192.0.2.3:81\n bind 192.0.2.4:81 ssl crt /etc/ssl/a.pem ca-file /etc/ssl/ca.pem verify optional\n";
+    becomes(binds, "vips = [\"192.0.2.4:81\"] }");
+    becomes(binds, "vip = [\"192.0.2.1:80\", \"192.0.2.3:81\", \"192.0.2.4:81\"]");
+    assert_eq!(made(binds).text.matches("[[virtual-service]]").count(), 1);
+    // What stands in a table of its own stays there.
+    becomes(
+        " bind 192.0.2.4:443 ssl crt /etc/ssl/a.pem ca-file /etc/ssl/ca.pem verify optional\n",
+        ", ports = [443] }",
+    );
+}
+
+#[test]
 fn what_tcp_is_told_is_carried_over() {
     let bind = " bind 192.0.2.3:81 tcp-ut 30s mss 1400\n";
     becomes(bind, "tcp-user-timeout = \"30s\"");

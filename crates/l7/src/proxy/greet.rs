@@ -36,7 +36,7 @@ pub async fn greet(
 fn is_due(client: &Client) -> bool {
     let view = client.service.view();
     let service = &view.spec.service;
-    let is_on = service.tls.as_ref().is_some_and(|tls| tls.is_on(client.vip.port()));
+    let is_on = service.tls.as_ref().is_some_and(|tls| tls.is_on(client.vip));
     is_on || trusts(&service.proxy_protocol_from, client.address.ip())
 }
 
@@ -47,8 +47,8 @@ async fn listen(
     client: Client,
 ) -> Option<Client> {
     let mut client = Client { greeted: true, ..client };
-    // A PROXY header may name another port than the one that the client of this machine came to.
-    let port = client.vip.port();
+    // A PROXY header may name another place than the one that the client of this machine came to.
+    let vip = client.vip;
     let view = client.service.view();
     let service = &view.spec.service;
     let deadline_ms = worker.reactor.now_ms() + service.timeouts.request.as_millis() as u64;
@@ -64,7 +64,7 @@ async fn listen(
         }
         session.show(&client);
     }
-    let is_on = service.tls.as_ref().is_some_and(|tls| tls.is_on(port));
+    let is_on = service.tls.as_ref().is_some_and(|tls| tls.is_on(vip));
     let Some(tls) = view.spec.tls.as_ref().filter(|_| is_on) else { return Some(client) };
     let counters = view.counters(worker.core);
     let Link::Plain(sock) = client.link else { return Some(client) };
