@@ -147,7 +147,7 @@ fn active_on_both(all: &[Node], draft: &mut Draft) {
             inside.chain(&group.words[1..]).any(|word| Some(word) == name)
         })
     };
-    let alone = |n: &&&Node| !differs(*n) && (!synced(first) || !synced(n));
+    let alone = |n: &&&Node| !differs(n) && (!synced(first) || !synced(n));
     if let Some(other) = routers.iter().skip(1).find(|n| alone(n)) {
         let why = "an instance moved to the other node by itself when its interface or script failed: all \
                    addresses of a pair move together";

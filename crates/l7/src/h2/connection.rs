@@ -263,7 +263,7 @@ impl Connection {
                 header_values: Vec::new(),
                 told_values: Vec::new(),
                 told: client.told,
-                named: None,
+                named: false,
                 came: None,
                 accepted_ms: clock.mono_ms,
                 accepted_wall_ms: clock.wall_ms,

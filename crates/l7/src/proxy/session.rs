@@ -35,8 +35,8 @@ pub struct Client {
     pub told_values: Vec<u8>,
     /// Who it is was told by a PROXY header.
     pub told: bool,
-    /// The client of a request as a trusted peer's header names it.
-    pub named: Option<SocketAddr>,
+    /// A trusted peer's header has named the client of this request.
+    pub named: bool,
     /// Both as the connection has them, while routes or a header say something else for a request.
     pub came: Option<(SocketAddr, SocketAddr)>,
     pub accepted_ms: u64,
@@ -78,7 +78,7 @@ impl Client {
         let values = named.map(|field| field.value.of(head));
         if let Some(address) = rule.find(self.address, values) {
             self.came.get_or_insert((self.address, self.vip));
-            (self.address, self.named) = (address, Some(address));
+            (self.address, self.named) = (address, true);
         }
     }
 
@@ -86,7 +86,7 @@ impl Client {
     /// may follow on the same connections.
     pub fn address_of_connection(&self) -> SocketAddr {
         match self.came {
-            Some((address, _)) if self.named == Some(self.address) => address,
+            Some((address, _)) if self.named => address,
             _ => self.address,
         }
     }
@@ -94,16 +94,18 @@ impl Client {
     /// Counts as what routes have said of its address, until [`Client::give_back`].
     pub fn take_on(&mut self, said: &evenkeel_routes::Addresses) {
         if *said != evenkeel_routes::Addresses::default() {
+            let before = self.address.ip();
             self.came.get_or_insert((self.address, self.vip));
             (self.address, self.vip) =
                 (said.client(self.address, self.told), said.place(self.vip, self.told));
+            self.named &= self.address.ip() == before;
         }
     }
 
     pub fn give_back(&mut self) {
         if let Some((address, vip)) = self.came.take() {
             (self.address, self.vip) = (address, vip);
-            self.named = None;
+            self.named = false;
         }
     }
 

@@ -436,7 +436,7 @@ impl Worker {
             header_values: Vec::new(),
             told_values: Vec::new(),
             told: false,
-            named: None,
+            named: false,
             came: None,
             accepted_ms: clock.mono_ms,
             accepted_wall_ms: clock.wall_ms,
