@@ -136,6 +136,8 @@ pub enum Request {
         reply: Reply<api::Series>,
     },
     Happenings(oneshot::Sender<Vec<api::Happening>>),
+    /// Has files that the configuration names read at once; why they cannot be used.
+    ReadFiles(oneshot::Sender<Result<(), String>>),
     Certificates(oneshot::Sender<Vec<api::Certificate>>),
     PutCertificate {
         name: String,

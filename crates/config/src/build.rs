@@ -1,6 +1,7 @@
 //! Builds the snapshot out of a validated document, and finds what no single key can show:
 //! duplicates, dangling names, combinations that mean nothing.
 
+mod compression;
 mod peers;
 mod pool;
 mod run_time;
@@ -181,7 +182,11 @@ impl Builder<'_> {
                 ),
                 Entry::Vacant(entry) => {
                     entry.insert(format!("pool {name}"));
-                    let built = Pool { timeouts: pool_timeouts(pool), ..self.pool(pool, name) };
+                    let built = Pool {
+                        timeouts: pool_timeouts(pool),
+                        compression: compression::read(pool),
+                        ..self.pool(pool, name)
+                    };
                     pools.built.push(Arc::new(built));
                 }
             }
@@ -389,6 +394,7 @@ impl Builder<'_> {
             close_after_answer: table.flag("close-after-answer"),
             hides_certificate_fields: false,
             wait_for_body: table.flag("wait-for-body"),
+            compression: self.compression_of_service(table, mode),
             error_pages: self.error_pages(table),
             error_answers: self.error_answers(table),
             log_format: self.format_of_lines(table, mode),

@@ -36,6 +36,7 @@ const OF_LAYER7: &[&str] = &[
     "retries",
     "retry-pause",
     "abort-on-close",
+    "compression",
     "backups",
     "retry-on",
     "connection-reuse",

@@ -569,6 +569,12 @@ impl Control {
         }
     }
 
+    /// The same at once; why what they hold cannot be used.
+    pub(super) fn read_files(&mut self) -> Result<(), String> {
+        self.look_at_files();
+        self.files_refused.clone().map_or(Ok(()), Err)
+    }
+
     // Ending
 
     pub fn drain(&mut self, idle: Duration) {

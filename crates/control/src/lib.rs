@@ -538,6 +538,7 @@ impl Control {
             Request::Schema(to) => reply(to, evenkeel_config::json_schema()),
             Request::Series { query, reply: to } => self.series(&query, to),
             Request::Happenings(to) => reply(to, self.happenings.list()),
+            Request::ReadFiles(to) => reply(to, self.read_files()),
             Request::Certificates(to) => reply(to, self.certificates()),
             Request::PutCertificate { name, pem, reply: to } => reply(to, self.put_certificate(&name, &pem)),
             Request::ManageCertificate { name, action, reply: to } => {

@@ -8,6 +8,7 @@ use evenkeel_import::{Proxy, ProxyKind, Server, StickTable};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 
 use super::certificates;
+use super::maps::{self, FileKind};
 use super::sample::Known;
 use super::servers;
 use super::sockets::Door;
@@ -42,14 +43,18 @@ impl Level {
 }
 
 const HELP: &str = "The following commands are valid at this level:
+  add acl|map [@<ver>] <file> <entry>   : add an entry, or a payload of them, to a list or a map
   add server <bk>/<srv>                   : create a new server
   add ssl crt-list <list> <cert> [options]: add to crt-list file <list> a line <cert> or a payload
   abort ssl ca-file|crl-file <file>       : abort a transaction for a CA or CRL file
   abort ssl cert <certfile>               : abort a transaction for a certificate file
+  clear acl|map [@<ver>] <file>         : remove all entries of a list or a map
   clear counters [all]                    : clear max statistics counters
   clear table <table> [<filter>]*         : remove an entry from a table (filter: key)
+  commit acl|map @<ver> <file>          : put a prepared version of a list or a map in place
   commit ssl ca-file|crl-file <file>      : commit a CA or CRL file
   commit ssl cert <certfile>              : commit a certificate file
+  del acl|map <file> [<key>|#<ref>]     : remove entries of a list or a map
   del server <bk>/<srv>                   : remove a dynamically added server
   del ssl cert <certfile>                 : delete an unused certificate file
   del ssl crt-list <list> <cert[:line]>   : delete a line <cert> from crt-list file <list>
@@ -59,13 +64,17 @@ const HELP: &str = "The following commands are valid at this level:
   enable agent                            : enable agent checks
   enable health                           : enable health checks
   enable server  (DEPRECATED)             : enable a disabled server (use 'set server' instead)
+  get acl|map <file> <key>              : look an entry of a list or a map up
   get weight <bk>/<srv>                   : report a server's current weight
   new ssl cert <certfile>                 : create a new certificate file to be used in a crt-list
+  prepare acl|map <file>                : begin a new version of a list or a map
   operator                                : lower the level of the current CLI session to operator
+  set map <file> [<key>|#<ref>] <value> : change entries of a map
   set server <bk>/<srv> [opts]            : change a server's state, weight or address
   set ssl ca-file|crl-file <file> <payload>: replace a CA or CRL file
   set ssl cert <certfile> <payload>       : replace a certificate file
   set weight <bk>/<srv>  (DEPRECATED)     : change a server's weight (use 'set server' instead)
+  show acl|map [@<ver>] [<file>]        : list lists and maps, or the entries of one
   show backend                            : list backends in the current running config
   show cli level                          : display the level of the current CLI session
   show cli sockets                        : dump list of cli sockets
@@ -89,30 +98,17 @@ const HELP: &str = "The following commands are valid at this level:
 
 /// HAProxy's commands that are known and not there.
 const MISSING: &[&str] = &[
-    "add acl",
-    "add map",
     "add ssl ca-file",
-    "clear acl",
-    "clear map",
-    "commit acl",
-    "commit map",
-    "del acl",
-    "del map",
     "del ssl ca-file",
     "del ssl crl-file",
     "disable dynamic-cookie",
     "disable frontend",
     "enable dynamic-cookie",
     "enable frontend",
-    "get acl",
-    "get map",
     "get var",
     "new ssl ca-file",
     "new ssl crl-file",
-    "prepare acl",
-    "prepare map",
     "set dynamic-cookie-key",
-    "set map",
     "set maxconn",
     "set profiling",
     "set rate-limit",
@@ -122,14 +118,12 @@ const MISSING: &[&str] = &[
     "set table",
     "set timeout",
     "set var",
-    "show acl",
     "show activity",
     "show cache",
     "show errors",
     "show events",
     "show fd",
     "show libs",
-    "show map",
     "show peers",
     "show pools",
     "show profiling",
@@ -289,6 +283,19 @@ impl Session<'_> {
             }
             ["show", rest @ ..] => self.show(rest).await,
             ["get", "weight", place, ..] => self.get_weight(place).await,
+            ["get", kind @ ("map" | "acl"), file, key] => match FileKind::of(kind) {
+                Some(kind) => maps::get(self.known, kind, file, key),
+                None => unknown(&words),
+            },
+            [
+                what @ ("add" | "del" | "set" | "clear" | "prepare" | "commit"),
+                kind @ ("map" | "acl"),
+                rest @ ..,
+            ] => match (self.allowed(Level::Operator), FileKind::of(kind)) {
+                (Ok(()), Some(kind)) => maps::change(self.known, what, kind, rest, payload).await,
+                (Err(no), _) => no,
+                (_, None) => unknown(&words),
+            },
             ["clear", "counters", ..] => self.allowed(Level::Operator).map_or_else(
                 |no| no,
                 |()| {
@@ -357,6 +364,10 @@ impl Session<'_> {
                 Err(no) => no,
             },
             ["sess", ..] => self.show_sessions().await,
+            [kind @ ("map" | "acl"), rest @ ..] => match FileKind::of(kind) {
+                Some(kind) => maps::show(self.known, kind, rest),
+                None => unknown(&[&["show"], words].concat()),
+            },
             ["resolvers", rest @ ..] => servers::resolvers(self.known, rest).await,
             _ => unknown(&[&["show"], words].concat()),
         }
@@ -760,7 +771,7 @@ mod tests {
             words_of("  set  server a\\ b/c  state ready "),
             ["set", "server", "a b/c", "state", "ready"]
         );
-        assert!(unknown(&["add", "map", "x"]).contains("known but not supported"));
+        assert!(unknown(&["show", "fd", "x"]).contains("known but not supported"));
         assert!(unknown(&["foo"]).starts_with("Unknown command"));
         assert!(Level::of("admin") > Level::of("operator") && Level::of("operator") > Level::of("user"));
     }

@@ -7,6 +7,7 @@ mod arguments;
 mod certificates;
 mod commands;
 mod journal;
+mod maps;
 mod master;
 mod messages;
 mod page;

@@ -20,6 +20,7 @@ pub struct Known {
     pub certificates: super::certificates::Transactions,
     pub files: super::ssl::Files,
     pub added: super::servers::Added,
+    pub maps: super::maps::Maps,
 }
 
 /// What one row of the statistics has seen.
@@ -111,6 +112,7 @@ pub struct Backend<'a> {
 impl Known {
     pub fn new(running: Running, max_connections: u32, files: super::ssl::Files) -> Known {
         Known {
+            maps: super::maps::Maps::of(&running.text),
             running,
             started: Instant::now(),
             max_connections,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use evenkeel_admin::Request;
 use evenkeel_model::Snapshot;
 use evenkeel_trust::Authorities;
 use rustls::pki_types::pem::{PemObject, SectionKind};
@@ -108,7 +109,16 @@ impl Files {
 /// A command that changes something; `None` is one that is not there.
 pub async fn change(known: &Known, what: &str, words: &[&str], payload: &str) -> Option<String> {
     let words: Vec<&str> = words.iter().copied().filter(|word| *word != "<<").collect();
-    Some(match (what, words.as_slice()) {
+    let done = changed(known, what, &words, payload).await?;
+    // Whoever asks next finds what was changed.
+    if !matches!(words.first(), Some(&"cert")) && matches!(what, "add" | "del" | "commit") {
+        let _ = known.ask(Request::ReadFiles).await;
+    }
+    Some(done)
+}
+
+async fn changed(known: &Known, what: &str, words: &[&str], payload: &str) -> Option<String> {
+    Some(match (what, words) {
         ("set", ["cert", file]) => certificates::set(known, file, payload).await,
         ("commit", ["cert", file]) => certificates::commit(known, file).await,
         ("abort", ["cert", file]) => certificates::abort(known, file),

@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 pub mod client_hello;
+pub mod coding;
 pub mod h1;
 pub mod h2;
 pub mod memory;

@@ -6,6 +6,7 @@ mod arguments;
 mod bind;
 mod captures;
 mod checks;
+mod compression;
 mod condition;
 mod counting;
 mod keywords;

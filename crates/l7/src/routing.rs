@@ -4,6 +4,7 @@
 //! In: checked routes, files. Out: [`Routes`]. Never: a request.
 
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -69,11 +70,12 @@ impl RouteFiles {
     }
 }
 
-type Stamp = Option<(u64, SystemTime)>;
+/// Its inode, its length, and when it was changed.
+type Stamp = Option<(u64, u64, SystemTime)>;
 
 fn stamp(path: &Path) -> Stamp {
     let about = std::fs::metadata(path).ok()?;
-    Some((about.len(), about.modified().ok()?))
+    Some((about.ino(), about.len(), about.modified().ok()?))
 }
 
 /// Limits outlive configurations: what clients have used up stays used up.

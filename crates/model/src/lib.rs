@@ -6,6 +6,7 @@
 mod acme;
 mod address;
 mod alert;
+mod compression;
 mod discovery;
 mod health;
 mod layer4;
@@ -27,6 +28,7 @@ pub use acme::{
 };
 pub use address::{AddressError, ListenAddress, PortRange, PortSet, Vip};
 pub use alert::{AlertSettings, Delivery, EmailSettings, MailSecurity, Receiver, Transport};
+pub use compression::{Coding, Compression};
 pub use discovery::{
     ConsulSource, Discover, DiscoverSource, DockerSource, Holds, Host, HostName, HttpSource, Init, Origin,
     ResolverSettings,

@@ -9,9 +9,9 @@ use std::time::Duration;
 use evenkeel_rules::{LineFormat, Template};
 
 use crate::{
-    Addresses, AlertSettings, AnswerRoute, Discover, HealthCheck, Host, Layer4, ListenAddress, Name, Origin,
-    OutlierRule, PacketPath, PairSettings, Persistence, ResolverSettings, RetryOn, Route, Scheduler,
-    ServerTls, SniFrom, TableRule, TlsSettings, Vip, Weight,
+    Addresses, AlertSettings, AnswerRoute, Compression, Discover, HealthCheck, Host, Layer4, ListenAddress,
+    Name, Origin, OutlierRule, PacketPath, PairSettings, Persistence, ResolverSettings, RetryOn, Route,
+    Scheduler, ServerTls, SniFrom, TableRule, TlsSettings, Vip, Weight,
 };
 
 /// One configuration, checked. Services and pools are shared so that an unchanged one is the
@@ -401,6 +401,8 @@ pub struct VirtualService {
     pub hides_certificate_fields: bool,
     /// Routes are asked once the body is there, as far as the buffer holds it.
     pub wait_for_body: bool,
+    /// Of the answers of all pools that have none of their own.
+    pub compression: Option<Compression>,
     pub error_pages: Vec<ErrorPage>,
     /// Those that are written out; they come before files.
     pub error_answers: Vec<ErrorAnswer>,
@@ -440,6 +442,8 @@ pub struct Pool {
     pub retry_pause: Duration,
     /// A client that closes its sending side before the answer came has left.
     pub abort_on_close: bool,
+    /// In the place of the service's.
+    pub compression: Option<Compression>,
     /// Of several backups the first that can takes all clients.
     pub one_backup: bool,
     /// What else a request is tried again for.

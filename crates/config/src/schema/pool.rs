@@ -20,7 +20,49 @@ const OWN: &[Key] = &[
         "those of the service",
         "Layer 7: how long states of connections with this pool's servers may last, whichever service or route leads there.",
     ),
+    key(
+        "compression",
+        ValueKind::Table(&COMPRESSION),
+        "that of the service",
+        "Answers of this pool's servers are compressed for clients that take it, whichever service or route leads there.",
+    ),
 ];
+
+pub static COMPRESSION: Table = Table {
+    name: "compression",
+    doc: "Answers of real servers are compressed on their way to clients of HTTP/1.1 and HTTP/2 that take it, piece by piece as they come. An answer stays as it is where it has another status than 200 to 203, a `Content-Encoding`, a `Content-Range`, a checksum, trailers, a `Cache-Control` with `no-transform`, more than one `ETag`, or no type that is named; to a HEAD; and while half of `[limits] memory` is in use, since each answer that is compressed holds 320 KiB. A compressed one has `Vary: Accept-Encoding`, and a strong `ETag` becomes a weak one. `{}` is the usual.",
+    keys: &[
+        key(
+            "codings",
+            ValueKind::List(&ValueKind::Choice(&[
+                word("gzip"),
+                word("deflate"),
+                word("raw-deflate"),
+                word("identity"),
+            ])),
+            "[\"gzip\"]",
+            "What clients are offered; the first where a client likes several the same. `raw-deflate` is `deflate` without its wrapper, `identity` cuts an answer into chunks and leaves it as it is, for tests.",
+        ),
+        key(
+            "types",
+            ValueKind::List(&ValueKind::Text { max: 128, lines: false }),
+            "[\"text/*\", \"application/json\", \"application/javascript\", \"application/xml\", \"application/manifest+json\", \"application/wasm\", \"image/svg+xml\", \"font/ttf\"]",
+            "The types of answers that are compressed, without their parameters; a `*` at the end stands for anything, and `\"*\"` for all types and for answers without one. `multipart/…` and gRPC never are.",
+        ),
+        key(
+            "min-size",
+            ValueKind::Size { min: 0, max: 1 << 30 },
+            "0B",
+            "Answers whose `Content-Length` is smaller stay as they are.",
+        ),
+        key(
+            "offload",
+            ValueKind::Flag,
+            "false",
+            "Real servers do not get the `Accept-Encoding` of clients that this program compresses for, so that they send their answers as they are.",
+        ),
+    ],
+};
 
 static POOL_TIMEOUTS: Table = Table {
     name: "pool.timeouts",

@@ -1,7 +1,7 @@
 //! Keys of a virtual service.
 
 use super::log::{LINES, TARGET};
-use super::pool::{POOL_RULES, REAL_SERVER, TCP_KEEP_ALIVE};
+use super::pool::{COMPRESSION, POOL_RULES, REAL_SERVER, TCP_KEEP_ALIVE};
 use super::route::{ANSWER_ROUTE, ROUTE};
 use super::{DAY_MS, Key, STATE_TIMEOUT, Table, ValueKind, duration, join, key, line, required, word};
 
@@ -160,6 +160,12 @@ const OWN: &[Key] = &[
         ValueKind::Flag,
         "false",
         "Pass on what clients send behind a chunked body. Without it only gRPC over HTTP/2 on both sides keeps trailers.",
+    ),
+    key(
+        "compression",
+        ValueKind::Table(&COMPRESSION),
+        "",
+        "Mode `http`: answers are compressed for clients that take it, whatever pool they come from, unless that one has its own.",
     ),
     key(
         "wait-for-body",

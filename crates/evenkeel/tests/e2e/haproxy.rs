@@ -88,10 +88,10 @@ fn configurations_are_checked_in_its_words() {
         assert!(bad.err.contains(part), "{part}: {}", bad.err);
     }
     // Known and not there is an error too, never a silence.
-    let lost = check("listen a\n  mode http\n  bind 127.0.0.1:1\n  compression algo gzip\n", &[]);
+    let lost = check("listen a\n  mode http\n  bind 127.0.0.1:1\n  rate-limit sessions 10\n", &[]);
     assert_eq!(lost.code, 1);
     assert!(
-        lost.err.contains("check.cfg:4] : 'compression algo gzip' is known but not supported"),
+        lost.err.contains("check.cfg:4] : 'rate-limit sessions 10' is known but not supported"),
         "{}",
         lost.err
     );

@@ -96,6 +96,8 @@ pub struct Edits<'a> {
     pub strip_cookie: Option<&'a [u8]>,
     /// `Host` for a request of HTTP/1.0 that has none.
     pub default_host: &'a str,
+    /// The server is asked in HTTP/1.0, as the client asked.
+    pub version_10: bool,
     /// Path and query instead of the client's.
     pub target: Option<&'a [u8]>,
     /// A target that named scheme and authority goes on with them.
@@ -390,9 +392,9 @@ impl Request {
             out.extend_from_slice(authority);
             let own = if authority.is_empty() { self.path(head) } else { self.target.of(head) };
             out.extend_from_slice(edits.target.unwrap_or(own));
-            // Servers are asked in HTTP/1.1, whatever the client speaks. For a client of HTTP/1.0 the chunks
-            // of the answer are taken off.
-            out.extend_from_slice(b" HTTP/1.1");
+            // Servers are asked in HTTP/1.1, whatever the client speaks, unless it is said otherwise. For a
+            // client of HTTP/1.0 the chunks of the answer are taken off.
+            out.extend_from_slice(if edits.version_10 { b" HTTP/1.0" } else { b" HTTP/1.1" });
         } else {
             out.extend_from_slice(self.line.of(head));
         }
@@ -451,6 +453,9 @@ impl Request {
             line(out, b"X-Forwarded-Proto", scheme.as_bytes());
         }
         out.extend_from_slice(edits.lines);
+        if edits.version_10 {
+            line(out, b"Connection", b"keep-alive");
+        }
         if self.upgrade {
             line(out, b"Connection", field::upgrade_word(&self.fields, head));
         }

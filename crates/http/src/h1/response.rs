@@ -61,6 +61,8 @@ pub struct Edits<'a> {
     pub status: Option<(u16, &'a str)>,
     /// The client knows no chunks: they are taken off and `Transfer-Encoding` stays behind.
     pub without_chunks: bool,
+    /// The head says HTTP/1.0.
+    pub version_10: bool,
 }
 
 /// What becomes of a cookie that a real server sets.
@@ -184,7 +186,7 @@ impl Response {
     /// Writes the head for the client.
     pub fn write(&self, head: &[u8], edits: &Edits<'_>, out: &mut Vec<u8>) {
         out.clear();
-        out.extend_from_slice(b"HTTP/1.1");
+        out.extend_from_slice(if edits.version_10 { b"HTTP/1.0" } else { b"HTTP/1.1" });
         match edits.status {
             None => out.extend_from_slice(&self.status_line.of(head)["HTTP/1.1".len()..]),
             Some((status, phrase)) => out.extend_from_slice(format!(" {status} {phrase}").as_bytes()),

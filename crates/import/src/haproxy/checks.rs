@@ -1,7 +1,7 @@
 //! `option httpchk` and its like, `http-check` and `tcp-check`: the one health check of a pool.
 
 use super::options::DefaultServers;
-use super::proxy::Proxy;
+use super::proxy::{Proxy, Word};
 use crate::draft::{Draft, Table};
 use crate::words::quoted;
 
@@ -108,13 +108,22 @@ fn extend(check: &mut Table, key: &str, entry: &str) {
     check.set(key, format!("{open} {}{entry} {close}", known.unwrap_or_default()));
 }
 
+/// The rules of a check: a section's own stand in the place of those of its defaults.
+fn rules<'p>(proxy: &'p Proxy, keyword: &'static str) -> impl Iterator<Item = &'p Word> {
+    let about = |word: &Word| ["disable-on-404", "send-state"].contains(&word.arg(1));
+    let (inherited, own) = proxy.words.split_at(proxy.inherited);
+    let has_own = own.iter().any(|word| word.words[0] == keyword && !about(word));
+    let inherited = inherited.iter().filter(move |word| !has_own || about(word));
+    inherited.chain(own).filter(move |word| word.words[0] == keyword)
+}
+
 /// `http-check` in its order: requests, each with what is expected of its answer.
 fn requests(proxy: &Proxy, check: &mut Table, draft: &mut Draft) {
     let mut texts = Texts::of(proxy);
     // The first request is the check's own table.
     let mut further: Vec<Table> = Vec::new();
     let (mut begun, mut sent) = (false, false);
-    for word in proxy.all("http-check") {
+    for word in rules(proxy, "http-check") {
         if word.arg(1) == "disable-on-404" {
             let differs = "a server that answers 404 is down: clients that stay with it are moved";
             draft.note(word.line, "http-check disable-on-404", differs);
@@ -415,6 +424,8 @@ fn expectation<'w>(words: &'w [&'w str]) -> Result<Expectation<'w>, String> {
             let (not, _, rest) = expectation(rest)?;
             Ok((not, count.parse().ok(), rest))
         }
+        // What it is called may stand behind as well.
+        [rest @ .., "comment", _] if rest.len() > 1 => expectation(rest),
         ["!", rest @ ..] => Ok((true, None, rest)),
         [first, ..] if first.starts_with('!') => Err("write a space behind the exclamation mark".into()),
         rest => Ok((false, None, rest)),
@@ -472,7 +483,7 @@ fn connect(words: &[&str], check: &mut Table, texts: &Texts) -> Result<(), Strin
 fn conversation(proxy: &Proxy, check: &mut Table, draft: &mut Draft) {
     let mut begun = false;
     let mut texts = Texts::of(proxy);
-    for word in proxy.all("tcp-check") {
+    for word in rules(proxy, "tcp-check") {
         let words: Vec<&str> = word.words[1..].iter().map(String::as_str).collect();
         let apart = unglued(&words);
         let words: Vec<&str> = apart.iter().map(String::as_str).collect();

@@ -1,7 +1,7 @@
 //! Keywords of a section that nothing has taken: each is told, with the reason where one is known.
 
-use super::keywords;
 use super::proxy::Proxy;
+use super::{compression, keywords};
 use crate::draft::Draft;
 
 /// Keywords that Evenkeel does by itself, or that mean nothing to it.
@@ -153,6 +153,8 @@ impl Proxy {
                 // What is let through anyway.
                 "tcp-response" if word.words[1..] == ["content", "accept"] || self.sees(word) => {}
                 "stick" => {}
+                "compression" if !compression::is_of_requests(word) => {}
+                "filter" if word.arg(1) == "compression" => {}
                 word if ["clitcpka-", "srvtcpka-"].iter().any(|side| word.starts_with(side)) => {}
                 // See `logs::of_all`.
                 "log" | "log-tag" => {}

@@ -307,6 +307,7 @@ impl Proxy {
         server::servers(self, ports > 1 || ranges || self.kind == SectionKind::Backend, &mut pool, draft);
         places::grow(self, &mut pool, draft);
         if self.kind == SectionKind::Backend {
+            self.compression(&mut pool.table, draft);
             self.what_is_left(draft);
         }
         pool
@@ -550,6 +551,7 @@ impl Proxy {
         if self.is_http() && [Some(self), target].into_iter().flatten().any(|p| p.waits_for_body(draft)) {
             service.table.set("wait-for-body", "true");
         }
+        self.compression(&mut service.table, draft);
         if let Some(asked) = self.tcp_keep_alive("cli") {
             service.table.set("tcp-keep-alive", asked);
         }

@@ -8,7 +8,7 @@ const REMEDIES: &[(&str, &str)] = &[
     ("ca-verify-file", "write all authorities into the file of ca-file"),
     ("no-ca-names", "clients are told the names of the authorities: leave it out"),
     ("rate-limit", "see rate-limit of routes"),
-    ("compression", "servers compress what they send"),
+    ("compression", "answers are compressed, requests go on as they come: leave it out"),
     ("email-alert", "see [alerts]"),
     ("declare", "name the text in the rule: http-response capture SAMPLE len N"),
     ("capture cookie", "write http-request capture req.cook(NAME) len N"),

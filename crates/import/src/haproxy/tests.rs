@@ -95,7 +95,7 @@ fn headers_set_together_are_one_route() {
 
 #[test]
 fn lines_are_those_of_their_files() {
-    let first = "global\n\ndefaults\n mode http\n compression algo gzip\n";
+    let first = "global\n\ndefaults\n mode http\n filter trace\n";
     let second = "listen a\n bind 192.0.2.1:80\n server s 192.0.2.2:80\n rate-limit sessions 3\n";
     let made = import(&sources(&[first, second]), &BTreeMap::new());
     let told: Vec<(&str, usize)> = made.left.iter().map(|l| (l.file.as_str(), l.line)).collect();
@@ -517,4 +517,34 @@ fn places_grow_where_haproxys_do() {
     becomes(" server g 192.0.2.9:80 minconn 7\n", "max-connections = 7");
     assert!(!made(" server g 192.0.2.9:80 minconn 7\n").text.contains("min-connections"));
     assert!(made(server).left.iter().any(|l| l.keyword == "minconn"));
+}
+
+#[test]
+fn answers_are_compressed_and_requests_are_not() {
+    let all = "types = [\"*\"]";
+    becomes(" compression algo gzip", &format!("compression = {{ codings = [\"gzip\"], {all} }}"));
+    becomes(
+        " compression algo gzip deflate\n compression type text/css text/html\n compression offload",
+        "compression = { codings = [\"gzip\", \"deflate\"], types = [\"text/css\", \"text/html\"], offload = true }",
+    );
+    becomes(
+        " compression direction response\n compression algo-res deflate\n compression minsize-res 100",
+        &format!("compression = {{ codings = [\"deflate\"], {all}, min-size = \"100B\" }}"),
+    );
+    for words in ["compression direction both", "compression algo-req gzip", "compression type-req a/b"] {
+        let made = made(&format!(" compression algo gzip\n {words}"));
+        assert!(made.left.iter().any(|left| left.keyword == words), "{words}: {:?}", made.left);
+    }
+}
+
+#[test]
+fn checks_of_a_section_stand_in_the_place_of_those_of_its_defaults() {
+    let text = "defaults\n mode http\n option httpchk GET /d\n http-check send hdr Host d body one\nlisten a\n bind 192.0.2.1:80\n http-check send hdr Host own body two\n server s 192.0.2.2:80 check\n";
+    let made = import(&sources(&[text]), &BTreeMap::new());
+    assert!(made.text.contains("host = \"own\"") && made.text.contains("body = \"two\""), "{}", made.text);
+    assert!(made.left.is_empty() && !made.text.contains("one"), "{:?}\n{}", made.left, made.text);
+    becomes(
+        " option tcp-check\n tcp-check expect !rstring ^error comment \"it is bad\"\n tcp-check expect string valid comment good\n server t 192.0.2.3:80 check",
+        "steps = [{ refuse-regex = \"^error\" }, { expect = \"valid\" }]",
+    );
 }

@@ -9,7 +9,7 @@ use evenkeel_rules::{Parameters, normal_path};
 use super::answer::LocalReply;
 use super::connect::is_named_by;
 use super::failure::Failure;
-use super::flow::{After, Context, Outgoing, transact};
+use super::flow::{After, Context, Outgoing, choose, transact};
 use super::persist::CookieFound;
 use super::pick::{self, AnswerEnd, Lease, NoLease, PickRequest};
 use super::route::{self, Answered, Verdict};
@@ -180,12 +180,17 @@ async fn proxy(
     scratch.record.termination.cookie_sent = cookie.read.map(|_| CookieSent::None);
     let mut wish = wish_of(worker, scratch, client, pool, cookie, buffer.bytes());
     connect::note_values(worker, view, client, &spec, Some((request, buffer.bytes())), &scratch.changes);
+    let compression = spec.pool.compression.as_ref().or(view.spec.service.compression.as_ref());
+    let coding = compression.and_then(|rule| choose(rule, request, buffer.bytes()));
+    if coding.as_ref().is_some_and(|chosen| chosen.rule.offload) {
+        scratch.changes.request.drop_named(b"accept-encoding");
+    }
     let outgoing = outgoing_request(worker, scratch, client, view, pool, rule, buffer);
     let mut outgoing = match outgoing {
         Ok(outgoing) => outgoing,
         Err(failure) => return fail(worker, scratch, client, view, failure, false).await,
     };
-    let context = Context { view, pool, cookie };
+    let context = Context { view, pool, cookie, coding };
 
     let (queue_ms, connect_ms) = view.waits(pool, &scratch.changes);
     loop {
@@ -263,7 +268,8 @@ fn outgoing_request(
     let head = buffer.bytes();
     let names_client =
         request.fields.iter().any(|f| is_named_by(f.name.of(head), b"authorization", f.value.of(head)));
-    if !rewrite_head(worker, scratch, client, view, rule, &mut buffer) {
+    let server_h2 = pool.spec().pool.server_h2;
+    if !rewrite_head(worker, scratch, client, view, (rule, server_h2), &mut buffer) {
         return Err(Failure::NoMemory);
     }
     let allowance = (max_body != 0).then(|| max_body - first);
@@ -328,7 +334,7 @@ fn rewrite_head(
     scratch: &mut Scratch,
     client: &Client,
     view: &ServiceView,
-    rule: Option<&CookiePersistence>,
+    (rule, server_h2): (Option<&CookiePersistence>, bool),
     buffer: &mut Buffer,
 ) -> bool {
     let service = &view.spec.service;
@@ -339,7 +345,9 @@ fn rewrite_head(
         let _ = std::fmt::Write::write_fmt(&mut text, format_args!("{}", client.address.ip().to_canonical()));
     }
     forwarded::add(service, client, request, buffer.bytes(), &mut changes.request);
-    let host = if request.version_11 { String::new() } else { client.vip.to_string() };
+    // Who is used to HAProxy sees the client's version.
+    let version_10 = service.wide_requests && !client.h2 && !request.version_11 && !server_h2;
+    let host = if request.version_11 || version_10 { String::new() } else { client.vip.to_string() };
     let drops = |name: &[u8]| changes.request.drops_of_request(name);
     let edits = RequestEdits {
         forwarded_for: service.forwarded.x_forwarded_for.then_some(text.as_str()),
@@ -349,6 +357,7 @@ fn rewrite_head(
             .map(|r| r.name.as_bytes()),
         strip_cookie: rule.filter(|r| r.method == CookieMethod::Prefix).map(|r| r.name.as_bytes()),
         default_host: &host,
+        version_10,
         target: changes.target.as_deref(),
         keeps_authority: service.wide_requests && !client.h2,
         method: changes.method.as_deref(),

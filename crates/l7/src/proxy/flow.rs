@@ -3,11 +3,15 @@
 //! Both directions move at the same time, so that an answer may come before the request has
 //! ended. Bytes are sent as they come; only heads are rewritten, in place.
 
+mod compress;
+
 use std::rc::Rc;
 
 use evenkeel_model::{Persistence, RetryOn};
 use rustix::io::Errno;
 
+pub use self::compress::{Chosen, choose};
+use self::compress::{Compressing, Offered};
 use super::account::{count_bytes, early};
 use super::connect::{self, Kept};
 use super::failure::Failure;
@@ -53,6 +57,8 @@ pub struct Context<'a> {
     pub pool: &'a Rc<PoolRuntime>,
     /// What the client's persistence cookie says.
     pub cookie: CookieFound,
+    /// What its answers may be compressed by.
+    pub coding: Option<Chosen<'a>>,
 }
 
 /// The request on its way, kept whole until an answer begins so that it can be sent again.
@@ -128,6 +134,7 @@ pub async fn transact(
         down_body: Body::new(Framing::None),
         phase: Phase::Head,
         pipe: None,
+        compressing: None,
         keep_client: false,
         without_chunks: false,
         keep_server: false,
@@ -192,6 +199,7 @@ struct Flow<'a> {
     down_body: Body,
     phase: Phase,
     pipe: Option<Pipe>,
+    compressing: Option<Compressing>,
     keep_client: bool,
     /// The client knows no chunks.
     without_chunks: bool,
@@ -287,6 +295,7 @@ impl Flow<'_> {
         self.let_go();
         self.outgoing.buffer.shrink();
         self.down.iter_mut().for_each(Buffer::shrink);
+        self.compressing.iter_mut().for_each(Compressing::hold_little);
         self.scratch.hold_little();
     }
 
@@ -507,7 +516,7 @@ impl Flow<'_> {
         let pool = self.context.pool.spec();
         let remembered = self.lease.is_remembered();
         let now = self.worker.reactor.now();
-        let Scratch { request, response, record, changes, kept_head, .. } = &mut *self.scratch;
+        let Scratch { request, response, record, changes, kept_head, head: spare, .. } = &mut *self.scratch;
         let (mut head, mut text) = (self.worker.head.take(), self.worker.text.take());
         // HTTP/1.0 has no chunks: they are taken off, and the end of the connection ends the body.
         self.without_chunks = response.framing == Framing::Chunked && !request.version_11;
@@ -526,7 +535,10 @@ impl Flow<'_> {
         {
             (self.is_own, self.knows_client) = (true, true);
         }
-        let connection = answer::connection_field(self.keep_client, request.version_11);
+        // Who is used to HAProxy sees the server's version.
+        let version_10 =
+            self.context.view.spec.service.wide_requests && !response.version_11 && !self.client.h2;
+        let connection = answer::connection_field(self.keep_client, request.version_11 && !version_10);
         let Some(down) = &mut self.down else { return Ok(AnswerProgress::Blocked) };
         let server = self.lease.server.cookie();
         let (mut inserted, mut cookie) = (None, None);
@@ -574,8 +586,14 @@ impl Flow<'_> {
             drops: if changes.response.is_empty() { None } else { Some(&drops) },
             lines: &changes.response.lines,
             without_chunks: !request.version_11,
+            version_10,
         };
         response.write(down.bytes(), &edits, &mut head);
+        self.compressing = self.context.coding.as_ref().and_then(|chosen| {
+            let offered = Offered { request, response, head: &mut head, spare };
+            Compressing::begin(self.worker, chosen, offered)
+        });
+        self.without_chunks |= self.compressing.is_some() && response.framing == Framing::Chunked;
         let old_len = response.head_len;
         let body_len = down.len() - old_len;
         self.down_body = Body::new(response.framing);
@@ -585,7 +603,13 @@ impl Flow<'_> {
             self.keep_server = false;
         }
         early(self.worker, self.context.view, self.client, record, (head.len() as u64, true));
-        let fitted = down.replace_head(old_len, &head);
+        let fitted = match &mut self.compressing {
+            Some(compressing) => {
+                down.consume(old_len);
+                compressing.begin_with(&head)
+            }
+            None => down.replace_head(old_len, &head),
+        };
         self.worker.head.set(head);
         self.worker.text.set(text);
         if !fitted {
@@ -597,6 +621,9 @@ impl Flow<'_> {
     }
 
     fn pass_body(&mut self) -> Result<AnswerProgress, Failure> {
+        if self.compressing.is_some() {
+            return self.pass_compressed();
+        }
         if let Some(pipe) = self.pipe.as_mut().filter(|p| p.held() > 0) {
             let written = self.client.link.splice_from(pipe);
             return self.wrote(written);
@@ -641,6 +668,7 @@ impl Flow<'_> {
     fn refill_down(&mut self) -> Result<AnswerProgress, Failure> {
         if let Body::Length(left) = &mut self.down_body
             && *left >= SPLICE_FROM
+            && self.compressing.is_none()
             && self.server.raw().is_some()
             && self.client.link.raw().is_some()
         {
@@ -669,6 +697,10 @@ impl Flow<'_> {
         if read == Io::Blocked {
             // Nothing is held while the server has nothing to say.
             self.down = None;
+            if self.compressing.as_mut().is_some_and(Compressing::rest) {
+                self.server.want_read();
+                return Ok(AnswerProgress::Moved);
+            }
         } else if let Io::Done(count) = read {
             down.filled(count);
             let fed = feed_answer(&mut self.down_body, down, 0, self.without_chunks);
@@ -687,7 +719,10 @@ impl Flow<'_> {
                 Ok(AnswerProgress::Blocked)
             }
             Io::Eof if matches!(self.down_body, Body::UntilClose) && self.server.ended_cleanly() => {
-                self.phase = Phase::Done;
+                match &mut self.compressing {
+                    Some(compressing) => compressing.end(),
+                    None => self.phase = Phase::Done,
+                }
                 Ok(AnswerProgress::Moved)
             }
             Io::Eof | Io::Failed(_) => {

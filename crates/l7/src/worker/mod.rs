@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, SyncSender};
 use std::time::Duration;
 
+use evenkeel_http::coding::Encoder;
 use evenkeel_model::Mode;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
@@ -180,6 +181,8 @@ pub struct Worker {
     pub core: usize,
     pub reactor: Loop,
     pub buffers: &'static BufferPool,
+    /// Encoders that no answer uses.
+    pub encoders: RefCell<Vec<Encoder>>,
     pub log: LogHandle,
     pub shared: Arc<EngineShared>,
     services: RefCell<HashMap<u32, Rc<Service>>>,
@@ -255,6 +258,7 @@ fn run(start: Start) -> std::io::Result<()> {
         core: start.core,
         reactor,
         buffers: BufferPool::leak(start.buffer_memory),
+        encoders: RefCell::default(),
         log: start.log,
         shared: start.shared,
         services: RefCell::default(),

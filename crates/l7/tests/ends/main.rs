@@ -1,6 +1,7 @@
 //! Every way in which a request or a connection can end, with the engine inside this process: what the client gets,
 //! which letters the line of the log has, and that nothing counts as open afterwards.
 
+mod compression;
 mod http2;
 mod http2_servers;
 mod tls;
