@@ -109,7 +109,7 @@ pub fn read_answers(
             Some("own") => Answers::Own,
             _ => Answers::All,
         };
-        let denies = actions.iter().any(|a| matches!(a, Action::Deny { .. }));
+        let ends = actions.iter().filter(|action| action.is_final()).count();
         let mut problem = |message: String, help: &str| {
             problems.push(Problem::new(span.clone(), message).help(help));
         };
@@ -119,11 +119,14 @@ pub fn read_answers(
                 "give it `set-header`, `remove-header`, `status`, `deny`, `stop` or another action",
             );
         }
-        if denies && of == Answers::Own {
+        if ends > 0 && of == Answers::Own {
             problem(
-                "this program's own answers cannot be denied".into(),
-                "of = \"servers\", or remove `deny`",
+                "this program's own answers are neither denied nor replaced".into(),
+                "of = \"servers\", or remove `deny`, `redirect` and `answer`",
             );
+        }
+        if ends > 1 {
+            problem(format!("the answer-route {name} ends in several ways"), "keep one of them");
         }
         all.push(AnswerRoute { route: Route { name, when, actions }, of, stop });
     }
@@ -418,7 +421,49 @@ impl<'a> Reader<'a, '_> {
         if let Some(deny) = self.table.section("deny") {
             all.push(Action::Deny { status: deny.number("status", 502), silent: deny.flag("silent") });
         }
+        self.pages(&mut all);
         all
+    }
+
+    /// Redirections and pages.
+    fn pages(&mut self, all: &mut Vec<Action>) {
+        if self.http("redirect")
+            && let Some(redirect) = self.table.section("redirect")
+        {
+            let status = redirect.number("status", 302);
+            if !matches!(status, 301 | 302 | 303 | 307 | 308) {
+                let message = format!("{status} is no redirection");
+                self.problem(redirect.span("status"), message, "301, 302, 303, 307 or 308".into());
+            }
+            let (location, drop_query) = (redirect.template("location"), redirect.flag("drop-query"));
+            all.extend(location.map(|location| Action::Redirect { location, status, drop_query }));
+        }
+        if self.http("answer")
+            && let Some(answer) = self.table.section("answer")
+        {
+            let body = answer.text("body").unwrap_or_default().to_owned();
+            if answer.value("body").is_some() && answer.value("file").is_some() {
+                self.problem(
+                    self.table.span("answer"),
+                    "`answer` has a body and a file".into(),
+                    "keep one of them".into(),
+                );
+            }
+            let variables = answer.flag("variables");
+            let has_text = variables && answer.value("file").is_none();
+            let text = match has_text {
+                true => parsed(&body, self.table.span("answer"), "body", self.problems),
+                false => None,
+            };
+            all.push(Action::Answer {
+                status: answer.number("status", 200),
+                content_type: answer.text("content-type").map(str::to_owned),
+                file: answer.text("file").map(Into::into),
+                body,
+                variables,
+                text,
+            });
+        }
     }
 
     fn headers(&mut self, kind: &str, action: impl Fn(HeaderEdit) -> Action, all: &mut Vec<Action>) {
@@ -497,43 +542,7 @@ impl<'a> Reader<'a, '_> {
                 Action::PoolMap { key, file, matching, default }
             }));
         }
-        if self.http("redirect")
-            && let Some(redirect) = self.table.section("redirect")
-        {
-            let status = redirect.number("status", 302);
-            if !matches!(status, 301 | 302 | 303 | 307 | 308) {
-                let message = format!("{status} is no redirection");
-                self.problem(redirect.span("status"), message, "301, 302, 303, 307 or 308".into());
-            }
-            let (location, drop_query) = (redirect.template("location"), redirect.flag("drop-query"));
-            all.extend(location.map(|location| Action::Redirect { location, status, drop_query }));
-        }
-        if self.http("answer")
-            && let Some(answer) = self.table.section("answer")
-        {
-            let body = answer.text("body").unwrap_or_default().to_owned();
-            if answer.value("body").is_some() && answer.value("file").is_some() {
-                self.problem(
-                    self.table.span("answer"),
-                    "`answer` has a body and a file".into(),
-                    "keep one of them".into(),
-                );
-            }
-            let variables = answer.flag("variables");
-            let has_text = variables && answer.value("file").is_none();
-            let text = match has_text {
-                true => parsed(&body, self.table.span("answer"), "body", self.problems),
-                false => None,
-            };
-            all.push(Action::Answer {
-                status: answer.number("status", 200),
-                content_type: answer.text("content-type").map(str::to_owned),
-                file: answer.text("file").map(Into::into),
-                body,
-                variables,
-                text,
-            });
-        }
+        self.pages(&mut all);
         if let Some(deny) = self.table.section("deny") {
             all.push(Action::Deny { status: deny.number("status", 403), silent: deny.flag("silent") });
         }

@@ -181,7 +181,8 @@ fn single_mistakes() {
     let answered = |keys: &str| routed(keys).replace("virtual-service.route", "virtual-service.answer-route");
     assert_eq!(report(&answered("when = 'status >= 500'\ndeny = {}")), "");
     check(&answered("when = 'status >= 500'"), "does nothing");
-    check(&answered("of = \"own\"\ndeny = {}"), "cannot be denied");
+    check(&answered("of = \"own\"\ndeny = {}"), "neither denied nor replaced");
+    check(&answered("deny = {}\nredirect = { location = \"/\" }"), "several ways");
     check(&answered("pool = \"web\""), "has no key \"pool\"");
     check(&answered("set-header = { Content-Length = \"5\" }"), "says how the message is framed");
     check(&answered("stop = true").replace("\"http\"", "\"tcp\""), "`answer-route` needs mode");

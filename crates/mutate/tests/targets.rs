@@ -31,6 +31,18 @@ target!(
     ]
 );
 
+target!(
+    coding,
+    "../../../fuzz/fuzz_targets/coding.rs",
+    30_000,
+    &[
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nETag: \"a\"\r\nVary: A\r\nContent-Length: 9\r\n\r\n",
+        b"HTTP/1.1 203 N\r\nVary: a, *\r\nCache-Control: x, no-transform\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"gzip;q=0.5, *;q=0, deflate",
+        b"Mozilla/4.0 (compatible; MSIE 6.0; SV1)",
+    ]
+);
+
 target!(config, "../../../fuzz/fuzz_targets/config.rs", 2_000, &[
     b"[[virtual-service]]\nname = \"web\"\nvip = [\"127.0.0.1:80\"]\nmode = \"http\"\n[[virtual-service.real-server]]\nname = \"a\"\naddress = \"127.0.0.1:81\"\n",
     b"[[virtual-service]]\nname='t'\nvip=['[::1]:1-9,70']\nmode='tcp'\ntimeouts={connect='4s'}\npersistence={type='source',mask=24}\nfallback={server='127.0.0.1:9'}\n",

@@ -56,6 +56,8 @@ pub struct Changes {
     pub(crate) captures: Captures,
     /// The routes that can hold for the path and the host as they are now.
     pub(crate) candidates: Candidates,
+    /// The body or the place of an answer that stands in the place of a server's.
+    pub replacement: Vec<u8>,
     /// The text of the current step.
     pub(crate) rendered: Vec<u8>,
     /// The key of a table that a condition asks.
@@ -77,6 +79,7 @@ impl Changes {
         self.response.clear();
         self.captured.clear();
         self.captured_answer.clear();
+        self.replacement.clear();
         self.priority = 0;
         self.variables.end_request();
     }

@@ -414,6 +414,11 @@ impl<R: Resources> RouteAction<R> {
         }
     }
 
+    /// Whether it is an answer of its own, a redirection or a page.
+    pub fn is_answer(&self) -> bool {
+        matches!(self, RouteAction::Redirect { .. } | RouteAction::Answer { .. })
+    }
+
     /// Whether its text decides something, at once or later, rather than being sent. Such a text sees
     /// paths without the parameters of their segments.
     pub(crate) fn decides(&self) -> bool {

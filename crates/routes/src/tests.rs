@@ -563,6 +563,22 @@ fn only_answers_of_servers_are_denied() {
 }
 
 #[test]
+fn only_answers_of_servers_are_replaced() {
+    let text = answer_route("set-header = { X-Gone = '1' }")
+        + &answer_route("add-header = { X-Stays = '2' }\nredirect = { location = 'https://b{path}' }")
+        + &answer_route("set-header = { X-Late = '3' }");
+    let routes = routes(&text);
+    let of = |server| {
+        let mut changes = Changes::default();
+        let request = Request { server, ..get("/a?q") };
+        let verdict = walk_answer(&routes, &request, 200, &mut Counts::default(), &mut changes);
+        (verdict.instead, text_of(&changes.replacement), lines(&changes.response))
+    };
+    assert_eq!(of(Some("main1")), (Some((1, 1)), "https://b/a?q".into(), "X-Stays: 2;".into()));
+    assert_eq!(of(None), (None, String::new(), "X-Gone: 1;X-Stays: 2;X-Late: 3;".into()));
+}
+
+#[test]
 fn variables_of_the_connection_stay() {
     let routes = routes(&route("set-variable = { v = '1', 'sess.w' = '2' }"));
     let mut changes = Changes::default();

@@ -438,6 +438,9 @@ pub struct AnswerVerdict {
     pub status: Option<u16>,
     /// It does not go out; an error with this status stands in its place.
     pub deny: Option<u16>,
+    /// It does not go out; the redirection or page of this route and step stands in its place, with
+    /// [`Changes::replacement`] and the header changes of that route alone.
+    pub instead: Option<(usize, usize)>,
     /// It does not go out, and the connection ends without a word.
     pub silent: bool,
 }
@@ -478,7 +481,11 @@ pub fn walk_answer<R: Resources, S: Source<R>>(
         if !holds {
             continue;
         }
-        for step in &each.route.steps {
+        // What others have made of the answer goes with it.
+        if of_server && each.route.steps.iter().any(RouteAction::is_answer) {
+            changes.response.clear();
+        }
+        for (number, step) in each.route.steps.iter().enumerate() {
             if let RouteAction::ResponseHeader(edit @ Edit::Each { name, value }) = step {
                 let values = edited_each(routes, Fetch::AnswerHeader, edit, source, changes);
                 if !values.is_empty() {
@@ -495,12 +502,20 @@ pub fn walk_answer<R: Resources, S: Source<R>>(
                 continue;
             }
             let text = render(routes, step.text(), step.decides(), source, changes);
-            if take_answer(step, &text, of_server, changes, &mut verdict) {
+            if of_server && step.is_answer() {
+                changes.replacement.clone_from(&text);
+                if matches!(step, RouteAction::Redirect { keep_query: true, .. }) {
+                    let target = source.target();
+                    changes.replacement.extend_from_slice(&target[path_of(target).len()..]);
+                }
+                verdict.instead = Some((at - 1, number));
+                effects.done(step, &text, None);
+            } else if take_answer(step, &text, of_server, changes, &mut verdict) {
                 effects.done(step, &text, None);
             }
             changes.rendered = text;
         }
-        if each.stop || verdict.deny.is_some() || verdict.silent {
+        if each.stop || verdict.deny.is_some() || verdict.instead.is_some() || verdict.silent {
             break;
         }
     }

@@ -12,7 +12,7 @@ const DOWN: Key = key(
     "that of `fast-interval`",
     "From one probe to the next while the server is down.",
 );
-const TIMEOUT: Key = key("timeout", duration(10, DAY_MS), "1s", "How long a probe may take.");
+const TIMEOUT: Key = key("timeout", duration(1, DAY_MS), "1s", "How long a probe may take.");
 const RISE: Key = key(
     "rise",
     ValueKind::Integer { min: 1, max: 100 },

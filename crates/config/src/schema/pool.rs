@@ -30,7 +30,7 @@ const OWN: &[Key] = &[
 
 pub static COMPRESSION: Table = Table {
     name: "compression",
-    doc: "Answers of real servers are compressed on their way to clients of HTTP/1.1 and HTTP/2 that take it, piece by piece as they come. An answer stays as it is where it has another status than 200 to 203, a `Content-Encoding`, a `Content-Range`, a checksum, trailers, a `Cache-Control` with `no-transform`, more than one `ETag`, or no type that is named; to a HEAD; and while half of `[limits] memory` is in use, since each answer that is compressed holds 320 KiB. A compressed one has `Vary: Accept-Encoding`, and a strong `ETag` becomes a weak one. `{}` is the usual.",
+    doc: "Answers of real servers are compressed on their way to clients of HTTP/1.1 and HTTP/2 that take it, piece by piece as they come. An answer stays as it is where it has another status than 200 to 203, a `Content-Encoding`, a `Content-Range`, a checksum, trailers, a `Cache-Control` with `no-transform`, more than one `ETag`, or no type that is named; to a HEAD; and while half of `[limits] buffer-memory` is in use, since each answer that is compressed holds 320 KiB. A compressed one has `Vary: Accept-Encoding`, and a strong `ETag` becomes a weak one. `{}` is the usual.",
     keys: &[
         key(
             "codings",

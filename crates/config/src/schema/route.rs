@@ -189,6 +189,18 @@ pub static ANSWER_ROUTE: Table = Table {
             "",
             "Do not let a real server's answer out: the client gets an error instead.",
         ),
+        key(
+            "redirect",
+            ValueKind::Table(&REDIRECT),
+            "",
+            "Send the client elsewhere in the place of a real server's answer. What other answer-routes have said of its headers does not count; what this one says does.",
+        ),
+        key(
+            "answer",
+            ValueKind::Table(&ANSWER),
+            "",
+            "A page in the place of a real server's answer, with the headers that this answer-route adds.",
+        ),
         key("stop", ValueKind::Flag, "false", "Later ones are not tried."),
     ],
 };

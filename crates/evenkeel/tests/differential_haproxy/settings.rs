@@ -10,7 +10,6 @@ pub const TOLD: &[&str] = &[
     "send-state",
     "uri-lf",
     "http-send-name-header",
-    "compression",
     "option accept-invalid",
     "option checkcache",
     "option disable-h2-upgrade",

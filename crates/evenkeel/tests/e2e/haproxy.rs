@@ -10,7 +10,7 @@ use evenkeel_testbed::{Connection, Place, Process, Scripted, eventually, get, re
 use rustix::process::{Pid, Signal, kill_process};
 
 /// This program under the name that makes it take HAProxy's words.
-fn ours() -> Command {
+pub fn ours() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
     command.arg("haproxy");
     command
@@ -28,7 +28,7 @@ fn told(command: &mut Command) -> Told {
     Told { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
 }
 
-fn ask(socket: &Path, command: &str) -> String {
+pub fn ask(socket: &Path, command: &str) -> String {
     let mut stream = UnixStream::connect(socket).unwrap_or_else(|e| panic!("{}: {e}", socket.display()));
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     writeln!(stream, "{command}").unwrap();
@@ -55,7 +55,7 @@ fn serving(place: &Place) -> bool {
     std::net::TcpStream::connect(place.at(8080)).is_ok()
 }
 
-fn run(place: &Place, mut command: Command, text: &str) -> Process {
+pub fn run(place: &Place, mut command: Command, text: &str) -> Process {
     let file = place.write("haproxy.cfg", text);
     let log = std::fs::File::create(place.file("haproxy.log")).unwrap();
     command.arg("-db").arg("-f").arg(file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);

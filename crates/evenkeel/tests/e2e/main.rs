@@ -12,6 +12,7 @@ mod discovery;
 mod explained;
 mod first_hour;
 mod haproxy;
+mod haproxy_maps;
 mod health;
 mod http;
 mod http2;

@@ -22,6 +22,8 @@ pub struct Request {
     pub host: Span,
     /// The target named scheme and authority.
     absolute: bool,
+    /// More than one space stands between the words of the request line, which is taken as `wide`.
+    spaced: bool,
     /// HTTP/1.1, not HTTP/1.0.
     pub version_11: bool,
     /// How the end of the body is found.
@@ -126,6 +128,7 @@ impl Default for Request {
             upgrade: false,
             expects_continue: false,
             fields: Vec::new(),
+            spaced: false,
             wide: false,
             loose: false,
         }
@@ -137,7 +140,10 @@ impl Request {
     pub fn parse(&mut self, buffer: &[u8]) -> Result<bool, Malformed> {
         let mut storage = [const { std::mem::MaybeUninit::uninit() }; FIELDS];
         let mut parsed = httparse::Request::new(&mut []);
-        let head_len = match parsed.parse_with_uninit_headers(buffer, &mut storage) {
+        let mut config = httparse::ParserConfig::default();
+        config.allow_multiple_spaces_in_request_line_delimiters(self.wide);
+        let parts = config.parse_request_with_uninit_headers(&mut parsed, buffer, &mut storage);
+        let head_len = match parts {
             Ok(httparse::Status::Complete(len)) => len,
             Ok(httparse::Status::Partial) => return plausible(buffer).map(|()| false),
             Err(httparse::Error::TooManyHeaders) => return Err(Malformed::TooManyFields),
@@ -157,7 +163,10 @@ impl Request {
         self.method = Method::of(method.as_bytes());
         self.method_span = Span::within(head, method.as_bytes());
         self.version_11 = minor == 1;
-        let line_end = usize::from(Span::within(head, target.as_bytes()).end) + " HTTP/1.1".len();
+        let target_end = usize::from(Span::within(head, target.as_bytes()).end);
+        let line_end = target_end + memchr::memchr(b'\r', &head[target_end..]).unwrap_or(0);
+        self.spaced = line_end - usize::from(self.method_span.start)
+            != method.len() + 1 + target.len() + " HTTP/1.1".len();
         self.line = Span { start: self.method_span.start, end: line_end as u16 };
         // One empty line before a request is accepted (RFC 9112 section 2.2).
         if !matches!(&head[..usize::from(self.line.start)], b"" | b"\r\n") {
@@ -382,10 +391,20 @@ impl Request {
         cookies.map(|f| f.value.of(head)).find_map(|v| field::find_cookie(v, name))
     }
 
+    /// Of what a client takes beside the body trailers alone are no matter of this hop.
+    fn takes_trailers(&self, head: &[u8]) -> bool {
+        let fields = self.fields.iter().filter(|field| field.kind == FieldKind::HopByHop);
+        let of_te = fields.filter(|field| field.name.of(head).eq_ignore_ascii_case(b"te"));
+        of_te.flat_map(|field| field::members(field.value.of(head))).any(|member| {
+            let coding = member.split(|byte| *byte == b';').next().unwrap_or_default();
+            coding.trim_ascii().eq_ignore_ascii_case(b"trailers")
+        })
+    }
+
     /// Writes the head for the real server.
     pub fn write(&self, head: &[u8], edits: &Edits<'_>, out: &mut Vec<u8>) {
         out.clear();
-        if self.absolute || !self.version_11 || edits.target.is_some() || edits.method.is_some() {
+        if self.absolute || self.spaced || !self.version_11 || edits.target.is_some() || edits.method.is_some() {
             out.extend_from_slice(edits.method.unwrap_or_else(|| self.method_span.of(head)));
             out.push(b' ');
             let authority = if edits.keeps_authority { self.authority(head) } else { b"" };
@@ -437,6 +456,9 @@ impl Request {
             }
         }
         copier.flush(out);
+        if self.wide && self.takes_trailers(head) {
+            line(out, b"TE", b"trailers");
+        }
         let has_host = |lines: &[u8]| {
             lines.split(|b| *b == b'\n').any(|l| l.len() > 5 && l[..5].eq_ignore_ascii_case(b"host:"))
         };

@@ -152,6 +152,11 @@ fn heads_for_the_real_server() {
         "GET / HTTP/1.1\r\nHost: s\r\n\r\n",
     );
     check(
+        "GET / HTTP/1.0\r\n\r\n",
+        Edits { version_10: true, ..Edits::default() },
+        "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+    );
+    check(
         "GET / HTTP/1.1\r\nHost: h\r\nConnection: close, Cookie, X-Forwarded-For, Foo\r\nCookie: a=b\r\nX-Forwarded-For: 1\r\nFoo: 2\r\nTE: trailers\r\nKeep-Alive: 5\r\n\r\n",
         Edits { forwarded_for: Some("9.9.9.9"), ..Edits::default() },
         "GET / HTTP/1.1\r\nHost: h\r\nCookie: a=b\r\nX-Forwarded-For: 1\r\nX-Forwarded-For: 9.9.9.9\r\n\r\n",
@@ -578,6 +583,12 @@ fn heads_that_are_taken_where_wide_ones_are() {
         ("GET http://h HTTP/1.1\r\nHost: h:80\r\n\r\n", "GET http://h HTTP/1.1\r\nHost: h:80\r\n\r\n"),
         ("GET foo://u:p@h/a HTTP/1.1\r\nHost: h\r\n\r\n", "GET foo://u:p@h/a HTTP/1.1\r\nHost: h\r\n\r\n"),
         ("GET /a HTTP/1.1\r\nHost: h\r\nhost: h\r\n\r\n", "GET /a HTTP/1.1\r\nHost: h\r\n\r\n"),
+        ("GET  /a   HTTP/1.1\r\nHost: h\r\n\r\n", "GET /a HTTP/1.1\r\nHost: h\r\n\r\n"),
+        (
+            "GET /a HTTP/1.1\r\nHost: h\r\nTE: gzip, Trailers;q=0.5\r\n\r\n",
+            "GET /a HTTP/1.1\r\nHost: h\r\nTE: trailers\r\n\r\n",
+        ),
+        ("GET /a HTTP/1.1\r\nHost: h\r\nTE: gzip\r\n\r\n", "GET /a HTTP/1.1\r\nHost: h\r\n\r\n"),
         (
             "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n",
             "POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -596,7 +607,7 @@ fn heads_that_are_taken_where_wide_ones_are() {
     ] {
         assert!(wide(head).is_err(), "{head:?}");
     }
-    for head in ["GET /a HTTP/1.1\r\n\r\n", "GET foo://h/a HTTP/1.1\r\nHost: h\r\n\r\n"] {
+    for head in ["GET /a HTTP/1.1\r\n\r\n", "GET  /a HTTP/1.1\r\nHost: h\r\n\r\n", "GET foo://h/a HTTP/1.1\r\nHost: h\r\n\r\n"] {
         assert!(wide(head).is_ok() && Request::default().parse(head.as_bytes()).is_err(), "{head:?}");
     }
 }

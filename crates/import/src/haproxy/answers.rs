@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::condition::Acls;
 use super::proxy::{Proxy, SectionKind, Word, with_constants};
-use super::rules::{captured, removed, replaced, table_of};
+use super::replies::Reply;
+use super::rules::{captured, redirection, removed, replaced, table_of};
 use super::sample::{self, variables};
 use crate::draft::{Draft, Table, also, both};
 use crate::words::{literal, name, quoted};
@@ -227,6 +228,21 @@ fn rule(word: &Word, acls: &Acls) -> Result<Table, String> {
         ["deny", rest @ ..] => {
             let status = rest.iter().skip_while(|w| **w != "deny_status" && **w != "status").nth(1);
             route.set("deny", format!("{{ status = {} }}", status.unwrap_or(&"502")));
+        }
+        ["redirect", rest @ ..] => {
+            let (place, text) = redirection(rest, "add-header", &mut route)?;
+            route.set("redirect", place);
+            text.iter().for_each(|text| also(&mut route, text));
+        }
+        ["return", rest @ ..] => {
+            let reply = Reply::read(rest, "200", acls)?;
+            let own = rest.contains(&"default-errorfiles") || rest.contains(&"errorfiles");
+            match &reply.keys {
+                _ if reply.silent => route.set("deny", "{ silent = true }"),
+                None if own => route.set("deny", format!("{{ status = {} }}", reply.status)),
+                _ => route.set("answer", reply.answer()),
+            }
+            reply.add_headers("add-header", &mut route);
         }
         ["allow"] => route.set("stop", "true"),
         [set, value_words @ ..] if set.starts_with("set-var") || set.starts_with("unset-var") => {

@@ -10,13 +10,12 @@ pub fn check(proxy: &Proxy, draft: &mut Draft) -> Table {
     let mut check = Table::default();
     check.text("type", "tcp");
     // The last one holds.
-    let chosen = proxy.words.iter().rfind(|w| {
-        let option = w.arg(1);
-        w.words[0] == "option"
-            && (["httpchk", "smtpchk", "ssl-hello-chk"].contains(&option) || option.ends_with("-check"))
-    });
-    let Some(chosen) = chosen else { return check };
-    let words: Vec<&str> = chosen.words[1..].iter().map(String::as_str).collect();
+    let Some(chosen) = proxy.words.iter().rfind(|word| chooses(word)) else { return check };
+    let mut words: Vec<&str> = chosen.words[1..].iter().map(String::as_str).collect();
+    // A request that the defaults name is one of their rules.
+    if words.first() == Some(&"httpchk") && has_own(proxy, "http-check") && !chooses_itself(proxy) {
+        words.truncate(1);
+    }
     match words.as_slice() {
         ["tcp-check"] => conversation(proxy, &mut check, draft),
         ["httpchk", rest @ ..] => {
@@ -108,12 +107,31 @@ fn extend(check: &mut Table, key: &str, entry: &str) {
     check.set(key, format!("{open} {}{entry} {close}", known.unwrap_or_default()));
 }
 
-/// The rules of a check: a section's own stand in the place of those of its defaults.
+/// An option that says how servers are checked.
+fn chooses(word: &Word) -> bool {
+    let option = word.arg(1);
+    word.words[0] == "option"
+        && (["httpchk", "smtpchk", "ssl-hello-chk"].contains(&option) || option.ends_with("-check"))
+}
+
+fn chooses_itself(proxy: &Proxy) -> bool {
+    proxy.words[proxy.inherited..].iter().any(chooses)
+}
+
+/// Rules that stand for themselves, wherever they are written.
+fn stands_alone(word: &Word) -> bool {
+    ["disable-on-404", "send-state"].contains(&word.arg(1))
+}
+
+fn has_own(proxy: &Proxy, keyword: &str) -> bool {
+    proxy.words[proxy.inherited..].iter().any(|word| word.words[0] == keyword && !stands_alone(word))
+}
+
+/// The rules of a check: what a section says of it stands in the place of what its defaults say.
 fn rules<'p>(proxy: &'p Proxy, keyword: &'static str) -> impl Iterator<Item = &'p Word> {
-    let about = |word: &Word| ["disable-on-404", "send-state"].contains(&word.arg(1));
     let (inherited, own) = proxy.words.split_at(proxy.inherited);
-    let has_own = own.iter().any(|word| word.words[0] == keyword && !about(word));
-    let inherited = inherited.iter().filter(move |word| !has_own || about(word));
+    let anew = has_own(proxy, keyword) || chooses_itself(proxy);
+    let inherited = inherited.iter().filter(move |word| !anew || stands_alone(word));
     inherited.chain(own).filter(move |word| word.words[0] == keyword)
 }
 

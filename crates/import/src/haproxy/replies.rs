@@ -80,9 +80,9 @@ impl Reply {
         Ok(reply)
     }
 
-    pub fn add_headers(&self, route: &mut Table) {
+    pub fn add_headers(&self, key: &str, route: &mut Table) {
         if !self.headers.is_empty() {
-            route.set("add-response-header", format!("{{ {} }}", self.headers.join(", ")));
+            route.set(key, format!("{{ {} }}", self.headers.join(", ")));
         }
     }
 

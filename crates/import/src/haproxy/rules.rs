@@ -103,7 +103,7 @@ pub fn rule(
                 Some(_) => set(&mut route, "answer", reply.answer()),
                 None => set(&mut route, "deny", if http { status } else { "{}".into() }),
             }
-            reply.add_headers(&mut route);
+            reply.add_headers("add-response-header", &mut route);
         }
         ["use-server", server] if !server.contains('%') => set(&mut route, "server", quoted(&name(server))),
         ["block"] => set(&mut route, "deny", "{ status = 403 }".into()),
@@ -117,52 +117,10 @@ pub fn rule(
             set(&mut route, "tarpit", format!("{{ {delay}status = {} }}", reply.status));
         }
         ["http-request", "redirect", rest @ ..] | ["redirect", rest @ ..] => {
-            let mut status = "302";
-            let mut location = None;
-            let (mut ignores_empty, mut drops, mut slash) = (false, false, false);
-            let mut cookie = None;
-            let mut rest = rest.iter();
-            while let Some(word) = rest.next() {
-                match *word {
-                    "code" => status = rest.next().unwrap_or(&"302"),
-                    "location" => {
-                        location = Some(variables(rest.next().unwrap_or(&""))?);
-                        // It is said as a whole.
-                        drops = true;
-                    }
-                    "prefix" => {
-                        location = Some(format!(
-                            "{}{{path}}",
-                            variables(rest.next().unwrap_or(&""))?.trim_end_matches('/')
-                        ))
-                    }
-                    "scheme" => {
-                        let scheme = rest.next().unwrap_or(&"https");
-                        location = Some(format!("{scheme}://{{header:Host}}{{path}}"));
-                    }
-                    "drop-query" => drops = true,
-                    "ignore-empty" => ignores_empty = true,
-                    "append-slash" => slash = true,
-                    "set-cookie" => cookie = rest.next().map(|name| format!("{name}; path=/;")),
-                    "clear-cookie" => cookie = rest.next().map(|name| format!("{name}; path=/; Max-Age=0;")),
-                    other => return Err(format!("redirect {other} is not carried over")),
-                }
-            }
-            let mut location = location.ok_or("a redirect needs a place")?;
-            if let Some(begin) = location.strip_suffix("{path}").filter(|_| slash) {
-                let of = if drops { "path" } else { "uri" };
-                location = format!("{begin}{{{of}|replace(\"([^/])$\",\"${{1}}/\")}}");
-            }
-            if let Some(cookie) = cookie {
-                let cookie = quoted(&cookie.replace('{', "{{").replace('}', "}}"));
-                route.set("add-response-header", format!("{{ Set-Cookie = {cookie} }}"));
-            }
-            // A query follows where the place ends with the path.
-            let drop = if drops && location.ends_with("path}") { ", drop-query = true" } else { "" };
-            let place = format!("{{ location = {}, status = {status}{drop} }}", quoted(&location));
+            let (place, text) = redirection(rest, "add-response-header", &mut route)?;
             set(&mut route, "redirect", place);
-            if ignores_empty {
-                also(&mut route, &format!("text({})", quoted(&location)));
+            if let Some(text) = text {
+                also(&mut route, &text);
             }
         }
         ["http-request", "set-header", name, value @ ..] => {
@@ -317,7 +275,7 @@ pub fn rule(
                 None if own => set(&mut route, "deny", format!("{{ status = {} }}", reply.status)),
                 _ => set(&mut route, "answer", reply.answer()),
             }
-            reply.add_headers(&mut route);
+            reply.add_headers("add-response-header", &mut route);
         }
         ["http-response" | "http-after-response", "set-header", name, value @ ..] => {
             set(&mut route, "set-response-header", table(name, &value.join(" "))?)
@@ -356,7 +314,7 @@ fn without_servers(backend: &Proxy, acls: &Acls, condition: &str, route: &mut Ta
     // What it cannot be is told where the section is read.
     if let Some(reply) = Reply::read(&words, "503", acls).ok().filter(|reply| reply.keys.is_some()) {
         route.set("answer", reply.answer());
-        return reply.add_headers(route);
+        return reply.add_headers("add-response-header", route);
     }
     let mut scratch = crate::draft::Draft { errors: acls.errors.clone(), ..Default::default() };
     match backend.pages(&mut scratch).get("503").map(String::as_str) {
@@ -437,4 +395,53 @@ pub fn captured(what: &str, length: &str) -> Result<String, String> {
     let cut = template.strip_suffix('}').map(|t| format!("{t}|bytes(0,{length})}}")).unwrap_or(template);
     let name: String = what.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
     Ok(format!("{{ {} = {} }}", quoted(&name), quoted(&cut)))
+}
+
+/// The words of `redirect` as the value of the key, and what must hold as well. `add` is the key that adds
+/// headers.
+pub fn redirection(rest: &[&str], add: &str, route: &mut Table) -> Result<(String, Option<String>), String> {
+    let mut status = "302";
+    let mut location = None;
+    let (mut ignores_empty, mut drops, mut slash) = (false, false, false);
+    let mut cookie = None;
+    let mut rest = rest.iter();
+    while let Some(word) = rest.next() {
+        match *word {
+            "code" => status = rest.next().unwrap_or(&"302"),
+            "location" => {
+                location = Some(variables(rest.next().unwrap_or(&""))?);
+                // It is said as a whole.
+                drops = true;
+            }
+            "prefix" => {
+                location = Some(format!(
+                    "{}{{path}}",
+                    variables(rest.next().unwrap_or(&""))?.trim_end_matches('/')
+                ))
+            }
+            "scheme" => {
+                let scheme = rest.next().unwrap_or(&"https");
+                location = Some(format!("{scheme}://{{header:Host}}{{path}}"));
+            }
+            "drop-query" => drops = true,
+            "ignore-empty" => ignores_empty = true,
+            "append-slash" => slash = true,
+            "set-cookie" => cookie = rest.next().map(|name| format!("{name}; path=/;")),
+            "clear-cookie" => cookie = rest.next().map(|name| format!("{name}; path=/; Max-Age=0;")),
+            other => return Err(format!("redirect {other} is not carried over")),
+        }
+    }
+    let mut location = location.ok_or("a redirect needs a place")?;
+    if let Some(begin) = location.strip_suffix("{path}").filter(|_| slash) {
+        let of = if drops { "path" } else { "uri" };
+        location = format!("{begin}{{{of}|replace(\"([^/])$\",\"${{1}}/\")}}");
+    }
+    if let Some(cookie) = cookie {
+        let cookie = quoted(&cookie.replace('{', "{{").replace('}', "}}"));
+        route.set(add, format!("{{ Set-Cookie = {cookie} }}"));
+    }
+    // A query follows where the place ends with the path.
+    let drop = if drops && location.ends_with("path}") { ", drop-query = true" } else { "" };
+    let place = format!("{{ location = {}, status = {status}{drop} }}", quoted(&location));
+    Ok((place, ignores_empty.then(|| format!("text({})", quoted(&location)))))
 }

@@ -543,8 +543,33 @@ fn checks_of_a_section_stand_in_the_place_of_those_of_its_defaults() {
     let made = import(&sources(&[text]), &BTreeMap::new());
     assert!(made.text.contains("host = \"own\"") && made.text.contains("body = \"two\""), "{}", made.text);
     assert!(made.left.is_empty() && !made.text.contains("one"), "{:?}\n{}", made.left, made.text);
+    assert!(made.text.contains("OPTIONS") && !made.text.contains("path = "), "{}", made.text);
+    let other = text.replace(" http-check send hdr Host own body two", " option httpchk");
+    let made = import(&sources(&[&other]), &BTreeMap::new());
+    assert!(!made.text.contains("path = ") && !made.text.contains("body"), "{}", made.text);
     becomes(
         " option tcp-check\n tcp-check expect !rstring ^error comment \"it is bad\"\n tcp-check expect string valid comment good\n server t 192.0.2.3:80 check",
         "steps = [{ refuse-regex = \"^error\" }, { expect = \"valid\" }]",
+    );
+}
+
+#[test]
+fn rules_of_a_default_backend_know_that_it_was_gone_to() {
+    for rule in ["tcp-response content reject", "http-response deny", "capture response header X-A len 9"] {
+        let text = format!("frontend f\n mode http\n bind 192.0.2.1:80\n default_backend b\nbackend b\n mode http\n {rule}\n server s 192.0.2.2:80\n");
+        let made = import(&sources(&[&text]), &BTreeMap::new());
+        assert!(made.text.contains("set-variable = { \"txn.goes-to\" = \"b\" }"), "{rule}: {}", made.text);
+    }
+}
+
+#[test]
+fn answers_of_servers_are_replaced() {
+    becomes(
+        " http-response redirect location /x code 301 if { status 404 }",
+        "when = 'status == 404'\n  of = \"servers\"\n  redirect = { location = \"/x\", status = 301 }",
+    );
+    becomes(
+        " http-response return status 403 content-type text/plain lf-string \"%[status]\" hdr X-A b",
+        "answer = { status = 403, content-type = \"text/plain\", body = \"{status}\", variables = true }\n  add-header = { X-A = \"b\" }",
     );
 }

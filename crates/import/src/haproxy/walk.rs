@@ -284,8 +284,12 @@ impl Proxy {
 
     /// Whether a backend has rules that see answers: only those of requests that went there.
     pub fn answers_have_rules(&self, sees: bool) -> bool {
+        let of_servers = |word: &Word| {
+            let captures = word.words[0] == "capture" && word.arg(1) == "response";
+            word.words[0] == "http-response" || captures || self.sees(word)
+        };
         let of_answers =
-            |word: &Word| word.words[0] == "http-after-response" || sees && word.words[0] == "http-response";
+            |word: &Word| word.words[0] == "http-after-response" || sees && of_servers(word);
         self.kind == SectionKind::Backend && self.words.iter().any(of_answers)
     }
 

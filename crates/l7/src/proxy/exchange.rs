@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use evenkeel_model::{CookieMethod, CookiePersistence, Normalize, Persistence, RetryOn};
+use evenkeel_routes::RouteAction;
 use evenkeel_rules::{Parameters, normal_path};
 
 use super::answer::LocalReply;
@@ -44,6 +45,10 @@ pub async fn run(
     if worker.log.is_wanted() {
         let line = scratch.request.line.of(buffer.bytes());
         scratch.record.line.extend_from_slice(&line[..line.len().min(LOGGED_LINE)]);
+        if scratch.request.wide {
+            // It goes on with one space between its words, too.
+            scratch.record.line.dedup_by(|next, before| *next == b' ' && *before == b' ');
+        }
         if client.h2 && scratch.record.line.ends_with(b"HTTP/1.1") {
             let version = scratch.record.line.len() - 3;
             scratch.record.line[version..].copy_from_slice(b"2.0");
@@ -292,7 +297,7 @@ fn judge(lease: &Lease, failure: Failure, outgoing: &Outgoing, retry_on: RetryOn
         Failure::Cut { .. } if failure.is_the_servers() => lease.ended(AnswerEnd::Broken),
         _ if failure.is_the_servers() => lease.judge(true),
         // The answer came; a rule of this program's keeps it from the client.
-        Failure::Denied { .. } => lease.ended(AnswerEnd::Whole),
+        Failure::Denied { .. } | Failure::Replaced { .. } => lease.ended(AnswerEnd::Whole),
         _ => lease.ended(AnswerEnd::LeftOpen),
     }
     match failure {
@@ -479,6 +484,10 @@ async fn fail(
         }
         Failure::BadAnswer => (502, Cause::Proxy, Phase::Headers),
         Failure::Denied { status } => (status, Cause::Proxy, Phase::Headers),
+        Failure::Replaced { by } => {
+            let status = replacement(worker, scratch, client, view, by, whole);
+            (status, Cause::LocalReply, Phase::Headers)
+        }
         Failure::AnswerTimeout => (504, Cause::ServerTimeout, Phase::Headers),
         Failure::UnclearPath => (400, Cause::Proxy, Phase::Request),
         Failure::Misdirected => (421, Cause::Proxy, Phase::Request),
@@ -509,13 +518,73 @@ async fn fail(
         counters.bad_requests.add(1);
     }
     if let (502 | 504, Some(server), false) =
-        (status, &scratch.record.server, matches!(failure, Failure::Denied { .. }))
+        (status, &scratch.record.server, matches!(failure, Failure::Denied { .. } | Failure::Replaced { .. }))
     {
         server.counters().response_errors.add(1);
     }
     scratch.record.end(cause, phase);
     let whole = whole && failure != Failure::Killed;
-    answer_error(worker, scratch, client, view, status, whole).await
+    match failure {
+        Failure::Replaced { .. } => send_whole(worker, scratch, client, view, whole).await,
+        _ => answer_error(worker, scratch, client, view, status, whole).await,
+    }
+}
+
+/// Writes the redirection or page that a route of answers puts in the place of a server's; its status.
+fn replacement(
+    worker: &Worker,
+    scratch: &mut Scratch,
+    client: &Client,
+    view: &ServiceView,
+    (route, step): (usize, usize),
+    whole: bool,
+) -> u16 {
+    let step = view.spec.routes.answers.get(route).and_then(|answer| answer.route.steps.get(step));
+    let mut lines = std::mem::take(&mut scratch.changes.response.lines);
+    let text = std::mem::take(&mut scratch.changes.replacement);
+    let close = !stays(worker, scratch, client, whole);
+    let head_only = scratch.request.method == Method::Head;
+    let status = match step {
+        Some(RouteAction::Redirect { status, .. }) => {
+            crate::h1::request::line(&mut lines, b"Location", &text);
+            let own = LocalReply { lines: &lines, close, head_only, ..LocalReply::default() };
+            answer::error(*status, &view.spec.error_pages, own, &mut scratch.head);
+            *status
+        }
+        Some(RouteAction::Answer { status, page, text: written }) => {
+            if view.spec.service.wide_requests {
+                without_empty(&mut lines);
+            }
+            let own = LocalReply { lines: &lines, close, head_only, ..LocalReply::default() };
+            let (content_type, page_lines) = (&page.content_type, &page.lines);
+            let body = if written.is_some() { &text } else { &page.body };
+            LocalReply { status: *status, content_type, page_lines, body, ..own }.write(&mut scratch.head);
+            *status
+        }
+        // No other step replaces an answer.
+        _ => {
+            scratch.head.clear();
+            502
+        }
+    };
+    scratch.record.status = status;
+    status
+}
+
+/// Sends the answer that lies in `head`.
+async fn send_whole(
+    worker: &'static Worker,
+    scratch: &mut Scratch,
+    client: &Client,
+    view: &ServiceView,
+    whole: bool,
+) -> After {
+    // An empty page closes the connection without a word.
+    let keep = stays(worker, scratch, client, whole) && !scratch.head.is_empty();
+    match send_own(worker, scratch, client, view).await && keep {
+        true => After::NextRequest,
+        false => After::Linger,
+    }
 }
 
 /// Lets a client wait; whether it is still there then.
@@ -547,12 +616,7 @@ async fn answer_error(
     let own = LocalReply { close: !keep, head_only, ..LocalReply::default() };
     answer::error(status, &view.spec.error_pages, own, &mut scratch.head);
     scratch.record.status = status;
-    // An empty page closes the connection without a word.
-    let keep = keep && !scratch.head.is_empty();
-    match send_own(worker, scratch, client, view).await && keep {
-        true => After::NextRequest,
-        false => After::Linger,
-    }
+    send_whole(worker, scratch, client, view, whole).await
 }
 
 /// Whether all of it was sent.

@@ -22,6 +22,10 @@ pub enum Failure {
     Denied {
         status: u16,
     },
+    /// A redirection or a page of a route of answers stands in its place: which route and step.
+    Replaced {
+        by: (usize, usize),
+    },
     /// An answer whose status makes another attempt worth it.
     Unwanted,
     /// A path that servers read differently, where routes look at paths.

@@ -570,8 +570,13 @@ impl Flow<'_> {
                 (record.status, record.answered_ms) = (0, None);
                 return Err(Failure::Cut { cause: Cause::Proxy });
             }
-            if let Some(status) = verdict.deny {
-                return Err(Failure::Denied { status });
+            match (verdict.deny, verdict.instead) {
+                (Some(status), _) => return Err(Failure::Denied { status }),
+                (_, Some(by)) => {
+                    record.answered_ms = None;
+                    return Err(Failure::Replaced { by });
+                }
+                _ => {}
             }
             status = verdict.status;
             record.status = status.unwrap_or(record.status);
