@@ -404,7 +404,12 @@ impl Request {
     /// Writes the head for the real server.
     pub fn write(&self, head: &[u8], edits: &Edits<'_>, out: &mut Vec<u8>) {
         out.clear();
-        if self.absolute || self.spaced || !self.version_11 || edits.target.is_some() || edits.method.is_some() {
+        if self.absolute
+            || self.spaced
+            || !self.version_11
+            || edits.target.is_some()
+            || edits.method.is_some()
+        {
             out.extend_from_slice(edits.method.unwrap_or_else(|| self.method_span.of(head)));
             out.push(b' ');
             let authority = if edits.keeps_authority { self.authority(head) } else { b"" };
@@ -456,9 +461,6 @@ impl Request {
             }
         }
         copier.flush(out);
-        if self.wide && self.takes_trailers(head) {
-            line(out, b"TE", b"trailers");
-        }
         let has_host = |lines: &[u8]| {
             lines.split(|b| *b == b'\n').any(|l| l.len() > 5 && l[..5].eq_ignore_ascii_case(b"host:"))
         };
@@ -475,13 +477,21 @@ impl Request {
             line(out, b"X-Forwarded-Proto", scheme.as_bytes());
         }
         out.extend_from_slice(edits.lines);
-        if edits.version_10 {
+        self.write_hop(head, edits.version_10, out);
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// What is between this program and the server alone.
+    fn write_hop(&self, head: &[u8], version_10: bool, out: &mut Vec<u8>) {
+        if self.wide && self.takes_trailers(head) {
+            line(out, b"TE", b"trailers");
+        }
+        if version_10 {
             line(out, b"Connection", b"keep-alive");
         }
         if self.upgrade {
             line(out, b"Connection", field::upgrade_word(&self.fields, head));
         }
-        out.extend_from_slice(b"\r\n");
     }
 
     /// Writes a `Cookie` line without one cookie, or without the part of its value up to `~`. `true`, and

@@ -607,7 +607,11 @@ fn heads_that_are_taken_where_wide_ones_are() {
     ] {
         assert!(wide(head).is_err(), "{head:?}");
     }
-    for head in ["GET /a HTTP/1.1\r\n\r\n", "GET  /a HTTP/1.1\r\nHost: h\r\n\r\n", "GET foo://h/a HTTP/1.1\r\nHost: h\r\n\r\n"] {
+    for head in [
+        "GET /a HTTP/1.1\r\n\r\n",
+        "GET  /a HTTP/1.1\r\nHost: h\r\n\r\n",
+        "GET foo://h/a HTTP/1.1\r\nHost: h\r\n\r\n",
+    ] {
         assert!(wide(head).is_ok() && Request::default().parse(head.as_bytes()).is_err(), "{head:?}");
     }
 }

@@ -181,6 +181,19 @@ fn ends_alone(rules: &mut [Table], keyword: &str, section: &str) {
     }
 }
 
+/// `return` in the place of a server's answer.
+fn replace(words: &[&str], acls: &Acls, route: &mut Table) -> Result<(), String> {
+    let reply = Reply::read(words, "200", acls)?;
+    let own = words.contains(&"default-errorfiles") || words.contains(&"errorfiles");
+    match &reply.keys {
+        _ if reply.silent => route.set("deny", "{ silent = true }"),
+        None if own => route.set("deny", format!("{{ status = {} }}", reply.status)),
+        _ => route.set("answer", reply.answer()),
+    }
+    reply.add_headers("add-header", route);
+    Ok(())
+}
+
 /// One rule of answers.
 fn rule(word: &Word, acls: &Acls) -> Result<Table, String> {
     let words = &word.words;
@@ -234,16 +247,7 @@ fn rule(word: &Word, acls: &Acls) -> Result<Table, String> {
             route.set("redirect", place);
             text.iter().for_each(|text| also(&mut route, text));
         }
-        ["return", rest @ ..] => {
-            let reply = Reply::read(rest, "200", acls)?;
-            let own = rest.contains(&"default-errorfiles") || rest.contains(&"errorfiles");
-            match &reply.keys {
-                _ if reply.silent => route.set("deny", "{ silent = true }"),
-                None if own => route.set("deny", format!("{{ status = {} }}", reply.status)),
-                _ => route.set("answer", reply.answer()),
-            }
-            reply.add_headers("add-header", &mut route);
-        }
+        ["return", rest @ ..] => replace(rest, acls, &mut route)?,
         ["allow"] => route.set("stop", "true"),
         [set, value_words @ ..] if set.starts_with("set-var") || set.starts_with("unset-var") => {
             let (what, name) = set.split_once('(').ok_or("a variable is needed")?;

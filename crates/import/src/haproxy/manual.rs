@@ -60,6 +60,14 @@ fn uses(place: &str, word: &str) -> Vec<(String, String)> {
     match place {
         "section" => vec![(format!("{}{word} x\n  x\n", proxies("", "", "")), proxies("", "", ""))],
         "global" => values.map(|value| global(&format!("  {word}{value}\n"))).to_vec(),
+        "proxy" if word.starts_with("compression ") => {
+            let usual = "  compression algo gzip\n";
+            let each = ["", " deflate", " response", " text/css", " 7"];
+            each.map(|value| {
+                (proxies("", &format!("{usual}  {word}{value}\n"), ""), proxies("", usual, ""))
+            })
+            .to_vec()
+        }
         "proxy" => values.iter().flat_map(|value| in_sections(&format!("  {word}{value}\n"))).collect(),
         "bind" => {
             let each = |value: &&str| {

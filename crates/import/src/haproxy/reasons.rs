@@ -6,6 +6,8 @@ pub const SILENT: &[(&str, &str, &str)] = &[
     ("global", "ssl-default-bind-options ssl-default-server-options ssl-server-verify", ""),
     // With one backup or none it says nothing.
     ("proxy", "option?allbackups", ""),
+    // Answers alone are compressed, and the filter is there without the word.
+    ("proxy", "compression?direction filter?compression", ""),
     ("global", "master-worker nbproc", "one process serves all; the socket of the master is there with `-S`"),
     ("global", "cpu-map numa-cpu-mapping", "threads run where the kernel puts them"),
     ("global", "debug", "messages are those of this program"),

@@ -414,10 +414,8 @@ pub fn redirection(rest: &[&str], add: &str, route: &mut Table) -> Result<(Strin
                 drops = true;
             }
             "prefix" => {
-                location = Some(format!(
-                    "{}{{path}}",
-                    variables(rest.next().unwrap_or(&""))?.trim_end_matches('/')
-                ))
+                location =
+                    Some(format!("{}{{path}}", variables(rest.next().unwrap_or(&""))?.trim_end_matches('/')))
             }
             "scheme" => {
                 let scheme = rest.next().unwrap_or(&"https");

@@ -556,7 +556,9 @@ fn checks_of_a_section_stand_in_the_place_of_those_of_its_defaults() {
 #[test]
 fn rules_of_a_default_backend_know_that_it_was_gone_to() {
     for rule in ["tcp-response content reject", "http-response deny", "capture response header X-A len 9"] {
-        let text = format!("frontend f\n mode http\n bind 192.0.2.1:80\n default_backend b\nbackend b\n mode http\n {rule}\n server s 192.0.2.2:80\n");
+        let text = format!(
+            "frontend f\n mode http\n bind 192.0.2.1:80\n default_backend b\nbackend b\n mode http\n {rule}\n server s 192.0.2.2:80\n"
+        );
         let made = import(&sources(&[&text]), &BTreeMap::new());
         assert!(made.text.contains("set-variable = { \"txn.goes-to\" = \"b\" }"), "{rule}: {}", made.text);
     }
@@ -570,6 +572,6 @@ fn answers_of_servers_are_replaced() {
     );
     becomes(
         " http-response return status 403 content-type text/plain lf-string \"%[status]\" hdr X-A b",
-        "answer = { status = 403, content-type = \"text/plain\", body = \"{status}\", variables = true }\n  add-header = { X-A = \"b\" }",
+        "answer = { status = 403, content-type = \"text/plain\", body = \"{status}\", variables = true }\n  add-header = { \"X-A\" = \"b\" }",
     );
 }

@@ -288,8 +288,7 @@ impl Proxy {
             let captures = word.words[0] == "capture" && word.arg(1) == "response";
             word.words[0] == "http-response" || captures || self.sees(word)
         };
-        let of_answers =
-            |word: &Word| word.words[0] == "http-after-response" || sees && of_servers(word);
+        let of_answers = |word: &Word| word.words[0] == "http-after-response" || sees && of_servers(word);
         self.kind == SectionKind::Backend && self.words.iter().any(of_answers)
     }
 

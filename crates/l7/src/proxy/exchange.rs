@@ -350,8 +350,12 @@ fn rewrite_head(
         let _ = std::fmt::Write::write_fmt(&mut text, format_args!("{}", client.address.ip().to_canonical()));
     }
     forwarded::add(service, client, request, buffer.bytes(), &mut changes.request);
-    // Who is used to HAProxy sees the client's version.
-    let version_10 = service.wide_requests && !client.h2 && !request.version_11 && !server_h2;
+    // Who is used to HAProxy sees the client's version. HTTP/1.0 has no chunks (RFC 9112 section 6.1).
+    let version_10 = service.wide_requests
+        && !client.h2
+        && !server_h2
+        && !request.version_11
+        && request.framing != Framing::Chunked;
     let host = if request.version_11 || version_10 { String::new() } else { client.vip.to_string() };
     let drops = |name: &[u8]| changes.request.drops_of_request(name);
     let edits = RequestEdits {

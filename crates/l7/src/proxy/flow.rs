@@ -536,8 +536,8 @@ impl Flow<'_> {
             (self.is_own, self.knows_client) = (true, true);
         }
         // Who is used to HAProxy sees the server's version.
-        let version_10 =
-            self.context.view.spec.service.wide_requests && !response.version_11 && !self.client.h2;
+        let of_10 = !response.version_11 && response.framing != Framing::Chunked && !self.client.h2;
+        let version_10 = of_10 && self.context.view.spec.service.wide_requests;
         let connection = answer::connection_field(self.keep_client, request.version_11 && !version_10);
         let Some(down) = &mut self.down else { return Ok(AnswerProgress::Blocked) };
         let server = self.lease.server.cookie();

@@ -5,6 +5,7 @@ mod compression;
 mod http2;
 mod http2_servers;
 mod tls;
+mod versions;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
