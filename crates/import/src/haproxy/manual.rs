@@ -63,10 +63,8 @@ fn uses(place: &str, word: &str) -> Vec<(String, String)> {
         "proxy" if word.starts_with("compression ") => {
             let usual = "  compression algo gzip\n";
             let each = ["", " deflate", " response", " text/css", " 7"];
-            each.map(|value| {
-                (proxies("", &format!("{usual}  {word}{value}\n"), ""), proxies("", usual, ""))
-            })
-            .to_vec()
+            each.map(|value| (proxies("", &format!("{usual}  {word}{value}\n"), ""), proxies("", usual, "")))
+                .to_vec()
         }
         "proxy" => values.iter().flat_map(|value| in_sections(&format!("  {word}{value}\n"))).collect(),
         "bind" => {

@@ -361,6 +361,8 @@ fn times_that_apaches_members_have() {
         &[(SourceKind::Apache, text)],
         &["timeouts = { server = \"2m\", connect = \"500ms\" }", "timeouts = { connect = \"3s\" }"],
         &["retry=5", "nofailover=On", "timeout=30"],
+    );
+}
 
 #[test]
 fn whom_apache_believes_about_clients() {

@@ -23,7 +23,13 @@ fn versions_go_on_where_heads_are_wide() {
     for (number, keys, ask, line, version) in [
         (0, "request-heads = \"wide\"", "GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.0", "HTTP/1.1"),
         (1, "request-heads = \"wide\"", CHUNKED, "POST /c HTTP/1.1", "HTTP/1.1"),
-        (2, "request-heads = \"wide\"", "GET /old HTTP/1.1\r\nHost: t\r\n\r\n", "GET /old HTTP/1.1", "HTTP/1.0"),
+        (
+            2,
+            "request-heads = \"wide\"",
+            "GET /old HTTP/1.1\r\nHost: t\r\n\r\n",
+            "GET /old HTTP/1.1",
+            "HTTP/1.0",
+        ),
         (3, "", "GET / HTTP/1.0\r\nHost: t\r\n\r\n", "GET / HTTP/1.1", "HTTP/1.1"),
         (4, "", "GET /old HTTP/1.1\r\nHost: t\r\n\r\n", "GET /old HTTP/1.1", "HTTP/1.1"),
     ] {
