@@ -1,6 +1,6 @@
 //! What a configuration may say, but hardly means.
 
-use evenkeel_model::{Persistence, SameSite, Snapshot};
+use evenkeel_model::{Name, Persistence, SameSite, Snapshot};
 
 /// One sentence for each thing that will not work as it seems.
 pub fn warnings(snapshot: &Snapshot) -> Vec<String> {
@@ -11,5 +11,50 @@ pub fn warnings(snapshot: &Snapshot) -> Vec<String> {
         )),
         _ => None,
     });
-    pools.collect()
+    pools.chain(places(snapshot)).collect()
+}
+
+/// Servers of layer 7 whose places were to grow, and do not.
+fn places(snapshot: &Snapshot) -> impl Iterator<Item = String> {
+    let in_kernel = |name: &Name| snapshot.services.iter().any(|s| s.mode.is_layer4() && s.pool == *name);
+    let pools = snapshot.pools.iter().filter(move |pool| {
+        pool.real_servers.iter().any(|server| server.min_connections > 0) && !in_kernel(&pool.name)
+    });
+    pools.flat_map(|pool| {
+        let grow = pool.real_servers.iter().filter(|server| server.min_connections > 0);
+        grow.filter_map(|server| {
+            let (least, most) = (server.min_connections, server.max_connections);
+            let why = if pool.full_connections == 0 {
+                "without `full-connections` of the pool: its places do not grow, it has all of them"
+            } else if least > most {
+                "and a smaller max-connections: its places do not grow, it has max-connections of them"
+            } else {
+                return None;
+            };
+            Some(format!("real server {} of {} has min-connections {why}", server.name, pool.name))
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_that_do_not_grow_are_told_and_start_all_the_same() {
+        let said = |pool: &str, server: &str, mode: &str| {
+            let text = format!(
+                "[[virtual-service]]\nname = \"w\"\nvip = [\"192.0.2.1:80\"]\nmode = \"{mode}\"\n{pool}\n[[virtual-service.real-server]]\nname = \"s\"\naddress = \"192.0.2.2:80\"\n{server}\n"
+            );
+            warnings(&crate::read(&text).unwrap_or_else(|problems| panic!("{problems:?}")))
+        };
+        let full = "full-connections = 8";
+        assert_eq!(said(full, "min-connections = 1\nmax-connections = 4", "http"), [""; 0]);
+        let without = said("", "min-connections = 1\nmax-connections = 4", "http");
+        assert!(without[0].contains("without `full-connections`"), "{without:?}");
+        let turned = said(full, "min-connections = 4\nmax-connections = 1", "tcp");
+        assert!(turned[0].contains("a smaller max-connections"), "{turned:?}");
+        // Layer 4 has thresholds of another kind.
+        assert_eq!(said("", "min-connections = 1\nmax-connections = 4", "nat"), [""; 0]);
+    }
 }

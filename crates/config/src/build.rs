@@ -144,7 +144,6 @@ impl Builder<'_> {
         hide_certificate_fields(&mut services);
         let services: Vec<Arc<VirtualService>> = services.into_iter().map(Arc::new).collect();
         self.modes(&root, &services, &pools);
-        self.growing_places(&root, &services, &pools);
         Snapshot {
             admin,
             authorities: std::mem::take(&mut self.authorities),

@@ -1,13 +1,12 @@
 //! A pool: its real servers, their checks, and what its scheduler hashes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_model::{
     AdminState, HealthCheck, Host, Name, OutlierRule, Pool, PoolTimeouts, Probe, ProxyVersion, RealServer,
-    RetryOn, Scheduler, ServerTls, SourceAddress, Vip, VirtualService, Weight,
+    RetryOn, Scheduler, ServerTls, SourceAddress, Vip, Weight,
 };
 
 use super::{Builder, persistence, source, tcp_keep_alive};
@@ -163,46 +162,6 @@ impl Builder<'_> {
             check: server.value("check").is_none() || server.flag("check"),
             health_check: health::of_server(server, check, self.problems),
             source: server.text("source").map(source),
-        }
-    }
-
-    /// Places of servers of layer 7 grow up to a number that the pool names.
-    pub(super) fn growing_places(
-        &mut self,
-        root: &Section<'_>,
-        services: &[Arc<VirtualService>],
-        pools: &[Arc<Pool>],
-    ) {
-        let in_kernel: HashSet<&Name> =
-            services.iter().filter(|s| s.mode.is_layer4()).map(|s| &s.pool).collect();
-        let by_name: HashMap<&str, &Arc<Pool>> = pools.iter().map(|p| (p.name.as_str(), p)).collect();
-        let tables = root.sections("pool").chain(root.sections("virtual-service"));
-        for (table, _) in tables.filter(|(table, _)| table.value("pool").is_none()) {
-            let Some(pool) = table.text("name").and_then(|name| by_name.get(name)) else { continue };
-            if in_kernel.contains(&pool.name) {
-                continue;
-            }
-            for (server, _) in table.sections("real-server") {
-                let number = |key: &str| server.number(key, 0_u32);
-                let (least, most) = (number("min-connections"), number("max-connections"));
-                if least == 0 {
-                    continue;
-                }
-                let place = server.span("min-connections");
-                if most < least {
-                    let message = "`min-connections` is more than `max-connections`".to_owned();
-                    self.problem(
-                        place,
-                        message,
-                        "a server has from min-connections to max-connections places",
-                    );
-                } else if pool.full_connections == 0 {
-                    let message =
-                        format!("`min-connections` needs `full-connections` of the pool {}", pool.name);
-                    let help = "the number of clients of the pool at which servers have all their places";
-                    self.problem(place, message, help);
-                }
-            }
         }
     }
 
