@@ -314,7 +314,8 @@ impl Discovery {
                 let known = found.filter(|a| !a.is_empty()).unwrap_or_else(|| vec![ip]);
                 now.names.insert(host.name.as_str().to_owned(), known);
             }
-            let listed = pool.real_servers.iter().filter(|s| matches!(s.found_in, Some(Origin::List(_))));
+            let listed =
+                pool.real_servers.iter().filter(|s| matches!(s.found_in.as_deref(), Some(Origin::List(_))));
             for server in listed {
                 let key = format!("{}/{}", pool.name, server.name);
                 let since = self.stored.since.get(&key).copied().unwrap_or_else(wall_ms);
@@ -379,7 +380,7 @@ fn listed_server(pool: &Pool, discover: &Discover, place: &Endpoint, details: De
         name: name.ok()?,
         address,
         host,
-        found_in: Some(Origin::List(discover.source.clone())),
+        found_in: Some(Box::new(Origin::List(discover.source.clone()))),
         weight: details.weight.map_or_else(Weight::default, |w| Weight::new(w.into()).unwrap_or_default()),
         max_connections: common.map_or(0, |s| s.max_connections),
         min_connections: common.map_or(0, |s| s.min_connections),
@@ -390,7 +391,7 @@ fn listed_server(pool: &Pool, discover: &Discover, place: &Endpoint, details: De
         check: true,
         health_check: None,
         source: None,
-        speaks,
+        speaks: speaks.map(Box::new),
     })
 }
 

@@ -217,7 +217,7 @@ fn explain(
 /// Where a server is from that is not written with its address.
 fn origin(server: &RealServer) -> Option<String> {
     let (name, now) = (&server.name, server.address);
-    match (&server.host, &server.found_in) {
+    match (&server.host, server.found_in.as_deref()) {
         (Some(host), None) if server.is_placed() => {
             Some(format!("{name} is {}, which is {now} now", host.name))
         }

@@ -211,7 +211,7 @@ impl Control {
             ));
         }
         let running = self.snapshot.pool(&pool.name).and_then(|p| p.real_server(name));
-        match running.and_then(|s| s.found_in.as_ref()) {
+        match running.and_then(|s| s.found_in.as_deref()) {
             Some(Origin::RunTime) => {
                 return taken(format!(
                     "{pool_name} has a real server named {name}, which was added at run time: `evenkeel server set` changes it"
@@ -341,7 +341,8 @@ impl Control {
     fn describe_run_time(&self, pool: &str, name: &str, of: &RunTime) -> api::RunTimeServer {
         let running = Name::new(pool).ok().and_then(|pool| self.snapshot.pool(&pool));
         let server = running.and_then(|pool| pool.real_server(name));
-        let in_use = server.is_some_and(|s| of.over.is_some() || s.found_in == Some(Origin::RunTime));
+        let in_use =
+            server.is_some_and(|s| of.over.is_some() || s.found_in.as_deref() == Some(&Origin::RunTime));
         let why_not = match (running, in_use) {
             (_, true) => None,
             (None, _) => Some(format!("there is no pool {pool} now")),
@@ -394,7 +395,7 @@ impl Control {
 
     fn nobody(&self, pool: &Pool, name: &str) -> Refused {
         let running = self.snapshot.pool(&pool.name).and_then(|p| p.real_server(name));
-        let why = match running.and_then(|s| s.found_in.as_ref()) {
+        let why = match running.and_then(|s| s.found_in.as_deref()) {
             Some(Origin::List(list)) => {
                 format!("{}/{name} is from the list {list}, which says what it is", pool.name)
             }

@@ -225,7 +225,7 @@ impl Control {
             configured_admin_state: state.filter(|s| s.admin != admin).map(|_| admin.as_str().into()),
             host: spec.server.host.as_ref().map(|host| host.name.to_string()),
             set_at_run_time: run_time.filter(|of| of.over.is_some()).map(|of| of.keys.clone()),
-            found_since_ms: match spec.server.found_in {
+            found_since_ms: match spec.server.found_in.as_deref() {
                 Some(Origin::List(_)) => self.discovery.since(names.0, names.1),
                 Some(Origin::RunTime) => run_time.map(|of| of.since_ms),
                 None => None,

@@ -542,7 +542,7 @@ pub struct RealServer {
     /// The name that it is written by.
     pub host: Option<Host>,
     /// Where it is from, where it is not of the configuration's file.
-    pub found_in: Option<Origin>,
+    pub found_in: Option<Box<Origin>>,
     pub weight: Weight,
     /// Connections (tcp) or requests (http) at a time; 0 is no limit.
     pub max_connections: u32,
@@ -563,7 +563,7 @@ pub struct RealServer {
     /// The address it sees, where that is not the pool's.
     pub source: Option<SourceAddress>,
     /// TLS or not, and which, where that is not as the pool says.
-    pub speaks: Option<ServerSpeaks>,
+    pub speaks: Option<Box<ServerSpeaks>>,
 }
 
 /// What one real server speaks.
@@ -592,7 +592,7 @@ impl RealServer {
 
     /// The TLS that it speaks in this pool.
     pub fn tls<'a>(&'a self, pool: &'a Pool) -> Option<&'a ServerTls> {
-        match &self.speaks {
+        match self.speaks.as_deref() {
             Some(ServerSpeaks::Plain) => None,
             Some(ServerSpeaks::Tls(own)) => Some(own),
             None => pool.server_tls.as_ref(),
@@ -633,5 +633,16 @@ impl AdminState {
 
     pub fn parse(word: &str) -> Option<AdminState> {
         AdminState::ALL.into_iter().find(|s| s.as_str() == word)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// There are tens of thousands of them, each several times: what few have is behind a pointer.
+    #[test]
+    fn a_real_server_is_small() {
+        assert!(size_of::<RealServer>() <= 192, "{} bytes", size_of::<RealServer>());
     }
 }

@@ -147,7 +147,7 @@ impl Builder<'_> {
         check: &HealthCheck,
     ) -> RealServer {
         RealServer {
-            speaks: tls::of_server(common, server, host.as_ref()),
+            speaks: tls::of_server(common, server, host.as_ref()).map(Box::new),
             name,
             address,
             host,

@@ -85,7 +85,7 @@ fn build(
     };
     let new = builder.real_server(section, name, (address, host), pool.server_tls.clone(), check);
     let Some(before) = before else {
-        return Some(RealServer { found_in: Some(Origin::RunTime), ..new });
+        return Some(RealServer { found_in: Some(Box::new(Origin::RunTime)), ..new });
     };
     let is_set = |key: &str| section.value(key).is_some();
     let mut server = before.clone();
