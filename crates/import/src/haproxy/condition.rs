@@ -194,7 +194,8 @@ fn criterion(words: &[String], counted: &Counted, exact: bool) -> Result<String,
     // A list of whole values or of networks stands beside values; others are asked by themselves.
     let host = name == "hdr" && every && argument.eq_ignore_ascii_case("host");
     let of_many = every && !host && ["hdr", "fhdr", "res.hdr", "res.fhdr", "shdr"].contains(&name);
-    if !files.is_empty() && (folds && !(host && !exact) || !["", "str", "ip"].contains(&kind)) {
+    let unfolded = folds && (exact || !host);
+    if !files.is_empty() && (unfolded || !["", "str", "ip"].contains(&kind)) {
         if of_many {
             return Err(format!("one of its values is asked: {name}({argument},-1) for the last"));
         }

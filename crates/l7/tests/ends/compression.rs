@@ -71,7 +71,7 @@ fn bodies_arrive_as_they_were_sent() {
     for path in ["/", "/chunked", "/close"] {
         for coding in ["gzip", "deflate"] {
             let mut connection = Connection::open(running.vip);
-            connection.send(&format!("GET {path} HTTP/1.1\r\nHost: t\r\nAccept-Encoding: {coding}\r\n\r\n"));
+            connection.send(format!("GET {path} HTTP/1.1\r\nHost: t\r\nAccept-Encoding: {coding}\r\n\r\n"));
             let answer = connection.answer().expect("an answer");
             assert_eq!(answer.field("content-encoding"), Some(coding), "{path}: {}", answer.head);
             assert_eq!(answer.field("vary"), Some("Accept-Encoding"), "{path}");
