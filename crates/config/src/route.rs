@@ -290,18 +290,7 @@ impl<'a> Reader<'a, '_> {
             self.known("real-server", server.as_str(), servers, self.table.span("server"));
             all.push(Action::Server(server));
         }
-        if self.http("server-timeout") && self.table.value("server-timeout").is_some() {
-            let time = self.table.duration("server-timeout", Duration::from_secs(30));
-            all.push(Action::ServerTimeout(time));
-        }
-        if self.http("connect-timeout") && self.table.value("connect-timeout").is_some() {
-            let time = self.table.duration("connect-timeout", Duration::from_secs(5));
-            all.push(Action::ConnectTimeout(time));
-        }
-        if self.http("queue-timeout") && self.table.value("queue-timeout").is_some() {
-            let time = self.table.duration("queue-timeout", Duration::from_secs(5));
-            all.push(Action::QueueTimeout(time));
-        }
+        all.extend(self.at_servers());
         if self.http("rewrite-method")
             && let Some(method) = self.table.text("rewrite-method")
         {
@@ -327,6 +316,27 @@ impl<'a> Reader<'a, '_> {
         self.headers("", Action::Header, &mut all);
         self.headers("response-", Action::ResponseHeader, &mut all);
         all.extend(self.endings());
+        all
+    }
+
+    /// How long servers have, and whether another one may be asked.
+    fn at_servers(&mut self) -> Vec<Action> {
+        let mut all = Vec::new();
+        if self.http("server-timeout") && self.table.value("server-timeout").is_some() {
+            let time = self.table.duration("server-timeout", Duration::from_secs(30));
+            all.push(Action::ServerTimeout(time));
+        }
+        if self.http("connect-timeout") && self.table.value("connect-timeout").is_some() {
+            let time = self.table.duration("connect-timeout", Duration::from_secs(5));
+            all.push(Action::ConnectTimeout(time));
+        }
+        if self.http("queue-timeout") && self.table.value("queue-timeout").is_some() {
+            let time = self.table.duration("queue-timeout", Duration::from_secs(5));
+            all.push(Action::QueueTimeout(time));
+        }
+        if self.http("retry") && !self.table.flag("retry") {
+            all.push(Action::Once);
+        }
         all
     }
 
@@ -419,7 +429,11 @@ impl<'a> Reader<'a, '_> {
         }
         self.headers("", Action::ResponseHeader, &mut all);
         if let Some(deny) = self.table.section("deny") {
-            all.push(Action::Deny { status: deny.number("status", 502), silent: deny.flag("silent") });
+            all.push(Action::Deny {
+                status: deny.number("status", 502),
+                silent: deny.flag("silent"),
+                vanish: false,
+            });
         }
         self.pages(&mut all);
         all
@@ -544,7 +558,9 @@ impl<'a> Reader<'a, '_> {
         }
         self.pages(&mut all);
         if let Some(deny) = self.table.section("deny") {
-            all.push(Action::Deny { status: deny.number("status", 403), silent: deny.flag("silent") });
+            let vanish = deny.flag("vanish");
+            let silent = vanish || deny.flag("silent");
+            all.push(Action::Deny { status: deny.number("status", 403), silent, vanish });
         }
         if self.http("tarpit")
             && let Some(tarpit) = self.table.section("tarpit")

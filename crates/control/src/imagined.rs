@@ -438,6 +438,7 @@ fn words(asked: &ExplainQuery, step: &RouteAction<InWords>, text: &str, pool: Op
             format!("the server has {} for each answer", format_duration(time))
         }
         RouteAction::ConnectTimeout(time_ms) => format!("connecting may take {time_ms} ms"),
+        RouteAction::Once => "no other server is asked after one has had it".into(),
         RouteAction::QueueTimeout(time_ms) => format!("a place may be waited for {time_ms} ms"),
         RouteAction::RewritePath(_) => format!("the path becomes {path}"),
         RouteAction::RewriteQuery(_) => {
@@ -461,7 +462,8 @@ fn words(asked: &ExplainQuery, step: &RouteAction<InWords>, text: &str, pool: Op
         }
         RouteAction::Redirect { status, .. } => format!("redirect {status} to {text}"),
         RouteAction::Answer { status, .. } => format!("answer {status}"),
-        RouteAction::Silence => "the connection ends without an answer".into(),
+        RouteAction::Silence { vanish: false } => "the connection ends without an answer".into(),
+        RouteAction::Silence { vanish: true } => "the connection ends, and the client is not told".into(),
         RouteAction::Deny { status } => format!("deny with {status}"),
         RouteAction::Tarpit { delay, status } => {
             format!("tar pit: {status} after {}", format_duration(*delay))
@@ -526,7 +528,7 @@ pub fn walk(imagined: &Imagined<'_>, routes: &Routes<InWords>, changes: &mut Cha
         | Verdict::Refuse { status, .. }
         | Verdict::Tarpit { status, .. } => (None, Some(status)),
         Verdict::Unauthorized { .. } => (None, Some(401)),
-        Verdict::Silence => (None, None),
+        Verdict::Silence { .. } => (None, None),
     };
     Walked { routes: words.routes, pool, ending, status }
 }

@@ -284,7 +284,7 @@ impl Session<'_> {
             ["show", rest @ ..] => self.show(rest).await,
             ["get", "weight", place, ..] => self.get_weight(place).await,
             ["get", kind @ ("map" | "acl"), file, key] => match FileKind::of(kind) {
-                Some(kind) => maps::get(self.known, kind, file, key),
+                Some(kind) => maps::get(self.known, kind, file, key).await,
                 None => unknown(&words),
             },
             [
@@ -365,7 +365,7 @@ impl Session<'_> {
             },
             ["sess", ..] => self.show_sessions().await,
             [kind @ ("map" | "acl"), rest @ ..] => match FileKind::of(kind) {
-                Some(kind) => maps::show(self.known, kind, rest),
+                Some(kind) => maps::show(self.known, kind, rest).await,
                 None => unknown(&[&["show"], words].concat()),
             },
             ["resolvers", rest @ ..] => servers::resolvers(self.known, rest).await,

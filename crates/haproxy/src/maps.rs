@@ -4,7 +4,7 @@
 //! them before it answers. A file that it cannot use is as it was before.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use evenkeel_admin::Request;
@@ -56,9 +56,12 @@ impl Maps {
         let mut found: BTreeSet<(FileKind, String)> = BTreeSet::new();
         // A converter stands in a text that is quoted again.
         let plain = text.replace("\\\"", "\"");
-        for (kind, before) in
-            [(FileKind::Map, "map(\""), (FileKind::Map, "pool-map = { file = \""), (FileKind::Acl, "\"@")]
-        {
+        for (kind, before) in [
+            (FileKind::Map, "|map(\""),
+            (FileKind::Map, "pool-map = { file = \""),
+            (FileKind::Acl, "\"@"),
+            (FileKind::Acl, "|listed(\""),
+        ] {
             for (at, _) in plain.match_indices(before) {
                 let rest = &plain[at + before.len()..];
                 let file = rest.split('"').next().unwrap_or_default();
@@ -141,45 +144,56 @@ fn shown(kind: FileKind, text: &str) -> String {
 }
 
 /// `show map`, `show acl`.
-pub fn show(known: &Known, kind: FileKind, words: &[&str]) -> String {
+pub async fn show(known: &Known, kind: FileKind, words: &[&str]) -> String {
+    let done = match words {
+        [] => Ok(listed(known, kind).await),
+        [version, name] if version.starts_with('@') => show_version(known, kind, &version[1..], name).await,
+        [name] => match known.maps.file(kind, name) {
+            Ok(file) => read(file).await.map(|text| shown(kind, &text)),
+            Err(why) => Err(why),
+        },
+        _ => Err(format!("'show {}' expects a file\n", kind.word())),
+    };
+    done.unwrap_or_else(|why| why)
+}
+
+async fn listed(known: &Known, kind: FileKind) -> String {
     let maps = &known.maps;
-    let versioned = words.first().and_then(|word| word.strip_prefix('@'));
-    match (versioned, words) {
-        (None, []) => {
-            let mut out = String::from("# id (file) description\n");
-            for (number, (_, file)) in maps.files.iter().enumerate().filter(|(_, (of, _))| *of == kind) {
-                let (current, last) = maps.with(kind, file, |v| (v.current, v.last.max(v.current)));
-                let count = read(file).lines().filter(|line| entry(kind, line).is_some()).count();
-                out += &format!(
-                    "{number} ({file}) pattern loaded from file '{file}' used by {}. curr_ver={current} next_ver={last} entry_cnt={count}\n",
-                    kind.word()
-                );
-            }
-            out
-        }
-        (Some(version), [_, name]) => maps.file(kind, name).map_or_else(
-            |why| why,
-            |file| match version.parse::<u32>() {
-                Ok(version) => maps.with(kind, file, |versions| match versions.open.get(&version) {
-                    Some(lines) => shown(kind, &lines.join("\n")),
-                    None if version == versions.current => shown(kind, &read(file)),
-                    None => String::new(),
-                }),
-                Err(_) => "A version is a number.\n".into(),
-            },
-        ),
-        (None, [name]) => maps.file(kind, name).map_or_else(|why| why, |file| shown(kind, &read(file))),
-        _ => format!("'show {}' expects a file\n", kind.word()),
+    let mut out = String::from("# id (file) description\n");
+    for (number, (_, file)) in maps.files.iter().enumerate().filter(|(_, (of, _))| *of == kind) {
+        let (current, last) = maps.with(kind, file, |v| (v.current, v.last.max(v.current)));
+        let text = read(file).await.unwrap_or_default();
+        let count = text.lines().filter(|line| entry(kind, line).is_some()).count();
+        out += &format!(
+            "{number} ({file}) pattern loaded from file '{file}' used by {}. curr_ver={current} next_ver={last} entry_cnt={count}\n",
+            kind.word()
+        );
+    }
+    out
+}
+
+async fn show_version(known: &Known, kind: FileKind, version: &str, name: &str) -> Result<String, String> {
+    let file = known.maps.file(kind, name)?;
+    let version = version.parse::<u32>().map_err(|_| "A version is a number.\n".to_owned())?;
+    let (open, current) =
+        known.maps.with(kind, file, |versions| (versions.open.get(&version).cloned(), versions.current));
+    match open {
+        Some(lines) => Ok(shown(kind, &joined(&lines))),
+        None if version == current => read(file).await.map(|text| shown(kind, &text)),
+        None => Ok(String::new()),
     }
 }
 
 /// `get map`, `get acl`: the entries of a key as it is written.
-pub fn get(known: &Known, kind: FileKind, name: &str, key: &str) -> String {
-    let file = match known.maps.file(kind, name) {
-        Ok(file) => file,
+pub async fn get(known: &Known, kind: FileKind, name: &str, key: &str) -> String {
+    let text = match known.maps.file(kind, name) {
+        Ok(file) => read(file).await,
+        Err(why) => Err(why),
+    };
+    let text = match text {
+        Ok(text) => text,
         Err(why) => return why,
     };
-    let text = read(file);
     match lines_of(kind, &text, key).first().and_then(|at| entry(kind, text.lines().nth(*at)?)) {
         Some((key, value)) if kind == FileKind::Map => {
             format!("type=str, case=sensitive, found=yes, key=\"{key}\", val=\"{value}\", type=\"str\"\n")
@@ -190,8 +204,19 @@ pub fn get(known: &Known, kind: FileKind, name: &str, key: &str) -> String {
     }
 }
 
-fn read(file: &str) -> String {
-    evenkeel_files::read_text(Path::new(file), evenkeel_files::LIST_AT_MOST).unwrap_or_default()
+/// Does what waits for a disk where nobody else waits for it.
+async fn on_disk<T: Send + 'static>(
+    file: &str,
+    act: impl FnOnce(&Path) -> std::io::Result<T> + Send + 'static,
+) -> Result<T, String> {
+    let path = PathBuf::from(file);
+    let done = tokio::task::spawn_blocking(move || act(&path)).await;
+    done.map_err(|_| "the process stops\n".to_owned())?.map_err(|error| format!("{file}: {error}\n"))
+}
+
+/// What a file holds; one that cannot be read is never taken for an empty one.
+async fn read(file: &str) -> Result<String, String> {
+    on_disk(file, |path| evenkeel_files::read_text(path, evenkeel_files::LIST_AT_MOST)).await
 }
 
 /// A command that changes a file, or a version of it.
@@ -221,7 +246,7 @@ async fn changed(
         ("commit", Some(version)) => {
             let lines = maps.with(kind, file, |versions| versions.open.remove(&version));
             let lines = lines.ok_or("Version number out of range.\n")?;
-            put(known, file, &read(file), &joined(&lines)).await?;
+            put(known, file, &read(file).await?, &joined(&lines)).await?;
             maps.with(kind, file, |versions| versions.current = version);
             return Ok(String::new());
         }
@@ -230,16 +255,20 @@ async fn changed(
             let new = if what == "add" { lines_to_add(kind, &words[1..], payload)? } else { Vec::new() };
             return maps.with(kind, file, |versions| {
                 let lines = versions.open.get_mut(&version).ok_or("Version number out of range.\n")?;
-                match what {
-                    "clear" => lines.clear(),
-                    _ => lines.extend(new),
+                if what == "clear" {
+                    lines.clear();
                 }
+                let size: usize = lines.iter().chain(&new).map(|line| line.len() + 1).sum();
+                if size as u64 > evenkeel_files::LIST_AT_MOST {
+                    return Err("the version is larger than a file may be: commit it, or clear it\n".into());
+                }
+                lines.extend(new);
                 Ok(String::new())
             });
         }
         _ => {}
     }
-    let text = read(file);
+    let text = read(file).await?;
     let new = edited(what, kind, &words[1..], payload, &text)?;
     put(known, file, &text, &new).await?;
     Ok(String::new())
@@ -310,20 +339,21 @@ fn edited(what: &str, kind: FileKind, words: &[&str], payload: &str, text: &str)
 
 /// Writes a file and has it read; what cannot be used is taken back.
 async fn put(known: &Known, file: &str, before: &str, after: &str) -> Result<(), String> {
-    let write = |text: &str| {
-        let written = evenkeel_files::write_atomically(Path::new(file), text.as_bytes());
-        written.map_err(|error| format!("{file}: {error}\n"))
-    };
-    write(after)?;
+    write(file, after).await?;
     match known.ask(Request::ReadFiles).await {
         Some(Ok(())) => Ok(()),
         None => Err("the process stops\n".into()),
         Some(Err(why)) => {
-            write(before)?;
+            write(file, before).await?;
             let _ = known.ask(Request::ReadFiles).await;
             Err(format!("{why}\n"))
         }
     }
+}
+
+async fn write(file: &str, text: &str) -> Result<(), String> {
+    let text = text.to_owned();
+    on_disk(file, move |path| evenkeel_files::write_atomically(path, text.as_bytes())).await
 }
 
 #[cfg(test)]
@@ -335,6 +365,7 @@ mod tests {
         let text = r#"
             when = 'header("x") == "@/l/b"'
             set-header = { A = "{path|map(\"/m/a\",begin)}" }
+            when = 'text("{path|listed(\"/l/c\",begin)}", "1")'
             pool-map = { file = "/m/p", match = "begin", key = "{path}" }
         "#;
         let maps = Maps::of(text);
@@ -342,11 +373,12 @@ mod tests {
             maps.files,
             [
                 (FileKind::Acl, "/l/b".to_owned()),
+                (FileKind::Acl, "/l/c".to_owned()),
                 (FileKind::Map, "/m/a".to_owned()),
                 (FileKind::Map, "/m/p".to_owned())
             ]
         );
-        assert_eq!(maps.file(FileKind::Map, "#1"), Ok("/m/a"));
+        assert_eq!(maps.file(FileKind::Map, "#2"), Ok("/m/a"));
         assert_eq!(maps.file(FileKind::Map, "/m/p"), Ok("/m/p"));
         assert!(maps.file(FileKind::Map, "#0").is_err() && maps.file(FileKind::Acl, "/m/a").is_err());
     }

@@ -101,7 +101,7 @@ fn what_is_allowed_needs_no_more_rules_of_its_proxy() {
             "when = 'source(\"10.0.0.0/8\")'\n  set-variable = { \"txn.allowed-by-web\" = \"{\\\"1\\\"}\" }",
             "when = '!variable(\"txn.allowed-by-web\") && path(\"/a\")'\n  deny = { status = 403 }",
             "when = '!variable(\"txn.allowed-by-web\")'\n  set-header = { \"X-Never\" = \"1\" }",
-            "deny = { silent = true }  # the connection ends",
+            "deny = { vanish = true }",
             // Backends that only a map names keep their rules.
             "when = '(path(\"/m*\")) && text(\"{header:Host|lower|map(\\\"/m/hosts\\\",exact)}\", \"app\")'\n  set-header = { \"X-App\" = \"1\" }",
             "\"other\") && method(\"TRACE\")'",

@@ -164,6 +164,11 @@ impl Link {
         each!(self, link => link.reset_on_close())
     }
 
+    /// Makes closing tell the peer nothing.
+    pub fn vanish_on_close(&self) {
+        each!(self, link => link.vanish_on_close())
+    }
+
     /// Streams always belong to a task.
     pub fn set_owner(&self, owner: Owner) {
         match self {

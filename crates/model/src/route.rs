@@ -69,6 +69,8 @@ pub enum Action {
     ServerTimeout(Duration),
     ConnectTimeout(Duration),
     QueueTimeout(Duration),
+    /// It may be sent once: no other server is asked after one has had it.
+    Once,
     RewriteMethod(String),
     RewritePath(Template),
     RewriteQuery(Template),
@@ -108,6 +110,8 @@ pub enum Action {
         status: u16,
         /// The connection ends without an answer.
         silent: bool,
+        /// And without a packet that says so.
+        vanish: bool,
     },
     /// Refuses after a while, so that an attacker waits.
     Tarpit {

@@ -37,6 +37,8 @@ pub struct Changes {
     pub connect_timeout_ms: Option<u64>,
     /// Of queues.
     pub queue_timeout_ms: Option<u64>,
+    /// No other server is asked after one has had it.
+    pub once: bool,
     /// The server that takes it, if it can.
     pub server: Option<Name>,
     /// Whose request it is.
@@ -73,6 +75,7 @@ impl Changes {
         self.server_timeout_ms = None;
         self.connect_timeout_ms = None;
         self.queue_timeout_ms = None;
+        self.once = false;
         self.server = None;
         self.addresses = Addresses::default();
         self.request.clear();

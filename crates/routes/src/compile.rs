@@ -234,6 +234,8 @@ pub enum RouteAction<R: Resources> {
     ConnectTimeout(u64),
     /// Milliseconds in queues.
     QueueTimeout(u64),
+    /// No other server is asked after one has had it.
+    Once,
     /// The server that takes it, if it can.
     Server(Name),
     /// Another path; the query stays.
@@ -284,7 +286,10 @@ pub enum RouteAction<R: Resources> {
         text: Option<Template>,
     },
     /// Ends without any answer.
-    Silence,
+    Silence {
+        /// Without a packet that says so.
+        vanish: bool,
+    },
     /// Ends in a refusal.
     Deny {
         /// Of the answer.
@@ -592,6 +597,7 @@ impl<R: Resources, L: Loader<R>> Compiler<'_, R, L> {
             Action::Server(name) => RouteAction::Server(name.clone()),
             Action::ServerTimeout(time) => RouteAction::ServerTimeout(time.as_millis() as u64),
             Action::ConnectTimeout(time) => RouteAction::ConnectTimeout(time.as_millis() as u64),
+            Action::Once => RouteAction::Once,
             Action::QueueTimeout(time) => RouteAction::QueueTimeout(time.as_millis() as u64),
             Action::RewritePath(text) => RouteAction::RewritePath(text.clone()),
             Action::RewriteQuery(text) => RouteAction::RewriteQuery(text.clone()),
@@ -612,7 +618,7 @@ impl<R: Resources, L: Loader<R>> Compiler<'_, R, L> {
                 let (page, text) = self.loader.page(action)?;
                 RouteAction::Answer { status: *status, page, text }
             }
-            Action::Deny { silent: true, .. } => RouteAction::Silence,
+            Action::Deny { silent: true, vanish, .. } => RouteAction::Silence { vanish: *vanish },
             Action::Deny { status, .. } => RouteAction::Deny { status: *status },
             Action::Tarpit { delay, status } => RouteAction::Tarpit { delay: *delay, status: *status },
         })

@@ -331,7 +331,8 @@ fn ending(verdict: &Verdict<'_, Plain>) -> String {
             format!("answer {status} {}", body.as_deref().map_or_else(|| (*page).clone(), text_of))
         }
         Verdict::Refuse { status, retry_after_s } => format!("refuse {status} {retry_after_s:?}"),
-        Verdict::Silence => "silence".into(),
+        Verdict::Silence { vanish: false } => "silence".into(),
+        Verdict::Silence { vanish: true } => "vanish".into(),
         Verdict::Tarpit { delay_ms, status } => format!("tarpit {delay_ms} {status}"),
         Verdict::Unauthorized { realm } => format!("password {realm}"),
     }
@@ -376,6 +377,7 @@ fn each_ending_ends_it() {
         ("answer = { body = 'at {path}', variables = true }", "answer 200 at /a"),
         ("deny = { status = 410 }", "refuse 410 None"),
         ("deny = { silent = true }", "silence"),
+        ("deny = { vanish = true }", "vanish"),
         ("tarpit = { delay = '3s', status = 500 }", "tarpit 3000 500"),
     ] {
         let (found, changes, teller) =

@@ -38,7 +38,10 @@ pub enum Verdict<'r, R: Resources> {
         retry_after_s: Option<u64>,
     },
     /// The connection ends without a word.
-    Silence,
+    Silence {
+        /// Without a packet that says so.
+        vanish: bool,
+    },
     /// It is refused after a while.
     Tarpit {
         /// How long the client waits.
@@ -365,6 +368,7 @@ fn change<R: Resources>(step: &RouteAction<R>, text: &[u8], changes: &mut Change
         RouteAction::ServerTimeout(time_ms) => changes.server_timeout_ms = Some(*time_ms),
         RouteAction::ConnectTimeout(time_ms) => changes.connect_timeout_ms = Some(*time_ms),
         RouteAction::QueueTimeout(time_ms) => changes.queue_timeout_ms = Some(*time_ms),
+        RouteAction::Once => changes.once = true,
         RouteAction::Priority(priority) => changes.priority = *priority,
         // Done already.
         RouteAction::RewritePath(_) | RouteAction::RewriteQuery(_) | RouteAction::RewriteUri(_) => {}
@@ -423,7 +427,7 @@ fn ending<'r, R: Resources>(
             Verdict::Answer { status: *status, page, body: written.as_ref().map(|_| text.to_vec()) }
         }
         RouteAction::Deny { status } => Verdict::Refuse { status: *status, retry_after_s: None },
-        RouteAction::Silence => Verdict::Silence,
+        RouteAction::Silence { vanish } => Verdict::Silence { vanish: *vanish },
         RouteAction::Tarpit { delay, status } => {
             Verdict::Tarpit { delay_ms: delay.as_millis() as u64, status: *status }
         }
@@ -541,7 +545,7 @@ fn take_answer<R: Resources>(
         }
         // This program's own answers are not denied.
         RouteAction::Deny { status } if of_server => verdict.deny = Some(*status),
-        RouteAction::Silence if of_server => verdict.silent = true,
+        RouteAction::Silence { .. } if of_server => verdict.silent = true,
         _ => return false,
     }
     true

@@ -87,6 +87,12 @@ pub static ROUTE: Table = Table {
         ),
         key("queue-timeout", duration(1, DAY_MS), "that of the service", "How long it may wait in a queue."),
         key(
+            "retry",
+            ValueKind::Flag,
+            "true",
+            "false: no other server is asked after one has had the request, whatever `retry-on` says, as with POST.",
+        ),
+        key(
             "rewrite-method",
             ValueKind::Token,
             "",
@@ -390,6 +396,12 @@ static DENY: Table = Table {
             ValueKind::Flag,
             "false",
             "End the connection (of HTTP/2: the stream) without an answer.",
+        ),
+        key(
+            "vanish",
+            ValueKind::Flag,
+            "false",
+            "The same, and the client is not told that its connection has ended: it waits until it gives up. Without CAP_NET_ADMIN a reset is sent that the next router drops.",
         ),
     ],
 };

@@ -530,12 +530,14 @@ fn requests_that_may_be_sent_twice_get_an_answer_from_another_server() {
         ("slow", 8084, 9003, "retry-on = [\"timeout\"]\ntimeouts = { server = \"200ms\" }"),
         ("noise", 8085, 9004, "retry-on = [\"bad-answer\"]"),
         ("alone", 8086, 9002, "retry-on = [\"503\"]"),
+        ("once", 8087, 9002, "retry-on = [\"503\"]"),
     ] {
         let servers = [place.at(bad), place.at(9009)];
         let servers = if name == "alone" { &servers[..1] } else { &servers[..] };
         let keys = format!("health-check = {{ type = \"none\" }}\n{keys}");
         text.push_str(&service(name, "http", place.at(vip), servers, &keys));
     }
+    text += "[[virtual-service.route]]\nwhen = 'header(\"X-Once\")'\nretry = false\n";
     let evenkeel = start(&place, &text);
     let good = |vip: u16, method: &str| {
         let asked = (0..10).filter(|_| {
@@ -550,6 +552,14 @@ fn requests_that_may_be_sent_twice_get_an_answer_from_another_server() {
         assert_eq!((vip, good(vip, "POST")), (vip, 5), "only what may be sent twice");
     }
     assert_eq!(good(8082, "GET"), 5);
+    // A route says that this one may be sent once.
+    assert_eq!(good(8087, "GET"), 10);
+    let busy = (0..10).filter(|_| {
+        let mut connection = Connection::open(place.at(8087));
+        connection.send("GET / HTTP/1.1\r\nHost: test\r\nX-Once: 1\r\n\r\n");
+        connection.answer().is_some_and(|answer| answer.text() == "busy")
+    });
+    assert_eq!(busy.count(), 5);
     // There is nobody better: the last answer is the client's.
     assert_eq!(get(place.at(8086), "/").text(), "busy");
     assert_eq!(evenkeel.server("alone", "s1")["total-connections"], 4);

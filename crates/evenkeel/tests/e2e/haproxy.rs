@@ -198,7 +198,7 @@ fn the_stats_socket_says_what_haproxys_says() {
         info.contains("Name: HAProxy\n") && info.contains("\nPid: ") && info.contains("\nUptime_sec: "),
         "{info}"
     );
-    assert!(ask(&socket, "add map x y z").contains("known but not supported"));
+    assert!(ask(&socket, "add map x y z").contains("Unknown map identifier"));
     assert!(ask(&socket, "nonsense").starts_with("Unknown command"));
     assert!(ask(&socket, "user;set weight be/s1 3").contains("Permission denied"));
     assert!(ask(&socket, "show stat typed").contains("S.3.1.1.svname.1:MGP:str:s1\n"));

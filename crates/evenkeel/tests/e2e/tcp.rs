@@ -185,3 +185,36 @@ fn one_port_for_several_protocols() {
         assert_eq!(answer(&[b"GET / HTTP/1.0\r\n\r\n"]), "");
     }
 }
+
+/// Nothing tells the client that its connection has ended: neither an end nor a reset comes.
+#[test]
+fn a_connection_that_vanishes_leaves_its_client_in_doubt() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root ends connections without a packet");
+        return;
+    }
+    let place = Place::new("vanish");
+    let _server = Scripted::named(place.at(9001), "s1");
+    let route = "[[virtual-service.route]]\nwhen = 'port > 0'\ndeny = { vanish = true }\n";
+    let silent = route.replace("vanish", "silent");
+    let text = [
+        service("raw", "tcp", place.at(8081), &[place.at(9001)], "") + route,
+        service("web", "http", place.at(8082), &[place.at(9001)], "") + route,
+        service("told", "http", place.at(8083), &[place.at(9001)], "") + &silent,
+    ]
+    .concat();
+    let evenkeel = start(&place, &text);
+    let hears = |port: u16| {
+        let mut stream = std::net::TcpStream::connect(place.at(port)).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
+        !matches!(stream.read(&mut [0; 64]), Err(e) if e.kind() == std::io::ErrorKind::WouldBlock)
+    };
+    assert!(!hears(8081) && !hears(8082));
+    assert!(hears(8083), "an end that is told");
+    for name in ["raw", "web"] {
+        eventually("nobody is counted", Duration::from_secs(5), || {
+            evenkeel.service(name)["current-connections"] == 0
+        });
+    }
+}

@@ -16,6 +16,11 @@ const ROWS: &[Row] = &[
         "256 MiB",
         &[("config/src/schema/mod.rs", "\"256MiB\",\n            \"Memory for bytes")],
     ),
+    (
+        "an answer that is compressed",
+        "320 KiB and a buffer",
+        &[("http/src/coding/encoder.rs", "MEMORY: usize = 320 * 1024;")],
+    ),
     ("head of a request or of an answer", "16 KiB", &[("l7/src/buffer.rs", "CAPACITY: usize = 16 * 1024;")]),
     ("fields of a request's head", "128", &[("http/src/h1/mod.rs", "FIELDS: usize = 128;")]),
     ("decoded head of an HTTP/2", "16 KiB", &[("http/src/h2/fields.rs", "LIST_AT_MOST: usize = 16 * 1024;")]),

@@ -301,11 +301,6 @@ pub const EXAMPLES: &[(&str, &str, &str)] = &[
         "listen a\n bind 127.0.0.1:1\n@ tcp-request session silent-drop if { src 192.0.2.1 }\n server s 127.0.0.1:2\n",
     ),
     (
-        "tcp-request content",
-        "silent-drop",
-        "listen a\n bind 127.0.0.1:1\n@ tcp-request content silent-drop if { src 192.0.2.1 }\n server s 127.0.0.1:2\n",
-    ),
-    (
         "http-request",
         "capture",
         "listen a\n mode http\n bind 127.0.0.1:1\n@ http-request capture req.hdr(x) len 9\n server s 127.0.0.1:2\n",

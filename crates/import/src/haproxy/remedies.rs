@@ -155,7 +155,6 @@ const BEGINNINGS: &[(&str, &str)] = &[
     ("attach-srv", "connections are not opened from the other side: name the servers"),
     ("switch-mode", "write the services apart: mode http, and mode tcp"),
     ("set-retries", "write retries in the section"),
-    ("disable-l7-retry", "write retry-on in the section"),
     ("pause", "requests are not held back: see rate-limit"),
     ("wait-for-handshake", "early data is not taken, since it can be played again: leave it out"),
     ("harden.reject-privileged-ports", "write tcp-request connection reject if { src_port lt 1024 }"),

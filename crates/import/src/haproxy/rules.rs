@@ -86,17 +86,14 @@ pub fn rule(
         ["http-request" | "tcp-request", rest @ ..]
             if rest.first() == Some(&"deny")
                 || rest.get(1) == Some(&"reject")
+                || rest == ["content", "silent-drop"]
                 || ["reject", "silent-drop"].iter().any(|w| rest.first() == Some(w)) =>
         {
             let words = if rest[0] == "deny" && does[0] == "http-request" { &rest[1..] } else { &[][..] };
             let reply = Reply::read(words, "403", acls)?;
             let status = format!("{{ status = {} }}", reply.status);
             match &reply.keys {
-                _ if http && does.contains(&"silent-drop") => {
-                    let differs = "the connection ends; HAProxy leaves the client in doubt";
-                    set(&mut route, "deny", "{ silent = true }".into());
-                    route.set_with("deny", "{ silent = true }", differs);
-                }
+                _ if does.contains(&"silent-drop") => set(&mut route, "deny", "{ vanish = true }".into()),
                 _ if http && does.contains(&"reject") || reply.silent => {
                     set(&mut route, "deny", "{ silent = true }".into())
                 }
@@ -259,6 +256,7 @@ pub fn rule(
             set(&mut route, "count", count);
             also(&mut route, &when);
         }
+        ["http-request", "disable-l7-retry"] => set(&mut route, "retry", "false".into()),
         ["http-request", "capture", what @ .., "len", length] => {
             set(&mut route, "capture", captured(&what.join(" "), length)?);
         }

@@ -86,6 +86,11 @@ impl StreamLink {
     pub fn reset_on_close(&self) {
         self.handle.reset_on_close();
     }
+
+    /// The other streams of the connection go on: this one is reset.
+    pub fn vanish_on_close(&self) {
+        self.handle.reset_on_close();
+    }
 }
 
 impl Drop for StreamLink {

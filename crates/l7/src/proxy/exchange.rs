@@ -269,7 +269,7 @@ fn outgoing_request(
     }
     let request = &scratch.request;
     let sent = scratch.changes.method.as_deref().map_or(request.method, Method::of);
-    let idempotent = request.method.is_idempotent() && sent.is_idempotent();
+    let idempotent = request.method.is_idempotent() && sent.is_idempotent() && !scratch.changes.once;
     let head = buffer.bytes();
     let names_client =
         request.fields.iter().any(|f| is_named_by(f.name.of(head), b"authorization", f.value.of(head)));
@@ -413,7 +413,10 @@ async fn carry_out(
                 crate::h1::request::line(&mut lines, b"Retry-After", seconds.to_string().as_bytes());
             }
         }
-        Verdict::Silence => {
+        Verdict::Silence { vanish } => {
+            if vanish {
+                client.link.vanish_on_close();
+            }
             scratch.record.termination.cause = Some(Cause::Proxy);
             view.counters(worker.core).refused.add(1);
             return After::Close;

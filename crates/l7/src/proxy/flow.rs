@@ -68,6 +68,7 @@ pub struct Outgoing {
     pub body: Body,
     /// Nothing that was sent has left the buffer.
     pub replayable: bool,
+    /// A server that may have begun with it may get it again.
     pub idempotent: bool,
     /// It says who the client is, in a way that servers keep for the connection.
     pub names_client: bool,
@@ -199,7 +200,7 @@ struct Flow<'a> {
     down_body: Body,
     phase: Phase,
     pipe: Option<Pipe>,
-    compressing: Option<Compressing>,
+    compressing: Option<Box<Compressing>>,
     keep_client: bool,
     /// The client knows no chunks.
     without_chunks: bool,
@@ -295,7 +296,7 @@ impl Flow<'_> {
         self.let_go();
         self.outgoing.buffer.shrink();
         self.down.iter_mut().for_each(Buffer::shrink);
-        self.compressing.iter_mut().for_each(Compressing::hold_little);
+        self.compressing.iter_mut().for_each(|compressing| compressing.hold_little());
         self.scratch.hold_little();
     }
 
@@ -702,7 +703,7 @@ impl Flow<'_> {
         if read == Io::Blocked {
             // Nothing is held while the server has nothing to say.
             self.down = None;
-            if self.compressing.as_mut().is_some_and(Compressing::rest) {
+            if self.compressing.as_mut().is_some_and(|compressing| compressing.rest()) {
                 self.server.want_read();
                 return Ok(AnswerProgress::Moved);
             }

@@ -167,7 +167,10 @@ async fn lead(
     }
     match route::walk(worker, view, client, None, hello, changes, counted).await {
         Verdict::Pool(number) => view.pools.get(number).cloned(),
-        _ => {
+        verdict => {
+            if let Verdict::Silence { vanish: true } = verdict {
+                client.link.vanish_on_close();
+            }
             view.counters(worker.core).refused.add(1);
             record.end(Cause::Proxy, Phase::Request);
             None

@@ -227,6 +227,16 @@ impl Sock {
         let _ = rustix::net::sockopt::set_socket_linger(&self.fd, Some(std::time::Duration::ZERO));
     }
 
+    /// Makes closing send nothing at all: a socket in repair mode ends without a packet (CAP_NET_ADMIN). Where
+    /// that is not allowed, a reset that the first router drops.
+    pub fn vanish_on_close(&self) {
+        self.reset_on_close();
+        if nix::sys::socket::setsockopt(&self.fd, nix::sys::socket::sockopt::TcpRepair, &1).is_err() {
+            let _ = rustix::net::sockopt::set_ip_ttl(&self.fd, 1);
+            let _ = socket2::SockRef::from(&self.fd).set_unicast_hops_v6(1);
+        }
+    }
+
     pub fn want_read(&self) {
         let mut slots = self.reactor.slots.borrow_mut();
         if let Some(slot) = slots.get_mut(self.slot as usize) {

@@ -292,6 +292,11 @@ impl TlsLink {
         self.sock.reset_on_close();
     }
 
+    pub fn vanish_on_close(&self) {
+        self.cut.set(true);
+        self.sock.vanish_on_close();
+    }
+
     pub fn set_owner(&self, owner: Owner) {
         self.sock.set_owner(owner);
     }

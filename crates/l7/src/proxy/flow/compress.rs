@@ -72,7 +72,11 @@ pub struct Compressing {
 
 impl Compressing {
     /// Compresses the answer, whose head is rewritten, unless it must stay as it is or there is no memory.
-    pub fn begin(worker: &'static Worker, chosen: &Chosen<'_>, offered: Offered<'_>) -> Option<Compressing> {
+    pub fn begin(
+        worker: &'static Worker,
+        chosen: &Chosen<'_>,
+        offered: Offered<'_>,
+    ) -> Option<Box<Compressing>> {
         let Offered { request, response, head, spare } = offered;
         let bodiless = response.framing == Framing::None || request.method == Method::Head;
         if bodiless || !response.version_11 || response.doubtful || worker.buffers.memory().is_short() {
@@ -100,7 +104,7 @@ impl Compressing {
             }
             None => Encoder::new(wrapper),
         };
-        Some(Compressing { worker, encoder: Some(encoder), out, ended: false, rests: false })
+        Some(Box::new(Compressing { worker, encoder: Some(encoder), out, ended: false, rests: false }))
     }
 
     /// The head comes first; whether it fitted.
