@@ -39,9 +39,27 @@ pub fn tables(root: Section<'_>, problems: &mut Vec<Problem>) -> Vec<Arc<TableRu
                 problem.help("ask it with `set-variable` in a route before, and write {variable:NAME}"),
             );
         }
+        let entries_of = table.name("entries-of");
+        if let Some(of) = &entries_of {
+            let Some(whole) = all.iter().find(|t| t.name == *of && t.entries_of.is_none()).cloned() else {
+                let place = table.span("entries-of").unwrap_or(0..0);
+                let problem =
+                    Problem::new(place, format!("there is no table {of} with entries before this one"));
+                problems.push(problem.help("write the table that has the entries first"));
+                continue;
+            };
+            for given in ["size", "expire", "period"].into_iter().filter(|word| table.value(word).is_some()) {
+                let place = table.span(given).unwrap_or(0..0);
+                problems.push(Problem::new(place, format!("`{given}` is said by the table {of}")));
+            }
+            let (size, expire, period) = (whole.size, whole.expire, whole.period);
+            all.push(Arc::new(TableRule { name, key, entries_of, size, expire, period }));
+            continue;
+        }
         all.push(Arc::new(TableRule {
             name,
             key,
+            entries_of,
             size: table.number("size", 65_536),
             expire: table.duration("expire", Duration::from_secs(600)),
             period: table.duration("period", Duration::from_secs(10)),

@@ -20,6 +20,9 @@ const FILES: [&str; 9] = [
 # pair
 # node
 [[table]]
+name = "some"
+key = "{port}"
+[[table]]
 name = "t"
 key = "{source}"
 # table

@@ -166,6 +166,15 @@ fn single_mistakes() {
     check(&routed("set-header = { Content-Length = \"5\" }"), "says how the message is framed");
     check(&routed("set-header = { \"X A\" = \"5\" }"), "not a single word");
     check(&routed("track = \"t\""), "there is no table named t");
+    let tables = |more: &str| format!("[[table]]\nname = \"a\"\n[[table]]\nname = \"b\"\n{more}\n");
+    assert_eq!(report(&tables("key = \"{port}\"\nentries-of = \"a\"")), "");
+    check(&tables("entries-of = \"c\""), "there is no table c with entries before this one");
+    check(&tables("entries-of = \"b\""), "there is no table b with entries");
+    check(&tables("entries-of = \"a\"\nsize = 16"), "`size` is said by the table a");
+    check(
+        &tables("entries-of = \"a\"\n[[table]]\nname = \"c\"\nentries-of = \"b\""),
+        "no table b with entries",
+    );
     check(&routed("when = 'rate(\"t\", \"requests\") > 1'\ndeny = {}"), "there is no table named t");
     check(&routed("rate-limit = { rate = \"5\" }"), "not a rate");
     check(&routed("when = 'path(\"/a\")'\ndeny = {}").replace("\"http\"", "\"tcp\""), "does not read");

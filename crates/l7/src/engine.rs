@@ -472,7 +472,7 @@ impl Engine {
             }
         }
         let ids: HashMap<&Name, u32> = pools.iter().map(|p| (&p.pool.name, p.id)).collect();
-        let tables: Vec<Arc<TableSpec>> = snapshot.tables.iter().map(|rule| table_spec(rule, &old)).collect();
+        let tables = table_specs(&snapshot.tables, &old);
         let names: Vec<Name> = pools.iter().map(|p| p.pool.name.clone()).collect();
         let same_tables = tables.iter().zip(&old.tables).all(|(a, b)| Arc::ptr_eq(a, b));
         let mut limits = std::mem::take(&mut self.limits);
@@ -688,7 +688,7 @@ pub fn check_files(snapshot: &Snapshot) -> Vec<FileError> {
         services.chain(snapshot.pools.iter().filter_map(|pool| pool_tls(pool, None).err())).collect();
     let nothing =
         EngineConfig { services: Vec::new(), pools: Vec::new(), tables: Vec::new(), max_connections: 0 };
-    let tables: Vec<Arc<TableSpec>> = snapshot.tables.iter().map(|rule| table_spec(rule, &nothing)).collect();
+    let tables = table_specs(&snapshot.tables, &nothing);
     let names: Vec<Name> = snapshot.pools.iter().map(|p| p.name.clone()).collect();
     let mut limits = Limits::default();
     let mut compiler = Compiler::new(&tables, &mut limits);
@@ -700,9 +700,24 @@ pub fn check_files(snapshot: &Snapshot) -> Vec<FileError> {
 }
 
 /// A table under its rule; what it holds is kept while the rule stays.
-fn table_spec(rule: &Arc<TableRule>, old: &EngineConfig) -> Arc<TableSpec> {
-    if let Some(same) = old.tables.iter().find(|t| t.rule == *rule) {
+/// Tables with the entries that they had; one with another's entries stands behind that one.
+fn table_specs(rules: &[Arc<TableRule>], old: &EngineConfig) -> Vec<Arc<TableSpec>> {
+    let mut all: Vec<Arc<TableSpec>> = Vec::new();
+    for rule in rules {
+        let whole = rule.entries_of.as_ref().and_then(|of| all.iter().find(|t| t.rule.name == *of));
+        let spec = table_spec(rule, whole.map(|whole| &whole.table), old);
+        all.push(spec);
+    }
+    all
+}
+
+fn table_spec(rule: &Arc<TableRule>, whole: Option<&Arc<Table>>, old: &EngineConfig) -> Arc<TableSpec> {
+    let same = old.tables.iter().find(|t| t.rule == *rule);
+    if let Some(same) = same.filter(|t| whole.is_none_or(|whole| Arc::ptr_eq(whole, &t.table))) {
         return same.clone();
+    }
+    if let Some(whole) = whole {
+        return Arc::new(TableSpec { rule: rule.clone(), table: whole.clone() });
     }
     let (expire_ms, period_ms) = (rule.expire.as_millis() as u64, rule.period.as_millis() as u64);
     let table = Arc::new(Table::new(rule.size, expire_ms, period_ms));

@@ -220,6 +220,8 @@ pub struct TableRule {
     pub name: Name,
     /// Whose entry it is: a text with variables.
     pub key: Template,
+    /// The table whose entries they are, where it has none of its own.
+    pub entries_of: Option<Name>,
     pub size: u32,
     pub expire: Duration,
     /// The time that rates are counted over.

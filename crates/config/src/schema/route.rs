@@ -8,6 +8,12 @@ pub static TABLE: Table = Table {
     keys: &[
         required("name", ValueKind::Name, "The name that routes refer to."),
         key("key", ValueKind::Template, "{source}", "Whose entry it is."),
+        key(
+            "entries-of",
+            ValueKind::Name,
+            "",
+            "A table before it whose entries are asked and counted in by this key as well; size, expire and period are that one's.",
+        ),
         key("size", SIZE, "65536", "Entries at most; the oldest give way."),
         key("expire", duration(1, 365 * DAY_MS), "10m", "How long an entry stays after its last use."),
         key("period", duration(1, DAY_MS), "10s", "The time that rates are counted over."),

@@ -45,7 +45,8 @@ pub fn tables_of(config: &EngineConfig) -> Vec<TableRef> {
             servers: Arc::new(servers.collect()),
         })
     });
-    let counting = config.tables.iter().map(|spec| TableRef {
+    // Entries of a table are told once, by whatever key they are asked.
+    let counting = config.tables.iter().filter(|spec| spec.rule.entries_of.is_none()).map(|spec| TableRef {
         name: format!("table:{}", spec.rule.name),
         table: spec.table.clone(),
         servers: Arc::default(),

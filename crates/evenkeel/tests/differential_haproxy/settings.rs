@@ -205,6 +205,8 @@ const OPTIONS: &[&str] = &[
     "stick-table type ip size 1k store gpc0\nhttp-request track-sc0 src\nhttp-request deny deny_status 429 if { path /a } { sc0_inc_gpc0 gt 1 }",
     "stick-table type ip size 1k store gpc0,gpc1\nhttp-request track-sc0 src\nacl often sc0_inc_gpc0 gt 2\nacl twice src_inc_gpc1 gt 1\nacl forget sc0_clr_gpc0 ge 0\nhttp-request allow if { path /b } forget\nhttp-request set-header x-twice yes unless !twice\nhttp-request deny deny_status 429 if !{ path /c } often || { path /d }\nhttp-request set-header x-n %[sc0_get_gpc0]-%[src_get_gpc1]",
     "stick-table type ip size 1k store gpc0\nhttp-request deny deny_status 429 if { src_inc_gpc0 gt 2 }",
+    "stick-table type string len 40 size 1k store http_req_cnt,gpc0\nhttp-request track-sc0 path\nhttp-request track-sc1 req.hdr(x-a)\nhttp-request sc-inc-gpc0(1)\nhttp-request deny deny_status 429 if { sc1_http_req_cnt gt 2 }\nhttp-request set-header x-many yes if { sc1_get_gpc0 gt 1 }\nhttp-request set-header x-n %[sc0_http_req_cnt]-%[path,table_gpc0]",
+    "stick-table type string len 40 size 1k store http_req_cnt\nhttp-request set-var(txn.a) path\nhttp-request set-var(txn.b) req.hdr(x-a)\nhttp-request track-sc1 var(txn.a)\nhttp-request track-sc2 var(txn.b)\nhttp-request set-var(txn.n) sc_http_req_cnt(2)\nhttp-request deny deny_status 429 if { var(txn.n) -m int gt 2 }\nhttp-request set-header x-n %[sc_http_req_cnt(1)]",
     "stick-table type ip size 1k store http_err_cnt\nhttp-request track-sc0 src\nhttp-request set-header x-n %[src_http_err_cnt]",
     "acl bad path /b\nhttp-request deny if bad",
     "block if { path /b }",

@@ -18,6 +18,17 @@ pub struct Known {
     key: String,
     /// What `gpc` and `gpt` of it are, in the order of the table's numbers.
     numbers: Vec<String>,
+    /// Tables that have its entries by other keys.
+    by_other_keys: Vec<String>,
+}
+
+/// The table that has the entries of this one by a sample.
+fn place_of<'k>(keys: &'k Keys, table: &str, sample: &str) -> Option<&'k str> {
+    let wanted = key(sample).ok()?;
+    let (name, known) = keys.get_key_value(table)?;
+    let others = known.by_other_keys.iter().filter_map(|other| keys.get_key_value(other));
+    let mut all = [(name, known)].into_iter().chain(others);
+    all.find(|(_, known)| known.key == wanted).map(|(name, _)| name.as_str())
 }
 
 /// What the tests of one proxy mean.
@@ -29,6 +40,8 @@ pub struct Counted {
     by_number: BTreeMap<String, String>,
     /// The numbers that are tracked under a condition, where rules change what is counted.
     sometimes: BTreeSet<String>,
+    /// When there is something to count under a number.
+    presence: BTreeMap<String, String>,
 }
 
 /// `track-scN KEY [table NAME]`: number, key, table.
@@ -125,17 +138,32 @@ fn gather_by(proxies: &[Proxy], draft: &mut Draft, told: bool, pairs: &dyn Fn(&W
                 draft.left(word.line, &word.words.join(" "), why);
             }
             match draft.counted.get(&table) {
-                Some(known) if known.key == key || !told => {}
-                Some(_) => {
-                    let why = format!("the table {table} has other keys already: use one table for each key");
-                    draft.left(word.line, &word.words.join(" "), why);
-                }
+                Some(_) if !told || place_of(&draft.counted, &table, &sample).is_some() => {}
+                Some(_) => add_key(&table, key, numbers, draft),
                 None => {
                     draft.tables.push(written(&table, &key, &rules));
-                    draft.counted.insert(table, Known { key, numbers });
+                    draft.counted.insert(table, Known { key, numbers, by_other_keys: Vec::new() });
                 }
             }
         }
+    }
+}
+
+/// A table for entries of another one by a key of its own.
+fn add_key(table: &str, key: String, numbers: Vec<String>, draft: &mut Draft) {
+    let taken =
+        |wanted: &String| draft.counted.contains_key(wanted) || draft.stick_tables.contains_key(wanted);
+    let Some(other) = (2..).map(|number| format!("{table}-{number}")).find(|wanted| !taken(wanted)) else {
+        return;
+    };
+    let mut out = Table::default();
+    out.text("name", &name(&other));
+    out.text("key", &key);
+    out.text("entries-of", &name(table));
+    draft.tables.push(out);
+    draft.counted.insert(other.clone(), Known { key, numbers, by_other_keys: Vec::new() });
+    if let Some(known) = draft.counted.get_mut(table) {
+        known.by_other_keys.push(other);
     }
 }
 
@@ -198,22 +226,25 @@ fn counted(asked: &str) -> String {
 impl Counted {
     pub fn of(proxy: &Proxy, keys: &Keys) -> Counted {
         let tracked = proxy.words.iter().filter_map(|w| track(w, &proxy.name));
-        let by_number = tracked.map(|(number, _, table)| (number, table)).collect();
+        let place = |table: String, sample: &str| {
+            place_of(keys, &table, sample).map_or_else(|| table.clone(), str::to_owned)
+        };
+        let by_number = tracked.map(|(number, sample, table)| (number, place(table, &sample))).collect();
         let changes = proxy.words.iter().any(|w| w.words.iter().take(3).any(|verb| verb.starts_with("sc-")));
         let conditional = |w: &&Word| changes && w.words.iter().any(|word| word == "if" || word == "unless");
         let sometimes = proxy.words.iter().filter(conditional).filter_map(|w| track(w, &proxy.name));
         let sometimes = sometimes.map(|(number, ..)| number).collect();
-        Counted { own: proxy.name.clone(), keys: keys.clone(), by_number, sometimes }
+        let tracked = proxy.words.iter().filter_map(|w| track(w, &proxy.name));
+        let presence = tracked.map(|(number, sample, _)| (number, sample::presence(&sample))).collect();
+        Counted { own: proxy.name.clone(), keys: keys.clone(), by_number, sometimes, presence }
     }
 
     /// The table that a rule counts in, and when there is something to count.
     pub fn tracked(&self, word: &Word) -> Result<(String, String), String> {
         let (_, sample, table) = track(word, &self.own).ok_or("not carried over")?;
-        match self.keys.get(&table) {
-            Some(known) if key(&sample).as_ref() == Ok(&known.key) => {
-                Ok((name(&table), sample::presence(&sample)))
-            }
-            _ => Err(format!("there is no table {table} with this key")),
+        match place_of(&self.keys, &table, &sample) {
+            Some(table) => Ok((name(table), sample::presence(&sample))),
+            None => Err(format!("there is no table {table} with this key")),
         }
     }
 
@@ -258,10 +289,9 @@ impl Counted {
     /// `KEY,table_http_req_rate(TABLE)`: the entry of this request, where the table has that key.
     fn converted(&self, text: &str) -> Option<Result<String, String>> {
         if let Some((sample, table)) = asks_by_key(text, &self.own).filter(|_| text.contains(",in_table")) {
-            let known = self.keys.get(&table).is_some_and(|known| key(&sample).as_ref() == Ok(&known.key));
-            return Some(match known {
-                true => Ok(format!("in-table({})", quoted(&name(&table)))),
-                false => Err(format!("there is no table {table} with this key")),
+            return Some(match place_of(&self.keys, &table, &sample) {
+                Some(table) => Ok(format!("in-table({})", quoted(&name(table)))),
+                None => Err(format!("there is no table {table} with this key")),
             });
         }
         let (sample, converter) = text.rsplit_once(",table_")?;
@@ -270,9 +300,9 @@ impl Counted {
             None => (converter, ""),
         };
         let table = if table.is_empty() { self.own.as_str() } else { table };
-        if self.keys.get(table).map(|known| &known.key) != key(sample).ok().as_ref() {
+        let Some(table) = place_of(&self.keys, table, sample) else {
             return Some(Err(format!("there is no table {table} with this key")));
-        }
+        };
         let tracked = Counted { by_number: BTreeMap::from([("0".into(), table.to_owned())]), ..self.clone() };
         tracked.asked(&format!("sc_{what}(0)"))
     }
@@ -289,7 +319,7 @@ impl Counted {
         let arguments: Vec<&str> = arguments.split(',').map(str::trim).collect();
         let (table, what) = if let Some(what) = whole.strip_prefix("src_") {
             let table = if arguments[0].is_empty() { &*self.own } else { arguments[0] };
-            (table.to_owned(), what)
+            (place_of(&self.keys, table, "src").unwrap_or(table).to_owned(), what)
         } else {
             let rest = whole.strip_prefix("sc")?;
             let (number, what, named) = match rest.strip_prefix('_') {
@@ -297,7 +327,7 @@ impl Counted {
                 None => (rest.get(..1)?, rest.get(1..)?.strip_prefix('_')?, arguments.first()),
             };
             let named = named.filter(|t| !t.is_empty()).map(|t| (*t).to_owned());
-            (named.or_else(|| self.by_number.get(number).cloned())?, what)
+            (self.by_key_of(named, number)?, what)
         };
         let (function, counter) = match what {
             "http_req_rate" => ("rate", "requests"),
@@ -333,6 +363,14 @@ impl Counted {
         }
         let own = self.asks_own(&table, whole);
         Some(own.map(|()| format!("{function}({}, \"{counter}\")", quoted(&name(&table)))))
+    }
+
+    /// The table that a sample names, by the key of its number where that is tracked in it.
+    fn by_key_of(&self, named: Option<String>, number: &str) -> Option<String> {
+        let tracked = self.by_number.get(number);
+        let Some(named) = named else { return tracked.cloned() };
+        let others = self.keys.get(&named).map_or(&[][..], |known| &known.by_other_keys);
+        Some(tracked.filter(|tracked| others.contains(tracked)).cloned().unwrap_or(named))
     }
 
     /// Whether a sample asks the entry of the request's own key.
@@ -372,6 +410,7 @@ impl Counted {
             _ => return Some(Err(format!("{verb}: an index and a number of track-sc are needed"))),
         };
         let by_source = number.strip_prefix("src:");
+        let by_source = by_source.map(|table| place_of(&self.keys, table, "src").unwrap_or(table));
         let named = number.strip_prefix("table:").or(by_source).map(str::to_owned);
         let Some(table) = &named.or_else(|| self.by_number.get(number).cloned()) else {
             return Some(Err(format!("{verb}: nothing is tracked as track-sc{number} in this section")));
@@ -402,7 +441,7 @@ impl Counted {
         let when = if self.sometimes.contains(number) {
             format!("variable({})", quoted(&tracked(number)))
         } else {
-            String::new()
+            self.presence.get(number).cloned().unwrap_or_default()
         };
         Some(Ok((count, when)))
     }
