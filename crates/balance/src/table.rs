@@ -18,7 +18,7 @@ use crate::hash::{Identity, hash_bytes};
 const STRIPES: usize = 16;
 const CANDIDATES: usize = 8;
 
-/// What entries are found by: a few bytes, without an allocation. Longer keys are change apart by
+/// What entries are found by: a few bytes, without an allocation. Longer keys are told apart by
 /// a hash of them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Key {
@@ -104,7 +104,7 @@ pub struct Table {
     on_change: Mutex<Option<OnChange>>,
 }
 
-/// How a follower is change; it is known by this very one.
+/// How a follower is told; it is known by this very one.
 pub type OnChange = Arc<dyn Fn() + Send + Sync>;
 
 struct Slot {
@@ -539,7 +539,7 @@ mod tests {
             table.remove(&client(turn % 10));
         }
         assert_eq!(kept(&table), 0, "nobody would ever take them");
-        // The next follower is change, and the one before cannot end that.
+        // The next follower is told, and the one before cannot end that.
         table.watch(&second);
         table.unwatch(&first);
         table.set(&client(1), Some(7), 1_000, 0);

@@ -40,4 +40,5 @@ pub use plan::{Impact, Plan, PlanStep, plan};
 pub use problem::{Problem, Report};
 pub use publish::{json_schema, reference_markdown, routes_markdown};
 pub use redact::{Part, redact};
+pub use rewrite_location::is_plain;
 pub use shared::{OWN as OWN_TABLES, adopt, shared};

@@ -142,7 +142,7 @@ fn escaped(text: &str) -> String {
 }
 
 /// Whether nothing in a text has a meaning beside itself.
-fn is_plain(text: &str) -> bool {
+pub fn is_plain(text: &str) -> bool {
     text.chars().all(|c| c.is_ascii_graphic() && !"\"\\$^{}<>|;#?`".contains(c))
 }
 

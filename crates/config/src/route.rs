@@ -269,6 +269,14 @@ impl<'a> Reader<'a, '_> {
         self.table.value(key).is_some()
     }
 
+    /// A text of mode tcp asks nothing about requests.
+    fn readable(&mut self, place: Option<Range<usize>>, what: &str, text: &Template) {
+        if text.needs_http() && self.mode == Mode::Tcp {
+            let message = format!("{what} asks about a request, which mode \"tcp\" does not read");
+            self.problem(place, message, String::new());
+        }
+    }
+
     fn actions(&mut self) -> Vec<Action> {
         let mut all = Vec::new();
         if self.table.value("track").is_some() {
@@ -370,10 +378,7 @@ impl<'a> Reader<'a, '_> {
         }
         let key = if set { "set" } else { "add" };
         let value = text_or(count, key, "1", self.problems)?;
-        if value.needs_http() && self.mode == Mode::Tcp {
-            let message = "the text asks about a request, which mode \"tcp\" does not read".into();
-            self.problem(place, message, String::new());
-        }
+        self.readable(place, "the text", &value);
         Some(Action::Count { table, number, value, keeps: set })
     }
 
@@ -396,13 +401,7 @@ impl<'a> Reader<'a, '_> {
 
     fn key(&mut self, section: Section<'_>, default: &str) -> Option<Template> {
         let text = text_or(section, "key", default, self.problems)?;
-        if text.needs_http() && self.mode == Mode::Tcp {
-            self.problem(
-                section.span("key"),
-                "the key asks about a request, which mode \"tcp\" does not read".into(),
-                String::new(),
-            );
-        }
+        self.readable(section.span("key"), "the key", &text);
         Some(text)
     }
 
@@ -414,10 +413,7 @@ impl<'a> Reader<'a, '_> {
         let mut all = Vec::new();
         for (name, value) in self.table.entries(key) {
             let Some(text) = self.table.template_of(value) else { continue };
-            if self.mode == Mode::Tcp && text.needs_http() {
-                let message = format!("{name} asks about a request, which mode \"tcp\" does not read");
-                self.problem(Some(value.span()), message, String::new());
-            }
+            self.readable(Some(value.span()), name, &text);
             if !self.of_answers && text.needs_answer() {
                 let message = format!("{name} asks about an answer, which there is none of yet");
                 let help = "it can be asked in [[virtual-service.answer-route]]";

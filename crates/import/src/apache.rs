@@ -282,7 +282,7 @@ fn pool(
         pool.servers.iter_mut().for_each(|server| server.lines.retain(|line| line.key != "server-tls"));
         pool.table.set("server-tls", TLS_TO_SERVERS.to_owned());
     }
-    member_timeouts(lines, &mut pool.table, draft);
+    timeouts_of(lines, &TIMEOUTS, &mut pool.table, draft);
     if let Some(session) = session {
         persist(&session, hosts, &mut pool.table);
     }
@@ -298,15 +298,19 @@ fn time(text: &str) -> Option<String> {
     minutes.map_or_else(|| duration(text, "s"), |number| duration(number, "m"))
 }
 
-/// `timeout` and `connectiontimeout` of the members: a pool has them for all its servers.
-fn member_timeouts(lines: &[Words], pool: &mut Table, draft: &mut Draft) {
+/// Time-outs of `BalancerMember`, each with its key of a pool.
+const TIMEOUTS: [(&str, &str); 2] = [("timeout=", "server"), ("connectiontimeout=", "connect")];
+
+/// The time-outs of a pool's servers: it has them for all of them.
+fn timeouts_of(lines: &[Words], options: &[(&str, &str)], pool: &mut Table, draft: &mut Draft) {
     let mut all = Table::default();
-    for (option, key) in [("timeout=", "server"), ("connectiontimeout=", "connect")] {
+    for (option, key) in options {
         let of = |(at, words): &Words| {
             let name = words[0].to_lowercase();
             let value = words.iter().find_map(|word| word.strip_prefix(option)).map(str::to_owned);
             // What `ProxySet` says holds for all.
-            (name == "balancermember" || name == "proxyset" && value.is_some()).then_some((*at, value))
+            let is_one = ["balancermember", "proxypass"].contains(&name.as_str());
+            (is_one || name == "proxyset" && value.is_some()).then_some((*at, value))
         };
         let each: Vec<_> = lines.iter().filter_map(of).collect();
         let Some((at, value)) = each.iter().find_map(|(at, value)| Some((*at, value.as_ref()?))) else {
@@ -663,7 +667,7 @@ fn pass(at: usize, words: &[String], members: &Members, service: &mut Service, d
     };
     let (of, below) = of.split_once('/').unwrap_or((of, ""));
     let secret = to.starts_with("https") || to.starts_with("wss");
-    let own = if alone { single(of, secret, (at, words), draft) } else { None };
+    let own = if alone { single(of, secret, Some((at, words.to_vec())), draft) } else { None };
     if alone && own.is_none() {
         draft.left(at, &words.join(" "), format!("{of} is no address: write its server into a pool"));
         return;
@@ -719,8 +723,8 @@ fn below_members(pool: &str, members: &Members, below: &str, at: usize, draft: &
     both.trim_matches('/').to_owned()
 }
 
-/// The pool of a server that is named without a balancer.
-fn single(place: &str, secret: bool, (at, words): (usize, &[String]), draft: &mut Draft) -> Option<String> {
+/// The pool of a server that is named without a balancer, with the `ProxyPass` that names it.
+fn single(place: &str, secret: bool, line: Option<Words>, draft: &mut Draft) -> Option<String> {
     let (host, port) = split_port(place);
     let (host, port) = (crate::words::host(host)?, port.unwrap_or(if secret { "443" } else { "80" }));
     let wanted = name(&format!("{host}-{port}").replace([':', '.'], "-"));
@@ -734,9 +738,7 @@ fn single(place: &str, secret: bool, (at, words): (usize, &[String]), draft: &mu
         server.text("address", &with_port(&host, port));
         pool.servers.push(server);
         // The time for answers is the route's.
-        let connects = words.iter().filter(|word| word.starts_with("connectiontimeout=")).cloned();
-        let member = ["BalancerMember".to_owned()].into_iter().chain(connects).collect();
-        member_timeouts(&[(at, member)], &mut pool.table, draft);
+        timeouts_of(line.as_slice(), &TIMEOUTS[1..], &mut pool.table, draft);
         draft.pools.push(pool);
     }
     Some(wanted)

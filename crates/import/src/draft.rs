@@ -106,15 +106,15 @@ impl Pool {
     pub fn add(&mut self, mut server: Table, twice: Twice, line: usize, draft: &mut Draft) {
         let called = |other: &Table, name: &str| other.get("name").map(unquoted).as_deref() == Some(name);
         let place = server.get("address").map_or_else(String::new, unquoted);
-        if let Some(known) = self.servers.iter_mut().find(|known| is_same(known, &server)) {
-            let share = |one: &Table| one.get("weight").and_then(|w| w.parse::<u32>().ok());
-            match (twice, share(known), share(&server)) {
-                (Twice::Shares, Some(first), Some(second)) => {
-                    known.set("weight", (first + second).to_string());
-                    draft.remark(line, &place, "it is named twice: here it is one server with both shares");
-                }
-                _ => draft.note(line, &place, "it is named twice: the first of the two stays"),
-            }
+        let share = |one: &Table| one.get("weight").and_then(|w| w.parse::<u32>().ok());
+        let first = self.servers.iter_mut().find(|known| twice == Twice::Shares && is_same(known, &server));
+        if let Some(first) = first
+            && let (Some(one), Some(other)) = (share(first), share(&server))
+        {
+            first.set("weight", (one + other).to_string());
+            return draft.remark(line, &place, "it is named twice: here it is one server with both shares");
+        }
+        if self.has(&server, line, draft) {
             return;
         }
         let wanted = server.get("name").map_or_else(String::new, unquoted);
@@ -127,10 +127,14 @@ impl Pool {
         self.servers.push(server);
     }
 
-    /// The address of a server that the pool has already.
-    pub fn known(&self, server: &Table) -> Option<String> {
-        let known = self.servers.iter().find(|known| is_same(known, server))?;
-        known.get("address").map(unquoted)
+    /// Whether the pool has a server already, which stays as it is then. That is told.
+    pub fn has(&self, server: &Table, line: usize, draft: &mut Draft) -> bool {
+        let known = self.servers.iter().any(|known| is_same(known, server));
+        if known {
+            let place = server.get("address").map_or_else(String::new, unquoted);
+            draft.note(line, &place, "it is named twice: the first of the two stays");
+        }
+        known
     }
 
     /// One of IPVS's schedulers.

@@ -540,7 +540,7 @@ impl Reader {
 
 fn build(proxies: &[Proxy], draft: &mut Draft) {
     let named: Vec<Proxy> =
-        proxies.iter().map(|proxy| Proxy::with_captures_named(proxy).with_counting_spelled_out()).collect();
+        proxies.iter().map(|proxy| proxy.with_captures_named().with_counting_spelled_out()).collect();
     let proxies = &named[..];
     let backends: BTreeMap<&str, &Proxy> =
         proxies.iter().filter(|p| p.kind != SectionKind::Frontend).map(|p| (p.name.as_str(), p)).collect();

@@ -440,8 +440,7 @@ fn real_servers(node: &Node, mode: &str, pool: &mut Pool, draft: &mut Draft) {
     for real in node.children.iter().filter(|c| c.is("real_server")) {
         let Some(host) = real.words.get(1).and_then(|h| address(h)) else { continue };
         let server = real_server(real, &host, mode);
-        if let Some(place) = pool.known(&server) {
-            draft.note(real.line, &place, "it is named twice: the first of the two stays");
+        if pool.has(&server, real.line, draft) {
             continue;
         }
         let at = pool.servers.iter().filter(|s| s.get("backup").is_none()).count();

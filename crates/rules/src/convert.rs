@@ -395,10 +395,6 @@ impl Converter {
                 let otherwise = || (!default.is_empty()).then(|| default.to_vec());
                 found.map(|value| value.into_owned().into_bytes()).or_else(otherwise)
             }
-            Converter::Listed { list, .. } => {
-                let fits = list.as_ref().is_some_and(|list| list.holds(&out[start..]));
-                Some(if fits { b"1".to_vec() } else { b"0".to_vec() })
-            }
             Converter::JsonQuery(path) => path.find(&out[start..]),
             Converter::Choose(pairs) => {
                 let found = pairs.iter().find(|(from, _)| **from == out[start..]);
@@ -438,6 +434,11 @@ impl Converter {
                     out.extend_from_slice(separator);
                 }
                 out.extend_from_slice(&value);
+            }
+            Converter::Listed { list, .. } => {
+                let fits = list.as_ref().is_some_and(|list| list.holds(&out[start..]));
+                out.truncate(start);
+                out.push(if fits { b'1' } else { b'0' });
             }
             Converter::Default(text) if out.len() == start => out.extend_from_slice(text),
             Converter::Default(_) => {}

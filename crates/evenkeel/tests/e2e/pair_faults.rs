@@ -146,7 +146,7 @@ pub fn is_at_rest(lab: &PairLab, node: usize) -> bool {
 #[test]
 fn after_many_switch_overs_under_load_every_counter_is_zero() {
     let Some(mut lab) = lab("pair-counters") else { return };
-    let rounds = std::env::var("EVENKEEL_SWITCH_OVERS").ok().and_then(|n| n.parse().ok()).unwrap_or(8);
+    let rounds = crate::pair_keep::rounds(8);
     let check = "health-check = { type = \"tcp\", interval = \"1s\" }";
     let limit =
         |text: String| text.replace("address = \"10.77.0.1", "max-connections = 40\n  address = \"10.77.0.1");

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use evenkeel_testbed::eventually;
+use evenkeel_testbed::pair::PairLab;
 
 use crate::layer4::service;
 use crate::pair::{FRONT, lab};
@@ -74,14 +75,31 @@ process.on('SIGTERM', () => {
 });
 "#;
 
-/// `EVENKEEL_SWITCH_OVERS` for more than a few.
+/// `EVENKEEL_SWITCH_OVERS`, or so many.
+pub fn rounds(usual: usize) -> usize {
+    std::env::var("EVENKEEL_SWITCH_OVERS").ok().and_then(|n| n.parse().ok()).unwrap_or(usual)
+}
+
+/// Switches a pair over, whose first node is active, asking either node.
+fn switch_over(lab: &PairLab, rounds: usize, pause: Duration) {
+    let mut active = 0;
+    for round in 0..rounds {
+        let at = if round % 3 == 2 { 1 - active } else { active };
+        let done = lab.cli(at, &["pair", "switch-over"]);
+        assert_eq!(done.code, 0, "round {round}: {}{}", done.out, done.err);
+        active = 1 - active;
+        lab.await_role(active, "active");
+        std::thread::sleep(pause);
+    }
+}
+
 #[test]
 fn a_planned_switch_over_breaks_no_request_and_no_download() {
     let Some(mut lab) = lab("pair-keep") else { return };
     if !evenkeel_testbed::require(&["nft"]) {
         return;
     }
-    let rounds = std::env::var("EVENKEEL_SWITCH_OVERS").ok().and_then(|n| n.parse().ok()).unwrap_or(3);
+    let rounds = rounds(3);
     let check = "health-check = { type = \"tcp\", interval = \"1s\" }";
     let text = [
         service("web", "10.77.0.100:80", "http", check, FRONT),
@@ -95,16 +113,7 @@ fn a_planned_switch_over_breaks_no_request_and_no_download() {
         .map(|vip| lab.traffic("c", CAREFUL, &[vip, "80", "40", "50", "4"]))
         .into();
     std::thread::sleep(Duration::from_secs(2));
-    let mut active = 0;
-    for round in 0..rounds {
-        // On either node.
-        let at = if round % 3 == 2 { 1 - active } else { active };
-        let done = lab.cli(at, &["pair", "switch-over"]);
-        assert_eq!(done.code, 0, "round {round}: {}{}", done.out, done.err);
-        active = 1 - active;
-        lab.await_role(active, "active");
-        std::thread::sleep(Duration::from_millis(1_500));
-    }
+    switch_over(&lab, rounds, Duration::from_millis(1_500));
     // So that downloads that began before the last one can end.
     std::thread::sleep(Duration::from_secs(8));
     for load in load {
@@ -253,14 +262,13 @@ for (let i = 0; i < +count / 16; i++) download();
 process.on('SIGTERM', () => { ending = true; fs.writeFileSync(out, JSON.stringify(seen)); process.exit(0); });
 "#;
 
-/// `EVENKEEL_SWITCH_OVERS` for more than a few.
 #[test]
 fn a_planned_switch_over_breaks_no_websocket_no_grpc_call_and_no_gigabyte() {
     let Some(mut lab) = lab("pair-streams") else { return };
     if !evenkeel_testbed::require(&["nft"]) {
         return;
     }
-    let rounds = std::env::var("EVENKEEL_SWITCH_OVERS").ok().and_then(|n| n.parse().ok()).unwrap_or(3);
+    let rounds = rounds(3);
     // What two cores with a test beside bear without the daemons standing still.
     let streams = if rounds > 3 { "32" } else { "12" };
     let check = "health-check = { type = \"tcp\", interval = \"1s\" }";
@@ -293,15 +301,7 @@ fn a_planned_switch_over_breaks_no_websocket_no_grpc_call_and_no_gigabyte() {
     let load: Vec<_> =
         ["10.77.0.100", "fd77::100"].map(|vip| lab.traffic("c", STREAMS, &[vip, streams])).into();
     std::thread::sleep(Duration::from_secs(2));
-    let mut active = 0;
-    for round in 0..rounds {
-        let at = if round % 3 == 2 { 1 - active } else { active };
-        let done = lab.cli(at, &["pair", "switch-over"]);
-        assert_eq!(done.code, 0, "round {round}: {}{}", done.out, done.err);
-        active = 1 - active;
-        lab.await_role(active, "active");
-        std::thread::sleep(Duration::from_millis(2_500));
-    }
+    switch_over(&lab, rounds, Duration::from_millis(2_500));
     // So that streams that began before the last one can end.
     std::thread::sleep(Duration::from_secs(10));
     for load in load {

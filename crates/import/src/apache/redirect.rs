@@ -3,6 +3,7 @@
 use super::Members;
 use crate::draft::{Draft, Service, Table, also};
 use crate::words::{list, literal, name, quoted};
+use evenkeel_config::is_plain;
 
 /// Puts redirects behind what is passed on: Apache asks `ProxyPass` first, in whatever order both are written, and
 /// `Redirect` only for what is excluded or left.
@@ -123,9 +124,4 @@ fn rewriting(words: &[String], keys: String) -> Table {
     route.text("of", "servers");
     route.set("rewrite-location", format!("{{ {keys} }}"));
     route
-}
-
-/// A text without signs that `rewrite-location` does not take.
-fn is_plain(text: &str) -> bool {
-    text.chars().all(|c| c.is_ascii_graphic() && !"\"\\$^{}<>|;#?`".contains(c))
 }

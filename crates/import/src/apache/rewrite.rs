@@ -76,7 +76,7 @@ pub fn route(
             route.set("redirect", format!("{{ location = {}, status = {status} }}", quoted(&to)));
         }
         Shape::Upgrade { place, secret } => {
-            let Some(pool) = single(place, secret, (0, &[]), draft) else {
+            let Some(pool) = single(place, secret, None, draft) else {
                 draft.left(
                     line,
                     &rule.join(" "),

@@ -184,12 +184,8 @@ fn ends_alone(rules: &mut [Table], keyword: &str, section: &str) {
 /// `return` in the place of a server's answer.
 fn replace(words: &[&str], acls: &Acls, route: &mut Table) -> Result<(), String> {
     let reply = Reply::read(words, "200", acls)?;
-    let own = words.contains(&"default-errorfiles") || words.contains(&"errorfiles");
-    match &reply.keys {
-        _ if reply.silent => route.set("deny", "{ silent = true }"),
-        None if own => route.set("deny", format!("{{ status = {} }}", reply.status)),
-        _ => route.set("answer", reply.answer()),
-    }
+    let (key, value) = reply.returned(words);
+    route.set(key, value);
     reply.add_headers("add-header", route);
     Ok(())
 }

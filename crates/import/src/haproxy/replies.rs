@@ -80,6 +80,17 @@ impl Reply {
         Ok(reply)
     }
 
+    /// What `return` with these words does: a key of a route, with its value.
+    pub fn returned(&self, words: &[&str]) -> (&'static str, String) {
+        let own = words.contains(&"default-errorfiles") || words.contains(&"errorfiles");
+        match &self.keys {
+            _ if self.silent => ("deny", "{ silent = true }".into()),
+            // The service's page for the status.
+            None if own => ("deny", format!("{{ status = {} }}", self.status)),
+            _ => ("answer", self.answer()),
+        }
+    }
+
     pub fn add_headers(&self, key: &str, route: &mut Table) {
         if !self.headers.is_empty() {
             route.set(key, format!("{{ {} }}", self.headers.join(", ")));

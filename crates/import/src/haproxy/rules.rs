@@ -266,13 +266,8 @@ pub fn rule(
         ["http-request", "set-path", path] => set(&mut route, "rewrite-path", quoted(&variables(path)?)),
         ["http-request", "return", rest @ ..] => {
             let reply = Reply::read(rest, "200", acls)?;
-            let own = rest.contains(&"default-errorfiles") || rest.contains(&"errorfiles");
-            match &reply.keys {
-                // The service's page for the status.
-                _ if reply.silent => set(&mut route, "deny", "{ silent = true }".into()),
-                None if own => set(&mut route, "deny", format!("{{ status = {} }}", reply.status)),
-                _ => set(&mut route, "answer", reply.answer()),
-            }
+            let (key, value) = reply.returned(rest);
+            set(&mut route, key, value);
             reply.add_headers("add-response-header", &mut route);
         }
         ["http-response" | "http-after-response", "set-header", name, value @ ..] => {

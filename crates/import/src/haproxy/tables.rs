@@ -225,18 +225,21 @@ fn counted(asked: &str) -> String {
 
 impl Counted {
     pub fn of(proxy: &Proxy, keys: &Keys) -> Counted {
-        let tracked = proxy.words.iter().filter_map(|w| track(w, &proxy.name));
+        let tracked: Vec<_> = proxy.words.iter().filter_map(|w| Some((w, track(w, &proxy.name)?))).collect();
         let place = |table: String, sample: &str| {
             place_of(keys, &table, sample).map_or_else(|| table.clone(), str::to_owned)
         };
-        let by_number = tracked.map(|(number, sample, table)| (number, place(table, &sample))).collect();
         let changes = proxy.words.iter().any(|w| w.words.iter().take(3).any(|verb| verb.starts_with("sc-")));
-        let conditional = |w: &&Word| changes && w.words.iter().any(|word| word == "if" || word == "unless");
-        let sometimes = proxy.words.iter().filter(conditional).filter_map(|w| track(w, &proxy.name));
-        let sometimes = sometimes.map(|(number, ..)| number).collect();
-        let tracked = proxy.words.iter().filter_map(|w| track(w, &proxy.name));
-        let presence = tracked.map(|(number, sample, _)| (number, sample::presence(&sample))).collect();
-        Counted { own: proxy.name.clone(), keys: keys.clone(), by_number, sometimes, presence }
+        let conditional = |w: &Word| changes && w.words.iter().any(|word| word == "if" || word == "unless");
+        let mut of = Counted { own: proxy.name.clone(), keys: keys.clone(), ..Counted::default() };
+        for (word, (number, sample, table)) in tracked {
+            if conditional(word) {
+                of.sometimes.insert(number.clone());
+            }
+            of.presence.insert(number.clone(), sample::presence(&sample));
+            of.by_number.insert(number, place(table, &sample));
+        }
+        of
     }
 
     /// The table that a rule counts in, and when there is something to count.

@@ -153,9 +153,7 @@ pub fn begin(worker: &Worker, client: &Client, lease: &Lease) -> Result<Sock, Tr
     }?;
     if let Some(spec) = lease.pool() {
         spec.pool.tcp_keep_alive.iter().for_each(|how| sock.keep_alive(how));
-        if !spec.pool.tcp_user_timeout.is_zero() {
-            sock.user_timeout(spec.pool.tcp_user_timeout);
-        }
+        sock.user_timeout(spec.pool.tcp_user_timeout);
     }
     Ok(sock)
 }

@@ -415,9 +415,12 @@ impl Pipe {
     }
 }
 
-/// How long the peer may leave what it was sent without an acknowledgement. Other sockets than TCP's have no such
-/// time.
+/// How long the peer may leave what it was sent without an acknowledgement; zero is as the kernel has it. Other
+/// sockets than TCP's have no such time.
 pub fn user_timeout(fd: &OwnedFd, time: Duration) {
+    if time.is_zero() {
+        return;
+    }
     let time_ms = u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
     let _ = rustix::net::sockopt::set_tcp_user_timeout(fd, time_ms);
 }

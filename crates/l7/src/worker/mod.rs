@@ -401,9 +401,7 @@ impl Worker {
                         if let Some(how) = &view.spec.service.tcp_keep_alive {
                             crate::reactor::keep_alive(&fd, how);
                         }
-                        if !view.spec.service.tcp_user_timeout.is_zero() {
-                            crate::reactor::user_timeout(&fd, view.spec.service.tcp_user_timeout);
-                        }
+                        crate::reactor::user_timeout(&fd, view.spec.service.tcp_user_timeout);
                         (fd, address, listener.service.clone(), listener.address)
                     }
                     Err(Errno::AGAIN) => return,
