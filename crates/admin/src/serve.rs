@@ -54,10 +54,8 @@ pub fn tls(pem: &str, only_13: bool) -> Result<Arc<ServerConfig>, String> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(provider);
     let builder = builder.with_protocol_versions(versions).map_err(|e| e.to_string())?;
-    let mut config = builder
-        .with_no_client_auth()
-        .with_single_cert(certificates, key)
-        .map_err(|e| format!("certificate and key: {e}"))?;
+    let mut config =
+        builder.with_no_client_auth().with_cert_resolver(evenkeel_trust::shown(certificates, &key)?);
     config.ignore_client_order = true;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))

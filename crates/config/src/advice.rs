@@ -1,6 +1,6 @@
 //! What a configuration may say, but hardly means.
 
-use evenkeel_model::{Name, Persistence, SameSite, Snapshot};
+use evenkeel_model::{Name, Persistence, SameSite, ServerTls, Snapshot};
 
 /// One sentence for each thing that will not work as it seems.
 pub fn warnings(snapshot: &Snapshot) -> Vec<String> {
@@ -11,7 +11,22 @@ pub fn warnings(snapshot: &Snapshot) -> Vec<String> {
         )),
         _ => None,
     });
-    pools.chain(places(snapshot)).collect()
+    pools.chain(anybody(snapshot)).chain(places(snapshot)).collect()
+}
+
+/// Servers that may be anybody who has a certificate of an authority that everybody trusts.
+fn anybody(snapshot: &Snapshot) -> impl Iterator<Item = String> {
+    let is_anybody = |tls: &ServerTls| tls.verify && !tls.verify_name && tls.ca.is_none();
+    let pools = snapshot.pools.iter().filter(move |pool| {
+        let own = pool.real_servers.iter().filter_map(|server| server.tls(pool));
+        pool.server_tls.iter().chain(own).any(is_anybody)
+    });
+    pools.map(|pool| {
+        format!(
+            "pool {}: server-tls has verify-name = false without a `ca`: whoever has a certificate of a well-known authority passes for a server",
+            pool.name
+        )
+    })
 }
 
 /// Servers of layer 7 whose places were to grow, and do not.
@@ -39,6 +54,20 @@ fn places(snapshot: &Snapshot) -> impl Iterator<Item = String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn servers_that_may_be_anybody_are_told() {
+        let said = |tls: &str| {
+            let text = format!(
+                "[[virtual-service]]\nname = \"w\"\nvip = [\"192.0.2.1:80\"]\nmode = \"http\"\nserver-tls = {tls}\n[[virtual-service.real-server]]\nname = \"s\"\naddress = \"192.0.2.2:443\"\n"
+            );
+            warnings(&crate::read(&text).unwrap_or_else(|problems| panic!("{problems:?}")))
+        };
+        assert!(said("{ verify-name = false }")[0].contains("well-known"));
+        assert_eq!(said("{ verify-name = false, ca = \"a.pem\" }"), [""; 0]);
+        assert_eq!(said("{}"), [""; 0]);
+        assert_eq!(said("{ verify = false, verify-name = false }"), [""; 0]);
+    }
 
     #[test]
     fn places_that_do_not_grow_are_told_and_start_all_the_same() {

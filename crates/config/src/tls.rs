@@ -133,6 +133,10 @@ pub fn of_server(
             let mine = of_table(own);
             ServerTls {
                 verify: if own.value("verify").is_some() { mine.verify } else { common.verify },
+                verify_name: match own.value("verify-name") {
+                    Some(_) => mine.verify_name,
+                    None => common.verify_name,
+                },
                 ca: mine.ca.or(common.ca),
                 sni: mine.sni.clone().or(common.sni.filter(|_| mine.sni_from.is_none())),
                 sni_from: mine.sni_from.or(common.sni_from.filter(|_| mine.sni.is_none())),
@@ -140,7 +144,7 @@ pub fn of_server(
             }
         }
     };
-    if tls.verify && tls.sni.is_none() && tls.sni_from.is_none() {
+    if tls.verifies_name() && tls.sni.is_none() && tls.sni_from.is_none() {
         tls.sni = host.map(|host| host.name.as_str().to_owned());
     }
     (common.as_ref() != Some(&tls)).then_some(ServerSpeaks::Tls(tls))
@@ -155,6 +159,7 @@ pub fn of_table(table: Section<'_>) -> ServerTls {
     };
     ServerTls {
         verify: table.value("verify").is_none() || table.flag("verify"),
+        verify_name: table.value("verify-name").is_none() || table.flag("verify-name"),
         ca: table.text("ca").map(Into::into),
         sni: sni.filter(|_| sni_from.is_none()).map(str::to_owned),
         sni_from,

@@ -371,7 +371,9 @@ fn listed_server(pool: &Pool, discover: &Discover, place: &Endpoint, details: De
     let common = pool.real_servers.iter().find(|s| s.found_in.is_none());
     // One that is known by a name is verified by it, as one of the file is.
     let own_name = host.as_ref().zip(
-        pool.server_tls.as_ref().filter(|tls| tls.verify && tls.sni.is_none() && tls.sni_from.is_none()),
+        pool.server_tls
+            .as_ref()
+            .filter(|tls| tls.verifies_name() && tls.sni.is_none() && tls.sni_from.is_none()),
     );
     let speaks = own_name.map(|(host, tls): (&Host, _)| {
         ServerSpeaks::Tls(ServerTls { sni: Some(host.name.as_str().to_owned()), ..tls.clone() })

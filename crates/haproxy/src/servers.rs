@@ -178,6 +178,7 @@ fn keys_of(options: &[&str], name: &str, new: &mut Server) -> Result<Map<String,
             "addr" => drop(check.insert("address".into(), json!(value()))),
             "ssl" => drop(tls.entry("enabled").or_insert(json!(true))),
             "verify" => drop(tls.insert("verify".into(), json!(value() != "none"))),
+            "verifyhost" => drop(tls.entry("sni").or_insert(json!(value()))),
             "ca-file" => drop(tls.insert("ca".into(), json!(value()))),
             "crt" => drop(tls.insert("certificate".into(), json!(value()))),
             "sni" => {
@@ -205,12 +206,20 @@ fn keys_of(options: &[&str], name: &str, new: &mut Server) -> Result<Map<String,
         keys.insert("health-check".into(), Value::Object(check));
     }
     if tls.contains_key("enabled") {
-        keys.insert("server-tls".into(), Value::Object(tls));
+        keys.insert("server-tls".into(), Value::Object(or_any_name(tls)));
     }
     keys.entry("weight").or_insert(json!(1));
     keys.insert("check".into(), json!(false));
     keys.insert("admin-state".into(), json!("halted"));
     Ok(keys)
+}
+
+/// HAProxy looks at no name of a certificate where none is written.
+fn or_any_name(mut tls: serde_json::Map<String, Value>) -> serde_json::Map<String, Value> {
+    if !tls.contains_key("sni") && tls.get("verify") != Some(&json!(false)) {
+        tls.insert("verify-name".into(), json!(false));
+    }
+    tls
 }
 
 /// `del server <backend>/<server>`
@@ -489,6 +498,12 @@ mod tests {
             "ssl verify none sni str(a.test)",
             Ok(
                 r#"{"server-tls":{"enabled":true,"verify":false,"sni":"a.test"},"weight":1,"check":false,"admin-state":"halted"}"#,
+            ),
+        );
+        check(
+            "ssl ca-file ca.pem",
+            Ok(
+                r#"{"server-tls":{"enabled":true,"ca":"ca.pem","verify-name":false},"weight":1,"check":false,"admin-state":"halted"}"#,
             ),
         );
         check("weight 300", Err("weight of server s is not within 0 and 256 (300).."));

@@ -3,8 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use evenkeel_model::{Connect, HealthCheck, Probe, ProxyVersion, ServerTls};
 use evenkeel_trust::{Anyone, Authorities};
@@ -57,7 +59,7 @@ pub async fn open(
     // A check is no request that a name could be taken from: none is asked for, and none verified.
     let nameless = tls.sni_from.is_some() && tls.sni.is_none();
     let config = match nameless {
-        true => config(&ServerTls { verify: false, ..tls.clone() }, alpn)?,
+        true => config(&ServerTls { verify_name: false, ..tls.clone() }, alpn)?,
         false => config(tls, alpn)?,
     };
     let name = match &tls.sni {
@@ -84,13 +86,7 @@ pub async fn open_again(
     let sni = connect.sni.clone();
     let again = HealthCheck {
         probe: Probe::Tls,
-        tls: connect.tls.then_some(ServerTls {
-            verify: false,
-            ca: None,
-            sni,
-            sni_from: None,
-            certificate: None,
-        }),
+        tls: connect.tls.then(|| ServerTls { sni, ..ServerTls::with_anyone() }),
         send_proxy: connect.send_proxy,
         mark: check.mark,
         ..HealthCheck::default()
@@ -122,20 +118,46 @@ pub fn describe(error: &std::io::Error) -> String {
     }
 }
 
-type Configs = HashMap<(ServerTls, Vec<u8>), Arc<ClientConfig>>;
+/// What was made of settings and a protocol, and of files in this state.
+type Configs = HashMap<(ServerTls, Vec<u8>), (Vec<Stamp>, Arc<ClientConfig>)>;
+type Stamp = Option<(u64, u64, SystemTime)>;
 
 thread_local! {
-    /// Reading authorities takes longer than a probe: once for each setting.
+    /// Reading authorities takes longer than a probe: once for each setting, and again when a file changes.
     static CONFIGS: RefCell<Configs> = RefCell::default();
+}
+
+/// Settings that are kept at most: those of configurations that are gone are forgotten with the others.
+const CONFIGS_AT_MOST: usize = 1_000;
+
+const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// The state of each file that the settings name, without reading it.
+fn stamps(tls: &ServerTls) -> Vec<Stamp> {
+    let authorities = tls.ca.as_deref().unwrap_or(Path::new(SYSTEM_AUTHORITIES));
+    let files = tls.verify.then_some(authorities).into_iter().chain(tls.certificate.as_deref());
+    let stamp = |path: &Path| {
+        let about = std::fs::metadata(path).ok()?;
+        Some((about.ino(), about.len(), about.modified().ok()?))
+    };
+    files.map(stamp).collect()
 }
 
 fn config(tls: &ServerTls, alpn: &[u8]) -> Result<Arc<ClientConfig>, String> {
     let key = (tls.clone(), alpn.to_vec());
-    if let Some(known) = CONFIGS.with_borrow(|all| all.get(&key).cloned()) {
+    // Looked at before they are read: what changes meanwhile is read once more.
+    let stamps = stamps(tls);
+    let same = |(then, made): &(Vec<Stamp>, Arc<ClientConfig>)| (*then == stamps).then(|| made.clone());
+    if let Some(known) = CONFIGS.with_borrow(|all| all.get(&key).and_then(same)) {
         return Ok(known);
     }
     let made = Arc::new(make(tls, alpn)?);
-    CONFIGS.with_borrow_mut(|all| all.insert(key, made.clone()));
+    CONFIGS.with_borrow_mut(|all| {
+        if all.len() >= CONFIGS_AT_MOST {
+            all.clear();
+        }
+        all.insert(key, (stamps, made.clone()))
+    });
     Ok(made)
 }
 
@@ -146,14 +168,13 @@ fn make(tls: &ServerTls, alpn: &[u8]) -> Result<ClientConfig, String> {
     let verifier: Arc<dyn ServerCertVerifier> = match (tls.verify, &tls.ca) {
         (false, _) => Arc::new(Anyone(provider)),
         (true, ca) => {
-            let system = Path::new("/etc/ssl/certs/ca-certificates.crt");
-            let file = ca.as_deref().unwrap_or(system);
+            let file = ca.as_deref().unwrap_or(Path::new(SYSTEM_AUTHORITIES));
             let unusable = |why: String| format!("{}: {why}", file.display());
             let pem = read(file).map_err(|e| unusable(e.to_string()))?;
             let known: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
             let known = Authorities::new(known.map_err(|_| unusable("is no PEM".into()))?);
             let known = known.ok_or_else(|| unusable("holds no certificate of an authority".into()))?;
-            known.of_servers(provider).map_err(|e| unusable(e.to_string()))?
+            known.of_servers(provider, tls.verify_name).map_err(|e| unusable(e.to_string()))?
         }
     };
     let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
@@ -166,7 +187,7 @@ fn make(tls: &ServerTls, alpn: &[u8]) -> Result<ClientConfig, String> {
             let chain = chain.map_err(|_| unusable("is no PEM".into()))?;
             let key = PrivateKeyDer::from_pem_slice(&pem)
                 .map_err(|_| unusable("holds no private key that can be used".into()))?;
-            builder.with_client_auth_cert(chain, key).map_err(|e| unusable(e.to_string()))?
+            builder.with_client_cert_resolver(evenkeel_trust::shown(chain, &key).map_err(unusable)?)
         }
     };
     if !alpn.is_empty() {

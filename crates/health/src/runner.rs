@@ -300,9 +300,7 @@ async fn converse(target: &Target, address: SocketAddr, reached: &Cell<Layer>) -
         check.to_mut().tls = match check.probe {
             // As the pool's own connections are made.
             Probe::Http(_) | Probe::Grpc { .. } => target.tls.clone(),
-            Probe::Tls => {
-                Some(ServerTls { verify: false, ca: None, sni: None, sni_from: None, certificate: None })
-            }
+            Probe::Tls => Some(ServerTls::with_anyone()),
             _ => None,
         };
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use evenkeel_balance::Table;
 use evenkeel_model::{
-    AdminState, Fallback, Name, Pool, RealServer, ServerTls, Snapshot, TableRule, VirtualService, Weight,
+    AdminState, Fallback, Name, Pool, RealServer, Snapshot, TableRule, VirtualService, Weight,
 };
 
 use crate::auth;
@@ -464,11 +464,15 @@ impl Engine {
         let mut pools: Vec<Arc<PoolSpec>> = Vec::new();
         for pool in &snapshot.pools {
             match old_pools.get(&pool.name) {
-                Some(same) if *same.pool == **pool => pools.push(Arc::clone(same)),
-                before => match pool_tls(pool, before.filter(|_| self.keeps_files).map(|b| &***b)) {
-                    Ok(tls) => pools.push(Arc::new(self.pool_spec(pool, before.copied(), tls))),
-                    Err(error) => files.push(error),
-                },
+                Some(same) if *same.pool == **pool && !tls::pool::is_stale(same) => {
+                    pools.push(Arc::clone(same))
+                }
+                before => {
+                    match tls::pool::of_pool(pool, before.filter(|_| self.keeps_files).map(|b| &***b)) {
+                        Ok(tls) => pools.push(Arc::new(self.pool_spec(pool, before.copied(), tls))),
+                        Err(error) => files.push(error),
+                    }
+                }
             }
         }
         let ids: HashMap<&Name, u32> = pools.iter().map(|p| (&p.pool.name, p.id)).collect();
@@ -541,12 +545,13 @@ impl Engine {
         }
     }
 
-    /// Whether a certificate, key or list of a running service has changed on disk.
+    /// Whether a file of a running service or pool has changed on disk.
     pub fn files_changed(&self) -> bool {
         self.config.services.iter().any(|s| match (&s.service.tls, &s.tls) {
             (Some(settings), Some(tls)) => tls.fingerprint != tls::fingerprint(settings),
             _ => false,
         } || s.route_files.changed())
+            || self.config.pools.iter().any(|pool| tls::pool::is_stale(pool))
     }
 
     /// Keys of an earlier process, so that its clients' sessions are resumed.
@@ -684,8 +689,9 @@ pub fn check_files(snapshot: &Snapshot) -> Vec<FileError> {
     let services = snapshot.services.iter().filter_map(|s| Some((s.name.as_str(), s.tls.as_ref()?)));
     let services =
         services.filter_map(|(name, settings)| tls::load_server(name, settings, &tickets, None).err());
-    let mut errors: Vec<FileError> =
-        services.chain(snapshot.pools.iter().filter_map(|pool| pool_tls(pool, None).err())).collect();
+    let mut errors: Vec<FileError> = services
+        .chain(snapshot.pools.iter().filter_map(|pool| tls::pool::of_pool(pool, None).err()))
+        .collect();
     let nothing =
         EngineConfig { services: Vec::new(), pools: Vec::new(), tables: Vec::new(), max_connections: 0 };
     let tables = table_specs(&snapshot.tables, &nothing);
@@ -729,36 +735,6 @@ fn same_tls(one: &Option<Arc<TlsServer>>, other: &Option<Arc<TlsServer>>) -> boo
         (Some(one), Some(other)) => Arc::ptr_eq(one, other),
         (one, other) => one.is_none() && other.is_none(),
     }
-}
-
-/// What the servers of a pool speak of TLS. Files are read once, whatever the number of servers; not at
-/// all where the specification before has them.
-fn pool_tls(pool: &Pool, before: Option<&PoolSpec>) -> Result<ServersTls, FileError> {
-    let nameless = |settings: &ServerTls| ServerTls { sni: None, sni_from: None, ..settings.clone() };
-    let mut read: ServersTls = HashMap::new();
-    let before = before.filter(|b| b.pool.server_h2 == pool.server_h2);
-    for (settings, known) in before.iter().flat_map(|b| &b.tls) {
-        read.insert(nameless(settings), known.clone());
-    }
-    let mut all: ServersTls = HashMap::new();
-    let own = pool.real_servers.iter().filter_map(|s| s.tls(pool));
-    for settings in pool.server_tls.iter().chain(own) {
-        if all.contains_key(settings) {
-            continue;
-        }
-        let same = before.and_then(|b| b.tls.get(settings)).cloned();
-        let tls = match (same, read.get(&nameless(settings))) {
-            (Some(same), _) => same,
-            (None, Some(known)) => Arc::new(known.named(settings)),
-            (None, None) => {
-                let alpn: &[&str] = if pool.server_h2 { &["h2"] } else { &["http/1.1"] };
-                Arc::new(tls::load_client(settings, alpn)?)
-            }
-        };
-        read.entry(nameless(settings)).or_insert_with(|| tls.clone());
-        all.insert(settings.clone(), tls);
-    }
-    Ok(all)
 }
 
 fn is_one(one: &Option<Arc<TlsClient>>, other: &Option<Arc<TlsClient>>) -> bool {

@@ -67,6 +67,16 @@ pub struct PoolSpec {
 
 pub type ServersTls = HashMap<ServerTls, Arc<TlsClient>>;
 
+impl PoolSpec {
+    /// Connections made for the one would be wrong for the other: other settings, or other files.
+    pub fn reaches_otherwise(&self, other: &PoolSpec) -> bool {
+        let same = |(settings, tls): (&ServerTls, &Arc<TlsClient>)| {
+            other.tls.get(settings).is_none_or(|other| other.has_files_of(tls))
+        };
+        self.pool.reaches_otherwise(&other.pool) || !self.tls.iter().all(same)
+    }
+}
+
 impl std::fmt::Debug for PoolSpec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PoolSpec").field("id", &self.id).field("pool", &self.pool).finish()

@@ -103,6 +103,8 @@ pub struct ClientAuth {
 pub struct ServerTls {
     /// Refuse a real server whose certificate does not hold.
     pub verify: bool,
+    /// Its name must be the one that is asked for; else an authority's word for any name will do.
+    pub verify_name: bool,
     /// Authorities to trust; the system's when absent.
     pub ca: Option<PathBuf>,
     /// The name to ask for and to verify; the address when absent.
@@ -111,6 +113,25 @@ pub struct ServerTls {
     pub sni_from: Option<SniFrom>,
     /// Certificate and key to show the real server.
     pub certificate: Option<PathBuf>,
+}
+
+impl ServerTls {
+    /// Whether a certificate of another name is refused.
+    pub fn verifies_name(&self) -> bool {
+        self.verify && self.verify_name
+    }
+
+    /// TLS with any server, whoever it is.
+    pub fn with_anyone() -> ServerTls {
+        ServerTls {
+            verify: false,
+            verify_name: false,
+            ca: None,
+            sni: None,
+            sni_from: None,
+            certificate: None,
+        }
+    }
 }
 
 /// Where the name comes from that a server is asked for.

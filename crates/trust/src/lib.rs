@@ -4,23 +4,27 @@
 //! of the configured ones is trusted as it is (a pin), as OpenSSL does; all others need a chain.
 
 mod about;
+mod host;
+mod key;
+mod version1;
 
 use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ParsedCertificate, VerifierBuilderError};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
     SignatureScheme,
 };
-use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 pub use about::field;
+pub use key::{has_key, shown};
 
 /// The certificates that a file of authorities holds.
 #[derive(Clone, Debug)]
@@ -43,27 +47,25 @@ impl Authorities {
         self.roots.clone()
     }
 
-    /// Verifies servers.
+    /// Verifies servers; `named`: that they are who was asked for, and not only known to an authority.
     pub fn of_servers(
         &self,
         provider: Arc<CryptoProvider>,
+        named: bool,
     ) -> Result<Arc<dyn ServerCertVerifier>, VerifierBuilderError> {
-        let inner = WebPkiServerVerifier::builder_with_provider(self.roots(), provider).build()?;
-        Ok(Arc::new(Servers { inner, own: self.own.clone() }))
+        let inner = WebPkiServerVerifier::builder_with_provider(self.roots(), provider.clone()).build()?;
+        Ok(Arc::new(Servers { inner, own: self.own.clone(), provider, named }))
     }
 
-    /// Verifies clients: as `inner` does, which was built with the same authorities.
-    pub fn of_clients(&self, inner: Arc<dyn ClientCertVerifier>) -> Arc<dyn ClientCertVerifier> {
-        Arc::new(Clients { inner, own: self.own.clone() })
+    /// Verifies clients: as `inner` does, which was built with the same authorities and lists.
+    pub fn of_clients(
+        &self,
+        inner: Arc<dyn ClientCertVerifier>,
+        revoked: Vec<CertificateRevocationListDer<'static>>,
+        provider: Arc<CryptoProvider>,
+    ) -> Arc<dyn ClientCertVerifier> {
+        Arc::new(Clients { inner, own: self.own.clone(), revoked, provider })
     }
-}
-
-/// Why a certificate cannot be used that is of a version before 3; `None` where it is not.
-pub fn too_old(certificate: &[u8]) -> Option<&'static str> {
-    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-    (parsed.version() != X509Version::V3).then_some(
-        "the certificate is of X.509 version 1, which has no extensions and says neither names nor use; make one of version 3: openssl x509 -req … -extfile FILE, with subjectAltName in it",
-    )
 }
 
 /// Subject and issuer as they are written, or nothing where the certificate cannot be read.
@@ -115,14 +117,9 @@ impl fmt::Display for Reason {
 
 impl std::error::Error for Reason {}
 
-/// An error of the verifier in words that say what is wrong with the certificate.
-fn in_words(error: Error, certificate: &[u8]) -> Error {
-    match (&error, too_old(certificate)) {
-        (
-            Error::InvalidCertificate(CertificateError::BadEncoding | CertificateError::Other(_)),
-            Some(why),
-        ) => Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Reason(why))))),
-        _ => error,
+impl Reason {
+    fn error(why: &'static str) -> Error {
+        Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Reason(why)))))
     }
 }
 
@@ -136,20 +133,70 @@ fn is_own(
         return Ok(false);
     }
     let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
+    in_force(&parsed, now).map(|()| true)
+}
+
+/// Whether now is between its dates.
+fn in_force(certificate: &X509Certificate<'_>, now: UnixTime) -> Result<(), Error> {
     let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    if seconds < parsed.validity().not_before.timestamp() {
+    if seconds < certificate.validity().not_before.timestamp() {
         return Err(CertificateError::NotValidYet.into());
     }
-    if seconds > parsed.validity().not_after.timestamp() {
-        return Err(CertificateError::Expired.into());
+    match seconds > certificate.validity().not_after.timestamp() {
+        true => Err(CertificateError::Expired.into()),
+        false => Ok(()),
     }
-    Ok(true)
 }
 
 #[derive(Debug)]
 struct Servers {
     inner: Arc<WebPkiServerVerifier>,
     own: Arc<[CertificateDer<'static>]>,
+    named: bool,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Servers {
+    fn verify(
+        &self,
+        certificate: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        let is_own = is_own(&self.own, certificate, now)?;
+        let of_version_1 = version1::verify(certificate, &self.own, &[], now);
+        if let Some(trusted) = of_version_1 {
+            trusted.or_else(|e| if is_own { Ok(()) } else { Err(e) })?;
+            return self.name_of(Err(CertificateError::NotValidForName.into()), certificate, name);
+        }
+        if is_own {
+            let parsed = ParsedCertificate::try_from(certificate)?;
+            return self.name_of(rustls::client::verify_server_name(&parsed, name), certificate, name);
+        }
+        // The chain comes before the name there.
+        let verified = self.inner.verify_server_cert(certificate, others, name, ocsp, now);
+        self.name_of(verified.map(|_| ()), certificate, name)
+    }
+
+    /// A name that no extension holds may be the subject's, and none may be wanted.
+    fn name_of(
+        &self,
+        found: Result<(), Error>,
+        certificate: &[u8],
+        name: &ServerName<'_>,
+    ) -> Result<(), Error> {
+        use CertificateError::{NotValidForName, NotValidForNameContext};
+        match found {
+            Err(Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }))
+                if !self.named || host::is_common_name(certificate, name) =>
+            {
+                Ok(())
+            }
+            found => found,
+        }
+    }
 }
 
 impl ServerCertVerifier for Servers {
@@ -161,13 +208,7 @@ impl ServerCertVerifier for Servers {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if is_own(&self.own, certificate, now)? {
-            let parsed = ParsedCertificate::try_from(certificate).map_err(|e| in_words(e, certificate))?;
-            rustls::client::verify_server_name(&parsed, name)?;
-            return Ok(ServerCertVerified::assertion());
-        }
-        let verified = self.inner.verify_server_cert(certificate, others, name, ocsp, now);
-        verified.map_err(|e| in_words(e, certificate))
+        self.verify(certificate, others, name, ocsp, now).map(|()| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -176,7 +217,7 @@ impl ServerCertVerifier for Servers {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, certificate, signed)
+        key::verify_tls12(message, certificate, signed, &self.provider)
     }
 
     fn verify_tls13_signature(
@@ -185,7 +226,7 @@ impl ServerCertVerifier for Servers {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, certificate, signed)
+        key::verify_tls13(message, certificate, signed, &self.provider)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -197,6 +238,8 @@ impl ServerCertVerifier for Servers {
 struct Clients {
     inner: Arc<dyn ClientCertVerifier>,
     own: Arc<[CertificateDer<'static>]>,
+    revoked: Vec<CertificateRevocationListDer<'static>>,
+    provider: Arc<CryptoProvider>,
 }
 
 impl ClientCertVerifier for Clients {
@@ -221,8 +264,10 @@ impl ClientCertVerifier for Clients {
         if is_own(&self.own, certificate, now)? {
             return Ok(ClientCertVerified::assertion());
         }
-        let verified = self.inner.verify_client_cert(certificate, others, now);
-        verified.map_err(|e| in_words(e, certificate))
+        match version1::verify(certificate, &self.own, &self.revoked, now) {
+            Some(trusted) => trusted.map(|()| ClientCertVerified::assertion()),
+            None => self.inner.verify_client_cert(certificate, others, now),
+        }
     }
 
     fn verify_tls12_signature(
@@ -231,7 +276,7 @@ impl ClientCertVerifier for Clients {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, certificate, signed)
+        key::verify_tls12(message, certificate, signed, &self.provider)
     }
 
     fn verify_tls13_signature(
@@ -240,7 +285,7 @@ impl ClientCertVerifier for Clients {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, certificate, signed)
+        key::verify_tls13(message, certificate, signed, &self.provider)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -270,7 +315,7 @@ impl ServerCertVerifier for Anyone {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+        key::verify_tls12(message, certificate, signed, &self.0)
     }
 
     fn verify_tls13_signature(
@@ -279,7 +324,7 @@ impl ServerCertVerifier for Anyone {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+        key::verify_tls13(message, certificate, signed, &self.0)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -5,10 +5,14 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenkeel_trust::{Authorities, too_old};
+use evenkeel_trust::{Anyone, Authorities, has_key};
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection, SupportedProtocolVersion};
 
 /// A folder of its own with what the script made there.
 fn made(name: &str, script: &str) -> PathBuf {
@@ -32,9 +36,10 @@ fn a_certificate_that_is_its_own_authority_is_trusted_as_it_is() {
     let (known, stranger) = (certificate(&folder, "a.crt"), certificate(&folder, "b.crt"));
     let authorities = Authorities::new(vec![known.clone()]).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let servers = authorities.of_servers(provider.clone()).unwrap();
-    let built = WebPkiClientVerifier::builder_with_provider(authorities.roots(), provider).build().unwrap();
-    let clients = authorities.of_clients(built);
+    let servers = authorities.of_servers(provider.clone(), true).unwrap();
+    let built =
+        WebPkiClientVerifier::builder_with_provider(authorities.roots(), provider.clone()).build().unwrap();
+    let clients = authorities.of_clients(built, Vec::new(), provider);
     let check = |der: &CertificateDer<'_>, name: &'static str, days: u64, expect: &str| {
         let name = ServerName::try_from(name).unwrap();
         let now = UnixTime::now().as_secs() - 86_400 + days * 86_400;
@@ -56,18 +61,170 @@ fn a_certificate_that_is_its_own_authority_is_trusted_as_it_is() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+/// An authority, another one, an intermediate one, and what they signed: `NAME.crt` with `NAME.key`.
+const SIGNED: &str = r#"
+root() { openssl req -x509 -newkey rsa:2048 -nodes -days 9 -keyout $1.key -out $1.crt -subj "/CN=$1"; }
+signed() { # NAME AUTHORITY SUBJECT EXTENSIONS MORE…
+    name=$1 by=$2 subject=$3; printf "$4" > $name.ext; shift 4
+    openssl req -newkey rsa:2048 -nodes -keyout $name.key -out $name.csr -subj "$subject"
+    extensions=; test ! -s $name.ext || extensions="-extfile $name.ext"
+    openssl x509 -req -in $name.csr -CA $by.crt -CAkey $by.key -CAcreateserial -days 9 $extensions "$@" -out $name.crt
+}
+root ca; root other
+signed between ca /CN=between 'basicConstraints=critical,CA:TRUE\n'
+signed old ca /CN=in.example.test ''
+signed old-of-other other /CN=in.example.test ''
+signed old-of-between between /CN=in.example.test ''
+signed old-sha1 ca /CN=in.example.test '' -sha1
+signed common-name ca /CN=in.example.test 'basicConstraints=CA:FALSE\n'
+signed other-name ca /CN=in.example.test 'subjectAltName=DNS:other.example.test\n'
+signed address ca /CN=in.example.test 'subjectAltName=IP:192.0.2.1\n'
+signed unknown ca /CN=in.example.test '1.2.3.4.5=critical,ASN1:UTF8String:x\nsubjectAltName=DNS:in.example.test\n'
+openssl x509 -in old.crt -noout -text | grep -q 'Version: 1'
+: > index.txt; echo 01 > crlnumber
+printf '[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\ncrlnumber=crlnumber\ndefault_md=sha256\ndefault_crl_days=9\n' > crl.conf
+openssl ca -config crl.conf -cert ca.crt -keyfile ca.key -revoke old.crt
+openssl ca -config crl.conf -cert ca.crt -keyfile ca.key -gencrl -out crl.pem
+"#;
+
+/// What a server and a client with these certificates are told; nothing where they are trusted.
+const TRUSTED: [(&str, &str, &str); 9] = [
+    ("old", "", ""),
+    ("old-of-other", "of X.509 version 1 and none", "of X.509 version 1 and none"),
+    ("old-of-between", "of X.509 version 1 and none", "of X.509 version 1 and none"),
+    ("old-sha1", "of X.509 version 1 and none", "of X.509 version 1 and none"),
+    ("common-name", "", ""),
+    ("other-name", "not valid for name", ""),
+    // An address is no name of a host: the subject's counts.
+    ("address", "", ""),
+    ("unknown", "UnsupportedCriticalExtension", "UnsupportedCriticalExtension"),
+    ("between", "CaUsedAsEndEntity", "CaUsedAsEndEntity"),
+];
+
 #[test]
-fn a_certificate_of_version_1_is_refused_by_its_name() {
-    let folder = made(
-        "old",
-        "openssl req -x509 -newkey rsa:2048 -nodes -days 9 -keyout ca.key -out ca.crt -subj /CN=ca; openssl req -newkey rsa:2048 -nodes -keyout c.key -out c.csr -subj /CN=joe; openssl x509 -req -in c.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 9 -out c.crt",
-    );
-    let (ca, old) = (certificate(&folder, "ca.crt"), certificate(&folder, "c.crt"));
-    assert!(too_old(&ca).is_none() && too_old(&old).is_some());
-    let authorities = Authorities::new(vec![ca]).unwrap();
+fn odd_certificates_are_trusted_where_an_authority_signed_them() {
+    let folder = made("odd", SIGNED);
+    let authorities = Authorities::new(vec![certificate(&folder, "ca.crt")]).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let built = WebPkiClientVerifier::builder_with_provider(authorities.roots(), provider).build().unwrap();
-    let refused = authorities.of_clients(built).verify_client_cert(&old, &[], UnixTime::now()).unwrap_err();
-    assert!(refused.to_string().contains("X.509 version 1"), "{refused}");
+    let servers = authorities.of_servers(provider.clone(), true).unwrap();
+    let any_name = authorities.of_servers(provider.clone(), false).unwrap();
+    let clients = |revoked: Vec<CertificateRevocationListDer<'static>>| {
+        let mut built = WebPkiClientVerifier::builder_with_provider(authorities.roots(), provider.clone());
+        if !revoked.is_empty() {
+            built = built.with_crls(revoked.clone());
+        }
+        authorities.of_clients(built.build().unwrap(), revoked, provider.clone())
+    };
+    let name = ServerName::try_from("in.example.test").unwrap();
+    let told = |result: Result<(), rustls::Error>| result.err().map_or_else(String::new, |e| e.to_string());
+    let holds = |told: &str, expect: &str| told.contains(expect) && expect.is_empty() == told.is_empty();
+    for (which, at_server, at_client) in TRUSTED {
+        let der = certificate(&folder, &format!("{which}.crt"));
+        let others = [certificate(&folder, "between.crt")];
+        let server = servers.verify_server_cert(&der, &others, &name, &[], UnixTime::now()).map(|_| ());
+        let client = clients(Vec::new()).verify_client_cert(&der, &others, UnixTime::now()).map(|_| ());
+        let (server, client) = (told(server), told(client));
+        assert!(holds(&server, at_server), "{which}, a server: {server:?}");
+        let any = any_name.verify_server_cert(&der, &others, &name, &[], UnixTime::now()).map(|_| ());
+        let without_name = if at_server == "not valid for name" { "" } else { at_server };
+        assert!(holds(&told(any), without_name), "{which}, a server of any name");
+        assert!(holds(&client, at_client), "{which}, a client: {client:?}");
+    }
+    let old = certificate(&folder, "old.crt");
+    let crl = CertificateRevocationListDer::from_pem_file(folder.join("crl.pem")).unwrap();
+    let revoked = clients(vec![crl]).verify_client_cert(&old, &[], UnixTime::now()).map(|_| ());
+    assert!(told(revoked).contains("Revoked"));
+    let later = UnixTime::since_unix_epoch(Duration::from_secs(UnixTime::now().as_secs() + 20 * 86_400));
+    let expired = clients(Vec::new()).verify_client_cert(&old, &[], later).map(|_| ());
+    assert!(told(expired).contains("Expired"));
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// Handshakes until both sides are done.
+fn handshake(client: ClientConfig, server: ServerConfig) -> Result<(), rustls::Error> {
+    let name = ServerName::try_from("in.example.test").unwrap();
+    let mut client = ClientConnection::new(Arc::new(client), name)?;
+    let mut server = ServerConnection::new(Arc::new(server))?;
+    while client.is_handshaking() || server.is_handshaking() {
+        let mut bytes = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut bytes).unwrap();
+        }
+        server.read_tls(&mut bytes.as_slice()).unwrap();
+        server.process_new_packets()?;
+        bytes.clear();
+        while server.wants_write() {
+            server.write_tls(&mut bytes).unwrap();
+        }
+        client.read_tls(&mut bytes.as_slice()).unwrap();
+        client.process_new_packets()?;
+    }
+    Ok(())
+}
+
+/// Both sides of a handshake over one version of TLS, with the certificates of a folder.
+struct Handshakes {
+    folder: PathBuf,
+    provider: Arc<CryptoProvider>,
+    version: &'static SupportedProtocolVersion,
+    /// Servers are not asked who vouches for them, clients for no certificate.
+    anyone: bool,
+}
+
+impl Handshakes {
+    fn authorities(&self) -> Authorities {
+        Authorities::new(vec![certificate(&self.folder, "ca.crt")]).unwrap()
+    }
+
+    /// What a side shows that has the certificate of one and the key of another.
+    fn shown(&self, certificate_of: &str, key_of: &str) -> Arc<SingleCertAndKey> {
+        let key = PrivateKeyDer::from_pem_file(self.folder.join(format!("{key_of}.key"))).unwrap();
+        let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).unwrap();
+        let chain = vec![certificate(&self.folder, &format!("{certificate_of}.crt"))];
+        assert_eq!(has_key(&chain[0], key.as_ref()), certificate_of == key_of);
+        Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, key)))
+    }
+
+    fn server(&self, shown: Arc<SingleCertAndKey>) -> ServerConfig {
+        let server = ServerConfig::builder_with_provider(self.provider.clone());
+        let server = server.with_protocol_versions(&[self.version]).unwrap();
+        if self.anyone {
+            return server.with_no_client_auth().with_cert_resolver(shown);
+        }
+        let authorities = self.authorities();
+        let built = WebPkiClientVerifier::builder_with_provider(authorities.roots(), self.provider.clone());
+        let clients = authorities.of_clients(built.build().unwrap(), Vec::new(), self.provider.clone());
+        server.with_client_cert_verifier(clients).with_cert_resolver(shown)
+    }
+
+    fn client(&self, shown: Arc<SingleCertAndKey>) -> ClientConfig {
+        let verifier: Arc<dyn ServerCertVerifier> = match self.anyone {
+            true => Arc::new(Anyone(self.provider.clone())),
+            false => self.authorities().of_servers(self.provider.clone(), true).unwrap(),
+        };
+        let client = ClientConfig::builder_with_provider(self.provider.clone());
+        let client = client.with_protocol_versions(&[self.version]).unwrap();
+        client.dangerous().with_custom_certificate_verifier(verifier).with_client_cert_resolver(shown)
+    }
+}
+
+/// A key signs the handshake: the right one is taken and another one refused, whatever the certificate is like.
+#[test]
+fn signatures_of_handshakes_are_looked_at_with_odd_certificates() {
+    let folder = made("handshakes", SIGNED);
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let wrong = |result: &Result<(), rustls::Error>| format!("{result:?}").contains("BadSignature");
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        for (which, anyone) in [("old", false), ("old", true), ("common-name", false), ("unknown", true)] {
+            let sides = Handshakes { folder: folder.clone(), provider: provider.clone(), version, anyone };
+            let (right, strange) = (sides.shown(which, which), sides.shown(which, "other"));
+            let done = handshake(sides.client(right.clone()), sides.server(right.clone()));
+            assert!(done.is_ok(), "{which} {version:?}: {done:?}");
+            let server = handshake(sides.client(right.clone()), sides.server(strange.clone()));
+            assert!(wrong(&server), "{which} {version:?}: {server:?}");
+            let client = handshake(sides.client(strange), sides.server(right));
+            assert!(anyone || wrong(&client), "{which} {version:?}: {client:?}");
+        }
+    }
     std::fs::remove_dir_all(folder).unwrap();
 }

@@ -403,6 +403,7 @@ static SERVER_TLS: Table = Table {
     doc: "Real servers speak TLS.",
     keys: &[
         VERIFY,
+        VERIFY_NAME,
         CA,
         key(
             "sni",
@@ -420,6 +421,7 @@ pub static CHECK_TLS: Table = Table {
     doc: "The check speaks TLS.",
     keys: &[
         VERIFY,
+        VERIFY_NAME,
         CA,
         key(
             "sni",
@@ -433,6 +435,12 @@ pub static CHECK_TLS: Table = Table {
 
 const VERIFY: Key =
     key("verify", ValueKind::Flag, "true", "Use no real server whose certificate does not hold.");
+const VERIFY_NAME: Key = key(
+    "verify-name",
+    ValueKind::Flag,
+    "true",
+    "The certificate must be for the name that is asked for. `false`: any that one of the authorities signed will do; with the system's authorities that is anybody's.",
+);
 const CA: Key =
     key("ca", ValueKind::File, "", "PEM file of the authorities to trust; the system's when absent.");
 const CERTIFICATE: Key =

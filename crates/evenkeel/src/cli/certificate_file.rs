@@ -10,7 +10,6 @@ use evenkeel_control::text::counted;
 use rustls::pki_types::{
     CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
 };
-use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use self::pkcs12::Unread;
@@ -195,21 +194,11 @@ impl Found {
         };
         let signing = rustls::crypto::aws_lc_rs::sign::any_supported_type(key)
             .map_err(|e| format!("the private key cannot be used: {e}"))?;
-        let belongs = |der: &&CertificateDer<'static>| {
-            CertifiedKey::new(vec![(*der).clone()], signing.clone()).keys_match().is_ok()
-        };
-        let Some(leaf) = certificates.iter().find(belongs) else {
-            let old = certificates.iter().find_map(|der| evenkeel_trust::too_old(der));
-            return Err(old.map_or_else(
-                || {
-                    format!(
-                        "the private key is of none of the certificates, which are of {}",
-                        subjects().join(", ")
-                    )
-                },
-                str::to_owned,
-            ));
-        };
+        let leaf = certificates.iter().find(|der| evenkeel_trust::has_key(der, signing.as_ref()));
+        let leaf = leaf.ok_or_else(|| {
+            let of = subjects().join(", ");
+            format!("the private key is of none of the certificates, which are of {of}")
+        })?;
         let others: Vec<CertificateDer<'static>> =
             certificates.iter().filter(|der| *der != leaf).cloned().collect();
         let issuers = evenkeel_trust::issuers(leaf, &others);

@@ -38,6 +38,7 @@ mod recipes;
 mod routes;
 mod run_time;
 mod secrets;
+mod server_tls;
 mod smuggling;
 mod snmp;
 mod tcp;

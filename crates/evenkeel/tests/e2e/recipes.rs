@@ -419,8 +419,7 @@ fn certificates_are_refused_for_what_the_page_says() {
         let at = place.at(9001 + number as u16);
         servers.push(node(&place, name, at, &script(pem)));
         let vip = place.at(8001 + number as u16);
-        // One that has signed itself may be its own authority.
-        let ca = if *name == "version-1" { path("v1.crt") } else { authority.file.display().to_string() };
+        let ca = authority.file.display();
         config += &format!(
             "[[virtual-service]]\nname = \"{name}\"\nvip = [\"{vip}\"]\nmode = \"http\"\nserver-tls = {{ ca = \"{ca}\", sni = \"s.test\" }}\nhealth-check = {{ type = \"http\", path = \"/\", interval = \"300ms\", fall = 1, rise = 1 }}\n  [[virtual-service.real-server]]\n  name = \"s\"\n  address = \"{at}\"\n"
         );

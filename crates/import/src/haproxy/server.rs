@@ -32,6 +32,7 @@ struct Common {
 struct Tls {
     unverified: bool,
     ca: Option<String>,
+    /// From `sni` or `verifyhost`: without either HAProxy looks at no name.
     name: Option<String>,
     certificate: Option<String>,
 }
@@ -41,6 +42,8 @@ impl Tls {
         let mut keys = Vec::new();
         if self.unverified {
             keys.push("verify = false".to_owned());
+        } else if self.name.is_none() {
+            keys.push("verify-name = false".to_owned());
         }
         for (key, value) in [("ca", &self.ca), ("sni", &self.name), ("certificate", &self.certificate)] {
             keys.extend(value.as_ref().map(|value| format!("{key} = {}", quoted(value))));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use evenkeel_model::Managed;
-use evenkeel_trust::{Authorities, too_old};
+use evenkeel_trust::Authorities;
 use rustls::pki_types::pem::{PemObject, SectionKind};
 use rustls::pki_types::{
     CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
@@ -242,7 +242,7 @@ fn signing_key(file: &Path, key: &PrivateKeyDer<'static>) -> Result<Arc<dyn Sign
 }
 
 fn belongs(key: &Arc<dyn SigningKey>, der: &CertificateDer<'static>) -> bool {
-    CertifiedKey::new(vec![der.clone()], key.clone()).keys_match().is_ok()
+    evenkeel_trust::has_key(der, key.as_ref())
 }
 
 /// How many files of a folder are looked at for the certificate that a key is of.
@@ -250,11 +250,6 @@ const LOOKED_AT: usize = 200;
 
 /// Why a key goes with none of the certificates, and whose it is, as far as files in the folder say so.
 fn stranger(file: &Path, key: &Arc<dyn SigningKey>, certificates: &[CertificateDer<'static>]) -> FileError {
-    // The root at the end of a chain may be old.
-    let old = certificates.iter().find(|der| certificates.len() == 1 || !evenkeel_trust::is_self_issued(der));
-    if let Some(why) = old.and_then(|der| too_old(der)) {
-        return FileError::new(file, why);
-    }
     let here = certificates.iter().map(|der| evenkeel_trust::subject(der)).collect::<Vec<_>>().join("; ");
     let folder = file.parent().and_then(|folder| std::fs::read_dir(folder).ok());
     let mut files: Vec<PathBuf> = folder.into_iter().flatten().flatten().map(|e| e.path()).collect();

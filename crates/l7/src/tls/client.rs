@@ -1,5 +1,6 @@
 //! TLS towards the real servers of a pool.
 
+use std::hash::{DefaultHasher, Hasher};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use crate::file_error::FileError;
 #[derive(Debug)]
 pub struct TlsClient {
     config: Arc<ClientConfig>,
+    /// The state of the files when they were read.
+    files: u64,
     name: Option<ServerName<'static>>,
     /// What the name is taken from, for each connection anew.
     name_from: Option<SniFrom>,
@@ -25,8 +28,30 @@ pub struct TlsClient {
 const SYSTEM_AUTHORITIES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
+/// Changes whenever a file does that the settings name, without reading it.
+pub fn files(settings: &ServerTls) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let mut note = |path: &Path| certificate::note(path, &mut hasher);
+    match (settings.verify, &settings.ca) {
+        (false, _) => {}
+        (true, Some(ca)) => note(ca),
+        (true, None) => system_authorities().into_iter().for_each(&mut note),
+    }
+    if let Some(file) = &settings.certificate {
+        note(file);
+        certificate::companions(file).for_each(|file| note(&file));
+    }
+    hasher.finish()
+}
+
+fn system_authorities<'a>() -> Option<&'a Path> {
+    SYSTEM_AUTHORITIES.iter().map(Path::new).find(|file| file.is_file())
+}
+
 /// Reads every file that the settings name. `alpn` is what to offer, if anything.
 pub fn load(settings: &ServerTls, alpn: &[&str]) -> Result<TlsClient, FileError> {
+    // Looked at before they are read: what changes meanwhile is read once more.
+    let files = files(settings);
     let provider = super::provider();
     let builder = ClientConfig::builder_with_provider(provider.clone());
     let nowhere = Path::new("server-tls");
@@ -35,12 +60,11 @@ pub fn load(settings: &ServerTls, alpn: &[&str]) -> Result<TlsClient, FileError>
     let verifier: Arc<dyn ServerCertVerifier> = match (settings.verify, &settings.ca) {
         (false, _) => Arc::new(Anyone(provider)),
         (true, ca) => {
-            let system = || SYSTEM_AUTHORITIES.iter().map(Path::new).find(|f| f.is_file());
             let none =
                 "the system has no bundle of authorities; install ca-certificates, or name one with `ca`";
-            let file = ca.as_deref().or_else(system);
+            let file = ca.as_deref().or_else(system_authorities);
             let file = file.ok_or_else(|| FileError::new(Path::new(SYSTEM_AUTHORITIES[0]), none))?;
-            let verifier = certificate::authorities(file)?.of_servers(provider);
+            let verifier = certificate::authorities(file)?.of_servers(provider, settings.verify_name);
             verifier.map_err(|e| FileError::new(file, e.to_string()))?
         }
     };
@@ -49,18 +73,29 @@ pub fn load(settings: &ServerTls, alpn: &[&str]) -> Result<TlsClient, FileError>
         None => builder.with_no_client_auth(),
         Some(file) => {
             let (chain, key) = certificate::one(file)?;
-            builder.with_client_auth_cert(chain, key).map_err(|e| FileError::new(file, e.to_string()))?
+            let shown = evenkeel_trust::shown(chain, &key).map_err(|why| FileError::new(file, why))?;
+            builder.with_client_cert_resolver(shown)
         }
     };
     config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
-    Ok(TlsClient { config: Arc::new(config), name: None, name_from: None }.named(settings))
+    Ok(TlsClient { config: Arc::new(config), files, name: None, name_from: None }.named(settings))
 }
 
 impl TlsClient {
     /// The same for a server of another name.
     pub fn named(&self, settings: &ServerTls) -> TlsClient {
         let name = settings.sni.as_ref().and_then(|name| ServerName::try_from(name.clone()).ok());
-        TlsClient { config: self.config.clone(), name, name_from: settings.sni_from }
+        TlsClient { config: self.config.clone(), files: self.files, name, name_from: settings.sni_from }
+    }
+
+    /// Whether a file has changed on disk since it was read.
+    pub fn is_stale(&self, settings: &ServerTls) -> bool {
+        self.files != files(settings)
+    }
+
+    /// Whether both were made of files in the same state.
+    pub fn has_files_of(&self, other: &TlsClient) -> bool {
+        self.files == other.files
     }
 
     pub fn name_from(&self) -> Option<SniFrom> {

@@ -6,6 +6,7 @@
 mod certificate;
 mod client;
 mod link;
+pub mod pool;
 mod server;
 mod ticket;
 

@@ -221,17 +221,18 @@ fn verifier(
     provider: Arc<rustls::crypto::CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, FileError> {
     let authorities = certificate::authorities(&auth.ca)?;
-    let mut builder = WebPkiClientVerifier::builder_with_provider(authorities.roots(), provider);
-    if let Some(crl) = &auth.crl {
+    let revoked = auth.crl.as_deref().map_or_else(|| Ok(Vec::new()), certificate::revocations)?;
+    let mut builder = WebPkiClientVerifier::builder_with_provider(authorities.roots(), provider.clone());
+    if !revoked.is_empty() {
         // Authorities without a list of theirs are taken at their word.
-        builder = builder.with_crls(certificate::revocations(crl)?).allow_unknown_revocation_status();
+        builder = builder.with_crls(revoked.clone()).allow_unknown_revocation_status();
     }
     if !auth.required {
         builder = builder.allow_unauthenticated();
     }
     let built = builder.build();
     let built = built.map_err(|e| FileError::new(auth.crl.as_ref().unwrap_or(&auth.ca), e.to_string()))?;
-    Ok(authorities.of_clients(built))
+    Ok(authorities.of_clients(built, revoked, provider))
 }
 
 /// A certificate with its key, and what a client sees of it.

@@ -75,7 +75,7 @@ impl Worker {
             let pool = match old_pools.remove(&spec.id) {
                 Some(kept) if Arc::ptr_eq(&kept.spec(), spec) => kept,
                 Some(kept) => {
-                    if kept.spec().pool.reaches_otherwise(&spec.pool) {
+                    if kept.spec().reaches_otherwise(spec) {
                         spec.servers.iter().for_each(|server| self.forget_connections(&kept, server.id));
                     }
                     kept.apply(spec.clone(), &apply.states, now_ms, &mut looks);

@@ -80,6 +80,8 @@ fn every_form_becomes_one_file() {
             "CN=curve",
         ),
         (&["curve.crt", "curve.key"], None, &["CERTIFICATE", "PRIVATE KEY"], "CN=curve"),
+        // Of version 1.
+        (&["old.crt", "leaf.key"], None, &["CERTIFICATE", "PRIVATE KEY"], "CN=leaf"),
         (&["root.crt", "root.key"], None, &["CERTIFICATE", "PRIVATE KEY"], "CN=root"),
         (&["leaf.crt", "leaf.locked", "chain.crt"], secret, &plain, "CN=leaf"),
         (&["leaf.crt", "leaf.locked3", "chain.crt"], secret, &plain, "CN=leaf"),
@@ -101,7 +103,6 @@ fn every_form_becomes_one_file() {
         (&["new.p12"], Some("wrong"), "passphrase is not the one"),
         (&["leaf.crt", "leaf.ancient"], secret, "openssl pkey"),
         (&["leaf.crt", "curve.key"], None, "of none of the certificates, which are of CN=leaf"),
-        (&["old.crt", "leaf.key"], None, "version 1"),
         (&["leaf.crt"], None, "no private key to CN=leaf"),
         (&["leaf.key"], None, "no certificate"),
         (&["leaf.crt", "leaf.key", "curve.key"], None, "2 private keys"),

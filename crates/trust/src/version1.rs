@@ -1,0 +1,81 @@
+//! Certificates of X.509 version 1, as `openssl x509 -req` made them for twenty years: no extensions, so no
+//! names but the subject's and no word about their use. rustls refuses them.
+//!
+//! One is trusted where an authority that is configured signed it itself. It vouches for nobody else: no chain
+//! goes through it.
+
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
+use rustls::{CertificateError, Error};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::oid_registry::{OID_PKCS1_SHA1WITHRSA, OID_SHA1_WITH_RSA};
+use x509_parser::prelude::{FromDer, X509Version};
+use x509_parser::revocation_list::CertificateRevocationList;
+
+use crate::{Reason, in_force};
+
+/// Whether a certificate has no extensions because its version knows none.
+pub fn is_before_3(certificate: &X509Certificate<'_>) -> bool {
+    certificate.version() != X509Version::V3
+}
+
+/// `None` where the certificate is of version 3: others say then whether it is trusted.
+pub fn verify(
+    certificate: &CertificateDer<'_>,
+    authorities: &[CertificateDer<'static>],
+    revoked: &[CertificateRevocationListDer<'static>],
+    now: UnixTime,
+) -> Option<Result<(), Error>> {
+    let (rest, leaf) = X509Certificate::from_der(certificate).ok()?;
+    (rest.is_empty() && is_before_3(&leaf)).then(|| {
+        in_force(&leaf, now)?;
+        let signer = authorities.iter().find(|der| signed_by(&leaf, der));
+        let signer = signer.ok_or_else(|| {
+            Reason::error(
+                "the certificate is of X.509 version 1 and none of the authorities signed it itself",
+            )
+        })?;
+        match is_revoked(&leaf, signer, revoked) {
+            true => Err(CertificateError::Revoked.into()),
+            false => Ok(()),
+        }
+    })
+}
+
+/// Whether an authority signed the certificate, by a hash that can still be relied on.
+fn signed_by(leaf: &X509Certificate<'_>, authority: &CertificateDer<'_>) -> bool {
+    let Ok((_, authority)) = X509Certificate::from_der(authority) else { return false };
+    let is_weak = [OID_PKCS1_SHA1WITHRSA, OID_SHA1_WITH_RSA].contains(&leaf.signature_algorithm.algorithm);
+    leaf.tbs_certificate.issuer.as_raw() == authority.tbs_certificate.subject.as_raw()
+        && leaf.tbs_certificate.signature == leaf.signature_algorithm
+        && may_sign(&authority)
+        && !is_weak
+        && leaf.verify_signature(Some(authority.public_key())).is_ok()
+}
+
+/// RFC 5280 section 6.1.4 (k) and (n). An authority of version 1 says neither: it is one by being configured.
+fn may_sign(authority: &X509Certificate<'_>) -> bool {
+    let is_ca = matches!(authority.basic_constraints(), Ok(Some(found)) if found.value.ca);
+    let signs = match authority.key_usage() {
+        Ok(None) => true,
+        Ok(Some(usage)) => usage.value.key_cert_sign(),
+        Err(_) => false,
+    };
+    // Limits to some names are looked at for chains alone.
+    let is_limited = authority.name_constraints().map_or(true, |found| found.is_some());
+    is_before_3(authority) || (is_ca && signs && !is_limited)
+}
+
+/// Whether a list of the authority names the certificate. Authorities without a list are taken at their word.
+fn is_revoked(
+    leaf: &X509Certificate<'_>,
+    authority: &CertificateDer<'_>,
+    lists: &[CertificateRevocationListDer<'static>],
+) -> bool {
+    let Ok((_, authority)) = X509Certificate::from_der(authority) else { return true };
+    lists.iter().any(|der| {
+        let Ok((_, list)) = CertificateRevocationList::from_der(der) else { return true };
+        list.issuer().as_raw() == leaf.tbs_certificate.issuer.as_raw()
+            && list.verify_signature(authority.public_key()).is_ok()
+            && list.iter_revoked_certificates().any(|one| one.raw_serial() == leaf.raw_serial())
+    })
+}
