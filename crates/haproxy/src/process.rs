@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, getuid, kill_process};
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 
-use evenkeel_import::StatsSocket;
+use evenkeel_import::{SocketAccess, StatsSocket};
 
 use super::arguments::Arguments;
 use super::master::{self, Master, Workers};
@@ -286,15 +286,7 @@ fn master_door(sockets: &mut Sockets, place: &str) -> Result<Door, String> {
     let mut words = place.split(',');
     let place = words.next().unwrap_or_default().to_owned();
     let options: Vec<&str> = words.collect();
-    let option = |name: &str| options.chunks(2).find(|pair| pair[0] == name).and_then(|pair| pair.get(1));
-    let wanted = StatsSocket {
-        line: 0,
-        place,
-        level: "admin".into(),
-        mode: option("mode").and_then(|mode| u32::from_str_radix(mode, 8).ok()),
-        user: option("user").or(option("uid")).map(|name| (*name).to_owned()),
-        group: option("group").or(option("gid")).map(|name| (*name).to_owned()),
-    };
+    let wanted = StatsSocket { line: 0, place, level: "admin".into(), access: SocketAccess::of(&options) };
     let mut doors = sockets.open_doors(&[wanted])?;
     doors.pop().map(|(door, _)| door).ok_or_else(|| "-S expects a socket".to_owned())
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenkeel_import::{Places, Source, StatsSocket};
+use evenkeel_import::{Places, SocketAccess, Source, StatsSocket};
 use rustix::net::{AddressFamily, SocketAddrAny};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -22,7 +22,7 @@ use super::commands::Level;
 pub struct Sockets {
     /// Listening sockets by the address that stands for them.
     pub adopted: Vec<(SocketAddr, OwnedFd)>,
-    wanted: Vec<(String, SocketAddr)>,
+    wanted: Vec<(String, SocketAddr, SocketAccess)>,
     /// Files of sockets, to be removed at the end.
     files: Vec<SocketFile>,
 }
@@ -122,7 +122,7 @@ impl Sockets {
         let evenkeel_import::HostNeeds { binds, servers, hosts, files } =
             evenkeel_import::places(sources, variables);
         let mut places = Places { stats: Some(stats), ..Places::default() };
-        for bind in binds {
+        for (bind, access) in binds {
             let mut address = evenkeel_files::stand_in(&bind);
             if let Some(number) = bind.strip_prefix("fd@") {
                 if !only_check {
@@ -131,7 +131,7 @@ impl Sockets {
                     self.adopted.push((address, fd));
                 }
             } else {
-                self.wanted.push((bind.clone(), address));
+                self.wanted.push((bind.clone(), address, access));
             }
             places.sockets.insert(bind, address);
         }
@@ -154,8 +154,8 @@ impl Sockets {
 
     /// Opens the files and abstract names that services are bound to.
     pub fn open_listeners(&mut self) -> Result<(), String> {
-        for (bind, address) in std::mem::take(&mut self.wanted) {
-            let listener = self.listen(&bind, None)?;
+        for (bind, address, access) in std::mem::take(&mut self.wanted) {
+            let listener = self.listen(&bind, &access)?;
             self.adopted.push((address, listener.into()));
         }
         // Where there is nobody yet, the first clients of one proxy find the sockets of the others.
@@ -167,7 +167,7 @@ impl Sockets {
         Ok(())
     }
 
-    fn listen(&mut self, place: &str, mode: Option<u32>) -> Result<UnixListener, String> {
+    fn listen(&mut self, place: &str, access: &SocketAccess) -> Result<UnixListener, String> {
         let failed = |e: std::io::Error| format!("Starting proxy: cannot bind UNIX socket [{place}]: {e}");
         let listener = match place.strip_prefix("abns@") {
             Some(name) => {
@@ -182,10 +182,11 @@ impl Sockets {
                 let fresh = PathBuf::from(fresh);
                 let _ = std::fs::remove_file(&fresh);
                 let listener = UnixListener::bind(&fresh).map_err(failed)?;
-                if let Some(mode) = mode {
+                if let Some(mode) = access.mode {
                     std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(mode))
                         .map_err(failed)?;
                 }
+                give(&fresh, access).map_err(|why| format!("Starting proxy: [{place}]: {why}"))?;
                 let inode = std::fs::symlink_metadata(&fresh).map_err(failed)?.ino();
                 self.files.push(SocketFile { fresh, path: path.to_owned(), inode });
                 listener
@@ -206,11 +207,11 @@ impl Sockets {
             let door = if let Some(number) = place.strip_prefix("fd@") {
                 door_of(given(number)?).map_err(failed)?
             } else if place.starts_with('/') || place.starts_with("unix@") || place.starts_with("abns@") {
-                let listener = self.listen(place, Some(socket.mode.unwrap_or(0o600)))?;
-                self.give_to(place, socket)?;
+                let mode = socket.access.mode.or(Some(0o600));
+                let listener = self.listen(place, &SocketAccess { mode, ..socket.access.clone() })?;
                 Door::Local(tokio::net::UnixListener::from_std(listener).map_err(failed)?)
             } else {
-                let plain = place.trim_start_matches("ipv4@").trim_start_matches("ipv6@");
+                let plain = evenkeel_import::without_family(place);
                 let plain =
                     plain.strip_prefix("*:").map_or_else(|| plain.to_owned(), |p| format!("0.0.0.0:{p}"));
                 let plain = if plain.starts_with(':') { format!("0.0.0.0{plain}") } else { plain };
@@ -225,22 +226,10 @@ impl Sockets {
 
     /// A door in a folder that nobody else may look into.
     pub fn open_private(&mut self, path: &Path) -> Result<Door, String> {
-        let listener = self.listen(&path.display().to_string(), Some(0o600))?;
+        let own = SocketAccess { mode: Some(0o600), ..SocketAccess::default() };
+        let listener = self.listen(&path.display().to_string(), &own)?;
         let failed = |e: std::io::Error| format!("{}: {e}", path.display());
         Ok(Door::Local(tokio::net::UnixListener::from_std(listener).map_err(failed)?))
-    }
-
-    /// The owner that a socket's file is to have.
-    fn give_to(&self, place: &str, socket: &StatsSocket) -> Result<(), String> {
-        let path = Path::new(place.strip_prefix("unix@").unwrap_or(place));
-        let path = self.files.iter().find(|f| f.path == path).map_or(path, |f| &f.fresh);
-        let user = socket.user.as_deref().map(|name| number_of("/etc/passwd", name)).transpose()?;
-        let group = socket.group.as_deref().map(|name| number_of("/etc/group", name)).transpose()?;
-        if user.is_none() && group.is_none() {
-            return Ok(());
-        }
-        std::os::unix::fs::chown(path, user, group)
-            .map_err(|e| format!("{place}: the owner cannot be set: {e}"))
     }
 
     pub fn to_publish(&self) -> ToPublish {
@@ -263,6 +252,16 @@ impl Drop for Sockets {
     fn drop(&mut self) {
         self.remove_files();
     }
+}
+
+/// The owner that a socket's file is to have.
+fn give(file: &Path, access: &SocketAccess) -> Result<(), String> {
+    let user = access.user.as_deref().map(|name| number_of("/etc/passwd", name)).transpose()?;
+    let group = access.group.as_deref().map(|name| number_of("/etc/group", name)).transpose()?;
+    if user.is_none() && group.is_none() {
+        return Ok(());
+    }
+    std::os::unix::fs::chown(file, user, group).map_err(|e| format!("the owner cannot be set: {e}"))
 }
 
 fn door_of(fd: OwnedFd) -> std::io::Result<Door> {

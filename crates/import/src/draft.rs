@@ -1,6 +1,6 @@
 //! What is gathered from the sources before it is printed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::haproxy::run::{LogTarget, Run};
 use crate::words::{list, quoted, split_port, unquoted, with_port};
@@ -253,6 +253,8 @@ pub struct Draft {
     pub stick_tables: BTreeMap<String, Vec<String>>,
     /// Where HAProxy's servers are and how they are checked, by `PROXY/NAME`.
     pub tracked: BTreeMap<String, Tracked>,
+    /// Ports that some line of HAProxy's listens on for all clients of IPv4.
+    pub ports_of_ipv4: BTreeSet<String>,
     /// HAProxy's lists of users.
     pub userlists: Userlists,
     /// HAProxy's `http-errors`, by name.

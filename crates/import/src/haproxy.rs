@@ -506,6 +506,10 @@ impl Reader {
         ];
         match words[0].as_str() {
             word if done.contains(&word) => {}
+            "unix-bind" if words.iter().any(|word| word == "prefix") => {
+                draft.left(number, "unix-bind prefix", "write the whole path at each bind");
+            }
+            "unix-bind" => {}
             word @ ("user" | "group" | "uid" | "gid" | "chroot") => {
                 draft.note(number, word, "the program keeps the user and the root that it is started with");
             }
@@ -549,6 +553,7 @@ fn build(proxies: &[Proxy], draft: &mut Draft) {
             draft.stick_tables.insert(proxy.name.clone(), word.words.clone());
         }
     }
+    draft.ports_of_ipv4 = bind::ports_of_ipv4(proxies.iter().flat_map(|proxy| proxy.all("bind")));
     logs::of_all(proxies, draft);
     tables::gather(proxies, draft);
     let tables = tables::of_all(draft);

@@ -22,10 +22,10 @@ use draft::Draft;
 pub use haproxy::condition_holds;
 pub use haproxy::manual::{Fate, fate as keyword_fate, page as keywords_page, words as keywords};
 pub use haproxy::run::{
-    HostNeeds, LogTarget, Places, Process, Proxy, ProxyKind, Resolvers, Running, Server, StatsPage,
-    StatsSocket, StickTable, places, running,
+    HostNeeds, LogTarget, Places, Process, Proxy, ProxyKind, Resolvers, Running, Server, SocketAccess,
+    StatsPage, StatsSocket, StickTable, places, running,
 };
-pub use words::name as real_server_name;
+pub use words::{name as real_server_name, without_family};
 
 /// Whose configuration a text is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -24,9 +24,25 @@ pub fn name(text: &str) -> String {
     if short.is_empty() { "service".into() } else { short }
 }
 
+/// A place without the family that HAProxy writes before it (`ipv4@`, `tcp6@`), and whether it is that of IPv6.
+pub fn family(place: &str) -> (Option<bool>, &str) {
+    let place = place.strip_prefix("stream+").unwrap_or(place);
+    let families = [("ipv4@", false), ("tcp4@", false), ("ipv6@", true), ("tcp6@", true)];
+    let of = families.iter().find_map(|(word, is_v6)| Some((Some(*is_v6), place.strip_prefix(word)?)));
+    of.unwrap_or_else(|| {
+        let bare = ["tcp@", "ip@"].iter().find_map(|word| place.strip_prefix(word));
+        (None, bare.unwrap_or(place))
+    })
+}
+
+/// The place alone.
+pub fn without_family(place: &str) -> &str {
+    family(place).1
+}
+
 /// Whether a host is an address; `localhost` is one.
 pub fn address(host: &str) -> Option<String> {
-    let bare = host.trim_start_matches("ipv4@").trim_start_matches("ipv6@").trim_matches(['[', ']']);
+    let bare = family(host).1.trim_matches(['[', ']']);
     if bare == "localhost" {
         return Some("127.0.0.1".into());
     }

@@ -1,10 +1,12 @@
 //! `bind` lines, and cookies.
 
+use std::collections::BTreeSet;
+
 use super::keywords;
 use super::options::BIND_WITH_VALUE;
 use super::proxy::Word;
 use crate::draft::{Draft, Table};
-use crate::words::{address, duration, list, quoted, split_port};
+use crate::words::{address, duration, family, list, quoted, split_port};
 
 pub fn cookie(word: &Word, draft: &mut Draft) -> String {
     let mut value = format!(
@@ -61,14 +63,30 @@ pub fn size(text: &str) -> Option<u64> {
 
 /// `ADDRESS:PORTS`, of what HAProxy binds.
 pub fn vip(place: &str) -> Option<String> {
+    let (is_v6, place) = family(place);
     let (host, port) = split_port(place);
     let port = port.filter(|p| p.split('-').all(|n| n.parse::<u16>().is_ok()))?;
     let host = match host {
-        "" | "*" | "0.0.0.0" | "ipv4@" | "ipv4@*" => "0.0.0.0".into(),
-        "::" | "[::]" | "ipv6@" | "ipv6@*" => "::".into(),
+        "" | "*" if is_v6 == Some(true) => "::".into(),
+        "" | "*" | "0.0.0.0" => "0.0.0.0".into(),
+        "::" | "[::]" => "::".into(),
         host => address(host)?,
     };
     Some(crate::words::with_port(&host, port))
+}
+
+/// Where else a socket takes clients: one of IPv6 that has no address of its own takes those of IPv4 as well,
+/// unless it says otherwise or another line listens for them.
+pub fn both_families(vip: &str, words: &[String], of_ipv4: &BTreeSet<String>) -> Option<String> {
+    let port = vip.strip_prefix("[::]:")?;
+    let is_alone = words.iter().any(|word| word == "v6only") || of_ipv4.contains(port);
+    (!is_alone).then(|| format!("0.0.0.0:{port}"))
+}
+
+/// Ports that lines listen on for all clients of IPv4.
+pub fn ports_of_ipv4<'a>(binds: impl Iterator<Item = &'a Word>) -> BTreeSet<String> {
+    let places = binds.flat_map(|word| word.arg(1).split(','));
+    places.filter_map(|place| Some(vip(place)?.strip_prefix("0.0.0.0:")?.to_owned())).collect()
 }
 
 /// VIPs with all ports of an address together.

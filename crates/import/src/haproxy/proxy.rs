@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::answers;
-use super::bind::{bind_options, cookie, gathered, size, vip};
+use super::bind::{bind_options, both_families, cookie, gathered, size, vip};
 use super::condition::Acls;
 use super::options::DefaultServers;
 use super::{keywords, places, run, server};
@@ -500,8 +500,11 @@ impl Proxy {
                     .map(|a| with_port(&a.ip().to_string(), &a.port().to_string()))
                     .or_else(|| vip(place))
                 {
-                    Some(vip) if ends_tls => secret.push(vip),
-                    Some(vip) => plain.push(vip),
+                    Some(vip) => {
+                        let other = both_families(&vip, &word.words, &draft.ports_of_ipv4);
+                        let all = if ends_tls { &mut secret } else { &mut plain };
+                        all.extend([Some(vip), other].into_iter().flatten());
+                    }
                     None => draft.left(word.line, place, "nothing listens there: an ADDRESS:PORT is needed"),
                 }
             }

@@ -2,7 +2,7 @@
 
 /// Place, words (`*` ends a beginning), and the reason; an empty one where it is done all the same.
 pub const SILENT: &[(&str, &str, &str)] = &[
-    ("global", "ca-base crt-base setenv presetenv unsetenv resetenv", ""),
+    ("global", "ca-base crt-base setenv presetenv unsetenv resetenv unix-bind", ""),
     ("global", "ssl-default-bind-options ssl-default-server-options ssl-server-verify", ""),
     // With one backup or none it says nothing.
     ("proxy", "option?allbackups", ""),
@@ -64,13 +64,10 @@ pub const SILENT: &[(&str, &str, &str)] = &[
     ("bind", "ssl verify crl-file", ""),
     ("bind", "no-sslv3 no-tlsv10 no-tlsv11", "TLS 1.2 is the oldest that is spoken"),
     ("bind", "backlog", "the kernel's queue is as long as it allows"),
-    (
-        "bind",
-        "gid group mode uid user level id name",
-        "of sockets of commands, where it works, and of statistics",
-    ),
+    ("bind", "gid group mode uid user level id name", "of sockets with a path and of statistics"),
     ("bind", "process shards thread", "all threads take connections"),
-    ("bind", "v4v6 v6only", "a wildcard of IPv6 takes what the address says"),
+    ("bind", "v4v6", "a wildcard of IPv6 takes clients of IPv4 too, unless v6only is there"),
+    ("bind", "v6only", ""),
     ("server", "no-sslv3 no-tlsv10 no-tlsv11", "TLS 1.2 is the oldest that is spoken"),
     ("server", "enabled no-backup no-check no-verifyhost stick", "it is so without the word"),
     (

@@ -144,7 +144,6 @@ const BEGINNINGS: &[(&str, &str)] = &[
     ("maxconnrate", "see rate-limit of routes"),
     ("maxsessrate", "see rate-limit of routes"),
     ("maxssl", "see rate-limit of routes"),
-    ("unix-bind", "write user, group and mode at each bind"),
     ("nogetaddrinfo", "names are looked up by name servers: see resolvers"),
     ("dns-accept-family", "see resolve-prefer of a server"),
     ("accept-netscaler-cip", "the address of a client comes from a PROXY header: write accept-proxy"),

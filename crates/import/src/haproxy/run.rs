@@ -100,9 +100,47 @@ pub struct StatsSocket {
     pub line: usize,
     pub place: String,
     pub level: String,
+    pub access: SocketAccess,
+}
+
+/// Who may use a socket's file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SocketAccess {
     pub mode: Option<u32>,
+    /// A name or a number.
     pub user: Option<String>,
     pub group: Option<String>,
+}
+
+impl SocketAccess {
+    /// Takes a word with its value; whether it is one of those that say it.
+    pub fn take(&mut self, word: &str, value: &str) -> bool {
+        match word {
+            "mode" => self.mode = u32::from_str_radix(value, 8).ok(),
+            "user" | "uid" => self.user = Some(value.to_owned()),
+            "group" | "gid" => self.group = Some(value.to_owned()),
+            _ => return false,
+        }
+        true
+    }
+
+    /// What words say of it, each with its value behind it.
+    pub fn of(words: &[&str]) -> SocketAccess {
+        let mut access = SocketAccess::default();
+        for pair in words.windows(2) {
+            access.take(pair[0], pair[1]);
+        }
+        access
+    }
+
+    /// The other's, where nothing is said.
+    fn or(self, other: &SocketAccess) -> SocketAccess {
+        SocketAccess {
+            mode: self.mode.or(other.mode),
+            user: self.user.or_else(|| other.user.clone()),
+            group: self.group.or_else(|| other.group.clone()),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -167,7 +205,7 @@ pub struct Running {
 #[derive(Default)]
 pub struct HostNeeds {
     /// Sockets that are bound.
-    pub binds: BTreeSet<String>,
+    pub binds: BTreeMap<String, SocketAccess>,
     /// Sockets that servers listen on.
     pub servers: BTreeSet<String>,
     /// Host names of servers.
@@ -178,11 +216,16 @@ pub struct HostNeeds {
 
 pub fn places(sources: &[Source], variables: &BTreeMap<String, String>) -> HostNeeds {
     let HostNeeds { mut binds, mut servers, mut hosts, mut files } = HostNeeds::default();
+    let mut of_all = SocketAccess::default();
     for line in sources.iter().flat_map(|s| lexer::lines(&s.text, variables)) {
         let words: Vec<&str> = line.words.iter().map(String::as_str).collect();
         let named = words.iter().skip_while(|word| **word != "lf-file").nth(1);
         files.extend(named.map(|file| (*file).to_owned()));
         let (all, is_bind) = match words.as_slice() {
+            ["unix-bind", said @ ..] => {
+                of_all = SocketAccess::of(said);
+                continue;
+            }
             ["bind", place, ..] | ["listen" | "frontend", _, place, ..] => (*place, true),
             ["server", _, place, ..] | ["server-template", _, _, place, ..] => (*place, false),
             _ => continue,
@@ -190,12 +233,12 @@ pub fn places(sources: &[Source], variables: &BTreeMap<String, String>) -> HostN
         for place in all.split(',') {
             if is_socket(place) {
                 if is_bind {
-                    binds.insert(place.to_owned());
+                    binds.insert(place.to_owned(), SocketAccess::of(&words).or(&of_all));
                 } else if !place.starts_with("fd@") {
                     servers.insert(place.to_owned());
                 }
             } else if !is_bind {
-                let host = split_port(place).0.trim_matches(['[', ']']);
+                let host = split_port(crate::words::family(place).1).0.trim_matches(['[', ']']);
                 if host.parse::<IpAddr>().is_err() && !host.is_empty() && host != "*" {
                     hosts.insert(host.to_owned());
                 }

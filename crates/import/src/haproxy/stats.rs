@@ -2,7 +2,7 @@
 
 use super::condition::Acls;
 use super::proxy::Proxy;
-use super::run::{StatsPage, StatsSocket};
+use super::run::{SocketAccess, StatsPage, StatsSocket};
 use crate::draft::{Draft, Table, also};
 use crate::words::{literal, quoted};
 
@@ -17,8 +17,7 @@ pub fn socket(line: usize, words: &[String], draft: &mut Draft) {
     let Some(place) = words.get(2).cloned() else {
         return draft.wrong(line, "stats", "'stats socket' expects an address or a path to a UNIX socket");
     };
-    let mut socket =
-        StatsSocket { line, place, level: "operator".into(), mode: None, user: None, group: None };
+    let mut socket = StatsSocket { line, place, level: "operator".into(), access: SocketAccess::default() };
     let mut rest = words[3..].iter();
     while let Some(word) = rest.next() {
         let mut value = || rest.next().cloned().unwrap_or_default();
@@ -31,9 +30,7 @@ pub fn socket(line: usize, words: &[String], draft: &mut Draft) {
                     format!("'level' expects 'user', 'operator' or 'admin', not '{other}'"),
                 ),
             },
-            "mode" => socket.mode = u32::from_str_radix(&value(), 8).ok(),
-            "user" | "uid" => socket.user = Some(value()),
-            "group" | "gid" => socket.group = Some(value()),
+            "mode" | "user" | "uid" | "group" | "gid" => drop(socket.access.take(word, &value())),
             "expose-fd" | "process" | "thread" | "backlog" | "maxconn" | "name" | "id"
             | "severity-output" => drop(value()),
             other => draft.left(line, other, "not carried over"),

@@ -1,0 +1,136 @@
+//! Where HAProxy's files listen and whom they reach, in every way to write it, beside HAProxy.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use evenkeel_testbed::{Place, Process, Scripted, eventually, require};
+
+/// `bind` lines: PORT is one of the case's own and NEXT the one behind it, HOST is the test's address.
+const BINDS: [&str; 22] = [
+    "HOST:PORT",
+    ":::PORT",
+    "[::]:PORT",
+    ":::PORT v4v6",
+    ":::PORT v6only",
+    "*:PORT",
+    ":PORT",
+    "ipv6@:PORT",
+    "tcp6@:::PORT v6only",
+    "HOST:PORT-NEXT",
+    "HOST:PORT,HOST:NEXT",
+    "HOST:PORT,:NEXT",
+    "ipv4@HOST:PORT",
+    "tcp4@HOST:PORT",
+    "tcp@HOST:PORT",
+    "ipv4@*:PORT",
+    "ipv6@::1:PORT",
+    "\"HOST:${TWENTY}\"",
+    ":::PORT\n  bind *:PORT",
+    "FOLDER/PORT.sock",
+    "FOLDER/PORT.sock mode 666",
+    "unix@FOLDER/PORT.sock mode 640 user nobody group nogroup",
+];
+
+/// What a server's address is written as.
+const SERVERS: [&str; 10] = [
+    "HOST:9001",
+    "ipv4@HOST:9001",
+    "tcp4@HOST:9001",
+    "tcp@HOST:9001",
+    "HOST:9001 source HOST",
+    "HOST:9001 weight 0",
+    "HOST:9001 disabled",
+    "${SERVER}",
+    "\"${SERVER}\"",
+    "HOST:9009",
+];
+
+struct Side {
+    place: Place,
+    first: u16,
+    _server: Scripted,
+    _process: Process,
+}
+
+impl Side {
+    fn new(name: &str, mut program: Command, first: u16) -> Side {
+        let place = Place::new(&format!("haproxy-places-{name}"));
+        let host = place.at(0).ip().to_string();
+        let filled = |text: &str, port: u16| {
+            let text = text.replace("HOST", &host).replace("NEXT", &(port + 1).to_string());
+            let text = text.replace("TWENTY", &format!("PORT{port}"));
+            text.replace("${PORT", "${P").replace("PORT", &port.to_string()).replace("${P", "${PORT")
+        };
+        let mut text = String::from(
+            "global\n  unix-bind mode 600\ndefaults\n  mode http\n  timeout connect 2s\n  timeout client 5s\n  timeout server 5s\n",
+        );
+        let folder = place.folder().display().to_string();
+        for (number, bind) in BINDS.iter().enumerate() {
+            let port = first + 2 * number as u16;
+            program.env(format!("PORT{port}"), port.to_string());
+            let bind = filled(bind, port).replace("FOLDER", &folder);
+            text.push_str(&format!("listen b{number}\n  bind {bind}\n  server s {}\n", place.at(9001)));
+        }
+        for (number, server) in SERVERS.iter().enumerate() {
+            let at = place.at(first + 100 + number as u16);
+            text.push_str(&format!("listen s{number}\n  bind {at}\n  server s {}\n", filled(server, 0)));
+        }
+        let server = Scripted::named(place.at(9001), "served");
+        let file = place.write("places.cfg", text);
+        let log = std::fs::File::create(place.file("places.log")).unwrap();
+        program.env("SERVER", place.at(9001).to_string()).arg("-db").arg("-f").arg(file);
+        let process = Process::start(program.stdout(Stdio::null()).stderr(log));
+        let last = place.at(first + 99 + SERVERS.len() as u16);
+        eventually("it listens", Duration::from_secs(30), || TcpStream::connect(last).is_ok());
+        Side { place, first, _server: server, _process: process }
+    }
+
+    /// What clients of all kinds meet at one of the binds.
+    fn of_bind(&self, number: usize) -> Vec<String> {
+        let port = self.first + 2 * number as u16;
+        let host = self.place.at(0).ip();
+        let hosts = [host, Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        let each = hosts.into_iter().flat_map(|host| [port, port + 1].map(|p| SocketAddr::new(host, p)));
+        let mut all: Vec<String> = each.map(|at| answer(TcpStream::connect(at))).collect();
+        let path: PathBuf = self.place.file(&format!("{port}.sock"));
+        if let Ok(about) = std::fs::metadata(&path) {
+            all.push(answer(UnixStream::connect(&path)));
+            all.push(format!("{:o} of {}:{}", about.mode() & 0o777, about.uid(), about.gid()));
+        }
+        all
+    }
+
+    fn of_server(&self, number: usize) -> String {
+        answer(TcpStream::connect(self.place.at(self.first + 100 + number as u16)))
+    }
+}
+
+/// The status of an answer, or what became of the connection.
+fn answer(stream: std::io::Result<impl Read + Write>) -> String {
+    let Ok(mut stream) = stream else { return "nobody".into() };
+    let asked = stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let mut text = String::new();
+    let read = asked.and_then(|()| stream.read_to_string(&mut text));
+    text.split(' ').nth(1).map_or_else(|| format!("{read:?}"), str::to_owned)
+}
+
+#[test]
+fn places_are_those_of_haproxy() {
+    if !require(&["haproxy"]) {
+        return;
+    }
+    let mut ours = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+    ours.arg("haproxy");
+    let (theirs, ours) = (Side::new("old", Command::new("haproxy"), 17_000), Side::new("new", ours, 18_000));
+    for (number, bind) in BINDS.iter().enumerate() {
+        assert_eq!(theirs.of_bind(number), ours.of_bind(number), "bind {bind}");
+    }
+    for (number, server) in SERVERS.iter().enumerate() {
+        assert_eq!(theirs.of_server(number), ours.of_server(number), "server s {server}");
+    }
+}
