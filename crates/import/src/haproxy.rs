@@ -535,7 +535,7 @@ impl Reader {
             word if keywords::means_nothing(word).is_some() => {
                 draft.remark(number, word, keywords::means_nothing(word).unwrap_or_default());
             }
-            word if keywords::is_global(word) => draft.left(number, word, remedies::of(&[word])),
+            word if keywords::is_global(word) => remedies::diagnose(draft, number, word, &[word]),
             "no" if words.get(1).is_some_and(|w| keywords::is_global(w)) => {}
             word => draft.wrong(number, word, format!("unknown keyword '{word}' in 'global' section")),
         }

@@ -171,3 +171,106 @@ fn changed_files_of_tls_with_servers_are_taken_up() {
     eventually("the log tells", Duration::from_secs(20), || evenkeel.log().contains("trusted.pem"));
     assert_eq!(ask(8081).0, 200);
 }
+
+/// What a `bind` line says of TLS behind its certificates, with clients of their own kinds.
+const BINDS: [&str; 17] = [
+    "",
+    "ca-file FOLDER/ca.crt",
+    "ca-file FOLDER/ca.crt verify none",
+    "ca-file FOLDER/ca.crt verify optional",
+    "ca-file FOLDER/ca.crt verify required",
+    "verify required",
+    "verify optional",
+    "verify none",
+    "verify maybe",
+    "alpn h2,http/1.1",
+    "alpn http/1.1",
+    "ssl-min-ver TLSv1.3",
+    "ssl-max-ver TLSv1.2",
+    "force-tlsv12",
+    "no-tls-tickets prefer-client-ciphers allow-0rtt",
+    "curves P-256 ciphers ECDHE-RSA-AES256-GCM-SHA384",
+    "strict-sni",
+];
+
+const CLIENTS: [&str; 9] = [
+    "-servername a.example.test",
+    "-servername b.example.test",
+    "-noservername",
+    "-servername a.example.test -tls1_2",
+    "-servername a.example.test -tls1_3",
+    "-servername a.example.test -alpn http/1.1",
+    "-servername a.example.test -alpn other",
+    "-servername a.example.test -cert FOLDER/common-name.pem",
+    "-servername a.example.test -cert FOLDER/strange.pem",
+];
+
+/// Who is let in, over which version of TLS, and what rules see of it.
+#[test]
+fn binds_let_in_whom_haproxy_lets_in() {
+    if !require(&["haproxy", "openssl"]) {
+        return;
+    }
+    let place = Place::new("bind-tls-haproxy");
+    let made = Command::new("sh").args(["-ec", CERTIFICATES]).current_dir(place.folder()).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let folder = place.folder().display().to_string();
+    let begin = "defaults\n  mode http\n  timeout connect 2s\n  timeout client 8s\n  timeout server 8s\n";
+    let section = |number: usize, port: u16| {
+        let at = place.at(port + number as u16);
+        // What is offered where nothing is said differs between versions of HAProxy.
+        let alpn = if BINDS[number].contains("alpn") { "" } else { " alpn http/1.1" };
+        let seen = "%[ssl_fc_protocol] %[ssl_fc_sni] %[ssl_fc_alpn] %[ssl_c_used] %[ssl_c_s_dn(cn)] %[ssl_fc_has_crt]";
+        let words = BINDS[number].replace("FOLDER", &folder);
+        format!(
+            "listen b{number}\n  bind {at} ssl crt {folder}/named.pem {words}{alpn}\n  http-request return status 200 hdr x-seen \"{seen}\"\n"
+        )
+    };
+    let ours = || {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+        program.arg("haproxy");
+        program
+    };
+    let starts = |mut program: Command, number: usize| {
+        let file = place.write("checked.cfg", format!("{begin}{}", section(number, 10_000)));
+        program.arg("-c").arg("-f").arg(file).output().unwrap().status.success()
+    };
+    let all: Vec<usize> = (0..BINDS.len()).collect();
+    let good: Vec<usize> = all.into_iter().filter(|n| starts(Command::new("haproxy"), *n)).collect();
+    for (number, bind) in BINDS.iter().enumerate() {
+        assert_eq!(good.contains(&number), starts(ours(), number), "{bind}");
+    }
+    let run = |mut program: Command, port: u16| {
+        let text: String = good.iter().map(|number| section(*number, port)).collect();
+        let file = place.write(&format!("{port}.cfg"), format!("{begin}{text}"));
+        let log = std::fs::File::create(place.file(&format!("{port}.log"))).unwrap();
+        let process =
+            Process::start(program.arg("-db").arg("-f").arg(file).stdout(Stdio::null()).stderr(log));
+        let last = place.at(port + *good.last().unwrap() as u16);
+        eventually("it listens", Duration::from_secs(30), || std::net::TcpStream::connect(last).is_ok());
+        process
+    };
+    let (_theirs, _ours) = (run(Command::new("haproxy"), 10_000), run(ours(), 11_000));
+    let seen = |at: std::net::SocketAddr, client: &str| {
+        let client = client.replace("FOLDER", &folder);
+        let request = "printf 'GET / HTTP/1.1\\r\\nHost: a.example.test\\r\\nConnection: close\\r\\n\\r\\n'";
+        let line = format!("{request} | timeout 10 openssl s_client -connect {at} -ign_eof {client} 2>&1");
+        let output = Command::new("sh").args(["-c", &line]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let told = |begin: &str| {
+            text.lines().find(|line| line.starts_with(begin)).map(|line| line.trim().to_owned())
+        };
+        (told("HTTP/1.1 "), told("x-seen: "))
+    };
+    for number in &good {
+        for client in CLIENTS {
+            let at = |port: u16| place.at(port + *number as u16);
+            let (theirs, ours) = (seen(at(10_000), client), seen(at(11_000), client));
+            // One without a certificate that asked for another host is told to ask there: 421.
+            let is_misdirected = ours.0.as_deref().is_some_and(|line| line.contains(" 421"));
+            if !(BINDS[*number].contains("optional") && is_misdirected) {
+                assert_eq!(theirs, ours, "bind {} with {client}", BINDS[*number]);
+            }
+        }
+    }
+}

@@ -163,6 +163,7 @@ impl Versions {
 pub fn bind_options(word: &Word, tls: &mut Table, more: &mut Table, draft: &mut Draft) {
     let mut files: Vec<String> = Vec::new();
     let mut auth: Vec<String> = Vec::new();
+    let mut verify = String::new();
     let mut rest = word.words.iter().skip(2);
     while let Some(option) = rest.next() {
         let mut value = || rest.next().cloned().unwrap_or_default();
@@ -215,11 +216,7 @@ pub fn bind_options(word: &Word, tls: &mut Table, more: &mut Table, draft: &mut 
                 let key = option.trim_end_matches("-file");
                 auth.extend(placed.map(|file| format!("{key} = {}", quoted(&file))));
             }
-            "verify" => {
-                if value() == "optional" {
-                    auth.push("mode = \"optional\"".into());
-                }
-            }
+            "verify" => verify = value(),
             "accept-proxy" => more.set_with(
                 "proxy-protocol-from",
                 list(&["0.0.0.0/0", "::/0"]),
@@ -264,7 +261,7 @@ pub fn bind_options(word: &Word, tls: &mut Table, more: &mut Table, draft: &mut 
             other => {
                 let given = if BIND_WITH_VALUE.contains(&other) { value() } else { String::new() };
                 let told = format!("{other} {given}");
-                draft.left(word.line, told.trim_end(), super::remedies::of(&[other]));
+                super::remedies::diagnose(draft, word.line, told.trim_end(), &[other]);
             }
         }
     }
@@ -280,7 +277,28 @@ pub fn bind_options(word: &Word, tls: &mut Table, more: &mut Table, draft: &mut 
             },
         );
     }
-    if !auth.is_empty() {
-        tls.set("client-auth", format!("{{ {} }}", auth.join(", ")));
+    client_auth(&verify, auth, word, tls, draft);
+}
+
+/// What clients must show: nothing, unless `verify` says so.
+fn client_auth(verify: &str, mut auth: Vec<String>, word: &Word, tls: &mut Table, draft: &mut Draft) {
+    let has_authority = auth.iter().any(|key| key.starts_with("ca = "));
+    match verify {
+        "" | "none" if auth.is_empty() => {}
+        "" | "none" => {
+            draft.remark(word.line, "ca-file", "clients are asked for no certificate without verify required")
+        }
+        "required" | "optional" if !has_authority => {
+            let why = "a certificate of clients is asked for, and no ca-file says who vouches for it";
+            draft.wrong(word.line, "verify", why);
+        }
+        "required" => tls.set("client-auth", format!("{{ {} }}", auth.join(", "))),
+        "optional" => {
+            auth.push("mode = \"optional\"".into());
+            tls.set("client-auth", format!("{{ {} }}", auth.join(", ")));
+        }
+        other => {
+            draft.wrong(word.line, "verify", format!("unknown word '{other}': none, optional or required"))
+        }
     }
 }

@@ -165,7 +165,7 @@ impl Proxy {
                         Some((option, differs)) => draft.note(word.line, option, *differs),
                         None => {
                             let words: Vec<&str> = word.words.iter().map(String::as_str).collect();
-                            draft.left(word.line, &word.words.join(" "), super::remedies::of(&words));
+                            super::remedies::diagnose(draft, word.line, &word.words.join(" "), &words);
                         }
                     }
                 }
@@ -211,7 +211,7 @@ impl Proxy {
                 keyword if MOOT.contains(&keyword) || !keywords::is_of_sections(keyword) => {}
                 _ => {
                     let words: Vec<&str> = word.words.iter().map(String::as_str).collect();
-                    draft.left(word.line, &word.words.join(" "), super::remedies::of(&words));
+                    super::remedies::diagnose(draft, word.line, &word.words.join(" "), &words);
                 }
             }
         }

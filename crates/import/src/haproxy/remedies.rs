@@ -1,12 +1,13 @@
 //! What to write in the place of words that are not carried over.
 
+use crate::draft::Draft;
+
 /// Words of sections and options, rules by their verb, options of servers.
 const REMEDIES: &[(&str, &str)] = &[
     ("error-log-format", "lines of connections that fail have the format of all: write log-format"),
     ("crt-ignore-err", "a certificate that does not verify is refused: leave it out, or write verify none"),
     ("ca-ignore-err", "a certificate that does not verify is refused: leave it out, or write verify none"),
     ("ca-verify-file", "write all authorities into the file of ca-file"),
-    ("no-ca-names", "clients are told the names of the authorities: leave it out"),
     ("rate-limit", "see rate-limit of routes"),
     ("compression", "answers are compressed, requests go on as they come: leave it out"),
     ("email-alert", "see [alerts]"),
@@ -38,7 +39,6 @@ const REMEDIES: &[(&str, &str)] = &[
     ("be-unpublished", "leave out the rules that lead to it"),
     ("ssl-f-use", "name each file of a certificate at bind, by crt or crt-list"),
     ("no-strict-sni", "leave strict-sni out of ssl-default-bind-options"),
-    ("tls-tickets", "leave no-tls-tickets out of ssl-default-bind-options"),
     ("http-err-codes", "which answers tables count as errors is fixed"),
     ("http-fail-codes", "which answers tables count as failures is fixed"),
     ("jwt.allow_none_alg", "a token without a signature proves nothing"),
@@ -76,35 +76,16 @@ const BEGINNINGS: &[(&str, &str)] = &[
     ("filter bwlim", "data is not slowed down: see rate-limit for requests and connections"),
     ("set-bandwidth-limit", "data is not slowed down: see rate-limit for requests and connections"),
     ("filter trace", "see `evenkeel logs` and `evenkeel explain`"),
-    ("ssl-engine", "TLS is this program's own: leave it out"),
-    ("ssl-provider", "TLS is this program's own: leave it out"),
-    ("ssl-propquery", "TLS is this program's own: leave it out"),
     ("ssl-passphrase-cmd", "keys have no passphrase: store them without, readable for root alone"),
-    ("ssl-default-", "curves and signatures are those that are held to be good: leave it out"),
-    ("ssl-load-extra", "name the files of certificates themselves: crt, key and chain in one"),
     ("issuers-chain-path", "chains are sent as their files have them: write the whole chain into the file"),
     ("key-base", "name the files of keys with their folder"),
     ("default-path", "name files with their folder"),
-    ("client-sigalgs", "curves and signatures are those that are held to be good: leave it out"),
-    ("sigalgs", "curves and signatures are those that are held to be good: leave it out"),
-    ("curves", "curves and signatures are those that are held to be good: leave it out"),
-    ("prefer-client-ciphers", "ciphers are chosen by this program: leave it out"),
-    ("allow-0rtt", "early data is not taken, since it can be played again: leave it out"),
     ("generate-certificates", "certificates are not made of names that clients ask for: name them by crt"),
     ("ca-sign-", "certificates are not made of names that clients ask for: name them by crt"),
-    ("tls-ticket-keys", "keys of tickets are made and changed by this program: leave it out"),
-    ("no-tls-tickets", "sessions are resumed by tickets: leave it out"),
-    ("tls-tickets", "sessions are resumed by tickets: leave it out"),
-    ("ssl-reuse", "sessions with servers are resumed: leave it out"),
-    ("no-ssl-reuse", "sessions with servers are resumed: leave it out"),
-    ("ech", "ECH is not spoken: leave it out"),
-    ("ktls", "TLS is this program's own, not the kernel's: leave it out"),
     ("npn", "protocols are agreed on by ALPN: write alpn"),
     ("namespace", "start the program inside the namespace, one process each"),
     ("interface", "write the address that the interface has"),
     ("tcp-md5sig", "the kernel's signatures of TCP are not used: leave it out"),
-    ("tcp-ss", "the kernel's ways of TCP are set by sysctl: leave it out"),
-    ("cc", "the kernel's ways of TCP are set by sysctl: leave it out"),
     ("set-fc-", "mark packets by rules of the kernel (nft)"),
     ("set-bc-", "mark packets by rules of the kernel (nft)"),
     ("do-log", "a request has one line: write log-format"),
@@ -119,7 +100,6 @@ const BEGINNINGS: &[(&str, &str)] = &[
         "write http-response deny if { res.hdr(Set-Cookie) -m found } and what else it is about",
     ),
     ("option http-drop-", "trailers go on where request-trailers says so: leave it out"),
-    ("option use-small-buffers", "buffers are this program's own: leave it out"),
     (
         "option disable-h2-upgrade",
         "HTTP/2 without TLS is taken by its own preface: write a bind of its own for it",
@@ -134,13 +114,10 @@ const BEGINNINGS: &[(&str, &str)] = &[
     ),
     ("force-persist", "a server in drain keeps its clients: write option persist nowhere, and drain it"),
     ("ignore-persist", "write use_backend to a pool without cookies for such requests"),
-    ("guid", "services and servers are named by their names: leave it out"),
-    ("server-state-file-name", "the state of servers is kept by this program's own file: leave it out"),
     ("localpeer", "the nodes of a pair are named in [pair]"),
     ("cluster-secret", "the nodes of a pair share a key: see [pair]"),
     ("h1-case-adjust", "names of headers keep the case that they came with: leave it out"),
     ("h1-do-not-close", "messages that can be read in two ways are refused: leave it out"),
-    ("h2-workaround", "websockets over HTTP/2 are offered to no client: leave it out"),
     ("maxconnrate", "see rate-limit of routes"),
     ("maxsessrate", "see rate-limit of routes"),
     ("maxssl", "see rate-limit of routes"),
@@ -148,8 +125,6 @@ const BEGINNINGS: &[(&str, &str)] = &[
     ("dns-accept-family", "see resolve-prefer of a server"),
     ("accept-netscaler-cip", "the address of a client comes from a PROXY header: write accept-proxy"),
     ("expect-netscaler-cip", "the address of a client comes from a PROXY header: write expect-proxy layer4"),
-    ("expose-fd", "the next process takes the sockets by itself: leave it out"),
-    ("severity-output", "commands answer without it: leave it out"),
     ("nbconn", "connections are not opened from the other side: name the servers"),
     ("attach-srv", "connections are not opened from the other side: name the servers"),
     ("switch-mode", "write the services apart: mode http, and mode tcp"),
@@ -162,6 +137,61 @@ const BEGINNINGS: &[(&str, &str)] = &[
 ];
 
 /// The reason why a word is left, with what to write in its place where something is known.
+/// Words that say how something is done and not what: without them the same clients get
+/// the same answers. A file with them starts, and they are told.
+const HARMLESS: &[(&str, &str)] = &[
+    ("ssl-default-bind-curves", CURVES),
+    ("ssl-default-bind-sigalgs", CURVES),
+    ("ssl-default-bind-client-sigalgs", CURVES),
+    ("ssl-default-server-curves", CURVES),
+    ("ssl-default-server-sigalgs", CURVES),
+    ("ssl-default-server-client-sigalgs", CURVES),
+    ("client-sigalgs", CURVES),
+    ("sigalgs", CURVES),
+    ("curves", CURVES),
+    ("prefer-client-ciphers", "ciphers are chosen by this program"),
+    ("allow-0rtt", "early data is not taken, since it can be played again: clients send it once more"),
+    ("tls-ticket-keys", "keys of tickets are made and changed by this program"),
+    ("no-tls-tickets", "sessions are resumed by tickets"),
+    ("tls-tickets", "sessions are resumed by tickets"),
+    ("ssl-reuse", "sessions with servers are resumed"),
+    ("no-ssl-reuse", "sessions with servers are resumed"),
+    ("no-ca-names", "clients are told the names of the authorities"),
+    ("ssl-engine", OWN_TLS),
+    ("ssl-provider", OWN_TLS),
+    ("ssl-provider-path", OWN_TLS),
+    ("ssl-propquery", OWN_TLS),
+    ("ktls", OWN_TLS),
+    ("ech", "ECH is not spoken: names are asked for in clear"),
+    ("ssl-load-extra-files", EXTRA_FILES),
+    ("ssl-load-extra-del-ext", EXTRA_FILES),
+    ("ocsp-update", "proofs of OCSP stand in FILE.ocsp beside each certificate"),
+    ("tcp-ss", "the kernel's ways of TCP are set by sysctl"),
+    ("cc", "the kernel's ways of TCP are set by sysctl"),
+    ("option use-small-buffers", "buffers are this program's own"),
+    ("guid", NAMES),
+    ("guid-prefix", NAMES),
+    ("server-state-file-name", "the state of servers is kept by this program's own file"),
+    ("h2-workaround-bogus-websocket-clients", "websockets over HTTP/2 are offered to no client"),
+    ("expose-fd", "the next process takes the sockets by itself"),
+    ("severity-output", "commands answer without it"),
+];
+
+const CURVES: &str = "curves and signatures are those that are held to be good";
+const OWN_TLS: &str = "TLS is this program's own";
+const EXTRA_FILES: &str = "FILE.key and FILE.ocsp are read beside a certificate";
+const NAMES: &str = "services and servers are named by their names";
+
+/// Tells of words that are not carried over: a file starts with those that are harmless, and not with others.
+pub fn diagnose(draft: &mut Draft, line: usize, told: &str, words: &[&str]) {
+    let two = words.get(..2).map(|two| two.join(" "));
+    let is_it = |word: &str| words.first() == Some(&word) || two.as_deref() == Some(word);
+    match HARMLESS.iter().find(|(word, _)| is_it(word)) {
+        Some((_, why)) => draft.remark(line, told, *why),
+        None => draft.left(line, told, of(words)),
+    }
+}
+
 pub fn of(words: &[&str]) -> String {
     let verb = words.iter().map(|word| word.split('(').next().unwrap_or(word)).collect::<Vec<_>>();
     let two = verb.get(..2).map(|two| two.join(" "));

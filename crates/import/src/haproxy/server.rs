@@ -420,7 +420,7 @@ fn option_by_option(
             word => {
                 let given = if options::WITH_VALUE.contains(&word) { value() } else { String::new() };
                 if !MOOT.contains(&word) {
-                    draft.left(line, format!("{word} {given}").trim_end(), super::remedies::of(&[word]));
+                    super::remedies::diagnose(draft, line, format!("{word} {given}").trim_end(), &[word]);
                 }
             }
         }

@@ -166,7 +166,9 @@ impl Source<Live> for RequestFacts<'_> {
             },
             Fetch::Alpn => match (self.hello.filter(|hello| hello.is_tls), tls) {
                 (Some(hello), _) => hello.alpn.as_ref().is_some_and(|p| test(p)),
-                (None, Some(tls)) => test(if tls.h2 { b"h2" } else { b"http/1.1" }),
+                (None, Some(tls)) if tls.h2 => test(b"h2"),
+                (None, Some(tls)) if tls.h1 => test(b"http/1.1"),
+                (None, Some(_)) => false,
                 (None, None) => false,
             },
             Fetch::ProxyValue => {

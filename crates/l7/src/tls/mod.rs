@@ -29,6 +29,8 @@ pub struct Facts {
     pub version: &'static str,
     pub cipher: &'static str,
     pub h2: bool,
+    /// HTTP/1.1 was agreed on by its name, and not because nothing was.
+    pub h1: bool,
     pub resumed: bool,
     /// The host name that the client asked for; of a connection to a real server, the name that its
     /// requests are for, where that is taken from requests.
@@ -96,6 +98,7 @@ impl Facts {
             },
             cipher: connection.negotiated_cipher_suite().map_or("-", |s| cipher_name(s.suite())),
             h2: connection.alpn_protocol() == Some(b"h2"),
+            h1: connection.alpn_protocol() == Some(b"http/1.1"),
             resumed,
             sni,
             peer,
