@@ -1,5 +1,7 @@
 //! One pool's servers and the scheduler among them. Each event loop has its own.
 
+use std::sync::Arc;
+
 use evenkeel_model::{AdminState, Scheduler};
 
 use crate::least::MinTree;
@@ -9,7 +11,8 @@ use crate::rotation::Rotation;
 /// What the scheduler knows of a real server.
 #[derive(Clone, Debug)]
 pub struct Server {
-    pub name: String,
+    /// As the configuration has it in memory.
+    pub name: Arc<str>,
     pub weight: u16,
     pub admin: AdminState,
     pub up: bool,
@@ -273,7 +276,7 @@ impl Balancer {
         }
         let named = self.members.iter().map(|i| {
             let slot = *i as usize;
-            (*i, self.servers[slot].name.as_str(), self.weights[slot])
+            (*i, &*self.servers[slot].name, self.weights[slot])
         });
         let named = named.collect::<Vec<_>>();
         if self.modulo {

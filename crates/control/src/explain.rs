@@ -163,7 +163,7 @@ fn explain(
         reasons.push(format!("{}: pool {}", walked.ending, pool.name));
     }
     let seen = (known.servers)(pool);
-    let index_of = |name: &str| seen.iter().position(|s| s.server.name == name);
+    let index_of = |name: &str| seen.iter().position(|s| *s.server.name == *name);
     let named = changes.server.as_ref().and_then(|name| index_of(name.as_str()));
     if let Some(at) = named {
         reasons.push(format!("a route names {}", seen[at].server.name));
@@ -198,7 +198,7 @@ fn explain(
         _ => None,
     };
     if let Some(status) = status {
-        let answering = chosen.map(|index| seen[index].server.name.as_str());
+        let answering = chosen.map(|index| &*seen[index].server.name);
         answered(&Imagined { answering, ..imagined }, &routes, status, &mut changes, &mut reasons);
     }
     let server = chosen.and_then(|index| pool.real_server(&seen[index].server.name));
@@ -210,7 +210,7 @@ fn explain(
         routes: walked.routes,
         reasons,
         candidates: candidates(&balancer, &seen, chosen),
-        real_server: chosen.filter(|_| !open).map(|i| seen[i].server.name.clone()),
+        real_server: chosen.filter(|_| !open).map(|i| seen[i].server.name.to_string()),
     })
 }
 
@@ -246,7 +246,7 @@ fn nowhere(service: &VirtualService, walked: Walked, reasons: Vec<String>) -> ap
 fn candidates(balancer: &Balancer, seen: &[ServerState], chosen: Option<usize>) -> Vec<api::Candidate> {
     let choices = balancer.explain(chosen, |i| seen[i].full).into_iter();
     let candidates = choices.map(|choice| api::Candidate {
-        real_server: seen[choice.server].server.name.clone(),
+        real_server: seen[choice.server].server.name.to_string(),
         effective_weight: choice.effective_weight,
         current_connections: u64::from(choice.connections),
         verdict: verdict(choice.refusal).into(),
@@ -291,10 +291,10 @@ fn kept(
     named: Option<usize>,
     reasons: &mut Vec<String>,
 ) -> Option<usize> {
-    let index_of = |name: &str| seen.iter().position(|s| s.server.name == name);
+    let index_of = |name: &str| seen.iter().position(|s| *s.server.name == *name);
     let is_remembered = |index: &usize| {
         let name = &seen[*index].server.name;
-        pool.real_servers.iter().any(|s| s.name.as_str() == *name && s.is_remembered())
+        pool.real_servers.iter().any(|s| s.name.as_str() == &**name && s.is_remembered())
     };
     let belongs = named.or_else(|| belongs(pool, asked, known, &index_of, reasons).filter(is_remembered));
     belongs.filter(|i| {

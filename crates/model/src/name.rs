@@ -38,6 +38,11 @@ impl Name {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The text itself, which all who have it share.
+    pub fn text(&self) -> Arc<str> {
+        self.0.clone()
+    }
 }
 
 impl fmt::Display for Name {

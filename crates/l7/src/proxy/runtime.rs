@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, Ref, RefCell};
 use std::cmp::Ordering;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -89,7 +89,8 @@ pub struct PoolRuntime {
     /// It is in the worker's list of pools that have changed.
     pub is_changed: Cell<bool>,
     by_cookie: RefCell<HashMap<Vec<u8>, usize>>,
-    by_id: RefCell<HashMap<u32, usize>>,
+    /// Numbers of servers in their order, with their places.
+    by_id: RefCell<Vec<(u32, u32)>>,
     /// Places of servers in the order of their names, and of their addresses where clients bring those.
     by_name: RefCell<Vec<u32>>,
     by_address: RefCell<Vec<u32>>,
@@ -181,7 +182,7 @@ impl PoolRuntime {
                 weight: spec.server.weight.get(),
             });
             Server {
-                name: spec.server.name.as_str().to_owned(),
+                name: spec.server.name.text(),
                 weight: state.weight,
                 admin: state.admin,
                 up: state.up,
@@ -196,8 +197,8 @@ impl PoolRuntime {
             .one_backup(spec.pool.one_backup, now_ms, looks)
             .modulo(spec.pool.hash_modulo, now_ms, looks)
             .bounded(spec.pool.hash_balance_factor);
-        let by_id: HashMap<u32, usize> = servers.iter().enumerate().map(|(i, s)| (s.id, i)).collect();
-        let place = |id: &u32| by_id.get(id).map_or(GONE, |index| *index as u32);
+        let by_id = places_by_id(&servers);
+        let place = |id: &u32| place_in(&by_id, *id).unwrap_or(GONE);
         let places: Vec<u32> = before.iter().map(place).collect();
         self.balancer.replace_with(|old| {
             let empty = Balancer::begin(spec.pool.scheduler, 0, Vec::new(), now_ms, &mut 0);
@@ -254,7 +255,7 @@ impl PoolRuntime {
     }
 
     pub fn index_of(&self, server: u32) -> Option<usize> {
-        self.by_id.borrow().get(&server).copied()
+        place_in(&self.by_id.borrow(), server).map(|place| place as usize)
     }
 
     /// The same of a server that had this place when it was picked: a look-up only where another
@@ -275,8 +276,8 @@ impl PoolRuntime {
     pub fn chosen(&self, name: Option<&evenkeel_model::Name>) -> Option<usize> {
         let name = name?.as_str();
         let (servers, by_name) = (self.servers.borrow(), self.by_name.borrow());
-        let at = by_name.partition_point(|i| servers[*i as usize].name.as_str() < name);
-        by_name.get(at).map(|i| *i as usize).filter(|i| servers[*i].name == name)
+        let at = by_name.partition_point(|i| *servers[*i as usize].name < *name);
+        by_name.get(at).map(|i| *i as usize).filter(|i| *servers[*i].name == *name)
     }
 
     pub fn index_by_cookie(&self, value: &[u8]) -> Option<usize> {
@@ -339,6 +340,17 @@ impl PoolRuntime {
     }
 }
 
+/// Numbers of servers in their order, with their places.
+fn places_by_id(servers: &[Rc<ServerRuntime>]) -> Vec<(u32, u32)> {
+    let mut all: Vec<(u32, u32)> = servers.iter().enumerate().map(|(i, s)| (s.id, i as u32)).collect();
+    all.sort_unstable();
+    all
+}
+
+fn place_in(by_id: &[(u32, u32)], server: u32) -> Option<u32> {
+    by_id.binary_search_by_key(&server, |(id, _)| *id).ok().map(|at| by_id[at].1)
+}
+
 pub struct ServerRuntime {
     pub id: u32,
     pub core: usize,
@@ -350,14 +362,14 @@ pub struct ServerRuntime {
     remembered: Cell<bool>,
     source: Cell<Option<SourceAddress>>,
     pub address: SocketAddr,
-    name: String,
+    name: Arc<str>,
     cookie: RefCell<Rc<str>>,
     /// Requests (http) or connections (tcp) this loop has with it.
     pub connections: Cell<u32>,
     /// Idle connections, by their key in the worker's list; the last is the freshest.
     pub idle: RefCell<VecDeque<u32>>,
     /// Keys of idle connections that are one client's each.
-    pub own: RefCell<HashSet<u32>>,
+    pub own: RefCell<BTreeSet<u32>>,
     /// Connections of HTTP/2, which requests share.
     pub upstreams: RefCell<Vec<Rc<Upstream>>>,
     pub gone: Cell<bool>,
@@ -374,7 +386,7 @@ impl ServerRuntime {
             remembered: Cell::new(spec.server.is_remembered()),
             source: Cell::new(spec.server.source),
             address: spec.server.address,
-            name: spec.server.name.as_str().to_owned(),
+            name: spec.server.name.text(),
             cookie: RefCell::new(spec.server.cookie().into()),
             connections: Cell::new(0),
             idle: RefCell::default(),
