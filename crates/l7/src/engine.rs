@@ -175,10 +175,10 @@ impl Engine {
 
     /// Takes no more clients at a time than so many open files allow, whatever configurations say:
     /// one each, one for its server, and a reserve for the admin listeners, probes and files. How
-    /// many those are. Connections to servers that wait for their next request may take a quarter of all.
+    /// many those are. Connections to servers that wait for their next request may take what clients leave.
     pub fn hold_within(&mut self, open_files: u64) -> u32 {
         self.most_connections = connections_within(open_files);
-        self.shared.set_idle_servers_at_most(self.most_connections as usize / 2);
+        self.shared.set_descriptors((self.most_connections as usize).saturating_mul(2));
         self.most_connections
     }
 
@@ -464,7 +464,7 @@ impl Engine {
         let mut pools: Vec<Arc<PoolSpec>> = Vec::new();
         for pool in &snapshot.pools {
             match old_pools.get(&pool.name) {
-                Some(same) if *same.pool == **pool && !tls::pool::is_stale(same) => {
+                Some(same) if same.pool == *pool && !tls::pool::is_stale(same) => {
                     pools.push(Arc::clone(same))
                 }
                 before => {

@@ -50,8 +50,8 @@ const LOG_DELAY_MS: u64 = 50;
 pub struct EngineShared {
     connections: AtomicU32,
     max_connections: AtomicU32,
-    /// Of each loop.
-    idle_servers_at_most: AtomicUsize,
+    /// For clients and servers of all loops.
+    descriptors: AtomicUsize,
     pub mailboxes: Vec<Mailbox>,
     /// Answers to challenges of authorities.
     pub challenges: Arc<crate::challenge::Challenges>,
@@ -64,7 +64,7 @@ impl EngineShared {
         EngineShared {
             connections: AtomicU32::new(0),
             max_connections: AtomicU32::new(u32::MAX),
-            idle_servers_at_most: AtomicUsize::new(usize::MAX),
+            descriptors: AtomicUsize::new(usize::MAX),
             mailboxes,
             challenges: Arc::default(),
             passwords: std::sync::OnceLock::new(),
@@ -80,17 +80,26 @@ impl EngineShared {
     }
 
     /// For all loops together.
-    pub fn set_idle_servers_at_most(&self, limit: usize) {
-        self.idle_servers_at_most.store((limit / self.mailboxes.len().max(1)).max(1), Relaxed);
+    pub fn set_descriptors(&self, limit: usize) {
+        self.descriptors.store(limit, Relaxed);
     }
 
     fn idle_servers_at_most(&self) -> usize {
-        self.idle_servers_at_most.load(Relaxed)
+        let (all, clients) = (self.descriptors.load(Relaxed), self.connections.load(Relaxed));
+        (idle_at_most(all, clients as usize) / self.mailboxes.len().max(1)).max(1)
     }
 
     fn is_full(&self) -> bool {
         self.connections.load(Relaxed) >= self.max_connections.load(Relaxed)
     }
+}
+
+/// In how many descriptors connections to servers may wait for their next request: in three quarters of those
+/// that clients and their servers leave, so that a pool of thousands keeps its connections while there is
+/// room, and in a quarter of all in any case.
+fn idle_at_most(descriptors: usize, clients: usize) -> usize {
+    let free = descriptors.saturating_sub(clients.saturating_mul(2));
+    (free - free / 4).max(descriptors / 4)
 }
 
 /// Where a loop takes orders.
@@ -581,4 +590,23 @@ impl Worker {
 
 fn local_address(fd: impl AsFd) -> Option<SocketAddr> {
     rustix::net::getsockname(fd).ok().and_then(|a| SocketAddr::try_from(a).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::idle_at_most;
+
+    #[test]
+    fn idle_connections_with_servers_take_what_clients_leave() {
+        for (descriptors, clients, expect) in [
+            (20_000, 0, 15_000),
+            (20_000, 64, 14_904),
+            (20_000, 7_000, 5_000),
+            (20_000, 10_000, 5_000),
+            (8, 4, 2),
+        ] {
+            assert_eq!(idle_at_most(descriptors, clients), expect, "{descriptors} {clients}");
+        }
+        assert!(idle_at_most(usize::MAX, 40_000) > 1 << 40);
+    }
 }

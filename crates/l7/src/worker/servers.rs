@@ -153,9 +153,12 @@ impl Worker {
         carried: u32,
         rests_for: Option<SocketAddr>,
     ) {
-        if self.idle_servers.borrow().len() >= self.shared.idle_servers_at_most() && !self.close_idle_server()
-        {
-            return;
+        let at_most = self.shared.idle_servers_at_most();
+        // Two for one, while clients take back what they had left.
+        for _ in 0..2 {
+            if self.idle_servers.borrow().len() >= at_most && !self.close_idle_server() {
+                return;
+            }
         }
         let mut servers = self.idle_servers.borrow_mut();
         let entry = servers.vacant_entry();
