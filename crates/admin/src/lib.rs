@@ -41,6 +41,8 @@ pub enum Request {
         reply: Reply<api::Status>,
     },
     Configuration(Reply<api::Configuration>),
+    /// The number of the running revision alone.
+    RunningRevision(oneshot::Sender<u64>),
     Propose {
         edits: api::Edits,
         reply: Reply<api::Proposal>,
@@ -243,8 +245,8 @@ pub struct Handle(pub mpsc::Sender<Request>);
 /// What goes on, for those who watch.
 #[derive(Clone)]
 pub struct Feed {
-    /// A new status every second while anybody watches.
-    pub status: Arc<watch::Sender<Arc<api::Status>>>,
+    /// A new status every second while anybody watches; nothing else.
+    pub status: Arc<watch::Sender<Option<Arc<api::Status>>>>,
     pub happenings: broadcast::Sender<api::Happening>,
 }
 

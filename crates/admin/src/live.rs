@@ -114,7 +114,7 @@ async fn stream_changes(app: App, who: Who, first: api::Status, to: mpsc::Sender
                 if changed.is_err() || !app.accounts.still(&who, now_ms()) {
                     return;
                 }
-                let now = status.borrow_and_update().clone();
+                let Some(now) = status.borrow_and_update().clone() else { continue };
                 let message = difference(&last, &now);
                 last = now;
                 message

@@ -2,7 +2,7 @@
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Extension, Path, Query, State};
-use axum::http::{HeaderMap, HeaderName, header};
+use axum::http::{HeaderMap, HeaderName, Method, header};
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
@@ -290,10 +290,14 @@ async fn commit(
     Ok((Extension(Detail(format!("revision {}", done.revision))), Json(done)).into_response())
 }
 
-async fn configuration(State(App { handle, .. }): State<App>) -> Result<Response, Refused> {
+/// HEAD is for who wants the ETag alone: a large configuration is not turned into data for it.
+async fn configuration(State(App { handle, .. }): State<App>, method: Method) -> Result<Response, Refused> {
+    let tag = |revision: u64| [(header::ETAG, format!("\"{revision}\""))];
+    if method == Method::HEAD {
+        return Ok(tag(ask(&handle, Request::RunningRevision).await?).into_response());
+    }
     let configuration = ask(&handle, Request::Configuration).await??;
-    let tag = format!("\"{}\"", configuration.revision);
-    Ok(([(header::ETAG, tag)], Json(configuration)).into_response())
+    Ok((tag(configuration.revision), Json(configuration)).into_response())
 }
 
 async fn propose(

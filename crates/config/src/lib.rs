@@ -41,4 +41,4 @@ pub use problem::{Problem, Report};
 pub use publish::{json_schema, reference_markdown, routes_markdown};
 pub use redact::{Part, redact};
 pub use rewrite_location::is_plain;
-pub use shared::{OWN as OWN_TABLES, adopt, shared};
+pub use shared::{OWN as OWN_TABLES, adopt, shared, shared_of_read};

@@ -88,6 +88,7 @@ pub fn plan(old: &Snapshot, new: &Snapshot) -> Plan {
             Change::Removed(pool) => {
                 steps.push(step("remove", format!("pool {}", pool.name), String::new(), Impact::Drains))
             }
+            Change::Both(before, after) if std::ptr::eq(before, after) => {}
             Change::Both(before, after) => pool_steps(before, after, &mut steps),
         }
     }
@@ -106,6 +107,7 @@ pub fn plan(old: &Snapshot, new: &Snapshot) -> Plan {
                 format!("stops listening on {}", vips(service)),
                 Impact::Drains,
             )),
+            Change::Both(before, after) if std::ptr::eq(before, after) => {}
             Change::Both(before, after) => service_steps(before, after, &mut steps),
         }
     }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use evenkeel_files::Staged;
 use evenkeel_health::Target;
 use evenkeel_l4::{ProbeSpec, ServiceSpec};
-use evenkeel_l7::{EngineConfig, PreparedEngine};
-use evenkeel_model::{Probe, Snapshot};
+use evenkeel_l7::{EngineConfig, PoolSpec, PreparedEngine, ServerSpec};
+use evenkeel_model::{HealthCheck, Probe, Snapshot};
 use tracing::{info, warn};
 
 use super::addresses;
@@ -29,6 +29,7 @@ struct Ready {
     snapshot: Arc<Snapshot>,
     configured: Arc<Snapshot>,
     overrides: Overrides,
+    /// What is known of those that are new, or under other rules now.
     servers: HashMap<u32, ServerHealth>,
     doors: Prepared,
     engine: PreparedEngine,
@@ -132,7 +133,8 @@ impl Control {
         self.acme.shut_doors();
         let engine = self.engine.prepare(&new, not_here_yet(&new)).map_err(|e| e.to_string())?;
         let servers = self.servers_under(engine.config(), inherited);
-        let specs = layer4_specs(engine.config(), &overrides, &servers);
+        let known = |id: u32| servers.get(&id).or_else(|| self.servers.get(&id));
+        let specs = layer4_specs(engine.config(), &overrides, known);
         let probing = probing(&new, engine.config());
         let was_transparent = self.transparent;
         self.set_up_transparency(&new)?;
@@ -171,14 +173,17 @@ impl Control {
     fn switch_to(&mut self, ready: Ready) {
         let Ready { snapshot, configured, overrides, servers, doors, engine, probing, pair } = ready;
         self.overrides = overrides;
-        let states = &self.overrides;
-        self.engine.replace(engine, |pool, server| match servers.get(&server.id) {
+        self.servers.extend(servers);
+        let (states, known) = (&self.overrides, &self.servers);
+        self.engine.replace(engine, |pool, server| match known.get(&server.id) {
             Some(health) => state_of(states, health, pool, server),
             None => state_of(states, &ServerHealth::new(pool, server, None), pool, server),
         });
+        // The engine knows those of the configuration alone.
+        let engine = &self.engine;
+        self.servers.retain(|id, _| engine.state(*id).is_some());
         self.snapshot = snapshot.clone();
         self.configured = configured;
-        self.servers = servers;
         self.followers = probing.followers;
         self.push_states();
         // Layer 4 was told with the configuration.
@@ -208,7 +213,8 @@ impl Control {
     /// Layer 4 as the running configuration has it.
     fn restore_layer4(&mut self) {
         let snapshot = self.snapshot.clone();
-        let specs = layer4_specs(self.engine.config(), &self.overrides, &self.servers);
+        let known = |id: u32| self.servers.get(&id);
+        let specs = layer4_specs(self.engine.config(), &self.overrides, known);
         let probes = probing(&snapshot, self.engine.config()).through_vip;
         if let Err(why) = self.layer4.apply(&snapshot, specs, probes) {
             warn!(why, "layer 4 cannot go back to what it was");
@@ -216,23 +222,27 @@ impl Control {
         self.layer4.settle(&snapshot);
     }
 
-    /// What is known of the servers of a configuration.
-    fn servers_under(
+    /// What is known of the servers of a configuration, as far as that differs from what is known now.
+    fn servers_under<'a>(
         &self,
         config: &EngineConfig,
-        inherited: &[handover::ServerState],
+        inherited: &'a [handover::ServerState],
     ) -> HashMap<u32, ServerHealth> {
+        let by_name = |s: &'a handover::ServerState| ((s.pool.as_str(), s.name.as_str(), s.address), s);
+        let inherited: HashMap<_, _> = inherited.iter().map(by_name).collect();
+        let running = self.engine.config().pools.iter().map(|pool| (pool.id, pool));
+        let running: HashMap<u32, &Arc<PoolSpec>> = running.collect();
         let mut servers = HashMap::new();
         for pool in &config.pools {
+            let stays = running.get(&pool.id).is_some_and(|before| Arc::ptr_eq(before, pool));
             for server in &pool.servers {
                 let health = match self.servers.get(&server.id) {
+                    Some(old) if stays && old.health.is_up() => continue,
                     Some(old) => old.clone().renew(pool, server),
                     None => {
                         let (pool_name, name) = (pool.pool.name.as_str(), server.server.name.as_str());
-                        let known = inherited.iter().find(|s| {
-                            s.pool == pool_name && s.name == name && s.address == server.server.address
-                        });
-                        ServerHealth::new(pool, server, known)
+                        let known = inherited.get(&(pool_name, name, server.server.address));
+                        ServerHealth::new(pool, server, known.copied())
                     }
                 };
                 servers.insert(server.id, health);
@@ -314,9 +324,12 @@ fn wants_transparency(snapshot: &Snapshot) -> bool {
 
 /// A live change lasts until the file itself says something new for that server.
 fn overrides_under(mut overrides: Overrides, old: &Snapshot, new: &Snapshot) -> Overrides {
+    if !overrides.have_states() {
+        return overrides;
+    }
     let old: HashMap<_, _> = old.pools.iter().map(|p| (&p.name, p)).collect();
     for pool in &new.pools {
-        let Some(before) = old.get(&pool.name) else { continue };
+        let Some(before) = old.get(&pool.name).filter(|before| !Arc::ptr_eq(before, pool)) else { continue };
         let servers: HashMap<_, _> = before.real_servers.iter().map(|s| (&s.name, s)).collect();
         for server in &pool.real_servers {
             let Some(was) = servers.get(&server.name) else { continue };
@@ -328,10 +341,10 @@ fn overrides_under(mut overrides: Overrides, old: &Snapshot, new: &Snapshot) -> 
 }
 
 /// Services of layer 4 as the packet path needs them.
-fn layer4_specs(
+fn layer4_specs<'a>(
     config: &EngineConfig,
     overrides: &Overrides,
-    servers: &HashMap<u32, ServerHealth>,
+    known: impl Fn(u32) -> Option<&'a ServerHealth>,
 ) -> Vec<ServiceSpec> {
     let pools: HashMap<u32, _> = config.pools.iter().map(|p| (p.id, p)).collect();
     let services = config.services.iter().filter(|s| s.service.mode.is_layer4());
@@ -340,7 +353,7 @@ fn layer4_specs(
             let pool = pools.get(&service.pool_id)?;
             let by_id: HashMap<u32, _> = pool.servers.iter().map(|s| (s.id, s)).collect();
             layer4::specify(&service.service, pool, |id| {
-                Some(state_of(overrides, servers.get(&id)?, pool, by_id.get(&id)?))
+                Some(state_of(overrides, known(id)?, pool, by_id.get(&id)?))
             })
         })
         .collect()
@@ -350,26 +363,37 @@ fn layer4_specs(
 fn probing(snapshot: &Snapshot, config: &EngineConfig) -> Probing {
     let mut probing = Probing::default();
     let mut alike = HashMap::new();
+    // The check that servers of a pool have in common.
+    let mut common: Option<(&HealthCheck, Arc<HealthCheck>)> = None;
     for pool in &config.pools {
         for server in &pool.servers {
             // There is nobody to ask yet.
             if !server.server.is_placed() {
                 continue;
             }
-            let mut check = pool.pool.check_of(&server.server).of(server.server.name.as_str());
+            let own = pool.pool.check_of(&server.server);
+            let asks = server.server.check && (own.probe != Probe::None || own.agent.is_some());
+            if !asks && !own.through_vip {
+                continue;
+            }
             let mut address = server.server.address;
             if address.port() == 0 {
-                address.set_port(check.port.unwrap_or(0));
+                address.set_port(own.port.unwrap_or(0));
             }
-            if !server.server.check {
-                (check.probe, check.agent) = (Probe::None, None);
-            }
-            if check.through_vip
-                && let Some(probe) = layer4::probe(snapshot, &pool.pool, server.id, address.ip())
-            {
-                check.mark = probe.mark;
-                probing.through_vip.push(probe);
-            }
+            let through_vip = match own.through_vip {
+                true => layer4::probe(snapshot, &pool.pool, server.id, address.ip()),
+                false => None,
+            };
+            let is_plain = server.server.check && !own.fill_in && through_vip.is_none();
+            let check = match &common {
+                Some((of, common)) if is_plain && std::ptr::eq(*of, own) => Arc::clone(common),
+                _ => {
+                    let check = Arc::new(check_as(own, server, through_vip.as_ref()));
+                    common = is_plain.then(|| (own, check.clone()));
+                    check
+                }
+            };
+            probing.through_vip.extend(through_vip);
             let is_script = matches!(check.probe, Probe::Script(_));
             let vip = if is_script { vip_of(snapshot, &pool.pool) } else { None };
             // Probes speak TLS as traffic does.
@@ -385,4 +409,16 @@ fn probing(snapshot: &Snapshot, config: &EngineConfig) -> Probing {
         }
     }
     probing
+}
+
+/// A check as it is made of this server.
+fn check_as(own: &HealthCheck, server: &ServerSpec, through_vip: Option<&ProbeSpec>) -> HealthCheck {
+    let mut check = own.of(server.server.name.as_str());
+    if !server.server.check {
+        (check.probe, check.agent) = (Probe::None, None);
+    }
+    if let Some(probe) = through_vip {
+        check.mark = probe.mark;
+    }
+    check
 }

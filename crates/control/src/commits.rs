@@ -9,7 +9,7 @@ use evenkeel_agree::past::{Head, Lineage, Past};
 use evenkeel_api as api;
 use tracing::{info, warn};
 
-use super::control::{Control, monotonic_ms, read, wall_ms};
+use super::control::{Control, monotonic_ms, wall_ms};
 use super::overrides::{hash_of_shared, shared_of};
 use super::pair::Say;
 
@@ -147,7 +147,7 @@ impl Control {
         options: &api::CommitOptions,
     ) -> Result<(), String> {
         let text = evenkeel_config::adopt(&self.running_text(), shared).ok_or("it is no TOML")?;
-        let placed = read(&text).map(|new| self.place_named_files(&new)).unwrap_or_default();
+        let placed = self.read(&text).map(|new| self.place_named_files(&new)).unwrap_or_default();
         let taken = self.commit_as(text, stand.revision, options).map_err(first_of);
         taken.inspect_err(|_| self.take_named_files_back(&placed))?;
         if !way.steps.is_empty() {
@@ -183,7 +183,7 @@ impl Control {
             let _ = reply.send(Err(Refused::new(FailureKind::Changed, self.changed_since(base))));
             return;
         }
-        if let Err(refused) = read(&text) {
+        if let Err(refused) = self.read(&text) {
             let _ = reply.send(Err(refused));
             return;
         }
@@ -279,7 +279,7 @@ impl Control {
         }
         let usable = evenkeel_config::adopt(&self.running_text(), &shared)
             .ok_or_else(|| "it is no TOML".to_owned())
-            .and_then(|text| Ok((read(&text).map_err(first_of)?, text)))
+            .and_then(|text| Ok((self.read(&text).map_err(first_of)?, text)))
             .and_then(|(new, text)| {
                 let placed = self.place_named_files(&new);
                 self.try_out(&new, &text).inspect_err(|_| self.take_named_files_back(&placed))

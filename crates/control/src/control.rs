@@ -89,9 +89,10 @@ pub struct Control {
     pub(super) snmp: super::snmp::Snmp,
     pub(super) recorder: Recorder,
     pub(super) storage: super::storage::Storage,
+    pub(super) last_read: std::cell::RefCell<super::reading::LastRead>,
     pub(super) certificates_read: super::certificates::Read,
     /// What is told to those who watch.
-    pub(super) status_feed: Option<Arc<tokio::sync::watch::Sender<Arc<api::Status>>>>,
+    pub(super) status_feed: Option<Arc<tokio::sync::watch::Sender<Option<Arc<api::Status>>>>>,
     second_at: Instant,
     /// Pools whose servers have states that layer 4 does not know yet.
     pub(super) changed_pools: HashSet<u32>,
@@ -136,6 +137,7 @@ impl Control {
             snmp: super::snmp::Snmp::default(),
             recorder: Recorder::default(),
             storage: super::storage::Storage::default(),
+            last_read: std::cell::RefCell::default(),
             certificates_read: super::certificates::Read::default(),
             status_feed: None,
             second_at: Instant::now(),
@@ -188,7 +190,7 @@ impl Control {
     // Configuration
 
     pub fn plan(&self, text: &str) -> Result<api::Plan, Refused> {
-        let new = read(text)?;
+        let new = self.read(text)?;
         self.plan_to(text, &new)
     }
 
@@ -218,7 +220,7 @@ impl Control {
         revision: u64,
         options: &api::CommitOptions,
     ) -> Result<api::Committed, Refused> {
-        let new = read(&text)?;
+        let new = self.read(&text)?;
         let plan = self.plan_to(&text, &new)?;
         self.apply(new, &[], Some(&text)).map_err(|e| Refused::new(FailureKind::Failed, e))?;
         self.committed(&text, revision, options);
@@ -228,6 +230,7 @@ impl Control {
 
     fn committed(&mut self, text: &str, revision: u64, options: &api::CommitOptions) {
         text.clone_into(&mut self.text);
+        self.forget_last_read();
         // A second commit is confirmed with the first: both go back to what was before.
         let back_to = self.overrides.unconfirmed().map_or(self.revision(), |u| u.back_to);
         self.overrides.set_text(text, revision);
@@ -254,7 +257,8 @@ impl Control {
         self.engine.log().reopen();
         let result = match std::fs::read_to_string(&self.path) {
             Ok(text) => match evenkeel_config::read(&text) {
-                Ok(new) => {
+                Ok(mut new) => {
+                    new.share(&self.configured);
                     let about =
                         api::CommitOptions { author: Some("the edited file".into()), ..Default::default() };
                     self.apply(new, &[], None).map(|()| self.committed(&text, 0, &about))
@@ -276,7 +280,7 @@ impl Control {
         handle: evenkeel_admin::Handle,
         adopted: Sockets,
     ) -> Result<(), crate::outcome::Failure> {
-        let status = Arc::new(tokio::sync::watch::channel(Arc::new(self.status())).0);
+        let status = Arc::new(tokio::sync::watch::channel(None).0);
         let feed = evenkeel_admin::Feed { status: status.clone(), happenings: self.happenings.feed() };
         let (snapshot, node) = (self.snapshot.clone(), self.node_name());
         self.start_snmp(handle.clone());
@@ -536,14 +540,19 @@ impl Control {
 
     /// What graphs, watchers and alerts live on.
     fn on_second(&mut self) {
+        self.forget_last_read();
         self.record();
         self.tick_run_time();
         self.tick_maintenance();
         self.tick_acme();
         self.watch_services();
         self.watch_snmp();
-        if let Some(feed) = self.status_feed.as_ref().filter(|f| f.receiver_count() > 0) {
-            feed.send_replace(Arc::new(self.status()));
+        if let Some(feed) = &self.status_feed {
+            match feed.receiver_count() > 0 {
+                true => drop(feed.send_replace(Some(Arc::new(self.status())))),
+                // Nobody needs the last one any more.
+                false => drop(feed.send_if_modified(|last| last.take().is_some())),
+            }
         }
     }
 

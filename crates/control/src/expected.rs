@@ -38,7 +38,7 @@ impl Control {
         reply: Reply<api::Committed>,
     ) {
         let few = self.discovery.expected.len() < AT_MOST;
-        let new = evenkeel_config::read(&text).ok().filter(|new| few && !self.is_known(new));
+        let new = self.read(&text).ok().filter(|new| few && !self.is_known(new));
         let Some(snapshot) = new else { return self.commit_on_both(text, options, reply) };
         let waiting = Some(Waiting { text, options, reply });
         self.discovery.expected.push(Expected { waiting, snapshot, until: Instant::now() + FIRST_ANSWERS });

@@ -29,6 +29,7 @@ mod overrides;
 mod pair;
 mod parts;
 pub mod program_log;
+mod reading;
 mod recorder;
 mod run_time;
 mod secrets;
@@ -533,7 +534,12 @@ impl Control {
             }
             Request::Invite { part, reply: to } => reply(to, self.invite(&part)),
             Request::Join { join, reply: to } => self.join(&join, to),
-            Request::Configuration(to) => reply(to, Ok(self.configuration())),
+            // A large text takes a while to become data.
+            Request::Configuration(to) => {
+                let running = self.configuration();
+                tokio::task::spawn_blocking(move || reply(to, Ok(running())));
+            }
+            Request::RunningRevision(to) => reply(to, self.revision()),
             Request::Propose { edits, reply: to } => reply(to, self.propose(edits)),
             Request::Schema(to) => reply(to, evenkeel_config::json_schema()),
             Request::Series { query, reply: to } => self.series(&query, to),

@@ -98,9 +98,9 @@ pub struct RunTime {
     pub by: String,
 }
 
-/// What both nodes of a pair have of a text.
+/// What both nodes of a pair have of a text that was read.
 pub fn shared_of(text: &str) -> String {
-    evenkeel_config::shared(text).unwrap_or_default()
+    evenkeel_config::shared_of_read(text).unwrap_or_default()
 }
 
 /// What both nodes know it by.
@@ -177,16 +177,23 @@ impl Overrides {
         later
     }
 
+    /// Whether somebody has set an admin state or a weight.
+    pub fn have_states(&self) -> bool {
+        !self.content.live.admin_states.is_empty() || !self.content.live.weights.is_empty()
+    }
+
     pub fn admin(&self, pool: &str, server: &str) -> Option<AdminState> {
-        self.content
-            .live
-            .admin_states
-            .get(&format!("{pool}/{server}"))
-            .and_then(|word| AdminState::parse(word))
+        // Most have none, and this is asked of every server.
+        let states = &self.content.live.admin_states;
+        if states.is_empty() {
+            return None;
+        }
+        states.get(&format!("{pool}/{server}")).and_then(|word| AdminState::parse(word))
     }
 
     pub fn weight(&self, pool: &str, server: &str) -> Option<u16> {
-        self.content.live.weights.get(&format!("{pool}/{server}")).copied()
+        let weights = &self.content.live.weights;
+        if weights.is_empty() { None } else { weights.get(&format!("{pool}/{server}")).copied() }
     }
 
     pub fn set_admin(&mut self, pool: &str, server: &str, state: AdminState) {

@@ -8,7 +8,7 @@ use evenkeel_api as api;
 use evenkeel_balance::{Health, Transition};
 use evenkeel_health::{AgentState, Report};
 use evenkeel_l7::{Notice, PoolSpec, ServerSpec};
-use evenkeel_model::{AdminState, Probe};
+use evenkeel_model::{AdminState, Name, Probe};
 use tracing::{error, info, warn};
 
 use super::control::{Control, monotonic_ms, wall_ms};
@@ -47,8 +47,8 @@ pub type Watcher = Box<dyn Fn(&ServerTurn<'_>)>;
 /// What probes and traffic say about a server.
 #[derive(Clone)]
 pub struct ServerHealth {
-    pub pool: String,
-    pub name: String,
+    pub pool: Name,
+    pub name: Name,
     pub health: Health,
     pub verdict: &'static str,
     pub detail: String,
@@ -62,7 +62,7 @@ pub struct ServerHealth {
     pub paused_until: Option<Instant>,
     /// Pauses lately: each makes the next one longer.
     pub pauses: u32,
-    pub last: Option<Report>,
+    pub last: Option<Box<Report>>,
 }
 
 impl Control {
@@ -182,7 +182,7 @@ impl Control {
             server.detail.clone_from(&report.detail);
         }
         let id = report.id;
-        server.last = Some(report);
+        server.last = Some(Box::new(report));
         self.tell_watcher(id, Turn::Probed);
         if let Some(transition) = turned {
             self.turned(id, transition);
@@ -202,8 +202,8 @@ impl Control {
         }
         if before != *now {
             info!(
-                pool = server.pool,
-                server = server.name,
+                pool = server.pool.as_str(),
+                server = server.name.as_str(),
                 agent = now.said,
                 weight = now.weight,
                 "the server's agent spoke"
@@ -236,7 +236,7 @@ impl Control {
         server.since_ms = wall_ms();
         server.up_since_ms = (!is_down).then(monotonic_ms);
         let (pool, name, said) = (server.pool.clone(), server.name.clone(), server.agent.said.clone());
-        self.server_turned(&pool, &name, !is_down, &format!("agent: {said}"));
+        self.server_turned(pool.as_str(), name.as_str(), !is_down, &format!("agent: {said}"));
         self.tell_watcher(id, if is_down { Turn::Down } else { Turn::Up });
     }
 
@@ -257,7 +257,8 @@ impl Control {
                 let Some(health) = self.servers.get_mut(&server) else { return };
                 let detail = format!("TLS: {why}");
                 if health.detail != detail {
-                    warn!(pool = health.pool, server = health.name, why, "TLS with the real server failed");
+                    let (pool, server) = (health.pool.as_str(), health.name.as_str());
+                    warn!(pool, server, why, "TLS with the real server failed");
                     health.detail = detail;
                 }
                 self.checker.probe_now(server);
@@ -289,8 +290,8 @@ impl Control {
         };
         if already >= allowed {
             info!(
-                pool = health.pool,
-                server = health.name,
+                pool = health.pool.as_str(),
+                server = health.name.as_str(),
                 "failing its clients, but enough servers are paused"
             );
             return;
@@ -300,7 +301,12 @@ impl Control {
         health.paused_until = Some(Instant::now() + pause);
         health.since_ms = wall_ms();
         health.detail = format!("paused for {} s: {} failures in a row", pause.as_secs_f32(), rule.failures);
-        info!(pool = health.pool, server = health.name, reason = health.detail, "server paused");
+        info!(
+            pool = health.pool.as_str(),
+            server = health.name.as_str(),
+            reason = health.detail,
+            "server paused"
+        );
         self.push_id(id);
     }
 
@@ -312,7 +318,7 @@ impl Control {
                 server.since_ms = wall_ms();
                 server.up_since_ms = Some(monotonic_ms());
                 server.detail = "tried again after a pause".into();
-                info!(pool = server.pool, server = server.name, "server's pause has ended");
+                info!(pool = server.pool.as_str(), server = server.name.as_str(), "server's pause has ended");
             }
             self.push_id(id);
         }
@@ -340,8 +346,8 @@ impl Control {
         server.up_since_ms = up.then(monotonic_ms);
         let (from, to) = if up { ("down", "up") } else { ("up", "down") };
         info!(
-            pool = server.pool,
-            server = server.name,
+            pool = server.pool.as_str(),
+            server = server.name.as_str(),
             from,
             to,
             reason = server.detail,
@@ -350,7 +356,7 @@ impl Control {
         let (pool, name, reason) = (server.pool.clone(), server.name.clone(), server.detail.clone());
         // Down by its agent it is told of already, and stays so.
         if self.servers.get(&id).is_some_and(|s| s.agent.up != Some(false)) {
-            self.server_turned(&pool, &name, up, &reason);
+            self.server_turned(pool.as_str(), name.as_str(), up, &reason);
         }
         self.push_id(id);
         self.tell_watcher(id, if up { Turn::Up } else { Turn::Down });
@@ -369,10 +375,10 @@ impl Control {
         };
         let check = pool.pool.check_of(&server.server);
         watcher(&ServerTurn {
-            pool: &health.pool,
-            server: &health.name,
+            pool: health.pool.as_str(),
+            server: health.name.as_str(),
             turn,
-            report: health.last.as_ref(),
+            report: health.last.as_deref(),
             probe: &check.probe,
             rise: check.rise,
             fall: check.fall,
@@ -391,8 +397,8 @@ impl ServerHealth {
     ) -> ServerHealth {
         let check = pool.pool.check_of(&server.server);
         ServerHealth {
-            pool: pool.pool.name.as_str().into(),
-            name: server.server.name.as_str().into(),
+            pool: pool.pool.name.clone(),
+            name: server.server.name.clone(),
             health: match inherited {
                 Some(known) => Health::resume(check.rise, check.fall, known.up),
                 None => Health::new(check.rise, check.fall),

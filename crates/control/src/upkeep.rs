@@ -31,11 +31,14 @@ fn refuse(kind: FailureKind, why: impl Into<String>) -> Refused {
 impl Control {
     // Editing
 
-    pub fn configuration(&self) -> api::Configuration {
-        let text = self.running_text();
-        let left = self.overrides().unconfirmed().map(|u| u.until_ms.saturating_sub(wall_ms()));
-        let values = evenkeel_config::values(&text);
-        api::Configuration { revision: self.revision(), text, values, confirm_within_ms: left }
+    /// What runs; the text becomes data when this is called, on any thread.
+    pub fn configuration(&self) -> impl FnOnce() -> api::Configuration + Send + use<> {
+        let (revision, text) = (self.revision(), self.running_text());
+        let confirm_within_ms = self.overrides().unconfirmed().map(|u| u.until_ms.saturating_sub(wall_ms()));
+        move || {
+            let values = evenkeel_config::values(&text);
+            api::Configuration { revision, text, values, confirm_within_ms }
+        }
     }
 
     /// What edits would make of a text, and what committing that would do.
@@ -180,7 +183,7 @@ impl Control {
             let own = shared.and_then(|shared| evenkeel_config::adopt(&self.running_text(), &shared));
             own.ok_or_else(|| refuse(FailureKind::Invalid, "the backup's configuration is no TOML"))
         };
-        let is_of_pair = self.pair().is_some() || read(&backup.configuration)?.pair.is_some();
+        let is_of_pair = self.pair().is_some() || self.read(&backup.configuration)?.pair.is_some();
         match part {
             Some(api::RestoreAs::ThisNode) => shared(),
             Some(api::RestoreAs::ThatNode) => Ok(backup.configuration.clone()),
@@ -199,7 +202,7 @@ impl Control {
 
     /// Whether what the backup says can be used here, with its files where they are missing.
     fn can_run(&mut self, backup: &api::Backup) -> Result<(), Refused> {
-        let new = read(&backup.configuration)?;
+        let new = self.read(&backup.configuration)?;
         self.plan(&backup.configuration)?;
         let missing = |path: &&String| !std::path::Path::new(path.as_str()).exists();
         // With its own certificates in place more is tried at the commit.
@@ -236,7 +239,7 @@ impl Control {
         }
         let live: Live = serde_json::from_str(&backup.live)
             .map_err(|e| invalid(format!("the live states of the backup: {e}")))?;
-        let snapshot = read(&backup.configuration)?;
+        let snapshot = self.read(&backup.configuration)?;
         // Files are only written where the configuration that comes with them looks for them.
         let mut named = paths_named(&backup.configuration);
         let managed = snapshot.services.iter().filter_map(|s| s.tls.as_ref()?.managed.as_ref());
@@ -472,7 +475,7 @@ fn target_of(attempt: &api::Attempt) -> Result<Target, Refused> {
         return Err(refuse(FailureKind::Invalid, why));
     }
     let tls = pool.server_tls.clone();
-    Ok(Target { id: u32::MAX, address: server.address, vip: None, tls, check })
+    Ok(Target { id: u32::MAX, address: server.address, vip: None, tls, check: check.into() })
 }
 
 #[cfg(test)]

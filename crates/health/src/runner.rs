@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use evenkeel_balance::Health;
@@ -27,7 +28,8 @@ pub struct Target {
     pub vip: Option<SocketAddr>,
     /// The pool speaks TLS with it, and HTTP probes do too unless told otherwise.
     pub tls: Option<ServerTls>,
-    pub check: HealthCheck,
+    /// Most servers of a pool have one.
+    pub check: Arc<HealthCheck>,
 }
 
 /// What one probe found.
@@ -55,11 +57,11 @@ pub struct Report {
 pub struct Checker {
     orders: UnboundedSender<Order>,
     reports: UnboundedSender<Report>,
-    targets: Vec<Target>,
+    targets: Vec<Arc<Target>>,
 }
 
 enum Order {
-    Targets(Vec<Target>),
+    Targets(Vec<Arc<Target>>),
     Now(u32),
     Once(Box<Target>, tokio::sync::oneshot::Sender<Report>),
 }
@@ -82,7 +84,7 @@ impl Checker {
     /// Begins anew on a new thread; returns how many targets there are.
     pub fn restart(&mut self) -> std::io::Result<usize> {
         let mut anew = Checker::start(self.reports.clone())?;
-        anew.set_targets(std::mem::take(&mut self.targets));
+        anew.follow(std::mem::take(&mut self.targets));
         *self = anew;
         Ok(self.targets.len())
     }
@@ -90,6 +92,10 @@ impl Checker {
     /// Probes these targets from now on, and no others. One that was there before, unchanged,
     /// keeps its rhythm.
     pub fn set_targets(&mut self, targets: Vec<Target>) {
+        self.follow(targets.into_iter().map(Arc::new).collect());
+    }
+
+    fn follow(&mut self, targets: Vec<Arc<Target>>) {
         self.targets.clone_from(&targets);
         let _ = self.orders.send(Order::Targets(targets));
     }
@@ -106,7 +112,7 @@ impl Checker {
 }
 
 struct Running {
-    target: Target,
+    target: Arc<Target>,
     now: Rc<Notify>,
     task: JoinHandle<()>,
     agent: Option<JoinHandle<()>>,
@@ -134,7 +140,7 @@ async fn serve(mut inbox: UnboundedReceiver<Order>, reports: UnboundedSender<Rep
             })),
             Order::Targets(targets) => {
                 let mut before = std::mem::take(&mut running);
-                let probed = |t: &Target| t.check.probe != Probe::None || t.check.agent.is_some();
+                let probed = |t: &Arc<Target>| t.check.probe != Probe::None || t.check.agent.is_some();
                 for target in targets.into_iter().filter(probed) {
                     let id = target.id;
                     let kept = before.remove(&id).filter(|r| r.target == target);
@@ -145,7 +151,7 @@ async fn serve(mut inbox: UnboundedReceiver<Order>, reports: UnboundedSender<Rep
     }
 }
 
-fn launch(target: Target, reports: &UnboundedSender<Report>) -> Running {
+fn launch(target: Arc<Target>, reports: &UnboundedSender<Report>) -> Running {
     let now = Rc::new(Notify::new());
     let task = tokio::task::spawn_local(watch(target.clone(), now.clone(), reports.clone()));
     let agent = target.check.agent.clone();
@@ -154,7 +160,7 @@ fn launch(target: Target, reports: &UnboundedSender<Report>) -> Running {
     Running { target, now, task, agent }
 }
 
-async fn watch(target: Target, now: Rc<Notify>, reports: UnboundedSender<Report>) {
+async fn watch(target: Arc<Target>, now: Rc<Notify>, reports: UnboundedSender<Report>) {
     if target.check.probe == Probe::None {
         return;
     }
@@ -207,7 +213,7 @@ async fn probe_once(target: &Target) -> Report {
 }
 
 /// Asks the agent again and again; what it says is reported when it changes.
-async fn poll_agent(target: Target, check: AgentCheck, reports: UnboundedSender<Report>) {
+async fn poll_agent(target: Arc<Target>, check: AgentCheck, reports: UnboundedSender<Report>) {
     let mut last: Option<AgentState> = None;
     loop {
         let started = Instant::now();
@@ -295,7 +301,7 @@ async fn attempt(
 /// Probes over a connection.
 async fn converse(target: &Target, address: SocketAddr, reached: &Cell<Layer>) -> Result<Found, Failure> {
     let check = &target.check;
-    let mut check = std::borrow::Cow::Borrowed(check);
+    let mut check = std::borrow::Cow::Borrowed(&**check);
     if check.tls.is_none() {
         check.to_mut().tls = match check.probe {
             // As the pool's own connections are made.
@@ -377,11 +383,11 @@ mod tests {
             address: to.local_addr().unwrap(),
             vip: None,
             tls: None,
-            check: HealthCheck {
+            check: Arc::new(HealthCheck {
                 probe: Probe::Tcp,
                 interval: Duration::from_millis(20),
                 ..HealthCheck::default()
-            },
+            }),
         };
         // How many come until ten have come somewhere else.
         let come = |here: &TcpListener, until: &TcpListener| {

@@ -493,7 +493,7 @@ impl Engine {
                     continue;
                 }
             };
-            let same = before.filter(|b| *b.service == **service && b.pool_id == pool_id && same_tables);
+            let same = before.filter(|b| b.service == *service && b.pool_id == pool_id && same_tables);
             let fresh = |b: &&Arc<ServiceSpec>| {
                 let known =
                     b.routes.pools.iter().zip(&b.pool_ids).all(|(name, id)| ids.get(name) == Some(id));

@@ -50,6 +50,22 @@ impl Snapshot {
     pub fn service(&self, name: &str) -> Option<&Arc<VirtualService>> {
         self.services.iter().find(|s| s.name.as_str() == name)
     }
+
+    /// Makes services and pools that are equal to those of another snapshot the same allocations: they are
+    /// in memory once, and comparing them again costs nothing.
+    pub fn share(&mut self, other: &Snapshot) {
+        share(&mut self.services, &other.services, |service| &service.name);
+        share(&mut self.pools, &other.pools, |pool| &pool.name);
+    }
+}
+
+fn share<T: Eq>(own: &mut [Arc<T>], others: &[Arc<T>], name: impl Fn(&T) -> &Name) {
+    let by_name: HashMap<&Name, &Arc<T>> = others.iter().map(|other| (name(other), other)).collect();
+    for one in own {
+        if let Some(other) = by_name.get(name(one)).filter(|other| **other == one) {
+            *one = Arc::clone(other);
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -30,7 +30,7 @@ fn app(name: &str) -> App {
         accounts: Accounts::open(&folder.join("accounts.json"), 3_600_000, write).unwrap(),
         audit: Audit::open(&folder, write).unwrap(),
         feed: Feed {
-            status: Arc::new(watch::channel(Arc::new(status)).0),
+            status: Arc::new(watch::channel(Some(Arc::new(status))).0),
             happenings: broadcast::channel(8).0,
         },
         node: "lb1".into(),

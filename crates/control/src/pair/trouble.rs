@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use evenkeel_health::{Checker, Report, Target};
@@ -71,12 +72,12 @@ impl Troubles {
             address: *address,
             vip: None,
             tls: None,
-            check: HealthCheck {
+            check: Arc::new(HealthCheck {
                 probe: probe.clone(),
                 interval: Duration::from_secs(if matches!(probe, Probe::Ping) { 1 } else { 2 }),
                 fast_interval: Duration::from_millis(500),
                 ..HealthCheck::default()
-            },
+            }),
         });
         self.checker.set_targets(targets.collect());
         self.names = all.into_iter().map(|(name, weight, _, _)| (name, weight)).collect();

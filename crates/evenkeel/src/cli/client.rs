@@ -64,7 +64,7 @@ impl<'a> Client<'a> {
         kind: &str,
         body: &[u8],
     ) -> Result<T, Failure> {
-        let (status, mut stream) = self.send(method, path, kind, body)?;
+        let (status, _, mut stream) = self.send(method, path, kind, body)?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer)?;
         if status == 200 {
@@ -74,12 +74,17 @@ impl<'a> Client<'a> {
         Err(refusal(status, &answer))
     }
 
+    /// The number that is a resource's ETag, without the resource; none where the daemon refuses it.
+    pub fn tag(&self, path: &str) -> Result<Option<u64>, Failure> {
+        self.send("HEAD", path, "", &[]).map(|(status, tag, _)| tag.filter(|_| status == 200))
+    }
+
     /// Lines of an answer without an end.
     pub fn lines(
         &self,
         path: &str,
     ) -> Result<impl Iterator<Item = std::io::Result<String>> + use<>, Failure> {
-        let (status, mut stream) = self.send("GET", path, "", &[])?;
+        let (status, _, mut stream) = self.send("GET", path, "", &[])?;
         if status != 200 {
             let mut answer = Vec::new();
             stream.read_to_end(&mut answer)?;
@@ -89,13 +94,14 @@ impl<'a> Client<'a> {
         Ok(stream.lines())
     }
 
+    /// The status of the answer, the number that is its ETag, and what follows its head.
     fn send(
         &self,
         method: &str,
         path: &str,
         kind: &str,
         body: &[u8],
-    ) -> Result<(u16, BufReader<UnixStream>), Failure> {
+    ) -> Result<(u16, Option<u64>, BufReader<UnixStream>), Failure> {
         let unreachable = |e: std::io::Error| {
             let why = format!(
                 "the daemon is not reachable at {}: {e}; is `evenkeel run` running?",
@@ -118,11 +124,14 @@ impl<'a> Client<'a> {
         reader.read_line(&mut line)?;
         let status = line.split(' ').nth(1).and_then(|s| s.parse().ok());
         let status = status.ok_or_else(|| Failure::new(Exit::Failed, "the daemon's answer is no HTTP"))?;
+        let mut tag = None;
         while line.trim_end() != "" {
             line.clear();
             reader.read_line(&mut line)?;
+            let value = line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("etag"));
+            tag = tag.or_else(|| value?.1.trim().trim_matches('"').parse().ok());
         }
-        Ok((status, reader))
+        Ok((status, tag, reader))
     }
 }
 
