@@ -8,7 +8,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use evenkeel_admin::{FailureKind, Refused};
 use evenkeel_api as api;
-use evenkeel_balance::{Health, Transition};
 use evenkeel_config::Problem;
 use evenkeel_health::{AgentAdmin, Checker};
 use evenkeel_l7::{Engine, PoolSpec, ServerSpec, ServerState, ServiceSpec};
@@ -56,6 +55,8 @@ pub struct Control {
     pub(super) engine: Engine,
     pub(super) checker: Checker,
     pub(super) servers: HashMap<u32, ServerHealth>,
+    /// When the first of them may be due; they are not looked at before.
+    pub(super) server_due: Option<Instant>,
     pub(super) watcher: Option<Watcher>,
     /// Servers that share the probes of another.
     pub(super) followers: HashMap<u32, Vec<u32>>,
@@ -113,6 +114,7 @@ impl Control {
             engine: setup.engine,
             checker: setup.checker,
             servers: HashMap::new(),
+            server_due: None,
             watcher: setup.watcher,
             followers: HashMap::new(),
             stored: HashSet::new(),
@@ -525,16 +527,8 @@ impl Control {
                 }
             }
         }
-        self.end_pauses(now);
-        let due = self.servers.iter().filter(|(_, s)| s.retry_at.is_some_and(|at| at <= now));
-        let due: Vec<u32> = due.map(|(id, _)| *id).collect();
-        for id in due {
-            if let Some(server) = self.servers.get_mut(&id) {
-                server.retry_at = None;
-                server.health = Health::new(1, 1);
-                server.detail = "not probed; tried again after a refusal".into();
-                self.turned(id, Transition::Up);
-            }
+        if self.server_due.is_some_and(|due| due <= now) {
+            self.end_waits(now);
         }
     }
 

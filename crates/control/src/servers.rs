@@ -1,7 +1,7 @@
 //! What people, probes, agents and traffic say about real servers, and what follows from it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use evenkeel_admin::{FailureKind, Refused};
 use evenkeel_api as api;
@@ -298,7 +298,8 @@ impl Control {
         }
         health.pauses = (health.pauses + 1).min(10);
         let pause = rule.pause * health.pauses;
-        health.paused_until = Some(Instant::now() + pause);
+        let until = Instant::now() + pause;
+        health.paused_until = Some(until);
         health.since_ms = wall_ms();
         health.detail = format!("paused for {} s: {} failures in a row", pause.as_secs_f32(), rule.failures);
         info!(
@@ -307,10 +308,31 @@ impl Control {
             reason = health.detail,
             "server paused"
         );
+        self.expect(until);
         self.push_id(id);
     }
 
-    pub fn end_pauses(&mut self, now: Instant) {
+    /// Some server is due at this time, or before.
+    fn expect(&mut self, at: Instant) {
+        self.server_due = Some(self.server_due.map_or(at, |due| due.min(at)));
+    }
+
+    /// What time alone changes of servers: pauses end, those that nobody probes are tried again.
+    pub(super) fn end_waits(&mut self, now: Instant) {
+        self.end_pauses(now);
+        let due = self.servers.iter().filter(|(_, s)| s.retry_at.is_some_and(|at| at <= now));
+        for id in due.map(|(id, _)| *id).collect::<Vec<_>>() {
+            if let Some(server) = self.servers.get_mut(&id) {
+                server.retry_at = None;
+                server.health = Health::new(1, 1);
+                server.detail = "not probed; tried again after a refusal".into();
+                self.turned(id, Transition::Up);
+            }
+        }
+        self.server_due = self.servers.values().filter_map(|server| server.due(now)).min();
+    }
+
+    fn end_pauses(&mut self, now: Instant) {
         let due = self.servers.iter().filter(|(_, s)| s.paused_until.is_some_and(|until| until <= now));
         for id in due.map(|(id, _)| *id).collect::<Vec<_>>() {
             if let Some(server) = self.servers.get_mut(&id) {
@@ -335,7 +357,9 @@ impl Control {
         let check = pool.pool.check_of(&server.server);
         let unprobed = check.probe == Probe::None || !server.server.check;
         if let Some(health) = self.servers.get_mut(&id).filter(|_| unprobed) {
-            health.retry_at = Some(Instant::now() + check.interval);
+            let at = Instant::now() + check.interval;
+            health.retry_at = Some(at);
+            self.expect(at);
         }
     }
 
@@ -415,6 +439,13 @@ impl ServerHealth {
         }
     }
 
+    /// When time alone may change it next.
+    fn due(&self, now: Instant) -> Option<Instant> {
+        // Whether its pauses are forgotten is looked at every second.
+        let good = (self.pauses > 0).then(|| now + Duration::from_secs(1));
+        self.paused_until.or(good).into_iter().chain(self.retry_at).min()
+    }
+
     /// The same server under a new configuration.
     pub fn renew(self, pool: &PoolSpec, server: &ServerSpec) -> ServerHealth {
         let check = pool.pool.check_of(&server.server);
@@ -425,5 +456,16 @@ impl ServerHealth {
             _ => self.health.clone().with_limits(check.rise, check.fall),
         };
         ServerHealth { health, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// There are tens of thousands of them: what few have is behind a pointer.
+    #[test]
+    fn what_is_known_of_a_server_is_small() {
+        assert!(size_of::<ServerHealth>() <= 208, "{} bytes", size_of::<ServerHealth>());
     }
 }
