@@ -1,6 +1,7 @@
 //! Walks every key of the schema: each has an effect on what is read, and a plan that speaks of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::schema::{Key, ROOT, Table, ValueKind};
 use crate::{format, plan, read};
@@ -549,4 +550,28 @@ fn send_proxy_values() {
         let problems = with(keys).unwrap_err();
         assert!(problems.contains(why), "{problems} instead of {why}");
     }
+}
+
+/// What a large file has in common with the running one is in memory once, and no step of a plan.
+#[test]
+fn what_stays_is_the_running_allocation() {
+    let text = |weight: u32, vip: u32| {
+        let services = (0..20).map(|n| {
+            let (weight, vip) = (if n == 7 { weight } else { 100 }, if n == 9 { vip } else { 80 });
+            format!(
+                "[[virtual-service]]\nname = \"s{n}\"\nvip = [\"10.0.0.{n}:{vip}\"]\nmode = \"http\"\n[[virtual-service.real-server]]\nname = \"r\"\naddress = \"10.1.0.{n}:80\"\nweight = {weight}\n"
+            )
+        });
+        services.collect::<String>()
+    };
+    let running = read(&text(100, 80)).unwrap();
+    let mut next = read(&text(70, 81)).unwrap();
+    next.share(&running);
+    let one = |same: bool| usize::from(same);
+    let pools = next.pools.iter().zip(&running.pools).map(|(a, b)| one(Arc::ptr_eq(a, b)));
+    let services = next.services.iter().zip(&running.services).map(|(a, b)| one(Arc::ptr_eq(a, b)));
+    assert_eq!((pools.sum::<usize>(), services.sum::<usize>()), (19, 19));
+    assert_eq!(next, read(&text(70, 81)).unwrap(), "it says what the text says");
+    let subjects: Vec<String> = plan(&running, &next).steps.into_iter().map(|step| step.subject).collect();
+    assert_eq!(subjects, ["real server s7/r", "virtual service s9", "virtual service s9"]);
 }

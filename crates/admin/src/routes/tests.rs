@@ -199,3 +199,22 @@ async fn bodies_are_bounded_by_role() {
         assert_eq!(router.oneshot(request.unwrap()).await.unwrap().status().as_u16(), expect, "{role:?}");
     }
 }
+
+/// Who wants the revision alone does not have the daemon turn a large text into data.
+#[tokio::test]
+async fn head_of_the_configuration_asks_for_its_number_alone() {
+    let (sender, mut asked) = mpsc::channel(1);
+    let app = App { handle: Handle(sender), ..app("head") };
+    let who = Who { name: "ann".into(), role: Role::Admin, from: String::new(), by: By::Socket };
+    let new = api::NewToken { name: "t".into(), role: Role::Admin, valid_days: Some(1) };
+    let token = app.accounts.add_token(&new, &who, now_ms()).unwrap().token.unwrap();
+    tokio::spawn(async move {
+        if let Some(Request::RunningRevision(reply)) = asked.recv().await {
+            let _ = reply.send(7);
+        }
+    });
+    let request =
+        HttpRequest::head("/api/v1/configuration").header("authorization", format!("Bearer {token}"));
+    let answer = secure_router(&app).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!((answer.status().as_u16(), &answer.headers()["etag"]), (200, &"\"7\"".parse().unwrap()));
+}
