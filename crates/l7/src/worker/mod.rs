@@ -432,6 +432,8 @@ impl Worker {
                 false => vip,
             };
             self.welcome(fd, address, service, vip);
+            // A client takes back what idle connections have had: each may need two descriptors.
+            self.trim_idle_servers();
         }
     }
 

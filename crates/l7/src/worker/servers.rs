@@ -153,12 +153,9 @@ impl Worker {
         carried: u32,
         rests_for: Option<SocketAddr>,
     ) {
-        let at_most = self.shared.idle_servers_at_most();
-        // Two for one, while clients take back what they had left.
-        for _ in 0..2 {
-            if self.idle_servers.borrow().len() >= at_most && !self.close_idle_server() {
-                return;
-            }
+        let is_full = self.idle_servers.borrow().len() >= self.shared.idle_servers_at_most();
+        if is_full && !self.close_idle_server() {
+            return;
         }
         let mut servers = self.idle_servers.borrow_mut();
         let entry = servers.vacant_entry();
@@ -197,6 +194,16 @@ impl Worker {
             self.drop_idle_server(key as u32);
             true
         })
+    }
+
+    /// Closes two idle connections where there are more than may be.
+    pub fn trim_idle_servers(&self) {
+        let at_most = self.shared.idle_servers_at_most();
+        for _ in 0..2 {
+            if self.idle_servers.borrow().len() > at_most {
+                self.close_idle_server();
+            }
+        }
     }
 
     /// Descriptors have run out: idle connections go before anybody is refused. Whether there were any.
