@@ -223,6 +223,7 @@ fn request(section: Section<'_>, problems: &mut Vec<Problem>) -> HttpProbe {
     HttpProbe {
         method: section.text("method").unwrap_or("GET").to_owned(),
         path: section.text("path").unwrap_or("/").to_owned(),
+        version_10: section.text("version") == Some("1.0"),
         host: section.text("host").map(str::to_owned),
         headers: pairs("headers").into_iter().map(|(name, value)| (name, value.into())).collect(),
         body: section.text("body").unwrap_or_default().to_owned().into(),

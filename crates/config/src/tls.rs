@@ -1,12 +1,21 @@
 //! The TLS keys of services and pools.
 
 use evenkeel_model::{
-    ClientAuth, Host, Mode, PortRange, PortSet, ServerSpeaks, ServerTls, SniFrom, TlsPolicy, TlsSettings,
-    TlsVersion, Vip,
+    CertificateFault, ClientAuth, Host, Mode, PortRange, PortSet, ServerSpeaks, ServerTls, SniFrom,
+    TlsPolicy, TlsSettings, TlsVersion, Vip,
 };
 
 use crate::problem::Problem;
 use crate::section::{Section, integer};
+
+/// What is overlooked in the certificates of clients.
+fn ignored(auth: Section<'_>) -> Vec<CertificateFault> {
+    let words: Vec<&str> = auth.list("ignore").filter_map(|v| v.get_ref().as_str()).collect();
+    match words.contains(&"all") {
+        true => CertificateFault::ALL.to_vec(),
+        false => words.into_iter().filter_map(CertificateFault::parse).collect(),
+    }
+}
 
 pub fn of_service(service: Section<'_>, mode: Mode, problems: &mut Vec<Problem>) -> Option<TlsSettings> {
     let table = service.section("tls")?;
@@ -26,6 +35,7 @@ pub fn of_service(service: Section<'_>, mode: Mode, problems: &mut Vec<Problem>)
             ca: auth.text("ca")?.into(),
             crl: auth.text("crl").map(Into::into),
             headers: auth.value("headers").is_none() || auth.flag("headers"),
+            ignore: ignored(auth),
         })
     });
     let alpn = match (table.value("alpn"), mode) {

@@ -66,7 +66,7 @@ impl Journal {
         match seen.turn {
             Turn::Probed => {
                 let Some(report) = seen.report else { return };
-                let line = counted.probed(report, seen);
+                let line = counted.probed(report, seen, &proxy.check_steps);
                 if let Some(line) = line.filter(|_| proxy.logs_checks) {
                     let word = if report.passed { "succeeded" } else { "failed" };
                     self.write_line(proxy, NOTICE, &format!("Health check for server {name} {word}{line}"));
@@ -75,7 +75,7 @@ impl Journal {
             }
             Turn::Up => {
                 let why = match seen.report {
-                    Some(report) if !proxy.logs_checks => reason(report, seen.probe),
+                    Some(report) if !proxy.logs_checks => reason(report, seen.probe, &proxy.check_steps),
                     _ => String::new(),
                 };
                 let line = format!(
@@ -88,7 +88,7 @@ impl Journal {
                 // Without a failed check it was traffic that found the server closed.
                 let why = match seen.report.filter(|r| !r.passed) {
                     Some(_) if proxy.logs_checks => String::new(),
-                    Some(report) => reason(report, seen.probe),
+                    Some(report) => reason(report, seen.probe, &proxy.check_steps),
                     None => ", reason: Layer4 connection problem".into(),
                 };
                 self.write_line(
@@ -167,7 +167,7 @@ impl Journal {
 
 impl Counted {
     /// The end of the line about a check; none where it changed nothing.
-    fn probed(&mut self, report: &Report, seen: &ServerTurn<'_>) -> Option<String> {
+    fn probed(&mut self, report: &Report, seen: &ServerTurn<'_>, steps: &[String]) -> Option<String> {
         let most = seen.rise + seen.fall - 1;
         let before = self.health;
         self.health = match report.passed {
@@ -185,12 +185,12 @@ impl Counted {
             true => (self.health - seen.rise + 1, seen.fall, "UP"),
             false => (self.health, seen.rise, "DOWN"),
         };
-        Some(format!("{}, status: {at}/{of} {word}.", reason(report, seen.probe)))
+        Some(format!("{}, status: {at}/{of} {word}.", reason(report, seen.probe, steps)))
     }
 }
 
-/// `, reason: …` of a check.
-fn reason(report: &Report, probe: &Probe) -> String {
+/// `, reason: …` of a check. `steps` are those of a conversation, in words.
+fn reason(report: &Report, probe: &Probe, steps: &[String]) -> String {
     let outcome = match (probe, report.outcome) {
         // An error of PostgreSQL is an answer that makes no sense to HAProxy, and noise a wrong one.
         (Probe::PostgreSql { .. }, Outcome::Refused) => Outcome::Invalid,
@@ -210,7 +210,11 @@ fn reason(report: &Report, probe: &Probe) -> String {
         let _ = write!(out, ", code: {code}");
     }
     let said = report.said.as_str();
+    let step = report.step.and_then(|step| steps.get(step));
     let info = match (probe, report.outcome) {
+        (_, Outcome::Timeout | Outcome::Unreachable) if step.is_some() => {
+            format!("{said} at {}", step.map_or("", String::as_str))
+        }
         _ if resets => "TCPCHK got an empty response at step 2".into(),
         (Probe::Http(_), Outcome::Passed) => String::new(),
         (Probe::Ldap, Outcome::Passed) => "Success".into(),
@@ -255,6 +259,7 @@ mod tests {
                 layer: Layer::Service,
                 code: Some(if passed { 200 } else { 500 }),
                 said: "word".into(),
+                step: None,
                 agent: None,
                 agent_only: false,
                 detail: "HTTP".into(),
@@ -272,7 +277,7 @@ mod tests {
                 backup: 0,
                 connections: 0,
             };
-            counted.probed(&report, &seen)
+            counted.probed(&report, &seen, &[])
         };
         let line = |status: &str, code: u16, state: &str| {
             Some(format!(

@@ -60,6 +60,8 @@ pub struct Found {
     pub code: Option<u16>,
     /// The server's own words.
     pub said: String,
+    /// Of a conversation, the step that failed, counted from 1; 0 is its first connection.
+    pub step: Option<usize>,
 }
 
 /// Why a probe failed.
@@ -75,7 +77,7 @@ impl Failure {
     }
 
     pub fn refused(detail: String, code: Option<u16>, said: String) -> Failure {
-        Failure { outcome: Outcome::Refused, found: Found { detail, code, said } }
+        Failure { outcome: Outcome::Refused, found: Found { detail, code, said, step: None } }
     }
 }
 
@@ -108,7 +110,7 @@ impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Failure {
         let text = error.to_string();
         let said = text.split(" (os error").next().unwrap_or("").to_owned();
-        let found = Found { detail: crate::connect::describe(&error), code: None, said };
+        let found = Found { detail: crate::connect::describe(&error), said, ..Found::default() };
         let outcome = if is_local(&error) { Outcome::Local } else { Outcome::Unreachable };
         Failure { outcome, found }
     }

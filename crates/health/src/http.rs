@@ -32,7 +32,7 @@ pub async fn probe(
         match scan.judge(probe, count == 0) {
             Some(Ok(status)) => {
                 let detail = format!("HTTP {status}");
-                return Ok(Found { detail, code: Some(status), said: scan.reason() });
+                return Ok(Found { detail, code: Some(status), said: scan.reason(), step: None });
             }
             Some(Err(failure @ (HttpFailure::NoHttp | HttpFailure::Cut))) => {
                 return Err(failure.to_string().into());
@@ -47,10 +47,18 @@ pub async fn probe(
 
 fn request(probe: &HttpProbe, address: SocketAddr) -> String {
     use std::fmt::Write;
-    let host = probe.host.clone().unwrap_or_else(|| address.to_string());
-    let mut request =
-        format!("{} {} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n", probe.method, probe.path);
+    let version = if probe.version_10 { "1.0" } else { "1.1" };
+    let mut request = format!("{} {} HTTP/{version}\r\n", probe.method, probe.path);
+    // Where no host is needed none is made up.
+    let host = probe.host.clone().or_else(|| (!probe.version_10).then(|| address.to_string()));
+    if let Some(host) = host {
+        let _ = write!(request, "Host: {host}\r\n");
+    }
     let has = |name: &str| probe.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
+    // A check of a switch to another protocol says what becomes of the connection itself.
+    if !probe.version_10 && !has("Connection") {
+        request.push_str("Connection: close\r\n");
+    }
     for (name, value) in [("User-Agent", "evenkeel-health"), ("Accept", "*/*")] {
         if !has(name) {
             let _ = write!(request, "{name}: {value}\r\n");

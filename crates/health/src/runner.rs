@@ -44,6 +44,8 @@ pub struct Report {
     pub code: Option<u16>,
     /// The server's own words.
     pub said: String,
+    /// See [`Found::step`].
+    pub step: Option<usize>,
     /// From an agent or a script: how much of its weight the server wants, and more.
     pub agent: Option<AgentState>,
     /// Only the agent was asked: what the probe last found still holds.
@@ -207,9 +209,9 @@ async fn probe_once(target: &Target) -> Report {
         Err(failure) => (failure.outcome, failure.found, None),
     };
     let agent = weight.map(|weight| AgentState { weight: Some(weight), ..AgentState::default() });
-    let Found { detail, code, said } = found;
+    let Found { detail, code, said, step } = found;
     let layer = reached.get();
-    Report { id: target.id, passed, outcome, layer, code, said, agent, agent_only: false, detail, took }
+    Report { id: target.id, passed, outcome, layer, code, said, step, agent, agent_only: false, detail, took }
 }
 
 /// Asks the agent again and again; what it says is reported when it changes.
@@ -231,6 +233,7 @@ async fn poll_agent(target: Arc<Target>, check: AgentCheck, reports: UnboundedSe
                 layer: Layer::Service,
                 code: None,
                 said: state.said.clone(),
+                step: None,
                 agent: Some(state),
                 agent_only: true,
                 detail,
@@ -313,18 +316,28 @@ async fn converse(target: &Target, address: SocketAddr, reached: &Cell<Layer>) -
     // A little before the probe is given up, so that it can say what came instead.
     let deadline = tokio::time::Instant::now() + check.timeout.mul_f64(0.95);
     let alpn: &[u8] = if matches!(check.probe, Probe::Grpc { .. }) { b"h2" } else { b"" };
-    let mut stream = crate::connect::open(&check, address, alpn, reached).await?;
+    let mut stream = crate::connect::open(&check, address, alpn, reached).await.map_err(|mut failure| {
+        failure.found.step = matches!(check.probe, Probe::Steps(_)).then_some(0);
+        failure
+    })?;
     if !matches!(check.probe, Probe::Tcp | Probe::Tls) {
         reached.set(Layer::Service);
     }
     let further = steps::Further { check: &check, address, reached };
     match &check.probe {
         Probe::Http(probe) => return requests(stream, probe, &further).await,
-        Probe::Steps(taken) => return steps::run(stream, taken, &further, deadline).await,
+        Probe::Steps(taken) => {
+            let at = Cell::new(0);
+            let ended = steps::run(stream, taken, &further, (deadline, &at)).await;
+            return ended.map_err(|mut failure| {
+                failure.found.step = Some(at.get());
+                failure
+            });
+        }
         Probe::Sip { .. } => {
             let ask = Step::Send(datagram::sip_options(address, "TCP")?.into_bytes().into());
             let taken = [ask, Step::Expect(b"SIP/2.0 200".to_vec())];
-            return steps::run(stream, &taken, &further, deadline).await;
+            return steps::run(stream, &taken, &further, (deadline, &Cell::new(0))).await;
         }
         _ => {}
     }

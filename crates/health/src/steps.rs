@@ -21,17 +21,19 @@ pub struct Further<'c> {
     pub reached: &'c Cell<Layer>,
 }
 
-/// Takes each step in turn; bytes behind what was expected are there for the next.
+/// Takes each step in turn; bytes behind what was expected are there for the next. `at` is the step that is
+/// taken, counted from 1.
 pub async fn run(
     mut stream: Box<dyn Stream>,
     steps: &[Step],
     further: &Further<'_>,
-    deadline: Instant,
+    (deadline, at): (Instant, &Cell<usize>),
 ) -> Result<Found, Failure> {
     let mut seen: Vec<u8> = Vec::new();
     let mut last = String::from("connected");
     let mut least = None;
     for (number, step) in steps.iter().enumerate() {
+        at.set(number + 1);
         match step {
             Step::Send(bytes) => {
                 let broken = |e: std::io::Error| format!("step {}: connection broke: {e}", number + 1);
@@ -63,6 +65,7 @@ pub async fn run(
             }
             Step::Connect(connect) => {
                 seen.clear();
+                further.reached.set(Layer::Connection);
                 let opened = open_again(further.check, connect, further.address, further.reached).await;
                 stream = opened.map_err(|mut failure| {
                     failure.found.detail = format!("step {}: {}", number + 1, failure.found.detail);
@@ -74,7 +77,7 @@ pub async fn run(
         }
     }
     let (code, said) = code_of(&last);
-    Ok(Found { code, said, detail: last })
+    Ok(Found { code, said, detail: last, step: None })
 }
 
 /// Of protocols whose answers begin with three digits.
@@ -103,7 +106,10 @@ async fn without(
         if found(seen) {
             let (code, said) = code_of(&line);
             let detail = format!("step {}: {} came", number + 1, unwanted());
-            return Err(Failure { outcome: Outcome::Refused, found: Found { detail, code, said } });
+            return Err(Failure {
+                outcome: Outcome::Refused,
+                found: Found { detail, code, said, step: None },
+            });
         }
         let enough = least.is_some_and(|least| !seen.is_empty() && seen.len() >= least);
         if enough || seen.len() > ANSWER_AT_MOST {
@@ -164,7 +170,7 @@ async fn until(
                 (true, None) => Outcome::Timeout,
                 (false, None) => Outcome::Invalid,
             };
-            return Err(Failure { outcome, found: Found { detail, code, said } });
+            return Err(Failure { outcome, found: Found { detail, code, said, step: None } });
         }
     }
 }
@@ -228,14 +234,8 @@ fn bind_result(answer: &[u8]) -> Result<u8, bool> {
 }
 
 /// The greeting of MySQL and MariaDB: protocol 10, or an error packet. A user without a password logs
-/// in and says goodbye.
+/// in and says goodbye; what it says does not depend on the greeting, and need not wait for it.
 pub async fn mysql(stream: &mut dyn Stream, user: Option<&str>, old: bool) -> Result<Found, Failure> {
-    let greeting = ask(stream, b"", 5).await?;
-    let said = match greeting[4] {
-        10 => first_line(greeting[5..].split(|b| *b == 0).next().unwrap_or(&[])),
-        0xff => return Err(mysql_error(&greeting)),
-        _ => return Err("the answer is no MySQL".into()),
-    };
     if let Some(user) = user {
         // HandshakeResponse41: what is understood, the longest packet, utf8, 23 times nothing.
         let mut login = vec![0x00, 0x82, 0x00, 0x00, 0x80, 0x00, 0x01, 0x21];
@@ -248,12 +248,45 @@ pub async fn mysql(stream: &mut dyn Stream, user: Option<&str>, old: bool) -> Re
         login.extend_from_slice(&[0, 0]);
         let [a, b, c, _] = (login.len() as u32).to_le_bytes();
         let goodbye = [1, 0, 0, 0, 1];
-        let answer = ask(stream, &[&[a, b, c, 1], &login[..], &goodbye].concat(), 5).await?;
+        let broken = |e: std::io::Error| format!("connection broke: {e}");
+        stream.write_all(&[&[a, b, c, 1], &login[..], &goodbye].concat()).await.map_err(broken)?;
+        stream.flush().await.map_err(broken)?;
+    }
+    let mut seen = Vec::new();
+    let greeting = mysql_packet(stream, &mut seen).await?;
+    let said = match greeting[4] {
+        10 => first_line(greeting[5..].split(|b| *b == 0).next().unwrap_or(&[])),
+        0xff => return Err(mysql_error(&greeting)),
+        _ => return Err("the answer is no MySQL".into()),
+    };
+    if user.is_some() {
+        let answer = mysql_packet(stream, &mut seen).await?;
         if answer[4] == 0xff {
             return Err(mysql_error(&answer));
         }
     }
-    Ok(Found { detail: format!("version {said}"), code: None, said })
+    Ok(Found { detail: format!("version {said}"), said, ..Found::default() })
+}
+
+/// A packet of at least one byte, with its head of three bytes of length and one of its number. What came
+/// behind it stays in `seen`.
+async fn mysql_packet(stream: &mut dyn Stream, seen: &mut Vec<u8>) -> Result<Vec<u8>, String> {
+    let mut least = 5;
+    loop {
+        if let Some([a, b, c, _, _]) = seen.first_chunk() {
+            least = 4 + usize::from(*a) + (usize::from(*b) << 8) + (usize::from(*c) << 16);
+            if least == 4 || least > ANSWER_AT_MOST {
+                return Err("the answer is no MySQL".into());
+            }
+            if seen.len() >= least {
+                return Ok(seen.drain(..least).collect());
+            }
+        }
+        seen.extend(ask(stream, b"", 1).await.map_err(|why| match seen.is_empty() {
+            true => why,
+            false => format!("closed after {} of {least} bytes", seen.len()),
+        })?);
+    }
 }
 
 fn mysql_error(packet: &[u8]) -> Failure {

@@ -137,7 +137,7 @@ fn each_server_keeps_what_its_check_has_of_its_own() {
     let got = check(
         &[(SourceKind::Haproxy, text)],
         &[
-            "health-check = { type = \"http\", method = \"OPTIONS\", path = \"/primary\" }",
+            "health-check = { type = \"http\", method = \"OPTIONS\", path = \"/primary\", version = \"1.0\" }",
             "health-check = { interval = \"3s\", rise = 4, port = 8008 }",
             "health-check = { interval = \"3s\", rise = 4, port = 8009, fall = 2 }",
             "health-check = { interval = \"500ms\", rise = 2, port = 8007 }",
@@ -289,7 +289,7 @@ fn checks_are_carried_whole() {
         ),
         (
             "  option httpchk\n  http-check send meth POST uri /up hdr Host www hdr X-A 1 hdr X-B 2 body ping\n  http-check expect comment why ! status 404,500-599\n",
-            "method = \"POST\", path = \"/up\", host = \"www\", headers = { \"X-A\" = \"1\", \"X-B\" = \"2\" }, body = \"ping\"",
+            "method = \"POST\", version = \"1.0\", path = \"/up\", host = \"www\", headers = { \"X-A\" = \"1\", \"X-B\" = \"2\" }, body = \"ping\"",
         ),
         ("  option httpchk\n  http-check expect ! status 404,500-599\n", "status = \"100-403,405-499\""),
         ("  option httpchk /up\n", "method = \"OPTIONS\", path = \"/up\""),
@@ -313,7 +313,7 @@ fn checks_are_carried_whole() {
         ),
         (
             "  option httpchk\n  http-check send uri /a\n  http-check connect port 81\n  http-check send uri-lf /%[srv_name]\n",
-            "path = \"/a\", fill-in = true, then = [{ port = 81, path = \"/{server}\" }]",
+            "path = \"/a\", fill-in = true, then = [{ version = \"1.0\", port = 81, path = \"/{server}\" }]",
         ),
         ("  option httpchk\n  http-check expect ! rstatus ^5\n", "status = \"100-499\""),
         ("  option smtpchk EHLO a.example\n", "type = \"smtp\", host = \"a.example\""),

@@ -164,6 +164,8 @@ pub struct Connect {
 pub struct HttpProbe {
     pub method: String,
     pub path: String,
+    /// HTTP/1.0, not HTTP/1.1.
+    pub version_10: bool,
     pub host: Option<String>,
     pub headers: Vec<(String, Secret)>,
     pub body: Secret,

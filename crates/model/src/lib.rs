@@ -52,5 +52,5 @@ pub use service::{
     VirtualService,
 };
 pub use snmp::{AgentxAddress, SnmpSettings};
-pub use tls::{ClientAuth, ServerTls, SniFrom, TlsPolicy, TlsSettings, TlsVersion};
+pub use tls::{CertificateFault, ClientAuth, ServerTls, SniFrom, TlsPolicy, TlsSettings, TlsVersion};
 pub use units::{UnitError, Weight, format_duration, format_size, parse_duration, parse_size};

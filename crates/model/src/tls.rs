@@ -96,6 +96,72 @@ pub struct ClientAuth {
     pub crl: Option<PathBuf>,
     /// Tell the real server who the client is, in `X-Client-Cert-…` headers.
     pub headers: bool,
+    /// What is wrong with a certificate, and its client is let in all the same.
+    pub ignore: Vec<CertificateFault>,
+}
+
+/// What is wrong with a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CertificateFault {
+    Expired,
+    NotYetValid,
+    Revoked,
+    /// No authority that is trusted vouches for it.
+    UnknownIssuer,
+    BadSignature,
+    /// It is for something else.
+    WrongUse,
+    /// Its authority has no list of what was revoked.
+    NoRevocationList,
+    RevocationListExpired,
+    Other,
+}
+
+impl CertificateFault {
+    pub const ALL: [CertificateFault; 9] = [
+        CertificateFault::Expired,
+        CertificateFault::NotYetValid,
+        CertificateFault::Revoked,
+        CertificateFault::UnknownIssuer,
+        CertificateFault::BadSignature,
+        CertificateFault::WrongUse,
+        CertificateFault::NoRevocationList,
+        CertificateFault::RevocationListExpired,
+        CertificateFault::Other,
+    ];
+
+    pub fn parse(word: &str) -> Option<CertificateFault> {
+        CertificateFault::ALL.into_iter().find(|fault| fault.as_str() == word)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CertificateFault::Expired => "expired",
+            CertificateFault::NotYetValid => "not-yet-valid",
+            CertificateFault::Revoked => "revoked",
+            CertificateFault::UnknownIssuer => "unknown-issuer",
+            CertificateFault::BadSignature => "bad-signature",
+            CertificateFault::WrongUse => "wrong-use",
+            CertificateFault::NoRevocationList => "no-revocation-list",
+            CertificateFault::RevocationListExpired => "revocation-list-expired",
+            CertificateFault::Other => "other",
+        }
+    }
+
+    /// The number and name that OpenSSL gives it, see verify(1).
+    pub fn of_openssl(self) -> (u16, &'static str) {
+        match self {
+            CertificateFault::Expired => (10, "X509_V_ERR_CERT_HAS_EXPIRED"),
+            CertificateFault::NotYetValid => (9, "X509_V_ERR_CERT_NOT_YET_VALID"),
+            CertificateFault::Revoked => (23, "X509_V_ERR_CERT_REVOKED"),
+            CertificateFault::UnknownIssuer => (20, "X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY"),
+            CertificateFault::BadSignature => (7, "X509_V_ERR_CERT_SIGNATURE_FAILURE"),
+            CertificateFault::WrongUse => (26, "X509_V_ERR_INVALID_PURPOSE"),
+            CertificateFault::NoRevocationList => (3, "X509_V_ERR_UNABLE_TO_GET_CRL"),
+            CertificateFault::RevocationListExpired => (12, "X509_V_ERR_CRL_HAS_EXPIRED"),
+            CertificateFault::Other => (1, "X509_V_ERR_UNSPECIFIED"),
+        }
+    }
 }
 
 /// TLS towards the real servers of a pool.

@@ -649,7 +649,7 @@ pub const COUNTERS: [&str; 14] = [
 ];
 
 /// What can be asked of a certificate.
-pub const CERTIFICATE_FIELDS: [&str; 11] = [
+pub const CERTIFICATE_FIELDS: [&str; 13] = [
     "der",
     "chain-der",
     "sha1",
@@ -661,9 +661,11 @@ pub const CERTIFICATE_FIELDS: [&str; 11] = [
     "signature-algorithm",
     "key-algorithm",
     "version",
+    "verify",
+    "verify-name",
 ];
 
-const CERTIFICATE_DOC: &str = "A field of the client's certificate, as OpenSSL writes it: `subject` and `issuer` (`/C=FR/CN=a`; `subject.CN` one part), `not-before` and `not-after` (`330917162600Z`), `signature-algorithm`, `key-algorithm`, `version`; `sha1`, `serial` and `der` in hexadecimal, and with those that vouch for it `chain-der`.";
+const CERTIFICATE_DOC: &str = "A field of the client's certificate, as OpenSSL writes it: `subject` and `issuer` (`/C=FR/CN=a`; `subject.CN` one part), `not-before` and `not-after` (`330917162600Z`), `signature-algorithm`, `key-algorithm`, `version`; `sha1`, `serial` and `der` in hexadecimal, and with those that vouch for it `chain-der`; of a client's, `verify` and `verify-name`: what was wrong with it and `ignore` overlooked, by OpenSSL's number and name, `0` and `X509_V_OK` of a good one and where none was shown.";
 
 /// Whether a certificate has such a field; `subject.CN` is a part of one.
 pub fn is_certificate_field(name: &str) -> bool {

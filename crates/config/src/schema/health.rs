@@ -118,6 +118,12 @@ static CONNECT: Table = Table {
 const REQUEST: &[Key] = &[
     key("method", ValueKind::Token, "GET", "Request method."),
     key("path", ValueKind::HttpPath, "/", "Request target."),
+    key(
+        "version",
+        ValueKind::Choice(&[word("1.0"), word("1.1")]),
+        "1.1",
+        "The version of HTTP; `1.0` sends no `Host` but one that is written.",
+    ),
     key("host", line(255), "", "`Host` header; the server's address when absent."),
     key("headers", ValueKind::Map(&line(1024)), "", "Further request headers."),
     key("body", ValueKind::Text { max: 4096, lines: true }, "", "Request body."),

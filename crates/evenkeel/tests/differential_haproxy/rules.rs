@@ -265,6 +265,19 @@ pub fn of_requests() -> Vec<Case> {
             all.push(in_section(&conditional(rule, when), (at + turn) % 3));
         }
     }
+    let heads = [
+        "GET /a | Connection: Upgrade | Upgrade: websocket",
+        "GET /b | Connection: Upgrade | Upgrade: chat",
+        "POST /c | Transfer-Encoding: chunked, chunked",
+        "POST /d | Transfer-Encoding: chunked, gzip, chunked",
+        "POST /e | Transfer-Encoding: gzip, chunked",
+        "GET /f | TE: trailers",
+        "GET /g | TE: gzip, trailers",
+        "GET /h | TE: trailers;q=0.5",
+        "GET /i | X-Want: 101 | X-Answer: Upgrade: websocket | Connection: Upgrade | Upgrade: websocket | Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    ];
+    all.push(Case::web("", &heads));
+    all.push(Case::web("http-request set-method GET", &["HEAD /a", "HEAD /b", "GET /c"]).on_one_connection());
     for path in ["$.a.b", "$.n", "$.l[1]", "$.t", "$.none", "$.a"] {
         let line = format!("http-request set-header x-json \"<%[req.fhdr(x-j),json_query('{path}')]>\"");
         let text = r#"GET / | x-j: {"a":{"b":"v w"},"n":42,"l":[1,"two"],"t":true}"#;

@@ -528,3 +528,50 @@ fn connections_on_which_a_client_was_named_are_its_own() {
     }
     assert_eq!(servers[0].connections() - before, 3);
 }
+
+/// What must not be sent twice goes over the connection that the same client's last request went over, and opens
+/// none beside it.
+#[test]
+fn a_post_goes_where_its_clients_last_request_went() {
+    let place = Place::new("own-connection");
+    let (_evenkeel, server) = before(&place, "", mirror);
+    let mut connection = Connection::open(place.at(8080));
+    for number in 0..5 {
+        let request = format!("POST /{number} HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\nab");
+        connection.send(&request);
+        assert!(connection.answer().unwrap().text().starts_with(&format!("POST /{number} ")));
+    }
+    assert_eq!(server.connections(), 1);
+}
+
+/// The body behind the answer to a HEAD that goes on as GET is taken off, and the connection is kept.
+#[test]
+fn a_head_that_goes_on_as_get_keeps_its_connection() {
+    let place = Place::new("hidden-body");
+    let server = |mut stream: TcpStream| {
+        while let Some(head) = read_head(&mut stream) {
+            let body = "x".repeat(100_000);
+            let sent = match head.contains("/chunks") {
+                true => write!(
+                    stream,
+                    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n186a0\r\n{body}\r\n0\r\n\r\n"
+                ),
+                false => write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n{body}"),
+            };
+            if sent.is_err() {
+                return;
+            }
+        }
+    };
+    let keys = "route = [{ rewrite-method = \"GET\" }]";
+    let (_evenkeel, server) = before(&place, keys, server);
+    let mut connection = Connection::open(place.at(8080));
+    for path in ["/a", "/chunks", "/b", "/chunks"] {
+        connection.send(&format!("HEAD {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+        let answer = connection.answer_to("HEAD").unwrap();
+        assert_eq!((answer.status, answer.text().as_str()), (200, ""), "{path}");
+    }
+    connection.send("GET /end HTTP/1.1\r\nHost: test\r\n\r\n");
+    assert_eq!(connection.answer().unwrap().text().len(), 100_000);
+    assert_eq!(server.connections(), 1);
+}

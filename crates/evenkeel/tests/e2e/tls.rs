@@ -209,6 +209,51 @@ fn clients_show_certificates() {
     assert_ne!(with(&mallory).code, 0, "a bad one is refused all the same");
 }
 
+/// What a configuration overlooks in a client's certificate is told to routes; everything else is refused.
+#[test]
+fn what_is_wrong_with_clients_certificates_can_be_overlooked() {
+    if !require(&["curl"]) {
+        return;
+    }
+    let place = Place::new("tls-overlooked");
+    let (ca, people) = (Authority::new(&place, "ca"), Authority::new(&place, "people"));
+    let (pem, others) = (ca.server(&place, "a.pem", &["a.example"]), Authority::new(&place, "others"));
+    let good = people.client(&place, "good.pem", "Good", 7);
+    let revoked = people.client(&place, "revoked.pem", "Revoked", 13);
+    let stranger = others.client(&place, "stranger.pem", "Stranger", 8);
+    let crl = people.revocations(&place, "crl.pem", &[13]);
+    let _server = Scripted::start(place.at(9001), |mut stream| {
+        while let Some(head) = evenkeel_testbed::read_head(&mut stream) {
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{head}", head.len());
+            let _ = std::io::Write::write_all(&mut stream, answer.as_bytes());
+        }
+    });
+    let config = |ignore: &str| {
+        let auth = format!(
+            ", client-auth = {{ ca = \"{}\", crl = \"{}\", ignore = [{ignore}] }}",
+            people.file.display(),
+            crl.display()
+        );
+        let routes = "  [[virtual-service.route]]\n  set-header = { X-Found = \"<{client-certificate:verify} {client-certificate:verify-name}>\" }\n";
+        service("web", "http", place.at(8443), &[place.at(9001)], &tls(&[&pem], &auth)) + routes
+    };
+    let evenkeel = start(&place, &config(""));
+    let found = |file: &std::path::Path| {
+        let told = curl(&place, &ca, "a.example", &["--cert", &file.display().to_string()]);
+        let value = told.out.split("X-Found: <").nth(1).and_then(|rest| rest.split('>').next());
+        (told.code == 0).then(|| value.unwrap_or("nothing").to_owned())
+    };
+    let all = || [&good, &revoked, &stranger].map(|file| found(file));
+    let ok = || Some("0 X509_V_OK".to_owned());
+    assert_eq!(all(), [ok(), None, None]);
+    evenkeel.commit(&place, &config("\"revoked\", \"expired\""));
+    let is_revoked = || Some("23 X509_V_ERR_CERT_REVOKED".to_owned());
+    assert_eq!(all(), [ok(), is_revoked(), None]);
+    evenkeel.commit(&place, &config("\"all\""));
+    let unknown = Some("20 X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY".to_owned());
+    assert_eq!(all(), [ok(), is_revoked(), unknown]);
+}
+
 /// Routes demand a certificate for one host; a connection that was opened for another without one is of no
 /// use there, by whichever protocol it is used again.
 #[test]

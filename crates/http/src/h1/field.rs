@@ -126,9 +126,11 @@ pub fn transfer_encoding(value: &[u8]) -> Result<(), Malformed> {
             .iter()
             .any(|k| m.eq_ignore_ascii_case(k))
     };
-    let mut codings = value.split(|b| *b == b',').map(<[u8]>::trim_ascii);
+    let codings = value.split(|b| *b == b',').map(<[u8]>::trim_ascii);
     let chunked_last = codings.clone().next_back().is_some_and(|m| m.eq_ignore_ascii_case(b"chunked"));
-    let all_known = codings.all(|m| known(m) || m.eq_ignore_ascii_case(b"chunked"));
+    // Chunks stand once, at the end (RFC 9112 section 7.1).
+    let count = codings.clone().count();
+    let all_known = codings.take(count - 1).all(known);
     match chunked_last && all_known {
         true => Err(Malformed::UnknownCoding),
         false => Err(Malformed::TransferEncoding),

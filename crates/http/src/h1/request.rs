@@ -36,7 +36,7 @@ pub struct Request {
     pub expects_continue: bool,
     /// All fields, in their order.
     pub fields: Vec<Field>,
-    /// Also heads are taken that HAProxy takes: see [`Malformed`] for what is refused otherwise. It is set
+    /// Also heads are taken that HAProxy takes, and what it refuses is refused: see [`Malformed`] for what is refused otherwise. It is set
     /// before a head is parsed.
     pub wide: bool,
     /// And targets with a fragment, or with another host than `Host`.
@@ -183,6 +183,7 @@ impl Request {
         let (mut length, mut chunked) = (None, false);
         let (mut close, mut keep, mut connection_upgrade, mut nominates) = (false, false, false, false);
         let (mut hosts, mut upgrades, mut expect) = (0, false, false);
+        let (mut websocket, mut key) = (false, false);
         for header in headers {
             let mut kind = FieldKind::of(header.name.as_bytes());
             let value = header.value;
@@ -221,9 +222,12 @@ impl Request {
                 FieldKind::LikeFraming => return Err(Malformed::Field),
                 // HTTP/2 is not offered by upgrade; RFC 9113 withdrew it.
                 FieldKind::Upgrade if field::has_member(value, b"h2c") => kind = FieldKind::HopByHop,
-                FieldKind::Upgrade => upgrades = true,
+                FieldKind::Upgrade => {
+                    upgrades = true;
+                    websocket |= field::has_member(value, b"websocket");
+                }
                 FieldKind::Expect => expect |= value.eq_ignore_ascii_case(b"100-continue"),
-                _ => {}
+                _ => key |= header.name.eq_ignore_ascii_case("sec-websocket-key"),
             }
             self.fields.push(Field {
                 name: Span::within(head, header.name.as_bytes()),
@@ -240,6 +244,10 @@ impl Request {
         }
         self.keep_alive = !ends && if self.version_11 { !close } else { keep && !close };
         self.upgrade = upgrades && connection_upgrade && self.version_11;
+        // RFC 6455 section 4.2.1.
+        if self.wide && self.upgrade && websocket && !key {
+            return Err(Malformed::Field);
+        }
         self.expects_continue = expect && self.version_11 && self.framing != Framing::None;
         if nominates {
             self.nominate(head, headers);
@@ -395,10 +403,8 @@ impl Request {
     fn takes_trailers(&self, head: &[u8]) -> bool {
         let fields = self.fields.iter().filter(|field| field.kind == FieldKind::HopByHop);
         let of_te = fields.filter(|field| field.name.of(head).eq_ignore_ascii_case(b"te"));
-        of_te.flat_map(|field| field::members(field.value.of(head))).any(|member| {
-            let coding = member.split(|byte| *byte == b';').next().unwrap_or_default();
-            coding.trim_ascii().eq_ignore_ascii_case(b"trailers")
-        })
+        // It has no weight (RFC 9110 section 10.1.4).
+        of_te.into_iter().any(|field| field::has_member(field.value.of(head), b"trailers"))
     }
 
     /// Writes the head for the real server.

@@ -15,6 +15,8 @@ pub struct Response {
     pub version_11: bool,
     /// How the end of the body is found.
     pub framing: Framing,
+    /// And how, had the request not been HEAD: what comes where the server was asked with another method.
+    pub framing_with_body: Framing,
     /// The real server will take another request on this connection.
     pub keep_alive: bool,
     /// Also heads are taken that HAProxy takes: chunks in HTTP/1.0, or beside a length. The chunks count, the
@@ -33,6 +35,7 @@ impl Default for Response {
             status: 0,
             version_11: true,
             framing: Framing::None,
+            framing_with_body: Framing::None,
             keep_alive: false,
             wide: false,
             doubtful: false,
@@ -154,14 +157,15 @@ impl Response {
         if self.doubtful {
             self.fields.retain(|field| field.kind != FieldKind::ContentLength);
         }
-        let bodiless = request == Method::Head || self.status < 200 || matches!(self.status, 204 | 304);
-        self.framing = match (length, chunked) {
+        let bodiless = self.status < 200 || matches!(self.status, 204 | 304);
+        self.framing_with_body = match (length, chunked) {
             _ if bodiless => Framing::None,
             (_, true) => Framing::Chunked,
             (Some(0), _) => Framing::None,
             (Some(length), _) => Framing::Length(length),
             (None, false) => Framing::UntilClose,
         };
+        self.framing = if request == Method::Head { Framing::None } else { self.framing_with_body };
         self.keep_alive = if self.version_11 { !close } else { keep && !close };
         self.keep_alive &= self.framing != Framing::UntilClose && !self.doubtful;
         Ok(())
@@ -176,6 +180,14 @@ impl Response {
     pub fn sets_cookie<'a>(&self, head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
         let cookies = self.fields.iter().filter(|f| f.kind == FieldKind::SetCookie);
         cookies.map(|f| f.value.of(head)).find_map(|value| set_value(value, name))
+    }
+
+    /// The answer switches to WebSocket and does not prove that its server speaks that (RFC 6455 section 4.2.2).
+    pub fn lacks_websocket_proof(&self, head: &[u8]) -> bool {
+        let switches =
+            |f: &Field| f.kind == FieldKind::Upgrade && field::has_member(f.value.of(head), b"websocket");
+        let proves = |f: &Field| f.name.of(head).eq_ignore_ascii_case(b"sec-websocket-accept");
+        self.fields.iter().any(switches) && !self.fields.iter().any(proves)
     }
 
     /// 100, 103 and the like: an interim answer, the final one follows.

@@ -52,6 +52,8 @@ fn framing_of_requests() {
     check("Content-Length: 0\r\nTransfer-Encoding: chunked\r\n", Err(ConflictingFraming));
     check("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", Err(TransferEncoding));
     check("Transfer-Encoding: gzip, chunked\r\n", Err(UnknownCoding));
+    check("Transfer-Encoding: chunked, gzip, chunked\r\n", Err(TransferEncoding));
+    check("Transfer-Encoding: chunked, chunked\r\n", Err(TransferEncoding));
     for bad in [
         "xchunked",
         "chunked, gzip",
@@ -585,10 +587,11 @@ fn heads_that_are_taken_where_wide_ones_are() {
         ("GET /a HTTP/1.1\r\nHost: h\r\nhost: h\r\n\r\n", "GET /a HTTP/1.1\r\nHost: h\r\n\r\n"),
         ("GET  /a   HTTP/1.1\r\nHost: h\r\n\r\n", "GET /a HTTP/1.1\r\nHost: h\r\n\r\n"),
         (
-            "GET /a HTTP/1.1\r\nHost: h\r\nTE: gzip, Trailers;q=0.5\r\n\r\n",
+            "GET /a HTTP/1.1\r\nHost: h\r\nTE: gzip, Trailers\r\n\r\n",
             "GET /a HTTP/1.1\r\nHost: h\r\nTE: trailers\r\n\r\n",
         ),
         ("GET /a HTTP/1.1\r\nHost: h\r\nTE: gzip\r\n\r\n", "GET /a HTTP/1.1\r\nHost: h\r\n\r\n"),
+        ("GET /a HTTP/1.1\r\nHost: h\r\nTE: trailers;q=0.5\r\n\r\n", "GET /a HTTP/1.1\r\nHost: h\r\n\r\n"),
         (
             "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n",
             "POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n",

@@ -160,7 +160,6 @@ fn malformed_requests_end_their_stream_alone() {
         &[("host", "a.example"), ("host", "a.example")],
         &[(":method", "GE T")],
         &[(":method", "CONNECT")],
-        &[(":method", "CONNECT"), (":protocol", "websocket")],
         &[(":protocol", "websocket")],
         &[(":status", "200")],
         &[(":what", "x")],
@@ -352,7 +351,7 @@ fn streams_are_numbered_when_their_heads_are_sent() {
     let mut connects = Vec::new();
     frame::write_settings(&[(setting::ENABLE_CONNECT_PROTOCOL, 1)], &mut connects);
     mux.receive(&connects, 0).unwrap();
-    assert_eq!(heads(&mut mux), [(kind::SETTINGS, 0), (kind::HEADERS, 3)]);
+    assert_eq!(heads(&mut mux), [(kind::SETTINGS, 0), (kind::WINDOW_UPDATE, 0), (kind::HEADERS, 3)]);
     // The server served neither: both can go elsewhere.
     let mut goaway = Vec::new();
     let waiting = mux.open();
@@ -563,8 +562,13 @@ fn websockets_are_tunnelled() {
     assert_eq!(answers[1].3, b"frame");
     peer.frame(kind::DATA, 0, 1, b"back").unwrap();
     assert_eq!(peer.text(0), "back");
-    peer.request(3, false, &[(":method", "CONNECT"), (":protocol", "h2c")]).unwrap();
-    assert_eq!(peer.resets(), [(3, ErrorCode::Protocol as u32)]);
+    // A client may have nothing to say in it.
+    peer.request(5, true, &[(":method", "CONNECT"), (":protocol", "chat")]).unwrap();
+    assert!(peer.text(1).contains("upgrade: chat\r\n"), "a tunnel");
+    peer.links[1].write(b"HTTP/1.1 101 Switching\r\nUpgrade: chat\r\nConnection: Upgrade\r\n\r\nhello");
+    assert_eq!(peer.answers().last().unwrap().3, b"hello");
+    peer.request(7, false, &[(":method", "CONNECT"), (":protocol", "h2c")]).unwrap();
+    assert_eq!(peer.resets(), [(7, ErrorCode::Protocol as u32)]);
 }
 
 #[test]

@@ -46,7 +46,7 @@ pub fn request_to_text(
     let (Some(method), None) = (pseudo.method, pseudo.status) else { return Err(Malformed) };
     let (Some(scheme), Some(path)) = (pseudo.scheme, pseudo.path) else { return Err(Malformed) };
     let tunnel = match (method, pseudo.protocol) {
-        (b"CONNECT", Some(protocol)) if !ended && is_protocol(protocol) => Some(protocol),
+        (b"CONNECT", Some(protocol)) if is_protocol(protocol) => Some(protocol),
         (b"CONNECT", _) | (_, Some(_)) => return Err(Malformed),
         _ => None,
     };

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use evenkeel_model::CertificateFault;
+
+
 use super::keywords;
 use super::options::BIND_WITH_VALUE;
 use super::proxy::Word;
@@ -160,6 +163,39 @@ impl Versions {
     }
 }
 
+/// The errors of `crt-ignore-err`: `all`, OpenSSL's numbers and names.
+fn overlooked(given: &str) -> Result<Vec<&'static str>, String> {
+    if given == "all" {
+        return Ok(vec!["all"]);
+    }
+    let mut faults = Vec::new();
+    for error in given.split(',').map(str::trim).filter(|error| !error.is_empty()) {
+        let known = CertificateFault::ALL.into_iter().find(|fault| {
+            let (number, name) = fault.of_openssl();
+            error == name || error.parse() == Ok(number)
+        });
+        // Its issuer is not there, at whichever end of the chain.
+        let issuers = [
+            ("2", "UNABLE_TO_GET_ISSUER_CERT"),
+            ("18", "DEPTH_ZERO_SELF_SIGNED_CERT"),
+            ("19", "SELF_SIGNED_CERT_IN_CHAIN"),
+            ("21", "UNABLE_TO_VERIFY_LEAF_SIGNATURE"),
+            ("27", "CERT_UNTRUSTED"),
+        ];
+        let of_issuer = issuers.iter().any(|(number, name)| {
+            error == *number || error.strip_prefix("X509_V_ERR_").is_some_and(|error| error == *name)
+        });
+        let fault = known.or_else(|| of_issuer.then_some(CertificateFault::UnknownIssuer));
+        let why = || {
+            let all: Vec<&str> = CertificateFault::ALL.iter().map(|fault| fault.of_openssl().1).collect();
+            format!("{error}: those that are known here are all, {}", all.join(", "))
+        };
+        faults.push(fault.ok_or_else(why)?.as_str());
+    }
+    faults.dedup();
+    Ok(faults)
+}
+
 pub fn bind_options(word: &Word, tls: &mut Table, more: &mut Table, draft: &mut Draft) {
     let mut files: Vec<String> = Vec::new();
     let mut auth: Vec<String> = Vec::new();
@@ -217,6 +253,10 @@ pub fn bind_options(word: &Word, tls: &mut Table, more: &mut Table, draft: &mut 
                 auth.extend(placed.map(|file| format!("{key} = {}", quoted(&file))));
             }
             "verify" => verify = value(),
+            "crt-ignore-err" => match overlooked(&value()) {
+                Ok(faults) => auth.push(format!("ignore = {}", list(&faults))),
+                Err(why) => draft.left(word.line, "crt-ignore-err", why),
+            },
             "accept-proxy" => more.set_with(
                 "proxy-protocol-from",
                 list(&["0.0.0.0/0", "::/0"]),
@@ -286,7 +326,7 @@ fn client_auth(verify: &str, mut auth: Vec<String>, word: &Word, tls: &mut Table
     match verify {
         "" | "none" if auth.is_empty() => {}
         "" | "none" => {
-            draft.remark(word.line, "ca-file", "clients are asked for no certificate without verify required")
+            draft.remark(word.line, "verify", "clients are asked for no certificate without verify required")
         }
         "required" | "optional" if !has_authority => {
             let why = "a certificate of clients is asked for, and no ca-file says who vouches for it";

@@ -1,5 +1,7 @@
 //! `option httpchk` and its like, `http-check` and `tcp-check`: the one health check of a pool.
 
+pub mod steps;
+
 use super::options::DefaultServers;
 use super::proxy::{Proxy, Word};
 use crate::draft::{Draft, Table};
@@ -71,10 +73,14 @@ fn script(proxy: &Proxy, line: usize, check: &mut Table, draft: &mut Draft) {
 /// `[METHOD] [URI] [VERSION and headers]` of `option httpchk`.
 fn request(words: &[&str], check: &mut Table) {
     match words {
-        [] => check.text("method", "OPTIONS"),
+        [] => {
+            check.text("method", "OPTIONS");
+            fields(check, "");
+        }
         [path] => {
             check.text("method", "OPTIONS");
             check.text("path", path);
+            fields(check, "");
         }
         [method, path, more @ ..] => {
             check.text("method", method);
@@ -84,8 +90,14 @@ fn request(words: &[&str], check: &mut Table) {
     }
 }
 
-/// Headers behind a version: `HTTP/1.1\r\nHost:\ www`, as they were written before 2.2.
+/// A version, 1.0 where none is written, and headers behind it: `HTTP/1.1\r\nHost:\ www`, as they were written
+/// before 2.2.
 fn fields(check: &mut Table, version: &str) {
+    let is_11 = version.starts_with("HTTP/1.1");
+    // 1.1 is what is spoken where nothing is written.
+    if !is_11 || check.get("version").is_some() {
+        check.text("version", if is_11 { "1.1" } else { "1.0" });
+    }
     for field in version.split("\r\n").skip(1) {
         if let Some((name, value)) = field.split_once(':') {
             header(check, name.trim(), value.trim());
@@ -152,6 +164,7 @@ fn requests(proxy: &Proxy, check: &mut Table, draft: &mut Draft) {
         let told = match words.as_slice() {
             ["connect", rest @ ..] if begun => {
                 let mut next = Table::default();
+                next.text("version", "1.0");
                 let made = connect_again(proxy, rest, &texts, &mut next);
                 sent = false;
                 further.push(next);

@@ -210,6 +210,7 @@ impl Proxy {
             logs: Vec::new(),
             log_tag: String::new(),
             logs_checks: self.option("log-health-checks").is_some(),
+            check_steps: super::checks::steps::told(self),
         }
     }
 

@@ -61,7 +61,7 @@ pub const SILENT: &[(&str, &str, &str)] = &[
     ("proxy", "option?httpchk option?*-check option?smtpchk option?ssl-hello-chk", ""),
     ("proxy", "monitor?fail stats?* stick?* log-format unique-id-header persist?rdp-cookie timeout?*", ""),
     ("proxy", "tcp-request?inspect-delay tcp-response?inspect-delay", "rules wait for what they ask of"),
-    ("bind", "ssl verify crl-file", ""),
+    ("bind", "ssl verify crl-file crt-ignore-err", ""),
     ("bind", "no-sslv3 no-tlsv10 no-tlsv11", "TLS 1.2 is the oldest that is spoken"),
     ("bind", "backlog", "the kernel's queue is as long as it allows"),
     ("bind", "gid group mode uid user level id name", "of sockets with a path and of statistics"),

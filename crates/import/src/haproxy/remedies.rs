@@ -5,8 +5,10 @@ use crate::draft::Draft;
 /// Words of sections and options, rules by their verb, options of servers.
 const REMEDIES: &[(&str, &str)] = &[
     ("error-log-format", "lines of connections that fail have the format of all: write log-format"),
-    ("crt-ignore-err", "a certificate that does not verify is refused: leave it out, or write verify none"),
-    ("ca-ignore-err", "a certificate that does not verify is refused: leave it out, or write verify none"),
+    (
+        "ca-ignore-err",
+        "an authority that does not verify vouches for nobody: leave it out; see crt-ignore-err",
+    ),
     ("ca-verify-file", "write all authorities into the file of ca-file"),
     ("rate-limit", "see rate-limit of routes"),
     ("compression", "answers are compressed, requests go on as they come: leave it out"),

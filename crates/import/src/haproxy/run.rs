@@ -62,6 +62,8 @@ pub struct Proxy {
     pub logs: Vec<LogTarget>,
     pub log_tag: String,
     pub logs_checks: bool,
+    /// The steps of its servers' check as HAProxy tells of them: the first connection, then each step.
+    pub check_steps: Vec<String>,
 }
 
 /// A stick table, as HAProxy names it.

@@ -1,5 +1,7 @@
 //! HAProxy's samples and their converters as texts with variables.
 
+use evenkeel_model::CertificateFault;
+
 use evenkeel_rules::unbase64;
 
 use crate::draft::prefix;
@@ -285,10 +287,9 @@ fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
         "ssl_fc" => "{tls}".into(),
         "ssl_fc_is_resumed" => "{tls-resumed}".into(),
         "ssl_c_used" | "ssl_fc_has_crt" => "{client-cert}".into(),
-        // A client whose certificate does not verify, or whose handshake fails, makes no requests.
-        "ssl_c_verify" | "ssl_c_err" | "ssl_c_ca_err" | "ssl_c_ca_err_depth" | "ssl_fc_err" | "fc_err" => {
-            "{\"0\"}".into()
-        }
+        "ssl_c_verify" | "ssl_c_err" => VERIFY.into(),
+        // A client whose handshake fails, or whose authorities do not verify, makes no requests.
+        "ssl_c_ca_err" | "ssl_c_ca_err_depth" | "ssl_fc_err" | "fc_err" => "{\"0\"}".into(),
         "status" => "{status}".into(),
         "srv_name" => "{server}".into(),
         "uuid" if ["", "4"].contains(&argument) => "{uuid}".into(),
@@ -325,6 +326,9 @@ fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
         _ => return Err(format!("the variable {name} has no counterpart")),
     })
 }
+
+/// What is wrong with a client's certificate.
+const VERIFY: &str = "{client-certificate:verify}";
 
 /// `ssl_c_s_dn`, `ssl_f_sha1`, `ssl_s_notafter` and their like: whose certificate, and which field.
 fn of_certificate(name: &str, argument: &str) -> Option<String> {
@@ -586,6 +590,12 @@ fn converter(name: &str, arguments: &[String]) -> Result<String, String> {
         // Made by `numbered`.
         ("server_number", pairs) => {
             let each = pairs.iter().map(|text| argument(text)).collect::<Vec<_>>();
+            format!("choose({})", each.join(","))
+        }
+        ("x509_v_err_str", []) => {
+            let faults = CertificateFault::ALL.map(CertificateFault::of_openssl);
+            let all = std::iter::once((0, "X509_V_OK")).chain(faults);
+            let each = all.map(|(number, name)| format!("{number},{name}")).collect::<Vec<_>>();
             format!("choose({})", each.join(","))
         }
         ("http_date", []) => "http-date".into(),

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use evenkeel_rules::{LineField, LineFormat, LinePart};
 
-use super::format::{Timers, haproxy_escape, ip, number, pool_name, server_name, so_far};
+use super::format::{Timers, haproxy_escape, haproxy_status, ip, number, pool_name, server_name, so_far};
 use super::{LocalTime, Record, Surroundings};
 
 pub fn write(
@@ -77,8 +77,7 @@ fn field(
             b"" => out.extend_from_slice(b"<BADREQ>"),
             line => haproxy_escape(of_line(which, line), out),
         },
-        LineField::Status if record.status == 0 => out.extend_from_slice(b"-1"),
-        LineField::Status => number(out, i64::from(record.status)),
+        LineField::Status => number(out, haproxy_status(record)),
         LineField::BytesIn => number(out, record.bytes_in as i64),
         LineField::BytesOut => so_far(out, record.bytes_out as i64, around.early),
         LineField::RequestMs => number(out, timers.request),

@@ -50,6 +50,16 @@ pub fn write_line(
     out.push(b'\n');
 }
 
+/// The status as HAProxy writes it: 400 of a client that gave up, see [`Record::given_up`]; otherwise -1 where
+/// there was none.
+pub(super) fn haproxy_status(record: &Record) -> i64 {
+    match record.status {
+        0 if record.given_up => 400,
+        0 => -1,
+        status => i64::from(status),
+    }
+}
+
 /// HAProxy's `option httplog`:
 /// `%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS %tsc %ac/%fc/%bc/%sc/%rc %sq/%bq "%r"`
 fn haproxy_http(record: &Record, around: &Surroundings<'_>, time: &mut LocalTime, out: &mut Vec<u8>) {
@@ -59,10 +69,7 @@ fn haproxy_http(record: &Record, around: &Surroundings<'_>, time: &mut LocalTime
     out.push(b'/');
     so_far(out, timers.active, around.early);
     out.push(b' ');
-    match record.status {
-        0 => out.extend_from_slice(b"-1"),
-        status => number(out, i64::from(status)),
-    }
+    number(out, haproxy_status(record));
     out.push(b' ');
     so_far(out, record.bytes_out as i64, around.early);
     out.extend_from_slice(b" - - ");
@@ -343,6 +350,7 @@ mod tests {
             end_ms: 1_020,
             status: 200,
             routed: true,
+            given_up: false,
             bytes_in: 80,
             bytes_out: 345,
             line: b"GET /a\"b# HTTP/1.1".to_vec(),
@@ -402,6 +410,7 @@ mod tests {
             status: 0,
             line: Vec::new(),
             routed: false,
+            given_up: false,
             retries: 3,
             redispatched: true,
             termination: Termination {

@@ -55,6 +55,8 @@ pub struct Record {
     pub pool: Option<Rc<PoolRuntime>>,
     /// It got as far as a pool.
     pub routed: bool,
+    /// The client had closed its side while the server was thinking, in a pool where that ends a request.
+    pub given_up: bool,
     /// Its line was written before its end.
     pub written: bool,
     /// What the line's format asked of the request, one behind the other, and where each ends.
@@ -107,6 +109,7 @@ impl Record {
             captured_answer: Vec::new(),
             pool: None,
             routed: false,
+            given_up: false,
             written: false,
             texts: Vec::new(),
             text_ends: Vec::new(),
@@ -141,6 +144,7 @@ impl Record {
             captured_answer,
             pool,
             routed,
+            given_up,
             written,
             texts,
             text_ends,
@@ -149,7 +153,7 @@ impl Record {
         (*head_ms, *queued_ms, *connected_ms, *answered_ms) = (None, None, None, None);
         (*bytes_in, *bytes_out, *counted_in, *counted_out) = (0, 0, 0, 0);
         (*retries, *server_queue, *pool_queue) = (0, 0, 0);
-        (*redispatched, *routed, *written) = (false, false, false);
+        (*redispatched, *routed, *given_up, *written) = (false, false, false, false);
         *termination = Termination::default();
         (*server, *pool) = (None, None);
         [line, captured, captured_answer, texts].into_iter().for_each(Vec::clear);

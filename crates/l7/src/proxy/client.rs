@@ -10,6 +10,7 @@ use super::flow::{After, LULL_MS, STEPS_A_TURN};
 use super::session::{Client, Scratch, Session, State};
 use super::{ServiceView, answer, route};
 use crate::buffer::{Buffer, CAPACITY};
+use crate::h1::Malformed;
 use crate::h2::connection;
 use crate::log::{Cause, Phase};
 use crate::reactor::{Io, Stop};
@@ -142,6 +143,7 @@ async fn read_head(worker: &Worker, scratch: &mut Scratch, client: &mut Client, 
                 match scratch.request.parse(buffer.bytes()) {
                     Ok(true) => return input.map_or(Head::Closed, Head::Ready),
                     Ok(false) => {}
+                    Err(Malformed::UnknownCoding) if scratch.request.wide => return Head::Bad(422),
                     Err(malformed) => return Head::Bad(malformed.status()),
                 }
             }

@@ -189,6 +189,10 @@ impl Source<Live> for RequestFacts<'_> {
             Fetch::ClientCertIssuer => self.peer(|p| &p.issuer, test),
             Fetch::ClientCertSerial => self.peer(|p| &p.serial, test),
             Fetch::ClientCertFingerprint => self.peer(|p| &p.fingerprint, test),
+            Fetch::ClientCertificate if name.starts_with("verify") => tls.is_some_and(|tls| {
+                let (number, word) = tls.fault.map_or((0, "X509_V_OK"), |fault| fault.of_openssl());
+                if name == "verify" { test(number.to_string().as_bytes()) } else { test(word.as_bytes()) }
+            }),
             Fetch::ClientCertificate | Fetch::OwnCertificate | Fetch::ServerCertificate => self
                 .certificate(fetch)
                 .and_then(|chain| chain.field(name))

@@ -4,6 +4,7 @@
 //! ended. Bytes are sent as they come; only heads are rewritten, in place.
 
 mod compress;
+mod tunnel;
 
 use std::rc::Rc;
 
@@ -18,7 +19,7 @@ use super::failure::Failure;
 use super::persist::CookieFound;
 use super::pick::Lease;
 use super::session::{Client, Scratch, Session, State};
-use super::{PoolRuntime, ServiceView, answer, persist, relay, route};
+use super::{PoolRuntime, ServiceView, answer, hidden_body, persist, route};
 use crate::buffer::{Buffer, CAPACITY};
 use crate::h1::request::Method;
 use crate::h1::response::Edits as ResponseEdits;
@@ -147,6 +148,7 @@ pub async fn transact(
         reusable: false,
         is_own,
         knows_client,
+        hidden: None,
     };
     let done = flow.run().await;
     let Flow { server, pipe, reusable, is_own, knows_client, .. } = flow;
@@ -155,9 +157,8 @@ pub async fn transact(
     }
     if reusable && !matches!(server, Link::Stream(_)) {
         let carried = carried.saturating_add(1);
-        let rests_for = had_body.then_some(client.address);
         match is_own {
-            false => worker.keep_idle(&lease.server, server, carried, rests_for),
+            false => worker.keep_idle(&lease.server, server, carried, client.address, had_body),
             true if client.h2 => {}
             true => client.own = Some(worker.keep_own(&lease.server, server, carried, knows_client)),
         }
@@ -218,6 +219,8 @@ struct Flow<'a> {
     is_own: bool,
     /// By the connection.
     knows_client: bool,
+    /// What comes behind the answer and no client asked for.
+    hidden: Option<Box<Body>>,
 }
 
 /// Follows the body of an answer through what lies in a buffer behind its head; how much of it belongs
@@ -249,6 +252,11 @@ impl Flow<'_> {
             self.waits_on_client = false;
             let up = self.step_up()?;
             let down = self.step_down()?;
+            if let Some(hidden) = self.hidden.take() {
+                self.keep_server &= Box::pin(hidden_body::skip(self.worker, &self.server, *hidden)).await;
+                self.moved();
+                continue;
+            }
             if self.phase == Phase::Done {
                 return Ok(self.finish());
             }
@@ -322,6 +330,7 @@ impl Flow<'_> {
         let lull_ms = if self.lulled { NEVER } else { self.worker.reactor.now_ms() + LULL_MS };
         let stop = match self.worker.reactor.wait(deadline_ms.min(lull_ms)).await {
             Ok(()) if self.client.link.is_broken() || self.is_given_up() => {
+                self.scratch.record.given_up = !self.client.link.is_broken();
                 return Err(self.cut(Cause::ClientAbort, Failure::ClientGone));
             }
             Ok(()) => return Ok(()),
@@ -491,7 +500,12 @@ impl Flow<'_> {
             Ok(false) if down.len() >= CAPACITY => Err(Failure::BadAnswer),
             Ok(false) => Ok(AnswerProgress::Moved),
             Ok(true) if response.is_interim() && self.interims < INTERIMS => Ok(AnswerProgress::Interim),
-            Ok(true) if response.status == 101 && request.upgrade => Ok(AnswerProgress::Upgraded),
+            Ok(true) if response.status == 101 && request.upgrade => {
+                match request.wide && response.lacks_websocket_proof(down.bytes()) {
+                    true => Err(Failure::BadAnswer),
+                    false => Ok(AnswerProgress::Upgraded),
+                }
+            }
             Ok(true) if response.status < 200 => Err(Failure::BadAnswer),
             Ok(true) if self.is_unwanted() => {
                 self.lease.judge(self.scratch.response.status >= 500);
@@ -525,8 +539,8 @@ impl Flow<'_> {
             response.framing != Framing::UntilClose && !self.without_chunks && !response.doubtful;
         self.keep_client = request.keep_alive && sent_all && ends_itself && !closing;
         // Asked with another method, a HEAD has a body behind its answer.
-        let hidden_body = changes.method.is_some() && request.method == Method::Head;
-        self.keep_server = response.keep_alive && sent_all && !hidden_body;
+        let has_hidden = changes.method.is_some() && request.method == Method::Head;
+        self.keep_server = response.keep_alive && sent_all;
         record.status = response.status;
         record.answered_ms = Some(now.mono_ms);
         self.lease.answered(response.status >= 500);
@@ -601,6 +615,10 @@ impl Flow<'_> {
         });
         self.without_chunks |= self.compressing.is_some() && response.framing == Framing::Chunked;
         let old_len = response.head_len;
+        if has_hidden {
+            self.hidden = hidden_body::begin(response, down);
+            self.keep_server &= self.hidden.is_some();
+        }
         let body_len = down.len() - old_len;
         self.down_body = Body::new(response.framing);
         let fed = feed_answer(&mut self.down_body, down, old_len, self.without_chunks);
@@ -623,7 +641,10 @@ impl Flow<'_> {
         }
         self.phase = Phase::Body;
         self.session.state.set(State::Answering);
-        self.pass_body()
+        match self.hidden.is_some() {
+            true => Ok(AnswerProgress::Moved),
+            false => self.pass_body(),
+        }
     }
 
     fn pass_body(&mut self) -> Result<AnswerProgress, Failure> {
@@ -755,34 +776,6 @@ impl Flow<'_> {
         self.moved_ms = self.worker.reactor.now_ms();
         self.unread_head = self.down.as_ref().is_some_and(|d| !d.is_empty());
         Ok(())
-    }
-
-    /// 101: from here on both sides say what they like.
-    async fn tunnel(&mut self) -> Result<After, Failure> {
-        let Some(mut down) = self.down.take() else { return Err(Failure::BadAnswer) };
-        let Scratch { response, head, record, .. } = &mut *self.scratch;
-        response.write(down.bytes(), &ResponseEdits::default(), head);
-        record.status = 101;
-        record.answered_ms = Some(self.worker.reactor.now_ms());
-        if !down.replace_head(response.head_len, head) {
-            return Err(Failure::BadAnswer);
-        }
-        self.session.state.set(State::Relaying);
-        let idle_ms = self.context.view.timeouts(self.context.pool).tunnel.as_millis() as u64;
-        let sides = relay::Sides {
-            client: &self.client.link,
-            server: &self.server,
-            client_idle_ms: idle_ms,
-            server_idle_ms: idle_ms,
-            first_answer: None,
-        };
-        let counts = relay::Counts { view: self.context.view, record };
-        let up = self.client.input.take();
-        let ended = relay::run(self.worker, self.session, sides, counts, up, Some(down)).await;
-        if let Some(cause) = ended.cause {
-            record.end(cause, crate::log::Phase::Data);
-        }
-        Ok(After::Close)
     }
 
     /// The answer is complete: keeps what can be used again.

@@ -12,6 +12,7 @@ pub mod failure;
 pub mod flow;
 pub mod forwarded;
 pub mod greet;
+mod hidden_body;
 pub mod persist;
 pub mod pick;
 pub mod relay;

@@ -325,11 +325,15 @@ impl Lease {
             return true;
         }
         let until_ms = self.worker.reactor.now_ms() + pause_ms.min(at_most_ms);
-        client.link.want_hangup();
         if self.has_left(client) {
             return false;
         }
         loop {
+            // The kernel tells of an end of what is read.
+            match self.pool().is_some_and(|spec| spec.pool.abort_on_close) {
+                true => client.link.want_read(),
+                false => client.link.want_hangup(),
+            }
             match self.worker.reactor.wait(until_ms).await {
                 Ok(()) if self.has_left(client) => return false,
                 Ok(()) => {}

@@ -125,8 +125,8 @@ impl TlsLink {
         {
             return Err((sock, HandshakeError::Refused(error.to_string())));
         }
-        let facts = Facts::of(&connection, own);
-        tls.admit(&facts);
+        let mut facts = Facts::of(&connection, own);
+        tls.admit(&mut facts);
         Ok(TlsLink::over(sock, connection, facts))
     }
 

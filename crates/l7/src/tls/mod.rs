@@ -9,6 +9,7 @@ mod link;
 pub mod pool;
 mod server;
 mod ticket;
+mod tolerant;
 
 use std::cell::Cell;
 use std::path::Path;
@@ -16,6 +17,7 @@ use std::path::Path;
 use crate::file_error::FileError;
 pub use certificate::{CertificateInfo, STAND_IN, files_in, listed_files};
 pub use client::{TlsClient, load as load_client};
+use evenkeel_model::CertificateFault;
 pub use link::{HandshakeError, RECORD, TlsLink};
 use rustls::pki_types::CertificateDer;
 use rustls::{Connection, ProtocolVersion};
@@ -35,8 +37,10 @@ pub struct Facts {
     /// The host name that the client asked for; of a connection to a real server, the name that its
     /// requests are for, where that is taken from requests.
     pub sni: Option<Box<str>>,
-    /// The peer's certificate, which was verified.
+    /// The peer's certificate, which was verified; see `fault`.
     pub peer: Option<Box<Identity>>,
+    /// What is wrong with the client's certificate, where that is overlooked.
+    pub fault: Option<CertificateFault>,
     /// The rules for clients that it was let in by, see [`TlsServer::lets_in`].
     admitted_by: Cell<u64>,
     /// What the peer has shown: its certificate, and those behind it.
@@ -102,6 +106,7 @@ impl Facts {
             resumed,
             sni,
             peer,
+            fault: None,
             admitted_by: Cell::new(0),
             chain: connection.peer_certificates().map_or_else(Chain::default, |chain| Chain(chain.into())),
             own,

@@ -15,6 +15,7 @@ use rustls::{ServerConfig, SignatureScheme, SupportedProtocolVersion};
 
 use super::certificate::{self, CertificateInfo, Files, Known, Loaded};
 use super::ticket::{Binding, ServiceTickets};
+use super::tolerant::Tolerant;
 use super::{Chain, Facts, TicketKeys};
 use crate::file_error::FileError;
 
@@ -25,6 +26,8 @@ pub struct TlsServer {
     /// For clients that offer only protocols which are not spoken here: no protocol is named.
     without_alpn: Arc<ServerConfig>,
     verifier: Option<Arc<dyn ClientCertVerifier>>,
+    /// The same, where something is overlooked.
+    tolerant: Option<Arc<Tolerant>>,
     /// Differs where other clients are let in: another authority, another list of what was revoked.
     rules_for_clients: u64,
     resolver: Arc<Resolver>,
@@ -70,8 +73,9 @@ impl TlsServer {
 }
 
 impl TlsServer {
-    /// Notes by which rules a client was let in.
-    pub(super) fn admit(&self, facts: &Facts) {
+    /// Notes by which rules a client was let in, and what was overlooked.
+    pub(super) fn admit(&self, facts: &mut Facts) {
+        facts.fault = self.tolerant.as_ref().and_then(|tolerant| tolerant.fault(facts.chain.shown()?));
         facts.admitted_by.set(self.rules_for_clients);
     }
 
@@ -112,7 +116,11 @@ pub fn load(
     let provider = super::provider();
     let builder = ServerConfig::builder_with_provider(provider.clone());
     let builder = builder.with_protocol_versions(versions(settings)).map_err(|e| internal(settings, e))?;
-    let verifier = settings.client_auth.as_ref().map(|auth| verifier(auth, provider)).transpose()?;
+    let strict = settings.client_auth.as_ref().map(|auth| verifier(auth, provider)).transpose()?;
+    let ignore = settings.client_auth.iter().flat_map(|auth| auth.ignore.iter().copied()).collect::<Vec<_>>();
+    let tolerant = strict.clone().filter(|_| !ignore.is_empty());
+    let tolerant = tolerant.map(|inner| Arc::new(Tolerant { inner, ignore }));
+    let verifier = tolerant.clone().map(|known| known as Arc<dyn ClientCertVerifier>).or(strict);
     let builder = match &verifier {
         None => builder.with_no_client_auth(),
         Some(verifier) => builder.with_client_cert_verifier(verifier.clone()),
@@ -136,6 +144,7 @@ pub fn load(
         config,
         without_alpn,
         verifier,
+        tolerant,
         rules_for_clients,
         resolver,
         certificates,
@@ -170,6 +179,8 @@ fn binding(service: &str, settings: &TlsSettings, loaded: &[Loaded], rules_for_c
 fn rules_for_clients(settings: &TlsSettings) -> Result<Vec<u8>, FileError> {
     let Some(auth) = &settings.client_auth else { return Ok(Vec::new()) };
     let mut all = vec![u8::from(auth.required)];
+    all.extend(auth.ignore.iter().map(|fault| fault.of_openssl().0 as u8));
+    all.push(0);
     for file in std::iter::once(&auth.ca).chain(&auth.crl) {
         let content = super::read(file)?;
         all.extend_from_slice(&(content.len() as u64).to_be_bytes());

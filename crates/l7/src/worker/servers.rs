@@ -30,9 +30,10 @@ pub struct IdleServer {
     /// Requests it has carried.
     carried: u32,
     since_ms: u64,
-    /// When anybody may use it, and who may before: the client whose request had a body.
+    /// When anybody may use it; before, the client that left it alone may.
     rested_ms: u64,
-    rests_for: Option<SocketAddr>,
+    /// Whose last request went over it.
+    left_by: Option<SocketAddr>,
     /// The reactor's number of looks when it was left.
     looks: u64,
     /// The number of the client that alone may use it; 0 is anybody.
@@ -56,7 +57,7 @@ impl PinnedConnection {
         let mut all = self.worker.idle_servers.borrow_mut();
         let idle = all.get(self.key as usize).filter(|idle| idle.whose == self.number)?;
         // Another one would have to ask the client for its name again.
-        let good = !once || self.knows_client || idle.is_trusted(now_ms);
+        let good = !once || self.knows_client || idle.is_fresh(now_ms);
         let idle = all.try_remove(self.key as usize)?;
         drop(all);
         idle.server.own.borrow_mut().remove(&self.key);
@@ -82,7 +83,12 @@ impl IdleServer {
     /// As good as certain to be open still.
     fn is_trusted(&self, now_ms: u64) -> bool {
         let idle_ms = now_ms.saturating_sub(self.since_ms);
-        (self.carried > 1 || idle_ms > PROVEN_MS) && idle_ms < TRUSTED_MS
+        (self.carried > 1 || idle_ms > PROVEN_MS) && self.is_fresh(now_ms)
+    }
+
+    /// Used so lately that servers keep it open.
+    fn is_fresh(&self, now_ms: u64) -> bool {
+        now_ms.saturating_sub(self.since_ms) < TRUSTED_MS
     }
 
     /// Nothing has come, and the server has not closed it: what came without being asked for would be
@@ -100,7 +106,9 @@ impl Worker {
     /// A server may close a kept connection in the very moment that a request is sent, and a
     /// request that is not idempotent cannot be sent again (RFC 9110 section 9.2.2). `once` asks
     /// for a connection on which that is as good as impossible: the server has kept it open
-    /// before, or for a while; it was used lately; and the kernel knows of no end.
+    /// before, or for a while; it was used lately; and the kernel knows of no end. The connection that
+    /// the same client's last request went over will do as well: the client has kept its own connection, as it
+    /// would have kept one with the server itself.
     ///
     /// After a request with a body it rests for a moment first: what a server makes of a body that it
     /// reads otherwise than we do would be somebody else's answer. The same client need not wait.
@@ -118,19 +126,28 @@ impl Worker {
             let mut all = self.idle_servers.borrow_mut();
             let rested = |key: &u32| {
                 let free = |i: &IdleServer| {
-                    (i.rested_ms <= now_ms || i.rests_for == Some(client)) && i.link.name() == name
+                    (i.rested_ms <= now_ms || i.left_by == Some(client)) && i.link.name() == name
                 };
                 all.get(*key as usize).is_none_or(free)
             };
             let trusted =
                 |key: &&u32| rested(key) && all.get(**key as usize).is_some_and(|i| i.is_trusted(now_ms));
+            let left_by_it = |key: &u32| {
+                let fits =
+                    |i: &IdleServer| i.left_by == Some(client) && i.is_fresh(now_ms) && i.link.name() == name;
+                all.get(*key as usize).is_some_and(fits)
+            };
             let key = {
                 let mut idle = server.idle.borrow_mut();
+                // The last that were left: its own is among them where few clients share the server.
+                let first = idle.len().saturating_sub(PLACES_LOOKED_AT);
+                let own = if once { idle.range(first..).rposition(left_by_it) } else { None };
                 match once {
                     false => {
                         let at = idle.iter().rposition(rested)?;
                         idle.remove(at)?
                     }
+                    true if own.is_some() => idle.remove(first + own?)?,
                     true if idle.back().as_ref().is_some_and(trusted) => idle.pop_back()?,
                     true if idle.front().as_ref().is_some_and(trusted) => idle.pop_front()?,
                     true => return None,
@@ -145,13 +162,14 @@ impl Worker {
         }
     }
 
-    /// `rests_for`: the client, where its last request had a body.
+    /// `rests`: the client's last request had a body.
     pub fn keep_idle(
         &self,
         server: &Rc<ServerRuntime>,
         link: Link,
         carried: u32,
-        rests_for: Option<SocketAddr>,
+        client: SocketAddr,
+        rests: bool,
     ) {
         let is_full = self.idle_servers.borrow().len() >= self.shared.idle_servers_at_most();
         if is_full && !self.close_idle_server() {
@@ -164,14 +182,14 @@ impl Worker {
         link.set_owner(Owner::IdleServer(key));
         link.set_deadline(since_ms + IDLE_SERVER_MS);
         server.idle.borrow_mut().push_back(key);
-        let rested_ms = if rests_for.is_some() { since_ms + REST_MS } else { 0 };
+        let rested_ms = if rests { since_ms + REST_MS } else { 0 };
         entry.insert(IdleServer {
             link,
             server: server.clone(),
             carried,
             since_ms,
             rested_ms,
-            rests_for,
+            left_by: Some(client),
             looks: self.reactor.looks(),
             whose: 0,
         });
@@ -236,7 +254,7 @@ impl Worker {
             carried,
             since_ms,
             rested_ms: 0,
-            rests_for: None,
+            left_by: None,
             looks: self.reactor.looks(),
             whose: number,
         });

@@ -81,7 +81,7 @@ const ENDS: &[End] = &[
     ),
     end("a broken connection", NO_RETRY, &[Break], Then::Asks(GET), "502 SH"),
     end("no status", NO_RETRY, &[Statusless], Then::Asks(GET), "502 PH"),
-    end("the client leaves", ABORT, &[], Then::Leaves(GET), "-1 CH"),
+    end("the client leaves", ABORT, &[], Then::Leaves(GET), "400 CH"),
     end("half a body, and the client leaves", NO_RETRY, &[], Then::Leaves(POST_HALF), "-1 CH"),
     end("half a body, and silence", IMPATIENT, &[], Then::Asks(POST_HALF), "408 cD"),
     end("an administrator", NO_RETRY, &[], Then::IsClosed(GET), "503 KH"),

@@ -238,7 +238,7 @@ const REQUESTS: &[End] = &[
     end("no head of an answer", "", Server::Says("hello\r\n\r\n"), Client::Asks(GET), "502 PH"),
     // A client that has closed its sending side may still wait for its answer.
     end("the client closes before", SHORT, Server::Silent, Client::Leaves(GET), "504 sH"),
-    end("it has left by that", ABORT, Server::Silent, Client::Leaves(GET), "-1 CH"),
+    end("it has left by that", ABORT, Server::Silent, Client::Leaves(GET), "400 CH"),
     // The server's body
     end("half an answer, and the end", "", Server::Says(HALF_ANSWER), Client::Asks(GET), "200 SD"),
     end("half an answer, and silence", SHORT, Server::Begins(HALF_ANSWER), Client::Asks(GET), "200 sD"),

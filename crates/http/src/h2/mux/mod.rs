@@ -259,11 +259,6 @@ impl Mux {
             Role::Client => settings.push((setting::ENABLE_PUSH, 0)),
         }
         frame::write_settings(&settings, &mut out);
-        // Requests seldom have bodies: the window of the connection grows with the first that has one.
-        let window_widened = role == Role::Client;
-        if window_widened {
-            frame::write_window_update(0, (CONNECTION_WINDOW - STREAM_WINDOW) as u32, &mut out);
-        }
         Mux {
             role,
             queue: RunQueue::new(memory),
@@ -287,8 +282,10 @@ impl Mux {
             next_stream: 1,
             opened_here: 0,
             send_window: STREAM_WINDOW as i64,
-            receive_window: if window_widened { CONNECTION_WINDOW } else { STREAM_WINDOW } as i64,
-            window_widened,
+            receive_window: STREAM_WINDOW as i64,
+            // Requests seldom have bodies: the window of the connection grows with the first that has one, or,
+            // towards a server, once its settings are there, which come before its answers.
+            window_widened: false,
             granted: 0,
             peer_stream_window: STREAM_WINDOW as i64,
             peer_streams: 100,

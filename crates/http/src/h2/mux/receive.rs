@@ -39,7 +39,18 @@ impl Mux {
             self.streams.values().for_each(|entry| entry.stream.mark_ready());
         }
         frame::write(kind::SETTINGS, flag::ACK, 0, &[], &mut self.out);
+        if self.role == Role::Client && !self.window_widened {
+            self.widen_window();
+        }
         Ok(())
+    }
+
+    /// Gives the peer all of the connection's window.
+    fn widen_window(&mut self) {
+        self.window_widened = true;
+        let more = CONNECTION_WINDOW - STREAM_WINDOW;
+        frame::write_window_update(0, more as u32, &mut self.out);
+        self.receive_window += more as i64;
     }
 
     fn on_setting(&mut self, name: u16, value: u32) -> Handled {
@@ -270,10 +281,7 @@ impl Mux {
             return Err(ErrorCode::FlowControl.into());
         }
         if !self.window_widened {
-            self.window_widened = true;
-            let more = CONNECTION_WINDOW - STREAM_WINDOW;
-            frame::write_window_update(0, more as u32, &mut self.out);
-            self.receive_window += more as i64;
+            self.widen_window();
         }
         let data = frame::unpad(&head, payload).ok_or(ErrorCode::Protocol)?;
         let ends = head.has(flag::END_STREAM);
@@ -430,7 +438,7 @@ impl Mux {
                 self.charge_reset()
             }
             Ok(received) => {
-                self.open_received(id, received, &head);
+                self.open_received(id, received, &head, ends);
                 self.control_budget.give_back(FRAMES_A_REQUEST);
                 Ok(())
             }
@@ -440,21 +448,24 @@ impl Mux {
     }
 
     /// Opens a stream for a request, whose head its session will read.
-    fn open_received(&mut self, id: u32, received: text::Received, head: &[u8]) {
+    fn open_received(&mut self, id: u32, received: text::Received, head: &[u8], ends: bool) {
         let stream = Stream::new(&self.queue, id);
         stream.deliver(|out| out.extend_from_slice(head));
         let receiving = match received.following {
             BodyFraming::Empty => Receiving::Done,
             BodyFraming::Length(length) => Receiving::Length(length),
             BodyFraming::Chunked => Receiving::Chunks,
+            // A tunnel whose client says nothing in it.
+            BodyFraming::Raw if ends => Receiving::Done,
             BodyFraming::Raw => Receiving::Raw,
         };
+        let tunnel = received.following == BodyFraming::Raw;
         if receiving == Receiving::Done {
             stream.end();
         }
         self.insert(stream.clone(), received.method, receiving);
         if let Some(entry) = self.streams.get_mut(&id) {
-            entry.tunnel = receiving == Receiving::Raw;
+            entry.tunnel = tunnel;
         }
         self.opened.push_back(Opened { stream });
     }
