@@ -238,7 +238,7 @@ fn bind_result(answer: &[u8]) -> Result<u8, bool> {
 pub async fn mysql(stream: &mut dyn Stream, user: Option<&str>, old: bool) -> Result<Found, Failure> {
     if let Some(user) = user {
         // HandshakeResponse41: what is understood, the longest packet, utf8, 23 times nothing.
-        let mut login = vec![0x00, 0x82, 0x00, 0x00, 0x80, 0x00, 0x01, 0x21];
+        let mut login = vec![0x00, 0x82, 0x00, 0x00, 0x00, 0x80, 0x00, 0x01, 0x21];
         login.resize(32, 0);
         if old {
             // HandshakeResponse320: what is understood, the longest packet.

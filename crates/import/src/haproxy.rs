@@ -9,6 +9,7 @@ mod checks;
 mod compression;
 mod condition;
 mod counting;
+mod defaults;
 mod keywords;
 mod leftovers;
 mod lexer;
@@ -281,6 +282,10 @@ impl Reader {
                         && (Word { line: number, words: words.clone(), comments: Vec::new() }).is_rule()
                     {
                         let why = format!("'{keyword}' is not allowed in anonymous 'defaults' section");
+                        draft.wrong(number, &keyword, why);
+                    }
+                    let word = Word { line: number, words: words.clone(), comments: Vec::new() };
+                    if let Some(why) = defaults::unnamed(name, &word).filter(|_| word.is_rule()) {
                         draft.wrong(number, &keyword, why);
                     }
                     let negated = keyword == "no" || keyword == "default";
