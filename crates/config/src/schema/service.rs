@@ -394,7 +394,7 @@ static CLIENT_AUTH: Table = Table {
                 word("other"),
             ])),
             "[]",
-            "What may be wrong with a client's own certificate and lets it in all the same: routes must ask for it, `client-certificate(\"verify\", \"0\")` is a good one. Nothing of such a client is proven but that it has the certificate's key.",
+            "What may be wrong with a client's own certificate and lets it in all the same: routes must ask for it, `client-certificate(\"verify\", \"0\")` is a good one. Nothing of such a client is proven but that it has the certificate's key, and `headers` say nothing of it.",
         ),
         key(
             "headers",

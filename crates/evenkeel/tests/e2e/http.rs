@@ -567,7 +567,7 @@ fn a_head_that_goes_on_as_get_keeps_its_connection() {
     let (_evenkeel, server) = before(&place, keys, server);
     let mut connection = Connection::open(place.at(8080));
     for path in ["/a", "/chunks", "/b", "/chunks"] {
-        connection.send(&format!("HEAD {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+        connection.send(format!("HEAD {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
         let answer = connection.answer_to("HEAD").unwrap();
         assert_eq!((answer.status, answer.text().as_str()), (200, ""), "{path}");
     }

@@ -249,6 +249,12 @@ fn what_is_wrong_with_clients_certificates_can_be_overlooked() {
     evenkeel.commit(&place, &config("\"revoked\", \"expired\""));
     let is_revoked = || Some("23 X509_V_ERR_CERT_REVOKED".to_owned());
     assert_eq!(all(), [ok(), is_revoked(), None]);
+    let told = |file: &std::path::Path| {
+        curl(&place, &ca, "a.example", &["--cert", &file.display().to_string()])
+            .out
+            .contains("X-Client-Cert-CN")
+    };
+    assert!(told(&good) && !told(&revoked), "servers are told of nobody who is not proven");
     evenkeel.commit(&place, &config("\"all\""));
     let unknown = Some("20 X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY".to_owned());
     assert_eq!(all(), [ok(), is_revoked(), unknown]);

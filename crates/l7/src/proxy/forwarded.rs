@@ -51,7 +51,9 @@ pub fn add(
     if service.hides_certificate_fields {
         changes.drop_named(b"x-client-cert-*");
     }
-    if tells && let Some(peer) = client.tls.as_ref().and_then(|tls| tls.peer.as_ref()) {
+    // What nobody vouches for is not told as if somebody did.
+    let proven = client.tls.as_ref().filter(|tls| tls.fault.is_none());
+    if tells && let Some(peer) = proven.and_then(|tls| tls.peer.as_ref()) {
         changes.add(b"X-Client-Cert-Subject", peer.subject.as_bytes());
         changes.add(b"X-Client-Cert-Issuer", peer.issuer.as_bytes());
         changes.add(b"X-Client-Cert-CN", peer.common_name.as_bytes());
