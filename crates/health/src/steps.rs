@@ -253,14 +253,14 @@ pub async fn mysql(stream: &mut dyn Stream, user: Option<&str>, old: bool) -> Re
         stream.flush().await.map_err(broken)?;
     }
     let mut seen = Vec::new();
-    let greeting = mysql_packet(stream, &mut seen).await?;
+    let greeting = mysql_packet(stream, &mut seen, user.is_some()).await?;
     let said = match greeting[4] {
         10 => first_line(greeting[5..].split(|b| *b == 0).next().unwrap_or(&[])),
         0xff => return Err(mysql_error(&greeting)),
         _ => return Err("the answer is no MySQL".into()),
     };
     if user.is_some() {
-        let answer = mysql_packet(stream, &mut seen).await?;
+        let answer = mysql_packet(stream, &mut seen, false).await?;
         if answer[4] == 0xff {
             return Err(mysql_error(&answer));
         }
@@ -268,12 +268,20 @@ pub async fn mysql(stream: &mut dyn Stream, user: Option<&str>, old: bool) -> Re
     Ok(Found { detail: format!("version {said}"), said, ..Found::default() })
 }
 
-/// A packet of at least one byte, with its head of three bytes of length and one of its number. What came
-/// behind it stays in `seen`.
-async fn mysql_packet(stream: &mut dyn Stream, seen: &mut Vec<u8>) -> Result<Vec<u8>, String> {
+/// A packet of at least one byte, with its head of three bytes of length and one of its number. Where another
+/// one follows it is read to its end, and what came behind it stays in `seen`; of the last one, and of an error,
+/// the beginning will do.
+async fn mysql_packet(
+    stream: &mut dyn Stream,
+    seen: &mut Vec<u8>,
+    another_follows: bool,
+) -> Result<Vec<u8>, String> {
     let mut least = 5;
     loop {
-        if let Some([a, b, c, _, _]) = seen.first_chunk() {
+        if let Some([a, b, c, _, first]) = seen.first_chunk() {
+            if !another_follows || *first == 0xff {
+                return Ok(std::mem::take(seen));
+            }
             least = 4 + usize::from(*a) + (usize::from(*b) << 8) + (usize::from(*c) << 16);
             if least == 4 || least > ANSWER_AT_MOST {
                 return Err("the answer is no MySQL".into());
