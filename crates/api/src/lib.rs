@@ -355,6 +355,9 @@ pub struct RealServer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_ms: Option<u64>,
     pub weight: u16,
+    /// Connections, or requests, that it takes at once: as configured, or as its agent says; absent without a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u32>,
     /// `up` or `down`.
     pub state: String,
     /// `online`, `draining` or `halted`.

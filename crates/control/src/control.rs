@@ -634,6 +634,7 @@ pub(super) fn state_of(
         up_since_ms: health.up_since_ms,
         admin,
         weight: (u32::from(weight) * share).div_ceil(100) as u16,
+        max_connections: agent.max_connections,
     }
 }
 

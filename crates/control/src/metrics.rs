@@ -473,6 +473,7 @@ mod tests {
             up_since_ms: Some(0),
             admin,
             weight: 3,
+            max_connections: None,
         });
         let sample = Sample { first, last, config: engine.config().clone(), flows, states };
         let text = std::thread::spawn(move || sample.render()).join().unwrap();

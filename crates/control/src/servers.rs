@@ -195,6 +195,7 @@ impl Control {
         let before = server.agent.clone();
         let now = &mut server.agent;
         now.weight = said.weight.or(now.weight);
+        now.max_connections = said.max_connections.or(now.max_connections);
         now.up = said.up.or(now.up);
         now.admin = said.admin.or(now.admin);
         if !said.said.is_empty() {

@@ -240,6 +240,10 @@ impl Control {
                 _ => spec.server.address.to_string(),
             },
             weight: state.map_or(spec.server.weight.get(), |s| s.weight),
+            max_connections: Some(
+                state.and_then(|s| s.max_connections).unwrap_or(spec.server.max_connections),
+            )
+            .filter(|most| *most > 0),
             state: if state.is_none_or(|s| s.up) { "up" } else { "down" }.into(),
             admin_state: state.map_or(spec.server.admin_state, |s| s.admin).as_str().into(),
             backup: spec.server.backup,

@@ -231,6 +231,7 @@ fn server_row(
     row.set("econ", shown.connect_errors);
     row.set("eresp", shown.response_errors);
     row.set("status", state_of(server, shown));
+    shown.max_connections.iter().for_each(|most| row.set("slim", most));
     row.set("weight", shown.weight);
     row.set("uweight", shown.weight);
     row.set("act", u8::from(!shown.backup));

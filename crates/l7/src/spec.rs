@@ -103,6 +103,16 @@ pub struct ServerState {
     pub up_since_ms: Option<u64>,
     pub admin: AdminState,
     pub weight: u16,
+    /// What its agent asks for in the place of the configured limit; 0 is none.
+    pub max_connections: Option<u32>,
+}
+
+impl ServerState {
+    /// As the configuration has it, of a server that nothing is known of yet.
+    pub fn begin(server: &evenkeel_model::RealServer) -> ServerState {
+        let (admin, weight) = (server.admin_state, server.weight.get());
+        ServerState { up: true, up_since_ms: None, admin, weight, max_connections: None }
+    }
 }
 
 /// What traffic told a loop about a server.

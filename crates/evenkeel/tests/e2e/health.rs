@@ -433,12 +433,46 @@ fn agents_say_weights_and_states() {
         ("ready up\n", "weight", 100.into()),
         ("down # disk full\n", "state", "down".into()),
         ("up\n", "state", "up".into()),
+        ("maxconn:30\n", "max-connections", 30.into()),
+        ("up\n", "max-connections", 30.into()),
         ("maint\n", "admin-state", "halted".into()),
     ] {
         *words.lock().unwrap() = line.to_owned();
         eventually(line, Duration::from_secs(5), || server(key) == value);
     }
     assert!(evenkeel.log().contains("disk full"));
+}
+
+#[test]
+fn an_agent_says_how_many_requests_its_server_takes() {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    let place = Place::new("health-agent-limit");
+    let (now, most) = (std::sync::Arc::new(AtomicUsize::new(0)), std::sync::Arc::new(AtomicUsize::new(0)));
+    let (at_once, seen) = (now.clone(), most.clone());
+    let _server = Scripted::start(place.at(15_100), move |mut stream| {
+        while evenkeel_testbed::read_head(&mut stream).is_some() {
+            seen.fetch_max(at_once.fetch_add(1, SeqCst) + 1, SeqCst);
+            std::thread::sleep(Duration::from_millis(100));
+            at_once.fetch_sub(1, SeqCst);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    let _agent = Scripted::start(place.at(3333), move |mut stream| {
+        let _ = stream.write_all(b"maxconn:1\n");
+    });
+    let keys = "health-check = { type = \"none\", agent = { interval = \"100ms\" } }";
+    let evenkeel = start(&place, &service("web", "http", place.at(8080), &[place.at(15_100)], keys));
+    eventually("the agent is heard", Duration::from_secs(5), || {
+        evenkeel.service("web")["real-servers"][0]["max-connections"] == 1
+    });
+    let clients: Vec<_> = (0..6)
+        .map(|_| {
+            let address = place.at(8080);
+            std::thread::spawn(move || evenkeel_testbed::get(address, "/").status)
+        })
+        .collect();
+    assert!(clients.into_iter().all(|client| client.join().unwrap() == 200));
+    assert_eq!(most.load(SeqCst), 1);
 }
 
 #[test]

@@ -175,12 +175,8 @@ impl PoolRuntime {
         };
         let balanced = servers.iter().map(|s| {
             let spec = s.spec.borrow();
-            let state = states.get(&s.id).copied().unwrap_or(ServerState {
-                up: true,
-                up_since_ms: None,
-                admin: spec.server.admin_state,
-                weight: spec.server.weight.get(),
-            });
+            let state = states.get(&s.id).copied().unwrap_or_else(|| ServerState::begin(&spec.server));
+            s.limit.set(state.max_connections.unwrap_or(spec.server.max_connections));
             Server {
                 name: spec.server.name.text(),
                 weight: state.weight,
@@ -224,6 +220,10 @@ impl PoolRuntime {
     /// the balancer when it has heard all changes.
     pub fn set_state(&self, server: u32, state: ServerState) -> bool {
         let Some(index) = self.index_of(server) else { return false };
+        if let Some(server) = self.servers.borrow().get(index) {
+            let configured = server.spec.borrow().server.max_connections;
+            server.limit.set(state.max_connections.unwrap_or(configured));
+        }
         self.balancer.borrow_mut().note(index, |s| {
             (s.up, s.up_since_ms) = (state.up, state.up_since_ms);
             (s.admin, s.weight) = (state.admin, state.weight);

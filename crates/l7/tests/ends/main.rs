@@ -47,6 +47,7 @@ impl Running {
             up_since_ms: None,
             admin: evenkeel_model::AdminState::Online,
             weight: 1,
+            max_connections: None,
         });
         Running { engine, lines, pending: RefCell::default(), vip, _notices: inbox, _place: place }
     }
