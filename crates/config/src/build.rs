@@ -31,6 +31,8 @@ use crate::{acme, alert, discovery, layer4, log, node, pair, route, tls};
 
 pub use run_time::{run_time_server, server_problems, service_problems};
 
+/// Bytes of a head, where nothing is said.
+const HEAD_SIZE: u64 = 16 << 10;
 /// Ports that one layer-7 service may listen on.
 const PORTS_AT_MOST: usize = 4096;
 
@@ -378,6 +380,7 @@ impl Builder<'_> {
                 .collect(),
             client_address: self.client_address(table, mode),
             max_body: table.size("max-body", 0),
+            head_size: table.size("head-size", HEAD_SIZE) as u32,
             normalize: match table.text("normalize") {
                 Some("off") => Normalize::Off,
                 Some("forward") => Normalize::Forward,

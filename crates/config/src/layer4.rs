@@ -23,6 +23,7 @@ const OF_LAYER7: &[&str] = &[
     "proxy-protocol-from",
     "client-address",
     "max-body",
+    "head-size",
     "request-trailers",
     "close-after-answer",
     "request-heads",

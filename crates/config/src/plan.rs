@@ -407,6 +407,7 @@ fn service_steps(before: &VirtualService, after: &VirtualService, steps: &mut Ve
         proxy_protocol_from => "proxy-protocol-from",
         client_address => "client-address",
         max_body => "max-body",
+        head_size => "head-size",
         normalize => "normalize",
         unclear_paths => "unclear-paths",
         wide_requests => "request-heads",

@@ -145,20 +145,6 @@ fn in_section(at: usize, words: Vec<String>, keyword: &str, section: Option<&mut
     }
 }
 
-/// Lines of the whole server that each host has before its own.
-const INHERITED: &[&str] = &[
-    "header",
-    "requestheader",
-    "proxytimeout",
-    "proxypreservehost",
-    "sslprotocol",
-    "sslverifyclient",
-    "sslcacertificatefile",
-    "sslcarevocationfile",
-    "sslcertificatefile",
-    "traceenable",
-];
-
 /// What makes a host of the server itself.
 const PASSES: &[&str] =
     &["proxypass", "redirect", "redirectmatch", "redirectpermanent", "redirecttemp", "rewriterule"];
@@ -167,7 +153,7 @@ const PASSES: &[&str] =
 /// server passes on itself, it is a host, whose lines are told as those of hosts.
 fn inherited(server: &mut Host, hosts: &mut [Host], draft: &mut Draft) {
     let is = |words: &[String], all: &[&str]| all.contains(&words[0].to_lowercase().as_str());
-    let inherits = |w: &[String]| is(w, INHERITED) || is(w, &remote::DIRECTIVES);
+    let inherits = |w: &[String]| is(w, lines::INHERITED) || is(w, &remote::DIRECTIVES);
     let lines: Vec<Words> = server.lines.iter().filter(|(_, w)| inherits(w)).cloned().collect();
     for host in &mut *hosts {
         host.lines.splice(0..0, lines.iter().cloned());
@@ -585,6 +571,7 @@ fn directives(host: &Host, members: &Members, service: &mut Service, draft: &mut
                 route.set("deny", "{ status = 405 }");
                 service.routes.insert(0, route);
             }
+            word if lines::sizes_heads(word, words, &mut service.table) => {}
             word if lines::is_of_the_process(word) => {}
             word if access::is_rule(word) => told.access.push(Access::of_host(vec![(*at, words.clone())])),
             _ => draft.left(*at, &words.join(" "), "not carried over"),
@@ -639,6 +626,7 @@ fn merge(known: &mut Service, mut service: Service, host: &Host, certificate: Op
         let line = Line { key: "name".into(), value: quoted(&called), comment: String::new() };
         route.lines.insert(0, line);
     }
+    lines::take_longer_heads(&mut known.table, &service.table);
     // Apache's first host is for every other name: its routes come last.
     known.routes.splice(0..0, routes);
     if let (Some(file), Some(tls)) = (certificate, known.table.get("tls").map(str::to_owned)) {

@@ -265,6 +265,8 @@ pub struct Draft {
     pub ca_base: Option<String>,
     /// The versions of TLS that listeners speak, where they do not say so themselves.
     pub versions: crate::haproxy::Versions,
+    /// How long heads may be.
+    pub heads: crate::haproxy::Heads,
     /// Certificates of servers are not looked at, unless a server says otherwise.
     pub servers_unverified: bool,
     /// What HAProxy's `global` says of the log, and what `[log]` says by now.

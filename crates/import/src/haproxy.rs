@@ -10,6 +10,7 @@ mod compression;
 mod condition;
 mod counting;
 mod defaults;
+mod heads;
 mod keywords;
 mod leftovers;
 mod lexer;
@@ -43,6 +44,7 @@ use crate::draft::Draft;
 use crate::words::name;
 pub use bind::Versions;
 use condition::Acls;
+pub use heads::Heads;
 use preprocess::Branch;
 pub use preprocess::condition_holds;
 use proxy::{Proxy, SectionKind, Word};
@@ -525,6 +527,11 @@ impl Reader {
                     "the cipher suites are those of TLS 1.2 and 1.3 that are held to be good",
                 );
             }
+            word if let Some(told) = draft.heads.line(words) => match told {
+                heads::Consequence::Nothing => {}
+                heads::Consequence::Remark(why) => draft.remark(number, word, why),
+                heads::Consequence::Lost(why) => draft.left(number, word, why),
+            },
             word if word.starts_with("tune.") && word != "tune.ssl.default-dh-param" => {
                 draft.remark(number, word, "memory, buffers and limits are this program's own: see [limits]");
             }

@@ -27,7 +27,9 @@ pub struct BufferPool {
 /// One block.
 const BLOCK: usize = HEADROOM + CAPACITY + STAGGER;
 
-/// Bytes between two marks of a fixed block of memory. Gives the block back when dropped.
+/// Bytes between two marks of a block of memory. Gives the block back when dropped.
+///
+/// The block has one size, but for bytes that wait ([`Self::shrink`]) and for long heads ([`Self::widen`]).
 pub struct Buffer {
     block: Box<[u8]>,
     start: usize,
@@ -127,13 +129,13 @@ impl Buffer {
     }
 
     pub fn is_full(&self) -> bool {
-        self.block.len() == BLOCK && self.end == BLOCK
+        self.block.len() >= BLOCK && self.end == self.block.len()
     }
 
     /// Holds no more memory than the bytes need, for those that wait long. There is no room until
     /// [`Self::grow`].
     pub fn shrink(&mut self) {
-        if self.block.len() == BLOCK {
+        if self.block.len() >= BLOCK {
             let small: Box<[u8]> = self.bytes().into();
             (self.start, self.end) = (0, small.len());
             self.pool.memory.take(small.len());
@@ -143,12 +145,51 @@ impl Buffer {
 
     /// Has a whole block again; `None` when the memory bound is reached.
     pub fn grow(&mut self) -> Option<&mut Buffer> {
-        if self.block.len() < BLOCK {
+        if self.block.len() != BLOCK {
+            self.resize()?;
+        }
+        Some(self)
+    }
+
+    /// A whole block instead of a small one, or of a large one whose bytes have gone. What is longer than a block
+    /// gets a large one.
+    #[cold]
+    fn resize(&mut self) -> Option<()> {
+        if self.len() > CAPACITY {
+            return if self.room().is_empty() { self.reserve(self.len() + CAPACITY) } else { Some(()) };
+        }
+        if self.block.len() < BLOCK || self.is_empty() {
             let mut whole = self.pool.get()?;
             whole.append(self.bytes());
             *self = whole;
         }
-        Some(self)
+        Some(())
+    }
+
+    /// Has room for a head of at least twice as many bytes as it holds now, up to `most`. `None` where half of the
+    /// memory is in use: the rest is for those who need less.
+    pub fn widen(&mut self, most: usize) -> Option<()> {
+        self.reserve((2 * self.len()).min(most))
+    }
+
+    /// Has room for so many bytes in all, where that is more than others need. `None` as in [`Self::widen`].
+    fn reserve(&mut self, bytes: usize) -> Option<()> {
+        if self.pool.memory.is_short() {
+            return None;
+        }
+        let capacity = bytes.max(self.len()).max(CAPACITY);
+        let mut block = vec![0; HEADROOM + capacity + STAGGER].into_boxed_slice();
+        let end = HEADROOM + self.len();
+        block[HEADROOM..end].copy_from_slice(self.bytes());
+        self.pool.memory.take(block.len());
+        self.pool.put_back(std::mem::replace(&mut self.block, block));
+        (self.start, self.end) = (HEADROOM, end);
+        Some(())
+    }
+
+    /// Whether it has no room for more of a head.
+    pub fn holds_a_full_head(&self) -> bool {
+        self.len() >= CAPACITY.max(self.block.len().saturating_sub(HEADROOM + STAGGER))
     }
 
     pub fn filled(&mut self, count: usize) {
@@ -194,9 +235,9 @@ impl Buffer {
         }
     }
 
-    /// Puts a new head in place of the first `old_len` bytes; whether it fitted. One that has grown
+    /// [`Self::put_head`] where the block has room for it; whether it had. One that has grown
     /// beyond the headroom moves what follows it.
-    pub fn replace_head(&mut self, old_len: usize, head: &[u8]) -> bool {
+    fn replace_head(&mut self, old_len: usize, head: &[u8]) -> bool {
         let mut body = self.start + old_len.min(self.len());
         if head.len() > body {
             let more = head.len() - body;
@@ -210,6 +251,18 @@ impl Buffer {
         self.start = body - head.len();
         self.block[self.start..body].copy_from_slice(head);
         true
+    }
+
+    /// Puts a new head in place of the first `old_len` bytes, in a larger block where that is needed; whether there
+    /// was memory for it.
+    pub fn put_head(&mut self, old_len: usize, head: &[u8]) -> bool {
+        self.replace_head(old_len, head)
+            || (self.reserve(self.len() + head.len()).is_some() && self.replace_head(old_len, head))
+    }
+
+    /// Appends, in a larger block where that is needed; whether there was memory for it.
+    pub fn put(&mut self, bytes: &[u8]) -> bool {
+        self.append(bytes) || (self.reserve(self.len() + bytes.len()).is_some() && self.append(bytes))
     }
 
     /// Appends; whether it fitted.
@@ -264,6 +317,45 @@ mod tests {
         assert_eq!((buffer.len(), pool.memory.used()), (0, 0));
         assert!(buffer.grow().is_some_and(|b| b.replace_head(0, b"head")));
         buffer.shrink();
+        drop(buffer);
+        assert_eq!(pool.memory.used(), 0);
+    }
+
+    #[test]
+    fn long_heads_grow_and_give_back() {
+        let pool = BufferPool::leak(1 << 20);
+        let mut buffer = pool.get().unwrap();
+        let long: Vec<u8> = (0..200_000_u32).map(|n| n as u8).collect();
+        let mut taken = 0;
+        while taken < long.len() {
+            let buffer = buffer.grow().unwrap();
+            if buffer.holds_a_full_head() {
+                buffer.widen(250_000).unwrap();
+            }
+            let room = buffer.room();
+            let count = room.len().min(long.len() - taken).min(5_000);
+            room[..count].copy_from_slice(&long[taken..taken + count]);
+            buffer.filled(count);
+            taken += count;
+        }
+        assert!(buffer.bytes() == long && buffer.block.len() < 2 * long.len());
+        buffer.shrink();
+        assert_eq!(pool.memory.used(), long.len());
+        assert!(
+            buffer
+                .grow()
+                .is_some_and(|b| b.bytes() == long && !b.room().is_empty() && b.put_head(1, &[b'x'; 9_000]))
+        );
+        // Once its bytes have gone it is like others.
+        buffer.consume(usize::MAX);
+        assert!(buffer.grow().is_some());
+        assert_eq!(pool.memory.used(), BLOCK);
+        // Half of the memory is there for others.
+        buffer.append(&long[..CAPACITY]);
+        let mut others: Vec<_> = std::iter::from_fn(|| pool.get()).take(30).collect();
+        assert!(pool.memory.is_short() && buffer.widen(1 << 20).is_none());
+        others.clear();
+        assert!(buffer.widen(1 << 20).is_some());
         drop(buffer);
         assert_eq!(pool.memory.used(), 0);
     }

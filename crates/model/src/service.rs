@@ -394,6 +394,8 @@ pub struct VirtualService {
     pub client_address: Option<ClientAddressRule>,
     /// Bytes that a request's body may have; 0 is no limit.
     pub max_body: u64,
+    /// Bytes that the head of a request, or of an answer to one, may have.
+    pub head_size: u32,
     /// What conditions and servers get of paths and hosts that are spelled in another way.
     pub normalize: Normalize,
     /// Paths that servers read differently are let through, though routes look at paths.

@@ -132,6 +132,12 @@ const OWN: &[Key] = &[
         "Size of a request's body; larger ones get a 413.",
     ),
     key(
+        "head-size",
+        ValueKind::Size { min: 1 << 10, max: 1 << 20 },
+        "16KiB",
+        "Mode `http`: how long the head of a request, or of an answer to one, may be (a header list, in HTTP/2): cookies, tokens of Kerberos, SAML. A request with a longer one gets a 431, a longer answer becomes a 502. What is more than 16 KiB is held only while such a head is on its way, and only while less than half of the memory for buffers is in use; otherwise the request gets a 503.",
+    ),
+    key(
         "normalize",
         ValueKind::Choice(&[word("match"), word("forward"), word("off")]),
         "match",

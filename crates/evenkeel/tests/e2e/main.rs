@@ -25,6 +25,7 @@ mod layer4_life;
 mod libraries;
 mod limits;
 mod logs;
+mod long_heads;
 mod maintenance;
 mod node;
 mod operating;

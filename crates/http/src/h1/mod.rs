@@ -15,8 +15,9 @@ use chunked::Chunked;
 /// Fields of one head at most.
 pub const FIELDS: usize = 128;
 
-/// Bytes of a head at most: a [`Span`] counts no further.
-pub const HEAD_AT_MOST: usize = u16::MAX as usize;
+/// Bytes of a head that are read at most. Who reads heads has a lower limit: of what is taken of others, and of
+/// what this program has rewritten, which may be a little longer.
+pub const HEAD_AT_MOST: usize = 4 << 20;
 
 /// A test of a field's name.
 pub type NameTest<'a> = &'a dyn Fn(&[u8]) -> bool;
@@ -25,20 +26,25 @@ pub type NameTest<'a> = &'a dyn Fn(&[u8]) -> bool;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
     /// The first byte.
-    pub start: u16,
+    pub start: u32,
     /// Behind the last byte.
-    pub end: u16,
+    pub end: u32,
 }
 
 impl Span {
     /// The bytes of the stretch, in the buffer that it belongs to.
     pub fn of<'a>(&self, head: &'a [u8]) -> &'a [u8] {
-        head.get(usize::from(self.start)..usize::from(self.end)).unwrap_or(&[])
+        head.get(self.range()).unwrap_or(&[])
+    }
+
+    /// Where it lies in that buffer.
+    pub fn range(&self) -> Range<usize> {
+        self.start as usize..self.end as usize
     }
 
     fn within(head: &[u8], part: &[u8]) -> Span {
         let start = (part.as_ptr() as usize).saturating_sub(head.as_ptr() as usize);
-        Span { start: start as u16, end: (start + part.len()) as u16 }
+        Span { start: start as u32, end: (start + part.len()) as u32 }
     }
 }
 

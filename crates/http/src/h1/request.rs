@@ -163,13 +163,13 @@ impl Request {
         self.method = Method::of(method.as_bytes());
         self.method_span = Span::within(head, method.as_bytes());
         self.version_11 = minor == 1;
-        let target_end = usize::from(Span::within(head, target.as_bytes()).end);
+        let target_end = Span::within(head, target.as_bytes()).end as usize;
         let line_end = target_end + memchr::memchr(b'\r', &head[target_end..]).unwrap_or(0);
-        self.spaced = line_end - usize::from(self.method_span.start)
-            != method.len() + 1 + target.len() + " HTTP/1.1".len();
-        self.line = Span { start: self.method_span.start, end: line_end as u16 };
+        self.spaced =
+            line_end - self.method_span.start as usize != method.len() + 1 + target.len() + " HTTP/1.1".len();
+        self.line = Span { start: self.method_span.start, end: line_end as u32 };
         // One empty line before a request is accepted (RFC 9112 section 2.2).
-        if !matches!(&head[..usize::from(self.line.start)], b"" | b"\r\n") {
+        if !matches!(&head[..self.line.start as usize], b"" | b"\r\n") {
             return Err(Malformed::RequestLine);
         }
         super::response::check_lines(head, line_end, parsed.headers)?;
@@ -534,10 +534,10 @@ impl<'a> Copier<'a> {
     /// Passes a field on as it is.
     pub fn keep(&mut self, field: &Field, out: &mut Vec<u8>) {
         let (name, value) = (field.name, field.value);
-        let (start, end) = (usize::from(name.start), usize::from(value.end) + 2);
+        let (start, end) = (name.start as usize, value.end as usize + 2);
         let canonical = value.start == name.end + 2
-            && self.head.get(usize::from(name.end)..usize::from(value.start)) == Some(b": ")
-            && self.head.get(usize::from(value.end)..end) == Some(b"\r\n");
+            && self.head.get(name.end as usize..value.start as usize) == Some(b": ")
+            && self.head.get(value.end as usize..end) == Some(b"\r\n");
         if canonical && start == self.end {
             self.end = end;
             return;

@@ -293,16 +293,16 @@ pub fn check_lines(
     let mut end = first_line_end;
     for header in headers {
         let name = Span::within(head, header.name.as_bytes());
-        if head.get(end..usize::from(name.start)) != Some(b"\r\n") {
+        if head.get(end..name.start as usize) != Some(b"\r\n") {
             return Err(Malformed::LineEnding);
         }
-        if head.get(usize::from(name.end)) != Some(&b':') {
+        if head.get(name.end as usize) != Some(&b':') {
             return Err(Malformed::Field);
         }
         // Trailing white space belongs to no value: skip it to the line's end.
         end = match header.value {
-            [] => usize::from(name.end) + 1,
-            value => usize::from(Span::within(head, value).end),
+            [] => name.end as usize + 1,
+            value => Span::within(head, value).end as usize,
         };
         while matches!(head.get(end), Some(b' ' | b'\t')) {
             end += 1;

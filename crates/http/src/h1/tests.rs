@@ -445,8 +445,8 @@ proptest! {
 }
 
 #[test]
-fn heads_longer_than_spans_can_count_are_refused() {
-    let field = format!("X-A: {}\r\n", "y".repeat(700));
+fn heads_longer_than_any_may_be_are_refused() {
+    let field = format!("X-A: {}\r\n", "y".repeat(HEAD_AT_MOST / 99));
     let long = format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", field.repeat(100));
     assert!(long.len() > HEAD_AT_MOST);
     assert_eq!(Request::default().parse(long.as_bytes()), Err(Malformed::TooManyFields));

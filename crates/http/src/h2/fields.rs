@@ -1,18 +1,24 @@
 //! Decoded fields of one header block, and what RFC 9113 section 8 says of them.
 
-/// The largest header list, as RFC 9113 section 6.5.2 counts it: names, values and 32 bytes for each field.
-/// SETTINGS announce it.
+/// The largest header list where nothing else is said, as RFC 9113 section 6.5.2 counts it: names, values and
+/// 32 bytes for each field. SETTINGS announce it.
 pub const LIST_AT_MOST: usize = 16 * 1024;
 const COUNT_AT_MOST: usize = crate::h1::FIELDS;
 
 /// The fields of one block, in one piece of memory that is used again.
-#[derive(Default)]
 pub struct Fields {
     bytes: Vec<u8>,
     /// Of each field: where its name begins, the lengths of name and value.
-    places: Vec<(u32, u16, u16)>,
-    /// The list was larger than [`LIST_AT_MOST`] or had more fields than [`crate::h1::FIELDS`].
+    places: Vec<(u32, u32, u32)>,
+    /// The list was larger than it may be or had more fields than [`crate::h1::FIELDS`].
     pub too_many: bool,
+    list_at_most: usize,
+}
+
+impl Default for Fields {
+    fn default() -> Fields {
+        Fields::new(LIST_AT_MOST)
+    }
 }
 
 /// The message breaks a rule of section 8: its stream is reset (section 8.1.1).
@@ -20,6 +26,21 @@ pub struct Fields {
 pub struct Malformed;
 
 impl Fields {
+    /// For lists of so many bytes.
+    pub fn new(list_at_most: usize) -> Fields {
+        Fields { bytes: Vec::new(), places: Vec::new(), too_many: false, list_at_most }
+    }
+
+    /// The size of the largest list.
+    pub fn list_at_most(&self) -> usize {
+        self.list_at_most
+    }
+
+    /// Whether it holds more memory than a list that is no larger than most.
+    pub fn is_large(&self) -> bool {
+        self.bytes.capacity() > 2 * LIST_AT_MOST
+    }
+
     /// Makes room for the next block.
     pub fn clear(&mut self) {
         self.bytes.clear();
@@ -30,11 +51,11 @@ impl Fields {
     /// Adds a field, unless the list is too large with it.
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
         let size = self.bytes.len() + name.len() + value.len() + 32 * (self.places.len() + 1);
-        if size > LIST_AT_MOST || self.places.len() >= COUNT_AT_MOST {
+        if size > self.list_at_most || self.places.len() >= COUNT_AT_MOST {
             self.too_many = true;
             return;
         }
-        self.places.push((self.bytes.len() as u32, name.len() as u16, value.len() as u16));
+        self.places.push((self.bytes.len() as u32, name.len() as u32, value.len() as u32));
         self.bytes.extend_from_slice(name);
         self.bytes.extend_from_slice(value);
     }
@@ -42,8 +63,8 @@ impl Fields {
     /// Names and values in their order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.places.iter().map(|(start, name, value)| {
-            let (start, name) = (*start as usize, usize::from(*name));
-            let value = start + name..start + name + usize::from(*value);
+            let (start, name) = (*start as usize, *name as usize);
+            let value = start + name..start + name + *value as usize;
             (&self.bytes[start..start + name], &self.bytes[value])
         })
     }

@@ -84,6 +84,8 @@ pub(super) struct Stream {
     cut: Cell<bool>,
     /// Bytes that the session has read since [`Self::take_read`].
     read: Cell<usize>,
+    /// Bytes that the session may write however little room there is: the rest of a head, which goes on as a whole.
+    head_room: Cell<usize>,
 }
 
 impl Stream {
@@ -101,6 +103,7 @@ impl Stream {
             session_ended: Cell::new(false),
             cut: Cell::new(false),
             read: Cell::new(0),
+            head_room: Cell::new(0),
         })
     }
 
@@ -167,11 +170,33 @@ impl Stream {
         half.consume(count);
         drop(half);
         if count > 0 {
+            self.head_room.set(0);
             self.queue.give_back(count);
             self.queue.unqueue(count);
             self.wake_session();
         }
         result
+    }
+
+    /// How many bytes the session can write now.
+    fn room(&self) -> usize {
+        let roomy = self.queue.queued() < QUEUES_AT_MOST && !self.queue.memory().is_short();
+        let most = if roomy { QUEUE_AT_MOST } else { QUEUE_WHEN_SHORT };
+        most.max(self.head_room.get()).saturating_sub(self.outbound.borrow().pending().len())
+    }
+
+    /// Has the session go on with a head that is longer than what it may write: nothing of it can be sent before
+    /// its end has come. The session holds it already, so that it is bounded.
+    pub fn make_room_for_head(&self) {
+        if self.room() > 0 {
+            return;
+        }
+        let pending = self.outbound.borrow();
+        if memchr::memmem::find(pending.pending(), b"\r\n\r\n").is_none() {
+            self.head_room.set(2 * pending.pending().len());
+            drop(pending);
+            self.wake_session();
+        }
     }
 
     /// Whether bytes of the session wait for the multiplexer.
@@ -262,10 +287,7 @@ impl StreamHandle {
 
     /// How many bytes can be written now.
     pub fn room(&self) -> usize {
-        let queue = &self.0.queue;
-        let roomy = queue.queued() < QUEUES_AT_MOST && !queue.memory().is_short();
-        let most = if roomy { QUEUE_AT_MOST } else { QUEUE_WHEN_SHORT };
-        most.saturating_sub(self.0.outbound.borrow().pending().len())
+        self.0.room()
     }
 
     /// Whether the connection's driver has to be woken for what was done; true once until it has looked.

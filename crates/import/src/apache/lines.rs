@@ -1,6 +1,8 @@
 //! The lines of Apache's configuration: joined, without those of conditions that do not hold.
 
-use crate::draft::Draft;
+use evenkeel_model::{format_size, parse_size};
+
+use crate::draft::{Draft, Table};
 
 /// Apache of today, for `IfVersion`.
 const VERSION: [u32; 3] = [2, 4, 60];
@@ -93,6 +95,63 @@ pub fn is_of_the_process(word: &str) -> bool {
         "user",
     ];
     WORDS.contains(&word)
+}
+
+/// Lines of the whole server that each host has before its own.
+pub const INHERITED: &[&str] = &[
+    "header",
+    "requestheader",
+    "proxytimeout",
+    "proxypreservehost",
+    "sslprotocol",
+    "sslverifyclient",
+    "sslcacertificatefile",
+    "sslcarevocationfile",
+    "sslcertificatefile",
+    "traceenable",
+    "limitrequestfields",
+    "limitrequestfieldsize",
+    "limitrequestline",
+];
+
+/// Bytes of a line of a head that Apache takes where nothing is said.
+const LINE: usize = 8190;
+
+/// What passes by itself, and the longest head that can be asked for.
+const HEAD: usize = 16 << 10;
+const HEAD_AT_MOST: usize = 1 << 20;
+
+/// Reads what a host says of the length of heads, if the line does; a line of that length passes beside all others.
+pub fn sizes_heads(word: &str, words: &[String], table: &mut Table) -> bool {
+    let number = words.get(1).and_then(|number| number.parse::<usize>().ok());
+    match word {
+        "limitrequestfieldsize" | "limitrequestline" => {
+            // 0 is no limit, of a field alone.
+            let line = number.filter(|line| *line > 0).unwrap_or(HEAD_AT_MOST);
+            if line > LINE {
+                let size = HEAD.saturating_add(line).next_multiple_of(1024).min(HEAD_AT_MOST);
+                let mut asked = Table::default();
+                asked.text("head-size", &format_size(size as u64));
+                take_longer_heads(table, &asked);
+            }
+            true
+        }
+        "limitrequestfields" => number.is_some_and(|fields| fields <= 128),
+        _ => false,
+    }
+}
+
+/// One of two hosts that are one service may have longer heads.
+pub fn take_longer_heads(table: &mut Table, other: &Table) {
+    let size = |table: &Table| {
+        let size = table.get("head-size").and_then(|size| parse_size(size.trim_matches('"')).ok());
+        size.unwrap_or(0)
+    };
+    if size(other) > size(table)
+        && let Some(longer) = other.get("head-size")
+    {
+        table.set("head-size", longer);
+    }
 }
 
 /// Options of `ProxyPass` that are read elsewhere, or are about Apache's own connections with servers.

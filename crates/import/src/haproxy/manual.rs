@@ -55,7 +55,7 @@ fn uses(place: &str, word: &str) -> Vec<(String, String)> {
         return vec![(example.replace('@', ""), without.join("\n") + "\n")];
     }
     let line = |text: String| (proxies("", &text, ""), proxies("", "", ""));
-    let values = ["", " 1", " 10s", " x", " /x", " x 1", " 127.0.0.1:1", " on", " 1 2 3", " none"];
+    let values = ["", " 1", " 10s", " x", " /x", " x 1", " 127.0.0.1:1", " on", " 1 2 3", " none", " 99999"];
     let of_samples = ["", "(x)", "(1)", "(0,4)", "(1,a)", "(txn.x)", "(b)", "(b/s)"];
     match place {
         "section" => vec![(format!("{}{word} x\n  x\n", proxies("", "", "")), proxies("", "", ""))],

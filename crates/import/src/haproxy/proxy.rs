@@ -559,6 +559,9 @@ impl Proxy {
         if let Some(asked) = self.tcp_keep_alive("cli") {
             service.table.set("tcp-keep-alive", asked);
         }
+        if let Some(size) = draft.heads.size().filter(|_| self.is_http()) {
+            service.table.text("head-size", &evenkeel_model::format_size(size as u64));
+        }
         if let Some(max) = self.last("maxconn") {
             service.table.set("max-connections", max.arg(1));
         }

@@ -109,6 +109,11 @@ pub const EXAMPLES: &[(&str, &str, &str)] = &[
         "fullconn",
         "listen a\n bind 127.0.0.1:1\n@ fullconn 10\n server s 127.0.0.1:2 minconn 1 maxconn 5\n",
     ),
+    (
+        "global",
+        "tune.maxrewrite",
+        "global\n tune.bufsize 65536\n@ tune.maxrewrite 30000\nlisten a\n mode http\n bind 127.0.0.1:1\n server s 127.0.0.1:2\n",
+    ),
     ("section", "global", "@global\n@ maxconn 100\nlisten a\n bind 127.0.0.1:1\n server s 127.0.0.1:2\n"),
     (
         "section",

@@ -419,6 +419,25 @@ fn backups_come_one_after_the_other_or_all_at_once() {
 }
 
 #[test]
+fn longer_heads_than_usual() {
+    let frontend =
+        "frontend f\n mode http\n bind :80\n default_backend b\nbackend b\n server s 127.0.0.1:1\n";
+    let made = |global: &str| import(&sources(&[&format!("global\n{global}{frontend}")]), &BTreeMap::new());
+    for (global, part) in [
+        (" tune.bufsize 65536\n", "head-size = \"63KiB\""),
+        (" tune.bufsize 65536\n tune.maxrewrite 16384\n", "head-size = \"48KiB\""),
+        (" tune.maxrewrite 90000\n tune.bufsize 131072\n", "head-size = \"64KiB\""),
+        (" tune.bufsize 9999999\n", "head-size = \"1MiB\""),
+    ] {
+        assert!(made(global).text.contains(part), "{global}{part}\n{}", made(global).text);
+    }
+    for global in ["", " tune.bufsize 16384\n", " tune.bufsize 8192\n", " tune.http.maxhdr 100\n"] {
+        assert!(!made(global).text.contains("head-size"), "{global}");
+    }
+    assert!(made(" tune.http.maxhdr 500\n").left.iter().any(|l| l.consequence.contains("128 fields")));
+}
+
+#[test]
 fn options_that_end_connections_have_an_effect() {
     becomes(" option abortonclose", "abort-on-close = true");
     becomes(" option httpclose", "close-after-answer = true");

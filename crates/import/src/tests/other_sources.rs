@@ -221,6 +221,35 @@ fn pounds_socket_swallows_nothing() {
 }
 
 #[test]
+fn apaches_limits_of_heads() {
+    let host = |name: &str, lines: &str| {
+        format!(
+            "<VirtualHost *:80>\n ServerName {name}\n ProxyPreserveHost On\n{lines} ProxyPass / http://192.0.2.2/\n</VirtualHost>\n"
+        )
+    };
+    for (text, part) in [
+        (host("a.b", " LimitRequestFieldSize 65536\n"), "head-size = \"80KiB\""),
+        (host("a.b", " LimitRequestLine 100000\n LimitRequestFieldSize 20000\n"), "head-size = \"114KiB\""),
+        (host("a.b", " LimitRequestFieldSize 0\n"), "head-size = \"1MiB\""),
+        (format!("LimitRequestFieldSize 65536\n{}", host("a.b", "")), "head-size = \"80KiB\""),
+        (host("a.b", "") + &host("c.d", " LimitRequestFieldSize 65536\n"), "head-size = \"80KiB\""),
+    ] {
+        check(&[(SourceKind::Apache, &text)], &[part], &[]);
+    }
+    let made = check(
+        &[(SourceKind::Apache, &host("a.b", " LimitRequestFieldSize 4000\n LimitRequestFields 100\n"))],
+        &[],
+        &[],
+    );
+    assert!(!made.contains("head-size"), "{made}");
+    check(
+        &[(SourceKind::Apache, &host("a.b", " LimitRequestFields 500\n"))],
+        &[],
+        &["LimitRequestFields 500"],
+    );
+}
+
+#[test]
 fn apaches_hosts_share_an_address() {
     let text = "<VirtualHost *:443>\n ServerName one.example\n SSLEngine on\n SSLCertificateFile /one.pem\n SSLProtocol -all +TLSv1.3\n ProxyTimeout 30\n Header always set X-A \"1\"\n RequestHeader set X-B \"%{REMOTE_ADDR}s\"\n ProxyPreserveHost On\n ProxyPass / http://192.0.2.21:8080/\n</VirtualHost>\n<VirtualHost *:443>\n ServerName two.example\n SSLEngine on\n SSLCertificateFile /two.pem\n ProxyPass /api/ https://192.0.2.22/v1/ timeout=90\n ProxyPass / http://192.0.2.23/\n <Location /x>\n  ProxyPass http://192.0.2.24/\n </Location>\n</VirtualHost>\n";
     check(

@@ -29,9 +29,10 @@ struct Engine {
 }
 
 impl Engine {
-    fn new(worker: &Worker, role: Role, tls: bool) -> Engine {
+    fn new(worker: &Worker, role: Role, tls: bool, head_size: u32) -> Engine {
         let memory = worker.buffers.memory().clone();
-        Engine { mux: Mux::new(role, memory, tls, worker.random()), reactor: worker.reactor }
+        let mux = Mux::with_head_size(role, memory, tls, worker.random(), head_size as usize);
+        Engine { mux, reactor: worker.reactor }
     }
 
     /// Wakes the sessions that the engine has news for. Needed before the connection's task waits.
@@ -112,10 +113,11 @@ pub async fn serve(
     first: Option<Buffer>,
 ) {
     session.state.set(State::Relaying);
+    let head_size = client.service.view().spec.service.head_size;
     let mut connection = Connection {
         worker,
         task: worker.reactor.current_task(),
-        mux: Engine::new(worker, Role::Server, client.tls.is_some()),
+        mux: Engine::new(worker, Role::Server, client.tls.is_some(), head_size),
         input: first,
         sent: 0,
         moved_ms: worker.reactor.now_ms(),
@@ -333,10 +335,10 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Takes a connection that is up, and gives it a task.
-    pub fn start(worker: &'static Worker, link: Link) -> Rc<Upstream> {
+    /// Takes a connection that is up, for answers with heads of so many bytes, and gives it a task.
+    pub fn start(worker: &'static Worker, link: Link, head_size: u32) -> Rc<Upstream> {
         let reactor = worker.reactor;
-        let mux = Engine::new(worker, Role::Client, link.tls().is_some());
+        let mux = Engine::new(worker, Role::Client, link.tls().is_some(), head_size);
         let name = link.name().map(Into::into);
         let task = Cell::new(u32::MAX);
         let upstream = Rc::new(Upstream { mux: mux.into(), reactor, task, name, kept: Cell::new(false) });
@@ -354,6 +356,11 @@ impl Upstream {
 
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
+    }
+
+    /// Whether heads of answers may have so many bytes: the server was told so when it began.
+    pub fn takes_heads(&self, head_size: u32) -> bool {
+        self.mux.borrow().head_size() >= head_size as usize
     }
 
     /// Has it wait for further requests.

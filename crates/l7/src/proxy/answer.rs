@@ -114,11 +114,12 @@ pub async fn linger(worker: &Worker, client: &Client) {
     }
     const LINGER_MS: u64 = 1_000;
     const LINGER_BYTES: usize = 256 * 1024;
+    let most = LINGER_BYTES + client.service.view().spec.service.head_size as usize;
     client.link.shutdown_write();
     let Some(mut buffer) = worker.buffers.get() else { return };
     let deadline_ms = worker.reactor.now_ms() + LINGER_MS;
     let mut discarded = 0;
-    while discarded < LINGER_BYTES {
+    while discarded < most {
         match client.link.try_read(buffer.room()) {
             Io::Done(count) => discarded += count,
             Io::Blocked => {

@@ -58,6 +58,9 @@ pub async fn serve(
                 let Scratch { record, changes, counted, .. } = &mut *scratch;
                 route::finish(worker, &view, &client, changes, counted, record, true);
                 client.give_back();
+                if scratch.kept_head.capacity() > 2 * CAPACITY {
+                    scratch.hold_no_long_head();
+                }
                 match after {
                     After::NextRequest if client.h2 => return None,
                     After::NextRequest => {}
@@ -96,6 +99,9 @@ pub async fn serve(
             Head::NoMemory => {
                 scratch.record.end(Cause::Resource, Phase::Request);
                 refuse(worker, scratch, &view, &client, 503).await;
+                if scratch.record.bytes_in > 0 {
+                    answer::linger(worker, &client).await;
+                }
                 return None;
             }
         }
@@ -123,6 +129,7 @@ async fn read_head(worker: &Worker, scratch: &mut Scratch, client: &mut Client, 
     scratch.request.wide = view.spec.service.wide_requests;
     scratch.response.wide = view.spec.service.wide_requests;
     scratch.request.loose = view.spec.service.loose_requests;
+    let head_size = view.spec.service.head_size as usize;
     let mut input = client.input.take();
     let mut deadline_ms = 0;
     // Bytes that were looked at already and hold no whole head.
@@ -141,6 +148,7 @@ async fn read_head(worker: &Worker, scratch: &mut Scratch, client: &mut Client, 
             }
             if first || ends_within(buffer.bytes(), seen) {
                 match scratch.request.parse(buffer.bytes()) {
+                    Ok(true) if scratch.request.head_len > head_size => return Head::Bad(431),
                     Ok(true) => return input.map_or(Head::Closed, Head::Ready),
                     Ok(false) => {}
                     Err(Malformed::UnknownCoding) if scratch.request.wide => return Head::Bad(422),
@@ -149,8 +157,13 @@ async fn read_head(worker: &Worker, scratch: &mut Scratch, client: &mut Client, 
             }
             seen = buffer.len();
             buffer.compact();
-            if buffer.len() >= CAPACITY {
-                return Head::Bad(431);
+            if buffer.holds_a_full_head() || buffer.len() >= head_size {
+                if buffer.len() >= head_size {
+                    return Head::Bad(431);
+                }
+                if buffer.widen(head_size).is_none() {
+                    return Head::NoMemory;
+                }
             }
         }
         let may_read = seen == 0 || client.link.readable();
@@ -189,7 +202,7 @@ fn take_or_get<'a>(worker: &Worker, input: &'a mut Option<Buffer>) -> Option<&'a
 }
 
 /// An empty line ends in the bytes after `seen`.
-fn ends_within(bytes: &[u8], seen: usize) -> bool {
+pub fn ends_within(bytes: &[u8], seen: usize) -> bool {
     let fresh = &bytes[seen.saturating_sub(3)..];
     memchr::memmem::find(fresh, b"\n\r\n").is_some() || memchr::memmem::find(fresh, b"\n\n").is_some()
 }

@@ -1,6 +1,7 @@
 //! Opens a connection to a real server: from which address, with which header first, and TLS.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use evenkeel_model::{ProxyVersion, SniFrom, SourceAddress};
 use evenkeel_routes::{Changes, View};
@@ -257,11 +258,14 @@ pub async fn stream(
     may_reuse: bool,
 ) -> Result<(Link, bool), Trouble> {
     let shares = lease.shares_connections();
+    let head_size = client.service.view().spec.service.head_size;
     if may_reuse && shares {
         let mut known = lease.server.upstreams.borrow_mut();
         known.retain(|upstream| !upstream.is_over());
         let name = name_asked(client, lease, request.bytes());
-        let mut fitting = known.iter().filter(|upstream| upstream.name() == name.as_deref());
+        let fits =
+            |upstream: &&Rc<Upstream>| upstream.name() == name.as_deref() && upstream.takes_heads(head_size);
+        let mut fitting = known.iter().filter(fits);
         if let Some(link) = fitting.find_map(|upstream| upstream.open()) {
             return Ok((link, true));
         }
@@ -272,7 +276,7 @@ pub async fn stream(
         lease.handshake_failed("the server does not speak HTTP/2".to_owned());
         return Err(Trouble::Handshake);
     }
-    let upstream = Upstream::start(worker, link);
+    let upstream = Upstream::start(worker, link, head_size);
     let stream = upstream.open().ok_or(Trouble::Unreachable)?;
     let mut known = lease.server.upstreams.borrow_mut();
     if shares && (upstream.name().is_none() || known.len() < NAMED_AT_MOST) {

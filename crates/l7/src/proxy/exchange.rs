@@ -374,7 +374,7 @@ fn rewrite_head(
         lines: &changes.request.lines,
     };
     request.write(buffer.bytes(), &edits, &mut written);
-    let fitted = buffer.replace_head(request.head_len, &written);
+    let fitted = buffer.put_head(request.head_len, &written);
     worker.head.set(written);
     worker.text.set(text);
     fitted

@@ -4,6 +4,7 @@
 //! ended. Bytes are sent as they come; only heads are rewritten, in place.
 
 mod compress;
+mod head;
 mod tunnel;
 
 use std::rc::Rc;
@@ -467,7 +468,12 @@ impl Flow<'_> {
             none => none.insert(self.worker.buffers.get().ok_or(Failure::NoMemory)?),
         };
         match self.server.try_read(down.room_for(most)) {
-            Io::Done(count) => down.filled(count),
+            Io::Done(count) => {
+                down.filled(count);
+                if down.len() > CAPACITY && !head::may_be_whole(down.bytes(), count) {
+                    return self.read_more_of_head();
+                }
+            }
             Io::Blocked => {
                 self.server.want_read();
                 if down.is_empty() {
@@ -497,8 +503,10 @@ impl Flow<'_> {
         let Scratch { request, response, .. } = &mut *self.scratch;
         match response.parse(down.bytes(), request.method) {
             Err(_) => Err(Failure::BadAnswer),
-            Ok(false) if down.len() >= CAPACITY => Err(Failure::BadAnswer),
-            Ok(false) => Ok(AnswerProgress::Moved),
+            Ok(false) => self.read_more_of_head(),
+            Ok(true) if response.head_len > self.context.view.spec.service.head_size as usize => {
+                Err(Failure::BadAnswer)
+            }
             Ok(true) if response.is_interim() && self.interims < INTERIMS => Ok(AnswerProgress::Interim),
             Ok(true) if response.status == 101 && request.upgrade => {
                 match request.wide && response.lacks_websocket_proof(down.bytes()) {
@@ -513,14 +521,6 @@ impl Flow<'_> {
             }
             Ok(true) => self.begin_answer(),
         }
-    }
-
-    /// The answer is one that another server may do better than.
-    fn is_unwanted(&self) -> bool {
-        let Some(spec) = self.lease.pool() else { return false };
-        let (retry_on, outgoing) = (spec.pool.retry_on, &self.outgoing);
-        let able = outgoing.idempotent && outgoing.replayable && outgoing.is_sent();
-        able && outgoing.retries < spec.pool.retries && retry_on.has_status(self.scratch.response.status)
     }
 
     /// The final head is there: decides what happens to both connections and rewrites it.
@@ -632,7 +632,7 @@ impl Flow<'_> {
                 down.consume(old_len);
                 compressing.begin_with(&head)
             }
-            None => down.replace_head(old_len, &head),
+            None => down.put_head(old_len, &head),
         };
         self.worker.head.set(head);
         self.worker.text.set(text);

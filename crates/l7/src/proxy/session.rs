@@ -65,7 +65,9 @@ impl Client {
             return true;
         }
         let Some(mut rest) = worker.buffers.get() else { return false };
-        rest.append(&buffer.bytes()[taken..]);
+        if !rest.put(&buffer.bytes()[taken..]) {
+            return false;
+        }
         buffer.truncate(taken);
         self.input = Some(rest);
         true
@@ -204,6 +206,11 @@ impl Scratch {
     /// Frees what heads are written into: the next one brings its own.
     pub fn hold_little(&mut self) {
         self.head = Vec::new();
+    }
+
+    /// Frees copies of heads that were longer than most are.
+    pub fn hold_no_long_head(&mut self) {
+        (self.head, self.kept_head) = (Vec::new(), Vec::new());
     }
 
     /// Frees everything, for a connection that has sessions of its own for its requests.

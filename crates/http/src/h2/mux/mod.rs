@@ -42,9 +42,11 @@ const CONNECTION_WINDOW: usize = 256 * 1024;
 const OUT_AT_MOST: usize = 64 * 1024;
 /// Output that waits for the peer, answers to control frames among it, before no more frames are taken.
 const BACKLOG_AT_MOST: usize = 256 * 1024;
-/// Bytes of a header block, and how many CONTINUATION frames may carry it.
+/// Bytes of a header block, where lists may not be larger, and how many CONTINUATION frames may carry it.
 const BLOCK_AT_MOST: usize = 64 * 1024;
-const CONTINUATIONS_AT_MOST: u32 = 16;
+const CONTINUATIONS_AT_MOST: usize = 16;
+/// Frames that carry a larger list have at least so many bytes each.
+const FRAGMENT_AT_LEAST: usize = 4 * 1024;
 /// Resets of streams: 200 at once, then one each 50 ms.
 const RESETS: Budget = Budget::new(200, 50);
 /// Control frames (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, unknown ones): 2,000 at once, then
@@ -171,13 +173,31 @@ struct Entry {
     sent: u64,
 }
 
-/// A header block whose end has not come.
+/// A header block whose end has not come. Its bytes count for the connection.
 struct Block {
     stream: u32,
     /// The HEADERS frame had END_STREAM.
     ends: bool,
     bytes: Vec<u8>,
     continuations: u32,
+    queue: Rc<RunQueue>,
+}
+
+impl Block {
+    fn new(queue: &Rc<RunQueue>, stream: u32, ends: bool) -> Block {
+        Block { stream, ends, bytes: Vec::new(), continuations: 0, queue: queue.clone() }
+    }
+
+    fn append(&mut self, fragment: &[u8]) {
+        self.queue.take(fragment.len());
+        self.bytes.extend_from_slice(fragment);
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        self.queue.give_back(self.bytes.len());
+    }
 }
 
 /// One connection. Its driver moves bytes in both directions, tells the time and wakes sessions.
@@ -246,11 +266,22 @@ pub struct Mux {
 impl Mux {
     /// A connection that begins now. `tls` is for the scheme that servers see, `seed` for WebSocket keys.
     pub fn new(role: Role, memory: Rc<MemoryBudget>, tls: bool, seed: u64) -> Mux {
+        Mux::with_head_size(role, memory, tls, seed, LIST_AT_MOST)
+    }
+
+    /// The same, with the size of the largest header list that is taken of the peer.
+    pub fn with_head_size(
+        role: Role,
+        memory: Rc<MemoryBudget>,
+        tls: bool,
+        seed: u64,
+        head_size: usize,
+    ) -> Mux {
         let mut out = Vec::with_capacity(1024);
         if role == Role::Client {
             out.extend_from_slice(frame::PREFACE);
         }
-        let mut settings = vec![(setting::MAX_HEADER_LIST_SIZE, LIST_AT_MOST as u32)];
+        let mut settings = vec![(setting::MAX_HEADER_LIST_SIZE, head_size as u32)];
         match role {
             Role::Server => settings.extend([
                 (setting::MAX_CONCURRENT_STREAMS, STREAMS_AT_MOST as u32),
@@ -265,7 +296,7 @@ impl Mux {
             scheme: if tls { b"https" } else { b"http" },
             absolute: false,
             decoder: Decoder::default(),
-            fields: Fields::default(),
+            fields: Fields::new(head_size),
             streams: HashMap::new(),
             opened: VecDeque::new(),
             out,
@@ -303,6 +334,11 @@ impl Mux {
             head: Vec::new(),
             table_update: TableUpdate::NotNeeded,
         }
+    }
+
+    /// The size of the largest header list that is taken of the peer.
+    pub fn head_size(&self) -> usize {
+        self.fields.list_at_most()
     }
 
     /// Streams that are not over.
@@ -459,12 +495,17 @@ impl Mux {
 
     /// Frees what heads and blocks are made in: the next one brings its own.
     pub fn hold_little(&mut self) {
-        self.head = Vec::new();
-        self.fields = Fields::default();
-        self.decoder.hold_little();
+        self.hold_no_large_head();
         self.request.fields = Vec::new();
         self.opened.shrink_to_fit();
         self.streams.shrink_to_fit();
+    }
+
+    /// Frees what heads are decoded into.
+    fn hold_no_large_head(&mut self) {
+        self.head = Vec::new();
+        self.fields = Fields::new(self.fields.list_at_most());
+        self.decoder.hold_little();
     }
 
     /// Asks the client to open no more streams. Those that it has opened before it reads so are served: the

@@ -3,11 +3,11 @@
 use std::io::Write;
 
 use super::{
-    BLOCK_AT_MOST, Block, CONNECTION_WINDOW, CONTINUATIONS_AT_MOST, FRAMES_A_REQUEST, GOODBYE, Handled,
-    LINGER_MS, Mux, Opened, RESETS_REMEMBERED, Receiving, Role, SESSIONS_AT_MOST, STREAM_WINDOW,
-    STREAMS_AT_MOST, Sending, TableUpdate, USEFUL_DATA, WINDOW_LIMIT,
+    BLOCK_AT_MOST, Block, CONNECTION_WINDOW, CONTINUATIONS_AT_MOST, FRAGMENT_AT_LEAST, FRAMES_A_REQUEST,
+    GOODBYE, Handled, LINGER_MS, Mux, Opened, RESETS_REMEMBERED, Receiving, Role, SESSIONS_AT_MOST,
+    STREAM_WINDOW, STREAMS_AT_MOST, Sending, TableUpdate, USEFUL_DATA, WINDOW_LIMIT,
 };
-use crate::h2::fields::Fields;
+use crate::h2::fields::{Fields, LIST_AT_MOST};
 use crate::h2::frame::{self, ErrorCode, FrameHeader, flag, kind, setting};
 use crate::h2::hpack::{DecodeError, TABLE_SIZE, encode_status};
 use crate::h2::stream::{NOT_SENT, Stream};
@@ -366,15 +366,16 @@ impl Mux {
         if head.has(flag::END_HEADERS) {
             return self.on_block(head.stream, ends, fragment);
         }
-        self.block = Some(Block { stream: head.stream, ends, bytes: fragment.to_vec(), continuations: 0 });
+        let block = self.block.insert(Block::new(&self.queue, head.stream, ends));
+        block.append(fragment);
         Ok(())
     }
 
     pub(super) fn on_continuation(&mut self, head: FrameHeader, payload: &[u8]) -> Handled {
         let Some(mut block) = self.block.take() else { return Err(ErrorCode::Protocol.into()) };
         block.continuations += 1;
-        block.bytes.extend_from_slice(payload);
-        if block.bytes.len() > BLOCK_AT_MOST || block.continuations > CONTINUATIONS_AT_MOST {
+        block.append(payload);
+        if !self.may_be_so_long(&block) {
             return Err(ErrorCode::EnhanceYourCalm.into());
         }
         if head.has(flag::END_HEADERS) {
@@ -382,6 +383,14 @@ impl Mux {
         }
         self.block = Some(block);
         Ok(())
+    }
+
+    /// Whether a header block may go on. One that is larger than others ever are is taken while there is memory.
+    fn may_be_so_long(&self, block: &Block) -> bool {
+        let (size, more) = (self.head_size(), self.head_size().saturating_sub(LIST_AT_MOST));
+        let fits = block.bytes.len() <= BLOCK_AT_MOST
+            || (block.bytes.len() <= size && !self.queue.memory().is_short());
+        fits && block.continuations as usize <= CONTINUATIONS_AT_MOST + more / FRAGMENT_AT_LEAST
     }
 
     fn on_block(&mut self, stream: u32, ends: bool, block: &[u8]) -> Handled {
@@ -400,6 +409,9 @@ impl Mux {
             Ok(()) => self.on_request(stream, ends, &fields),
         };
         self.fields = fields;
+        if self.fields.is_large() {
+            self.hold_no_large_head();
+        }
         done
     }
 

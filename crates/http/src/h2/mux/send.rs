@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use super::{
-    CONNECTION_WINDOW, LINGER_MS, LISTED_AT_MOST, Mux, OUT_AT_MOST, Receiving, Role, STALL_MS, STREAM_WINDOW,
-    Sending, TableUpdate, USEFUL_DATA,
+    BLOCK_AT_MOST, CONNECTION_WINDOW, LINGER_MS, LISTED_AT_MOST, Mux, OUT_AT_MOST, Receiving, Role, STALL_MS,
+    STREAM_WINDOW, Sending, TableUpdate, USEFUL_DATA,
 };
 use crate::h2::dechunk::{Dechunk, Piece};
 use crate::h2::frame::{self, ErrorCode, PAYLOAD_AT_MOST, flag, kind};
@@ -156,9 +156,14 @@ impl Mux {
                 Role::Client => self.encode_request(stream, &mut block),
             };
             let written = encoded.map(|head| head.map(|head| self.write_head(stream, head, &block)));
-            self.head = block;
+            if block.capacity() <= BLOCK_AT_MOST {
+                self.head = block;
+            }
             match written {
-                Ok(None) => return false,
+                Ok(None) => {
+                    stream.make_room_for_head();
+                    return false;
+                }
                 Ok(Some(Written::Interim)) => {}
                 Ok(Some(Written::BodyFollows)) => return true,
                 Ok(Some(Written::Whole)) => {

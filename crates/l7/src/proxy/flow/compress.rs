@@ -109,7 +109,7 @@ impl Compressing {
 
     /// The head comes first; whether it fitted.
     pub fn begin_with(&mut self, head: &[u8]) -> bool {
-        self.out.replace_head(0, head)
+        self.out.put_head(0, head)
     }
 
     /// The server has closed behind its last byte.

@@ -14,7 +14,7 @@ impl Flow<'_> {
         response.write(down.bytes(), &ResponseEdits::default(), head);
         record.status = 101;
         record.answered_ms = Some(self.worker.reactor.now_ms());
-        if !down.replace_head(response.head_len, head) {
+        if !down.put_head(response.head_len, head) {
             return Err(Failure::BadAnswer);
         }
         self.session.state.set(State::Relaying);
