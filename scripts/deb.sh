@@ -24,6 +24,8 @@ put 644 packaging/debian/evenkeel-scripts.service lib/systemd/system/evenkeel-sc
 put 644 packaging/debian/evenkeel-scripts.socket lib/systemd/system/evenkeel-scripts.socket
 put 644 packaging/debian/evenkeel-node.socket lib/systemd/system/evenkeel-node.socket
 put 644 packaging/debian/evenkeel-node@.service lib/systemd/system/evenkeel-node@.service
+put 644 packaging/debian/evenkeel-upgrade.socket lib/systemd/system/evenkeel-upgrade.socket
+put 644 packaging/debian/evenkeel-upgrade@.service lib/systemd/system/evenkeel-upgrade@.service
 put 640 packaging/debian/evenkeel.toml etc/evenkeel/evenkeel.toml
 put 644 packaging/grafana/evenkeel.json usr/share/doc/evenkeel/grafana.json
 put 644 packaging/snmp/EVENKEEL-MIB.txt usr/share/snmp/mibs/EVENKEEL-MIB.txt
@@ -68,9 +70,10 @@ if [ "$1" = configure ]; then
     chown -R evenkeel:evenkeel /var/lib/evenkeel /etc/evenkeel
     if [ -d /run/systemd/system ]; then
         systemctl daemon-reload
-        systemctl enable evenkeel.service evenkeel-scripts.socket evenkeel-node.socket >/dev/null 2>&1 || true
+        systemctl enable evenkeel.service evenkeel-scripts.socket evenkeel-node.socket \
+            evenkeel-upgrade.socket >/dev/null 2>&1 || true
         systemctl stop evenkeel-scripts.service >/dev/null 2>&1 || true
-        systemctl start evenkeel-scripts.socket evenkeel-node.socket || true
+        systemctl start evenkeel-scripts.socket evenkeel-node.socket evenkeel-upgrade.socket || true
         # A running one hands over to the new program; connections are kept.
         if systemctl is-active --quiet evenkeel.service; then
             systemctl kill --kill-whom=main -s USR2 evenkeel.service
@@ -84,14 +87,15 @@ cat >"$tree/DEBIAN/prerm" <<'END'
 #!/bin/sh
 set -e
 if [ "$1" = remove ] && [ -d /run/systemd/system ]; then
-    systemctl disable --now evenkeel.service evenkeel-scripts.socket evenkeel-scripts.service evenkeel-node.socket >/dev/null 2>&1 || true
+    systemctl disable --now evenkeel.service evenkeel-scripts.socket evenkeel-scripts.service \
+        evenkeel-node.socket evenkeel-upgrade.socket >/dev/null 2>&1 || true
 fi
 END
 cat >"$tree/DEBIAN/postrm" <<'END'
 #!/bin/sh
 set -e
 if [ "$1" = purge ]; then
-    rm -rf /var/lib/evenkeel /var/lib/evenkeel-node
+    rm -rf /var/lib/evenkeel /var/lib/evenkeel-node /var/lib/evenkeel-upgrade
     userdel evenkeel 2>/dev/null || true
     rmdir /etc/evenkeel 2>/dev/null || true
 fi

@@ -127,7 +127,7 @@ END
 rm -rf "$root"/etc/apt/sources.list.d/* "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin \
     "$root"/var/cache/apt/archives/*.deb "$root"/tmp/* "$root"/run/*
 systemctl --root="$root" enable systemd-networkd.service systemd-resolved.service systemd-timesyncd.service \
-    evenkeel.service evenkeel-scripts.socket evenkeel-node.socket evenkeel-cloud-keys.service \
+    evenkeel.service evenkeel-scripts.socket evenkeel-node.socket evenkeel-upgrade.socket evenkeel-cloud-keys.service \
     evenkeel-upgrade-keep.service evenkeel-console@tty1.service evenkeel-console@ttyS0.service
 systemctl --root="$root" disable ssh.service
 systemctl --root="$root" mask getty@tty1.service serial-getty@ttyS0.service

@@ -183,6 +183,10 @@ pub enum Request {
     },
     Pair(Reply<api::Pair>),
     SwitchOver(Reply<api::SwitchedOver>),
+    UpgradeOther {
+        step: api::PairUpgrade,
+        reply: Reply<api::PairUpgraded>,
+    },
     Hold {
         held: bool,
         reply: Reply<api::Pair>,

@@ -167,6 +167,11 @@ pub fn entries() -> Vec<Entry> {
         get("/api/v1/pair", See, "The pair as this node sees it", pair).gives::<api::Pair>(),
         post("/api/v1/pair/switch-over", Operate, "Make the other node the active one", switch_over)
             .gives::<api::SwitchedOver>(),
+        post("/api/v1/pair/upgrade", Configure, "A step of a new version for the other node", upgrade_other)
+            .takes::<api::PairUpgrade>()
+            .gives::<api::PairUpgraded>(),
+        get("/api/v1/pair/upgrade/{number}", Configure, "How far the other node is with it", other_upgraded)
+            .gives::<api::PairUpgraded>(),
         post("/api/v1/pair/hold", Operate, "Stay passive until released", hold).gives::<api::Pair>(),
         delete("/api/v1/pair/hold", Operate, "Release", release).gives::<api::Pair>(),
         post("/api/v1/pair/rotate-key", Configure, "Give the pair a new key", rotate_key)
@@ -547,6 +552,21 @@ async fn pair(State(App { handle, .. }): State<App>) -> Answer<api::Pair> {
 
 async fn switch_over(State(App { handle, .. }): State<App>, _: Bytes) -> Answer<api::SwitchedOver> {
     ask(&handle, Request::SwitchOver).await?.map(Json)
+}
+
+async fn upgrade_other(
+    State(App { handle, .. }): State<App>,
+    Json(step): Json<api::PairUpgrade>,
+) -> Answer<api::PairUpgraded> {
+    ask(&handle, |reply| Request::UpgradeOther { step, reply }).await?.map(Json)
+}
+
+async fn other_upgraded(
+    State(App { handle, .. }): State<App>,
+    Path(number): Path<u64>,
+) -> Answer<api::PairUpgraded> {
+    let step = api::PairUpgrade::Ask { number };
+    ask(&handle, |reply| Request::UpgradeOther { step, reply }).await?.map(Json)
 }
 
 async fn hold(State(App { handle, .. }): State<App>, _: Bytes) -> Answer<api::Pair> {

@@ -5,6 +5,7 @@ mod admin;
 mod edit;
 mod maintenance;
 mod series;
+mod upgrade;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ pub use admin::*;
 pub use edit::*;
 pub use maintenance::*;
 pub use series::*;
+pub use upgrade::*;
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

@@ -27,6 +27,7 @@ mod node;
 pub mod outcome;
 mod overrides;
 mod pair;
+mod pair_upgrade;
 mod parts;
 pub mod program_log;
 mod reading;
@@ -528,6 +529,7 @@ impl Control {
                 }
                 Err(refused) => reply(to, Err(refused)),
             },
+            Request::UpgradeOther { step, reply: to } => self.upgrade_other(step, to),
             Request::Hold { held, reply: to } => {
                 let done = self.pair_or_refused().and_then(|pair| pair.hold(held));
                 reply(to, done.and_then(|()| self.pair_status()));

@@ -54,6 +54,8 @@ pub struct Sync {
     pub(super) knowledge: super::lag::Knowledge,
     /// A lockdown of both nodes that began here.
     pub(super) asking: Option<super::lockdown::Asking>,
+    /// A step of an upgrade that the other node does.
+    pub(super) upgrading: Option<super::pair_upgrade::PendingStep>,
     /// The active peer's connections of layer 7.
     theirs: HashSet<(SocketAddr, SocketAddr)>,
     pub(super) files: super::shared_files::SharedFiles,
@@ -222,6 +224,8 @@ impl Control {
             Say::Files { files } => self.named_files_came(files),
             Say::Managed { id, active, files } => self.take_managed(id, active, files),
             Say::ManagedKept { id, failed } => self.managed_kept(id, failed),
+            Say::Upgrade { id, step } => self.upgrade_for_peer(id, step),
+            Say::Upgraded { id, result } => self.other_upgraded(id, result),
             Say::Unknown => {}
         }
     }
@@ -273,6 +277,7 @@ impl Control {
         }
         self.look_at_unconfirmed();
         self.tick_lockdown();
+        self.tick_upgrade();
         self.tick_commits();
         self.tell_connections(now);
         self.tick_knowledge(now);

@@ -5,11 +5,13 @@
 
 mod bundle;
 mod grubenv;
+mod outcome;
 mod system;
 mod version;
 
 pub use bundle::{Bundle, Manifest, Part, PartKind};
 pub use grubenv::GrubEnvironment;
+pub use outcome::{Outcome, Stage, outcome_folder};
 pub use system::{Boot, write_partition};
 pub use version::is_newer;
 

@@ -142,6 +142,15 @@ pub enum Say {
         id: u64,
         failed: Option<String>,
     },
+    /// A step of an upgrade, for the receiver.
+    Upgrade {
+        id: u64,
+        step: api::PairUpgrade,
+    },
+    Upgraded {
+        id: u64,
+        result: Result<api::PairUpgraded, String>,
+    },
     #[serde(other)]
     Unknown,
 }
@@ -335,7 +344,7 @@ impl PeerLink {
         api::PairLink {
             connected: self.link.is_up(),
             detail: state.detail(),
-            peer_version: self.program.clone(),
+            peer_version: self.program.as_deref().map(version_of).map(str::to_owned),
             configuration: String::new(),
             waiting: state.waiting(),
             lag_ms: self.link.lag().map(|lag| lag.as_millis() as u64),
@@ -345,6 +354,11 @@ impl PeerLink {
             there: None,
         }
     }
+}
+
+/// The version in what a program calls itself.
+fn version_of(program: &str) -> &str {
+    program.strip_prefix("evenkeel ").unwrap_or(program)
 }
 
 fn on_event(event: Event, tables: &Tables, folder: &Path, out: &UnboundedSender<FromPeer>) {

@@ -18,6 +18,7 @@ mod run;
 mod server;
 mod table;
 mod upgrade;
+mod upgrade_pair;
 mod upkeep;
 
 use std::path::PathBuf;

@@ -4,6 +4,8 @@
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -12,6 +14,7 @@ use evenkeel_upgrade::{Boot, Bundle, PartKind, is_newer, write_partition};
 
 use super::client::Client;
 use super::live::{print_json, say};
+use super::upgrade_pair::PairUpgrade;
 use super::{Common, Exit, Failure, Outcome};
 
 /// How long the new program may take to run.
@@ -24,7 +27,7 @@ const COME_UP: Duration = Duration::from_secs(300);
 #[derive(Args, Debug)]
 pub struct UpgradeArguments {
     /// The bundle
-    #[arg(required_unless_present = "keep")]
+    #[arg(required_unless_present_any = ["keep", "helper"])]
     pub file: Option<PathBuf>,
     /// Check it, say what would be done, and change nothing
     #[arg(long)]
@@ -35,20 +38,48 @@ pub struct UpgradeArguments {
     /// Of a pair: do not look at the other node
     #[arg(long)]
     pub alone: bool,
+    /// Both nodes of a pair, one after the other: the bundle is sent to the other one
+    #[arg(long, conflicts_with_all = ["alone", "check", "reboot"])]
+    pub pair: bool,
     /// Where a new system is written: restart the machine into it at once
     #[arg(long)]
     pub reboot: bool,
     /// Public keys (*.pub, in minisign's format) that bundles are signed with
-    #[arg(long, default_value = "/etc/evenkeel-upgrade-keys", value_name = "FOLDER")]
+    #[arg(long, env = "EVENKEEL_UPGRADE_KEYS", default_value = KEYS, value_name = "FOLDER")]
     pub keys: PathBuf,
     /// Of the appliance, at a start: keep the new system if this node is well within five minutes
-    #[arg(long, conflicts_with_all = ["file", "check", "older", "alone", "reboot"])]
+    #[arg(long, conflicts_with_all = ["file", "check", "older", "alone", "pair", "reboot"])]
     pub keep: bool,
-    #[arg(long, hide = true, default_value = "/boot/efi/grub/grubenv")]
+    /// Install what the other node of a pair has sent, for a daemon that is not root: a line and the bundle come on
+    /// standard input
+    #[arg(long, hide = true)]
+    pub helper: bool,
+    #[arg(long, hide = true, default_value = GRUBENV)]
     pub grubenv: PathBuf,
 }
 
-fn failed(why: impl Into<String>) -> Failure {
+const KEYS: &str = "/etc/evenkeel-upgrade-keys";
+const GRUBENV: &str = "/boot/efi/grub/grubenv";
+
+impl UpgradeArguments {
+    /// Of a bundle that the other node of a pair has sent, which looks after the rest. A new system is tried at once.
+    pub fn of_peer(file: PathBuf, older: bool) -> UpgradeArguments {
+        UpgradeArguments {
+            file: Some(file),
+            check: false,
+            older,
+            alone: true,
+            pair: false,
+            reboot: true,
+            keys: std::env::var_os("EVENKEEL_UPGRADE_KEYS").map_or_else(|| KEYS.into(), PathBuf::from),
+            keep: false,
+            helper: false,
+            grubenv: GRUBENV.into(),
+        }
+    }
+}
+
+pub fn failed(why: impl Into<String>) -> Failure {
     Failure::new(Exit::Failed, why)
 }
 
@@ -73,6 +104,9 @@ fn output(program: &str, arguments: &[&str]) -> Result<String, Failure> {
 }
 
 pub fn run(common: &Common, arguments: &UpgradeArguments) -> Outcome {
+    if arguments.helper {
+        return super::upgrade_pair::helper(common.json);
+    }
     let Some(file) = &arguments.file else { return keep(common, &arguments.grubenv) };
     let mut bundle = Bundle::open(file, &arguments.keys).map_err(failed)?;
     let version = bundle.manifest.version.clone();
@@ -83,7 +117,9 @@ pub fn run(common: &Common, arguments: &UpgradeArguments) -> Outcome {
     }
     let client = Client::new(&common.socket);
     let status: api::Status = client.get("/api/v1/status")?;
-    if !arguments.older && !is_newer(&version, &status.version) {
+    // Of a pair a node that has it already is passed over.
+    let has_it = arguments.pair && version == status.version;
+    if !arguments.older && !has_it && !is_newer(&version, &status.version) {
         let runs = &status.version;
         return Err(failed(format!(
             "{version} is not newer than {runs}, which runs; --older takes it all the same"
@@ -99,6 +135,23 @@ pub fn run(common: &Common, arguments: &UpgradeArguments) -> Outcome {
             None => "its package is installed, and the new program takes over; connections are kept",
         };
         return told(common, &bundle, &format!("version {version}, signed by {}: {what}", bundle.signed_by));
+    }
+    if arguments.pair {
+        let alone = UpgradeArguments {
+            older: arguments.older,
+            keys: arguments.keys.clone(),
+            ..UpgradeArguments::of_peer(file.clone(), false)
+        };
+        let install_here = || run(common, &alone);
+        let done = PairUpgrade {
+            client,
+            file,
+            version: &version,
+            older: arguments.older,
+            install_here: &install_here,
+        }
+        .run()?;
+        return told(common, &bundle, &done);
     }
     if !arguments.alone {
         take_turns(&client, &version)?;
@@ -148,12 +201,20 @@ fn take_turns(client: &Client<'_>, version: &str) -> Outcome {
     }
 }
 
+/// How many folders this process has made.
+static MADE: AtomicU32 = AtomicU32::new(0);
+
 /// A folder that nobody else can write to, and that goes with its handle.
-struct Private(PathBuf);
+pub struct Private(PathBuf);
 
 impl Private {
-    fn make() -> Result<Private, Failure> {
-        let folder = std::env::temp_dir().join(format!("evenkeel-upgrade-{}", std::process::id()));
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn make() -> Result<Private, Failure> {
+        let name = format!("evenkeel-upgrade-{}-{}", std::process::id(), MADE.fetch_add(1, Relaxed));
+        let folder = std::env::temp_dir().join(name);
         let made = std::fs::DirBuilder::new().mode(0o700).create(&folder);
         made.map_err(|e| failed(format!("{}: {e}", folder.display())))?;
         Ok(Private(folder))

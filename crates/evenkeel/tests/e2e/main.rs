@@ -47,6 +47,7 @@ mod tcp;
 mod tls;
 mod transparency;
 mod upgrade;
+mod upgrade_pair;
 mod vips;
 mod web;
 

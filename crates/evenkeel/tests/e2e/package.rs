@@ -58,6 +58,8 @@ fn it_is_installed_started_and_removed_in_a_clean_debian() {
         "lib/systemd/system/evenkeel-scripts.socket",
         "lib/systemd/system/evenkeel-node.socket",
         "lib/systemd/system/evenkeel-node@.service",
+        "lib/systemd/system/evenkeel-upgrade.socket",
+        "lib/systemd/system/evenkeel-upgrade@.service",
         "usr/share/man/man1/evenkeel.1.gz",
         "usr/share/man/man1/evenkeel-commit.1.gz",
         "usr/share/bash-completion/completions/evenkeel",

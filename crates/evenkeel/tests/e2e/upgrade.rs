@@ -16,12 +16,12 @@ fn run(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// A package with this very program.
-fn package(place: &Place, version: &str) -> PathBuf {
+/// A package with a program.
+pub fn package_of(place: &Place, version: &str, program: &Path) -> PathBuf {
     let tree = place.file(&format!("tree-{version}"));
     std::fs::create_dir_all(tree.join("DEBIAN")).unwrap();
     std::fs::create_dir_all(tree.join("usr/sbin")).unwrap();
-    std::fs::copy(env!("CARGO_BIN_EXE_evenkeel"), tree.join("usr/sbin/evenkeel")).unwrap();
+    std::fs::copy(program, tree.join("usr/sbin/evenkeel")).unwrap();
     let architecture = run(Command::new("dpkg").arg("--print-architecture"));
     let control = format!(
         "Package: evenkeel\nVersion: {version}\nArchitecture: {architecture}\nMaintainer: x <x@localhost>\nDescription: x\n"
@@ -32,10 +32,26 @@ fn package(place: &Place, version: &str) -> PathBuf {
     file
 }
 
+/// With this very program.
 fn bundle(place: &Place, version: &str) -> PathBuf {
+    let package = package_of(place, version, Path::new(env!("CARGO_BIN_EXE_evenkeel")));
+    bundle_of(place, &package, version)
+}
+
+/// Who signs bundles.
+pub fn key(place: &Place) {
+    std::fs::create_dir_all(place.file("keys")).unwrap();
+    run(Command::new("minisign")
+        .args(["-G", "-W", "-f", "-p"])
+        .arg(place.file("keys/maker.pub"))
+        .arg("-s")
+        .arg(place.file("secret.key")));
+}
+
+pub fn bundle_of(place: &Place, package: &Path, version: &str) -> PathBuf {
     let out = place.file(&format!("evenkeel-{version}.bundle"));
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/bundle.sh");
-    run(Command::new("sh").arg(script).arg(&out).arg(place.file("secret.key")).arg(package(place, version)));
+    run(Command::new("sh").arg(script).arg(&out).arg(place.file("secret.key")).arg(package));
     out
 }
 
@@ -59,13 +75,8 @@ fn a_bundle_is_installed_and_connections_are_kept() {
         return;
     }
     let place = Place::new("upgrade");
-    std::fs::create_dir_all(place.file("keys")).unwrap();
     std::fs::create_dir_all(place.file("bin")).unwrap();
-    run(Command::new("minisign")
-        .args(["-G", "-W", "-f", "-p"])
-        .arg(place.file("keys/maker.pub"))
-        .arg("-s")
-        .arg(place.file("secret.key")));
+    key(&place);
     // What dpkg would do to the whole machine.
     let root = place.file("root");
     let dpkg = format!(
