@@ -63,6 +63,7 @@ for purpose in "$@"; do
         want snmpd snmpd
         want snmpwalk snmp
         want snmptrapd snmptrapd
+        want smilint smitools
         want freeradius freeradius
         want pebble pebble
         want knotd knot

@@ -6,6 +6,9 @@ use crate::view::{Value, VarBind};
 /// Below netSnmpPlaypen, until there is a number of our own.
 pub const ROOT: &[u32] = &[1, 3, 6, 1, 4, 1, 8072, 9999, 9999, 7133];
 
+/// VRRPV3-MIB.
+const VRRP: &[u32] = &[1, 3, 6, 1, 2, 1, 207];
+
 const NOTIFICATIONS: u32 = 0;
 const OBJECTS: u32 = 1;
 const EVENT: u32 = 6;
@@ -40,6 +43,11 @@ pub fn root() -> Oid {
 /// An object of a group: `object(3, &[1, 2, 7])` is column 2 of table 3 in the row with the index 7.
 pub fn object(group: u32, rest: &[u32]) -> Oid {
     root().with(&[OBJECTS, group]).with(rest)
+}
+
+/// An object of VRRPV3-MIB (RFC 6527).
+pub fn vrrp(rest: &[u32]) -> Oid {
+    Oid::new(VRRP).with(rest)
 }
 
 /// The place of a word in a list of words, from 1 on.

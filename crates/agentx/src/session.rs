@@ -1,5 +1,6 @@
 //! A sub-agent's session with the agent: opened, a subtree registered, questions answered, notifications sent.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::codec::{Frame, Invalid, Pdu, decode, encode, length};
@@ -44,20 +45,23 @@ pub enum Event {
 pub struct Session {
     state: State,
     id: u32,
-    /// What this sub-agent answers for; nothing where it only notifies.
-    subtree: Option<Oid>,
+    /// What this sub-agent answers for and has not registered yet; nothing where it only notifies.
+    subtrees: VecDeque<Oid>,
+    /// The first one is registered: another sub-agent may have the others.
+    has_first: bool,
     packet: u32,
     notification: Option<u32>,
     received: Vec<u8>,
 }
 
 impl Session {
-    /// With the first bytes for the agent.
-    pub fn begin(id: &Oid, description: &str, subtree: Option<Oid>) -> (Session, Vec<u8>) {
+    /// With the first bytes for the agent. The first of the subtrees must be this sub-agent's.
+    pub fn begin(id: &Oid, description: &str, subtrees: &[Oid]) -> (Session, Vec<u8>) {
         let mut session = Session {
             state: State::Opening,
             id: 0,
-            subtree,
+            subtrees: subtrees.iter().cloned().collect(),
+            has_first: false,
             packet: 0,
             notification: None,
             received: Vec::new(),
@@ -154,30 +158,17 @@ impl Session {
             return;
         }
         match self.state {
-            State::Opening | State::Registering if error != 0 => {
+            State::Opening | State::Registering if error != 0 && !self.has_first => {
                 self.state = State::Ended;
                 events.push(Event::Refused(in_words(error)));
             }
             State::Opening => {
                 self.id = frame.session;
-                match self.subtree.clone() {
-                    Some(subtree) => {
-                        self.state = State::Registering;
-                        out.extend(self.question(Pdu::Register {
-                            timeout: TIMEOUT,
-                            priority: PRIORITY,
-                            subtree,
-                        }));
-                    }
-                    None => {
-                        self.state = State::Ready;
-                        events.push(Event::Ready);
-                    }
-                }
+                self.register(out, events);
             }
             State::Registering => {
-                self.state = State::Ready;
-                events.push(Event::Ready);
+                self.has_first = true;
+                self.register(out, events);
             }
             // The agent has forgotten this session.
             State::Ready if error != 0 => {
@@ -186,6 +177,22 @@ impl Session {
             }
             State::Ready => events.push(Event::Answered),
             State::Ended => {}
+        }
+    }
+}
+
+impl Session {
+    /// Registers the next subtree; without one the session is ready.
+    fn register(&mut self, out: &mut Vec<u8>, events: &mut Vec<Event>) {
+        match self.subtrees.pop_front() {
+            Some(subtree) => {
+                self.state = State::Registering;
+                out.extend(self.question(Pdu::Register { timeout: TIMEOUT, priority: PRIORITY, subtree }));
+            }
+            None => {
+                self.state = State::Ready;
+                events.push(Event::Ready);
+            }
         }
     }
 }

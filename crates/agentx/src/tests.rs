@@ -119,7 +119,7 @@ fn respond(to: &[u8], session: u32, error: u16) -> Vec<u8> {
 
 /// One that is open and registered.
 fn ready() -> Session {
-    let (mut session, open) = Session::begin(&mib::root(), "evenkeel", Some(mib::root()));
+    let (mut session, open) = Session::begin(&mib::root(), "evenkeel", &[mib::root(), mib::vrrp(&[])]);
     let empty = Arc::new(View::default());
     let mut out = Vec::new();
     // Bytes come as they like.
@@ -133,6 +133,11 @@ fn ready() -> Session {
         (42, &Pdu::Register { timeout: 5, priority: 127, subtree: mib::root() })
     );
     let answer = respond(&out, 42, 0);
+    out.clear();
+    assert_eq!(session.received(&answer, &mut || empty.clone(), &mut out), Ok(vec![]));
+    assert!(matches!(decode(&out).unwrap().pdu, Pdu::Register { subtree, .. } if subtree == mib::vrrp(&[])));
+    // Another one has it: this one goes on.
+    let answer = respond(&out, 42, 263);
     assert_eq!(session.received(&answer, &mut || empty.clone(), &mut Vec::new()), Ok(vec![Event::Ready]));
     assert!(session.is_ready());
     session
@@ -172,7 +177,7 @@ fn a_session_opens_answers_and_notifies() {
 
 #[test]
 fn a_refusal_is_said_in_words() {
-    let (mut session, open) = Session::begin(&mib::root(), "evenkeel", None);
+    let (mut session, open) = Session::begin(&mib::root(), "evenkeel", &[mib::root()]);
     let empty = Arc::new(View::default());
     let events = session.received(&respond(&open, 0, 263), &mut || empty.clone(), &mut Vec::new()).unwrap();
     assert_eq!(events, [Event::Refused("another sub-agent answers for this subtree".into())]);

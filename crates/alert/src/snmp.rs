@@ -71,7 +71,7 @@ impl Exchange<'_> {
 pub fn notify(agent: &AgentxAddress, node: &str, happenings: &[Happening]) -> Result<String, String> {
     let failed = |error: std::io::Error| format!("{agent}: {error}");
     let stream = connect(agent).map_err(failed)?;
-    let (session, open) = Session::begin(&mib::root(), "Evenkeel's notifications", None);
+    let (session, open) = Session::begin(&mib::root(), "Evenkeel's notifications", &[]);
     let mut exchange = Exchange { agent, stream, session, until: Instant::now() + WHOLE };
     exchange.stream.write_all(&open).map_err(failed)?;
     match exchange.next()? {

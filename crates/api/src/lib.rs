@@ -184,6 +184,24 @@ pub struct Pair {
     pub guarded: bool,
     /// The election runs before everything else.
     pub real_time: bool,
+    /// The virtual routers of VRRP, which all have this node's role.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routers: Vec<PairRouter>,
+}
+
+/// A virtual router of VRRP.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct PairRouter {
+    pub interface: String,
+    pub router_id: u8,
+    pub version: u8,
+    pub ipv6: bool,
+    pub priority: u8,
+    pub interval_ms: u64,
+    /// A router of lower priority gives way.
+    pub preempts: bool,
+    pub addresses: Vec<String>,
 }
 
 /// What the other node said last.

@@ -519,6 +519,9 @@ impl Control {
         let link = self.link_status();
         let mut status = self.pair_or_refused()?.status(revision);
         status.link = link;
+        let addresses = super::pair::floating_of(self.snapshot());
+        let addresses: Vec<String> = addresses.iter().map(|(address, _)| address.to_string()).collect();
+        status.routers.iter_mut().for_each(|router| router.addresses.clone_from(&addresses));
         if let Some(peer) = &mut status.peer {
             peer.name.clone_from(&self.sync().peer);
         }

@@ -145,7 +145,7 @@ impl Connection {
             }
             state.stream = Some(stream.try_clone().map_err(failed)?);
         }
-        let (mut session, open) = Session::begin(&mib::root(), "Evenkeel", Some(mib::root()));
+        let (mut session, open) = Session::begin(&mib::root(), "Evenkeel", &[mib::root(), mib::vrrp(&[])]);
         stream.write_all(&open).map_err(failed)?;
         let mut bytes = [0; 16 << 10];
         let mut silent = false;

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use evenkeel_admin::{FailureKind, Refused};
 use evenkeel_api as api;
 use evenkeel_l4::FlowGate;
-use evenkeel_model::{PairSettings, Snapshot};
+use evenkeel_model::{PairSettings, Snapshot, VrrpSettings};
 use evenkeel_vrrp::beat::Role;
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{info, warn};
@@ -181,6 +181,20 @@ impl Pair {
         Ok(())
     }
 
+    fn router(&self, router: &VrrpSettings) -> api::PairRouter {
+        api::PairRouter {
+            interface: router.interface.clone(),
+            router_id: router.router_id,
+            version: router.version,
+            ipv6: router.ipv6,
+            priority: router.priority,
+            interval_ms: router.interval.as_millis() as u64,
+            preempts: self.settings.failback,
+            // Those of the whole configuration.
+            addresses: Vec::new(),
+        }
+    }
+
     pub fn status(&self, revision: u64) -> api::Pair {
         let view = self.handle.shared.view();
         let ago = |at: Option<Instant>| at.map(|at| at.elapsed().as_millis() as u64);
@@ -225,6 +239,7 @@ impl Pair {
             conflict: view.conflict,
             guarded: view.guarded,
             real_time: view.real_time.is_none(),
+            routers: self.settings.routers.iter().map(|router| self.router(router)).collect(),
         }
     }
 }

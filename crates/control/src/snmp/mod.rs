@@ -2,12 +2,14 @@
 //! people do.
 
 mod objects;
+mod vrrp;
 
 use std::time::Duration;
 
 use evenkeel_admin::{Handle, Reply, Request};
 use evenkeel_agentx::View;
 use evenkeel_model::SnmpSettings;
+use evenkeel_platform::Network;
 use evenkeel_snmp::{Subagent, Trouble};
 use tokio::sync::oneshot;
 use tracing::warn;
@@ -49,7 +51,14 @@ fn read(handle: &Handle) -> View {
     let Some(status) = ask_plainly(handle, Request::Status) else { return View::default() };
     let pair = ask(handle, Request::Pair);
     let certificates = ask_plainly(handle, Request::Certificates).unwrap_or_default();
-    objects::view(&status, pair.as_ref(), &certificates)
+    let mut view = objects::view(&status, pair.as_ref(), &certificates);
+    if let Some(pair) = pair.filter(|pair| !pair.routers.is_empty())
+        && let Ok(mut network) = Network::open()
+        && let (Ok(interfaces), Ok(own)) = (network.interfaces(), network.addresses())
+    {
+        vrrp::add(&mut view, &pair, &interfaces, &own);
+    }
+    view
 }
 
 impl Control {

@@ -43,6 +43,7 @@ mod secrets;
 mod server_tls;
 mod smuggling;
 mod snmp;
+mod snmp_mib;
 mod tcp;
 mod tls;
 mod transparency;
