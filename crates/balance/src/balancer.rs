@@ -44,6 +44,8 @@ pub enum Refusal {
     Halted,
     WeightZero,
     BackupNotNeeded,
+    /// Backups serve in its place.
+    BelowQuorum,
     Full,
     NotItsTurn,
 }
@@ -99,6 +101,8 @@ pub struct Balancer {
     slow_start_ms: u64,
     /// Backups are picked in their order, not all at once.
     one_backup: bool,
+    /// See [`Self::quorum`]; 0 is none.
+    quorum: u32,
     /// Percent of its fair share that a server takes at most of what is hashed; 0 is no bound.
     bound: u64,
     /// The table is the servers in turns.
@@ -166,6 +170,7 @@ impl Balancer {
             bound: 0,
             modulo: false,
             one_backup: false,
+            quorum: 0,
             weights: vec![0; servers.len()],
             position: vec![u32::MAX; servers.len()],
             heard: vec![false; servers.len()],
@@ -221,6 +226,20 @@ impl Balancer {
         self.one_backup = one;
         let backups = self.members.first().is_some_and(|first| self.servers[*first as usize].backup);
         if one && backups && self.members.len() > 1 {
+            self.rebuild(now_ms, looks);
+        }
+        self
+    }
+
+    /// When backups serve, and how many of them: see [`Self::one_backup`] and [`Self::quorum`].
+    pub fn backups(self, one: bool, quorum: u32, now_ms: u64, looks: &mut u64) -> Balancer {
+        self.one_backup(one, now_ms, looks).quorum(quorum, now_ms, looks)
+    }
+
+    /// Backups serve while the others together have less weight than this.
+    pub fn quorum(mut self, quorum: u32, now_ms: u64, looks: &mut u64) -> Balancer {
+        self.quorum = quorum;
+        if quorum > 0 {
             self.rebuild(now_ms, looks);
         }
         self
@@ -428,7 +447,8 @@ impl Balancer {
             () if !server.up => Some(Refusal::Down),
             () if server.admin == AdminState::Draining => Some(Refusal::Draining),
             () if server.weight == 0 => Some(Refusal::WeightZero),
-            () if !self.is_member(i) => Some(Refusal::BackupNotNeeded),
+            () if !self.is_member(i) && server.backup => Some(Refusal::BackupNotNeeded),
+            () if !self.is_member(i) => Some(Refusal::BelowQuorum),
             () if full(i) => Some(Refusal::Full),
             () => Some(Refusal::NotItsTurn),
         };
@@ -442,6 +462,12 @@ impl Balancer {
         .collect()
     }
 
+    /// The members, none of which is a backup, have less weight than the quorum.
+    fn lacks_quorum(&self) -> bool {
+        let weight = |i: &u32| u64::from(self.servers[*i as usize].weight);
+        self.quorum > 0 && self.members.iter().map(weight).sum::<u64>() < u64::from(self.quorum)
+    }
+
     fn rebuild(&mut self, now_ms: u64, looks: &mut u64) {
         *looks = looks.saturating_sub(LOOKS_A_SERVER * self.servers.len() as u64);
         let able = |backup: bool| {
@@ -451,10 +477,13 @@ impl Balancer {
                 .collect::<Vec<_>>()
         };
         self.members = able(false);
-        if self.members.is_empty() {
-            self.members = able(true);
+        if self.members.is_empty() || self.lacks_quorum() {
+            let mut backups = able(true);
             if self.one_backup {
-                self.members.truncate(1);
+                backups.truncate(1);
+            }
+            if !backups.is_empty() {
+                self.members = backups;
             }
         }
         self.is_member.clear();

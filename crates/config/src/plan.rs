@@ -230,6 +230,7 @@ fn pool_steps(before: &Pool, after: &Pool, steps: &mut Vec<PlanStep>) {
         retry_pause => "retry-pause",
         abort_on_close => "abort-on-close",
         compression => "compression",
+        quorum => "quorum",
         one_backup => "backups",
         retry_on => "retry-on",
         full_connections => "full-connections",

@@ -129,7 +129,7 @@ fn balancer_of(pool: &Pool, seen: &[ServerState]) -> Balancer {
     let (slow_start_ms, now_ms) = (pool.slow_start.as_millis() as u64, monotonic_ms());
     let states = seen.iter().map(|s| s.server.clone()).collect();
     let balancer = Balancer::new(pool.scheduler, slow_start_ms, states, now_ms);
-    let balancer = balancer.one_backup(pool.one_backup, now_ms, &mut { u64::MAX });
+    let balancer = balancer.backups(pool.one_backup, pool.quorum, now_ms, &mut { u64::MAX });
     let balancer = balancer.modulo(pool.hash_modulo, now_ms, &mut { u64::MAX });
     balancer.bounded(pool.hash_balance_factor)
 }
@@ -496,6 +496,7 @@ fn verdict(refusal: Option<Refusal>) -> &'static str {
         Some(Refusal::Halted) => "halted",
         Some(Refusal::WeightZero) => "weight 0",
         Some(Refusal::BackupNotNeeded) => "backup, not needed",
+        Some(Refusal::BelowQuorum) => "backups serve: the others are below the quorum",
         Some(Refusal::Full) => "full",
         Some(Refusal::NotItsTurn) => "not its turn",
     }

@@ -225,7 +225,8 @@ impl Control {
                 state.is_some_and(|s| s.up && s.admin == AdminState::Online && s.weight > 0)
             })
         };
-        pool.servers.iter().any(|s| !s.server.backup) && !serves(false) && serves(true)
+        let others = serves(false) && !self.lacks_quorum(pool);
+        pool.servers.iter().any(|s| !s.server.backup) && !others && serves(true)
     }
 
     /// Once a second: services that came or went, certificates that end.
@@ -243,7 +244,13 @@ impl Control {
             };
             let before = self.happenings.services.get(name).copied().unwrap_or("up");
             if before != now {
-                let why = pool.servers.first().and_then(|s| self.health(s.id)).map(|h| h.detail.clone());
+                let why = match self.lacks_quorum(pool) {
+                    true => Some(format!("less weight is up than the quorum of {}", pool.pool.quorum)),
+                    false => {
+                        let first = pool.servers.first().and_then(|s| self.health(s.id));
+                        first.map(|first| format!("no other can serve; the first says: {}", first.detail))
+                    }
+                };
                 turned.push((name.to_owned(), before, now, why));
             }
         }
@@ -256,13 +263,11 @@ impl Control {
             let why = why.unwrap_or_else(|| "nothing".into());
             match (before, now) {
                 ("up" | ON_BACKUPS, "down") => {
-                    let text = format!("{name} is down: no real server can serve; the first says: {why}");
+                    let text = format!("{name} is down: {why}");
                     self.happen("service-down", "bad", &name, text);
                 }
                 ("up" | "down", ON_BACKUPS) => {
-                    let text = format!(
-                        "{name} is served by its backup servers alone: no other can serve; the first says: {why}"
-                    );
+                    let text = format!("{name} is served by its backup servers alone: {why}");
                     self.happen("service-on-backups", "bad", &name, text);
                 }
                 ("down", "up") => self.happen("service-up", "good", &name, format!("{name} is served again")),

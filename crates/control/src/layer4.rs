@@ -443,9 +443,15 @@ pub fn specify(
         };
         servers.push((spec.server.backup, server));
     }
-    let primary = servers.iter().any(|(backup, s)| !backup && s.takes.new && s.weight > 0);
-    if primary {
-        servers.iter_mut().filter(|s| s.0).for_each(|s| s.1.takes.new = false);
+    let weight = |of: bool| {
+        let able = servers.iter().filter(|(backup, s)| *backup == of && s.takes.new);
+        able.map(|(_, s)| u64::from(s.weight)).sum::<u64>()
+    };
+    // Below the quorum backups serve in the place of the others.
+    let (primary, backups) = (weight(false), weight(true));
+    let primaries_serve = primary > 0 && (primary >= u64::from(rules.quorum) || backups == 0);
+    if primaries_serve || backups > 0 {
+        servers.iter_mut().filter(|s| s.0 == primaries_serve).for_each(|s| s.1.takes.new = false);
     }
     let mut servers: Vec<Server> = servers.into_iter().map(|s| s.1).collect();
     if let Some(Fallback::Server(address)) = &service.fallback {

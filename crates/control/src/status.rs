@@ -198,11 +198,31 @@ impl Control {
         described
     }
 
+    /// The servers that are no backups have less weight together than the pool's quorum.
+    pub fn lacks_quorum(&self, pool: &PoolSpec) -> bool {
+        let quorum = u64::from(pool.pool.quorum);
+        let states = pool.servers.iter().filter(|s| !s.server.backup);
+        let states = states.filter_map(|s| self.engine().state(s.id));
+        let able = states.filter(|s| s.up && s.admin == AdminState::Online);
+        quorum > 0 && able.map(|s| u64::from(s.weight)).sum::<u64>() < quorum
+    }
+
     /// `up`: every server serves. `degraded`: some do. `down`: none can. `halted`: none may.
     pub fn service_state(&self, pool: &PoolSpec) -> &'static str {
         let states = || pool.servers.iter().filter_map(|s| self.engine().state(s.id));
         let serving = states().filter(|s| s.up && s.admin == AdminState::Online && s.weight > 0).count();
+        let backups = pool.servers.iter().any(|s| {
+            s.server.backup
+                && self.engine().state(s.id).is_some_and(|s| s.up && s.admin == AdminState::Online)
+        });
         match serving {
+            1.. if self.lacks_quorum(pool) => {
+                if backups {
+                    "degraded"
+                } else {
+                    "down"
+                }
+            }
             n if n == pool.servers.len() && n > 0 => "up",
             0 if states().count() > 0 && states().all(|s| s.admin != AdminState::Online) => "halted",
             0 => "down",

@@ -352,6 +352,11 @@ fn virtual_server(node: &Node, all: &[Node], draft: &mut Draft) {
         server.set("backup", "true");
         pool.servers.push(server);
     }
+    if let Some(quorum) =
+        node.value("quorum").and_then(|quorum| quorum.parse::<u32>().ok()).filter(|q| *q > 1)
+    {
+        pool.table.set("quorum", quorum.to_string());
+    }
     real_servers(node, mode, &mut pool, draft);
     for child in &node.children {
         let keyword = child.words.first().map_or("", String::as_str);
@@ -367,15 +372,10 @@ fn virtual_server(node: &Node, all: &[Node], draft: &mut Draft) {
 fn what_to_do(child: &Node) -> String {
     let given = child.words[1..].join(" ");
     match child.words[0].as_str() {
-        "quorum" => format!(
-            "{given}: clients go to servers as long as one is left; [[alerts.script]] tells of each that is lost"
-        ),
-        "hysteresis" => format!("{given}: there is no quorum, see `rise` and `fall` of health-check"),
+        "hysteresis" => format!("{given}: the quorum has none, see `rise` and `fall` of health-check"),
         "quorum_up" | "quorum_down" => {
             let kind = if child.is("quorum_up") { "service-up" } else { "service-down" };
-            format!(
-                "{given}: see [[alerts.script]] with kinds = [\"{kind}\"], for no server left and the first one back"
-            )
+            format!("{given}: see [[alerts.script]] with kinds = [\"{kind}\"], which names the service")
         }
         "ops" => "every packet of UDP is a flow of its own: its silence is timeouts.udp".to_owned(),
         _ => "not carried over".to_owned(),
@@ -391,6 +391,7 @@ const OF_A_SERVICE: &[&str] = &[
     "lvs_method",
     "persistence_timeout",
     "persistence_granularity",
+    "quorum",
     "protocol",
     "sorry_server",
     "real_server",

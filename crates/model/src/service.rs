@@ -462,6 +462,8 @@ pub struct Pool {
     pub abort_on_close: bool,
     /// In the place of the service's.
     pub compression: Option<Compression>,
+    /// Weight that servers that are no backups have together where all is well; with less, backups serve. 0 is none.
+    pub quorum: u32,
     /// Of several backups the first that can takes all clients.
     pub one_backup: bool,
     /// What else a request is tried again for.

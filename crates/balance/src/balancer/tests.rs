@@ -365,6 +365,42 @@ fn one_backup_after_the_other_or_all_of_them() {
 }
 
 #[test]
+fn backups_serve_below_the_quorum() {
+    let backup = |name| Server { backup: true, ..server(name, 100) };
+    let check = |servers: &[Server], quorum: u32, down: &[usize], expected: &[usize]| {
+        for scheduler in [Scheduler::RoundRobin, Scheduler::LeastConnections, Scheduler::SourceHash] {
+            let balancer = Balancer::new(scheduler, 0, servers.to_vec(), 0);
+            let mut balancer = balancer.quorum(quorum, 0, &mut { u64::MAX });
+            down.iter().for_each(|index| balancer.note(*index, |s| s.up = false));
+            balancer.refresh(0, &mut { u64::MAX });
+            let keys = (0..200_u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let mut picked: Vec<_> = keys.filter_map(|key| balancer.pick(key, key, |_| true)).collect();
+            picked.sort();
+            picked.dedup();
+            // Connections are not counted here: the least loaded is one alone.
+            let all = scheduler != Scheduler::LeastConnections;
+            assert!(
+                picked.iter().all(|i| expected.contains(i)),
+                "{scheduler:?} {quorum} {down:?}: {picked:?}"
+            );
+            assert!(!all || picked == expected, "{scheduler:?} {quorum} {down:?}: {picked:?}");
+            // Everything comes back.
+            down.iter().for_each(|index| balancer.update(*index, 0, |s| s.up = true));
+            assert!(balancer.pick(1, 1, |_| true).is_some_and(|i| !servers[i].backup));
+        }
+    };
+    let mut with = vec![server("a", 100), server("b", 100), server("c", 100), backup("d")];
+    check(&with, 0, &[0, 1], &[2]);
+    check(&with, 200, &[0], &[1, 2]);
+    check(&with, 200, &[0, 1], &[3]);
+    check(&with, 101, &[0, 1], &[3]);
+    // Without a backup that can, the rest goes on.
+    check(&with, 200, &[0, 1, 3], &[2]);
+    with.truncate(3);
+    check(&with, 300, &[0], &[1, 2]);
+}
+
+#[test]
 fn a_new_list_of_ten_thousand_servers_costs_a_turn_little() {
     let before = pool(Scheduler::SourceHash, &[1; 10_000]);
     let mut same = before.clone();

@@ -35,6 +35,7 @@ impl Builder<'_> {
             retry_pause: table.duration("retry-pause", Duration::ZERO),
             abort_on_close: table.flag("abort-on-close"),
             compression: None,
+            quorum: table.number("quorum", 0),
             one_backup: table.text("backups") == Some("first"),
             retry_on: match table.value("retry-on") {
                 Some(_) => {

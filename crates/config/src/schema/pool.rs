@@ -128,6 +128,12 @@ pub const POOL_RULES: &[Key] = &[
         "A client that closes its sending side while its request waits for a real server, or for the answer, has left: the request is given up. Without it such a client gets its answer; one that resets its connection has left in any case.",
     ),
     key(
+        "quorum",
+        ValueKind::Integer { min: 0, max: 10_000_000 },
+        "0",
+        "Weight that the real servers that can take clients must have together, backups not counted. With less, backups take the clients, if one can; the service counts as down (or as served by its backups) and alerts say so. Without a backup the servers that are left go on.",
+    ),
+    key(
         "backups",
         ValueKind::Choice(&[word("all"), word("first")]),
         "all",

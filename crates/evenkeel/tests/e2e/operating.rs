@@ -126,6 +126,65 @@ fn a_service_on_backups_alone_is_an_event() {
 }
 
 #[test]
+fn below_its_quorum_a_service_is_its_backups_or_down() {
+    let place = Place::new("quorum");
+    let first = Scripted::named(place.at(9001), "one");
+    let _second = Scripted::named(place.at(9002), "two");
+    let _spare = Scripted::named(place.at(9003), "spare");
+    let keys = "quorum = 200\nhealth-check = { type = \"tcp\", interval = \"100ms\", fall = 1, rise = 1 }";
+    let with =
+        service("web", "http", place.at(8080), &[place.at(9001), place.at(9002), place.at(9003)], keys)
+            .replacen("name = \"s3\"", "name = \"s3\"\nbackup = true", 1);
+    let without = service("bare", "http", place.at(8081), &[place.at(9001), place.at(9002)], keys);
+    let evenkeel = start(&place, &(with + &without));
+    let state = |name: &str| evenkeel.service(name)["state"].as_str().unwrap_or("").to_owned();
+    eventually("both are up", LONG, || state("web") == "up" && state("bare") == "up");
+    assert!((0..10).all(|_| !get(place.at(8080), "/").text().contains("spare")));
+    drop(first);
+    let told = || evenkeel.ok(&["events"]);
+    eventually("the backup serves", LONG, || {
+        (0..6).all(|_| get(place.at(8080), "/").text().contains("spare")) && state("web") == "degraded"
+    });
+    eventually("it is told", LONG, || {
+        told().contains("web is served by its backup servers alone: less weight is up than the quorum of 200")
+            && told().contains("bare is down: less weight is up than the quorum of 200")
+    });
+    assert_eq!(state("bare"), "down");
+    assert_eq!(get(place.at(8081), "/").text(), "two", "who is left goes on");
+    let why = evenkeel.ok(&["explain", &format!("http://{}/", place.at(8080))]);
+    assert!(why.contains("below the quorum"), "{why}");
+    let _first = Scripted::named(place.at(9001), "one");
+    eventually("all is well", LONG, || {
+        told().contains("web is served by its own servers again") && told().contains("bare is served again")
+    });
+    assert!((0..10).all(|_| !get(place.at(8080), "/").text().contains("spare")));
+}
+
+/// The same at layer 4, where servers that are drained count for nothing.
+#[test]
+fn below_its_quorum_a_service_of_layer_4_is_its_backups() {
+    let Some(mut lab) = crate::pair::lab("quorum-layer4") else { return };
+    let keys = "quorum = 200\nsource-addresses = [\"10.77.0.150\"]\nhealth-check = { type = \"tcp\", interval = \"300ms\", fall = 1, rise = 1 }";
+    let servers = [("s1", "10.77.0.11:80"), ("s2", "10.77.0.12:80"), ("b1", "10.78.0.11:8080")];
+    let web = crate::layer4::service("web", "10.77.0.102:80", "snat", keys, &servers);
+    let web = web.replacen("name = \"b1\"", "name = \"b1\"\nbackup = true", 1);
+    let ips = "[network]\nfloating-ips = [\"10.77.0.150/24\", \"10.78.0.254/24\"]\n";
+    lab.start_pair("", &(ips.to_owned() + &web));
+    let asked = || {
+        let hosts = (0..8)
+            .map(|_| lab.hosts.run("c", "curl", &["-sS", "--max-time", "2", "http://10.77.0.102/"]).out);
+        let hosts: std::collections::BTreeSet<String> =
+            hosts.map(|answer| answer.split(' ').next().unwrap_or("").to_owned()).collect();
+        hosts.into_iter().collect::<Vec<_>>().join(" ")
+    };
+    eventually("its servers serve", LONG, || asked() == "s1 s2");
+    assert_eq!(lab.cli(0, &["drain", "web/s1"]).code, 0);
+    eventually("the backup serves", LONG, || asked() == "b1");
+    assert_eq!(lab.cli(0, &["online", "web/s1"]).code, 0);
+    eventually("its servers serve again", LONG, || asked() == "s1 s2");
+}
+
+#[test]
 fn a_backup_of_another_node_is_restored_as_this_one_or_as_that_one() {
     let places = [Place::new("restore-one"), Place::new("restore-two")];
     let _server = Scripted::named(places[0].at(9001), "one");

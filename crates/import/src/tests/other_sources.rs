@@ -451,8 +451,11 @@ fn roles_and_quorums_of_keepalived_are_told() {
             "virtual_server 192.0.2.10 80 {{\n lb_kind DR\n {more}\n real_server 192.0.2.31 80 {{ weight 1 }}\n}}\n"
         )
     };
-    check(&server("quorum 2"), "quorum 2: clients go to servers", true);
-    check(&server("hysteresis 1"), "hysteresis 1: there is no quorum", true);
+    check(&server("quorum 2"), "quorum", false);
+    let source = Source { kind: SourceKind::Keepalived, file: "k.conf".into(), text: server("quorum 2") };
+    let made = import(&[source], &BTreeMap::new()).text;
+    assert!(made.contains("quorum = 2"), "{made}");
+    check(&server("hysteresis 1"), "hysteresis 1: the quorum has none", true);
     check(&server("quorum_up \"/etc/up.sh now\""), "quorum_up /etc/up.sh now: see [[alerts.script]]", true);
     check(&server("quorum_down \"/etc/down.sh\""), "kinds = [\"service-down\"]", true);
 }

@@ -190,7 +190,7 @@ impl PoolRuntime {
         });
         let slow_start_ms = spec.pool.slow_start.as_millis() as u64;
         let fresh = Balancer::begin(spec.pool.scheduler, slow_start_ms, balanced.collect(), now_ms, looks)
-            .one_backup(spec.pool.one_backup, now_ms, looks)
+            .backups(spec.pool.one_backup, spec.pool.quorum, now_ms, looks)
             .modulo(spec.pool.hash_modulo, now_ms, looks)
             .bounded(spec.pool.hash_balance_factor);
         let by_id = places_by_id(&servers);
