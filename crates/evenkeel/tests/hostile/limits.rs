@@ -21,9 +21,29 @@ const ROWS: &[Row] = &[
         "320 KiB and a buffer",
         &[("http/src/coding/encoder.rs", "MEMORY: usize = 320 * 1024;")],
     ),
-    ("head of a request or of an answer", "16 KiB", &[("l7/src/buffer.rs", "CAPACITY: usize = 16 * 1024;")]),
+    (
+        "head of a request or of an answer",
+        "16 KiB, to 1 MiB",
+        &[
+            ("l7/src/buffer.rs", "CAPACITY: usize = 16 * 1024;"),
+            ("config/src/build.rs", "HEAD_SIZE: u64 = 16 << 10;"),
+            ("config/src/schema/service.rs", "ValueKind::Size { min: 1 << 10, max: 1 << 20 }"),
+        ],
+    ),
+    (
+        "heads of more than 16 KiB together",
+        "half of it",
+        &[
+            ("l7/src/buffer.rs", "if self.pool.memory.is_short()"),
+            ("http/src/memory.rs", "self.used.get() >= self.limit / 2"),
+        ],
+    ),
     ("fields of a request's head", "128", &[("http/src/h1/mod.rs", "FIELDS: usize = 128;")]),
-    ("decoded head of an HTTP/2", "16 KiB", &[("http/src/h2/fields.rs", "LIST_AT_MOST: usize = 16 * 1024;")]),
+    (
+        "decoded head of an HTTP/2",
+        "16 KiB, to 1 MiB",
+        &[("http/src/h2/fields.rs", "LIST_AT_MOST: usize = 16 * 1024;")],
+    ),
     (
         "passwords of `basic-auth` that wait",
         "64; 8 of",
