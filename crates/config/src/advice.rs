@@ -64,7 +64,7 @@ mod tests {
             warnings(&crate::read(&text).unwrap_or_else(|problems| panic!("{problems:?}")))
         };
         assert!(said("{ verify-name = false }")[0].contains("well-known"));
-        assert_eq!(said("{ verify-name = false, ca = \"a.pem\" }"), [""; 0]);
+        assert_eq!(said("{ verify-name = false, ca = \"/a.pem\" }"), [""; 0]);
         assert_eq!(said("{}"), [""; 0]);
         assert_eq!(said("{ verify = false, verify-name = false }"), [""; 0]);
     }

@@ -253,6 +253,8 @@ pub struct Draft {
     pub stick_tables: BTreeMap<String, Vec<String>>,
     /// Where HAProxy's servers are and how they are checked, by `PROXY/NAME`.
     pub tracked: BTreeMap<String, Tracked>,
+    /// The frontend whose rules are made, by its name.
+    pub frontend: String,
     /// Ports that some line of HAProxy's listens on for all clients of IPv4.
     pub ports_of_ipv4: BTreeSet<String>,
     /// HAProxy's lists of users.
@@ -380,7 +382,17 @@ impl Draft {
     pub fn scratch(&self) -> Draft {
         let (counted, userlists) = (self.counted.clone(), self.userlists.clone());
         let (file, starts, errors) = (self.file.clone(), self.starts.clone(), self.errors.clone());
-        Draft { file, starts, counted, userlists, errors, run: self.run.clone(), ..Draft::default() }
+        let frontend = self.frontend.clone();
+        Draft {
+            frontend,
+            file,
+            starts,
+            counted,
+            userlists,
+            errors,
+            run: self.run.clone(),
+            ..Draft::default()
+        }
     }
 
     pub fn left(&mut self, line: usize, keyword: &str, consequence: impl Into<String>) {

@@ -8,6 +8,7 @@ mod captures;
 mod checks;
 mod compression;
 mod condition;
+mod constants;
 mod counting;
 mod defaults;
 mod heads;

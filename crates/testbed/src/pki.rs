@@ -74,6 +74,17 @@ impl Authority {
         self.sign(place, file, &params, &KeyPair::generate().expect("a key"))
     }
 
+    /// The same with a time at which it ended.
+    pub fn client_expired(&self, place: &Place, file: &str, name: &str, ended: Duration) -> PathBuf {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.serial_number = Some(SerialNumber::from(99));
+        params.not_before = (SystemTime::now() - 2 * ended).into();
+        params.not_after = (SystemTime::now() - ended).into();
+        self.sign(place, file, &params, &KeyPair::generate().expect("a key"))
+    }
+
     /// A list that revokes serial numbers.
     pub fn revocations(&self, place: &Place, file: &str, serials: &[u64]) -> PathBuf {
         let revoked = serials.iter().map(|serial| RevokedCertParams {

@@ -400,7 +400,7 @@ static CLIENT_AUTH: Table = Table {
                 word("other"),
             ])),
             "[]",
-            "What may be wrong with a client's own certificate and lets it in all the same: routes must ask for it, `client-certificate(\"verify\", \"0\")` is a good one. Nothing of such a client is proven but that it has the certificate's key, and `headers` say nothing of it.",
+            "What may be wrong with a client's own certificate and lets it in all the same: routes must ask for it, `client-certificate(\"verify\", \"0\")` is a good one. A certificate out of its dates must have been good before, and `wrong-use` and `other` count with `unknown-issuer` alone, since they are seen before who signed it. Nothing of such a client is proven but that it has the certificate's key, and `headers` say nothing of it.",
         ),
         key(
             "headers",

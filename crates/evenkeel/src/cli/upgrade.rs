@@ -54,6 +54,9 @@ pub struct UpgradeArguments {
     /// standard input
     #[arg(long, hide = true)]
     pub helper: bool,
+    /// With --helper, where who asks is not root: nothing that is older than the package that is installed
+    #[arg(long, hide = true, requires = "helper")]
+    pub only_newer: bool,
     #[arg(long, hide = true, default_value = GRUBENV)]
     pub grubenv: PathBuf,
 }
@@ -74,6 +77,7 @@ impl UpgradeArguments {
             keys: std::env::var_os("EVENKEEL_UPGRADE_KEYS").map_or_else(|| KEYS.into(), PathBuf::from),
             keep: false,
             helper: false,
+            only_newer: false,
             grubenv: GRUBENV.into(),
         }
     }
@@ -105,7 +109,7 @@ fn output(program: &str, arguments: &[&str]) -> Result<String, Failure> {
 
 pub fn run(common: &Common, arguments: &UpgradeArguments) -> Outcome {
     if arguments.helper {
-        return super::upgrade_pair::helper(common.json);
+        return super::upgrade_pair::helper(common.json, arguments.only_newer);
     }
     let Some(file) = &arguments.file else { return keep(common, &arguments.grubenv) };
     let mut bundle = Bundle::open(file, &arguments.keys).map_err(failed)?;
@@ -114,6 +118,15 @@ pub fn run(common: &Common, arguments: &UpgradeArguments) -> Outcome {
     if bundle.manifest.architecture != architecture {
         let theirs = &bundle.manifest.architecture;
         return Err(failed(format!("the bundle is for {theirs}, and this machine is {architecture}")));
+    }
+    if arguments.only_newer {
+        // Not what a daemon says of itself.
+        let installed = output("dpkg-query", &["-W", "-f", "${Version}", "evenkeel"])?;
+        if !is_newer(&version, &installed) {
+            return Err(failed(format!(
+                "{version} is not newer than {installed}, which is installed; root may take it at this node: evenkeel upgrade --older --alone"
+            )));
+        }
     }
     let client = Client::new(&common.socket);
     let status: api::Status = client.get("/api/v1/status")?;

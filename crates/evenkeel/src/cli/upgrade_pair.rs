@@ -213,7 +213,7 @@ fn unsettled(pair: &api::Pair, here: Option<&str>, there: Option<&str>) -> Optio
 
 /// `evenkeel upgrade --helper`: installs what another node of the pair has sent. Its daemon writes a line and the
 /// bundle to standard input; nothing of it is believed before the bundle is checked.
-pub fn helper(json: bool) -> Result<(), Failure> {
+pub fn helper(json: bool, only_newer: bool) -> Result<(), Failure> {
     let mut input = std::io::stdin().lock();
     let mut line = Vec::new();
     let mut byte = [0];
@@ -231,7 +231,11 @@ pub fn helper(json: bool) -> Result<(), Failure> {
     let write =
         |stage, detail: &str| Outcome { number, stage, detail: detail.into() }.write(&outcome_folder());
     write(Stage::Installing, "")?;
-    let done = take(&mut input.take(size), size, older == "older", socket.into(), json);
+    let ask = UpgradeArguments {
+        only_newer,
+        ..UpgradeArguments::of_peer(PathBuf::new(), older == "older" && !only_newer)
+    };
+    let done = take(&mut input.take(size), size, ask, socket.into(), json);
     match &done {
         Ok(()) => write(Stage::Done, "")?,
         Err(failure) => write(Stage::Failed, &failure.message)?,
@@ -239,7 +243,19 @@ pub fn helper(json: bool) -> Result<(), Failure> {
     done
 }
 
-fn take(input: &mut impl Read, size: u64, older: bool, socket: PathBuf, json: bool) -> Result<(), Failure> {
+/// A bundle of more is none.
+const BUNDLE_AT_MOST: u64 = 8 << 30;
+
+fn take(
+    input: &mut impl Read,
+    size: u64,
+    ask: UpgradeArguments,
+    socket: PathBuf,
+    json: bool,
+) -> Result<(), Failure> {
+    if size > BUNDLE_AT_MOST {
+        return Err(failed(format!("a bundle has {BUNDLE_AT_MOST} bytes at most, not {size}")));
+    }
     let folder = super::upgrade::Private::make()?;
     let file = folder.path().join("bundle");
     let mut copy = File::create(&file)?;
@@ -248,7 +264,7 @@ fn take(input: &mut impl Read, size: u64, older: bool, socket: PathBuf, json: bo
     }
     copy.flush()?;
     let common = Common { socket, json };
-    super::upgrade::run(&common, &UpgradeArguments::of_peer(file, older))
+    super::upgrade::run(&common, &UpgradeArguments { file: Some(file), ..ask })
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ pub const TOLD: &[&str] = &[
     "%HV",
     "http-response wait-for-body",
     "proc.n",
-    "%f ",
     "ltime",
     "language(",
     "x-srv %[nbsrv",
@@ -98,7 +97,7 @@ const OF_REQUESTS: &[&str] = &[
     "http-request set-header x-url \"%[url] %[pathq] %[base]\"",
     "http-request set-header x-vars \"%ci %HM %HP %HQ %HU %HV\"",
     "http-request set-header x-node \"%H %[hostname] %[hostname,upper]\"",
-    "http-request set-header x-names \"%f %b %s %[fe_name] %[be_name]\"",
+    "http-request set-header x-names \"%f %b %[fe_name] %[be_name]\"",
     "http-request set-header x-cook %[req.cook(c)]",
     "http-request set-header x-param %[url_param(x)]-%[urlp(y)]",
     "http-request set-header x-none \"<%[req.hdr(x-none)]>\"",
@@ -330,6 +329,8 @@ fn in_section(rules: &str, which: usize) -> Case {
 }
 
 const OF_ANSWERS: &[&str] = &[
+    "http-response set-header x-names \"%f %b %s 100%% %[srv_name]\"",
+    "http-response set-header X-Server %s",
     "http-response set-header x-new value",
     "http-response set-header x-server over",
     "http-response set-header Location https://%[capture.req.hdr(0)]/x",

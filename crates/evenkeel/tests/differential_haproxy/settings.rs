@@ -30,7 +30,6 @@ pub const TOLD: &[&str] = &[
     "dynamic",
     "balance rdp-cookie",
     "balance hash path,lower",
-    "maxqueue",
     " redir ",
     "on-marked-up",
     "max-reuse",

@@ -255,7 +255,20 @@ fn what_is_wrong_with_clients_certificates_can_be_overlooked() {
             .contains("X-Client-Cert-CN")
     };
     assert!(told(&good) && !told(&revoked), "servers are told of nobody who is not proven");
+    // Dates and use are looked at before the chain: who is not of the authority stays out all the same.
+    let day = Duration::from_secs(86_400);
+    let of = |authority: &Authority, file: &str| authority.client_expired(&place, file, "Old", day);
+    let old = [of(&people, "old.pem"), of(&others, "stranger-old.pem")];
+    let wrong = [&people, &others].map(|authority| {
+        let file = if std::ptr::eq(authority, &people) { "use.pem" } else { "stranger-use.pem" };
+        authority.server(&place, file, &["a.example"])
+    });
+    let expired = Some("10 X509_V_ERR_CERT_HAS_EXPIRED".to_owned());
+    assert_eq!(old.each_ref().map(|file| found(file)), [expired, None]);
+    evenkeel.commit(&place, &config("\"wrong-use\""));
+    assert_eq!(wrong.each_ref().map(|file| found(file)), [None, None]);
     evenkeel.commit(&place, &config("\"all\""));
+    assert!(old.iter().chain(&wrong).all(|file| found(file).is_some()));
     let unknown = Some("20 X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY".to_owned());
     assert_eq!(all(), [ok(), is_revoked(), unknown]);
 }

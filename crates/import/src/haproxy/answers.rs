@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::condition::Acls;
-use super::proxy::{Proxy, SectionKind, Word, with_constants};
+use super::proxy::{Proxy, SectionKind, Word};
 use super::replies::Reply;
 use super::rules::{captured, redirection, removed, replaced, table_of};
 use super::sample::{self, variables};
@@ -145,13 +145,11 @@ impl Proxy {
             if keyword == "tcp-response" && !self.sees(word) {
                 continue;
             }
-            let constants = self.constants();
-            let constants: Vec<_> = constants.iter().map(|(sample, value)| (*sample, value)).collect();
             // What it is about cannot fail here.
             if word.arg(1) == "strict-mode" {
                 continue;
             }
-            let mut word = with_constants(word, &constants);
+            let mut word = self.with_constants(word, &draft.frontend);
             word.words.iter_mut().for_each(|text| *text = sample::numbered(text, servers));
             match rule(&acls.counted.in_texts(&word), acls) {
                 Ok(mut route) => {

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use evenkeel_model::CertificateFault;
 
-
 use super::keywords;
 use super::options::BIND_WITH_VALUE;
 use super::proxy::Word;

@@ -72,6 +72,7 @@ pub const SERVER_DIFFERS: &[(&str, &str)] = &[
     ("pool-max-conn", "how many idle connections stay open is this program's own"),
     ("pool-low-conn", "how many idle connections stay open is this program's own"),
     ("pool-purge-delay", "how long idle connections stay open is this program's own"),
+    ("maxqueue", "who belongs to a server waits for it, however many they are: see timeout queue"),
     ("log-proto", "lines of the log do not go to servers of a section"),
     ("shard", "peers are the pair's"),
 ];

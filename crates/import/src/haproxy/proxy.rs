@@ -728,32 +728,6 @@ fn ports_of_tls(plain: &[String], secret: &[String]) -> Option<String> {
     plain.is_disjoint(&secret).then(|| each.join(", "))
 }
 
-impl Proxy {
-    /// Samples that are known beforehand.
-    pub fn constants(&self) -> Vec<(&'static str, String)> {
-        let mut all = vec![("fe_name", self.name.clone()), ("be_name", self.name.clone())];
-        let named = |word: &Word| word.words.iter().skip_while(|w| *w != "name").nth(1).cloned();
-        let mut names = self.all("bind").map(named);
-        if let Some(first) = names.next().flatten()
-            && names.all(|name| name.as_ref() == Some(&first))
-        {
-            all.push(("so_name", first));
-        }
-        all
-    }
-}
-
-/// The word with samples that are known beforehand as texts.
-pub fn with_constants(word: &Word, constants: &[(&str, &String)]) -> Word {
-    let mut word = word.clone();
-    for text in &mut word.words {
-        for (sample, value) in constants {
-            *text = text.replace(&format!("%[{sample}]"), &value.replace('%', "%%"));
-        }
-    }
-    word
-}
-
 /// Whether a route, or a line of the log, asks for path or host: what other spellings mean matters then.
 fn looks_at_address(service: &Service) -> bool {
     let routes = service.routes.iter().chain(&service.answer_routes);

@@ -92,6 +92,8 @@ pub const SILENT: &[(&str, &str, &str)] = &[
     ("tcp-check", "comment connect", ""),
 ];
 
+const ASKED_FOR: &str = "listen a\n bind 127.0.0.1:1 ssl crt /x\n server s 127.0.0.1:2\n@listen b\n@ bind 127.0.0.1:3 ssl crt /x ca-file /y crl-file /z verify required crt-ignore-err expired\n@ server s 127.0.0.1:2\n";
+
 /// Place, word, and a configuration; the lines with `@` are those that use it.
 pub const EXAMPLES: &[(&str, &str, &str)] = &[
     (
@@ -262,6 +264,9 @@ pub const EXAMPLES: &[(&str, &str, &str)] = &[
         "mss",
         "listen a\n bind 127.0.0.1:1\n server s 127.0.0.1:2\n@listen b\n@ bind 127.0.0.1:3 mss 1400\n@ server s 127.0.0.1:2\n",
     ),
+    ("bind", "ca-file", ASKED_FOR),
+    ("bind", "crl-file", ASKED_FOR),
+    ("bind", "crt-ignore-err", ASKED_FOR),
     (
         "bind",
         "ssl-min-ver",

@@ -46,7 +46,6 @@ const REMEDIES: &[(&str, &str)] = &[
     ("jwt.allow_none_alg", "a token without a signature proves nothing"),
     ("jwt.decrypt_alg_list", "encrypted tokens are not read: let the servers check them"),
     ("jwt.decrypt_enc_list", "encrypted tokens are not read: let the servers check them"),
-    ("maxqueue", "the queue is the pool's: write max-queue there"),
 ];
 
 /// The same by what words begin with; the first that fits is it.
@@ -222,7 +221,6 @@ mod tests {
             (&["section", "fcgi-app"], "FastCGI"),
             (&["http-request", "sc-inc-gpc0(0)"], "gpc0"),
             (&["http-request", "set-tos", "1"], "nft"),
-            (&["maxqueue"], "max-queue"),
             (&["capture", "cookie", "A", "len", "5"], "req.cook"),
         ] {
             assert!(of(words).contains(part), "{words:?}: {}", of(words));

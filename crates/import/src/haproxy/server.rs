@@ -404,8 +404,9 @@ fn option_by_option(
                 None => draft.remark(line, option, "as the kernel has it"),
             },
             "minconn" => server.set("min-connections", value()),
-            "resolve-opts" | "resolve-net" | "redir" | "maxqueue" | "namespace" | "socks4" | "ws"
-            | "max-reuse" | "crl-file" | "check-alpn" | "check-proto" => {
+            "maxqueue" => drop(value()),
+            "resolve-opts" | "resolve-net" | "redir" | "namespace" | "socks4" | "ws" | "max-reuse"
+            | "crl-file" | "check-alpn" | "check-proto" => {
                 let given = value();
                 draft.left(line, option, format!("{given}: {}", super::remedies::of(&[option])));
             }

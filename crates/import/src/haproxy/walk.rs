@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::condition::Acls;
-use super::proxy::{Proxy, SectionKind, Word, with_constants};
+use super::proxy::{Proxy, SectionKind, Word};
 use super::rules::rule;
 use super::{sample, stats, unique};
 use crate::draft::{Draft, Table, also};
@@ -21,6 +21,7 @@ impl Proxy {
         sees: bool,
         draft: &mut Draft,
     ) -> Vec<Table> {
+        draft.frontend.clone_from(&self.name);
         let mut routes = Vec::new();
         if self.is_http() {
             routes.extend(unique::id(self, draft));
@@ -118,8 +119,6 @@ impl Proxy {
             if !self.is_http() && keyword.starts_with("http-") {
                 continue;
             }
-            let constants = self.constants();
-            let constants: Vec<_> = constants.iter().map(|(sample, value)| (*sample, value)).collect();
             let stage = word.stage();
             let followed = self.words[at + 1..].iter().any(|w| w.stage() == stage && !w.allows());
             let allows = word.allows() && followed;
@@ -143,7 +142,7 @@ impl Proxy {
             let noted = allows.then(|| self.allowing(word));
             let word = noted.as_ref().unwrap_or(word);
             for (word, chosen) in self.chosen_by_name(word, backends) {
-                let counted = acls.counted.in_texts(&with_constants(&word, &constants));
+                let counted = acls.counted.in_texts(&self.with_constants(&word, &draft.frontend));
                 routes.extend(strictly(&counted, acls));
                 match rule(&counted, acls, backends, self.is_http()) {
                     Ok(Some(mut route)) => {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
 
 use evenkeel_model::LogTarget;
@@ -91,6 +91,8 @@ struct WriterState {
     /// Somebody reads: loops format lines only then.
     wanted: AtomicBool,
     dropped: AtomicU64,
+    /// Wishes that found no room in the queue and are not carried out yet: those that follow go behind them.
+    overflowed: AtomicUsize,
 }
 
 struct LogWriter {
@@ -171,9 +173,15 @@ impl LogHandle {
     /// Behind the lines that were made before it. Never waits: a writer whose queue is full looks for wishes
     /// after its next lines.
     fn wish(&self, wish: Command) {
-        if let Err(TrySendError::Full(Message::Wish(wish))) = self.sender.try_send(Message::Wish(wish)) {
-            let _ = self.wishes.send(wish);
-        }
+        let wish = match self.shared.overflowed.load(SeqCst) {
+            0 => match self.sender.try_send(Message::Wish(wish)) {
+                Err(TrySendError::Full(Message::Wish(wish))) => wish,
+                _ => return,
+            },
+            _ => wish,
+        };
+        self.shared.overflowed.fetch_add(1, SeqCst);
+        let _ = self.wishes.send(wish);
     }
 }
 
@@ -185,9 +193,9 @@ impl LogWriter {
                 Message::Wish(wish) => self.carry_out(wish),
             }
             while let Ok(wish) = self.wishes.try_recv() {
-                let behind = self.settle();
+                self.settle();
                 self.carry_out(wish);
-                behind.into_iter().for_each(|wish| self.carry_out(wish));
+                self.shared.overflowed.fetch_sub(1, SeqCst);
             }
             let wanted = !self.targets.is_empty() || !self.followers.is_empty();
             self.shared.wanted.store(wanted, Relaxed);
@@ -207,17 +215,16 @@ impl LogWriter {
         }
     }
 
-    /// Writes the lines that wait: they were made before the wish that is carried out next. No more than
-    /// the queue holds, so that loops which go on logging do not put the wish off, and as far as the next wish.
-    fn settle(&mut self) -> Option<Command> {
+    /// Does what waits in the queue: it is older than the wish that is carried out next. No more than the queue
+    /// holds, so that loops which go on logging do not put the wish off.
+    fn settle(&mut self) {
         for _ in 0..WAITING_AT_MOST {
             match self.receiver.try_recv() {
                 Ok(Message::Lines(lines)) => self.write(&lines),
-                Ok(Message::Wish(wish)) => return Some(wish),
+                Ok(Message::Wish(wish)) => self.carry_out(wish),
                 Err(_) => break,
             }
         }
-        None
     }
 
     /// What is the same in both stays open.
@@ -391,6 +398,29 @@ mod tests {
     }
 
     /// A FIFO that nobody reads: opening it, and writing to it, waits for ever.
+    /// A plan that finds room in the queue, and a later one that finds none: the later one holds.
+    #[test]
+    fn wishes_are_carried_out_in_their_order() {
+        let path = std::env::temp_dir().join(format!("evenkeel-log-order-{}", std::process::id()));
+        let place = |name: &str| path.with_extension(name);
+        let log = LogHandle::start().unwrap();
+        let (end_of_hang, hangs) = channel();
+        log.wish(Command::Hang(hangs));
+        // One place stays free; the writer may take the wish above from the queue or not.
+        (0..WAITING_AT_MOST - 2).for_each(|_| log.lines(lines_of(b"a line\n", None, 6)));
+        for name in ["first", "second", "third", "fourth"] {
+            log.set_targets(all_to(place(name)));
+        }
+        drop(end_of_hang);
+        log.flush();
+        log.lines(lines_of(b"last\n", None, 6));
+        log.flush();
+        assert_eq!(std::fs::read(place("fourth")).unwrap(), b"last\n");
+        for name in ["first", "second", "third", "fourth"] {
+            let _ = std::fs::remove_file(place(name));
+        }
+    }
+
     #[test]
     fn a_stuck_writer_makes_nobody_wait() {
         let path = std::env::temp_dir().join(format!("evenkeel-log-{}", std::process::id()));

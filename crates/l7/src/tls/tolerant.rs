@@ -2,6 +2,7 @@
 //! In: a certificate. Out: what is wrong with it. Never: a client that does not have the certificate's key.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use evenkeel_model::CertificateFault;
 use rustls::client::danger::HandshakeSignatureValid;
@@ -25,6 +26,18 @@ impl Tolerant {
         let verified = self.inner.verify_client_cert(leaf, others, now);
         verified.err().map(|error| fault_of(&error, leaf, now).unwrap_or(CertificateFault::Other))
     }
+}
+
+/// A time at which the certificate was good, where its dates alone are to blame: dates are looked at before the
+/// chain, so that a certificate out of its dates may be anybody's.
+fn in_its_dates(fault: CertificateFault, leaf: &CertificateDer<'_>) -> Option<UnixTime> {
+    let (_, parsed) = X509Certificate::from_der(leaf).ok()?;
+    let seconds = match fault {
+        CertificateFault::Expired => parsed.validity().not_after.timestamp(),
+        CertificateFault::NotYetValid => parsed.validity().not_before.timestamp(),
+        _ => return None,
+    };
+    Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds.try_into().ok()?)))
 }
 
 /// None where it is not the client's own certificate that is to blame.
@@ -52,6 +65,17 @@ fn fault_of(error: &Error, leaf: &CertificateDer<'_>, now: UnixTime) -> Option<C
     })
 }
 
+/// Whether somebody of the authorities vouches for the certificate all the same, or nobody needs to. What else is
+/// wrong with a certificate is found before its chain is looked at.
+fn is_of_chain(fault: CertificateFault, anybody: bool) -> bool {
+    use CertificateFault as F;
+    anybody
+        || matches!(
+            fault,
+            F::Revoked | F::BadSignature | F::UnknownIssuer | F::NoRevocationList | F::RevocationListExpired
+        )
+}
+
 impl ClientCertVerifier for Tolerant {
     fn offer_client_auth(&self) -> bool {
         self.inner.offer_client_auth()
@@ -71,11 +95,25 @@ impl ClientCertVerifier for Tolerant {
         others: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.inner.verify_client_cert(certificate, others, now);
-        verified.or_else(|error| match fault_of(&error, certificate, now) {
-            Some(fault) if self.ignore.contains(&fault) => Ok(ClientCertVerified::assertion()),
-            _ => Err(error),
-        })
+        let Err(error) = self.inner.verify_client_cert(certificate, others, now) else {
+            return Ok(ClientCertVerified::assertion());
+        };
+        let fault = fault_of(&error, certificate, now).filter(|fault| self.ignore.contains(fault));
+        let Some(fault) = fault else { return Err(error) };
+        let anybody = self.ignore.contains(&CertificateFault::UnknownIssuer);
+        match (in_its_dates(fault, certificate), fault) {
+            (Some(then), _) => match self.inner.verify_client_cert(certificate, others, then) {
+                Ok(verified) => Ok(verified),
+                Err(other) => match fault_of(&other, certificate, then) {
+                    Some(fault) if self.ignore.contains(&fault) && is_of_chain(fault, anybody) => {
+                        Ok(ClientCertVerified::assertion())
+                    }
+                    _ => Err(other),
+                },
+            },
+            (None, fault) if is_of_chain(fault, anybody) => Ok(ClientCertVerified::assertion()),
+            (None, _) => Err(error),
+        }
     }
 
     fn verify_tls12_signature(

@@ -57,7 +57,7 @@ impl PinnedConnection {
         let mut all = self.worker.idle_servers.borrow_mut();
         let idle = all.get(self.key as usize).filter(|idle| idle.whose == self.number)?;
         // Another one would have to ask the client for its name again.
-        let good = !once || self.knows_client || idle.is_fresh(now_ms);
+        let good = !once || self.knows_client || idle.is_trusted(now_ms);
         let idle = all.try_remove(self.key as usize)?;
         drop(all);
         idle.server.own.borrow_mut().remove(&self.key);
@@ -83,12 +83,7 @@ impl IdleServer {
     /// As good as certain to be open still.
     fn is_trusted(&self, now_ms: u64) -> bool {
         let idle_ms = now_ms.saturating_sub(self.since_ms);
-        (self.carried > 1 || idle_ms > PROVEN_MS) && self.is_fresh(now_ms)
-    }
-
-    /// Used so lately that servers keep it open.
-    fn is_fresh(&self, now_ms: u64) -> bool {
-        now_ms.saturating_sub(self.since_ms) < TRUSTED_MS
+        (self.carried > 1 || idle_ms > PROVEN_MS) && idle_ms < TRUSTED_MS
     }
 
     /// Nothing has come, and the server has not closed it: what came without being asked for would be
@@ -106,9 +101,8 @@ impl Worker {
     /// A server may close a kept connection in the very moment that a request is sent, and a
     /// request that is not idempotent cannot be sent again (RFC 9110 section 9.2.2). `once` asks
     /// for a connection on which that is as good as impossible: the server has kept it open
-    /// before, or for a while; it was used lately; and the kernel knows of no end. The connection that
-    /// the same client's last request went over will do as well: the client has kept its own connection, as it
-    /// would have kept one with the server itself.
+    /// before, or for a while; it was used lately; and the kernel knows of no end. Of several, the one that
+    /// the same client's last request went over.
     ///
     /// After a request with a body it rests for a moment first: what a server makes of a body that it
     /// reads otherwise than we do would be somebody else's answer. The same client need not wait.
@@ -133,8 +127,9 @@ impl Worker {
             let trusted =
                 |key: &&u32| rested(key) && all.get(**key as usize).is_some_and(|i| i.is_trusted(now_ms));
             let left_by_it = |key: &u32| {
-                let fits =
-                    |i: &IdleServer| i.left_by == Some(client) && i.is_fresh(now_ms) && i.link.name() == name;
+                let fits = |i: &IdleServer| {
+                    i.left_by == Some(client) && i.is_trusted(now_ms) && i.link.name() == name
+                };
                 all.get(*key as usize).is_some_and(fits)
             };
             let key = {
