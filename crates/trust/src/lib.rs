@@ -57,14 +57,34 @@ impl Authorities {
         Ok(Arc::new(Servers { inner, own: self.own.clone(), provider, named }))
     }
 
-    /// Verifies clients: as `inner` does, which was built with the same authorities and lists.
+    /// Verifies clients: as `inner` does, which was built with the same authorities and with the lists that
+    /// rustls reads. Why the others cannot be used, where one of them cannot.
     pub fn of_clients(
         &self,
         inner: Arc<dyn ClientCertVerifier>,
-        revoked: Vec<CertificateRevocationListDer<'static>>,
+        revoked: Revoked,
         provider: Arc<CryptoProvider>,
-    ) -> Arc<dyn ClientCertVerifier> {
-        Arc::new(Clients { inner, own: self.own.clone(), revoked, provider })
+    ) -> Result<Arc<dyn ClientCertVerifier>, &'static str> {
+        match revoked.old.iter().all(|list| version1::is_list_of(list, &self.own)) {
+            true => Ok(Arc::new(Clients { inner, own: self.own.clone(), revoked, provider })),
+            false => Err("a list of version 1 is signed by none of the authorities"),
+        }
+    }
+}
+
+/// Lists of revoked certificates.
+#[derive(Clone, Debug, Default)]
+pub struct Revoked {
+    /// Those that rustls reads.
+    pub lists: Vec<CertificateRevocationListDer<'static>>,
+    /// Those of version 1, as `openssl ca -gencrl` writes them without `crlnumber`: rustls refuses them.
+    pub old: Vec<CertificateRevocationListDer<'static>>,
+}
+
+impl Revoked {
+    pub fn new(all: Vec<CertificateRevocationListDer<'static>>) -> Revoked {
+        let (old, lists) = all.into_iter().partition(|list| version1::is_old_list(list));
+        Revoked { lists, old }
     }
 }
 
@@ -238,7 +258,7 @@ impl ServerCertVerifier for Servers {
 struct Clients {
     inner: Arc<dyn ClientCertVerifier>,
     own: Arc<[CertificateDer<'static>]>,
-    revoked: Vec<CertificateRevocationListDer<'static>>,
+    revoked: Revoked,
     provider: Arc<CryptoProvider>,
 }
 
@@ -264,9 +284,13 @@ impl ClientCertVerifier for Clients {
         if is_own(&self.own, certificate, now)? {
             return Ok(ClientCertVerified::assertion());
         }
-        match version1::verify(certificate, &self.own, &self.revoked, now) {
+        let verified = match version1::verify(certificate, &self.own, &self.revoked.lists, now) {
             Some(trusted) => trusted.map(|()| ClientCertVerified::assertion()),
             None => self.inner.verify_client_cert(certificate, others, now),
+        }?;
+        match version1::is_listed(certificate, &self.revoked.old) {
+            true => Err(CertificateError::Revoked.into()),
+            false => Ok(verified),
         }
     }
 

@@ -41,6 +41,30 @@ pub fn verify(
     })
 }
 
+/// Whether a list of what was revoked is of version 1.
+pub fn is_old_list(list: &CertificateRevocationListDer<'_>) -> bool {
+    let parsed = CertificateRevocationList::from_der(list);
+    parsed.is_ok_and(|(_, list)| list.version().is_none_or(|version| version == X509Version::V1))
+}
+
+/// Whether one of the authorities signed a list.
+pub fn is_list_of(list: &CertificateRevocationListDer<'_>, authorities: &[CertificateDer<'static>]) -> bool {
+    let Ok((_, list)) = CertificateRevocationList::from_der(list) else { return false };
+    authorities.iter().filter_map(|der| X509Certificate::from_der(der).ok()).any(|(_, authority)| {
+        list.issuer().as_raw() == authority.tbs_certificate.subject.as_raw()
+            && list.verify_signature(authority.public_key()).is_ok()
+    })
+}
+
+/// Whether one of these lists, each of which an authority signed, names the certificate.
+pub fn is_listed(certificate: &CertificateDer<'_>, lists: &[CertificateRevocationListDer<'static>]) -> bool {
+    let Ok((_, leaf)) = X509Certificate::from_der(certificate) else { return !lists.is_empty() };
+    lists.iter().filter_map(|der| CertificateRevocationList::from_der(der).ok()).any(|(_, list)| {
+        list.issuer().as_raw() == leaf.tbs_certificate.issuer.as_raw()
+            && list.iter_revoked_certificates().any(|one| one.raw_serial() == leaf.raw_serial())
+    })
+}
+
 /// Whether an authority signed the certificate, by a hash that can still be relied on.
 fn signed_by(leaf: &X509Certificate<'_>, authority: &CertificateDer<'_>) -> bool {
     let Ok((_, authority)) = X509Certificate::from_der(authority) else { return false };

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenkeel_trust::{Anyone, Authorities, has_key};
+use evenkeel_trust::{Anyone, Authorities, Revoked, has_key};
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -39,7 +39,7 @@ fn a_certificate_that_is_its_own_authority_is_trusted_as_it_is() {
     let servers = authorities.of_servers(provider.clone(), true).unwrap();
     let built =
         WebPkiClientVerifier::builder_with_provider(authorities.roots(), provider.clone()).build().unwrap();
-    let clients = authorities.of_clients(built, Vec::new(), provider);
+    let clients = authorities.of_clients(built, Revoked::default(), provider).unwrap();
     let check = |der: &CertificateDer<'_>, name: &'static str, days: u64, expect: &str| {
         let name = ServerName::try_from(name).unwrap();
         let now = UnixTime::now().as_secs() - 86_400 + days * 86_400;
@@ -84,7 +84,11 @@ openssl x509 -in old.crt -noout -text | grep -q 'Version: 1'
 : > index.txt; echo 01 > crlnumber
 printf '[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\ncrlnumber=crlnumber\ndefault_md=sha256\ndefault_crl_days=9\n' > crl.conf
 openssl ca -config crl.conf -cert ca.crt -keyfile ca.key -revoke old.crt
+openssl ca -config crl.conf -cert ca.crt -keyfile ca.key -revoke common-name.crt
 openssl ca -config crl.conf -cert ca.crt -keyfile ca.key -gencrl -out crl.pem
+grep -v crlnumber crl.conf > crl-old.conf
+openssl ca -config crl-old.conf -cert ca.crt -keyfile ca.key -gencrl -out crl-old.pem
+openssl ca -config crl-old.conf -cert other.crt -keyfile other.key -gencrl -out crl-strange.pem
 "#;
 
 /// What a server and a client with these certificates are told; nothing where they are trusted.
@@ -109,12 +113,14 @@ fn odd_certificates_are_trusted_where_an_authority_signed_them() {
     let servers = authorities.of_servers(provider.clone(), true).unwrap();
     let any_name = authorities.of_servers(provider.clone(), false).unwrap();
     let clients = |revoked: Vec<CertificateRevocationListDer<'static>>| {
+        let revoked = Revoked::new(revoked);
         let mut built = WebPkiClientVerifier::builder_with_provider(authorities.roots(), provider.clone());
-        if !revoked.is_empty() {
-            built = built.with_crls(revoked.clone());
+        if !revoked.lists.is_empty() {
+            built = built.with_crls(revoked.lists.clone());
         }
         authorities.of_clients(built.build().unwrap(), revoked, provider.clone())
     };
+    let all = |lists| clients(lists).unwrap();
     let name = ServerName::try_from("in.example.test").unwrap();
     let told = |result: Result<(), rustls::Error>| result.err().map_or_else(String::new, |e| e.to_string());
     let holds = |told: &str, expect: &str| told.contains(expect) && expect.is_empty() == told.is_empty();
@@ -122,7 +128,7 @@ fn odd_certificates_are_trusted_where_an_authority_signed_them() {
         let der = certificate(&folder, &format!("{which}.crt"));
         let others = [certificate(&folder, "between.crt")];
         let server = servers.verify_server_cert(&der, &others, &name, &[], UnixTime::now()).map(|_| ());
-        let client = clients(Vec::new()).verify_client_cert(&der, &others, UnixTime::now()).map(|_| ());
+        let client = all(Vec::new()).verify_client_cert(&der, &others, UnixTime::now()).map(|_| ());
         let (server, client) = (told(server), told(client));
         assert!(holds(&server, at_server), "{which}, a server: {server:?}");
         let any = any_name.verify_server_cert(&der, &others, &name, &[], UnixTime::now()).map(|_| ());
@@ -131,11 +137,21 @@ fn odd_certificates_are_trusted_where_an_authority_signed_them() {
         assert!(holds(&client, at_client), "{which}, a client: {client:?}");
     }
     let old = certificate(&folder, "old.crt");
-    let crl = CertificateRevocationListDer::from_pem_file(folder.join("crl.pem")).unwrap();
-    let revoked = clients(vec![crl]).verify_client_cert(&old, &[], UnixTime::now()).map(|_| ());
-    assert!(told(revoked).contains("Revoked"));
+    let named = certificate(&folder, "common-name.crt");
+    for (file, lists) in [("crl.pem", 1), ("crl-old.pem", 0)] {
+        let crl = CertificateRevocationListDer::from_pem_file(folder.join(file)).unwrap();
+        assert_eq!(Revoked::new(vec![crl.clone()]).lists.len(), lists, "{file}");
+        for der in [&old, &named] {
+            let revoked = all(vec![crl.clone()]).verify_client_cert(der, &[], UnixTime::now()).map(|_| ());
+            assert!(told(revoked).contains("Revoked"), "{file}");
+        }
+        let other = certificate(&folder, "other-name.crt");
+        assert!(all(vec![crl]).verify_client_cert(&other, &[], UnixTime::now()).is_ok());
+    }
+    let strange = CertificateRevocationListDer::from_pem_file(folder.join("crl-strange.pem")).unwrap();
+    assert!(clients(vec![strange]).is_err_and(|why| why.contains("none of the authorities")));
     let later = UnixTime::since_unix_epoch(Duration::from_secs(UnixTime::now().as_secs() + 20 * 86_400));
-    let expired = clients(Vec::new()).verify_client_cert(&old, &[], later).map(|_| ());
+    let expired = all(Vec::new()).verify_client_cert(&old, &[], later).map(|_| ());
     assert!(told(expired).contains("Expired"));
     std::fs::remove_dir_all(folder).unwrap();
 }
@@ -193,7 +209,9 @@ impl Handshakes {
         }
         let authorities = self.authorities();
         let built = WebPkiClientVerifier::builder_with_provider(authorities.roots(), self.provider.clone());
-        let clients = authorities.of_clients(built.build().unwrap(), Vec::new(), self.provider.clone());
+        let clients = authorities
+            .of_clients(built.build().unwrap(), Revoked::default(), self.provider.clone())
+            .unwrap();
         server.with_client_cert_verifier(clients).with_cert_resolver(shown)
     }
 

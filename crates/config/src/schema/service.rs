@@ -312,7 +312,7 @@ static TLS: Table = Table {
             "certificates",
             ValueKind::List(&ValueKind::File),
             "",
-            "PEM files (chain and key; the key may be in FILE.key) and folders of them. The first is for clients that name no known host. A file NAME.ocsp beside one is stapled.",
+            "PEM files (chain and key; the key may be in FILE.key) and folders of them. The first is for clients that name no known host. A file NAME.ocsp beside one is stapled. `FILE.rsa` and `FILE.ecdsa` are read where FILE is not there.",
         ),
         key(
             "certificate-list",

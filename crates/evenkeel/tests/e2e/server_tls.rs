@@ -21,13 +21,14 @@ root ca; root other
 signed named ca 'subjectAltName=DNS:a.example.test\n' -days 9
 signed common-name ca 'basicConstraints=CA:FALSE\n' -days 9
 signed version-1 ca '' -days 9
-signed wildcard ca 'subjectAltName=DNS:*.example.test\n' -days 9
+signed wildcard ca 'extendedKeyUsage=serverAuth\nsubjectAltName=DNS:*.example.test\n' -days 9
 signed address ca 'subjectAltName=IP:192.0.2.1\n' -days 9
 signed unknown ca '1.2.3.4.5=critical,ASN1:UTF8String:x\nsubjectAltName=DNS:a.example.test\n' -days 9
 signed strange other 'subjectAltName=DNS:a.example.test\n' -days 9
 signed expired ca 'subjectAltName=DNS:a.example.test\n' -days -1
 root own; openssl req -x509 -newkey rsa:2048 -nodes -days 9 -keyout own.key -out own.crt -subj /CN=a.example.test -addext subjectAltName=DNS:a.example.test
 cat own.crt own.key > own.pem; cat own.crt >> ca.crt
+cp wildcard.pem kinds.pem.rsa
 "#;
 
 const KINDS: [&str; 9] =
@@ -173,8 +174,9 @@ fn changed_files_of_tls_with_servers_are_taken_up() {
 }
 
 /// What a `bind` line says of TLS behind its certificates, with clients of their own kinds.
-const BINDS: [&str; 17] = [
+const BINDS: [&str; 18] = [
     "",
+    "crt FOLDER/kinds.pem",
     "ca-file FOLDER/ca.crt",
     "ca-file FOLDER/ca.crt verify none",
     "ca-file FOLDER/ca.crt verify optional",
@@ -260,7 +262,7 @@ fn binds_let_in_whom_haproxy_lets_in() {
         let told = |begin: &str| {
             text.lines().find(|line| line.starts_with(begin)).map(|line| line.trim().to_owned())
         };
-        (told("HTTP/1.1 "), told("x-seen: "))
+        (told("HTTP/1.1 "), told("x-seen: "), told("subject="), told("issuer="))
     };
     for number in &good {
         for client in CLIENTS {

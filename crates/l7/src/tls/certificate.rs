@@ -106,10 +106,16 @@ pub fn load_managed(managed: &Managed, files: &mut Files<'_>) -> Result<Vec<Load
     Ok(vec![Loaded { key: Arc::new(key), info, except: Vec::new() }])
 }
 
-/// Every certificate of a file, or of each file in a folder.
+/// Every certificate of a file, or of each file in a folder. A file that is not there may be one for each kind of
+/// key, as HAProxy names them: `FILE.ecdsa` and `FILE.rsa`.
 pub fn load(path: &Path, files: &mut Files<'_>) -> Result<Vec<Loaded>, FileError> {
     if !path.is_dir() {
-        return files.load(path);
+        let kinds: Vec<PathBuf> = by_kind(path).into_iter().filter(|file| file.is_file()).collect();
+        if path.exists() || kinds.is_empty() {
+            return files.load(path);
+        }
+        let each = kinds.iter().map(|file| files.load(file));
+        return Ok(each.collect::<Result<Vec<_>, _>>()?.concat());
     }
     let found = files_in(path).map_err(|e| FileError::unreadable(path, &e))?;
     if found.is_empty() {
@@ -281,7 +287,17 @@ fn key_files(file: &Path) -> [PathBuf; 3] {
 
 /// Every file that is read beside one that the configuration names.
 pub fn companions(file: &Path) -> impl Iterator<Item = PathBuf> {
-    key_files(file).into_iter().chain([beside(file, "ocsp")])
+    // Of one that is there none is asked for.
+    let kinds = by_kind(file).into_iter().filter(|_| !file.exists()).flat_map(|file| {
+        let ocsp = beside(&file, "ocsp");
+        key_files(&file).into_iter().chain([ocsp, file])
+    });
+    key_files(file).into_iter().chain([beside(file, "ocsp")]).chain(kinds)
+}
+
+/// Files with one kind of key each.
+fn by_kind(file: &Path) -> [PathBuf; 2] {
+    [beside(file, "rsa"), beside(file, "ecdsa")]
 }
 
 /// The key of a file that holds certificates alone: `FILE.key`, `NAME.key`, or certbot's

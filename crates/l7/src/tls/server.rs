@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use evenkeel_model::{ClientAuth, TlsPolicy, TlsSettings, TlsVersion};
+use evenkeel_trust::Revoked;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
@@ -233,17 +234,19 @@ fn verifier(
 ) -> Result<Arc<dyn ClientCertVerifier>, FileError> {
     let authorities = certificate::authorities(&auth.ca)?;
     let revoked = auth.crl.as_deref().map_or_else(|| Ok(Vec::new()), certificate::revocations)?;
+    let revoked = Revoked::new(revoked);
     let mut builder = WebPkiClientVerifier::builder_with_provider(authorities.roots(), provider.clone());
-    if !revoked.is_empty() {
+    if !revoked.lists.is_empty() {
         // Authorities without a list of theirs are taken at their word.
-        builder = builder.with_crls(revoked.clone()).allow_unknown_revocation_status();
+        builder = builder.with_crls(revoked.lists.clone()).allow_unknown_revocation_status();
     }
     if !auth.required {
         builder = builder.allow_unauthenticated();
     }
     let built = builder.build();
-    let built = built.map_err(|e| FileError::new(auth.crl.as_ref().unwrap_or(&auth.ca), e.to_string()))?;
-    Ok(authorities.of_clients(built, revoked, provider))
+    let unusable = |why: String| FileError::new(auth.crl.as_ref().unwrap_or(&auth.ca), why);
+    let built = built.map_err(|e| unusable(e.to_string()))?;
+    authorities.of_clients(built, revoked, provider).map_err(|why| unusable(why.to_owned()))
 }
 
 /// A certificate with its key, and what a client sees of it.
