@@ -11,6 +11,7 @@ mod condition;
 mod constants;
 mod counting;
 mod defaults;
+mod header_names;
 mod heads;
 mod keywords;
 mod leftovers;
@@ -556,8 +557,10 @@ impl Reader {
 }
 
 fn build(proxies: &[Proxy], draft: &mut Draft) {
-    let named: Vec<Proxy> =
-        proxies.iter().map(|proxy| proxy.with_captures_named().with_counting_spelled_out()).collect();
+    let named: Vec<Proxy> = proxies
+        .iter()
+        .map(|proxy| proxy.with_captures_named().with_counting_spelled_out().with_odd_names_removed())
+        .collect();
     let proxies = &named[..];
     let backends: BTreeMap<&str, &Proxy> =
         proxies.iter().filter(|p| p.kind != SectionKind::Frontend).map(|p| (p.name.as_str(), p)).collect();

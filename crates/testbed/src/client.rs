@@ -125,14 +125,14 @@ pub fn parse_answer(bytes: &[u8], method: &str, ended: bool) -> Option<(Answer, 
     if answer.field("transfer-encoding").is_some() {
         let mut at = 0;
         loop {
-            let line = body[at..].windows(2).position(|w| w == b"\r\n")? + at;
+            let line = body.get(at..)?.windows(2).position(|w| w == b"\r\n")? + at;
             let digits = String::from_utf8_lossy(&body[at..line]).into_owned();
             let size = usize::from_str_radix(digits.split(';').next()?.trim(), 16).ok()?;
             at = line + 2;
             if size == 0 {
                 // Trailers, then an empty line.
                 loop {
-                    let end = body[at..].windows(2).position(|w| w == b"\r\n")? + at;
+                    let end = body.get(at..)?.windows(2).position(|w| w == b"\r\n")? + at;
                     let empty = end == at;
                     at = end + 2;
                     if empty {

@@ -4,6 +4,7 @@ use crate::case::Case;
 
 /// What is refused with a message.
 pub const TOLD: &[&str] = &[
+    "http-restrict-req-hdr-names reject",
     "monitor fail if { nbsrv lt",
     "lf-string \"sorry",
     "text/html file FOLDER/page.html hdr",
@@ -79,6 +80,7 @@ const ASKS: &[&str] = &[
     "GET /b | X-A: two | X-Forwarded-For: 10.0.0.9",
     "POST /c | Cookie: SRV=s2; other=1 || body",
     "GET /d | X-Want: 404 | Cookie: SRV=s1",
+    "GET /e | X_Odd: 1 | X.Dot: 2 | X-Even: 3",
 ];
 
 const OPTIONS: &[&str] = &[
@@ -105,6 +107,7 @@ const OPTIONS: &[&str] = &[
     "option http-no-delay",
     "option http-pretend-keepalive",
     "option http-restrict-req-hdr-names delete",
+    "option http-restrict-req-hdr-names preserve",
     "option http-restrict-req-hdr-names reject",
     "option http-server-close",
     "option httpclose",

@@ -1,6 +1,6 @@
 //! Keywords of a section that nothing has taken: each is told, with the reason where one is known.
 
-use super::proxy::Proxy;
+use super::proxy::{Proxy, Word};
 use super::{compression, keywords};
 use crate::draft::Draft;
 
@@ -103,6 +103,8 @@ const MOOT_OPTIONS: &[&str] = &[
     "idle-close-on-response",
     // See `request-heads`.
     "accept-invalid-http-request",
+    // See `header_names`.
+    "http-restrict-req-hdr-names",
     // See `Proxy::closes_connections`, `Proxy::pool`.
     "abortonclose",
     "allbackups",
@@ -114,7 +116,6 @@ const MOOT_OPTIONS: &[&str] = &[
 /// Options without which all works, but not quite as it did.
 const OPTIONS_THAT_DIFFER: &[(&str, &str)] = &[
     ("persist", "a server that is down gets no clients, whatever their cookie"),
-    ("http-restrict-req-hdr-names", "names pass that RFC 9110 allows"),
     ("external-check", "the script runs as a user that owns nothing, without HAPROXY_… in its environment"),
     ("h1-case-adjust-bogus-client", "names of headers keep the case that they came with"),
     ("h1-case-adjust-bogus-server", "names of headers keep the case that they came with"),
@@ -133,6 +134,20 @@ const RULES: &[&str] = &[
     "monitor-uri",
     "use-server",
 ];
+
+/// Tells of an option that is not carried over, or not quite.
+fn what_is_left_of_option(word: &Word, draft: &mut Draft) {
+    if super::header_names::is_refused(word, draft) || MOOT_OPTIONS.contains(&word.arg(1)) {
+        return;
+    }
+    match OPTIONS_THAT_DIFFER.iter().find(|(option, _)| *option == word.arg(1)) {
+        Some((option, differs)) => draft.note(word.line, option, *differs),
+        None => {
+            let words: Vec<&str> = word.words.iter().map(String::as_str).collect();
+            super::remedies::diagnose(draft, word.line, &word.words.join(" "), &words);
+        }
+    }
+}
 
 impl Proxy {
     /// What nobody has looked at.
@@ -158,17 +173,7 @@ impl Proxy {
                 word if ["clitcpka-", "srvtcpka-"].iter().any(|side| word.starts_with(side)) => {}
                 // See `logs::of_all`.
                 "log" | "log-tag" => {}
-                "option" if word.words.get(1).is_some_and(|o| MOOT_OPTIONS.contains(&o.as_str())) => {}
-                "option" => {
-                    let known = OPTIONS_THAT_DIFFER.iter().find(|(option, _)| *option == word.arg(1));
-                    match known {
-                        Some((option, differs)) => draft.note(word.line, option, *differs),
-                        None => {
-                            let words: Vec<&str> = word.words.iter().map(String::as_str).collect();
-                            super::remedies::diagnose(draft, word.line, &word.words.join(" "), &words);
-                        }
-                    }
-                }
+                "option" => what_is_left_of_option(word, draft),
                 "no" => {}
                 "stats" if draft.run.is_some() => {}
                 "stats" => {

@@ -264,6 +264,11 @@ pub const EXAMPLES: &[(&str, &str, &str)] = &[
         "mss",
         "listen a\n bind 127.0.0.1:1\n server s 127.0.0.1:2\n@listen b\n@ bind 127.0.0.1:3 mss 1400\n@ server s 127.0.0.1:2\n",
     ),
+    (
+        "proxy",
+        "option http-restrict-req-hdr-names",
+        "listen a\n mode http\n bind 127.0.0.1:1\n@ option http-restrict-req-hdr-names delete\n server s 127.0.0.1:2\n",
+    ),
     ("bind", "ca-file", ASKED_FOR),
     ("bind", "crl-file", ASKED_FOR),
     ("bind", "crt-ignore-err", ASKED_FOR),
