@@ -11,9 +11,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 mod local;
+mod stamp;
 mod write;
 
 pub use local::{connect_local, reach, stand_in};
+pub use stamp::{Stamp, stamp};
 pub use write::{Staged, at_disk, make_folder, remove, write_atomically, write_private};
 
 /// Lists and maps.

@@ -3,11 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 
+use evenkeel_files::{Stamp, stamp};
 use evenkeel_model::{Connect, HealthCheck, Probe, ProxyVersion, ServerTls};
 use evenkeel_trust::{Anyone, Authorities};
 use rustls::ClientConfig;
@@ -120,7 +119,6 @@ pub fn describe(error: &std::io::Error) -> String {
 
 /// What was made of settings and a protocol, and of files in this state.
 type Configs = HashMap<(ServerTls, Vec<u8>), (Vec<Stamp>, Arc<ClientConfig>)>;
-type Stamp = Option<(u64, u64, SystemTime)>;
 
 thread_local! {
     /// Reading authorities takes longer than a probe: once for each setting, and again when a file changes.
@@ -136,10 +134,6 @@ const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 fn stamps(tls: &ServerTls) -> Vec<Stamp> {
     let authorities = tls.ca.as_deref().unwrap_or(Path::new(SYSTEM_AUTHORITIES));
     let files = tls.verify.then_some(authorities).into_iter().chain(tls.certificate.as_deref());
-    let stamp = |path: &Path| {
-        let about = std::fs::metadata(path).ok()?;
-        Some((about.ino(), about.len(), about.modified().ok()?))
-    };
     files.map(stamp).collect()
 }
 

@@ -4,12 +4,11 @@
 //! In: checked routes, files. Out: [`Routes`]. Never: a request.
 
 use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use evenkeel_balance::{ConcurrencyLimit, RateLimit, Table};
+use evenkeel_files::{Stamp, stamp};
 use evenkeel_model::{Action, Name, RateRule, Secret, TableRule, VirtualService};
 use evenkeel_routes::{Loader, Resources};
 use evenkeel_rules::{Map, MapForm, NetworkSet, PatternSet, Template, read_networks, read_patterns};
@@ -68,14 +67,6 @@ impl RouteFiles {
     pub fn changed(&self) -> bool {
         self.0.iter().any(|(path, before)| stamp(path) != *before)
     }
-}
-
-/// Its inode, its length, and when it was changed.
-type Stamp = Option<(u64, u64, SystemTime)>;
-
-fn stamp(path: &Path) -> Stamp {
-    let about = std::fs::metadata(path).ok()?;
-    Some((about.ino(), about.len(), about.modified().ok()?))
 }
 
 /// Limits outlive configurations: what clients have used up stays used up.

@@ -25,6 +25,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 pub use about::field;
 pub use key::{has_key, shown};
+use version1::Listed;
 
 /// The certificates that a file of authorities holds.
 #[derive(Clone, Debug)]
@@ -54,7 +55,8 @@ impl Authorities {
         named: bool,
     ) -> Result<Arc<dyn ServerCertVerifier>, VerifierBuilderError> {
         let inner = WebPkiServerVerifier::builder_with_provider(self.roots(), provider.clone()).build()?;
-        Ok(Arc::new(Servers { inner, own: self.own.clone(), provider, named }))
+        let listed = Listed::new(&[], &self.own);
+        Ok(Arc::new(Servers { inner, own: self.own.clone(), listed, provider, named }))
     }
 
     /// Verifies clients: as `inner` does, which was built with the same authorities and with the lists that
@@ -66,7 +68,13 @@ impl Authorities {
         provider: Arc<CryptoProvider>,
     ) -> Result<Arc<dyn ClientCertVerifier>, &'static str> {
         match revoked.old.iter().all(|list| version1::is_list_of(list, &self.own)) {
-            true => Ok(Arc::new(Clients { inner, own: self.own.clone(), revoked, provider })),
+            true => Ok(Arc::new(Clients {
+                inner,
+                own: self.own.clone(),
+                listed: Listed::new(&revoked.lists, &self.own),
+                old_listed: Listed::new(&revoked.old, &self.own),
+                provider,
+            })),
             false => Err("a list of version 1 is signed by none of the authorities"),
         }
     }
@@ -172,6 +180,8 @@ fn in_force(certificate: &X509Certificate<'_>, now: UnixTime) -> Result<(), Erro
 struct Servers {
     inner: Arc<WebPkiServerVerifier>,
     own: Arc<[CertificateDer<'static>]>,
+    /// Nothing: no list is configured for servers.
+    listed: Listed,
     named: bool,
     provider: Arc<CryptoProvider>,
 }
@@ -186,8 +196,7 @@ impl Servers {
         now: UnixTime,
     ) -> Result<(), Error> {
         let is_own = is_own(&self.own, certificate, now)?;
-        let of_version_1 = version1::verify(certificate, &self.own, &[], now);
-        if let Some(trusted) = of_version_1 {
+        if let Some(trusted) = version1::verify(certificate, &self.own, &self.listed, now) {
             trusted.or_else(|e| if is_own { Ok(()) } else { Err(e) })?;
             return self.name_of(Err(CertificateError::NotValidForName.into()), certificate, name);
         }
@@ -258,7 +267,10 @@ impl ServerCertVerifier for Servers {
 struct Clients {
     inner: Arc<dyn ClientCertVerifier>,
     own: Arc<[CertificateDer<'static>]>,
-    revoked: Revoked,
+    /// For certificates of version 1: rustls looks at these for others.
+    listed: Listed,
+    /// Of lists that rustls does not read.
+    old_listed: Listed,
     provider: Arc<CryptoProvider>,
 }
 
@@ -284,11 +296,11 @@ impl ClientCertVerifier for Clients {
         if is_own(&self.own, certificate, now)? {
             return Ok(ClientCertVerified::assertion());
         }
-        let verified = match version1::verify(certificate, &self.own, &self.revoked.lists, now) {
+        let verified = match version1::verify(certificate, &self.own, &self.listed, now) {
             Some(trusted) => trusted.map(|()| ClientCertVerified::assertion()),
             None => self.inner.verify_client_cert(certificate, others, now),
         }?;
-        match version1::is_listed(certificate, &self.revoked.old) {
+        match self.old_listed.has(certificate, &self.own) {
             true => Err(CertificateError::Revoked.into()),
             false => Ok(verified),
         }

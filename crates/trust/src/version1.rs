@@ -4,6 +4,8 @@
 //! One is trusted where an authority that is configured signed it itself. It vouches for nobody else: no chain
 //! goes through it.
 
+use std::collections::HashSet;
+
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use rustls::{CertificateError, Error};
 use x509_parser::certificate::X509Certificate;
@@ -11,7 +13,7 @@ use x509_parser::oid_registry::{OID_PKCS1_SHA1WITHRSA, OID_SHA1_WITH_RSA};
 use x509_parser::prelude::{FromDer, X509Version};
 use x509_parser::revocation_list::CertificateRevocationList;
 
-use crate::{Reason, in_force};
+use crate::{Reason, ends, in_force};
 
 /// Whether a certificate has no extensions because its version knows none.
 pub fn is_before_3(certificate: &X509Certificate<'_>) -> bool {
@@ -22,23 +24,71 @@ pub fn is_before_3(certificate: &X509Certificate<'_>) -> bool {
 pub fn verify(
     certificate: &CertificateDer<'_>,
     authorities: &[CertificateDer<'static>],
-    revoked: &[CertificateRevocationListDer<'static>],
+    listed: &Listed,
     now: UnixTime,
 ) -> Option<Result<(), Error>> {
     let (rest, leaf) = X509Certificate::from_der(certificate).ok()?;
     (rest.is_empty() && is_before_3(&leaf)).then(|| {
         in_force(&leaf, now)?;
-        let signer = authorities.iter().find(|der| signed_by(&leaf, der));
+        let signer = authorities.iter().position(|der| signed_by(&leaf, der));
         let signer = signer.ok_or_else(|| {
             Reason::error(
                 "the certificate is of X.509 version 1 and none of the authorities signed it itself",
             )
         })?;
-        match is_revoked(&leaf, signer, revoked) {
+        match listed.is_unreadable || listed.by_authority[signer].contains(leaf.raw_serial()) {
             true => Err(CertificateError::Revoked.into()),
             false => Ok(()),
         }
     })
+}
+
+/// The serial numbers on lists that authorities signed. Authorities without a list are taken at their word.
+#[derive(Debug)]
+pub struct Listed {
+    /// In the order of the authorities.
+    by_authority: Vec<HashSet<Vec<u8>>>,
+    has_lists: bool,
+    /// One of the lists cannot be read.
+    is_unreadable: bool,
+}
+
+impl Listed {
+    pub fn new(
+        lists: &[CertificateRevocationListDer<'static>],
+        authorities: &[CertificateDer<'static>],
+    ) -> Listed {
+        let parsed = || lists.iter().filter_map(|der| CertificateRevocationList::from_der(der).ok());
+        let serials = |authority: &CertificateDer<'_>| {
+            let of = parsed().filter(|(_, list)| is_signed_by(list, authority)).flat_map(|(_, list)| {
+                list.iter_revoked_certificates().map(|one| one.raw_serial().to_vec()).collect::<Vec<_>>()
+            });
+            of.collect()
+        };
+        Listed {
+            by_authority: authorities.iter().map(serials).collect(),
+            has_lists: !lists.is_empty(),
+            is_unreadable: parsed().count() < lists.len(),
+        }
+    }
+
+    /// Whether an authority of the name that the certificate's issuer has names it.
+    pub fn has(&self, certificate: &CertificateDer<'_>, authorities: &[CertificateDer<'static>]) -> bool {
+        if !self.has_lists {
+            return false;
+        }
+        let Ok((_, leaf)) = X509Certificate::from_der(certificate) else { return true };
+        self.by_authority.iter().zip(authorities).any(|(serials, authority)| {
+            serials.contains(leaf.raw_serial())
+                && ends(authority).is_some_and(|(subject, _)| subject == leaf.tbs_certificate.issuer.as_raw())
+        })
+    }
+}
+
+fn is_signed_by(list: &CertificateRevocationList<'_>, authority: &CertificateDer<'_>) -> bool {
+    let Ok((_, authority)) = X509Certificate::from_der(authority) else { return false };
+    list.issuer().as_raw() == authority.tbs_certificate.subject.as_raw()
+        && list.verify_signature(authority.public_key()).is_ok()
 }
 
 /// Whether a list of what was revoked is of version 1.
@@ -50,19 +100,7 @@ pub fn is_old_list(list: &CertificateRevocationListDer<'_>) -> bool {
 /// Whether one of the authorities signed a list.
 pub fn is_list_of(list: &CertificateRevocationListDer<'_>, authorities: &[CertificateDer<'static>]) -> bool {
     let Ok((_, list)) = CertificateRevocationList::from_der(list) else { return false };
-    authorities.iter().filter_map(|der| X509Certificate::from_der(der).ok()).any(|(_, authority)| {
-        list.issuer().as_raw() == authority.tbs_certificate.subject.as_raw()
-            && list.verify_signature(authority.public_key()).is_ok()
-    })
-}
-
-/// Whether one of these lists, each of which an authority signed, names the certificate.
-pub fn is_listed(certificate: &CertificateDer<'_>, lists: &[CertificateRevocationListDer<'static>]) -> bool {
-    let Ok((_, leaf)) = X509Certificate::from_der(certificate) else { return !lists.is_empty() };
-    lists.iter().filter_map(|der| CertificateRevocationList::from_der(der).ok()).any(|(_, list)| {
-        list.issuer().as_raw() == leaf.tbs_certificate.issuer.as_raw()
-            && list.iter_revoked_certificates().any(|one| one.raw_serial() == leaf.raw_serial())
-    })
+    authorities.iter().any(|authority| is_signed_by(&list, authority))
 }
 
 /// Whether an authority signed the certificate, by a hash that can still be relied on.
@@ -87,19 +125,4 @@ fn may_sign(authority: &X509Certificate<'_>) -> bool {
     // Limits to some names are looked at for chains alone.
     let is_limited = authority.name_constraints().map_or(true, |found| found.is_some());
     is_before_3(authority) || (is_ca && signs && !is_limited)
-}
-
-/// Whether a list of the authority names the certificate. Authorities without a list are taken at their word.
-fn is_revoked(
-    leaf: &X509Certificate<'_>,
-    authority: &CertificateDer<'_>,
-    lists: &[CertificateRevocationListDer<'static>],
-) -> bool {
-    let Ok((_, authority)) = X509Certificate::from_der(authority) else { return true };
-    lists.iter().any(|der| {
-        let Ok((_, list)) = CertificateRevocationList::from_der(der) else { return true };
-        list.issuer().as_raw() == leaf.tbs_certificate.issuer.as_raw()
-            && list.verify_signature(authority.public_key()).is_ok()
-            && list.iter_revoked_certificates().any(|one| one.raw_serial() == leaf.raw_serial())
-    })
 }

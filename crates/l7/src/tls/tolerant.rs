@@ -95,24 +95,25 @@ impl ClientCertVerifier for Tolerant {
         others: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let Err(error) = self.inner.verify_client_cert(certificate, others, now) else {
-            return Ok(ClientCertVerified::assertion());
-        };
-        let fault = fault_of(&error, certificate, now).filter(|fault| self.ignore.contains(fault));
-        let Some(fault) = fault else { return Err(error) };
-        let anybody = self.ignore.contains(&CertificateFault::UnknownIssuer);
-        match (in_its_dates(fault, certificate), fault) {
-            (Some(then), _) => match self.inner.verify_client_cert(certificate, others, then) {
-                Ok(verified) => Ok(verified),
-                Err(other) => match fault_of(&other, certificate, then) {
-                    Some(fault) if self.ignore.contains(&fault) && is_of_chain(fault, anybody) => {
-                        Ok(ClientCertVerified::assertion())
-                    }
-                    _ => Err(other),
-                },
+        let verify = |at| self.inner.verify_client_cert(certificate, others, at);
+        let overlooked =
+            |error: &Error, at| fault_of(error, certificate, at).filter(|fault| self.ignore.contains(fault));
+        let Err(error) = verify(now) else { return Ok(ClientCertVerified::assertion()) };
+        let Some(fault) = overlooked(&error, now) else { return Err(error) };
+        let (error, fault) = match in_its_dates(fault, certificate) {
+            Some(then) => match verify(then) {
+                Ok(verified) => return Ok(verified),
+                Err(other) => {
+                    let fault = overlooked(&other, then);
+                    (other, fault)
+                }
             },
-            (None, fault) if is_of_chain(fault, anybody) => Ok(ClientCertVerified::assertion()),
-            (None, _) => Err(error),
+            None => (error, Some(fault)),
+        };
+        let anybody = self.ignore.contains(&CertificateFault::UnknownIssuer);
+        match fault.is_some_and(|fault| is_of_chain(fault, anybody)) {
+            true => Ok(ClientCertVerified::assertion()),
+            false => Err(error),
         }
     }
 
