@@ -407,7 +407,7 @@ static DENY: Table = Table {
             "vanish",
             ValueKind::Flag,
             "false",
-            "The same, and the client is not told that its connection has ended: it waits until it gives up. Without CAP_NET_ADMIN a reset is sent that the next router drops.",
+            "The same, and the client is not told that its connection has ended: it waits until it gives up, or until it sends more: nobody knows the connection then, and the kernel says so. Without CAP_NET_ADMIN a reset is sent that the next router drops.",
         ),
     ],
 };
