@@ -56,7 +56,29 @@ fn uses(place: &str, word: &str) -> Vec<(String, String)> {
     }
     let line = |text: String| (proxies("", &text, ""), proxies("", "", ""));
     let values = ["", " 1", " 10s", " x", " /x", " x 1", " 127.0.0.1:1", " on", " 1 2 3", " none", " 99999"];
-    let of_samples = ["", "(x)", "(1)", "(0,4)", "(1,a)", "(txn.x)", "(b)", "(b/s)"];
+    let of_samples = [
+        "",
+        "(x)",
+        "(1)",
+        "(0,4)",
+        "(1,a)",
+        "(txn.x)",
+        "(b)",
+        "(b/t)",
+        "(0)",
+        "(0,b)",
+        "(0,0)",
+        "(t1)",
+        "(t1,1)",
+        "(sha256)",
+        "(sha256,a2V5)",
+        "('$.a')",
+        "(%Y)",
+        "(/x)",
+        "(\",\",txn.x)",
+        "(txn.x,txn.y)",
+    ];
+    let sampled = |text: String| (sampling(&text), sampling(""));
     match place {
         "section" => vec![(format!("{}{word} x\n  x\n", proxies("", "", "")), proxies("", "", ""))],
         "global" => values.map(|value| global(&format!("  {word}{value}\n"))).to_vec(),
@@ -87,23 +109,23 @@ fn uses(place: &str, word: &str) -> Vec<(String, String)> {
             let each = |arguments: &&str| {
                 let of = format!("{word}{arguments}");
                 [
-                    line(format!("  http-request set-header x %[{of}]\n")),
-                    line(format!("  http-response set-header x %[{of}]\n")),
-                    line(format!("  http-request deny if {{ {of} 1 }}\n")),
-                    line(format!("  tcp-request content reject if {{ {of} }}\n")),
+                    sampled(format!("  http-request set-header x %[{of}]\n")),
+                    sampled(format!("  http-response set-header x %[{of}]\n")),
+                    sampled(format!("  http-request deny if {{ {of} 1 }}\n")),
+                    sampled(format!("  tcp-request content reject if {{ {of} }}\n")),
                 ]
             };
             of_samples.iter().flat_map(each).collect()
         }
         "acl" => [" x", "(x) x", " 1", "(x) 1"]
-            .map(|value| line(format!("  http-request deny if {{ {word}{value} }}\n")))
+            .map(|value| sampled(format!("  http-request deny if {{ {word}{value} }}\n")))
             .to_vec(),
         "converter" => {
             let mut all = Vec::new();
             for arguments in of_samples {
                 for input in ["path", "int(7)", "src", "bin(00)", "date"] {
                     let text = format!("  http-request set-header x %[{input},{word}{arguments}]\n");
-                    all.push(line(text));
+                    all.push(sampled(text));
                 }
             }
             all
@@ -131,6 +153,22 @@ fn proxies(bind: &str, lines: &str, server: &str) -> String {
          server s 127.0.0.1:2{server}\nbackend b\n  mode http\n  server t 127.0.0.1:3\n  \
          stick-table type string size 1k store gpc0,http_req_rate(1s)\n"
     )
+}
+
+/// A place with all that samples ask of: tables that are tracked, and people.
+fn sampling(lines: &str) -> String {
+    let counters = "conn_cnt,conn_cur,conn_rate(1s),sess_cnt,sess_rate(1s),http_req_cnt,http_req_rate(1s),\
+                    http_err_cnt,http_err_rate(1s),http_fail_cnt,http_fail_rate(1s),bytes_in_cnt,\
+                    bytes_in_rate(1s),bytes_out_cnt,bytes_out_rate(1s),gpc0,gpc0_rate(1s),gpc1,gpc1_rate(1s),gpt0";
+    let tables: String = ["t0", "t1", "t2"]
+        .map(|name| format!("backend {name}\n  stick-table type ip size 1k store {counters}\n"))
+        .concat();
+    let tracks: String =
+        [0, 1, 2].map(|at| format!("  http-request track-sc{at} src table t{at}\n")).concat();
+    let people = "userlist x\n  user u insecure-password p\n";
+    proxies("", &format!("  stick-table type ip size 1k store {counters}\n{tracks}{lines}"), "")
+        + &tables
+        + people
 }
 
 fn global(line: &str) -> (String, String) {
