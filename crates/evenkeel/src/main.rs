@@ -10,6 +10,7 @@ use evenkeel_haproxy as haproxy;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> std::process::ExitCode {
+    evenkeel_l4::messages_to_log();
     if haproxy::is_called_so(std::env::args_os().next().as_ref()) {
         return haproxy::main(&texts(1));
     }

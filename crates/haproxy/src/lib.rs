@@ -12,6 +12,7 @@ mod master;
 mod messages;
 mod page;
 mod process;
+mod prometheus;
 mod sample;
 mod servers;
 mod sockets;

@@ -12,6 +12,7 @@ use evenkeel_api as api;
 use evenkeel_import::{Proxy, ProxyKind, StatsPage};
 
 use super::commands::change_server;
+use super::prometheus;
 use super::sample::Known;
 use super::statistics::{self, Row, RowKind, Selection};
 
@@ -33,9 +34,6 @@ impl Page {
     }
 
     pub fn serve(self, known: Arc<Known>) {
-        if known.running.pages.is_empty() {
-            return;
-        }
         let served = Arc::new(Served { known, secret: self.secret });
         let router = Router::new().fallback(answer).with_state(served);
         tokio::spawn(async move { axum::serve(self.listener, router).await });
@@ -100,7 +98,11 @@ async fn answer(
     body: Bytes,
 ) -> Response {
     let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
-    let number = text("x-evenkeel-statistics").and_then(|value| page_number(value, &served.secret));
+    let asked = text("x-evenkeel-statistics").and_then(|value| page_of(value, &served.secret));
+    if asked == Some(METRICS) {
+        return metrics(&served.known, &method, &uri).await;
+    }
+    let number = asked.and_then(|number| number.parse::<usize>().ok());
     let Some(page) = number.and_then(|n| served.known.running.pages.get(n)) else {
         return (StatusCode::FORBIDDEN, "this page is only there through its proxy\n").into_response();
     };
@@ -151,11 +153,31 @@ async fn answer(
     ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], text).into_response()
 }
 
+/// The page of metrics, among the numbers of pages of statistics.
+const METRICS: &str = "metrics";
+
+async fn metrics(known: &Known, method: &Method, uri: &Uri) -> Response {
+    if method != Method::GET && method != Method::HEAD {
+        return StatusCode::METHOD_NOT_ALLOWED.into_response();
+    }
+    let pairs = uri.query().unwrap_or("").split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let asked = match prometheus::MetricsQuery::of(pairs.map(|(key, value)| (decoded(key), decoded(value)))) {
+        Ok(asked) => asked,
+        Err(why) => return (StatusCode::BAD_REQUEST, why).into_response(),
+    };
+    let Some(status) = known.status().await else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the process is stopping\n").into_response();
+    };
+    let kind = "text/plain; version=0.0.4";
+    let text = prometheus::text(known, &status, &asked);
+    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], text).into_response()
+}
+
 /// The page that a proxy asks for, behind the word that only this process knows.
-fn page_number(value: &str, secret: &str) -> Option<usize> {
-    let (word, number) = value.split_at_checked(secret.len())?;
+fn page_of<'a>(value: &'a str, secret: &str) -> Option<&'a str> {
+    let (word, page) = value.split_at_checked(secret.len())?;
     let known = aws_lc_rs::constant_time::verify_slices_are_equal(word.as_bytes(), secret.as_bytes());
-    known.ok().and_then(|()| number.trim().parse().ok())
+    known.ok().map(|()| page.trim())
 }
 
 /// A browser sends the password of the page with what other sites make it send.
@@ -348,10 +370,10 @@ mod tests {
 
     #[test]
     fn pages_are_there_for_those_who_know_the_word() {
-        for (value, number) in [("word 3", Some(3)), ("word3", Some(3)), ("wort 3", None), ("word", None)] {
-            assert_eq!(page_number(value, "word"), number, "{value}");
+        let all = [("word 3", Some("3")), ("word3", Some("3")), ("word metrics", Some("metrics"))];
+        for (value, page) in all.into_iter().chain([("wort 3", None), ("word", Some("")), ("w", None)]) {
+            assert_eq!(page_of(value, "word"), page, "{value}");
         }
-        assert_eq!(page_number("w", "word"), None);
     }
 
     #[test]

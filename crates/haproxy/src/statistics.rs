@@ -339,6 +339,12 @@ pub fn check_status(outcome: &str, layer: Option<u8>) -> (&'static str, &'static
     }
 }
 
+/// The words that the last check of a server can have.
+pub const CHECK_STATES: &[&str] = &[
+    "HANA", "SOCKERR", "L4OK", "L4TOUT", "L4CON", "L6OK", "L6TOUT", "L6RSP", "L7TOUT", "L7RSP", "L7OK",
+    "L7OKC", "L7STS", "PROCERR", "PROCTOUT", "PROCOK",
+];
+
 /// The number that a check's status has in HAProxy's state files.
 pub fn status_number(short: &str) -> usize {
     const ALL: [&str; 21] = [

@@ -31,3 +31,8 @@ pub use spec::{
     Clock, Counts, FlowInfo, Forwarding, Hop, Persist, Pick, ProbeSpec, Server, ServiceSpec, Takes,
 };
 pub use tap::{Batch, Tap};
+
+/// What the library that talks to the kernel says goes to the log, not to the terminal.
+pub fn messages_to_log() {
+    libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Info, |_, text| tracing::debug!("{}", text.trim()))));
+}

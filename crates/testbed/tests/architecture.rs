@@ -274,7 +274,6 @@ const LONG_FUNCTIONS: &[&str] = &[
     "import/src/haproxy/sample.rs: source",
     "import/src/haproxy/server.rs: option_by_option",
     "import/src/haproxy/server.rs: servers",
-    "import/src/haproxy/stats.rs: page",
     "import/src/haproxy/walk.rs: pass",
     "l7/src/proxy/flow.rs: begin_answer",
     "rules/src/convert.rs: build",

@@ -13,6 +13,7 @@ mod explained;
 mod first_hour;
 mod haproxy;
 mod haproxy_maps;
+mod haproxy_metrics;
 mod haproxy_places;
 mod health;
 mod http;

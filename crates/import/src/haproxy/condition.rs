@@ -22,6 +22,8 @@ pub struct Acls {
     pub files: BTreeMap<String, String>,
     /// How long a tarpit holds its clients.
     pub tarpit: Option<String>,
+    /// The word that lets a request in to this program's own pages, where it has them.
+    pub own_pages: Option<String>,
     /// Hosts are compared with their ports and by case, as HAProxy does where it is to run as it is.
     exact: bool,
     /// Of a proxy in mode http.
@@ -36,8 +38,19 @@ impl Acls {
         let errors = draft.errors.clone();
         let exact = draft.run.is_some();
         let (http, pages) = (proxy.is_http(), proxy.pages_with_variables());
-        let mut acls =
-            Acls { counted, userlists, errors, files, tarpit, exact, http, pages, ..Acls::default() };
+        let own_pages = draft.run.as_ref().and_then(|run| run.places.stats.as_ref()).map(|s| s.1.clone());
+        let mut acls = Acls {
+            counted,
+            userlists,
+            errors,
+            files,
+            tarpit,
+            own_pages,
+            exact,
+            http,
+            pages,
+            ..Acls::default()
+        };
         for word in proxy.all("acl") {
             let words = &word.words;
             let Some(name) = words.get(1) else { continue };

@@ -2,6 +2,7 @@
 //! the page of keywords in the documentation is what it answers.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::OnceLock;
 
 use super::reasons::{EXAMPLES, SILENT};
@@ -56,29 +57,6 @@ fn uses(place: &str, word: &str) -> Vec<(String, String)> {
     }
     let line = |text: String| (proxies("", &text, ""), proxies("", "", ""));
     let values = ["", " 1", " 10s", " x", " /x", " x 1", " 127.0.0.1:1", " on", " 1 2 3", " none", " 99999"];
-    let of_samples = [
-        "",
-        "(x)",
-        "(1)",
-        "(0,4)",
-        "(1,a)",
-        "(txn.x)",
-        "(b)",
-        "(b/t)",
-        "(0)",
-        "(0,b)",
-        "(0,0)",
-        "(t1)",
-        "(t1,1)",
-        "(sha256)",
-        "(sha256,a2V5)",
-        "('$.a')",
-        "(%Y)",
-        "(/x)",
-        "(\",\",txn.x)",
-        "(txn.x,txn.y)",
-    ];
-    let sampled = |text: String| (sampling(&text), sampling(""));
     match place {
         "section" => vec![(format!("{}{word} x\n  x\n", proxies("", "", "")), proxies("", "", ""))],
         "global" => values.map(|value| global(&format!("  {word}{value}\n"))).to_vec(),
@@ -105,31 +83,7 @@ fn uses(place: &str, word: &str) -> Vec<(String, String)> {
             };
             values.iter().flat_map(each).collect()
         }
-        "sample" => {
-            let each = |arguments: &&str| {
-                let of = format!("{word}{arguments}");
-                [
-                    sampled(format!("  http-request set-header x %[{of}]\n")),
-                    sampled(format!("  http-response set-header x %[{of}]\n")),
-                    sampled(format!("  http-request deny if {{ {of} 1 }}\n")),
-                    sampled(format!("  tcp-request content reject if {{ {of} }}\n")),
-                ]
-            };
-            of_samples.iter().flat_map(each).collect()
-        }
-        "acl" => [" x", "(x) x", " 1", "(x) 1"]
-            .map(|value| sampled(format!("  http-request deny if {{ {word}{value} }}\n")))
-            .to_vec(),
-        "converter" => {
-            let mut all = Vec::new();
-            for arguments in of_samples {
-                for input in ["path", "int(7)", "src", "bin(00)", "date"] {
-                    let text = format!("  http-request set-header x %[{input},{word}{arguments}]\n");
-                    all.push(sampled(text));
-                }
-            }
-            all
-        }
+        "sample" | "acl" | "converter" => samples(place, word),
         "http-check" | "tcp-check" => values
             .map(|value| {
                 let option = format!("  option {}\n", place.replace("http-check", "httpchk"));
@@ -153,6 +107,62 @@ fn proxies(bind: &str, lines: &str, server: &str) -> String {
          server s 127.0.0.1:2{server}\nbackend b\n  mode http\n  server t 127.0.0.1:3\n  \
          stick-table type string size 1k store gpc0,http_req_rate(1s)\n"
     )
+}
+
+/// Arguments that samples and converters have.
+const ARGUMENTS: [&str; 20] = [
+    "",
+    "(x)",
+    "(1)",
+    "(0,4)",
+    "(1,a)",
+    "(txn.x)",
+    "(b)",
+    "(b/t)",
+    "(0)",
+    "(0,b)",
+    "(0,0)",
+    "(t1)",
+    "(t1,1)",
+    "(sha256)",
+    "(sha256,a2V5)",
+    "('$.a')",
+    "(%Y)",
+    "(/x)",
+    "(\",\",txn.x)",
+    "(txn.x,txn.y)",
+];
+
+/// Uses of a sample, a converter, or the name of a condition.
+fn samples(place: &str, word: &str) -> Vec<(String, String)> {
+    let line = |text: String| (sampling(&text), sampling(""));
+    match place {
+        "sample" => {
+            let each = |arguments: &&str| {
+                let of = format!("{word}{arguments}");
+                [
+                    line(format!("  http-request set-header x %[{of}]\n")),
+                    line(format!("  http-response set-header x %[{of}]\n")),
+                    line(format!("  http-request deny if {{ {of} 1 }}\n")),
+                    line(format!("  tcp-request content reject if {{ {of} }}\n")),
+                ]
+            };
+            ARGUMENTS.iter().flat_map(each).collect()
+        }
+        "acl" => [" x", "(x) x", " 1", "(x) 1"]
+            .map(|value| line(format!("  http-request deny if {{ {word}{value} }}\n")))
+            .to_vec(),
+        _ => {
+            let mut all = Vec::new();
+            for arguments in ARGUMENTS {
+                for input in ["path", "int(7)", "src", "bin(00)", "date"] {
+                    let text = format!("  http-request set-header x %[{input},{word}{arguments}]\n");
+                    all.push(line(text));
+                }
+            }
+            all
+        }
+    }
 }
 
 /// A place with all that samples ask of: tables that are tracked, and people.
@@ -189,7 +199,8 @@ fn in_sections(line: &str) -> [(String, String); 3] {
 
 fn read(text: &str) -> Running {
     let source = Source { kind: SourceKind::Haproxy, file: "x".into(), text: text.into() };
-    running(&[source], &BTreeMap::new(), Places::default())
+    let own_pages = Some((SocketAddr::from(([127, 0, 0, 1], 9)), "word".to_owned()));
+    running(&[source], &BTreeMap::new(), Places { stats: own_pages, ..Places::default() })
 }
 
 /// What the import says of it, for the use that it likes best.

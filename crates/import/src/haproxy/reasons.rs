@@ -92,7 +92,7 @@ pub const SILENT: &[(&str, &str, &str)] = &[
     ("tcp-check", "comment connect", ""),
 ];
 
-const ASKED_FOR: &str = "listen a\n bind 127.0.0.1:1 ssl crt /x\n server s 127.0.0.1:2\n@listen b\n@ bind 127.0.0.1:3 ssl crt /x ca-file /y crl-file /z verify required crt-ignore-err expired\n@ server s 127.0.0.1:2\n";
+const ASKED_FOR: &str = "listen a\n bind 127.0.0.1:1 ssl crt /x\n server s 127.0.0.1:2\n@listen b\n@ bind 127.0.0.1:3 ssl crt /x ca-file /y crl-file /z verify required crt-ignore-err 10\n@ server s 127.0.0.1:2\n";
 
 /// Place, word, and a configuration; the lines with `@` are those that use it.
 pub const EXAMPLES: &[(&str, &str, &str)] = &[
@@ -115,6 +115,21 @@ pub const EXAMPLES: &[(&str, &str, &str)] = &[
         "global",
         "tune.maxrewrite",
         "global\n tune.bufsize 65536\n@ tune.maxrewrite 30000\nlisten a\n mode http\n bind 127.0.0.1:1\n server s 127.0.0.1:2\n",
+    ),
+    (
+        "http-request",
+        "use-service",
+        "listen a\n mode http\n bind 127.0.0.1:1\n@ http-request use-service prometheus-exporter if { path /m }\n server s 127.0.0.1:2\n",
+    ),
+    (
+        "proxy",
+        "stats admin",
+        "listen a\n mode http\n bind 127.0.0.1:1\n stats enable\n@ stats admin if TRUE\n server s 127.0.0.1:2\n",
+    ),
+    (
+        "proxy",
+        "stats http-request",
+        "listen a\n mode http\n bind 127.0.0.1:1\n stats enable\n@ stats http-request deny if { src 10.0.0.1 }\n server s 127.0.0.1:2\n",
     ),
     ("section", "global", "@global\n@ maxconn 100\nlisten a\n bind 127.0.0.1:1\n server s 127.0.0.1:2\n"),
     (

@@ -6,7 +6,7 @@ use super::condition::Acls;
 use super::proxy::{Proxy, Word};
 use super::replies::Reply;
 use super::sample::{self, variables};
-use super::{access, answers};
+use super::{access, answers, stats};
 use crate::draft::{Table, also};
 use crate::words::{list, literal, name, quoted};
 
@@ -101,6 +101,12 @@ pub fn rule(
                 None => set(&mut route, "deny", if http { status } else { "{}".into() }),
             }
             reply.add_headers("add-response-header", &mut route);
+        }
+        ["http-request", "use-service", "prometheus-exporter"] if acls.own_pages.is_some() => {
+            let secret = acls.own_pages.as_deref().unwrap_or_default();
+            route.text("name", "metrics");
+            set(&mut route, "set-header", stats::way_in(secret, "metrics"));
+            route.text("pool", stats::POOL);
         }
         ["use-server", server] if !server.contains('%') => set(&mut route, "server", quoted(&name(server))),
         ["block"] => set(&mut route, "deny", "{ status = 403 }".into()),

@@ -1,9 +1,11 @@
 //! Sockets and pages of statistics.
 
+use std::net::SocketAddr;
+
 use super::condition::Acls;
-use super::proxy::Proxy;
+use super::proxy::{Proxy, Word};
 use super::run::{SocketAccess, StatsPage, StatsSocket};
-use crate::draft::{Draft, Table, also};
+use crate::draft::{Draft, Pool, Table, also};
 use crate::words::{literal, quoted};
 
 /// `stats` of the global section.
@@ -41,10 +43,37 @@ pub fn socket(line: usize, words: &[String], draft: &mut Draft) {
     }
 }
 
+/// The pool of this program's own pages.
+pub const POOL: &str = "haproxy-stats";
+
+/// The header that names one of these pages, behind the word that only this process knows.
+pub fn way_in(secret: &str, page: &str) -> String {
+    format!("{{ \"X-Evenkeel-Statistics\" = {} }}", quoted(&format!("{secret} {page}")))
+}
+
+/// The pool is there, once.
+fn make_pool(address: SocketAddr, draft: &mut Draft) {
+    if draft.pools.iter().any(|p| p.name == POOL) {
+        return;
+    }
+    let mut pool = Pool { name: POOL.into(), ..Pool::default() };
+    pool.table.set("health-check", "{ type = \"none\" }");
+    let mut server = Table::default();
+    server.text("name", "page");
+    server.text("address", &address.to_string());
+    pool.servers.push(server);
+    draft.pools.push(pool);
+}
+
 /// The routes to a proxy's page of statistics, where it has one: to the page whose forms change states by
 /// their condition, and what is refused of it.
 pub fn pages(proxy: &Proxy, draft: &mut Draft) -> Vec<Table> {
     let mut rules = Rules::default();
+    let own = draft.run.as_ref().and_then(|run| run.places.stats.as_ref()).map(|stats| stats.0);
+    let exports = |word: &Word| word.words.get(1).is_some_and(|w| w == "use-service");
+    if let Some(address) = own.filter(|_| proxy.is_http() && proxy.all("http-request").any(exports)) {
+        make_pool(address, draft);
+    }
     let Some(page) = page(proxy, &mut rules, draft) else { return Vec::new() };
     let plain = page.clone();
     let mut routes = rules.refused;
@@ -140,24 +169,15 @@ fn page(proxy: &Proxy, rules: &mut Rules, draft: &mut Draft) -> Option<Table> {
     let number = draft.run.as_ref().map_or(0, |run| run.pages.len());
     let path = page.uri.split('?').next().unwrap_or("").to_owned();
     let exact = page.uri.contains('?');
-    if !draft.pools.iter().any(|p| p.name == "haproxy-stats") {
-        let mut pool = crate::draft::Pool { name: "haproxy-stats".into(), ..Default::default() };
-        pool.table.set("health-check", "{ type = \"none\" }");
-        let mut server = Table::default();
-        server.text("name", "page");
-        server.text("address", &address.to_string());
-        pool.servers.push(server);
-        draft.pools.push(pool);
-    }
+    make_pool(address, draft);
     let mut route = Table::default();
     route.text("name", "statistics");
     if path != "/" || exact {
         let pattern = if exact { path } else { format!("{path}*") };
         route.set("when", literal(&format!("path({})", quoted(&pattern))));
     }
-    let headers = format!("{{ \"X-Evenkeel-Statistics\" = {} }}", quoted(&format!("{secret} {number}")));
-    route.set("set-header", headers);
-    route.text("pool", "haproxy-stats");
+    route.set("set-header", way_in(&secret, &number.to_string()));
+    route.text("pool", POOL);
     if let Some(run) = &mut draft.run {
         run.pages.push(page);
     }
