@@ -9,10 +9,11 @@ use std::sync::Arc;
 use crate::evaluate::{Captures, Facts};
 use crate::hash::{self, Hash};
 use crate::json::JsonPath;
-use crate::map::{Map, MapForm, MapMatch};
+use crate::map::{Content, Map, MapForm, MapMatch};
 use crate::number::{self, Arithmetic};
 use crate::parse::ParseError;
 use crate::template::Template;
+use crate::token::{self, Verified};
 use crate::uri::{Normal, parameter};
 
 mod words;
@@ -119,6 +120,17 @@ pub enum Converter {
         default: Box<[u8]>,
         map: Option<Arc<Map>>,
     },
+    /// Whether a token was signed by this algorithm with the private key of this file's public one, which
+    /// is there once it was loaded.
+    JwtVerify {
+        algorithm: Template,
+        file: Box<str>,
+        key: Option<Arc<Map>>,
+    },
+    /// The same with a secret: the algorithm, and the secret.
+    JwtVerifySecret(Box<[Template; 2]>),
+    /// The number that its hexadecimal digits are.
+    HexInteger,
     /// The list is there once it was loaded.
     Listed {
         file: Box<str>,
@@ -210,6 +222,15 @@ fn build(name: &str, words: &[&str]) -> Result<Converter, ParseError> {
             Converter::Hash(kind, is_mixed)
         }
         ("integer", []) => Converter::Integer,
+        ("hex-integer", []) => Converter::HexInteger,
+        ("jwt-verify", [algorithm, file]) if !file.is_empty() => {
+            let algorithm = token_algorithm(algorithm, token::has_public_key)?;
+            Converter::JwtVerify { algorithm, file: (*file).into(), key: None }
+        }
+        ("jwt-verify-secret", [algorithm, secret]) if !secret.is_empty() => {
+            let algorithm = token_algorithm(algorithm, token::has_secret)?;
+            Converter::JwtVerifySecret(Box::new([algorithm, text_of(secret)?]))
+        }
         ("cpl", []) => Converter::Complement,
         ("http-date", []) => Converter::HttpDate,
         ("present", []) => Converter::Present,
@@ -295,7 +316,7 @@ fn build(name: &str, words: &[&str]) -> Result<Converter, ParseError> {
             Converter::Map { file: (*file).into(), matching, default, map: None }
         }
         ("listed", [file, word, rest @ ..]) if !file.is_empty() && matches!(rest, [] | ["fold"]) => {
-            let form = MapForm { matching: matching(word)?, list: true, folds: !rest.is_empty() };
+            let form = MapForm { matching: matching(word)?, content: Content::List, folds: !rest.is_empty() };
             Converter::Listed { file: (*file).into(), form, list: None }
         }
         _ => {
@@ -307,6 +328,17 @@ fn build(name: &str, words: &[&str]) -> Result<Converter, ParseError> {
             return Err(wrong(why).help(format!("converters: {}", names.join(", "))));
         }
     })
+}
+
+/// The name of an algorithm, or a text with variables that says it.
+fn token_algorithm(word: &str, fits: impl Fn(&[u8]) -> bool) -> Result<Template, ParseError> {
+    let text = text_of(word)?;
+    match text.constant() {
+        Some(name) if !fits(name) => Err(wrong(format!(
+            "{word:?} is no algorithm of a token's signature: jwt-verify has RS256 to RS512, PS256 to PS512 and ES256 to ES512, jwt-verify-secret HS256 to HS512"
+        ))),
+        _ => Ok(text),
+    }
 }
 
 fn text_of(text: &str) -> Result<Template, ParseError> {
@@ -347,15 +379,28 @@ fn arguments(text: &str) -> Result<Vec<String>, ParseError> {
 }
 
 impl Converter {
-    /// A text of its own that has variables.
-    pub fn text(&self) -> Option<&Template> {
+    /// Texts of its own that have variables.
+    pub fn texts(&self) -> &[Template] {
         match self {
             Converter::HmacWith(_, text)
             | Converter::ArithmeticWith(_, text)
             | Converter::Append(text)
             | Converter::Equals(text)
-            | Converter::Compare(text) => Some(text),
-            Converter::AppendItem { item, .. } => Some(item),
+            | Converter::Compare(text) => std::slice::from_ref(text),
+            Converter::AppendItem { item: text, .. } | Converter::JwtVerify { algorithm: text, .. } => {
+                std::slice::from_ref(text)
+            }
+            Converter::JwtVerifySecret(texts) => &texts[..],
+            _ => &[],
+        }
+    }
+
+    /// The file that it asks.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Converter::Map { file, .. }
+            | Converter::Listed { file, .. }
+            | Converter::JwtVerify { file, .. } => Some(Path::new(&**file)),
             _ => None,
         }
     }
@@ -367,6 +412,11 @@ impl Converter {
                 *map = Some(load(Path::new(&**file), (*matching).into())?);
             }
             Converter::Listed { file, form, list } => *list = Some(load(Path::new(&**file), *form)?),
+            Converter::JwtVerify { algorithm, file, key } => {
+                algorithm.load(load)?;
+                *key = Some(load(Path::new(&**file), MapForm::PUBLIC_KEY)?);
+            }
+            Converter::JwtVerifySecret(texts) => texts.iter_mut().try_for_each(|text| text.load(load))?,
             Converter::HmacWith(_, text)
             | Converter::ArithmeticWith(_, text)
             | Converter::Append(text)
@@ -396,6 +446,18 @@ impl Converter {
                 found.map(|value| value.into_owned().into_bytes()).or_else(otherwise)
             }
             Converter::JsonQuery(path) => path.find(&out[start..]),
+            Converter::HexInteger => number::of_hex(&out[start..]).map(|n| n.to_string().into_bytes()),
+            Converter::JwtVerify { algorithm, key, .. } => {
+                let algorithm = rendered(algorithm, facts, captures);
+                let key = key.as_ref().and_then(|file| file.public_key());
+                let found = key.map_or(Verified::No, |key| key.verify(&out[start..], &algorithm));
+                Some(found.as_str().into())
+            }
+            Converter::JwtVerifySecret(texts) => {
+                let [algorithm, secret] = texts.each_ref().map(|text| rendered(text, facts, captures));
+                let found = token::verified_by_secret(&out[start..], &algorithm, &secret);
+                Some(found.as_str().into())
+            }
             Converter::Choose(pairs) => {
                 let found = pairs.iter().find(|(from, _)| **from == out[start..]);
                 found.map(|(_, to)| to.to_vec())
@@ -452,11 +514,7 @@ impl Converter {
         if self.in_place(facts, captures, out, start) {
             return;
         }
-        let rendered = |text: &Template| {
-            let mut value = Vec::new();
-            text.render(facts, captures, &mut value);
-            value
-        };
+        let rendered = |text: &Template| rendered(text, facts, captures);
         let replaced: Vec<u8> = match self {
             Converter::Equals(text) => {
                 let same = aws_lc_rs::constant_time::verify_slices_are_equal(&out[start..], &rendered(text));
@@ -498,6 +556,9 @@ impl Converter {
             | Converter::Map { .. }
             | Converter::Listed { .. }
             | Converter::JsonQuery(_)
+            | Converter::HexInteger
+            | Converter::JwtVerify { .. }
+            | Converter::JwtVerifySecret(_)
             | Converter::Choose(_)
             | Converter::Parameter(..)
             | Converter::Field { .. } => return,
@@ -523,10 +584,29 @@ impl Converter {
     }
 }
 
+fn rendered(text: &Template, facts: &dyn Facts, captures: &Captures) -> Vec<u8> {
+    let mut value = Vec::new();
+    text.render(facts, captures, &mut value);
+    value
+}
+
 const SIGNS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const URL_SIGNS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-fn base64(bytes: &[u8], url: bool) -> Vec<u8> {
+const NO_SIGN: u8 = 64;
+
+/// The value of each byte, as one of these signs.
+const fn values_of(signs: &[u8; 64]) -> [u8; 256] {
+    let mut values = [NO_SIGN; 256];
+    let mut at = 0;
+    while at < signs.len() {
+        values[signs[at] as usize] = at as u8;
+        at += 1;
+    }
+    values
+}
+
+pub(crate) fn base64(bytes: &[u8], url: bool) -> Vec<u8> {
     let signs = if url { URL_SIGNS } else { SIGNS };
     let mut out = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
     for three in bytes.chunks(3) {
@@ -545,11 +625,16 @@ fn base64(bytes: &[u8], url: bool) -> Vec<u8> {
 
 /// The bytes of a text in Base64, with or without padding.
 pub fn unbase64(text: &[u8], url: bool) -> Option<Vec<u8>> {
-    let signs = if url { URL_SIGNS } else { SIGNS };
+    const VALUES: [[u8; 256]; 2] = [values_of(SIGNS), values_of(URL_SIGNS)];
+    let values = &VALUES[usize::from(url)];
     let end = text.iter().rposition(|b| *b != b'=').map_or(0, |at| at + 1);
     let (mut out, mut bits, mut count) = (Vec::new(), 0u32, 0);
     for byte in &text[..end] {
-        bits = bits << 6 | signs.iter().position(|s| s == byte)? as u32;
+        let value = values[usize::from(*byte)];
+        if value == NO_SIGN {
+            return None;
+        }
+        bits = bits << 6 | u32::from(value);
         count += 6;
         if count >= 8 {
             count -= 8;

@@ -42,6 +42,7 @@ mod path;
 mod pattern;
 mod regular;
 mod template;
+mod token;
 mod uri;
 mod wants;
 
@@ -51,7 +52,7 @@ pub use fetch::{FUNCTIONS, Fetch, Function, NeedsHttp, VARIABLES, Variable};
 pub use first::{FIRST_BYTES, FirstBytes};
 pub use gate::{Part, Texts};
 pub use line::{LINE_FIELDS, LineField, LineFieldDoc, LineFormat, LinePart};
-pub use map::{Map, MapError, MapForm, MapMatch};
+pub use map::{Content, Map, MapError, MapForm, MapMatch};
 pub use names::FieldNames;
 pub use parse::{ParseError, check_regex};
 pub use path::{Parameters, is_unclear_path, normal_host, normal_path, writable_target};

@@ -7,6 +7,7 @@ use regex::bytes::Regex;
 
 use crate::pattern::{bits, masked, network};
 use crate::regular::regex;
+use crate::token::PublicKey;
 
 /// How keys of a file are compared with what is looked up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -22,6 +23,8 @@ pub enum MapMatch {
     Domain,
     /// The first key of the file that is such a part.
     DomainInOrder,
+    /// The first key of the file that is a part of it between `/` and `?`.
+    DirectoryInOrder,
     /// The first key of the file that it ends with.
     EndInOrder,
     /// The first key of the file that it contains.
@@ -35,13 +38,14 @@ pub enum MapMatch {
 }
 
 impl MapMatch {
-    pub const WORDS: [(&'static str, MapMatch); 11] = [
+    pub const WORDS: [(&'static str, MapMatch); 12] = [
         ("stars", MapMatch::Stars),
         ("exact", MapMatch::Exact),
         ("begin", MapMatch::Begin),
         ("end", MapMatch::End),
         ("domain", MapMatch::Domain),
         ("domain-in-order", MapMatch::DomainInOrder),
+        ("directory-in-order", MapMatch::DirectoryInOrder),
         ("end-in-order", MapMatch::EndInOrder),
         ("contains", MapMatch::Contains),
         ("regex", MapMatch::Regex),
@@ -54,14 +58,30 @@ impl MapMatch {
     }
 }
 
-/// How a file is read: `KEY VALUE` lines, or a list of keys alone.
+/// What a file holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Content {
+    /// `KEY VALUE` lines.
+    #[default]
+    Pairs,
+    /// Each line is a key as a whole, whose value is empty.
+    List,
+    /// A public key or a certificate (PEM), and no lines at all.
+    PublicKey,
+}
+
+/// How a file is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct MapForm {
     pub matching: MapMatch,
-    /// Each line is a key as a whole, whose value is empty.
-    pub list: bool,
+    pub content: Content,
     /// Upper and lower case of keys are the same.
     pub folds: bool,
+}
+
+impl MapForm {
+    pub const PUBLIC_KEY: MapForm =
+        MapForm { matching: MapMatch::Stars, content: Content::PublicKey, folds: false };
 }
 
 impl From<MapMatch> for MapForm {
@@ -84,6 +104,7 @@ pub struct Map {
     networks: HashMap<(u128, u8), Box<str>>,
     /// The longest prefix first.
     widths: Vec<u8>,
+    public_key: Option<PublicKey>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -124,8 +145,12 @@ fn divides(byte: u8) -> bool {
     b"./:?".contains(&byte)
 }
 
+fn divides_folders(byte: u8) -> bool {
+    b"/?".contains(&byte)
+}
+
 /// Whether a text is a part of another one between such signs.
-fn is_domain_of(part: &[u8], whole: &[u8]) -> bool {
+fn is_part_of(part: &[u8], whole: &[u8], divides: fn(u8) -> bool) -> bool {
     !part.is_empty()
         && whole.windows(part.len()).enumerate().any(|(at, found)| {
             let begins = at == 0 || divides(whole[at - 1]);
@@ -138,13 +163,17 @@ impl Map {
     pub fn read(text: &str, form: impl Into<MapForm>) -> Result<Map, MapError> {
         let form = form.into();
         let mut map = Map { matching: form.matching, folds: form.folds, ..Map::default() };
+        if form.content == Content::PublicKey {
+            map.public_key = Some(PublicKey::read(text).map_err(|why| MapError { line: 1, why })?);
+            return Ok(map);
+        }
         for (number, line) in text.lines().enumerate() {
             let line = without_comment(line);
             if line.is_empty() {
                 continue;
             }
             let wrong = |why: String| MapError { line: number + 1, why };
-            if form.list {
+            if form.content == Content::List {
                 map.insert(line, "").map_err(wrong)?;
                 continue;
             }
@@ -154,6 +183,11 @@ impl Map {
             map.insert(key, value.trim()).map_err(wrong)?;
         }
         Ok(map)
+    }
+
+    /// Of a file that was read as one.
+    pub(crate) fn public_key(&self) -> Option<&PublicKey> {
+        self.public_key.as_ref()
     }
 
     /// Of keys that are the same the first one holds.
@@ -173,6 +207,10 @@ impl Map {
             MapMatch::Contains | MapMatch::EndInOrder => self.contained.push((bytes.into(), value.into())),
             MapMatch::DomainInOrder => {
                 let bare = key.trim_matches(|c: char| c.is_ascii() && divides(c as u8));
+                self.contained.push((bare.as_bytes().into(), value.into()));
+            }
+            MapMatch::DirectoryInOrder => {
+                let bare = key.trim_matches(|c: char| c.is_ascii() && divides_folders(c as u8));
                 self.contained.push((bare.as_bytes().into(), value.into()));
             }
             MapMatch::Regex | MapMatch::RegexGroups => {
@@ -247,7 +285,8 @@ impl Map {
         match self.matching {
             MapMatch::Contains => self.first(|part| memchr::memmem::find(key, part).is_some()),
             MapMatch::EndInOrder => self.first(|part| key.ends_with(part)),
-            MapMatch::DomainInOrder => self.first(|part| is_domain_of(part, key)),
+            MapMatch::DomainInOrder => self.first(|part| is_part_of(part, key, divides)),
+            MapMatch::DirectoryInOrder => self.first(|part| is_part_of(part, key, divides_folders)),
             MapMatch::Regex | MapMatch::RegexGroups => {
                 self.expressions.iter().find(|(regex, _)| regex.is_match(key)).map(|(_, value)| &**value)
             }

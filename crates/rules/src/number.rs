@@ -65,6 +65,12 @@ pub fn http_date(seconds: i64) -> String {
     format!("{week_day}, {day:02} {name} {year} {hour:02}:{minute:02}:{second:02} GMT")
 }
 
+/// The number that hexadecimal digits are; none where there is another sign, or more than 16 digits.
+pub fn of_hex(text: &[u8]) -> Option<i64> {
+    let text = std::str::from_utf8(text).ok().filter(|text| !text.starts_with('+'))?;
+    u64::from_str_radix(text, 16).ok().map(|number| number as i64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -157,12 +157,7 @@ impl Template {
         let mut all = Vec::new();
         for part in &self.parts {
             if let Part::Converted(_, converters) = part {
-                all.extend(converters.iter().filter_map(|converter| match converter {
-                    Converter::Map { file, .. } | Converter::Listed { file, .. } => {
-                        Some(PathBuf::from(&**file))
-                    }
-                    _ => None,
-                }));
+                all.extend(converters.iter().filter_map(Converter::file).map(PathBuf::from));
             }
             part.inner().for_each(|text| all.extend(text.files()));
         }
@@ -312,7 +307,7 @@ impl Part {
             Part::Converted(_, converters) => converters.as_slice(),
             _ => &[],
         };
-        converters.iter().filter_map(Converter::text)
+        converters.iter().flat_map(Converter::texts)
     }
 
     /// What it begins with, before anything is made of it.

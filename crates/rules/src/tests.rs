@@ -437,7 +437,7 @@ fn parameters_of_segments_stay_in_what_goes_out() {
 fn lists_hold_keys_alone_with_or_without_case() {
     let text = "# who\n/Old\nexample.org   # a comment\n\n two words \n";
     let holds = |matching, folds, key: &str| {
-        let form = crate::MapForm { matching, list: true, folds };
+        let form = crate::MapForm { matching, content: crate::Content::List, folds };
         Map::read(text, form).unwrap().holds(key.as_bytes())
     };
     for (matching, folds, key, expected) in [
@@ -455,7 +455,7 @@ fn lists_hold_keys_alone_with_or_without_case() {
     ] {
         assert_eq!(holds(matching, folds, key), expected, "{matching:?} {folds} {key}");
     }
-    let form = crate::MapForm { matching: MapMatch::Network, list: true, folds: false };
+    let form = crate::MapForm { matching: MapMatch::Network, content: crate::Content::List, folds: false };
     assert!(Map::read("10.0.0.0/8\n2001:db8::/32", form).unwrap().holds(b"10.1.2.3"));
     assert_eq!(Map::read("10.0.0.0/8\nnobody", form).unwrap_err().line, 2);
 }

@@ -55,6 +55,21 @@ pub static CONVERTERS: &[ConverterDoc] = &[
     doc("xxh3", "XXH3 of 64 bits as a number with a sign, with a seed", "{path|xxh3}"),
     doc("wt6", "HAProxy's hash of this name as a number", "{path|wt6}"),
     doc(
+        "hex-integer",
+        "the number that its hexadecimal digits are; else nothing",
+        "{header:X-Id|hex-integer}",
+    ),
+    doc(
+        "jwt-verify",
+        "whether a JSON Web Token was signed: the algorithm (`RS256`, `PS256`, `ES256` and their like with 384 and 512, or a text with variables) and the file of a public key or certificate. `1`: it was, `0`: it was not, `-1`: that is no such algorithm, `-3`: that is no token. What the token says of time, issuer and audience is asked with `json-query`",
+        "{header:Authorization|word(2,\" \")|jwt-verify(RS256,\"/etc/evenkeel/jwt.pem\")}",
+    ),
+    doc(
+        "jwt-verify-secret",
+        "the same with a secret: `HS256`, `HS384` or `HS512`",
+        "{query:token|jwt-verify-secret(HS256,\"a long secret\")}",
+    ),
+    doc(
         "json-query",
         "a value out of JSON by its path: a text, a number, a list, `1` or `0`; else nothing",
         "{header:X-Claims|json-query(\"$.user.names[0]\")}",
