@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_model::{
-    Action, AddressKind, AnswerRoute, Answers, HeaderEdit, Mode, Name, RateRule, Route, Secret, TableRule,
+    Action, AddressKind, AnswerRoute, Answers, HeaderEdit, LogLevel, Mode, Name, RateRule, Route, Secret,
+    TableRule,
 };
 use evenkeel_rules::{Expression, Fetch, FieldNames, MapMatch, ParseError, Template};
 
@@ -311,6 +312,7 @@ impl<'a> Reader<'a, '_> {
         if self.table.value("priority").is_some() {
             all.push(Action::Priority(self.table.number("priority", 0)));
         }
+        self.log_level(&mut all);
         if let Some(server) = self.table.name("server") {
             let servers = &self.names.servers;
             self.known("real-server", server.as_str(), servers, self.table.span("server"));
@@ -424,8 +426,14 @@ impl<'a> Reader<'a, '_> {
         all
     }
 
+    fn log_level(&self, all: &mut Vec<Action>) {
+        let level = self.table.text("log-level").and_then(LogLevel::of);
+        all.extend(level.map(Action::LogLevel));
+    }
+
     fn answer_actions(&mut self) -> Vec<Action> {
         let mut all = Vec::new();
+        self.log_level(&mut all);
         let pairs = |all: &mut Vec<Action>, pairs: Vec<(String, Template)>, set: bool| {
             all.extend(pairs.into_iter().map(|(name, value)| match set {
                 true => Action::SetVariable { name, value },

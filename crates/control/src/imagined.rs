@@ -8,7 +8,9 @@ use std::sync::Arc;
 use evenkeel_api as api;
 use evenkeel_balance::{Counter, Figure};
 use evenkeel_l7::{FileError, ListFiles, unknown_pool};
-use evenkeel_model::{Action, Name, Normalize, RateRule, Secret, Snapshot, VirtualService, format_duration};
+use evenkeel_model::{
+    Action, LogLevel, Name, Normalize, RateRule, Secret, Snapshot, VirtualService, format_duration,
+};
 use evenkeel_routes::{
     Changes, ClientAddress, Edit, Effects, Loader, Next, Resources, Route, RouteAction, Routes, Source,
     Verdict, Walk,
@@ -438,6 +440,8 @@ fn words(asked: &ExplainQuery, step: &RouteAction<InWords>, text: &str, pool: Op
             format!("the server has {} for each answer", format_duration(time))
         }
         RouteAction::ConnectTimeout(time_ms) => format!("connecting may take {time_ms} ms"),
+        RouteAction::LogLevel(LogLevel::Silent) => "it has no log line".into(),
+        RouteAction::LogLevel(level) => format!("the log line is marked {}", level.as_str()),
         RouteAction::Once => "no other server is asked after one has had it".into(),
         RouteAction::QueueTimeout(time_ms) => format!("a place may be waited for {time_ms} ms"),
         RouteAction::RewritePath(_) => format!("the path becomes {path}"),

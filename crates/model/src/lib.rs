@@ -43,7 +43,9 @@ pub use policy::{
     SourcePersistence, StatusSet, host_prefix, mask_address,
 };
 pub use retry::RetryOn;
-pub use route::{Action, AddressKind, AnswerRoute, Answers, HeaderEdit, RateRule, Route, TableRule};
+pub use route::{
+    Action, AddressKind, AnswerRoute, Answers, HeaderEdit, LogLevel, RateRule, Route, TableRule,
+};
 pub use secret::Secret;
 pub use service::{
     AccessLog, AdminSettings, AdminState, ClientAddressRule, ErrorAnswer, ErrorPage, Fallback, Forwarded,

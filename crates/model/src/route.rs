@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use evenkeel_rules::{Expression, FieldNames, MapMatch, Template};
 
-use crate::{Name, Secret};
+use crate::{Name, SEVERITIES, Secret};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
@@ -69,6 +69,8 @@ pub enum Action {
     ServerTimeout(Duration),
     ConnectTimeout(Duration),
     QueueTimeout(Duration),
+    /// How its log line is marked, or whether it has one.
+    LogLevel(LogLevel),
     /// It may be sent once: no other server is asked after one has had it.
     Once,
     RewriteMethod(String),
@@ -132,6 +134,34 @@ impl Action {
                 | Action::Deny { .. }
                 | Action::Tarpit { .. }
         )
+    }
+}
+
+/// What becomes of a request's log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// There is none.
+    Silent,
+    /// It is written with this severity, by syslog's numbers.
+    Severity(u8),
+}
+
+impl LogLevel {
+    /// `silent`, or one of syslog's severities.
+    pub fn of(word: &str) -> Option<LogLevel> {
+        let severity = SEVERITIES.iter().position(|known| *known == word);
+        match word {
+            "silent" => Some(LogLevel::Silent),
+            _ => severity.map(|number| LogLevel::Severity(number as u8)),
+        }
+    }
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogLevel::Silent => "silent",
+            LogLevel::Severity(number) => SEVERITIES.get(usize::from(number)).copied().unwrap_or("debug"),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use evenkeel_model::{AddressKind, Name};
+use evenkeel_model::{AddressKind, LogLevel, Name};
 use evenkeel_rules::{Captures, Parameters, is_named, is_named_alike, normal_host, normal_path};
 
 use crate::compile::Edit;
@@ -39,6 +39,8 @@ pub struct Changes {
     pub queue_timeout_ms: Option<u64>,
     /// No other server is asked after one has had it.
     pub once: bool,
+    /// How its log line is marked.
+    pub log_level: Option<LogLevel>,
     /// The server that takes it, if it can.
     pub server: Option<Name>,
     /// Whose request it is.
@@ -76,6 +78,7 @@ impl Changes {
         self.connect_timeout_ms = None;
         self.queue_timeout_ms = None;
         self.once = false;
+        self.log_level = None;
         self.server = None;
         self.addresses = Addresses::default();
         self.request.clear();

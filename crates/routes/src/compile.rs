@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use evenkeel_balance::Counter;
 use evenkeel_model::{
-    Action, AddressKind, Answers, HeaderEdit, LogFormat, Name, Normalize, RateRule, Route as Rule, Secret,
-    VirtualService,
+    Action, AddressKind, Answers, HeaderEdit, LogFormat, LogLevel, Name, Normalize, RateRule, Route as Rule,
+    Secret, VirtualService,
 };
 use evenkeel_rules::{
     Expression, Fetch, FieldNames, FirstBytes, Map, MapForm, MapMatch, NetworkSet, PathGate, PatternSet,
@@ -234,6 +234,8 @@ pub enum RouteAction<R: Resources> {
     ConnectTimeout(u64),
     /// Milliseconds in queues.
     QueueTimeout(u64),
+    /// How the log line is marked, or whether there is one.
+    LogLevel(LogLevel),
     /// No other server is asked after one has had it.
     Once,
     /// The server that takes it, if it can.
@@ -598,6 +600,7 @@ impl<R: Resources, L: Loader<R>> Compiler<'_, R, L> {
             Action::ServerTimeout(time) => RouteAction::ServerTimeout(time.as_millis() as u64),
             Action::ConnectTimeout(time) => RouteAction::ConnectTimeout(time.as_millis() as u64),
             Action::Once => RouteAction::Once,
+            Action::LogLevel(level) => RouteAction::LogLevel(*level),
             Action::QueueTimeout(time) => RouteAction::QueueTimeout(time.as_millis() as u64),
             Action::RewritePath(text) => RouteAction::RewritePath(text.clone()),
             Action::RewriteQuery(text) => RouteAction::RewriteQuery(text.clone()),

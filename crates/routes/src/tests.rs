@@ -217,6 +217,7 @@ enum Told {
     Captured(String),
     Priority(i16),
     Timeout(u64),
+    LogLevel(evenkeel_model::LogLevel),
     Server(String),
     Status(u16),
     Counted(String),
@@ -279,6 +280,7 @@ impl Effects<Plain> for Teller {
             RouteAction::Capture { .. } => Told::Captured(text),
             RouteAction::Priority(priority) => Told::Priority(*priority),
             RouteAction::ServerTimeout(time) => Told::Timeout(*time),
+            RouteAction::LogLevel(level) => Told::LogLevel(*level),
             RouteAction::Server(name) => Told::Server(name.to_string()),
             RouteAction::Status(status) => Told::Status(*status),
             RouteAction::Track { .. }
@@ -631,6 +633,7 @@ const ACTIONS: &[&str] = &[
     "priority = 3",
     "server = 'main1'",
     "server-timeout = '2s'",
+    "log-level = 'warning'",
     "track = 't'",
     "rate-limit = { rate = '5/1s', key = '{path}' }",
     "basic-auth = { accounts = { a = 'hash' } }",
@@ -674,6 +677,7 @@ fn replay(told: &[Told], changes: &mut Changes) {
             Told::Captured(text) => changes.captured.extend_from_slice(format!("{text}|").as_bytes()),
             Told::Priority(priority) => changes.priority = priority,
             Told::Timeout(time) => changes.server_timeout_ms = Some(time),
+            Told::LogLevel(level) => changes.log_level = Some(level),
             Told::Server(name) => changes.server = Name::new(&name).ok(),
             Told::Status(_) | Told::Counted(_) | Told::End(..) => {}
         }
@@ -687,7 +691,7 @@ fn outcome(changes: &Changes) -> String {
         (changes.request.drops_of_request(name.as_bytes()), changes.response.drops(name.as_bytes()))
     });
     format!(
-        "{:?} {:?} {} {} {drops:?} {} {} {:?} {:?} {:?}",
+        "{:?} {:?} {} {} {drops:?} {} {} {:?} {:?} {:?} {:?}",
         text(&changes.target),
         changes.method.as_deref().map(text_of),
         lines(&changes.request),
@@ -695,6 +699,7 @@ fn outcome(changes: &Changes) -> String {
         text_of(&changes.captured),
         changes.priority,
         changes.server_timeout_ms,
+        changes.log_level,
         changes.server,
         changes.variables.get("v").map(text_of),
     )

@@ -369,6 +369,7 @@ fn change<R: Resources>(step: &RouteAction<R>, text: &[u8], changes: &mut Change
         RouteAction::ConnectTimeout(time_ms) => changes.connect_timeout_ms = Some(*time_ms),
         RouteAction::QueueTimeout(time_ms) => changes.queue_timeout_ms = Some(*time_ms),
         RouteAction::Once => changes.once = true,
+        RouteAction::LogLevel(level) => changes.log_level = Some(*level),
         RouteAction::Priority(priority) => changes.priority = *priority,
         // Done already.
         RouteAction::RewritePath(_) | RouteAction::RewriteQuery(_) | RouteAction::RewriteUri(_) => {}
@@ -539,6 +540,7 @@ fn take_answer<R: Resources>(
         RouteAction::SetVariable { name, .. } => changes.variables.set(name, text),
         RouteAction::Capture { .. } => Changes::capture(text, &mut changes.captured_answer),
         RouteAction::ResponseHeader(edit) => changes.response.apply(edit, text),
+        RouteAction::LogLevel(level) => changes.log_level = Some(*level),
         RouteAction::Status(status) => {
             verdict.status = Some(*status);
             changes.status = Some(*status);

@@ -93,6 +93,12 @@ pub static ROUTE: Table = Table {
         ),
         key("queue-timeout", duration(1, DAY_MS), "that of the service", "How long it may wait in a queue."),
         key(
+            "log-level",
+            LOG_LEVEL,
+            "info",
+            "The severity of its log line, which decides to which targets it goes; `silent`: it has none.",
+        ),
+        key(
             "retry",
             ValueKind::Flag,
             "true",
@@ -201,6 +207,7 @@ pub static ANSWER_ROUTE: Table = Table {
             "",
             "Do not let a real server's answer out: the client gets an error instead.",
         ),
+        key("log-level", LOG_LEVEL, "info", "As in a route: the severity of the log line, or `silent`."),
         key(
             "redirect",
             ValueKind::Table(&REDIRECT),
@@ -391,6 +398,18 @@ static ANSWER: Table = Table {
         ),
     ],
 };
+
+const LOG_LEVEL: ValueKind = ValueKind::Choice(&[
+    word("silent"),
+    word("emerg"),
+    word("alert"),
+    word("crit"),
+    word("err"),
+    word("warning"),
+    word("notice"),
+    word("info"),
+    word("debug"),
+]);
 
 static DENY: Table = Table {
     name: "deny",

@@ -243,3 +243,86 @@ fn live_tail_and_json_and_metrics() {
     assert_eq!(get(place.at(9080), "/healthz").text(), "ok\n");
     assert_eq!(get(place.at(9080), "/api/v1/status").status, 404, "the API is on the socket alone");
 }
+
+/// What of a line's severity rules say, at every place where they can, and targets that take a part alone.
+#[test]
+fn rules_say_how_lines_are_marked() {
+    if !require(&["nginx", "haproxy"]) {
+        return;
+    }
+    let place = Place::new("log-level");
+    let _nginx = nginx(&place, "origin", place.at(9001));
+    let config = |web: SocketAddr, raw: SocketAddr, levels: &str| {
+        let server = place.at(9001);
+        format!(
+            "global\nlog stdout format short local0 {levels}\ndefaults\nlog global\ntimeout connect 4s\ntimeout client 42s\ntimeout server 43s\n\
+             frontend web\nmode http\nlog-format \"web %HP %ST\"\nbind {web}\n\
+             http-request set-log-level silent if {{ path /silent /denied /answered }}\n\
+             http-request set-log-level err if {{ path /err }}\n\
+             http-request set-log-level notice if {{ path /twice }}\n\
+             http-request set-log-level debug if {{ path /twice }}\n\
+             http-request set-log-level silent if {{ path /again }}\n\
+             http-request set-log-level emerg if {{ path /again }}\n\
+             http-request deny if {{ path /denied /refused }}\n\
+             http-request return status 200 if {{ path /answered }}\n\
+             http-response set-log-level silent if {{ var(txn.quiet) -m found }}\n\
+             http-response set-log-level alert if {{ status 200 }} {{ var(txn.loud) -m found }}\n\
+             http-request set-var(txn.quiet) int(1) if {{ path /late }}\n\
+             http-request set-var(txn.loud) int(1) if {{ path /loud }}\n\
+             default_backend pool\n\
+             backend pool\nmode http\nhttp-request set-log-level crit if {{ path /pool }}\nserver s1 {server}\n\
+             frontend raw\nmode tcp\nlog-format \"raw %ts\"\nbind {raw}\ntcp-request content set-log-level warning if {{ src 127.0.0.0/8 }}\ndefault_backend rawpool\n\
+             backend rawpool\nmode tcp\nserver s1 {server}\n",
+        )
+    };
+    let paths = [
+        "/usual",
+        "/silent",
+        "/err",
+        "/twice",
+        "/again",
+        "/denied",
+        "/refused",
+        "/answered",
+        "/late",
+        "/none",
+        "/pool",
+    ];
+    let talk = |web: SocketAddr, raw: SocketAddr| {
+        paths.iter().for_each(|path| drop(get(web, path)));
+        let mut kept = Connection::open(web);
+        // What one request's rules say is not the next one's.
+        ["/silent", "/usual", "/err", "/usual"].iter().for_each(|path| drop(kept.get(path)));
+        drop(kept);
+        let mut tcp = Connection::open(raw);
+        tcp.send("GET /tcp HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        tcp.read_all();
+    };
+    for (number, levels) in ["", "warning", "warning err"].into_iter().enumerate() {
+        let at = |port: u16| place.at(port + 2 * number as u16);
+        let theirs = haproxy(&place, &config(at(8090), at(8091), levels), at(8090));
+        let file = place.write("ours.cfg", config(at(8080), at(8081), levels));
+        let output = std::fs::File::create(place.file("ours.log")).unwrap();
+        let mut ours = std::process::Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+        ours.args(["haproxy", "-db", "-f"]).arg(file).stdout(output);
+        let ours = evenkeel_testbed::Process::start(&mut ours);
+        eventually("it serves", Duration::from_secs(10), || std::net::TcpStream::connect(at(8080)).is_ok());
+        talk(at(8090), at(8091));
+        talk(at(8080), at(8081));
+        eventually("the lines are written", Duration::from_secs(5), || {
+            std::fs::read_to_string(place.file("ours.log")).unwrap().contains("raw ")
+        });
+        drop((theirs, ours));
+        let lines = |path: &str| -> Vec<String> {
+            let text = std::fs::read_to_string(place.file(path)).unwrap();
+            let lines = text.lines().filter(|l| l.contains(">web /") || l.contains(">raw "));
+            // Threads write their lines by themselves.
+            let mut lines: Vec<String> = lines.map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        let (ours, theirs) = (lines("ours.log"), lines("haproxy.log"));
+        assert!(ours.len() >= 4, "{ours:#?}");
+        assert_eq!(ours, theirs, "{levels}");
+    }
+}

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::condition::Acls;
 use super::proxy::{Proxy, SectionKind, Word};
 use super::replies::Reply;
-use super::rules::{captured, redirection, removed, replaced, table_of};
+use super::rules::{captured, log_level, redirection, removed, replaced, table_of};
 use super::sample::{self, variables};
 use crate::draft::{Draft, Table, also, both};
 use crate::words::{literal, name, quoted};
@@ -213,6 +213,7 @@ fn rule(word: &Word, acls: &Acls) -> Result<Table, String> {
                 route.set("stop", "true");
                 return Ok(route);
             }
+            [_, "set-log-level", _] => {}
             [_, verb, ..] if verb.starts_with("set-var") || verb.starts_with("unset-var") => {}
             _ => return Err(super::remedies::of(&does)),
         }
@@ -256,6 +257,7 @@ fn rule(word: &Word, acls: &Acls) -> Result<Table, String> {
                 also(&mut route, &sample::presence(&value_words.join(" ")));
             }
         }
+        ["set-log-level", level] => route.set("log-level", quoted(log_level(level)?)),
         ["capture", what @ .., "len", length] => {
             route.set("capture", captured(&what.join(" "), length)?);
         }

@@ -94,7 +94,7 @@ fn uses(place: &str, word: &str) -> Vec<(String, String)> {
         rules => {
             let values =
                 ["", " 1", " x", " x 1", " x y z", " 127.0.0.1:1", "(txn.x) str(1)", "(0)", "(0,1) 1"];
-            let more = ["(x) x", "(txn.x)", " hdr(x)", " src", " src table b", "(0,b) src"];
+            let more = [" err", "(x) x", "(txn.x)", " hdr(x)", " src", " src table b", "(0,b) src"];
             let all = values.iter().chain(&more);
             all.map(|value| line(format!("  {rules} {word}{value}\n"))).collect()
         }

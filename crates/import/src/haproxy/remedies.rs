@@ -18,7 +18,6 @@ const REMEDIES: &[(&str, &str)] = &[
     ("dynamic-cookie-key", "give each server its cookie: cookie VALUE on its line"),
     ("http-send-name-header", "servers have the same head: name the pool by set-header"),
     ("max-session-srv-conns", "connections are kept by the pool: see connection-reuse"),
-    ("set-log-level", "all lines have one level"),
     ("set-tos", "mark packets by rules of the kernel (nft)"),
     ("set-mark", "mark packets by rules of the kernel (nft)"),
     ("set-nice", "all requests have the same share: see set-priority-class"),

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use evenkeel_model::LogLevel;
+
 use super::condition::Acls;
 use super::proxy::{Proxy, Word};
 use super::replies::Reply;
@@ -9,6 +11,14 @@ use super::sample::{self, variables};
 use super::{access, answers, stats};
 use crate::draft::{Table, also};
 use crate::words::{list, literal, name, quoted};
+
+/// A level of log lines, which has the same name here.
+pub fn log_level(word: &str) -> Result<&'static str, String> {
+    let level = LogLevel::of(word).map(LogLevel::as_str);
+    level.ok_or_else(|| {
+        format!("'{word}' is no log level: emerg, alert, crit, err, warning, notice, info, debug or silent")
+    })
+}
 
 /// One rule as a route; none where nothing is to be done.
 pub fn rule(
@@ -261,6 +271,9 @@ pub fn rule(
                 .unwrap_or_else(|| Err(super::remedies::of(&does)))?;
             set(&mut route, "count", count);
             also(&mut route, &when);
+        }
+        ["http-request", "set-log-level", level] | ["tcp-request", "content", "set-log-level", level] => {
+            set(&mut route, "log-level", quoted(log_level(level)?));
         }
         ["http-request", "disable-l7-retry"] => set(&mut route, "retry", "false".into()),
         ["http-request", "capture", what @ .., "len", length] => {

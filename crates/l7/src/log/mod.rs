@@ -13,6 +13,8 @@ mod writer;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use evenkeel_model::LogLevel;
+
 pub use custom::host_name;
 pub use format::{LineStyle, write_line};
 pub use termination::{Cause, CookieRead, CookieSent, Phase, Termination};
@@ -59,6 +61,8 @@ pub struct Record {
     pub given_up: bool,
     /// Its line was written before its end.
     pub written: bool,
+    /// What routes say of its line.
+    pub level: Option<LogLevel>,
     /// What the line's format asked of the request, one behind the other, and where each ends.
     pub texts: Vec<u8>,
     pub text_ends: Vec<usize>,
@@ -111,6 +115,7 @@ impl Record {
             routed: false,
             given_up: false,
             written: false,
+            level: None,
             texts: Vec::new(),
             text_ends: Vec::new(),
         }
@@ -146,6 +151,7 @@ impl Record {
             routed,
             given_up,
             written,
+            level,
             texts,
             text_ends,
         } = self;
@@ -154,7 +160,7 @@ impl Record {
         (*bytes_in, *bytes_out, *counted_in, *counted_out) = (0, 0, 0, 0);
         (*retries, *server_queue, *pool_queue) = (0, 0, 0);
         (*redispatched, *routed, *given_up, *written) = (false, false, false, false);
-        *termination = Termination::default();
+        (*termination, *level) = (Termination::default(), None);
         (*server, *pool) = (None, None);
         [line, captured, captured_answer, texts].into_iter().for_each(Vec::clear);
         text_ends.clear();

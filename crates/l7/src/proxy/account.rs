@@ -1,5 +1,7 @@
 //! The end of a request or connection: counters and the log line.
 
+use evenkeel_model::LogLevel;
+
 use super::ServiceView;
 use super::session::Client;
 use crate::counters::Counter;
@@ -74,12 +76,19 @@ pub fn early(
 }
 
 fn log(worker: &Worker, view: &ServiceView, client: &Client, record: &Record, http: bool) {
+    if record.level == Some(LogLevel::Silent) {
+        return;
+    }
     let service = &view.spec.service;
     let trouble = record.has_trouble(http);
     if service.log_lines.only_trouble && !trouble {
         return;
     }
-    let severity = if service.log_lines.trouble_is_error && trouble { ERROR } else { INFO };
+    let severity = match record.level {
+        Some(LogLevel::Severity(severity)) => severity,
+        _ if service.log_lines.trouble_is_error && trouble => ERROR,
+        _ => INFO,
+    };
     let pool = record.pool.as_ref().unwrap_or(&view.pool).spec();
     let around = Surroundings {
         service: service.name.as_str(),

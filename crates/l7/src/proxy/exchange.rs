@@ -87,7 +87,7 @@ pub async fn run(
         let request = Some((&*request, buffer.bytes()));
         let verdict = route::walk(worker, view, client, request, None, changes, counted).await;
         client.take_on(&changes.addresses);
-        record.client = client.address;
+        (record.client, record.level) = (client.address, changes.log_level);
         pool = match verdict {
             Verdict::Pool(number) => view.pools.get(number).unwrap_or(pool),
             other => return carry_out(worker, scratch, client, view, other, buffer).await,

@@ -581,6 +581,7 @@ impl Flow<'_> {
                 server_tls: self.server.tls().map(|tls| &**tls.facts()),
             };
             let verdict = route::walk_answer(self.worker, self.context.view, self.client, &answered, changes);
+            record.level = changes.log_level;
             if verdict.silent {
                 (record.status, record.answered_ms) = (0, None);
                 return Err(Failure::Cut { cause: Cause::Proxy });

@@ -246,6 +246,7 @@ pub fn finish(
         counted.tracked.clear();
         counted.places.clear();
     }
+    record.level = changes.log_level;
     account::finish(worker, view, client, record, http);
     changes.clear();
     counted.clear();

@@ -165,7 +165,9 @@ async fn lead(
     if view.spec.routes.list.is_empty() && view.spec.line.requests().is_empty() {
         return Some(view.pool.clone());
     }
-    match route::walk(worker, view, client, None, hello, changes, counted).await {
+    let verdict = route::walk(worker, view, client, None, hello, changes, counted).await;
+    record.level = changes.log_level;
+    match verdict {
         Verdict::Pool(number) => view.pools.get(number).cloned(),
         verdict => {
             if let Verdict::Silence { vanish: true } = verdict {
