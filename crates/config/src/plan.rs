@@ -240,6 +240,7 @@ fn pool_steps(before: &Pool, after: &Pool, steps: &mut Vec<PlanStep>) {
         source => "source",
         source_interface => "source-interface",
         cut_when_down => "on-marked-down",
+        cut_backups => "on-marked-up",
         cut_when_removed => "on-removal",
         tcp_keep_alive => "server-tcp-keep-alive",
         tcp_user_timeout => "server-tcp-user-timeout",

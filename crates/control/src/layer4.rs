@@ -453,6 +453,10 @@ pub fn specify(
     if primaries_serve || backups > 0 {
         servers.iter_mut().filter(|s| s.0 == primaries_serve).for_each(|s| s.1.takes.new = false);
     }
+    if primaries_serve && rules.cut_backups {
+        let ended = Takes { resets: true, ..Takes::default() };
+        servers.iter_mut().filter(|s| s.0).for_each(|s| s.1.takes = ended);
+    }
     let mut servers: Vec<Server> = servers.into_iter().map(|s| s.1).collect();
     if let Some(Fallback::Server(address)) = &service.fallback {
         let alone = !servers.iter().any(|s| s.takes.new && s.weight > 0);

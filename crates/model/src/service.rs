@@ -482,6 +482,8 @@ pub struct Pool {
     pub source_interface: Option<String>,
     /// Connections end when their real server goes down.
     pub cut_when_down: bool,
+    /// Connections with backups end when a server that is none can take clients again.
+    pub cut_backups: bool,
     /// Connections end when their real server leaves the configuration (layer 4).
     pub cut_when_removed: bool,
     /// Of connections to real servers.

@@ -57,6 +57,7 @@ impl Builder<'_> {
             source: table.text("source").map_or(SourceAddress::Own, source),
             source_interface: table.text("source-interface").map(str::to_owned),
             cut_when_down: table.text("on-marked-down") == Some("close"),
+            cut_backups: table.text("on-marked-up") == Some("close-backups"),
             tcp_keep_alive: tcp_keep_alive(table, "server-tcp-keep-alive"),
             tcp_user_timeout: table.duration("server-tcp-user-timeout", Duration::ZERO),
             cut_when_removed: table.text("on-removal") == Some("close"),

@@ -241,6 +241,12 @@ pub const POOL_RULES: &[Key] = &[
         "What becomes of connections whose real server goes down.",
     ),
     key(
+        "on-marked-up",
+        ValueKind::Choice(&[word("keep"), word("close-backups")]),
+        "keep",
+        "What becomes of connections with backups when a server that is none can take clients again.",
+    ),
+    key(
         "on-removal",
         ValueKind::Choice(&[word("keep"), word("close")]),
         "keep",

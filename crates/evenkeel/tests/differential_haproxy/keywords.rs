@@ -74,6 +74,7 @@ fn configured(of: &str, line: &str) -> Option<String> {
     let fitting = match last {
         "proto" | "alpn" => "h2",
         "on-marked-down" => "shutdown-sessions",
+        "on-marked-up" => "shutdown-backup-sessions",
         "weight" | "fall" | "rise" => "7",
         "addr" => "127.0.0.3",
         "init-addr" | "resolve-prefer" => "unknown",

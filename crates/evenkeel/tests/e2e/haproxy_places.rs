@@ -134,3 +134,57 @@ fn places_are_those_of_haproxy() {
         assert_eq!(theirs.of_server(number), ours.of_server(number), "server s {server}");
     }
 }
+
+/// Connections with a backup, when the server that it stood in for is back: beside HAProxy.
+#[test]
+fn connections_with_backups_end_where_that_is_wanted() {
+    if !require(&["haproxy"]) {
+        return;
+    }
+    let echo = |at: SocketAddr| {
+        Scripted::start(at, |mut stream| {
+            let mut buffer = [0; 100];
+            while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                let _ = stream.write_all(&buffer[..count]);
+            }
+        })
+    };
+    let stays = |name: &str, program: Command, option: &str| -> bool {
+        let place = Place::new(&format!("haproxy-marked-up-{name}"));
+        let text = format!(
+            "global\n  stats socket {}\ndefaults\n  mode tcp\n  timeout connect 2s\n  timeout client 9s\n  timeout server 9s\nlisten a\n  bind {}\n  server main {} check inter 100 rise 1 fall 1 {option}\n  server spare {} backup\n",
+            place.file("stats.sock").display(),
+            place.at(8080),
+            place.at(9001),
+            place.at(9002),
+        );
+        let _spare = echo(place.at(9002));
+        let _process = crate::haproxy::run(&place, program, &text);
+        let mut held = None;
+        eventually("the backup serves", Duration::from_secs(10), || {
+            let Ok(mut stream) = TcpStream::connect(place.at(8080)) else { return false };
+            stream.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+            let told = stream.write_all(b"x").is_ok() && matches!(stream.read(&mut [0; 8]), Ok(1));
+            held = Some(stream).filter(|_| told);
+            told
+        });
+        let mut held = held.unwrap();
+        let main = echo(place.at(9001));
+        eventually("the server is back", Duration::from_secs(10), || {
+            let before = main.connections();
+            // Its checks come as well, but say nothing.
+            let mut new = TcpStream::connect(place.at(8080)).unwrap();
+            let _ = new.write_all(b"y");
+            let _ = new.read(&mut [0; 8]);
+            main.connections() > before
+        });
+        std::thread::sleep(Duration::from_millis(500));
+        held.write_all(b"z").is_ok() && matches!(held.read(&mut [0; 8]), Ok(1))
+    };
+    const WORD: &str = "on-marked-up shutdown-backup-sessions";
+    for (option, expect) in [("", true), (WORD, false)] {
+        let own = stays("own", crate::haproxy::ours(), option);
+        let other = stays("other", Command::new("haproxy"), option);
+        assert_eq!((own, other), (expect, expect), "{option}");
+    }
+}

@@ -371,6 +371,14 @@ fn option_by_option(
                     pool.table.text("on-marked-down", "close");
                 }
             }
+            "on-marked-up" => match value().as_str() {
+                "shutdown-backup-sessions" => pool.table.text("on-marked-up", "close-backups"),
+                other => draft.wrong(
+                    line,
+                    "on-marked-up",
+                    format!("'on-marked-up' expects 'shutdown-backup-sessions' but got '{other}'"),
+                ),
+            },
             "source" => {
                 let from = value();
                 let used = source(&from, rest.as_slice(), server, line, draft);

@@ -236,6 +236,19 @@ impl PoolRuntime {
         self.spec.borrow().pool.cut_when_down && self.index_of(server).is_some()
     }
 
+    /// The backups whose connections end because this server, which is none, comes back with this state.
+    pub fn backups_to_end(&self, server: u32, state: ServerState) -> Vec<u32> {
+        let index = self.index_of(server).filter(|_| self.spec.borrow().pool.cut_backups);
+        let balancer = self.balancer.borrow();
+        let Some(before) = index.and_then(|index| balancer.servers().get(index)) else { return Vec::new() };
+        let now = Server { up: state.up, admin: state.admin, weight: state.weight, ..before.clone() };
+        if before.backup || before.takes_new_clients() || !now.takes_new_clients() {
+            return Vec::new();
+        }
+        let all = self.servers.borrow();
+        all.iter().zip(balancer.servers()).filter(|(_, s)| s.backup).map(|(runtime, _)| runtime.id).collect()
+    }
+
     /// A refused connection: out at once, before the control side has heard of it.
     pub fn mark_down(&self, server: u32) {
         if let Some(index) = self.index_of(server) {

@@ -230,6 +230,7 @@ impl Worker {
         for (server, state) in changes.iter().copied() {
             let id = self.pool_of.borrow().get(&server).copied();
             let Some(pool) = id.and_then(|id| self.pools.borrow().get(&id).cloned()) else { continue };
+            ended.extend(pool.backups_to_end(server, state));
             if pool.set_state(server, state) {
                 self.pool_changed(&pool);
             }
