@@ -220,6 +220,33 @@ fn a_frozen_daemon_loses_its_traffic_and_gets_it_back() {
     download.must_be_whole();
 }
 
+/// A backup's connections, when the server that it stood in for takes clients again.
+#[test]
+fn connections_with_backups_end_or_stay() {
+    let Some(mut lab) = Lab::new("l4-backups", false) else { return };
+    let of = |name: &str, vip: &str, keys: &str| {
+        let keys = format!("{keys}\nhealth-check = {{ type = \"none\" }}");
+        service(name, vip, "snat", &keys, BACK).replace("12:8080\"", "12:8080\"\nbackup = true")
+    };
+    let closing = of("closing", "10.77.0.105:80", "on-marked-up = \"close-backups\"");
+    let config = lab.config("", &(closing + &of("keeping", "10.77.0.101:80", "")));
+    lab.start(&config);
+    let each = [("closing", "10.77.0.105"), ("keeping", "10.77.0.101")];
+    each.iter().for_each(|(_, vip)| eventually(vip, Duration::from_secs(10), || lab.answers(vip)));
+    for (name, _) in each {
+        assert_eq!(lab.cli(&["halt", &format!("{name}/b1")]).code, 0);
+    }
+    let downloads = each.map(|(name, vip)| lab.download(vip, name));
+    for (name, _) in each {
+        assert_eq!(lab.cli(&["online", &format!("{name}/b1")]).code, 0);
+    }
+    let [mut ended, whole] = downloads;
+    eventually("the connection ends", Duration::from_secs(3), || ended.process.has_ended());
+    let got = std::fs::read_to_string(&ended.file).unwrap();
+    assert_ne!(got, (4 << 20).to_string());
+    whole.must_be_whole();
+}
+
 #[test]
 fn servers_drain_halt_leave_and_fail_without_hurting_others() {
     let Some(mut lab) = Lab::new("l4-servers", false) else { return };
