@@ -350,6 +350,12 @@ pub struct Service {
     pub answers: [u64; 5],
     pub bytes_in: u64,
     pub bytes_out: u64,
+    /// Clients that went away before their answer was complete.
+    #[serde(default)]
+    pub client_aborts: u64,
+    /// Further attempts after a real server was asked in vain.
+    #[serde(default)]
+    pub retries: u64,
     pub queued: u64,
     pub real_servers: Vec<RealServer>,
 }
@@ -398,6 +404,28 @@ pub struct RealServer {
     /// Answers by class: 1xx, 2xx, 3xx, 4xx, 5xx.
     #[serde(default)]
     pub answers: [u64; 5],
+    /// Further attempts after it was asked in vain.
+    #[serde(default)]
+    pub retries: u64,
+    /// Connections that were opened to it, and requests over one that was open.
+    #[serde(default)]
+    pub opened_connections: u64,
+    #[serde(default)]
+    pub reused_connections: u64,
+    /// Requests whose time was taken, and the milliseconds of all of them together, from the request to the
+    /// end of its answer.
+    #[serde(default)]
+    pub timed_requests: u64,
+    #[serde(default)]
+    pub request_ms: u64,
+    /// Since the process began: checks that failed while it was up, times that it went down, and how long
+    /// outages took that are over.
+    #[serde(default)]
+    pub failed_checks: u64,
+    #[serde(default)]
+    pub downs: u64,
+    #[serde(default)]
+    pub down_ms: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -63,6 +63,30 @@ pub struct ServerHealth {
     /// Pauses lately: each makes the next one longer.
     pub pauses: u32,
     pub last: Option<Box<Report>>,
+    pub outages: Outages,
+}
+
+/// How often and how long a server was down in the life of this process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Outages {
+    pub failed_checks: u64,
+    pub downs: u64,
+    /// Of those that are over.
+    pub ended_ms: u64,
+    since_ms: Option<u64>,
+}
+
+impl Outages {
+    /// It went down, or is up again.
+    fn turned(&mut self, up: bool, now_ms: u64) {
+        if let Some(since_ms) = self.since_ms.take() {
+            self.ended_ms += now_ms.saturating_sub(since_ms);
+        }
+        if !up {
+            self.since_ms = Some(now_ms);
+            self.downs += 1;
+        }
+    }
 }
 
 impl Control {
@@ -172,6 +196,7 @@ impl Control {
             return;
         }
         let Some(server) = self.servers.get_mut(&report.id) else { return };
+        server.outages.failed_checks += u64::from(server.health.is_up() && !report.passed);
         let turned = server.health.on_probe(report.passed);
         // What its agent says of it has the last word.
         let agent_says_down = server.agent.up == Some(false);
@@ -235,6 +260,7 @@ impl Control {
             return;
         }
         server.since_ms = wall_ms();
+        server.outages.turned(!is_down, server.since_ms);
         server.up_since_ms = (!is_down).then(monotonic_ms);
         let (pool, name, said) = (server.pool.clone(), server.name.clone(), server.agent.said.clone());
         self.server_turned(pool.as_str(), name.as_str(), !is_down, &format!("agent: {said}"));
@@ -368,6 +394,7 @@ impl Control {
         let Some(server) = self.servers.get_mut(&id) else { return };
         server.since_ms = wall_ms();
         let up = transition == Transition::Up;
+        server.outages.turned(up, server.since_ms);
         server.up_since_ms = up.then(monotonic_ms);
         let (from, to) = if up { ("down", "up") } else { ("up", "down") };
         info!(
@@ -437,6 +464,7 @@ impl ServerHealth {
             paused_until: None,
             pauses: 0,
             last: None,
+            outages: Outages::default(),
         }
     }
 

@@ -189,6 +189,8 @@ impl Control {
             answers: [1, 2, 3, 4, 5].map(|class: usize| counters.sum(|c| c.responses[class].get())),
             bytes_in: counters.sum(|c| c.bytes_in.get()),
             bytes_out: counters.sum(|c| c.bytes_out.get()),
+            client_aborts: counters.sum(|c| c.client_aborts.get()),
+            retries: counters.sum(|c| c.retries.get()),
             queued: u64::from(pool.waiting.load(Relaxed)),
             real_servers: pool.servers.iter().map(|s| self.describe_server(pool, s)).collect(),
         };
@@ -286,6 +288,14 @@ impl Control {
             connect_errors: counters.sum(|c| c.connect_errors.get()),
             response_errors: counters.sum(|c| c.response_errors.get()),
             answers: [1, 2, 3, 4, 5].map(|class: usize| counters.sum(|c| c.responses[class].get())),
+            retries: counters.sum(|c| c.retries.get()),
+            opened_connections: counters.sum(|c| c.connects.get()),
+            reused_connections: counters.sum(|c| c.reuses.get()),
+            timed_requests: counters.sum(|c| c.latency.count()),
+            request_ms: counters.sum(|c| c.latency.sum_ms.get()),
+            failed_checks: health.map_or(0, |h| h.outages.failed_checks),
+            downs: health.map_or(0, |h| h.outages.downs),
+            down_ms: health.map_or(0, |h| h.outages.ended_ms),
         }
     }
 

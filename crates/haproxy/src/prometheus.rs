@@ -132,6 +132,7 @@ const METRICS: &[Metric] = &[
     counter("request_errors_total", "ereq", &[F], "Requests that could not be read."),
     counter("connection_errors_total", "econ", &[B, S], "Connections to servers that failed."),
     counter("response_errors_total", "eresp", &[B, S], "Answers that were broken or did not come."),
+    counter("retry_warnings_total", "wretr", &[B, S], "Further attempts after a server was asked in vain."),
     shaped(
         gauge("status", "status", &[F, B], "State of the section: the line that is 1 holds."),
         Shape::States(UP_OR_DOWN),
@@ -144,6 +145,20 @@ const METRICS: &[Metric] = &[
     gauge("uweight", "uweight", &[B, S], "Weight as it was set."),
     gauge("active_servers", "act", &[B], "Servers that serve and are no backups."),
     gauge("backup_servers", "bck", &[B], "Backups that could serve."),
+    counter("check_failures_total", "chkfail", &[S], "Checks that failed."),
+    counter("check_up_down_total", "chkdown", &[S], "Times that the server went down."),
+    counter("downtime_seconds_total", "downtime", &[S], "How long the server was down."),
+    counter("connection_attempts_total", "connect", &[B, S], "Connections that were opened to servers."),
+    counter("connection_reuses_total", "reuse", &[B, S], "Requests over a connection that was open."),
+    shaped(
+        gauge(
+            "total_time_average_seconds",
+            "ttime",
+            &[B, S],
+            "How long the last thousand requests took, each.",
+        ),
+        Shape::Seconds,
+    ),
     gauge("check_last_change_seconds", "lastchg", &[S], "Seconds since the last change of state."),
     counter("loadbalanced_total", "lbtot", &[B, S], "Times that a server was chosen."),
     gauge("limit_session_rate", "rate_lim", &[F], "Most connections in a second; 0 is no limit."),

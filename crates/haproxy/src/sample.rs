@@ -32,7 +32,29 @@ pub struct Sample {
     pub queue_max: u64,
     total: u64,
     known: bool,
+    /// What was known of times at the last look, and what counts of the last thousand requests or so.
+    timed: (u64, u64),
+    lately: (u64, u64),
 }
+
+impl Sample {
+    /// Milliseconds that requests took of late.
+    pub fn mean_ms(&self) -> u64 {
+        self.lately.1.checked_div(self.lately.0).unwrap_or(0)
+    }
+
+    fn see_times(&mut self, timed: (u64, u64)) {
+        self.lately.0 += timed.0.saturating_sub(self.timed.0);
+        self.lately.1 += timed.1.saturating_sub(self.timed.1);
+        self.timed = timed;
+        while self.lately.0 > 2 * LATELY {
+            self.lately = (self.lately.0 / 2, self.lately.1 / 2);
+        }
+    }
+}
+
+/// Mean times are those of so many requests.
+const LATELY: u64 = 1024;
 
 /// Counters of a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +70,11 @@ pub struct Counts {
     pub answer_errors: u64,
     pub answers: [u64; 5],
     pub queued: u64,
+    pub retries: u64,
+    pub opened: u64,
+    pub reused: u64,
+    /// Requests whose time was taken, and the milliseconds of all of them.
+    pub timed: (u64, u64),
 }
 
 impl Counts {
@@ -59,6 +86,7 @@ impl Counts {
             bytes_in: service.bytes_in,
             bytes_out: service.bytes_out,
             refused: service.refused,
+            retries: service.retries,
             bad: service.bad_requests,
             answers: service.answers,
             ..Counts::default()
@@ -75,6 +103,10 @@ impl Counts {
             connect_errors: server.connect_errors,
             answer_errors: server.response_errors,
             answers: server.answers,
+            retries: server.retries,
+            opened: server.opened_connections,
+            reused: server.reused_connections,
+            timed: (server.timed_requests, server.request_ms),
             ..Counts::default()
         }
     }
@@ -90,6 +122,10 @@ impl Counts {
         self.connect_errors += other.connect_errors;
         self.answer_errors += other.answer_errors;
         self.queued += other.queued;
+        self.retries += other.retries;
+        self.opened += other.opened;
+        self.reused += other.reused;
+        self.timed = (self.timed.0 + other.timed.0, self.timed.1 + other.timed.1);
         self.answers.iter_mut().zip(other.answers).for_each(|(a, b)| *a += b);
     }
 }
@@ -193,6 +229,7 @@ impl Known {
             let total = counts.total.max(counts.requests);
             sample.rate = if sample.known { total.saturating_sub(sample.total) } else { total };
             (sample.total, sample.known) = (total, true);
+            sample.see_times(counts.timed);
             sample.rate_max = sample.rate_max.max(sample.rate);
             sample.current_max = sample.current_max.max(counts.current).max(u64::from(total > 0));
             sample.queue_max = sample.queue_max.max(counts.queued);

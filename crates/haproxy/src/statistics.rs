@@ -3,7 +3,7 @@
 use evenkeel_api as api;
 use evenkeel_import::{Proxy, Server};
 
-use super::sample::{Backend, Counts, Known, Now};
+use super::sample::{Backend, Counts, Known, Now, Sample};
 
 /// In HAProxy's order. Columns that Evenkeel counts nothing for are empty.
 pub const COLUMNS: &[&str] = &[
@@ -237,6 +237,13 @@ fn server_row(
     row.set("act", u8::from(!shown.backup));
     row.set("bck", u8::from(shown.backup));
     row.set("lastchg", since(shown.check.since_ms));
+    if server.checked {
+        row.set("chkfail", shown.failed_checks);
+        row.set("chkdown", shown.downs);
+        let now_s = if shown.state == "down" { since(shown.check.since_ms) } else { 0 };
+        row.set("downtime", shown.down_ms / 1000 + now_s);
+    }
+    attempts(&mut row, &counts, known.sample_of(&proxy.name, &server.name), proxy.http);
     row.set("lbtot", counts.total);
     row.set("addr", &shown.address);
     if server.checked {
@@ -254,6 +261,16 @@ fn server_row(
         row.set("last_chk", &check.detail);
     }
     row
+}
+
+/// How often servers were asked, and how long they took.
+fn attempts(row: &mut Row, counts: &Counts, sample: Sample, http: bool) {
+    row.set("wretr", counts.retries);
+    row.set("connect", counts.opened);
+    row.set("reuse", counts.reused);
+    if http {
+        row.set("ttime", sample.mean_ms());
+    }
 }
 
 fn backend_row(known: &Known, proxy: &Proxy, backend: &Backend<'_>) -> Row {
@@ -281,6 +298,7 @@ fn backend_row(known: &Known, proxy: &Proxy, backend: &Backend<'_>) -> Row {
     row.set("act", active);
     row.set("bck", spare);
     row.set("lbtot", backend.counts.total);
+    attempts(&mut row, &backend.counts, sample, proxy.http);
     row.set("mode", if proxy.http { "http" } else { "tcp" });
     row
 }

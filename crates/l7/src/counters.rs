@@ -77,6 +77,10 @@ pub struct Latency {
 }
 
 impl Latency {
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().map(Counter::get).sum()
+    }
+
     pub fn observe(&self, millis: u64) {
         let bucket = LATENCY_BOUNDS_MS.iter().position(|bound| millis <= *bound);
         self.buckets[bucket.unwrap_or(LATENCY_BOUNDS_MS.len())].add(1);

@@ -101,7 +101,15 @@ fn metrics_have_the_names_and_values_of_haproxys_exporter() {
     assert_eq!(own.all.values.keys().find(|line| !theirs(line)), None);
     let mut compared = 0;
     for (line, value) in &own.all.values {
-        let same = ["http_responses_total{", "_status{", "weight{", "active_servers{", "backup_servers{"];
+        let same = [
+            "check_failures_total{",
+            "check_up_down_total{",
+            "http_responses_total{",
+            "_status{",
+            "weight{",
+            "active_servers{",
+            "backup_servers{",
+        ];
         // Requests for the page itself are counted beside the others, as often as was waited.
         let waited = line.contains("frontend") && line.contains("2xx");
         if same.iter().any(|part| line.contains(part)) && !waited {
