@@ -13,6 +13,7 @@ mod counting;
 mod defaults;
 mod header_names;
 mod heads;
+mod identity;
 mod keywords;
 mod leftovers;
 mod lexer;

@@ -13,6 +13,7 @@ mod rules;
 mod samples;
 mod settings;
 mod side;
+mod tokens;
 
 use compare::compare;
 use evenkeel_testbed::Place;
@@ -29,6 +30,8 @@ fn prepare(place: &Place) {
         "HTTP/1.0 503 Service Unavailable\r\nCache-Control: no-cache\r\nContent-Type: text/plain\r\nX-Page: own\r\n\r\nsorry",
     );
     place.write("403.http", "HTTP/1.0 403 Forbidden\r\nContent-Type: text/plain\r\nX-Page: own\r\n\r\nno");
+    place.write("rsa.pem", tokens::RSA_KEY);
+    place.write("curve.pem", tokens::CURVE_KEY);
     place.write("page.html", "<b>page</b>\n");
     place.write("page.lf", "path %[path] of %[req.hdr(host)]\n");
 }
@@ -41,6 +44,11 @@ fn fetches_flags_and_ways_to_compare() {
 #[test]
 fn samples_and_converters() {
     compare("samples", &samples::all(), samples::TOLD, samples::KNOWN);
+}
+
+#[test]
+fn passwords_and_tokens() {
+    compare("tokens", &tokens::all(), &[], tokens::KNOWN);
 }
 
 #[test]

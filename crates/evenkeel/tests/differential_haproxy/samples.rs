@@ -56,6 +56,8 @@ const SAMPLES: &[&str] = &[
     "http_first_req",
     "ssl_fc",
     "ssl_fc_has_sni",
+    "base32",
+    "url32",
     "capture.req.method",
     "capture.req.uri",
     "capture.req.ver",
@@ -67,10 +69,16 @@ const SAMPLES: &[&str] = &[
 const CONVERTERS: &[(&str, &str)] = &[
     (
         "hdr(x-a)",
-        "lower upper length sha1,hex base64 b64dec url_enc json word(1,e) field(1,e) bytes(1,2) crc32 crc32(1) crc32c djb2 djb2(1) sdbm sdbm(1) xxh32 xxh32(5) xxh64 xxh64(7) xxh3 xxh3(7) wt6 wt6(1) digest(sha256),hex hmac(sha256,a2V5),hex sha2(256),hex hex ltrim(a) rtrim(e) regsub(e,E,g) concat(-,,z) map(FOLDER/twice.map) map(FOLDER/twice.map,def) map_beg(FOLDER/twice.map,def) map_end(FOLDER/twice.map,def) map_sub(FOLDER/twice.map,def) map_reg(FOLDER/twice.map,def)",
+        "lower upper length sha1,hex base64 b64dec url_enc json word(1,e) field(1,e) bytes(1,2) crc32 crc32(1) crc32c djb2 djb2(1) sdbm sdbm(1) xxh32 xxh32(5) xxh64 xxh64(7) xxh3 xxh3(7) wt6 wt6(1) digest(sha256),hex hmac(sha256,a2V5),hex sha2(256),hex hex ltrim(a) rtrim(e) regsub(e,E,g) concat(-,,z) map(FOLDER/twice.map) map(FOLDER/twice.map,def) map_beg(FOLDER/twice.map,def) map_end(FOLDER/twice.map,def) map_sub(FOLDER/twice.map,def) map_reg(FOLDER/twice.map,def) map_dir(FOLDER/twice.map) map_dir(FOLDER/twice.map,def) hex2i cut_crlf has_ctl",
     ),
-    ("hdr(x-n)", "add(1) sub(1) mul(2) div(2) mod(7) and(3) or(3) xor(3) cpl neg odd even bool not iif(y,n)"),
-    ("path", "length url_dec map_beg(FOLDER/twice.map,def) word(1,/) field(2,/)"),
+    (
+        "hdr(x-n)",
+        "hex2i add(1) sub(1) mul(2) div(2) mod(7) and(3) or(3) xor(3) cpl neg odd even bool not iif(y,n)",
+    ),
+    (
+        "path",
+        "map_dir(FOLDER/twice.map,def) has_ctl,bool length url_dec map_beg(FOLDER/twice.map,def) word(1,/) field(2,/)",
+    ),
     ("hdr(x-ip)", "ipmask(24) ipmask(24,64)"),
     ("hdr(host)", "host_only port_only lower"),
     ("url_param(x)", "url_dec url_dec(1)"),

@@ -79,7 +79,12 @@ impl Side {
         text = text.replace("OWN", &at(FIRST_OWN + number as u16));
         text = text.replace("DEAD", &at(DEAD)).replace("FOLDER", &self.place.folder().display().to_string());
         for (token, port) in SERVERS {
-            text = text.replace(token, &at(port));
+            // A word of its own, not the one in HS256.
+            text = text.split(token).fold(String::new(), |out, part| match out.chars().next_back() {
+                None => part.to_owned(),
+                Some(before) if before.is_ascii_alphanumeric() => out + token + part,
+                Some(_) => out + &at(port) + part,
+            });
         }
         text
     }

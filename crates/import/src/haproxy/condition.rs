@@ -372,6 +372,7 @@ fn listed(text: &str, kind: &str, folds: bool, files: &[String], values: &[&str]
         "end" => "end",
         "sub" => "contains",
         "dom" => "domain-in-order",
+        "dir" => "directory-in-order",
         "reg" => "regex",
         _ => return Err(format!("a file of values for -m {kind} has no counterpart")),
     };

@@ -4,6 +4,7 @@ use evenkeel_model::CertificateFault;
 
 use evenkeel_rules::unbase64;
 
+use super::identity;
 use crate::draft::prefix;
 use crate::words::quoted;
 
@@ -210,6 +211,9 @@ fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
         let text = source("req.hdr", argument)?;
         return Ok(format!("{}|network(32,128)}}", text.trim_end_matches('}')));
     }
+    if let Some(made) = identity::source(name, whole) {
+        return Ok(made);
+    }
     // Made by `Counted::in_texts`.
     if name == "counted" {
         return Ok(format!("{{{whole}}}"));
@@ -308,6 +312,11 @@ fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
         "query" | "HQ" => "{query}".into(),
         "method" | "HM" => "{method}".into(),
         "base" => "{header:Host}{path}".into(),
+        "base32" => "{header:Host|append(\"{path}\")|sdbm(mixed)}".into(),
+        "url32" => "{header:Host|append(\"{uri}\")|sdbm(mixed)}".into(),
+        // There the four bytes of the number and those of the address; as a key it is as good.
+        "base32+src" => "{header:Host|append(\"{path}\")|sdbm(mixed)|append(\"-{source}\")}".into(),
+        "url32+src" => "{header:Host|append(\"{uri}\")|sdbm(mixed)|append(\"-{source}\")}".into(),
         "ssl_fc_sni" | "ssl_sni" | "req_ssl_sni" => "{sni}".into(),
         "ssl_fc_protocol" | "sslv" => "{tls-version}".into(),
         "ssl_fc_cipher" | "sslc" => "{tls-cipher}".into(),
@@ -439,6 +448,7 @@ pub fn compared(converter: &str) -> Result<&'static str, String> {
         // Lists there, in which the first one that fits is taken.
         "end" => "end-in-order",
         "dom" => "domain-in-order",
+        "dir" => "directory-in-order",
         "sub" => "contains",
         "reg" => "regex",
         "regm" => "regex-groups",
@@ -473,7 +483,7 @@ pub fn looked_up(text: &str) -> Option<Result<LookUp, String>> {
 }
 
 /// A text as an argument of Evenkeel's converters.
-fn argument(text: &str) -> String {
+pub fn argument(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
@@ -572,6 +582,9 @@ pub fn replace(regex: &str, text: &str, all: bool) -> Result<String, String> {
 
 fn converter(name: &str, arguments: &[String]) -> Result<String, String> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    if let Some(made) = identity::converter(name, &words) {
+        return made;
+    }
     let digest = |text: &str| {
         let plain = text.to_ascii_lowercase().replace('-', "");
         match ["sha1", "sha224", "sha256", "sha384", "sha512"].contains(&plain.as_str()) {
@@ -599,6 +612,10 @@ fn converter(name: &str, arguments: &[String]) -> Result<String, String> {
             format!("choose({})", each.join(","))
         }
         ("http_date", []) => "http-date".into(),
+        ("hex2i", []) => "hex-integer".into(),
+        ("cut_crlf", []) => replace("[\\r\\n](?s:.*)$", "", false)?,
+        // What has none is taken out whole.
+        ("has_ctl", []) => replace("^[^\\x00-\\x1f\\x7f]*$", "", false)? + "|length|if(\"1\",\"0\")",
         ("ltime" | "utime", _) => {
             return Err(format!("{name} writes times in a form of its own: http_date is carried over"));
         }
