@@ -35,6 +35,8 @@ pub const TOLD: &[&str] = &[
 
 /// What differs, as docs/haproxy.md says.
 pub const KNOWN: &[&str] = &[
+    // Figures of each process; names and some values are compared in haproxy_metrics.rs.
+    "prometheus-exporter",
     // Lines about connections that are refused, and times of requests that are.
     "tcp-request connection reject",
     "tcp-request session reject",
